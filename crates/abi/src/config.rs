@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+//! Program configuration: constants of the node, set as read-only data before the object is loaded, so that the
+//! verifier removes what a setting switches off; and the few facts that may change while the programs run.
+
+use crate::Addr;
+
+/// Declares the constants once: the kernel side makes a global of each, user space a structure to fill in.
+#[macro_export]
+macro_rules! for_each_program_constant {
+    ($then:ident) => {
+        $then! {
+            /// IPv4 packets are forwarded.
+            ENABLE_IPV4, enable_ipv4: u8 = 1;
+            /// IPv6 packets are forwarded.
+            ENABLE_IPV6, enable_ipv6: u8 = 1;
+            /// Pods of other nodes are reached through the tunnel device.
+            TUNNEL, tunnel: u8 = 1;
+            /// IPv4 traffic that leaves the cluster takes the node's address.
+            MASQUERADE_IPV4, masquerade_ipv4: u8 = 1;
+            /// IPv6 traffic that leaves the cluster takes the node's address.
+            MASQUERADE_IPV6, masquerade_ipv6: u8 = 1;
+            /// Forwarded packets are reported, by the rules of aggregation.
+            TRACE_EVENTS, trace_events: u8 = 1;
+            /// Seconds between two reports of one flow without news (`monitor-aggregation-interval`).
+            EVENT_INTERVAL, event_interval: u32 = 5;
+            /// Unread bytes in the ring buffer at which the reader is woken; below, it looks by itself.
+            EVENT_WAKEUP, event_wakeup: u32 = 65536;
+        }
+    };
+}
+
+#[cfg(feature = "user")]
+macro_rules! user_constants {
+    ($($(#[$meta:meta])* $global:ident, $field:ident : $ty:ty = $default:literal;)+) => {
+        /// The constants of the node, with what they are without configuration.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct ProgramConfig { $($(#[$meta])* pub $field: $ty),+ }
+
+        impl Default for ProgramConfig {
+            fn default() -> Self {
+                Self { $($field: $default),+ }
+            }
+        }
+
+        impl ProgramConfig {
+            /// Each constant's name in the object's read-only data, and its bytes.
+            pub fn globals(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
+                [$((stringify!($global), bytes_of(&self.$field))),+].into_iter()
+            }
+        }
+    };
+}
+
+#[cfg(feature = "user")]
+for_each_program_constant!(user_constants);
+
+#[cfg(feature = "user")]
+fn bytes_of<T: aya::Pod>(value: &T) -> &[u8] {
+    // SAFETY: `Pod` values are plain bytes without padding, and the slice borrows the value.
+    unsafe { core::slice::from_raw_parts(core::ptr::from_ref(value).cast::<u8>(), core::mem::size_of::<T>()) }
+}
+
+layout! {
+    /// Facts of the node that may change while the programs run.
+    pub struct NodeConfig (64) {
+        /// Source address of masqueraded IPv4 traffic, or none.
+        pub masquerade_ipv4: Addr,
+        /// Source address of masqueraded IPv6 traffic, or none.
+        pub masquerade_ipv6: Addr,
+        /// Interface index of the tunnel device, or 0.
+        pub overlay_ifindex: u32,
+        /// Interface index of the native device that leads to other nodes and to the world, or 0.
+        pub native_ifindex: u32,
+        /// Security identity under which the node's own traffic is known to other nodes.
+        pub node_identity: u32,
+        /// Interface index of `cilium_host`, or 0.
+        pub host_ifindex: u32,
+        /// Hardware address of the native device.
+        pub native_mac: [u8; 6],
+        /// Zero.
+        pub pad: [u8; 10],
+    }
+}

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+//! What the programs tell user space about packets, one fixed-size record per event in the ring buffer.
+
+use crate::Addr;
+
+layout! {
+    /// What one direction's policy said to the packet.
+    pub struct Verdict (8) {
+        /// Provenance id of the deciding entry, 0 when none matched.
+        pub provenance: u32,
+        /// [`outcome`].
+        pub outcome: u8,
+        /// `policy::match_type`.
+        pub match_type: u8,
+        /// Zero.
+        pub pad: u16,
+    }
+}
+
+/// Values of [`Verdict::outcome`].
+pub mod outcome {
+    /// Policy is not enforced in this direction, or was not asked.
+    pub const NONE: u8 = 0;
+    /// Allowed.
+    pub const ALLOW: u8 = 1;
+    /// Denied.
+    pub const DENY: u8 = 2;
+}
+
+layout! {
+    /// One event. A record may stand for several of Hubble's flows: the trace or drop, and a policy verdict per direction.
+    pub struct Event (136) {
+        /// Nanoseconds since boot (CLOCK_MONOTONIC).
+        pub time: u64,
+        /// Source address as seen by the pod.
+        pub src: Addr,
+        /// Destination address as it was routed (after service translation).
+        pub dst: Addr,
+        /// The source as it leaves the node when it was rewritten, else none.
+        pub src_xlated: Addr,
+        /// The service address that the pod asked for when it was rewritten, else none.
+        pub dst_orig: Addr,
+        /// Source port, network order.
+        pub sport: u16,
+        /// Destination port, network order.
+        pub dport: u16,
+        /// Source hardware address.
+        pub src_mac: [u8; 6],
+        /// Destination hardware address.
+        pub dst_mac: [u8; 6],
+        /// Identity of the source.
+        pub src_identity: u32,
+        /// Identity of the destination.
+        pub dst_identity: u32,
+        /// Local endpoint that is the source, or 0.
+        pub src_endpoint: u16,
+        /// Local endpoint that is the destination, or 0.
+        pub dst_endpoint: u16,
+        /// Interface on which the program ran.
+        pub ifindex: u32,
+        /// Length of the packet from the network header on.
+        pub len: u32,
+        /// Packets of the flow since the last event, this one included.
+        pub packets: u32,
+        /// What the egress policy of the source said.
+        pub egress: Verdict,
+        /// What the ingress policy of the destination said.
+        pub ingress: Verdict,
+        /// Message type: [`kind`].
+        pub kind: u8,
+        /// Observation point of a trace ([`point`]); for a drop the point at which it was dropped.
+        pub point: u8,
+        /// Drop reason code of a drop; trace reason ([`trace_reason`]) of a trace.
+        pub reason: u8,
+        /// IP protocol number.
+        pub proto: u8,
+        /// TCP flags of the packet; for ICMP its type.
+        pub tcp_flags: u8,
+        /// ICMP code.
+        pub icmp_code: u8,
+        /// 1 when the packet is of the reply direction.
+        pub reply: u8,
+        /// `policy::INGRESS` or `policy::EGRESS` of a drop; 0 when unknown.
+        pub direction: u8,
+    }
+}
+
+/// Monitor message types (contracts I.3).
+pub mod kind {
+    /// A packet was dropped.
+    pub const DROP: u8 = 1;
+    /// A packet was forwarded.
+    pub const TRACE: u8 = 4;
+}
+
+/// Trace observation points, datapath values (contracts I.4).
+pub mod point {
+    /// Into a local endpoint.
+    pub const TO_ENDPOINT: u8 = 0;
+    /// To the node itself.
+    pub const TO_HOST: u8 = 2;
+    /// To the node's network stack, for others.
+    pub const TO_STACK: u8 = 3;
+    /// Into the tunnel.
+    pub const TO_OVERLAY: u8 = 4;
+    /// From a local endpoint.
+    pub const FROM_ENDPOINT: u8 = 5;
+    /// From the node itself.
+    pub const FROM_HOST: u8 = 7;
+    /// Out of the tunnel.
+    pub const FROM_OVERLAY: u8 = 9;
+    /// From a native device.
+    pub const FROM_NETWORK: u8 = 10;
+    /// Out of a native device.
+    pub const TO_NETWORK: u8 = 11;
+}
+
+/// Trace reasons, datapath values (contracts I.4).
+pub mod trace_reason {
+    /// First packet of a flow.
+    pub const NEW: u8 = 0;
+    /// Later packet of the forward direction.
+    pub const ESTABLISHED: u8 = 1;
+    /// Packet of the reply direction.
+    pub const REPLY: u8 = 2;
+    /// ICMP error that concerns a flow.
+    pub const RELATED: u8 = 3;
+}

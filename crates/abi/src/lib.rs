@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+#![doc = include_str!("../README.md")]
+#![cfg_attr(not(test), no_std)]
+
+#[macro_use]
+mod layout;
+
+pub mod addr;
+pub mod config;
+pub mod drop_reason;
+pub mod endpoint;
+pub mod event;
+pub mod flow;
+pub mod ipcache;
+pub mod lb;
+pub mod maps;
+pub mod metrics;
+pub mod policy;
+
+pub use addr::Addr;
+pub use drop_reason::DropReason;
+pub use maps::{MapDef, MapKind};
+
+/// Version of all layouts in this crate; part of the pin path, so that no program reads another version's bytes.
+pub const ABI_VERSION: u32 = 1;
+
+/// Numeric security identities that both sides must agree on (contracts F.1).
+pub mod identity {
+    /// Not known.
+    pub const UNKNOWN: u32 = 0;
+    /// The local node.
+    pub const HOST: u32 = 1;
+    /// Anything outside of the cluster, of any family.
+    pub const WORLD: u32 = 2;
+    /// The health endpoint of a node.
+    pub const HEALTH: u32 = 4;
+    /// An endpoint whose identity is not known yet.
+    pub const INIT: u32 = 5;
+    /// Any other node of the cluster.
+    pub const REMOTE_NODE: u32 = 6;
+    /// A node on which an API server runs.
+    pub const KUBE_APISERVER: u32 = 7;
+    /// The world over IPv4, on dual stack.
+    pub const WORLD_IPV4: u32 = 9;
+    /// The world over IPv6, on dual stack.
+    pub const WORLD_IPV6: u32 = 10;
+}

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which identity an address has.
+
+use crate::{IdentityId, NamedPort, PodName};
+use ipnet::IpNet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Where an [`IpEntry`] comes from, as tools print it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum IpSource {
+    /// A prefix that a policy names, or a built-in one.
+    Generated,
+    /// A CiliumEndpoint or CiliumNode of Kubernetes.
+    CustomResource,
+    /// The Kubernetes API (the API server's endpoints).
+    KubeApiserver,
+    /// This node.
+    Local,
+}
+
+/// A prefix and its identity. One row per pod and node of the cluster, and per prefix that policies name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IpEntry {
+    /// The prefix; a single address has all bits.
+    pub prefix: IpNet,
+    /// Identity.
+    pub identity: IdentityId,
+    /// The node to tunnel to, when it is behind another node and routing is by tunnel.
+    pub tunnel: Option<IpAddr>,
+    /// Address of the node behind which it is.
+    pub host: Option<IpAddr>,
+    /// Traffic to it keeps its source address.
+    pub no_masquerade: bool,
+    /// Where it comes from.
+    pub source: IpSource,
+    /// The pod, if it is one.
+    pub pod: Option<PodName>,
+}
+
+impl statedb::Row for IpEntry {
+    type Key = IpNet;
+    fn key(&self) -> IpNet {
+        self.prefix
+    }
+}
+
+/// A pod anywhere in the cluster, as its CiliumEndpoint tells. One row per pod of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteEndpoint {
+    /// Namespace and name.
+    pub pod: PodName,
+    /// IPv4 address.
+    pub ipv4: Option<Ipv4Addr>,
+    /// IPv6 address.
+    pub ipv6: Option<Ipv6Addr>,
+    /// Identity.
+    pub identity: IdentityId,
+    /// Address of its node.
+    pub host: Option<IpAddr>,
+    /// Named ports.
+    pub named_ports: Vec<NamedPort>,
+}
+
+impl statedb::Row for RemoteEndpoint {
+    type Key = PodName;
+    fn key(&self) -> PodName {
+        self.pod.clone()
+    }
+}

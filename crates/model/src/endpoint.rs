@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Pods of this node as the datapath knows them. One row per pod of the node.
+
+use crate::{IdentityId, PodName, PolicyId};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+/// Number of an endpoint, unique on its node; also its slot in the table of policy epochs. Never 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct EndpointId(pub u16);
+
+impl fmt::Display for EndpointId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A hardware address (IEEE 802, EUI-48).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mac(pub [u8; 6]);
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+/// The text is not a hardware address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a hardware address: want six hexadecimal bytes with colons between")]
+pub struct ParseMacError(String);
+
+impl FromStr for Mac {
+    type Err = ParseMacError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let error = || ParseMacError(text.to_owned());
+        let bytes: Vec<u8> =
+            text.split(':').map(|b| u8::from_str_radix(b, 16)).collect::<Result<_, _>>().map_err(|_| error())?;
+        bytes.try_into().map(Self).map_err(|_| error())
+    }
+}
+
+impl Serialize for Mac {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Mac {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A pod's interface on this node. It also is what is written to disk so that a restart finds it again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Number on this node.
+    pub id: EndpointId,
+    /// Namespace and name of the pod.
+    pub pod: PodName,
+    /// UID of the pod.
+    pub pod_uid: String,
+    /// Container id of the sandbox.
+    pub container_id: String,
+    /// Interface name inside of the pod.
+    pub interface: String,
+    /// Path of the pod's network namespace.
+    pub netns: String,
+    /// Name of the host side of the veth pair.
+    pub host_interface: String,
+    /// Interface index of the host side.
+    pub host_ifindex: u32,
+    /// Hardware address inside of the pod.
+    pub mac: Mac,
+    /// Hardware address of the host side.
+    pub host_mac: Mac,
+    /// IPv4 address.
+    pub ipv4: Option<Ipv4Addr>,
+    /// IPv6 address.
+    pub ipv6: Option<Ipv6Addr>,
+}
+
+impl statedb::Row for Endpoint {
+    type Key = EndpointId;
+    fn key(&self) -> EndpointId {
+        self.id
+    }
+}
+
+/// What policy says about an endpoint of this node. A row exists only when its entries are in the kernel: it is the
+/// permission to attach the endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointPolicy {
+    /// Endpoint.
+    pub endpoint: EndpointId,
+    /// Its identity.
+    pub identity: IdentityId,
+    /// The compiled policy that applies.
+    pub policy: PolicyId,
+    /// Whether ingress is denied unless allowed.
+    pub ingress_enforced: bool,
+    /// Whether egress is denied unless allowed.
+    pub egress_enforced: bool,
+    /// Revision of the policy repository that is in force.
+    pub revision: u64,
+}
+
+impl statedb::Row for EndpointPolicy {
+    type Key = EndpointId;
+    fn key(&self) -> EndpointId {
+        self.endpoint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Mac;
+
+    #[test]
+    fn a_hardware_address_reads_back_and_nonsense_does_not() {
+        assert_eq!("0a:1b:2c:00:ff:10".parse::<Mac>().unwrap().to_string(), "0a:1b:2c:00:ff:10");
+        for bad in ["", "0a:1b", "0a:1b:2c:00:ff:10:11", "zz:1b:2c:00:ff:10"] {
+            assert!(bad.parse::<Mac>().is_err(), "{bad}");
+        }
+    }
+}

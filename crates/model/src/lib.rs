@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+#![doc = include_str!("../README.md")]
+
+mod address;
+mod endpoint;
+mod frontend;
+mod identity;
+mod label;
+mod node;
+mod pod;
+mod policy;
+
+pub use address::{IpEntry, IpSource, RemoteEndpoint};
+pub use endpoint::{Endpoint, EndpointId, EndpointPolicy, Mac, ParseMacError};
+pub use frontend::{Backend, BackendId, Frontend, FrontendKey, L4Addr, Protocol, ServiceKind, ServiceName};
+pub use identity::{Identity, IdentityId, reserved};
+pub use label::{Label, LabelSource, Labels, ParseLabelError};
+pub use node::{LocalNode, Node, RoutingMode};
+pub use pod::{NamedPort, Namespace, Pod, PodName, Workload};
+pub use policy::{PolicyId, PolicyKind, Provenance, ProvenanceId};

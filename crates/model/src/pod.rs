@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What features need of Kubernetes' pods and namespaces.
+
+use crate::Protocol;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Namespace and name of a pod.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PodName {
+    /// Namespace.
+    pub namespace: Arc<str>,
+    /// Name.
+    pub name: Arc<str>,
+}
+
+impl PodName {
+    /// From namespace and name.
+    pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for PodName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// The controller that a pod belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workload {
+    /// Kind, such as `Deployment`.
+    pub kind: String,
+    /// Name.
+    pub name: String,
+}
+
+/// A port that a container gives a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedPort {
+    /// Name.
+    pub name: String,
+    /// Number.
+    pub port: u16,
+    /// Protocol.
+    pub protocol: Protocol,
+}
+
+/// A pod of this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// Namespace and name.
+    pub name: PodName,
+    /// UID.
+    pub uid: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations of Cilium and of bandwidth (contracts E.4); others are not kept.
+    pub annotations: BTreeMap<String, String>,
+    /// Service account.
+    pub service_account: String,
+    /// Whether it uses the node's network.
+    pub host_network: bool,
+    /// Addresses from its status.
+    pub ips: Vec<IpAddr>,
+    /// Its controller, resolved through a ReplicaSet to the Deployment.
+    pub workload: Option<Workload>,
+    /// Named container ports.
+    pub named_ports: Vec<NamedPort>,
+    /// Whether it has ended for good (phase Succeeded or Failed).
+    pub ended: bool,
+}
+
+impl statedb::Row for Pod {
+    type Key = PodName;
+    fn key(&self) -> PodName {
+        self.name.clone()
+    }
+}
+
+/// A namespace. One row per namespace of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Namespace {
+    /// Name.
+    pub name: Arc<str>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl statedb::Row for Namespace {
+    type Key = Arc<str>;
+    fn key(&self) -> Arc<str> {
+        self.name.clone()
+    }
+}

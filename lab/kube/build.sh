@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Builds the parts of a Kubernetes cluster into DIR/bin (default target/kube/bin), from the versions that the go.mod files beside this script pin.
+# A part whose pins have not changed since it was last built is left alone, so a second run takes no time.
+#
+#   lab/kube/build.sh [kube|containerd|coredns|helm|agnhost|e2e ...]     without names: everything but e2e
+#
+# Environment: KUBE_DIR (where to build to), KUBE_JOBS (parallel compilations, default 2).
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+out=${KUBE_DIR:-$here/../../target/kube}
+version=v1.36.3
+mkdir -p "$out/bin" "$out/stamps" "$out/images"
+out=$(cd "$out" && pwd)
+export GOFLAGS="-p=${KUBE_JOBS:-2} -trimpath -buildvcs=false"
+export CGO_ENABLED=0
+
+say() { printf '%s\n' "$*" >&2; }
+fail() { say "error: $*"; exit 1; }
+
+command -v go >/dev/null || fail "the 'go' command is missing: run scripts/bootstrap, or install Go 1.26 or newer"
+
+# stamp FOLDER: what a part was built from.
+stamp() {
+    { go env GOVERSION; cat "$here/build.sh" "$here/$1/go.mod" "$here/$1/go.sum"; [ "$1" != . ] || cat "$here/main.go"; } | sha256sum | cut -d' ' -f1
+}
+
+# part NAME FOLDER FILE COMMAND...: runs COMMAND in FOLDER unless FILE was built from the same pins, and shows how long it takes.
+part() {
+    local name=$1 folder=$2 file=$3 want begin=$SECONDS log="$out/stamps/$1.log" pid
+    shift 3
+    want=$(stamp "$folder")
+    if [ -e "$out/bin/$file" ] && [ "$(cat "$out/stamps/$name" 2>/dev/null)" = "$want" ]; then
+        say "  $name: up to date"
+        return
+    fi
+    (cd "$here/$folder" && "$@") >"$log" 2>&1 &
+    pid=$!
+    while kill -0 "$pid" 2>/dev/null; do
+        [ ! -t 2 ] || printf '\r  %s: building, %d s ' "$name" $((SECONDS - begin)) >&2
+        sleep 0.2
+    done
+    [ ! -t 2 ] || printf '\r\033[K' >&2
+    if ! wait "$pid"; then
+        tail -n 40 "$log" >&2
+        fail "$name did not build; the whole log is $log"
+    fi
+    printf '%s\n' "$want" >"$out/stamps/$name"
+    say "  $name: built in $((SECONDS - begin)) s"
+}
+
+# Clients refuse or warn about a server that says it is v0.0.0-master, which is what an unstamped build says.
+kube_flags() {
+    local flags="-s -w" package minor=${version#v1.}
+    for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
+        flags+=" -X $package.gitVersion=$version -X $package.gitMajor=1 -X $package.gitMinor=${minor%%.*} -X $package.gitTreeState=clean"
+    done
+    printf '%s' "$flags"
+}
+
+build_kube() {
+    part kube . kube go build -ldflags "$(kube_flags)" -o "$out/bin/kube" .
+    local name
+    for name in etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl; do
+        ln -sfn kube "$out/bin/$name"
+    done
+}
+# containerd's CRI plugin and runc shim need no cgo here; btrfs and zfs snapshotters would.
+build_containerd() { part containerd containerd containerd go build -tags no_btrfs,no_zfs,no_devmapper -ldflags "-s -w" -o "$out/bin/" tool; }
+build_coredns() { part coredns coredns coredns go build -ldflags "-s -w" -o "$out/bin/" tool; }
+build_helm() { part helm helm helm go build -ldflags "-s -w" -o "$out/bin/" tool; }
+build_agnhost() { part agnhost . agnhost go build -ldflags "-s -w" -o "$out/bin/agnhost" k8s.io/kubernetes/test/images/agnhost; }
+build_e2e() {
+    part e2e . e2e.test go test -c -ldflags "$(kube_flags)" -o "$out/bin/e2e.test" k8s.io/kubernetes/test/e2e
+    part ginkgo . ginkgo go build -ldflags "-s -w" -o "$out/bin/ginkgo" github.com/onsi/ginkgo/v2/ginkgo
+}
+
+[ $# -gt 0 ] || set -- kube containerd coredns helm agnhost
+say "Kubernetes $version and its companions, into $out/bin (the first time takes about ten minutes on two cores)"
+for name in "$@"; do
+    case $name in
+        kube | containerd | coredns | helm | agnhost | e2e) "build_$name" ;;
+        *) fail "unknown part '$name': choose among kube containerd coredns helm agnhost e2e" ;;
+    esac
+done
