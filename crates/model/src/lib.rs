@@ -9,6 +9,7 @@ mod label;
 mod node;
 mod pod;
 mod policy;
+pub mod rest;
 
 pub use address::{IpEntry, IpSource, RemoteEndpoint};
 pub use endpoint::{Endpoint, EndpointId, EndpointPolicy, Mac, ParseMacError};
