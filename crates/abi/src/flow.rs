@@ -82,11 +82,11 @@ layout! {
         pub nat_src: Addr,
         /// Destination address to rewrite to, with `flags::NAT_DST`.
         pub nat_dst: Addr,
-        /// Seconds since boot of the last packet.
+        /// [`TICK_NS`] ticks since boot, of the last packet.
         pub last_seen: u32,
-        /// Seconds since boot of the decision.
+        /// Ticks since boot, of the decision.
         pub created: u32,
-        /// Seconds since boot of the last event.
+        /// Ticks since boot, of the last event.
         pub last_report: u32,
         /// The service (`lb::Service::id`) that the flow was translated by, or 0.
         pub service: u32,
@@ -151,7 +151,29 @@ pub mod proto {
     pub const SCTP: u8 = 132;
 }
 
-/// Seconds for which a flow of this state may be silent before it is garbage; the field's defaults.
+/// Flow times count in ticks of 2^30 ns (1.07 s): a shift, where seconds would take a division per packet.
+pub const TICK_NS: u64 = 1 << TICK_SHIFT;
+/// The shift from nanoseconds to ticks.
+pub const TICK_SHIFT: u32 = 30;
+
+/// The opposite direction's key of an entry stored under `key`, by what the entry does to addresses and where it sends.
+#[inline(always)]
+#[must_use]
+pub const fn opposite(key: &FlowKey, entry: &FlowEntry) -> FlowKey {
+    let (mut src, mut sport, mut dst, mut dport) = (key.dst, key.dport, key.src, key.sport);
+    if entry.flags & flags::NAT_DST != 0 {
+        src = entry.nat_dst;
+        sport = entry.nat_dport;
+    }
+    if entry.flags & flags::NAT_SRC != 0 {
+        dst = entry.nat_src;
+        dport = entry.nat_sport;
+    }
+    let hook = if key.hook == ARRIVING || entry.action == action::LOCAL { FROM_POD } else { ARRIVING };
+    FlowKey { src, dst, sport, dport, proto: key.proto, hook, pad: 0 }
+}
+
+/// Ticks for which a flow of this state may be silent before it is garbage; the field's defaults.
 #[must_use]
 pub const fn lifetime(proto: u8, flags: u8) -> u32 {
     if proto != proto::TCP {
@@ -183,6 +205,18 @@ mod tests {
         let reply = key.reversed(ARRIVING);
         assert_eq!((reply.src, reply.dport, reply.hook), (key.dst, key.sport, ARRIVING));
         assert_eq!(reply.reversed(FROM_POD), key);
+    }
+
+    #[test]
+    fn the_opposite_of_a_translated_flow_is_found_from_both_sides() {
+        let addr = |lo| Addr { hi: 0, lo };
+        let (pod, service, backend) = (addr(1), addr(2), addr(3));
+        let key = FlowKey { src: pod, dst: service, sport: 10, dport: 20, proto: 6, hook: FROM_POD, pad: 0 };
+        let forward = FlowEntry { action: action::LOCAL, flags: flags::NAT_DST, nat_dst: backend, nat_dport: 30, ..FlowEntry::default() };
+        let reply_key = opposite(&key, &forward);
+        assert_eq!((reply_key.src, reply_key.sport, reply_key.dst, reply_key.dport), (backend, 30, pod, 10));
+        let reply = FlowEntry { action: action::LOCAL, flags: flags::NAT_SRC, nat_src: service, nat_sport: 20, ..FlowEntry::default() };
+        assert_eq!(opposite(&reply_key, &reply), key);
     }
 
     #[test]

@@ -15,8 +15,6 @@ pub enum MapKind {
     LpmTrie,
     /// `BPF_MAP_TYPE_ARRAY`.
     Array,
-    /// `BPF_MAP_TYPE_PERCPU_HASH`.
-    PerCpuHash,
     /// `BPF_MAP_TYPE_PERCPU_ARRAY`.
     PerCpuArray,
     /// `BPF_MAP_TYPE_RINGBUF`: capacity in bytes.
@@ -91,8 +89,8 @@ maps! {
     Backends = "cilium_lb_backends", Hash, 262_144, u32 => lb::Backend;
     /// Sockets that talk to a backend by the name of a service.
     ReverseSockets = "cilium_lb_reverse_sk", LruHash, 65536, lb::ReverseKey => lb::ReverseEntry;
-    /// Packet counters.
-    Metrics = "cilium_metrics", PerCpuHash, 1024, metrics::MetricsKey => metrics::MetricsValue;
+    /// Packet counters, by `metrics::slot`.
+    Metrics = "cilium_metrics", PerCpuArray, 1024, u32 => metrics::MetricsValue;
     /// Events that found the ring buffer full; one entry.
     EventsLost = "cilium_events_lost", PerCpuArray, 1, u32 => u64;
     /// Events to user space.
