@@ -1,2 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The only kernel client: load, attach, pin, typed maps, netlink, events and fakes.
+#![doc = include_str!("../README.md")]
+#![allow(clippy::type_complexity, reason = "a list of keys and values says more than a name for it")]
+
+mod epochs;
+mod error;
+pub mod fake;
+mod kernel;
+mod map;
+
+pub use epochs::Epochs;
+pub use error::{Error, Result};
+pub use kernel::{Kernel, MapSpec};
+pub use map::per_cpu::{Counter, PerCpuMap};
+pub use map::raw::RawMap;
+pub use map::sync::{Diff, sync_map};
+pub use map::trie::{LpmKey, Trie};
+pub use map::{Layout, Map, Table};
