@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Single-writer tables.
+#![doc = include_str!("../README.md")]
 
-/// A row.
-pub trait Row: Clone + PartialEq + std::fmt::Debug + Send + Sync + 'static {
-    /// Key.
-    type Key: Ord + Clone + std::fmt::Debug + Send + Sync + 'static;
-    /// Its key.
-    fn key(&self) -> Self::Key;
-}
+mod changes;
+mod reconcile;
+mod status;
+mod table;
+mod tasks;
+
+pub use changes::{Batch, Change, Changes};
+pub use reconcile::{ReconcileConfig, Target, reconcile, reconcile_with};
+pub use status::{Counters, State, Status, StatusReader, Summary};
+pub use table::{Reader, Revision, Row, Snapshot, Writer, table};
+pub use tasks::{TaskFailure, TaskInfo, Tasks};

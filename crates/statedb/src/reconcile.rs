@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The loop that makes a [`Target`] equal to a table: batching, retries, pruning, status. Written once, here.
+
+use std::{error::Error, time::Duration};
+
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    Batch, Change, Changes, Reader, Revision, Row, Snapshot, StatusReader, Tasks,
+    status::{Failure, Progress},
+};
+
+#[cfg(test)]
+mod tests;
+
+/// Something outside that is to be made equal to a table. All three operations may be repeated at any time.
+pub trait Target<R: Row>: Send + 'static {
+    /// Why an operation failed.
+    type Error: Error + Send;
+
+    /// Makes the outside agree with a row. Touches nothing that agrees already.
+    fn update(&mut self, row: &R) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Removes what belongs to a key. To remove what is absent succeeds.
+    fn delete(&mut self, key: &R::Key) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Removes everything that is not desired. Called only once the table is complete.
+    fn prune(&mut self, desired: &Snapshot<R>) -> impl Future<Output = Result<(), Self::Error>> + Send;
+}
+
+/// When to try again and when to look at everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReconcileConfig {
+    /// How often everything is compared: prune, then update each row.
+    pub full_sync: Duration,
+    /// The wait after the first failure of a key; it doubles with each further one.
+    pub retry_min: Duration,
+    /// The longest wait between attempts.
+    pub retry_max: Duration,
+}
+
+impl Default for ReconcileConfig {
+    fn default() -> Self {
+        Self {
+            full_sync: Duration::from_secs(30 * 60),
+            retry_min: Duration::from_millis(100),
+            retry_max: Duration::from_secs(30),
+        }
+    }
+}
+
+impl ReconcileConfig {
+    fn backoff(&self, attempts: u32) -> Duration {
+        let doublings = attempts.saturating_sub(1).min(20);
+        self.retry_min.saturating_mul(1 << doublings).min(self.retry_max)
+    }
+}
+
+/// Starts a task that keeps a target equal to a table, with the default [`ReconcileConfig`].
+pub fn reconcile<R: Row, T: Target<R>>(
+    tasks: &Tasks,
+    name: &'static str,
+    reader: Reader<R>,
+    target: T,
+) -> StatusReader<R> {
+    reconcile_with(tasks, name, reader, target, ReconcileConfig::default())
+}
+
+/// Starts a task that keeps a target equal to a table.
+pub fn reconcile_with<R: Row, T: Target<R>>(
+    tasks: &Tasks,
+    name: &'static str,
+    reader: Reader<R>,
+    target: T,
+    config: ReconcileConfig,
+) -> StatusReader<R> {
+    let changes = reader.subscribe();
+    let progress = Progress {
+        applied: changes.snapshot().clone(),
+        failing: imbl::OrdMap::new(),
+        prune_error: None,
+        counters: crate::Counters::default(),
+    };
+    let (publish, receiver) = watch::channel(progress.clone());
+    let reconciler = Reconciler { name, config, target, changes, progress, publish, sync: FullSync::Waiting };
+    tasks.spawn(name, reconciler.run());
+    StatusReader::new(name, receiver)
+}
+
+/// When everything is to be looked at next.
+#[derive(Clone, Copy, Debug)]
+enum FullSync {
+    /// The table is not complete yet.
+    Waiting,
+    /// The first one, or the repetition of one that failed: rows are up to date, only prune.
+    Prune { at: Instant, failures: u32 },
+    /// A periodic one.
+    Everything { at: Instant },
+}
+
+impl FullSync {
+    fn at(self) -> Option<Instant> {
+        match self {
+            Self::Waiting => None,
+            Self::Prune { at, .. } | Self::Everything { at } => Some(at),
+        }
+    }
+}
+
+struct Reconciler<R: Row, T> {
+    name: &'static str,
+    config: ReconcileConfig,
+    target: T,
+    changes: Changes<R>,
+    progress: Progress<R>,
+    publish: watch::Sender<Progress<R>>,
+    sync: FullSync,
+}
+
+/// What to do with one key.
+enum Operation<'a, R: Row> {
+    Update(&'a R),
+    Delete,
+}
+
+impl<R: Row, T: Target<R>> Reconciler<R, T> {
+    async fn run(mut self) {
+        loop {
+            let wake = self.wake_at();
+            let sleep = async {
+                match wake {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                batch = self.changes.next() => self.apply(batch).await,
+                () = sleep => {}
+            }
+            self.retry().await;
+            self.publish.send_replace(self.progress.clone());
+            if self.sync.at().is_some_and(|at| at <= Instant::now()) {
+                self.full_sync().await;
+                self.publish.send_replace(self.progress.clone());
+            }
+        }
+    }
+
+    fn wake_at(&self) -> Option<Instant> {
+        let retries = self.progress.failing.values().map(|failure| failure.retry_at);
+        retries.chain(self.sync.at()).min()
+    }
+
+    async fn apply(&mut self, batch: Batch<R>) {
+        self.progress.counters.batches += 1;
+        for change in batch.changes {
+            match change {
+                Change::Upsert(row) => {
+                    let revision = self.changes.snapshot().revision_of(&row.key()).unwrap_or(batch.revision);
+                    self.operate(row.key(), revision, Operation::Update(&row)).await;
+                }
+                Change::Delete(row) => self.operate(row.key(), batch.revision, Operation::Delete).await,
+            }
+        }
+        self.progress.applied = self.changes.snapshot().clone();
+        if batch.initialized && matches!(self.sync, FullSync::Waiting) {
+            self.sync = FullSync::Prune { at: Instant::now(), failures: 0 };
+        }
+    }
+
+    /// Repeats what failed and whose time has come.
+    async fn retry(&mut self) {
+        let now = Instant::now();
+        let due =
+            |(key, failure): (&R::Key, &Failure)| (failure.retry_at <= now).then(|| (key.clone(), failure.revision));
+        let due: Vec<_> = self.progress.failing.iter().filter_map(due).collect();
+        for (key, revision) in due {
+            self.progress.counters.retries += 1;
+            match self.progress.applied.get(&key) {
+                Some(row) => self.operate(key, revision, Operation::Update(&row)).await,
+                None => self.operate(key, revision, Operation::Delete).await,
+            }
+        }
+    }
+
+    async fn operate(&mut self, key: R::Key, revision: Revision, operation: Operation<'_, R>) {
+        let result = match operation {
+            Operation::Update(row) => self.target.update(row).await,
+            Operation::Delete => self.target.delete(&key).await,
+        };
+        match result {
+            Ok(()) => {
+                let counters = &mut self.progress.counters;
+                match operation {
+                    Operation::Update(_) => counters.updates += 1,
+                    Operation::Delete => counters.deletes += 1,
+                }
+                if let Some(failure) = self.progress.failing.remove(&key) {
+                    tracing::info!(reconciler = self.name, ?key, attempts = failure.attempts, "recovered");
+                }
+            }
+            Err(error) => self.failed(key, revision, &error),
+        }
+    }
+
+    fn failed(&mut self, key: R::Key, revision: Revision, error: &T::Error) {
+        let message = with_causes(error);
+        let attempts = self.progress.failing.get(&key).map_or(0, |failure| failure.attempts).saturating_add(1);
+        if attempts == 1 {
+            tracing::warn!(reconciler = self.name, ?key, error = %message, "began to fail");
+        }
+        self.progress.counters.errors += 1;
+        let retry_at = Instant::now() + self.config.backoff(attempts);
+        self.progress.failing.insert(key, Failure { revision, message, attempts, retry_at });
+    }
+
+    /// Prunes, and at the periodic ones also applies each row again.
+    async fn full_sync(&mut self) {
+        let desired = self.progress.applied.clone();
+        let (failures, refresh) = match self.sync {
+            FullSync::Prune { failures, .. } => (failures, false),
+            FullSync::Waiting | FullSync::Everything { .. } => (0, true),
+        };
+        let pruned = self.target.prune(&desired).await;
+        if refresh {
+            for row in desired.iter() {
+                let revision = desired.revision_of(&row.key()).unwrap_or(desired.revision());
+                self.operate(row.key(), revision, Operation::Update(row)).await;
+            }
+        }
+        match pruned {
+            Ok(()) => {
+                self.progress.counters.prunes += 1;
+                if self.progress.prune_error.take().is_some() {
+                    tracing::info!(reconciler = self.name, "prune recovered");
+                }
+                self.sync = FullSync::Everything { at: Instant::now() + self.config.full_sync };
+            }
+            Err(error) => self.prune_failed(failures.saturating_add(1), &error),
+        }
+    }
+
+    fn prune_failed(&mut self, failures: u32, error: &T::Error) {
+        let message = with_causes(error);
+        if self.progress.prune_error.is_none() {
+            tracing::warn!(reconciler = self.name, error = %message, "prune began to fail");
+        }
+        self.progress.counters.errors += 1;
+        self.progress.prune_error = Some(message);
+        self.sync = FullSync::Prune { at: Instant::now() + self.config.backoff(failures), failures };
+    }
+}
+
+/// An error and its causes on one line.
+fn with_causes(error: &dyn Error) -> String {
+    let causes = std::iter::successors(error.source(), |&cause| cause.source());
+    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
+}

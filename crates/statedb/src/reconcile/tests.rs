@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The reconciler against a target that fails on demand, on a paused clock.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::FutureExt;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{ReconcileConfig, Target, reconcile};
+use crate::{Revision, Row, Snapshot, State, StatusReader, Tasks, Writer, table};
+
+#[derive(Clone, Debug, PartialEq)]
+struct Pair(u8, u8);
+
+impl Row for Pair {
+    type Key = u8;
+    fn key(&self) -> u8 {
+        self.0
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("refused {0}")]
+struct Refused(&'static str);
+
+/// What the target holds and what it was told.
+#[derive(Default)]
+struct Outside {
+    held: BTreeMap<u8, u8>,
+    refuse: BTreeSet<u8>,
+    refuse_prune: bool,
+    updates: Vec<(Instant, u8, u8)>,
+    deletes: Vec<u8>,
+    prunes: Vec<Instant>,
+}
+
+#[derive(Clone, Default)]
+struct Fake(Arc<Mutex<Outside>>);
+
+impl Target<Pair> for Fake {
+    type Error = Refused;
+
+    async fn update(&mut self, row: &Pair) -> Result<(), Refused> {
+        let mut outside = self.0.lock();
+        outside.updates.push((Instant::now(), row.0, row.1));
+        if outside.refuse.contains(&row.0) {
+            return Err(Refused("update"));
+        }
+        outside.held.insert(row.0, row.1);
+        Ok(())
+    }
+
+    async fn delete(&mut self, key: &u8) -> Result<(), Refused> {
+        let mut outside = self.0.lock();
+        outside.deletes.push(*key);
+        if outside.refuse.contains(key) {
+            return Err(Refused("delete"));
+        }
+        outside.held.remove(key);
+        Ok(())
+    }
+
+    async fn prune(&mut self, desired: &Snapshot<Pair>) -> Result<(), Refused> {
+        let mut outside = self.0.lock();
+        outside.prunes.push(Instant::now());
+        if outside.refuse_prune {
+            return Err(Refused("prune"));
+        }
+        outside.held.retain(|key, _| desired.get(key).is_some());
+        Ok(())
+    }
+}
+
+struct Bench {
+    writer: Writer<Pair>,
+    fake: Fake,
+    status: StatusReader<Pair>,
+    _tasks: Tasks,
+}
+
+fn bench(fake: Fake) -> Bench {
+    let (writer, reader) = table("pairs");
+    let tasks = Tasks::new(CancellationToken::new());
+    let status = reconcile(&tasks, "pairs", reader, fake.clone());
+    Bench { writer, fake, status, _tasks: tasks }
+}
+
+impl Bench {
+    fn outside(&self) -> parking_lot::MutexGuard<'_, Outside> {
+        self.fake.0.lock()
+    }
+
+    async fn commit(&mut self, rows: impl IntoIterator<Item = Pair>) -> Revision {
+        for row in rows {
+            self.writer.insert(row);
+        }
+        let revision = self.writer.commit();
+        self.settle().await;
+        revision
+    }
+
+    /// Lets the reconciler run until it waits for the clock.
+    async fn settle(&self) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_is_applied_with_the_last_change_of_each_key_only() {
+    let mut bench = bench(Fake::default());
+    for n in 0..5 {
+        bench.writer.insert(Pair(1, n));
+        bench.writer.commit();
+    }
+    let revision = bench.writer.commit();
+    bench.status.reached(revision).await;
+    assert_eq!(bench.outside().updates.len(), 1);
+    assert_eq!(bench.outside().held, BTreeMap::from([(1, 4)]));
+    bench.writer.remove(&1);
+    let revision = bench.writer.commit();
+    bench.status.reached(revision).await;
+    assert!(bench.outside().held.is_empty());
+    assert_eq!(bench.status.summary().counters.deletes, 1);
+    assert_eq!(bench.status.get(&1), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_row_is_retried_with_growing_waits_while_others_go_on() {
+    let mut bench = bench(Fake::default());
+    bench.outside().refuse.insert(1);
+    let revision = bench.commit([Pair(1, 1), Pair(2, 2)]).await;
+    assert_eq!(bench.outside().held, BTreeMap::from([(2, 2)]));
+    assert!(bench.status.reached(revision).now_or_never().is_none());
+    assert!(bench.status.applied(&1, revision).now_or_never().is_none());
+    bench.status.applied(&2, revision).await;
+
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    let attempts: Vec<Instant> = bench.outside().updates.iter().filter(|u| u.1 == 1).map(|u| u.0).collect();
+    let waits: Vec<u128> = attempts.windows(2).map(|pair| (pair[1] - pair[0]).as_millis()).collect();
+    assert_eq!(waits.len(), 3, "{waits:?}");
+    for (wait, expected) in waits.iter().zip([100, 200, 400]) {
+        assert!((expected..=expected + 2).contains(wait), "{waits:?}");
+    }
+    let status = bench.status.get(&1).unwrap();
+    assert_eq!(status.state, State::Error { message: "refused update".into(), attempts: 4 });
+    assert_eq!((status.revision, bench.status.failing().len()), (revision, 1));
+
+    bench.outside().refuse.clear();
+    bench.status.reached(revision).await;
+    assert_eq!(bench.outside().held, BTreeMap::from([(1, 1), (2, 2)]));
+    assert_eq!(bench.status.get(&1).unwrap().state, State::Done);
+    assert_eq!(bench.status.summary().failing, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_wait_between_attempts_has_a_limit() {
+    let config = ReconcileConfig::default();
+    assert_eq!(config.backoff(1), Duration::from_millis(100));
+    assert_eq!(config.backoff(4), Duration::from_millis(800));
+    assert_eq!(config.backoff(u32::MAX), config.retry_max);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_a_failing_row_is_tried_at_once_and_replaces_it() {
+    let mut bench = bench(Fake::default());
+    bench.outside().refuse.insert(1);
+    bench.commit([Pair(1, 1)]).await;
+    bench.outside().refuse.clear();
+    let revision = bench.commit([Pair(1, 7)]).await;
+    bench.status.reached(revision).now_or_never().expect("applied without waiting for the retry");
+    assert_eq!(bench.outside().held, BTreeMap::from([(1, 7)]));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(bench.outside().updates.len(), 2, "the old attempt is forgotten");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_deletion_is_retried_until_it_succeeds_or_the_row_returns() {
+    let mut bench = bench(Fake::default());
+    bench.commit([Pair(1, 1), Pair(2, 2)]).await;
+    bench.outside().refuse.extend([1, 2]);
+    bench.writer.remove(&1);
+    bench.writer.remove(&2);
+    let revision = bench.commit([]).await;
+    assert!(matches!(bench.status.get(&1).unwrap().state, State::Error { attempts: 1, .. }));
+    bench.outside().refuse.remove(&1);
+    bench.status.applied(&1, revision).await;
+    assert_eq!(bench.outside().held, BTreeMap::from([(2, 2)]));
+    bench.outside().refuse.clear();
+    let revision = bench.commit([Pair(2, 3)]).await;
+    bench.status.reached(revision).await;
+    assert_eq!(bench.outside().held, BTreeMap::from([(2, 3)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_pruned_before_the_table_is_complete() {
+    let fake = Fake::default();
+    fake.0.lock().held.extend([(1, 1), (9, 9)]);
+    let mut bench = bench(fake);
+    bench.commit([Pair(1, 1)]).await;
+    tokio::time::sleep(Duration::from_secs(3 * 3600)).await;
+    assert!(bench.outside().prunes.is_empty());
+    assert!(bench.outside().held.contains_key(&9));
+    bench.writer.mark_initialized();
+    bench.status.pruned().await;
+    assert_eq!(bench.outside().held, BTreeMap::from([(1, 1)]));
+    assert!(bench.status.summary().pruned && bench.status.summary().initialized);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_full_sync_repairs_what_was_changed_from_outside() {
+    let mut bench = bench(Fake::default());
+    bench.writer.mark_initialized();
+    bench.commit([Pair(1, 1), Pair(2, 2)]).await;
+    bench.outside().held = BTreeMap::from([(1, 66), (7, 7)]);
+    tokio::time::sleep(ReconcileConfig::default().full_sync).await;
+    bench.settle().await;
+    assert_eq!(bench.outside().held, BTreeMap::from([(1, 1), (2, 2)]));
+    assert_eq!(bench.outside().prunes.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_prune_is_reported_and_retried() {
+    let fake = Fake::default();
+    fake.0.lock().refuse_prune = true;
+    let mut bench = bench(fake);
+    bench.writer.mark_initialized();
+    let revision = bench.commit([Pair(1, 1)]).await;
+    bench.status.reached(revision).await;
+    assert_eq!(bench.status.summary().prune_error.as_deref(), Some("refused prune"));
+    bench.outside().refuse_prune = false;
+    bench.status.pruned().await;
+    assert_eq!(bench.status.summary().prune_error, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chaotic_target_ends_equal_to_the_table() {
+    let mut bench = bench(Fake::default());
+    bench.writer.mark_initialized();
+    let mut seed = 7_u64;
+    let mut random = move || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        u8::try_from(seed >> 60).unwrap()
+    };
+    for _ in 0..300 {
+        let (key, value) = (random(), random());
+        match value % 3 {
+            0 => bench.writer.remove(&key),
+            _ => bench.writer.insert(Pair(key, value)),
+        }
+        let refuse = (0..4).map(|_| random()).collect();
+        bench.outside().refuse = refuse;
+        bench.outside().refuse_prune = random() % 4 == 0;
+        bench.commit([]).await;
+    }
+    bench.outside().refuse.clear();
+    bench.outside().refuse_prune = false;
+    let revision = bench.writer.commit();
+    bench.status.reached(revision).await;
+    bench.status.pruned().await;
+    let desired: BTreeMap<u8, u8> = bench.writer.snapshot().iter().map(|row| (row.0, row.1)).collect();
+    assert_eq!(bench.outside().held, desired);
+}
