@@ -80,8 +80,7 @@ image() {
     rm -f "$archive.new"
     buildah_ push --quiet --disable-compression "$name" "oci-archive:$archive.new:$1"
     mv "$archive.new" "$archive"
-    # `lab load` gives the image its other names: an archive holds one.
-    shift
+    # `lab load` gives the image its other names: an archive holds but one.
     printf '%s\n' "$@" >"$archive.names"
     printf '%s\n' "$want" >"$kube/stamps/image-$name"
     say "  image $name: built in $((SECONDS - begin)) s, $(du -m "$archive" | cut -f1) MB"

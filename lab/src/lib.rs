@@ -1,2 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Real Kubernetes in network namespaces.
+#![doc = include_str!("../README.md")]
+
+mod addons;
+pub mod capture;
+mod certs;
+mod cgroup;
+mod cli;
+mod clock;
+mod cluster;
+mod control;
+mod fault;
+mod images;
+mod init;
+mod machine;
+mod namespace;
+mod node;
+pub mod probe;
+mod progress;
+mod run;
+mod state;
+mod status;
+mod supervise;
+mod topology;
+
+pub use cli::main;

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Real time, in one place. What the lab waits for are other programs, whose time cannot be paused.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow};
+
+#[expect(clippy::disallowed_methods, reason = "the lab waits for other programs, in real time")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the breath between two looks at another program, never the wait itself")]
+pub(crate) fn breathe(duration: Duration) {
+    std::thread::sleep(duration);
+}
+
+/// Asks again and again until there is an answer; gives up after `limit` with the last reason why there was none.
+pub(crate) fn poll<T>(limit: Duration, what: &str, mut ask: impl FnMut() -> Result<T>) -> Result<T> {
+    let deadline = now() + limit;
+    let mut breath = Duration::from_millis(10);
+    loop {
+        let reason = match ask() {
+            Ok(answer) => return Ok(answer),
+            Err(reason) => reason,
+        };
+        if now() >= deadline {
+            return Err(anyhow!("{reason:#}").context(format!("{what}: not within {} s", limit.as_secs())));
+        }
+        breathe(breath);
+        breath = (breath * 2).min(Duration::from_millis(150));
+    }
+}

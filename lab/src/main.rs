@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The lab as a program of its own; `cilium lab` is the same.
+
+use std::process::ExitCode;
+
+fn main() -> anyhow::Result<ExitCode> {
+    lab::main(std::env::args_os().skip(1))
+}
