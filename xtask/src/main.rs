@@ -1,4 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Checks and generators that the Makefile calls.
+#![doc = include_str!("../README.md")]
 
-fn main() {}
+mod dependencies;
+mod files;
+mod layers;
+mod metadata;
+
+use std::{path::Path, process::ExitCode};
+
+use anyhow::{Result, bail};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match run(&arguments) {
+        Ok(faults) if faults.is_empty() => ExitCode::SUCCESS,
+        Ok(faults) => {
+            for fault in &faults {
+                eprintln!("error: {fault}");
+            }
+            eprintln!("xtask {}: {} at fault", arguments.join(" "), faults.len());
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(arguments: &[&str]) -> Result<Vec<String>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?;
+    match arguments {
+        ["layers"] => layers::check(&root),
+        ["layers", "--write"] => layers::write(&root),
+        ["licences"] => Ok([files::licences(&root)?, dependencies::check(&root)?].concat()),
+        ["size"] => files::size(&root),
+        _ => bail!("usage: xtask layers [--write] | licences | size"),
+    }
+}

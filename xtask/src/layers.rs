@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The layering rule: a crate depends on lower layers only, and some libraries belong to one crate only.
+//!
+//! The rule is data ([`LAYERS`], [`FENCES`]); what the manifests say is compared with it, and the diagram of
+//! `ARCHITECTURE.md` is printed from both, so that the document cannot drift.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    fs,
+    path::Path,
+};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::metadata::{cargo_metadata, list};
+
+#[cfg(test)]
+mod tests;
+
+/// From the bottom to the top; a crate may depend on what stands in a lower layer.
+const LAYERS: [(&str, &[&str]); 6] = [
+    ("L0", &["abi", "statedb"]),
+    ("L1", &["model"]),
+    ("L2", &["k8s", "datapath"]),
+    ("L3", &["endpoint", "ipam", "node", "policy", "services", "gateway", "proxy", "bgp", "clustermesh", "hubble"]),
+    ("L4", &["agent", "operator", "cli"]),
+    ("L5", &["cilium"]),
+];
+
+/// Beside the layers: they use no member, and only the one binary may use the lab.
+const OUTSIDE: [&str; 2] = ["lab", "xtask"];
+
+const BINARIES: &[&str] = &["agent", "operator", "cli", "cilium", "lab", "xtask"];
+
+/// Libraries that only some crates may depend on; a name that ends in `*` is a prefix.
+const FENCES: [(&str, &[&str]); 7] = [
+    ("kube*", &["k8s"]),
+    ("k8s-openapi*", &["k8s"]),
+    ("aya", &["abi", "datapath"]),
+    ("aya-*", &["datapath"]),
+    ("rtnetlink", &["datapath"]),
+    ("netlink-*", &["datapath"]),
+    ("anyhow", BINARIES),
+];
+
+const DOCUMENT: &str = "ARCHITECTURE.md";
+const BEGIN: &str = "<!-- printed by `xtask layers --write`, compared by `make check` -->\n```text\n";
+const END: &str = "```\n<!-- end of what is printed -->";
+
+/// The direct dependencies of each workspace member.
+type Manifests = BTreeMap<String, BTreeSet<String>>;
+
+/// What breaks the rule, and whether the document shows the diagram.
+pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
+    let manifests = read_manifests(root)?;
+    let diagram = diagram(&manifests);
+    print!("{diagram}");
+    let mut faults = breaches(&manifests);
+    faults.extend(kernel_side(root)?);
+    let document = fs::read_to_string(root.join(DOCUMENT)).unwrap_or_default();
+    if !document.contains(&diagram) {
+        faults.push(format!("{DOCUMENT} does not hold the diagram above: run `make docs`"));
+    }
+    Ok(faults)
+}
+
+/// Puts the diagram into the document.
+pub(crate) fn write(root: &Path) -> Result<Vec<String>> {
+    let path = root.join(DOCUMENT);
+    let document = fs::read_to_string(&path).with_context(|| format!("read {DOCUMENT}"))?;
+    let with_diagram = replace_diagram(&document, &diagram(&read_manifests(root)?))?;
+    if with_diagram != document {
+        fs::write(&path, with_diagram).with_context(|| format!("write {DOCUMENT}"))?;
+    }
+    Ok(Vec::new())
+}
+
+fn read_manifests(root: &Path) -> Result<Manifests> {
+    let metadata = metadata(&root.join("Cargo.toml"))?;
+    let mut manifests = Manifests::new();
+    for package in list(&metadata, "packages") {
+        let name = package.get("name").and_then(Value::as_str).context("cargo metadata: a package without a name")?;
+        manifests.insert(name.to_string(), dependency_names(package).map(str::to_string).collect());
+    }
+    Ok(manifests)
+}
+
+fn metadata(manifest: &Path) -> Result<Value> {
+    cargo_metadata(&["--no-deps", "--offline", "--manifest-path", &manifest.to_string_lossy()])
+}
+
+fn dependency_names(package: &Value) -> impl Iterator<Item = &str> {
+    list(package, "dependencies").filter_map(|dependency| dependency.get("name")?.as_str())
+}
+
+/// The kernel side sees the contract and its own toolkit, nothing else.
+fn kernel_side(root: &Path) -> Result<Vec<String>> {
+    let manifest = root.join("bpf/Cargo.toml");
+    if !manifest.exists() {
+        return Ok(Vec::new());
+    }
+    let metadata = metadata(&manifest)?;
+    let names = list(&metadata, "packages").flat_map(dependency_names);
+    let foreign = names.filter(|name| !["abi", "aya-ebpf"].contains(name));
+    Ok(foreign.map(|name| format!("bpf depends on {name}; it may see only abi and aya-ebpf")).collect())
+}
+
+fn layer(name: &str) -> Option<usize> {
+    LAYERS.iter().position(|(_, members)| members.contains(&name))
+}
+
+fn breaches(manifests: &Manifests) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (name, dependencies) in manifests {
+        if layer(name).is_none() && !OUTSIDE.contains(&name.as_str()) {
+            faults.push(format!("{name} has no layer: give it one in xtask/src/layers.rs"));
+        }
+        for dependency in dependencies {
+            let fault = if manifests.contains_key(dependency) {
+                member_fault(name, dependency)
+            } else {
+                fence_fault(name, dependency)
+            };
+            faults.extend(fault);
+        }
+    }
+    faults
+}
+
+/// What is wrong with one member depending on another.
+fn member_fault(name: &str, dependency: &str) -> Option<String> {
+    if OUTSIDE.contains(&name) {
+        return Some(format!("{name} depends on {dependency}; it stands outside and may use no member"));
+    }
+    if dependency == "lab" && name == "cilium" {
+        return None;
+    }
+    let (Some(own), Some(other)) = (layer(name), layer(dependency)) else {
+        return Some(format!("{name} depends on {dependency}, which stands outside the layers"));
+    };
+    let direction = match own.cmp(&other) {
+        std::cmp::Ordering::Greater => return None,
+        std::cmp::Ordering::Equal => "sideways",
+        std::cmp::Ordering::Less => "upwards",
+    };
+    Some(format!("{name} (L{own}) depends {direction} on {dependency} (L{other})"))
+}
+
+/// What is wrong with a member depending on a library.
+fn fence_fault(name: &str, dependency: &str) -> Option<String> {
+    let matches = |pattern: &str| match pattern.strip_suffix('*') {
+        Some(prefix) => dependency.starts_with(prefix),
+        None => dependency == pattern,
+    };
+    let (_, allowed) = FENCES.iter().find(|(pattern, _)| matches(pattern))?;
+    let inside = allowed.contains(&name);
+    (!inside).then(|| format!("{name} depends on {dependency}, which only {} may", allowed.join(", ")))
+}
+
+/// The layers from top to bottom with what each member really depends on.
+fn diagram(manifests: &Manifests) -> String {
+    let mut text = String::new();
+    let members = |names: &[&'static str]| -> Vec<&'static str> {
+        names.iter().copied().filter(|name| manifests.contains_key(*name)).collect()
+    };
+    for (label, names) in LAYERS.iter().rev() {
+        draw(&mut text, label, &members(names), manifests);
+    }
+    draw(&mut text, "--", &members(&OUTSIDE), manifests);
+    text
+}
+
+fn draw(text: &mut String, label: &str, names: &[&str], manifests: &Manifests) {
+    for (index, name) in names.iter().enumerate() {
+        let used: BTreeSet<&String> =
+            manifests.get(*name).into_iter().flatten().filter(|used| manifests.contains_key(*used)).collect();
+        let mut used: Vec<&str> = used.into_iter().map(String::as_str).collect();
+        used.sort_by_key(|used| (std::cmp::Reverse(layer(used)), *used));
+        let label = if index == 0 { label } else { "" };
+        let arrow = if used.is_empty() { "" } else { "─► " };
+        let line = format!("{label:<3} {name:<10} {arrow}{}", used.join(" "));
+        // Writing into a string cannot fail.
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+}
+
+fn replace_diagram(document: &str, diagram: &str) -> Result<String> {
+    let Some((before, rest)) = document.split_once(BEGIN) else {
+        bail!("{DOCUMENT} lacks the line that opens the diagram: {}", BEGIN.lines().next().unwrap_or_default());
+    };
+    let Some((_, after)) = rest.split_once(END) else {
+        bail!("{DOCUMENT} lacks the lines that close the diagram");
+    };
+    Ok(format!("{before}{BEGIN}{diagram}{END}{after}"))
+}

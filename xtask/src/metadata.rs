@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What cargo knows of the workspace, as JSON.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+/// Runs `cargo metadata` with more arguments.
+pub(crate) fn cargo_metadata(arguments: &[&str]) -> Result<Value> {
+    let cargo = option_env!("CARGO").unwrap_or("cargo");
+    let output = Command::new(cargo)
+        .args(["metadata", "--format-version", "1"])
+        .args(arguments)
+        .output()
+        .context("run cargo metadata")?;
+    if !output.status.success() {
+        bail!("cargo metadata {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
+    }
+    serde_json::from_slice(&output.stdout).context("parse cargo metadata")
+}
+
+/// The items of a member that is a list; none when it is absent.
+pub(crate) fn list<'a>(value: &'a Value, member: &str) -> impl Iterator<Item = &'a Value> {
+    value.get(member).and_then(Value::as_array).into_iter().flatten()
+}
