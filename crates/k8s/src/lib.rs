@@ -1,2 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The only Kubernetes client: Cilium's custom resources, reflectors, connection.
+#![doc = include_str!("../README.md")]
+
+pub mod cilium;
+mod client;
+mod reflect;
+
+pub use client::{Client, ClientConfig, Error};
+pub use k8s_openapi;
+pub use kube;
+pub use kube::runtime::watcher::Config as WatchConfig;
+pub use reflect::{Ingested, IntoIngested, reflect};

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The connection to the API server: where it is, who we are, what to do when one of several servers is away, and how
+//! fast we may ask.
+
+mod failover;
+mod limit;
+
+use crate::reflect::IntoIngested;
+use failover::Servers;
+pub(crate) use failover::chain;
+use hyper::Uri;
+use kube::Api;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use limit::RateLimit;
+use serde::de::DeserializeOwned;
+use std::fmt::Debug;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How to reach the API server and who to be there.
+///
+/// Without any field set it is what `kubectl` would use (`KUBECONFIG`, `~/.kube/config`), and else what a pod is given:
+/// `KUBERNETES_SERVICE_HOST`, `KUBERNETES_SERVICE_PORT` and the service account's token and CA, both read again when
+/// they are rotated.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ClientConfig {
+    /// Kubeconfig file (key `k8s-kubeconfig-path`).
+    pub kubeconfig: Option<PathBuf>,
+    /// Context within the kubeconfig; the file's current one if unset.
+    pub context: Option<String>,
+    /// Addresses of API servers (key `k8s-api-server-urls`): they take the place of the configured one, and when one
+    /// does not answer the next is tried. `https://` is assumed where no scheme is given.
+    pub api_servers: Vec<String>,
+    /// Requests per second that we allow ourselves (key `k8s-client-qps`); unlimited if unset.
+    pub qps: Option<f64>,
+    /// Requests that may be made at once before `qps` counts (key `k8s-client-burst`).
+    pub burst: Option<u32>,
+    /// `User-Agent` of the requests.
+    pub user_agent: Option<String>,
+}
+
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The kubeconfig cannot be read or is incomplete.
+    #[error("kubeconfig {path}: cannot be used")]
+    Kubeconfig {
+        /// File.
+        path: String,
+        /// Cause.
+        #[source]
+        source: Box<kube::config::KubeconfigError>,
+    },
+    /// Neither a kubeconfig nor a service account is there.
+    #[error(
+        "no API server is configured: set k8s-kubeconfig-path, or KUBECONFIG, or run in a pod with a service account"
+    )]
+    NotConfigured(#[source] Box<kube::config::InferConfigError>),
+    /// An entry of `k8s-api-server-urls` is not a URL.
+    #[error("k8s-api-server-urls: {url:?} is not a URL")]
+    Url {
+        /// What it says.
+        url: String,
+        /// Cause.
+        #[source]
+        source: hyper::http::uri::InvalidUri,
+    },
+    /// The client cannot be made from the configuration, for instance because a certificate is unreadable.
+    #[error("API server {url}: the client cannot be set up")]
+    Setup {
+        /// Server.
+        url: String,
+        /// Cause.
+        #[source]
+        source: Box<kube::Error>,
+    },
+}
+
+/// The Kubernetes client. Clones share connections, limits and the choice of server.
+#[derive(Clone)]
+pub struct Client {
+    inner: kube::Client,
+}
+
+impl Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").finish_non_exhaustive()
+    }
+}
+
+impl From<kube::Client> for Client {
+    fn from(inner: kube::Client) -> Self {
+        Self { inner }
+    }
+}
+
+impl Client {
+    /// Reads the configuration and sets the client up. No request is made: a server that is away is not an error.
+    ///
+    /// # Errors
+    /// When the configuration names things that are not there or cannot be used.
+    pub async fn connect(config: &ClientConfig) -> Result<Self, Error> {
+        install_crypto();
+        let base = load(config).await?;
+        let urls = servers(config, &base.cluster_url)?;
+        let namespace = base.default_namespace.clone();
+        let mut clients = Vec::with_capacity(urls.len());
+        for url in urls {
+            let mut config = base.clone();
+            config.cluster_url = url.clone();
+            let client = kube::Client::try_from(config)
+                .map_err(|source| Error::Setup { url: url.to_string(), source: Box::new(source) })?;
+            clients.push((url.to_string(), client));
+        }
+        let limit = config.qps.filter(|qps| *qps > 0.0).map(|qps| RateLimit::new(qps, config.burst.unwrap_or(1)));
+        let service = Servers::new(clients, limit).into_service();
+        Ok(Self { inner: kube::Client::new(service, namespace) })
+    }
+
+    /// The client underneath, for what this crate has no words for.
+    #[must_use]
+    pub fn kube(&self) -> kube::Client {
+        self.inner.clone()
+    }
+
+    /// The namespace of the service account or of the kubeconfig's context.
+    #[must_use]
+    pub fn default_namespace(&self) -> &str {
+        self.inner.default_namespace()
+    }
+
+    /// Objects of a kind in the whole cluster.
+    #[must_use]
+    pub fn all<K: kube::Resource<DynamicType = ()>>(&self) -> Api<K> {
+        Api::all(self.kube())
+    }
+
+    /// Objects of a kind in one namespace.
+    #[must_use]
+    pub fn namespaced<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
+    {
+        Api::namespaced(self.kube(), namespace)
+    }
+
+    /// Keeps a table equal to the API server; see [`reflect`](crate::reflect()).
+    pub fn reflect<K, R, I, F>(
+        &self,
+        api: Api<K>,
+        writer: statedb::Writer<R>,
+        ingest: F,
+    ) -> impl Future<Output = ()> + Send + 'static
+    where
+        K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+        R: statedb::Row,
+        I: IntoIngested<R> + 'static,
+        F: Fn(&K) -> I + Send + 'static,
+    {
+        self.reflect_with(api, crate::WatchConfig::default(), writer, ingest)
+    }
+
+    /// As [`Client::reflect`], of the objects that field and label selectors choose.
+    pub fn reflect_with<K, R, I, F>(
+        &self,
+        api: Api<K>,
+        watch: crate::WatchConfig,
+        writer: statedb::Writer<R>,
+        ingest: F,
+    ) -> impl Future<Output = ()> + Send + 'static
+    where
+        K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+        R: statedb::Row,
+        I: IntoIngested<R> + 'static,
+        F: Fn(&K) -> I + Send + 'static,
+    {
+        crate::reflect::reflect(api, watch, writer, ingest)
+    }
+}
+
+/// One cryptography provider for the process. Whoever is first wins; all of ours name the same one.
+fn install_crypto() {
+    let _already_installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+async fn load(config: &ClientConfig) -> Result<kube::Config, Error> {
+    let mut loaded = if let Some(path) = &config.kubeconfig {
+        let fail = |source| Error::Kubeconfig { path: path.display().to_string(), source: Box::new(source) };
+        let kubeconfig = Kubeconfig::read_from(path).map_err(fail)?;
+        let options = KubeConfigOptions { context: config.context.clone(), ..KubeConfigOptions::default() };
+        kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(fail)?
+    } else {
+        kube::Config::infer().await.map_err(|source| Error::NotConfigured(Box::new(source)))?
+    };
+    // A server that does not even accept a connection is away: with several, try the next soon.
+    loaded.connect_timeout = Some(Duration::from_secs(5));
+    if let Some(agent) = config.user_agent.as_deref().and_then(|a| a.parse().ok()) {
+        loaded.headers.push((hyper::header::USER_AGENT, agent));
+    }
+    Ok(loaded)
+}
+
+fn servers(config: &ClientConfig, configured: &Uri) -> Result<Vec<Uri>, Error> {
+    if config.api_servers.is_empty() {
+        return Ok(vec![configured.clone()]);
+    }
+    config
+        .api_servers
+        .iter()
+        .map(|text| {
+            let url = if text.contains("://") { text.clone() } else { format!("https://{text}") };
+            url.parse().map_err(|source| Error::Url { url: text.clone(), source })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Several API servers behind one client: requests go to the one that worked last, and when it cannot be connected to
+//! the next one is tried. It does not balance: a watch cache is warm where we already are.
+
+use super::limit::RateLimit;
+use hyper::{Request, Response};
+use kube::client::Body;
+use std::error::Error as StdError;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tower::Service;
+
+/// The servers, and which one is in use.
+pub(super) struct Servers {
+    clients: Vec<(String, kube::Client)>,
+    current: AtomicUsize,
+    limit: Option<RateLimit>,
+}
+
+impl Servers {
+    pub(super) fn new(clients: Vec<(String, kube::Client)>, limit: Option<RateLimit>) -> Arc<Self> {
+        Arc::new(Self { clients, current: AtomicUsize::new(0), limit })
+    }
+
+    pub(super) fn into_service(
+        self: Arc<Self>,
+    ) -> impl Service<
+        Request<Body>,
+        Response = Response<Body>,
+        Error = kube::Error,
+        Future = impl Future<Output = Result<Response<Body>, kube::Error>> + Send + 'static,
+    > + Send
+    + 'static {
+        tower::service_fn(move |request| {
+            let servers = self.clone();
+            async move { servers.send(request).await }
+        })
+    }
+
+    async fn send(&self, request: Request<Body>) -> Result<Response<Body>, kube::Error> {
+        if let Some(limit) = &self.limit {
+            limit.acquire().await;
+        }
+        let (parts, body) = request.into_parts();
+        let mut body = Some(body);
+        let mut tried = 0;
+        loop {
+            let current = self.current.load(Ordering::Relaxed);
+            let Some((url, client)) = self.clients.get(current % self.clients.len().max(1)) else {
+                return Err(kube::Error::Service("no API server is configured".into()));
+            };
+            let Some(this) = body.take() else {
+                return Err(kube::Error::Service("the request's body cannot be sent twice".into()));
+            };
+            let again = this.try_clone();
+            let error = match client.send(Request::from_parts(parts.clone(), this)).await {
+                Ok(response) => return Ok(response),
+                Err(error) => error,
+            };
+            if !is_transport(&error) {
+                return Err(error);
+            }
+            tried += 1;
+            self.move_on(current, url, &error);
+            // A request that reached a server may have been carried out: only the caller knows whether to repeat it.
+            if tried >= self.clients.len() || !(is_connect(&error) || parts.method == hyper::Method::GET) {
+                return Err(error);
+            }
+            body = again;
+        }
+    }
+
+    fn move_on(&self, from: usize, url: &str, error: &kube::Error) {
+        let next = from.wrapping_add(1);
+        let moved = self.current.compare_exchange(from, next, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if let (true, true, Some((to, _))) =
+            (moved, self.clients.len() > 1, self.clients.get(next % self.clients.len().max(1)))
+        {
+            tracing::warn!(server = url, next = to, error = %chain(error), "API server does not answer, trying the next");
+        }
+    }
+}
+
+/// Whether the request failed before an answer came, as opposed to being answered with an error.
+fn is_transport(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::HyperError(_) | kube::Error::Service(_))
+}
+
+fn is_connect(error: &kube::Error) -> bool {
+    sources(error).any(|e| {
+        e.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(hyper_util::client::legacy::Error::is_connect)
+    })
+}
+
+fn sources<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |e: &&'a (dyn StdError + 'static)| (*e).source())
+}
+
+/// The error with its causes, for one line of a log.
+pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for text in sources(error).map(ToString::to_string) {
+        // Some errors repeat their cause in their own text.
+        if !parts.iter().any(|p| p.contains(&text)) {
+            parts.push(text);
+        }
+    }
+    parts.join(": ")
+}

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Objects decoded one by one, so that a bad one is told apart instead of failing the list it came in.
+
+use kube::Api;
+use kube::core::{DynamicResourceScope, ObjectMeta};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
+use std::borrow::Cow;
+
+/// An object, or why it cannot be decoded.
+#[derive(Clone, Debug)]
+pub(super) struct Guarded<K> {
+    metadata: ObjectMeta,
+    pub(super) object: Result<K, String>,
+}
+
+/// The same objects of the same namespace, guarded.
+pub(super) fn api<K: kube::Resource<DynamicType = ()>>(api: Api<K>) -> Api<Guarded<K>> {
+    match api.namespace().map(str::to_owned) {
+        Some(namespace) => Api::namespaced_with(api.into_client(), &namespace, &()),
+        None => Api::all(api.into_client()),
+    }
+}
+
+impl<'de, K: DeserializeOwned> Deserialize<'de> for Guarded<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Head {
+            metadata: ObjectMeta,
+        }
+        let value = serde_json::Value::deserialize(deserializer)?;
+        match K::deserialize(&value) {
+            Ok(object) => Ok(Self { metadata: ObjectMeta::default(), object: Ok(object) }),
+            Err(error) => {
+                let head = Head::deserialize(&value).map_err(D::Error::custom)?;
+                Ok(Self { metadata: head.metadata, object: Err(error.to_string()) })
+            }
+        }
+    }
+}
+
+impl<K: kube::Resource<DynamicType = ()>> kube::Resource for Guarded<K> {
+    type DynamicType = ();
+    // Unknown to the compiler here, and not needed: the namespace is taken over from the original.
+    type Scope = DynamicResourceScope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        K::kind(&())
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        K::group(&())
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        K::version(&())
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        K::plural(&())
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        match &self.object {
+            Ok(object) => object.meta(),
+            Err(_) => &self.metadata,
+        }
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        match &mut self.object {
+            Ok(object) => object.meta_mut(),
+            Err(_) => &mut self.metadata,
+        }
+    }
+}
