@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+# The only entry point for people and for CI. `make help` lists what there is.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
+ifdef CI
+export CARGO_TERM_COLOR := never
+export CARGO_TERM_PROGRESS_WHEN := never
+export NO_COLOR := 1
+endif
+
+XTASK := cargo run --quiet --package xtask --
+# Root may install what is missing; everybody else is told.
+BOOTSTRAP := scripts/bootstrap $(if $(filter 0,$(shell id -u)),,--check)
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo demo-down lab
+demo: bootstrap ## two-node cluster with our datapath, pods that talk, are isolated and are seen; stays up
+	@scripts/demo
+
+demo-down: ## remove the cluster of the demo
+	@scripts/demo --down
+
+lab: bootstrap kube ## a plain two-node Kubernetes without a network, to install something on
+	@cargo build --quiet --package lab
+	@target/debug/lab up
+
+.PHONY: kube image bpf
+kube: bootstrap ## build the lab's Kubernetes, containerd, CoreDNS, Helm and test images into target/kube
+	@lab/kube/build.sh
+	@lab/images/build.sh
+
+image: bootstrap ## build the product's image into target/image/cilium.tar
+	@scripts/image
+
+bpf: bootstrap ## build the kernel programs
+	@cargo build --package datapath
+
+.PHONY: ci check test conformance bench
+ci: ## what CI runs: bootstrap, check, test
+	@.ci/run
+
+check: bootstrap ## what needs no cluster: format, lints, layers, licences, file size, unit and property tests
+	@echo "== format"
+	@cargo fmt --all --check
+	@cargo fmt --manifest-path bpf/Cargo.toml --check
+	@echo "== layers, licences, file size"
+	@$(XTASK) layers
+	@$(XTASK) licences
+	@$(XTASK) size
+	@echo "== lints"
+	@cargo clippy --workspace --all-targets --locked -- -D warnings
+	@echo "== advisories and fences through all dependencies"
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny --all-features check; \
+	else echo "cargo-deny is not installed, so advisories are not checked (cargo install --locked cargo-deny)"; fi
+	@echo "== unit and property tests"
+	@cargo test --workspace --locked --lib --bins
+
+test: bootstrap image kube ## everything: unit, property, golden, program and lab tests (root)
+	@cargo test --workspace --locked --exclude lab
+	@cargo test --package lab --locked -- --test-threads=1
+
+conformance: bootstrap image kube ## Kubernetes' own end-to-end tests in the lab: make conformance FOCUS='...'
+	@scripts/conformance "$(FOCUS)"
+
+bench: bootstrap image kube ## measure against plain veth routing and the bridge plugin; writes target/bench/results.json
+	@scripts/bench
+
+.PHONY: fmt docs bootstrap
+fmt: ## format all code
+	@cargo fmt --all
+	@cargo fmt --manifest-path bpf/Cargo.toml
+
+docs: ## write what is generated into the documents, and build the crates' documentation
+	@$(XTASK) layers --write
+	@cargo doc --workspace --no-deps --quiet
+
+bootstrap: ## install what building and testing needs
+	@$(BOOTSTRAP)
