@@ -2,7 +2,8 @@
 //! The cgroups of a lab: `lab/NAME/MACHINE` in the v2 hierarchy.
 //!
 //! A machine's processes are all below its group, which is what socket programs attach to and what `lab down` kills. Where
-//! the controllers are v1's (v2 is then mounted beside them), pods' limits live in folders of the same name there.
+//! the controllers are v1's (v2 is then mounted beside them), a machine has a folder of the same name in each of those too.
+//! Inside the machine, whose cgroup namespace starts there, these are the roots.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,15 +13,16 @@ use anyhow::{Context as _, Result, bail};
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
 
 use crate::clock;
 
 /// The hierarchies of this machine.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Hierarchy {
     /// Where v2 is mounted.
     pub(crate) unified: PathBuf,
-    /// Where v1 controllers are mounted, if there are any.
+    /// Where v1 hierarchies are mounted, if there are any with controllers.
     pub(crate) controllers: Vec<PathBuf>,
 }
 
@@ -54,8 +56,24 @@ impl Hierarchy {
         if self.pure() { group.join("system") } else { group.to_owned() }
     }
 
+    /// A machine's folder in a v1 hierarchy.
+    pub(crate) fn below(controller: &Path, lab: &str, machine: Option<&str>) -> PathBuf {
+        machine.into_iter().fold(controller.join("lab").join(lab), |path, name| path.join(name))
+    }
+
+    /// Moves the calling process to where a machine's own processes are, in every hierarchy.
+    pub(crate) fn join(&self, lab: &str, machine: &str) -> Result<()> {
+        let leaf = self.leaf(&self.group(lab, Some(machine)));
+        let all = self.controllers.iter().map(|controller| Self::below(controller, lab, Some(machine))).chain([leaf]);
+        for group in all {
+            fs::write(group.join("cgroup.procs"), "0")
+                .with_context(|| format!("cannot move into the cgroup {}", group.display()))?;
+        }
+        Ok(())
+    }
+
     /// Makes a machine's group ready and empty.
-    pub(crate) fn create(&self, lab: &str, machine: &str) -> Result<PathBuf> {
+    pub(crate) fn create(&self, lab: &str, machine: &str) -> Result<()> {
         let group = self.group(lab, Some(machine));
         let leaf = self.leaf(&group);
         fs::create_dir_all(&leaf).with_context(|| format!("cannot create the cgroup {}", leaf.display()))?;
@@ -65,7 +83,12 @@ impl Hierarchy {
                 delegate(&path)?;
             }
         }
-        Ok(group)
+        for controller in &self.controllers {
+            for path in [controller.join("lab"), Self::below(controller, lab, None), Self::below(controller, lab, Some(machine))] {
+                create_v1(&path)?;
+            }
+        }
+        Ok(())
     }
 
     /// Ends every process of a lab or machine and removes its groups, in all hierarchies.
@@ -76,8 +99,7 @@ impl Hierarchy {
         }
         remove(&group)?;
         for controller in &self.controllers {
-            let path = machine.into_iter().fold(controller.join("lab").join(lab), |path, name| path.join(name));
-            remove(&path)?;
+            remove(&Self::below(controller, lab, machine))?;
         }
         Ok(())
     }
@@ -93,10 +115,17 @@ pub(crate) fn processes(group: &Path) -> Vec<i32> {
     all
 }
 
-/// Moves the calling process.
-pub(crate) fn join(group: &Path) -> Result<()> {
-    let file = group.join("cgroup.procs");
-    fs::write(&file, "0").with_context(|| format!("cannot move into the cgroup {}", group.display()))
+/// A folder of a v1 hierarchy. One of cpuset takes no process before it is told its processors and memory.
+fn create_v1(group: &Path) -> Result<()> {
+    fs::create_dir_all(group).with_context(|| format!("cannot create the cgroup {}", group.display()))?;
+    for setting in ["cpuset.cpus", "cpuset.mems"] {
+        let above = group.parent().map(|parent| fs::read_to_string(parent.join(setting)));
+        if let Some(Ok(value)) = above {
+            fs::write(group.join(setting), value.trim())
+                .with_context(|| format!("cannot set {setting} of {}", group.display()))?;
+        }
+    }
+    Ok(())
 }
 
 fn delegate(group: &Path) -> Result<()> {
@@ -139,10 +168,10 @@ fn folders(group: &Path) -> Vec<PathBuf> {
     entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
 }
 
-/// The first whole v2 mount, and the v1 controllers.
+/// The first whole v2 mount, and those of v1 if there is a controller among them.
 fn parse(mountinfo: &str) -> (Option<PathBuf>, Vec<PathBuf>) {
     let mut unified = None;
-    let mut controllers = Vec::new();
+    let (mut first, mut controllers) = (Vec::new(), false);
     for line in mountinfo.lines() {
         let Some((left, right)) = line.split_once(" - ") else { continue };
         let mut fields = left.split(' ').skip(3);
@@ -152,11 +181,14 @@ fn parse(mountinfo: &str) -> (Option<PathBuf>, Vec<PathBuf>) {
         let options = after.nth(1).unwrap_or_default();
         match kind {
             Some("cgroup2") if root == "/" && unified.is_none() => unified = Some(PathBuf::from(point)),
-            Some("cgroup") if !options.contains("name=") => controllers.push(PathBuf::from(point)),
+            Some("cgroup") => {
+                controllers |= !options.contains("name=");
+                first.push(PathBuf::from(point));
+            }
             _ => {}
         }
     }
-    (unified, controllers)
+    (unified, if controllers { first } else { Vec::new() })
 }
 
 #[cfg(test)]
@@ -164,14 +196,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn v1_controllers_beside_v2_are_told_apart() {
+    fn v1_hierarchies_beside_v2_are_told_apart() {
         let text = "24 19 0:20 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n\
                     25 24 0:21 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n\
                     26 24 0:22 / /sys/fs/cgroup/systemd rw,relatime - cgroup cgroup rw,xattr,name=systemd\n\
                     27 24 0:23 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n";
         let (unified, controllers) = parse(text);
         assert_eq!(unified, Some("/sys/fs/cgroup/unified".into()));
-        assert_eq!(controllers, [PathBuf::from("/sys/fs/cgroup/memory")]);
+        assert_eq!(controllers, [PathBuf::from("/sys/fs/cgroup/memory"), PathBuf::from("/sys/fs/cgroup/systemd")]);
+    }
+
+    #[test]
+    fn a_named_hierarchy_without_controllers_does_not_make_a_machine_v1() {
+        let text = "26 24 0:22 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n\
+                    27 24 0:23 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+        assert_eq!(parse(text), (Some("/sys/fs/cgroup".into()), vec![]));
     }
 
     #[test]

@@ -15,13 +15,14 @@ use crate::topology::{API_PORT, CONTROL};
 /// Switches the control plane on; returns before the API server is ready.
 pub(crate) fn start(lab: &Lab) -> Result<()> {
     let hierarchy = Hierarchy::find()?;
-    let group = hierarchy.create(&lab.spec.name, CONTROL)?;
+    hierarchy.create(&lab.spec.name, CONTROL)?;
     let addresses = lab.spec.topology.control();
     let first = *addresses.first().context("the lab has neither IPv4 nor IPv6")?;
     let machine = Machine {
         name: CONTROL.to_owned(),
         folder: lab.machine(CONTROL),
-        leaf: hierarchy.leaf(&group),
+        lab: lab.spec.name.clone(),
+        hierarchy,
         role: Role::Control { forward_to: SocketAddr::new(first, API_PORT) },
         services: vec![etcd(lab), api_server(lab, &first.to_string()), controller_manager(lab), scheduler(lab)],
         path: machine::path(&lab.spec.kube_bin),

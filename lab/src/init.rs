@@ -22,12 +22,12 @@ use nix::unistd::{sethostname, setsid};
 
 use crate::machine::{self, Machine, Plug, Role};
 use crate::topology::{BRIDGE, on_link};
-use crate::{cgroup, clock, namespace, run, state, supervise};
+use crate::{clock, namespace, run, state, supervise};
 
 /// Sets a machine's namespaces up from outside and returns once its first process has done its part.
 pub(crate) fn boot(file: &Path) -> Result<()> {
     let machine = read(file)?;
-    cgroup::join(&machine.leaf)?;
+    machine.hierarchy.join(&machine.lab, &machine.name)?;
     setsid().context("cannot leave the session of the terminal")?;
     let stdin = match &machine.role {
         Role::Control { .. } => Stdio::from(listen(&machine)?),

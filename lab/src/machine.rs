@@ -20,8 +20,9 @@ use crate::supervise::Service;
 pub(crate) struct Machine {
     pub(crate) name: String,
     pub(crate) folder: PathBuf,
-    /// The cgroup that the processes of the machine start in.
-    pub(crate) leaf: PathBuf,
+    pub(crate) lab: String,
+    /// As seen from outside: a cgroup namespace shows other paths.
+    pub(crate) hierarchy: Hierarchy,
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) role: Role,
     pub(crate) services: Vec<Service>,
@@ -44,8 +45,6 @@ pub(crate) struct Plug {
     pub(crate) gateways: Vec<IpAddr>,
     /// The machine's own folders: where each is, and where it is seen.
     pub(crate) binds: Vec<(PathBuf, PathBuf)>,
-    pub(crate) unified: PathBuf,
-    pub(crate) pure: bool,
 }
 
 /// The search path of programs inside: Kubernetes' own first.

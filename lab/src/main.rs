@@ -3,6 +3,9 @@
 
 use std::process::ExitCode;
 
-fn main() -> anyhow::Result<ExitCode> {
-    lab::main(std::env::args_os().skip(1))
+fn main() -> ExitCode {
+    lab::main(std::env::args_os().skip(1)).unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
 }

@@ -11,6 +11,7 @@ use nix::sched::{CloneFlags, setns};
 
 use crate::cgroup::{self, Hierarchy};
 use crate::state::Lab;
+use crate::topology::CONTROL;
 
 /// The namespaces that a machine has of its own.
 pub(crate) fn own() -> CloneFlags {
@@ -24,6 +25,11 @@ pub(crate) fn own() -> CloneFlags {
 
 /// The process id, on this machine, of a lab machine's first process; an error says that the machine is off.
 pub(crate) fn first_process(lab: &Lab, machine: &str) -> Result<i32> {
+    let places = lab.spec.topology.places();
+    if machine != CONTROL && places.iter().all(|place| place.name != machine) {
+        let known: Vec<&str> = places.iter().map(|place| place.name.as_str()).collect();
+        bail!("lab '{}' has no machine '{machine}', but {}, {CONTROL}", lab.spec.name, known.join(", "));
+    }
     let file = lab.machine(machine).join("pid");
     let text = fs::read_to_string(&file).unwrap_or_default();
     let group = Hierarchy::find()?.group(&lab.spec.name, Some(machine));
@@ -37,8 +43,6 @@ pub(crate) fn first_process(lab: &Lab, machine: &str) -> Result<i32> {
 /// Runs a command as a process of the machine: in its namespaces and its cgroup. To be called by a process of one thread.
 pub(crate) fn run_in(lab: &Lab, machine: &str, command: &[String]) -> Result<ExitCode> {
     let pid = first_process(lab, machine)?;
-    let hierarchy = Hierarchy::find()?;
-    let group = hierarchy.group(&lab.spec.name, Some(machine));
     let [program, arguments @ ..] = command else { bail!("no command given") };
     let here = std::env::current_dir().ok();
     let namespaces = Path::new("/proc").join(pid.to_string()).join("ns");
@@ -48,7 +52,7 @@ pub(crate) fn run_in(lab: &Lab, machine: &str, command: &[String]) -> Result<Exi
         let path = namespaces.join(name);
         files.push(File::open(&path).with_context(|| format!("cannot open {}", path.display()))?);
     }
-    cgroup::join(&hierarchy.leaf(&group))?;
+    Hierarchy::find()?.join(&lab.spec.name, machine)?;
     for file in files {
         setns(file, CloneFlags::empty()).with_context(|| format!("cannot enter the namespaces of '{machine}'"))?;
     }

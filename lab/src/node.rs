@@ -23,7 +23,7 @@ const SANDBOX_IMAGE: &str = "registry.k8s.io/pause:3.10.2";
 /// Switches a node on. Its services start as soon as what they need is there.
 pub(crate) fn start(lab: &Lab, place: &Place) -> Result<()> {
     let hierarchy = Hierarchy::find()?;
-    let group = hierarchy.create(&lab.spec.name, &place.name)?;
+    hierarchy.create(&lab.spec.name, &place.name)?;
     let folder = lab.machine(&place.name);
     state::write(&folder.join("containerd.toml"), containerd_config())?;
     state::write(&folder.join("kubelet.json"), kubelet_config(lab, place, &hierarchy)?)?;
@@ -34,15 +34,14 @@ pub(crate) fn start(lab: &Lab, place: &Place) -> Result<()> {
     }
     let machine = Machine {
         name: place.name.clone(),
-        leaf: hierarchy.leaf(&group),
+        lab: lab.spec.name.clone(),
+        hierarchy,
         addresses: place.addresses.clone(),
         role: Role::Node(Plug {
             control: namespace::first_process(lab, CONTROL)?,
             mac: place.mac.clone(),
             gateways: lab.spec.topology.control(),
             binds: binds(lab, place),
-            unified: hierarchy.unified.clone(),
-            pure: hierarchy.pure(),
         }),
         services,
         path: machine::path(&lab.spec.kube_bin),
@@ -154,7 +153,6 @@ fn kubelet_config(lab: &Lab, place: &Place, hierarchy: &Hierarchy) -> Result<Str
             "failCgroupV1": false,
             "cgroupsPerQOS": false,
             "enforceNodeAllocatable": [],
-            "cgroupRoot": format!("/lab/{}/{}", lab.spec.name, place.name),
         });
         if let (Some(config), Some(more)) = (config.as_object_mut(), controllers_of_v1.as_object()) {
             config.extend(more.clone());
