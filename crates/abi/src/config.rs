@@ -21,7 +21,11 @@ macro_rules! for_each_program_constant {
             MASQUERADE_IPV6, masquerade_ipv6: u8 = 1;
             /// Forwarded packets are reported, by the rules of aggregation.
             TRACE_EVENTS, trace_events: u8 = 1;
-            /// Seconds between two reports of one flow without news (`monitor-aggregation-interval`).
+            /// The kernel has the coarse clock (5.11).
+            COARSE_CLOCK, coarse_clock: u8 = 1;
+            /// The kernel lets a socket program choose the error (5.18).
+            SET_RETVAL, set_retval: u8 = 1;
+            /// Ticks (`flow::TICK_NS`) between two reports of one flow without news (`monitor-aggregation-interval`).
             EVENT_INTERVAL, event_interval: u32 = 5;
             /// Unread bytes in the ring buffer at which the reader is woken; below, it looks by itself.
             EVENT_WAKEUP, event_wakeup: u32 = 65536;

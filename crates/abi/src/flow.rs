@@ -39,7 +39,7 @@ impl FlowKey {
 
 layout! {
     /// The decision for a flow, and its connection state in this direction.
-    pub struct FlowEntry (136) {
+    pub struct FlowEntry (144) {
         /// Epoch 0 of [`crate::maps::Epochs`] (the node's topology) at the decision.
         pub node_epoch: u32,
         /// Policy epoch of `src_endpoint` at the decision.
@@ -90,6 +90,10 @@ layout! {
         pub last_report: u32,
         /// The service (`lb::Service::id`) that the flow was translated by, or 0.
         pub service: u32,
+        /// The backend (key of `maps::Backends`) that was chosen, or 0.
+        pub backend: u32,
+        /// Zero.
+        pub pad: u32,
         /// Packets in this direction.
         pub packets: u64,
         /// Bytes in this direction, from the network header on.

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+//! Services: which backend a new connection goes to.
+
+use crate::maps;
+use abi::Addr;
+use abi::lb::{Backend, Service, ServiceKey, SlotKey};
+use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
+
+/// What became of the question for a backend.
+pub enum Choice {
+    /// The address is no service.
+    NotAService,
+    /// It is one, without a backend.
+    NoBackend,
+    /// This one, with its id, and the id of the service.
+    Chosen(&'static Backend, u32, u32),
+}
+
+/// Chooses a backend at random.
+#[inline(always)]
+pub fn choose(addr: Addr, port: u16, proto: u8) -> Choice {
+    let key = ServiceKey { addr, port, proto, scope: abi::lb::SCOPE_EXTERNAL, pad: 0 };
+    // SAFETY: read at once.
+    let Some(service) = (unsafe { maps::SERVICES.get(key) }) else { return Choice::NotAService };
+    match backend(service) {
+        Some((backend, id)) => Choice::Chosen(backend, id, service.id),
+        None => Choice::NoBackend,
+    }
+}
+
+#[inline(always)]
+fn backend(service: &Service) -> Option<(&'static Backend, u32)> {
+    let count = service.count;
+    if count == 0 {
+        return None;
+    }
+    // SAFETY: no preconditions.
+    let slot = unsafe { bpf_get_prandom_u32() } % count;
+    // SAFETY: read at once; user space writes backends before slots and removes them after.
+    unsafe {
+        let id = *maps::SLOTS.get(SlotKey { service: service.id, slot })?;
+        maps::BACKENDS.get(id).map(|backend| (backend, id))
+    }
+}

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+//! Every map of the datapath, on one page. Types and capacities come from the markers in `abi::maps`; user space pins
+//! the maps and checks that they agree with the markers.
+
+use crate::scratch::Scratch;
+use abi::maps::{self, MapDef};
+use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::lpm_trie::LpmTrie;
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+
+type Key<M> = <M as MapDef>::Key;
+type Value<M> = <M as MapDef>::Value;
+
+/// Memory is used as entries are made, so that a high capacity costs nothing.
+const ON_DEMAND: u32 = BPF_F_NO_PREALLOC;
+
+macro_rules! datapath_maps {
+    ($($name:literal $global:ident = $kind:ident<$marker:ident>, $flags:expr;)+) => {
+        $(
+            #[map(name = $name)]
+            pub static $global: datapath_maps!(@type $kind, $marker) =
+                $kind::pinned(maps::$marker::CAPACITY, $flags);
+        )+
+    };
+    (@type Array, $marker:ident) => { Array<Value<maps::$marker>> };
+    (@type PerCpuArray, $marker:ident) => { PerCpuArray<Value<maps::$marker>> };
+    (@type $kind:ident, $marker:ident) => { $kind<Key<maps::$marker>, Value<maps::$marker>> };
+}
+
+datapath_maps! {
+    "cilium_endpoints" ENDPOINTS = HashMap<Endpoints>, ON_DEMAND;
+    "cilium_lxc" LOCALS = HashMap<Locals>, ON_DEMAND;
+    "cilium_epochs" EPOCHS = Array<Epochs>, 0;
+    "cilium_node" NODE = Array<Node>, 0;
+    "cilium_flows" FLOWS = LruHashMap<Flows>, 0;
+    "cilium_fragments" FRAGMENTS = LruHashMap<Fragments>, 0;
+    "cilium_ipcache4" IPCACHE4 = LpmTrie<Ipcache4>, ON_DEMAND;
+    "cilium_ipcache6" IPCACHE6 = LpmTrie<Ipcache6>, ON_DEMAND;
+    "cilium_policy" POLICIES = LpmTrie<Policies>, ON_DEMAND;
+    "cilium_lb_services" SERVICES = HashMap<Services>, ON_DEMAND;
+    "cilium_lb_slots" SLOTS = HashMap<Slots>, ON_DEMAND;
+    "cilium_lb_backends" BACKENDS = HashMap<Backends>, ON_DEMAND;
+    "cilium_lb_reverse_sk" REVERSE_SOCKETS = LruHashMap<ReverseSockets>, 0;
+    "cilium_metrics" METRICS = PerCpuArray<Metrics>, 0;
+    "cilium_events_lost" EVENTS_LOST = PerCpuArray<EventsLost>, 0;
+}
+
+#[map(name = "cilium_events")]
+pub static EVENTS: RingBuf = RingBuf::pinned(maps::Events::CAPACITY, 0);
+
+/// Working memory of the slow path, which would not fit on the stack.
+#[map(name = "cilium_scratch")]
+pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+//! A packet arrives for a pod of this node: from the host's stack, out of the tunnel, or from a native device.
+
+use super::commit;
+use crate::ctx::Skb;
+use crate::parse::Pkt;
+use crate::scratch::{self, Scratch};
+use crate::{icmp, ipcache, maps, policy};
+use abi::event::point;
+use abi::flow::{action, flags};
+use abi::{Addr, DropReason};
+use aya_ebpf::bindings::TC_ACT_OK;
+
+/// Where packets come from, which is where replies go.
+pub struct Origin {
+    /// `flow::action` of the reply.
+    pub reply: u8,
+    /// Interface of the reply, for the tunnel and for devices.
+    pub ifindex: u32,
+    /// Identity that came with the packet, or 0.
+    pub identity: u32,
+    /// The node that sent it through the tunnel, or none.
+    pub node: Addr,
+}
+
+impl Origin {
+    /// The host's stack.
+    pub const STACK: Self = Self { reply: action::STACK, ifindex: 0, identity: 0, node: Addr::NONE };
+}
+
+/// The slow path: the stages, in order.
+#[inline(never)]
+pub fn decide(skb: Skb, pkt: &mut Pkt, origin: &Origin) -> i32 {
+    let Some(scratch) = scratch::fresh() else { return -(DropReason::InvalidTcBuffer.code() as i32) };
+    pkt.noted = 1;
+    if pkt.is_icmp_error()
+        && let Some(verdict) = icmp::related(skb, pkt)
+    {
+        return if origin.reply == action::STACK { TC_ACT_OK } else { verdict };
+    }
+    scratch.forward.src_identity =
+        if origin.identity != 0 { origin.identity } else { ipcache::source_identity(&pkt.key.src) };
+    scratch.dst = pkt.key.dst;
+    scratch.dport = pkt.key.dport;
+    ipcache::resolve_destination(scratch);
+    if scratch.forward.dst_endpoint == 0 {
+        // Not for a pod: the host's business.
+        return TC_ACT_OK;
+    }
+    commit::recall(pkt, scratch);
+    if scratch.known.flags & flags::REPLY != 0 {
+        let verdict = commit::renew_reply(skb, pkt, scratch);
+        if verdict != commit::NO_FORWARD {
+            return if origin.reply == action::STACK && verdict >= 0 { TC_ACT_OK } else { verdict };
+        }
+        again(pkt, scratch, origin);
+    }
+    if scratch.dst_flags & abi::endpoint::flags::NOT_READY != 0 {
+        return -(DropReason::DropEpNotReady.code() as i32);
+    }
+    let verdict = policy::check(pkt, scratch);
+    if verdict < 0 {
+        return commit::refuse(pkt, verdict);
+    }
+    reply_path(pkt, scratch, origin);
+    commit::store_and_send(skb, pkt, scratch, point::TO_ENDPOINT)
+}
+
+/// Resolves anew after an attempt to renew a reply has used the notes.
+#[inline(always)]
+fn again(pkt: &Pkt, scratch: &mut Scratch, origin: &Origin) {
+    scratch.forward.src_endpoint = 0;
+    scratch.src_flags = 0;
+    scratch.forward.src_identity =
+        if origin.identity != 0 { origin.identity } else { ipcache::source_identity(&pkt.key.src) };
+    scratch.dst = pkt.key.dst;
+    scratch.dport = pkt.key.dport;
+    ipcache::resolve_destination(scratch);
+}
+
+/// Replies go back the way that the packet came.
+#[inline(always)]
+fn reply_path(pkt: &Pkt, scratch: &mut Scratch, origin: &Origin) {
+    scratch.reply_key = pkt.key.reversed(abi::flow::FROM_POD);
+    scratch.reply.action = origin.reply;
+    scratch.reply.out_ifindex = origin.ifindex;
+    scratch.reply.tunnel = origin.node;
+    if origin.reply == action::TUNNEL
+        && let Some(entry) = ipcache::lookup(pkt.key.src)
+        && !entry.tunnel.is_none()
+    {
+        scratch.reply.tunnel = entry.tunnel;
+    }
+}
+
+/// Whether the packet is for a pod of this node; the cheap question, before the slow path.
+#[inline(always)]
+pub fn is_for_local_pod(pkt: &Pkt) -> bool {
+    // SAFETY: read at once.
+    match unsafe { maps::LOCALS.get(pkt.key.dst) } {
+        Some(local) => local.flags & abi::endpoint::flags::HOST == 0,
+        None => false,
+    }
+}
