@@ -84,7 +84,11 @@ impl Hierarchy {
             }
         }
         for controller in &self.controllers {
-            for path in [controller.join("lab"), Self::below(controller, lab, None), Self::below(controller, lab, Some(machine))] {
+            for path in [
+                controller.join("lab"),
+                Self::below(controller, lab, None),
+                Self::below(controller, lab, Some(machine)),
+            ] {
                 create_v1(&path)?;
             }
         }
@@ -100,6 +104,10 @@ impl Hierarchy {
         remove(&group)?;
         for controller in &self.controllers {
             remove(&Self::below(controller, lab, machine))?;
+        }
+        // The folder of all labs goes with the last of them; while there are others, it stays.
+        for above in self.controllers.iter().chain([&self.unified]) {
+            let _ = fs::remove_dir(above.join("lab"));
         }
         Ok(())
     }

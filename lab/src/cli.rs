@@ -211,7 +211,8 @@ fn up(name: String, options: Up) -> Result<()> {
         return Ok(());
     }
     let flag = if lab.spec.name == "lab" { String::new() } else { format!(" --name {}", lab.spec.name) };
-    let kubectl = if run::exists("kubectl") { "kubectl".to_owned() } else { lab.program("kubectl").display().to_string() };
+    let kubectl =
+        if run::exists("kubectl") { "kubectl".to_owned() } else { lab.program("kubectl").display().to_string() };
     eprintln!("\n  Lab '{}' is up after {seconds:.1} s.\n", lab.spec.name);
     eprintln!("    export KUBECONFIG={}", lab.kubeconfig().display());
     eprintln!("    {kubectl} get nodes -o wide");

@@ -102,7 +102,8 @@ fn root_only() -> Result<()> {
 
 fn machines(lab: &Lab) -> Result<String> {
     control::start(lab)?;
-    let port = fs::read_to_string(lab.machine(CONTROL).join("port")).context("no port was chosen for the API server")?;
+    let port =
+        fs::read_to_string(lab.machine(CONTROL).join("port")).context("no port was chosen for the API server")?;
     certs::write_admin_kubeconfig(lab, port.parse().context("the port is not a number")?)?;
     let places = lab.spec.topology.places();
     for place in &places {

@@ -102,10 +102,8 @@ fn controller_manager(lab: &Lab) -> Service {
 }
 
 fn scheduler(lab: &Lab) -> Service {
-    let arguments = vec![
-        format!("--kubeconfig={}", lab.pki("scheduler.kubeconfig").display()),
-        "--leader-elect=false".to_owned(),
-    ];
+    let arguments =
+        vec![format!("--kubeconfig={}", lab.pki("scheduler.kubeconfig").display()), "--leader-elect=false".to_owned()];
     service(lab, "kube-scheduler", arguments, vec![lab.ready_mark()])
 }
 

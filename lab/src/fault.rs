@@ -97,7 +97,9 @@ pub(crate) fn reboot(lab: &Lab, target: &str) -> Result<String> {
 
 fn power_off(lab: &Lab, name: &str) -> Result<String> {
     if name == CONTROL {
-        bail!("the control plane cannot be switched off as a whole; name a part of it: apiserver, etcd, scheduler, controller-manager");
+        bail!(
+            "the control plane cannot be switched off as a whole; name a part of it: apiserver, etcd, scheduler, controller-manager"
+        );
     }
     machine::pull_plug(lab, name)?;
     Ok(format!("{name} is off until restored"))

@@ -32,7 +32,9 @@ pub(crate) struct Machine {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Role {
     /// Holds the bridge; connections to a port of 127.0.0.1 outside go to this address.
-    Control { forward_to: SocketAddr },
+    Control {
+        forward_to: SocketAddr,
+    },
     Node(Plug),
 }
 
@@ -57,7 +59,8 @@ pub(crate) fn path(kube_bin: &Path) -> OsString {
 impl Machine {
     /// Switches the machine on: starts its first process and returns once its namespaces, mounts and network are set up.
     pub(crate) fn start(&self) -> Result<()> {
-        fs::create_dir_all(self.folder.join("log")).with_context(|| format!("cannot create {}", self.folder.display()))?;
+        fs::create_dir_all(self.folder.join("log"))
+            .with_context(|| format!("cannot create {}", self.folder.display()))?;
         for stale in ["pid", "booted"] {
             let _ = fs::remove_file(self.folder.join(stale));
         }

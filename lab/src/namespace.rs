@@ -36,7 +36,9 @@ pub(crate) fn first_process(lab: &Lab, machine: &str) -> Result<i32> {
     // The number alone could be another process's by now; the group cannot.
     match text.trim().parse::<i32>() {
         Ok(pid) if cgroup::processes(&group).contains(&pid) => Ok(pid),
-        _ => bail!("'{machine}' of lab '{}' is off (start it with `cilium lab fault restore {machine}`)", lab.spec.name),
+        _ => {
+            bail!("'{machine}' of lab '{}' is off (start it with `cilium lab fault restore {machine}`)", lab.spec.name)
+        }
     }
 }
 

@@ -122,13 +122,13 @@ impl Cluster {
 
     /// Runs a test body; when it fails, collects everything into target/lab-failures/NAME and says so in the error.
     pub fn test(&self, name: &str, body: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
-        body(self).or_else(|error| {
+        body(self).map_err(|error| {
             let to = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/lab-failures").join(name);
             let kept = match self.capture(&to) {
                 Ok(folder) => format!("state and logs are in {}", folder.display()),
                 Err(why) => format!("and nothing could be collected: {why:#}"),
             };
-            Err(error.context(kept))
+            error.context(kept)
         })
     }
 

@@ -71,7 +71,8 @@ fn rows(lab: &Lab) -> Result<Vec<Row>> {
 
 fn ready(nodes: Option<&Value>, name: &str) -> String {
     let items = nodes.and_then(|list| list.pointer("/items")).and_then(Value::as_array);
-    let node = items.into_iter().flatten().find(|node| node.pointer("/metadata/name").and_then(Value::as_str) == Some(name));
+    let node =
+        items.into_iter().flatten().find(|node| node.pointer("/metadata/name").and_then(Value::as_str) == Some(name));
     let conditions = node.and_then(|node| node.pointer("/status/conditions")).and_then(Value::as_array);
     let condition = conditions.into_iter().flatten().find(|c| c.get("type").and_then(Value::as_str) == Some("Ready"));
     match condition.and_then(|c| c.get("status")).and_then(Value::as_str) {

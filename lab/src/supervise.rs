@@ -65,7 +65,9 @@ fn start(folder: &Path, service: &Service) -> Result<Pid> {
     let log = folder.join("log").join(format!("{}.log", service.name));
     let out = File::options().create(true).append(true).open(&log);
     let out = out.with_context(|| format!("cannot open {}", log.display()))?;
-    let [program, arguments @ ..] = service.command.as_slice() else { anyhow::bail!("{} has no command", service.name) };
+    let [program, arguments @ ..] = service.command.as_slice() else {
+        anyhow::bail!("{} has no command", service.name)
+    };
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
     let child = command.spawn().with_context(|| format!("cannot start {}", service.name))?;
