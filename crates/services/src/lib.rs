@@ -1,2 +1,142 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The kube-proxy replacement: frontends, backends and their maps.
+#![doc = include_str!("../README.md")]
+
+mod config;
+pub mod dump;
+mod encode;
+mod ids;
+mod ingest;
+mod metrics;
+mod reconcile;
+mod resolve;
+
+pub use config::{Config, ConfigError};
+pub use ingest::{EndpointSlice, IngestError, Port, Service, SliceEndpoint, SliceName, ingest_service, ingest_slice};
+pub use metrics::Metrics;
+pub use reconcile::{Error, Maps};
+
+use datapath::Epochs;
+use datapath::bpf::{Datapath, Program};
+use metrics::Delay;
+use model::Frontend;
+use resolve::{Delta, Resolver};
+use statedb::{Batch, Changes, Reader, StatusReader, Tasks, Writer};
+use tracing::warn;
+
+/// What this feature reads, and the maps that it writes.
+#[derive(Debug)]
+pub struct Inputs {
+    /// Services of the cluster, by [`ingest_service`].
+    pub services: Reader<Service>,
+    /// EndpointSlices of the cluster, by [`ingest_slice`].
+    pub slices: Reader<EndpointSlice>,
+    /// The maps; nobody else writes them.
+    pub maps: Maps,
+    /// Raised when a decision of the past may be wrong.
+    pub epochs: Epochs,
+}
+
+/// What this feature offers to others.
+#[derive(Debug)]
+pub struct Outputs {
+    /// All frontends.
+    pub frontends: Reader<Frontend>,
+    /// How far each frontend is in the maps.
+    pub status: StatusReader<Frontend>,
+    /// Counters, to be registered by whoever exports them.
+    pub metrics: Metrics,
+}
+
+/// Starts to keep the maps equal to the cluster's Services.
+///
+/// # Errors
+///
+/// The pinned maps cannot be read.
+pub fn start(inputs: Inputs, tasks: &Tasks) -> datapath::Result<Outputs> {
+    let numbers = inputs.maps.numbers()?;
+    let (writer, frontends) = statedb::table("frontends");
+    let target = reconcile::Target::new(inputs.maps, inputs.epochs);
+    let status = statedb::reconcile(tasks, "services-maps", frontends.clone(), target);
+    let metrics = Metrics::default();
+    let delay = Delay::start(&metrics, status.clone(), tasks);
+    let run = Run {
+        services: inputs.services.subscribe(),
+        slices: inputs.slices.subscribe(),
+        resolver: Resolver::new(numbers.services, numbers.backends),
+        writer,
+        metrics: metrics.clone(),
+        delay,
+    };
+    tasks.spawn("services-resolve", run.run());
+    Ok(Outputs { frontends, status, metrics })
+}
+
+/// Attaches the translation of sockets to the control group of the configuration, or, when it is switched off, takes
+/// away what an earlier process attached.
+///
+/// # Errors
+///
+/// A program cannot be attached or detached; the error names it and the control group.
+pub fn attach_sockets(config: &Config, datapath: &Datapath) -> datapath::Result<()> {
+    Program::sockets().try_for_each(|program| {
+        let pin = program.name();
+        if config.socket_lb {
+            datapath.attach_cgroup(program, &config.cgroup_root, pin)
+        } else {
+            datapath.detach(pin).map(drop)
+        }
+    })
+}
+
+/// The loop from source rows to frontends.
+struct Run {
+    services: Changes<Service>,
+    slices: Changes<EndpointSlice>,
+    resolver: Resolver,
+    writer: Writer<Frontend>,
+    metrics: Metrics,
+    delay: Delay,
+}
+
+impl Run {
+    /// Publishes nothing before both sources are complete: a Service without its slices would look like one without
+    /// backends, and the pinned maps, which are still right, would be emptied.
+    async fn run(mut self) {
+        let (mut services, mut slices, mut published) = (false, false, false);
+        loop {
+            tokio::select! {
+                batch = self.services.next() => services = self.note(&batch, Resolver::service),
+                batch = self.slices.next() => slices = self.note(&batch, Resolver::slice),
+            }
+            if services && slices {
+                let delta = self.resolver.resolve();
+                self.publish(delta);
+                if !published {
+                    self.resolver.forget_unclaimed();
+                    self.writer.mark_initialized();
+                    published = true;
+                }
+            }
+        }
+    }
+
+    fn note<R>(&mut self, batch: &Batch<R>, apply: impl Fn(&mut Resolver, &statedb::Change<R>)) -> bool {
+        self.metrics.events(batch.changes.len());
+        batch.changes.iter().for_each(|change| apply(&mut self.resolver, change));
+        batch.initialized
+    }
+
+    fn publish(&mut self, delta: Delta) {
+        for (addr, owners) in &delta.conflicts {
+            let names: Vec<_> = owners.iter().map(ToString::to_string).collect();
+            warn!(frontend = %addr, services = names.join(", "), "services claim one address, the first has it");
+        }
+        let (upserted, deleted) = (!delta.upserts.is_empty(), !delta.deletes.is_empty());
+        delta.upserts.into_iter().for_each(|row| self.writer.insert(row));
+        delta.deletes.iter().for_each(|addr| self.writer.remove(addr));
+        let revision = self.writer.commit();
+        if upserted || deleted {
+            self.delay.expect(revision, upserted);
+        }
+    }
+}

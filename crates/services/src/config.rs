@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The configuration keys of this feature, as the chart writes them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// How Services are handled on this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Translate when a socket connects. Without it, pods' packets are translated one by one on their way out, and the
+    /// host's own traffic is left to kube-proxy.
+    pub socket_lb: bool,
+    /// Root of the cgroup v2 tree whose sockets are translated (`cgroup-root`).
+    pub cgroup_root: PathBuf,
+    /// Only Services labelled `service.kubernetes.io/service-proxy-name` with this value are handled; when empty, only
+    /// Services without that label (`k8s-service-proxy-name`).
+    pub proxy_name: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { socket_lb: false, cgroup_root: PathBuf::from("/run/cilium/cgroupv2"), proxy_name: String::new() }
+    }
+}
+
+/// A value that does not fit its key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("configuration key {key}: {value:?} is not {want}")]
+pub struct ConfigError {
+    /// The key.
+    pub key: &'static str,
+    /// Its value.
+    pub value: String,
+    /// What would be accepted.
+    pub want: &'static str,
+}
+
+const KUBE_PROXY_REPLACEMENT: &str = "kube-proxy-replacement";
+const SOCKET_LB: &str = "bpf-lb-sock";
+const CGROUP_ROOT: &str = "cgroup-root";
+const PROXY_NAME: &str = "k8s-service-proxy-name";
+
+impl Config {
+    /// Every key that is read here.
+    pub const KEYS: &[&str] = &[KUBE_PROXY_REPLACEMENT, SOCKET_LB, CGROUP_ROOT, PROXY_NAME];
+
+    /// Reads the keys; a missing one has its default.
+    ///
+    /// # Errors
+    ///
+    /// Every value that cannot be used.
+    pub fn parse(keys: &BTreeMap<String, String>) -> Result<Self, Vec<ConfigError>> {
+        let mut errors = Vec::new();
+        let mut flag = |key| match keys.get(key).map(|v| v.trim()) {
+            None | Some("" | "false") => false,
+            Some("true") => true,
+            Some(other) => {
+                errors.push(ConfigError { key, value: other.to_owned(), want: "\"true\" or \"false\"" });
+                false
+            }
+        };
+        let socket_lb = flag(KUBE_PROXY_REPLACEMENT) | flag(SOCKET_LB);
+        let text = |key| keys.get(key).map(|v| v.trim()).filter(|v| !v.is_empty());
+        let default = Self::default();
+        let cgroup_root = text(CGROUP_ROOT).map_or(default.cgroup_root, PathBuf::from);
+        if !cgroup_root.is_absolute() {
+            let value = cgroup_root.display().to_string();
+            errors.push(ConfigError { key: CGROUP_ROOT, value, want: "an absolute path" });
+        }
+        let proxy_name = text(PROXY_NAME).unwrap_or_default().to_owned();
+        if errors.is_empty() { Ok(Self { socket_lb, cgroup_root, proxy_name }) } else { Err(errors) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+    use super::*;
+
+    fn parse(keys: &[(&str, &str)]) -> Result<Config, Vec<ConfigError>> {
+        Config::parse(&keys.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
+    }
+
+    #[test]
+    fn kube_proxy_replacement_turns_socket_translation_on() {
+        assert!(!parse(&[]).unwrap().socket_lb);
+        assert!(!parse(&[("kube-proxy-replacement", "false")]).unwrap().socket_lb);
+        assert!(parse(&[("kube-proxy-replacement", "true")]).unwrap().socket_lb);
+        assert!(parse(&[("kube-proxy-replacement", "false"), ("bpf-lb-sock", "true")]).unwrap().socket_lb);
+    }
+
+    #[test]
+    fn every_bad_value_is_named_with_its_key() {
+        let errors = parse(&[("kube-proxy-replacement", "strict"), ("cgroup-root", "cgroup")]).unwrap_err();
+        assert_eq!(
+            errors[0].to_string(),
+            "configuration key kube-proxy-replacement: \"strict\" is not \"true\" or \"false\""
+        );
+        assert_eq!(errors[1].key, "cgroup-root");
+    }
+}

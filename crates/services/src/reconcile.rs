@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Frontends to the kernel's maps: one target for all three maps, so that their order is decided here.
+//!
+//! A program that reads at any moment, between any two writes, finds for each frontend a backend behind every slot below
+//! the count:
+//!
+//! ```text
+//! growing:    backends, slots, frontend
+//! shrinking:  frontend, slots, backends
+//! ```
+//!
+//! An entry that is right is not written again. When a backend gets no more new connections, or an address becomes a
+//! frontend, what was decided before may be wrong, so the node's epoch is raised after the maps have changed.
+
+use crate::encode;
+use abi::{lb, maps};
+use datapath::{Epochs, Kernel, Map};
+use model::{Frontend, FrontendKey, L4Addr, ServiceName};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The maps of this feature.
+#[derive(Clone, Debug)]
+pub struct Maps {
+    pub(crate) services: Map<maps::Services>,
+    pub(crate) slots: Map<maps::Slots>,
+    pub(crate) backends: Map<maps::Backends>,
+}
+
+/// Frontends and backends with the numbers they have in the maps.
+pub(crate) struct Numbers {
+    pub(crate) services: Vec<(FrontendKey, u32)>,
+    pub(crate) backends: Vec<(L4Addr, u32)>,
+}
+
+impl Maps {
+    /// Opens them.
+    ///
+    /// # Errors
+    ///
+    /// A map cannot be opened.
+    pub fn open<K: Kernel>(kernel: &K) -> datapath::Result<Self> {
+        Ok(Self { services: kernel.map()?, slots: kernel.map()?, backends: kernel.map()? })
+    }
+
+    /// The numbers in use, which a new process goes on to use.
+    pub(crate) fn numbers(&self) -> datapath::Result<Numbers> {
+        let services = self.services.entries()?;
+        let backends = self.backends.entries()?;
+        Ok(Numbers {
+            services: services.iter().filter_map(|(k, v)| Some((encode::frontend_addr(k)?, v.id))).collect(),
+            backends: backends.iter().filter_map(|(id, v)| Some((encode::backend_addr(v)?, *id))).collect(),
+        })
+    }
+}
+
+/// A frontend could not be brought into the maps, or out of them.
+#[derive(Debug, thiserror::Error)]
+#[error("service {service}, frontend {frontend}")]
+pub struct Error {
+    /// The Service, or `?` when the frontend is not ours.
+    pub service: String,
+    /// The frontend.
+    pub frontend: String,
+    /// Which map, and why.
+    pub source: datapath::Error,
+}
+
+/// Brings frontends into the maps.
+#[derive(Debug)]
+pub(crate) struct Target {
+    maps: Maps,
+    epochs: Epochs,
+    installed: BTreeMap<FrontendKey, Installed>,
+    /// How many of `installed` name a backend.
+    uses: BTreeMap<u32, usize>,
+    /// Before the first prune, the maps hold frontends of the last process that nobody has told us of: no backend is
+    /// known to be without a use.
+    pruned: bool,
+    /// The epoch has to be raised; stays set while writes fail.
+    raise: bool,
+}
+
+/// What the maps may hold of a frontend: at least what is there, so that a failed write leaves nothing behind.
+#[derive(Debug)]
+struct Installed {
+    service: ServiceName,
+    id: u32,
+    slots: u32,
+    backends: BTreeSet<u32>,
+}
+
+impl Target {
+    pub(crate) fn new(maps: Maps, epochs: Epochs) -> Self {
+        Self { maps, epochs, installed: BTreeMap::new(), uses: BTreeMap::new(), pruned: false, raise: false }
+    }
+
+    fn put(&mut self, row: &Frontend) -> datapath::Result<()> {
+        let key = encode::service_key(&row.addr);
+        let wanted = encode::service(row);
+        let present = self.maps.services.get(&key)?;
+        let held = present.filter(|p| p.id == wanted.id).map_or(0, |p| p.count);
+        self.remember(row, wanted.count.max(held));
+        for backend in &row.backends {
+            write(&self.maps.backends, &backend.id.0, &encode::backend(backend))?;
+        }
+        self.raise |= present.is_none();
+        if wanted.count >= held {
+            self.put_slots(row)?;
+            write(&self.maps.services, &key, &wanted)?;
+        } else {
+            write(&self.maps.services, &key, &wanted)?;
+            self.put_slots(row)?;
+        }
+        if let Some(former) = present.filter(|p| p.id != wanted.id) {
+            self.raise = true;
+            self.remove_slots(former.id, 0..former.count)?;
+        }
+        self.drop_excess(row, wanted.count)?;
+        self.raise_epoch()
+    }
+
+    /// Notes what the maps are about to hold.
+    fn remember(&mut self, row: &Frontend, slots: u32) {
+        let ids = row.backends.iter().map(|b| b.id.0);
+        let new = Installed { service: row.service.clone(), id: row.id, slots: 0, backends: BTreeSet::new() };
+        let known = self.installed.entry(row.addr).or_insert(new);
+        known.service.clone_from(&row.service);
+        if known.id != row.id {
+            (known.id, known.slots) = (row.id, 0);
+        }
+        known.slots = known.slots.max(slots);
+        for id in ids {
+            if known.backends.insert(id) {
+                *self.uses.entry(id).or_default() += 1;
+            }
+        }
+    }
+
+    fn put_slots(&mut self, row: &Frontend) -> datapath::Result<()> {
+        let active: BTreeSet<u32> = encode::active(row).map(|id| id.0).collect();
+        for (slot, backend) in (0..).zip(encode::active(row)) {
+            let key = encode::slot_key(row.id, slot);
+            let present = self.maps.slots.get(&key)?;
+            self.raise |= present.is_some_and(|p| !active.contains(&p));
+            if present != Some(backend.0) {
+                self.maps.slots.insert(&key, &backend.0)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the slots above the count, and the backends that nothing refers to any more.
+    fn drop_excess(&mut self, row: &Frontend, count: u32) -> datapath::Result<()> {
+        let Some(known) = self.installed.get(&row.addr) else { return Ok(()) };
+        let wanted: BTreeSet<u32> = row.backends.iter().map(|b| b.id.0).collect();
+        let excess: Vec<u32> = known.backends.difference(&wanted).copied().collect();
+        let slots = known.slots;
+        self.raise |= slots > count || !excess.is_empty();
+        self.remove_slots(row.id, count..slots)?;
+        for backend in excess {
+            self.release(row.addr, backend)?;
+        }
+        if let Some(known) = self.installed.get_mut(&row.addr) {
+            known.slots = count;
+        }
+        Ok(())
+    }
+
+    fn remove_slots(&self, service: u32, slots: std::ops::Range<u32>) -> datapath::Result<()> {
+        slots.rev().try_for_each(|slot| self.maps.slots.remove(&encode::slot_key(service, slot)).map(drop))
+    }
+
+    /// One use less of a backend; without any it goes.
+    fn release(&mut self, addr: FrontendKey, backend: u32) -> datapath::Result<()> {
+        let others = self.uses.get(&backend).map_or(0, |uses| uses.saturating_sub(1));
+        if others == 0 && self.pruned {
+            self.maps.backends.remove(&backend)?;
+        }
+        if self.installed.get_mut(&addr).is_some_and(|known| known.backends.remove(&backend)) {
+            match others {
+                0 => self.uses.remove(&backend),
+                _ => self.uses.insert(backend, others),
+            };
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, addr: &FrontendKey) -> datapath::Result<()> {
+        let key = encode::service_key(addr);
+        let present = self.maps.services.get(&key)?;
+        if present.is_some() {
+            self.maps.services.remove(&key)?;
+            self.raise = true;
+        }
+        if let Some(present) = present {
+            self.remove_slots(present.id, 0..present.count)?;
+        }
+        if let Some(known) = self.installed.get(addr) {
+            let backends: Vec<u32> = known.backends.iter().copied().collect();
+            self.remove_slots(known.id, 0..known.slots)?;
+            for backend in backends {
+                self.release(*addr, backend)?;
+            }
+            self.installed.remove(addr);
+        }
+        self.raise_epoch()
+    }
+
+    fn raise_epoch(&mut self) -> datapath::Result<()> {
+        if self.raise {
+            self.epochs.bump_node()?;
+            self.raise = false;
+        }
+        Ok(())
+    }
+
+    fn error(&self, addr: &FrontendKey, source: datapath::Error) -> Error {
+        let service = self.installed.get(addr).map_or_else(|| "?".to_owned(), |known| known.service.to_string());
+        Error { service, frontend: addr.to_string(), source }
+    }
+}
+
+/// Writes an entry unless it is there already.
+fn write<M: datapath::Layout>(map: &Map<M>, key: &M::Key, value: &M::Value) -> datapath::Result<()> {
+    if map.get(key)?.as_ref() == Some(value) { Ok(()) } else { map.insert(key, value) }
+}
+
+impl statedb::Target<Frontend> for Target {
+    type Error = Error;
+
+    async fn update(&mut self, row: &Frontend) -> Result<(), Error> {
+        self.put(row).map_err(|source| Error {
+            service: row.service.to_string(),
+            frontend: row.addr.to_string(),
+            source,
+        })
+    }
+
+    async fn delete(&mut self, addr: &FrontendKey) -> Result<(), Error> {
+        self.remove(addr).map_err(|source| self.error(addr, source))
+    }
+
+    async fn prune(&mut self, desired: &statedb::Snapshot<Frontend>) -> Result<(), Error> {
+        let rows: BTreeMap<_, _> = desired.iter().map(|row| (encode::service_key(&row.addr), row.as_ref())).collect();
+        self.sweep(&rows).map_err(|source| Error { service: "(all)".to_owned(), frontend: "(all)".to_owned(), source })
+    }
+}
+
+impl Target {
+    /// Removes everything that no desired frontend needs, and no frontend that is still in the map.
+    fn sweep(&mut self, rows: &BTreeMap<lb::ServiceKey, &Frontend>) -> datapath::Result<()> {
+        let mut counts: BTreeMap<u32, u32> = rows.values().map(|row| (row.id, encode::service(row).count)).collect();
+        for (key, present) in self.maps.services.entries()? {
+            if rows.contains_key(&key) {
+                let count = counts.entry(present.id).or_default();
+                *count = present.count.max(*count);
+            } else {
+                self.raise |= self.maps.services.remove(&key)?;
+            }
+        }
+        let mut used: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
+        for (key, backend) in self.maps.slots.entries()? {
+            if counts.get(&key.service).is_some_and(|count| key.slot < *count) {
+                used.entry(key.service).or_default().insert(backend);
+            } else {
+                self.maps.slots.remove(&key)?;
+            }
+        }
+        self.learn(rows, &used);
+        let kept: BTreeSet<u32> = used.into_values().flatten().collect();
+        for id in self.maps.backends.keys()? {
+            if !kept.contains(&id) && !self.uses.contains_key(&id) {
+                self.raise |= self.maps.backends.remove(&id)?;
+            }
+        }
+        self.pruned = true;
+        self.raise_epoch()
+    }
+
+    /// Takes over what the maps hold of desired frontends that have not been updated yet, and forgets the others.
+    fn learn(&mut self, rows: &BTreeMap<lb::ServiceKey, &Frontend>, used: &BTreeMap<u32, BTreeSet<u32>>) {
+        for row in rows.values() {
+            self.remember(row, encode::service(row).count);
+            let Some(known) = self.installed.get_mut(&row.addr) else { continue };
+            for id in used.get(&row.id).into_iter().flatten() {
+                if known.backends.insert(*id) {
+                    *self.uses.entry(*id).or_default() += 1;
+                }
+            }
+        }
+        self.installed.retain(|addr, _| rows.contains_key(&encode::service_key(addr)));
+        self.uses.clear();
+        for id in self.installed.values().flat_map(|known| &known.backends) {
+            *self.uses.entry(*id).or_default() += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

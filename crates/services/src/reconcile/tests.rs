@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Tests of the target: it is run against maps that fail at random, so that every point between two writes is one at
+//! which a test looks at the maps as a program in the kernel would.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(clippy::type_complexity, reason = "what a test generates is a tuple of plain values")]
+
+use super::*;
+use datapath::{RawMap, fake};
+use model::{Backend, BackendId, Protocol, ServiceKind};
+use proptest::prelude::*;
+use statedb::Target as _;
+use std::io;
+use std::sync::Arc;
+
+fn addr(ip: &str, port: u16) -> L4Addr {
+    L4Addr { ip: ip.parse().unwrap(), port, protocol: Protocol::Tcp }
+}
+
+fn backend(n: u8, active: bool) -> Backend {
+    Backend { id: BackendId(u32::from(n) + 100), addr: addr(&format!("10.0.0.{n}"), 8080), node: None, active }
+}
+
+fn frontend(n: u8, backends: Vec<Backend>) -> Frontend {
+    Frontend {
+        id: u32::from(n) + 1,
+        addr: addr(&format!("10.96.0.{n}"), 80),
+        service: ServiceName { namespace: "default".into(), name: format!("s{n}").into() },
+        port_name: None,
+        kind: ServiceKind::ClusterIp,
+        backends,
+    }
+}
+
+fn snapshot(rows: impl IntoIterator<Item = Frontend>) -> statedb::Snapshot<Frontend> {
+    let (mut writer, reader) = statedb::table("frontends");
+    writer.replace(rows);
+    writer.mark_initialized();
+    reader.snapshot()
+}
+
+fn block<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
+struct Fixture {
+    kernel: fake::Kernel,
+    target: Target,
+}
+
+impl Fixture {
+    fn new(kernel: fake::Kernel) -> Self {
+        let target = Target::new(Maps::open(&kernel).unwrap(), Epochs::open(&kernel).unwrap());
+        Self { kernel, target }
+    }
+
+    fn update(&mut self, row: &Frontend) -> Result<(), Error> {
+        block(self.target.update(row))
+    }
+
+    fn prune(&mut self, rows: impl IntoIterator<Item = Frontend>) {
+        block(self.target.prune(&snapshot(rows))).unwrap();
+    }
+
+    fn epoch(&self) -> u32 {
+        Epochs::open(&self.kernel).unwrap().node().unwrap()
+    }
+
+    /// Number of entries in each map.
+    fn sizes(&self) -> (usize, usize, usize) {
+        let maps = Maps::open(&self.kernel).unwrap();
+        (maps.services.keys().unwrap().len(), maps.slots.keys().unwrap().len(), maps.backends.keys().unwrap().len())
+    }
+}
+
+/// Panics if a program that looks something up now could fall into a hole.
+fn no_holes(kernel: &fake::Kernel) {
+    let maps = Maps::open(kernel).unwrap();
+    for (key, service) in maps.services.entries().unwrap() {
+        for slot in 0..service.count {
+            let backend = maps.slots.get(&encode::slot_key(service.id, slot)).unwrap();
+            let backend = backend.unwrap_or_else(|| panic!("{key:?} has no slot {slot}"));
+            assert!(maps.backends.get(&backend).unwrap().is_some(), "{key:?} slot {slot}: no backend {backend}");
+        }
+    }
+}
+
+/// A kernel whose maps can be read only.
+struct Frozen(fake::Kernel);
+
+impl datapath::Kernel for Frozen {
+    fn open(&self, spec: datapath::MapSpec) -> datapath::Result<Arc<dyn RawMap>> {
+        Ok(Arc::new(FrozenMap(self.0.open(spec)?)))
+    }
+}
+
+#[derive(Debug)]
+struct FrozenMap(Arc<dyn RawMap>);
+
+impl RawMap for FrozenMap {
+    fn lookup(&self, key: &[u8], value: &mut [u8]) -> io::Result<bool> {
+        self.0.lookup(key, value)
+    }
+
+    fn update(&self, _: &[u8], _: &[u8]) -> io::Result<()> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+
+    fn delete(&self, _: &[u8]) -> io::Result<bool> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+
+    fn entries(&self) -> io::Result<Vec<(Box<[u8]>, Box<[u8]>)>> {
+        self.0.entries()
+    }
+
+    fn capacity(&self) -> u32 {
+        self.0.capacity()
+    }
+
+    fn values_per_entry(&self) -> usize {
+        self.0.values_per_entry()
+    }
+}
+
+#[test]
+fn a_service_grows_and_shrinks_and_leaves_nothing_behind() {
+    let mut f = Fixture::new(fake::Kernel::new());
+    f.prune([]);
+    f.update(&frontend(1, vec![backend(1, true)])).unwrap();
+    assert_eq!(f.sizes(), (1, 1, 1));
+    f.update(&frontend(1, vec![backend(1, true), backend(2, true), backend(3, false)])).unwrap();
+    assert_eq!(f.sizes(), (1, 2, 3), "an inactive backend has no slot");
+    f.update(&frontend(1, vec![backend(2, true)])).unwrap();
+    assert_eq!(f.sizes(), (1, 1, 1));
+    f.update(&frontend(1, vec![])).unwrap();
+    assert_eq!(f.sizes(), (1, 0, 0), "without backends the frontend stays, to refuse connections");
+    block(f.target.delete(&addr("10.96.0.1", 80))).unwrap();
+    assert_eq!(f.sizes(), (0, 0, 0));
+    block(f.target.delete(&addr("10.96.0.1", 80))).unwrap();
+}
+
+#[test]
+fn the_epoch_is_raised_when_a_backend_leaves_and_only_then() {
+    let mut f = Fixture::new(fake::Kernel::new());
+    f.prune([]);
+    f.update(&frontend(1, vec![backend(1, true), backend(2, true)])).unwrap();
+    let after_creation = f.epoch();
+    f.update(&frontend(1, vec![backend(1, true), backend(2, true)])).unwrap();
+    f.update(&frontend(1, vec![backend(1, true), backend(2, true), backend(3, true)])).unwrap();
+    assert_eq!(f.epoch(), after_creation, "a further backend changes no decision");
+    f.update(&frontend(1, vec![backend(1, true), backend(2, false), backend(3, true)])).unwrap();
+    assert_eq!(f.epoch(), after_creation + 1, "a backend became inactive");
+    f.update(&frontend(1, vec![backend(1, true), backend(3, true)])).unwrap();
+    assert_eq!(f.epoch(), after_creation + 2, "a backend is gone");
+    f.update(&frontend(1, vec![backend(1, true), backend(4, true)])).unwrap();
+    assert_eq!(f.epoch(), after_creation + 3, "a backend took another's place");
+}
+
+#[test]
+fn a_backend_of_two_services_stays_until_the_last_lets_go() {
+    let mut f = Fixture::new(fake::Kernel::new());
+    f.prune([]);
+    f.update(&frontend(1, vec![backend(1, true)])).unwrap();
+    f.update(&frontend(2, vec![backend(1, true)])).unwrap();
+    block(f.target.delete(&addr("10.96.0.1", 80))).unwrap();
+    assert_eq!(f.sizes(), (1, 1, 1));
+    no_holes(&f.kernel);
+}
+
+#[test]
+fn a_restart_writes_nothing_that_is_right_and_removes_what_is_gone() {
+    let mut before = Fixture::new(fake::Kernel::new());
+    let (a, b) = (frontend(1, vec![backend(1, true), backend(2, true)]), frontend(2, vec![backend(2, true)]));
+    before.prune([]);
+    before.update(&a).unwrap();
+    before.update(&b).unwrap();
+    before.update(&frontend(3, vec![backend(3, true)])).unwrap();
+    let epoch = before.epoch();
+
+    let frozen = Frozen(before.kernel.clone());
+    let mut looking = Target::new(Maps::open(&frozen).unwrap(), Epochs::open(&frozen).unwrap());
+    block(looking.update(&a)).unwrap();
+    block(looking.update(&b)).unwrap();
+
+    let mut after = Fixture::new(before.kernel.clone());
+    after.update(&a).unwrap();
+    after.update(&b).unwrap();
+    assert_eq!(after.epoch(), epoch);
+    after.prune([a, b]);
+    assert_eq!(after.sizes(), (2, 3, 2));
+    assert_eq!(after.epoch(), epoch + 1);
+    no_holes(&after.kernel);
+}
+
+#[test]
+fn a_full_map_is_an_error_that_names_map_and_service_while_others_go_on() {
+    let mut f = Fixture::new(fake::Kernel::new().with_capacity("cilium_lb_backends", 2));
+    f.prune([]);
+    f.update(&frontend(1, vec![backend(1, true)])).unwrap();
+    let error = f.update(&frontend(2, vec![backend(2, true), backend(3, true)])).unwrap_err();
+    assert_eq!(error.to_string(), "service default/s2, frontend 10.96.0.2:80/TCP");
+    assert_eq!(error.source.to_string(), "map cilium_lb_backends is full (2 entries)");
+    no_holes(&f.kernel);
+    f.update(&frontend(3, vec![backend(1, true)])).unwrap();
+    block(f.target.delete(&addr("10.96.0.2", 80))).unwrap();
+    f.update(&frontend(3, vec![backend(4, true)])).expect("what the failed one had written is free again");
+}
+
+fn rows() -> impl Strategy<Value = Vec<(u8, Option<Vec<(u8, bool)>>)>> {
+    let backends = prop::collection::btree_map(0..6u8, any::<bool>(), 0..5).prop_map(|m| m.into_iter().collect());
+    prop::collection::vec((0..3u8, prop::option::weighted(0.8, backends)), 1..20)
+}
+
+proptest! {
+    #[test]
+    fn whatever_fails_there_is_never_a_hole_and_in_the_end_the_maps_are_exact(
+        events in rows(), seed: u64, p in 0.05..0.3f64, restart in prop::option::of(0..20usize),
+    ) {
+        let kernel = fake::Kernel::new();
+        let chaos = fake::chaos(kernel.clone(), p, seed);
+        let open = || loop {
+            if let (Ok(maps), Ok(epochs)) = (Maps::open(&chaos), Epochs::open(&chaos)) {
+                return Target::new(maps, epochs);
+            }
+        };
+        let mut target = open();
+        let mut desired: BTreeMap<u8, Frontend> = BTreeMap::new();
+        until_ok(&kernel, || block(target.prune(&snapshot([]))));
+        for (step, (n, backends)) in events.into_iter().enumerate() {
+            if restart == Some(step) {
+                target = open();
+                for row in desired.values() {
+                    until_ok(&kernel, || block(target.update(row)));
+                }
+                until_ok(&kernel, || block(target.prune(&snapshot(desired.values().cloned()))));
+            }
+            match backends {
+                Some(backends) => {
+                    let row = frontend(n, backends.into_iter().map(|(n, active)| backend(n, active)).collect());
+                    desired.insert(n, row.clone());
+                    until_ok(&kernel, || block(target.update(&row)));
+                }
+                None => {
+                    desired.remove(&n);
+                    until_ok(&kernel, || block(target.delete(&addr(&format!("10.96.0.{n}"), 80))));
+                }
+            }
+        }
+        let mut scratch = Fixture::new(fake::Kernel::new());
+        desired.values().for_each(|row| scratch.update(row).unwrap());
+        let content = |kernel: &fake::Kernel| {
+            let maps = Maps::open(kernel).unwrap();
+            let (mut a, mut b, mut c) =
+                (maps.services.entries().unwrap(), maps.slots.entries().unwrap(), maps.backends.entries().unwrap());
+            a.sort();
+            b.sort();
+            c.sort();
+            (a, b, c)
+        };
+        prop_assert_eq!(content(&kernel), content(&scratch.kernel));
+    }
+}
+
+/// Repeats an operation until it succeeds, and looks at the maps after each attempt.
+fn until_ok(kernel: &fake::Kernel, mut operation: impl FnMut() -> Result<(), Error>) {
+    for _ in 0..10_000 {
+        let result = operation();
+        no_holes(kernel);
+        if result.is_ok() {
+            return;
+        }
+    }
+    panic!("it never succeeds");
+}

@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Tests of resolution: the rules of choosing backends by example, and that increments add up to the whole.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::type_complexity, reason = "what a test generates is a tuple of plain values")]
+
+use super::*;
+use model::Protocol;
+use proptest::prelude::*;
+use statedb::Row;
+
+pub(crate) fn service_row(name: &str, ips: &[&str], ports: &[(&str, Protocol, u16)]) -> Service {
+    Service {
+        name: service_name(name),
+        cluster_ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(),
+        ports: ports.iter().map(|p| port(p.0, p.1, p.2)).collect(),
+    }
+}
+
+fn service_name(name: &str) -> ServiceName {
+    ServiceName { namespace: "default".into(), name: name.into() }
+}
+
+fn port(name: &str, protocol: Protocol, port: u16) -> Port {
+    Port { name: (!name.is_empty()).then(|| name.into()), protocol, port }
+}
+
+fn slice_row(
+    name: &str,
+    service: &str,
+    ports: &[(&str, Protocol, u16)],
+    endpoints: Vec<SliceEndpoint>,
+) -> EndpointSlice {
+    EndpointSlice {
+        name: SliceName { namespace: "default".into(), name: name.into() },
+        service: service_name(service),
+        ports: ports.iter().map(|p| port(p.0, p.1, p.2)).collect(),
+        endpoints,
+    }
+}
+
+fn endpoint(ip: &str, ready: bool, serving: bool, terminating: bool) -> SliceEndpoint {
+    SliceEndpoint { ip: ip.parse().unwrap(), node: Some("n1".into()), ready, serving, terminating }
+}
+
+fn up<R: Row>(row: R) -> Change<R> {
+    Change::Upsert(Arc::new(row))
+}
+
+fn resolver() -> Resolver {
+    Resolver::new([], [])
+}
+
+/// Each frontend as `address: backends`, an inactive one in parentheses.
+fn lines(resolver: &Resolver) -> Vec<String> {
+    let backend = |b: &Backend| if b.active { b.addr.to_string() } else { format!("({})", b.addr) };
+    let line = |f: &Frontend| {
+        let backends: Vec<_> = f.backends.iter().map(backend).collect();
+        format!("{}: {}", f.addr, backends.join(" "))
+    };
+    resolver.frontends.values().map(line).collect()
+}
+
+const HTTP: [(&str, Protocol, u16); 1] = [("http", Protocol::Tcp, 80)];
+const TARGET: [(&str, Protocol, u16); 1] = [("http", Protocol::Tcp, 8080)];
+
+fn web(endpoints: Vec<SliceEndpoint>) -> Vec<String> {
+    let mut r = resolver();
+    r.service(&up(service_row("web", &["10.96.0.1"], &HTTP)));
+    r.slice(&up(slice_row("web-1", "web", &TARGET, endpoints)));
+    r.resolve();
+    lines(&r)
+}
+
+#[test]
+fn each_family_gets_its_own_backends_at_the_port_of_the_slice() {
+    let mut r = resolver();
+    r.service(&up(service_row(
+        "web",
+        &["10.96.0.1", "fd00::1"],
+        &[("a", Protocol::Tcp, 80), ("b", Protocol::Udp, 80)],
+    )));
+    let ports = [("a", Protocol::Tcp, 8080), ("b", Protocol::Udp, 5353)];
+    r.slice(&up(slice_row("v4", "web", &ports, vec![endpoint("10.0.0.1", true, true, false)])));
+    r.slice(&up(slice_row("v6", "web", &ports[..1], vec![endpoint("fd01::1", true, true, false)])));
+    r.resolve();
+    assert_eq!(
+        lines(&r),
+        [
+            "10.96.0.1:80/TCP: 10.0.0.1:8080/TCP",
+            "10.96.0.1:80/UDP: 10.0.0.1:5353/UDP",
+            "[fd00::1]:80/TCP: [fd01::1]:8080/TCP",
+            "[fd00::1]:80/UDP: ",
+        ]
+    );
+}
+
+#[test]
+fn a_terminating_endpoint_keeps_its_connections_but_gets_no_new_ones_while_another_is_ready() {
+    let endpoints = vec![endpoint("10.0.0.1", true, true, false), endpoint("10.0.0.2", false, true, true)];
+    assert_eq!(web(endpoints), ["10.96.0.1:80/TCP: 10.0.0.1:8080/TCP (10.0.0.2:8080/TCP)"]);
+}
+
+#[test]
+fn terminating_endpoints_that_serve_take_over_when_none_is_ready() {
+    let endpoints = vec![
+        endpoint("10.0.0.1", false, false, false),
+        endpoint("10.0.0.2", false, true, true),
+        endpoint("10.0.0.3", false, false, true),
+    ];
+    assert_eq!(web(endpoints), ["10.96.0.1:80/TCP: 10.0.0.2:8080/TCP (10.0.0.3:8080/TCP)"]);
+}
+
+#[test]
+fn an_endpoint_that_is_not_ready_is_no_backend_even_if_it_serves() {
+    assert_eq!(web(vec![endpoint("10.0.0.1", false, true, false)]), ["10.96.0.1:80/TCP: "]);
+}
+
+#[test]
+fn an_endpoint_in_two_slices_is_one_backend_and_ready_if_either_says_so() {
+    let mut r = resolver();
+    r.service(&up(service_row("web", &["10.96.0.1"], &HTTP)));
+    r.slice(&up(slice_row("old", "web", &TARGET, vec![endpoint("10.0.0.1", false, true, true)])));
+    r.slice(&up(slice_row("new", "web", &TARGET, vec![endpoint("10.0.0.1", true, true, false)])));
+    r.resolve();
+    assert_eq!(lines(&r), ["10.96.0.1:80/TCP: 10.0.0.1:8080/TCP"]);
+}
+
+#[test]
+fn a_port_finds_its_target_by_name_and_protocol() {
+    let mut r = resolver();
+    r.service(&up(service_row("dns", &["10.96.0.10"], &[("dns", Protocol::Udp, 53), ("dns-tcp", Protocol::Tcp, 53)])));
+    let ports = [("dns-tcp", Protocol::Tcp, 1053), ("dns", Protocol::Udp, 1054), ("dns", Protocol::Tcp, 1)];
+    r.slice(&up(slice_row("s", "dns", &ports, vec![endpoint("10.0.0.1", true, true, false)])));
+    r.resolve();
+    assert_eq!(lines(&r), ["10.96.0.10:53/TCP: 10.0.0.1:1053/TCP", "10.96.0.10:53/UDP: 10.0.0.1:1054/UDP"]);
+}
+
+#[test]
+fn nothing_has_changed_when_a_change_does_not_concern_the_frontend() {
+    let mut r = resolver();
+    r.service(&up(service_row("web", &["10.96.0.1"], &HTTP)));
+    assert_eq!(r.resolve().upserts.len(), 1);
+    r.slice(&up(slice_row("x", "web", &[("other", Protocol::Tcp, 1)], vec![endpoint("10.0.0.1", true, true, false)])));
+    assert_eq!(r.resolve(), Delta::default());
+}
+
+#[test]
+fn an_address_that_two_services_claim_goes_to_the_other_when_the_first_leaves() {
+    let mut r = resolver();
+    let (a, b) = (service_row("a", &["10.96.0.1"], &HTTP), service_row("b", &["10.96.0.1"], &HTTP));
+    r.service(&up(b));
+    r.resolve();
+    r.service(&up(a.clone()));
+    let delta = r.resolve();
+    assert_eq!(delta.conflicts.len(), 1);
+    assert_eq!(delta.upserts[0].service, service_name("a"));
+    r.service(&Change::Delete(Arc::new(a)));
+    let delta = r.resolve();
+    assert_eq!((delta.upserts[0].service.clone(), delta.deletes.len()), (service_name("b"), 0));
+}
+
+#[test]
+fn numbers_of_the_last_process_are_used_again_and_backends_of_two_services_have_one() {
+    let addr = |text: &str, port| L4Addr { ip: text.parse().unwrap(), port, protocol: Protocol::Tcp };
+    let mut r = Resolver::new([(addr("10.96.0.1", 80), 42)], [(addr("10.0.0.1", 8080), 77)]);
+    r.service(&up(service_row("web", &["10.96.0.1"], &HTTP)));
+    r.service(&up(service_row("copy", &["10.96.0.2"], &HTTP)));
+    for service in ["web", "copy"] {
+        let endpoints = vec![endpoint("10.0.0.1", true, true, false), endpoint("10.0.0.2", true, true, false)];
+        r.slice(&up(slice_row(service, service, &TARGET, endpoints)));
+    }
+    r.resolve();
+    let numbers: Vec<_> =
+        r.frontends.values().map(|f| (f.id, f.backends.iter().map(|b| b.id.0).collect::<Vec<_>>())).collect();
+    assert_eq!(numbers, [(42, vec![77, 78]), (43, vec![77, 78])]);
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    Service(u8, Option<(Vec<u8>, Vec<u8>)>),
+    Slice(u8, Option<(u8, Vec<u8>, Vec<(u8, bool, bool, bool)>)>),
+    Resolve,
+}
+
+const PORTS: [(&str, Protocol, u16); 4] =
+    [("a", Protocol::Tcp, 80), ("b", Protocol::Udp, 53), ("", Protocol::Tcp, 443), ("a", Protocol::Sctp, 9)];
+const IPS: [&str; 4] = ["10.96.0.1", "10.96.0.2", "fd00::1", "fd00::2"];
+const BACKENDS: [&str; 4] = ["10.0.0.1", "10.0.0.2", "fd01::1", "fd01::2"];
+
+fn event() -> impl Strategy<Value = Event> {
+    let some = || prop::collection::vec(0..4u8, 0..3);
+    let endpoints = prop::collection::vec((0..4u8, any::<bool>(), any::<bool>(), any::<bool>()), 0..4);
+    prop_oneof![
+        3 => (0..3u8, prop::option::weighted(0.8, (some(), some()))).prop_map(|(n, s)| Event::Service(n, s)),
+        5 => (0..4u8, prop::option::weighted(0.8, (0..3u8, some(), endpoints))).prop_map(|(n, s)| Event::Slice(n, s)),
+        2 => Just(Event::Resolve),
+    ]
+}
+
+/// Feeds a resolver as the tables would: what is deleted was there.
+#[derive(Default)]
+struct World {
+    services: BTreeMap<u8, Service>,
+    slices: BTreeMap<u8, EndpointSlice>,
+}
+
+fn pick<T: Copy>(from: &[T], which: &[u8]) -> Vec<T> {
+    let which: BTreeSet<_> = which.iter().collect();
+    which.into_iter().map(|i| from[usize::from(*i)]).collect()
+}
+
+impl World {
+    fn apply(&mut self, event: Event, r: &mut Resolver) {
+        match event {
+            Event::Service(n, Some((ips, ports))) => {
+                let row = service_row(&format!("s{n}"), &pick(&IPS, &ips), &pick(&PORTS, &ports));
+                self.services.insert(n, row.clone());
+                r.service(&up(row));
+            }
+            Event::Service(n, None) => {
+                self.services.remove(&n).into_iter().for_each(|row| r.service(&Change::Delete(Arc::new(row))));
+            }
+            Event::Slice(n, Some((service, ports, endpoints))) => {
+                let endpoints =
+                    endpoints.into_iter().map(|(i, a, b, c)| endpoint(BACKENDS[usize::from(i)], a, b, c)).collect();
+                let row = slice_row(&format!("e{n}"), &format!("s{service}"), &pick(&PORTS, &ports), endpoints);
+                self.slices.insert(n, row.clone());
+                r.slice(&up(row));
+            }
+            Event::Slice(n, None) => {
+                self.slices.remove(&n).into_iter().for_each(|row| r.slice(&Change::Delete(Arc::new(row))));
+            }
+            Event::Resolve => drop(r.resolve()),
+        }
+    }
+}
+
+/// Without the numbers, which depend on history.
+fn without_numbers(resolver: &Resolver) -> Vec<Frontend> {
+    let mut rows: Vec<_> = resolver.frontends.values().cloned().collect();
+    for row in &mut rows {
+        row.id = 0;
+        row.backends.iter_mut().for_each(|b| b.id = BackendId(0));
+    }
+    rows
+}
+
+proptest! {
+    #[test]
+    fn increments_add_up_to_what_resolving_from_scratch_gives(events in prop::collection::vec(event(), 0..40)) {
+        let (mut world, mut r) = (World::default(), resolver());
+        for event in events {
+            world.apply(event, &mut r);
+        }
+        r.resolve();
+        let mut scratch = resolver();
+        world.services.values().for_each(|row| scratch.service(&up(row.clone())));
+        world.slices.values().for_each(|row| scratch.slice(&up(row.clone())));
+        scratch.resolve();
+        prop_assert_eq!(without_numbers(&r), without_numbers(&scratch));
+    }
+
+    #[test]
+    fn deltas_add_up_to_the_frontends_and_numbers_never_clash(events in prop::collection::vec(event(), 0..40)) {
+        let (mut world, mut r) = (World::default(), resolver());
+        let mut replayed: BTreeMap<FrontendKey, Frontend> = BTreeMap::new();
+        for event in events {
+            world.apply(event, &mut r);
+            // `Event::Resolve` would throw its delta away, so every event is resolved here.
+            let delta = r.resolve();
+            delta.deletes.iter().for_each(|addr| drop(replayed.remove(addr)));
+            for row in delta.upserts {
+                if let Some(old) = replayed.insert(row.addr, row.clone()) {
+                    prop_assert_eq!(old.id, row.id, "a frontend that stays keeps its number");
+                }
+            }
+            prop_assert_eq!(&replayed, &r.frontends);
+            let services: BTreeSet<_> = replayed.values().map(|f| f.id).collect();
+            prop_assert_eq!(services.len(), replayed.len());
+            let backends: BTreeSet<_> = replayed.values().flat_map(|f| &f.backends).map(|b| (b.id.0, b.addr)).collect();
+            let numbers: BTreeSet<_> = backends.iter().map(|(id, _)| id).collect();
+            let addrs: BTreeSet<_> = backends.iter().map(|(_, addr)| addr).collect();
+            prop_assert!(numbers.len() == backends.len() && addrs.len() == backends.len());
+        }
+    }
+}

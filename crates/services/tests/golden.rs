@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Golden tests: objects go in, frontends and maps come out, through the same `start` that the agent calls. Each file of
+//! `tests/golden` is one story; `UPDATE_GOLDEN=1` writes what is seen into it.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+use datapath::{Epochs, fake};
+use k8s::k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
+use model::{Backend, Frontend};
+use services::{Config, EndpointSlice, Inputs, Maps, Outputs, Service, SliceName};
+use statedb::{Tasks, Writer};
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+struct World {
+    services: Writer<Service>,
+    slices: Writer<EndpointSlice>,
+    maps: Maps,
+    outputs: Outputs,
+}
+
+impl World {
+    /// `kernel` may fail; `maps` shows what is in it.
+    fn new(kernel: &impl datapath::Kernel, maps: Maps) -> Self {
+        let (services, service_reader) = statedb::table("k8s-services");
+        let (slices, slice_reader) = statedb::table("k8s-endpointslices");
+        let inputs = || Inputs {
+            services: service_reader.clone(),
+            slices: slice_reader.clone(),
+            maps: Maps::open(kernel).unwrap(),
+            epochs: Epochs::open(kernel).unwrap(),
+        };
+        let tasks = Tasks::new(CancellationToken::new());
+        let outputs = std::iter::repeat_with(|| services::start(inputs(), &tasks)).find_map(Result::ok).unwrap();
+        Self { services, slices, maps, outputs }
+    }
+
+    fn apply(&mut self, yaml: &str) {
+        let config = Config::default();
+        for document in yaml.split("\n---\n").filter(|d| !d.trim().is_empty()) {
+            let value: serde_json::Value = serde_saphyr::from_str(document).unwrap();
+            match value["kind"].as_str() {
+                Some("Service") => {
+                    let object: core::Service = serde_json::from_value(value).unwrap();
+                    self.services.insert(services::ingest_service(&config, &object).unwrap().unwrap());
+                }
+                Some("EndpointSlice") => {
+                    let object: discovery::EndpointSlice = serde_json::from_value(value).unwrap();
+                    self.slices.insert(services::ingest_slice(&config, &object).unwrap().unwrap());
+                }
+                other => panic!("unknown kind {other:?}"),
+            }
+        }
+    }
+
+    fn delete(&mut self, names: &str) {
+        for line in names.lines().filter(|l| !l.is_empty()) {
+            let (kind, path) = line.split_once(' ').unwrap();
+            let (namespace, name) = path.split_once('/').unwrap();
+            match kind {
+                "Service" => {
+                    self.services.remove(&model::ServiceName { namespace: namespace.into(), name: name.into() });
+                }
+                "EndpointSlice" => {
+                    self.slices.remove(&SliceName { namespace: namespace.into(), name: name.into() });
+                }
+                other => panic!("unknown kind {other}"),
+            }
+        }
+    }
+
+    /// Returns when there is nothing left to do: the clock is paused, so it moves only once every task waits. Ten minutes
+    /// are more than the back-off of many retries.
+    async fn settle(&mut self) {
+        self.services.mark_initialized();
+        self.slices.mark_initialized();
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(600);
+        tokio::time::sleep_until(deadline).await;
+    }
+
+    fn frontends(&self) -> String {
+        let mut text = String::new();
+        for row in self.outputs.frontends.snapshot().iter() {
+            let Frontend { id, addr, service, port_name, kind, backends } = row.as_ref();
+            let port = port_name.as_deref().unwrap_or("-");
+            writeln!(text, "{addr} id={id} {service} port={port} {kind}").unwrap();
+            for Backend { id, addr, node, active } in backends {
+                let state = if *active { "active" } else { "terminating" };
+                writeln!(text, "  {} => {addr} node={} {state}", id.0, node.as_deref().unwrap_or("-")).unwrap();
+            }
+        }
+        text
+    }
+
+    fn maps(&self) -> String {
+        let mut text = String::new();
+        for line in services::dump::lb_list(&self.maps).unwrap() {
+            writeln!(text, "{:<28} {}", line.service, line.backend).unwrap();
+        }
+        text
+    }
+}
+
+/// Plays one story and returns it as it went.
+async fn play(story: &str, kernel: &impl datapath::Kernel, maps: Maps) -> String {
+    let mut world = World::new(kernel, maps.clone());
+    let mut seen = String::new();
+    let (intro, rest) = story.split_once("== ").unwrap();
+    seen.push_str(intro);
+    for section in rest.split("\n== ") {
+        let (command, body) = section.split_once('\n').unwrap();
+        let body = match command {
+            "apply" => {
+                world.apply(body);
+                body.trim_end().to_owned() + "\n"
+            }
+            "delete" => {
+                world.delete(body);
+                body.trim_end().to_owned() + "\n"
+            }
+            "restart" => {
+                let (services, slices) = (world.services.snapshot(), world.slices.snapshot());
+                world = World::new(kernel, maps.clone());
+                services.iter().for_each(|row| world.services.insert(row.as_ref().clone()));
+                slices.iter().for_each(|row| world.slices.insert(row.as_ref().clone()));
+                String::new()
+            }
+            "frontends" => {
+                world.settle().await;
+                world.frontends()
+            }
+            "maps" => {
+                world.settle().await;
+                world.maps()
+            }
+            other => panic!("unknown command {other}"),
+        };
+        write!(seen, "== {command}\n{body}\n").unwrap();
+    }
+    seen.trim_end().to_owned() + "\n"
+}
+
+fn stories() -> Vec<(std::path::PathBuf, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths.into_iter().map(|path| (path.clone(), std::fs::read_to_string(path).unwrap())).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_story_goes_as_it_is_written() {
+    for (path, story) in stories() {
+        let kernel = fake::Kernel::new();
+        let seen = play(&story, &kernel, Maps::open(&kernel).unwrap()).await;
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&path, &seen).unwrap();
+        } else {
+            assert!(seen == story, "{} went otherwise:\n{seen}", path.display());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_story_goes_the_same_way_when_maps_fail_now_and_then() {
+    for (path, story) in stories() {
+        for seed in 0..20 {
+            let kernel = fake::Kernel::new();
+            let seen = play(&story, &fake::chaos(kernel.clone(), 0.2, seed), Maps::open(&kernel).unwrap()).await;
+            assert!(seen == story, "{} with seed {seed} went otherwise:\n{seen}", path.display());
+        }
+    }
+}
