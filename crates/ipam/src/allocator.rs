@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Addresses of this node's pods: who has which.
+//!
+//! An owner's claim is remembered whether or not a pool has the address, and each new pool begins with the claims that
+//! lie in it. So endpoints that are restored before the node's pod CIDRs are known keep their addresses.
+
+use crate::pool::Pool;
+use ipnet::IpNet;
+use parking_lot::Mutex;
+use statedb::{Row, Writer};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+/// One address of each family that was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Allocation {
+    /// IPv4 address.
+    pub ipv4: Option<Ipv4Addr>,
+    /// IPv6 address.
+    pub ipv6: Option<Ipv6Addr>,
+}
+
+/// Why there is no address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The node has no pod CIDR of that family, or none yet.
+    #[error(
+        "this node has no {family} pod CIDR yet: see podCIDRs of its CiliumNode (ipam: cluster-pool) or Node (ipam: kubernetes)"
+    )]
+    NotReady {
+        /// `IPv4` or `IPv6`.
+        family: &'static str,
+    },
+    /// Every address is taken.
+    #[error(
+        "pool {pool} is exhausted: all {capacity} addresses for pods are in use; give the node a larger pod CIDR or move pods to other nodes"
+    )]
+    Exhausted {
+        /// The prefixes.
+        pool: String,
+        /// How many addresses they have for pods.
+        capacity: u128,
+    },
+    /// The address is another owner's.
+    #[error("address {ip} belongs to {owner}")]
+    Taken {
+        /// Address.
+        ip: IpAddr,
+        /// Who has it.
+        owner: String,
+    },
+    /// The address is not in this node's pod CIDRs.
+    #[error("address {0} is in none of this node's pod CIDRs")]
+    Foreign(IpAddr),
+}
+
+/// How full a pool is. One row per pod CIDR of this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolUsage {
+    /// The pod CIDR.
+    pub prefix: IpNet,
+    /// Addresses for pods that it has.
+    pub capacity: u128,
+    /// How many of them pods have.
+    pub used: u128,
+}
+
+impl Row for PoolUsage {
+    type Key = IpNet;
+    fn key(&self) -> IpNet {
+        self.prefix
+    }
+}
+
+/// Hands out addresses. Clones share them; all operations are quick and never wait for anything.
+#[derive(Clone, Debug)]
+pub struct Allocator {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    pools: Vec<Pool>,
+    /// Whom addresses belong to, in a pool or not.
+    owners: BTreeMap<IpAddr, String>,
+    /// Addresses of the node itself.
+    own: BTreeSet<IpAddr>,
+    usage: Writer<PoolUsage>,
+}
+
+impl Allocator {
+    pub(crate) fn new(usage: Writer<PoolUsage>) -> Self {
+        let state = State { pools: Vec::new(), owners: BTreeMap::new(), own: BTreeSet::new(), usage };
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// Makes the pools equal to the node's pod CIDRs, less the node's own addresses. What is given stays given.
+    pub(crate) fn configure(&self, prefixes: &[IpNet], own: impl Iterator<Item = IpAddr>) {
+        let mut state = self.state.lock();
+        let own: BTreeSet<IpAddr> = own.collect();
+        let unchanged = own == state.own;
+        let prefixes: BTreeSet<IpNet> = prefixes.iter().map(IpNet::trunc).collect();
+        // A prefix within another adds nothing, and must not be a second source of the same addresses.
+        let nested = |prefix: &IpNet| prefixes.iter().any(|other| other != prefix && other.contains(prefix));
+        let mut before = std::mem::take(&mut state.pools);
+        for prefix in prefixes.iter().filter(|prefix| !nested(prefix)) {
+            let kept = before.iter().position(|pool| pool.prefix() == *prefix).filter(|_| unchanged);
+            let pool = match kept {
+                Some(i) => before.swap_remove(i),
+                None => Pool::new(*prefix, own.iter(), state.owners.keys()),
+            };
+            state.pools.push(pool);
+        }
+        state.own = own;
+        state.publish();
+    }
+
+    /// One address of each family asked for, all or none. The owner is `namespace/name` of a pod.
+    ///
+    /// # Errors
+    /// When a family has no pool or its pools are exhausted.
+    pub fn allocate(&self, owner: &str, ipv4: bool, ipv6: bool) -> Result<Allocation, Error> {
+        let mut state = self.state.lock();
+        let mut allocation = Allocation::default();
+        if ipv4 && let IpAddr::V4(ip) = state.allocate(owner, false)? {
+            allocation.ipv4 = Some(ip);
+        }
+        if ipv6 {
+            match state.allocate(owner, true) {
+                Ok(IpAddr::V6(ip)) => allocation.ipv6 = Some(ip),
+                Ok(IpAddr::V4(_)) => {}
+                Err(error) => {
+                    if let Some(ip) = allocation.ipv4 {
+                        state.release(ip.into());
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        state.publish();
+        Ok(allocation)
+    }
+
+    /// Takes this address; for its owner that is no change.
+    ///
+    /// # Errors
+    /// When it is another's, the node's own, or not of this node.
+    pub fn claim(&self, owner: &str, ip: IpAddr) -> Result<(), Error> {
+        let mut state = self.state.lock();
+        if let Some(present) = state.owners.get(&ip) {
+            let owner_has_it = present == owner;
+            return if owner_has_it { Ok(()) } else { Err(Error::Taken { ip, owner: present.clone() }) };
+        }
+        let family_has_pools = state.pools.iter().any(|pool| pool.prefix().addr().is_ipv6() == ip.is_ipv6());
+        let pool = state.pools.iter_mut().find(|pool| pool.prefix().contains(&ip));
+        match pool.map(|pool| pool.take(ip)) {
+            Some(false) => return Err(Error::Taken { ip, owner: "the node".into() }),
+            None if family_has_pools => return Err(Error::Foreign(ip)),
+            Some(true) | None => {}
+        }
+        state.owners.insert(ip, owner.to_owned());
+        state.publish();
+        Ok(())
+    }
+
+    /// Gives an address back. Says who had it.
+    pub fn release(&self, ip: IpAddr) -> Option<String> {
+        let mut state = self.state.lock();
+        let owner = state.release(ip);
+        state.publish();
+        owner
+    }
+
+    /// All addresses that are given, with their owners.
+    #[must_use]
+    pub fn owners(&self) -> BTreeMap<IpAddr, String> {
+        self.state.lock().owners.clone()
+    }
+}
+
+impl State {
+    fn allocate(&mut self, owner: &str, ipv6: bool) -> Result<IpAddr, Error> {
+        let of_family = |pool: &Pool| pool.prefix().addr().is_ipv6() == ipv6;
+        let found = self.pools.iter_mut().filter(|pool| of_family(pool)).find_map(Pool::take_any);
+        if let Some(ip) = found {
+            self.owners.insert(ip, owner.to_owned());
+            return Ok(ip);
+        }
+        let pools: Vec<&Pool> = self.pools.iter().filter(|pool| of_family(pool)).collect();
+        if pools.is_empty() {
+            return Err(Error::NotReady { family: if ipv6 { "IPv6" } else { "IPv4" } });
+        }
+        let pool = pools.iter().map(|pool| pool.prefix().to_string()).collect::<Vec<_>>().join(", ");
+        let capacity = pools.iter().map(|pool| pool.capacity()).sum();
+        Err(Error::Exhausted { pool, capacity })
+    }
+
+    fn release(&mut self, ip: IpAddr) -> Option<String> {
+        let owner = self.owners.remove(&ip)?;
+        for pool in &mut self.pools {
+            pool.give_back(ip);
+        }
+        Some(owner)
+    }
+
+    fn publish(&mut self) {
+        self.usage.replace(self.pools.iter().map(|pool| PoolUsage {
+            prefix: pool.prefix(),
+            capacity: pool.capacity(),
+            used: pool.taken(),
+        }));
+        self.usage.mark_initialized();
+    }
+}
+
+#[cfg(test)]
+mod tests;

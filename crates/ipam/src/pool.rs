@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One prefix and which of its addresses are free. Both directions take constant time, memory grows with what is in use
+//! and not with the prefix (an IPv6 prefix may have 2^64 addresses), and an address that comes back is given again as
+//! late as possible, so that what others still remember of its last owner has time to be forgotten.
+
+use ipnet::IpNet;
+use std::collections::{BTreeSet, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Addresses are known by their distance from the first.
+///
+/// Below `fresh` each is taken, withheld or in `returned`; from `fresh` on each is taken, withheld or has never been given.
+#[derive(Clone, Debug)]
+pub(crate) struct Pool {
+    prefix: IpNet,
+    size: u128,
+    taken: BTreeSet<u128>,
+    /// Those that no pod may have.
+    withheld: BTreeSet<u128>,
+    returned: VecDeque<u128>,
+    fresh: u128,
+}
+
+impl Pool {
+    /// A pool that withholds the network's address, IPv4's broadcast address and the node's own, and in which the given
+    /// addresses are taken.
+    pub(crate) fn new<'a>(
+        prefix: IpNet,
+        own: impl Iterator<Item = &'a IpAddr>,
+        taken: impl Iterator<Item = &'a IpAddr>,
+    ) -> Self {
+        let prefix = prefix.trunc();
+        let bits = u32::from(prefix.max_prefix_len() - prefix.prefix_len());
+        let size = 1_u128.checked_shl(bits).unwrap_or(u128::MAX);
+        let (taken_before, returned) = (BTreeSet::new(), VecDeque::new());
+        let mut pool = Self { prefix, size, taken: taken_before, withheld: BTreeSet::new(), returned, fresh: 0 };
+        // A prefix of one or two addresses has neither network nor broadcast address.
+        if size > 2 {
+            let broadcast = matches!(prefix, IpNet::V4(_)).then(|| prefix.broadcast());
+            let unusable = std::iter::once(prefix.network()).chain(broadcast);
+            pool.withheld.extend(unusable.filter_map(|ip| offset(prefix, ip)));
+        }
+        pool.withheld.extend(own.filter_map(|ip| offset(prefix, *ip)));
+        pool.taken.extend(taken.filter_map(|ip| offset(prefix, *ip)));
+        pool
+    }
+
+    pub(crate) fn prefix(&self) -> IpNet {
+        self.prefix
+    }
+
+    /// Number of addresses for pods.
+    pub(crate) fn capacity(&self) -> u128 {
+        self.size.saturating_sub(self.withheld.len() as u128)
+    }
+
+    /// Number of those that are taken.
+    pub(crate) fn taken(&self) -> u128 {
+        self.taken.len() as u128
+    }
+
+    /// Takes an address that is free.
+    pub(crate) fn take_any(&mut self) -> Option<IpAddr> {
+        while self.fresh < self.size {
+            let offset = self.fresh;
+            self.fresh += 1;
+            if !self.withheld.contains(&offset) && self.taken.insert(offset) {
+                return Some(self.address(offset));
+            }
+        }
+        let offset = self.returned.pop_front()?;
+        self.taken.insert(offset);
+        Some(self.address(offset))
+    }
+
+    /// Takes this address. Says whether it was free.
+    pub(crate) fn take(&mut self, ip: IpAddr) -> bool {
+        let Some(offset) = offset(self.prefix, ip) else { return false };
+        let free = !self.withheld.contains(&offset) && self.taken.insert(offset);
+        if free && offset < self.fresh {
+            self.returned.retain(|o| *o != offset);
+        }
+        free
+    }
+
+    /// Gives an address back.
+    pub(crate) fn give_back(&mut self, ip: IpAddr) {
+        if let Some(offset) = offset(self.prefix, ip)
+            && self.taken.remove(&offset)
+            && !self.withheld.contains(&offset)
+            && offset < self.fresh
+        {
+            self.returned.push_back(offset);
+        }
+    }
+
+    fn address(&self, offset: u128) -> IpAddr {
+        let number = number(self.prefix.network()).wrapping_add(offset);
+        match self.prefix {
+            // The offset is within an IPv4 prefix, so the sum fits.
+            IpNet::V4(_) => IpAddr::V4(Ipv4Addr::from(u32::try_from(number).unwrap_or(u32::MAX))),
+            IpNet::V6(_) => IpAddr::V6(Ipv6Addr::from(number)),
+        }
+    }
+}
+
+fn offset(prefix: IpNet, ip: IpAddr) -> Option<u128> {
+    prefix.contains(&ip).then(|| number(ip).wrapping_sub(number(prefix.network())))
+}
+
+/// An address as a number.
+pub(crate) fn number(ip: IpAddr) -> u128 {
+    match ip {
+        IpAddr::V4(ip) => u128::from(u32::from(ip)),
+        IpAddr::V6(ip) => u128::from(ip),
+    }
+}
