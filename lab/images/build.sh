@@ -43,7 +43,7 @@ root_coredns() { install "$kube/bin/coredns" "$1/coredns"; }
 
 root_agnhost() {
     local root=$1 applet
-    mkdir -p "$root"/{bin,sbin,etc,tmp,uploads,root,home,var,usr/bin,usr/sbin,usr/local/bin}
+    mkdir -p "$root"/{bin,sbin,etc,tmp,uploads,home,var,usr/bin,usr/sbin,usr/local/bin}
     chmod 1777 "$root/tmp"
     install "$kube/bin/agnhost" "$root/agnhost"
     install "$kube/bin/coredns" "$root/coredns"
@@ -56,7 +56,7 @@ root_agnhost() {
     for applet in $("$root/bin/busybox" --list); do
         [ -e "$root/bin/$applet" ] || [ -L "$root/bin/$applet" ] || [ -e "$root/usr/bin/$applet" ] || ln -s busybox "$root/bin/$applet"
     done
-    printf '%s\n' root:x:0:0:root:/root:/bin/sh nobody:x:65534:65534:nobody:/:/bin/false \
+    printf '%s\n' root:x:0:0:root:/:/bin/sh nobody:x:65534:65534:nobody:/:/bin/false \
         user-defined-in-image:x:1000:1000::/home:/bin/sh >"$root/etc/passwd"
     printf '%s\n' root:x:0: nogroup:x:65534: user-defined-in-image:x:1000: \
         group-defined-in-image:x:50000:user-defined-in-image >"$root/etc/group"

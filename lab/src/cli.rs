@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::progress::Progress;
 use crate::state::{self, Lab, Spec};
 use crate::topology::{MAX_NODES, Topology};
-use crate::{capture, clock, cluster, fault, images, init, namespace, run, status};
+use crate::{capture, clock, cluster, conformance, fault, images, init, namespace, run, status};
 
 /// A real Kubernetes cluster in network namespaces: no containers around it, no virtual machines, up in seconds.
 ///
@@ -58,6 +58,8 @@ enum Commands {
     /// Do to a target what happens to real machines.
     #[command(subcommand)]
     Fault(Fault),
+    /// Run Kubernetes' own end-to-end tests against the network that is installed.
+    Conformance(conformance::Options),
     /// Collect the state and the logs of a cluster in a folder.
     Capture {
         /// The folder to write to; it is created.
@@ -179,6 +181,7 @@ pub fn main(arguments: impl IntoIterator<Item = impl Into<OsString>>) -> Result<
             println!("{}", if raw { text } else { path.display().to_string() });
         }
         Commands::Fault(fault) => println!("{}", inject(&Lab::open(&name)?, &fault)?),
+        Commands::Conformance(options) => println!("{}", conformance::run(&Lab::open(&name)?, &options)?),
         Commands::Capture { to } => println!("{}", capture::capture(&Lab::open(&name)?, &to)?.display()),
         Commands::Init(Init::Boot { file }) => init::boot(&file)?,
         Commands::Init(Init::Run { file }) => init::run(&file)?,

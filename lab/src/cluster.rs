@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::Value;
 
+use crate::bridge::{self, PodRange};
 use crate::cgroup::Hierarchy;
 use crate::progress::Progress;
 use crate::state::{self, Lab, Spec};
@@ -37,13 +38,20 @@ pub(crate) fn up(spec: Spec, progress: Progress) -> Result<Lab> {
     let lab = Lab::create(spec)?;
     progress.step("certificates", || certs::write_all(&lab).map(|()| "one authority, kubeconfigs".to_owned()))?;
     progress.step("machines", || machines(&lab))?;
+    let places = lab.spec.topology.places();
     thread::scope(|scope| {
         let loading = scope.spawn(|| images::load(&lab, &images::own(&lab)));
         progress.step("control plane", || api_ready(&lab))?;
-        progress.step("nodes", || registered(&lab))?;
+        let mut ranges = Vec::new();
+        progress.step("nodes", || {
+            ranges = registered(&lab)?;
+            Ok(places.iter().map(|place| place.name.as_str()).collect::<Vec<_>>().join(", "))
+        })?;
         progress.step("cluster DNS", || addons::install_dns(&lab).map(|()| "applied".to_owned()))?;
         if lab.spec.bridge_cni {
-            progress.step("bridge network", || bridge(&lab))?;
+            progress.step("bridge network", || {
+                bridge::install(&lab, &places, &ranges).map(|()| "plugins and routes".to_owned())
+            })?;
         }
         progress.step("images", || {
             let nodes = loading.join().unwrap_or_else(|_| Err(anyhow!("a thread ended")))?;
@@ -121,16 +129,21 @@ fn api_ready(lab: &Lab) -> Result<String> {
     Ok("the API server is ready".to_owned())
 }
 
-fn registered(lab: &Lab) -> Result<String> {
-    let names: Vec<String> = lab.spec.topology.places().into_iter().map(|place| place.name).collect();
-    clock::poll(Duration::from_secs(60), "registering the nodes", || {
-        for name in &names {
-            pod_cidrs(lab, name)?;
+/// Waits for every node to have its pod ranges, which are returned.
+fn registered(lab: &Lab) -> Result<Vec<PodRange>> {
+    let places = lab.spec.topology.places();
+    let mut ranges = Vec::new();
+    for place in &places {
+        let cidrs = clock::poll(Duration::from_secs(60), "registering the nodes", || pod_cidrs(lab, &place.name))
+            .with_context(|| last_words(lab, &place.name, "kubelet"))?;
+        for cidr in cidrs {
+            if let Some(via) = place.addresses.iter().find(|address| address.is_ipv6() == cidr.contains(':')) {
+                ranges.push(PodRange { cidr, node: place.name.clone(), via: *via });
+            }
         }
-        Ok(())
-    })
-    .with_context(|| names.iter().map(|name| last_words(lab, name, "kubelet")).collect::<Vec<_>>().join("\n"))?;
-    Ok(names.join(", "))
+    }
+    bridge::route_from_control(lab, &ranges)?;
+    Ok(ranges)
 }
 
 /// The pod ranges that Kubernetes gave to a node; an error says that it has none yet.
@@ -142,26 +155,6 @@ fn pod_cidrs(lab: &Lab, node: &str) -> Result<Vec<String>> {
         bail!("{node} has no pod CIDR yet");
     }
     Ok(cidrs.iter().filter_map(Value::as_str).map(str::to_owned).collect())
-}
-
-/// Pods on a plain bridge in every node, and routes between the nodes.
-fn bridge(lab: &Lab) -> Result<String> {
-    let places = lab.spec.topology.places();
-    let ranges: Vec<Vec<String>> = places.iter().map(|place| pod_cidrs(lab, &place.name)).collect::<Result<_>>()?;
-    for (place, own) in places.iter().zip(&ranges) {
-        node::install_bridge(lab, place, own)?;
-    }
-    let mut routes = String::new();
-    for (place, cidrs) in places.iter().zip(&ranges) {
-        for cidr in cidrs {
-            let via = place.addresses.iter().find(|address| address.is_ipv6() == cidr.contains(':'));
-            if let Some(via) = via {
-                routes.push_str(&format!("route replace {cidr} via {via}\n"));
-            }
-        }
-    }
-    node::route_pods(lab, &places, &routes)?;
-    Ok("bridge plugin and routes".to_owned())
 }
 
 fn last_words(lab: &Lab, machine: &str, service: &str) -> String {

@@ -2,12 +2,14 @@
 #![doc = include_str!("../README.md")]
 
 mod addons;
+mod bridge;
 pub mod capture;
 mod certs;
 mod cgroup;
 mod cli;
 mod clock;
 mod cluster;
+mod conformance;
 mod control;
 mod fault;
 mod images;

@@ -71,7 +71,7 @@ impl Machine {
         let out = out.with_context(|| format!("cannot open {}", log.display()))?;
         let mut command = itself()?;
         command.arg("init").arg("boot").arg(&file);
-        command.env_clear().env("PATH", &self.path).env("HOME", "/root").env("LANG", "C.UTF-8").current_dir("/");
+        command.env_clear().env("PATH", &self.path).env("HOME", "/").env("LANG", "C.UTF-8").current_dir("/");
         command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
         let status = command.status().context("cannot start this program again")?;
         if !status.success() {

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What makes a namespace a node: a place on the bridge, folders of its own, containerd, the kubelet, and kube-proxy if asked for.
 
-use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
@@ -11,7 +9,6 @@ use serde_json::json;
 use crate::cgroup::Hierarchy;
 use crate::machine::{self, Machine, Plug, Role};
 use crate::namespace;
-use crate::run;
 use crate::state::{self, Lab};
 use crate::supervise::Service;
 use crate::topology::{CONTROL, Place};
@@ -159,45 +156,4 @@ fn kubelet_config(lab: &Lab, place: &Place, hierarchy: &Hierarchy) -> Result<Str
         }
     }
     serde_json::to_string_pretty(&config).context("cannot write the kubelet's configuration")
-}
-
-/// Installs the CNI plugins and configuration of a plain bridge, for comparison and for trying the lab by itself.
-pub(crate) fn install_bridge(lab: &Lab, place: &Place, pod_cidrs: &[String]) -> Result<()> {
-    let disk = lab.machine(&place.name).join("disk");
-    let plugins = disk.join("opt/cni/bin");
-    fs::create_dir_all(&plugins).with_context(|| format!("cannot create {}", plugins.display()))?;
-    for plugin in ["bridge", "host-local", "portmap", "loopback", "ptp"] {
-        let from = PathBuf::from("/usr/lib/cni").join(plugin);
-        fs::copy(&from, plugins.join(plugin)).with_context(|| {
-            format!("cannot copy {}; install the package containernetworking-plugins", from.display())
-        })?;
-    }
-    let ranges: Vec<_> = pod_cidrs.iter().map(|cidr| json!([{"subnet": cidr}])).collect();
-    let conflist = json!({
-        "cniVersion": "1.0.0",
-        "name": "bridge",
-        "plugins": [
-            {"type": "bridge", "bridge": "cni0", "isDefaultGateway": true, "ipMasq": false, "hairpinMode": true,
-             "ipam": {"type": "host-local", "ranges": ranges}},
-            {"type": "portmap", "capabilities": {"portMappings": true}},
-        ],
-    });
-    state::write(&disk.join("etc/cni/net.d/10-bridge.conflist"), serde_json::to_string_pretty(&conflist)?)
-}
-
-/// Routes between the nodes' pods, for the bridge: every machine gets those of the others, and forwards.
-pub(crate) fn route_pods(lab: &Lab, places: &[Place], routes: &str) -> Result<()> {
-    let control = namespace::first_process(lab, CONTROL)?;
-    run::ip(&["nsenter", &format!("--net=/proc/{control}/ns/net")], routes)?;
-    for place in places {
-        let pid = namespace::first_process(lab, &place.name)?;
-        let foreign: Vec<&str> = routes
-            .lines()
-            .filter(|line| !place.addresses.iter().any(|own| line.ends_with(&format!(" {own}"))))
-            .collect();
-        run::ip(&["nsenter", &format!("--net=/proc/{pid}/ns/net")], &(foreign.join("\n") + "\n"))?;
-        let forward = "echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv6/conf/all/forwarding";
-        run::output(Command::new("nsenter").args(["--target", &pid.to_string(), "--all", "sh", "-c", forward]))?;
-    }
-    Ok(())
 }

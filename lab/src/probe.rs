@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use crate::state::Lab;
-use crate::{capture, clock, run};
+use crate::{capture, clock, images, run};
 
 /// Asks until there is an answer; fails with the last reason why there was none once `limit` has passed.
 pub fn eventually<T>(limit: Duration, what: &str, ask: impl FnMut() -> Result<T>) -> Result<T> {
@@ -113,6 +113,14 @@ impl Cluster {
     /// `lab fault VERB TARGET`.
     pub fn fault(&self, verb: &str, target: &str) -> Result<String> {
         run::output(self.lab_command().args(["fault", verb, target]))
+    }
+
+    /// Loads an image archive onto every node, restarts a workload (`daemonset/cilium`) that uses it, and waits until it runs:
+    /// the way from a fresh build to a running agent.
+    pub fn reload(&self, archive: &Path, namespace: &str, workload: &str) -> Result<()> {
+        images::load(&self.lab, &[archive.to_owned()])?;
+        self.kubectl(&["rollout", "restart", "--namespace", namespace, workload])?;
+        self.kubectl(&["rollout", "status", "--namespace", namespace, workload, "--timeout=120s"]).map(drop)
     }
 
     /// Collects state and logs into a folder.
