@@ -1,0 +1,83 @@
+{{/* The image reference. */}}
+{{- define "cilium.image" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag }}
+{{- end }}
+
+{{/* Where the API server is, as environment of a container. */}}
+{{- define "cilium.apiServerEnv" -}}
+{{- with .Values.k8sServiceHost }}
+- name: KUBERNETES_SERVICE_HOST
+  value: {{ . | quote }}
+{{- end }}
+{{- with .Values.k8sServicePort }}
+- name: KUBERNETES_SERVICE_PORT
+  value: {{ . | quote }}
+{{- end }}
+{{- end }}
+
+{{/* The node's name and the namespace, as environment of a container. */}}
+{{- define "cilium.placeEnv" -}}
+- name: K8S_NODE_NAME
+  valueFrom:
+    fieldRef:
+      apiVersion: v1
+      fieldPath: spec.nodeName
+- name: CILIUM_K8S_NAMESPACE
+  valueFrom:
+    fieldRef:
+      apiVersion: v1
+      fieldPath: metadata.namespace
+{{- end }}
+
+{{/* Paths of values that the chart does not know: those absent from files/known-values.txt. One per line. */}}
+{{- define "cilium.unknownValues" -}}
+{{- $known := dict }}
+{{- range splitList "\n" (.Files.Get "files/known-values.txt") }}
+{{- if . }}{{- $_ := set $known . true }}{{- end }}
+{{- end }}
+{{- include "cilium.unknownBelow" (dict "value" .Values "path" "" "known" $known) }}
+{{- end }}
+
+{{/* The recursion of the above: a map is looked into, unless the whole of it is known. */}}
+{{- define "cilium.unknownBelow" -}}
+{{- $path := .path }}
+{{- $known := .known }}
+{{- range $key, $value := .value }}
+{{- $here := ternary $key (printf "%s.%s" $path $key) (eq $path "") }}
+{{- if or (hasKey $known $here) (and (eq $path "") (eq $key "global")) }}
+{{- else if kindIs "map" $value }}
+{{- include "cilium.unknownBelow" (dict "value" $value "path" $here "known" $known) }}
+{{- else }}
+{{- printf "%s\n" $here }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Fails for what cannot work, with what to do instead. */}}
+{{- define "cilium.validate" -}}
+{{- if hasKey .Values "tunnel" }}
+{{- fail "the value tunnel was removed: use routingMode=native or tunnelProtocol=vxlan" }}
+{{- end }}
+{{- if not (or .Values.ipv4.enabled .Values.ipv6.enabled) }}
+{{- fail "ipv4.enabled and ipv6.enabled are both false: enable at least one" }}
+{{- end }}
+{{- if and (eq .Values.routingMode "native") .Values.tunnelProtocol }}
+{{- fail "routingMode=native uses no tunnel: unset tunnelProtocol" }}
+{{- end }}
+{{- if and (eq .Values.routingMode "native") .Values.ipv4.enabled .Values.enableIPv4Masquerade (not .Values.ipv4NativeRoutingCIDR) (not .Values.autoDirectNodeRoutes) }}
+{{- fail "routingMode=native with enableIPv4Masquerade needs ipv4NativeRoutingCIDR: the prefix within which pods keep their addresses" }}
+{{- end }}
+{{- end }}
+
+{{/* What an init container needs that mounts a file system on the node. */}}
+{{- define "cilium.mountContainer" -}}
+env:
+  - { name: HOST_PROC, value: /hostproc }
+volumeMounts:
+  - { name: hostproc, mountPath: /hostproc }
+terminationMessagePolicy: FallbackToLogsOnError
+securityContext:
+  capabilities:
+    add: {{ toJson .Values.securityContext.capabilities.mountCgroup }}
+    drop: [ALL]
+{{- end }}
