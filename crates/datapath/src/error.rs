@@ -2,6 +2,7 @@
 //! What can go wrong between user space and the kernel, each with the object it happened to.
 
 use std::io;
+use std::path::PathBuf;
 
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -35,6 +36,80 @@ pub enum Error {
         map: &'static str,
         /// What was tried.
         operation: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// Nothing can be pinned there.
+    #[error("no bpf file system is mounted on {path}: run `mount -t bpf bpf {path}`")]
+    NoBpfFs {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// The agent has not run yet, or for another version of the layouts.
+    #[error("map {map} is not pinned at {path}: is the agent running, and of this version?")]
+    NotPinned {
+        /// Name of the map.
+        map: &'static str,
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// A map was pinned by a build that understands its bytes differently.
+    #[error(
+        "the map pinned at {path} has {difference}: another build made it; `cilium-dbg post-uninstall-cleanup` removes it"
+    )]
+    PinMismatch {
+        /// Where it is.
+        path: PathBuf,
+        /// What differs.
+        difference: String,
+    },
+    /// A file below the bpf file system could not be read, made, renamed or removed.
+    #[error("cannot {operation} {path}")]
+    Pin {
+        /// What was tried.
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The object could not be loaded.
+    #[error("cannot load the kernel programs")]
+    Load {
+        /// The reason.
+        source: Box<aya::EbpfError>,
+    },
+    /// A program could not be loaded; the reason has the verifier's log.
+    #[error("cannot load program {program}")]
+    LoadProgram {
+        /// Name of the program.
+        program: &'static str,
+        /// The reason.
+        source: Box<aya::programs::ProgramError>,
+    },
+    /// The object has no such program, or one of another type.
+    #[error("the object has no program {program} of type {expected}")]
+    NoSuchProgram {
+        /// Name of the program.
+        program: &'static str,
+        /// The type it must have.
+        expected: &'static str,
+    },
+    /// A program could not be attached.
+    #[error("cannot attach program {program} to {target}")]
+    Attach {
+        /// Name of the program.
+        program: &'static str,
+        /// Interface or control group.
+        target: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A packet could not be run through a program.
+    #[error("cannot run program {program} on a packet")]
+    TestRun {
+        /// Name of the program.
+        program: &'static str,
         /// The kernel's answer.
         source: io::Error,
     },

@@ -2,11 +2,13 @@
 #![doc = include_str!("../README.md")]
 #![allow(clippy::type_complexity, reason = "a list of keys and values says more than a name for it")]
 
+pub mod bpf;
 mod epochs;
 mod error;
 pub mod fake;
 mod kernel;
 mod map;
+mod sys;
 
 pub use epochs::Epochs;
 pub use error::{Error, Result};

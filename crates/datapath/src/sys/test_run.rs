@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `BPF_PROG_TEST_RUN`: a program run on a packet made by hand.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use super::{Command, address, address_mut, bpf, raw};
+
+#[repr(C)]
+struct Attributes {
+    program: u32,
+    verdict: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    ctx_size_in: u32,
+    ctx_size_out: u32,
+    ctx_in: u64,
+    ctx_out: u64,
+    flags: u32,
+    cpu: u32,
+    batch_size: u32,
+    pad: u32,
+}
+
+/// What a program made of a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TestRun {
+    /// What the program returned, for instance `TC_ACT_SHOT`.
+    pub verdict: i32,
+    /// The packet after it.
+    pub packet: Vec<u8>,
+    /// Nanoseconds per run.
+    pub duration: u32,
+}
+
+/// `struct __sk_buff` in words, and the words that we set.
+const CONTEXT_WORDS: usize = 48;
+const INGRESS_IFINDEX: usize = 9;
+const IFINDEX: usize = 10;
+
+/// Room for what a program may prepend.
+const HEADROOM: usize = 256;
+
+/// Runs a traffic control program on an Ethernet frame that came in, or goes out, on that interface.
+pub(crate) fn test_run(program: BorrowedFd<'_>, packet: &[u8], ifindex: u32, repeat: u32) -> io::Result<TestRun> {
+    let mut context = [0_u32; CONTEXT_WORDS];
+    for (word, slot) in context.iter_mut().enumerate() {
+        if word == INGRESS_IFINDEX || word == IFINDEX {
+            *slot = ifindex;
+        }
+    }
+    let mut out = vec![0; packet.len() + HEADROOM];
+    let size = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
+    let mut attr = Attributes {
+        program: raw(program),
+        verdict: 0,
+        data_size_in: size(packet.len()),
+        data_size_out: size(out.len()),
+        data_in: address(packet),
+        data_out: address_mut(&mut out),
+        repeat,
+        duration: 0,
+        ctx_size_in: size(size_of_val(&context)),
+        ctx_size_out: 0,
+        ctx_in: address(&context),
+        ctx_out: 0,
+        flags: 0,
+        cpu: 0,
+        batch_size: 0,
+        pad: 0,
+    };
+    bpf(Command::ProgTestRun, &mut attr)?;
+    out.truncate(attr.data_size_out as usize);
+    Ok(TestRun { verdict: attr.verdict.cast_signed(), packet: out, duration: attr.duration })
+}

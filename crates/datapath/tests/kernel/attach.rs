@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Attaching: what stays, what is replaced, what is cleaned up.
+
+use std::net::UdpSocket;
+use std::path::PathBuf;
+
+use abi::maps::Metrics;
+use datapath::Kernel;
+use datapath::bpf::{Datapath, Direction, LinkPin, Options, Program, post_uninstall_cleanup};
+
+use crate::sandbox::Sandbox;
+
+/// The loopback device, which every network namespace has.
+const LO: u32 = 1;
+
+fn packets(datapath: &Datapath) -> u64 {
+    let metrics = datapath.per_cpu::<Metrics>().unwrap();
+    metrics.entries().unwrap().iter().map(|(_, value)| value.packets).sum()
+}
+
+/// How many packets the programs counted when one datagram is sent over the loopback device.
+fn counted(datapath: &Datapath) -> u64 {
+    let before = packets(datapath);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.send_to(b"x", socket.local_addr().unwrap()).unwrap();
+    packets(datapath) - before
+}
+
+fn loopback_up() {
+    let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
+    assert!(up.success());
+}
+
+fn pin(name: &str, ifindex: u32) -> LinkPin {
+    LinkPin { name: name.into(), ifindex: Some(ifindex) }
+}
+
+fn attaching_again_replaces_the_program(force_clsact: bool) {
+    Sandbox::run(move |sandbox| {
+        loopback_up();
+        let options = || Options { force_clsact, ..Options::default() };
+        let first = sandbox.load_with(options());
+        first.attach_tc(Program::PodEgress, LO, Direction::Ingress, "dev_lo.7_ingress").unwrap();
+        assert_eq!(counted(&first), 1);
+        drop(first);
+        let second = sandbox.load_with(options());
+        assert_eq!(counted(&second), 1, "the program stays when its agent goes");
+        second.attach_tc(Program::PodEgress, LO, Direction::Ingress, "dev_lo.7_ingress").unwrap();
+        assert_eq!(counted(&second), 1, "once, not twice");
+        assert_eq!(second.links().unwrap(), [pin("dev_lo.7_ingress", LO)]);
+        assert!(second.detach("dev_lo.7_ingress").unwrap());
+        assert!(!second.detach("dev_lo.7_ingress").unwrap());
+        assert_eq!(counted(&second), 0);
+        assert!(second.links().unwrap().is_empty());
+    });
+}
+
+#[test]
+fn attaching_by_tcx_again_replaces_the_program() {
+    attaching_again_replaces_the_program(false);
+}
+
+#[test]
+fn attaching_by_clsact_again_replaces_the_program() {
+    attaching_again_replaces_the_program(true);
+}
+
+fn a_name_follows_the_interface_it_is_attached_to(force_clsact: bool) {
+    Sandbox::run(move |sandbox| {
+        loopback_up();
+        let ip =
+            |arguments: &str| std::process::Command::new("ip").args(arguments.split(' ')).status().unwrap().success();
+        let datapath = sandbox.load_with(Options { force_clsact, ..Options::default() });
+        assert!(ip("link add lxc1 index 50 type veth"));
+        datapath.attach_tc(Program::PodEgress, 50, Direction::Ingress, "pod_lxc1_egress").unwrap();
+        assert_eq!(datapath.links().unwrap(), [pin("pod_lxc1_egress", 50)]);
+        assert!(ip("link del lxc1"));
+        assert_eq!(datapath.links().unwrap(), [pin("pod_lxc1_egress", 0)], "the interface has gone");
+        assert!(ip("link add lxc1 index 51 type veth"));
+        datapath.attach_tc(Program::PodEgress, 51, Direction::Ingress, "pod_lxc1_egress").unwrap();
+        assert_eq!(datapath.links().unwrap(), [pin("pod_lxc1_egress", 51)]);
+    });
+}
+
+#[test]
+fn a_tcx_link_follows_the_interface_it_is_attached_to() {
+    a_name_follows_the_interface_it_is_attached_to(false);
+}
+
+#[test]
+fn a_filter_follows_the_interface_it_is_attached_to() {
+    a_name_follows_the_interface_it_is_attached_to(true);
+}
+
+#[test]
+fn attaching_to_no_interface_says_which_program_and_where() {
+    Sandbox::run(|sandbox| {
+        let datapath = sandbox.load();
+        let error = datapath.attach_tc(Program::PodIngress, 99, Direction::Egress, "x").unwrap_err().to_string();
+        assert_eq!(error, "cannot attach program pod_ingress to egress of interface 99");
+    });
+}
+
+/// A control group of our own, below the one the test runs in; removed at the end.
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    fn new(name: &str) -> Self {
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+        let root = mounts.lines().find_map(|line| {
+            let mut fields = line.split(' ').skip(1);
+            let path = fields.next()?;
+            (fields.next()? == "cgroup2").then_some(path)
+        });
+        let path = PathBuf::from(root.expect("no cgroup2 mounted")).join(format!("{name}-{}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn socket_programs_attach_to_a_control_group_and_stay() {
+    Sandbox::run(|sandbox| {
+        let cgroup = Cgroup::new("datapath-attach");
+        for _agent in 0..2 {
+            let datapath = sandbox.load();
+            for program in Program::sockets() {
+                datapath.attach_cgroup(program, &cgroup.0, &format!("sock_{}", program.name())).unwrap();
+            }
+            assert_eq!(datapath.links().unwrap().len(), 8);
+        }
+        let datapath = sandbox.load();
+        assert!(datapath.links().unwrap().iter().all(|link| link.ifindex.is_none()));
+        let other = Cgroup::new("datapath-attach-other");
+        datapath.attach_cgroup(Program::SockConnect4, &other.0, "sock_sock_connect4").unwrap();
+        assert_eq!(datapath.links().unwrap().len(), 8, "the link moved to the other control group");
+        assert!(datapath.attach_cgroup(Program::PodEgress, &cgroup.0, "x").is_err());
+    });
+}
+
+#[test]
+fn after_the_cleanup_nothing_is_left() {
+    Sandbox::run(|sandbox| {
+        loopback_up();
+        let clsact = sandbox.load_with(Options { force_clsact: true, ..Options::default() });
+        clsact.attach_tc(Program::PodEgress, LO, Direction::Ingress, "a").unwrap();
+        let tcx = sandbox.load();
+        tcx.attach_tc(Program::PodIngress, LO, Direction::Egress, "b").unwrap();
+        assert_eq!(counted(&tcx), 2);
+        post_uninstall_cleanup(&sandbox.bpffs).unwrap();
+        assert_eq!(counted(&tcx), 0);
+        assert!(!sandbox.bpffs.join("cilium").exists());
+        post_uninstall_cleanup(&sandbox.bpffs).unwrap();
+    });
+}

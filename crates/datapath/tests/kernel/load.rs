@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Loading, adopting, and reading maps of the kernel.
+
+use abi::maps::{Backends, Flows, Ipcache4, Metrics, Node};
+use datapath::bpf::{Options, Pinned, Program};
+use datapath::{Kernel, LpmKey, sync_map};
+
+use crate::sandbox::{Sandbox, chain};
+
+#[test]
+fn all_programs_pass_the_verifier() {
+    Sandbox::run(|sandbox| {
+        let datapath = sandbox.load();
+        let costs = datapath.costs().unwrap();
+        for cost in &costs {
+            println!("{cost:?}");
+        }
+        assert_eq!(costs.len(), Program::ALL.len());
+        assert!(costs.iter().all(|cost| cost.verified_instructions > 0 && cost.deepest_frame <= 512));
+    });
+}
+
+#[test]
+fn a_second_agent_finds_the_entries_of_the_first() {
+    Sandbox::run(|sandbox| {
+        let first = sandbox.load_with(Options { flows: 1024, ..Options::default() });
+        first.map::<Backends>().unwrap().insert(&1, &Default::default()).unwrap();
+        drop(first);
+        let second = sandbox.load();
+        assert_eq!(second.map::<Backends>().unwrap().keys().unwrap(), [1]);
+        assert_eq!(second.map::<Flows>().unwrap().capacity(), 1024, "the size of an adopted table stays");
+    });
+}
+
+#[test]
+fn a_tool_reads_pinned_maps_without_loading_anything() {
+    Sandbox::run(|sandbox| {
+        let tool = Pinned::open(&sandbox.bpffs);
+        let error = tool.map::<Node>().unwrap_err().to_string();
+        assert!(error.contains("cilium_node") && error.contains("agent"), "{error}");
+        let datapath = sandbox.load();
+        datapath
+            .map::<Node>()
+            .unwrap()
+            .insert(&0, &abi::config::NodeConfig { node_identity: 6, ..Default::default() })
+            .unwrap();
+        assert_eq!(tool.map::<Node>().unwrap().get(&0).unwrap().unwrap().node_identity, 6);
+    });
+}
+
+#[test]
+fn a_map_pinned_by_another_build_is_refused() {
+    Sandbox::run(|sandbox| {
+        drop(sandbox.load());
+        let (node, backends) = (sandbox.pin("maps/cilium_node"), sandbox.pin("maps/cilium_lb_backends"));
+        std::fs::remove_file(&node).unwrap();
+        std::fs::rename(&backends, &node).unwrap();
+        let options = Options { bpffs: sandbox.bpffs.clone(), ..Options::default() };
+        let error = datapath::bpf::Datapath::load(&options).unwrap_err().to_string();
+        assert!(error.contains("cilium_node") && error.contains("map type 1, expected 2"), "{error}");
+    });
+}
+
+#[test]
+fn without_a_bpf_file_system_the_error_says_how_to_mount_it() {
+    Sandbox::run(|_| {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options { bpffs: folder.path().into(), ..Options::default() };
+        let error = chain(&datapath::bpf::Datapath::load(&options).unwrap_err());
+        assert!(error.contains("mount -t bpf bpf"), "{error}");
+    });
+}
+
+#[test]
+fn every_entry_of_a_big_map_is_listed_once() {
+    Sandbox::run(|sandbox| {
+        let datapath = sandbox.load();
+        let map = datapath.map::<Backends>().unwrap();
+        sync_map(&map, (0..20_000).map(|id| (id, Default::default()))).unwrap();
+        let mut keys = map.keys().unwrap();
+        keys.sort_unstable();
+        assert!(keys.into_iter().eq(0..20_000));
+        assert_eq!(sync_map(&map, []).unwrap().removed, 20_000);
+    });
+}
+
+#[test]
+fn a_trie_of_the_kernel_does_what_the_fake_does() {
+    Sandbox::run(|sandbox| {
+        let real: std::sync::Arc<dyn Kernel> = std::sync::Arc::new(sandbox.load());
+        let fake: std::sync::Arc<dyn Kernel> = std::sync::Arc::new(datapath::fake::Kernel::new());
+        for kernel in [real, fake] {
+            let trie = kernel.trie::<Ipcache4>().unwrap();
+            let entry = |identity| abi::ipcache::IpcacheEntry { identity, ..Default::default() };
+            let desired = [
+                (LpmKey::new(0, [0; 4]), entry(2)),
+                (LpmKey::new(9, [10, 255, 0, 1]), entry(3)),
+                (LpmKey::new(32, [10, 128, 0, 0]), entry(4)),
+            ];
+            assert_eq!(sync_map(&trie, desired).unwrap().inserted, 3);
+            assert_eq!(trie.lookup(&[10, 129, 0, 0]).unwrap(), Some(entry(3)));
+            assert_eq!(trie.lookup(&[10, 127, 0, 0]).unwrap(), Some(entry(2)));
+            assert!(trie.remove(&LpmKey::new(9, [10, 128, 0, 0])).unwrap());
+            assert!(!trie.remove(&LpmKey::new(9, [10, 128, 0, 0])).unwrap());
+            assert_eq!(trie.entries().unwrap().len(), 2);
+            assert!(trie.insert(&LpmKey::new(33, [0; 4]), &entry(1)).is_err());
+        }
+    });
+}
+
+#[test]
+fn counters_of_all_processors_are_summed() {
+    Sandbox::run(|sandbox| {
+        let map = sandbox.load().per_cpu::<Metrics>().unwrap();
+        let value = abi::metrics::MetricsValue { packets: 2, bytes: 120 };
+        map.insert(&5, &value).unwrap();
+        assert_eq!(map.get(&5).unwrap(), Some(value));
+        assert!(map.get_each(&5).unwrap().unwrap().len() >= std::thread::available_parallelism().unwrap().get());
+        assert_eq!(map.entries().unwrap().iter().map(|(_, value)| value.packets).sum::<u64>(), 2);
+    });
+}

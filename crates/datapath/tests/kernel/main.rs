@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What holds on the real kernel.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+mod attach;
+mod load;
+mod sandbox;
