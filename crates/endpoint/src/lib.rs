@@ -1,2 +1,250 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Pods on this node: the CNI plugin, the endpoint API, attachment and restore.
+#![doc = include_str!("../README.md")]
+
+mod addresses;
+mod api;
+pub mod attachment;
+pub mod cilium_endpoint;
+pub mod cni;
+mod config;
+pub mod conflist;
+mod file;
+mod host;
+mod ids;
+mod ingest;
+mod install;
+mod interfaces;
+mod journal;
+pub mod loopback;
+mod manager;
+pub mod queue;
+mod reconcile;
+pub mod reference;
+pub mod rest;
+mod state;
+#[cfg(test)]
+mod testing;
+
+pub use addresses::{AddressError, Addresses, Allocated, Families};
+pub use config::{Config, ConfigError};
+pub use ingest::ingest_pod;
+pub use install::{Error as InstallError, install_plugin};
+pub use manager::CreateError;
+pub use reconcile::{Error as AttachError, Maps};
+
+use attachment::Attachment;
+use interfaces::Interfaces;
+use manager::restore::HostLinks;
+use manager::{Manager, Sources};
+use model::{Endpoint, EndpointPolicy, Identity, LocalNode, Pod, RemoteEndpoint};
+use statedb::{Changes, Reader, Revision, StatusReader, Tasks, Writer};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// The agent's socket.
+pub const SOCKET: &str = "/var/run/cilium/cilium.sock";
+
+/// What this feature needs of others.
+pub struct Inputs {
+    /// The table of endpoints, which is written here. It is made outside because policy reads it too.
+    pub endpoints: Writer<Endpoint>,
+    /// Pods of this node, by [`ingest_pod`].
+    pub pods: Reader<Pod>,
+    /// What policy says: the permission to attach.
+    pub policies: Reader<EndpointPolicy>,
+    /// Labels of identities.
+    pub identities: Reader<Identity>,
+    /// This node.
+    pub local_node: Reader<LocalNode>,
+    /// Pods of the cluster, among which stale ones of this node are found.
+    pub remote_endpoints: Reader<RemoteEndpoint>,
+    /// Who hands out addresses.
+    pub addresses: Arc<dyn Addresses>,
+    /// Programs and links.
+    pub datapath: Arc<datapath::bpf::Datapath>,
+    /// The maps; nobody else writes them.
+    pub maps: Maps,
+    /// Raised when a decision of the past may be wrong.
+    pub epochs: datapath::Epochs,
+    /// Writes CiliumEndpoint objects.
+    pub client: k8s::Client,
+    /// Whether the agent can serve: then the CNI configuration is written.
+    pub ready: watch::Receiver<bool>,
+}
+
+/// What this feature offers to others.
+#[derive(Clone, Debug)]
+pub struct Outputs {
+    /// The part of the agent's API that is served here, below `/v1`.
+    pub router: axum::Router,
+    /// What the datapath is to know of local addresses.
+    pub attachments: Reader<Attachment>,
+    /// How far each attachment is in the kernel.
+    pub status: StatusReader<Attachment>,
+    /// How far each CiliumEndpoint is at the API server, if they are written.
+    pub cilium_endpoints: Option<StatusReader<cilium_endpoint::Object>>,
+}
+
+/// Restores the endpoints of the process before, and then takes on and lets go what the container runtime asks for.
+#[must_use]
+pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> Outputs {
+    let interfaces = host::HostInterfaces::new(Arc::clone(&inputs.datapath));
+    if let Some(path) = config.conflist.clone() {
+        tasks.spawn("endpoint-conflist", conflist::keep(path, config.clone(), inputs.ready.clone()));
+    }
+    let cilium_endpoints = config.cilium_endpoints.then(|| start_cilium_endpoints(&inputs, tasks));
+    let core = Core {
+        endpoints: inputs.endpoints,
+        pods: inputs.pods,
+        policies: inputs.policies,
+        identities: inputs.identities,
+        local_node: inputs.local_node,
+        addresses: inputs.addresses,
+        maps: inputs.maps,
+        epochs: inputs.epochs,
+    };
+    let (router, attachments, status) = core.start(config, interfaces, host::Links, tasks);
+    Outputs { router, attachments, status, cilium_endpoints }
+}
+
+/// The part that knows neither Kubernetes nor programs.
+pub(crate) struct Core {
+    pub(crate) endpoints: Writer<Endpoint>,
+    pub(crate) pods: Reader<Pod>,
+    pub(crate) policies: Reader<EndpointPolicy>,
+    pub(crate) identities: Reader<Identity>,
+    pub(crate) local_node: Reader<LocalNode>,
+    pub(crate) addresses: Arc<dyn Addresses>,
+    pub(crate) maps: Maps,
+    pub(crate) epochs: datapath::Epochs,
+}
+
+impl Core {
+    pub(crate) fn start<I: Interfaces, L: HostLinks + Clone>(
+        self,
+        config: Config,
+        interfaces: I,
+        links: L,
+        tasks: &Tasks,
+    ) -> (axum::Router, Reader<Attachment>, StatusReader<Attachment>) {
+        let (writer, attachments) = statedb::table("attachments");
+        let target = reconcile::Target::new(self.maps, self.epochs, interfaces);
+        let status = statedb::reconcile(tasks, "endpoint-attach", attachments.clone(), target);
+        let (resolved, resolved_reader) = watch::channel(Revision(0));
+        let resolver = AttachmentResolver {
+            endpoints: self.endpoints.reader().subscribe(),
+            policies: self.policies.subscribe(),
+            node: self.local_node.subscribe(),
+            writer,
+            resolved,
+        };
+        tasks.spawn("endpoint-resolve", resolver.run());
+        let sources = Sources {
+            pods: self.pods,
+            attachments: attachments.clone(),
+            status: status.clone(),
+            resolved: resolved_reader,
+        };
+        let manager = Arc::new(Manager::new(config, self.addresses, self.endpoints, sources));
+        let restoring = Arc::clone(&manager);
+        tasks.spawn("endpoint-restore", async move {
+            restoring.restore(&links).await;
+            restoring.sweep(links).await;
+        });
+        let shared =
+            api::Shared { manager, node: self.local_node, policies: self.policies, identities: self.identities };
+        (api::router(shared), attachments, status)
+    }
+}
+
+/// Keeps the table of attachments equal to what its facts say.
+struct AttachmentResolver {
+    endpoints: Changes<Endpoint>,
+    policies: Changes<EndpointPolicy>,
+    node: Changes<LocalNode>,
+    writer: Writer<Attachment>,
+    resolved: watch::Sender<Revision>,
+}
+
+impl AttachmentResolver {
+    async fn run(mut self) {
+        loop {
+            tokio::select! {
+                _ = self.endpoints.next() => {}
+                _ = self.policies.next() => {}
+                _ = self.node.next() => {}
+            }
+            let (endpoints, policies, node) =
+                (self.endpoints.snapshot(), self.policies.snapshot(), self.node.snapshot());
+            if let Some(rows) = attachment::resolve(endpoints, policies, node, &self.writer.snapshot()) {
+                self.writer.replace(rows);
+                if endpoints.initialized() && policies.initialized() && node.initialized() {
+                    self.writer.mark_initialized();
+                } else {
+                    self.writer.commit();
+                }
+            }
+            self.resolved.send_replace(endpoints.revision());
+        }
+    }
+}
+
+fn start_cilium_endpoints(inputs: &Inputs, tasks: &Tasks) -> StatusReader<cilium_endpoint::Object> {
+    let (writer, objects) = statedb::table("cilium-endpoints");
+    let node = inputs.local_node.clone();
+    let target = cilium_endpoint::Target::new(inputs.client.clone(), node, inputs.remote_endpoints.clone());
+    let resolver = ObjectResolver {
+        endpoints: inputs.endpoints.reader().subscribe(),
+        policies: inputs.policies.subscribe(),
+        identities: inputs.identities.subscribe(),
+        pods: inputs.pods.subscribe(),
+        node: inputs.local_node.subscribe(),
+        remote: inputs.remote_endpoints.clone(),
+        writer,
+    };
+    tasks.spawn("endpoint-objects", resolver.run());
+    statedb::reconcile(tasks, "endpoint-cilium-endpoints", objects, target)
+}
+
+/// Keeps the table of CiliumEndpoint objects equal to what its facts say.
+struct ObjectResolver {
+    endpoints: Changes<Endpoint>,
+    policies: Changes<EndpointPolicy>,
+    identities: Changes<Identity>,
+    pods: Changes<Pod>,
+    node: Changes<LocalNode>,
+    remote: Reader<RemoteEndpoint>,
+    writer: Writer<cilium_endpoint::Object>,
+}
+
+impl ObjectResolver {
+    async fn run(mut self) {
+        let remote = self.remote.clone();
+        let mut complete = std::pin::pin!(remote.initialized());
+        let mut remote_known = false;
+        loop {
+            tokio::select! {
+                _ = self.endpoints.next() => {}
+                _ = self.policies.next() => {}
+                _ = self.identities.next() => {}
+                _ = self.pods.next() => {}
+                _ = self.node.next() => {}
+                () = &mut complete, if !remote_known => remote_known = true,
+            }
+            let facts = cilium_endpoint::Facts {
+                endpoints: self.endpoints.snapshot().clone(),
+                policies: self.policies.snapshot().clone(),
+                identities: self.identities.snapshot().clone(),
+                pods: self.pods.snapshot().clone(),
+                node: self.node.snapshot().clone(),
+            };
+            let rows = cilium_endpoint::resolve(&facts, &self.writer.snapshot());
+            self.writer.replace(rows);
+            if remote_known && facts.complete() {
+                self.writer.mark_initialized();
+            } else {
+                self.writer.commit();
+            }
+        }
+    }
+}

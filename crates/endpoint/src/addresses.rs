@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The one question that this feature asks of another: an address for a pod. The root of the agent answers it with
+//! `ipam`, which this crate does not know.
+
+use crate::rest::AddressPair;
+use parking_lot::Mutex;
+use rand::Rng;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// For which families an address is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Families {
+    /// IPv4.
+    pub ipv4: bool,
+    /// IPv6.
+    pub ipv6: bool,
+}
+
+/// One address of each family that was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Allocated {
+    /// IPv4 address.
+    pub ipv4: Option<Ipv4Addr>,
+    /// IPv6 address.
+    pub ipv6: Option<Ipv6Addr>,
+}
+
+/// Why there is no address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AddressError {
+    /// The node has no pool yet; later it may have.
+    #[error("no addresses yet: {0}")]
+    NotReady(String),
+    /// Every address is in use. The text names the pool and says what to do.
+    #[error("no address is free: {0}")]
+    Exhausted(String),
+    /// The address is another owner's.
+    #[error("address {ip} belongs to {owner}")]
+    Taken {
+        /// Address.
+        ip: IpAddr,
+        /// Its owner.
+        owner: String,
+    },
+    /// The address is not one of this node's pool.
+    #[error("address {0} is in none of this node's pools")]
+    Foreign(IpAddr),
+}
+
+/// Who hands out addresses. All operations are quick and in memory.
+pub trait Addresses: Send + Sync + 'static {
+    /// One address of each family asked for, all or none. The owner is `namespace/name` of the pod.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    fn allocate(&self, owner: &str, families: Families) -> Result<Allocated, AddressError>;
+
+    /// Takes that address. Doing so twice for the same owner succeeds.
+    ///
+    /// # Errors
+    ///
+    /// It is another owner's, or not ours to give.
+    fn claim(&self, owner: &str, ip: IpAddr) -> Result<(), AddressError>;
+
+    /// Gives an address back. To release what nobody has succeeds.
+    fn release(&self, ip: IpAddr);
+}
+
+/// Addresses that were handed out and wait for their endpoint.
+#[derive(Debug, Default)]
+pub(crate) struct Leases {
+    by_address: Mutex<BTreeMap<IpAddr, Lease>>,
+}
+
+#[derive(Clone, Debug)]
+struct Lease {
+    owner: String,
+    ends: Instant,
+}
+
+impl Leases {
+    /// Begins a lease for each address, and names it.
+    pub(crate) fn begin(&self, owner: &str, addresses: Allocated, lasts: Duration) -> AddressPair {
+        let mut leases = self.by_address.lock();
+        let mut begin = |ip: IpAddr| {
+            leases.insert(ip, Lease { owner: owner.to_owned(), ends: Instant::now() + lasts });
+            let id: [u8; 16] = rand::rng().random();
+            crate::queue::hex(&id)
+        };
+        AddressPair {
+            ipv4: addresses.ipv4,
+            ipv4_expiration_uuid: addresses.ipv4.map(|ip| begin(ip.into())),
+            ipv6: addresses.ipv6,
+            ipv6_expiration_uuid: addresses.ipv6.map(|ip| begin(ip.into())),
+            ..AddressPair::default()
+        }
+    }
+
+    /// Ends the lease of an address because its endpoint has come. Says whether that owner had one.
+    pub(crate) fn redeem(&self, owner: &str, ip: IpAddr) -> bool {
+        let mut leases = self.by_address.lock();
+        let ours = leases.get(&ip).is_some_and(|lease| lease.owner == owner);
+        if ours {
+            leases.remove(&ip);
+        }
+        ours
+    }
+
+    /// Ends the lease of an address, whoever has it.
+    pub(crate) fn end(&self, ip: IpAddr) {
+        self.by_address.lock().remove(&ip);
+    }
+
+    /// Ends all leases that are over and returns their addresses.
+    pub(crate) fn expired(&self) -> Vec<(IpAddr, String)> {
+        let now = Instant::now();
+        let mut leases = self.by_address.lock();
+        let over: Vec<_> =
+            leases.iter().filter(|(_, lease)| lease.ends <= now).map(|(ip, l)| (*ip, l.owner.clone())).collect();
+        for (ip, _) in &over {
+            leases.remove(ip);
+        }
+        over
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_ends_with_its_time_unless_its_endpoint_comes() {
+        let leases = Leases::default();
+        let addresses = Allocated { ipv4: Some(Ipv4Addr::new(10, 0, 0, 1)), ipv6: Some(Ipv6Addr::LOCALHOST) };
+        let pair = leases.begin("a/b", addresses, Duration::from_secs(600));
+        assert!(pair.ipv4_expiration_uuid.is_some() && pair.ipv6_expiration_uuid.is_some());
+        assert!(!leases.redeem("c/d", Ipv4Addr::new(10, 0, 0, 1).into()));
+        assert!(leases.redeem("a/b", Ipv4Addr::new(10, 0, 0, 1).into()));
+        assert!(leases.expired().is_empty());
+        tokio::time::advance(Duration::from_secs(601)).await;
+        assert_eq!(leases.expired(), [(Ipv6Addr::LOCALHOST.into(), "a/b".to_owned())]);
+        assert!(leases.expired().is_empty());
+    }
+}

@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: Apache-2.0
+//! CiliumEndpoint objects of this node's pods: how other nodes learn their addresses and identities.
+//!
+//! An object is that of one pod, by UID: an earlier pod of the same name is replaced, and what another node has written
+//! meanwhile is left alone. An object that is right is not written.
+
+use k8s::Client;
+use k8s::cilium::{
+    AddressPair, CiliumEndpoint, EndpointIdentifiers, EndpointIdentity, EndpointNetworking,
+    EndpointPolicy as PolicyStatus, EndpointPolicyDirection, EndpointStatus, NamedPort,
+};
+use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s::kube::Api;
+use k8s::kube::api::{DeleteParams, PostParams, Preconditions};
+use model::{Endpoint, EndpointPolicy, Identity, LocalNode, Pod, PodName, RemoteEndpoint};
+use statedb::{Reader, Snapshot};
+use std::net::IpAddr;
+
+/// The object that a pod of this node is to have.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Object {
+    /// Namespace and name of the pod, and of the object.
+    pub pod: PodName,
+    /// UID of the pod.
+    pub uid: String,
+    /// What others read.
+    pub status: EndpointStatus,
+}
+
+impl statedb::Row for Object {
+    type Key = PodName;
+    fn key(&self) -> PodName {
+        self.pod.clone()
+    }
+}
+
+/// What objects are made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts {
+    pub(crate) endpoints: Snapshot<Endpoint>,
+    pub(crate) policies: Snapshot<EndpointPolicy>,
+    pub(crate) identities: Snapshot<Identity>,
+    pub(crate) pods: Snapshot<Pod>,
+    pub(crate) node: Snapshot<LocalNode>,
+}
+
+impl Facts {
+    /// Whether all is known, so that what is not to be can be deleted.
+    pub(crate) fn complete(&self) -> bool {
+        self.endpoints.initialized()
+            && self.policies.initialized()
+            && self.identities.initialized()
+            && self.pods.initialized()
+            && self.node.initialized()
+    }
+}
+
+/// The objects that are to be, from the facts. An endpoint whose pod, identity or node is not known has none yet, but keeps
+/// the one it had (`before`): others go on to know it.
+pub(crate) fn resolve(facts: &Facts, before: &Snapshot<Object>) -> Vec<Object> {
+    let address = facts.node.get(&()).and_then(|node| node_address(&node));
+    let object = |endpoint: &Endpoint| {
+        let pod = facts.pods.get(&endpoint.pod).filter(|pod| pod.uid == endpoint.pod_uid)?;
+        let policy = facts.policies.get(&endpoint.id)?;
+        let identity = facts.identities.get(&policy.identity)?;
+        let status = status(endpoint, &policy, &identity, &pod, address?);
+        Some(Object { pod: endpoint.pod.clone(), uid: pod.uid.clone(), status })
+    };
+    let former = |e: &Endpoint| before.get(&e.pod).filter(|o| o.uid == e.pod_uid).map(|o| Object::clone(&o));
+    facts.endpoints.iter().filter_map(|endpoint| object(endpoint).or_else(|| former(endpoint))).collect()
+}
+
+fn node_address(node: &LocalNode) -> Option<IpAddr> {
+    node.ipv4.map(IpAddr::V4).or(node.ipv6.map(IpAddr::V6))
+}
+
+fn status(
+    endpoint: &Endpoint,
+    policy: &EndpointPolicy,
+    identity: &Identity,
+    pod: &Pod,
+    node: IpAddr,
+) -> EndpointStatus {
+    let addresses =
+        AddressPair { ipv4: endpoint.ipv4.map(|ip| ip.to_string()), ipv6: endpoint.ipv6.map(|ip| ip.to_string()) };
+    EndpointStatus {
+        id: Some(endpoint.id.0.into()),
+        state: Some("ready".into()),
+        identity: Some(EndpointIdentity { id: Some(identity.id.0.into()), labels: Some(identity.labels.to_strings()) }),
+        networking: Some(EndpointNetworking { addressing: vec![addresses], node: Some(node.to_string()) }),
+        named_ports: named_ports(pod),
+        external_identifiers: Some(EndpointIdentifiers {
+            cni_attachment_id: Some(format!("{}:{}", endpoint.container_id, endpoint.interface)),
+            container_id: Some(endpoint.container_id.clone()),
+            k8s_namespace: Some(endpoint.pod.namespace.to_string()),
+            k8s_pod_name: Some(endpoint.pod.name.to_string()),
+            pod_name: Some(endpoint.pod.to_string()),
+            ..EndpointIdentifiers::default()
+        }),
+        policy: Some(PolicyStatus {
+            ingress: Some(direction(policy.ingress_enforced)),
+            egress: Some(direction(policy.egress_enforced)),
+        }),
+        service_account: Some(pod.service_account.clone()).filter(|name| !name.is_empty()),
+        ..EndpointStatus::default()
+    }
+}
+
+fn direction(enforcing: bool) -> EndpointPolicyDirection {
+    let state = if enforcing { "enforcing" } else { "non-enforcing" };
+    EndpointPolicyDirection { enforcing, state: Some(state.into()), ..EndpointPolicyDirection::default() }
+}
+
+fn named_ports(pod: &Pod) -> Option<Vec<NamedPort>> {
+    let mut ports: Vec<_> = pod.named_ports.iter().collect();
+    ports.sort_by(|a, b| (&a.name, a.port, a.protocol).cmp(&(&b.name, b.port, b.protocol)));
+    ports.dedup();
+    let object = |port: &model::NamedPort| NamedPort {
+        name: Some(port.name.clone()),
+        port: Some(port.port.into()),
+        protocol: Some(port.protocol.to_string()),
+    };
+    (!ports.is_empty()).then(|| ports.into_iter().map(object).collect())
+}
+
+/// An object could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("CiliumEndpoint {pod}: {action} failed")]
+pub struct Error {
+    pod: PodName,
+    action: &'static str,
+    source: Box<k8s::kube::Error>,
+}
+
+/// Brings objects to the API server.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    client: Client,
+    node: Reader<LocalNode>,
+    remote: Reader<RemoteEndpoint>,
+}
+
+impl Target {
+    pub(crate) const fn new(client: Client, node: Reader<LocalNode>, remote: Reader<RemoteEndpoint>) -> Self {
+        Self { client, node, remote }
+    }
+
+    async fn write(&self, object: &Object) -> Result<(), Error> {
+        let api = self.api(&object.pod);
+        let name = &*object.pod.name;
+        let failed = |action| move |source| Error { pod: object.pod.clone(), action, source: Box::new(source) };
+        match api.get_opt(name).await.map_err(failed("get"))? {
+            Some(present) if !is_of(&present, &object.uid) => {
+                delete(&api, name, &present).await.map_err(failed("delete"))?;
+            }
+            Some(present) if present.status.as_ref() == Some(&object.status) => return Ok(()),
+            Some(present) => {
+                let wanted = CiliumEndpoint { status: Some(object.status.clone()), ..present };
+                api.replace(name, &PostParams::default(), &wanted).await.map_err(failed("replace"))?;
+                return Ok(());
+            }
+            None => {}
+        }
+        api.create(&PostParams::default(), &new_object(object)).await.map_err(failed("create"))?;
+        Ok(())
+    }
+
+    /// Deletes an object unless it is, by now, that of a pod on another node.
+    async fn remove(&self, pod: &PodName) -> Result<(), Error> {
+        let api = self.api(pod);
+        let failed = |action| move |source| Error { pod: pod.clone(), action, source: Box::new(source) };
+        let Some(present) = api.get_opt(&pod.name).await.map_err(failed("get"))? else { return Ok(()) };
+        if !self.is_local(&present) {
+            return Ok(());
+        }
+        delete(&api, &pod.name, &present).await.map_err(failed("delete"))
+    }
+
+    fn is_local(&self, object: &CiliumEndpoint) -> bool {
+        let own = self.node.snapshot().get(&()).and_then(|node| node_address(&node)).map(|ip| ip.to_string());
+        let networking = object.status.as_ref().and_then(|status| status.networking.as_ref());
+        own.is_some() && networking.and_then(|n| n.node.as_ref()) == own.as_ref()
+    }
+
+    fn api(&self, pod: &PodName) -> Api<CiliumEndpoint> {
+        self.client.namespaced(&pod.namespace)
+    }
+}
+
+fn is_of(object: &CiliumEndpoint, uid: &str) -> bool {
+    object.metadata.owner_references.iter().flatten().any(|owner| owner.kind == "Pod" && owner.uid == uid)
+}
+
+fn new_object(object: &Object) -> CiliumEndpoint {
+    let mut new = CiliumEndpoint::named(&object.pod.name);
+    new.metadata.namespace = Some(object.pod.namespace.to_string());
+    new.metadata.owner_references = Some(vec![OwnerReference {
+        api_version: "v1".into(),
+        kind: "Pod".into(),
+        name: object.pod.name.to_string(),
+        uid: object.uid.clone(),
+        ..OwnerReference::default()
+    }]);
+    new.status = Some(object.status.clone());
+    new
+}
+
+/// Deletes that very object; if it is gone or another by now, that is as good.
+async fn delete(api: &Api<CiliumEndpoint>, name: &str, present: &CiliumEndpoint) -> Result<(), k8s::kube::Error> {
+    let preconditions = Preconditions { uid: present.metadata.uid.clone(), resource_version: None };
+    let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+    match api.delete(name, &params).await {
+        Err(k8s::kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        Err(error) => Err(error),
+        Ok(_) => Ok(()),
+    }
+}
+
+impl statedb::Target<Object> for Target {
+    type Error = Error;
+
+    async fn update(&mut self, row: &Object) -> Result<(), Error> {
+        self.write(row).await
+    }
+
+    async fn delete(&mut self, key: &PodName) -> Result<(), Error> {
+        self.remove(key).await
+    }
+
+    async fn prune(&mut self, desired: &Snapshot<Object>) -> Result<(), Error> {
+        let Some(own) = self.node.snapshot().get(&()).and_then(|node| node_address(&node)) else { return Ok(()) };
+        let all = self.remote.snapshot();
+        let stale = all.iter().filter(|e| e.host == Some(own) && desired.get(&e.pod).is_none());
+        for endpoint in stale {
+            self.remove(&endpoint.pod).await?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+    use super::*;
+    use crate::testing::{endpoint, local_node, policy};
+    use model::{IdentityId, Label, Protocol, Workload};
+    use serde_json::json;
+    use statedb::Row;
+
+    fn snapshot<R: Row>(rows: Vec<R>) -> Snapshot<R> {
+        let (mut writer, _) = statedb::table("t");
+        writer.replace(rows);
+        writer.commit();
+        writer.snapshot()
+    }
+
+    fn pod(id: u16) -> Pod {
+        let port = |name: &str, port| model::NamedPort { name: name.into(), port, protocol: Protocol::Tcp };
+        Pod {
+            name: endpoint(id).pod,
+            uid: endpoint(id).pod_uid,
+            labels: Default::default(),
+            annotations: Default::default(),
+            service_account: "sa".into(),
+            host_network: false,
+            ips: vec![],
+            workload: Some(Workload { kind: "Deployment".into(), name: "d".into() }),
+            named_ports: vec![port("web", 80), port("admin", 81), port("web", 80)],
+            ended: false,
+        }
+    }
+
+    fn facts() -> Facts {
+        let labels = [Label::k8s("app", "x")].into_iter().collect();
+        Facts {
+            endpoints: snapshot(vec![endpoint(1)]),
+            policies: snapshot(vec![EndpointPolicy { ingress_enforced: true, ..policy(1) }]),
+            identities: snapshot(vec![Identity { id: IdentityId(1001), labels }]),
+            pods: snapshot(vec![pod(1)]),
+            node: snapshot(vec![local_node()]),
+        }
+    }
+
+    #[test]
+    fn the_object_says_what_others_need() {
+        let objects = resolve(&facts(), &snapshot(vec![]));
+        let object = serde_json::to_value(new_object(&objects[0])).unwrap();
+        assert_eq!(object["metadata"]["ownerReferences"][0]["uid"], "uid-1");
+        assert_eq!(
+            object["status"],
+            json!({
+                "id": 1, "state": "ready", "identity": {"id": 1001, "labels": ["k8s:app=x"]},
+                "networking": {"addressing": [{"ipv4": "10.0.0.1", "ipv6": "fd00::1"}], "node": "192.168.0.1"},
+                "named-ports": [{"name": "admin", "port": 81, "protocol": "TCP"}, {"name": "web", "port": 80, "protocol": "TCP"}],
+                "external-identifiers": {"cni-attachment-id": "container1:eth0", "container-id": "container1",
+                    "k8s-namespace": "default", "k8s-pod-name": "pod-1", "pod-name": "default/pod-1"},
+                "policy": {"ingress": {"enforcing": true, "state": "enforcing"}, "egress": {"enforcing": false, "state": "non-enforcing"}},
+                "service-account": "sa",
+            })
+        );
+    }
+
+    #[test]
+    fn there_is_no_object_while_a_fact_is_missing_or_is_another_pods_but_a_former_one_stays() {
+        let later = Pod { uid: "another".into(), ..pod(1) };
+        let incomplete = [
+            Facts { policies: snapshot(vec![]), ..facts() },
+            Facts { identities: snapshot(vec![]), ..facts() },
+            Facts { node: snapshot(vec![]), ..facts() },
+            Facts { pods: snapshot(vec![later]), ..facts() },
+        ];
+        let former = resolve(&facts(), &snapshot(vec![]));
+        for facts in incomplete {
+            assert!(resolve(&facts, &snapshot(vec![])).is_empty());
+            assert_eq!(resolve(&facts, &snapshot(former.clone())), former);
+        }
+        assert!(resolve(&Facts { endpoints: snapshot(vec![]), ..facts() }, &snapshot(former)).is_empty());
+    }
+}

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+//! DEL: may be called twice, for what never was, without its namespace and without an agent; it succeeds whenever nothing
+//! is left that it could remove later.
+
+use super::client::{CallError, Client};
+use super::error::{Code, Error};
+use super::{Call, host_interface, wire};
+use crate::queue::Queue;
+use std::time::Duration;
+
+/// How long DEL waits for the agent before it leaves a note for it.
+const PATIENCE: Duration = Duration::from_millis(1500);
+
+pub(super) async fn del(call: &Call<'_>) -> Result<(), Error> {
+    let id = call.environment.attachment()?;
+    match tell_agent(call, &id.container_id).await {
+        Ok(()) => {}
+        Err(error) if error.is_not_found() => call.log.debug("the agent knows no such endpoint"),
+        Err(error) if error.is_answer() => {
+            return Err(
+                error.into_error(&format!("container {}: the agent cannot delete its endpoint", id.container_id))
+            );
+        }
+        Err(error) => {
+            call.log.warn(&format!("deletion queued: {}", crate::reconcile::chain(&error)));
+            leave_note(call, &id.container_id).await?;
+        }
+    }
+    // The agent removes the interface with the endpoint; it is still there when the agent is away or knew of none.
+    wire::remove(&host_interface(&id)).await
+}
+
+async fn tell_agent(call: &Call<'_>, container_id: &str) -> Result<(), CallError> {
+    Client::connect(&call.environment.socket, PATIENCE).await?.delete_container(container_id).await
+}
+
+async fn leave_note(call: &Call<'_>, container_id: &str) -> Result<(), Error> {
+    let failed = |e: crate::queue::QueueError| {
+        let message = format!("container {container_id}: the agent is away and the deletion cannot be queued");
+        Error::because(Code::TryAgainLater, message, crate::reconcile::chain(&e))
+    };
+    let queue = Queue::lock(&call.environment.queue).map_err(failed)?;
+    // An agent that came up meanwhile has read the queue already.
+    let came_up =
+        async { Client::connect(&call.environment.socket, Duration::ZERO).await?.delete_container(container_id).await };
+    match came_up.await {
+        Ok(()) => Ok(()),
+        Err(error) if error.is_not_found() => Ok(()),
+        Err(_) => queue.push(container_id).map_err(failed),
+    }
+}

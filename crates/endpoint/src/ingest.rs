@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Kubernetes pods to rows. Tolerant: what a pod lacks is left empty, and only a pod without a name is no row.
+
+use k8s::k8s_openapi::api::core::v1 as core;
+use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use model::{NamedPort, Pod, PodName, Protocol, Workload};
+use std::collections::BTreeMap;
+
+/// Marks the API's mirror of a static pod.
+pub(crate) const MIRROR: &str = "kubernetes.io/config.mirror";
+
+/// A row from a pod.
+#[must_use]
+pub fn ingest_pod(pod: &core::Pod) -> Option<Pod> {
+    let meta = &pod.metadata;
+    let name = PodName::new(meta.namespace.as_deref()?, meta.name.as_deref()?);
+    let labels = meta.labels.clone().unwrap_or_default();
+    let spec = pod.spec.as_ref();
+    let status = pod.status.as_ref();
+    Some(Pod {
+        name,
+        uid: meta.uid.clone().unwrap_or_default(),
+        annotations: annotations(meta.annotations.as_ref()),
+        service_account: spec.and_then(|s| s.service_account_name.clone()).unwrap_or_default(),
+        host_network: spec.and_then(|s| s.host_network).unwrap_or_default(),
+        ips: status
+            .and_then(|s| s.pod_ips.as_ref())
+            .map(|ips| ips.iter().filter_map(|ip| ip.ip.parse().ok()).collect())
+            .unwrap_or_default(),
+        workload: meta.owner_references.as_deref().and_then(|owners| workload(owners, &labels)),
+        named_ports: spec.map(named_ports).unwrap_or_default(),
+        ended: status.and_then(|s| s.phase.as_deref()).is_some_and(|phase| matches!(phase, "Succeeded" | "Failed")),
+        labels,
+    })
+}
+
+fn annotations(all: Option<&BTreeMap<String, String>>) -> BTreeMap<String, String> {
+    let ours = |key: &str| {
+        let prefix = key.split_once('/').map_or(key, |(prefix, _)| prefix);
+        prefix == "cilium.io"
+            || prefix.ends_with(".cilium.io")
+            || prefix.starts_with("io.cilium.")
+            || matches!(key, "kubernetes.io/egress-bandwidth" | "kubernetes.io/ingress-bandwidth" | MIRROR)
+    };
+    all.into_iter().flatten().filter(|(key, _)| ours(key)).map(|(k, v)| (k.clone(), v.clone())).collect()
+}
+
+/// The controller; a ReplicaSet that a Deployment made carries the Deployment's name and the hash of its template.
+fn workload(owners: &[OwnerReference], labels: &BTreeMap<String, String>) -> Option<Workload> {
+    let owner = owners.iter().find(|o| o.controller == Some(true)).or_else(|| owners.first())?;
+    let deployment = labels
+        .get("pod-template-hash")
+        .filter(|_| owner.kind == "ReplicaSet")
+        .and_then(|hash| owner.name.strip_suffix(hash.as_str())?.strip_suffix('-'))
+        .filter(|name| !name.is_empty());
+    Some(match deployment {
+        Some(name) => Workload { kind: "Deployment".into(), name: name.to_owned() },
+        None => Workload { kind: owner.kind.clone(), name: owner.name.clone() },
+    })
+}
+
+/// Named ports of containers that run beside each other: the containers, and init containers that keep running.
+fn named_ports(spec: &core::PodSpec) -> Vec<NamedPort> {
+    let sidecars = spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
+    spec.containers.iter().chain(sidecars).flat_map(|c| c.ports.iter().flatten()).filter_map(named_port).collect()
+}
+
+fn named_port(port: &core::ContainerPort) -> Option<NamedPort> {
+    let protocol = match port.protocol.as_deref() {
+        None | Some("TCP") => Protocol::Tcp,
+        Some("UDP") => Protocol::Udp,
+        Some("SCTP") => Protocol::Sctp,
+        Some(_) => return None,
+    };
+    Some(NamedPort { name: port.name.clone()?, port: u16::try_from(port.container_port).ok()?, protocol })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn ingest(pod: Value) -> Option<Pod> {
+        ingest_pod(&serde_json::from_value(pod).unwrap())
+    }
+
+    fn owned_by(kind: &str, name: &str, labels: Value) -> Option<Workload> {
+        let owner = json!({"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": "u", "controller": true});
+        ingest(json!({"metadata": {"namespace": "a", "name": "b", "labels": labels, "ownerReferences": [owner]}}))
+            .unwrap()
+            .workload
+    }
+
+    #[test]
+    fn a_pod_of_a_deployment_names_the_deployment_and_not_its_replica_set() {
+        let workload = |kind: &str, name: &str| Some(Workload { kind: kind.into(), name: name.into() });
+        assert_eq!(
+            owned_by("ReplicaSet", "web-6d4c", json!({"pod-template-hash": "6d4c"})),
+            workload("Deployment", "web")
+        );
+        assert_eq!(owned_by("ReplicaSet", "web-6d4c", json!({})), workload("ReplicaSet", "web-6d4c"));
+        assert_eq!(
+            owned_by("DaemonSet", "web-6d4c", json!({"pod-template-hash": "6d4c"})),
+            workload("DaemonSet", "web-6d4c")
+        );
+        assert_eq!(owned_by("Job", "nightly-123", json!({})), workload("Job", "nightly-123"));
+    }
+
+    #[test]
+    fn what_features_need_of_a_pod_is_kept_and_nothing_else() {
+        let pod = ingest(json!({
+            "metadata": {"namespace": "a", "name": "b", "uid": "u1", "labels": {"app": "x"},
+                "annotations": {"cni.cilium.io/mac-address": "m", "kubernetes.io/egress-bandwidth": "1M", "other/x": "y"}},
+            "spec": {"serviceAccountName": "sa", "containers": [
+                {"name": "c", "ports": [{"name": "http", "containerPort": 80}, {"containerPort": 81}, {"name": "dns", "containerPort": 53, "protocol": "UDP"}]}],
+                "initContainers": [{"name": "i", "ports": [{"name": "no", "containerPort": 1}]},
+                    {"name": "s", "restartPolicy": "Always", "ports": [{"name": "side", "containerPort": 2}]}]},
+            "status": {"phase": "Running", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]},
+        }))
+        .unwrap();
+        assert_eq!(pod.name, PodName::new("a", "b"));
+        assert_eq!(
+            pod.annotations.keys().collect::<Vec<_>>(),
+            ["cni.cilium.io/mac-address", "kubernetes.io/egress-bandwidth"]
+        );
+        assert_eq!(
+            pod.named_ports.iter().map(|p| (&*p.name, p.port)).collect::<Vec<_>>(),
+            [("http", 80), ("dns", 53), ("side", 2)]
+        );
+        assert_eq!(pod.ips.len(), 2);
+        assert!(!pod.host_network && !pod.ended);
+        assert_eq!(pod.service_account, "sa");
+    }
+
+    #[test]
+    fn a_pod_that_has_ended_or_uses_the_nodes_network_says_so_and_one_without_name_is_none() {
+        let pod = ingest(json!({"metadata": {"namespace": "a", "name": "b"}, "spec": {"hostNetwork": true, "containers": []}, "status": {"phase": "Failed"}})).unwrap();
+        assert!(pod.host_network && pod.ended);
+        assert!(ingest(json!({"metadata": {"namespace": "a"}})).is_none());
+    }
+}

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The host side of pods' interfaces: programs, state, routes, neighbours. A seam, so that the order of attaching is
+//! tested without a kernel.
+
+use crate::attachment::PodAttachment;
+use std::collections::BTreeSet;
+
+/// Makes and removes the host side of a pod's network. All operations may be repeated.
+pub(crate) trait Interfaces: Send + 'static {
+    /// Why an operation failed.
+    type Error: std::error::Error + Send;
+
+    /// Attaches the programs, then lets the interface up, then leads the host to the pod. Touches nothing that is right.
+    fn connect(&mut self, pod: &PodAttachment) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Removes the interface, if it is still the one of that index, and what is pinned for it.
+    fn disconnect(&mut self, name: &str, ifindex: u32) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Removes what is pinned for interfaces that nobody wants.
+    fn prune(&mut self, wanted: &BTreeSet<&str>) -> impl Future<Output = Result<(), Self::Error>> + Send;
+}

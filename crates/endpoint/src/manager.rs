@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The one writer of the table of endpoints: takes them on, lets them go, and gives their addresses back only when the
+//! kernel has forgotten them.
+
+use crate::addresses::{AddressError, Addresses, Families, Leases};
+use crate::attachment::{Attachment, AttachmentKey};
+use crate::config::Config;
+use crate::ids;
+use crate::journal::Journal;
+use crate::reference::{AttachmentId, EndpointRef};
+use crate::rest::{AddressPair, EndpointChangeRequest};
+use crate::state::{State, StateError};
+use model::rest::EndpointState;
+use model::{Endpoint, EndpointId, Mac, Pod, PodName};
+use parking_lot::Mutex;
+use statedb::{Reader, Revision, StatusReader, Writer};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+pub(crate) mod restore;
+
+/// An endpoint cannot be taken on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CreateError {
+    /// A field of the request.
+    #[error("{field}: {why}")]
+    Invalid {
+        /// Its name in the request.
+        field: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// It exists.
+    #[error("endpoint {id} has attachment {attachment} already")]
+    Exists {
+        /// The endpoint that has it.
+        id: EndpointId,
+        /// The attachment.
+        attachment: AttachmentId,
+    },
+    /// The API server has not told of the pod.
+    #[error("pod {0} is not known on this node: the API server has not told of it yet, or it is gone")]
+    UnknownPod(PodName),
+    /// The pod uses the node's network.
+    #[error("pod {0} uses the node's network: it has no endpoint")]
+    HostNetwork(PodName),
+    /// Every id is taken.
+    #[error("no endpoint id is free on this node")]
+    NoId,
+    /// Its address.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// It could not be written to disk.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// Policy or datapath are not ready in time.
+    #[error("endpoint {id} of pod {pod} cannot communicate yet: {why}")]
+    NotAttached {
+        /// The endpoint.
+        id: EndpointId,
+        /// Its pod.
+        pod: PodName,
+        /// What is missing.
+        why: String,
+    },
+}
+
+/// What the manager reads.
+#[derive(Clone, Debug)]
+pub(crate) struct Sources {
+    pub(crate) pods: Reader<Pod>,
+    pub(crate) attachments: Reader<Attachment>,
+    pub(crate) status: StatusReader<Attachment>,
+    /// Up to which revision of the endpoints the attachments are resolved.
+    pub(crate) resolved: watch::Receiver<Revision>,
+}
+
+/// Takes endpoints on and lets them go.
+pub(crate) struct Manager {
+    config: Config,
+    state: State,
+    addresses: Arc<dyn Addresses>,
+    leases: Leases,
+    writer: Mutex<Writer<Endpoint>>,
+    endpoints: Reader<Endpoint>,
+    sources: Sources,
+    journal: Journal,
+}
+
+impl std::fmt::Debug for Manager {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Manager").finish_non_exhaustive()
+    }
+}
+
+impl Manager {
+    pub(crate) fn new(
+        config: Config,
+        addresses: Arc<dyn Addresses>,
+        writer: Writer<Endpoint>,
+        sources: Sources,
+    ) -> Self {
+        Self {
+            state: State::new(&config.state()),
+            endpoints: writer.reader(),
+            writer: Mutex::new(writer),
+            leases: Leases::default(),
+            journal: Journal::default(),
+            config,
+            addresses,
+            sources,
+        }
+    }
+
+    pub(crate) const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(crate) const fn endpoints(&self) -> &Reader<Endpoint> {
+        &self.endpoints
+    }
+
+    pub(crate) const fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    pub(crate) const fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Addresses for a pod; with `leased` they come back by themselves unless an endpoint uses them in time.
+    pub(crate) fn allocate(&self, owner: &str, families: Families, leased: bool) -> Result<AddressPair, AddressError> {
+        let allocated = self.addresses.allocate(owner, families)?;
+        if leased {
+            return Ok(self.leases.begin(owner, allocated, self.config.lease));
+        }
+        Ok(AddressPair { ipv4: allocated.ipv4, ipv6: allocated.ipv6, ..AddressPair::default() })
+    }
+
+    /// Takes one address.
+    pub(crate) fn claim(&self, owner: &str, ip: IpAddr) -> Result<(), AddressError> {
+        self.addresses.claim(owner, ip)
+    }
+
+    /// Gives an address back, unless an endpoint has it: then that is returned.
+    pub(crate) fn release(&self, ip: IpAddr) -> Result<(), EndpointId> {
+        if let Some(user) = self.endpoints.snapshot().iter().find(|e| has_address(e, ip)) {
+            return Err(user.id);
+        }
+        self.leases.end(ip);
+        self.addresses.release(ip);
+        Ok(())
+    }
+
+    /// Takes an endpoint on and returns when it can communicate. When it cannot in time, nothing of it stays.
+    pub(crate) async fn create(
+        self: &Arc<Self>,
+        id: &AttachmentId,
+        request: &EndpointChangeRequest,
+    ) -> Result<Endpoint, CreateError> {
+        let draft = draft(id, request, &self.config)?;
+        let pod = self.wait_for_pod(&draft.pod, &draft.pod_uid).await?;
+        let endpoint = self.insert(Endpoint { pod_uid: pod.uid.clone(), ..draft })?;
+        if !request.sync_build_endpoint {
+            return Ok(endpoint);
+        }
+        if tokio::time::timeout(self.config.attach_wait, self.attached(&endpoint)).await.is_err() {
+            let why = self.what_is_missing(endpoint.id);
+            self.remove(&EndpointRef::Local(endpoint.id)).await;
+            return Err(CreateError::NotAttached { id: endpoint.id, pod: endpoint.pod, why });
+        }
+        self.journal.note(endpoint.id, EndpointState::Ready, "attached");
+        tracing::debug!(endpoint = %endpoint.id, pod = %endpoint.pod, "endpoint attached");
+        Ok(endpoint)
+    }
+
+    /// Lets all endpoints of that name go and returns how many there were, when the kernel has forgotten them and their
+    /// addresses are free again (or after a while: then that goes on by itself).
+    pub(crate) async fn remove(self: &Arc<Self>, name: &EndpointRef) -> usize {
+        let (removed, revision) = self.take_out(|endpoint| name.matches(endpoint));
+        let manager = Arc::clone(self);
+        let gone = removed.clone();
+        let forget = tokio::spawn(async move { manager.forget(&gone, revision).await });
+        let _ = tokio::time::timeout(Duration::from_secs(10), forget).await;
+        removed.len()
+    }
+
+    fn take_out(&self, chosen: impl Fn(&Endpoint) -> bool) -> (Vec<Arc<Endpoint>>, Revision) {
+        let mut writer = self.writer.lock();
+        let removed: Vec<_> = writer.snapshot().iter().filter(|e| chosen(e)).cloned().collect();
+        for endpoint in &removed {
+            writer.remove(&endpoint.id);
+            if let Err(error) = self.state.remove(endpoint.id) {
+                tracing::warn!(endpoint = %endpoint.id, %error, "state of a removed endpoint stays on disk");
+            }
+            self.journal.forget(endpoint.id);
+            tracing::debug!(endpoint = %endpoint.id, pod = %endpoint.pod, "endpoint removed");
+        }
+        let revision = writer.commit();
+        (removed, revision)
+    }
+
+    async fn forget(&self, endpoints: &[Arc<Endpoint>], revision: Revision) {
+        let mut resolved = self.sources.resolved.clone();
+        if resolved.wait_for(|r| *r >= revision).await.is_err() {
+            return;
+        }
+        let attachments = self.sources.attachments.snapshot().revision();
+        for endpoint in endpoints {
+            self.sources.status.applied(&AttachmentKey::Pod(endpoint.id), attachments).await;
+            for ip in addresses(endpoint) {
+                let _ = self.release(ip);
+            }
+        }
+    }
+
+    fn insert(&self, draft: Endpoint) -> Result<Endpoint, CreateError> {
+        let mut writer = self.writer.lock();
+        let present = writer.snapshot();
+        let same = present.iter().find(|e| e.container_id == draft.container_id && e.interface == draft.interface);
+        if let Some(same) = same {
+            let attachment = AttachmentId { container_id: draft.container_id, interface: draft.interface };
+            return Err(CreateError::Exists { id: same.id, attachment });
+        }
+        let owner = draft.pod.to_string();
+        for ip in addresses(&draft) {
+            if let Some(other) = present.iter().find(|e| has_address(e, ip)) {
+                return Err(AddressError::Taken { ip, owner: other.pod.to_string() }.into());
+            }
+            self.addresses.claim(&owner, ip)?;
+        }
+        let taken = present.iter().map(|e| e.id).collect();
+        let id = ids::allocate(&taken, &mut rand::rng()).ok_or(CreateError::NoId)?;
+        let endpoint = Endpoint { id, ..draft };
+        self.state.save(&endpoint)?;
+        for ip in addresses(&endpoint) {
+            self.leases.redeem(&owner, ip);
+        }
+        self.journal.note(id, EndpointState::WaitingForIdentity, "created");
+        writer.insert(endpoint.clone());
+        writer.commit();
+        Ok(endpoint)
+    }
+
+    /// The pod's row, once the API server has told of that pod and not of an earlier one of its name.
+    async fn wait_for_pod(&self, name: &PodName, uid: &str) -> Result<Arc<Pod>, CreateError> {
+        let find = async {
+            let mut changes = self.sources.pods.subscribe();
+            loop {
+                if let Some(pod) = self.sources.pods.snapshot().get(name).filter(|pod| is_same_pod(pod, uid)) {
+                    return pod;
+                }
+                changes.next().await;
+            }
+        };
+        let pod = tokio::time::timeout(self.config.pod_wait, find).await;
+        let pod = pod.map_err(|_| CreateError::UnknownPod(name.clone()))?;
+        if pod.host_network { Err(CreateError::HostNetwork(name.clone())) } else { Ok(pod) }
+    }
+
+    async fn attached(&self, endpoint: &Endpoint) {
+        let key = AttachmentKey::Pod(endpoint.id);
+        let mut changes = self.sources.attachments.subscribe();
+        loop {
+            changes.next().await;
+            if let Some(revision) = changes.snapshot().revision_of(&key) {
+                return self.sources.status.applied(&key, revision).await;
+            }
+        }
+    }
+
+    fn what_is_missing(&self, id: EndpointId) -> String {
+        let key = AttachmentKey::Pod(id);
+        match self.sources.status.get(&key).map(|s| s.state) {
+            Some(statedb::State::Error { message, .. }) => message,
+            _ if self.sources.attachments.snapshot().get(&key).is_none() => "its policy is not computed yet".into(),
+            _ => "the datapath is not ready".into(),
+        }
+    }
+}
+
+/// A static pod is known to the runtime by another UID than its mirror has in the API.
+fn is_same_pod(pod: &Pod, uid: &str) -> bool {
+    uid.is_empty() || pod.uid == uid || pod.annotations.contains_key(crate::ingest::MIRROR)
+}
+
+pub(crate) fn addresses(endpoint: &Endpoint) -> impl Iterator<Item = IpAddr> {
+    endpoint.ipv4.map(IpAddr::V4).into_iter().chain(endpoint.ipv6.map(IpAddr::V6))
+}
+
+fn has_address(endpoint: &Endpoint, ip: IpAddr) -> bool {
+    addresses(endpoint).any(|own| own == ip)
+}
+
+/// An endpoint without a number, from a request that says all that is needed.
+fn draft(id: &AttachmentId, request: &EndpointChangeRequest, config: &Config) -> Result<Endpoint, CreateError> {
+    let invalid = |field, why: &str| CreateError::Invalid { field, why: why.to_owned() };
+    let given =
+        |field, text: &str| if text.is_empty() { Err(invalid(field, "is missing")) } else { Ok(text.to_owned()) };
+    let mac = |field, mac: Option<Mac>| mac.ok_or_else(|| invalid(field, "is missing"));
+    if !request.container_id.is_empty() && request.container_id != id.container_id {
+        return Err(invalid("container-id", "is not that of the attachment in the path"));
+    }
+    if request.interface_index == 0 {
+        return Err(invalid("interface-index", "is missing"));
+    }
+    let (ipv4, ipv6) = (request.addressing.ipv4, request.addressing.ipv6);
+    if ipv4.is_none() && ipv6.is_none() {
+        return Err(invalid("addressing", "holds no address"));
+    }
+    if (ipv4.is_some() && !config.ipv4) || (ipv6.is_some() && !config.ipv6) {
+        return Err(invalid("addressing", "holds an address of a family that is not enabled"));
+    }
+    Ok(Endpoint {
+        id: EndpointId(0),
+        pod: PodName::new(
+            given("k8s-namespace", &request.k8s_namespace)?,
+            given("k8s-pod-name", &request.k8s_pod_name)?,
+        ),
+        pod_uid: request.k8s_uid.clone(),
+        container_id: id.container_id.clone(),
+        interface: id.interface.clone(),
+        netns: request.container_netns_path.clone(),
+        host_interface: given("interface-name", &request.interface_name)?,
+        host_ifindex: request.interface_index,
+        mac: mac("mac", request.mac)?,
+        host_mac: mac("host-mac", request.host_mac)?,
+        ipv4,
+        ipv6,
+    })
+}

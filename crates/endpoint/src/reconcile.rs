@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Attachments to the kernel. The order is such that no packet of a pod passes unseen:
+//!
+//! ```text
+//! attach:  entries by address and by interface, programs, interface up, the host's routes
+//! detach:  interface, programs, entries, epoch of the node
+//! ```
+//!
+//! An interface is down until its programs are there, so a pod that waits for its permission cannot send either. What is
+//! right already is not touched: a restart writes nothing.
+
+use crate::attachment::{Attachment, AttachmentKey, PodAttachment, local_entries};
+use crate::interfaces::Interfaces;
+use abi::endpoint::Endpoint as Entry;
+use abi::{Addr, maps};
+use datapath::{Epochs, Kernel, Map, sync_map};
+use model::EndpointId;
+use statedb::Snapshot;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The maps of this feature.
+#[derive(Clone, Debug)]
+pub struct Maps {
+    endpoints: Map<maps::Endpoints>,
+    locals: Map<maps::Locals>,
+}
+
+impl Maps {
+    /// Opens them.
+    ///
+    /// # Errors
+    ///
+    /// A map cannot be opened.
+    pub fn open<K: Kernel>(kernel: &K) -> datapath::Result<Self> {
+        Ok(Self { endpoints: kernel.map()?, locals: kernel.map()? })
+    }
+}
+
+/// An attachment could not be made or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A map.
+    #[error("endpoint {subject}: {source}")]
+    Map {
+        /// Id of the endpoint, address of the node, or `*`.
+        subject: String,
+        /// Which map, and why.
+        source: datapath::Error,
+    },
+    /// The interface, its programs, routes or neighbours.
+    #[error("endpoint {subject}: interface {interface}: {message}")]
+    Interface {
+        /// Id of the endpoint.
+        subject: String,
+        /// Host side of the pair.
+        interface: String,
+        /// Why.
+        message: String,
+    },
+}
+
+/// Brings attachments into the kernel.
+#[derive(Debug)]
+pub(crate) struct Target<I> {
+    maps: Maps,
+    epochs: Epochs,
+    interfaces: I,
+    /// What this process attached: the name of the host side and its index.
+    attached: BTreeMap<EndpointId, (String, u32)>,
+    /// The node's epoch has to be raised; stays set while writes fail.
+    raise: bool,
+    /// Endpoints whose epochs have to be raised.
+    raise_endpoints: BTreeSet<u16>,
+}
+
+impl<I: Interfaces> Target<I> {
+    pub(crate) const fn new(maps: Maps, epochs: Epochs, interfaces: I) -> Self {
+        Self { maps, epochs, interfaces, attached: BTreeMap::new(), raise: false, raise_endpoints: BTreeSet::new() }
+    }
+
+    fn write_entries(&mut self, attachment: &Attachment) -> datapath::Result<()> {
+        for (addr, entry) in local_entries(attachment) {
+            let present = self.maps.locals.get(&addr)?;
+            if present != Some(entry) {
+                self.maps.locals.insert(&addr, &entry)?;
+            }
+            // Flows that were decided for another owner of the address, or under another policy, are not replayed.
+            self.raise |= present.is_some_and(|p| owner(&p) != owner(&entry) || verdict(&p) != verdict(&entry));
+        }
+        if let Attachment::Pod(pod) = attachment {
+            let entry = pod.entry();
+            let present = self.maps.endpoints.get(&entry.ifindex)?;
+            if present.is_some_and(|p| verdict(&p) != verdict(&entry)) {
+                self.raise_endpoints.insert(entry.id);
+            }
+            if present != Some(entry) {
+                self.maps.endpoints.insert(&entry.ifindex, &entry)?;
+            }
+        }
+        self.raise_epochs()
+    }
+
+    /// After the maps, never before: what is decided in between would be wrong for good.
+    fn raise_epochs(&mut self) -> datapath::Result<()> {
+        while let Some(id) = self.raise_endpoints.first().copied() {
+            self.epochs.bump_endpoint(id)?;
+            self.raise_endpoints.remove(&id);
+        }
+        if self.raise {
+            self.epochs.bump_node()?;
+            self.raise = false;
+        }
+        Ok(())
+    }
+
+    /// Removes the entries that a condition chooses.
+    fn remove_entries(&mut self, chosen: impl Fn(&Addr, &Entry) -> bool) -> datapath::Result<()> {
+        for (addr, entry) in self.maps.locals.entries()? {
+            if chosen(&addr, &entry) {
+                self.raise |= self.maps.locals.remove(&addr)?;
+            }
+        }
+        for (ifindex, entry) in self.maps.endpoints.entries()? {
+            if chosen(&Addr::NONE, &entry) {
+                self.raise |= self.maps.endpoints.remove(&ifindex)?;
+            }
+        }
+        self.raise_epochs()
+    }
+
+    async fn attach(&mut self, pod: &PodAttachment) -> Result<(), Error> {
+        let endpoint = &pod.endpoint;
+        self.interfaces.connect(pod).await.map_err(|e| interface_error(endpoint.id, &endpoint.host_interface, &e))?;
+        self.attached.insert(endpoint.id, (endpoint.host_interface.clone(), endpoint.host_ifindex));
+        Ok(())
+    }
+
+    fn sync(&mut self, desired: &Snapshot<Attachment>) -> datapath::Result<()> {
+        let pods = desired.iter().filter_map(|a| match &**a {
+            Attachment::Pod(pod) => Some((pod.endpoint.host_ifindex, pod.entry())),
+            Attachment::Host(_) => None,
+        });
+        // Until both are known to be in order, assume that something went.
+        let raise = std::mem::replace(&mut self.raise, true);
+        let locals = sync_map(&self.maps.locals, desired.iter().flat_map(|a| local_entries(a)))?;
+        let endpoints = sync_map(&self.maps.endpoints, pods)?;
+        self.raise = raise || locals.removed + locals.updated + endpoints.removed + endpoints.updated > 0;
+        self.raise_epochs()
+    }
+}
+
+/// Whose an address is.
+const fn owner(entry: &Entry) -> (u16, u32) {
+    (entry.id, entry.ifindex)
+}
+
+/// What a verdict depends on.
+const fn verdict(entry: &Entry) -> (u32, u32, u16) {
+    (entry.identity, entry.policy, entry.flags)
+}
+
+fn interface_error<E: std::error::Error>(id: EndpointId, interface: &str, error: &E) -> Error {
+    Error::Interface { subject: id.to_string(), interface: interface.to_owned(), message: chain(error) }
+}
+
+/// An error and what is behind it, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |&cause| cause.source());
+    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
+}
+
+impl<I: Interfaces> statedb::Target<Attachment> for Target<I> {
+    type Error = Error;
+
+    async fn update(&mut self, row: &Attachment) -> Result<(), Error> {
+        let subject = || match row {
+            Attachment::Host(ip) => ip.to_string(),
+            Attachment::Pod(pod) => pod.endpoint.id.to_string(),
+        };
+        self.write_entries(row).map_err(|source| Error::Map { subject: subject(), source })?;
+        match row {
+            Attachment::Host(_) => Ok(()),
+            Attachment::Pod(pod) => self.attach(pod).await,
+        }
+    }
+
+    async fn delete(&mut self, key: &AttachmentKey) -> Result<(), Error> {
+        match key {
+            AttachmentKey::Host(ip) => {
+                let gone = Addr::from(*ip);
+                let is_host = |addr: &Addr, entry: &Entry| *addr == gone && entry.id == 0;
+                self.remove_entries(is_host).map_err(|source| Error::Map { subject: ip.to_string(), source })
+            }
+            AttachmentKey::Pod(id) => {
+                if let Some((interface, ifindex)) = self.attached.get(id).cloned() {
+                    let removed = self.interfaces.disconnect(&interface, ifindex).await;
+                    removed.map_err(|e| interface_error(*id, &interface, &e))?;
+                    self.attached.remove(id);
+                }
+                let map_error = |source| Error::Map { subject: id.to_string(), source };
+                self.remove_entries(|_, entry| entry.id == id.0).map_err(map_error)
+            }
+        }
+    }
+
+    async fn prune(&mut self, desired: &Snapshot<Attachment>) -> Result<(), Error> {
+        self.sync(desired).map_err(|source| Error::Map { subject: "*".into(), source })?;
+        let wanted: BTreeSet<&str> = desired
+            .iter()
+            .filter_map(|a| if let Attachment::Pod(pod) = &**a { Some(&*pod.endpoint.host_interface) } else { None })
+            .collect();
+        let all = |e: &I::Error| Error::Interface { subject: "*".into(), interface: "*".into(), message: chain(e) };
+        self.interfaces.prune(&wanted).await.map_err(|e| all(&e))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Endpoints on disk, so that a restarted agent finds them: `STATE/<id>/ep_config.json` (contracts K).
+
+use crate::file::write_atomically;
+use model::{Endpoint, EndpointId};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+const FILE: &str = "ep_config.json";
+
+/// The folder of endpoints.
+#[derive(Clone, Debug)]
+pub(crate) struct State {
+    folder: PathBuf,
+}
+
+/// The folder could not be used.
+#[derive(Debug, thiserror::Error)]
+#[error("state of endpoint {id} in {}: {source}", folder.display())]
+pub struct StateError {
+    id: String,
+    folder: PathBuf,
+    source: io::Error,
+}
+
+impl State {
+    pub(crate) fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned() }
+    }
+
+    /// Writes an endpoint, whole or not at all.
+    pub(crate) fn save(&self, endpoint: &Endpoint) -> Result<(), StateError> {
+        let failed = |source| self.error(endpoint.id.to_string(), source);
+        let folder = self.folder.join(endpoint.id.to_string());
+        fs::create_dir_all(&folder).map_err(failed)?;
+        let json = serde_json::to_vec_pretty(endpoint).map_err(|e| failed(e.into()))?;
+        write_atomically(&folder.join(FILE), &json, 0o600).map_err(failed)
+    }
+
+    /// Removes an endpoint. To remove what is absent succeeds.
+    pub(crate) fn remove(&self, id: EndpointId) -> Result<(), StateError> {
+        match fs::remove_dir_all(self.folder.join(id.to_string())) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(self.error(id.to_string(), e)),
+            _ => Ok(()),
+        }
+    }
+
+    /// All endpoints. A folder that holds none that can be read is put aside, with a warning.
+    pub(crate) fn load(&self) -> Result<Vec<Endpoint>, StateError> {
+        let failed = |source| self.error("*".to_owned(), source);
+        fs::create_dir_all(&self.folder).map_err(failed)?;
+        let mut endpoints = Vec::new();
+        for entry in fs::read_dir(&self.folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let Some(id) = name.parse().ok().map(EndpointId) else { continue };
+            match read(&entry.path().join(FILE)) {
+                Ok(endpoint) if endpoint.id == id => endpoints.push(endpoint),
+                Ok(endpoint) => self.put_aside(&name, &format!("it holds endpoint {}", endpoint.id)),
+                Err(error) => self.put_aside(&name, &error.to_string()),
+            }
+        }
+        endpoints.sort_by_key(|e| e.id);
+        Ok(endpoints)
+    }
+
+    fn put_aside(&self, name: &str, why: &str) {
+        let aside = self.folder.join(format!("{name}.unreadable"));
+        tracing::warn!(endpoint = name, error = why, aside = %aside.display(), "state of an endpoint cannot be read: put aside");
+        let _ = fs::remove_dir_all(&aside);
+        let _ = fs::rename(self.folder.join(name), aside);
+    }
+
+    fn error(&self, id: String, source: io::Error) -> StateError {
+        StateError { id, folder: self.folder.clone(), source }
+    }
+}
+
+fn read(path: &Path) -> io::Result<Endpoint> {
+    Ok(serde_json::from_slice(&fs::read(path)?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::testing::endpoint;
+
+    #[test]
+    fn what_is_saved_is_loaded_and_what_is_removed_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::new(&folder.path().join("state"));
+        assert!(state.load().unwrap().is_empty());
+        for id in [3, 1, 2] {
+            state.save(&endpoint(id)).unwrap();
+        }
+        state.save(&endpoint(2)).unwrap();
+        state.remove(EndpointId(3)).unwrap();
+        state.remove(EndpointId(3)).unwrap();
+        assert_eq!(state.load().unwrap(), [endpoint(1), endpoint(2)]);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_put_aside_and_the_others_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::new(folder.path());
+        state.save(&endpoint(1)).unwrap();
+        state.save(&endpoint(2)).unwrap();
+        fs::write(folder.path().join("2").join(FILE), "{").unwrap();
+        fs::create_dir(folder.path().join("7")).unwrap();
+        assert_eq!(state.load().unwrap(), [endpoint(1)]);
+        assert!(folder.path().join("2.unreadable").join(FILE).exists());
+        assert_eq!(state.load().unwrap(), [endpoint(1)]);
+    }
+}
