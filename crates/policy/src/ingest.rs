@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Objects of the API to source rows, other than policies.
+
+use crate::rules::parse_cidr;
+use ipnet::IpNet;
+use k8s::cilium::{CiliumCIDRGroup, CiliumEndpoint, CiliumIdentity};
+use k8s::k8s_openapi::api::core::v1 as core;
+use model::{
+    Identity, IdentityId, Label, LabelSource, Labels, NamedPort, Namespace, PodName, Protocol, RemoteEndpoint,
+};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+/// A named list of prefixes. One row per CiliumCIDRGroup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CidrGroup {
+    /// Name.
+    pub name: Arc<str>,
+    /// Labels, with source `cidrgroup`.
+    pub labels: Labels,
+    /// The prefixes.
+    pub cidrs: Vec<IpNet>,
+}
+
+impl statedb::Row for CidrGroup {
+    type Key = Arc<str>;
+    fn key(&self) -> Arc<str> {
+        self.name.clone()
+    }
+}
+
+/// A row from a Namespace.
+#[must_use]
+pub fn ingest_namespace(object: &core::Namespace) -> Option<Namespace> {
+    let name = object.metadata.name.as_deref()?;
+    Some(Namespace { name: name.into(), labels: object.metadata.labels.clone().unwrap_or_default() })
+}
+
+/// A row from a CiliumIdentity.
+///
+/// # Errors
+///
+/// The name is not a number that an identity of the cluster may have, or a label is not one.
+pub fn ingest_identity(object: &CiliumIdentity) -> Result<Option<Identity>, String> {
+    let Some(name) = object.metadata.name.as_deref() else { return Ok(None) };
+    let id = name.parse().map(IdentityId).map_err(|_| format!("CiliumIdentity {name}: the name is not a number"))?;
+    if id.is_reserved() || id.is_node_local() {
+        return Err(format!("CiliumIdentity {name}: the number is not one of the cluster's"));
+    }
+    let label = |(key, value): (&String, &String)| {
+        let bad = || format!("CiliumIdentity {name}: security-labels: {key:?} is not source:key");
+        let parsed: Label = key.parse().map_err(|_| bad())?;
+        match parsed.source {
+            // Only Cilium itself makes reserved labels; a user who may write identities cannot become the host.
+            LabelSource::Reserved | LabelSource::Any => Err(bad()),
+            source => Ok(Label::new(source, parsed.key, value.as_str())),
+        }
+    };
+    let labels = object.security_labels.iter().map(label).collect::<Result<Labels, _>>()?;
+    Ok(Some(Identity { id, labels }))
+}
+
+/// A row from a CiliumEndpoint, once it has an identity and an address.
+///
+/// # Errors
+///
+/// An address or number in its status is not one.
+pub fn ingest_endpoint(object: &CiliumEndpoint) -> Result<Option<RemoteEndpoint>, String> {
+    let meta = &object.metadata;
+    let (Some(namespace), Some(name), Some(status)) = (&meta.namespace, &meta.name, &object.status) else {
+        return Ok(None);
+    };
+    let bad = |field: &str, value: &str| format!("CiliumEndpoint {namespace}/{name}: status.{field}: {value:?}");
+    let (Some(identity), Some(networking)) = (status.identity.as_ref().and_then(|i| i.id), &status.networking) else {
+        return Ok(None);
+    };
+    let identity = u32::try_from(identity).map_err(|_| bad("identity.id", &identity.to_string()))?;
+    // 0 is "unknown": the endpoint is not ready.
+    if identity == 0 {
+        return Ok(None);
+    }
+    let (mut ipv4, mut ipv6) = (None, None);
+    for pair in &networking.addressing {
+        if let Some(text) = pair.ipv4.as_deref().filter(|text| !text.is_empty()) {
+            ipv4 = Some(text.parse::<Ipv4Addr>().map_err(|_| bad("networking.addressing.ipv4", text))?);
+        }
+        if let Some(text) = pair.ipv6.as_deref().filter(|text| !text.is_empty()) {
+            ipv6 = Some(text.parse::<Ipv6Addr>().map_err(|_| bad("networking.addressing.ipv6", text))?);
+        }
+    }
+    if ipv4.is_none() && ipv6.is_none() {
+        return Ok(None);
+    }
+    let host = networking.node.as_deref().filter(|text| !text.is_empty());
+    let host = host.map(|text| text.parse::<IpAddr>().map_err(|_| bad("networking.node", text))).transpose()?;
+    let named_ports = status.named_ports.iter().flatten().filter_map(|port| {
+        let protocol = match port.protocol.as_deref() {
+            None | Some("TCP") => Protocol::Tcp,
+            Some("UDP") => Protocol::Udp,
+            Some("SCTP") => Protocol::Sctp,
+            Some(_) => return None,
+        };
+        Some(NamedPort { name: port.name.clone()?, port: u16::try_from(port.port?).ok()?, protocol })
+    });
+    let pod = PodName::new(namespace.as_str(), name.as_str());
+    let named_ports = named_ports.collect();
+    Ok(Some(RemoteEndpoint { pod, ipv4, ipv6, identity: IdentityId(identity), host, named_ports }))
+}
+
+/// A row from a CiliumCIDRGroup.
+///
+/// # Errors
+///
+/// An entry is not a prefix.
+pub fn ingest_cidr_group(object: &CiliumCIDRGroup) -> Result<Option<CidrGroup>, String> {
+    let Some(name) = object.metadata.name.as_deref() else { return Ok(None) };
+    let labels = object.metadata.labels.iter().flatten();
+    let labels = labels.map(|(k, v)| Label::new(LabelSource::CidrGroup, k.as_str(), v.as_str())).collect();
+    let cidrs = object.spec.external_cidrs.iter().map(|text| parse_cidr(text));
+    let cidrs = cidrs.collect::<Result<Vec<_>, _>>();
+    let mut cidrs = cidrs.map_err(|e| format!("CiliumCIDRGroup {name}: spec.externalCIDRs: {e}"))?;
+    cidrs.sort();
+    cidrs.dedup();
+    Ok(Some(CidrGroup { name: name.into(), labels, cidrs }))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_identity_object_has_a_number_of_the_cluster_and_no_reserved_label() {
+        let ingest = |name: &str, key: &str| {
+            let object = json!({"metadata": {"name": name}, "security-labels": {key: "web"}});
+            ingest_identity(&serde_json::from_value(object).unwrap())
+        };
+        assert_eq!(ingest("4711", "k8s:app").unwrap().unwrap().labels.to_strings(), ["k8s:app=web"]);
+        for (name, key) in [("1", "k8s:app"), ("16777217", "k8s:app"), ("web", "k8s:app"), ("4711", "reserved:host")] {
+            assert!(ingest(name, key).is_err(), "{name} {key}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_object_is_a_row_once_identity_and_address_are_known() {
+        let ingest = |status| {
+            let object = json!({"metadata": {"namespace": "a", "name": "b"}, "status": status});
+            ingest_endpoint(&serde_json::from_value(object).unwrap())
+        };
+        let networking = json!({"node": "192.168.77.11", "addressing": [{"ipv4": "10.0.1.5", "ipv6": "fd00::5"}]});
+        let row = ingest(json!({"identity": {"id": 300}, "networking": networking,
+            "named-ports": [{"name": "http", "port": 80, "protocol": "TCP"}]})).unwrap().unwrap();
+        assert_eq!((row.identity, row.host), (IdentityId(300), Some("192.168.77.11".parse().unwrap())));
+        assert_eq!(row.named_ports.len(), 1);
+        assert_eq!(ingest(json!({"networking": networking})).unwrap(), None);
+        assert_eq!(ingest(json!({"identity": {"id": 0}, "networking": networking})).unwrap(), None);
+        let bad = json!({"addressing": [{"ipv4": "10.0.1"}]});
+        assert!(ingest(json!({"identity": {"id": 300}, "networking": bad})).unwrap_err().contains("a/b"));
+    }
+}

@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From policies, identities and local pods to compiled policies. Pure: no I/O and no clock.
+//!
+//! [`Engine`] takes changes one by one and recomputes at [`settle`](Engine::settle) what they concern: a changed policy
+//! the pods that it is about, a changed identity the entries of that one peer. The order of changes does not matter for
+//! the result, which a property test asserts.
+
+mod cidr;
+mod entries;
+mod load;
+mod named_ports;
+mod provenance;
+mod subject;
+
+use crate::ingest::CidrGroup;
+use crate::rules::{Direction, Effect, L4, NonEmpty, Policy, PolicyName};
+use crate::selectors::{self, SelectorCache, SelectorId};
+use cidr::CidrIdentities;
+use ipnet::IpNet;
+use load::Loaded;
+use model::{EndpointId, Identity, IdentityId, PodName, PolicyId, Provenance, ProvenanceId, RemoteEndpoint, reserved};
+use named_ports::NamedPorts;
+use provenance::Provenances;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use subject::Subject;
+
+pub use cidr::Families;
+pub use entries::{ANY, Entries, EntryKey};
+pub use subject::SubjectKey;
+
+/// When policy is enforced (`enable-policy`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Enforcement {
+    /// For pods that a policy selects.
+    #[default]
+    Default,
+    /// For all pods: what no policy allows is denied.
+    Always,
+    /// For none.
+    Never,
+}
+
+/// A statement of a policy, ready to be compiled.
+#[derive(Debug, PartialEq, Eq)]
+struct Statement {
+    direction: Direction,
+    effect: Effect,
+    /// `None` for anybody.
+    peers: Option<Vec<SelectorId>>,
+    ports: Option<NonEmpty<L4>>,
+    provenance: ProvenanceId,
+}
+
+/// A compiled policy. One row per distinct set of local pods that policy cannot tell apart.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CompiledPolicy {
+    /// Number.
+    pub id: PolicyId,
+    /// Identity of the pods.
+    pub identity: IdentityId,
+    /// The pods.
+    pub endpoints: Vec<EndpointId>,
+    /// Whether ingress is denied unless allowed.
+    pub ingress_enforced: bool,
+    /// Whether egress is denied unless allowed.
+    pub egress_enforced: bool,
+    /// Its entries.
+    pub entries: Entries,
+}
+
+impl statedb::Row for CompiledPolicy {
+    type Key = PolicyId;
+    fn key(&self) -> PolicyId {
+        self.id
+    }
+}
+
+/// What must be computed again.
+#[derive(Debug)]
+enum Dirty {
+    All,
+    Peers(BTreeSet<IdentityId>),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Engine {
+    mode: Enforcement,
+    selectors: SelectorCache,
+    cidrs: CidrIdentities,
+    named_ports: NamedPorts,
+    groups: BTreeMap<Arc<str>, CidrGroup>,
+    policies: BTreeMap<PolicyName, Loaded>,
+    provenances: Provenances,
+    subjects: BTreeMap<SubjectKey, Subject>,
+    endpoints: BTreeMap<EndpointId, SubjectKey>,
+    dirty: BTreeMap<SubjectKey, Dirty>,
+    next_policy: u32,
+    revision: u64,
+}
+
+impl Engine {
+    /// Without policies and pods, but with the reserved identities, and with what is known from before: the identities of
+    /// prefixes and the highest number of a compiled policy.
+    #[must_use]
+    pub fn new(
+        mode: Enforcement,
+        families: Families,
+        prefixes: impl IntoIterator<Item = (IpNet, IdentityId)>,
+        last_policy: PolicyId,
+    ) -> Self {
+        let mut selectors = SelectorCache::default();
+        for Identity { id, labels } in reserved::all() {
+            selectors.upsert(id, selectors::Subject { labels, prefix: families.prefix_of(id) });
+        }
+        Self {
+            mode,
+            selectors,
+            cidrs: CidrIdentities::new(families, prefixes),
+            named_ports: NamedPorts::default(),
+            groups: BTreeMap::new(),
+            policies: BTreeMap::new(),
+            provenances: Provenances::default(),
+            subjects: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
+            dirty: BTreeMap::new(),
+            next_policy: last_policy.0.wrapping_add(1).max(1),
+            revision: 1,
+        }
+    }
+
+    /// An identity of the cluster is there.
+    pub fn upsert_identity(&mut self, identity: &Identity) {
+        let subject = selectors::Subject { labels: identity.labels.clone(), prefix: None };
+        if self.selectors.identity(identity.id) == Some(&subject) {
+            return;
+        }
+        for key in self.subjects.keys().filter(|key| key.identity == identity.id) {
+            self.dirty.insert(key.clone(), Dirty::All);
+        }
+        let changed = self.selectors.upsert(identity.id, subject);
+        self.members_changed(identity.id, &changed);
+    }
+
+    /// An identity of the cluster is gone. One that local pods have is kept: without its labels nobody could say which
+    /// policies are about them.
+    pub fn remove_identity(&mut self, id: IdentityId) {
+        if self.subjects.keys().any(|key| key.identity == id) {
+            return;
+        }
+        let changed = self.selectors.remove(id);
+        self.members_changed(id, &changed);
+    }
+
+    /// Whether the identity is known.
+    #[must_use]
+    pub fn knows(&self, id: IdentityId) -> bool {
+        self.selectors.identity(id).is_some()
+    }
+
+    /// Every identity: reserved, of the cluster, and of prefixes.
+    pub fn identities(&self) -> impl Iterator<Item = Identity> {
+        self.selectors.identities().map(|(id, subject)| Identity { id, labels: subject.labels.clone() })
+    }
+
+    /// A policy is there or has changed.
+    pub fn upsert_policy(&mut self, policy: Arc<Policy>) {
+        self.revision += 1;
+        // The new one first: what both use is not let go of in between.
+        let loaded = self.load(policy);
+        let name = loaded.policy.name.clone();
+        self.selection_changed(&loaded);
+        if let Some(old) = self.policies.insert(name.clone(), loaded) {
+            self.selection_changed(&old);
+            self.unload(&old);
+        }
+        let kept: BTreeSet<_> = self.policies.get(&name).into_iter().flat_map(Loaded::provenances).collect();
+        self.provenances.retain(&name, &|id| kept.contains(&id));
+    }
+
+    /// A policy is gone.
+    pub fn remove_policy(&mut self, name: &PolicyName) {
+        if let Some(old) = self.policies.remove(name) {
+            self.revision += 1;
+            self.selection_changed(&old);
+            self.unload(&old);
+            self.provenances.retain(name, &|_| false);
+        }
+    }
+
+    /// A group of prefixes is there or has changed.
+    pub fn upsert_group(&mut self, group: CidrGroup) {
+        let name = group.name.clone();
+        if self.groups.insert(name, group).is_some() {
+            self.revision += 1;
+        }
+        self.reload_groups();
+    }
+
+    /// A group of prefixes is gone.
+    pub fn remove_group(&mut self, name: &str) {
+        if self.groups.remove(name).is_some() {
+            self.revision += 1;
+            self.reload_groups();
+        }
+    }
+
+    /// A pod of the cluster is there or has changed: its named ports count.
+    pub fn upsert_pod(&mut self, pod: &RemoteEndpoint) {
+        let changed = self.named_ports.upsert(pod);
+        self.names_changed(&changed);
+    }
+
+    /// A pod of the cluster is gone.
+    pub fn remove_pod(&mut self, pod: &PodName) {
+        let changed = self.named_ports.remove(pod);
+        self.names_changed(&changed);
+    }
+
+    /// A pod of this node has an identity. `restored` is the compiled policy under which the kernel knows it.
+    pub fn attach(&mut self, endpoint: EndpointId, key: SubjectKey, restored: Option<PolicyId>) {
+        if self.endpoints.get(&endpoint) == Some(&key) {
+            return;
+        }
+        self.detach(endpoint);
+        if !self.subjects.contains_key(&key) {
+            let taken = |id: PolicyId| self.subjects.values().any(|s| s.id == id);
+            let id = restored.filter(|id| id.0 != 0 && !taken(*id)).unwrap_or_else(|| {
+                let id = PolicyId(self.next_policy);
+                self.next_policy = self.next_policy.wrapping_add(1).max(1);
+                id
+            });
+            self.subjects.insert(key.clone(), Subject::new(id));
+        }
+        if let Some(subject) = self.subjects.get_mut(&key) {
+            subject.endpoints.insert(endpoint);
+        }
+        self.dirty.insert(key.clone(), Dirty::All);
+        self.endpoints.insert(endpoint, key);
+    }
+
+    /// A pod of this node is gone.
+    pub fn detach(&mut self, endpoint: EndpointId) {
+        let Some(key) = self.endpoints.remove(&endpoint) else { return };
+        let Some(subject) = self.subjects.get_mut(&key) else { return };
+        subject.endpoints.remove(&endpoint);
+        if subject.endpoints.is_empty() {
+            self.subjects.remove(&key);
+        }
+        self.dirty.insert(key, Dirty::All);
+    }
+
+    /// The compiled policy of a pod of this node.
+    #[must_use]
+    pub fn policy_of(&self, endpoint: EndpointId) -> Option<CompiledPolicy> {
+        let key = self.endpoints.get(&endpoint)?;
+        self.subjects.get(key).map(|subject| subject.row(key.identity))
+    }
+
+    /// All compiled policies.
+    pub fn compiled(&self) -> impl Iterator<Item = CompiledPolicy> {
+        self.subjects.iter().map(|(key, subject)| subject.row(key.identity))
+    }
+
+    /// The prefixes that policies name, with their identities.
+    pub fn prefixes(&self) -> impl Iterator<Item = (IpNet, IdentityId)> {
+        self.cidrs.iter()
+    }
+
+    /// Whether prefixes wait for [`collect_prefixes`](Self::collect_prefixes).
+    #[must_use]
+    pub fn has_retired_prefixes(&self) -> bool {
+        self.cidrs.has_retired()
+    }
+
+    /// The ipcache does not name the prefixes any more that policies do not name: their identities end.
+    pub fn collect_prefixes(&mut self) {
+        for id in self.cidrs.collect() {
+            self.remove_identity(id);
+        }
+    }
+
+    /// The ipcache holds nothing from before: numbers that were kept for it are free.
+    pub fn forget_restored_prefixes(&mut self) {
+        self.cidrs.forget_restored();
+    }
+
+    /// The rules behind provenance ids.
+    pub fn provenances(&self) -> impl Iterator<Item = &Provenance> {
+        self.provenances.iter()
+    }
+
+    /// Policies in force.
+    #[must_use]
+    pub fn policy_count(&self) -> usize {
+        self.policies.len()
+    }
+
+    /// Rises with each change of a policy.
+    #[must_use]
+    pub const fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Selectors in use: users and members of each.
+    pub fn selectors(&self) -> impl Iterator<Item = (&selectors::PeerSelector, usize, &BTreeSet<IdentityId>)> {
+        self.selectors.iter()
+    }
+
+    /// Computes what the changes since the last call concern. Returns whether there was anything.
+    pub fn settle(&mut self) -> bool {
+        let dirty = std::mem::take(&mut self.dirty);
+        let any = !dirty.is_empty();
+        for (key, what) in dirty {
+            let Some(mut subject) = self.subjects.remove(&key) else { continue };
+            match what {
+                Dirty::All => self.compile(&key, &mut subject),
+                Dirty::Peers(peers) => self.compile_peers(&key, &mut subject, &peers),
+            }
+            self.subjects.insert(key, subject);
+        }
+        any
+    }
+
+    /// The members of selectors have changed by one identity.
+    fn members_changed(&mut self, id: IdentityId, changed: &BTreeSet<SelectorId>) {
+        if changed.is_empty() {
+            return;
+        }
+        for (key, subject) in &self.subjects {
+            if subject.uses(changed) {
+                mark(&mut self.dirty, key, [id]);
+            }
+        }
+    }
+
+    /// Names of ports have changed for these identities.
+    fn names_changed(&mut self, changed: &BTreeSet<IdentityId>) {
+        for (key, subject) in &self.subjects {
+            if !changed.is_empty() && subject.names_peer_ports() {
+                mark(&mut self.dirty, key, changed.iter().copied());
+            }
+        }
+    }
+
+    /// A policy has begun or ceased to be about some of the local pods.
+    fn selection_changed(&mut self, policy: &Loaded) {
+        for key in self.subjects.keys() {
+            let labels = self.selectors.identity(key.identity).map(|subject| &subject.labels);
+            if labels.is_some_and(|labels| policy.rules.iter().any(|rule| rule.subject.matches(labels))) {
+                self.dirty.insert(key.clone(), Dirty::All);
+            }
+        }
+    }
+}
+
+fn mark(dirty: &mut BTreeMap<SubjectKey, Dirty>, key: &SubjectKey, peers: impl IntoIterator<Item = IdentityId>) {
+    match dirty.entry(key.clone()).or_insert_with(|| Dirty::Peers(BTreeSet::new())) {
+        Dirty::All => {}
+        Dirty::Peers(all) => all.extend(peers),
+    }
+}
+
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
+mod tests;

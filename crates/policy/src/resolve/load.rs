@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Takes policies into use: their selectors into the cache, their prefixes to identities, their rules to numbers.
+
+use super::{Engine, Statement, cidr};
+use crate::rules::{CidrSelector, GroupSelector, Groups, Peer, Peers, Policy, Rule, Selector};
+use crate::selectors::{PeerSelector, Subject};
+use ipnet::IpNet;
+use model::ProvenanceId;
+use std::sync::Arc;
+
+/// A policy in use.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) policy: Arc<Policy>,
+    pub(super) rules: Vec<LoadedRule>,
+    /// Each use of a prefix.
+    prefixes: Vec<IpNet>,
+    /// It depends on groups of prefixes.
+    groups: bool,
+}
+
+/// A rule in use.
+#[derive(Debug)]
+pub(super) struct LoadedRule {
+    pub(super) subject: Selector,
+    pub(super) deny_ingress: bool,
+    pub(super) deny_egress: bool,
+    pub(super) statements: Vec<Arc<Statement>>,
+}
+
+impl Loaded {
+    pub(super) fn provenances(&self) -> impl Iterator<Item = ProvenanceId> {
+        self.rules.iter().flat_map(|rule| rule.statements.iter().map(|statement| statement.provenance))
+    }
+}
+
+impl Engine {
+    pub(super) fn load(&mut self, policy: Arc<Policy>) -> Loaded {
+        let (mut rules, mut prefixes, mut groups) = (Vec::new(), Vec::new(), false);
+        for rule in &policy.rules {
+            let mut statements = Vec::new();
+            for (index, peers) in rule.statements.iter().map(|s| &s.peers).enumerate() {
+                let peers = match peers {
+                    Peers::Any => None,
+                    Peers::Some(peers) => {
+                        groups |= peers.iter().any(|peer| matches!(peer, Peer::Group(_)));
+                        let selectors: Vec<_> = peers.iter().flat_map(|peer| self.selectors_of(peer)).collect();
+                        Some(selectors.into_iter().map(|s| self.acquire(s, &mut prefixes)).collect())
+                    }
+                };
+                statements.extend(self.statement(&policy, rule, index, peers));
+            }
+            let Rule { subject, deny_ingress, deny_egress, .. } = rule;
+            let (subject, deny_ingress, deny_egress) = (subject.clone(), *deny_ingress, *deny_egress);
+            rules.push(LoadedRule { subject, deny_ingress, deny_egress, statements });
+        }
+        Loaded { policy, rules, prefixes, groups }
+    }
+
+    pub(super) fn unload(&mut self, old: &Loaded) {
+        for statement in old.rules.iter().flat_map(|rule| &rule.statements) {
+            for selector in statement.peers.iter().flatten() {
+                self.selectors.release(*selector);
+            }
+        }
+        for prefix in &old.prefixes {
+            self.cidrs.release(prefix);
+        }
+    }
+
+    /// Groups have changed: policies that use them are loaded again.
+    pub(super) fn reload_groups(&mut self) {
+        let using = self.policies.values().filter(|loaded| loaded.groups).map(|loaded| loaded.policy.clone());
+        for policy in using.collect::<Vec<_>>() {
+            self.upsert_policy(policy);
+        }
+    }
+
+    fn statement(
+        &mut self,
+        policy: &Policy,
+        rule: &Rule,
+        index: usize,
+        peers: Option<Vec<crate::selectors::SelectorId>>,
+    ) -> Option<Arc<Statement>> {
+        let from = rule.statements.get(index)?;
+        let provenance = self.provenances.acquire(policy, &from.origin, rule.log.as_deref(), self.revision);
+        let (direction, effect, ports) = (from.direction, from.effect, from.ports.clone());
+        Some(Arc::new(Statement { direction, effect, peers, ports, provenance }))
+    }
+
+    fn selectors_of(&self, peer: &Peer) -> Vec<PeerSelector> {
+        match peer {
+            Peer::Labels(selector) => vec![PeerSelector::Labels(selector.clone())],
+            Peer::Cidr(cidr) => vec![PeerSelector::Cidr(cidr.clone())],
+            Peer::Group(group) => self.expand(group).into_iter().map(PeerSelector::Cidr).collect(),
+        }
+    }
+
+    /// The prefixes of the groups that are meant, each with the exceptions that lie inside of it.
+    fn expand(&self, selector: &GroupSelector) -> Vec<CidrSelector> {
+        let meant = |group: &&crate::ingest::CidrGroup| match &selector.groups {
+            Groups::Named(name) => group.name == *name,
+            Groups::Labelled(labels) => labels.matches(&group.labels),
+        };
+        let cidrs = self.groups.values().filter(meant).flat_map(|group| group.cidrs.iter().copied());
+        // A prefix that an exception covers as a whole is not meant at all.
+        let cidrs = cidrs.filter(|cidr| !selector.except.iter().any(|except| except.contains(cidr)));
+        let inside = |cidr: &IpNet| selector.except.iter().copied().filter(|e| cidr.contains(e)).collect();
+        cidrs.map(|cidr| CidrSelector { cidr, except: inside(&cidr) }).collect()
+    }
+
+    /// Takes a selector into use; the prefixes of it get identities first.
+    fn acquire(&mut self, selector: PeerSelector, prefixes: &mut Vec<IpNet>) -> crate::selectors::SelectorId {
+        if let PeerSelector::Cidr(cidr) = &selector {
+            for prefix in cidr.prefixes() {
+                if let Some(id) = self.cidrs.acquire(prefix) {
+                    let labels = cidr::labels(&prefix, self.cidrs.families());
+                    let changed = self.selectors.upsert(id, Subject { labels, prefix: Some(prefix) });
+                    self.members_changed(id, &changed);
+                }
+                prefixes.push(prefix);
+            }
+        }
+        self.selectors.acquire(selector)
+    }
+}

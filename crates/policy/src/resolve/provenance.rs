@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Numbers of rules. They are made from the rule's name, so that a restart finds the entries of the kernel as they are.
+
+use crate::rules::{Policy, PolicyName};
+use model::{Provenance, ProvenanceId};
+use std::collections::BTreeMap;
+
+/// Which number stands for which rule.
+#[derive(Debug, Default)]
+pub(super) struct Provenances {
+    rows: BTreeMap<ProvenanceId, Provenance>,
+    by_rule: BTreeMap<(PolicyName, String), ProvenanceId>,
+}
+
+impl Provenances {
+    /// The number of a rule of a policy.
+    pub(super) fn acquire(&mut self, policy: &Policy, origin: &str, log: Option<&str>, revision: u64) -> ProvenanceId {
+        let key = (policy.name.clone(), origin.to_owned());
+        let id = match self.by_rule.get(&key) {
+            Some(id) => *id,
+            None => self.free(hash(&policy.name, origin)),
+        };
+        let PolicyName { kind, namespace, name } = &policy.name;
+        let row = Provenance {
+            id,
+            kind: *kind,
+            namespace: namespace.to_string(),
+            name: name.to_string(),
+            labels: policy.labels.clone(),
+            rule: origin.to_owned(),
+            log: log.map(str::to_owned),
+            revision,
+        };
+        self.rows.insert(id, row);
+        self.by_rule.insert(key, id);
+        id
+    }
+
+    /// Forgets the rules of a policy, but for those that are kept.
+    pub(super) fn retain(&mut self, policy: &PolicyName, kept: &dyn Fn(ProvenanceId) -> bool) {
+        let rows = &mut self.rows;
+        self.by_rule.retain(|(name, _), id| {
+            let keep = name != policy || kept(*id);
+            if !keep {
+                rows.remove(id);
+            }
+            keep
+        });
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Provenance> {
+        self.rows.values()
+    }
+
+    fn free(&self, mut wanted: u32) -> ProvenanceId {
+        while wanted == 0 || self.rows.contains_key(&ProvenanceId(wanted)) {
+            wanted = wanted.wrapping_add(1);
+        }
+        ProvenanceId(wanted)
+    }
+}
+
+/// FNV-1a, folded: it must not change from build to build.
+fn hash(policy: &PolicyName, origin: &str) -> u32 {
+    let text = format!("{policy}\n{origin}");
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, step);
+    u32::try_from((hash >> 32) ^ (hash & u64::from(u32::MAX))).unwrap_or_default()
+}

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Policies in normal form: what NetworkPolicy, CiliumNetworkPolicy and CiliumClusterwideNetworkPolicy have in common.
+//!
+//! What an object asks for and this engine cannot do yet never widens access. Such an allow is left out while its
+//! section still denies by default; such a deny covers any peer instead of the one that cannot be told; and either is
+//! a [`Problem`] that names the field.
+
+mod cilium;
+mod network_policy;
+mod non_empty;
+mod ports;
+mod selector;
+
+use ipnet::IpNet;
+use model::PolicyKind;
+use std::fmt;
+use std::sync::Arc;
+
+pub use cilium::{ingest_clusterwide_policy, ingest_cilium_policy};
+pub use network_policy::ingest_network_policy;
+pub use non_empty::NonEmpty;
+pub use ports::{L4, MAX_NAME};
+pub use selector::{Keys, Operator, RawSelector, Requirement, Selector};
+
+/// What ingesting a policy must know of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Context {
+    /// Name of this cluster.
+    pub cluster: Arc<str>,
+    /// Selectors of pods that name no cluster mean this one (`policy-default-local-cluster`).
+    pub default_local_cluster: bool,
+    /// Protocol ANY includes SCTP (`enable-sctp`).
+    pub sctp: bool,
+}
+
+/// Which object a policy is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PolicyName {
+    /// Kind.
+    pub kind: PolicyKind,
+    /// Namespace; empty for a clusterwide policy.
+    pub namespace: Arc<str>,
+    /// Name.
+    pub name: Arc<str>,
+}
+
+impl fmt::Display for PolicyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            write!(f, "{} {}", self.kind, self.name)
+        } else {
+            write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+        }
+    }
+}
+
+/// Something in an object that is not honoured.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// Path of the field.
+    pub field: String,
+    /// Why, and what happens instead.
+    pub reason: String,
+}
+
+/// An object that cannot be used at all: what it said before stays in force.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{object}: {field}: {reason}")]
+pub struct IngestError {
+    /// Kind, namespace and name.
+    pub object: String,
+    /// Path of the field.
+    pub field: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// A policy object. One row per object of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Which object.
+    pub name: PolicyName,
+    /// Labels by which tools know it.
+    pub labels: Vec<String>,
+    /// Its rules.
+    pub rules: Vec<Rule>,
+    /// What of it is not honoured.
+    pub problems: Vec<Problem>,
+}
+
+impl statedb::Row for Policy {
+    type Key = PolicyName;
+    fn key(&self) -> PolicyName {
+        self.name.clone()
+    }
+}
+
+/// One `spec`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Which pods it is about.
+    pub subject: Selector,
+    /// Ingress is denied unless allowed.
+    pub deny_ingress: bool,
+    /// Egress is denied unless allowed.
+    pub deny_egress: bool,
+    /// What it allows and denies.
+    pub statements: Vec<Statement>,
+    /// Text to log with verdicts.
+    pub log: Option<String>,
+}
+
+/// Seen from the pod that the rule is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Direction {
+    /// Into it.
+    Ingress,
+    /// Out of it.
+    Egress,
+}
+
+impl Direction {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Ingress, Self::Egress];
+
+    /// The number in policy keys.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Ingress => abi::policy::INGRESS,
+            Self::Egress => abi::policy::EGRESS,
+        }
+    }
+}
+
+/// What a statement does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Effect {
+    /// Allow.
+    Allow,
+    /// Deny, whatever is allowed.
+    Deny,
+}
+
+/// One element of a section: these peers on these ports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statement {
+    /// Direction.
+    pub direction: Direction,
+    /// Effect.
+    pub effect: Effect,
+    /// Who is at the other end.
+    pub peers: Peers,
+    /// Protocols and ports; `None` for all traffic.
+    pub ports: Option<NonEmpty<L4>>,
+    /// Where it stands in the object, such as `ingress[0]`.
+    pub origin: String,
+}
+
+/// Who is at the other end. That nobody is meant has no form: such a statement is left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Peers {
+    /// Anybody.
+    Any,
+    /// Any of these.
+    Some(NonEmpty<Peer>),
+}
+
+/// A set of peers.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Peer {
+    /// By labels.
+    Labels(Selector),
+    /// By address. Never matches pods or nodes.
+    Cidr(CidrSelector),
+    /// By the addresses of CiliumCIDRGroups.
+    Group(GroupSelector),
+}
+
+/// A prefix with holes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CidrSelector {
+    /// The prefix.
+    pub cidr: IpNet,
+    /// Parts of it that are not meant.
+    pub except: Vec<IpNet>,
+}
+
+impl CidrSelector {
+    /// Whether the addresses of an identity are meant: those of its prefix that no longer prefix holds.
+    #[must_use]
+    pub fn matches(&self, prefix: &IpNet) -> bool {
+        self.cidr.contains(prefix) && !self.except.iter().any(|except| except.contains(prefix))
+    }
+
+    /// Every prefix that needs an identity of its own for the selector to work.
+    pub fn prefixes(&self) -> impl Iterator<Item = IpNet> {
+        std::iter::once(self.cidr).chain(self.except.iter().copied())
+    }
+}
+
+/// Which CiliumCIDRGroups.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupSelector {
+    /// By name or by labels.
+    pub groups: Groups,
+    /// Parts that are not meant.
+    pub except: Vec<IpNet>,
+}
+
+/// By what groups are named.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Groups {
+    /// The one of that name.
+    Named(Arc<str>),
+    /// All whose labels match.
+    Labelled(Selector),
+}
+
+/// A prefix as policies write it: an address alone is a prefix of full length, and bits beyond the length do not count.
+pub(crate) fn parse_cidr(text: &str) -> Result<IpNet, String> {
+    let parsed = text.parse::<IpNet>().ok().or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from));
+    parsed.map(|net| net.trunc()).ok_or_else(|| format!("{text:?} is not a prefix"))
+}
+
+/// `except` must lie inside; what does not is refused rather than ignored.
+pub(crate) fn parse_cidr_with(text: &str, except: &[String]) -> Result<CidrSelector, String> {
+    let cidr = parse_cidr(text)?;
+    let mut holes = parse_except(except)?;
+    if let Some(outside) = holes.iter().find(|hole| !cidr.contains(*hole)) {
+        return Err(format!("except {outside} is not part of {cidr}"));
+    }
+    holes.sort();
+    holes.dedup();
+    Ok(CidrSelector { cidr, except: holes })
+}
+
+pub(crate) fn parse_except(except: &[String]) -> Result<Vec<IpNet>, String> {
+    except.iter().map(|text| parse_cidr(text)).collect()
+}
+
+impl Context {
+    /// Adds what a selector of pods means without saying it: the cluster.
+    pub(crate) fn complete(&self, mut requirements: Vec<Requirement>) -> Vec<Requirement> {
+        let named = requirements.iter().any(|r| &*r.key == crate::labels::CLUSTER);
+        if self.default_local_cluster && !named {
+            let cluster = self.cluster.clone();
+            requirements.push(Requirement::equals(model::LabelSource::K8s, crate::labels::CLUSTER, cluster));
+        }
+        requirements
+    }
+}

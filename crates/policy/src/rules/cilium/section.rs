@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The four sections of a rule: `ingress`, `ingressDeny`, `egress`, `egressDeny`.
+
+use super::super::{
+    Direction, Effect, GroupSelector, Groups, Keys, L4, NonEmpty, Peer, Peers, Problem, Selector, Statement,
+    parse_cidr, parse_cidr_with, parse_except, ports,
+};
+use super::{Scope, raw};
+use k8s::cilium as api;
+use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s::k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use model::LabelSource;
+
+/// Collects the statements of a rule, and what cannot be one.
+pub(super) struct Section<'a> {
+    pub(super) scope: &'a Scope<'a>,
+    pub(super) path: &'a str,
+    pub(super) statements: Vec<Statement>,
+    pub(super) problems: &'a mut Vec<Problem>,
+}
+
+/// What ingress and egress elements have in common.
+struct Element<'a> {
+    origin: String,
+    direction: Direction,
+    effect: Effect,
+    endpoints: Option<&'a [LabelSelector]>,
+    cidrs: Option<&'a [String]>,
+    cidr_sets: Option<&'a [api::CIDRRule]>,
+    entities: Option<&'a [String]>,
+    /// Fields by which peers are given that we cannot resolve, and which are not empty.
+    unknown: Vec<&'static str>,
+    /// One of these fields is there, but empty: it selects nobody.
+    unknown_empty: bool,
+    ports: &'a [api::PortRule],
+    icmps: &'a [api::ICMPRule],
+    authentication: Option<&'a api::Authentication>,
+}
+
+/// Of the fields that we cannot resolve: those that name peers, and whether one is there that names nobody.
+fn unknown<const N: usize>(fields: [(&'static str, Option<usize>); N]) -> (Vec<&'static str>, bool) {
+    let naming = fields.iter().filter(|(_, len)| len.is_some_and(|len| len > 0)).map(|(field, _)| *field).collect();
+    // The two `Requires` must be empty: there, an empty list says nothing.
+    let empty = fields.iter().any(|(field, len)| *len == Some(0) && !field.ends_with("Requires"));
+    (naming, empty)
+}
+
+fn len<T>(list: Option<&Vec<T>>) -> Option<usize> {
+    list.map(Vec::len)
+}
+
+impl Section<'_> {
+    pub(super) fn ingest(&mut self, spec: &api::Rule) {
+        let ingress = [("ingress", Effect::Allow, &spec.ingress), ("ingressDeny", Effect::Deny, &spec.ingress_deny)];
+        for (name, effect, list) in ingress {
+            for (index, rule) in list.iter().flatten().enumerate() {
+                let element = from_ingress(format!("{name}[{index}]"), effect, rule);
+                self.element(&element);
+            }
+        }
+        let egress = [("egress", Effect::Allow, &spec.egress), ("egressDeny", Effect::Deny, &spec.egress_deny)];
+        for (name, effect, list) in egress {
+            for (index, rule) in list.iter().flatten().enumerate() {
+                let element = from_egress(format!("{name}[{index}]"), effect, rule);
+                self.element(&element);
+            }
+        }
+    }
+
+    fn element(&mut self, element: &Element<'_>) {
+        let before = self.problems.len();
+        let mut peers = self.peers(element);
+        let between = self.problems.len();
+        let mut ports = self.ports(element);
+        // A deny that is not understood as a whole denies more rather than less.
+        if element.effect == Effect::Deny && between > before {
+            peers = Some(Peers::Any);
+        }
+        if element.effect == Effect::Deny && self.problems.len() > between {
+            ports = Some(None);
+        }
+        if let Some(authentication) = element.authentication.filter(|a| a.mode != "disabled") {
+            let reason = format!("mutual authentication ({}) is not supported yet", authentication.mode);
+            self.problem(element, "authentication", &reason);
+            if element.effect == Effect::Allow {
+                return;
+            }
+        }
+        let (Some(peers), Some(ports)) = (peers, ports) else { return };
+        let origin = if self.path == "spec" { element.origin.clone() } else { format!("{}.{}", self.path, element.origin) };
+        let (direction, effect) = (element.direction, element.effect);
+        self.statements.push(Statement { direction, effect, peers, ports, origin });
+    }
+
+    /// Who is meant, or `None` when nobody is.
+    fn peers(&mut self, element: &Element<'_>) -> Option<Peers> {
+        for field in &element.unknown {
+            self.problem(element, field, "is not supported yet");
+        }
+        let lists = [
+            element.endpoints.map(<[_]>::len),
+            element.cidrs.map(<[_]>::len),
+            element.cidr_sets.map(<[_]>::len),
+            element.entities.map(<[_]>::len),
+            element.unknown_empty.then_some(0),
+        ];
+        if !element.unknown.is_empty() {
+            return None;
+        }
+        if lists.iter().all(Option::is_none) {
+            // An element without anything selects nobody; with ports alone it is about anybody.
+            let about_ports = !element.ports.is_empty() || !element.icmps.is_empty();
+            return about_ports.then_some(Peers::Any);
+        }
+        if lists.iter().flatten().filter(|len| **len > 0).count() > 1 {
+            self.problem(element, "", "it combines several kinds of peers, which cannot be");
+            return None;
+        }
+        let mut all = Vec::new();
+        let mut any = false;
+        for selector in element.endpoints.unwrap_or_default() {
+            match self.scope.peer(selector) {
+                Ok(Selector::Everything) => any = true,
+                Ok(selector) => all.push(Peer::Labels(selector)),
+                Err(reason) => self.problem(element, "endpoints", &reason),
+            }
+        }
+        for text in element.cidrs.unwrap_or_default() {
+            match parse_cidr_with(text, &[]) {
+                Ok(cidr) => all.push(Peer::Cidr(cidr)),
+                Err(reason) => self.problem(element, "cidr", &reason),
+            }
+        }
+        for rule in element.cidr_sets.unwrap_or_default() {
+            match cidr_set(rule) {
+                Ok(peer) => all.push(peer),
+                Err(reason) => self.problem(element, "cidrSet", &reason),
+            }
+        }
+        for name in element.entities.unwrap_or_default() {
+            match self.entity(name) {
+                Ok(None) => any = true,
+                Ok(Some(selectors)) => all.extend(selectors.into_iter().map(Peer::Labels)),
+                Err(reason) => self.problem(element, "entities", &reason),
+            }
+        }
+        if any { Some(Peers::Any) } else { NonEmpty::new(all).map(|all| Peers::Some(all.sorted())) }
+    }
+
+    /// The selectors behind an entity; `None` for everything.
+    fn entity(&self, name: &str) -> Result<Option<Vec<Selector>>, String> {
+        let reserved = |names: &[&'static str]| names.iter().map(|name| Selector::reserved(name)).collect::<Vec<_>>();
+        Ok(Some(match name {
+            "all" => return Ok(None),
+            "none" => Vec::new(),
+            "world" => reserved(&["world", "world-ipv4", "world-ipv6"]),
+            "world-ipv4" => reserved(&["world-ipv4"]),
+            "world-ipv6" => reserved(&["world-ipv6"]),
+            "host" => reserved(&["host"]),
+            "init" => reserved(&["init"]),
+            "ingress" => reserved(&["ingress"]),
+            "unmanaged" => reserved(&["unmanaged"]),
+            "remote-node" => reserved(&["remote-node"]),
+            "health" => reserved(&["health"]),
+            "kube-apiserver" => reserved(&["kube-apiserver"]),
+            "cluster" => {
+                let mut all = reserved(&["host", "remote-node", "init", "ingress", "unmanaged", "health"]);
+                let cluster = self.scope.context.cluster.clone();
+                let ours = super::Requirement::equals(LabelSource::K8s, crate::labels::CLUSTER, cluster);
+                all.push(Selector::all_of(vec![ours]));
+                all
+            }
+            other => return Err(format!("{other:?} is not an entity")),
+        }))
+    }
+
+    /// The ports that are meant, with `Some(None)` for all traffic, or `None` when there are none.
+    fn ports(&mut self, element: &Element<'_>) -> Option<Option<NonEmpty<L4>>> {
+        if element.ports.is_empty() && element.icmps.is_empty() {
+            return Some(None);
+        }
+        if !element.ports.is_empty() && !element.icmps.is_empty() {
+            self.problem(element, "icmps", "toPorts and icmps exclude each other");
+            return None;
+        }
+        let mut all = Vec::new();
+        for (index, rule) in element.ports.iter().enumerate() {
+            self.port_rule(element, index, rule, &mut all);
+        }
+        for field in element.icmps.iter().flat_map(|rule| rule.fields.iter().flatten()) {
+            let kind = match &field.icmp_type {
+                IntOrString::Int(number) => number.to_string(),
+                IntOrString::String(name) => name.clone(),
+            };
+            match ports::parse_icmp(field.family.as_deref(), &kind) {
+                Ok(icmp) => all.push(icmp),
+                Err(reason) => self.problem(element, "icmps", &reason),
+            }
+        }
+        ports::collect(all).map(Some)
+    }
+
+    fn port_rule(&mut self, element: &Element<'_>, index: usize, rule: &api::PortRule, all: &mut Vec<L4>) {
+        let l7 = rule.rules.as_ref().is_some_and(|rules| *rules != api::L7Rules::default());
+        let beyond = [
+            ("rules", l7),
+            ("listener", rule.listener.is_some()),
+            ("serverNames", rule.server_names.is_some()),
+            ("terminatingTLS", rule.terminating_tls.is_some()),
+            ("originatingTLS", rule.originating_tls.is_some()),
+        ];
+        let mut supported = true;
+        for (field, _) in beyond.into_iter().filter(|(_, given)| *given) {
+            self.problem(element, &format!("toPorts[{index}].{field}"), "is not supported yet");
+            supported = false;
+        }
+        let ports = rule.ports.as_deref().unwrap_or_default();
+        if ports.is_empty() {
+            self.problem(element, &format!("toPorts[{index}].ports"), "it is missing");
+        }
+        for port in ports {
+            let end = port.end_port.map(i64::from);
+            let raw = ports::RawPort { port: port.port.clone(), end, protocol: port.protocol.clone() };
+            match raw.parse(self.scope.context) {
+                Ok(ports) if supported => all.extend(ports),
+                Ok(_) => {}
+                Err(reason) => self.problem(element, &format!("toPorts[{index}].ports"), &reason),
+            }
+        }
+    }
+
+    fn problem(&mut self, element: &Element<'_>, field: &str, reason: &str) {
+        let dot = if field.is_empty() { "" } else { "." };
+        let instead = match element.effect {
+            Effect::Allow => "it allows nothing",
+            Effect::Deny => "more is denied instead: what of it is not understood counts as any",
+        };
+        let field = format!("{}.{}{dot}{field}", self.path, element.origin);
+        self.problems.push(Problem { field, reason: format!("{reason}; {instead}") });
+    }
+}
+
+fn cidr_set(rule: &api::CIDRRule) -> Result<Peer, String> {
+    let except = rule.except.as_deref().unwrap_or_default();
+    let groups = match (&rule.cidr, &rule.cidr_group_ref, &rule.cidr_group_selector) {
+        (Some(cidr), None, None) => return parse_cidr_with(cidr, except).map(Peer::Cidr),
+        (None, Some(name), None) => Groups::Named(name.as_str().into()),
+        (None, None, Some(selector)) => Groups::Labelled(Selector::all_of(raw(selector).requirements(Keys::Plain)?)),
+        _ => return Err("it needs exactly one of cidr, cidrGroupRef and cidrGroupSelector".to_owned()),
+    };
+    let mut except = parse_except(except)?;
+    except.sort();
+    Ok(Peer::Group(GroupSelector { groups, except }))
+}
+
+fn from_ingress(origin: String, effect: Effect, rule: &api::IngressRule) -> Element<'_> {
+    let (unknown, unknown_empty) = unknown([
+        ("fromNodes", len(rule.from_nodes.as_ref())),
+        ("fromGroups", len(rule.from_groups.as_ref())),
+        ("fromRequires", len(rule.from_requires.as_ref())),
+    ]);
+    Element {
+        origin,
+        direction: Direction::Ingress,
+        effect,
+        endpoints: rule.from_endpoints.as_deref(),
+        cidrs: rule.from_cidr.as_deref(),
+        cidr_sets: rule.from_cidr_set.as_deref(),
+        entities: rule.from_entities.as_deref(),
+        unknown,
+        unknown_empty,
+        ports: rule.to_ports.as_deref().unwrap_or_default(),
+        icmps: rule.icmps.as_deref().unwrap_or_default(),
+        authentication: rule.authentication.as_ref(),
+    }
+}
+
+fn from_egress(origin: String, effect: Effect, rule: &api::EgressRule) -> Element<'_> {
+    let (unknown, unknown_empty) = unknown([
+        ("toNodes", len(rule.to_nodes.as_ref())),
+        ("toFQDNs", len(rule.to_fqdns.as_ref())),
+        ("toServices", len(rule.to_services.as_ref())),
+        ("toGroups", len(rule.to_groups.as_ref())),
+        ("toRequires", len(rule.to_requires.as_ref())),
+    ]);
+    Element {
+        origin,
+        direction: Direction::Egress,
+        effect,
+        endpoints: rule.to_endpoints.as_deref(),
+        cidrs: rule.to_cidr.as_deref(),
+        cidr_sets: rule.to_cidr_set.as_deref(),
+        entities: rule.to_entities.as_deref(),
+        unknown,
+        unknown_empty,
+        ports: rule.to_ports.as_deref().unwrap_or_default(),
+        icmps: rule.icmps.as_deref().unwrap_or_default(),
+        authentication: rule.authentication.as_ref(),
+    }
+}

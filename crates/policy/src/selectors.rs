@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The selector cache: each selector that a policy uses, once, with the identities that it selects. A new identity is
+//! compared only with selectors that ask for one of its labels, and with those that ask for none in particular.
+
+use crate::rules::{CidrSelector, Operator, Requirement, Selector};
+use ipnet::IpNet;
+use model::{IdentityId, Labels};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+/// An identity as selectors see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// Labels.
+    pub labels: Labels,
+    /// The prefix that it stands for, if it is outside of the cluster.
+    pub prefix: Option<IpNet>,
+}
+
+/// A selector of peers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PeerSelector {
+    /// By labels.
+    Labels(Selector),
+    /// By address.
+    Cidr(CidrSelector),
+}
+
+impl PeerSelector {
+    fn selects(&self, identity: &Subject) -> bool {
+        match self {
+            Self::Labels(selector) => selector.matches(&identity.labels),
+            Self::Cidr(cidr) => identity.prefix.is_some_and(|prefix| cidr.matches(&prefix)),
+        }
+    }
+
+    /// Where the index finds it.
+    fn anchor(&self) -> Anchor {
+        let Self::Labels(selector) = self else { return Anchor::Prefix };
+        let Selector::Matching(requirements) = selector else { return Anchor::Any };
+        // A namespace or a cluster has many identities: rather any other label.
+        let wide = |r: &&Requirement| &*r.key == crate::labels::NAMESPACE || &*r.key == crate::labels::CLUSTER;
+        let positive = || requirements.iter().filter(|r| matches!(r.operator, Operator::In(_) | Operator::Exists));
+        let best = positive().find(|r| !wide(r)).or_else(|| positive().next());
+        best.map_or(Anchor::Any, |r| Anchor::Key(r.key.clone()))
+    }
+}
+
+/// What an identity must have so that a selector is worth a look.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Anchor {
+    /// A label of that key.
+    Key(Arc<str>),
+    /// A prefix.
+    Prefix,
+    /// Nothing in particular.
+    Any,
+}
+
+/// Handle of a selector in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SelectorId(u32);
+
+#[derive(Debug)]
+struct Cached {
+    selector: PeerSelector,
+    members: BTreeSet<IdentityId>,
+    users: usize,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct SelectorCache {
+    next: u32,
+    cached: BTreeMap<SelectorId, Cached>,
+    ids: HashMap<PeerSelector, SelectorId>,
+    index: HashMap<Anchor, BTreeSet<SelectorId>>,
+    identities: BTreeMap<IdentityId, Subject>,
+}
+
+impl SelectorCache {
+    /// Takes a selector into use; each call wants a [`release`](Self::release).
+    pub fn acquire(&mut self, selector: PeerSelector) -> SelectorId {
+        if let Some(&id) = self.ids.get(&selector) {
+            if let Some(cached) = self.cached.get_mut(&id) {
+                cached.users += 1;
+            }
+            return id;
+        }
+        let id = SelectorId(self.next);
+        self.next = self.next.wrapping_add(1);
+        let members = self.identities.iter().filter(|(_, identity)| selector.selects(identity)).map(|(id, _)| *id);
+        let members = members.collect();
+        self.index.entry(selector.anchor()).or_default().insert(id);
+        self.ids.insert(selector.clone(), id);
+        self.cached.insert(id, Cached { selector, members, users: 1 });
+        id
+    }
+
+    /// Gives one use back.
+    pub fn release(&mut self, id: SelectorId) {
+        let Some(cached) = self.cached.get_mut(&id) else { return };
+        cached.users -= 1;
+        if cached.users > 0 {
+            return;
+        }
+        if let Some(cached) = self.cached.remove(&id) {
+            let anchor = cached.selector.anchor();
+            if let Some(ids) = self.index.get_mut(&anchor) {
+                ids.remove(&id);
+                if ids.is_empty() {
+                    self.index.remove(&anchor);
+                }
+            }
+            self.ids.remove(&cached.selector);
+        }
+    }
+
+    /// The identities that a selector selects.
+    #[must_use]
+    pub fn members(&self, id: SelectorId) -> Option<&BTreeSet<IdentityId>> {
+        self.cached.get(&id).map(|cached| &cached.members)
+    }
+
+    /// Whether a selector selects the identity.
+    #[must_use]
+    pub fn selects(&self, id: SelectorId, identity: IdentityId) -> bool {
+        self.members(id).is_some_and(|members| members.contains(&identity))
+    }
+
+    /// An identity is there, or has other labels. Returns the selectors whose members have changed.
+    pub fn upsert(&mut self, id: IdentityId, identity: Subject) -> BTreeSet<SelectorId> {
+        if self.identities.get(&id) == Some(&identity) {
+            return BTreeSet::new();
+        }
+        let mut changed = self.remove(id);
+        for selector in self.candidates(&identity) {
+            let Some(cached) = self.cached.get_mut(&selector) else { continue };
+            if cached.selector.selects(&identity) {
+                cached.members.insert(id);
+                // Selected before and after: no change.
+                if !changed.remove(&selector) {
+                    changed.insert(selector);
+                }
+            }
+        }
+        self.identities.insert(id, identity);
+        changed
+    }
+
+    /// An identity is gone. Returns the selectors whose members have changed.
+    pub fn remove(&mut self, id: IdentityId) -> BTreeSet<SelectorId> {
+        let Some(identity) = self.identities.remove(&id) else { return BTreeSet::new() };
+        let mut changed = self.candidates(&identity);
+        changed.retain(|selector| self.cached.get_mut(selector).is_some_and(|cached| cached.members.remove(&id)));
+        changed
+    }
+
+    /// The identity as it is known.
+    #[must_use]
+    pub fn identity(&self, id: IdentityId) -> Option<&Subject> {
+        self.identities.get(&id)
+    }
+
+    /// All identities.
+    pub fn identities(&self) -> impl Iterator<Item = (IdentityId, &Subject)> {
+        self.identities.iter().map(|(id, identity)| (*id, identity))
+    }
+
+    /// Every selector in use with the number of its users and its members, for tools.
+    pub fn iter(&self) -> impl Iterator<Item = (&PeerSelector, usize, &BTreeSet<IdentityId>)> {
+        self.cached.values().map(|cached| (&cached.selector, cached.users, &cached.members))
+    }
+
+    fn candidates(&self, identity: &Subject) -> BTreeSet<SelectorId> {
+        let mut all: BTreeSet<SelectorId> = self.index.get(&Anchor::Any).cloned().unwrap_or_default();
+        if identity.prefix.is_some() {
+            all.extend(self.index.get(&Anchor::Prefix).into_iter().flatten());
+        }
+        for label in identity.labels.iter() {
+            all.extend(self.index.get(&Anchor::Key(label.key.clone())).into_iter().flatten());
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::rules::NonEmpty;
+    use model::LabelSource;
+    use proptest::prelude::*;
+
+    fn pods(labels: &[(&str, &str)]) -> Subject {
+        let labels = labels.iter().map(|(k, v)| model::Label::k8s(*k, *v)).collect();
+        Subject { labels, prefix: None }
+    }
+
+    fn app(value: &str) -> PeerSelector {
+        PeerSelector::Labels(Selector::all_of(vec![Requirement::equals(LabelSource::K8s, "app", value)]))
+    }
+
+    #[test]
+    fn only_selectors_whose_members_change_are_reported() {
+        let mut cache = SelectorCache::default();
+        let (web, db) = (cache.acquire(app("web")), cache.acquire(app("db")));
+        assert_eq!(cache.acquire(app("web")), web);
+        let id = IdentityId(300);
+        assert_eq!(cache.upsert(id, pods(&[("app", "web")])), BTreeSet::from([web]));
+        assert_eq!(cache.upsert(id, pods(&[("app", "web"), ("x", "y")])), BTreeSet::new());
+        assert_eq!(cache.upsert(id, pods(&[("app", "db")])), BTreeSet::from([web, db]));
+        assert_eq!(cache.remove(id), BTreeSet::from([db]));
+        assert_eq!(cache.remove(id), BTreeSet::new());
+    }
+
+    #[test]
+    fn a_selector_that_nobody_uses_is_forgotten() {
+        let mut cache = SelectorCache::default();
+        let (first, second) = (cache.acquire(app("web")), cache.acquire(app("web")));
+        cache.release(first);
+        assert!(cache.members(second).is_some());
+        cache.release(second);
+        assert!(cache.members(second).is_none() && cache.index.is_empty() && cache.ids.is_empty());
+    }
+
+    #[test]
+    fn a_prefix_selects_the_prefixes_inside_of_it_less_its_exceptions() {
+        let mut cache = SelectorCache::default();
+        let net = |text: &str| text.parse::<IpNet>().unwrap();
+        let selector = CidrSelector { cidr: net("10.0.0.0/8"), except: vec![net("10.1.0.0/16")] };
+        let id = cache.acquire(PeerSelector::Cidr(selector));
+        for (number, prefix) in ["10.0.0.0/8", "10.1.0.0/16", "10.1.2.0/24", "10.2.0.0/16", "0.0.0.0/0"].iter().enumerate() {
+            let identity = Subject { labels: Labels::default(), prefix: Some(net(prefix)) };
+            cache.upsert(IdentityId(16_777_217 + u32::try_from(number).unwrap()), identity);
+        }
+        assert_eq!(cache.members(id).unwrap().iter().map(|i| i.0 - 16_777_217).collect::<Vec<_>>(), [0, 3]);
+    }
+
+    fn requirement() -> impl Strategy<Value = Requirement> {
+        let value = || prop::sample::select(vec!["a", "b"]);
+        let values = move || prop::collection::vec(value().prop_map(Arc::from), 1..3);
+        let operator = prop_oneof![
+            values().prop_map(|v| Operator::In(NonEmpty::new(v).unwrap().sorted())),
+            values().prop_map(|v| Operator::NotIn(NonEmpty::new(v).unwrap().sorted())),
+            Just(Operator::Exists),
+            Just(Operator::Missing),
+        ];
+        let source = prop::sample::select(vec![LabelSource::Any, LabelSource::K8s, LabelSource::Reserved]);
+        let key = prop::sample::select(vec!["k", "l", crate::labels::NAMESPACE]);
+        (source, key, operator).prop_map(|(source, key, operator)| Requirement { source, key: key.into(), operator })
+    }
+
+    fn identity() -> impl Strategy<Value = Subject> {
+        let key = prop::sample::select(vec!["k", "l", crate::labels::NAMESPACE]);
+        let labels = prop::collection::btree_map(key, prop::sample::select(vec!["a", "b", "c"]), 0..3);
+        labels.prop_map(|labels| pods(&labels.into_iter().collect::<Vec<_>>()))
+    }
+
+    proptest! {
+        #[test]
+        fn members_are_always_what_a_full_scan_finds(
+            steps in prop::collection::vec((prop::collection::vec(requirement(), 0..3), 0u32..5, prop::option::of(identity())), 1..30)
+        ) {
+            let mut cache = SelectorCache::default();
+            for (requirements, number, identity) in steps {
+                cache.acquire(PeerSelector::Labels(Selector::all_of(requirements)));
+                match identity {
+                    Some(identity) => cache.upsert(IdentityId(number), identity),
+                    None => cache.remove(IdentityId(number)),
+                };
+                for (selector, _, members) in cache.iter() {
+                    let scan: BTreeSet<_> = cache.identities().filter(|(_, i)| selector.selects(i)).map(|(id, _)| id).collect();
+                    prop_assert_eq!(&scan, members);
+                }
+            }
+        }
+    }
+}
