@@ -38,7 +38,7 @@ kube: bootstrap ## build the lab's Kubernetes, containerd, CoreDNS, Helm and tes
 	@lab/images/build.sh
 
 image: bootstrap ## build the product's image into target/image/cilium.tar
-	@scripts/image
+	@deploy/images/build.sh
 
 bpf: bootstrap ## build the kernel programs
 	@cargo build --package datapath
