@@ -1,2 +1,123 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Flows: decoding, the observer API and its client.
+#![doc = include_str!("../README.md")]
+
+pub mod client;
+mod config;
+mod decode;
+mod filter;
+#[cfg(test)]
+mod fixture;
+mod mask;
+mod peers;
+pub mod proto;
+mod ring;
+mod server;
+mod service;
+mod store;
+mod view;
+
+pub use config::{Config, ConfigError, TlsFiles};
+pub use service::AgentEvents;
+pub use store::Figures;
+pub use view::Tables;
+
+use abi::event::Event;
+use peers::Peers;
+use server::{Problems, Services};
+use service::Service;
+use statedb::Tasks;
+use std::sync::Arc;
+use std::time::Duration;
+use store::Store;
+
+/// How often the wall clock is compared with the kernel's.
+const CLOCK: Duration = Duration::from_secs(10);
+
+/// What this feature reads.
+#[derive(Clone, Debug)]
+pub struct Inputs {
+    /// The tables that name addresses and numbers.
+    pub tables: Tables,
+}
+
+/// What this feature gives to the agent.
+#[derive(Clone)]
+pub struct Outputs {
+    /// Where events of the kernel go.
+    pub sink: Sink,
+    /// Where the agent says what it did.
+    pub agent_events: AgentEvents,
+    /// What to show in the agent's status.
+    pub status: Status,
+}
+
+/// Where events of the kernel go. Cheap to clone; a push neither waits nor allocates.
+#[derive(Clone)]
+pub struct Sink(Option<Arc<Store>>);
+
+impl Sink {
+    /// Takes in an event.
+    pub fn push(&self, event: &Event) {
+        if let Some(store) = &self.0 {
+            store.push(event);
+        }
+    }
+
+    /// Takes in that the kernel had so many events that nobody could take.
+    pub fn lost(&self, count: u64) {
+        if let Some(store) = self.0.as_ref().filter(|_| count > 0) {
+            store.push_lost(count);
+        }
+    }
+}
+
+/// The state of the feature.
+#[derive(Clone)]
+pub struct Status {
+    store: Option<Arc<Store>>,
+    problems: Problems,
+}
+
+impl Status {
+    /// Figures of the ring; none when flows are not observed.
+    #[must_use]
+    pub fn figures(&self) -> Option<Figures> {
+        self.store.as_ref().map(|store| store.figures())
+    }
+
+    /// Why flows are not served where they should be.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        self.problems.lock().values().cloned().collect()
+    }
+}
+
+/// Starts to keep and serve flows. When the feature is off, the sink drops what it gets.
+pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> Outputs {
+    let agent_events = AgentEvents::new();
+    let problems = Problems::default();
+    if !config.enabled {
+        let status = Status { store: None, problems };
+        return Outputs { sink: Sink(None), agent_events, status };
+    }
+    let store = Arc::new(Store::new(&config, inputs.tables.view()));
+    let names = Arc::clone(&store);
+    tasks.spawn("hubble-names", inputs.tables.clone().follow(move |view| names.set_view(view)));
+    let clock = Arc::clone(&store);
+    tasks.spawn("hubble-clock", async move {
+        loop {
+            tokio::time::sleep(CLOCK).await;
+            clock.adjust_clock();
+        }
+    });
+    let observer =
+        Service { store: Arc::clone(&store), agent_events: agent_events.clone(), lost_interval: config.lost_interval };
+    let peers = Peers::new(&config, inputs.tables.nodes);
+    let services = Services { observer, peers, problems: Arc::clone(&problems) };
+    tasks.spawn("hubble-socket", services.clone().serve_socket(config.socket));
+    if let Some(address) = config.listen {
+        tasks.spawn("hubble-network", services.serve_network(address, config.tls));
+    }
+    let status = Status { store: Some(Arc::clone(&store)), problems };
+    Outputs { sink: Sink(Some(store)), agent_events, status }
+}

@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: Apache-2.0
+//! An event of the kernel becomes the flows that clients see: a verdict for each direction whose policy was asked, and
+//! the trace or drop itself (contracts A.3, I).
+
+mod l4;
+
+#[cfg(test)]
+mod tests;
+
+use crate::proto::flow::{
+    CiliumEventType, Emitter, Endpoint, Ethernet, Flow, FlowType, Ip, IpVersion, NetworkInterface, Policy, Service,
+    TraceObservationPoint, TraceReason, TrafficDirection, Verdict, Workload,
+};
+use crate::view::View;
+use abi::drop_reason::DropReason;
+use abi::event::{Event, kind, outcome, point, trace_reason};
+use model::{LabelSource, PodName, Provenance};
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Message type of policy verdicts (contracts I.3); the other ones are in `abi`.
+pub(crate) const POLICY_VERDICT: i32 = 5;
+
+const NAMESPACE: &str = "io.kubernetes.pod.namespace";
+const CLUSTER: &str = "io.cilium.k8s.policy.cluster";
+
+/// An event as the ring holds it: what the kernel said, when, and the names of that moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    /// Nanoseconds since 1970.
+    pub(crate) time: i64,
+    /// What the kernel said.
+    pub(crate) event: Event,
+    /// The names.
+    pub(crate) view: Arc<View>,
+}
+
+/// What all flows of this node have in common.
+#[derive(Debug)]
+pub(crate) struct Decoder {
+    /// Name of the node as flows carry it.
+    pub(crate) node_name: String,
+    /// Name of the node in its cluster.
+    pub(crate) node: String,
+    /// Version of the agent.
+    pub(crate) version: String,
+    /// Whether verdicts name policies.
+    pub(crate) correlate_policies: bool,
+    /// Makes the same identifier each time the same flow is read.
+    pub(crate) salt: RandomState,
+}
+
+impl Decoder {
+    /// The flows of the event with this number in the ring.
+    pub(crate) fn decode(&self, number: u64, record: &Record) -> Vec<Flow> {
+        let event = &record.event;
+        let base = self.base(record);
+        let mut flows = Vec::with_capacity(flow_count(event));
+        for direction in [TrafficDirection::Egress, TrafficDirection::Ingress] {
+            flows.extend(self.verdict(record, &base, direction));
+        }
+        if event.kind == kind::DROP {
+            flows.push(drop(event, base));
+        } else {
+            flows.push(trace(event, base));
+        }
+        for (index, flow) in flows.iter_mut().enumerate() {
+            flow.uuid = self.uuid(number, index);
+        }
+        flows
+    }
+
+    fn base(&self, record: &Record) -> Flow {
+        let (event, view) = (&record.event, &record.view);
+        let source = Side { id: event.src_endpoint, identity: event.src_identity, ip: event.src.into() };
+        let destination = Side { id: event.dst_endpoint, identity: event.dst_identity, ip: event.dst.into() };
+        let service = if event.dst_orig.is_none() { event.dst } else { event.dst_orig };
+        let (sport, dport) = (u16::from_be(event.sport), u16::from_be(event.dport));
+        let (l4, summary) = l4::decode(event);
+        Flow {
+            time: Some(timestamp(record.time)),
+            ethernet: ethernet(event),
+            ip: Some(ip(event)),
+            l4,
+            source: Some(source.endpoint(view)),
+            destination: Some(destination.endpoint(view)),
+            r#type: FlowType::L3L4.into(),
+            node_name: self.node_name.clone(),
+            node_labels: view.node_labels(&self.node),
+            source_service: find_service(view, source.ip, sport, event.proto),
+            destination_service: find_service(view, service.into(), dport, event.proto)
+                .or_else(|| find_service(view, destination.ip, dport, event.proto)),
+            interface: interface(event, view),
+            emitter: Some(Emitter { name: "Hubble".to_owned(), version: self.version.clone() }),
+            summary,
+            ..Flow::default()
+        }
+    }
+
+    /// What the policy of one direction said, if it was asked.
+    fn verdict(&self, record: &Record, base: &Flow, direction: TrafficDirection) -> Option<Flow> {
+        let egress = direction == TrafficDirection::Egress;
+        let said = if egress { record.event.egress } else { record.event.ingress };
+        let mut flow = Flow {
+            event_type: Some(CiliumEventType { r#type: POLICY_VERDICT, sub_type: 0 }),
+            traffic_direction: direction.into(),
+            policy_match_type: said.match_type.into(),
+            is_reply: Some(false),
+            ..base.clone()
+        };
+        let rule = record.view.rule(said.provenance).filter(|_| self.correlate_policies);
+        let policies: Vec<Policy> = rule.iter().map(|rule| policy(rule)).collect();
+        flow.policy_log = rule.iter().filter_map(|rule| rule.log.clone()).collect();
+        match said.outcome {
+            outcome::ALLOW => {
+                flow.verdict = Verdict::Forwarded.into();
+                if egress {
+                    flow.egress_allowed_by = policies;
+                } else {
+                    flow.ingress_allowed_by = policies;
+                }
+            }
+            outcome::DENY => {
+                let reason = if said.provenance == 0 { DropReason::PolicyDenied } else { DropReason::PolicyDeny };
+                set_dropped(&mut flow, reason.code());
+                if egress {
+                    flow.egress_denied_by = policies;
+                } else {
+                    flow.ingress_denied_by = policies;
+                }
+            }
+            _ => return None,
+        }
+        Some(flow)
+    }
+
+    fn uuid(&self, number: u64, index: usize) -> String {
+        let word = |half: u8| self.salt.hash_one((number, index, half)).to_ne_bytes();
+        let mut bytes = [0; 16];
+        bytes.iter_mut().zip(word(0).into_iter().chain(word(1))).for_each(|(to, from)| *to = from);
+        uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
+    }
+}
+
+/// How many flows an event stands for.
+pub(crate) fn flow_count(event: &Event) -> usize {
+    1 + usize::from(event.egress.outcome != outcome::NONE) + usize::from(event.ingress.outcome != outcome::NONE)
+}
+
+/// The namespace and cluster that an identity's labels tell.
+pub(crate) fn namespace(view: &View, identity: u32) -> Option<(String, String)> {
+    let labels = view.identity(identity)?.labels;
+    let value = |key| labels.get(LabelSource::K8s, key).map(|l| l.value.to_string());
+    value(NAMESPACE).map(|namespace| (value(CLUSTER).unwrap_or_default(), namespace))
+}
+
+/// Nanoseconds since 1970 as the protocol has them.
+#[expect(clippy::cast_possible_truncation, reason = "less than a second in nanoseconds")]
+pub(crate) fn timestamp(nanos: i64) -> prost_types::Timestamp {
+    const SECOND: i64 = 1_000_000_000;
+    prost_types::Timestamp { seconds: nanos.div_euclid(SECOND), nanos: nanos.rem_euclid(SECOND) as i32 }
+}
+
+fn drop(event: &Event, mut flow: Flow) -> Flow {
+    set_dropped(&mut flow, event.reason);
+    flow.event_type = Some(CiliumEventType { r#type: kind::DROP.into(), sub_type: event.reason.into() });
+    let direction = match event.direction {
+        abi::policy::EGRESS => TrafficDirection::Egress,
+        abi::policy::INGRESS => TrafficDirection::Ingress,
+        _ if event.src_endpoint != 0 => TrafficDirection::Egress,
+        _ => TrafficDirection::Ingress,
+    };
+    flow.traffic_direction = direction.into();
+    flow
+}
+
+fn set_dropped(flow: &mut Flow, reason: u8) {
+    flow.verdict = Verdict::Dropped.into();
+    flow.drop_reason = reason.into();
+    // The enumeration has the datapath's numbers; one that it does not have is unknown to clients.
+    flow.drop_reason_desc = DropReason::from_code(reason).map_or(0, |known| known.code().into());
+}
+
+fn trace(event: &Event, mut flow: Flow) -> Flow {
+    let reply = event.reply != 0 || event.reason == trace_reason::REPLY;
+    flow.verdict = Verdict::Forwarded.into();
+    flow.event_type = Some(CiliumEventType { r#type: kind::TRACE.into(), sub_type: event.point.into() });
+    flow.trace_observation_point = match event.point {
+        point::TO_ENDPOINT => TraceObservationPoint::ToEndpoint.into(),
+        other => other.into(),
+    };
+    let reason = match event.reason {
+        trace_reason::NEW => TraceReason::New,
+        trace_reason::ESTABLISHED => TraceReason::Established,
+        trace_reason::REPLY => TraceReason::Reply,
+        trace_reason::RELATED => TraceReason::Related,
+        _ => TraceReason::Unknown,
+    };
+    flow.trace_reason = reason.into();
+    if reason == TraceReason::Unknown {
+        return flow;
+    }
+    // The program that saw the packet belongs to its source, unless it was delivering to an endpoint.
+    let from_source = event.src_endpoint != 0 && event.point != point::TO_ENDPOINT;
+    let egress = from_source != reply || !event.src_xlated.is_none();
+    let direction = if egress { TrafficDirection::Egress } else { TrafficDirection::Ingress };
+    flow.traffic_direction = direction.into();
+    flow.is_reply = Some(reply);
+    flow.reply = reply;
+    flow
+}
+
+/// One side of a flow.
+struct Side {
+    id: u16,
+    identity: u32,
+    ip: IpAddr,
+}
+
+impl Side {
+    fn endpoint(&self, view: &View) -> Endpoint {
+        let local = view.endpoint(self.id).map(|e| e.pod.clone());
+        let pod: Option<PodName> = local.or_else(|| view.pod_at(self.ip));
+        let labels = view.identity(self.identity).map(|i| i.labels).unwrap_or_default();
+        let workload = pod.as_ref().and_then(|name| view.pod(name)).and_then(|pod| pod.workload.clone());
+        let cluster = labels.get(LabelSource::K8s, CLUSTER).map(|l| l.value.to_string());
+        let namespace = || labels.get(LabelSource::K8s, NAMESPACE).map(|l| l.value.to_string());
+        Endpoint {
+            id: self.id.into(),
+            identity: self.identity,
+            namespace: pod.as_ref().map(|p| p.namespace.to_string()).or_else(namespace).unwrap_or_default(),
+            labels: labels.to_strings(),
+            pod_name: pod.map(|p| p.name.to_string()).unwrap_or_default(),
+            workloads: workload.into_iter().map(|w| Workload { name: w.name, kind: w.kind }).collect(),
+            cluster_name: cluster.unwrap_or_default(),
+            vni_id: 0,
+        }
+    }
+}
+
+fn find_service(view: &View, ip: IpAddr, port: u16, proto: u8) -> Option<Service> {
+    let name = &view.service(ip, port, proto)?.service;
+    Some(Service { name: name.name.to_string(), namespace: name.namespace.to_string() })
+}
+
+fn policy(rule: &Provenance) -> Policy {
+    Policy {
+        name: rule.name.clone(),
+        namespace: rule.namespace.clone(),
+        labels: rule.labels.clone(),
+        revision: rule.revision,
+        kind: rule.kind.to_string(),
+    }
+}
+
+fn ethernet(event: &Event) -> Option<Ethernet> {
+    let known = event.src_mac != [0; 6] || event.dst_mac != [0; 6];
+    let text = |mac| model::Mac(mac).to_string();
+    known.then(|| Ethernet { source: text(event.src_mac), destination: text(event.dst_mac) })
+}
+
+fn ip(event: &Event) -> Ip {
+    let version = if event.src.is_v4() { IpVersion::IPv4 } else { IpVersion::IPv6 };
+    Ip {
+        source: event.src.to_string(),
+        destination: event.dst.to_string(),
+        ip_version: version.into(),
+        encrypted: false,
+        source_xlated: if event.src_xlated.is_none() { String::new() } else { event.src_xlated.to_string() },
+    }
+}
+
+fn interface(event: &Event, view: &View) -> Option<NetworkInterface> {
+    let name = || view.interface([event.src_endpoint, event.dst_endpoint], event.ifindex).unwrap_or_default();
+    (event.ifindex != 0).then(|| NetworkInterface { index: event.ifindex, name: name() })
+}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Events in, flows out.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+use super::*;
+use crate::fixture;
+use crate::proto::to_json;
+
+fn decode(event: Event) -> Vec<Flow> {
+    fixture::decoder().decode(7, &fixture::record(event))
+}
+
+/// Without what differs from run to run.
+fn json(flow: &Flow) -> serde_json::Value {
+    let mut value: serde_json::Value = serde_json::from_str(&to_json(flow).unwrap()).unwrap();
+    value.as_object_mut().unwrap().remove("uuid");
+    value
+}
+
+#[test]
+fn a_syn_denied_by_default_is_a_verdict_and_a_drop_with_both_pods_named() {
+    let flows = decode(fixture::denied_syn());
+    assert_eq!(flows.len(), 2);
+    let verdict = &flows[0];
+    assert_eq!(verdict.event_type, Some(CiliumEventType { r#type: 5, sub_type: 0 }));
+    assert_eq!(verdict.traffic_direction(), TrafficDirection::Ingress);
+    assert_eq!((verdict.is_reply, verdict.drop_reason), (Some(false), 133));
+    let expected: serde_json::Value = serde_json::from_str(include_str!("../../tests/golden/drop.json")).unwrap();
+    assert_eq!(json(&flows[1]), expected);
+}
+
+#[test]
+fn a_forwarded_syn_names_service_workload_and_the_policies_that_allowed_it() {
+    let flows = decode(fixture::allowed_syn());
+    let [egress, ingress, trace] = flows.as_slice() else { panic!("{} flows", flows.len()) };
+    assert_eq!(egress.egress_allowed_by[0].name, "let-web-out");
+    assert_eq!(egress.policy_log, ["audited"]);
+    assert_eq!(ingress.ingress_allowed_by[0].kind, "CiliumNetworkPolicy");
+    assert_eq!(ingress.policy_match_type, 2);
+    let expected: serde_json::Value = serde_json::from_str(include_str!("../../tests/golden/trace.json")).unwrap();
+    assert_eq!(json(trace), expected);
+}
+
+#[test]
+fn an_explicit_deny_is_told_apart_from_a_missing_allow() {
+    let mut event = fixture::denied_syn();
+    event.ingress.provenance = 2;
+    let flows = decode(event);
+    assert_eq!(flows[0].drop_reason_desc().as_str_name(), "POLICY_DENY");
+    assert_eq!(flows[0].ingress_denied_by[0].name, "let-web-out");
+}
+
+#[test]
+fn a_trace_knows_its_direction_from_where_it_was_seen() {
+    let direction = |point, src_endpoint, reply| {
+        let event =
+            Event { point, src_endpoint, reply, reason: if reply == 1 { 2 } else { 0 }, ..fixture::allowed_syn() };
+        decode(event).pop().unwrap().traffic_direction()
+    };
+    assert_eq!(direction(point::TO_OVERLAY, 10, 0), TrafficDirection::Egress);
+    assert_eq!(direction(point::TO_ENDPOINT, 10, 0), TrafficDirection::Ingress);
+    assert_eq!(direction(point::TO_ENDPOINT, 0, 0), TrafficDirection::Ingress);
+    assert_eq!(direction(point::TO_OVERLAY, 10, 1), TrafficDirection::Ingress);
+    assert_eq!(direction(point::TO_ENDPOINT, 0, 1), TrafficDirection::Egress);
+}
+
+#[test]
+fn the_pre_translation_source_is_shown_beside_the_translated_one() {
+    let event = Event { src_xlated: fixture::addr("192.168.0.1"), point: point::TO_NETWORK, ..fixture::allowed_syn() };
+    let flow = decode(event).pop().unwrap();
+    let ip = flow.ip.clone().unwrap();
+    assert_eq!((ip.source.as_str(), ip.source_xlated.as_str()), ("10.0.0.10", "192.168.0.1"));
+    assert_eq!(flow.traffic_direction(), TrafficDirection::Egress);
+}
+
+#[test]
+fn the_same_flow_has_the_same_identifier_each_time_it_is_read() {
+    let decoder = fixture::decoder();
+    let record = fixture::record(fixture::allowed_syn());
+    let ids = |number| decoder.decode(number, &record).into_iter().map(|f| f.uuid).collect::<Vec<_>>();
+    assert_eq!(ids(7), ids(7));
+    let mut all = [ids(7), ids(8)].concat();
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), 6);
+}
+
+#[test]
+fn protocols_are_summarised_in_words() {
+    let summary = |event: Event| decode(event).pop().unwrap().summary;
+    let icmp = |proto, kind, code| Event { proto, tcp_flags: kind, icmp_code: code, ..fixture::allowed_syn() };
+    assert_eq!(summary(Event { tcp_flags: 0x18, ..fixture::allowed_syn() }), "TCP Flags: ACK, PSH");
+    assert_eq!(summary(Event { proto: 17, ..fixture::allowed_syn() }), "UDP");
+    assert_eq!(summary(icmp(1, 8, 0)), "ICMPv4 EchoRequest");
+    assert_eq!(summary(icmp(1, 3, 3)), "ICMPv4 DestinationUnreachable(Port)");
+    assert_eq!(summary(icmp(58, 135, 0)), "ICMPv6 NeighborSolicitation");
+    assert_eq!(summary(icmp(1, 77, 1)), "ICMPv4 77(1)");
+    assert_eq!(summary(icmp(47, 0, 0)), "IP protocol 47");
+}
+
+#[test]
+fn every_drop_reason_has_the_name_that_the_protocol_gives_it() {
+    for &reason in DropReason::ALL {
+        let flow = decode(Event { reason: reason.code(), ..fixture::denied_syn() }).pop().unwrap();
+        assert_eq!(flow.drop_reason_desc().as_str_name(), reason.proto_name());
+        assert_eq!(flow.drop_reason, u32::from(reason.code()));
+    }
+    let unknown = decode(Event { reason: 250, ..fixture::denied_syn() }).pop().unwrap();
+    assert_eq!((unknown.drop_reason, unknown.drop_reason_desc), (250, 0));
+}
+
+#[test]
+fn an_address_without_a_name_is_still_a_flow() {
+    let event = Event {
+        src: fixture::addr("fd00::99"),
+        dst: fixture::addr("fd00::1"),
+        src_endpoint: 999,
+        src_identity: 4711,
+        dst_identity: 0,
+        ifindex: 0,
+        src_mac: [0; 6],
+        dst_mac: [0; 6],
+        ..fixture::allowed_syn()
+    };
+    let flow = decode(event).pop().unwrap();
+    let source = flow.source.clone().unwrap();
+    assert_eq!((source.id, source.identity, source.pod_name.as_str()), (999, 4711, ""));
+    assert_eq!(flow.ip.clone().unwrap().ip_version(), IpVersion::IPv6);
+    assert_eq!((flow.ethernet.clone(), flow.interface.clone()), (None, None));
+}
+
+#[test]
+fn nanoseconds_before_1970_do_not_break_timestamps() {
+    assert_eq!(timestamp(-1), prost_types::Timestamp { seconds: -1, nanos: 999_999_999 });
+}

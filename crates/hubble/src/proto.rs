@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Hubble's API as Rust types, generated from `proto/`, and its JSON form.
+
+use prost::{Message, Name};
+use prost_reflect::{DescriptorPool, DynamicMessage, ReflectMessage, SerializeOptions};
+use std::sync::LazyLock;
+
+/// What happened to a packet.
+#[allow(missing_docs, clippy::all, clippy::allow_attributes_without_reason, reason = "generated code")]
+pub mod flow {
+    tonic::include_proto!("flow");
+}
+
+/// Reading flows.
+#[allow(missing_docs, clippy::all, clippy::allow_attributes_without_reason, reason = "generated code")]
+pub mod observer {
+    tonic::include_proto!("observer");
+}
+
+/// Which nodes serve flows.
+#[allow(missing_docs, clippy::all, clippy::allow_attributes_without_reason, reason = "generated code")]
+pub mod peer {
+    tonic::include_proto!("peer");
+}
+
+/// What a relay tells about its nodes.
+#[allow(missing_docs, clippy::all, clippy::allow_attributes_without_reason, reason = "generated code")]
+pub mod relay {
+    tonic::include_proto!("relay");
+}
+
+static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
+    #[expect(clippy::expect_used, reason = "the build script made these bytes")]
+    DescriptorPool::decode(include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin")).as_slice())
+        .expect("descriptors of the protocol")
+});
+
+/// A message could not be read from, or written as, JSON.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}: {source}")]
+pub struct JsonError {
+    message: String,
+    source: serde_json::Error,
+}
+
+/// The descriptors of all messages.
+pub(crate) fn pool() -> &'static DescriptorPool {
+    &POOL
+}
+
+/// One message as one line of JSON: names as in the protocol's definition, enumerations by name, default values left out.
+///
+/// # Errors
+///
+/// When a message holds what JSON cannot: a time outside of the years 1 to 9999.
+pub fn to_json<M: Message + Name>(message: &M) -> Result<String, JsonError> {
+    let name = M::full_name();
+    let fail = |source| JsonError { message: name.clone(), source };
+    let mut dynamic = dynamic(&name).map_err(fail)?;
+    dynamic.merge(message.encode_to_vec().as_slice()).map_err(|e| fail(serde::ser::Error::custom(e)))?;
+    let mut out = Vec::new();
+    let options = SerializeOptions::new().use_proto_field_name(true).skip_default_fields(true);
+    dynamic.serialize_with_options(&mut serde_json::Serializer::new(&mut out), &options).map_err(fail)?;
+    String::from_utf8(out).map_err(|e| fail(serde::ser::Error::custom(e)))
+}
+
+/// Reads a message from JSON; an unknown field is an error.
+///
+/// # Errors
+///
+/// When the text is not JSON or not this message.
+pub fn from_json<M: Message + Name + Default>(text: &str) -> Result<M, JsonError> {
+    let name = M::full_name();
+    let fail = |source| JsonError { message: name.clone(), source };
+    let descriptor = dynamic(&name).map_err(fail)?.descriptor();
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let dynamic = DynamicMessage::deserialize(descriptor, &mut deserializer).map_err(fail)?;
+    deserializer.end().map_err(fail)?;
+    M::decode(dynamic.encode_to_vec().as_slice()).map_err(|e| fail(serde::de::Error::custom(e)))
+}
+
+fn dynamic(name: &str) -> Result<DynamicMessage, serde_json::Error> {
+    let descriptor = POOL.get_message_by_name(name);
+    descriptor.map(DynamicMessage::new).ok_or_else(|| serde::ser::Error::custom("is not part of the protocol"))
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The observer service (contracts A.2, A.4).
+
+mod agent;
+mod flows;
+
+#[cfg(test)]
+mod tests;
+
+use crate::mask::Mask;
+use crate::proto::observer::observer_server::Observer;
+use crate::proto::observer::{
+    GetAgentEventsRequest, GetAgentEventsResponse, GetDebugEventsRequest, GetDebugEventsResponse, GetFlowsRequest,
+    GetFlowsResponse, GetNamespacesRequest, GetNamespacesResponse, GetNodesRequest, GetNodesResponse, Namespace,
+    ServerStatusRequest, ServerStatusResponse,
+};
+use crate::store::Store;
+pub use agent::AgentEvents;
+use flows::Query;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+/// Responses that wait for a client that does not read.
+const QUEUE: usize = 64;
+
+/// The observer of this node.
+#[derive(Clone)]
+pub(crate) struct Service {
+    pub(crate) store: Arc<Store>,
+    pub(crate) agent_events: AgentEvents,
+    pub(crate) lost_interval: Duration,
+}
+
+type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+impl Service {
+    /// A response that also says which version answers.
+    fn respond<T>(&self, body: T) -> Response<T> {
+        let mut response = Response::new(body);
+        if let Ok(version) = self.store.decoder.version.parse() {
+            response.metadata_mut().insert("hubble-server-version", version);
+        }
+        response
+    }
+}
+
+#[tonic::async_trait]
+impl Observer for Service {
+    type GetFlowsStream = Responses<GetFlowsResponse>;
+    type GetAgentEventsStream = Responses<GetAgentEventsResponse>;
+    type GetDebugEventsStream = Responses<GetDebugEventsResponse>;
+
+    async fn get_flows(&self, request: Request<GetFlowsRequest>) -> Result<Response<Self::GetFlowsStream>, Status> {
+        let request = request.into_inner();
+        if request.extensions.is_some() {
+            return Err(Status::invalid_argument("extensions: none is known"));
+        }
+        let query = Query::compile(&request)?;
+        let (sender, receiver) = tokio::sync::mpsc::channel(QUEUE);
+        tokio::spawn(flows::stream(Arc::clone(&self.store), query, self.lost_interval, sender));
+        Ok(self.respond(Box::pin(ReceiverStream::new(receiver)) as Self::GetFlowsStream))
+    }
+
+    async fn get_agent_events(
+        &self,
+        request: Request<GetAgentEventsRequest>,
+    ) -> Result<Response<Self::GetAgentEventsStream>, Status> {
+        let stream = self.agent_events.stream(request.into_inner(), self.store.decoder.node_name.clone());
+        Ok(self.respond(Box::pin(stream) as Self::GetAgentEventsStream))
+    }
+
+    async fn get_debug_events(
+        &self,
+        request: Request<GetDebugEventsRequest>,
+    ) -> Result<Response<Self::GetDebugEventsStream>, Status> {
+        // The datapath has no debug messages: there is no history, and nothing will come.
+        let stream: Self::GetDebugEventsStream = if request.into_inner().follow {
+            Box::pin(tokio_stream::pending())
+        } else {
+            Box::pin(tokio_stream::empty())
+        };
+        Ok(self.respond(stream))
+    }
+
+    async fn get_nodes(&self, _: Request<GetNodesRequest>) -> Result<Response<GetNodesResponse>, Status> {
+        Err(Status::unimplemented("GetNodes is answered by hubble-relay, not by an agent"))
+    }
+
+    async fn get_namespaces(
+        &self,
+        _: Request<GetNamespacesRequest>,
+    ) -> Result<Response<GetNamespacesResponse>, Status> {
+        let seen = self.store.namespaces().into_iter();
+        let namespaces = seen.map(|(cluster, namespace)| Namespace { cluster, namespace }).collect();
+        Ok(self.respond(GetNamespacesResponse { namespaces }))
+    }
+
+    async fn server_status(&self, _: Request<ServerStatusRequest>) -> Result<Response<ServerStatusResponse>, Status> {
+        let figures = self.store.figures();
+        Ok(self.respond(ServerStatusResponse {
+            num_flows: figures.current,
+            max_flows: figures.max,
+            seen_flows: figures.seen,
+            uptime_ns: figures.uptime.as_nanos().try_into().unwrap_or(u64::MAX),
+            version: format!("cilium v{}", self.store.decoder.version),
+            flows_rate: figures.rate,
+            ..ServerStatusResponse::default()
+        }))
+    }
+}
+
+impl Query {
+    fn compile(request: &GetFlowsRequest) -> Result<Self, Status> {
+        let invalid = |error: &dyn std::fmt::Display| Status::invalid_argument(error.to_string());
+        let filters = crate::filter::Filters::compile(&request.whitelist, &request.blacklist);
+        let paths = request.field_mask.as_ref().map(|mask| mask.paths.as_slice()).unwrap_or_default();
+        let nanos = |t: &prost_types::Timestamp| t.seconds.saturating_mul(1_000_000_000).saturating_add(t.nanos.into());
+        Ok(Self {
+            filters: filters.map_err(|e| invalid(&e))?,
+            mask: Mask::compile(paths).map_err(|e| invalid(&e))?,
+            since: request.since.as_ref().map(nanos),
+            until: request.until.as_ref().map(nanos),
+            number: request.number,
+            first: request.first,
+            follow: request.follow,
+        })
+    }
+}

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Reading flows out of the store for one client.
+
+use crate::decode::timestamp;
+use crate::filter::Filters;
+use crate::mask::Mask;
+use crate::proto::flow::{Flow, LostEvent, LostEventSource};
+use crate::proto::observer::GetFlowsResponse;
+use crate::proto::observer::get_flows_response::ResponseTypes;
+use crate::ring::Read;
+use crate::store::{Entry, Store, now};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc::Sender;
+use tokio::time::Instant;
+use tonic::Status;
+
+/// What a client asked for.
+pub(crate) struct Query {
+    pub(crate) filters: Filters,
+    pub(crate) mask: Option<Mask>,
+    /// Nanoseconds since 1970.
+    pub(crate) since: Option<i64>,
+    /// Nanoseconds since 1970.
+    pub(crate) until: Option<i64>,
+    pub(crate) number: u64,
+    pub(crate) first: bool,
+    pub(crate) follow: bool,
+}
+
+/// The client went away.
+struct Gone;
+
+/// Sends what the client asked for until it has it all, or goes away.
+pub(super) async fn stream(
+    store: Arc<Store>,
+    query: Query,
+    lost_interval: Duration,
+    sender: Sender<Result<GetFlowsResponse, Status>>,
+) {
+    let (_, end) = store.bounds();
+    let start = start(&store, &query, end).await;
+    let left = if query.follow || query.number == 0 { u64::MAX } else { query.number };
+    let lost = Lost { interval: lost_interval, sent: None, count: 0, first: 0 };
+    let mut reader = Reader { store: &store, query: &query, sender: &sender, left, lost };
+    // The client is gone: nobody is left to tell.
+    let _ = reader.run(start, end).await;
+}
+
+/// Where to begin: an event, and how many of its flows to pass over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Position {
+    number: u64,
+    skip: usize,
+}
+
+async fn start(store: &Store, query: &Query, end: u64) -> Position {
+    let (oldest, _) = store.bounds();
+    let number = match query.since {
+        Some(time) => store.since(time),
+        None if query.first || (query.number == 0 && !query.follow) => oldest,
+        None if query.number == 0 => end,
+        None => return rewind(store, query, end).await,
+    };
+    Position { number, skip: 0 }
+}
+
+/// Where the last `query.number` flows that fit begin.
+async fn rewind(store: &Store, query: &Query, end: u64) -> Position {
+    let mut missing = query.number;
+    let mut position = Position { number: end, skip: 0 };
+    while let Some(number) = position.number.checked_sub(1) {
+        let Read::Entry(entry) = store.read(number) else { break };
+        position.number = number;
+        let Entry::Event(record) = entry else { continue };
+        for (index, flow) in store.decoder.decode(number, &record).iter().enumerate().rev() {
+            missing -= u64::from(query.wants(flow, record.time));
+            if missing == 0 {
+                return Position { number, skip: index };
+            }
+        }
+        pause(number).await;
+    }
+    position
+}
+
+/// Lets other tasks run now and then, however many events nobody wants.
+async fn pause(number: u64) {
+    if number.is_multiple_of(64) {
+        tokio::task::yield_now().await;
+    }
+}
+
+impl Query {
+    fn wants(&self, flow: &Flow, time: i64) -> bool {
+        let early = self.since.is_some_and(|since| time < since);
+        let late = self.until.is_some_and(|until| time > until);
+        !early && !late && self.filters.matches(flow)
+    }
+}
+
+struct Reader<'a> {
+    store: &'a Store,
+    query: &'a Query,
+    sender: &'a Sender<Result<GetFlowsResponse, Status>>,
+    left: u64,
+    lost: Lost,
+}
+
+impl Reader<'_> {
+    async fn run(&mut self, start: Position, end: u64) -> Result<(), Gone> {
+        let Position { mut number, mut skip } = start;
+        while self.left > 0 && (self.query.follow || number < end) {
+            let arrived = self.store.arrived.notified();
+            match self.store.read(number) {
+                Read::Entry(entry) => {
+                    if self.query.until.is_some_and(|until| entry.time() > until) {
+                        break;
+                    }
+                    self.entry(number, &entry, skip).await?;
+                    number += 1;
+                    skip = 0;
+                }
+                Read::Lost { count, oldest } => {
+                    self.lost.add(count);
+                    self.report(false).await?;
+                    number = oldest;
+                    skip = 0;
+                }
+                Read::End => {
+                    self.wait(arrived).await?;
+                }
+            }
+            pause(number).await;
+        }
+        self.report(true).await
+    }
+
+    /// Waits for the next event, the time to report lost ones, or the end of the client.
+    async fn wait(&mut self, arrived: impl Future<Output = ()>) -> Result<(), Gone> {
+        let due = self.lost.due();
+        tokio::select! {
+            () = arrived => Ok(()),
+            () = self.sender.closed() => Err(Gone),
+            () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.report(false).await,
+        }
+    }
+
+    async fn entry(&mut self, number: u64, entry: &Entry, skip: usize) -> Result<(), Gone> {
+        match entry {
+            Entry::Event(record) => {
+                for flow in self.store.decoder.decode(number, record).into_iter().skip(skip) {
+                    if self.left > 0 && self.query.wants(&flow, record.time) {
+                        self.left -= 1;
+                        let time = record.time;
+                        let flow =
+                            self.query.mask.as_ref().map_or_else(|| flow.clone(), |mask| mask.apply(flow.clone()));
+                        self.send(time, ResponseTypes::Flow(flow)).await?;
+                    }
+                }
+                Ok(())
+            }
+            Entry::Lost { time, count } => {
+                let source = LostEventSource::PerfEventRingBuffer.into();
+                let at = Some(timestamp(*time));
+                let lost = LostEvent { source, num_events_lost: *count, cpu: None, first: at, last: at };
+                self.send(*time, ResponseTypes::LostEvents(lost)).await
+            }
+        }
+    }
+
+    /// Tells the client how many events it was too slow for, unless it was just told.
+    async fn report(&mut self, last: bool) -> Result<(), Gone> {
+        match self.lost.take(last) {
+            Some(lost) => self.send(now(), ResponseTypes::LostEvents(lost)).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn send(&self, time: i64, response: ResponseTypes) -> Result<(), Gone> {
+        let response = GetFlowsResponse {
+            node_name: self.store.decoder.node_name.clone(),
+            time: Some(timestamp(time)),
+            response_types: Some(response),
+        };
+        self.sender.send(Ok(response)).await.map_err(|_| Gone)
+    }
+}
+
+/// Lost events that the client was not told of yet.
+struct Lost {
+    interval: Duration,
+    sent: Option<Instant>,
+    count: u64,
+    first: i64,
+}
+
+impl Lost {
+    fn add(&mut self, count: u64) {
+        if self.count == 0 {
+            self.first = now();
+        }
+        self.count += count;
+    }
+
+    /// When the next report may be sent, if there is something to report.
+    fn due(&self) -> Option<Instant> {
+        (self.count > 0).then(|| self.sent.map_or_else(Instant::now, |sent| sent + self.interval))
+    }
+
+    fn take(&mut self, last: bool) -> Option<LostEvent> {
+        let due = self.due()?;
+        if !last && due > Instant::now() {
+            return None;
+        }
+        self.sent = Some(Instant::now());
+        Some(LostEvent {
+            source: LostEventSource::HubbleRingBuffer.into(),
+            num_events_lost: std::mem::take(&mut self.count),
+            cpu: None,
+            first: Some(timestamp(self.first)),
+            last: Some(timestamp(now())),
+        })
+    }
+}

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where events wait for readers. Taking one in costs a copy and a reference count; names are looked up, and flows made,
+//! only when somebody reads.
+
+use crate::config::Config;
+use crate::decode::{Decoder, Record, flow_count, namespace};
+use crate::ring::{Read, Ring};
+use crate::view::View;
+use abi::event::Event;
+use nix::time::{ClockId, clock_gettime};
+use parking_lot::{Mutex, RwLock};
+use std::collections::{BTreeSet, HashMap};
+use std::hash::RandomState;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+const SECOND: i64 = 1_000_000_000;
+/// How long a namespace counts as seen.
+const SEEN: i64 = 3600 * SECOND;
+/// Over how long the rate of flows is taken.
+const RATE: i64 = 60 * SECOND;
+
+/// What the ring holds.
+#[derive(Clone, Debug)]
+pub(crate) enum Entry {
+    /// An event.
+    Event(Record),
+    /// The kernel could not hand over so many events.
+    Lost {
+        /// When it was noticed, in nanoseconds since 1970.
+        time: i64,
+        /// How many.
+        count: u64,
+    },
+}
+
+impl Entry {
+    pub(crate) fn time(&self) -> i64 {
+        match self {
+            Self::Event(record) => record.time,
+            Self::Lost { time, .. } => *time,
+        }
+    }
+}
+
+/// The events of this node.
+pub(crate) struct Store {
+    pub(crate) decoder: Decoder,
+    /// Wakes readers that wait for the next event.
+    pub(crate) arrived: Notify,
+    state: Mutex<State>,
+    view: RwLock<Arc<View>>,
+    /// What is added to the kernel's clock to get nanoseconds since 1970.
+    offset: AtomicI64,
+    started: Instant,
+}
+
+struct State {
+    ring: Ring<Entry>,
+    seen_flows: u64,
+    /// When an identity was last seen in an event.
+    identities: HashMap<u32, i64>,
+}
+
+/// Figures of the ring.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Figures {
+    /// Events held.
+    pub current: u64,
+    /// Events that can be held.
+    pub max: u64,
+    /// Flows seen since the start.
+    pub seen: u64,
+    /// Flows per second over the last minute.
+    pub rate: f64,
+    /// Time since the start.
+    pub uptime: Duration,
+}
+
+impl Store {
+    pub(crate) fn new(config: &Config, view: View) -> Self {
+        let decoder = Decoder {
+            node_name: config.node_name(),
+            node: config.node.clone(),
+            version: config.version.clone(),
+            correlate_policies: config.correlate_policies,
+            salt: RandomState::new(),
+        };
+        let ring = Ring::new(config.capacity);
+        Self {
+            decoder,
+            arrived: Notify::new(),
+            state: Mutex::new(State { ring, seen_flows: 0, identities: HashMap::new() }),
+            view: RwLock::new(Arc::new(view)),
+            offset: AtomicI64::new(clock_offset()),
+            started: Instant::now(),
+        }
+    }
+
+    /// Takes in an event.
+    pub(crate) fn push(&self, event: &Event) {
+        let time = event.time.cast_signed().saturating_add(self.offset.load(Ordering::Relaxed));
+        let view = Arc::clone(&self.view.read());
+        let mut state = self.state.lock();
+        state.seen_flows += flow_count(event) as u64;
+        for identity in [event.src_identity, event.dst_identity] {
+            let known = model::IdentityId(identity);
+            if !known.is_reserved() && !known.is_node_local() {
+                state.identities.insert(identity, time);
+            }
+        }
+        state.ring.push(Entry::Event(Record { time, event: *event, view }));
+        std::mem::drop(state);
+        self.arrived.notify_waiters();
+    }
+
+    /// Takes in that the kernel could not hand over events.
+    pub(crate) fn push_lost(&self, count: u64) {
+        self.state.lock().ring.push(Entry::Lost { time: now(), count });
+        self.arrived.notify_waiters();
+    }
+
+    /// Sets the names for the events to come.
+    pub(crate) fn set_view(&self, view: View) {
+        *self.view.write() = Arc::new(view);
+    }
+
+    /// Follows the wall clock when it is set.
+    pub(crate) fn adjust_clock(&self) {
+        self.offset.store(clock_offset(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn read(&self, number: u64) -> Read<Entry> {
+        self.state.lock().ring.read(number)
+    }
+
+    /// The numbers of the oldest event and of the next one.
+    pub(crate) fn bounds(&self) -> (u64, u64) {
+        let ring = &self.state.lock().ring;
+        (ring.oldest(), ring.next())
+    }
+
+    /// The number of the oldest entry that is not older than the time.
+    pub(crate) fn since(&self, time: i64) -> u64 {
+        let ring = &self.state.lock().ring;
+        ring.oldest() + ring.iter().take_while(|entry| entry.time() < time).count() as u64
+    }
+
+    /// The namespaces of the flows of the last hour, with their clusters.
+    pub(crate) fn namespaces(&self) -> BTreeSet<(String, String)> {
+        let oldest = now() - SEEN;
+        let identities: Vec<u32> = {
+            let mut state = self.state.lock();
+            state.identities.retain(|_, seen| *seen >= oldest);
+            state.identities.keys().copied().collect()
+        };
+        let view = Arc::clone(&self.view.read());
+        identities.into_iter().filter_map(|identity| namespace(&view, identity)).collect()
+    }
+
+    pub(crate) fn figures(&self) -> Figures {
+        let now = now();
+        let state = self.state.lock();
+        let recent = state.ring.iter().rev().take_while(|entry| entry.time() > now - RATE);
+        let (mut flows, mut oldest) = (0_u64, now);
+        for entry in recent {
+            if let Entry::Event(record) = entry {
+                flows += flow_count(&record.event) as u64;
+                oldest = record.time;
+            }
+        }
+        // A ring that was filled in less than a minute tells the rate of that time only.
+        let whole = state.ring.len() < state.ring.capacity();
+        let span = if whole { RATE } else { (now - oldest).clamp(SECOND, RATE) };
+        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+        let rate = flows as f64 / (span as f64 / SECOND as f64);
+        let (current, max, seen) = (state.ring.len(), state.ring.capacity(), state.seen_flows);
+        Figures { current, max, seen, rate, uptime: self.started.elapsed() }
+    }
+}
+
+/// Nanoseconds since 1970.
+pub(crate) fn now() -> i64 {
+    clock(ClockId::CLOCK_REALTIME)
+}
+
+fn clock_offset() -> i64 {
+    clock(ClockId::CLOCK_REALTIME) - clock(ClockId::CLOCK_MONOTONIC)
+}
+
+fn clock(id: ClockId) -> i64 {
+    clock_gettime(id).map_or(0, |t| t.tv_sec() * SECOND + t.tv_nsec())
+}
