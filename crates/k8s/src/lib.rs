@@ -3,6 +3,7 @@
 
 pub mod cilium;
 mod client;
+pub mod crd;
 mod reflect;
 
 pub use client::{Client, ClientConfig, Error};
