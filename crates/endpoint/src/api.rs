@@ -119,3 +119,6 @@ fn addressing(shared: &Shared, node: &LocalNode) -> NodeAddressing {
         ipv6: element(config.ipv6, node.router_ipv6.map(IpAddr::V6), false),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Rows for this crate's own tests.
+//! Rows, and an agent without a kernel, for this crate's own tests.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+pub(crate) mod agent;
+pub(crate) mod fakes;
 
 use model::{Endpoint, EndpointId, EndpointPolicy, IdentityId, LocalNode, Mac, PodName, PolicyId, RoutingMode};
 use std::net::{Ipv4Addr, Ipv6Addr};

@@ -9,6 +9,7 @@ use model::rest::EndpointState;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How often it looks for leases that are over, queued deletions and interfaces that are gone.
 const SWEEP: Duration = Duration::from_secs(30);
@@ -60,7 +61,7 @@ impl Manager {
 
     /// Looks after what nobody tells of, until dropped.
     pub(crate) async fn sweep<L: HostLinks>(self: Arc<Self>, links: L) {
-        let mut tick = tokio::time::interval(SWEEP);
+        let mut tick = tokio::time::interval_at(Instant::now() + SWEEP, SWEEP);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.endpoints.initialized().await;
         loop {

@@ -5,70 +5,13 @@
 
 use super::*;
 use crate::attachment::{self, Permission};
+use crate::testing::fakes::FakeInterfaces;
 use crate::testing::{endpoint, local_node, policy};
 use datapath::fake;
 use model::{Endpoint, EndpointPolicy, IdentityId, PolicyId};
-use parking_lot::Mutex;
 use statedb::{Target as _, Tasks, Writer};
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Interfaces in memory: which are up, with what the maps held at that moment.
-#[derive(Clone, Default)]
-struct FakeInterfaces(Arc<Mutex<State>>);
-
-#[derive(Default)]
-struct State {
-    up: BTreeMap<String, u32>,
-    connects: usize,
-    fail: usize,
-    /// Whether each interface had its entries in the maps when it came up.
-    entries_first: Vec<bool>,
-    kernel: Option<fake::Kernel>,
-}
-
-impl FakeInterfaces {
-    fn roll(&self) -> io::Result<()> {
-        let mut state = self.0.lock();
-        if state.fail > 0 {
-            state.fail -= 1;
-            return Err(io::Error::from_raw_os_error(16));
-        }
-        Ok(())
-    }
-}
-
-impl Interfaces for FakeInterfaces {
-    type Error = io::Error;
-
-    async fn connect(&mut self, pod: &PodAttachment) -> io::Result<()> {
-        self.roll()?;
-        let mut state = self.0.lock();
-        let ifindex = pod.endpoint.host_ifindex;
-        if let Some(kernel) = state.kernel.clone() {
-            let by_index = kernel.map::<maps::Endpoints>().unwrap().get(&ifindex).unwrap();
-            let locals = kernel.map::<maps::Locals>().unwrap();
-            let by_address = pod.addresses().all(|ip| locals.get(&ip.into()).unwrap().is_some());
-            state.entries_first.push(by_index.is_some() && by_address);
-        }
-        state.connects += 1;
-        state.up.insert(pod.endpoint.host_interface.clone(), ifindex);
-        Ok(())
-    }
-
-    async fn disconnect(&mut self, name: &str, _: u32) -> io::Result<()> {
-        self.roll()?;
-        self.0.lock().up.remove(name);
-        Ok(())
-    }
-
-    async fn prune(&mut self, wanted: &BTreeSet<&str>) -> io::Result<()> {
-        self.roll()?;
-        self.0.lock().up.retain(|name, _| wanted.contains(&**name));
-        Ok(())
-    }
-}
 
 fn pod(id: u16) -> PodAttachment {
     let (node, policy) = (local_node(), policy(id));

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The agent's side of this crate with tables that a test fills, and a policy that permits everything.
+
+use super::fakes::{FakeInterfaces, FakeLinks, Pool};
+use super::local_node;
+use crate::attachment::Attachment;
+use crate::interfaces::Interfaces;
+use crate::manager::restore::HostLinks;
+use crate::{Config, Core, Maps};
+use datapath::{Epochs, fake};
+use model::{Endpoint, EndpointPolicy, Identity, IdentityId, Label, LocalNode, Pod, PodName, PolicyId};
+use parking_lot::Mutex;
+use statedb::{Reader, Tasks, Writer};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) struct Agent {
+    pub(crate) router: axum::Router,
+    pub(crate) pods: Writer<Pod>,
+    pub(crate) endpoints: Reader<Endpoint>,
+    pub(crate) attachments: Reader<Attachment>,
+    pub(crate) policies: Arc<Mutex<Writer<EndpointPolicy>>>,
+    pub(crate) kernel: fake::Kernel,
+    pub(crate) pool: Pool,
+    _tables: (Writer<Identity>, Writer<LocalNode>),
+    token: CancellationToken,
+}
+
+/// What a test may want to be otherwise.
+pub(crate) struct Setup {
+    pub(crate) config: Config,
+    pub(crate) pool: Pool,
+    pub(crate) kernel: fake::Kernel,
+    /// Whether policy permits each endpoint by itself.
+    pub(crate) permit: bool,
+    pub(crate) node: LocalNode,
+}
+
+impl Setup {
+    pub(crate) fn new(runtime: &Path) -> Self {
+        let config = Config {
+            runtime: runtime.to_owned(),
+            ipv6: true,
+            pod_wait: Duration::from_millis(300),
+            attach_wait: Duration::from_secs(2),
+            ..Config::default()
+        };
+        let pool = Pool { size: 100, ..Pool::default() };
+        Self { config, pool, kernel: fake::Kernel::new(), permit: true, node: local_node() }
+    }
+
+    pub(crate) fn start(self) -> (Agent, FakeInterfaces, FakeLinks) {
+        let (interfaces, links) = (FakeInterfaces::default(), FakeLinks::default());
+        (self.start_with(interfaces.clone(), links.clone()), interfaces, links)
+    }
+
+    pub(crate) fn start_with<I: Interfaces, L: HostLinks + Clone>(self, interfaces: I, links: L) -> Agent {
+        let token = CancellationToken::new();
+        let tasks = Tasks::new(token.clone());
+        let (endpoints_writer, endpoints) = statedb::table("endpoints");
+        let (mut pods, pods_reader) = statedb::table("k8s-pods");
+        let (mut policies, policies_reader) = statedb::table("endpoint-policies");
+        let (mut identities, identities_reader) = statedb::table("identities");
+        let (mut nodes, nodes_reader) = statedb::table("local-node");
+        pods.mark_initialized();
+        policies.mark_initialized();
+        identities.insert(Identity { id: IdentityId(4242), labels: [Label::k8s("app", "x")].into_iter().collect() });
+        identities.mark_initialized();
+        nodes.insert(self.node);
+        nodes.mark_initialized();
+        let core = Core {
+            endpoints: endpoints_writer,
+            pods: pods_reader,
+            policies: policies_reader,
+            identities: identities_reader,
+            local_node: nodes_reader,
+            addresses: Arc::new(self.pool.clone()),
+            maps: Maps::open(&self.kernel).unwrap(),
+            epochs: Epochs::open(&self.kernel).unwrap(),
+        };
+        let policies = Arc::new(Mutex::new(policies));
+        if self.permit {
+            tasks.spawn("permit", permit(endpoints.clone(), Arc::clone(&policies)));
+        }
+        let (router, attachments, _) = core.start(self.config, interfaces, links, &tasks);
+        tokio::spawn(tasks.run_until_failure());
+        let _tables = (identities, nodes);
+        Agent { router, pods, endpoints, attachments, policies, kernel: self.kernel, pool: self.pool, _tables, token }
+    }
+}
+
+impl Agent {
+    /// Makes a pod known.
+    pub(crate) fn know(&mut self, namespace: &str, name: &str) {
+        self.pods.insert(pod(namespace, name));
+        self.pods.commit();
+    }
+
+    /// Ends the agent; what it left in the kernel and on disk stays.
+    pub(crate) fn kill(&self) {
+        self.token.cancel();
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.token.cancel();
+    }
+}
+
+pub(crate) fn pod(namespace: &str, name: &str) -> Pod {
+    Pod {
+        name: PodName::new(namespace, name),
+        uid: format!("uid-{name}"),
+        labels: [("app".to_owned(), "x".to_owned()), ("other".to_owned(), "y".to_owned())].into(),
+        annotations: Default::default(),
+        service_account: "default".into(),
+        host_network: false,
+        ips: vec![],
+        workload: None,
+        named_ports: vec![],
+        ended: false,
+    }
+}
+
+async fn permit(endpoints: Reader<Endpoint>, policies: Arc<Mutex<Writer<EndpointPolicy>>>) {
+    let mut changes = endpoints.subscribe();
+    loop {
+        changes.next().await;
+        let mut policies = policies.lock();
+        policies.replace(changes.snapshot().iter().map(|endpoint| EndpointPolicy {
+            endpoint: endpoint.id,
+            identity: IdentityId(4242),
+            policy: PolicyId(0),
+            ingress_enforced: false,
+            egress_enforced: false,
+            revision: 1,
+        }));
+        policies.commit();
+    }
+}
