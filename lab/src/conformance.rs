@@ -66,12 +66,14 @@ pub(crate) fn run(lab: &Lab, options: &Options) -> Result<String> {
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let file = folder.join("report.json");
     let _ = fs::remove_file(&file);
+    let unfit = unfit(&fs::read_to_string("/proc/net/protocols").unwrap_or_default());
+    let skips = std::iter::once(options.skip.as_str()).chain(unfit.iter().map(|(pattern, _)| *pattern));
     let shown = |path: &Path| path.to_string_lossy().into_owned();
     let command = [
         shown(&runner),
         format!("--procs={}", options.procs),
         format!("--focus={}", options.focus),
-        format!("--skip={}", options.skip),
+        format!("--skip={}", skips.filter(|skip| !skip.is_empty()).collect::<Vec<_>>().join("|")),
         "--json-report=report.json".to_owned(),
         format!("--output-dir={}", shown(&folder)),
         "--timeout=4h".to_owned(),
@@ -88,13 +90,19 @@ pub(crate) fn run(lab: &Lab, options: &Options) -> Result<String> {
     namespace::run_in(lab, CONTROL, &command)?;
     let specs = ran(&file)?;
     if let Some(page) = &options.report {
-        state::write(page, self::page(&specs, options))?;
+        state::write(page, self::page(&specs, options, &unfit))?;
     }
     let failed = specs.iter().filter(|spec| spec.state != "passed").count();
     if specs.is_empty() || failed > 0 {
         bail!("{failed} of {} specs failed (focus '{}')", specs.len(), options.focus);
     }
     Ok(format!("{} specs passed", specs.len()))
+}
+
+/// The specs that this kernel cannot serve, whatever the network: a pattern, and the reason.
+fn unfit(protocols: &str) -> Vec<(&'static str, &'static str)> {
+    let has_sctp = protocols.lines().any(|line| line.starts_with("SCTP"));
+    if has_sctp { vec![] } else { vec![("SCTPConnectivity", "the kernel of the machine has no SCTP")] }
 }
 
 /// The specs that were run, in the order of their names.
@@ -115,7 +123,7 @@ impl Spec {
     }
 }
 
-fn page(specs: &[Spec], options: &Options) -> String {
+fn page(specs: &[Spec], options: &Options, unfit: &[(&str, &str)]) -> String {
     let (passed, failed): (Vec<_>, Vec<_>) = specs.iter().partition(|spec| spec.state == "passed");
     let mut text = format!(
         "# Conformance\n\nWhat Kubernetes' own end-to-end tests find, run in the lab by `make conformance`. This page is generated.\n\n\
@@ -126,6 +134,9 @@ fn page(specs: &[Spec], options: &Options) -> String {
         passed.len(),
         failed.len(),
     );
+    for (pattern, reason) in unfit {
+        let _ = writeln!(text, "\nNot applicable: `{pattern}`, since {reason}.");
+    }
     if !failed.is_empty() {
         text.push_str("\n## Failed\n\n");
     }
@@ -157,9 +168,10 @@ mod tests {
         let specs = ran(&file).unwrap();
         fs::remove_dir_all(&folder).unwrap();
         let options = Options { focus: "x|y".into(), skip: "z".into(), procs: 1, report: None };
-        let text = page(&specs, &options);
+        let text = page(&specs, &options, &unfit("TCP 1\nUDP 1\n"));
         assert!(text.contains("| `x\\|y` | `z` | 2 | 1 | 1 |"), "{text}");
         assert!(text.contains("- [sig-network] DNS b: timed out\n"), "{text}");
+        assert!(text.contains("Not applicable: `SCTPConnectivity`"), "{text}");
         assert!(text.contains("## Passed\n\n- [sig-network] DNS a\n"), "{text}");
     }
 }
