@@ -6,9 +6,13 @@ pub mod bpf;
 mod epochs;
 mod error;
 pub mod fake;
+pub mod flows;
 mod kernel;
 mod map;
+pub mod netlink;
+pub mod netns;
 mod sys;
+pub mod sysctl;
 
 pub use epochs::Epochs;
 pub use error::{Error, Result};
