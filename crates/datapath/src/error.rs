@@ -113,4 +113,30 @@ pub enum Error {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// Interfaces, addresses, routes or neighbours could not be read or changed.
+    #[error("cannot {operation} {object}")]
+    Netlink {
+        /// What was tried.
+        operation: &'static str,
+        /// To what.
+        object: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A network namespace could not be entered.
+    #[error("cannot {operation}")]
+    Netns {
+        /// What was tried.
+        operation: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A setting could not be read or written.
+    #[error("cannot access the setting {name}")]
+    Sysctl {
+        /// Name below `/proc/sys`.
+        name: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
 }

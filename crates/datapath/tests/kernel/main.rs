@@ -5,4 +5,5 @@
 
 mod attach;
 mod load;
+mod netlink;
 mod sandbox;

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Interfaces, addresses, routes and neighbours, over one netlink socket.
+//!
+//! A socket belongs to the network namespace it was opened in: [`Netlink::open_in`] configures a pod from outside.
+
+mod address;
+mod link;
+mod neighbour;
+mod route;
+mod watch;
+
+use std::future::Future;
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use futures::StreamExt;
+use rtnetlink::packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+
+use crate::{Error, Result, netns};
+
+pub use address::Address;
+pub use link::{Link, LinkChange, Mac, VethEnd, Vxlan};
+pub use neighbour::Neighbour;
+pub use route::{Encap, MAIN_TABLE, Route, Scope};
+pub use watch::{Change, Changes};
+
+/// A netlink socket. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Netlink {
+    handle: rtnetlink::Handle,
+}
+
+/// What to do when the object is there already.
+#[derive(Clone, Copy)]
+enum Existing {
+    Refuse,
+    Replace,
+}
+
+impl Netlink {
+    /// Opens a socket in the network namespace of the calling thread. The runtime that is entered drives it.
+    pub fn open() -> Result<Self> {
+        let (connection, handle, _) =
+            rtnetlink::new_connection().map_err(|source| failed("open", "a netlink socket".into(), source))?;
+        tokio::spawn(connection);
+        Ok(Self { handle })
+    }
+
+    /// Opens a socket in that network namespace.
+    pub fn open_in(netns: BorrowedFd<'_>) -> Result<Self> {
+        let runtime = tokio::runtime::Handle::current();
+        netns::run(netns, move || {
+            let _entered = runtime.enter();
+            Self::open()
+        })?
+    }
+
+    /// Sends a request and returns the answers.
+    async fn transact(&self, request: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
+        let mut message = NetlinkMessage::from(request);
+        message.header.flags = NLM_F_REQUEST | flags;
+        let mut responses = self.handle.clone().request(message).map_err(io::Error::other)?;
+        let mut answers = Vec::new();
+        while let Some(response) = responses.next().await {
+            match response.payload {
+                NetlinkPayload::InnerMessage(answer) => answers.push(answer),
+                NetlinkPayload::Error(error) => {
+                    if let Some(code) = error.code {
+                        return Err(io::Error::from_raw_os_error(-code.get()));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(answers)
+    }
+
+    async fn change(&self, request: RouteNetlinkMessage) -> io::Result<()> {
+        self.transact(request, NLM_F_ACK).await.map(drop)
+    }
+
+    async fn create(&self, request: RouteNetlinkMessage, existing: Existing) -> io::Result<()> {
+        let flag = match existing {
+            Existing::Refuse => NLM_F_EXCL,
+            Existing::Replace => NLM_F_REPLACE,
+        };
+        self.transact(request, NLM_F_ACK | NLM_F_CREATE | flag).await.map(drop)
+    }
+
+    async fn dump(&self, request: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
+        self.transact(request, NLM_F_DUMP).await
+    }
+}
+
+fn failed(operation: &'static str, object: String, source: io::Error) -> Error {
+    Error::Netlink { operation, object, source }
+}
+
+/// The answer to "is it there": absence is not an error.
+async fn unless_absent<T>(request: impl Future<Output = io::Result<T>>) -> io::Result<Option<T>> {
+    match request.await {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error)
+            if matches!(
+                error.raw_os_error(),
+                Some(libc::ENODEV | libc::ENOENT | libc::ESRCH | libc::EADDRNOTAVAIL | libc::ENXIO)
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}

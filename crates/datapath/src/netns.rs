@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Network namespaces.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use nix::sched::{CloneFlags, setns};
+
+use crate::{Error, Result};
+
+/// Opens the network namespace that is mounted at, or linked from, that path.
+pub fn open(path: &Path) -> Result<OwnedFd> {
+    let file = File::open(path).map_err(|source| failed(format!("open {}", path.display()), source))?;
+    Ok(file.into())
+}
+
+/// The network namespace of the calling thread.
+pub fn current() -> Result<OwnedFd> {
+    open(Path::new("/proc/thread-self/ns/net"))
+}
+
+/// Runs `work` inside of a network namespace, on a thread of its own that ends with it: no other code can ever find itself
+/// in the wrong namespace.
+pub fn run<T: Send>(netns: BorrowedFd<'_>, work: impl FnOnce() -> T + Send) -> Result<T> {
+    let outcome = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("netns".into()).spawn_scoped(scope, || {
+            setns(netns, CloneFlags::CLONE_NEWNET)
+                .map_err(|errno| failed("enter the network namespace".into(), errno.into()))?;
+            Ok(work())
+        });
+        let thread = thread.map_err(|source| failed("start a thread".into(), source))?;
+        Ok(thread.join())
+    })?;
+    outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn failed(operation: String, source: io::Error) -> Error {
+    Error::Netns { operation, source }
+}
