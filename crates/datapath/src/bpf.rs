@@ -20,6 +20,8 @@ pub use load::{Datapath, Options};
 pub use map::Pinned;
 pub use program::Program;
 
+pub(crate) use map::pin_of_map;
+
 pub use crate::sys::test_run::TestRun;
 
 /// Where the bpf file system is mounted by default.

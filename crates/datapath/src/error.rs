@@ -139,4 +139,10 @@ pub enum Error {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// The ring buffer of events could not be read.
+    #[error("cannot read events")]
+    Events {
+        /// The reason.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
 }

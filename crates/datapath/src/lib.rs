@@ -5,6 +5,7 @@
 pub mod bpf;
 mod epochs;
 mod error;
+pub mod events;
 pub mod fake;
 pub mod flows;
 mod kernel;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use abi::MapKind;
@@ -26,6 +26,11 @@ impl Pinned {
     pub fn open(bpffs: &Path) -> Self {
         Self { pins: Pins::below(bpffs) }
     }
+}
+
+/// Where a map is pinned.
+pub(crate) fn pin_of_map(bpffs: &Path, name: &str) -> PathBuf {
+    Pins::below(bpffs).map(name)
 }
 
 impl Kernel for Pinned {

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Reading what the programs tell.
+
+use std::future::Future;
+use std::time::Duration;
+
+use abi::DropReason;
+use abi::event::kind;
+use datapath::bpf::{Datapath, Program};
+use datapath::events::Reader;
+
+use crate::sandbox::{Sandbox, chain};
+
+/// The loopback device, which is no pod's: all that comes from it is dropped, with an event.
+const LO: u32 = 1;
+
+fn with_reader<F: Future<Output = ()>>(test: impl FnOnce(Datapath, Reader) -> F + Send + 'static) {
+    Sandbox::run(|sandbox| {
+        let datapath = sandbox.load();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let reader = Reader::open(&sandbox.bpffs).unwrap();
+            tokio::time::timeout(Duration::from_secs(20), test(datapath, reader)).await.expect("no events in time");
+        });
+    });
+}
+
+/// Has `count` packets dropped.
+fn drop_packets(datapath: &Datapath, count: u32) {
+    let mut frame = vec![2; 12];
+    frame.extend([8, 0, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+    frame.extend([0x12, 0x34, 0, 53, 0, 8, 0, 0]);
+    datapath.test_run(Program::PodEgress, &frame, LO, count).unwrap();
+}
+
+#[test]
+fn a_few_events_arrive_though_nobody_is_woken() {
+    with_reader(|datapath, mut reader| async move {
+        drop_packets(&datapath, 3);
+        let mut events = Vec::new();
+        while events.len() < 3 {
+            reader.read(|event| events.push(*event)).await.unwrap();
+        }
+        assert_eq!(events.len(), 3);
+        let event = events[0];
+        assert_eq!((event.kind, event.reason), (kind::DROP, DropReason::DropEpNotReady as u8));
+        assert_eq!((event.src.to_string(), event.dport.to_be()), ("10.0.0.1".into(), 53));
+        assert_eq!((event.ifindex, event.len), (LO, 28));
+        assert!(events.is_sorted_by_key(|event| event.time));
+        assert_eq!(reader.lost().unwrap(), 0);
+    });
+}
+
+#[test]
+fn what_does_not_fit_is_counted_as_lost() {
+    with_reader(|datapath, mut reader| async move {
+        const SENT: u32 = 10_000;
+        drop_packets(&datapath, SENT);
+        let lost = reader.lost().unwrap();
+        assert!(lost > 0);
+        let (mut received, expected) = (0, SENT as usize - lost as usize);
+        while received < expected {
+            received += reader.read(|_| ()).await.unwrap();
+        }
+        assert_eq!((received, reader.lost().unwrap()), (expected, 0));
+    });
+}
+
+#[test]
+fn a_reader_without_an_agent_says_so() {
+    Sandbox::run(|sandbox| {
+        let error = chain(&Reader::open(&sandbox.bpffs).unwrap_err());
+        assert!(error.contains("cilium_events") && error.contains("is the agent running"), "{error}");
+    });
+}
