@@ -26,6 +26,15 @@ pub fn related(skb: Skb, pkt: &Pkt) -> Option<i32> {
     Some(forward(skb, pkt, flow))
 }
 
+/// Whether an ICMP error concerns a flow that we know.
+#[inline(never)]
+pub fn is_related(skb: Skb, pkt: &Pkt) -> bool {
+    match quoted(skb, pkt) {
+        Some(key) => maps::FLOWS.get_ptr(&key).is_some(),
+        None => false,
+    }
+}
+
 /// The key under which a reply to the quoted packet would be found at this hook.
 #[inline(always)]
 fn quoted(skb: Skb, pkt: &Pkt) -> Option<FlowKey> {

@@ -5,7 +5,7 @@ use super::commit;
 use crate::ctx::Skb;
 use crate::parse::Pkt;
 use crate::scratch::{self, Scratch};
-use crate::{icmp, ipcache, maps, policy};
+use crate::{conntrack, icmp, ipcache, maps, nat, policy, redirect};
 use abi::event::point;
 use abi::flow::{action, flags};
 use abi::{Addr, DropReason};
@@ -33,10 +33,15 @@ impl Origin {
 pub fn decide(skb: Skb, pkt: &mut Pkt, origin: &Origin) -> i32 {
     let Some(scratch) = scratch::fresh() else { return -(DropReason::InvalidTcBuffer.code() as i32) };
     pkt.noted = 1;
-    if pkt.is_icmp_error()
-        && let Some(verdict) = icmp::related(skb, pkt)
-    {
-        return if origin.reply == action::STACK { TC_ACT_OK } else { verdict };
+    if pkt.is_icmp_error() {
+        if origin.reply == action::STACK && icmp::is_related(skb, pkt) {
+            return TC_ACT_OK;
+        }
+        if origin.reply != action::STACK
+            && let Some(verdict) = icmp::related(skb, pkt)
+        {
+            return verdict;
+        }
     }
     scratch.forward.src_identity =
         if origin.identity != 0 { origin.identity } else { ipcache::source_identity(&pkt.key.src) };
@@ -49,9 +54,9 @@ pub fn decide(skb: Skb, pkt: &mut Pkt, origin: &Origin) -> i32 {
     }
     commit::recall(pkt, scratch);
     if scratch.known.flags & flags::REPLY != 0 {
-        let verdict = commit::renew_reply(skb, pkt, scratch);
+        let verdict = commit::renew_reply(pkt, scratch);
         if verdict != commit::NO_FORWARD {
-            return if origin.reply == action::STACK && verdict >= 0 { TC_ACT_OK } else { verdict };
+            return if verdict == 0 { deliver(skb, pkt, origin) } else { verdict };
         }
         again(pkt, scratch, origin);
     }
@@ -63,7 +68,24 @@ pub fn decide(skb: Skb, pkt: &mut Pkt, origin: &Origin) -> i32 {
         return commit::refuse(pkt, verdict);
     }
     reply_path(pkt, scratch, origin);
-    commit::store_and_send(skb, pkt, scratch, point::TO_ENDPOINT)
+    let verdict = commit::store(skb, pkt, scratch, point::TO_ENDPOINT);
+    if verdict < 0 { verdict } else { deliver(skb, pkt, origin) }
+}
+
+/// Carries out what has just been remembered. What the host's stack sends is on the pod's device already, where it is only
+/// rewritten.
+#[inline(always)]
+fn deliver(skb: Skb, pkt: &Pkt, origin: &Origin) -> i32 {
+    let Some(flow) = conntrack::lookup(pkt) else {
+        return -(DropReason::UnknownConnectionTrackingState.code() as i32);
+    };
+    if origin.reply != action::STACK {
+        redirect::apply(skb, pkt, flow)
+    } else if flow.flags & (flags::NAT_SRC | flags::NAT_DST) != 0 {
+        nat::rewrite(skb, pkt, flow)
+    } else {
+        TC_ACT_OK
+    }
 }
 
 /// Resolves anew after an attempt to renew a reply has used the notes.

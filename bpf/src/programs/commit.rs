@@ -6,7 +6,7 @@ use crate::conntrack::{epoch, is_reopened, lookup, now};
 use crate::ctx::Skb;
 use crate::parse::Pkt;
 use crate::scratch::Scratch;
-use crate::{events, ipcache, maps, policy, redirect};
+use crate::{events, ipcache, maps, policy};
 use abi::flow::{FROM_POD, FlowEntry, FlowKey, flags, opposite, proto, tcp};
 use abi::{DropReason, endpoint};
 
@@ -35,9 +35,9 @@ pub fn refuse(pkt: &Pkt, verdict: i32) -> i32 {
     verdict
 }
 
-/// Writes both directions, reports a new flow and sends the packet.
+/// Writes both directions and reports a new flow. 0, or minus a drop reason.
 #[inline(never)]
-pub fn store_and_send(skb: Skb, pkt: &Pkt, scratch: &mut Scratch, point: u8) -> i32 {
+pub fn store(skb: Skb, pkt: &Pkt, scratch: &mut Scratch, point: u8) -> i32 {
     let now = now();
     let is_new = scratch.known.created == 0;
     seal(&mut scratch.forward, now);
@@ -59,7 +59,7 @@ pub fn store_and_send(skb: Skb, pkt: &Pkt, scratch: &mut Scratch, point: u8) -> 
     if is_new && config::on(&config::TRACE_EVENTS) {
         events::trace_new(skb, pkt, scratch, point);
     }
-    redirect::apply(skb, pkt, &scratch.forward)
+    0
 }
 
 /// The epochs and the time of a decision.
@@ -114,9 +114,9 @@ fn complete_reply(scratch: &mut Scratch, now: u32) {
 }
 
 /// Renews a reply whose decision has grown old: the forward direction is asked again, since a reply is allowed because the
-/// forward direction is. A tc action, minus a drop reason, or [`NO_FORWARD`].
+/// forward direction is. 0, minus a drop reason, or [`NO_FORWARD`].
 #[inline(never)]
-pub fn renew_reply(skb: Skb, pkt: &Pkt, scratch: &mut Scratch) -> i32 {
+pub fn renew_reply(pkt: &Pkt, scratch: &mut Scratch) -> i32 {
     let Some(reply) = lookup(pkt) else { return NO_FORWARD };
     let forward_key = opposite(&pkt.key, reply);
     let Some(forward) = maps::FLOWS.get_ptr_mut(&forward_key) else { return NO_FORWARD };
@@ -144,7 +144,7 @@ pub fn renew_reply(skb: Skb, pkt: &Pkt, scratch: &mut Scratch) -> i32 {
     reply.last_seen = now;
     reply.packets += 1;
     reply.bytes += pkt.len as u64;
-    redirect::apply(skb, pkt, reply)
+    0
 }
 
 /// The policy verdict for the forward direction, from what its entry and the present maps say.

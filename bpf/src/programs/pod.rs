@@ -99,9 +99,9 @@ fn decide(skb: Skb, pkt: &mut Pkt) -> i32 {
     }
     commit::recall(pkt, scratch);
     if scratch.known.flags & flags::REPLY != 0 {
-        let verdict = commit::renew_reply(skb, pkt, scratch);
+        let verdict = commit::renew_reply(pkt, scratch);
         if verdict != commit::NO_FORWARD {
-            return verdict;
+            return if verdict == 0 { replay(skb, pkt) } else { verdict };
         }
     }
     let verdict = service(pkt, scratch);
@@ -122,7 +122,17 @@ fn decide(skb: Skb, pkt: &mut Pkt) -> i32 {
     if verdict < 0 {
         return verdict;
     }
-    commit::store_and_send(skb, pkt, scratch, leaving_point(scratch.forward.action))
+    let verdict = commit::store(skb, pkt, scratch, leaving_point(scratch.forward.action));
+    if verdict < 0 { verdict } else { redirect::apply(skb, pkt, &scratch.forward) }
+}
+
+/// Carries out what has just been renewed.
+#[inline(always)]
+fn replay(skb: Skb, pkt: &Pkt) -> i32 {
+    match conntrack::lookup(pkt) {
+        Some(flow) => redirect::apply(skb, pkt, flow),
+        None => drop(DropReason::UnknownConnectionTrackingState),
+    }
 }
 
 /// Which pod it is, and whether the packet's source is the pod's.
