@@ -114,7 +114,7 @@ fn dispatch(call: &Call<'_>) -> Result<Option<Value>, Error> {
     })
 }
 
-fn versions(stdin: &[u8]) -> String {
+pub(crate) fn versions(stdin: &[u8]) -> String {
     let asked = serde_json::from_slice::<Value>(stdin).ok();
     let asked = asked.as_ref().and_then(|v| v.get("cniVersion")).and_then(Value::as_str).and_then(Version::parse);
     format!("{:#}\n", json!({"cniVersion": asked.unwrap_or(Version::LATEST), "supportedVersions": Version::ALL}))
@@ -129,49 +129,4 @@ pub(crate) fn host_interface(attachment: &crate::reference::AttachmentId) -> Str
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
-    use super::*;
-    use crate::reference::AttachmentId;
-
-    fn call(command: &str, config: &str) -> Result<Value, Value> {
-        let environment = Environment {
-            command: command.into(),
-            container_id: "abc".into(),
-            interface: "eth0".into(),
-            socket: "/nonexistent/cilium.sock".into(),
-            ..Environment::default()
-        };
-        let parse = |text: &str| serde_json::from_str(text).unwrap_or(Value::Null);
-        run(&environment, config.as_bytes()).map(|t| parse(&t)).map_err(|t| parse(&t))
-    }
-
-    #[test]
-    fn the_version_verb_lists_all_versions() {
-        let answer = call("VERSION", r#"{"cniVersion":"1.0.0"}"#).unwrap();
-        assert_eq!(answer["cniVersion"], "1.0.0");
-        assert_eq!(answer["supportedVersions"].as_array().unwrap().len(), 7);
-        assert_eq!(call("VERSION", "").unwrap()["cniVersion"], "1.1.0");
-    }
-
-    #[test]
-    fn bad_input_is_one_error_with_a_code_in_the_callers_version() {
-        let code = |command: &str, config: &str| call(command, config).unwrap_err()["code"].as_u64().unwrap();
-        assert_eq!(code("ADD", "{"), 6);
-        assert_eq!(code("ADD", r#"{"cniVersion":"7.0.0"}"#), 1);
-        assert_eq!(code("PING", r#"{"cniVersion":"1.0.0"}"#), 4);
-        assert_eq!(code("CHECK", r#"{"cniVersion":"0.3.1"}"#), 1);
-        assert_eq!(code("GC", r#"{"cniVersion":"1.0.0"}"#), 1);
-        let error = call("ADD", r#"{"cniVersion":"0.4.0","name":"n"}"#).unwrap_err();
-        assert_eq!((error["code"].as_u64().unwrap(), error["cniVersion"].as_str().unwrap()), (4, "0.4.0"));
-        assert!(error["msg"].as_str().unwrap().contains("CNI_NETNS"));
-    }
-
-    #[test]
-    fn the_host_interface_follows_from_the_attachment() {
-        let id = |container: &str| AttachmentId { container_id: container.into(), interface: "eth0".into() };
-        assert_eq!(host_interface(&id("abc")), host_interface(&id("abc")));
-        assert_ne!(host_interface(&id("abc")), host_interface(&id("abd")));
-        assert_eq!(host_interface(&id("abc")).len(), 15);
-    }
-}
+mod tests;

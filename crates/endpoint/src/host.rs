@@ -1,35 +1,154 @@
 // SPDX-License-Identifier: Apache-2.0
-//! placeholder
-use crate::{attachment::PodAttachment, interfaces::Interfaces, manager::restore::HostLinks};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io,
-    sync::Arc,
-};
-pub(crate) struct HostInterfaces(Arc<datapath::bpf::Datapath>);
-impl HostInterfaces {
-    pub(crate) fn new(d: Arc<datapath::bpf::Datapath>) -> Self {
-        Self(d)
+//! The host side of pods' interfaces in the kernel.
+
+use crate::attachment::PodAttachment;
+use crate::interfaces::Interfaces;
+use crate::manager::restore::HostLinks;
+use datapath::bpf::{Datapath, Direction, Program};
+use datapath::netlink::{LinkChange, Mac, Neighbour, Netlink, Route, Scope};
+use ipnet::IpNet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Attaches a pod's two programs. A seam, so that interfaces are tested without loading any.
+pub(crate) trait Programs: Send + 'static {
+    /// Attaches both, or renews them.
+    fn attach(&self, name: &str, ifindex: u32) -> datapath::Result<()>;
+
+    /// Detaches what is pinned under a name.
+    fn detach(&self, pin: &str) -> datapath::Result<()>;
+
+    /// All that is pinned, with the index of its interface; 0 when that has gone.
+    fn pins(&self) -> datapath::Result<Vec<(String, u32)>>;
+}
+
+impl Programs for Arc<Datapath> {
+    fn attach(&self, name: &str, ifindex: u32) -> datapath::Result<()> {
+        let [egress, ingress] = pins(name);
+        // What leaves the pod enters the host.
+        self.attach_tc(Program::PodEgress, ifindex, Direction::Ingress, &egress)?;
+        self.attach_tc(Program::PodIngress, ifindex, Direction::Egress, &ingress)
+    }
+
+    fn detach(&self, pin: &str) -> datapath::Result<()> {
+        Datapath::detach(self, pin).map(drop)
+    }
+
+    fn pins(&self) -> datapath::Result<Vec<(String, u32)>> {
+        Ok(self.links()?.into_iter().map(|link| (link.name, link.ifindex.unwrap_or_default())).collect())
     }
 }
-impl Interfaces for HostInterfaces {
-    type Error = io::Error;
-    async fn connect(&mut self, _: &PodAttachment) -> io::Result<()> {
-        let _ = &self.0;
+
+const PREFIX: &str = "pod_";
+const SUFFIXES: [&str; 2] = ["_egress", "_ingress"];
+
+/// Names of the pins of an interface's two programs.
+fn pins(interface: &str) -> [String; 2] {
+    SUFFIXES.map(|suffix| format!("{PREFIX}{interface}{suffix}"))
+}
+
+/// The interface that a pin is for, if it is that of a pod's program.
+fn interface_of(pin: &str) -> Option<&str> {
+    let name = pin.strip_prefix(PREFIX)?;
+    SUFFIXES.iter().find_map(|suffix| name.strip_suffix(suffix))
+}
+
+/// The host's interfaces cannot be made as they are to be.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Kernel(#[from] datapath::Error),
+    #[error("the interface with index {0} is gone")]
+    Gone(u32),
+}
+
+/// Interfaces, routes and neighbours by netlink, and programs.
+#[derive(Debug)]
+pub(crate) struct HostInterfaces<P> {
+    programs: P,
+    netlink: Option<Netlink>,
+}
+
+impl<P: Programs> HostInterfaces<P> {
+    pub(crate) const fn new(programs: P) -> Self {
+        Self { programs, netlink: None }
+    }
+
+    /// One socket for all; opened when the runtime is there to drive it.
+    fn netlink(&mut self) -> datapath::Result<Netlink> {
+        if let Some(netlink) = &self.netlink {
+            return Ok(netlink.clone());
+        }
+        let netlink = Netlink::open()?;
+        self.netlink = Some(netlink.clone());
+        Ok(netlink)
+    }
+}
+
+impl<P: Programs + Sync> Interfaces for HostInterfaces<P> {
+    type Error = Error;
+
+    async fn connect(&mut self, pod: &PodAttachment) -> Result<(), Error> {
+        let netlink = self.netlink()?;
+        let endpoint = &pod.endpoint;
+        let ifindex = endpoint.host_ifindex;
+        let link = netlink.link_by_index(ifindex).await?.filter(|link| link.name == endpoint.host_interface);
+        let link = link.ok_or(Error::Gone(ifindex))?;
+        self.programs.attach(&endpoint.host_interface, ifindex)?;
+        if !link.up {
+            netlink.change_link(ifindex, LinkChange { up: Some(true), ..LinkChange::default() }).await?;
+        }
+        for ip in pod.addresses() {
+            netlink.replace_neighbour(Neighbour { ifindex, ip, mac: Mac(endpoint.mac.0) }).await?;
+            netlink.replace_route(&route(pod, ip)).await?;
+        }
         Ok(())
     }
-    async fn disconnect(&mut self, _: &str, _: u32) -> io::Result<()> {
+
+    async fn disconnect(&mut self, name: &str, ifindex: u32) -> Result<(), Error> {
+        let netlink = self.netlink()?;
+        // First the interface: without it no packet passes, programs or not. It takes its routes along.
+        if netlink.link_by_index(ifindex).await?.is_some_and(|link| link.name == name) {
+            netlink.delete_link(ifindex).await?;
+        }
+        let own = pins(name);
+        for (pin, of) in self.programs.pins()? {
+            // A later interface of that name keeps its programs.
+            if own.contains(&pin) && (of == ifindex || of == 0) {
+                self.programs.detach(&pin)?;
+            }
+        }
         Ok(())
     }
-    async fn prune(&mut self, _: &BTreeSet<&str>) -> io::Result<()> {
+
+    async fn prune(&mut self, wanted: &BTreeSet<&str>) -> Result<(), Error> {
+        for (pin, _) in self.programs.pins()? {
+            if interface_of(&pin).is_some_and(|interface| !wanted.contains(interface)) {
+                self.programs.detach(&pin)?;
+            }
+        }
         Ok(())
     }
 }
-#[derive(Clone)]
+
+/// How the host reaches the pod, and with which address it speaks to it.
+fn route(pod: &PodAttachment, ip: IpAddr) -> Route {
+    let mut route = Route::to(IpNet::from(ip));
+    route.ifindex = Some(pod.endpoint.host_ifindex);
+    route.scope = Scope::Link;
+    route.source = if ip.is_ipv4() { pod.router_ipv4.map(IpAddr::V4) } else { pod.router_ipv6.map(IpAddr::V6) };
+    route
+}
+
+/// The interfaces of the network namespace that this process runs in.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Links;
+
 impl HostLinks for Links {
-    type Error = io::Error;
-    async fn list(&self) -> io::Result<BTreeMap<String, u32>> {
-        Ok(BTreeMap::new())
+    type Error = datapath::Error;
+
+    async fn list(&self) -> Result<BTreeMap<String, u32>, Self::Error> {
+        Ok(Netlink::open()?.links().await?.into_iter().map(|link| (link.name, link.index)).collect())
     }
 }

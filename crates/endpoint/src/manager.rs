@@ -332,3 +332,6 @@ fn draft(id: &AttachmentId, request: &EndpointChangeRequest, config: &Config) ->
         ipv6,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod fakes;
+pub(crate) mod node;
 
 use model::{Endpoint, EndpointId, EndpointPolicy, IdentityId, LocalNode, Mac, PodName, PolicyId, RoutingMode};
 use std::net::{Ipv4Addr, Ipv6Addr};

@@ -10,10 +10,6 @@ use crate::reference::AttachmentId;
 use crate::rest::{DaemonConfigurationStatus, EndpointChangeRequest, IpamResponse};
 use serde_json::Value;
 use std::net::IpAddr;
-use std::time::Duration;
-
-/// How long ADD waits for an agent that is starting.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) async fn add(call: &Call<'_>) -> Result<Value, Error> {
     let id = call.environment.attachment()?;
@@ -22,7 +18,7 @@ pub(super) async fn add(call: &Call<'_>) -> Result<Value, Error> {
     // Before anything is asked of the agent: a namespace that is gone needs no address.
     let namespace = netns::Namespace::open(path)?;
     let away = |e: super::client::CallError| e.into_error("the Cilium agent of this node is not running");
-    let mut agent = Client::connect(&call.environment.socket, PATIENCE).await.map_err(away)?;
+    let mut agent = Client::connect(&call.environment.socket, call.environment.patience).await.map_err(away)?;
     let config = agent.config().await.map_err(|e| e.into_error("the agent does not tell its configuration"))?;
     call.log.debug(&format!("pod={}/{}: agent answers", pod.namespace, pod.name));
     let owner = format!("{}/{}", pod.namespace, pod.name);

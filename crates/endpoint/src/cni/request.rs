@@ -7,6 +7,7 @@ use crate::reference::AttachmentId;
 use serde::Deserialize;
 use serde_json::Value;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The environment of a call, as a container runtime sets it.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +26,8 @@ pub struct Environment {
     pub socket: PathBuf,
     /// Folder of deletions that wait for the agent.
     pub queue: PathBuf,
+    /// How long ADD waits for an agent that is starting.
+    pub patience: Duration,
 }
 
 impl Environment {
@@ -41,6 +44,7 @@ impl Environment {
             args: var("CNI_ARGS"),
             socket: if socket.is_empty() { crate::SOCKET.into() } else { socket.into() },
             queue: crate::queue::FOLDER.into(),
+            patience: Duration::from_secs(30),
         }
     }
 

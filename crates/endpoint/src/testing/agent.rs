@@ -21,7 +21,6 @@ pub(crate) struct Agent {
     pub(crate) pods: Writer<Pod>,
     pub(crate) endpoints: Reader<Endpoint>,
     pub(crate) attachments: Reader<Attachment>,
-    pub(crate) policies: Arc<Mutex<Writer<EndpointPolicy>>>,
     pub(crate) kernel: fake::Kernel,
     pub(crate) pool: Pool,
     _tables: (Writer<Identity>, Writer<LocalNode>),
@@ -87,7 +86,7 @@ impl Setup {
         let (router, attachments, _) = core.start(self.config, interfaces, links, &tasks);
         tokio::spawn(tasks.run_until_failure());
         let _tables = (identities, nodes);
-        Agent { router, pods, endpoints, attachments, policies, kernel: self.kernel, pool: self.pool, _tables, token }
+        Agent { router, pods, endpoints, attachments, kernel: self.kernel, pool: self.pool, _tables, token }
     }
 }
 
