@@ -1,2 +1,47 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The operator's commands: cilium, cilium-dbg and hubble.
+#![doc = include_str!("../README.md")]
+
+mod ages;
+mod hubble;
+mod jsonpath;
+mod output;
+mod table;
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::process::ExitCode;
+
+/// Runs `hubble`, with its name as first argument.
+#[must_use]
+pub fn hubble(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    block_on(hubble::run(args))
+}
+
+/// Runs a command to its end on this thread, and says what went wrong.
+fn block_on(command: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(command),
+        Err(error) => Err(error.into()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failure(&error),
+    }
+}
+
+fn failure(error: &anyhow::Error) -> ExitCode {
+    if let Some(usage) = error.downcast_ref::<clap::Error>() {
+        // Help and version are no failures.
+        let _ = usage.print();
+        return ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(1));
+    }
+    let closed = |e: &(dyn std::error::Error + 'static)| {
+        e.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+    };
+    if error.chain().any(closed) {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("Error: {error:#}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The command `hubble`: flows of a node or of a cluster.
+
+mod connect;
+mod filters;
+mod names;
+mod observe;
+mod print;
+mod status;
+mod times;
+
+use crate::output::Format;
+use anyhow::Result;
+use clap::{Args, Command, FromArgMatches, Subcommand};
+use connect::Connection;
+use observe::Observe;
+use status::StatusOutput;
+use std::ffi::OsString;
+
+#[derive(Args, Debug)]
+struct Global {
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Subcommand, Debug)]
+enum Other {
+    /// Show whether the server is healthy and how many flows it has.
+    Status {
+        /// How to show it.
+        #[arg(long, short, value_enum, default_value = "compact", ignore_case = true)]
+        output: StatusOutput,
+    },
+    /// List what the server knows.
+    #[command(subcommand)]
+    List(List),
+    /// Show the version.
+    Version,
+}
+
+#[derive(Subcommand, Debug)]
+enum List {
+    /// Nodes (a relay knows them).
+    #[command(alias = "node")]
+    Nodes(ListOptions),
+    /// Namespaces with flows in the last hour.
+    #[command(alias = "namespace", alias = "ns")]
+    Namespaces(ListOptions),
+}
+
+#[derive(Args, Debug)]
+struct ListOptions {
+    /// table, wide, json, yaml or jsonpath='{...}'.
+    #[arg(long, short, default_value = "table")]
+    output: String,
+}
+
+fn command() -> Command {
+    let observe = || Observe::augment_args(filters::add(Command::new("observe")));
+    let observe = observe()
+        .about("Observe flows, past and as they come")
+        .after_help("A flow is shown when it fits all flags; a flag fits when one of its values does.")
+        .subcommand(observe().name("flows").about("Observe flows"));
+    let command = Command::new("hubble")
+        .about("See what happens on the network")
+        .version(env!("CARGO_PKG_VERSION"))
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(observe);
+    Other::augment_subcommands(Global::augment_args(command))
+}
+
+/// Runs the command.
+pub(crate) async fn run(args: impl IntoIterator<Item = OsString>) -> Result<()> {
+    let args = filters::join_not(args)?;
+    let matches = command().try_get_matches_from(args)?;
+    let connection = Global::from_arg_matches(&matches)?.connection;
+    if let Some(("observe", observe)) = matches.subcommand() {
+        let observe = observe.subcommand_matches("flows").unwrap_or(observe);
+        return observe::run(&connection, observe).await;
+    }
+    match Other::from_arg_matches(&matches)? {
+        Other::Status { output } => status::status(&connection, output).await,
+        Other::List(List::Nodes(list)) => status::nodes(&connection, list.wide(), &list.format()?).await,
+        Other::List(List::Namespaces(list)) => status::namespaces(&connection, list.wide(), &list.format()?).await,
+        Other::Version => {
+            println!("hubble v{}", env!("CARGO_PKG_VERSION"));
+            Ok(())
+        }
+    }
+}
+
+impl ListOptions {
+    fn wide(&self) -> bool {
+        self.output == "wide"
+    }
+
+    fn format(&self) -> Result<Format> {
+        self.output.parse().map_err(anyhow::Error::msg)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_commands_are_well_formed() {
+        super::command().debug_assert();
+    }
+}

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `hubble observe`: flows, past and as they come.
+
+use super::connect::Connection;
+use super::filters;
+use super::print::{Output, Printer};
+use super::times::{TimeFormat, parse};
+use anyhow::{Context, Result, anyhow, bail};
+use clap::{ArgMatches, Args, FromArgMatches, ValueEnum};
+use hubble::proto::flow::FlowFilter;
+use hubble::proto::observer::GetFlowsRequest;
+use hubble::proto::observer::observer_client::ObserverClient;
+use hubble::proto::{from_json, to_json};
+use std::io::{IsTerminal, stdout};
+use std::time::SystemTime;
+
+/// How many flows are shown when nothing else is asked for.
+const DEFAULT_LAST: u64 = 20;
+
+/// What the output for people needs of a flow; the rest is not sent.
+const MASK: [&str; 19] = [
+    "time",
+    "verdict",
+    "ethernet",
+    "IP",
+    "l4",
+    "source.identity",
+    "source.namespace",
+    "source.pod_name",
+    "destination.identity",
+    "destination.namespace",
+    "destination.pod_name",
+    "Type",
+    "node_name",
+    "l7",
+    "event_type",
+    "source_service",
+    "destination_service",
+    "is_reply",
+    "Summary",
+];
+
+/// Further fields that the output for people needs.
+const MASK_MORE: [&str; 8] = [
+    "ip_trace_id",
+    "traffic_direction",
+    "policy_match_type",
+    "source_names",
+    "destination_names",
+    "auth_type",
+    "sock_xlate_point",
+    "debug_capture_point",
+];
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct Observe {
+    /// Show all flows that the server holds.
+    #[arg(long, help_heading = "Selectors", conflicts_with_all = ["last", "first"])]
+    all: bool,
+    /// Show the last N flows [default: 20, unless another selector is given]
+    #[arg(long, value_name = "N", help_heading = "Selectors", conflicts_with = "first")]
+    last: Option<u64>,
+    /// Show the first N flows.
+    #[arg(long, value_name = "N", help_heading = "Selectors", conflicts_with = "follow")]
+    first: Option<u64>,
+    /// Go on with flows as they come.
+    #[arg(long, short, help_heading = "Selectors")]
+    follow: bool,
+    /// Flows from this time on: RFC 3339, or a duration before now.
+    #[arg(long, help_heading = "Selectors")]
+    since: Option<String>,
+    /// Flows up to this time.
+    #[arg(long, help_heading = "Selectors")]
+    until: Option<String>,
+    /// How to show flows.
+    #[arg(long, short, value_enum, default_value = "compact", help_heading = "Formatting", ignore_case = true)]
+    output: Output,
+    /// How to show times.
+    #[arg(long, value_enum, default_value = "StampMilli", help_heading = "Formatting")]
+    time_format: TimeFormat,
+    /// Show the name of the node.
+    #[arg(long, help_heading = "Formatting")]
+    print_node_name: bool,
+    /// Show addresses, not names.
+    #[arg(long, help_heading = "Formatting")]
+    numeric: bool,
+    /// Show names instead of addresses.
+    #[arg(long, default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true,
+          action = clap::ArgAction::Set, help_heading = "Formatting")]
+    ip_translation: bool,
+    /// When to use colours.
+    #[arg(long, value_enum, default_value = "auto", help_heading = "Formatting")]
+    color: Color,
+    /// Fields to ask for, for output as JSON.
+    #[arg(
+        long = "experimental-field-mask",
+        visible_alias = "field-mask",
+        value_delimiter = ',',
+        help_heading = "Formatting"
+    )]
+    field_mask: Vec<String>,
+    /// Allow list as JSON of FlowFilter.
+    #[arg(long, help_heading = "Filters")]
+    allowlist: Vec<String>,
+    /// Deny list as JSON of FlowFilter.
+    #[arg(long, help_heading = "Filters")]
+    denylist: Vec<String>,
+    /// Show the filters that the flags make, and nothing else.
+    #[arg(long, help_heading = "Filters")]
+    print_raw_filters: bool,
+    /// Show what nodes are up to, too.
+    #[arg(long, short = 'D')]
+    debug: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+/// Runs the command.
+pub(super) async fn run(connection: &Connection, matches: &ArgMatches) -> Result<()> {
+    let options = Observe::from_arg_matches(matches)?;
+    let request = options.request(matches)?;
+    if options.print_raw_filters {
+        for (name, list) in [("allowlist", &request.whitelist), ("denylist", &request.blacklist)] {
+            if !list.is_empty() {
+                println!("{name}:");
+            }
+            for filter in list {
+                println!("    - '{}'", to_json(filter)?);
+            }
+        }
+        return Ok(());
+    }
+    let mut printer = options.printer()?;
+    let mut client = ObserverClient::new(connection.connect().await?).max_decoding_message_size(usize::MAX);
+    let said = |status: tonic::Status| anyhow!("{}: {}", connection.address(), status.message());
+    let mut stream = client.get_flows(request).await.map_err(said)?.into_inner();
+    loop {
+        tokio::select! {
+            response = stream.message() => match response.map_err(said)? {
+                Some(response) => printer.print(&response)?,
+                None => break,
+            },
+            _ = tokio::signal::ctrl_c() => break,
+        }
+    }
+    printer.finish()
+}
+
+impl Observe {
+    fn request(&self, matches: &ArgMatches) -> Result<GetFlowsRequest> {
+        let now = SystemTime::now();
+        let time = |flag: &str, text: Option<&String>| {
+            text.map(|text| parse(text, now)).transpose().with_context(|| format!("--{flag}"))
+        };
+        let since = time("since", self.since.as_ref())?;
+        let until = if self.follow { None } else { time("until", self.until.as_ref())? };
+        let vanilla = since.is_none() && until.is_none() && self.first.is_none();
+        let last = match self.last {
+            _ if self.all && vanilla => u64::MAX,
+            None | Some(0) if vanilla && !self.follow => DEFAULT_LAST,
+            last => last.unwrap_or(0),
+        };
+        let (mut whitelist, mut blacklist) = filters::compile(matches)?;
+        whitelist.append(&mut raw("allowlist", &self.allowlist)?);
+        blacklist.append(&mut raw("denylist", &self.denylist)?);
+        let json = matches!(self.output, Output::Json | Output::Jsonpb);
+        if !json && !self.field_mask.is_empty() {
+            bail!("a field mask needs output as JSON");
+        }
+        let paths = if json {
+            self.field_mask.clone()
+        } else {
+            MASK.iter().chain(&MASK_MORE).map(|&path| path.to_owned()).collect()
+        };
+        Ok(GetFlowsRequest {
+            number: self.first.unwrap_or(last),
+            first: self.first.is_some(),
+            follow: self.follow,
+            whitelist,
+            blacklist,
+            since,
+            until,
+            field_mask: (!paths.is_empty()).then_some(prost_types::FieldMask { paths }),
+            ..GetFlowsRequest::default()
+        })
+    }
+
+    fn printer(&self) -> Result<Printer<std::io::Stdout>> {
+        if self.output == Output::Table && self.follow {
+            bail!("a table can only be shown when it is complete, so not with --follow");
+        }
+        let color = match self.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+        };
+        Ok(Printer {
+            out: stdout(),
+            output: self.output,
+            time: self.time_format,
+            node_name: self.print_node_name,
+            translate: self.ip_translation && !self.numeric,
+            color,
+            debug: self.debug,
+            rows: None,
+            lines: 0,
+        })
+    }
+}
+
+/// Filters written as JSON.
+fn raw(flag: &str, texts: &[String]) -> Result<Vec<FlowFilter>> {
+    texts.iter().map(|text| from_json(text).with_context(|| format!("--{flag}={text}"))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+    use super::*;
+    use std::ffi::OsString;
+
+    fn request(args: &[&str]) -> Result<GetFlowsRequest> {
+        let command = Observe::augment_args(filters::add(clap::Command::new("observe")));
+        let args = std::iter::once("observe").chain(args.iter().copied()).map(OsString::from);
+        let matches = command.try_get_matches_from(filters::join_not(args)?)?;
+        Observe::from_arg_matches(&matches)?.request(&matches)
+    }
+
+    #[test]
+    fn twenty_flows_are_shown_unless_something_else_is_asked_for() {
+        assert_eq!(request(&[]).unwrap().number, 20);
+        assert_eq!(request(&["--last", "5"]).unwrap().number, 5);
+        assert_eq!(request(&["-f"]).unwrap().number, 0);
+        assert_eq!(request(&["--since", "1m"]).unwrap().number, 0);
+        assert_eq!(request(&["--all"]).unwrap().number, u64::MAX);
+        let first = request(&["--first", "3"]).unwrap();
+        assert_eq!((first.number, first.first), (3, true));
+        assert!(request(&["--first", "3", "--last", "3"]).is_err() && request(&["--first", "3", "-f"]).is_err());
+    }
+
+    #[test]
+    fn people_get_a_mask_and_programs_get_everything() {
+        let paths = |args: &[&str]| request(args).unwrap().field_mask.map(|mask| mask.paths);
+        assert!(paths(&[]).unwrap().contains(&"Summary".to_owned()));
+        assert_eq!(paths(&["-o", "jsonpb"]), None);
+        assert_eq!(paths(&["-o", "json", "--field-mask", "time,IP"]).unwrap(), ["time", "IP"]);
+        assert!(request(&["--field-mask", "time"]).is_err());
+    }
+
+    #[test]
+    fn filters_may_be_given_as_json() {
+        let request =
+            request(&["--allowlist", r#"{"source_pod":["a/"]}"#, "--denylist", "{\"verdict\":[\"DROPPED\"]}"]);
+        let request = request.unwrap();
+        assert_eq!((request.whitelist[0].source_pod[0].as_str(), request.blacklist[0].verdict[0]), ("a/", 2));
+        assert!(raw("allowlist", &["{\"colour\":1}".to_owned()]).is_err());
+    }
+}

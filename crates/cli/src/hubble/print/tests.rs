@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Lines as they are printed.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+use super::*;
+use hubble::proto::flow::{CiliumEventType, Ip, Layer4, LostEventSource, Tcp, TrafficDirection};
+
+fn printer(output: Output) -> Printer<Vec<u8>> {
+    Printer {
+        out: Vec::new(),
+        output,
+        time: TimeFormat::StampMilli,
+        node_name: false,
+        translate: true,
+        color: false,
+        debug: false,
+        rows: None,
+        lines: 0,
+    }
+}
+
+fn endpoint(namespace: &str, pod: &str, identity: u32) -> Option<Endpoint> {
+    Some(Endpoint { namespace: namespace.to_owned(), pod_name: pod.to_owned(), identity, ..Endpoint::default() })
+}
+
+fn flow() -> Flow {
+    let tcp = Tcp { source_port: 50000, destination_port: 80, flags: None };
+    Flow {
+        time: Some(prost_types::Timestamp { seconds: 1_699_999_200, nanos: 123_456_789 }),
+        verdict: Verdict::Dropped.into(),
+        ip: Some(Ip { source: "10.0.1.20".to_owned(), destination: "10.0.0.10".to_owned(), ..Ip::default() }),
+        l4: Some(Layer4 { protocol: Some(Protocol::Tcp(tcp)) }),
+        source: endpoint("shop", "db-0", 301),
+        destination: endpoint("shop", "web-1", 300),
+        node_name: "blue/n1".to_owned(),
+        event_type: Some(CiliumEventType { r#type: 1, sub_type: 133 }),
+        traffic_direction: TrafficDirection::Ingress.into(),
+        summary: "TCP Flags: SYN".to_owned(),
+        ..Flow::default()
+    }
+}
+
+fn response(flow: Flow) -> GetFlowsResponse {
+    GetFlowsResponse {
+        time: flow.time,
+        node_name: flow.node_name.clone(),
+        response_types: Some(ResponseTypes::Flow(flow)),
+    }
+}
+
+fn text(mut printer: Printer<Vec<u8>>, flows: &[Flow]) -> String {
+    flows.iter().for_each(|f| printer.print(&response(f.clone())).unwrap());
+    printer.finish().unwrap();
+    String::from_utf8(printer.out).unwrap()
+}
+
+fn line(flow: Flow) -> String {
+    text(printer(Output::Compact), &[flow])
+}
+
+#[test]
+fn a_drop_is_one_line_with_both_pods_and_the_reason() {
+    assert_eq!(
+        line(flow()),
+        "Nov 14 22:00:00.123: shop/db-0:50000 (ID:301) <> shop/web-1:80 (ID:300) Policy denied DROPPED (TCP Flags: SYN)\n"
+    );
+}
+
+#[test]
+fn a_policy_verdict_says_how_it_matched_and_which_direction() {
+    let verdict = Flow {
+        event_type: Some(CiliumEventType { r#type: 5, sub_type: 0 }),
+        policy_match_type: 2,
+        verdict: Verdict::Forwarded.into(),
+        is_reply: Some(false),
+        ..flow()
+    };
+    let want = "-> shop/web-1:80 (ID:300) policy-verdict:L3-L4 INGRESS ALLOWED (TCP Flags: SYN)\n";
+    assert!(line(verdict.clone()).ends_with(want), "{}", line(verdict));
+    let denied = Flow { event_type: Some(CiliumEventType { r#type: 5, sub_type: 0 }), is_reply: Some(false), ..flow() };
+    assert!(line(denied).contains("policy-verdict:none INGRESS DENIED"));
+}
+
+#[test]
+fn a_reply_is_turned_round_and_reserved_identities_have_names() {
+    let reply = Flow {
+        event_type: Some(CiliumEventType { r#type: 4, sub_type: 0 }),
+        verdict: Verdict::Forwarded.into(),
+        is_reply: Some(true),
+        source: endpoint("", "", 2),
+        source_names: vec!["example.org".to_owned()],
+        ..flow()
+    };
+    assert_eq!(
+        line(reply),
+        "Nov 14 22:00:00.123: shop/web-1:80 (ID:300) <- example.org:50000 (world) to-endpoint FORWARDED (TCP Flags: SYN)\n"
+    );
+}
+
+#[test]
+fn numbers_instead_of_names_when_asked_and_ipv6_in_brackets() {
+    let mut numeric = printer(Output::Compact);
+    numeric.translate = false;
+    numeric.node_name = true;
+    let ip = Ip { source: "fd00::1".to_owned(), destination: "10.0.0.10".to_owned(), ..Ip::default() };
+    let text = text(numeric, &[Flow { ip: Some(ip), ..flow() }]);
+    assert!(
+        text.starts_with("Nov 14 22:00:00.123 [blue/n1]: [fd00::1]:50000 (ID:301) <> 10.0.0.10:80 (ID:300)"),
+        "{text}"
+    );
+}
+
+#[test]
+fn tables_are_aligned_and_blocks_are_separated() {
+    assert_eq!(
+        text(printer(Output::Table), &[flow(), flow()]),
+        include_str!("../../../tests/golden/observe-table.txt")
+    );
+    assert_eq!(text(printer(Output::Dict), &[flow(), flow()]), include_str!("../../../tests/golden/observe-dict.txt"));
+}
+
+#[test]
+fn json_is_the_response_with_the_names_of_the_protocol() {
+    let value: serde_json::Value = serde_json::from_str(&text(printer(Output::Jsonpb), &[flow()])).unwrap();
+    assert_eq!(value["node_name"], "blue/n1");
+    assert_eq!(value["flow"]["IP"]["source"], "10.0.1.20");
+    assert_eq!(value["flow"]["verdict"], "DROPPED");
+    assert_eq!(value["flow"]["source"]["pod_name"], "db-0");
+    assert_eq!(value["time"], "2023-11-14T22:00:00.123456789Z");
+}
+
+#[test]
+fn colours_are_only_used_when_wanted_and_names_cannot_command_the_terminal() {
+    let mut colored = printer(Output::Compact);
+    colored.color = true;
+    assert!(text(colored, &[flow()]).contains("\u{1b}[31mDROPPED\u{1b}[0m"));
+    let evil = Flow { summary: "\u{1b}[2J".to_owned(), ..flow() };
+    assert!(!line(evil).contains('\u{1b}'));
+}
+
+#[test]
+fn lost_events_are_said() {
+    let lost =
+        LostEvent { source: LostEventSource::HubbleRingBuffer.into(), num_events_lost: 7, ..LostEvent::default() };
+    let response = GetFlowsResponse { response_types: Some(ResponseTypes::LostEvents(lost)), ..Default::default() };
+    let mut printer = printer(Output::Compact);
+    printer.print(&response).unwrap();
+    assert_eq!(String::from_utf8(printer.out).unwrap(), "EVENTS LOST: HUBBLE_RING_BUFFER CPU(0) 7\n");
+}
+
+#[test]
+fn many_names_are_cut_off() {
+    let names: Vec<String> = (0..20).map(|n| format!("node-{n:02}.example")).collect();
+    assert_eq!(join_names(&names[..2]), "node-00.example, node-01.example");
+    assert!(join_names(&names).ends_with("(and 17 more)"), "{}", join_names(&names));
+}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Times as they are given on the command line and as they are shown.
+
+use anyhow::{Context, Result, bail};
+use std::time::{Duration, SystemTime};
+use time::format_description::well_known::Rfc3339;
+use time::macros::format_description;
+use time::{Date, OffsetDateTime, PrimitiveDateTime};
+
+/// How times are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "verbatim")]
+pub(super) enum TimeFormat {
+    /// `Jan _2 15:04:05.000`.
+    StampMilli,
+    /// To the second.
+    RFC3339,
+    /// To the millisecond.
+    RFC3339Milli,
+    /// To the microsecond.
+    RFC3339Micro,
+    /// To the nanosecond.
+    RFC3339Nano,
+    /// `Mon, 02 Jan 2006 15:04:05 -0700`.
+    RFC1123Z,
+}
+
+impl TimeFormat {
+    /// The time in UTC.
+    pub(super) fn format(self, time: Option<&prost_types::Timestamp>) -> String {
+        let nanos = time.map(|t| i128::from(t.seconds) * 1_000_000_000 + i128::from(t.nanos));
+        let Some(time) = nanos.and_then(|n| OffsetDateTime::from_unix_timestamp_nanos(n).ok()) else {
+            return "N/A".to_owned();
+        };
+        let text =
+            match self {
+                Self::StampMilli => time.format(format_description!(
+                    "[month repr:short] [day padding:space] [hour]:[minute]:[second].[subsecond digits:3]"
+                )),
+                Self::RFC3339 => time.format(format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z")),
+                Self::RFC3339Milli => time
+                    .format(format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z")),
+                Self::RFC3339Micro => time
+                    .format(format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z")),
+                Self::RFC3339Nano => time
+                    .format(format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:9]Z")),
+                Self::RFC1123Z => time.format(format_description!(
+                    "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] +0000"
+                )),
+            };
+        text.unwrap_or_else(|_| "N/A".to_owned())
+    }
+}
+
+/// A time: RFC 3339, parts of it, or how long ago (`5m`, `1h30m`).
+pub(super) fn parse(text: &str, now: SystemTime) -> Result<prost_types::Timestamp> {
+    let time = if let Some(ago) = duration(text) {
+        OffsetDateTime::from(now.checked_sub(ago).context("is before the beginning of time")?)
+    } else if let Ok(time) = OffsetDateTime::parse(text, &Rfc3339) {
+        time
+    } else if let Ok(time) =
+        PrimitiveDateTime::parse(text, format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]"))
+    {
+        time.assume_utc()
+    } else if let Ok(date) = Date::parse(text, format_description!("[year]-[month]-[day]")) {
+        date.midnight().assume_utc()
+    } else {
+        bail!("{text:?} is not a time: want RFC 3339 (2026-01-31T12:00:00Z), a date, or a duration such as 5m");
+    };
+    let nanos = i32::try_from(time.nanosecond()).unwrap_or_default();
+    Ok(prost_types::Timestamp { seconds: time.unix_timestamp(), nanos })
+}
+
+/// One or more numbers with units, as `1h30m`.
+pub(crate) fn duration(text: &str) -> Option<Duration> {
+    let (mut rest, mut total) = (text, Duration::ZERO);
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, after) = rest.split_at(digits);
+        let end = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
+        let (unit, after) = after.split_at(end);
+        let seconds = match unit {
+            "d" => 86400.0,
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 1e-3,
+            "us" | "µs" => 1e-6,
+            "ns" => 1e-9,
+            _ => return None,
+        };
+        total = total.checked_add(Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()?)?;
+        rest = after;
+    }
+    (!text.is_empty()).then_some(total)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_moments_and_as_ages() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let seconds = |text| parse(text, now).unwrap().seconds;
+        assert_eq!(seconds("1h30m"), 1_000_000 - 5400);
+        assert_eq!(seconds("2026-01-31T12:00:00Z"), 1_769_860_800);
+        assert_eq!(seconds("2026-01-31T14:00:00+02:00"), 1_769_860_800);
+        assert_eq!(seconds("2026-01-31T12:00:00"), 1_769_860_800);
+        assert_eq!(seconds("2026-01-31"), 1_769_817_600);
+        assert!(parse("yesterday", now).is_err() && parse("", now).is_err());
+    }
+
+    #[test]
+    fn times_are_shown_in_the_format_asked_for() {
+        let time = prost_types::Timestamp { seconds: 1_769_860_800, nanos: 120_003_004 };
+        let show = |format: TimeFormat| format.format(Some(&time));
+        assert_eq!(show(TimeFormat::StampMilli), "Jan 31 12:00:00.120");
+        assert_eq!(show(TimeFormat::RFC3339), "2026-01-31T12:00:00Z");
+        assert_eq!(show(TimeFormat::RFC3339Nano), "2026-01-31T12:00:00.120003004Z");
+        assert_eq!(show(TimeFormat::RFC1123Z), "Sat, 31 Jan 2026 12:00:00 +0000");
+        assert_eq!(TimeFormat::StampMilli.format(None), "N/A");
+    }
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Columns that are as wide as their widest cell, three spaces apart: what every command prints.
+
+use std::fmt;
+
+const GAP: usize = 3;
+
+/// A table. Rows may be of different lengths; lines do not end in spaces.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table with a header.
+    pub(crate) fn new<T: Into<String>>(header: impl IntoIterator<Item = T>) -> Self {
+        let mut table = Self::default();
+        table.row(header);
+        table
+    }
+
+    /// Adds a row.
+    pub(crate) fn row<T: Into<String>>(&mut self, cells: impl IntoIterator<Item = T>) {
+        self.rows.push(cells.into_iter().map(Into::into).collect());
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut widths: Vec<usize> = Vec::new();
+        for row in &self.rows {
+            for (index, cell) in row.iter().enumerate() {
+                let width = cell.chars().count();
+                match widths.get_mut(index) {
+                    Some(widest) => *widest = width.max(*widest),
+                    None => widths.push(width),
+                }
+            }
+        }
+        for row in &self.rows {
+            let mut line = String::new();
+            for (cell, width) in row.iter().zip(&widths) {
+                line.push_str(cell);
+                line.extend(std::iter::repeat_n(' ', width + GAP - cell.chars().count().min(width + GAP)));
+            }
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Table;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell_and_lines_have_no_trailing_space() {
+        let mut table = Table::new(["ID", "LABELS"]);
+        table.row(["1", "reserved:host"]);
+        table.row(["12345"]);
+        table.row(["", "k8s:a=b"]);
+        assert_eq!(table.to_string(), "ID      LABELS\n1       reserved:host\n12345\n        k8s:a=b\n");
+    }
+}
