@@ -49,8 +49,8 @@ root_agnhost() {
     install "$kube/bin/coredns" "$root/coredns"
     ln -s agnhost "$root/agnhost-2"
     install -m 644 "$modules"/test/images/agnhost/porter/localhost.{crt,key} "$root/"
-    # The real curl, dig, nc and wget, and dash for a shell: busybox's shell would prefer its own nc, and its static wget crashes on names.
-    with_libraries "$root" dash curl dig nc wget
+    # The real curl, dig, nc, wget, getent and ss, and dash for a shell: busybox's shell would prefer its own nc, and its static wget crashes on names.
+    with_libraries "$root" dash curl dig nc wget getent ss
     ln -s ../usr/bin/dash "$root/bin/sh"
     install "$(command -v busybox)" "$root/bin/busybox"
     for applet in $("$root/bin/busybox" --list); do
