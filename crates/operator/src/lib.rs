@@ -1,2 +1,160 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The cluster daemon: configuration and wiring, nothing else.
+#![doc = include_str!("../README.md")]
+
+pub mod config;
+mod controllers;
+mod crds;
+pub mod election;
+mod http;
+mod metrics;
+
+use anyhow::Context;
+use config::{Arguments, Config};
+use election::{Elector, Timing};
+use k8s::k8s_openapi::api::coordination::v1::Lease;
+use metrics::Metrics;
+use statedb::Tasks;
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+/// Name of the Lease by which one of several operators becomes the leader.
+pub const LEASE: &str = "cilium-operator-resource-lock";
+
+/// Runs `cilium-operator` until it is told to stop or something fails. The first argument is the name of the program.
+pub fn main<I: IntoIterator<Item = OsString>>(arguments: I) -> ExitCode {
+    let arguments = match Arguments::parse(arguments) {
+        Ok(arguments) => arguments,
+        Err(text) => {
+            // Help and version are answers, not errors.
+            let _ = text.print();
+            return ExitCode::from(u8::try_from(text.exit_code()).unwrap_or(2));
+        }
+    };
+    let config = match Config::load(&arguments) {
+        Ok(config) => config,
+        Err(errors) => {
+            for error in errors {
+                eprintln!("cilium-operator: {error}");
+            }
+            return ExitCode::from(2);
+        }
+    };
+    init_logs(&config);
+    match start(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "cilium-operator ends");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn init_logs(config: &Config) {
+    // The client's own account of failed requests repeats what we log on transitions.
+    let default =
+        if config.debug { "debug,hyper_util=info,kube_client=off,kube_runtime=info" } else { "info,kube_client=off" };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("CILIUM_LOG").unwrap_or_else(|_| default.into());
+    let _already_set = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}
+
+fn start(config: Config) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async move {
+        let stop = CancellationToken::new();
+        tokio::spawn(cancel_on_signal(stop.clone()));
+        run(config, stop).await
+    })
+}
+
+async fn cancel_on_signal(stop: CancellationToken) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::error!("signals cannot be received");
+        return;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    stop.cancel();
+}
+
+/// Runs the operator until `stop` is cancelled or something fails. Without errors it has given the lease back.
+///
+/// # Errors
+/// The sockets are in use, the client's configuration is unusable, the lease was lost, or a task failed.
+pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+    for key in &config.unknown {
+        tracing::warn!(key, "configuration key is not known to this operator and has no effect");
+    }
+    let client = k8s::Client::connect(&config.client).await?;
+    let namespace = config.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
+    let metrics = Metrics::default();
+    let tasks = Tasks::new(stop);
+    http::start(&config, &metrics, &tasks).await.context("operator-api-serve-addr, operator-prometheus-serve-addr")?;
+
+    let lost = Arc::new(AtomicBool::new(false));
+    let leader = Leader { client, namespace, config: Arc::new(config), metrics, lost: lost.clone() };
+    let all = tasks.clone();
+    tasks.spawn("lead", async move { leader.lead(all).await });
+    tasks.run_until_failure().await?;
+    anyhow::ensure!(
+        !lost.load(Ordering::Relaxed),
+        "the lease {LEASE} was lost to another operator, or could not be renewed"
+    );
+    Ok(())
+}
+
+/// What comes before and after this operator becomes the leader.
+struct Leader {
+    client: k8s::Client,
+    namespace: String,
+    config: Arc<Config>,
+    metrics: Metrics,
+    lost: Arc<AtomicBool>,
+}
+
+impl Leader {
+    async fn lead(self, tasks: Tasks) {
+        // Agents wait for these, so they must not wait for an election.
+        if !self.config.skip_crd_creation {
+            crds::register(&self.client).await;
+        }
+        let api = self.client.namespaced::<Lease>(&self.namespace);
+        let elector = Elector::new(api, LEASE, election::identity(), Timing::default());
+        let (elected, became_leader) = oneshot::channel();
+        let (all, lost) = (tasks.token(), self.lost.clone());
+        // Before the tasks that depend on it, so that it ends after them.
+        tasks.spawn_draining("lease", move |stop| hold_lease(elector, elected, stop, all, lost));
+        if became_leader.await.is_ok() {
+            tracing::info!(lease = LEASE, "this operator is the leader");
+            controllers::start(&self.client, &self.namespace, &self.config, &self.metrics, &tasks);
+        }
+    }
+}
+
+async fn hold_lease(
+    mut elector: Elector,
+    elected: oneshot::Sender<()>,
+    stop: CancellationToken,
+    all: CancellationToken,
+    lost: Arc<AtomicBool>,
+) {
+    tokio::select! {
+        () = stop.cancelled() => return,
+        () = elector.acquire() => {}
+    }
+    let _ = elected.send(());
+    tokio::select! {
+        () = stop.cancelled() => elector.release().await,
+        () = elector.hold() => {
+            lost.store(true, Ordering::Relaxed);
+            all.cancel();
+        }
+    }
+}

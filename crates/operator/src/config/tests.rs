@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+use super::{Arguments, Config};
+use std::time::Duration;
+
+fn arguments(flags: &[&str], files: &[(&str, &str)]) -> (Arguments, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    for (key, value) in files {
+        std::fs::write(folder.path().join(key), value).unwrap();
+    }
+    let config_dir = format!("--config-dir={}", folder.path().display());
+    let all = ["cilium-operator", &config_dir].into_iter().chain(flags.iter().copied());
+    (Arguments::parse(all.map(Into::into)).unwrap(), folder)
+}
+
+fn load(flags: &[&str], files: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+    let (arguments, _folder) = arguments(flags, files);
+    Config::load(&arguments).map_err(|errors| errors.iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn the_folder_gives_values_flags_win_and_defaults_fill() {
+    let files = [("cluster-pool-ipv4-cidr", "10.0.0.0/8 10.9.0.0/16x\n"), ("identity-gc-interval", "1m")];
+    let config = load(&["--cluster-pool-ipv4-cidr=10.0.0.0/8, 192.168.0.0/16", "--debug"], &files).unwrap();
+    assert!(config.debug);
+    assert_eq!(config.cluster_pools.unwrap()[0].to_string(), "10.0.0.0/8 192.168.0.0/16 (/24 for each node)");
+    let gc = config.identity_gc.unwrap();
+    assert_eq!((gc.interval, gc.timeout), (Duration::from_secs(60), Duration::from_secs(1800)));
+    assert_eq!(config.api_address.to_string(), "127.0.0.1:9234");
+    assert_eq!(config.metrics_address.unwrap().to_string(), "[::]:9963");
+}
+
+#[test]
+fn all_errors_are_reported_at_once_each_with_its_key() {
+    let files = [
+        ("enable-ipv6", "yes"),
+        ("cluster-pool-ipv4-cidr", "10.0.0.0/24"),
+        ("cluster-pool-ipv4-mask-size", "20"),
+        ("identity-gc-interval", "soon"),
+        ("operator-api-serve-addr", "nowhere"),
+    ];
+    assert_eq!(
+        load(&[], &files).unwrap_err(),
+        [
+            "identity-gc-interval: \"soon\" is not a duration such as 1h30m or 15s",
+            "cluster-pool-ipv4-cidr: mask size 20 does not fit 10.0.0.0/24: it must be from 24 to 32",
+            "enable-ipv6: \"yes\" is neither true nor false",
+            "operator-api-serve-addr: \"nowhere\" is not an address and port to listen on",
+        ]
+    );
+}
+
+#[test]
+fn cluster_pool_mode_needs_a_pool_of_every_family_that_is_on() {
+    let errors = load(&["--enable-ipv6=true"], &[("cluster-pool-ipv4-cidr", "10.0.0.0/8")]).unwrap_err();
+    assert_eq!(errors, ["cluster-pool-ipv6-cidr: is required with ipam: cluster-pool"]);
+    let config = load(&["--ipam=kubernetes", "--enable-ipv6=true"], &[]).unwrap();
+    assert!(config.cluster_pools.is_none());
+}
+
+#[test]
+fn intervals_of_zero_turn_collection_off_and_so_does_the_lack_of_endpoint_objects() {
+    let config = load(&["--ipam=kubernetes", "--nodes-gc-interval=0s"], &[]).unwrap();
+    assert_eq!((config.node_gc_interval, config.endpoint_gc_interval.is_some()), (None, true));
+    let config = load(&["--ipam=kubernetes", "--disable-endpoint-crd=true"], &[]).unwrap();
+    assert_eq!((config.identity_gc, config.endpoint_gc_interval), (None, None));
+}
+
+#[test]
+fn keys_that_look_like_ours_and_are_not_are_named_and_the_agents_are_not() {
+    let files = [("operator-frobnicate", "1"), ("enable-hubble", "true"), ("..data", "x"), ("ipam", "kubernetes")];
+    assert_eq!(load(&[], &files).unwrap().unknown, ["operator-frobnicate"]);
+}
+
+#[test]
+fn an_unknown_flag_is_refused() {
+    let error = Arguments::parse(["cilium-operator", "--nonsense=1"].map(Into::into)).unwrap_err();
+    assert!(error.to_string().contains("--nonsense"), "{error}");
+}

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Typed access to configuration values that collects what is wrong with them.
+
+use super::Error;
+use ipnet::IpNet;
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Values by key, and the errors so far.
+pub(super) struct Values {
+    defaults: BTreeMap<&'static str, &'static str>,
+    given: BTreeMap<String, String>,
+    errors: Vec<Error>,
+}
+
+impl Values {
+    pub(super) fn new(keys: &[(&'static str, &'static str, &'static str)], given: BTreeMap<String, String>) -> Self {
+        let defaults = keys.iter().map(|(key, _, default)| (*key, *default)).collect();
+        Self { defaults, given, errors: Vec::new() }
+    }
+
+    /// The result, unless something was wrong.
+    pub(super) fn finish<T>(self, result: T) -> Result<T, Vec<Error>> {
+        if self.errors.is_empty() { Ok(result) } else { Err(self.errors) }
+    }
+
+    pub(super) fn wrong(&mut self, key: &str, reason: impl Display) {
+        let error = Error { key: key.to_owned(), reason: reason.to_string() };
+        if !self.errors.contains(&error) {
+            self.errors.push(error);
+        }
+    }
+
+    pub(super) fn text(&self, key: &str) -> String {
+        let given = self.given.get(key).map(String::as_str).filter(|v| !v.is_empty());
+        given.or_else(|| self.defaults.get(key).copied()).unwrap_or_default().to_owned()
+    }
+
+    pub(super) fn optional(&self, key: &str) -> Option<String> {
+        Some(self.text(key)).filter(|text| !text.is_empty())
+    }
+
+    pub(super) fn parsed<T: FromStr<Err: Display>>(&mut self, key: &str) -> Option<T> {
+        match self.text(key).parse() {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.wrong(key, error);
+                None
+            }
+        }
+    }
+
+    pub(super) fn boolean(&mut self, key: &str) -> bool {
+        match self.text(key).as_str() {
+            "true" => true,
+            "false" => false,
+            other => {
+                let reason = format!("{other:?} is neither true nor false");
+                self.wrong(key, reason);
+                false
+            }
+        }
+    }
+
+    pub(super) fn number<T: FromStr + Default>(&mut self, key: &str) -> T {
+        let text = self.text(key);
+        text.parse().unwrap_or_else(|_| {
+            self.wrong(key, format!("{text:?} is not a number that is possible here"));
+            T::default()
+        })
+    }
+
+    /// Values with commas or blanks between.
+    pub(super) fn list(&self, key: &str) -> Vec<String> {
+        let text = self.text(key);
+        text.split([',', ' ', '\n', '\t']).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+    }
+
+    pub(super) fn prefixes(&mut self, key: &str, ipv6: bool) -> Vec<IpNet> {
+        let mut prefixes = Vec::new();
+        for item in self.list(key) {
+            match item.parse::<IpNet>() {
+                Ok(prefix) if matches!(prefix, IpNet::V6(_)) == ipv6 => prefixes.push(prefix),
+                _ => {
+                    let family = if ipv6 { "IPv6" } else { "IPv4" };
+                    self.wrong(key, format!("{item:?} is not an {family} prefix"));
+                }
+            }
+        }
+        prefixes
+    }
+
+    /// An address to listen on; without a host it is all of them. None if the value is empty, which a default cannot be.
+    pub(super) fn address(&mut self, key: &str) -> Option<SocketAddr> {
+        if self.given.get(key).is_some_and(String::is_empty) {
+            return None;
+        }
+        let text = self.text(key);
+        let full = match text.strip_prefix(':') {
+            Some(port) => format!("[::]:{port}"),
+            None => text.replace("localhost:", "127.0.0.1:"),
+        };
+        match full.parse() {
+            Ok(address) => Some(address),
+            Err(_) => {
+                self.wrong(key, format!("{text:?} is not an address and port to listen on"));
+                None
+            }
+        }
+    }
+
+    pub(super) fn duration(&mut self, key: &str) -> Duration {
+        let text = self.text(key);
+        parse_duration(&text).unwrap_or_else(|| {
+            self.wrong(key, format!("{text:?} is not a duration such as 1h30m or 15s"));
+            Duration::ZERO
+        })
+    }
+
+    /// A duration of which zero means never.
+    pub(super) fn interval(&mut self, key: &str) -> Option<Duration> {
+        Some(self.duration(key)).filter(|interval| !interval.is_zero())
+    }
+}
+
+/// A duration as Go writes it: numbers with units, without sign.
+fn parse_duration(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let mut rest = text;
+    let mut sum = Duration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, tail) = rest.split_at_checked(digits)?;
+        let unit_ends = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at_checked(unit_ends)?;
+        let seconds = match unit {
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 1e-3,
+            "us" | "µs" => 1e-6,
+            "ns" => 1e-9,
+            _ => return None,
+        };
+        sum = sum.checked_add(Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()?)?;
+        rest = tail;
+    }
+    (!text.is_empty()).then_some(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_duration;
+    use std::time::Duration;
+
+    #[test]
+    fn durations_are_read_as_go_writes_them() {
+        for (text, seconds) in
+            [("15m0s", 900.0), ("1h30m", 5400.0), ("1.5s", 1.5), ("250ms", 0.25), ("0s", 0.0), ("0", 0.0)]
+        {
+            assert_eq!(parse_duration(text), Some(Duration::from_secs_f64(seconds)), "{text}");
+        }
+        for text in ["", "5", "m", "-1s", "1 s", "1d"] {
+            assert_eq!(parse_duration(text), None, "{text}");
+        }
+    }
+}

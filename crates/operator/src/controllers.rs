@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the leader does. Each controller makes one pass at a time over the whole state, whenever that may have changed or
+//! its interval has passed, and sets right what is not: a pass that is repeated changes nothing.
+
+mod endpoint_gc;
+mod identity_gc;
+mod node_gc;
+mod node_readiness;
+mod pod_cidrs;
+mod policy_status;
+
+use crate::config::Config;
+use crate::metrics::Metrics;
+use k8s::kube::Error;
+use k8s::{Client, WatchConfig};
+use statedb::Tasks;
+use std::time::Duration;
+
+/// Waits between failed passes.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// One duty.
+trait Controller: Send + 'static {
+    /// Name in logs and metrics.
+    const NAME: &'static str;
+
+    /// Waits until another pass is due.
+    fn due(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// Sets right what is not.
+    fn pass(&mut self) -> impl Future<Output = Result<(), Failures>> + Send;
+}
+
+/// What a pass could not do; the rest was done.
+#[derive(Debug, Default)]
+struct Failures(Vec<String>);
+
+impl Failures {
+    /// Takes note of a failure to change an object.
+    fn add(&mut self, object: impl std::fmt::Display, error: &Error) {
+        self.0.push(format!("{object}: {error}"));
+    }
+
+    fn into_result(self) -> Result<(), Self> {
+        if self.0.is_empty() { Ok(()) } else { Err(self) }
+    }
+}
+
+impl From<Error> for Failures {
+    fn from(error: Error) -> Self {
+        Self(vec![error.to_string()])
+    }
+}
+
+/// Starts all controllers that the configuration wants.
+pub(crate) fn start(client: &Client, namespace: &str, config: &Config, metrics: &Metrics, tasks: &Tasks) {
+    if let Some(pools) = &config.cluster_pools {
+        let (writer, nodes) = statedb::table("cilium-nodes");
+        tasks.spawn("reflect-cilium-nodes", client.reflect(client.all(), writer, pod_cidrs::ingest));
+        let controller = pod_cidrs::PodCidrs::new(client, pools.clone(), &nodes, metrics.clone());
+        spawn(controller, metrics, tasks);
+    }
+    policies(client, metrics, tasks);
+    if config.readiness.does_something() {
+        let readiness = &config.readiness;
+        let (writer, nodes) = statedb::table("nodes");
+        tasks.spawn("reflect-nodes", client.reflect(client.all(), writer, node_readiness::ingest_node));
+        let (writer, agents) = statedb::table("agent-pods");
+        let pods = client.namespaced(readiness.pod_namespace.as_deref().unwrap_or(namespace));
+        let watch = WatchConfig::default().labels(&readiness.pod_labels);
+        tasks.spawn("reflect-agent-pods", client.reflect_with(pods, watch, writer, node_readiness::ingest_agent));
+        spawn(node_readiness::NodeReadiness::new(client, readiness.clone(), &nodes, &agents), metrics, tasks);
+    }
+    if let Some(gc) = config.identity_gc {
+        spawn(identity_gc::IdentityGc::new(client, gc), metrics, tasks);
+    }
+    if let Some(interval) = config.endpoint_gc_interval {
+        spawn(endpoint_gc::EndpointGc::new(client, interval), metrics, tasks);
+    }
+    if let Some(interval) = config.node_gc_interval {
+        spawn(node_gc::NodeGc::new(client, interval), metrics, tasks);
+    }
+}
+
+fn policies(client: &Client, metrics: &Metrics, tasks: &Tasks) {
+    use k8s::cilium::{CiliumClusterwideNetworkPolicy, CiliumNetworkPolicy};
+    let (writer, namespaced) = statedb::table("cilium-network-policies");
+    let ingest = policy_status::ingest::<CiliumNetworkPolicy>;
+    tasks.spawn("reflect-cilium-network-policies", client.reflect(client.all(), writer, ingest));
+    let (writer, clusterwide) = statedb::table("cilium-clusterwide-network-policies");
+    let ingest = policy_status::ingest::<CiliumClusterwideNetworkPolicy>;
+    tasks.spawn("reflect-cilium-clusterwide-network-policies", client.reflect(client.all(), writer, ingest));
+    spawn(policy_status::PolicyStatus::new(client, &namespaced, &clusterwide), metrics, tasks);
+}
+
+fn spawn<C: Controller>(controller: C, metrics: &Metrics, tasks: &Tasks) {
+    tasks.spawn(C::NAME, run(controller, metrics.clone()));
+}
+
+async fn run<C: Controller>(mut controller: C, metrics: Metrics) {
+    let mut failures = 0_u32;
+    loop {
+        let result = controller.pass().await;
+        metrics.ran(C::NAME, result.is_ok());
+        match result {
+            Ok(()) => {
+                if failures > 0 {
+                    tracing::info!(controller = C::NAME, "works again");
+                }
+                failures = 0;
+                controller.due().await;
+            }
+            Err(Failures(errors)) => {
+                if failures == 0 {
+                    tracing::warn!(controller = C::NAME, error = errors.join("; "), "failed, trying on");
+                }
+                let wait = RETRY.0.saturating_mul(1 << failures.min(10)).min(RETRY.1);
+                failures = failures.saturating_add(1);
+                let _ = tokio::time::timeout(wait, controller.due()).await;
+            }
+        }
+    }
+}
+
+/// Whether an error says that the object is gone or was changed by another: then the next pass sees better.
+fn is_stale(error: &Error) -> bool {
+    matches!(error, Error::Api(status) if status.code == 404 || status.code == 409)
+}
+
+/// All objects, page by page, each reduced to what `keep` takes of it.
+async fn list<K, T>(api: &k8s::kube::Api<K>, mut keep: impl FnMut(K) -> Option<T>) -> Result<Vec<T>, Error>
+where
+    K: k8s::kube::Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug,
+{
+    let mut params = k8s::kube::api::ListParams::default().limit(500);
+    let mut kept = Vec::new();
+    loop {
+        let page = api.list(&params).await?;
+        kept.extend(page.items.into_iter().filter_map(&mut keep));
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(kept),
+        }
+    }
+}
+
+/// As [`list`], of the metadata only.
+async fn list_metadata<K, T>(
+    api: &k8s::kube::Api<K>,
+    mut keep: impl FnMut(k8s::kube::api::ObjectMeta) -> Option<T>,
+) -> Result<Vec<T>, Error>
+where
+    K: k8s::kube::Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug,
+{
+    let mut params = k8s::kube::api::ListParams::default().limit(500);
+    let mut kept = Vec::new();
+    loop {
+        let page = api.list_metadata(&params).await?;
+        kept.extend(page.items.into_iter().filter_map(|item| keep(item.metadata)));
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(kept),
+        }
+    }
+}
+
+/// Deletes this very version of an object: one that has been changed or made anew meanwhile stays.
+async fn delete<K>(api: &k8s::kube::Api<K>, meta: &k8s::kube::api::ObjectMeta) -> Result<(), Error>
+where
+    K: k8s::kube::Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug,
+{
+    let params = k8s::kube::api::DeleteParams {
+        preconditions: Some(k8s::kube::api::Preconditions {
+            uid: meta.uid.clone(),
+            resource_version: meta.resource_version.clone(),
+        }),
+        ..Default::default()
+    };
+    match api.delete(meta.name.as_deref().unwrap_or_default(), &params).await {
+        Ok(_) => Ok(()),
+        Err(error) if is_stale(&error) => Ok(()),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Deletes CiliumNodes whose Node is gone, so that their pod CIDRs can be given again.
+
+use super::{Controller, Failures, delete, list_metadata};
+use k8s::Client;
+use k8s::cilium::CiliumNode;
+use k8s::k8s_openapi::api::core::v1::Node;
+use k8s::kube::api::Api;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+pub(super) struct NodeGc {
+    client: Client,
+    interval: Duration,
+    /// UIDs of the CiliumNodes that had no Node when they were last looked at. Only when that is so twice, one goes: a Node
+    /// that is registered anew meanwhile keeps its pod CIDRs.
+    suspects: BTreeSet<String>,
+}
+
+impl NodeGc {
+    pub(super) fn new(client: &Client, interval: Duration) -> Self {
+        Self { client: client.clone(), interval, suspects: BTreeSet::new() }
+    }
+}
+
+impl Controller for NodeGc {
+    const NAME: &'static str = "node-gc";
+
+    async fn due(&mut self) {
+        tokio::time::sleep(self.interval).await;
+    }
+
+    async fn pass(&mut self) -> Result<(), Failures> {
+        let api: Api<CiliumNode> = self.client.all();
+        let cilium_nodes = list_metadata(&api, Some).await?;
+        let nodes: BTreeSet<String> =
+            list_metadata(&self.client.all::<Node>(), |node| node.name).await?.into_iter().collect();
+        let mut failures = Failures::default();
+        let mut suspects = BTreeSet::new();
+        for node in cilium_nodes.iter().filter(|node| node.name.as_ref().is_some_and(|name| !nodes.contains(name))) {
+            let (name, uid) = (node.name.as_deref().unwrap_or_default(), node.uid.clone().unwrap_or_default());
+            if self.suspects.contains(&uid) {
+                tracing::info!(node = name, "CiliumNode deleted: its Node is gone");
+                if let Err(error) = delete(&api, node).await {
+                    failures.add(format_args!("CiliumNode {name}"), &error);
+                }
+            }
+            suspects.insert(uid);
+        }
+        self.suspects = suspects;
+        failures.into_result()
+    }
+}
