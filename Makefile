@@ -45,7 +45,7 @@ image: bootstrap ## build the product's image into target/image/cilium.tar
 bpf: bootstrap ## build the kernel programs
 	@cargo build --package datapath
 
-.PHONY: ci check test conformance bench
+.PHONY: ci check advisories test conformance bench
 ci: ## what CI runs: bootstrap, check, test
 	@.ci/run
 
@@ -59,11 +59,14 @@ check: bootstrap ## what needs no cluster: format, lints, layers, licences, file
 	@$(XTASK) size
 	@echo "== lints"
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
-	@echo "== advisories and fences through all dependencies"
-	@if cargo deny --version >/dev/null 2>&1; then cargo deny --all-features check; \
-	else echo "cargo-deny is not installed, so advisories are not checked (cargo install --locked cargo-deny)"; fi
+	@echo "== fences, licences and sources of all dependencies"
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny --log-level error check bans licenses sources; \
+	else echo "not checked: cargo-deny is not installed (cargo install --locked cargo-deny)"; fi
 	@echo "== unit and property tests"
 	@cargo test --workspace --locked --lib --bins
+
+advisories: ## known weaknesses of what we depend on; needs cargo-deny and the network
+	@cargo deny --log-level error check advisories
 
 test: bootstrap image kube ## everything: unit, property, golden, program and lab tests (root)
 	@cargo test --workspace --locked --exclude lab

@@ -9,20 +9,17 @@ use serde_json::Value;
 use crate::metadata::{cargo_metadata, list};
 
 /// Permissive, or copyleft per file without conditions on ours. `deny.toml` says the same to cargo-deny.
-pub(crate) const ALLOWED: [&str; 15] = [
+pub(crate) const ALLOWED: [&str; 12] = [
     "0BSD",
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
-    "BSD-1-Clause",
     "BSD-2-Clause",
     "BSD-3-Clause",
     "BSL-1.0",
     "CC0-1.0",
-    "CDLA-Permissive-2.0",
     "ISC",
     "MIT",
     "MPL-2.0",
-    "OpenSSL",
     "Unicode-3.0",
     "Zlib",
 ];
