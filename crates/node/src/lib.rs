@@ -1,2 +1,125 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The wire between nodes: discovery, routes, tunnels.
+#![doc = include_str!("../README.md")]
+
+mod config;
+mod devices;
+mod ingest;
+mod local;
+mod programs;
+mod publish;
+mod reconcile;
+mod resolve;
+mod run;
+
+pub use config::{Config, ConfigError, DevicePattern, Ipam};
+pub use ingest::{IngestError, ingest_node};
+pub use reconcile::{Error, ROUTE_PROTOCOL};
+pub use resolve::{Hop, Problem, Route};
+
+use datapath::Epochs;
+use datapath::bpf::Datapath;
+use datapath::netlink::Netlink;
+use k8s::k8s_openapi::api::core::v1 as core;
+use model::{LocalNode, Node};
+use statedb::{Reader, StatusReader, Tasks};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// The end of the pair that has the router's addresses.
+pub const HOST_DEVICE: &str = "cilium_host";
+/// The other end of the pair.
+pub const NET_DEVICE: &str = "cilium_net";
+/// The tunnel.
+pub const OVERLAY_DEVICE: &str = "cilium_vxlan";
+
+/// What this feature reads, and the kernel that it writes to.
+#[derive(Debug)]
+pub struct Inputs {
+    /// Name of the node that we run on; see [`name`].
+    pub name: String,
+    /// The API server: this node's Node is read, its CiliumNode written.
+    pub client: k8s::Client,
+    /// All nodes of the cluster, by [`ingest_node`].
+    pub nodes: Reader<Node>,
+    /// Programs, links and the map of the node.
+    pub datapath: Arc<Datapath>,
+    /// Raised when a device changes.
+    pub epochs: Epochs,
+}
+
+/// What this feature offers to others.
+#[derive(Debug)]
+pub struct Outputs {
+    /// This node. Its row appears, and the table is initialised, when the node has its prefixes and devices.
+    pub local: Reader<LocalNode>,
+    /// Nodes that cannot be reached, with the reason.
+    pub problems: Reader<Problem>,
+    /// How far each route is in the kernel.
+    pub routes: StatusReader<Route>,
+    /// What this node waits for, or cannot do; none when all is well.
+    pub trouble: watch::Receiver<Option<String>>,
+}
+
+/// Starts to wire this node to the others, in the network namespace of the calling thread.
+///
+/// # Errors
+///
+/// The kernel gives no netlink socket.
+pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result<Outputs> {
+    let netlink = Netlink::open()?;
+    let changes = Netlink::changes()?;
+    let (kube_writer, kube) = statedb::table("k8s-node");
+    let this = k8s::WatchConfig::default().fields(&format!("metadata.name={}", inputs.name));
+    let api = inputs.client.all::<core::Node>();
+    tasks.spawn("node-kube", inputs.client.reflect_with(api, this, kube_writer, ingest::ingest_kube_node));
+
+    let (publication, wanted) = watch::channel(None);
+    tasks.spawn("node-publish", publish::keep(inputs.client, inputs.nodes.clone(), wanted));
+
+    let (routes_writer, routes) = statedb::table("routes");
+    let routes = statedb::reconcile(tasks, "node-routes", routes, reconcile::Target::new(netlink.clone()));
+    let (local_writer, local) = statedb::table("local-node");
+    let (problems_writer, problems) = statedb::table("node-problems");
+    let (trouble_sender, trouble) = watch::channel(Some("looking at the devices".to_owned()));
+    let run = run::Run {
+        config,
+        netlink,
+        programs: programs::Programs::new(inputs.datapath, inputs.epochs)?,
+        kube,
+        nodes: inputs.nodes,
+        local: local_writer,
+        routes: routes_writer,
+        problems: problems_writer,
+        publication,
+        trouble: trouble_sender,
+        grants: resolve::Grants::default(),
+        boot_id: publish::boot_id(),
+    };
+    tasks.spawn("node-run", run.run(changes));
+    Ok(Outputs { local, problems, routes, trouble })
+}
+
+/// Name of the node that we run on: `K8S_NODE_NAME`, or else the machine's.
+#[must_use]
+pub fn name() -> String {
+    let given = std::env::var("K8S_NODE_NAME").ok().filter(|name| !name.is_empty());
+    let machine = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    given.unwrap_or_else(|| machine().trim().to_owned())
+}
+
+/// Removes what this feature leaves in the network namespace of the calling thread: devices with their addresses, and
+/// routes. Programs and maps are the datapath's to remove.
+///
+/// # Errors
+///
+/// What cannot be removed.
+pub async fn cleanup() -> datapath::Result<()> {
+    let netlink = Netlink::open()?;
+    for route in reconcile::ours(&netlink).await? {
+        netlink.delete_route(&route).await?;
+    }
+    devices::remove(&netlink).await
+}
+
+#[cfg(test)]
+mod testing;

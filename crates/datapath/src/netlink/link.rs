@@ -40,6 +40,8 @@ pub struct Link {
     pub up: bool,
     /// It is the loopback device.
     pub loopback: bool,
+    /// Neighbours on it are asked for their hardware addresses.
+    pub arp: bool,
     /// Kind of virtual device (`veth`, `vxlan`, `bridge` ...); none for a device of hardware.
     pub kind: Option<String>,
     /// Index of the other end of a veth pair, or of the lower device.
@@ -91,6 +93,8 @@ pub struct LinkChange<'a> {
     pub mac: Option<Mac>,
     /// Name; the interface must be down.
     pub name: Option<&'a str>,
+    /// Whether neighbours are asked for their hardware addresses.
+    pub arp: Option<bool>,
 }
 
 impl Netlink {
@@ -152,9 +156,10 @@ impl Netlink {
     /// Changes an interface.
     pub async fn change_link(&self, index: u32, change: LinkChange<'_>) -> Result<()> {
         let mut message = with_index(index);
-        if let Some(up) = change.up {
-            message.header.change_mask = LinkFlags::Up;
-            message.header.flags = if up { LinkFlags::Up } else { LinkFlags::empty() };
+        // The kernel's flag says the opposite.
+        for (flag, set) in [(LinkFlags::Up, change.up), (LinkFlags::Noarp, change.arp.map(|arp| !arp))] {
+            message.header.change_mask.set(flag, set.is_some());
+            message.header.flags.set(flag, set == Some(true));
         }
         message.attributes.extend(change.mtu.map(LinkAttribute::Mtu));
         message.attributes.extend(change.mac.map(|mac| LinkAttribute::Address(mac.0.into())));
@@ -208,6 +213,7 @@ pub(super) fn link(message: LinkMessage) -> Link {
         index: message.header.index,
         up: message.header.flags.contains(LinkFlags::Up),
         loopback: message.header.flags.contains(LinkFlags::Loopback),
+        arp: !message.header.flags.contains(LinkFlags::Noarp),
         ..Link::default()
     };
     for attribute in message.attributes {

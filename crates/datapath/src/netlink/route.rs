@@ -64,6 +64,8 @@ pub struct Route {
     pub onlink: bool,
     /// Who made it (`rtprot`).
     pub protocol: u8,
+    /// There is no way: senders are told that the destination is unreachable.
+    pub unreachable: bool,
 }
 
 impl Route {
@@ -82,12 +84,13 @@ impl Route {
             scope: Scope::Universe,
             onlink: false,
             protocol: 4,
+            unreachable: false,
         }
     }
 }
 
 impl Netlink {
-    /// All unicast routes of a table, of both families.
+    /// All unicast and unreachable routes of a table, of both families.
     pub async fn routes(&self, table: u32) -> Result<Vec<Route>> {
         let mut routes = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
@@ -115,7 +118,7 @@ impl Netlink {
     /// Indexes of the interfaces with a default route, the preferred one first.
     pub async fn default_interfaces(&self) -> Result<Vec<u32>> {
         let mut defaults = self.routes(MAIN_TABLE).await?;
-        defaults.retain(|route| route.destination.prefix_len() == 0);
+        defaults.retain(|route| route.destination.prefix_len() == 0 && !route.unreachable);
         defaults.sort_by_key(|route| (route.destination.addr().is_ipv6(), route.priority));
         let mut interfaces = Vec::new();
         for ifindex in defaults.into_iter().filter_map(|route| route.ifindex) {
@@ -139,7 +142,7 @@ fn message(route: &Route) -> RouteMessage {
     message.header.destination_prefix_length = destination.prefix_len();
     message.header.table = u8::try_from(route.table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC);
     message.header.protocol = RouteProtocol::from(route.protocol);
-    message.header.kind = RouteType::Unicast;
+    message.header.kind = if route.unreachable { RouteType::Unreachable } else { RouteType::Unicast };
     message.header.scope = match route.scope {
         Scope::Universe => RouteScope::Universe,
         Scope::Link => RouteScope::Link,
@@ -217,13 +220,15 @@ fn ip(address: RouteAddress) -> Option<IpAddr> {
 fn parse(answer: Message) -> Option<Route> {
     let Message::NewRoute(message) = answer else { return None };
     let header = message.header;
-    if header.kind != RouteType::Unicast || header.flags.contains(RouteFlags::Cloned) {
+    let unreachable = header.kind == RouteType::Unreachable;
+    if !(unreachable || header.kind == RouteType::Unicast) || header.flags.contains(RouteFlags::Cloned) {
         return None;
     }
     let unspecified = if header.address_family == AddressFamily::Inet6 { "::".parse() } else { "0.0.0.0".parse() };
     let mut route = Route::to(IpNet::new(unspecified.ok()?, 0).ok()?);
     route.table = header.table.into();
     route.protocol = header.protocol.into();
+    route.unreachable = unreachable;
     route.onlink = header.flags.contains(RouteFlags::Onlink);
     route.scope = match header.scope {
         RouteScope::Link => Scope::Link,

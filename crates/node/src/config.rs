@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The configuration keys of this feature, as the chart writes them.
+
+use ipnet::{Ipv4Net, Ipv6Net};
+use model::RoutingMode;
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+/// How this node is wired to the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// How pods of other nodes are reached (`routing-mode`).
+    pub routing: RoutingMode,
+    /// UDP port of the tunnel (`tunnel-port`).
+    pub tunnel_port: u16,
+    /// Routes to the pods of nodes on a shared segment (`auto-direct-node-routes`).
+    pub direct_routes: bool,
+    /// Nodes that are not on a shared segment are left to others (`direct-routing-skip-unreachable`).
+    pub skip_unreachable: bool,
+    /// Where IPv4 addresses of pods are routed by the network (`ipv4-native-routing-cidr`).
+    pub native_ipv4: Option<Ipv4Net>,
+    /// Where IPv6 addresses of pods are routed by the network (`ipv6-native-routing-cidr`).
+    pub native_ipv6: Option<Ipv6Net>,
+    /// IPv4 is on (`enable-ipv4`).
+    pub ipv4: bool,
+    /// IPv6 is on (`enable-ipv6`).
+    pub ipv6: bool,
+    /// Native devices by name or, with `+` at the end, by how the name begins; empty to detect them (`devices`).
+    pub devices: Vec<DevicePattern>,
+    /// MTU to assume instead of the device's (`mtu`).
+    pub mtu: Option<u32>,
+    /// Who decides on the node's pod CIDRs (`ipam`).
+    pub ipam: Ipam,
+    /// Name of the cluster (`cluster-name`).
+    pub cluster: String,
+    /// IPv4 traffic that leaves the cluster takes the node's address (`enable-ipv4-masquerade`).
+    pub masquerade_ipv4: bool,
+    /// IPv6 traffic that leaves the cluster takes the node's address (`enable-ipv6-masquerade`).
+    pub masquerade_ipv6: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            routing: RoutingMode::Tunnel,
+            tunnel_port: 8472,
+            direct_routes: false,
+            skip_unreachable: false,
+            native_ipv4: None,
+            native_ipv6: None,
+            ipv4: true,
+            ipv6: false,
+            devices: Vec::new(),
+            mtu: None,
+            ipam: Ipam::ClusterPool,
+            cluster: "default".to_owned(),
+            masquerade_ipv4: true,
+            masquerade_ipv6: true,
+        }
+    }
+}
+
+/// Who decides on the node's pod CIDRs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ipam {
+    /// Kubernetes: `spec.podCIDRs` of the Node.
+    Kubernetes,
+    /// Cilium's operator: `spec.ipam.podCIDRs` of the CiliumNode.
+    ClusterPool,
+}
+
+/// A name, or how a name begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DevicePattern(String);
+
+impl DevicePattern {
+    /// Whether a device is meant.
+    #[must_use]
+    pub fn matches(&self, name: &str) -> bool {
+        self.0.strip_suffix('+').map_or(self.0 == name, |prefix| name.starts_with(prefix))
+    }
+
+    /// As it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A value that does not fit its key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("configuration key {key}: {value:?} is not {want}")]
+pub struct ConfigError {
+    /// The key.
+    pub key: &'static str,
+    /// Its value.
+    pub value: String,
+    /// What would be accepted.
+    pub want: &'static str,
+}
+
+impl Config {
+    /// Every key that is read here.
+    pub const KEYS: &[&str] = &[
+        "routing-mode",
+        "tunnel-protocol",
+        "tunnel-port",
+        "auto-direct-node-routes",
+        "direct-routing-skip-unreachable",
+        "ipv4-native-routing-cidr",
+        "ipv6-native-routing-cidr",
+        "enable-ipv4",
+        "enable-ipv6",
+        "devices",
+        "mtu",
+        "ipam",
+        "cluster-name",
+        "enable-bpf-masquerade",
+        "enable-ipv4-masquerade",
+        "enable-ipv6-masquerade",
+    ];
+
+    /// Reads the keys; a missing one has its default.
+    ///
+    /// # Errors
+    ///
+    /// Every value that cannot be used, alone or together with others.
+    pub fn parse(keys: &BTreeMap<String, String>) -> Result<Self, Vec<ConfigError>> {
+        let mut read = Reader { keys, errors: Vec::new() };
+        let default = Self::default();
+        let routing = read.choice("routing-mode", &[("tunnel", RoutingMode::Tunnel), ("native", RoutingMode::Native)]);
+        if routing != Some(RoutingMode::Native) {
+            read.choice("tunnel-protocol", &[("vxlan", ())]);
+        }
+        // Masquerading is done by the programs, whatever this key says; it is read so that nonsense is noticed.
+        read.flag("enable-bpf-masquerade", false);
+        let config = Self {
+            routing: routing.unwrap_or(default.routing),
+            tunnel_port: read.number("tunnel-port").filter(|port| *port != 0).unwrap_or(default.tunnel_port),
+            direct_routes: read.flag("auto-direct-node-routes", false),
+            skip_unreachable: read.flag("direct-routing-skip-unreachable", false),
+            native_ipv4: read.parsed("ipv4-native-routing-cidr", "an IPv4 prefix"),
+            native_ipv6: read.parsed("ipv6-native-routing-cidr", "an IPv6 prefix"),
+            ipv4: read.flag("enable-ipv4", default.ipv4),
+            ipv6: read.flag("enable-ipv6", default.ipv6),
+            devices: patterns(read.text("devices").unwrap_or_default()),
+            mtu: read.number("mtu").filter(|mtu| *mtu != 0),
+            ipam: read
+                .choice("ipam", &[("kubernetes", Ipam::Kubernetes), ("cluster-pool", Ipam::ClusterPool)])
+                .unwrap_or(default.ipam),
+            cluster: read.text("cluster-name").unwrap_or(&default.cluster).to_owned(),
+            masquerade_ipv4: read.flag("enable-ipv4-masquerade", true),
+            masquerade_ipv6: read.flag("enable-ipv6-masquerade", true),
+        };
+        config.check_together(&mut read);
+        if read.errors.is_empty() { Ok(config) } else { Err(read.errors) }
+    }
+
+    /// Values that are right alone, but not with the others.
+    fn check_together(&self, read: &mut Reader<'_>) {
+        if !self.ipv4 && !self.ipv6 {
+            read.error("enable-ipv4", "false", "possible without enable-ipv6: \"true\"; one of the two must be on");
+        }
+        if self.routing == RoutingMode::Tunnel {
+            if self.direct_routes {
+                read.error("auto-direct-node-routes", "true", "possible in routing-mode: tunnel; it needs native");
+            }
+            return;
+        }
+        const WANT: &str = "enough in routing-mode: native with masquerading; name the prefix in which pods are routed";
+        if self.ipv4 && self.masquerade_ipv4 && self.native_ipv4.is_none() {
+            read.error("ipv4-native-routing-cidr", "", WANT);
+        }
+        if self.ipv6 && self.masquerade_ipv6 && self.native_ipv6.is_none() {
+            read.error("ipv6-native-routing-cidr", "", WANT);
+        }
+    }
+
+    /// Bytes that the tunnel adds to a packet, by the family of the outer header.
+    #[must_use]
+    pub const fn tunnel_overhead(&self, outer_ipv6: bool) -> u32 {
+        match (self.routing, outer_ipv6) {
+            (RoutingMode::Native, _) => 0,
+            (RoutingMode::Tunnel, false) => 50,
+            (RoutingMode::Tunnel, true) => 70,
+        }
+    }
+}
+
+/// The chart separates devices by spaces, flags by commas.
+fn patterns(text: &str) -> Vec<DevicePattern> {
+    let names = text.split(|c: char| c == ',' || c.is_whitespace()).filter(|name| !name.is_empty());
+    names.map(|name| DevicePattern(name.to_owned())).collect()
+}
+
+/// Reads values and gathers what is wrong with them.
+struct Reader<'a> {
+    keys: &'a BTreeMap<String, String>,
+    errors: Vec<ConfigError>,
+}
+
+impl<'a> Reader<'a> {
+    fn error(&mut self, key: &'static str, value: &str, want: &'static str) {
+        self.errors.push(ConfigError { key, value: value.to_owned(), want });
+    }
+
+    fn text(&self, key: &str) -> Option<&'a str> {
+        self.keys.get(key).map(|value| value.trim()).filter(|value| !value.is_empty())
+    }
+
+    fn parsed<T: FromStr>(&mut self, key: &'static str, want: &'static str) -> Option<T> {
+        let text = self.text(key)?;
+        let parsed = text.parse().ok();
+        if parsed.is_none() {
+            self.error(key, text, want);
+        }
+        parsed
+    }
+
+    fn number<T: FromStr>(&mut self, key: &'static str) -> Option<T> {
+        self.parsed(key, "a number in range")
+    }
+
+    fn flag(&mut self, key: &'static str, default: bool) -> bool {
+        self.choice(key, &[("true", true), ("false", false)]).unwrap_or(default)
+    }
+
+    fn choice<T: Copy>(&mut self, key: &'static str, choices: &[(&'static str, T)]) -> Option<T> {
+        let text = self.text(key)?;
+        let found = choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
+        if found.is_none() {
+            let want = match key {
+                "routing-mode" => "tunnel or native",
+                "tunnel-protocol" => "supported: use vxlan",
+                "ipam" => "supported: use kubernetes or cluster-pool",
+                _ => "\"true\" or \"false\"",
+            };
+            self.error(key, text, want);
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+    use super::*;
+
+    fn parse(keys: &[(&str, &str)]) -> Result<Config, Vec<ConfigError>> {
+        Config::parse(&keys.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
+    }
+
+    fn errors(keys: &[(&str, &str)]) -> Vec<String> {
+        parse(keys).unwrap_err().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn without_keys_pods_are_tunnelled_over_vxlan() {
+        assert_eq!(parse(&[]).unwrap(), Config::default());
+        assert_eq!(parse(&[("mtu", "0"), ("tunnel-port", "0"), ("devices", "")]).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn devices_are_names_or_beginnings_of_names() {
+        let devices = parse(&[("devices", "eth0 net+")]).unwrap().devices;
+        let matching = |name| devices.iter().any(|pattern| pattern.matches(name));
+        assert_eq!(["eth0", "eth01", "net0", "network", "ne"].map(matching), [true, false, true, true, false]);
+    }
+
+    #[test]
+    fn geneve_is_refused_with_what_to_use_instead() {
+        assert_eq!(
+            errors(&[("tunnel-protocol", "geneve")]),
+            ["configuration key tunnel-protocol: \"geneve\" is not supported: use vxlan"]
+        );
+        let native = [("routing-mode", "native"), ("tunnel-protocol", "geneve"), ("enable-ipv4-masquerade", "false")];
+        assert!(parse(&native).is_ok(), "without a tunnel its protocol does not matter");
+    }
+
+    #[test]
+    fn all_errors_are_reported_at_once() {
+        let errors = errors(&[
+            ("enable-ipv4", "yes"),
+            ("ipam", "eni"),
+            ("mtu", "big"),
+            ("auto-direct-node-routes", "true"),
+            ("ipv4-native-routing-cidr", "10.0.0.0"),
+        ]);
+        let keys = ["ipv4-native-routing-cidr", "enable-ipv4", "mtu", "ipam", "auto-direct-node-routes"];
+        assert_eq!(errors.len(), keys.len(), "{errors:?}");
+        assert!(errors.iter().zip(keys).all(|(error, key)| error.contains(key)), "{errors:?}");
+    }
+
+    #[test]
+    fn native_routing_with_masquerading_wants_to_know_what_is_inside() {
+        assert!(errors(&[("routing-mode", "native")])[0].contains("ipv4-native-routing-cidr"));
+        assert!(parse(&[("routing-mode", "native"), ("ipv4-native-routing-cidr", "10.0.0.0/8")]).is_ok());
+    }
+
+    #[test]
+    fn a_node_without_any_family_is_refused() {
+        assert!(errors(&[("enable-ipv4", "false")])[0].contains("one of the two must be on"));
+    }
+}

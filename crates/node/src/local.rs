@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+//! This node: its devices, addresses and MTU, and the addresses of its router. Pure: from what the kernel and Kubernetes
+//! say, what follows for this node.
+
+use crate::Config;
+use crate::ingest::KubeNode;
+use crate::resolve::Wire;
+use datapath::netlink::{Address, Link, Scope};
+use ipnet::IpNet;
+use model::{LocalNode, Node};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// What the kernel says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Host {
+    pub(crate) links: Vec<Link>,
+    pub(crate) addresses: Vec<Address>,
+    /// Interface indexes of the default routes, the preferred one first.
+    pub(crate) default_routes: Vec<u32>,
+}
+
+/// Why there is no local node yet.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotReady {
+    #[error("no native device: set devices to those that lead to other nodes (there are: {present})")]
+    NoDevice { present: String },
+    #[error(
+        "Node {node}: status.addresses has no InternalIP of an enabled family, and the device {device} has no address"
+    )]
+    NoAddress { node: String, device: String },
+    #[error("Node {node} has no {family} podCIDR yet: waiting for {who}")]
+    NoPodCidr { node: String, family: &'static str, who: &'static str },
+}
+
+/// What follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Facts {
+    pub(crate) row: LocalNode,
+    /// The native devices, in the order of the row.
+    pub(crate) devices: Vec<Link>,
+    pub(crate) masquerade_ipv4: Option<Ipv4Addr>,
+    pub(crate) masquerade_ipv6: Option<Ipv6Addr>,
+    pub(crate) wire: Wire,
+    /// What is not as configured but can be lived with.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// The addresses of a node that is known to Kubernetes, with its CiliumNode if there is one already.
+pub(crate) fn facts(config: &Config, host: &Host, kube: &KubeNode, own: Option<&Node>) -> Result<Facts, NotReady> {
+    let (devices, warnings) = select(config, host, &kube.internal_ips)?;
+    let Some(first) = devices.first() else { return Err(no_device(host)) };
+    let (ipv4, ipv6) = node_addresses(config, host, kube, first);
+    if ipv4.is_none() && ipv6.is_none() {
+        return Err(NotReady::NoAddress { node: kube.name.clone(), device: first.name.clone() });
+    }
+    let pod_cidrs = pod_cidrs(config, kube, own)?;
+    let routers = routers(host, own, &pod_cidrs);
+    let device_mtu = config.mtu.unwrap_or(first.mtu);
+    let row = LocalNode {
+        name: kube.name.clone(),
+        ipv4,
+        ipv6,
+        addresses: own_addresses(host),
+        router_ipv4: routers.iter().find_map(v4),
+        router_ipv6: routers.iter().find_map(v6),
+        pod_cidrs: pod_cidrs.clone(),
+        devices: devices.iter().map(|link| link.name.clone()).collect(),
+        device_mtu,
+        route_mtu: device_mtu.saturating_sub(config.tunnel_overhead(ipv4.is_none())),
+        routing: config.routing,
+    };
+    let native: BTreeSet<u32> = devices.iter().map(|link| link.index).collect();
+    let networks = host.addresses.iter().filter(|address| is_global(address) && native.contains(&address.ifindex));
+    let wire = Wire {
+        name: kube.name.clone(),
+        ipv4: ipv4.map(IpAddr::V4),
+        ipv6: ipv6.map(IpAddr::V6),
+        routers,
+        pod_cidrs,
+        route_mtu: row.route_mtu,
+        overlay: host.links.iter().find(|link| link.name == crate::OVERLAY_DEVICE).map(|link| link.index),
+        networks: networks.map(|address| (address.ifindex, address.net.trunc())).collect(),
+    };
+    let source = |node: Option<IpAddr>| masquerade_source(host, first.index, node);
+    Ok(Facts {
+        masquerade_ipv4: source(ipv4.map(IpAddr::V4)).and_then(|ip| v4(&ip)).filter(|_| config.masquerade_ipv4),
+        masquerade_ipv6: source(ipv6.map(IpAddr::V6)).and_then(|ip| v6(&ip)).filter(|_| config.masquerade_ipv6),
+        row,
+        devices,
+        wire,
+        warnings,
+    })
+}
+
+/// The native devices: those that the configuration names, or those of the node's addresses and of the default route. The
+/// one with the node's address comes first: it leads to the other nodes.
+fn select(config: &Config, host: &Host, node_ips: &[IpAddr]) -> Result<(Vec<Link>, Vec<String>), NotReady> {
+    let with_node_ip =
+        |link: &&Link| host.addresses.iter().any(|a| a.ifindex == link.index && node_ips.contains(&a.net.addr()));
+    let mut warnings = Vec::new();
+    let mut chosen: Vec<Link> = if config.devices.is_empty() {
+        let wanted = |link: &&Link| with_node_ip(link) || host.default_routes.contains(&link.index);
+        host.links.iter().filter(|link| is_candidate(link)).filter(wanted).cloned().collect()
+    } else {
+        let mut named = Vec::new();
+        for pattern in &config.devices {
+            let matching: Vec<_> = host.links.iter().filter(|link| pattern.matches(&link.name)).cloned().collect();
+            if matching.is_empty() {
+                warnings.push(format!("devices: there is no device {:?}; going on without it", pattern.as_str()));
+            }
+            named.extend(matching.into_iter().filter(|link| !is_ours(&link.name)));
+        }
+        named
+    };
+    let default_rank = |link: &Link| host.default_routes.iter().position(|index| *index == link.index);
+    chosen.sort_by_key(|link| (!with_node_ip(&link), default_rank(link).unwrap_or(usize::MAX), link.index));
+    chosen.dedup_by_key(|link| link.index);
+    if chosen.is_empty() { Err(no_device(host)) } else { Ok((chosen, warnings)) }
+}
+
+fn no_device(host: &Host) -> NotReady {
+    let names: Vec<_> = host.links.iter().map(|link| link.name.as_str()).collect();
+    NotReady::NoDevice { present: names.join(", ") }
+}
+
+fn is_ours(name: &str) -> bool {
+    name == "lo" || name.starts_with("lxc") || name.starts_with("cilium")
+}
+
+fn is_candidate(link: &&Link) -> bool {
+    link.up && !link.loopback && link.controller.is_none() && !is_ours(&link.name)
+}
+
+/// Kubernetes' word first; for a family it has no address of, the device's.
+fn node_addresses(config: &Config, host: &Host, kube: &KubeNode, first: &Link) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
+    let on_device = || global(host).filter(|a| a.ifindex == first.index).map(|a| a.net.addr());
+    let v4 = kube.internal_ips.iter().copied().chain(on_device()).find_map(|ip| v4(&ip));
+    let v6 = kube.internal_ips.iter().copied().chain(on_device()).find_map(|ip| v6(&ip));
+    (v4.filter(|_| config.ipv4), v6.filter(|_| config.ipv6))
+}
+
+/// The node's own address if the device has it, else another one of the device.
+fn masquerade_source(host: &Host, device: u32, node: Option<IpAddr>) -> Option<IpAddr> {
+    let node = node?;
+    let mut on_device = global(host).filter(|a| a.ifindex == device).map(|a| a.net.addr());
+    let family = on_device.clone().find(|ip| ip.is_ipv4() == node.is_ipv4());
+    on_device.find(|ip| *ip == node).or(family)
+}
+
+fn global(host: &Host) -> impl Iterator<Item = &Address> + Clone {
+    host.addresses.iter().filter(|address| is_global(address))
+}
+
+fn is_global(address: &Address) -> bool {
+    address.scope == Scope::Universe
+}
+
+/// Every address at which the host itself answers, but for the router's.
+fn own_addresses(host: &Host) -> Vec<IpAddr> {
+    let ours: BTreeSet<u32> = host.links.iter().filter(|link| is_ours(&link.name)).map(|link| link.index).collect();
+    let all: BTreeSet<IpAddr> = global(host).filter(|a| !ours.contains(&a.ifindex)).map(|a| a.net.addr()).collect();
+    all.into_iter().collect()
+}
+
+fn pod_cidrs(config: &Config, kube: &KubeNode, own: Option<&Node>) -> Result<Vec<IpNet>, NotReady> {
+    let (known, who) = match config.ipam {
+        crate::Ipam::Kubernetes => {
+            (kube.pod_cidrs.as_slice(), "Kubernetes' controller manager (--allocate-node-cidrs)")
+        }
+        crate::Ipam::ClusterPool => (own.map_or(&[][..], |own| &own.pod_cidrs), "cilium-operator"),
+    };
+    let missing = |family| NotReady::NoPodCidr { node: kube.name.clone(), family, who };
+    if config.ipv4 && !known.iter().any(|prefix| prefix.addr().is_ipv4()) {
+        return Err(missing("IPv4"));
+    }
+    if config.ipv6 && !known.iter().any(|prefix| prefix.addr().is_ipv6()) {
+        return Err(missing("IPv6"));
+    }
+    let enabled = |prefix: &&IpNet| if prefix.addr().is_ipv4() { config.ipv4 } else { config.ipv6 };
+    Ok(known.iter().filter(enabled).copied().collect())
+}
+
+/// One router address of each family: the one that `cilium_host` has already, the one that was published, or the first
+/// host address of the first prefix.
+fn routers(host: &Host, own: Option<&Node>, pod_cidrs: &[IpNet]) -> Vec<IpAddr> {
+    let device = host.links.iter().find(|link| link.name == crate::HOST_DEVICE).map(|link| link.index);
+    let present = host.addresses.iter().filter(|a| Some(a.ifindex) == device).map(|a| a.net.addr());
+    let published = own.into_iter().flat_map(|own| own.cilium_internal_ips.iter().copied());
+    let inside = |ip: &IpAddr| pod_cidrs.iter().any(|prefix| prefix.contains(ip));
+    let known: Vec<IpAddr> = present.chain(published).filter(inside).collect();
+    let first_of = |v4: bool| pod_cidrs.iter().find(|prefix| prefix.addr().is_ipv4() == v4).and_then(first_host);
+    let choose = |v4: bool| known.iter().find(|ip| ip.is_ipv4() == v4).copied().or_else(|| first_of(v4));
+    [true, false].into_iter().filter_map(choose).collect()
+}
+
+/// The address after the network's own.
+fn first_host(prefix: &IpNet) -> Option<IpAddr> {
+    let network = prefix.network();
+    prefix.hosts().find(|ip| *ip != network)
+}
+
+fn v4(ip: &IpAddr) -> Option<Ipv4Addr> {
+    match ip {
+        IpAddr::V4(ip) => Some(*ip),
+        IpAddr::V6(_) => None,
+    }
+}
+
+fn v6(ip: &IpAddr) -> Option<Ipv6Addr> {
+    match ip {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(ip) => Some(*ip),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Programs on native devices and on the tunnel, and what they are told of the node.
+
+use crate::local::{Facts, Host};
+use crate::{HOST_DEVICE, OVERLAY_DEVICE};
+use abi::config::NodeConfig;
+use datapath::bpf::{Datapath, Direction, Program};
+use datapath::{Epochs, Kernel, Map, Result};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Attaches, and remembers to what.
+#[derive(Debug)]
+pub(crate) struct Programs {
+    datapath: Arc<Datapath>,
+    map: Map<abi::maps::Node>,
+    epochs: Epochs,
+    /// By name of the pin: the interface index that we have attached to.
+    attached: BTreeMap<String, u32>,
+    /// What earlier processes attached has been looked through.
+    swept: bool,
+}
+
+impl Programs {
+    pub(crate) fn new(datapath: Arc<Datapath>, epochs: Epochs) -> Result<Self> {
+        let map = datapath.map()?;
+        Ok(Self { datapath, map, epochs, attached: BTreeMap::new(), swept: false })
+    }
+
+    /// Attaches to the devices as they are now, tells the programs, and detaches from what is no longer native.
+    pub(crate) fn sync(&mut self, facts: &Facts, host: &Host) -> Result<()> {
+        let wanted = wanted(facts, host);
+        for (pin, (program, ifindex)) in &wanted {
+            if self.attached.get(pin) != Some(ifindex) {
+                self.datapath.attach_tc(*program, *ifindex, Direction::Ingress, pin)?;
+                self.attached.insert(pin.clone(), *ifindex);
+            }
+        }
+        self.detach_others(&wanted)?;
+        let config = node_config(facts, host);
+        if self.map.get(&0)? != Some(config) {
+            self.map.insert(&0, &config)?;
+            self.epochs.bump_node()?;
+        }
+        Ok(())
+    }
+
+    fn detach_others(&mut self, wanted: &BTreeMap<String, (Program, u32)>) -> Result<()> {
+        if !self.swept {
+            for link in self.datapath.links()?.into_iter().filter(|link| is_ours(&link.name)) {
+                self.attached.entry(link.name).or_default();
+            }
+            self.swept = true;
+        }
+        let others: Vec<String> = self.attached.keys().filter(|pin| !wanted.contains_key(*pin)).cloned().collect();
+        for pin in others {
+            self.datapath.detach(&pin)?;
+            self.attached.remove(&pin);
+        }
+        Ok(())
+    }
+}
+
+fn pin(device: &str) -> String {
+    format!("dev_{device}_ingress")
+}
+
+fn is_ours(pin: &str) -> bool {
+    pin.starts_with("dev_") && pin.ends_with("_ingress")
+}
+
+fn index(host: &Host, name: &str) -> Option<u32> {
+    host.links.iter().find(|link| link.name == name).map(|link| link.index)
+}
+
+/// Which program belongs where, by name of the pin.
+fn wanted(facts: &Facts, host: &Host) -> BTreeMap<String, (Program, u32)> {
+    let native = facts.devices.iter().map(|link| (pin(&link.name), (Program::NetdevIngress, link.index)));
+    let overlay = index(host, OVERLAY_DEVICE).map(|index| (pin(OVERLAY_DEVICE), (Program::OverlayIngress, index)));
+    native.chain(overlay).collect()
+}
+
+/// What the programs are told of the node.
+fn node_config(facts: &Facts, host: &Host) -> NodeConfig {
+    let first = facts.devices.first();
+    NodeConfig {
+        masquerade_ipv4: facts.masquerade_ipv4.map(Into::into).unwrap_or_default(),
+        masquerade_ipv6: facts.masquerade_ipv6.map(Into::into).unwrap_or_default(),
+        overlay_ifindex: index(host, OVERLAY_DEVICE).unwrap_or_default(),
+        native_ifindex: first.map(|link| link.index).unwrap_or_default(),
+        node_identity: abi::identity::REMOTE_NODE,
+        host_ifindex: index(host, HOST_DEVICE).unwrap_or_default(),
+        native_mac: first.and_then(|link| link.mac).map(|mac| mac.0).unwrap_or_default(),
+        pad: [0; 10],
+    }
+}

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Nodes to routes. Pure: from the nodes of the cluster and what is known of this one, every route that is wanted, and
+//! every node that cannot be reached, with the reason.
+//!
+//! ```text
+//! tunnel:  podCIDR of a node   encap id 6 dst NODE  dev cilium_vxlan  src ROUTER  mtu DEVICE-50
+//! native:  podCIDR of a node   via NODE  dev DEVICE
+//! both:    own podCIDR         unreachable        (pods have routes of their own, which are longer)
+//! ```
+
+use crate::Config;
+use ipnet::IpNet;
+use model::{Node, RoutingMode};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// A route of the host to pods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Where to.
+    pub prefix: IpNet,
+    /// How.
+    pub hop: Hop,
+    /// Source address of the host's own packets.
+    pub source: Option<IpAddr>,
+    /// Largest packet.
+    pub mtu: Option<u32>,
+}
+
+impl statedb::Row for Route {
+    type Key = IpNet;
+    fn key(&self) -> IpNet {
+        self.prefix
+    }
+}
+
+/// How a prefix is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hop {
+    /// Through the tunnel device to a node.
+    Tunnel {
+        /// The node.
+        remote: IpAddr,
+        /// Interface index of the tunnel device.
+        device: u32,
+    },
+    /// Through a native device to a node.
+    Direct {
+        /// The node.
+        gateway: IpAddr,
+        /// Interface index of the device.
+        device: u32,
+    },
+    /// Not at all: senders are told so.
+    Unreachable,
+}
+
+/// Why a node cannot be reached, or not in full.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// The node.
+    pub node: String,
+    /// What is wrong, and with what it collides.
+    pub message: String,
+}
+
+impl statedb::Row for Problem {
+    type Key = (String, String);
+    fn key(&self) -> (String, String) {
+        (self.node.clone(), self.message.clone())
+    }
+}
+
+/// What routes depend on besides the other nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wire {
+    pub(crate) name: String,
+    pub(crate) ipv4: Option<IpAddr>,
+    pub(crate) ipv6: Option<IpAddr>,
+    pub(crate) routers: Vec<IpAddr>,
+    pub(crate) pod_cidrs: Vec<IpNet>,
+    pub(crate) route_mtu: u32,
+    /// Interface index of the tunnel device, once it is there.
+    pub(crate) overlay: Option<u32>,
+    /// Networks that this node is part of, with the interface index of the device.
+    pub(crate) networks: Vec<(u32, IpNet)>,
+}
+
+/// What has been granted to whom. Who has something keeps it when another claims it later.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Grants {
+    prefixes: BTreeMap<IpAddr, (IpNet, String)>,
+    addresses: BTreeMap<IpAddr, String>,
+}
+
+/// Everything that follows from the nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Resolution {
+    pub(crate) routes: Vec<Route>,
+    pub(crate) problems: BTreeSet<Problem>,
+    pub(crate) grants: Grants,
+}
+
+/// Routes to all nodes. `before` are the grants of the last resolution.
+pub(crate) fn resolve<'a>(
+    config: &Config,
+    wire: &Wire,
+    nodes: impl Iterator<Item = &'a Node>,
+    before: &Grants,
+) -> Resolution {
+    let mut resolution = Resolution::default();
+    for prefix in wire.pod_cidrs.iter().filter(|prefix| enabled(config, prefix)) {
+        if resolution.grants.prefix(*prefix, &wire.name) == Ok(true) {
+            resolution.routes.push(Route { prefix: *prefix, hop: Hop::Unreachable, source: None, mtu: None });
+        }
+    }
+    for address in wire.ipv4.into_iter().chain(wire.ipv6) {
+        resolution.grants.addresses.insert(address, wire.name.clone());
+    }
+    let remote: Vec<&Node> = nodes.filter(|node| !node.local && node.name != wire.name).collect();
+    // Those who had what they ask for come first, so that they keep it.
+    for incumbents in [true, false] {
+        for node in remote.iter().filter(|node| before.has_all_of(node) == incumbents) {
+            add(config, wire, node, &mut resolution);
+        }
+    }
+    resolution
+}
+
+fn add(config: &Config, wire: &Wire, node: &Node, resolution: &mut Resolution) {
+    let problem = |message: String| Problem { node: node.name.clone(), message };
+    let taken = |(address, other): (IpAddr, String)| {
+        problem(format!("address {address} of node {} is node {other}'s already; its pods are not reached", node.name))
+    };
+    if let Err(conflict) = resolution.grants.addresses_of(node) {
+        resolution.problems.insert(taken(conflict));
+        return;
+    }
+    for prefix in node.pod_cidrs.iter().filter(|prefix| enabled(config, prefix)) {
+        let hop = match hop(config, wire, node, prefix) {
+            Ok(Some(hop)) => hop,
+            Ok(None) => continue,
+            Err(message) => {
+                resolution.problems.insert(problem(message));
+                continue;
+            }
+        };
+        match resolution.grants.prefix(*prefix, &node.name) {
+            Ok(true) => resolution.routes.push(route(wire, *prefix, hop)),
+            Ok(false) => {}
+            Err((other_prefix, other)) => {
+                resolution.problems.insert(problem(format!(
+                    "podCIDR {prefix} of node {} overlaps {other_prefix} of node {other}, which has it already",
+                    node.name
+                )));
+            }
+        }
+    }
+}
+
+fn route(wire: &Wire, prefix: IpNet, hop: Hop) -> Route {
+    let tunnel = matches!(hop, Hop::Tunnel { .. });
+    let router = wire.routers.iter().find(|router| same_family(router, &prefix)).copied();
+    Route { prefix, hop, source: router.filter(|_| tunnel), mtu: tunnel.then_some(wire.route_mtu) }
+}
+
+/// None when the network outside of the cluster leads there.
+fn hop(config: &Config, wire: &Wire, node: &Node, prefix: &IpNet) -> Result<Option<Hop>, String> {
+    match config.routing {
+        RoutingMode::Tunnel => {
+            let missing = || format!("node {} has no InternalIP of a family that this node has too", node.name);
+            let remote = underlay(wire, node).ok_or_else(missing)?;
+            Ok(wire.overlay.map(|device| Hop::Tunnel { remote, device }))
+        }
+        RoutingMode::Native if !config.direct_routes => Ok(None),
+        RoutingMode::Native => {
+            let family = |address: &&IpAddr| same_family(address, prefix);
+            let Some(gateway) = node.internal_ips.iter().find(family) else {
+                return Err(format!("node {} has no InternalIP of the family of its podCIDR {prefix}", node.name));
+            };
+            match wire.networks.iter().find(|(_, network)| network.contains(gateway)) {
+                Some((device, _)) => Ok(Some(Hop::Direct { gateway: *gateway, device: *device })),
+                None if config.skip_unreachable => Ok(None),
+                None => Err(format!(
+                    "address {gateway} of node {} is on no network of this node: auto-direct-node-routes needs a shared \
+                     segment (direct-routing-skip-unreachable leaves such nodes to the network)",
+                    node.name
+                )),
+            }
+        }
+    }
+}
+
+/// The address to tunnel to: IPv4 if both nodes have it.
+fn underlay(wire: &Wire, node: &Node) -> Option<IpAddr> {
+    let of_family = |v4: bool| node.internal_ips.iter().find(|ip| ip.is_ipv4() == v4).copied();
+    let v4 = wire.ipv4.and_then(|_| of_family(true));
+    v4.or_else(|| wire.ipv6.and_then(|_| of_family(false)))
+}
+
+fn enabled(config: &Config, prefix: &IpNet) -> bool {
+    match prefix {
+        IpNet::V4(_) => config.ipv4,
+        IpNet::V6(_) => config.ipv6,
+    }
+}
+
+fn same_family(address: &IpAddr, prefix: &IpNet) -> bool {
+    address.is_ipv4() == prefix.addr().is_ipv4()
+}
+
+impl Grants {
+    fn has_all_of(&self, node: &Node) -> bool {
+        let mine = |owner: &String| *owner == node.name;
+        node.internal_ips.iter().all(|ip| self.addresses.get(ip).is_some_and(mine))
+            && node.pod_cidrs.iter().all(|prefix| {
+                self.prefixes.get(&prefix.network()).is_some_and(|(granted, owner)| granted == prefix && mine(owner))
+            })
+    }
+
+    /// Grants a node all of its addresses, or says which is another's.
+    fn addresses_of(&mut self, node: &Node) -> Result<(), (IpAddr, String)> {
+        for address in &node.internal_ips {
+            if let Some(owner) = self.addresses.get(address).filter(|owner| **owner != node.name) {
+                return Err((*address, owner.clone()));
+            }
+        }
+        self.addresses.extend(node.internal_ips.iter().map(|address| (*address, node.name.clone())));
+        Ok(())
+    }
+
+    /// Grants a node a prefix (false if it has it already), or says which prefix of whom it overlaps. Granted prefixes never overlap, so only the last
+    /// one that begins before it, and those that begin within it, need to be looked at.
+    fn prefix(&mut self, prefix: IpNet, node: &str) -> Result<bool, (IpNet, String)> {
+        let (first, last) = (prefix.network(), prefix.broadcast());
+        let before = self.prefixes.range(..=first).next_back().filter(|(_, (other, _))| other.contains(&first));
+        let overlapping = before.or_else(|| self.prefixes.range(first..=last).next());
+        match overlapping {
+            Some((_, (other, owner))) if *other == prefix && owner == node => Ok(false),
+            Some((_, (other, owner))) => Err((*other, owner.clone())),
+            None => {
+                self.prefixes.insert(first, (prefix, node.to_owned()));
+                Ok(true)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The loop that keeps this node wired: whenever Kubernetes, a node or a device changes, everything is looked at again,
+//! and what differs is changed. There is no other state than what the kernel and the API server hold.
+
+use crate::Config;
+use crate::devices::{self, Wanted};
+use crate::ingest::KubeNode;
+use crate::local::{self, Facts};
+use crate::programs::Programs;
+use crate::publish::{Known, Publication};
+use crate::reconcile::{kernel_route, ours, same};
+use crate::resolve::{Grants, Problem, Route, resolve};
+use datapath::netlink::{Change, Changes, Netlink};
+use model::{LocalNode, Node, RoutingMode};
+use statedb::{Reader, Writer};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+/// Changes that come within this time are looked at together: a pod alone makes a dozen.
+const GATHER: Duration = Duration::from_millis(50);
+/// Wait before the next attempt, when something failed.
+const RETRY: Duration = Duration::from_secs(2);
+
+pub(crate) struct Run {
+    pub(crate) config: Config,
+    pub(crate) netlink: Netlink,
+    pub(crate) programs: Programs,
+    pub(crate) kube: Reader<KubeNode>,
+    pub(crate) nodes: Reader<Node>,
+    pub(crate) local: Writer<LocalNode>,
+    pub(crate) routes: Writer<Route>,
+    pub(crate) problems: Writer<Problem>,
+    pub(crate) publication: watch::Sender<Option<Publication>>,
+    pub(crate) trouble: watch::Sender<Option<String>>,
+    pub(crate) grants: Grants,
+    pub(crate) boot_id: String,
+}
+
+/// Why a round came to no end.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error("waiting for {0}")]
+    Waiting(&'static str),
+    #[error(transparent)]
+    NotReady(#[from] local::NotReady),
+    #[error("{}", with_causes(.0))]
+    Kernel(#[from] datapath::Error),
+}
+
+impl Run {
+    pub(crate) async fn run(mut self, mut changes: Changes) {
+        let (mut kube, mut nodes) = (self.kube.subscribe(), self.nodes.subscribe());
+        loop {
+            let outcome = self.round().await;
+            let retry = matches!(outcome, Err(Trouble::Kernel(_)));
+            self.report(outcome.err());
+            tokio::select! {
+                _ = kube.next() => {}
+                _ = nodes.next() => {}
+                alive = relevant(&mut changes) => if !alive { return },
+                () = tokio::time::sleep(RETRY), if retry => {}
+            }
+            gather(&mut changes).await;
+        }
+    }
+
+    /// Looks at everything, and changes what differs.
+    async fn round(&mut self) -> Result<(), Trouble> {
+        let kube = self.kube.snapshot().get(&()).ok_or(Trouble::Waiting("the Node object of this node"))?;
+        let nodes = self.nodes.snapshot();
+        if !nodes.initialized() {
+            return Err(Trouble::Waiting("the list of CiliumNodes"));
+        }
+        let own = nodes.get(kube.name.as_str());
+        let host = devices::look(&self.netlink).await?;
+        let found = local::facts(&self.config, &host, &kube, own.as_deref());
+        let known = found.as_ref().map_or(Known::Own(own.as_deref()), Known::Facts);
+        self.publish(Publication::new(&self.config, &kube, known, &self.boot_id));
+        let mut facts = found?;
+
+        let mut host = host;
+        if devices::ensure(&self.netlink, &host, &self.wanted(&facts)).await? {
+            host = devices::look(&self.netlink).await?;
+            facts = local::facts(&self.config, &host, &kube, own.as_deref())?;
+        }
+        self.programs.sync(&facts, &host)?;
+        self.resolve(&facts);
+        self.restore_lost_routes().await?;
+        self.announce(facts);
+        Ok(())
+    }
+
+    fn wanted(&self, facts: &Facts) -> Wanted {
+        Wanted {
+            mtu: facts.row.device_mtu,
+            routers: facts.wire.routers.clone(),
+            tunnel_port: (self.config.routing == RoutingMode::Tunnel).then_some(self.config.tunnel_port),
+        }
+    }
+
+    fn publish(&self, publication: Publication) {
+        self.publication.send_if_modified(|present| {
+            let news = present.as_ref() != Some(&publication);
+            *present = Some(publication);
+            news
+        });
+    }
+
+    fn resolve(&mut self, facts: &Facts) {
+        let nodes = self.nodes.snapshot();
+        let found = resolve(&self.config, &facts.wire, nodes.iter().map(AsRef::as_ref), &self.grants);
+        let known = self.problems.snapshot();
+        for problem in found.problems.iter().filter(|problem| known.get(&statedb::Row::key(*problem)).is_none()) {
+            warn!(node = problem.node, "{}", problem.message);
+        }
+        self.problems.replace(found.problems);
+        self.problems.mark_initialized();
+        self.routes.replace(found.routes);
+        self.routes.mark_initialized();
+        self.grants = found.grants;
+    }
+
+    /// Routes go when their device goes down. The row of such a route is written anew, so that it is reconciled again.
+    async fn restore_lost_routes(&mut self) -> Result<(), Trouble> {
+        let present: BTreeMap<_, _> =
+            ours(&self.netlink).await?.into_iter().map(|route| (route.destination, route)).collect();
+        let desired = self.routes.snapshot();
+        let has = |row: &Route| present.get(&row.prefix).is_some_and(|route| same(route, &kernel_route(row)));
+        let lost: Vec<Route> = desired.iter().filter(|row| !has(row)).map(|row| row.as_ref().clone()).collect();
+        if !lost.is_empty() {
+            lost.iter().for_each(|row| self.routes.remove(&row.prefix));
+            self.routes.commit();
+            lost.into_iter().for_each(|row| self.routes.insert(row));
+            self.routes.commit();
+        }
+        Ok(())
+    }
+
+    fn announce(&mut self, facts: Facts) {
+        let present = self.local.snapshot().get(&());
+        if present.as_deref() != Some(&facts.row) {
+            facts.warnings.iter().for_each(|warning| warn!("{warning}"));
+            info!(
+                node = facts.row.name,
+                devices = facts.row.devices.join(","),
+                mtu = facts.row.route_mtu,
+                pod_cidrs = ?facts.row.pod_cidrs,
+                "this node"
+            );
+            self.local.insert(facts.row);
+        }
+        self.local.mark_initialized();
+    }
+
+    /// Says so when trouble comes, changes or goes; not each time it is seen.
+    fn report(&self, trouble: Option<Trouble>) {
+        let text = trouble.as_ref().map(ToString::to_string);
+        self.trouble.send_if_modified(|present| {
+            let news = *present != text;
+            if news {
+                match &trouble {
+                    Some(Trouble::Kernel(_)) => warn!("{}", text.as_deref().unwrap_or_default()),
+                    Some(_) => info!("{}", text.as_deref().unwrap_or_default()),
+                    None => info!("this node is wired"),
+                }
+                present.clone_from(&text);
+            }
+            news
+        });
+    }
+}
+
+/// Waits for a change of the kernel that may concern us; false when there will be none any more.
+async fn relevant(changes: &mut Changes) -> bool {
+    loop {
+        match changes.next().await {
+            None => return false,
+            Some(change) if concerns_us(&change) => return true,
+            Some(_) => {}
+        }
+    }
+}
+
+/// Pods come and go; what is on their interfaces is not ours to look at.
+fn concerns_us(change: &Change) -> bool {
+    match change {
+        Change::Link(link) | Change::LinkGone(link) => !link.name.starts_with("lxc"),
+        Change::Address(_) | Change::AddressGone(_) | Change::Route | Change::Lost => true,
+    }
+}
+
+/// Takes what else comes within a moment.
+async fn gather(changes: &mut Changes) {
+    let until = Instant::now() + GATHER;
+    while let Ok(Some(_)) = tokio::time::timeout_at(until, changes.next()).await {}
+}
+
+/// An error and its causes on one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
+}

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A network namespace for a test. Needs root.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use datapath::netlink::{LinkChange, Netlink};
+use nix::sched::{CloneFlags, unshare};
+
+/// Runs a test on a thread of its own, in a network namespace that ends with it, with the loopback device up.
+pub(crate) fn in_namespace<F: Future>(test: impl FnOnce(Netlink) -> F + Send) {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+                let netlink = Netlink::open().unwrap();
+                let lo = netlink.link("lo").await.unwrap().unwrap();
+                netlink.change_link(lo.index, LinkChange { up: Some(true), ..LinkChange::default() }).await.unwrap();
+                test(netlink).await;
+            });
+        });
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+}
