@@ -67,7 +67,9 @@ pub(crate) fn resolve(facts: &Facts, before: &Snapshot<Object>) -> Vec<Object> {
         Some(Object { pod: endpoint.pod.clone(), uid: pod.uid.clone(), status })
     };
     let former = |e: &Endpoint| before.get(&e.pod).filter(|o| o.uid == e.pod_uid).map(|o| Object::clone(&o));
-    facts.endpoints.iter().filter_map(|endpoint| object(endpoint).or_else(|| former(endpoint))).collect()
+    // Where two endpoints bear one pod's name, the one that the API server tells of comes last and counts.
+    let formers = facts.endpoints.iter().filter_map(|endpoint| former(endpoint));
+    formers.chain(facts.endpoints.iter().filter_map(|endpoint| object(endpoint))).collect()
 }
 
 fn node_address(node: &LocalNode) -> Option<IpAddr> {
@@ -281,6 +283,29 @@ mod tests {
         }
     }
 
+    /// As a table takes them: the last of a name counts.
+    fn wanted(objects: Vec<Object>) -> Vec<Object> {
+        snapshot(objects).iter().map(|object| Object::clone(object)).collect()
+    }
+
+    #[test]
+    fn a_pod_takes_over_the_object_of_an_earlier_one_of_its_name() {
+        let former = resolve(&facts(), &snapshot(vec![]));
+        let heir = Endpoint { pod: endpoint(1).pod, pod_uid: "heir".into(), ..endpoint(0) };
+        let facts = Facts {
+            endpoints: snapshot(vec![endpoint(1), heir]),
+            policies: snapshot(vec![policy(0), policy(1)]),
+            identities: snapshot(vec![
+                Identity { id: IdentityId(1000), labels: Default::default() },
+                Identity { id: IdentityId(1001), labels: Default::default() },
+            ]),
+            pods: snapshot(vec![Pod { uid: "heir".into(), ..pod(1) }]),
+            ..facts()
+        };
+        let objects = wanted(resolve(&facts, &snapshot(former)));
+        assert_eq!(objects.iter().map(|o| &*o.uid).collect::<Vec<_>>(), ["heir"]);
+    }
+
     #[test]
     fn the_object_says_what_others_need() {
         let objects = resolve(&facts(), &snapshot(vec![]));
@@ -312,7 +337,7 @@ mod tests {
         let former = resolve(&facts(), &snapshot(vec![]));
         for facts in incomplete {
             assert!(resolve(&facts, &snapshot(vec![])).is_empty());
-            assert_eq!(resolve(&facts, &snapshot(former.clone())), former);
+            assert_eq!(wanted(resolve(&facts, &snapshot(former.clone()))), former);
         }
         assert!(resolve(&Facts { endpoints: snapshot(vec![]), ..facts() }, &snapshot(former)).is_empty());
     }

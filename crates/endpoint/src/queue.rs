@@ -60,7 +60,7 @@ impl Queue {
     pub fn drain(&self) -> Result<Vec<String>, QueueError> {
         let mut ids = Vec::new();
         for path in self.files()? {
-            match fs::read(&path).map_err(io::Error::from).and_then(|b| Ok(serde_json::from_slice(&b)?)) {
+            match fs::read(&path).and_then(|b| Ok(serde_json::from_slice(&b)?)) {
                 Ok(EndpointBatchDeleteRequest { container_id }) => ids.push(container_id),
                 Err(error) => {
                     tracing::warn!(file = %path.display(), %error, "a queued deletion cannot be read: dropped")

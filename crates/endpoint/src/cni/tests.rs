@@ -66,6 +66,18 @@ fn host_name(name: &str) -> String {
     host_interface(&AttachmentId { container_id: name.into(), interface: "eth0".into() })
 }
 
+/// A listener in one pod and a stream from another, and one byte each way.
+fn talk(one: &Sandbox, other: &Sandbox, ip: IpAddr) {
+    let listener = other.run(|| TcpListener::bind(SocketAddr::new(ip, 0)).unwrap());
+    let to = listener.local_addr().unwrap();
+    let client = one.run(|| TcpStream::connect_timeout(&to, Duration::from_secs(5)).unwrap());
+    let (server, _) = listener.accept().unwrap();
+    for (mut from, mut to) in [(&client, &server), (&server, &client)] {
+        from.write_all(b"x").unwrap();
+        to.read_exact(&mut [0]).unwrap();
+    }
+}
+
 /// A listener on the host and a stream from the pod, and one byte each way.
 fn talks(sandbox: &Sandbox, gateway: IpAddr) {
     let listener = TcpListener::bind(SocketAddr::new(gateway, 0)).unwrap();
@@ -97,6 +109,27 @@ fn add_makes_an_interface_over_which_the_pod_and_its_host_talk() {
         assert_eq!(node.programs.0.lock().len(), 2);
         let checked = json!({"cniVersion": "1.1.0", "name": "cilium", "prevResult": answer});
         node.call("CHECK", "a", &sandbox.path(), &checked).unwrap();
+    });
+}
+
+#[test]
+fn two_pods_of_a_node_talk_through_the_programs() {
+    on_a_node(|node| {
+        let mut serving = node.serve_programs(Setup::new(node.runtime()));
+        let (one, other) = (Sandbox::new(), Sandbox::new());
+        add(&node, &mut serving, "one", &one);
+        let answer = add(&node, &mut serving, "other", &other);
+        for ip in answer["ips"].as_array().unwrap() {
+            let ip = ip["address"].as_str().unwrap().split('/').next().unwrap().parse().unwrap();
+            talk(&one, &other, ip);
+        }
+        for gateway in routers() {
+            talks(&one, gateway);
+        }
+        let links = || std::fs::read_dir("/sys/fs/bpf/cilium/v1/links").unwrap().count();
+        assert_eq!(links(), 4);
+        node.call("DEL", "one", &one.path(), &config()).unwrap();
+        assert_eq!(links(), 2);
     });
 }
 

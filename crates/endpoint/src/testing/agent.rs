@@ -34,6 +34,8 @@ pub(crate) struct Setup {
     pub(crate) kernel: fake::Kernel,
     /// Whether policy permits each endpoint by itself.
     pub(crate) permit: bool,
+    /// Other maps than those of the kernel in memory.
+    pub(crate) maps: Option<(Maps, Epochs)>,
     pub(crate) node: LocalNode,
 }
 
@@ -47,7 +49,7 @@ impl Setup {
             ..Config::default()
         };
         let pool = Pool { size: 100, ..Pool::default() };
-        Self { config, pool, kernel: fake::Kernel::new(), permit: true, node: local_node() }
+        Self { config, pool, kernel: fake::Kernel::new(), permit: true, maps: None, node: local_node() }
     }
 
     pub(crate) fn start(self) -> (Agent, FakeInterfaces, FakeLinks) {
@@ -69,6 +71,8 @@ impl Setup {
         identities.mark_initialized();
         nodes.insert(self.node);
         nodes.mark_initialized();
+        let in_memory = || (Maps::open(&self.kernel).unwrap(), Epochs::open(&self.kernel).unwrap());
+        let (maps, epochs) = self.maps.unwrap_or_else(in_memory);
         let core = Core {
             endpoints: endpoints_writer,
             pods: pods_reader,
@@ -76,8 +80,8 @@ impl Setup {
             identities: identities_reader,
             local_node: nodes_reader,
             addresses: Arc::new(self.pool.clone()),
-            maps: Maps::open(&self.kernel).unwrap(),
-            epochs: Epochs::open(&self.kernel).unwrap(),
+            maps,
+            epochs,
         };
         let policies = Arc::new(Mutex::new(policies));
         if self.permit {

@@ -5,8 +5,10 @@ use super::agent::{Agent, Setup};
 use super::local_node;
 use crate::cni::{self, Environment};
 use crate::host::{HostInterfaces, Links, Programs};
+use datapath::bpf::{BPFFS, Datapath, Options};
 use datapath::netlink::{Address, LinkChange, Netlink, Scope, VethEnd};
 use ipnet::IpNet;
+use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -111,7 +113,22 @@ impl Node {
 
     /// Starts an agent in this thread's namespace.
     pub(crate) fn serve(&self, setup: Setup) -> Serving {
-        let (socket, programs) = (self.socket(), self.programs.clone());
+        self.serve_with(setup, self.programs.clone())
+    }
+
+    /// The same, with the real programs and maps.
+    pub(crate) fn serve_programs(&self, setup: Setup) -> Serving {
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        let none: Option<&str> = None;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+        mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), none).unwrap();
+        let datapath = Arc::new(Datapath::load(&Options::default()).unwrap());
+        let maps = Some((crate::Maps::open(&datapath).unwrap(), datapath::Epochs::open(&datapath).unwrap()));
+        self.serve_with(Setup { maps, ..setup }, datapath)
+    }
+
+    fn serve_with<P: Programs + Sync>(&self, setup: Setup, programs: P) -> Serving {
+        let socket = self.socket();
         let _ = std::fs::remove_file(&socket);
         let stop = CancellationToken::new();
         let (started, agent) = mpsc::channel();
