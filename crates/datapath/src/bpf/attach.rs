@@ -79,6 +79,13 @@ impl Datapath {
         pin_over(link.as_fd(), &path)
     }
 
+    /// How programs are attached to interfaces, as the API names it: `tcx`, or `tc` by clsact.
+    #[must_use]
+    pub fn attach_mode(&self) -> &'static str {
+        let tcx = !self.force_clsact && self.program(Program::PodEgress).is_ok_and(has_tcx);
+        if tcx { "tcx" } else { "tc" }
+    }
+
     /// Attaches a program for sockets to a control group (version 2) and all below it, by a pinned link.
     pub fn attach_cgroup(&self, program: Program, cgroup: &Path, pin_name: &str) -> Result<()> {
         let fd = self.program(program)?;

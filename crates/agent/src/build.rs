@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The wiring of the agent, in start order. A missing input is a compile error; what runs is what stands here.
+
+use crate::addresses::FromPools;
+use crate::config::Config;
+use crate::status::{ApiServer, Sources as StatusSources, StatusSource};
+use crate::tables::Tables;
+use crate::{api, health, metrics, sources};
+use anyhow::Context;
+use datapath::bpf::{Datapath, Options};
+use datapath::{Epochs, Kernel, events, flows};
+use model::rest::HubbleObserver;
+use statedb::Tasks;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+/// How often the flow table is tidied.
+const COLLECT: Duration = Duration::from_secs(30);
+/// How often the API server is asked for its version, which also tells whether it answers.
+const ASK_API_SERVER: Duration = Duration::from_secs(10);
+
+/// Starts everything. Returns when all tasks run; whether pods can be attached is another question.
+///
+/// # Errors
+///
+/// The kernel refuses a program, a map or a link, or a socket cannot be opened.
+pub async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
+    report_unknown(&config);
+    let node_name = node::name();
+    // Opened before anything else, so that a second agent ends here and disturbs nothing.
+    let health_listener =
+        health::bind(config.health_port).await.with_context(|| format!("health server on port {}", config.health_port))?;
+    let client = k8s::Client::connect(&config.client).await.context("connection to the API server")?;
+    let datapath = Arc::new(load_datapath(&config)?);
+    let epochs = Epochs::open(datapath.as_ref())?;
+    let mut tables = Tables::default();
+    let sources = sources::reflect(&config, &node_name, &client, &mut tables, tasks);
+    let (ready_sender, ready) = watch::channel(false);
+
+    let node = node::start(
+        config.node.clone(),
+        node::Inputs {
+            name: node_name.clone(),
+            client: client.clone(),
+            nodes: sources.nodes.clone(),
+            datapath: Arc::clone(&datapath),
+            epochs: epochs.clone(),
+        },
+        tasks,
+    )?;
+    tables.show(&node.local);
+    tables.show(&node.problems);
+    tables.watch(&node.routes);
+
+    services::attach_sockets(&config.services, &datapath)?;
+    let services = services::start(
+        services::Inputs {
+            services: sources.services.clone(),
+            slices: sources.slices.clone(),
+            maps: services::Maps::open(datapath.as_ref())?,
+            epochs: epochs.clone(),
+        },
+        tasks,
+    )?;
+    tables.show(&services.frontends);
+    tables.watch(&services.status);
+
+    let (endpoints_writer, endpoints) = statedb::table("endpoints");
+    tables.show(&endpoints);
+    let kernel: Arc<dyn Kernel> = Arc::<Datapath>::clone(&datapath);
+    let policy = policy::start(
+        config.policy.clone(),
+        policy::Inputs {
+            kernel,
+            epochs: epochs.clone(),
+            identity_store: policy::ApiStore::new(client.all()),
+            endpoints: endpoints.clone(),
+            pods: sources.pods.clone(),
+            namespaces: sources.namespaces.clone(),
+            identities: sources.identities.clone(),
+            remote_endpoints: sources.remote_endpoints.clone(),
+            nodes: sources.nodes.clone(),
+            local_node: node.local.clone(),
+            network_policies: sources.network_policies.clone(),
+            cilium_policies: sources.cilium_policies.clone(),
+            clusterwide_policies: sources.clusterwide_policies.clone(),
+            cidr_groups: sources.cidr_groups.clone(),
+        },
+        tasks,
+    )?;
+    tables.show(&policy.endpoint_policies);
+    tables.show(&policy.identities);
+    tables.show(&policy.ipcache);
+    tables.show(&policy.provenance);
+    tables.show(&policy.compiled);
+    tables.show(&policy.problems);
+    tables.watch(&policy.policy_status);
+    tables.watch(&policy.ipcache_status);
+
+    let ipam = ipam::start(ipam::Inputs { local_node: node.local.clone() }, tasks);
+    tables.show(&ipam.pools);
+    let endpoint = endpoint::start(
+        config.endpoint.clone(),
+        endpoint::Inputs {
+            endpoints: endpoints_writer,
+            pods: sources.pods.clone(),
+            policies: policy.endpoint_policies.clone(),
+            identities: policy.identities.clone(),
+            local_node: node.local.clone(),
+            remote_endpoints: sources.remote_endpoints.clone(),
+            addresses: Arc::new(FromPools(ipam.allocator.clone())),
+            datapath: Arc::clone(&datapath),
+            maps: endpoint::Maps::open(datapath.as_ref())?,
+            epochs: epochs.clone(),
+            client: client.clone(),
+            ready: ready.clone(),
+        },
+        tasks,
+    );
+    tables.show(&endpoint.attachments);
+    tables.watch(&endpoint.status);
+    if let Some(objects) = &endpoint.cilium_endpoints {
+        tables.watch(objects);
+    }
+
+    let hubble_config = hubble::Config { node: node_name.clone(), ..config.hubble.clone() };
+    let hubble = hubble::start(
+        hubble_config,
+        hubble::Inputs {
+            tables: hubble::Tables {
+                ipcache: policy.ipcache.clone(),
+                endpoints: endpoints.clone(),
+                pods: sources.pods.clone(),
+                identities: policy.identities.clone(),
+                frontends: services.frontends.clone(),
+                provenance: policy.provenance.clone(),
+                nodes: sources.nodes.clone(),
+            },
+        },
+        tasks,
+    );
+    let lost = Arc::new(AtomicUsize::new(0));
+    read_events(&config, hubble.sink.clone(), Arc::clone(&lost), tasks)?;
+    let flow_count = collect_flows(&datapath, tasks)?;
+
+    let api_server = ApiServer::default();
+    tasks.spawn("ask-api-server", ask_api_server(client, api_server.clone()));
+    let figures = hubble.status.clone();
+    let observed = config.hubble.enabled;
+    let (allocator, pools) = (ipam.allocator.clone(), ipam.pools.clone());
+    let is_ready = ready.clone();
+    let status = Arc::new(StatusSources {
+        local_node: node.local.clone(),
+        nodes: sources.nodes.clone(),
+        node_name: node_name.clone(),
+        trouble: node.trouble.clone(),
+        allocations: Box::new(move || allocator.owners()),
+        pools: Box::new(move || {
+            pools.snapshot().iter().map(|pool| (pool.used, pool.capacity, pool.prefix.to_string())).collect()
+        }),
+        hubble: observed.then(|| -> Box<dyn Fn() -> HubbleObserver + Send + Sync> {
+            Box::new(move || observer(&figures))
+        }),
+        events_lost: Box::new(move || lost.load(Ordering::Relaxed) as u64),
+        attach_mode: datapath.attach_mode(),
+        tables: tables.clone(),
+        api_server,
+        ready: Box::new(move || *is_ready.borrow()),
+        config: config.clone(),
+    });
+    let probe: Arc<dyn health::Probe> = Arc::<StatusSources>::clone(&status);
+    tasks.spawn_fallible("health", health::serve(health_listener, probe));
+    serve_metrics(
+        &config,
+        metrics::Sources {
+            counters: datapath.per_cpu()?,
+            flows: flow_count,
+            flow_capacity: datapath.map::<abi::maps::Flows>()?.capacity(),
+            endpoints: endpoints.clone(),
+            policies: policy.endpoint_policies.clone(),
+            identities: policy.identities.clone(),
+            provenance: policy.provenance.clone(),
+            pools: ipam.pools.clone(),
+            tables: tables.clone(),
+        },
+        &services.metrics,
+        tasks,
+    )
+    .await?;
+
+    let routes = api::router(api::Shared {
+        identities: policy.identities,
+        ipcache: policy.ipcache,
+        nodes: sources.nodes,
+        frontends: services.frontends,
+        tables,
+        status: status as Arc<dyn StatusSource>,
+        node_name,
+    })
+    .merge(endpoint.router);
+    let socket = config.endpoint.runtime.join("cilium.sock");
+    let listener = api::bind(&socket).with_context(|| format!("API socket {}", socket.display()))?;
+    tasks.spawn_fallible("api", async move { axum::serve(listener, routes).await });
+
+    tasks.spawn("ready", async move {
+        node.local.initialized().await;
+        endpoints.initialized().await;
+        info!("ready: pods can be attached");
+        ready_sender.send_replace(true);
+        // Its receivers live as long as the agent.
+        ready_sender.closed().await;
+    });
+    Ok(())
+}
+
+fn report_unknown(config: &Config) {
+    if !config.unknown.is_empty() {
+        warn!(keys = config.unknown.join(", "), "configuration keys that this release does not know have no effect");
+    }
+    if !config.unknown_values.is_empty() {
+        warn!(values = config.unknown_values.join(", "), "chart values that this release does not know have no effect");
+    }
+}
+
+fn load_datapath(config: &Config) -> anyhow::Result<Datapath> {
+    let options = Options {
+        bpffs: config.bpf_root.clone(),
+        config: config.programs,
+        flows: flow_capacity(config.map_ratio),
+        ..Options::default()
+    };
+    Datapath::load(&options).context("load the kernel programs")
+}
+
+/// The flow table's share of the node's memory, within the bounds of the field.
+fn flow_capacity(ratio: f64) -> u32 {
+    /// Key, value and what the kernel adds.
+    const ENTRY_BYTES: f64 = 256.0;
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse().ok());
+    let entries = total.map_or(0.0, |kib: f64| kib * 1024.0 * ratio / ENTRY_BYTES);
+    entries.clamp(131_072.0, 8_388_608.0) as u32
+}
+
+fn read_events(
+    config: &Config,
+    sink: hubble::Sink,
+    lost: Arc<AtomicUsize>,
+    tasks: &Tasks,
+) -> anyhow::Result<()> {
+    let mut reader = events::Reader::open(&config.bpf_root).context("open the event ring")?;
+    tasks.spawn_fallible("events", async move {
+        loop {
+            reader.read(|event| sink.push(event)).await?;
+            let missed = reader.lost()?;
+            lost.fetch_add(usize::try_from(missed).unwrap_or(usize::MAX), Ordering::Relaxed);
+            sink.lost(missed);
+        }
+        #[expect(unreachable_code, reason = "names the error type of the loop")]
+        Ok::<(), datapath::Error>(())
+    });
+    Ok(())
+}
+
+/// Tidies the flow table; returns where the number of its entries is kept.
+fn collect_flows(datapath: &Datapath, tasks: &Tasks) -> anyhow::Result<Arc<AtomicUsize>> {
+    let map = datapath.map()?;
+    let count = Arc::new(AtomicUsize::new(0));
+    let alive = Arc::clone(&count);
+    tasks.spawn("collect-flows", async move {
+        loop {
+            tokio::time::sleep(COLLECT).await;
+            let map = map.clone();
+            match tokio::task::spawn_blocking(move || flows::collect(&map, flows::now())).await {
+                Ok(Ok(collected)) => alive.store(collected.alive, Ordering::Relaxed),
+                Ok(Err(error)) => warn!(error = %error, "the flow table cannot be tidied; it evicts by itself"),
+                Err(_) => return,
+            }
+        }
+    });
+    Ok(count)
+}
+
+async fn ask_api_server(client: k8s::Client, answer: ApiServer) {
+    loop {
+        let asked = tokio::time::timeout(ASK_API_SERVER, client.kube().apiserver_version()).await;
+        answer.note(match asked {
+            Ok(Ok(info)) => Ok(format!("{}.{} ({}) [{}]", info.major, info.minor, info.git_version, info.platform)),
+            Ok(Err(error)) => Err(format!("the API server does not answer: {error}")),
+            Err(_) => Err(format!("the API server has not answered for {} s", ASK_API_SERVER.as_secs())),
+        });
+        tokio::time::sleep(ASK_API_SERVER).await;
+    }
+}
+
+fn observer(status: &hubble::Status) -> HubbleObserver {
+    let Some(figures) = status.figures() else { return HubbleObserver::default() };
+    HubbleObserver {
+        max_flows: figures.max,
+        current_flows: figures.current,
+        seen_flows: figures.seen,
+        uptime: format!("{}s", figures.uptime.as_secs()),
+    }
+}
+
+async fn serve_metrics(
+    config: &Config,
+    sources: metrics::Sources,
+    services: &services::Metrics,
+    tasks: &Tasks,
+) -> anyhow::Result<()> {
+    let Some(address) = config.metrics else { return Ok(()) };
+    let mut registry = prometheus_client::registry::Registry::with_prefix("cilium");
+    services.register(&mut registry);
+    registry.register_collector(Box::new(sources));
+    let listener =
+        tokio::net::TcpListener::bind(address).await.with_context(|| format!("metrics server on {address}"))?;
+    tasks.spawn_fallible("metrics", async move { axum::serve(listener, metrics::router(registry)).await });
+    Ok(())
+}

@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The agent's configuration: one key per option, from the mounted ConfigMap and from flags of the same names; typed by
+//! the features that own the keys. All errors are reported at once.
+
+use abi::config::ProgramConfig;
+use anyhow::{Context, bail};
+use clap::Parser;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// Keys and values as the chart writes them.
+pub type Keys = BTreeMap<String, String>;
+
+/// Command line of `cilium-agent`.
+#[derive(Debug, Parser)]
+#[command(name = "cilium-agent", version, about = "The node daemon of cilium-rs: pods, policy, services and flows of one node")]
+pub struct Args {
+    /// Folder with one file per configuration key, as Kubernetes mounts a ConfigMap.
+    #[arg(long, value_name = "DIR")]
+    pub config_dir: Option<PathBuf>,
+    /// Further keys; they win over the folder.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_and_value)]
+    pub set: Vec<(String, String)>,
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("{text:?} is not KEY=VALUE")),
+    }
+}
+
+/// The agent's configuration, by feature.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// All keys, as they came.
+    pub keys: Keys,
+    /// Keys that no feature knows.
+    pub unknown: Vec<String>,
+    /// Values that the chart did not know.
+    pub unknown_values: Vec<String>,
+    /// Pods.
+    pub endpoint: endpoint::Config,
+    /// Nodes.
+    pub node: node::Config,
+    /// Policy and identities.
+    pub policy: policy::Config,
+    /// Services.
+    pub services: services::Config,
+    /// Flows.
+    pub hubble: hubble::Config,
+    /// Constants of the programs.
+    pub programs: ProgramConfig,
+    /// Share of the node's memory for the flow table.
+    pub map_ratio: f64,
+    /// Where the bpf file system is.
+    pub bpf_root: PathBuf,
+    /// Where metrics are served.
+    pub metrics: Option<SocketAddr>,
+    /// Port of the health server on the loopback address.
+    pub health_port: u16,
+    /// The API server.
+    pub client: k8s::ClientConfig,
+    /// Log details.
+    pub debug: bool,
+}
+
+/// Keys of the agent itself.
+const OWN: &[&str] = &[
+    "agent-health-port",
+    "bpf-map-dynamic-size-ratio",
+    "bpf-root",
+    "debug",
+    "enable-bpf-masquerade",
+    "enable-ipv4",
+    "enable-ipv4-masquerade",
+    "enable-ipv6",
+    "enable-ipv6-masquerade",
+    "k8s-api-server-urls",
+    "k8s-client-burst",
+    "k8s-client-qps",
+    "k8s-kubeconfig-path",
+    "monitor-aggregation",
+    "monitor-aggregation-interval",
+    "prometheus-serve-addr",
+    "unknown-helm-values",
+];
+
+/// Keys of the operator, which shares the ConfigMap.
+const OPERATOR: &[&str] = &[
+    "agent-not-ready-taint-key",
+    "cilium-endpoint-gc-interval",
+    "cluster-pool-ipv4-cidr",
+    "cluster-pool-ipv4-mask-size",
+    "cluster-pool-ipv6-cidr",
+    "cluster-pool-ipv6-mask-size",
+    "cluster-id",
+    "cni-uninstall",
+    "identity-allocation-mode",
+    "identity-gc-interval",
+    "identity-heartbeat-timeout",
+    "nodes-gc-interval",
+    "operator-api-serve-addr",
+    "operator-prometheus-serve-addr",
+    "remove-cilium-node-taints",
+    "set-cilium-is-up-condition",
+    "skip-crd-creation",
+];
+
+impl Config {
+    /// Reads the folder and the flags.
+    ///
+    /// # Errors
+    ///
+    /// Every value that cannot be used, each with its key.
+    pub fn load(args: &Args) -> anyhow::Result<Self> {
+        let mut keys = match &args.config_dir {
+            Some(folder) => read_folder(folder)?,
+            None => Keys::new(),
+        };
+        keys.extend(args.set.iter().cloned());
+        Self::parse(keys)
+    }
+
+    /// Types the keys.
+    ///
+    /// # Errors
+    ///
+    /// Every value that cannot be used, each with its key.
+    pub fn parse(keys: Keys) -> anyhow::Result<Self> {
+        let mut errors = Vec::new();
+        let endpoint = collect(endpoint::Config::parse(&keys), &mut errors);
+        let node = collect(node::Config::parse(&keys), &mut errors);
+        let policy = collect(policy::Config::parse(&keys), &mut errors);
+        let services = collect(services::Config::parse(&keys), &mut errors);
+        let hubble = collect(hubble::Config::parse(&keys), &mut errors);
+        let own = Own::parse(&keys, &mut errors);
+        let (Some(endpoint), Some(node), Some(policy), Some(services), Some(hubble), []) =
+            (endpoint, node, policy, services, hubble, errors.as_slice())
+        else {
+            bail!("the configuration cannot be used:\n  {}", errors.join("\n  "));
+        };
+        Ok(Self {
+            unknown: unknown(&keys),
+            unknown_values: words(&keys, "unknown-helm-values"),
+            endpoint,
+            node,
+            policy,
+            services,
+            hubble,
+            programs: own.programs,
+            map_ratio: own.map_ratio,
+            bpf_root: keys.get("bpf-root").map_or_else(|| PathBuf::from("/sys/fs/bpf"), PathBuf::from),
+            metrics: own.metrics,
+            health_port: own.health_port,
+            client: own.client,
+            debug: keys.get("debug").is_some_and(|v| v == "true"),
+            keys,
+        })
+    }
+}
+
+fn collect<T, E: std::fmt::Display>(parsed: Result<T, Vec<E>>, errors: &mut Vec<String>) -> Option<T> {
+    match parsed {
+        Ok(config) => Some(config),
+        Err(found) => {
+            errors.extend(found.iter().map(ToString::to_string));
+            None
+        }
+    }
+}
+
+fn unknown(keys: &Keys) -> Vec<String> {
+    let known: BTreeSet<&str> = [
+        OWN,
+        OPERATOR,
+        endpoint::Config::KEYS,
+        node::Config::KEYS,
+        policy::Config::KEYS,
+        services::Config::KEYS,
+        hubble::Config::KEYS,
+    ]
+    .concat()
+    .into_iter()
+    .collect();
+    keys.keys().filter(|key| !known.contains(key.as_str())).cloned().collect()
+}
+
+/// What of the keys is the agent's own.
+struct Own {
+    programs: ProgramConfig,
+    map_ratio: f64,
+    metrics: Option<SocketAddr>,
+    health_port: u16,
+    client: k8s::ClientConfig,
+}
+
+impl Own {
+    fn parse(keys: &Keys, errors: &mut Vec<String>) -> Self {
+        let mut reader = Reader { keys, errors };
+        let family = |reader: &mut Reader<'_>, key, default| u8::from(reader.flag(key, default));
+        let programs = ProgramConfig {
+            enable_ipv4: family(&mut reader, "enable-ipv4", true),
+            enable_ipv6: family(&mut reader, "enable-ipv6", false),
+            tunnel: u8::from(keys.get("routing-mode").is_none_or(|mode| mode != "native")),
+            masquerade_ipv4: family(&mut reader, "enable-ipv4-masquerade", true),
+            masquerade_ipv6: family(&mut reader, "enable-ipv6-masquerade", true),
+            event_interval: reader.seconds("monitor-aggregation-interval", 5),
+            ..ProgramConfig::default()
+        };
+        let client = k8s::ClientConfig {
+            kubeconfig: keys.get("k8s-kubeconfig-path").filter(|v| !v.is_empty()).map(PathBuf::from),
+            api_servers: words(keys, "k8s-api-server-urls"),
+            qps: reader.number("k8s-client-qps"),
+            burst: reader.number("k8s-client-burst"),
+            user_agent: Some(concat!("cilium-agent/", env!("CARGO_PKG_VERSION")).to_owned()),
+            ..k8s::ClientConfig::default()
+        };
+        Self {
+            programs,
+            map_ratio: reader.number("bpf-map-dynamic-size-ratio").unwrap_or(0.0025),
+            metrics: reader.address("prometheus-serve-addr"),
+            health_port: reader.number("agent-health-port").unwrap_or(9879),
+            client,
+        }
+    }
+}
+
+/// Reads single keys, noting what cannot be used.
+struct Reader<'a> {
+    keys: &'a Keys,
+    errors: &'a mut Vec<String>,
+}
+
+impl Reader<'_> {
+    fn text(&self, key: &str) -> Option<&str> {
+        self.keys.get(key).map(|v| v.trim()).filter(|v| !v.is_empty())
+    }
+
+    fn refuse(&mut self, key: &str, want: &str) {
+        let value = self.keys.get(key).cloned().unwrap_or_default();
+        self.errors.push(format!("configuration key {key}: {value:?} is not {want}"));
+    }
+
+    fn flag(&mut self, key: &str, default: bool) -> bool {
+        match self.text(key) {
+            None => default,
+            Some("true") => true,
+            Some("false") => false,
+            Some(_) => {
+                self.refuse(key, "\"true\" or \"false\"");
+                default
+            }
+        }
+    }
+
+    fn number<T: std::str::FromStr>(&mut self, key: &str) -> Option<T> {
+        let parsed = self.text(key)?.parse();
+        if parsed.is_err() {
+            self.refuse(key, "a number");
+        }
+        parsed.ok()
+    }
+
+    /// `5s`, `500ms`, `1m30s` in whole seconds, at least 1.
+    fn seconds(&mut self, key: &str, default: u32) -> u32 {
+        let Some(text) = self.text(key) else { return default };
+        let amount = text.strip_suffix("ms").map(|n| n.parse::<u32>().map(|n| n.div_ceil(1000)));
+        let amount = amount.or_else(|| text.strip_suffix('s').map(str::parse));
+        let amount = amount.or_else(|| text.strip_suffix('m').map(|n| n.parse::<u32>().map(|n| n * 60)));
+        match amount {
+            Some(Ok(seconds)) => seconds.max(1),
+            _ => {
+                self.refuse(key, "a duration such as 5s");
+                default
+            }
+        }
+    }
+
+    /// `:9962` means all addresses.
+    fn address(&mut self, key: &str) -> Option<SocketAddr> {
+        let text = self.text(key)?;
+        let full = if text.starts_with(':') { format!("[::]{text}") } else { text.to_owned() };
+        let parsed = full.parse();
+        if parsed.is_err() {
+            self.refuse(key, "an address such as :9962");
+        }
+        parsed.ok()
+    }
+}
+
+fn words(keys: &Keys, key: &str) -> Vec<String> {
+    let text = keys.get(key).map(String::as_str).unwrap_or_default();
+    text.split([' ', ',']).filter(|w| !w.is_empty()).map(str::to_owned).collect()
+}
+
+/// One file per key; Kubernetes' own links (`..data`) are passed over.
+fn read_folder(folder: &Path) -> anyhow::Result<Keys> {
+    let entries = std::fs::read_dir(folder).with_context(|| format!("configuration folder {}", folder.display()))?;
+    let mut keys = Keys::new();
+    for entry in entries {
+        let path = entry.with_context(|| format!("configuration folder {}", folder.display()))?.path();
+        let Some(name) = path.file_name().and_then(|n| n.to_str()).filter(|n| !n.starts_with("..")) else { continue };
+        if path.is_file() {
+            let value = std::fs::read_to_string(&path).with_context(|| format!("configuration key {name}"))?;
+            keys.insert(name.to_owned(), value.trim_end().to_owned());
+        }
+    }
+    Ok(keys)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The tables that mirror the API server.
+
+use crate::config::Config;
+use crate::tables::Tables;
+use k8s::cilium::{
+    CiliumCIDRGroup, CiliumClusterwideNetworkPolicy, CiliumEndpoint, CiliumIdentity, CiliumNetworkPolicy, CiliumNode,
+};
+use k8s::k8s_openapi::api::core::v1 as core;
+use k8s::k8s_openapi::api::discovery::v1 as discovery;
+use k8s::k8s_openapi::api::networking::v1 as networking;
+use k8s::{Client, WatchConfig};
+use model::{Identity, Namespace, Node, Pod, RemoteEndpoint};
+use statedb::{Reader, Tasks};
+
+/// All of them.
+#[derive(Debug)]
+pub struct Sources {
+    /// Pods of this node.
+    pub pods: Reader<Pod>,
+    /// Namespaces.
+    pub namespaces: Reader<Namespace>,
+    /// Nodes.
+    pub nodes: Reader<Node>,
+    /// Pods of the cluster.
+    pub remote_endpoints: Reader<RemoteEndpoint>,
+    /// Identities.
+    pub identities: Reader<Identity>,
+    /// Services.
+    pub services: Reader<services::Service>,
+    /// EndpointSlices.
+    pub slices: Reader<services::EndpointSlice>,
+    /// NetworkPolicies, unless they do not count.
+    pub network_policies: Option<Reader<policy::Policy>>,
+    /// CiliumNetworkPolicies.
+    pub cilium_policies: Reader<policy::Policy>,
+    /// CiliumClusterwideNetworkPolicies.
+    pub clusterwide_policies: Reader<policy::Policy>,
+    /// CiliumCIDRGroups.
+    pub cidr_groups: Reader<policy::CidrGroup>,
+}
+
+/// Starts to reflect everything that the features read.
+pub fn reflect(config: &Config, node: &str, client: &Client, tables: &mut Tables, tasks: &Tasks) -> Sources {
+    macro_rules! mirror {
+        ($table:literal, $kind:ty, $ingest:expr) => {{
+            let (writer, reader) = statedb::table($table);
+            tasks.spawn(concat!("reflect-", $table), client.reflect(client.all::<$kind>(), writer, $ingest));
+            tables.show(&reader);
+            reader
+        }};
+    }
+    let (pods_writer, pods) = statedb::table("k8s-pods");
+    let here = WatchConfig::default().fields(&format!("spec.nodeName={node}"));
+    let pods_api = client.all::<core::Pod>();
+    tasks.spawn("reflect-k8s-pods", client.reflect_with(pods_api, here, pods_writer, endpoint::ingest_pod));
+    tables.show(&pods);
+
+    let context = config.policy.context();
+    let (for_cilium, for_clusterwide) = (context.clone(), context.clone());
+    let (cluster, local) = (config.node.cluster.clone(), node.to_owned());
+    let (for_services, for_slices) = (config.services.clone(), config.services.clone());
+    Sources {
+        pods,
+        namespaces: mirror!("k8s-namespaces", core::Namespace, policy::ingest_namespace),
+        nodes: mirror!("nodes", CiliumNode, move |object: &CiliumNode| node::ingest_node(&cluster, &local, object)),
+        remote_endpoints: mirror!("remote-endpoints", CiliumEndpoint, policy::ingest_endpoint),
+        identities: mirror!("cilium-identities", CiliumIdentity, policy::ingest_identity),
+        services: mirror!("k8s-services", core::Service, move |object: &core::Service| {
+            services::ingest_service(&for_services, object)
+        }),
+        slices: mirror!("k8s-endpoint-slices", discovery::EndpointSlice, move |object: &discovery::EndpointSlice| {
+            services::ingest_slice(&for_slices, object)
+        }),
+        network_policies: config.policy.network_policies.then(|| {
+            mirror!("k8s-network-policies", networking::NetworkPolicy, move |object: &networking::NetworkPolicy| {
+                policy::ingest_network_policy(&context, object)
+            })
+        }),
+        cilium_policies: mirror!("cilium-network-policies", CiliumNetworkPolicy, move |object: &CiliumNetworkPolicy| {
+            policy::ingest_cilium_policy(&for_cilium, object)
+        }),
+        clusterwide_policies: mirror!(
+            "cilium-clusterwide-network-policies",
+            CiliumClusterwideNetworkPolicy,
+            move |object: &CiliumClusterwideNetworkPolicy| policy::ingest_clusterwide_policy(&for_clusterwide, object)
+        ),
+        cidr_groups: mirror!("cilium-cidr-groups", CiliumCIDRGroup, policy::ingest_cidr_group),
+    }
+}

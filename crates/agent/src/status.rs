@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Status of the agent: what `/healthz`, `cilium-dbg status` and the probes say (contracts L.2, H.5).
+
+use crate::api::render_node;
+use crate::config::Config;
+use crate::tables::{ReconcilerHealth, Tables};
+use model::rest::{
+    CniChainingStatus, ClusterStatus, ControllerRun, ControllerStatus, EncryptionStatus, HostFirewall, HubbleObserver,
+    HubbleStatus, IdentityRange, IpamStatus, K8sStatus, KubeProxyReplacement, KubeProxyReplacementFeatures,
+    Masquerading, MonitorStatus, Protocols, Routing, State, Status, StatusResponse, Switch,
+};
+use model::{LocalNode, Node, RoutingMode};
+use parking_lot::Mutex;
+use statedb::Reader;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Who can tell the status.
+pub trait StatusSource: Send + Sync + 'static {
+    /// The status now.
+    fn status(&self) -> StatusResponse;
+}
+
+/// What the API server said of itself last.
+#[derive(Clone, Debug, Default)]
+pub struct ApiServer(Arc<Mutex<Option<Result<String, String>>>>);
+
+impl ApiServer {
+    /// Notes the outcome of a question.
+    pub fn note(&self, outcome: Result<String, String>) {
+        *self.0.lock() = Some(outcome);
+    }
+
+    fn last(&self) -> Option<Result<String, String>> {
+        self.0.lock().clone()
+    }
+}
+
+/// Everything that the status is made of.
+pub struct Sources {
+    /// Configuration.
+    pub config: Config,
+    /// This node.
+    pub local_node: Reader<LocalNode>,
+    /// All nodes.
+    pub nodes: Reader<Node>,
+    /// Name of this node.
+    pub node_name: String,
+    /// What the node waits for or cannot do.
+    pub trouble: watch::Receiver<Option<String>>,
+    /// Addresses given to pods, with their owners.
+    pub allocations: Box<dyn Fn() -> BTreeMap<IpAddr, String> + Send + Sync>,
+    /// Capacity of each pool: used, all, prefix.
+    pub pools: Box<dyn Fn() -> Vec<(u128, u128, String)> + Send + Sync>,
+    /// Hubble's ring, when it runs.
+    pub hubble: Option<Box<dyn Fn() -> HubbleObserver + Send + Sync>>,
+    /// Events that the kernel could not deliver.
+    pub events_lost: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// `tcx` or `tc`.
+    pub attach_mode: &'static str,
+    /// Reconcilers.
+    pub tables: Tables,
+    /// The API server.
+    pub api_server: ApiServer,
+    /// Whether pods can be attached.
+    pub ready: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl StatusSource for Sources {
+    fn status(&self) -> StatusResponse {
+        let node = self.local_node.snapshot().get(&());
+        StatusResponse {
+            cilium: Some(self.cilium()),
+            kvstore: Some(disabled("")),
+            kubernetes: Some(self.kubernetes()),
+            container_runtime: Some(disabled("")),
+            cni_file: Some(self.cni_file()),
+            host_firewall: Some(HostFirewall { mode: "Disabled".to_owned(), ..HostFirewall::default() }),
+            hubble: Some(self.hubble()),
+            hubble_metrics: Some(disabled("")),
+            datapath_mode: "veth".to_owned(),
+            attach_mode: self.attach_mode.to_owned(),
+            kube_proxy_replacement: Some(self.kube_proxy_replacement(node.as_deref())),
+            ipam: Some(self.ipam()),
+            node_monitor: Some(self.monitor()),
+            cluster: Some(self.cluster()),
+            controllers: self.tables.reconcilers().into_iter().map(controller).collect(),
+            identity_range: Some(IdentityRange { min_identity: 256, max_identity: 65535 }),
+            masquerading: Some(self.masquerading()),
+            routing: Some(routing(node.as_deref())),
+            encryption: Some(EncryptionStatus { mode: "Disabled".to_owned(), ..EncryptionStatus::default() }),
+            cni_chaining: Some(CniChainingStatus { mode: "none".to_owned() }),
+            ..StatusResponse::default()
+        }
+    }
+}
+
+impl crate::health::Probe for Sources {
+    fn check(&self, kubernetes: bool) -> Result<(), String> {
+        if !(self.ready)() {
+            let why = self.trouble.borrow().clone();
+            return Err(format!("the agent is starting: {}", why.as_deref().unwrap_or("endpoints are being restored")));
+        }
+        match self.api_server.last() {
+            Some(Err(why)) if kubernetes => Err(format!("Kubernetes: {why}")),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Sources {
+    fn cilium(&self) -> Status {
+        let version = concat!(env!("CARGO_PKG_VERSION"), " (cilium-rs)");
+        let mut notes = Vec::new();
+        if !self.config.unknown.is_empty() {
+            notes.push(format!("unknown configuration keys: {}", self.config.unknown.join(", ")));
+        }
+        if !self.config.unknown_values.is_empty() {
+            notes.push(format!("chart values without effect: {}", self.config.unknown_values.join(", ")));
+        }
+        match ((self.ready)(), notes.is_empty()) {
+            (false, _) => {
+                let why = self.trouble.borrow().clone();
+                Status { state: State::Warning, msg: format!("starting: {}", why.as_deref().unwrap_or("restoring")) }
+            }
+            (true, true) => Status { state: State::Ok, msg: version.to_owned() },
+            (true, false) => Status { state: State::Ok, msg: format!("{version}; {}", notes.join("; ")) },
+        }
+    }
+
+    fn kubernetes(&self) -> K8sStatus {
+        let apis = [
+            "cilium/v2::CiliumClusterwideNetworkPolicy",
+            "cilium/v2::CiliumEndpoint",
+            "cilium/v2::CiliumNetworkPolicy",
+            "cilium/v2::CiliumNode",
+            "core/v1::Namespace",
+            "core/v1::Pods",
+            "core/v1::Service",
+            "discovery/v1::EndpointSlice",
+            "networking.k8s.io/v1::NetworkPolicy",
+        ];
+        let (state, msg) = match self.api_server.last() {
+            Some(Ok(version)) => (State::Ok, version),
+            Some(Err(why)) => (State::Failure, why),
+            None => (State::Warning, "not asked yet".to_owned()),
+        };
+        K8sStatus { state, msg, k8s_api_versions: apis.map(str::to_owned).to_vec() }
+    }
+
+    fn cni_file(&self) -> Status {
+        match &self.config.endpoint.conflist {
+            None => disabled("CNI configuration management disabled"),
+            Some(path) if path.exists() => {
+                Status { state: State::Ok, msg: format!("successfully wrote CNI configuration file to {}", path.display()) }
+            }
+            Some(path) => Status { state: State::Warning, msg: format!("{} is not written yet", path.display()) },
+        }
+    }
+
+    fn hubble(&self) -> HubbleStatus {
+        match &self.hubble {
+            Some(observer) => HubbleStatus { state: State::Ok, msg: String::new(), observer: Some(observer()) },
+            None => HubbleStatus::default(),
+        }
+    }
+
+    fn ipam(&self) -> IpamStatus {
+        let owners = (self.allocations)();
+        let of = |v4: bool| owners.keys().filter(|ip| ip.is_ipv4() == v4).map(ToString::to_string).collect();
+        let pools = (self.pools)();
+        let texts: Vec<String> = pools
+            .iter()
+            .map(|(used, all, prefix)| {
+                let family = if prefix.contains(':') { "IPv6" } else { "IPv4" };
+                format!("{family}: {used}/{all} allocated from {prefix}")
+            })
+            .collect();
+        IpamStatus {
+            allocations: owners.iter().map(|(ip, owner)| (ip.to_string(), owner.clone())).collect(),
+            ipv4: of(true),
+            ipv6: of(false),
+            status: texts.join(", "),
+        }
+    }
+
+    fn monitor(&self) -> MonitorStatus {
+        let cpus = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
+        MonitorStatus { cpus, npages: 64, pagesize: 4096, lost: (self.events_lost)(), unknown: 0 }
+    }
+
+    fn cluster(&self) -> ClusterStatus {
+        ClusterStatus {
+            cilium_health: Some(disabled("")),
+            self_name: format!("{}/{}", self.config.node.cluster, self.node_name),
+            nodes: self.nodes.snapshot().iter().map(|node| render_node(node)).collect(),
+        }
+    }
+
+    fn kube_proxy_replacement(&self, node: Option<&LocalNode>) -> KubeProxyReplacement {
+        let on = self.config.services.socket_lb;
+        let switch = |enabled| Some(Switch { enabled });
+        KubeProxyReplacement {
+            mode: if on { "True" } else { "False" }.to_owned(),
+            devices: node.map(|n| n.devices.clone()).unwrap_or_default(),
+            direct_routing_device: node.and_then(|n| n.devices.first().cloned()).unwrap_or_default(),
+            features: Some(KubeProxyReplacementFeatures {
+                socket_lb: switch(on),
+                graceful_termination: switch(on),
+                session_affinity: switch(false),
+                external_ips: switch(false),
+                host_port: switch(false),
+                ..KubeProxyReplacementFeatures::default()
+            }),
+            ..KubeProxyReplacement::default()
+        }
+    }
+
+    fn masquerading(&self) -> Masquerading {
+        let programs = &self.config.programs;
+        let (ipv4, ipv6) = (programs.masquerade_ipv4 != 0, programs.masquerade_ipv6 != 0);
+        let key = |key: &str| self.config.keys.get(key).cloned().unwrap_or_default();
+        Masquerading {
+            enabled: ipv4 || ipv6,
+            enabled_protocols: Some(Protocols {
+                ipv4: ipv4 && programs.enable_ipv4 != 0,
+                ipv6: ipv6 && programs.enable_ipv6 != 0,
+            }),
+            mode: "BPF".to_owned(),
+            snat_exclusion_cidr_v4: key("ipv4-native-routing-cidr"),
+            snat_exclusion_cidr_v6: key("ipv6-native-routing-cidr"),
+            ..Masquerading::default()
+        }
+    }
+}
+
+fn disabled(msg: &str) -> Status {
+    Status { state: State::Disabled, msg: msg.to_owned() }
+}
+
+fn routing(node: Option<&LocalNode>) -> Routing {
+    let tunnel = node.is_none_or(|n| n.routing == RoutingMode::Tunnel);
+    Routing {
+        inter_host_routing_mode: if tunnel { "Tunnel" } else { "Native" }.to_owned(),
+        intra_host_routing_mode: "BPF".to_owned(),
+        tunnel_protocol: if tunnel { "vxlan" } else { "" }.to_owned(),
+    }
+}
+
+fn controller(health: ReconcilerHealth) -> ControllerStatus {
+    ControllerStatus {
+        name: health.name.to_owned(),
+        status: Some(ControllerRun {
+            success_count: health.successes,
+            failure_count: health.failures,
+            consecutive_failure_count: health.failing as u64,
+            last_failure_msg: health.message,
+            ..ControllerRun::default()
+        }),
+        ..ControllerStatus::default()
+    }
+}

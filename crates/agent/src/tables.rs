@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The tables and reconcilers that can be looked into: `cilium-dbg statedb dump`, and the health of the whole.
+
+use serde::Serialize;
+use statedb::{Reader, Row, StatusReader};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+type Dump = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
+type Health = Arc<dyn Fn() -> ReconcilerHealth + Send + Sync>;
+
+/// What can be looked into. Clones show the same tables.
+#[derive(Clone, Default)]
+pub struct Tables {
+    tables: BTreeMap<&'static str, Table>,
+    reconcilers: Vec<Health>,
+}
+
+#[derive(Clone)]
+struct Table {
+    rows: Arc<dyn Fn() -> TableInfo + Send + Sync>,
+    dump: Dump,
+}
+
+/// One table on one line.
+#[derive(Clone, Debug, Serialize)]
+pub struct TableInfo {
+    /// Name.
+    pub name: &'static str,
+    /// Number of rows.
+    pub rows: usize,
+    /// The last commit.
+    pub revision: u64,
+    /// Whether its sources were read completely.
+    pub initialized: bool,
+}
+
+/// One reconciler.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReconcilerHealth {
+    /// Name.
+    pub name: &'static str,
+    /// Operations that succeeded.
+    pub successes: u64,
+    /// Operations that failed.
+    pub failures: u64,
+    /// Keys that fail now, or 1 when the last full comparison failed.
+    pub failing: usize,
+    /// The first failure, with its key.
+    pub message: String,
+}
+
+impl Tables {
+    /// Shows a table.
+    pub fn show<R: Row>(&mut self, reader: &Reader<R>) {
+        let (info, rows) = (reader.clone(), reader.clone());
+        let table = Table {
+            rows: Arc::new(move || {
+                let snapshot = info.snapshot();
+                TableInfo {
+                    name: info.name(),
+                    rows: snapshot.len(),
+                    revision: snapshot.revision().0,
+                    initialized: snapshot.initialized(),
+                }
+            }),
+            dump: Arc::new(move || rows.snapshot().iter().map(|row| format!("{row:?}")).collect()),
+        };
+        self.tables.insert(reader.name(), table);
+    }
+
+    /// Shows a reconciler.
+    pub fn watch<R: Row>(&mut self, status: &StatusReader<R>) {
+        let status = status.clone();
+        self.reconcilers.push(Arc::new(move || {
+            let summary = status.summary();
+            let first = status.failing().into_iter().next();
+            let message = match (&summary.prune_error, first) {
+                (_, Some((key, status))) => format!("{key:?}: {:?}", status.state),
+                (Some(error), None) => error.clone(),
+                (None, None) => String::new(),
+            };
+            ReconcilerHealth {
+                name: summary.name,
+                successes: summary.counters.updates + summary.counters.deletes + summary.counters.prunes,
+                failures: summary.counters.errors,
+                failing: summary.failing + usize::from(summary.prune_error.is_some()),
+                message,
+            }
+        }));
+    }
+
+    /// All tables.
+    pub fn list(&self) -> Vec<TableInfo> {
+        self.tables.values().map(|table| (table.rows)()).collect()
+    }
+
+    /// The rows of one, as text; `None` when there is no such table.
+    pub fn dump(&self, name: &str) -> Option<Vec<String>> {
+        self.tables.get(name).map(|table| (table.dump)())
+    }
+
+    /// All reconcilers.
+    pub fn reconcilers(&self) -> Vec<ReconcilerHealth> {
+        self.reconcilers.iter().map(|health| health()).collect()
+    }
+}
+
+impl std::fmt::Debug for Tables {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.tables.keys()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+    use super::*;
+    use model::{Identity, IdentityId, Labels};
+
+    #[test]
+    fn a_table_is_listed_and_dumped_by_its_name() {
+        let (mut writer, reader) = statedb::table("identities");
+        let mut tables = Tables::default();
+        tables.show(&reader);
+        writer.insert(Identity { id: IdentityId(300), labels: Labels::default() });
+        writer.commit();
+        assert_eq!(tables.list()[0].rows, 1);
+        assert!(tables.dump("identities").unwrap()[0].contains("300"));
+        assert!(tables.dump("no-such-table").is_none());
+    }
+}
