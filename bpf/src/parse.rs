@@ -215,6 +215,7 @@ fn parse_transport(skb: Skb, pkt: &mut Pkt) -> Result<(), DropReason> {
             pkt.flags = skb.read::<u8>(l4).ok_or(SHORT)?;
             pkt.code = skb.read::<u8>(l4 + 1).ok_or(SHORT)?;
             let id = skb.read::<u16>(l4 + 4).ok_or(SHORT)?;
+            skb.read::<u16>(l4 + 6).ok_or(SHORT)?;
             match (pkt.key.proto, pkt.flags) {
                 (proto::ICMP, 8) | (proto::ICMPV6, 128) => pkt.key.sport = id,
                 (proto::ICMP, 0) | (proto::ICMPV6, 129) => pkt.key.dport = id,

@@ -29,6 +29,10 @@ pub fn check(pkt: &Pkt, scratch: &mut Scratch) -> i32 {
 /// The same for a packet of the given ICMP type.
 #[inline(never)]
 pub fn check_as(pkt: &Pkt, icmp_type: u8, scratch: &mut Scratch) -> i32 {
+    // Without its policy a pod gets nothing, whoever sends.
+    if scratch.dst_flags & flags::NOT_READY != 0 {
+        return -(DropReason::DropEpNotReady.code() as i32);
+    }
     let port = pkt.policy_port(icmp_type, scratch.dport);
     if scratch.src_flags & flags::EGRESS_ENFORCED != 0 {
         let question = Question {

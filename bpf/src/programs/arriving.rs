@@ -43,25 +43,18 @@ pub fn decide(skb: Skb, pkt: &mut Pkt, origin: &Origin) -> i32 {
             return verdict;
         }
     }
-    scratch.forward.src_identity =
-        if origin.identity != 0 { origin.identity } else { ipcache::source_identity(&pkt.key.src) };
-    scratch.dst = pkt.key.dst;
-    scratch.dport = pkt.key.dport;
-    ipcache::resolve_destination(scratch);
-    if scratch.forward.dst_endpoint == 0 {
-        // Not for a pod: the host's business.
-        return TC_ACT_OK;
-    }
+    // A reply first: under masquerading its destination is the node's address, and only the flow knows the pod.
     commit::recall(pkt, scratch);
     if scratch.known.flags & flags::REPLY != 0 {
         let verdict = commit::renew_reply(pkt, scratch);
         if verdict != commit::NO_FORWARD {
             return if verdict == 0 { deliver(skb, pkt, origin) } else { verdict };
         }
-        again(pkt, scratch, origin);
     }
-    if scratch.dst_flags & abi::endpoint::flags::NOT_READY != 0 {
-        return -(DropReason::DropEpNotReady.code() as i32);
+    resolve(pkt, scratch, origin);
+    if scratch.forward.dst_endpoint == 0 {
+        // Not for a pod: the host's business.
+        return TC_ACT_OK;
     }
     let verdict = policy::check(pkt, scratch);
     if verdict < 0 {
@@ -88,11 +81,9 @@ fn deliver(skb: Skb, pkt: &Pkt, origin: &Origin) -> i32 {
     }
 }
 
-/// Resolves anew after an attempt to renew a reply has used the notes.
+/// Who sends, and to whom.
 #[inline(always)]
-fn again(pkt: &Pkt, scratch: &mut Scratch, origin: &Origin) {
-    scratch.forward.src_endpoint = 0;
-    scratch.src_flags = 0;
+fn resolve(pkt: &Pkt, scratch: &mut Scratch, origin: &Origin) {
     scratch.forward.src_identity =
         if origin.identity != 0 { origin.identity } else { ipcache::source_identity(&pkt.key.src) };
     scratch.dst = pkt.key.dst;

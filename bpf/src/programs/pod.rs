@@ -91,7 +91,7 @@ fn decide(skb: Skb, pkt: &mut Pkt) -> i32 {
     let Some(scratch) = scratch::fresh() else { return drop(DropReason::InvalidTcBuffer) };
     pkt.noted = 1;
     let verdict = source(skb, pkt, scratch);
-    if verdict < 0 {
+    if verdict != 0 {
         return verdict;
     }
     if pkt.is_icmp_error() {
@@ -135,7 +135,8 @@ fn replay(skb: Skb, pkt: &Pkt) -> i32 {
     }
 }
 
-/// Which pod it is, and whether the packet's source is the pod's.
+/// Which pod it is, and whether the packet's source is the pod's. 0, minus a drop reason, or the tc action of a question
+/// that has been answered.
 #[inline(never)]
 fn source(skb: Skb, pkt: &Pkt, scratch: &mut Scratch) -> i32 {
     // SAFETY: read at once.

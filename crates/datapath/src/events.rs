@@ -64,7 +64,7 @@ impl Reader {
     /// Waits for events and hands each to `take`, in order. Returns how many there were: at least one.
     pub async fn read(&mut self, mut take: impl FnMut(&Event)) -> Result<usize> {
         loop {
-            let count = self.drain(&mut take);
+            let count = self.read_present(&mut take);
             if count > 0 {
                 return Ok(count);
             }
@@ -77,7 +77,8 @@ impl Reader {
         }
     }
 
-    fn drain(&mut self, take: &mut impl FnMut(&Event)) -> usize {
+    /// Hands over the events that are there, without waiting. Returns how many there were.
+    pub fn read_present(&mut self, mut take: impl FnMut(&Event)) -> usize {
         let ring = &mut self.ring.get_mut().0;
         let mut count = 0;
         while count < ROUND

@@ -12,6 +12,7 @@ mod watch;
 use std::future::Future;
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 use futures::StreamExt;
 use rtnetlink::packet_core::{
@@ -31,6 +32,8 @@ pub use watch::{Change, Changes};
 #[derive(Clone, Debug)]
 pub struct Netlink {
     handle: rtnetlink::Handle,
+    /// The kernel lists one thing at a time on a socket, and answers `EBUSY` to a second request.
+    listing: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// What to do when the object is there already.
@@ -46,7 +49,7 @@ impl Netlink {
         let (connection, handle, _) =
             rtnetlink::new_connection().map_err(|source| failed("open", "a netlink socket".into(), source))?;
         tokio::spawn(connection);
-        Ok(Self { handle })
+        Ok(Self { handle, listing: Arc::default() })
     }
 
     /// Opens a socket in that network namespace.
@@ -91,6 +94,7 @@ impl Netlink {
     }
 
     async fn dump(&self, request: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
+        let _one_at_a_time = self.listing.lock().await;
         self.transact(request, NLM_F_DUMP).await
     }
 }

@@ -20,7 +20,7 @@ fn with_netlink<F: Future<Output = ()>>(test: impl FnOnce(Netlink) -> F + Send +
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let netlink = Netlink::open().unwrap();
-            netlink.change_link(1, LinkChange { up: Some(true), ..LinkChange::default() }).await.unwrap();
+            netlink.change_link(1, set_up_or_down(true)).await.unwrap();
             test(netlink).await;
         });
     });
@@ -47,9 +47,13 @@ fn end(name: &str) -> VethEnd<'_> {
     VethEnd { name, ..VethEnd::default() }
 }
 
+fn set_up_or_down(up: bool) -> LinkChange<'static> {
+    LinkChange { up: Some(up), ..LinkChange::default() }
+}
+
 async fn set_up(netlink: &Netlink, name: &str) -> Link {
     let link = netlink.link(name).await.unwrap().unwrap();
-    netlink.change_link(link.index, LinkChange { up: Some(true), ..LinkChange::default() }).await.unwrap();
+    netlink.change_link(link.index, set_up_or_down(true)).await.unwrap();
     netlink.link(name).await.unwrap().unwrap()
 }
 
@@ -101,8 +105,8 @@ fn a_pod_gets_its_interface_from_outside() {
 fn an_interface_can_be_renamed_and_have_more_names() {
     with_netlink(|netlink| async move {
         let link = veth(&netlink, "tmp1").await;
-        netlink.change_link(link.index, LinkChange { up: Some(false), ..LinkChange::default() }).await.unwrap();
-        let change = LinkChange { name: Some("lxc1"), mtu: Some(9000), up: Some(true), mac: Some(Mac([2; 6])) };
+        netlink.change_link(link.index, set_up_or_down(false)).await.unwrap();
+        let change = LinkChange { name: Some("lxc1"), mtu: Some(9000), mac: Some(Mac([2; 6])), ..set_up_or_down(true) };
         netlink.change_link(link.index, change).await.unwrap();
         netlink.add_alt_name(link.index, "a-name-that-is-longer-than-fifteen").await.unwrap();
         let link = netlink.link_by_index(link.index).await.unwrap().unwrap();

@@ -2,6 +2,8 @@
 //! A network and mount namespace of its own for each test, with a bpf file system: tests run side by side and leave
 //! nothing behind. Needs root.
 
+#![allow(dead_code, reason = "shared by two test binaries, of which neither uses all")]
+
 use std::path::{Path, PathBuf};
 
 use datapath::bpf::{Datapath, Options};
@@ -32,7 +34,7 @@ impl Sandbox {
         Self { bpffs }
     }
 
-    /// The programs, loaded with small maps.
+    /// The programs, loaded.
     pub(crate) fn load(&self) -> Datapath {
         self.load_with(Options::default())
     }

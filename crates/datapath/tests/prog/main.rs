@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The programs on hand-made packets: maps in, packet in; verdict, packet, map effects and event out.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+mod forward;
+mod malformed;
+mod masquerade;
+mod neighbour;
+mod packet;
+mod policy;
+mod run;
+mod service;
+mod world;
+
+#[path = "../kernel/sandbox.rs"]
+mod sandbox;

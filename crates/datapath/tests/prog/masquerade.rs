@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Traffic that leaves the cluster takes the node's address; what comes back finds its pod.
+
+use abi::config::ProgramConfig;
+use abi::event::point;
+use abi::ipcache::{IpcacheEntry, flags};
+use abi::{Addr, identity};
+use datapath::bpf::Options;
+use std::net::{IpAddr, TcpListener};
+
+use crate::packet::{Packet, SYN};
+use crate::world::{World, families, full};
+
+#[test]
+fn a_pod_talks_to_the_world_under_the_nodes_address() {
+    World::test_families(|world, f| {
+        let a = world.a;
+        for request in [
+            Packet::tcp((f.a, 40001), (f.world, 80), SYN),
+            Packet::udp((f.a, 40001), (f.world, 53)),
+            Packet::echo_request(f.a, f.world, 40001),
+        ] {
+            let masqueraded = request.clone().from((f.node, 40001)).ttl(63);
+            let run = world.leaves(&a, &request.bytes());
+            run.redirected().packet(&masqueraded);
+            let event = run.told();
+            assert_eq!((event.point, event.dst_identity), (point::TO_NETWORK, identity::WORLD));
+            assert_eq!((IpAddr::from(event.src), IpAddr::from(event.src_xlated)), (f.a, f.node));
+            world.leaves(&a, &request.bytes()).redirected().packet(&masqueraded);
+
+            let answer = masqueraded.reply().ttl(50);
+            let run = world.arrives(&answer.bytes());
+            run.redirected().packet(&answer.to((f.a, 40001)).macs(a.host_mac, a.mac).ttl(49));
+        }
+    });
+}
+
+#[test]
+fn two_pods_with_one_port_get_two() {
+    World::test_families(|world, f| {
+        let (a, b) = (world.a, world.b);
+        world.leaves(&a, &Packet::udp((f.a, 40001), (f.world, 53)).bytes()).redirected();
+        world.leaves(&b, &Packet::udp((f.b, 40001), (f.world, 53)).bytes()).redirected();
+        let flows = world.flows();
+        let port = |pod: IpAddr| flows.iter().find(|(key, _)| key.src == pod.into()).unwrap().1.nat_sport;
+        assert_eq!(port(f.a), 40001_u16.to_be());
+        assert_ne!(port(f.b), port(f.a));
+        assert!(u16::from_be(port(f.b)) >= 32768);
+        for (pod, ip) in [(a, f.a), (b, f.b)] {
+            let answer = Packet::udp((f.world, 53), (f.node, u16::from_be(port(ip))));
+            let run = world.arrives(&answer.bytes());
+            run.redirected().packet(&answer.to((ip, 40001)).macs(pod.host_mac, pod.mac).ttl(63));
+        }
+    });
+}
+
+#[test]
+fn a_port_on_which_the_node_listens_is_not_taken() {
+    World::test_families(|world, f| {
+        let a = world.a;
+        let node = if f.node.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let listener = TcpListener::bind(node).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        world.leaves(&a, &Packet::tcp((f.a, port), (f.world, 80), SYN).bytes()).redirected();
+        let flow = world.flows().into_iter().find(|(key, _)| key.src == f.a.into()).unwrap().1;
+        assert_ne!(u16::from_be(flow.nat_sport), port);
+    });
+}
+
+#[test]
+fn an_answer_finds_its_pod_also_after_its_decision_has_grown_old() {
+    World::test_families(|world, f| {
+        let a = world.a;
+        let request = Packet::udp((f.a, 40001), (f.world, 53));
+        world.leaves(&a, &request.bytes()).redirected();
+        world.epochs.bump_node().unwrap();
+        let answer = request.clone().from((f.node, 40001)).reply();
+        let run = world.arrives(&answer.bytes());
+        run.redirected().packet(&answer.to((f.a, 40001)).macs(a.host_mac, a.mac).ttl(63));
+        world.epochs.bump_node().unwrap();
+        let again = world.leaves(&a, &request.bytes());
+        again.redirected().packet(&request.from((f.node, 40001)).ttl(63));
+    });
+}
+
+#[test]
+fn the_source_is_kept_where_masquerading_is_not_asked_for() {
+    World::test_families(|world, f| {
+        let a = world.a;
+        let request = Packet::udp((f.a, 1000), (f.world, 53));
+        let entry = IpcacheEntry { identity: 3001, flags: flags::NO_MASQUERADE, ..IpcacheEntry::default() };
+        world.set_ipcache(f.world, full(f.world), entry);
+        world.leaves(&a, &request.bytes()).redirected().packet(&request.clone().ttl(63));
+        world.clear_flows();
+        world.set_ipcache(f.world, full(f.world), IpcacheEntry { identity: 3001, ..IpcacheEntry::default() });
+        world.set_node(|node| (node.masquerade_ipv4, node.masquerade_ipv6) = (Addr::NONE, Addr::NONE));
+        world.leaves(&a, &request.bytes()).redirected().packet(&request.ttl(63));
+    });
+}
+
+#[test]
+fn masquerading_can_be_switched_off() {
+    let config = ProgramConfig { masquerade_ipv4: 0, masquerade_ipv6: 0, ..ProgramConfig::default() };
+    World::test_with(Options { config, ..Options::default() }, |world| {
+        let a = world.a;
+        for f in families() {
+            let request = Packet::udp((f.a, 1000), (f.world, 53));
+            world.leaves(&a, &request.bytes()).redirected().packet(&request.ttl(63));
+        }
+    });
+}
+
+#[test]
+fn an_answer_that_nobody_asked_for_is_the_hosts() {
+    World::test_families(|world, f| {
+        let answer = Packet::udp((f.world, 53), (f.node, 40001));
+        world.arrives(&answer.bytes()).ignored().packet(&answer);
+    });
+}
+
+#[test]
+fn an_icmp_error_about_a_masqueraded_packet_reaches_its_pod() {
+    World::test_families(|world, f| {
+        let a = world.a;
+        for request in [
+            Packet::udp((f.a, 40001), (f.world, 53)),
+            Packet::tcp((f.a, 40001), (f.world, 80), SYN),
+            Packet::echo_request(f.a, f.world, 40001),
+        ] {
+            world.leaves(&a, &request.bytes()).redirected();
+            // A router on the way says that the packet as it saw it is too big.
+            let seen = request.clone().from((f.node, 40001)).ttl(63);
+            let error = Packet::too_big(f.stranger, f.node, &seen);
+            let run = world.arrives(&error.bytes());
+            run.redirected();
+            let quoted = &run.frame[run.frame.len() - request.network().len()..];
+            assert_eq!(quoted[..if f.a.is_ipv4() { 10 } else { 40 }].len(), if f.a.is_ipv4() { 10 } else { 40 });
+            let expected = Packet::too_big(f.stranger, f.a, &request.clone().ttl(63));
+            assert_quotes(&run.frame, &expected.macs(a.host_mac, a.mac).ttl(63));
+        }
+    });
+}
+
+/// The error is as expected but for the transport checksum inside of the quotation, which nobody checks.
+#[track_caller]
+fn assert_quotes(frame: &[u8], expected: &Packet) {
+    let expected = expected.bytes();
+    assert_eq!(frame.len(), expected.len());
+    let network = if expected[12..14] == [8, 0] { 20 } else { 40 };
+    let icmp = 14 + network;
+    let quoted_transport = icmp + 8 + network;
+    assert_eq!(frame[..icmp + 2], expected[..icmp + 2]);
+    assert_eq!(frame[icmp + 4..quoted_transport + 2], expected[icmp + 4..quoted_transport + 2]);
+    // The error's own checksum is right for what it carries.
+    let mut covered = frame[icmp..].to_vec();
+    if network == 40 {
+        let len = u32::try_from(covered.len()).unwrap().to_be_bytes();
+        let pseudo = [&frame[14 + 8..14 + 40], &len, &[0, 0, 0, 58]].concat();
+        covered = [pseudo, covered].concat();
+    }
+    assert_eq!(crate::packet::checksum(&covered), [0, 0], "checksum");
+}
+
+#[test]
+fn an_icmp_error_about_a_flow_that_we_do_not_know_is_the_hosts() {
+    World::test_families(|world, f| {
+        let unknown = Packet::udp((f.node, 40001), (f.world, 53));
+        let error = Packet::too_big(f.stranger, f.node, &unknown);
+        world.arrives(&error.bytes()).ignored().packet(&error);
+    });
+}
+
+#[test]
+fn a_pod_may_tell_of_an_error_about_a_flow_and_of_no_other() {
+    World::test_families(|world, f| {
+        let (a, b) = (world.a, world.b);
+        let request = Packet::udp((f.a, 1000), (f.b, 53));
+        let error = Packet::too_big(f.b, f.a, &request);
+        world.leaves(&b, &error.bytes()).dropped(abi::DropReason::CtUnknownL4Protocol);
+        world.leaves(&a, &request.bytes()).redirected();
+        world.leaves(&b, &error.bytes()).redirected().packet(&error.macs(a.host_mac, a.mac).ttl(63));
+    });
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Services: per packet for a pod's, and at the socket for the node's programs.
+
+use abi::DropReason;
+use abi::flow::proto;
+use abi::lb::{Backend, Service, ServiceKey, SlotKey};
+use abi::maps::{Backends, Services, Slots};
+use datapath::Kernel;
+use std::net::IpAddr;
+
+use crate::packet::{Packet, SYN};
+use crate::world::{Family, World};
+
+/// Makes a service of these backends.
+fn serve(world: &World, proto: u8, (ip, port): (IpAddr, u16), backends: &[(u32, IpAddr, u16)]) {
+    let count = u32::try_from(backends.len()).unwrap();
+    for (slot, (id, ip, port)) in backends.iter().enumerate() {
+        let backend = Backend { addr: (*ip).into(), port: port.to_be(), proto, ..Backend::default() };
+        world.put(world.datapath.map::<Backends>().unwrap(), id, &backend);
+        let slot = SlotKey { service: 5, slot: u32::try_from(slot).unwrap() };
+        world.put(world.datapath.map::<Slots>().unwrap(), &slot, id);
+    }
+    let key = ServiceKey { addr: ip.into(), port: port.to_be(), proto, ..ServiceKey::default() };
+    let service = Service { id: 5, count, ..Service::default() };
+    world.put(world.datapath.map::<Services>().unwrap(), &key, &service);
+}
+
+#[test]
+fn a_packet_to_a_service_goes_to_its_backend_and_the_answer_comes_from_the_service() {
+    World::test_families(|world, f| {
+        let (a, b) = (world.a, world.b);
+        for tcp in [true, false] {
+            let (proto, request) = if tcp {
+                (proto::TCP, Packet::tcp((f.a, 1000), (f.service, 80), SYN))
+            } else {
+                (proto::UDP, Packet::udp((f.a, 1000), (f.service, 80)))
+            };
+            serve(world, proto, (f.service, 80), &[(1, f.b, 8080)]);
+            for packet in 0..2 {
+                let run = world.leaves(&a, &request.bytes());
+                run.redirected().packet(&request.clone().to((f.b, 8080)).macs(b.host_mac, b.mac).ttl(63));
+                if packet == 0 {
+                    let event = run.told();
+                    assert_eq!((IpAddr::from(event.dst), event.dport), (f.b, 8080_u16.to_be()));
+                    assert_eq!(IpAddr::from(event.dst_orig), f.service);
+                }
+            }
+            let answer = request.clone().to((f.b, 8080)).reply();
+            let run = world.leaves(&b, &answer.bytes());
+            run.redirected().packet(&answer.from((f.service, 80)).macs(a.host_mac, a.mac).ttl(63));
+        }
+    });
+}
+
+#[test]
+fn a_service_without_a_backend_drops() {
+    World::test_families(|world, f| {
+        let a = world.a;
+        serve(world, proto::TCP, (f.service, 80), &[]);
+        let request = Packet::tcp((f.a, 1000), (f.service, 80), SYN);
+        world.leaves(&a, &request.bytes()).dropped(DropReason::ServiceBackendNotFound);
+    });
+}
+
+#[test]
+fn policy_is_asked_about_the_backend() {
+    World::test_families(|world, f| {
+        let (a, b) = (world.a, world.b);
+        serve(world, proto::TCP, (f.service, 80), &[(1, f.b, 8080)]);
+        world.set_pod(&b, abi::endpoint::flags::INGRESS_ENFORCED);
+        let request = Packet::tcp((f.a, 1000), (f.service, 80), SYN).bytes();
+        world.leaves(&a, &request).dropped(DropReason::PolicyDenied);
+        world.add_rule((&b, abi::policy::INGRESS), a.identity, (proto::TCP, 8080), false);
+        world.leaves(&a, &request).redirected();
+    });
+}
+
+#[test]
+fn a_flow_keeps_its_backend_while_that_exists() {
+    World::test_families(|world, f: Family| {
+        let a = world.a;
+        serve(world, proto::TCP, (f.service, 80), &[(1, f.b, 8080), (2, f.remote, 8080)]);
+        let request = Packet::tcp((f.a, 1000), (f.service, 80), SYN).bytes();
+        let chosen = |world: &mut World| -> IpAddr {
+            world.leaves(&a, &request).redirected();
+            let flows = world.flows();
+            flows.iter().find(|(key, _)| key.dst == f.service.into()).unwrap().1.nat_dst.into()
+        };
+        let first = chosen(world);
+        for _round in 0..20 {
+            world.epochs.bump_node().unwrap();
+            assert_eq!(chosen(world), first);
+        }
+        let (gone, other) = if first == f.b { (1, f.remote) } else { (2, f.b) };
+        let left = if gone == 1 { (2, f.remote, 8080) } else { (1, f.b, 8080) };
+        serve(world, proto::TCP, (f.service, 80), &[left]);
+        world.datapath.map::<Backends>().unwrap().remove(&gone).unwrap();
+        world.epochs.bump_node().unwrap();
+        assert_eq!(chosen(world), other);
+    });
+}
+
+#[test]
+fn every_backend_gets_its_share() {
+    World::test_families(|world, f| {
+        let a = world.a;
+        serve(world, proto::UDP, (f.service, 53), &[(1, f.b, 53), (2, f.remote, 53)]);
+        for port in 1000..1064 {
+            world.leaves(&a, &Packet::udp((f.a, port), (f.service, 53)).bytes()).redirected();
+        }
+        let flows = world.flows();
+        for backend in [f.b, f.remote] {
+            let share = flows.iter().filter(|(_, flow)| flow.nat_dst == backend.into()).count();
+            assert!(share > 8, "{backend} got {share} of 64");
+        }
+    });
+}
