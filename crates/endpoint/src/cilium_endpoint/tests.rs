@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Objects from facts, and objects at an API server of the test.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+use super::*;
+use crate::testing::{endpoint, local_node, policy};
+use axum::body::Bytes;
+use axum::http::{Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use k8s::kube::client::Body;
+use model::{IdentityId, Label, Protocol, Workload};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use statedb::{Row, Target as _};
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+fn snapshot<R: Row>(rows: Vec<R>) -> Snapshot<R> {
+    let (mut writer, _) = statedb::table("t");
+    writer.replace(rows);
+    writer.commit();
+    writer.snapshot()
+}
+
+fn pod(id: u16) -> Pod {
+    let port = |name: &str, port| model::NamedPort { name: name.into(), port, protocol: Protocol::Tcp };
+    Pod {
+        name: endpoint(id).pod,
+        uid: endpoint(id).pod_uid,
+        labels: Default::default(),
+        annotations: Default::default(),
+        service_account: "sa".into(),
+        host_network: false,
+        ips: vec![],
+        workload: Some(Workload { kind: "Deployment".into(), name: "d".into() }),
+        named_ports: vec![port("web", 80), port("admin", 81), port("web", 80)],
+        ended: false,
+    }
+}
+
+fn facts() -> Facts {
+    let labels = [Label::k8s("app", "x")].into_iter().collect();
+    Facts {
+        endpoints: snapshot(vec![endpoint(1)]),
+        policies: snapshot(vec![EndpointPolicy { ingress_enforced: true, ..policy(1) }]),
+        identities: snapshot(vec![Identity { id: IdentityId(1001), labels }]),
+        pods: snapshot(vec![pod(1)]),
+        node: snapshot(vec![local_node()]),
+    }
+}
+
+/// As a table takes them: the last of a name counts.
+fn wanted(objects: Vec<Object>) -> Vec<Object> {
+    snapshot(objects).iter().map(|object| Object::clone(object)).collect()
+}
+
+#[test]
+fn a_pod_takes_over_the_object_of_an_earlier_one_of_its_name() {
+    let former = resolve(&facts(), &snapshot(vec![]));
+    let heir = Endpoint { pod: endpoint(1).pod, pod_uid: "heir".into(), ..endpoint(0) };
+    let facts = Facts {
+        endpoints: snapshot(vec![endpoint(1), heir]),
+        policies: snapshot(vec![policy(0), policy(1)]),
+        identities: snapshot(vec![
+            Identity { id: IdentityId(1000), labels: Default::default() },
+            Identity { id: IdentityId(1001), labels: Default::default() },
+        ]),
+        pods: snapshot(vec![Pod { uid: "heir".into(), ..pod(1) }]),
+        ..facts()
+    };
+    let objects = wanted(resolve(&facts, &snapshot(former)));
+    assert_eq!(objects.iter().map(|o| &*o.uid).collect::<Vec<_>>(), ["heir"]);
+}
+
+#[test]
+fn the_object_says_what_others_need() {
+    let objects = resolve(&facts(), &snapshot(vec![]));
+    let object = serde_json::to_value(new_object(&objects[0])).unwrap();
+    assert_eq!(object["metadata"]["ownerReferences"][0]["uid"], "uid-1");
+    assert_eq!(
+        object["status"],
+        json!({
+            "id": 1, "state": "ready", "identity": {"id": 1001, "labels": ["k8s:app=x"]},
+            "networking": {"addressing": [{"ipv4": "10.0.0.1", "ipv6": "fd00::1"}], "node": "192.168.0.1"},
+            "named-ports": [{"name": "admin", "port": 81, "protocol": "TCP"}, {"name": "web", "port": 80, "protocol": "TCP"}],
+            "external-identifiers": {"cni-attachment-id": "container1:eth0", "container-id": "container1",
+                "k8s-namespace": "default", "k8s-pod-name": "pod-1", "pod-name": "default/pod-1"},
+            "policy": {"ingress": {"enforcing": true, "state": "enforcing"}, "egress": {"enforcing": false, "state": "non-enforcing"}},
+            "service-account": "sa",
+        })
+    );
+}
+
+#[test]
+fn there_is_no_object_while_a_fact_is_missing_or_is_another_pods_but_a_former_one_stays() {
+    let later = Pod { uid: "another".into(), ..pod(1) };
+    let incomplete = [
+        Facts { policies: snapshot(vec![]), ..facts() },
+        Facts { identities: snapshot(vec![]), ..facts() },
+        Facts { node: snapshot(vec![]), ..facts() },
+        Facts { pods: snapshot(vec![later]), ..facts() },
+    ];
+    let former = resolve(&facts(), &snapshot(vec![]));
+    for facts in incomplete {
+        assert!(resolve(&facts, &snapshot(vec![])).is_empty());
+        assert_eq!(wanted(resolve(&facts, &snapshot(former.clone()))), former);
+    }
+    assert!(resolve(&Facts { endpoints: snapshot(vec![]), ..facts() }, &snapshot(former)).is_empty());
+}
+
+/// Objects by path, and how often one was written.
+#[derive(Clone, Default)]
+struct ApiServer(Arc<Mutex<(BTreeMap<String, Value>, usize)>>);
+
+impl ApiServer {
+    fn target(&self, remote: Vec<RemoteEndpoint>) -> Target {
+        let server = self.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let server = server.clone();
+            async move {
+                let (parts, body) = request.into_parts();
+                let body = body.collect().await.unwrap().to_bytes();
+                Ok::<_, Infallible>(server.answer(&parts.method, parts.uri.path(), &body))
+            }
+        });
+        let client = Client::from(k8s::kube::Client::new(service, "default"));
+        let (mut nodes, node) = statedb::table("local-node");
+        nodes.insert(local_node());
+        nodes.commit();
+        let (mut all, remotes) = statedb::table("remote-endpoints");
+        all.replace(remote);
+        all.commit();
+        Target::new(client, node, remotes)
+    }
+
+    fn answer(&self, method: &Method, path: &str, body: &Bytes) -> Response<Body> {
+        let mut state = self.0.lock();
+        let given = || serde_json::from_slice::<Value>(body).unwrap();
+        let missing = (StatusCode::NOT_FOUND, json!({"kind": "Status", "code": 404, "reason": "NotFound"}));
+        let (status, answer) = match *method {
+            Method::GET => state.0.get(path).map_or(missing, |object| (StatusCode::OK, object.clone())),
+            Method::POST => {
+                let mut object = given();
+                state.1 += 1;
+                object["metadata"]["uid"] = json!(format!("object-{}", state.1));
+                let path = format!("{path}/{}", object["metadata"]["name"].as_str().unwrap());
+                state.0.insert(path, object.clone());
+                (StatusCode::CREATED, object)
+            }
+            Method::PUT => {
+                state.1 += 1;
+                state.0.insert(path.to_owned(), given());
+                (StatusCode::OK, given())
+            }
+            Method::DELETE => {
+                let wanted = given()["preconditions"]["uid"].clone();
+                state.1 += 1;
+                match state.0.get(path).map(|object| object["metadata"]["uid"] == wanted) {
+                    Some(true) => (StatusCode::OK, state.0.remove(path).unwrap()),
+                    Some(false) => (StatusCode::CONFLICT, json!({"kind": "Status", "code": 409, "reason": "Conflict"})),
+                    None => missing,
+                }
+            }
+            _ => panic!("{method} {path}"),
+        };
+        Response::builder().status(status).body(Body::from(answer.to_string().into_bytes())).unwrap()
+    }
+
+    fn writes(&self) -> usize {
+        self.0.lock().1
+    }
+
+    fn object(&self, name: &str) -> Option<Value> {
+        self.0.lock().0.get(&format!("/apis/cilium.io/v2/namespaces/default/ciliumendpoints/{name}")).cloned()
+    }
+}
+
+fn object() -> Object {
+    resolve(&facts(), &snapshot(vec![])).remove(0)
+}
+
+#[tokio::test]
+async fn an_object_is_written_once_and_again_only_when_it_differs() {
+    let server = ApiServer::default();
+    server.target(vec![]).update(&object()).await.unwrap();
+    assert_eq!(server.object("pod-1").unwrap()["status"]["identity"]["id"], 1001);
+    // Another process, as after a restart.
+    server.target(vec![]).update(&object()).await.unwrap();
+    assert_eq!(server.writes(), 1);
+    let mut other = object();
+    other.status.state = Some("not-ready".into());
+    other.status.service_account = None;
+    server.target(vec![]).update(&other).await.unwrap();
+    let written = server.object("pod-1").unwrap();
+    assert_eq!(
+        (&written["status"]["state"], &written["status"]["service-account"]),
+        (&json!("not-ready"), &Value::Null)
+    );
+    assert_eq!(written["metadata"]["ownerReferences"][0]["uid"], "uid-1");
+}
+
+#[tokio::test]
+async fn the_object_of_an_earlier_pod_makes_room_for_that_of_the_present_one() {
+    let server = ApiServer::default();
+    server.target(vec![]).update(&object()).await.unwrap();
+    server.target(vec![]).update(&Object { uid: "heir".into(), ..object() }).await.unwrap();
+    let object = server.object("pod-1").unwrap();
+    assert_eq!(
+        (&object["metadata"]["ownerReferences"][0]["uid"], &object["metadata"]["uid"]),
+        (&json!("heir"), &json!("object-3"))
+    );
+}
+
+#[tokio::test]
+async fn only_objects_of_this_node_are_deleted() {
+    let server = ApiServer::default();
+    let mut elsewhere = object();
+    elsewhere.status.networking.as_mut().unwrap().node = Some("192.168.0.2".into());
+    let mut target = server.target(vec![]);
+    target.update(&elsewhere).await.unwrap();
+    target.delete(&object().pod).await.unwrap();
+    assert!(server.object("pod-1").is_some());
+    target.update(&object()).await.unwrap();
+    target.delete(&object().pod).await.unwrap();
+    target.delete(&object().pod).await.unwrap();
+    assert!(server.object("pod-1").is_none());
+}
+
+#[tokio::test]
+async fn objects_that_a_process_before_left_are_pruned() {
+    let server = ApiServer::default();
+    let stale = Object { pod: PodName::new("default", "stale"), ..object() };
+    for object in [&stale, &object()] {
+        server.target(vec![]).update(object).await.unwrap();
+    }
+    let remote = |pod: &PodName| RemoteEndpoint {
+        pod: pod.clone(),
+        ipv4: None,
+        ipv6: None,
+        identity: IdentityId(1),
+        host: Some("192.168.0.1".parse().unwrap()),
+        named_ports: vec![],
+    };
+    let mut target = server.target(vec![remote(&stale.pod), remote(&object().pod)]);
+    target.prune(&snapshot(vec![object()])).await.unwrap();
+    assert!(server.object("stale").is_none() && server.object("pod-1").is_some());
+}
