@@ -87,8 +87,8 @@ impl Run {
             facts = local::facts(&self.config, &host, &kube, own.as_deref())?;
         }
         self.programs.sync(&facts, &host)?;
-        self.resolve(&facts);
         self.restore_lost_routes().await?;
+        self.resolve(&facts);
         self.announce(facts);
         Ok(())
     }
@@ -123,7 +123,8 @@ impl Run {
         self.grants = found.grants;
     }
 
-    /// Routes go when their device goes down. The row of such a route is written anew, so that it is reconciled again.
+    /// Routes go when their device goes down. The row of such a route is written anew, so that it is reconciled again. Only
+    /// for rows of earlier rounds: new ones are on their way.
     async fn restore_lost_routes(&mut self) -> Result<(), Trouble> {
         let present: BTreeMap<_, _> =
             ours(&self.netlink).await?.into_iter().map(|route| (route.destination, route)).collect();

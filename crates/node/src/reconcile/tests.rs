@@ -113,3 +113,13 @@ fn a_route_that_cannot_be_made_is_an_error_that_names_it() {
         assert_eq!(error.to_string(), "route to 10.0.2.0/24");
     });
 }
+
+#[test]
+fn many_may_look_at_the_kernel_at_once() {
+    in_namespace(async |netlink| {
+        wire(&netlink).await;
+        let look = || async { devices::look(&netlink).await.unwrap() };
+        let (a, b, c, d) = tokio::join!(look(), look(), look(), look());
+        assert!(a == b && b == c && c == d);
+    });
+}
