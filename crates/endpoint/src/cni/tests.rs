@@ -8,6 +8,7 @@ use crate::reference::AttachmentId;
 use crate::testing::agent::Setup;
 use crate::testing::node::{Node, Sandbox, Serving, block_on, config, on_a_node, routers};
 use datapath::netlink::{MAIN_TABLE, Netlink, Scope};
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
@@ -130,6 +131,33 @@ fn two_pods_of_a_node_talk_through_the_programs() {
         assert_eq!(links(), 4);
         node.call("DEL", "one", &one.path(), &config()).unwrap();
         assert_eq!(links(), 2);
+    });
+}
+
+#[test]
+fn pods_that_come_and_go_at_once_do_not_hinder_each_other() {
+    on_a_node(|node| {
+        let mut serving = node.serve(Setup::new(node.runtime()));
+        let pods: Vec<_> = (0..16).map(|n| (format!("p{n}"), Sandbox::new())).collect();
+        for (name, _) in &pods {
+            serving.agent.know("default", name);
+        }
+        let all = |command: &str| -> Vec<Value> {
+            std::thread::scope(|scope| {
+                let call = |(name, sandbox): &(String, Sandbox)| node.call(command, name, &sandbox.path(), &config());
+                let calls: Vec<_> = pods.iter().map(|pod| scope.spawn(move || call(pod))).collect();
+                calls.into_iter().map(|call| call.join().unwrap().unwrap()).collect()
+            })
+        };
+        let addresses: BTreeSet<_> = all("ADD").iter().map(|answer| answer["ips"].to_string()).collect();
+        assert_eq!(addresses.len(), pods.len());
+        assert_eq!((node.interfaces().len(), node.programs.0.lock().len()), (pods.len(), 2 * pods.len()));
+        for gateway in routers() {
+            pods.iter().for_each(|(_, sandbox)| talks(sandbox, gateway));
+        }
+        all("DEL");
+        assert_eq!((node.interfaces().len(), node.programs.0.lock().len()), (0, 0));
+        assert!(serving.agent.pool.taken.lock().is_empty());
     });
 }
 
