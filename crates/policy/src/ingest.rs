@@ -150,7 +150,9 @@ mod tests {
         };
         let networking = json!({"node": "192.168.77.11", "addressing": [{"ipv4": "10.0.1.5", "ipv6": "fd00::5"}]});
         let row = ingest(json!({"identity": {"id": 300}, "networking": networking,
-            "named-ports": [{"name": "http", "port": 80, "protocol": "TCP"}]})).unwrap().unwrap();
+            "named-ports": [{"name": "http", "port": 80, "protocol": "TCP"}]}))
+        .unwrap()
+        .unwrap();
         assert_eq!((row.identity, row.host), (IdentityId(300), Some("192.168.77.11".parse().unwrap())));
         assert_eq!(row.named_ports.len(), 1);
         assert_eq!(ingest(json!({"networking": networking})).unwrap(), None);

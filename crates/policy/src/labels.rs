@@ -7,13 +7,13 @@ use regex::Regex;
 use std::collections::BTreeMap;
 
 /// Namespace of the pod.
-pub const NAMESPACE: &str = "io.kubernetes.pod.namespace";
+pub(crate) const NAMESPACE: &str = "io.kubernetes.pod.namespace";
 /// What precedes the key of a label of the pod's namespace.
-pub const NAMESPACE_LABELS: &str = "io.cilium.k8s.namespace.labels.";
+pub(crate) const NAMESPACE_LABELS: &str = "io.cilium.k8s.namespace.labels.";
 /// Name of the cluster.
-pub const CLUSTER: &str = "io.cilium.k8s.policy.cluster";
+pub(crate) const CLUSTER: &str = "io.cilium.k8s.policy.cluster";
 /// Service account of the pod.
-pub const SERVICE_ACCOUNT: &str = "io.cilium.k8s.policy.serviceaccount";
+pub(crate) const SERVICE_ACCOUNT: &str = "io.cilium.k8s.policy.serviceaccount";
 /// The label that every namespace has: its own name.
 const METADATA_NAME: &str = "kubernetes.io/metadata.name";
 
@@ -148,7 +148,7 @@ pub fn security_labels(pod: &Pod, namespace: &Namespace, cluster: &str, filter: 
 
 /// The text of a label's key and source, as CiliumIdentity objects hold it.
 #[must_use]
-pub fn extended_key(label: &Label) -> String {
+pub(crate) fn extended_key(label: &Label) -> String {
     format!("{}:{}", label.source.as_str(), label.key)
 }
 
@@ -166,13 +166,31 @@ mod tests {
     fn the_default_filter_keeps_what_tells_workloads_apart_and_drops_what_tells_pods_apart() {
         let filter = LabelFilter::default();
         assert_eq!(filter.patterns.len(), DEFAULT.len());
-        for key in ["app", "app.kubernetes.io/name", NAMESPACE, CLUSTER, SERVICE_ACCOUNT, "team",
-            "io.cilium.k8s.namespace.labels.kubernetes.io/metadata.name", "example.com/kubernetes.io"] {
+        for key in [
+            "app",
+            "app.kubernetes.io/name",
+            NAMESPACE,
+            CLUSTER,
+            SERVICE_ACCOUNT,
+            "team",
+            "io.cilium.k8s.namespace.labels.kubernetes.io/metadata.name",
+            "example.com/kubernetes.io",
+        ] {
             assert!(accepts(&filter, key), "{key}");
         }
-        for key in ["io.kubernetes.container.name", "kubernetes.io/os", "statefulset.kubernetes.io/pod-name",
-            "apps.kubernetes.io/pod-index", "failure-domain.beta.kubernetes.io/zone", "k8s.io/x", "pod-template-hash",
-            "controller-uid", "batch.kubernetes.io/controller-uid", "topology.kubernetes.io/zone", "annotation.x"] {
+        for key in [
+            "io.kubernetes.container.name",
+            "kubernetes.io/os",
+            "statefulset.kubernetes.io/pod-name",
+            "apps.kubernetes.io/pod-index",
+            "failure-domain.beta.kubernetes.io/zone",
+            "k8s.io/x",
+            "pod-template-hash",
+            "controller-uid",
+            "batch.kubernetes.io/controller-uid",
+            "topology.kubernetes.io/zone",
+            "annotation.x",
+        ] {
             assert!(!accepts(&filter, key), "{key}");
         }
     }
@@ -198,9 +216,16 @@ mod tests {
         let pod = Pod {
             name: PodName::new("shop", "web-1"),
             uid: "u".into(),
-            labels: [("app", "web"), (NAMESPACE, "kube-system"), (CLUSTER, "other"), (SERVICE_ACCOUNT, "admin"),
-                ("io.cilium.k8s.namespace.labels.trusted", "yes"), ("pod-template-hash", "abc")]
-                .map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+            labels: [
+                ("app", "web"),
+                (NAMESPACE, "kube-system"),
+                (CLUSTER, "other"),
+                (SERVICE_ACCOUNT, "admin"),
+                ("io.cilium.k8s.namespace.labels.trusted", "yes"),
+                ("pod-template-hash", "abc"),
+            ]
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .into(),
             annotations: BTreeMap::new(),
             service_account: "web".into(),
             host_network: false,
@@ -211,13 +236,16 @@ mod tests {
         };
         let namespace = Namespace { name: "shop".into(), labels: [("env".to_owned(), "prod".to_owned())].into() };
         let labels = security_labels(&pod, &namespace, "home", &LabelFilter::default());
-        assert_eq!(labels.to_strings(), [
-            "k8s:app=web",
-            "k8s:io.cilium.k8s.namespace.labels.env=prod",
-            "k8s:io.cilium.k8s.namespace.labels.kubernetes.io/metadata.name=shop",
-            "k8s:io.cilium.k8s.policy.cluster=home",
-            "k8s:io.cilium.k8s.policy.serviceaccount=web",
-            "k8s:io.kubernetes.pod.namespace=shop",
-        ]);
+        assert_eq!(
+            labels.to_strings(),
+            [
+                "k8s:app=web",
+                "k8s:io.cilium.k8s.namespace.labels.env=prod",
+                "k8s:io.cilium.k8s.namespace.labels.kubernetes.io/metadata.name=shop",
+                "k8s:io.cilium.k8s.policy.cluster=home",
+                "k8s:io.cilium.k8s.policy.serviceaccount=web",
+                "k8s:io.kubernetes.pod.namespace=shop",
+            ]
+        );
     }
 }

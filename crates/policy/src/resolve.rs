@@ -26,8 +26,9 @@ use std::sync::Arc;
 use subject::Subject;
 
 pub use cidr::Families;
-pub use entries::{ANY, Entries, EntryKey};
-pub use subject::SubjectKey;
+pub(crate) use entries::ANY;
+pub use entries::{Entries, EntryKey};
+pub(crate) use subject::SubjectKey;
 
 /// When policy is enforced (`enable-policy`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,7 +86,7 @@ enum Dirty {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Engine {
+pub(crate) struct Engine {
     mode: Enforcement,
     selectors: SelectorCache,
     cidrs: CidrIdentities,
@@ -96,6 +97,8 @@ pub struct Engine {
     subjects: BTreeMap<SubjectKey, Subject>,
     endpoints: BTreeMap<EndpointId, SubjectKey>,
     dirty: BTreeMap<SubjectKey, Dirty>,
+    /// Identities that came, went or changed since they were last asked for.
+    changed_identities: BTreeSet<IdentityId>,
     next_policy: u32,
     revision: u64,
 }
@@ -104,15 +107,17 @@ impl Engine {
     /// Without policies and pods, but with the reserved identities, and with what is known from before: the identities of
     /// prefixes and the highest number of a compiled policy.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         mode: Enforcement,
         families: Families,
         prefixes: impl IntoIterator<Item = (IpNet, IdentityId)>,
         last_policy: PolicyId,
     ) -> Self {
         let mut selectors = SelectorCache::default();
+        let mut changed_identities = BTreeSet::new();
         for Identity { id, labels } in reserved::all() {
             selectors.upsert(id, selectors::Subject { labels, prefix: families.prefix_of(id) });
+            changed_identities.insert(id);
         }
         Self {
             mode,
@@ -125,13 +130,14 @@ impl Engine {
             subjects: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             dirty: BTreeMap::new(),
+            changed_identities,
             next_policy: last_policy.0.wrapping_add(1).max(1),
             revision: 1,
         }
     }
 
     /// An identity of the cluster is there.
-    pub fn upsert_identity(&mut self, identity: &Identity) {
+    pub(crate) fn upsert_identity(&mut self, identity: &Identity) {
         let subject = selectors::Subject { labels: identity.labels.clone(), prefix: None };
         if self.selectors.identity(identity.id) == Some(&subject) {
             return;
@@ -140,32 +146,29 @@ impl Engine {
             self.dirty.insert(key.clone(), Dirty::All);
         }
         let changed = self.selectors.upsert(identity.id, subject);
+        self.changed_identities.insert(identity.id);
         self.members_changed(identity.id, &changed);
     }
 
     /// An identity of the cluster is gone. One that local pods have is kept: without its labels nobody could say which
     /// policies are about them.
-    pub fn remove_identity(&mut self, id: IdentityId) {
+    pub(crate) fn remove_identity(&mut self, id: IdentityId) {
         if self.subjects.keys().any(|key| key.identity == id) {
             return;
         }
         let changed = self.selectors.remove(id);
+        self.changed_identities.insert(id);
         self.members_changed(id, &changed);
     }
 
-    /// Whether the identity is known.
-    #[must_use]
-    pub fn knows(&self, id: IdentityId) -> bool {
-        self.selectors.identity(id).is_some()
-    }
-
-    /// Every identity: reserved, of the cluster, and of prefixes.
-    pub fn identities(&self) -> impl Iterator<Item = Identity> {
-        self.selectors.identities().map(|(id, subject)| Identity { id, labels: subject.labels.clone() })
+    /// Identities that came, went or changed since the last call: reserved ones, those of the cluster and of prefixes.
+    pub(crate) fn identity_changes(&mut self) -> Vec<(IdentityId, Option<Identity>)> {
+        let row = |id| self.selectors.identity(id).map(|subject| Identity { id, labels: subject.labels.clone() });
+        std::mem::take(&mut self.changed_identities).into_iter().map(|id| (id, row(id))).collect()
     }
 
     /// A policy is there or has changed.
-    pub fn upsert_policy(&mut self, policy: Arc<Policy>) {
+    pub(crate) fn upsert_policy(&mut self, policy: Arc<Policy>) {
         self.revision += 1;
         // The new one first: what both use is not let go of in between.
         let loaded = self.load(policy);
@@ -180,7 +183,7 @@ impl Engine {
     }
 
     /// A policy is gone.
-    pub fn remove_policy(&mut self, name: &PolicyName) {
+    pub(crate) fn remove_policy(&mut self, name: &PolicyName) {
         if let Some(old) = self.policies.remove(name) {
             self.revision += 1;
             self.selection_changed(&old);
@@ -190,7 +193,7 @@ impl Engine {
     }
 
     /// A group of prefixes is there or has changed.
-    pub fn upsert_group(&mut self, group: CidrGroup) {
+    pub(crate) fn upsert_group(&mut self, group: CidrGroup) {
         let name = group.name.clone();
         if self.groups.insert(name, group).is_some() {
             self.revision += 1;
@@ -199,7 +202,7 @@ impl Engine {
     }
 
     /// A group of prefixes is gone.
-    pub fn remove_group(&mut self, name: &str) {
+    pub(crate) fn remove_group(&mut self, name: &str) {
         if self.groups.remove(name).is_some() {
             self.revision += 1;
             self.reload_groups();
@@ -207,19 +210,19 @@ impl Engine {
     }
 
     /// A pod of the cluster is there or has changed: its named ports count.
-    pub fn upsert_pod(&mut self, pod: &RemoteEndpoint) {
+    pub(crate) fn upsert_pod(&mut self, pod: &RemoteEndpoint) {
         let changed = self.named_ports.upsert(pod);
         self.names_changed(&changed);
     }
 
     /// A pod of the cluster is gone.
-    pub fn remove_pod(&mut self, pod: &PodName) {
+    pub(crate) fn remove_pod(&mut self, pod: &PodName) {
         let changed = self.named_ports.remove(pod);
         self.names_changed(&changed);
     }
 
     /// A pod of this node has an identity. `restored` is the compiled policy under which the kernel knows it.
-    pub fn attach(&mut self, endpoint: EndpointId, key: SubjectKey, restored: Option<PolicyId>) {
+    pub(crate) fn attach(&mut self, endpoint: EndpointId, key: SubjectKey, restored: Option<PolicyId>) {
         if self.endpoints.get(&endpoint) == Some(&key) {
             return;
         }
@@ -241,7 +244,7 @@ impl Engine {
     }
 
     /// A pod of this node is gone.
-    pub fn detach(&mut self, endpoint: EndpointId) {
+    pub(crate) fn detach(&mut self, endpoint: EndpointId) {
         let Some(key) = self.endpoints.remove(&endpoint) else { return };
         let Some(subject) = self.subjects.get_mut(&key) else { return };
         subject.endpoints.remove(&endpoint);
@@ -253,74 +256,76 @@ impl Engine {
 
     /// The compiled policy of a pod of this node.
     #[must_use]
-    pub fn policy_of(&self, endpoint: EndpointId) -> Option<CompiledPolicy> {
+    pub(crate) fn policy_of(&self, endpoint: EndpointId) -> Option<CompiledPolicy> {
         let key = self.endpoints.get(&endpoint)?;
         self.subjects.get(key).map(|subject| subject.row(key.identity))
     }
 
+    /// Whether pods of this node have the compiled policy of that number.
+    #[must_use]
+    pub(crate) fn has_policy(&self, id: PolicyId) -> bool {
+        self.subjects.values().any(|subject| subject.id == id)
+    }
+
     /// All compiled policies.
-    pub fn compiled(&self) -> impl Iterator<Item = CompiledPolicy> {
+    #[cfg(test)]
+    pub(crate) fn compiled(&self) -> impl Iterator<Item = CompiledPolicy> {
         self.subjects.iter().map(|(key, subject)| subject.row(key.identity))
     }
 
     /// The prefixes that policies name, with their identities.
-    pub fn prefixes(&self) -> impl Iterator<Item = (IpNet, IdentityId)> {
+    pub(crate) fn prefixes(&self) -> impl Iterator<Item = (IpNet, IdentityId)> {
         self.cidrs.iter()
     }
 
     /// Whether prefixes wait for [`collect_prefixes`](Self::collect_prefixes).
     #[must_use]
-    pub fn has_retired_prefixes(&self) -> bool {
+    pub(crate) fn has_retired_prefixes(&self) -> bool {
         self.cidrs.has_retired()
     }
 
     /// The ipcache does not name the prefixes any more that policies do not name: their identities end.
-    pub fn collect_prefixes(&mut self) {
+    pub(crate) fn collect_prefixes(&mut self) {
         for id in self.cidrs.collect() {
             self.remove_identity(id);
         }
     }
 
     /// The ipcache holds nothing from before: numbers that were kept for it are free.
-    pub fn forget_restored_prefixes(&mut self) {
+    pub(crate) fn forget_restored_prefixes(&mut self) {
         self.cidrs.forget_restored();
     }
 
     /// The rules behind provenance ids.
-    pub fn provenances(&self) -> impl Iterator<Item = &Provenance> {
+    pub(crate) fn provenances(&self) -> impl Iterator<Item = &Provenance> {
         self.provenances.iter()
     }
 
     /// Policies in force.
     #[must_use]
-    pub fn policy_count(&self) -> usize {
+    pub(crate) fn policy_count(&self) -> usize {
         self.policies.len()
     }
 
     /// Rises with each change of a policy.
     #[must_use]
-    pub const fn revision(&self) -> u64 {
+    pub(crate) const fn revision(&self) -> u64 {
         self.revision
     }
 
-    /// Selectors in use: users and members of each.
-    pub fn selectors(&self) -> impl Iterator<Item = (&selectors::PeerSelector, usize, &BTreeSet<IdentityId>)> {
-        self.selectors.iter()
-    }
-
-    /// Computes what the changes since the last call concern. Returns whether there was anything.
-    pub fn settle(&mut self) -> bool {
-        let dirty = std::mem::take(&mut self.dirty);
-        let any = !dirty.is_empty();
-        for (key, what) in dirty {
+    /// Computes what the changes since the last call concern. Returns the policies that may be others now.
+    pub(crate) fn settle(&mut self) -> Vec<CompiledPolicy> {
+        let mut settled = Vec::new();
+        for (key, what) in std::mem::take(&mut self.dirty) {
             let Some(mut subject) = self.subjects.remove(&key) else { continue };
             match what {
                 Dirty::All => self.compile(&key, &mut subject),
                 Dirty::Peers(peers) => self.compile_peers(&key, &mut subject, &peers),
             }
+            settled.push(subject.row(key.identity));
             self.subjects.insert(key, subject);
         }
-        any
+        settled
     }
 
     /// The members of selectors have changed by one identity.

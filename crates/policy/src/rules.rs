@@ -16,11 +16,11 @@ use model::PolicyKind;
 use std::fmt;
 use std::sync::Arc;
 
-pub use cilium::{ingest_clusterwide_policy, ingest_cilium_policy};
+pub use cilium::{ingest_cilium_policy, ingest_clusterwide_policy};
 pub use network_policy::ingest_network_policy;
-pub use non_empty::NonEmpty;
-pub use ports::{L4, MAX_NAME};
-pub use selector::{Keys, Operator, RawSelector, Requirement, Selector};
+pub(crate) use non_empty::NonEmpty;
+pub(crate) use ports::L4;
+pub(crate) use selector::{Keys, Operator, RawSelector, Requirement, Selector};
 
 /// What ingesting a policy must know of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]

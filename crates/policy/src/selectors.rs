@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// An identity as selectors see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Subject {
+pub(crate) struct Subject {
     /// Labels.
     pub labels: Labels,
     /// The prefix that it stands for, if it is outside of the cluster.
@@ -19,7 +19,7 @@ pub struct Subject {
 
 /// A selector of peers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum PeerSelector {
+pub(crate) enum PeerSelector {
     /// By labels.
     Labels(Selector),
     /// By address.
@@ -59,7 +59,7 @@ enum Anchor {
 
 /// Handle of a selector in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SelectorId(u32);
+pub(crate) struct SelectorId(u32);
 
 #[derive(Debug)]
 struct Cached {
@@ -70,7 +70,7 @@ struct Cached {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct SelectorCache {
+pub(crate) struct SelectorCache {
     next: u32,
     cached: BTreeMap<SelectorId, Cached>,
     ids: HashMap<PeerSelector, SelectorId>,
@@ -80,7 +80,7 @@ pub struct SelectorCache {
 
 impl SelectorCache {
     /// Takes a selector into use; each call wants a [`release`](Self::release).
-    pub fn acquire(&mut self, selector: PeerSelector) -> SelectorId {
+    pub(crate) fn acquire(&mut self, selector: PeerSelector) -> SelectorId {
         if let Some(&id) = self.ids.get(&selector) {
             if let Some(cached) = self.cached.get_mut(&id) {
                 cached.users += 1;
@@ -98,7 +98,7 @@ impl SelectorCache {
     }
 
     /// Gives one use back.
-    pub fn release(&mut self, id: SelectorId) {
+    pub(crate) fn release(&mut self, id: SelectorId) {
         let Some(cached) = self.cached.get_mut(&id) else { return };
         cached.users -= 1;
         if cached.users > 0 {
@@ -118,18 +118,18 @@ impl SelectorCache {
 
     /// The identities that a selector selects.
     #[must_use]
-    pub fn members(&self, id: SelectorId) -> Option<&BTreeSet<IdentityId>> {
+    pub(crate) fn members(&self, id: SelectorId) -> Option<&BTreeSet<IdentityId>> {
         self.cached.get(&id).map(|cached| &cached.members)
     }
 
     /// Whether a selector selects the identity.
     #[must_use]
-    pub fn selects(&self, id: SelectorId, identity: IdentityId) -> bool {
+    pub(crate) fn selects(&self, id: SelectorId, identity: IdentityId) -> bool {
         self.members(id).is_some_and(|members| members.contains(&identity))
     }
 
     /// An identity is there, or has other labels. Returns the selectors whose members have changed.
-    pub fn upsert(&mut self, id: IdentityId, identity: Subject) -> BTreeSet<SelectorId> {
+    pub(crate) fn upsert(&mut self, id: IdentityId, identity: Subject) -> BTreeSet<SelectorId> {
         if self.identities.get(&id) == Some(&identity) {
             return BTreeSet::new();
         }
@@ -149,7 +149,7 @@ impl SelectorCache {
     }
 
     /// An identity is gone. Returns the selectors whose members have changed.
-    pub fn remove(&mut self, id: IdentityId) -> BTreeSet<SelectorId> {
+    pub(crate) fn remove(&mut self, id: IdentityId) -> BTreeSet<SelectorId> {
         let Some(identity) = self.identities.remove(&id) else { return BTreeSet::new() };
         let mut changed = self.candidates(&identity);
         changed.retain(|selector| self.cached.get_mut(selector).is_some_and(|cached| cached.members.remove(&id)));
@@ -158,18 +158,20 @@ impl SelectorCache {
 
     /// The identity as it is known.
     #[must_use]
-    pub fn identity(&self, id: IdentityId) -> Option<&Subject> {
+    pub(crate) fn identity(&self, id: IdentityId) -> Option<&Subject> {
         self.identities.get(&id)
     }
 
     /// All identities.
-    pub fn identities(&self) -> impl Iterator<Item = (IdentityId, &Subject)> {
+    #[cfg(test)]
+    pub(crate) fn identities(&self) -> impl Iterator<Item = (IdentityId, &Subject)> {
         self.identities.iter().map(|(id, identity)| (*id, identity))
     }
 
-    /// Every selector in use with the number of its users and its members, for tools.
-    pub fn iter(&self) -> impl Iterator<Item = (&PeerSelector, usize, &BTreeSet<IdentityId>)> {
-        self.cached.values().map(|cached| (&cached.selector, cached.users, &cached.members))
+    /// Every selector in use with its members.
+    #[cfg(test)]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&PeerSelector, &BTreeSet<IdentityId>)> {
+        self.cached.values().map(|cached| (&cached.selector, &cached.members))
     }
 
     fn candidates(&self, identity: &Subject) -> BTreeSet<SelectorId> {
@@ -230,7 +232,9 @@ mod tests {
         let net = |text: &str| text.parse::<IpNet>().unwrap();
         let selector = CidrSelector { cidr: net("10.0.0.0/8"), except: vec![net("10.1.0.0/16")] };
         let id = cache.acquire(PeerSelector::Cidr(selector));
-        for (number, prefix) in ["10.0.0.0/8", "10.1.0.0/16", "10.1.2.0/24", "10.2.0.0/16", "0.0.0.0/0"].iter().enumerate() {
+        for (number, prefix) in
+            ["10.0.0.0/8", "10.1.0.0/16", "10.1.2.0/24", "10.2.0.0/16", "0.0.0.0/0"].iter().enumerate()
+        {
             let identity = Subject { labels: Labels::default(), prefix: Some(net(prefix)) };
             cache.upsert(IdentityId(16_777_217 + u32::try_from(number).unwrap()), identity);
         }
@@ -269,7 +273,7 @@ mod tests {
                     Some(identity) => cache.upsert(IdentityId(number), identity),
                     None => cache.remove(IdentityId(number)),
                 };
-                for (selector, _, members) in cache.iter() {
+                for (selector, members) in cache.iter() {
                     let scan: BTreeSet<_> = cache.identities().filter(|(_, i)| selector.selects(i)).map(|(id, _)| id).collect();
                     prop_assert_eq!(&scan, members);
                 }

@@ -32,7 +32,8 @@ impl Families {
 
     /// All addresses of each family, with the identity of those that nothing else is known of.
     pub fn defaults(self) -> impl Iterator<Item = (IpNet, IdentityId)> {
-        let all = [(self.ipv4, IpNet::V4(ipnet::Ipv4Net::default())), (self.ipv6, IpNet::V6(ipnet::Ipv6Net::default()))];
+        let all =
+            [(self.ipv4, IpNet::V4(ipnet::Ipv4Net::default())), (self.ipv6, IpNet::V6(ipnet::Ipv6Net::default()))];
         all.into_iter().filter(|(enabled, _)| *enabled).map(move |(_, prefix)| (prefix, self.world(&prefix)))
     }
 
@@ -54,7 +55,7 @@ fn label_key(prefix: &IpNet) -> String {
 
 /// The labels of a prefix.
 #[must_use]
-pub fn labels(prefix: &IpNet, families: Families) -> Labels {
+pub(super) fn labels(prefix: &IpNet, families: Families) -> Labels {
     let world = reserved::name(families.world(prefix)).unwrap_or("world");
     [Label::new(LabelSource::Cidr, label_key(prefix), ""), Label::reserved(world)].into_iter().collect()
 }

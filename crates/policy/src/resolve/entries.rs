@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Stands for any peer.
-pub const ANY: IdentityId = IdentityId(0);
+pub(crate) const ANY: IdentityId = IdentityId(0);
 
 /// Precedence of an allow.
 const ALLOW_PRECEDENCE: u32 = 1;
@@ -157,7 +157,7 @@ fn above(prefix: &Prefix) -> impl Iterator<Item = Prefix> {
 fn prefixes_for(statement: &Statement, peer: IdentityId, world: &World<'_>) -> Vec<Prefix> {
     let about_any = statement.peers.is_none();
     let about_peer = statement.peers.iter().flatten().any(|id| world.selectors.selects(*id, peer));
-    if peer == ANY && !about_any || peer != ANY && !about_any && !about_peer {
+    if !about_any && (peer == ANY || !about_peer) {
         return Vec::new();
     }
     let Some(ports) = &statement.ports else {

@@ -117,6 +117,7 @@ impl Engine {
                 if let Some(id) = self.cidrs.acquire(prefix) {
                     let labels = cidr::labels(&prefix, self.cidrs.families());
                     let changed = self.selectors.upsert(id, Subject { labels, prefix: Some(prefix) });
+                    self.changed_identities.insert(id);
                     self.members_changed(id, &changed);
                 }
                 prefixes.push(prefix);

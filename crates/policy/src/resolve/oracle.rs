@@ -66,7 +66,9 @@ impl Cluster {
             statements.filter(|s| s.effect == effect).any(|s| self.speaks(s, packet))
         };
         let denies_by_default = self.mode == Enforcement::Always
-            || rules.iter().any(|r| if packet.direction == Direction::Ingress { r.deny_ingress } else { r.deny_egress });
+            || rules
+                .iter()
+                .any(|r| if packet.direction == Direction::Ingress { r.deny_ingress } else { r.deny_egress });
         let from_own_node = packet.direction == Direction::Ingress && matches!(packet.remote, Remote::Host);
         !said(Effect::Deny) && (!denies_by_default || from_own_node || said(Effect::Allow))
     }
@@ -144,7 +146,9 @@ fn selector() -> impl Strategy<Value = Selector> {
 }
 
 fn peer() -> impl Strategy<Value = Peer> {
-    let cidr = |text, except: &[&str]| Peer::Cidr(CidrSelector { cidr: net(text), except: except.iter().map(|e| net(e)).collect() });
+    let cidr = |text, except: &[&str]| {
+        Peer::Cidr(CidrSelector { cidr: net(text), except: except.iter().map(|e| net(e)).collect() })
+    };
     let group = |except: &[&str]| {
         let except = except.iter().map(|e| net(e)).collect();
         Peer::Group(GroupSelector { groups: Groups::Named("g".into()), except })
@@ -186,15 +190,21 @@ fn statement() -> impl Strategy<Value = Statement> {
         2 => prop::collection::vec(l4(), 1..3).prop_map(|p| NonEmpty::new(p).map(NonEmpty::sorted)),
     ];
     let effect = prop::sample::select(vec![Effect::Allow, Effect::Allow, Effect::Deny]);
-    (prop::sample::select(Direction::ALL.to_vec()), effect, peers, ports).prop_map(|(direction, effect, peers, ports)| {
-        Statement { direction, effect, peers, ports, origin: String::new() }
-    })
+    (prop::sample::select(Direction::ALL.to_vec()), effect, peers, ports).prop_map(
+        |(direction, effect, peers, ports)| Statement { direction, effect, peers, ports, origin: String::new() },
+    )
 }
 
 fn rule() -> impl Strategy<Value = Rule> {
     let subject = prop_oneof![1 => Just(Selector::Everything), 3 => selector()];
     (subject, any::<bool>(), any::<bool>(), prop::collection::vec(statement(), 0..4)).prop_map(
-        |(subject, deny_ingress, deny_egress, statements)| Rule { subject, deny_ingress, deny_egress, statements, log: None },
+        |(subject, deny_ingress, deny_egress, statements)| Rule {
+            subject,
+            deny_ingress,
+            deny_egress,
+            statements,
+            log: None,
+        },
     )
 }
 
@@ -221,7 +231,8 @@ pub(super) fn group() -> impl Strategy<Value = CidrGroup> {
 }
 
 pub(super) fn cluster() -> impl Strategy<Value = Cluster> {
-    let mode = prop::sample::select(vec![Enforcement::Default, Enforcement::Default, Enforcement::Always, Enforcement::Never]);
+    let mode =
+        prop::sample::select(vec![Enforcement::Default, Enforcement::Default, Enforcement::Always, Enforcement::Never]);
     let ports = || prop::collection::vec(prop::sample::select(vec![7u16, 80]).prop_map(http), 0..2);
     let peer_ports = prop::collection::vec((300u32..304, prop::sample::select(vec![7u16, 8, 80]).prop_map(http)), 0..4);
     (mode, (policy(0), policy(1), policy(2)), 0usize..4, prop::option::of(group()), ports(), peer_ports).prop_map(

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 /// What policy can tell of a local pod: its identity, and what it calls its ports.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SubjectKey {
+pub(crate) struct SubjectKey {
     /// Identity.
     pub identity: IdentityId,
     /// Named ports: protocol number, name, port.
@@ -20,7 +20,7 @@ pub struct SubjectKey {
 
 impl SubjectKey {
     /// From a pod's identity and its named ports.
-    pub fn new<'a>(identity: IdentityId, ports: impl IntoIterator<Item = &'a NamedPort>) -> Self {
+    pub(crate) fn new<'a>(identity: IdentityId, ports: impl IntoIterator<Item = &'a NamedPort>) -> Self {
         let ports = ports.into_iter().map(|p| (p.protocol.number(), p.name.to_ascii_lowercase(), p.port));
         let ports: BTreeSet<_> = ports.collect();
         Self { identity, ports: ports.into_iter().collect() }
@@ -162,9 +162,8 @@ impl Engine {
             own_ports: &|proto, name| key.numbers(proto, name),
             peer_ports: &|peer, proto, name| self.named_ports.numbers(peer, proto, name),
         };
-        let of = |direction| {
-            compile_peer(&subject.statements, direction, peer, subject.always(direction, peer), &world)
-        };
+        let of =
+            |direction| compile_peer(&subject.statements, direction, peer, subject.always(direction, peer), &world);
         Direction::ALL.into_iter().flat_map(of).collect()
     }
 }

@@ -5,7 +5,7 @@ use super::{Context, NonEmpty};
 use std::sync::Arc;
 
 /// A port's name is no longer than this (RFC 6335, 5.1).
-pub const MAX_NAME: usize = 15;
+const MAX_NAME: usize = 15;
 
 /// TCP, UDP and SCTP by their numbers (IANA).
 const TCP: u8 = abi::flow::proto::TCP;
@@ -103,7 +103,9 @@ pub(super) fn parse_icmp(family: Option<&str>, kind: &str) -> Result<L4, String>
     let names = if v6 { ICMPV6_TYPES } else { ICMPV4_TYPES };
     let number = kind.parse::<u8>().ok();
     let number = number.or_else(|| names.iter().find(|(name, _)| *name == kind).map(|(_, number)| *number));
-    let number = u16::from(number.ok_or_else(|| format!("{kind:?} is not a type of ICMP over {}", if v6 { "IPv6" } else { "IPv4" }))?);
+    let number = u16::from(
+        number.ok_or_else(|| format!("{kind:?} is not a type of ICMP over {}", if v6 { "IPv6" } else { "IPv4" }))?,
+    );
     let proto = if v6 { abi::flow::proto::ICMPV6 } else { abi::flow::proto::ICMP };
     Ok(L4::Range { proto, first: number, last: number })
 }

@@ -91,7 +91,7 @@ impl Selector {
 
 /// A label selector of the Kubernetes API, from whichever type it is written in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RawSelector {
+pub(crate) struct RawSelector {
     /// `matchLabels`.
     pub labels: Vec<(String, String)>,
     /// `matchExpressions`: key, operator, values.
@@ -100,7 +100,7 @@ pub struct RawSelector {
 
 /// How the keys of a selector are written.
 #[derive(Clone, Copy, Debug)]
-pub enum Keys {
+pub(crate) enum Keys {
     /// As in Cilium's policies: `source:key`, without a source any.
     WithSource,
     /// As in Kubernetes' own: all are of pods.
@@ -135,7 +135,7 @@ impl RawSelector {
     /// # Errors
     ///
     /// Names the key that cannot be used, and why.
-    pub fn requirements(&self, keys: Keys) -> Result<Vec<Requirement>, String> {
+    pub(crate) fn requirements(&self, keys: Keys) -> Result<Vec<Requirement>, String> {
         let mut all = Vec::new();
         for (key, value) in &self.labels {
             let (source, key) = keys.parse(key)?;

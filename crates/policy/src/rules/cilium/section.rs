@@ -3,7 +3,7 @@
 
 use super::super::{
     Direction, Effect, GroupSelector, Groups, Keys, L4, NonEmpty, Peer, Peers, Problem, Selector, Statement,
-    parse_cidr, parse_cidr_with, parse_except, ports,
+    parse_cidr_with, parse_except, ports,
 };
 use super::{Scope, raw};
 use k8s::cilium as api;
@@ -87,7 +87,8 @@ impl Section<'_> {
             }
         }
         let (Some(peers), Some(ports)) = (peers, ports) else { return };
-        let origin = if self.path == "spec" { element.origin.clone() } else { format!("{}.{}", self.path, element.origin) };
+        let origin =
+            if self.path == "spec" { element.origin.clone() } else { format!("{}.{}", self.path, element.origin) };
         let (direction, effect) = (element.direction, element.effect);
         self.statements.push(Statement { direction, effect, peers, ports, origin });
     }
@@ -116,32 +117,33 @@ impl Section<'_> {
             self.problem(element, "", "it combines several kinds of peers, which cannot be");
             return None;
         }
-        let mut all = Vec::new();
-        let mut any = false;
+        let side = if element.direction == Direction::Ingress { "from" } else { "to" };
+        let field = |kind: &str| format!("{side}{kind}");
+        let (mut all, mut any) = (Vec::new(), false);
         for selector in element.endpoints.unwrap_or_default() {
             match self.scope.peer(selector) {
                 Ok(Selector::Everything) => any = true,
                 Ok(selector) => all.push(Peer::Labels(selector)),
-                Err(reason) => self.problem(element, "endpoints", &reason),
+                Err(reason) => self.problem(element, &field("Endpoints"), &reason),
             }
         }
         for text in element.cidrs.unwrap_or_default() {
             match parse_cidr_with(text, &[]) {
                 Ok(cidr) => all.push(Peer::Cidr(cidr)),
-                Err(reason) => self.problem(element, "cidr", &reason),
+                Err(reason) => self.problem(element, &field("CIDR"), &reason),
             }
         }
         for rule in element.cidr_sets.unwrap_or_default() {
             match cidr_set(rule) {
                 Ok(peer) => all.push(peer),
-                Err(reason) => self.problem(element, "cidrSet", &reason),
+                Err(reason) => self.problem(element, &field("CIDRSet"), &reason),
             }
         }
         for name in element.entities.unwrap_or_default() {
             match self.entity(name) {
                 Ok(None) => any = true,
                 Ok(Some(selectors)) => all.extend(selectors.into_iter().map(Peer::Labels)),
-                Err(reason) => self.problem(element, "entities", &reason),
+                Err(reason) => self.problem(element, &field("Entities"), &reason),
             }
         }
         if any { Some(Peers::Any) } else { NonEmpty::new(all).map(|all| Peers::Some(all.sorted())) }

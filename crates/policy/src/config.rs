@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The configuration keys of this feature, as the chart writes them.
+
+use crate::ipcache::Settings;
+use crate::labels::LabelFilter;
+use crate::resolve::{Enforcement, Families};
+use crate::rules::Context;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// How policy works on this node.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// When policy is enforced (`enable-policy`).
+    pub enforcement: Enforcement,
+    /// Name of the cluster (`cluster-name`).
+    pub cluster_name: Arc<str>,
+    /// Number of the cluster (`cluster-id`): which numbers its identities have.
+    pub cluster_id: u8,
+    /// Which labels make identities (`labels`).
+    pub labels: LabelFilter,
+    /// Address families (`enable-ipv4`, `enable-ipv6`).
+    pub families: Families,
+    /// Traffic there keeps its source address (`ipv4-native-routing-cidr`, `ipv6-native-routing-cidr`).
+    pub native_cidrs: Vec<IpNet>,
+    /// Kubernetes' NetworkPolicies count (`enable-k8s-networkpolicy`).
+    pub network_policies: bool,
+    /// Protocol ANY includes SCTP (`enable-sctp`).
+    pub sctp: bool,
+    /// Selectors of pods that name no cluster mean this one (`policy-default-local-cluster`).
+    pub default_local_cluster: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            enforcement: Enforcement::Default,
+            cluster_name: "default".into(),
+            cluster_id: 0,
+            labels: LabelFilter::default(),
+            families: Families { ipv4: true, ipv6: false },
+            native_cidrs: Vec::new(),
+            network_policies: true,
+            sctp: false,
+            default_local_cluster: true,
+        }
+    }
+}
+
+/// A value that does not fit its key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("configuration key {key}: {value:?} is not {want}")]
+pub struct ConfigError {
+    /// The key.
+    pub key: &'static str,
+    /// Its value.
+    pub value: String,
+    /// What would be accepted.
+    pub want: &'static str,
+}
+
+const ENABLE_POLICY: &str = "enable-policy";
+const CLUSTER_NAME: &str = "cluster-name";
+const CLUSTER_ID: &str = "cluster-id";
+const LABELS: &str = "labels";
+const ENABLE_IPV4: &str = "enable-ipv4";
+const ENABLE_IPV6: &str = "enable-ipv6";
+const NATIVE_IPV4: &str = "ipv4-native-routing-cidr";
+const NATIVE_IPV6: &str = "ipv6-native-routing-cidr";
+const NETWORK_POLICY: &str = "enable-k8s-networkpolicy";
+const SCTP: &str = "enable-sctp";
+const LOCAL_CLUSTER: &str = "policy-default-local-cluster";
+
+struct Parser<'a> {
+    keys: &'a BTreeMap<String, String>,
+    errors: Vec<ConfigError>,
+}
+
+impl Parser<'_> {
+    /// The value of a key, unless it is empty.
+    fn text(&self, key: &str) -> Option<&str> {
+        self.keys.get(key).map(|value| value.trim()).filter(|value| !value.is_empty())
+    }
+
+    fn value<T>(&mut self, key: &'static str, want: &'static str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let value = self.text(key)?;
+        let parsed = parse(value);
+        if parsed.is_none() {
+            let value = value.to_owned();
+            self.errors.push(ConfigError { key, value, want });
+        }
+        parsed
+    }
+
+    fn flag(&mut self, key: &'static str, default: bool) -> bool {
+        self.value(key, "\"true\" or \"false\"", |text| text.parse().ok()).unwrap_or(default)
+    }
+
+    fn native<N: FromStr>(&mut self, key: &'static str, want: &'static str, net: fn(N) -> IpNet) -> Option<IpNet> {
+        self.value(key, want, |text| text.parse().ok().map(net)).map(|net| net.trunc())
+    }
+}
+
+impl Config {
+    /// Every key that is read here.
+    pub const KEYS: &[&str] = &[
+        ENABLE_POLICY,
+        CLUSTER_NAME,
+        CLUSTER_ID,
+        LABELS,
+        ENABLE_IPV4,
+        ENABLE_IPV6,
+        NATIVE_IPV4,
+        NATIVE_IPV6,
+        NETWORK_POLICY,
+        SCTP,
+        LOCAL_CLUSTER,
+    ];
+
+    /// Reads the keys; a missing one has its default.
+    ///
+    /// # Errors
+    ///
+    /// Every value that cannot be used.
+    pub fn parse(keys: &BTreeMap<String, String>) -> Result<Self, Vec<ConfigError>> {
+        let mut parser = Parser { keys, errors: Vec::new() };
+        let default = Self::default();
+        let enforcement = parser.value(ENABLE_POLICY, "\"default\", \"always\" or \"never\"", |text| match text {
+            "default" => Some(Enforcement::Default),
+            "always" => Some(Enforcement::Always),
+            "never" => Some(Enforcement::Never),
+            _ => None,
+        });
+        let want = "a list of label patterns";
+        let labels = parser.value(LABELS, want, |text| LabelFilter::with_patterns(text).ok());
+        let families = Families {
+            ipv4: parser.flag(ENABLE_IPV4, default.families.ipv4),
+            ipv6: parser.flag(ENABLE_IPV6, default.families.ipv6),
+        };
+        let native = [
+            parser.native::<Ipv4Net>(NATIVE_IPV4, "an IPv4 prefix", IpNet::V4),
+            parser.native::<Ipv6Net>(NATIVE_IPV6, "an IPv6 prefix", IpNet::V6),
+        ];
+        let config = Self {
+            enforcement: enforcement.unwrap_or_default(),
+            cluster_name: parser.text(CLUSTER_NAME).map_or(default.cluster_name, Arc::from),
+            cluster_id: parser.value(CLUSTER_ID, "a number from 0 to 255", |text| text.parse().ok()).unwrap_or(0),
+            labels: labels.unwrap_or(default.labels),
+            families,
+            native_cidrs: native.into_iter().flatten().collect(),
+            network_policies: parser.flag(NETWORK_POLICY, default.network_policies),
+            sctp: parser.flag(SCTP, default.sctp),
+            default_local_cluster: parser.flag(LOCAL_CLUSTER, default.default_local_cluster),
+        };
+        if parser.errors.is_empty() { Ok(config) } else { Err(parser.errors) }
+    }
+
+    /// What ingesting policies needs of it.
+    #[must_use]
+    pub fn context(&self) -> Context {
+        let (cluster, default_local_cluster) = (self.cluster_name.clone(), self.default_local_cluster);
+        Context { cluster, default_local_cluster, sctp: self.sctp }
+    }
+
+    pub(crate) fn ipcache(&self) -> Settings {
+        Settings { families: self.families, native_cidrs: self.native_cidrs.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+    use super::*;
+
+    fn parse(keys: &[(&str, &str)]) -> Result<Config, Vec<ConfigError>> {
+        Config::parse(&keys.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
+    }
+
+    #[test]
+    fn without_keys_policy_is_enforced_where_one_selects() {
+        let config = parse(&[]).unwrap();
+        assert_eq!(config.enforcement, Enforcement::Default);
+        assert_eq!((&*config.cluster_name, config.network_policies, config.sctp), ("default", true, false));
+    }
+
+    #[test]
+    fn keys_are_read_with_their_types() {
+        let keys = [
+            ("enable-policy", "always"),
+            ("ipv4-native-routing-cidr", "10.0.0.1/8"),
+            ("cluster-id", "3"),
+            ("labels", "k8s:app !team"),
+            ("enable-ipv6", "true"),
+        ];
+        let config = parse(&keys).unwrap();
+        assert_eq!((config.enforcement, config.cluster_id), (Enforcement::Always, 3));
+        assert_eq!(config.native_cidrs, ["10.0.0.0/8".parse::<IpNet>().unwrap()]);
+        assert!(config.families.ipv4 && config.families.ipv6);
+    }
+
+    #[test]
+    fn every_bad_value_is_named_with_its_key() {
+        let keys = [("enable-policy", "sometimes"), ("ipv4-native-routing-cidr", "fd00::/8"), ("labels", "a(")];
+        let errors = parse(&keys).unwrap_err();
+        assert_eq!(
+            errors.iter().map(|e| e.key).collect::<Vec<_>>(),
+            ["enable-policy", "labels", "ipv4-native-routing-cidr"]
+        );
+        let text = "configuration key enable-policy: \"sometimes\" is not \"default\", \"always\" or \"never\"";
+        assert_eq!(errors[0].to_string(), text);
+    }
+}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Compiled policies as people read them, with the rule behind each entry.
+
+use crate::Outputs;
+use crate::resolve::{ANY, CompiledPolicy};
+use crate::rules::Direction;
+use abi::policy::{PREFIX_L3, PREFIX_PROTO};
+use model::{EndpointId, IdentityId, Labels, Provenance, ProvenanceId};
+use std::fmt;
+use std::sync::Arc;
+
+/// One entry of a compiled policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyLine {
+    /// Direction.
+    pub direction: Direction,
+    /// Whether it denies.
+    pub deny: bool,
+    /// The peer; `None` for any.
+    pub peer: Option<IdentityId>,
+    /// Its labels, if it is known.
+    pub labels: Labels,
+    /// IP protocol number; `None` for all.
+    pub proto: Option<u8>,
+    /// First and last port; `None` for all.
+    pub ports: Option<(u16, u16)>,
+    /// The rule behind it; `None` for what holds without a rule.
+    pub rule: Option<Arc<Provenance>>,
+}
+
+impl fmt::Display for PolicyLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let effect = if self.deny { "deny" } else { "allow" };
+        let direction = match self.direction {
+            Direction::Ingress => "ingress",
+            Direction::Egress => "egress",
+        };
+        write!(f, "{effect} {direction} ")?;
+        match self.peer {
+            None => f.write_str("any")?,
+            Some(peer) if self.labels.is_empty() => write!(f, "{peer}")?,
+            Some(_) => write!(f, "{}", self.labels)?,
+        }
+        match (self.proto, self.ports) {
+            (None, _) => f.write_str(" all")?,
+            (Some(proto), None) => write!(f, " {}", protocol(proto))?,
+            (Some(proto), Some((first, last))) if first == last => write!(f, " {}/{first}", protocol(proto))?,
+            (Some(proto), Some((first, last))) => write!(f, " {}/{first}-{last}", protocol(proto))?,
+        }
+        match &self.rule {
+            None => Ok(()),
+            Some(rule) if rule.namespace.is_empty() => write!(f, " by {} {} {}", rule.kind, rule.name, rule.rule),
+            Some(rule) => write!(f, " by {} {}/{} {}", rule.kind, rule.namespace, rule.name, rule.rule),
+        }
+    }
+}
+
+fn protocol(number: u8) -> String {
+    use abi::flow::proto;
+    match number {
+        proto::TCP => "TCP".to_owned(),
+        proto::UDP => "UDP".to_owned(),
+        proto::SCTP => "SCTP".to_owned(),
+        proto::ICMP => "ICMP".to_owned(),
+        proto::ICMPV6 => "ICMPv6".to_owned(),
+        other => format!("protocol {other}"),
+    }
+}
+
+/// The lines of a compiled policy.
+pub(crate) fn lines(
+    policy: &CompiledPolicy,
+    labels: impl Fn(IdentityId) -> Option<Labels>,
+    rule: impl Fn(ProvenanceId) -> Option<Arc<Provenance>>,
+) -> Vec<PolicyLine> {
+    let line = |(key, entry): (&crate::EntryKey, &abi::policy::PolicyEntry)| {
+        let peer = (key.peer != ANY).then_some(key.peer);
+        let len = u32::from(key.prefix_len);
+        PolicyLine {
+            direction: key.direction,
+            deny: entry.deny == 1,
+            peer,
+            labels: peer.and_then(&labels).unwrap_or_default(),
+            proto: (len > PREFIX_L3).then_some(key.proto),
+            ports: (len > PREFIX_PROTO).then(|| (key.port, key.last_port())),
+            rule: (entry.provenance != 0).then(|| rule(ProvenanceId(entry.provenance))).flatten(),
+        }
+    };
+    policy.entries.iter().map(line).collect()
+}
+
+impl Outputs {
+    /// What a pod of this node may do and why, entry by entry; `None` if there is no such pod, or it has no policy yet.
+    #[must_use]
+    pub fn policy_lines(&self, endpoint: EndpointId) -> Option<Vec<PolicyLine>> {
+        let policy = self.endpoint_policies.snapshot().get(&endpoint)?.policy;
+        let row = self.compiled.snapshot().get(&policy)?;
+        let (identities, provenance) = (self.identities.snapshot(), self.provenance.snapshot());
+        let labels = |id| identities.get(&id).map(|identity| identity.labels.clone());
+        Some(lines(&row, labels, |id| provenance.get(&id)))
+    }
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Identities of the cluster as this node sees them, and how a new one comes into being.
+//!
+//! Two agents may make an identity for the same labels at the same time. Both stay valid: every policy is compiled for
+//! both. Who looks labels up takes the lowest number, and who has one keeps it.
+
+pub(crate) mod allocate;
+mod api;
+
+use model::{Identity, IdentityId, Labels};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
+
+pub use api::ApiStore;
+
+/// What became of an attempt to make an identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Created {
+    /// It is there, with these labels.
+    Done,
+    /// The number belongs to other labels.
+    Taken,
+}
+
+/// The API server could not make the identity; it is tried again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("CiliumIdentity {id}: {reason}")]
+pub struct StoreError {
+    /// Number.
+    pub id: IdentityId,
+    /// Why.
+    pub reason: String,
+}
+
+/// Where identities are made. Implemented by [`ApiStore`] and by tests.
+pub trait IdentityStore: Send + Sync + 'static {
+    /// Makes an identity, unless its number belongs to other labels.
+    fn create(&self, identity: &Identity) -> impl Future<Output = Result<Created, StoreError>> + Send;
+}
+
+/// Numbers of identities of a cluster (contracts F.2).
+#[must_use]
+pub const fn numbers_of_cluster(cluster: u8) -> RangeInclusive<u32> {
+    let first = (cluster as u32) << 16;
+    first + 256..=first + 65535
+}
+
+/// Identities by number and by labels.
+#[derive(Debug, Default)]
+pub(crate) struct Identities {
+    by_id: BTreeMap<IdentityId, Labels>,
+    by_labels: BTreeMap<Labels, BTreeSet<IdentityId>>,
+}
+
+impl Identities {
+    /// An identity is there.
+    pub(crate) fn upsert(&mut self, identity: &Identity) {
+        if self.by_id.get(&identity.id) != Some(&identity.labels) {
+            self.remove(identity.id);
+            self.by_id.insert(identity.id, identity.labels.clone());
+            self.by_labels.entry(identity.labels.clone()).or_default().insert(identity.id);
+        }
+    }
+
+    /// An identity is gone.
+    pub(crate) fn remove(&mut self, id: IdentityId) {
+        let Some(labels) = self.by_id.remove(&id) else { return };
+        if let Some(ids) = self.by_labels.get_mut(&labels) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.by_labels.remove(&labels);
+            }
+        }
+    }
+
+    /// The identity to use for labels: the one in use if it has them, else the lowest.
+    #[must_use]
+    pub(crate) fn choose(&self, labels: &Labels, current: Option<IdentityId>) -> Option<IdentityId> {
+        let ids = self.by_labels.get(labels)?;
+        current.filter(|id| ids.contains(id)).or_else(|| ids.first().copied())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn identity(id: u32, app: &str) -> Identity {
+        Identity { id: IdentityId(id), labels: [model::Label::k8s("app", app)].into_iter().collect() }
+    }
+
+    #[test]
+    fn of_two_identities_with_equal_labels_the_lowest_is_taken_and_the_one_in_use_is_kept() {
+        let mut known = Identities::default();
+        [identity(900, "web"), identity(400, "web"), identity(300, "db")].iter().for_each(|i| known.upsert(i));
+        let web = identity(900, "web").labels;
+        assert_eq!(known.choose(&web, None), Some(IdentityId(400)));
+        assert_eq!(known.choose(&web, Some(IdentityId(900))), Some(IdentityId(900)));
+        assert_eq!(known.choose(&web, Some(IdentityId(300))), Some(IdentityId(400)));
+        known.remove(IdentityId(400));
+        assert_eq!(known.choose(&web, None), Some(IdentityId(900)));
+        known.upsert(&identity(900, "db"));
+        assert_eq!(known.choose(&web, None), None);
+    }
+
+    #[test]
+    fn each_cluster_has_its_own_numbers() {
+        assert_eq!(numbers_of_cluster(0), 256..=65535);
+        assert_eq!(numbers_of_cluster(2), 131_328..=196_607);
+    }
+}

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Makes identities for labels that have none, each attempt with another number, until it works. Requests do not wait
+//! for each other, nor does anything else wait for them: a pod without an identity is simply not attached yet.
+
+use super::{Created, IdentityStore};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use model::{Identity, IdentityId, Labels};
+use rand::Rng;
+use statedb::Reader;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Waits between attempts that fail.
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(15);
+
+/// A wish for an identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Request {
+    pub(crate) labels: Labels,
+    /// The number it had, if it was taken from us.
+    pub(crate) wanted: Option<IdentityId>,
+}
+
+/// Serves requests for ever.
+pub(crate) async fn serve<S: IdentityStore>(
+    store: S,
+    numbers: RangeInclusive<u32>,
+    known: Reader<Identity>,
+    mut requests: mpsc::UnboundedReceiver<Request>,
+    results: mpsc::UnboundedSender<Identity>,
+) {
+    let mut running = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            request = requests.recv() => match request {
+                Some(request) => running.push(allocate(&store, numbers.clone(), &known, request)),
+                None => return,
+            },
+            Some(identity) = running.next(), if !running.is_empty() => {
+                if results.send(identity).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+async fn allocate<S: IdentityStore>(
+    store: &S,
+    numbers: RangeInclusive<u32>,
+    known: &Reader<Identity>,
+    request: Request,
+) -> Identity {
+    let Request { labels, mut wanted } = request;
+    let mut wait = RETRY_MIN;
+    loop {
+        // Another agent may have been quicker.
+        let there = known.snapshot().iter().find(|identity| identity.labels == labels).map(|identity| identity.id);
+        if let Some(id) = there {
+            return Identity { id, labels };
+        }
+        let Some(id) = wanted.take().or_else(|| pick(&numbers, known)) else {
+            tracing::error!(labels = %labels, "no identity is free: all numbers of the cluster are taken");
+            tokio::time::sleep(RETRY_MAX).await;
+            continue;
+        };
+        let identity = Identity { id, labels: labels.clone() };
+        match store.create(&identity).await {
+            Ok(Created::Done) => return identity,
+            Ok(Created::Taken) => {}
+            Err(error) => {
+                if wait == RETRY_MIN {
+                    tracing::warn!(identity = %id, %error, "an identity cannot be made, trying again");
+                }
+                // The same number again: if only the answer was lost, it is ours already.
+                wanted = Some(id);
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(RETRY_MAX);
+            }
+        }
+    }
+}
+
+/// A free number, at random so that agents seldom pick the same.
+fn pick(numbers: &RangeInclusive<u32>, known: &Reader<Identity>) -> Option<IdentityId> {
+    let snapshot = known.snapshot();
+    let free = |id: &IdentityId| snapshot.get(id).is_none();
+    let start = rand::rng().random_range(numbers.clone());
+    (start..=*numbers.end()).chain(*numbers.start()..start).map(IdentityId).find(free)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::super::StoreError;
+    use super::*;
+    use model::Label;
+    use parking_lot::Mutex;
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    /// An API server that others use too, and that is away for the first calls.
+    #[derive(Clone, Default)]
+    struct Fake {
+        objects: Arc<Mutex<BTreeMap<IdentityId, Labels>>>,
+        failures: Arc<Mutex<u32>>,
+    }
+
+    impl IdentityStore for Fake {
+        async fn create(&self, identity: &Identity) -> Result<Created, StoreError> {
+            let mut failures = self.failures.lock();
+            if *failures > 0 {
+                *failures -= 1;
+                return Err(StoreError { id: identity.id, reason: "connection refused".into() });
+            }
+            let mut objects = self.objects.lock();
+            let there = objects.entry(identity.id).or_insert_with(|| identity.labels.clone());
+            Ok(if *there == identity.labels { Created::Done } else { Created::Taken })
+        }
+    }
+
+    fn labels(app: &str) -> Labels {
+        [Label::k8s("app", app)].into_iter().collect()
+    }
+
+    async fn run(store: Fake, numbers: RangeInclusive<u32>, known: Reader<Identity>, apps: &[&str]) -> Vec<Identity> {
+        let (send, requests) = mpsc::unbounded_channel();
+        let (results, mut receive) = mpsc::unbounded_channel();
+        for app in apps {
+            send.send(Request { labels: labels(app), wanted: None }).unwrap();
+        }
+        let server = tokio::spawn(serve(store, numbers, known, requests, results));
+        let mut all = Vec::new();
+        for _ in apps {
+            all.push(receive.recv().await.unwrap());
+        }
+        server.abort();
+        all
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_number_that_others_hold_is_not_taken_and_an_api_server_that_is_away_is_waited_for() {
+        let store = Fake::default();
+        store.objects.lock().extend([(IdentityId(300), labels("other")), (IdentityId(301), labels("other"))]);
+        *store.failures.lock() = 5;
+        let (_writer, known) = statedb::table("identities");
+        let made = run(store.clone(), 300..=303, known, &["web", "db"]).await;
+        let mut ids: Vec<_> = made.iter().map(|identity| identity.id.0).collect();
+        ids.sort_unstable();
+        assert_eq!(ids, [302, 303]);
+        assert_eq!(store.objects.lock().len(), 4);
+    }
+
+    #[tokio::test]
+    async fn labels_that_have_an_identity_by_now_get_that_one() {
+        let (mut writer, known) = statedb::table("identities");
+        writer.insert(Identity { id: IdentityId(4711), labels: labels("web") });
+        writer.commit();
+        let store = Fake::default();
+        assert_eq!(run(store.clone(), 256..=300, known, &["web"]).await.first().unwrap().id, IdentityId(4711));
+        assert!(store.objects.lock().is_empty());
+    }
+}

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which identity each address of the cluster has, and behind which node it is: from pods, nodes, and the prefixes that
+//! policies name. Pure; [`target`] brings the result into the kernel.
+
+mod claims;
+pub(crate) mod target;
+
+use crate::resolve::Families;
+use claims::{Claimant, Claims};
+use ipnet::IpNet;
+use model::{
+    Endpoint, EndpointId, IdentityId, IpEntry, IpSource, LocalNode, Node, PodName, RemoteEndpoint, RoutingMode,
+    reserved,
+};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// Configuration that the ipcache depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Settings {
+    /// Address families.
+    pub families: Families,
+    /// Prefixes to which traffic keeps its source address (`ipv4-native-routing-cidr`, `ipv6-native-routing-cidr`).
+    pub native_cidrs: Vec<IpNet>,
+}
+
+/// See the module. Takes changes one by one; [`changes`](Self::changes) tells what came of them.
+#[derive(Debug)]
+pub(crate) struct Ipcache {
+    settings: Settings,
+    claims: Claims,
+    local: Option<LocalNode>,
+    nodes: BTreeMap<String, Node>,
+    pods: BTreeMap<PodName, RemoteEndpoint>,
+    endpoints: BTreeMap<EndpointId, (Endpoint, IdentityId)>,
+    prefixes: BTreeMap<IpNet, IdentityId>,
+}
+
+impl Ipcache {
+    /// With the world, and nothing else.
+    #[must_use]
+    pub(crate) fn new(settings: Settings) -> Self {
+        let mut ipcache = Self {
+            settings,
+            claims: Claims::default(),
+            local: None,
+            nodes: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
+            prefixes: BTreeMap::new(),
+        };
+        ipcache.set_prefixes([]);
+        ipcache
+    }
+
+    /// What has changed since the last call: prefixes with their entry, or without one.
+    pub(crate) fn changes(&mut self) -> Vec<(IpNet, Option<IpEntry>)> {
+        self.claims.changes()
+    }
+
+    /// All entries.
+    #[cfg(test)]
+    fn entries(&self) -> impl Iterator<Item = IpEntry> {
+        self.claims.entries()
+    }
+
+    /// Facts of this node; how it routes decides about all entries.
+    pub(crate) fn set_local_node(&mut self, node: LocalNode) {
+        if self.local.as_ref() == Some(&node) {
+            return;
+        }
+        self.local = Some(node);
+        self.claim_all();
+    }
+
+    /// A node is there or has changed.
+    pub(crate) fn upsert_node(&mut self, node: Node) {
+        let moved = self.nodes.get(&node.name).is_none_or(|old| old.internal_ips != node.internal_ips);
+        self.claim_node(&node);
+        let ips = node.internal_ips.clone();
+        self.nodes.insert(node.name.clone(), node);
+        if moved {
+            self.claim_pods_behind(&ips);
+        }
+    }
+
+    /// A node is gone.
+    pub(crate) fn remove_node(&mut self, name: &str) {
+        if let Some(node) = self.nodes.remove(name) {
+            self.claims.set(Claimant::Node(name.to_owned()), Vec::new());
+            self.claim_pods_behind(&node.internal_ips);
+        }
+    }
+
+    /// A pod of the cluster is there or has changed.
+    pub(crate) fn upsert_pod(&mut self, pod: RemoteEndpoint) {
+        self.claim_pod(&pod);
+        self.pods.insert(pod.pod.clone(), pod);
+    }
+
+    /// A pod of the cluster is gone.
+    pub(crate) fn remove_pod(&mut self, pod: &PodName) {
+        self.pods.remove(pod);
+        self.claims.set(Claimant::Pod(pod.clone()), Vec::new());
+    }
+
+    /// A pod of this node has an identity.
+    pub(crate) fn upsert_endpoint(&mut self, endpoint: Endpoint, identity: IdentityId) {
+        self.claim_endpoint(&endpoint, identity);
+        self.endpoints.insert(endpoint.id, (endpoint, identity));
+    }
+
+    /// A pod of this node is gone.
+    pub(crate) fn remove_endpoint(&mut self, id: EndpointId) {
+        self.endpoints.remove(&id);
+        self.claims.set(Claimant::Endpoint(id), Vec::new());
+    }
+
+    /// The prefixes that policies name.
+    pub(crate) fn set_prefixes(&mut self, prefixes: impl IntoIterator<Item = (IpNet, IdentityId)>) {
+        let prefixes: BTreeMap<_, _> = self.settings.families.defaults().chain(prefixes).collect();
+        if prefixes == self.prefixes {
+            return;
+        }
+        let old = std::mem::replace(&mut self.prefixes, prefixes);
+        for gone in old.keys().filter(|prefix| !self.prefixes.contains_key(*prefix)).copied().collect::<Vec<_>>() {
+            self.claims.set(Claimant::Prefix(gone), Vec::new());
+        }
+        self.claim_prefixes();
+    }
+
+    fn claim_all(&mut self) {
+        self.claim_prefixes();
+        self.claim_local_node();
+        for node in self.nodes.values().cloned().collect::<Vec<_>>() {
+            self.claim_node(&node);
+        }
+        for pod in self.pods.values().cloned().collect::<Vec<_>>() {
+            self.claim_pod(&pod);
+        }
+        for (endpoint, identity) in self.endpoints.values().cloned().collect::<Vec<_>>() {
+            self.claim_endpoint(&endpoint, identity);
+        }
+    }
+
+    fn claim_prefixes(&mut self) {
+        for (prefix, identity) in self.prefixes.clone() {
+            let entry = self.entry(prefix, identity, IpSource::Generated);
+            self.claims.set(Claimant::Prefix(prefix), vec![entry]);
+        }
+        // A native prefix must not hide the identity of the wider prefix that a policy names.
+        for prefix in self.settings.native_cidrs.clone() {
+            let covering = self.prefixes.iter().filter(|(wider, _)| wider.contains(&prefix));
+            let Some((_, identity)) = covering.max_by_key(|(wider, _)| wider.prefix_len()) else { continue };
+            let entry = self.entry(prefix, *identity, IpSource::Generated);
+            self.claims.set(Claimant::Native(prefix), vec![entry]);
+        }
+    }
+
+    fn claim_local_node(&mut self) {
+        let Some(local) = &self.local else { return };
+        let routers = local.router_ipv4.map(IpAddr::V4).into_iter().chain(local.router_ipv6.map(IpAddr::V6));
+        let own = [local.ipv4.map(IpAddr::V4), local.ipv6.map(IpAddr::V6)].into_iter().flatten();
+        let all = local.addresses.iter().copied().chain(routers).chain(own);
+        let entries =
+            all.filter(|ip| !is_link_local(ip)).map(|ip| self.node_entry(ip, reserved::HOST, IpSource::Local));
+        let entries = entries.collect();
+        self.claims.set(Claimant::LocalNode, entries);
+    }
+
+    fn claim_node(&mut self, node: &Node) {
+        let source = IpSource::CustomResource;
+        let mut entries = Vec::new();
+        if node.local {
+            entries.extend(node.health_ips.iter().map(|ip| self.node_entry(*ip, reserved::HEALTH, source)));
+        } else {
+            let identity = if node.identity.0 == 0 { reserved::REMOTE_NODE } else { node.identity };
+            let host = tunnel_address(&node.internal_ips);
+            let direct = node.internal_ips.iter().chain(&node.external_ips);
+            entries.extend(direct.map(|ip| IpEntry { host, ..self.node_entry(*ip, identity, source) }));
+            let inner = node.cilium_internal_ips.iter().map(|ip| (*ip, identity));
+            let inner = inner.chain(node.health_ips.iter().map(|ip| (*ip, reserved::HEALTH)));
+            let tunnel = host.filter(|_| self.routing() == Some(RoutingMode::Tunnel));
+            entries.extend(inner.map(|(ip, id)| IpEntry { host, tunnel, ..self.node_entry(ip, id, source) }));
+        }
+        self.claims.set(Claimant::Node(node.name.clone()), entries);
+    }
+
+    /// Pods whose node's address over IPv4 is not the one that they name.
+    fn claim_pods_behind(&mut self, ips: &[IpAddr]) {
+        let behind =
+            self.pods.values().filter(|pod| pod.host.is_some_and(|host| host.is_ipv6() && ips.contains(&host)));
+        for pod in behind.cloned().collect::<Vec<_>>() {
+            self.claim_pod(&pod);
+        }
+    }
+
+    fn claim_pod(&mut self, pod: &RemoteEndpoint) {
+        let here = pod.host.is_none_or(|host| self.is_local(host));
+        let host = pod.host.map(|host| self.reach(host));
+        let tunnel = host.filter(|_| !here && self.routing() == Some(RoutingMode::Tunnel));
+        let ips = pod.ipv4.map(IpAddr::V4).into_iter().chain(pod.ipv6.map(IpAddr::V6));
+        let entries = ips.map(|ip| IpEntry {
+            tunnel,
+            host,
+            pod: Some(pod.pod.clone()),
+            ..self.node_entry(ip, pod.identity, IpSource::CustomResource)
+        });
+        let entries = entries.collect();
+        self.claims.set(Claimant::Pod(pod.pod.clone()), entries);
+    }
+
+    fn claim_endpoint(&mut self, endpoint: &Endpoint, identity: IdentityId) {
+        let host = self.local.as_ref().and_then(|l| l.ipv4.map(IpAddr::V4).or(l.ipv6.map(IpAddr::V6)));
+        let ips = endpoint.ipv4.map(IpAddr::V4).into_iter().chain(endpoint.ipv6.map(IpAddr::V6));
+        let pod = Some(&endpoint.pod);
+        let entries =
+            ips.map(|ip| IpEntry { host, pod: pod.cloned(), ..self.node_entry(ip, identity, IpSource::Local) });
+        let entries = entries.collect();
+        self.claims.set(Claimant::Endpoint(endpoint.id), entries);
+    }
+
+    /// An address of a pod or node: with native routing it is reached without masquerading.
+    fn node_entry(&self, ip: IpAddr, identity: IdentityId, source: IpSource) -> IpEntry {
+        let mut entry = self.entry(IpNet::from(ip), identity, source);
+        entry.no_masquerade |= self.routing() == Some(RoutingMode::Native);
+        entry
+    }
+
+    fn entry(&self, prefix: IpNet, identity: IdentityId, source: IpSource) -> IpEntry {
+        let no_masquerade = self.settings.native_cidrs.iter().any(|native| native.contains(&prefix));
+        IpEntry { prefix, identity, tunnel: None, host: None, no_masquerade, source, pod: None }
+    }
+
+    fn routing(&self) -> Option<RoutingMode> {
+        self.local.as_ref().map(|local| local.routing)
+    }
+
+    fn is_local(&self, host: IpAddr) -> bool {
+        self.local.as_ref().is_some_and(|local| {
+            local.ipv4.map(IpAddr::V4) == Some(host)
+                || local.ipv6.map(IpAddr::V6) == Some(host)
+                || local.addresses.contains(&host)
+        })
+    }
+
+    /// The address by which a node is reached, from any of its addresses.
+    fn reach(&self, host: IpAddr) -> IpAddr {
+        if host.is_ipv4() {
+            return host;
+        }
+        let node = self.nodes.values().find(|node| node.internal_ips.contains(&host));
+        node.and_then(|node| tunnel_address(&node.internal_ips)).unwrap_or(host)
+    }
+}
+
+/// The tunnel runs over IPv4 where the node has it.
+fn tunnel_address(ips: &[IpAddr]) -> Option<IpAddr> {
+    ips.iter().find(|ip| ip.is_ipv4()).or_else(|| ips.first()).copied()
+}
+
+fn is_link_local(ip: &IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Who claims which prefix. Several may, for instance the object of a pod that is gone and the pod that got its address:
+//! then this node's own knowledge counts, then what Kubernetes says, then what policies name; among equals the latest.
+
+use ipnet::IpNet;
+use model::{EndpointId, IpEntry, IpSource, PodName};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Who claims.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Claimant {
+    /// A prefix without masquerading, of whatever identity.
+    Native(IpNet),
+    /// A prefix with an identity.
+    Prefix(IpNet),
+    /// A node.
+    Node(String),
+    /// A pod as its CiliumEndpoint tells.
+    Pod(PodName),
+    /// This node.
+    LocalNode,
+    /// A pod of this node.
+    Endpoint(EndpointId),
+}
+
+#[derive(Debug)]
+struct Claim {
+    entry: IpEntry,
+    age: u64,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Claims {
+    by_prefix: BTreeMap<IpNet, BTreeMap<Claimant, Claim>>,
+    by_claimant: BTreeMap<Claimant, Vec<IpNet>>,
+    changed: BTreeSet<IpNet>,
+    clock: u64,
+}
+
+impl Claims {
+    /// Replaces all that somebody claims.
+    pub(super) fn set(&mut self, claimant: Claimant, entries: Vec<IpEntry>) {
+        let new: Vec<IpNet> = entries.iter().map(|entry| entry.prefix).collect();
+        for gone in self.by_claimant.remove(&claimant).unwrap_or_default() {
+            if !new.contains(&gone) {
+                self.withdraw(&claimant, gone);
+            }
+        }
+        self.clock += 1;
+        for entry in entries {
+            let claims = self.by_prefix.entry(entry.prefix).or_default();
+            if claims.get(&claimant).is_none_or(|claim| claim.entry != entry) {
+                self.changed.insert(entry.prefix);
+                claims.insert(claimant.clone(), Claim { entry, age: self.clock });
+            }
+        }
+        if !new.is_empty() {
+            self.by_claimant.insert(claimant, new);
+        }
+    }
+
+    fn withdraw(&mut self, claimant: &Claimant, prefix: IpNet) {
+        if let Some(claims) = self.by_prefix.get_mut(&prefix) {
+            claims.remove(claimant);
+            if claims.is_empty() {
+                self.by_prefix.remove(&prefix);
+            }
+            self.changed.insert(prefix);
+        }
+    }
+
+    pub(super) fn changes(&mut self) -> Vec<(IpNet, Option<IpEntry>)> {
+        let changed = std::mem::take(&mut self.changed);
+        changed.into_iter().map(|prefix| (prefix, self.winner(&prefix))).collect()
+    }
+
+    #[cfg(test)]
+    pub(super) fn entries(&self) -> impl Iterator<Item = IpEntry> {
+        self.by_prefix.keys().filter_map(|prefix| self.winner(prefix))
+    }
+
+    fn winner(&self, prefix: &IpNet) -> Option<IpEntry> {
+        let rank = |(claimant, claim): &(&Claimant, &Claim)| {
+            let native = matches!(claimant, Claimant::Native(_));
+            (claim.entry.source, !native, claim.age)
+        };
+        self.by_prefix.get(prefix)?.iter().max_by_key(rank).map(|(_, claim)| claim.entry.clone())
+    }
+}
+
+/// What outranks what.
+const _: () = {
+    assert!((IpSource::Generated as u8) < (IpSource::CustomResource as u8));
+    assert!((IpSource::CustomResource as u8) < (IpSource::Local as u8));
+};

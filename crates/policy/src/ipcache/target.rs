@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Brings the ipcache into the kernel, touching only what differs, and raises the node's epoch when an address changes what
+//! it is: flows to and from it were decided for something else.
+//!
+//! A new entry is such a change too, unless the prefix around it said the same: until the entry came, a pod's address
+//! was the world, without a tunnel, and a flow may have been decided so.
+
+use abi::Addr;
+use abi::ipcache::{IpcacheEntry, flags};
+use abi::maps::{Ipcache4, Ipcache6};
+use datapath::{Epochs, Kernel, LpmKey, Result, Trie};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use model::{IdentityId, IpEntry};
+use statedb::{Snapshot, Target};
+use std::collections::BTreeMap;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct IpcacheTarget {
+    v4: Trie<Ipcache4>,
+    v6: Trie<Ipcache6>,
+    epochs: Epochs,
+    /// What the kernel has.
+    present: BTreeMap<IpNet, IpcacheEntry>,
+    /// The epoch must be raised, but could not be.
+    bump_due: bool,
+}
+
+impl IpcacheTarget {
+    /// Opens the maps and reads what they hold.
+    pub(crate) fn open<K: Kernel>(kernel: &K, epochs: Epochs) -> Result<Self> {
+        let mut target =
+            Self { v4: kernel.trie()?, v6: kernel.trie()?, epochs, present: BTreeMap::new(), bump_due: false };
+        target.read()?;
+        Ok(target)
+    }
+
+    /// The identities of prefixes that the kernel knows from before.
+    pub(crate) fn identities(&self) -> Vec<(IpNet, IdentityId)> {
+        self.present.iter().map(|(prefix, entry)| (*prefix, IdentityId(entry.identity))).collect()
+    }
+
+    fn read(&mut self) -> Result<()> {
+        let v4 = self.v4.entries()?.into_iter().filter_map(|(key, entry)| Some((prefix4(&key)?, entry)));
+        let v6 = self.v6.entries()?.into_iter().filter_map(|(key, entry)| Some((prefix6(&key)?, entry)));
+        self.present = v4.chain(v6).collect();
+        Ok(())
+    }
+
+    fn write(&mut self, prefix: IpNet, entry: IpcacheEntry) -> Result<()> {
+        if self.present.get(&prefix) != Some(&entry) {
+            self.bump_due |= self.before(prefix) != Some(entry);
+            match prefix {
+                IpNet::V4(net) => self.v4.insert(&key4(net), &entry)?,
+                IpNet::V6(net) => self.v6.insert(&key6(net), &entry)?,
+            }
+            self.present.insert(prefix, entry);
+        }
+        Ok(())
+    }
+
+    fn erase(&mut self, prefix: IpNet) -> Result<()> {
+        if self.present.contains_key(&prefix) {
+            self.bump_due = true;
+            match prefix {
+                IpNet::V4(net) => self.v4.remove(&key4(net))?,
+                IpNet::V6(net) => self.v6.remove(&key6(net))?,
+            };
+            self.present.remove(&prefix);
+        }
+        Ok(())
+    }
+
+    /// What the addresses of a prefix were until now.
+    fn before(&self, prefix: IpNet) -> Option<IpcacheEntry> {
+        let around = std::iter::successors(Some(prefix), IpNet::supernet);
+        around.into_iter().find_map(|wider| self.present.get(&wider)).copied()
+    }
+
+    /// After the maps, so that what is decided from now on is decided by them.
+    fn bump(&mut self) -> Result<()> {
+        if self.bump_due {
+            self.epochs.bump_node()?;
+            self.bump_due = false;
+        }
+        Ok(())
+    }
+}
+
+/// The kernel's form of an entry.
+fn value(entry: &IpEntry) -> IpcacheEntry {
+    IpcacheEntry {
+        identity: entry.identity.0,
+        flags: if entry.no_masquerade { flags::NO_MASQUERADE } else { 0 },
+        encrypt_key: 0,
+        pad: 0,
+        tunnel: entry.tunnel.map_or(Addr::NONE, Addr::from),
+    }
+}
+
+fn key4(net: Ipv4Net) -> LpmKey<[u8; 4]> {
+    LpmKey::new(u32::from(net.prefix_len()), net.network().octets())
+}
+
+fn key6(net: Ipv6Net) -> LpmKey<[u8; 16]> {
+    LpmKey::new(u32::from(net.prefix_len()), net.network().octets())
+}
+
+fn prefix4(key: &LpmKey<[u8; 4]>) -> Option<IpNet> {
+    Ipv4Net::new(key.data.into(), u8::try_from(key.prefix_len).ok()?).ok().map(IpNet::V4)
+}
+
+fn prefix6(key: &LpmKey<[u8; 16]>) -> Option<IpNet> {
+    Ipv6Net::new(key.data.into(), u8::try_from(key.prefix_len).ok()?).ok().map(IpNet::V6)
+}
+
+impl Target<IpEntry> for IpcacheTarget {
+    type Error = datapath::Error;
+
+    async fn update(&mut self, row: &IpEntry) -> Result<()> {
+        self.write(row.prefix, value(row))?;
+        self.bump()
+    }
+
+    async fn delete(&mut self, prefix: &IpNet) -> Result<()> {
+        self.erase(*prefix)?;
+        self.bump()
+    }
+
+    async fn prune(&mut self, desired: &Snapshot<IpEntry>) -> Result<()> {
+        self.read()?;
+        let superfluous: Vec<_> =
+            self.present.keys().filter(|prefix| desired.get(*prefix).is_none()).copied().collect();
+        let erased: Result<()> = superfluous.into_iter().try_for_each(|prefix| self.erase(prefix));
+        self.bump()?;
+        erased
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Pods, nodes and prefixes in, entries out.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
+
+use super::*;
+use model::Mac;
+
+const DUAL: Families = Families { ipv4: true, ipv6: true };
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn net(text: &str) -> IpNet {
+    text.parse().unwrap()
+}
+
+fn local(routing: RoutingMode) -> LocalNode {
+    LocalNode {
+        name: "node1".into(),
+        ipv4: Some("192.168.77.11".parse().unwrap()),
+        ipv6: None,
+        addresses: vec![ip("192.168.77.11"), ip("10.0.1.1"), ip("127.0.0.1"), ip("fe80::1")],
+        router_ipv4: Some("10.0.1.1".parse().unwrap()),
+        router_ipv6: None,
+        pod_cidrs: vec![net("10.0.1.0/24")],
+        devices: vec!["eth0".into()],
+        device_mtu: 1500,
+        route_mtu: 1450,
+        routing,
+    }
+}
+
+fn node2() -> Node {
+    Node {
+        name: "node2".into(),
+        cluster: "default".into(),
+        internal_ips: vec![ip("fd77::12"), ip("192.168.77.12")],
+        external_ips: vec![ip("203.0.113.12")],
+        cilium_internal_ips: vec![ip("10.0.2.1")],
+        health_ips: vec![ip("10.0.2.9")],
+        pod_cidrs: vec![net("10.0.2.0/24")],
+        labels: BTreeMap::new(),
+        identity: reserved::REMOTE_NODE,
+        local: false,
+    }
+}
+
+fn pod(name: &str, ipv4: &str, identity: u32, host: &str) -> RemoteEndpoint {
+    RemoteEndpoint {
+        pod: PodName::new("shop", name),
+        ipv4: Some(ipv4.parse().unwrap()),
+        ipv6: None,
+        identity: IdentityId(identity),
+        host: Some(ip(host)),
+        named_ports: vec![],
+    }
+}
+
+fn endpoint(id: u16, ipv4: &str) -> Endpoint {
+    Endpoint {
+        id: EndpointId(id),
+        pod: PodName::new("shop", "web"),
+        pod_uid: String::new(),
+        container_id: String::new(),
+        interface: "eth0".into(),
+        netns: String::new(),
+        host_interface: String::new(),
+        host_ifindex: 0,
+        mac: Mac::default(),
+        host_mac: Mac::default(),
+        ipv4: Some(ipv4.parse().unwrap()),
+        ipv6: None,
+    }
+}
+
+fn ipcache(native: &[&str], routing: RoutingMode) -> Ipcache {
+    let native_cidrs = native.iter().map(|text| net(text)).collect();
+    let mut ipcache = Ipcache::new(Settings { families: DUAL, native_cidrs });
+    ipcache.set_local_node(local(routing));
+    ipcache.upsert_node(node2());
+    ipcache
+}
+
+/// `prefix identity [tunnel] [native]` of every entry.
+fn text(ipcache: &Ipcache) -> Vec<String> {
+    let line = |e: IpEntry| {
+        let tunnel = e.tunnel.map(|t| format!(" via {t}")).unwrap_or_default();
+        format!("{} {}{tunnel}{}", e.prefix, e.identity, if e.no_masquerade { " native" } else { "" })
+    };
+    ipcache.entries().map(line).collect()
+}
+
+#[test]
+fn behind_a_tunnel_are_the_pods_and_inner_addresses_of_other_nodes() {
+    let mut ipcache = ipcache(&[], RoutingMode::Tunnel);
+    ipcache.upsert_pod(pod("a", "10.0.2.5", 300, "192.168.77.12"));
+    ipcache.upsert_pod(pod("b", "10.0.2.6", 301, "fd77::12"));
+    ipcache.upsert_pod(pod("c", "10.0.1.7", 302, "192.168.77.11"));
+    assert_eq!(
+        text(&ipcache),
+        [
+            "0.0.0.0/0 9",
+            "10.0.1.1/32 1",
+            "10.0.1.7/32 302",
+            "10.0.2.1/32 6 via 192.168.77.12",
+            "10.0.2.5/32 300 via 192.168.77.12",
+            "10.0.2.6/32 301 via 192.168.77.12",
+            "10.0.2.9/32 4 via 192.168.77.12",
+            "192.168.77.11/32 1",
+            "192.168.77.12/32 6",
+            "203.0.113.12/32 6",
+            "::/0 10",
+            "fd77::12/128 6",
+        ]
+    );
+}
+
+#[test]
+fn with_native_routing_nothing_is_tunnelled_and_the_cluster_is_not_masqueraded() {
+    let mut ipcache = ipcache(&["10.0.0.0/8"], RoutingMode::Native);
+    ipcache.upsert_pod(pod("a", "10.0.2.5", 300, "192.168.77.12"));
+    ipcache.set_prefixes([(net("10.9.0.0/16"), IdentityId(16_777_218)), (net("11.0.0.0/8"), IdentityId(16_777_219))]);
+    let text = text(&ipcache);
+    for line in [
+        "10.0.0.0/8 9 native",
+        "10.0.2.5/32 300 native",
+        "10.9.0.0/16 16777218 native",
+        "11.0.0.0/8 16777219",
+        "192.168.77.12/32 6 native",
+        "10.0.2.1/32 6 native",
+    ] {
+        assert!(text.contains(&line.to_owned()), "{line} in {text:#?}");
+    }
+}
+
+#[test]
+fn a_native_prefix_does_not_hide_the_identity_of_a_wider_one() {
+    let mut ipcache = ipcache(&["10.244.0.0/16"], RoutingMode::Native);
+    ipcache.set_prefixes([(net("10.0.0.0/8"), IdentityId(16_777_217))]);
+    assert!(text(&ipcache).contains(&"10.244.0.0/16 16777217 native".to_owned()));
+    ipcache.set_prefixes([]);
+    assert!(text(&ipcache).contains(&"10.244.0.0/16 9 native".to_owned()));
+    assert!(!text(&ipcache).iter().any(|line| line.starts_with("10.0.0.0/8")));
+}
+
+#[test]
+fn what_this_node_knows_of_a_pod_counts_more_than_what_the_api_says() {
+    let mut ipcache = ipcache(&[], RoutingMode::Tunnel);
+    ipcache.upsert_pod(pod("old", "10.0.1.5", 300, "192.168.77.12"));
+    ipcache.upsert_endpoint(endpoint(7, "10.0.1.5"), IdentityId(301));
+    ipcache.set_prefixes([(net("10.0.1.5/32"), IdentityId(16_777_217))]);
+    assert!(text(&ipcache).contains(&"10.0.1.5/32 301".to_owned()));
+    ipcache.remove_endpoint(EndpointId(7));
+    assert!(text(&ipcache).contains(&"10.0.1.5/32 300 via 192.168.77.12".to_owned()));
+    ipcache.remove_pod(&PodName::new("shop", "old"));
+    assert!(text(&ipcache).contains(&"10.0.1.5/32 16777217".to_owned()));
+}
+
+#[test]
+fn of_two_pods_with_one_address_the_latest_counts() {
+    let mut ipcache = ipcache(&[], RoutingMode::Tunnel);
+    ipcache.upsert_pod(pod("z", "10.0.2.5", 300, "192.168.77.12"));
+    ipcache.upsert_pod(pod("a", "10.0.2.5", 301, "192.168.77.12"));
+    ipcache.upsert_pod(pod("z", "10.0.2.5", 300, "192.168.77.12"));
+    assert!(text(&ipcache).contains(&"10.0.2.5/32 301 via 192.168.77.12".to_owned()));
+}
+
+#[test]
+fn only_what_changed_is_told_and_replaying_it_gives_the_whole() {
+    let mut ipcache = ipcache(&[], RoutingMode::Tunnel);
+    let mut replayed: BTreeMap<IpNet, IpEntry> = BTreeMap::new();
+    let mut replay = |changes: Vec<(IpNet, Option<IpEntry>)>| {
+        for (prefix, entry) in changes {
+            match entry {
+                Some(entry) => replayed.insert(prefix, entry),
+                None => replayed.remove(&prefix),
+            };
+        }
+        replayed.values().cloned().collect::<Vec<_>>()
+    };
+    replay(ipcache.changes());
+    ipcache.upsert_pod(pod("a", "10.0.2.5", 300, "192.168.77.12"));
+    let changes = ipcache.changes();
+    assert_eq!(changes.len(), 1);
+    replay(changes);
+    ipcache.upsert_node(node2());
+    assert_eq!(ipcache.changes(), []);
+    ipcache.set_local_node(local(RoutingMode::Native));
+    ipcache.remove_node("node2");
+    ipcache.remove_pod(&PodName::new("shop", "a"));
+    let replayed = replay(ipcache.changes());
+    assert_eq!(replayed, ipcache.entries().collect::<Vec<_>>());
+}

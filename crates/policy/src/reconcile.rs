@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Brings compiled policies into the kernel, touching only the entries that differ. When verdicts may shrink, the epochs
+//! of the pods that the policy is for rise after the entries have changed, so that live connections are decided anew.
+
+use crate::resolve::{CompiledPolicy, Entries, EntryKey};
+use abi::maps::{Endpoints, Policies};
+use abi::policy::PolicyEntry;
+use datapath::{Epochs, Kernel, Map, Result, Trie};
+use imbl::ordmap::DiffItem;
+use model::{EndpointId, PolicyId};
+use statedb::{Snapshot, Target};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct PolicyTarget {
+    policies: Trie<Policies>,
+    endpoints: Map<Endpoints>,
+    epochs: Epochs,
+    /// What the kernel has.
+    present: BTreeMap<PolicyId, Entries>,
+    /// Policies whose verdicts may have shrunk, of which the pods do not know yet.
+    bump_due: BTreeSet<PolicyId>,
+}
+
+/// What is to be done for one policy, in the order in which it is done: at no moment is more allowed than before or
+/// after, and at no moment is denied what both allow.
+#[derive(Debug, Default)]
+struct Plan {
+    denies: Vec<(EntryKey, PolicyEntry)>,
+    allows: Vec<(EntryKey, PolicyEntry)>,
+    withdrawn_allows: Vec<EntryKey>,
+    withdrawn_denies: Vec<EntryKey>,
+    shrinks: bool,
+}
+
+impl Plan {
+    fn between(old: &Entries, new: &Entries) -> Self {
+        let mut plan = Self::default();
+        for item in old.diff(new) {
+            match item {
+                DiffItem::Add(key, entry) => plan.put(*key, *entry, None),
+                DiffItem::Update { old: (_, old), new: (key, entry) } => plan.put(*key, *entry, Some(old)),
+                DiffItem::Remove(key, entry) if entry.deny == 1 => plan.withdrawn_denies.push(*key),
+                DiffItem::Remove(key, _) => {
+                    plan.withdrawn_allows.push(*key);
+                    plan.shrinks = true;
+                }
+            }
+        }
+        plan
+    }
+
+    fn put(&mut self, key: EntryKey, entry: PolicyEntry, old: Option<&PolicyEntry>) {
+        let verdict = |entry: &PolicyEntry| (entry.deny, entry.proxy_port);
+        // Another rule behind the same verdict changes nothing; and a plain allow only adds.
+        let same = old.is_some_and(|old| verdict(old) == verdict(&entry));
+        let plain_allow = entry.deny == 0 && entry.proxy_port == 0;
+        self.shrinks |= !same && !plain_allow;
+        if entry.deny == 1 { self.denies.push((key, entry)) } else { self.allows.push((key, entry)) }
+    }
+}
+
+impl PolicyTarget {
+    /// Opens the maps and reads what they hold.
+    pub(crate) fn open<K: Kernel>(kernel: &K, epochs: Epochs) -> Result<Self> {
+        let (policies, endpoints) = (kernel.trie()?, kernel.map()?);
+        let mut target = Self { policies, endpoints, epochs, present: BTreeMap::new(), bump_due: BTreeSet::new() };
+        target.read()?;
+        Ok(target)
+    }
+
+    /// The highest number of a policy that the kernel knows.
+    pub(crate) fn last_policy(&self) -> Result<PolicyId> {
+        let present = self.present.last_key_value().map(|(id, _)| *id);
+        Ok(self.in_use()?.into_iter().chain(present).max().unwrap_or_default())
+    }
+
+    fn read(&mut self) -> Result<()> {
+        let mut present: BTreeMap<PolicyId, Entries> = BTreeMap::new();
+        for (key, entry) in self.policies.entries()? {
+            match EntryKey::from_kernel(&key) {
+                Some((policy, key)) => drop(present.entry(policy).or_default().insert(key, entry)),
+                // Nobody ever looks such a key up.
+                None => drop(self.policies.remove(&key)?),
+            }
+        }
+        self.present = present;
+        Ok(())
+    }
+
+    fn apply(&mut self, policy: PolicyId, plan: &Plan) -> Result<()> {
+        let present = self.present.entry(policy).or_default();
+        for (key, entry) in plan.denies.iter().chain(&plan.allows) {
+            self.policies.insert(&key.of_policy(policy), entry)?;
+            present.insert(*key, *entry);
+        }
+        for key in plan.withdrawn_allows.iter().chain(&plan.withdrawn_denies) {
+            self.policies.remove(&key.of_policy(policy))?;
+            present.remove(key);
+        }
+        if present.is_empty() {
+            self.present.remove(&policy);
+        }
+        Ok(())
+    }
+
+    fn bump(&mut self, policy: PolicyId, endpoints: &[EndpointId]) -> Result<()> {
+        if self.bump_due.contains(&policy) {
+            endpoints.iter().try_for_each(|id| self.epochs.bump_endpoint(id.0).map(drop))?;
+            self.bump_due.remove(&policy);
+        }
+        Ok(())
+    }
+
+    /// The policies under which the programs know pods. They are not removed, whatever is desired.
+    fn in_use(&self) -> Result<BTreeSet<PolicyId>> {
+        Ok(self.endpoints.entries()?.into_iter().map(|(_, endpoint)| PolicyId(endpoint.policy)).collect())
+    }
+}
+
+/// The policy and identity under which the kernel knows each pod.
+pub(crate) fn known_endpoints<K: Kernel>(kernel: &K) -> Result<BTreeMap<EndpointId, (PolicyId, model::IdentityId)>> {
+    let entries = kernel.map::<Endpoints>()?.entries()?.into_iter();
+    let known = entries.map(|(_, e)| (EndpointId(e.id), (PolicyId(e.policy), model::IdentityId(e.identity))));
+    Ok(known.collect())
+}
+
+impl Target<CompiledPolicy> for PolicyTarget {
+    type Error = datapath::Error;
+
+    async fn update(&mut self, row: &CompiledPolicy) -> Result<()> {
+        let nothing = Entries::new();
+        let plan = Plan::between(self.present.get(&row.id).unwrap_or(&nothing), &row.entries);
+        if plan.shrinks {
+            self.bump_due.insert(row.id);
+        }
+        let applied = self.apply(row.id, &plan);
+        // Also when something failed: what has been done counts.
+        let bumped = self.bump(row.id, &row.endpoints);
+        if applied.is_err() && plan.shrinks {
+            self.bump_due.insert(row.id);
+        }
+        applied.and(bumped)
+    }
+
+    async fn delete(&mut self, id: &PolicyId) -> Result<()> {
+        self.bump_due.remove(id);
+        let nothing = Entries::new();
+        let plan = Plan::between(self.present.get(id).unwrap_or(&nothing), &nothing);
+        self.apply(*id, &plan)
+    }
+
+    async fn prune(&mut self, desired: &Snapshot<CompiledPolicy>) -> Result<()> {
+        self.read()?;
+        let in_use = self.in_use()?;
+        let superfluous = self.present.keys().filter(|id| desired.get(*id).is_none() && !in_use.contains(*id));
+        for id in superfluous.copied().collect::<Vec<_>>() {
+            self.delete(&id).await?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The task that feeds the engine and publishes what comes of it. Nothing is published before every source is complete:
+//! until then the kernel goes on with what is pinned.
+
+mod local;
+mod publish;
+mod sources;
+
+use crate::identity::Identities;
+use crate::identity::allocate::Request;
+use crate::ipcache::Ipcache;
+use crate::resolve::{CompiledPolicy, Engine};
+use crate::rules::{Policy, PolicyName, Problem};
+use crate::{Config, Inputs, Metrics};
+use futures::FutureExt;
+use model::{
+    Endpoint, EndpointId, EndpointPolicy, Identity, IdentityId, IpEntry, Labels, Namespace, Pod, PolicyId, Provenance,
+};
+use sources::{Event, Sources};
+use statedb::{Change, Reader, StatusReader, Writer};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// How often to look whether the programs have let go of a policy that no pod has any more.
+const RETIRE: Duration = Duration::from_secs(1);
+/// Changes taken together before anything is published.
+const TOGETHER: usize = 256;
+
+/// What of a policy is not honoured. One row per object that has such fields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyProblems {
+    /// The object.
+    pub policy: PolicyName,
+    /// The fields.
+    pub problems: Vec<Problem>,
+}
+
+impl statedb::Row for PolicyProblems {
+    type Key = PolicyName;
+    fn key(&self) -> PolicyName {
+        self.policy.clone()
+    }
+}
+
+/// The tables that this feature writes.
+pub(crate) struct Tables {
+    pub(crate) identities: Writer<Identity>,
+    pub(crate) compiled: Writer<CompiledPolicy>,
+    pub(crate) endpoints: Writer<EndpointPolicy>,
+    pub(crate) ipcache: Writer<IpEntry>,
+    pub(crate) provenance: Writer<Provenance>,
+    pub(crate) problems: Writer<PolicyProblems>,
+}
+
+pub(crate) struct Run {
+    pub(crate) config: Config,
+    pub(crate) kernel: Arc<dyn datapath::Kernel>,
+    pub(crate) engine: Engine,
+    pub(crate) ipcache: Ipcache,
+    pub(crate) identities: Identities,
+    pub(crate) pods: Reader<Pod>,
+    pub(crate) namespaces: Reader<Namespace>,
+    pub(crate) endpoints: BTreeMap<EndpointId, Endpoint>,
+    /// Identity of each pod of this node that has one.
+    pub(crate) attached: BTreeMap<EndpointId, IdentityId>,
+    /// Pods of this node that have none yet.
+    pub(crate) waiting: BTreeSet<EndpointId>,
+    /// What the kernel knew of pods when we started.
+    pub(crate) restored: BTreeMap<EndpointId, (PolicyId, IdentityId)>,
+    /// Labels for which an identity is being made, with the number that was lost, if any.
+    pub(crate) requested: BTreeMap<Labels, Option<IdentityId>>,
+    pub(crate) requests: mpsc::UnboundedSender<Request>,
+    pub(crate) made: mpsc::UnboundedReceiver<Identity>,
+    pub(crate) tables: Tables,
+    pub(crate) policy_status: StatusReader<CompiledPolicy>,
+    pub(crate) ipcache_status: StatusReader<IpEntry>,
+    pub(crate) metrics: Metrics,
+    pub(crate) published_revision: u64,
+    /// Some pod's policy is not in the kernel yet.
+    pub(crate) unsettled: bool,
+    /// Some policy that no pod has is still in the kernel.
+    pub(crate) retiring: bool,
+}
+
+impl Run {
+    pub(crate) async fn run<S>(mut self, inputs: Inputs<S>) {
+        let mut sources = Sources::new(&inputs);
+        drop(inputs);
+        while !sources.complete() {
+            let event = sources.next().await;
+            self.handle(event);
+        }
+        self.publish().await;
+        self.initialized();
+        loop {
+            self.wait(&mut sources).await;
+            for _ in 0..TOGETHER {
+                let Some(event) = sources.next().now_or_never() else { break };
+                self.handle(event);
+            }
+            self.publish().await;
+        }
+    }
+
+    async fn wait(&mut self, sources: &mut Sources) {
+        tokio::select! {
+            event = sources.next() => self.handle(event),
+            Some(identity) = self.made.recv() => self.identity_made(&identity),
+            () = self.policy_status.changed(), if self.unsettled => {}
+            () = tokio::time::sleep(RETIRE), if self.retiring => {}
+        }
+    }
+
+    /// Everything that sources say is published: from here on the rest may be pruned.
+    fn initialized(&mut self) {
+        self.tables.identities.mark_initialized();
+        self.tables.compiled.mark_initialized();
+        self.tables.ipcache.mark_initialized();
+        self.tables.provenance.mark_initialized();
+        self.tables.problems.mark_initialized();
+        self.tables.endpoints.mark_initialized();
+        self.engine.forget_restored_prefixes();
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Endpoints(batch) => each(batch.changes, |change| match change {
+                Change::Upsert(row) => {
+                    self.endpoints.insert(row.id, Endpoint::clone(&row));
+                    self.resolve_endpoint(row.id);
+                }
+                Change::Delete(row) => self.remove_endpoint(row.id),
+            }),
+            Event::Pods(batch) => each(batch.changes, |change| {
+                if let Change::Upsert(row) = change {
+                    self.resolve_where(|endpoint| endpoint.pod == row.name);
+                }
+            }),
+            Event::Namespaces(batch) => each(batch.changes, |change| {
+                if let Change::Upsert(row) = change {
+                    self.resolve_where(|endpoint| endpoint.pod.namespace == row.name);
+                }
+            }),
+            Event::Identities(batch) => {
+                each(batch.changes, |change| match change {
+                    Change::Upsert(row) => self.upsert_identity(&row),
+                    Change::Delete(row) => self.identity_removed(&row),
+                });
+                self.resolve_waiting();
+            }
+            Event::RemoteEndpoints(batch) => each(batch.changes, |change| match change {
+                Change::Upsert(row) => {
+                    self.engine.upsert_pod(&row);
+                    self.ipcache.upsert_pod(model::RemoteEndpoint::clone(&row));
+                }
+                Change::Delete(row) => {
+                    self.engine.remove_pod(&row.pod);
+                    self.ipcache.remove_pod(&row.pod);
+                }
+            }),
+            Event::Nodes(batch) => each(batch.changes, |change| match change {
+                Change::Upsert(row) => self.ipcache.upsert_node(model::Node::clone(&row)),
+                Change::Delete(row) => self.ipcache.remove_node(&row.name),
+            }),
+            Event::LocalNode(batch) => each(batch.changes, |change| {
+                if let Change::Upsert(row) = change {
+                    self.ipcache.set_local_node(model::LocalNode::clone(&row));
+                }
+            }),
+            Event::Policies(batch) => each(batch.changes, |change| self.policy_changed(change)),
+            Event::Groups(batch) => each(batch.changes, |change| match change {
+                Change::Upsert(row) => self.engine.upsert_group(crate::CidrGroup::clone(&row)),
+                Change::Delete(row) => self.engine.remove_group(&row.name),
+            }),
+        }
+    }
+
+    fn policy_changed(&mut self, change: Change<Policy>) {
+        match change {
+            Change::Upsert(policy) => {
+                for Problem { field, reason } in &policy.problems {
+                    tracing::warn!(policy = %policy.name, field, reason, "not honoured");
+                }
+                if policy.problems.is_empty() {
+                    self.tables.problems.remove(&policy.name);
+                } else {
+                    let (name, problems) = (policy.name.clone(), policy.problems.clone());
+                    self.tables.problems.insert(PolicyProblems { policy: name, problems });
+                }
+                self.engine.upsert_policy(policy);
+            }
+            Change::Delete(policy) => {
+                self.tables.problems.remove(&policy.name);
+                self.engine.remove_policy(&policy.name);
+            }
+        }
+    }
+}
+
+fn each<R: statedb::Row>(changes: Vec<Change<R>>, apply: impl FnMut(Change<R>)) {
+    changes.into_iter().for_each(apply);
+}

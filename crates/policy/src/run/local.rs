@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Pods of this node: from their labels to an identity, and with it to a compiled policy. A pod whose labels or whose
+//! identity is not known waits, and while it waits it has no row in the table that permits to attach it.
+
+use super::Run;
+use crate::identity::allocate::Request;
+use crate::labels::security_labels;
+use crate::resolve::SubjectKey;
+use model::{Endpoint, EndpointId, Identity, IdentityId, Labels, Pod};
+
+impl Run {
+    /// Finds the identity of a pod of this node, or asks for one.
+    pub(super) fn resolve_endpoint(&mut self, id: EndpointId) {
+        let Some(endpoint) = self.endpoints.get(&id) else { return };
+        let pod = self.pods.snapshot().get(&endpoint.pod).filter(|pod| is_of(endpoint, pod));
+        let namespace = self.namespaces.snapshot().get(&endpoint.pod.namespace);
+        let (Some(pod), Some(namespace)) = (pod, namespace) else {
+            // What is known of an attached pod stays until something else is known.
+            if !self.attached.contains_key(&id) {
+                self.waiting.insert(id);
+            }
+            return;
+        };
+        let labels = security_labels(&pod, &namespace, &self.config.cluster_name, &self.config.labels);
+        let (policy, before) = self.restored.get(&id).copied().unzip();
+        let current = self.attached.get(&id).copied().or(before);
+        let Some(identity) = self.identities.choose(&labels, current) else {
+            self.waiting.insert(id);
+            self.request(labels, None);
+            return;
+        };
+        self.waiting.remove(&id);
+        self.engine.upsert_identity(&Identity { id: identity, labels });
+        let policy = policy.filter(|_| before == Some(identity));
+        self.engine.attach(id, SubjectKey::new(identity, &pod.named_ports), policy);
+        self.ipcache.upsert_endpoint(endpoint.clone(), identity);
+        self.attached.insert(id, identity);
+    }
+
+    pub(super) fn remove_endpoint(&mut self, id: EndpointId) {
+        self.endpoints.remove(&id);
+        self.attached.remove(&id);
+        self.waiting.remove(&id);
+        self.restored.remove(&id);
+        self.engine.detach(id);
+        self.ipcache.remove_endpoint(id);
+    }
+
+    /// All pods of this node that the condition picks.
+    pub(super) fn resolve_where(&mut self, condition: impl Fn(&Endpoint) -> bool) {
+        let picked: Vec<_> = self.endpoints.values().filter(|e| condition(e)).map(|e| e.id).collect();
+        picked.into_iter().for_each(|id| self.resolve_endpoint(id));
+    }
+
+    pub(super) fn resolve_waiting(&mut self) {
+        self.waiting.clone().into_iter().for_each(|id| self.resolve_endpoint(id));
+    }
+
+    pub(super) fn upsert_identity(&mut self, identity: &Identity) {
+        self.identities.upsert(identity);
+        self.engine.upsert_identity(identity);
+    }
+
+    /// Somebody removed an identity. One that pods of this node have is made again, if possible with its number.
+    pub(super) fn identity_removed(&mut self, identity: &Identity) {
+        if self.attached.values().any(|used| *used == identity.id) {
+            tracing::warn!(identity = %identity.id, "an identity in use was removed, making it again");
+            self.request(identity.labels.clone(), Some(identity.id));
+        } else {
+            self.identities.remove(identity.id);
+            self.engine.remove_identity(identity.id);
+        }
+    }
+
+    /// An identity was made. If it replaces one that could not be kept, that one ends.
+    pub(super) fn identity_made(&mut self, identity: &Identity) {
+        let lost = self.requested.remove(&identity.labels).flatten().filter(|lost| *lost != identity.id);
+        self.upsert_identity(identity);
+        if let Some(lost) = lost {
+            self.identities.remove(lost);
+            self.resolve_where(|_| true);
+            self.engine.remove_identity(lost);
+        }
+        self.resolve_waiting();
+    }
+
+    fn request(&mut self, labels: Labels, wanted: Option<IdentityId>) {
+        if !self.requested.contains_key(&labels) {
+            self.requested.insert(labels.clone(), wanted);
+            // The other end lives as long as the process.
+            let _ = self.requests.send(Request { labels, wanted });
+        }
+    }
+}
+
+/// Whether the pod is the one that the endpoint was made for, and not an earlier or later one of that name.
+///
+/// Static pods have another UID in the API than for the kubelet, a hash without hyphens: theirs cannot be compared.
+fn is_of(endpoint: &Endpoint, pod: &Pod) -> bool {
+    let comparable = endpoint.pod_uid.contains('-') && !pod.uid.is_empty();
+    !comparable || endpoint.pod_uid == pod.uid
+}

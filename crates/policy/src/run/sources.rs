@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+//! All tables that the engine reads, as one stream of events.
+
+use super::super::Inputs;
+use crate::ingest::CidrGroup;
+use crate::rules::Policy;
+use model::{Endpoint, Identity, LocalNode, Namespace, Node, Pod, RemoteEndpoint};
+use statedb::{Batch, Changes, Reader, Row};
+
+/// Something that changed.
+#[derive(Debug)]
+pub(super) enum Event {
+    Endpoints(Batch<Endpoint>),
+    Pods(Batch<Pod>),
+    Namespaces(Batch<Namespace>),
+    Identities(Batch<Identity>),
+    RemoteEndpoints(Batch<RemoteEndpoint>),
+    Nodes(Batch<Node>),
+    LocalNode(Batch<LocalNode>),
+    Policies(Batch<Policy>),
+    Groups(Batch<CidrGroup>),
+}
+
+pub(super) struct Sources {
+    endpoints: Changes<Endpoint>,
+    pods: Changes<Pod>,
+    namespaces: Changes<Namespace>,
+    identities: Changes<Identity>,
+    remote_endpoints: Changes<RemoteEndpoint>,
+    nodes: Changes<Node>,
+    local_node: Changes<LocalNode>,
+    network_policies: Option<Changes<Policy>>,
+    cilium_policies: Changes<Policy>,
+    clusterwide_policies: Changes<Policy>,
+    groups: Changes<CidrGroup>,
+}
+
+impl Sources {
+    pub(super) fn new<S>(inputs: &Inputs<S>) -> Self {
+        Self {
+            endpoints: inputs.endpoints.subscribe(),
+            pods: inputs.pods.subscribe(),
+            namespaces: inputs.namespaces.subscribe(),
+            identities: inputs.identities.subscribe(),
+            remote_endpoints: inputs.remote_endpoints.subscribe(),
+            nodes: inputs.nodes.subscribe(),
+            local_node: inputs.local_node.subscribe(),
+            network_policies: inputs.network_policies.as_ref().map(Reader::subscribe),
+            cilium_policies: inputs.cilium_policies.subscribe(),
+            clusterwide_policies: inputs.clusterwide_policies.subscribe(),
+            groups: inputs.cidr_groups.subscribe(),
+        }
+    }
+
+    /// Waits for the next change of any table. Cancelling the wait loses nothing.
+    pub(super) async fn next(&mut self) -> Event {
+        tokio::select! {
+            // Who is there comes before what is said about them.
+            biased;
+            batch = self.identities.next() => Event::Identities(batch),
+            batch = self.namespaces.next() => Event::Namespaces(batch),
+            batch = self.pods.next() => Event::Pods(batch),
+            batch = self.local_node.next() => Event::LocalNode(batch),
+            batch = self.nodes.next() => Event::Nodes(batch),
+            batch = self.groups.next() => Event::Groups(batch),
+            batch = optional(self.network_policies.as_mut()) => Event::Policies(batch),
+            batch = self.cilium_policies.next() => Event::Policies(batch),
+            batch = self.clusterwide_policies.next() => Event::Policies(batch),
+            batch = self.remote_endpoints.next() => Event::RemoteEndpoints(batch),
+            batch = self.endpoints.next() => Event::Endpoints(batch),
+        }
+    }
+
+    /// Whether every table was complete at some time, and this node is known.
+    pub(super) fn complete(&self) -> bool {
+        self.endpoints.snapshot().initialized()
+            && self.pods.snapshot().initialized()
+            && self.namespaces.snapshot().initialized()
+            && self.identities.snapshot().initialized()
+            && self.remote_endpoints.snapshot().initialized()
+            && self.nodes.snapshot().initialized()
+            && !self.local_node.snapshot().is_empty()
+            && self.network_policies.as_ref().is_none_or(|changes| changes.snapshot().initialized())
+            && self.cilium_policies.snapshot().initialized()
+            && self.clusterwide_policies.snapshot().initialized()
+            && self.groups.snapshot().initialized()
+    }
+}
+
+async fn optional<R: Row>(changes: Option<&mut Changes<R>>) -> Batch<R> {
+    match changes {
+        Some(changes) => changes.next().await,
+        None => std::future::pending().await,
+    }
+}

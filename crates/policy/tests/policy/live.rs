@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Changes while it runs, and what a restart does.
+
+use crate::support::{Agent, Counting, Store, Tables, eventually, start};
+use abi::maps::{Endpoints, Ipcache4, Policies};
+use datapath::fake;
+use model::{EndpointId, IdentityId};
+use policy::{Config, Families, Policy};
+use serde_json::{Value, json};
+
+fn config() -> Config {
+    Config { families: Families { ipv4: true, ipv6: true }, ..Config::default() }
+}
+
+fn cilium_policy(name: &str, spec: Value) -> Policy {
+    let object = json!({"metadata": {"namespace": "shop", "name": name}, "spec": spec});
+    policy::ingest_cilium_policy(&config().context(), &serde_json::from_value(object).unwrap()).unwrap().unwrap()
+}
+
+fn two_pods() -> Tables {
+    let mut tables = Tables::default();
+    tables.add_pod(1, "shop/web", &[("app", "web")], vec![]);
+    tables.add_pod(2, "shop/client", &[("app", "client")], vec![]);
+    tables.commit();
+    tables.mark_initialized();
+    tables
+}
+
+fn from_client(port: &str) -> Value {
+    json!({"endpointSelector": {"matchLabels": {"app": "web"}}, "ingress": [{
+        "fromEndpoints": [{"matchLabels": {"app": "client"}}], "toPorts": [{"ports": [{"port": port, "protocol": "TCP"}]}]}]})
+}
+
+const OPEN: [&str; 2] = ["allow egress any all", "allow ingress any all"];
+const CLIENT_80: [&str; 3] = [
+    "allow egress any all",
+    "allow ingress app=client,ns=shop TCP/80 by CiliumNetworkPolicy shop/web ingress[0]",
+    "allow ingress reserved:host all",
+];
+
+/// What the `endpoint` feature does when it sees the rows.
+fn attach(kernel: &fake::Kernel, agent: &Agent) {
+    let map = kernel.map::<Endpoints>().unwrap();
+    for row in agent.outputs.endpoint_policies.snapshot().iter() {
+        let (identity, policy, id) = (row.identity.0, row.policy.0, row.endpoint.0);
+        let entry = abi::endpoint::Endpoint { ifindex: u32::from(id), identity, policy, id, ..Default::default() };
+        map.insert(&u32::from(id), &entry).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_pod_is_told_of_its_policy_only_when_the_entries_are_in_the_kernel() {
+    let kernel = fake::Kernel::new().with_capacity("cilium_policy", 2);
+    let tables = two_pods();
+    let agent = start(config(), kernel.clone(), Store::default(), &tables);
+    // There is room for the two entries of one pod only.
+    let one = eventually("one of the pods", || {
+        let rows = agent.outputs.endpoint_policies.snapshot();
+        assert!(rows.len() < 2);
+        rows.iter().next().cloned()
+    })
+    .await;
+    eventually("the failure", || agent.outputs.policy_status.failing().first().cloned()).await;
+    let map = kernel.trie::<Policies>().unwrap();
+    assert!(map.entries().unwrap().iter().all(|(key, _)| key.data.policy == one.policy.0));
+    assert_eq!(agent.outputs.endpoint_policies.snapshot().len(), 1);
+}
+
+#[tokio::test]
+async fn a_policy_that_comes_and_goes_changes_entries_and_cuts_live_connections() {
+    let mut tables = two_pods();
+    let agent = start(config(), fake::Kernel::new(), Store::default(), &tables);
+    agent.expect_lines(1, &OPEN).await;
+    assert!(!agent.policy_of(1, |_| true).await.ingress_enforced);
+    let epoch = agent.epochs.endpoint(1).unwrap();
+
+    tables.cilium_policies.insert(cilium_policy("web", from_client("80")));
+    tables.commit();
+    agent.expect_lines(1, &CLIENT_80).await;
+    let row = agent.policy_of(1, |row| row.ingress_enforced).await;
+    assert!(!row.egress_enforced && row.revision > 1);
+    assert!(agent.epochs.endpoint(1).unwrap() > epoch, "what was allowed may not be any more");
+    let (epoch, other) = (agent.epochs.endpoint(1).unwrap(), agent.epochs.endpoint(2).unwrap());
+
+    tables.cilium_policies.remove(&cilium_policy("web", json!({"endpointSelector": {}, "ingress": []})).name);
+    tables.commit();
+    agent.expect_lines(1, &OPEN).await;
+    agent.policy_of(1, |row| !row.ingress_enforced).await;
+    assert!(agent.epochs.endpoint(1).unwrap() >= epoch);
+    assert_eq!(agent.epochs.endpoint(2).unwrap(), other, "the other pod is not concerned");
+}
+
+#[tokio::test]
+async fn a_restart_makes_no_write_and_keeps_every_number() {
+    let (kernel, store) = (Counting::default(), Store::default());
+    let mut tables = two_pods();
+    tables.cilium_policies.insert(cilium_policy("web", from_client("80")));
+    let cidr = json!({"endpointSelector": {}, "egress": [{"toCIDR": ["203.0.113.0/24", "198.51.100.7/32"]}]});
+    tables.cilium_policies.insert(cilium_policy("out", cidr));
+    tables.commit();
+    let agent = start(config(), kernel.clone(), store.clone(), &tables);
+    let wanted = agent.policy_of(1, |row| row.ingress_enforced && row.egress_enforced).await;
+    agent.policy_of(2, |row| row.egress_enforced).await;
+    agent.outputs.ipcache_status.pruned().await;
+    attach(&kernel.inner, &agent);
+    let ipcache =
+        |agent: &Agent| agent.outputs.ipcache.snapshot().iter().map(|row| format!("{row:?}")).collect::<Vec<_>>();
+    let before = ipcache(&agent);
+    agent.kill().await;
+    tables
+        .identities
+        .replace(store.made.lock().iter().map(|(id, labels)| model::Identity { id: *id, labels: labels.clone() }));
+    // The other policy comes first this time: the order in which things are seen is another one.
+    tables.cilium_policies.remove(&cilium_policy("web", json!({"endpointSelector": {}, "ingress": []})).name);
+    tables.commit();
+    tables.cilium_policies.insert(cilium_policy("web", from_client("80")));
+    tables.commit();
+
+    let writes = kernel.writes();
+    let agent = start(config(), kernel.clone(), store.clone(), &tables);
+    let row = agent.policy_of(1, |row| row.ingress_enforced && row.egress_enforced).await;
+    agent.policy_of(2, |row| row.egress_enforced).await;
+    agent.outputs.ipcache_status.pruned().await;
+    agent.outputs.policy_status.pruned().await;
+    assert_eq!(ipcache(&agent), before);
+    assert_eq!((row.identity, row.policy), (wanted.identity, wanted.policy));
+    assert_eq!(kernel.writes(), writes, "not one entry is written that is right");
+}
+
+#[tokio::test]
+async fn while_the_api_server_is_away_known_labels_get_their_identity_and_others_wait() {
+    let (store, mut tables) = (Store::default(), two_pods());
+    *store.away.lock() = true;
+    let agent = start(config(), fake::Kernel::new(), store.clone(), &tables);
+    eventually("both to wait", || (agent.outputs.metrics.endpoints_waiting() == 2).then_some(())).await;
+    assert!(agent.outputs.endpoint_policies.snapshot().is_empty());
+
+    *store.away.lock() = false;
+    let first = agent.policy_of(1, |_| true).await;
+    *store.away.lock() = true;
+    tables.add_pod(3, "shop/web-2", &[("app", "web"), ("pod-template-hash", "x")], vec![]);
+    tables.add_pod(4, "shop/new", &[("app", "new")], vec![]);
+    tables.commit();
+    let second = agent.policy_of(3, |_| true).await;
+    assert_eq!((second.identity, second.policy), (first.identity, first.policy), "one identity, one policy");
+    assert!(agent.outputs.endpoint_policies.snapshot().get(&EndpointId(4)).is_none());
+}
+
+#[tokio::test]
+async fn an_identity_that_somebody_removes_is_made_again_with_its_number() {
+    let (store, mut tables) = (Store::default(), two_pods());
+    let agent = start(config(), fake::Kernel::new(), store.clone(), &tables);
+    let id = agent.policy_of(1, |_| true).await.identity;
+    let labels = store.made.lock()[&id].clone();
+    tables.identities.insert(model::Identity { id, labels });
+    let marker = model::Identity { id: IdentityId(70_000), labels: model::Labels::default() };
+    tables.identities.insert(marker.clone());
+    tables.commit();
+    eventually("it to be seen", || agent.outputs.identities.snapshot().get(&marker.id)).await;
+    store.made.lock().remove(&id);
+    tables.identities.remove(&id);
+    tables.commit();
+    eventually("the identity", || store.made.lock().contains_key(&id).then_some(())).await;
+    assert_eq!(agent.policy_of(1, |_| true).await.identity, id);
+}
+
+#[tokio::test]
+async fn a_pod_whose_labels_change_gets_another_identity() {
+    let mut tables = two_pods();
+    tables.cilium_policies.insert(cilium_policy("web", from_client("80")));
+    tables.commit();
+    let kernel = fake::Kernel::new();
+    let agent = start(config(), kernel.clone(), Store::default(), &tables);
+    agent.expect_lines(1, &CLIENT_80).await;
+    let before = agent.policy_of(2, |_| true).await;
+    attach(&kernel, &agent);
+    tables.add_pod(2, "shop/client", &[("app", "other")], vec![]);
+    tables.commit();
+    let after = agent.policy_of(2, |row| row.identity != before.identity).await;
+    assert_ne!(after.policy, before.policy);
+    let address = |prefix: &str| {
+        agent.outputs.ipcache.snapshot().get(&prefix.parse::<ipnet::IpNet>().unwrap()).map(|e| e.identity)
+    };
+    eventually("the ipcache", || (address("10.0.1.2/32") == Some(after.identity)).then_some(())).await;
+    // The old compiled policy stays as long as the programs know the pod by it.
+    assert!(agent.outputs.compiled.snapshot().get(&before.policy).is_some());
+    attach(&kernel, &agent);
+    eventually("the old policy to go", || {
+        agent.outputs.compiled.snapshot().get(&before.policy).is_none().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn prefixes_get_identities_while_a_policy_names_them() {
+    let (kernel, mut tables) = (fake::Kernel::new(), two_pods());
+    let agent = start(config(), kernel.clone(), Store::default(), &tables);
+    agent.expect_lines(1, &OPEN).await;
+    let identity_of =
+        |ip: [u8; 4]| kernel.trie::<Ipcache4>().unwrap().lookup(&ip).unwrap().map(|e| IdentityId(e.identity));
+    let world = Some(model::reserved::WORLD_IPV4);
+    eventually("the world", || (identity_of([203, 0, 113, 9]) == world).then_some(())).await;
+    let spec = json!({"endpointSelector": {"matchLabels": {"app": "web"}},
+        "egress": [{"toCIDRSet": [{"cidr": "203.0.113.0/24", "except": ["203.0.113.9/32"]}]}]});
+    let policy = cilium_policy("out", spec);
+    tables.cilium_policies.insert(policy.clone());
+    tables.commit();
+    let wide = eventually("an identity", || identity_of([203, 0, 113, 8]).filter(|id| id.is_node_local())).await;
+    let narrow =
+        eventually("another", || identity_of([203, 0, 113, 9]).filter(|id| id.is_node_local() && *id != wide)).await;
+    let map = kernel.trie::<Policies>().unwrap();
+    let names = |id: IdentityId| map.entries().unwrap().iter().any(|(key, _)| key.data.identity == id.0);
+    assert!(names(wide) && !names(narrow), "entries are there before the address has the identity");
+    assert_eq!(agent.outputs.metrics.node_identities(), 2);
+
+    tables.cilium_policies.remove(&policy.name);
+    tables.commit();
+    eventually("the world again", || (identity_of([203, 0, 113, 8]) == world).then_some(())).await;
+    eventually("no identity", || (agent.outputs.metrics.node_identities() == 0).then_some(())).await;
+    assert!(!names(wide));
+}
