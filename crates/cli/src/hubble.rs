@@ -17,6 +17,9 @@ use observe::Observe;
 use status::StatusOutput;
 use std::ffi::OsString;
 
+pub(crate) use names::{drop_reason, observation_point, policy_match};
+pub(crate) use times::duration;
+
 #[derive(Args, Debug)]
 struct Global {
     #[command(flatten)]

@@ -2,14 +2,22 @@
 #![doc = include_str!("../README.md")]
 
 mod ages;
+mod dbg;
 mod hubble;
 mod jsonpath;
 mod output;
+mod rest;
 mod table;
 
 use std::ffi::OsString;
 use std::future::Future;
 use std::process::ExitCode;
+
+/// Runs `cilium-dbg`, with its name as first argument.
+#[must_use]
+pub fn dbg(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    block_on(dbg::run(args))
+}
 
 /// Runs `hubble`, with its name as first argument.
 #[must_use]

@@ -29,19 +29,18 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut widths: Vec<usize> = Vec::new();
         for row in &self.rows {
-            for (index, cell) in row.iter().enumerate() {
-                let width = cell.chars().count();
-                match widths.get_mut(index) {
-                    Some(widest) => *widest = width.max(*widest),
-                    None => widths.push(width),
-                }
+            // What ends a line widens nothing: nothing stands to the right of it.
+            let padded = row.len().saturating_sub(1);
+            widths.resize(widths.len().max(row.len()), 0);
+            for (widest, cell) in widths.iter_mut().zip(row).take(padded) {
+                *widest = cell.chars().count().max(*widest);
             }
         }
         for row in &self.rows {
             let mut line = String::new();
             for (cell, width) in row.iter().zip(&widths) {
                 line.push_str(cell);
-                line.extend(std::iter::repeat_n(' ', width + GAP - cell.chars().count().min(width + GAP)));
+                line.extend(std::iter::repeat_n(' ', (width + GAP).saturating_sub(cell.chars().count())));
             }
             writeln!(f, "{}", line.trim_end())?;
         }
@@ -57,8 +56,10 @@ mod tests {
     fn columns_are_as_wide_as_their_widest_cell_and_lines_have_no_trailing_space() {
         let mut table = Table::new(["ID", "LABELS"]);
         table.row(["1", "reserved:host"]);
-        table.row(["12345"]);
+        table.row(["12345", ""]);
         table.row(["", "k8s:a=b"]);
-        assert_eq!(table.to_string(), "ID      LABELS\n1       reserved:host\n12345\n        k8s:a=b\n");
+        table.row(["a line of its own, however long"]);
+        let want = "ID      LABELS\n1       reserved:host\n12345\n        k8s:a=b\na line of its own, however long\n";
+        assert_eq!(table.to_string(), want);
     }
 }

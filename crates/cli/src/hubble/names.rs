@@ -19,7 +19,7 @@ const POINTS: [&str; 14] = [
     "to-crypto",
 ];
 
-pub(super) fn observation_point(number: i32) -> String {
+pub(crate) fn observation_point(number: i32) -> String {
     let name = usize::try_from(number).ok().and_then(|n| POINTS.get(n));
     name.map_or_else(|| number.to_string(), |name| (*name).to_owned())
 }
@@ -29,14 +29,14 @@ pub(super) fn observation_point_number(name: &str) -> Option<i32> {
 }
 
 /// How a policy matched (contracts I.2).
-pub(super) fn policy_match(number: u32) -> String {
+pub(crate) fn policy_match(number: u32) -> String {
     let names = ["none", "L3-Only", "L3-L4", "L4-Only", "all", "L3-Proto", "Proto-Only"];
     let name = usize::try_from(number).ok().and_then(|n| names.get(n));
     name.map_or_else(|| format!("unknown({number})"), |name| (*name).to_owned())
 }
 
 /// Why a packet was dropped (contracts I.1).
-pub(super) fn drop_reason(number: i32) -> String {
+pub(crate) fn drop_reason(number: i32) -> String {
     let known = u8::try_from(number).ok().and_then(abi::drop_reason::DropReason::from_code);
     known.map_or_else(|| number.to_string(), |reason| reason.text().to_owned())
 }

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `cilium-dbg status`: the agent and what it runs (contracts H.5).
+
+mod render;
+
+use crate::output::Format;
+use crate::rest::Agent;
+use anyhow::{Result, bail};
+use clap::Args;
+use model::rest::{State, StatusResponse};
+use serde_json::Value;
+use std::time::Duration;
+
+#[derive(Args, Debug)]
+pub(super) struct Options {
+    /// Show `OK`, or what is wrong.
+    #[arg(long)]
+    brief: bool,
+    /// Show everything.
+    #[arg(long)]
+    verbose: bool,
+    /// Show all addresses.
+    #[arg(long)]
+    all_addresses: bool,
+    /// Show all controllers.
+    #[arg(long)]
+    all_controllers: bool,
+    /// Show all nodes.
+    #[arg(long)]
+    all_nodes: bool,
+    /// With --brief: a lost Kubernetes API server is an error.
+    #[arg(long, default_value_t = true, num_args = 0..=1, default_missing_value = "true", require_equals = true,
+          action = clap::ArgAction::Set)]
+    require_k8s_connectivity: bool,
+    /// How long to wait for the agent.
+    #[arg(long, default_value = "30s", value_parser = parse_duration)]
+    timeout: Duration,
+    #[command(flatten)]
+    output: super::Output,
+}
+
+pub(super) async fn run(agent: Agent, options: &Options) -> Result<()> {
+    let agent = Agent { timeout: options.timeout, ..agent };
+    let answer: Value = agent.get("/healthz").await?;
+    let format = options.output.format();
+    if format != Format::Text {
+        return format.print(&answer, String::new);
+    }
+    let status: StatusResponse = serde_json::from_value(answer)?;
+    if options.brief {
+        let problems = problems(&status, options.require_k8s_connectivity);
+        if let Some(problem) = problems.first() {
+            bail!("{problem}");
+        }
+        println!("OK");
+        return Ok(());
+    }
+    let detail = render::Detail {
+        addresses: options.verbose || options.all_addresses,
+        controllers: options.verbose || options.all_controllers,
+        nodes: options.verbose || options.all_nodes,
+        verbose: options.verbose,
+    };
+    print!("{}", render::render(&status, detail));
+    let broken = status.cilium.as_ref().is_some_and(|cilium| cilium.state == State::Failure);
+    if broken { bail!("the agent reports a failure") } else { Ok(()) }
+}
+
+/// What is wrong, worst first.
+fn problems(status: &StatusResponse, require_k8s: bool) -> Vec<String> {
+    let bad = |state: State| !matches!(state, State::Ok | State::Disabled);
+    let mut all = Vec::new();
+    let mut check = |name: &str, state: Option<(State, &str)>| {
+        if let Some((_, message)) = state.filter(|(state, _)| bad(*state)) {
+            all.push(format!("error in {name}: {message}"));
+        }
+    };
+    check("kvstore", status.kvstore.as_ref().map(|s| (s.state, s.msg.as_str())));
+    if require_k8s {
+        check("kubernetes", status.kubernetes.as_ref().map(|s| (s.state, s.msg.as_str())));
+    }
+    check("cilium", status.cilium.as_ref().map(|s| (s.state, s.msg.as_str())));
+    check("cni", status.cni_file.as_ref().map(|s| (s.state, s.msg.as_str())));
+    all
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    crate::hubble::duration(text).ok_or_else(|| "want a duration such as 30s".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::rest::{K8sStatus, Status};
+
+    #[test]
+    fn the_brief_form_names_the_worst_problem_first() {
+        let ok = Status { state: State::Ok, msg: String::new() };
+        let mut status = StatusResponse { cilium: Some(ok), ..StatusResponse::default() };
+        assert!(problems(&status, true).is_empty());
+        status.kubernetes = Some(K8sStatus { state: State::Failure, msg: "away".to_owned(), ..K8sStatus::default() });
+        assert_eq!(problems(&status, true), ["error in kubernetes: away"]);
+        assert!(problems(&status, false).is_empty());
+    }
+}
