@@ -12,6 +12,7 @@ mod load;
 mod map;
 mod pins;
 mod program;
+mod run_time;
 
 pub use attach::{Direction, LinkPin};
 pub use cleanup::post_uninstall_cleanup;
@@ -19,6 +20,7 @@ pub use cost::ProgramCost;
 pub use load::{Datapath, Options};
 pub use map::Pinned;
 pub use program::Program;
+pub use run_time::{RunTime, RunTimeCount};
 
 pub(crate) use map::pin_of_map;
 

@@ -113,6 +113,12 @@ pub enum Error {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// The kernel does not count how long programs run.
+    #[error("cannot have the run time of programs counted")]
+    RunTime {
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// Interfaces, addresses, routes or neighbours could not be read or changed.
     #[error("cannot {operation} {object}")]
     Netlink {

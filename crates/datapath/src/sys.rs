@@ -28,6 +28,7 @@ enum Command {
     MapLookupBatch = 24,
     LinkCreate = 28,
     LinkUpdate = 29,
+    EnableStats = 32,
 }
 
 /// One call. `A` is the member of `union bpf_attr` that belongs to the command.
@@ -310,9 +311,24 @@ struct RawProgramInfo {
     xlated_len: u32,
     jited: u64,
     xlated: u64,
-    between: [u64; 22],
+    between: [u64; 19],
+    run_time_ns: u64,
+    run_count: u64,
+    recursion_misses: u64,
     verified_instructions: u32,
     pad: u32,
+}
+
+/// How often a program ran and for how long, while that was counted.
+pub(crate) fn program_run_time(program: BorrowedFd<'_>) -> io::Result<(u64, u64)> {
+    let mut head = RawProgramInfo::default();
+    info(program, &mut head)?;
+    Ok((head.run_count, head.run_time_ns))
+}
+
+/// Has the kernel count the run time of all programs for as long as the descriptor is open (`BPF_STATS_RUN_TIME`).
+pub(crate) fn count_run_time() -> io::Result<OwnedFd> {
+    bpf_fd(Command::EnableStats, &mut 0_u32)
 }
 
 /// What the verifier made of a program.

@@ -26,6 +26,10 @@ impl Pinned {
     pub fn open(bpffs: &Path) -> Self {
         Self { pins: Pins::below(bpffs) }
     }
+
+    pub(super) fn pins(&self) -> &Pins {
+        &self.pins
+    }
 }
 
 /// Where a map is pinned.

@@ -2,13 +2,12 @@
 //! Attaching: what stays, what is replaced, what is cleaned up.
 
 use std::net::UdpSocket;
-use std::path::PathBuf;
 
 use abi::maps::Metrics;
 use datapath::Kernel;
 use datapath::bpf::{Datapath, Direction, LinkPin, Options, Program, post_uninstall_cleanup};
 
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Cgroup, Sandbox};
 
 /// The loopback device, which every network namespace has.
 const LO: u32 = 1;
@@ -26,18 +25,13 @@ fn counted(datapath: &Datapath) -> u64 {
     packets(datapath) - before
 }
 
-fn loopback_up() {
-    let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
-    assert!(up.success());
-}
-
 fn pin(name: &str, ifindex: u32) -> LinkPin {
     LinkPin { name: name.into(), ifindex: Some(ifindex) }
 }
 
 fn attaching_again_replaces_the_program(force_clsact: bool) {
     Sandbox::run(move |sandbox| {
-        loopback_up();
+        sandbox.loopback_up();
         let options = || Options { force_clsact, ..Options::default() };
         let first = sandbox.load_with(options());
         first.attach_tc(Program::PodEgress, LO, Direction::Ingress, "dev_lo.7_ingress").unwrap();
@@ -67,7 +61,7 @@ fn attaching_by_clsact_again_replaces_the_program() {
 
 fn a_name_follows_the_interface_it_is_attached_to(force_clsact: bool) {
     Sandbox::run(move |sandbox| {
-        loopback_up();
+        sandbox.loopback_up();
         let ip =
             |arguments: &str| std::process::Command::new("ip").args(arguments.split(' ')).status().unwrap().success();
         let datapath = sandbox.load_with(Options { force_clsact, ..Options::default() });
@@ -101,29 +95,6 @@ fn attaching_to_no_interface_says_which_program_and_where() {
     });
 }
 
-/// A control group of our own, below the one the test runs in; removed at the end.
-struct Cgroup(PathBuf);
-
-impl Cgroup {
-    fn new(name: &str) -> Self {
-        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
-        let root = mounts.lines().find_map(|line| {
-            let mut fields = line.split(' ').skip(1);
-            let path = fields.next()?;
-            (fields.next()? == "cgroup2").then_some(path)
-        });
-        let path = PathBuf::from(root.expect("no cgroup2 mounted")).join(format!("{name}-{}", std::process::id()));
-        std::fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir(&self.0);
-    }
-}
-
 #[test]
 fn socket_programs_attach_to_a_control_group_and_stay() {
     Sandbox::run(|sandbox| {
@@ -131,23 +102,23 @@ fn socket_programs_attach_to_a_control_group_and_stay() {
         for _agent in 0..2 {
             let datapath = sandbox.load();
             for program in Program::sockets() {
-                datapath.attach_cgroup(program, &cgroup.0, &format!("sock_{}", program.name())).unwrap();
+                datapath.attach_cgroup(program, cgroup.path(), &format!("sock_{}", program.name())).unwrap();
             }
             assert_eq!(datapath.links().unwrap().len(), 8);
         }
         let datapath = sandbox.load();
         assert!(datapath.links().unwrap().iter().all(|link| link.ifindex.is_none()));
         let other = Cgroup::new("datapath-attach-other");
-        datapath.attach_cgroup(Program::SockConnect4, &other.0, "sock_sock_connect4").unwrap();
+        datapath.attach_cgroup(Program::SockConnect4, other.path(), "sock_sock_connect4").unwrap();
         assert_eq!(datapath.links().unwrap().len(), 8, "the link moved to the other control group");
-        assert!(datapath.attach_cgroup(Program::PodEgress, &cgroup.0, "x").is_err());
+        assert!(datapath.attach_cgroup(Program::PodEgress, cgroup.path(), "x").is_err());
     });
 }
 
 #[test]
 fn after_the_cleanup_nothing_is_left() {
     Sandbox::run(|sandbox| {
-        loopback_up();
+        sandbox.loopback_up();
         let clsact = sandbox.load_with(Options { force_clsact: true, ..Options::default() });
         clsact.attach_tc(Program::PodEgress, LO, Direction::Ingress, "a").unwrap();
         let tcx = sandbox.load();

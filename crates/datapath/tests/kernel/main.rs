@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 mod attach;
+mod budget;
 mod events;
 mod load;
 mod netlink;
 mod sandbox;
+mod sockets;
