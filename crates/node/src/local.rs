@@ -215,4 +215,4 @@ fn v6(ip: &IpAddr) -> Option<Ipv6Addr> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -94,3 +94,46 @@ fn node_config(facts: &Facts, host: &Host) -> NodeConfig {
         pad: [0; 10],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::local::tests::{config, host, kube, link};
+    use crate::local::{Facts, facts};
+
+    fn found(host: &Host) -> Facts {
+        facts(&config(), host, &kube(), None).unwrap()
+    }
+
+    #[test]
+    fn every_native_device_and_the_tunnel_have_a_program() {
+        let mut host = host();
+        let native: Vec<_> = wanted(&found(&host), &host).into_iter().collect();
+        assert_eq!(
+            native,
+            [
+                ("dev_eth0_ingress".to_owned(), (Program::NetdevIngress, 2)),
+                ("dev_eth1_ingress".to_owned(), (Program::NetdevIngress, 3)),
+            ]
+        );
+        host.links.push(link(9, OVERLAY_DEVICE));
+        let overlay = wanted(&found(&host), &host).remove("dev_cilium_vxlan_ingress");
+        assert_eq!(overlay, Some((Program::OverlayIngress, 9)));
+    }
+
+    #[test]
+    fn programs_are_told_of_the_device_that_leads_to_other_nodes() {
+        let mut host = host();
+        host.links.push(link(9, OVERLAY_DEVICE));
+        let told = node_config(&found(&host), &host);
+        assert_eq!((told.native_ifindex, told.overlay_ifindex, told.host_ifindex), (3, 9, 6));
+        assert_eq!(told.native_mac, [2, 0, 0, 0, 0, 3]);
+        assert_eq!(std::net::IpAddr::from(told.masquerade_ipv4).to_string(), "192.168.77.11");
+    }
+
+    #[test]
+    fn only_pins_of_devices_are_taken_for_ours() {
+        assert!(is_ours("dev_eth0_ingress") && !is_ours("pod_lxc1_ingress") && !is_ours("sock_connect4"));
+    }
+}

@@ -5,6 +5,7 @@ use crate::resolve::{Hop, Route};
 use datapath::netlink::{Encap, MAIN_TABLE, Netlink, Route as KernelRoute, Scope};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
+use std::io;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -17,12 +18,36 @@ const BELIEVED: Duration = Duration::from_secs(2);
 
 /// A route could not be made or removed.
 #[derive(Debug, thiserror::Error)]
-#[error("route to {prefix}")]
-pub struct Error {
-    /// Where to, or `(all)`.
-    pub prefix: String,
-    /// Why.
-    pub source: datapath::Error,
+pub enum Error {
+    /// The kernel refuses.
+    #[error("route to {prefix}")]
+    Refused {
+        /// Where to, or `(all)`.
+        prefix: String,
+        /// Why.
+        source: datapath::Error,
+    },
+    /// The kernel cannot do what tunnel routing needs.
+    #[error("route to {prefix}: this kernel has no lightweight tunnels (CONFIG_LWTUNNEL); use routing-mode: native")]
+    NoTunnelRoutes {
+        /// Where to.
+        prefix: String,
+        /// Why.
+        source: datapath::Error,
+    },
+}
+
+impl Error {
+    fn of(row: &Route, source: datapath::Error) -> Self {
+        let prefix = row.prefix.to_string();
+        let unsupported =
+            matches!(&source, datapath::Error::Netlink { source, .. } if source.kind() == io::ErrorKind::Unsupported);
+        if unsupported && matches!(row.hop, Hop::Tunnel { .. }) {
+            Self::NoTunnelRoutes { prefix, source }
+        } else {
+            Self::Refused { prefix, source }
+        }
+    }
 }
 
 /// Brings routes into the kernel.
@@ -124,12 +149,12 @@ impl statedb::Target<Route> for Target {
     async fn update(&mut self, row: &Route) -> Result<(), Error> {
         self.put(row).await.map_err(|source| {
             self.seen = None;
-            Error { prefix: row.prefix.to_string(), source }
+            Error::of(row, source)
         })
     }
 
     async fn delete(&mut self, prefix: &IpNet) -> Result<(), Error> {
-        let fail = |source| Error { prefix: prefix.to_string(), source };
+        let fail = |source| Error::Refused { prefix: prefix.to_string(), source };
         self.seen = None;
         for route in ours(&self.netlink).await.map_err(fail)? {
             if route.destination == *prefix {
@@ -141,7 +166,7 @@ impl statedb::Target<Route> for Target {
 
     async fn prune(&mut self, desired: &statedb::Snapshot<Route>) -> Result<(), Error> {
         let desired = desired.iter().map(|row| (row.prefix, kernel_route(row))).collect();
-        self.sweep(&desired).await.map_err(|source| Error { prefix: "(all)".to_owned(), source })
+        self.sweep(&desired).await.map_err(|source| Error::Refused { prefix: "(all)".to_owned(), source })
     }
 }
 

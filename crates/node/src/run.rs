@@ -19,8 +19,10 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-/// Changes that come within this time are looked at together: a pod alone makes a dozen.
+/// Changes of devices that come within this time are looked at together.
 const GATHER: Duration = Duration::from_millis(50);
+/// Changes of routes are looked at no more often than this.
+const ROUTES: Duration = Duration::from_secs(1);
 /// Wait before the next attempt, when something failed.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -55,15 +57,27 @@ impl Run {
         let (mut kube, mut nodes) = (self.kube.subscribe(), self.nodes.subscribe());
         loop {
             let outcome = self.round().await;
-            let retry = matches!(outcome, Err(Trouble::Kernel(_)));
+            let mut due = matches!(outcome, Err(Trouble::Kernel(_))).then(|| Instant::now() + RETRY);
             self.report(outcome.err());
-            tokio::select! {
-                _ = kube.next() => {}
-                _ = nodes.next() => {}
-                alive = relevant(&mut changes) => if !alive { return },
-                () = tokio::time::sleep(RETRY), if retry => {}
+            loop {
+                tokio::select! {
+                    _ = kube.next() => break,
+                    _ = nodes.next() => break,
+                    change = changes.next() => match change.as_ref().map(urgency) {
+                        None => return,
+                        Some(Urgency::None) => {}
+                        Some(Urgency::Soon) => {
+                            let soon = Instant::now() + ROUTES;
+                            due = Some(due.map_or(soon, |due| due.min(soon)));
+                        }
+                        Some(Urgency::Now) => {
+                            gather(&mut changes).await;
+                            break;
+                        }
+                    },
+                    () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => break,
+                }
             }
-            gather(&mut changes).await;
         }
     }
 
@@ -174,22 +188,23 @@ impl Run {
     }
 }
 
-/// Waits for a change of the kernel that may concern us; false when there will be none any more.
-async fn relevant(changes: &mut Changes) -> bool {
-    loop {
-        match changes.next().await {
-            None => return false,
-            Some(change) if concerns_us(&change) => return true,
-            Some(_) => {}
-        }
-    }
+/// How much a change of the kernel concerns us.
+enum Urgency {
+    /// Not at all: pods come and go, and what is on their interfaces is not ours to look at.
+    None,
+    /// Every pod has routes, and so have we.
+    Soon,
+    /// A device or an address.
+    Now,
 }
 
-/// Pods come and go; what is on their interfaces is not ours to look at.
-fn concerns_us(change: &Change) -> bool {
+fn urgency(change: &Change) -> Urgency {
     match change {
-        Change::Link(link) | Change::LinkGone(link) => !link.name.starts_with("lxc"),
-        Change::Address(_) | Change::AddressGone(_) | Change::Route | Change::Lost => true,
+        Change::Link(link) | Change::LinkGone(link) if link.name.starts_with("lxc") => Urgency::None,
+        Change::Route => Urgency::Soon,
+        Change::Link(_) | Change::LinkGone(_) | Change::Address(_) | Change::AddressGone(_) | Change::Lost => {
+            Urgency::Now
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use datapath::netlink::Mac;
 use model::{RoutingMode, reserved};
 use std::collections::BTreeMap;
 
-fn link(index: u32, name: &str) -> Link {
+pub(crate) fn link(index: u32, name: &str) -> Link {
     let mac = Some(Mac([2, 0, 0, 0, 0, u8::try_from(index).unwrap()]));
     Link { index, name: name.to_owned(), mtu: 1500, mac, up: true, loopback: name == "lo", ..Link::default() }
 }
@@ -24,7 +24,7 @@ fn address(ifindex: u32, net: &str) -> Address {
     Address { ifindex, net, scope }
 }
 
-fn host() -> Host {
+pub(crate) fn host() -> Host {
     Host {
         links: vec![
             link(1, "lo"),
@@ -46,7 +46,7 @@ fn host() -> Host {
     }
 }
 
-fn kube() -> KubeNode {
+pub(crate) fn kube() -> KubeNode {
     KubeNode {
         name: "node1".to_owned(),
         uid: "u".to_owned(),
@@ -57,7 +57,7 @@ fn kube() -> KubeNode {
     }
 }
 
-fn config() -> Config {
+pub(crate) fn config() -> Config {
     Config { ipam: Ipam::Kubernetes, ipv6: true, ..Config::default() }
 }
 

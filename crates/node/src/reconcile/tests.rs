@@ -123,3 +123,16 @@ fn many_may_look_at_the_kernel_at_once() {
         assert!(a == b && b == c && c == d);
     });
 }
+
+#[test]
+fn a_kernel_without_tunnel_routes_is_told_apart_and_says_what_to_do() {
+    let refused = |errno| datapath::Error::Netlink {
+        operation: "add",
+        object: "route".to_owned(),
+        source: io::Error::from_raw_os_error(errno),
+    };
+    let row = row("10.0.2.0/24", Hop::Tunnel { remote: ip("192.168.77.12"), device: 3 });
+    let unsupported = Error::of(&row, refused(nix::libc::EOPNOTSUPP)).to_string();
+    assert!(unsupported.ends_with("use routing-mode: native"), "{unsupported}");
+    assert_eq!(Error::of(&row, refused(nix::libc::EINVAL)).to_string(), "route to 10.0.2.0/24");
+}
