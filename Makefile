@@ -49,7 +49,7 @@ bpf: bootstrap ## build the kernel programs
 ci: ## what CI runs: bootstrap, check, test
 	@.ci/run
 
-check: bootstrap ## what needs no cluster: format, lints, layers, licences, file size, unit and property tests
+check: bootstrap ## what needs no cluster: format, lints, layers, licences, size, quick tests, verifier budget
 	@echo "== format"
 	@cargo fmt --all --check
 	@cargo fmt --manifest-path bpf/Cargo.toml --check
@@ -62,8 +62,11 @@ check: bootstrap ## what needs no cluster: format, lints, layers, licences, file
 	@echo "== fences, licences and sources of all dependencies"
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --log-level error check bans licenses sources; \
 	else echo "not checked: cargo-deny is not installed (cargo install --locked cargo-deny)"; fi
-	@echo "== unit and property tests"
-	@cargo test --workspace --locked --lib --bins
+	@echo "== unit, property and golden tests"
+	@cargo test --workspace --locked --lib --bins --test golden --test policy
+	@echo "== verifier budget"
+	@if [ "$$(id -u)" = 0 ]; then cargo test --package datapath --locked --test kernel budget; \
+	else echo "not checked: loading programs needs root"; fi
 
 advisories: ## known weaknesses of what we depend on; needs cargo-deny and the network
 	@cargo deny --log-level error check advisories
