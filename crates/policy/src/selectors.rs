@@ -36,7 +36,10 @@ impl PeerSelector {
 
     /// Where the index finds it.
     fn anchor(&self) -> Anchor {
-        let Self::Labels(selector) = self else { return Anchor::Prefix };
+        let selector = match self {
+            Self::Labels(selector) => selector,
+            Self::Cidr(cidr) => return Anchor::Inside(cidr.cidr),
+        };
         let Selector::Matching(requirements) = selector else { return Anchor::Any };
         // A namespace or a cluster has many identities: rather any other label.
         let wide = |r: &&Requirement| &*r.key == crate::labels::NAMESPACE || &*r.key == crate::labels::CLUSTER;
@@ -51,8 +54,8 @@ impl PeerSelector {
 enum Anchor {
     /// A label of that key.
     Key(Arc<str>),
-    /// A prefix.
-    Prefix,
+    /// A prefix that is part of this one.
+    Inside(IpNet),
     /// Nothing in particular.
     Any,
 }
@@ -176,8 +179,8 @@ impl SelectorCache {
 
     fn candidates(&self, identity: &Subject) -> BTreeSet<SelectorId> {
         let mut all: BTreeSet<SelectorId> = self.index.get(&Anchor::Any).cloned().unwrap_or_default();
-        if identity.prefix.is_some() {
-            all.extend(self.index.get(&Anchor::Prefix).into_iter().flatten());
+        for wider in std::iter::successors(identity.prefix, IpNet::supernet) {
+            all.extend(self.index.get(&Anchor::Inside(wider)).into_iter().flatten());
         }
         for label in identity.labels.iter() {
             all.extend(self.index.get(&Anchor::Key(label.key.clone())).into_iter().flatten());

@@ -7,7 +7,7 @@
 
 use super::Statement;
 use crate::rules::{Direction, Effect, L4};
-use crate::selectors::{SelectorCache, SelectorId};
+use crate::selectors::SelectorCache;
 use abi::policy::{DENY_PRECEDENCE, PREFIX_L3, PREFIX_PORT, PREFIX_PROTO, PolicyEntry, PolicyKey};
 use datapath::LpmKey;
 use model::{IdentityId, PolicyId, ProvenanceId};
@@ -85,7 +85,6 @@ pub type Entries = imbl::OrdMap<EntryKey, PolicyEntry>;
 
 /// What compiling asks besides the statements.
 pub(super) struct World<'a> {
-    pub(super) selectors: &'a SelectorCache,
     /// Ports that the subject gives names.
     pub(super) own_ports: &'a dyn Fn(u8, &str) -> Vec<u16>,
     /// Ports that a peer gives names.
@@ -102,9 +101,9 @@ struct Prefix {
 
 const EVERYTHING: Prefix = Prefix { len: PREFIX_L3 as u8, proto: 0, port: 0 };
 
-/// The entries about one peer in one direction.
+/// The entries about one peer in one direction, from the statements that concern it.
 pub(super) fn compile_peer(
-    statements: &[Arc<Statement>],
+    statements: &[&Arc<Statement>],
     direction: Direction,
     peer: IdentityId,
     always: bool,
@@ -153,13 +152,9 @@ fn above(prefix: &Prefix) -> impl Iterator<Item = Prefix> {
     ports.chain((len > EVERYTHING.len).then_some(EVERYTHING))
 }
 
-/// What a statement says about the peer; nothing if it is about others.
+/// What a statement says about a peer that it concerns.
 fn prefixes_for(statement: &Statement, peer: IdentityId, world: &World<'_>) -> Vec<Prefix> {
     let about_any = statement.peers.is_none();
-    let about_peer = statement.peers.iter().flatten().any(|id| world.selectors.selects(*id, peer));
-    if !about_any && (peer == ANY || !about_peer) {
-        return Vec::new();
-    }
     let Some(ports) = &statement.ports else {
         // What is about anybody stands with "any peer", not again with each.
         return if about_any == (peer == ANY) { vec![EVERYTHING] } else { Vec::new() };
@@ -200,16 +195,28 @@ fn split(first: u16, last: u16) -> Vec<(u16, u8)> {
     all
 }
 
-/// The peers that entries are needed for: those that a statement selects, and those whose named ports one means.
-pub(super) fn peers(
-    statements: &[Arc<Statement>],
+/// Whether a statement makes entries for the peer.
+pub(super) fn concerns(statement: &Statement, peer: IdentityId, selectors: &SelectorCache) -> bool {
+    match &statement.peers {
+        None => peer == ANY || names_peer_ports(statement),
+        Some(all) => all.iter().any(|id| selectors.selects(*id, peer)),
+    }
+}
+
+/// The peers that entries are needed for, each with the statements that concern it, in their order.
+pub(super) fn by_peer<'a>(
+    statements: &'a [Arc<Statement>],
     selectors: &SelectorCache,
     with_named_ports: &dyn Fn() -> Vec<IdentityId>,
-) -> BTreeSet<IdentityId> {
-    let used: BTreeSet<SelectorId> = statements.iter().flat_map(|s| s.peers.iter().flatten().copied()).collect();
-    let mut all: BTreeSet<_> = used.into_iter().filter_map(|id| selectors.members(id)).flatten().copied().collect();
-    if statements.iter().any(|s| s.peers.is_none() && names_peer_ports(s)) {
-        all.extend(with_named_ports());
+) -> BTreeMap<IdentityId, Vec<&'a Arc<Statement>>> {
+    let mut all: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for statement in statements {
+        let peers: BTreeSet<IdentityId> = match &statement.peers {
+            None if names_peer_ports(statement) => with_named_ports().into_iter().chain([ANY]).collect(),
+            None => BTreeSet::from([ANY]),
+            Some(peers) => peers.iter().filter_map(|id| selectors.members(*id)).flatten().copied().collect(),
+        };
+        peers.into_iter().for_each(|peer| all.entry(peer).or_default().push(statement));
     }
     all
 }

@@ -38,14 +38,12 @@ impl Provenances {
 
     /// Forgets the rules of a policy, but for those that are kept.
     pub(super) fn retain(&mut self, policy: &PolicyName, kept: &dyn Fn(ProvenanceId) -> bool) {
-        let rows = &mut self.rows;
-        self.by_rule.retain(|(name, _), id| {
-            let keep = name != policy || kept(*id);
-            if !keep {
-                rows.remove(id);
-            }
-            keep
-        });
+        let rules = self.by_rule.range((policy.clone(), String::new())..).take_while(|((name, _), _)| name == policy);
+        let gone: Vec<_> = rules.filter(|(_, id)| !kept(**id)).map(|(key, id)| (key.clone(), *id)).collect();
+        for (key, id) in gone {
+            self.by_rule.remove(&key);
+            self.rows.remove(&id);
+        }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Provenance> {

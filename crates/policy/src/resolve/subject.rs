@@ -123,9 +123,10 @@ impl Engine {
         subject.selectors = statements.iter().flat_map(|s| s.peers.iter().flatten().copied()).collect();
         subject.statements = statements;
         let named = || self.named_ports.identities();
-        let mut peers = entries::peers(&subject.statements, &self.selectors, &named);
-        peers.extend([ANY, reserved::HOST]);
-        let compiled = peers.iter().flat_map(|peer| self.compile_peer(key, subject, *peer));
+        let mut by_peer = entries::by_peer(&subject.statements, &self.selectors, &named);
+        // What holds without a statement.
+        [ANY, reserved::HOST].into_iter().for_each(|peer| drop(by_peer.entry(peer).or_default()));
+        let compiled = by_peer.iter().flat_map(|(peer, about)| self.compile_peer(key, subject, *peer, about));
         let compiled: Entries = compiled.collect();
         // Kept as it is where nothing has changed, so that a comparison with the former state is quick.
         if subject.entries != compiled {
@@ -136,7 +137,8 @@ impl Engine {
     /// Compiles what concerns some peers.
     pub(super) fn compile_peers(&self, key: &SubjectKey, subject: &mut Subject, peers: &BTreeSet<IdentityId>) {
         for peer in peers {
-            let new = self.compile_peer(key, subject, *peer);
+            let about = subject.statements.iter().filter(|s| entries::concerns(s, *peer, &self.selectors));
+            let new = self.compile_peer(key, subject, *peer, &about.collect::<Vec<_>>());
             let old: Vec<_> = Direction::ALL.into_iter().flat_map(|d| present(&subject.entries, d, *peer)).collect();
             for key in old {
                 if !new.iter().any(|(new, _)| *new == key) {
@@ -156,14 +158,13 @@ impl Engine {
         key: &SubjectKey,
         subject: &Subject,
         peer: IdentityId,
+        about: &[&Arc<Statement>],
     ) -> Vec<(EntryKey, abi::policy::PolicyEntry)> {
         let world = World {
-            selectors: &self.selectors,
             own_ports: &|proto, name| key.numbers(proto, name),
             peer_ports: &|peer, proto, name| self.named_ports.numbers(peer, proto, name),
         };
-        let of =
-            |direction| compile_peer(&subject.statements, direction, peer, subject.always(direction, peer), &world);
+        let of = |direction| compile_peer(about, direction, peer, subject.always(direction, peer), &world);
         Direction::ALL.into_iter().flat_map(of).collect()
     }
 }
