@@ -2,6 +2,7 @@
 #![doc = include_str!("../README.md")]
 
 mod ages;
+mod cluster;
 mod dbg;
 mod hubble;
 mod jsonpath;
@@ -12,6 +13,12 @@ mod table;
 use std::ffi::OsString;
 use std::future::Future;
 use std::process::ExitCode;
+
+/// Runs `cilium`, with its name as first argument.
+#[must_use]
+pub fn cilium(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    block_on(cluster::run(args))
+}
 
 /// Runs `cilium-dbg`, with its name as first argument.
 #[must_use]

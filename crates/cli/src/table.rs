@@ -1,14 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Columns that are as wide as their widest cell, three spaces apart: what every command prints.
+//! Columns that are as wide as their widest cell, some spaces apart: what every command prints.
 
 use std::fmt;
 
 const GAP: usize = 3;
 
 /// A table. Rows may be of different lengths; lines do not end in spaces.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Table {
+    gap: usize,
     rows: Vec<Vec<String>>,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self::with_gap(GAP)
+    }
 }
 
 impl Table {
@@ -17,6 +24,11 @@ impl Table {
         let mut table = Self::default();
         table.row(header);
         table
+    }
+
+    /// An empty table whose columns are so many spaces apart.
+    pub(crate) fn with_gap(gap: usize) -> Self {
+        Self { gap, rows: Vec::new() }
     }
 
     /// Adds a row.
@@ -40,7 +52,7 @@ impl fmt::Display for Table {
             let mut line = String::new();
             for (cell, width) in row.iter().zip(&widths) {
                 line.push_str(cell);
-                line.extend(std::iter::repeat_n(' ', (width + GAP).saturating_sub(cell.chars().count())));
+                line.extend(std::iter::repeat_n(' ', (width + self.gap).saturating_sub(cell.chars().count())));
             }
             writeln!(f, "{}", line.trim_end())?;
         }

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The command `cilium`: a cluster, seen from a workstation through its API server.
+
+mod collect;
+mod config;
+mod exec;
+mod report;
+mod status;
+mod version;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Install, inspect and try out Cilium in a Kubernetes cluster.
+#[derive(Parser, Debug)]
+#[command(name = "cilium", arg_required_else_help = true)]
+struct Arguments {
+    #[command(flatten)]
+    place: Place,
+    #[command(subcommand)]
+    command: Commands,
+}
+
+/// Which cluster, and where in it.
+#[derive(Args, Clone, Debug)]
+struct Place {
+    /// Context of the kubeconfig.
+    #[arg(long, global = true)]
+    context: Option<String>,
+    /// Kubeconfig file [default: $KUBECONFIG, ~/.kube/config]
+    #[arg(long, global = true)]
+    kubeconfig: Option<PathBuf>,
+    /// Namespace in which Cilium runs.
+    #[arg(long, short, global = true, default_value = "kube-system", env = "CILIUM_NAMESPACE")]
+    namespace: String,
+}
+
+impl Place {
+    async fn connect(&self) -> Result<k8s::Client> {
+        let kubeconfig = match (&self.kubeconfig, &self.context) {
+            (Some(path), _) => Some(path.clone()),
+            // A context is one of a file, which must be named to be read.
+            (None, Some(_)) => default_kubeconfig(),
+            (None, None) => None,
+        };
+        let config = k8s::ClientConfig {
+            kubeconfig,
+            context: self.context.clone(),
+            user_agent: Some(concat!("cilium-cli/", env!("CARGO_PKG_VERSION")).to_owned()),
+            ..k8s::ClientConfig::default()
+        };
+        Ok(k8s::Client::connect(&config).await?)
+    }
+}
+
+fn default_kubeconfig() -> Option<PathBuf> {
+    let named = std::env::var_os("KUBECONFIG").map(PathBuf::from);
+    named.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".kube/config")))
+}
+
+#[derive(Subcommand, Debug)]
+enum Commands {
+    /// Show whether Cilium works, on every node.
+    Status(status::Options),
+    /// Show the version of this command and of the agents.
+    Version(version::Options),
+    /// The configuration of the agents.
+    #[command(subcommand)]
+    Config(config::Commands),
+}
+
+/// Runs the command.
+pub(crate) async fn run(args: impl IntoIterator<Item = OsString>) -> Result<()> {
+    let Arguments { place, command } = Arguments::try_parse_from(args)?;
+    match command {
+        Commands::Status(options) => status::run(&place, &options).await,
+        Commands::Version(options) => version::run(&place, &options).await,
+        Commands::Config(config::Commands::View) => config::view(&place).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Arguments;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_commands_are_well_formed() {
+        Arguments::command().debug_assert();
+    }
+}
