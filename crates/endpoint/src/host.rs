@@ -7,14 +7,20 @@ use crate::manager::restore::HostLinks;
 use datapath::bpf::{Datapath, Direction, Program};
 use datapath::netlink::{LinkChange, Mac, Neighbour, Netlink, Route, Scope};
 use ipnet::IpNet;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// Attaches a pod's two programs. A seam, so that interfaces are tested without loading any.
-pub(crate) trait Programs: Send + 'static {
-    /// Attaches both, or renews them.
-    fn attach(&self, name: &str, ifindex: u32) -> datapath::Result<()>;
+pub(crate) trait Programs: Clone + Send + Sync + 'static {
+    /// Attaches both at once, or renews them. False says that [`settle`](Self::settle) is to follow.
+    fn attach(&self, name: &str, ifindex: u32) -> datapath::Result<bool>;
+
+    /// Attaches both for good, which takes longer. Blocks.
+    fn settle(&self, name: &str, ifindex: u32) -> datapath::Result<()>;
 
     /// Detaches what is pinned under a name.
     fn detach(&self, pin: &str) -> datapath::Result<()>;
@@ -24,9 +30,16 @@ pub(crate) trait Programs: Send + 'static {
 }
 
 impl Programs for Arc<Datapath> {
-    fn attach(&self, name: &str, ifindex: u32) -> datapath::Result<()> {
+    fn attach(&self, name: &str, ifindex: u32) -> datapath::Result<bool> {
         let [egress, ingress] = pins(name);
         // What leaves the pod enters the host.
+        let egress = self.attach_tc_at_once(Program::PodEgress, ifindex, Direction::Ingress, &egress)?;
+        let ingress = self.attach_tc_at_once(Program::PodIngress, ifindex, Direction::Egress, &ingress)?;
+        Ok(egress && ingress)
+    }
+
+    fn settle(&self, name: &str, ifindex: u32) -> datapath::Result<()> {
+        let [egress, ingress] = pins(name);
         self.attach_tc(Program::PodEgress, ifindex, Direction::Ingress, &egress)?;
         self.attach_tc(Program::PodIngress, ifindex, Direction::Egress, &ingress)
     }
@@ -68,11 +81,18 @@ pub(crate) enum Error {
 pub(crate) struct HostInterfaces<P> {
     programs: P,
     netlink: Option<Netlink>,
+    unsettled: UnboundedSender<Unsettled>,
+    /// Held while an interface goes, and while its programs settle.
+    turn: Arc<Mutex<()>>,
 }
 
 impl<P: Programs> HostInterfaces<P> {
-    pub(crate) const fn new(programs: P) -> Self {
-        Self { programs, netlink: None }
+    /// The interfaces, and who settles their programs once no pod has come for that long.
+    pub(crate) fn new(programs: P, quiet: Duration) -> (Self, Settler<P>) {
+        let (unsettled, queue) = unbounded_channel();
+        let turn = Arc::new(Mutex::new(()));
+        let settler = Settler { programs: programs.clone(), queue, turn: Arc::clone(&turn), quiet };
+        (Self { programs, netlink: None, unsettled, turn }, settler)
     }
 
     /// One socket for all; opened when the runtime is there to drive it.
@@ -86,7 +106,7 @@ impl<P: Programs> HostInterfaces<P> {
     }
 }
 
-impl<P: Programs + Sync> Interfaces for HostInterfaces<P> {
+impl<P: Programs> Interfaces for HostInterfaces<P> {
     type Error = Error;
 
     async fn connect(&mut self, pod: &PodAttachment) -> Result<(), Error> {
@@ -95,7 +115,11 @@ impl<P: Programs + Sync> Interfaces for HostInterfaces<P> {
         let ifindex = endpoint.host_ifindex;
         let link = netlink.link_by_index(ifindex).await?.filter(|link| link.name == endpoint.host_interface);
         let link = link.ok_or(Error::Gone(ifindex))?;
-        self.programs.attach(&endpoint.host_interface, ifindex)?;
+        if !self.programs.attach(&endpoint.host_interface, ifindex)? {
+            let name = endpoint.host_interface.clone();
+            // Without a settler the programs do their work as they are.
+            let _ = self.unsettled.send(Unsettled { name, ifindex });
+        }
         if !link.up {
             netlink.change_link(ifindex, LinkChange { up: Some(true), ..LinkChange::default() }).await?;
         }
@@ -108,6 +132,8 @@ impl<P: Programs + Sync> Interfaces for HostInterfaces<P> {
 
     async fn disconnect(&mut self, name: &str, ifindex: u32) -> Result<(), Error> {
         let netlink = self.netlink()?;
+        let turn = Arc::clone(&self.turn);
+        let _turn = turn.lock().await;
         // First the interface: without it no packet passes, programs or not. It takes its routes along.
         if netlink.link_by_index(ifindex).await?.is_some_and(|link| link.name == name) {
             netlink.delete_link(ifindex).await?;
@@ -129,6 +155,55 @@ impl<P: Programs + Sync> Interfaces for HostInterfaces<P> {
             }
         }
         Ok(())
+    }
+}
+
+/// An interface whose programs were attached at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Unsettled {
+    name: String,
+    ifindex: u32,
+}
+
+/// Attaches programs for good when the node is quiet: each takes some ten milliseconds, under a lock for which every pod
+/// that comes or goes would have to wait.
+pub(crate) struct Settler<P> {
+    programs: P,
+    queue: UnboundedReceiver<Unsettled>,
+    turn: Arc<Mutex<()>>,
+    quiet: Duration,
+}
+
+impl<P: Programs> Settler<P> {
+    /// Runs until there are no interfaces any more.
+    pub(crate) async fn run(mut self) {
+        let mut waiting = VecDeque::new();
+        while let Some(first) = self.queue.recv().await {
+            waiting.push_back(first);
+            while !waiting.is_empty() {
+                while let Ok(Some(next)) = tokio::time::timeout(self.quiet, self.queue.recv()).await {
+                    waiting.push_back(next);
+                }
+                while self.queue.is_empty()
+                    && let Some(next) = waiting.pop_front()
+                {
+                    if let Err(error) = self.settle(&next).await {
+                        let error = crate::reconcile::chain(&error);
+                        tracing::warn!(interface = next.name, error, "programs stay attached by a filter");
+                    }
+                }
+            }
+        }
+    }
+
+    async fn settle(&self, unsettled: &Unsettled) -> datapath::Result<()> {
+        let _turn = self.turn.lock().await;
+        let present = Netlink::open()?.link_by_index(unsettled.ifindex).await?;
+        if present.is_none_or(|link| link.name != unsettled.name) {
+            return Ok(());
+        }
+        let (programs, Unsettled { name, ifindex }) = (self.programs.clone(), unsettled.clone());
+        tokio::task::spawn_blocking(move || programs.settle(&name, ifindex)).await.unwrap_or(Ok(()))
     }
 }
 

@@ -39,10 +39,14 @@ use manager::{Manager, Sources};
 use model::{Endpoint, EndpointPolicy, Identity, LocalNode, Pod, RemoteEndpoint};
 use statedb::{Changes, Reader, Revision, StatusReader, Tasks, Writer};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// The agent's socket.
 pub const SOCKET: &str = "/var/run/cilium/cilium.sock";
+
+/// How long no pod must have come before programs are attached for good.
+const QUIET: Duration = Duration::from_secs(3);
 
 /// What this feature needs of others.
 pub struct Inputs {
@@ -88,7 +92,8 @@ pub struct Outputs {
 /// Restores the endpoints of the process before, and then takes on and lets go what the container runtime asks for.
 #[must_use]
 pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> Outputs {
-    let interfaces = host::HostInterfaces::new(Arc::clone(&inputs.datapath));
+    let (interfaces, settler) = host::HostInterfaces::new(Arc::clone(&inputs.datapath), QUIET);
+    tasks.spawn("endpoint-settle", settler.run());
     if let Some(path) = config.conflist.clone() {
         tasks.spawn("endpoint-conflist", conflist::keep(path, config.clone(), inputs.ready.clone()));
     }

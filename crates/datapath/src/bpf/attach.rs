@@ -68,15 +68,50 @@ impl Datapath {
         if self.force_clsact || !has_tcx(fd) {
             return clsact::attach(&self.pins, program, fd, (ifindex, direction), pin_name);
         }
-        let path = self.pins.link(pin_name);
-        if let Some(link) = open_link(&path)? {
-            let info = sys::link_info(link.as_fd()).map_err(failed)?;
-            if info.ifindex() == Some(ifindex) && info.attach_type() == direction.tcx() {
-                return sys::link_update(link.as_fd(), fd).map_err(failed);
-            }
+        if !self.renew_tcx(fd, ifindex, direction, pin_name).map_err(failed)? {
+            let link = sys::link_create(fd, ifindex, direction.tcx()).map_err(failed)?;
+            pin_over(link.as_fd(), &self.pins.link(pin_name))?;
         }
-        let link = sys::link_create(fd, ifindex, direction.tcx()).map_err(failed)?;
-        pin_over(link.as_fd(), &path)
+        // The link comes first in the kernel; a filter that did its work until now is not needed any more.
+        clsact::detach(&self.pins, pin_name).map(drop)
+    }
+
+    /// Attaches a program at once. A new tcx link waits for all processors to pass a quiet state, some ten milliseconds
+    /// under the lock of all interfaces; a filter below clsact does not. So this renews a link that is there, and else
+    /// makes a filter. False says that [`attach_tc`](Self::attach_tc) is to follow, which puts the link in its place.
+    pub fn attach_tc_at_once(
+        &self,
+        program: Program,
+        ifindex: u32,
+        direction: Direction,
+        pin_name: &str,
+    ) -> Result<bool> {
+        let fd = self.program(program)?;
+        let failed = |source| Error::Attach {
+            program: program.name(),
+            target: format!("{} of interface {ifindex}", direction.name()),
+            source,
+        };
+        let by_link = !self.force_clsact && has_tcx(fd);
+        if by_link && self.renew_tcx(fd, ifindex, direction, pin_name).map_err(failed)? {
+            return Ok(true);
+        }
+        match clsact::attach(&self.pins, program, fd, (ifindex, direction), pin_name) {
+            // A kernel may have tcx and no clsact.
+            Err(_) if by_link => self.attach_tc(program, ifindex, direction, pin_name).map(|()| true),
+            made => made.map(|()| !by_link),
+        }
+    }
+
+    /// Puts the program into the pinned link of that interface and direction; false when there is none.
+    fn renew_tcx(&self, fd: BorrowedFd<'_>, ifindex: u32, direction: Direction, pin_name: &str) -> io::Result<bool> {
+        let path = self.pins.link(pin_name);
+        let Some(link) = sys::open_pin(&path)? else { return Ok(false) };
+        let info = sys::link_info(link.as_fd())?;
+        if info.ifindex() != Some(ifindex) || info.attach_type() != direction.tcx() {
+            return Ok(false);
+        }
+        sys::link_update(link.as_fd(), fd).map(|()| true)
     }
 
     /// How programs are attached to interfaces, as the API names it: `tcx`, or `tc` by clsact.

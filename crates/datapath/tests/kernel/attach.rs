@@ -59,6 +59,24 @@ fn attaching_by_clsact_again_replaces_the_program() {
     attaching_again_replaces_the_program(true);
 }
 
+#[test]
+fn a_program_attached_at_once_gets_its_link_later_and_sees_each_packet_once() {
+    Sandbox::run(|sandbox| {
+        sandbox.loopback_up();
+        let datapath = sandbox.load();
+        let (program, name) = (Program::PodEgress, "dev_lo_ingress");
+        assert!(!datapath.attach_tc_at_once(program, LO, Direction::Ingress, name).unwrap());
+        assert!(!datapath.attach_tc_at_once(program, LO, Direction::Ingress, name).unwrap());
+        assert_eq!((counted(&datapath), datapath.links().unwrap()), (1, vec![pin(name, LO)]));
+        datapath.attach_tc(program, LO, Direction::Ingress, name).unwrap();
+        assert_eq!((counted(&datapath), datapath.links().unwrap()), (1, vec![pin(name, LO)]));
+        assert!(sandbox.pin("links").join(name).exists());
+        assert!(datapath.attach_tc_at_once(program, LO, Direction::Ingress, name).unwrap(), "there is a link to renew");
+        assert!(datapath.detach(name).unwrap());
+        assert_eq!((counted(&datapath), datapath.links().unwrap()), (0, vec![]));
+    });
+}
+
 fn a_name_follows_the_interface_it_is_attached_to(force_clsact: bool) {
     Sandbox::run(move |sandbox| {
         sandbox.loopback_up();

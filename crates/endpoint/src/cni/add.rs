@@ -126,16 +126,16 @@ async fn attach(
 /// Leaves nothing behind. What cannot be undone now, the DEL that follows a failed ADD undoes.
 async fn undo(agent: &mut Client, plan: &Plan<'_>, done: &Done) {
     let log = plan.call.log;
+    if done.link
+        && let Err(error) = wire::remove(&host_interface(plan.id)).await
+    {
+        log.warn(&format!("interface stays: {error}"));
+    }
     if done.endpoint
         && let Err(error) = agent.delete(plan.id).await
         && !error.is_not_found()
     {
         log.warn(&format!("endpoint stays with the agent: {error}"));
-    }
-    if done.link
-        && let Err(error) = wire::remove(&host_interface(plan.id)).await
-    {
-        log.warn(&format!("interface stays: {error}"));
     }
     for ip in plan.addresses.address.iter() {
         if let Err(error) = agent.release(ip).await {

@@ -13,21 +13,25 @@ const PATIENCE: Duration = Duration::from_millis(1500);
 
 pub(super) async fn del(call: &Call<'_>) -> Result<(), Error> {
     let id = call.environment.attachment()?;
-    match tell_agent(call, &id.container_id).await {
-        Ok(()) => {}
+    // The interface first: from then on no packet passes, and of many plugins that do so at once none waits for another.
+    let removed = wire::remove(&host_interface(&id)).await;
+    forget(call, &id.container_id).await?;
+    removed
+}
+
+async fn forget(call: &Call<'_>, container_id: &str) -> Result<(), Error> {
+    match tell_agent(call, container_id).await {
         Err(error) if error.is_not_found() => call.log.debug("the agent knows no such endpoint"),
         Err(error) if error.is_answer() => {
-            return Err(
-                error.into_error(&format!("container {}: the agent cannot delete its endpoint", id.container_id))
-            );
+            return Err(error.into_error(&format!("container {container_id}: the agent cannot delete its endpoint")));
         }
         Err(error) => {
             call.log.warn(&format!("deletion queued: {}", crate::reconcile::chain(&error)));
-            leave_note(call, &id.container_id).await?;
+            leave_note(call, container_id).await?;
         }
+        Ok(()) => {}
     }
-    // The agent removes the interface with the endpoint; it is still there when the agent is away or knew of none.
-    wire::remove(&host_interface(&id)).await
+    Ok(())
 }
 
 async fn tell_agent(call: &Call<'_>, container_id: &str) -> Result<(), CallError> {

@@ -120,17 +120,23 @@ fn two_pods_of_a_node_talk_through_the_programs() {
         let (one, other) = (Sandbox::new(), Sandbox::new());
         add(&node, &mut serving, "one", &one);
         let answer = add(&node, &mut serving, "other", &other);
-        for ip in answer["ips"].as_array().unwrap() {
-            let ip = ip["address"].as_str().unwrap().split('/').next().unwrap().parse().unwrap();
-            talk(&one, &other, ip);
-        }
-        for gateway in routers() {
-            talks(&one, gateway);
-        }
-        let links = || std::fs::read_dir("/sys/fs/bpf/cilium/v1/links").unwrap().count();
-        assert_eq!(links(), 4);
+        let talk_all = || {
+            for ip in answer["ips"].as_array().unwrap() {
+                let ip = ip["address"].as_str().unwrap().split('/').next().unwrap().parse().unwrap();
+                talk(&one, &other, ip);
+            }
+            for gateway in routers() {
+                talks(&one, gateway);
+            }
+        };
+        let count = |kind: &str| std::fs::read_dir(format!("/sys/fs/bpf/cilium/v1/{kind}")).unwrap().count();
+        talk_all();
+        node.until(|| (count("links"), count("filters")) == (4, 0));
+        talk_all();
         node.call("DEL", "one", &one.path(), &config()).unwrap();
-        assert_eq!(links(), 2);
+        assert_eq!((count("links"), count("filters")), (2, 0));
+        node.call("DEL", "other", &other.path(), &config()).unwrap();
+        assert_eq!((count("links"), count("filters")), (0, 0));
     });
 }
 
@@ -320,12 +326,7 @@ fn a_pod_deleted_while_the_agent_is_away_leaves_nothing_behind() {
             let entries = kernel.map::<abi::maps::Endpoints>().unwrap().keys().unwrap().len();
             (entries, node.programs.0.lock().len()) == (1, 2)
         };
-        let wait = async {
-            while !settled() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        block_on(async { tokio::time::timeout(Duration::from_secs(10), wait).await }).unwrap();
+        node.until(settled);
         let left: Vec<_> = serving.agent.endpoints.snapshot().iter().map(|e| e.container_id.clone()).collect();
         assert_eq!(left, ["kept"]);
         assert_eq!(serving.agent.pool.taken.lock().values().collect::<Vec<_>>(), ["default/kept", "default/kept"]);

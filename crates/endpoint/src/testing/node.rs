@@ -26,7 +26,11 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct FakePrograms(pub(crate) Arc<Mutex<BTreeMap<String, u32>>>);
 
 impl Programs for FakePrograms {
-    fn attach(&self, name: &str, ifindex: u32) -> datapath::Result<()> {
+    fn attach(&self, name: &str, ifindex: u32) -> datapath::Result<bool> {
+        self.settle(name, ifindex).map(|()| true)
+    }
+
+    fn settle(&self, name: &str, ifindex: u32) -> datapath::Result<()> {
         let mut pins = self.0.lock();
         for suffix in ["egress", "ingress"] {
             pins.insert(format!("pod_{name}_{suffix}"), ifindex);
@@ -127,7 +131,7 @@ impl Node {
         self.serve_with(Setup { maps, ..setup }, datapath)
     }
 
-    fn serve_with<P: Programs + Sync>(&self, setup: Setup, programs: P) -> Serving {
+    fn serve_with<P: Programs>(&self, setup: Setup, programs: P) -> Serving {
         let socket = self.socket();
         let _ = std::fs::remove_file(&socket);
         let stop = CancellationToken::new();
@@ -135,7 +139,9 @@ impl Node {
         let until = stop.clone();
         let thread = thread::spawn(move || {
             block_on(async {
-                let agent = setup.start_with(HostInterfaces::new(programs), Links);
+                let (interfaces, settler) = HostInterfaces::new(programs, Duration::from_millis(50));
+                tokio::spawn(settler.run());
+                let agent = setup.start_with(interfaces, Links);
                 let healthz = axum::routing::get(|| async { "{}" });
                 let router = agent.router.clone().route("/v1/healthz", healthz);
                 let listener = tokio::net::UnixListener::bind(socket).unwrap();
@@ -167,6 +173,16 @@ impl Node {
     pub(crate) fn call_with(&self, environment: &Environment, config: &Value) -> Result<Value, Value> {
         let parse = |text: String| if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap() };
         cni::run(environment, config.to_string().as_bytes()).map(parse).map_err(parse)
+    }
+
+    /// Waits until something holds.
+    pub(crate) fn until(&self, condition: impl Fn() -> bool) {
+        let wait = async {
+            while !condition() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        block_on(async { tokio::time::timeout(Duration::from_secs(10), wait).await }).unwrap();
     }
 
     /// Names of the pods' interfaces on the host.
