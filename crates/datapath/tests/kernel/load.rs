@@ -72,6 +72,20 @@ fn every_entry_of_a_big_map_is_listed_once() {
 }
 
 #[test]
+fn every_prefix_of_a_big_trie_is_listed_once() {
+    Sandbox::run(|sandbox| {
+        let trie = sandbox.load().trie::<Ipcache4>().unwrap();
+        let prefix = |n: u32| LpmKey::new(16 + n % 17, (n << 16).to_be_bytes());
+        sync_map(&trie, (0..10_000).map(|n| (prefix(n), Default::default()))).unwrap();
+        let mut keys = trie.keys().unwrap();
+        keys.sort_unstable();
+        let mut wanted: Vec<_> = (0..10_000).map(prefix).collect();
+        wanted.sort_unstable();
+        assert_eq!(keys, wanted);
+    });
+}
+
+#[test]
 fn a_trie_of_the_kernel_does_what_the_fake_does() {
     Sandbox::run(|sandbox| {
         let real: std::sync::Arc<dyn Kernel> = std::sync::Arc::new(sandbox.load());

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+mod devices;
 mod forward;
 mod malformed;
 mod masquerade;
@@ -11,6 +12,7 @@ mod packet;
 mod policy;
 mod run;
 mod service;
+mod tunnel;
 mod world;
 
 #[path = "../kernel/sandbox.rs"]

@@ -9,19 +9,22 @@
 //! ```
 
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use abi::config::NodeConfig;
 use abi::endpoint::{Endpoint, flags};
-use abi::flow::{FlowEntry, FlowKey};
+use abi::event::{Event, kind};
+use abi::flow::{FlowEntry, FlowKey, proto};
 use abi::ipcache::IpcacheEntry;
 use abi::maps::{Endpoints, Flows, Ipcache4, Ipcache6, Locals, Metrics, Node, Policies};
 use abi::policy::{PREFIX_L3, PREFIX_PORT, PREFIX_PROTO, PolicyEntry, PolicyKey};
 use abi::{Addr, identity};
 use datapath::bpf::{Datapath, Options, Program};
 use datapath::events::Reader;
-use datapath::netlink::{Address, LinkChange, Netlink, Route, Scope, VethEnd, Vxlan};
-use datapath::{Epochs, Kernel, LpmKey, Table, Trie, sysctl};
+use datapath::{Epochs, Kernel, LpmKey, Table, Trie};
 
+use crate::devices;
 use crate::run::Run;
 use crate::sandbox::Sandbox;
 
@@ -106,6 +109,9 @@ pub(crate) struct World {
     pub(crate) b: Pod,
     pub(crate) eth0: u32,
     pub(crate) overlay: u32,
+    /// Network namespaces of the pods, and of what is behind `eth0`.
+    pub(crate) pods: [OwnedFd; 2],
+    pub(crate) node2: OwnedFd,
     runtime: tokio::runtime::Runtime,
     reader: Reader,
 }
@@ -133,7 +139,8 @@ impl World {
 
     fn new(sandbox: &Sandbox, options: Options) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let [lxc_a, lxc_b, eth0, overlay] = runtime.block_on(devices());
+        let [pod_a, pod_b, node2] = [(); 3].map(|()| devices::new_netns());
+        let [lxc_a, lxc_b, eth0, overlay] = runtime.block_on(devices::make([&pod_a, &pod_b, &node2]));
         let datapath = sandbox.load_with(options);
         let reader = runtime.block_on(async { Reader::open(&sandbox.bpffs).unwrap() });
         let [v4, v6] = families();
@@ -142,15 +149,16 @@ impl World {
             identity: 900 + u32::from(id),
             policy: u32::from(id),
             ifindex,
-            mac: [2, 0, 0, 0, 0xa, id as u8],
-            host_mac: [2, 0, 0, 0, 0xb, id as u8],
+            mac: devices::pod_mac(id),
+            host_mac: devices::host_mac(id),
             v4,
             v6,
         };
         let epochs = Epochs::open(&datapath).unwrap();
         let a = pod(101, lxc_a, v4.a, v6.a);
         let b = pod(102, lxc_b, v4.b, v6.b);
-        let mut world = Self { datapath, epochs, a, b, eth0, overlay, runtime, reader };
+        let pods = [pod_a, pod_b];
+        let mut world = Self { datapath, epochs, a, b, eth0, overlay, pods, node2, runtime, reader };
         world.reset();
         world
     }
@@ -305,8 +313,24 @@ impl World {
         counters
     }
 
+    /// The next drop of UDP that is told, of packets that are on their way.
+    pub(crate) fn next_drop(&mut self) -> Event {
+        let mut drops = Vec::new();
+        let is_drop = |event: &Event| event.kind == kind::DROP && event.proto == proto::UDP;
+        let Self { runtime, reader, .. } = self;
+        runtime.block_on(async {
+            let read = async {
+                while drops.is_empty() {
+                    reader.read(|event| drops.extend(is_drop(event).then_some(*event))).await.unwrap();
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(10), read).await.expect("nothing was dropped");
+        });
+        drops[0]
+    }
+
     /// The events since the last call.
-    fn events(&mut self) -> Vec<abi::event::Event> {
+    fn events(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
         let _entered = self.runtime.enter();
         self.reader.read_present(|event| events.push(*event));
@@ -316,34 +340,4 @@ impl World {
 
 pub(crate) fn full(ip: IpAddr) -> u32 {
     if ip.is_ipv4() { 32 } else { 128 }
-}
-
-/// Makes the devices; returns the indexes of lxc_a, lxc_b, eth0 and cilium_vxlan.
-async fn devices() -> [u32; 4] {
-    let netlink = Netlink::open().unwrap();
-    let up = LinkChange { up: Some(true), ..LinkChange::default() };
-    for (name, peer) in [("lxc_a", "a"), ("lxc_b", "b"), ("eth0", "router")] {
-        let end = |name| VethEnd { name, ..VethEnd::default() };
-        netlink.create_veth(end(name), end(peer)).await.unwrap();
-        for name in [name, peer] {
-            netlink.change_link(netlink.link(name).await.unwrap().unwrap().index, up).await.unwrap();
-        }
-    }
-    netlink.create_vxlan(Vxlan { name: "cilium_vxlan", port: 8472, ..Vxlan::default() }).await.unwrap();
-    let mut indexes = [0; 4];
-    for (index, name) in indexes.iter_mut().zip(["lxc_a", "lxc_b", "eth0", "cilium_vxlan"]) {
-        *index = netlink.link(name).await.unwrap().unwrap().index;
-    }
-    let [_, _, eth0, _] = indexes;
-    for (family, prefix_len, router) in [(0, 24, "192.0.2.1"), (1, 64, "2001:db8::1")] {
-        let node = families()[family].node;
-        let net = ipnet::IpNet::new(node, prefix_len).unwrap();
-        netlink.replace_address(Address { ifindex: eth0, net, scope: Scope::Universe }).await.unwrap();
-        let all = ipnet::IpNet::new(node, 0).unwrap().trunc();
-        let route = Route { ifindex: Some(eth0), gateway: Some(router.parse().unwrap()), ..Route::to(all) };
-        netlink.replace_route(&route).await.unwrap();
-    }
-    sysctl::write("net/ipv4/ip_forward", "1").unwrap();
-    sysctl::write("net/ipv6/conf/all/forwarding", "1").unwrap();
-    indexes
 }

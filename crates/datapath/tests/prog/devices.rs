@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The devices of the node under test, and what is at their other ends.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use datapath::netlink::{Address, LinkChange, Mac, Netlink, Route, Scope, VethEnd, Vxlan};
+use datapath::{netns, sysctl};
+use ipnet::IpNet;
+use nix::sched::{CloneFlags, unshare};
+
+use crate::world::families;
+
+pub(crate) fn pod_mac(id: u16) -> [u8; 6] {
+    [2, 0, 0, 0, 0xa, id as u8]
+}
+
+pub(crate) fn host_mac(id: u16) -> [u8; 6] {
+    [2, 0, 0, 0, 0xb, id as u8]
+}
+
+pub(crate) fn new_netns() -> OwnedFd {
+    let made = std::thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        netns::current().unwrap()
+    });
+    made.join().unwrap()
+}
+
+/// Makes the devices; returns the indexes of lxc_a, lxc_b, eth0 and cilium_vxlan.
+pub(crate) async fn make(others: [&OwnedFd; 3]) -> [u32; 4] {
+    let netlink = Netlink::open().unwrap();
+    let up = LinkChange { up: Some(true), ..LinkChange::default() };
+    let ends = [("lxc_a", "a", 101), ("lxc_b", "b", 102), ("eth0", "eth0", 1)];
+    for ((name, peer, id), other) in ends.into_iter().zip(others) {
+        let host = VethEnd { name, mac: Some(Mac(host_mac(id))), ..VethEnd::default() };
+        let far = VethEnd { name: peer, mac: Some(Mac(pod_mac(id))), netns: Some(other.as_fd()), ..VethEnd::default() };
+        netlink.create_veth(host, far).await.unwrap();
+        let inside = Netlink::open_in(other.as_fd()).unwrap();
+        for (netlink, name) in [(&netlink, name), (&inside, peer), (&inside, "lo")] {
+            netlink.change_link(netlink.link(name).await.unwrap().unwrap().index, up).await.unwrap();
+        }
+    }
+    netlink.create_vxlan(Vxlan { name: "cilium_vxlan", port: 8472, ..Vxlan::default() }).await.unwrap();
+    let mut indexes = [0; 4];
+    for (index, name) in indexes.iter_mut().zip(["lxc_a", "lxc_b", "eth0", "cilium_vxlan"]) {
+        *index = netlink.link(name).await.unwrap().unwrap().index;
+    }
+    let [_, _, eth0, _] = indexes;
+    let node2 = Netlink::open_in(others[2].as_fd()).unwrap();
+    let far = node2.link("eth0").await.unwrap().unwrap().index;
+    for (family, prefix_len, router) in [(0, 24, "192.0.2.1"), (1, 64, "2001:db8::1")] {
+        let family = families()[family];
+        for (netlink, ip, ifindex) in [(&netlink, family.node, eth0), (&node2, family.node2, far)] {
+            let net = IpNet::new(ip, prefix_len).unwrap();
+            netlink.replace_address(Address { ifindex, net, scope: Scope::Universe }).await.unwrap();
+        }
+        let all = IpNet::new(family.node, 0).unwrap().trunc();
+        let route = Route { ifindex: Some(eth0), gateway: Some(router.parse().unwrap()), ..Route::to(all) };
+        netlink.replace_route(&route).await.unwrap();
+    }
+    sysctl::write("net/ipv4/ip_forward", "1").unwrap();
+    sysctl::write("net/ipv6/conf/all/forwarding", "1").unwrap();
+    let lenient = || sysctl::write("net/ipv4/conf/all/rp_filter", "0").unwrap();
+    lenient();
+    netns::run(others[2].as_fd(), lenient).unwrap();
+    indexes
+}

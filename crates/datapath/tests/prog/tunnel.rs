@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The tunnel and a pod's link with real packets: what a test run of a single program cannot show.
+//!
+//! Node 2 is a plain kernel with one vxlan device per identity: `vxr` takes only what has the identity of pod A, `vxs`
+//! sends with an identity of the test's choice. A packet that arrives there proves which identity was on the wire.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::Command;
+use std::time::Duration;
+
+use abi::DropReason;
+use abi::endpoint::flags::INGRESS_ENFORCED;
+use abi::flow::proto;
+use abi::identity;
+use abi::policy::INGRESS;
+use datapath::bpf::{Direction, Program};
+use datapath::netns;
+
+use crate::world::{Family, REMOTE_IDENTITY, World};
+
+/// How long a packet may take; nothing waits that long unless it fails.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs `ip`, with a word per argument, inside of a network namespace.
+fn ip(netns: &OwnedFd, commands: &str) {
+    for command in commands.lines().map(str::trim).filter(|command| !command.is_empty()) {
+        let run = || Command::new("ip").args(command.split_whitespace()).output().unwrap();
+        let output = netns::run(netns.as_fd(), run).unwrap();
+        assert!(output.status.success(), "ip {command}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+fn mac(bytes: [u8; 6]) -> String {
+    datapath::netlink::Mac(bytes).to_string()
+}
+
+fn socket(netns: &OwnedFd, at: IpAddr) -> UdpSocket {
+    let socket = netns::run(netns.as_fd(), || UdpSocket::bind((at, 0)).unwrap()).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+/// The node under test with its programs attached, pod A with an address of that family, and node 2.
+struct Wire {
+    a: UdpSocket,
+    remote: UdpSocket,
+}
+
+impl Wire {
+    /// `identity` is what `vxs` puts on the wire.
+    fn new(world: &World, f: Family, identity: u32) -> Self {
+        let a = world.a;
+        let attach = |program, ifindex| {
+            world.datapath.attach_tc(program, ifindex, Direction::Ingress, &format!("{program:?}")).unwrap();
+        };
+        attach(Program::PodEgress, a.ifindex);
+        attach(Program::OverlayIngress, world.overlay);
+        let (pod, node2) = (&world.pods[0], &world.node2);
+        let (a_full, remote_full, all) = if f.a.is_ipv4() { (32, 32, "0.0.0.0/0") } else { (128, 128, "::/0") };
+        let nodad = if f.a.is_ipv4() { "" } else { "nodad" };
+        ip(pod, &format!("addr add {}/{a_full} dev a {nodad}\nroute add {all} dev a", f.a));
+        ip(
+            node2,
+            &format!(
+                "addr add {remote}/{remote_full} dev lo {nodad}
+                 link add vxr type vxlan id {wanted} dstport 8472 nolearning
+                 link add vxs type vxlan id {identity} dstport 8472 nolearning remote 192.0.2.10
+                 link set vxr address {host_mac} up
+                 link set vxs up
+                 route add {a}/{a_full} dev vxs src {remote}
+                 neigh add {a} lladdr {host_mac} dev vxs nud permanent",
+                remote = f.remote,
+                wanted = a.identity,
+                host_mac = mac(a.host_mac),
+                a = f.a,
+            ),
+        );
+        Self { a: socket(pod, f.a), remote: socket(node2, f.remote) }
+    }
+
+    fn a(&self) -> SocketAddr {
+        self.a.local_addr().unwrap()
+    }
+
+    fn remote(&self) -> SocketAddr {
+        self.remote.local_addr().unwrap()
+    }
+}
+
+#[track_caller]
+fn receives(socket: &UdpSocket, text: &[u8], from: SocketAddr) {
+    let mut buffer = [0; 64];
+    let (len, peer) = socket.recv_from(&mut buffer).expect("nothing arrived");
+    assert_eq!((&buffer[..len], peer), (text, from));
+}
+
+fn each_family(identity: u32, test: impl Fn(&mut World, &Wire, Family) + Send + Sync + Clone + 'static) {
+    for family in crate::world::families() {
+        let test = test.clone();
+        World::test(move |world| {
+            let wire = Wire::new(world, family, identity);
+            test(world, &wire, family);
+        });
+    }
+}
+
+#[test]
+fn pods_of_two_nodes_talk_through_the_tunnel_under_their_identities() {
+    each_family(REMOTE_IDENTITY, |_, wire, _| {
+        for _round in 0..3 {
+            wire.a.send_to(b"question", wire.remote()).unwrap();
+            receives(&wire.remote, b"question", wire.a());
+            wire.remote.send_to(b"answer", wire.a()).unwrap();
+            receives(&wire.a, b"answer", wire.remote());
+        }
+    });
+}
+
+#[test]
+fn the_identity_that_comes_with_a_packet_decides_and_not_its_address() {
+    // The address cache says another identity: on the wire is the one that counts.
+    const ON_THE_WIRE: u32 = 3456;
+    each_family(ON_THE_WIRE, |world, wire, _| {
+        let a = world.a;
+        world.set_pod(&a, INGRESS_ENFORCED);
+        world.add_rule((&a, INGRESS), ON_THE_WIRE, (proto::UDP, 0), false);
+        wire.remote.send_to(b"hello", wire.a()).unwrap();
+        receives(&wire.a, b"hello", wire.remote());
+        let policies = world.datapath_policies();
+        for key in policies.keys().unwrap() {
+            policies.remove(&key).unwrap();
+        }
+        world.add_rule((&a, INGRESS), REMOTE_IDENTITY, (proto::UDP, 0), false);
+        world.epochs.bump_endpoint(a.id).unwrap();
+        wire.remote.send_to(b"again", wire.a()).unwrap();
+        let event = world.next_drop();
+        assert_eq!((event.reason, event.src_identity), (DropReason::PolicyDenied as u8, ON_THE_WIRE));
+        assert_eq!(nothing(&wire.a), ErrorKind::WouldBlock);
+    });
+}
+
+#[test]
+fn nobody_may_claim_the_identity_of_this_host() {
+    each_family(identity::HOST, |world, wire, _| {
+        wire.remote.send_to(b"hello", wire.a()).unwrap();
+        assert_eq!(world.next_drop().reason, DropReason::InvalidIdentity as u8);
+        assert_eq!(nothing(&wire.a), ErrorKind::WouldBlock);
+    });
+}
+
+/// Why nothing can be read.
+fn nothing(socket: &UdpSocket) -> ErrorKind {
+    socket.set_nonblocking(true).unwrap();
+    socket.recv_from(&mut [0; 64]).unwrap_err().kind()
+}
