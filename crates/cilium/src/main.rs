@@ -1,4 +1,160 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The one binary: looks at the name it was called by and runs that component.
+//! The one binary: looks at the name it was called by and runs that component. Called by its own name, or by a name it
+//! does not know, it takes the component from the first argument.
 
-fn main() {}
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let called = arguments.first().and_then(|a| Path::new(a).file_name()).and_then(|n| n.to_str()).unwrap_or_default();
+    if let Some(component) = Component::of(called, in_agent_image()) {
+        return component.run(arguments);
+    }
+    let rest: Vec<OsString> = arguments.into_iter().skip(1).collect();
+    let wanted = rest.first().and_then(|a| a.to_str()).unwrap_or_default();
+    match Component::of(wanted, in_agent_image()) {
+        Some(component) => component.run(rest),
+        None => Component::Cli.run([OsString::from("cilium")].into_iter().chain(rest).collect()),
+    }
+}
+
+/// In the image of the agent, `cilium` is another name of `cilium-dbg`, as users of `kubectl exec` know it.
+fn in_agent_image() -> bool {
+    std::env::var_os("CILIUM_IN_AGENT_IMAGE").is_some()
+}
+
+/// What the binary can be.
+#[derive(Clone, Copy)]
+enum Component {
+    Agent,
+    Operator,
+    Cni,
+    Loopback,
+    Mount,
+    Dbg,
+    Health,
+    Hubble,
+    Lab,
+    Cli,
+}
+
+impl Component {
+    fn of(name: &str, in_agent_image: bool) -> Option<Self> {
+        Some(match name {
+            "cilium-agent" => Self::Agent,
+            "cilium-operator" | "cilium-operator-generic" => Self::Operator,
+            "cilium-cni" => Self::Cni,
+            "loopback" => Self::Loopback,
+            "cilium-mount" => Self::Mount,
+            "cilium-dbg" => Self::Dbg,
+            "cilium-health" => Self::Health,
+            "cilium" if in_agent_image => Self::Dbg,
+            "cilium" => Self::Cli,
+            "hubble" => Self::Hubble,
+            "lab" => Self::Lab,
+            _ => return None,
+        })
+    }
+
+    /// A component that `cilium` runs by its first argument, with the name that it is called by otherwise.
+    fn word(word: &str) -> Option<(&'static str, Self)> {
+        Some(match word {
+            "agent" => ("cilium-agent", Self::Agent),
+            "operator" => ("cilium-operator", Self::Operator),
+            "cni" => ("cilium-cni", Self::Cni),
+            "dbg" => ("cilium-dbg", Self::Dbg),
+            "health" => ("cilium-health", Self::Health),
+            "mount" => ("cilium-mount", Self::Mount),
+            "hubble" => ("hubble", Self::Hubble),
+            _ => return None,
+        })
+    }
+
+    /// Runs it with its arguments, its name first.
+    fn run(self, arguments: Vec<OsString>) -> ExitCode {
+        let text = || arguments.iter().map(|a| a.to_string_lossy().into_owned()).collect::<Vec<_>>();
+        match self {
+            Self::Agent => report("cilium-agent", agent::main(text())),
+            Self::Operator => operator::main(arguments),
+            Self::Cni => cni(&text()),
+            Self::Loopback => endpoint::loopback::main(),
+            Self::Mount => report("cilium-mount", agent::mount::main(text().get(1..).unwrap_or_default())),
+            Self::Dbg => cli::dbg(arguments),
+            Self::Health => unfinished("cilium-health", "health probes between nodes do not exist yet"),
+            Self::Hubble => cli::hubble(arguments),
+            Self::Lab => lab(arguments),
+            Self::Cli => match arguments.get(1).and_then(|a| a.to_str()) {
+                Some("lab") => lab(arguments.into_iter().skip(1).collect()),
+                word => match word.and_then(Self::word) {
+                    Some((name, component)) => {
+                        component.run(std::iter::once(name.into()).chain(arguments.into_iter().skip(2)).collect())
+                    }
+                    None => cli::cilium(arguments),
+                },
+            },
+        }
+    }
+}
+
+/// The plugin; with arguments, what its installation needs.
+fn cni(arguments: &[String]) -> ExitCode {
+    let words: Vec<&str> = arguments.iter().skip(1).map(String::as_str).collect();
+    match words.as_slice() {
+        [] => endpoint::cni::main(),
+        ["install", folder] => report("cilium-cni install", endpoint::install_plugin(Path::new(folder))),
+        ["uninstall", config, folder] if config.starts_with("--config-dir=") => {
+            let config = config.trim_start_matches("--config-dir=");
+            report("cilium-cni uninstall", uninstall(Path::new(config), Path::new(folder)))
+        }
+        ["uninstall", file] => report("cilium-cni uninstall", endpoint::conflist::remove(Path::new(file))),
+        _ => {
+            eprintln!("{CNI_USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+const CNI_USAGE: &str = "\
+usage: cilium-cni                                   as a CNI plugin, by environment and standard input
+       cilium-cni install DIR                       put the plugin into DIR
+       cilium-cni uninstall FILE                    take its configuration FILE away
+       cilium-cni uninstall --config-dir=KEYS DIR   the same in DIR, if the key cni-uninstall says so";
+
+/// Takes the plugin's configuration away unless the key `cni-uninstall` says that it is to stay.
+fn uninstall(config: &Path, folder: &Path) -> anyhow::Result<()> {
+    let wanted = std::fs::read_to_string(config.join("cni-uninstall")).unwrap_or_default();
+    if wanted.trim() != "true" {
+        eprintln!("cni-uninstall is not \"true\": the configuration stays");
+        return Ok(());
+    }
+    Ok(endpoint::conflist::remove(&folder.join("05-cilium.conflist"))?)
+}
+
+/// Says that a component is not there.
+fn unfinished(name: &str, why: &str) -> ExitCode {
+    eprintln!("{name}: {why}");
+    ExitCode::FAILURE
+}
+
+fn lab(arguments: Vec<OsString>) -> ExitCode {
+    match lab::main(arguments.into_iter().skip(1)) {
+        Ok(code) => code,
+        Err(error) => report::<anyhow::Error>("cilium lab", Err(error)),
+    }
+}
+
+/// Success, or the error with its causes on one line.
+fn report<E: Into<anyhow::Error>>(who: &str, result: Result<(), E>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{who}: {:#}", error.into());
+            ExitCode::FAILURE
+        }
+    }
+}
