@@ -65,7 +65,8 @@ impl fmt::Display for Pools {
 pub struct NodeCidrs {
     /// Name.
     pub name: String,
-    /// Its place among the nodes by age, such as its creation time: where two overlap, the smaller is right.
+    /// Its place among the nodes by age, such as its creation time: where two overlap, the one that was right before is
+    /// right, or else the older.
     pub age: String,
     /// Its pod CIDRs.
     pub pod_cidrs: Vec<IpNet>,
@@ -88,19 +89,26 @@ pub struct Allocator {
     families: Vec<Pools>,
     /// What was given to nodes that have not been seen with it yet.
     given: BTreeMap<String, Vec<IpNet>>,
+    /// What was found right the last time: a newcomer does not make it wrong.
+    settled: BTreeMap<String, Vec<IpNet>>,
 }
 
 impl Allocator {
     /// An allocator of one prefix per node and family.
     #[must_use]
     pub fn new(families: Vec<Pools>) -> Self {
-        Self { families, given: BTreeMap::new() }
+        Self { families, given: BTreeMap::new(), settled: BTreeMap::new() }
     }
 
     /// Decides for all nodes of the cluster, each given as it was last seen.
     pub fn resolve(&mut self, nodes: &[NodeCidrs]) -> BTreeMap<String, Decision> {
         let mut nodes: Vec<&NodeCidrs> = nodes.iter().collect();
-        nodes.sort_by(|a, b| (&a.age, &a.name).cmp(&(&b.age, &b.name)));
+        let settled = std::mem::take(&mut self.settled);
+        let is_new = |node: &NodeCidrs| {
+            let before = settled.get(&node.name);
+            !before.is_some_and(|before| node.pod_cidrs.iter().all(|cidr| before.contains(cidr)))
+        };
+        nodes.sort_by_cached_key(|node| (is_new(node), node.age.clone(), node.name.clone()));
         let present: BTreeSet<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
         self.given.retain(|name, _| present.contains(name.as_str()));
 
@@ -163,6 +171,7 @@ impl Allocator {
                 None => return Decision::Refuse(format!("the cluster's pool {pools} is exhausted: no prefix is left")),
             }
         }
+        self.settled.insert(node.name.clone(), all.clone());
         if all == node.pod_cidrs {
             return Decision::Keep;
         }

@@ -149,27 +149,23 @@ fn definitions() -> Vec<Definition> {
 
 impl Definition {
     fn build(self) -> Result<CustomResourceDefinition, serde_json::Error> {
+        let columns: Vec<Value> = self.columns.iter().map(Column::json).collect();
+        // What is null here is absent in the result.
         let version = |name: &str, storage: bool| {
-            let mut version = json!({
-                "name": name, "served": true, "storage": storage,
+            json!({
+                "name": name, "served": true, "storage": storage, "deprecated": (!storage).then_some(true),
                 "schema": {"openAPIV3Schema": self.schema.clone().top_level()},
                 "subresources": if self.status_subresource { json!({"status": {}}) } else { json!({}) },
-            });
-            if !self.columns.is_empty() {
-                version["additionalPrinterColumns"] = self.columns.iter().map(Column::json).collect();
-            }
-            if !storage {
-                version["deprecated"] = true.into();
-            }
-            version
+                "additionalPrinterColumns": (!columns.is_empty()).then_some(&columns),
+            })
         };
         let versions: Vec<Value> =
             std::iter::once(version("v2", true)).chain(self.alpha.then(|| version("v2alpha1", false))).collect();
-        let mut names = json!({
+        let categories: Vec<&str> = std::iter::once("cilium").chain(self.categories.iter().copied()).collect();
+        let names = json!({
             "kind": self.kind, "listKind": format!("{}List", self.kind), "plural": self.plural,
-            "singular": self.kind.to_lowercase(), "shortNames": self.short_names,
+            "singular": self.kind.to_lowercase(), "shortNames": self.short_names, "categories": categories,
         });
-        names["categories"] = std::iter::once("cilium").chain(self.categories.iter().copied()).collect();
         serde_json::from_value(json!({
             "apiVersion": "apiextensions.k8s.io/v1",
             "kind": "CustomResourceDefinition",
@@ -189,11 +185,7 @@ impl Definition {
 
 impl Column {
     fn json(&self) -> Value {
-        let mut column = json!({"name": self.name, "type": self.kind, "jsonPath": self.path});
-        if self.wide {
-            column["priority"] = 1.into();
-        }
-        column
+        json!({"name": self.name, "type": self.kind, "jsonPath": self.path, "priority": self.wide.then_some(1)})
     }
 }
 

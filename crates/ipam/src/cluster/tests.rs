@@ -64,6 +64,16 @@ fn of_two_overlapping_nodes_the_older_keeps_its_pod_cidr_and_the_other_is_told()
 }
 
 #[test]
+fn a_node_that_was_right_stays_right_whatever_comes_later() {
+    let mut allocator = Allocator::new(vec![pools(&["10.0.0.0/16"], 24)]);
+    allocator.resolve(&[node("b", 1, &["10.0.0.0/24"])]);
+    // Creation times are in seconds: these two are of one age.
+    let decisions = allocator.resolve(&[node("a", 1, &["10.0.0.0/25"]), node("b", 1, &["10.0.0.0/24"])]);
+    assert_eq!(decisions["b"], Decision::Keep);
+    assert!(matches!(decisions["a"], Decision::Refuse(_)), "{decisions:?}");
+}
+
+#[test]
 fn an_exhausted_pool_is_named_and_other_nodes_are_left_alone() {
     let mut allocator = Allocator::new(vec![pools(&["10.0.0.0/24", "10.9.0.0/24"], 24)]);
     let decisions = allocator.resolve(&[node("a", 1, &["10.0.0.0/24"]), node("b", 2, &[]), node("c", 3, &[])]);
