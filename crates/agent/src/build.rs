@@ -88,6 +88,7 @@ pub async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
             cilium_policies: sources.cilium_policies.clone(),
             clusterwide_policies: sources.clusterwide_policies.clone(),
             cidr_groups: sources.cidr_groups.clone(),
+            api_servers: sources.api_servers.clone(),
         },
         tasks,
     )?;

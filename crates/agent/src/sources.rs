@@ -38,6 +38,8 @@ pub struct Sources {
     pub clusterwide_policies: Reader<policy::Policy>,
     /// CiliumCIDRGroups.
     pub cidr_groups: Reader<policy::CidrGroup>,
+    /// EndpointSlices of the Service `kubernetes`.
+    pub api_servers: Reader<policy::ApiServers>,
 }
 
 /// Starts to reflect everything that the features read.
@@ -55,6 +57,14 @@ pub fn reflect(config: &Config, node: &str, client: &Client, tables: &mut Tables
     let pods_api = client.all::<core::Pod>();
     tasks.spawn("reflect-k8s-pods", client.reflect_with(pods_api, here, pods_writer, endpoint::ingest_pod));
     tables.show(&pods);
+
+    let (api_servers_writer, api_servers) = statedb::table("api-servers");
+    let of_kubernetes = WatchConfig::default().labels("kubernetes.io/service-name=kubernetes");
+    let slices_api = client.all::<discovery::EndpointSlice>();
+    let reflect_api_servers =
+        client.reflect_with(slices_api, of_kubernetes, api_servers_writer, policy::ingest_api_servers);
+    tasks.spawn("reflect-api-servers", reflect_api_servers);
+    tables.show(&api_servers);
 
     let context = config.policy.context();
     let (for_cilium, for_clusterwide) = (context.clone(), context.clone());
@@ -86,5 +96,6 @@ pub fn reflect(config: &Config, node: &str, client: &Client, tables: &mut Tables
             move |object: &CiliumClusterwideNetworkPolicy| policy::ingest_clusterwide_policy(&for_clusterwide, object)
         ),
         cidr_groups: mirror!("cilium-cidr-groups", CiliumCIDRGroup, policy::ingest_cidr_group),
+        api_servers,
     }
 }

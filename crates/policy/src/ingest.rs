@@ -4,7 +4,7 @@
 use crate::rules::parse_cidr;
 use ipnet::IpNet;
 use k8s::cilium::{CiliumCIDRGroup, CiliumEndpoint, CiliumIdentity};
-use k8s::k8s_openapi::api::core::v1 as core;
+use k8s::k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
 use model::{
     Identity, IdentityId, Label, LabelSource, Labels, NamedPort, Namespace, PodName, Protocol, RemoteEndpoint,
 };
@@ -27,6 +27,37 @@ impl statedb::Row for CidrGroup {
     fn key(&self) -> Arc<str> {
         self.name.clone()
     }
+}
+
+/// Addresses of API servers, from an EndpointSlice of the Service `kubernetes`. One row per slice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiServers {
+    /// Name of the slice.
+    pub slice: Arc<str>,
+    /// The addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
+impl statedb::Row for ApiServers {
+    type Key = Arc<str>;
+    fn key(&self) -> Arc<str> {
+        self.slice.clone()
+    }
+}
+
+/// A row from an EndpointSlice, if it is one of the API servers'.
+#[must_use]
+pub fn ingest_api_servers(object: &discovery::EndpointSlice) -> Option<ApiServers> {
+    let meta = &object.metadata;
+    let service = meta.labels.as_ref()?.get("kubernetes.io/service-name")?;
+    if meta.namespace.as_deref() != Some("default") || service != "kubernetes" {
+        return None;
+    }
+    let addresses = object.endpoints.iter().flatten().flat_map(|endpoint| &endpoint.addresses);
+    let mut addresses: Vec<_> = addresses.filter_map(|text| text.parse().ok()).collect();
+    addresses.sort();
+    addresses.dedup();
+    Some(ApiServers { slice: meta.name.as_deref()?.into(), addresses })
 }
 
 /// A row from a Namespace.

@@ -12,7 +12,7 @@ use model::{
     Endpoint, EndpointId, IdentityId, IpEntry, IpSource, LocalNode, Node, PodName, RemoteEndpoint, RoutingMode,
     reserved,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// Configuration that the ipcache depends on.
@@ -34,6 +34,7 @@ pub(crate) struct Ipcache {
     pods: BTreeMap<PodName, RemoteEndpoint>,
     endpoints: BTreeMap<EndpointId, (Endpoint, IdentityId)>,
     prefixes: BTreeMap<IpNet, IdentityId>,
+    api_servers: BTreeSet<IpAddr>,
 }
 
 impl Ipcache {
@@ -48,6 +49,7 @@ impl Ipcache {
             pods: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             prefixes: BTreeMap::new(),
+            api_servers: BTreeSet::new(),
         };
         ipcache.set_prefixes([]);
         ipcache
@@ -116,6 +118,16 @@ impl Ipcache {
         self.claims.set(Claimant::Endpoint(id), Vec::new());
     }
 
+    /// The addresses of API servers: a node on which one runs is known as that.
+    pub(crate) fn set_api_servers(&mut self, addresses: BTreeSet<IpAddr>) {
+        if self.api_servers != addresses {
+            self.api_servers = addresses;
+            for node in self.nodes.values().cloned().collect::<Vec<_>>() {
+                self.claim_node(&node);
+            }
+        }
+    }
+
     /// The prefixes that policies name.
     pub(crate) fn set_prefixes(&mut self, prefixes: impl IntoIterator<Item = (IpNet, IdentityId)>) {
         let prefixes: BTreeMap<_, _> = self.settings.families.defaults().chain(prefixes).collect();
@@ -177,7 +189,10 @@ impl Ipcache {
             let identity = if node.identity.0 == 0 { reserved::REMOTE_NODE } else { node.identity };
             let host = tunnel_address(&node.internal_ips);
             let direct = node.internal_ips.iter().chain(&node.external_ips);
-            entries.extend(direct.map(|ip| IpEntry { host, ..self.node_entry(*ip, identity, source) }));
+            entries.extend(direct.map(|ip| {
+                let identity = if self.api_servers.contains(ip) { reserved::KUBE_APISERVER } else { identity };
+                IpEntry { host, ..self.node_entry(*ip, identity, source) }
+            }));
             let inner = node.cilium_internal_ips.iter().map(|ip| (*ip, identity));
             let inner = inner.chain(node.health_ips.iter().map(|ip| (*ip, reserved::HEALTH)));
             let tunnel = host.filter(|_| self.routing() == Some(RoutingMode::Tunnel));

@@ -29,7 +29,9 @@ use tokio::sync::mpsc;
 pub use config::{Config, ConfigError};
 pub use explain::PolicyLine;
 pub use identity::{ApiStore, Created, IdentityStore, StoreError, numbers_of_cluster};
-pub use ingest::{CidrGroup, ingest_cidr_group, ingest_endpoint, ingest_identity, ingest_namespace};
+pub use ingest::{
+    ApiServers, CidrGroup, ingest_api_servers, ingest_cidr_group, ingest_endpoint, ingest_identity, ingest_namespace,
+};
 pub use labels::{LabelFilter, PatternError, security_labels};
 pub use metrics::Metrics;
 pub use resolve::{CompiledPolicy, Enforcement, Entries, EntryKey, Families};
@@ -69,6 +71,8 @@ pub struct Inputs<S> {
     pub clusterwide_policies: Reader<Policy>,
     /// CiliumCIDRGroups.
     pub cidr_groups: Reader<CidrGroup>,
+    /// EndpointSlices of the Service `kubernetes`.
+    pub api_servers: Reader<ApiServers>,
 }
 
 /// What the feature writes.
@@ -142,6 +146,8 @@ pub fn start<S: IdentityStore + Clone>(
         waiting: BTreeSet::new(),
         restored,
         requested: BTreeMap::new(),
+        api_servers: BTreeMap::new(),
+        own_addresses: BTreeSet::new(),
         requests,
         made,
         tables: Tables {

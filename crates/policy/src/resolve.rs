@@ -22,6 +22,7 @@ use model::{EndpointId, Identity, IdentityId, PodName, PolicyId, Provenance, Pro
 use named_ports::NamedPorts;
 use provenance::Provenances;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use subject::Subject;
 
@@ -92,6 +93,8 @@ pub(crate) struct Engine {
     cidrs: CidrIdentities,
     named_ports: NamedPorts,
     groups: BTreeMap<Arc<str>, CidrGroup>,
+    /// Addresses of API servers.
+    api_servers: BTreeSet<IpNet>,
     policies: BTreeMap<PolicyName, Loaded>,
     provenances: Provenances,
     subjects: BTreeMap<SubjectKey, Subject>,
@@ -125,6 +128,7 @@ impl Engine {
             cidrs: CidrIdentities::new(families, prefixes),
             named_ports: NamedPorts::default(),
             groups: BTreeMap::new(),
+            api_servers: BTreeSet::new(),
             policies: BTreeMap::new(),
             provenances: Provenances::default(),
             subjects: BTreeMap::new(),
@@ -207,6 +211,23 @@ impl Engine {
             self.revision += 1;
             self.reload_groups();
         }
+    }
+
+    /// The addresses of API servers, and whether one of them is this node's.
+    pub(crate) fn set_api_servers(&mut self, addresses: &BTreeSet<IpAddr>, here: bool) {
+        let new: BTreeSet<_> = addresses.iter().copied().map(IpNet::from).collect();
+        let old = std::mem::replace(&mut self.api_servers, new.clone());
+        new.difference(&old).for_each(|prefix| self.acquire_prefix(*prefix));
+        old.difference(&new).for_each(|prefix| self.cidrs.release(prefix));
+        for prefix in new.symmetric_difference(&old) {
+            self.revision += 1;
+            if let Some(id) = self.cidrs.get(prefix) {
+                self.label_prefix(*prefix, id);
+            }
+        }
+        let names = ["host", "kube-apiserver"].into_iter().take(if here { 2 } else { 1 });
+        let labels = names.map(model::Label::reserved).collect();
+        self.upsert_identity(&Identity { id: reserved::HOST, labels });
     }
 
     /// A pod of the cluster is there or has changed: its named ports count.

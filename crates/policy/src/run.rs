@@ -14,11 +14,13 @@ use crate::rules::{Policy, PolicyName, Problem};
 use crate::{Config, Inputs, Metrics};
 use futures::FutureExt;
 use model::{
-    Endpoint, EndpointId, EndpointPolicy, Identity, IdentityId, IpEntry, Labels, Namespace, Pod, PolicyId, Provenance,
+    Endpoint, EndpointId, EndpointPolicy, Identity, IdentityId, IpEntry, Labels, LocalNode, Namespace, Pod, PolicyId,
+    Provenance,
 };
 use sources::{Event, Sources};
 use statedb::{Change, Reader, StatusReader, Writer};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -71,6 +73,10 @@ pub(crate) struct Run {
     pub(crate) restored: BTreeMap<EndpointId, (PolicyId, IdentityId)>,
     /// Labels for which an identity is being made, with the number that was lost, if any.
     pub(crate) requested: BTreeMap<Labels, Option<IdentityId>>,
+    /// Addresses of API servers, by EndpointSlice.
+    pub(crate) api_servers: BTreeMap<Arc<str>, Vec<IpAddr>>,
+    /// Addresses of this node.
+    pub(crate) own_addresses: BTreeSet<IpAddr>,
     pub(crate) requests: mpsc::UnboundedSender<Request>,
     pub(crate) made: mpsc::UnboundedReceiver<Identity>,
     pub(crate) tables: Tables,
@@ -166,15 +172,30 @@ impl Run {
             }),
             Event::LocalNode(batch) => each(batch.changes, |change| {
                 if let Change::Upsert(row) = change {
-                    self.ipcache.set_local_node(model::LocalNode::clone(&row));
+                    self.own_addresses = own_addresses(&row);
+                    self.ipcache.set_local_node(LocalNode::clone(&row));
+                    self.api_servers_changed();
                 }
             }),
+            Event::ApiServers(batch) => {
+                each(batch.changes, |change| match change {
+                    Change::Upsert(row) => drop(self.api_servers.insert(row.slice.clone(), row.addresses.clone())),
+                    Change::Delete(row) => drop(self.api_servers.remove(&row.slice)),
+                });
+                self.api_servers_changed();
+            }
             Event::Policies(batch) => each(batch.changes, |change| self.policy_changed(change)),
             Event::Groups(batch) => each(batch.changes, |change| match change {
                 Change::Upsert(row) => self.engine.upsert_group(crate::CidrGroup::clone(&row)),
                 Change::Delete(row) => self.engine.remove_group(&row.name),
             }),
         }
+    }
+
+    fn api_servers_changed(&mut self) {
+        let addresses: BTreeSet<_> = self.api_servers.values().flatten().copied().collect();
+        self.engine.set_api_servers(&addresses, !addresses.is_disjoint(&self.own_addresses));
+        self.ipcache.set_api_servers(addresses);
     }
 
     fn policy_changed(&mut self, change: Change<Policy>) {
@@ -197,6 +218,11 @@ impl Run {
             }
         }
     }
+}
+
+fn own_addresses(node: &LocalNode) -> BTreeSet<IpAddr> {
+    let main = node.ipv4.map(IpAddr::V4).into_iter().chain(node.ipv6.map(IpAddr::V6));
+    main.chain(node.addresses.iter().copied()).collect()
 }
 
 fn each<R: statedb::Row>(changes: Vec<Change<R>>, apply: impl FnMut(Change<R>)) {

@@ -117,6 +117,15 @@ fn behind_a_tunnel_are_the_pods_and_inner_addresses_of_other_nodes() {
 }
 
 #[test]
+fn a_node_on_which_an_api_server_runs_is_known_as_that() {
+    let mut ipcache = ipcache(&[], RoutingMode::Tunnel);
+    ipcache.set_api_servers(BTreeSet::from([ip("192.168.77.12")]));
+    assert!(text(&ipcache).contains(&"192.168.77.12/32 7".to_owned()));
+    ipcache.set_api_servers(BTreeSet::new());
+    assert!(text(&ipcache).contains(&"192.168.77.12/32 6".to_owned()));
+}
+
+#[test]
 fn with_native_routing_nothing_is_tunnelled_and_the_cluster_is_not_masqueraded() {
     let mut ipcache = ipcache(&["10.0.0.0/8"], RoutingMode::Native);
     ipcache.upsert_pod(pod("a", "10.0.2.5", 300, "192.168.77.12"));

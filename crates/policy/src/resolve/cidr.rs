@@ -53,11 +53,12 @@ fn label_key(prefix: &IpNet) -> String {
     format!("{head}{address}{tail}/{}", v6.prefix_len())
 }
 
-/// The labels of a prefix.
+/// The labels of a prefix; of an API server's address, that too.
 #[must_use]
-pub(super) fn labels(prefix: &IpNet, families: Families) -> Labels {
+pub(super) fn labels(prefix: &IpNet, families: Families, api_server: bool) -> Labels {
     let world = reserved::name(families.world(prefix)).unwrap_or("world");
-    [Label::new(LabelSource::Cidr, label_key(prefix), ""), Label::reserved(world)].into_iter().collect()
+    let own = [Label::new(LabelSource::Cidr, label_key(prefix), ""), Label::reserved(world)];
+    own.into_iter().chain(api_server.then(|| Label::reserved("kube-apiserver"))).collect()
 }
 
 /// Who has which number.
@@ -81,7 +82,7 @@ impl CidrIdentities {
         Self { families, active: BTreeMap::new(), retired: BTreeMap::new(), restored, used, next }
     }
 
-    /// Takes a prefix into use. Returns its identity when it is new.
+    /// Takes a prefix into use. Returns its identity when nobody used it before.
     pub(super) fn acquire(&mut self, prefix: IpNet) -> Option<IdentityId> {
         if prefix.prefix_len() == 0 {
             return None;
@@ -92,7 +93,7 @@ impl CidrIdentities {
         }
         if let Some(id) = self.retired.remove(&prefix) {
             self.active.insert(prefix, (id, 1));
-            return None;
+            return Some(id);
         }
         let id = self.restored.remove(&prefix).or_else(|| self.allocate())?;
         self.active.insert(prefix, (id, 1));
@@ -123,6 +124,11 @@ impl CidrIdentities {
         for id in std::mem::take(&mut self.restored).into_values() {
             self.used.remove(&id);
         }
+    }
+
+    /// The identity of a prefix in use.
+    pub(super) fn get(&self, prefix: &IpNet) -> Option<IdentityId> {
+        self.active.get(prefix).map(|(id, _)| *id)
     }
 
     pub(super) fn has_retired(&self) -> bool {
@@ -181,7 +187,7 @@ mod tests {
         let id = cidrs.acquire(net("fd00::/8")).unwrap();
         cidrs.release(&net("fd00::/8"));
         assert!(cidrs.has_retired() && cidrs.iter().next().is_none());
-        assert_eq!(cidrs.acquire(net("fd00::/8")), None);
+        assert_eq!(cidrs.acquire(net("fd00::/8")), Some(id));
         cidrs.release(&net("fd00::/8"));
         assert_eq!(cidrs.collect(), [id]);
         assert_ne!(cidrs.acquire(net("fd00::/8")).unwrap(), id);
@@ -198,8 +204,8 @@ mod tests {
 
     #[test]
     fn labels_of_prefixes_have_no_colon_in_their_key() {
-        assert_eq!(labels(&net("10.0.0.0/8"), DUAL).to_strings(), ["cidr:10.0.0.0/8", "reserved:world-ipv4"]);
-        assert_eq!(labels(&net("fd00::/8"), DUAL).to_strings(), ["cidr:fd00--0/8", "reserved:world-ipv6"]);
-        assert_eq!(labels(&net("::1/128"), DUAL).to_strings(), ["cidr:0--1/128", "reserved:world-ipv6"]);
+        assert_eq!(labels(&net("10.0.0.0/8"), DUAL, false).to_strings(), ["cidr:10.0.0.0/8", "reserved:world-ipv4"]);
+        assert_eq!(labels(&net("fd00::/8"), DUAL, false).to_strings(), ["cidr:fd00--0/8", "reserved:world-ipv6"]);
+        assert_eq!(labels(&net("::1/128"), DUAL, false).to_strings(), ["cidr:0--1/128", "reserved:world-ipv6"]);
     }
 }

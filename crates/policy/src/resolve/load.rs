@@ -114,15 +114,24 @@ impl Engine {
     fn acquire(&mut self, selector: PeerSelector, prefixes: &mut Vec<IpNet>) -> crate::selectors::SelectorId {
         if let PeerSelector::Cidr(cidr) = &selector {
             for prefix in cidr.prefixes() {
-                if let Some(id) = self.cidrs.acquire(prefix) {
-                    let labels = cidr::labels(&prefix, self.cidrs.families());
-                    let changed = self.selectors.upsert(id, Subject { labels, prefix: Some(prefix) });
-                    self.changed_identities.insert(id);
-                    self.members_changed(id, &changed);
-                }
+                self.acquire_prefix(prefix);
                 prefixes.push(prefix);
             }
         }
         self.selectors.acquire(selector)
+    }
+
+    pub(super) fn acquire_prefix(&mut self, prefix: IpNet) {
+        if let Some(id) = self.cidrs.acquire(prefix) {
+            self.label_prefix(prefix, id);
+        }
+    }
+
+    /// Gives the identity of a prefix the labels that it has now.
+    pub(super) fn label_prefix(&mut self, prefix: IpNet, id: model::IdentityId) {
+        let labels = cidr::labels(&prefix, self.cidrs.families(), self.api_servers.contains(&prefix));
+        let changed = self.selectors.upsert(id, Subject { labels, prefix: Some(prefix) });
+        self.changed_identities.insert(id);
+        self.members_changed(id, &changed);
     }
 }

@@ -125,7 +125,9 @@ impl Engine {
         let named = || self.named_ports.identities();
         let mut by_peer = entries::by_peer(&subject.statements, &self.selectors, &named);
         // What holds without a statement.
-        [ANY, reserved::HOST].into_iter().for_each(|peer| drop(by_peer.entry(peer).or_default()));
+        for peer in [ANY, reserved::HOST] {
+            by_peer.entry(peer).or_default();
+        }
         let compiled = by_peer.iter().flat_map(|(peer, about)| self.compile_peer(key, subject, *peer, about));
         let compiled: Entries = compiled.collect();
         // Kept as it is where nothing has changed, so that a comparison with the former state is quick.

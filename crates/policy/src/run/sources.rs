@@ -2,7 +2,7 @@
 //! All tables that the engine reads, as one stream of events.
 
 use super::super::Inputs;
-use crate::ingest::CidrGroup;
+use crate::ingest::{ApiServers, CidrGroup};
 use crate::rules::Policy;
 use model::{Endpoint, Identity, LocalNode, Namespace, Node, Pod, RemoteEndpoint};
 use statedb::{Batch, Changes, Reader, Row};
@@ -19,6 +19,7 @@ pub(super) enum Event {
     LocalNode(Batch<LocalNode>),
     Policies(Batch<Policy>),
     Groups(Batch<CidrGroup>),
+    ApiServers(Batch<ApiServers>),
 }
 
 pub(super) struct Sources {
@@ -33,6 +34,7 @@ pub(super) struct Sources {
     cilium_policies: Changes<Policy>,
     clusterwide_policies: Changes<Policy>,
     groups: Changes<CidrGroup>,
+    api_servers: Changes<ApiServers>,
 }
 
 impl Sources {
@@ -49,6 +51,7 @@ impl Sources {
             cilium_policies: inputs.cilium_policies.subscribe(),
             clusterwide_policies: inputs.clusterwide_policies.subscribe(),
             groups: inputs.cidr_groups.subscribe(),
+            api_servers: inputs.api_servers.subscribe(),
         }
     }
 
@@ -63,6 +66,7 @@ impl Sources {
             batch = self.local_node.next() => Event::LocalNode(batch),
             batch = self.nodes.next() => Event::Nodes(batch),
             batch = self.groups.next() => Event::Groups(batch),
+            batch = self.api_servers.next() => Event::ApiServers(batch),
             batch = optional(self.network_policies.as_mut()) => Event::Policies(batch),
             batch = self.cilium_policies.next() => Event::Policies(batch),
             batch = self.clusterwide_policies.next() => Event::Policies(batch),
@@ -84,6 +88,7 @@ impl Sources {
             && self.cilium_policies.snapshot().initialized()
             && self.clusterwide_policies.snapshot().initialized()
             && self.groups.snapshot().initialized()
+            && self.api_servers.snapshot().initialized()
     }
 }
 

@@ -37,6 +37,10 @@ fn apply(tables: &mut Tables, config: &Config, object: Value, number: u16, rejec
             let group = policy::ingest_cidr_group(&serde_json::from_value(object).unwrap()).unwrap().unwrap();
             tables.cidr_groups.insert(group);
         }
+        "EndpointSlice" => {
+            let slice = policy::ingest_api_servers(&serde_json::from_value(object).unwrap());
+            tables.api_servers.insert(slice.unwrap());
+        }
         other => panic!("kind {other}"),
     }
 }

@@ -95,6 +95,7 @@ pub struct Tables {
     pub cilium_policies: Writer<Policy>,
     pub clusterwide_policies: Writer<Policy>,
     pub cidr_groups: Writer<CidrGroup>,
+    pub api_servers: Writer<policy::ApiServers>,
 }
 
 impl Default for Tables {
@@ -125,6 +126,7 @@ impl Default for Tables {
             cilium_policies: table("cilium-policies").0,
             clusterwide_policies: table("clusterwide-policies").0,
             cidr_groups: table("cidr-groups").0,
+            api_servers: table("api-servers").0,
         }
     }
 }
@@ -142,6 +144,7 @@ impl Tables {
         self.cilium_policies.commit();
         self.clusterwide_policies.commit();
         self.cidr_groups.commit();
+        self.api_servers.commit();
     }
 
     pub fn mark_initialized(&mut self) {
@@ -156,6 +159,7 @@ impl Tables {
         self.cilium_policies.mark_initialized();
         self.clusterwide_policies.mark_initialized();
         self.cidr_groups.mark_initialized();
+        self.api_servers.mark_initialized();
     }
 
     /// A pod of this node with its namespace and its interface.
@@ -218,6 +222,7 @@ pub fn start<K: Kernel + 'static>(config: Config, kernel: K, store: Store, table
         cilium_policies: tables.cilium_policies.reader(),
         clusterwide_policies: tables.clusterwide_policies.reader(),
         cidr_groups: tables.cidr_groups.reader(),
+        api_servers: tables.api_servers.reader(),
     };
     let outputs = (0..1000).find_map(|_| policy::start(config.clone(), clone(&inputs), &tasks).ok());
     Agent { outputs: outputs.expect("the maps open at some time"), epochs, tasks }
@@ -239,6 +244,7 @@ fn clone(inputs: &Inputs<Store>) -> Inputs<Store> {
         cilium_policies: inputs.cilium_policies.clone(),
         clusterwide_policies: inputs.clusterwide_policies.clone(),
         cidr_groups: inputs.cidr_groups.clone(),
+        api_servers: inputs.api_servers.clone(),
     }
 }
 
