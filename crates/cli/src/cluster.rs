@@ -15,7 +15,12 @@ use std::path::PathBuf;
 
 /// Install, inspect and try out Cilium in a Kubernetes cluster.
 #[derive(Parser, Debug)]
-#[command(name = "cilium", arg_required_else_help = true)]
+#[command(
+    name = "cilium",
+    version,
+    arg_required_else_help = true,
+    after_help = "cilium lab ...   brings up a Kubernetes cluster on this machine to try it in"
+)]
 struct Arguments {
     #[command(flatten)]
     place: Place,

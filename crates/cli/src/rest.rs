@@ -39,8 +39,9 @@ impl Agent {
         if status.is_success() {
             return Ok(body);
         }
-        let text = String::from_utf8_lossy(&body);
-        let text = text.trim();
+        // The agent says why as a JSON string, or as plain text.
+        let why: Option<String> = serde_json::from_slice(&body).ok();
+        let text = why.unwrap_or_else(|| String::from_utf8_lossy(&body).trim().to_owned());
         match status {
             StatusCode::NOT_FOUND if text.is_empty() => bail!("the agent has no /v1{path}"),
             _ if text.is_empty() => bail!("GET /v1{path}: {status}"),

@@ -31,10 +31,10 @@ pub struct Tls {
 
 /// The server cannot be reached.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot connect to {address}: {source}")]
+#[error("cannot connect to {address}: {reason}")]
 pub struct ConnectError {
     address: String,
-    source: Box<dyn std::error::Error + Send + Sync>,
+    reason: String,
 }
 
 impl Server {
@@ -46,8 +46,8 @@ impl Server {
     pub async fn connect(&self) -> Result<Channel, ConnectError> {
         let fail = |source: tonic::transport::Error| {
             // The transport's own text is just "transport error".
-            let source = std::error::Error::source(&source).map_or_else(|| source.to_string(), root_cause);
-            ConnectError { address: self.address.clone(), source: source.into() }
+            let reason = std::error::Error::source(&source).map_or_else(|| source.to_string(), root_cause);
+            ConnectError { address: self.address.clone(), reason }
         };
         self.endpoint().map_err(fail)?.connect().await.map_err(fail)
     }

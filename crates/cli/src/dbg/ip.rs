@@ -28,7 +28,7 @@ pub(super) enum Commands {
 pub(super) async fn run(agent: &Agent, command: Commands) -> Result<()> {
     let Commands::List { numeric, verbose, output } = command;
     let mut entries: Vec<IpListEntry> = agent.get("/ip").await?;
-    entries.sort_by(|a, b| order(&a.cidr).cmp(&order(&b.cidr)));
+    entries.sort_by_cached_key(|entry| order(&entry.cidr));
     if let Some(text) = output.format().structured(&entries)? {
         print!("{text}");
         return Ok(());

@@ -3,7 +3,7 @@
 
 use crate::rest::Agent;
 use crate::table::Table;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
@@ -18,7 +18,7 @@ pub(super) struct Options {
 
 #[derive(Subcommand, Debug)]
 enum Commands {
-    /// Show the rows of a table, one JSON object a line.
+    /// Show the rows of a table, one a line.
     Dump {
         /// Name of the table.
         table: String,
@@ -30,12 +30,8 @@ enum Commands {
 
 pub(super) async fn run(agent: &Agent, options: &Options) -> Result<()> {
     if let Some(Commands::Dump { table }) = &options.command {
-        let rows = agent.get_bytes(&format!("/statedb/dump/{table}")).await?;
-        let rows = String::from_utf8(rows.to_vec()).context("the agent's rows are not text")?;
-        print!("{rows}");
-        if !rows.is_empty() && !rows.ends_with('\n') {
-            println!();
-        }
+        let rows: Vec<Value> = agent.get(&format!("/statedb/dump/{table}")).await?;
+        rows.iter().for_each(|row| println!("{}", cell(row)));
         return Ok(());
     }
     let tables: Value = agent.get("/statedb").await?;
