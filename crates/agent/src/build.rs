@@ -8,9 +8,10 @@ use crate::tables::Tables;
 use crate::{api, health, metrics, sources};
 use anyhow::Context;
 use datapath::bpf::{Datapath, Options};
-use datapath::{Epochs, Kernel, events, flows};
+use datapath::{Epochs, Kernel, events, flows, sysctl};
 use model::rest::HubbleObserver;
 use statedb::Tasks;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -29,10 +30,14 @@ const ASK_API_SERVER: Duration = Duration::from_secs(10);
 /// The kernel refuses a program, a map or a link, or a socket cannot be opened.
 pub async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
     report_unknown(&config);
+    if let Some(root) = config.keys.get("procfs").map(Path::new).filter(|root| root.join("sys/net").is_dir()) {
+        sysctl::use_procfs(root);
+    }
     let node_name = node::name();
     // Opened before anything else, so that a second agent ends here and disturbs nothing.
-    let health_listener =
-        health::bind(config.health_port).await.with_context(|| format!("health server on port {}", config.health_port))?;
+    let health_listener = health::bind(config.health_port)
+        .await
+        .with_context(|| format!("health server on port {}", config.health_port))?;
     let client = k8s::Client::connect(&config.client).await.context("connection to the API server")?;
     let datapath = Arc::new(load_datapath(&config)?);
     let epochs = Epochs::open(datapath.as_ref())?;
@@ -162,9 +167,8 @@ pub async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
         pools: Box::new(move || {
             pools.snapshot().iter().map(|pool| (pool.used, pool.capacity, pool.prefix.to_string())).collect()
         }),
-        hubble: observed.then(|| -> Box<dyn Fn() -> HubbleObserver + Send + Sync> {
-            Box::new(move || observer(&figures))
-        }),
+        hubble: observed
+            .then(|| -> Box<dyn Fn() -> HubbleObserver + Send + Sync> { Box::new(move || observer(&figures)) }),
         events_lost: Box::new(move || lost.load(Ordering::Relaxed) as u64),
         attach_mode: datapath.attach_mode(),
         tables: tables.clone(),
@@ -246,12 +250,7 @@ fn flow_capacity(ratio: f64) -> u32 {
     entries.clamp(131_072.0, 8_388_608.0) as u32
 }
 
-fn read_events(
-    config: &Config,
-    sink: hubble::Sink,
-    lost: Arc<AtomicUsize>,
-    tasks: &Tasks,
-) -> anyhow::Result<()> {
+fn read_events(config: &Config, sink: hubble::Sink, lost: Arc<AtomicUsize>, tasks: &Tasks) -> anyhow::Result<()> {
     let mut reader = events::Reader::open(&config.bpf_root).context("open the event ring")?;
     tasks.spawn_fallible("events", async move {
         loop {

@@ -14,7 +14,11 @@ pub type Keys = BTreeMap<String, String>;
 
 /// Command line of `cilium-agent`.
 #[derive(Debug, Parser)]
-#[command(name = "cilium-agent", version, about = "The node daemon of cilium-rs: pods, policy, services and flows of one node")]
+#[command(
+    name = "cilium-agent",
+    version,
+    about = "The node daemon of cilium-rs: pods, policy, services and flows of one node"
+)]
 pub struct Args {
     /// Folder with one file per configuration key, as Kubernetes mounts a ConfigMap.
     #[arg(long, value_name = "DIR")]
@@ -83,6 +87,7 @@ const OWN: &[&str] = &[
     "k8s-kubeconfig-path",
     "monitor-aggregation",
     "monitor-aggregation-interval",
+    "procfs",
     "prometheus-serve-addr",
     "unknown-helm-values",
 ];

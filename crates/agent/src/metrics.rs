@@ -149,7 +149,8 @@ impl Sources {
                 .with(&[("status", "failure")], reconcilers.iter().map(|r| r.failures).sum()),
             self.pool_family("ip_addresses", "Addresses that pods have", |pool| pool.used),
             self.pool_family("ipam_capacity", "Addresses that pods can have", |pool| pool.capacity),
-            Family::gauge("bpf_map_capacity", "Capacity of maps").with(&[("map_group", "ct")], u64::from(self.flow_capacity)),
+            Family::gauge("bpf_map_capacity", "Capacity of maps")
+                .with(&[("map_group", "ct")], u64::from(self.flow_capacity)),
             Family::gauge("datapath_conntrack_gc_entries", "Flows after the last collection")
                 .with(&[("family", "all")], self.flows.load(Ordering::Relaxed) as u64),
         ]

@@ -56,7 +56,6 @@ fn is_mounted(mounts: &str, kind: &str, path: &Path) -> bool {
     mounts.lines().any(mounted)
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -87,9 +87,11 @@ pub fn reflect(config: &Config, node: &str, client: &Client, tables: &mut Tables
                 policy::ingest_network_policy(&context, object)
             })
         }),
-        cilium_policies: mirror!("cilium-network-policies", CiliumNetworkPolicy, move |object: &CiliumNetworkPolicy| {
-            policy::ingest_cilium_policy(&for_cilium, object)
-        }),
+        cilium_policies: mirror!(
+            "cilium-network-policies",
+            CiliumNetworkPolicy,
+            move |object: &CiliumNetworkPolicy| { policy::ingest_cilium_policy(&for_cilium, object) }
+        ),
         clusterwide_policies: mirror!(
             "cilium-clusterwide-network-policies",
             CiliumClusterwideNetworkPolicy,

@@ -5,7 +5,7 @@ use crate::api::render_node;
 use crate::config::Config;
 use crate::tables::{ReconcilerHealth, Tables};
 use model::rest::{
-    CniChainingStatus, ClusterStatus, ControllerRun, ControllerStatus, EncryptionStatus, HostFirewall, HubbleObserver,
+    ClusterStatus, CniChainingStatus, ControllerRun, ControllerStatus, EncryptionStatus, HostFirewall, HubbleObserver,
     HubbleStatus, IdentityRange, IpamStatus, K8sStatus, KubeProxyReplacement, KubeProxyReplacementFeatures,
     Masquerading, MonitorStatus, Protocols, Routing, State, Status, StatusResponse, Switch,
 };
@@ -153,9 +153,10 @@ impl Sources {
     fn cni_file(&self) -> Status {
         match &self.config.endpoint.conflist {
             None => disabled("CNI configuration management disabled"),
-            Some(path) if path.exists() => {
-                Status { state: State::Ok, msg: format!("successfully wrote CNI configuration file to {}", path.display()) }
-            }
+            Some(path) if path.exists() => Status {
+                state: State::Ok,
+                msg: format!("successfully wrote CNI configuration file to {}", path.display()),
+            },
             Some(path) => Status { state: State::Warning, msg: format!("{} is not written yet", path.display()) },
         }
     }

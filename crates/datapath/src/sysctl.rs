@@ -3,8 +3,19 @@
 
 use std::fs;
 use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use crate::{Error, Result};
+
+/// Where `proc` is mounted, when not at `/proc`.
+static PROCFS: OnceLock<PathBuf> = OnceLock::new();
+
+/// Reads and writes settings below another mount of `proc` from now on: a container that is not privileged has a
+/// `/proc/sys` that is read-only, and is given the node's. The first call decides.
+pub fn use_procfs(root: &Path) {
+    PROCFS.get_or_init(|| root.to_owned());
+}
 
 /// Writes a setting, such as `net/ipv4/conf/cilium_host/rp_filter`, unless it has that value already (which also works
 /// where `/proc/sys` is read-only). Parts are separated by slashes, since names of interfaces may have dots.
@@ -30,8 +41,8 @@ pub fn read(name: &str) -> Result<String> {
     Ok(text.trim_end().to_owned())
 }
 
-fn path(name: &str) -> String {
-    format!("/proc/sys/{name}")
+fn path(name: &str) -> PathBuf {
+    PROCFS.get().map_or(Path::new("/proc"), PathBuf::as_path).join("sys").join(name)
 }
 
 fn failed(name: &str, source: io::Error) -> Error {

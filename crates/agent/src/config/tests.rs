@@ -33,7 +33,8 @@ fn a_key_that_nobody_knows_is_named() {
 #[test]
 fn native_routing_takes_the_tunnel_out_of_the_programs() {
     assert_eq!(Config::parse(Keys::new()).unwrap().programs.tunnel, 1);
-    let native = Config::parse(keys(&[("routing-mode", "native"), ("ipv4-native-routing-cidr", "10.0.0.0/8")])).unwrap();
+    let native =
+        Config::parse(keys(&[("routing-mode", "native"), ("ipv4-native-routing-cidr", "10.0.0.0/8")])).unwrap();
     assert_eq!(native.programs.tunnel, 0);
 }
 
