@@ -155,9 +155,9 @@ impl RawMap for KernelMap {
     fn entries(&self) -> io::Result<Vec<(Box<[u8]>, Box<[u8]>)>> {
         let entries = match self.kind {
             MapKind::Hash | MapKind::LruHash | MapKind::Array => self.entries_by_batch()?,
-            // Tries have batches only since 5.13; whatever goes wrong there, the other way tells.
-            MapKind::LpmTrie => self.entries_by_batch().or_else(|_| self.entries_by_key())?,
-            MapKind::PerCpuArray | MapKind::RingBuf => self.entries_by_key()?,
+            // These have batches only since 5.13; whatever goes wrong there, the other way tells.
+            MapKind::LpmTrie | MapKind::PerCpuArray => self.entries_by_batch().or_else(|_| self.entries_by_key())?,
+            MapKind::RingBuf => self.entries_by_key()?,
         };
         Ok(entries.into_iter().collect())
     }

@@ -10,6 +10,7 @@ mod masquerade;
 mod neighbour;
 mod packet;
 mod policy;
+mod random;
 mod run;
 mod service;
 mod tunnel;
