@@ -37,7 +37,7 @@ const KEYS: &[(&str, &str, &str)] = &[
     ("operator-api-serve-addr", "where /healthz is served", "127.0.0.1:9234"),
     ("operator-k8s-client-burst", "requests to the API server that may be made at once", "200"),
     ("operator-k8s-client-qps", "requests to the API server per second", "100"),
-    ("operator-prometheus-serve-addr", "where /metrics is served; nowhere if empty", ":9963"),
+    ("operator-prometheus-serve-addr", "where /metrics is served, such as :9963; nowhere if empty", ""),
     ("remove-cilium-node-taints", "take the taint off nodes whose agent is ready", "true"),
     ("set-cilium-is-up-condition", "set NetworkUnavailable to False on nodes whose agent is ready", "true"),
     ("set-cilium-node-taints", "taint nodes whose agent is there but not ready", "false"),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The whole operator does its duties against a real API server.
+//! The whole operator does its duties against a real API server, with the permissions that the chart gives it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 #[path = "../../k8s/tests/common/apiserver.rs"]
@@ -11,6 +11,7 @@ use k8s::cilium::{CiliumEndpoint, CiliumIdentity, CiliumNetworkPolicy, CiliumNod
 use k8s::k8s_openapi::NamespaceResourceScope;
 use k8s::k8s_openapi::api::coordination::v1::Lease;
 use k8s::k8s_openapi::api::core::v1::{Node, Pod};
+use k8s::k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use k8s::kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use k8s::kube::{Resource, ResourceExt};
 use operator::config::{Arguments, Config};
@@ -36,7 +37,27 @@ fn config(server: &ApiServer) -> Config {
     ];
     let keys = keys.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     let config = Config::load(&Arguments { config_dir: None, keys }).unwrap();
-    Config { client: server.config_through(server.port()), ..config }
+    Config { client: server.config(server.port(), "operator"), ..config }
+}
+
+/// The permissions that the chart gives the operator, and no others.
+async fn permit(client: &k8s::Client) {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/helm/cilium/templates/operator/rbac.yaml");
+    let template = std::fs::read_to_string(file).unwrap();
+    let lines: Vec<&str> = template.lines().filter(|line| !line.starts_with("{{-")).collect();
+    let text = lines.join("\n").replace("{{ .Release.Namespace }}", NAMESPACE);
+    let text = text.replace("{{ .Values.serviceAccounts.operator.name }}", "cilium-operator");
+    for document in text.split("\n---\n") {
+        let object: Value = serde_saphyr::from_str(document).unwrap();
+        match object["kind"].as_str().unwrap() {
+            "ClusterRole" => drop(make(&client.all::<ClusterRole>(), object).await),
+            "ClusterRoleBinding" => drop(make(&client.all::<ClusterRoleBinding>(), object).await),
+            "Role" => drop(make(&client.namespaced::<Role>(NAMESPACE), object).await),
+            "RoleBinding" => drop(make(&client.namespaced::<RoleBinding>(NAMESPACE), object).await),
+            "ServiceAccount" => {}
+            other => panic!("{other} is not expected in {file}"),
+        }
+    }
 }
 
 async fn make<K>(api: &Api<K>, object: Value) -> K
@@ -90,6 +111,7 @@ where
 async fn the_operator_does_its_duties_and_gives_the_lease_back() {
     let server = ApiServer::start().await;
     let client = server.client().await;
+    permit(&client).await;
     let stop = CancellationToken::new();
     let operator = tokio::spawn(operator::run(config(&server), stop.clone()));
     eventually("custom resources are served", || async {

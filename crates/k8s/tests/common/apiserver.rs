@@ -13,6 +13,12 @@ use tokio::time::{Instant, sleep};
 /// For how long anything may take that ought to happen at once.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
+/// Who may come: token, name, id, groups.
+const TOKENS: &str = "\
+admin,admin,admin,system:masters
+operator,system:serviceaccount:kube-system:cilium-operator,operator,system:serviceaccounts
+";
+
 /// The servers.
 pub(crate) struct ApiServer {
     folder: tempfile::TempDir,
@@ -54,7 +60,7 @@ impl ApiServer {
         let key = rcgen::KeyPair::generate().unwrap();
         std::fs::write(folder.path().join("accounts.key"), key.serialize_pem()).unwrap();
         std::fs::write(folder.path().join("accounts.pub"), key.public_key_pem()).unwrap();
-        std::fs::write(folder.path().join("tokens.csv"), "secret,admin,admin,system:masters\n").unwrap();
+        std::fs::write(folder.path().join("tokens.csv"), TOKENS).unwrap();
         let mut server = Self { folder, etcd_port, port: free_port().await, api: None, _etcd: etcd };
         server.resume().await;
         server
@@ -101,16 +107,16 @@ impl ApiServer {
 
     /// A client for it through another port.
     pub(crate) async fn client_through(&self, port: u16) -> k8s::Client {
-        k8s::Client::connect(&self.config_through(port)).await.unwrap()
+        k8s::Client::connect(&self.config(port, "admin")).await.unwrap()
     }
 
-    /// How to connect to it.
-    pub(crate) fn config_through(&self, port: u16) -> k8s::ClientConfig {
-        let file = self.folder.path().join(format!("{port}.kubeconfig"));
+    /// How to connect to it through a port, with the token of somebody in `TOKENS`.
+    pub(crate) fn config(&self, port: u16, token: &str) -> k8s::ClientConfig {
+        let file = self.folder.path().join(format!("{port}-{token}.kubeconfig"));
         let text = format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts: [{{name: c, context: {{cluster: k, user: u}}}}]\n\
              clusters: [{{name: k, cluster: {{server: 'https://127.0.0.1:{port}', insecure-skip-tls-verify: true}}}}]\n\
-             users: [{{name: u, user: {{token: secret}}}}]\n"
+             users: [{{name: u, user: {{token: {token}}}}}]\n"
         );
         std::fs::write(&file, text).unwrap();
         k8s::ClientConfig { kubeconfig: Some(file), ..k8s::ClientConfig::default() }

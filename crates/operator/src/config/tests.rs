@@ -21,7 +21,11 @@ fn load(flags: &[&str], files: &[(&str, &str)]) -> Result<Config, Vec<String>> {
 
 #[test]
 fn the_folder_gives_values_flags_win_and_defaults_fill() {
-    let files = [("cluster-pool-ipv4-cidr", "10.0.0.0/8 10.9.0.0/16x\n"), ("identity-gc-interval", "1m")];
+    let files = [
+        ("cluster-pool-ipv4-cidr", "10.0.0.0/8 10.9.0.0/16x\n"),
+        ("identity-gc-interval", "1m"),
+        ("operator-prometheus-serve-addr", ":9963"),
+    ];
     let config = load(&["--cluster-pool-ipv4-cidr=10.0.0.0/8, 192.168.0.0/16", "--debug"], &files).unwrap();
     assert!(config.debug);
     assert_eq!(config.cluster_pools.unwrap()[0].to_string(), "10.0.0.0/8 192.168.0.0/16 (/24 for each node)");
@@ -63,6 +67,7 @@ fn cluster_pool_mode_needs_a_pool_of_every_family_that_is_on() {
 fn intervals_of_zero_turn_collection_off_and_so_does_the_lack_of_endpoint_objects() {
     let config = load(&["--ipam=kubernetes", "--nodes-gc-interval=0s"], &[]).unwrap();
     assert_eq!((config.node_gc_interval, config.endpoint_gc_interval.is_some()), (None, true));
+    assert_eq!(config.metrics_address, None);
     let config = load(&["--ipam=kubernetes", "--disable-endpoint-crd=true"], &[]).unwrap();
     assert_eq!((config.identity_gc, config.endpoint_gc_interval), (None, None));
 }

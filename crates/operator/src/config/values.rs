@@ -93,12 +93,9 @@ impl Values {
         prefixes
     }
 
-    /// An address to listen on; without a host it is all of them. None if the value is empty, which a default cannot be.
+    /// An address to listen on; without a host it is all of them.
     pub(super) fn address(&mut self, key: &str) -> Option<SocketAddr> {
-        if self.given.get(key).is_some_and(String::is_empty) {
-            return None;
-        }
-        let text = self.text(key);
+        let text = self.optional(key)?;
         let full = match text.strip_prefix(':') {
             Some(port) => format!("[::]:{port}"),
             None => text.replace("localhost:", "127.0.0.1:"),
