@@ -25,6 +25,7 @@ use request::Config;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::process::ExitCode;
+use tokio::time::Instant;
 
 /// The plugin's process: reads the environment and standard input, answers on standard output.
 #[must_use]
@@ -64,10 +65,12 @@ pub fn run(environment: &Environment, stdin: &[u8]) -> Result<String, String> {
         config.debug,
         format!("{} container={} interface={}", environment.command, environment.container_id, environment.interface),
     );
+    let start = Instant::now();
     let answer = dispatch(&Call { environment, config: &config, version, log: &log });
+    let took = format!("after {:.1} ms", start.elapsed().as_secs_f64() * 1000.0);
     match &answer {
-        Ok(_) => log.info("done"),
-        Err(error) => log.error(&format!("code {}: {error}", error.code as u32)),
+        Ok(_) => log.info(&format!("done {took}")),
+        Err(error) => log.error(&format!("failed {took}, code {}: {error}", error.code as u32)),
     }
     match answer {
         Ok(Some(value)) => Ok(format!("{value:#}\n")),

@@ -151,6 +151,24 @@ async fn without_policy_no_endpoint_and_nothing_of_it_stays() {
 }
 
 #[tokio::test]
+async fn a_full_map_refuses_the_pod_that_has_no_room_and_no_other() {
+    let runtime = folder();
+    let mut setup = Setup::new(runtime.path());
+    setup.kernel = setup.kernel.with_capacity("cilium_endpoints", 1);
+    let (mut agent, interfaces, _) = setup.start();
+    create(&mut agent, "a", 7).await;
+    agent.know("default", "b");
+    let pair = address(&agent, "b").await;
+    let (status, why) = put(&agent, "b", 8, &pair).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(why.as_str().unwrap().contains("map cilium_endpoints is full (1 entries)"), "{why}");
+    assert_eq!(interfaces.0.lock().up.keys().collect::<Vec<_>>(), ["lxca"]);
+    assert_eq!(agent.kernel.map::<abi::maps::Locals>().unwrap().entries().unwrap().len(), 6, "of b nothing stays");
+    let (_, health) = get(&agent, "/v1/endpoint/container-id:a/healthz").await;
+    assert_eq!(health["overallHealth"], "OK");
+}
+
+#[tokio::test]
 async fn one_attachment_is_one_endpoint_and_one_address_has_one_owner() {
     let runtime = folder();
     let (mut agent, ..) = Setup::new(runtime.path()).start();
