@@ -5,6 +5,7 @@ use crate::ctx::Skb;
 use crate::maps;
 use crate::parse::{ETH_LEN, Pkt};
 use abi::{Addr, DropReason};
+use aya_ebpf::bindings::TC_ACT_OK;
 use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_redirect};
 
 const MALFORMED: i32 = -(DropReason::InvalidPacketDropped as u8 as i32);
@@ -78,6 +79,7 @@ struct Covered {
     body: Neighbour,
 }
 
+const ROUTER_SOLICITATION: u8 = 133;
 const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;
 const SOLICITED_OVERRIDE: u32 = 0x6000_0000;
@@ -88,8 +90,10 @@ const BODY: u32 = size_of::<Neighbour>() as u32;
 pub fn link_message(skb: Skb, pkt: &Pkt) -> Option<i32> {
     match pkt.flags {
         SOLICITATION => Some(answer_solicitation(skb)),
-        // Router solicitation and advertisement, advertisement, redirect, multicast listener messages.
-        130..=134 | ADVERTISEMENT | 137 | 143 => Some(FORBIDDEN),
+        // Every interface asks for routers and tells its groups (RFC 4861 6.3.7, RFC 3810): no harm, and nobody's drop.
+        ROUTER_SOLICITATION | 130..=132 | 143 => Some(TC_ACT_OK),
+        // A pod is no router and owns no other addresses: advertisements and redirects.
+        134 | ADVERTISEMENT | 137 => Some(FORBIDDEN),
         _ => None,
     }
 }

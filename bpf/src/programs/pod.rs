@@ -90,6 +90,12 @@ fn leaving_point(action: u8) -> u8 {
 fn decide(skb: Skb, pkt: &mut Pkt) -> i32 {
     let Some(scratch) = scratch::fresh() else { return drop(DropReason::InvalidTcBuffer) };
     pkt.noted = 1;
+    if pkt.key.proto == proto::ICMPV6
+        && pkt.family == 6
+        && let Some(verdict) = arp::link_message(skb, pkt)
+    {
+        return verdict;
+    }
     let verdict = source(skb, pkt, scratch);
     if verdict != 0 {
         return verdict;
@@ -147,12 +153,6 @@ fn source(skb: Skb, pkt: &Pkt, scratch: &mut Scratch) -> i32 {
     if pod.flags & endpoint::NOT_READY != 0 {
         return drop(DropReason::DropEpNotReady);
     }
-    if pkt.key.proto == proto::ICMPV6
-        && pkt.family == 6
-        && let Some(verdict) = arp::link_message(skb, pkt)
-    {
-        return if verdict < 0 { verdict } else { REDIRECTED };
-    }
     let own = if pkt.family == 4 { pod.ipv4 } else { pod.ipv6 };
     if (pkt.key.src != own || own == Addr::NONE) && pod.flags & endpoint::ANY_SOURCE == 0 {
         return drop(DropReason::InvalidSourceIp);
@@ -167,8 +167,6 @@ fn source(skb: Skb, pkt: &Pkt, scratch: &mut Scratch) -> i32 {
     scratch.reply.src_mac = pod.host_mac;
     0
 }
-
-const REDIRECTED: i32 = aya_ebpf::bindings::TC_ACT_REDIRECT;
 
 /// A service's address becomes a backend's. A flow keeps the backend that it has.
 #[inline(never)]
