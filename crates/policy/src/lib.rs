@@ -15,14 +15,13 @@ mod run;
 mod selectors;
 
 use datapath::{Epochs, Kernel};
-use identity::{Identities, allocate};
-use ipcache::{Ipcache, target::IpcacheTarget};
+use identity::allocate;
+use ipcache::target::IpcacheTarget;
 use model::{Endpoint, EndpointPolicy, Identity, IpEntry, LocalNode, Namespace, Node, Pod, Provenance, RemoteEndpoint};
 use reconcile::{PolicyTarget, known_endpoints};
 use resolve::Engine;
-use run::{Run, Tables};
+use run::{Feature, Run, Tables};
 use statedb::{Reader, StatusReader, Tasks, reconcile, table};
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -133,23 +132,8 @@ pub fn start<S: IdentityStore + Clone>(
     );
 
     let metrics = Metrics::default();
-    let run = Run {
-        ipcache: Ipcache::new(config.ipcache()),
-        config,
-        kernel: inputs.kernel.clone(),
+    let feature = Feature {
         engine,
-        identities: Identities::default(),
-        pods: inputs.pods.clone(),
-        namespaces: inputs.namespaces.clone(),
-        endpoints: BTreeMap::new(),
-        attached: BTreeMap::new(),
-        waiting: BTreeSet::new(),
-        restored,
-        requested: BTreeMap::new(),
-        api_servers: BTreeMap::new(),
-        own_addresses: BTreeSet::new(),
-        requests,
-        made,
         tables: Tables {
             identities: identities_writer,
             compiled: compiled_writer,
@@ -158,13 +142,14 @@ pub fn start<S: IdentityStore + Clone>(
             provenance: provenance_writer,
             problems: problems_writer,
         },
+        restored,
+        requests,
+        made,
         policy_status: policy_status.clone(),
         ipcache_status: ipcache_status.clone(),
         metrics: metrics.clone(),
-        published_revision: 0,
-        unsettled: false,
-        retiring: false,
     };
+    let run = Run::new(config, &inputs, feature);
     tasks.spawn("policy", run.run(inputs));
     Ok(Outputs {
         endpoint_policies,

@@ -15,7 +15,7 @@ use crate::{Config, Inputs, Metrics};
 use futures::FutureExt;
 use model::{
     Endpoint, EndpointId, EndpointPolicy, Identity, IdentityId, IpEntry, Labels, LocalNode, Namespace, Pod, PolicyId,
-    Provenance,
+    Provenance, RemoteEndpoint,
 };
 use sources::{Event, Sources};
 use statedb::{Change, Reader, StatusReader, Writer};
@@ -56,41 +56,83 @@ pub(crate) struct Tables {
     pub(crate) problems: Writer<PolicyProblems>,
 }
 
-pub(crate) struct Run {
-    pub(crate) config: Config,
-    pub(crate) kernel: Arc<dyn datapath::Kernel>,
+/// What the task is given when the feature starts.
+pub(crate) struct Feature {
     pub(crate) engine: Engine,
-    pub(crate) ipcache: Ipcache,
-    pub(crate) identities: Identities,
-    pub(crate) pods: Reader<Pod>,
-    pub(crate) namespaces: Reader<Namespace>,
-    pub(crate) endpoints: BTreeMap<EndpointId, Endpoint>,
-    /// Identity of each pod of this node that has one.
-    pub(crate) attached: BTreeMap<EndpointId, IdentityId>,
-    /// Pods of this node that have none yet.
-    pub(crate) waiting: BTreeSet<EndpointId>,
-    /// What the kernel knew of pods when we started.
+    pub(crate) tables: Tables,
+    /// What the kernel knew of pods.
     pub(crate) restored: BTreeMap<EndpointId, (PolicyId, IdentityId)>,
-    /// Labels for which an identity is being made, with the number that was lost, if any.
-    pub(crate) requested: BTreeMap<Labels, Option<IdentityId>>,
-    /// Addresses of API servers, by EndpointSlice.
-    pub(crate) api_servers: BTreeMap<Arc<str>, Vec<IpAddr>>,
-    /// Addresses of this node.
-    pub(crate) own_addresses: BTreeSet<IpAddr>,
     pub(crate) requests: mpsc::UnboundedSender<Request>,
     pub(crate) made: mpsc::UnboundedReceiver<Identity>,
-    pub(crate) tables: Tables,
     pub(crate) policy_status: StatusReader<CompiledPolicy>,
     pub(crate) ipcache_status: StatusReader<IpEntry>,
     pub(crate) metrics: Metrics,
-    pub(crate) published_revision: u64,
+}
+
+pub(crate) struct Run {
+    config: Config,
+    kernel: Arc<dyn datapath::Kernel>,
+    engine: Engine,
+    ipcache: Ipcache,
+    identities: Identities,
+    pods: Reader<Pod>,
+    namespaces: Reader<Namespace>,
+    endpoints: BTreeMap<EndpointId, Endpoint>,
+    /// Identity of each pod of this node that has one.
+    attached: BTreeMap<EndpointId, IdentityId>,
+    /// Pods of this node that have none yet.
+    waiting: BTreeSet<EndpointId>,
+    /// What the kernel knew of pods when we started.
+    restored: BTreeMap<EndpointId, (PolicyId, IdentityId)>,
+    /// Labels for which an identity is being made, with the number that was lost, if any.
+    requested: BTreeMap<Labels, Option<IdentityId>>,
+    /// Addresses of API servers, by EndpointSlice.
+    api_servers: BTreeMap<Arc<str>, Vec<IpAddr>>,
+    /// Addresses of this node.
+    own_addresses: BTreeSet<IpAddr>,
+    requests: mpsc::UnboundedSender<Request>,
+    made: mpsc::UnboundedReceiver<Identity>,
+    tables: Tables,
+    policy_status: StatusReader<CompiledPolicy>,
+    ipcache_status: StatusReader<IpEntry>,
+    metrics: Metrics,
+    published_revision: u64,
     /// Some pod's policy is not in the kernel yet.
-    pub(crate) unsettled: bool,
+    unsettled: bool,
     /// Some policy that no pod has is still in the kernel.
-    pub(crate) retiring: bool,
+    retiring: bool,
 }
 
 impl Run {
+    pub(crate) fn new<S>(config: Config, inputs: &Inputs<S>, feature: Feature) -> Self {
+        let Feature { engine, tables, restored, requests, made, policy_status, ipcache_status, metrics } = feature;
+        Self {
+            ipcache: Ipcache::new(config.ipcache()),
+            config,
+            kernel: inputs.kernel.clone(),
+            engine,
+            identities: Identities::default(),
+            pods: inputs.pods.clone(),
+            namespaces: inputs.namespaces.clone(),
+            endpoints: BTreeMap::new(),
+            attached: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            restored,
+            requested: BTreeMap::new(),
+            api_servers: BTreeMap::new(),
+            own_addresses: BTreeSet::new(),
+            requests,
+            made,
+            tables,
+            policy_status,
+            ipcache_status,
+            metrics,
+            published_revision: 0,
+            unsettled: false,
+            retiring: false,
+        }
+    }
+
     pub(crate) async fn run<S>(mut self, inputs: Inputs<S>) {
         let mut sources = Sources::new(&inputs);
         drop(inputs);
@@ -156,16 +198,7 @@ impl Run {
                 });
                 self.resolve_waiting();
             }
-            Event::RemoteEndpoints(batch) => each(batch.changes, |change| match change {
-                Change::Upsert(row) => {
-                    self.engine.upsert_pod(&row);
-                    self.ipcache.upsert_pod(model::RemoteEndpoint::clone(&row));
-                }
-                Change::Delete(row) => {
-                    self.engine.remove_pod(&row.pod);
-                    self.ipcache.remove_pod(&row.pod);
-                }
-            }),
+            Event::RemoteEndpoints(batch) => each(batch.changes, |change| self.remote_endpoint_changed(change)),
             Event::Nodes(batch) => each(batch.changes, |change| match change {
                 Change::Upsert(row) => self.ipcache.upsert_node(model::Node::clone(&row)),
                 Change::Delete(row) => self.ipcache.remove_node(&row.name),
@@ -189,6 +222,19 @@ impl Run {
                 Change::Upsert(row) => self.engine.upsert_group(crate::CidrGroup::clone(&row)),
                 Change::Delete(row) => self.engine.remove_group(&row.name),
             }),
+        }
+    }
+
+    fn remote_endpoint_changed(&mut self, change: Change<RemoteEndpoint>) {
+        match change {
+            Change::Upsert(row) => {
+                self.engine.upsert_pod(&row);
+                self.ipcache.upsert_pod(RemoteEndpoint::clone(&row));
+            }
+            Change::Delete(row) => {
+                self.engine.remove_pod(&row.pod);
+                self.ipcache.remove_pod(&row.pod);
+            }
         }
     }
 

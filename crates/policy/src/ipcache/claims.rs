@@ -51,6 +51,7 @@ impl Claims {
         for entry in entries {
             let claims = self.by_prefix.entry(entry.prefix).or_default();
             if claims.get(&claimant).is_none_or(|claim| claim.entry != entry) {
+                warn_of_rivals(&claimant, claims.keys(), entry.prefix);
                 self.changed.insert(entry.prefix);
                 claims.insert(claimant.clone(), Claim { entry, age: self.clock });
             }
@@ -86,6 +87,19 @@ impl Claims {
             (claim.entry.source, !native, claim.age)
         };
         self.by_prefix.get(prefix)?.iter().max_by_key(rank).map(|(_, claim)| claim.entry.clone())
+    }
+}
+
+fn warn_of_rivals<'a>(claimant: &Claimant, others: impl Iterator<Item = &'a Claimant>, address: IpNet) {
+    let Claimant::Node(node) = claimant else { return };
+    for other in others {
+        match other {
+            Claimant::Node(other) if other != node => {
+                tracing::warn!(node, other, %address, "two nodes have one address, the latest counts");
+            }
+            Claimant::LocalNode => tracing::warn!(node, %address, "a node has an address of this one, which counts"),
+            _ => {}
+        }
     }
 }
 

@@ -25,7 +25,7 @@ const ALLOW_PRECEDENCE: u32 = 1;
 pub struct EntryKey {
     /// Direction.
     pub direction: Direction,
-    /// Peer, or [`ANY`].
+    /// Peer; 0 for any.
     pub peer: IdentityId,
     /// How many bits of the kernel's key count.
     pub prefix_len: u8,
