@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The one binary: looks at the name it was called by and runs that component. Called by its own name, or by a name it
-//! does not know, it takes the component from the first argument.
+#![doc = include_str!("../README.md")]
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -29,7 +28,7 @@ fn in_agent_image() -> bool {
 }
 
 /// What the binary can be.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Component {
     Agent,
     Operator,
@@ -156,5 +155,51 @@ fn report<E: Into<anyhow::Error>>(who: &str, result: Result<(), E>) -> ExitCode 
             eprintln!("{who}: {:#}", error.into());
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Component, uninstall};
+
+    #[test]
+    fn every_name_of_the_image_is_a_component() {
+        for name in [
+            "cilium",
+            "cilium-agent",
+            "cilium-cni",
+            "cilium-dbg",
+            "cilium-health",
+            "cilium-mount",
+            "cilium-operator",
+            "cilium-operator-generic",
+            "hubble",
+            "loopback",
+        ] {
+            assert!(Component::of(name, true).is_some(), "{name}");
+        }
+        assert_eq!(Component::of("cilium-rs", true), None);
+    }
+
+    #[test]
+    fn cilium_is_the_debugging_tool_in_the_image_and_the_operators_tool_elsewhere() {
+        assert_eq!(Component::of("cilium", true), Some(Component::Dbg));
+        assert_eq!(Component::of("cilium", false), Some(Component::Cli));
+        assert_eq!(Component::word("agent"), Some(("cilium-agent", Component::Agent)));
+        assert_eq!(Component::word("status"), None);
+    }
+
+    #[test]
+    fn the_configuration_of_the_plugin_stays_unless_the_chart_says_otherwise() -> anyhow::Result<()> {
+        let folder = std::env::temp_dir().join(format!("cilium-uninstall-{}", std::process::id()));
+        std::fs::create_dir_all(&folder)?;
+        let conflist = folder.join("05-cilium.conflist");
+        std::fs::write(&conflist, "{}")?;
+        uninstall(&folder, &folder)?;
+        assert!(conflist.exists());
+        std::fs::write(folder.join("cni-uninstall"), "true\n")?;
+        uninstall(&folder, &folder)?;
+        assert!(!conflist.exists());
+        Ok(std::fs::remove_dir_all(&folder)?)
     }
 }

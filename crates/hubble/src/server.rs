@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Listening: on a socket for this node, and on the network for relays.
 
+#[cfg(test)]
+mod tests;
+
 use crate::config::TlsFiles;
 use crate::peers::Peers;
 use crate::proto::observer::observer_server::ObserverServer;
@@ -162,20 +165,4 @@ async fn load_tls(files: &TlsFiles) -> Result<ServerTlsConfig, ServeError> {
 
 async fn read(path: &Path) -> Result<Vec<u8>, ServeError> {
     tokio::fs::read(path).await.map_err(|source| ServeError::File { path: path.to_owned(), source })
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::bind_socket;
-
-    #[tokio::test]
-    async fn a_stale_socket_is_replaced() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("sub/hubble.sock");
-        drop(bind_socket(&path).unwrap());
-        std::fs::write(path.with_extension("new"), "left by a crash").unwrap();
-        let _listener = bind_socket(&path).unwrap();
-        tokio::net::UnixStream::connect(&path).await.unwrap();
-    }
 }

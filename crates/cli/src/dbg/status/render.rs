@@ -172,6 +172,7 @@ fn kube_proxy(kpr: &KubeProxyReplacement) -> String {
             format!("{} {}{direct}", device.name, device.ip.join(" "))
         })
         .collect();
+    let devices = if devices.is_empty() { kpr.devices.clone() } else { devices };
     if devices.is_empty() { kpr.mode.clone() } else { format!("{}   [{}]", kpr.mode, devices.join(", ")) }
 }
 
@@ -209,7 +210,8 @@ fn masquerading(masquerade: &Masquerading, status: &StatusResponse) -> String {
     let excluded = [&masquerade.snat_exclusion_cidr_v4, &masquerade.snat_exclusion_cidr_v6];
     let excluded: Vec<&str> = excluded.into_iter().map(String::as_str).filter(|cidr| !cidr.is_empty()).collect();
     let agent = if masquerade.ip_masq_agent { " (ip-masq-agent)" } else { "" };
-    format!("BPF{agent}   [{devices}]   {} {families}", excluded.join(" "))
+    let excluded = if excluded.is_empty() { String::new() } else { excluded.join(" ") + " " };
+    format!("BPF{agent}   [{devices}]   {excluded}{families}")
 }
 
 fn controllers(lines: &mut Lines, controllers: &[ControllerStatus], detail: Detail) {
