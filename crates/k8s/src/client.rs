@@ -7,7 +7,7 @@ mod limit;
 
 use crate::reflect::IntoIngested;
 use failover::Servers;
-pub(crate) use failover::chain;
+pub use failover::chain;
 use hyper::Uri;
 use kube::Api;
 use kube::config::{KubeConfigOptions, Kubeconfig};

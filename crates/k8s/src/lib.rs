@@ -6,7 +6,7 @@ mod client;
 pub mod crd;
 mod reflect;
 
-pub use client::{Client, ClientConfig, Error};
+pub use client::{Client, ClientConfig, Error, chain};
 pub use k8s_openapi;
 pub use kube;
 pub use kube::runtime::watcher::Config as WatchConfig;

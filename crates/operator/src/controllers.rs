@@ -38,7 +38,7 @@ struct Failures(Vec<String>);
 impl Failures {
     /// Takes note of a failure to change an object.
     fn add(&mut self, object: impl std::fmt::Display, error: &Error) {
-        self.0.push(format!("{object}: {error}"));
+        self.0.push(format!("{object}: {}", k8s::chain(error)));
     }
 
     fn into_result(self) -> Result<(), Self> {
@@ -48,7 +48,7 @@ impl Failures {
 
 impl From<Error> for Failures {
     fn from(error: Error) -> Self {
-        Self(vec![error.to_string()])
+        Self(vec![k8s::chain(&error)])
     }
 }
 

@@ -30,7 +30,12 @@ pub(crate) async fn register(client: &Client) {
                 Ok(false) => {}
                 Err(error) => {
                     if !std::mem::replace(&mut failing, true) {
-                        tracing::warn!(crd = definition.name_any(), %error, "CustomResourceDefinition not registered, trying on");
+                        let error = k8s::chain(&error);
+                        tracing::warn!(
+                            crd = definition.name_any(),
+                            error,
+                            "CustomResourceDefinition not registered, trying on"
+                        );
                     }
                 }
             }

@@ -189,7 +189,7 @@ fn won(result: kube::Result<Lease>) -> Result<bool, Error> {
 fn describe<T>(result: Result<Result<T, Error>, tokio::time::error::Elapsed>) -> String {
     match result {
         Err(_) => "no answer in time".to_owned(),
-        Ok(Err(error)) => error.to_string(),
+        Ok(Err(error)) => k8s::chain(&error),
         Ok(Ok(_)) => String::new(),
     }
 }

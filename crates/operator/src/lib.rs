@@ -15,6 +15,7 @@ use k8s::k8s_openapi::api::coordination::v1::Lease;
 use metrics::Metrics;
 use statedb::Tasks;
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -58,7 +59,8 @@ fn init_logs(config: &Config) {
     let default =
         if config.debug { "debug,hyper_util=info,kube_client=off,kube_runtime=info" } else { "info,kube_client=off" };
     let filter = tracing_subscriber::EnvFilter::try_from_env("CILIUM_LOG").unwrap_or_else(|_| default.into());
-    let _already_set = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let _already_set = logs.with_ansi(std::io::stderr().is_terminal()).try_init();
 }
 
 fn start(config: Config) -> anyhow::Result<()> {

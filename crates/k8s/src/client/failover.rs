@@ -96,8 +96,9 @@ fn sources<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a 
     std::iter::successors(Some(error), |e: &&'a (dyn StdError + 'static)| (*e).source())
 }
 
-/// The error with its causes, for one line of a log.
-pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
+/// An error with its causes, for one line of a log. The client's errors say little without them.
+#[must_use]
+pub fn chain(error: &(dyn StdError + 'static)) -> String {
     let mut parts: Vec<String> = Vec::new();
     for text in sources(error).map(ToString::to_string) {
         // Some errors repeat their cause in their own text.
