@@ -8,5 +8,6 @@ mod budget;
 mod events;
 mod load;
 mod netlink;
+mod run_time;
 mod sandbox;
 mod sockets;

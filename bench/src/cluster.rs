@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A cluster of the lab, used as a user would: `cilium lab`, `helm`, `kubectl`.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::{Value, json};
+
+use crate::clock;
+use crate::load::PORT;
+use crate::place::Place;
+use crate::run;
+use crate::traffic::{Arm, Shape};
+
+/// Namespace of the pods that we make.
+pub(crate) const NAMESPACE: &str = "bench";
+/// Rules of the policy.
+const RULES: u16 = 1000;
+/// The one image that is on every node of a lab and does nothing.
+const IMAGE: &str = "registry.k8s.io/pause:3.10.2";
+
+/// How the lab, kubectl and helm are called.
+#[derive(Clone, Debug)]
+pub(crate) struct LabCommand {
+    program: PathBuf,
+    kube_bin: PathBuf,
+}
+
+impl LabCommand {
+    /// From the program of the lab and the folder of kubectl.
+    pub(crate) fn new(program: &Path, kube_bin: &Path) -> Result<Self> {
+        let there = |path: &Path| {
+            path.canonicalize().with_context(|| format!("no {} (`make image kube` makes it)", path.display()))
+        };
+        // The program acts by the name it is called by, so that is kept.
+        let folder = there(program.parent().unwrap_or(Path::new(".")))?;
+        let name = program.file_name().context("the lab's program has no name")?;
+        Ok(Self { program: folder.join(name), kube_bin: there(kube_bin)? })
+    }
+
+    fn lab(&self, name: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        if self.program.file_name().is_none_or(|program| program != "lab") {
+            command.arg("lab");
+        }
+        command.args(["--name", name]).env("CILIUM_LAB_KUBE_BIN", &self.kube_bin);
+        command
+    }
+}
+
+/// A lab that is up. It goes down with this, if it was brought up for it.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    command: LabCommand,
+    name: String,
+    kubeconfig: PathBuf,
+    folder: PathBuf,
+    /// Host and port, for nodes.
+    api_server: [String; 2],
+    adopted: bool,
+}
+
+impl Cluster {
+    /// A lab that is up already.
+    pub(crate) fn adopt(command: LabCommand, name: &str) -> Result<Self> {
+        let kubeconfig = PathBuf::from(run::output(command.lab(name).arg("kubeconfig"))?.trim());
+        let folder = kubeconfig.parent().context("the lab's kubeconfig is in no folder")?.to_owned();
+        let api_server = Default::default();
+        Ok(Self { command, name: name.to_owned(), kubeconfig, folder, api_server, adopted: true })
+    }
+
+    /// Brings a lab up.
+    pub(crate) fn up(command: LabCommand, name: &str, arguments: &[&str]) -> Result<Self> {
+        // Taken down also when it came up only in part.
+        let mut cluster = Self {
+            command,
+            name: name.to_owned(),
+            kubeconfig: PathBuf::new(),
+            folder: PathBuf::new(),
+            api_server: Default::default(),
+            adopted: false,
+        };
+        let said = run::output(cluster.command.lab(name).args(["up", "-o", "json"]).args(arguments))?;
+        let said: Value = serde_json::from_str(&said).context("the lab did not answer in JSON")?;
+        let field = |key: &str| match said.get(key) {
+            Some(Value::String(text)) => text.clone(),
+            other => other.map(Value::to_string).unwrap_or_default(),
+        };
+        (cluster.kubeconfig, cluster.folder) = (field("kubeconfig").into(), field("folder").into());
+        cluster.api_server = [field("k8sServiceHost"), field("k8sServicePort")];
+        Ok(cluster)
+    }
+
+    /// Brings a lab up and installs our chart: address pools large enough for the pods of `memory`, everything else as in
+    /// the demo. Flow events and Hubble are on, as they are by default.
+    pub(crate) fn with_our_chart(command: LabCommand, image: &Path, settings: &[String]) -> Result<Self> {
+        let image = image.canonicalize().with_context(|| format!("no {} (`make image` makes it)", image.display()))?;
+        let cluster = Self::up(command, "bench", &[])?;
+        run::output(cluster.command.lab("bench").arg("load").arg(image))?;
+        let [host, port] = &cluster.api_server;
+        let mut helm = cluster.tool("helm");
+        helm.args(["install", "cilium", "deploy/helm/cilium", "--namespace", "kube-system"]);
+        for setting in [
+            format!("k8sServiceHost={host}"),
+            format!("k8sServicePort={port}"),
+            "kubeProxyReplacement=true".to_owned(),
+            "ipv6.enabled=true".to_owned(),
+            "ipam.mode=cluster-pool".to_owned(),
+            "ipam.operator.clusterPoolIPv4PodCIDRList={10.245.0.0/16}".to_owned(),
+            "ipam.operator.clusterPoolIPv4MaskSize=22".to_owned(),
+            "ipam.operator.clusterPoolIPv6PodCIDRList={fd00:10:245::/104}".to_owned(),
+            "ipam.operator.clusterPoolIPv6MaskSize=116".to_owned(),
+        ] {
+            helm.args(["--set", &setting]);
+        }
+        for setting in settings {
+            helm.args(["--set", setting]);
+        }
+        run::output(&mut helm)?;
+        cluster.kubectl(&["-n", "kube-system", "rollout", "status", "daemonset/cilium", "--timeout=120s"])?;
+        cluster.kubectl(&["wait", "node", "--all", "--for=condition=Ready", "--timeout=60s"])?;
+        Ok(cluster)
+    }
+
+    fn tool(&self, name: &str) -> Command {
+        let mut command = Command::new(self.command.kube_bin.join(name));
+        command.env("KUBECONFIG", &self.kubeconfig);
+        command
+    }
+
+    /// A call of kubectl, not yet made.
+    pub(crate) fn kubectl_command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.tool("kubectl");
+        command.args(arguments);
+        command
+    }
+
+    /// What kubectl answers.
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        run::output(&mut self.kubectl_command(arguments))
+    }
+
+    /// Applies objects.
+    pub(crate) fn apply(&self, objects: &[Value]) -> Result<()> {
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+        run::with_input(self.tool("kubectl").args(["apply", "--server-side", "-f", "-"]), &list.to_string()).map(drop)
+    }
+
+    /// Makes the namespace of our pods.
+    pub(crate) fn namespace(&self) -> Result<()> {
+        self.apply(&[json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})])
+    }
+
+    /// A command on a node, not yet run.
+    pub(crate) fn on_node(&self, node: &str) -> Command {
+        let mut command = self.command.lab(&self.name);
+        command.args(["node", node, "--"]);
+        command
+    }
+
+    /// `lab fault VERB TARGET`.
+    pub(crate) fn fault(&self, verb: &str, target: &str) -> Result<()> {
+        run::output(self.command.lab(&self.name).args(["fault", verb, target])).map(drop)
+    }
+
+    /// The first process of a node.
+    pub(crate) fn first_process(&self, node: &str) -> Result<u32> {
+        let file = self.folder.join(node).join("pid");
+        let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        text.trim().parse().with_context(|| format!("{} holds no process id", file.display()))
+    }
+
+    /// A node's own bpf file system.
+    pub(crate) fn bpffs(&self, node: &str) -> Result<PathBuf> {
+        Ok(PathBuf::from(format!("/proc/{}/root/sys/fs/bpf", self.first_process(node)?)))
+    }
+
+    /// The processes of a node.
+    pub(crate) fn processes(&self, node: &str) -> Result<Vec<u32>> {
+        let below = format!("/lab/{}/{node}", self.name);
+        let all = fs::read_dir("/proc").context("cannot list /proc")?.flatten();
+        let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        Ok(pids
+            .filter(|pid| group(*pid).is_some_and(|group| group == below || group.starts_with(&format!("{below}/"))))
+            .collect())
+    }
+
+    /// The agent's process on a node.
+    pub(crate) fn agent(&self, node: &str) -> Result<u32> {
+        let is_agent = |pid: &u32| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let name = line.split(|byte| *byte == 0).next().unwrap_or_default();
+            name.ends_with(b"cilium-agent")
+        };
+        self.processes(node)?.into_iter().find(is_agent).with_context(|| format!("no agent runs on {node}"))
+    }
+
+    /// The place of a pod: its network namespace and control group.
+    fn pod_place(&self, node: &str, address: IpAddr) -> Result<Place> {
+        for pid in self.processes(node)? {
+            // Local addresses are in the table as `32 host LOCAL` below the address.
+            let table = fs::read_to_string(format!("/proc/{pid}/net/fib_trie")).unwrap_or_default();
+            let mut lines = table.lines().zip(table.lines().skip(1));
+            if lines.any(|(line, next)| line.trim() == format!("|-- {address}") && next.contains("host LOCAL")) {
+                let cgroup = unified()?.join(group(pid).unwrap_or_default().trim_start_matches('/'));
+                let netns = PathBuf::from(format!("/proc/{pid}/ns/net"));
+                return Ok(Place { netns: Some(netns), cgroup: Some(cgroup), cpu: None });
+            }
+        }
+        bail!("no process on {node} has the address {address}")
+    }
+
+    /// Clients and servers on one and on two nodes, without policy and with it.
+    pub(crate) fn arms(&self) -> Result<Vec<Arm>> {
+        self.namespace()?;
+        let mut pods = Vec::new();
+        for policy in ["off", "on"] {
+            for (name, node) in [("client", "node1"), ("near", "node1"), ("far", "node2")] {
+                pods.push(pause(&format!("{name}-{policy}"), node, &json!({"bench": name, "policy": policy})));
+            }
+        }
+        pods.extend(policies());
+        self.apply(&pods)?;
+        self.kubectl(&["-n", NAMESPACE, "wait", "pod", "-l", "policy", "--for=condition=Ready", "--timeout=60s"])?;
+        let mut arms = Vec::new();
+        for (policy, name) in [("off", "ours".to_owned()), ("on", format!("ours, {RULES} rules"))] {
+            let client = self.pod(&format!("client-{policy}"), "node1")?;
+            let near = self.pod(&format!("near-{policy}"), "node1")?;
+            let far = self.pod(&format!("far-{policy}"), "node2")?;
+            arms.push(Arm::new(Shape::OneNode, &name, client.clone(), near));
+            arms.push(Arm::new(Shape::TwoNodes, &name, client, far));
+        }
+        arms.iter().try_for_each(checked)?;
+        Ok(arms)
+    }
+
+    fn pod(&self, name: &str, node: &str) -> Result<(Place, [IpAddr; 2])> {
+        let path = "-o=jsonpath={.status.podIPs[*].ip}";
+        let said = self.kubectl(&["-n", NAMESPACE, "get", "pod", name, path])?;
+        let addresses: Vec<IpAddr> = said.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        let [v4 @ IpAddr::V4(_), v6 @ IpAddr::V6(_)] = addresses[..] else {
+            bail!("pod {name} has the addresses '{said}', expected an IPv4 and an IPv6 one")
+        };
+        Ok((self.pod_place(node, v4)?, [v4, v6]))
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if self.adopted {
+            let _ = self.kubectl(&["delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=false"]);
+        } else if let Err(error) = run::output(self.command.lab(&self.name).arg("down")) {
+            eprintln!("lab '{}' did not go down: {error:#}", self.name);
+        }
+    }
+}
+
+/// What should be let through is, and what should not be is not.
+fn checked(arm: &Arm) -> Result<()> {
+    let address = arm.addresses[0];
+    let server = arm.serve(address)?;
+    let expected = [(PORT, "connected"), (PORT + 1, if arm.name == "ours" { "refused" } else { "silent" })];
+    for (port, expected) in expected {
+        clock::poll(Duration::from_secs(20), Duration::from_millis(100), || match arm.connect(address, port)? {
+            seen if seen == expected => Ok(()),
+            seen => bail!("{} ({}), port {port}: {seen}, expected {expected}", arm.name, arm.shape.name()),
+        })?;
+    }
+    drop(server);
+    Ok(())
+}
+
+/// The v2 control group of a process.
+fn group(pid: u32) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
+}
+
+/// Where the v2 hierarchy is mounted.
+fn unified() -> Result<PathBuf> {
+    let text = fs::read_to_string("/proc/self/mounts").context("cannot read /proc/self/mounts")?;
+    let mut lines = text.lines().map(|line| line.split_whitespace());
+    let path = lines.find_map(|mut fields| {
+        let path = fields.nth(1)?;
+        (fields.next()? == "cgroup2").then(|| PathBuf::from(path))
+    });
+    path.context("no cgroup v2 is mounted")
+}
+
+/// A pod that does nothing, on a node.
+pub(crate) fn pause(name: &str, node: &str, labels: &Value) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "namespace": NAMESPACE, "labels": labels},
+        "spec": {
+            "nodeName": node, "terminationGracePeriodSeconds": 0, "automountServiceAccountToken": false,
+            "tolerations": [{"operator": "Exists"}],
+            "containers": [container()],
+        },
+    })
+}
+
+/// Its container.
+pub(crate) fn container() -> Value {
+    json!({"name": "pause", "image": IMAGE, "imagePullPolicy": "IfNotPresent"})
+}
+
+/// Rules for both directions between clients and servers with policy; one of them allows the load.
+fn policies() -> [Value; 2] {
+    let ports = |port: u16| json!([{"ports": [{"port": port.to_string(), "protocol": "TCP"}]}]);
+    let rules = |peers: &str, labels: &[&str]| -> Vec<Value> {
+        let selectors: Vec<Value> =
+            labels.iter().map(|label| json!({"matchLabels": {"bench": label, "policy": "on"}})).collect();
+        let rule = |port: u16| json!({peers: selectors, "toPorts": ports(port)});
+        (0..RULES - 1).map(|index| rule(20000 + index)).chain([rule(PORT)]).collect()
+    };
+    let policy = |name: &str, spec: Value| {
+        json!({
+            "apiVersion": "cilium.io/v2", "kind": "CiliumNetworkPolicy",
+            "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec,
+        })
+    };
+    let servers = json!({"matchExpressions": [
+        {"key": "bench", "operator": "In", "values": ["near", "far"]},
+        {"key": "policy", "operator": "In", "values": ["on"]},
+    ]});
+    let clients = json!({"matchLabels": {"bench": "client", "policy": "on"}});
+    [
+        policy("servers", json!({"endpointSelector": servers, "ingress": rules("fromEndpoints", &["client"])})),
+        policy("clients", json!({"endpointSelector": clients, "egress": rules("toEndpoints", &["near", "far"])})),
+    ]
+}

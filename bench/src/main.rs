@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+#![doc = include_str!("../README.md")]
+
+mod accounting;
+mod clock;
+mod cluster;
+mod cni;
+mod load;
+mod memory;
+mod networks;
+mod place;
+mod plugin;
+mod pods;
+mod programs;
+mod report;
+mod run;
+mod sections;
+mod stats;
+mod traffic;
+
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::load::Kind;
+use crate::place::Place;
+use crate::plugin::Calls;
+use crate::sections::Options;
+
+/// Measures the datapath, the CNI plugin and the agent, against plain veth routing and other networks, alternated in one run.
+#[derive(Debug, Parser)]
+#[command(name = "bench")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Commands,
+}
+
+#[derive(Debug, Subcommand)]
+enum Commands {
+    /// Measure.
+    Run(Options),
+    /// Answer a load on one address, forever.
+    Serve {
+        #[command(flatten)]
+        place: Place,
+        address: IpAddr,
+    },
+    /// Load a server and print what was seen.
+    Load {
+        #[command(flatten)]
+        place: Place,
+        #[arg(long, default_value_t = 5000)]
+        milliseconds: u64,
+        kind: Kind,
+        server: IpAddr,
+    },
+    /// Call a CNI plugin and print how long it took.
+    Plugin(Calls),
+    /// Try to connect and print what became of it: connected, refused or silent.
+    Connect {
+        #[command(flatten)]
+        place: Place,
+        address: IpAddr,
+        port: u16,
+    },
+}
+
+fn main() -> Result<ExitCode> {
+    match Arguments::parse().command {
+        Commands::Run(options) => return sections::measure(&options),
+        Commands::Plugin(calls) => println!("{}", serde_json::to_string(&plugin::run(&calls)?)?),
+        Commands::Serve { place, address } => {
+            place.enter()?;
+            load::serve(address)?;
+        }
+        Commands::Load { place, milliseconds, kind, server } => {
+            place.enter()?;
+            let measured = load::run(kind, server, Duration::from_millis(milliseconds))?;
+            println!("{}", serde_json::to_string(&measured)?);
+        }
+        Commands::Connect { place, address, port } => {
+            place.enter()?;
+            let limit = Duration::from_millis(500);
+            println!("{}", match TcpStream::connect_timeout(&SocketAddr::new(address, port), limit) {
+                Ok(_) => "connected",
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => "refused",
+                Err(_) => "silent",
+            });
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

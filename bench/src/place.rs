@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where a process of ours runs: in whose network namespace, in which control group, on which processor.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, setns};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+/// The place of a process.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Network namespace to enter, as a file.
+    #[arg(long)]
+    pub(crate) netns: Option<PathBuf>,
+    /// Control group (v2) to join, as a folder: where a pod's socket programs are.
+    #[arg(long)]
+    pub(crate) cgroup: Option<PathBuf>,
+    /// The processor to stay on.
+    #[arg(long)]
+    pub(crate) cpu: Option<usize>,
+}
+
+impl Place {
+    /// A named network namespace.
+    pub(crate) fn named(netns: &str) -> Self {
+        Self { netns: Some(Path::new("/run/netns").join(netns)), ..Self::default() }
+    }
+
+    /// The same on a processor.
+    pub(crate) fn on(&self, cpu: usize) -> Self {
+        Self { cpu: Some(cpu), ..self.clone() }
+    }
+
+    /// Goes there. The process ends when the one that started it does.
+    pub(crate) fn enter(&self) -> Result<()> {
+        set_pdeathsig(Signal::SIGKILL).context("cannot ask to end with the parent")?;
+        if let Some(cgroup) = &self.cgroup {
+            let file = cgroup.join("cgroup.procs");
+            fs::write(&file, "0").with_context(|| format!("cannot join {}", file.display()))?;
+        }
+        if let Some(netns) = &self.netns {
+            enter_netns(netns)?;
+        }
+        if let Some(cpu) = self.cpu {
+            let mut cpus = CpuSet::new();
+            cpus.set(cpu).with_context(|| format!("no processor {cpu}"))?;
+            sched_setaffinity(Pid::from_raw(0), &cpus).with_context(|| format!("cannot stay on processor {cpu}"))?;
+        }
+        Ok(())
+    }
+
+    /// The arguments that bring another process of ours there.
+    pub(crate) fn arguments(&self, command: &mut Command) {
+        if let Some(netns) = &self.netns {
+            command.arg("--netns").arg(netns);
+        }
+        if let Some(cgroup) = &self.cgroup {
+            command.arg("--cgroup").arg(cgroup);
+        }
+        if let Some(cpu) = self.cpu {
+            command.arg("--cpu").arg(cpu.to_string());
+        }
+    }
+}
+
+/// Moves the calling thread into a network namespace.
+pub(crate) fn enter_netns(path: &Path) -> Result<()> {
+    let file = File::open(path).with_context(|| format!("cannot open the network namespace {}", path.display()))?;
+    setns(file, CloneFlags::CLONE_NEWNET).with_context(|| format!("cannot enter {}", path.display()))
+}

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Nanoseconds per run of each program, by `BPF_PROG_TEST_RUN`.
+//!
+//! What a flow decides is run in long series on a packet, whose hops count down from 255. What makes a flow, or is refused, is
+//! run once per packet, each from another port; such a run begins with cold caches and has the kernel's two looks at the clock
+//! in it, which the figure of a foreign frame shows. A first packet out of the tunnel cannot be run this way, since the
+//! kernel gives such a packet no tunnel key: kernel accounting (`kernel`) has it.
+
+mod packet;
+mod world;
+
+use anyhow::{Result, bail};
+use datapath::bpf::Program;
+
+use self::packet::{ACK, SYN, foreign, tcp};
+use self::world::{DENIED_PORT, Family, PORT, RULES, SERVICE_PORT, World};
+use crate::report::Figure;
+use crate::stats;
+
+const SHOT: i32 = 2;
+const REDIRECT: i32 = 7;
+const IGNORED: i32 = -1;
+
+/// Runs per call in a series: fewer than a packet has hops.
+const SERIES: u32 = 200;
+
+/// Measures, on a thread that ends in another network namespace.
+pub(crate) fn measure(calls: u32) -> Result<Vec<Figure>> {
+    let thread = std::thread::spawn(move || -> Result<Vec<Figure>> {
+        let mut world = World::new()?;
+        let mut figures = Vec::new();
+        for (family, version) in Family::both().into_iter().zip([4, 6]) {
+            let mut cases = Cases { world: &mut world, version, calls, figures: Vec::new() };
+            cases.established(family)?;
+            cases.first(family)?;
+            figures.append(&mut cases.figures);
+        }
+        let mut cases = Cases { world: &mut world, version: 0, calls, figures: Vec::new() };
+        cases.floor()?;
+        figures.append(&mut cases.figures);
+        Ok(figures)
+    });
+    match thread.join() {
+        Ok(result) => result,
+        Err(_) => bail!("the thread that runs the programs ended"),
+    }
+}
+
+struct Cases<'a> {
+    world: &'a mut World,
+    version: u8,
+    calls: u32,
+    figures: Vec<Figure>,
+}
+
+impl Cases<'_> {
+    fn established(&mut self, f: Family) -> Result<()> {
+        let (a, b, overlay) = (self.world.a(), self.world.b(), self.world.overlay);
+        let (client, here, there) = ((f.a, 1000), (f.b, PORT), (f.remote, PORT));
+        for (server, back, ifindex) in [(here, Program::PodEgress, b), (there, Program::OverlayIngress, overlay)] {
+            self.once(Program::PodEgress, a, &tcp(client, server, SYN), REDIRECT)?;
+            self.once(back, ifindex, &tcp(server, client, SYN | ACK), REDIRECT)?;
+        }
+        let target = "<= 450 by accounting";
+        self.series("established TCP, pod to pod", Program::PodEgress, a, &tcp(client, here, ACK))?;
+        self.target(target);
+        self.series("reply, pod to pod", Program::PodEgress, b, &tcp(here, client, ACK))?;
+        self.target(target);
+        self.series("established TCP, into VXLAN", Program::PodEgress, a, &tcp(client, there, ACK))?;
+        self.series("reply, out of VXLAN", Program::OverlayIngress, overlay, &tcp(there, client, ACK))
+    }
+
+    fn first(&mut self, f: Family) -> Result<()> {
+        let server = (f.b, PORT);
+        self.each("SYN, pod to pod, no policy", 10_000, REDIRECT, |port| tcp((f.a, port), server, SYN))?;
+        self.each("SYN to a Service, no policy", 20_000, REDIRECT, |port| {
+            tcp((f.a, port), (f.service, SERVICE_PORT), SYN)
+        })?;
+        self.world.set_policy(true)?;
+        let what = format!("SYN, allowed by one of {RULES} rules");
+        self.each(&what, 30_000, REDIRECT, |port| tcp((f.a, port), server, SYN))?;
+        self.each("SYN, denied, with its event", 40_000, SHOT, |port| tcp((f.a, port), (f.b, DENIED_PORT), SYN))?;
+        self.world.set_policy(false)
+    }
+
+    fn floor(&mut self) -> Result<()> {
+        let eth0 = self.world.eth0;
+        let (times, _) = self.timed(self.calls, |world, _| world.run(Program::NetdevIngress, eth0, &foreign(), 1))?;
+        self.figure("foreign frame, run once", Program::NetdevIngress, &times);
+        let (times, verdict) =
+            self.timed(self.calls / 10, |world, _| world.run(Program::NetdevIngress, eth0, &foreign(), SERIES))?;
+        self.expect("foreign frame", verdict, IGNORED)?;
+        self.figure("foreign frame, run in series", Program::NetdevIngress, &times);
+        Ok(())
+    }
+
+    fn once(&mut self, program: Program, ifindex: u32, frame: &[u8], verdict: i32) -> Result<()> {
+        let (seen, _) = self.world.run(program, ifindex, frame, 1)?;
+        self.expect("first packet", seen, verdict)
+    }
+
+    fn series(&mut self, what: &str, program: Program, ifindex: u32, frame: &[u8]) -> Result<()> {
+        let (times, verdict) = self.timed(self.calls / 10, |world, _| world.run(program, ifindex, frame, SERIES))?;
+        self.expect(what, verdict, REDIRECT)?;
+        self.figure(what, program, &times);
+        Ok(())
+    }
+
+    /// Runs the program that pods' packets meet on one packet per port from `first` on.
+    fn each(&mut self, what: &str, first: u16, expected: i32, frame: impl Fn(u16) -> Vec<u8>) -> Result<()> {
+        let a = self.world.a();
+        let (times, verdict) = self.timed(self.calls, |world, call| {
+            world.run(Program::PodEgress, a, &frame(first + (call % 9000) as u16), 1)
+        })?;
+        self.expect(what, verdict, expected)?;
+        self.figure(what, Program::PodEgress, &times);
+        Ok(())
+    }
+
+    fn timed(
+        &mut self,
+        calls: u32,
+        mut run: impl FnMut(&World, u32) -> Result<(i32, f64)>,
+    ) -> Result<(Vec<f64>, i32)> {
+        let mut times = Vec::new();
+        let mut verdict = 0;
+        for call in 0..calls {
+            let (seen, nanoseconds) = run(self.world, call)?;
+            verdict = seen;
+            times.push(nanoseconds);
+            if call % 100 == 0 {
+                self.world.drain();
+            }
+        }
+        Ok((times, verdict))
+    }
+
+    fn expect(&self, what: &str, seen: i32, expected: i32) -> Result<()> {
+        if seen != expected {
+            bail!("{what}, IPv{}: the program returned {seen}, expected {expected}", self.version);
+        }
+        Ok(())
+    }
+
+    fn figure(&mut self, what: &str, program: Program, times: &[f64]) {
+        let family = if self.version == 0 { String::new() } else { format!(" IPv{}", self.version) };
+        let mut figure = Figure::new(format!("{what}{family}"), program.name(), stats::median(times), "ns");
+        figure.p50 = Some(stats::percentile(times, 0.5));
+        figure.p99 = Some(stats::percentile(times, 0.99));
+        figure.latency_unit = Some("ns");
+        self.figures.push(figure);
+    }
+
+    fn target(&mut self, target: &str) {
+        if let Some(figure) = self.figures.last_mut() {
+            figure.target = Some(target.to_owned());
+        }
+    }
+}

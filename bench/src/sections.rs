@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The parts of a run, in their order.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::{Args, ValueEnum};
+
+use crate::cluster::{Cluster, LabCommand};
+use crate::load::Kind;
+use crate::report::{Figure, Report};
+use crate::traffic::{self, Arm, Plan, Shape};
+use crate::{accounting, cni, memory, networks, pods, programs};
+
+/// How to measure.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Options {
+    /// Measure these parts only.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Section>,
+    /// Leave out what needs a cluster.
+    #[arg(long)]
+    no_cluster: bool,
+    /// Rounds of each comparison.
+    #[arg(long, default_value_t = 8)]
+    rounds: usize,
+    /// Seconds of each load.
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f32,
+    /// Pods whose memory is measured last; the kubelet's limit is 500.
+    #[arg(long, default_value_t = 500)]
+    pods: usize,
+    /// Measure on a lab that is up and has our chart, and leave it up.
+    #[arg(long, value_name = "LAB")]
+    cluster: Option<String>,
+    /// The program whose first argument is a command of the lab, or is `lab`.
+    #[arg(long, default_value = "target/image/root/usr/bin/cilium-rs")]
+    lab: PathBuf,
+    /// The folder of kubectl and helm.
+    #[arg(long, default_value = "target/kube/bin")]
+    kube_bin: PathBuf,
+    /// The image to measure.
+    #[arg(long, default_value = "target/image/cilium.tar")]
+    image: PathBuf,
+    /// Another value for the chart, as for `helm install --set`.
+    #[arg(long, value_name = "KEY=VALUE")]
+    helm_set: Vec<String>,
+    /// Where to write.
+    #[arg(long, default_value = "target/bench/results.json")]
+    results: PathBuf,
+}
+
+/// A part of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+enum Section {
+    /// Nanoseconds per run, by BPF_PROG_TEST_RUN.
+    Programs,
+    /// One byte there and back.
+    Rr,
+    /// Connect, one byte there and back, close.
+    Crr,
+    /// Throughput.
+    Stream,
+    /// Nanoseconds per run under load, by the kernel.
+    Accounting,
+    /// From a Deployment to Ready.
+    Pods,
+    /// From the agent's start to ready.
+    Start,
+    /// ADD and DEL.
+    Cni,
+    /// The agent's memory.
+    Memory,
+}
+
+impl Section {
+    /// Whether it needs nothing but a cluster.
+    const fn needs_cluster(self) -> bool {
+        matches!(self, Self::Accounting | Self::Pods | Self::Start | Self::Cni | Self::Memory)
+    }
+}
+
+/// Measures what was asked for.
+pub(crate) fn measure(options: &Options) -> Result<ExitCode> {
+    networks::hide_names()?;
+    let mut report = Report::of_machine();
+    let wanted = |section: Section| {
+        (options.only.is_empty() || options.only.contains(&section)) && !(options.no_cluster && section.needs_cluster())
+    };
+    let step = |text: &str| eprintln!("\n== {text}");
+    if wanted(Section::Programs) {
+        step("programs, by BPF_PROG_TEST_RUN");
+        report.add("programs", programs::measure(3000));
+    }
+    let kinds: Vec<Kind> = [(Section::Rr, Kind::Rr), (Section::Crr, Kind::Crr), (Section::Stream, Kind::Stream)]
+        .into_iter()
+        .filter_map(|(section, kind)| wanted(section).then_some(kind))
+        .collect();
+    let on_cluster: Vec<Section> = Section::value_variants()
+        .iter()
+        .copied()
+        .filter(|section| section.needs_cluster() && wanted(*section))
+        .collect();
+    let cluster = if options.no_cluster || (kinds.is_empty() && on_cluster.is_empty()) {
+        None
+    } else {
+        step("cluster");
+        match open(options) {
+            Ok(cluster) => Some(cluster),
+            Err(error) => {
+                report.add("cluster", Err(error));
+                None
+            }
+        }
+    };
+    if !kinds.is_empty() {
+        step("traffic");
+        report.add("traffic", compare(options, &kinds, cluster.as_ref()));
+    }
+    if let Some(cluster) = &cluster {
+        for section in on_cluster {
+            step(&format!("{section:?}").to_lowercase());
+            let figures = one(section, options, cluster);
+            report.add(&format!("{section:?}").to_lowercase(), figures);
+        }
+    }
+    drop(cluster);
+    Ok(if report.finish(&options.results)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn lab_command(options: &Options) -> Result<LabCommand> {
+    LabCommand::new(&options.lab, &options.kube_bin)
+}
+
+fn open(options: &Options) -> Result<Cluster> {
+    let command = lab_command(options)?;
+    match &options.cluster {
+        Some(name) => Cluster::adopt(command, name),
+        None => Cluster::with_our_chart(command, &options.image, &options.helm_set),
+    }
+}
+
+fn one(section: Section, options: &Options, cluster: &Cluster) -> Result<Vec<Figure>> {
+    let span = Duration::from_secs_f32(options.seconds);
+    match section {
+        Section::Accounting => accounting::measure(cluster, &cluster.arms()?, span),
+        Section::Pods => pods::measure(cluster, &lab_command(options)?, options.rounds.min(3)),
+        Section::Start => pods::agent_start(cluster),
+        Section::Cni => cni::measure(cluster),
+        Section::Memory => memory::measure(cluster, options.pods),
+        Section::Programs | Section::Rr | Section::Crr | Section::Stream => Ok(Vec::new()),
+    }
+}
+
+/// All networks, per shape, against the first; IPv6 with a quarter of the rounds.
+fn compare(options: &Options, kinds: &[Kind], cluster: Option<&Cluster>) -> Result<Vec<Figure>> {
+    let mut arms = networks::plain().context("plain routing")?.to_vec();
+    arms.extend(networks::ptp().context("the plugin ptp")?);
+    if let Some(cluster) = cluster {
+        arms.extend(cluster.arms()?);
+    }
+    let mut figures = Vec::new();
+    for (family, rounds) in [(0, options.rounds), (1, (options.rounds / 2).max(1))] {
+        for shape in [Shape::OneNode, Shape::TwoNodes] {
+            let same: Vec<Arm> = arms.iter().filter(|arm| arm.shape == shape).cloned().collect();
+            let plan = Plan { kinds: kinds.to_vec(), rounds, span: Duration::from_secs_f32(options.seconds) };
+            figures.extend(traffic::compare(&same, family, &plan)?);
+        }
+    }
+    Ok(figures)
+}

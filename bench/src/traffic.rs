@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+//! RR, CRR and throughput of several networks, alternated: A B C, C B A, ... A round's ratio compares what ran within seconds of
+//! each other; the figure is the median over the rounds.
+
+use std::fs;
+use std::net::IpAddr;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use crate::load::{Kind, Measured};
+use crate::place::Place;
+use crate::report::Figure;
+use crate::run::{self, Running};
+use crate::stats;
+
+/// Where client and server are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// On one node.
+    OneNode,
+    /// On two nodes.
+    TwoNodes,
+}
+
+impl Shape {
+    /// As it is printed.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::OneNode => "one node",
+            Self::TwoNodes => "two nodes",
+        }
+    }
+}
+
+/// A network with a client and a server in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Arm {
+    pub(crate) shape: Shape,
+    pub(crate) name: String,
+    pub(crate) client: Place,
+    pub(crate) server: Place,
+    /// The server's addresses, IPv4 first.
+    pub(crate) addresses: [IpAddr; 2],
+}
+
+impl Arm {
+    /// From the places of client and server, and their addresses.
+    pub(crate) fn new(shape: Shape, name: &str, client: (Place, [IpAddr; 2]), server: (Place, [IpAddr; 2])) -> Self {
+        // Each on a processor of its own, as on a machine with many.
+        let last = std::thread::available_parallelism().map_or(1, usize::from) - 1;
+        let (client, server, addresses) = (client.0.on(0), server.0.on(last), server.1);
+        Self { shape, name: name.to_owned(), client, server, addresses }
+    }
+
+    /// Starts the server for one family.
+    pub(crate) fn serve(&self, address: IpAddr) -> Result<Running> {
+        let mut command = ourselves("serve")?;
+        self.server.arguments(&mut command);
+        let mut server = Running::start(command.arg(address.to_string()))?;
+        server.first_line().with_context(|| format!("server of {} ({})", self.name, self.shape.name()))?;
+        Ok(server)
+    }
+
+    /// One measurement against a server that runs.
+    pub(crate) fn load(&self, kind: Kind, address: IpAddr, span: Duration) -> Result<Measured> {
+        let mut command = ourselves("load")?;
+        self.client.arguments(&mut command);
+        command.args(["--milliseconds", &span.as_millis().to_string(), &format!("{kind:?}").to_lowercase()]);
+        let client = Running::start(command.arg(address.to_string()))?;
+        let said = client.finish(span + Duration::from_secs(20));
+        let said = said.with_context(|| format!("client of {} ({})", self.name, self.shape.name()))?;
+        serde_json::from_str(&said).context("the client did not answer in JSON")
+    }
+
+    /// What becomes of a connection from the client to a port of the server: `connected`, `refused` or `silent`.
+    pub(crate) fn connect(&self, address: IpAddr, port: u16) -> Result<String> {
+        let mut command = ourselves("connect")?;
+        self.client.arguments(&mut command);
+        Ok(run::output(command.args([address.to_string(), port.to_string()]))?.trim().to_owned())
+    }
+}
+
+/// This program, as another process.
+pub(crate) fn ourselves(subcommand: &str) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe().context("where is this program?")?);
+    command.arg(subcommand);
+    Ok(command)
+}
+
+/// What is measured of each arm.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) kinds: Vec<Kind>,
+    pub(crate) rounds: usize,
+    pub(crate) span: Duration,
+}
+
+/// Processor time that the machine was busy, in microseconds.
+fn busy_us() -> f64 {
+    let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let fields = text.lines().next().unwrap_or_default().split_whitespace().skip(1);
+    let ticks: Vec<f64> = fields.filter_map(|field| field.parse().ok()).collect();
+    // user nice system idle iowait irq softirq; steal is not ours.
+    let sum: f64 = ticks.iter().enumerate().filter(|(at, _)| matches!(at, 0..=2 | 5 | 6)).map(|(_, ticks)| ticks).sum();
+    sum * 1e4
+}
+
+struct Round {
+    measured: Measured,
+    cpu_us: f64,
+}
+
+/// Measures arms of one shape against each other; the first is the reference.
+pub(crate) fn compare(arms: &[Arm], family: usize, plan: &Plan) -> Result<Vec<Figure>> {
+    let address = |arm: &Arm| arm.addresses.get(family).copied().context("no address of that family");
+    let mut servers = Vec::new();
+    for arm in arms {
+        servers.push(arm.serve(address(arm)?)?);
+        arm.load(Kind::Rr, address(arm)?, Duration::from_millis(200))?;
+    }
+    let mut figures = Vec::new();
+    for kind in &plan.kinds {
+        let mut rounds: Vec<Vec<Round>> = arms.iter().map(|_| Vec::new()).collect();
+        for round in 0..plan.rounds {
+            let forward = arms.iter().zip(&mut rounds);
+            let turns: Vec<_> = if round % 2 == 0 { forward.collect() } else { forward.rev().collect() };
+            for (arm, results) in turns {
+                eprint!("\r\x1b[K  {kind:?}, {}, round {} of {}: {}", arm.shape.name(), round + 1, plan.rounds, arm.name);
+                let before = busy_us();
+                let measured = arm.load(*kind, address(arm)?, plan.span)?;
+                let count = measured.rate * plan.span.as_secs_f64();
+                results.push(Round { measured, cpu_us: (busy_us() - before) / count });
+            }
+        }
+        eprint!("\r\x1b[K");
+        let reference = rounds.first().map(Vec::as_slice).unwrap_or_default();
+        for (arm, results) in arms.iter().zip(&rounds) {
+            figures.push(figure(arm, *kind, family, results, reference));
+        }
+    }
+    Ok(figures)
+}
+
+fn figure(arm: &Arm, kind: Kind, family: usize, rounds: &[Round], reference: &[Round]) -> Figure {
+    let of = |get: fn(&Round) -> f64| rounds.iter().map(get).collect::<Vec<_>>();
+    let rates = of(|round| round.measured.rate);
+    let pairs = || rounds.iter().zip(reference).map(|(own, plain)| (own.measured, plain.measured));
+    let ratios: Vec<f64> = pairs().map(|(own, plain)| own.rate / plain.rate).collect();
+    let version = if family == 0 { 4 } else { 6 };
+    let what = format!("{} {} IPv{version}", format!("{kind:?}").to_uppercase(), arm.shape.name());
+    let mut figure = Figure::new(what, arm.name.as_str(), stats::median(&rates), kind.unit());
+    if kind != Kind::Stream {
+        figure.p50 = Some(stats::median(&of(|round| round.measured.p50_us)));
+        figure.p99 = Some(stats::median(&of(|round| round.measured.p99_us)));
+        figure.latency_unit = Some("us");
+        let ratios: Vec<f64> = pairs().map(|(own, plain)| plain.p50_us / own.p50_us).collect();
+        figure.latency_ratio = Some(stats::median(&ratios));
+        figure.cpu_us = Some(stats::median(&of(|round| round.cpu_us)));
+    }
+    figure.ratio = Some(stats::median(&ratios));
+    figure.ratio_interval = Some(stats::interval(&ratios));
+    figure.rounds = rates;
+    figure.target = (arm.name.starts_with("ours") && arm.shape == Shape::OneNode).then(|| target(kind)).flatten();
+    figure
+}
+
+fn target(kind: Kind) -> Option<String> {
+    match kind {
+        Kind::Rr => Some(">= 1.0, aim 1.05".to_owned()),
+        Kind::Crr => Some(">= 0.97, aim 1.1".to_owned()),
+        Kind::Stream => None,
+    }
+}
