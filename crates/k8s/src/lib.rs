@@ -3,6 +3,7 @@
 
 pub mod cilium;
 mod client;
+pub mod config_map;
 pub mod crd;
 mod reflect;
 

@@ -16,6 +16,7 @@ use kube::runtime::watcher::{self, Event, watcher};
 use mirror::Mirror;
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
+use std::sync::atomic::Ordering;
 
 /// A watch without a word for this long is opened anew, so that a connection that died silently is noticed. The API
 /// server sends a bookmark every minute.
@@ -76,7 +77,14 @@ where
     F: Fn(&K) -> I + Send + 'static,
 {
     let watch = watcher::Config { timeout: watch.timeout.or(Some(WATCH_SECONDS)), ..watch };
-    let stream = StreamBackoff::new(watcher(guard::api(api), watch), Backoff::default());
+    let backoff = Backoff::default();
+    let seen = backoff.seen();
+    let events = watcher(guard::api(api), watch).inspect(move |event| match event {
+        Ok(Event::Init) => {}
+        Ok(_) => seen.worked.store(true, Ordering::Relaxed),
+        Err(error) => seen.not_served.store(is_not_served(error), Ordering::Relaxed),
+    });
+    let stream = StreamBackoff::new(events, backoff);
     let ingest = move |object: &Guarded<K>| match &object.object {
         Ok(object) => ingest(object).into_ingested(),
         Err(reason) => Ingested::Bad(reason.clone()),
@@ -107,9 +115,13 @@ where
                 Err(error) if is_expired(&error) => {
                     tracing::debug!(kind = mirror.kind(), "the watch's version has expired, listing again");
                 }
+                Err(error) if is_not_served(&error) => {
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::info!(kind = mirror.kind(), "the API server does not serve this kind yet, waiting");
+                    }
+                }
                 Err(error) => {
-                    if !failing {
-                        failing = true;
+                    if !std::mem::replace(&mut failing, true) {
                         tracing::warn!(kind = mirror.kind(), error = %chain(&error), "watch failed, keeping the last state");
                     }
                 }
@@ -127,6 +139,11 @@ fn is_expired(error: &watcher::Error) -> bool {
         | watcher::Error::WatchFailed(kube::Error::Api(status)) => status.code == 410,
         _ => false,
     }
+}
+
+/// 404 to a list: the kind is not registered.
+fn is_not_served(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
 }
 
 #[cfg(test)]

@@ -18,6 +18,16 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::fmt::Debug;
 
+#[derive(Clone, Debug, PartialEq)]
+struct Name(String);
+
+impl statedb::Row for Name {
+    type Key = String;
+    fn key(&self) -> String {
+        self.0.clone()
+    }
+}
+
 async fn register(client: &k8s::Client) {
     let api: Api<CustomResourceDefinition> = client.all();
     for definition in k8s::crd::all().unwrap() {
@@ -71,10 +81,22 @@ where
 async fn the_api_server_serves_our_resources_and_refuses_what_is_wrong_naming_the_field() {
     let server = ApiServer::start().await;
     let client = server.client().await;
+    // An agent may be earlier than the definitions.
+    let (writer, nodes) = statedb::table::<Name>("cilium-nodes");
+    let ingest = |node: &CiliumNode| node.metadata.name.clone().map(Name);
+    let reflector = tokio::spawn(client.reflect(client.all(), writer, ingest));
+    assert!(!nodes.snapshot().initialized());
     register(&client).await;
+    nodes.initialized().await;
     policies(&client).await;
     others(&client).await;
     listed(&client).await;
+    eventually("the node is in the table", || async {
+        let name = nodes.snapshot().get(&"n".to_owned());
+        name.map(drop).ok_or_else(|| "it is not".to_owned())
+    })
+    .await;
+    reflector.abort();
 }
 
 async fn policies(client: &k8s::Client) {

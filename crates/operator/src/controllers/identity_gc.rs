@@ -2,8 +2,8 @@
 //! Deletes CiliumIdentities that no CiliumEndpoint has used for a while.
 //!
 //! An unused identity is first marked with the time (`io.cilium.heartbeat`), so that the count survives a restart and is the
-//! same for every operator; a used one loses its mark. Deletion is of the very version that was looked at: an agent that
-//! takes a marked identity into use again removes the mark and thereby prevents it.
+//! same for every operator; a used one loses its mark. Between the look and the deletion a pod may come to use it: its agent
+//! then sees the deletion and makes the identity again, with its number.
 
 use super::{Controller, Failures, delete, is_stale, list, list_metadata};
 use crate::config;
