@@ -2,6 +2,7 @@
 #![doc = include_str!("../README.md")]
 
 mod address;
+pub mod config;
 mod endpoint;
 mod frontend;
 mod identity;
@@ -12,6 +13,7 @@ mod policy;
 pub mod rest;
 
 pub use address::{IpEntry, IpSource, RemoteEndpoint};
+pub use config::ConfigError;
 pub use endpoint::{Endpoint, EndpointId, EndpointPolicy, Mac, ParseMacError};
 pub use frontend::{Backend, BackendId, Frontend, FrontendKey, L4Addr, Protocol, ServiceKind, ServiceName};
 pub use identity::{Identity, IdentityId, reserved};

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use super::*;
+use proptest::prelude::*;
+
+fn keys(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+#[test]
+fn values_are_read_with_their_types() {
+    let keys = keys(&[
+        ("text", " a b \n"),
+        ("empty", " "),
+        ("flag", "true"),
+        ("number", "7"),
+        ("path", "/run/x"),
+        ("duration", "1m1.5s"),
+        ("address", ":4244"),
+        ("list", "a, b\nc"),
+        ("mode", "native"),
+    ]);
+    let mut read = Reader::new(&keys);
+    assert_eq!((read.text("text"), read.text("empty"), read.text("none")), (Some("a b"), None, None));
+    assert_eq!((read.flag("flag", false), read.flag("empty", true), read.flag("none", false)), (true, true, false));
+    assert_eq!((read.number("number"), read.number::<u8>("none")), (Some(7u16), None));
+    assert_eq!(read.path("path").unwrap(), Path::new("/run/x"));
+    assert_eq!(read.duration("duration"), Some(Duration::from_millis(61_500)));
+    assert_eq!(read.address("address").unwrap().to_string(), "[::]:4244");
+    assert_eq!((read.list("list"), read.list("none")), (vec!["a", "b", "c"], vec![]));
+    assert_eq!(read.choice("mode", "tunnel or native", &[("tunnel", 1), ("native", 2)]), Some(2));
+    assert_eq!(read.finish(()), Ok(()));
+}
+
+#[test]
+fn every_bad_value_is_named_with_its_key_and_what_is_wanted() {
+    let keys = keys(&[
+        ("flag", "yes"),
+        ("number", "256"),
+        ("path", "run/x"),
+        ("duration", "soon"),
+        ("address", "4244"),
+        ("mode", "geneve"),
+    ]);
+    let mut read = Reader::new(&keys);
+    assert!(read.flag("flag", true), "the default stands in");
+    assert_eq!((read.number::<u8>("number"), read.path("path"), read.duration("duration")), (None, None, None));
+    assert_eq!((read.address("address"), read.choice("mode", "vxlan", &[("vxlan", ())])), (None, None));
+    read.refuse("both", "", "possible together");
+    let errors: Vec<_> = read.finish(()).unwrap_err().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        errors,
+        [
+            "configuration key flag: \"yes\" is not \"true\" or \"false\"",
+            "configuration key number: \"256\" is not a number in range",
+            "configuration key path: \"run/x\" is not an absolute path",
+            "configuration key duration: \"soon\" is not a duration such as 5s or 1m30s",
+            "configuration key address: \"4244\" is not an address and port such as :4244",
+            "configuration key mode: \"geneve\" is not vxlan",
+            "configuration key both: \"\" is not possible together",
+        ]
+    );
+}
+
+#[test]
+fn durations_are_read_as_go_writes_them() {
+    for (text, seconds) in
+        [("15m0s", 900.0), ("1h30m", 5400.0), ("1.5s", 1.5), ("250ms", 0.25), ("0s", 0.0), ("0", 0.0), ("2µs", 2e-6)]
+    {
+        assert_eq!(duration(text), Some(Duration::from_secs_f64(seconds)), "{text}");
+    }
+    for text in ["", "5", "m", "-1s", "1 s", "1d", "99999999999999999999h"] {
+        assert_eq!(duration(text), None, "{text}");
+    }
+}
+
+#[test]
+fn a_port_alone_listens_on_all_addresses() {
+    assert_eq!(listen_address(":9962").unwrap().to_string(), "[::]:9962");
+    assert_eq!(listen_address("127.0.0.1:1").unwrap().to_string(), "127.0.0.1:1");
+    assert!(["", ":", "9962", "localhost:1", ":70000"].iter().all(|text| listen_address(text).is_none()));
+}
+
+proptest! {
+    #[test]
+    fn no_text_ends_the_process(text in ".{0,12}|[0-9.hmsnuµ:]{0,12}") {
+        let _ = (duration(&text), listen_address(&text), words(&text));
+    }
+}

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Text forms that values of several keys have.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Items with commas or white space between.
+#[must_use]
+pub fn words(text: &str) -> Vec<&str> {
+    text.split(|c: char| c == ',' || c.is_whitespace()).filter(|word| !word.is_empty()).collect()
+}
+
+/// An address and port to listen on; without an address, as in `:9962`, it is all of both families.
+#[must_use]
+pub fn listen_address(text: &str) -> Option<SocketAddr> {
+    if text.starts_with(':') { format!("[::]{text}").parse().ok() } else { text.parse().ok() }
+}
+
+/// A duration as Go writes it, without sign: `0`, or one or more numbers with units such as `1h30m`, `1.5s`, `500ms`.
+#[must_use]
+pub fn duration(text: &str) -> Option<Duration> {
+    if text == "0" { Some(Duration::ZERO) } else { duration_of(text, unit_seconds) }
+}
+
+/// How many seconds a unit of Go's durations has.
+#[must_use]
+pub fn unit_seconds(unit: &str) -> Option<f64> {
+    match unit {
+        "h" => Some(3600.0),
+        "m" => Some(60.0),
+        "s" => Some(1.0),
+        "ms" => Some(1e-3),
+        "us" | "µs" => Some(1e-6),
+        "ns" => Some(1e-9),
+        _ => None,
+    }
+}
+
+/// A duration of one or more numbers, each with one of these units.
+pub fn duration_of(text: &str, unit_seconds: impl Fn(&str) -> Option<f64>) -> Option<Duration> {
+    let mut rest = text;
+    let mut sum = Duration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, tail) = rest.split_at(digits);
+        let end = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(end);
+        let seconds = number.parse::<f64>().ok()? * unit_seconds(unit)?;
+        sum = sum.checked_add(Duration::try_from_secs_f64(seconds).ok()?)?;
+        rest = tail;
+    }
+    (!text.is_empty()).then_some(sum)
+}
