@@ -16,7 +16,7 @@ mod service;
 mod store;
 mod view;
 
-pub use config::{Config, ConfigError, TlsFiles};
+pub use config::{Config, TlsFiles};
 pub use service::AgentEvents;
 pub use store::Figures;
 pub use view::Tables;
