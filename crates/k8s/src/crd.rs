@@ -55,12 +55,13 @@ const VALID: Column = column("Valid", "string", ".status.conditions[?(@.type=='V
 /// # Errors
 /// Never in a build whose tests pass.
 pub fn all() -> Result<Vec<CustomResourceDefinition>, serde_json::Error> {
-    let mut all = definitions().into_iter().map(Definition::build).collect::<Result<Vec<_>, _>>()?;
+    let mut all = policies().into_iter().chain(state()).map(Definition::build).collect::<Result<Vec<_>, _>>()?;
     all.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
     Ok(all)
 }
 
-fn definitions() -> Vec<Definition> {
+/// What users write.
+fn policies() -> Vec<Definition> {
     vec![
         Definition {
             kind: "CiliumNetworkPolicy",
@@ -84,6 +85,28 @@ fn definitions() -> Vec<Definition> {
             columns: vec![VALID],
             schema: policy::schema(),
         },
+        Definition {
+            kind: "CiliumCIDRGroup",
+            plural: "ciliumcidrgroups",
+            namespaced: false,
+            short_names: &["ccg"],
+            categories: &[],
+            status_subresource: false,
+            alpha: true,
+            columns: Vec::new(),
+            schema: object([(
+                "spec",
+                object([("externalCIDRs", list(string().format("cidr")).with("minItems", 0))])
+                    .required(["externalCIDRs"]),
+            )])
+            .required(["spec"]),
+        },
+    ]
+}
+
+/// What agents and operator write.
+fn state() -> Vec<Definition> {
+    vec![
         Definition {
             kind: "CiliumNode",
             plural: "ciliumnodes",
@@ -127,22 +150,6 @@ fn definitions() -> Vec<Definition> {
             alpha: false,
             columns: vec![column("Namespace", "string", r".metadata.labels.io\.kubernetes\.pod\.namespace"), AGE],
             schema: object([("security-labels", map(string()))]).required(["security-labels"]),
-        },
-        Definition {
-            kind: "CiliumCIDRGroup",
-            plural: "ciliumcidrgroups",
-            namespaced: false,
-            short_names: &["ccg"],
-            categories: &[],
-            status_subresource: false,
-            alpha: true,
-            columns: Vec::new(),
-            schema: object([(
-                "spec",
-                object([("externalCIDRs", list(string().format("cidr")).with("minItems", 0))])
-                    .required(["externalCIDRs"]),
-            )])
-            .required(["spec"]),
         },
     ]
 }
