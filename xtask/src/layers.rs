@@ -25,12 +25,12 @@ const LAYERS: [(&str, &[&str]); 6] = [
     ("L1", &["model"]),
     ("L2", &["k8s", "datapath"]),
     ("L3", &["endpoint", "ipam", "node", "policy", "services", "gateway", "proxy", "bgp", "clustermesh", "hubble"]),
-    ("L4", &["agent", "operator", "cli", "bench"]),
+    ("L4", &["agent", "operator", "cli"]),
     ("L5", &["cilium"]),
 ];
 
-/// Beside the layers: they use no member, and only the one binary may use the lab.
-const OUTSIDE: [&str; 2] = ["lab", "xtask"];
+/// Beside the layers, with the members that they may use; only the one binary may use the lab, and nobody the others.
+const OUTSIDE: [(&str, &[&str]); 3] = [("lab", &[]), ("bench", &["abi", "datapath"]), ("xtask", &[])];
 
 const BINARIES: &[&str] = &["agent", "operator", "cli", "cilium", "bench", "lab", "xtask"];
 
