@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 /// `ipam`'s allocator in the words of `endpoint`.
 #[derive(Clone, Debug)]
-pub struct FromPools(pub Allocator);
+pub(crate) struct FromPools(pub Allocator);
 
 impl Addresses for FromPools {
     fn allocate(&self, owner: &str, families: Families) -> Result<Allocated, AddressError> {

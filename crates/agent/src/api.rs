@@ -22,25 +22,25 @@ use tokio::net::UnixListener;
 
 /// What the handlers read.
 #[derive(Clone)]
-pub struct Shared {
+pub(crate) struct Shared {
     /// Identities.
-    pub identities: Reader<Identity>,
+    pub(crate) identities: Reader<Identity>,
     /// Addresses.
-    pub ipcache: Reader<IpEntry>,
+    pub(crate) ipcache: Reader<IpEntry>,
     /// Nodes.
-    pub nodes: Reader<Node>,
+    pub(crate) nodes: Reader<Node>,
     /// Services.
-    pub frontends: Reader<Frontend>,
+    pub(crate) frontends: Reader<Frontend>,
     /// Tables and reconcilers.
-    pub tables: Tables,
+    pub(crate) tables: Tables,
     /// Status of the whole.
-    pub status: Arc<dyn StatusSource>,
+    pub(crate) status: Arc<dyn StatusSource>,
     /// Name of this node.
-    pub node_name: String,
+    pub(crate) node_name: String,
 }
 
 /// The routes of the agent itself.
-pub fn router(shared: Shared) -> Router {
+pub(crate) fn router(shared: Shared) -> Router {
     Router::new()
         .route("/v1/healthz", get(healthz))
         .route("/v1/identity", get(identities))
@@ -58,7 +58,7 @@ pub fn router(shared: Shared) -> Router {
 /// # Errors
 ///
 /// The folder cannot be written.
-pub fn bind(path: &FilePath) -> std::io::Result<UnixListener> {
+pub(crate) fn bind(path: &FilePath) -> std::io::Result<UnixListener> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
@@ -139,7 +139,7 @@ async fn nodes(State(shared): State<Shared>) -> Response {
 }
 
 /// A node as `cluster/name` with its first address of each family.
-pub fn render_node(row: &Node) -> NodeElement {
+pub(crate) fn render_node(row: &Node) -> NodeElement {
     let address = |v4: bool| -> Option<NodeAddressingElement> {
         let ip = row.internal_ips.iter().find(|ip| ip.is_ipv4() == v4)?;
         let range = row.pod_cidrs.iter().find(|cidr| cidr.addr().is_ipv4() == v4);

@@ -5,7 +5,7 @@ use crate::addresses::FromPools;
 use crate::config::Config;
 use crate::status::{ApiServer, Sources as StatusSources, StatusSource};
 use crate::tables::Tables;
-use crate::{api, health, metrics, sources};
+use crate::{api, health, metrics, sources, uninstall};
 use anyhow::Context;
 use datapath::bpf::{Datapath, Options};
 use datapath::{Epochs, Kernel, events, flows, sysctl};
@@ -39,6 +39,8 @@ pub async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("health server on port {}", config.health_port))?;
     let client = k8s::Client::connect(&config.client).await.context("connection to the API server")?;
+    // First, so that it drains last: what the others still do must be done by then.
+    uninstall::start(&config, &namespace(&client), &client, tasks);
     let datapath = Arc::new(load_datapath(&config)?);
     let epochs = Epochs::open(datapath.as_ref())?;
     let mut tables = Tables::default();
@@ -219,6 +221,11 @@ pub async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
         ready_sender.closed().await;
     });
     Ok(())
+}
+
+/// The namespace of the agent's own objects.
+fn namespace(client: &k8s::Client) -> String {
+    std::env::var("CILIUM_K8S_NAMESPACE").unwrap_or_else(|_| client.default_namespace().to_owned())
 }
 
 fn report_unknown(config: &Config) {

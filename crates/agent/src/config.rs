@@ -3,11 +3,13 @@
 //! the features that own the keys. All errors are reported at once.
 
 use abi::config::ProgramConfig;
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::Parser;
+use model::config::{ConfigError, Reader};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::time::Duration;
 
 /// Keys and values as the chart writes them.
 pub type Keys = BTreeMap<String, String>;
@@ -121,7 +123,7 @@ impl Config {
     /// Every value that cannot be used, each with its key.
     pub fn load(args: &Args) -> anyhow::Result<Self> {
         let mut keys = match &args.config_dir {
-            Some(folder) => read_folder(folder)?,
+            Some(folder) => k8s::config_map::read_folder(folder)?,
             None => Keys::new(),
         };
         keys.extend(args.set.iter().cloned());
@@ -140,15 +142,15 @@ impl Config {
         let policy = collect(policy::Config::parse(&keys), &mut errors);
         let services = collect(services::Config::parse(&keys), &mut errors);
         let hubble = collect(hubble::Config::parse(&keys), &mut errors);
-        let own = Own::parse(&keys, &mut errors);
-        let (Some(endpoint), Some(node), Some(policy), Some(services), Some(hubble), []) =
-            (endpoint, node, policy, services, hubble, errors.as_slice())
+        let own = collect(Own::parse(&keys), &mut errors);
+        let (Some(endpoint), Some(node), Some(policy), Some(services), Some(hubble), Some(own)) =
+            (endpoint, node, policy, services, hubble, own)
         else {
             bail!("the configuration cannot be used:\n  {}", errors.join("\n  "));
         };
         Ok(Self {
             unknown: unknown(&keys),
-            unknown_values: words(&keys, "unknown-helm-values"),
+            unknown_values: owned(Reader::new(&keys).list("unknown-helm-values")),
             endpoint,
             node,
             policy,
@@ -166,7 +168,7 @@ impl Config {
     }
 }
 
-fn collect<T, E: std::fmt::Display>(parsed: Result<T, Vec<E>>, errors: &mut Vec<String>) -> Option<T> {
+fn collect<T>(parsed: Result<T, Vec<ConfigError>>, errors: &mut Vec<String>) -> Option<T> {
     match parsed {
         Ok(config) => Some(config),
         Err(found) => {
@@ -202,117 +204,44 @@ struct Own {
 }
 
 impl Own {
-    fn parse(keys: &Keys, errors: &mut Vec<String>) -> Self {
-        let mut reader = Reader { keys, errors };
-        let family = |reader: &mut Reader<'_>, key, default| u8::from(reader.flag(key, default));
+    fn parse(keys: &Keys) -> Result<Self, Vec<ConfigError>> {
+        let mut read = Reader::new(keys);
         let programs = ProgramConfig {
-            enable_ipv4: family(&mut reader, "enable-ipv4", true),
-            enable_ipv6: family(&mut reader, "enable-ipv6", false),
+            enable_ipv4: u8::from(read.flag("enable-ipv4", true)),
+            enable_ipv6: u8::from(read.flag("enable-ipv6", false)),
             tunnel: u8::from(keys.get("routing-mode").is_none_or(|mode| mode != "native")),
-            masquerade_ipv4: family(&mut reader, "enable-ipv4-masquerade", true),
-            masquerade_ipv6: family(&mut reader, "enable-ipv6-masquerade", true),
-            event_interval: reader.seconds("monitor-aggregation-interval", 5),
+            masquerade_ipv4: u8::from(read.flag("enable-ipv4-masquerade", true)),
+            masquerade_ipv6: u8::from(read.flag("enable-ipv6-masquerade", true)),
+            event_interval: read.duration("monitor-aggregation-interval").map_or(5, whole_seconds),
             ..ProgramConfig::default()
         };
         let client = k8s::ClientConfig {
-            kubeconfig: keys.get("k8s-kubeconfig-path").filter(|v| !v.is_empty()).map(PathBuf::from),
-            api_servers: words(keys, "k8s-api-server-urls"),
-            qps: reader.number("k8s-client-qps"),
-            burst: reader.number("k8s-client-burst"),
+            kubeconfig: read.text("k8s-kubeconfig-path").map(PathBuf::from),
+            api_servers: owned(read.list("k8s-api-server-urls")),
+            qps: read.number("k8s-client-qps"),
+            burst: read.number("k8s-client-burst"),
             user_agent: Some(concat!("cilium-agent/", env!("CARGO_PKG_VERSION")).to_owned()),
             ..k8s::ClientConfig::default()
         };
-        Self {
+        let own = Self {
             programs,
-            map_ratio: reader.number("bpf-map-dynamic-size-ratio").unwrap_or(0.0025),
-            metrics: reader.address("prometheus-serve-addr"),
-            health_port: reader.number("agent-health-port").unwrap_or(9879),
+            map_ratio: read.number("bpf-map-dynamic-size-ratio").unwrap_or(0.0025),
+            metrics: read.address("prometheus-serve-addr"),
+            health_port: read.number("agent-health-port").unwrap_or(9879),
             client,
-        }
+        };
+        read.finish(own)
     }
 }
 
-/// Reads single keys, noting what cannot be used.
-struct Reader<'a> {
-    keys: &'a Keys,
-    errors: &'a mut Vec<String>,
+/// At least one second: the programs count in seconds, and none would mean an event for each packet.
+fn whole_seconds(duration: Duration) -> u32 {
+    let up = u64::from(duration.subsec_nanos() > 0);
+    u32::try_from(duration.as_secs().saturating_add(up)).unwrap_or(u32::MAX).max(1)
 }
 
-impl Reader<'_> {
-    fn text(&self, key: &str) -> Option<&str> {
-        self.keys.get(key).map(|v| v.trim()).filter(|v| !v.is_empty())
-    }
-
-    fn refuse(&mut self, key: &str, want: &str) {
-        let value = self.keys.get(key).cloned().unwrap_or_default();
-        self.errors.push(format!("configuration key {key}: {value:?} is not {want}"));
-    }
-
-    fn flag(&mut self, key: &str, default: bool) -> bool {
-        match self.text(key) {
-            None => default,
-            Some("true") => true,
-            Some("false") => false,
-            Some(_) => {
-                self.refuse(key, "\"true\" or \"false\"");
-                default
-            }
-        }
-    }
-
-    fn number<T: std::str::FromStr>(&mut self, key: &str) -> Option<T> {
-        let parsed = self.text(key)?.parse();
-        if parsed.is_err() {
-            self.refuse(key, "a number");
-        }
-        parsed.ok()
-    }
-
-    /// `5s`, `500ms`, `1m30s` in whole seconds, at least 1.
-    fn seconds(&mut self, key: &str, default: u32) -> u32 {
-        let Some(text) = self.text(key) else { return default };
-        let amount = text.strip_suffix("ms").map(|n| n.parse::<u32>().map(|n| n.div_ceil(1000)));
-        let amount = amount.or_else(|| text.strip_suffix('s').map(str::parse));
-        let amount = amount.or_else(|| text.strip_suffix('m').map(|n| n.parse::<u32>().map(|n| n * 60)));
-        match amount {
-            Some(Ok(seconds)) => seconds.max(1),
-            _ => {
-                self.refuse(key, "a duration such as 5s");
-                default
-            }
-        }
-    }
-
-    /// `:9962` means all addresses.
-    fn address(&mut self, key: &str) -> Option<SocketAddr> {
-        let text = self.text(key)?;
-        let full = if text.starts_with(':') { format!("[::]{text}") } else { text.to_owned() };
-        let parsed = full.parse();
-        if parsed.is_err() {
-            self.refuse(key, "an address such as :9962");
-        }
-        parsed.ok()
-    }
-}
-
-fn words(keys: &Keys, key: &str) -> Vec<String> {
-    let text = keys.get(key).map(String::as_str).unwrap_or_default();
-    text.split([' ', ',']).filter(|w| !w.is_empty()).map(str::to_owned).collect()
-}
-
-/// One file per key; Kubernetes' own links (`..data`) are passed over.
-fn read_folder(folder: &Path) -> anyhow::Result<Keys> {
-    let entries = std::fs::read_dir(folder).with_context(|| format!("configuration folder {}", folder.display()))?;
-    let mut keys = Keys::new();
-    for entry in entries {
-        let path = entry.with_context(|| format!("configuration folder {}", folder.display()))?.path();
-        let Some(name) = path.file_name().and_then(|n| n.to_str()).filter(|n| !n.starts_with("..")) else { continue };
-        if path.is_file() {
-            let value = std::fs::read_to_string(&path).with_context(|| format!("configuration key {name}"))?;
-            keys.insert(name.to_owned(), value.trim_end().to_owned());
-        }
-    }
-    Ok(keys)
+fn owned(words: Vec<&str>) -> Vec<String> {
+    words.into_iter().map(str::to_owned).collect()
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 
 /// Answers whether the agent is well: an error is what is wrong.
-pub trait Probe: Send + Sync + 'static {
+pub(crate) trait Probe: Send + Sync + 'static {
     /// `kubernetes` tells whether a lost connection to the API server counts.
     ///
     /// # Errors
@@ -24,7 +24,7 @@ pub trait Probe: Send + Sync + 'static {
 /// # Errors
 ///
 /// The port is in use.
-pub async fn bind(port: u16) -> std::io::Result<TcpListener> {
+pub(crate) async fn bind(port: u16) -> std::io::Result<TcpListener> {
     TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await
 }
 
@@ -33,7 +33,7 @@ pub async fn bind(port: u16) -> std::io::Result<TcpListener> {
 /// # Errors
 ///
 /// The socket fails.
-pub async fn serve(listener: TcpListener, probe: Arc<dyn Probe>) -> std::io::Result<()> {
+pub(crate) async fn serve(listener: TcpListener, probe: Arc<dyn Probe>) -> std::io::Result<()> {
     axum::serve(listener, router(probe)).await
 }
 

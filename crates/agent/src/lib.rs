@@ -11,6 +11,7 @@ pub mod mount;
 mod sources;
 mod status;
 mod tables;
+mod uninstall;
 
 pub use config::{Args, Config};
 

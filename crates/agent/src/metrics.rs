@@ -23,25 +23,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What the metrics are read from.
-pub struct Sources {
+pub(crate) struct Sources {
     /// Packet counters of the kernel.
-    pub counters: PerCpuMap<Counters>,
+    pub(crate) counters: PerCpuMap<Counters>,
     /// Flows in the table, as the last collection counted them.
-    pub flows: Arc<AtomicUsize>,
+    pub(crate) flows: Arc<AtomicUsize>,
     /// Capacity of the flow table.
-    pub flow_capacity: u32,
+    pub(crate) flow_capacity: u32,
     /// Endpoints.
-    pub endpoints: Reader<Endpoint>,
+    pub(crate) endpoints: Reader<Endpoint>,
     /// Endpoints that policy has let in.
-    pub policies: Reader<EndpointPolicy>,
+    pub(crate) policies: Reader<EndpointPolicy>,
     /// Identities.
-    pub identities: Reader<Identity>,
+    pub(crate) identities: Reader<Identity>,
     /// Rules.
-    pub provenance: Reader<Provenance>,
+    pub(crate) provenance: Reader<Provenance>,
     /// Pools.
-    pub pools: Reader<PoolUsage>,
+    pub(crate) pools: Reader<PoolUsage>,
     /// Reconcilers.
-    pub tables: Tables,
+    pub(crate) tables: Tables,
 }
 
 impl fmt::Debug for Sources {
@@ -191,7 +191,7 @@ const fn direction_name(direction: u8) -> &'static str {
 }
 
 /// The page of metrics, below `/metrics`.
-pub fn router(registry: Registry) -> Router {
+pub(crate) fn router(registry: Registry) -> Router {
     let registry = Arc::new(Mutex::new(registry));
     let page = move || async move {
         let mut text = String::new();

@@ -15,35 +15,35 @@ use statedb::{Reader, Tasks};
 
 /// All of them.
 #[derive(Debug)]
-pub struct Sources {
+pub(crate) struct Sources {
     /// Pods of this node.
-    pub pods: Reader<Pod>,
+    pub(crate) pods: Reader<Pod>,
     /// Namespaces.
-    pub namespaces: Reader<Namespace>,
+    pub(crate) namespaces: Reader<Namespace>,
     /// Nodes.
-    pub nodes: Reader<Node>,
+    pub(crate) nodes: Reader<Node>,
     /// Pods of the cluster.
-    pub remote_endpoints: Reader<RemoteEndpoint>,
+    pub(crate) remote_endpoints: Reader<RemoteEndpoint>,
     /// Identities.
-    pub identities: Reader<Identity>,
+    pub(crate) identities: Reader<Identity>,
     /// Services.
-    pub services: Reader<services::Service>,
+    pub(crate) services: Reader<services::Service>,
     /// EndpointSlices.
-    pub slices: Reader<services::EndpointSlice>,
+    pub(crate) slices: Reader<services::EndpointSlice>,
     /// NetworkPolicies, unless they do not count.
-    pub network_policies: Option<Reader<policy::Policy>>,
+    pub(crate) network_policies: Option<Reader<policy::Policy>>,
     /// CiliumNetworkPolicies.
-    pub cilium_policies: Reader<policy::Policy>,
+    pub(crate) cilium_policies: Reader<policy::Policy>,
     /// CiliumClusterwideNetworkPolicies.
-    pub clusterwide_policies: Reader<policy::Policy>,
+    pub(crate) clusterwide_policies: Reader<policy::Policy>,
     /// CiliumCIDRGroups.
-    pub cidr_groups: Reader<policy::CidrGroup>,
+    pub(crate) cidr_groups: Reader<policy::CidrGroup>,
     /// EndpointSlices of the Service `kubernetes`.
-    pub api_servers: Reader<policy::ApiServers>,
+    pub(crate) api_servers: Reader<policy::ApiServers>,
 }
 
 /// Starts to reflect everything that the features read.
-pub fn reflect(config: &Config, node: &str, client: &Client, tables: &mut Tables, tasks: &Tasks) -> Sources {
+pub(crate) fn reflect(config: &Config, node: &str, client: &Client, tables: &mut Tables, tasks: &Tasks) -> Sources {
     macro_rules! mirror {
         ($table:literal, $kind:ty, $ingest:expr) => {{
             let (writer, reader) = statedb::table($table);

@@ -18,18 +18,18 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 /// Who can tell the status.
-pub trait StatusSource: Send + Sync + 'static {
+pub(crate) trait StatusSource: Send + Sync + 'static {
     /// The status now.
     fn status(&self) -> StatusResponse;
 }
 
 /// What the API server said of itself last.
 #[derive(Clone, Debug, Default)]
-pub struct ApiServer(Arc<Mutex<Option<Result<String, String>>>>);
+pub(crate) struct ApiServer(Arc<Mutex<Option<Result<String, String>>>>);
 
 impl ApiServer {
     /// Notes the outcome of a question.
-    pub fn note(&self, outcome: Result<String, String>) {
+    pub(crate) fn note(&self, outcome: Result<String, String>) {
         *self.0.lock() = Some(outcome);
     }
 
@@ -39,33 +39,33 @@ impl ApiServer {
 }
 
 /// Everything that the status is made of.
-pub struct Sources {
+pub(crate) struct Sources {
     /// Configuration.
-    pub config: Config,
+    pub(crate) config: Config,
     /// This node.
-    pub local_node: Reader<LocalNode>,
+    pub(crate) local_node: Reader<LocalNode>,
     /// All nodes.
-    pub nodes: Reader<Node>,
+    pub(crate) nodes: Reader<Node>,
     /// Name of this node.
-    pub node_name: String,
+    pub(crate) node_name: String,
     /// What the node waits for or cannot do.
-    pub trouble: watch::Receiver<Option<String>>,
+    pub(crate) trouble: watch::Receiver<Option<String>>,
     /// Addresses given to pods, with their owners.
-    pub allocations: Box<dyn Fn() -> BTreeMap<IpAddr, String> + Send + Sync>,
+    pub(crate) allocations: Box<dyn Fn() -> BTreeMap<IpAddr, String> + Send + Sync>,
     /// Capacity of each pool: used, all, prefix.
-    pub pools: Box<dyn Fn() -> Vec<(u128, u128, String)> + Send + Sync>,
+    pub(crate) pools: Box<dyn Fn() -> Vec<(u128, u128, String)> + Send + Sync>,
     /// Hubble's ring, when it runs.
-    pub hubble: Option<Box<dyn Fn() -> HubbleObserver + Send + Sync>>,
+    pub(crate) hubble: Option<Box<dyn Fn() -> HubbleObserver + Send + Sync>>,
     /// Events that the kernel could not deliver.
-    pub events_lost: Box<dyn Fn() -> u64 + Send + Sync>,
+    pub(crate) events_lost: Box<dyn Fn() -> u64 + Send + Sync>,
     /// `tcx` or `tc`.
-    pub attach_mode: &'static str,
+    pub(crate) attach_mode: &'static str,
     /// Reconcilers.
-    pub tables: Tables,
+    pub(crate) tables: Tables,
     /// The API server.
-    pub api_server: ApiServer,
+    pub(crate) api_server: ApiServer,
     /// Whether pods can be attached.
-    pub ready: Box<dyn Fn() -> bool + Send + Sync>,
+    pub(crate) ready: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 impl StatusSource for Sources {

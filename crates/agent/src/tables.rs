@@ -11,7 +11,7 @@ type Health = Arc<dyn Fn() -> ReconcilerHealth + Send + Sync>;
 
 /// What can be looked into. Clones show the same tables.
 #[derive(Clone, Default)]
-pub struct Tables {
+pub(crate) struct Tables {
     tables: BTreeMap<&'static str, Table>,
     reconcilers: Vec<Health>,
 }
@@ -24,35 +24,35 @@ struct Table {
 
 /// One table on one line.
 #[derive(Clone, Debug, Serialize)]
-pub struct TableInfo {
+pub(crate) struct TableInfo {
     /// Name.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// Number of rows.
-    pub rows: usize,
+    pub(crate) rows: usize,
     /// The last commit.
-    pub revision: u64,
+    pub(crate) revision: u64,
     /// Whether its sources were read completely.
-    pub initialized: bool,
+    pub(crate) initialized: bool,
 }
 
 /// One reconciler.
 #[derive(Clone, Debug, Serialize)]
-pub struct ReconcilerHealth {
+pub(crate) struct ReconcilerHealth {
     /// Name.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// Operations that succeeded.
-    pub successes: u64,
+    pub(crate) successes: u64,
     /// Operations that failed.
-    pub failures: u64,
+    pub(crate) failures: u64,
     /// Keys that fail now, or 1 when the last full comparison failed.
-    pub failing: usize,
+    pub(crate) failing: usize,
     /// The first failure, with its key.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 impl Tables {
     /// Shows a table.
-    pub fn show<R: Row>(&mut self, reader: &Reader<R>) {
+    pub(crate) fn show<R: Row>(&mut self, reader: &Reader<R>) {
         let (info, rows) = (reader.clone(), reader.clone());
         let table = Table {
             rows: Arc::new(move || {
@@ -70,7 +70,7 @@ impl Tables {
     }
 
     /// Shows a reconciler.
-    pub fn watch<R: Row>(&mut self, status: &StatusReader<R>) {
+    pub(crate) fn watch<R: Row>(&mut self, status: &StatusReader<R>) {
         let status = status.clone();
         self.reconcilers.push(Arc::new(move || {
             let summary = status.summary();
@@ -91,17 +91,17 @@ impl Tables {
     }
 
     /// All tables.
-    pub fn list(&self) -> Vec<TableInfo> {
+    pub(crate) fn list(&self) -> Vec<TableInfo> {
         self.tables.values().map(|table| (table.rows)()).collect()
     }
 
     /// The rows of one, as text; `None` when there is no such table.
-    pub fn dump(&self, name: &str) -> Option<Vec<String>> {
+    pub(crate) fn dump(&self, name: &str) -> Option<Vec<String>> {
         self.tables.get(name).map(|table| (table.dump)())
     }
 
     /// All reconcilers.
-    pub fn reconcilers(&self) -> Vec<ReconcilerHealth> {
+    pub(crate) fn reconcilers(&self) -> Vec<ReconcilerHealth> {
         self.reconcilers.iter().map(|health| health()).collect()
     }
 }

@@ -37,13 +37,3 @@ fn native_routing_takes_the_tunnel_out_of_the_programs() {
         Config::parse(keys(&[("routing-mode", "native"), ("ipv4-native-routing-cidr", "10.0.0.0/8")])).unwrap();
     assert_eq!(native.programs.tunnel, 0);
 }
-
-#[test]
-fn a_mounted_config_map_is_read_without_kubernetes_own_links() {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::create_dir(folder.path().join("..2026_01_01")).unwrap();
-    std::fs::write(folder.path().join("..2026_01_01/debug"), "true\n").unwrap();
-    std::os::unix::fs::symlink("..2026_01_01", folder.path().join("..data")).unwrap();
-    std::os::unix::fs::symlink("..data/debug", folder.path().join("debug")).unwrap();
-    assert_eq!(read_folder(folder.path()).unwrap(), keys(&[("debug", "true")]));
-}
