@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The configuration keys of this feature, as the chart writes them.
 
+pub use model::ConfigError;
+use model::config::Reader;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How pods are attached to this node.
@@ -53,18 +55,6 @@ impl Default for Config {
     }
 }
 
-/// A value that does not fit its key.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("configuration key {key}: {value:?} is not {want}")]
-pub struct ConfigError {
-    /// The key.
-    pub key: &'static str,
-    /// Its value.
-    pub value: String,
-    /// What would be accepted.
-    pub want: &'static str,
-}
-
 const STATE_DIR: &str = "state-dir";
 const CONFLIST: &str = "write-cni-conf-when-ready";
 const EXCLUSIVE: &str = "cni-exclusive";
@@ -87,23 +77,23 @@ impl Config {
     ///
     /// Every value that cannot be used.
     pub fn parse(keys: &BTreeMap<String, String>) -> Result<Self, Vec<ConfigError>> {
-        let mut errors = Vec::new();
+        let mut read = Reader::new(keys);
         let default = Self::default();
         let config = Self {
-            runtime: path(keys, STATE_DIR, &mut errors).unwrap_or(default.runtime),
-            conflist: path(keys, CONFLIST, &mut errors),
-            exclusive: flag(keys, EXCLUSIVE, default.exclusive, &mut errors),
+            runtime: read.path(STATE_DIR).unwrap_or(default.runtime),
+            conflist: read.path(CONFLIST),
+            exclusive: read.flag(EXCLUSIVE, default.exclusive),
             log_file: keys.get(LOG_FILE).map_or(default.log_file, |v| v.trim().to_owned()),
-            debug: flag(keys, DEBUG, default.debug, &mut errors),
-            ipv4: flag(keys, IPV4, default.ipv4, &mut errors),
-            ipv6: flag(keys, IPV6, default.ipv6, &mut errors),
-            cilium_endpoints: !flag(keys, NO_ENDPOINTS, !default.cilium_endpoints, &mut errors),
+            debug: read.flag(DEBUG, default.debug),
+            ipv4: read.flag(IPV4, default.ipv4),
+            ipv6: read.flag(IPV6, default.ipv6),
+            cilium_endpoints: !read.flag(NO_ENDPOINTS, !default.cilium_endpoints),
             keys: keys.clone(),
             ..default
         };
-        only(keys, CHAINING, "none", "\"none\": chaining is not supported", &mut errors);
-        only(keys, DEVICE, "veth", "\"veth\"", &mut errors);
-        if errors.is_empty() { Ok(config) } else { Err(errors) }
+        read.choice(CHAINING, "\"none\": chaining is not supported", &[("none", ())]);
+        read.choice(DEVICE, "\"veth\"", &[("veth", ())]);
+        read.finish(config)
     }
 
     /// Where endpoints are kept over a restart.
@@ -119,46 +109,11 @@ impl Config {
     }
 }
 
-fn text<'a>(keys: &'a BTreeMap<String, String>, key: &str) -> Option<&'a str> {
-    keys.get(key).map(|v| v.trim()).filter(|v| !v.is_empty())
-}
-
-fn flag(keys: &BTreeMap<String, String>, key: &'static str, default: bool, errors: &mut Vec<ConfigError>) -> bool {
-    match text(keys, key) {
-        None => default,
-        Some("true") => true,
-        Some("false") => false,
-        Some(other) => {
-            errors.push(ConfigError { key, value: other.to_owned(), want: "\"true\" or \"false\"" });
-            default
-        }
-    }
-}
-
-fn path(keys: &BTreeMap<String, String>, key: &'static str, errors: &mut Vec<ConfigError>) -> Option<PathBuf> {
-    let value = text(keys, key)?;
-    if !Path::new(value).is_absolute() {
-        errors.push(ConfigError { key, value: value.to_owned(), want: "an absolute path" });
-    }
-    Some(value.into())
-}
-
-fn only(
-    keys: &BTreeMap<String, String>,
-    key: &'static str,
-    value: &str,
-    want: &'static str,
-    errors: &mut Vec<ConfigError>,
-) {
-    if let Some(other) = text(keys, key).filter(|v| *v != value) {
-        errors.push(ConfigError { key, value: other.to_owned(), want });
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use super::*;
+    use std::path::Path;
 
     fn parse(keys: &[(&str, &str)]) -> Result<Config, Vec<ConfigError>> {
         Config::parse(&keys.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The configuration keys of this feature, as the chart writes them.
 
+use model::config::{ConfigError, Reader};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -62,18 +63,6 @@ impl Default for Config {
     }
 }
 
-/// A value that does not fit its key.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("configuration key {key}: {value:?} is not {want}")]
-pub struct ConfigError {
-    /// The key.
-    pub key: &'static str,
-    /// Its value.
-    pub value: String,
-    /// What would be accepted.
-    pub want: &'static str,
-}
-
 const ENABLE: &str = "enable-hubble";
 const CAPACITY: &str = "hubble-event-buffer-capacity";
 const LISTEN: &str = "hubble-listen-address";
@@ -110,15 +99,15 @@ impl Config {
     ///
     /// Every value that cannot be used.
     pub fn parse(keys: &BTreeMap<String, String>) -> Result<Self, Vec<ConfigError>> {
-        let mut keys = Keys { keys, errors: Vec::new() };
+        let mut read = Reader::new(keys);
         let default = Self::default();
-        let enabled = keys.flag(ENABLE, default.enabled);
-        let capacity = keys.read(CAPACITY, "one less than a power of two, from 1 to 65535", capacity);
-        let listen = keys.read(LISTEN, "an address and port such as \":4244\"", listen);
-        let socket = keys.read(SOCKET, "an absolute path", |v| Some(PathBuf::from(v)).filter(|p| p.is_absolute()));
-        let lost_interval = keys.read(LOST_INTERVAL, "a duration such as \"1s\"", duration);
-        let disable_tls = keys.flag(DISABLE_TLS, false);
-        let tls = if listen.is_some() && !disable_tls { keys.tls() } else { None };
+        let enabled = read.flag(ENABLE, default.enabled);
+        let capacity = read.read(CAPACITY, "one less than a power of two, from 1 to 65535", capacity);
+        let listen = read.address(LISTEN);
+        let socket = read.path(SOCKET);
+        let lost_interval = read.duration(LOST_INTERVAL);
+        let disable_tls = read.flag(DISABLE_TLS, false);
+        let tls = if listen.is_some() && !disable_tls { tls(&mut read) } else { None };
         let config = Self {
             enabled,
             capacity: capacity.unwrap_or(default.capacity),
@@ -126,13 +115,13 @@ impl Config {
             socket: socket.unwrap_or(default.socket),
             tls,
             lost_interval: lost_interval.unwrap_or(default.lost_interval),
-            correlate_policies: keys.flag(CORRELATE, default.correlate_policies),
-            prefer_ipv6: keys.flag(PREFER_IPV6, default.prefer_ipv6),
-            cluster: keys.text(CLUSTER).map_or(default.cluster, str::to_owned),
+            correlate_policies: read.flag(CORRELATE, default.correlate_policies),
+            prefer_ipv6: read.flag(PREFER_IPV6, default.prefer_ipv6),
+            cluster: read.text(CLUSTER).map_or(default.cluster, str::to_owned),
             node: default.node,
             version: default.version,
         };
-        if keys.errors.is_empty() { Ok(config) } else { Err(keys.errors) }
+        read.finish(config)
     }
 
     /// The name under which flows carry this node.
@@ -146,78 +135,21 @@ pub(crate) fn qualified(cluster: &str, node: &str) -> String {
     if cluster.is_empty() || cluster == "default" { node.to_owned() } else { format!("{cluster}/{node}") }
 }
 
-struct Keys<'a> {
-    keys: &'a BTreeMap<String, String>,
-    errors: Vec<ConfigError>,
-}
-
-impl<'a> Keys<'a> {
-    fn text(&self, key: &'static str) -> Option<&'a str> {
-        self.keys.get(key).map(|v| v.trim()).filter(|v| !v.is_empty())
-    }
-
-    fn read<T>(&mut self, key: &'static str, want: &'static str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
-        let text = self.text(key)?;
-        let value = parse(text);
-        if value.is_none() {
-            self.errors.push(ConfigError { key, value: text.to_owned(), want });
+fn tls(read: &mut Reader<'_>) -> Option<TlsFiles> {
+    let mut path = |key| {
+        let path = read.text(key).map(PathBuf::from);
+        if path.is_none() {
+            read.refuse(key, "", "a file: it is needed unless hubble-disable-tls is \"true\"");
         }
-        value
-    }
-
-    fn flag(&mut self, key: &'static str, default: bool) -> bool {
-        self.read(key, "\"true\" or \"false\"", |v| v.parse().ok()).unwrap_or(default)
-    }
-
-    fn tls(&mut self) -> Option<TlsFiles> {
-        let mut path = |key| {
-            let path = self.text(key).map(PathBuf::from);
-            if path.is_none() {
-                let want = "a file: it is needed unless hubble-disable-tls is \"true\"";
-                self.errors.push(ConfigError { key, value: String::new(), want });
-            }
-            path
-        };
-        let (certificate, key) = (path(TLS_CERT), path(TLS_KEY));
-        let authorities = self.text(TLS_CLIENT_CA).unwrap_or_default();
-        let client_authorities = authorities.split([',', ' ']).filter(|p| !p.is_empty()).map(PathBuf::from).collect();
-        Some(TlsFiles { certificate: certificate?, key: key?, client_authorities })
-    }
+        path
+    };
+    let (certificate, key) = (path(TLS_CERT), path(TLS_KEY));
+    let client_authorities = read.list(TLS_CLIENT_CA).into_iter().map(PathBuf::from).collect();
+    Some(TlsFiles { certificate: certificate?, key: key?, client_authorities })
 }
 
 fn capacity(text: &str) -> Option<u16> {
     text.parse::<u16>().ok().filter(|&n| n > 0 && (u32::from(n) + 1).is_power_of_two())
-}
-
-fn listen(text: &str) -> Option<SocketAddr> {
-    match text.strip_prefix(':') {
-        Some(port) => Some(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port.parse().ok()?)),
-        None => text.parse().ok(),
-    }
-}
-
-/// A duration as Go writes it, of one or more numbers with units: `1s`, `1m30s`, `500ms`.
-fn duration(text: &str) -> Option<Duration> {
-    let mut rest = text;
-    let mut total = Duration::ZERO;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, after) = rest.split_at(digits);
-        let unit = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
-        let (unit, after) = after.split_at(unit);
-        let seconds = match unit {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 1e-3,
-            "us" | "µs" => 1e-6,
-            "ns" => 1e-9,
-            _ => return None,
-        };
-        total += Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()?;
-        rest = after;
-    }
-    Some(total).filter(|_| !text.is_empty())
 }
 
 #[cfg(test)]

@@ -2,9 +2,10 @@
 //! The configuration keys of this feature, as the chart writes them.
 
 use ipnet::{Ipv4Net, Ipv6Net};
+pub use model::ConfigError;
 use model::RoutingMode;
+use model::config::Reader;
 use std::collections::BTreeMap;
-use std::str::FromStr;
 
 /// How this node is wired to the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +75,10 @@ pub enum Ipam {
 pub struct DevicePattern(String);
 
 impl DevicePattern {
+    fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
     /// Whether a device is meant.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
@@ -85,18 +90,6 @@ impl DevicePattern {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-}
-
-/// A value that does not fit its key.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("configuration key {key}: {value:?} is not {want}")]
-pub struct ConfigError {
-    /// The key.
-    pub key: &'static str,
-    /// Its value.
-    pub value: String,
-    /// What would be accepted.
-    pub want: &'static str,
 }
 
 impl Config {
@@ -126,14 +119,16 @@ impl Config {
     ///
     /// Every value that cannot be used, alone or together with others.
     pub fn parse(keys: &BTreeMap<String, String>) -> Result<Self, Vec<ConfigError>> {
-        let mut read = Reader { keys, errors: Vec::new() };
+        let mut read = Reader::new(keys);
         let default = Self::default();
-        let routing = read.choice("routing-mode", &[("tunnel", RoutingMode::Tunnel), ("native", RoutingMode::Native)]);
+        let modes = [("tunnel", RoutingMode::Tunnel), ("native", RoutingMode::Native)];
+        let routing = read.choice("routing-mode", "tunnel or native", &modes);
         if routing != Some(RoutingMode::Native) {
-            read.choice("tunnel-protocol", &[("vxlan", ())]);
+            read.choice("tunnel-protocol", "supported: use vxlan", &[("vxlan", ())]);
         }
         // Masquerading is done by the programs, whatever this key says; it is read so that nonsense is noticed.
         read.flag("enable-bpf-masquerade", false);
+        let ipam = [("kubernetes", Ipam::Kubernetes), ("cluster-pool", Ipam::ClusterPool)];
         let config = Self {
             routing: routing.unwrap_or(default.routing),
             tunnel_port: read.number("tunnel-port").filter(|port| *port != 0).unwrap_or(default.tunnel_port),
@@ -143,36 +138,34 @@ impl Config {
             native_ipv6: read.parsed("ipv6-native-routing-cidr", "an IPv6 prefix"),
             ipv4: read.flag("enable-ipv4", default.ipv4),
             ipv6: read.flag("enable-ipv6", default.ipv6),
-            devices: patterns(read.text("devices").unwrap_or_default()),
+            devices: read.list("devices").into_iter().map(DevicePattern::new).collect(),
             mtu: read.number("mtu").filter(|mtu| *mtu != 0),
-            ipam: read
-                .choice("ipam", &[("kubernetes", Ipam::Kubernetes), ("cluster-pool", Ipam::ClusterPool)])
-                .unwrap_or(default.ipam),
+            ipam: read.choice("ipam", "supported: use kubernetes or cluster-pool", &ipam).unwrap_or(default.ipam),
             cluster: read.text("cluster-name").unwrap_or(&default.cluster).to_owned(),
             masquerade_ipv4: read.flag("enable-ipv4-masquerade", true),
             masquerade_ipv6: read.flag("enable-ipv6-masquerade", true),
         };
         config.check_together(&mut read);
-        if read.errors.is_empty() { Ok(config) } else { Err(read.errors) }
+        read.finish(config)
     }
 
     /// Values that are right alone, but not with the others.
     fn check_together(&self, read: &mut Reader<'_>) {
         if !self.ipv4 && !self.ipv6 {
-            read.error("enable-ipv4", "false", "possible without enable-ipv6: \"true\"; one of the two must be on");
+            read.refuse("enable-ipv4", "false", "possible without enable-ipv6: \"true\"; one of the two must be on");
         }
         if self.routing == RoutingMode::Tunnel {
             if self.direct_routes {
-                read.error("auto-direct-node-routes", "true", "possible in routing-mode: tunnel; it needs native");
+                read.refuse("auto-direct-node-routes", "true", "possible in routing-mode: tunnel; it needs native");
             }
             return;
         }
         const WANT: &str = "enough in routing-mode: native with masquerading; name the prefix in which pods are routed";
         if self.ipv4 && self.masquerade_ipv4 && self.native_ipv4.is_none() {
-            read.error("ipv4-native-routing-cidr", "", WANT);
+            read.refuse("ipv4-native-routing-cidr", "", WANT);
         }
         if self.ipv6 && self.masquerade_ipv6 && self.native_ipv6.is_none() {
-            read.error("ipv6-native-routing-cidr", "", WANT);
+            read.refuse("ipv6-native-routing-cidr", "", WANT);
         }
     }
 
@@ -184,60 +177,6 @@ impl Config {
             (RoutingMode::Tunnel, false) => 50,
             (RoutingMode::Tunnel, true) => 70,
         }
-    }
-}
-
-/// The chart separates devices by spaces, flags by commas.
-fn patterns(text: &str) -> Vec<DevicePattern> {
-    let names = text.split(|c: char| c == ',' || c.is_whitespace()).filter(|name| !name.is_empty());
-    names.map(|name| DevicePattern(name.to_owned())).collect()
-}
-
-/// Reads values and gathers what is wrong with them.
-struct Reader<'a> {
-    keys: &'a BTreeMap<String, String>,
-    errors: Vec<ConfigError>,
-}
-
-impl<'a> Reader<'a> {
-    fn error(&mut self, key: &'static str, value: &str, want: &'static str) {
-        self.errors.push(ConfigError { key, value: value.to_owned(), want });
-    }
-
-    fn text(&self, key: &str) -> Option<&'a str> {
-        self.keys.get(key).map(|value| value.trim()).filter(|value| !value.is_empty())
-    }
-
-    fn parsed<T: FromStr>(&mut self, key: &'static str, want: &'static str) -> Option<T> {
-        let text = self.text(key)?;
-        let parsed = text.parse().ok();
-        if parsed.is_none() {
-            self.error(key, text, want);
-        }
-        parsed
-    }
-
-    fn number<T: FromStr>(&mut self, key: &'static str) -> Option<T> {
-        self.parsed(key, "a number in range")
-    }
-
-    fn flag(&mut self, key: &'static str, default: bool) -> bool {
-        self.choice(key, &[("true", true), ("false", false)]).unwrap_or(default)
-    }
-
-    fn choice<T: Copy>(&mut self, key: &'static str, choices: &[(&'static str, T)]) -> Option<T> {
-        let text = self.text(key)?;
-        let found = choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
-        if found.is_none() {
-            let want = match key {
-                "routing-mode" => "tunnel or native",
-                "tunnel-protocol" => "supported: use vxlan",
-                "ipam" => "supported: use kubernetes or cluster-pool",
-                _ => "\"true\" or \"false\"",
-            };
-            self.error(key, text, want);
-        }
-        found
     }
 }
 

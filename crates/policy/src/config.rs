@@ -6,8 +6,9 @@ use crate::labels::LabelFilter;
 use crate::resolve::{Enforcement, Families};
 use crate::rules::Context;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+pub use model::ConfigError;
+use model::config::Reader;
 use std::collections::BTreeMap;
-use std::str::FromStr;
 use std::sync::Arc;
 
 /// How policy works on this node.
@@ -49,18 +50,6 @@ impl Default for Config {
     }
 }
 
-/// A value that does not fit its key.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("configuration key {key}: {value:?} is not {want}")]
-pub struct ConfigError {
-    /// The key.
-    pub key: &'static str,
-    /// Its value.
-    pub value: String,
-    /// What would be accepted.
-    pub want: &'static str,
-}
-
 const ENABLE_POLICY: &str = "enable-policy";
 const CLUSTER_NAME: &str = "cluster-name";
 const CLUSTER_ID: &str = "cluster-id";
@@ -72,36 +61,6 @@ const NATIVE_IPV6: &str = "ipv6-native-routing-cidr";
 const NETWORK_POLICY: &str = "enable-k8s-networkpolicy";
 const SCTP: &str = "enable-sctp";
 const LOCAL_CLUSTER: &str = "policy-default-local-cluster";
-
-struct Parser<'a> {
-    keys: &'a BTreeMap<String, String>,
-    errors: Vec<ConfigError>,
-}
-
-impl Parser<'_> {
-    /// The value of a key, unless it is empty.
-    fn text(&self, key: &str) -> Option<&str> {
-        self.keys.get(key).map(|value| value.trim()).filter(|value| !value.is_empty())
-    }
-
-    fn value<T>(&mut self, key: &'static str, want: &'static str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
-        let value = self.text(key)?;
-        let parsed = parse(value);
-        if parsed.is_none() {
-            let value = value.to_owned();
-            self.errors.push(ConfigError { key, value, want });
-        }
-        parsed
-    }
-
-    fn flag(&mut self, key: &'static str, default: bool) -> bool {
-        self.value(key, "\"true\" or \"false\"", |text| text.parse().ok()).unwrap_or(default)
-    }
-
-    fn native<N: FromStr>(&mut self, key: &'static str, want: &'static str, net: fn(N) -> IpNet) -> Option<IpNet> {
-        self.value(key, want, |text| text.parse().ok().map(net)).map(|net| net.trunc())
-    }
-}
 
 impl Config {
     /// Every key that is read here.
@@ -125,36 +84,34 @@ impl Config {
     ///
     /// Every value that cannot be used.
     pub fn parse(keys: &BTreeMap<String, String>) -> Result<Self, Vec<ConfigError>> {
-        let mut parser = Parser { keys, errors: Vec::new() };
+        let mut read = Reader::new(keys);
         let default = Self::default();
-        let enforcement = parser.value(ENABLE_POLICY, "\"default\", \"always\" or \"never\"", |text| match text {
-            "default" => Some(Enforcement::Default),
-            "always" => Some(Enforcement::Always),
-            "never" => Some(Enforcement::Never),
-            _ => None,
-        });
-        let want = "a list of label patterns";
-        let labels = parser.value(LABELS, want, |text| LabelFilter::with_patterns(text).ok());
+        let enforcement = read.choice(
+            ENABLE_POLICY,
+            "\"default\", \"always\" or \"never\"",
+            &[("default", Enforcement::Default), ("always", Enforcement::Always), ("never", Enforcement::Never)],
+        );
+        let labels = read.read(LABELS, "a list of label patterns", |text| LabelFilter::with_patterns(text).ok());
         let families = Families {
-            ipv4: parser.flag(ENABLE_IPV4, default.families.ipv4),
-            ipv6: parser.flag(ENABLE_IPV6, default.families.ipv6),
+            ipv4: read.flag(ENABLE_IPV4, default.families.ipv4),
+            ipv6: read.flag(ENABLE_IPV6, default.families.ipv6),
         };
         let native = [
-            parser.native::<Ipv4Net>(NATIVE_IPV4, "an IPv4 prefix", IpNet::V4),
-            parser.native::<Ipv6Net>(NATIVE_IPV6, "an IPv6 prefix", IpNet::V6),
+            read.parsed::<Ipv4Net>(NATIVE_IPV4, "an IPv4 prefix").map(IpNet::V4),
+            read.parsed::<Ipv6Net>(NATIVE_IPV6, "an IPv6 prefix").map(IpNet::V6),
         ];
         let config = Self {
             enforcement: enforcement.unwrap_or_default(),
-            cluster_name: parser.text(CLUSTER_NAME).map_or(default.cluster_name, Arc::from),
-            cluster_id: parser.value(CLUSTER_ID, "a number from 0 to 255", |text| text.parse().ok()).unwrap_or(0),
+            cluster_name: read.text(CLUSTER_NAME).map_or(default.cluster_name, Arc::from),
+            cluster_id: read.parsed(CLUSTER_ID, "a number from 0 to 255").unwrap_or(0),
             labels: labels.unwrap_or(default.labels),
             families,
-            native_cidrs: native.into_iter().flatten().collect(),
-            network_policies: parser.flag(NETWORK_POLICY, default.network_policies),
-            sctp: parser.flag(SCTP, default.sctp),
-            default_local_cluster: parser.flag(LOCAL_CLUSTER, default.default_local_cluster),
+            native_cidrs: native.into_iter().flatten().map(|net| net.trunc()).collect(),
+            network_policies: read.flag(NETWORK_POLICY, default.network_policies),
+            sctp: read.flag(SCTP, default.sctp),
+            default_local_cluster: read.flag(LOCAL_CLUSTER, default.default_local_cluster),
         };
-        if parser.errors.is_empty() { Ok(config) } else { Err(parser.errors) }
+        read.finish(config)
     }
 
     /// What ingesting policies needs of it.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The configuration keys of this feature, as the chart writes them.
 
+pub use model::ConfigError;
+use model::config::Reader;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -23,18 +25,6 @@ impl Default for Config {
     }
 }
 
-/// A value that does not fit its key.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("configuration key {key}: {value:?} is not {want}")]
-pub struct ConfigError {
-    /// The key.
-    pub key: &'static str,
-    /// Its value.
-    pub value: String,
-    /// What would be accepted.
-    pub want: &'static str,
-}
-
 const KUBE_PROXY_REPLACEMENT: &str = "kube-proxy-replacement";
 const SOCKET_LB: &str = "bpf-lb-sock";
 const CGROUP_ROOT: &str = "cgroup-root";
@@ -50,25 +40,14 @@ impl Config {
     ///
     /// Every value that cannot be used.
     pub fn parse(keys: &BTreeMap<String, String>) -> Result<Self, Vec<ConfigError>> {
-        let mut errors = Vec::new();
-        let mut flag = |key| match keys.get(key).map(|v| v.trim()) {
-            None | Some("" | "false") => false,
-            Some("true") => true,
-            Some(other) => {
-                errors.push(ConfigError { key, value: other.to_owned(), want: "\"true\" or \"false\"" });
-                false
-            }
-        };
-        let socket_lb = flag(KUBE_PROXY_REPLACEMENT) | flag(SOCKET_LB);
-        let text = |key| keys.get(key).map(|v| v.trim()).filter(|v| !v.is_empty());
+        let mut read = Reader::new(keys);
         let default = Self::default();
-        let cgroup_root = text(CGROUP_ROOT).map_or(default.cgroup_root, PathBuf::from);
-        if !cgroup_root.is_absolute() {
-            let value = cgroup_root.display().to_string();
-            errors.push(ConfigError { key: CGROUP_ROOT, value, want: "an absolute path" });
-        }
-        let proxy_name = text(PROXY_NAME).unwrap_or_default().to_owned();
-        if errors.is_empty() { Ok(Self { socket_lb, cgroup_root, proxy_name }) } else { Err(errors) }
+        let config = Self {
+            socket_lb: read.flag(KUBE_PROXY_REPLACEMENT, false) | read.flag(SOCKET_LB, false),
+            cgroup_root: read.path(CGROUP_ROOT).unwrap_or(default.cgroup_root),
+            proxy_name: read.text(PROXY_NAME).unwrap_or_default().to_owned(),
+        };
+        read.finish(config)
     }
 }
 
