@@ -81,7 +81,7 @@ impl From<CreateError> for Refusal {
             CreateError::UnknownPod(_) | CreateError::NotAttached { .. } => StatusCode::SERVICE_UNAVAILABLE,
             CreateError::NoId | CreateError::State(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        Self(status, crate::reconcile::chain(&error))
+        Self(status, statedb::with_causes(&error))
     }
 }
 

@@ -106,7 +106,7 @@ pub(crate) async fn keep(path: PathBuf, config: Config, mut ready: watch::Receiv
         tick.tick().await;
         match write(&path, &config) {
             Err(error) if !failing => {
-                tracing::error!(error = crate::reconcile::chain(&error), "no pod can start on this node");
+                tracing::error!(error = statedb::with_causes(&error), "no pod can start on this node");
                 failing = true;
             }
             result => failing = result.is_err(),

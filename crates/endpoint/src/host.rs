@@ -188,7 +188,7 @@ impl<P: Programs> Settler<P> {
                     && let Some(next) = waiting.pop_front()
                 {
                     if let Err(error) = self.settle(&next).await {
-                        let error = crate::reconcile::chain(&error);
+                        let error = statedb::with_causes(&error);
                         tracing::warn!(interface = next.name, error, "programs stay attached by a filter");
                     }
                 }

@@ -71,7 +71,7 @@ fn dispatch(environment: &Environment, version: Version, previous: Option<Value>
 
 fn set(netns: &str, up: bool) -> Result<(), Error> {
     let failed = |e: &dyn std::error::Error| {
-        Error::because(Code::Io, format!("CNI_NETNS {netns:?}: {DEVICE} cannot be set up"), crate::reconcile::chain(e))
+        Error::because(Code::Io, format!("CNI_NETNS {netns:?}: {DEVICE} cannot be set up"), statedb::with_causes(e))
     };
     let namespace = datapath::netns::open(Path::new(netns)).map_err(|e| failed(&e))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| failed(&e))?;

@@ -160,13 +160,7 @@ const fn verdict(entry: &Entry) -> (u32, u32, u16) {
 }
 
 fn interface_error<E: std::error::Error>(id: EndpointId, interface: &str, error: &E) -> Error {
-    Error::Interface { subject: id.to_string(), interface: interface.to_owned(), message: chain(error) }
-}
-
-/// An error and what is behind it, on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |&cause| cause.source());
-    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
+    Error::Interface { subject: id.to_string(), interface: interface.to_owned(), message: statedb::with_causes(error) }
 }
 
 impl<I: Interfaces> statedb::Target<Attachment> for Target<I> {
@@ -209,7 +203,11 @@ impl<I: Interfaces> statedb::Target<Attachment> for Target<I> {
             .iter()
             .filter_map(|a| if let Attachment::Pod(pod) = &**a { Some(&*pod.endpoint.host_interface) } else { None })
             .collect();
-        let all = |e: &I::Error| Error::Interface { subject: "*".into(), interface: "*".into(), message: chain(e) };
+        let all = |e: &I::Error| Error::Interface {
+            subject: "*".into(),
+            interface: "*".into(),
+            message: statedb::with_causes(e),
+        };
         self.interfaces.prune(&wanted).await.map_err(|e| all(&e))
     }
 }

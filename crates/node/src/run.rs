@@ -48,7 +48,7 @@ enum Trouble {
     Waiting(&'static str),
     #[error(transparent)]
     NotReady(#[from] local::NotReady),
-    #[error("{}", with_causes(.0))]
+    #[error("{}", statedb::with_causes(.0))]
     Kernel(#[from] datapath::Error),
 }
 
@@ -212,10 +212,4 @@ fn urgency(change: &Change) -> Urgency {
 async fn gather(changes: &mut Changes) {
     let until = Instant::now() + GATHER;
     while let Ok(Some(_)) = tokio::time::timeout_at(until, changes.next()).await {}
-}
-
-/// An error and its causes on one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
 }

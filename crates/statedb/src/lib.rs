@@ -8,7 +8,7 @@ mod table;
 mod tasks;
 
 pub use changes::{Batch, Change, Changes};
-pub use reconcile::{ReconcileConfig, Target, reconcile, reconcile_with};
+pub use reconcile::{ReconcileConfig, Target, reconcile, reconcile_with, with_causes};
 pub use status::{Counters, State, Status, StatusReader, Summary};
 pub use table::{Reader, Revision, Row, Snapshot, Writer, table};
 pub use tasks::{TaskFailure, TaskInfo, Tasks};

@@ -252,8 +252,9 @@ impl<R: Row, T: Target<R>> Reconciler<R, T> {
     }
 }
 
-/// An error and its causes on one line.
-fn with_causes(error: &dyn Error) -> String {
+/// An error and its causes on one line, as a [`Status`](crate::Status) holds it.
+#[must_use]
+pub fn with_causes(error: &dyn Error) -> String {
     let causes = std::iter::successors(error.source(), |&cause| cause.source());
     causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
 }

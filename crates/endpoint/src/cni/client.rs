@@ -61,7 +61,7 @@ impl CallError {
             },
             Self::Answer(_) => Code::Decode,
         };
-        Error::because(code, what, crate::reconcile::chain(&self))
+        Error::because(code, what, statedb::with_causes(&self))
     }
 }
 

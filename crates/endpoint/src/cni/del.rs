@@ -26,7 +26,7 @@ async fn forget(call: &Call<'_>, container_id: &str) -> Result<(), Error> {
             return Err(error.into_error(&format!("container {container_id}: the agent cannot delete its endpoint")));
         }
         Err(error) => {
-            call.log.warn(&format!("deletion queued: {}", crate::reconcile::chain(&error)));
+            call.log.warn(&format!("deletion queued: {}", statedb::with_causes(&error)));
             leave_note(call, container_id).await?;
         }
         Ok(()) => {}
@@ -41,7 +41,7 @@ async fn tell_agent(call: &Call<'_>, container_id: &str) -> Result<(), CallError
 async fn leave_note(call: &Call<'_>, container_id: &str) -> Result<(), Error> {
     let failed = |e: crate::queue::QueueError| {
         let message = format!("container {container_id}: the agent is away and the deletion cannot be queued");
-        Error::because(Code::TryAgainLater, message, crate::reconcile::chain(&e))
+        Error::because(Code::TryAgainLater, message, statedb::with_causes(&e))
     };
     let queue = Queue::lock(&call.environment.queue).map_err(failed)?;
     // An agent that came up meanwhile has read the queue already.

@@ -17,7 +17,7 @@ impl Namespace {
     pub(super) fn open(path: &str) -> Result<Self, Error> {
         let gone = |e| {
             let message = format!("CNI_NETNS {path:?} cannot be opened: is the pod's network namespace gone?");
-            Error::because(Code::UnknownContainer, message, crate::reconcile::chain(&e))
+            Error::because(Code::UnknownContainer, message, statedb::with_causes(&e))
         };
         Ok(Self { fd: datapath::netns::open(Path::new(path)).map_err(gone)?, path: path.to_owned() })
     }

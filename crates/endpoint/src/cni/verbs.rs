@@ -71,6 +71,6 @@ async fn remove(agent: &mut Client, id: &AttachmentId) -> Result<(), Error> {
 }
 
 async fn connect(call: &Call<'_>, code: Code) -> Result<Client, Error> {
-    let away = |e| Error::because(code, "the Cilium agent of this node is not running", crate::reconcile::chain(&e));
+    let away = |e| Error::because(code, "the Cilium agent of this node is not running", statedb::with_causes(&e));
     Client::connect(&call.environment.socket, PATIENCE).await.map_err(away)
 }

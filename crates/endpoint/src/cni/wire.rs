@@ -183,7 +183,7 @@ fn everything(like: IpAddr) -> IpNet {
 }
 
 fn failed(subject: &str, error: &datapath::Error) -> Error {
-    Error::because(Code::Io, format!("{subject}: the interface cannot be set up"), crate::reconcile::chain(error))
+    Error::because(Code::Io, format!("{subject}: the interface cannot be set up"), statedb::with_causes(error))
 }
 
 fn gone(name: &str) -> Error {

@@ -113,7 +113,7 @@ async fn eventually<L: HostLinks>(links: &L) -> BTreeMap<String, u32> {
     loop {
         match links.list().await {
             Ok(present) => return present,
-            Err(error) => tracing::warn!(error = crate::reconcile::chain(&error), "interfaces cannot be listed"),
+            Err(error) => tracing::warn!(error = statedb::with_causes(&error), "interfaces cannot be listed"),
         }
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(Duration::from_secs(5));
