@@ -2,6 +2,7 @@
 //! Times as they are given on the command line and as they are shown.
 
 use anyhow::{Context, Result, bail};
+use model::config::{duration_of, unit_seconds};
 use std::time::{Duration, SystemTime};
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
@@ -71,28 +72,9 @@ pub(super) fn parse(text: &str, now: SystemTime) -> Result<prost_types::Timestam
     Ok(prost_types::Timestamp { seconds: time.unix_timestamp(), nanos })
 }
 
-/// One or more numbers with units, as `1h30m`.
+/// One or more numbers with units, as `1h30m`; days too, since people ask for the last `2d`.
 pub(crate) fn duration(text: &str) -> Option<Duration> {
-    let (mut rest, mut total) = (text, Duration::ZERO);
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, after) = rest.split_at(digits);
-        let end = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
-        let (unit, after) = after.split_at(end);
-        let seconds = match unit {
-            "d" => 86400.0,
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 1e-3,
-            "us" | "µs" => 1e-6,
-            "ns" => 1e-9,
-            _ => return None,
-        };
-        total = total.checked_add(Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()?)?;
-        rest = after;
-    }
-    (!text.is_empty()).then_some(total)
+    duration_of(text, |unit| if unit == "d" { Some(86400.0) } else { unit_seconds(unit) })
 }
 
 #[cfg(test)]
