@@ -216,10 +216,22 @@ mod tests {
         let addr = |lo| Addr { hi: 0, lo };
         let (pod, service, backend) = (addr(1), addr(2), addr(3));
         let key = FlowKey { src: pod, dst: service, sport: 10, dport: 20, proto: 6, hook: FROM_POD, pad: 0 };
-        let forward = FlowEntry { action: action::LOCAL, flags: flags::NAT_DST, nat_dst: backend, nat_dport: 30, ..FlowEntry::default() };
+        let forward = FlowEntry {
+            action: action::LOCAL,
+            flags: flags::NAT_DST,
+            nat_dst: backend,
+            nat_dport: 30,
+            ..FlowEntry::default()
+        };
         let reply_key = opposite(&key, &forward);
         assert_eq!((reply_key.src, reply_key.sport, reply_key.dst, reply_key.dport), (backend, 30, pod, 10));
-        let reply = FlowEntry { action: action::LOCAL, flags: flags::NAT_SRC, nat_src: service, nat_sport: 20, ..FlowEntry::default() };
+        let reply = FlowEntry {
+            action: action::LOCAL,
+            flags: flags::NAT_SRC,
+            nat_src: service,
+            nat_sport: 20,
+            ..FlowEntry::default()
+        };
         assert_eq!(opposite(&reply_key, &reply), key);
     }
 
