@@ -16,12 +16,15 @@ mod images;
 mod init;
 mod machine;
 mod namespace;
+pub mod netns;
 mod node;
 pub mod probe;
+pub mod product;
 mod progress;
 mod run;
 mod state;
 mod status;
+pub mod suite;
 mod supervise;
 mod topology;
 

@@ -39,6 +39,10 @@ impl Cluster {
         Ok(Self { lab: Lab::open(name)?, command: command.into() })
     }
 
+    pub(crate) fn lab(&self) -> &Lab {
+        &self.lab
+    }
+
     /// The path of the administrator's kubeconfig.
     #[must_use]
     pub fn kubeconfig(&self) -> PathBuf {

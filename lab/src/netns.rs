@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+//! For tests: sockets in the network namespace of a machine or of a pod. A socket stays where it was made, so a test makes it there and then uses it as any other.
+
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd as _;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
+use nix::sched::{CloneFlags, setns};
+use serde_json::Value;
+
+use crate::cgroup::{self, Hierarchy};
+use crate::probe::Cluster;
+use crate::state::Lab;
+use crate::{namespace, run};
+
+/// A network namespace.
+#[derive(Debug)]
+pub struct Netns {
+    process: i32,
+    file: File,
+}
+
+impl Netns {
+    /// That of a machine: a node, or `control`.
+    pub fn of_machine(cluster: &Cluster, name: &str) -> Result<Self> {
+        Self::of_process(namespace::first_process(cluster.lab(), name)?)
+    }
+
+    /// That of a pod whose first container runs.
+    pub fn of_pod(cluster: &Cluster, namespace: &str, pod: &str) -> Result<Self> {
+        let object = cluster.get(&["pod", "--namespace", namespace, pod])?;
+        let text = |path| object.pointer(path).and_then(Value::as_str);
+        let node = text("/spec/nodeName").with_context(|| format!("{namespace}/{pod} is on no node"))?;
+        let container = text("/status/containerStatuses/0/containerID").and_then(|id| id.rsplit('/').next());
+        let container = container.with_context(|| format!("{namespace}/{pod} has no container"))?;
+        let process = process_of(cluster.lab(), node, container)?
+            .with_context(|| format!("no process of {namespace}/{pod} on {node}"))?;
+        Self::of_process(process)
+    }
+
+    fn of_process(process: i32) -> Result<Self> {
+        let file = File::open(format!("/proc/{process}/ns/net")).context("cannot open a network namespace")?;
+        Ok(Self { process, file })
+    }
+
+    /// Runs a function in the namespace; what it makes stays there.
+    pub fn run<T: Send>(&self, body: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let inside = || {
+            setns(self.file.as_fd(), CloneFlags::CLONE_NEWNET).context("cannot enter a network namespace")?;
+            body()
+        };
+        thread::scope(|scope| scope.spawn(inside).join()).unwrap_or_else(|_| Err(anyhow!("a thread ended")))
+    }
+
+    /// Runs a command of this machine in the namespace, such as `ip`.
+    pub fn command(&self, words: &[&str]) -> Result<String> {
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &self.process.to_string(), "--net"]).args(words);
+        run::output(&mut command)
+    }
+
+    /// A listener on a port of every address.
+    pub fn listen(&self, port: u16) -> Result<TcpListener> {
+        self.run(|| TcpListener::bind(("::", port)).with_context(|| format!("cannot listen on port {port}")))
+    }
+
+    /// A connection from here, within five seconds.
+    pub fn connect(&self, to: SocketAddr) -> Result<TcpStream> {
+        self.run(|| {
+            let stream = TcpStream::connect_timeout(&to, PATIENCE).with_context(|| format!("no connection to {to}"))?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            Ok(stream)
+        })
+    }
+
+    /// A datagram socket at an address of the namespace.
+    pub fn datagrams(&self, at: SocketAddr) -> Result<UdpSocket> {
+        self.run(|| {
+            let socket = UdpSocket::bind(at).with_context(|| format!("cannot bind {at}"))?;
+            socket.set_read_timeout(Some(PATIENCE))?;
+            Ok(socket)
+        })
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A process of a container, by the control group that it is in.
+fn process_of(lab: &Lab, node: &str, container: &str) -> Result<Option<i32>> {
+    let group = Hierarchy::find()?.group(&lab.spec.name, Some(node));
+    let of_it = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default().contains(container);
+    Ok(cgroup::processes(&group).into_iter().find(of_it))
+}
