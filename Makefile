@@ -79,7 +79,7 @@ conformance: bootstrap image kube ## Kubernetes' own end-to-end tests in the lab
 	@scripts/conformance "$(FOCUS)"
 
 bench: bootstrap image kube ## measure against plain veth routing and the bridge plugin; writes target/bench/results.json
-	@cargo run --release --package bench
+	@scripts/bench
 
 .PHONY: fmt docs bootstrap
 fmt: ## format all code
