@@ -9,7 +9,7 @@ use ipam::cluster::Pools;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 use values::Values;
 
@@ -155,8 +155,8 @@ impl Config {
     pub fn load(arguments: &Arguments) -> Result<Self, Vec<Error>> {
         let mut keys = BTreeMap::new();
         if let Some(folder) = &arguments.config_dir {
-            keys = read_folder(folder)
-                .map_err(|e| vec![Error { key: folder.display().to_string(), reason: e.to_string() }])?;
+            keys = k8s::config_map::read_folder(folder)
+                .map_err(|e| vec![Error { key: e.path.display().to_string(), reason: e.source.to_string() }])?;
         }
         let unknown = unknown(keys.keys());
         keys.extend(arguments.keys.clone());
@@ -231,20 +231,6 @@ fn cluster_pools(values: &mut Values) -> Option<Vec<Pools>> {
         }
     }
     (mode == Some(ipam::Mode::ClusterPool)).then_some(pools)
-}
-
-fn read_folder(folder: &Path) -> std::io::Result<BTreeMap<String, String>> {
-    let mut keys = BTreeMap::new();
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        // Kubernetes keeps the versions of a mounted ConfigMap in folders that begin with two dots.
-        if name.starts_with('.') || !entry.path().is_file() {
-            continue;
-        }
-        keys.insert(name, std::fs::read_to_string(entry.path())?.trim().to_owned());
-    }
-    Ok(keys)
 }
 
 fn unknown<'a>(keys: impl Iterator<Item = &'a String>) -> Vec<String> {

@@ -3,6 +3,7 @@
 
 use super::Error;
 use ipnet::IpNet;
+use model::config::{duration, listen_address, words};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -75,8 +76,7 @@ impl Values {
 
     /// Values with commas or blanks between.
     pub(super) fn list(&self, key: &str) -> Vec<String> {
-        let text = self.text(key);
-        text.split([',', ' ', '\n', '\t']).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+        words(&self.text(key)).into_iter().map(str::to_owned).collect()
     }
 
     pub(super) fn prefixes(&mut self, key: &str, ipv6: bool) -> Vec<IpNet> {
@@ -96,22 +96,16 @@ impl Values {
     /// An address to listen on; without a host it is all of them.
     pub(super) fn address(&mut self, key: &str) -> Option<SocketAddr> {
         let text = self.optional(key)?;
-        let full = match text.strip_prefix(':') {
-            Some(port) => format!("[::]:{port}"),
-            None => text.replace("localhost:", "127.0.0.1:"),
-        };
-        match full.parse() {
-            Ok(address) => Some(address),
-            Err(_) => {
-                self.wrong(key, format!("{text:?} is not an address and port to listen on"));
-                None
-            }
+        let address = listen_address(&text.replace("localhost:", "127.0.0.1:"));
+        if address.is_none() {
+            self.wrong(key, format!("{text:?} is not an address and port to listen on"));
         }
+        address
     }
 
     pub(super) fn duration(&mut self, key: &str) -> Duration {
         let text = self.text(key);
-        parse_duration(&text).unwrap_or_else(|| {
+        duration(&text).unwrap_or_else(|| {
             self.wrong(key, format!("{text:?} is not a duration such as 1h30m or 15s"));
             Duration::ZERO
         })
@@ -120,50 +114,5 @@ impl Values {
     /// A duration of which zero means never.
     pub(super) fn interval(&mut self, key: &str) -> Option<Duration> {
         Some(self.duration(key)).filter(|interval| !interval.is_zero())
-    }
-}
-
-/// A duration as Go writes it: numbers with units, without sign.
-fn parse_duration(text: &str) -> Option<Duration> {
-    if text == "0" {
-        return Some(Duration::ZERO);
-    }
-    let mut rest = text;
-    let mut sum = Duration::ZERO;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, tail) = rest.split_at_checked(digits)?;
-        let unit_ends = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at_checked(unit_ends)?;
-        let seconds = match unit {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 1e-3,
-            "us" | "µs" => 1e-6,
-            "ns" => 1e-9,
-            _ => return None,
-        };
-        sum = sum.checked_add(Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()?)?;
-        rest = tail;
-    }
-    (!text.is_empty()).then_some(sum)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::parse_duration;
-    use std::time::Duration;
-
-    #[test]
-    fn durations_are_read_as_go_writes_them() {
-        for (text, seconds) in
-            [("15m0s", 900.0), ("1h30m", 5400.0), ("1.5s", 1.5), ("250ms", 0.25), ("0s", 0.0), ("0", 0.0)]
-        {
-            assert_eq!(parse_duration(text), Some(Duration::from_secs_f64(seconds)), "{text}");
-        }
-        for text in ["", "5", "m", "-1s", "1 s", "1d"] {
-            assert_eq!(parse_duration(text), None, "{text}");
-        }
     }
 }
