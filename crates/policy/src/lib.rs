@@ -111,7 +111,9 @@ pub fn start<S: IdentityStore + Clone>(
     let ipcache_target = IpcacheTarget::open(&inputs.kernel, inputs.epochs.clone())?;
     let restored = known_endpoints(&inputs.kernel)?;
     let prefixes = ipcache_target.identities();
-    let engine = Engine::new(config.enforcement, config.families, prefixes, policy_target.last_policy()?);
+    let policies = policy_target.present().clone();
+    let last_policy = policies.keys().copied().chain(restored.values().map(|(id, _)| *id)).max().unwrap_or_default();
+    let engine = Engine::new(config.enforcement, config.families, prefixes, last_policy);
 
     let (identities_writer, identities) = table("identities");
     let (compiled_writer, compiled) = table("compiled-policies");
@@ -143,6 +145,7 @@ pub fn start<S: IdentityStore + Clone>(
             problems: problems_writer,
         },
         restored,
+        policies,
         requests,
         made,
         policy_status: policy_status.clone(),

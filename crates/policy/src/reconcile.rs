@@ -5,7 +5,7 @@
 use crate::resolve::{CompiledPolicy, Entries, EntryKey};
 use abi::maps::{Endpoints, Policies};
 use abi::policy::PolicyEntry;
-use datapath::{Epochs, Kernel, Map, Result, Trie};
+use datapath::{Epochs, Kernel, Result, Trie};
 use imbl::ordmap::DiffItem;
 use model::{EndpointId, PolicyId};
 use statedb::{Snapshot, Target};
@@ -15,7 +15,6 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Debug)]
 pub(crate) struct PolicyTarget {
     policies: Trie<Policies>,
-    endpoints: Map<Endpoints>,
     epochs: Epochs,
     /// What the kernel has.
     present: BTreeMap<PolicyId, Entries>,
@@ -64,16 +63,15 @@ impl Plan {
 impl PolicyTarget {
     /// Opens the maps and reads what they hold.
     pub(crate) fn open<K: Kernel>(kernel: &K, epochs: Epochs) -> Result<Self> {
-        let (policies, endpoints) = (kernel.trie()?, kernel.map()?);
-        let mut target = Self { policies, endpoints, epochs, present: BTreeMap::new(), bump_due: BTreeSet::new() };
+        let policies = kernel.trie()?;
+        let mut target = Self { policies, epochs, present: BTreeMap::new(), bump_due: BTreeSet::new() };
         target.read()?;
         Ok(target)
     }
 
-    /// The highest number of a policy that the kernel knows.
-    pub(crate) fn last_policy(&self) -> Result<PolicyId> {
-        let present = self.present.last_key_value().map(|(id, _)| *id);
-        Ok(self.in_use()?.into_iter().chain(present).max().unwrap_or_default())
+    /// The policies that the kernel has.
+    pub(crate) const fn present(&self) -> &BTreeMap<PolicyId, Entries> {
+        &self.present
     }
 
     fn read(&mut self) -> Result<()> {
@@ -112,11 +110,6 @@ impl PolicyTarget {
         }
         Ok(())
     }
-
-    /// The policies under which the programs know pods. They are not removed, whatever is desired.
-    fn in_use(&self) -> Result<BTreeSet<PolicyId>> {
-        Ok(self.endpoints.entries()?.into_iter().map(|(_, endpoint)| PolicyId(endpoint.policy)).collect())
-    }
 }
 
 /// The policy and identity under which the kernel knows each pod.
@@ -153,8 +146,7 @@ impl Target<CompiledPolicy> for PolicyTarget {
 
     async fn prune(&mut self, desired: &Snapshot<CompiledPolicy>) -> Result<()> {
         self.read()?;
-        let in_use = self.in_use()?;
-        let superfluous = self.present.keys().filter(|id| desired.get(*id).is_none() && !in_use.contains(*id));
+        let superfluous = self.present.keys().filter(|id| desired.get(*id).is_none());
         for id in superfluous.copied().collect::<Vec<_>>() {
             self.delete(&id).await?;
         }

@@ -78,6 +78,14 @@ impl statedb::Row for CompiledPolicy {
     }
 }
 
+impl CompiledPolicy {
+    /// A policy of which only the entries are known.
+    pub(crate) fn orphan(id: PolicyId, entries: Entries) -> Self {
+        let (identity, endpoints) = (ANY, Vec::new());
+        Self { id, identity, endpoints, ingress_enforced: false, egress_enforced: false, entries }
+    }
+}
+
 /// What must be computed again.
 #[derive(Debug)]
 enum Dirty {

@@ -9,7 +9,7 @@ mod sources;
 use crate::identity::Identities;
 use crate::identity::allocate::Request;
 use crate::ipcache::Ipcache;
-use crate::resolve::{CompiledPolicy, Engine};
+use crate::resolve::{CompiledPolicy, Engine, Entries};
 use crate::rules::{Policy, PolicyName, Problem};
 use crate::{Config, Inputs, Metrics};
 use futures::FutureExt;
@@ -62,6 +62,8 @@ pub(crate) struct Feature {
     pub(crate) tables: Tables,
     /// What the kernel knew of pods.
     pub(crate) restored: BTreeMap<EndpointId, (PolicyId, IdentityId)>,
+    /// The policies that the kernel has.
+    pub(crate) policies: BTreeMap<PolicyId, Entries>,
     pub(crate) requests: mpsc::UnboundedSender<Request>,
     pub(crate) made: mpsc::UnboundedReceiver<Identity>,
     pub(crate) policy_status: StatusReader<CompiledPolicy>,
@@ -105,7 +107,10 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn new<S>(config: Config, inputs: &Inputs<S>, feature: Feature) -> Self {
-        let Feature { engine, tables, restored, requests, made, policy_status, ipcache_status, metrics } = feature;
+        let Feature { engine, mut tables, restored, policies, requests, made, policy_status, ipcache_status, metrics } =
+            feature;
+        // What the kernel has stays until nobody uses it, like any policy that no pod has any more.
+        policies.into_iter().for_each(|(id, entries)| tables.compiled.insert(CompiledPolicy::orphan(id, entries)));
         Self {
             ipcache: Ipcache::new(config.ipcache()),
             config,

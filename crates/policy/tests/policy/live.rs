@@ -128,6 +128,27 @@ async fn a_restart_makes_no_write_and_keeps_every_number() {
 }
 
 #[tokio::test]
+async fn a_pod_that_ended_while_nobody_looked_leaves_no_policy_once_the_programs_let_go_of_it() {
+    let (kernel, store, mut tables) = (fake::Kernel::new(), Store::default(), two_pods());
+    let agent = start(config(), kernel.clone(), store.clone(), &tables);
+    let gone = agent.policy_of(2, |_| true).await;
+    agent.policy_of(1, |_| true).await;
+    attach(&kernel, &agent);
+    agent.kill().await;
+    tables.endpoints.remove(&EndpointId(2));
+    tables.commit();
+
+    let agent = start(config(), kernel.clone(), store, &tables);
+    agent.policy_of(1, |_| true).await;
+    agent.outputs.policy_status.pruned().await;
+    let policies = kernel.trie::<Policies>().unwrap();
+    let there = || policies.keys().unwrap().iter().any(|key| key.data.policy == gone.policy.0);
+    assert!(there(), "the programs know a pod by it");
+    kernel.map::<Endpoints>().unwrap().remove(&2).unwrap();
+    eventually("the policy to go", || (!there()).then_some(())).await;
+}
+
+#[tokio::test]
 async fn while_the_api_server_is_away_known_labels_get_their_identity_and_others_wait() {
     let (store, mut tables) = (Store::default(), two_pods());
     *store.away.lock() = true;
