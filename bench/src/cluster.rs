@@ -208,7 +208,7 @@ impl Cluster {
             if lines.any(|(line, next)| line.trim() == format!("|-- {address}") && next.contains("host LOCAL")) {
                 let cgroup = unified()?.join(group(pid).unwrap_or_default().trim_start_matches('/'));
                 let netns = PathBuf::from(format!("/proc/{pid}/ns/net"));
-                return Ok(Place { netns: Some(netns), cgroup: Some(cgroup), cpu: None });
+                return Ok(Place { netns: Some(netns), cgroup: Some(cgroup), ..Place::default() });
             }
         }
         bail!("no process on {node} has the address {address}")
@@ -235,7 +235,21 @@ impl Cluster {
             arms.push(Arm::new(Shape::TwoNodes, &name, client, far));
         }
         arms.iter().try_for_each(checked)?;
+        self.settled()?;
         Ok(arms)
+    }
+
+    /// The agent attaches a new pod in a quick way first, and in the way that packets are to be measured with when no pod has
+    /// come for a while: an empty folder says so.
+    fn settled(&self) -> Result<()> {
+        for node in ["node1", "node2"] {
+            let filters = self.bpffs(node)?.join("cilium/v1/filters");
+            clock::poll(Duration::from_secs(30), Duration::from_millis(100), || {
+                let left = fs::read_dir(&filters).map_or(0, Iterator::count);
+                if left == 0 { Ok(()) } else { bail!("{left} programs on {node} are attached provisionally") }
+            })?;
+        }
+        Ok(())
     }
 
     fn pod(&self, name: &str, node: &str) -> Result<(Place, [IpAddr; 2])> {

@@ -84,11 +84,14 @@ fn main() -> Result<ExitCode> {
         Commands::Connect { place, address, port } => {
             place.enter()?;
             let limit = Duration::from_millis(500);
-            println!("{}", match TcpStream::connect_timeout(&SocketAddr::new(address, port), limit) {
-                Ok(_) => "connected",
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => "refused",
-                Err(_) => "silent",
-            });
+            println!(
+                "{}",
+                match TcpStream::connect_timeout(&SocketAddr::new(address, port), limit) {
+                    Ok(_) => "connected",
+                    Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => "refused",
+                    Err(_) => "silent",
+                }
+            );
         }
     }
     Ok(ExitCode::SUCCESS)

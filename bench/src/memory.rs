@@ -45,7 +45,8 @@ fn look(cluster: &Cluster, when: &str) -> Result<[Figure; 2]> {
     let text = fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
     let sum = |names: &[&str]| -> f64 {
         let lines = text.lines().filter_map(|line| line.split_once(':'));
-        let values = lines.filter(|(name, _)| names.contains(name)).filter_map(|(_, rest)| rest.split_whitespace().next());
+        let values =
+            lines.filter(|(name, _)| names.contains(name)).filter_map(|(_, rest)| rest.split_whitespace().next());
         values.filter_map(|kib| kib.parse::<f64>().ok()).sum::<f64>() / 1024.0
     };
     let figure = |what: &str, names: &[&str]| Figure::new(format!("{what}, {when}"), "ours", sum(names), "MiB");

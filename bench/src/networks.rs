@@ -154,7 +154,7 @@ pub(crate) fn ptp() -> Result<[Arm; 2]> {
 
 fn ptp_pod(name: &str, node: &str, subnet: u8) -> Result<(Place, [IpAddr; 2])> {
     ip(None, &format!("netns add {name}\n"))?;
-    let config = ptp_config(&subnet.to_string(), [format!("10.99.{subnet}.0/24"), format!("fd99:{subnet}::/64")]);
+    let config = ptp_config(&subnet.to_string(), &[format!("10.99.{subnet}.0/24"), format!("fd99:{subnet}::/64")]);
     let netns = Path::new(NAMES).join(name);
     let mut command = Command::new("ip");
     command.args(["netns", "exec", node]).arg(Path::new(PLUGINS).join("ptp"));
@@ -171,9 +171,10 @@ fn ptp_pod(name: &str, node: &str, subnet: u8) -> Result<(Place, [IpAddr; 2])> {
 }
 
 /// A configuration of `ptp` for these subnets.
-pub(crate) fn ptp_config(name: &str, subnets: [String; 2]) -> String {
-    let ranges = subnets.map(|subnet| json!([{"subnet": subnet}]));
-    let routes = json!([{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]);
+pub(crate) fn ptp_config(name: &str, subnets: &[String]) -> String {
+    let ranges: Vec<_> = subnets.iter().map(|subnet| json!([{"subnet": subnet}])).collect();
+    let default = |subnet: &String| json!({"dst": if subnet.contains(':') { "::/0" } else { "0.0.0.0/0" }});
+    let routes: Vec<_> = subnets.iter().map(default).collect();
     let ipam = json!({"type": "host-local", "ranges": ranges, "routes": routes, "dataDir": format!("{NAMES}/leases")});
     json!({"cniVersion": "1.0.0", "name": name, "type": "ptp", "ipam": ipam}).to_string()
 }

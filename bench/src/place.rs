@@ -12,6 +12,8 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
+use crate::run;
+
 /// The place of a process.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -24,6 +26,9 @@ pub(crate) struct Place {
     /// The processor to stay on.
     #[arg(long)]
     pub(crate) cpu: Option<usize>,
+    /// Go before everything else that wants the processor (`SCHED_FIFO`).
+    #[arg(long)]
+    pub(crate) ahead: bool,
 }
 
 impl Place {
@@ -52,6 +57,9 @@ impl Place {
             cpus.set(cpu).with_context(|| format!("no processor {cpu}"))?;
             sched_setaffinity(Pid::from_raw(0), &cpus).with_context(|| format!("cannot stay on processor {cpu}"))?;
         }
+        if self.ahead {
+            run::output(Command::new("chrt").args(["--fifo", "--pid", "10", &Pid::this().to_string()]))?;
+        }
         Ok(())
     }
 
@@ -65,6 +73,9 @@ impl Place {
         }
         if let Some(cpu) = self.cpu {
             command.arg("--cpu").arg(cpu.to_string());
+        }
+        if self.ahead {
+            command.arg("--ahead");
         }
     }
 }

@@ -75,9 +75,9 @@ fn deploy(cluster: &Cluster) -> Result<Vec<f64>> {
     let mut ready = BTreeMap::new();
     let end = clock::now() + LIMIT;
     while ready.len() < REPLICAS {
-        let (when, line) = seen.recv_timeout(end.saturating_duration_since(clock::now())).with_context(|| {
-            format!("{} of {REPLICAS} pods are Ready after {} s", ready.len(), LIMIT.as_secs())
-        })?;
+        let (when, line) = seen
+            .recv_timeout(end.saturating_duration_since(clock::now()))
+            .with_context(|| format!("{} of {REPLICAS} pods are Ready after {} s", ready.len(), LIMIT.as_secs()))?;
         let mut words = line.split_whitespace();
         let Some(name) = words.next() else { continue };
         let begin = *pods.entry(name.to_owned()).or_insert(when);

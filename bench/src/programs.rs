@@ -117,11 +117,7 @@ impl Cases<'_> {
         Ok(())
     }
 
-    fn timed(
-        &mut self,
-        calls: u32,
-        mut run: impl FnMut(&World, u32) -> Result<(i32, f64)>,
-    ) -> Result<(Vec<f64>, i32)> {
+    fn timed(&mut self, calls: u32, mut run: impl FnMut(&World, u32) -> Result<(i32, f64)>) -> Result<(Vec<f64>, i32)> {
         let mut times = Vec::new();
         let mut verdict = 0;
         for call in 0..calls {

@@ -125,8 +125,7 @@ struct Machine {
     memory_mib: u64,
 }
 
-const HEADINGS: [&str; 8] =
-    ["what", "of", "figure", "p50 / p99", "cpu each", "to plain [95 %]", "by p50", "target"];
+const HEADINGS: [&str; 8] = ["what", "of", "figure", "p50 / p99", "cpu each", "to plain [95 %]", "by p50", "target"];
 
 impl Report {
     /// An empty one, of this machine.

@@ -29,6 +29,9 @@ pub(crate) struct Options {
     /// Seconds of each load.
     #[arg(long, default_value_t = 2.0)]
     seconds: f32,
+    /// Have clients and servers go before everything else on the machine: for one that is not idle.
+    #[arg(long)]
+    ahead: bool,
     /// Pods whose memory is measured last; the kubelet's limit is 500.
     #[arg(long, default_value_t = 500)]
     pods: usize,
@@ -145,7 +148,10 @@ fn open(options: &Options) -> Result<Cluster> {
 fn one(section: Section, options: &Options, cluster: &Cluster) -> Result<Vec<Figure>> {
     let span = Duration::from_secs_f32(options.seconds);
     match section {
-        Section::Accounting => accounting::measure(cluster, &cluster.arms()?, span),
+        Section::Accounting => {
+            let arms: Vec<Arm> = cluster.arms()?.into_iter().map(|arm| arm.ahead(options.ahead)).collect();
+            accounting::measure(cluster, &arms, span)
+        }
         Section::Pods => pods::measure(cluster, &lab_command(options)?, options.rounds.min(3)),
         Section::Start => pods::agent_start(cluster),
         Section::Cni => cni::measure(cluster),
@@ -164,7 +170,8 @@ fn compare(options: &Options, kinds: &[Kind], cluster: Option<&Cluster>) -> Resu
     let mut figures = Vec::new();
     for (family, rounds) in [(0, options.rounds), (1, (options.rounds / 2).max(1))] {
         for shape in [Shape::OneNode, Shape::TwoNodes] {
-            let same: Vec<Arm> = arms.iter().filter(|arm| arm.shape == shape).cloned().collect();
+            let same = arms.iter().filter(|arm| arm.shape == shape);
+            let same: Vec<Arm> = same.map(|arm| arm.clone().ahead(options.ahead)).collect();
             let plan = Plan { kinds: kinds.to_vec(), rounds, span: Duration::from_secs_f32(options.seconds) };
             figures.extend(traffic::compare(&same, family, &plan)?);
         }

@@ -54,6 +54,12 @@ impl Arm {
         Self { shape, name: name.to_owned(), client, server, addresses }
     }
 
+    /// The same with a load that goes before everything else on the machine.
+    pub(crate) fn ahead(mut self, ahead: bool) -> Self {
+        (self.client.ahead, self.server.ahead) = (ahead, ahead);
+        self
+    }
+
     /// Starts the server for one family.
     pub(crate) fn serve(&self, address: IpAddr) -> Result<Running> {
         let mut command = ourselves("serve")?;
@@ -127,7 +133,13 @@ pub(crate) fn compare(arms: &[Arm], family: usize, plan: &Plan) -> Result<Vec<Fi
             let forward = arms.iter().zip(&mut rounds);
             let turns: Vec<_> = if round % 2 == 0 { forward.collect() } else { forward.rev().collect() };
             for (arm, results) in turns {
-                eprint!("\r\x1b[K  {kind:?}, {}, round {} of {}: {}", arm.shape.name(), round + 1, plan.rounds, arm.name);
+                eprint!(
+                    "\r\x1b[K  {kind:?}, {}, round {} of {}: {}",
+                    arm.shape.name(),
+                    round + 1,
+                    plan.rounds,
+                    arm.name
+                );
                 let before = busy_us();
                 let measured = arm.load(*kind, address(arm)?, plan.span)?;
                 let count = measured.rate * plan.span.as_secs_f64();
