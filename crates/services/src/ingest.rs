@@ -129,7 +129,7 @@ pub fn ingest_service(config: &Config, object: &core::Service) -> Result<Option<
     Ok(Some(Service { name: ServiceName { namespace, name }, cluster_ips, ports }))
 }
 
-/// The row of an EndpointSlice; none if it belongs to no Service, or to one of another proxy.
+/// The row of an EndpointSlice; none if it belongs to no Service, to one of another proxy, or to a headless one.
 ///
 /// # Errors
 ///
@@ -137,7 +137,8 @@ pub fn ingest_service(config: &Config, object: &core::Service) -> Result<Option<
 pub fn ingest_slice(config: &Config, object: &discovery::EndpointSlice) -> Result<Option<EndpointSlice>, IngestError> {
     let service = label(&object.metadata, SERVICE_OF_SLICE).filter(|s| !s.is_empty());
     let (Some((namespace, name)), Some(service)) = (names(&object.metadata), service) else { return Ok(None) };
-    if !ours(config, &object.metadata) || object.address_type == "FQDN" {
+    let headless = label(&object.metadata, HEADLESS).is_some();
+    if headless || !ours(config, &object.metadata) || object.address_type == "FQDN" {
         return Ok(None);
     }
     // A port without a number stands for all ports; no Service port can be translated to it.

@@ -107,7 +107,8 @@ fn conditions_that_are_not_given_mean_ready() {
 fn slices_that_are_nobodys_give_no_row() {
     let fqdn = json!({"addressType": "FQDN", "endpoints": [{"addresses": ["web.example"]}]});
     let orphan = json!({"metadata": {"labels": {"kubernetes.io/service-name": ""}}});
-    for extra in [fqdn, orphan] {
+    let headless = json!({"metadata": {"labels": {"service.kubernetes.io/headless": ""}}});
+    for extra in [fqdn, orphan, headless] {
         assert_eq!(ingest_slice(&Config::default(), &slice(extra.clone())), Ok(None), "{extra}");
     }
 }
