@@ -27,5 +27,6 @@ mod status;
 pub mod suite;
 mod supervise;
 mod topology;
+pub mod traffic;
 
 pub use cli::main;

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -45,6 +45,12 @@ impl Netns {
     fn of_process(process: i32) -> Result<Self> {
         let file = File::open(format!("/proc/{process}/ns/net")).context("cannot open a network namespace")?;
         Ok(Self { process, file })
+    }
+
+    /// What tells it from every other one.
+    pub fn identity(&self) -> Result<String> {
+        let link = fs::read_link(format!("/proc/self/fd/{}", self.file.as_raw_fd()))?;
+        Ok(link.display().to_string())
     }
 
     /// Runs a function in the namespace; what it makes stays there.

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+//! For tests: traffic between two namespaces that counts what is lost while something else happens.
+
+use std::collections::BTreeSet;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+
+use crate::clock;
+use crate::netns::Netns;
+
+/// Between two datagrams, two questions, two blocks of the stream.
+const PACE: Duration = Duration::from_millis(5);
+/// For a socket's read; nothing is lost because of it.
+const TICK: Duration = Duration::from_millis(50);
+/// How long a question may go unanswered, and how long the last packets may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// One write of the stream.
+const BLOCK: usize = 16 * 1024;
+
+/// A loop of datagrams and their echoes, a loop of questions and answers on one TCP connection, and a TCP stream.
+#[derive(Debug)]
+pub struct Traffic {
+    what: String,
+    stop: Arc<AtomicBool>,
+    asked: Arc<AtomicU32>,
+    loads: Vec<(&'static str, JoinHandle<Result<()>>)>,
+}
+
+impl Traffic {
+    /// Starts all three between a client and an address of a server, on ports from `port` on.
+    pub fn between(client: &Netns, server: &Netns, to: IpAddr, port: u16) -> Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let asked = Arc::new(AtomicU32::new(0));
+        let mut loads = vec![("datagrams", datagrams(client, server, SocketAddr::new(to, port), &stop)?)];
+
+        let listener = server.listen(port + 1)?;
+        let stream = client.connect(SocketAddr::new(to, port + 1))?;
+        let (peer, _) = listener.accept()?;
+        thread::spawn(move || answer(peer));
+        let (done, count) = (stop.clone(), asked.clone());
+        loads.push(("questions", thread::spawn(move || ask(stream, &done, &count))));
+
+        let listener = server.listen(port + 2)?;
+        let stream = client.connect(SocketAddr::new(to, port + 2))?;
+        let (peer, _) = listener.accept()?;
+        let reader = thread::spawn(move || read_all(peer));
+        let done = stop.clone();
+        loads.push(("stream", thread::spawn(move || write_all(stream, reader, &done))));
+        Ok(Self { what: to.to_string(), stop, asked, loads })
+    }
+
+    /// Waits until a number of questions more have been answered: something has passed in the meantime.
+    pub fn goes_on(&self, questions: u32) -> Result<()> {
+        let from = self.asked.load(Ordering::Relaxed);
+        clock::poll(PATIENCE, &format!("{questions} more answers of {}", self.what), || {
+            let now = self.asked.load(Ordering::Relaxed);
+            ensure!(now >= from + questions, "{} came", now - from);
+            Ok(())
+        })
+    }
+
+    /// Ends the traffic; an error tells what was lost.
+    pub fn finish(self) -> Result<()> {
+        self.stop.store(true, Ordering::Relaxed);
+        for (name, load) in self.loads {
+            let outcome = load.join().unwrap_or_else(|_| Err(anyhow!("a thread ended")));
+            outcome.with_context(|| format!("{name} to {}", self.what))?;
+        }
+        Ok(())
+    }
+}
+
+/// Numbered datagrams; each is to come back once.
+fn datagrams(client: &Netns, server: &Netns, to: SocketAddr, stop: &Arc<AtomicBool>) -> Result<JoinHandle<Result<()>>> {
+    let echo = server.datagrams(to)?;
+    echo.set_read_timeout(Some(TICK))?;
+    let socket = client.run(|| {
+        let socket = UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
+        socket.connect(to)?;
+        Ok(socket)
+    })?;
+    socket.set_read_timeout(Some(TICK))?;
+    let over = Arc::new(AtomicBool::new(false));
+    let (done, heard) = (over.clone(), Arc::new(AtomicU32::new(0)));
+    let count = heard.clone();
+    thread::spawn(move || {
+        let mut room = [0; 4];
+        while !done.load(Ordering::Relaxed) {
+            if let Ok((_, from)) = echo.recv_from(&mut room) {
+                count.fetch_add(1, Ordering::Relaxed);
+                let _ = echo.send_to(&room, from);
+            }
+        }
+    });
+    let listening = socket.try_clone()?;
+    let receiver = thread::spawn({
+        let over = over.clone();
+        move || receive(&listening, &over)
+    });
+    let (stop, back) = (stop.clone(), socket);
+    Ok(thread::spawn(move || {
+        let mut sent = 0u32;
+        let mut refused = 0;
+        while !stop.load(Ordering::Relaxed) {
+            refused += u32::from(back.send(&sent.to_be_bytes()).is_err());
+            sent += 1;
+            clock::breathe(PACE);
+        }
+        let waited = clock::poll(Duration::from_secs(2), "the last echoes", || {
+            ensure!(heard.load(Ordering::Relaxed) >= sent, "on their way");
+            Ok(())
+        });
+        drop(waited);
+        clock::breathe(TICK * 4);
+        over.store(true, Ordering::Relaxed);
+        let came_back = receiver.join().map_err(|_| anyhow!("a thread ended"))?;
+        let lost: Vec<u32> = (0..sent).filter(|number| !came_back.contains(number)).collect();
+        let arrived = heard.load(Ordering::Relaxed);
+        let (first, last) = (lost.first(), lost.last());
+        ensure!(
+            lost.is_empty() && refused == 0,
+            "{sent} sent ({refused} refused), {arrived} arrived, {} came back; lost from {first:?} to {last:?}",
+            came_back.len()
+        );
+        Ok(())
+    }))
+}
+
+fn receive(socket: &UdpSocket, over: &AtomicBool) -> BTreeSet<u32> {
+    let (mut numbers, mut room) = (BTreeSet::new(), [0; 4]);
+    while !over.load(Ordering::Relaxed) {
+        if socket.recv(&mut room).is_ok() {
+            numbers.insert(u32::from_be_bytes(room));
+        }
+    }
+    numbers
+}
+
+fn answer(mut peer: TcpStream) {
+    let mut room = [0; 4];
+    while peer.read_exact(&mut room).is_ok() && peer.write_all(&room).is_ok() {}
+}
+
+fn ask(mut stream: TcpStream, stop: &AtomicBool, count: &AtomicU32) -> Result<()> {
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    while !stop.load(Ordering::Relaxed) {
+        let number = count.load(Ordering::Relaxed).to_be_bytes();
+        let mut room = [0; 4];
+        stream.write_all(&number).context("asking")?;
+        stream.read_exact(&mut room).context("waiting for the answer")?;
+        ensure!(room == number, "{room:?} answers {number:?}");
+        count.fetch_add(1, Ordering::Relaxed);
+        clock::breathe(PACE);
+    }
+    Ok(())
+}
+
+fn write_all(mut stream: TcpStream, reader: JoinHandle<Result<u64>>, stop: &AtomicBool) -> Result<()> {
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let (block, mut written) = (vec![7; BLOCK], 0);
+    while !stop.load(Ordering::Relaxed) {
+        stream.write_all(&block).context("writing")?;
+        written += block.len() as u64;
+        clock::breathe(PACE);
+    }
+    drop(stream);
+    let read = reader.join().unwrap_or_else(|_| Err(anyhow!("a thread ended")))?;
+    ensure!(read == written, "{written} octets written, {read} read");
+    Ok(())
+}
+
+fn read_all(mut peer: TcpStream) -> Result<u64> {
+    peer.set_read_timeout(Some(PATIENCE))?;
+    let (mut room, mut count) = (vec![0; BLOCK], 0);
+    loop {
+        match peer.read(&mut room) {
+            Ok(0) => return Ok(count),
+            Ok(some) => count += some as u64,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error).context("reading"),
+        }
+    }
+}

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What must survive: agents killed and upgraded, the API server, the kubelet and containerd away, a node rebooted, while pods talk. Needs root, `make kube` and
+//! `make image`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+use std::net::{IpAddr, SocketAddr};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use lab::netns::Netns;
+use lab::probe::{Cluster, eventually, stays};
+use lab::product;
+use lab::suite::Suite;
+use lab::traffic::Traffic;
+
+const SUITE: Suite = Suite {
+    name: "restart",
+    command: env!("CARGO_BIN_EXE_lab"),
+    options: &[],
+    values: &[],
+    manifest: Some("examples/connectivity/pods.yaml"),
+    cases: &[
+        ("not_a_packet_is_lost_when_agents_are_killed_and_they_adopt_what_they_find", agents_killed),
+        ("not_a_packet_is_lost_when_agents_pods_are_deleted", agents_deleted),
+        ("not_a_packet_is_lost_by_an_upgrade_to_another_image", upgraded),
+        ("traffic_policy_and_known_pods_do_without_the_api_server", api_server_away),
+        ("a_pod_deleted_while_the_agent_is_down_leaves_nothing_behind", deleted_meanwhile),
+        ("kubelet_and_containerd_start_again_under_traffic", kubelet_and_containerd),
+        ("a_rebooted_node_is_ready_again_without_help_and_its_pods_talk", rebooted),
+    ],
+};
+
+const SECOND: &str = "quay.io/cilium-rs/cilium:second";
+const FIRST: &str = "quay.io/cilium-rs/cilium:dev";
+
+fn main() -> ExitCode {
+    SUITE.main()
+}
+
+fn addresses(cluster: &Cluster, pod: &str) -> Result<Vec<IpAddr>> {
+    let object = cluster.get(&["pod", "--namespace=net", pod])?;
+    let list = object["status"]["podIPs"].as_array().with_context(|| format!("{pod} has no addresses"))?;
+    Ok(list.iter().filter_map(|one| one["ip"].as_str()?.parse().ok()).collect())
+}
+
+/// What a shell says on a node.
+fn shell(cluster: &Cluster, node: &str, script: &str) -> Result<String> {
+    let output = cluster.node(node, &["sh", "-c", script])?;
+    ensure!(output.status.success(), "'{script}' on {node}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// Runs a body while the client talks to a pod of its node and to one of the other node over both families; nothing may be lost.
+fn under_traffic(cluster: &Cluster, body: impl FnOnce() -> Result<()>) -> Result<()> {
+    let client = Netns::of_pod(cluster, "net", "client")?;
+    let mut all = Vec::new();
+    let mut port = 7100;
+    for pod in ["near", "far"] {
+        let server = Netns::of_pod(cluster, "net", pod)?;
+        for to in addresses(cluster, pod)? {
+            all.push(Traffic::between(&client, &server, to, port)?);
+            port += 10;
+        }
+    }
+    all.iter().try_for_each(|one| one.goes_on(50))?;
+    body()?;
+    all.iter().try_for_each(|one| one.goes_on(100))?;
+    all.into_iter().try_for_each(Traffic::finish)
+}
+
+/// The pinned links and maps of a node, each with the number that it keeps as long as it is not pinned anew.
+fn pins(cluster: &Cluster, node: &str) -> Result<String> {
+    shell(cluster, node, "cd /sys/fs/bpf/cilium/v1 && find links maps -type f -printf '%i %p\\n' | sort -k 2")
+}
+
+fn agent_process(cluster: &Cluster, node: &str) -> Result<String> {
+    shell(cluster, node, "pgrep -f '^cilium-agent' | head -n 1")
+}
+
+fn agents_killed(cluster: &Cluster) -> Result<()> {
+    let before: Vec<_> = cluster.nodes().iter().map(|node| pins(cluster, node)).collect::<Result<_>>()?;
+    ensure!(before.iter().all(|pins| pins.contains("links/pod_") && pins.contains("maps/")), "{before:?}");
+    under_traffic(cluster, || {
+        for node in cluster.nodes() {
+            let old = agent_process(cluster, &node)?;
+            cluster.fault("kill", &format!("{node}/agent"))?;
+            eventually(Duration::from_secs(60), "another agent", || {
+                let new = agent_process(cluster, &node)?;
+                ensure!(!new.is_empty() && new != old, "there is '{new}' after '{old}'");
+                Ok(())
+            })?;
+        }
+        eventually(Duration::from_secs(60), "agents are healthy", || {
+            cluster
+                .nodes()
+                .iter()
+                .try_for_each(|node| shell(cluster, node, "curl -fsS http://127.0.0.1:9879/healthz").map(drop))
+        })?;
+        product::ready(cluster)
+    })?;
+    let after: Vec<_> = cluster.nodes().iter().map(|node| pins(cluster, node)).collect::<Result<_>>()?;
+    assert_eq!(after, before, "links and maps are adopted, not made anew");
+    Ok(())
+}
+
+fn agents_deleted(cluster: &Cluster) -> Result<()> {
+    under_traffic(cluster, || {
+        cluster.kubectl(&["delete", "pod", "--namespace=kube-system", "--selector=k8s-app=cilium"])?;
+        product::ready(cluster)
+    })
+}
+
+fn upgraded(cluster: &Cluster) -> Result<()> {
+    let tag = |node: &String| {
+        let ctr = "ctr --address /run/containerd/containerd.sock --namespace k8s.io images tag --force";
+        shell(cluster, node, &format!("{ctr} {FIRST} {SECOND}")).map(drop)
+    };
+    cluster.nodes().iter().try_for_each(tag)?;
+    under_traffic(cluster, || product::upgrade(cluster, &["image.tag=second"]))?;
+    let images = cluster.kubectl(&[
+        "get",
+        "pods",
+        "--namespace=kube-system",
+        "--selector=k8s-app=cilium",
+        "-o=jsonpath={..image}",
+    ])?;
+    ensure!(images.contains(SECOND), "{images}");
+    under_traffic(cluster, || product::upgrade(cluster, &["image.tag=dev"]))
+}
+
+fn api_server_away(cluster: &Cluster) -> Result<()> {
+    let policy = product::repository("examples/policy/client-to-http.yaml");
+    cluster.apply_file(&policy)?;
+    let client = Netns::of_pod(cluster, "net", "client")?;
+    let near = Netns::of_pod(cluster, "net", "near")?;
+    let to = addresses(cluster, "far")?;
+    let _denied = Netns::of_pod(cluster, "net", "far")?.listen(9090)?;
+    let holds = || -> Result<()> {
+        for one in &to {
+            client.connect(SocketAddr::new(*one, 8080)).context("what the policy allows")?;
+            let denied = std::net::TcpStream::connect_timeout;
+            let open = client.run(|| Ok(denied(&SocketAddr::new(*one, 9090), Duration::from_millis(300)).is_ok()))?;
+            ensure!(!open, "{one} is reached on a port that the policy does not allow");
+        }
+        Ok(())
+    };
+    eventually(Duration::from_secs(30), "the policy", holds)?;
+    cluster.fault("stop", "apiserver")?;
+    let meanwhile = (|| {
+        // The kubelet notices that the pod's sandbox is gone and makes another: CNI DEL and ADD of a pod that is known.
+        let old = near.identity()?;
+        let kill = format!(
+            "for p in $(pgrep -x pause); do [ \"$(readlink /proc/$p/ns/net)\" = '{old}' ] && kill -9 $p; done; true"
+        );
+        shell(cluster, "node1", &kill)?;
+        let find = "for p in $(pgrep -f netexec); do [ \"$(cat /proc/$p/root/etc/hostname 2>/dev/null)\" = near ] && readlink /proc/$p/ns/net; done; true";
+        eventually(Duration::from_secs(60), "the pod in another sandbox", || match shell(cluster, "node1", find)? {
+            new if new.is_empty() || new == old => bail!("it is in '{new}'"),
+            _ => Ok(()),
+        })?;
+        stays(Duration::from_secs(20), "traffic and policy", holds)
+    })();
+    cluster.fault("restore", "apiserver")?;
+    eventually(Duration::from_secs(60), "the API server", || cluster.kubectl(&["get", "--raw", "/readyz"]))?;
+    meanwhile?;
+    cluster.kubectl(&["delete", "--filename", &policy.display().to_string()])?;
+    product::ready(cluster)?;
+    let talks = || -> Result<()> {
+        for to in addresses(cluster, "near")? {
+            client.connect(SocketAddr::new(to, 8080))?;
+        }
+        Ok(())
+    };
+    eventually(Duration::from_secs(60), "the pod with the new sandbox talks", talks)
+}
+
+/// What is there of pods on a node, in the kernel and on disk.
+fn left(cluster: &Cluster, node: &str) -> Result<String> {
+    let links = "ip -o link | grep -o 'lxc[0-9a-f]*' | sort -u";
+    let routes = "ip route show proto static; ip -6 route show proto static";
+    let files =
+        "ls /var/run/cilium/state; ls /var/run/cilium/deleteQueue | grep -v lockfile; ls /sys/fs/bpf/cilium/v1/links";
+    shell(cluster, node, &format!("{links}; {routes}; {files}; true"))
+}
+
+fn deleted_meanwhile(cluster: &Cluster) -> Result<()> {
+    let before = left(cluster, "node2")?;
+    let overrides = r#"--overrides={"spec":{"nodeName":"node2","terminationGracePeriodSeconds":0}}"#;
+    let image = "--image=registry.k8s.io/e2e-test-images/agnhost:2.63.0";
+    cluster.kubectl(&["run", "short-lived", "--namespace=net", image, overrides, "--", "pause"])?;
+    cluster.pods_ready("net", "run=short-lived", Duration::from_secs(60))?;
+    let address = addresses(cluster, "short-lived")?[0].to_string();
+    let with_pod = left(cluster, "node2")?;
+    ensure!(with_pod != before && with_pod.contains(&address), "{with_pod}");
+
+    let agents = |selector: &str| {
+        let patch = format!(r#"{{"spec":{{"template":{{"spec":{{"nodeSelector":{selector}}}}}}}}}"#);
+        cluster.kubectl(&["patch", "--namespace=kube-system", "daemonset/cilium", "--type=merge", "--patch", &patch])
+    };
+    agents(r#"{"nowhere":"true"}"#)?;
+    eventually(Duration::from_secs(60), "no agent", || {
+        ensure!(agent_process(cluster, "node2")?.is_empty(), "it runs");
+        Ok(())
+    })?;
+    cluster.kubectl(&["delete", "pod", "--namespace=net", "short-lived", "--timeout=60s"])?;
+    agents(r#"{"nowhere":null}"#)?;
+    product::ready(cluster)?;
+    eventually(Duration::from_secs(60), "nothing of the pod", || {
+        let now = left(cluster, "node2")?;
+        ensure!(now == before, "before the pod:\n{before}\nnow:\n{now}");
+        let known = product::in_agent(cluster, "node2", &["cilium-dbg", "bpf", "endpoint", "list"])?;
+        ensure!(
+            !known
+                .split_whitespace()
+                .any(|word| word.starts_with(&address) && !word[address.len()..].starts_with(char::is_numeric)),
+            "{known}"
+        );
+        Ok(())
+    })
+}
+
+fn kubelet_and_containerd(cluster: &Cluster) -> Result<()> {
+    under_traffic(cluster, || {
+        for service in ["kubelet", "containerd"] {
+            cluster.fault("kill", &format!("node1/{service}"))?;
+        }
+        cluster.nodes_ready(Duration::from_secs(60))?;
+        let overrides = r#"--overrides={"spec":{"nodeName":"node1","terminationGracePeriodSeconds":0}}"#;
+        let image = "--image=registry.k8s.io/e2e-test-images/agnhost:2.63.0";
+        cluster.kubectl(&["run", "afterwards", "--namespace=net", image, overrides, "--", "pause"])?;
+        cluster.pods_ready("net", "run=afterwards", Duration::from_secs(90))?;
+        cluster.kubectl(&["delete", "pod", "--namespace=net", "afterwards", "--timeout=60s"]).map(drop)
+    })
+}
+
+fn rebooted(cluster: &Cluster) -> Result<()> {
+    let restarts = || -> Result<u32> {
+        let path = "-o=jsonpath={.status.containerStatuses[0].restartCount}";
+        Ok(cluster.kubectl(&["get", "pod", "--namespace=net", "far", path])?.trim().parse()?)
+    };
+    let before = restarts()?;
+    cluster.fault("reboot", "node2")?;
+    eventually(Duration::from_secs(120), "the node's pod started again", || {
+        let now = restarts()?;
+        ensure!(now > before, "{now} restarts");
+        Ok(())
+    })?;
+    cluster.kubectl(&["wait", "--all-namespaces", "pod", "--all", "--for=condition=Ready", "--timeout=120s"])?;
+    product::ready(cluster)?;
+    for to in addresses(cluster, "far")? {
+        let url = format!("http://{}/hostname", SocketAddr::new(to, 8080));
+        eventually(Duration::from_secs(30), "the client reaches the pod", || {
+            let said = cluster.exec("net", "client", &["curl", "-sS", "-m", "5", &url])?;
+            ensure!(said.trim() == "far", "{said}");
+            Ok(())
+        })?;
+    }
+    under_traffic(cluster, || Ok(()))
+}
