@@ -181,7 +181,7 @@ pub fn main(arguments: impl IntoIterator<Item = impl Into<OsString>>) -> Result<
             println!("{}", if raw { text } else { path.display().to_string() });
         }
         Commands::Fault(fault) => println!("{}", inject(&Lab::open(&name)?, &fault)?),
-        Commands::Conformance(options) => println!("{}", conformance::run(&Lab::open(&name)?, &options)?),
+        Commands::Conformance(options) => println!("{}", conformance::conform(&Lab::open(&name)?, &options)?),
         Commands::Capture { to } => println!("{}", capture::capture(&Lab::open(&name)?, &to)?.display()),
         Commands::Init(Init::Boot { file }) => init::boot(&file)?,
         Commands::Init(Init::Run { file }) => init::run(&file)?,
