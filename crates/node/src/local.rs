@@ -20,17 +20,17 @@ pub(crate) struct Host {
     pub(crate) default_routes: Vec<u32>,
 }
 
-/// Why there is no local node yet.
+/// What there must be before there is a local node.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum NotReady {
+pub(crate) enum Missing {
     #[error("no native device: set devices to those that lead to other nodes (there are: {present})")]
-    NoDevice { present: String },
+    Device { present: String },
     #[error(
         "Node {node}: status.addresses has no InternalIP of an enabled family, and the device {device} has no address"
     )]
-    NoAddress { node: String, device: String },
+    Address { node: String, device: String },
     #[error("Node {node} has no {family} podCIDR yet: waiting for {who}")]
-    NoPodCidr { node: String, family: &'static str, who: &'static str },
+    PodCidr { node: String, family: &'static str, who: &'static str },
 }
 
 /// What follows.
@@ -47,12 +47,12 @@ pub(crate) struct Facts {
 }
 
 /// The addresses of a node that is known to Kubernetes, with its CiliumNode if there is one already.
-pub(crate) fn facts(config: &Config, host: &Host, kube: &KubeNode, own: Option<&Node>) -> Result<Facts, NotReady> {
+pub(crate) fn facts(config: &Config, host: &Host, kube: &KubeNode, own: Option<&Node>) -> Result<Facts, Missing> {
     let (devices, warnings) = select(config, host, &kube.internal_ips)?;
     let Some(first) = devices.first() else { return Err(no_device(host)) };
     let (ipv4, ipv6) = node_addresses(config, host, kube, first);
     if ipv4.is_none() && ipv6.is_none() {
-        return Err(NotReady::NoAddress { node: kube.name.clone(), device: first.name.clone() });
+        return Err(Missing::Address { node: kube.name.clone(), device: first.name.clone() });
     }
     let pod_cidrs = pod_cidrs(config, kube, own)?;
     let routers = routers(host, own, &pod_cidrs);
@@ -95,13 +95,13 @@ pub(crate) fn facts(config: &Config, host: &Host, kube: &KubeNode, own: Option<&
 
 /// The native devices: those that the configuration names, or those of the node's addresses and of the default route. The
 /// one with the node's address comes first: it leads to the other nodes.
-fn select(config: &Config, host: &Host, node_ips: &[IpAddr]) -> Result<(Vec<Link>, Vec<String>), NotReady> {
+fn select(config: &Config, host: &Host, node_ips: &[IpAddr]) -> Result<(Vec<Link>, Vec<String>), Missing> {
     let with_node_ip =
         |link: &&Link| host.addresses.iter().any(|a| a.ifindex == link.index && node_ips.contains(&a.net.addr()));
     let mut warnings = Vec::new();
     let mut chosen: Vec<Link> = if config.devices.is_empty() {
         let wanted = |link: &&Link| with_node_ip(link) || host.default_routes.contains(&link.index);
-        host.links.iter().filter(|link| is_candidate(link)).filter(wanted).cloned().collect()
+        host.links.iter().filter(is_candidate).filter(wanted).cloned().collect()
     } else {
         let mut named = Vec::new();
         for pattern in &config.devices {
@@ -119,9 +119,9 @@ fn select(config: &Config, host: &Host, node_ips: &[IpAddr]) -> Result<(Vec<Link
     if chosen.is_empty() { Err(no_device(host)) } else { Ok((chosen, warnings)) }
 }
 
-fn no_device(host: &Host) -> NotReady {
+fn no_device(host: &Host) -> Missing {
     let names: Vec<_> = host.links.iter().map(|link| link.name.as_str()).collect();
-    NotReady::NoDevice { present: names.join(", ") }
+    Missing::Device { present: names.join(", ") }
 }
 
 fn is_ours(name: &str) -> bool {
@@ -163,14 +163,14 @@ fn own_addresses(host: &Host) -> Vec<IpAddr> {
     all.into_iter().collect()
 }
 
-fn pod_cidrs(config: &Config, kube: &KubeNode, own: Option<&Node>) -> Result<Vec<IpNet>, NotReady> {
+fn pod_cidrs(config: &Config, kube: &KubeNode, own: Option<&Node>) -> Result<Vec<IpNet>, Missing> {
     let (known, who) = match config.ipam {
         crate::Ipam::Kubernetes => {
             (kube.pod_cidrs.as_slice(), "Kubernetes' controller manager (--allocate-node-cidrs)")
         }
         crate::Ipam::ClusterPool => (own.map_or(&[][..], |own| &own.pod_cidrs), "cilium-operator"),
     };
-    let missing = |family| NotReady::NoPodCidr { node: kube.name.clone(), family, who };
+    let missing = |family| Missing::PodCidr { node: kube.name.clone(), family, who };
     if config.ipv4 && !known.iter().any(|prefix| prefix.addr().is_ipv4()) {
         return Err(missing("IPv4"));
     }

@@ -47,7 +47,7 @@ enum Trouble {
     #[error("waiting for {0}")]
     Waiting(&'static str),
     #[error(transparent)]
-    NotReady(#[from] local::NotReady),
+    NotReady(#[from] local::Missing),
     #[error("{}", statedb::with_causes(.0))]
     Kernel(#[from] datapath::Error),
 }
