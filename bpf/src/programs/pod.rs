@@ -220,8 +220,12 @@ fn next_hop(skb: Skb, pkt: &Pkt, scratch: &mut Scratch) -> i32 {
         }
         action::NEIGH => {
             let out = crate::route::device(skb, pkt, &scratch.dst);
-            // Through the stack goes what it must answer itself (no route, too big), and what its own devices take.
-            if out == 0 || out == node.overlay_ifindex || out == node.host_ifindex {
+            if out != 0 && out == node.overlay_ifindex {
+                // Through the stack's own route it would travel under the node's identity.
+                return drop(DropReason::StaleOrUnroutableIp);
+            }
+            // Through the stack goes what it must answer itself (no route, too big), and what its own device takes.
+            if out == 0 || out == node.host_ifindex {
                 scratch.forward.action = action::STACK;
             } else {
                 scratch.forward.out_ifindex = out;

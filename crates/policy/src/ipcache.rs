@@ -197,8 +197,28 @@ impl Ipcache {
             let inner = inner.chain(node.health_ips.iter().map(|ip| (*ip, reserved::HEALTH)));
             let tunnel = host.filter(|_| self.routing() == Some(RoutingMode::Tunnel));
             entries.extend(inner.map(|(ip, id)| IpEntry { host, tunnel, ..self.node_entry(ip, id, source) }));
+            entries.extend(self.pods_not_told_yet(node, host, tunnel));
         }
         self.claims.set(Claimant::Node(node.name.clone()), entries);
+    }
+
+    /// A pod that its node has not told us of yet is reached through the tunnel like any other, under the sender's own
+    /// identity; to policy it is of the world until its identity is known.
+    fn pods_not_told_yet<'a>(
+        &'a self,
+        node: &'a Node,
+        host: Option<IpAddr>,
+        tunnel: Option<IpAddr>,
+    ) -> impl Iterator<Item = IpEntry> + 'a {
+        node.pod_cidrs.iter().filter(move |_| tunnel.is_some()).map(move |prefix| IpEntry {
+            prefix: *prefix,
+            identity: self.settings.families.world(prefix),
+            tunnel,
+            host,
+            no_masquerade: false,
+            source: IpSource::CustomResource,
+            pod: None,
+        })
     }
 
     /// Pods whose node's address over IPv4 is not the one that they name.
