@@ -194,7 +194,6 @@ fn render_service(row: &Frontend) -> Service {
             namespace: row.service.namespace.to_string(),
             ..ServiceFlags::default()
         }),
-        ..ServiceSpec::default()
     };
     Service { spec: Some(spec.clone()), status: Some(ServiceStatus { realized: Some(spec) }) }
 }

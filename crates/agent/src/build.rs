@@ -28,7 +28,7 @@ const ASK_API_SERVER: Duration = Duration::from_secs(10);
 /// # Errors
 ///
 /// The kernel refuses a program, a map or a link, or a socket cannot be opened.
-pub async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
+pub(crate) async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
     report_unknown(&config);
     if let Some(root) = config.keys.get("procfs").map(Path::new).filter(|root| root.join("sys/net").is_dir()) {
         sysctl::use_procfs(root);

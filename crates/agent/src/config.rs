@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Keys and values as the chart writes them.
-pub type Keys = BTreeMap<String, String>;
+pub(crate) type Keys = BTreeMap<String, String>;
 
 /// Command line of `cilium-agent`.
 #[derive(Debug, Parser)]

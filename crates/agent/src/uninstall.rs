@@ -31,7 +31,7 @@ impl Row for Owner {
 }
 
 /// Begins to watch the DaemonSet; when the agent ends and it is gone, the node is cleaned.
-pub fn start(config: &Config, namespace: &str, client: &Client, tasks: &Tasks) {
+pub(crate) fn start(config: &Config, namespace: &str, client: &Client, tasks: &Tasks) {
     let (writer, reader) = statedb::table("daemonset");
     let this = WatchConfig::default().fields(&format!("metadata.name={DAEMON_SET}"));
     let api = client.namespaced::<DaemonSet>(namespace);
@@ -114,7 +114,8 @@ mod tests {
     #[tokio::test]
     async fn only_a_daemon_set_that_was_there_and_went_means_an_uninstall() {
         let (mut writer, reader) = statedb::table("daemonset");
-        let gone = Arc::new(AtomicBool::new(false));
+        // Not what the first row says, so that it is seen to have been followed before the row goes.
+        let gone = Arc::new(AtomicBool::new(true));
         tokio::spawn(follow(reader, Arc::clone(&gone)));
         writer.mark_initialized();
         writer.insert(Owner { deleted: false });
