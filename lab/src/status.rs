@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::cgroup::{self, Hierarchy};
 use crate::state::Lab;
-use crate::topology::CONTROL;
+use crate::topology::{API_PORT, CONTROL};
 use crate::{namespace, run};
 
 #[derive(Debug, Serialize)]
@@ -28,7 +28,11 @@ struct Row {
 pub(crate) fn show(lab: &Lab, json: bool) -> Result<ExitCode> {
     let rows = rows(lab)?;
     if json {
-        let all = serde_json::json!({"name": lab.spec.name, "kubeconfig": lab.kubeconfig(), "machines": rows});
+        let api = lab.spec.topology.control().first().map(ToString::to_string);
+        let all = serde_json::json!({
+            "name": lab.spec.name, "kubeconfig": lab.kubeconfig(), "machines": rows,
+            "k8sServiceHost": api, "k8sServicePort": API_PORT,
+        });
         println!("{}", serde_json::to_string_pretty(&all)?);
     } else {
         println!("{:<10} {:<5} {:<12} {:<10} ADDRESSES", "MACHINE", "POWER", "CONDITION", "PROCESSES");

@@ -60,6 +60,12 @@ fn nodes_register_with_both_families_and_wait_for_a_network() {
             }
             let dns = cluster.get(&["service", "kube-dns", "--namespace", "kube-system"])?;
             assert_eq!(dns["spec"]["clusterIPs"], serde_json::json!(["10.96.0.10", "fd00:10:96::a"]));
+            let status: serde_json::Value = serde_json::from_str(&stdout(&own.lab(&["status", "-o", "json"])))?;
+            assert_eq!(
+                (&status["k8sServiceHost"], &status["k8sServicePort"]),
+                (&"192.168.77.1".into(), &6443.into()),
+                "what a chart is told of the API server"
+            );
             Ok(())
         })
         .unwrap();
