@@ -67,6 +67,11 @@ pub fn uninstall(cluster: &Cluster) -> Result<String> {
     run::output(command.arg("uninstall").args(RELEASE).args(["--wait", "--timeout", "90s"]))
 }
 
+/// What Helm answers about the release: `notes`, `values`, `manifest`.
+pub fn told(cluster: &Cluster, what: &str) -> Result<String> {
+    run::output(program(cluster).args(["get", what]).args(RELEASE))
+}
+
 /// Waits until agents, operator, nodes and cluster DNS are Ready.
 pub fn ready(cluster: &Cluster) -> Result<()> {
     for workload in ["daemonset/cilium", "deployment/cilium-operator"] {
