@@ -174,11 +174,17 @@ fn reserve() -> Option<RingBufEntry<Event>> {
     entry
 }
 
-/// Wakes the reader only when much is unread: it looks by itself every few milliseconds, and a wake-up per connection
-/// would cost the connection more than the event.
+/// Wakes the reader when much is unread, and again when as much again is: it looks by itself every few milliseconds, and a
+/// wake-up costs the packet more than all the rest of it. One at each event, for a reader that is behind and therefore awake,
+/// would make new connections several times as dear.
 #[inline(always)]
 fn submit(entry: RingBufEntry<Event>) {
+    const RECORD: u64 = (size_of::<Event>() + HEADER) as u64;
     let unread = maps::EVENTS.query(BPF_RB_AVAIL_DATA as u64);
-    let wake = if unread >= config::EVENT_WAKEUP.load() as u64 { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
-    entry.submit(wake as u64);
+    let step = config::EVENT_WAKEUP.load() as u64;
+    let crossed = unread >= step && unread.checked_rem(step).is_some_and(|past| past < RECORD);
+    entry.submit(if crossed { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP } as u64);
 }
+
+/// What the ring buffer adds to each record.
+const HEADER: usize = 8;
