@@ -61,7 +61,7 @@ impl Suite {
         let begin = clock::now();
         let cluster = match keep.as_ref().and_then(|name| Cluster::open(name, self.command).ok()) {
             Some(cluster) => self.deploy(&cluster).map(|()| cluster)?,
-            None => self.up()?,
+            None => self.up().inspect_err(|_| drop(self.lab(&["down"])))?,
         };
         println!("{}: cluster ready after {:.1} s", self.name, begin.elapsed().as_secs_f32());
         let mut failed = 0;
