@@ -69,7 +69,8 @@ pub(crate) fn reflect(config: &Config, node: &str, client: &Client, tables: &mut
     let context = config.policy.context();
     let (for_cilium, for_clusterwide) = (context.clone(), context.clone());
     let (cluster, local) = (config.node.cluster.clone(), node.to_owned());
-    let (for_services, for_slices) = (config.services.clone(), config.services.clone());
+    let for_slices = config.services.clone();
+    let for_services = services::Config { node: node.to_owned(), ..config.services.clone() };
     Sources {
         pods,
         namespaces: mirror!("k8s-namespaces", core::Namespace, policy::ingest_namespace),

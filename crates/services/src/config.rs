@@ -17,11 +17,15 @@ pub struct Config {
     /// Only Services labelled `service.kubernetes.io/service-proxy-name` with this value are handled; when empty, only
     /// Services without that label (`k8s-service-proxy-name`).
     pub proxy_name: String,
+    /// Name of this node, for Services that want backends of the client's node only. Not a key of the chart: the agent
+    /// knows it.
+    pub node: String,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { socket_lb: false, cgroup_root: PathBuf::from("/run/cilium/cgroupv2"), proxy_name: String::new() }
+        let cgroup_root = PathBuf::from("/run/cilium/cgroupv2");
+        Self { socket_lb: false, cgroup_root, proxy_name: String::new(), node: String::new() }
     }
 }
 
@@ -46,6 +50,7 @@ impl Config {
             socket_lb: read.flag(KUBE_PROXY_REPLACEMENT, false) | read.flag(SOCKET_LB, false),
             cgroup_root: read.path(CGROUP_ROOT).unwrap_or(default.cgroup_root),
             proxy_name: read.text(PROXY_NAME).unwrap_or_default().to_owned(),
+            node: default.node,
         };
         read.finish(config)
     }

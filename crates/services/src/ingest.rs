@@ -19,6 +19,8 @@ pub struct Service {
     pub cluster_ips: Vec<IpAddr>,
     /// Ports.
     pub ports: Vec<Port>,
+    /// The only node whose endpoints are backends: this one, under `internalTrafficPolicy: Local`.
+    pub only_node: Option<Arc<str>>,
 }
 
 impl statedb::Row for Service {
@@ -126,7 +128,9 @@ pub fn ingest_service(config: &Config, object: &core::Service) -> Result<Option<
         })
     };
     let ports = spec.ports.iter().flatten().map(port).collect::<Result<_, _>>()?;
-    Ok(Some(Service { name: ServiceName { namespace, name }, cluster_ips, ports }))
+    let local = spec.internal_traffic_policy.as_deref() == Some("Local");
+    let only_node = local.then(|| config.node.as_str().into());
+    Ok(Some(Service { name: ServiceName { namespace, name }, cluster_ips, ports, only_node }))
 }
 
 /// The row of an EndpointSlice; none if it belongs to no Service, to one of another proxy, or to a headless one.

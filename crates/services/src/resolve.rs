@@ -161,7 +161,10 @@ impl Resolver {
     fn frontend(&mut self, service: &Service, addr: FrontendKey) -> Option<Frontend> {
         let port = service.ports.iter().find(|p| p.port == addr.port && p.protocol == addr.protocol)?;
         let slices = self.slices.get(&service.name);
-        let candidates = candidates(port, addr.ip, slices.into_iter().flat_map(BTreeMap::values));
+        let mut candidates = candidates(port, addr.ip, slices.into_iter().flat_map(BTreeMap::values));
+        if service.only_node.is_some() {
+            candidates.retain(|_, candidate| candidate.node == service.only_node);
+        }
         let backends = choose(candidates)
             .into_iter()
             .map(|(addr, node, active)| Backend { id: BackendId(self.backend_ids.claim(&addr)), addr, node, active })

@@ -42,6 +42,17 @@ fn a_service_of_both_families_has_both_addresses() {
 }
 
 #[test]
+fn a_local_traffic_policy_binds_a_service_to_this_node() {
+    let config = Config { node: "n1".into(), ..Config::default() };
+    let only_node = |policy: &str| {
+        let object = service(json!({"spec": {"internalTrafficPolicy": policy}}));
+        ingest_service(&config, &object).unwrap().unwrap().only_node
+    };
+    assert_eq!(only_node("Local").as_deref(), Some("n1"));
+    assert_eq!(only_node("Cluster"), None);
+}
+
+#[test]
 fn an_old_api_server_gives_one_address_only() {
     let row = ingest_service(&Config::default(), &service(json!({"spec": {"clusterIPs": null}}))).unwrap().unwrap();
     assert_eq!(row.cluster_ips, ["10.96.0.9".parse::<IpAddr>().unwrap()]);

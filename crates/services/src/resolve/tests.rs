@@ -13,6 +13,7 @@ pub(crate) fn service_row(name: &str, ips: &[&str], ports: &[(&str, Protocol, u1
         name: service_name(name),
         cluster_ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(),
         ports: ports.iter().map(|p| port(p.0, p.1, p.2)).collect(),
+        only_node: None,
     }
 }
 
@@ -113,6 +114,22 @@ fn terminating_endpoints_that_serve_take_over_when_none_is_ready() {
 #[test]
 fn an_endpoint_that_is_not_ready_is_no_backend_even_if_it_serves() {
     assert_eq!(web(vec![endpoint("10.0.0.1", false, true, false)]), ["10.96.0.1:80/TCP: "]);
+}
+
+#[test]
+fn a_service_of_one_node_has_the_backends_of_that_node_or_none() {
+    let elsewhere = |ip| SliceEndpoint { node: Some("n2".into()), ..endpoint(ip, true, true, false) };
+    let nowhere = |ip| SliceEndpoint { node: None, ..endpoint(ip, true, true, false) };
+    let mut r = resolver();
+    let local = |node: &str| Service { only_node: Some(node.into()), ..service_row("web", &["10.96.0.1"], &HTTP) };
+    let endpoints = vec![endpoint("10.0.0.1", true, true, false), elsewhere("10.0.0.2"), nowhere("10.0.0.3")];
+    r.slice(&up(slice_row("web-1", "web", &TARGET, endpoints)));
+    r.service(&up(local("n1")));
+    r.resolve();
+    assert_eq!(lines(&r), ["10.96.0.1:80/TCP: 10.0.0.1:8080/TCP"]);
+    r.service(&up(local("n3")));
+    r.resolve();
+    assert_eq!(lines(&r), ["10.96.0.1:80/TCP: "]);
 }
 
 #[test]
