@@ -15,13 +15,15 @@ const NODE: &str = "node1";
 /// What is freed late is not in use.
 const SETTLE: Duration = Duration::from_secs(3);
 
-/// Memory without pods, with a hundred and with the most, and after they have gone.
+/// Memory of an agent that has just become ready and has seen no load.
+pub(crate) fn fresh(cluster: &Cluster) -> Result<Vec<Figure>> {
+    let [resident, private] = look(cluster, "fresh")?;
+    Ok(vec![resident.target("< 40 MiB, aim 25"), private])
+}
+
+/// Memory as other parts have left it, with a hundred and with the most, and after they have gone.
 pub(crate) fn measure(cluster: &Cluster, most: usize) -> Result<Vec<Figure>> {
-    let mut figures = Vec::new();
-    figures.extend(look(cluster, "idle")?.map(|figure| match figure.what.starts_with("resident") {
-        true => figure.target("< 40 MiB, aim 25"),
-        false => figure,
-    }));
+    let mut figures = look(cluster, "before")?.to_vec();
     let pods = PaperPods::create(cluster, most)?;
     let mut there = 0;
     for count in [most.min(100), most] {

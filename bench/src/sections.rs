@@ -118,6 +118,9 @@ pub(crate) fn measure(options: &Options) -> Result<ExitCode> {
             }
         }
     };
+    if let (Some(cluster), true) = (&cluster, wanted(Section::Memory)) {
+        report.add("memory", memory::fresh(cluster));
+    }
     if !kinds.is_empty() {
         step("traffic");
         report.add("traffic", compare(options, &kinds, cluster.as_ref()));

@@ -29,6 +29,8 @@ pub(crate) const SERVICE_PORT: u16 = 80;
 pub(crate) const PORT: u16 = 8080;
 /// The first port that no rule allows.
 pub(crate) const DENIED_PORT: u16 = PORT - 1;
+/// Entries of the flow table.
+pub(crate) const FLOWS: u32 = 65536;
 /// Rules of pod B, when it has policy.
 pub(crate) const RULES: u16 = 1000;
 
@@ -101,7 +103,7 @@ impl World {
         let bpffs = PathBuf::from("/run/netns/bpf");
         std::fs::create_dir_all(&bpffs).context("cannot create a folder for the bpf file system")?;
         mount(Some("bpf"), &bpffs, Some("bpf"), MsFlags::empty(), None::<&str>).context("cannot mount bpf")?;
-        let options = Options { bpffs: bpffs.clone(), flows: 65536, ..Options::default() };
+        let options = Options { bpffs: bpffs.clone(), flows: FLOWS, ..Options::default() };
         let datapath = Datapath::load(&options).context("cannot load the programs")?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let reader = runtime.block_on(async { Reader::open(&bpffs) })?;
