@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The target against a kernel in memory, also one that fails.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
+
+use super::*;
+use datapath::fake;
+use model::IpSource;
+use std::net::IpAddr;
+
+fn entry(prefix: &str, identity: u32, tunnel: Option<&str>) -> IpEntry {
+    IpEntry {
+        prefix: prefix.parse().unwrap(),
+        identity: IdentityId(identity),
+        tunnel: tunnel.map(|ip| ip.parse::<IpAddr>().unwrap()),
+        host: None,
+        no_masquerade: false,
+        source: IpSource::Generated,
+        pod: None,
+    }
+}
+
+struct Fixture {
+    kernel: fake::Kernel,
+    epochs: Epochs,
+    target: IpcacheTarget,
+}
+
+fn fixture() -> Fixture {
+    let kernel = fake::Kernel::new();
+    let epochs = Epochs::open(&kernel).unwrap();
+    let target = IpcacheTarget::open(&kernel, epochs.clone()).unwrap();
+    Fixture { kernel, epochs, target }
+}
+
+impl Fixture {
+    /// By how much the node's epoch rises.
+    async fn update(&mut self, row: &IpEntry) -> u32 {
+        let before = self.epochs.node().unwrap();
+        self.target.update(row).await.unwrap();
+        self.epochs.node().unwrap() - before
+    }
+}
+
+#[tokio::test]
+async fn the_epoch_rises_only_when_an_address_changes_what_it_is() {
+    let mut f = fixture();
+    f.update(&entry("0.0.0.0/0", 9, None)).await;
+    assert_eq!(f.update(&entry("0.0.0.0/0", 9, None)).await, 0, "the same again");
+    assert_eq!(f.update(&entry("10.0.1.5/32", 300, Some("192.168.77.11"))).await, 1, "it was the world");
+    assert_eq!(f.update(&entry("10.0.1.5/32", 300, Some("192.168.77.11"))).await, 0, "the same again");
+    assert_eq!(f.update(&entry("10.0.1.5/32", 300, Some("192.168.77.12"))).await, 1, "behind another node");
+    assert_eq!(f.update(&entry("10.0.1.5/32", 301, Some("192.168.77.12"))).await, 1, "another identity");
+    assert_eq!(f.update(&entry("8.8.8.0/24", 9, None)).await, 0, "a part that is as the whole");
+    let before = f.epochs.node().unwrap();
+    f.target.delete(&"10.0.1.5/32".parse().unwrap()).await.unwrap();
+    f.target.delete(&"10.0.1.5/32".parse().unwrap()).await.unwrap();
+    assert_eq!(f.epochs.node().unwrap() - before, 1, "gone, once");
+}
+
+#[tokio::test]
+async fn a_restart_finds_what_is_right_and_removes_only_the_rest() {
+    let mut f = fixture();
+    for row in [entry("0.0.0.0/0", 9, None), entry("10.0.0.0/8", 16_777_217, None), entry("fd00::5/128", 300, None)] {
+        f.update(&row).await;
+    }
+    let mut second = IpcacheTarget::open(&f.kernel, f.epochs.clone()).unwrap();
+    assert!(second.identities().contains(&("10.0.0.0/8".parse().unwrap(), IdentityId(16_777_217))));
+    let (mut writer, reader) = statedb::table::<IpEntry>("ipcache");
+    writer.replace([entry("0.0.0.0/0", 9, None), entry("fd00::5/128", 300, None)]);
+    writer.commit();
+    let before = f.epochs.node().unwrap();
+    for row in reader.snapshot().iter() {
+        second.update(row).await.unwrap();
+    }
+    assert_eq!(f.epochs.node().unwrap(), before);
+    second.prune(&reader.snapshot()).await.unwrap();
+    assert_eq!(f.epochs.node().unwrap(), before + 1);
+    assert_eq!(f.kernel.trie::<Ipcache4>().unwrap().entries().unwrap().len(), 1);
+    assert_eq!(
+        f.kernel
+            .trie::<Ipcache6>()
+            .unwrap()
+            .lookup(&"fd00::5".parse::<std::net::Ipv6Addr>().unwrap().octets())
+            .unwrap()
+            .unwrap()
+            .identity,
+        300
+    );
+}
+
+#[tokio::test]
+async fn a_kernel_that_fails_now_and_then_gets_every_entry_and_the_epoch_rises_all_the_same() {
+    let kernel = fake::Kernel::new();
+    let chaotic = fake::chaos(kernel.clone(), 0.4, 7);
+    let epochs = Epochs::open(&chaotic).unwrap();
+    let mut target = (0..100).find_map(|_| IpcacheTarget::open(&chaotic, epochs.clone()).ok()).unwrap();
+    let map = kernel.trie::<Ipcache4>().unwrap();
+    for number in 0..50u8 {
+        let quiet = Epochs::open(&kernel).unwrap();
+        let before = quiet.node().unwrap();
+        let row = entry(&format!("10.0.0.{number}/32"), 300, None);
+        let mut attempts = 0;
+        while target.update(&row).await.is_err() {
+            attempts += 1;
+            assert!(attempts < 1000);
+        }
+        assert_eq!(map.lookup(&[10, 0, 0, number]).unwrap().unwrap().identity, 300);
+        assert!(quiet.node().unwrap() > before);
+    }
+}
