@@ -86,7 +86,7 @@ fn advertisements_and_redirects_do_not_leave_a_pod() {
     World::test(|world| {
         let a = world.a;
         for kind in [134, 136, 137] {
-            world.leaves(&a, &link_message(&world, kind)).dropped(DropReason::ForbiddenIcmpv6Message);
+            world.leaves(&a, &link_message(world, kind)).dropped(DropReason::ForbiddenIcmpv6Message);
         }
     });
 }
@@ -96,7 +96,7 @@ fn what_every_interface_says_by_itself_is_nobodys_drop() {
     World::test(|world| {
         let a = world.a;
         for kind in [130, 131, 132, 133, 143] {
-            world.leaves(&a, &link_message(&world, kind)).passed();
+            world.leaves(&a, &link_message(world, kind)).passed();
         }
     });
 }
