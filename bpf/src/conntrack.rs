@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 //! The flow table: finding a flow, judging whether its decision still stands, and keeping its connection state.
 //!
-//! A decision stands while the three epochs that it was made under have not moved: the node's, and the policy epochs of
-//! a local source and a local destination. They live in an array, whose look-up the kernel inlines.
+//! A decision stands while the epochs that it was made under have not moved: those of the node and of the peer's address, and the
+//! policy epochs of a local source and a local destination. They live in an array, whose look-up the kernel inlines.
 
 use crate::config;
 use crate::ctx::Skb;
 use crate::events;
 use crate::maps;
 use crate::parse::Pkt;
+use abi::epoch;
 use abi::flow::{FlowEntry, TICK_SHIFT, flags, opposite, proto, tcp};
 use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
 
@@ -24,7 +25,7 @@ pub fn now() -> u32 {
     (nanoseconds >> TICK_SHIFT) as u32
 }
 
-/// The epoch in a slot.
+/// The number in a slot.
 #[inline(always)]
 pub fn epoch(slot: u32) -> u32 {
     match maps::EPOCHS.get_ptr(slot) {
@@ -34,6 +35,29 @@ pub fn epoch(slot: u32) -> u32 {
     }
 }
 
+/// Whether everything is still where it was at the decision.
+#[inline(always)]
+pub fn topology_stands(entry: &FlowEntry) -> bool {
+    entry.topology_epoch == topology(entry.peer_slot)
+}
+
+/// What is to equal [`FlowEntry::topology_epoch`].
+#[inline(always)]
+fn topology(peer_slot: u32) -> u32 {
+    epoch(epoch::NODE).wrapping_add(epoch(peer_slot))
+}
+
+/// Notes under which epochs a decision was made that began at `generation`. One that a change has overtaken is noted as outdated
+/// already: it holds for its packet alone.
+#[inline(always)]
+pub fn seal(entry: &mut FlowEntry, generation: u32) {
+    let sum = topology(entry.peer_slot);
+    entry.src_epoch = epoch(entry.src_endpoint as u32);
+    entry.dst_epoch = epoch(entry.dst_endpoint as u32);
+    // The generation is read last: `abi::epoch` says why.
+    entry.topology_epoch = epoch::noted(sum, generation, epoch(epoch::GENERATION));
+}
+
 /// The packet's flow, if it is known and its decision stands.
 #[inline(always)]
 pub fn find(skb: Skb, pkt: &Pkt) -> Option<&'static mut FlowEntry> {
@@ -41,7 +65,7 @@ pub fn find(skb: Skb, pkt: &Pkt) -> Option<&'static mut FlowEntry> {
     if entry.in_ifindex != 0 && entry.in_ifindex != skb.ifindex() {
         return None;
     }
-    if entry.node_epoch != epoch(0)
+    if !topology_stands(entry)
         || entry.src_epoch != epoch(entry.src_endpoint as u32)
         || entry.dst_epoch != epoch(entry.dst_endpoint as u32)
     {

@@ -20,7 +20,7 @@ pub fn related(skb: Skb, pkt: &Pkt) -> Option<i32> {
     let key = quoted(skb, pkt)?;
     // SAFETY: values of a preallocated table stay mapped.
     let flow = maps::FLOWS.get_ptr_mut(&key).map(|entry| unsafe { &*entry })?;
-    if flow.node_epoch != conntrack::epoch(0) {
+    if !conntrack::topology_stands(flow) {
         return None;
     }
     Some(forward(skb, pkt, flow))

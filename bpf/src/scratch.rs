@@ -31,6 +31,8 @@ pub struct Scratch {
     pub dst_flags: u16,
     /// Endpoint flags of the local source.
     pub src_flags: u16,
+    /// [`abi::epoch::GENERATION`] before anything was looked up.
+    pub generation: u32,
     /// Compiled policy of the local source.
     pub src_policy: u32,
     /// What egress policy said.
@@ -46,6 +48,7 @@ pub fn fresh() -> Option<&'static mut Scratch> {
     // SAFETY: the map value is this processor's alone while the program runs; all-zero is a valid `Scratch`.
     unsafe {
         core::ptr::write_bytes(scratch.cast::<u64>(), 0, size_of::<Scratch>() / 8);
+        (*scratch).generation = crate::conntrack::epoch(abi::epoch::GENERATION);
         Some(&mut *scratch)
     }
 }

@@ -86,6 +86,7 @@ fn deliver(skb: Skb, pkt: &Pkt, origin: &Origin) -> i32 {
 fn resolve(pkt: &Pkt, scratch: &mut Scratch, origin: &Origin) {
     scratch.forward.src_identity =
         if origin.identity != 0 { origin.identity } else { ipcache::source_identity(&pkt.key.src) };
+    scratch.forward.peer_slot = abi::epoch::of_peer(pkt.key.src);
     scratch.dst = pkt.key.dst;
     scratch.dport = pkt.key.dport;
     ipcache::resolve_destination(scratch);

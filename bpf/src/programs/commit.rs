@@ -2,7 +2,7 @@
 //! Remembering a decision in both directions, and renewing one that has grown old.
 
 use crate::config;
-use crate::conntrack::{epoch, is_reopened, lookup, now};
+use crate::conntrack::{is_reopened, lookup, now, seal};
 use crate::ctx::Skb;
 use crate::parse::Pkt;
 use crate::scratch::Scratch;
@@ -40,7 +40,7 @@ pub fn refuse(pkt: &Pkt, verdict: i32) -> i32 {
 pub fn store(skb: Skb, pkt: &Pkt, scratch: &mut Scratch, point: u8) -> i32 {
     let now = now();
     let is_new = scratch.known.created == 0;
-    seal(&mut scratch.forward, now);
+    date(&mut scratch.forward, scratch.generation, now);
     carry_over(&mut scratch.forward, &scratch.known);
     scratch.forward.packets += 1;
     scratch.forward.bytes += pkt.len as u64;
@@ -64,10 +64,8 @@ pub fn store(skb: Skb, pkt: &Pkt, scratch: &mut Scratch, point: u8) -> i32 {
 
 /// The epochs and the time of a decision.
 #[inline(always)]
-fn seal(entry: &mut FlowEntry, now: u32) {
-    entry.node_epoch = epoch(0);
-    entry.src_epoch = epoch(entry.src_endpoint as u32);
-    entry.dst_epoch = epoch(entry.dst_endpoint as u32);
+fn date(entry: &mut FlowEntry, generation: u32, now: u32) {
+    seal(entry, generation);
     entry.last_seen = now;
     // 0 stands for "no entry".
     entry.created = now | (now == 0) as u32;
@@ -103,7 +101,8 @@ fn complete_reply(scratch: &mut Scratch, now: u32) {
     reply.service = forward.service;
     // A reply that a local pod sends must come in on that pod's interface.
     reply.in_ifindex = if scratch.reply_key.hook == FROM_POD { forward.out_ifindex } else { 0 };
-    seal(reply, now);
+    reply.peer_slot = forward.peer_slot;
+    date(reply, scratch.generation, now);
     if let Some(entry) = maps::FLOWS.get_ptr(&scratch.reply_key) {
         // SAFETY: values of a preallocated table stay mapped.
         let old = unsafe { &*entry };
@@ -134,13 +133,9 @@ pub fn renew_reply(pkt: &Pkt, scratch: &mut Scratch) -> i32 {
     let now = now();
     forward.dst_identity = scratch.forward.dst_identity;
     forward.provenance = scratch.forward.provenance;
-    forward.node_epoch = epoch(0);
-    forward.src_epoch = epoch(forward.src_endpoint as u32);
-    forward.dst_epoch = epoch(forward.dst_endpoint as u32);
+    seal(forward, scratch.generation);
     reply.src_identity = forward.dst_identity;
-    reply.node_epoch = forward.node_epoch;
-    reply.src_epoch = forward.dst_epoch;
-    reply.dst_epoch = forward.src_epoch;
+    seal(reply, scratch.generation);
     reply.last_seen = now;
     reply.packets += 1;
     reply.bytes += pkt.len as u64;

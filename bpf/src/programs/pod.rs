@@ -115,6 +115,7 @@ fn decide(skb: Skb, pkt: &mut Pkt) -> i32 {
         return verdict;
     }
     ipcache::resolve_destination(scratch);
+    scratch.forward.peer_slot = abi::epoch::of_peer(scratch.dst);
     let verdict = policy::check(pkt, scratch);
     if verdict < 0 {
         return commit::refuse(pkt, verdict);

@@ -40,8 +40,9 @@ impl FlowKey {
 layout! {
     /// The decision for a flow, and its connection state in this direction.
     pub struct FlowEntry (144) {
-        /// Epoch 0 of [`crate::maps::Epochs`] (the node's topology) at the decision.
-        pub node_epoch: u32,
+        /// Sum of the epochs of the node ([`crate::epoch::NODE`]) and of `peer_slot` at the decision. Both only grow, so an
+        /// equal sum means that neither has moved.
+        pub topology_epoch: u32,
         /// Policy epoch of `src_endpoint` at the decision.
         pub src_epoch: u32,
         /// Policy epoch of `dst_endpoint` at the decision.
@@ -92,8 +93,8 @@ layout! {
         pub service: u32,
         /// The backend (key of `maps::Backends`) that was chosen, or 0.
         pub backend: u32,
-        /// Zero.
-        pub pad: u32,
+        /// Slot of the peer's address ([`crate::epoch::of_peer`]).
+        pub peer_slot: u32,
         /// Packets in this direction.
         pub packets: u64,
         /// Bytes in this direction, from the network header on.

@@ -9,6 +9,7 @@ pub mod addr;
 pub mod config;
 pub mod drop_reason;
 pub mod endpoint;
+pub mod epoch;
 pub mod event;
 pub mod flow;
 pub mod ipcache;

@@ -2,7 +2,7 @@
 //! Every map, declared once. The kernel side builds its statics from these markers, user space opens maps by them, so
 //! that a wrong key or value type does not compile.
 
-use crate::{Addr, config, endpoint, event, flow, ipcache, lb, metrics, policy};
+use crate::{Addr, config, endpoint, epoch, event, flow, ipcache, lb, metrics, policy};
 
 /// What kind of map it is, by the kernel's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,8 +67,8 @@ maps! {
     Endpoints = "cilium_endpoints", Hash, 4096, u32 => endpoint::Endpoint;
     /// Local pods, and the node's own addresses, by address.
     Locals = "cilium_lxc", Hash, 16384, Addr => endpoint::Endpoint;
-    /// Slot 0: epoch of the node's topology; slot n: policy epoch of endpoint n. A flow decided under another epoch is decided anew.
-    Epochs = "cilium_epochs", Array, 65536, u32 => u32;
+    /// What decisions depend on, by the slots of [`epoch`]: a flow that was decided under another epoch is decided anew.
+    Epochs = "cilium_epochs", Array, epoch::SLOTS, u32 => u32;
     /// Facts of the node; one entry.
     Node = "cilium_node", Array, 1, u32 => config::NodeConfig;
     /// Flows; sized at load.

@@ -15,7 +15,7 @@ pub mod netns;
 mod sys;
 pub mod sysctl;
 
-pub use epochs::Epochs;
+pub use epochs::{Due, Epochs};
 pub use error::{Error, Result};
 pub use kernel::{Kernel, MapSpec};
 pub use map::per_cpu::{Counter, PerCpuMap};

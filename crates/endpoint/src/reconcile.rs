@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! attach:  entries by address and by interface, programs, interface up, the host's routes
-//! detach:  interface, programs, entries, epoch of the node
+//! detach:  interface, programs, entries, epochs
 //! ```
 //!
 //! An interface is down until its programs are there, so a pod that waits for its permission cannot send either. What is
@@ -13,7 +13,7 @@ use crate::attachment::{Attachment, AttachmentKey, PodAttachment, local_entries}
 use crate::interfaces::Interfaces;
 use abi::endpoint::Endpoint as Entry;
 use abi::{Addr, maps};
-use datapath::{Epochs, Kernel, Map, sync_map};
+use datapath::{Due, Epochs, Kernel, Map, sync_map};
 use model::EndpointId;
 use statedb::Snapshot;
 use std::collections::{BTreeMap, BTreeSet};
@@ -67,65 +67,58 @@ pub(crate) struct Target<I> {
     interfaces: I,
     /// What this process attached: the name of the host side and its index.
     attached: BTreeMap<EndpointId, (String, u32)>,
-    /// The node's epoch has to be raised; stays set while writes fail.
-    raise: bool,
-    /// Endpoints whose epochs have to be raised.
-    raise_endpoints: BTreeSet<u16>,
+    due: Due,
 }
 
 impl<I: Interfaces> Target<I> {
-    pub(crate) const fn new(maps: Maps, epochs: Epochs, interfaces: I) -> Self {
-        Self { maps, epochs, interfaces, attached: BTreeMap::new(), raise: false, raise_endpoints: BTreeSet::new() }
+    pub(crate) fn new(maps: Maps, epochs: Epochs, interfaces: I) -> Self {
+        Self { maps, epochs, interfaces, attached: BTreeMap::new(), due: Due::default() }
     }
 
     fn write_entries(&mut self, attachment: &Attachment) -> datapath::Result<()> {
         for (addr, entry) in local_entries(attachment) {
             let present = self.maps.locals.get(&addr)?;
             if present != Some(entry) {
+                self.outdate(addr, present.as_ref());
                 self.maps.locals.insert(&addr, &entry)?;
             }
-            // Flows that were decided for another owner of the address, or under another policy, are not replayed.
-            self.raise |= present.is_some_and(|p| owner(&p) != owner(&entry) || verdict(&p) != verdict(&entry));
         }
         if let Attachment::Pod(pod) = attachment {
             let entry = pod.entry();
             let present = self.maps.endpoints.get(&entry.ifindex)?;
             if present.is_some_and(|p| verdict(&p) != verdict(&entry)) {
-                self.raise_endpoints.insert(entry.id);
+                self.due.endpoint(entry.id);
             }
             if present != Some(entry) {
                 self.maps.endpoints.insert(&entry.ifindex, &entry)?;
             }
         }
-        self.raise_epochs()
+        self.due.raise(&self.epochs)
     }
 
-    /// After the maps, never before: what is decided in between would be wrong for good.
-    fn raise_epochs(&mut self) -> datapath::Result<()> {
-        while let Some(id) = self.raise_endpoints.first().copied() {
-            self.epochs.bump_endpoint(id)?;
-            self.raise_endpoints.remove(&id);
+    /// Flows to the address were decided for whatever it was, and those of its former owner for that one.
+    fn outdate(&mut self, addr: Addr, former: Option<&Entry>) {
+        self.due.peer(addr);
+        if let Some(former) = former.filter(|former| former.id != 0) {
+            self.due.endpoint(former.id);
         }
-        if self.raise {
-            self.epochs.bump_node()?;
-            self.raise = false;
-        }
-        Ok(())
     }
 
     /// Removes the entries that a condition chooses.
     fn remove_entries(&mut self, chosen: impl Fn(&Addr, &Entry) -> bool) -> datapath::Result<()> {
         for (addr, entry) in self.maps.locals.entries()? {
             if chosen(&addr, &entry) {
-                self.raise |= self.maps.locals.remove(&addr)?;
+                self.outdate(addr, Some(&entry));
+                self.maps.locals.remove(&addr)?;
             }
         }
         for (ifindex, entry) in self.maps.endpoints.entries()? {
             if chosen(&Addr::NONE, &entry) {
-                self.raise |= self.maps.endpoints.remove(&ifindex)?;
+                self.due.endpoint(entry.id);
+                self.maps.endpoints.remove(&ifindex)?;
             }
         }
-        self.raise_epochs()
+        self.due.raise(&self.epochs)
     }
 
     async fn attach(&mut self, pod: &PodAttachment) -> Result<(), Error> {
@@ -141,17 +134,16 @@ impl<I: Interfaces> Target<I> {
             Attachment::Host(_) => None,
         });
         // Until both are known to be in order, assume that something went.
-        let raise = std::mem::replace(&mut self.raise, true);
+        let mut due = std::mem::take(&mut self.due);
+        self.due.node();
         let locals = sync_map(&self.maps.locals, desired.iter().flat_map(|a| local_entries(a)))?;
         let endpoints = sync_map(&self.maps.endpoints, pods)?;
-        self.raise = raise || locals.removed + locals.updated + endpoints.removed + endpoints.updated > 0;
-        self.raise_epochs()
+        if locals.is_change() || endpoints.is_change() {
+            due.node();
+        }
+        self.due = due;
+        self.due.raise(&self.epochs)
     }
-}
-
-/// Whose an address is.
-const fn owner(entry: &Entry) -> (u16, u32) {
-    (entry.id, entry.ifindex)
 }
 
 /// What a verdict depends on.

@@ -10,11 +10,12 @@
 //! ```
 //!
 //! An entry that is right is not written again. When a backend gets no more new connections, or an address becomes a
-//! frontend, what was decided before may be wrong, so the node's epoch is raised after the maps have changed.
+//! frontend or ceases to be one, what was decided before may be wrong, so the epoch of that address is raised after the maps
+//! have changed.
 
 use crate::encode;
 use abi::{lb, maps};
-use datapath::{Epochs, Kernel, Map};
+use datapath::{Due, Epochs, Kernel, Map};
 use model::{Frontend, FrontendKey, L4Addr, ServiceName};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -76,8 +77,7 @@ pub(crate) struct Target {
     /// Before the first prune, the maps hold frontends of the last process that nobody has told us of: no backend is
     /// known to be without a use.
     pruned: bool,
-    /// The epoch has to be raised; stays set while writes fail.
-    raise: bool,
+    due: Due,
 }
 
 /// What the maps may hold of a frontend: at least what is there, so that a failed write leaves nothing behind.
@@ -91,7 +91,7 @@ struct Installed {
 
 impl Target {
     pub(crate) fn new(maps: Maps, epochs: Epochs) -> Self {
-        Self { maps, epochs, installed: BTreeMap::new(), uses: BTreeMap::new(), pruned: false, raise: false }
+        Self { maps, epochs, installed: BTreeMap::new(), uses: BTreeMap::new(), pruned: false, due: Due::default() }
     }
 
     fn put(&mut self, row: &Frontend) -> datapath::Result<()> {
@@ -103,7 +103,9 @@ impl Target {
         for backend in &row.backends {
             write(&self.maps.backends, &backend.id.0, &encode::backend(backend))?;
         }
-        self.raise |= present.is_none();
+        if present.is_none_or(|p| p.id != wanted.id) {
+            self.due.peer(key.addr);
+        }
         if wanted.count >= held {
             self.put_slots(row)?;
             write(&self.maps.services, &key, &wanted)?;
@@ -112,11 +114,10 @@ impl Target {
             self.put_slots(row)?;
         }
         if let Some(former) = present.filter(|p| p.id != wanted.id) {
-            self.raise = true;
             self.remove_slots(former.id, 0..former.count)?;
         }
         self.drop_excess(row, wanted.count)?;
-        self.raise_epoch()
+        self.due.raise(&self.epochs)
     }
 
     /// Notes what the maps are about to hold.
@@ -141,7 +142,9 @@ impl Target {
         for (slot, backend) in (0..).zip(encode::active(row)) {
             let key = encode::slot_key(row.id, slot);
             let present = self.maps.slots.get(&key)?;
-            self.raise |= present.is_some_and(|p| !active.contains(&p));
+            if let Some(former) = present.filter(|p| !active.contains(p)) {
+                self.outdate(former)?;
+            }
             if present != Some(backend.0) {
                 self.maps.slots.insert(&key, &backend.0)?;
             }
@@ -155,7 +158,6 @@ impl Target {
         let wanted: BTreeSet<u32> = row.backends.iter().map(|b| b.id.0).collect();
         let excess: Vec<u32> = known.backends.difference(&wanted).copied().collect();
         let slots = known.slots;
-        self.raise |= slots > count || !excess.is_empty();
         self.remove_slots(row.id, count..slots)?;
         for backend in excess {
             self.release(row.addr, backend)?;
@@ -166,14 +168,29 @@ impl Target {
         Ok(())
     }
 
-    fn remove_slots(&self, service: u32, slots: std::ops::Range<u32>) -> datapath::Result<()> {
-        slots.rev().try_for_each(|slot| self.maps.slots.remove(&encode::slot_key(service, slot)).map(drop))
+    fn remove_slots(&mut self, service: u32, slots: std::ops::Range<u32>) -> datapath::Result<()> {
+        for key in slots.rev().map(|slot| encode::slot_key(service, slot)) {
+            if let Some(backend) = self.maps.slots.get(&key)? {
+                self.outdate(backend)?;
+                self.maps.slots.remove(&key)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Flows to the backend were decided when it was one.
+    fn outdate(&mut self, backend: u32) -> datapath::Result<()> {
+        if let Some(backend) = self.maps.backends.get(&backend)? {
+            self.due.peer(backend.addr);
+        }
+        Ok(())
     }
 
     /// One use less of a backend; without any it goes.
     fn release(&mut self, addr: FrontendKey, backend: u32) -> datapath::Result<()> {
         let others = self.uses.get(&backend).map_or(0, |uses| uses.saturating_sub(1));
         if others == 0 && self.pruned {
+            self.outdate(backend)?;
             self.maps.backends.remove(&backend)?;
         }
         if self.installed.get_mut(&addr).is_some_and(|known| known.backends.remove(&backend)) {
@@ -188,11 +205,9 @@ impl Target {
     fn remove(&mut self, addr: &FrontendKey) -> datapath::Result<()> {
         let key = encode::service_key(addr);
         let present = self.maps.services.get(&key)?;
-        if present.is_some() {
-            self.maps.services.remove(&key)?;
-            self.raise = true;
-        }
         if let Some(present) = present {
+            self.due.peer(key.addr);
+            self.maps.services.remove(&key)?;
             self.remove_slots(present.id, 0..present.count)?;
         }
         if let Some(known) = self.installed.get(addr) {
@@ -203,15 +218,7 @@ impl Target {
             }
             self.installed.remove(addr);
         }
-        self.raise_epoch()
-    }
-
-    fn raise_epoch(&mut self) -> datapath::Result<()> {
-        if self.raise {
-            self.epochs.bump_node()?;
-            self.raise = false;
-        }
-        Ok(())
+        self.due.raise(&self.epochs)
     }
 
     fn error(&self, addr: &FrontendKey, source: datapath::Error) -> Error {
@@ -255,7 +262,8 @@ impl Target {
                 let count = counts.entry(present.id).or_default();
                 *count = present.count.max(*count);
             } else {
-                self.raise |= self.maps.services.remove(&key)?;
+                self.due.peer(key.addr);
+                self.maps.services.remove(&key)?;
             }
         }
         let mut used: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
@@ -270,11 +278,12 @@ impl Target {
         let kept: BTreeSet<u32> = used.into_values().flatten().collect();
         for id in self.maps.backends.keys()? {
             if !kept.contains(&id) && !self.uses.contains_key(&id) {
-                self.raise |= self.maps.backends.remove(&id)?;
+                self.outdate(id)?;
+                self.maps.backends.remove(&id)?;
             }
         }
         self.pruned = true;
-        self.raise_epoch()
+        self.due.raise(&self.epochs)
     }
 
     /// Takes over what the maps hold of desired frontends that have not been updated yet, and forgets the others.

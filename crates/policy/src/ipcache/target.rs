@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Brings the ipcache into the kernel, touching only what differs, and raises the node's epoch when an address changes what
-//! it is: flows to and from it were decided for something else.
+//! Brings the ipcache into the kernel, touching only what differs, and raises the epoch of an address when that changes what it
+//! is: flows to and from it were decided for something else. For a whole prefix it is the node's epoch.
 //!
 //! A new entry is such a change too, unless the prefix around it said the same: until the entry came, a pod's address
 //! was the world, without a tunnel, and a flow may have been decided so.
@@ -8,7 +8,7 @@
 use abi::Addr;
 use abi::ipcache::{IpcacheEntry, flags};
 use abi::maps::{Ipcache4, Ipcache6};
-use datapath::{Epochs, Kernel, LpmKey, Result, Trie};
+use datapath::{Due, Epochs, Kernel, LpmKey, Result, Trie};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use model::{IdentityId, IpEntry};
 use statedb::{Snapshot, Target};
@@ -22,15 +22,14 @@ pub(crate) struct IpcacheTarget {
     epochs: Epochs,
     /// What the kernel has.
     present: BTreeMap<IpNet, IpcacheEntry>,
-    /// The epoch must be raised, but could not be.
-    bump_due: bool,
+    due: Due,
 }
 
 impl IpcacheTarget {
     /// Opens the maps and reads what they hold.
     pub(crate) fn open<K: Kernel>(kernel: &K, epochs: Epochs) -> Result<Self> {
         let mut target =
-            Self { v4: kernel.trie()?, v6: kernel.trie()?, epochs, present: BTreeMap::new(), bump_due: false };
+            Self { v4: kernel.trie()?, v6: kernel.trie()?, epochs, present: BTreeMap::new(), due: Due::default() };
         target.read()?;
         Ok(target)
     }
@@ -49,7 +48,9 @@ impl IpcacheTarget {
 
     fn write(&mut self, prefix: IpNet, entry: IpcacheEntry) -> Result<()> {
         if self.present.get(&prefix) != Some(&entry) {
-            self.bump_due |= self.before(prefix) != Some(entry);
+            if self.before(prefix) != Some(entry) {
+                self.outdate(prefix);
+            }
             match prefix {
                 IpNet::V4(net) => self.v4.insert(&key4(net), &entry)?,
                 IpNet::V6(net) => self.v6.insert(&key6(net), &entry)?,
@@ -61,7 +62,7 @@ impl IpcacheTarget {
 
     fn erase(&mut self, prefix: IpNet) -> Result<()> {
         if self.present.contains_key(&prefix) {
-            self.bump_due = true;
+            self.outdate(prefix);
             match prefix {
                 IpNet::V4(net) => self.v4.remove(&key4(net))?,
                 IpNet::V6(net) => self.v6.remove(&key6(net))?,
@@ -77,13 +78,12 @@ impl IpcacheTarget {
         around.into_iter().find_map(|wider| self.present.get(&wider)).copied()
     }
 
-    /// After the maps, so that what is decided from now on is decided by them.
-    fn bump(&mut self) -> Result<()> {
-        if self.bump_due {
-            self.epochs.bump_node()?;
-            self.bump_due = false;
+    fn outdate(&mut self, prefix: IpNet) {
+        if prefix.prefix_len() == prefix.max_prefix_len() {
+            self.due.peer(prefix.addr());
+        } else {
+            self.due.node();
         }
-        Ok(())
     }
 }
 
@@ -119,12 +119,12 @@ impl Target<IpEntry> for IpcacheTarget {
 
     async fn update(&mut self, row: &IpEntry) -> Result<()> {
         self.write(row.prefix, value(row))?;
-        self.bump()
+        self.due.raise(&self.epochs)
     }
 
     async fn delete(&mut self, prefix: &IpNet) -> Result<()> {
         self.erase(*prefix)?;
-        self.bump()
+        self.due.raise(&self.epochs)
     }
 
     async fn prune(&mut self, desired: &Snapshot<IpEntry>) -> Result<()> {
@@ -132,7 +132,7 @@ impl Target<IpEntry> for IpcacheTarget {
         let superfluous: Vec<_> =
             self.present.keys().filter(|prefix| desired.get(*prefix).is_none()).copied().collect();
         let erased: Result<()> = superfluous.into_iter().try_for_each(|prefix| self.erase(prefix));
-        self.bump()?;
+        self.due.raise(&self.epochs)?;
         erased
     }
 }

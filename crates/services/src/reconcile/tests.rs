@@ -61,8 +61,15 @@ impl Fixture {
         block(self.target.prune(&snapshot(rows))).unwrap();
     }
 
-    fn epoch(&self) -> u32 {
-        Epochs::open(&self.kernel).unwrap().node().unwrap()
+    /// How often any epoch was raised.
+    fn raised(&self) -> u32 {
+        Epochs::open(&self.kernel).unwrap().generation().unwrap()
+    }
+
+    /// The epochs of a frontend's and of backends' addresses.
+    fn epochs<const N: usize>(&self, addresses: [&str; N]) -> [u32; N] {
+        let epochs = Epochs::open(&self.kernel).unwrap();
+        addresses.map(|address| epochs.peer(address.parse::<std::net::IpAddr>().unwrap()).unwrap())
     }
 
     /// Number of entries in each map.
@@ -140,20 +147,27 @@ fn a_service_grows_and_shrinks_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn the_epoch_is_raised_when_a_backend_leaves_and_only_then() {
+fn the_epoch_of_a_backend_is_raised_when_it_leaves_and_no_other() {
     let mut f = Fixture::new(fake::Kernel::new());
+    let all = ["10.96.0.1", "10.0.0.1", "10.0.0.2", "10.0.0.3"];
     f.prune([]);
     f.update(&frontend(1, vec![backend(1, true), backend(2, true)])).unwrap();
-    let after_creation = f.epoch();
+    assert_eq!(f.epochs(all), [1, 0, 0, 0], "an address became a frontend");
     f.update(&frontend(1, vec![backend(1, true), backend(2, true)])).unwrap();
     f.update(&frontend(1, vec![backend(1, true), backend(2, true), backend(3, true)])).unwrap();
-    assert_eq!(f.epoch(), after_creation, "a further backend changes no decision");
+    assert_eq!(f.raised(), 1, "a further backend changes no decision");
     f.update(&frontend(1, vec![backend(1, true), backend(2, false), backend(3, true)])).unwrap();
-    assert_eq!(f.epoch(), after_creation + 1, "a backend became inactive");
+    let [frontend_epoch, first, inactive, moved] = f.epochs(all);
+    assert_eq!((frontend_epoch, first), (1, 0));
+    assert!(inactive > 0, "a backend became inactive");
     f.update(&frontend(1, vec![backend(1, true), backend(3, true)])).unwrap();
-    assert_eq!(f.epoch(), after_creation + 2, "a backend is gone");
+    assert!(f.epochs(all)[2] > inactive, "a backend is gone");
     f.update(&frontend(1, vec![backend(1, true), backend(4, true)])).unwrap();
-    assert_eq!(f.epoch(), after_creation + 3, "a backend took another's place");
+    assert!(f.epochs(all)[3] > moved, "a backend took another's place");
+    assert_eq!(f.epochs(["10.96.0.1", "10.0.0.1"]), [1, 0]);
+    block(f.target.delete(&addr("10.96.0.1", 80))).unwrap();
+    assert!(f.epochs(all)[0] > 1 && f.epochs(all)[1] > 0, "neither a frontend nor a backend any more");
+    assert_eq!(Epochs::open(&f.kernel).unwrap().node().unwrap(), 0, "nobody else is concerned");
 }
 
 #[test]
@@ -175,7 +189,7 @@ fn a_restart_writes_nothing_that_is_right_and_removes_what_is_gone() {
     before.update(&a).unwrap();
     before.update(&b).unwrap();
     before.update(&frontend(3, vec![backend(3, true)])).unwrap();
-    let epoch = before.epoch();
+    let raised = before.raised();
 
     let frozen = Frozen(before.kernel.clone());
     let mut looking = Target::new(Maps::open(&frozen).unwrap(), Epochs::open(&frozen).unwrap());
@@ -185,10 +199,10 @@ fn a_restart_writes_nothing_that_is_right_and_removes_what_is_gone() {
     let mut after = Fixture::new(before.kernel.clone());
     after.update(&a).unwrap();
     after.update(&b).unwrap();
-    assert_eq!(after.epoch(), epoch);
+    assert_eq!(after.raised(), raised);
     after.prune([a, b]);
     assert_eq!(after.sizes(), (2, 3, 2));
-    assert_eq!(after.epoch(), epoch + 1);
+    assert_eq!(after.raised(), raised + 2, "of the frontend that is gone and of its backend");
     no_holes(&after.kernel);
 }
 
