@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! For tests: asking a lab until it answers, as a user would, with kubectl and with commands on nodes and in pods.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::state::Lab;
@@ -112,6 +113,22 @@ impl Cluster {
         let mut call = self.lab_command();
         call.args(["node", node, "--"]).args(command);
         call.output().with_context(|| format!("cannot run {command:?} on {node}"))
+    }
+
+    /// What a shell on a node says; fails if the script does.
+    pub fn shell(&self, node: &str, script: &str) -> Result<String> {
+        let output = self.node(node, &["sh", "-c", script])?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "'{script}' on {node} ends with {}: {errors}", output.status);
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    /// The addresses of a pod, of every family that it has.
+    pub fn pod_addresses(&self, namespace: &str, pod: &str) -> Result<Vec<IpAddr>> {
+        let object = self.get(&["pod", "--namespace", namespace, pod])?;
+        let list = object.pointer("/status/podIPs").and_then(Value::as_array);
+        let list = list.with_context(|| format!("{namespace}/{pod} has no addresses"))?;
+        Ok(list.iter().filter_map(|one| one.get("ip")?.as_str()?.parse().ok()).collect())
     }
 
     /// `lab fault VERB TARGET`.

@@ -44,9 +44,7 @@ fn main() -> ExitCode {
 
 /// The addresses of a pod in the namespace `net`, of both families.
 fn addresses(cluster: &Cluster, pod: &str) -> Result<Vec<IpAddr>> {
-    let object = cluster.get(&["pod", "--namespace=net", pod])?;
-    let list = object["status"]["podIPs"].as_array().with_context(|| format!("{pod} has no addresses"))?;
-    let all: Vec<IpAddr> = list.iter().filter_map(|one| one["ip"].as_str()?.parse().ok()).collect();
+    let all = cluster.pod_addresses("net", pod)?;
     ensure!(all.len() == 2, "{pod} has {all:?}");
     Ok(all)
 }

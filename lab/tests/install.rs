@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use lab::netns::Netns;
 use lab::probe::{Cluster, eventually};
 use lab::product;
@@ -38,17 +38,6 @@ fn main() -> ExitCode {
     SUITE.main()
 }
 
-fn addresses(cluster: &Cluster, pod: &str) -> Result<Vec<IpAddr>> {
-    let object = cluster.get(&["pod", "--namespace=net", pod])?;
-    let list = object["status"]["podIPs"].as_array().with_context(|| format!("{pod} has no addresses"))?;
-    Ok(list.iter().filter_map(|one| one["ip"].as_str()?.parse().ok()).collect())
-}
-
-fn shell(cluster: &Cluster, node: &str, script: &str) -> Result<String> {
-    let output = cluster.node(node, &["sh", "-c", script])?;
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
-
 fn cluster_pool(cluster: &Cluster) -> Result<()> {
     let mut ranges = Vec::new();
     for node in cluster.nodes() {
@@ -62,7 +51,7 @@ fn cluster_pool(cluster: &Cluster) -> Result<()> {
     ranges.dedup();
     ensure!(ranges.len() == before, "two nodes have one range: {ranges:?}");
     for pod in ["client", "near", "far"] {
-        let own = addresses(cluster, pod)?;
+        let own = cluster.pod_addresses("net", pod)?;
         ensure!(
             own.len() == 2 && own[0].to_string().starts_with("10.20.") && own[1].to_string().starts_with("fd00:20:"),
             "{pod} has {own:?}"
@@ -72,14 +61,14 @@ fn cluster_pool(cluster: &Cluster) -> Result<()> {
 }
 
 fn native(cluster: &Cluster) -> Result<()> {
-    let routes = shell(cluster, "node1", "ip route; ip -6 route")?;
+    let routes = cluster.shell("node1", "ip route; ip -6 route")?;
     ensure!(
         routes.contains("via 192.168.77.12") && routes.contains("via fd77::12"),
         "node1 has no routes to node2's pods:\n{routes}"
     );
     ensure!(!routes.contains("encap"), "{routes}");
-    let own = addresses(cluster, "client")?;
-    for (to, from) in addresses(cluster, "far")?.into_iter().zip(own) {
+    let own = cluster.pod_addresses("net", "client")?;
+    for (to, from) in cluster.pod_addresses("net", "far")?.into_iter().zip(own) {
         let url = format!("http://{}/clientip", SocketAddr::new(to, 8080));
         let seen: SocketAddr = cluster.exec("net", "client", &["curl", "-sS", "-m", "5", &url])?.trim().parse()?;
         assert_eq!(seen.ip(), from, "far is to see the client's own address");
@@ -110,8 +99,8 @@ fn unknown_value(cluster: &Cluster) -> Result<()> {
 /// What is there of us on a node besides the plugin's file, which nothing calls any more: devices, pinned programs, attached programs, routes and files.
 fn traces(cluster: &Cluster, node: &str) -> Result<String> {
     let script = "ip -o link | grep -o -E '(cilium|lxc)[^:@]*'; find /sys/fs/bpf -name '*cilium*'; ip route show table all proto 202; \
-                  ip -6 route show table all proto 202; ls /etc/cni/net.d /var/run/cilium/state 2>/dev/null | grep -i -E 'cilium|^[0-9]'";
-    shell(cluster, node, script)
+                  ip -6 route show table all proto 202; ls /etc/cni/net.d /var/run/cilium/state 2>/dev/null | grep -i -E 'cilium|^[0-9]'; true";
+    cluster.shell(node, script)
 }
 
 fn uninstall(cluster: &Cluster) -> Result<()> {

@@ -57,20 +57,14 @@ impl Pods {
             visitor: Netns::of_pod(cluster, "other", "visitor")?,
             _listeners: vec![near.listen(9090)?, far.listen(9090)?, outside.listen(9090)?],
             outside,
-            near: addresses(cluster, "near")?,
-            far: addresses(cluster, "far")?,
+            near: cluster.pod_addresses("net", "near")?,
+            far: cluster.pod_addresses("net", "far")?,
         })
     }
 
     fn servers(&self) -> impl Iterator<Item = IpAddr> {
         self.near.iter().chain(&self.far).copied()
     }
-}
-
-fn addresses(cluster: &Cluster, pod: &str) -> Result<Vec<IpAddr>> {
-    let object = cluster.get(&["pod", "--namespace=net", pod])?;
-    let list = object["status"]["podIPs"].as_array().with_context(|| format!("{pod} has no addresses"))?;
-    Ok(list.iter().filter_map(|one| one["ip"].as_str()?.parse().ok()).collect())
 }
 
 /// Whether a connection comes about within half a second.

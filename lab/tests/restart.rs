@@ -3,7 +3,7 @@
 //! `make image`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -38,19 +38,6 @@ fn main() -> ExitCode {
     SUITE.main()
 }
 
-fn addresses(cluster: &Cluster, pod: &str) -> Result<Vec<IpAddr>> {
-    let object = cluster.get(&["pod", "--namespace=net", pod])?;
-    let list = object["status"]["podIPs"].as_array().with_context(|| format!("{pod} has no addresses"))?;
-    Ok(list.iter().filter_map(|one| one["ip"].as_str()?.parse().ok()).collect())
-}
-
-/// What a shell says on a node.
-fn shell(cluster: &Cluster, node: &str, script: &str) -> Result<String> {
-    let output = cluster.node(node, &["sh", "-c", script])?;
-    ensure!(output.status.success(), "'{script}' on {node}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
-
 /// Runs a body while the client talks to a pod of its node and to one of the other node over both families; nothing may be lost.
 fn under_traffic(cluster: &Cluster, body: impl FnOnce() -> Result<()>) -> Result<()> {
     let client = Netns::of_pod(cluster, "net", "client")?;
@@ -58,7 +45,7 @@ fn under_traffic(cluster: &Cluster, body: impl FnOnce() -> Result<()>) -> Result
     let mut port = 7100;
     for pod in ["near", "far"] {
         let server = Netns::of_pod(cluster, "net", pod)?;
-        for to in addresses(cluster, pod)? {
+        for to in cluster.pod_addresses("net", pod)? {
             all.push(Traffic::between(&client, &server, to, port)?);
             port += 10;
         }
@@ -71,12 +58,12 @@ fn under_traffic(cluster: &Cluster, body: impl FnOnce() -> Result<()>) -> Result
 
 /// The pinned links and maps of a node, each with the number that it keeps as long as it is not pinned anew.
 fn pins(cluster: &Cluster, node: &str) -> Result<String> {
-    shell(cluster, node, "cd /sys/fs/bpf/cilium/v1 && find links maps -type f -printf '%i %p\\n' | sort -k 2")
+    cluster.shell(node, "cd /sys/fs/bpf/cilium/v1 && find links maps -type f -printf '%i %p\\n' | sort -k 2")
 }
 
 /// The same, once every pod's programs hang on links: a node on which pods have just started has filters at first (ADR 0014).
 fn settled_pins(cluster: &Cluster, node: &str) -> Result<String> {
-    let devices = shell(cluster, node, "ip -o link | grep -o 'lxc[0-9a-f]*' | sort -u")?;
+    let devices = cluster.shell(node, "ip -o link | grep -o 'lxc[0-9a-f]*' | sort -u")?;
     ensure!(!devices.is_empty(), "{node} has no pods");
     eventually(Duration::from_secs(60), "links of every pod", || {
         let pins = pins(cluster, node)?;
@@ -89,7 +76,7 @@ fn settled_pins(cluster: &Cluster, node: &str) -> Result<String> {
 }
 
 fn agent_process(cluster: &Cluster, node: &str) -> Result<String> {
-    shell(cluster, node, "pgrep -f '^cilium-agent' | head -n 1")
+    cluster.shell(node, "pgrep -f '^cilium-agent' | head -n 1")
 }
 
 fn agents_killed(cluster: &Cluster) -> Result<()> {
@@ -109,7 +96,7 @@ fn agents_killed(cluster: &Cluster) -> Result<()> {
             cluster
                 .nodes()
                 .iter()
-                .try_for_each(|node| shell(cluster, node, "curl -fsS http://127.0.0.1:9879/healthz").map(drop))
+                .try_for_each(|node| cluster.shell(node, "curl -fsS http://127.0.0.1:9879/healthz").map(drop))
         })?;
         product::ready(cluster)
     })?;
@@ -128,7 +115,7 @@ fn agents_deleted(cluster: &Cluster) -> Result<()> {
 fn upgraded(cluster: &Cluster) -> Result<()> {
     let tag = |node: &String| {
         let ctr = "ctr --address /run/containerd/containerd.sock --namespace k8s.io images tag --force";
-        shell(cluster, node, &format!("{ctr} {FIRST} {SECOND}")).map(drop)
+        cluster.shell(node, &format!("{ctr} {FIRST} {SECOND}")).map(drop)
     };
     cluster.nodes().iter().try_for_each(tag)?;
     under_traffic(cluster, || product::upgrade(cluster, &["image.tag=second"]))?;
@@ -148,7 +135,7 @@ fn api_server_away(cluster: &Cluster) -> Result<()> {
     cluster.apply_file(&policy)?;
     let client = Netns::of_pod(cluster, "net", "client")?;
     let near = Netns::of_pod(cluster, "net", "near")?;
-    let to = addresses(cluster, "far")?;
+    let to = cluster.pod_addresses("net", "far")?;
     let _denied = Netns::of_pod(cluster, "net", "far")?.listen(9090)?;
     let holds = || -> Result<()> {
         for one in &to {
@@ -167,13 +154,13 @@ fn api_server_away(cluster: &Cluster) -> Result<()> {
         let kill = format!(
             "for p in $(pgrep -x pause); do [ \"$(readlink /proc/$p/ns/net)\" = '{old}' ] && kill -9 $p; done; true"
         );
-        shell(cluster, "node1", &kill)?;
+        cluster.shell("node1", &kill)?;
         let find = "for p in $(pgrep -f netexec); do [ \"$(cat /proc/$p/root/etc/hostname 2>/dev/null)\" = near ] && readlink /proc/$p/ns/net; done; true";
-        eventually(Duration::from_secs(60), "the pod in another sandbox", || match shell(cluster, "node1", find)? {
+        eventually(Duration::from_secs(60), "the pod in another sandbox", || match cluster.shell("node1", find)? {
             new if new.is_empty() || new == old => bail!("it is in '{new}'"),
             _ => Ok(()),
         })?;
-        stays(Duration::from_secs(20), "traffic and policy", holds)
+        stays(Duration::from_secs(60), "traffic and policy", holds)
     })();
     cluster.fault("restore", "apiserver")?;
     eventually(Duration::from_secs(60), "the API server", || cluster.kubectl(&["get", "--raw", "/readyz"]))?;
@@ -181,7 +168,7 @@ fn api_server_away(cluster: &Cluster) -> Result<()> {
     cluster.kubectl(&["delete", "--filename", &policy.display().to_string()])?;
     product::ready(cluster)?;
     let talks = || -> Result<()> {
-        for to in addresses(cluster, "near")? {
+        for to in cluster.pod_addresses("net", "near")? {
             client.connect(SocketAddr::new(to, 8080))?;
         }
         Ok(())
@@ -195,7 +182,7 @@ fn left(cluster: &Cluster, node: &str) -> Result<String> {
     let routes = "ip route show proto static; ip -6 route show proto static";
     let files =
         "ls /var/run/cilium/state; ls /var/run/cilium/deleteQueue | grep -v lockfile; ls /sys/fs/bpf/cilium/v1/links";
-    shell(cluster, node, &format!("{links}; {routes}; {files}; true"))
+    cluster.shell(node, &format!("{links}; {routes}; {files}; true"))
 }
 
 fn deleted_meanwhile(cluster: &Cluster) -> Result<()> {
@@ -204,7 +191,7 @@ fn deleted_meanwhile(cluster: &Cluster) -> Result<()> {
     let image = "--image=registry.k8s.io/e2e-test-images/agnhost:2.63.0";
     cluster.kubectl(&["run", "short-lived", "--namespace=net", image, overrides, "--", "pause"])?;
     cluster.pods_ready("net", "run=short-lived", Duration::from_secs(60))?;
-    let address = addresses(cluster, "short-lived")?[0].to_string();
+    let address = cluster.pod_addresses("net", "short-lived")?[0].to_string();
     let with_pod = left(cluster, "node2")?;
     ensure!(with_pod != before && with_pod.contains(&address), "{with_pod}");
 
@@ -262,7 +249,7 @@ fn rebooted(cluster: &Cluster) -> Result<()> {
     })?;
     cluster.kubectl(&["wait", "--all-namespaces", "pod", "--all", "--for=condition=Ready", "--timeout=120s"])?;
     product::ready(cluster)?;
-    for to in addresses(cluster, "far")? {
+    for to in cluster.pod_addresses("net", "far")? {
         let url = format!("http://{}/hostname", SocketAddr::new(to, 8080));
         eventually(Duration::from_secs(30), "the client reaches the pod", || {
             let said = cluster.exec("net", "client", &["curl", "-sS", "-m", "5", &url])?;
