@@ -12,7 +12,7 @@ mod resolve;
 mod run;
 
 pub use config::{Config, ConfigError, DevicePattern, Ipam};
-pub use ingest::{IngestError, ingest_node};
+pub use ingest::ingest_node;
 pub use reconcile::{Error, ROUTE_PROTOCOL};
 pub use resolve::{Hop, Problem, Route};
 
@@ -94,6 +94,7 @@ pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result<
         trouble: trouble_sender,
         grants: resolve::Grants::default(),
         boot_id: publish::boot_id(),
+        ways_out: run::WaysOut::default(),
     };
     tasks.spawn("node-run", run.run(changes));
     Ok(Outputs { local, problems, routes, trouble })

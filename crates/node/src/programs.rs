@@ -45,6 +45,11 @@ impl Programs {
         Ok(())
     }
 
+    /// Routes out of the node have changed: flows that left by them are decided anew.
+    pub(crate) fn routes_changed(&self) -> Result<()> {
+        self.epochs.bump_node()
+    }
+
     fn detach_others(&mut self, wanted: &BTreeMap<String, (Program, u32)>) -> Result<()> {
         if !self.swept {
             for link in self.datapath.links()?.into_iter().filter(|link| is_ours(&link.name)) {

@@ -13,7 +13,7 @@ use crate::resolve::{Grants, Problem, Route, resolve};
 use datapath::netlink::{Change, Changes, Netlink};
 use model::{LocalNode, Node, RoutingMode};
 use statedb::{Reader, Writer};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -39,6 +39,23 @@ pub(crate) struct Run {
     pub(crate) trouble: watch::Sender<Option<String>>,
     pub(crate) grants: Grants,
     pub(crate) boot_id: String,
+    pub(crate) ways_out: WaysOut,
+}
+
+/// The routes by which flows leave the node. A flow remembers its device; when its route moves to another, it must not stay behind.
+#[derive(Debug)]
+pub(crate) struct WaysOut {
+    /// Indexes of the native devices.
+    devices: BTreeSet<u32>,
+    /// Routes have changed and flows have not been told. So at the start: nobody knows what was missed.
+    changed: bool,
+    told: Option<Instant>,
+}
+
+impl Default for WaysOut {
+    fn default() -> Self {
+        Self { devices: BTreeSet::new(), changed: true, told: None }
+    }
 }
 
 /// Why a round came to no end.
@@ -63,10 +80,13 @@ impl Run {
                 tokio::select! {
                     _ = kube.next() => break,
                     _ = nodes.next() => break,
-                    change = changes.next() => match change.as_ref().map(urgency) {
+                    change = changes.next() => match change.as_ref().map(|change| urgency(change, &self.ways_out.devices)) {
                         None => return,
                         Some(Urgency::None) => {}
-                        Some(Urgency::Soon) => {
+                        Some(urgency @ (Urgency::Soon | Urgency::Reroute)) => {
+                            if urgency == Urgency::Reroute {
+                                self.rerouted();
+                            }
                             let soon = Instant::now() + ROUTES;
                             due = Some(due.map_or(soon, |due| due.min(soon)));
                         }
@@ -101,9 +121,29 @@ impl Run {
             facts = local::facts(&self.config, &host, &kube, own.as_deref())?;
         }
         self.programs.sync(&facts, &host)?;
+        self.ways_out.devices = facts.devices.iter().map(|link| link.index).collect();
+        self.tell_flows()?;
         self.restore_lost_routes().await?;
         self.resolve(&facts);
         self.announce(facts);
+        Ok(())
+    }
+
+    /// A change that comes alone is told at once; of many, the others with the next round.
+    fn rerouted(&mut self) {
+        self.ways_out.changed = true;
+        if self.ways_out.told.is_none_or(|told| told.elapsed() >= ROUTES) {
+            // What fails is tried again in the round that is due.
+            let _ = self.tell_flows();
+        }
+    }
+
+    fn tell_flows(&mut self) -> Result<(), Trouble> {
+        if self.ways_out.changed {
+            self.programs.routes_changed()?;
+            self.ways_out.changed = false;
+            self.ways_out.told = Some(Instant::now());
+        }
         Ok(())
     }
 
@@ -189,19 +229,23 @@ impl Run {
 }
 
 /// How much a change of the kernel concerns us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Urgency {
     /// Not at all: pods come and go, and what is on their interfaces is not ours to look at.
     None,
     /// Every pod has routes, and so have we.
     Soon,
+    /// A way out of the node is not what it was.
+    Reroute,
     /// A device or an address.
     Now,
 }
 
-fn urgency(change: &Change) -> Urgency {
+fn urgency(change: &Change, ways_out: &BTreeSet<u32>) -> Urgency {
     match change {
         Change::Link(link) | Change::LinkGone(link) if link.name.starts_with("lxc") => Urgency::None,
-        Change::Route => Urgency::Soon,
+        Change::Route(Some(device)) if !ways_out.contains(device) => Urgency::Soon,
+        Change::Route(_) => Urgency::Reroute,
         Change::Link(_) | Change::LinkGone(_) | Change::Address(_) | Change::AddressGone(_) | Change::Lost => {
             Urgency::Now
         }
@@ -212,4 +256,17 @@ fn urgency(change: &Change) -> Urgency {
 async fn gather(changes: &mut Changes) {
     let until = Instant::now() + GATHER;
     while let Ok(Some(_)) = tokio::time::timeout_at(until, changes.next()).await {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_routes_out_of_the_node_concern_flows() {
+        let ways_out = BTreeSet::from([2]);
+        assert_eq!(urgency(&Change::Route(Some(2)), &ways_out), Urgency::Reroute);
+        assert_eq!(urgency(&Change::Route(None), &ways_out), Urgency::Reroute, "it may be through several devices");
+        assert_eq!(urgency(&Change::Route(Some(17)), &ways_out), Urgency::Soon, "a pod's");
+    }
 }

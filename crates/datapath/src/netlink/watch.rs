@@ -6,6 +6,7 @@ use futures::channel::mpsc::UnboundedReceiver;
 use rtnetlink::MulticastGroup;
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage as Message;
+use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage};
 use rtnetlink::sys::SocketAddr;
 
 use super::address::address;
@@ -24,8 +25,8 @@ pub enum Change {
     Address(Address),
     /// An address has gone.
     AddressGone(Address),
-    /// Some route has come, changed or gone.
-    Route,
+    /// Some route has come, changed or gone: through the interface with this index, unless it is through none or several.
+    Route(Option<u32>),
     /// Changes were lost: look at everything again.
     Lost,
 }
@@ -76,7 +77,14 @@ fn change(message: Message) -> Option<Change> {
         Message::DelLink(message) => Some(Change::LinkGone(link(message))),
         Message::NewAddress(message) => address(&message).map(Change::Address),
         Message::DelAddress(message) => address(&message).map(Change::AddressGone),
-        Message::NewRoute(_) | Message::DelRoute(_) => Some(Change::Route),
+        Message::NewRoute(route) | Message::DelRoute(route) => Some(Change::Route(device(&route))),
         _ => None,
     }
+}
+
+fn device(route: &RouteMessage) -> Option<u32> {
+    route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Oif(ifindex) => Some(*ifindex),
+        _ => None,
+    })
 }

@@ -222,7 +222,7 @@ fn changes_are_told_as_they_happen() {
         .expect("the last change was not told");
         assert!(seen.iter().any(|change| matches!(change, Change::Link(link) if link.name == "eth0")));
         assert!(seen.contains(&Change::Address(address)) && seen.contains(&Change::AddressGone(address)));
-        assert!(seen.contains(&Change::Route));
+        assert!(seen.contains(&Change::Route(Some(link.index))));
     });
 }
 

@@ -49,3 +49,18 @@ fn a_change_of_an_address_is_seen_in_what_arrives_from_it_too() {
         assert_eq!(known(world), 3003);
     });
 }
+
+#[test]
+fn a_flow_follows_its_route_to_another_device() {
+    World::test_families(|world, f| {
+        let way_out =
+            |world: &World| world.flows().iter().find(|(key, _)| key.dst == f.world.into()).unwrap().1.out_ifindex;
+        ask(world, f, f.world);
+        assert_eq!(way_out(world), world.eth0);
+        let other = world.b.ifindex;
+        world.set_route(f.world, other);
+        world.epochs.bump_node().unwrap();
+        ask(world, f, f.world);
+        assert_eq!(way_out(world), other);
+    });
+}

@@ -22,7 +22,9 @@ use abi::policy::{PREFIX_L3, PREFIX_PORT, PREFIX_PROTO, PolicyEntry, PolicyKey};
 use abi::{Addr, identity};
 use datapath::bpf::{Datapath, Options, Program};
 use datapath::events::Reader;
+use datapath::netlink::{Netlink, Route, Scope};
 use datapath::{Epochs, Kernel, LpmKey, Table, Trie};
+use ipnet::IpNet;
 
 use crate::devices;
 use crate::run::Run;
@@ -222,6 +224,14 @@ impl World {
         };
         change(&mut node);
         self.datapath.map::<Node>().unwrap().insert(&0, &node).unwrap();
+    }
+
+    /// The way to an address is through that interface.
+    pub(crate) fn set_route(&self, to: IpAddr, ifindex: u32) {
+        self.runtime.block_on(async {
+            let route = Route { ifindex: Some(ifindex), scope: Scope::Link, ..Route::to(IpNet::from(to)) };
+            Netlink::open().unwrap().replace_route(&route).await.unwrap();
+        });
     }
 
     pub(crate) fn set_identity(&self, (ip, prefix_len): (IpAddr, u32), identity: u32, node: Option<IpAddr>) {
