@@ -5,6 +5,7 @@ pub mod cilium;
 mod client;
 pub mod config_map;
 pub mod crd;
+pub mod field;
 mod reflect;
 
 pub use client::{Client, ClientConfig, Error, chain};

@@ -4,26 +4,18 @@
 
 use ipnet::IpNet;
 use k8s::cilium::CiliumNode;
+use k8s::field::{FieldError, address, prefix};
 use k8s::k8s_openapi::api::core::v1 as core;
 use model::{IdentityId, Node, reserved};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-
-/// A field of an object cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: {value:?} is not {want}")]
-pub struct IngestError {
-    field: &'static str,
-    value: String,
-    want: &'static str,
-}
 
 /// The row of a CiliumNode. `local_name` is the name of the node that we run on.
 ///
 /// # Errors
 ///
 /// The first field that cannot be used.
-pub fn ingest_node(cluster: &str, local_name: &str, object: &CiliumNode) -> Result<Option<Node>, IngestError> {
+pub fn ingest_node(cluster: &str, local_name: &str, object: &CiliumNode) -> Result<Option<Node>, FieldError> {
     let Some(name) = object.metadata.name.clone() else { return Ok(None) };
     let mut by_type: BTreeMap<&str, Vec<IpAddr>> = BTreeMap::new();
     for entry in &object.spec.addresses {
@@ -35,11 +27,10 @@ pub fn ingest_node(cluster: &str, local_name: &str, object: &CiliumNode) -> Resu
     let identity = match object.spec.node_identity {
         // A node calls itself the host; to others it is a remote one.
         None | Some(0 | 1) => reserved::REMOTE_NODE,
-        Some(number) => IdentityId(u32::try_from(number).map_err(|_| IngestError {
-            field: "spec.nodeidentity",
-            value: number.to_string(),
-            want: "an identity",
-        })?),
+        Some(number) => {
+            let number = u32::try_from(number).map_err(|_| FieldError::new("spec.nodeidentity", number, "an identity"));
+            IdentityId(number?)
+        }
     };
     Ok(Some(Node {
         cluster: cluster.to_owned(),
@@ -72,7 +63,7 @@ impl statedb::Row for KubeNode {
 }
 
 /// The row of a Node.
-pub(crate) fn ingest_kube_node(object: &core::Node) -> Result<Option<KubeNode>, IngestError> {
+pub(crate) fn ingest_kube_node(object: &core::Node) -> Result<Option<KubeNode>, FieldError> {
     let (Some(name), Some(uid)) = (object.metadata.name.clone(), object.metadata.uid.clone()) else { return Ok(None) };
     let entries = || object.status.iter().flat_map(|status| status.addresses.iter().flatten());
     let of_type = |kind| {
@@ -94,20 +85,8 @@ pub(crate) fn ingest_kube_node(object: &core::Node) -> Result<Option<KubeNode>, 
     }))
 }
 
-fn address(field: &'static str, text: &str) -> Result<IpAddr, IngestError> {
-    text.parse().map_err(|_| IngestError { field, value: text.to_owned(), want: "an IP address" })
-}
-
-fn prefixes(field: &'static str, texts: &[String]) -> Result<Vec<IpNet>, IngestError> {
-    let parse = |text: &String| {
-        let prefix: IpNet = text.parse().map_err(|_| IngestError {
-            field,
-            value: text.clone(),
-            want: "a prefix such as 10.0.0.0/24",
-        })?;
-        Ok(prefix.trunc())
-    };
-    texts.iter().filter(|text| !text.is_empty()).map(parse).collect()
+fn prefixes(field: &'static str, texts: &[String]) -> Result<Vec<IpNet>, FieldError> {
+    texts.iter().filter(|text| !text.is_empty()).map(|text| prefix(field, text)).collect()
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! Kubernetes' Services and EndpointSlices to source rows. An object with a field that cannot be used is an error that
 //! names the field; the row that an earlier version of the object gave stays.
 
+use k8s::field::{self, FieldError};
 use k8s::k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
 use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use model::{Protocol, ServiceName};
@@ -89,21 +90,12 @@ const PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
 const HEADLESS: &str = "service.kubernetes.io/headless";
 const SERVICE_OF_SLICE: &str = "kubernetes.io/service-name";
 
-/// A field of an object cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: {value:?} is not {want}")]
-pub struct IngestError {
-    field: &'static str,
-    value: String,
-    want: &'static str,
-}
-
 /// The row of a Service; none if it has no cluster address (headless, ExternalName) or is another proxy's.
 ///
 /// # Errors
 ///
 /// The first field that cannot be used.
-pub fn ingest_service(config: &Config, object: &core::Service) -> Result<Option<Service>, IngestError> {
+pub fn ingest_service(config: &Config, object: &core::Service) -> Result<Option<Service>, FieldError> {
     let (Some((namespace, name)), Some(spec)) = (names(&object.metadata), object.spec.as_ref()) else {
         return Ok(None);
     };
@@ -116,7 +108,7 @@ pub fn ingest_service(config: &Config, object: &core::Service) -> Result<Option<
         _ => spec.cluster_ip.as_slice(),
     };
     let texts = texts.iter().filter(|text| !text.is_empty());
-    let cluster_ips: Vec<_> = texts.map(|text| address("spec.clusterIPs", text)).collect::<Result<_, _>>()?;
+    let cluster_ips: Vec<_> = texts.map(|text| field::address("spec.clusterIPs", text)).collect::<Result<_, _>>()?;
     if cluster_ips.is_empty() {
         return Ok(None);
     }
@@ -124,7 +116,7 @@ pub fn ingest_service(config: &Config, object: &core::Service) -> Result<Option<
         Ok(Port {
             name: port_name(port.name.as_deref()),
             protocol: protocol("spec.ports.protocol", port.protocol.as_deref())?,
-            port: number("spec.ports.port", port.port)?,
+            port: field::port("spec.ports.port", port.port)?,
         })
     };
     let ports = spec.ports.iter().flatten().map(port).collect::<Result<_, _>>()?;
@@ -138,7 +130,7 @@ pub fn ingest_service(config: &Config, object: &core::Service) -> Result<Option<
 /// # Errors
 ///
 /// The first field that cannot be used.
-pub fn ingest_slice(config: &Config, object: &discovery::EndpointSlice) -> Result<Option<EndpointSlice>, IngestError> {
+pub fn ingest_slice(config: &Config, object: &discovery::EndpointSlice) -> Result<Option<EndpointSlice>, FieldError> {
     let service = label(&object.metadata, SERVICE_OF_SLICE).filter(|s| !s.is_empty());
     let (Some((namespace, name)), Some(service)) = (names(&object.metadata), service) else { return Ok(None) };
     let headless = label(&object.metadata, HEADLESS).is_some();
@@ -151,14 +143,15 @@ pub fn ingest_slice(config: &Config, object: &discovery::EndpointSlice) -> Resul
         Ok(Port {
             name: port_name(port.name.as_deref()),
             protocol: protocol("ports.protocol", port.protocol.as_deref())?,
-            port: number("ports.port", value)?,
+            port: field::port("ports.port", value)?,
         })
     };
     let ports = numbered.map(port).collect::<Result<_, _>>()?;
     // All addresses of an endpoint lead to the same place, so the first stands for them.
     let addressed =
         object.endpoints.iter().flatten().filter_map(|endpoint| Some((endpoint, endpoint.addresses.first()?)));
-    let endpoint = |(endpoint, text): (_, &String)| Ok(slice_endpoint(address("endpoints.addresses", text)?, endpoint));
+    let endpoint =
+        |(endpoint, text): (_, &String)| Ok(slice_endpoint(field::address("endpoints.addresses", text)?, endpoint));
     let endpoints = addressed.map(endpoint).collect::<Result<_, _>>()?;
     let service = ServiceName { namespace: namespace.clone(), name: service.into() };
     Ok(Some(EndpointSlice { name: SliceName { namespace, name }, service, ports, endpoints }))
@@ -196,21 +189,12 @@ fn port_name(name: Option<&str>) -> Option<Arc<str>> {
     name.filter(|n| !n.is_empty()).map(Arc::from)
 }
 
-fn address(field: &'static str, text: &str) -> Result<IpAddr, IngestError> {
-    text.parse().map_err(|_| IngestError { field, value: text.to_owned(), want: "an IP address" })
-}
-
-fn number(field: &'static str, value: i32) -> Result<u16, IngestError> {
-    let port = u16::try_from(value).ok().filter(|port| *port != 0);
-    port.ok_or_else(|| IngestError { field, value: value.to_string(), want: "a port from 1 to 65535" })
-}
-
-fn protocol(field: &'static str, text: Option<&str>) -> Result<Protocol, IngestError> {
+fn protocol(field: &'static str, text: Option<&str>) -> Result<Protocol, FieldError> {
     match text.unwrap_or("TCP") {
         "TCP" => Ok(Protocol::Tcp),
         "UDP" => Ok(Protocol::Udp),
         "SCTP" => Ok(Protocol::Sctp),
-        other => Err(IngestError { field, value: other.to_owned(), want: "TCP, UDP or SCTP" }),
+        other => Err(FieldError::new(field, other, "TCP, UDP or SCTP")),
     }
 }
 

@@ -11,7 +11,7 @@ mod reconcile;
 mod resolve;
 
 pub use config::{Config, ConfigError};
-pub use ingest::{EndpointSlice, IngestError, Port, Service, SliceEndpoint, SliceName, ingest_service, ingest_slice};
+pub use ingest::{EndpointSlice, Port, Service, SliceEndpoint, SliceName, ingest_service, ingest_slice};
 pub use metrics::Metrics;
 pub use reconcile::{Error, Maps};
 
