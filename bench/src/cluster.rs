@@ -59,8 +59,6 @@ pub(crate) struct Cluster {
     name: String,
     kubeconfig: PathBuf,
     folder: PathBuf,
-    /// Host and port, for nodes.
-    api_server: [String; 2],
     adopted: bool,
 }
 
@@ -69,29 +67,18 @@ impl Cluster {
     pub(crate) fn adopt(command: LabCommand, name: &str) -> Result<Self> {
         let kubeconfig = PathBuf::from(run::output(command.lab(name).arg("kubeconfig"))?.trim());
         let folder = kubeconfig.parent().context("the lab's kubeconfig is in no folder")?.to_owned();
-        let api_server = Default::default();
-        Ok(Self { command, name: name.to_owned(), kubeconfig, folder, api_server, adopted: true })
+        Ok(Self { command, name: name.to_owned(), kubeconfig, folder, adopted: true })
     }
 
     /// Brings a lab up.
     pub(crate) fn up(command: LabCommand, name: &str, arguments: &[&str]) -> Result<Self> {
         // Taken down also when it came up only in part.
-        let mut cluster = Self {
-            command,
-            name: name.to_owned(),
-            kubeconfig: PathBuf::new(),
-            folder: PathBuf::new(),
-            api_server: Default::default(),
-            adopted: false,
-        };
+        let mut cluster =
+            Self { command, name: name.to_owned(), kubeconfig: PathBuf::new(), folder: PathBuf::new(), adopted: false };
         let said = run::output(cluster.command.lab(name).args(["up", "-o", "json"]).args(arguments))?;
         let said: Value = serde_json::from_str(&said).context("the lab did not answer in JSON")?;
-        let field = |key: &str| match said.get(key) {
-            Some(Value::String(text)) => text.clone(),
-            other => other.map(Value::to_string).unwrap_or_default(),
-        };
+        let field = |key: &str| said.get(key).and_then(Value::as_str).unwrap_or_default();
         (cluster.kubeconfig, cluster.folder) = (field("kubeconfig").into(), field("folder").into());
-        cluster.api_server = [field("k8sServiceHost"), field("k8sServicePort")];
         Ok(cluster)
     }
 
@@ -101,23 +88,16 @@ impl Cluster {
         let image = image.canonicalize().with_context(|| format!("no {} (`make image` makes it)", image.display()))?;
         let cluster = Self::up(command, "bench", &[])?;
         run::output(cluster.command.lab("bench").arg("load").arg(image))?;
-        let [host, port] = &cluster.api_server;
-        let mut helm = cluster.tool("helm");
-        helm.args(["install", "cilium", "deploy/helm/cilium", "--namespace", "kube-system"]);
-        for setting in [
-            format!("k8sServiceHost={host}"),
-            format!("k8sServicePort={port}"),
-            "kubeProxyReplacement=true".to_owned(),
-            "ipv6.enabled=true".to_owned(),
-            "ipam.mode=cluster-pool".to_owned(),
-            "ipam.operator.clusterPoolIPv4PodCIDRList={10.245.0.0/16}".to_owned(),
-            "ipam.operator.clusterPoolIPv4MaskSize=22".to_owned(),
-            "ipam.operator.clusterPoolIPv6PodCIDRList={fd00:10:245::/104}".to_owned(),
-            "ipam.operator.clusterPoolIPv6MaskSize=116".to_owned(),
-        ] {
-            helm.args(["--set", &setting]);
-        }
-        for setting in settings {
+        let mut helm = Command::new("scripts/install-chart");
+        helm.arg("bench").env("CILIUM_BINARY", &cluster.command.program);
+        let pools = [
+            "ipam.mode=cluster-pool",
+            "ipam.operator.clusterPoolIPv4PodCIDRList={10.245.0.0/16}",
+            "ipam.operator.clusterPoolIPv4MaskSize=22",
+            "ipam.operator.clusterPoolIPv6PodCIDRList={fd00:10:245::/104}",
+            "ipam.operator.clusterPoolIPv6MaskSize=116",
+        ];
+        for setting in pools.into_iter().chain(settings.iter().map(String::as_str)) {
             helm.args(["--set", setting]);
         }
         run::output(&mut helm)?;
