@@ -23,7 +23,7 @@ macro_rules! for_each_program_constant {
             TRACE_EVENTS, trace_events: u8 = 1;
             /// The kernel has the coarse clock (5.11).
             COARSE_CLOCK, coarse_clock: u8 = 1;
-            /// The kernel lets a socket program choose the error (5.18).
+            /// The kernel lets a socket program choose the error (6.1).
             SET_RETVAL, set_retval: u8 = 1;
             /// Ticks (`flow::TICK_NS`) between two reports of one flow without news (`monitor-aggregation-interval`).
             EVENT_INTERVAL, event_interval: u32 = 5;

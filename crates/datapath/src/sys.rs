@@ -10,6 +10,7 @@ use std::path::Path;
 
 use crate::MapSpec;
 
+pub(crate) mod probe;
 pub(crate) mod tc;
 pub(crate) mod test_run;
 
@@ -21,6 +22,7 @@ enum Command {
     MapUpdate = 2,
     MapDelete = 3,
     MapNextKey = 4,
+    ProgLoad = 5,
     ObjPin = 6,
     ObjGet = 7,
     ProgTestRun = 10,

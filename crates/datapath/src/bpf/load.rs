@@ -8,12 +8,11 @@ use std::sync::Arc;
 
 use abi::config::ProgramConfig;
 use aya::programs::{CgroupSockAddr, SchedClassifier};
-use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
 
 use super::map::{KernelMap, create_or_adopt};
 use super::pins::{Pins, pin_over};
-use super::{BPFFS, Program, TestRun};
+use super::{BPFFS, Features, Program, TestRun};
 use crate::map::raw::RawMap;
 use crate::{Error, Kernel, MapSpec, Result, sys};
 
@@ -64,7 +63,7 @@ impl Datapath {
                 if spec.name == <abi::maps::Flows as abi::MapDef>::NAME { options.flows } else { spec.capacity };
             maps.insert(spec.name, Arc::new(create_or_adopt(&pins, &spec, entries)?));
         }
-        let mut ebpf = load_object(&pins, &within_kernel(options.config), &maps)?;
+        let mut ebpf = load_object(&pins, &Features::of_this_kernel().limit(options.config), &maps)?;
         let mut programs = BTreeMap::new();
         for program in Program::ALL {
             let fd = load_program(&mut ebpf, program)?;
@@ -97,19 +96,6 @@ impl Kernel for Datapath {
             None => Err(Error::NotPinned { map: spec.name, path: self.pins.map(spec.name) }),
         }
     }
-}
-
-/// The constants without what this kernel does not have.
-fn within_kernel(mut config: ProgramConfig) -> ProgramConfig {
-    // An unknown version is taken for a new one: the verifier then names what is missing.
-    let older = |than| KernelVersion::current().is_ok_and(|kernel| kernel < than);
-    if older(KernelVersion::new(5, 11, 0)) {
-        config.coarse_clock = 0;
-    }
-    if older(KernelVersion::new(5, 18, 0)) {
-        config.set_retval = 0;
-    }
-    config
 }
 
 fn load_object(pins: &Pins, config: &ProgramConfig, maps: &BTreeMap<&'static str, Arc<KernelMap>>) -> Result<Ebpf> {

@@ -2,10 +2,18 @@
 //! Loading, adopting, and reading maps of the kernel.
 
 use abi::maps::{Backends, Flows, Ipcache4, Metrics, Node};
-use datapath::bpf::{Options, Pinned};
+use datapath::bpf::{Features, Options, Pinned};
 use datapath::{Kernel, LpmKey, sync_map};
 
-use crate::sandbox::{Sandbox, chain};
+use crate::sandbox::{Sandbox, chain, version};
+
+#[test]
+fn a_helper_that_this_version_has_is_found() {
+    let features = Features::of_this_kernel();
+    // Older kernels of some distributions have them too.
+    assert!(features.coarse_clock || version() < (5, 11));
+    assert!(features.set_retval || version() < (6, 1));
+}
 
 #[test]
 fn a_second_agent_finds_the_entries_of_the_first() {

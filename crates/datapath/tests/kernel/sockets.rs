@@ -1,22 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Services at the socket: what a program of the node sees when it connects or sends to one.
 
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 
+use abi::config::ProgramConfig;
 use abi::flow::proto;
 use abi::lb::{Backend, Service, ServiceKey, SlotKey};
 use abi::maps::{Backends, ReverseSockets, Services, Slots};
 use datapath::Kernel;
-use datapath::bpf::{Datapath, Program};
+use datapath::bpf::{Datapath, Features, Options, Program};
 
 use crate::sandbox::{Cgroup, Sandbox};
 
 /// Runs the test inside of a control group with the socket programs attached.
 fn with_socket_programs(test: impl Fn(&Datapath, IpAddr, IpAddr) + Send + 'static) {
+    with_socket_programs_of(ProgramConfig::default(), test);
+}
+
+/// The same with these constants.
+fn with_socket_programs_of(config: ProgramConfig, test: impl Fn(&Datapath, IpAddr, IpAddr) + Send + 'static) {
     Sandbox::run(move |sandbox| {
         sandbox.loopback_up();
-        let datapath = sandbox.load();
+        let datapath = sandbox.load_with(Options { config, ..Options::default() });
         let cgroup = Cgroup::new("datapath-sockets");
         for program in Program::sockets() {
             datapath.attach_cgroup(program, cgroup.path(), &format!("sock_{}", program.name())).unwrap();
@@ -74,12 +80,15 @@ fn a_datagram_to_a_service_is_answered_by_the_service() {
 
 #[test]
 fn a_service_without_a_backend_refuses_at_once() {
-    with_socket_programs(|datapath, _, service| {
-        let service = SocketAddr::new(service, 80);
-        serve(datapath, proto::TCP, service, None);
-        let error = TcpStream::connect(service).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
-    });
+    let refused = if Features::of_this_kernel().set_retval { libc::ECONNREFUSED } else { libc::EPERM };
+    let on = ProgramConfig::default();
+    for (config, expected) in [(on, refused), (ProgramConfig { set_retval: 0, ..on }, libc::EPERM)] {
+        with_socket_programs_of(config, move |datapath, _, service| {
+            let service = SocketAddr::new(service, 80);
+            serve(datapath, proto::TCP, service, None);
+            assert_eq!(TcpStream::connect(service).unwrap_err().raw_os_error(), Some(expected));
+        });
+    }
 }
 
 #[test]
