@@ -9,6 +9,7 @@ use std::sync::Arc;
 use abi::config::ProgramConfig;
 use aya::programs::{CgroupSockAddr, SchedClassifier};
 use aya::{Ebpf, EbpfLoader};
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
 use super::map::{KernelMap, create_or_adopt};
 use super::pins::{Pins, pin_over};
@@ -57,6 +58,7 @@ impl Datapath {
     /// it is attached anew.
     pub fn load(options: &Options) -> Result<Self> {
         let pins = Pins::create(&options.bpffs)?;
+        lift_memory_limit();
         let mut maps = BTreeMap::new();
         for spec in MapSpec::all() {
             let entries =
@@ -95,6 +97,14 @@ impl Kernel for Datapath {
             Some(map) => Ok(Arc::<KernelMap>::clone(map)),
             None => Err(Error::NotPinned { map: spec.name, path: self.pins.map(spec.name) }),
         }
+    }
+}
+
+/// Before 5.11 the kernel counts maps and programs as locked memory, of which a process may have too little for any of ours.
+fn lift_memory_limit() {
+    if let Err(error) = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY) {
+        // A newer kernel does not ask, and an older one refuses the first map by name.
+        tracing::debug!(%error, "cannot lift the limit of locked memory");
     }
 }
 

@@ -7,6 +7,25 @@ use datapath::{Kernel, LpmKey, sync_map};
 
 use crate::sandbox::{Sandbox, chain, version};
 
+/// The line of a file below `/proc` that opens with that word, without it.
+fn line(file: &str, word: &str) -> String {
+    let text = std::fs::read_to_string(file).unwrap();
+    text.lines().find_map(|line| line.strip_prefix(word)).unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn the_limit_of_locked_memory_is_lifted_where_that_is_allowed() {
+    const SYS_RESOURCE: u32 = 24;
+    Sandbox::run(|sandbox| {
+        let limit = || line("/proc/self/limits", "Max locked memory");
+        let capabilities = u64::from_str_radix(&line("/proc/thread-self/status", "CapEff:"), 16).unwrap();
+        let allowed = capabilities >> SYS_RESOURCE & 1 == 1;
+        let expected = if allowed { "unlimited unlimited bytes".to_owned() } else { limit() };
+        drop(sandbox.load());
+        assert_eq!(limit(), expected);
+    });
+}
+
 #[test]
 fn a_helper_that_this_version_has_is_found() {
     let features = Features::of_this_kernel();
