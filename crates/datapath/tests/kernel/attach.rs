@@ -7,7 +7,7 @@ use abi::maps::Metrics;
 use datapath::Kernel;
 use datapath::bpf::{Datapath, Direction, LinkPin, Options, Program, post_uninstall_cleanup};
 
-use crate::sandbox::{Cgroup, Sandbox};
+use crate::sandbox::{Cgroup, Sandbox, version};
 
 /// The loopback device, which every network namespace has.
 const LO: u32 = 1;
@@ -29,7 +29,33 @@ fn pin(name: &str, ifindex: u32) -> LinkPin {
     LinkPin { name: name.into(), ifindex: Some(ifindex) }
 }
 
-fn attaching_again_replaces_the_program(force_clsact: bool) {
+/// What the bpf file system remembers of attachments: links, and filters.
+fn remembered(sandbox: &Sandbox) -> [Vec<String>; 2] {
+    ["links", "filters"].map(|folder| {
+        let entries = std::fs::read_dir(sandbox.pin(folder)).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    })
+}
+
+#[test]
+fn programs_are_attached_by_links_from_6_6_on_and_else_by_filters() {
+    for force_clsact in [false, true] {
+        Sandbox::run(move |sandbox| {
+            let datapath = sandbox.load_with(Options { force_clsact, ..Options::default() });
+            datapath.attach_tc(Program::PodEgress, LO, Direction::Ingress, "x").unwrap();
+            let (link, filter) = (vec!["x".to_owned()], vec!["x@1@ingress".to_owned()]);
+            match datapath.attach_mode() {
+                "tcx" => assert_eq!((remembered(sandbox), force_clsact), ([link, vec![]], false)),
+                mode => {
+                    assert!(force_clsact || version() < (6, 6), "a kernel with tcx");
+                    assert_eq!((mode, remembered(sandbox)), ("tc", [vec![], filter]));
+                }
+            }
+        });
+    }
+}
+
+fn attaching_again_replaces_the_program_by(force_clsact: bool) {
     Sandbox::run(move |sandbox| {
         sandbox.loopback_up();
         let options = || Options { force_clsact, ..Options::default() };
@@ -50,31 +76,45 @@ fn attaching_again_replaces_the_program(force_clsact: bool) {
 }
 
 #[test]
-fn attaching_by_tcx_again_replaces_the_program() {
-    attaching_again_replaces_the_program(false);
+fn attaching_again_replaces_the_program() {
+    attaching_again_replaces_the_program_by(false);
 }
 
 #[test]
 fn attaching_by_clsact_again_replaces_the_program() {
-    attaching_again_replaces_the_program(true);
+    attaching_again_replaces_the_program_by(true);
 }
 
-#[test]
-fn a_program_attached_at_once_gets_its_link_later_and_sees_each_packet_once() {
-    Sandbox::run(|sandbox| {
+fn a_program_attached_at_once_sees_each_packet_once_also_later(force_clsact: bool) {
+    Sandbox::run(move |sandbox| {
         sandbox.loopback_up();
-        let datapath = sandbox.load();
+        let datapath = sandbox.load_with(Options { force_clsact, ..Options::default() });
         let (program, name) = (Program::PodEgress, "dev_lo_ingress");
-        assert!(!datapath.attach_tc_at_once(program, LO, Direction::Ingress, name).unwrap());
-        assert!(!datapath.attach_tc_at_once(program, LO, Direction::Ingress, name).unwrap());
+        // Without tcx, the filter is not only the beginning.
+        let tcx = datapath.attach_mode() == "tcx";
+        for _again in 0..2 {
+            let finished = datapath.attach_tc_at_once(program, LO, Direction::Ingress, name).unwrap();
+            assert_eq!(finished, !tcx, "whether a link is to follow");
+        }
         assert_eq!((counted(&datapath), datapath.links().unwrap()), (1, vec![pin(name, LO)]));
         datapath.attach_tc(program, LO, Direction::Ingress, name).unwrap();
         assert_eq!((counted(&datapath), datapath.links().unwrap()), (1, vec![pin(name, LO)]));
-        assert!(sandbox.pin("links").join(name).exists());
+        assert_eq!(sandbox.pin("links").join(name).exists(), tcx);
         assert!(datapath.attach_tc_at_once(program, LO, Direction::Ingress, name).unwrap(), "there is a link to renew");
+        assert_eq!(counted(&datapath), 1);
         assert!(datapath.detach(name).unwrap());
         assert_eq!((counted(&datapath), datapath.links().unwrap()), (0, vec![]));
     });
+}
+
+#[test]
+fn a_program_attached_at_once_gets_its_link_later() {
+    a_program_attached_at_once_sees_each_packet_once_also_later(false);
+}
+
+#[test]
+fn a_program_attached_at_once_by_clsact_stays_a_filter() {
+    a_program_attached_at_once_sees_each_packet_once_also_later(true);
 }
 
 fn a_name_follows_the_interface_it_is_attached_to(force_clsact: bool) {
@@ -95,7 +135,7 @@ fn a_name_follows_the_interface_it_is_attached_to(force_clsact: bool) {
 }
 
 #[test]
-fn a_tcx_link_follows_the_interface_it_is_attached_to() {
+fn an_attachment_follows_the_interface_it_is_attached_to() {
     a_name_follows_the_interface_it_is_attached_to(false);
 }
 
@@ -139,11 +179,11 @@ fn after_the_cleanup_nothing_is_left() {
         sandbox.loopback_up();
         let clsact = sandbox.load_with(Options { force_clsact: true, ..Options::default() });
         clsact.attach_tc(Program::PodEgress, LO, Direction::Ingress, "a").unwrap();
-        let tcx = sandbox.load();
-        tcx.attach_tc(Program::PodIngress, LO, Direction::Egress, "b").unwrap();
-        assert_eq!(counted(&tcx), 2);
+        let other = sandbox.load();
+        other.attach_tc(Program::PodIngress, LO, Direction::Egress, "b").unwrap();
+        assert_eq!(counted(&other), 2);
         post_uninstall_cleanup(&sandbox.bpffs).unwrap();
-        assert_eq!(counted(&tcx), 0);
+        assert_eq!(counted(&other), 0);
         assert!(!sandbox.bpffs.join("cilium").exists());
         post_uninstall_cleanup(&sandbox.bpffs).unwrap();
     });
