@@ -11,7 +11,6 @@ use datapath::bpf::{Datapath, Options};
 use datapath::{Epochs, Kernel, events, flows, sysctl};
 use model::rest::HubbleObserver;
 use statedb::Tasks;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -30,8 +29,8 @@ const ASK_API_SERVER: Duration = Duration::from_secs(10);
 /// The kernel refuses a program, a map or a link, or a socket cannot be opened.
 pub(crate) async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
     report_unknown(&config);
-    if let Some(root) = config.keys.get("procfs").map(Path::new).filter(|root| root.join("sys/net").is_dir()) {
-        sysctl::use_procfs(root);
+    if config.procfs.join("sys/net").is_dir() {
+        sysctl::use_procfs(&config.procfs);
     }
     let node_name = node::name();
     // Opened before anything else, so that a second agent ends here and disturbs nothing.

@@ -3,10 +3,10 @@
 //! the features that own the keys. All errors are reported at once.
 
 use abi::config::ProgramConfig;
-use anyhow::bail;
-use clap::Parser;
-use model::config::{ConfigError, Reader};
+use model::RoutingMode;
+use model::config::{Arguments, ConfigError, ConfigErrors, Key, Reader, operator, shared};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,28 +14,7 @@ use std::time::Duration;
 /// Keys and values as the chart writes them.
 pub(crate) type Keys = BTreeMap<String, String>;
 
-/// Command line of `cilium-agent`.
-#[derive(Debug, Parser)]
-#[command(
-    name = "cilium-agent",
-    version,
-    about = "The node daemon of cilium-rs: pods, policy, services and flows of one node"
-)]
-pub struct Args {
-    /// Folder with one file per configuration key, as Kubernetes mounts a ConfigMap.
-    #[arg(long, value_name = "DIR")]
-    pub config_dir: Option<PathBuf>,
-    /// Further keys; they win over the folder.
-    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_and_value)]
-    pub set: Vec<(String, String)>,
-}
-
-fn key_and_value(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err(format!("{text:?} is not KEY=VALUE")),
-    }
-}
+const NAME: &str = "cilium-agent";
 
 /// The agent's configuration, by feature.
 #[derive(Clone, Debug)]
@@ -62,6 +41,8 @@ pub struct Config {
     pub map_ratio: f64,
     /// Where the bpf file system is.
     pub bpf_root: PathBuf,
+    /// Where a `proc` is whose `sys/net` can be written.
+    pub procfs: PathBuf,
     /// Where metrics are served.
     pub metrics: Option<SocketAddr>,
     /// Port of the health server on the loopback address.
@@ -72,48 +53,75 @@ pub struct Config {
     pub debug: bool,
 }
 
-/// Keys of the agent itself.
-const OWN: &[&str] = &[
-    "agent-health-port",
-    "bpf-map-dynamic-size-ratio",
-    "bpf-root",
-    "debug",
-    "enable-bpf-masquerade",
-    "enable-ipv4",
-    "enable-ipv4-masquerade",
-    "enable-ipv6",
-    "enable-ipv6-masquerade",
-    "k8s-api-server-urls",
+const HEALTH_PORT: Key = Key::new("agent-health-port", "port of /healthz on the loopback address", "9879");
+const MAP_RATIO: Key =
+    Key::new("bpf-map-dynamic-size-ratio", "share of the node's memory that the flow table may take", "0.0025");
+const BPF_ROOT: Key = Key::new("bpf-root", "where the bpf file system is mounted", "/sys/fs/bpf");
+const CLIENT_BURST: Key = Key::new(
     "k8s-client-burst",
-    "k8s-client-qps",
-    "k8s-kubeconfig-path",
+    "requests to the API server that may be made at once before k8s-client-qps counts",
+    "1",
+);
+const CLIENT_QPS: Key = Key::new("k8s-client-qps", "requests to the API server per second; 0 for no limit", "0");
+const AGGREGATION: Key = Key::new(
     "monitor-aggregation",
+    "accepted for the charts that set it: packets of a flow are reported as with medium whatever it says",
+    "medium",
+);
+const AGGREGATION_INTERVAL: Key = Key::new(
     "monitor-aggregation-interval",
-    "procfs",
-    "prometheus-serve-addr",
-    "unknown-helm-values",
+    "time between two reports of a flow without news, in whole seconds and at least one",
+    "5s",
+);
+const PROCFS: Key = Key::new("procfs", "where a proc file system is whose sys/net can be written", "/proc");
+const METRICS_ADDRESS: Key =
+    Key::new("prometheus-serve-addr", "where /metrics is served, such as :9962; nowhere if empty", "");
+const UNKNOWN_VALUES: Key =
+    Key::new("unknown-helm-values", "chart values that the chart did not know, for the agent to warn of", "");
+
+/// Keys of the agent itself.
+const OWN: &[Key] = &[
+    HEALTH_PORT,
+    MAP_RATIO,
+    BPF_ROOT,
+    CLIENT_BURST,
+    CLIENT_QPS,
+    shared::K8S_API_SERVER_URLS,
+    shared::K8S_KUBECONFIG_PATH,
+    AGGREGATION,
+    AGGREGATION_INTERVAL,
+    PROCFS,
+    METRICS_ADDRESS,
+    UNKNOWN_VALUES,
 ];
 
-/// Keys of the operator, which shares the ConfigMap.
-const OPERATOR: &[&str] = &[
-    "agent-not-ready-taint-key",
-    "cilium-endpoint-gc-interval",
-    "cluster-pool-ipv4-cidr",
-    "cluster-pool-ipv4-mask-size",
-    "cluster-pool-ipv6-cidr",
-    "cluster-pool-ipv6-mask-size",
-    "cluster-id",
-    "cni-uninstall",
-    "identity-allocation-mode",
-    "identity-gc-interval",
-    "identity-heartbeat-timeout",
-    "nodes-gc-interval",
-    "operator-api-serve-addr",
-    "operator-prometheus-serve-addr",
-    "remove-cilium-node-taints",
-    "set-cilium-is-up-condition",
-    "skip-crd-creation",
-];
+/// Every key of the agent, by name.
+#[must_use]
+pub fn keys() -> Vec<Key> {
+    let all = [
+        OWN,
+        endpoint::Config::KEYS,
+        node::Config::KEYS,
+        policy::Config::KEYS,
+        services::Config::KEYS,
+        hubble::Config::KEYS,
+    ];
+    let by_name: BTreeMap<&str, Key> = all.concat().into_iter().map(|key| (key.name, key)).collect();
+    by_name.into_values().collect()
+}
+
+/// The command line of `cilium-agent`.
+#[must_use]
+pub fn command() -> clap::Command {
+    let about = "The node daemon of cilium-rs: pods, policy, services and flows of one node";
+    Arguments::command(NAME, about, &keys()).version(env!("CARGO_PKG_VERSION"))
+}
+
+/// Reads the command line, of which the first argument is the program's name. Ends the process with what clap has to say
+/// when a flag is unknown, or help or the version is asked for.
+pub(crate) fn arguments<I: IntoIterator<Item = OsString>>(arguments: I) -> Arguments {
+    Arguments::parse(command(), arguments).unwrap_or_else(|answer| answer.exit())
+}
 
 impl Config {
     /// Reads the folder and the flags.
@@ -121,13 +129,13 @@ impl Config {
     /// # Errors
     ///
     /// Every value that cannot be used, each with its key.
-    pub fn load(args: &Args) -> anyhow::Result<Self> {
-        let mut keys = match &args.config_dir {
+    pub fn load(arguments: &Arguments) -> anyhow::Result<Self> {
+        let mut keys = match &arguments.config_dir {
             Some(folder) => k8s::config_map::read_folder(folder)?,
             None => Keys::new(),
         };
-        keys.extend(args.set.iter().cloned());
-        Self::parse(keys)
+        keys.extend(arguments.keys.clone());
+        Ok(Self::parse(keys)?)
     }
 
     /// Types the keys.
@@ -135,7 +143,7 @@ impl Config {
     /// # Errors
     ///
     /// Every value that cannot be used, each with its key.
-    pub fn parse(keys: Keys) -> anyhow::Result<Self> {
+    pub fn parse(keys: Keys) -> Result<Self, ConfigErrors> {
         let mut errors = Vec::new();
         let endpoint = collect(endpoint::Config::parse(&keys), &mut errors);
         let node = collect(node::Config::parse(&keys), &mut errors);
@@ -146,89 +154,92 @@ impl Config {
         let (Some(endpoint), Some(node), Some(policy), Some(services), Some(hubble), Some(own)) =
             (endpoint, node, policy, services, hubble, own)
         else {
-            bail!("the configuration cannot be used:\n  {}", errors.join("\n  "));
+            return Err(errors.into());
         };
         Ok(Self {
             unknown: unknown(&keys),
-            unknown_values: owned(Reader::new(&keys).list("unknown-helm-values")),
+            unknown_values: own.unknown_values,
+            programs: programs(&node, own.event_interval),
+            debug: endpoint.debug,
             endpoint,
             node,
             policy,
             services,
             hubble,
-            programs: own.programs,
             map_ratio: own.map_ratio,
-            bpf_root: keys.get("bpf-root").map_or_else(|| PathBuf::from("/sys/fs/bpf"), PathBuf::from),
+            bpf_root: own.bpf_root,
+            procfs: own.procfs,
             metrics: own.metrics,
             health_port: own.health_port,
             client: own.client,
-            debug: keys.get("debug").is_some_and(|v| v == "true"),
             keys,
         })
     }
 }
 
-fn collect<T>(parsed: Result<T, Vec<ConfigError>>, errors: &mut Vec<String>) -> Option<T> {
+fn collect<T>(parsed: Result<T, Vec<ConfigError>>, errors: &mut Vec<ConfigError>) -> Option<T> {
     match parsed {
         Ok(config) => Some(config),
         Err(found) => {
-            errors.extend(found.iter().map(ToString::to_string));
+            errors.extend(found);
             None
         }
     }
 }
 
+/// Keys that neither the agent nor another reader of the ConfigMap knows: the operator, the plugin's commands.
 fn unknown(keys: &Keys) -> Vec<String> {
-    let known: BTreeSet<&str> = [
-        OWN,
-        OPERATOR,
-        endpoint::Config::KEYS,
-        node::Config::KEYS,
-        policy::Config::KEYS,
-        services::Config::KEYS,
-        hubble::Config::KEYS,
-    ]
-    .concat()
-    .into_iter()
-    .collect();
+    let ours = self::keys();
+    let known: BTreeSet<&str> =
+        ours.iter().chain(operator::KEYS).chain(endpoint::cni::KEYS).map(|key| key.name).collect();
     keys.keys().filter(|key| !known.contains(key.as_str())).cloned().collect()
+}
+
+/// The constants of the programs follow from what the node is.
+fn programs(node: &node::Config, event_interval: Duration) -> ProgramConfig {
+    ProgramConfig {
+        enable_ipv4: u8::from(node.ipv4),
+        enable_ipv6: u8::from(node.ipv6),
+        tunnel: u8::from(node.routing == RoutingMode::Tunnel),
+        masquerade_ipv4: u8::from(node.masquerade_ipv4),
+        masquerade_ipv6: u8::from(node.masquerade_ipv6),
+        event_interval: whole_seconds(event_interval),
+        ..ProgramConfig::default()
+    }
 }
 
 /// What of the keys is the agent's own.
 struct Own {
-    programs: ProgramConfig,
+    event_interval: Duration,
     map_ratio: f64,
+    bpf_root: PathBuf,
+    procfs: PathBuf,
     metrics: Option<SocketAddr>,
     health_port: u16,
     client: k8s::ClientConfig,
+    unknown_values: Vec<String>,
 }
 
 impl Own {
     fn parse(keys: &Keys) -> Result<Self, Vec<ConfigError>> {
         let mut read = Reader::new(keys);
-        let programs = ProgramConfig {
-            enable_ipv4: u8::from(read.flag("enable-ipv4", true)),
-            enable_ipv6: u8::from(read.flag("enable-ipv6", false)),
-            tunnel: u8::from(keys.get("routing-mode").is_none_or(|mode| mode != "native")),
-            masquerade_ipv4: u8::from(read.flag("enable-ipv4-masquerade", true)),
-            masquerade_ipv6: u8::from(read.flag("enable-ipv6-masquerade", true)),
-            event_interval: read.duration("monitor-aggregation-interval").map_or(5, whole_seconds),
-            ..ProgramConfig::default()
-        };
         let client = k8s::ClientConfig {
-            kubeconfig: read.text("k8s-kubeconfig-path").map(PathBuf::from),
-            api_servers: owned(read.list("k8s-api-server-urls")),
-            qps: read.number("k8s-client-qps"),
-            burst: read.number("k8s-client-burst"),
-            user_agent: Some(concat!("cilium-agent/", env!("CARGO_PKG_VERSION")).to_owned()),
+            kubeconfig: read.text(&shared::K8S_KUBECONFIG_PATH).map(PathBuf::from),
+            api_servers: owned(read.list(&shared::K8S_API_SERVER_URLS)),
+            qps: read.number(&CLIENT_QPS).filter(|qps| *qps > 0.0),
+            burst: read.number(&CLIENT_BURST),
+            user_agent: Some(format!("{NAME}/{}", env!("CARGO_PKG_VERSION"))),
             ..k8s::ClientConfig::default()
         };
         let own = Self {
-            programs,
-            map_ratio: read.number("bpf-map-dynamic-size-ratio").unwrap_or(0.0025),
-            metrics: read.address("prometheus-serve-addr"),
-            health_port: read.number("agent-health-port").unwrap_or(9879),
+            event_interval: read.duration(&AGGREGATION_INTERVAL).unwrap_or_default(),
+            map_ratio: read.number(&MAP_RATIO).unwrap_or_default(),
+            bpf_root: read.path(&BPF_ROOT).unwrap_or_default(),
+            procfs: read.path(&PROCFS).unwrap_or_default(),
+            metrics: read.address(&METRICS_ADDRESS),
+            health_port: read.number(&HEALTH_PORT).unwrap_or_default(),
             client,
+            unknown_values: owned(read.list(&UNKNOWN_VALUES)),
         };
         read.finish(own)
     }

@@ -13,11 +13,11 @@ mod status;
 mod tables;
 mod uninstall;
 
-pub use config::{Args, Config};
+pub use config::{Config, command, keys};
 
 use anyhow::Context;
-use clap::Parser;
 use statedb::Tasks;
+use std::ffi::OsString;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -27,8 +27,8 @@ use tracing_subscriber::EnvFilter;
 /// # Errors
 ///
 /// The configuration cannot be used, the kernel refuses, or a task failed.
-pub fn main<I: IntoIterator<Item = String>>(args: I) -> anyhow::Result<()> {
-    let config = Config::load(&Args::parse_from(args))?;
+pub fn main<I: IntoIterator<Item = OsString>>(arguments: I) -> anyhow::Result<()> {
+    let config = Config::load(&config::arguments(arguments))?;
     log(config.debug);
     // Two threads: an agent is idle nearly always, and each thread costs memory.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;

@@ -222,7 +222,6 @@ impl Sources {
     fn masquerading(&self) -> Masquerading {
         let programs = &self.config.programs;
         let (ipv4, ipv6) = (programs.masquerade_ipv4 != 0, programs.masquerade_ipv6 != 0);
-        let key = |key: &str| self.config.keys.get(key).cloned().unwrap_or_default();
         Masquerading {
             enabled: ipv4 || ipv6,
             enabled_protocols: Some(Protocols {
@@ -230,8 +229,8 @@ impl Sources {
                 ipv6: ipv6 && programs.enable_ipv6 != 0,
             }),
             mode: "BPF".to_owned(),
-            snat_exclusion_cidr_v4: key("ipv4-native-routing-cidr"),
-            snat_exclusion_cidr_v6: key("ipv6-native-routing-cidr"),
+            snat_exclusion_cidr_v4: self.config.node.native_ipv4.map(|net| net.to_string()).unwrap_or_default(),
+            snat_exclusion_cidr_v6: self.config.node.native_ipv6.map(|net| net.to_string()).unwrap_or_default(),
             ..Masquerading::default()
         }
     }

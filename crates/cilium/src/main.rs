@@ -78,7 +78,7 @@ impl Component {
     fn run(self, arguments: Vec<OsString>) -> ExitCode {
         let text = || arguments.iter().map(|a| a.to_string_lossy().into_owned()).collect::<Vec<_>>();
         match self {
-            Self::Agent => report("cilium-agent", agent::main(text())),
+            Self::Agent => report("cilium-agent", agent::main(arguments)),
             Self::Operator => operator::main(arguments),
             Self::Cni => cni(&text()),
             Self::Loopback => endpoint::loopback::main(),

@@ -88,14 +88,13 @@ impl From<CreateError> for Refusal {
 async fn config(State(shared): State<Shared>) -> Result<Json<DaemonConfigurationStatus>, Refusal> {
     let config = shared.manager.config();
     let node = local_node(&shared)?;
-    let masquerade = |key: &str| config.keys.get(key).is_some_and(|v| v == "true");
-    let families = Protocols { ipv4: masquerade("enable-ipv4-masquerade"), ipv6: masquerade("enable-ipv6-masquerade") };
+    let families = Protocols { ipv4: config.masquerade_ipv4, ipv6: config.masquerade_ipv6 };
     Ok(Json(DaemonConfigurationStatus {
         addressing: addressing(&shared, &node),
         device_mtu: node.device_mtu,
         route_mtu: node.route_mtu,
         datapath_mode: "veth".into(),
-        ipam_mode: config.keys.get("ipam").cloned().unwrap_or_default(),
+        ipam_mode: config.ipam.clone(),
         masquerade: families.ipv4 || families.ipv6,
         masquerade_protocols: families,
         ip_local_reserved_ports: String::new(),

@@ -2,7 +2,7 @@
 //! The configuration keys of this feature, as the chart writes them.
 
 pub use model::ConfigError;
-use model::config::Reader;
+use model::config::{Key, Reader, shared};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,11 +24,17 @@ pub struct Config {
     pub ipv4: bool,
     /// Whether pods get IPv6 addresses (`enable-ipv6`).
     pub ipv6: bool,
+    /// Whether IPv4 traffic that leaves the cluster is masqueraded (`enable-ipv4-masquerade`), for `GET /config`.
+    pub masquerade_ipv4: bool,
+    /// The same for IPv6 (`enable-ipv6-masquerade`).
+    pub masquerade_ipv6: bool,
+    /// Where pod CIDRs come from (`ipam`), for `GET /config`.
+    pub ipam: String,
     /// Whether CiliumEndpoint objects are written (not `disable-endpoint-crd`).
     pub cilium_endpoints: bool,
     /// How long ADD waits for a pod that the API server has not told of yet.
     pub pod_wait: Duration,
-    /// How long ADD waits for policy and datapath (`endpoint-policy-update-timeout`).
+    /// How long ADD waits for policy and datapath.
     pub attach_wait: Duration,
     /// How long an address waits for the endpoint that asked for it.
     pub lease: Duration,
@@ -36,64 +42,80 @@ pub struct Config {
     pub keys: BTreeMap<String, String>,
 }
 
+const STATE_DIR: Key = Key::new(
+    "state-dir",
+    "folder of the agent's sockets, of the endpoints' state and of queued deletions",
+    "/var/run/cilium",
+);
+const CONFLIST: Key = Key::new(
+    "write-cni-conf-when-ready",
+    "file to write the CNI configuration to once pods can be attached; none is written if empty",
+    "",
+);
+const EXCLUSIVE: Key = Key::new("cni-exclusive", "put CNI configurations of others aside", "true");
+const LOG_FILE: Key = Key::new(
+    "cni-log-file",
+    "log file of the CNI plugin on the host; set to nothing, the plugin keeps none",
+    "/var/run/cilium/cilium-cni.log",
+);
+const CHAINING: Key = Key::new("cni-chaining-mode", "chaining with other CNI plugins: only none is supported", "none");
+const DEVICE: Key = Key::new("datapath-mode", "kind of the pods' devices: only veth is supported", "veth");
+
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            runtime: PathBuf::from("/var/run/cilium"),
-            conflist: None,
-            exclusive: true,
-            log_file: "/var/run/cilium/cilium-cni.log".to_owned(),
-            debug: false,
-            ipv4: true,
-            ipv6: false,
-            cilium_endpoints: true,
-            pod_wait: Duration::from_secs(5),
-            attach_wait: Duration::from_secs(30),
-            lease: Duration::from_secs(10 * 60),
-            keys: BTreeMap::new(),
-        }
+        Self::read(&mut Reader::new(&BTreeMap::new()))
     }
 }
 
-const STATE_DIR: &str = "state-dir";
-const CONFLIST: &str = "write-cni-conf-when-ready";
-const EXCLUSIVE: &str = "cni-exclusive";
-const LOG_FILE: &str = "cni-log-file";
-const DEBUG: &str = "debug";
-const IPV4: &str = "enable-ipv4";
-const IPV6: &str = "enable-ipv6";
-const NO_ENDPOINTS: &str = "disable-endpoint-crd";
-const CHAINING: &str = "cni-chaining-mode";
-const DEVICE: &str = "datapath-mode";
-
 impl Config {
     /// Every key that is read here.
-    pub const KEYS: &[&str] =
-        &[STATE_DIR, CONFLIST, EXCLUSIVE, LOG_FILE, DEBUG, IPV4, IPV6, NO_ENDPOINTS, CHAINING, DEVICE];
+    pub const KEYS: &[Key] = &[
+        STATE_DIR,
+        CONFLIST,
+        EXCLUSIVE,
+        LOG_FILE,
+        shared::DEBUG,
+        shared::ENABLE_IPV4,
+        shared::ENABLE_IPV6,
+        shared::MASQUERADE_IPV4,
+        shared::MASQUERADE_IPV6,
+        shared::IPAM,
+        shared::DISABLE_ENDPOINT_CRD,
+        CHAINING,
+        DEVICE,
+    ];
 
-    /// Reads the keys; a missing one has its default.
+    /// Types the keys; a missing one has its default.
     ///
     /// # Errors
     ///
     /// Every value that cannot be used.
     pub fn parse(keys: &BTreeMap<String, String>) -> Result<Self, Vec<ConfigError>> {
         let mut read = Reader::new(keys);
-        let default = Self::default();
-        let config = Self {
-            runtime: read.path(STATE_DIR).unwrap_or(default.runtime),
-            conflist: read.path(CONFLIST),
-            exclusive: read.flag(EXCLUSIVE, default.exclusive),
-            log_file: keys.get(LOG_FILE).map_or(default.log_file, |v| v.trim().to_owned()),
-            debug: read.flag(DEBUG, default.debug),
-            ipv4: read.flag(IPV4, default.ipv4),
-            ipv6: read.flag(IPV6, default.ipv6),
-            cilium_endpoints: !read.flag(NO_ENDPOINTS, !default.cilium_endpoints),
-            keys: keys.clone(),
-            ..default
-        };
-        read.choice(CHAINING, "\"none\": chaining is not supported", &[("none", ())]);
-        read.choice(DEVICE, "\"veth\"", &[("veth", ())]);
+        let config = Self { keys: keys.clone(), ..Self::read(&mut read) };
+        read.choice(&CHAINING, "\"none\": chaining is not supported", &[("none", ())]);
+        read.choice(&DEVICE, "\"veth\"", &[("veth", ())]);
         read.finish(config)
+    }
+
+    fn read(read: &mut Reader<'_>) -> Self {
+        Self {
+            runtime: read.path(&STATE_DIR).unwrap_or_default(),
+            conflist: read.path(&CONFLIST),
+            exclusive: read.flag(&EXCLUSIVE),
+            log_file: read.verbatim(&LOG_FILE).to_owned(),
+            debug: read.flag(&shared::DEBUG),
+            ipv4: read.flag(&shared::ENABLE_IPV4),
+            ipv6: read.flag(&shared::ENABLE_IPV6),
+            masquerade_ipv4: read.flag(&shared::MASQUERADE_IPV4),
+            masquerade_ipv6: read.flag(&shared::MASQUERADE_IPV6),
+            ipam: read.text(&shared::IPAM).unwrap_or_default().to_owned(),
+            cilium_endpoints: !read.flag(&shared::DISABLE_ENDPOINT_CRD),
+            pod_wait: Duration::from_secs(5),
+            attach_wait: Duration::from_secs(30),
+            lease: Duration::from_secs(10 * 60),
+            keys: BTreeMap::new(),
+        }
     }
 
     /// Where endpoints are kept over a restart.
@@ -132,6 +154,20 @@ mod tests {
         assert_eq!(config.conflist.as_deref(), Some(Path::new("/host/etc/cni/net.d/05-cilium.conflist")));
         assert!(!config.exclusive && config.ipv4 && config.ipv6);
         assert_eq!(config.queue(), Path::new("/run/x/deleteQueue"));
+    }
+
+    #[test]
+    fn the_documented_defaults_are_what_no_keys_mean() {
+        let documented = Config::KEYS.iter().map(|key| (key.name.to_owned(), key.default.to_owned())).collect();
+        let parsed = Config { keys: BTreeMap::new(), ..Config::parse(&documented).unwrap() };
+        assert_eq!(parsed, parse(&[]).unwrap());
+        assert_eq!(parsed, Config::default());
+    }
+
+    #[test]
+    fn a_log_file_of_no_name_is_none() {
+        assert_eq!(parse(&[("cni-log-file", " ")]).unwrap().log_file, "");
+        assert_eq!(parse(&[]).unwrap().log_file, "/var/run/cilium/cilium-cni.log");
     }
 
     #[test]

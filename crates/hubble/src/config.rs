@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The configuration keys of this feature, as the chart writes them.
 
-use model::config::{ConfigError, Reader};
+use model::config::{ConfigError, Key, Reader, shared};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -45,40 +45,44 @@ pub struct TlsFiles {
     pub client_authorities: Vec<PathBuf>,
 }
 
+const ENABLE: Key = Key::new("enable-hubble", "observe flows", "false");
+const CAPACITY: Key = Key::new(
+    "hubble-event-buffer-capacity",
+    "how many flows are kept: one less than a power of two, 65535 at most",
+    "4095",
+);
+const LISTEN: Key = Key::new(
+    "hubble-listen-address",
+    "where flows are served to other nodes and to relays, such as :4244; nowhere if empty",
+    "",
+);
+const SOCKET: Key =
+    Key::new("hubble-socket-path", "unix socket on which flows are served to this node", "/var/run/cilium/hubble.sock");
+const DISABLE_TLS: Key = Key::new("hubble-disable-tls", "serve hubble-listen-address without TLS", "false");
+const TLS_CERT: Key =
+    Key::new("hubble-tls-cert-file", "certificate for hubble-listen-address; needed there unless TLS is disabled", "");
+const TLS_KEY: Key = Key::new("hubble-tls-key-file", "private key of that certificate", "");
+const TLS_CLIENT_CA: Key = Key::new(
+    "hubble-tls-client-ca-files",
+    "authorities whose clients are let in; without any, clients need no certificate",
+    "",
+);
+const LOST_INTERVAL: Key =
+    Key::new("hubble-lost-event-send-interval", "shortest time between two reports of lost events to one client", "1s");
+const CORRELATE: Key =
+    Key::new("hubble-network-policy-correlation-enabled", "name the policies behind each verdict", "true");
+const PREFER_IPV6: Key =
+    Key::new("hubble-prefer-ipv6", "tell relays the IPv6 address of a node that has both", "false");
+
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            enabled: false,
-            capacity: 4095,
-            listen: None,
-            socket: PathBuf::from("/var/run/cilium/hubble.sock"),
-            tls: None,
-            lost_interval: Duration::from_secs(1),
-            correlate_policies: true,
-            prefer_ipv6: false,
-            cluster: "default".to_owned(),
-            node: String::new(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-        }
+        Self::read(&mut Reader::new(&BTreeMap::new()))
     }
 }
 
-const ENABLE: &str = "enable-hubble";
-const CAPACITY: &str = "hubble-event-buffer-capacity";
-const LISTEN: &str = "hubble-listen-address";
-const SOCKET: &str = "hubble-socket-path";
-const DISABLE_TLS: &str = "hubble-disable-tls";
-const TLS_CERT: &str = "hubble-tls-cert-file";
-const TLS_KEY: &str = "hubble-tls-key-file";
-const TLS_CLIENT_CA: &str = "hubble-tls-client-ca-files";
-const LOST_INTERVAL: &str = "hubble-lost-event-send-interval";
-const CORRELATE: &str = "hubble-network-policy-correlation-enabled";
-const PREFER_IPV6: &str = "hubble-prefer-ipv6";
-const CLUSTER: &str = "cluster-name";
-
 impl Config {
     /// Every key that is read here.
-    pub const KEYS: &[&str] = &[
+    pub const KEYS: &[Key] = &[
         ENABLE,
         CAPACITY,
         LISTEN,
@@ -90,38 +94,38 @@ impl Config {
         LOST_INTERVAL,
         CORRELATE,
         PREFER_IPV6,
-        CLUSTER,
+        shared::CLUSTER_NAME,
     ];
 
-    /// Reads the keys; a missing one has its default. `node` and `version` are left for the caller to set.
+    /// Types the keys; a missing one has its default. `node` and `version` are left for the caller to set.
     ///
     /// # Errors
     ///
     /// Every value that cannot be used.
     pub fn parse(keys: &BTreeMap<String, String>) -> Result<Self, Vec<ConfigError>> {
         let mut read = Reader::new(keys);
-        let default = Self::default();
-        let enabled = read.flag(ENABLE, default.enabled);
-        let capacity = read.read(CAPACITY, "one less than a power of two, from 1 to 65535", capacity);
-        let listen = read.address(LISTEN);
-        let socket = read.path(SOCKET);
-        let lost_interval = read.duration(LOST_INTERVAL);
-        let disable_tls = read.flag(DISABLE_TLS, false);
-        let tls = if listen.is_some() && !disable_tls { tls(&mut read) } else { None };
-        let config = Self {
-            enabled,
-            capacity: capacity.unwrap_or(default.capacity),
-            listen,
-            socket: socket.unwrap_or(default.socket),
-            tls,
-            lost_interval: lost_interval.unwrap_or(default.lost_interval),
-            correlate_policies: read.flag(CORRELATE, default.correlate_policies),
-            prefer_ipv6: read.flag(PREFER_IPV6, default.prefer_ipv6),
-            cluster: read.text(CLUSTER).map_or(default.cluster, str::to_owned),
-            node: default.node,
-            version: default.version,
-        };
+        let config = Self::read(&mut read);
         read.finish(config)
+    }
+
+    fn read(read: &mut Reader<'_>) -> Self {
+        let listen = read.address(&LISTEN);
+        let disable_tls = read.flag(&DISABLE_TLS);
+        Self {
+            enabled: read.flag(&ENABLE),
+            capacity: read
+                .read(&CAPACITY, "one less than a power of two, from 1 to 65535", capacity)
+                .unwrap_or_default(),
+            listen,
+            socket: read.path(&SOCKET).unwrap_or_default(),
+            tls: if listen.is_some() && !disable_tls { tls(read) } else { None },
+            lost_interval: read.duration(&LOST_INTERVAL).unwrap_or_default(),
+            correlate_policies: read.flag(&CORRELATE),
+            prefer_ipv6: read.flag(&PREFER_IPV6),
+            cluster: read.text(&shared::CLUSTER_NAME).unwrap_or_default().to_owned(),
+            node: String::new(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
     }
 
     /// The name under which flows carry this node.
@@ -136,15 +140,15 @@ pub(crate) fn qualified(cluster: &str, node: &str) -> String {
 }
 
 fn tls(read: &mut Reader<'_>) -> Option<TlsFiles> {
-    let mut path = |key| {
+    let mut path = |key: &Key| {
         let path = read.text(key).map(PathBuf::from);
         if path.is_none() {
             read.refuse(key, "", "a file: it is needed unless hubble-disable-tls is \"true\"");
         }
         path
     };
-    let (certificate, key) = (path(TLS_CERT), path(TLS_KEY));
-    let client_authorities = read.list(TLS_CLIENT_CA).into_iter().map(PathBuf::from).collect();
+    let (certificate, key) = (path(&TLS_CERT), path(&TLS_KEY));
+    let client_authorities = read.list(&TLS_CLIENT_CA).into_iter().map(PathBuf::from).collect();
     Some(TlsFiles { certificate: certificate?, key: key?, client_authorities })
 }
 
@@ -177,6 +181,12 @@ mod tests {
         assert_eq!(config.listen, Some("[::]:4244".parse().unwrap()));
         assert_eq!(config.lost_interval, Duration::from_millis(61_500));
         assert_eq!(Config { node: "n1".to_owned(), ..config }.node_name(), "blue/n1");
+    }
+
+    #[test]
+    fn the_documented_defaults_are_what_no_keys_mean() {
+        let documented = Config::KEYS.iter().map(|key| (key.name.to_owned(), key.default.to_owned())).collect();
+        assert_eq!(Config::parse(&documented), parse(&[]));
         assert_eq!(parse(&[]).unwrap(), Config::default());
     }
 
@@ -192,13 +202,13 @@ mod tests {
         .unwrap_err();
         let mut keys: Vec<_> = errors.iter().map(|e| e.key).collect();
         keys.sort_unstable();
-        assert_eq!(keys, [CAPACITY, LISTEN, LOST_INTERVAL, PREFER_IPV6, SOCKET]);
+        assert_eq!(keys, [CAPACITY, LISTEN, LOST_INTERVAL, PREFER_IPV6, SOCKET].map(|key| key.name));
     }
 
     #[test]
     fn serving_the_network_without_certificates_must_be_said_aloud() {
         let errors = parse(&[("hubble-listen-address", ":4244")]).unwrap_err();
-        assert_eq!(errors.iter().map(|e| e.key).collect::<Vec<_>>(), [TLS_CERT, TLS_KEY]);
+        assert_eq!(errors.iter().map(|e| e.key).collect::<Vec<_>>(), [TLS_CERT.name, TLS_KEY.name]);
         assert!(parse(&[("hubble-listen-address", ":4244"), ("hubble-disable-tls", "true")]).unwrap().tls.is_none());
     }
 }

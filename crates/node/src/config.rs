@@ -4,7 +4,7 @@
 use ipnet::{Ipv4Net, Ipv6Net};
 pub use model::ConfigError;
 use model::RoutingMode;
-use model::config::Reader;
+use model::config::{Key, Reader, shared};
 use std::collections::BTreeMap;
 
 /// How this node is wired to the others.
@@ -40,27 +40,6 @@ pub struct Config {
     pub masquerade_ipv6: bool,
 }
 
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            routing: RoutingMode::Tunnel,
-            tunnel_port: 8472,
-            direct_routes: false,
-            skip_unreachable: false,
-            native_ipv4: None,
-            native_ipv6: None,
-            ipv4: true,
-            ipv6: false,
-            devices: Vec::new(),
-            mtu: None,
-            ipam: Ipam::ClusterPool,
-            cluster: "default".to_owned(),
-            masquerade_ipv4: true,
-            masquerade_ipv6: true,
-        }
-    }
-}
-
 /// Who decides on the node's pod CIDRs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ipam {
@@ -92,80 +71,123 @@ impl DevicePattern {
     }
 }
 
+const ROUTING_MODE: Key = Key::new(
+    "routing-mode",
+    "how pods of other nodes are reached: tunnel (VXLAN) or native (routed by the network, or by direct routes)",
+    "tunnel",
+);
+const TUNNEL_PROTOCOL: Key = Key::new("tunnel-protocol", "protocol of the tunnel: only vxlan is supported", "vxlan");
+const TUNNEL_PORT: Key = Key::new("tunnel-port", "UDP port of the tunnel; 0 for VXLAN's own, 8472", "0");
+const DIRECT_ROUTES: Key = Key::new(
+    "auto-direct-node-routes",
+    "in native routing, make routes to the pods of nodes on a shared segment",
+    "false",
+);
+const SKIP_UNREACHABLE: Key = Key::new(
+    "direct-routing-skip-unreachable",
+    "leave nodes that are on no shared segment to routes of others, rather than report them",
+    "false",
+);
+const DEVICES: Key = Key::new(
+    "devices",
+    "native devices by name or, with + at the end, by how the name begins; they are detected if empty",
+    "",
+);
+const MTU: Key = Key::new("mtu", "MTU to assume instead of the devices'; 0 to ask them", "0");
+const BPF_MASQUERADE: Key = Key::new(
+    "enable-bpf-masquerade",
+    "accepted for the charts that set it: masquerading is done by the programs whatever it says",
+    "true",
+);
+
+/// The port that VXLAN has by default in the kernel (IANA gave it another, later).
+const VXLAN_PORT: u16 = 8472;
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::read(&mut Reader::new(&BTreeMap::new()))
+    }
+}
+
 impl Config {
     /// Every key that is read here.
-    pub const KEYS: &[&str] = &[
-        "routing-mode",
-        "tunnel-protocol",
-        "tunnel-port",
-        "auto-direct-node-routes",
-        "direct-routing-skip-unreachable",
-        "ipv4-native-routing-cidr",
-        "ipv6-native-routing-cidr",
-        "enable-ipv4",
-        "enable-ipv6",
-        "devices",
-        "mtu",
-        "ipam",
-        "cluster-name",
-        "enable-bpf-masquerade",
-        "enable-ipv4-masquerade",
-        "enable-ipv6-masquerade",
+    pub const KEYS: &[Key] = &[
+        ROUTING_MODE,
+        TUNNEL_PROTOCOL,
+        TUNNEL_PORT,
+        DIRECT_ROUTES,
+        SKIP_UNREACHABLE,
+        shared::NATIVE_IPV4,
+        shared::NATIVE_IPV6,
+        shared::ENABLE_IPV4,
+        shared::ENABLE_IPV6,
+        DEVICES,
+        MTU,
+        shared::IPAM,
+        shared::CLUSTER_NAME,
+        BPF_MASQUERADE,
+        shared::MASQUERADE_IPV4,
+        shared::MASQUERADE_IPV6,
     ];
 
-    /// Reads the keys; a missing one has its default.
+    /// Types the keys; a missing one has its default.
     ///
     /// # Errors
     ///
     /// Every value that cannot be used, alone or together with others.
     pub fn parse(keys: &BTreeMap<String, String>) -> Result<Self, Vec<ConfigError>> {
         let mut read = Reader::new(keys);
-        let default = Self::default();
-        let modes = [("tunnel", RoutingMode::Tunnel), ("native", RoutingMode::Native)];
-        let routing = read.choice("routing-mode", "tunnel or native", &modes);
-        if routing != Some(RoutingMode::Native) {
-            read.choice("tunnel-protocol", "supported: use vxlan", &[("vxlan", ())]);
+        let config = Self::read(&mut read);
+        if config.routing == RoutingMode::Tunnel {
+            read.choice(&TUNNEL_PROTOCOL, "supported: use vxlan", &[("vxlan", ())]);
         }
-        // Masquerading is done by the programs, whatever this key says; it is read so that nonsense is noticed.
-        read.flag("enable-bpf-masquerade", false);
-        let ipam = [("kubernetes", Ipam::Kubernetes), ("cluster-pool", Ipam::ClusterPool)];
-        let config = Self {
-            routing: routing.unwrap_or(default.routing),
-            tunnel_port: read.number("tunnel-port").filter(|port| *port != 0).unwrap_or(default.tunnel_port),
-            direct_routes: read.flag("auto-direct-node-routes", false),
-            skip_unreachable: read.flag("direct-routing-skip-unreachable", false),
-            native_ipv4: read.parsed("ipv4-native-routing-cidr", "an IPv4 prefix"),
-            native_ipv6: read.parsed("ipv6-native-routing-cidr", "an IPv6 prefix"),
-            ipv4: read.flag("enable-ipv4", default.ipv4),
-            ipv6: read.flag("enable-ipv6", default.ipv6),
-            devices: read.list("devices").into_iter().map(DevicePattern::new).collect(),
-            mtu: read.number("mtu").filter(|mtu| *mtu != 0),
-            ipam: read.choice("ipam", "supported: use kubernetes or cluster-pool", &ipam).unwrap_or(default.ipam),
-            cluster: read.text("cluster-name").unwrap_or(&default.cluster).to_owned(),
-            masquerade_ipv4: read.flag("enable-ipv4-masquerade", true),
-            masquerade_ipv6: read.flag("enable-ipv6-masquerade", true),
-        };
+        // It changes nothing, and is read so that nonsense is noticed.
+        read.flag(&BPF_MASQUERADE);
         config.check_together(&mut read);
         read.finish(config)
+    }
+
+    fn read(read: &mut Reader<'_>) -> Self {
+        let modes = [("tunnel", RoutingMode::Tunnel), ("native", RoutingMode::Native)];
+        let ipam = [("kubernetes", Ipam::Kubernetes), ("cluster-pool", Ipam::ClusterPool)];
+        Self {
+            routing: read.choice(&ROUTING_MODE, "tunnel or native", &modes).unwrap_or(RoutingMode::Tunnel),
+            tunnel_port: read.number(&TUNNEL_PORT).filter(|port| *port != 0).unwrap_or(VXLAN_PORT),
+            direct_routes: read.flag(&DIRECT_ROUTES),
+            skip_unreachable: read.flag(&SKIP_UNREACHABLE),
+            native_ipv4: read.parsed(&shared::NATIVE_IPV4, "an IPv4 prefix"),
+            native_ipv6: read.parsed(&shared::NATIVE_IPV6, "an IPv6 prefix"),
+            ipv4: read.flag(&shared::ENABLE_IPV4),
+            ipv6: read.flag(&shared::ENABLE_IPV6),
+            devices: read.list(&DEVICES).into_iter().map(DevicePattern::new).collect(),
+            mtu: read.number(&MTU).filter(|mtu| *mtu != 0),
+            ipam: read
+                .choice(&shared::IPAM, "supported: use kubernetes or cluster-pool", &ipam)
+                .unwrap_or(Ipam::ClusterPool),
+            cluster: read.text(&shared::CLUSTER_NAME).unwrap_or_default().to_owned(),
+            masquerade_ipv4: read.flag(&shared::MASQUERADE_IPV4),
+            masquerade_ipv6: read.flag(&shared::MASQUERADE_IPV6),
+        }
     }
 
     /// Values that are right alone, but not with the others.
     fn check_together(&self, read: &mut Reader<'_>) {
         if !self.ipv4 && !self.ipv6 {
-            read.refuse("enable-ipv4", "false", "possible without enable-ipv6: \"true\"; one of the two must be on");
+            const WANT: &str = "possible without enable-ipv6: \"true\"; one of the two must be on";
+            read.refuse(&shared::ENABLE_IPV4, "false", WANT);
         }
         if self.routing == RoutingMode::Tunnel {
             if self.direct_routes {
-                read.refuse("auto-direct-node-routes", "true", "possible in routing-mode: tunnel; it needs native");
+                read.refuse(&DIRECT_ROUTES, "true", "possible in routing-mode: tunnel; it needs native");
             }
             return;
         }
         const WANT: &str = "enough in routing-mode: native with masquerading; name the prefix in which pods are routed";
         if self.ipv4 && self.masquerade_ipv4 && self.native_ipv4.is_none() {
-            read.refuse("ipv4-native-routing-cidr", "", WANT);
+            read.refuse(&shared::NATIVE_IPV4, "", WANT);
         }
         if self.ipv6 && self.masquerade_ipv6 && self.native_ipv6.is_none() {
-            read.refuse("ipv6-native-routing-cidr", "", WANT);
+            read.refuse(&shared::NATIVE_IPV6, "", WANT);
         }
     }
 
@@ -197,6 +219,12 @@ mod tests {
     fn without_keys_pods_are_tunnelled_over_vxlan() {
         assert_eq!(parse(&[]).unwrap(), Config::default());
         assert_eq!(parse(&[("mtu", "0"), ("tunnel-port", "0"), ("devices", "")]).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn the_documented_defaults_are_what_no_keys_mean() {
+        let documented = Config::KEYS.iter().map(|key| (key.name.to_owned(), key.default.to_owned())).collect();
+        assert_eq!(Config::parse(&documented), parse(&[]));
     }
 
     #[test]

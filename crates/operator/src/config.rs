@@ -2,47 +2,15 @@
 //! Configuration: a folder with one file per key, as a ConfigMap is mounted, overridden by flags of the same names. It is
 //! the agents' ConfigMap too, so keys that are none of ours are left to them. All errors are reported at once.
 
-mod values;
-
-use clap::{Arg, ArgAction, Command};
 use ipam::cluster::Pools;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+pub use model::config::Arguments;
+use model::config::operator as keys;
+use model::config::{ConfigErrors, Key, Reader, shared};
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use values::Values;
-
-/// Our keys, what each does, and its default. Names as in contracts M.
-const KEYS: &[(&str, &str, &str)] = &[
-    ("agent-not-ready-taint-key", "taint of nodes whose agent is not ready", "node.cilium.io/agent-not-ready"),
-    ("cilium-endpoint-gc-interval", "how often CiliumEndpoints without a pod are deleted; 0 for never", "5m0s"),
-    ("cilium-pod-labels", "label selector of the agents' pods", "k8s-app=cilium"),
-    ("cilium-pod-namespace", "namespace of the agents' pods; the operator's if empty", ""),
-    ("cluster-pool-ipv4-cidr", "IPv4 prefixes out of which nodes get their pod CIDRs", ""),
-    ("cluster-pool-ipv4-mask-size", "size of a node's IPv4 pod CIDR", "24"),
-    ("cluster-pool-ipv6-cidr", "IPv6 prefixes out of which nodes get their pod CIDRs", ""),
-    ("cluster-pool-ipv6-mask-size", "size of a node's IPv6 pod CIDR", "120"),
-    ("debug", "log details", "false"),
-    ("disable-endpoint-crd", "there are no CiliumEndpoints, so nothing is deleted for lack of them", "false"),
-    ("enable-ipv4", "IPv4", "true"),
-    ("enable-ipv6", "IPv6", "false"),
-    ("identity-gc-interval", "how often CiliumIdentities that nobody uses are looked for; 0 for never", "15m0s"),
-    ("identity-heartbeat-timeout", "how long a CiliumIdentity must be unused before it is deleted", "30m0s"),
-    ("ipam", "where pod CIDRs come from: cluster-pool or kubernetes", "cluster-pool"),
-    ("k8s-api-server-urls", "addresses of API servers; when one is away the next is used", ""),
-    ("k8s-kubeconfig-path", "kubeconfig to use outside of a pod", ""),
-    ("k8s-namespace", "namespace of the operator's Lease; that of its service account if empty", ""),
-    ("nodes-gc-interval", "how often CiliumNodes without a Node are looked for; 0 for never", "5m0s"),
-    ("operator-api-serve-addr", "where /healthz is served", "127.0.0.1:9234"),
-    ("operator-k8s-client-burst", "requests to the API server that may be made at once", "200"),
-    ("operator-k8s-client-qps", "requests to the API server per second", "100"),
-    ("operator-prometheus-serve-addr", "where /metrics is served, such as :9963; nowhere if empty", ""),
-    ("remove-cilium-node-taints", "take the taint off nodes whose agent is ready", "true"),
-    ("set-cilium-is-up-condition", "set NetworkUnavailable to False on nodes whose agent is ready", "true"),
-    ("set-cilium-node-taints", "taint nodes whose agent is there but not ready", "false"),
-    ("skip-crd-creation", "do not register CustomResourceDefinitions", "false"),
-];
 
 /// Beginnings of keys that would be ours if we knew them.
 const OURS: &[&str] =
@@ -51,35 +19,11 @@ const OURS: &[&str] =
 /// Known to other components although they begin like ours.
 const NOT_OURS: &[&str] = &["operator-pprof", "operator-prometheus-enable-tls", "operator-prometheus-tls"];
 
-/// The command line.
-#[derive(Clone, Debug, Default)]
-pub struct Arguments {
-    /// Folder with one file per key.
-    pub config_dir: Option<PathBuf>,
-    /// Keys given as flags.
-    pub keys: BTreeMap<String, String>,
-}
-
-impl Arguments {
-    /// Reads the command line; the first argument is the program's name.
-    ///
-    /// # Errors
-    /// A flag is unknown, or help or the version is asked for.
-    pub fn parse<I: IntoIterator<Item = OsString>>(arguments: I) -> Result<Self, clap::Error> {
-        let mut command = Command::new("cilium-operator")
-            .about("The cluster daemon of cilium-rs: custom resources, pod CIDRs, garbage, node taints")
-            .version(env!("CARGO_PKG_VERSION"))
-            .arg(Arg::new("config-dir").long("config-dir").value_name("DIR").help("folder with one file per key"));
-        for (key, help, default) in KEYS {
-            let help = if default.is_empty() { (*help).to_owned() } else { format!("{help} [default: {default}]") };
-            let argument = Arg::new(*key).long(*key).value_name("VALUE").num_args(0..=1).require_equals(true);
-            command = command.arg(argument.default_missing_value("true").action(ArgAction::Set).help(help));
-        }
-        let matches = command.try_get_matches_from(arguments)?;
-        let given = |key: &str| matches.get_one::<String>(key).cloned();
-        let keys = KEYS.iter().filter_map(|(key, ..)| Some(((*key).to_owned(), given(key)?))).collect();
-        Ok(Self { config_dir: given("config-dir").map(PathBuf::from), keys })
-    }
+/// The command line of `cilium-operator`.
+#[must_use]
+pub fn command() -> clap::Command {
+    let about = "The cluster daemon of cilium-rs: custom resources, pod CIDRs, garbage, node taints";
+    Arguments::command("cilium-operator", about, keys::KEYS).version(env!("CARGO_PKG_VERSION"))
 }
 
 /// What the operator does.
@@ -137,106 +81,133 @@ pub struct Readiness {
     pub set_condition: bool,
 }
 
-/// One thing that is wrong with the configuration.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{key}: {reason}")]
-pub struct Error {
-    /// The key, or the folder.
-    pub key: String,
-    /// What is wrong.
-    pub reason: String,
-}
-
 impl Config {
     /// Reads folder and flags.
     ///
     /// # Errors
-    /// All that is wrong.
-    pub fn load(arguments: &Arguments) -> Result<Self, Vec<Error>> {
-        let mut keys = BTreeMap::new();
-        if let Some(folder) = &arguments.config_dir {
-            keys = k8s::config_map::read_folder(folder)
-                .map_err(|e| vec![Error { key: e.path.display().to_string(), reason: e.source.to_string() }])?;
-        }
-        let unknown = unknown(keys.keys());
-        keys.extend(arguments.keys.clone());
-        Self::from_keys(keys, unknown)
+    ///
+    /// The folder cannot be read, or all values that cannot be used, each with its key.
+    pub fn load(arguments: &Arguments) -> anyhow::Result<Self> {
+        let mut values = match &arguments.config_dir {
+            Some(folder) => k8s::config_map::read_folder(folder)?,
+            None => BTreeMap::new(),
+        };
+        let unknown = unknown(values.keys());
+        values.extend(arguments.keys.clone());
+        Ok(Self { unknown, ..Self::parse(&values)? })
     }
 
-    fn from_keys(keys: BTreeMap<String, String>, unknown: Vec<String>) -> Result<Self, Vec<Error>> {
-        let mut values = Values::new(KEYS, keys);
-        let identity_gc = values
-            .interval("identity-gc-interval")
-            .map(|interval| IdentityGc { interval, timeout: values.duration("identity-heartbeat-timeout") });
-        let endpoints = !values.boolean("disable-endpoint-crd");
+    /// Types the keys; a missing one has its default.
+    ///
+    /// # Errors
+    ///
+    /// Every value that cannot be used, alone or together with others.
+    pub fn parse(values: &BTreeMap<String, String>) -> Result<Self, ConfigErrors> {
+        let mut read = Reader::new(values);
+        let timeout = read.duration(&keys::IDENTITY_HEARTBEAT_TIMEOUT).unwrap_or_default();
+        let identity_gc = interval(&mut read, &keys::IDENTITY_GC_INTERVAL);
+        let endpoints = !read.flag(&shared::DISABLE_ENDPOINT_CRD);
         let config = Self {
-            client: client(&mut values),
-            namespace: values.optional("k8s-namespace").or_else(|| std::env::var("CILIUM_K8S_NAMESPACE").ok()),
-            debug: values.boolean("debug"),
-            skip_crd_creation: values.boolean("skip-crd-creation"),
-            cluster_pools: cluster_pools(&mut values),
+            client: client(&mut read),
+            namespace: read
+                .text(&keys::NAMESPACE)
+                .map(str::to_owned)
+                .or_else(|| std::env::var("CILIUM_K8S_NAMESPACE").ok()),
+            debug: read.flag(&shared::DEBUG),
+            skip_crd_creation: read.flag(&keys::SKIP_CRDS),
+            cluster_pools: cluster_pools(&mut read),
             // Without CiliumEndpoints every identity would look unused.
-            identity_gc: identity_gc.filter(|_| endpoints),
-            endpoint_gc_interval: values.interval("cilium-endpoint-gc-interval").filter(|_| endpoints),
-            node_gc_interval: values.interval("nodes-gc-interval"),
-            readiness: Readiness {
-                pod_labels: values.text("cilium-pod-labels"),
-                pod_namespace: values.optional("cilium-pod-namespace"),
-                taint: values.text("agent-not-ready-taint-key"),
-                remove_taint: values.boolean("remove-cilium-node-taints"),
-                set_taint: values.boolean("set-cilium-node-taints"),
-                set_condition: values.boolean("set-cilium-is-up-condition"),
-            },
-            api_address: values
-                .address("operator-api-serve-addr")
-                .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9234))),
-            metrics_address: values.address("operator-prometheus-serve-addr"),
-            unknown,
+            identity_gc: identity_gc.filter(|_| endpoints).map(|interval| IdentityGc { interval, timeout }),
+            endpoint_gc_interval: interval(&mut read, &keys::ENDPOINT_GC_INTERVAL).filter(|_| endpoints),
+            node_gc_interval: interval(&mut read, &keys::NODES_GC_INTERVAL),
+            readiness: readiness(&mut read),
+            api_address: read.address(&keys::API_ADDRESS).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))),
+            metrics_address: read.address(&keys::METRICS_ADDRESS),
+            unknown: Vec::new(),
         };
-        values.finish(config)
+        Ok(read.finish(config)?)
     }
 }
 
-fn client(values: &mut Values) -> k8s::ClientConfig {
+/// A duration of which zero means never.
+fn interval(read: &mut Reader<'_>, key: &Key) -> Option<Duration> {
+    read.duration(key).filter(|interval| !interval.is_zero())
+}
+
+fn client(read: &mut Reader<'_>) -> k8s::ClientConfig {
     k8s::ClientConfig {
-        kubeconfig: values.optional("k8s-kubeconfig-path").map(PathBuf::from),
-        api_servers: values.list("k8s-api-server-urls"),
-        qps: Some(values.number::<f64>("operator-k8s-client-qps")).filter(|qps| *qps > 0.0),
-        burst: Some(values.number::<u32>("operator-k8s-client-burst")).filter(|burst| *burst > 0),
+        kubeconfig: read.text(&shared::K8S_KUBECONFIG_PATH).map(PathBuf::from),
+        api_servers: read.list(&shared::K8S_API_SERVER_URLS).into_iter().map(str::to_owned).collect(),
+        qps: read.number(&keys::CLIENT_QPS).filter(|qps| *qps > 0.0),
+        burst: read.number(&keys::CLIENT_BURST).filter(|burst| *burst > 0),
         user_agent: Some(concat!("cilium-operator/", env!("CARGO_PKG_VERSION")).to_owned()),
         ..k8s::ClientConfig::default()
     }
 }
 
-fn cluster_pools(values: &mut Values) -> Option<Vec<Pools>> {
-    let mode: Option<ipam::Mode> = values.parsed("ipam");
+fn readiness(read: &mut Reader<'_>) -> Readiness {
+    Readiness {
+        pod_labels: read.text(&keys::POD_LABELS).unwrap_or_default().to_owned(),
+        pod_namespace: read.text(&keys::POD_NAMESPACE).map(str::to_owned),
+        taint: read.text(&keys::TAINT).unwrap_or_default().to_owned(),
+        remove_taint: read.flag(&keys::REMOVE_TAINTS),
+        set_taint: read.flag(&keys::SET_TAINTS),
+        set_condition: read.flag(&keys::SET_CONDITION),
+    }
+}
+
+fn cluster_pools(read: &mut Reader<'_>) -> Option<Vec<Pools>> {
+    let mode: Option<ipam::Mode> = read.parsed(&shared::IPAM, "supported: use kubernetes or cluster-pool");
+    let ipv4 = prefixes(read, &keys::POOL_IPV4, "an IPv4 prefix", |item| item.parse().map(Ipv4Net::into));
+    let ipv6 = prefixes(read, &keys::POOL_IPV6, "an IPv6 prefix", |item| item.parse().map(Ipv6Net::into));
     let families = [
-        ("enable-ipv4", "cluster-pool-ipv4-cidr", "cluster-pool-ipv4-mask-size"),
-        ("enable-ipv6", "cluster-pool-ipv6-cidr", "cluster-pool-ipv6-mask-size"),
+        (&shared::ENABLE_IPV4, &keys::POOL_IPV4, ipv4, &keys::POOL_IPV4_MASK_SIZE),
+        (&shared::ENABLE_IPV6, &keys::POOL_IPV6, ipv6, &keys::POOL_IPV6_MASK_SIZE),
     ];
     let mut pools = Vec::new();
-    for (enabled, cidrs, mask_size) in families {
-        let prefixes = values.prefixes(cidrs, enabled == "enable-ipv6");
-        let size = values.number(mask_size);
-        if !values.boolean(enabled) || mode != Some(ipam::Mode::ClusterPool) {
+    for (enabled, key, prefixes, mask_size) in families {
+        let size = read.number(mask_size);
+        if !read.flag(enabled) || mode != Some(ipam::Mode::ClusterPool) {
             continue;
         }
+        // What could not be read has been refused already.
+        let (Some(prefixes), Some(size)) = (prefixes, size) else { continue };
         if prefixes.is_empty() {
-            values.wrong(cidrs, "is required with ipam: cluster-pool");
+            read.refuse(key, "", "enough with ipam: cluster-pool: name prefixes for the nodes' pod CIDRs");
             continue;
         }
         match Pools::new(&prefixes, size) {
             Ok(family) => pools.push(family),
-            Err(error) => values.wrong(cidrs, error),
+            Err(error) => read.refuse(key, read.verbatim(key), format!("possible: {error}")),
         }
     }
     (mode == Some(ipam::Mode::ClusterPool)).then_some(pools)
 }
 
-fn unknown<'a>(keys: impl Iterator<Item = &'a String>) -> Vec<String> {
-    let known: BTreeSet<&str> = KEYS.iter().map(|(key, ..)| *key).collect();
+/// The prefixes of one family; none of them if one is refused.
+fn prefixes(
+    read: &mut Reader<'_>,
+    key: &Key,
+    want: &'static str,
+    parse: impl Fn(&str) -> Result<IpNet, ipnet::AddrParseError>,
+) -> Option<Vec<IpNet>> {
+    let mut prefixes = Some(Vec::new());
+    for item in read.list(key) {
+        match parse(item) {
+            Ok(prefix) => prefixes.iter_mut().for_each(|prefixes| prefixes.push(prefix)),
+            Err(_) => {
+                read.refuse(key, item, want);
+                prefixes = None;
+            }
+        }
+    }
+    prefixes
+}
+
+fn unknown<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let known: BTreeSet<&str> = keys::KEYS.iter().map(|key| key.name).collect();
     let begins = |key: &str, list: &[&str]| list.iter().any(|start| key.starts_with(start));
-    keys.filter(|key| !known.contains(key.as_str()) && begins(key, OURS) && !begins(key, NOT_OURS)).cloned().collect()
+    names.filter(|key| !known.contains(key.as_str()) && begins(key, OURS) && !begins(key, NOT_OURS)).cloned().collect()
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ pub const LEASE: &str = "cilium-operator-resource-lock";
 
 /// Runs `cilium-operator` until it is told to stop or something fails. The first argument is the name of the program.
 pub fn main<I: IntoIterator<Item = OsString>>(arguments: I) -> ExitCode {
-    let arguments = match Arguments::parse(arguments) {
+    let arguments = match Arguments::parse(config::command(), arguments) {
         Ok(arguments) => arguments,
         Err(text) => {
             // Help and version are answers, not errors.
@@ -37,10 +37,8 @@ pub fn main<I: IntoIterator<Item = OsString>>(arguments: I) -> ExitCode {
     };
     let config = match Config::load(&arguments) {
         Ok(config) => config,
-        Err(errors) => {
-            for error in errors {
-                eprintln!("cilium-operator: {error}");
-            }
+        Err(error) => {
+            eprintln!("cilium-operator: {error:#}");
             return ExitCode::from(2);
         }
     };

@@ -7,7 +7,7 @@ use crate::resolve::{Enforcement, Families};
 use crate::rules::Context;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 pub use model::ConfigError;
-use model::config::Reader;
+use model::config::{Key, Reader, shared};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -34,84 +34,85 @@ pub struct Config {
     pub default_local_cluster: bool,
 }
 
+const ENABLE_POLICY: Key = Key::new(
+    "enable-policy",
+    "when policy is enforced: default (for pods that a policy selects), always or never",
+    "default",
+);
+const CLUSTER_ID: Key =
+    Key::new("cluster-id", "number of the cluster, 0 to 255, which is part of the numbers of its identities", "0");
+const LABELS: Key = Key::new(
+    "labels",
+    "label patterns that make identities, besides the built-in ones; with one to include, labels that no pattern names count no more",
+    "",
+);
+const NETWORK_POLICY: Key = Key::new("enable-k8s-networkpolicy", "honour Kubernetes' NetworkPolicies", "true");
+const SCTP: Key = Key::new("enable-sctp", "protocol ANY of a rule includes SCTP", "false");
+const LOCAL_CLUSTER: Key =
+    Key::new("policy-default-local-cluster", "selectors of pods that name no cluster mean this one", "true");
+const ALLOCATION_MODE: Key = Key::new(
+    "identity-allocation-mode",
+    "where identities are kept: only crd (CiliumIdentity objects) is supported",
+    "crd",
+);
+
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            enforcement: Enforcement::Default,
-            cluster_name: "default".into(),
-            cluster_id: 0,
-            labels: LabelFilter::default(),
-            families: Families { ipv4: true, ipv6: false },
-            native_cidrs: Vec::new(),
-            network_policies: true,
-            sctp: false,
-            default_local_cluster: true,
-        }
+        Self::read(&mut Reader::new(&BTreeMap::new()))
     }
 }
 
-const ENABLE_POLICY: &str = "enable-policy";
-const CLUSTER_NAME: &str = "cluster-name";
-const CLUSTER_ID: &str = "cluster-id";
-const LABELS: &str = "labels";
-const ENABLE_IPV4: &str = "enable-ipv4";
-const ENABLE_IPV6: &str = "enable-ipv6";
-const NATIVE_IPV4: &str = "ipv4-native-routing-cidr";
-const NATIVE_IPV6: &str = "ipv6-native-routing-cidr";
-const NETWORK_POLICY: &str = "enable-k8s-networkpolicy";
-const SCTP: &str = "enable-sctp";
-const LOCAL_CLUSTER: &str = "policy-default-local-cluster";
-
 impl Config {
     /// Every key that is read here.
-    pub const KEYS: &[&str] = &[
+    pub const KEYS: &[Key] = &[
         ENABLE_POLICY,
-        CLUSTER_NAME,
+        shared::CLUSTER_NAME,
         CLUSTER_ID,
         LABELS,
-        ENABLE_IPV4,
-        ENABLE_IPV6,
-        NATIVE_IPV4,
-        NATIVE_IPV6,
+        shared::ENABLE_IPV4,
+        shared::ENABLE_IPV6,
+        shared::NATIVE_IPV4,
+        shared::NATIVE_IPV6,
         NETWORK_POLICY,
         SCTP,
         LOCAL_CLUSTER,
+        ALLOCATION_MODE,
     ];
 
-    /// Reads the keys; a missing one has its default.
+    /// Types the keys; a missing one has its default.
     ///
     /// # Errors
     ///
     /// Every value that cannot be used.
     pub fn parse(keys: &BTreeMap<String, String>) -> Result<Self, Vec<ConfigError>> {
         let mut read = Reader::new(keys);
-        let default = Self::default();
+        let config = Self::read(&mut read);
+        read.choice(&ALLOCATION_MODE, "supported: use crd", &[("crd", ())]);
+        read.finish(config)
+    }
+
+    fn read(read: &mut Reader<'_>) -> Self {
         let enforcement = read.choice(
-            ENABLE_POLICY,
+            &ENABLE_POLICY,
             "\"default\", \"always\" or \"never\"",
             &[("default", Enforcement::Default), ("always", Enforcement::Always), ("never", Enforcement::Never)],
         );
-        let labels = read.read(LABELS, "a list of label patterns", |text| LabelFilter::with_patterns(text).ok());
-        let families = Families {
-            ipv4: read.flag(ENABLE_IPV4, default.families.ipv4),
-            ipv6: read.flag(ENABLE_IPV6, default.families.ipv6),
-        };
+        let labels = read.read(&LABELS, "a list of label patterns", |text| LabelFilter::with_patterns(text).ok());
         let native = [
-            read.parsed::<Ipv4Net>(NATIVE_IPV4, "an IPv4 prefix").map(IpNet::V4),
-            read.parsed::<Ipv6Net>(NATIVE_IPV6, "an IPv6 prefix").map(IpNet::V6),
+            read.parsed::<Ipv4Net>(&shared::NATIVE_IPV4, "an IPv4 prefix").map(IpNet::V4),
+            read.parsed::<Ipv6Net>(&shared::NATIVE_IPV6, "an IPv6 prefix").map(IpNet::V6),
         ];
-        let config = Self {
+        Self {
             enforcement: enforcement.unwrap_or_default(),
-            cluster_name: read.text(CLUSTER_NAME).map_or(default.cluster_name, Arc::from),
-            cluster_id: read.parsed(CLUSTER_ID, "a number from 0 to 255").unwrap_or(0),
-            labels: labels.unwrap_or(default.labels),
-            families,
+            cluster_name: read.text(&shared::CLUSTER_NAME).unwrap_or_default().into(),
+            cluster_id: read.parsed(&CLUSTER_ID, "a number from 0 to 255").unwrap_or_default(),
+            labels: labels.unwrap_or_default(),
+            families: Families { ipv4: read.flag(&shared::ENABLE_IPV4), ipv6: read.flag(&shared::ENABLE_IPV6) },
             native_cidrs: native.into_iter().flatten().map(|net| net.trunc()).collect(),
-            network_policies: read.flag(NETWORK_POLICY, default.network_policies),
-            sctp: read.flag(SCTP, default.sctp),
-            default_local_cluster: read.flag(LOCAL_CLUSTER, default.default_local_cluster),
-        };
-        read.finish(config)
+            network_policies: read.flag(&NETWORK_POLICY),
+            sctp: read.flag(&SCTP),
+            default_local_cluster: read.flag(&LOCAL_CLUSTER),
+        }
     }
 
     /// What ingesting policies needs of it.
@@ -155,6 +156,21 @@ mod tests {
         assert_eq!((config.enforcement, config.cluster_id), (Enforcement::Always, 3));
         assert_eq!(config.native_cidrs, ["10.0.0.0/8".parse::<IpNet>().unwrap()]);
         assert!(config.families.ipv4 && config.families.ipv6);
+    }
+
+    #[test]
+    fn the_documented_defaults_are_what_no_keys_mean() {
+        let documented = Config::KEYS.iter().map(|key| (key.name.to_owned(), key.default.to_owned())).collect();
+        let text = |config: Config| format!("{config:?}");
+        assert_eq!(text(Config::parse(&documented).unwrap()), text(parse(&[]).unwrap()));
+    }
+
+    #[test]
+    fn identities_that_are_kept_elsewhere_are_refused() {
+        assert!(parse(&[("identity-allocation-mode", "crd")]).is_ok());
+        let errors = parse(&[("identity-allocation-mode", "kvstore")]).unwrap_err();
+        let text = "configuration key identity-allocation-mode: \"kvstore\" is not supported: use crd";
+        assert_eq!(errors[0].to_string(), text);
     }
 
     #[test]

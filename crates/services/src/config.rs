@@ -2,7 +2,7 @@
 //! The configuration keys of this feature, as the chart writes them.
 
 pub use model::ConfigError;
-use model::config::Reader;
+use model::config::{Key, Reader};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -22,37 +22,48 @@ pub struct Config {
     pub node: String,
 }
 
+const KUBE_PROXY_REPLACEMENT: Key = Key::new(
+    "kube-proxy-replacement",
+    "translate Services when a socket connects; otherwise packets of pods are translated on their way out, and those of the host are left to kube-proxy",
+    "false",
+);
+const SOCKET_LB: Key = Key::new("bpf-lb-sock", "the same, without saying that there is no kube-proxy", "false");
+const CGROUP_ROOT: Key =
+    Key::new("cgroup-root", "root of the cgroup v2 tree whose sockets are translated", "/run/cilium/cgroupv2");
+const PROXY_NAME: Key = Key::new(
+    "k8s-service-proxy-name",
+    "handle only Services with this value of the label service.kubernetes.io/service-proxy-name; if empty, only those without the label",
+    "",
+);
+
 impl Default for Config {
     fn default() -> Self {
-        let cgroup_root = PathBuf::from("/run/cilium/cgroupv2");
-        Self { socket_lb: false, cgroup_root, proxy_name: String::new(), node: String::new() }
+        Self::read(&mut Reader::new(&BTreeMap::new()))
     }
 }
 
-const KUBE_PROXY_REPLACEMENT: &str = "kube-proxy-replacement";
-const SOCKET_LB: &str = "bpf-lb-sock";
-const CGROUP_ROOT: &str = "cgroup-root";
-const PROXY_NAME: &str = "k8s-service-proxy-name";
-
 impl Config {
     /// Every key that is read here.
-    pub const KEYS: &[&str] = &[KUBE_PROXY_REPLACEMENT, SOCKET_LB, CGROUP_ROOT, PROXY_NAME];
+    pub const KEYS: &[Key] = &[KUBE_PROXY_REPLACEMENT, SOCKET_LB, CGROUP_ROOT, PROXY_NAME];
 
-    /// Reads the keys; a missing one has its default.
+    /// Types the keys; a missing one has its default.
     ///
     /// # Errors
     ///
     /// Every value that cannot be used.
     pub fn parse(keys: &BTreeMap<String, String>) -> Result<Self, Vec<ConfigError>> {
         let mut read = Reader::new(keys);
-        let default = Self::default();
-        let config = Self {
-            socket_lb: read.flag(KUBE_PROXY_REPLACEMENT, false) | read.flag(SOCKET_LB, false),
-            cgroup_root: read.path(CGROUP_ROOT).unwrap_or(default.cgroup_root),
-            proxy_name: read.text(PROXY_NAME).unwrap_or_default().to_owned(),
-            node: default.node,
-        };
+        let config = Self::read(&mut read);
         read.finish(config)
+    }
+
+    fn read(read: &mut Reader<'_>) -> Self {
+        Self {
+            socket_lb: read.flag(&KUBE_PROXY_REPLACEMENT) | read.flag(&SOCKET_LB),
+            cgroup_root: read.path(&CGROUP_ROOT).unwrap_or_default(),
+            proxy_name: read.text(&PROXY_NAME).unwrap_or_default().to_owned(),
+            node: String::new(),
+        }
     }
 }
 
@@ -71,6 +82,13 @@ mod tests {
         assert!(!parse(&[("kube-proxy-replacement", "false")]).unwrap().socket_lb);
         assert!(parse(&[("kube-proxy-replacement", "true")]).unwrap().socket_lb);
         assert!(parse(&[("kube-proxy-replacement", "false"), ("bpf-lb-sock", "true")]).unwrap().socket_lb);
+    }
+
+    #[test]
+    fn the_documented_defaults_are_what_no_keys_mean() {
+        let documented = Config::KEYS.iter().map(|key| (key.name.to_owned(), key.default.to_owned())).collect();
+        assert_eq!(Config::parse(&documented), parse(&[]));
+        assert_eq!(parse(&[]).unwrap(), Config::default());
     }
 
     #[test]

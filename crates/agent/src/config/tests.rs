@@ -19,7 +19,53 @@ fn all_bad_values_are_reported_at_once_each_with_its_key() {
     .unwrap_err()
     .to_string();
     for key in ["enable-ipv4", "agent-health-port", "cni-exclusive", "kube-proxy-replacement"] {
-        assert!(error.contains(&format!("configuration key {key}:")), "{key} in {error}");
+        let times = error.matches(&format!("configuration key {key}:")).count();
+        assert_eq!(times, 1, "{key}, which several features may read, in {error}");
+    }
+}
+
+#[test]
+fn the_documented_defaults_are_what_no_keys_mean() {
+    let all = super::keys();
+    let documented = all.iter().map(|key| (key.name.to_owned(), key.default.to_owned())).collect();
+    let mut parsed = Config::parse(documented).unwrap();
+    parsed.keys.clear();
+    parsed.endpoint.keys.clear();
+    assert_eq!(format!("{parsed:?}"), format!("{:?}", Config::parse(Keys::new()).unwrap()));
+}
+
+#[test]
+fn a_key_has_one_description_whoever_reads_it() {
+    let lists = [
+        OWN,
+        endpoint::Config::KEYS,
+        node::Config::KEYS,
+        policy::Config::KEYS,
+        services::Config::KEYS,
+        hubble::Config::KEYS,
+        endpoint::cni::KEYS,
+        operator::KEYS,
+    ];
+    let mut seen: BTreeMap<&str, Key> = BTreeMap::new();
+    for key in lists.concat() {
+        assert_eq!(*seen.entry(key.name).or_insert(key), key);
+    }
+}
+
+#[test]
+fn every_key_is_a_flag_that_wins_over_the_folder() {
+    command().debug_assert();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("cluster-name"), "blue").unwrap();
+    std::fs::write(folder.path().join("enable-ipv6"), "false").unwrap();
+    let config_dir = format!("--config-dir={}", folder.path().display());
+    let words = ["cilium-agent", &config_dir, "--enable-ipv6", "--agent-health-port", "1234"];
+    let config = Config::load(&arguments(words.map(Into::into))).unwrap();
+    assert_eq!((&*config.policy.cluster_name, config.node.ipv6, config.health_port), ("blue", true, 1234));
+    for key in super::keys() {
+        let flag = format!("--{}={}", key.name, if key.is_switch() { "true" } else { "x" });
+        let given = arguments(["cilium-agent", &flag].map(Into::into)).keys;
+        assert_eq!(given.keys().collect::<Vec<_>>(), [key.name]);
     }
 }
 
@@ -28,6 +74,12 @@ fn a_key_that_nobody_knows_is_named() {
     let config = Config::parse(keys(&[("no-such-key", "1"), ("debug", "true")])).unwrap();
     assert_eq!(config.unknown, ["no-such-key"]);
     assert!(config.debug);
+}
+
+#[test]
+fn keys_of_the_operator_and_of_the_plugins_commands_are_theirs() {
+    let config = Config::parse(keys(&[("operator-k8s-client-qps", "many"), ("cni-uninstall", "true")])).unwrap();
+    assert_eq!(config.unknown, [""; 0]);
 }
 
 #[test]

@@ -10,10 +10,15 @@ pub fn words(text: &str) -> Vec<&str> {
     text.split(|c: char| c == ',' || c.is_whitespace()).filter(|word| !word.is_empty()).collect()
 }
 
-/// An address and port to listen on; without an address, as in `:9962`, it is all of both families.
+/// An address and port to listen on; without an address, as in `:9962`, it is all of both families, and `localhost` is the
+/// loopback address of IPv4, whatever a resolver would say.
 #[must_use]
 pub fn listen_address(text: &str) -> Option<SocketAddr> {
-    if text.starts_with(':') { format!("[::]{text}").parse().ok() } else { text.parse().ok() }
+    match text.split_once(':') {
+        Some(("", port)) => format!("[::]:{port}").parse().ok(),
+        Some(("localhost", port)) => format!("127.0.0.1:{port}").parse().ok(),
+        _ => text.parse().ok(),
+    }
 }
 
 /// A duration as Go writes it, without sign: `0`, or one or more numbers with units such as `1h30m`, `1.5s`, `500ms`.

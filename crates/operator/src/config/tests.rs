@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
-use super::{Arguments, Config};
+use super::{Arguments, Config, command, keys};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 fn arguments(flags: &[&str], files: &[(&str, &str)]) -> (Arguments, tempfile::TempDir) {
@@ -11,12 +12,13 @@ fn arguments(flags: &[&str], files: &[(&str, &str)]) -> (Arguments, tempfile::Te
     }
     let config_dir = format!("--config-dir={}", folder.path().display());
     let all = ["cilium-operator", &config_dir].into_iter().chain(flags.iter().copied());
-    (Arguments::parse(all.map(Into::into)).unwrap(), folder)
+    (Arguments::parse(command(), all.map(Into::into)).unwrap(), folder)
 }
 
 fn load(flags: &[&str], files: &[(&str, &str)]) -> Result<Config, Vec<String>> {
     let (arguments, _folder) = arguments(flags, files);
-    Config::load(&arguments).map_err(|errors| errors.iter().map(ToString::to_string).collect())
+    Config::load(&arguments)
+        .map_err(|error| error.to_string().lines().skip(1).map(|line| line.trim().to_owned()).collect())
 }
 
 #[test]
@@ -47,10 +49,10 @@ fn all_errors_are_reported_at_once_each_with_its_key() {
     assert_eq!(
         load(&[], &files).unwrap_err(),
         [
-            "identity-gc-interval: \"soon\" is not a duration such as 1h30m or 15s",
-            "cluster-pool-ipv4-cidr: mask size 20 does not fit 10.0.0.0/24: it must be from 24 to 32",
-            "enable-ipv6: \"yes\" is neither true nor false",
-            "operator-api-serve-addr: \"nowhere\" is not an address and port to listen on",
+            "configuration key identity-gc-interval: \"soon\" is not a duration such as 5s or 1m30s",
+            "configuration key cluster-pool-ipv4-cidr: \"10.0.0.0/24\" is not possible: mask size 20 does not fit 10.0.0.0/24: it must be from 24 to 32",
+            "configuration key enable-ipv6: \"yes\" is not \"true\" or \"false\"",
+            "configuration key operator-api-serve-addr: \"nowhere\" is not an address and port such as :4244",
         ]
     );
 }
@@ -58,7 +60,11 @@ fn all_errors_are_reported_at_once_each_with_its_key() {
 #[test]
 fn cluster_pool_mode_needs_a_pool_of_every_family_that_is_on() {
     let errors = load(&["--enable-ipv6=true"], &[("cluster-pool-ipv4-cidr", "10.0.0.0/8")]).unwrap_err();
-    assert_eq!(errors, ["cluster-pool-ipv6-cidr: is required with ipam: cluster-pool"]);
+    let wanted = "enough with ipam: cluster-pool: name prefixes for the nodes' pod CIDRs";
+    assert_eq!(errors, [format!("configuration key cluster-pool-ipv6-cidr: \"\" is not {wanted}")]);
+    let wrong = load(&[], &[("cluster-pool-ipv4-cidr", "10.0.0.0/8 fd00::/104 x")]).unwrap_err();
+    let refused = |item| format!("configuration key cluster-pool-ipv4-cidr: {item:?} is not an IPv4 prefix");
+    assert_eq!(wrong, ["fd00::/104", "x"].map(refused));
     let config = load(&["--ipam=kubernetes", "--enable-ipv6=true"], &[]).unwrap();
     assert!(config.cluster_pools.is_none());
 }
@@ -79,7 +85,22 @@ fn keys_that_look_like_ours_and_are_not_are_named_and_the_agents_are_not() {
 }
 
 #[test]
-fn an_unknown_flag_is_refused() {
-    let error = Arguments::parse(["cilium-operator", "--nonsense=1"].map(Into::into)).unwrap_err();
-    assert!(error.to_string().contains("--nonsense"), "{error}");
+fn the_documented_defaults_are_what_no_keys_mean() {
+    // Only of one key the default is not enough: cluster-pool needs a pool.
+    let pool = [("cluster-pool-ipv4-cidr".to_owned(), "10.0.0.0/8".to_owned())];
+    let documented: BTreeMap<_, _> =
+        keys::KEYS.iter().map(|key| (key.name.to_owned(), key.default.to_owned())).chain(pool.clone()).collect();
+    let text = |values| format!("{:?}", Config::parse(&values).unwrap());
+    assert_eq!(text(documented), text(pool.into()));
+}
+
+#[test]
+fn a_folder_that_cannot_be_read_is_named() {
+    let arguments = Arguments { config_dir: Some("/no/such/folder".into()), ..Arguments::default() };
+    assert!(Config::load(&arguments).unwrap_err().to_string().contains("/no/such/folder"));
+}
+
+#[test]
+fn the_command_line_is_well_formed() {
+    command().debug_assert();
 }
