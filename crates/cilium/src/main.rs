@@ -118,21 +118,18 @@ fn cni(arguments: &[String]) -> ExitCode {
     }
 }
 
+fn uninstall(keys: &Path, folder: &Path) -> Result<(), endpoint::UninstallError> {
+    if !endpoint::uninstall_plugin(keys, folder)? {
+        eprintln!("cni-uninstall is not \"true\": the configuration stays");
+    }
+    Ok(())
+}
+
 const CNI_USAGE: &str = "\
 usage: cilium-cni                                   as a CNI plugin, by environment and standard input
        cilium-cni install DIR                       put the plugin into DIR
        cilium-cni uninstall FILE                    take its configuration FILE away
        cilium-cni uninstall --config-dir=KEYS DIR   the same in DIR, if the key cni-uninstall says so";
-
-/// Takes the plugin's configuration away unless the key `cni-uninstall` says that it is to stay.
-fn uninstall(config: &Path, folder: &Path) -> anyhow::Result<()> {
-    let wanted = std::fs::read_to_string(config.join("cni-uninstall")).unwrap_or_default();
-    if wanted.trim() != "true" {
-        eprintln!("cni-uninstall is not \"true\": the configuration stays");
-        return Ok(());
-    }
-    Ok(endpoint::conflist::remove(&folder.join("05-cilium.conflist"))?)
-}
 
 /// Says that a component is not there.
 fn unfinished(name: &str, why: &str) -> ExitCode {
@@ -160,7 +157,7 @@ fn report<E: Into<anyhow::Error>>(who: &str, result: Result<(), E>) -> ExitCode 
 
 #[cfg(test)]
 mod tests {
-    use super::{Component, uninstall};
+    use super::Component;
 
     #[test]
     fn every_name_of_the_image_is_a_component() {
@@ -187,19 +184,5 @@ mod tests {
         assert_eq!(Component::of("cilium", false), Some(Component::Cli));
         assert_eq!(Component::word("agent"), Some(("cilium-agent", Component::Agent)));
         assert_eq!(Component::word("status"), None);
-    }
-
-    #[test]
-    fn the_configuration_of_the_plugin_stays_unless_the_chart_says_otherwise() -> anyhow::Result<()> {
-        let folder = std::env::temp_dir().join(format!("cilium-uninstall-{}", std::process::id()));
-        std::fs::create_dir_all(&folder)?;
-        let conflist = folder.join("05-cilium.conflist");
-        std::fs::write(&conflist, "{}")?;
-        uninstall(&folder, &folder)?;
-        assert!(conflist.exists());
-        std::fs::write(folder.join("cni-uninstall"), "true\n")?;
-        uninstall(&folder, &folder)?;
-        assert!(!conflist.exists());
-        Ok(std::fs::remove_dir_all(&folder)?)
     }
 }

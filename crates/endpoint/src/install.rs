@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Puts the plugin on the host: this very executable, which knows by its name what it is to do.
+//! Puts the plugin on the host: this very executable, which knows by its name what it is to do. Takes its configuration away
+//! again where the chart wants that.
 
 use crate::file::temporary;
+use crate::{cni, conflist};
+use model::config::{ConfigErrors, Reader};
 use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -13,6 +16,35 @@ use std::path::{Path, PathBuf};
 pub struct Error {
     path: PathBuf,
     source: io::Error,
+}
+
+/// The plugin's configuration could not be taken away.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub enum UninstallError {
+    /// The keys cannot be read.
+    Folder(#[from] k8s::config_map::Error),
+    /// The key does not say yes or no.
+    Key(#[from] ConfigErrors),
+    /// The configuration cannot be removed.
+    Conflist(#[from] conflist::Error),
+}
+
+/// Takes the plugin's configuration in `folder` away if the key `cni-uninstall`, in a folder with one file per key, says so.
+/// Returns whether it does.
+///
+/// # Errors
+///
+/// The keys cannot be read, or the configuration cannot be removed.
+pub fn uninstall_plugin(keys: &Path, folder: &Path) -> Result<bool, UninstallError> {
+    let values = k8s::config_map::read_folder(keys)?;
+    let mut read = Reader::new(&values);
+    let wanted = read.flag(&cni::UNINSTALL);
+    let wanted = read.finish(wanted).map_err(ConfigErrors::from)?;
+    if wanted {
+        conflist::remove(&folder.join(conflist::FILE))?;
+    }
+    Ok(wanted)
 }
 
 /// Copies this executable into the folder as `cilium-cni`, and as `loopback` if the host has none. A call that is under
@@ -66,6 +98,22 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+
+    #[test]
+    fn the_configuration_of_the_plugin_stays_unless_the_chart_says_otherwise() {
+        let folder = tempfile::tempdir().unwrap();
+        let (keys, net) = (folder.path().join("keys"), folder.path().join("net.d"));
+        fs::create_dir_all(&keys).unwrap();
+        fs::create_dir_all(&net).unwrap();
+        let conflist = net.join("05-cilium.conflist");
+        fs::write(&conflist, "{}").unwrap();
+        assert!(!uninstall_plugin(&keys, &net).unwrap() && conflist.exists());
+        fs::write(keys.join("cni-uninstall"), "perhaps\n").unwrap();
+        assert!(uninstall_plugin(&keys, &net).unwrap_err().to_string().contains("cni-uninstall"));
+        assert!(conflist.exists());
+        fs::write(keys.join("cni-uninstall"), "true\n").unwrap();
+        assert!(uninstall_plugin(&keys, &net).unwrap() && !conflist.exists());
+    }
 
     #[test]
     fn the_plugin_is_replaced_and_a_loopback_of_the_host_is_left_alone() {

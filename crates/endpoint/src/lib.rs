@@ -28,7 +28,7 @@ mod testing;
 pub use addresses::{AddressError, Addresses, Allocated, Families};
 pub use config::{Config, ConfigError};
 pub use ingest::ingest_pod;
-pub use install::{Error as InstallError, install_plugin};
+pub use install::{Error as InstallError, UninstallError, install_plugin, uninstall_plugin};
 pub use manager::CreateError;
 pub use reconcile::{Error as AttachError, Maps};
 
