@@ -45,7 +45,7 @@ image: bootstrap ## build the product's image into target/image/cilium.tar
 bpf: bootstrap ## build the kernel programs
 	@cargo build --package datapath
 
-.PHONY: ci check advisories test conformance bench
+.PHONY: ci check advisories test vm conformance bench
 ci: ## what CI runs: bootstrap, check, test
 	@.ci/run
 
@@ -74,6 +74,10 @@ advisories: ## known weaknesses of what we depend on; needs cargo-deny and the n
 test: bootstrap image kube ## everything: unit, property, golden, program and lab tests (root)
 	@cargo test --workspace --locked --exclude lab
 	@cargo test --package lab --locked -- --test-threads=1
+
+vm: ## the program tests on the distribution's stock kernel, in a virtual machine: make vm ONLY='words of names'
+	@$(BOOTSTRAP) --vm
+	@scripts/vm $(ONLY)
 
 conformance: bootstrap image kube ## Kubernetes' own end-to-end tests in the lab: make conformance FOCUS='...'
 	@scripts/conformance "$(FOCUS)"
