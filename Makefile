@@ -63,7 +63,7 @@ check: bootstrap ## what needs no cluster: format, lints, layers, licences, size
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --log-level error check bans licenses sources; \
 	else echo "not checked: cargo-deny is not installed (cargo install --locked cargo-deny)"; fi
 	@echo "== unit, property and golden tests"
-	@cargo test --workspace --locked --lib --bins --test golden --test policy
+	@cargo test --workspace --locked --lib --bins --test golden --test policy --test reference
 	@echo "== verifier budget"
 	@if [ "$$(id -u)" = 0 ]; then cargo test --package datapath --locked --test kernel budget; \
 	else echo "not checked: loading programs needs root"; fi
@@ -92,6 +92,7 @@ fmt: ## format all code
 
 docs: ## write what is generated into the documents, and build the crates' documentation
 	@$(XTASK) layers --write
+	@CILIUM_WRITE_REFERENCE=1 cargo test --quiet --package cilium --test reference
 	@cargo doc --workspace --no-deps --quiet
 
 bootstrap: ## install what building and testing needs

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use serde_json::json;
 
 use crate::progress::Progress;
@@ -149,6 +149,12 @@ enum Fault {
 enum Init {
     Boot { file: PathBuf },
     Run { file: PathBuf },
+}
+
+/// What clap knows of `cilium lab`; the reference is made of it.
+#[must_use]
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Runs a command of the lab; the arguments are those after `lab`. To be called before the process starts any thread.

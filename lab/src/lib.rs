@@ -29,4 +29,4 @@ mod supervise;
 mod topology;
 pub mod traffic;
 
-pub use cli::main;
+pub use cli::{command, main};

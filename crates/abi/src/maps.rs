@@ -35,10 +35,31 @@ pub trait MapDef: 'static {
     type Value: Copy + core::fmt::Debug + Send + Sync + 'static;
 }
 
+/// What there is to say of a map without its types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Name.
+    pub name: &'static str,
+    /// Kind.
+    pub kind: MapKind,
+    /// Type of the key.
+    pub key: &'static str,
+    /// Size of a key in bytes, with the prefix length of a trie.
+    pub key_size: usize,
+    /// Type of the value.
+    pub value: &'static str,
+    /// Size of a value (of one processor) in bytes.
+    pub value_size: usize,
+    /// Capacity.
+    pub capacity: u32,
+    /// What it is for.
+    pub purpose: &'static str,
+}
+
 macro_rules! maps {
-    ($($(#[$meta:meta])* $name:ident = $text:literal, $kind:ident, $capacity:expr, $key:ty => $value:ty;)+) => {
+    ($(#[doc = $purpose:literal] $name:ident = $text:literal, $kind:ident, $capacity:expr, $key:ty => $value:ty;)+) => {
         $(
-            $(#[$meta])*
+            #[doc = $purpose]
             #[derive(Clone, Copy, Debug)]
             pub struct $name;
 
@@ -51,14 +72,17 @@ macro_rules! maps {
             }
         )+
 
-        /// Name, kind, key size (with the prefix length of a trie), value size and capacity of every map.
-        pub const ALL: &[(&str, MapKind, usize, usize, u32)] = &[$((
-            $text,
-            MapKind::$kind,
-            core::mem::size_of::<$key>() + if matches!(MapKind::$kind, MapKind::LpmTrie) { 4 } else { 0 },
-            core::mem::size_of::<$value>(),
-            $capacity,
-        )),+];
+        /// Every map.
+        pub const ALL: &[Facts] = &[$(Facts {
+            name: $text,
+            kind: MapKind::$kind,
+            key: stringify!($key),
+            key_size: core::mem::size_of::<$key>() + if matches!(MapKind::$kind, MapKind::LpmTrie) { 4 } else { 0 },
+            value: stringify!($value),
+            value_size: core::mem::size_of::<$value>(),
+            capacity: $capacity,
+            purpose: $purpose.trim_ascii(),
+        }),+];
     };
 }
 

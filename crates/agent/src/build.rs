@@ -319,9 +319,7 @@ async fn serve_metrics(
     tasks: &Tasks,
 ) -> anyhow::Result<()> {
     let Some(address) = config.metrics else { return Ok(()) };
-    let mut registry = prometheus_client::registry::Registry::with_prefix("cilium");
-    services.register(&mut registry);
-    registry.register_collector(Box::new(sources));
+    let registry = metrics::registry(sources, services);
     let listener =
         tokio::net::TcpListener::bind(address).await.with_context(|| format!("metrics server on {address}"))?;
     tasks.spawn_fallible("metrics", async move { axum::serve(listener, metrics::router(registry)).await });

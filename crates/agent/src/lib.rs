@@ -14,6 +14,7 @@ mod tables;
 mod uninstall;
 
 pub use config::{Config, command, keys};
+pub use metrics::example_metrics;
 
 use anyhow::Context;
 use statedb::Tasks;

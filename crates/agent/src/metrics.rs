@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Prometheus metrics of the agent (contracts J), read from tables and maps when somebody asks.
 
+mod example;
+
+pub use example::example_metrics;
+
 use crate::tables::Tables;
 use abi::maps::Metrics as Counters;
 use abi::{DropReason, metrics::reason_and_direction};
@@ -190,14 +194,26 @@ const fn direction_name(direction: u8) -> &'static str {
     }
 }
 
+/// Everything that is on the page.
+pub(crate) fn registry(sources: Sources, services: &services::Metrics) -> Registry {
+    let mut registry = Registry::with_prefix("cilium");
+    services.register(&mut registry);
+    registry.register_collector(Box::new(sources));
+    registry
+}
+
 /// The page of metrics, below `/metrics`.
 pub(crate) fn router(registry: Registry) -> Router {
     let registry = Arc::new(Mutex::new(registry));
     let page = move || async move {
-        let mut text = String::new();
-        // Writing to a string does not fail; what a collector cannot tell is left out.
-        let _ = prometheus_client::encoding::text::encode(&mut text, &registry.lock());
-        ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+        ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], render(&registry.lock()))
     };
     Router::new().route("/metrics", get(page))
+}
+
+fn render(registry: &Registry) -> String {
+    let mut text = String::new();
+    // Writing to a string does not fail; what a collector cannot tell is left out.
+    let _ = prometheus_client::encoding::text::encode(&mut text, registry);
+    text
 }

@@ -9,7 +9,7 @@ mod status;
 mod version;
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -76,6 +76,11 @@ enum Commands {
     Config(config::Commands),
 }
 
+/// What clap knows of it.
+pub(crate) fn command() -> clap::Command {
+    Arguments::command()
+}
+
 /// Runs the command.
 pub(crate) async fn run(args: impl IntoIterator<Item = OsString>) -> Result<()> {
     let Arguments { place, command } = Arguments::try_parse_from(args)?;
@@ -88,11 +93,8 @@ pub(crate) async fn run(args: impl IntoIterator<Item = OsString>) -> Result<()> 
 
 #[cfg(test)]
 mod tests {
-    use super::Arguments;
-    use clap::CommandFactory;
-
     #[test]
     fn the_commands_are_well_formed() {
-        Arguments::command().debug_assert();
+        super::command().debug_assert();
     }
 }

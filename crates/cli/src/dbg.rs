@@ -17,7 +17,7 @@ mod version;
 use crate::output::Format;
 use crate::rest::{Agent, SOCKET};
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -81,6 +81,11 @@ enum Commands {
     Version(Output),
 }
 
+/// What clap knows of it.
+pub(crate) fn command() -> clap::Command {
+    Arguments::command()
+}
+
 /// Runs the command.
 pub(crate) async fn run(args: impl IntoIterator<Item = OsString>) -> Result<()> {
     let arguments = Arguments::try_parse_from(args)?;
@@ -105,11 +110,8 @@ pub(crate) async fn run(args: impl IntoIterator<Item = OsString>) -> Result<()> 
 
 #[cfg(test)]
 mod tests {
-    use super::Arguments;
-    use clap::CommandFactory;
-
     #[test]
     fn the_commands_are_well_formed() {
-        Arguments::command().debug_assert();
+        super::command().debug_assert();
     }
 }

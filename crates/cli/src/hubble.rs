@@ -58,7 +58,8 @@ struct ListOptions {
     output: String,
 }
 
-fn command() -> Command {
+/// What clap knows of it.
+pub(crate) fn command() -> Command {
     let observe = || Observe::augment_args(filters::add(Command::new("observe")));
     let observe = observe()
         .about("Observe flows, past and as they come")

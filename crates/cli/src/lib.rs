@@ -14,6 +14,12 @@ use std::ffi::OsString;
 use std::future::Future;
 use std::process::ExitCode;
 
+/// What clap knows of `cilium`, `cilium-dbg` and `hubble`; the reference is made of it.
+#[must_use]
+pub fn commands() -> [clap::Command; 3] {
+    [cluster::command(), dbg::command(), hubble::command()]
+}
+
 /// Runs `cilium`, with its name as first argument.
 #[must_use]
 pub fn cilium(args: impl IntoIterator<Item = OsString>) -> ExitCode {

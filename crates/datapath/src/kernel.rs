@@ -39,12 +39,12 @@ impl MapSpec {
 
     /// All maps of the datapath.
     pub fn all() -> impl Iterator<Item = Self> {
-        abi::maps::ALL.iter().map(|&(name, kind, key_size, value_size, capacity)| Self {
-            name,
-            kind,
-            key_size,
-            value_size,
-            capacity,
+        abi::maps::ALL.iter().map(|map| Self {
+            name: map.name,
+            kind: map.kind,
+            key_size: map.key_size,
+            value_size: map.value_size,
+            capacity: map.capacity,
         })
     }
 }

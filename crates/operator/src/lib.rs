@@ -8,6 +8,8 @@ pub mod election;
 mod http;
 mod metrics;
 
+pub use metrics::example_metrics;
+
 use anyhow::Context;
 use config::{Arguments, Config};
 use election::{Elector, Timing};

@@ -63,6 +63,16 @@ impl Metrics {
     }
 }
 
+/// The page with a sample of each metric, without which one with labels is not there. The reference is made of it.
+#[must_use]
+pub fn example_metrics() -> String {
+    let metrics = Metrics::default();
+    let Metrics { registry: _, runs, nodes } = &metrics;
+    drop(runs.get_or_create(&Run { status: "success", group_name: "" }));
+    drop(nodes.get_or_create(&NodeCategory { category: "total" }));
+    metrics.render()
+}
+
 #[cfg(test)]
 mod tests {
     use super::Metrics;

@@ -27,7 +27,11 @@ const KUBE_PROXY_REPLACEMENT: Key = Key::new(
     "translate Services when a socket connects; otherwise packets of pods are translated on their way out, and those of the host are left to kube-proxy",
     "false",
 );
-const SOCKET_LB: Key = Key::new("bpf-lb-sock", "the same, without saying that there is no kube-proxy", "false");
+const SOCKET_LB: Key = Key::new(
+    "bpf-lb-sock",
+    "translate Services at sockets, as kube-proxy-replacement does, without saying that there is no kube-proxy",
+    "false",
+);
 const CGROUP_ROOT: Key =
     Key::new("cgroup-root", "root of the cgroup v2 tree whose sockets are translated", "/run/cilium/cgroupv2");
 const PROXY_NAME: Key = Key::new(

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The page of metrics of an agent that has no kernel and no cluster, with a sample of each metric. The reference is made of
+//! it: by the same collectors as a real one, so that it cannot tell another story.
+
+use super::{Sources, registry, render};
+use crate::tables::Tables;
+use abi::{DropReason, metrics::MetricsValue, metrics::slot};
+use datapath::fake::Kernel;
+use ipam::PoolUsage;
+use ipnet::{IpNet, Ipv4Net};
+use model::{Identity, Labels, reserved};
+use statedb::{Reader, Row};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+/// The page.
+///
+/// # Errors
+///
+/// Never in a build whose tests pass.
+pub fn example_metrics() -> datapath::Result<String> {
+    let counters = Kernel::new().per_cpu()?;
+    let one = MetricsValue { packets: 1, bytes: 1 };
+    for reason in [0, DropReason::PolicyDenied.code()] {
+        counters.insert(&slot(reason, abi::policy::INGRESS), &one)?;
+    }
+    let sources = Sources {
+        counters,
+        flows: Arc::new(AtomicUsize::new(0)),
+        flow_capacity: 0,
+        endpoints: table([]),
+        policies: table([]),
+        identities: table([Identity { id: reserved::HOST, labels: Labels::default() }]),
+        provenance: table([]),
+        pools: table([PoolUsage { prefix: IpNet::V4(Ipv4Net::from(Ipv4Addr::LOCALHOST)), capacity: 1, used: 0 }]),
+        tables: Tables::default(),
+    };
+    let services = services::Metrics::default();
+    services.sample();
+    Ok(render(&registry(sources, &services)))
+}
+
+fn table<R: Row>(rows: impl IntoIterator<Item = R>) -> Reader<R> {
+    let (mut writer, reader) = statedb::table("example");
+    writer.replace(rows);
+    writer.commit();
+    reader
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    #[test]
+    fn metrics_have_the_names_and_labels_that_dashboards_ask_for() {
+        let page = super::example_metrics().unwrap();
+        for line in [
+            "cilium_drop_count_total{reason=\"Policy denied\",direction=\"INGRESS\"} 1",
+            "cilium_forward_count_total{direction=\"INGRESS\"} 1",
+            "cilium_identity{type=\"reserved\"} 1",
+            "cilium_ipam_capacity{family=\"ipv4\"} 1",
+            "cilium_services_events_total 0",
+        ] {
+            assert!(page.contains(line), "{line} is not in {page}");
+        }
+    }
+}
