@@ -17,9 +17,9 @@ pub(crate) fn page() -> Page {
     }
     daemon(&mut page, agent::command());
     daemon(&mut page, operator::config::command());
-    for (name, argument) in [("cilium-cni", "help"), ("cilium-mount", "help")] {
+    for (name, word) in [("cilium-cni", "cni"), ("cilium-mount", "mount")] {
         page.heading(2, name);
-        page.block(&usage(name, argument));
+        page.block(&usage(name, word));
     }
     page.heading(2, "loopback");
     page.text("The CNI plugin of that name, for nodes that have none; no arguments.");
@@ -90,12 +90,13 @@ fn daemon(page: &mut Page, mut command: Command) {
 }
 
 /// What a component says of itself when it is called the wrong way.
-fn usage(name: &str, argument: &str) -> String {
+fn usage(name: &str, word: &str) -> String {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_cilium"))
-        .args([name, argument])
+        .args([word, "help"])
         .env_remove("CILIUM_IN_AGENT_IMAGE")
         .output()
         .unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("usage:"), "{name} has not told its usage: {text}");
     text.trim_start_matches(&format!("{name}: ")).to_owned()
 }
