@@ -24,7 +24,22 @@ const LAYERS: [(&str, &[&str]); 6] = [
     ("L0", &["abi", "statedb"]),
     ("L1", &["model"]),
     ("L2", &["k8s", "datapath"]),
-    ("L3", &["endpoint", "ipam", "node", "policy", "services", "gateway", "proxy", "bgp", "clustermesh", "hubble"]),
+    (
+        "L3",
+        &[
+            "endpoint",
+            "health",
+            "ipam",
+            "node",
+            "policy",
+            "services",
+            "gateway",
+            "proxy",
+            "bgp",
+            "clustermesh",
+            "hubble",
+        ],
+    ),
     ("L4", &["agent", "operator", "cli"]),
     ("L5", &["cilium"]),
 ];

@@ -160,9 +160,20 @@ pub(crate) fn render_node(row: &Node) -> NodeElement {
         name: format!("{}/{}", row.cluster, row.name),
         primary_address: Some(NodeAddressing { ipv4: address(true), ipv6: address(false) }),
         secondary_addresses: row.cilium_internal_ips.iter().map(other).collect(),
+        health_endpoint_address: health_address(row),
         source: if row.local { "local" } else { "custom-resource" }.to_owned(),
         ..NodeElement::default()
     }
+}
+
+/// Addresses of a node's health endpoint, if it has one.
+fn health_address(row: &Node) -> Option<NodeAddressing> {
+    let of_family = |v4: bool| {
+        let ip = row.health_ips.iter().find(|ip| ip.is_ipv4() == v4)?;
+        Some(NodeAddressingElement { enabled: true, ip: ip.to_string(), ..NodeAddressingElement::default() })
+    };
+    let (ipv4, ipv6) = (of_family(true), of_family(false));
+    (ipv4.is_some() || ipv6.is_some()).then_some(NodeAddressing { ipv4, ipv6 })
 }
 
 async fn services(State(shared): State<Shared>) -> Response {

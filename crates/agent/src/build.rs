@@ -5,7 +5,7 @@ use crate::addresses::FromPools;
 use crate::config::Config;
 use crate::status::{ApiServer, Sources as StatusSources, StatusSource};
 use crate::tables::Tables;
-use crate::{api, health, metrics, sources, uninstall};
+use crate::{api, connectivity, healthz, metrics, sources, uninstall};
 use anyhow::Context;
 use datapath::bpf::{Datapath, Options};
 use datapath::{Epochs, Kernel, events, flows, sysctl};
@@ -34,7 +34,7 @@ pub(crate) async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
     }
     let node_name = node::name();
     // Opened before anything else, so that a second agent ends here and disturbs nothing.
-    let health_listener = health::bind(config.health_port)
+    let health_listener = healthz::bind(config.health_port)
         .await
         .with_context(|| format!("health server on port {}", config.health_port))?;
     let client = k8s::Client::connect(&config.client).await.context("connection to the API server")?;
@@ -45,6 +45,7 @@ pub(crate) async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
     let mut tables = Tables::default();
     let sources = sources::reflect(&config, &node_name, &client, &mut tables, tasks);
     let (ready_sender, ready) = watch::channel(false);
+    let (health_addresses, published_health) = watch::channel(None);
 
     let node = node::start(
         config.node.clone(),
@@ -54,6 +55,7 @@ pub(crate) async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
             nodes: sources.nodes.clone(),
             datapath: Arc::clone(&datapath),
             epochs: epochs.clone(),
+            health: published_health,
         },
         tasks,
     )?;
@@ -117,6 +119,7 @@ pub(crate) async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
             policies: policy.endpoint_policies.clone(),
             identities: policy.identities.clone(),
             local_node: node.local.clone(),
+            nodes: sources.nodes.clone(),
             remote_endpoints: sources.remote_endpoints.clone(),
             addresses: Arc::new(FromPools(ipam.allocator.clone())),
             datapath: Arc::clone(&datapath),
@@ -132,6 +135,7 @@ pub(crate) async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
     if let Some(objects) = &endpoint.cilium_endpoints {
         tables.watch(objects);
     }
+    let health_netns = connectivity::share(endpoint.health.clone(), health_addresses, tasks);
 
     let hubble_config = hubble::Config { node: node_name.clone(), ..config.hubble.clone() };
     let hubble = hubble::start(
@@ -174,11 +178,24 @@ pub(crate) async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
         attach_mode: datapath.attach_mode(),
         tables: tables.clone(),
         api_server,
+        health: endpoint.health.clone(),
         ready: Box::new(move || *is_ready.borrow()),
         config: config.clone(),
     });
-    let probe: Arc<dyn health::Probe> = Arc::<StatusSources>::clone(&status);
-    tasks.spawn_fallible("health", health::serve(health_listener, probe));
+    let probe: Arc<dyn healthz::Probe> = Arc::<StatusSources>::clone(&status);
+    tasks.spawn_fallible("healthz", healthz::serve(health_listener, probe));
+    let source = Arc::clone(&status);
+    let health = health::start(
+        config.health.clone(),
+        health::Inputs {
+            node_name: node_name.clone(),
+            nodes: sources.nodes.clone(),
+            local_node: node.local.clone(),
+            endpoint: health_netns,
+            agent: Box::new(move || source.status()),
+        },
+        tasks,
+    );
     serve_metrics(
         &config,
         metrics::Sources {
@@ -193,6 +210,7 @@ pub(crate) async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
             tables: tables.clone(),
         },
         &services.metrics,
+        &health.metrics,
         tasks,
     )
     .await?;
@@ -316,10 +334,11 @@ async fn serve_metrics(
     config: &Config,
     sources: metrics::Sources,
     services: &services::Metrics,
+    health: &health::Metrics,
     tasks: &Tasks,
 ) -> anyhow::Result<()> {
     let Some(address) = config.metrics else { return Ok(()) };
-    let registry = metrics::registry(sources, services);
+    let registry = metrics::registry(sources, services, health);
     let listener =
         tokio::net::TcpListener::bind(address).await.with_context(|| format!("metrics server on {address}"))?;
     tasks.spawn_fallible("metrics", async move { axum::serve(listener, metrics::router(registry)).await });

@@ -35,6 +35,8 @@ pub struct Config {
     pub services: services::Config,
     /// Flows.
     pub hubble: hubble::Config,
+    /// Health probes.
+    pub health: health::Config,
     /// Constants of the programs.
     pub programs: ProgramConfig,
     /// Share of the node's memory for the flow table.
@@ -105,6 +107,7 @@ pub fn keys() -> Vec<Key> {
         policy::Config::KEYS,
         services::Config::KEYS,
         hubble::Config::KEYS,
+        health::Config::KEYS,
     ];
     let by_name: BTreeMap<&str, Key> = all.concat().into_iter().map(|key| (key.name, key)).collect();
     by_name.into_values().collect()
@@ -150,12 +153,14 @@ impl Config {
         let policy = collect(policy::Config::parse(&keys), &mut errors);
         let services = collect(services::Config::parse(&keys), &mut errors);
         let hubble = collect(hubble::Config::parse(&keys), &mut errors);
+        let health = collect(health::Config::parse(&keys), &mut errors);
         let own = collect(Own::parse(&keys), &mut errors);
-        let (Some(endpoint), Some(node), Some(policy), Some(services), Some(hubble), Some(own)) =
-            (endpoint, node, policy, services, hubble, own)
+        let (Some(endpoint), Some(node), Some(policy), Some(services), Some(hubble), Some(health), Some(own)) =
+            (endpoint, node, policy, services, hubble, health, own)
         else {
             return Err(errors.into());
         };
+        let socket = endpoint.runtime.join("health.sock");
         Ok(Self {
             unknown: unknown(&keys),
             unknown_values: own.unknown_values,
@@ -166,6 +171,7 @@ impl Config {
             policy,
             services,
             hubble,
+            health: health::Config { socket, ..health },
             map_ratio: own.map_ratio,
             bpf_root: own.bpf_root,
             procfs: own.procfs,

@@ -195,9 +195,10 @@ const fn direction_name(direction: u8) -> &'static str {
 }
 
 /// Everything that is on the page.
-pub(crate) fn registry(sources: Sources, services: &services::Metrics) -> Registry {
+pub(crate) fn registry(sources: Sources, services: &services::Metrics, health: &health::Metrics) -> Registry {
     let mut registry = Registry::with_prefix("cilium");
     services.register(&mut registry);
+    health.register(&mut registry);
     registry.register_collector(Box::new(sources));
     registry
 }

@@ -3,6 +3,7 @@
 
 use crate::api::render_node;
 use crate::config::Config;
+use crate::connectivity;
 use crate::tables::{ReconcilerHealth, Tables};
 use model::rest::{
     ClusterStatus, CniChainingStatus, ControllerRun, ControllerStatus, EncryptionStatus, HostFirewall, HubbleObserver,
@@ -64,6 +65,8 @@ pub(crate) struct Sources {
     pub(crate) tables: Tables,
     /// The API server.
     pub(crate) api_server: ApiServer,
+    /// The health endpoint, if there is to be one.
+    pub(crate) health: Option<connectivity::Endpoint>,
     /// Whether pods can be attached.
     pub(crate) ready: Box<dyn Fn() -> bool + Send + Sync>,
 }
@@ -97,7 +100,7 @@ impl StatusSource for Sources {
     }
 }
 
-impl crate::health::Probe for Sources {
+impl crate::healthz::Probe for Sources {
     fn check(&self, kubernetes: bool) -> Result<(), String> {
         if !(self.ready)() {
             let why = self.trouble.borrow().clone();
@@ -194,7 +197,7 @@ impl Sources {
 
     fn cluster(&self) -> ClusterStatus {
         ClusterStatus {
-            cilium_health: Some(disabled("")),
+            cilium_health: Some(connectivity::status(self.config.health.enabled, self.health.as_ref())),
             self_name: format!("{}/{}", self.config.node.cluster, self.node_name),
             nodes: self.nodes.snapshot().iter().map(|node| render_node(node)).collect(),
         }

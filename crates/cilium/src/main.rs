@@ -84,7 +84,7 @@ impl Component {
             Self::Loopback => endpoint::loopback::main(),
             Self::Mount => report("cilium-mount", agent::mount::main(text().get(1..).unwrap_or_default())),
             Self::Dbg => cli::dbg(arguments),
-            Self::Health => unfinished("cilium-health", "health probes between nodes do not exist yet"),
+            Self::Health => cli::health(arguments),
             Self::Hubble => cli::hubble(arguments),
             Self::Lab => lab(arguments),
             Self::Cli => match arguments.get(1).and_then(|a| a.to_str()) {
@@ -130,12 +130,6 @@ usage: cilium-cni                                   as a CNI plugin, by environm
        cilium-cni install DIR                       put the plugin into DIR
        cilium-cni uninstall FILE                    take its configuration FILE away
        cilium-cni uninstall --config-dir=KEYS DIR   the same in DIR, if the key cni-uninstall says so";
-
-/// Says that a component is not there.
-fn unfinished(name: &str, why: &str) -> ExitCode {
-    eprintln!("{name}: {why}");
-    ExitCode::FAILURE
-}
 
 fn lab(arguments: Vec<OsString>) -> ExitCode {
     match lab::main(arguments.into_iter().skip(1)) {

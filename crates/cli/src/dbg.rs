@@ -11,7 +11,7 @@ mod monitor;
 mod node;
 mod service;
 mod statedb;
-mod status;
+pub(crate) mod status;
 mod version;
 
 use crate::output::Format;
@@ -42,7 +42,7 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    fn format(&self) -> Format {
+    pub(crate) fn format(&self) -> Format {
         self.output.clone().unwrap_or_default()
     }
 }
@@ -89,9 +89,7 @@ pub(crate) fn command() -> clap::Command {
 /// Runs the command.
 pub(crate) async fn run(args: impl IntoIterator<Item = OsString>) -> Result<()> {
     let arguments = Arguments::try_parse_from(args)?;
-    let socket = arguments.host.to_string_lossy();
-    let socket = PathBuf::from(socket.strip_prefix("unix://").unwrap_or(&socket));
-    let agent = Agent { socket, timeout: Duration::from_secs(30) };
+    let agent = Agent::new(&arguments.host, Duration::from_secs(30));
     match arguments.command {
         Commands::Status(options) => status::run(agent, &options).await,
         Commands::Endpoint(command) => endpoint::run(&agent, command).await,

@@ -4,6 +4,7 @@
 mod ages;
 mod cluster;
 mod dbg;
+mod health;
 mod hubble;
 mod jsonpath;
 mod output;
@@ -14,10 +15,10 @@ use std::ffi::OsString;
 use std::future::Future;
 use std::process::ExitCode;
 
-/// What clap knows of `cilium`, `cilium-dbg` and `hubble`; the reference is made of it.
+/// What clap knows of `cilium`, `cilium-dbg`, `cilium-health` and `hubble`; the reference is made of it.
 #[must_use]
-pub fn commands() -> [clap::Command; 3] {
-    [cluster::command(), dbg::command(), hubble::command()]
+pub fn commands() -> [clap::Command; 4] {
+    [cluster::command(), dbg::command(), health::command(), hubble::command()]
 }
 
 /// Runs `cilium`, with its name as first argument.
@@ -30,6 +31,12 @@ pub fn cilium(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 #[must_use]
 pub fn dbg(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     block_on(dbg::run(args))
+}
+
+/// Runs `cilium-health`, with its name as first argument.
+#[must_use]
+pub fn health(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    block_on(health::run(args))
 }
 
 /// Runs `hubble`, with its name as first argument.

@@ -1,66 +1,100 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The agent's REST API over its unix socket (contracts L.1).
+//! The agent's REST APIs over its unix sockets (contracts L.1, H.6).
 
 use anyhow::{Context, Result, bail};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::header::HOST;
-use hyper::{Request, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::net::UnixStream;
 
 /// Where the agent listens.
 pub(crate) const SOCKET: &str = "/var/run/cilium/cilium.sock";
+/// Where it tells of the health of the cluster.
+pub(crate) const HEALTH_SOCKET: &str = "/var/run/cilium/health.sock";
+const HEALTH_SOCKET_NAME: &str = "health.sock";
 
-/// The agent.
+/// The agent, by one of its APIs.
 #[derive(Clone, Debug)]
 pub(crate) struct Agent {
-    /// Its socket.
-    pub(crate) socket: PathBuf,
-    /// How long to wait for an answer.
-    pub(crate) timeout: Duration,
+    socket: PathBuf,
+    base: &'static str,
+    timeout: Duration,
 }
 
 impl Agent {
-    /// The object at a path below `/v1`.
-    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        let body = self.get_bytes(path).await?;
-        serde_json::from_slice(&body).with_context(|| format!("the agent's answer to GET /v1{path}"))
+    /// The agent's own API. `host` is the path of the socket, perhaps as a URL.
+    pub(crate) fn new(host: &Path, timeout: Duration) -> Self {
+        Self { socket: socket(host), base: "/v1", timeout }
     }
 
-    /// The answer as it is.
-    pub(crate) async fn get_bytes(&self, path: &str) -> Result<Bytes> {
-        let answer = tokio::time::timeout(self.timeout, self.fetch(path)).await;
-        let (status, body) = answer.with_context(|| format!("the agent does not answer GET /v1{path}"))??;
+    /// Its API for the health of the cluster.
+    pub(crate) fn health(host: &Path, timeout: Duration) -> Self {
+        Self { socket: socket(host), base: "/v1beta", timeout }
+    }
+
+    /// The API for the health of the cluster of this same agent; its socket is beside the other unless it is named.
+    pub(crate) fn with_health(&self, host: Option<&Path>) -> Self {
+        let beside = || self.socket.with_file_name(HEALTH_SOCKET_NAME);
+        Self { socket: host.map_or_else(beside, socket), base: "/v1beta", timeout: self.timeout }
+    }
+
+    /// The same, with another time to wait for an answer.
+    pub(crate) fn within(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
+    /// The object at a path below the API's base.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        self.ask(Method::GET, path).await
+    }
+
+    /// What comes of a request to do something.
+    pub(crate) async fn put<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        self.ask(Method::PUT, path).await
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T> {
+        let what = format!("{method} {}{path}", self.base);
+        let answer = tokio::time::timeout(self.timeout, self.fetch(method, path)).await;
+        let (status, body) = answer.with_context(|| format!("the agent does not answer {what}"))??;
         if status.is_success() {
-            return Ok(body);
+            return serde_json::from_slice(&body).with_context(|| format!("the agent's answer to {what}"));
         }
         // The agent says why as a JSON string, or as plain text.
         let why: Option<String> = serde_json::from_slice(&body).ok();
         let text = why.unwrap_or_else(|| String::from_utf8_lossy(&body).trim().to_owned());
         match status {
-            StatusCode::NOT_FOUND if text.is_empty() => bail!("the agent has no /v1{path}"),
-            _ if text.is_empty() => bail!("GET /v1{path}: {status}"),
-            _ => bail!("GET /v1{path}: {status}: {text}"),
+            StatusCode::NOT_FOUND if text.is_empty() => bail!("the agent has no {}{path}", self.base),
+            _ if text.is_empty() => bail!("{what}: {status}"),
+            _ => bail!("{what}: {status}: {text}"),
         }
     }
 
-    async fn fetch(&self, path: &str) -> Result<(StatusCode, Bytes)> {
+    async fn fetch(&self, method: Method, path: &str) -> Result<(StatusCode, Bytes)> {
         let connect = || format!("connect to the agent at {}: is it running?", self.socket.display());
         let stream = UnixStream::connect(&self.socket).await.with_context(connect)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.with_context(connect)?;
         // Ends with the request; what goes wrong shows there.
         tokio::spawn(connection);
-        let request = Request::get(format!("/v1{path}")).header(HOST, "localhost").body(Empty::<Bytes>::new())?;
-        let response = sender.send_request(request).await.with_context(|| format!("GET /v1{path}"))?;
+        let what = format!("{method} {}{path}", self.base);
+        let request = Request::builder().method(method).uri(format!("{}{path}", self.base)).header(HOST, "localhost");
+        let response = sender.send_request(request.body(Empty::<Bytes>::new())?).await.with_context(|| what.clone())?;
         let status = response.status();
-        let body = response.into_body().collect().await.with_context(|| format!("GET /v1{path}"))?;
+        let body = response.into_body().collect().await.context(what)?;
         Ok((status, body.to_bytes()))
     }
+}
+
+/// The path of a socket, which may be given as a URL.
+fn socket(host: &Path) -> PathBuf {
+    let text = host.to_string_lossy();
+    text.strip_prefix("unix://").map_or_else(|| host.to_owned(), PathBuf::from)
 }
 
 #[cfg(test)]
@@ -71,7 +105,7 @@ pub(crate) mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixListener;
 
-    /// An agent that answers these paths with these bodies.
+    /// An agent that answers these paths with these bodies, whatever the base of the API; a path may have a method in front.
     pub(crate) fn agent(bodies: &[(&str, &str)]) -> (Agent, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("cilium.sock");
@@ -84,14 +118,17 @@ pub(crate) mod tests {
                 let mut request = vec![0; 4096];
                 let length = stream.read(&mut request).await.unwrap();
                 let head = String::from_utf8_lossy(request.get(..length).unwrap()).into_owned();
-                let path = head.split(' ').nth(1).unwrap().trim_start_matches("/v1").to_owned();
-                let (status, body) = bodies.get(&path).map_or(("404 Not Found", ""), |b| ("200 OK", b.as_str()));
+                let mut words = head.split(' ');
+                let (method, path) = (words.next().unwrap(), words.next().unwrap());
+                let path = path.trim_start_matches("/v1beta").trim_start_matches("/v1");
+                let key = if method == "GET" { path.to_owned() } else { format!("{method} {path}") };
+                let (status, body) = bodies.get(&key).map_or(("404 Not Found", ""), |b| ("200 OK", b.as_str()));
                 let length = body.len();
                 let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{body}");
                 stream.write_all(answer.as_bytes()).await.unwrap();
             }
         });
-        (Agent { socket, timeout: Duration::from_secs(10) }, dir)
+        (Agent::new(&socket, Duration::from_secs(10)), dir)
     }
 
     #[tokio::test]
@@ -101,7 +138,17 @@ pub(crate) mod tests {
         let error = async |path| format!("{:#}", agent.get::<Vec<u32>>(path).await.unwrap_err());
         assert!(error("/bad").await.contains("answer to GET /v1/bad"));
         assert!(error("/none").await.contains("has no /v1/none"));
-        let nobody = Agent { socket: dir.path().join("none.sock"), ..agent.clone() };
+        let nobody = Agent::new(&dir.path().join("none.sock"), Duration::from_secs(10));
         assert!(format!("{:#}", nobody.get::<u32>("/good").await.unwrap_err()).contains("is it running?"));
+    }
+
+    #[tokio::test]
+    async fn a_socket_may_be_a_url_and_the_health_api_has_another_base() {
+        let (_, dir) = agent(&[("PUT /probe", "[2]")]);
+        let url = format!("unix://{}/cilium.sock", dir.path().display());
+        let health = Agent::health(Path::new(&url), Duration::from_secs(10));
+        assert_eq!(health.put::<Vec<u32>>("/probe").await.unwrap(), [2]);
+        let error = format!("{:#}", health.get::<Vec<u32>>("/probe").await.unwrap_err());
+        assert!(error.contains("has no /v1beta/probe"), "{error}");
     }
 }

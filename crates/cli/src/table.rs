@@ -31,6 +31,11 @@ impl Table {
         Self { gap, rows: Vec::new() }
     }
 
+    /// Adds the rows of another table, whose columns become as wide as these.
+    pub(crate) fn append(&mut self, other: Self) {
+        self.rows.extend(other.rows);
+    }
+
     /// Adds a row.
     pub(crate) fn row<T: Into<String>>(&mut self, cells: impl IntoIterator<Item = T>) {
         self.rows.push(cells.into_iter().map(Into::into).collect());

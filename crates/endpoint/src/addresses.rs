@@ -28,6 +28,13 @@ pub struct Allocated {
     pub ipv6: Option<Ipv6Addr>,
 }
 
+impl Allocated {
+    /// The addresses that it holds.
+    pub(crate) fn iter(self) -> impl Iterator<Item = IpAddr> {
+        self.ipv4.map(IpAddr::V4).into_iter().chain(self.ipv6.map(IpAddr::V6))
+    }
+}
+
 /// Why there is no address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

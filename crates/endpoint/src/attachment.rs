@@ -93,11 +93,6 @@ impl PodAttachment {
         }
         entry
     }
-
-    /// The pod's addresses.
-    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        self.endpoint.ipv4.map(IpAddr::V4).into_iter().chain(self.endpoint.ipv6.map(IpAddr::V6))
-    }
 }
 
 fn enforced(permission: &Permission) -> u16 {
@@ -123,7 +118,7 @@ pub fn host_entry(ip: IpAddr) -> Entry {
 pub(crate) fn local_entries(attachment: &Attachment) -> Vec<(Addr, Entry)> {
     match attachment {
         Attachment::Host(ip) => vec![(Addr::from(*ip), host_entry(*ip))],
-        Attachment::Pod(pod) => pod.addresses().map(|ip| (Addr::from(ip), pod.entry())).collect(),
+        Attachment::Pod(pod) => pod.endpoint.addresses().map(|ip| (Addr::from(ip), pod.entry())).collect(),
     }
 }
 

@@ -60,13 +60,13 @@ impl Facts {
 pub(crate) fn resolve(facts: &Facts, before: &Snapshot<Object>) -> Vec<Object> {
     let address = facts.node.get(&()).and_then(|node| node_address(&node));
     let object = |endpoint: &Endpoint| {
-        let pod = facts.pods.get(&endpoint.pod).filter(|pod| pod.uid == endpoint.pod_uid)?;
+        let pod = facts.pods.get(endpoint.pod.as_ref()?).filter(|pod| pod.uid == endpoint.pod_uid)?;
         let policy = facts.policies.get(&endpoint.id)?;
         let identity = facts.identities.get(&policy.identity)?;
         let status = status(endpoint, &policy, &identity, &pod, address?);
-        Some(Object { pod: endpoint.pod.clone(), uid: pod.uid.clone(), status })
+        Some(Object { pod: pod.name.clone(), uid: pod.uid.clone(), status })
     };
-    let former = |e: &Endpoint| before.get(&e.pod).filter(|o| o.uid == e.pod_uid).map(|o| Object::clone(&o));
+    let former = |e: &Endpoint| before.get(e.pod.as_ref()?).filter(|o| o.uid == e.pod_uid).map(|o| Object::clone(&o));
     // Where two endpoints bear one pod's name, the one that the API server tells of comes last and counts.
     let formers = facts.endpoints.iter().filter_map(|endpoint| former(endpoint));
     formers.chain(facts.endpoints.iter().filter_map(|endpoint| object(endpoint))).collect()
@@ -94,9 +94,9 @@ fn status(
         external_identifiers: Some(EndpointIdentifiers {
             cni_attachment_id: Some(format!("{}:{}", endpoint.container_id, endpoint.interface)),
             container_id: Some(endpoint.container_id.clone()),
-            k8s_namespace: Some(endpoint.pod.namespace.to_string()),
-            k8s_pod_name: Some(endpoint.pod.name.to_string()),
-            pod_name: Some(endpoint.pod.to_string()),
+            k8s_namespace: Some(pod.name.namespace.to_string()),
+            k8s_pod_name: Some(pod.name.name.to_string()),
+            pod_name: Some(pod.name.to_string()),
             ..EndpointIdentifiers::default()
         }),
         policy: Some(PolicyStatus {

@@ -9,12 +9,12 @@ mod client;
 mod del;
 mod error;
 mod log;
-mod netns;
+pub(crate) mod netns;
 mod request;
 mod result;
 mod verbs;
 mod version;
-mod wire;
+pub(crate) mod wire;
 
 pub use error::{Code, Error};
 pub use request::Environment;

@@ -30,6 +30,8 @@ pub struct Config {
     pub masquerade_ipv6: bool,
     /// Where pod CIDRs come from (`ipam`), for `GET /config`.
     pub ipam: String,
+    /// Whether the node has a health endpoint (`enable-health-checking` and `enable-endpoint-health-checking`).
+    pub health: bool,
     /// Whether CiliumEndpoint objects are written (not `disable-endpoint-crd`).
     pub cilium_endpoints: bool,
     /// How long ADD waits for a pod that the API server has not told of yet.
@@ -81,6 +83,8 @@ impl Config {
         shared::MASQUERADE_IPV6,
         shared::IPAM,
         shared::DISABLE_ENDPOINT_CRD,
+        shared::ENABLE_HEALTH_CHECKING,
+        shared::ENABLE_ENDPOINT_HEALTH_CHECKING,
         CHAINING,
         DEVICE,
     ];
@@ -110,6 +114,9 @@ impl Config {
             masquerade_ipv4: read.flag(&shared::MASQUERADE_IPV4),
             masquerade_ipv6: read.flag(&shared::MASQUERADE_IPV6),
             ipam: read.text(&shared::IPAM).unwrap_or_default().to_owned(),
+            health: [shared::ENABLE_HEALTH_CHECKING, shared::ENABLE_ENDPOINT_HEALTH_CHECKING]
+                .iter()
+                .all(|key| read.flag(key)),
             cilium_endpoints: !read.flag(&shared::DISABLE_ENDPOINT_CRD),
             pod_wait: Duration::from_secs(5),
             attach_wait: Duration::from_secs(30),

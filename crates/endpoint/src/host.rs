@@ -123,7 +123,7 @@ impl<P: Programs> Interfaces for HostInterfaces<P> {
         if !link.up {
             netlink.change_link(ifindex, LinkChange { up: Some(true), ..LinkChange::default() }).await?;
         }
-        for ip in pod.addresses() {
+        for ip in endpoint.addresses() {
             netlink.replace_neighbour(Neighbour { ifindex, ip, mac: Mac(endpoint.mac.0) }).await?;
             netlink.replace_route(&route(pod, ip)).await?;
         }

@@ -9,6 +9,7 @@ pub mod cni;
 mod config;
 pub mod conflist;
 mod file;
+pub mod health;
 mod host;
 mod ids;
 mod ingest;
@@ -33,10 +34,11 @@ pub use manager::CreateError;
 pub use reconcile::{Error as AttachError, Maps};
 
 use attachment::Attachment;
+use health::HealthEndpoint;
 use interfaces::Interfaces;
 use manager::restore::HostLinks;
 use manager::{Manager, Sources};
-use model::{Endpoint, EndpointPolicy, Identity, LocalNode, Pod, RemoteEndpoint};
+use model::{Endpoint, EndpointPolicy, Identity, LocalNode, Node, Pod, RemoteEndpoint};
 use statedb::{Changes, Reader, Revision, StatusReader, Tasks, Writer};
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,6 +62,8 @@ pub struct Inputs {
     pub identities: Reader<Identity>,
     /// This node.
     pub local_node: Reader<LocalNode>,
+    /// All nodes; of this one, what it has published of its health endpoint.
+    pub nodes: Reader<Node>,
     /// Pods of the cluster, among which stale ones of this node are found.
     pub remote_endpoints: Reader<RemoteEndpoint>,
     /// Who hands out addresses.
@@ -87,6 +91,8 @@ pub struct Outputs {
     pub status: StatusReader<Attachment>,
     /// How far each CiliumEndpoint is at the API server, if they are written.
     pub cilium_endpoints: Option<StatusReader<cilium_endpoint::Object>>,
+    /// The health endpoint, or why there is none just now; nothing if there is not to be one.
+    pub health: Option<watch::Receiver<Result<HealthEndpoint, String>>>,
 }
 
 /// Restores the endpoints of the process before, and then takes on and lets go what the container runtime asks for.
@@ -98,6 +104,7 @@ pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> Outputs {
         tasks.spawn("endpoint-conflist", conflist::keep(path, config.clone(), inputs.ready.clone()));
     }
     let cilium_endpoints = config.cilium_endpoints.then(|| start_cilium_endpoints(&inputs, tasks));
+    let (wants_health, node) = (config.health, inputs.local_node.clone());
     let core = Core {
         endpoints: inputs.endpoints,
         pods: inputs.pods,
@@ -108,8 +115,21 @@ pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> Outputs {
         maps: inputs.maps,
         epochs: inputs.epochs,
     };
-    let (router, attachments, status) = core.start(config, interfaces, host::Links, tasks);
-    Outputs { router, attachments, status, cilium_endpoints }
+    let Started { router, attachments, status, manager } = core.start(config, interfaces, host::Links, tasks);
+    let health = wants_health.then(|| {
+        let (state, health) = watch::channel(Err("it is being made".to_owned()));
+        tasks.spawn("endpoint-health", health::Keeper { manager, node, nodes: inputs.nodes, state }.run());
+        health
+    });
+    Outputs { router, attachments, status, cilium_endpoints, health }
+}
+
+/// The core, running.
+pub(crate) struct Started {
+    pub(crate) router: axum::Router,
+    pub(crate) attachments: Reader<Attachment>,
+    pub(crate) status: StatusReader<Attachment>,
+    pub(crate) manager: Arc<Manager>,
 }
 
 /// The part that knows neither Kubernetes nor programs.
@@ -131,7 +151,7 @@ impl Core {
         interfaces: I,
         links: L,
         tasks: &Tasks,
-    ) -> (axum::Router, Reader<Attachment>, StatusReader<Attachment>) {
+    ) -> Started {
         let (writer, attachments) = statedb::table("attachments");
         let target = reconcile::Target::new(self.maps, self.epochs, interfaces);
         let status = statedb::reconcile(tasks, "endpoint-attach", attachments.clone(), target);
@@ -156,9 +176,9 @@ impl Core {
             restoring.restore(&links).await;
             restoring.sweep(links).await;
         });
-        let shared =
-            api::Shared { manager, node: self.local_node, policies: self.policies, identities: self.identities };
-        (api::router(shared), attachments, status)
+        let (node, policies, identities) = (self.local_node, self.policies, self.identities);
+        let router = api::router(api::Shared { manager: Arc::clone(&manager), node, policies, identities });
+        Started { router, attachments, status, manager }
     }
 }
 

@@ -57,12 +57,12 @@ pub enum CreateError {
     #[error(transparent)]
     State(#[from] StateError),
     /// Policy or datapath are not ready in time.
-    #[error("endpoint {id} of pod {pod} cannot communicate yet: {why}")]
+    #[error("endpoint {id} of {owner} cannot communicate yet: {why}")]
     NotAttached {
         /// The endpoint.
         id: EndpointId,
-        /// Its pod.
-        pod: PodName,
+        /// Whose it is.
+        owner: String,
         /// What is missing.
         why: String,
     },
@@ -161,19 +161,27 @@ impl Manager {
         id: &AttachmentId,
         request: &EndpointChangeRequest,
     ) -> Result<Endpoint, CreateError> {
-        let draft = draft(id, request, &self.config)?;
-        let pod = self.wait_for_pod(&draft.pod, &draft.pod_uid).await?;
+        let (draft, name) = draft(id, request, &self.config)?;
+        let pod = self.wait_for_pod(&name, &draft.pod_uid).await?;
         let endpoint = self.insert(Endpoint { pod_uid: pod.uid.clone(), ..draft })?;
-        if !request.sync_build_endpoint {
-            return Ok(endpoint);
-        }
+        if request.sync_build_endpoint { self.attach(endpoint).await } else { Ok(endpoint) }
+    }
+
+    /// Takes the health endpoint on: no container runtime knows of it, and it does not outlive this process.
+    pub(crate) async fn create_health(self: &Arc<Self>, draft: Endpoint) -> Result<Endpoint, CreateError> {
+        let endpoint = self.insert(Endpoint { pod: None, ..draft })?;
+        self.attach(endpoint).await
+    }
+
+    /// Returns when an endpoint can communicate, or removes it.
+    async fn attach(self: &Arc<Self>, endpoint: Endpoint) -> Result<Endpoint, CreateError> {
         if tokio::time::timeout(self.config.attach_wait, self.attached(&endpoint)).await.is_err() {
             let why = self.what_is_missing(endpoint.id);
             self.remove(&EndpointRef::Local(endpoint.id)).await;
-            return Err(CreateError::NotAttached { id: endpoint.id, pod: endpoint.pod, why });
+            return Err(CreateError::NotAttached { id: endpoint.id, owner: endpoint.owner(), why });
         }
         self.journal.note(endpoint.id, EndpointState::Ready, "attached");
-        tracing::debug!(endpoint = %endpoint.id, pod = %endpoint.pod, "endpoint attached");
+        tracing::debug!(endpoint = %endpoint.id, owner = endpoint.owner(), "endpoint attached");
         Ok(endpoint)
     }
 
@@ -197,7 +205,7 @@ impl Manager {
                 tracing::warn!(endpoint = %endpoint.id, %error, "state of a removed endpoint stays on disk");
             }
             self.journal.forget(endpoint.id);
-            tracing::debug!(endpoint = %endpoint.id, pod = %endpoint.pod, "endpoint removed");
+            tracing::debug!(endpoint = %endpoint.id, owner = endpoint.owner(), "endpoint removed");
         }
         let revision = writer.commit();
         (removed, revision)
@@ -211,7 +219,7 @@ impl Manager {
         let attachments = self.sources.attachments.snapshot().revision();
         for endpoint in endpoints {
             self.sources.status.applied(&AttachmentKey::Pod(endpoint.id), attachments).await;
-            for ip in addresses(endpoint) {
+            for ip in endpoint.addresses() {
                 let _ = self.release(ip);
             }
         }
@@ -225,18 +233,20 @@ impl Manager {
             let attachment = AttachmentId { container_id: draft.container_id, interface: draft.interface };
             return Err(CreateError::Exists { id: same.id, attachment });
         }
-        let owner = draft.pod.to_string();
-        for ip in addresses(&draft) {
+        let owner = draft.owner();
+        for ip in draft.addresses() {
             if let Some(other) = present.iter().find(|e| has_address(e, ip)) {
-                return Err(AddressError::Taken { ip, owner: other.pod.to_string() }.into());
+                return Err(AddressError::Taken { ip, owner: other.owner() }.into());
             }
             self.addresses.claim(&owner, ip)?;
         }
         let taken = present.iter().map(|e| e.id).collect();
         let id = ids::allocate(&taken, &mut rand::rng()).ok_or(CreateError::NoId)?;
         let endpoint = Endpoint { id, ..draft };
-        self.state.save(&endpoint)?;
-        for ip in addresses(&endpoint) {
+        if endpoint.pod.is_some() {
+            self.state.save(&endpoint)?;
+        }
+        for ip in endpoint.addresses() {
             self.leases.redeem(&owner, ip);
         }
         self.journal.note(id, EndpointState::WaitingForIdentity, "created");
@@ -287,16 +297,16 @@ fn is_same_pod(pod: &Pod, uid: &str) -> bool {
     uid.is_empty() || pod.uid == uid || pod.annotations.contains_key(crate::ingest::MIRROR)
 }
 
-pub(crate) fn addresses(endpoint: &Endpoint) -> impl Iterator<Item = IpAddr> {
-    endpoint.ipv4.map(IpAddr::V4).into_iter().chain(endpoint.ipv6.map(IpAddr::V6))
-}
-
 fn has_address(endpoint: &Endpoint, ip: IpAddr) -> bool {
-    addresses(endpoint).any(|own| own == ip)
+    endpoint.addresses().any(|own| own == ip)
 }
 
-/// An endpoint without a number, from a request that says all that is needed.
-fn draft(id: &AttachmentId, request: &EndpointChangeRequest, config: &Config) -> Result<Endpoint, CreateError> {
+/// An endpoint without a number, and its pod, from a request that says all that is needed.
+fn draft(
+    id: &AttachmentId,
+    request: &EndpointChangeRequest,
+    config: &Config,
+) -> Result<(Endpoint, PodName), CreateError> {
     let invalid = |field, why: &str| CreateError::Invalid { field, why: why.to_owned() };
     let given =
         |field, text: &str| if text.is_empty() { Err(invalid(field, "is missing")) } else { Ok(text.to_owned()) };
@@ -314,12 +324,11 @@ fn draft(id: &AttachmentId, request: &EndpointChangeRequest, config: &Config) ->
     if (ipv4.is_some() && !config.ipv4) || (ipv6.is_some() && !config.ipv6) {
         return Err(invalid("addressing", "holds an address of a family that is not enabled"));
     }
-    Ok(Endpoint {
+    let namespace = given("k8s-namespace", &request.k8s_namespace)?;
+    let pod = PodName::new(namespace, given("k8s-pod-name", &request.k8s_pod_name)?);
+    let draft = Endpoint {
         id: EndpointId(0),
-        pod: PodName::new(
-            given("k8s-namespace", &request.k8s_namespace)?,
-            given("k8s-pod-name", &request.k8s_pod_name)?,
-        ),
+        pod: Some(pod.clone()),
         pod_uid: request.k8s_uid.clone(),
         container_id: id.container_id.clone(),
         interface: id.interface.clone(),
@@ -330,7 +339,8 @@ fn draft(id: &AttachmentId, request: &EndpointChangeRequest, config: &Config) ->
         host_mac: mac("host-mac", request.host_mac)?,
         ipv4,
         ipv6,
-    })
+    };
+    Ok((draft, pod))
 }
 
 #[cfg(test)]

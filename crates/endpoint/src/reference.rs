@@ -46,7 +46,7 @@ impl EndpointRef {
             Self::Local(id) => endpoint.id == *id,
             Self::Attachment(id) => endpoint.container_id == id.container_id && endpoint.interface == id.interface,
             Self::Container(id) => endpoint.container_id == *id,
-            Self::Pod(name) => endpoint.pod == *name,
+            Self::Pod(name) => endpoint.pod.as_ref() == Some(name),
             Self::Ipv4(ip) => endpoint.ipv4 == Some(*ip),
             Self::Ipv6(ip) => endpoint.ipv6 == Some(*ip),
         }

@@ -14,7 +14,7 @@ pub(crate) fn endpoint(id: u16) -> Endpoint {
     let [high, low] = id.to_be_bytes();
     Endpoint {
         id: EndpointId(id),
-        pod: PodName::new("default", format!("pod-{id}")),
+        pod: Some(PodName::new("default", format!("pod-{id}"))),
         pod_uid: format!("uid-{id}"),
         container_id: format!("container{id}"),
         interface: "eth0".into(),

@@ -220,7 +220,7 @@ struct Side {
 
 impl Side {
     fn endpoint(&self, view: &View) -> Endpoint {
-        let local = view.endpoint(self.id).map(|e| e.pod.clone());
+        let local = view.endpoint(self.id).and_then(|e| e.pod.clone());
         let pod: Option<PodName> = local.or_else(|| view.pod_at(self.ip));
         let labels = view.identity(self.identity).map(|i| i.labels).unwrap_or_default();
         let workload = pod.as_ref().and_then(|name| view.pod(name)).and_then(|pod| pod.workload.clone());

@@ -151,7 +151,7 @@ pub(crate) fn node(name: &str, ip: &str, local: bool) -> Node {
 fn endpoint() -> Endpoint {
     Endpoint {
         id: EndpointId(10),
-        pod: PodName::new("shop", "web-1"),
+        pod: Some(PodName::new("shop", "web-1")),
         pod_uid: String::new(),
         container_id: String::new(),
         interface: "eth0".to_owned(),

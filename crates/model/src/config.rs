@@ -17,7 +17,7 @@ use std::time::Duration;
 
 pub use arguments::Arguments;
 pub use key::Key;
-pub use value::{duration, duration_of, listen_address, unit_seconds, words};
+pub use value::{duration, duration_of, duration_text, listen_address, unit_seconds, words};
 
 /// A value that does not fit its key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -4,7 +4,7 @@
 use crate::{IdentityId, PodName, PolicyId};
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 /// Number of an endpoint, unique on its node; also its slot in the table of policy epochs. Never 0.
@@ -56,13 +56,14 @@ impl<'de> Deserialize<'de> for Mac {
     }
 }
 
-/// A pod's interface on this node. It also is what is written to disk so that a restart finds it again.
+/// A pod's interface on this node. It also is what is written to disk so that a restart finds it again. One is not a
+/// pod's: the node's health endpoint, which other nodes probe as they would a pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
     /// Number on this node.
     pub id: EndpointId,
-    /// Namespace and name of the pod.
-    pub pod: PodName,
+    /// Namespace and name of the pod; none for the health endpoint.
+    pub pod: Option<PodName>,
     /// UID of the pod.
     pub pod_uid: String,
     /// Container id of the sandbox.
@@ -83,6 +84,22 @@ pub struct Endpoint {
     pub ipv4: Option<Ipv4Addr>,
     /// IPv6 address.
     pub ipv6: Option<Ipv6Addr>,
+}
+
+impl Endpoint {
+    /// Owner of the health endpoint's addresses.
+    pub const HEALTH: &str = "health";
+
+    /// Whose it is, for people and for the record of addresses: `namespace/name` of the pod, or [`HEALTH`](Self::HEALTH).
+    #[must_use]
+    pub fn owner(&self) -> String {
+        self.pod.as_ref().map_or_else(|| Self::HEALTH.to_owned(), ToString::to_string)
+    }
+
+    /// Its addresses, IPv4 first.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.ipv4.map(IpAddr::V4).into_iter().chain(self.ipv6.map(IpAddr::V6))
+    }
 }
 
 impl statedb::Row for Endpoint {

@@ -56,6 +56,7 @@ macro_rules! names {
 mod address;
 mod endpoint;
 mod features;
+mod health;
 mod service;
 mod status;
 
@@ -68,6 +69,10 @@ pub use endpoint::{
 pub use features::{
     AnnotatedFeature, Device, KubeProxyReplacement, KubeProxyReplacementFeatures, Nat46X64, Nat46X64Gateway, NodePort,
     Switch,
+};
+pub use health::{
+    Connectivity, ConnectivityStatus, HealthEndpointStatus, HealthResponse, HealthStatusResponse, HostStatus,
+    LoadResponse, NodeStatus, PathStatus, SelfStatus,
 };
 pub use service::{BackendAddress, FrontendAddress, Service, ServiceFlags, ServiceSpec, ServiceStatus};
 pub use status::{

@@ -22,6 +22,7 @@ use datapath::netlink::Netlink;
 use k8s::k8s_openapi::api::core::v1 as core;
 use model::{LocalNode, Node};
 use statedb::{Reader, StatusReader, Tasks};
+use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -45,6 +46,8 @@ pub struct Inputs {
     pub datapath: Arc<Datapath>,
     /// Raised when a device changes.
     pub epochs: Epochs,
+    /// Addresses of the node's health endpoint, to be published; nothing while it is not known what they are.
+    pub health: watch::Receiver<Option<Vec<IpAddr>>>,
 }
 
 /// What this feature offers to others.
@@ -90,6 +93,7 @@ pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result<
         local: local_writer,
         routes: routes_writer,
         problems: problems_writer,
+        health: inputs.health,
         publication,
         trouble: trouble_sender,
         grants: resolve::Grants::default(),

@@ -33,6 +33,8 @@ pub(crate) struct Publication {
     internal_ips: Vec<IpAddr>,
     external_ips: Vec<IpAddr>,
     routers: Vec<IpAddr>,
+    /// Addresses of the health endpoint.
+    health: Vec<IpAddr>,
     /// Only where Kubernetes decides on them; otherwise the field is the operator's.
     pod_cidrs: Option<Vec<IpNet>>,
     boot_id: String,
@@ -41,7 +43,7 @@ pub(crate) struct Publication {
 impl Publication {
     /// Before there are pod CIDRs the node is published without a router, so that the operator can give it some. A router
     /// that was published earlier stays.
-    pub(crate) fn new(config: &Config, kube: &KubeNode, known: Known<'_>, boot_id: &str) -> Self {
+    pub(crate) fn new(config: &Config, kube: &KubeNode, known: Known<'_>, health: Vec<IpAddr>, boot_id: &str) -> Self {
         let enabled = |ip: &&IpAddr| if ip.is_ipv4() { config.ipv4 } else { config.ipv6 };
         let (internal_ips, routers) = match known {
             Known::Facts(facts) => {
@@ -62,6 +64,7 @@ impl Publication {
             internal_ips,
             external_ips: kube.external_ips.clone(),
             routers,
+            health,
             pod_cidrs: (config.ipam == Ipam::Kubernetes).then(|| kube.pod_cidrs.clone()),
             boot_id: boot_id.to_owned(),
         }
@@ -77,15 +80,18 @@ impl Publication {
             .chain(self.external_ips.iter().map(|ip| address("ExternalIP", ip)))
             .chain(self.routers.iter().map(|ip| address("CiliumInternalIP", ip)))
             .collect();
+        let texts = |pod_cidrs: &Vec<IpNet>| pod_cidrs.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let ipam = self.pod_cidrs.as_ref().map_or_else(|| json!({}), |cidrs| json!({"podCIDRs": texts(cidrs)}));
         let mut spec = json!({
             "addresses": addresses,
             "bootid": self.boot_id,
             "nodeidentity": reserved::REMOTE_NODE.0,
-            "ipam": {},
+            "ipam": ipam,
         });
-        if let (Some(pod_cidrs), Some(ipam)) = (&self.pod_cidrs, spec.get_mut("ipam")) {
-            let texts: Vec<String> = pod_cidrs.iter().map(ToString::to_string).collect();
-            *ipam = json!({"podCIDRs": texts});
+        if let Some(spec) = spec.as_object_mut().filter(|_| !self.health.is_empty()) {
+            let family = |ip: &IpAddr| if ip.is_ipv4() { "ipv4" } else { "ipv6" };
+            let by_family: BTreeMap<_, _> = self.health.iter().map(|ip| (family(ip), ip.to_string())).collect();
+            spec.insert("health".to_owned(), json!(by_family));
         }
         json!({
             "apiVersion": "cilium.io/v2",
@@ -104,6 +110,7 @@ impl Publication {
         row.internal_ips == self.internal_ips
             && row.external_ips == self.external_ips
             && row.cilium_internal_ips == self.routers
+            && row.health_ips == self.health
             && self.pod_cidrs.as_ref().is_none_or(|pod_cidrs| *pod_cidrs == row.pod_cidrs)
             && self.labels.iter().all(|(key, value)| row.labels.get(key) == Some(value))
     }
@@ -196,7 +203,7 @@ mod tests {
     #[test]
     fn what_is_written_reads_back_as_the_same_node() {
         let config = Config { ipam: Ipam::Kubernetes, ..Config::default() };
-        let publication = Publication::new(&config, &kube(), Known::Own(None), "b");
+        let publication = Publication::new(&config, &kube(), Known::Own(None), Vec::new(), "b");
         let row = published(&publication);
         assert!(publication.is_said_by(&row));
         assert_eq!(row.internal_ips, ["192.168.77.11".parse::<IpAddr>().unwrap()], "IPv6 is off");
@@ -208,7 +215,7 @@ mod tests {
 
     #[test]
     fn pod_cidrs_of_the_operator_are_never_written_by_the_agent() {
-        let publication = Publication::new(&Config::default(), &kube(), Known::Own(None), "b");
+        let publication = Publication::new(&Config::default(), &kube(), Known::Own(None), Vec::new(), "b");
         assert_eq!(publication.patch()["spec"]["ipam"], json!({}));
         let given = Node { pod_cidrs: vec!["10.5.0.0/24".parse().unwrap()], ..published(&publication) };
         assert!(publication.is_said_by(&given));
@@ -218,15 +225,26 @@ mod tests {
     fn a_router_that_was_published_stays_while_the_agent_starts() {
         let own = Node {
             cilium_internal_ips: vec!["10.0.1.9".parse().unwrap()],
-            ..published(&Publication::new(&Config::default(), &kube(), Known::Own(None), "b"))
+            ..published(&Publication::new(&Config::default(), &kube(), Known::Own(None), Vec::new(), "b"))
         };
-        let publication = Publication::new(&Config::default(), &kube(), Known::Own(Some(&own)), "b");
+        let publication = Publication::new(&Config::default(), &kube(), Known::Own(Some(&own)), Vec::new(), "b");
         assert_eq!(published(&publication).cilium_internal_ips, own.cilium_internal_ips);
     }
 
     #[test]
+    fn health_addresses_are_published_by_family() {
+        let health: Vec<IpAddr> = vec!["10.0.1.7".parse().unwrap(), "fd00:1::7".parse().unwrap()];
+        let with = |health| Publication::new(&Config::default(), &kube(), Known::Own(None), health, "b");
+        assert_eq!(with(health.clone()).patch()["spec"]["health"], json!({"ipv4": "10.0.1.7", "ipv6": "fd00:1::7"}));
+        assert_eq!(published(&with(health.clone())).health_ips, health);
+        assert!(with(health.clone()).is_said_by(&published(&with(health.clone()))));
+        assert!(!with(Vec::new()).is_said_by(&published(&with(health))), "they are withdrawn");
+        assert_eq!(with(Vec::new()).patch()["spec"].get("health"), None);
+    }
+
+    #[test]
     fn an_object_that_somebody_changed_does_not_say_it_any_more() {
-        let publication = Publication::new(&Config::default(), &kube(), Known::Own(None), "b");
+        let publication = Publication::new(&Config::default(), &kube(), Known::Own(None), Vec::new(), "b");
         let changed = Node { internal_ips: Vec::new(), ..published(&publication) };
         assert!(!publication.is_said_by(&changed));
     }

@@ -14,6 +14,7 @@ use datapath::netlink::{Change, Changes, Netlink};
 use model::{LocalNode, Node, RoutingMode};
 use statedb::{Reader, Writer};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -35,6 +36,7 @@ pub(crate) struct Run {
     pub(crate) local: Writer<LocalNode>,
     pub(crate) routes: Writer<Route>,
     pub(crate) problems: Writer<Problem>,
+    pub(crate) health: watch::Receiver<Option<Vec<IpAddr>>>,
     pub(crate) publication: watch::Sender<Option<Publication>>,
     pub(crate) trouble: watch::Sender<Option<String>>,
     pub(crate) grants: Grants,
@@ -80,6 +82,7 @@ impl Run {
                 tokio::select! {
                     _ = kube.next() => break,
                     _ = nodes.next() => break,
+                    Ok(()) = self.health.changed() => break,
                     change = changes.next() => match change.as_ref().map(|change| urgency(change, &self.ways_out.devices)) {
                         None => return,
                         Some(Urgency::None) => {}
@@ -112,7 +115,10 @@ impl Run {
         let host = devices::look(&self.netlink).await?;
         let found = local::facts(&self.config, &host, &kube, own.as_deref());
         let known = found.as_ref().map_or(Known::Own(own.as_deref()), Known::Facts);
-        self.publish(Publication::new(&self.config, &kube, known, &self.boot_id));
+        // Until it is known what they are, they stay what they were.
+        let before = || own.as_ref().map(|own| own.health_ips.clone()).unwrap_or_default();
+        let health = self.health.borrow_and_update().clone().unwrap_or_else(before);
+        self.publish(Publication::new(&self.config, &kube, known, health, &self.boot_id));
         let mut facts = found?;
 
         let mut host = host;

@@ -247,11 +247,11 @@ impl Ipcache {
 
     fn claim_endpoint(&mut self, endpoint: &Endpoint, identity: IdentityId) {
         let host = self.local.as_ref().and_then(|l| l.ipv4.map(IpAddr::V4).or(l.ipv6.map(IpAddr::V6)));
-        let ips = endpoint.ipv4.map(IpAddr::V4).into_iter().chain(endpoint.ipv6.map(IpAddr::V6));
-        let pod = Some(&endpoint.pod);
-        let entries =
-            ips.map(|ip| IpEntry { host, pod: pod.cloned(), ..self.node_entry(ip, identity, IpSource::Local) });
-        let entries = entries.collect();
+        let entry = |ip| {
+            let pod = endpoint.pod.clone();
+            IpEntry { host, pod, ..self.node_entry(ip, identity, IpSource::Local) }
+        };
+        let entries = endpoint.addresses().map(entry).collect();
         self.claims.set(Claimant::Endpoint(endpoint.id), entries);
     }
 

@@ -188,12 +188,12 @@ impl Run {
             }),
             Event::Pods(batch) => each(batch.changes, |change| {
                 if let Change::Upsert(row) = change {
-                    self.resolve_where(|endpoint| endpoint.pod == row.name);
+                    self.resolve_where(|endpoint| endpoint.pod.as_ref() == Some(&row.name));
                 }
             }),
             Event::Namespaces(batch) => each(batch.changes, |change| {
                 if let Change::Upsert(row) = change {
-                    self.resolve_where(|endpoint| endpoint.pod.namespace == row.name);
+                    self.resolve_where(|endpoint| endpoint.pod.as_ref().is_some_and(|pod| pod.namespace == row.name));
                 }
             }),
             Event::Identities(batch) => {

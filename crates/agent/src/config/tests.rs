@@ -43,6 +43,7 @@ fn a_key_has_one_description_whoever_reads_it() {
         policy::Config::KEYS,
         services::Config::KEYS,
         hubble::Config::KEYS,
+        health::Config::KEYS,
         endpoint::cni::KEYS,
         operator::KEYS,
     ];

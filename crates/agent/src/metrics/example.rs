@@ -38,7 +38,9 @@ pub fn example_metrics() -> datapath::Result<String> {
     };
     let services = services::Metrics::default();
     services.sample();
-    Ok(render(&registry(sources, &services)))
+    let health = health::Metrics::default();
+    health.sample();
+    Ok(render(&registry(sources, &services, &health)))
 }
 
 fn table<R: Row>(rows: impl IntoIterator<Item = R>) -> Reader<R> {

@@ -7,12 +7,12 @@ use clap::{Arg, Command};
 
 const TEXT: &str = "\
 One binary, which runs the component that it is called by: the image has it under the names below. On a workstation it is `cilium`, and `cilium agent`,
-`operator`, `cni`, `dbg`, `mount` and `hubble` are the components of those names. In the image of the agent, `cilium` is `cilium-dbg`.";
+`operator`, `cni`, `dbg`, `health`, `mount` and `hubble` are the components of those names. In the image of the agent, `cilium` is `cilium-dbg`.";
 
 pub(crate) fn page() -> Page {
     let mut page = Page::new("Commands", TEXT);
-    let [cilium, dbg, hubble] = cli::commands();
-    for command in [cilium, lab::command(), dbg, hubble] {
+    let [cilium, dbg, health, hubble] = cli::commands();
+    for command in [cilium, lab::command(), dbg, health, hubble] {
         describe(&mut page, command);
     }
     daemon(&mut page, agent::command());

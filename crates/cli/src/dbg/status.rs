@@ -5,10 +5,12 @@ mod render;
 
 use crate::output::Format;
 use crate::rest::Agent;
+use crate::table::Table;
 use anyhow::{Result, bail};
 use clap::Args;
-use model::rest::{State, StatusResponse};
+use model::rest::{HealthStatusResponse, State, StatusResponse};
 use serde_json::Value;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 #[derive(Args, Debug)]
@@ -25,6 +27,9 @@ pub(super) struct Options {
     /// Show all controllers.
     #[arg(long)]
     all_controllers: bool,
+    /// Show what can be reached of all nodes, not only of those that are not well.
+    #[arg(long)]
+    all_health: bool,
     /// Show all nodes.
     #[arg(long)]
     all_nodes: bool,
@@ -35,12 +40,41 @@ pub(super) struct Options {
     /// How long to wait for the agent.
     #[arg(long, default_value = "30s", value_parser = parse_duration)]
     timeout: Duration,
+    /// Socket that tells of the health of the cluster [default: health.sock beside the agent's]
+    #[arg(long, value_name = "SOCKET", env = "CILIUM_HEALTH_SOCK")]
+    health_host: Option<PathBuf>,
     #[command(flatten)]
     output: super::Output,
 }
 
+/// What is known of the health of the cluster.
+enum ClusterHealth {
+    /// It is not probed.
+    Disabled,
+    /// Nobody tells.
+    Away,
+    /// What the last probes found.
+    Known(HealthStatusResponse),
+}
+
+impl ClusterHealth {
+    async fn ask(agent: &Agent, host: Option<&Path>, status: &StatusResponse) -> Self {
+        let health = status.cluster.as_ref().and_then(|cluster| cluster.cilium_health.as_ref());
+        if health.is_none_or(|health| health.state == State::Disabled) {
+            return Self::Disabled;
+        }
+        // The line "Cilium health daemon" says why.
+        agent.with_health(host).get("/status").await.map_or(Self::Away, Self::Known)
+    }
+}
+
+/// The lines about the agent alone.
+pub(crate) fn lines(status: &StatusResponse) -> Table {
+    render::lines(status, render::Detail::default())
+}
+
 pub(super) async fn run(agent: Agent, options: &Options) -> Result<()> {
-    let agent = Agent { timeout: options.timeout, ..agent };
+    let agent = agent.within(options.timeout);
     let answer: Value = agent.get("/healthz").await?;
     let format = options.output.format();
     if format != Format::Text {
@@ -58,10 +92,12 @@ pub(super) async fn run(agent: Agent, options: &Options) -> Result<()> {
     let detail = render::Detail {
         addresses: options.verbose || options.all_addresses,
         controllers: options.verbose || options.all_controllers,
+        health: options.verbose || options.all_health,
         nodes: options.verbose || options.all_nodes,
         verbose: options.verbose,
     };
-    print!("{}", render::render(&status, detail));
+    let health = ClusterHealth::ask(&agent, options.health_host.as_deref(), &status).await;
+    print!("{}", render::render(&status, &health, detail));
     let broken = status.cilium.as_ref().is_some_and(|cilium| cilium.state == State::Failure);
     if broken { bail!("the agent reports a failure") } else { Ok(()) }
 }
@@ -101,5 +137,23 @@ mod tests {
         status.kubernetes = Some(K8sStatus { state: State::Failure, msg: "away".to_owned(), ..K8sStatus::default() });
         assert_eq!(problems(&status, true), ["error in kubernetes: away"]);
         assert!(problems(&status, false).is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_health_of_the_cluster_is_asked_for_only_if_it_is_probed() {
+        let (agent, dir) = crate::rest::tests::agent(&[("/status", r#"{"timestamp":"now"}"#)]);
+        let host = dir.path().join("cilium.sock");
+        let with = |state| {
+            let health = Some(Status { state, msg: String::new() });
+            let cluster = model::rest::ClusterStatus { cilium_health: health, ..Default::default() };
+            StatusResponse { cluster: Some(cluster), ..StatusResponse::default() }
+        };
+        let ask = async |status: StatusResponse, host| ClusterHealth::ask(&agent, host, &status).await;
+        assert!(matches!(ask(StatusResponse::default(), Some(&*host)).await, ClusterHealth::Disabled));
+        assert!(matches!(ask(with(State::Disabled), Some(&*host)).await, ClusterHealth::Disabled));
+        // There is no health.sock beside.
+        assert!(matches!(ask(with(State::Ok), None).await, ClusterHealth::Away));
+        let known = ask(with(State::Ok), Some(&*host)).await;
+        assert!(matches!(known, ClusterHealth::Known(found) if found.timestamp == "now"));
     }
 }

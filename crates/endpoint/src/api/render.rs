@@ -68,16 +68,18 @@ fn state(shared: &Shared, endpoint: &Endpoint) -> EndpointState {
 }
 
 fn pod(shared: &Shared, endpoint: &Endpoint) -> Option<Arc<Pod>> {
-    shared.manager.sources().pods.snapshot().get(&endpoint.pod)
+    shared.manager.sources().pods.snapshot().get(endpoint.pod.as_ref()?)
 }
 
+/// The health endpoint has no names: no container runtime knows of it.
 fn identifiers(endpoint: &Endpoint) -> EndpointIdentifiers {
+    let Some(pod) = &endpoint.pod else { return EndpointIdentifiers::default() };
     EndpointIdentifiers {
         cni_attachment_id: format!("{}:{}", endpoint.container_id, endpoint.interface),
         container_id: endpoint.container_id.clone(),
-        pod_name: endpoint.pod.to_string(),
-        k8s_pod_name: endpoint.pod.name.to_string(),
-        k8s_namespace: endpoint.pod.namespace.to_string(),
+        pod_name: pod.to_string(),
+        k8s_pod_name: pod.name.to_string(),
+        k8s_namespace: pod.namespace.to_string(),
         ..EndpointIdentifiers::default()
     }
 }

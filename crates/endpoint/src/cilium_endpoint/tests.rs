@@ -26,7 +26,7 @@ fn snapshot<R: Row>(rows: Vec<R>) -> Snapshot<R> {
 fn pod(id: u16) -> Pod {
     let port = |name: &str, port| model::NamedPort { name: name.into(), port, protocol: Protocol::Tcp };
     Pod {
-        name: endpoint(id).pod,
+        name: endpoint(id).pod.unwrap(),
         uid: endpoint(id).pod_uid,
         labels: Default::default(),
         annotations: Default::default(),

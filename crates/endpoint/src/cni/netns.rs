@@ -7,14 +7,14 @@ use std::path::Path;
 
 /// A pod's network namespace.
 #[derive(Debug)]
-pub(super) struct Namespace {
+pub(crate) struct Namespace {
     fd: OwnedFd,
     path: String,
 }
 
 impl Namespace {
     /// Opens it, if it is there.
-    pub(super) fn open(path: &str) -> Result<Self, Error> {
+    pub(crate) fn open(path: &str) -> Result<Self, Error> {
         let gone = |e| {
             let message = format!("CNI_NETNS {path:?} cannot be opened: is the pod's network namespace gone?");
             Error::because(Code::UnknownContainer, message, statedb::with_causes(&e))
@@ -22,16 +22,25 @@ impl Namespace {
         Ok(Self { fd: datapath::netns::open(Path::new(path)).map_err(gone)?, path: path.to_owned() })
     }
 
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+    /// One that has no path; the text says whose it is.
+    pub(crate) fn of(fd: OwnedFd, whose: &str) -> Self {
+        Self { fd, path: whose.to_owned() }
+    }
+
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 
-    pub(super) fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         &self.path
     }
 
     /// Runs something in it.
-    pub(super) fn run<T: Send>(&self, visit: impl FnOnce() -> T + Send) -> datapath::Result<T> {
+    pub(crate) fn run<T: Send>(&self, visit: impl FnOnce() -> T + Send) -> datapath::Result<T> {
         datapath::netns::run(self.fd(), visit)
     }
 }

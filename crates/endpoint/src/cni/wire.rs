@@ -17,29 +17,29 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// What to make.
 #[derive(Clone, Debug)]
-pub(super) struct Link {
+pub(crate) struct Link {
     /// Name of the host's end.
-    pub(super) host_name: String,
+    pub(crate) host_name: String,
     /// Name of the pod's end.
-    pub(super) pod_name: String,
+    pub(crate) pod_name: String,
     /// MTU of both.
-    pub(super) mtu: u32,
+    pub(crate) mtu: u32,
     /// MTU of the default routes.
-    pub(super) route_mtu: u32,
+    pub(crate) route_mtu: u32,
     /// Address and gateway of each family.
-    pub(super) addresses: Vec<(IpAddr, IpAddr)>,
+    pub(crate) addresses: Vec<(IpAddr, IpAddr)>,
 }
 
 /// What was made.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Made {
-    pub(super) host_ifindex: u32,
-    pub(super) mac: Mac,
-    pub(super) host_mac: Mac,
+pub(crate) struct Made {
+    pub(crate) host_ifindex: u32,
+    pub(crate) mac: Mac,
+    pub(crate) host_mac: Mac,
 }
 
 /// Makes the pair and sets the pod's end up. When that fails, nothing of it stays.
-pub(super) async fn make(link: &Link, namespace: &Namespace, reserved_ports: &str) -> Result<Made, Error> {
+pub(crate) async fn make(link: &Link, namespace: &Namespace, reserved_ports: &str) -> Result<Made, Error> {
     let host = Netlink::open().map_err(|e| failed("the host", &e))?;
     let pod = prepare(link, namespace, reserved_ports)?;
     let (mac, host_mac) = (random_mac(), random_mac());
@@ -131,7 +131,7 @@ fn quiet_host_end(name: &str) {
 }
 
 /// Removes the host's end, and with it the pod's. Without one there is nothing to do.
-pub(super) async fn remove(host_name: &str) -> Result<(), Error> {
+pub(crate) async fn remove(host_name: &str) -> Result<(), Error> {
     let fail = |e: datapath::Error| failed(host_name, &e);
     let host = Netlink::open().map_err(fail)?;
     if let Some(link) = host.link(host_name).await.map_err(fail)? {
@@ -141,14 +141,14 @@ pub(super) async fn remove(host_name: &str) -> Result<(), Error> {
 }
 
 /// The addresses that ADD answered.
-pub(super) fn addresses_in(previous: Option<&Value>) -> Vec<IpAddr> {
+pub(crate) fn addresses_in(previous: Option<&Value>) -> Vec<IpAddr> {
     let ips = previous.and_then(|result| result.get("ips")).and_then(Value::as_array);
     let address = |ip: &Value| ip.get("address")?.as_str()?.parse::<IpNet>().ok().map(|net| net.addr());
     ips.into_iter().flatten().filter_map(address).collect()
 }
 
 /// Whether the interface is there with its addresses.
-pub(super) async fn check(namespace: &Namespace, name: &str, want: &[IpAddr]) -> Result<(), Error> {
+pub(crate) async fn check(namespace: &Namespace, name: &str, want: &[IpAddr]) -> Result<(), Error> {
     let fail = |e: datapath::Error| failed(name, &e);
     let pod = Netlink::open_in(namespace.fd()).map_err(fail)?;
     let wrong = |why: String| Error::new(Code::Interface, format!("{}: interface {name} {why}", namespace.path()));

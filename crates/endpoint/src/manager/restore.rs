@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the manager does by itself: finds its endpoints again after a restart, and notices what went without a word.
 
-use super::{Manager, addresses};
+use super::Manager;
 use crate::queue::Queue;
 use crate::reference::EndpointRef;
 use model::Endpoint;
@@ -49,7 +49,7 @@ impl Manager {
                     writer.insert(endpoint);
                 }
                 Some(why) => {
-                    tracing::info!(endpoint = %endpoint.id, pod = %endpoint.pod, why, "endpoint not restored");
+                    tracing::info!(endpoint = %endpoint.id, owner = endpoint.owner(), why, "endpoint not restored");
                     if let Err(error) = self.state.remove(endpoint.id) {
                         tracing::warn!(endpoint = %endpoint.id, %error, "state of a removed endpoint stays on disk");
                     }
@@ -83,7 +83,7 @@ impl Manager {
         let Ok(present) = links.list().await else { return };
         for endpoint in before.iter() {
             if present.get(&endpoint.host_interface) != Some(&endpoint.host_ifindex) {
-                tracing::info!(endpoint = %endpoint.id, pod = %endpoint.pod, "endpoint removed: its interface is gone");
+                tracing::info!(endpoint = %endpoint.id, owner = endpoint.owner(), "endpoint removed: its interface is gone");
                 self.remove(&EndpointRef::Local(endpoint.id)).await;
             }
         }
@@ -100,9 +100,9 @@ impl Manager {
 
     /// Traffic goes before book-keeping: an endpoint stays even if its address cannot be claimed.
     fn reclaim(&self, endpoint: &Endpoint) {
-        for ip in addresses(endpoint) {
-            if let Err(error) = self.addresses.claim(&endpoint.pod.to_string(), ip) {
-                tracing::warn!(endpoint = %endpoint.id, pod = %endpoint.pod, %error, "address of a restored endpoint");
+        for ip in endpoint.addresses() {
+            if let Err(error) = self.addresses.claim(&endpoint.owner(), ip) {
+                tracing::warn!(endpoint = %endpoint.id, owner = endpoint.owner(), %error, "address of a restored endpoint");
             }
         }
     }

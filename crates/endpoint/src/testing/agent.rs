@@ -4,16 +4,18 @@
 use super::fakes::{FakeInterfaces, FakeLinks, Pool};
 use super::local_node;
 use crate::attachment::Attachment;
+use crate::health::{HealthEndpoint, Keeper};
 use crate::interfaces::Interfaces;
 use crate::manager::restore::HostLinks;
-use crate::{Config, Core, Maps};
+use crate::{Config, Core, Maps, Started};
 use datapath::{Epochs, fake};
-use model::{Endpoint, EndpointPolicy, Identity, IdentityId, Label, LocalNode, Pod, PodName, PolicyId};
+use model::{Endpoint, EndpointPolicy, Identity, IdentityId, Label, LocalNode, Node, Pod, PodName, PolicyId};
 use parking_lot::Mutex;
 use statedb::{Reader, Tasks, Writer};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) struct Agent {
@@ -21,6 +23,7 @@ pub(crate) struct Agent {
     pub(crate) pods: Writer<Pod>,
     pub(crate) endpoints: Reader<Endpoint>,
     pub(crate) attachments: Reader<Attachment>,
+    pub(crate) health: watch::Receiver<Result<HealthEndpoint, String>>,
     pub(crate) kernel: fake::Kernel,
     pub(crate) pool: Pool,
     _tables: (Writer<Identity>, Writer<LocalNode>),
@@ -37,6 +40,8 @@ pub(crate) struct Setup {
     /// Other maps than those of the kernel in memory.
     pub(crate) maps: Option<(Maps, Epochs)>,
     pub(crate) node: LocalNode,
+    /// The nodes of the cluster, if there is to be a health endpoint.
+    pub(crate) nodes: Option<Reader<Node>>,
 }
 
 impl Setup {
@@ -49,7 +54,7 @@ impl Setup {
             ..Config::default()
         };
         let pool = Pool { size: 100, ..Pool::default() };
-        Self { config, pool, kernel: fake::Kernel::new(), permit: true, maps: None, node: local_node() }
+        Self { config, pool, kernel: fake::Kernel::new(), permit: true, maps: None, node: local_node(), nodes: None }
     }
 
     pub(crate) fn start(self) -> (Agent, FakeInterfaces, FakeLinks) {
@@ -87,10 +92,15 @@ impl Setup {
         if self.permit {
             tasks.spawn("permit", permit(endpoints.clone(), Arc::clone(&policies)));
         }
-        let (router, attachments, _) = core.start(self.config, interfaces, links, &tasks);
+        let health_node = core.local_node.clone();
+        let Started { router, attachments, manager, .. } = core.start(self.config, interfaces, links, &tasks);
+        let (state, health) = watch::channel(Err(String::new()));
+        if let Some(nodes) = self.nodes {
+            tasks.spawn("health", Keeper { manager, node: health_node, nodes, state }.run());
+        }
         tokio::spawn(tasks.run_until_failure());
         let _tables = (identities, nodes);
-        Agent { router, pods, endpoints, attachments, kernel: self.kernel, pool: self.pool, _tables, token }
+        Agent { router, pods, endpoints, attachments, health, kernel: self.kernel, pool: self.pool, _tables, token }
     }
 }
 

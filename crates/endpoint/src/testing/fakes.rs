@@ -48,7 +48,7 @@ impl Interfaces for FakeInterfaces {
         if let Some(kernel) = state.kernel.clone() {
             let by_index = kernel.map::<maps::Endpoints>().unwrap().get(&ifindex).unwrap();
             let locals = kernel.map::<maps::Locals>().unwrap();
-            let by_address = pod.addresses().all(|ip| locals.get(&ip.into()).unwrap().is_some());
+            let by_address = pod.endpoint.addresses().all(|ip| locals.get(&ip.into()).unwrap().is_some());
             state.entries_first.push(by_index.is_some() && by_address);
         }
         state.connects += 1;

@@ -202,11 +202,7 @@ pub(crate) struct Sandbox(OwnedFd);
 
 impl Sandbox {
     pub(crate) fn new() -> Self {
-        let make = || {
-            unshare(CloneFlags::CLONE_NEWNET).unwrap();
-            datapath::netns::current().unwrap()
-        };
-        Self(thread::spawn(make).join().unwrap())
+        Self(datapath::netns::create().unwrap())
     }
 
     pub(crate) fn path(&self) -> String {

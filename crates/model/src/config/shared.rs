@@ -14,6 +14,18 @@ pub const DISABLE_ENDPOINT_CRD: Key = Key::new(
     "write no CiliumEndpoint objects; without them the operator deletes no CiliumIdentity either",
     "false",
 );
+/// Health of health endpoints.
+pub const ENABLE_ENDPOINT_HEALTH_CHECKING: Key = Key::new(
+    "enable-endpoint-health-checking",
+    "run an endpoint per node that other nodes probe, and probe theirs; only with enable-health-checking",
+    "true",
+);
+/// Health of nodes.
+pub const ENABLE_HEALTH_CHECKING: Key = Key::new(
+    "enable-health-checking",
+    "probe all nodes of the cluster, answer the probes of others, and tell what can be reached on the health socket",
+    "true",
+);
 /// IPv4.
 pub const ENABLE_IPV4: Key = Key::new("enable-ipv4", "give pods IPv4 addresses and forward IPv4", "true");
 /// IPv6.

@@ -132,6 +132,23 @@ fn durations_are_read_as_go_writes_them() {
 }
 
 #[test]
+fn durations_are_written_as_go_writes_them() {
+    for (text, nanos) in [
+        ("0s", 0),
+        ("1ns", 1),
+        ("145.787µs", 145_787),
+        ("1.299813ms", 1_299_813),
+        ("250ms", 250_000_000),
+        ("1s", 1_000_000_000),
+        ("1m36.566274746s", 96_566_274_746),
+        ("1h0m0.05s", 3_600_050_000_000),
+        ("26h30m0s", 95_400_000_000_000),
+    ] {
+        assert_eq!(duration_text(Duration::from_nanos(nanos)), text);
+    }
+}
+
+#[test]
 fn a_port_alone_listens_on_all_addresses() {
     assert_eq!(listen_address(":9962").unwrap().to_string(), "[::]:9962");
     assert_eq!(listen_address("127.0.0.1:1").unwrap().to_string(), "127.0.0.1:1");
@@ -148,5 +165,13 @@ proptest! {
     #[test]
     fn no_text_ends_the_process(text in ".{0,12}|[0-9.hmsnuµ:]{0,12}") {
         let _ = (duration(&text), listen_address(&text), words(&text));
+    }
+
+    #[test]
+    fn a_written_duration_is_read_as_what_it_was(micros in 0..1_u64 << 50) {
+        let whole = Duration::from_micros(micros);
+        let read = duration(&duration_text(whole)).unwrap();
+        // Numbers are read as floating point, which is exact enough for a timeout.
+        prop_assert!(read.abs_diff(whole) < Duration::from_micros(1), "{read:?} {whole:?}");
     }
 }

@@ -27,6 +27,30 @@ pub fn duration(text: &str) -> Option<Duration> {
     if text == "0" { Some(Duration::ZERO) } else { duration_of(text, unit_seconds) }
 }
 
+/// A duration as Go writes it: `0s`, `1h30m0s`, `1m36.5s`, `250ms`, `145.787µs`.
+#[must_use]
+pub fn duration_text(duration: Duration) -> String {
+    let nanos = duration.as_nanos();
+    let (unit, of_unit) = match nanos {
+        0 => return "0s".to_owned(),
+        1..1_000 => return format!("{nanos}ns"),
+        1_000..1_000_000 => ("µs", 3),
+        1_000_000..1_000_000_000 => ("ms", 6),
+        _ => ("s", 9),
+    };
+    let (minutes, seconds) = (nanos / 60_000_000_000, nanos % 60_000_000_000);
+    let head = match (minutes / 60, minutes % 60) {
+        (0, 0) => String::new(),
+        (0, minutes) => format!("{minutes}m"),
+        (hours, minutes) => format!("{hours}h{minutes}m"),
+    };
+    let whole = 10_u128.pow(of_unit);
+    let fraction = format!("{:0width$}", seconds % whole, width = of_unit as usize);
+    let fraction = fraction.trim_end_matches('0');
+    let point = if fraction.is_empty() { "" } else { "." };
+    format!("{head}{}{point}{fraction}{unit}", seconds / whole)
+}
+
 /// How many seconds a unit of Go's durations has.
 #[must_use]
 pub fn unit_seconds(unit: &str) -> Option<f64> {

@@ -60,7 +60,7 @@ fn pod(name: &str, ipv4: &str, identity: u32, host: &str) -> RemoteEndpoint {
 fn endpoint(id: u16, ipv4: &str) -> Endpoint {
     Endpoint {
         id: EndpointId(id),
-        pod: PodName::new("shop", "web"),
+        pod: Some(PodName::new("shop", "web")),
         pod_uid: String::new(),
         container_id: String::new(),
         interface: "eth0".into(),

@@ -6,14 +6,17 @@ use super::Run;
 use crate::identity::allocate::Request;
 use crate::labels::security_labels;
 use crate::resolve::SubjectKey;
-use model::{Endpoint, EndpointId, Identity, IdentityId, Labels, Pod};
+use model::{Endpoint, EndpointId, Identity, IdentityId, Labels, Pod, PolicyId, reserved};
 
 impl Run {
     /// Finds the identity of a pod of this node, or asks for one.
     pub(super) fn resolve_endpoint(&mut self, id: EndpointId) {
         let Some(endpoint) = self.endpoints.get(&id) else { return };
-        let pod = self.pods.snapshot().get(&endpoint.pod).filter(|pod| is_of(endpoint, pod));
-        let namespace = self.namespaces.snapshot().get(&endpoint.pod.namespace);
+        let Some(name) = &endpoint.pod else {
+            return self.attach(endpoint.clone(), SubjectKey::new(reserved::HEALTH, &[]), None);
+        };
+        let pod = self.pods.snapshot().get(name).filter(|pod| is_of(endpoint, pod));
+        let namespace = self.namespaces.snapshot().get(&name.namespace);
         let (Some(pod), Some(namespace)) = (pod, namespace) else {
             // What is known of an attached pod stays until something else is known.
             if !self.attached.contains_key(&id) {
@@ -32,8 +35,13 @@ impl Run {
         self.waiting.remove(&id);
         self.engine.upsert_identity(&Identity { id: identity, labels });
         let policy = policy.filter(|_| before == Some(identity));
-        self.engine.attach(id, SubjectKey::new(identity, &pod.named_ports), policy);
-        self.ipcache.upsert_endpoint(endpoint.clone(), identity);
+        self.attach(endpoint.clone(), SubjectKey::new(identity, &pod.named_ports), policy);
+    }
+
+    fn attach(&mut self, endpoint: Endpoint, subject: SubjectKey, policy: Option<PolicyId>) {
+        let (id, identity) = (endpoint.id, subject.identity);
+        self.engine.attach(id, subject, policy);
+        self.ipcache.upsert_endpoint(endpoint, identity);
         self.attached.insert(id, identity);
     }
 

@@ -93,7 +93,7 @@ fn render(agent: &Agent, tables: &Tables, rejected: &str) -> String {
         let enforced = [(row.ingress_enforced, "ingress"), (row.egress_enforced, "egress")];
         let enforced: Vec<_> = enforced.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();
         let enforced = if enforced.is_empty() { "nothing".to_owned() } else { enforced.join(" and ") };
-        writeln!(text, "{} enforces {enforced}", endpoint.pod).unwrap();
+        writeln!(text, "{} enforces {enforced}", endpoint.owner()).unwrap();
         for line in agent.lines(endpoint.id.0) {
             writeln!(text, "  {line}").unwrap();
         }

@@ -4,7 +4,7 @@
 use crate::support::{Agent, Counting, Store, Tables, eventually, start};
 use abi::maps::{Endpoints, Ipcache4, Policies};
 use datapath::fake;
-use model::{EndpointId, IdentityId};
+use model::{EndpointId, IdentityId, reserved};
 use policy::{Config, Families, Policy};
 use serde_json::{Value, json};
 
@@ -64,6 +64,36 @@ async fn a_pod_is_told_of_its_policy_only_when_the_entries_are_in_the_kernel() {
     let map = kernel.trie::<Policies>().unwrap();
     assert!(map.entries().unwrap().iter().all(|(key, _)| key.data.policy == one.policy.0));
     assert_eq!(agent.outputs.endpoint_policies.snapshot().len(), 1);
+}
+
+#[tokio::test]
+async fn the_health_endpoint_has_its_reserved_identity_and_policies_select_it_by_that() {
+    let mut tables = two_pods();
+    tables.add_health_endpoint(9);
+    let clusterwide = |name: &str, selector: Value| {
+        let spec = json!({"endpointSelector": selector, "ingress": [{"fromEntities": ["remote-node"]}]});
+        let object = json!({"metadata": {"name": name}, "spec": spec});
+        policy::ingest_clusterwide_policy(&config().context(), &serde_json::from_value(object).unwrap()).unwrap()
+    };
+    tables.clusterwide_policies.insert(clusterwide("others", json!({"matchLabels": {"app": "web"}})).unwrap());
+    tables.commit();
+    let kernel = fake::Kernel::new();
+    let agent = start(config(), kernel.clone(), Store::default(), &tables);
+    agent.expect_lines(9, &OPEN).await;
+    let row = agent.outputs.endpoint_policies.snapshot().get(&EndpointId(9)).unwrap();
+    assert_eq!(row.identity, reserved::HEALTH);
+    let prefix = "10.0.1.9/32".parse().unwrap();
+    let entry = eventually("its address", || agent.outputs.ipcache.snapshot().get(&prefix)).await;
+    assert_eq!((entry.identity, entry.pod.clone()), (reserved::HEALTH, None));
+
+    tables.clusterwide_policies.insert(clusterwide("health", json!({"matchLabels": {"reserved:health": ""}})).unwrap());
+    tables.commit();
+    agent.expect_lines(9, &[
+        OPEN[0],
+        "allow ingress reserved:host all",
+        "allow ingress reserved:kube-apiserver,reserved:remote-node all by CiliumClusterwideNetworkPolicy health ingress[0]",
+        "allow ingress reserved:remote-node all by CiliumClusterwideNetworkPolicy health ingress[0]",
+    ]).await;
 }
 
 #[tokio::test]

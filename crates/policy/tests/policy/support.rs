@@ -165,7 +165,6 @@ impl Tables {
     /// A pod of this node with its namespace and its interface.
     pub fn add_pod(&mut self, id: u16, name: &str, labels: &[(&str, &str)], ports: Vec<NamedPort>) {
         let (namespace, pod) = name.split_once('/').unwrap();
-        let ipv4 = format!("10.0.1.{id}").parse().unwrap();
         self.namespaces.insert(Namespace { name: namespace.into(), labels: BTreeMap::new() });
         self.pods.insert(Pod {
             name: PodName::new(namespace, pod),
@@ -179,20 +178,29 @@ impl Tables {
             named_ports: ports,
             ended: false,
         });
-        self.endpoints.insert(Endpoint {
-            id: EndpointId(id),
-            pod: PodName::new(namespace, pod),
-            pod_uid: format!("uid-{id}"),
-            container_id: String::new(),
-            interface: "eth0".into(),
-            netns: String::new(),
-            host_interface: format!("lxc{id}"),
-            host_ifindex: u32::from(id),
-            mac: Mac::default(),
-            host_mac: Mac::default(),
-            ipv4: Some(ipv4),
-            ipv6: None,
-        });
+        self.endpoints.insert(Endpoint { pod: Some(PodName::new(namespace, pod)), ..interface(id) });
+    }
+
+    /// The health endpoint of this node.
+    pub fn add_health_endpoint(&mut self, id: u16) {
+        self.endpoints.insert(interface(id));
+    }
+}
+
+fn interface(id: u16) -> Endpoint {
+    Endpoint {
+        id: EndpointId(id),
+        pod: None,
+        pod_uid: format!("uid-{id}"),
+        container_id: String::new(),
+        interface: "eth0".into(),
+        netns: String::new(),
+        host_interface: format!("lxc{id}"),
+        host_ifindex: u32::from(id),
+        mac: Mac::default(),
+        host_mac: Mac::default(),
+        ipv4: format!("10.0.1.{id}").parse().ok(),
+        ipv6: None,
     }
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The lines of `cilium-dbg status`, in the order of the published tool.
 
+use super::ClusterHealth;
+use crate::health::render as cluster_health;
 use crate::hubble::duration;
 use crate::table::Table;
 use model::rest::{
@@ -13,6 +15,7 @@ use model::rest::{
 pub(super) struct Detail {
     pub(super) addresses: bool,
     pub(super) controllers: bool,
+    pub(super) health: bool,
     pub(super) nodes: bool,
     pub(super) verbose: bool,
 }
@@ -29,13 +32,12 @@ impl Lines {
     }
 }
 
-pub(super) fn render(status: &StatusResponse, detail: Detail) -> String {
-    let mut lines = Lines::default();
-    platform(&mut lines, status);
-    agent(&mut lines, status, detail);
-    datapath(&mut lines, status);
-    services(&mut lines, status, detail);
-    let mut text = lines.0.to_string();
+pub(super) fn render(status: &StatusResponse, health: &ClusterHealth, detail: Detail) -> String {
+    let mut table = lines(status, detail);
+    if !detail.verbose {
+        short_health(&mut table, health, detail);
+    }
+    let mut text = table.to_string();
     if detail.verbose
         && let Some(kpr) = &status.kube_proxy_replacement
     {
@@ -43,11 +45,43 @@ pub(super) fn render(status: &StatusResponse, detail: Detail) -> String {
     }
     if detail.verbose {
         text.push_str(&maps(status));
+        text.push_str(&verbose_health(health, detail));
     }
     if detail.nodes {
         text.push_str(&nodes(status));
     }
     text
+}
+
+/// What the agent says of itself.
+pub(super) fn lines(status: &StatusResponse, detail: Detail) -> Table {
+    let mut lines = Lines::default();
+    platform(&mut lines, status);
+    agent(&mut lines, status, detail);
+    datapath(&mut lines, status);
+    services(&mut lines, status, detail);
+    lines.0
+}
+
+/// Nodes that are shown because they are not well.
+const UNWELL: usize = 10;
+
+fn short_health(table: &mut Table, health: &ClusterHealth, detail: Detail) {
+    match health {
+        ClusterHealth::Disabled => table.row(["Cluster health:", "Probe disabled"]),
+        ClusterHealth::Away => table.row(["Cluster health:", "Warning   cilium-health daemon unreachable"]),
+        ClusterHealth::Known(found) if detail.health => cluster_health::table(table, found),
+        ClusterHealth::Known(found) => cluster_health::unwell(table, found, UNWELL),
+    }
+}
+
+fn verbose_health(health: &ClusterHealth, detail: Detail) -> String {
+    if let ClusterHealth::Known(found) = health {
+        return cluster_health::blocks(found);
+    }
+    let mut table = Table::default();
+    short_health(&mut table, health, detail);
+    table.to_string()
 }
 
 fn platform(lines: &mut Lines, status: &StatusResponse) {
@@ -332,23 +366,37 @@ mod tests {
 
     #[test]
     fn every_line_has_its_place() {
-        let text = render(&status(), Detail::default());
+        let text = render(&status(), &ClusterHealth::Disabled, Detail::default());
         assert_eq!(text, include_str!("../../../tests/golden/status.txt"));
     }
 
     #[test]
     fn an_agent_that_says_nothing_has_everything_disabled() {
-        let text = render(&StatusResponse::default(), Detail::default());
+        let text = render(&StatusResponse::default(), &ClusterHealth::Away, Detail::default());
         assert!(text.starts_with("KVStore:") && text.contains("Hubble:") && !text.contains("Kubernetes:"), "{text}");
         assert!(text.contains("Controller Status:      0/0 healthy\n"), "{text}");
     }
 
     #[test]
-    fn the_verbose_form_adds_addresses_controllers_services_and_nodes() {
-        let detail = Detail { addresses: true, controllers: true, nodes: true, verbose: true };
-        let text = render(&status(), detail);
-        for part in ["10.0.0.10 (shop/web-1)", "sync-nodes", "- NodePort:", "blue/n1 (localhost):", "ktime"] {
+    fn the_verbose_form_adds_addresses_controllers_services_nodes_and_probes() {
+        let detail = Detail { addresses: true, controllers: true, health: true, nodes: true, verbose: true };
+        let text = render(&status(), &ClusterHealth::Known(cluster_health::tests::status()), detail);
+        for part in
+            ["10.0.0.10 (shop/web-1)", "sync-nodes", "- NodePort:", "blue/n1 (localhost):", "ktime", "ICMP to stack:"]
+        {
             assert!(text.contains(part), "{part} is missing in:\n{text}");
         }
+    }
+
+    #[test]
+    fn only_nodes_that_are_not_well_are_listed_unless_all_are_wanted() {
+        let health = ClusterHealth::Known(cluster_health::tests::status());
+        let text = render(&status(), &health, Detail::default());
+        assert!(text.contains("Cluster health:          1/2 reachable   (2026-01-31T12:00:00Z)"), "{text}");
+        assert!(!text.contains("n3 (localhost)") && text.contains("  blue/n2"), "{text}");
+        let text = render(&status(), &health, Detail { health: true, ..Detail::default() });
+        assert!(text.contains("n3 (localhost)") && text.contains("  blue/n2"), "{text}");
+        let text = render(&status(), &ClusterHealth::Away, Detail::default());
+        assert!(text.ends_with("Cluster health:          Warning   cilium-health daemon unreachable\n"), "{text}");
     }
 }

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+#![doc = include_str!("../README.md")]
+
+mod api;
+mod config;
+#[cfg(test)]
+mod fixture;
+mod hello;
+mod icmp;
+mod mesh;
+mod metrics;
+mod probe;
+mod respond;
+mod retry;
+mod run;
+mod targets;
+
+pub use config::{Config, ConfigError};
+pub use metrics::Metrics;
+
+use mesh::Mesh;
+use model::rest::{HealthStatusResponse, StatusResponse};
+use model::{LocalNode, Node};
+use nix::errno::Errno;
+use probe::Network;
+use statedb::{Reader, Tasks};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+/// Requests for fresh results that wait to be taken; further ones wait for a place.
+const REQUESTS: usize = 8;
+
+/// What this feature reads.
+pub struct Inputs {
+    /// Name of this node.
+    pub node_name: String,
+    /// All nodes, this one included.
+    pub nodes: Reader<Node>,
+    /// Addresses on which this node answers.
+    pub local_node: Reader<LocalNode>,
+    /// The network namespace of this node's health endpoint, while there is one.
+    pub endpoint: watch::Receiver<Option<Arc<OwnedFd>>>,
+    /// What the agent says of itself.
+    pub agent: Box<dyn Fn() -> StatusResponse + Send + Sync>,
+}
+
+/// What this feature offers to others.
+#[derive(Debug)]
+pub struct Outputs {
+    /// What the last probes found. If nothing is probed, it is empty, and its sender is gone.
+    pub status: watch::Receiver<Arc<HealthStatusResponse>>,
+    /// Counters, to be registered by whoever exports them.
+    pub metrics: Metrics,
+}
+
+/// Starts to answer probes, to probe, and to serve the API; nothing of it if that is switched off. An address, port or
+/// socket that cannot be had is tried again, and is no reason to fail.
+pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> Outputs {
+    let metrics = Metrics::default();
+    let (sender, status) = watch::channel(Arc::default());
+    if !config.enabled {
+        return Outputs { status, metrics };
+    }
+    tasks.spawn("health-respond-node", respond::on_node(config.port, inputs.local_node));
+    if config.endpoint {
+        tasks.spawn("health-respond-endpoint", respond::on_endpoint(config.port, inputs.endpoint));
+    }
+    let (probe, requests) = mpsc::channel(REQUESTS);
+    let mesh = Mesh::new(inputs.node_name, config.endpoint);
+    let network = Network { port: config.port, requests: config.icmp_threshold };
+    let ends = run::Ends { nodes: inputs.nodes, requests, status: sender, metrics: metrics.clone() };
+    tasks.spawn("health-probe", run::run(mesh, network, ends));
+    let shared = api::Shared { status: status.clone(), probe, agent: inputs.agent, since: Instant::now() };
+    tasks.spawn_fallible("health-api", api::serve(config.socket, shared));
+    Outputs { status, metrics }
+}
+
+/// Why an operation failed, without the number that Rust adds.
+fn reason(error: &io::Error) -> String {
+    error.raw_os_error().map_or_else(|| error.to_string(), |code| Errno::from_raw(code).desc().to_owned())
+}

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+//! To open a socket whose place is taken, or not there yet.
+
+use std::io;
+use std::time::Duration;
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+const FIRST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// Tries until it works. Says when it begins to fail, when the reason changes, and when it works after all.
+pub(crate) async fn open<T>(what: &str, mut attempt: impl FnMut() -> io::Result<T>) -> T {
+    let (mut pause, mut told) = (FIRST, None);
+    loop {
+        match attempt() {
+            Ok(opened) => {
+                if told.is_some() {
+                    info!("{what}: listening after all");
+                }
+                return opened;
+            }
+            Err(error) => {
+                let why = error.to_string();
+                if told.as_ref() != Some(&why) {
+                    warn!(error = %why, "{what}: cannot listen, trying again");
+                    told = Some(why);
+                }
+            }
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_tried_until_it_works() {
+        let mut left = 10;
+        let opened = open("test", || {
+            left -= 1;
+            if left == 0 { Ok("open") } else { Err(io::ErrorKind::AddrInUse.into()) }
+        });
+        assert_eq!(opened.await, "open");
+    }
+}

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The loop that keeps the mesh in step with the table of nodes, makes probes when their time has come, and publishes what
+//! they find.
+
+use crate::mesh::{Demand, Job, Mesh};
+use crate::metrics::{Latency, Metrics};
+use crate::probe::{Probe, probe, timestamp};
+use model::Node;
+use model::rest::{HealthStatusResponse, PathStatus};
+use statedb::{Batch, Change, Reader};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until};
+
+#[cfg(test)]
+mod tests;
+
+/// Nodes that are probed at the same time.
+const AT_ONCE: usize = 16;
+/// Results are published at most that often, since a report costs as much as there are nodes.
+const REPORTS: Duration = Duration::from_secs(1);
+
+/// Whoever sends it wants all nodes probed now, and the report after that.
+pub(crate) type Request = oneshot::Sender<Arc<HealthStatusResponse>>;
+
+/// What the loop has to do with others.
+pub(crate) struct Ends {
+    /// The nodes.
+    pub(crate) nodes: Reader<Node>,
+    /// Who wants fresh results.
+    pub(crate) requests: mpsc::Receiver<Request>,
+    /// Where results go.
+    pub(crate) status: watch::Sender<Arc<HealthStatusResponse>>,
+    /// What counts them.
+    pub(crate) metrics: Metrics,
+}
+
+type Found = (Job, Vec<(IpAddr, PathStatus)>);
+
+/// Runs until it is dropped. No node is probed before the table is complete: the interval depends on all of them.
+pub(crate) async fn run<P: Probe>(mesh: Mesh, network: P, ends: Ends) {
+    let mut changes = ends.nodes.subscribe();
+    let Ends { nodes: _, mut requests, status, metrics } = ends;
+    let mut state = State { mesh, status, metrics, complete: false, report: None, reported: None, waiting: Vec::new() };
+    // To name this node, and that there is no other yet, is better than to say nothing.
+    state.publish();
+    let mut running: JoinSet<Found> = JoinSet::new();
+    loop {
+        while running.len() < AT_ONCE
+            && let Some(job) = state.start()
+        {
+            let network = network.clone();
+            running.spawn(async move {
+                let results = probe(&network, &job.addresses).await;
+                (job, results)
+            });
+        }
+        let next = state.mesh.next().filter(|_| state.complete && running.len() < AT_ONCE);
+        tokio::select! {
+            batch = changes.next() => state.change(batch),
+            Some(request) = requests.recv() => state.demand(request),
+            Some(ended) = running.join_next() => state.ended(unwind(ended)),
+            () = at(next) => {}
+            () = at(state.report) => state.publish(),
+        }
+    }
+}
+
+/// Returns at that time, or never if there is none.
+async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A probe that panics is a fault of this task, which ends the process.
+fn unwind<T>(ended: Result<T, JoinError>) -> T {
+    ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+}
+
+struct State {
+    mesh: Mesh,
+    status: watch::Sender<Arc<HealthStatusResponse>>,
+    metrics: Metrics,
+    /// Whether all nodes are known.
+    complete: bool,
+    /// When to publish, if there is something new.
+    report: Option<Instant>,
+    reported: Option<Instant>,
+    waiting: Vec<(Demand, Request)>,
+}
+
+impl State {
+    fn start(&mut self) -> Option<Job> {
+        if self.complete { self.mesh.start(Instant::now()) } else { None }
+    }
+
+    /// A node that came or went shows at once.
+    fn change(&mut self, batch: Batch<Node>) {
+        let now = Instant::now();
+        let mut news = batch.initialized && !self.complete;
+        for change in &batch.changes {
+            news |= self.mesh.apply(change, !self.complete, now);
+            if let Change::Delete(node) = change {
+                self.waiting.iter_mut().for_each(|(demand, _)| demand.gone(&node.name));
+            }
+        }
+        self.complete |= batch.initialized;
+        if news {
+            self.publish();
+        }
+    }
+
+    fn demand(&mut self, request: Request) {
+        let demand = self.mesh.demand(Instant::now());
+        self.waiting.push((demand, request));
+        self.answer();
+    }
+
+    fn ended(&mut self, (job, results): Found) {
+        let now = Instant::now();
+        self.measure(&job, &results);
+        self.mesh.finish(&job, results, now);
+        self.waiting.iter_mut().for_each(|(demand, _)| demand.ended(&job));
+        if self.waiting.iter().any(|(demand, _)| demand.is_met()) {
+            self.publish();
+        } else if self.report.is_none() {
+            self.report = Some(self.reported.map_or(now, |last| now.max(last + REPORTS)));
+        }
+    }
+
+    fn publish(&mut self) {
+        let report = self.mesh.report(timestamp());
+        self.metrics.show(&report);
+        self.status.send_replace(Arc::new(report));
+        self.reported = Some(Instant::now());
+        self.report = None;
+        self.answer();
+    }
+
+    /// Answers those who have nothing more to wait for, and forgets those who have lost patience.
+    fn answer(&mut self) {
+        for (_, request) in self.waiting.extract_if(.., |(demand, request)| demand.is_met() || request.is_closed()) {
+            // One that has just gone does not listen any more.
+            let _ = request.send(Arc::clone(&self.status.borrow()));
+        }
+    }
+
+    fn measure(&self, job: &Job, results: &[(IpAddr, PathStatus)]) {
+        for (ip, path) in results {
+            let Some((r#type, address_type)) = self.mesh.kind(&job.node, *ip) else { continue };
+            for (protocol, probe) in [("icmp", &path.icmp), ("http", &path.http)] {
+                if let Some(probe) = probe.as_ref().filter(|probe| probe.status.is_empty()) {
+                    let latency = Duration::from_nanos(u64::try_from(probe.latency).unwrap_or_default());
+                    self.metrics.answered(Latency { r#type, address_type, protocol }, latency);
+                }
+            }
+        }
+    }
+}
