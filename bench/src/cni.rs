@@ -80,7 +80,7 @@ impl Drop for PaperPods<'_> {
 
 fn links(cluster: &Cluster) -> Result<usize> {
     let said = run::output(cluster.on_node(NODE).args(["ip", "-oneline", "link", "show", "type", "veth"]))?;
-    Ok(said.lines().filter(|line| line.contains(": lxc")).count())
+    Ok(said.lines().filter(|line| line.contains(": lxc") && !line.contains("lxc_health")).count())
 }
 
 fn times(command: &mut Command) -> Result<Times> {

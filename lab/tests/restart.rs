@@ -56,14 +56,18 @@ fn under_traffic(cluster: &Cluster, body: impl FnOnce() -> Result<()>) -> Result
     all.into_iter().try_for_each(Traffic::finish)
 }
 
-/// The pinned links and maps of a node, each with the number that it keeps as long as it is not pinned anew.
+/// The pinned links and maps of a node, each with the number that it keeps as long as it is not pinned anew. The health
+/// endpoint goes with its agent, and is made anew.
 fn pins(cluster: &Cluster, node: &str) -> Result<String> {
-    cluster.shell(node, "cd /sys/fs/bpf/cilium/v1 && find links maps -type f -printf '%i %p\\n' | sort -k 2")
+    cluster.shell(
+        node,
+        "cd /sys/fs/bpf/cilium/v1 && find links maps -type f -printf '%i %p\\n' | grep -v lxc_health | sort -k 2",
+    )
 }
 
 /// The same, once every pod's programs hang on links: a node on which pods have just started has filters at first (ADR 0014).
 fn settled_pins(cluster: &Cluster, node: &str) -> Result<String> {
-    let devices = cluster.shell(node, "ip -o link | grep -o 'lxc[0-9a-f]*' | sort -u")?;
+    let devices = cluster.shell(node, "ip -o link | grep -o 'lxc[0-9a-f]\\{12\\}' | sort -u")?;
     ensure!(!devices.is_empty(), "{node} has no pods");
     eventually(Duration::from_secs(60), "links of every pod", || {
         let pins = pins(cluster, node)?;
@@ -178,11 +182,12 @@ fn api_server_away(cluster: &Cluster) -> Result<()> {
 
 /// What is there of pods on a node, in the kernel and on disk.
 fn left(cluster: &Cluster, node: &str) -> Result<String> {
-    let links = "ip -o link | grep -o 'lxc[0-9a-f]*' | sort -u";
+    let links = "ip -o link | grep -o 'lxc[0-9a-f]\\{12\\}' | sort -u";
     let routes = "ip route show proto static; ip -6 route show proto static";
     let files =
         "ls /var/run/cilium/state; ls /var/run/cilium/deleteQueue | grep -v lockfile; ls /sys/fs/bpf/cilium/v1/links";
-    cluster.shell(node, &format!("{links}; {routes}; {files}; true"))
+    // The health endpoint comes and goes with the agent.
+    cluster.shell(node, &format!("({links}; {routes}; {files}) | grep -v lxc_health; true"))
 }
 
 fn deleted_meanwhile(cluster: &Cluster) -> Result<()> {
