@@ -59,10 +59,10 @@ const LISTEN: Key = Key::new(
 const SOCKET: Key =
     Key::new("hubble-socket-path", "unix socket on which flows are served to this node", "/var/run/cilium/hubble.sock");
 const DISABLE_TLS: Key = Key::new("hubble-disable-tls", "serve hubble-listen-address without TLS", "false");
-const TLS_CERT: Key =
+pub(crate) const TLS_CERT: Key =
     Key::new("hubble-tls-cert-file", "certificate for hubble-listen-address; needed there unless TLS is disabled", "");
-const TLS_KEY: Key = Key::new("hubble-tls-key-file", "private key of that certificate", "");
-const TLS_CLIENT_CA: Key = Key::new(
+pub(crate) const TLS_KEY: Key = Key::new("hubble-tls-key-file", "private key of that certificate", "");
+pub(crate) const TLS_CLIENT_CA: Key = Key::new(
     "hubble-tls-client-ca-files",
     "authorities whose clients are let in; without any, clients need no certificate",
     "",

@@ -9,6 +9,7 @@ mod filter;
 mod fixture;
 mod mask;
 mod peers;
+mod pem;
 pub mod proto;
 mod ring;
 mod server;
@@ -94,6 +95,11 @@ impl Status {
 
 /// Starts to keep and serve flows. When the feature is off, the sink drops what it gets.
 pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> Outputs {
+    start_at(config, inputs, tasks, server::PACE)
+}
+
+/// As [`start`], with the time between attempts to listen and looks at certificates.
+fn start_at(config: Config, inputs: Inputs, tasks: &Tasks, pace: Duration) -> Outputs {
     let agent_events = AgentEvents::new();
     let problems = Problems::default();
     if !config.enabled {
@@ -113,7 +119,7 @@ pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> Outputs {
     let observer =
         Service { store: Arc::clone(&store), agent_events: agent_events.clone(), lost_interval: config.lost_interval };
     let peers = Peers::new(&config, inputs.tables.nodes);
-    let services = Services { observer, peers, problems: Arc::clone(&problems) };
+    let services = Services { observer, peers, problems: Arc::clone(&problems), pace };
     tasks.spawn("hubble-socket", services.clone().serve_socket(config.socket));
     if let Some(address) = config.listen {
         tasks.spawn("hubble-network", services.serve_network(address, config.tls));

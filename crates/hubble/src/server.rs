@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use crate::config::TlsFiles;
 use crate::peers::Peers;
@@ -10,20 +11,28 @@ use crate::proto::observer::observer_server::ObserverServer;
 use crate::proto::peer::peer_server::PeerServer;
 use crate::service::Service;
 use parking_lot::Mutex;
+use rustls::ServerConfig;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tls::TlsError;
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tonic::transport::Server;
 use tonic::transport::server::Router;
-use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
-/// Between attempts to listen.
-const RETRY: Duration = Duration::from_secs(5);
+/// Between attempts to listen, and between looks at the certificates: kubelet renews a mounted Secret within a minute or so.
+pub(crate) const PACE: Duration = Duration::from_secs(5);
+
+/// The names of the listeners among problems.
+const SOCKET: &str = "socket";
+const NETWORK: &str = "network";
 
 /// Why flows are not served somewhere.
 #[derive(Debug, thiserror::Error)]
@@ -36,14 +45,9 @@ pub(crate) enum ServeError {
         /// Why.
         source: io::Error,
     },
-    /// A file with a certificate or key could not be read.
-    #[error("cannot read {path}: {source}")]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    /// There are no usable certificates.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Serving ended.
     #[error(transparent)]
     Transport(#[from] tonic::transport::Error),
@@ -58,6 +62,8 @@ pub(crate) struct Services {
     pub(crate) observer: Service,
     pub(crate) peers: Peers,
     pub(crate) problems: Problems,
+    /// As [`PACE`].
+    pub(crate) pace: Duration,
 }
 
 impl Services {
@@ -65,43 +71,77 @@ impl Services {
     pub(crate) async fn serve_socket(self, path: PathBuf) {
         loop {
             let result = self.socket(&path).await;
-            self.retry("socket", result).await;
+            self.retry(SOCKET, result).await;
         }
     }
 
     /// Serves the network for ever; tries again while the port is taken or the certificates are not there yet.
     pub(crate) async fn serve_network(self, address: SocketAddr, tls: Option<TlsFiles>) {
         loop {
-            let result = self.network(address, tls.as_ref()).await;
-            self.retry("network", result).await;
+            let result = match &tls {
+                Some(files) => self.network(address, files).await,
+                None => self.plain_network(address).await,
+            };
+            self.retry(NETWORK, result).await;
         }
     }
 
     async fn socket(&self, path: &Path) -> Result<(), ServeError> {
         let listen = |source| ServeError::Listen { address: path.display().to_string(), source };
         let listener = bind_socket(path).map_err(listen)?;
-        self.serving("socket", &path.display().to_string());
-        let router = self.router(Server::builder()).await;
-        Ok(router.serve_with_incoming(UnixListenerStream::new(listener)).await?)
+        self.serving(SOCKET, &path.display().to_string());
+        Ok(self.router().await.serve_with_incoming(UnixListenerStream::new(listener)).await?)
     }
 
-    async fn network(&self, address: SocketAddr, tls: Option<&TlsFiles>) -> Result<(), ServeError> {
-        let mut server = Server::builder();
-        if let Some(files) = tls {
-            server = server.tls_config(load_tls(files).await?)?;
+    async fn plain_network(&self, address: SocketAddr) -> Result<(), ServeError> {
+        let listener = bind_network(address).await?;
+        self.serving(NETWORK, &address.to_string());
+        Ok(self.router().await.serve_with_incoming(TcpListenerStream::new(listener)).await?)
+    }
+
+    async fn network(&self, address: SocketAddr, files: &TlsFiles) -> Result<(), ServeError> {
+        let contents = tls::read(files).await?;
+        let (config, latest) = watch::channel(contents.config(files)?);
+        let listener = bind_network(address).await?;
+        self.serving(NETWORK, &address.to_string());
+        tokio::select! {
+            ended = self.router().await.serve_with_incoming(tls::connections(listener, latest)) => Ok(ended?),
+            never = self.renew(files, contents, config) => match never {},
         }
-        let listen = |source| ServeError::Listen { address: address.to_string(), source };
-        let listener = bind_network(address).await.map_err(listen)?;
-        self.serving("network", &address.to_string());
-        let router = self.router(server).await;
-        Ok(router.serve_with_incoming(TcpListenerStream::new(listener)).await?)
     }
 
-    async fn router(&self, mut server: Server) -> Router {
+    /// Takes in what becomes of the files, for connections to come. Files that cannot be used change nothing.
+    async fn renew(
+        &self,
+        files: &TlsFiles,
+        mut used: tls::Contents,
+        config: watch::Sender<Arc<ServerConfig>>,
+    ) -> Infallible {
+        loop {
+            tokio::time::sleep(self.pace).await;
+            let outcome = match tls::read(files).await {
+                Ok(contents) if contents == used => Ok(None),
+                Ok(contents) => contents.config(files).map(|config| Some((contents, config))),
+                Err(error) => Err(error),
+            };
+            match outcome {
+                Ok(None) => drop(self.problems.lock().remove(NETWORK)),
+                Ok(Some((contents, renewed))) => {
+                    used = contents;
+                    config.send_replace(renewed);
+                    self.problems.lock().remove(NETWORK);
+                    tracing::info!("flows are served with renewed certificates");
+                }
+                Err(error) => self.note(NETWORK, &format!("{error}; certificates read before stay in use")),
+            }
+        }
+    }
+
+    async fn router(&self) -> Router {
         let (health, health_server) = tonic_health::server::health_reporter();
         health.set_serving::<ObserverServer<Service>>().await;
         health.set_serving::<PeerServer<Peers>>().await;
-        server
+        Server::builder()
             .add_service(health_server)
             .add_service(ObserverServer::new(self.observer.clone()))
             .add_service(PeerServer::new(self.peers.clone()))
@@ -114,11 +154,17 @@ impl Services {
 
     async fn retry(&self, listener: &'static str, result: Result<(), ServeError>) {
         let message = result.err().map_or_else(|| "ended".to_owned(), |error| error.to_string());
-        let known = self.problems.lock().insert(listener, message.clone());
-        if known.as_ref() != Some(&message) {
-            tracing::warn!(error = message, "flows are not served, will be tried again");
+        self.note(listener, &format!("flows are not served: {message}"));
+        tokio::time::sleep(self.pace).await;
+    }
+
+    /// Shows a problem in the status, and logs it when it is new.
+    fn note(&self, listener: &'static str, message: &str) {
+        let text = format!("{listener}: {message}");
+        let known = self.problems.lock().insert(listener, text.clone());
+        if known.as_ref() != Some(&text) {
+            tracing::warn!("{text}");
         }
-        tokio::time::sleep(RETRY).await;
     }
 }
 
@@ -138,31 +184,16 @@ fn bind_socket(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-async fn bind_network(address: SocketAddr) -> io::Result<TcpListener> {
-    match TcpListener::bind(address).await {
+async fn bind_network(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    let result = match TcpListener::bind(address).await {
         // A kernel without IPv6 has no `::` to listen on.
-        Err(error) if error.raw_os_error() == Some(nix::errno::Errno::EAFNOSUPPORT as i32) => {
-            if address.ip().is_unspecified() {
-                TcpListener::bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port())).await
-            } else {
-                Err(error)
-            }
+        Err(error)
+            if error.raw_os_error() == Some(nix::errno::Errno::EAFNOSUPPORT as i32)
+                && address.ip().is_unspecified() =>
+        {
+            TcpListener::bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port())).await
         }
         result => result,
-    }
-}
-
-async fn load_tls(files: &TlsFiles) -> Result<ServerTlsConfig, ServeError> {
-    let identity = Identity::from_pem(read(&files.certificate).await?, read(&files.key).await?);
-    let mut authorities = Vec::new();
-    for path in &files.client_authorities {
-        authorities.append(&mut read(path).await?);
-        authorities.push(b'\n');
-    }
-    let config = ServerTlsConfig::new().identity(identity);
-    Ok(if authorities.is_empty() { config } else { config.client_ca_root(Certificate::from_pem(authorities)) })
-}
-
-async fn read(path: &Path) -> Result<Vec<u8>, ServeError> {
-    tokio::fs::read(path).await.map_err(|source| ServeError::File { path: path.to_owned(), source })
+    };
+    result.map_err(|source| ServeError::Listen { address: address.to_string(), source })
 }

@@ -18,10 +18,13 @@ pub(super) struct Connection {
     /// How long to wait for the connection.
     #[arg(long, env = "HUBBLE_TIMEOUT", global = true, default_value = "5s", value_parser = parse_duration)]
     timeout: Duration,
-    /// Use TLS.
+    /// Use TLS, as with an address that begins with tls://.
     #[arg(long, env = "HUBBLE_TLS", global = true)]
     tls: bool,
-    /// Files with certificates of authorities to trust.
+    /// Take any certificate of the server, so that whoever is on the way can read along.
+    #[arg(long, env = "HUBBLE_TLS_ALLOW_INSECURE", global = true)]
+    tls_allow_insecure: bool,
+    /// Files with certificates of authorities to trust [default: those of the system]
     #[arg(long, env = "HUBBLE_TLS_CA_CERT_FILES", global = true, value_delimiter = ',')]
     tls_ca_cert_files: Vec<PathBuf>,
     /// Name that the server's certificate must have.
@@ -56,10 +59,69 @@ impl Connection {
             (Some(certificate), Some(key)) => Some((read(certificate)?, read(key)?)),
             _ => None,
         };
-        Ok(Tls { authorities, server_name: self.tls_server_name.clone(), identity })
+        Ok(Tls {
+            authorities,
+            server_name: self.tls_server_name.clone(),
+            identity,
+            allow_insecure: self.tls_allow_insecure,
+        })
     }
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
     duration(text).ok_or_else(|| "want a duration such as 5s".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Command {
+        #[command(flatten)]
+        connection: Connection,
+    }
+
+    fn parse(flags: &[&str]) -> Result<Connection, clap::Error> {
+        Command::try_parse_from([&["hubble"], flags].concat()).map(|command| command.connection)
+    }
+
+    #[test]
+    fn the_published_flags_say_whom_to_trust_and_who_we_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, name).unwrap();
+            path.display().to_string()
+        };
+        let authorities = format!("{},{}", file("one"), file("two"));
+        let connection = parse(&[
+            "--server=tls://n2:4244",
+            "--tls-ca-cert-files",
+            &authorities,
+            "--tls-client-cert-file",
+            &file("certificate"),
+            "--tls-client-key-file",
+            &file("key"),
+            "--tls-server-name=n2.default.hubble-grpc.cilium.io",
+            "--tls-allow-insecure",
+        ])
+        .unwrap();
+        let tls = connection.tls().unwrap();
+        assert_eq!(tls.authorities, b"one\ntwo");
+        assert_eq!(tls.identity, Some((b"certificate".to_vec(), b"key".to_vec())));
+        assert_eq!(tls.server_name.as_deref(), Some("n2.default.hubble-grpc.cilium.io"));
+        assert!(tls.allow_insecure && !connection.tls);
+        let plain = parse(&["--tls"]).unwrap();
+        assert!(plain.tls && !plain.tls_allow_insecure && plain.tls_ca_cert_files.is_empty());
+    }
+
+    #[test]
+    fn a_certificate_without_its_key_and_a_file_that_is_not_there_are_errors() {
+        assert!(parse(&["--tls-client-cert-file=c"]).is_err() && parse(&["--tls-client-key-file=k"]).is_err());
+        let missing = parse(&["--tls-ca-cert-files=/no/such/file"]).unwrap().tls().map(drop).unwrap_err();
+        assert!(missing.to_string().contains("/no/such/file"), "{missing}");
+    }
 }

@@ -3,11 +3,11 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use super::bind_socket;
+use super::{bind_socket, tls};
 use crate::client::{Server, Tls};
 use crate::proto::observer::ServerStatusRequest;
 use crate::proto::observer::observer_client::ObserverClient;
-use crate::{Config, Inputs, TlsFiles, fixture};
+use crate::{Config, Inputs, Outputs, TlsFiles, fixture};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use statedb::Tasks;
 use std::net::SocketAddr;
@@ -15,8 +15,121 @@ use std::path::Path;
 use std::time::Duration;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
 
 const NAME: &str = "n1.default.hubble-grpc.cilium.io";
+const DEADLINE: Duration = Duration::from_secs(20);
+const FILES: [&str; 3] = ["server.crt", "server.key", "client-ca.crt"];
+
+/// Signs certificates.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    /// A certificate for all nodes, as the chart makes it, and its key.
+    fn sign(&self) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["*.default.hubble-grpc.cilium.io".to_owned()]).unwrap();
+        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+    }
+}
+
+/// The whole of Hubble, with files in a folder.
+struct Node {
+    dir: tempfile::TempDir,
+    listen: SocketAddr,
+    outputs: Outputs,
+    _tasks: Tasks,
+}
+
+impl Node {
+    fn start(authority: Option<&Authority>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let listen = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        if let Some(authority) = authority {
+            install(dir.path(), authority);
+        }
+        let config = Config {
+            enabled: true,
+            listen: Some(listen),
+            socket: dir.path().join("hubble.sock"),
+            tls: Some(files(dir.path())),
+            ..Config::default()
+        };
+        let tasks = Tasks::new(CancellationToken::new());
+        let inputs = Inputs { tables: fixture::tables().tables };
+        let outputs = crate::start_at(config, inputs, &tasks, Duration::from_millis(20));
+        Self { dir, listen, outputs, _tasks: tasks }
+    }
+
+    /// How a client goes about it that trusts one authority and has a certificate of, perhaps, another one.
+    fn server(&self, trusted: &Authority, own: Option<&Authority>) -> Server {
+        let identity = own.map(Authority::sign).map(|(certificate, key)| (certificate.into_bytes(), key.into_bytes()));
+        Server {
+            address: format!("tls://{}", self.listen),
+            tls: Some(Tls {
+                authorities: trusted.pem.clone().into_bytes(),
+                server_name: Some(NAME.to_owned()),
+                identity,
+                allow_insecure: false,
+            }),
+            timeout: None,
+        }
+    }
+
+    /// Waits for a problem that names all of this.
+    async fn problem(&self, parts: &[&str]) {
+        until("a problem", async || {
+            let problems = self.outputs.status.problems();
+            problems.iter().any(|problem| parts.iter().all(|part| problem.contains(part)))
+        })
+        .await;
+    }
+}
+
+fn files(dir: &Path) -> TlsFiles {
+    let [certificate, key, authorities] = FILES.map(|name| dir.join(name));
+    TlsFiles { certificate, key, client_authorities: vec![authorities] }
+}
+
+fn install(dir: &Path, authority: &Authority) {
+    let (certificate, key) = authority.sign();
+    for (name, text) in FILES.iter().zip([&certificate, &key, &authority.pem]) {
+        std::fs::write(dir.join(name), text).unwrap();
+    }
+}
+
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let wait = timeout(DEADLINE, async {
+        while !holds().await {
+            tokio::task::yield_now().await;
+        }
+    });
+    assert!(wait.await.is_ok(), "{what}: did not come about");
+}
+
+/// Whether a request is answered.
+async fn answers(server: &Server) -> bool {
+    match timeout(DEADLINE, server.connect()).await.unwrap() {
+        Ok(channel) => asks(channel).await,
+        Err(_) => false,
+    }
+}
+
+async fn asks(channel: Channel) -> bool {
+    let answer = timeout(DEADLINE, ObserverClient::new(channel).server_status(ServerStatusRequest {})).await;
+    answer.unwrap().is_ok()
+}
 
 #[tokio::test]
 async fn a_stale_socket_is_replaced() {
@@ -28,79 +141,104 @@ async fn a_stale_socket_is_replaced() {
     tokio::net::UnixStream::connect(&path).await.unwrap();
 }
 
-/// A certificate for the name, and its key, as PEM.
-fn certificate(authority: &Issuer<'_, KeyPair>) -> (String, String) {
-    let key = KeyPair::generate().unwrap();
-    let params = CertificateParams::new(vec![NAME.to_owned()]).unwrap();
-    (params.signed_by(&key, authority).unwrap().pem(), key.serialize_pem())
-}
-
-fn free_port() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-fn config(dir: &Path, listen: SocketAddr) -> Config {
-    let file = |name: &str| dir.join(name);
-    let tls = TlsFiles {
-        certificate: file("server.crt"),
-        key: file("server.key"),
-        client_authorities: vec![file("client-ca.crt")],
-    };
-    Config { enabled: true, listen: Some(listen), socket: file("hubble.sock"), tls: Some(tls), ..Config::default() }
-}
-
 #[tokio::test]
 async fn only_clients_with_a_certificate_of_the_authority_are_served() {
-    let dir = tempfile::tempdir().unwrap();
-    let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = params.self_signed(&key).unwrap().pem();
-    let issuer = Issuer::new(params, key);
-    let (server, server_key) = certificate(&issuer);
-    for (name, text) in [("server.crt", &server), ("server.key", &server_key), ("client-ca.crt", &authority)] {
-        std::fs::write(dir.path().join(name), text).unwrap();
-    }
-    let listen = free_port();
-    let tasks = Tasks::new(CancellationToken::new());
-    let _outputs = crate::start(config(dir.path(), listen), Inputs { tables: fixture::tables().tables }, &tasks);
-    let (client, client_key) = certificate(&issuer);
-    let server = |identity| Server {
-        address: listen.to_string(),
-        tls: Some(Tls { authorities: authority.clone().into_bytes(), server_name: Some(NAME.to_owned()), identity }),
-        timeout: None,
-    };
-    let known = server(Some((client.into_bytes(), client_key.into_bytes())));
-    let answer = timeout(Duration::from_secs(10), async {
-        loop {
-            if let Ok(channel) = known.connect().await {
-                break ObserverClient::new(channel).server_status(ServerStatusRequest {}).await;
-            }
-            tokio::task::yield_now().await;
-        }
-    });
-    answer.await.unwrap().unwrap();
-    // The server refuses after its part of the handshake, so it may be the first request that fails.
-    let stranger = match server(None).connect().await {
-        Ok(channel) => ObserverClient::new(channel).server_status(ServerStatusRequest {}).await.is_ok(),
-        Err(_) => false,
-    };
-    assert!(!stranger);
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    let node = Node::start(Some(&ours));
+    let known = node.server(&ours, Some(&ours));
+    until("an answer", async || answers(&known).await).await;
+    let refused = node.server(&ours, None).connect().await.unwrap_err().to_string();
+    assert!(refused.contains("CertificateRequired"), "{refused}");
+    assert!(!answers(&node.server(&ours, Some(&theirs))).await, "with one of another authority");
+    let plain = Server { address: node.listen.to_string(), ..Server::default() };
+    assert!(!answers(&plain).await, "in plain text");
 }
 
 #[tokio::test]
-async fn missing_certificates_are_a_problem_that_names_the_file() {
+async fn a_client_believes_only_the_server_that_it_means_unless_told_otherwise() {
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    let node = Node::start(Some(&ours));
+    let mut client = node.server(&ours, Some(&ours));
+    until("an answer", async || answers(&client).await).await;
+    client.tls.as_mut().unwrap().server_name = Some("n1.other.hubble-grpc.cilium.io".to_owned());
+    assert!(!answers(&client).await, "by another name");
+    client.tls.as_mut().unwrap().server_name = None;
+    assert!(!answers(&client).await, "by its address, which the certificate does not name");
+    let mut client = node.server(&theirs, Some(&ours));
+    assert!(!answers(&client).await, "of another authority");
+    client.tls.as_mut().unwrap().allow_insecure = true;
+    assert!(answers(&client).await, "any server at all");
+    client.tls.as_mut().unwrap().identity = None;
+    assert!(!answers(&client).await, "and still the server wants a certificate");
+}
+
+#[tokio::test]
+async fn the_network_is_served_as_soon_as_there_are_certificates_and_the_socket_before() {
+    let ours = Authority::new();
+    let node = Node::start(None);
+    let missing = node.dir.path().join("server.crt");
+    node.problem(&["hubble-tls-cert-file", missing.to_str().unwrap()]).await;
+    tokio::net::TcpStream::connect(node.listen).await.unwrap_err();
+    let socket = format!("unix://{}", node.dir.path().join("hubble.sock").display());
+    let socket = Server { address: socket, ..Server::default() };
+    until("the socket answers", async || answers(&socket).await).await;
+    std::fs::write(node.dir.path().join("server.crt"), ours.sign().0).unwrap();
+    node.problem(&["hubble-tls-key-file", "server.key"]).await;
+    install(node.dir.path(), &ours);
+    let known = node.server(&ours, Some(&ours));
+    until("an answer", async || answers(&known).await).await;
+    until("no problem", async || node.outputs.status.problems().is_empty()).await;
+}
+
+#[tokio::test]
+async fn renewed_certificates_are_used_for_new_connections_and_old_ones_live_on() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let node = Node::start(Some(&old));
+    let before = node.server(&old, Some(&old));
+    until("an answer", async || answers(&before).await).await;
+    let open = before.connect().await.unwrap();
+    assert!(asks(open.clone()).await);
+    install(node.dir.path(), &new);
+    let after = node.server(&new, Some(&new));
+    until("an answer with the new authority", async || answers(&after).await).await;
+    assert!(!answers(&before).await, "the old authority is trusted no more");
+    assert!(!answers(&node.server(&new, Some(&old))).await, "not even in a client's certificate");
+    assert!(asks(open).await, "the connection of before");
+    until("no problem", async || node.outputs.status.problems().is_empty()).await;
+}
+
+#[tokio::test]
+async fn broken_files_are_a_problem_and_leave_what_is_served() {
+    let ours = Authority::new();
+    let node = Node::start(Some(&ours));
+    let client = node.server(&ours, Some(&ours));
+    until("an answer", async || answers(&client).await).await;
+    for (file, option) in FILES.iter().zip(["cert-file", "key-file", "client-ca-files"]) {
+        let path = node.dir.path().join(file);
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::write(&path, "no PEM at all").unwrap();
+        node.problem(&[&format!("hubble-tls-{option}"), path.to_str().unwrap(), "stay in use"]).await;
+        assert!(answers(&client).await, "with a broken {file}");
+        std::fs::remove_file(&path).unwrap();
+        node.problem(&["cannot read", path.to_str().unwrap()]).await;
+        assert!(answers(&client).await, "without {file}");
+        std::fs::write(&path, whole).unwrap();
+        until("no problem", async || node.outputs.status.problems().is_empty()).await;
+    }
+}
+
+#[tokio::test]
+async fn files_that_do_not_go_together_are_named_and_nothing_of_them_is_printed() {
+    let ours = Authority::new();
     let dir = tempfile::tempdir().unwrap();
-    let tasks = Tasks::new(CancellationToken::new());
-    let tables = fixture::tables().tables;
-    let outputs = crate::start(config(dir.path(), free_port()), Inputs { tables }, &tasks);
-    let problem = timeout(Duration::from_secs(10), async {
-        loop {
-            match outputs.status.problems().into_iter().next() {
-                Some(problem) => break problem,
-                None => tokio::task::yield_now().await,
-            }
-        }
-    });
-    assert!(problem.await.unwrap().contains("server.crt"));
+    install(dir.path(), &ours);
+    let other = ours.sign().1;
+    std::fs::write(dir.path().join("server.key"), &other).unwrap();
+    let files = files(dir.path());
+    let error = tls::read(&files).await.unwrap().config(&files).unwrap_err();
+    let text = format!("{error} {error:?}");
+    for part in ["hubble-tls-cert-file", "hubble-tls-key-file", "server.crt", "server.key"] {
+        assert!(text.contains(part), "{part} is missing in: {text}");
+    }
+    assert!(other.lines().all(|line| !text.contains(line)), "{text}");
 }

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+//! TLS of a client: whom it trusts, and who it is.
+
+use super::Tls;
+use crate::pem;
+use hyper_util::rt::TokioIo;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncBufReadExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tonic::transport::Uri;
+
+/// Servers of HTTP/2 begin with their settings, usually at once.
+const FIRST_WORD: Duration = Duration::from_secs(1);
+
+type Connecting = Pin<Box<dyn Future<Output = io::Result<TokioIo<TlsStream<TcpStream>>>> + Send>>;
+
+/// Makes connections to a host and port. A text for people says why it cannot be made.
+pub(super) fn connector(
+    place: &str,
+    tls: Tls,
+) -> Result<
+    impl tower::Service<Uri, Response = TokioIo<TlsStream<TcpStream>>, Error = io::Error, Future = Connecting>
+    + Send
+    + 'static,
+    String,
+> {
+    let host = place.rsplit_once(':').map_or(place, |(host, _)| host).trim_start_matches('[').trim_end_matches(']');
+    let name = tls.server_name.clone().unwrap_or_else(|| host.to_owned());
+    let name = ServerName::try_from(name.clone()).map_err(|_| format!("{name:?} cannot be the name of a server"))?;
+    let connector = TlsConnector::from(Arc::new(config(tls)?));
+    let place = place.to_owned();
+    Ok(tower::service_fn(move |_: Uri| -> Connecting {
+        let (connector, name, place) = (connector.clone(), name.clone(), place.clone());
+        Box::pin(async move {
+            let stream = TcpStream::connect(place).await?;
+            let mut stream = connector.connect(name, stream).await?;
+            hear(&mut stream).await?;
+            Ok(TokioIo::new(stream))
+        })
+    }))
+}
+
+/// Waits a while for the first word of the server. Whether it likes our certificate is not known before (RFC 8446, section 4.4.2), and the reason
+/// would be lost if it only came up with the first request. A server that waits for ours is given it.
+async fn hear(stream: &mut TlsStream<TcpStream>) -> io::Result<()> {
+    match timeout(FIRST_WORD, stream.fill_buf()).await {
+        Ok(Ok([])) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server has closed the connection")),
+        Ok(Err(error)) => Err(error),
+        Ok(Ok(_)) | Err(_) => Ok(()),
+    }
+}
+
+fn config(tls: Tls) -> Result<ClientConfig, String> {
+    let text = |error: Error| error.to_string();
+    let provider = pem::provider();
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
+    let builder = builder.with_safe_default_protocol_versions().map_err(text)?;
+    let builder = if tls.allow_insecure {
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+    } else {
+        builder.with_root_certificates(trusted(&tls.authorities)?)
+    };
+    let mut config = match tls.identity {
+        Some((certificate, key)) => {
+            let chain = pem::certificates(&certificate).map_err(|why| format!("the client's certificate: {why}"))?;
+            let key = pem::key(&key).map_err(|why| format!("the client's key: {why}"))?;
+            builder
+                .with_client_auth_cert(chain, key)
+                .map_err(|why| format!("the client's certificate and key: {why}"))?
+        }
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![pem::ALPN.to_vec()];
+    Ok(config)
+}
+
+fn trusted(authorities: &[u8]) -> Result<RootCertStore, String> {
+    let mut store = RootCertStore::empty();
+    if authorities.is_empty() {
+        store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    } else {
+        pem::trust(&mut store, authorities).map_err(|why| format!("the certificates of authorities: {why}"))?;
+    }
+    Ok(store)
+}
+
+/// Believes any certificate, but still wants the server to have its key.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

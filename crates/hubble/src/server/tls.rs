@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+//! TLS of the network listener: files that may come late and change at any time, and the handshakes that they decide.
+//!
+//! No way leads from here to plain text. Without usable files there is no configuration, hence no listener; a connection whose handshake
+//! does not succeed is closed.
+
+use crate::config::{TLS_CERT, TLS_CLIENT_CA, TLS_KEY, TlsFiles};
+use crate::pem;
+use futures::StreamExt;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::TcpListenerStream;
+
+/// How long a client may take for its part of the handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How many handshakes may be under way; who comes then waits until one has ended.
+const HANDSHAKES: usize = 512;
+
+/// Why there is no TLS. Each names the configuration key and the file.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TlsError {
+    /// A file that is not there, or not for us.
+    #[error("{option}: cannot read {path}: {source}")]
+    Read {
+        /// The configuration key.
+        option: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file that does not hold what it should.
+    #[error("{option}: no usable {what} in {path}: {reason}")]
+    Malformed {
+        /// The configuration key.
+        option: &'static str,
+        /// What it should hold.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// Files that do not go together.
+    #[error("{} and {}: {certificate} and {key} cannot be used together: {source}", TLS_CERT.name, TLS_KEY.name)]
+    Pair {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+        /// Why.
+        source: rustls::Error,
+    },
+    /// The library refuses.
+    #[error("TLS: {0}")]
+    Library(#[from] rustls::Error),
+}
+
+/// What the files held when they were read. It cannot be printed: one of them is a private key.
+#[derive(PartialEq, Eq)]
+pub(crate) struct Contents {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+    authorities: Vec<Vec<u8>>,
+}
+
+/// Reads all files.
+pub(crate) async fn read(files: &TlsFiles) -> Result<Contents, TlsError> {
+    let mut authorities = Vec::new();
+    let certificate = read_one(TLS_CERT.name, &files.certificate).await?;
+    let key = read_one(TLS_KEY.name, &files.key).await?;
+    for path in &files.client_authorities {
+        authorities.push(read_one(TLS_CLIENT_CA.name, path).await?);
+    }
+    Ok(Contents { certificate, key, authorities })
+}
+
+async fn read_one(option: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
+    tokio::fs::read(path).await.map_err(|source| TlsError::Read { option, path: path.to_owned(), source })
+}
+
+impl Contents {
+    /// What these files, which are named in errors, make of a connection.
+    pub(crate) fn config(&self, files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
+        let malformed = |option, what, path: &Path| {
+            let path = path.to_owned();
+            move |reason| TlsError::Malformed { option, what, path, reason }
+        };
+        let chain = pem::certificates(&self.certificate);
+        let chain = chain.map_err(malformed(TLS_CERT.name, "certificate", &files.certificate))?;
+        let key = pem::key(&self.key).map_err(malformed(TLS_KEY.name, "private key", &files.key))?;
+        let mut trusted = RootCertStore::empty();
+        for (path, text) in files.client_authorities.iter().zip(&self.authorities) {
+            pem::trust(&mut trusted, text).map_err(malformed(TLS_CLIENT_CA.name, "certificate", path))?;
+        }
+        let provider = pem::provider();
+        let builder =
+            ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+        let builder = if files.client_authorities.is_empty() {
+            builder.with_no_client_auth()
+        } else {
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(trusted), provider).build();
+            builder.with_client_cert_verifier(verifier.map_err(|e| rustls::Error::General(e.to_string()))?)
+        };
+        let mut config = builder.with_single_cert(chain, key).map_err(|source| TlsError::Pair {
+            certificate: files.certificate.clone(),
+            key: files.key.clone(),
+            source,
+        })?;
+        config.alpn_protocols = vec![pem::ALPN.to_vec()];
+        Ok(Arc::new(config))
+    }
+}
+
+/// Connections whose handshake has succeeded, each with the configuration of the moment at which it was opened.
+pub(crate) fn connections(
+    listener: TcpListener,
+    config: watch::Receiver<Arc<ServerConfig>>,
+) -> impl Stream<Item = io::Result<TlsStream<TcpStream>>> {
+    TcpListenerStream::new(listener)
+        .map(move |accepted| shake_hands(accepted, Arc::clone(&config.borrow())))
+        .buffer_unordered(HANDSHAKES)
+        .filter_map(std::future::ready)
+}
+
+/// None for a client that is not let in; an error is one of the listener.
+async fn shake_hands(
+    accepted: io::Result<TcpStream>,
+    config: Arc<ServerConfig>,
+) -> Option<io::Result<TlsStream<TcpStream>>> {
+    let stream = match accepted {
+        Ok(stream) => stream,
+        Err(error) => return Some(Err(error)),
+    };
+    let from = stream.peer_addr().map_or_else(|_| "an unknown address".to_owned(), |address| address.to_string());
+    match timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream)).await {
+        Ok(Ok(stream)) => Some(Ok(stream)),
+        Ok(Err(error)) => {
+            tracing::debug!(from, %error, "a client of the network listener is refused");
+            None
+        }
+        Err(_) => {
+            tracing::debug!(from, "a client of the network listener does not shake hands");
+            None
+        }
+    }
+}
