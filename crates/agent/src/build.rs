@@ -3,13 +3,12 @@
 
 use crate::addresses::FromPools;
 use crate::config::Config;
-use crate::status::{ApiServer, Sources as StatusSources, StatusSource};
+use crate::status::{self, ApiServer, Sources as StatusSources, StatusSource};
 use crate::tables::Tables;
 use crate::{api, connectivity, healthz, metrics, sources, uninstall};
 use anyhow::Context;
 use datapath::bpf::{Datapath, Options};
 use datapath::{Epochs, Kernel, events, flows, sysctl};
-use model::rest::HubbleObserver;
 use statedb::Tasks;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -159,8 +158,7 @@ pub(crate) async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
 
     let api_server = ApiServer::default();
     tasks.spawn("ask-api-server", ask_api_server(client, api_server.clone()));
-    let figures = hubble.status.clone();
-    let observed = config.hubble.enabled;
+    let seen = hubble.status.clone();
     let (allocator, pools) = (ipam.allocator.clone(), ipam.pools.clone());
     let is_ready = ready.clone();
     let status = Arc::new(StatusSources {
@@ -172,8 +170,7 @@ pub(crate) async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
         pools: Box::new(move || {
             pools.snapshot().iter().map(|pool| (pool.used, pool.capacity, pool.prefix.to_string())).collect()
         }),
-        hubble: observed
-            .then(|| -> Box<dyn Fn() -> HubbleObserver + Send + Sync> { Box::new(move || observer(&figures)) }),
+        hubble: Box::new(move || status::hubble(seen.figures(), &seen.problems())),
         events_lost: Box::new(move || lost.load(Ordering::Relaxed) as u64),
         attach_mode: datapath.attach_mode(),
         tables: tables.clone(),
@@ -317,16 +314,6 @@ async fn ask_api_server(client: k8s::Client, answer: ApiServer) {
             Err(_) => Err(format!("the API server has not answered for {} s", ASK_API_SERVER.as_secs())),
         });
         tokio::time::sleep(ASK_API_SERVER).await;
-    }
-}
-
-fn observer(status: &hubble::Status) -> HubbleObserver {
-    let Some(figures) = status.figures() else { return HubbleObserver::default() };
-    HubbleObserver {
-        max_flows: figures.max,
-        current_flows: figures.current,
-        seen_flows: figures.seen,
-        uptime: format!("{}s", figures.uptime.as_secs()),
     }
 }
 

@@ -55,8 +55,8 @@ pub(crate) struct Sources {
     pub(crate) allocations: Box<dyn Fn() -> BTreeMap<IpAddr, String> + Send + Sync>,
     /// Capacity of each pool: used, all, prefix.
     pub(crate) pools: Box<dyn Fn() -> Vec<(u128, u128, String)> + Send + Sync>,
-    /// Hubble's ring, when it runs.
-    pub(crate) hubble: Option<Box<dyn Fn() -> HubbleObserver + Send + Sync>>,
+    /// Hubble.
+    pub(crate) hubble: Box<dyn Fn() -> HubbleStatus + Send + Sync>,
     /// Events that the kernel could not deliver.
     pub(crate) events_lost: Box<dyn Fn() -> u64 + Send + Sync>,
     /// `tcx` or `tc`.
@@ -81,7 +81,7 @@ impl StatusSource for Sources {
             container_runtime: Some(disabled("")),
             cni_file: Some(self.cni_file()),
             host_firewall: Some(HostFirewall { mode: "Disabled".to_owned(), ..HostFirewall::default() }),
-            hubble: Some(self.hubble()),
+            hubble: Some((self.hubble)()),
             hubble_metrics: Some(disabled("")),
             datapath_mode: "veth".to_owned(),
             attach_mode: self.attach_mode.to_owned(),
@@ -164,13 +164,6 @@ impl Sources {
         }
     }
 
-    fn hubble(&self) -> HubbleStatus {
-        match &self.hubble {
-            Some(observer) => HubbleStatus { state: State::Ok, msg: String::new(), observer: Some(observer()) },
-            None => HubbleStatus::default(),
-        }
-    }
-
     fn ipam(&self) -> IpamStatus {
         let owners = (self.allocations)();
         let of = |v4: bool| owners.keys().filter(|ip| ip.is_ipv4() == v4).map(ToString::to_string).collect();
@@ -239,6 +232,21 @@ impl Sources {
     }
 }
 
+/// Hubble's part: figures of its ring when it runs, and why flows are not served where they should be.
+pub(crate) fn hubble(figures: Option<hubble::Figures>, problems: &[String]) -> HubbleStatus {
+    let Some(figures) = figures else { return HubbleStatus::default() };
+    HubbleStatus {
+        state: if problems.is_empty() { State::Ok } else { State::Warning },
+        msg: problems.join("; "),
+        observer: Some(HubbleObserver {
+            max_flows: figures.max,
+            current_flows: figures.current,
+            seen_flows: figures.seen,
+            uptime: format!("{}s", figures.uptime.as_secs()),
+        }),
+    }
+}
+
 fn disabled(msg: &str) -> Status {
     Status { state: State::Disabled, msg: msg.to_owned() }
 }
@@ -263,5 +271,24 @@ fn controller(health: ReconcilerHealth) -> ControllerStatus {
             ..ControllerRun::default()
         }),
         ..ControllerStatus::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_flows_are_not_served_is_a_warning_of_hubble() {
+        let figures = || {
+            let uptime = std::time::Duration::from_secs(61);
+            Some(hubble::Figures { current: 1, max: 4095, seen: 7, rate: 0.0, uptime })
+        };
+        let fine = hubble(figures(), &[]);
+        assert_eq!((fine.state, fine.msg.as_str()), (State::Ok, ""));
+        assert_eq!(fine.observer.map(|o| (o.seen_flows, o.uptime)), Some((7, "61s".to_owned())));
+        let missing = hubble(figures(), &["network: no server.crt".to_owned()]);
+        assert_eq!((missing.state, missing.msg.as_str()), (State::Warning, "network: no server.crt"));
+        assert_eq!(hubble(None, &[]).state, State::Disabled);
     }
 }
