@@ -67,6 +67,33 @@
 {{- if and (eq .Values.routingMode "native") .Values.ipv4.enabled .Values.enableIPv4Masquerade (not .Values.ipv4NativeRoutingCIDR) (not .Values.autoDirectNodeRoutes) }}
 {{- fail "routingMode=native with enableIPv4Masquerade needs ipv4NativeRoutingCIDR: the prefix within which pods keep their addresses" }}
 {{- end }}
+{{- if and .Values.hubble.enabled .Values.hubble.tls.enabled (not .Values.hubble.tls.server.existingSecret) }}
+{{- include "cilium.validateCertificates" . }}
+{{- end }}
+{{- end }}
+
+{{/* The same for the values that hubble-server-certs is made of. */}}
+{{- define "cilium.validateCertificates" -}}
+{{- $auto := .Values.hubble.tls.auto }}
+{{- $server := .Values.hubble.tls.server }}
+{{- if and $auto.enabled (ne $auto.method "helm") }}
+{{- fail (printf "hubble.tls.auto.method=%s is not supported: use hubble.tls.auto.method=helm, or name a Secret with tls.crt, tls.key and ca.crt that somebody else renews in hubble.tls.server.existingSecret" $auto.method) }}
+{{- end }}
+{{- if and (not $auto.enabled) (or $server.cert $server.key) (not (and $server.cert $server.key .Values.tls.ca.cert)) }}
+{{- fail "hubble.tls.server.cert, hubble.tls.server.key and tls.ca.cert are needed together: a certificate, its key, and the authority that clients must have theirs from" }}
+{{- end }}
+{{- if and .Values.tls.ca.key (not .Values.tls.ca.cert) }}
+{{- fail "tls.ca.key is given without tls.ca.cert" }}
+{{- end }}
+{{- end }}
+
+{{/* PEM in base64, as one line; fails with the name of the value it came from. */}}
+{{- define "cilium.pem" -}}
+{{- $text := regexReplaceAll "\\s" .value "" }}
+{{- if not (contains "-----BEGIN " (b64dec $text)) }}
+{{- fail (printf "%s is not PEM in base64" .from) }}
+{{- end }}
+{{- $text }}
 {{- end }}
 
 {{/* What an init container needs that mounts a file system on the node. */}}
