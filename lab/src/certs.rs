@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The cluster's certificates and kubeconfigs: one authority for everything, one more for the API server's front proxy.
+//! The cluster's certificates and kubeconfigs: one authority for everything, one more for the API server's front proxy. For tests: certificates of other authorities.
 
 use std::path::Path;
 
@@ -60,6 +60,19 @@ pub(crate) fn write_all(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
+/// For tests: an authority of its own, as PEM: certificate and key.
+pub fn new_authority(name: &str) -> Result<(String, String)> {
+    let (issuer, certificate) = sign_authority(name)?;
+    Ok((certificate, issuer.key().serialize_pem()))
+}
+
+/// For tests: a client's certificate and key, signed by an authority that is given as PEM, as [`new_authority`] answers and Secrets hold it.
+pub fn for_client(name: &str, authority: &str, authority_key: &str) -> Result<(String, String)> {
+    let issuer = KeyPair::from_pem(authority_key).context("the authority's key")?;
+    let issuer = Issuer::from_ca_cert_pem(authority, issuer).context("the authority's certificate")?;
+    sign(&issuer, Subject { name, organization: None, addresses: vec![] })
+}
+
 /// Writes the administrator's kubeconfig for this machine, which reaches the API server at a forwarded port.
 pub(crate) fn write_admin_kubeconfig(lab: &Lab, port: u16) -> Result<()> {
     kubeconfig(lab, "admin", &server("127.0.0.1", port), &lab.kubeconfig())
@@ -70,26 +83,37 @@ fn server(host: &str, port: u16) -> String {
 }
 
 fn authority(lab: &Lab, file: &str, name: &str) -> Result<Issuer<'static, KeyPair>> {
+    let (issuer, certificate) = sign_authority(name)?;
+    state::write(&lab.pki(&format!("{file}.crt")), certificate)?;
+    state::write(&lab.pki(&format!("{file}.key")), issuer.key().serialize_pem())?;
+    Ok(issuer)
+}
+
+fn sign_authority(name: &str) -> Result<(Issuer<'static, KeyPair>, String)> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::new(Vec::new())?;
     params.distinguished_name = distinguished(name, None);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
     let certificate = params.self_signed(&key).with_context(|| format!("cannot sign the authority '{name}'"))?;
-    state::write(&lab.pki(&format!("{file}.crt")), certificate.pem())?;
-    state::write(&lab.pki(&format!("{file}.key")), key.serialize_pem())?;
-    Ok(Issuer::new(params, key))
+    Ok((Issuer::new(params, key), certificate.pem()))
 }
 
 fn issue(lab: &Lab, issuer: &Issuer<'_, KeyPair>, file: &str, subject: Subject<'_>) -> Result<()> {
+    let (certificate, key) = sign(issuer, subject)?;
+    state::write(&lab.pki(&format!("{file}.crt")), certificate)?;
+    state::write(&lab.pki(&format!("{file}.key")), key)
+}
+
+/// A certificate and its key, as PEM.
+fn sign(issuer: &Issuer<'_, KeyPair>, subject: Subject<'_>) -> Result<(String, String)> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::new(subject.addresses)?;
     params.distinguished_name = distinguished(subject.name, subject.organization);
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     let certificate = params.signed_by(&key, issuer).with_context(|| format!("cannot sign for '{}'", subject.name))?;
-    state::write(&lab.pki(&format!("{file}.crt")), certificate.pem())?;
-    state::write(&lab.pki(&format!("{file}.key")), key.serialize_pem())
+    Ok((certificate.pem(), key.serialize_pem()))
 }
 
 fn distinguished(name: &str, organization: Option<&str>) -> DistinguishedName {
@@ -120,4 +144,20 @@ fn kubeconfig(lab: &Lab, user: &str, server: &str, to: &Path) -> Result<()> {
         "contexts": [{"name": context, "context": {"cluster": context, "user": user}}],
     });
     state::write(to, serde_json::to_string_pretty(&config)?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn an_authority_out_of_pem_signs() {
+        let (authority, key) = new_authority("one").unwrap();
+        let (certificate, own) = for_client("somebody", &authority, &key).unwrap();
+        assert!(certificate.starts_with("-----BEGIN CERTIFICATE-----") && own.contains("PRIVATE KEY"), "{certificate}");
+        assert!(
+            for_client("somebody", "no PEM", &key).is_err() && for_client("somebody", &authority, "no PEM").is_err()
+        );
+    }
 }

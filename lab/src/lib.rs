@@ -4,7 +4,7 @@
 mod addons;
 mod bridge;
 pub mod capture;
-mod certs;
+pub mod certs;
 mod cgroup;
 mod cli;
 mod clock;

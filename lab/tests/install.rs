@@ -2,15 +2,19 @@
 //! The chart: installed with other values than the usual ones, told values that it does not know, and uninstalled. Needs root, `make kube` and `make image`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use lab::certs;
 use lab::netns::Netns;
 use lab::probe::{Cluster, eventually};
 use lab::product;
 use lab::suite::Suite;
+use serde_json::Value;
 
 const SUITE: Suite = Suite {
     name: "install",
@@ -29,6 +33,8 @@ const SUITE: Suite = Suite {
     cases: &[
         ("pods_get_addresses_of_the_pool_that_the_operator_hands_out", cluster_pool),
         ("native_routing_needs_no_tunnel_between_nodes", native),
+        ("flows_are_served_on_the_network_to_who_has_a_certificate_only", network_flows),
+        ("an_upgrade_keeps_the_authority_and_agents_take_the_renewed_certificate_without_a_restart", renewed),
         ("a_value_that_is_not_known_is_named_by_helm_and_by_the_agent", unknown_value),
         ("an_uninstall_leaves_nodes_clean_and_another_install_works", uninstall),
     ],
@@ -83,6 +89,101 @@ fn native(cluster: &Cluster) -> Result<()> {
         cluster.exec("net", "client", &["curl", "-sS", "-m", "5", "http://echo.net.svc.cluster.local/hostname"])?;
     ensure!(["near", "far"].contains(&said.trim()), "{said}");
     Ok(())
+}
+
+/// What a Secret of the product holds.
+fn secret(cluster: &Cluster, name: &str) -> Result<BTreeMap<String, String>> {
+    let object = cluster.get(&["secret", "--namespace=kube-system", name])?;
+    let data = object["data"].as_object().with_context(|| format!("the Secret {name} is empty"))?;
+    let text = |value: &Value| -> Result<String> {
+        Ok(String::from_utf8(BASE64_STANDARD.decode(value.as_str().unwrap_or_default())?)?)
+    };
+    data.iter().map(|(key, value)| Ok((key.clone(), text(value)?))).collect()
+}
+
+/// A folder of node1 that its agent's container sees under the same name.
+const FOLDER: &str = "/var/run/cilium/lab-certificates";
+
+/// Writes a file for the agent's container on node1.
+fn put(cluster: &Cluster, name: &str, text: &str) -> Result<String> {
+    let path = format!("{FOLDER}/{name}");
+    let script = "umask 077; mkdir -p \"${1%/*}\" && printf %s \"$2\" >\"$1\"";
+    let done = cluster.node("node1", &["sh", "-c", script, "sh", &path, text])?;
+    ensure!(done.status.success(), "cannot write {path}: {}", String::from_utf8_lossy(&done.stderr));
+    Ok(path)
+}
+
+/// What node1 is told of node2's flows.
+fn observe(cluster: &Cluster, server: &str, flags: &[&str]) -> Result<String> {
+    let command = [&["hubble", "observe", "--last=20", "-o=json", "--server", server], flags].concat();
+    product::in_agent(cluster, "node1", &command)
+}
+
+fn network_flows(cluster: &Cluster) -> Result<()> {
+    let ours = secret(cluster, "cilium-ca")?;
+    let trusted = put(cluster, "ca.crt", &ours["ca.crt"])?;
+    let trust = ["--tls-ca-cert-files", &trusted, "--tls-server-name", "node2.default.hubble-grpc.cilium.io"];
+    let client = |who: &str, authority: &str, key: &str| -> Result<[String; 4]> {
+        let (certificate, key) = certs::for_client(who, authority, key)?;
+        let certificate = put(cluster, &format!("{who}.crt"), &certificate)?;
+        let key = put(cluster, &format!("{who}.key"), &key)?;
+        Ok(["--tls-client-cert-file".to_owned(), certificate, "--tls-client-key-file".to_owned(), key])
+    };
+    let known = client("known", &ours["ca.crt"], &ours["ca.key"])?;
+    let (authority, key) = certs::new_authority("another")?;
+    let stranger = client("stranger", &authority, &key)?;
+    let with = |who: &[String; 4]| trust.into_iter().map(str::to_owned).chain(who.clone()).collect::<Vec<_>>();
+    let (known, stranger) = (with(&known), with(&stranger));
+
+    for server in ["192.168.77.12:4244", "[fd77::12]:4244"] {
+        let encrypted = format!("tls://{server}");
+        let ask = |server: &str, flags: &[String]| {
+            observe(cluster, server, &flags.iter().map(String::as_str).collect::<Vec<_>>())
+        };
+        eventually(Duration::from_secs(30), "flows of node2", || {
+            // Something to tell of.
+            let to = SocketAddr::new(*cluster.pod_addresses("net", "far")?.first().context("no address")?, 8080);
+            cluster.exec("net", "client", &["curl", "-sS", "-m", "5", &format!("http://{to}/hostname")])?;
+            let told = ask(&encrypted, &known)?;
+            let mut flows = told.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            ensure!(flows.any(|flow| flow["flow"]["node_name"] == "node2"), "{told}");
+            Ok(())
+        })?;
+        let nobody = trust.map(str::to_owned);
+        for (who, server, flags) in [
+            ("without a certificate", encrypted.as_str(), &nobody[..]),
+            ("with one of another authority", encrypted.as_str(), &stranger[..]),
+            ("in plain text", server, &[][..]),
+        ] {
+            let answer = ask(server, flags);
+            ensure!(answer.is_err(), "{server} answers {who}: {answer:?}");
+        }
+        ask(&encrypted, &known).context("after those that were refused")?;
+    }
+    cluster.node("node1", &["rm", "-r", FOLDER])?;
+    Ok(())
+}
+
+fn renewed(cluster: &Cluster) -> Result<()> {
+    let (authority, server) = (secret(cluster, "cilium-ca")?, secret(cluster, "hubble-server-certs")?);
+    let agent = product::agent(cluster, "node2")?;
+    let noticed = || -> Result<usize> {
+        let log = cluster.kubectl(&["logs", "--namespace=kube-system", &agent])?;
+        Ok(log.matches("renewed certificates").count())
+    };
+    let before = noticed()?;
+    product::upgrade(cluster, &["hubble.tls.auto.certValidityDuration=30"])?;
+    ensure!(secret(cluster, "cilium-ca")? == authority, "the upgrade made another authority");
+    let now = secret(cluster, "hubble-server-certs")?;
+    ensure!(now["tls.crt"] != server["tls.crt"] && now["ca.crt"] == authority["ca.crt"], "the upgrade signed nothing");
+    // The kubelet looks at the Secrets of a pod that has changed at once, and at those of others within two minutes.
+    cluster.kubectl(&["annotate", "--overwrite", "--namespace=kube-system", "pod", &agent, "lab=renewed"])?;
+    eventually(Duration::from_secs(120), "the agent takes the renewed certificate", || {
+        ensure!(noticed()? > before, "its log does not say so");
+        Ok(())
+    })?;
+    ensure!(product::agent(cluster, "node2")? == agent, "the agent of node2 was replaced");
+    network_flows(cluster)
 }
 
 fn unknown_value(cluster: &Cluster) -> Result<()> {

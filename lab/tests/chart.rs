@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The chart, rendered without a cluster: whom flows on the network are served to. Needs Helm, which `make kube` builds.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::fs;
+use std::process::{Command, Output};
+
+use lab::{certs, product};
+
+/// `helm template` with values.
+fn helm(values: &[&str]) -> Output {
+    let program = product::repository("target/kube/bin/helm");
+    let mut command = Command::new(&program);
+    command.args(["template", "cilium", "--namespace=kube-system"]).arg(product::repository("deploy/helm/cilium"));
+    command.args(values.iter().flat_map(|value| ["--set", value]));
+    command.output().unwrap_or_else(|error| panic!("{}: {error}; `make kube` builds it", program.display()))
+}
+
+fn rendered(values: &[&str]) -> String {
+    let output = helm(values);
+    assert!(output.status.success(), "{values:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn refused(values: &[&str]) -> String {
+    let output = helm(values);
+    assert!(!output.status.success(), "{values:?} is taken");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn base64(text: &str) -> String {
+    use base64::prelude::{BASE64_STANDARD, Engine as _};
+    BASE64_STANDARD.encode(text)
+}
+
+#[test]
+fn by_default_the_chart_makes_an_authority_and_a_certificate_and_tells_agents_where_they_are() {
+    let text = rendered(&[]);
+    assert_eq!(text.matches("\nkind: Secret\n").count(), 2, "{text}");
+    for part in [
+        "  name: cilium-ca\n",
+        "  name: hubble-server-certs\n",
+        "type: kubernetes.io/tls\n",
+        "  hubble-disable-tls: \"false\"\n",
+        "  hubble-tls-cert-file: /var/lib/cilium/tls/hubble/server.crt\n",
+        "  hubble-tls-key-file: /var/lib/cilium/tls/hubble/server.key\n",
+        "  hubble-tls-client-ca-files: /var/lib/cilium/tls/hubble/client-ca.crt\n",
+        "mountPath: /var/lib/cilium/tls/hubble, readOnly: true",
+        "- { key: tls.crt, path: server.crt }",
+        "- { key: tls.key, path: server.key }",
+        "- { key: ca.crt, path: client-ca.crt }",
+        "      port: 443\n",
+    ] {
+        assert!(text.contains(part), "{part} is missing in:\n{text}");
+    }
+    assert!(!text.contains("unknown-helm-values"), "a value of the chart itself is not in known-values.txt");
+}
+
+#[test]
+fn without_tls_nothing_is_made_and_the_peer_service_says_so_by_its_port() {
+    let text = rendered(&["hubble.tls.enabled=false", "hubble.tls.auto.method=cronJob"]);
+    assert!(!text.contains("kind: Secret") && !text.contains("hubble-tls"), "{text}");
+    assert!(text.contains("  hubble-disable-tls: \"true\"\n") && text.contains("      port: 80\n"), "{text}");
+    let text = rendered(&["hubble.enabled=false"]);
+    assert!(!text.contains("kind: Secret") && !text.contains("hubble-tls"), "{text}");
+}
+
+#[test]
+fn a_secret_of_somebody_else_is_mounted_and_none_is_made() {
+    for (values, name) in [
+        (&["hubble.tls.server.existingSecret=mine"][..], "mine"),
+        (&["hubble.tls.server.existingSecret=mine", "hubble.tls.auto.method=certmanager"], "mine"),
+        (&["hubble.tls.auto.enabled=false"], "hubble-server-certs"),
+    ] {
+        let text = rendered(values);
+        assert!(!text.contains("kind: Secret"), "{values:?}:\n{text}");
+        let mounted = format!("              - secret:\n                  name: {name}\n");
+        assert!(text.contains(&mounted) && text.contains("      port: 443\n"), "{values:?}:\n{text}");
+    }
+}
+
+#[test]
+fn what_the_chart_cannot_do_is_refused_with_what_to_do_instead() {
+    for method in ["cronJob", "certmanager"] {
+        let said = refused(&[&format!("hubble.tls.auto.method={method}")]);
+        for part in [&format!("hubble.tls.auto.method={method}"), "method=helm", "hubble.tls.server.existingSecret"] {
+            assert!(said.contains(part), "{part} is missing in: {said}");
+        }
+    }
+    let said = refused(&["hubble.tls.auto.enabled=false", "hubble.tls.server.cert=Zm9v"]);
+    assert!(said.contains("hubble.tls.server.key") && said.contains("tls.ca.cert"), "{said}");
+    let said = refused(&["tls.ca.key=Zm9v", "tls.ca.cert=Zm9v"]);
+    assert!(said.contains("tls.ca.cert is not PEM in base64"), "{said}");
+}
+
+#[test]
+fn given_certificates_and_authorities_are_used() {
+    let (authority, key) = certs::new_authority("given").unwrap();
+    let (authority, key) = (base64(&authority), base64(&key));
+    let text = rendered(&[&format!("tls.ca.cert={authority}"), &format!("tls.ca.key={key}")]);
+    assert_eq!(text.matches(&format!("  ca.crt: {authority}\n")).count(), 2, "in both Secrets:\n{text}");
+    let text = rendered(&[
+        "hubble.tls.auto.enabled=false",
+        &format!("tls.ca.cert={authority}"),
+        &format!("hubble.tls.server.cert={authority}"),
+        &format!("hubble.tls.server.key={key}"),
+    ]);
+    assert_eq!(text.matches("\nkind: Secret\n").count(), 1, "{text}");
+    for part in [format!("  ca.crt: {authority}\n"), format!("  tls.crt: {authority}\n"), format!("  tls.key: {key}\n")]
+    {
+        assert!(text.contains(&part), "{part} is missing in:\n{text}");
+    }
+}
+
+#[test]
+fn the_values_their_schema_and_the_known_ones_agree_on_tls() {
+    let chart = product::repository("deploy/helm/cilium");
+    let known = fs::read_to_string(chart.join("files/known-values.txt")).unwrap();
+    let schema = fs::read_to_string(chart.join("values.schema.json")).unwrap();
+    let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
+    for value in known.lines().filter(|value| value.starts_with("hubble.tls.") || value.starts_with("tls.")) {
+        let path: String = value.split('.').map(|part| format!("/properties/{part}")).collect();
+        assert!(schema.pointer(&path).is_some(), "{value} is not in the schema");
+    }
+}
