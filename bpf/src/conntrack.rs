@@ -8,7 +8,7 @@ use crate::config;
 use crate::ctx::Skb;
 use crate::events;
 use crate::maps;
-use crate::parse::Pkt;
+use crate::parse::{KNOWN, Pkt};
 use abi::epoch;
 use abi::flow::{FlowEntry, TICK_SHIFT, flags, opposite, proto, tcp};
 use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
@@ -58,10 +58,12 @@ pub fn seal(entry: &mut FlowEntry, generation: u32) {
     entry.topology_epoch = epoch::noted(sum, generation, epoch(epoch::GENERATION));
 }
 
-/// The packet's flow, if it is known and its decision stands.
+/// The packet's flow, if it is known and its decision stands. Notes whether there is one at all: a new flow is not looked
+/// for again.
 #[inline(always)]
-pub fn find(skb: Skb, pkt: &Pkt) -> Option<&'static mut FlowEntry> {
-    let entry = lookup(pkt)?;
+pub fn find(skb: Skb, pkt: &mut Pkt) -> Option<&'static mut FlowEntry> {
+    let entry = search(pkt)?;
+    pkt.marks |= KNOWN;
     if entry.in_ifindex != 0 && entry.in_ifindex != skb.ifindex() {
         return None;
     }
@@ -74,9 +76,14 @@ pub fn find(skb: Skb, pkt: &Pkt) -> Option<&'static mut FlowEntry> {
     if is_reopened(pkt, entry) { None } else { Some(entry) }
 }
 
-/// The packet's entry, whether its decision stands or not.
+/// The packet's entry, whether its decision stands or not, after [`find`].
 #[inline(always)]
 pub fn lookup(pkt: &Pkt) -> Option<&'static mut FlowEntry> {
+    if pkt.marks & KNOWN != 0 { search(pkt) } else { None }
+}
+
+#[inline(always)]
+fn search(pkt: &Pkt) -> Option<&'static mut FlowEntry> {
     // SAFETY: values of a preallocated table stay mapped; should the entry be recycled for another flow at this very
     // moment, one packet's counters go to that flow, as with every eBPF connection table.
     maps::FLOWS.get_ptr_mut(&pkt.key).map(|entry| unsafe { &mut *entry })

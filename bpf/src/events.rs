@@ -4,7 +4,7 @@
 use crate::config;
 use crate::ctx::Skb;
 use crate::maps;
-use crate::parse::Pkt;
+use crate::parse::{NOTED, Pkt};
 use crate::scratch::Scratch;
 use abi::event::{Event, Verdict, kind, trace_reason};
 use abi::flow::{FlowEntry, flags};
@@ -53,7 +53,7 @@ fn dropped(skb: Skb, pkt: &Pkt, reason: u8, place: Place) -> i32 {
     event.reason = reason;
     event.direction = place.direction;
     event.point = place.point;
-    if pkt.noted != 0
+    if pkt.marks & NOTED != 0
         && let Some(scratch) = maps::SCRATCH.get_ptr(0)
     {
         // SAFETY: this processor's notes about this packet.

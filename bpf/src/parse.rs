@@ -40,9 +40,14 @@ pub struct Pkt {
     pub code: u8,
     /// [`WHOLE`], [`FIRST`] or [`LATER`].
     pub fragment: u8,
-    /// 1 when the slow path's notes (`scratch`) are about this packet.
-    pub noted: u8,
+    /// [`NOTED`], [`KNOWN`].
+    pub marks: u8,
 }
+
+/// The slow path's notes (`scratch`) are about this packet.
+pub const NOTED: u8 = 1;
+/// There is an entry of its flow, whether its decision stands or not.
+pub const KNOWN: u8 = 2;
 
 /// Not fragmented.
 pub const WHOLE: u8 = 0;
@@ -56,7 +61,7 @@ impl Pkt {
     #[inline(always)]
     pub fn new(hook: u8) -> Self {
         let key = FlowKey { src: Addr::NONE, dst: Addr::NONE, sport: 0, dport: 0, proto: 0, hook, pad: 0 };
-        Self { key, len: 0, fragment_id: 0, l4: 0, family: 0, ttl: 0, flags: 0, code: 0, fragment: WHOLE, noted: 0 }
+        Self { key, len: 0, fragment_id: 0, l4: 0, family: 0, ttl: 0, flags: 0, code: 0, fragment: WHOLE, marks: 0 }
     }
 
     /// Whether it is an ICMP error, which concerns another packet (RFC 792, RFC 4443).

@@ -3,11 +3,11 @@
 
 use super::commit;
 use crate::ctx::Skb;
-use crate::parse::Pkt;
+use crate::parse::{NOTED, Pkt};
 use crate::scratch::{self, Scratch};
 use crate::{conntrack, icmp, ipcache, maps, nat, policy, redirect};
 use abi::event::point;
-use abi::flow::{action, flags};
+use abi::flow::{FlowEntry, action, flags};
 use abi::{Addr, DropReason};
 use aya_ebpf::bindings::TC_ACT_OK;
 
@@ -32,7 +32,7 @@ impl Origin {
 #[inline(never)]
 pub fn decide(skb: Skb, pkt: &mut Pkt, origin: &Origin) -> i32 {
     let Some(scratch) = scratch::fresh() else { return -(DropReason::InvalidTcBuffer.code() as i32) };
-    pkt.noted = 1;
+    pkt.marks |= NOTED;
     if pkt.is_icmp_error() {
         if origin.reply == action::STACK && icmp::is_related(skb, pkt) {
             return TC_ACT_OK;
@@ -48,7 +48,7 @@ pub fn decide(skb: Skb, pkt: &mut Pkt, origin: &Origin) -> i32 {
     if scratch.known.flags & flags::REPLY != 0 {
         let verdict = commit::renew_reply(pkt, scratch);
         if verdict != commit::NO_FORWARD {
-            return if verdict == 0 { deliver(skb, pkt, origin) } else { verdict };
+            return if verdict == 0 { renewed(skb, pkt, origin) } else { verdict };
         }
     }
     resolve(pkt, scratch, origin);
@@ -62,16 +62,21 @@ pub fn decide(skb: Skb, pkt: &mut Pkt, origin: &Origin) -> i32 {
     }
     reply_path(pkt, scratch, origin);
     let verdict = commit::store(skb, pkt, scratch, point::TO_ENDPOINT);
-    if verdict < 0 { verdict } else { deliver(skb, pkt, origin) }
+    if verdict < 0 { verdict } else { deliver(skb, pkt, origin, &scratch.forward) }
 }
 
-/// Carries out what has just been remembered. What the host's stack sends is on the pod's device already, where it is only
-/// rewritten.
+/// Carries out what has just been renewed.
 #[inline(always)]
-fn deliver(skb: Skb, pkt: &Pkt, origin: &Origin) -> i32 {
-    let Some(flow) = conntrack::lookup(pkt) else {
-        return -(DropReason::UnknownConnectionTrackingState.code() as i32);
-    };
+fn renewed(skb: Skb, pkt: &Pkt, origin: &Origin) -> i32 {
+    match conntrack::lookup(pkt) {
+        Some(flow) => deliver(skb, pkt, origin, flow),
+        None => -(DropReason::UnknownConnectionTrackingState.code() as i32),
+    }
+}
+
+/// Does what was decided. What the host's stack sends is on the pod's device already, where it is only rewritten.
+#[inline(always)]
+fn deliver(skb: Skb, pkt: &Pkt, origin: &Origin, flow: &FlowEntry) -> i32 {
     if origin.reply != action::STACK {
         redirect::apply(skb, pkt, flow)
     } else if flow.flags & (flags::NAT_SRC | flags::NAT_DST) != 0 {

@@ -103,10 +103,12 @@ fn complete_reply(scratch: &mut Scratch, now: u32) {
     reply.in_ifindex = if scratch.reply_key.hook == FROM_POD { forward.out_ifindex } else { 0 };
     reply.peer_slot = forward.peer_slot;
     date(reply, scratch.generation, now);
-    if let Some(entry) = maps::FLOWS.get_ptr(&scratch.reply_key) {
+    if forward.packets > 1
+        && let Some(entry) = maps::FLOWS.get_ptr(&scratch.reply_key)
+    {
         // SAFETY: values of a preallocated table stay mapped.
         let old = unsafe { &*entry };
-        if forward.packets > 1 && old.flags & flags::REPLY != 0 {
+        if old.flags & flags::REPLY != 0 {
             carry_over(reply, old);
         }
     }

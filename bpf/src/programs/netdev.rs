@@ -23,7 +23,7 @@ pub fn netdev_ingress(ctx: TcContext) -> i32 {
     let skb = Skb(ctx.skb.skb);
     let mut pkt = Pkt::new(ARRIVING);
     let Frame::Ip = parse(skb, &mut pkt) else { return NEXT };
-    let verdict = match conntrack::find(skb, &pkt) {
+    let verdict = match conntrack::find(skb, &mut pkt) {
         Some(flow) if flow.action == action::LOCAL => {
             conntrack::touch(skb, &pkt, flow, point::TO_ENDPOINT);
             redirect::apply(skb, &pkt, flow)

@@ -28,7 +28,7 @@ pub fn overlay_ingress(ctx: TcContext) -> i32 {
             // The sender did not know the tunnel device's hardware address.
             // SAFETY: valid context.
             unsafe { bpf_skb_change_type(skb.0, PACKET_HOST) };
-            match conntrack::find(skb, &pkt) {
+            match conntrack::find(skb, &mut pkt) {
                 Some(flow) if flow.action == action::LOCAL => {
                     conntrack::touch(skb, &pkt, flow, point::TO_ENDPOINT);
                     redirect::apply(skb, &pkt, flow)

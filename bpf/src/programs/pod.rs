@@ -8,7 +8,7 @@ use crate::ipcache;
 use crate::lb::{self, Choice};
 use crate::maps;
 use crate::nat;
-use crate::parse::{Frame, Pkt, parse};
+use crate::parse::{Frame, NOTED, Pkt, parse};
 use crate::policy;
 use crate::scratch::{self, Scratch};
 use crate::{arp, conntrack, events, icmp, redirect};
@@ -31,7 +31,7 @@ pub fn pod_egress(ctx: TcContext) -> i32 {
     let skb = Skb(ctx.skb.skb);
     let mut pkt = Pkt::new(FROM_POD);
     let verdict = match parse(skb, &mut pkt) {
-        Frame::Ip => match conntrack::find(skb, &pkt) {
+        Frame::Ip => match conntrack::find(skb, &mut pkt) {
             Some(flow) => {
                 conntrack::touch(skb, &pkt, flow, leaving_point(flow.action));
                 redirect::apply(skb, &pkt, flow)
@@ -52,7 +52,7 @@ pub fn pod_ingress(ctx: TcContext) -> i32 {
     let skb = Skb(ctx.skb.skb);
     let mut pkt = Pkt::new(ARRIVING);
     let verdict = match parse(skb, &mut pkt) {
-        Frame::Ip => match conntrack::find(skb, &pkt) {
+        Frame::Ip => match conntrack::find(skb, &mut pkt) {
             Some(flow) if flow.action == action::STACK || flow.out_ifindex == skb.ifindex() => {
                 conntrack::touch(skb, &pkt, flow, point::TO_ENDPOINT);
                 pass(skb, &pkt, flow)
@@ -89,7 +89,7 @@ fn leaving_point(action: u8) -> u8 {
 #[inline(never)]
 fn decide(skb: Skb, pkt: &mut Pkt) -> i32 {
     let Some(scratch) = scratch::fresh() else { return drop(DropReason::InvalidTcBuffer) };
-    pkt.noted = 1;
+    pkt.marks |= NOTED;
     if pkt.key.proto == proto::ICMPV6
         && pkt.family == 6
         && let Some(verdict) = arp::link_message(skb, pkt)
