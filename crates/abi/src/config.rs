@@ -25,7 +25,8 @@ macro_rules! for_each_program_constant {
             COARSE_CLOCK, coarse_clock: u8 = 1;
             /// The kernel lets a socket program choose the error (6.1).
             SET_RETVAL, set_retval: u8 = 1;
-            /// Ticks (`flow::TICK_NS`) between two reports of one flow without news (`monitor-aggregation-interval`).
+            /// Ticks (`flow::TICK_NS`) between two reports of one flow without news (`monitor-aggregation-interval`); 0 reports
+            /// each packet.
             EVENT_INTERVAL, event_interval: u32 = 5;
             /// Unread bytes in the ring buffer at which the reader is woken; below, it looks by itself.
             EVENT_WAKEUP, event_wakeup: u32 = 65536;

@@ -67,12 +67,22 @@ const CLIENT_BURST: Key = Key::new(
 const CLIENT_QPS: Key = Key::new("k8s-client-qps", "requests to the API server per second; 0 for no limit", "0");
 const AGGREGATION: Key = Key::new(
     "monitor-aggregation",
-    "accepted for the charts that set it: packets of a flow are reported as with medium whatever it says",
+    "which packets of a flow are reported: all (none, lowest, low), or those with news and others once in a while (medium, maximum)",
     "medium",
 );
+/// Levels of aggregation, and whether packets without news are left out.
+const AGGREGATIONS: &[(&str, bool)] = &[
+    ("none", false),
+    ("disabled", false),
+    ("lowest", false),
+    ("low", false),
+    ("medium", true),
+    ("max", true),
+    ("maximum", true),
+];
 const AGGREGATION_INTERVAL: Key = Key::new(
     "monitor-aggregation-interval",
-    "time between two reports of a flow without news, in whole seconds and at least one",
+    "with medium and maximum, the time between two reports of a flow without news, in whole seconds and at least one",
     "5s",
 );
 const PROCFS: Key = Key::new("procfs", "where a proc file system is whose sys/net can be written", "/proc");
@@ -202,21 +212,22 @@ fn unknown(keys: &Keys) -> Vec<String> {
 }
 
 /// The constants of the programs follow from what the node is.
-fn programs(node: &node::Config, event_interval: Duration) -> ProgramConfig {
+fn programs(node: &node::Config, event_interval: u32) -> ProgramConfig {
     ProgramConfig {
         enable_ipv4: u8::from(node.ipv4),
         enable_ipv6: u8::from(node.ipv6),
         tunnel: u8::from(node.routing == RoutingMode::Tunnel),
         masquerade_ipv4: u8::from(node.masquerade_ipv4),
         masquerade_ipv6: u8::from(node.masquerade_ipv6),
-        event_interval: whole_seconds(event_interval),
+        event_interval,
         ..ProgramConfig::default()
     }
 }
 
 /// What of the keys is the agent's own.
 struct Own {
-    event_interval: Duration,
+    /// 0 for every packet.
+    event_interval: u32,
     map_ratio: f64,
     bpf_root: PathBuf,
     procfs: PathBuf,
@@ -237,8 +248,10 @@ impl Own {
             user_agent: Some(format!("{NAME}/{}", env!("CARGO_PKG_VERSION"))),
             ..k8s::ClientConfig::default()
         };
+        let interval = whole_seconds(read.duration(&AGGREGATION_INTERVAL).unwrap_or_default());
+        let aggregates = read.choice(&AGGREGATION, "none, lowest, low, medium or maximum", AGGREGATIONS);
         let own = Self {
-            event_interval: read.duration(&AGGREGATION_INTERVAL).unwrap_or_default(),
+            event_interval: if aggregates == Some(false) { 0 } else { interval },
             map_ratio: read.number(&MAP_RATIO).unwrap_or_default(),
             bpf_root: read.path(&BPF_ROOT).unwrap_or_default(),
             procfs: read.path(&PROCFS).unwrap_or_default(),
@@ -251,7 +264,7 @@ impl Own {
     }
 }
 
-/// At least one second: the programs count in seconds, and none would mean an event for each packet.
+/// At least one second: the programs count in seconds, and none means an event for each packet.
 fn whole_seconds(duration: Duration) -> u32 {
     let up = u64::from(duration.subsec_nanos() > 0);
     u32::try_from(duration.as_secs().saturating_add(up)).unwrap_or(u32::MAX).max(1)

@@ -35,6 +35,16 @@ fn the_documented_defaults_are_what_no_keys_mean() {
 }
 
 #[test]
+fn packets_without_news_are_reported_once_in_a_while_or_each_of_them() {
+    let interval = |keys: &[(&str, &str)]| Config::parse(self::keys(keys)).unwrap().programs.event_interval;
+    assert_eq!(interval(&[]), 5);
+    assert_eq!(interval(&[("monitor-aggregation", "maximum"), ("monitor-aggregation-interval", "10ms")]), 1);
+    assert_eq!(interval(&[("monitor-aggregation", "none"), ("monitor-aggregation-interval", "7s")]), 0);
+    let error = Config::parse(keys(&[("monitor-aggregation", "some")])).unwrap_err().to_string();
+    assert!(error.contains("monitor-aggregation"), "{error}");
+}
+
+#[test]
 fn a_key_has_one_description_whoever_reads_it() {
     let lists = [
         OWN,

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Where packets go, without policy: to another pod, into the tunnel, to the world, to the host.
 
+use abi::config::ProgramConfig;
 use abi::event::{point, trace_reason};
 use abi::flow::{ARRIVING, FROM_POD, FlowKey, action, flags};
 use abi::{DropReason, identity};
+use datapath::bpf::Options;
 use std::net::IpAddr;
 
 use crate::packet::{ACK, FIN, Packet, RST, SYN};
@@ -42,6 +44,22 @@ fn a_pod_reaches_another_pod_of_its_node_and_gets_answers() {
         world.leaves(&b, &answer.bytes()).redirected().packet(&answer.macs(a.host_mac, a.mac).ttl(63)).untold();
         let forward = world.flow(&key((f.a, 1000), (f.b, 53), 17, FROM_POD)).unwrap();
         assert_eq!((forward.packets, forward.flags & flags::ESTABLISHED), (2, flags::ESTABLISHED));
+    });
+}
+
+#[test]
+fn every_packet_is_told_of_where_that_is_wanted() {
+    let config = ProgramConfig { event_interval: 0, ..ProgramConfig::default() };
+    World::test_with(Options { config, ..Options::default() }, |world| {
+        let (a, b) = (world.a, world.b);
+        for f in families() {
+            let request = Packet::udp((f.a, 1000), (f.b, 53));
+            assert_eq!(world.leaves(&a, &request.bytes()).told().reason, trace_reason::NEW);
+            assert_eq!(world.leaves(&a, &request.bytes()).told().reason, trace_reason::ESTABLISHED);
+            for _ in 0..2 {
+                assert_eq!(world.leaves(&b, &request.reply().bytes()).told().reason, trace_reason::REPLY);
+            }
+        }
     });
 }
 
