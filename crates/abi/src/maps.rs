@@ -91,7 +91,7 @@ maps! {
     Endpoints = "cilium_endpoints", Hash, 4096, u32 => endpoint::Endpoint;
     /// Local pods, and the node's own addresses, by address.
     Locals = "cilium_lxc", Hash, 16384, Addr => endpoint::Endpoint;
-    /// What decisions depend on, by the slots of [`epoch`]: a flow that was decided under another epoch is decided anew.
+    /// What decisions depend on, by the slots of the module `epoch`: a flow that was decided under another epoch is decided anew.
     Epochs = "cilium_epochs", Array, epoch::SLOTS, u32 => u32;
     /// Facts of the node; one entry.
     Node = "cilium_node", Array, 1, u32 => config::NodeConfig;
