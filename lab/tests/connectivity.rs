@@ -32,6 +32,7 @@ const SUITE: Suite = Suite {
         ("pings_are_answered", ping),
         ("datagrams_larger_than_the_path_arrive_whole", fragments),
         ("a_packet_that_fills_the_pods_mtu_fits_into_the_tunnel", path_mtu),
+        ("connections_in_the_tunnel_are_none_to_the_hosts_connection_tracking", tunnel_untracked),
         ("a_spoofed_source_is_dropped_and_seen", spoofed),
         ("a_service_without_its_backend_goes_to_the_other_one", backends_follow_pods),
         ("no_kube_proxy_runs", no_kube_proxy),
@@ -319,6 +320,19 @@ fn backends_follow_pods(cluster: &Cluster) -> Result<()> {
     })?;
     cluster.kubectl(&["label", "--namespace=net", "pod", "near", "app=echo"])?;
     all_answer(cluster, "client", url, &["near", "far"])
+}
+
+fn tunnel_untracked(cluster: &Cluster) -> Result<()> {
+    let url = format!("http://{}/hostname", SocketAddr::new(addresses(cluster, "far")?[0], 8080));
+    for _ in 0..5 {
+        assert_eq!(curl(cluster, "client", &url)?, "far");
+    }
+    for node in cluster.nodes() {
+        let tracked = cluster.shell(&node, "cat /proc/net/nf_conntrack")?;
+        ensure!(tracked.contains("dport="), "nobody on {node} has connections tracked: the test shows nothing");
+        ensure!(!tracked.contains("dport=8472"), "{node} tracks the tunnel:\n{tracked}");
+    }
+    Ok(())
 }
 
 fn no_kube_proxy(cluster: &Cluster) -> Result<()> {

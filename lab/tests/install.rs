@@ -73,6 +73,8 @@ fn native(cluster: &Cluster) -> Result<()> {
         "node1 has no routes to node2's pods:\n{routes}"
     );
     ensure!(!routes.contains("encap"), "{routes}");
+    let tables = cluster.shell("node1", "nft list tables")?;
+    ensure!(!tables.contains("cilium"), "there is no tunnel to be told of: {tables}");
     let own = cluster.pod_addresses("net", "client")?;
     for (to, from) in cluster.pod_addresses("net", "far")?.into_iter().zip(own) {
         let url = format!("http://{}/clientip", SocketAddr::new(to, 8080));
@@ -199,7 +201,7 @@ fn unknown_value(cluster: &Cluster) -> Result<()> {
 
 /// What is there of us on a node besides the plugin's file, which nothing calls any more: devices, pinned programs, attached programs, routes and files.
 fn traces(cluster: &Cluster, node: &str) -> Result<String> {
-    let script = "ip -o link | grep -o -E '(cilium|lxc)[^:@]*'; find /sys/fs/bpf -name '*cilium*'; ip route show table all proto 202; \
+    let script = "ip -o link | grep -o -E '(cilium|lxc)[^:@]*'; find /sys/fs/bpf -name '*cilium*'; ip route show table all proto 202; nft list tables | grep cilium; \
                   ip -6 route show table all proto 202; ls /etc/cni/net.d /var/run/cilium/state 2>/dev/null | grep -i -E 'cilium|^[0-9]'; true";
     cluster.shell(node, script)
 }

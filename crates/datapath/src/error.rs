@@ -137,6 +137,14 @@ pub enum Error {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// Netfilter refuses.
+    #[error("netfilter: cannot {operation}")]
+    Netfilter {
+        /// What was tried.
+        operation: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// A setting could not be read or written.
     #[error("cannot access the setting {name}")]
     Sysctl {

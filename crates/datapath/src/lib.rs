@@ -12,6 +12,7 @@ mod kernel;
 mod map;
 pub mod netlink;
 pub mod netns;
+pub mod nft;
 mod sys;
 pub mod sysctl;
 

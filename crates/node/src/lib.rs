@@ -99,6 +99,7 @@ pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result<
         grants: resolve::Grants::default(),
         boot_id: publish::boot_id(),
         ways_out: run::WaysOut::default(),
+        untracked: None,
     };
     tasks.spawn("node-run", run.run(changes));
     Ok(Outputs { local, problems, routes, trouble })
@@ -112,8 +113,8 @@ pub fn name() -> String {
     given.unwrap_or_else(|| machine().trim().to_owned())
 }
 
-/// Removes what this feature leaves in the network namespace of the calling thread: devices with their addresses, and
-/// routes. Programs and maps are the datapath's to remove.
+/// Removes what this feature leaves in the network namespace of the calling thread: devices with their addresses,
+/// routes, and netfilter's table. Programs and maps are the datapath's to remove.
 ///
 /// # Errors
 ///
@@ -123,7 +124,8 @@ pub async fn cleanup() -> datapath::Result<()> {
     for route in reconcile::ours(&netlink).await? {
         netlink.delete_route(&route).await?;
     }
-    devices::remove(&netlink).await
+    devices::remove(&netlink).await?;
+    datapath::nft::cleanup()
 }
 
 #[cfg(test)]

@@ -42,6 +42,8 @@ pub(crate) struct Run {
     pub(crate) grants: Grants,
     pub(crate) boot_id: String,
     pub(crate) ways_out: WaysOut,
+    /// What this process has told netfilter: the tunnel's port, or that there is none.
+    pub(crate) untracked: Option<Option<u16>>,
 }
 
 /// The routes by which flows leave the node. A flow remembers its device; when its route moves to another, it must not stay behind.
@@ -126,6 +128,7 @@ impl Run {
             host = devices::look(&self.netlink).await?;
             facts = local::facts(&self.config, &host, &kube, own.as_deref())?;
         }
+        self.exempt_tunnel().await;
         self.programs.sync(&facts, &host)?;
         self.ways_out.devices = facts.devices.iter().map(|link| link.index).collect();
         self.tell_flows()?;
@@ -154,10 +157,29 @@ impl Run {
     }
 
     fn wanted(&self, facts: &Facts) -> Wanted {
-        Wanted {
-            mtu: facts.row.device_mtu,
-            routers: facts.wire.routers.clone(),
-            tunnel_port: (self.config.routing == RoutingMode::Tunnel).then_some(self.config.tunnel_port),
+        Wanted { mtu: facts.row.device_mtu, routers: facts.wire.routers.clone(), tunnel_port: self.tunnel_port() }
+    }
+
+    fn tunnel_port(&self) -> Option<u16> {
+        (self.config.routing == RoutingMode::Tunnel).then_some(self.config.tunnel_port)
+    }
+
+    /// Has the host's connection tracking pass over the tunnel. Without that everything works, so it is tried once only.
+    async fn exempt_tunnel(&mut self) {
+        let port = self.tunnel_port();
+        if self.untracked.replace(port) == Some(port) {
+            return;
+        }
+        let told = tokio::task::spawn_blocking(move || match port {
+            Some(port) => datapath::nft::untrack_udp(port),
+            None => datapath::nft::cleanup(),
+        });
+        if let Ok(Err(error)) = told.await {
+            let error = statedb::with_causes(&error);
+            info!(
+                error,
+                "the host tracks each flow in the tunnel as a connection: nf_conntrack_max must have room for them"
+            );
         }
     }
 

@@ -31,7 +31,7 @@ pub(super) struct Options {
 }
 
 /// Devices that the agent makes, besides those of pods.
-const DEVICES: [&str; 5] = ["cilium_host", "cilium_net", "cilium_vxlan", "cilium_geneve", "cilium_wg0"];
+const DEVICES: [&str; 6] = ["cilium_host", "cilium_net", "cilium_vxlan", "cilium_geneve", "cilium_wg0", "lxc_health"];
 
 pub(super) async fn run(options: &Options) -> Result<()> {
     if !options.force {
@@ -40,6 +40,7 @@ pub(super) async fn run(options: &Options) -> Result<()> {
     post_uninstall_cleanup(&options.bpf_root).context("remove programs, maps and links")?;
     println!("removed programs, maps and links below {}", options.bpf_root.display());
     remove_devices().await?;
+    datapath::nft::cleanup().context("remove what netfilter was told of the tunnel")?;
     if options.all_state {
         remove(&options.state_dir.join("state"))?;
         remove(&options.state_dir.join("deleteQueue"))?;
