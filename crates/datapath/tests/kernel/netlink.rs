@@ -10,7 +10,6 @@ use datapath::netlink::{
 };
 use datapath::{netns, sysctl};
 use ipnet::IpNet;
-use nix::sched::{CloneFlags, unshare};
 
 use crate::sandbox::{Sandbox, chain};
 
@@ -28,11 +27,7 @@ fn with_netlink<F: Future<Output = ()>>(test: impl FnOnce(Netlink) -> F + Send +
 
 /// Another network namespace, as that of a pod.
 fn new_netns() -> OwnedFd {
-    let made = std::thread::spawn(|| {
-        unshare(CloneFlags::CLONE_NEWNET).unwrap();
-        netns::current().unwrap()
-    });
-    made.join().unwrap()
+    netns::create().unwrap()
 }
 
 fn net(text: &str) -> IpNet {

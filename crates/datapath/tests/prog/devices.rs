@@ -6,7 +6,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use datapath::netlink::{Address, LinkChange, Mac, Netlink, Route, Scope, VethEnd, Vxlan};
 use datapath::{netns, sysctl};
 use ipnet::IpNet;
-use nix::sched::{CloneFlags, unshare};
 
 use crate::world::families;
 
@@ -19,11 +18,7 @@ pub(crate) fn host_mac(id: u16) -> [u8; 6] {
 }
 
 pub(crate) fn new_netns() -> OwnedFd {
-    let made = std::thread::spawn(|| {
-        unshare(CloneFlags::CLONE_NEWNET).unwrap();
-        netns::current().unwrap()
-    });
-    made.join().unwrap()
+    netns::create().unwrap()
 }
 
 /// Makes the devices; returns the indexes of lxc_a, lxc_b, eth0 and cilium_vxlan.
