@@ -15,10 +15,7 @@ use model::rest::{
 use model::{Frontend, Identity, IdentityId, IpEntry, IpSource, Node};
 use statedb::Reader;
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path as FilePath;
 use std::sync::Arc;
-use tokio::net::UnixListener;
 
 /// What the handlers read.
 #[derive(Clone)]
@@ -51,24 +48,6 @@ pub(crate) fn router(shared: Shared) -> Router {
         .route("/v1/statedb", get(tables))
         .route("/v1/statedb/dump/{table}", get(dump))
         .with_state(shared)
-}
-
-/// Opens the unix socket for root and its group only; a stale one of an earlier process is replaced.
-///
-/// # Errors
-///
-/// The folder cannot be written.
-pub(crate) fn bind(path: &FilePath) -> std::io::Result<UnixListener> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
-    Ok(listener)
 }
 
 async fn healthz(State(shared): State<Shared>) -> Response {

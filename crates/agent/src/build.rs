@@ -9,10 +9,12 @@ use crate::{api, connectivity, healthz, metrics, sources, uninstall};
 use anyhow::Context;
 use datapath::bpf::{Datapath, Options};
 use datapath::{Epochs, Kernel, events, flows, sysctl};
+use model::rest;
 use statedb::Tasks;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -223,7 +225,8 @@ pub(crate) async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
     })
     .merge(endpoint.router);
     let socket = config.endpoint.runtime.join("cilium.sock");
-    let listener = api::bind(&socket).with_context(|| format!("API socket {}", socket.display()))?;
+    let listener = rest::listen(&socket).and_then(UnixListener::from_std);
+    let listener = listener.with_context(|| format!("API socket {}", socket.display()))?;
     tasks.spawn_fallible("api", async move { axum::serve(listener, routes).await });
 
     tasks.spawn("ready", async move {

@@ -7,9 +7,8 @@ use axum::extract::State;
 use axum::routing::{get, put};
 use axum::{Json, Router};
 use model::config::duration_text;
-use model::rest::{HealthResponse, HealthStatusResponse, LoadResponse, StatusResponse};
+use model::rest::{HealthResponse, HealthStatusResponse, LoadResponse, StatusResponse, listen};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,22 +37,10 @@ pub(crate) struct Shared {
 /// Serves for ever; a socket that cannot be opened is tried again.
 pub(crate) async fn serve(socket: impl AsRef<Path>, shared: Shared) -> io::Result<()> {
     let socket = socket.as_ref();
-    let listener = retry::open(&format!("health API on {}", socket.display()), || bind(socket)).await;
+    let listener =
+        retry::open(&format!("health API on {}", socket.display()), || listen(socket).and_then(UnixListener::from_std))
+            .await;
     axum::serve(listener, router(Arc::new(shared))).await
-}
-
-/// Opens the unix socket for root and its group only; a stale one of an earlier process is replaced.
-fn bind(path: &Path) -> io::Result<UnixListener> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
-    Ok(listener)
 }
 
 fn router(shared: Arc<Shared>) -> Router {

@@ -16,7 +16,6 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,7 +87,7 @@ impl Services {
 
     async fn socket(&self, path: &Path) -> Result<(), ServeError> {
         let listen = |source| ServeError::Listen { address: path.display().to_string(), source };
-        let listener = bind_socket(path).map_err(listen)?;
+        let listener = model::rest::listen(path).and_then(UnixListener::from_std).map_err(listen)?;
         self.serving(SOCKET, &path.display().to_string());
         Ok(self.router().await.serve_with_incoming(UnixListenerStream::new(listener)).await?)
     }
@@ -166,22 +165,6 @@ impl Services {
             tracing::warn!("{text}");
         }
     }
-}
-
-/// Opens the socket so that nobody can connect before its permissions are set: it gets its name when it is ready.
-fn bind_socket(path: &Path) -> io::Result<UnixListener> {
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent)?;
-    }
-    let new = path.with_extension("new");
-    match std::fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(&new)?;
-    std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o660))?;
-    std::fs::rename(&new, path)?;
-    Ok(listener)
 }
 
 async fn bind_network(address: SocketAddr) -> Result<TcpListener, ServeError> {

@@ -58,6 +58,7 @@ mod endpoint;
 mod features;
 mod health;
 mod service;
+mod socket;
 mod status;
 
 pub use address::{ClusterNodes, IpListEntry, IpListEntryMetadata, NodeAddressing, NodeAddressingElement, NodeElement};
@@ -75,6 +76,7 @@ pub use health::{
     LoadResponse, NodeStatus, PathStatus, SelfStatus,
 };
 pub use service::{BackendAddress, FrontendAddress, Service, ServiceFlags, ServiceSpec, ServiceStatus};
+pub use socket::listen;
 pub use status::{
     BandwidthManager, BigTcp, BpfMap, BpfMapStatus, ClockSource, ClusterMeshStatus, ClusterStatus, CniChainingStatus,
     ControllerConfiguration, ControllerRun, ControllerStatus, EncryptionStatus, HostFirewall, HubbleObserver,

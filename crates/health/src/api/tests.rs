@@ -66,12 +66,3 @@ async fn a_request_for_probes_gets_what_there_is_when_they_take_too_long() {
     let (api, _status, _requests) = api();
     assert_eq!(ask(api, "PUT", "/v1beta/status/probe").await.1["timestamp"], "old");
 }
-
-#[tokio::test]
-async fn the_socket_replaces_a_stale_one_and_is_not_for_everybody() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("run/health.sock");
-    drop(bind(&path).unwrap());
-    let _again = bind(&path).unwrap();
-    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
-}

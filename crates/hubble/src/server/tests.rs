@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use super::{bind_socket, tls};
+use super::tls;
 use crate::client::{Server, Tls};
 use crate::proto::observer::ServerStatusRequest;
 use crate::proto::observer::observer_client::ObserverClient;
@@ -129,16 +129,6 @@ async fn answers(server: &Server) -> bool {
 async fn asks(channel: Channel) -> bool {
     let answer = timeout(DEADLINE, ObserverClient::new(channel).server_status(ServerStatusRequest {})).await;
     answer.unwrap().is_ok()
-}
-
-#[tokio::test]
-async fn a_stale_socket_is_replaced() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("sub/hubble.sock");
-    drop(bind_socket(&path).unwrap());
-    std::fs::write(path.with_extension("new"), "left by a crash").unwrap();
-    let _listener = bind_socket(&path).unwrap();
-    tokio::net::UnixStream::connect(&path).await.unwrap();
 }
 
 #[tokio::test]
