@@ -99,7 +99,6 @@ pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result<
         grants: resolve::Grants::default(),
         boot_id: publish::boot_id(),
         ways_out: run::WaysOut::default(),
-        untracked: None,
     };
     tasks.spawn("node-run", run.run(changes));
     Ok(Outputs { local, problems, routes, trouble })

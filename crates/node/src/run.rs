@@ -42,8 +42,6 @@ pub(crate) struct Run {
     pub(crate) grants: Grants,
     pub(crate) boot_id: String,
     pub(crate) ways_out: WaysOut,
-    /// What this process has told netfilter: the tunnel's port, or that there is none.
-    pub(crate) untracked: Option<Option<u16>>,
 }
 
 /// The routes by which flows leave the node. A flow remembers its device; when its route moves to another, it must not stay behind.
@@ -76,6 +74,7 @@ enum Trouble {
 impl Run {
     pub(crate) async fn run(mut self, mut changes: Changes) {
         let (mut kube, mut nodes) = (self.kube.subscribe(), self.nodes.subscribe());
+        self.exempt_tunnel().await;
         loop {
             let outcome = self.round().await;
             let mut due = matches!(outcome, Err(Trouble::Kernel(_))).then(|| Instant::now() + RETRY);
@@ -128,7 +127,6 @@ impl Run {
             host = devices::look(&self.netlink).await?;
             facts = local::facts(&self.config, &host, &kube, own.as_deref())?;
         }
-        self.exempt_tunnel().await;
         self.programs.sync(&facts, &host)?;
         self.ways_out.devices = facts.devices.iter().map(|link| link.index).collect();
         self.tell_flows()?;
@@ -165,11 +163,8 @@ impl Run {
     }
 
     /// Has the host's connection tracking pass over the tunnel. Without that everything works, so it is tried once only.
-    async fn exempt_tunnel(&mut self) {
+    async fn exempt_tunnel(&self) {
         let port = self.tunnel_port();
-        if self.untracked.replace(port) == Some(port) {
-            return;
-        }
         let told = tokio::task::spawn_blocking(move || match port {
             Some(port) => datapath::nft::untrack_udp(port),
             None => datapath::nft::cleanup(),
