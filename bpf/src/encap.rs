@@ -1,40 +1,357 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
-//! The tunnel between nodes: the source's identity travels in the VNI.
+//! The tunnel between nodes: VXLAN (RFC 7348), with the sender's identity in the VNI.
+//!
+//! A packet gets its outer headers here and leaves by the native device; the kernel's tunnel device takes what cannot go that way.
 
-use crate::ctx::Skb;
-use abi::flow::FlowEntry;
+use crate::config;
+use crate::maps;
+use crate::packet::Packet;
+use crate::parse::{ETH_LEN, ETH_P_IP, ETH_P_IPV6, Frame, HEADERS, Pkt, WHOLE, parse_at};
+use crate::send::{redirected, to_neighbour};
+use crate::stages::route;
+use crate::verdict::Verdict;
+use abi::config::NodeConfig;
+use abi::flow::{Half, half, origin};
 use abi::{Addr, DropReason};
-use aya_ebpf::bindings::{BPF_F_ZERO_CSUM_TX, bpf_tunnel_key};
+use aya_ebpf::bindings::{
+    BPF_ADJ_ROOM_ENCAP_L2_SHIFT, BPF_F_ADJ_ROOM_DECAP_L3_IPV4, BPF_F_ADJ_ROOM_DECAP_L3_IPV6,
+    BPF_F_ADJ_ROOM_ENCAP_L2_ETH, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6,
+    BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_TUNINFO_IPV6, BPF_F_ZERO_CSUM_TX, bpf_tunnel_key,
+};
 use aya_ebpf::helpers::generated::{bpf_redirect, bpf_skb_get_tunnel_key, bpf_skb_set_tunnel_key};
 
 const TTL: u8 = 64;
+const NO_WAY: Verdict = Verdict::Drop(DropReason::NoTunnelOrEncapsulationEndpoint);
+const UDP: u8 = 17;
+/// A router has been congested (RFC 3168).
+const CONGESTED: u8 = 3;
+/// UDP, VXLAN, and the inner Ethernet header.
+const SHIM: usize = 8 + 8 + ETH_LEN;
+/// What is put in front of a packet, over IPv4.
+pub const OVER_IPV4: usize = 20 + SHIM;
+/// What is put in front of a packet, over IPv6.
+pub const OVER_IPV6: usize = 40 + SHIM;
+/// VXLAN: the identifier is valid.
+const HAS_VNI: u32 = 0x0800_0000u32.to_be();
+/// Source ports of the tunnel: by the flow, so that networks and cards spread them (RFC 7348, 5).
+const FIRST_PORT: u16 = 49152;
 
-/// Hands the packet to the tunnel device, with the peer node and the source's identity as metadata.
+/// Where the tunnel to the node `way.hop` leads: out of a native device, or through the kernel's tunnel device.
 #[inline(always)]
-pub fn send(skb: Skb, entry: &FlowEntry) -> i32 {
-    // SAFETY: all-zero is a valid key.
-    let mut key: bpf_tunnel_key = unsafe { core::mem::zeroed() };
-    key.tunnel_id = entry.src_identity;
-    key.__bindgen_anon_1.remote_ipv4 = u32::from_be(entry.tunnel.v4_be());
-    key.tunnel_ttl = TTL;
-    // SAFETY: valid context and key.
-    unsafe {
-        if bpf_skb_set_tunnel_key(skb.0, &mut key, size_of::<bpf_tunnel_key>() as u32, BPF_F_ZERO_CSUM_TX as u64) < 0 {
-            return -(DropReason::NoTunnelOrEncapsulationEndpoint.code() as i32);
+pub fn lead<P: Packet>(packet: P, node: &NodeConfig, inside: u32, way: &mut Half) {
+    let peer = way.hop;
+    let src = source(node, &peer);
+    way.flags = 0;
+    if config::on(&config::DIRECT_TUNNEL) && !src.is_none() {
+        let out = route::to_node(packet, inside, &src, &peer, way);
+        let next_hop = way.hop;
+        way.hop = peer;
+        if out != 0 && out != node.overlay_ifindex && out != node.host_ifindex {
+            let room = if peer.is_v4() { OVER_IPV4 } else { OVER_IPV6 };
+            way.mtu = way.mtu.saturating_sub(room as u16);
+            way.flags = if next_hop == peer { half::ON_LINK } else { 0 };
+            return;
         }
-        bpf_redirect(entry.out_ifindex, 0) as i32
+    }
+    way.out_ifindex = node.overlay_ifindex;
+    way.mtu = packet.mtu_of(node.overlay_ifindex) as u16;
+}
+
+/// This node's own end of the tunnel to a peer.
+#[inline(always)]
+fn source(node: &NodeConfig, peer: &Addr) -> Addr {
+    let (own, other) =
+        if peer.is_v4() { (node.tunnel_ipv4, node.masquerade_ipv4) } else { (node.tunnel_ipv6, node.masquerade_ipv6) };
+    if own.is_none() { other } else { own }
+}
+
+/// Sends the packet to the node `way.hop`.
+#[inline(always)]
+pub fn send<P: Packet>(packet: P, pkt: &Pkt, way: &Half, sender: u32) -> Verdict {
+    // SAFETY: array values are never freed.
+    let Some(node) = maps::NODE.get(0) else { return NO_WAY };
+    if !config::on(&config::DIRECT_TUNNEL) || way.out_ifindex == node.overlay_ifindex {
+        return by_device(packet, node, &way.hop, sender);
+    }
+    let (Some(macs), Some(ethertype)) = (packet.read::<[u32; 3]>(0), packet.read::<u16>(ETH_LEN - 2)) else {
+        return NO_WAY;
+    };
+    let outer = Outer {
+        macs,
+        ethertype,
+        ecn: ecn(packet, pkt),
+        vni: sender,
+        id: way.packets as u16,
+        port: FIRST_PORT | packet.hash() as u16,
+        len: pkt.len as u16,
+        src: source(node, &way.hop),
+    };
+    let written = if way.hop.is_v4() { outer.over_ipv4(packet, &way.hop) } else { outer.over_ipv6(packet, &way.hop) };
+    match written {
+        Some(true) => {
+            let next_hop = if way.flags & half::ON_LINK != 0 { way.hop } else { Addr::NONE };
+            to_neighbour(way.out_ifindex, &next_hop)
+        }
+        Some(false) => Verdict::Drop(DropReason::ErrorWritingToPacket),
+        // The kernel makes no room in packets of this kind.
+        None => by_device(packet, node, &way.hop, sender),
     }
 }
 
-/// Identity and node that a packet came from, as the tunnel's metadata tells.
+/// The two bits by which routers tell of congestion (RFC 6040: copied outwards).
 #[inline(always)]
-pub fn origin(skb: Skb) -> Option<(u32, Addr)> {
-    // SAFETY: all-zero is a valid key; valid context.
-    unsafe {
-        let mut key: bpf_tunnel_key = core::mem::zeroed();
-        if bpf_skb_get_tunnel_key(skb.0, &mut key, size_of::<bpf_tunnel_key>() as u32, 0) < 0 {
+fn ecn<P: Packet>(packet: P, pkt: &Pkt) -> u8 {
+    if pkt.family == 4 {
+        packet.read::<u8>(ETH_LEN + 1).unwrap_or(0) & 3
+    } else {
+        packet.read::<u8>(ETH_LEN + 1).unwrap_or(0) >> 4 & 3
+    }
+}
+
+/// What the outer headers say.
+struct Outer {
+    /// Of the packet, which become the inner ones.
+    macs: [u32; 3],
+    ethertype: u16,
+    ecn: u8,
+    vni: u32,
+    id: u16,
+    port: u16,
+    /// Of the inner packet, from its network header on.
+    len: u16,
+    src: Addr,
+}
+
+/// UDP, VXLAN and inner Ethernet header, as they lie in the packet.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+struct Shim {
+    sport: u16,
+    dport: u16,
+    len: u16,
+    checksum: u16,
+    vxlan: u32,
+    vni: u32,
+    macs: [u32; 3],
+    ethertype: u16,
+}
+
+/// IPv4 without options.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+struct Ipv4 {
+    version: u8,
+    tos: u8,
+    len: u16,
+    id: u16,
+    fragment: u16,
+    ttl: u8,
+    proto: u8,
+    checksum: u16,
+    src: u32,
+    dst: u32,
+}
+
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+struct Ipv6 {
+    class: u32,
+    len: u16,
+    next: u8,
+    ttl: u8,
+    src: Addr,
+    dst: Addr,
+}
+
+const _: () = assert!(size_of::<Shim>() == SHIM && size_of::<Ipv4>() == 20 && size_of::<Ipv6>() == 40);
+
+/// `BPF_F_ADJ_ROOM_*`: segments keep their size, UDP outside and an Ethernet header inside.
+const ENCAP: u64 = BPF_F_ADJ_ROOM_FIXED_GSO as u64
+    | BPF_F_ADJ_ROOM_ENCAP_L4_UDP as u64
+    | BPF_F_ADJ_ROOM_ENCAP_L2_ETH as u64
+    | (ETH_LEN as u64) << BPF_ADJ_ROOM_ENCAP_L2_SHIFT;
+
+impl Outer {
+    /// `None`: there is no room to be had. Otherwise whether the headers are written.
+    #[inline(never)]
+    fn over_ipv4<P: Packet>(&self, packet: P, dst: &Addr) -> Option<bool> {
+        if !packet.adjust_room(OVER_IPV4 as i32, ENCAP | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 as u64) {
             return None;
         }
-        Some((key.tunnel_id, Addr::from_v4_be(key.__bindgen_anon_1.remote_ipv4.to_be())))
+        let mut header = Ipv4 {
+            version: 0x45,
+            tos: self.ecn,
+            len: (self.len + OVER_IPV4 as u16).to_be(),
+            id: self.id,
+            fragment: 0,
+            ttl: TTL,
+            proto: UDP,
+            checksum: 0,
+            src: self.src.v4_be(),
+            dst: dst.v4_be(),
+        };
+        header.checksum = header.sum();
+        Some(
+            self.has_type(packet, ETH_P_IP) && packet.write(ETH_LEN, header) && packet.write(ETH_LEN + 20, self.shim()),
+        )
+    }
+
+    /// The same over IPv6. Its UDP checksum is zero, as RFC 6935 allows for tunnels: the inner packet has its own.
+    #[inline(never)]
+    fn over_ipv6<P: Packet>(&self, packet: P, dst: &Addr) -> Option<bool> {
+        if !packet.adjust_room(OVER_IPV6 as i32, ENCAP | BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 as u64) {
+            return None;
+        }
+        let header = Ipv6 {
+            class: (0x6000_0000 | (self.ecn as u32) << 20).to_be(),
+            len: (self.len + SHIM as u16).to_be(),
+            next: UDP,
+            ttl: TTL,
+            src: self.src,
+            dst: *dst,
+        };
+        Some(
+            self.has_type(packet, ETH_P_IPV6)
+                && packet.write(ETH_LEN, header)
+                && packet.write(ETH_LEN + 40, self.shim()),
+        )
+    }
+
+    /// The outer Ethernet header is the inner one's, which may have had the other family's type.
+    #[inline(always)]
+    fn has_type<P: Packet>(&self, packet: P, ethertype: u16) -> bool {
+        self.ethertype == ethertype || packet.write(ETH_LEN - 2, ethertype)
+    }
+
+    #[inline(always)]
+    fn shim(&self) -> Shim {
+        Shim {
+            sport: self.port.to_be(),
+            dport: config::TUNNEL_PORT.load().to_be(),
+            len: (self.len + SHIM as u16).to_be(),
+            checksum: 0,
+            vxlan: HAS_VNI,
+            vni: (self.vni << 8).to_be(),
+            macs: self.macs,
+            ethertype: self.ethertype,
+        }
+    }
+}
+
+impl Ipv4 {
+    /// The header checksum (RFC 1071).
+    #[inline(always)]
+    fn sum(&self) -> u16 {
+        let words = |word: u32| (word & 0xffff) + (word >> 16);
+        let sum = u16::from_ne_bytes([self.version, self.tos]) as u32
+            + self.len as u32
+            + self.id as u32
+            + u16::from_ne_bytes([self.ttl, self.proto]) as u32
+            + words(self.src)
+            + words(self.dst);
+        let sum = (sum & 0xffff) + (sum >> 16);
+        let sum = (sum & 0xffff) + (sum >> 16);
+        !(sum as u16)
+    }
+}
+
+/// Hands the packet to the tunnel device, with the peer node and the sender's identity as metadata.
+#[inline(never)]
+fn by_device<P: Packet>(packet: P, node: &NodeConfig, peer: &Addr, sender: u32) -> Verdict {
+    // SAFETY: all-zero is a valid key.
+    let mut key: bpf_tunnel_key = unsafe { core::mem::zeroed() };
+    let mut flags = BPF_F_ZERO_CSUM_TX as u64;
+    key.tunnel_id = sender;
+    key.tunnel_ttl = TTL;
+    if peer.is_v4() {
+        key.__bindgen_anon_1.remote_ipv4 = u32::from_be(peer.v4_be());
+    } else {
+        flags |= BPF_F_TUNINFO_IPV6 as u64;
+        key.__bindgen_anon_1.remote_ipv6 =
+            [peer.hi as u32, (peer.hi >> 32) as u32, peer.lo as u32, (peer.lo >> 32) as u32];
+    }
+    // SAFETY: valid context and key.
+    unsafe {
+        if bpf_skb_set_tunnel_key(packet.context().cast(), &mut key, size_of::<bpf_tunnel_key>() as u32, flags) < 0 {
+            return NO_WAY;
+        }
+        redirected(bpf_redirect(node.overlay_ifindex, 0))
+    }
+}
+
+/// Identity and node that a packet came from, as the tunnel device tells.
+#[inline(always)]
+pub fn device_origin<P: Packet>(packet: P) -> Option<(u32, Addr)> {
+    // SAFETY: all-zero is a valid key; valid context.
+    unsafe {
+        let size = size_of::<bpf_tunnel_key>() as u32;
+        let mut key: bpf_tunnel_key = core::mem::zeroed();
+        if bpf_skb_get_tunnel_key(packet.context().cast(), &mut key, size, 0) == 0 {
+            return Some((key.tunnel_id, Addr::from_v4_be(key.__bindgen_anon_1.remote_ipv4.to_be())));
+        }
+        // The kernel gives the one family or the other.
+        if bpf_skb_get_tunnel_key(packet.context().cast(), &mut key, size, BPF_F_TUNINFO_IPV6 as u64) < 0 {
+            return None;
+        }
+        let [a, b, c, d] = key.__bindgen_anon_1.remote_ipv6;
+        Some((key.tunnel_id, Addr { hi: (b as u64) << 32 | a as u64, lo: (d as u64) << 32 | c as u64 }))
+    }
+}
+
+/// A packet of the tunnel that arrives with its outer headers.
+pub struct Arrival {
+    /// Bytes of the outer headers and the inner Ethernet header.
+    room: usize,
+    vni: u32,
+    node: Addr,
+    origin: u32,
+}
+
+impl Arrival {
+    /// What the outer headers say. `None` leaves the packet to the kernel's tunnel device: fragments, several packets in one, options,
+    /// and whatever tells of congestion, which has to be carried inwards.
+    #[inline(always)]
+    pub fn of<P: Packet>(packet: P, pkt: &Pkt, node: &NodeConfig) -> Option<Self> {
+        let room = if pkt.family == 4 { OVER_IPV4 } else { OVER_IPV6 };
+        let own = source(node, &pkt.tuple.dst);
+        let plain = pkt.fragment == WHOLE && packet.batch_size() == 0 && pkt.l4 as usize == ETH_LEN + room - SHIM;
+        if !plain || node.overlay_ifindex == 0 || pkt.tuple.dst != own || ecn(packet, pkt) == CONGESTED {
+            return None;
+        }
+        if packet.linear() < HEADERS && packet.linear() < packet.len() && !packet.pull(HEADERS) {
+            return None;
+        }
+        let vxlan = ETH_LEN + room - SHIM + 8;
+        if packet.read::<u32>(vxlan)? & HAS_VNI == 0 {
+            return None;
+        }
+        let vni = u32::from_be(packet.read::<u32>(vxlan + 4)?) >> 8;
+        Some(Self { room, vni, node: pkt.tuple.src, origin: origin::TUNNEL | node.overlay_ifindex })
+    }
+
+    /// Parses what is inside. False when it is not IP.
+    #[inline(always)]
+    pub fn look_inside<P: Packet>(&self, packet: P, pkt: &mut Pkt) -> bool {
+        *pkt = Pkt::new(self.origin);
+        (pkt.vni, pkt.node) = (self.vni, self.node);
+        let parsed = if self.room == OVER_IPV4 {
+            parse_at(packet, pkt, ETH_LEN + OVER_IPV4)
+        } else {
+            parse_at(packet, pkt, ETH_LEN + OVER_IPV6)
+        };
+        matches!(parsed, Frame::Ip)
+    }
+
+    /// Takes the outer headers off. False when that fails.
+    #[inline(always)]
+    pub fn take_off<P: Packet>(&self, packet: P, pkt: &mut Pkt) -> bool {
+        let (version, ethertype) = if pkt.family == 4 {
+            (BPF_F_ADJ_ROOM_DECAP_L3_IPV4, ETH_P_IP)
+        } else {
+            (BPF_F_ADJ_ROOM_DECAP_L3_IPV6, ETH_P_IPV6)
+        };
+        pkt.l4 -= self.room as u16;
+        packet.adjust_room(-(self.room as i32), BPF_F_ADJ_ROOM_FIXED_GSO as u64 | version as u64)
+            && packet.write(ETH_LEN - 2, ethertype)
     }
 }

@@ -2,29 +2,45 @@
 //! Telling user space, and counting. The kernel never waits for user space: a full buffer costs the event, and is counted.
 
 use crate::config;
-use crate::ctx::Skb;
+use crate::flows;
 use crate::maps;
-use crate::parse::{NOTED, Pkt};
-use crate::scratch::Scratch;
+use crate::packet::Packet;
+use crate::parse::{NOTED, Pkt, REPLY};
+use crate::rewrite;
+use crate::scratch::{self, IS_REPLY, Scratch};
+use crate::skb::Skb;
+use crate::verdict::Verdict as Outcome;
 use abi::event::{Event, Verdict, kind, trace_reason};
-use abi::flow::{FlowEntry, flags};
+use abi::flow::{Flow, FlowKey};
 use abi::{Addr, DropReason, metrics};
-use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, TC_ACT_SHOT};
+use aya_ebpf::bindings::{
+    BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC,
+};
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::maps::ring_buf::RingBufEntry;
 
+/// The tc action for what is none of ours: the next program, or the stack, has it.
+pub const NOT_OURS: i32 = TC_ACT_UNSPEC;
+
+/// The tc action when a program has no memory to work in, which does not happen: a map that is there has its one entry.
+pub const NO_MEMORY: i32 = TC_ACT_SHOT;
+
 /// The one exit of every program: a verdict becomes a tc action; a drop is counted and reported by its reason.
 #[inline(always)]
-pub fn finish(skb: Skb, pkt: &Pkt, verdict: i32, direction: u8, point: u8) -> i32 {
-    if verdict <= -(FIRST_REASON as i32) {
-        dropped(skb, pkt, (-verdict) as u8, Place { direction, point });
-        return TC_ACT_SHOT;
-    }
+pub fn finish(skb: Skb, pkt: &Pkt, verdict: Outcome, direction: u8, point: u8) -> i32 {
+    let action = match verdict {
+        Outcome::Drop(reason) => {
+            dropped(skb, pkt, reason.code(), Place { direction, point });
+            return TC_ACT_SHOT;
+        }
+        Outcome::NotOurs => return NOT_OURS,
+        Outcome::Sent => TC_ACT_REDIRECT as i32,
+        Outcome::Pass => TC_ACT_OK,
+        Outcome::Taken => TC_ACT_SHOT,
+    };
     count(0, direction, pkt.len);
-    verdict
+    action
 }
-
-const FIRST_REASON: u8 = DropReason::InvalidSourceMac as u8;
 
 /// Where a packet was dropped.
 #[derive(Clone, Copy)]
@@ -53,25 +69,28 @@ fn dropped(skb: Skb, pkt: &Pkt, reason: u8, place: Place) -> i32 {
     event.reason = reason;
     event.direction = place.direction;
     event.point = place.point;
-    if pkt.marks & NOTED != 0
-        && let Some(scratch) = maps::SCRATCH.get_ptr(0)
+    if pkt.is(NOTED)
+        && let Some(notes) = scratch::present()
     {
-        // SAFETY: this processor's notes about this packet.
-        describe(event, unsafe { &*scratch });
+        describe(event, &notes.scratch);
     }
     submit(entry);
     0
 }
 
-/// Reports a flow's first packet, with the verdicts that allowed it.
+/// Reports a packet that has been decided about, with the verdicts that allowed it.
 #[inline(never)]
-pub fn trace_new(skb: Skb, pkt: &Pkt, scratch: &Scratch, point: u8) -> i32 {
+pub fn trace_decided<P: Packet>(packet: P, pkt: &Pkt, scratch: &Scratch, point: u8) -> i32 {
     let Some(mut entry) = reserve() else { return 0 };
-    let event = entry.write(blank(skb, pkt));
+    let event = entry.write(blank(packet, pkt));
     event.kind = kind::TRACE;
-    event.reason = trace_reason::NEW;
+    event.reason = match (scratch.is_known(), pkt.is(REPLY)) {
+        (false, _) => trace_reason::NEW,
+        (true, false) => trace_reason::ESTABLISHED,
+        (true, true) => trace_reason::REPLY,
+    };
     event.point = point;
-    event.packets = 1;
+    event.packets = flows::half_of(&scratch.flow, pkt.is(REPLY)).packets as u32;
     describe(event, scratch);
     submit(entry);
     0
@@ -79,67 +98,78 @@ pub fn trace_new(skb: Skb, pkt: &Pkt, scratch: &Scratch, point: u8) -> i32 {
 
 /// Reports a later packet of a flow.
 #[inline(never)]
-pub fn trace_known(skb: Skb, pkt: &Pkt, flow: &FlowEntry, point: u8) -> i32 {
+pub fn trace_known<P: Packet>(packet: P, pkt: &Pkt, flow: &Flow, point: u8) -> i32 {
     let Some(mut entry) = reserve() else { return 0 };
-    let event = entry.write(blank(skb, pkt));
+    let event = entry.write(blank(packet, pkt));
     event.kind = kind::TRACE;
     event.point = point;
-    event.reply = (flow.flags & flags::REPLY != 0) as u8;
+    event.reply = pkt.is(REPLY) as u8;
     event.reason = if event.reply != 0 { trace_reason::REPLY } else { trace_reason::ESTABLISHED };
-    event.packets = flow.packets as u32;
-    identify(event, flow);
-    translate(event, flow);
+    event.packets = flows::half_of(flow, pkt.is(REPLY)).packets as u32;
+    let opener = (flow.src_identity, flow.src_endpoint);
+    let target = (flow.dst_identity, flow.dst_endpoint);
+    identify(event, opener, target);
+    translate(event, flow, &pkt.key);
     submit(entry);
     0
 }
 
+/// Who sends and who receives, of a packet of the direction that the event names.
 #[inline(always)]
-fn identify(event: &mut Event, flow: &FlowEntry) {
-    event.src_identity = flow.src_identity;
-    event.dst_identity = flow.dst_identity;
-    event.src_endpoint = flow.src_endpoint;
-    event.dst_endpoint = flow.dst_endpoint;
+fn identify(event: &mut Event, opener: (u32, u16), target: (u32, u16)) {
+    let (src, dst) = if event.reply != 0 { (target, opener) } else { (opener, target) };
+    (event.src_identity, event.src_endpoint) = src;
+    (event.dst_identity, event.dst_endpoint) = dst;
 }
 
 #[inline(always)]
-fn translate(event: &mut Event, flow: &FlowEntry) {
-    if flow.flags & flags::NAT_DST != 0 {
-        event.dst_orig = event.dst;
-        event.dst = flow.nat_dst;
-        event.dport = flow.nat_dport;
+fn translate(event: &mut Event, flow: &Flow, key: &FlowKey) {
+    if !flow.is_translated() {
+        return;
     }
-    if flow.flags & flags::NAT_SRC != 0 {
-        event.src_xlated = flow.nat_src;
+    let translation = rewrite::of(flow, key, event.reply != 0);
+    if let Some((dst, dport)) = translation.dst {
+        event.dst_orig = event.dst;
+        event.dst = dst;
+        event.dport = dport;
+    }
+    if let Some((src, _)) = translation.src {
+        event.src_xlated = src;
     }
 }
 
 #[inline(always)]
 fn describe(event: &mut Event, scratch: &Scratch) {
-    identify(event, &scratch.forward);
-    translate(event, &scratch.forward);
+    event.reply = scratch.notes(IS_REPLY) as u8;
+    let target = (scratch.target.identity, scratch.target.id);
+    let opener = (scratch.opener.identity, scratch.opener.id);
+    identify(event, opener, target);
+    // Whoever sends is known before which way round the flow is.
+    (event.src_identity, event.src_endpoint) = (scratch.sender.identity, scratch.sender.id);
+    translate(event, &scratch.flow, &scratch.key);
     event.egress = scratch.egress;
     event.ingress = scratch.ingress;
 }
 
 #[inline(always)]
-fn blank(skb: Skb, pkt: &Pkt) -> Event {
+fn blank<P: Packet>(packet: P, pkt: &Pkt) -> Event {
     let none = Verdict { provenance: 0, outcome: 0, match_type: 0, pad: 0 };
     let mut event = Event {
         // SAFETY: no preconditions.
         time: unsafe { bpf_ktime_get_ns() },
-        src: pkt.key.src,
-        dst: pkt.key.dst,
+        src: pkt.tuple.src,
+        dst: pkt.tuple.dst,
         src_xlated: Addr::NONE,
         dst_orig: Addr::NONE,
-        sport: pkt.key.sport,
-        dport: pkt.key.dport,
+        sport: pkt.tuple.sport,
+        dport: pkt.tuple.dport,
         src_mac: [0; 6],
         dst_mac: [0; 6],
         src_identity: 0,
         dst_identity: 0,
         src_endpoint: 0,
         dst_endpoint: 0,
-        ifindex: skb.ifindex(),
+        ifindex: packet.ifindex(),
         len: pkt.len,
         packets: 1,
         egress: none,
@@ -147,16 +177,16 @@ fn blank(skb: Skb, pkt: &Pkt) -> Event {
         kind: 0,
         point: 0,
         reason: 0,
-        proto: pkt.key.proto,
+        proto: pkt.tuple.proto,
         tcp_flags: pkt.flags,
         icmp_code: pkt.code,
         reply: 0,
         direction: 0,
     };
-    if let Some(mac) = skb.read::<[u8; 6]>(0) {
+    if let Some(mac) = packet.read::<[u8; 6]>(0) {
         event.dst_mac = mac;
     }
-    if let Some(mac) = skb.read::<[u8; 6]>(6) {
+    if let Some(mac) = packet.read::<[u8; 6]>(6) {
         event.src_mac = mac;
     }
     event

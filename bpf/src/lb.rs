@@ -10,15 +10,30 @@ use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 pub enum Choice {
     /// The address is no service.
     NotAService,
-    /// It is one, without a backend.
+    /// It is one, without a backend; or it is one at other ports only.
     NoBackend,
     /// This one, with its id, and the id of the service.
     Chosen(&'static Backend, u32, u32),
 }
 
-/// Chooses a backend at random.
+/// Chooses a backend at random. At a port that nobody serves, the address of a service has none: nobody in the world answers for it.
 #[inline(always)]
 pub fn choose(addr: Addr, port: u16, proto: u8) -> Choice {
+    match choose_served(addr, port, proto) {
+        Choice::NotAService if is_marked(addr) => Choice::NoBackend,
+        choice => choice,
+    }
+}
+
+#[inline(always)]
+fn is_marked(addr: Addr) -> bool {
+    // SAFETY: only asked whether it is there.
+    unsafe { maps::SERVICES.get(ServiceKey::mark(addr)) }.is_some()
+}
+
+/// The same for who may ask at a port that nobody serves.
+#[inline(always)]
+pub fn choose_served(addr: Addr, port: u16, proto: u8) -> Choice {
     let key = ServiceKey { addr, port, proto, scope: abi::lb::SCOPE_EXTERNAL, pad: 0 };
     // SAFETY: read at once.
     let Some(service) = (unsafe { maps::SERVICES.get(key) }) else { return Choice::NotAService };

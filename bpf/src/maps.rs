@@ -2,10 +2,10 @@
 //! Every map of the datapath, on one page. Types and capacities come from the markers in `abi::maps`; user space pins
 //! the maps and checks that they agree with the markers.
 
-use crate::scratch::Scratch;
 use abi::maps::{self, MapDef};
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
-use aya_ebpf::macros::map;
+use aya_ebpf::btf_maps::SkStorage;
+use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::lpm_trie::LpmTrie;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 
@@ -33,7 +33,9 @@ datapath_maps! {
     "cilium_lxc" LOCALS = HashMap<Locals>, ON_DEMAND;
     "cilium_epochs" EPOCHS = Array<Epochs>, 0;
     "cilium_node" NODE = Array<Node>, 0;
-    "cilium_flows" FLOWS = LruHashMap<Flows>, 0;
+    "cilium_flows" FLOWS = HashMap<Flows>, 0;
+    "cilium_openings" OPENINGS = Array<Openings>, 0;
+    "cilium_open_next" OPENINGS_NEXT = Array<OpeningsNext>, 0;
     "cilium_fragments" FRAGMENTS = LruHashMap<Fragments>, 0;
     "cilium_ipcache4" IPCACHE4 = LpmTrie<Ipcache4>, ON_DEMAND;
     "cilium_ipcache6" IPCACHE6 = LpmTrie<Ipcache6>, ON_DEMAND;
@@ -49,6 +51,5 @@ datapath_maps! {
 #[map(name = "cilium_events")]
 pub static EVENTS: RingBuf = RingBuf::pinned(maps::Events::CAPACITY, 0);
 
-/// Working memory of the slow path, which would not fit on the stack.
-#[map(name = "cilium_scratch")]
-pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+#[btf_map(name = "cilium_lb_connected")]
+pub static CONNECTED: SkStorage<Value<maps::ConnectedSockets>> = SkStorage::new();

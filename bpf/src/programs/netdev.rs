@@ -1,63 +1,63 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
-//! A native device: replies to masqueraded flows, and packets for pods where the network routes them. Everything else is
-//! the host's and passes untouched.
+//! A native device: packets of the tunnel, replies to masqueraded flows, and packets for pods where the network routes them.
+//! Everything else is the host's and passes untouched.
 
-use super::arriving::{self, Origin};
 use crate::config;
-use crate::ctx::Skb;
-use crate::parse::{Frame, Pkt, parse};
-use crate::{conntrack, events, icmp, ipcache, redirect};
+use crate::encap::Arrival;
+use crate::events;
+use crate::flows;
+use crate::maps;
+use crate::packet::Packet;
+use crate::parse::{Frame, KNOWN, parse};
+use crate::scratch::{self, Notes};
+use crate::send;
+use crate::skb::Skb;
+use crate::stages::{self, From, source};
+use crate::verdict::Verdict;
+use abi::DropReason;
 use abi::event::point;
-use abi::flow::{ARRIVING, action};
 use abi::policy::INGRESS;
-use abi::{Addr, DropReason};
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-
-/// Let the next program, or the stack, have it.
-const NEXT: i32 = -1;
 
 /// A packet arrives at the node.
 #[classifier]
 pub fn netdev_ingress(ctx: TcContext) -> i32 {
     let skb = Skb(ctx.skb.skb);
-    let mut pkt = Pkt::new(ARRIVING);
-    let Frame::Ip = parse(skb, &mut pkt) else { return NEXT };
-    let verdict = match conntrack::find(skb, &mut pkt) {
-        Some(flow) if flow.action == action::LOCAL => {
-            conntrack::touch(skb, &pkt, flow, point::TO_ENDPOINT);
-            redirect::apply(skb, &pkt, flow)
+    let Some(notes) = scratch::begin(skb.ifindex()) else { return events::NO_MEMORY };
+    let Frame::Ip = parse(skb, &mut notes.pkt) else { return events::NOT_OURS };
+    let pkt = &mut notes.pkt;
+    let mut from = From::Device;
+    let mut at = point::FROM_NETWORK;
+    if config::on(&config::DIRECT_TUNNEL)
+        && source::is_tunnel(pkt.tuple.proto, pkt.tuple.dport)
+        && let Some(node) = maps::NODE.get(0)
+        && let Some(arrival) = Arrival::of(skb, pkt, node)
+    {
+        // What is for the node itself goes through the tunnel device.
+        if !arrival.look_inside(skb, pkt) || !source::is_pod(&pkt.tuple.dst) || !arrival.take_off(skb, pkt) {
+            return events::NOT_OURS;
         }
-        _ => decide(skb, &mut pkt),
-    };
-    if verdict == NEXT {
-        return NEXT;
+        (from, at) = (From::Tunnel, point::FROM_OVERLAY);
     }
-    events::finish(skb, &pkt, verdict, INGRESS, point::FROM_NETWORK)
+    let verdict = arrive(skb, notes, from);
+    events::finish(skb, &notes.pkt, verdict, INGRESS, at)
 }
 
+/// A packet from outside: replayed, decided about, or none of ours.
 #[inline(always)]
-fn decide(skb: Skb, pkt: &mut Pkt) -> i32 {
-    if pkt.is_icmp_error()
-        && let Some(verdict) = icmp::related(skb, pkt)
-    {
-        return verdict;
+pub fn arrive(skb: Skb, notes: &mut Notes, from: From) -> Verdict {
+    let pkt = &mut notes.pkt;
+    if let Some(flow) = flows::find(pkt) {
+        flows::touch(skb, pkt, flow, point::TO_ENDPOINT);
+        return send::send(skb, pkt, flow, &pkt.key, false);
     }
-    if !is_for_a_pod(pkt) {
-        return NEXT;
+    if from == From::Device && !pkt.is(KNOWN) && !pkt.is_icmp_error() && !source::is_pod(&pkt.tuple.dst) {
+        return if source::is_forged_to_host(pkt) {
+            Verdict::Drop(DropReason::InvalidSourceIp)
+        } else {
+            Verdict::NotOurs
+        };
     }
-    // In tunnel mode, pods of other nodes come through the tunnel: one that comes from elsewhere is an impostor.
-    if config::on(&config::TUNNEL)
-        && let Some(entry) = ipcache::lookup(pkt.key.src)
-        && !entry.tunnel.is_none()
-    {
-        return -(DropReason::InvalidSourceIp.code() as i32);
-    }
-    arriving::decide(skb, pkt, &Origin { reply: action::NEIGH, ifindex: skb.ifindex(), identity: 0, node: Addr::NONE })
-}
-
-/// For a pod's address, or for a masqueraded flow whose decision has grown old.
-#[inline(always)]
-fn is_for_a_pod(pkt: &Pkt) -> bool {
-    arriving::is_for_local_pod(pkt) || conntrack::lookup(pkt).is_some_and(|flow| flow.action == action::LOCAL)
+    stages::decide(skb, from)
 }

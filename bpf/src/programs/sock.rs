@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 //! Sockets: a service's address becomes a backend's when a program connects or sends, so that its packets need no
 //! translation; and back again where the program asks who its peer is.
+//!
+//! A socket that connects remembers the service itself, in its own storage (`cilium_lb_connected`). One that sends without connecting may
+//! talk to many: what it sent to is in a table of all such sockets (`cilium_lb_reverse_sk`), which only `recvmsg` reads.
 
 use crate::config;
 use crate::lb::{self, Choice};
 use crate::maps;
 use abi::Addr;
-use abi::lb::{ReverseEntry, ReverseKey};
-use aya_ebpf::bindings::bpf_sock_addr;
+use abi::flow::proto;
+use abi::lb::{Connected, ReverseEntry, ReverseKey};
+use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_set_retval};
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
@@ -15,6 +19,8 @@ use aya_ebpf::programs::SockAddrContext;
 const ALLOW: i32 = 1;
 const REFUSE: i32 = 0;
 const ECONNREFUSED: i32 = 111;
+/// `BPF_TCP_ESTABLISHED`, which connected datagram sockets are in too.
+const ESTABLISHED: u32 = 1;
 
 /// The address a system call names, in both families' form.
 trait Named {
@@ -68,51 +74,145 @@ impl Named for V6 {
     }
 }
 
+/// The socket is to be connected: it remembers itself by which name.
 #[inline(always)]
-fn translate<N: Named + Copy>(ctx: *mut bpf_sock_addr, name: N) -> i32 {
-    // SAFETY: valid context.
-    let (port, proto) = unsafe { ((*ctx).user_port as u16, (*ctx).protocol as u8) };
-    let asked = name.addr();
-    match lb::choose(asked, port, proto) {
-        Choice::NotAService => ALLOW,
-        Choice::NoBackend => {
-            if config::on(&config::SET_RETVAL) {
-                // SAFETY: no preconditions.
-                unsafe { bpf_set_retval(-ECONNREFUSED) };
-            }
-            REFUSE
+fn connect<N: Named + Copy>(ctx: &SockAddrContext, name: N) -> i32 {
+    let (port, proto) = asked(ctx);
+    // Connecting a datagram socket sends nothing and is how a source address is asked for, at any port: resolvers do, and ping. Only
+    // a stream is refused at once where nobody serves; what the others send is dropped on its way.
+    let choice = match proto {
+        proto::TCP => lb::choose(name.addr(), port, proto),
+        _ => lb::choose_served(name.addr(), port, proto),
+    };
+    match choice {
+        Choice::NotAService => {
+            forget(ctx);
+            ALLOW
         }
+        Choice::NoBackend => refuse(),
         Choice::Chosen(backend, _, service) => {
-            let key = reverse_key(ctx, backend.addr, backend.port);
-            let entry = ReverseEntry { addr: asked, port, pad: 0, service };
-            // A full table evicts the oldest; without the entry the program sees its backend's address.
-            let _ = maps::REVERSE_SOCKETS.insert(key, entry, 0);
-            name.set_addr(backend.addr);
-            // SAFETY: valid context.
-            unsafe { (*ctx).user_port = backend.port as u32 };
+            let (frontend, frontend_port) = (name.addr(), port);
+            let (backend, backend_port) = (backend.addr, backend.port);
+            remember(ctx, Connected { backend, frontend, backend_port, frontend_port, service });
+            rename(ctx, name, backend, backend_port);
             ALLOW
         }
     }
 }
 
+/// An unconnected socket sends: one socket may talk to many services.
 #[inline(always)]
-fn restore<N: Named + Copy>(ctx: *mut bpf_sock_addr, name: N) -> i32 {
-    // SAFETY: valid context.
-    let port = unsafe { (*ctx).user_port as u16 };
+fn send<N: Named + Copy>(ctx: &SockAddrContext, name: N) -> i32 {
+    let (port, proto) = asked(ctx);
+    let asked = name.addr();
+    match lb::choose(asked, port, proto) {
+        Choice::NotAService => ALLOW,
+        Choice::NoBackend => refuse(),
+        Choice::Chosen(backend, _, service) => {
+            let key = reverse_key(ctx, backend.addr, backend.port);
+            let entry = ReverseEntry { addr: asked, port, pad: 0, service };
+            // A full table evicts the oldest; without the entry the program sees its backend's address.
+            let _ = maps::REVERSE_SOCKETS.insert(key, entry, 0);
+            rename(ctx, name, backend.addr, backend.port);
+            ALLOW
+        }
+    }
+}
+
+/// Where a datagram came from: of a connected socket, or of one that has sent there.
+#[inline(always)]
+fn sender<N: Named + Copy>(ctx: &SockAddrContext, name: N) -> i32 {
+    // After a connection to no family, which no program sees, the memory of it is still there.
+    if is_connected(ctx) && connection(ctx, name) {
+        return ALLOW;
+    }
+    let (port, _) = asked(ctx);
     let key = reverse_key(ctx, name.addr(), port);
     // SAFETY: read at once.
     if let Some(entry) = unsafe { maps::REVERSE_SOCKETS.get(key) } {
-        name.set_addr(entry.addr);
-        // SAFETY: valid context.
-        unsafe { (*ctx).user_port = entry.port as u32 };
+        rename(ctx, name, entry.addr, entry.port);
     }
     ALLOW
 }
 
+/// Who the peer is. Most who ask have accepted their connection and remember nothing, which costs one read.
 #[inline(always)]
-fn reverse_key(ctx: *mut bpf_sock_addr, addr: Addr, port: u16) -> ReverseKey {
+fn peer<N: Named + Copy>(ctx: &SockAddrContext, name: N) -> i32 {
+    connection(ctx, name);
+    ALLOW
+}
+
+/// Puts the service's name in place of the backend that the socket is connected to.
+#[inline(always)]
+fn connection<N: Named + Copy>(ctx: &SockAddrContext, name: N) -> bool {
+    // SAFETY: the context's socket is one; the value is part of it.
+    let Some(known) = (unsafe { maps::CONNECTED.get_ptr_mut(ctx).as_ref() }) else { return false };
+    let (port, _) = asked(ctx);
+    let same = known.backend == name.addr() && known.backend_port == port;
+    if same {
+        rename(ctx, name, known.frontend, known.frontend_port);
+    }
+    same
+}
+
+/// Without memory for it, the program sees its backend's address.
+#[inline(always)]
+fn remember(ctx: &SockAddrContext, mut connected: Connected) {
+    // SAFETY: the context's socket is one; it is locked, so nobody else writes or reads its value.
+    unsafe {
+        let value = maps::CONNECTED.get_or_insert_ptr_mut(ctx, Some(&mut connected));
+        if let Some(value) = value.as_mut() {
+            // What is there from another connection is not replaced by the kernel.
+            *value = connected;
+        }
+    }
+}
+
+#[inline(always)]
+fn forget(ctx: &SockAddrContext) {
+    // SAFETY: valid context, and its socket is one.
+    let _ = unsafe { maps::CONNECTED.delete(socket(ctx)) };
+}
+
+#[inline(always)]
+fn is_connected(ctx: &SockAddrContext) -> bool {
+    // SAFETY: the context's socket is one.
+    unsafe { (*socket(ctx)).state == ESTABLISHED }
+}
+
+#[inline(always)]
+fn socket(ctx: &SockAddrContext) -> *mut bpf_sock {
     // SAFETY: valid context.
-    let cookie = unsafe { bpf_get_socket_cookie(ctx.cast()) };
+    unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk }
+}
+
+/// Port and protocol that the system call names.
+#[inline(always)]
+fn asked(ctx: &SockAddrContext) -> (u16, u8) {
+    // SAFETY: valid context.
+    unsafe { ((*ctx.sock_addr).user_port as u16, (*ctx.sock_addr).protocol as u8) }
+}
+
+#[inline(always)]
+fn rename<N: Named>(ctx: &SockAddrContext, name: N, addr: Addr, port: u16) {
+    name.set_addr(addr);
+    // SAFETY: valid context.
+    unsafe { (*ctx.sock_addr).user_port = port as u32 };
+}
+
+#[inline(always)]
+fn refuse() -> i32 {
+    if config::on(&config::SET_RETVAL) {
+        // SAFETY: no preconditions.
+        unsafe { bpf_set_retval(-ECONNREFUSED) };
+    }
+    REFUSE
+}
+
+#[inline(always)]
+fn reverse_key(ctx: &SockAddrContext, addr: Addr, port: u16) -> ReverseKey {
+    // SAFETY: valid context.
+    let cookie = unsafe { bpf_get_socket_cookie(ctx.sock_addr.cast()) };
     ReverseKey { cookie, addr, port, pad: [0; 6] }
 }
 
@@ -122,7 +222,7 @@ macro_rules! socket_programs {
             $(#[$meta])*
             #[cgroup_sock_addr($hook)]
             pub fn $name(ctx: SockAddrContext) -> i32 {
-                $does(ctx.sock_addr, $family(ctx.sock_addr))
+                $does(&ctx, $family(ctx.sock_addr))
             }
         )+
     };
@@ -130,19 +230,19 @@ macro_rules! socket_programs {
 
 socket_programs! {
     /// IPv4 `connect`.
-    sock_connect4 (connect4) = V4, translate;
+    sock_connect4 (connect4) = V4, connect;
     /// IPv6 `connect`.
-    sock_connect6 (connect6) = V6, translate;
+    sock_connect6 (connect6) = V6, connect;
     /// IPv4 `sendmsg` of an unconnected socket.
-    sock_sendmsg4 (sendmsg4) = V4, translate;
+    sock_sendmsg4 (sendmsg4) = V4, send;
     /// IPv6 `sendmsg` of an unconnected socket.
-    sock_sendmsg6 (sendmsg6) = V6, translate;
+    sock_sendmsg6 (sendmsg6) = V6, send;
     /// IPv4 `recvmsg`.
-    sock_recvmsg4 (recvmsg4) = V4, restore;
+    sock_recvmsg4 (recvmsg4) = V4, sender;
     /// IPv6 `recvmsg`.
-    sock_recvmsg6 (recvmsg6) = V6, restore;
+    sock_recvmsg6 (recvmsg6) = V6, sender;
     /// IPv4 `getpeername`.
-    sock_getpeername4 (getpeername4) = V4, restore;
+    sock_getpeername4 (getpeername4) = V4, peer;
     /// IPv6 `getpeername`.
-    sock_getpeername6 (getpeername6) = V6, restore;
+    sock_getpeername6 (getpeername6) = V6, peer;
 }

@@ -21,6 +21,12 @@ macro_rules! for_each_program_constant {
             MASQUERADE_IPV6, masquerade_ipv6: u8 = 1;
             /// Forwarded packets are reported, by the rules of aggregation.
             TRACE_EVENTS, trace_events: u8 = 1;
+            /// Packets into the tunnel get their outer headers from the programs, not from the tunnel device.
+            DIRECT_TUNNEL, direct_tunnel: u8 = 0;
+            /// UDP port of the tunnel.
+            TUNNEL_PORT, tunnel_port: u16 = 8472;
+            /// Places in each ring of `maps::Openings`.
+            OPENINGS, openings: u32 = 512;
             /// The kernel has the coarse clock (5.11).
             COARSE_CLOCK, coarse_clock: u8 = 1;
             /// The kernel lets a socket program choose the error (6.1).
@@ -67,11 +73,15 @@ fn bytes_of<T: aya::Pod>(value: &T) -> &[u8] {
 
 layout! {
     /// Facts of the node that may change while the programs run.
-    pub struct NodeConfig (64) {
+    pub struct NodeConfig (96) {
         /// Source address of masqueraded IPv4 traffic, or none.
         pub masquerade_ipv4: Addr,
         /// Source address of masqueraded IPv6 traffic, or none.
         pub masquerade_ipv6: Addr,
+        /// Source address of tunnel packets over IPv4, or none.
+        pub tunnel_ipv4: Addr,
+        /// Source address of tunnel packets over IPv6, or none.
+        pub tunnel_ipv6: Addr,
         /// Interface index of the tunnel device, or 0.
         pub overlay_ifindex: u32,
         /// Interface index of the native device that leads to other nodes and to the world, or 0.

@@ -1,45 +1,79 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 //! The flow table: what was decided for the first packet of a flow, replayed for all others.
+//!
+//! A flow is one record. Its key names both ends in an order of their own, so that packets of either direction find it; the
+//! record says which end opened the flow, and has a [`Half`] per direction. Only where a translation gives replies another
+//! tuple is there a second entry, an alias, which holds nothing but the record's key.
 
 use crate::Addr;
+use crate::tuple::Tuple;
 
 layout! {
-    /// A flow as one hook sees it. The reply direction is an entry of its own.
+    /// The two ends of a flow, the lower one first, whoever opened it.
     pub struct FlowKey (40) {
-        /// Source address of the packet as it reaches the hook.
-        pub src: Addr,
-        /// Destination address of the packet as it reaches the hook.
-        pub dst: Addr,
-        /// Source port in network order; the identifier for an ICMP echo request.
-        pub sport: u16,
-        /// Destination port in network order; the identifier for an ICMP echo reply.
-        pub dport: u16,
+        /// Address of the lower end.
+        pub a: Addr,
+        /// Address of the upper end.
+        pub b: Addr,
+        /// Port of the lower end in network order; for ICMP the identifier, if it is the one that asks.
+        pub a_port: u16,
+        /// Port of the upper end, likewise.
+        pub b_port: u16,
         /// IP protocol number (IANA).
         pub proto: u8,
-        /// [`FROM_POD`] or [`ARRIVING`].
-        pub hook: u8,
-        /// Zero.
-        pub pad: u16,
+        /// For ICMP the type of the message that opens such a flow, else 0.
+        pub class: u8,
+        /// For ICMP which end asks: [`ASKER_A`] or [`ASKER_B`], else 0.
+        pub asker: u8,
+        /// 1 for an alias: its ends are those of the replies of a translated flow.
+        pub alias: u8,
     }
 }
 
-/// Seen by `pod_egress`: the packet leaves a pod.
-pub const FROM_POD: u8 = 0;
-/// Seen by any other hook: the packet arrives from the host's stack, the overlay or a device.
-pub const ARRIVING: u8 = 1;
+/// The lower end asks.
+pub const ASKER_A: u8 = 1;
+/// The upper end asks.
+pub const ASKER_B: u8 = 2;
 
-impl FlowKey {
-    /// The tuple of the opposite direction, for the given hook.
-    #[inline(always)]
-    #[must_use]
-    pub const fn reversed(&self, hook: u8) -> Self {
-        Self { src: self.dst, dst: self.src, sport: self.dport, dport: self.sport, proto: self.proto, hook, pad: 0 }
+layout! {
+    /// One direction of a flow.
+    pub struct Half (56) {
+        /// By `action`: hardware addresses for [`action::LOCAL`] (destination, then source, in the first twelve bytes), the peer
+        /// node for [`action::TUNNEL`], the next hop for [`action::NEIGH`], or none when the kernel shall look it up.
+        pub hop: Addr,
+        /// Bytes from the network header on.
+        pub bytes: u64,
+        /// Packets.
+        pub packets: u64,
+        /// [`TICK_NS`] ticks since boot, of the last packet.
+        pub last_seen: u32,
+        /// Ticks since boot, of the last event.
+        pub last_report: u32,
+        /// Where packets of this direction come from ([`origin`]); one from elsewhere is decided anew.
+        pub origin: u32,
+        /// Interface to send to, by `action`.
+        pub out_ifindex: u32,
+        /// Longest packet that the way out takes, from the network header on; 0 when any will do.
+        pub mtu: u16,
+        /// What to do with the packet: [`action`].
+        pub action: u8,
+        /// TCP flags seen, all ORed.
+        pub tcp_seen: u8,
+        /// TCP flags that an event has reported.
+        pub tcp_reported: u8,
+        /// Bits of [`half`].
+        pub flags: u8,
+        /// Zero.
+        pub pad: [u8; 2],
     }
 }
 
 layout! {
-    /// The decision for a flow, and its connection state in this direction.
-    pub struct FlowEntry (144) {
+    /// A flow: what its decision stands on, what is done with its packets, and the state of its connection.
+    pub struct Flow (200) {
+        /// [`FlowKey::tag`] of its key. Memory of a flow that ends is used for the next one at once: a reader that is overtaken sees
+        /// another tag. The first field, because it is written first, and read last.
+        pub tag: u32,
         /// Sum of the epochs of the node ([`crate::epoch::NODE`]) and of `peer_slot` at the decision. Both only grow, so an
         /// equal sum means that neither has moved.
         pub topology_epoch: u32,
@@ -47,87 +81,85 @@ layout! {
         pub src_epoch: u32,
         /// Policy epoch of `dst_endpoint` at the decision.
         pub dst_epoch: u32,
-        /// Local endpoint that is the source, or 0.
-        pub src_endpoint: u16,
-        /// Local endpoint that is the destination, or 0.
-        pub dst_endpoint: u16,
-        /// Identity of the source.
-        pub src_identity: u32,
-        /// Identity of the destination.
-        pub dst_identity: u32,
-        /// Interface on which the packets of the flow must come in; a packet from elsewhere is decided anew.
-        pub in_ifindex: u32,
-        /// Interface to send to, by `action`.
-        pub out_ifindex: u32,
-        /// What to do with the packet: [`action`].
-        pub action: u8,
+        /// Slot of the peer's address ([`crate::epoch::of_peer`]).
+        pub peer_slot: u32,
         /// Bits of [`flags`].
-        pub flags: u8,
-        /// TCP flags seen in this direction, all ORed.
-        pub tcp_seen: u8,
-        /// TCP flags of this direction that an event has reported.
-        pub tcp_reported: u8,
-        /// Destination hardware address for local delivery.
-        pub dst_mac: [u8; 6],
-        /// Source hardware address for local delivery.
-        pub src_mac: [u8; 6],
-        /// Source port to rewrite to (network order), with `flags::NAT_SRC`.
-        pub nat_sport: u16,
-        /// Destination port to rewrite to (network order), with `flags::NAT_DST`.
-        pub nat_dport: u16,
+        pub flags: u16,
+        /// Proxy port that the flow is redirected to in network order, or 0. Of an alias: the record's `asker`.
+        pub proxy_port: u16,
+        /// Local endpoint that opened the flow, or 0.
+        pub src_endpoint: u16,
+        /// Local endpoint that the flow was opened to, or 0.
+        pub dst_endpoint: u16,
+        /// Identity of the end that opened the flow.
+        pub src_identity: u32,
+        /// Identity of the other end.
+        pub dst_identity: u32,
         /// Provenance id of the policy entry that allowed the flow.
         pub provenance: u32,
-        /// The peer node, for `action::TUNNEL`.
-        pub tunnel: Addr,
-        /// Source address to rewrite to, with `flags::NAT_SRC`.
-        pub nat_src: Addr,
-        /// Destination address to rewrite to, with `flags::NAT_DST`.
-        pub nat_dst: Addr,
-        /// [`TICK_NS`] ticks since boot, of the last packet.
-        pub last_seen: u32,
-        /// Ticks since boot, of the decision.
-        pub created: u32,
-        /// Ticks since boot, of the last event.
-        pub last_report: u32,
         /// The service (`lb::Service::id`) that the flow was translated by, or 0.
         pub service: u32,
         /// The backend (key of `maps::Backends`) that was chosen, or 0.
         pub backend: u32,
-        /// Slot of the peer's address ([`crate::epoch::of_peer`]).
-        pub peer_slot: u32,
-        /// Packets in this direction.
-        pub packets: u64,
-        /// Bytes in this direction, from the network header on.
-        pub bytes: u64,
+        /// Ticks since boot, of the first decision; never 0.
+        pub created: u32,
+        /// Source port after translation, network order. Of an alias: the record's `a_port`.
+        pub nat_sport: u16,
+        /// Destination port after translation, network order. Of an alias: the record's `b_port`.
+        pub nat_dport: u16,
+        /// Source address of the forward direction after translation, with [`flags::NAT_SRC`]. Of an alias: the record's `a`.
+        pub nat_src: Addr,
+        /// Destination address of the forward direction after translation, with [`flags::NAT_DST`]. Of an alias: the record's `b`.
+        pub nat_dst: Addr,
+        /// Packets of the end that opened the flow.
+        pub forward: Half,
+        /// Packets of the other end.
+        pub reply: Half,
     }
 }
 
-/// Values of [`FlowEntry::action`].
+/// Values of [`Half::action`].
 pub mod action {
     /// Hand over to the host's stack (or, on the way into a pod, let it pass).
     pub const STACK: u8 = 0;
     /// Deliver into the pod behind `out_ifindex`.
     pub const LOCAL: u8 = 1;
-    /// Encapsulate to `tunnel` with the source identity, through `out_ifindex`.
+    /// Encapsulate to the node `hop` with the sender's identity.
     pub const TUNNEL: u8 = 2;
-    /// Send out of `out_ifindex`, with the neighbour resolved by the kernel.
+    /// Send out of `out_ifindex` to the neighbour `hop`.
     pub const NEIGH: u8 = 3;
 }
 
-/// Bits of [`FlowEntry::flags`].
+/// Values of [`Half::origin`]: an interface index, and what kind of arrival it is.
+pub mod origin {
+    /// The host's stack sends it to the pod behind that interface.
+    pub const STACK: u32 = 1 << 31;
+    /// It came through the tunnel, whose device has that index.
+    pub const TUNNEL: u32 = 1 << 30;
+    /// The interface index.
+    pub const IFINDEX: u32 = TUNNEL - 1;
+}
+
+/// Bits of [`Half::flags`].
+pub mod half {
+    /// TCP: this end has sent something but a SYN after the other had answered, so the connection stands.
+    pub const CONFIRMED: u8 = 1;
+    /// `hop` is a neighbour of the device: with [`super::action::TUNNEL`] the peer node is not behind a router.
+    pub const ON_LINK: u8 = 2;
+}
+
+/// Bits of [`Flow::flags`].
 pub mod flags {
-    /// Source address and port are rewritten.
-    pub const NAT_SRC: u8 = 1;
-    /// Destination address and port are rewritten.
-    pub const NAT_DST: u8 = 2;
-    /// The entry is the reply direction: it stands as long as its forward direction is allowed.
-    pub const REPLY: u8 = 4;
-    /// The source rewrite is masquerading (and not the reverse of a service translation).
-    pub const MASQUERADE: u8 = 8;
-    /// A FIN or RST was seen in either direction.
-    pub const CLOSING: u8 = 16;
-    /// The reply direction has been seen, so the connection is established.
-    pub const ESTABLISHED: u8 = 32;
+    /// Source address and port of the forward direction are rewritten.
+    pub const NAT_SRC: u16 = 1;
+    /// Destination address and port of the forward direction are rewritten.
+    pub const NAT_DST: u16 = 2;
+    /// The end that opened the flow is `b` of the key.
+    pub const OPENED_BY_B: u16 = 4;
+    /// The source rewrite is masquerading (and not a port of a service's flow).
+    pub const MASQUERADE: u16 = 8;
+    /// Policy has refused the flow while it was open: so it is in both directions until it ends.
+    pub const REFUSED: u16 = 16;
 }
 
 /// TCP header flags, as the header's byte 13 holds them (RFC 9293, 3.1).
@@ -161,86 +193,158 @@ pub const TICK_NS: u64 = 1 << TICK_SHIFT;
 /// The shift from nanoseconds to ticks.
 pub const TICK_SHIFT: u32 = 30;
 
-/// The opposite direction's key of an entry stored under `key`, by what the entry does to addresses and where it sends.
-#[inline(always)]
-#[must_use]
-pub const fn opposite(key: &FlowKey, entry: &FlowEntry) -> FlowKey {
-    let (mut src, mut sport, mut dst, mut dport) = (key.dst, key.dport, key.src, key.sport);
-    if entry.flags & flags::NAT_DST != 0 {
-        src = entry.nat_dst;
-        sport = entry.nat_dport;
-    }
-    if entry.flags & flags::NAT_SRC != 0 {
-        dst = entry.nat_src;
-        dport = entry.nat_sport;
-    }
-    let hook = if key.hook == ARRIVING || entry.action == action::LOCAL { FROM_POD } else { ARRIVING };
-    FlowKey { src, dst, sport, dport, proto: key.proto, hook, pad: 0 }
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// One end has spoken, or the other has answered without being heard again.
+    Opening,
+    /// Both ends have spoken and know it.
+    Established,
+    /// Both ends have said goodbye, or one has reset the connection.
+    Closed,
 }
 
-/// Ticks for which a flow of this state may be silent before it is garbage; the field's defaults.
-#[must_use]
-pub const fn lifetime(proto: u8, flags: u8) -> u32 {
-    if proto != proto::TCP {
-        60
-    } else if flags & flags::CLOSING != 0 {
-        10
-    } else if flags & flags::ESTABLISHED != 0 {
-        8000
-    } else {
-        60
+impl State {
+    /// Ticks for which a flow may be silent before it is garbage; the field's defaults.
+    #[must_use]
+    pub const fn lifetime(self, proto: u8) -> u32 {
+        match self {
+            _ if proto != proto::TCP => 60,
+            Self::Opening => 60,
+            Self::Established => 8000,
+            Self::Closed => 10,
+        }
+    }
+}
+
+impl FlowKey {
+    /// A number of the key that stands in its value.
+    #[inline(always)]
+    #[must_use]
+    pub const fn tag(&self) -> u32 {
+        let ends = self.a.hi ^ self.a.lo.rotate_left(17) ^ self.b.hi.rotate_left(29) ^ self.b.lo.rotate_left(43);
+        let rest = (self.a_port as u64) << 48 | (self.b_port as u64) << 32;
+        let rest =
+            rest | (self.proto as u64) << 24 | (self.class as u64) << 16 | (self.asker as u64) << 8 | self.alias as u64;
+        ((ends ^ rest).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
+    }
+}
+
+impl Flow {
+    /// Whether a packet whose sender is `b` of the key (or `a`) belongs to the reply direction.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_reply(&self, from_b: bool) -> bool {
+        from_b != self.has(flags::OPENED_BY_B)
+    }
+
+    /// Whether a flag is set.
+    #[inline(always)]
+    #[must_use]
+    pub const fn has(&self, flag: u16) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// How far the connection is.
+    #[inline(always)]
+    #[must_use]
+    pub const fn state(&self, proto: u8) -> State {
+        if proto != proto::TCP {
+            return if self.reply.packets != 0 { State::Established } else { State::Opening };
+        }
+        let (forward, reply) = (self.forward.tcp_seen, self.reply.tcp_seen);
+        if (forward | reply) & tcp::RST != 0 || forward & reply & tcp::FIN != 0 {
+            State::Closed
+        } else if self.forward.flags & half::CONFIRMED != 0 {
+            State::Established
+        } else {
+            State::Opening
+        }
+    }
+
+    /// The record that an alias points to; `proto` and `class` are those of the alias.
+    #[inline(always)]
+    #[must_use]
+    pub const fn target(&self, alias: &FlowKey) -> FlowKey {
+        FlowKey {
+            a: self.nat_src,
+            b: self.nat_dst,
+            a_port: self.nat_sport,
+            b_port: self.nat_dport,
+            proto: alias.proto,
+            class: alias.class,
+            asker: self.proxy_port as u8,
+            alias: 0,
+        }
+    }
+
+    /// An alias of a record, for replies with the tuple `answer`, and its key.
+    #[must_use]
+    pub fn alias(record: &FlowKey, answer: &Tuple) -> (FlowKey, Self) {
+        let mut alias = Self::default();
+        (alias.point_to(record, answer), alias)
+    }
+
+    /// Makes it an alias of a record, for replies with the tuple `answer`, and returns the alias's key. It has to be blank.
+    #[inline(always)]
+    pub const fn point_to(&mut self, record: &FlowKey, answer: &Tuple) -> FlowKey {
+        let (key, from_b) = answer.key();
+        let key = FlowKey { alias: 1, ..key };
+        self.tag = key.tag();
+        self.flags = if from_b { 0 } else { flags::OPENED_BY_B };
+        self.nat_src = record.a;
+        self.nat_dst = record.b;
+        self.nat_sport = record.a_port;
+        self.nat_dport = record.b_port;
+        self.proxy_port = record.asker as u16;
+        key
+    }
+
+    /// The tuple of the forward direction as the flow's opener sends it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn opening(&self, key: &FlowKey) -> Tuple {
+        let forward = Tuple {
+            src: key.a,
+            dst: key.b,
+            sport: key.a_port,
+            dport: key.b_port,
+            proto: key.proto,
+            class: key.class,
+            asks: true,
+        };
+        if self.has(flags::OPENED_BY_B) { forward.swapped() } else { forward }
+    }
+
+    /// The tuple of replies as they reach this node: the translated forward direction turned round.
+    #[inline(always)]
+    #[must_use]
+    pub const fn answer(&self, key: &FlowKey) -> Tuple {
+        let mut forward = self.opening(key);
+        if self.has(flags::NAT_SRC) {
+            (forward.src, forward.sport) = (self.nat_src, self.nat_sport);
+        }
+        if self.has(flags::NAT_DST) {
+            (forward.dst, forward.dport) = (self.nat_dst, self.nat_dport);
+        }
+        forward.reversed()
+    }
+
+    /// Whether its replies have a tuple of their own, and so an alias.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_translated(&self) -> bool {
+        self.flags & (flags::NAT_SRC | flags::NAT_DST) != 0
+    }
+
+    /// Whether both directions have been silent for longer than the state of the connection allows, at tick `now`.
+    #[must_use]
+    pub const fn is_garbage(&self, proto: u8, now: u32) -> bool {
+        let (forward, reply) = (self.forward.last_seen, self.reply.last_seen);
+        let heard = if forward > reply { forward } else { reply };
+        now.saturating_sub(heard) > self.state(proto).lifetime(proto)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reversing_a_tuple_twice_gives_it_back() {
-        let key = FlowKey {
-            src: Addr { hi: 1, lo: 2 },
-            dst: Addr { hi: 3, lo: 4 },
-            sport: 5,
-            dport: 6,
-            proto: 17,
-            hook: FROM_POD,
-            pad: 0,
-        };
-        let reply = key.reversed(ARRIVING);
-        assert_eq!((reply.src, reply.dport, reply.hook), (key.dst, key.sport, ARRIVING));
-        assert_eq!(reply.reversed(FROM_POD), key);
-    }
-
-    #[test]
-    fn the_opposite_of_a_translated_flow_is_found_from_both_sides() {
-        let addr = |lo| Addr { hi: 0, lo };
-        let (pod, service, backend) = (addr(1), addr(2), addr(3));
-        let key = FlowKey { src: pod, dst: service, sport: 10, dport: 20, proto: 6, hook: FROM_POD, pad: 0 };
-        let forward = FlowEntry {
-            action: action::LOCAL,
-            flags: flags::NAT_DST,
-            nat_dst: backend,
-            nat_dport: 30,
-            ..FlowEntry::default()
-        };
-        let reply_key = opposite(&key, &forward);
-        assert_eq!((reply_key.src, reply_key.sport, reply_key.dst, reply_key.dport), (backend, 30, pod, 10));
-        let reply = FlowEntry {
-            action: action::LOCAL,
-            flags: flags::NAT_SRC,
-            nat_src: service,
-            nat_sport: 20,
-            ..FlowEntry::default()
-        };
-        assert_eq!(opposite(&reply_key, &reply), key);
-    }
-
-    #[test]
-    fn a_closing_connection_dies_sooner_than_an_established_one() {
-        assert_eq!(lifetime(proto::TCP, flags::ESTABLISHED), 8000);
-        assert_eq!(lifetime(proto::TCP, flags::ESTABLISHED | flags::CLOSING), 10);
-        assert_eq!(lifetime(proto::TCP, 0), 60);
-        assert_eq!(lifetime(proto::UDP, flags::ESTABLISHED), 60);
-    }
-}
+mod tests;

@@ -23,6 +23,9 @@ layout! {
 pub mod flags {
     /// Sent without masquerading.
     pub const NO_MASQUERADE: u8 = 1;
+    /// An address of a node, which is not reached through the tunnel: `tunnel` names the address that its node is known by, when
+    /// that is another one.
+    pub const NODE: u8 = 2;
 }
 
 /// Key data of the IPv4 trie: the address in network order.

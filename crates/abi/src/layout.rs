@@ -9,7 +9,7 @@ macro_rules! layout {
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name { $($(#[$fmeta])* pub $field: $ty),+ }
 
-        const _: () = assert!(core::mem::size_of::<$name>() == $size, "size changed: ABI_VERSION must move");
+        const _: () = assert!(core::mem::size_of::<$name>() == $size, "size changed: the version of its map must move");
         const _: () = assert!(0 $(+ core::mem::size_of::<$ty>())+ == $size, "implicit padding");
 
         // SAFETY: `repr(C)`, only integers and byte arrays inside, and no padding (asserted above).

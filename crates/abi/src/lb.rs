@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 //! Services: frontends, their slots, backends, and the memory of translated sockets.
+//!
+//! Every address of a frontend has one entry more among the frontends, its mark ([`ServiceKey::mark`], [`Service::MARK`]): what is sent
+//! to another port of it is meant for no one, and must not leave for the world.
 
 use crate::Addr;
 
@@ -16,6 +19,21 @@ layout! {
         pub scope: u8,
         /// Zero.
         pub pad: u32,
+    }
+}
+
+impl ServiceKey {
+    /// Key of the mark of an address, which is no frontend.
+    #[inline(always)]
+    #[must_use]
+    pub const fn mark(addr: Addr) -> Self {
+        Self { addr, port: 0, proto: 0, scope: SCOPE_EXTERNAL, pad: 0 }
+    }
+
+    /// Whether it is the key of a mark.
+    #[must_use]
+    pub const fn is_mark(&self) -> bool {
+        self.port == 0 && self.proto == 0
     }
 }
 
@@ -38,10 +56,17 @@ layout! {
     }
 }
 
+impl Service {
+    /// Value of the mark of an address.
+    pub const MARK: Self = Self { id: 0, count: 0, flags: flags::ADDRESS, affinity: 0 };
+}
+
 /// Bits of [`Service::flags`].
 pub mod flags {
     /// The frontend is a ClusterIP.
     pub const CLUSTER_IP: u32 = 1;
+    /// No frontend, but the mark of an address that has frontends: at any other port of it there is no service.
+    pub const ADDRESS: u32 = 2;
 }
 
 layout! {
@@ -71,7 +96,23 @@ layout! {
 }
 
 layout! {
-    /// A translated socket and the backend it talks to.
+    /// What a socket remembers of its connection to a service.
+    pub struct Connected (40) {
+        /// Address of the backend that it is connected to.
+        pub backend: Addr,
+        /// Address of the frontend that its owner asked for.
+        pub frontend: Addr,
+        /// Port of the backend in network order.
+        pub backend_port: u16,
+        /// Port of the frontend in network order.
+        pub frontend_port: u16,
+        /// `Service::id`.
+        pub service: u32,
+    }
+}
+
+layout! {
+    /// An unconnected socket and a backend that it has sent to.
     pub struct ReverseKey (32) {
         /// Socket cookie.
         pub cookie: u64,
@@ -95,5 +136,21 @@ layout! {
         pub pad: u16,
         /// `Service::id`.
         pub service: u32,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Service, ServiceKey, flags};
+    use crate::Addr;
+
+    #[test]
+    fn a_mark_is_no_frontend() {
+        let addr = Addr::from_v4_be(u32::from_ne_bytes([10, 96, 0, 1]));
+        assert!(ServiceKey::mark(addr).is_mark());
+        for (port, proto) in [(80_u16.to_be(), 6), (0, 17), (1, 0)] {
+            assert!(!ServiceKey { port, proto, ..ServiceKey::mark(addr) }.is_mark());
+        }
+        assert_eq!((Service::MARK.count, Service::MARK.flags & flags::CLUSTER_IP), (0, 0));
     }
 }

@@ -17,12 +17,17 @@ pub mod lb;
 pub mod maps;
 pub mod metrics;
 pub mod policy;
+pub mod rings;
+pub mod sctp;
+#[cfg(feature = "user")]
+pub mod spine;
+pub mod tuple;
 
 pub use addr::Addr;
 pub use drop_reason::DropReason;
 pub use maps::{MapDef, MapKind};
 
-/// Version of all layouts in this crate; part of the pin path, so that no program reads another version's bytes.
+/// Version of the folder in which everything is pinned. Layouts have versions of their own ([`MapDef::VERSION`]).
 pub const ABI_VERSION: u32 = 1;
 
 /// Numeric security identities that both sides must agree on (contracts F.1).

@@ -2,7 +2,7 @@
 //! Every map, declared once. The kernel side builds its statics from these markers, user space opens maps by them, so
 //! that a wrong key or value type does not compile.
 
-use crate::{Addr, config, endpoint, epoch, event, flow, ipcache, lb, metrics, policy};
+use crate::{Addr, config, endpoint, epoch, event, flow, ipcache, lb, metrics, policy, rings};
 
 /// What kind of map it is, by the kernel's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,15 +19,20 @@ pub enum MapKind {
     PerCpuArray,
     /// `BPF_MAP_TYPE_RINGBUF`: capacity in bytes.
     RingBuf,
+    /// `BPF_MAP_TYPE_SK_STORAGE`: values are in the sockets themselves, so there is no capacity, and nothing is left of a socket that
+    /// goes. User space names a socket by a descriptor of its own, and cannot list them.
+    SkStorage,
 }
 
 /// A map of the datapath.
 pub trait MapDef: 'static {
     /// Name in the object, in the kernel and of the pin.
     const NAME: &'static str;
+    /// Version of the layout; each map has its own, and a later one a pin of its own.
+    const VERSION: u32;
     /// Kind.
     const KIND: MapKind;
-    /// Capacity in entries (bytes for a ring buffer), unless it is sized at load.
+    /// Capacity in entries (bytes for a ring buffer, 0 for storage in sockets), unless it is sized at load.
     const CAPACITY: u32;
     /// Key; of a trie, without the prefix length.
     type Key: Copy + core::fmt::Debug + Send + Sync + 'static;
@@ -40,6 +45,8 @@ pub trait MapDef: 'static {
 pub struct Facts {
     /// Name.
     pub name: &'static str,
+    /// Version of the layout.
+    pub version: u32,
     /// Kind.
     pub kind: MapKind,
     /// Type of the key.
@@ -57,7 +64,7 @@ pub struct Facts {
 }
 
 macro_rules! maps {
-    ($(#[doc = $purpose:literal] $name:ident = $text:literal, $kind:ident, $capacity:expr, $key:ty => $value:ty;)+) => {
+    ($(#[doc = $purpose:literal] $name:ident = $text:literal v $version:literal, $kind:ident, $capacity:expr, $key:ty => $value:ty;)+) => {
         $(
             #[doc = $purpose]
             #[derive(Clone, Copy, Debug)]
@@ -65,6 +72,7 @@ macro_rules! maps {
 
             impl MapDef for $name {
                 const NAME: &'static str = $text;
+                const VERSION: u32 = $version;
                 const KIND: MapKind = MapKind::$kind;
                 const CAPACITY: u32 = $capacity;
                 type Key = $key;
@@ -75,6 +83,7 @@ macro_rules! maps {
         /// Every map.
         pub const ALL: &[Facts] = &[$(Facts {
             name: $text,
+            version: $version,
             kind: MapKind::$kind,
             key: stringify!($key),
             key_size: core::mem::size_of::<$key>() + if matches!(MapKind::$kind, MapKind::LpmTrie) { 4 } else { 0 },
@@ -88,61 +97,75 @@ macro_rules! maps {
 
 maps! {
     /// Local pods by interface index of the host side.
-    Endpoints = "cilium_endpoints", Hash, 4096, u32 => endpoint::Endpoint;
+    Endpoints = "cilium_endpoints" v 1, Hash, 4096, u32 => endpoint::Endpoint;
     /// Local pods, and the node's own addresses, by address.
-    Locals = "cilium_lxc", Hash, 16384, Addr => endpoint::Endpoint;
+    Locals = "cilium_lxc" v 1, Hash, 16384, Addr => endpoint::Endpoint;
     /// What decisions depend on, by the slots of the module `epoch`: a flow that was decided under another epoch is decided anew.
-    Epochs = "cilium_epochs", Array, epoch::SLOTS, u32 => u32;
+    Epochs = "cilium_epochs" v 1, Array, epoch::SLOTS, u32 => u32;
     /// Facts of the node; one entry.
-    Node = "cilium_node", Array, 1, u32 => config::NodeConfig;
+    Node = "cilium_node" v 2, Array, 1, u32 => config::NodeConfig;
     /// Flows; sized at load.
-    Flows = "cilium_flows", LruHash, 131_072, flow::FlowKey => flow::FlowEntry;
-    /// Ports of fragmented datagrams, learnt from their first fragment.
-    Fragments = "cilium_fragments", LruHash, 8192, FragmentKey => FragmentPorts;
+    Flows = "cilium_flows" v 2, Hash, 131_072, flow::FlowKey => flow::Flow;
+    /// The latest flows of each endpoint, in rings ([`crate::rings`]): one that nobody has answered makes room for the next; sized at load.
+    Openings = "cilium_openings" v 1, Array, rings::COUNT * 512, u32 => flow::FlowKey;
+    /// Where the next entry of each ring goes.
+    OpeningsNext = "cilium_open_next" v 1, Array, rings::COUNT, u32 => u32;
+    /// What later fragments of a datagram lack, learnt from the first one.
+    Fragments = "cilium_fragments" v 2, LruHash, 8192, FragmentKey => FragmentTransport;
     /// Identity of IPv4 prefixes.
-    Ipcache4 = "cilium_ipcache4", LpmTrie, 512_000, ipcache::Key4 => ipcache::IpcacheEntry;
+    Ipcache4 = "cilium_ipcache4" v 1, LpmTrie, 512_000, ipcache::Key4 => ipcache::IpcacheEntry;
     /// Identity of IPv6 prefixes.
-    Ipcache6 = "cilium_ipcache6", LpmTrie, 512_000, ipcache::Key6 => ipcache::IpcacheEntry;
+    Ipcache6 = "cilium_ipcache6" v 1, LpmTrie, 512_000, ipcache::Key6 => ipcache::IpcacheEntry;
     /// Compiled policies, all in one trie: memory is used as entries are made.
-    Policies = "cilium_policy", LpmTrie, 4_194_304, policy::PolicyKey => policy::PolicyEntry;
+    Policies = "cilium_policy" v 1, LpmTrie, 4_194_304, policy::PolicyKey => policy::PolicyEntry;
     /// Frontends.
-    Services = "cilium_lb_services", Hash, 262_144, lb::ServiceKey => lb::Service;
+    Services = "cilium_lb_services" v 1, Hash, 262_144, lb::ServiceKey => lb::Service;
     /// Slots: which backend.
-    Slots = "cilium_lb_slots", Hash, 1_048_576, lb::SlotKey => u32;
+    Slots = "cilium_lb_slots" v 1, Hash, 1_048_576, lb::SlotKey => u32;
     /// Backends by id.
-    Backends = "cilium_lb_backends", Hash, 262_144, u32 => lb::Backend;
-    /// Sockets that talk to a backend by the name of a service.
-    ReverseSockets = "cilium_lb_reverse_sk", LruHash, 65536, lb::ReverseKey => lb::ReverseEntry;
+    Backends = "cilium_lb_backends" v 1, Hash, 262_144, u32 => lb::Backend;
+    /// Sockets that are connected to a backend by the name of a service; kept in the sockets themselves, without a limit.
+    ConnectedSockets = "cilium_lb_connected" v 1, SkStorage, 0, i32 => lb::Connected;
+    /// Unconnected sockets that send to backends by the names of services.
+    ReverseSockets = "cilium_lb_reverse_sk" v 1, LruHash, 65536, lb::ReverseKey => lb::ReverseEntry;
     /// Packet counters, by `metrics::slot`.
-    Metrics = "cilium_metrics", PerCpuArray, 1024, u32 => metrics::MetricsValue;
+    Metrics = "cilium_metrics" v 1, PerCpuArray, 1024, u32 => metrics::MetricsValue;
     /// Events that found the ring buffer full; one entry.
-    EventsLost = "cilium_events_lost", PerCpuArray, 1, u32 => u64;
+    EventsLost = "cilium_events_lost" v 1, PerCpuArray, 1, u32 => u64;
     /// Events to user space.
-    Events = "cilium_events", RingBuf, 1_048_576, () => event::Event;
+    Events = "cilium_events" v 1, RingBuf, 1_048_576, () => event::Event;
 }
 
 layout! {
     /// A fragmented datagram (RFC 791, RFC 8200 4.5).
-    pub struct FragmentKey (40) {
+    pub struct FragmentKey (48) {
         /// Source address.
         pub src: Addr,
         /// Destination address.
         pub dst: Addr,
         /// Identification field.
         pub id: u32,
+        /// Where it came from (`flow::origin`): fragments of one sender do not serve another.
+        pub origin: u32,
         /// IP protocol number.
         pub proto: u8,
         /// Zero.
-        pub pad: [u8; 3],
+        pub pad: [u8; 7],
     }
 }
 
 layout! {
-    /// Its ports, in network order.
-    pub struct FragmentPorts (4) {
-        /// Source port.
+    /// What its first fragment says of its transport.
+    pub struct FragmentTransport (8) {
+        /// Source port in network order, as in `tuple::Tuple`.
         pub sport: u16,
-        /// Destination port.
+        /// Destination port in network order.
         pub dport: u16,
+        /// ICMP: the type.
+        pub kind: u8,
+        /// ICMP: the code.
+        pub code: u8,
+        /// Zero.
+        pub pad: [u8; 2],
     }
 }

@@ -5,10 +5,10 @@ use crate::addresses::FromPools;
 use crate::config::Config;
 use crate::status::{self, ApiServer, Sources as StatusSources, StatusSource};
 use crate::tables::Tables;
-use crate::{api, connectivity, healthz, metrics, sources, uninstall};
+use crate::{api, connectivity, flow_table, healthz, metrics, sources, uninstall};
 use anyhow::Context;
 use datapath::bpf::{Datapath, Options};
-use datapath::{Epochs, Kernel, events, flows, sysctl};
+use datapath::{Epochs, Kernel, events, sysctl};
 use model::rest;
 use statedb::Tasks;
 use std::sync::Arc;
@@ -18,8 +18,6 @@ use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-/// How often the flow table is tidied.
-const COLLECT: Duration = Duration::from_secs(30);
 /// How often the API server is asked for its version, which also tells whether it answers.
 const ASK_API_SERVER: Duration = Duration::from_secs(10);
 
@@ -156,7 +154,7 @@ pub(crate) async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
     );
     let lost = Arc::new(AtomicUsize::new(0));
     read_events(&config, hubble.sink.clone(), Arc::clone(&lost), tasks)?;
-    let flow_count = collect_flows(&datapath, tasks)?;
+    let flow_count = flow_table::start(Arc::clone(&datapath), ready.clone(), tasks)?;
 
     let api_server = ApiServer::default();
     tasks.spawn("ask-api-server", ask_api_server(client, api_server.clone()));
@@ -266,8 +264,8 @@ fn load_datapath(config: &Config) -> anyhow::Result<Datapath> {
 
 /// The flow table's share of the node's memory, within the bounds of the field.
 fn flow_capacity(ratio: f64) -> u32 {
-    /// Key, value and what the kernel adds.
-    const ENTRY_BYTES: f64 = 256.0;
+    /// Key, value, what the kernel adds, and the entry's share of the rings.
+    const ENTRY_BYTES: f64 = 344.0;
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse().ok());
     let entries = total.map_or(0.0, |kib: f64| kib * 1024.0 * ratio / ENTRY_BYTES);
@@ -287,25 +285,6 @@ fn read_events(config: &Config, sink: hubble::Sink, lost: Arc<AtomicUsize>, task
         Ok::<(), datapath::Error>(())
     });
     Ok(())
-}
-
-/// Tidies the flow table; returns where the number of its entries is kept.
-fn collect_flows(datapath: &Datapath, tasks: &Tasks) -> anyhow::Result<Arc<AtomicUsize>> {
-    let map = datapath.map()?;
-    let count = Arc::new(AtomicUsize::new(0));
-    let alive = Arc::clone(&count);
-    tasks.spawn("collect-flows", async move {
-        loop {
-            tokio::time::sleep(COLLECT).await;
-            let map = map.clone();
-            match tokio::task::spawn_blocking(move || flows::collect(&map, flows::now())).await {
-                Ok(Ok(collected)) => alive.store(collected.alive, Ordering::Relaxed),
-                Ok(Err(error)) => warn!(error = %error, "the flow table cannot be tidied; it evicts by itself"),
-                Err(_) => return,
-            }
-        }
-    });
-    Ok(count)
 }
 
 async fn ask_api_server(client: k8s::Client, answer: ApiServer) {

@@ -219,6 +219,8 @@ fn programs(node: &node::Config, event_interval: u32) -> ProgramConfig {
         tunnel: u8::from(node.routing == RoutingMode::Tunnel),
         masquerade_ipv4: u8::from(node.masquerade_ipv4),
         masquerade_ipv6: u8::from(node.masquerade_ipv6),
+        direct_tunnel: u8::from(node.routing == RoutingMode::Tunnel && node.tunnel_direct),
+        tunnel_port: node.tunnel_port,
         event_interval,
         ..ProgramConfig::default()
     }

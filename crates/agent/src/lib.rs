@@ -6,6 +6,7 @@ mod api;
 mod build;
 mod config;
 mod connectivity;
+mod flow_table;
 mod healthz;
 mod metrics;
 pub mod mount;

@@ -113,6 +113,12 @@ pub enum Error {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// The kernel does not tell which programs it has.
+    #[error("cannot list the loaded programs")]
+    Programs {
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// The kernel does not count how long programs run.
     #[error("cannot have the run time of programs counted")]
     RunTime {

@@ -8,7 +8,6 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use abi::MapDef;
 use abi::event::Event;
 use abi::maps::{Events, EventsLost};
 use aya::maps::{Map, MapData, MapError, RingBuf};
@@ -51,9 +50,10 @@ impl Reader {
     /// Opens the ring that is pinned below that bpf file system. Events from before are still in it.
     pub fn open(bpffs: &Path) -> Result<Self> {
         // Says by name when nothing is pinned, or by another build.
-        Kernel::open(&Pinned::open(bpffs), MapSpec::of::<Events>())?;
+        let spec = MapSpec::of::<Events>();
+        Kernel::open(&Pinned::open(bpffs), spec)?;
         let failed = |source: MapError| Error::Events { source: source.into() };
-        let map = MapData::from_pin(pin_of_map(bpffs, Events::NAME)).map_err(failed)?;
+        let map = MapData::from_pin(pin_of_map(bpffs, &spec)).map_err(failed)?;
         let ring = RingBuf::try_from(Map::RingBuf(map)).map_err(failed)?;
         let ring = register(Ring(ring)).map_err(|source| Error::Events { source: source.into() })?;
         let lost = Pinned::open(bpffs).per_cpu::<EventsLost>()?;

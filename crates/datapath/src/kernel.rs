@@ -13,6 +13,8 @@ use crate::{Layout, Map, PerCpuMap, Result, Trie};
 pub struct MapSpec {
     /// Name in the object and of the pin.
     pub name: &'static str,
+    /// Version of the layout.
+    pub version: u32,
     /// Kind.
     pub kind: MapKind,
     /// Size of a key in bytes, with the prefix length of a trie.
@@ -30,6 +32,7 @@ impl MapSpec {
         let prefix = if matches!(M::KIND, MapKind::LpmTrie) { 4 } else { 0 };
         Self {
             name: M::NAME,
+            version: M::VERSION,
             kind: M::KIND,
             key_size: size_of::<M::Key>() + prefix,
             value_size: size_of::<M::Value>(),
@@ -41,6 +44,7 @@ impl MapSpec {
     pub fn all() -> impl Iterator<Item = Self> {
         abi::maps::ALL.iter().map(|map| Self {
             name: map.name,
+            version: map.version,
             kind: map.kind,
             key_size: map.key_size,
             value_size: map.value_size,

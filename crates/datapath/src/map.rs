@@ -76,6 +76,11 @@ impl<M: Layout> Map<M> {
         self.typed.entries()
     }
 
+    /// Shows all entries, in no order, until `see` fails: for maps that are too big to be in memory as a whole.
+    pub fn visit(&self, see: impl FnMut(&M::Key, &M::Value) -> Result<()>) -> Result<()> {
+        self.typed.visit(see)
+    }
+
     /// All keys, in no order.
     pub fn keys(&self) -> Result<Vec<M::Key>> {
         Ok(self.entries()?.into_iter().map(|(key, _)| key).collect())

@@ -4,6 +4,7 @@
 //! A socket belongs to the network namespace it was opened in: [`Netlink::open_in`] configures a pod from outside.
 
 mod address;
+mod fib;
 mod link;
 mod neighbour;
 mod route;
@@ -23,6 +24,7 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 use crate::{Error, Result, netns};
 
 pub use address::Address;
+pub use fib::{FibRoute, NextHop, Place, RouteChange, Way};
 pub use link::{Link, LinkChange, Mac, VethEnd, Vxlan};
 pub use neighbour::Neighbour;
 pub use route::{Encap, MAIN_TABLE, Route, Scope};

@@ -10,9 +10,12 @@ use std::path::Path;
 
 use crate::MapSpec;
 
+mod btf;
+pub(crate) mod create;
 pub(crate) mod probe;
 pub(crate) mod tc;
 pub(crate) mod test_run;
+pub(crate) mod users;
 
 /// `enum bpf_cmd`, the part we use.
 #[derive(Clone, Copy, Debug)]
@@ -21,12 +24,14 @@ enum Command {
     MapLookup = 1,
     MapUpdate = 2,
     MapDelete = 3,
-    MapNextKey = 4,
     ProgLoad = 5,
     ObjPin = 6,
     ObjGet = 7,
     ProgTestRun = 10,
+    ProgNextId = 11,
+    ProgById = 13,
     ObjInfo = 15,
+    BtfLoad = 18,
     MapLookupBatch = 24,
     LinkCreate = 28,
     LinkUpdate = 29,
@@ -66,21 +71,6 @@ fn c_path(path: &Path) -> io::Result<CString> {
     CString::new(path.as_os_str().as_bytes()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
 }
 
-#[repr(C)]
-struct MapCreate {
-    kind: u32,
-    key_size: u32,
-    value_size: u32,
-    max_entries: u32,
-    flags: u32,
-    inner_map_fd: u32,
-    numa_node: u32,
-    name: [u8; 16],
-}
-
-/// Entries are allocated as they are made; what user space alone writes need not be there in advance.
-const NO_PREALLOC: u32 = 1;
-
 const fn kind_number(kind: abi::MapKind) -> u32 {
     match kind {
         abi::MapKind::Hash => 1,
@@ -88,26 +78,9 @@ const fn kind_number(kind: abi::MapKind) -> u32 {
         abi::MapKind::PerCpuArray => 6,
         abi::MapKind::LruHash => 9,
         abi::MapKind::LpmTrie => 11,
+        abi::MapKind::SkStorage => 24,
         abi::MapKind::RingBuf => 27,
     }
-}
-
-/// Makes a map of that description.
-pub(crate) fn map_create(spec: &MapSpec, entries: u32) -> io::Result<OwnedFd> {
-    let mut name = [0; 16];
-    name.iter_mut().take(15).zip(spec.name.bytes()).for_each(|(to, from)| *to = from);
-    let ring = spec.kind == abi::MapKind::RingBuf;
-    let mut attr = MapCreate {
-        kind: kind_number(spec.kind),
-        key_size: if ring { 0 } else { u32::try_from(spec.key_size).unwrap_or(u32::MAX) },
-        value_size: if ring { 0 } else { u32::try_from(spec.value_size).unwrap_or(u32::MAX) },
-        max_entries: entries,
-        flags: if matches!(spec.kind, abi::MapKind::Hash | abi::MapKind::LpmTrie) { NO_PREALLOC } else { 0 },
-        inner_map_fd: 0,
-        numa_node: 0,
-        name,
-    };
-    bpf_fd(Command::MapCreate, &mut attr)
 }
 
 #[repr(C)]
@@ -142,14 +115,20 @@ pub(crate) fn map_update(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> io::R
     bpf(Command::MapUpdate, &mut element(map, address(key), address(value))).map(drop)
 }
 
+/// As for [`map_lookup`]; false, and no change, when there is an entry already.
+pub(crate) fn map_insert(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> io::Result<bool> {
+    const NOEXIST: u64 = 1;
+    let mut attr = Element { flags: NOEXIST, ..element(map, address(key), address(value)) };
+    match bpf(Command::MapUpdate, &mut attr) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// As for [`map_lookup`].
 pub(crate) fn map_delete(map: BorrowedFd<'_>, key: &[u8]) -> io::Result<bool> {
     found(bpf(Command::MapDelete, &mut element(map, address(key), 0)))
-}
-
-/// As for [`map_lookup`]; without `key` the first one.
-pub(crate) fn map_next_key(map: BorrowedFd<'_>, key: Option<&[u8]>, next: &mut [u8]) -> io::Result<bool> {
-    found(bpf(Command::MapNextKey, &mut element(map, key.map_or(0, address), address_mut(next))))
 }
 
 #[repr(C)]
@@ -313,7 +292,11 @@ struct RawProgramInfo {
     xlated_len: u32,
     jited: u64,
     xlated: u64,
-    between: [u64; 19],
+    load_time: u64,
+    created_by: u32,
+    map_count: u32,
+    maps: u64,
+    between: [u64; 16],
     run_time_ns: u64,
     run_count: u64,
     recursion_misses: u64,

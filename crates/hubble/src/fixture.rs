@@ -127,6 +127,7 @@ pub(crate) fn ip_entry(ip: &str, identity: u32, pod: &str) -> IpEntry {
         identity: IdentityId(identity),
         tunnel: None,
         host: None,
+        node_address: false,
         no_masquerade: false,
         source: IpSource::CustomResource,
         pod: Some(PodName::new("shop", pod)),

@@ -25,10 +25,13 @@ pub struct IpEntry {
     pub prefix: IpNet,
     /// Identity.
     pub identity: IdentityId,
-    /// The node to tunnel to, when it is behind another node and routing is by tunnel.
+    /// The node to tunnel to, when it is behind another node and routing is by tunnel. Of a node's own address (`node_address`):
+    /// the address by which the node is tunnelled to, when that is another one.
     pub tunnel: Option<IpAddr>,
     /// Address of the node behind which it is.
     pub host: Option<IpAddr>,
+    /// It is an address of another node itself, which is reached without the tunnel.
+    pub node_address: bool,
     /// Traffic to it keeps its source address.
     pub no_masquerade: bool,
     /// Where it comes from.

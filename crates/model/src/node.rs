@@ -40,6 +40,17 @@ pub struct Node {
     pub local: bool,
 }
 
+impl Node {
+    /// Where a node that has an address of these families tunnels to: a tunnel has one family at both ends, and IPv4 goes first. None
+    /// when the two nodes share no family.
+    #[must_use]
+    pub fn tunnel_address(&self, ipv4: bool, ipv6: bool) -> Option<IpAddr> {
+        let of_family = |v4: bool| self.internal_ips.iter().find(|ip| ip.is_ipv4() == v4).copied();
+        let v4 = of_family(true).filter(|_| ipv4);
+        v4.or_else(|| of_family(false).filter(|_| ipv6))
+    }
+}
+
 impl statedb::Row for Node {
     type Key = String;
     fn key(&self) -> String {
@@ -77,4 +88,36 @@ pub struct LocalNode {
 impl statedb::Row for LocalNode {
     type Key = ();
     fn key(&self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn node(ips: &[&str]) -> Node {
+        Node {
+            name: "node2".to_owned(),
+            cluster: "default".to_owned(),
+            internal_ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(),
+            external_ips: Vec::new(),
+            cilium_internal_ips: Vec::new(),
+            health_ips: Vec::new(),
+            pod_cidrs: Vec::new(),
+            labels: BTreeMap::new(),
+            identity: crate::reserved::REMOTE_NODE,
+            local: false,
+        }
+    }
+
+    #[test]
+    fn a_tunnel_has_one_family_at_both_ends_and_ipv4_goes_first() {
+        let (v4, v6) = ("192.168.77.12".parse().ok(), "fd77::12".parse().ok());
+        let (dual, only_v4, only_v6) =
+            (node(&["fd77::12", "192.168.77.12"]), node(&["192.168.77.12"]), node(&["fd77::12"]));
+        let of = |node: &Node| [(true, true), (true, false), (false, true)].map(|(a, b)| node.tunnel_address(a, b));
+        assert_eq!(of(&dual), [v4, v4, v6]);
+        assert_eq!(of(&only_v4), [v4, v4, None]);
+        assert_eq!(of(&only_v6), [v6, None, v6]);
+    }
 }

@@ -14,6 +14,8 @@ pub struct Config {
     pub routing: RoutingMode,
     /// UDP port of the tunnel (`tunnel-port`).
     pub tunnel_port: u16,
+    /// The programs themselves put packets into the tunnel (`tunnel-direct`).
+    pub tunnel_direct: bool,
     /// Routes to the pods of nodes on a shared segment (`auto-direct-node-routes`).
     pub direct_routes: bool,
     /// Nodes that are not on a shared segment are left to others (`direct-routing-skip-unreachable`).
@@ -78,6 +80,13 @@ const ROUTING_MODE: Key = Key::new(
 );
 const TUNNEL_PROTOCOL: Key = Key::new("tunnel-protocol", "protocol of the tunnel: only vxlan is supported", "vxlan");
 const TUNNEL_PORT: Key = Key::new("tunnel-port", "UDP port of the tunnel; 0 for VXLAN's own, 8472", "0");
+const TUNNEL_DIRECT: Key = Key::new(
+    "tunnel-direct",
+    "the programs put pods' packets into the tunnel and send them out of the native device themselves; if false, the kernel's tunnel \
+     device does it, which is slower: for kernels and network cards that do not take such packets. An extension of cilium-rs: Cilium \
+     has no such key",
+    "true",
+);
 const DIRECT_ROUTES: Key = Key::new(
     "auto-direct-node-routes",
     "in native routing, make routes to the pods of nodes on a shared segment",
@@ -115,6 +124,7 @@ impl Config {
         ROUTING_MODE,
         TUNNEL_PROTOCOL,
         TUNNEL_PORT,
+        TUNNEL_DIRECT,
         DIRECT_ROUTES,
         SKIP_UNREACHABLE,
         shared::NATIVE_IPV4,
@@ -153,6 +163,7 @@ impl Config {
         Self {
             routing: read.choice(&ROUTING_MODE, "tunnel or native", &modes).unwrap_or(RoutingMode::Tunnel),
             tunnel_port: read.number(&TUNNEL_PORT).filter(|port| *port != 0).unwrap_or(VXLAN_PORT),
+            tunnel_direct: read.flag(&TUNNEL_DIRECT),
             direct_routes: read.flag(&DIRECT_ROUTES),
             skip_unreachable: read.flag(&SKIP_UNREACHABLE),
             native_ipv4: read.parsed(&shared::NATIVE_IPV4, "an IPv4 prefix"),

@@ -22,6 +22,8 @@ pub(crate) struct Wanted {
     pub(crate) routers: Vec<IpAddr>,
     /// UDP port of the tunnel, if there is to be one.
     pub(crate) tunnel_port: Option<u16>,
+    /// The tunnel may run over IPv6, so its device must take packets without a UDP checksum there.
+    pub(crate) tunnel_over_ipv6: bool,
 }
 
 /// Everything that the kernel says about devices, addresses and default routes.
@@ -87,7 +89,9 @@ async fn ensure_overlay(netlink: &Netlink, host: &Host, wanted: &Wanted) -> Resu
         };
     };
     if let Some(link) = present {
-        if link.kind.as_deref() == Some("vxlan") && link.vxlan_port == Some(port) {
+        // Neither the port nor the checksums of a device can be changed. Of ours only the port can be wrong.
+        let checksums = link.vxlan_zero_checksum6 || !wanted.tunnel_over_ipv6;
+        if link.kind.as_deref() == Some("vxlan") && link.vxlan_port == Some(port) && checksums {
             return adjust(netlink, link, wanted.mtu).await;
         }
         netlink.delete_link(link.index).await?;

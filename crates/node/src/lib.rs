@@ -3,6 +3,7 @@
 
 mod config;
 mod devices;
+mod fib;
 mod ingest;
 mod local;
 mod programs;
@@ -10,6 +11,7 @@ mod publish;
 mod reconcile;
 mod resolve;
 mod run;
+mod ways_out;
 
 pub use config::{Config, ConfigError, DevicePattern, Ipam};
 pub use ingest::ingest_node;
@@ -98,7 +100,8 @@ pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result<
         trouble: trouble_sender,
         grants: resolve::Grants::default(),
         boot_id: publish::boot_id(),
-        ways_out: run::WaysOut::default(),
+        ways_out: ways_out::WaysOut::default(),
+        warnings: Vec::new(),
     };
     tasks.spawn("node-run", run.run(changes));
     Ok(Outputs { local, problems, routes, trouble })

@@ -26,6 +26,11 @@ pub(crate) enum Missing {
     #[error("no native device: set devices to those that lead to other nodes (there are: {present})")]
     Device { present: String },
     #[error(
+        "no native device: {refused} has no hardware address, and the programs expect Ethernet; set devices to others that lead to \
+         other nodes (there are: {present})"
+    )]
+    Ethernet { refused: String, present: String },
+    #[error(
         "Node {node}: status.addresses has no InternalIP of an enabled family, and the device {device} has no address"
     )]
     Address { node: String, device: String },
@@ -78,7 +83,7 @@ pub(crate) fn facts(config: &Config, host: &Host, kube: &KubeNode, own: Option<&
         ipv6: ipv6.map(IpAddr::V6),
         routers,
         pod_cidrs,
-        route_mtu: row.route_mtu,
+        device_mtu,
         overlay: host.links.iter().find(|link| link.name == crate::OVERLAY_DEVICE).map(|link| link.index),
         networks: networks.map(|address| (address.ifindex, address.net.trunc())).collect(),
     };
@@ -99,7 +104,7 @@ fn select(config: &Config, host: &Host, node_ips: &[IpAddr]) -> Result<(Vec<Link
     let with_node_ip =
         |link: &&Link| host.addresses.iter().any(|a| a.ifindex == link.index && node_ips.contains(&a.net.addr()));
     let mut warnings = Vec::new();
-    let mut chosen: Vec<Link> = if config.devices.is_empty() {
+    let chosen: Vec<Link> = if config.devices.is_empty() {
         let wanted = |link: &&Link| with_node_ip(link) || host.default_routes.contains(&link.index);
         host.links.iter().filter(is_candidate).filter(wanted).cloned().collect()
     } else {
@@ -113,19 +118,47 @@ fn select(config: &Config, host: &Host, node_ips: &[IpAddr]) -> Result<(Vec<Link
         }
         named
     };
+    let (mut chosen, refused): (Vec<Link>, Vec<Link>) = chosen.into_iter().partition(|link| link.mac.is_some());
+    let refused: BTreeSet<String> = refused.into_iter().map(|link| link.name).collect();
+    warnings.extend(refused.iter().map(|name| not_ethernet(name)));
     let default_rank = |link: &Link| host.default_routes.iter().position(|index| *index == link.index);
     chosen.sort_by_key(|link| (!with_node_ip(&link), default_rank(link).unwrap_or(usize::MAX), link.index));
     chosen.dedup_by_key(|link| link.index);
-    if chosen.is_empty() { Err(no_device(host)) } else { Ok((chosen, warnings)) }
+    match chosen.is_empty() {
+        false => Ok((chosen, warnings)),
+        true if refused.is_empty() => Err(no_device(host)),
+        true => {
+            let refused = refused.into_iter().collect::<Vec<_>>().join(", ");
+            Err(Missing::Ethernet { refused, present: present(host) })
+        }
+    }
 }
 
 fn no_device(host: &Host) -> Missing {
+    Missing::Device { present: present(host) }
+}
+
+fn present(host: &Host) -> String {
     let names: Vec<_> = host.links.iter().map(|link| link.name.as_str()).collect();
-    Missing::Device { present: names.join(", ") }
+    names.join(", ")
+}
+
+/// What is not done for a device whose packets begin with the IP header (WireGuard, tun, PPP), where the programs would read garbage.
+fn not_ethernet(name: &str) -> String {
+    format!(
+        "devices: {name} has no hardware address, and the programs expect Ethernet: they are not attached to it. What arrives there is \
+         left to the host: replies to masqueraded traffic do not reach pods, and what comes to pods in native routing counts as the \
+         host's own; going on without it"
+    )
 }
 
 fn is_ours(name: &str) -> bool {
-    name == "lo" || name.starts_with("lxc") || name.starts_with("cilium")
+    name == "lo" || is_inner(name)
+}
+
+/// Whether it is the device of a pod, or one that we have made: nothing leaves the node by it but by our doing.
+pub(crate) fn is_inner(name: &str) -> bool {
+    name.starts_with("lxc") || name.starts_with("cilium")
 }
 
 fn is_candidate(link: &&Link) -> bool {

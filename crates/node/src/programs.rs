@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Programs on native devices and on the tunnel, and what they are told of the node.
 
+use crate::fib::Concerned;
 use crate::local::{Facts, Host};
 use crate::{HOST_DEVICE, OVERLAY_DEVICE};
 use abi::config::NodeConfig;
 use datapath::bpf::{Datapath, Direction, Program};
 use datapath::{Epochs, Kernel, Map, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Attaches, and remembers to what.
@@ -46,8 +48,12 @@ impl Programs {
     }
 
     /// Routes out of the node have changed: flows that left by them are decided anew.
-    pub(crate) fn routes_changed(&self) -> Result<()> {
-        self.epochs.bump_node()
+    pub(crate) fn routes_changed(&self, concerned: &Concerned) -> Result<()> {
+        match concerned {
+            Concerned::Nobody => Ok(()),
+            Concerned::Everyone => self.epochs.bump_node(),
+            Concerned::Peers(peers) => one_of_each_slot(peers).try_for_each(|peer| self.epochs.bump_peer(peer)),
+        }
     }
 
     fn detach_others(&mut self, wanted: &BTreeMap<String, (Program, u32)>) -> Result<()> {
@@ -64,6 +70,13 @@ impl Programs {
         }
         Ok(())
     }
+}
+
+/// Peers that share a slot are told together.
+fn one_of_each_slot(peers: &BTreeSet<IpAddr>) -> impl Iterator<Item = IpAddr> {
+    let slot = |peer: &IpAddr| (abi::epoch::of_peer((*peer).into()), *peer);
+    let by_slot: BTreeMap<u32, IpAddr> = peers.iter().map(slot).collect();
+    by_slot.into_values()
 }
 
 fn pin(device: &str) -> String {
@@ -91,6 +104,8 @@ fn node_config(facts: &Facts, host: &Host) -> NodeConfig {
     NodeConfig {
         masquerade_ipv4: facts.masquerade_ipv4.map(Into::into).unwrap_or_default(),
         masquerade_ipv6: facts.masquerade_ipv6.map(Into::into).unwrap_or_default(),
+        tunnel_ipv4: facts.wire.ipv4.map(Into::into).unwrap_or_default(),
+        tunnel_ipv6: facts.wire.ipv6.map(Into::into).unwrap_or_default(),
         overlay_ifindex: index(host, OVERLAY_DEVICE).unwrap_or_default(),
         native_ifindex: first.map(|link| link.index).unwrap_or_default(),
         node_identity: abi::identity::REMOTE_NODE,
@@ -104,8 +119,12 @@ fn node_config(facts: &Facts, host: &Host) -> NodeConfig {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+    use crate::Config;
+    use crate::ingest::KubeNode;
+    use crate::local::facts;
     use crate::local::tests::{config, host, kube, link};
-    use crate::local::{Facts, facts};
+    use crate::publish::tests::published;
+    use crate::publish::{Known, Publication};
 
     fn found(host: &Host) -> Facts {
         facts(&config(), host, &kube(), None).unwrap()
@@ -134,7 +153,32 @@ mod tests {
         let told = node_config(&found(&host), &host);
         assert_eq!((told.native_ifindex, told.overlay_ifindex, told.host_ifindex), (3, 9, 6));
         assert_eq!(told.native_mac, [2, 0, 0, 0, 0, 3]);
-        assert_eq!(std::net::IpAddr::from(told.masquerade_ipv4).to_string(), "192.168.77.11");
+        assert_eq!(IpAddr::from(told.masquerade_ipv4).to_string(), "192.168.77.11");
+    }
+
+    #[test]
+    fn tunnel_packets_come_from_the_address_that_other_nodes_know() {
+        let told = |config: &Config, host: &Host, kube: &KubeNode| {
+            let node = node_config(&facts(config, host, kube, None).unwrap(), host);
+            [node.masquerade_ipv4, node.tunnel_ipv4, node.tunnel_ipv6].map(|addr| IpAddr::from(addr).to_string())
+        };
+        // Kubernetes knows the node by an address that is not on the device.
+        let kube = KubeNode { internal_ips: vec!["192.168.77.99".parse().unwrap()], ..kube() };
+        assert_eq!(told(&config(), &host(), &kube), ["203.0.113.7", "192.168.77.99", "::"]);
+        let off = Config { masquerade_ipv4: false, masquerade_ipv6: false, ..config() };
+        assert_eq!(told(&off, &host(), &self::kube()), ["::", "192.168.77.11", "fd77::11"], "whatever is masqueraded");
+        let only_ipv6 = Config { ipv4: false, ..config() };
+        assert_eq!(told(&only_ipv6, &host(), &self::kube()), ["::", "::", "fd77::11"]);
+    }
+
+    #[test]
+    fn they_are_the_addresses_that_are_published() {
+        let (kube, host) = (kube(), host());
+        let found = facts(&config(), &host, &kube, None).unwrap();
+        let node = published(&Publication::new(&config(), &kube, Known::Facts(&found), Vec::new(), "b"));
+        let told = node_config(&found, &host);
+        let first = |v4: bool| node.internal_ips.iter().find(|ip| ip.is_ipv4() == v4).copied().unwrap();
+        assert_eq!((IpAddr::from(told.tunnel_ipv4), IpAddr::from(told.tunnel_ipv6)), (first(true), first(false)));
     }
 
     #[test]

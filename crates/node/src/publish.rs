@@ -179,7 +179,7 @@ async fn apply(client: &k8s::Client, publication: &Publication) -> Result<(), k8
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use super::*;
     use crate::ingest::ingest_node;
@@ -195,7 +195,7 @@ mod tests {
         }
     }
 
-    fn published(publication: &Publication) -> Node {
+    pub(crate) fn published(publication: &Publication) -> Node {
         let object: CiliumNode = serde_json::from_value(publication.patch()).unwrap();
         ingest_node("default", "node1", &object).unwrap().unwrap()
     }

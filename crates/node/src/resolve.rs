@@ -3,7 +3,7 @@
 //! every node that cannot be reached, with the reason.
 //!
 //! ```text
-//! tunnel:  podCIDR of a node   encap id 6 dst NODE  dev cilium_vxlan  src ROUTER  mtu DEVICE-50
+//! tunnel:  podCIDR of a node   encap id 6 dst NODE  dev cilium_vxlan  src ROUTER  mtu DEVICE-50 (over IPv6: 70)
 //! native:  podCIDR of a node   via NODE  dev DEVICE
 //! both:    own podCIDR         unreachable        (pods have routes of their own, which are longer)
 //! ```
@@ -79,7 +79,8 @@ pub(crate) struct Wire {
     pub(crate) ipv6: Option<IpAddr>,
     pub(crate) routers: Vec<IpAddr>,
     pub(crate) pod_cidrs: Vec<IpNet>,
-    pub(crate) route_mtu: u32,
+    /// Largest packet of the device that leads to other nodes.
+    pub(crate) device_mtu: u32,
     /// Interface index of the tunnel device, once it is there.
     pub(crate) overlay: Option<u32>,
     /// Networks that this node is part of, with the interface index of the device.
@@ -146,7 +147,7 @@ fn add(config: &Config, wire: &Wire, node: &Node, resolution: &mut Resolution) {
             }
         };
         match resolution.grants.prefix(*prefix, &node.name) {
-            Ok(true) => resolution.routes.push(route(wire, *prefix, hop)),
+            Ok(true) => resolution.routes.push(route(config, wire, *prefix, hop)),
             Ok(false) => {}
             Err((other_prefix, other)) => {
                 resolution.problems.insert(problem(format!(
@@ -158,10 +159,11 @@ fn add(config: &Config, wire: &Wire, node: &Node, resolution: &mut Resolution) {
     }
 }
 
-fn route(wire: &Wire, prefix: IpNet, hop: Hop) -> Route {
-    let tunnel = matches!(hop, Hop::Tunnel { .. });
-    let router = wire.routers.iter().find(|router| same_family(router, &prefix)).copied();
-    Route { prefix, hop, source: router.filter(|_| tunnel), mtu: tunnel.then_some(wire.route_mtu) }
+fn route(config: &Config, wire: &Wire, prefix: IpNet, hop: Hop) -> Route {
+    let Hop::Tunnel { remote, .. } = hop else { return Route { prefix, hop, source: None, mtu: None } };
+    let source = wire.routers.iter().find(|router| same_family(router, &prefix)).copied();
+    let mtu = wire.device_mtu.saturating_sub(config.tunnel_overhead(remote.is_ipv6()));
+    Route { prefix, hop, source, mtu: Some(mtu) }
 }
 
 /// None when the network outside of the cluster leads there.
@@ -169,7 +171,7 @@ fn hop(config: &Config, wire: &Wire, node: &Node, prefix: &IpNet) -> Result<Opti
     match config.routing {
         RoutingMode::Tunnel => {
             let missing = || format!("node {} has no InternalIP of a family that this node has too", node.name);
-            let remote = underlay(wire, node).ok_or_else(missing)?;
+            let remote = node.tunnel_address(wire.ipv4.is_some(), wire.ipv6.is_some()).ok_or_else(missing)?;
             Ok(wire.overlay.map(|device| Hop::Tunnel { remote, device }))
         }
         RoutingMode::Native if !config.direct_routes => Ok(None),
@@ -189,13 +191,6 @@ fn hop(config: &Config, wire: &Wire, node: &Node, prefix: &IpNet) -> Result<Opti
             }
         }
     }
-}
-
-/// The address to tunnel to: IPv4 if both nodes have it.
-fn underlay(wire: &Wire, node: &Node) -> Option<IpAddr> {
-    let of_family = |v4: bool| node.internal_ips.iter().find(|ip| ip.is_ipv4() == v4).copied();
-    let v4 = wire.ipv4.and_then(|_| of_family(true));
-    v4.or_else(|| wire.ipv6.and_then(|_| of_family(false)))
 }
 
 fn enabled(config: &Config, prefix: &IpNet) -> bool {

@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The loop that keeps this node wired: whenever Kubernetes, a node or a device changes, everything is looked at again,
-//! and what differs is changed. There is no other state than what the kernel and the API server hold.
+//! and what differs is changed. There is no other state than what the kernel and the API server hold, and what is known of routes.
 
 use crate::Config;
 use crate::devices::{self, Wanted};
+use crate::fib::Concerned;
 use crate::ingest::KubeNode;
-use crate::local::{self, Facts};
+use crate::local::{self, Facts, Host};
 use crate::programs::Programs;
 use crate::publish::{Known, Publication};
 use crate::reconcile::{kernel_route, ours, same};
 use crate::resolve::{Grants, Problem, Route, resolve};
+use crate::ways_out::{self, WaysOut};
 use datapath::netlink::{Change, Changes, Netlink};
 use model::{LocalNode, Node, RoutingMode};
 use statedb::{Reader, Writer};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -22,8 +24,8 @@ use tracing::{info, warn};
 
 /// Changes of devices that come within this time are looked at together.
 const GATHER: Duration = Duration::from_millis(50);
-/// Changes of routes are looked at no more often than this.
-const ROUTES: Duration = Duration::from_secs(1);
+/// Changes of routes are looked at no more often than flows are told of them.
+const ROUTES: Duration = ways_out::PAUSE;
 /// Wait before the next attempt, when something failed.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -42,22 +44,8 @@ pub(crate) struct Run {
     pub(crate) grants: Grants,
     pub(crate) boot_id: String,
     pub(crate) ways_out: WaysOut,
-}
-
-/// The routes by which flows leave the node. A flow remembers its device; when its route moves to another, it must not stay behind.
-#[derive(Debug)]
-pub(crate) struct WaysOut {
-    /// Indexes of the native devices.
-    devices: BTreeSet<u32>,
-    /// Routes have changed and flows have not been told. So at the start: nobody knows what was missed.
-    changed: bool,
-    told: Option<Instant>,
-}
-
-impl Default for WaysOut {
-    fn default() -> Self {
-        Self { devices: BTreeSet::new(), changed: true, told: None }
-    }
+    /// What has been warned of.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Why a round came to no end.
@@ -84,21 +72,21 @@ impl Run {
                     _ = kube.next() => break,
                     _ = nodes.next() => break,
                     Ok(()) = self.health.changed() => break,
-                    change = changes.next() => match change.as_ref().map(|change| urgency(change, &self.ways_out.devices)) {
-                        None => return,
-                        Some(Urgency::None) => {}
-                        Some(urgency @ (Urgency::Soon | Urgency::Reroute)) => {
-                            if urgency == Urgency::Reroute {
-                                self.rerouted();
+                    change = changes.next() => {
+                        let Some(change) = change else { return };
+                        self.note(&change);
+                        match urgency(&change) {
+                            Urgency::None => {}
+                            Urgency::Soon => {
+                                let soon = Instant::now() + ROUTES;
+                                due = Some(due.map_or(soon, |due| due.min(soon)));
                             }
-                            let soon = Instant::now() + ROUTES;
-                            due = Some(due.map_or(soon, |due| due.min(soon)));
+                            Urgency::Now => {
+                                self.gather(&mut changes).await;
+                                break;
+                            }
                         }
-                        Some(Urgency::Now) => {
-                            gather(&mut changes).await;
-                            break;
-                        }
-                    },
+                    }
                     () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => break,
                 }
             }
@@ -128,7 +116,7 @@ impl Run {
             facts = local::facts(&self.config, &host, &kube, own.as_deref())?;
         }
         self.programs.sync(&facts, &host)?;
-        self.ways_out.devices = facts.devices.iter().map(|link| link.index).collect();
+        self.look_at_routes(&host).await?;
         self.tell_flows()?;
         self.restore_lost_routes().await?;
         self.resolve(&facts);
@@ -136,26 +124,50 @@ impl Run {
         Ok(())
     }
 
-    /// A change that comes alone is told at once; of many, the others with the next round.
-    fn rerouted(&mut self) {
-        self.ways_out.changed = true;
-        if self.ways_out.told.is_none_or(|told| told.elapsed() >= ROUTES) {
+    /// Takes note of a change. One that comes alone is told at once; of many, the others with the next round.
+    fn note(&mut self, change: &Change) {
+        self.ways_out.note(change);
+        if self.ways_out.is_urgent() {
             // What fails is tried again in the round that is due.
             let _ = self.tell_flows();
         }
     }
 
+    /// Takes what else comes within a moment.
+    async fn gather(&mut self, changes: &mut Changes) {
+        let until = Instant::now() + GATHER;
+        while let Ok(Some(change)) = tokio::time::timeout_at(until, changes.next()).await {
+            self.ways_out.note(&change);
+        }
+    }
+
+    async fn look_at_routes(&mut self, host: &Host) -> Result<(), Trouble> {
+        let nodes = self.nodes.snapshot();
+        let remote = nodes.iter().filter(|node| !node.local && self.config.routing == RoutingMode::Tunnel);
+        let addresses = remote.flat_map(|node| node.internal_ips.clone()).collect();
+        self.ways_out.look(&host.links, addresses);
+        if self.ways_out.is_stale() {
+            let tables = self.netlink.tables().await?;
+            self.ways_out.read(self.netlink.fib().await?, tables);
+        }
+        Ok(())
+    }
+
     fn tell_flows(&mut self) -> Result<(), Trouble> {
-        if self.ways_out.changed {
-            self.programs.routes_changed()?;
-            self.ways_out.changed = false;
-            self.ways_out.told = Some(Instant::now());
+        if *self.ways_out.concerned() != Concerned::Nobody {
+            self.programs.routes_changed(self.ways_out.concerned())?;
+            self.ways_out.told();
         }
         Ok(())
     }
 
     fn wanted(&self, facts: &Facts) -> Wanted {
-        Wanted { mtu: facts.row.device_mtu, routers: facts.wire.routers.clone(), tunnel_port: self.tunnel_port() }
+        Wanted {
+            mtu: facts.row.device_mtu,
+            routers: facts.wire.routers.clone(),
+            tunnel_port: self.tunnel_port(),
+            tunnel_over_ipv6: facts.wire.ipv6.is_some(),
+        }
     }
 
     fn tunnel_port(&self) -> Option<u16> {
@@ -218,9 +230,10 @@ impl Run {
     }
 
     fn announce(&mut self, facts: Facts) {
+        facts.warnings.iter().filter(|warning| !self.warnings.contains(warning)).for_each(|warning| warn!("{warning}"));
+        self.warnings = facts.warnings;
         let present = self.local.snapshot().get(&());
         if present.as_deref() != Some(&facts.row) {
-            facts.warnings.iter().for_each(|warning| warn!("{warning}"));
             info!(
                 node = facts.row.name,
                 devices = facts.row.devices.join(","),
@@ -258,38 +271,16 @@ enum Urgency {
     None,
     /// Every pod has routes, and so have we.
     Soon,
-    /// A way out of the node is not what it was.
-    Reroute,
     /// A device or an address.
     Now,
 }
 
-fn urgency(change: &Change, ways_out: &BTreeSet<u32>) -> Urgency {
+fn urgency(change: &Change) -> Urgency {
     match change {
         Change::Link(link) | Change::LinkGone(link) if link.name.starts_with("lxc") => Urgency::None,
-        Change::Route(Some(device)) if !ways_out.contains(device) => Urgency::Soon,
-        Change::Route(_) => Urgency::Reroute,
+        Change::Route(_) | Change::Rules => Urgency::Soon,
         Change::Link(_) | Change::LinkGone(_) | Change::Address(_) | Change::AddressGone(_) | Change::Lost => {
             Urgency::Now
         }
-    }
-}
-
-/// Takes what else comes within a moment.
-async fn gather(changes: &mut Changes) {
-    let until = Instant::now() + GATHER;
-    while let Ok(Some(_)) = tokio::time::timeout_at(until, changes.next()).await {}
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_routes_out_of_the_node_concern_flows() {
-        let ways_out = BTreeSet::from([2]);
-        assert_eq!(urgency(&Change::Route(Some(2)), &ways_out), Urgency::Reroute);
-        assert_eq!(urgency(&Change::Route(None), &ways_out), Urgency::Reroute, "it may be through several devices");
-        assert_eq!(urgency(&Change::Route(Some(17)), &ways_out), Urgency::Soon, "a pod's");
     }
 }

@@ -2,8 +2,15 @@
 //! A network namespace for a test. Needs root.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use crate::local::Host;
 use datapath::netlink::{LinkChange, Netlink};
 use nix::sched::{CloneFlags, unshare};
+
+/// What the kernel says but for carriers, of which it makes up its mind by and by.
+pub(crate) fn without_carriers(mut host: Host) -> Host {
+    host.links.iter_mut().for_each(|link| link.running = link.up);
+    host
+}
 
 /// Runs a test on a thread of its own, in a network namespace that ends with it, with the loopback device up.
 pub(crate) fn in_namespace<F: Future>(test: impl FnOnce(Netlink) -> F + Send) {

@@ -77,11 +77,11 @@ impl Ipcache {
 
     /// A node is there or has changed.
     pub(crate) fn upsert_node(&mut self, node: Node) {
-        let moved = self.nodes.get(&node.name).is_none_or(|old| old.internal_ips != node.internal_ips);
         self.claim_node(&node);
-        let ips = node.internal_ips.clone();
-        self.nodes.insert(node.name.clone(), node);
-        if moved {
+        let mut ips = node.internal_ips.clone();
+        let old = self.nodes.insert(node.name.clone(), node).map(|old| old.internal_ips);
+        if old.as_ref() != Some(&ips) {
+            ips.extend(old.unwrap_or_default());
             self.claim_pods_behind(&ips);
         }
     }
@@ -187,15 +187,16 @@ impl Ipcache {
             entries.extend(node.health_ips.iter().map(|ip| self.node_entry(*ip, reserved::HEALTH, source)));
         } else {
             let identity = if node.identity.0 == 0 { reserved::REMOTE_NODE } else { node.identity };
-            let host = tunnel_address(&node.internal_ips);
+            let host = self.address_of(node);
+            let tunnel = host.filter(|_| self.routing() == Some(RoutingMode::Tunnel));
             let direct = node.internal_ips.iter().chain(&node.external_ips);
             entries.extend(direct.map(|ip| {
                 let identity = if self.api_servers.contains(ip) { reserved::KUBE_APISERVER } else { identity };
-                IpEntry { host, ..self.node_entry(*ip, identity, source) }
+                let tunnel = tunnel.filter(|address| address != ip);
+                IpEntry { host, tunnel, node_address: true, ..self.node_entry(*ip, identity, source) }
             }));
             let inner = node.cilium_internal_ips.iter().map(|ip| (*ip, identity));
             let inner = inner.chain(node.health_ips.iter().map(|ip| (*ip, reserved::HEALTH)));
-            let tunnel = host.filter(|_| self.routing() == Some(RoutingMode::Tunnel));
             entries.extend(inner.map(|(ip, id)| IpEntry { host, tunnel, ..self.node_entry(ip, id, source) }));
             entries.extend(self.pods_not_told_yet(node, host, tunnel));
         }
@@ -215,16 +216,16 @@ impl Ipcache {
             identity: self.settings.families.world(prefix),
             tunnel,
             host,
+            node_address: false,
             no_masquerade: false,
             source: IpSource::CustomResource,
             pod: None,
         })
     }
 
-    /// Pods whose node's address over IPv4 is not the one that they name.
+    /// Pods whose node is known by one of these addresses; they may name another one than it is tunnelled to.
     fn claim_pods_behind(&mut self, ips: &[IpAddr]) {
-        let behind =
-            self.pods.values().filter(|pod| pod.host.is_some_and(|host| host.is_ipv6() && ips.contains(&host)));
+        let behind = self.pods.values().filter(|pod| pod.host.is_some_and(|host| ips.contains(&host)));
         for pod in behind.cloned().collect::<Vec<_>>() {
             self.claim_pod(&pod);
         }
@@ -264,7 +265,7 @@ impl Ipcache {
 
     fn entry(&self, prefix: IpNet, identity: IdentityId, source: IpSource) -> IpEntry {
         let no_masquerade = self.settings.native_cidrs.iter().any(|native| native.contains(&prefix));
-        IpEntry { prefix, identity, tunnel: None, host: None, no_masquerade, source, pod: None }
+        IpEntry { prefix, identity, tunnel: None, host: None, node_address: false, no_masquerade, source, pod: None }
     }
 
     fn routing(&self) -> Option<RoutingMode> {
@@ -281,17 +282,25 @@ impl Ipcache {
 
     /// The address by which a node is reached, from any of its addresses.
     fn reach(&self, host: IpAddr) -> IpAddr {
-        if host.is_ipv4() {
+        let (ipv4, _) = self.families();
+        if host.is_ipv4() && ipv4 {
             return host;
         }
         let node = self.nodes.values().find(|node| node.internal_ips.contains(&host));
-        node.and_then(|node| tunnel_address(&node.internal_ips)).unwrap_or(host)
+        node.and_then(|node| self.address_of(node)).unwrap_or(host)
     }
-}
 
-/// The tunnel runs over IPv4 where the node has it.
-fn tunnel_address(ips: &[IpAddr]) -> Option<IpAddr> {
-    ips.iter().find(|ip| ip.is_ipv4()).or_else(|| ips.first()).copied()
+    /// The address by which a node is known: that which we tunnel to. Of one with which we share no family it is any, so that what is
+    /// meant for its pods still belongs to the tunnel, and is dropped there rather than sent out in the open.
+    fn address_of(&self, node: &Node) -> Option<IpAddr> {
+        let (ipv4, ipv6) = self.families();
+        node.tunnel_address(ipv4, ipv6).or_else(|| node.internal_ips.first().copied())
+    }
+
+    /// The families in which this node has an address, which are both while that is not known.
+    fn families(&self) -> (bool, bool) {
+        self.local.as_ref().map_or((true, true), |local| (local.ipv4.is_some(), local.ipv6.is_some()))
+    }
 }
 
 fn is_link_local(ip: &IpAddr) -> bool {

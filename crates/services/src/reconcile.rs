@@ -9,15 +9,23 @@
 //! shrinking:  frontend, slots, backends
 //! ```
 //!
+//! Around all frontends of an address there is its mark, which says that the address is a Service's at every port:
+//!
+//! ```text
+//! coming:     mark, first frontend
+//! going:      last frontend, mark
+//! ```
+//!
 //! An entry that is right is not written again. When a backend gets no more new connections, or an address becomes a
 //! frontend or ceases to be one, what was decided before may be wrong, so the epoch of that address is raised after the maps
 //! have changed.
 
 use crate::encode;
-use abi::{lb, maps};
+use abi::{Addr, lb, maps};
 use datapath::{Due, Epochs, Kernel, Map};
-use model::{Frontend, FrontendKey, L4Addr, ServiceName};
+use model::{Frontend, FrontendKey, L4Addr, Protocol, ServiceName};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 /// The maps of this feature.
 #[derive(Clone, Debug)]
@@ -103,6 +111,7 @@ impl Target {
         for backend in &row.backends {
             write(&self.maps.backends, &backend.id.0, &encode::backend(backend))?;
         }
+        self.mark(key.addr)?;
         if present.is_none_or(|p| p.id != wanted.id) {
             self.due.peer(key.addr);
         }
@@ -118,6 +127,32 @@ impl Target {
         }
         self.drop_excess(row, wanted.count)?;
         self.due.raise(&self.epochs)
+    }
+
+    /// From now on there is nothing but services at that address.
+    fn mark(&mut self, addr: Addr) -> datapath::Result<()> {
+        let key = lb::ServiceKey::mark(addr);
+        if self.maps.services.get(&key)? != Some(lb::Service::MARK) {
+            self.due.peer(addr);
+            self.maps.services.insert(&key, &lb::Service::MARK)?;
+        }
+        Ok(())
+    }
+
+    /// The mark goes when no frontend of the address can be in the map.
+    fn unmark(&mut self, ip: IpAddr) -> datapath::Result<()> {
+        // No frontend has the port 0, so this comes before all of the address.
+        let before = L4Addr { ip, port: 0, protocol: Protocol::Tcp };
+        let has_frontend = self.installed.range(before..).next().is_some_and(|(addr, _)| addr.ip == ip);
+        if has_frontend || !self.pruned {
+            return Ok(());
+        }
+        let key = lb::ServiceKey::mark(ip.into());
+        if self.maps.services.get(&key)?.is_some() {
+            self.due.peer(key.addr);
+            self.maps.services.remove(&key)?;
+        }
+        Ok(())
     }
 
     /// Notes what the maps are about to hold.
@@ -218,6 +253,7 @@ impl Target {
             }
             self.installed.remove(addr);
         }
+        self.unmark(addr.ip)?;
         self.due.raise(&self.epochs)
     }
 
@@ -257,7 +293,9 @@ impl Target {
     /// Removes everything that no desired frontend needs, and no frontend that is still in the map.
     fn sweep(&mut self, rows: &BTreeMap<lb::ServiceKey, &Frontend>) -> datapath::Result<()> {
         let mut counts: BTreeMap<u32, u32> = rows.values().map(|row| (row.id, encode::service(row).count)).collect();
-        for (key, present) in self.maps.services.entries()? {
+        let (marks, frontends): (Vec<_>, Vec<_>) =
+            self.maps.services.entries()?.into_iter().partition(|(key, _)| key.is_mark());
+        for (key, present) in frontends {
             if rows.contains_key(&key) {
                 let count = counts.entry(present.id).or_default();
                 *count = present.count.max(*count);
@@ -265,6 +303,11 @@ impl Target {
                 self.due.peer(key.addr);
                 self.maps.services.remove(&key)?;
             }
+        }
+        let addresses: BTreeSet<Addr> = rows.keys().map(|key| key.addr).collect();
+        for (key, _) in marks.into_iter().filter(|(key, _)| !addresses.contains(&key.addr)) {
+            self.due.peer(key.addr);
+            self.maps.services.remove(&key)?;
         }
         let mut used: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
         for (key, backend) in self.maps.slots.entries()? {

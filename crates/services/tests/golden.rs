@@ -9,6 +9,7 @@ use model::{Backend, Frontend};
 use services::{Config, EndpointSlice, Inputs, Maps, Outputs, Service, SliceName};
 use statedb::{Tasks, Writer};
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +19,7 @@ struct World {
     slices: Writer<EndpointSlice>,
     maps: Maps,
     outputs: Outputs,
+    tasks: Tasks,
 }
 
 impl World {
@@ -33,7 +35,13 @@ impl World {
         };
         let tasks = Tasks::new(CancellationToken::new());
         let outputs = std::iter::repeat_with(|| services::start(inputs(), &tasks)).find_map(Result::ok).unwrap();
-        Self { services, slices, maps, outputs }
+        Self { services, slices, maps, outputs, tasks }
+    }
+
+    /// The process ends. Otherwise it would write its rows again with its next full sync.
+    async fn end(self) {
+        self.tasks.token().cancel();
+        self.tasks.run_until_failure().await.unwrap();
     }
 
     fn apply(&mut self, yaml: &str) {
@@ -70,12 +78,12 @@ impl World {
         }
     }
 
-    /// Returns when there is nothing left to do: the clock is paused, so it moves only once every task waits. Ten minutes
+    /// Returns when there is nothing left to do: the clock is paused, so it moves only once every task waits. Twenty minutes
     /// are more than the back-off of many retries.
     async fn settle(&mut self) {
         self.services.mark_initialized();
         self.slices.mark_initialized();
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(600);
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(1200);
         tokio::time::sleep_until(deadline).await;
     }
 
@@ -102,8 +110,17 @@ impl World {
     }
 }
 
+/// The addresses that are marked as those of Services.
+fn marks(kernel: &fake::Kernel) -> String {
+    let keys = kernel.map::<abi::maps::Services>().unwrap().keys().unwrap();
+    let mut marks: Vec<_> = keys.iter().filter(|key| key.is_mark()).map(|key| IpAddr::from(key.addr)).collect();
+    marks.sort();
+    marks.iter().map(|ip| format!("{ip}\n")).collect()
+}
+
 /// Plays one story and returns it as it went.
-async fn play(story: &str, kernel: &impl datapath::Kernel, maps: Maps) -> String {
+async fn play(story: &str, kernel: &impl datapath::Kernel, plain: &fake::Kernel) -> String {
+    let maps = Maps::open(plain).unwrap();
     let mut world = World::new(kernel, maps.clone());
     let mut seen = String::new();
     let (intro, rest) = story.split_once("== ").unwrap();
@@ -121,6 +138,7 @@ async fn play(story: &str, kernel: &impl datapath::Kernel, maps: Maps) -> String
             }
             "restart" => {
                 let (services, slices) = (world.services.snapshot(), world.slices.snapshot());
+                world.end().await;
                 world = World::new(kernel, maps.clone());
                 services.iter().for_each(|row| world.services.insert(row.as_ref().clone()));
                 slices.iter().for_each(|row| world.slices.insert(row.as_ref().clone()));
@@ -134,10 +152,15 @@ async fn play(story: &str, kernel: &impl datapath::Kernel, maps: Maps) -> String
                 world.settle().await;
                 world.maps()
             }
+            "marks" => {
+                world.settle().await;
+                marks(plain)
+            }
             other => panic!("unknown command {other}"),
         };
         write!(seen, "== {command}\n{body}\n").unwrap();
     }
+    world.end().await;
     seen.trim_end().to_owned() + "\n"
 }
 
@@ -152,7 +175,7 @@ fn stories() -> Vec<(std::path::PathBuf, String)> {
 async fn every_story_goes_as_it_is_written() {
     for (path, story) in stories() {
         let kernel = fake::Kernel::new();
-        let seen = play(&story, &kernel, Maps::open(&kernel).unwrap()).await;
+        let seen = play(&story, &kernel, &kernel).await;
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
             std::fs::write(&path, &seen).unwrap();
         } else {
@@ -166,7 +189,7 @@ async fn every_story_goes_the_same_way_when_maps_fail_now_and_then() {
     for (path, story) in stories() {
         for seed in 0..20 {
             let kernel = fake::Kernel::new();
-            let seen = play(&story, &fake::chaos(kernel.clone(), 0.2, seed), Maps::open(&kernel).unwrap()).await;
+            let seen = play(&story, &fake::chaos(kernel.clone(), 0.2, seed), &kernel).await;
             assert!(seen == story, "{} with seed {seed} went otherwise:\n{seen}", path.display());
         }
     }

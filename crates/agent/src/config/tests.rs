@@ -98,5 +98,17 @@ fn native_routing_takes_the_tunnel_out_of_the_programs() {
     assert_eq!(Config::parse(Keys::new()).unwrap().programs.tunnel, 1);
     let native =
         Config::parse(keys(&[("routing-mode", "native"), ("ipv4-native-routing-cidr", "10.0.0.0/8")])).unwrap();
-    assert_eq!(native.programs.tunnel, 0);
+    assert_eq!((native.programs.tunnel, native.programs.direct_tunnel), (0, 0));
+}
+
+#[test]
+fn programs_encapsulate_themselves_unless_that_is_switched_off_and_know_the_port() {
+    let tunnel = |keys: &[(&str, &str)]| {
+        let programs = Config::parse(self::keys(keys)).unwrap().programs;
+        (programs.direct_tunnel, programs.tunnel_port)
+    };
+    assert_eq!(tunnel(&[]), (1, 8472));
+    assert_eq!(tunnel(&[("tunnel-port", "4789")]), (1, 4789));
+    assert_eq!(tunnel(&[("tunnel-direct", "false")]), (0, 8472));
+    assert!(Config::parse(keys(&[("tunnel-direct", "no")])).is_err());
 }

@@ -12,17 +12,19 @@ Capacities are entries, those of a ring buffer bytes. Types are those of `crates
 pub(crate) fn page() -> Page {
     let mut page = Page::new("Maps", TEXT);
     page.text(&format!(
-        "They are pinned by name under `/sys/fs/bpf/cilium/v{}` and outlive the agent.",
+        "They are pinned under `/sys/fs/bpf/cilium/v{}/maps` and outlive the agent: a map of version 1 by its name, of a later version N as \
+         `NAME_vN`. A map of a new version takes over what the older one holds.",
         abi::ABI_VERSION
     ));
-    page.table(["map", "kind", "key", "value", "capacity", "purpose"], ALL.iter().map(row));
+    page.table(["map", "version", "kind", "key", "value", "capacity", "purpose"], ALL.iter().map(row));
     page
 }
 
-fn row(map: &Facts) -> [String; 6] {
+fn row(map: &Facts) -> [String; 7] {
     let value = if map.kind == MapKind::PerCpuArray { " per processor" } else { "" };
     [
         code(map.name),
+        map.version.to_string(),
         format!("{:?}", map.kind),
         sized(map.key, map.key_size),
         sized(map.value, map.value_size) + value,

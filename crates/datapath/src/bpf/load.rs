@@ -6,14 +6,19 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use abi::MapDef;
 use abi::config::ProgramConfig;
+use abi::maps::{Flows, Openings};
+use abi::rings;
 use aya::programs::{CgroupSockAddr, SchedClassifier};
 use aya::{Ebpf, EbpfLoader};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
-use super::map::{KernelMap, create_or_adopt};
+use super::map::KernelMap;
+use super::migrate::create_or_adopt;
 use super::pins::{Pins, pin_over};
-use super::{BPFFS, Features, Program, TestRun};
+use super::{BPFFS, Features, Place, Program, TestRun};
+use crate::flows::now;
 use crate::map::raw::RawMap;
 use crate::{Error, Kernel, MapSpec, Result, sys};
 
@@ -35,21 +40,22 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            bpffs: BPFFS.into(),
-            config: ProgramConfig::default(),
-            flows: <abi::maps::Flows as abi::MapDef>::CAPACITY,
-            force_clsact: false,
-        }
+        Self { bpffs: BPFFS.into(), config: ProgramConfig::default(), flows: Flows::CAPACITY, force_clsact: false }
     }
 }
+
+/// Maps by name.
+pub(super) type Maps = BTreeMap<&'static str, Arc<KernelMap>>;
 
 /// The loaded programs and their maps.
 #[derive(Debug)]
 pub struct Datapath {
     pub(super) pins: Pins,
     pub(super) force_clsact: bool,
-    maps: BTreeMap<&'static str, Arc<KernelMap>>,
+    pub(super) maps: Maps,
+    /// Ticks since boot. Flows that programs of an older build have added from then on may be missing.
+    pub(super) complete_until: u32,
+    config: ProgramConfig,
     programs: BTreeMap<Program, OwnedFd>,
 }
 
@@ -59,25 +65,37 @@ impl Datapath {
     pub fn load(options: &Options) -> Result<Self> {
         let pins = Pins::create(&options.bpffs)?;
         lift_memory_limit();
-        let mut maps = BTreeMap::new();
-        for spec in MapSpec::all() {
-            let entries =
-                if spec.name == <abi::maps::Flows as abi::MapDef>::NAME { options.flows } else { spec.capacity };
-            maps.insert(spec.name, Arc::new(create_or_adopt(&pins, &spec, entries)?));
-        }
-        let mut ebpf = load_object(&pins, &Features::of_this_kernel().limit(options.config), &maps)?;
+        let begun = now();
+        let (maps, complete) = open_maps(&pins, options.flows)?;
+        let config = Features::of_this_kernel().limit(options.config);
+        let config = ProgramConfig { openings: places(&maps), ..config };
+        let mut ebpf = load_object(&pins, &config)?;
         let mut programs = BTreeMap::new();
         for program in Program::ALL {
             let fd = load_program(&mut ebpf, program)?;
             pin_over(fd.as_fd(), &pins.programs().join(program.name()))?;
             programs.insert(program, fd);
         }
-        Ok(Self { pins, force_clsact: options.force_clsact, maps, programs })
+        let complete_until = if complete { begun } else { 0 };
+        Ok(Self { pins, force_clsact: options.force_clsact, maps, complete_until, config, programs })
     }
 
-    /// Runs a traffic control program `repeat` times on an Ethernet frame on that interface, for tests and benchmarks.
+    /// The constants that the programs have: those of the options, as far as the kernel and the maps allow.
+    #[must_use]
+    pub fn config(&self) -> &ProgramConfig {
+        &self.config
+    }
+
+    /// Runs a traffic control program `repeat` times on an Ethernet frame on that interface, for tests and benchmarks. What enters a
+    /// pod was made on this node; everything else came in there.
     pub fn test_run(&self, program: Program, frame: &[u8], ifindex: u32, repeat: u32) -> Result<TestRun> {
-        sys::test_run::test_run(self.program(program)?, frame, ifindex, repeat)
+        let arrived_by = if program == Program::PodIngress { 0 } else { ifindex };
+        self.test_run_at(program, frame, Place { ifindex, arrived_by }, repeat)
+    }
+
+    /// The same for a packet that came in elsewhere.
+    pub fn test_run_at(&self, program: Program, frame: &[u8], place: Place, repeat: u32) -> Result<TestRun> {
+        sys::test_run::test_run(self.program(program)?, frame, place, repeat)
             .map_err(|source| Error::TestRun { program: program.name(), source })
     }
 
@@ -95,7 +113,7 @@ impl Kernel for Datapath {
     fn open(&self, spec: MapSpec) -> Result<Arc<dyn RawMap>> {
         match self.maps.get(spec.name) {
             Some(map) => Ok(Arc::<KernelMap>::clone(map)),
-            None => Err(Error::NotPinned { map: spec.name, path: self.pins.map(spec.name) }),
+            None => Err(Error::NotPinned { map: spec.name, path: self.pins.map(&spec) }),
         }
     }
 }
@@ -108,10 +126,37 @@ fn lift_memory_limit() {
     }
 }
 
-fn load_object(pins: &Pins, config: &ProgramConfig, maps: &BTreeMap<&'static str, Arc<KernelMap>>) -> Result<Ebpf> {
+/// All maps, and whether they hold what an older build remembers up to now. The rings are as long as the flow table that there is
+/// wants them, whatever it was asked to be.
+fn open_maps(pins: &Pins, flows: u32) -> Result<(Maps, bool)> {
+    let mut maps = Maps::new();
+    let mut all_complete = true;
+    for spec in MapSpec::all() {
+        let entries = match spec.name {
+            Flows::NAME => flows,
+            Openings::NAME => rings::COUNT * rings::places(capacity(&maps, Flows::NAME).unwrap_or(flows)),
+            _ => spec.capacity,
+        };
+        let (map, complete) = create_or_adopt(pins, &spec, entries, &maps)?;
+        maps.insert(spec.name, Arc::new(map));
+        all_complete &= complete;
+    }
+    Ok((maps, all_complete))
+}
+
+fn capacity(maps: &Maps, name: &str) -> Option<u32> {
+    maps.get(name).map(|map| map.capacity())
+}
+
+/// Places in each ring, by the map that there is: the programs must not reach beyond it.
+fn places(maps: &Maps) -> u32 {
+    capacity(maps, Openings::NAME).unwrap_or_default() / rings::COUNT
+}
+
+fn load_object(pins: &Pins, config: &ProgramConfig) -> Result<Ebpf> {
     let mut loader = EbpfLoader::new();
-    for name in maps.keys() {
-        loader.map_pin_path(name, pins.map(name));
+    for spec in MapSpec::all() {
+        loader.map_pin_path(spec.name, pins.map(&spec));
     }
     for (name, value) in config.globals() {
         // A constant that no program reads is not in the object.

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io;
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,35 +34,22 @@ impl Pinned {
 }
 
 /// Where a map is pinned.
-pub(crate) fn pin_of_map(bpffs: &Path, name: &str) -> PathBuf {
-    Pins::below(bpffs).map(name)
+pub(crate) fn pin_of_map(bpffs: &Path, spec: &MapSpec) -> PathBuf {
+    Pins::below(bpffs).map(spec)
 }
 
 impl Kernel for Pinned {
     fn open(&self, spec: MapSpec) -> Result<Arc<dyn RawMap>> {
-        let path = self.pins.map(spec.name);
-        let fd = sys::open_pin(&path).map_err(|source| failed("open", &path, source))?;
-        let fd = fd.ok_or_else(|| Error::NotPinned { map: spec.name, path: path.clone() })?;
-        Ok(Arc::new(KernelMap::adopt(fd, &spec, &path)?))
+        let path = self.pins.map(&spec);
+        let map = KernelMap::open(&spec, &path)?;
+        Ok(Arc::new(map.ok_or(Error::NotPinned { map: spec.name, path })?))
     }
-}
-
-/// Makes a map and pins it, or adopts the one that is pinned there, with its size.
-pub(super) fn create_or_adopt(pins: &Pins, spec: &MapSpec, entries: u32) -> Result<KernelMap> {
-    let path = pins.map(spec.name);
-    if let Some(fd) = sys::open_pin(&path).map_err(|source| failed("open", &path, source))? {
-        return KernelMap::adopt(fd, spec, &path);
-    }
-    let fd =
-        sys::map_create(spec, entries).map_err(|source| Error::Map { map: spec.name, operation: "create", source })?;
-    sys::pin(fd.as_fd(), &path).map_err(|source| failed("pin at", &path, source))?;
-    KernelMap::adopt(fd, spec, &path)
 }
 
 #[derive(Debug)]
 pub(crate) struct KernelMap {
     fd: OwnedFd,
-    kind: MapKind,
+    id: u32,
     key_size: usize,
     /// Size of the value of an entry, of all processors.
     value_size: usize,
@@ -70,6 +58,19 @@ pub(crate) struct KernelMap {
 }
 
 impl KernelMap {
+    /// Makes a map without a pin. On demand, entries are allocated as they are made, which is for what user space alone writes.
+    pub(super) fn create(spec: &MapSpec, entries: u32, on_demand: bool) -> Result<Self> {
+        let failed = |source| Error::Map { map: spec.name, operation: "create", source };
+        let fd = sys::create::map_create(spec, entries, on_demand).map_err(failed)?;
+        Self::adopt(fd, spec, Path::new(spec.name))
+    }
+
+    /// The map that is pinned there, if one is.
+    pub(super) fn open(spec: &MapSpec, path: &Path) -> Result<Option<Self>> {
+        let Some(fd) = sys::open_pin(path).map_err(|source| failed("open", path, source))? else { return Ok(None) };
+        Self::adopt(fd, spec, path).map(Some)
+    }
+
     fn adopt(fd: OwnedFd, spec: &MapSpec, path: &Path) -> Result<Self> {
         let info = sys::map_info(fd.as_fd()).map_err(|source| failed("inspect", path, source))?;
         if let Some(difference) = info.mismatch(spec) {
@@ -80,8 +81,22 @@ impl KernelMap {
             _ => 1,
         };
         let value_size = if values == 1 { spec.value_size } else { spec.value_size.next_multiple_of(8) * values };
-        let kind = spec.kind;
-        Ok(Self { fd, kind, key_size: spec.key_size, value_size, values, capacity: info.max_entries })
+        Ok(Self { fd, id: info.id, key_size: spec.key_size, value_size, values, capacity: info.max_entries })
+    }
+
+    pub(super) fn pin(&self, path: &Path) -> Result<()> {
+        sys::pin(self.fd.as_fd(), path).map_err(|source| failed("pin at", path, source))
+    }
+
+    /// The kernel's number of it. A map that is made later has a higher one.
+    pub(super) fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Adds an entry; false, and no change, when there is one of that key already.
+    pub(super) fn insert_new(&self, key: &[u8], value: &[u8]) -> io::Result<bool> {
+        self.check(key, Some(value))?;
+        sys::map_insert(self.fd.as_fd(), key, value)
     }
 
     /// The kernel reads and writes as many bytes as the map has, so the slices must not be shorter.
@@ -91,50 +106,10 @@ impl KernelMap {
         }
         Ok(())
     }
-
-    /// All entries by batches: a hash that changes meanwhile is not walked from its start again.
-    fn entries_by_batch(&self) -> io::Result<HashMap<Box<[u8]>, Box<[u8]>>> {
-        let mut entries = HashMap::new();
-        let mut position = None;
-        // A batch must hold the longest chain of a hash.
-        let mut count = self.capacity.clamp(1, 4096);
-        loop {
-            let mut keys = vec![0; self.key_size * count as usize];
-            let mut values = vec![0; self.value_size * count as usize];
-            match sys::map_lookup_batch(self.fd.as_fd(), &mut position, &mut keys, &mut values, count) {
-                Ok((read, more)) => {
-                    let pairs = keys.chunks_exact(self.key_size).zip(values.chunks_exact(self.value_size));
-                    entries.extend(pairs.take(read as usize).map(|(key, value)| (key.into(), value.into())));
-                    if !more {
-                        return Ok(entries);
-                    }
-                }
-                Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => count = count.saturating_mul(2),
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// All entries one by one, for kinds without batches.
-    fn entries_by_key(&self) -> io::Result<HashMap<Box<[u8]>, Box<[u8]>>> {
-        let mut entries = HashMap::new();
-        let mut key = vec![0; self.key_size];
-        let mut next = vec![0; self.key_size];
-        let mut value = vec![0; self.value_size];
-        let mut more = sys::map_next_key(self.fd.as_fd(), None, &mut next)?;
-        // When an entry vanishes under the walk, the kernel starts again: give up after as many steps as could make sense.
-        let mut steps = u64::from(self.capacity) * 2;
-        while more && steps > 0 {
-            steps -= 1;
-            std::mem::swap(&mut key, &mut next);
-            if sys::map_lookup(self.fd.as_fd(), &key, &mut value)? {
-                entries.insert(key.as_slice().into(), value.as_slice().into());
-            }
-            more = sys::map_next_key(self.fd.as_fd(), Some(&key), &mut next)?;
-        }
-        Ok(entries)
-    }
 }
+
+/// Bytes of entries that one call of the kernel reads.
+const BATCH: usize = 1 << 18;
 
 impl RawMap for KernelMap {
     fn lookup(&self, key: &[u8], value: &mut [u8]) -> io::Result<bool> {
@@ -153,13 +128,39 @@ impl RawMap for KernelMap {
     }
 
     fn entries(&self) -> io::Result<Vec<(Box<[u8]>, Box<[u8]>)>> {
-        let entries = match self.kind {
-            MapKind::Hash | MapKind::LruHash | MapKind::Array => self.entries_by_batch()?,
-            // These have batches only since 5.13; whatever goes wrong there, the other way tells.
-            MapKind::LpmTrie | MapKind::PerCpuArray => self.entries_by_batch().or_else(|_| self.entries_by_key())?,
-            MapKind::RingBuf => self.entries_by_key()?,
-        };
+        // By their keys, since a trie that changes meanwhile may be walked from its start again.
+        let mut entries = HashMap::new();
+        self.visit(&mut |key, value| {
+            entries.insert(key.into(), value.into());
+            ControlFlow::Continue(())
+        })?;
         Ok(entries.into_iter().collect())
+    }
+
+    fn visit(&self, see: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> io::Result<()> {
+        let mut position = None;
+        let fit = (BATCH / (self.key_size + self.value_size)).max(1);
+        let mut count = u32::try_from(fit).unwrap_or(u32::MAX).min(self.capacity);
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        loop {
+            keys.resize(self.key_size * count as usize, 0);
+            values.resize(self.value_size * count as usize, 0);
+            let (read, more) =
+                match sys::map_lookup_batch(self.fd.as_fd(), &mut position, &mut keys, &mut values, count) {
+                    Ok(batch) => batch,
+                    // A batch must hold the longest chain of a hash.
+                    Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
+                        count = count.saturating_mul(2);
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                };
+            let mut entries = keys.chunks_exact(self.key_size).zip(values.chunks_exact(self.value_size));
+            let stopped = entries.by_ref().take(read as usize).try_for_each(|(key, value)| see(key, value));
+            if !more || stopped.is_break() {
+                return Ok(());
+            }
+        }
     }
 
     fn capacity(&self) -> u32 {

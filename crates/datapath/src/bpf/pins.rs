@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::statfs::statfs;
 
-use crate::{Error, Result, sys};
+use crate::{Error, MapSpec, Result, sys};
 
 /// `BPF_FS_MAGIC`.
 const MAGIC: i64 = 0xcafe_4a11;
@@ -44,8 +44,12 @@ impl Pins {
         self.root.join("maps")
     }
 
-    pub(crate) fn map(&self, name: &str) -> PathBuf {
-        self.maps().join(name)
+    /// The first layout of a map has its plain name, as older builds expect it.
+    pub(crate) fn map(&self, spec: &MapSpec) -> PathBuf {
+        self.maps().join(match spec.version {
+            1 => spec.name.to_owned(),
+            version => format!("{}_v{version}", spec.name),
+        })
     }
 
     pub(crate) fn programs(&self) -> PathBuf {
@@ -121,7 +125,19 @@ pub(crate) fn unescape(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{escape, unescape};
+    use std::path::Path;
+
+    use super::{Pins, escape, unescape};
+    use crate::MapSpec;
+
+    #[test]
+    fn a_later_layout_of_a_map_has_a_pin_of_its_own() {
+        let pins = Pins::below(Path::new("/bpf"));
+        let first = MapSpec { version: 1, ..MapSpec::of::<abi::maps::Flows>() };
+        let second = MapSpec { version: 2, ..first };
+        assert_eq!(pins.map(&first), Path::new("/bpf/cilium/v1/maps/cilium_flows"));
+        assert_eq!(pins.map(&second), Path::new("/bpf/cilium/v1/maps/cilium_flows_v2"));
+    }
 
     #[test]
     fn a_device_name_with_dots_makes_a_pin_name_without() {

@@ -4,6 +4,7 @@
 use std::fmt::Debug;
 use std::io;
 use std::marker::PhantomData;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use abi::MapKind;
@@ -22,6 +23,12 @@ pub trait RawMap: Send + Sync + Debug {
     fn delete(&self, key: &[u8]) -> io::Result<bool>;
     /// All entries, in no order.
     fn entries(&self) -> io::Result<Vec<(Box<[u8]>, Box<[u8]>)>>;
+    /// Shows entries until it is told to stop, in no order. What comes or goes meanwhile may be shown or not; what stays is shown.
+    /// A map of the kernel is never in memory as a whole.
+    fn visit(&self, see: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> io::Result<()> {
+        let _stopped = self.entries()?.iter().try_for_each(|(key, value)| see(key, value));
+        Ok(())
+    }
     /// Capacity in entries.
     fn capacity(&self) -> u32;
     /// How many values an entry has: 1, or in a per-processor map one for each possible processor.
@@ -89,6 +96,17 @@ impl<K: Pod + Debug, V: Pod> Typed<K, V> {
         self.raw.entries().map_err(|source| self.error("reading all entries", source))
     }
 
+    /// Shows all entries, until `see` fails.
+    pub(crate) fn visit(&self, mut see: impl FnMut(&K, &V) -> Result<()>) -> Result<()> {
+        let mut seen = Ok(());
+        let all = self.raw.visit(&mut |key, value| {
+            seen = see(&from_bytes(key), &from_bytes(value));
+            if seen.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        all.map_err(|source| self.error("reading all entries", source))?;
+        seen
+    }
+
     pub(crate) fn error(&self, operation: &'static str, source: io::Error) -> Error {
         Error::Map { map: self.spec.name, operation, source }
     }
@@ -116,8 +134,9 @@ fn zeroed<T: Pod>() -> T {
 /// A plain value from its bytes; what is missing is zero.
 pub(crate) fn from_bytes<T: Pod>(bytes: &[u8]) -> T {
     let mut value = zeroed::<T>();
-    for (to, from) in bytes_of_mut(&mut value).iter_mut().zip(bytes) {
-        *to = *from;
+    let there = bytes.len().min(size_of::<T>());
+    if let (Some(to), Some(from)) = (bytes_of_mut(&mut value).get_mut(..there), bytes.get(..there)) {
+        to.copy_from_slice(from);
     }
     value
 }

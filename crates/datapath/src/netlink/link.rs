@@ -38,6 +38,8 @@ pub struct Link {
     pub mtu: u32,
     /// Administratively up.
     pub up: bool,
+    /// It is up and has a carrier.
+    pub running: bool,
     /// It is the loopback device.
     pub loopback: bool,
     /// Neighbours on it are asked for their hardware addresses.
@@ -50,6 +52,8 @@ pub struct Link {
     pub controller: Option<u32>,
     /// UDP port of a vxlan device.
     pub vxlan_port: Option<u16>,
+    /// It is a vxlan device that takes packets without a UDP checksum over IPv6 too.
+    pub vxlan_zero_checksum6: bool,
     /// Other names.
     pub alt_names: Vec<String>,
 }
@@ -138,7 +142,7 @@ impl Netlink {
             InfoVxlan::CollectMetadata(true),
             InfoVxlan::Learning(false),
             InfoVxlan::Port(vxlan.port),
-            // The tunnelled packets have checksums of their own (RFC 6935).
+            // The tunnelled packets have checksums of their own (RFC 6935). The last two are about IPv6, and cannot be changed later.
             InfoVxlan::UDPCsum(false),
             InfoVxlan::UDPZeroCsumTX(true),
             InfoVxlan::UDPZeroCsumRX(true),
@@ -212,6 +216,7 @@ pub(super) fn link(message: LinkMessage) -> Link {
     let mut link = Link {
         index: message.header.index,
         up: message.header.flags.contains(LinkFlags::Up),
+        running: message.header.flags.contains(LinkFlags::Up | LinkFlags::Running),
         loopback: message.header.flags.contains(LinkFlags::Loopback),
         arp: !message.header.flags.contains(LinkFlags::Noarp),
         ..Link::default()
@@ -248,6 +253,7 @@ fn describe(link: &mut Link, info: LinkInfo) {
                 InfoVxlan::Port(port) => Some(*port),
                 _ => None,
             });
+            link.vxlan_zero_checksum6 = data.contains(&InfoVxlan::UDPZeroCsumRX(true));
         }
         _ => {}
     }

@@ -188,7 +188,7 @@ fn encap(tunnel: Encap) -> (RouteLwEnCapType, Vec<RouteLwTunnelEncap>) {
     }
 }
 
-fn parse_encap(attributes: &[RouteLwTunnelEncap]) -> Option<Encap> {
+pub(super) fn parse_encap(attributes: &[RouteLwTunnelEncap]) -> Option<Encap> {
     let (mut id, mut dst) = (None, None);
     for attribute in attributes {
         match attribute {
@@ -209,7 +209,7 @@ fn parse_encap(attributes: &[RouteLwTunnelEncap]) -> Option<Encap> {
     Some(Encap { id: id?, dst: dst? })
 }
 
-fn ip(address: RouteAddress) -> Option<IpAddr> {
+pub(super) fn ip(address: RouteAddress) -> Option<IpAddr> {
     match address {
         RouteAddress::Inet(ip) => Some(ip.into()),
         RouteAddress::Inet6(ip) => Some(ip.into()),

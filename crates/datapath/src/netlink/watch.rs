@@ -4,14 +4,14 @@
 use futures::StreamExt;
 use futures::channel::mpsc::UnboundedReceiver;
 use rtnetlink::MulticastGroup;
-use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_core::{NLM_F_REPLACE, NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage as Message;
-use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage};
 use rtnetlink::sys::SocketAddr;
 
 use super::address::address;
+use super::fib::route;
 use super::link::link;
-use super::{Address, Link, Netlink, failed};
+use super::{Address, Link, Netlink, RouteChange, failed};
 use crate::Result;
 
 /// Something has changed.
@@ -25,13 +25,15 @@ pub enum Change {
     Address(Address),
     /// An address has gone.
     AddressGone(Address),
-    /// Some route has come, changed or gone: through the interface with this index, unless it is through none or several.
-    Route(Option<u32>),
+    /// A route has come, changed or gone.
+    Route(RouteChange),
+    /// Some rule has come or gone.
+    Rules,
     /// Changes were lost: look at everything again.
     Lost,
 }
 
-/// Changes of interfaces, addresses and routes, in order.
+/// Changes of interfaces, addresses, routes and rules, in order.
 #[derive(Debug)]
 pub struct Changes {
     messages: UnboundedReceiver<(NetlinkMessage<Message>, SocketAddr)>,
@@ -46,6 +48,8 @@ impl Netlink {
             MulticastGroup::Ipv6Ifaddr,
             MulticastGroup::Ipv4Route,
             MulticastGroup::Ipv6Route,
+            MulticastGroup::Ipv4Rule,
+            MulticastGroup::Ipv6Rule,
         ];
         let (connection, _, messages) = rtnetlink::new_multicast_connection(&groups)
             .map_err(|source| failed("open", "a netlink socket for changes".into(), source))?;
@@ -61,7 +65,7 @@ impl Changes {
             let (message, _) = self.messages.next().await?;
             let change = match message.payload {
                 NetlinkPayload::Overrun(_) => Some(Change::Lost),
-                NetlinkPayload::InnerMessage(message) => change(message),
+                NetlinkPayload::InnerMessage(content) => change(content, message.header.flags),
                 _ => None,
             };
             if change.is_some() {
@@ -71,20 +75,19 @@ impl Changes {
     }
 }
 
-fn change(message: Message) -> Option<Change> {
+fn change(message: Message, flags: u16) -> Option<Change> {
     match message {
         Message::NewLink(message) => Some(Change::Link(link(message))),
         Message::DelLink(message) => Some(Change::LinkGone(link(message))),
         Message::NewAddress(message) => address(&message).map(Change::Address),
         Message::DelAddress(message) => address(&message).map(Change::AddressGone),
-        Message::NewRoute(route) | Message::DelRoute(route) => Some(Change::Route(device(&route))),
+        Message::NewRoute(message) => {
+            let replaced = flags & NLM_F_REPLACE != 0;
+            let told = if replaced { RouteChange::Replaced } else { RouteChange::Added };
+            route(&message).map(told).map(Change::Route)
+        }
+        Message::DelRoute(message) => route(&message).map(RouteChange::Removed).map(Change::Route),
+        Message::NewRule(_) | Message::DelRule(_) => Some(Change::Rules),
         _ => None,
     }
-}
-
-fn device(route: &RouteMessage) -> Option<u32> {
-    route.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Oif(ifindex) => Some(*ifindex),
-        _ => None,
-    })
 }

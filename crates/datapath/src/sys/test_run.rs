@@ -45,12 +45,23 @@ const IFINDEX: usize = 10;
 /// Room for what a program may prepend.
 const HEADROOM: usize = 256;
 
-/// Runs a traffic control program on an Ethernet frame that came in, or goes out, on that interface.
-pub(crate) fn test_run(program: BorrowedFd<'_>, packet: &[u8], ifindex: u32, repeat: u32) -> io::Result<TestRun> {
+/// Where a packet is when a program sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Interface on which the program runs.
+    pub ifindex: u32,
+    /// Interface that the packet came in by, or 0 when it was made on this node.
+    pub arrived_by: u32,
+}
+
+/// Runs a traffic control program on an Ethernet frame.
+pub(crate) fn test_run(program: BorrowedFd<'_>, packet: &[u8], place: Place, repeat: u32) -> io::Result<TestRun> {
     let mut context = [0_u32; CONTEXT_WORDS];
     for (word, slot) in context.iter_mut().enumerate() {
-        if word == INGRESS_IFINDEX || word == IFINDEX {
-            *slot = ifindex;
+        match word {
+            INGRESS_IFINDEX => *slot = place.arrived_by,
+            IFINDEX => *slot = place.ifindex,
+            _ => {}
         }
     }
     let mut out = vec![0; packet.len() + HEADROOM];

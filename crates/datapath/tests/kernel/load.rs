@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Loading, adopting, and reading maps of the kernel.
 
-use abi::maps::{Backends, Flows, Ipcache4, Metrics, Node};
-use datapath::bpf::{Features, Options, Pinned};
+use std::collections::BTreeSet;
+
+use abi::config::ProgramConfig;
+use abi::maps::{Backends, Facts, Flows, Ipcache4, Metrics, Node, Openings};
+use abi::rings;
+use datapath::bpf::{Datapath, Features, Options, Pinned};
 use datapath::{Kernel, LpmKey, sync_map};
 
 use crate::sandbox::{Sandbox, chain, version};
@@ -47,6 +51,36 @@ fn a_second_agent_finds_the_entries_of_the_first() {
 }
 
 #[test]
+fn the_rings_fit_the_table_that_there_is_and_the_programs_know_how_long_they_are() {
+    Sandbox::run(|sandbox| {
+        let wrong = ProgramConfig { openings: 7, ..ProgramConfig::default() };
+        let options = |flows| Options { flows, config: wrong, ..Options::default() };
+        let rings = |datapath: &Datapath| {
+            let capacity = datapath.map::<Openings>().unwrap().capacity();
+            (capacity, datapath.config().openings)
+        };
+        assert_eq!(rings(&sandbox.load_with(options(65536))), (rings::COUNT * 256, 256));
+        assert_eq!(rings(&sandbox.load_with(options(1 << 20))), (rings::COUNT * 256, 256), "adopted");
+        std::fs::remove_file(sandbox.pin("maps/cilium_openings")).unwrap();
+        assert_eq!(rings(&sandbox.load_with(options(1 << 20))), (rings::COUNT * 256, 256), "by the adopted flows");
+    });
+}
+
+#[test]
+fn each_layout_of_a_map_has_a_pin_of_its_own() {
+    Sandbox::run(|sandbox| {
+        drop(sandbox.load());
+        let pin_of = |map: &Facts| match map.version {
+            1 => map.name.to_owned(),
+            version => format!("{}_v{version}", map.name),
+        };
+        let pins = std::fs::read_dir(sandbox.pin("maps")).unwrap();
+        let pins: BTreeSet<_> = pins.map(|pin| pin.unwrap().file_name().into_string().unwrap()).collect();
+        assert_eq!(pins, abi::maps::ALL.iter().map(pin_of).collect());
+    });
+}
+
+#[test]
 fn a_tool_reads_pinned_maps_without_loading_anything() {
     Sandbox::run(|sandbox| {
         let tool = Pinned::open(&sandbox.bpffs);
@@ -66,12 +100,12 @@ fn a_tool_reads_pinned_maps_without_loading_anything() {
 fn a_map_pinned_by_another_build_is_refused() {
     Sandbox::run(|sandbox| {
         drop(sandbox.load());
-        let (node, backends) = (sandbox.pin("maps/cilium_node"), sandbox.pin("maps/cilium_lb_backends"));
+        let (node, backends) = (sandbox.pin("maps/cilium_node_v2"), sandbox.pin("maps/cilium_lb_backends"));
         std::fs::remove_file(&node).unwrap();
         std::fs::rename(&backends, &node).unwrap();
         let options = Options { bpffs: sandbox.bpffs.clone(), ..Options::default() };
-        let error = datapath::bpf::Datapath::load(&options).unwrap_err().to_string();
-        assert!(error.contains("cilium_node") && error.contains("map type 1, expected 2"), "{error}");
+        let error = Datapath::load(&options).unwrap_err().to_string();
+        assert!(error.contains("cilium_node_v2") && error.contains("map type 1, expected 2"), "{error}");
     });
 }
 
@@ -80,7 +114,7 @@ fn without_a_bpf_file_system_the_error_says_how_to_mount_it() {
     Sandbox::run(|_| {
         let folder = tempfile::tempdir().unwrap();
         let options = Options { bpffs: folder.path().into(), ..Options::default() };
-        let error = chain(&datapath::bpf::Datapath::load(&options).unwrap_err());
+        let error = chain(&Datapath::load(&options).unwrap_err());
         assert!(error.contains("mount -t bpf bpf"), "{error}");
     });
 }

@@ -6,8 +6,12 @@
 mod attach;
 mod budget;
 mod events;
+mod flows;
 mod load;
+mod migrate;
 mod netlink;
+mod older;
+mod peer_cost;
 mod run_time;
 mod sandbox;
 mod sockets;

@@ -2,11 +2,13 @@
 //! Interfaces, addresses, routes and neighbours of a network namespace of our own.
 
 use std::future::Future;
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use datapath::netlink::{
-    Address, Change, Encap, Link, LinkChange, MAIN_TABLE, Mac, Neighbour, Netlink, Route, Scope, VethEnd, Vxlan,
+    Address, Change, Encap, Link, LinkChange, MAIN_TABLE, Mac, Neighbour, Netlink, Route, RouteChange, Scope, VethEnd,
+    Vxlan,
 };
 use datapath::{netns, sysctl};
 use ipnet::IpNet;
@@ -133,7 +135,12 @@ fn routes_lead_into_the_tunnel() {
         netlink.create_vxlan(vxlan).await.unwrap();
         let device = netlink.link("cilium_vxlan").await.unwrap().unwrap();
         assert_eq!((device.kind.as_deref(), device.vxlan_port, device.up), (Some("vxlan"), Some(8472), true));
-        for (to, node) in [("10.9.0.0/24", "192.0.2.1"), ("fd00:9::/64", "2001:db8::1"), ("fd00:8::/64", "192.0.2.1")] {
+        for (to, node) in [
+            ("10.9.0.0/24", "192.0.2.1"),
+            ("10.8.0.0/24", "2001:db8::1"),
+            ("fd00:9::/64", "2001:db8::1"),
+            ("fd00:8::/64", "192.0.2.1"),
+        ] {
             let encap = Some(Encap { id: 6, dst: ip(node) });
             let mut route = Route { ifindex: Some(device.index), encap, mtu: Some(1400), ..Route::to(net(to)) };
             if route.destination.addr().is_ipv4() {
@@ -148,6 +155,63 @@ fn routes_lead_into_the_tunnel() {
             assert_eq!(routes.iter().filter(|other| other.destination == route.destination).count(), 1);
             assert!(netlink.delete_route(&route).await.unwrap());
             assert!(!netlink.delete_route(&route).await.unwrap());
+        }
+    });
+}
+
+/// One end of a tunnel over IPv6, in the network namespace of the socket: addresses of the host and of what is behind the tunnel,
+/// and routes to what is behind the other end.
+async fn tunnel_end(netlink: &Netlink, device: &str, own: u8, other: u8) {
+    let wire = set_up(netlink, device).await;
+    let underlay = Address { ifindex: wire.index, net: net(&format!("fd77::{own}/64")), scope: Scope::Universe };
+    netlink.replace_address(underlay).await.unwrap();
+    let mac = |end| Mac([2, 0, 0, 0, 0, end]);
+    let vxlan = Vxlan { name: "cilium_vxlan", port: 8472, mac: Some(mac(own)), ..Vxlan::default() };
+    netlink.create_vxlan(vxlan).await.unwrap();
+    let overlay = netlink.link("cilium_vxlan").await.unwrap().unwrap();
+    assert!(overlay.vxlan_zero_checksum6);
+    let encap = Some(Encap { id: 6, dst: ip(&format!("fd77::{other}")) });
+    for (own, to, beyond) in [
+        (format!("10.0.{own}.1/32"), format!("10.0.{other}.0/24"), format!("10.0.{other}.1")),
+        (format!("fd00:{own}::1/128"), format!("fd00:{other}::/64"), format!("fd00:{other}::1")),
+    ] {
+        let own = Address { ifindex: overlay.index, net: net(&own), scope: Scope::Universe };
+        netlink.replace_address(own).await.unwrap();
+        let scope = if own.net.addr().is_ipv4() { Scope::Link } else { Scope::Universe };
+        let source = Some(own.net.addr());
+        let route = Route { ifindex: Some(overlay.index), encap, source, scope, ..Route::to(net(&to)) };
+        netlink.replace_route(&route).await.unwrap();
+        let neighbour = Neighbour { ifindex: overlay.index, ip: ip(&beyond), mac: mac(other) };
+        netlink.replace_neighbour(neighbour).await.unwrap();
+    }
+}
+
+fn bound(address: &str) -> UdpSocket {
+    let socket = UdpSocket::bind((ip(address), 5000)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    socket
+}
+
+#[test]
+fn packets_of_both_families_cross_a_tunnel_over_ipv6_and_come_back() {
+    with_netlink(|netlink| async move {
+        let far = new_netns();
+        netlink.create_veth(end("eth0"), VethEnd { netns: Some(far.as_fd()), ..end("eth0") }).await.unwrap();
+        let there = Netlink::open_in(far.as_fd()).unwrap();
+        set_up(&there, "lo").await;
+        set_up(&there, "eth0").await;
+        tunnel_end(&netlink, "eth0", 1, 2).await;
+        tunnel_end(&there, "eth0", 2, 1).await;
+        for (near, beyond) in [("10.0.1.1", "10.0.2.1"), ("fd00:1::1", "fd00:2::1")] {
+            let near = bound(near);
+            let answering = netns::run(far.as_fd(), || bound(beyond)).unwrap();
+            let mut packet = [0; 8];
+            near.send_to(b"question", (ip(beyond), 5000)).unwrap();
+            let (_, from) = answering.recv_from(&mut packet).unwrap();
+            assert_eq!((&packet, from), (b"question", near.local_addr().unwrap()));
+            answering.send_to(b"answered", from).unwrap();
+            near.recv_from(&mut packet).unwrap();
+            assert_eq!(&packet, b"answered");
         }
     });
 }
@@ -217,7 +281,11 @@ fn changes_are_told_as_they_happen() {
         .expect("the last change was not told");
         assert!(seen.iter().any(|change| matches!(change, Change::Link(link) if link.name == "eth0")));
         assert!(seen.contains(&Change::Address(address)) && seen.contains(&Change::AddressGone(address)));
-        assert!(seen.contains(&Change::Route(Some(link.index))));
+        let through = |change: &Change| match change {
+            Change::Route(RouteChange::Added(route)) => route.way.hops.iter().any(|hop| hop.ifindex == link.index),
+            _ => false,
+        };
+        assert!(seen.iter().any(through));
     });
 }
 

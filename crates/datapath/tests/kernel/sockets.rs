@@ -3,13 +3,18 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::process::Command;
 
 use abi::config::ProgramConfig;
 use abi::flow::proto;
-use abi::lb::{Backend, Service, ServiceKey, SlotKey};
-use abi::maps::{Backends, ReverseSockets, Services, Slots};
-use datapath::Kernel;
+use abi::lb::{Backend, Connected, Service, ServiceKey, SlotKey};
+use abi::maps::{Backends, ConnectedSockets, ReverseSockets, Services, Slots};
 use datapath::bpf::{Datapath, Features, Options, Program};
+use datapath::{Kernel, MapSpec};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, connect, listen, setsockopt, socket, sockopt,
+};
 
 use crate::sandbox::{Cgroup, Sandbox};
 
@@ -33,25 +38,64 @@ fn with_socket_programs_of(config: ProgramConfig, test: impl Fn(&Datapath, IpAdd
     });
 }
 
-/// Makes a service with one backend, or none.
-fn serve(datapath: &Datapath, proto: u8, service: SocketAddr, backend: Option<SocketAddr>) {
-    let key =
-        |at: SocketAddr| ServiceKey { addr: at.ip().into(), port: at.port().to_be(), proto, ..Default::default() };
+/// Makes a service with one backend, or none. Its port is its number and the backend's.
+pub(crate) fn serve(datapath: &Datapath, proto: u8, service: SocketAddr, backend: Option<SocketAddr>) {
+    let key = ServiceKey { port: service.port().to_be(), proto, ..ServiceKey::mark(service.ip().into()) };
+    let id = u32::from(service.port());
     if let Some(at) = backend {
         let value = Backend { addr: at.ip().into(), port: at.port().to_be(), proto, ..Default::default() };
-        datapath.map::<Backends>().unwrap().insert(&1, &value).unwrap();
-        datapath.map::<Slots>().unwrap().insert(&SlotKey { service: 5, slot: 0 }, &1).unwrap();
+        datapath.map::<Backends>().unwrap().insert(&id, &value).unwrap();
+        datapath.map::<Slots>().unwrap().insert(&SlotKey { service: id, slot: 0 }, &id).unwrap();
     }
-    let value = Service { id: 5, count: u32::from(backend.is_some()), ..Default::default() };
-    datapath.map::<Services>().unwrap().insert(&key(service), &value).unwrap();
+    let value = Service { id, count: u32::from(backend.is_some()), ..Default::default() };
+    datapath.map::<Services>().unwrap().insert(&key, &value).unwrap();
+}
+
+/// A server of datagrams behind a service.
+fn serve_datagrams(datapath: &Datapath, local: IpAddr, service: SocketAddr) -> UdpSocket {
+    let server = UdpSocket::bind((local, 0)).unwrap();
+    serve(datapath, proto::UDP, service, Some(server.local_addr().unwrap()));
+    server
+}
+
+/// A server of streams behind a service.
+fn serve_streams(datapath: &Datapath, local: IpAddr, service: SocketAddr) -> TcpListener {
+    let listener = TcpListener::bind((local, 0)).unwrap();
+    serve(datapath, proto::TCP, service, Some(listener.local_addr().unwrap()));
+    listener
+}
+
+/// The client has sent to the server: it is answered, and who answered is what the client sees.
+fn answer(server: &UdpSocket, client: &UdpSocket) -> SocketAddr {
+    let mut text = [0; 16];
+    let (_, from) = server.recv_from(&mut text).unwrap();
+    server.send_to(b"answer", from).unwrap();
+    let (len, from) = client.recv_from(&mut text).unwrap();
+    assert_eq!(&text[..len], b"answer");
+    from
+}
+
+/// Whether the socket remembers a service.
+fn remembers(datapath: &Datapath, socket: &impl AsRawFd) -> bool {
+    let map = datapath.open(MapSpec::of::<ConnectedSockets>()).unwrap();
+    map.lookup(&socket.as_raw_fd().to_ne_bytes(), &mut [0; size_of::<Connected>()]).unwrap()
+}
+
+/// `connect` to an address of no family: the socket is connected no more.
+#[allow(unsafe_code, reason = "nobody wraps this call")]
+fn disconnect(socket: &impl AsRawFd) {
+    let nowhere = libc::sockaddr { sa_family: libc::AF_UNSPEC as u16, sa_data: [0; 14] };
+    let len = size_of_val(&nowhere) as u32;
+    // SAFETY: the address is as long as is said.
+    let result = unsafe { libc::connect(socket.as_raw_fd(), &raw const nowhere, len) };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
 }
 
 #[test]
 fn a_connection_to_a_service_ends_at_its_backend_and_does_not_know() {
     with_socket_programs(|datapath, local, service| {
-        let listener = TcpListener::bind((local, 0)).unwrap();
         let service = SocketAddr::new(service, 80);
-        serve(datapath, proto::TCP, service, Some(listener.local_addr().unwrap()));
+        let listener = serve_streams(datapath, local, service);
         let mut client = TcpStream::connect(service).unwrap();
         let (mut server, _) = listener.accept().unwrap();
         client.write_all(b"hello").unwrap();
@@ -62,19 +106,170 @@ fn a_connection_to_a_service_ends_at_its_backend_and_does_not_know() {
 }
 
 #[test]
-fn a_datagram_to_a_service_is_answered_by_the_service() {
+fn a_socket_of_ipv6_knows_a_service_of_ipv4_by_name() {
     with_socket_programs(|datapath, local, service| {
-        let server = UdpSocket::bind((local, 0)).unwrap();
-        let service = SocketAddr::new(service, 53);
-        serve(datapath, proto::UDP, service, Some(server.local_addr().unwrap()));
+        let IpAddr::V4(ip) = service else { return };
+        let service = SocketAddr::new(service, 80);
+        let asked = SocketAddr::new(ip.to_ipv6_mapped().into(), 80);
+        let _listener = serve_streams(datapath, local, service);
+        assert_eq!(TcpStream::connect(asked).unwrap().peer_addr().unwrap(), asked);
+        let server = serve_datagrams(datapath, local, service);
+        let client = UdpSocket::bind("[::]:0").unwrap();
+        client.connect(asked).unwrap();
+        client.send(b"question").unwrap();
+        assert_eq!((client.peer_addr().unwrap(), answer(&server, &client)), (asked, asked));
+    });
+}
+
+#[test]
+fn an_unconnected_socket_is_answered_by_each_service_that_it_sends_to() {
+    with_socket_programs(|datapath, local, service| {
+        let services = [53, 54].map(|port| SocketAddr::new(service, port));
+        let servers = services.map(|service| serve_datagrams(datapath, local, service));
         let client = UdpSocket::bind((local, 0)).unwrap();
-        client.send_to(b"question", service).unwrap();
-        let mut text = [0; 16];
-        let (_, from) = server.recv_from(&mut text).unwrap();
-        assert_eq!(from, client.local_addr().unwrap());
-        server.send_to(b"answer", from).unwrap();
-        assert_eq!(client.recv_from(&mut text).unwrap(), (6, service));
-        assert!(!datapath.map::<ReverseSockets>().unwrap().keys().unwrap().is_empty());
+        let table = datapath.map::<ReverseSockets>().unwrap();
+        let before = table.keys().unwrap().len();
+        for service in services {
+            client.send_to(b"question", service).unwrap();
+        }
+        for (server, service) in servers.iter().zip(services).rev() {
+            assert_eq!(answer(server, &client), service);
+        }
+        assert_eq!((table.keys().unwrap().len(), remembers(datapath, &client)), (before + 2, false));
+    });
+}
+
+#[test]
+fn a_connected_socket_of_datagrams_is_answered_by_the_service() {
+    with_socket_programs(|datapath, local, service| {
+        let service = SocketAddr::new(service, 53);
+        let server = serve_datagrams(datapath, local, service);
+        let client = UdpSocket::bind((local, 0)).unwrap();
+        client.connect(service).unwrap();
+        client.send(b"question").unwrap();
+        assert_eq!((answer(&server, &client), client.peer_addr().unwrap()), (service, service));
+        assert!(datapath.map::<ReverseSockets>().unwrap().keys().unwrap().is_empty(), "it remembers that itself");
+    });
+}
+
+#[test]
+fn a_socket_that_connects_elsewhere_forgets_where_it_was_connected() {
+    with_socket_programs(|datapath, local, service| {
+        let [one, two] = [53, 54].map(|port| SocketAddr::new(service, port));
+        let [server_one, server_two] = [one, two].map(|service| serve_datagrams(datapath, local, service));
+        let client = UdpSocket::bind((local, 0)).unwrap();
+        let name = |server: &UdpSocket, at: SocketAddr| {
+            client.connect(at).unwrap();
+            client.send(b"question").unwrap();
+            (answer(server, &client), client.peer_addr().unwrap(), remembers(datapath, &client))
+        };
+        assert_eq!(name(&server_one, one), (one, one, true));
+        assert_eq!(name(&server_two, two), (two, two, true));
+        // Not as a service this time.
+        let at = server_two.local_addr().unwrap();
+        assert_eq!(name(&server_two, at), (at, at, false));
+        assert_eq!(name(&server_one, one), (one, one, true));
+        disconnect(&client);
+        assert!(client.peer_addr().is_err());
+        let at = server_one.local_addr().unwrap();
+        client.send_to(b"question", at).unwrap();
+        assert_eq!(answer(&server_one, &client), at);
+        assert_eq!(name(&server_two, two), (two, two, true));
+    });
+}
+
+#[test]
+fn a_connection_that_is_refused_leaves_the_one_that_there_is() {
+    with_socket_programs(|datapath, local, service| {
+        let [one, nobody] = [53, 54].map(|port| SocketAddr::new(service, port));
+        let server = serve_datagrams(datapath, local, one);
+        serve(datapath, proto::UDP, nobody, None);
+        let client = UdpSocket::bind((local, 0)).unwrap();
+        client.connect(one).unwrap();
+        client.connect(nobody).unwrap_err();
+        client.send(b"question").unwrap();
+        assert_eq!((answer(&server, &client), client.peer_addr().unwrap()), (one, one));
+    });
+}
+
+#[test]
+fn a_connection_that_does_not_come_about_gives_no_name_to_the_one_that_there_is() {
+    with_socket_programs(|datapath, local, service| {
+        let service = SocketAddr::new(service, 53);
+        // Nothing is routed but the loopback device.
+        let elsewhere: IpAddr = if local.is_ipv4() { [192, 0, 2, 1].into() } else { "2001:db8::1".parse().unwrap() };
+        serve(datapath, proto::UDP, service, Some(SocketAddr::new(elsewhere, 53)));
+        let server = UdpSocket::bind((local, 0)).unwrap();
+        let at = server.local_addr().unwrap();
+        let client = UdpSocket::bind((local, 0)).unwrap();
+        client.connect(at).unwrap();
+        client.connect(service).unwrap_err();
+        assert!(remembers(datapath, &client), "or this tests nothing");
+        client.send(b"question").unwrap();
+        assert_eq!((answer(&server, &client), client.peer_addr().unwrap()), (at, at));
+    });
+}
+
+#[test]
+fn an_accepted_socket_shows_its_true_peer_whatever_its_listener_was_connected_to() {
+    with_socket_programs(|datapath, local, service| {
+        let service = SocketAddr::new(service, 80);
+        let backend = serve_streams(datapath, local, service);
+        let listener = TcpStream::connect(service).unwrap();
+        drop(backend.accept().unwrap());
+        let at = backend.local_addr().unwrap();
+        drop(backend);
+        disconnect(&listener);
+        assert!(remembers(datapath, &listener), "or this tests nothing");
+        listen(&listener, Backlog::new(1).unwrap()).unwrap();
+        let listener = TcpListener::from(OwnedFd::from(listener));
+        // The backend, as a client.
+        let family = if at.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let client = socket(family, SockType::Stream, SockFlag::empty(), None).unwrap();
+        setsockopt(&client, sockopt::ReuseAddr, &true).unwrap();
+        bind(client.as_raw_fd(), &SockaddrStorage::from(at)).unwrap();
+        connect(client.as_raw_fd(), &SockaddrStorage::from(listener.local_addr().unwrap())).unwrap();
+        let (accepted, from) = listener.accept().unwrap();
+        assert_eq!((from, accepted.peer_addr().unwrap()), (at, at));
+    });
+}
+
+#[test]
+fn what_a_socket_remembers_goes_with_it() {
+    with_socket_programs(|datapath, local, service| {
+        let service = SocketAddr::new(service, 80);
+        let listener = serve_streams(datapath, local, service);
+        let client = TcpStream::connect(service).unwrap();
+        let other = client.try_clone().unwrap();
+        drop(client);
+        assert!(remembers(datapath, &other), "it belongs to the socket, not to a descriptor of it");
+        drop(other);
+        let fresh: Vec<_> = (0..64).map(|_| TcpStream::connect(listener.local_addr().unwrap()).unwrap()).collect();
+        assert!(!fresh.iter().any(|socket| remembers(datapath, socket)));
+    });
+}
+
+#[test]
+fn a_connection_keeps_its_name_when_the_next_agent_comes() {
+    Sandbox::run(|sandbox| {
+        sandbox.loopback_up();
+        let cgroup = Cgroup::new("datapath-sockets");
+        let attach = || {
+            let datapath = sandbox.load();
+            for program in Program::sockets() {
+                datapath.attach_cgroup(program, cgroup.path(), program.name()).unwrap();
+            }
+            datapath
+        };
+        let first = attach();
+        let _inside = cgroup.enter();
+        let service = "10.96.0.10:80".parse().unwrap();
+        let _listener = serve_streams(&first, "127.0.0.1".parse().unwrap(), service);
+        let client = TcpStream::connect(service).unwrap();
+        drop(first);
+        let second = attach();
+        assert!(remembers(&second, &client));
+        assert_eq!(client.peer_addr().unwrap(), service);
     });
 }
 
@@ -99,5 +294,36 @@ fn what_is_no_service_is_left_alone() {
         serve(datapath, proto::UDP, SocketAddr::new(local, at.port()), None);
         serve(datapath, proto::TCP, SocketAddr::new(service, at.port()), None);
         assert_eq!(TcpStream::connect(at).unwrap().peer_addr().unwrap(), at);
+    });
+}
+
+#[test]
+fn at_a_port_that_nobody_serves_a_service_refuses_what_would_be_sent() {
+    with_socket_programs(|datapath, local, service| {
+        let served = SocketAddr::new(service, 80);
+        let _listener = serve_streams(datapath, local, served);
+        datapath.map::<Services>().unwrap().insert(&ServiceKey::mark(service.into()), &Service::MARK).unwrap();
+        let refused = if Features::of_this_kernel().set_retval { libc::ECONNREFUSED } else { libc::EPERM };
+        let at = SocketAddr::new(service, 81);
+        let datagrams = UdpSocket::bind((local, 0)).unwrap();
+        for error in [TcpStream::connect(at).unwrap_err(), datagrams.send_to(b"question", at).unwrap_err()] {
+            assert_eq!(error.raw_os_error(), Some(refused));
+        }
+        assert_eq!(TcpStream::connect(served).unwrap().peer_addr().unwrap(), served);
+    });
+}
+
+#[test]
+fn a_source_address_can_be_asked_for_at_a_port_that_nobody_serves() {
+    with_socket_programs(|datapath, local, service| {
+        datapath.map::<Services>().unwrap().insert(&ServiceKey::mark(service.into()), &Service::MARK).unwrap();
+        let routed = Command::new("ip").args(["route", "add", &service.to_string(), "dev", "lo"]).status().unwrap();
+        assert!(routed.success());
+        let socket = UdpSocket::bind((local, 0)).unwrap();
+        for port in [1025, 9, 65535] {
+            let at = SocketAddr::new(service, port);
+            socket.connect(at).unwrap();
+            assert_eq!(socket.peer_addr().unwrap(), at);
+        }
     });
 }

@@ -53,8 +53,9 @@ fn a_change_of_an_address_is_seen_in_what_arrives_from_it_too() {
 #[test]
 fn a_flow_follows_its_route_to_another_device() {
     World::test_families(|world, f| {
-        let way_out =
-            |world: &World| world.flows().iter().find(|(key, _)| key.dst == f.world.into()).unwrap().1.out_ifindex;
+        let way_out = |world: &World| {
+            world.flows().iter().find(|(key, _)| key.dst == f.world.into()).unwrap().1.forward.out_ifindex
+        };
         ask(world, f, f.world);
         assert_eq!(way_out(world), world.eth0);
         let other = world.b.ifindex;

@@ -5,6 +5,7 @@
 
 mod devices;
 mod epochs;
+mod errors;
 mod forward;
 mod malformed;
 mod masquerade;
@@ -14,7 +15,11 @@ mod policy;
 mod random;
 mod run;
 mod service;
+mod spoofing;
+mod state;
 mod tunnel;
+mod unserved;
+mod wire;
 mod world;
 
 #[path = "../kernel/sandbox.rs"]

@@ -143,7 +143,7 @@ fn an_icmp_error_about_a_masqueraded_packet_reaches_its_pod() {
 
 /// The error is as expected but for the transport checksum inside of the quotation, which nobody checks.
 #[track_caller]
-fn assert_quotes(frame: &[u8], expected: &Packet) {
+pub(crate) fn assert_quotes(frame: &[u8], expected: &Packet) {
     let expected = expected.bytes();
     assert_eq!(frame.len(), expected.len());
     let network = if expected[12..14] == [8, 0] { 20 } else { 40 };

@@ -74,10 +74,15 @@ fn whatever_ipv6_address_a_pod_asks_for_the_host_side_answers() {
 #[test]
 fn a_pod_that_checks_for_a_duplicate_of_its_address_finds_none() {
     World::test(|world| {
-        let [_, f] = families();
+        let [v4, f] = families();
         let a = world.a;
-        let probe = neighbour(135, ("::".parse().unwrap(), "ff02::1:ff00:11".parse().unwrap()), 0, f.a, (1, a.mac));
-        world.leaves(&a, &probe.bytes()).dropped(DropReason::ForbiddenIcmpv6Message);
+        let multicast = "ff02::1:ff00:11".parse().unwrap();
+        let probe = |src| neighbour(135, (src, multicast), 0, f.a, (1, a.mac)).bytes();
+        world.leaves(&a, &probe("::".parse().unwrap())).taken();
+        world.leaves(&a, &probe(f.a)).taken();
+        for sender in [[0; 4], self::v4(v4.node)] {
+            world.leaves(&a, &arp(1, (a.mac, sender), ([0; 6], self::v4(v4.a)), [0xff; 6])).taken();
+        }
     });
 }
 
@@ -86,7 +91,7 @@ fn advertisements_and_redirects_do_not_leave_a_pod() {
     World::test(|world| {
         let a = world.a;
         for kind in [134, 136, 137] {
-            world.leaves(&a, &link_message(world, kind)).dropped(DropReason::ForbiddenIcmpv6Message);
+            world.leaves(&a, &link_message(world, kind).bytes()).dropped(DropReason::ForbiddenIcmpv6Message);
         }
     });
 }
@@ -95,13 +100,39 @@ fn advertisements_and_redirects_do_not_leave_a_pod() {
 fn what_every_interface_says_by_itself_is_nobodys_drop() {
     World::test(|world| {
         let a = world.a;
-        for kind in [130, 131, 132, 133, 143] {
-            world.leaves(&a, &link_message(world, kind)).passed();
+        for (kind, hops) in [(130, 1), (131, 1), (132, 1), (133, 255), (143, 1)] {
+            world.leaves(&a, &link_message(world, kind).ttl(hops).bytes()).taken();
         }
     });
 }
 
-fn link_message(world: &World, kind: u8) -> Vec<u8> {
+#[test]
+fn a_message_of_the_link_goes_to_nobody_else() {
+    World::test(|world| {
+        let [_, f] = families();
+        let a = world.a;
+        world.set_pod(&a, abi::endpoint::flags::EGRESS_ENFORCED);
+        let group = "ff02::1".parse().unwrap();
+        for kind in [130, 131, 132, 133, 143] {
+            for (src, dst, hops) in [
+                (f.a, f.world, 64),
+                (f.node, f.b, 255),
+                (f.b, f.remote, 1),
+                (f.stranger, f.node, 255),
+                (f.a, "ff05::1".parse().unwrap(), 1),
+                (f.a, group, 64),
+            ] {
+                let packet = Packet::new(src, dst, Transport::Icmp { kind, code: 0, rest: [0; 4] }).ttl(hops);
+                world.leaves(&a, &packet.bytes()).dropped(DropReason::ForbiddenIcmpv6Message);
+            }
+        }
+        // A neighbour is asked for on the link alone.
+        let far = neighbour(135, (f.a, group), 0, f.b, (1, a.mac)).ttl(64);
+        world.leaves(&a, &far.bytes()).dropped(DropReason::ForbiddenIcmpv6Message);
+    });
+}
+
+fn link_message(world: &World, kind: u8) -> Packet {
     let [_, f] = families();
-    neighbour(kind, (f.a, "ff02::1".parse().unwrap()), 0, f.a, (2, world.a.mac)).bytes()
+    neighbour(kind, (f.a, "ff02::1".parse().unwrap()), 0, f.a, (2, world.a.mac))
 }

@@ -15,6 +15,7 @@ pub(crate) const RST: u8 = abi::flow::tcp::RST;
 pub(crate) enum Transport {
     Udp { sport: u16, dport: u16 },
     Tcp { sport: u16, dport: u16, flags: u8 },
+    Sctp { sport: u16, dport: u16 },
     Icmp { kind: u8, code: u8, rest: [u8; 4] },
     Other { proto: u8 },
 }
@@ -67,6 +68,16 @@ impl Packet {
         Self::new(src, dst, Transport::Tcp { sport, dport, flags })
     }
 
+    pub(crate) fn sctp((src, sport): (IpAddr, u16), (dst, dport): (IpAddr, u16)) -> Self {
+        Self::new(src, dst, Transport::Sctp { sport, dport })
+    }
+
+    pub(crate) fn set_icmp_type(&mut self, to: u8) {
+        if let Transport::Icmp { kind, .. } = &mut self.transport {
+            *kind = to;
+        }
+    }
+
     pub(crate) fn echo_request(src: IpAddr, dst: IpAddr, id: u16) -> Self {
         Self::new(src, dst, Transport::Icmp { kind: if src.is_ipv4() { 8 } else { 128 }, code: 0, rest: echo(id) })
     }
@@ -88,6 +99,7 @@ impl Packet {
         let transport = match self.transport {
             Transport::Udp { sport, dport } => Transport::Udp { sport: dport, dport: sport },
             Transport::Tcp { sport, dport, .. } => Transport::Tcp { sport: dport, dport: sport, flags: SYN | ACK },
+            Transport::Sctp { sport, dport } => Transport::Sctp { sport: dport, dport: sport },
             Transport::Icmp { rest, .. } => {
                 Transport::Icmp { kind: if self.src.is_ipv4() { 0 } else { 129 }, code: 0, rest }
             }
@@ -118,7 +130,9 @@ impl Packet {
     pub(crate) fn from(mut self, (src, port): (IpAddr, u16)) -> Self {
         self.src = src;
         match &mut self.transport {
-            Transport::Udp { sport, .. } | Transport::Tcp { sport, .. } => *sport = port,
+            Transport::Udp { sport, .. } | Transport::Tcp { sport, .. } | Transport::Sctp { sport, .. } => {
+                *sport = port
+            }
             Transport::Icmp { rest, .. } => *rest = echo(port),
             Transport::Other { .. } => {}
         }
@@ -128,7 +142,9 @@ impl Packet {
     pub(crate) fn to(mut self, (dst, port): (IpAddr, u16)) -> Self {
         self.dst = dst;
         match &mut self.transport {
-            Transport::Udp { dport, .. } | Transport::Tcp { dport, .. } => *dport = port,
+            Transport::Udp { dport, .. } | Transport::Tcp { dport, .. } | Transport::Sctp { dport, .. } => {
+                *dport = port
+            }
             Transport::Icmp { rest, .. } => *rest = echo(port),
             Transport::Other { .. } => {}
         }
@@ -159,6 +175,7 @@ impl Packet {
         match self.transport {
             Transport::Udp { .. } => proto::UDP,
             Transport::Tcp { .. } => proto::TCP,
+            Transport::Sctp { .. } => proto::SCTP,
             Transport::Icmp { .. } if self.src.is_ipv4() => proto::ICMP,
             Transport::Icmp { .. } => proto::ICMPV6,
             Transport::Other { proto } => proto,
@@ -247,6 +264,7 @@ impl Packet {
                 header.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 0x20, 0, 0, 0, 0, 0]);
                 (header, Some(16))
             }
+            Transport::Sctp { sport, dport } => return self.sctp_bytes(sport, dport),
             Transport::Icmp { kind, code, rest } => ([&[kind, code, 0, 0][..], &rest].concat(), Some(2)),
             Transport::Other { .. } => (Vec::new(), None),
         };
@@ -256,6 +274,15 @@ impl Packet {
             let checksum = checksum(&[pseudo.as_slice(), &bytes].concat());
             bytes[at..at + 2].copy_from_slice(&checksum);
         }
+        bytes
+    }
+
+    /// A common header and the payload, with the checksum over both (RFC 9260, 6.8).
+    fn sctp_bytes(&self, sport: u16, dport: u16) -> Vec<u8> {
+        let mut bytes = [sport.to_be_bytes(), dport.to_be_bytes(), [0, 0], [0, 7], [0, 0], [0, 0]].concat();
+        bytes.extend(&self.payload);
+        let checksum = crc32c(&bytes).to_le_bytes();
+        bytes[8..12].copy_from_slice(&checksum);
         bytes
     }
 
@@ -288,6 +315,19 @@ pub(crate) fn checksum(bytes: &[u8]) -> [u8; 2] {
         sum = (sum & 0xffff) + (sum >> 16);
     }
     (!(sum as u16)).to_be_bytes()
+}
+
+/// CRC-32C, bit by bit (RFC 3720, 12.1).
+fn crc32c(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |remainder: u32, byte| {
+        (0..8).fold(remainder ^ u32::from(*byte), |r, _| if r & 1 == 1 { r >> 1 ^ 0x82f6_3b78 } else { r >> 1 })
+    })
+}
+
+/// Source port of a frame without options.
+pub(crate) fn source_port(frame: &[u8]) -> u16 {
+    let at = 14 + if frame[12..14] == [8, 0] { 20 } else { 40 };
+    u16::from_be_bytes([frame[at], frame[at + 1]])
 }
 
 /// An ARP request or reply (RFC 826).

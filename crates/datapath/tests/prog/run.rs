@@ -56,6 +56,15 @@ impl Run {
         self
     }
 
+    /// For us, and nothing to send on: counted, and not told.
+    #[track_caller]
+    pub(crate) fn taken(&self) -> &Self {
+        assert_eq!(self.verdict, TC_ACT_SHOT, "{self:?}");
+        let counted: Vec<_> = self.counters.iter().map(|((reason, _), packets)| (*reason, *packets)).collect();
+        assert_eq!((counted, self.events.len()), (vec![(0, 1)], 0), "{self:?}");
+        self
+    }
+
     /// None of the datapath's business: neither counted nor told.
     #[track_caller]
     pub(crate) fn ignored(&self) -> &Self {

@@ -11,20 +11,21 @@ use std::process::Command;
 use std::time::Duration;
 
 use abi::DropReason;
+use abi::config::ProgramConfig;
 use abi::endpoint::flags::INGRESS_ENFORCED;
 use abi::flow::proto;
 use abi::identity;
 use abi::policy::INGRESS;
-use datapath::bpf::{Direction, Program};
+use datapath::bpf::{Direction, Options, Program};
 use datapath::netns;
 
-use crate::world::{Family, REMOTE_IDENTITY, World};
+use crate::world::{Family, REMOTE_IDENTITY, World, families};
 
 /// How long a packet may take; nothing waits that long unless it fails.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs `ip`, with a word per argument, inside of a network namespace.
-fn ip(netns: &OwnedFd, commands: &str) {
+pub(crate) fn ip(netns: &OwnedFd, commands: &str) {
     for command in commands.lines().map(str::trim).filter(|command| !command.is_empty()) {
         let run = || Command::new("ip").args(command.split_whitespace()).output().unwrap();
         let output = netns::run(netns.as_fd(), run).unwrap();
@@ -32,14 +33,38 @@ fn ip(netns: &OwnedFd, commands: &str) {
     }
 }
 
-fn mac(bytes: [u8; 6]) -> String {
+pub(crate) fn mac(bytes: [u8; 6]) -> String {
     datapath::netlink::Mac(bytes).to_string()
 }
 
-fn socket(netns: &OwnedFd, at: IpAddr) -> UdpSocket {
+pub(crate) fn socket(netns: &OwnedFd, at: IpAddr) -> UdpSocket {
     let socket = netns::run(netns.as_fd(), || UdpSocket::bind((at, 0)).unwrap()).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket
+}
+
+/// How the nodes are connected.
+#[derive(Clone, Copy, Debug)]
+struct Mode {
+    /// The programs make and take off the outer headers, not the tunnel device.
+    direct: bool,
+    /// Between the nodes is IPv6.
+    over_ipv6: bool,
+}
+
+const MODES: [Mode; 4] = [
+    Mode { direct: false, over_ipv6: false },
+    Mode { direct: true, over_ipv6: false },
+    Mode { direct: false, over_ipv6: true },
+    Mode { direct: true, over_ipv6: true },
+];
+
+impl Mode {
+    /// The nodes' addresses: the one under test, and node 2.
+    fn nodes(self) -> (IpAddr, IpAddr) {
+        let f = families()[usize::from(self.over_ipv6)];
+        (f.node, f.node2)
+    }
 }
 
 /// The node under test with its programs attached, pod A with an address of that family, and node 2.
@@ -50,13 +75,18 @@ struct Wire {
 
 impl Wire {
     /// `identity` is what `vxs` puts on the wire.
-    fn new(world: &World, f: Family, identity: u32) -> Self {
+    fn new(world: &World, f: Family, mode: Mode, identity: u32) -> Self {
         let a = world.a;
         let attach = |program, ifindex| {
             world.datapath.attach_tc(program, ifindex, Direction::Ingress, &format!("{program:?}")).unwrap();
         };
         attach(Program::PodEgress, a.ifindex);
         attach(Program::OverlayIngress, world.overlay);
+        attach(Program::NetdevIngress, world.eth0);
+        let (node, node2_ip) = mode.nodes();
+        world.set_identity((f.remote, if f.a.is_ipv4() { 24 } else { 64 }), REMOTE_IDENTITY, Some(node2_ip));
+        // As IPv6 wants it said for tunnels without checksums (RFC 6935).
+        let checksums = if mode.over_ipv6 { "udp6zerocsumtx udp6zerocsumrx" } else { "" };
         let (pod, node2) = (&world.pods[0], &world.node2);
         let (a_full, remote_full, all) = if f.a.is_ipv4() { (32, 32, "0.0.0.0/0") } else { (128, 128, "::/0") };
         let nodad = if f.a.is_ipv4() { "" } else { "nodad" };
@@ -65,8 +95,8 @@ impl Wire {
             node2,
             &format!(
                 "addr add {remote}/{remote_full} dev lo {nodad}
-                 link add vxr type vxlan id {wanted} dstport 8472 nolearning
-                 link add vxs type vxlan id {identity} dstport 8472 nolearning remote 192.0.2.10
+                 link add vxr type vxlan id {wanted} dstport 8472 nolearning local {node2_ip} {checksums}
+                 link add vxs type vxlan id {identity} dstport 8472 nolearning local {node2_ip} remote {node} {checksums}
                  link set vxr address {host_mac} up
                  link set vxs up
                  route add {a}/{a_full} dev vxs src {remote}
@@ -96,19 +126,24 @@ fn receives(socket: &UdpSocket, text: &[u8], from: SocketAddr) {
     assert_eq!((&buffer[..len], peer), (text, from));
 }
 
-fn each_family(identity: u32, test: impl Fn(&mut World, &Wire, Family) + Send + Sync + Clone + 'static) {
-    for family in crate::world::families() {
-        let test = test.clone();
-        World::test(move |world| {
-            let wire = Wire::new(world, family, identity);
-            test(world, &wire, family);
-        });
+/// Each family through each kind of tunnel. `identity` is what node 2 puts on the wire.
+fn each_way(identity: u32, test: impl Fn(&mut World, &Wire, Family) + Send + Sync + Clone + 'static) {
+    for mode in MODES {
+        for family in families() {
+            let test = test.clone();
+            let config = ProgramConfig { direct_tunnel: u8::from(mode.direct), ..ProgramConfig::default() };
+            World::test_with(Options { config, ..Options::default() }, move |world| {
+                println!("{mode:?}, {}", family.a);
+                let wire = Wire::new(world, family, mode, identity);
+                test(world, &wire, family);
+            });
+        }
     }
 }
 
 #[test]
 fn pods_of_two_nodes_talk_through_the_tunnel_under_their_identities() {
-    each_family(REMOTE_IDENTITY, |_, wire, _| {
+    each_way(REMOTE_IDENTITY, |_, wire, _| {
         for _round in 0..3 {
             wire.a.send_to(b"question", wire.remote()).unwrap();
             receives(&wire.remote, b"question", wire.a());
@@ -122,7 +157,7 @@ fn pods_of_two_nodes_talk_through_the_tunnel_under_their_identities() {
 fn the_identity_that_comes_with_a_packet_decides_and_not_its_address() {
     // The address cache says another identity: on the wire is the one that counts.
     const ON_THE_WIRE: u32 = 3456;
-    each_family(ON_THE_WIRE, |world, wire, _| {
+    each_way(ON_THE_WIRE, |world, wire, _| {
         let a = world.a;
         world.set_pod(&a, INGRESS_ENFORCED);
         world.add_rule((&a, INGRESS), ON_THE_WIRE, (proto::UDP, 0), false);
@@ -143,7 +178,7 @@ fn the_identity_that_comes_with_a_packet_decides_and_not_its_address() {
 
 #[test]
 fn nobody_may_claim_the_identity_of_this_host() {
-    each_family(identity::HOST, |world, wire, _| {
+    each_way(identity::HOST, |world, wire, _| {
         wire.remote.send_to(b"hello", wire.a()).unwrap();
         assert_eq!(world.next_drop().reason, DropReason::InvalidIdentity as u8);
         assert_eq!(nothing(&wire.a), ErrorKind::WouldBlock);
@@ -151,7 +186,7 @@ fn nobody_may_claim_the_identity_of_this_host() {
 }
 
 /// Why nothing can be read.
-fn nothing(socket: &UdpSocket) -> ErrorKind {
+pub(crate) fn nothing(socket: &UdpSocket) -> ErrorKind {
     socket.set_nonblocking(true).unwrap();
     socket.recv_from(&mut [0; 64]).unwrap_err().kind()
 }

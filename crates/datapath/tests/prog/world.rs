@@ -15,12 +15,13 @@ use std::time::Duration;
 use abi::config::NodeConfig;
 use abi::endpoint::{Endpoint, flags};
 use abi::event::{Event, kind};
-use abi::flow::{FlowEntry, FlowKey, proto};
+use abi::flow::{Flow, proto};
 use abi::ipcache::IpcacheEntry;
 use abi::maps::{Endpoints, Flows, Ipcache4, Ipcache6, Locals, Metrics, Node, Policies};
 use abi::policy::{PREFIX_L3, PREFIX_PORT, PREFIX_PROTO, PolicyEntry, PolicyKey};
+use abi::tuple::Tuple;
 use abi::{Addr, identity};
-use datapath::bpf::{Datapath, Options, Program};
+use datapath::bpf::{Datapath, Options, Place, Program, TestRun};
 use datapath::events::Reader;
 use datapath::netlink::{Netlink, Route, Scope};
 use datapath::{Epochs, Kernel, LpmKey, Table, Trie};
@@ -126,7 +127,8 @@ impl World {
 
     /// The same with other options.
     pub(crate) fn test_with(options: Options, test: impl FnOnce(&mut Self) + Send + 'static) {
-        Sandbox::run(move |sandbox| test(&mut Self::new(sandbox, Options { flows: 1024, ..options })));
+        let flows = if options.flows == Options::default().flows { 1024 } else { options.flows };
+        Sandbox::run(move |sandbox| test(&mut Self::new(sandbox, Options { flows, ..options })));
     }
 
     /// Runs the test for each family, on a node whose maps are fresh.
@@ -285,8 +287,12 @@ impl World {
 
     /// Runs a program on a frame, and looks at everything that it changed.
     pub(crate) fn run(&mut self, program: Program, ifindex: u32, frame: &[u8]) -> Run {
+        self.look(|datapath| datapath.test_run(program, frame, ifindex, 1).unwrap())
+    }
+
+    fn look(&mut self, run: impl FnOnce(&Datapath) -> TestRun) -> Run {
         let before = self.counters();
-        let out = self.datapath.test_run(program, frame, ifindex, 1).unwrap();
+        let out = run(&self.datapath);
         let counters = self.counters().into_iter().zip(before).map(|((slot, after), (_, before))| {
             (abi::metrics::reason_and_direction(slot), after.packets - before.packets)
         });
@@ -304,17 +310,32 @@ impl World {
         self.run(Program::PodIngress, pod.ifindex, frame)
     }
 
+    /// The host's stack forwards something to a pod, or makes it.
+    pub(crate) fn forwarded(&mut self, place: Place, frame: &[u8]) -> Run {
+        self.look(|datapath| datapath.test_run_at(Program::PodIngress, frame, place, 1).unwrap())
+    }
+
     /// Something arrives at the native device.
     pub(crate) fn arrives(&mut self, frame: &[u8]) -> Run {
         self.run(Program::NetdevIngress, self.eth0, frame)
     }
 
-    pub(crate) fn flow(&self, key: &FlowKey) -> Option<FlowEntry> {
-        self.datapath.map::<Flows>().unwrap().get(key).unwrap()
+    /// The record of the flow that a packet of that tuple opens.
+    pub(crate) fn flow(&self, opening: &Tuple) -> Option<Flow> {
+        let flow = self.datapath.map::<Flows>().unwrap().get(&opening.key().0).unwrap()?;
+        (flow.opening(&opening.key().0) == *opening).then_some(flow)
     }
 
-    pub(crate) fn flows(&self) -> Vec<(FlowKey, FlowEntry)> {
-        self.datapath.map::<Flows>().unwrap().entries().unwrap()
+    /// All flows, with the tuple of whoever opened them.
+    pub(crate) fn flows(&self) -> Vec<(Tuple, Flow)> {
+        let entries = self.datapath.map::<Flows>().unwrap().entries().unwrap();
+        let records = entries.into_iter().filter(|(key, _)| key.alias == 0);
+        records.map(|(key, flow)| (flow.opening(&key), flow)).collect()
+    }
+
+    /// How many flows have replies with a tuple of their own.
+    pub(crate) fn aliases(&self) -> usize {
+        self.datapath.map::<Flows>().unwrap().keys().unwrap().iter().filter(|key| key.alias == 1).count()
     }
 
     fn counters(&self) -> Vec<(u32, abi::metrics::MetricsValue)> {
@@ -350,4 +371,9 @@ impl World {
 
 pub(crate) fn full(ip: IpAddr) -> u32 {
     if ip.is_ipv4() { 32 } else { 128 }
+}
+
+/// A tuple of a protocol with ports.
+pub(crate) fn tuple((src, sport): (IpAddr, u16), (dst, dport): (IpAddr, u16), proto: u8) -> Tuple {
+    Tuple { src: src.into(), dst: dst.into(), sport: sport.to_be(), dport: dport.to_be(), proto, class: 0, asks: true }
 }

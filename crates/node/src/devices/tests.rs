@@ -3,11 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
-use crate::testing::in_namespace;
+use crate::testing::{in_namespace, without_carriers};
 
 fn wanted() -> Wanted {
     let routers = vec!["10.0.1.1".parse().unwrap(), "fd00:1::1".parse().unwrap()];
-    Wanted { mtu: 1400, routers, tunnel_port: Some(8472) }
+    Wanted { mtu: 1400, routers, tunnel_port: Some(8472), tunnel_over_ipv6: true }
 }
 
 async fn run(netlink: &Netlink, wanted: &Wanted) -> bool {
@@ -38,9 +38,9 @@ fn devices_are_made_once_and_then_left_alone() {
         assert_eq!(router_addresses(&netlink).await, ["10.0.1.1/32", "fd00:1::1/128"]);
         assert_eq!(sysctl::read("net/ipv4/ip_forward").unwrap(), "1");
         assert_eq!(sysctl::read("net/ipv4/conf/cilium_host/rp_filter").unwrap(), "0");
-        let before = look(&netlink).await.unwrap();
+        let before = without_carriers(look(&netlink).await.unwrap());
         assert!(!run(&netlink, &wanted()).await);
-        assert_eq!(look(&netlink).await.unwrap(), before);
+        assert_eq!(without_carriers(look(&netlink).await.unwrap()), before);
     });
 }
 
@@ -65,6 +65,40 @@ fn a_tunnel_on_another_port_is_replaced_and_one_too_many_removed() {
         assert_eq!(netlink.link(OVERLAY_DEVICE).await.unwrap().unwrap().vxlan_port, Some(8473));
         assert!(run(&netlink, &Wanted { tunnel_port: None, ..wanted() }).await);
         assert_eq!(netlink.link(OVERLAY_DEVICE).await.unwrap(), None);
+    });
+}
+
+/// Makes a tunnel device as others do, whose UDP packets over IPv6 have checksums, and returns its index.
+async fn foreign_tunnel(netlink: &Netlink) -> u32 {
+    // Our client makes none of that kind.
+    let words = ["link", "add", OVERLAY_DEVICE, "type", "vxlan", "external", "dstport", "8472"];
+    assert!(std::process::Command::new("ip").args(words).status().unwrap().success());
+    index(netlink, OVERLAY_DEVICE).await
+}
+
+#[test]
+fn a_tunnel_that_wants_checksums_over_ipv6_is_replaced_only_where_it_matters() {
+    in_namespace(async |netlink| {
+        let foreign = foreign_tunnel(&netlink).await;
+        let only_ipv4 = Wanted { tunnel_over_ipv6: false, ..wanted() };
+        run(&netlink, &only_ipv4).await;
+        assert_eq!(index(&netlink, OVERLAY_DEVICE).await, foreign);
+        assert!(run(&netlink, &wanted()).await);
+        let ours = netlink.link(OVERLAY_DEVICE).await.unwrap().unwrap();
+        assert!(ours.index != foreign && ours.vxlan_zero_checksum6, "{ours:?}");
+        assert!(!run(&netlink, &wanted()).await);
+    });
+}
+
+#[test]
+fn a_device_without_ethernet_has_no_hardware_address() {
+    in_namespace(async |netlink| {
+        for words in ["tuntap add dev tun0 mode tun", "link add eth0 type veth peer name far0"] {
+            assert!(std::process::Command::new("ip").args(words.split(' ')).status().unwrap().success(), "{words}");
+        }
+        let mac = async |name| netlink.link(name).await.unwrap().unwrap().mac;
+        assert_eq!(mac("tun0").await, None);
+        assert_ne!(mac("eth0").await, None);
     });
 }
 

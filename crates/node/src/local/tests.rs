@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Tests of what follows for this node.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 use super::*;
 use crate::Ipam;
@@ -110,6 +110,32 @@ fn a_device_that_is_missing_is_a_warning_as_long_as_there_is_another() {
     assert_eq!(named("eth+").unwrap().row.devices, ["eth1", "eth0"]);
     assert!(named("net0").unwrap_err().to_string().contains("lo, eth0, eth1"));
     assert!(named("lxc+").is_err(), "the interfaces of pods are never native");
+}
+
+#[test]
+fn a_device_without_ethernet_is_refused_by_name_however_it_was_found() {
+    let mut host = host();
+    host.links.push(Link { mac: None, ..link(7, "wg0") });
+    host.default_routes = vec![7, 2];
+    let by_route = facts(&config(), &host, &kube(), None).unwrap();
+    assert_eq!(by_route.row.devices, ["eth1", "eth0"]);
+    let keys = BTreeMap::from([("devices", "wg+ wg0 eth0"), ("ipam", "kubernetes")].map(|(k, v)| (k.into(), v.into())));
+    let by_name = facts(&Config::parse(&keys).unwrap(), &host, &kube(), None).unwrap();
+    assert_eq!(by_name.row.devices, ["eth0"]);
+    for warnings in [by_route.warnings, by_name.warnings] {
+        let [warning] = &warnings[..] else { panic!("not one warning: {warnings:?}") };
+        assert!(warning.starts_with("devices: wg0 has no hardware address"), "{warning}");
+        assert!(warning.contains("replies to masqueraded traffic do not reach pods"), "{warning}");
+    }
+}
+
+#[test]
+fn a_node_with_no_other_device_than_one_without_ethernet_says_why_it_has_none() {
+    let mut host = host();
+    host.links[1].mac = None;
+    host.links[2].mac = None;
+    let error = facts(&config(), &host, &kube(), None).unwrap_err().to_string();
+    assert!(error.starts_with("no native device: eth0, eth1 has no hardware address"), "{error}");
 }
 
 #[test]

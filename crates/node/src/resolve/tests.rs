@@ -28,7 +28,7 @@ fn wire() -> Wire {
         ipv6: Some("fd77::11".parse().unwrap()),
         routers: vec!["10.0.1.1".parse().unwrap(), "fd00:1::1".parse().unwrap()],
         pod_cidrs: vec!["10.0.1.0/24".parse().unwrap(), "fd00:1::/64".parse().unwrap()],
-        route_mtu: 1450,
+        device_mtu: 1500,
         overlay: Some(9),
         networks: vec![(2, "192.168.77.0/24".parse().unwrap()), (2, "fd77::/64".parse().unwrap())],
     }
@@ -83,7 +83,24 @@ fn pods_of_another_node_are_tunnelled_to_its_ipv4_address_in_both_families() {
 #[test]
 fn a_node_without_ipv4_is_tunnelled_to_over_ipv6() {
     let resolution = run(&tunnel(), &[node("node2", &["fd77::12"], &["fd00:2::/64"])]);
-    assert_eq!(lines(&resolution)[2], "fd00:2::/64 encap fd77::12 dev 9 src fd00:1::1 mtu 1450");
+    assert_eq!(lines(&resolution)[2], "fd00:2::/64 encap fd77::12 dev 9 src fd00:1::1 mtu 1430");
+}
+
+#[test]
+fn a_node_without_ipv4_tunnels_over_ipv6_in_both_families() {
+    let wire = Wire { ipv4: None, ..wire() };
+    let nodes = [node("node2", &["192.168.77.12", "fd77::12"], &["10.0.2.0/24", "fd00:2::/64"])];
+    let resolution = resolve(&tunnel(), &wire, nodes.iter(), &Grants::default());
+    assert_eq!(
+        lines(&resolution)[2..],
+        [
+            "10.0.2.0/24 encap fd77::12 dev 9 src 10.0.1.1 mtu 1430",
+            "fd00:2::/64 encap fd77::12 dev 9 src fd00:1::1 mtu 1430",
+        ]
+    );
+    let only_v4 =
+        resolve(&tunnel(), &wire, [node("v4", &["192.168.77.13"], &["10.0.3.0/24"])].iter(), &Grants::default());
+    assert_eq!(problems(&only_v4), ["node v4 has no InternalIP of a family that this node has too"]);
 }
 
 #[test]

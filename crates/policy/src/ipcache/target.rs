@@ -91,11 +91,16 @@ impl IpcacheTarget {
 fn value(entry: &IpEntry) -> IpcacheEntry {
     IpcacheEntry {
         identity: entry.identity.0,
-        flags: if entry.no_masquerade { flags::NO_MASQUERADE } else { 0 },
+        flags: flags_of(entry),
         encrypt_key: 0,
         pad: 0,
         tunnel: entry.tunnel.map_or(Addr::NONE, Addr::from),
     }
+}
+
+fn flags_of(entry: &IpEntry) -> u8 {
+    let flags = [(entry.no_masquerade, flags::NO_MASQUERADE), (entry.node_address, flags::NODE)];
+    flags.into_iter().filter(|(set, _)| *set).fold(0, |flags, (_, flag)| flags | flag)
 }
 
 fn key4(net: Ipv4Net) -> LpmKey<[u8; 4]> {

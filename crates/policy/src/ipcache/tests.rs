@@ -82,11 +82,12 @@ fn ipcache(native: &[&str], routing: RoutingMode) -> Ipcache {
     ipcache
 }
 
-/// `prefix identity [tunnel] [native]` of every entry.
+/// `prefix identity [tunnel] [node] [native]` of every entry.
 fn text(ipcache: &Ipcache) -> Vec<String> {
     let line = |e: IpEntry| {
         let tunnel = e.tunnel.map(|t| format!(" via {t}")).unwrap_or_default();
-        format!("{} {}{tunnel}{}", e.prefix, e.identity, if e.no_masquerade { " native" } else { "" })
+        let node = if e.node_address { " node" } else { "" };
+        format!("{} {}{tunnel}{node}{}", e.prefix, e.identity, if e.no_masquerade { " native" } else { "" })
     };
     ipcache.entries().map(line).collect()
 }
@@ -109,21 +110,73 @@ fn behind_a_tunnel_are_the_pods_and_inner_addresses_of_other_nodes() {
             "10.0.2.6/32 301 via 192.168.77.12",
             "10.0.2.9/32 4 via 192.168.77.12",
             "192.168.77.11/32 1",
-            "192.168.77.12/32 6",
-            "203.0.113.12/32 6",
+            "192.168.77.12/32 6 node",
+            "203.0.113.12/32 6 via 192.168.77.12 node",
             "::/0 10",
-            "fd77::12/128 6",
+            "fd77::12/128 6 via 192.168.77.12 node",
         ]
     );
+}
+
+#[test]
+fn a_node_without_ipv4_tunnels_to_nodes_and_pods_over_ipv6() {
+    let mut ipcache = ipcache(&[], RoutingMode::Tunnel);
+    ipcache.upsert_pod(pod("a", "10.0.2.5", 300, "192.168.77.12"));
+    let v6 = Some("fd77::11".parse().unwrap());
+    ipcache.set_local_node(LocalNode { ipv4: None, ipv6: v6, ..local(RoutingMode::Tunnel) });
+    let entries = text(&ipcache);
+    for line in [
+        "10.0.2.5/32 300 via fd77::12",
+        "10.0.2.0/24 9 via fd77::12",
+        "10.0.2.1/32 6 via fd77::12",
+        "10.0.2.9/32 4 via fd77::12",
+        "192.168.77.12/32 6 via fd77::12 node",
+        "fd77::12/128 6 node",
+    ] {
+        assert!(entries.contains(&line.to_owned()), "{line} in {entries:#?}");
+    }
+    ipcache.set_local_node(local(RoutingMode::Tunnel));
+    assert!(text(&ipcache).contains(&"10.0.2.5/32 300 via 192.168.77.12".to_owned()));
+}
+
+#[test]
+fn a_node_that_loses_its_ipv4_address_is_tunnelled_to_over_ipv6_with_its_pods() {
+    let mut ipcache = ipcache(&[], RoutingMode::Tunnel);
+    let v6 = Some("fd77::11".parse().unwrap());
+    ipcache.set_local_node(LocalNode { ipv6: v6, ..local(RoutingMode::Tunnel) });
+    ipcache.upsert_pod(pod("b", "10.0.2.6", 301, "fd77::12"));
+    assert!(text(&ipcache).contains(&"10.0.2.6/32 301 via 192.168.77.12".to_owned()));
+    ipcache.upsert_node(Node { internal_ips: vec![ip("fd77::12")], ..node2() });
+    let entries = text(&ipcache);
+    for line in ["10.0.2.6/32 301 via fd77::12", "10.0.2.1/32 6 via fd77::12", "fd77::12/128 6 node"] {
+        assert!(entries.contains(&line.to_owned()), "{line} in {entries:#?}");
+    }
+}
+
+#[test]
+fn a_pod_that_names_an_address_its_node_has_lost_is_not_tunnelled_to_where_that_node_was() {
+    let mut ipcache = ipcache(&[], RoutingMode::Tunnel);
+    ipcache.upsert_pod(pod("b", "10.0.2.6", 301, "fd77::12"));
+    ipcache.upsert_node(Node { internal_ips: vec![ip("fd77::13"), ip("192.168.77.13")], ..node2() });
+    let entries = text(&ipcache);
+    assert!(entries.contains(&"10.0.2.6/32 301 via fd77::12".to_owned()), "{entries:#?}");
+}
+
+#[test]
+fn pods_of_a_node_with_which_no_family_is_shared_are_not_sent_out_in_the_open() {
+    let mut ipcache = ipcache(&[], RoutingMode::Tunnel);
+    ipcache.upsert_node(Node { internal_ips: vec![ip("fd77::12")], ..node2() });
+    let entries = text(&ipcache);
+    assert!(entries.contains(&"10.0.2.0/24 9 via fd77::12".to_owned()), "{entries:#?}");
 }
 
 #[test]
 fn a_node_on_which_an_api_server_runs_is_known_as_that() {
     let mut ipcache = ipcache(&[], RoutingMode::Tunnel);
     ipcache.set_api_servers(BTreeSet::from([ip("192.168.77.12")]));
-    assert!(text(&ipcache).contains(&"192.168.77.12/32 7".to_owned()));
+    assert!(text(&ipcache).contains(&"192.168.77.12/32 7 node".to_owned()));
     ipcache.set_api_servers(BTreeSet::new());
-    assert!(text(&ipcache).contains(&"192.168.77.12/32 6".to_owned()));
+    assert!(text(&ipcache).contains(&"192.168.77.12/32 6 node".to_owned()));
 }
 
 #[test]
@@ -137,7 +190,8 @@ fn with_native_routing_nothing_is_tunnelled_and_the_cluster_is_not_masqueraded()
         "10.0.2.5/32 300 native",
         "10.9.0.0/16 16777218 native",
         "11.0.0.0/8 16777219",
-        "192.168.77.12/32 6 native",
+        "192.168.77.12/32 6 node native",
+        "fd77::12/128 6 node native",
         "10.0.2.1/32 6 native",
     ] {
         assert!(text.contains(&line.to_owned()), "{line} in {text:#?}");

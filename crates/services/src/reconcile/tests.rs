@@ -72,17 +72,34 @@ impl Fixture {
         addresses.map(|address| epochs.peer(address.parse::<std::net::IpAddr>().unwrap()).unwrap())
     }
 
-    /// Number of entries in each map.
+    /// Number of frontends, slots and backends in the maps.
     fn sizes(&self) -> (usize, usize, usize) {
         let maps = Maps::open(&self.kernel).unwrap();
-        (maps.services.keys().unwrap().len(), maps.slots.keys().unwrap().len(), maps.backends.keys().unwrap().len())
+        let frontends = maps.services.keys().unwrap().into_iter().filter(|key| !key.is_mark()).count();
+        (frontends, maps.slots.keys().unwrap().len(), maps.backends.keys().unwrap().len())
+    }
+
+    /// The addresses that are marked.
+    fn marks(&self) -> Vec<String> {
+        let maps = Maps::open(&self.kernel).unwrap();
+        let marks = maps.services.entries().unwrap().into_iter().filter(|(key, _)| key.is_mark());
+        let mut marks: Vec<_> = marks
+            .map(|(key, value)| {
+                assert_eq!(value, lb::Service::MARK);
+                IpAddr::from(key.addr).to_string()
+            })
+            .collect();
+        marks.sort();
+        marks
     }
 }
 
-/// Panics if a program that looks something up now could fall into a hole.
+/// Panics if a program that looks something up now could fall into a hole, or sends what nobody serves into the world.
 fn no_holes(kernel: &fake::Kernel) {
     let maps = Maps::open(kernel).unwrap();
     for (key, service) in maps.services.entries().unwrap() {
+        let mark = maps.services.get(&lb::ServiceKey::mark(key.addr)).unwrap();
+        assert_eq!(mark, Some(lb::Service::MARK), "{key:?} is at an address without a mark");
         for slot in 0..service.count {
             let backend = maps.slots.get(&encode::slot_key(service.id, slot)).unwrap();
             let backend = backend.unwrap_or_else(|| panic!("{key:?} has no slot {slot}"));
@@ -220,9 +237,83 @@ fn a_full_map_is_an_error_that_names_map_and_service_while_others_go_on() {
     f.update(&frontend(3, vec![backend(4, true)])).expect("what the failed one had written is free again");
 }
 
+/// A frontend of which two are at one address.
+fn neighbour(n: u8, backends: Vec<Backend>) -> Frontend {
+    Frontend { addr: addr(&format!("10.96.0.{}", n / 2), 80 + u16::from(n)), ..frontend(n, backends) }
+}
+
+#[test]
+fn an_address_is_marked_from_its_first_frontend_to_its_last() {
+    let mut f = Fixture::new(fake::Kernel::new());
+    f.prune([]);
+    f.update(&neighbour(2, vec![])).unwrap();
+    f.update(&neighbour(3, vec![backend(1, true)])).unwrap();
+    f.update(&neighbour(4, vec![])).unwrap();
+    assert_eq!(f.marks(), ["10.96.0.1", "10.96.0.2"]);
+    block(f.target.delete(&neighbour(2, vec![]).addr)).unwrap();
+    assert_eq!((f.marks().len(), f.sizes().0), (2, 2), "the other one is still there");
+    let raised = f.epochs(["10.96.0.1"]);
+    block(f.target.delete(&neighbour(3, vec![]).addr)).unwrap();
+    assert_eq!(f.marks(), ["10.96.0.2"]);
+    assert!(f.epochs(["10.96.0.1"]) > raised, "what was dropped goes to the world again");
+    block(f.target.delete(&neighbour(4, vec![]).addr)).unwrap();
+    assert!(f.marks().is_empty());
+}
+
+#[test]
+fn after_a_restart_a_mark_stays_until_it_is_known_that_no_frontend_of_its_address_is_left() {
+    let mut before = Fixture::new(fake::Kernel::new());
+    before.prune([]);
+    for n in 2..5 {
+        before.update(&neighbour(n, vec![])).unwrap();
+    }
+    let mut after = Fixture::new(before.kernel.clone());
+    block(after.target.delete(&neighbour(2, vec![]).addr)).unwrap();
+    assert_eq!((after.marks().len(), after.sizes().0), (2, 2), "the last process had another frontend there");
+    no_holes(&after.kernel);
+    let raised = after.epochs(["10.96.0.1", "10.96.0.2"]);
+    after.prune([neighbour(3, vec![])]);
+    assert_eq!((after.marks(), after.sizes().0), (vec!["10.96.0.1".to_owned()], 1));
+    assert_eq!(after.epochs(["10.96.0.1"]), raised[..1], "nothing has changed there");
+    assert!(after.epochs(["10.96.0.2"]) > [raised[1]]);
+    block(after.target.delete(&neighbour(3, vec![]).addr)).unwrap();
+    assert!(after.marks().is_empty());
+}
+
+#[test]
+fn an_entry_of_a_process_that_knew_no_marks_is_marked_and_its_flows_are_decided_anew() {
+    let mut f = Fixture::new(fake::Kernel::new());
+    f.prune([]);
+    f.update(&frontend(1, vec![])).unwrap();
+    let key = lb::ServiceKey::mark(frontend(1, vec![]).addr.ip.into());
+    Maps::open(&f.kernel).unwrap().services.remove(&key).unwrap();
+    let mut after = Fixture::new(f.kernel.clone());
+    let raised = after.epochs(["10.96.0.1"]);
+    after.update(&frontend(1, vec![])).unwrap();
+    assert_eq!(after.marks(), ["10.96.0.1"]);
+    assert!(after.epochs(["10.96.0.1"]) > raised);
+}
+
+#[test]
+fn a_frontend_without_room_for_its_mark_is_an_error_and_is_not_there() {
+    let mut f = Fixture::new(fake::Kernel::new().with_capacity("cilium_lb_services", 3));
+    f.prune([]);
+    f.update(&neighbour(2, vec![])).unwrap();
+    f.update(&neighbour(3, vec![])).unwrap();
+    let error = f.update(&neighbour(4, vec![])).unwrap_err();
+    assert_eq!(error.source.to_string(), "map cilium_lb_services is full (3 entries)");
+    no_holes(&f.kernel);
+    assert_eq!((f.marks().len(), f.sizes().0), (1, 2));
+    block(f.target.delete(&neighbour(3, vec![]).addr)).unwrap();
+    // Room for the mark, and none for the frontend.
+    f.update(&neighbour(4, vec![])).unwrap_err();
+    block(f.target.delete(&neighbour(4, vec![]).addr)).unwrap();
+    assert_eq!((f.marks(), f.sizes().0), (vec!["10.96.0.1".to_owned()], 1), "nothing is left of the one that failed");
+}
+
 fn rows() -> impl Strategy<Value = Vec<(u8, Option<Vec<(u8, bool)>>)>> {
     let backends = prop::collection::btree_map(0..6u8, any::<bool>(), 0..5).prop_map(|m| m.into_iter().collect());
-    prop::collection::vec((0..3u8, prop::option::weighted(0.8, backends)), 1..20)
+    prop::collection::vec((0..4u8, prop::option::weighted(0.8, backends)), 1..20)
 }
 
 proptest! {
@@ -250,13 +341,13 @@ proptest! {
             }
             match backends {
                 Some(backends) => {
-                    let row = frontend(n, backends.into_iter().map(|(n, active)| backend(n, active)).collect());
+                    let row = neighbour(n, backends.into_iter().map(|(n, active)| backend(n, active)).collect());
                     desired.insert(n, row.clone());
                     until_ok(&kernel, || block(target.update(&row)));
                 }
                 None => {
                     desired.remove(&n);
-                    until_ok(&kernel, || block(target.delete(&addr(&format!("10.96.0.{n}"), 80))));
+                    until_ok(&kernel, || block(target.delete(&neighbour(n, vec![]).addr)));
                 }
             }
         }

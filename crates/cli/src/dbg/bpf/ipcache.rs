@@ -3,7 +3,7 @@
 
 use super::{Entries, flags};
 use abi::ipcache::IpcacheEntry;
-use abi::ipcache::flags::NO_MASQUERADE;
+use abi::ipcache::flags::{NO_MASQUERADE, NODE};
 use abi::maps::{Ipcache4, Ipcache6};
 use anyhow::{Context, Result};
 use datapath::Kernel;
@@ -23,7 +23,7 @@ pub(super) fn get<K: Kernel>(maps: &K, address: IpAddr) -> Result<String> {
 }
 
 pub(super) fn tunnels<K: Kernel>(maps: &K) -> Result<Entries> {
-    let tunnelled = entries(maps)?.into_iter().filter(|(_, entry)| !entry.tunnel.is_none());
+    let tunnelled = entries(maps)?.into_iter().filter(|(_, entry)| !entry.tunnel.is_none() && entry.flags & NODE == 0);
     Ok(tunnelled.map(|(prefix, entry)| (prefix.to_string(), format!("{}:0", entry.tunnel))).collect())
 }
 
@@ -46,7 +46,7 @@ fn prefix(address: IpAddr, length: u32) -> Result<IpNet> {
 
 fn show(entry: &IpcacheEntry) -> String {
     let tunnel = if entry.tunnel.is_none() { "0.0.0.0".to_owned() } else { entry.tunnel.to_string() };
-    let flags = flags(entry.flags.into(), &[(u32::from(NO_MASQUERADE), "nomasquerade")]);
+    let flags = flags(entry.flags.into(), &[(u32::from(NO_MASQUERADE), "nomasquerade"), (u32::from(NODE), "node")]);
     format!("identity={} encryptkey={} tunnelendpoint={tunnel} flags={flags}", entry.identity, entry.encrypt_key)
 }
 
@@ -65,6 +65,8 @@ mod tests {
         let v4 = kernel.trie::<Ipcache4>().unwrap();
         v4.insert(&LpmKey::new(0, [0; 4]), &entry(2, Addr::NONE)).unwrap();
         v4.insert(&LpmKey::new(32, [10, 0, 1, 20]), &entry(301, node)).unwrap();
+        // Another address of that node, which is not behind the tunnel.
+        v4.insert(&LpmKey::new(32, [192, 168, 9, 2]), &IpcacheEntry { flags: NODE, ..entry(6, node) }).unwrap();
         let v6 = kernel.trie::<Ipcache6>().unwrap();
         v6.insert(&LpmKey::new(0, [0; 16]), &IpcacheEntry { flags: 1, ..entry(10, Addr::NONE) }).unwrap();
         let text: Vec<String> = list(&kernel).unwrap().into_iter().map(|(k, v)| format!("{k} {v}")).collect();
@@ -73,6 +75,7 @@ mod tests {
             [
                 "0.0.0.0/0 identity=2 encryptkey=0 tunnelendpoint=0.0.0.0 flags=<none>",
                 "10.0.1.20/32 identity=301 encryptkey=0 tunnelendpoint=192.168.0.2 flags=<none>",
+                "192.168.9.2/32 identity=6 encryptkey=0 tunnelendpoint=192.168.0.2 flags=node",
                 "::/0 identity=10 encryptkey=0 tunnelendpoint=0.0.0.0 flags=nomasquerade",
             ]
         );

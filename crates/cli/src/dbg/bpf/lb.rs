@@ -14,6 +14,7 @@ pub(super) fn list<K: Kernel>(maps: &K) -> Result<Entries> {
     let mut services = maps.map::<Services>()?.entries()?;
     let slots: HashMap<SlotKey, u32> = maps.map::<Slots>()?.entries()?.into_iter().collect();
     let backends: HashMap<u32, Backend> = maps.map::<Backends>()?.entries()?.into_iter().collect();
+    services.retain(|(key, _)| !key.is_mark());
     services.sort_by_key(|(key, _)| (IpAddr::from(key.addr), u16::from_be(key.port), key.proto, key.scope));
     let mut entries = Vec::new();
     for (key, service) in &services {
@@ -54,12 +55,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_frontend_is_followed_by_its_slots() {
+    fn a_frontend_is_followed_by_its_slots_and_the_mark_of_its_address_is_not_shown() {
         let kernel = datapath::fake::Kernel::new();
         let addr = |text: &str| text.parse::<IpAddr>().unwrap().into();
         let key = ServiceKey { addr: addr("10.96.0.1"), port: 443_u16.to_be(), proto: 6, scope: 0, pad: 0 };
         let service = Service { id: 3, count: 2, flags: CLUSTER_IP, affinity: 0 };
         kernel.map::<Services>().unwrap().insert(&key, &service).unwrap();
+        kernel.map::<Services>().unwrap().insert(&ServiceKey::mark(key.addr), &Service::MARK).unwrap();
         kernel.map::<Slots>().unwrap().insert(&SlotKey { service: 3, slot: 0 }, &77).unwrap();
         let backend = Backend { addr: addr("fd00::1"), port: 6443_u16.to_be(), proto: 6, pad8: 0, pad: 0 };
         kernel.map::<Backends>().unwrap().insert(&77, &backend).unwrap();

@@ -13,6 +13,7 @@ fn entry(prefix: &str, identity: u32, tunnel: Option<&str>) -> IpEntry {
         identity: IdentityId(identity),
         tunnel: tunnel.map(|ip| ip.parse::<IpAddr>().unwrap()),
         host: None,
+        node_address: false,
         no_masquerade: false,
         source: IpSource::Generated,
         pod: None,
@@ -66,6 +67,42 @@ async fn the_epoch_of_an_address_rises_only_when_that_changes_what_it_is() {
     f.target.delete(&"10.0.1.5/32".parse().unwrap()).await.unwrap();
     f.target.delete(&"10.0.1.5/32".parse().unwrap()).await.unwrap();
     assert_eq!(f.raised(&gone), (before.0 + 1, before.1), "gone, once");
+}
+
+fn of_kernel(f: &Fixture, address: [u8; 4]) -> IpcacheEntry {
+    f.kernel.trie::<Ipcache4>().unwrap().lookup(&address).unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn the_kernel_knows_the_addresses_of_nodes_and_by_which_other_one_they_are_tunnelled_to() {
+    let mut f = fixture();
+    f.update(&entry("0.0.0.0/0", 9, None)).await;
+    let known = IpEntry { node_address: true, ..entry("192.168.77.12/32", 6, None) };
+    let other =
+        IpEntry { node_address: true, no_masquerade: true, ..entry("203.0.113.12/32", 6, Some("192.168.77.12")) };
+    f.update(&known).await;
+    f.update(&other).await;
+    f.update(&entry("10.0.2.1/32", 6, Some("192.168.77.12"))).await;
+    let tunnel = Addr::from("192.168.77.12".parse::<IpAddr>().unwrap());
+    let flags_and_tunnel = |address| {
+        let entry = of_kernel(&f, address);
+        (entry.flags, entry.tunnel)
+    };
+    assert_eq!(flags_and_tunnel([192, 168, 77, 12]), (flags::NODE, Addr::NONE));
+    assert_eq!(flags_and_tunnel([203, 0, 113, 12]), (flags::NODE | flags::NO_MASQUERADE, tunnel));
+    assert_eq!(flags_and_tunnel([10, 0, 2, 1]), (0, tunnel), "the router is reached through the tunnel");
+}
+
+#[tokio::test]
+async fn entries_of_an_older_agent_become_those_of_nodes_one_address_at_a_time() {
+    let mut f = fixture();
+    f.update(&entry("0.0.0.0/0", 9, None)).await;
+    f.update(&entry("192.168.77.12/32", 6, None)).await;
+    f.target = IpcacheTarget::open(&f.kernel, f.epochs.clone()).unwrap();
+    let now = IpEntry { node_address: true, ..entry("192.168.77.12/32", 6, None) };
+    assert_eq!(f.update(&now).await, ADDRESS, "and no other flow is decided anew");
+    assert_eq!(of_kernel(&f, [192, 168, 77, 12]).flags, flags::NODE);
+    assert_eq!(f.update(&now).await, NONE, "the same again");
 }
 
 #[tokio::test]

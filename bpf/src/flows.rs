@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+//! The flow table: finding a packet's flow, judging whether its decision still stands, and keeping its connection state.
+
+use crate::config;
+use crate::epochs;
+use crate::events;
+use crate::maps;
+use crate::packet::Packet;
+use crate::parse::{CLASH, FROM_B, KNOWN, Pkt, REPLY};
+use abi::flow::{Flow, FlowKey, Half, State, flags, half, origin, proto, tcp};
+use abi::identity;
+use abi::tuple::Tuple;
+
+/// TCP flags whose first sight is reported (`monitor-aggregation-flags`).
+const REPORTED: u8 = tcp::SYN | tcp::FIN | tcp::RST;
+/// TCP flags by which the first segment of a connection is known.
+const OPENING: u8 = tcp::SYN | tcp::ACK | tcp::RST | tcp::FIN;
+
+/// The packet's flow, if it is known and its decision stands for this packet. Notes in any case under which key its record is.
+#[inline(always)]
+pub fn find(pkt: &mut Pkt) -> Option<&'static mut Flow> {
+    let (key, from_b) = pkt.tuple.key();
+    pkt.key = key;
+    pkt.marks |= if from_b { FROM_B } else { 0 };
+    let flow = record(pkt)?;
+    pkt.tag = pkt.key.tag();
+    let mine = half_of(flow, pkt.is(REPLY));
+    let stands = mine.origin == pkt.origin
+        && epochs::stands(flow)
+        && !flow.has(flags::REFUSED)
+        && came_by_its_tunnel(pkt, flow)
+        && flow.tag == pkt.tag
+        && !is_opening(pkt, flow);
+    if stands { Some(flow) } else { None }
+}
+
+/// The record of the flow that has the packet's key, seen from the packet's side, and in which direction.
+#[inline(always)]
+pub fn record(pkt: &mut Pkt) -> Option<&'static mut Flow> {
+    match get(&pkt.key) {
+        Some(flow) if !answers_elsewhere(pkt, flow) => {
+            pkt.marks |= KNOWN;
+            pkt.marks |= if flow.is_reply(pkt.is(FROM_B)) { REPLY } else { 0 };
+            Some(flow)
+        }
+        _ => find_alias(pkt),
+    }
+}
+
+/// Whether replies of this flow have another tuple than this packet, which looks like one.
+#[inline(always)]
+fn answers_elsewhere(pkt: &Pkt, flow: &Flow) -> bool {
+    flow.is_translated() && flow.is_reply(pkt.is(FROM_B)) && !answers_as_asked(pkt, flow)
+}
+
+/// What is translated into itself has no alias.
+#[inline(never)]
+fn answers_as_asked(pkt: &Pkt, flow: &Flow) -> bool {
+    flow.answer(&pkt.key).key().0 == pkt.key
+}
+
+/// The flow whose replies have this packet's tuple.
+#[inline(never)]
+fn find_alias(pkt: &mut Pkt) -> Option<&'static mut Flow> {
+    let key = FlowKey { alias: 1, ..pkt.key };
+    let alias = get(&key)?;
+    if !alias.is_reply(pkt.is(FROM_B)) {
+        pkt.marks |= CLASH;
+        return None;
+    }
+    pkt.key = alias.target(&key);
+    let flow = get(&pkt.key)?;
+    pkt.marks |= KNOWN | REPLY;
+    Some(flow)
+}
+
+/// The record under a key.
+#[inline(always)]
+pub fn get(key: &FlowKey) -> Option<&'static mut Flow> {
+    // SAFETY: values of a preallocated table stay mapped. Should the record be recycled for another flow at this very moment, its
+    // tag tells (`find`, `send`).
+    maps::FLOWS.get_ptr_mut(key).map(|flow| unsafe { &mut *flow })
+}
+
+/// The record that `find` has seen, whether its decision stands or not.
+#[inline(always)]
+pub fn lookup(pkt: &Pkt) -> Option<&'static mut Flow> {
+    if pkt.is(KNOWN) { get(&pkt.key) } else { None }
+}
+
+/// The half of a direction.
+#[inline(always)]
+pub fn half_of(flow: &Flow, reply: bool) -> &Half {
+    if reply { &flow.reply } else { &flow.forward }
+}
+
+/// What comes through the tunnel comes from the node that replies go to, under the identity that was decided about.
+#[inline(always)]
+fn came_by_its_tunnel(pkt: &Pkt, flow: &Flow) -> bool {
+    if pkt.origin & origin::TUNNEL == 0 {
+        return true;
+    }
+    let reply = pkt.is(REPLY);
+    let sender = if reply { flow.dst_identity } else { flow.src_identity };
+    is_told_as(sender, pkt.vni) && half_of(flow, !reply).hop == pkt.node
+}
+
+/// Whether an identity travels under that number: a node does not know that to others it is the API server's.
+#[inline(always)]
+fn is_told_as(sender: u32, vni: u32) -> bool {
+    sender == vni || (vni == identity::REMOTE_NODE && sender == identity::KUBE_APISERVER)
+}
+
+/// Whether it is the first segment of another connection than the one that is known: the other end opens it, or one that has said
+/// goodbye, or the known one has ended.
+#[inline(always)]
+pub fn is_opening(pkt: &Pkt, flow: &Flow) -> bool {
+    pkt.tuple.proto == proto::TCP
+        && pkt.flags & OPENING == tcp::SYN
+        && (pkt.is(REPLY) || flow.forward.tcp_seen & tcp::FIN != 0 || matches!(flow.state(proto::TCP), State::Closed))
+}
+
+/// Counts the packet, follows the connection's state and reports what is new.
+#[inline(always)]
+pub fn touch<P: Packet>(packet: P, pkt: &Pkt, flow: &mut Flow, point: u8) {
+    let now = epochs::now();
+    let news = account(pkt, flow, now);
+    if config::on(&config::TRACE_EVENTS) {
+        let mine = if pkt.is(REPLY) { &mut flow.reply } else { &mut flow.forward };
+        if news != 0 || now.wrapping_sub(mine.last_report) >= config::EVENT_INTERVAL.load() {
+            mine.tcp_reported |= news;
+            mine.last_report = now;
+            events::trace_known(packet, pkt, flow, point);
+        }
+    }
+}
+
+/// Counts the packet and follows the connection's state. Returns the TCP flags that no event has reported yet.
+#[inline(always)]
+pub fn account(pkt: &Pkt, flow: &mut Flow, now: u32) -> u8 {
+    let reported = flow.forward.tcp_reported | flow.reply.tcp_reported;
+    let answered = flow.reply.packets != 0;
+    let reply = pkt.is(REPLY);
+    let mine = if reply { &mut flow.reply } else { &mut flow.forward };
+    mine.packets += 1;
+    mine.bytes += pkt.len as u64;
+    mine.last_seen = now;
+    if pkt.tuple.proto != proto::TCP {
+        return 0;
+    }
+    mine.tcp_seen |= pkt.flags;
+    if !reply && answered && pkt.flags & tcp::SYN == 0 {
+        mine.flags |= half::CONFIRMED;
+    }
+    pkt.flags & REPORTED & !reported
+}
+
+/// Removes a record and its alias.
+#[inline(never)]
+pub fn remove(key: &FlowKey) -> i32 {
+    let Some(flow) = get(key) else { return 0 };
+    if flow.is_translated() {
+        let alias = alias_key(&flow.answer(key));
+        // An alias that belongs to another record by now stays.
+        if get(&alias).is_some_and(|found| found.target(&alias) == *key) {
+            let _ = maps::FLOWS.remove(&alias);
+        }
+    }
+    let _ = maps::FLOWS.remove(key);
+    0
+}
+
+/// Under which key replies of that tuple find their record.
+#[inline(always)]
+pub fn alias_key(answer: &Tuple) -> FlowKey {
+    FlowKey { alias: 1, ..answer.key().0 }
+}

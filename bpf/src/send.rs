@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+//! Carrying a decision out: rewrite, count down the hop limit, send.
+
+use crate::encap;
+use crate::flows::half_of;
+use crate::fragment;
+use crate::packet::Packet;
+use crate::parse::{ETH_LEN, Pkt, REPLY};
+use crate::rewrite;
+use crate::verdict::{Stage, Verdict, drop};
+use abi::flow::{Flow, FlowKey, action, proto};
+use abi::{Addr, DropReason};
+use aya_ebpf::bindings::{TC_ACT_REDIRECT, bpf_redir_neigh};
+use aya_ebpf::helpers::generated::{bpf_redirect_neigh, bpf_redirect_peer};
+
+const WRITE_FAILED: Verdict = Verdict::Drop(DropReason::ErrorWritingToPacket);
+const AF_INET: u32 = 2;
+const AF_INET6: u32 = 10;
+
+/// Does with the packet what its flow says. A packet that is `delivered` is on the pod's own device, where it is only rewritten.
+#[inline(always)]
+pub fn send<P: Packet>(packet: P, pkt: &Pkt, flow: &Flow, key: &FlowKey, delivered: bool) -> Verdict {
+    match prepare(packet, pkt, flow, key, delivered) {
+        Ok(()) => forward(packet, pkt, flow),
+        Err(verdict) => verdict,
+    }
+}
+
+/// Makes the packet ready for its way, or ends it.
+#[inline(always)]
+pub fn prepare<P: Packet>(packet: P, pkt: &Pkt, flow: &Flow, key: &FlowKey, delivered: bool) -> Stage {
+    if !delivered {
+        left_to_stack(packet, pkt, flow)?;
+    }
+    fragment::let_follow(pkt);
+    if flow.is_translated() && !rewrite::apply(packet, pkt, flow, key) {
+        return Err(WRITE_FAILED);
+    }
+    if delivered { Err(Verdict::Pass) } else { Ok(()) }
+}
+
+/// What only the stack can answer, unchanged: the last hop, and what is too big for the way.
+#[inline(always)]
+pub fn left_to_stack<P: Packet>(packet: P, pkt: &Pkt, flow: &Flow) -> Stage {
+    let way = half_of(flow, pkt.is(REPLY));
+    if way.action == action::STACK {
+        return Ok(());
+    }
+    if pkt.ttl <= 1 {
+        return Err(Verdict::Pass);
+    }
+    if way.mtu == 0 || pkt.len <= way.mtu as u32 || fits(packet, pkt, way.mtu) {
+        return Ok(());
+    }
+    // What may be cut up the stack would cut up and send on, under a name that it must not have outside.
+    let cut = pkt.family == 4 && !packet.read::<u8>(ETH_LEN + 6).is_some_and(|flags| flags & 0x40 != 0);
+    if cut && flow.is_translated() {
+        return drop(DropReason::IpFragmentationNotSupported);
+    }
+    Err(Verdict::Pass)
+}
+
+/// Whether each packet that it stands for fits.
+#[inline(never)]
+fn fits<P: Packet>(packet: P, pkt: &Pkt, mtu: u16) -> bool {
+    let size = packet.batch_size();
+    if size == 0 {
+        return false;
+    }
+    let l4 = pkt.l4 as u32;
+    let header = match pkt.tuple.proto {
+        proto::TCP => (packet.read::<u8>(l4 as usize + 12).unwrap_or(0xf0) >> 4) as u32 * 4,
+        _ => 8,
+    };
+    l4.wrapping_sub(ETH_LEN as u32) + header + size <= mtu as u32
+}
+
+/// Sends the packet on as it is.
+#[inline(always)]
+pub fn forward<P: Packet>(packet: P, pkt: &Pkt, flow: &Flow) -> Verdict {
+    let way = half_of(flow, pkt.is(REPLY));
+    if way.action == action::STACK {
+        return Verdict::Pass;
+    }
+    let (action, out_ifindex, hop) = (way.action, way.out_ifindex, way.hop);
+    if !count_down(packet, pkt) {
+        return WRITE_FAILED;
+    }
+    // Memory that has become another flow's since this one was found.
+    // SAFETY: a plain word; volatile, so that it is read after what it vouches for.
+    if unsafe { core::ptr::read_volatile(&raw const flow.tag) } != pkt.tag {
+        return Verdict::Drop(DropReason::UnknownConnectionTrackingState);
+    }
+    match action {
+        action::LOCAL => {
+            if !set_macs(packet, &hop) {
+                return WRITE_FAILED;
+            }
+            // SAFETY: no preconditions.
+            redirected(unsafe { bpf_redirect_peer(out_ifindex, 0) })
+        }
+        action::TUNNEL => {
+            let sender = if pkt.is(REPLY) { flow.dst_identity } else { flow.src_identity };
+            encap::send(packet, pkt, way, sender)
+        }
+        _ => to_neighbour(out_ifindex, &hop),
+    }
+}
+
+/// What became of a redirect.
+#[inline(always)]
+pub fn redirected(result: i64) -> Verdict {
+    if result == TC_ACT_REDIRECT as i64 { Verdict::Sent } else { Verdict::Drop(DropReason::FibLookupFailed) }
+}
+
+/// Out of a device, to the neighbour, or to where the kernel's routes lead when none is named.
+#[inline(always)]
+pub fn to_neighbour(ifindex: u32, hop: &Addr) -> Verdict {
+    if hop.is_none() {
+        // SAFETY: no parameters: the kernel looks the next hop up itself.
+        return redirected(unsafe { bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) });
+    }
+    // SAFETY: all-zero is valid.
+    let mut to: bpf_redir_neigh = unsafe { core::mem::zeroed() };
+    if hop.is_v4() {
+        to.nh_family = AF_INET;
+        to.__bindgen_anon_1.ipv4_nh = hop.v4_be();
+    } else {
+        to.nh_family = AF_INET6;
+        to.__bindgen_anon_1.ipv6_nh = [hop.hi as u32, (hop.hi >> 32) as u32, hop.lo as u32, (hop.lo >> 32) as u32];
+    }
+    // SAFETY: valid parameters of the stated size.
+    redirected(unsafe { bpf_redirect_neigh(ifindex, &mut to, size_of::<bpf_redir_neigh>() as i32, 0) })
+}
+
+/// One hop less (RFC 1812 5.3.1; RFC 8200 3), with the IPv4 checksum corrected in place (RFC 1624).
+#[inline(always)]
+fn count_down<P: Packet>(packet: P, pkt: &Pkt) -> bool {
+    if pkt.family == 6 {
+        return packet.write::<u8>(ETH_LEN + 7, pkt.ttl - 1);
+    }
+    let Some(checksum) = packet.read::<u16>(ETH_LEN + 10) else { return false };
+    let sum = u16::from_be(checksum) as u32 + 0x0100;
+    let folded = (sum + (sum >> 16)) as u16;
+    packet.write::<u8>(ETH_LEN + 8, pkt.ttl - 1) && packet.write::<u16>(ETH_LEN + 10, folded.to_be())
+}
+
+/// Both hardware addresses at once: they lie side by side in the half as in the packet.
+#[inline(always)]
+fn set_macs<P: Packet>(packet: P, macs: &Addr) -> bool {
+    packet.write::<[u32; 3]>(0, [macs.hi as u32, (macs.hi >> 32) as u32, macs.lo as u32])
+}

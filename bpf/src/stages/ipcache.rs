@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+//! Who an address is: a local endpoint, the node itself, or an identity from the address cache.
+
+use super::From;
+use crate::config;
+use crate::maps;
+use crate::parse::Pkt;
+use crate::scratch::{DST_IS_HOST, IS_REPLY, NO_MASQUERADE, Party, Scratch};
+use crate::verdict::{Stage, Verdict, drop};
+use abi::endpoint::flags as endpoint;
+use abi::flow::action;
+use abi::ipcache::{IpcacheEntry, flags};
+use abi::{Addr, DropReason, identity};
+use aya_ebpf::maps::lpm_trie::Key;
+
+/// The most specific entry for the address.
+#[inline(always)]
+pub fn lookup(addr: &Addr) -> Option<&'static IpcacheEntry> {
+    if addr.is_v4() {
+        maps::IPCACHE4.get(Key::new(32, addr.v4_be().to_ne_bytes()))
+    } else {
+        maps::IPCACHE6.get(Key::new(128, addr.octets()))
+    }
+}
+
+/// Identity of an address.
+#[inline(never)]
+pub fn identity_of(addr: &Addr) -> u32 {
+    // SAFETY: read at once.
+    if let Some(local) = unsafe { maps::LOCALS.get(addr) } {
+        return local.identity;
+    }
+    lookup(addr).map_or(identity::WORLD, |entry| entry.identity)
+}
+
+/// Identity of what is outside of the cluster.
+#[inline(never)]
+pub fn world(family: u8) -> u32 {
+    let any = if family == 4 { Addr::from_v4_be(0) } else { Addr::NONE };
+    lookup(&any).map_or(identity::WORLD, |entry| entry.identity)
+}
+
+/// Whether the entry is a node's own address.
+#[inline(always)]
+pub fn is_node(entry: &IpcacheEntry) -> bool {
+    entry.flags & flags::NODE != 0
+        || (entry.tunnel.is_none() && matches!(entry.identity, identity::REMOTE_NODE | identity::KUBE_APISERVER))
+}
+
+/// Whether its address is reached through the tunnel.
+#[inline(always)]
+pub fn is_behind_tunnel(entry: &IpcacheEntry) -> bool {
+    !entry.tunnel.is_none() && entry.flags & flags::NODE == 0
+}
+
+/// Fills in who the flow is opened to, and how they are reached as far as addresses tell.
+#[inline(never)]
+pub fn resolve(pkt: &Pkt, from: From, scratch: &mut Scratch) -> Stage {
+    destination(scratch);
+    if scratch.notes(IS_REPLY) && from == From::Tunnel && !pkt.is_icmp_error() {
+        // Who answers has said who they are.
+        scratch.target.identity = scratch.sender.identity;
+    }
+    scratch.flow.src_identity = scratch.opener.identity;
+    scratch.flow.src_endpoint = scratch.opener.id;
+    scratch.flow.dst_identity = scratch.target.identity;
+    scratch.flow.dst_endpoint = scratch.target.id;
+    let peer = if scratch.opener.id != 0 { scratch.dst } else { scratch.tuple.src };
+    scratch.flow.peer_slot = abi::epoch::of_peer(peer);
+    if scratch.is_known() && scratch.target.id != scratch.known.dst_endpoint && scratch.notes(IS_REPLY) {
+        // Who answers is not who was spoken to.
+        return drop(DropReason::StaleOrUnroutableIp);
+    }
+    if scratch.opener.id == 0 && scratch.target.id == 0 {
+        return Err(if from == From::Device { Verdict::NotOurs } else { Verdict::Pass });
+    }
+    if super::source::is_tunnel(pkt.tuple.proto, scratch.dport) && scratch.opener.id != 0 {
+        return drop(DropReason::EncapsulationTrafficIsProhibited);
+    }
+    Ok(())
+}
+
+#[inline(never)]
+fn destination(scratch: &mut Scratch) -> i32 {
+    // SAFETY: read at once.
+    if let Some(local) = unsafe { maps::LOCALS.get(scratch.dst) } {
+        if local.flags & endpoint::HOST != 0 {
+            scratch.target = Party::remote(local.identity);
+            scratch.notes |= DST_IS_HOST;
+            scratch.flow.forward.action = action::STACK;
+            return 0;
+        }
+        scratch.target = Party::local(local);
+        scratch.flow.forward.action = action::LOCAL;
+        scratch.flow.forward.out_ifindex = local.ifindex;
+        scratch.flow.forward.hop = scratch.target.macs;
+        return 0;
+    }
+    scratch.flow.forward.action = action::NEIGH;
+    let Some(entry) = lookup(&scratch.dst) else {
+        scratch.target = Party::remote(identity::WORLD);
+        return 0;
+    };
+    scratch.target = Party::remote(entry.identity);
+    if entry.flags & flags::NO_MASQUERADE != 0 {
+        scratch.notes |= NO_MASQUERADE;
+    }
+    if config::on(&config::TUNNEL) && is_behind_tunnel(entry) {
+        scratch.flow.forward.action = action::TUNNEL;
+        scratch.flow.forward.hop = entry.tunnel;
+    }
+    0
+}

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+//! Answering a pod that asks for its gateway's hardware address: ARP (RFC 826) and neighbour discovery (RFC 4861).
+
+use crate::maps;
+use crate::packet::Packet;
+use crate::parse::{ETH_LEN, Pkt, WHOLE};
+use crate::send::redirected;
+use crate::verdict::Verdict;
+use abi::flow::proto;
+use abi::{Addr, DropReason};
+use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_redirect};
+
+const MALFORMED: Verdict = Verdict::Drop(DropReason::InvalidPacketDropped);
+const FORBIDDEN: Verdict = Verdict::Drop(DropReason::ForbiddenIcmpv6Message);
+const WRITE_FAILED: Verdict = Verdict::Drop(DropReason::ErrorWritingToPacket);
+const UNKNOWN: Verdict = Verdict::Drop(DropReason::DropEpNotReady);
+
+/// ARP for IPv4 over Ethernet.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+struct ArpPacket {
+    hardware: u16,
+    protocol: u16,
+    lengths: [u8; 2],
+    operation: u16,
+    sender_mac: [u8; 6],
+    sender_ip: [u8; 4],
+    target_mac: [u8; 6],
+    target_ip: [u8; 4],
+}
+
+/// Answers a request for any address but the pod's own with the host side's hardware address. A pod that asks for its own checks
+/// whether somebody else has it (RFC 5227): nobody has.
+#[inline(never)]
+pub fn answer_arp<P: Packet>(packet: P) -> Verdict {
+    // SAFETY: read at once.
+    let Some(endpoint) = (unsafe { maps::ENDPOINTS.get(packet.ifindex()) }) else {
+        return UNKNOWN;
+    };
+    let Some(request) = packet.read::<ArpPacket>(ETH_LEN) else { return MALFORMED };
+    if request.operation != 1u16.to_be() || request.lengths != [6, 4] {
+        return MALFORMED;
+    }
+    if request.sender_ip == request.target_ip {
+        // Announcing its own address: nothing to answer, nobody else on the link.
+        return MALFORMED;
+    }
+    if Addr::from_v4_be(u32::from_ne_bytes(request.target_ip)) == endpoint.ipv4 {
+        return Verdict::Taken;
+    }
+    let reply = ArpPacket {
+        operation: 2u16.to_be(),
+        sender_mac: endpoint.host_mac,
+        sender_ip: request.target_ip,
+        target_mac: request.sender_mac,
+        target_ip: request.sender_ip,
+        ..request
+    };
+    if !packet.store(ETH_LEN as u32, &reply)
+        || !packet.store(0, &request.sender_mac)
+        || !packet.store(6, &endpoint.host_mac)
+    {
+        return WRITE_FAILED;
+    }
+    // SAFETY: no preconditions.
+    redirected(unsafe { bpf_redirect(packet.ifindex(), 0) })
+}
+
+/// A neighbour solicitation's or advertisement's body with one link-layer address option (RFC 4861, 4.3, 4.4, 4.6.1).
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+struct Neighbour {
+    kind: u8,
+    code: u8,
+    checksum: u16,
+    flags: u32,
+    target: Addr,
+    option: [u8; 2],
+    mac: [u8; 6],
+}
+
+/// What the checksum covers (RFC 8200, 8.1).
+#[repr(C, packed)]
+struct Covered {
+    src: Addr,
+    dst: Addr,
+    length: u32,
+    next: u32,
+    body: Neighbour,
+}
+
+const ROUTER_SOLICITATION: u8 = 133;
+const SOLICITATION: u8 = 135;
+const ADVERTISEMENT: u8 = 136;
+const SOLICITED_OVERRIDE: u32 = 0x6000_0000;
+const BODY: u32 = size_of::<Neighbour>() as u32;
+
+/// Handles ICMPv6 that never leaves the link. `Some` with the verdict when it was such a message.
+#[inline(always)]
+pub fn message<P: Packet>(packet: P, pkt: &Pkt) -> Option<Verdict> {
+    if pkt.tuple.proto != proto::ICMPV6 || pkt.family != 6 {
+        return None;
+    }
+    match pkt.flags {
+        SOLICITATION => Some(solicitation(packet, pkt)),
+        // Every interface asks for routers and tells its groups (RFC 4861 6.3.7, RFC 2710, RFC 3810). That ends here: the host's side
+        // advertises no routers, and groups span no links.
+        ROUTER_SOLICITATION | 130..=132 | 143 => Some(if is_of_link(pkt) { Verdict::Taken } else { FORBIDDEN }),
+        // A pod is no router and owns no other addresses: advertisements and redirects.
+        134 | ADVERTISEMENT | 137 => Some(FORBIDDEN),
+        _ => None,
+    }
+}
+
+/// Whether it can only have been meant for the link: to all of a group (`ff02::/16`), with a hop limit that no router leaves as it is
+/// or lets pass.
+#[inline(always)]
+fn is_of_link(pkt: &Pkt) -> bool {
+    const ON_LINK: u64 = u64::from_ne_bytes([0xff, 0x02, 0, 0, 0, 0, 0, 0]);
+    const SCOPE: u64 = u64::from_ne_bytes([0xff, 0xff, 0, 0, 0, 0, 0, 0]);
+    pkt.tuple.dst.hi & SCOPE == ON_LINK && matches!(pkt.ttl, 1 | 255)
+}
+
+/// Whether somebody on the link asks for a neighbour (RFC 4861, 7.1.1).
+#[inline(always)]
+fn solicitation<P: Packet>(packet: P, pkt: &Pkt) -> Verdict {
+    if pkt.ttl == 255 && pkt.code == 0 && pkt.fragment == WHOLE { answer_solicitation(packet) } else { FORBIDDEN }
+}
+
+#[inline(never)]
+fn answer_solicitation<P: Packet>(packet: P) -> Verdict {
+    // SAFETY: read at once.
+    let Some(endpoint) = (unsafe { maps::ENDPOINTS.get(packet.ifindex()) }) else {
+        return UNKNOWN;
+    };
+    let body = ETH_LEN + 40;
+    let Some(asker) = packet.read::<Addr>(ETH_LEN + 8) else { return MALFORMED };
+    let Some(asker_mac) = packet.read::<[u8; 6]>(6) else { return MALFORMED };
+    let Some(target) = packet.read::<Addr>(body + 8) else { return MALFORMED };
+    // Without an address of its own, or for its own, the pod asks whether somebody has it: nobody has.
+    if asker.is_none() || target == endpoint.ipv6 {
+        return Verdict::Taken;
+    }
+    // The option must be there, since the answer is written over it.
+    if packet.read::<Neighbour>(body).is_none() {
+        return FORBIDDEN;
+    }
+    let mut covered = Covered {
+        src: target,
+        dst: asker,
+        length: BODY.to_be(),
+        next: 58u32.to_be(),
+        body: Neighbour {
+            kind: ADVERTISEMENT,
+            code: 0,
+            checksum: 0,
+            flags: SOLICITED_OVERRIDE.to_be(),
+            target,
+            option: [2, 1],
+            mac: endpoint.host_mac,
+        },
+    };
+    // SAFETY: `Covered` is 72 readable bytes.
+    let sum = unsafe {
+        bpf_csum_diff(
+            core::ptr::null_mut(),
+            0,
+            core::ptr::from_mut(&mut covered).cast(),
+            size_of::<Covered>() as u32,
+            0,
+        )
+    } as u32;
+    let answer = Neighbour { checksum: fold(sum), ..covered.body };
+    let network = ETH_LEN as u32;
+    let written = packet.store(0, &asker_mac)
+        && packet.store(6, &endpoint.host_mac)
+        && packet.store(network + 7, &255u8)
+        && packet.store(network + 8, &target)
+        && packet.store(network + 24, &asker)
+        && packet.store(body as u32, &answer);
+    if !written {
+        return WRITE_FAILED;
+    }
+    // SAFETY: no preconditions.
+    redirected(unsafe { bpf_redirect(packet.ifindex(), 0) })
+}
+
+/// From a 32-bit sum of words in memory order to the checksum in memory order (RFC 1071).
+#[inline(always)]
+fn fold(sum: u32) -> u16 {
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    !(sum as u16)
+}

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+//! Masquerading: traffic that leaves the cluster takes the node's address. And the port of any translated flow: replies must find
+//! their flow by what they name, so no two flows may have the same ones.
+
+use crate::config;
+use crate::flows;
+use crate::maps;
+use crate::packet::Packet;
+use crate::parse::{CLASH, Pkt};
+use crate::scratch::{HAS_ALIAS, IS_REPLY, NO_MASQUERADE, NOT_REMEMBERED, Scratch};
+use crate::verdict::{Stage, drop};
+use abi::flow::{Flow, FlowKey, action, flags, proto};
+use abi::tuple::Tuple;
+use abi::{Addr, DropReason, identity};
+use aya_ebpf::bindings::{BPF_NOEXIST, bpf_sock, bpf_sock_tuple};
+use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release};
+
+/// Ports tried before a connection is refused its translation.
+const PORT_TRIES: u32 = 16;
+/// Ports that are given out start here, above the NodePort range's end (30000-32767).
+const FIRST_PORT: u32 = 32768;
+const PORTS: u32 = 65536 - FIRST_PORT;
+
+/// Decides under which source the flow goes on, and takes that for it by writing its alias.
+#[inline(never)]
+pub fn translate<P: Packet>(packet: P, pkt: &Pkt, scratch: &mut Scratch) -> Stage {
+    let source = masquerade_address(scratch);
+    // Replies to another flow would have the same tuple.
+    let clash = pkt.is(CLASH) && !scratch.notes(IS_REPLY) && scratch.opener.id != 0;
+    if source.is_none() && !scratch.flow.has(flags::NAT_DST) && !clash {
+        return Ok(());
+    }
+    scratch.flow.nat_src = scratch.tuple.src;
+    if !source.is_none() {
+        scratch.flow.flags |= flags::MASQUERADE;
+        scratch.flow.nat_src = source;
+    }
+    if keeps_port(scratch) {
+        return Ok(());
+    }
+    if scratch.notes(NOT_REMEMBERED) {
+        return drop(DropReason::NoMappingForNatMasquerade);
+    }
+    if reserve(packet, scratch, clash) { Ok(()) } else { drop(DropReason::NoMappingForNatMasquerade) }
+}
+
+/// A known flow whose way has not changed keeps its port, and with it its alias.
+#[inline(always)]
+fn keeps_port(scratch: &mut Scratch) -> bool {
+    let (known, flow) = (&scratch.known, &mut scratch.flow);
+    if known.created == 0 || !known.is_translated() {
+        return false;
+    }
+    let source = if known.has(flags::NAT_SRC) { known.nat_src } else { scratch.tuple.src };
+    let port = if known.has(flags::NAT_SRC) { known.nat_sport } else { scratch.tuple.sport };
+    let same_target = known.has(flags::NAT_DST) == flow.has(flags::NAT_DST)
+        && (!flow.has(flags::NAT_DST) || (known.nat_dst == flow.nat_dst && known.nat_dport == flow.nat_dport));
+    if !same_target || source != flow.nat_src {
+        return false;
+    }
+    take_source(flow, &scratch.tuple, port);
+    true
+}
+
+/// Notes the source port; a source that stays what it is needs no rewriting.
+#[inline(always)]
+fn take_source(flow: &mut Flow, tuple: &Tuple, port: u16) {
+    flow.nat_sport = port;
+    if port != tuple.sport || flow.nat_src != tuple.src {
+        flow.flags |= flags::NAT_SRC;
+    } else {
+        flow.flags &= !flags::NAT_SRC;
+    }
+}
+
+/// The address to take, if the flow leaves the cluster over a native device, else none.
+#[inline(always)]
+fn masquerade_address(scratch: &Scratch) -> Addr {
+    if scratch.flow.forward.action != action::NEIGH || scratch.notes(NO_MASQUERADE) || scratch.opener.id == 0 {
+        return Addr::NONE;
+    }
+    let on = if scratch.family == 4 { &config::MASQUERADE_IPV4 } else { &config::MASQUERADE_IPV6 };
+    if !config::on(on) {
+        return Addr::NONE;
+    }
+    // With a tunnel, the network between nodes does not know pods' addresses; without, it routes them.
+    let peer = scratch.target.identity;
+    if matches!(peer, identity::REMOTE_NODE | identity::KUBE_APISERVER) && !config::on(&config::TUNNEL) {
+        return Addr::NONE;
+    }
+    match maps::NODE.get(0) {
+        Some(node) if scratch.family == 4 => node.masquerade_ipv4,
+        Some(node) => node.masquerade_ipv6,
+        None => Addr::NONE,
+    }
+}
+
+/// Finds a free port, the flow's own first unless that clashes, and takes it by writing the alias.
+#[inline(always)]
+fn reserve<P: Packet>(packet: P, scratch: &mut Scratch, clash: bool) -> bool {
+    let mut port = if clash { random_port() } else { scratch.tuple.sport };
+    for _ in 0..PORT_TRIES {
+        take_source(&mut scratch.flow, &scratch.tuple, port);
+        name_alias(scratch);
+        if take(packet, scratch) {
+            return true;
+        }
+        port = random_port();
+    }
+    false
+}
+
+#[inline(always)]
+fn random_port() -> u16 {
+    // SAFETY: no preconditions.
+    let random = unsafe { bpf_get_prandom_u32() };
+    ((FIRST_PORT + random % PORTS) as u16).to_be()
+}
+
+/// The alias that the flow would have, and its key.
+#[inline(never)]
+fn name_alias(scratch: &mut Scratch) -> i32 {
+    scratch.answer = scratch.flow.answer(&scratch.key);
+    scratch.alias_key = scratch.alias.point_to(&scratch.key, &scratch.answer);
+    0
+}
+
+/// Whether nobody else is answered by the tuple that replies have now; then it is this flow's.
+#[inline(never)]
+fn take<P: Packet>(packet: P, scratch: &mut Scratch) -> bool {
+    scratch.alias_key.alias = 0;
+    if scratch.alias_key == scratch.key {
+        // Translated into itself.
+        return true;
+    }
+    if scratch.flow.has(flags::MASQUERADE) && host_uses(packet, &scratch.answer) {
+        return false;
+    }
+    if is_answered(&scratch.alias_key, &scratch.alias) {
+        return false;
+    }
+    scratch.alias_key.alias = 1;
+    if maps::FLOWS.insert(&scratch.alias_key, &scratch.alias, BPF_NOEXIST as u64).is_err() {
+        // One that this flow has left behind is as good.
+        return flows::get(&scratch.alias_key).is_some_and(|found| found.target(&scratch.alias_key) == scratch.key);
+    }
+    scratch.notes |= HAS_ALIAS;
+    true
+}
+
+/// Whether another flow is answered by what would be this one's answers.
+#[inline(always)]
+fn is_answered(plain: &FlowKey, alias: &Flow) -> bool {
+    // Both are of the same ends: who answers there is told alike.
+    flows::get(plain)
+        .is_some_and(|flow| !flow.is_translated() && flow.has(flags::OPENED_BY_B) == alias.has(flags::OPENED_BY_B))
+}
+
+/// Whether a socket of the node would take the replies.
+#[inline(never)]
+fn host_uses<P: Packet>(packet: P, answer: &Tuple) -> bool {
+    // SAFETY: all-zero is a valid tuple.
+    let mut tuple: bpf_sock_tuple = unsafe { core::mem::zeroed() };
+    let size = if answer.dst.is_v4() {
+        // SAFETY: the union's IPv4 member.
+        let v4 = unsafe { &mut tuple.__bindgen_anon_1.ipv4 };
+        v4.saddr = answer.src.v4_be();
+        v4.daddr = answer.dst.v4_be();
+        v4.sport = answer.sport;
+        v4.dport = answer.dport;
+        12
+    } else {
+        // SAFETY: the union's IPv6 member; sixteen bytes of address each.
+        unsafe {
+            let v6 = &mut tuple.__bindgen_anon_1.ipv6;
+            core::ptr::from_mut(&mut v6.saddr).cast::<[u64; 2]>().write_unaligned([answer.src.hi, answer.src.lo]);
+            core::ptr::from_mut(&mut v6.daddr).cast::<[u64; 2]>().write_unaligned([answer.dst.hi, answer.dst.lo]);
+            v6.sport = answer.sport;
+            v6.dport = answer.dport;
+        }
+        36
+    };
+    // SAFETY: valid context and tuple; a socket that is found is released.
+    unsafe {
+        let socket: *mut bpf_sock = match answer.proto {
+            proto::TCP => bpf_sk_lookup_tcp(packet.context().cast(), &mut tuple, size, u64::MAX, 0),
+            proto::UDP => bpf_sk_lookup_udp(packet.context().cast(), &mut tuple, size, u64::MAX, 0),
+            _ => return false,
+        };
+        if socket.is_null() {
+            return false;
+        }
+        bpf_sk_release(socket.cast());
+        true
+    }
+}

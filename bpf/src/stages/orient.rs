@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+//! Which way round the flow is. A decision is always about its forward direction, whichever packet asks for it: a reply is allowed
+//! because the flow is.
+
+use super::{From, ipcache, source};
+use crate::flows;
+use crate::maps;
+use crate::parse::{KNOWN, Pkt, REPLY};
+use crate::scratch::{IS_REPLY, MIDWAY, NOT_REMEMBERED, Party, REPLACES, Scratch};
+use crate::verdict::{Stage, drop};
+use abi::endpoint::flags as endpoint;
+use abi::flow::{flags, origin, proto, tcp};
+use abi::tuple::Tuple;
+use abi::{DropReason, identity};
+
+/// Notes what is remembered of the flow, its forward tuple and who opened it.
+#[inline(never)]
+pub fn orient(pkt: &mut Pkt, from: From, scratch: &mut Scratch) -> Stage {
+    if let Some(flow) = flows::lookup(pkt) {
+        scratch.known = *flow;
+        scratch.key = pkt.key;
+        if flows::is_opening(pkt, flow) {
+            scratch.notes |= REPLACES;
+            return first(pkt, scratch);
+        }
+        if from == From::Stack && flows::half_of(flow, pkt.is(REPLY)).origin & origin::STACK == 0 {
+            // What the stack forwards in a roundabout way does not draw the flow onto that way.
+            scratch.notes |= NOT_REMEMBERED;
+        }
+        let reply = pkt.is(REPLY);
+        if !reply {
+            scratch.opener = scratch.sender;
+        }
+        return known(reply, reply, scratch);
+    }
+    if is_midway(pkt) {
+        scratch.notes |= MIDWAY;
+        if looks_like_reply(pkt) {
+            return unknown_reply(pkt, scratch);
+        }
+    }
+    first(pkt, scratch)
+}
+
+/// The first packet of a flow: its sender opens it.
+#[inline(never)]
+pub fn first(pkt: &mut Pkt, scratch: &mut Scratch) -> Stage {
+    pkt.marks &= !(KNOWN | REPLY);
+    if !pkt.tuple.asks {
+        // An answer to nothing opens nothing.
+        scratch.notes |= NOT_REMEMBERED;
+    }
+    scratch.icmp_type = pkt.flags;
+    scratch.opener = scratch.sender;
+    open(&pkt.tuple, scratch);
+    Ok(())
+}
+
+/// Notes the forward direction, by its opener's tuple.
+#[inline(never)]
+fn open(tuple: &Tuple, scratch: &mut Scratch) -> i32 {
+    scratch.tuple = *tuple;
+    scratch.dst = tuple.dst;
+    scratch.dport = tuple.dport;
+    let (key, from_b) = tuple.key();
+    scratch.key = key;
+    if from_b {
+        scratch.flow.flags |= flags::OPENED_BY_B;
+    }
+    0
+}
+
+/// A packet of a flow that has a record. Unless it comes from whoever opened the flow, `find` them.
+#[inline(never)]
+pub fn known(reply: bool, find: bool, scratch: &mut Scratch) -> Stage {
+    scratch.tuple = scratch.known.opening(&scratch.key);
+    scratch.dst = scratch.tuple.dst;
+    scratch.dport = scratch.tuple.dport;
+    scratch.icmp_type = scratch.tuple.class;
+    scratch.flow.flags |= scratch.known.flags & flags::OPENED_BY_B;
+    if reply {
+        scratch.notes |= IS_REPLY;
+    }
+    if !find {
+        return Ok(());
+    }
+    if find_opener(scratch) { Ok(()) } else { drop(DropReason::StaleOrUnroutableIp) }
+}
+
+/// Notes who opened a flow, by what is known now. False: they are gone.
+#[inline(always)]
+fn find_opener(scratch: &mut Scratch) -> bool {
+    let (known, src) = (&scratch.known, &scratch.tuple.src);
+    if known.src_endpoint != 0 {
+        let Some(pod) = source::opener(known, src) else { return false };
+        scratch.opener = Party::local(pod);
+        return true;
+    }
+    let mut identity = ipcache::identity_of(src);
+    if known.forward.origin & origin::STACK != 0 {
+        // What the node sends under its own address is of where it came from, which the address does not tell.
+        if source::is_local(src) {
+            identity = known.src_identity;
+        }
+    } else if known.forward.origin & origin::TUNNEL != 0 && is_world(identity) {
+        // A pod of another node that nobody has told of yet has told itself who it is.
+        identity = known.src_identity;
+    }
+    scratch.opener = Party::remote(identity);
+    true
+}
+
+#[inline(always)]
+const fn is_world(identity: u32) -> bool {
+    matches!(identity, identity::WORLD | identity::WORLD_IPV4 | identity::WORLD_IPV6)
+}
+
+/// A segment from the middle of a connection that has no record.
+#[inline(always)]
+fn is_midway(pkt: &Pkt) -> bool {
+    pkt.tuple.proto == proto::TCP && pkt.flags & (tcp::SYN | tcp::ACK) != tcp::SYN
+}
+
+/// Who opened a connection without a record is not known. Its port tells: a server's is the lower one. Asking policy about the other
+/// way round as well would let a refused connection go on as if its server had opened it.
+#[inline(always)]
+fn looks_like_reply(pkt: &Pkt) -> bool {
+    pkt.flags & tcp::SYN != 0 || u16::from_be(pkt.tuple.sport) < u16::from_be(pkt.tuple.dport)
+}
+
+/// It looks like a reply to a flow whose record is lost: the receiver opened it.
+#[inline(never)]
+fn unknown_reply(pkt: &mut Pkt, scratch: &mut Scratch) -> Stage {
+    // SAFETY: read at once.
+    scratch.opener = match unsafe { maps::LOCALS.get(pkt.tuple.dst) } {
+        Some(pod) if pod.flags & endpoint::HOST == 0 => Party::local(pod),
+        _ => Party::remote(ipcache::identity_of(&pkt.tuple.dst)),
+    };
+    scratch.notes |= IS_REPLY;
+    pkt.marks |= REPLY;
+    open(&pkt.tuple.reversed(), scratch);
+    Ok(())
+}

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+//! Where packets go in both directions, and where they may come from: what addresses have not settled, the kernel's routes do.
+
+use super::{From, ipcache, source};
+use crate::config;
+use crate::encap;
+use crate::maps;
+use crate::packet::Packet;
+use crate::parse::Pkt;
+use crate::scratch::{IS_REPLY, Scratch};
+use crate::verdict::{Stage, drop};
+use abi::config::NodeConfig;
+use abi::flow::{Half, action, half, origin};
+use abi::{Addr, DropReason};
+use aya_ebpf::bindings::{BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup};
+use aya_ebpf::helpers::generated;
+
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+
+/// Completes both halves.
+#[inline(never)]
+pub fn next_hops<P: Packet>(packet: P, pkt: &Pkt, from: From, scratch: &mut Scratch) -> Stage {
+    // SAFETY: array values are never freed.
+    let Some(node) = maps::NODE.get(0) else { return drop(DropReason::InvalidTcBuffer) };
+    to_target(packet, pkt, from, node, scratch)?;
+    to_opener(packet, pkt, from, node, scratch)?;
+    scratch.flow.forward.origin = forward_origin(pkt, node, scratch);
+    scratch.flow.reply.origin = reply_origin(pkt, node, scratch);
+    Ok(())
+}
+
+/// The forward direction.
+#[inline(always)]
+fn to_target<P: Packet>(packet: P, pkt: &Pkt, from: From, node: &NodeConfig, scratch: &mut Scratch) -> Stage {
+    let inside = scratch.opener.ifindex;
+    if scratch.notes(IS_REPLY) && from == From::Tunnel && scratch.flow.forward.action == action::TUNNEL {
+        // Of a node's addresses it has chosen this one; packets to it prove by that where they belong.
+        scratch.flow.forward.hop = pkt.node;
+    }
+    let ends = Ends { src: scratch.tuple.src, dst: scratch.dst, proto: scratch.tuple.proto };
+    lead(packet, node, inside, &ends, &mut scratch.flow.forward)
+}
+
+/// The reply direction: to a local opener, or back where the flow came from.
+#[inline(always)]
+fn to_opener<P: Packet>(packet: P, pkt: &Pkt, from: From, node: &NodeConfig, scratch: &mut Scratch) -> Stage {
+    let opener = &scratch.opener;
+    if opener.id != 0 {
+        scratch.flow.reply.action = action::LOCAL;
+        scratch.flow.reply.out_ifindex = opener.ifindex;
+        scratch.flow.reply.hop = opener.macs;
+        return Ok(());
+    }
+    let way = &mut scratch.flow.reply;
+    if scratch.notes & IS_REPLY == 0 {
+        (way.action, way.hop) = match from {
+            From::Tunnel => (action::TUNNEL, pkt.node),
+            From::Device => (action::NEIGH, Addr::NONE),
+            From::Pod | From::Stack => (action::STACK, Addr::NONE),
+        };
+    } else if scratch.known.created != 0 {
+        (way.action, way.hop) = (scratch.known.reply.action, scratch.known.reply.hop);
+    } else {
+        (way.action, way.hop) = by_address(&scratch.tuple.src);
+    }
+    let ends = Ends { src: scratch.dst, dst: scratch.tuple.src, proto: scratch.tuple.proto };
+    lead(packet, node, scratch.target.ifindex, &ends, way)
+}
+
+/// How an address is reached that nothing else is known of.
+#[inline(always)]
+fn by_address(addr: &Addr) -> (u8, Addr) {
+    if source::is_local(addr) {
+        return (action::STACK, Addr::NONE);
+    }
+    match ipcache::lookup(addr) {
+        Some(entry) if config::on(&config::TUNNEL) && ipcache::is_behind_tunnel(entry) => {
+            (action::TUNNEL, entry.tunnel)
+        }
+        _ => (action::NEIGH, Addr::NONE),
+    }
+}
+
+/// Where packets of the forward direction come from.
+#[inline(always)]
+fn forward_origin(pkt: &Pkt, node: &NodeConfig, scratch: &Scratch) -> u32 {
+    if scratch.opener.id != 0 {
+        return scratch.opener.ifindex;
+    }
+    if !scratch.notes(IS_REPLY) {
+        return pkt.origin;
+    }
+    if scratch.known.created != 0 {
+        return scratch.known.forward.origin;
+    }
+    arrival(&scratch.flow.reply, node, scratch.target.ifindex)
+}
+
+/// Where replies come from.
+#[inline(always)]
+fn reply_origin(pkt: &Pkt, node: &NodeConfig, scratch: &Scratch) -> u32 {
+    if scratch.target.id != 0 {
+        return scratch.target.ifindex;
+    }
+    if scratch.notes(IS_REPLY) {
+        return pkt.origin;
+    }
+    arrival(&scratch.flow.forward, node, scratch.opener.ifindex)
+}
+
+/// Where packets arrive from for a pod, when those to there go that way.
+#[inline(always)]
+fn arrival(way: &Half, node: &NodeConfig, pod: u32) -> u32 {
+    match way.action {
+        action::TUNNEL => origin::TUNNEL | node.overlay_ifindex,
+        action::NEIGH => way.out_ifindex,
+        _ => origin::STACK | pod,
+    }
+}
+
+/// The ends of one direction.
+struct Ends {
+    src: Addr,
+    dst: Addr,
+    proto: u8,
+}
+
+/// Asks the kernel's routes where the action leads to.
+#[inline(never)]
+fn lead<P: Packet>(packet: P, node: &NodeConfig, inside: u32, ends: &Ends, way: &mut Half) -> Stage {
+    match way.action {
+        action::TUNNEL => {
+            if node.overlay_ifindex == 0 {
+                return drop(DropReason::NoTunnelOrEncapsulationEndpoint);
+            }
+            encap::lead(packet, node, inside, way);
+        }
+        action::NEIGH => {
+            let found = ask(packet, inside, ends, way);
+            if found != 0 && found == node.overlay_ifindex {
+                // Through the stack's own route it would travel under the node's identity.
+                return drop(DropReason::StaleOrUnroutableIp);
+            }
+            // Through the stack goes what it must answer itself (no route), and what its own device takes.
+            if found == 0 || found == node.host_ifindex {
+                way.action = action::STACK;
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Device, next hop and size of the way to `dst`; returns the device, or 0 when the kernel would not forward the packet.
+#[inline(never)]
+fn ask<P: Packet>(packet: P, inside: u32, ends: &Ends, way: &mut Half) -> u32 {
+    // SAFETY: all-zero is valid.
+    let mut params: bpf_fib_lookup = unsafe { core::mem::zeroed() };
+    params.ifindex = if inside != 0 { inside } else { packet.ifindex() };
+    params.l4_protocol = ends.proto;
+    // With any length here the kernel answers with the size of the way, and does not measure this packet.
+    params.__bindgen_anon_1.tot_len = 1;
+    if ends.dst.is_v4() {
+        params.family = AF_INET;
+        params.__bindgen_anon_3.ipv4_src = ends.src.v4_be();
+        params.__bindgen_anon_4.ipv4_dst = ends.dst.v4_be();
+    } else {
+        params.family = AF_INET6;
+        // SAFETY: the unions' IPv6 members are sixteen bytes.
+        unsafe {
+            core::ptr::from_mut(&mut params.__bindgen_anon_3).cast::<[u32; 4]>().write(words(ends.src));
+            core::ptr::from_mut(&mut params.__bindgen_anon_4).cast::<[u32; 4]>().write(words(ends.dst));
+        }
+    }
+    // SAFETY: valid context and parameters of the stated size.
+    let result =
+        unsafe { generated::bpf_fib_lookup(packet.context(), &mut params, size_of::<bpf_fib_lookup>() as i32, 0) };
+    if !matches!(result as u32, BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH) {
+        return 0;
+    }
+    way.out_ifindex = params.ifindex;
+    way.hop = next_hop(&params);
+    way.flags = half::ON_LINK;
+    way.mtu = if result as u32 == BPF_FIB_LKUP_RET_SUCCESS {
+        // SAFETY: both members of the union are two bytes.
+        unsafe { params.__bindgen_anon_1.mtu_result }
+    } else {
+        // Without a neighbour the kernel does not get as far as that.
+        packet.mtu_of(params.ifindex) as u16
+    };
+    params.ifindex
+}
+
+#[inline(always)]
+fn next_hop(params: &bpf_fib_lookup) -> Addr {
+    // SAFETY: both members of the union are plain bytes.
+    unsafe {
+        if params.family == AF_INET {
+            return Addr::from_v4_be(params.__bindgen_anon_4.ipv4_dst);
+        }
+        let [a, b, c, d] = core::ptr::from_ref(&params.__bindgen_anon_4).cast::<[u32; 4]>().read();
+        Addr { hi: (b as u64) << 32 | a as u64, lo: (d as u64) << 32 | c as u64 }
+    }
+}
+
+/// The way to a node, for packets that get outer headers.
+#[inline(always)]
+pub fn to_node<P: Packet>(packet: P, inside: u32, src: &Addr, dst: &Addr, way: &mut Half) -> u32 {
+    ask(packet, inside, &Ends { src: *src, dst: *dst, proto: abi::flow::proto::UDP }, way)
+}
+
+#[inline(always)]
+const fn words(addr: Addr) -> [u32; 4] {
+    [addr.hi as u32, (addr.hi >> 32) as u32, addr.lo as u32, (addr.lo >> 32) as u32]
+}

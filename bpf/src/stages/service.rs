@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+//! A service's address becomes a backend's. A flow keeps the backend that it has.
+
+use crate::lb::{self, Choice};
+use crate::maps;
+use crate::scratch::{IS_REPLY, Scratch};
+use crate::verdict::{Stage, drop};
+use abi::DropReason;
+use abi::flow::{State, flags, proto};
+
+/// Chooses the backend of a flow that a pod opens.
+#[inline(never)]
+pub fn translate(scratch: &mut Scratch) -> Stage {
+    if scratch.opener.id == 0 {
+        return Ok(());
+    }
+    let (addr, port, backend, service) = if keeps_backend(scratch) {
+        let known = &scratch.known;
+        (known.nat_dst, known.nat_dport, known.backend, known.service)
+    } else {
+        match lb::choose(scratch.tuple.dst, scratch.tuple.dport, scratch.tuple.proto) {
+            Choice::NotAService => return Ok(()),
+            Choice::NoBackend => return drop(DropReason::ServiceBackendNotFound),
+            Choice::Chosen(backend, id, service) => (backend.addr, backend.port, id, service),
+        }
+    };
+    scratch.dst = addr;
+    scratch.dport = port;
+    let flow = &mut scratch.flow;
+    flow.flags |= flags::NAT_DST;
+    flow.nat_dst = addr;
+    flow.nat_dport = port;
+    flow.service = service;
+    flow.backend = backend;
+    Ok(())
+}
+
+/// Whether a known flow stays where it is: its backend still exists, or it is a connection that could not go on elsewhere (its
+/// backend may be finishing what it began), or it is the backend that speaks.
+#[inline(always)]
+fn keeps_backend(scratch: &Scratch) -> bool {
+    let known = &scratch.known;
+    if !scratch.is_known() || !known.has(flags::NAT_DST) || known.backend == 0 {
+        return false;
+    }
+    if scratch.notes(IS_REPLY) {
+        return true;
+    }
+    if scratch.tuple.proto == proto::TCP && matches!(known.state(proto::TCP), State::Established) {
+        return true;
+    }
+    // SAFETY: read at once.
+    unsafe { maps::BACKENDS.get(known.backend) }
+        .is_some_and(|backend| backend.addr == known.nat_dst && backend.port == known.nat_dport)
+}

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+//! Who sends the packet, and whether it may come from there: nobody gets in under another's address.
+
+use super::{From, ipcache};
+use crate::config;
+use crate::maps;
+use crate::packet::Packet;
+use crate::parse::{KNOWN, Pkt};
+use crate::scratch::{Party, Scratch};
+use crate::verdict::{Stage, drop};
+use abi::endpoint::{Endpoint, flags};
+use abi::flow::{Flow, origin, proto, tcp};
+use abi::{Addr, DropReason, identity};
+
+/// Notes the sender.
+#[inline(never)]
+pub fn check<P: Packet>(packet: P, pkt: &Pkt, from: From, scratch: &mut Scratch) -> Stage {
+    scratch.family = pkt.family;
+    match from {
+        From::Pod => pod(packet, pkt, scratch),
+        From::Stack => stack(packet, pkt, scratch),
+        From::Tunnel => tunnel(pkt, scratch),
+        From::Device => device(pkt, scratch),
+    }
+}
+
+/// A pod sends under its own address, and nothing into the tunnel.
+#[inline(always)]
+fn pod<P: Packet>(packet: P, pkt: &Pkt, scratch: &mut Scratch) -> Stage {
+    // SAFETY: read at once.
+    let Some(pod) = (unsafe { maps::ENDPOINTS.get(packet.ifindex()) }) else {
+        return drop(DropReason::DropEpNotReady);
+    };
+    scratch.sender = Party::local(pod);
+    if pod.flags & flags::NOT_READY != 0 {
+        return drop(DropReason::DropEpNotReady);
+    }
+    if !owns(pod, &pkt.tuple.src) {
+        return drop(DropReason::InvalidSourceIp);
+    }
+    if is_tunnel(pkt.tuple.proto, pkt.tuple.dport) {
+        return drop(DropReason::EncapsulationTrafficIsProhibited);
+    }
+    Ok(())
+}
+
+/// Whether a pod may send from that address.
+#[inline(always)]
+pub fn owns(pod: &Endpoint, addr: &Addr) -> bool {
+    let own = if addr.is_v4() { pod.ipv4 } else { pod.ipv6 };
+    (*addr == own && !own.is_none()) || pod.flags & flags::ANY_SOURCE != 0
+}
+
+/// Whether packets to that port are taken for the tunnel's by a node.
+#[inline(always)]
+pub fn is_tunnel(protocol: u8, dport: u16) -> bool {
+    config::on(&config::TUNNEL) && protocol == proto::UDP && dport == config::TUNNEL_PORT.load().to_be()
+}
+
+/// Only what was made on this node is the host's. What the stack forwards, under whatever address, is of where it came in.
+#[inline(always)]
+fn stack<P: Packet>(packet: P, pkt: &Pkt, scratch: &mut Scratch) -> Stage {
+    let src = &pkt.tuple.src;
+    let arrived_by = packet.arrived_by();
+    let identity = if arrived_by == 0 {
+        ipcache::identity_of(src)
+    // SAFETY: read at once.
+    } else if let Some(pod) = unsafe { maps::ENDPOINTS.get(arrived_by) } {
+        pod.identity
+    } else if is_local(src) || is_elsewhere(src) && !is_overlay(arrived_by) {
+        ipcache::world(pkt.family)
+    } else {
+        ipcache::identity_of(src)
+    };
+    scratch.sender = Party::remote(identity);
+    Ok(())
+}
+
+/// Whether it is an address of this node or of a pod on it.
+#[inline(always)]
+pub fn is_local(addr: &Addr) -> bool {
+    maps::LOCALS.get_ptr(addr).is_some()
+}
+
+/// Whether whoever has that address is reached through the tunnel, and nothing of theirs comes another way.
+#[inline(always)]
+fn is_elsewhere(addr: &Addr) -> bool {
+    config::on(&config::TUNNEL) && ipcache::lookup(addr).is_some_and(ipcache::is_behind_tunnel)
+}
+
+#[inline(always)]
+fn is_overlay(ifindex: u32) -> bool {
+    // SAFETY: array values are never freed.
+    maps::NODE.get(0).is_some_and(|node| node.overlay_ifindex == ifindex)
+}
+
+/// The wire cannot claim to be this node or one of its pods, nor a pod whose packets come through the tunnel.
+#[inline(always)]
+fn device(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
+    let src = &pkt.tuple.src;
+    if is_local(src) {
+        return drop(DropReason::InvalidSourceIp);
+    }
+    let entry = ipcache::lookup(src);
+    if config::on(&config::TUNNEL) && entry.is_some_and(ipcache::is_behind_tunnel) && is_for_pod(pkt) {
+        return drop(DropReason::InvalidSourceIp);
+    }
+    scratch.sender = Party::remote(entry.map_or(identity::WORLD, |entry| entry.identity));
+    Ok(())
+}
+
+/// Whether what comes from the wire for the node itself, or for nobody here, has a source that it cannot have: this node, one of its
+/// pods, or a pod of another node, which would come under that node's address.
+#[inline(never)]
+pub fn is_forged_to_host(pkt: &Pkt) -> bool {
+    is_local(&pkt.tuple.src) || (opens(pkt) && is_masqueraded_to(pkt) && is_elsewhere(&pkt.tuple.src))
+}
+
+/// Whether it may be the first packet of a flow. What follows the first of a connection is not looked at: nobody listens to it.
+#[inline(always)]
+fn opens(pkt: &Pkt) -> bool {
+    pkt.tuple.proto != proto::TCP || pkt.flags & (tcp::SYN | tcp::ACK) == tcp::SYN
+}
+
+/// Whether pods of other nodes speak to the destination under their node's address.
+#[inline(always)]
+fn is_masqueraded_to(pkt: &Pkt) -> bool {
+    let on = if pkt.family == 4 { &config::MASQUERADE_IPV4 } else { &config::MASQUERADE_IPV6 };
+    // SAFETY: read at once.
+    let host = unsafe { maps::LOCALS.get(pkt.tuple.dst) }.is_some_and(|local| local.flags & flags::HOST != 0);
+    config::on(on)
+        && host
+        && !ipcache::lookup(&pkt.tuple.dst).is_some_and(|entry| entry.flags & abi::ipcache::flags::NO_MASQUERADE != 0)
+}
+
+/// Whether the packet is for a pod of this node: by its address, or since it belongs to a flow that a pod has with the outside.
+#[inline(always)]
+pub fn is_for_pod(pkt: &Pkt) -> bool {
+    pkt.is(KNOWN) || is_pod(&pkt.tuple.dst)
+}
+
+/// Whether it is the address of a pod of this node.
+#[inline(always)]
+pub fn is_pod(addr: &Addr) -> bool {
+    // SAFETY: read at once.
+    unsafe { maps::LOCALS.get(addr) }.is_some_and(|local| local.flags & flags::HOST == 0)
+}
+
+/// What comes through the tunnel was sent by a node that is known, and for somebody behind that node.
+#[inline(always)]
+fn tunnel(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
+    scratch.sender = Party::remote(pkt.vni);
+    // The local node's identity has no place on the wire: whoever claims it wants its privileges.
+    if pkt.vni == identity::HOST || pkt.vni == identity::UNKNOWN {
+        return drop(DropReason::InvalidIdentity);
+    }
+    let src = &pkt.tuple.src;
+    if is_local(src) {
+        return drop(DropReason::InvalidSourceIp);
+    }
+    let Some(node) = node_of(&pkt.node) else { return drop(DropReason::UnknownSender) };
+    let Some(entry) = ipcache::lookup(src) else { return drop(DropReason::InvalidSourceIp) };
+    let behind = if ipcache::is_behind_tunnel(entry) { Some(entry.tunnel) } else { node_of(src) };
+    if behind != Some(node) {
+        return drop(DropReason::InvalidSourceIp);
+    }
+    // A node does not know that it is the API server's.
+    let known = entry.identity == identity::KUBE_APISERVER && pkt.vni == identity::REMOTE_NODE;
+    if known {
+        scratch.sender = Party::remote(entry.identity);
+    }
+    Ok(())
+}
+
+/// The address that a node is known by, from any of its addresses.
+#[inline(never)]
+fn node_of(addr: &Addr) -> Option<Addr> {
+    let entry = ipcache::lookup(addr)?;
+    if !ipcache::is_node(entry) || is_local(addr) {
+        return None;
+    }
+    Some(if entry.tunnel.is_none() { *addr } else { entry.tunnel })
+}
+
+/// The pod behind an interface that a flow came from, if it is still the one that opened it.
+#[inline(always)]
+pub fn opener(known: &Flow, src: &Addr) -> Option<&'static Endpoint> {
+    // SAFETY: read at once.
+    let pod = unsafe { maps::ENDPOINTS.get(known.forward.origin & origin::IFINDEX) }?;
+    if pod.id == known.src_endpoint && owns(pod, src) { Some(pod) } else { None }
+}

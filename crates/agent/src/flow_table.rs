@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The upkeep of the flow table: its garbage, and the flows that programs of an older build go on adding to theirs.
+
+use anyhow::Context;
+use datapath::Kernel;
+use datapath::bpf::{Datapath, Migration};
+use datapath::flows::{Collected, Collector, now};
+use statedb::Tasks;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+/// How often a table with much room is tidied.
+const SELDOM: Duration = Duration::from_secs(30);
+/// How often one is that may fill up, and how often it is looked whether programs of an older build are left.
+const OFTEN: Duration = Duration::from_secs(10);
+
+/// Starts it; returns where the number of flows is kept. The first round comes when the agent is ready: by then most programs have
+/// been replaced.
+///
+/// # Errors
+///
+/// The table cannot be opened.
+pub(crate) fn start(
+    datapath: Arc<Datapath>,
+    mut ready: watch::Receiver<bool>,
+    tasks: &Tasks,
+) -> anyhow::Result<Arc<AtomicUsize>> {
+    let table = datapath.map().context("open the flow table")?;
+    let alive = Arc::new(AtomicUsize::new(0));
+    let mut upkeep = Upkeep {
+        capacity: table.capacity(),
+        collector: Collector::new(table),
+        datapath,
+        alive: Arc::clone(&alive),
+        migrating: true,
+        tight: false,
+    };
+    tasks.spawn("collect-flows", async move {
+        // One that never becomes ready has flows all the same.
+        drop(tokio::time::timeout(SELDOM, ready.wait_for(|ready| *ready)).await);
+        loop {
+            let round = tokio::task::spawn_blocking(move || {
+                let pause = upkeep.round();
+                (upkeep, pause)
+            });
+            let Ok((kept, pause)) = round.await else { return };
+            upkeep = kept;
+            tokio::time::sleep(pause).await;
+        }
+    });
+    Ok(alive)
+}
+
+struct Upkeep {
+    datapath: Arc<Datapath>,
+    collector: Collector,
+    capacity: u32,
+    alive: Arc<AtomicUsize>,
+    migrating: bool,
+    tight: bool,
+}
+
+impl Upkeep {
+    /// One round. Says how long to wait until the next.
+    fn round(&mut self) -> Duration {
+        if self.migrating {
+            self.migrating = !self.finish_migration();
+        }
+        let collected = match self.collector.collect(now()) {
+            Ok(collected) => collected,
+            Err(error) => {
+                warn!(%error, "the flow table cannot be tidied: new flows are dropped once it is full");
+                return OFTEN;
+            }
+        };
+        self.alive.store(collected.alive, Ordering::Relaxed);
+        self.report(collected.is_tight(self.capacity), collected);
+        pause(&collected, self.capacity, self.migrating)
+    }
+
+    /// Whether nothing is left to do.
+    fn finish_migration(&self) -> bool {
+        match self.datapath.finish_migration() {
+            Ok(Migration { flows, finished }) => {
+                if flows > 0 {
+                    info!(flows, "taken over from programs of an older build");
+                }
+                finished
+            }
+            Err(error) => {
+                warn!(%error, "flows that programs of an older build have added are not taken over: their next packet is decided anew");
+                false
+            }
+        }
+    }
+
+    /// Says when the table becomes tight, and when it is not any more.
+    fn report(&mut self, tight: bool, collected: Collected) {
+        let Collected { alive, entries, .. } = collected;
+        let capacity = self.capacity;
+        match (self.tight, tight) {
+            (false, true) => warn!(
+                flows = alive,
+                entries,
+                capacity,
+                "more than three quarters of the flow table are in use: flows are forgotten sooner than usual; \
+                 bpf-map-dynamic-size-ratio makes a larger table, once the node has been restarted"
+            ),
+            (true, false) => info!(flows = alive, entries, capacity, "the flow table has room again"),
+            _ => {}
+        }
+        self.tight = tight;
+    }
+}
+
+/// A table that is half full may be full within half a minute.
+fn pause(collected: &Collected, capacity: u32, migrating: bool) -> Duration {
+    if migrating || collected.entries > capacity as usize / 2 { OFTEN } else { SELDOM }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_that_fills_up_and_one_that_is_being_taken_over_are_looked_at_more_often() {
+        let used = |entries| Collected { entries, ..Collected::default() };
+        assert_eq!(pause(&used(50), 100, false), SELDOM);
+        assert_eq!(pause(&used(51), 100, false), OFTEN);
+        assert_eq!(pause(&used(0), 100, true), OFTEN);
+    }
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+//! ICMP errors: about whose packets, from whom, to whom, and with which addresses.
+
+use abi::DropReason;
+use abi::endpoint::flags::{EGRESS_ENFORCED, INGRESS_ENFORCED};
+use abi::flow::proto;
+use abi::identity;
+use abi::lb::{Backend, Service, ServiceKey, SlotKey};
+use abi::maps::{Backends, Services, Slots};
+use abi::policy::EGRESS;
+use datapath::Kernel;
+use datapath::bpf::Place;
+
+use crate::masquerade::assert_quotes;
+use crate::packet::{Packet, SYN};
+use crate::world::World;
+
+const UNRELATED: DropReason = DropReason::CtUnknownL4Protocol;
+
+#[test]
+fn a_pods_error_goes_to_the_other_end_of_its_flow_and_nowhere_else() {
+    World::test_families(|world, f| {
+        let (a, b) = (world.a, world.b);
+        world.set_pod(&a, EGRESS_ENFORCED);
+        world.add_rule((&a, EGRESS), identity::WORLD, (proto::TCP, 80), false);
+        let allowed = Packet::tcp((f.a, 1000), (f.world, 80), SYN);
+        world.leaves(&a, &allowed.bytes()).redirected();
+        // To an address that the flow does not know.
+        for dst in [f.stranger, f.b, f.remote, f.node] {
+            world.leaves(&a, &Packet::too_big(f.a, dst, &allowed.reply()).bytes()).dropped(UNRELATED);
+        }
+        // About another pod's flow, in its own name or in theirs.
+        let theirs = Packet::udp((f.b, 500), (f.remote, 500));
+        world.leaves(&b, &theirs.bytes()).redirected();
+        world.leaves(&a, &Packet::too_big(f.a, f.remote, &theirs.reply()).bytes()).dropped(UNRELATED);
+        let forged = Packet::too_big(f.b, f.remote, &theirs.reply());
+        world.leaves(&a, &forged.bytes()).dropped(DropReason::InvalidSourceIp);
+        world.leaves(&b, &forged.bytes()).redirected();
+        // About what it has sent itself.
+        world.leaves(&a, &Packet::too_big(f.a, f.a, &allowed).bytes()).dropped(UNRELATED);
+    });
+}
+
+#[test]
+fn an_error_is_let_through_as_long_as_its_flow_is() {
+    World::test_families(|world, f| {
+        let (a, b) = (world.a, world.b);
+        world.set_pod(&a, EGRESS_ENFORCED);
+        world.add_rule((&a, EGRESS), b.identity, (proto::UDP, 53), false);
+        let request = Packet::udp((f.a, 1000), (f.b, 53));
+        world.leaves(&a, &request.bytes()).redirected();
+        let error = Packet::too_big(f.b, f.a, &request);
+        world.leaves(&b, &error.bytes()).redirected();
+        // Its decision is old, and is made anew.
+        world.epochs.bump_endpoint(a.id).unwrap();
+        world.leaves(&b, &error.bytes()).redirected();
+        world.add_rule((&a, EGRESS), b.identity, (proto::UDP, 53), true);
+        world.epochs.bump_endpoint(a.id).unwrap();
+        world.leaves(&b, &error.bytes()).dropped(DropReason::PolicyDeny);
+        world.leaves(&a, &request.bytes()).dropped(DropReason::PolicyDeny);
+    });
+}
+
+#[test]
+fn an_error_about_what_the_world_sent_leaves_under_the_nodes_address() {
+    World::test_families(|world, f| {
+        let a = world.a;
+        for request in [Packet::udp((f.a, 40001), (f.world, 53)), Packet::tcp((f.a, 40001), (f.world, 80), SYN)] {
+            world.leaves(&a, &request.bytes()).redirected();
+            let error = Packet::too_big(f.a, f.world, &request.reply());
+            let run = world.leaves(&a, &error.bytes());
+            run.redirected();
+            let seen = request.clone().from((f.node, 40001)).reply();
+            assert_quotes(&run.frame, &Packet::too_big(f.node, f.world, &seen).ttl(63));
+        }
+    });
+}
+
+#[test]
+fn an_error_about_a_service_names_the_service() {
+    World::test_families(|world, f| {
+        let (a, b) = (world.a, world.b);
+        let backend = Backend { addr: f.b.into(), port: 8080_u16.to_be(), proto: proto::UDP, ..Backend::default() };
+        world.put(world.datapath.map::<Backends>().unwrap(), &1, &backend);
+        world.put(world.datapath.map::<Slots>().unwrap(), &SlotKey { service: 5, slot: 0 }, &1);
+        let key =
+            ServiceKey { addr: f.service.into(), port: 53_u16.to_be(), proto: proto::UDP, ..ServiceKey::default() };
+        world.put(world.datapath.map::<Services>().unwrap(), &key, &Service { id: 5, count: 1, ..Service::default() });
+        let request = Packet::udp((f.a, 1000), (f.service, 53));
+        world.leaves(&a, &request.bytes()).redirected();
+        let seen = request.clone().to((f.b, 8080));
+        let run = world.leaves(&b, &Packet::too_big(f.b, f.a, &seen).bytes());
+        run.redirected();
+        assert_quotes(&run.frame, &Packet::too_big(f.service, f.a, &request).macs(a.host_mac, a.mac).ttl(63));
+    });
+}
+
+#[test]
+fn the_wire_tells_of_errors_about_what_went_out_there() {
+    World::test_families(|world, f| {
+        let a = world.a;
+        world.set_pod(&a, INGRESS_ENFORCED);
+        // Neither about a flow through the tunnel, nor about one between pods.
+        for request in [Packet::udp((f.a, 1000), (f.remote, 53)), Packet::udp((f.a, 1000), (f.b, 53))] {
+            world.leaves(&a, &request.bytes()).redirected();
+            let error = Packet::too_big(f.world, f.a, &request);
+            world.arrives(&error.bytes()).dropped(DropReason::PolicyDenied);
+        }
+        // The node's own stack may, and what it merely forwards may not.
+        let request = Packet::udp((f.a, 1000), (f.b, 53));
+        let error = Packet::too_big(f.node, f.a, &request).bytes();
+        world.enters(&a, &error).passed();
+        let eth0 = world.eth0;
+        world.forwarded(Place { ifindex: a.ifindex, arrived_by: eth0 }, &error).dropped(DropReason::PolicyDenied);
+    });
+}
+
+#[test]
+fn the_first_hop_of_a_masqueraded_traceroute_is_told_with_the_pods_own_address() {
+    World::test_families(|world, f| {
+        let a = world.a;
+        for _first_and_known in 0..2 {
+            let probe = Packet::udp((f.a, 40001), (f.world, 33434)).ttl(1);
+            world.leaves(&a, &probe.bytes()).passed().packet(&probe);
+        }
+    });
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The ways by which flows leave the node, and who is to be told when they change: at once what comes alone, and of many changes
+//! once in a while what has come together.
+
+use crate::fib::{Concerned, Fib};
+use crate::local::is_inner;
+use datapath::netlink::{Change, FibRoute, Link};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Flows are told no more often than this.
+pub(crate) const PAUSE: Duration = Duration::from_secs(1);
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct WaysOut {
+    fib: Fib,
+    /// Addresses of nodes that are tunnelled to.
+    nodes: BTreeSet<IpAddr>,
+    /// Who has not been told yet. At the start everyone: nobody knows what was missed.
+    concerned: Concerned,
+    /// The tables must be read.
+    stale: bool,
+    told: Option<Instant>,
+}
+
+impl Default for WaysOut {
+    fn default() -> Self {
+        Self { fib: Fib::default(), nodes: BTreeSet::new(), concerned: Concerned::Everyone, stale: true, told: None }
+    }
+}
+
+impl WaysOut {
+    /// The kernel tells of a change.
+    pub(crate) fn note(&mut self, change: &Change) {
+        match change {
+            Change::Route(change) => {
+                if let Some(destination) = self.fib.apply(change) {
+                    self.concerned.add(&destination, &self.nodes);
+                }
+            }
+            Change::Rules => {
+                self.fib.forget_tables();
+                self.concern_everyone();
+            }
+            Change::Lost => self.concern_everyone(),
+            Change::Link(link) => {
+                self.know(link);
+                if !link.running {
+                    self.fib.doubt(link.index);
+                }
+                self.stale |= !is_inner(&link.name);
+            }
+            Change::LinkGone(link) => {
+                self.fib.device_gone(link.index);
+                self.stale |= !is_inner(&link.name);
+            }
+            Change::AddressGone(address) => self.fib.doubt(address.ifindex),
+            Change::Address(_) => {}
+        }
+    }
+
+    fn concern_everyone(&mut self) {
+        self.concerned = Concerned::Everyone;
+        self.stale = true;
+    }
+
+    fn know(&mut self, link: &Link) {
+        self.fib.set_inner(link.index, is_inner(&link.name));
+    }
+
+    /// The devices and nodes there are.
+    pub(crate) fn look(&mut self, links: &[Link], nodes: BTreeSet<IpAddr>) {
+        links.iter().for_each(|link| self.know(link));
+        self.nodes = nodes;
+    }
+
+    /// Whether the tables must be read, since the kernel does not tell everything.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.stale || self.fib.is_in_doubt()
+    }
+
+    /// The tables have been read.
+    pub(crate) fn read(&mut self, all: Vec<FibRoute>, tables: Option<BTreeSet<u32>>) {
+        for destination in self.fib.read(all, tables) {
+            self.concerned.add(&destination, &self.nodes);
+        }
+        self.stale = false;
+    }
+
+    /// Who is to be told.
+    pub(crate) const fn concerned(&self) -> &Concerned {
+        &self.concerned
+    }
+
+    /// Whether somebody is to be told right now: a change came alone.
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.concerned != Concerned::Nobody && self.told.is_none_or(|told| told.elapsed() >= PAUSE)
+    }
+
+    /// They have been told.
+    pub(crate) fn told(&mut self) {
+        self.concerned = Concerned::Nobody;
+        self.told = Some(Instant::now());
+    }
+}
+
+#[cfg(test)]
+mod tests;
