@@ -5,13 +5,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
+/// Now.
 #[expect(clippy::disallowed_methods, reason = "the lab waits for other programs, in real time")]
-pub(crate) fn now() -> Instant {
+#[must_use]
+pub fn now() -> Instant {
     Instant::now()
 }
 
+/// Lets others run for a while.
 #[expect(clippy::disallowed_methods, reason = "the breath between two looks at another program, never the wait itself")]
-pub(crate) fn breathe(duration: Duration) {
+pub fn breathe(duration: Duration) {
     std::thread::sleep(duration);
 }
 

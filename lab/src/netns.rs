@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! For tests: sockets in the network namespace of a machine or of a pod. A socket stays where it was made, so a test makes it there and then uses it as any other.
+//! For tests: sockets in the network namespace of a machine or of a pod, or of a stranger on the wire. A socket stays where it was made, so a test makes it there
+//! and then uses it as any other.
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -9,18 +10,18 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
 use serde_json::Value;
 
 use crate::cgroup::{self, Hierarchy};
 use crate::probe::Cluster;
 use crate::state::Lab;
+use crate::topology::{BRIDGE, CONTROL, mac, on_link};
 use crate::{namespace, run};
 
 /// A network namespace.
 #[derive(Debug)]
 pub struct Netns {
-    process: i32,
     file: File,
 }
 
@@ -42,9 +43,42 @@ impl Netns {
         Self::of_process(process)
     }
 
+    /// A new one with a device `eth0` that is plugged into the lab's bridge: a machine that is no node, with addresses 192.168.77.HOST and fd77::HOST, HOST being
+    /// each of the numbers given. It goes when nobody holds it any more.
+    pub fn of_stranger(cluster: &Cluster, name: &str, hosts: &[u8]) -> Result<Self> {
+        let topology = &cluster.lab().spec.topology;
+        let mac = mac(hosts.first().copied().context("a machine without an address")?);
+        let new = || {
+            unshare(CloneFlags::CLONE_NEWNET).context("cannot create a network namespace")?;
+            File::open("/proc/thread-self/ns/net").context("cannot open a network namespace")
+        };
+        let file = thread::scope(|scope| scope.spawn(new).join()).unwrap_or_else(|_| Err(anyhow!("a thread ended")))?;
+        let stranger = Self { file };
+        let control = Self::of_machine(cluster, CONTROL)?;
+        // What is left of an earlier one may take a moment to vanish.
+        let _ = control.command(&["ip", "link", "delete", name]);
+        let there = stranger.path();
+        let peer = ["peer", "name", "eth0", "address", &mac, "netns", &there];
+        control.command(&[&["ip", "link", "add", name, "type", "veth"][..], &peer].concat())?;
+        control.command(&["ip", "link", "set", name, "master", BRIDGE, "up"])?;
+        for address in hosts.iter().flat_map(|host| topology.hosts(*host)) {
+            let flag = if address.is_ipv6() { &["nodad"][..] } else { &[] };
+            stranger.command(&[&["ip", "address", "add", &on_link(&address), "dev", "eth0"][..], flag].concat())?;
+        }
+        for device in ["lo", "eth0"] {
+            stranger.command(&["ip", "link", "set", device, "up"])?;
+        }
+        Ok(stranger)
+    }
+
     fn of_process(process: i32) -> Result<Self> {
         let file = File::open(format!("/proc/{process}/ns/net")).context("cannot open a network namespace")?;
-        Ok(Self { process, file })
+        Ok(Self { file })
+    }
+
+    /// By which other processes find it as long as this value is there.
+    fn path(&self) -> String {
+        format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd())
     }
 
     /// What tells it from every other one.
@@ -65,7 +99,7 @@ impl Netns {
     /// Runs a command of this machine in the namespace, such as `ip`.
     pub fn command(&self, words: &[&str]) -> Result<String> {
         let mut command = Command::new("nsenter");
-        command.args(["--target", &self.process.to_string(), "--net"]).args(words);
+        command.arg(format!("--net={}", self.path())).args(words);
         run::output(&mut command)
     }
 

@@ -30,28 +30,38 @@ pub struct Suite {
     pub cases: &'static [Case],
 }
 
+/// Runs suites one after the other, each on a cluster of its own, as [`Suite::main`] does with one.
+#[must_use]
+pub fn main(suites: &[Suite]) -> ExitCode {
+    let failed = suites.iter().filter(|suite| !suite.passes()).count();
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
 impl Suite {
     /// Runs the cases whose names contain one of the program's arguments, or all. `CILIUM_LAB_KEEP=NAME` uses that lab, if it is up with the
     /// product on it, and leaves it up.
     pub fn main(&self) -> ExitCode {
+        main(std::slice::from_ref(self))
+    }
+
+    /// Whether all is as it should be.
+    fn passes(&self) -> bool {
         let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
         if std::env::args().any(|word| word == "--list") {
             self.cases.iter().for_each(|(name, _)| println!("{name}: test"));
-            return ExitCode::SUCCESS;
+            return true;
         }
         let chosen = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
         let cases: Vec<&Case> = self.cases.iter().filter(|(name, _)| chosen(name)).collect();
         println!("\nrunning {} tests", cases.len());
         if cases.is_empty() {
-            return ExitCode::SUCCESS;
+            return true;
         }
-        let failed = self.run(&cases);
-        match failed {
-            Ok(0) => ExitCode::SUCCESS,
-            Ok(_) => ExitCode::FAILURE,
+        match self.run(&cases) {
+            Ok(failed) => failed == 0,
             Err(error) => {
                 println!("{}: no cluster: {error:#}", self.name);
-                ExitCode::FAILURE
+                false
             }
         }
     }

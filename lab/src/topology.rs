@@ -49,7 +49,7 @@ impl Topology {
         let place = |n: u8| Place {
             name: format!("node{n}"),
             addresses: self.hosts(n.saturating_add(10)),
-            mac: format!("02:00:c0:a8:4d:{:02x}", n.saturating_add(10)),
+            mac: mac(n.saturating_add(10)),
         };
         (1..=self.nodes).map(place).collect()
     }
@@ -71,7 +71,8 @@ impl Topology {
         self.pick("10.96.0.10", "fd00:10:96::a")
     }
 
-    fn hosts(&self, host: u8) -> Vec<IpAddr> {
+    /// The addresses of a machine on the bridge, by its number there.
+    pub(crate) fn hosts(&self, host: u8) -> Vec<IpAddr> {
         let four = IpAddr::V4(Ipv4Addr::new(192, 168, 77, host));
         // 11 is written fd77::11: one reads the node's number in both families.
         let digits = u16::from_str_radix(&host.to_string(), 16).unwrap_or_default();
@@ -89,6 +90,11 @@ impl Topology {
         }
         picked
     }
+}
+
+/// The hardware address of a machine on the bridge: always the same, since others remember it.
+pub(crate) fn mac(host: u8) -> String {
+    format!("02:00:c0:a8:4d:{host:02x}")
 }
 
 /// An address with the length of the bridge's prefix, as iproute2 wants it.
