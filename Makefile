@@ -45,7 +45,7 @@ image: bootstrap ## build the product's image into target/image/cilium.tar
 bpf: bootstrap ## build the kernel programs
 	@cargo build --package datapath
 
-.PHONY: ci check advisories test attack vm conformance bench
+.PHONY: ci check advisories test attack upgrade vm conformance bench
 ci: ## what CI runs: bootstrap, check, test
 	@.ci/run
 
@@ -77,6 +77,9 @@ test: bootstrap image kube ## everything: unit, property, golden, program and la
 
 attack: bootstrap image kube ## a pod and a machine on the wire attack for a minute with each way of routing: make attack FOR=600
 	@CILIUM_ATTACK_SECONDS=$(or $(FOR),60) cargo test --package lab --locked --test attack
+
+upgrade: bootstrap image kube ## upgrade a lab from an older build under load: make upgrade FROM=COMMIT
+	@scripts/upgrade "$(FROM)"
 
 vm: ## the program tests on the distribution's stock kernel, in a virtual machine: make vm ONLY='words of names'
 	@$(BOOTSTRAP) --vm

@@ -6,7 +6,7 @@ use crate::epochs;
 use crate::events;
 use crate::maps;
 use crate::packet::Packet;
-use crate::parse::{CLASH, FROM_B, KNOWN, Pkt, REPLY};
+use crate::parse::{CLASH, FROM_B, KNOWN, OCCUPIED, Pkt, REPLY};
 use abi::flow::{Flow, FlowKey, Half, State, flags, half, origin, proto, tcp};
 use abi::identity;
 use abi::tuple::Tuple;
@@ -43,7 +43,10 @@ pub fn record(pkt: &mut Pkt) -> Option<&'static mut Flow> {
             pkt.marks |= if flow.is_reply(pkt.is(FROM_B)) { REPLY } else { 0 };
             Some(flow)
         }
-        _ => find_alias(pkt),
+        found => {
+            pkt.marks |= if found.is_some() { OCCUPIED } else { 0 };
+            find_alias(pkt)
+        }
     }
 }
 
@@ -54,9 +57,16 @@ fn answers_elsewhere(pkt: &Pkt, flow: &Flow) -> bool {
 }
 
 /// What is translated into itself has no alias.
-#[inline(never)]
+#[inline(always)]
 fn answers_as_asked(pkt: &Pkt, flow: &Flow) -> bool {
-    flow.answer(&pkt.key).key().0 == pkt.key
+    answers_as(flow, &pkt.key, &pkt.key)
+}
+
+/// Whether replies of a flow under `key` have the ends of `ends`.
+#[inline(never)]
+pub fn answers_as(flow: &Flow, key: &FlowKey, ends: &FlowKey) -> bool {
+    let answer = flow.answer(key).key().0;
+    FlowKey { alias: ends.alias, ..answer } == *ends
 }
 
 /// The flow whose replies have this packet's tuple.
@@ -68,8 +78,13 @@ fn find_alias(pkt: &mut Pkt) -> Option<&'static mut Flow> {
         pkt.marks |= CLASH;
         return None;
     }
-    pkt.key = alias.target(&key);
-    let flow = get(&pkt.key)?;
+    let target = alias.target(&key);
+    let flow = get(&target)?;
+    // An alias that was read while it became another's, or that its record has left behind, leads nowhere.
+    if alias.tag != key.tag() || !answers_as(flow, &target, &key) {
+        return None;
+    }
+    pkt.key = target;
     pkt.marks |= KNOWN | REPLY;
     Some(flow)
 }
@@ -147,6 +162,10 @@ pub fn account(pkt: &Pkt, flow: &mut Flow, now: u32) -> u8 {
     mine.last_seen = now;
     if pkt.tuple.proto != proto::TCP {
         return 0;
+    }
+    if pkt.flags & tcp::RST == 0 {
+        // Who goes on has not reset the connection: somebody else said so.
+        mine.tcp_seen &= !tcp::RST;
     }
     mine.tcp_seen |= pkt.flags;
     if !reply && answered && pkt.flags & tcp::SYN == 0 {

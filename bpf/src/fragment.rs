@@ -13,7 +13,7 @@ fn key(pkt: &Pkt) -> FragmentKey {
         dst: pkt.tuple.dst,
         id: pkt.fragment_id,
         origin: pkt.origin,
-        proto: pkt.tuple.proto,
+        proto: pkt.fragment_next,
         pad: [0; 7],
     }
 }
@@ -33,7 +33,8 @@ fn remember(pkt: &Pkt) -> i32 {
         dport: pkt.tuple.dport,
         kind: pkt.flags,
         code: pkt.code,
-        pad: [0; 2],
+        proto: pkt.tuple.proto,
+        pad: 0,
     };
     // A full table evicts the oldest; a failure only costs this datagram's later fragments, which then are dropped by name.
     let _ = maps::FRAGMENTS.insert(key(pkt), transport, 0);

@@ -55,7 +55,9 @@ pub struct Pkt {
     pub code: u8,
     /// [`WHOLE`], [`FIRST`] or [`LATER`].
     pub fragment: u8,
-    /// [`FROM_B`], [`REPLY`], [`NOTED`], [`KNOWN`], [`CLASH`].
+    /// What the fragment header says comes next (IPv6), or the protocol (IPv4).
+    pub fragment_next: u8,
+    /// [`FROM_B`], [`REPLY`], [`NOTED`], [`KNOWN`], [`CLASH`], [`OCCUPIED`].
     pub marks: u8,
 }
 
@@ -69,6 +71,9 @@ pub const NOTED: u8 = 4;
 pub const KNOWN: u8 = 8;
 /// Replies to this tuple would be taken for those of another, translated flow.
 pub const CLASH: u8 = 16;
+
+/// The record under its key is of a flow the other way, whose replies have another tuple.
+pub const OCCUPIED: u8 = 32;
 
 /// Not fragmented.
 pub const WHOLE: u8 = 0;
@@ -97,6 +102,7 @@ impl Pkt {
             flags: 0,
             code: 0,
             fragment: WHOLE,
+            fragment_next: 0,
             marks: 0,
         }
     }
@@ -201,6 +207,7 @@ fn parse_ipv4<P: Packet>(packet: P, pkt: &mut Pkt, network: usize) -> Result<(),
     if fragment & 0x3fff != 0 {
         pkt.fragment = if fragment & 0x1fff == 0 { FIRST } else { LATER };
         pkt.fragment_id = packet.read::<u16>(network + 4).ok_or(BAD)? as u32;
+        pkt.fragment_next = pkt.tuple.proto;
     }
     Ok(())
 }
@@ -242,7 +249,13 @@ fn parse_ipv6<P: Packet>(packet: P, pkt: &mut Pkt, network: usize) -> Result<(),
                     pkt.fragment = if at & 0xfff8 == 0 { FIRST } else { LATER };
                 }
                 next = header[0];
+                pkt.fragment_next = next;
                 offset += 8;
+                if pkt.fragment == LATER {
+                    // What follows is not where headers are.
+                    pkt.l4 = offset as u16;
+                    return Ok(());
+                }
             }
             _ => break,
         }
@@ -264,6 +277,7 @@ fn parse_transport<P: Packet>(packet: P, pkt: &mut Pkt) -> Result<(), DropReason
         let first = fragment::first_of(pkt).ok_or(DropReason::FirstLogicalDatagramFragmentNotFound)?;
         pkt.tuple.sport = first.sport;
         pkt.tuple.dport = first.dport;
+        pkt.tuple.proto = first.proto;
         if is_icmp(pkt.tuple.proto) {
             (pkt.flags, pkt.code) = (first.kind, first.code);
             (pkt.tuple.class, pkt.tuple.asks) = icmp_class(pkt.tuple.proto, first.kind);

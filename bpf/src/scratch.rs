@@ -100,12 +100,10 @@ pub const DST_IS_HOST: u32 = 2;
 pub const NO_MASQUERADE: u32 = 4;
 /// The decision holds for this packet alone.
 pub const NOT_REMEMBERED: u32 = 8;
-/// The connection was there before its record: what is decided is a segment from its middle.
-pub const MIDWAY: u32 = 16;
 /// An alias has been written for this flow, under `alias`.
-pub const HAS_ALIAS: u32 = 32;
+pub const HAS_ALIAS: u32 = 16;
 /// A new connection takes the place of the record `known`, which goes.
-pub const REPLACES: u32 = 64;
+pub const REPLACES: u32 = 32;
 
 impl Scratch {
     /// Whether a note is made.

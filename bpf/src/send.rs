@@ -52,9 +52,9 @@ pub fn left_to_stack<P: Packet>(packet: P, pkt: &Pkt, flow: &Flow) -> Stage {
     if way.mtu == 0 || pkt.len <= way.mtu as u32 || fits(packet, pkt, way.mtu) {
         return Ok(());
     }
-    // What may be cut up the stack would cut up and send on, under a name that it must not have outside.
+    // What may be cut up the stack would cut up and send on, under a name that it must not have outside, or through the tunnel as its own.
     let cut = pkt.family == 4 && !packet.read::<u8>(ETH_LEN + 6).is_some_and(|flags| flags & 0x40 != 0);
-    if cut && flow.is_translated() {
+    if cut && (flow.is_translated() || way.action == action::TUNNEL) {
         return drop(DropReason::IpFragmentationNotSupported);
     }
     Err(Verdict::Pass)

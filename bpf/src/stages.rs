@@ -111,7 +111,7 @@ stages! {
             orient::orient(pkt, from, scratch)
         }
     };
-    stage_service = |_skb, _pkt, _from, scratch| service::translate(scratch);
+    stage_service = |_skb, pkt, _from, scratch| service::translate(pkt, scratch);
     stage_destination = |_skb, pkt, from, scratch| ipcache::resolve(pkt, from, scratch);
     stage_policy = |_skb, pkt, _from, scratch| policy::check(pkt, scratch);
     stage_route = |skb, pkt, from, scratch| route::next_hops(skb, pkt, from, scratch);

@@ -46,6 +46,11 @@ pub fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
+/// Loads another image on every node; it takes the place of one with the same name.
+pub fn load(cluster: &Cluster, image: PathBuf) -> Result<()> {
+    images::load(cluster.lab(), &[image]).map(drop)
+}
+
 /// Loads the image and installs the chart with values (`key=value`), then waits until nodes and cluster DNS are Ready.
 /// Answers with what Helm said.
 pub fn install(cluster: &Cluster, values: &[&str]) -> Result<String> {

@@ -116,7 +116,11 @@ fn agents_deleted(cluster: &Cluster) -> Result<()> {
     })
 }
 
+/// To the image that `CILIUM_NEXT_IMAGE` names (`make upgrade`: what was installed is an older build), else to the same under another name.
 fn upgraded(cluster: &Cluster) -> Result<()> {
+    if let Some(next) = std::env::var_os("CILIUM_NEXT_IMAGE") {
+        product::load(cluster, next.into())?;
+    }
     let tag = |node: &String| {
         let ctr = "ctr --address /run/containerd/containerd.sock --namespace k8s.io images tag --force";
         cluster.shell(node, &format!("{ctr} {FIRST} {SECOND}")).map(drop)

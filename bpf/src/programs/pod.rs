@@ -50,7 +50,7 @@ fn leave(skb: Skb, notes: &mut Notes) -> Verdict {
 #[classifier]
 pub fn pod_ingress(ctx: TcContext) -> i32 {
     let skb = Skb(ctx.skb.skb);
-    let Some(notes) = scratch::begin(origin::STACK | skb.ifindex()) else { return events::NO_MEMORY };
+    let Some(notes) = scratch::begin(origin::STACK | skb.arrived_by()) else { return events::NO_MEMORY };
     let verdict = match parse(skb, &mut notes.pkt) {
         Frame::Ip => enter(skb, notes),
         // The host asks for the pod's hardware address, or answers the pod.

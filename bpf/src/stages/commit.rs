@@ -9,22 +9,23 @@ use crate::flows;
 use crate::maps;
 use crate::packet::Packet;
 use crate::parse::{Pkt, REPLY};
-use crate::scratch::{HAS_ALIAS, MIDWAY, NOT_REMEMBERED, REPLACES, Scratch};
+use crate::scratch::{HAS_ALIAS, NOT_REMEMBERED, REPLACES, Scratch};
 use crate::verdict::{Stage, drop};
 use abi::DropReason;
 use abi::event::point;
-use abi::flow::{FlowKey, Half, State, action, flags, half, tcp};
+use abi::flow::{Flow, FlowKey, Half, State, action, flags, half, tcp};
 use abi::rings;
 use aya_ebpf::bindings::{BPF_EXIST, BPF_NOEXIST};
 
-const EEXIST: i32 = 17;
+/// There is one already (`errno.h`).
+pub const EEXIST: i32 = 17;
 /// Places of a ring that are looked through for one that can be given up, when the table is full.
 const PLACES_TRIED: u32 = 8;
 
 /// Policy refuses: a flow that was open stays refused, in both directions, until it ends.
 #[inline(never)]
 pub fn refuse(pkt: &Pkt, scratch: &Scratch) -> i32 {
-    if !scratch.is_known() {
+    if !scratch.is_known() || (scratch.notes(NOT_REMEMBERED) && !pkt.is_icmp_error()) {
         return 0;
     }
     if let Some(flow) = flows::lookup(pkt) {
@@ -105,9 +106,6 @@ fn begin(scratch: &mut Scratch, now: u32) {
         half.last_seen = now;
         half.last_report = now;
     }
-    if scratch.notes & MIDWAY != 0 {
-        flow.forward.flags |= half::CONFIRMED;
-    }
 }
 
 /// A renewed decision keeps the flow's history, as it is at this moment.
@@ -153,7 +151,9 @@ fn forget_alias(scratch: &mut Scratch) -> i32 {
     scratch.answer = scratch.known.answer(&scratch.key);
     scratch.alias_key = flows::alias_key(&scratch.answer);
     scratch.answer = scratch.flow.answer(&scratch.key);
-    if scratch.alias_key != flows::alias_key(&scratch.answer) {
+    if scratch.alias_key != flows::alias_key(&scratch.answer)
+        && flows::get(&scratch.alias_key).is_some_and(|alias| alias.target(&scratch.alias_key) == scratch.key)
+    {
         let _ = maps::FLOWS.remove(&scratch.alias_key);
     }
     0
@@ -180,39 +180,48 @@ fn make_way(pkt: &Pkt, scratch: &mut Scratch) {
 /// Writes the record of a new flow.
 #[inline(always)]
 fn insert(scratch: &mut Scratch) -> Stage {
-    let mut failure = try_insert(scratch);
+    let mut failure = try_insert(&scratch.key, &scratch.flow);
     if failure != 0 && failure != EEXIST && make_room(scratch) {
-        failure = try_insert(scratch);
+        failure = try_insert(&scratch.key, &scratch.flow);
     }
     if failure == 0 {
         return Ok(());
     }
-    if scratch.notes(HAS_ALIAS) {
+    // Another processor may just have decided about a packet of this flow.
+    let adopted = failure == EEXIST && adopt(scratch);
+    if scratch.notes(HAS_ALIAS) && !(adopted && flows::answers_as(&scratch.flow, &scratch.key, &scratch.alias_key)) {
         let _ = maps::FLOWS.remove(&scratch.alias_key);
     }
-    // Another processor may just have decided about a packet of this flow.
-    if failure == EEXIST && adopt(scratch) { Ok(()) } else { drop(DropReason::CtMapInsertionFailed) }
+    if adopted { Ok(()) } else { drop(DropReason::CtMapInsertionFailed) }
 }
 
-/// 0, or why the kernel does not take the record.
+/// 0, or why the kernel does not take the record or alias.
 #[inline(never)]
-fn try_insert(scratch: &Scratch) -> i32 {
-    match maps::FLOWS.insert(&scratch.key, &scratch.flow, BPF_NOEXIST as u64) {
+pub fn try_insert(key: &FlowKey, flow: &Flow) -> i32 {
+    match maps::FLOWS.insert(key, flow, BPF_NOEXIST as u64) {
         Ok(()) => 0,
         Err(error) => -(error as i32),
     }
 }
 
-/// Takes over what is decided already. False when it is not there any more.
+/// Takes over what is decided already. False when it is not there any more, or is the decision about another flow.
 #[inline(never)]
 fn adopt(scratch: &mut Scratch) -> bool {
     match flows::get(&scratch.key) {
-        Some(flow) => {
+        Some(flow) if is_same(flow, &scratch.flow) => {
             scratch.flow = *flow;
             true
         }
-        None => false,
+        _ => false,
     }
+}
+
+/// Whether both are of the same ends, and opened by the same one.
+#[inline(always)]
+fn is_same(one: &Flow, other: &Flow) -> bool {
+    one.has(flags::OPENED_BY_B) == other.has(flags::OPENED_BY_B)
+        && (one.src_identity, one.dst_identity) == (other.src_identity, other.dst_identity)
+        && (one.src_endpoint, one.dst_endpoint) == (other.src_endpoint, other.dst_endpoint)
 }
 
 /// The ring of the endpoint that the flow is reckoned to.
@@ -266,14 +275,14 @@ fn give_up(key: &FlowKey, ended: bool) -> bool {
 
 /// The table is full: who opens a flow gives up one of their own.
 #[inline(never)]
-fn make_room(scratch: &mut Scratch) -> bool {
+pub fn make_room(scratch: &mut Scratch) -> bool {
     let ring = ring(scratch);
     let Some(next) = maps::OPENINGS_NEXT.get_ptr(ring) else { return false };
     // SAFETY: array values are never freed.
     let next = unsafe { *next };
-    // Backwards from the one before this flow: the latest is the likeliest to be still opening.
+    // Backwards: the latest is the likeliest to be still opening.
     for offset in 0..PLACES_TRIED {
-        if look_up_place(ring, next.wrapping_sub(2 + offset), scratch) && give_up(&scratch.oldest, true) {
+        if look_up_place(ring, next.wrapping_sub(1 + offset), scratch) && give_up(&scratch.oldest, true) {
             return true;
         }
     }

@@ -15,6 +15,10 @@ use abi::tuple::{Tuple, has_identifier, is_icmp};
 use abi::{Addr, DropReason};
 use aya_ebpf::bindings::BPF_F_PSEUDO_HDR;
 
+/// Extension headers of a quoted packet that are walked over.
+const MAX_EXTENSIONS: usize = 3;
+/// The offset in a fragment header (RFC 8200, 4.5).
+const LATER: u16 = 0xfff8u16.to_be();
 /// ICMP's own header, before the quoted packet.
 const HEADER: usize = 8;
 
@@ -59,8 +63,9 @@ fn quote<P: Packet>(packet: P, pkt: &Pkt, tuple: &mut Tuple) -> Option<()> {
     } else {
         tuple.src = Addr { hi: packet.read::<u64>(inner + 8)?, lo: packet.read::<u64>(inner + 16)? };
         tuple.dst = Addr { hi: packet.read::<u64>(inner + 24)?, lo: packet.read::<u64>(inner + 32)? };
-        tuple.proto = packet.read::<u8>(inner + 6)?;
-        inner + 40
+        let (next, l4) = walk(packet, inner)?;
+        tuple.proto = next;
+        l4
     };
     match tuple.proto {
         proto::TCP | proto::UDP | proto::SCTP => {
@@ -74,6 +79,24 @@ fn quote<P: Packet>(packet: P, pkt: &Pkt, tuple: &mut Tuple) -> Option<()> {
         _ => return None,
     }
     Some(())
+}
+
+/// The transport of a quoted IPv6 packet, and where it begins. `None` also for a later fragment, which has none.
+#[inline(always)]
+fn walk<P: Packet>(packet: P, inner: usize) -> Option<(u8, usize)> {
+    let mut next = packet.read::<u8>(inner + 6)?;
+    let mut offset = inner + 40;
+    for _ in 0..MAX_EXTENSIONS {
+        let header = match next {
+            0 | 43 | 60 => packet.read::<[u8; 2]>(offset)?,
+            44 if packet.read::<u16>(offset + 2)? & LATER == 0 => [packet.read::<u8>(offset)?, 0],
+            44 => return None,
+            _ => return Some((next, offset)),
+        };
+        next = header[0];
+        offset += (header[1] as usize + 1) * 8;
+    }
+    Some((next, offset))
 }
 
 /// Finds the flow, and checks that whoever sends the error may speak of it.
@@ -213,7 +236,7 @@ impl Change {
         // Once for the quotation, once for the pseudo header.
         if !packet.fix_l4_checksum(checksum, 0, difference, 0)
             || !packet.store(inner + quoted, &self.to)
-            || !self.port(packet, pkt, inner + 40)
+            || !walk(packet, inner as usize).is_some_and(|(_, l4)| self.port(packet, pkt, l4 as u32))
         {
             return false;
         }

@@ -2,6 +2,7 @@
 //! Masquerading: traffic that leaves the cluster takes the node's address. And the port of any translated flow: replies must find
 //! their flow by what they name, so no two flows may have the same ones.
 
+use super::commit;
 use crate::config;
 use crate::flows;
 use crate::maps;
@@ -10,7 +11,7 @@ use crate::parse::{CLASH, Pkt};
 use crate::scratch::{HAS_ALIAS, IS_REPLY, NO_MASQUERADE, NOT_REMEMBERED, Scratch};
 use crate::verdict::{Stage, drop};
 use abi::flow::{Flow, FlowKey, action, flags, proto};
-use abi::tuple::Tuple;
+use abi::tuple::{Tuple, has_identifier, is_icmp};
 use abi::{Addr, DropReason, identity};
 use aya_ebpf::bindings::{BPF_NOEXIST, bpf_sock, bpf_sock_tuple};
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release};
@@ -25,10 +26,14 @@ const PORTS: u32 = 65536 - FIRST_PORT;
 #[inline(never)]
 pub fn translate<P: Packet>(packet: P, pkt: &Pkt, scratch: &mut Scratch) -> Stage {
     let source = masquerade_address(scratch);
-    // Replies to another flow would have the same tuple.
-    let clash = pkt.is(CLASH) && !scratch.notes(IS_REPLY) && scratch.opener.id != 0;
+    // Replies to another flow would have the same tuple, or had when this flow began.
+    let clash = scratch.opener.id != 0 && if scratch.is_known() { had_clash(&scratch.known) } else { pkt.is(CLASH) };
     if source.is_none() && !scratch.flow.has(flags::NAT_DST) && !clash {
         return Ok(());
+    }
+    if scratch.notes(IS_REPLY) && !scratch.is_known() {
+        // An answer to it would have another tuple.
+        return drop(DropReason::StaleOrUnroutableIp);
     }
     scratch.flow.nat_src = scratch.tuple.src;
     if !source.is_none() {
@@ -36,6 +41,10 @@ pub fn translate<P: Packet>(packet: P, pkt: &Pkt, scratch: &mut Scratch) -> Stag
         scratch.flow.nat_src = source;
     }
     if keeps_port(scratch) {
+        if !scratch.notes(NOT_REMEMBERED) {
+            name_alias(scratch);
+            restore_alias(scratch);
+        }
         return Ok(());
     }
     if scratch.notes(NOT_REMEMBERED) {
@@ -60,6 +69,21 @@ fn keeps_port(scratch: &mut Scratch) -> bool {
     }
     take_source(flow, &scratch.tuple, port);
     true
+}
+
+/// Whether a flow has another port only since its own would have clashed.
+#[inline(always)]
+fn had_clash(known: &Flow) -> bool {
+    known.has(flags::NAT_SRC) && !known.has(flags::MASQUERADE) && !known.has(flags::NAT_DST)
+}
+
+/// Writes the alias of a known flow if it has got lost.
+#[inline(never)]
+fn restore_alias(scratch: &Scratch) -> i32 {
+    if !flows::answers_as(&scratch.flow, &scratch.key, &scratch.key) {
+        let _ = maps::FLOWS.insert(&scratch.alias_key, &scratch.alias, BPF_NOEXIST as u64);
+    }
+    0
 }
 
 /// Notes the source port; a source that stays what it is needs no rewriting.
@@ -99,11 +123,19 @@ fn masquerade_address(scratch: &Scratch) -> Addr {
 #[inline(always)]
 fn reserve<P: Packet>(packet: P, scratch: &mut Scratch, clash: bool) -> bool {
     let mut port = if clash { random_port() } else { scratch.tuple.sport };
+    // A message without an identifier has nothing that could be another.
+    let fixed = is_icmp(scratch.tuple.proto) && !has_identifier(scratch.tuple.proto, scratch.tuple.class);
+    if fixed && clash {
+        return false;
+    }
     for _ in 0..PORT_TRIES {
         take_source(&mut scratch.flow, &scratch.tuple, port);
         name_alias(scratch);
         if take(packet, scratch) {
             return true;
+        }
+        if fixed {
+            return false;
         }
         port = random_port();
     }
@@ -136,11 +168,15 @@ fn take<P: Packet>(packet: P, scratch: &mut Scratch) -> bool {
     if scratch.flow.has(flags::MASQUERADE) && host_uses(packet, &scratch.answer) {
         return false;
     }
-    if is_answered(&scratch.alias_key, &scratch.alias) {
+    if is_answered(&scratch.alias_key) {
         return false;
     }
     scratch.alias_key.alias = 1;
-    if maps::FLOWS.insert(&scratch.alias_key, &scratch.alias, BPF_NOEXIST as u64).is_err() {
+    let mut failure = commit::try_insert(&scratch.alias_key, &scratch.alias);
+    if failure != 0 && failure != commit::EEXIST && commit::make_room(scratch) {
+        failure = commit::try_insert(&scratch.alias_key, &scratch.alias);
+    }
+    if failure != 0 {
         // One that this flow has left behind is as good.
         return flows::get(&scratch.alias_key).is_some_and(|found| found.target(&scratch.alias_key) == scratch.key);
     }
@@ -148,12 +184,10 @@ fn take<P: Packet>(packet: P, scratch: &mut Scratch) -> bool {
     true
 }
 
-/// Whether another flow is answered by what would be this one's answers.
+/// Whether these ends are another flow's own: its packets, of the one direction or the other, would be taken for answers to this one.
 #[inline(always)]
-fn is_answered(plain: &FlowKey, alias: &Flow) -> bool {
-    // Both are of the same ends: who answers there is told alike.
-    flows::get(plain)
-        .is_some_and(|flow| !flow.is_translated() && flow.has(flags::OPENED_BY_B) == alias.has(flags::OPENED_BY_B))
+fn is_answered(plain: &FlowKey) -> bool {
+    flows::get(plain).is_some_and(|flow| !flow.is_translated())
 }
 
 /// Whether a socket of the node would take the replies.

@@ -5,8 +5,8 @@
 use super::{From, ipcache, source};
 use crate::flows;
 use crate::maps;
-use crate::parse::{KNOWN, Pkt, REPLY};
-use crate::scratch::{IS_REPLY, MIDWAY, NOT_REMEMBERED, Party, REPLACES, Scratch};
+use crate::parse::{KNOWN, OCCUPIED, Pkt, REPLY};
+use crate::scratch::{IS_REPLY, NOT_REMEMBERED, Party, REPLACES, Scratch};
 use crate::verdict::{Stage, drop};
 use abi::endpoint::flags as endpoint;
 use abi::flow::{flags, origin, proto, tcp};
@@ -33,11 +33,11 @@ pub fn orient(pkt: &mut Pkt, from: From, scratch: &mut Scratch) -> Stage {
         }
         return known(reply, reply, scratch);
     }
-    if is_midway(pkt) {
-        scratch.notes |= MIDWAY;
-        if looks_like_reply(pkt) {
-            return unknown_reply(pkt, scratch);
-        }
+    if pkt.is(OCCUPIED) {
+        // There is no place for a record of it.
+        scratch.notes |= NOT_REMEMBERED;
+    } else if is_midway(pkt) && looks_like_reply(pkt) {
+        return unknown_reply(pkt, scratch);
     }
     first(pkt, scratch)
 }
@@ -128,7 +128,8 @@ fn looks_like_reply(pkt: &Pkt) -> bool {
     pkt.flags & tcp::SYN != 0 || u16::from_be(pkt.tuple.sport) < u16::from_be(pkt.tuple.dport)
 }
 
-/// It looks like a reply to a flow whose record is lost: the receiver opened it.
+/// It looks like a reply to a flow whose record is lost: the receiver opened it. That is taken on trust, so not from a pod that may not
+/// send what it likes, nor for one that does not take in what comes: their flows go on when their openers speak.
 #[inline(never)]
 fn unknown_reply(pkt: &mut Pkt, scratch: &mut Scratch) -> Stage {
     // SAFETY: read at once.
@@ -136,6 +137,9 @@ fn unknown_reply(pkt: &mut Pkt, scratch: &mut Scratch) -> Stage {
         Some(pod) if pod.flags & endpoint::HOST == 0 => Party::local(pod),
         _ => Party::remote(ipcache::identity_of(&pkt.tuple.dst)),
     };
+    if scratch.sender.flags & endpoint::EGRESS_ENFORCED != 0 || scratch.opener.flags & endpoint::INGRESS_ENFORCED != 0 {
+        return first(pkt, scratch);
+    }
     scratch.notes |= IS_REPLY;
     pkt.marks |= REPLY;
     open(&pkt.tuple.reversed(), scratch);

@@ -94,7 +94,7 @@ fn forward_origin(pkt: &Pkt, node: &NodeConfig, scratch: &Scratch) -> u32 {
     if scratch.known.created != 0 {
         return scratch.known.forward.origin;
     }
-    arrival(&scratch.flow.reply, node, scratch.target.ifindex)
+    arrival(&scratch.flow.reply, node)
 }
 
 /// Where replies come from.
@@ -106,16 +106,16 @@ fn reply_origin(pkt: &Pkt, node: &NodeConfig, scratch: &Scratch) -> u32 {
     if scratch.notes(IS_REPLY) {
         return pkt.origin;
     }
-    arrival(&scratch.flow.forward, node, scratch.opener.ifindex)
+    arrival(&scratch.flow.forward, node)
 }
 
 /// Where packets arrive from for a pod, when those to there go that way.
 #[inline(always)]
-fn arrival(way: &Half, node: &NodeConfig, pod: u32) -> u32 {
+fn arrival(way: &Half, node: &NodeConfig) -> u32 {
     match way.action {
         action::TUNNEL => origin::TUNNEL | node.overlay_ifindex,
         action::NEIGH => way.out_ifindex,
-        _ => origin::STACK | pod,
+        _ => origin::STACK,
     }
 }
 

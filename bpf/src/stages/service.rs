@@ -3,18 +3,19 @@
 
 use crate::lb::{self, Choice};
 use crate::maps;
+use crate::parse::Pkt;
 use crate::scratch::{IS_REPLY, Scratch};
 use crate::verdict::{Stage, drop};
 use abi::DropReason;
-use abi::flow::{State, flags, proto};
+use abi::flow::{State, flags, proto, tcp};
 
 /// Chooses the backend of a flow that a pod opens.
 #[inline(never)]
-pub fn translate(scratch: &mut Scratch) -> Stage {
+pub fn translate(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
     if scratch.opener.id == 0 {
         return Ok(());
     }
-    let (addr, port, backend, service) = if keeps_backend(scratch) {
+    let (addr, port, backend, service) = if keeps_backend(pkt, scratch) {
         let known = &scratch.known;
         (known.nat_dst, known.nat_dport, known.backend, known.service)
     } else {
@@ -24,6 +25,10 @@ pub fn translate(scratch: &mut Scratch) -> Stage {
             Choice::Chosen(backend, id, service) => (backend.addr, backend.port, id, service),
         }
     };
+    if scratch.notes(IS_REPLY) && !scratch.is_known() {
+        // What a backend answers does not come in the service's name.
+        return drop(DropReason::StaleOrUnroutableIp);
+    }
     scratch.dst = addr;
     scratch.dport = port;
     let flow = &mut scratch.flow;
@@ -38,7 +43,7 @@ pub fn translate(scratch: &mut Scratch) -> Stage {
 /// Whether a known flow stays where it is: its backend still exists, or it is a connection that could not go on elsewhere (its
 /// backend may be finishing what it began), or it is the backend that speaks.
 #[inline(always)]
-fn keeps_backend(scratch: &Scratch) -> bool {
+fn keeps_backend(pkt: &Pkt, scratch: &Scratch) -> bool {
     let known = &scratch.known;
     if !scratch.is_known() || !known.has(flags::NAT_DST) || known.backend == 0 {
         return false;
@@ -46,7 +51,8 @@ fn keeps_backend(scratch: &Scratch) -> bool {
     if scratch.notes(IS_REPLY) {
         return true;
     }
-    if scratch.tuple.proto == proto::TCP && matches!(known.state(proto::TCP), State::Established) {
+    let goes_on = pkt.flags & (tcp::SYN | tcp::ACK) != tcp::SYN;
+    if scratch.tuple.proto == proto::TCP && goes_on && matches!(known.state(proto::TCP), State::Established) {
         return true;
     }
     // SAFETY: read at once.

@@ -132,7 +132,7 @@ pub mod action {
 
 /// Values of [`Half::origin`]: an interface index, and what kind of arrival it is.
 pub mod origin {
-    /// The host's stack sends it to the pod behind that interface.
+    /// The host's stack sends it to a pod. The index is that of the interface it came in by, 0 for what is made on this node.
     pub const STACK: u32 = 1 << 31;
     /// It came through the tunnel, whose device has that index.
     pub const TUNNEL: u32 = 1 << 30;

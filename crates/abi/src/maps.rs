@@ -147,7 +147,7 @@ layout! {
         pub id: u32,
         /// Where it came from (`flow::origin`): fragments of one sender do not serve another.
         pub origin: u32,
-        /// IP protocol number.
+        /// What comes next, as every fragment says it.
         pub proto: u8,
         /// Zero.
         pub pad: [u8; 7],
@@ -165,7 +165,9 @@ layout! {
         pub kind: u8,
         /// ICMP: the code.
         pub code: u8,
+        /// IP protocol number of the transport.
+        pub proto: u8,
         /// Zero.
-        pub pad: [u8; 2],
+        pub pad: u8,
     }
 }

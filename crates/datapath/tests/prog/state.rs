@@ -108,19 +108,38 @@ fn a_refused_connection_does_not_come_back_the_other_way_round() {
 fn an_allowed_connection_whose_record_is_lost_goes_on_whoever_speaks() {
     World::test_families(|world, f| {
         let (a, b) = (world.a, world.b);
-        world.set_pod(&a, INGRESS_ENFORCED);
+        let (request, push) = (segment((f.a, 1000), (f.b, 80), ACK), segment((f.b, 80), (f.a, 1000), ACK));
+        world.set_pod(&b, INGRESS_ENFORCED);
+        world.add_rule((&b, INGRESS), a.identity, (proto::TCP, 80), false);
         for server_speaks in [true, false] {
             connect(world, f);
             world.clear_flows();
-            let (request, push) = (segment((f.a, 1000), (f.b, 80), ACK), segment((f.b, 80), (f.a, 1000), ACK));
             if server_speaks {
                 world.leaves(&b, &push).redirected();
             }
             world.leaves(&a, &request).redirected();
             world.leaves(&b, &push).redirected();
+            if !server_speaks {
+                let state = state(world, &tuple((f.a, 1000), (f.b, 80), 6));
+                assert_eq!(state, State::Opening, "its opener has not heard an answer yet");
+            }
+            world.leaves(&a, &request).redirected();
             assert_eq!(state(world, &tuple((f.a, 1000), (f.b, 80), 6)), State::Established);
-            world.clear_flows();
         }
+    });
+}
+
+#[test]
+fn a_pod_that_takes_nothing_in_has_to_speak_first_when_a_record_is_lost() {
+    World::test_families(|world, f| {
+        let (a, b) = (world.a, world.b);
+        world.set_pod(&a, INGRESS_ENFORCED);
+        connect(world, f);
+        world.clear_flows();
+        let push = segment((f.b, 80), (f.a, 1000), ACK);
+        world.leaves(&b, &push).dropped(DropReason::PolicyDenied);
+        world.leaves(&a, &segment((f.a, 1000), (f.b, 80), ACK)).redirected();
+        world.leaves(&b, &push).redirected();
     });
 }
 
