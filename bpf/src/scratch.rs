@@ -66,6 +66,8 @@ pub struct Scratch {
     pub answer: Tuple,
     /// The tuple of the packet that an ICMP error quotes.
     pub quoted: Tuple,
+    /// Where that packet's transport header begins.
+    pub quoted_l4: u32,
     /// Who sends this packet.
     pub sender: Party,
     /// Who opened the flow: the sender, or the receiver of a reply.
@@ -104,6 +106,8 @@ pub const NOT_REMEMBERED: u32 = 8;
 pub const HAS_ALIAS: u32 = 16;
 /// A new connection takes the place of the record `known`, which goes.
 pub const REPLACES: u32 = 32;
+/// There was no room for the flow's alias.
+pub const TABLE_FULL: u32 = 64;
 
 impl Scratch {
     /// Whether a note is made.

@@ -30,9 +30,7 @@ pub fn relate<P: Packet>(packet: P, pkt: &mut Pkt, from: From, scratch: &mut Scr
         return drop(DropReason::InvalidPacketDropped);
     }
     pkt.marks &= !(KNOWN | REPLY | CLASH);
-    if quote(packet, pkt, &mut scratch.quoted).is_some()
-        && scratch.quoted.src == pkt.tuple.dst
-        && find(packet, pkt, from, scratch)
+    if quote(packet, pkt, scratch).is_some() && scratch.quoted.src == pkt.tuple.dst && find(packet, pkt, from, scratch)
     {
         scratch.notes |= NOT_REMEMBERED;
         return orient::known(pkt.is(REPLY), true, scratch);
@@ -51,8 +49,9 @@ pub fn relate<P: Packet>(packet: P, pkt: &mut Pkt, from: From, scratch: &mut Scr
 
 /// Notes the tuple of the packet that is quoted.
 #[inline(never)]
-fn quote<P: Packet>(packet: P, pkt: &Pkt, tuple: &mut Tuple) -> Option<()> {
+fn quote<P: Packet>(packet: P, pkt: &Pkt, scratch: &mut Scratch) -> Option<()> {
     let inner = pkt.l4 as usize + HEADER;
+    let tuple = &mut scratch.quoted;
     *tuple = Tuple::NONE;
     let l4 = if pkt.family == 4 {
         let version = packet.read::<u8>(inner)?;
@@ -67,6 +66,7 @@ fn quote<P: Packet>(packet: P, pkt: &Pkt, tuple: &mut Tuple) -> Option<()> {
         tuple.proto = next;
         l4
     };
+    scratch.quoted_l4 = l4 as u32;
     match tuple.proto {
         proto::TCP | proto::UDP | proto::SCTP => {
             tuple.sport = packet.read::<u16>(l4)?;
@@ -167,6 +167,7 @@ fn restore<P: Packet>(packet: P, pkt: &Pkt, scratch: &Scratch) -> bool {
     let quoted = &scratch.quoted;
     let translation = rewrite::of(&scratch.flow, &scratch.key, pkt.is(REPLY));
     let (of_src, of_dst) = port_offsets(quoted);
+    let (of_src, of_dst) = (scratch.quoted_l4 + of_src, scratch.quoted_l4 + of_dst);
     let ports = !is_icmp(quoted.proto) || has_identifier(quoted.proto, quoted.class);
     // The destination of the error is the source of the quoted packet, and the other way round.
     if let Some((to, port)) = translation.dst {
@@ -193,7 +194,7 @@ struct Change {
     to: Addr,
     from_port: u16,
     port: u16,
-    /// Of the port, in the quoted transport header.
+    /// Of the port.
     offset: u32,
     /// Whether there is a port.
     ports: bool,
@@ -211,15 +212,13 @@ impl Change {
     fn ipv4<P: Packet>(&self, packet: P, pkt: &Pkt, outside: bool) -> bool {
         let inner = pkt.l4 as u32 + HEADER as u32;
         let (from, to) = (self.from.v4_be(), self.to.v4_be());
-        let Some(version) = packet.read::<u8>(inner as usize) else { return false };
-        let l4 = inner + (version & 0x0f) as u32 * 4;
         // The quoted header's checksum moves with its address, so that in the error's own checksum both cancel out; what
         // remains there is the port.
         let quoted = if self.source { 12 } else { 16 };
         if !packet.fix_l3_checksum(inner + 10, from, to) || !packet.store(inner + quoted, &to) {
             return false;
         }
-        if !self.port(packet, pkt, l4) {
+        if !self.port(packet, pkt) {
             return false;
         }
         let network = ETH_LEN as u32;
@@ -236,7 +235,7 @@ impl Change {
         // Once for the quotation, once for the pseudo header.
         if !packet.fix_l4_checksum(checksum, 0, difference, 0)
             || !packet.store(inner + quoted, &self.to)
-            || !walk(packet, inner as usize).is_some_and(|(_, l4)| self.port(packet, pkt, l4 as u32))
+            || !self.port(packet, pkt)
         {
             return false;
         }
@@ -246,11 +245,11 @@ impl Change {
     }
 
     #[inline(always)]
-    fn port<P: Packet>(&self, packet: P, pkt: &Pkt, l4: u32) -> bool {
+    fn port<P: Packet>(&self, packet: P, pkt: &Pkt) -> bool {
         if !self.ports || self.from_port == self.port {
             return true;
         }
         packet.fix_l4_checksum(pkt.l4 as u32 + 2, self.from_port as u64, self.port as u64, 2)
-            && packet.store(l4 + self.offset, &self.port)
+            && packet.store(self.offset, &self.port)
     }
 }

@@ -8,7 +8,7 @@ use crate::flows;
 use crate::maps;
 use crate::packet::Packet;
 use crate::parse::{CLASH, Pkt};
-use crate::scratch::{HAS_ALIAS, IS_REPLY, NO_MASQUERADE, NOT_REMEMBERED, Scratch};
+use crate::scratch::{HAS_ALIAS, IS_REPLY, NO_MASQUERADE, NOT_REMEMBERED, Scratch, TABLE_FULL};
 use crate::verdict::{Stage, drop};
 use abi::flow::{Flow, FlowKey, action, flags, proto};
 use abi::tuple::{Tuple, has_identifier, is_icmp};
@@ -134,12 +134,12 @@ fn reserve<P: Packet>(packet: P, scratch: &mut Scratch, clash: bool) -> bool {
         if take(packet, scratch) {
             return true;
         }
-        if fixed {
-            return false;
+        if fixed || scratch.notes(TABLE_FULL) {
+            break;
         }
         port = random_port();
     }
-    false
+    scratch.notes(TABLE_FULL) && commit::make_room(scratch) && take(packet, scratch)
 }
 
 #[inline(always)]
@@ -172,9 +172,10 @@ fn take<P: Packet>(packet: P, scratch: &mut Scratch) -> bool {
         return false;
     }
     scratch.alias_key.alias = 1;
-    let mut failure = commit::try_insert(&scratch.alias_key, &scratch.alias);
-    if failure != 0 && failure != commit::EEXIST && commit::make_room(scratch) {
-        failure = commit::try_insert(&scratch.alias_key, &scratch.alias);
+    let failure = commit::try_insert(&scratch.alias_key, &scratch.alias);
+    if failure != 0 && failure != commit::EEXIST {
+        scratch.notes |= TABLE_FULL;
+        return false;
     }
     if failure != 0 {
         // One that this flow has left behind is as good.
