@@ -1,17 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Garbage of a table of the kernel.
 
-use std::fs;
-
 use abi::Addr;
 use abi::flow::{Flow, FlowKey, Half, flags, half, proto};
 use abi::maps::Flows;
 use abi::tuple::Tuple;
-use datapath::bpf::Options;
 use datapath::flows::{Collected, Collector};
 use datapath::{Kernel, Map};
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeValLike;
 
 use crate::sandbox::Sandbox;
 
@@ -53,39 +48,4 @@ fn silent_flows_of_a_big_table_go_with_their_aliases_and_the_others_stay() {
         left.retain(|(key, _)| key.alias == 0);
         assert!(left.len() == 20_000 && left.iter().all(|(_, flow)| flow.forward.last_seen == 5000));
     });
-}
-
-/// Milliseconds that this process has spent on processors.
-fn spent() -> i64 {
-    let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
-    (usage.user_time() + usage.system_time()).num_milliseconds()
-}
-
-/// A field of `/proc/self/status` in KiB.
-fn memory(field: &str) -> i64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
-    line.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap()
-}
-
-/// `cargo test --release -p datapath --test kernel collecting_costs -- --ignored --nocapture`
-#[test]
-#[ignore = "prints figures"]
-fn collecting_costs() {
-    for (what, masqueraded) in [("plain", false), ("masqueraded", true)] {
-        Sandbox::run(move |sandbox| {
-            let table = sandbox.load_with(Options { flows: 1 << 19, ..Options::default() }).map::<Flows>().unwrap();
-            for number in 0..250_000 {
-                insert(&table, connection(number, 1000, masqueraded));
-            }
-            fs::write("/proc/self/clear_refs", "5").unwrap();
-            let (cpu, rss) = (spent(), memory("VmRSS:"));
-            let mut collector = Collector::new(table);
-            const ROUNDS: i64 = 20;
-            let counted = (0..ROUNDS).map(|_| collector.collect(1000).unwrap()).last().unwrap();
-            let (cpu, peak) = (spent() - cpu, memory("VmHWM:"));
-            println!("250,000 flows, {what}: {counted:?}, {} ms each, +{} KiB", cpu / ROUNDS, peak - rss);
-            assert_eq!((counted.alive, counted.removed), (250_000, 0));
-        });
-    }
 }

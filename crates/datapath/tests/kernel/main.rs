@@ -11,7 +11,6 @@ mod load;
 mod migrate;
 mod netlink;
 mod older;
-mod peer_cost;
 mod run_time;
 mod sandbox;
 mod sockets;
