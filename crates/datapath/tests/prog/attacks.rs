@@ -1,26 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Attacks that once succeeded.
 
-use std::net::IpAddr;
-
 use abi::DropReason;
 use abi::endpoint::flags::{EGRESS_ENFORCED, INGRESS_ENFORCED};
 use abi::flow::{State, proto};
-use abi::lb::{Backend, Service, ServiceKey, SlotKey};
-use abi::maps::{Backends, Flows, Services, Slots};
+use abi::maps::{Backends, Flows};
 use abi::policy::{EGRESS, INGRESS};
 use datapath::Kernel;
 
 use crate::packet::{ACK, Packet, RST, SYN, octets, source_port};
+use crate::state::serve;
 use crate::world::{World, tuple};
-
-fn serve(world: &World, id: u32, (ip, port): (IpAddr, u16), (backend, backend_port): (IpAddr, u16), proto: u8) {
-    let value = Backend { addr: backend.into(), port: backend_port.to_be(), proto, ..Backend::default() };
-    world.put(world.datapath.map::<Backends>().unwrap(), &id, &value);
-    world.put(world.datapath.map::<Slots>().unwrap(), &SlotKey { service: id, slot: 0 }, &id);
-    let key = ServiceKey { addr: ip.into(), port: port.to_be(), proto, ..ServiceKey::default() };
-    world.put(world.datapath.map::<Services>().unwrap(), &key, &Service { id, count: 1, ..Service::default() });
-}
 
 fn destination(frame: &[u8]) -> Vec<u8> {
     if frame[12..14] == [8, 0] { frame[30..34].to_vec() } else { frame[38..54].to_vec() }

@@ -220,7 +220,14 @@ fn a_full_table_costs_who_opens_a_flow_one_of_their_own() {
     });
 }
 
-fn serve(world: &World, id: u32, (ip, port): (IpAddr, u16), (backend, backend_port): (IpAddr, u16), proto: u8) {
+/// A service with one backend.
+pub(crate) fn serve(
+    world: &World,
+    id: u32,
+    (ip, port): (IpAddr, u16),
+    (backend, backend_port): (IpAddr, u16),
+    proto: u8,
+) {
     let value = Backend { addr: backend.into(), port: backend_port.to_be(), proto, ..Backend::default() };
     world.put(world.datapath.map::<Backends>().unwrap(), &id, &value);
     world.put(world.datapath.map::<Slots>().unwrap(), &SlotKey { service: id, slot: 0 }, &id);
