@@ -5,7 +5,7 @@
 
 use crate::config;
 use crate::maps;
-use crate::packet::Packet;
+use crate::packet::{From, Packet};
 use crate::parse::{ETH_LEN, ETH_P_IP, ETH_P_IPV6, Frame, HEADERS, Pkt, WHOLE, parse_at};
 use crate::send::{redirected, to_neighbour};
 use crate::stages::route;
@@ -43,7 +43,7 @@ pub fn lead<P: Packet>(packet: P, node: &NodeConfig, inside: u32, way: &mut Half
     let src = source(node, &peer);
     way.flags = 0;
     if config::on(&config::DIRECT_TUNNEL) && !src.is_none() {
-        let out = route::to_node(packet, inside, &src, &peer, way);
+        let out = route::to_node(packet, inside, src, &peer, way);
         let next_hop = way.hop;
         way.hop = peer;
         if out != 0 && out != node.overlay_ifindex && out != node.host_ifindex {
@@ -59,22 +59,37 @@ pub fn lead<P: Packet>(packet: P, node: &NodeConfig, inside: u32, way: &mut Half
 
 /// This node's own end of the tunnel to a peer.
 #[inline(always)]
-fn source(node: &NodeConfig, peer: &Addr) -> Addr {
-    let (own, other) =
-        if peer.is_v4() { (node.tunnel_ipv4, node.masquerade_ipv4) } else { (node.tunnel_ipv6, node.masquerade_ipv6) };
+fn source<'a>(node: &'a NodeConfig, peer: &Addr) -> &'a Addr {
+    let (own, other) = if peer.is_v4() {
+        (&node.tunnel_ipv4, &node.masquerade_ipv4)
+    } else {
+        (&node.tunnel_ipv6, &node.masquerade_ipv6)
+    };
     if own.is_none() { other } else { own }
 }
 
 /// Sends the packet to the node `way.hop`.
-#[inline(always)]
+#[inline(never)]
 pub fn send<P: Packet>(packet: P, pkt: &Pkt, way: &Half, sender: u32) -> Verdict {
     // SAFETY: array values are never freed.
     let Some(node) = maps::NODE.get(0) else { return NO_WAY };
     if !config::on(&config::DIRECT_TUNNEL) || way.out_ifindex == node.overlay_ifindex {
         return by_device(packet, node, &way.hop, sender);
     }
+    match put_on(packet, pkt, way, source(node, &way.hop), sender) {
+        Some(true) if way.flags & half::ON_LINK != 0 => to_neighbour(way.out_ifindex, &way.hop),
+        Some(true) => to_neighbour(way.out_ifindex, &Addr::NONE),
+        Some(false) => Verdict::Drop(DropReason::ErrorWritingToPacket),
+        // The kernel makes no room in packets of this kind.
+        None => by_device(packet, node, &way.hop, sender),
+    }
+}
+
+/// Puts the outer headers on. `None`: there is no room to be had. Otherwise whether they are written.
+#[inline(never)]
+fn put_on<P: Packet>(packet: P, pkt: &Pkt, way: &Half, src: &Addr, sender: u32) -> Option<bool> {
     let (Some(macs), Some(ethertype)) = (packet.read::<[u32; 3]>(0), packet.read::<u16>(ETH_LEN - 2)) else {
-        return NO_WAY;
+        return Some(false);
     };
     let outer = Outer {
         macs,
@@ -84,18 +99,9 @@ pub fn send<P: Packet>(packet: P, pkt: &Pkt, way: &Half, sender: u32) -> Verdict
         id: way.packets as u16,
         port: FIRST_PORT | packet.hash() as u16,
         len: pkt.len as u16,
-        src: source(node, &way.hop),
+        src: *src,
     };
-    let written = if way.hop.is_v4() { outer.over_ipv4(packet, &way.hop) } else { outer.over_ipv6(packet, &way.hop) };
-    match written {
-        Some(true) => {
-            let next_hop = if way.flags & half::ON_LINK != 0 { way.hop } else { Addr::NONE };
-            to_neighbour(way.out_ifindex, &next_hop)
-        }
-        Some(false) => Verdict::Drop(DropReason::ErrorWritingToPacket),
-        // The kernel makes no room in packets of this kind.
-        None => by_device(packet, node, &way.hop, sender),
-    }
+    if way.hop.is_v4() { outer.over_ipv4(packet, &way.hop) } else { outer.over_ipv6(packet, &way.hop) }
 }
 
 /// The two bits by which routers tell of congestion (RFC 6040: copied outwards).
@@ -172,8 +178,7 @@ const ENCAP: u64 = BPF_F_ADJ_ROOM_FIXED_GSO as u64
     | (ETH_LEN as u64) << BPF_ADJ_ROOM_ENCAP_L2_SHIFT;
 
 impl Outer {
-    /// `None`: there is no room to be had. Otherwise whether the headers are written.
-    #[inline(never)]
+    #[inline(always)]
     fn over_ipv4<P: Packet>(&self, packet: P, dst: &Addr) -> Option<bool> {
         if !packet.adjust_room(OVER_IPV4 as i32, ENCAP | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 as u64) {
             return None;
@@ -196,8 +201,8 @@ impl Outer {
         )
     }
 
-    /// The same over IPv6. Its UDP checksum is zero, as RFC 6935 allows for tunnels: the inner packet has its own.
-    #[inline(never)]
+    /// The UDP checksum is zero, as RFC 6935 allows for tunnels: the inner packet has its own.
+    #[inline(always)]
     fn over_ipv6<P: Packet>(&self, packet: P, dst: &Addr) -> Option<bool> {
         if !packet.adjust_room(OVER_IPV6 as i32, ENCAP | BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 as u64) {
             return None;
@@ -279,22 +284,26 @@ fn by_device<P: Packet>(packet: P, node: &NodeConfig, peer: &Addr, sender: u32) 
     }
 }
 
-/// Identity and node that a packet came from, as the tunnel device tells.
-#[inline(always)]
-pub fn device_origin<P: Packet>(packet: P) -> Option<(u32, Addr)> {
+/// Notes identity and node that a packet came from, as the tunnel device tells. False when it does not.
+#[inline(never)]
+pub fn note_device_origin<P: Packet>(packet: P, pkt: &mut Pkt) -> bool {
     // SAFETY: all-zero is a valid key; valid context.
     unsafe {
         let size = size_of::<bpf_tunnel_key>() as u32;
         let mut key: bpf_tunnel_key = core::mem::zeroed();
         if bpf_skb_get_tunnel_key(packet.context().cast(), &mut key, size, 0) == 0 {
-            return Some((key.tunnel_id, Addr::from_v4_be(key.__bindgen_anon_1.remote_ipv4.to_be())));
+            pkt.vni = key.tunnel_id;
+            pkt.node = Addr::from_v4_be(key.__bindgen_anon_1.remote_ipv4.to_be());
+            return true;
         }
         // The kernel gives the one family or the other.
         if bpf_skb_get_tunnel_key(packet.context().cast(), &mut key, size, BPF_F_TUNINFO_IPV6 as u64) < 0 {
-            return None;
+            return false;
         }
         let [a, b, c, d] = key.__bindgen_anon_1.remote_ipv6;
-        Some((key.tunnel_id, Addr { hi: (b as u64) << 32 | a as u64, lo: (d as u64) << 32 | c as u64 }))
+        pkt.vni = key.tunnel_id;
+        pkt.node = Addr { hi: (b as u64) << 32 | a as u64, lo: (d as u64) << 32 | c as u64 };
+        true
     }
 }
 
@@ -315,7 +324,7 @@ impl Arrival {
         let room = if pkt.family == 4 { OVER_IPV4 } else { OVER_IPV6 };
         let own = source(node, &pkt.tuple.dst);
         let plain = pkt.fragment == WHOLE && packet.batch_size() == 0 && pkt.l4 as usize == ETH_LEN + room - SHIM;
-        if !plain || node.overlay_ifindex == 0 || pkt.tuple.dst != own || ecn(packet, pkt) == CONGESTED {
+        if !plain || node.overlay_ifindex == 0 || pkt.tuple.dst != *own || ecn(packet, pkt) == CONGESTED {
             return None;
         }
         if packet.linear() < HEADERS && packet.linear() < packet.len() && !packet.pull(HEADERS) {
@@ -332,7 +341,7 @@ impl Arrival {
     /// Parses what is inside. False when it is not IP.
     #[inline(always)]
     pub fn look_inside<P: Packet>(&self, packet: P, pkt: &mut Pkt) -> bool {
-        *pkt = Pkt::new(self.origin);
+        *pkt = Pkt::new(self.origin, From::TUNNEL);
         (pkt.vni, pkt.node) = (self.vni, self.node);
         let parsed = if self.room == OVER_IPV4 {
             parse_at(packet, pkt, ETH_LEN + OVER_IPV4)

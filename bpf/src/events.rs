@@ -12,7 +12,7 @@ use crate::skb::Skb;
 use crate::verdict::Verdict as Outcome;
 use abi::event::{Event, Verdict, kind, trace_reason};
 use abi::flow::{Flow, FlowKey};
-use abi::{Addr, DropReason, metrics};
+use abi::{Addr, metrics};
 use aya_ebpf::bindings::{
     BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC,
 };

@@ -72,16 +72,24 @@ pub fn answers_as(flow: &Flow, key: &FlowKey, ends: &FlowKey) -> bool {
 /// The flow whose replies have this packet's tuple.
 #[inline(never)]
 fn find_alias(pkt: &mut Pkt) -> Option<&'static mut Flow> {
-    let key = FlowKey { alias: 1, ..pkt.key };
-    let alias = get(&key)?;
+    // In place: the stack has no room for three keys.
+    pkt.key.alias = 1;
+    let flow = follow_alias(pkt);
+    pkt.key.alias = 0;
+    flow
+}
+
+#[inline(always)]
+fn follow_alias(pkt: &mut Pkt) -> Option<&'static mut Flow> {
+    let alias = get(&pkt.key)?;
     if !alias.is_reply(pkt.is(FROM_B)) {
         pkt.marks |= CLASH;
         return None;
     }
-    let target = alias.target(&key);
+    let target = alias.target(&pkt.key);
     let flow = get(&target)?;
     // An alias that was read while it became another's, or that its record has left behind, leads nowhere.
-    if alias.tag != key.tag() || !answers_as(flow, &target, &key) {
+    if alias.tag != pkt.key.tag() || !answers_as(flow, &target, &pkt.key) {
         return None;
     }
     pkt.key = target;

@@ -1,6 +1,23 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 //! What the stages need of a packet, whatever hook it is seen at.
 
+/// Where a packet comes from. A number and no enum: it stays in memory, of which the verifier knows nothing. Up to Linux 6.3 it can lose
+/// track of a value that it does know while a function is called, and then leaves out branches that another value would take.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct From(u8);
+
+impl From {
+    /// A pod of this node.
+    pub const POD: Self = Self(0);
+    /// The host's stack; the packet is on its way through a pod's device.
+    pub const STACK: Self = Self(1);
+    /// Another node, through the tunnel.
+    pub const TUNNEL: Self = Self(2);
+    /// A native device.
+    pub const DEVICE: Self = Self(3);
+}
+
 /// A packet, with bounds-checked access to its bytes. Offsets count from its first byte. Words need not be aligned: BPF loads
 /// do not ask for it.
 pub trait Packet: Copy {

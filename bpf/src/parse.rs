@@ -2,7 +2,7 @@
 //! From bytes to a tuple: Ethernet, IPv4 (RFC 791), IPv6 with extension headers (RFC 8200), and the ports.
 
 use crate::fragment;
-use crate::packet::Packet;
+use crate::packet::{From, Packet};
 use abi::flow::{FlowKey, proto};
 use abi::tuple::{Tuple, has_identifier, icmp_class, is_icmp};
 use abi::{Addr, DropReason};
@@ -45,6 +45,8 @@ pub struct Pkt {
     pub node: Addr,
     /// Offset of the transport header.
     pub l4: u16,
+    /// What kind of place it came from.
+    pub from: From,
     /// 4 or 6.
     pub family: u8,
     /// TTL or hop limit.
@@ -85,7 +87,7 @@ pub const LATER: u8 = 2;
 impl Pkt {
     /// Nothing known yet but where it came from.
     #[inline(always)]
-    pub fn new(origin: u32) -> Self {
+    pub fn new(origin: u32, from: From) -> Self {
         let (key, _) = Tuple::NONE.key();
         Self {
             tuple: Tuple::NONE,
@@ -97,6 +99,7 @@ impl Pkt {
             vni: 0,
             node: Addr::NONE,
             l4: 0,
+            from,
             family: 0,
             ttl: 0,
             flags: 0,
@@ -163,7 +166,7 @@ fn parse_again<P: Packet>(packet: P, pkt: &mut Pkt) -> Frame {
     if !packet.pull(HEADERS) {
         return Frame::Bad(DropReason::InvalidPacketDropped);
     }
-    *pkt = Pkt::new(pkt.origin);
+    *pkt = Pkt::new(pkt.origin, pkt.from);
     parse_at(packet, pkt, ETH_LEN)
 }
 

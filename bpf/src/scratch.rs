@@ -2,6 +2,7 @@
 //! Working memory of the slow path: what the stages have found out about the packet so far.
 
 use crate::epochs;
+use crate::packet::From;
 use crate::parse::Pkt;
 use abi::Addr;
 use abi::endpoint::Endpoint;
@@ -140,10 +141,10 @@ static NOTES: PerCpuArray<Notes> = PerCpuArray::with_max_entries(1, 0);
 
 /// This processor's notes, for a packet that comes from there.
 #[inline(always)]
-pub fn begin(origin: u32) -> Option<&'static mut Notes> {
+pub fn begin(from: From, origin: u32) -> Option<&'static mut Notes> {
     // SAFETY: the map value is this processor's alone while the program runs; it holds plain values only.
     let notes = unsafe { &mut *NOTES.get_ptr_mut(0)? };
-    notes.pkt = Pkt::new(origin);
+    notes.pkt = Pkt::new(origin, from);
     Some(notes)
 }
 

@@ -4,7 +4,7 @@
 use crate::encap;
 use crate::flows::half_of;
 use crate::fragment;
-use crate::packet::Packet;
+use crate::packet::{From, Packet};
 use crate::parse::{ETH_LEN, Pkt, REPLY};
 use crate::rewrite;
 use crate::verdict::{Stage, Verdict, drop};
@@ -17,10 +17,10 @@ const WRITE_FAILED: Verdict = Verdict::Drop(DropReason::ErrorWritingToPacket);
 const AF_INET: u32 = 2;
 const AF_INET6: u32 = 10;
 
-/// Does with the packet what its flow says. A packet that is `delivered` is on the pod's own device, where it is only rewritten.
+/// Does with the packet what its flow says.
 #[inline(always)]
-pub fn send<P: Packet>(packet: P, pkt: &Pkt, flow: &Flow, key: &FlowKey, delivered: bool) -> Verdict {
-    match prepare(packet, pkt, flow, key, delivered) {
+pub fn send<P: Packet>(packet: P, pkt: &Pkt, flow: &Flow, key: &FlowKey) -> Verdict {
+    match prepare(packet, pkt, flow, key) {
         Ok(()) => forward(packet, pkt, flow),
         Err(verdict) => verdict,
     }
@@ -28,22 +28,26 @@ pub fn send<P: Packet>(packet: P, pkt: &Pkt, flow: &Flow, key: &FlowKey, deliver
 
 /// Makes the packet ready for its way, or ends it.
 #[inline(always)]
-pub fn prepare<P: Packet>(packet: P, pkt: &Pkt, flow: &Flow, key: &FlowKey, delivered: bool) -> Stage {
-    if !delivered {
-        left_to_stack(packet, pkt, flow)?;
-    }
+pub fn prepare<P: Packet>(packet: P, pkt: &Pkt, flow: &Flow, key: &FlowKey) -> Stage {
+    left_to_stack(packet, pkt, flow)?;
     fragment::let_follow(pkt);
     if flow.is_translated() && !rewrite::apply(packet, pkt, flow, key) {
         return Err(WRITE_FAILED);
     }
-    if delivered { Err(Verdict::Pass) } else { Ok(()) }
+    unless_delivered(pkt)
+}
+
+/// A packet that is on the pod's own device is only rewritten: its way ends here.
+#[inline(always)]
+pub fn unless_delivered(pkt: &Pkt) -> Stage {
+    if pkt.from == From::STACK { Err(Verdict::Pass) } else { Ok(()) }
 }
 
 /// What only the stack can answer, unchanged: the last hop, and what is too big for the way.
 #[inline(always)]
 pub fn left_to_stack<P: Packet>(packet: P, pkt: &Pkt, flow: &Flow) -> Stage {
     let way = half_of(flow, pkt.is(REPLY));
-    if way.action == action::STACK {
+    if way.action == action::STACK || pkt.from == From::STACK {
         return Ok(());
     }
     if pkt.ttl <= 1 {

@@ -7,12 +7,12 @@ use crate::encap::Arrival;
 use crate::events;
 use crate::flows;
 use crate::maps;
-use crate::packet::Packet;
+use crate::packet::{From, Packet};
 use crate::parse::{Frame, KNOWN, parse};
 use crate::scratch::{self, Notes};
 use crate::send;
 use crate::skb::Skb;
-use crate::stages::{self, From, source};
+use crate::stages::{self, source};
 use crate::verdict::Verdict;
 use abi::DropReason;
 use abi::event::point;
@@ -24,11 +24,9 @@ use aya_ebpf::programs::TcContext;
 #[classifier]
 pub fn netdev_ingress(ctx: TcContext) -> i32 {
     let skb = Skb(ctx.skb.skb);
-    let Some(notes) = scratch::begin(skb.ifindex()) else { return events::NO_MEMORY };
+    let Some(notes) = scratch::begin(From::DEVICE, skb.ifindex()) else { return events::NO_MEMORY };
     let Frame::Ip = parse(skb, &mut notes.pkt) else { return events::NOT_OURS };
     let pkt = &mut notes.pkt;
-    let mut from = From::Device;
-    let mut at = point::FROM_NETWORK;
     if config::on(&config::DIRECT_TUNNEL)
         && source::is_tunnel(pkt.tuple.proto, pkt.tuple.dport)
         && let Some(node) = maps::NODE.get(0)
@@ -38,26 +36,26 @@ pub fn netdev_ingress(ctx: TcContext) -> i32 {
         if !arrival.look_inside(skb, pkt) || !source::is_pod(&pkt.tuple.dst) || !arrival.take_off(skb, pkt) {
             return events::NOT_OURS;
         }
-        (from, at) = (From::Tunnel, point::FROM_OVERLAY);
     }
-    let verdict = arrive(skb, notes, from);
+    let verdict = arrive(skb, notes);
+    let at = if notes.pkt.from == From::TUNNEL { point::FROM_OVERLAY } else { point::FROM_NETWORK };
     events::finish(skb, &notes.pkt, verdict, INGRESS, at)
 }
 
 /// A packet from outside: replayed, decided about, or none of ours.
 #[inline(always)]
-pub fn arrive(skb: Skb, notes: &mut Notes, from: From) -> Verdict {
+pub fn arrive(skb: Skb, notes: &mut Notes) -> Verdict {
     let pkt = &mut notes.pkt;
     if let Some(flow) = flows::find(pkt) {
         flows::touch(skb, pkt, flow, point::TO_ENDPOINT);
-        return send::send(skb, pkt, flow, &pkt.key, false);
+        return send::send(skb, pkt, flow, &pkt.key);
     }
-    if from == From::Device && !pkt.is(KNOWN) && !pkt.is_icmp_error() && !source::is_pod(&pkt.tuple.dst) {
+    if pkt.from == From::DEVICE && !pkt.is(KNOWN) && !pkt.is_icmp_error() && !source::is_pod(&pkt.tuple.dst) {
         return if source::is_forged_to_host(pkt) {
             Verdict::Drop(DropReason::InvalidSourceIp)
         } else {
             Verdict::NotOurs
         };
     }
-    stages::decide(skb, from)
+    stages::decide(skb)
 }

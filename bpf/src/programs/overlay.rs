@@ -3,12 +3,11 @@
 
 use crate::encap;
 use crate::events;
-use crate::packet::Packet;
+use crate::packet::{From, Packet};
 use crate::parse::{Frame, parse};
 use crate::programs::netdev::arrive;
 use crate::scratch::{self, Notes};
 use crate::skb::Skb;
-use crate::stages::From;
 use crate::verdict::Verdict;
 use abi::DropReason;
 use abi::event::point;
@@ -25,7 +24,7 @@ const PACKET_HOST: u32 = 0;
 #[classifier]
 pub fn overlay_ingress(ctx: TcContext) -> i32 {
     let skb = Skb(ctx.skb.skb);
-    let Some(notes) = scratch::begin(origin::TUNNEL | skb.ifindex()) else { return events::NO_MEMORY };
+    let Some(notes) = scratch::begin(From::TUNNEL, origin::TUNNEL | skb.ifindex()) else { return events::NO_MEMORY };
     let verdict = match parse(skb, &mut notes.pkt) {
         Frame::Ip => come_out(skb, notes),
         Frame::Arp | Frame::Other => Verdict::Pass,
@@ -40,9 +39,8 @@ fn come_out(skb: Skb, notes: &mut Notes) -> Verdict {
     // The sender did not know the tunnel device's hardware address.
     // SAFETY: valid context.
     unsafe { bpf_skb_change_type(skb.0, PACKET_HOST) };
-    let Some((vni, node)) = encap::device_origin(skb) else {
+    if !encap::note_device_origin(skb, &mut notes.pkt) {
         return Verdict::Drop(DropReason::ErrorRetrievingTunnelKey);
-    };
-    (notes.pkt.vni, notes.pkt.node) = (vni, node);
-    arrive(skb, notes, From::Tunnel)
+    }
+    arrive(skb, notes)
 }

@@ -3,13 +3,13 @@
 
 use crate::events;
 use crate::flows;
-use crate::packet::Packet;
+use crate::packet::{From, Packet};
 use crate::parse::{Frame, REPLY, parse};
 use crate::scratch::{self, Notes};
 use crate::send;
 use crate::skb::Skb;
 use crate::stages::commit::leaving_point;
-use crate::stages::{self, From, link};
+use crate::stages::{self, link};
 use crate::verdict::Verdict;
 use abi::DropReason;
 use abi::event::point;
@@ -22,7 +22,7 @@ use aya_ebpf::programs::TcContext;
 #[classifier]
 pub fn pod_egress(ctx: TcContext) -> i32 {
     let skb = Skb(ctx.skb.skb);
-    let Some(notes) = scratch::begin(skb.ifindex()) else { return events::NO_MEMORY };
+    let Some(notes) = scratch::begin(From::POD, skb.ifindex()) else { return events::NO_MEMORY };
     let verdict = match parse(skb, &mut notes.pkt) {
         Frame::Ip => leave(skb, notes),
         Frame::Arp => link::answer_arp(skb),
@@ -38,11 +38,11 @@ fn leave(skb: Skb, notes: &mut Notes) -> Verdict {
     let pkt = &mut notes.pkt;
     if let Some(flow) = flows::find(pkt) {
         flows::touch(skb, pkt, flow, leaving_point(flows::half_of(flow, pkt.is(REPLY)).action));
-        return send::send(skb, pkt, flow, &pkt.key, false);
+        return send::send(skb, pkt, flow, &pkt.key);
     }
     match link::message(skb, pkt) {
         Some(verdict) => verdict,
-        None => stages::decide(skb, From::Pod),
+        None => stages::decide(skb),
     }
 }
 
@@ -50,7 +50,7 @@ fn leave(skb: Skb, notes: &mut Notes) -> Verdict {
 #[classifier]
 pub fn pod_ingress(ctx: TcContext) -> i32 {
     let skb = Skb(ctx.skb.skb);
-    let Some(notes) = scratch::begin(origin::STACK | skb.arrived_by()) else { return events::NO_MEMORY };
+    let Some(notes) = scratch::begin(From::STACK, origin::STACK | skb.arrived_by()) else { return events::NO_MEMORY };
     let verdict = match parse(skb, &mut notes.pkt) {
         Frame::Ip => enter(skb, notes),
         // The host asks for the pod's hardware address, or answers the pod.
@@ -67,7 +67,7 @@ fn enter(skb: Skb, notes: &mut Notes) -> Verdict {
     let pkt = &mut notes.pkt;
     if let Some(flow) = flows::find(pkt) {
         flows::touch(skb, pkt, flow, point::TO_ENDPOINT);
-        return send::send(skb, pkt, flow, &pkt.key, true);
+        return send::send(skb, pkt, flow, &pkt.key);
     }
-    stages::decide(skb, From::Stack)
+    stages::decide(skb)
 }

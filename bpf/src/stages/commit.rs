@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 //! Remembering a decision.
 
-use super::From;
 use crate::config;
 use crate::epochs;
 use crate::events;
 use crate::flows;
 use crate::maps;
-use crate::packet::Packet;
+use crate::packet::{From, Packet};
 use crate::parse::{Pkt, REPLY};
 use crate::scratch::{HAS_ALIAS, NOT_REMEMBERED, REPLACES, Scratch};
 use crate::verdict::{Stage, drop};
 use abi::DropReason;
 use abi::event::point;
-use abi::flow::{Flow, FlowKey, Half, State, action, flags, half, tcp};
+use abi::flow::{Flow, FlowKey, Half, State, action, flags, half, proto, tcp};
 use abi::rings;
 use aya_ebpf::bindings::{BPF_EXIST, BPF_NOEXIST};
 
@@ -38,7 +37,7 @@ pub fn refuse(pkt: &Pkt, scratch: &Scratch) -> i32 {
 
 /// Remembers the decision and reports a new flow.
 #[inline(always)]
-pub fn store<P: Packet>(packet: P, pkt: &mut Pkt, from: From, scratch: &mut Scratch) -> Stage {
+pub fn store<P: Packet>(packet: P, pkt: &mut Pkt, scratch: &mut Scratch) -> Stage {
     let news = complete(pkt, scratch);
     if !scratch.notes(NOT_REMEMBERED) {
         if !scratch.is_known() {
@@ -46,7 +45,7 @@ pub fn store<P: Packet>(packet: P, pkt: &mut Pkt, from: From, scratch: &mut Scra
         }
         if takes_over(pkt, scratch) { renew(scratch)? } else { insert(scratch)? }
     }
-    report(packet, pkt, from, scratch, news);
+    report(packet, pkt, scratch, news);
     Ok(())
 }
 
@@ -69,16 +68,16 @@ fn complete(pkt: &mut Pkt, scratch: &mut Scratch) -> u8 {
 }
 
 #[inline(always)]
-fn report<P: Packet>(packet: P, pkt: &Pkt, from: From, scratch: &Scratch, news: u8) {
+fn report<P: Packet>(packet: P, pkt: &Pkt, scratch: &Scratch, news: u8) {
     if config::on(&config::TRACE_EVENTS) && (!scratch.is_known() || news & (tcp::FIN | tcp::RST) != 0) {
-        events::trace_decided(packet, pkt, scratch, point_of(scratch, pkt, from));
+        events::trace_decided(packet, pkt, scratch, point_of(scratch, pkt));
     }
 }
 
 /// Observation point of a packet that goes on its way.
 #[inline(always)]
-fn point_of(scratch: &Scratch, pkt: &Pkt, from: From) -> u8 {
-    if from == From::Pod {
+fn point_of(scratch: &Scratch, pkt: &Pkt) -> u8 {
+    if pkt.from == From::POD {
         leaving_point(flows::half_of(&scratch.flow, pkt.is(REPLY)).action)
     } else {
         point::TO_ENDPOINT
@@ -173,7 +172,7 @@ fn make_way(pkt: &Pkt, scratch: &mut Scratch) {
     }
     enlist(scratch);
     if scratch.oldest.proto != 0 && scratch.oldest != scratch.key {
-        give_up(&scratch.oldest, false);
+        displace(&scratch.oldest);
     }
 }
 
@@ -236,8 +235,12 @@ fn ring(scratch: &Scratch) -> u32 {
 
 #[inline(always)]
 fn place(ring: u32, at: u32) -> Option<*mut FlowKey> {
-    let places = config::OPENINGS.load();
-    maps::OPENINGS.get_ptr_mut(ring * places + at.checked_rem(places)?)
+    maps::OPENINGS.get_ptr_mut(rings::place(ring, at, config::OPENINGS.load())?)
+}
+
+#[inline(always)]
+fn stack_place(height: u32) -> Option<*mut FlowKey> {
+    maps::OPENINGS.get_ptr_mut(rings::stack_place(height, config::OPENINGS.load())?)
 }
 
 /// Puts the flow into its endpoint's ring, and notes the one whose place it takes.
@@ -258,22 +261,34 @@ fn enlist(scratch: &mut Scratch) -> i32 {
     0
 }
 
-/// Removes a flow that nobody has answered, or also one that has ended. Whether it did.
-#[inline(never)]
-fn give_up(key: &FlowKey, ended: bool) -> bool {
-    let Some(flow) = flows::get(key) else { return false };
-    let spare = match flow.state(key.proto) {
-        State::Opening => !flow.has(flags::REFUSED),
-        State::Closed => ended,
-        State::Established => false,
-    };
-    if spare {
-        flows::remove(key);
+/// A flow that has lost its place in its endpoint's ring: if nobody has answered it, it goes.
+#[inline(always)]
+fn displace(key: &FlowKey) {
+    let Some(flow) = flows::get(key) else { return };
+    match flow.state(key.proto) {
+        State::Opening if !flow.has(flags::REFUSED) => {
+            flows::remove(key);
+        }
+        State::Established if key.proto != proto::TCP => lay_by(key),
+        _ => {}
     }
-    spare
 }
 
-/// The table is full: who opens a flow gives up one of their own.
+/// Notes a flow that can be given up when the table is full.
+#[inline(always)]
+fn lay_by(key: &FlowKey) {
+    let Some(height) = maps::OPENINGS_NEXT.get_ptr_mut(rings::STACK) else { return };
+    // SAFETY: array values are never freed. Of two processors that take one place at once one overwrites the other's: that flow ends
+    // by its age alone.
+    unsafe {
+        if let Some(place) = stack_place(*height) {
+            *height = (*height).wrapping_add(1);
+            *place = *key;
+        }
+    }
+}
+
+/// The table is full: who opens a flow gives up one of their own, or one of somebody's who has very many.
 #[inline(never)]
 pub fn make_room(scratch: &mut Scratch) -> bool {
     let ring = ring(scratch);
@@ -282,11 +297,48 @@ pub fn make_room(scratch: &mut Scratch) -> bool {
     let next = unsafe { *next };
     // Backwards: the latest is the likeliest to be still opening.
     for offset in 0..PLACES_TRIED {
-        if look_up_place(ring, next.wrapping_sub(1 + offset), scratch) && give_up(&scratch.oldest, true) {
+        if look_up_place(ring, next.wrapping_sub(1 + offset), scratch) && give_up(&scratch.oldest, false) {
+            return true;
+        }
+    }
+    for _ in 0..PLACES_TRIED {
+        if take_laid_by(scratch) && give_up(&scratch.oldest, true) {
             return true;
         }
     }
     false
+}
+
+/// Removes a flow that nobody has answered, or that has ended; also one that is answered, but no TCP connection. Whether it did.
+#[inline(always)]
+fn give_up(key: &FlowKey, answered: bool) -> bool {
+    let Some(flow) = flows::get(key) else { return false };
+    let spare = match flow.state(key.proto) {
+        State::Opening => !flow.has(flags::REFUSED),
+        State::Closed => true,
+        State::Established => answered && key.proto != proto::TCP && !flow.has(flags::REFUSED),
+    };
+    if spare {
+        flows::remove(key);
+    }
+    spare
+}
+
+/// Takes the flow that was laid by last; false when there is none.
+#[inline(never)]
+fn take_laid_by(scratch: &mut Scratch) -> bool {
+    let Some(height) = maps::OPENINGS_NEXT.get_ptr_mut(rings::STACK) else { return false };
+    // SAFETY: as in `lay_by`; two processors that take the same one find it gone the second time.
+    unsafe {
+        let Some(place) = stack_place((*height).wrapping_sub(1)) else { return false };
+        scratch.oldest = *place;
+        if scratch.oldest.proto == 0 {
+            return false;
+        }
+        (*place).proto = 0;
+        *height = (*height).wrapping_sub(1);
+    }
+    scratch.oldest != scratch.key
 }
 
 /// Notes the flow at a place of a ring; false when it is this one or none.

@@ -2,9 +2,9 @@
 //! ICMP errors (RFC 792, RFC 4443): they belong to the flow of the packet that they quote, and go against its direction. One is let
 //! through if that flow still is, if it goes to whoever sent the quoted packet, and if it comes from where that packet went.
 
-use super::{From, orient};
+use super::orient;
 use crate::flows::{self, half_of};
-use crate::packet::Packet;
+use crate::packet::{From, Packet};
 use crate::parse::{CLASH, ETH_LEN, FROM_B, HEADERS, KNOWN, Pkt, REPLY, note_icmp};
 use crate::rewrite::{self, difference};
 use crate::scratch::{NOT_REMEMBERED, Scratch};
@@ -25,21 +25,20 @@ const HEADER: usize = 8;
 /// Notes the flow that the error is about; it is decided as a packet of that flow. An error about no flow that we know is a packet
 /// like others, unless a pod sends it.
 #[inline(never)]
-pub fn relate<P: Packet>(packet: P, pkt: &mut Pkt, from: From, scratch: &mut Scratch) -> Stage {
+pub fn relate<P: Packet>(packet: P, pkt: &mut Pkt, scratch: &mut Scratch) -> Stage {
     if !packet.pull(HEADERS) {
         return drop(DropReason::InvalidPacketDropped);
     }
     pkt.marks &= !(KNOWN | REPLY | CLASH);
-    if quote(packet, pkt, scratch).is_some() && scratch.quoted.src == pkt.tuple.dst && find(packet, pkt, from, scratch)
-    {
+    if quote(packet, pkt, scratch).is_some() && scratch.quoted.src == pkt.tuple.dst && find(packet, pkt, scratch) {
         scratch.notes |= NOT_REMEMBERED;
-        return orient::known(pkt.is(REPLY), true, scratch);
+        return orient::known(pkt, scratch);
     }
     pkt.marks &= !(KNOWN | REPLY);
-    match from {
-        From::Pod => drop(DropReason::CtUnknownL4Protocol),
+    match pkt.from {
+        From::POD => drop(DropReason::CtUnknownL4Protocol),
         // Policy is asked about the error itself; nothing about it is remembered.
-        _ if from == From::Device && !super::source::is_pod(&pkt.tuple.dst) => Err(Verdict::NotOurs),
+        _ if pkt.from == From::DEVICE && !super::source::is_pod(&pkt.tuple.dst) => Err(Verdict::NotOurs),
         _ => {
             scratch.notes |= NOT_REMEMBERED;
             orient::first(pkt, scratch)
@@ -99,16 +98,23 @@ fn walk<P: Packet>(packet: P, inner: usize) -> Option<(u8, usize)> {
     Some((next, offset))
 }
 
-/// Finds the flow, and checks that whoever sends the error may speak of it.
+/// The error is to its flow what an answer to the quoted packet would be.
 #[inline(never)]
-fn find<P: Packet>(packet: P, pkt: &mut Pkt, from: From, scratch: &mut Scratch) -> bool {
-    let (key, from_b) = scratch.quoted.reversed().key();
+fn name_flow(pkt: &mut Pkt, quoted: &Tuple) -> i32 {
+    let (key, from_b) = quoted.reversed().key();
     pkt.key = key;
     pkt.marks &= !FROM_B;
     pkt.marks |= if from_b { FROM_B } else { 0 };
+    0
+}
+
+/// Finds the flow, and checks that whoever sends the error may speak of it.
+#[inline(always)]
+fn find<P: Packet>(packet: P, pkt: &mut Pkt, scratch: &mut Scratch) -> bool {
+    name_flow(pkt, &scratch.quoted);
     let Some(flow) = flows::record(pkt) else { return false };
     let reply = pkt.is(REPLY);
-    if !may_speak(packet, pkt, from, flow, reply, &scratch.quoted.dst) {
+    if !may_speak(packet, pkt, flow, reply, &scratch.quoted.dst) {
         return false;
     }
     scratch.known = *flow;
@@ -118,19 +124,19 @@ fn find<P: Packet>(packet: P, pkt: &mut Pkt, from: From, scratch: &mut Scratch) 
 
 /// The error comes from where the quoted packet went.
 #[inline(always)]
-fn may_speak<P: Packet>(packet: P, pkt: &Pkt, from: From, flow: &Flow, reply: bool, receiver: &Addr) -> bool {
+fn may_speak<P: Packet>(packet: P, pkt: &Pkt, flow: &Flow, reply: bool, receiver: &Addr) -> bool {
     let expected = half_of(flow, reply).origin;
-    match from {
+    match pkt.from {
         // A pod speaks for itself.
-        From::Pod => pkt.tuple.src == *receiver && expected == pkt.origin,
+        From::POD => pkt.tuple.src == *receiver && expected == pkt.origin,
         // Routers on the way have addresses of their own, but they are on that way.
-        From::Tunnel => expected == pkt.origin && half_of(flow, !reply).hop == pkt.node,
-        From::Device => {
+        From::TUNNEL => expected == pkt.origin && half_of(flow, !reply).hop == pkt.node,
+        From::DEVICE => {
             let sender = if reply { flow.dst_endpoint } else { flow.src_endpoint };
             sender == 0 && expected & (origin::STACK | origin::TUNNEL) == 0
         }
         // The node itself may find that a packet cannot go on.
-        From::Stack => packet.arrived_by() == 0 || expected == pkt.origin,
+        _ => packet.arrived_by() == 0 || expected == pkt.origin,
     }
 }
 
@@ -143,16 +149,14 @@ pub fn is_related(pkt: &Pkt, scratch: &Scratch) -> bool {
 /// Makes the error ready to go on as a packet of its flow, with its own addresses and those of the quotation as the flow's are on
 /// that side.
 #[inline(always)]
-pub fn prepare<P: Packet>(packet: P, pkt: &mut Pkt, scratch: &mut Scratch, delivered: bool) -> Stage {
+pub fn prepare<P: Packet>(packet: P, pkt: &mut Pkt, scratch: &mut Scratch) -> Stage {
     scratch.flow.tag = scratch.key.tag();
     pkt.tag = scratch.flow.tag;
-    if !delivered {
-        send::left_to_stack(packet, pkt, &scratch.flow)?;
-    }
+    send::left_to_stack(packet, pkt, &scratch.flow)?;
     if scratch.flow.is_translated() && !restore(packet, pkt, scratch) {
         return drop(DropReason::ErrorWritingToPacket);
     }
-    if delivered { Err(Verdict::Pass) } else { Ok(()) }
+    send::unless_delivered(pkt)
 }
 
 /// Where the quoted packet carries a port: (of its source, of its destination).

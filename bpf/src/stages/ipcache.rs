@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 //! Who an address is: a local endpoint, the node itself, or an identity from the address cache.
 
-use super::From;
 use crate::config;
 use crate::maps;
+use crate::packet::From;
 use crate::parse::Pkt;
 use crate::scratch::{DST_IS_HOST, IS_REPLY, NO_MASQUERADE, Party, Scratch};
 use crate::verdict::{Stage, Verdict, drop};
@@ -55,9 +55,9 @@ pub fn is_behind_tunnel(entry: &IpcacheEntry) -> bool {
 
 /// Fills in who the flow is opened to, and how they are reached as far as addresses tell.
 #[inline(never)]
-pub fn resolve(pkt: &Pkt, from: From, scratch: &mut Scratch) -> Stage {
+pub fn resolve(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
     destination(scratch);
-    if scratch.notes(IS_REPLY) && from == From::Tunnel && !pkt.is_icmp_error() {
+    if scratch.notes(IS_REPLY) && pkt.from == From::TUNNEL && !pkt.is_icmp_error() {
         // Who answers has said who they are.
         scratch.target.identity = scratch.sender.identity;
     }
@@ -72,7 +72,7 @@ pub fn resolve(pkt: &Pkt, from: From, scratch: &mut Scratch) -> Stage {
         return drop(DropReason::StaleOrUnroutableIp);
     }
     if scratch.opener.id == 0 && scratch.target.id == 0 {
-        return Err(if from == From::Device { Verdict::NotOurs } else { Verdict::Pass });
+        return Err(if pkt.from == From::DEVICE { Verdict::NotOurs } else { Verdict::Pass });
     }
     if super::source::is_tunnel(pkt.tuple.proto, scratch.dport) && scratch.opener.id != 0 {
         return drop(DropReason::EncapsulationTrafficIsProhibited);

@@ -2,9 +2,10 @@
 //! Which way round the flow is. A decision is always about its forward direction, whichever packet asks for it: a reply is allowed
 //! because the flow is.
 
-use super::{From, ipcache, source};
+use super::{ipcache, source};
 use crate::flows;
 use crate::maps;
+use crate::packet::From;
 use crate::parse::{KNOWN, OCCUPIED, Pkt, REPLY};
 use crate::scratch::{IS_REPLY, NOT_REMEMBERED, Party, REPLACES, Scratch};
 use crate::verdict::{Stage, drop};
@@ -15,7 +16,7 @@ use abi::{DropReason, identity};
 
 /// Notes what is remembered of the flow, its forward tuple and who opened it.
 #[inline(never)]
-pub fn orient(pkt: &mut Pkt, from: From, scratch: &mut Scratch) -> Stage {
+pub fn orient(pkt: &mut Pkt, scratch: &mut Scratch) -> Stage {
     if let Some(flow) = flows::lookup(pkt) {
         scratch.known = *flow;
         scratch.key = pkt.key;
@@ -23,15 +24,11 @@ pub fn orient(pkt: &mut Pkt, from: From, scratch: &mut Scratch) -> Stage {
             scratch.notes |= REPLACES;
             return first(pkt, scratch);
         }
-        if from == From::Stack && flows::half_of(flow, pkt.is(REPLY)).origin & origin::STACK == 0 {
+        if pkt.from == From::STACK && flows::half_of(flow, pkt.is(REPLY)).origin & origin::STACK == 0 {
             // What the stack forwards in a roundabout way does not draw the flow onto that way.
             scratch.notes |= NOT_REMEMBERED;
         }
-        let reply = pkt.is(REPLY);
-        if !reply {
-            scratch.opener = scratch.sender;
-        }
-        return known(reply, reply, scratch);
+        return known(pkt, scratch);
     }
     if pkt.is(OCCUPIED) {
         // There is no place for a record of it.
@@ -70,18 +67,19 @@ fn open(tuple: &Tuple, scratch: &mut Scratch) -> i32 {
     0
 }
 
-/// A packet of a flow that has a record. Unless it comes from whoever opened the flow, `find` them.
+/// A packet of a flow that has a record. Its sender has opened the flow, unless it is a reply, or an error, which somebody on the way may
+/// have sent.
 #[inline(never)]
-pub fn known(reply: bool, find: bool, scratch: &mut Scratch) -> Stage {
+pub fn known(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
     scratch.tuple = scratch.known.opening(&scratch.key);
     scratch.dst = scratch.tuple.dst;
     scratch.dport = scratch.tuple.dport;
     scratch.icmp_type = scratch.tuple.class;
     scratch.flow.flags |= scratch.known.flags & flags::OPENED_BY_B;
-    if reply {
+    if pkt.is(REPLY) {
         scratch.notes |= IS_REPLY;
-    }
-    if !find {
+    } else if !pkt.is_icmp_error() {
+        scratch.opener = scratch.sender;
         return Ok(());
     }
     if find_opener(scratch) { Ok(()) } else { drop(DropReason::StaleOrUnroutableIp) }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 //! Where packets go in both directions, and where they may come from: what addresses have not settled, the kernel's routes do.
 
-use super::{From, ipcache, source};
+use super::{ipcache, source};
 use crate::config;
 use crate::encap;
 use crate::maps;
-use crate::packet::Packet;
+use crate::packet::{From, Packet};
 use crate::parse::Pkt;
 use crate::scratch::{IS_REPLY, Scratch};
 use crate::verdict::{Stage, drop};
@@ -20,11 +20,11 @@ const AF_INET6: u8 = 10;
 
 /// Completes both halves.
 #[inline(never)]
-pub fn next_hops<P: Packet>(packet: P, pkt: &Pkt, from: From, scratch: &mut Scratch) -> Stage {
+pub fn next_hops<P: Packet>(packet: P, pkt: &Pkt, scratch: &mut Scratch) -> Stage {
     // SAFETY: array values are never freed.
     let Some(node) = maps::NODE.get(0) else { return drop(DropReason::InvalidTcBuffer) };
-    to_target(packet, pkt, from, node, scratch)?;
-    to_opener(packet, pkt, from, node, scratch)?;
+    to_target(packet, pkt, node, scratch)?;
+    to_opener(packet, pkt, node, scratch)?;
     scratch.flow.forward.origin = forward_origin(pkt, node, scratch);
     scratch.flow.reply.origin = reply_origin(pkt, node, scratch);
     Ok(())
@@ -32,9 +32,9 @@ pub fn next_hops<P: Packet>(packet: P, pkt: &Pkt, from: From, scratch: &mut Scra
 
 /// The forward direction.
 #[inline(always)]
-fn to_target<P: Packet>(packet: P, pkt: &Pkt, from: From, node: &NodeConfig, scratch: &mut Scratch) -> Stage {
+fn to_target<P: Packet>(packet: P, pkt: &Pkt, node: &NodeConfig, scratch: &mut Scratch) -> Stage {
     let inside = scratch.opener.ifindex;
-    if scratch.notes(IS_REPLY) && from == From::Tunnel && scratch.flow.forward.action == action::TUNNEL {
+    if scratch.notes(IS_REPLY) && pkt.from == From::TUNNEL && scratch.flow.forward.action == action::TUNNEL {
         // Of a node's addresses it has chosen this one; packets to it prove by that where they belong.
         scratch.flow.forward.hop = pkt.node;
     }
@@ -44,7 +44,7 @@ fn to_target<P: Packet>(packet: P, pkt: &Pkt, from: From, node: &NodeConfig, scr
 
 /// The reply direction: to a local opener, or back where the flow came from.
 #[inline(always)]
-fn to_opener<P: Packet>(packet: P, pkt: &Pkt, from: From, node: &NodeConfig, scratch: &mut Scratch) -> Stage {
+fn to_opener<P: Packet>(packet: P, pkt: &Pkt, node: &NodeConfig, scratch: &mut Scratch) -> Stage {
     let opener = &scratch.opener;
     if opener.id != 0 {
         scratch.flow.reply.action = action::LOCAL;
@@ -54,10 +54,10 @@ fn to_opener<P: Packet>(packet: P, pkt: &Pkt, from: From, node: &NodeConfig, scr
     }
     let way = &mut scratch.flow.reply;
     if scratch.notes & IS_REPLY == 0 {
-        (way.action, way.hop) = match from {
-            From::Tunnel => (action::TUNNEL, pkt.node),
-            From::Device => (action::NEIGH, Addr::NONE),
-            From::Pod | From::Stack => (action::STACK, Addr::NONE),
+        (way.action, way.hop) = match pkt.from {
+            From::TUNNEL => (action::TUNNEL, pkt.node),
+            From::DEVICE => (action::NEIGH, Addr::NONE),
+            _ => (action::STACK, Addr::NONE),
         };
     } else if scratch.known.created != 0 {
         (way.action, way.hop) = (scratch.known.reply.action, scratch.known.reply.hop);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 //! Who sends the packet, and whether it may come from there: nobody gets in under another's address.
 
-use super::{From, ipcache};
+use super::ipcache;
 use crate::config;
 use crate::maps;
-use crate::packet::Packet;
+use crate::packet::{From, Packet};
 use crate::parse::{KNOWN, Pkt};
 use crate::scratch::{Party, Scratch};
 use crate::verdict::{Stage, drop};
@@ -14,13 +14,13 @@ use abi::{Addr, DropReason, identity};
 
 /// Notes the sender.
 #[inline(never)]
-pub fn check<P: Packet>(packet: P, pkt: &Pkt, from: From, scratch: &mut Scratch) -> Stage {
+pub fn check<P: Packet>(packet: P, pkt: &Pkt, scratch: &mut Scratch) -> Stage {
     scratch.family = pkt.family;
-    match from {
-        From::Pod => pod(packet, pkt, scratch),
-        From::Stack => stack(packet, pkt, scratch),
-        From::Tunnel => tunnel(pkt, scratch),
-        From::Device => device(pkt, scratch),
+    match pkt.from {
+        From::POD => pod(packet, pkt, scratch),
+        From::STACK => stack(packet, pkt, scratch),
+        From::TUNNEL => tunnel(pkt, scratch),
+        _ => device(pkt, scratch),
     }
 }
 

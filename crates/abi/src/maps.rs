@@ -107,9 +107,9 @@ maps! {
     /// Flows; sized at load.
     Flows = "cilium_flows" v 2, Hash, 131_072, flow::FlowKey => flow::Flow;
     /// The latest flows of each endpoint, in rings ([`crate::rings`]): one that nobody has answered makes room for the next; sized at load.
-    Openings = "cilium_openings" v 1, Array, rings::COUNT * 512, u32 => flow::FlowKey;
-    /// Where the next entry of each ring goes.
-    OpeningsNext = "cilium_open_next" v 1, Array, rings::COUNT, u32 => u32;
+    Openings = "cilium_openings" v 2, Array, rings::RINGS_AND_STACK * 512, u32 => flow::FlowKey;
+    /// Where the next entry of each ring goes, and of their stack.
+    OpeningsNext = "cilium_open_next" v 2, Array, rings::COUNT + 1, u32 => u32;
     /// What later fragments of a datagram lack, learnt from the first one.
     Fragments = "cilium_fragments" v 2, LruHash, 8192, FragmentKey => FragmentTransport;
     /// Identity of IPv4 prefixes.

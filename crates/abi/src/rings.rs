@@ -2,11 +2,20 @@
 //! The rings of [`crate::maps::Openings`]. Each endpoint has two, for flows that it opens and for flows that are opened to it. A new
 //! flow takes the place of the ring's oldest; if that one is still opening, it is removed. So the flows of an endpoint that nobody
 //! has answered are bounded, and a flood of them costs the endpoint that makes it and nobody's established connection.
+//!
+//! One that has been answered but is no TCP connection stays, on a stack behind the rings: when the table is full, it is given up
+//! for a new flow of whoever wants one. So who opens very many of those has them at the others' discretion.
 
 /// Endpoints that have rings of their own; beyond, some share one. A prime, because interface indexes of pods often step by two.
 const ENDPOINTS: u32 = 127;
 /// How many rings there are.
 pub const COUNT: u32 = ENDPOINTS * 2;
+/// The index of the stack's height, after those of the rings.
+pub const STACK: u32 = COUNT;
+/// The stack is as long as that many rings.
+const STACK_RINGS: u32 = 64;
+/// All of it in lengths of a ring.
+pub const RINGS_AND_STACK: u32 = COUNT + STACK_RINGS;
 
 /// The ring of the endpoint behind an interface, for flows that it opens or that are opened to it.
 #[inline(always)]
@@ -22,6 +31,26 @@ pub const fn places(flows: u32) -> u32 {
     if share < 64 { 64 } else { share }
 }
 
+/// The place in the map of a ring's entry, or `None` for rings without places.
+#[inline(always)]
+#[must_use]
+pub const fn place(ring: u32, at: u32, places: u32) -> Option<u32> {
+    match at.checked_rem(places) {
+        Some(at) => Some(ring * places + at),
+        None => None,
+    }
+}
+
+/// The place in the map of the stack's entry at that height; what is higher than the stack is long begins again at its foot.
+#[inline(always)]
+#[must_use]
+pub const fn stack_place(height: u32, places: u32) -> Option<u32> {
+    match height.checked_rem(STACK_RINGS * places) {
+        Some(at) => Some(COUNT * places + at),
+        None => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -32,6 +61,18 @@ mod tests {
             (10..10 + 2 * ENDPOINTS).step_by(2).flat_map(|ifindex| [of(ifindex, true), of(ifindex, false)]).collect();
         assert_eq!(rings.len(), COUNT as usize);
         assert!(rings.iter().all(|ring| *ring < COUNT));
+    }
+
+    #[test]
+    fn no_two_places_are_one_and_none_is_outside() {
+        let places = 64;
+        let rings = (0..COUNT).flat_map(|ring| (0..places).filter_map(move |at| place(ring, at, places)));
+        let stack = (0..STACK_RINGS * places).filter_map(|height| stack_place(height, places));
+        let all: std::collections::BTreeSet<u32> = rings.chain(stack).collect();
+        assert_eq!(all.len() as u32, RINGS_AND_STACK * places);
+        assert_eq!(all.last().copied(), Some(RINGS_AND_STACK * places - 1));
+        assert_eq!(stack_place(STACK_RINGS * places + 3, places), stack_place(3, places));
+        assert_eq!((place(3, 1, 0), stack_place(1, 0)), (None, None));
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod migrate;
 mod pins;
 mod program;
 mod run_time;
+mod stack;
 
 pub use attach::{Direction, LinkPin};
 pub use cleanup::post_uninstall_cleanup;

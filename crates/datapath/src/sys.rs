@@ -296,7 +296,10 @@ struct RawProgramInfo {
     created_by: u32,
     map_count: u32,
     maps: u64,
-    between: [u64; 16],
+    before: [u64; 10],
+    function_count: u32,
+    line_count: u32,
+    after: [u64; 5],
     run_time_ns: u64,
     run_count: u64,
     recursion_misses: u64,
@@ -320,6 +323,8 @@ pub(crate) fn count_run_time() -> io::Result<OwnedFd> {
 #[derive(Debug)]
 pub(crate) struct ProgramInfo {
     pub(crate) verified_instructions: u32,
+    /// Source lines of which it has left something.
+    pub(crate) lines: u32,
     /// The instructions that are left, as they lie in memory.
     pub(crate) instructions: Vec<[u8; 8]>,
 }
@@ -331,7 +336,7 @@ pub(crate) fn program_info(program: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
     let mut body =
         RawProgramInfo { xlated_len: head.xlated_len, xlated: address_mut(&mut instructions), ..Default::default() };
     info(program, &mut body)?;
-    Ok(ProgramInfo { verified_instructions: head.verified_instructions, instructions })
+    Ok(ProgramInfo { verified_instructions: head.verified_instructions, lines: head.line_count, instructions })
 }
 
 #[repr(C)]

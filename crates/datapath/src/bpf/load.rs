@@ -134,7 +134,7 @@ fn open_maps(pins: &Pins, flows: u32) -> Result<(Maps, bool)> {
     for spec in MapSpec::all() {
         let entries = match spec.name {
             Flows::NAME => flows,
-            Openings::NAME => rings::COUNT * rings::places(capacity(&maps, Flows::NAME).unwrap_or(flows)),
+            Openings::NAME => rings::RINGS_AND_STACK * rings::places(capacity(&maps, Flows::NAME).unwrap_or(flows)),
             _ => spec.capacity,
         };
         let (map, complete) = create_or_adopt(pins, &spec, entries, &maps)?;
@@ -150,7 +150,7 @@ fn capacity(maps: &Maps, name: &str) -> Option<u32> {
 
 /// Places in each ring, by the map that there is: the programs must not reach beyond it.
 fn places(maps: &Maps) -> u32 {
-    capacity(maps, Openings::NAME).unwrap_or_default() / rings::COUNT
+    capacity(maps, Openings::NAME).unwrap_or_default() / rings::RINGS_AND_STACK
 }
 
 fn load_object(pins: &Pins, config: &ProgramConfig) -> Result<Ebpf> {

@@ -298,6 +298,34 @@ fn a_flood_of_answers_to_a_pod_that_lets_nobody_in_leaves_nothing() {
     });
 }
 
+/// A pod asks so often, and is always answered, that the table is full of its flows.
+#[test]
+fn answered_queries_cost_nobody_else_a_connection() {
+    World::test_families(|world, f| {
+        let (a, b) = (world.a, world.b);
+        world.leaves(&a, &Packet::udp((f.a, 500), (f.b, 53)).bytes()).redirected();
+        world.leaves(&b, &Packet::udp((f.b, 53), (f.a, 500)).bytes()).redirected();
+        let connection = |port, flags| Packet::tcp((f.a, port), (f.b, 80), flags).bytes();
+        let accepted = |port, flags| Packet::tcp((f.b, 80), (f.a, port), flags).bytes();
+        world.leaves(&a, &connection(999, SYN)).redirected();
+        world.leaves(&b, &accepted(999, SYN | ACK)).redirected();
+        world.leaves(&a, &connection(999, ACK)).redirected();
+        for port in 0..1500_u16 {
+            world.leaves(&b, &Packet::udp((f.b, 10000 + port), (f.a, 53)).bytes()).redirected();
+            world.leaves(&a, &Packet::udp((f.a, 53), (f.b, 10000 + port)).bytes()).redirected();
+        }
+        for port in 1000..1060_u16 {
+            world.leaves(&a, &connection(port, SYN)).redirected();
+            world.leaves(&b, &accepted(port, SYN | ACK)).redirected();
+            world.leaves(&a, &connection(port, ACK)).redirected();
+            world.arrives(&Packet::udp((f.world, port), (f.a, 53)).bytes()).redirected();
+        }
+        let state = |from, to, proto| world.flow(&tuple(from, to, proto)).map(|flow| flow.state(proto));
+        assert_eq!(state((f.a, 500), (f.b, 53), proto::UDP), Some(State::Established), "A's own query");
+        assert_eq!(state((f.a, 999), (f.b, 80), proto::TCP), Some(State::Established), "A's connection");
+    });
+}
+
 /// A full table: who opens a flow gives up one of their own, also when it is translated.
 #[test]
 fn a_full_table_makes_room_for_a_translated_flow() {
