@@ -10,6 +10,7 @@ mod errors;
 mod forward;
 mod malformed;
 mod masquerade;
+mod model;
 mod neighbour;
 mod packet;
 mod policy;

@@ -23,7 +23,7 @@ use abi::tuple::Tuple;
 use abi::{Addr, identity};
 use datapath::bpf::{Datapath, Options, Place, Program, TestRun};
 use datapath::events::Reader;
-use datapath::netlink::{Netlink, Route, Scope};
+use datapath::netlink::{LinkChange, Netlink, Route, Scope, VethEnd};
 use datapath::{Epochs, Kernel, LpmKey, Table, Trie};
 use ipnet::IpNet;
 
@@ -228,6 +228,18 @@ impl World {
         self.datapath.map::<Node>().unwrap().insert(&0, &node).unwrap();
     }
 
+    /// One more interface, which leads nowhere. Returns its index.
+    pub(crate) fn add_device(&self, name: &str) -> u32 {
+        self.runtime.block_on(async {
+            let netlink = Netlink::open().unwrap();
+            let (host, peer) = (VethEnd { name, ..VethEnd::default() }, format!("{name}_peer"));
+            netlink.create_veth(host, VethEnd { name: &peer, ..VethEnd::default() }).await.unwrap();
+            let index = netlink.link(name).await.unwrap().unwrap().index;
+            netlink.change_link(index, LinkChange { up: Some(true), ..LinkChange::default() }).await.unwrap();
+            index
+        })
+    }
+
     /// The way to an address is through that interface.
     pub(crate) fn set_route(&self, to: IpAddr, ifindex: u32) {
         self.runtime.block_on(async {
@@ -361,7 +373,7 @@ impl World {
     }
 
     /// The events since the last call.
-    fn events(&mut self) -> Vec<Event> {
+    pub(crate) fn events(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
         let _entered = self.runtime.enter();
         self.reader.read_present(|event| events.push(*event));

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The datapath as one would describe it: lists that are searched from end to end, no epochs, keys or halves.
+
+mod decide;
+mod flow;
+mod table;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use abi::{DropReason, identity};
+
+use crate::packet::{ACK, SYN};
+use flow::Flow;
+
+use super::talk::{By, End, Message, Outcome, Pair, Place, Proto, Record, Slot, Talk};
+use table::Found;
+
+/// What a pod is to policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pod {
+    pub(crate) id: u16,
+    pub(crate) identity: u32,
+    pub(crate) ip: IpAddr,
+    pub(crate) enforced: Enforced,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Side {
+    Ingress,
+    Egress,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Enforced {
+    pub(crate) ingress: bool,
+    pub(crate) egress: bool,
+}
+
+/// What is known of an address that is not local.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Peer {
+    pub(crate) identity: u32,
+    pub(crate) node: Option<IpAddr>,
+}
+
+/// A change that user space has made, and of which it tells the programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    Node,
+    Peer(IpAddr),
+    Pod(u16),
+}
+
+/// What a run of the programs shows of what they may choose: backends, and ports where a flow cannot keep its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hint<'a> {
+    /// The ends that a dropped packet had in the end.
+    pub(crate) dropped: Option<Talk>,
+    /// The ends that one had which was sent.
+    pub(crate) sent: Option<Talk>,
+    /// What is remembered now.
+    pub(crate) records: &'a [Record],
+}
+
+impl Hint<'_> {
+    /// The ends of the forward direction of a flow, after translation.
+    fn forward(&self, opening: Talk) -> Option<Talk> {
+        let record = self.records.iter().find(|record| record.opening == opening);
+        self.dropped.or(record.map(|record| record.answer.back())).or(self.sent)
+    }
+}
+
+/// What must have happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Expected {
+    pub(crate) outcome: Outcome,
+    /// How many events have told of it.
+    pub(crate) told: usize,
+}
+
+/// The node.
+#[derive(Debug)]
+pub(crate) struct Model {
+    pub(crate) node: IpAddr,
+    pub(crate) pods: [Option<Pod>; 3],
+    pub(crate) peers: BTreeMap<IpAddr, Peer>,
+    /// By pod id, side and peer (0 is anybody): whether it is let through.
+    pub(crate) rules: BTreeMap<(u16, Side, u32), bool>,
+    /// The backends of each service, by their ids.
+    pub(crate) services: BTreeMap<(End, Proto), Vec<(u32, End)>>,
+    pub(crate) flows: Vec<Flow>,
+    /// (What replies have for ends, the ends of the record).
+    pub(crate) aliases: Vec<(Talk, Pair)>,
+    /// The latest flows of each pod's interface, those that it opened (true) and those that were opened to it.
+    latest: BTreeMap<(Slot, bool), Vec<Pair>>,
+    places: usize,
+}
+
+impl Model {
+    pub(crate) fn new(node: IpAddr, places: usize) -> Self {
+        Self {
+            node,
+            pods: [None; 3],
+            peers: BTreeMap::new(),
+            rules: BTreeMap::new(),
+            services: BTreeMap::new(),
+            flows: Vec::new(),
+            aliases: Vec::new(),
+            latest: BTreeMap::new(),
+            places,
+        }
+    }
+
+    pub(crate) fn slot_of(&self, ip: IpAddr) -> Option<Slot> {
+        self.pods.iter().position(|pod| pod.is_some_and(|pod| pod.ip == ip))
+    }
+
+    fn is_local(&self, ip: IpAddr) -> bool {
+        ip == self.node || self.slot_of(ip).is_some()
+    }
+
+    /// The identity that an address has.
+    pub(crate) fn identity(&self, ip: IpAddr) -> u32 {
+        if ip == self.node {
+            return identity::HOST;
+        }
+        let pod = self.slot_of(ip).and_then(|slot| self.pods[slot]);
+        pod.map(|pod| pod.identity).or(self.peers.get(&ip).map(|peer| peer.identity)).unwrap_or(identity::WORLD)
+    }
+
+    /// The node that an address is behind.
+    pub(crate) fn node_of(&self, ip: IpAddr) -> Option<IpAddr> {
+        self.peers.get(&ip)?.node
+    }
+
+    fn is_node(&self, ip: IpAddr) -> bool {
+        self.peers.get(&ip).is_some_and(|peer| peer.node.is_none() && peer.identity == identity::REMOTE_NODE)
+    }
+
+    /// Whether policy lets it through on one side; `Err` with the reason if not.
+    fn ask(&self, pod: &Pod, side: Side, peer: u32) -> Result<(), DropReason> {
+        let enforced = if side == Side::Ingress { pod.enforced.ingress } else { pod.enforced.egress };
+        let said = [peer, 0].map(|peer| self.rules.get(&(pod.id, side, peer)).copied());
+        match said {
+            _ if !enforced => Ok(()),
+            [Some(false), _] | [_, Some(false)] => Err(DropReason::PolicyDeny),
+            [None, None] => Err(DropReason::PolicyDenied),
+            _ => Ok(()),
+        }
+    }
+
+    /// Who sends, if they may send that from there.
+    fn sender(&self, message: &Message, known: bool) -> Result<u32, Outcome> {
+        const FORGED: Outcome = Outcome::Dropped(DropReason::InvalidSourceIp);
+        let src = message.talk.from.ip;
+        let to_pod = known || self.slot_of(message.talk.to.ip).is_some();
+        match message.place {
+            Place::Pod(slot) => match self.pods[slot] {
+                None => Err(Outcome::Dropped(DropReason::DropEpNotReady)),
+                Some(pod) if pod.ip != src => Err(FORGED),
+                Some(pod) => Ok(pod.identity),
+            },
+            Place::Wire if self.is_local(src) => Err(FORGED),
+            Place::Wire if to_pod && self.node_of(src).is_some() => Err(FORGED),
+            Place::Wire if !to_pod => {
+                // To the node itself, pods of other nodes speak under their nodes' addresses.
+                let opens = message.talk.proto != Proto::Tcp || is_first(message.flags);
+                let forged = message.talk.to.ip == self.node && opens && self.node_of(src).is_some();
+                Err(if forged { FORGED } else { Outcome::Ignored })
+            }
+            Place::Wire => Ok(self.identity(src)),
+            Place::Tunnel { vni: identity::HOST | 0, .. } => Err(Outcome::Dropped(DropReason::InvalidIdentity)),
+            Place::Tunnel { .. } if self.is_local(src) => Err(FORGED),
+            Place::Tunnel { node, .. } if !self.is_node(node) => Err(Outcome::Dropped(DropReason::UnknownSender)),
+            Place::Tunnel { node, vni } => {
+                let behind = self.node_of(src) == Some(node) || (src == node && self.is_node(src));
+                if behind { Ok(vni) } else { Err(FORGED) }
+            }
+            Place::Stack { by, .. } => Ok(self.forwarded(src, by)),
+        }
+    }
+
+    /// Only what is made on this node is the host's: what the stack forwards is of where it came in.
+    fn forwarded(&self, src: IpAddr, by: By) -> u32 {
+        match by {
+            By::Itself => self.identity(src),
+            By::Pod(slot) if let Some(pod) = self.pods[slot] => pod.identity,
+            _ if self.is_local(src) => identity::WORLD,
+            By::Wire | By::Pod(_) if self.node_of(src).is_some() => identity::WORLD,
+            _ => self.identity(src),
+        }
+    }
+
+    /// User space tells of a change: what stands on it is decided anew.
+    pub(crate) fn hear(&mut self, news: News) {
+        for flow in &mut self.flows {
+            flow.stands &= match news {
+                News::Node => false,
+                News::Peer(ip) => flow.peer() != ip,
+                News::Pod(id) => flow.opener.id() != id && flow.target.id() != id,
+            };
+        }
+    }
+
+    pub(crate) fn records(&self) -> Vec<Record> {
+        self.flows.iter().map(Flow::record).collect()
+    }
+
+    /// What the datapath must do with a packet, and does in this model.
+    pub(crate) fn see(&mut self, message: &Message, hint: Hint<'_>) -> Result<Expected, String> {
+        if matches!(message.place, Place::Tunnel { .. }) && self.slot_of(message.talk.to.ip).is_none() {
+            // It goes through the tunnel device.
+            return Ok(Expected { outcome: Outcome::Ignored, told: 0 });
+        }
+        let found = self.find(message.talk);
+        if let Found { flow: Some((at, reply)), .. } = found
+            && self.flows[at].is_replayed(message, reply)
+        {
+            let told = usize::from(self.flows[at].hear(message, reply) != 0);
+            return Ok(Expected { outcome: self.flows[at].carry(message, reply), told });
+        }
+        self.decide(message, found, hint)
+    }
+}
+
+/// Whether these are the flags of a connection's first segment, at first sight.
+fn is_first(flags: u8) -> bool {
+    flags & (SYN | ACK) == SYN
+}

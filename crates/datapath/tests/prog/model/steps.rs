@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What may happen, by chance. A step says what happens in words that hold whatever has happened before, so that a sequence without
+//! some of its steps is one too.
+
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+
+use super::naive::Side;
+use super::talk::{Proto, Slot};
+use crate::packet::{ACK, FIN, RST, SYN};
+
+/// Who may be at an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// Whoever has the address that this pod had at first.
+    Pod(Slot),
+    /// A pod of another node.
+    Remote,
+    /// A pod of a third one.
+    Third,
+    Node,
+    World,
+    /// The address of the services.
+    Service,
+}
+
+/// A conversation that somebody may open.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Conversation {
+    pub(crate) client: (Who, u16),
+    pub(crate) server: (Who, u16),
+    pub(crate) proto: Proto,
+}
+
+const fn talk(proto: Proto, client: (Who, u16), server: (Who, u16)) -> Conversation {
+    Conversation { client, server, proto }
+}
+
+use Proto::{Echo, Tcp, Udp};
+use Who::{Node, Pod, Remote, Service, Third, World};
+
+/// Few ends in many pairs, so that they get into each other's way.
+const CONVERSATIONS: [Conversation; 31] = [
+    talk(Tcp, (Pod(0), 1000), (Pod(1), 80)),
+    talk(Tcp, (Pod(1), 80), (Pod(0), 1000)),
+    talk(Tcp, (Pod(0), 1000), (Pod(1), 8080)),
+    talk(Tcp, (Pod(1), 8080), (Pod(0), 1000)),
+    talk(Tcp, (Pod(0), 1000), (Service, 80)),
+    talk(Tcp, (Pod(0), 1000), (Service, 81)),
+    talk(Tcp, (Pod(2), 1000), (Service, 80)),
+    talk(Tcp, (Pod(0), 1000), (Remote, 8080)),
+    talk(Tcp, (Remote, 8080), (Pod(0), 1000)),
+    talk(Tcp, (Remote, 1000), (Pod(0), 80)),
+    talk(Tcp, (Third, 1000), (Pod(1), 80)),
+    talk(Tcp, (Pod(1), 1000), (Third, 80)),
+    talk(Tcp, (World, 1000), (Pod(1), 80)),
+    talk(Tcp, (Pod(0), 40001), (World, 80)),
+    talk(Tcp, (Pod(1), 40001), (World, 80)),
+    talk(Tcp, (World, 80), (Pod(0), 40001)),
+    talk(Tcp, (Node, 1000), (Pod(1), 80)),
+    talk(Tcp, (Pod(0), 1000), (Node, 80)),
+    talk(Tcp, (Pod(0), 1000), (Service, 99)),
+    talk(Udp, (Pod(0), 7946), (Pod(1), 7946)),
+    talk(Udp, (Pod(1), 7946), (Pod(0), 7946)),
+    talk(Udp, (Pod(0), 7946), (Service, 7946)),
+    talk(Udp, (Pod(1), 7946), (Service, 7947)),
+    talk(Udp, (Pod(0), 40001), (World, 53)),
+    talk(Udp, (Pod(1), 40001), (World, 53)),
+    talk(Udp, (Pod(2), 40001), (World, 53)),
+    talk(Udp, (Remote, 7946), (Pod(0), 7946)),
+    talk(Echo, (Pod(0), 7), (Pod(1), 0)),
+    talk(Echo, (Pod(1), 7), (Pod(0), 0)),
+    talk(Echo, (Pod(0), 40001), (World, 0)),
+    talk(Echo, (Pod(1), 40001), (World, 0)),
+];
+
+/// Where a packet is seen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Seen {
+    /// Where packets of its sender come from.
+    Rightly,
+    OnTheWire,
+    AtPod(Slot),
+    /// Through the tunnel: from the node that the sender is behind, or the other one, under that identity.
+    Tunnelled {
+        by_its_node: bool,
+        vni: Option<u32>,
+    },
+    /// Forwarded by the stack, from the wire, the tunnel or a pod.
+    Forwarded(u8),
+}
+
+/// What happens.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Step {
+    /// An end speaks.
+    Say {
+        conversation: Conversation,
+        reply: bool,
+        /// A reply names the ends that the client has named, whatever has become of these.
+        untranslated: bool,
+        flags: u8,
+        seen: Seen,
+    },
+    /// A pod opens many flows.
+    Flood { pod: Slot, proto: Proto, flows: u16 },
+    /// Policy of a pod is enforced or not.
+    Enforce { slot: Slot, ingress: bool, egress: bool, told: bool },
+    /// A rule comes, changes or goes.
+    Rule { slot: Slot, side: Side, peer: Peer, allow: Option<bool>, told: bool },
+    /// An address gets another identity, or moves to the other node.
+    Move { who: Who, identity: u32, to_third: bool, told: bool },
+    /// A pod goes.
+    Leave { slot: Slot, told: bool },
+    /// A new pod comes, with the address that a pod had at first.
+    Come { slot: Slot, address_of: Slot, told: bool },
+    /// Which of its backends a service has.
+    Serve { service: usize, backends: u8, told: bool },
+    /// Routes have moved.
+    Route,
+    /// What has been changed before is told of now.
+    Tell,
+    /// A flow is lost, by its place in the table; with its alias or without, or the alias alone.
+    Lose { nth: usize, record: bool, alias: bool },
+    /// Time passes, and garbage is collected.
+    Collect { silent: u32 },
+    /// Aliases that lead nowhere are collected.
+    Sweep,
+}
+
+/// Whom a rule names.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Peer {
+    Anybody,
+    Is(Who),
+    Identity(u32),
+}
+
+pub(crate) const IDENTITIES: [u32; 3] = [5001, 5002, crate::world::REMOTE_IDENTITY];
+
+/// The sequence of a seed.
+pub(crate) fn sequence(seed: u64) -> Vec<Step> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let topics: Vec<Conversation> = CONVERSATIONS.choose_multiple(&mut rng, 5).copied().collect();
+    let len = rng.random_range(40..80);
+    (0..len).map(|_| step(&mut rng, &topics)).collect()
+}
+
+fn step(rng: &mut StdRng, topics: &[Conversation]) -> Step {
+    let slot = rng.random_range(0..3);
+    let told = rng.random_bool(0.7);
+    match rng.random_range(0..100) {
+        0..72 => {
+            let topic = *topics.choose(rng).unwrap();
+            say(rng, topic)
+        }
+        72 => Step::Flood { pod: slot, proto: *[Tcp, Udp].choose(rng).unwrap(), flows: rng.random_range(20..70) },
+        73..77 => Step::Enforce { slot, ingress: rng.random_bool(0.5), egress: rng.random_bool(0.3), told },
+        77..83 => {
+            let side = *[Side::Ingress, Side::Egress].choose(rng).unwrap();
+            Step::Rule {
+                slot,
+                side,
+                peer: peer(rng),
+                allow: *[None, Some(true), Some(true), Some(false)].choose(rng).unwrap(),
+                told,
+            }
+        }
+        83..86 => {
+            let who = *[Remote, Third, World].choose(rng).unwrap();
+            Step::Move { who, identity: *IDENTITIES.choose(rng).unwrap(), to_third: rng.random_bool(0.3), told }
+        }
+        86 => Step::Leave { slot, told },
+        87 | 88 => Step::Come { slot, address_of: rng.random_range(0..3), told },
+        89..92 => Step::Serve { service: rng.random_range(0..4), backends: rng.random_range(0..4), told },
+        92 => Step::Route,
+        93..95 => Step::Tell,
+        95..98 => {
+            let (record, alias) = *[(true, true), (true, true), (true, false), (false, true)].choose(rng).unwrap();
+            Step::Lose { nth: rng.random_range(0..8), record, alias }
+        }
+        98 => Step::Collect { silent: *[30, 100, 9000].choose(rng).unwrap() },
+        _ => Step::Sweep,
+    }
+}
+
+fn peer(rng: &mut StdRng) -> Peer {
+    match rng.random_range(0..4) {
+        0 => Peer::Anybody,
+        1 => Peer::Identity(*IDENTITIES.choose(rng).unwrap()),
+        _ => Peer::Is(*[Pod(0), Pod(1), Pod(2), Remote, Third, World, Node].choose(rng).unwrap()),
+    }
+}
+
+fn say(rng: &mut StdRng, conversation: Conversation) -> Step {
+    let reply = rng.random_bool(0.45);
+    let likely: &[u8] = if reply { &[SYN | ACK, ACK] } else { &[SYN, ACK] };
+    let flags = if rng.random_bool(0.7) {
+        *likely.choose(rng).unwrap()
+    } else {
+        *[SYN, SYN | ACK, ACK, FIN | ACK, FIN | ACK, RST, RST | ACK].choose(rng).unwrap()
+    };
+    let seen = match rng.random_range(0..20) {
+        0 => Seen::OnTheWire,
+        1 => Seen::AtPod(rng.random_range(0..3)),
+        2 => Seen::Forwarded(rng.random_range(0..3)),
+        3 | 4 => {
+            let vni = *[None, Some(1), Some(IDENTITIES[0])].choose(rng).unwrap();
+            Seen::Tunnelled { by_its_node: rng.random_bool(0.5), vni }
+        }
+        _ => Seen::Rightly,
+    };
+    Step::Say { conversation, reply, untranslated: rng.random_bool(0.1), flags, seen }
+}

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The words that the steps, the model and what is observed have in common.
+
+use std::net::IpAddr;
+
+use abi::DropReason;
+
+/// Which interface of a pod: there are three.
+pub(crate) type Slot = usize;
+
+/// One end of a conversation. Of an echo the end that asks has a port, its identifier, and the other has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct End {
+    pub(crate) ip: IpAddr,
+    pub(crate) port: Option<u16>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Proto {
+    Tcp,
+    Udp,
+    Echo,
+}
+
+/// Who speaks to whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Talk {
+    pub(crate) from: End,
+    pub(crate) to: End,
+    pub(crate) proto: Proto,
+}
+
+/// Both ends, whoever speaks.
+pub(crate) type Pair = (End, End, Proto);
+
+impl Talk {
+    pub(crate) fn back(self) -> Self {
+        Self { from: self.to, to: self.from, ..self }
+    }
+
+    pub(crate) fn pair(self) -> Pair {
+        (self.from.min(self.to), self.from.max(self.to), self.proto)
+    }
+
+    /// Whether it asks rather than answers, if it is an echo.
+    pub(crate) fn asks(self) -> bool {
+        self.from.port.is_some()
+    }
+}
+
+/// By which way something has come to the node's stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    /// It was made here.
+    Itself,
+    Wire,
+    Tunnel,
+    Pod(Slot),
+}
+
+/// Where a packet is when the programs see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A pod sends it.
+    Pod(Slot),
+    /// The stack sends it to a pod.
+    Stack { into: Slot, by: By },
+    /// A node sends it through the tunnel.
+    Tunnel { node: IpAddr, vni: u32 },
+    /// It arrives at the native device.
+    Wire,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Message {
+    pub(crate) place: Place,
+    pub(crate) talk: Talk,
+    /// Of TCP.
+    pub(crate) flags: u8,
+}
+
+/// Where packets of one direction go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    Stack,
+    Pod(Slot),
+    Node(IpAddr),
+    Wire,
+}
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Dropped(DropReason),
+    /// None of the datapath's business.
+    Ignored,
+    /// The stack has it, with these ends.
+    Left(Talk),
+    /// Sent that way, with these ends; to a node under that identity.
+    Sent(Way, Talk, Option<u32>),
+}
+
+/// How far a conversation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Opening,
+    Established,
+    Closed,
+}
+
+/// What is remembered of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) opening: Talk,
+    /// What its replies have for ends when they reach this node.
+    pub(crate) answer: Talk,
+    pub(crate) identities: (u32, u32),
+    /// Ids of the pods at its ends, or 0.
+    pub(crate) pods: (u16, u16),
+    pub(crate) ways: (Way, Way),
+    pub(crate) packets: (u64, u64),
+    pub(crate) stage: Stage,
+    pub(crate) refused: bool,
+    /// Nothing has moved that its decision was made from.
+    pub(crate) stands: bool,
+}
