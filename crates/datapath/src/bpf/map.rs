@@ -141,10 +141,11 @@ impl RawMap for KernelMap {
         let mut position = None;
         let fit = (BATCH / (self.key_size + self.value_size)).max(1);
         let mut count = u32::try_from(fit).unwrap_or(u32::MAX).min(self.capacity);
-        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        let size = |of: usize, count: u32| of * count as usize;
+        let (mut keys, mut values) = (vec![0; size(self.key_size, count)], vec![0; size(self.value_size, count)]);
         loop {
-            keys.resize(self.key_size * count as usize, 0);
-            values.resize(self.value_size * count as usize, 0);
+            keys.resize(size(self.key_size, count), 0);
+            values.resize(size(self.value_size, count), 0);
             let (read, more) =
                 match sys::map_lookup_batch(self.fd.as_fd(), &mut position, &mut keys, &mut values, count) {
                     Ok(batch) => batch,

@@ -22,7 +22,8 @@ impl Dump {
     pub(crate) fn of(world: &World, interfaces: [u32; 3]) -> Self {
         let mut dump = Self::default();
         let epochs = world.datapath.map::<Epochs>().unwrap();
-        let epoch = |slot: u32| epochs.get(&slot).unwrap().unwrap();
+        let mut read = BTreeMap::new();
+        let mut epoch = |slot: u32| *read.entry(slot).or_insert_with(|| epochs.get(&slot).unwrap().unwrap());
         for (key, flow) in world.datapath.map::<Flows>().unwrap().entries().unwrap() {
             let [a, b] = ends(&key);
             let by_b = flow.flags & flags::OPENED_BY_B != 0;
