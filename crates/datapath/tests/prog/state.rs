@@ -271,6 +271,22 @@ fn two_services_with_one_backend_and_one_client_port_stay_apart() {
     });
 }
 
+/// The ends of its SYN are those of the client's direct connection, and what it answers is the service's: there is no place for it.
+#[test]
+fn a_backend_that_opens_a_connection_on_its_clients_ports_ends_none_of_theirs() {
+    World::test_families(|world, f| {
+        let (a, b) = (world.a, world.b);
+        serve(world, 1, (f.service, 80), (f.b, 8080), proto::TCP);
+        world.leaves(&a, &segment((f.a, 1000), (f.service, 80), SYN)).redirected();
+        world.leaves(&a, &segment((f.a, 1000), (f.b, 8080), SYN)).redirected();
+        world.leaves(&b, &segment((f.b, 8080), (f.a, 1000), SYN));
+        assert_eq!((world.flows().len(), world.aliases()), (2, 2));
+        let answer = Packet::tcp((f.b, 8080), (f.a, 1000), SYN | ACK);
+        let seen = answer.clone().from((f.service, 80)).macs(a.host_mac, a.mac).ttl(63);
+        world.leaves(&b, &answer.bytes()).redirected().packet(&seen);
+    });
+}
+
 #[test]
 fn a_masqueraded_flow_has_one_record_and_its_alias_goes_with_it() {
     World::test_families(|world, f| {

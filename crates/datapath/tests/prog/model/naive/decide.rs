@@ -122,16 +122,19 @@ impl Model {
             known: None,
             replaced: None,
             // An answer to nothing opens nothing.
-            remembered: !found.occupied && (message.talk.proto != Proto::Echo || message.talk.asks()),
+            remembered: message.talk.proto != Proto::Echo || message.talk.asks(),
             clash: found.clash,
         };
         let Some((at, reply)) = found.flow else {
-            let midway = if found.occupied { None } else { self.midway(message, &first) };
-            return Ok(midway.unwrap_or(first));
+            if found.occupied {
+                return Ok(Turn { remembered: false, ..first });
+            }
+            return Ok(self.midway(message, &first).unwrap_or(first));
         };
         let flow = self.flows[at].clone();
-        if flow.is_over_by(message, reply) {
-            return Ok(Turn { replaced: Some(flow), remembered: true, ..first });
+        // Where another flow has its ends, nothing can begin: it is for the flow that it seems to answer.
+        if flow.is_over_by(message, reply) && !found.occupied {
+            return Ok(Turn { replaced: Some(flow), ..first });
         }
         // What the stack forwards in a roundabout way does not draw the flow onto that way.
         let strays = matches!(message.place, Place::Stack { .. })
