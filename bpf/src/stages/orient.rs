@@ -20,7 +20,8 @@ pub fn orient(pkt: &mut Pkt, scratch: &mut Scratch) -> Stage {
     if let Some(flow) = flows::lookup(pkt) {
         scratch.known = *flow;
         scratch.key = pkt.key;
-        if flows::is_opening(pkt, flow) {
+        // Where another flow has its ends, nothing can begin: it is for the flow that it seems to answer.
+        if flows::is_opening(pkt, flow) && !pkt.is(OCCUPIED) {
             scratch.notes |= REPLACES;
             return first(pkt, scratch);
         }
