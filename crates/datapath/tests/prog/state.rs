@@ -287,6 +287,24 @@ fn a_backend_that_opens_a_connection_on_its_clients_ports_ends_none_of_theirs() 
     });
 }
 
+/// The client came with the address of somebody to whom its backend had spoken through the world, under the ends of the answers.
+#[test]
+fn answers_of_a_service_are_not_taken_for_a_translated_flow_that_the_backend_has_opened() {
+    World::test_families(|world, f| {
+        let (a, b) = (world.a, world.b);
+        world.remove_local(f.b);
+        world.leaves(&a, &Packet::udp((f.a, 7946), (f.b, 7946)).bytes()).redirected();
+        world.set_pod(&b, 0);
+        world.epochs.bump_peer(f.b).unwrap();
+        serve(world, 1, (f.service, 80), (f.a, 7946), proto::UDP);
+        let run = world.leaves(&b, &Packet::udp((f.b, 7946), (f.service, 80)).bytes());
+        let port = crate::packet::source_port(&run.redirected().frame);
+        let answer = Packet::udp((f.a, 7946), (f.b, port));
+        let seen = answer.clone().from((f.service, 80)).to((f.b, 7946)).macs(b.host_mac, b.mac).ttl(63);
+        world.leaves(&a, &answer.bytes()).redirected().packet(&seen);
+    });
+}
+
 #[test]
 fn a_masqueraded_flow_has_one_record_and_its_alias_goes_with_it() {
     World::test_families(|world, f| {
