@@ -168,7 +168,7 @@ fn take<P: Packet>(packet: P, scratch: &mut Scratch) -> bool {
     if scratch.flow.has(flags::MASQUERADE) && host_uses(packet, &scratch.answer) {
         return false;
     }
-    if is_answered(&scratch.alias_key) {
+    if is_answered(&scratch.alias_key, &scratch.answer) {
         return false;
     }
     scratch.alias_key.alias = 1;
@@ -186,9 +186,11 @@ fn take<P: Packet>(packet: P, scratch: &mut Scratch) -> bool {
 }
 
 /// Whether these ends are another flow's own: its packets, of the one direction or the other, would be taken for answers to this one.
+/// Of one that is translated that is its forward direction alone.
 #[inline(always)]
-fn is_answered(plain: &FlowKey) -> bool {
-    flows::get(plain).is_some_and(|flow| !flow.is_translated())
+fn is_answered(plain: &FlowKey, answer: &Tuple) -> bool {
+    let (_, from_b) = answer.key();
+    flows::get(plain).is_some_and(|flow| !flow.is_translated() || !flow.is_reply(from_b))
 }
 
 /// Whether a socket of the node would take the replies.
