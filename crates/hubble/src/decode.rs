@@ -7,17 +7,15 @@ mod l4;
 #[cfg(test)]
 mod tests;
 
+use crate::names::{Names, Peer};
 use crate::proto::flow::{
     CiliumEventType, Emitter, Endpoint, Ethernet, Flow, FlowType, Ip, IpVersion, NetworkInterface, Policy, Service,
     TraceObservationPoint, TraceReason, TrafficDirection, Verdict, Workload,
 };
-use crate::view::View;
 use abi::drop_reason::DropReason;
 use abi::event::{Event, kind, outcome, point, trace_reason};
-use model::{LabelSource, PodName, Provenance};
+use model::{Identity, LabelSource, Provenance};
 use std::hash::{BuildHasher, RandomState};
-use std::net::IpAddr;
-use std::sync::Arc;
 
 /// Message type of policy verdicts (contracts I.3); the other ones are in `abi`.
 pub(crate) const POLICY_VERDICT: i32 = 5;
@@ -33,7 +31,7 @@ pub(crate) struct Record {
     /// What the kernel said.
     pub(crate) event: Event,
     /// The names.
-    pub(crate) view: Arc<View>,
+    pub(crate) names: Names,
 }
 
 /// What all flows of this node have in common.
@@ -72,26 +70,21 @@ impl Decoder {
     }
 
     fn base(&self, record: &Record) -> Flow {
-        let (event, view) = (&record.event, &record.view);
-        let source = Side { id: event.src_endpoint, identity: event.src_identity, ip: event.src.into() };
-        let destination = Side { id: event.dst_endpoint, identity: event.dst_identity, ip: event.dst.into() };
-        let service = if event.dst_orig.is_none() { event.dst } else { event.dst_orig };
-        let (sport, dport) = (u16::from_be(event.sport), u16::from_be(event.dport));
+        let (event, names) = (&record.event, &record.names);
         let (l4, summary) = l4::decode(event);
         Flow {
             time: Some(timestamp(record.time)),
             ethernet: ethernet(event),
             ip: Some(ip(event)),
             l4,
-            source: Some(source.endpoint(view)),
-            destination: Some(destination.endpoint(view)),
+            source: Some(endpoint(event.src_endpoint, event.src_identity, &names.source)),
+            destination: Some(endpoint(event.dst_endpoint, event.dst_identity, &names.destination)),
             r#type: FlowType::L3L4.into(),
             node_name: self.node_name.clone(),
-            node_labels: view.node_labels(&self.node),
-            source_service: find_service(view, source.ip, sport, event.proto),
-            destination_service: find_service(view, service.into(), dport, event.proto)
-                .or_else(|| find_service(view, destination.ip, dport, event.proto)),
-            interface: interface(event, view),
+            node_labels: node_labels(names),
+            source_service: service(&names.source),
+            destination_service: service(&names.destination),
+            interface: interface(event, names),
             emitter: Some(Emitter { name: "Hubble".to_owned(), version: self.version.clone() }),
             summary,
             ..Flow::default()
@@ -101,7 +94,11 @@ impl Decoder {
     /// What the policy of one direction said, if it was asked.
     fn verdict(&self, record: &Record, base: &Flow, direction: TrafficDirection) -> Option<Flow> {
         let egress = direction == TrafficDirection::Egress;
-        let said = if egress { record.event.egress } else { record.event.ingress };
+        let (said, rule) = if egress {
+            (record.event.egress, &record.names.egress)
+        } else {
+            (record.event.ingress, &record.names.ingress)
+        };
         let mut flow = Flow {
             event_type: Some(CiliumEventType { r#type: POLICY_VERDICT, sub_type: 0 }),
             traffic_direction: direction.into(),
@@ -109,7 +106,7 @@ impl Decoder {
             is_reply: Some(false),
             ..base.clone()
         };
-        let rule = record.view.rule(said.provenance).filter(|_| self.correlate_policies);
+        let rule = rule.as_ref().filter(|_| self.correlate_policies);
         let policies: Vec<Policy> = rule.iter().map(|rule| policy(rule)).collect();
         flow.policy_log = rule.iter().filter_map(|rule| rule.log.clone()).collect();
         match said.outcome {
@@ -149,10 +146,8 @@ pub(crate) fn flow_count(event: &Event) -> usize {
 }
 
 /// The namespace and cluster that an identity's labels tell.
-pub(crate) fn namespace(view: &View, identity: u32) -> Option<(String, String)> {
-    let labels = view.identity(identity)?.labels;
-    let value = |key| labels.get(LabelSource::K8s, key).map(|l| l.value.to_string());
-    value(NAMESPACE).map(|namespace| (value(CLUSTER).unwrap_or_default(), namespace))
+pub(crate) fn namespace(identity: &Identity) -> Option<(String, String)> {
+    label(identity, NAMESPACE).map(|namespace| (label(identity, CLUSTER).unwrap_or_default(), namespace))
 }
 
 /// Nanoseconds since 1970 as the protocol has them.
@@ -211,37 +206,36 @@ fn trace(event: &Event, mut flow: Flow) -> Flow {
     flow
 }
 
-/// One side of a flow.
-struct Side {
-    id: u16,
-    identity: u32,
-    ip: IpAddr,
-}
-
-impl Side {
-    fn endpoint(&self, view: &View) -> Endpoint {
-        let local = view.endpoint(self.id).and_then(|e| e.pod.clone());
-        let pod: Option<PodName> = local.or_else(|| view.pod_at(self.ip));
-        let labels = view.identity(self.identity).map(|i| i.labels).unwrap_or_default();
-        let workload = pod.as_ref().and_then(|name| view.pod(name)).and_then(|pod| pod.workload.clone());
-        let cluster = labels.get(LabelSource::K8s, CLUSTER).map(|l| l.value.to_string());
-        let namespace = || labels.get(LabelSource::K8s, NAMESPACE).map(|l| l.value.to_string());
-        Endpoint {
-            id: self.id.into(),
-            identity: self.identity,
-            namespace: pod.as_ref().map(|p| p.namespace.to_string()).or_else(namespace).unwrap_or_default(),
-            labels: labels.to_strings(),
-            pod_name: pod.map(|p| p.name.to_string()).unwrap_or_default(),
-            workloads: workload.into_iter().map(|w| Workload { name: w.name, kind: w.kind }).collect(),
-            cluster_name: cluster.unwrap_or_default(),
-            vni_id: 0,
-        }
+fn endpoint(id: u16, identity: u32, peer: &Peer) -> Endpoint {
+    let pod = peer.pod_name();
+    let labels = peer.identity.as_deref().map(|identity| identity.labels.to_strings()).unwrap_or_default();
+    let workload = peer.pod.as_ref().and_then(|pod| pod.workload.clone());
+    let label = |key| peer.identity.as_deref().and_then(|identity| label(identity, key)).unwrap_or_default();
+    Endpoint {
+        id: id.into(),
+        identity,
+        namespace: pod.map_or_else(|| label(NAMESPACE), |pod| pod.namespace.to_string()),
+        labels,
+        pod_name: pod.map(|pod| pod.name.to_string()).unwrap_or_default(),
+        workloads: workload.into_iter().map(|w| Workload { name: w.name, kind: w.kind }).collect(),
+        cluster_name: label(CLUSTER),
+        vni_id: 0,
     }
 }
 
-fn find_service(view: &View, ip: IpAddr, port: u16, proto: u8) -> Option<Service> {
-    let name = &view.service(ip, port, proto)?.service;
+/// The value of a label that Kubernetes gave to an identity.
+fn label(identity: &Identity, key: &str) -> Option<String> {
+    identity.labels.get(LabelSource::K8s, key).map(|label| label.value.to_string())
+}
+
+fn service(peer: &Peer) -> Option<Service> {
+    let name = peer.service.as_ref()?;
     Some(Service { name: name.name.to_string(), namespace: name.namespace.to_string() })
+}
+
+/// Labels of this node, `key=value`.
+fn node_labels(names: &Names) -> Vec<String> {
+    names.node.iter().flat_map(|node| &node.labels).map(|(key, value)| format!("{key}={value}")).collect()
 }
 
 fn policy(rule: &Provenance) -> Policy {
@@ -271,7 +265,10 @@ fn ip(event: &Event) -> Ip {
     }
 }
 
-fn interface(event: &Event, view: &View) -> Option<NetworkInterface> {
-    let name = || view.interface([event.src_endpoint, event.dst_endpoint], event.ifindex).unwrap_or_default();
-    (event.ifindex != 0).then(|| NetworkInterface { index: event.ifindex, name: name() })
+/// The interface, with its name if it is the host's side of a local endpoint.
+fn interface(event: &Event, names: &Names) -> Option<NetworkInterface> {
+    let mut local = [&names.source, &names.destination].into_iter().filter_map(|peer| peer.endpoint.as_ref());
+    let found = local.find(|endpoint| endpoint.host_ifindex == event.ifindex);
+    let name = found.map(|endpoint| endpoint.host_interface.clone()).unwrap_or_default();
+    (event.ifindex != 0).then_some(NetworkInterface { index: event.ifindex, name })
 }

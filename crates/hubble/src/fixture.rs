@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use crate::decode::{Decoder, Record};
-use crate::view::Tables;
+use crate::names::Tables;
 use abi::Addr;
 use abi::event::{Event, Verdict, kind, outcome, point, trace_reason};
 use abi::policy::match_type;
@@ -16,7 +16,6 @@ use statedb::Writer;
 use std::collections::BTreeMap;
 use std::hash::RandomState;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 /// The writers behind the tables.
 pub(crate) struct Writers {
@@ -40,7 +39,7 @@ pub(crate) fn decoder() -> Decoder {
 }
 
 pub(crate) fn record(event: Event) -> Record {
-    Record { time: 1_700_000_000_123_456_789, event, view: Arc::new(tables().tables.view()) }
+    Record { time: 1_700_000_000_123_456_789, event, names: tables().tables.names("n1", &event) }
 }
 
 /// From `shop/web-1` to the service `shop/db`, let through by both policies.

@@ -8,6 +8,7 @@ mod filter;
 #[cfg(test)]
 mod fixture;
 mod mask;
+mod names;
 mod peers;
 mod pem;
 pub mod proto;
@@ -15,12 +16,11 @@ mod ring;
 mod server;
 mod service;
 mod store;
-mod view;
 
 pub use config::{Config, TlsFiles};
+pub use names::Tables;
 pub use service::AgentEvents;
 pub use store::Figures;
-pub use view::Tables;
 
 use abi::event::Event;
 use peers::Peers;
@@ -106,9 +106,7 @@ fn start_at(config: Config, inputs: Inputs, tasks: &Tasks, pace: Duration) -> Ou
         let status = Status { store: None, problems };
         return Outputs { sink: Sink(None), agent_events, status };
     }
-    let store = Arc::new(Store::new(&config, inputs.tables.view()));
-    let names = Arc::clone(&store);
-    tasks.spawn("hubble-names", inputs.tables.clone().follow(move |view| names.set_view(view)));
+    let store = Arc::new(Store::new(&config, inputs.tables.clone()));
     let clock = Arc::clone(&store);
     tasks.spawn("hubble-clock", async move {
         loop {

@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Where events wait for readers. Taking one in costs a copy and a reference count; names are looked up, and flows made,
-//! only when somebody reads.
+//! Where events wait for readers. Taking one in costs a copy and a search for each of its names; flows are made only when somebody
+//! reads.
 
 use crate::config::Config;
 use crate::decode::{Decoder, Record, flow_count, namespace};
+use crate::names::Tables;
 use crate::ring::{Read, Ring};
-use crate::view::View;
 use abi::event::Event;
 use nix::time::{ClockId, clock_gettime};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::RandomState;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -25,6 +24,7 @@ const RATE: i64 = 60 * SECOND;
 
 /// What the ring holds.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are events, and a box would be an allocation for each")]
 pub(crate) enum Entry {
     /// An event.
     Event(Record),
@@ -52,7 +52,7 @@ pub(crate) struct Store {
     /// Wakes readers that wait for the next event.
     pub(crate) arrived: Notify,
     state: Mutex<State>,
-    view: RwLock<Arc<View>>,
+    tables: Tables,
     /// What is added to the kernel's clock to get nanoseconds since 1970.
     offset: AtomicI64,
     started: Instant,
@@ -81,7 +81,7 @@ pub struct Figures {
 }
 
 impl Store {
-    pub(crate) fn new(config: &Config, view: View) -> Self {
+    pub(crate) fn new(config: &Config, tables: Tables) -> Self {
         let decoder = Decoder {
             node_name: config.node_name(),
             node: config.node.clone(),
@@ -94,7 +94,7 @@ impl Store {
             decoder,
             arrived: Notify::new(),
             state: Mutex::new(State { ring, seen_flows: 0, identities: HashMap::new() }),
-            view: RwLock::new(Arc::new(view)),
+            tables,
             offset: AtomicI64::new(clock_offset()),
             started: Instant::now(),
         }
@@ -103,7 +103,7 @@ impl Store {
     /// Takes in an event.
     pub(crate) fn push(&self, event: &Event) {
         let time = event.time.cast_signed().saturating_add(self.offset.load(Ordering::Relaxed));
-        let view = Arc::clone(&self.view.read());
+        let names = self.tables.names(&self.decoder.node, event);
         let mut state = self.state.lock();
         state.seen_flows += flow_count(event) as u64;
         for identity in [event.src_identity, event.dst_identity] {
@@ -112,7 +112,7 @@ impl Store {
                 state.identities.insert(identity, time);
             }
         }
-        state.ring.push(Entry::Event(Record { time, event: *event, view }));
+        state.ring.push(Entry::Event(Record { time, event: *event, names }));
         std::mem::drop(state);
         self.arrived.notify_waiters();
     }
@@ -121,11 +121,6 @@ impl Store {
     pub(crate) fn push_lost(&self, count: u64) {
         self.state.lock().ring.push(Entry::Lost { time: now(), count });
         self.arrived.notify_waiters();
-    }
-
-    /// Sets the names for the events to come.
-    pub(crate) fn set_view(&self, view: View) {
-        *self.view.write() = Arc::new(view);
     }
 
     /// Follows the wall clock when it is set.
@@ -157,8 +152,8 @@ impl Store {
             state.identities.retain(|_, seen| *seen >= oldest);
             state.identities.keys().copied().collect()
         };
-        let view = Arc::clone(&self.view.read());
-        identities.into_iter().filter_map(|identity| namespace(&view, identity)).collect()
+        let known = identities.into_iter().filter_map(|identity| self.tables.identity(identity));
+        known.filter_map(|identity| namespace(&identity)).collect()
     }
 
     pub(crate) fn figures(&self) -> Figures {

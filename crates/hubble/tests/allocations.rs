@@ -1,30 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Taking in an event allocates nothing: nodes see many, and mostly nobody looks.
+//! What an event costs: taking it in allocates nothing, since nodes see many and mostly nobody looks; and while it is kept it keeps
+//! alive the rows that name it, not the tables they came from.
 
 #![allow(unsafe_code, reason = "an allocator that counts")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use hubble::{Config, Inputs, Tables, start};
-use statedb::{Reader, Row, Tasks};
+use abi::event::{Event, Verdict, kind, outcome};
+use abi::policy::match_type;
+use hubble::{Config, Inputs, Outputs, Tables, start};
+use model::{
+    Backend, BackendId, Endpoint, EndpointId, Frontend, Identity, IdentityId, IpEntry, IpSource, L4Addr, Label, Mac,
+    Node, Pod, PodName, PolicyKind, Protocol, Provenance, ProvenanceId, ServiceKind, ServiceName, Workload,
+};
+use statedb::{Reader, Row, Tasks, Writer};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use tokio_util::sync::CancellationToken;
 
 struct Counting;
 
 thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
+    static LIVE: Cell<usize> = const { Cell::new(0) };
 }
 
-// SAFETY: everything is passed on to the system's allocator; the counter is a plain cell of this thread.
+// SAFETY: everything is passed on to the system's allocator; the counters are plain cells of this thread.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let _ = COUNT.try_with(|count| count.set(count.get() + 1));
+        let _ = LIVE.try_with(|live| live.set(live.get().wrapping_add(layout.size())));
         // SAFETY: as our caller promised.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        let _ = LIVE.try_with(|live| live.set(live.get().wrapping_sub(layout.size())));
         // SAFETY: as our caller promised.
         unsafe { System.dealloc(ptr, layout) }
     }
@@ -33,32 +45,213 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-fn empty<R: Row>() -> Reader<R> {
-    statedb::table("test").1
+const PODS: u32 = 2000;
+
+/// A node with pods and a Service, and flows from the endpoint 1 to that Service.
+struct World {
+    ipcache: Writer<IpEntry>,
+    frontends: Writer<Frontend>,
+    outputs: Outputs,
+    _dir: tempfile::TempDir,
+    _tasks: Tasks,
+}
+
+impl World {
+    fn start(capacity: u16) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config {
+            enabled: true,
+            capacity,
+            socket: dir.path().join("hubble.sock"),
+            node: "n1".to_owned(),
+            ..Config::default()
+        };
+        let (ipcache, ipcache_reader) = filled((0..PODS).map(|n| entry(n, 0)));
+        let (frontends, frontends_reader) = filled([frontend(0)]);
+        let tables = Tables {
+            ipcache: ipcache_reader,
+            endpoints: filled([endpoint()]).1,
+            pods: filled([pod()]).1,
+            identities: filled([identity(300), identity(301)]).1,
+            frontends: frontends_reader,
+            provenance: filled([rule(1), rule(2)]).1,
+            nodes: filled([node()]).1,
+        };
+        let tasks = Tasks::new(CancellationToken::new());
+        let outputs = start(config, Inputs { tables }, &tasks);
+        Self { ipcache, frontends, outputs, _dir: dir, _tasks: tasks }
+    }
+}
+
+fn filled<R: Row>(rows: impl IntoIterator<Item = R>) -> (Writer<R>, Reader<R>) {
+    let (mut writer, reader) = statedb::table("test");
+    rows.into_iter().for_each(|row| writer.insert(row));
+    writer.commit();
+    (writer, reader)
+}
+
+fn address(n: u32) -> IpAddr {
+    Ipv4Addr::from(0x0a00_0000 + n).into()
+}
+
+fn entry(n: u32, generation: u32) -> IpEntry {
+    IpEntry {
+        prefix: address(n).into(),
+        identity: IdentityId(1000 + generation),
+        tunnel: Some("192.168.1.1".parse().unwrap()),
+        host: Some("192.168.1.1".parse().unwrap()),
+        node_address: false,
+        no_masquerade: false,
+        source: IpSource::CustomResource,
+        pod: Some(PodName::new("some-namespace", format!("deployment-5f7d8c9b6d-{n:05}-{generation}"))),
+    }
+}
+
+fn service_address(ip: &str, port: u16) -> L4Addr {
+    L4Addr { ip: ip.parse().unwrap(), port, protocol: Protocol::Tcp }
+}
+
+/// A Service with as many backends as there are pods.
+fn frontend(generation: u16) -> Frontend {
+    let backend = |n| Backend {
+        id: BackendId(n),
+        addr: L4Addr { ip: address(n), port: 1024 + generation, protocol: Protocol::Tcp },
+        node: None,
+        active: true,
+    };
+    Frontend {
+        id: 1,
+        addr: service_address("10.96.0.5", 5432),
+        service: ServiceName { namespace: "shop".into(), name: "db".into() },
+        port_name: None,
+        kind: ServiceKind::ClusterIp,
+        backends: (0..PODS).map(backend).collect(),
+    }
+}
+
+fn endpoint() -> Endpoint {
+    Endpoint {
+        id: EndpointId(1),
+        pod: Some(PodName::new("shop", "web-1")),
+        pod_uid: String::new(),
+        container_id: String::new(),
+        interface: "eth0".to_owned(),
+        netns: String::new(),
+        host_interface: "lxc1234".to_owned(),
+        host_ifindex: 42,
+        mac: Mac([2, 0, 0, 0, 0, 10]),
+        host_mac: Mac([2, 0, 0, 0, 0, 1]),
+        ipv4: Some("10.0.0.1".parse().unwrap()),
+        ipv6: None,
+    }
+}
+
+fn pod() -> Pod {
+    Pod {
+        name: PodName::new("shop", "web-1"),
+        uid: String::new(),
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+        service_account: "default".to_owned(),
+        host_network: false,
+        ips: Vec::new(),
+        workload: Some(Workload { kind: "Deployment".to_owned(), name: "web".to_owned() }),
+        named_ports: Vec::new(),
+        ended: false,
+    }
+}
+
+fn identity(id: u32) -> Identity {
+    Identity { id: IdentityId(id), labels: [Label::k8s("io.kubernetes.pod.namespace", "shop")].into_iter().collect() }
+}
+
+fn rule(id: u32) -> Provenance {
+    Provenance {
+        id: ProvenanceId(id),
+        kind: PolicyKind::CiliumNetworkPolicy,
+        namespace: "shop".to_owned(),
+        name: "rule".to_owned(),
+        labels: Vec::new(),
+        rule: "ingress[0]".to_owned(),
+        log: None,
+        revision: 1,
+    }
+}
+
+fn node() -> Node {
+    Node {
+        name: "n1".to_owned(),
+        cluster: "blue".to_owned(),
+        internal_ips: vec!["192.168.0.1".parse().unwrap()],
+        external_ips: Vec::new(),
+        cilium_internal_ips: Vec::new(),
+        health_ips: Vec::new(),
+        pod_cidrs: Vec::new(),
+        labels: BTreeMap::from([("zone".to_owned(), "a".to_owned())]),
+        identity: IdentityId(6),
+        local: true,
+    }
+}
+
+/// An event of which every name is known: from the local pod to another one, through the Service, allowed by two rules.
+fn event(destination: u32) -> Event {
+    let verdict = |provenance| Verdict {
+        provenance,
+        outcome: outcome::ALLOW,
+        match_type: match_type::L3_L4,
+        ..Default::default()
+    };
+    Event {
+        src: "10.0.0.1".parse::<IpAddr>().unwrap().into(),
+        dst: address(destination).into(),
+        dst_orig: "10.96.0.5".parse::<IpAddr>().unwrap().into(),
+        dport: 5432_u16.to_be(),
+        src_identity: 300,
+        dst_identity: 301,
+        src_endpoint: 1,
+        egress: verdict(1),
+        ingress: verdict(2),
+        kind: kind::TRACE,
+        proto: 6,
+        ..Default::default()
+    }
 }
 
 #[tokio::test]
 async fn an_event_is_taken_in_without_an_allocation() {
-    let dir = tempfile::tempdir().unwrap();
-    let config = Config { enabled: true, socket: dir.path().join("hubble.sock"), ..Config::default() };
-    let tables = Tables {
-        ipcache: empty(),
-        endpoints: empty(),
-        pods: empty(),
-        identities: empty(),
-        frontends: empty(),
-        provenance: empty(),
-        nodes: empty(),
-    };
-    let outputs = start(config, Inputs { tables }, &Tasks::new(CancellationToken::new()));
-    let event = abi::event::Event { src_identity: 300, dst_identity: 301, ..Default::default() };
+    let world = World::start(4095);
+    let reserved = Event { src_identity: 1, dst_identity: 2, ..Default::default() };
     // The first event of an identity may make room for it.
-    outputs.sink.push(&event);
+    [event(7), reserved].iter().for_each(|event| world.outputs.sink.push(event));
     let before = COUNT.with(Cell::get);
     // More than the ring holds, so that old events are overwritten, too.
-    for _ in 0..10_000 {
-        outputs.sink.push(&event);
+    for n in 0..10_000 {
+        world.outputs.sink.push(&event(n % PODS));
+        world.outputs.sink.push(&reserved);
     }
     assert_eq!(COUNT.with(Cell::get) - before, 0);
-    assert_eq!(outputs.status.figures().unwrap().seen, 10_001);
+    assert_eq!(world.outputs.status.figures().unwrap().current, 4095);
+}
+
+#[tokio::test]
+async fn kept_events_keep_their_names_and_not_the_tables() {
+    const EVENTS: u16 = 255;
+    let mut world = World::start(EVENTS);
+    let mut changed = 0;
+    let mut burst = |world: &mut World, round: u32| {
+        for _ in 0..200 {
+            changed = (changed + 7919) % PODS;
+            world.ipcache.insert(entry(changed, round));
+        }
+        world.ipcache.commit();
+        world.frontends.insert(frontend(u16::from(round.is_multiple_of(2))));
+        world.frontends.commit();
+        // Its name was just changed, so that the event is the last to know it.
+        world.outputs.sink.push(&event(changed));
+    };
+    burst(&mut world, 0);
+    let before = LIVE.with(Cell::get);
+    (1..=u32::from(EVENTS)).for_each(|round| burst(&mut world, round));
+    let kept = LIVE.with(Cell::get).saturating_sub(before) / usize::from(EVENTS);
+    assert!(kept < 512, "{kept} bytes are kept alive by each of {EVENTS} events");
 }
