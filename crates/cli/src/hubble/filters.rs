@@ -2,9 +2,12 @@
 //! The filter flags of `hubble observe`, and the filters that they make.
 //!
 //! A flag that names a peer without saying which side (`--pod`) makes two filters, one for each side. `--not` before a flag
-//! puts it on the deny list.
+//! puts it on the deny list. Flags that Hubble's own command refuses together are refused here, too.
 
 mod build;
+
+#[cfg(test)]
+mod tests;
 
 use anyhow::{Context, Result, bail};
 use build::Builder;
@@ -16,43 +19,59 @@ use std::ffi::OsString;
 struct Flag {
     long: &'static str,
     short: Option<char>,
-    /// Takes no value.
-    switch: bool,
+    takes: Takes,
     help: &'static str,
 }
 
+/// What a flag takes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    Nothing,
+    /// One value, of which a comma may be a part.
+    Value,
+    /// Values with commas between: none of them can hold one.
+    List,
+}
+
 const fn flag(long: &'static str, help: &'static str) -> Flag {
-    Flag { long, short: None, switch: false, help }
+    Flag { long, short: None, takes: Takes::List, help }
 }
 
-const fn short(long: &'static str, short: char, help: &'static str) -> Flag {
-    Flag { long, short: Some(short), switch: false, help }
+const fn whole(long: &'static str, help: &'static str) -> Flag {
+    Flag { takes: Takes::Value, ..flag(long, help) }
 }
 
-const fn switch(long: &'static str, short: Option<char>, help: &'static str) -> Flag {
-    Flag { long, short, switch: true, help }
+const fn switch(long: &'static str, help: &'static str) -> Flag {
+    Flag { takes: Takes::Nothing, ..flag(long, help) }
+}
+
+impl Flag {
+    const fn short(self, letter: char) -> Self {
+        Self { short: Some(letter), ..self }
+    }
 }
 
 const FLAGS: &[Flag] = &[
     flag("uuid", "Only the flow with this identifier"),
     flag("node-name", "Flows of these nodes (\"k8s*\", \"cluster/*.company.com\")"),
-    flag("node-label", "Flows of nodes with these labels"),
+    whole("node-label", "Flows of nodes with these labels"),
     flag("cluster", "Flows from or to endpoints of this cluster"),
     flag("from-cluster", "Flows from endpoints of this cluster"),
     flag("to-cluster", "Flows to endpoints of this cluster"),
     flag("protocol", "Flows of this protocol (\"udp\", \"http\")"),
-    flag("tcp-flags", "Flows with these TCP flags (\"syn\", \"ack\")"),
-    short("type", 't', "Events of type TYPE[:SUBTYPE]: drop, trace[:POINT], policy-verdict, capture, l7, trace-sock"),
+    whole("tcp-flags", "Flows with all of these TCP flags (\"SYN\", \"SYN,ACK\")"),
+    flag("type", "Events of type TYPE[:SUBTYPE]: drop, trace[:POINT], policy-verdict, capture, l7, trace-sock")
+        .short('t'),
     flag("verdict", "Flows with this verdict (FORWARDED, DROPPED, AUDIT, REDIRECTED, ERROR, TRACED, TRANSLATED)"),
     flag("drop-reason-desc", "Flows dropped for this reason (\"POLICY_DENIED\")"),
     flag("http-status", "Flows with this HTTP status, or prefix of one (\"404\", \"5+\")"),
     flag("http-method", "Flows with this HTTP method"),
-    flag("http-path", "Flows whose HTTP path matches this regular expression"),
-    flag("http-url", "Flows whose HTTP URL matches this regular expression"),
-    flag("http-header", "Flows with this HTTP header (\"key:value\")"),
+    whole("http-path", "Flows whose HTTP path matches this regular expression"),
+    whole("http-url", "Flows whose HTTP URL matches this regular expression"),
+    whole("http-header", "Flows with this HTTP header (\"key:value\")"),
     flag("trace-id", "Flows with this trace"),
     flag("ip-trace-id", "Flows with this IP trace"),
-    flag("dns-query", "Flows whose DNS query matches this regular expression"),
+    whole("dns-query", "Flows whose DNS query matches this regular expression"),
     flag("fqdn", "Flows from or to this domain name (\"*.cilium.io\")"),
     flag("from-fqdn", "Flows from this domain name"),
     flag("to-fqdn", "Flows to this domain name"),
@@ -60,8 +79,8 @@ const FLAGS: &[Flag] = &[
     flag("from-ip", "Flows from this address or prefix"),
     flag("to-ip", "Flows to this address or prefix"),
     flag("snat-ip", "Flows whose source was translated to this address or prefix"),
-    switch("ipv4", Some('4'), "Only IPv4 flows"),
-    switch("ipv6", Some('6'), "Only IPv6 flows"),
+    switch("ipv4", "Only IPv4 flows").short('4'),
+    switch("ipv6", "Only IPv6 flows").short('6'),
     flag("ip-version", "Flows of this IP version (none, v4, v6)"),
     flag(
         "pod",
@@ -69,15 +88,15 @@ const FLAGS: &[Flag] = &[
     ),
     flag("from-pod", "Flows from pods with this name prefix"),
     flag("to-pod", "Flows to pods with this name prefix"),
-    short("namespace", 'n', "Flows from or to this namespace"),
+    flag("namespace", "Flows from or to this namespace").short('n'),
     flag("from-namespace", "Flows from this namespace"),
     flag("to-namespace", "Flows to this namespace"),
-    switch("all-namespaces", Some('A'), "Flows from or to any namespace"),
-    switch("from-all-namespaces", None, "Flows from any namespace"),
-    switch("to-all-namespaces", None, "Flows to any namespace"),
-    short("label", 'l', "Flows from or to endpoints with these labels (\"key=value\", \"reserved:world\")"),
-    flag("from-label", "Flows from endpoints with these labels"),
-    flag("to-label", "Flows to endpoints with these labels"),
+    switch("all-namespaces", "Flows from or to any namespace").short('A'),
+    switch("from-all-namespaces", "Flows from any namespace"),
+    switch("to-all-namespaces", "Flows to any namespace"),
+    whole("label", "Flows from or to endpoints with these labels (\"key=value\", \"reserved:world\")").short('l'),
+    whole("from-label", "Flows from endpoints with these labels"),
+    whole("to-label", "Flows to endpoints with these labels"),
     flag("service", "Flows from or to services with this name prefix"),
     flag("from-service", "Flows from services with this name prefix"),
     flag("to-service", "Flows to services with this name prefix"),
@@ -92,8 +111,21 @@ const FLAGS: &[Flag] = &[
     flag("to-identity", "Flows to this identity"),
     flag("traffic-direction", "Flows in this direction (ingress, egress)"),
     flag("reply", "Only replies (true), or only what is not a reply (false)"),
-    flag("interface", "Flows seen on this interface"),
-    flag("cel-expression", "Flows for which this CEL expression is true"),
+    whole("interface", "Flows seen on this interface"),
+    whole("cel-expression", "Flows for which this CEL expression is true"),
+];
+
+/// Of each of these only one may be given; `*` stands for `from` and, again, for `to`.
+const EXCLUSIVE: [&[&str]; 9] = [
+    &["fqdn", "*-fqdn", "ip", "*-ip", "namespace", "*-namespace", "all-namespaces", "*-all-namespaces"],
+    &["fqdn", "*-fqdn", "ip", "*-ip", "pod", "*-pod"],
+    &["*-pod", "namespace", "all-namespaces"],
+    &["*-service", "namespace", "all-namespaces"],
+    &["label", "*-label"],
+    &["service", "*-service"],
+    &["port", "*-port"],
+    &["identity", "*-identity"],
+    &["workload", "*-workload"],
 ];
 
 /// Adds the flags to a command.
@@ -110,10 +142,12 @@ pub(super) fn add(command: Command) -> Command {
     for flag in FLAGS {
         let arg = |id: String| {
             let arg = Arg::new(id.clone()).long(id).help(flag.help).help_heading(heading).action(ArgAction::Append);
-            if flag.switch {
-                arg.num_args(0).default_missing_value("true").value_parser(PossibleValuesParser::new(["true"]))
-            } else {
-                arg.num_args(1).value_delimiter(if flag.long.ends_with("label") { None } else { Some(',') })
+            match flag.takes {
+                Takes::Nothing => {
+                    arg.num_args(0).default_missing_value("true").value_parser(PossibleValuesParser::new(["true"]))
+                }
+                Takes::Value => arg.num_args(1),
+                Takes::List => arg.num_args(1).value_delimiter(','),
             }
         };
         let mut plain = arg(flag.long.to_owned());
@@ -139,6 +173,9 @@ pub(super) fn join_not(args: impl IntoIterator<Item = OsString>) -> Result<Vec<O
             continue;
         }
         let next = args.next().and_then(|a| a.into_string().ok()).context("trailing --not found in the arguments")?;
+        if next == "--not" {
+            bail!("consecutive --not found in the arguments");
+        }
         if let Some(long) = next.strip_prefix("--") {
             joined.push(format!("--not-{long}").into());
         } else if let Some(letters) = next.strip_prefix('-') {
@@ -162,89 +199,32 @@ pub(super) fn join_not(args: impl IntoIterator<Item = OsString>) -> Result<Vec<O
 ///
 /// # Errors
 ///
-/// A value that does not fit its flag.
+/// A value that does not fit its flag, or flags that do not go together.
 pub(super) fn compile(matches: &ArgMatches) -> Result<(Vec<FlowFilter>, Vec<FlowFilter>)> {
-    let mut lists = (Builder::default(), Builder::default());
-    for flag in FLAGS {
-        let apply = |id: &str, builder: &mut Builder| -> Result<()> {
-            for value in matches.get_many::<String>(id).into_iter().flatten() {
-                builder.apply(flag.long, value).with_context(|| format!("--{}={value}", flag.long))?;
-            }
-            Ok(())
-        };
-        apply(flag.long, &mut lists.0)?;
-        apply(&format!("not-{}", flag.long), &mut lists.1)?;
-    }
-    Ok((lists.0.finish()?, lists.1.finish()?))
+    Ok((list(matches, "")?, list(matches, "not-")?))
 }
 
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
-    use super::*;
-    use hubble::proto::flow::EventTypeFilter;
-
-    fn filters(args: &[&str]) -> Result<(Vec<FlowFilter>, Vec<FlowFilter>)> {
-        let args = std::iter::once("observe").chain(args.iter().copied()).map(OsString::from);
-        let matches = add(Command::new("observe")).try_get_matches_from(join_not(args)?)?;
-        compile(&matches)
-    }
-
-    #[test]
-    fn a_flag_about_either_side_makes_a_filter_for_each() {
-        let (allow, deny) = filters(&["-n", "shop", "--protocol", "tcp"]).unwrap();
-        assert_eq!((allow.len(), deny.len()), (2, 0));
-        assert_eq!((allow[0].source_pod[0].as_str(), allow[1].destination_pod[0].as_str()), ("shop/", "shop/"));
-        assert!(allow.iter().all(|f| f.protocol == ["tcp"]));
-        assert!(allow[0].destination_pod.is_empty() && allow[1].source_pod.is_empty());
-    }
-
-    #[test]
-    fn flags_about_one_side_make_one_filter() {
-        let (allow, _) = filters(&["--from-namespace", "shop", "--to-pod", "shop/db", "--verdict", "dropped"]).unwrap();
-        assert_eq!(allow.len(), 1);
-        assert_eq!((allow[0].source_pod[0].as_str(), allow[0].destination_pod[0].as_str()), ("shop/", "shop/db"));
-        assert_eq!(allow[0].verdict, [2]);
-        assert_eq!(filters(&[]).unwrap(), (Vec::new(), Vec::new()));
-    }
-
-    #[test]
-    fn a_pod_stands_in_the_namespace_that_is_given_with_it() {
-        let (allow, _) = filters(&["--from-namespace", "a,b", "--from-pod", "web"]).unwrap();
-        assert_eq!(allow[0].source_pod, ["a/web", "b/web"]);
-        assert!(filters(&["--from-namespace", "a", "--from-pod", "b/web"]).is_err());
-    }
-
-    #[test]
-    fn not_turns_the_next_flag_round_long_or_short() {
-        let (allow, deny) = filters(&["--not", "--from-ip", "10.0.0.1", "--not", "-n", "kube-system"]).unwrap();
-        assert_eq!((allow.len(), deny.len()), (0, 2));
-        assert_eq!(deny[0].source_ip, ["10.0.0.1"]);
-        assert_eq!(
-            (deny[0].source_pod[0].as_str(), deny[1].destination_pod[0].as_str()),
-            ("kube-system/", "kube-system/")
-        );
-        let (_, deny) = filters(&["--not", "--all-namespaces", "--not", "-t=drop"]).unwrap();
-        assert_eq!((deny[0].source_pod[0].as_str(), deny[0].event_type[0].r#type), ("/", 1));
-        assert!(filters(&["--not"]).is_err() && filters(&["--not", "x"]).is_err());
-    }
-
-    #[test]
-    fn types_identities_and_flags_are_known_by_name() {
-        let (allow, _) = filters(&["-t", "trace:to-endpoint", "--to-identity", "world", "--tcp-flags", "SYN"]).unwrap();
-        assert_eq!(allow[0].event_type[0], EventTypeFilter { r#type: 4, match_sub_type: true, sub_type: 0 });
-        assert_eq!(allow[0].destination_identity, [2]);
-        assert!(allow[0].tcp_flags[0].syn);
-        let (allow, _) = filters(&["--workload", "Deployment/web", "-6", "--label", "a in (b,c)"]).unwrap();
-        assert_eq!(allow[0].source_workload[0].kind, "Deployment");
-        assert_eq!((allow[0].ip_version[0], allow[0].source_label.clone()), (2, vec!["a in (b,c)".to_owned()]));
-    }
-
-    #[test]
-    fn a_value_that_does_not_fit_names_its_flag() {
-        for bad in [["--verdict", "maybe"], ["--identity", "nobody"], ["-t", "x"], ["--http-header", "x"]] {
-            let error = filters(&bad).unwrap_err().to_string();
-            assert!(error.starts_with("--"), "{error}");
+/// The filters of the flags with a prefix.
+fn list(matches: &ArgMatches, prefix: &str) -> Result<Vec<FlowFilter>> {
+    let values = |flag: &str| matches.get_many::<String>(&format!("{prefix}{flag}")).into_iter().flatten();
+    check_exclusive(|flag| values(flag).next().is_some())?;
+    let mut builder = Builder::default();
+    for flag in FLAGS {
+        for value in values(flag.long) {
+            builder.apply(flag.long, value).with_context(|| format!("--{}={value}", flag.long))?;
         }
     }
+    builder.finish()
+}
+
+fn check_exclusive(given: impl Fn(&str) -> bool) -> Result<()> {
+    for group in EXCLUSIVE {
+        for side in ["from", "to"] {
+            let flags = group.iter().map(|flag| flag.replace('*', side)).filter(|flag| given(flag));
+            if let [one, other, ..] = flags.collect::<Vec<_>>().as_slice() {
+                bail!("filters --{one} and --{other} cannot be combined");
+            }
+        }
+    }
+    Ok(())
 }

@@ -213,9 +213,14 @@ impl Observe {
     }
 }
 
-/// Filters written as JSON.
+/// Filters written as JSON, one or more in a text.
 fn raw(flag: &str, texts: &[String]) -> Result<Vec<FlowFilter>> {
-    texts.iter().map(|text| from_json(text).with_context(|| format!("--{flag}={text}"))).collect()
+    let parse = |text: &String| -> Result<Vec<FlowFilter>> {
+        let values = serde_json::Deserializer::from_str(text).into_iter::<serde_json::Value>();
+        values.map(|value| Ok(from_json(&value?.to_string())?)).collect()
+    };
+    let lists = texts.iter().map(|text| parse(text).with_context(|| format!("--{flag}={text}")));
+    Ok(lists.collect::<Result<Vec<_>>>()?.concat())
 }
 
 #[cfg(test)]
@@ -259,5 +264,9 @@ mod tests {
         let request = request.unwrap();
         assert_eq!((request.whitelist[0].source_pod[0].as_str(), request.blacklist[0].verdict[0]), ("a/", 2));
         assert!(raw("allowlist", &["{\"colour\":1}".to_owned()]).is_err());
+        let two = [r#"{"source_port":["1"]} {"source_port":["2"]}"#, r#"{"source_port":["3"]}"#].map(str::to_owned);
+        let ports = raw("allowlist", &two).unwrap().into_iter().map(|filter| filter.source_port[0].clone());
+        assert_eq!(ports.collect::<Vec<_>>(), ["1", "2", "3"]);
+        assert!(raw("allowlist", &["{} nonsense".to_owned()]).is_err());
     }
 }

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Flags become filters.
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use hubble::proto::flow::flow_filter::Experimental;
 use hubble::proto::flow::{
-    DropReason, EventTypeFilter, FlowFilter, HttpHeader, IpVersion, NetworkInterface, TcpFlags, TrafficDirection,
-    Verdict, Workload,
+    AgentEventType, DropReason, EventTypeFilter, FlowFilter, HttpHeader, IpVersion, NetworkInterface, TcpFlags,
+    TrafficDirection, Verdict, Workload,
 };
+
+/// Message types whose subtypes have names.
+const TRACE: i32 = 4;
+const AGENT: i32 = 130;
 
 /// Which side of a flow a value is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,18 +28,12 @@ pub(super) struct Builder {
     right: Half,
 }
 
+/// A filter, and the namespaces that were given apart from the names of pods and services.
 #[derive(Default)]
 struct Half {
     filter: FlowFilter,
-    pods: Names,
-    peers: Names,
-}
-
-/// Names of one side, of which pods may stand in the namespaces that were given apart.
-#[derive(Default)]
-struct Names {
-    namespaces: Vec<String>,
-    pods: Vec<String>,
+    source_namespaces: Vec<String>,
+    destination_namespaces: Vec<String>,
 }
 
 impl Builder {
@@ -65,6 +63,12 @@ impl Builder {
         }
     }
 
+    /// Takes in a namespace; the empty one stands for any.
+    fn namespace(&mut self, side: Side, name: &str) {
+        let name = || name.to_owned();
+        self.side(side, |h| h.source_namespaces.push(name()), |h| h.destination_namespaces.push(name()));
+    }
+
     /// Takes in a flag.
     pub(super) fn apply(&mut self, flag: &str, value: &str) -> Result<()> {
         let (side, name) = match flag.split_once('-') {
@@ -74,12 +78,9 @@ impl Builder {
         };
         let text = || value.to_owned();
         match name {
-            "pod" => self.side(side, |h| h.pods.pods.push(text()), |h| h.peers.pods.push(text())),
-            "namespace" => self.side(side, |h| h.pods.namespaces.push(text()), |h| h.peers.namespaces.push(text())),
-            "all-namespaces" => {
-                let any = || "/".to_owned();
-                self.side(side, |h| h.filter.source_pod.push(any()), |h| h.filter.destination_pod.push(any()));
-            }
+            "pod" => self.side(side, |h| h.filter.source_pod.push(text()), |h| h.filter.destination_pod.push(text())),
+            "namespace" => self.namespace(side, value),
+            "all-namespaces" => self.namespace(side, ""),
             "ip" => self.side(side, |h| h.filter.source_ip.push(text()), |h| h.filter.destination_ip.push(text())),
             "fqdn" => {
                 self.side(side, |h| h.filter.source_fqdn.push(text()), |h| h.filter.destination_fqdn.push(text()))
@@ -176,14 +177,14 @@ impl Builder {
             "ip-version" => {
                 let version = match value.to_lowercase().as_str() {
                     "none" => IpVersion::IpNotUsed,
-                    "v4" | "ipv4" | "4" => IpVersion::IPv4,
-                    "v6" | "ipv6" | "6" => IpVersion::IPv6,
+                    "v4" | "ipv4" | "ip4" | "4" => IpVersion::IPv4,
+                    "v6" | "ipv6" | "ip6" | "6" => IpVersion::IPv6,
                     _ => bail!("want none, v4 or v6"),
                 };
                 self.both(|f| f.ip_version.push(version.into()));
             }
             "ip-trace-id" => {
-                let id = value.parse().context("want a number")?;
+                let id = value.parse().ok().filter(|id| *id > 0).context("want a number greater than 0")?;
                 self.both(|f| f.ip_trace_id.push(id));
             }
             "reply" => {
@@ -199,26 +200,37 @@ impl Builder {
 impl Half {
     fn finish(self) -> Result<FlowFilter> {
         let mut filter = self.filter;
-        filter.source_pod.append(&mut self.pods.qualified()?);
-        filter.destination_pod.append(&mut self.peers.qualified()?);
+        qualify(&self.source_namespaces, &mut filter.source_pod, &mut filter.source_service)?;
+        qualify(&self.destination_namespaces, &mut filter.destination_pod, &mut filter.destination_service)?;
         Ok(filter)
     }
 }
 
-impl Names {
-    fn qualified(self) -> Result<Vec<String>> {
-        if self.pods.is_empty() {
-            return Ok(self.namespaces.into_iter().map(|namespace| namespace + "/").collect());
+/// Puts the pods and services of one side into the namespaces that were given apart; without any of them, all pods of these namespaces are
+/// meant.
+fn qualify(namespaces: &[String], pods: &mut Vec<String>, services: &mut Vec<String>) -> Result<()> {
+    let of = |name: &String| name.split_once('/').map(|(namespace, _)| namespace.to_owned());
+    for pod in pods.iter() {
+        let strange = |service: &&String| of(pod).is_some() && of(service) != of(pod);
+        if let Some(service) = services.iter().find(strange) {
+            bail!("the pod {pod:?} and the service {service:?} are not in the same namespace");
         }
-        if self.namespaces.is_empty() {
-            return Ok(self.pods);
-        }
-        if let Some(pod) = self.pods.iter().find(|pod| pod.contains('/')) {
-            return Err(anyhow!("{pod:?} names a namespace, and so does another flag: give it only once"));
-        }
-        let pods = &self.pods;
-        Ok(self.namespaces.iter().flat_map(|n| pods.iter().map(move |p| format!("{n}/{p}"))).collect())
     }
+    for namespace in namespaces {
+        let strange = |name: &&String| of(name).is_some_and(|other| other != *namespace);
+        if let Some(name) = pods.iter().chain(services.iter()).find(strange) {
+            bail!("{name:?} is not in the namespace {namespace:?}, which another flag names");
+        }
+    }
+    if !namespaces.is_empty() && pods.is_empty() && services.is_empty() {
+        pods.push(String::new());
+    }
+    for names in [pods, services].into_iter().filter(|_| !namespaces.is_empty()) {
+        let (whole, bare): (Vec<_>, Vec<_>) = names.drain(..).partition(|name| name.contains('/'));
+        let put = |name: String| namespaces.iter().map(move |namespace| format!("{namespace}/{name}"));
+        names.extend(whole.into_iter().chain(bare.into_iter().flat_map(put)));
+    }
+    Ok(())
 }
 
 fn workload(text: &str) -> Workload {
@@ -235,38 +247,47 @@ fn identity(text: &str) -> Result<u32> {
     text.parse().ok().or_else(named).context("want a number or the name of a reserved identity")
 }
 
+/// `SYN,ACK`: all of these.
 fn tcp_flags(text: &str) -> Result<TcpFlags> {
     let mut flags = TcpFlags::default();
-    let flag = match text.to_lowercase().as_str() {
-        "fin" => &mut flags.fin,
-        "syn" => &mut flags.syn,
-        "rst" => &mut flags.rst,
-        "psh" => &mut flags.psh,
-        "ack" => &mut flags.ack,
-        "urg" => &mut flags.urg,
-        "ece" => &mut flags.ece,
-        "cwr" => &mut flags.cwr,
-        "ns" => &mut flags.ns,
-        _ => bail!("is not a TCP flag"),
-    };
-    *flag = true;
+    for name in text.split(',') {
+        let flag = match name.to_lowercase().as_str() {
+            "fin" => &mut flags.fin,
+            "syn" => &mut flags.syn,
+            "rst" => &mut flags.rst,
+            "psh" => &mut flags.psh,
+            "ack" => &mut flags.ack,
+            "urg" => &mut flags.urg,
+            "ece" => &mut flags.ece,
+            "cwr" => &mut flags.cwr,
+            "ns" => &mut flags.ns,
+            _ => bail!("{name:?} is not a TCP flag"),
+        };
+        *flag = true;
+    }
     Ok(flags)
 }
 
+/// `TYPE[:SUBTYPE]`, each a name or a number; only traces and messages of agents have subtypes with names.
 fn event_type(text: &str) -> Result<EventTypeFilter> {
     let (kind, sub) = text.split_once(':').map_or((text, None), |(kind, sub)| (kind, Some(sub)));
     let number = match kind {
         "drop" => 1,
         "debug" => 2,
         "capture" => 3,
-        "trace" => 4,
+        "trace" => TRACE,
         "policy-verdict" => 5,
+        "recorder" => 6,
         "trace-sock" => 7,
         "l7" => 129,
-        "agent" => 130,
+        "agent" => AGENT,
         other => other.parse().context("want drop, capture, trace, policy-verdict, trace-sock or l7")?,
     };
-    let sub = sub.map(|sub| super::super::names::observation_point_number(sub).or_else(|| sub.parse().ok()));
-    let sub_type = sub.map(|sub| sub.context("is not a subtype")).transpose()?;
-    Ok(EventTypeFilter { r#type: number, match_sub_type: sub_type.is_some(), sub_type: sub_type.unwrap_or_default() })
+    let named = |sub: &str| match number {
+        TRACE => super::super::names::observation_point_number(sub),
+        AGENT => AgentEventType::from_str_name(&sub.to_uppercase().replace('-', "_")).map(Into::into),
+        _ => None,
+    };
+    let sub = sub.map(|sub| named(sub).or_else(|| sub.parse().ok()).context("is not a subtype")).transpose()?;
+    Ok(EventTypeFilter { r#type: number, match_sub_type: sub.is_some(), sub_type: sub.unwrap_or_default() })
 }
