@@ -10,13 +10,16 @@ use k8s::cilium::CiliumEndpoint;
 use k8s::k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s::k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use k8s::kube::api::ListParams;
+use k8s::kube::api::{ListParams, ObjectList};
 use k8s::kube::{Api, Error, ResourceExt};
 use model::rest::{Endpoint, State, StatusResponse};
 use std::collections::BTreeSet;
 
 /// How many agents are asked at once.
 const AT_ONCE: usize = 16;
+
+/// How many objects are asked for at once: the API server takes whole lists out of etcd, and their size is that of the cluster.
+const PAGE: u32 = 500;
 
 /// Container of the agent in its pod.
 const AGENT: &str = "cilium-agent";
@@ -114,8 +117,8 @@ async fn judge(
     let labels = selector.match_labels.clone().unwrap_or_default();
     let labels = labels.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(",");
     let api: Api<Pod> = client.namespaced(namespace);
-    match api.list(&ListParams::default().labels(&labels)).await {
-        Ok(list) => pods(&api, name, list.items, report).await,
+    match pages(ListParams::default().labels(&labels), async |page| api.list(&page).await).await {
+        Ok(items) => pods(&api, name, items, report).await,
         Err(error) => report.error(name, name, format!("pods of {name}: {error}")),
     }
 }
@@ -210,10 +213,10 @@ fn controllers(pod: &str, controllers: &[model::rest::ControllerStatus], report:
 
 /// Counts the pods that need a network, and those that have it from Cilium.
 async fn cluster_pods(client: &Client, report: &mut Report) -> Result<()> {
-    let pods = client.all::<Pod>().list(&ListParams::default()).await?;
-    let endpoints = client.all::<CiliumEndpoint>().list_metadata(&ListParams::default()).await?;
-    let managed: BTreeSet<_> = endpoints.items.iter().map(|e| (e.namespace(), e.name_any())).collect();
-    for pod in pods.items {
+    let (pods, endpoints) = (client.all::<Pod>(), client.all::<CiliumEndpoint>());
+    let endpoints = pages(ListParams::default(), async |page| endpoints.list_metadata(&page).await).await?;
+    let managed: BTreeSet<_> = endpoints.iter().map(|e| (e.namespace(), e.name_any())).collect();
+    for pod in pages(ListParams::default(), async |page| pods.list(&page).await).await? {
         let host = pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or_default();
         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default();
         if host || matches!(phase, "Succeeded" | "Failed") {
@@ -223,6 +226,23 @@ async fn cluster_pods(client: &Client, report: &mut Report) -> Result<()> {
         report.pods_count.by_cilium += usize::from(managed.contains(&(pod.namespace(), pod.name_any())));
     }
     Ok(())
+}
+
+/// All objects of a list, which is asked for page by page.
+async fn pages<K: Clone>(
+    params: ListParams,
+    page: impl AsyncFn(ListParams) -> Result<ObjectList<K>, Error>,
+) -> Result<Vec<K>, Error> {
+    let mut params = params.limit(PAGE);
+    let mut all = Vec::new();
+    loop {
+        let list = page(params.clone()).await?;
+        all.extend(list.items);
+        params.continue_token = list.metadata.continue_.filter(|token| !token.is_empty());
+        if params.continue_token.is_none() {
+            return Ok(all);
+        }
+    }
 }
 
 /// From the label `helm.sh/chart`, `cilium-1.2.3`.
@@ -257,5 +277,22 @@ mod tests {
         let labels = |key: &str, value: &str| [(key.to_owned(), value.to_owned())].into_iter().collect();
         assert_eq!(chart_version(&labels("helm.sh/chart", "cilium-1.2.3")), "1.2.3");
         assert_eq!(chart_version(&labels("x", "y")), "");
+    }
+
+    #[tokio::test]
+    async fn a_long_list_is_asked_for_page_by_page() {
+        let asked = std::cell::RefCell::new(Vec::new());
+        let page = async |params: ListParams| {
+            let n = asked.borrow().len();
+            let token = [Some("one"), Some("two"), Some("")][n];
+            asked.borrow_mut().push((params.limit, params.continue_token, params.label_selector));
+            let list = serde_json::json!({"apiVersion": "v1", "kind": "PodList", "metadata": {"continue": token},
+                "items": [{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": format!("pod{n}")}}]});
+            Ok(serde_json::from_value::<ObjectList<Pod>>(list).unwrap())
+        };
+        let pods = pages(ListParams::default().labels("app=web"), page).await.unwrap();
+        assert_eq!(pods.iter().map(ResourceExt::name_any).collect::<Vec<_>>(), ["pod0", "pod1", "pod2"]);
+        let of = |token: Option<&str>| (Some(PAGE), token.map(str::to_owned), Some("app=web".to_owned()));
+        assert_eq!(asked.into_inner(), [of(None), of(Some("one")), of(Some("two"))]);
     }
 }

@@ -39,20 +39,15 @@ pub(super) struct Options {
 
 pub(super) async fn run(place: &Place, options: &Options) -> Result<()> {
     let client = place.connect().await?;
-    let deadline = Instant::now() + options.wait_duration;
     let live = options.wait && options.interactive && options.output == Format::Text && stdout().is_terminal();
     let mut shown = 0;
-    let report = loop {
-        let report = collect(&client, &place.namespace).await;
-        let good = report.is_good(options.ignore_warnings);
-        if good || !options.wait || Instant::now() + PAUSE >= deadline {
-            break report;
-        }
+    let look = async || collect(&client, &place.namespace).await;
+    let show = |report: &Report| {
         if live {
-            shown = redraw(&report, shown);
+            shown = redraw(report, shown);
         }
-        tokio::time::sleep(PAUSE).await;
     };
+    let report = watch(options, look, show).await;
     if live {
         erase(shown);
     }
@@ -65,6 +60,19 @@ pub(super) async fn run(place: &Place, options: &Options) -> Result<()> {
         bail!("timeout while waiting for status to become successful");
     }
     bail!("status check failed")
+}
+
+/// Looks until all is well or the time is up, for the last time just then; once if it is not to wait. What is not good yet is shown.
+async fn watch(options: &Options, look: impl AsyncFn() -> Report, mut show: impl FnMut(&Report)) -> Report {
+    let deadline = Instant::now() + options.wait_duration;
+    loop {
+        let report = look().await;
+        if report.is_good(options.ignore_warnings) || !options.wait || Instant::now() >= deadline {
+            return report;
+        }
+        show(&report);
+        tokio::time::sleep_until(deadline.min(Instant::now() + PAUSE)).await;
+    }
 }
 
 /// Shows the report over the one before; returns its lines.
@@ -84,4 +92,50 @@ fn erase(lines: usize) {
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
     crate::hubble::duration(text).ok_or_else(|| "want a duration such as 5m".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    const START: Duration = Duration::ZERO;
+
+    fn options(wait: bool, wait_duration: Duration) -> Options {
+        Options {
+            wait,
+            wait_duration,
+            ignore_warnings: false,
+            interactive: false,
+            verbose: false,
+            output: Format::Text,
+        }
+    }
+
+    /// Whether it was good in the end, at what time, and after how many looks, when all is well from this time on.
+    async fn watched(options: &Options, good_at: Duration) -> (bool, Duration, u32) {
+        let (start, looks) = (Instant::now(), Cell::new(0));
+        let look = async || {
+            looks.set(looks.get() + 1);
+            let mut report = Report::default();
+            if start.elapsed() < good_at {
+                report.error("cilium", "cilium", "not ready");
+            }
+            report
+        };
+        let report = watch(options, look, |_| {}).await;
+        (report.is_good(false), start.elapsed(), looks.get())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_whole_time_is_waited_and_the_last_look_is_at_its_end() {
+        let seconds = Duration::from_secs;
+        let patient = options(true, seconds(9));
+        assert_eq!(watched(&patient, START).await, (true, START, 1));
+        assert_eq!(watched(&patient, seconds(3)).await, (true, seconds(4), 3));
+        assert_eq!(watched(&patient, seconds(9)).await, (true, seconds(9), 6));
+        assert_eq!(watched(&patient, seconds(10)).await, (false, seconds(9), 6));
+        assert_eq!(watched(&options(true, seconds(1)), seconds(1)).await, (true, seconds(1), 2));
+        assert_eq!(watched(&options(false, seconds(9)), seconds(1)).await, (false, START, 1));
+    }
 }
