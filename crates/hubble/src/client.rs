@@ -10,6 +10,9 @@ use tonic::transport::{Channel, Endpoint};
 /// Where the agent of this machine serves.
 pub const SOCKET: &str = "/var/run/cilium/hubble.sock";
 
+/// The name by which Hubble's servers and clients know the observer's health; it is not that of the gRPC service.
+pub const HEALTH_SERVICE: &str = "hubble.server.Observer";
+
 /// How to reach a server.
 #[derive(Clone, Debug, Default)]
 pub struct Server {

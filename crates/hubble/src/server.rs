@@ -5,6 +5,7 @@
 mod tests;
 mod tls;
 
+use crate::client::HEALTH_SERVICE;
 use crate::config::TlsFiles;
 use crate::peers::Peers;
 use crate::proto::observer::observer_server::ObserverServer;
@@ -25,6 +26,7 @@ use tokio::sync::watch;
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tonic::transport::Server;
 use tonic::transport::server::Router;
+use tonic_health::ServingStatus;
 
 /// Between attempts to listen, and between looks at the certificates: kubelet renews a mounted Secret within a minute or so.
 pub(crate) const PACE: Duration = Duration::from_secs(5);
@@ -138,6 +140,7 @@ impl Services {
 
     async fn router(&self) -> Router {
         let (health, health_server) = tonic_health::server::health_reporter();
+        health.set_service_status(HEALTH_SERVICE, ServingStatus::Serving).await;
         health.set_serving::<ObserverServer<Service>>().await;
         health.set_serving::<PeerServer<Peers>>().await;
         Server::builder()

@@ -6,6 +6,7 @@ use super::print::clean;
 use crate::output::Format;
 use crate::table::Table;
 use anyhow::{Result, anyhow, bail};
+use hubble::client::HEALTH_SERVICE;
 use hubble::proto::observer::observer_client::ObserverClient;
 use hubble::proto::observer::{GetNamespacesRequest, GetNodesRequest, Node, ServerStatusRequest, ServerStatusResponse};
 use hubble::proto::relay::NodeState;
@@ -30,7 +31,7 @@ pub(super) enum StatusOutput {
 /// Runs `hubble status`.
 pub(super) async fn status(connection: &Connection, output: StatusOutput) -> Result<()> {
     let channel = connection.connect().await?;
-    let request = HealthCheckRequest { service: "observer.Observer".to_owned() };
+    let request = HealthCheckRequest { service: HEALTH_SERVICE.to_owned() };
     let health = HealthClient::new(channel.clone()).check(request).await;
     let healthy = health.as_ref().is_ok_and(|h| h.get_ref().status() == ServingStatus::Serving);
     let health = match health {

@@ -258,7 +258,7 @@ async fn status_namespaces_and_version_are_told() {
 async fn health_is_serving_for_the_names_that_clients_ask() {
     use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
     let node = Node::start(7).await;
-    for service in ["", "observer.Observer", "peer.Peer"] {
+    for service in ["", "hubble.server.Observer", "observer.Observer", "peer.Peer"] {
         let request = HealthCheckRequest { service: service.to_owned() };
         let answer = HealthClient::new(node.channel.clone()).check(request).await.unwrap().into_inner();
         assert_eq!(answer.status(), ServingStatus::Serving, "{service}");
