@@ -24,7 +24,7 @@ pub use store::Figures;
 
 use abi::event::Event;
 use peers::Peers;
-use server::{Problems, Services};
+use server::{Problems, Services, Times};
 use service::Service;
 use statedb::Tasks;
 use std::sync::Arc;
@@ -95,11 +95,11 @@ impl Status {
 
 /// Starts to keep and serve flows. When the feature is off, the sink drops what it gets.
 pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> Outputs {
-    start_at(config, inputs, tasks, server::PACE)
+    start_at(config, inputs, tasks, Times::default())
 }
 
-/// As [`start`], with the time between attempts to listen and looks at certificates.
-fn start_at(config: Config, inputs: Inputs, tasks: &Tasks, pace: Duration) -> Outputs {
+/// As [`start`], with other times.
+fn start_at(config: Config, inputs: Inputs, tasks: &Tasks, times: Times) -> Outputs {
     let agent_events = AgentEvents::new();
     let problems = Problems::default();
     if !config.enabled {
@@ -117,7 +117,7 @@ fn start_at(config: Config, inputs: Inputs, tasks: &Tasks, pace: Duration) -> Ou
     let observer =
         Service { store: Arc::clone(&store), agent_events: agent_events.clone(), lost_interval: config.lost_interval };
     let peers = Peers::new(&config, inputs.tables.nodes);
-    let services = Services { observer, peers, problems: Arc::clone(&problems), pace };
+    let services = Services { observer, peers, problems: Arc::clone(&problems), times };
     tasks.spawn("hubble-socket", services.clone().serve_socket(config.socket));
     if let Some(address) = config.listen {
         tasks.spawn("hubble-network", services.serve_network(address, config.tls));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Listening: on a socket for this node, and on the network for relays.
 
+mod greeting;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -11,6 +12,8 @@ use crate::peers::Peers;
 use crate::proto::observer::observer_server::ObserverServer;
 use crate::proto::peer::peer_server::PeerServer;
 use crate::service::Service;
+use futures::{Stream, StreamExt};
+use greeting::{Greeted, Lobby};
 use parking_lot::Mutex;
 use rustls::ServerConfig;
 use std::collections::BTreeMap;
@@ -28,8 +31,23 @@ use tonic::transport::Server;
 use tonic::transport::server::Router;
 use tonic_health::ServingStatus;
 
-/// Between attempts to listen, and between looks at the certificates: kubelet renews a mounted Secret within a minute or so.
-pub(crate) const PACE: Duration = Duration::from_secs(5);
+/// How long things may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    /// Between attempts to listen, and between looks at the certificates: kubelet renews a mounted Secret within a minute or so.
+    pub(crate) pace: Duration,
+    /// Until a client has shaken hands and begun to talk.
+    pub(crate) greeting: Duration,
+    /// Until a silent client is asked whether it lives, and then until it has answered.
+    pub(crate) silence: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        let [pace, greeting, silence] = [5, 10, 15].map(Duration::from_secs);
+        Self { pace, greeting, silence }
+    }
+}
 
 /// The names of the listeners among problems.
 const SOCKET: &str = "socket";
@@ -63,8 +81,7 @@ pub(crate) struct Services {
     pub(crate) observer: Service,
     pub(crate) peers: Peers,
     pub(crate) problems: Problems,
-    /// As [`PACE`].
-    pub(crate) pace: Duration,
+    pub(crate) times: Times,
 }
 
 impl Services {
@@ -91,13 +108,13 @@ impl Services {
         let listen = |source| ServeError::Listen { address: path.display().to_string(), source };
         let listener = model::rest::listen(path).and_then(UnixListener::from_std).map_err(listen)?;
         self.serving(SOCKET, &path.display().to_string());
-        Ok(self.router().await.serve_with_incoming(UnixListenerStream::new(listener)).await?)
+        Ok(self.router().await.serve_with_incoming(self.greeted(UnixListenerStream::new(listener))).await?)
     }
 
     async fn plain_network(&self, address: SocketAddr) -> Result<(), ServeError> {
         let listener = bind_network(address).await?;
         self.serving(NETWORK, &address.to_string());
-        Ok(self.router().await.serve_with_incoming(TcpListenerStream::new(listener)).await?)
+        Ok(self.router().await.serve_with_incoming(self.greeted(TcpListenerStream::new(listener))).await?)
     }
 
     async fn network(&self, address: SocketAddr, files: &TlsFiles) -> Result<(), ServeError> {
@@ -105,8 +122,9 @@ impl Services {
         let (config, latest) = watch::channel(contents.config(files)?);
         let listener = bind_network(address).await?;
         self.serving(NETWORK, &address.to_string());
+        let connections = tls::connections(listener, latest, Lobby::new(self.times.greeting));
         tokio::select! {
-            ended = self.router().await.serve_with_incoming(tls::connections(listener, latest)) => Ok(ended?),
+            ended = self.router().await.serve_with_incoming(connections) => Ok(ended?),
             never = self.renew(files, contents, config) => match never {},
         }
     }
@@ -119,7 +137,7 @@ impl Services {
         config: watch::Sender<Arc<ServerConfig>>,
     ) -> Infallible {
         loop {
-            tokio::time::sleep(self.pace).await;
+            tokio::time::sleep(self.times.pace).await;
             let outcome = match tls::read(files).await {
                 Ok(contents) if contents == used => Ok(None),
                 Ok(contents) => contents.config(files).map(|config| Some((contents, config))),
@@ -138,12 +156,20 @@ impl Services {
         }
     }
 
+    /// Connections of a listener without TLS.
+    fn greeted<IO>(&self, accepted: impl Stream<Item = io::Result<IO>>) -> impl Stream<Item = io::Result<Greeted<IO>>> {
+        let lobby = Lobby::new(self.times.greeting);
+        accepted.map(move |accepted| accepted.map(|io| Greeted::new(io, lobby.seat())))
+    }
+
     async fn router(&self) -> Router {
         let (health, health_server) = tonic_health::server::health_reporter();
         health.set_service_status(HEALTH_SERVICE, ServingStatus::Serving).await;
         health.set_serving::<ObserverServer<Service>>().await;
         health.set_serving::<PeerServer<Peers>>().await;
         Server::builder()
+            .http2_keepalive_interval(Some(self.times.silence))
+            .http2_keepalive_timeout(Some(self.times.silence))
             .add_service(health_server)
             .add_service(ObserverServer::new(self.observer.clone()))
             .add_service(PeerServer::new(self.peers.clone()))
@@ -157,7 +183,7 @@ impl Services {
     async fn retry(&self, listener: &'static str, result: Result<(), ServeError>) {
         let message = result.err().map_or_else(|| "ended".to_owned(), |error| error.to_string());
         self.note(listener, &format!("flows are not served: {message}"));
-        tokio::time::sleep(self.pace).await;
+        tokio::time::sleep(self.times.pace).await;
     }
 
     /// Shows a problem in the status, and logs it when it is new.

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Sockets and certificates.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
-use super::tls;
+mod silent;
+
+use super::{Times, tls};
 use crate::client::{Server, Tls};
 use crate::proto::observer::ServerStatusRequest;
 use crate::proto::observer::observer_client::ObserverClient;
@@ -54,6 +56,10 @@ struct Node {
 
 impl Node {
     fn start(authority: Option<&Authority>) -> Self {
+        Self::with(authority, true, Times::default())
+    }
+
+    fn with(authority: Option<&Authority>, tls: bool, times: Times) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let listen = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         if let Some(authority) = authority {
@@ -63,13 +69,25 @@ impl Node {
             enabled: true,
             listen: Some(listen),
             socket: dir.path().join("hubble.sock"),
-            tls: Some(files(dir.path())),
+            tls: tls.then(|| files(dir.path())),
             ..Config::default()
         };
         let tasks = Tasks::new(CancellationToken::new());
         let inputs = Inputs { tables: fixture::tables().tables };
-        let outputs = crate::start_at(config, inputs, &tasks, Duration::from_millis(20));
+        let times = Times { pace: Duration::from_millis(20), ..times };
+        let outputs = crate::start_at(config, inputs, &tasks, times);
         Self { dir, listen, outputs, _tasks: tasks }
+    }
+
+    /// How a client reaches the socket.
+    fn local(&self) -> Server {
+        let address = format!("unix://{}", self.dir.path().join("hubble.sock").display());
+        Server { address, ..Server::default() }
+    }
+
+    /// How a client reaches the network without TLS.
+    fn plain(&self) -> Server {
+        Server { address: self.listen.to_string(), ..Server::default() }
     }
 
     /// How a client goes about it that trusts one authority and has a certificate of, perhaps, another one.
@@ -140,8 +158,7 @@ async fn only_clients_with_a_certificate_of_the_authority_are_served() {
     let refused = node.server(&ours, None).connect().await.unwrap_err().to_string();
     assert!(refused.contains("CertificateRequired"), "{refused}");
     assert!(!answers(&node.server(&ours, Some(&theirs))).await, "with one of another authority");
-    let plain = Server { address: node.listen.to_string(), ..Server::default() };
-    assert!(!answers(&plain).await, "in plain text");
+    assert!(!answers(&node.plain()).await, "in plain text");
 }
 
 #[tokio::test]
@@ -169,9 +186,7 @@ async fn the_network_is_served_as_soon_as_there_are_certificates_and_the_socket_
     let missing = node.dir.path().join("server.crt");
     node.problem(&["hubble-tls-cert-file", missing.to_str().unwrap()]).await;
     tokio::net::TcpStream::connect(node.listen).await.unwrap_err();
-    let socket = format!("unix://{}", node.dir.path().join("hubble.sock").display());
-    let socket = Server { address: socket, ..Server::default() };
-    until("the socket answers", async || answers(&socket).await).await;
+    until("the socket answers", async || answers(&node.local()).await).await;
     std::fs::write(node.dir.path().join("server.crt"), ours.sign().0).unwrap();
     node.problem(&["hubble-tls-key-file", "server.key"]).await;
     install(node.dir.path(), &ours);

@@ -4,6 +4,7 @@
 //! No way leads from here to plain text. Without usable files there is no configuration, hence no listener; a connection whose handshake
 //! does not succeed is closed.
 
+use super::greeting::{CLIENTS, Greeted, Lobby, Seat};
 use crate::config::{TLS_CERT, TLS_CLIENT_CA, TLS_KEY, TlsFiles};
 use crate::pem;
 use futures::StreamExt;
@@ -12,19 +13,12 @@ use rustls::{RootCertStore, ServerConfig};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::TcpListenerStream;
-
-/// How long a client may take for its part of the handshake.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How many handshakes may be under way; who comes then waits until one has ended.
-const HANDSHAKES: usize = 512;
 
 /// Why there is no TLS. Each names the configuration key and the file.
 #[derive(Debug, thiserror::Error)]
@@ -123,13 +117,15 @@ impl Contents {
 }
 
 /// Connections whose handshake has succeeded, each with the configuration of the moment at which it was opened.
-pub(crate) fn connections(
+pub(super) fn connections(
     listener: TcpListener,
     config: watch::Receiver<Arc<ServerConfig>>,
-) -> impl Stream<Item = io::Result<TlsStream<TcpStream>>> {
+    lobby: Lobby,
+) -> impl Stream<Item = io::Result<Greeted<TlsStream<TcpStream>>>> {
     TcpListenerStream::new(listener)
-        .map(move |accepted| shake_hands(accepted, Arc::clone(&config.borrow())))
-        .buffer_unordered(HANDSHAKES)
+        .map(move |accepted| shake_hands(accepted, Arc::clone(&config.borrow()), lobby.seat()))
+        // One more than there are seats, so that somebody is always let in and another one loses its seat.
+        .buffer_unordered(CLIENTS + 1)
         .filter_map(std::future::ready)
 }
 
@@ -137,20 +133,21 @@ pub(crate) fn connections(
 async fn shake_hands(
     accepted: io::Result<TcpStream>,
     config: Arc<ServerConfig>,
-) -> Option<io::Result<TlsStream<TcpStream>>> {
+    mut seat: Seat,
+) -> Option<io::Result<Greeted<TlsStream<TcpStream>>>> {
     let stream = match accepted {
         Ok(stream) => stream,
         Err(error) => return Some(Err(error)),
     };
     let from = stream.peer_addr().map_or_else(|_| "an unknown address".to_owned(), |address| address.to_string());
-    match timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream)).await {
-        Ok(Ok(stream)) => Some(Ok(stream)),
-        Ok(Err(error)) => {
+    let shaken = tokio::select! {
+        shaken = TlsAcceptor::from(config).accept(stream) => shaken,
+        () = seat.over() => Err(io::ErrorKind::TimedOut.into()),
+    };
+    match shaken {
+        Ok(stream) => Some(Ok(Greeted::new(stream, seat))),
+        Err(error) => {
             tracing::debug!(from, %error, "a client of the network listener is refused");
-            None
-        }
-        Err(_) => {
-            tracing::debug!(from, "a client of the network listener does not shake hands");
             None
         }
     }
