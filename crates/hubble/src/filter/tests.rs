@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+mod fields;
+
 use super::*;
 use crate::fixture;
 use crate::proto::flow::layer7::Record;
