@@ -45,7 +45,7 @@ image: bootstrap ## build the product's image into target/image/cilium.tar
 bpf: bootstrap ## build the kernel programs
 	@cargo build --package datapath
 
-.PHONY: ci check advisories test attack upgrade vm conformance bench
+.PHONY: ci check advisories test fuzz fuzz-short attack upgrade vm conformance bench
 ci: ## what CI runs: bootstrap, check, test
 	@.ci/run
 
@@ -74,6 +74,12 @@ advisories: ## known weaknesses of what we depend on; needs cargo-deny and the n
 test: bootstrap image kube ## everything: unit, property, golden, program and lab tests (root)
 	@cargo test --workspace --locked --exclude lab
 	@cargo test --package lab --locked -- --test-threads=1
+
+fuzz-short: bootstrap ## fuzz the parsers of untrusted input for half a minute each, as CI does
+	@scripts/fuzz $(or $(FOR),30) $(ONLY)
+
+fuzz: bootstrap ## fuzz the parsers of untrusted input for an hour each: make fuzz FOR=600 ONLY=hubble_filter
+	@scripts/fuzz $(or $(FOR),3600) $(ONLY)
 
 attack: bootstrap image kube ## a pod and a machine on the wire attack for a minute with each way of routing: make attack FOR=600
 	@CILIUM_ATTACK_SECONDS=$(or $(FOR),60) cargo test --package lab --locked --test attack

@@ -7,6 +7,8 @@ mod decode;
 mod filter;
 #[cfg(test)]
 mod fixture;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod mask;
 mod names;
 mod peers;

@@ -16,7 +16,7 @@ use crate::proto::observer::{
 };
 use crate::store::Store;
 pub use agent::AgentEvents;
-use flows::Query;
+pub(crate) use flows::Query;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,7 +114,7 @@ impl Observer for Service {
 }
 
 impl Query {
-    fn compile(request: &GetFlowsRequest) -> Result<Self, Status> {
+    pub(crate) fn compile(request: &GetFlowsRequest) -> Result<Self, Status> {
         let invalid = |error: &dyn std::fmt::Display| Status::invalid_argument(error.to_string());
         let filters = crate::filter::Filters::compile(&request.whitelist, &request.blacklist);
         let paths = request.field_mask.as_ref().map(|mask| mask.paths.as_slice()).unwrap_or_default();

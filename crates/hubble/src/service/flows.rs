@@ -92,7 +92,7 @@ async fn pause(number: u64) {
 }
 
 impl Query {
-    fn wants(&self, flow: &Flow, time: i64) -> bool {
+    pub(crate) fn wants(&self, flow: &Flow, time: i64) -> bool {
         let early = self.since.is_some_and(|since| time < since);
         let late = self.until.is_some_and(|until| time > until);
         !early && !late && self.filters.matches(flow)
