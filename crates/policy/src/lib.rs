@@ -35,7 +35,7 @@ pub use labels::{LabelFilter, PatternError, security_labels};
 pub use metrics::Metrics;
 pub use resolve::{CompiledPolicy, Enforcement, Entries, EntryKey, Families};
 pub use rules::{
-    Context, Direction, IngestError, Policy, PolicyName, Problem, ingest_cilium_policy, ingest_clusterwide_policy,
+    Context, Direction, Policy, PolicyName, Problem, ingest_cilium_policy, ingest_clusterwide_policy,
     ingest_network_policy,
 };
 pub use run::PolicyProblems;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Policies in normal form: what NetworkPolicy, CiliumNetworkPolicy and CiliumClusterwideNetworkPolicy have in common.
 //!
-//! What an object asks for and this engine cannot do yet never widens access. Such an allow is left out while its
+//! An object that is invalid has no rules. What a valid one asks for and this engine cannot do yet never widens access. Such an allow is left out while its
 //! section still denies by default; such a deny covers any peer instead of the one that cannot be told; and either is
 //! a [`Problem`] that names the field.
 
@@ -22,8 +22,8 @@ pub(crate) use non_empty::NonEmpty;
 pub(crate) use ports::L4;
 pub(crate) use selector::{Keys, Operator, RawSelector, Requirement, Selector};
 
-/// What ingesting a policy must know of the configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What ingesting a policy must know of the configuration. It decides neither what is valid nor what is honoured.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Context {
     /// Name of this cluster.
     pub cluster: Arc<str>,
@@ -63,16 +63,10 @@ pub struct Problem {
     pub reason: String,
 }
 
-/// An object that cannot be used at all: what it said before stays in force.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{object}: {field}: {reason}")]
-pub struct IngestError {
-    /// Kind, namespace and name.
-    pub object: String,
-    /// Path of the field.
-    pub field: String,
-    /// Why.
-    pub reason: String,
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.reason)
+    }
 }
 
 /// A policy object. One row per object of the cluster.
@@ -82,10 +76,24 @@ pub struct Policy {
     pub name: PolicyName,
     /// Labels by which tools know it.
     pub labels: Vec<String>,
-    /// Its rules.
+    /// Its rules; none if it is invalid.
     pub rules: Vec<Rule>,
-    /// What of it is not honoured.
+    /// What of it is not honoured, or everything that makes it invalid.
     pub problems: Vec<Problem>,
+    /// Whether it can be used. Nothing of an invalid policy is enforced, whatever an earlier version of it said: what holds
+    /// depends on the object alone, and not on what an agent has seen before.
+    pub valid: bool,
+}
+
+impl Policy {
+    /// From its rules and what of them is not honoured, or else from what makes it invalid.
+    fn new(name: PolicyName, mut labels: Vec<String>, rules: Result<(Vec<Rule>, Vec<Problem>), Vec<Problem>>) -> Self {
+        labels.sort();
+        labels.dedup();
+        let valid = rules.is_ok();
+        let (rules, problems) = rules.unwrap_or_else(|problems| (Vec::new(), problems));
+        Self { name, labels, rules, problems, valid }
+    }
 }
 
 impl statedb::Row for Policy {

@@ -35,6 +35,8 @@ const TOGETHER: usize = 256;
 pub struct PolicyProblems {
     /// The object.
     pub policy: PolicyName,
+    /// Whether it is valid; nothing of an invalid one is enforced.
+    pub valid: bool,
     /// The fields.
     pub problems: Vec<Problem>,
 }
@@ -252,16 +254,22 @@ impl Run {
     fn policy_changed(&mut self, change: Change<Policy>) {
         match change {
             Change::Upsert(policy) => {
-                for Problem { field, reason } in &policy.problems {
-                    tracing::warn!(policy = %policy.name, field, reason, "not honoured");
+                let Policy { name, problems, valid, .. } = &*policy;
+                let what = if *valid { "not honoured" } else { "invalid, nothing of the policy is enforced" };
+                for Problem { field, reason } in problems {
+                    tracing::warn!(policy = %name, field, reason, "{what}");
                 }
-                if policy.problems.is_empty() {
-                    self.tables.problems.remove(&policy.name);
+                if problems.is_empty() {
+                    self.tables.problems.remove(name);
                 } else {
-                    let (name, problems) = (policy.name.clone(), policy.problems.clone());
-                    self.tables.problems.insert(PolicyProblems { policy: name, problems });
+                    let (policy, problems) = (name.clone(), problems.clone());
+                    self.tables.problems.insert(PolicyProblems { policy, valid: *valid, problems });
                 }
-                self.engine.upsert_policy(policy);
+                if *valid {
+                    self.engine.upsert_policy(policy);
+                } else {
+                    self.engine.remove_policy(name);
+                }
             }
             Change::Delete(policy) => {
                 self.tables.problems.remove(&policy.name);

@@ -43,14 +43,30 @@ pub struct Rule {
     pub log: Option<LogConfig>,
 }
 
+impl Rule {
+    /// Whether it says anything about what comes in. An empty list says as much as none.
+    #[must_use]
+    pub fn has_ingress(&self) -> bool {
+        let sections = [&self.ingress, &self.ingress_deny];
+        sections.into_iter().flatten().any(|section| !section.is_empty())
+    }
+
+    /// Whether it says anything about what goes out. An empty list says as much as none.
+    #[must_use]
+    pub fn has_egress(&self) -> bool {
+        let sections = [&self.egress, &self.egress_deny];
+        sections.into_iter().flatten().any(|section| !section.is_empty())
+    }
+}
+
 /// Whether traffic that no rule allows is denied because of this rule.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DefaultDenyConfig {
-    /// Into the selected endpoints; true if absent and the rule has an ingress section.
+    /// Into the selected endpoints; true if absent and [`Rule::has_ingress`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress: Option<bool>,
-    /// Out of the selected endpoints; true if absent and the rule has an egress section.
+    /// Out of the selected endpoints; true if absent and [`Rule::has_egress`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub egress: Option<bool>,
 }
@@ -309,7 +325,7 @@ pub struct PortRule {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PortProtocol {
-    /// Number or name; `0` or absent means any.
+    /// Number or name; `0` means any. May be absent only where the protocol has no ports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<String>,
     /// Last port of a range.

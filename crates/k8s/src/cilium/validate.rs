@@ -81,8 +81,8 @@ pub fn validate_rule(path: &str, rule: &Rule, clusterwide: bool) -> Vec<Violatio
     let mut report = Report::default();
     let at = At(path.to_owned());
     subject(&mut report, &at, rule, clusterwide);
-    if rule.ingress.is_none() && rule.ingress_deny.is_none() && rule.egress.is_none() && rule.egress_deny.is_none() {
-        report.add(&at, "none of ingress, ingressDeny, egress and egressDeny is given");
+    if !rule.has_ingress() && !rule.has_egress() {
+        report.add(&at, "rule must have at least one of Ingress, IngressDeny, Egress, EgressDeny");
     }
     if let Some(text) = rule.log.as_ref().and_then(|log| log.value.as_ref())
         && (text.chars().count() > 32 || text.chars().any(char::is_control))

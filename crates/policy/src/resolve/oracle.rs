@@ -218,7 +218,7 @@ pub(super) fn policy(number: usize) -> impl Strategy<Value = Policy> {
         }
         let kind = PolicyKind::CiliumClusterwideNetworkPolicy;
         let name = PolicyName { kind, namespace: "".into(), name: format!("p{number}").into() };
-        Policy { name, labels: vec![], rules, problems: vec![] }
+        Policy { name, labels: vec![], rules, problems: vec![], valid: true }
     })
 }
 

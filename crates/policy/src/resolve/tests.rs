@@ -273,7 +273,7 @@ fn policy_with(name: &str, statements: Vec<RuleStatement>) -> Arc<Policy> {
         log: None,
     };
     let name = PolicyName { name: name.into(), ..policy_name(0) };
-    Arc::new(Policy { name, labels: vec![], rules: vec![rule], problems: vec![] })
+    Arc::new(Policy { name, labels: vec![], rules: vec![rule], problems: vec![], valid: true })
 }
 
 #[test]

@@ -3,78 +3,58 @@
 
 mod section;
 
-use super::{
-    Context, IngestError, Keys, Operator, Policy, PolicyName, Problem, RawSelector, Requirement, Rule, Selector,
-};
+use super::{Context, Keys, Operator, Policy, PolicyName, Problem, RawSelector, Requirement, Rule, Selector};
 use crate::labels::{NAMESPACE, NAMESPACE_LABELS};
 use k8s::cilium::{self as api, CiliumClusterwideNetworkPolicy, CiliumNetworkPolicy};
-use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use model::{LabelSource, PolicyKind};
 use section::Section;
 use std::sync::Arc;
 
 /// A policy from a CiliumNetworkPolicy.
-///
-/// # Errors
-///
-/// One of its rules does not say whom it is about.
-pub fn ingest_cilium_policy(context: &Context, object: &CiliumNetworkPolicy) -> Result<Option<Policy>, IngestError> {
-    let Some(namespace) = &object.metadata.namespace else { return Ok(None) };
-    let (spec, specs) = (object.spec.as_ref(), object.specs.as_deref());
-    ingest(context, PolicyKind::CiliumNetworkPolicy, namespace, &object.metadata, rules(spec, specs))
+#[must_use]
+pub fn ingest_cilium_policy(context: &Context, object: &CiliumNetworkPolicy) -> Option<Policy> {
+    ingest(context, PolicyKind::CiliumNetworkPolicy, object.metadata.namespace.as_deref()?, object)
 }
 
 /// A policy from a CiliumClusterwideNetworkPolicy.
-///
-/// # Errors
-///
-/// One of its rules does not say whom it is about.
-pub fn ingest_clusterwide_policy(
-    context: &Context,
-    object: &CiliumClusterwideNetworkPolicy,
-) -> Result<Option<Policy>, IngestError> {
-    let (spec, specs) = (object.spec.as_ref(), object.specs.as_deref());
-    ingest(context, PolicyKind::CiliumClusterwideNetworkPolicy, "", &object.metadata, rules(spec, specs))
+#[must_use]
+pub fn ingest_clusterwide_policy(context: &Context, object: &CiliumClusterwideNetworkPolicy) -> Option<Policy> {
+    ingest(context, PolicyKind::CiliumClusterwideNetworkPolicy, "", object)
 }
 
-/// Every rule with its path.
-fn rules<'a>(spec: Option<&'a api::Rule>, specs: Option<&'a [api::Rule]>) -> Vec<(String, &'a api::Rule)> {
-    let one = spec.map(|rule| ("spec".to_owned(), rule));
-    let more = specs.unwrap_or_default().iter().enumerate().map(|(i, rule)| (format!("specs[{i}]"), rule));
-    one.into_iter().chain(more).collect()
+fn ingest<P: api::Policy>(context: &Context, kind: PolicyKind, namespace: &str, object: &P) -> Option<Policy> {
+    let name = object.meta().name.as_deref()?;
+    let id = PolicyName { kind, namespace: namespace.into(), name: name.into() };
+    let mut labels = policy_labels(&id, name, object.meta().uid.as_deref());
+    let specs = object.rules();
+    labels.extend(specs.iter().flat_map(|(_, spec)| spec.labels.iter().flatten()).map(rule_label));
+    let violations = api::validate(object).into_iter().map(|v| Problem { field: v.field, reason: v.reason });
+    let violations: Vec<_> = violations.collect();
+    let rules = if violations.is_empty() { rules(context, &id, &specs) } else { Err(violations) };
+    Some(Policy::new(id, labels, rules))
 }
 
-fn ingest(
+/// The rules with what of them is not honoured, or what makes them invalid.
+fn rules(
     context: &Context,
-    kind: PolicyKind,
-    namespace: &str,
-    meta: &ObjectMeta,
-    specs: Vec<(String, &api::Rule)>,
-) -> Result<Option<Policy>, IngestError> {
-    let Some(name) = &meta.name else { return Ok(None) };
-    let id = PolicyName { kind, namespace: namespace.into(), name: name.as_str().into() };
-    let mut labels = policy_labels(&id, name, meta.uid.as_deref());
+    id: &PolicyName,
+    specs: &[(String, &api::Rule)],
+) -> Result<(Vec<Rule>, Vec<Problem>), Vec<Problem>> {
     let (mut rules, mut problems) = (Vec::new(), Vec::new());
     for (path, spec) in specs {
         let scope = Scope { context, namespace: id.namespace.clone(), matches_init: false };
-        if let Some(rule) = scope.rule(&path, spec, &mut problems).map_err(|(field, reason)| IngestError {
-            object: id.to_string(),
-            field: format!("{path}.{field}"),
-            reason,
-        })? {
-            rules.push(rule);
-        }
-        labels.extend(spec.labels.iter().flatten().map(|label| {
-            let source = label.source.as_deref().filter(|s| !s.is_empty()).unwrap_or("unspec");
-            match label.value.as_deref().filter(|v| !v.is_empty()) {
-                Some(value) => format!("{source}:{}={value}", label.key),
-                None => format!("{source}:{}", label.key),
-            }
-        }));
+        rules.extend(scope.rule(path, spec, &mut problems).map_err(|violation| vec![violation])?);
     }
-    labels.sort();
-    labels.dedup();
-    Ok(Some(Policy { name: id, labels, rules, problems }))
+    Ok((rules, problems))
+}
+
+fn rule_label(label: &api::RuleLabel) -> String {
+    let source = label.source.as_deref().filter(|s| !s.is_empty()).unwrap_or("unspec");
+    match label.value.as_deref().filter(|v| !v.is_empty()) {
+        Some(value) => format!("{source}:{}={value}", label.key),
+        None => format!("{source}:{}", label.key),
+    }
 }
 
 /// The labels by which tools know a policy object.
@@ -98,38 +78,23 @@ struct Scope<'a> {
 }
 
 impl Scope<'_> {
-    fn rule(
-        mut self,
-        path: &str,
-        spec: &api::Rule,
-        problems: &mut Vec<Problem>,
-    ) -> Result<Option<Rule>, (&'static str, String)> {
-        let subject = match (&spec.endpoint_selector, &spec.node_selector) {
-            (Some(_), Some(_)) => {
-                return Err(("nodeSelector", "endpointSelector and nodeSelector exclude each other".to_owned()));
-            }
-            (None, None) => return Err(("endpointSelector", "it is missing, so nothing is selected".to_owned())),
-            (None, Some(_)) if !self.namespace.is_empty() => {
-                return Err(("nodeSelector", "it is only for clusterwide policies".to_owned()));
-            }
-            (None, Some(_)) => {
-                let reason = "policies for nodes are not supported yet; the rule does nothing".to_owned();
-                problems.push(Problem { field: format!("{path}.nodeSelector"), reason });
-                return Ok(None);
-            }
-            (Some(selector), None) => {
-                self.subject(path, selector, problems).map_err(|reason| ("endpointSelector", reason))?
-            }
+    /// The rule, if it is about pods, or what makes it invalid beyond what [`api::validate`] knows of.
+    fn rule(mut self, path: &str, spec: &api::Rule, problems: &mut Vec<Problem>) -> Result<Option<Rule>, Problem> {
+        let Some(selector) = &spec.endpoint_selector else {
+            let reason = "policies for nodes are not supported yet; the rule does nothing".to_owned();
+            problems.push(Problem { field: format!("{path}.nodeSelector"), reason });
+            return Ok(None);
         };
+        let subject = self.subject(path, selector, problems)?;
         self.matches_init = subject.iter().any(|r| r.source == LabelSource::Reserved && &*r.key == "init");
         let mut section = Section { scope: &self, path, statements: Vec::new(), problems };
-        section.ingest(spec);
+        section.ingest(spec)?;
         let statements = section.statements;
         let wanted = spec.enable_default_deny.clone().unwrap_or_default();
         Ok(Some(Rule {
             subject: Selector::all_of(subject),
-            deny_ingress: wanted.ingress.unwrap_or(spec.ingress.is_some() || spec.ingress_deny.is_some()),
-            deny_egress: wanted.egress.unwrap_or(spec.egress.is_some() || spec.egress_deny.is_some()),
+            deny_ingress: wanted.ingress.unwrap_or(spec.has_ingress()),
+            deny_egress: wanted.egress.unwrap_or(spec.has_egress()),
             statements,
             log: spec.log.as_ref().and_then(|log| log.value.clone()),
         }))
@@ -141,8 +106,10 @@ impl Scope<'_> {
         path: &str,
         selector: &LabelSelector,
         problems: &mut Vec<Problem>,
-    ) -> Result<Vec<Requirement>, String> {
-        let mut all = raw(selector).requirements(Keys::WithSource)?;
+    ) -> Result<Vec<Requirement>, Problem> {
+        let field = || format!("{path}.endpointSelector");
+        let mut all =
+            raw(selector).requirements(Keys::WithSource).map_err(|reason| Problem { field: field(), reason })?;
         if self.namespace.is_empty() {
             return Ok(all);
         }
@@ -150,7 +117,7 @@ impl Scope<'_> {
             Operator::In(values) if &*requirement.key == NAMESPACE => {
                 if !values.iter().any(|v| **v == *self.namespace) {
                     let reason = "a policy is about pods of its own namespace; the other one is ignored".to_owned();
-                    problems.push(Problem { field: format!("{path}.endpointSelector"), reason });
+                    problems.push(Problem { field: field(), reason });
                 }
                 false
             }

@@ -2,8 +2,8 @@
 //! Kubernetes' NetworkPolicy (networking.k8s.io/v1) to rules.
 
 use super::{
-    Context, Direction, Effect, IngestError, Keys, L4, Peer, Peers, Policy, PolicyName, Problem, RawSelector,
-    Requirement, Rule, Selector, Statement, parse_cidr_with, ports,
+    Context, Direction, Effect, Keys, L4, Peer, Peers, Policy, PolicyName, Problem, RawSelector, Requirement, Rule,
+    Selector, Statement, parse_cidr_with, ports,
 };
 use crate::labels::NAMESPACE;
 use k8s::k8s_openapi::api::networking::v1 as net;
@@ -14,48 +14,21 @@ use std::sync::Arc;
 /// Annotations that give the policy another name for tools.
 const NAME_OVERRIDE: [&str; 2] = ["policy.cilium.io/name", "io.cilium.name"];
 
-/// A policy from a NetworkPolicy.
-///
-/// # Errors
-///
-/// The selector of its pods cannot be used: then nobody can say whom it is about.
-pub fn ingest_network_policy(context: &Context, object: &net::NetworkPolicy) -> Result<Option<Policy>, IngestError> {
+/// A policy from a NetworkPolicy. The API server has refused what is invalid; of what is not understood nevertheless, an
+/// element allows nothing, and a selector of the pods makes the policy invalid, since nobody can say whom it is about.
+#[must_use]
+pub fn ingest_network_policy(context: &Context, object: &net::NetworkPolicy) -> Option<Policy> {
     let meta = &object.metadata;
-    let (Some(namespace), Some(name), Some(spec)) = (&meta.namespace, &meta.name, &object.spec) else {
-        return Ok(None);
-    };
-    let kind = PolicyKind::NetworkPolicy;
+    let (namespace, name, spec) = (meta.namespace.as_deref()?, meta.name.as_deref()?, object.spec.as_ref()?);
     let shown = meta.annotations.iter().flatten().find(|(key, _)| NAME_OVERRIDE.contains(&key.as_str()));
-    let id = PolicyName { kind, namespace: namespace.as_str().into(), name: name.as_str().into() };
-    let mut ingest = Ingest { context, namespace: id.namespace.clone(), statements: Vec::new(), problems: Vec::new() };
-    let subject = ingest.pods(spec.pod_selector.as_ref(), None).map_err(|reason| IngestError {
-        object: id.to_string(),
-        field: "spec.podSelector".into(),
-        reason,
-    })?;
-    for (index, rule) in spec.ingress.iter().flatten().enumerate() {
-        ingest.rule(Direction::Ingress, index, rule.from.as_deref(), rule.ports.as_deref());
-    }
-    for (index, rule) in spec.egress.iter().flatten().enumerate() {
-        ingest.rule(Direction::Egress, index, rule.to.as_deref(), rule.ports.as_deref());
-    }
-    let types = spec.policy_types.as_deref().unwrap_or_default();
-    let deny = |name: &str, otherwise: bool| if types.is_empty() { otherwise } else { types.iter().any(|t| t == name) };
-    let (deny_ingress, deny_egress) = (deny("Ingress", true), deny("Egress", spec.egress.is_some()));
-    // A section whose type is not listed does not count.
-    ingest.statements.retain(|s| match s.direction {
-        Direction::Ingress => deny_ingress,
-        Direction::Egress => deny_egress,
-    });
-    let rule = Rule {
-        subject: Selector::all_of(subject),
-        deny_ingress,
-        deny_egress,
-        statements: ingest.statements,
-        log: None,
-    };
+    let id = PolicyName { kind: PolicyKind::NetworkPolicy, namespace: namespace.into(), name: name.into() };
     let labels = super::cilium::policy_labels(&id, shown.map_or(name, |(_, v)| v), meta.uid.as_deref());
-    Ok(Some(Policy { name: id, labels, rules: vec![rule], problems: ingest.problems }))
+    let mut ingest = Ingest { context, namespace: id.namespace.clone(), statements: Vec::new(), problems: Vec::new() };
+    let rules = match ingest.pods(spec.pod_selector.as_ref(), None) {
+        Ok(subject) => Ok((vec![ingest.spec(subject, spec)], ingest.problems)),
+        Err(reason) => Err(vec![Problem { field: "spec.podSelector".into(), reason }]),
+    };
+    Some(Policy::new(id, labels, rules))
 }
 
 struct Ingest<'a> {
@@ -66,6 +39,26 @@ struct Ingest<'a> {
 }
 
 impl Ingest<'_> {
+    fn spec(&mut self, subject: Vec<Requirement>, spec: &net::NetworkPolicySpec) -> Rule {
+        for (index, rule) in spec.ingress.iter().flatten().enumerate() {
+            self.rule(Direction::Ingress, index, rule.from.as_deref(), rule.ports.as_deref());
+        }
+        for (index, rule) in spec.egress.iter().flatten().enumerate() {
+            self.rule(Direction::Egress, index, rule.to.as_deref(), rule.ports.as_deref());
+        }
+        let types = spec.policy_types.as_deref().unwrap_or_default();
+        let deny =
+            |name: &str, otherwise: bool| if types.is_empty() { otherwise } else { types.iter().any(|t| t == name) };
+        let (deny_ingress, deny_egress) = (deny("Ingress", true), deny("Egress", spec.egress.is_some()));
+        // A section whose type is not listed does not count.
+        let mut statements = std::mem::take(&mut self.statements);
+        statements.retain(|s| match s.direction {
+            Direction::Ingress => deny_ingress,
+            Direction::Egress => deny_egress,
+        });
+        Rule { subject: Selector::all_of(subject), deny_ingress, deny_egress, statements, log: None }
+    }
+
     fn rule(
         &mut self,
         direction: Direction,

@@ -124,8 +124,9 @@ const ICMPV4_TYPES: &[(&str, u8)] = &[
     ("Timestamp", 13),
     ("TimestampReply", 14),
     ("Photuris", 40),
-    ("ExtendedEcho Request", 42),
+    ("ExtendedEchoRequest", 42),
     ("ExtendedEcho Reply", 43),
+    ("ExtendedEchoReply", 43),
 ];
 
 /// RFC 4443, RFC 4861 and IANA's registry of ICMPv6 types.

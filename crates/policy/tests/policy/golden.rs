@@ -14,15 +14,12 @@ use std::path::Path;
 const SEPARATOR: &str = "\n=== result\n";
 
 /// Puts an object into the table where it belongs.
-fn apply(tables: &mut Tables, config: &Config, object: Value, number: u16, rejected: &mut String) {
+fn apply(tables: &mut Tables, config: &Config, object: Value, number: u16) {
     let context = config.context();
     let kind = object["kind"].as_str().expect("kind").to_owned();
     macro_rules! policy {
         ($table:ident, $ingest:path) => {
-            match $ingest(&context, &serde_json::from_value(object).unwrap()) {
-                Ok(row) => tables.$table.insert(row.unwrap()),
-                Err(error) => writeln!(rejected, "{error}").unwrap(),
-            }
+            tables.$table.insert($ingest(&context, &serde_json::from_value(object).unwrap()).unwrap())
         };
     }
     match kind.as_str() {
@@ -86,7 +83,7 @@ fn pod(tables: &mut Tables, config: &Config, object: &core::Pod, number: u16) {
 }
 
 /// What the node makes of it, as text.
-fn render(agent: &Agent, tables: &Tables, rejected: &str) -> String {
+fn render(agent: &Agent, tables: &Tables) -> String {
     let mut text = String::new();
     for endpoint in tables.endpoints.snapshot().iter() {
         let row = agent.outputs.endpoint_policies.snapshot().get(&endpoint.id).unwrap();
@@ -105,12 +102,10 @@ fn render(agent: &Agent, tables: &Tables, rejected: &str) -> String {
         writeln!(text, "prefixes: {}", prefixes.join(" ")).unwrap();
     }
     for row in agent.outputs.problems.snapshot().iter() {
+        let what = if row.valid { "problem" } else { "rejected" };
         for problem in &row.problems {
-            writeln!(text, "problem: {}: {}: {}", row.policy, problem.field, problem.reason).unwrap();
+            writeln!(text, "{what}: {}: {problem}", row.policy).unwrap();
         }
-    }
-    for line in rejected.lines() {
-        writeln!(text, "rejected: {line}").unwrap();
     }
     text
 }
@@ -130,10 +125,10 @@ fn kernel_agrees(kernel: &fake::Kernel, agent: &Agent) -> bool {
 async fn result_of(objects: &str, failures: f64) -> String {
     let families = Families { ipv4: true, ipv6: true };
     let config = Config { families, ..Config::default() };
-    let (mut tables, mut rejected) = (Tables::default(), String::new());
+    let mut tables = Tables::default();
     let objects: Vec<Value> = serde_saphyr::from_multiple(objects).expect("YAML");
     for (number, object) in objects.into_iter().enumerate() {
-        apply(&mut tables, &config, object, u16::try_from(number + 1).unwrap(), &mut rejected);
+        apply(&mut tables, &config, object, u16::try_from(number + 1).unwrap());
     }
     tables.commit();
     tables.mark_initialized();
@@ -143,7 +138,7 @@ async fn result_of(objects: &str, failures: f64) -> String {
     let pods = tables.endpoints.snapshot().len();
     eventually("all pods", || (agent.outputs.endpoint_policies.snapshot().len() == pods).then_some(())).await;
     eventually("the kernel", || kernel_agrees(&kernel, &agent).then_some(())).await;
-    render(&agent, &tables, &rejected)
+    render(&agent, &tables)
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ fn config() -> Config {
 
 fn cilium_policy(name: &str, spec: Value) -> Policy {
     let object = json!({"metadata": {"namespace": "shop", "name": name}, "spec": spec});
-    policy::ingest_cilium_policy(&config().context(), &serde_json::from_value(object).unwrap()).unwrap().unwrap()
+    policy::ingest_cilium_policy(&config().context(), &serde_json::from_value(object).unwrap()).unwrap()
 }
 
 fn two_pods() -> Tables {
@@ -73,7 +73,7 @@ async fn the_health_endpoint_has_its_reserved_identity_and_policies_select_it_by
     let clusterwide = |name: &str, selector: Value| {
         let spec = json!({"endpointSelector": selector, "ingress": [{"fromEntities": ["remote-node"]}]});
         let object = json!({"metadata": {"name": name}, "spec": spec});
-        policy::ingest_clusterwide_policy(&config().context(), &serde_json::from_value(object).unwrap()).unwrap()
+        policy::ingest_clusterwide_policy(&config().context(), &serde_json::from_value(object).unwrap())
     };
     tables.clusterwide_policies.insert(clusterwide("others", json!({"matchLabels": {"app": "web"}})).unwrap());
     tables.commit();
@@ -118,6 +118,36 @@ async fn a_policy_that_comes_and_goes_changes_entries_and_cuts_live_connections(
     agent.policy_of(1, |row| !row.ingress_enforced).await;
     assert!(agent.epochs.endpoint(1).unwrap() >= epoch);
     assert_eq!(agent.epochs.endpoint(2).unwrap(), other, "the other pod is not concerned");
+}
+
+#[tokio::test]
+async fn of_a_policy_that_becomes_invalid_nothing_is_enforced_before_and_after_a_restart() {
+    let (kernel, store, mut tables) = (fake::Kernel::new(), Store::default(), two_pods());
+    tables.cilium_policies.insert(cilium_policy("web", from_client("80")));
+    tables.commit();
+    let agent = start(config(), kernel.clone(), store.clone(), &tables);
+    agent.expect_lines(1, &CLIENT_80).await;
+    let mut spec = from_client("81");
+    spec["egress"] = json!([{"toEntities": ["world"], "toCIDR": ["10.0.0.0/8"]}]);
+    let invalid = cilium_policy("web", spec);
+    let name = invalid.name.clone();
+    tables.cilium_policies.insert(invalid);
+    tables.commit();
+    agent.expect_lines(1, &OPEN).await;
+    let said = |agent: &Agent| {
+        let row = agent.outputs.problems.snapshot().get(&name).unwrap();
+        (row.valid, row.problems.iter().map(|problem| problem.field.clone()).collect::<Vec<_>>())
+    };
+    assert_eq!(said(&agent), (false, vec!["spec.egress[0]".to_owned()]));
+    assert_eq!(agent.outputs.metrics.policies(), 0);
+    agent.kill().await;
+    let agent = start(config(), kernel, store, &tables);
+    agent.expect_lines(1, &OPEN).await;
+    assert_eq!(said(&agent), (false, vec!["spec.egress[0]".to_owned()]));
+    tables.cilium_policies.insert(cilium_policy("web", from_client("80")));
+    tables.commit();
+    agent.expect_lines(1, &CLIENT_80).await;
+    assert!(agent.outputs.problems.snapshot().get(&name).is_none());
 }
 
 #[tokio::test]

@@ -85,7 +85,11 @@ fn port_protocol(report: &mut Report, at: &At, port: &PortProtocol, l7: Option<&
     if !(0..=65535).contains(&end) {
         report.add(&at.field("endPort"), format!("{end} is not a port number"));
     }
+    let portless = matches!(protocol, "VRRP" | "IGMP");
     match text.parse::<u16>() {
+        Ok(0) if portless => {}
+        Err(_) if portless && text.is_empty() => {}
+        _ if portless => report.add(&at.field("port"), format!("{protocol} has no ports: leave it out or say 0")),
         Ok(0) if l7.is_some() => report.add(&at.field("port"), "rules need a port other than 0"),
         Ok(number) if end != 0 && end < i32::from(number) => {
             report.add(&at.field("endPort"), format!("{end} is less than port {number}"));

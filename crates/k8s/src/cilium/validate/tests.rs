@@ -17,7 +17,8 @@ fn wrong(rest: serde_json::Value) -> Vec<String> {
 fn ordinary_policies_are_valid() {
     for rest in [
         json!({"ingress": [{}]}),
-        json!({"ingress": []}),
+        json!({"ingress": [], "egress": [{}]}),
+        json!({"ingressDeny": [{"toPorts": [{"ports": [{"protocol": "VRRP"}, {"port": "0", "protocol": "IGMP"}]}]}]}),
         json!({"ingress": [{"fromEndpoints": [{"matchLabels": {"app": "client"}}], "toPorts": [{"ports": [{"port": "80", "protocol": "TCP"}]}]}]}),
         json!({"egress": [{"toCIDR": ["10.0.0.1"]}, {"toCIDRSet": [{"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}]}]}),
         json!({"egress": [{"toEndpoints": [{"matchLabels": {"k8s:io.kubernetes.pod.namespace": "kube-system"}}],
@@ -34,8 +35,20 @@ fn ordinary_policies_are_valid() {
 #[test]
 fn what_is_wrong_is_named_with_its_field() {
     let cases = [
-        (json!({}), "spec: none of ingress, ingressDeny, egress and egressDeny is given"),
-        (json!({"nodeSelector": {}, "ingress": []}), "spec: endpointSelector and nodeSelector exclude each other"),
+        (json!({}), "spec: rule must have at least one of Ingress, IngressDeny, Egress, EgressDeny"),
+        (
+            json!({"ingress": [], "ingressDeny": [], "egress": [], "egressDeny": []}),
+            "spec: rule must have at least one of Ingress, IngressDeny, Egress, EgressDeny",
+        ),
+        (
+            json!({"ingress": [{"toPorts": [{"ports": [{"protocol": "TCP"}]}]}]}),
+            "spec.ingress[0].toPorts[0].ports[0].port: is required",
+        ),
+        (
+            json!({"ingress": [{"toPorts": [{"ports": [{"port": "1", "protocol": "VRRP"}]}]}]}),
+            "spec.ingress[0].toPorts[0].ports[0].port: VRRP has no ports: leave it out or say 0",
+        ),
+        (json!({"nodeSelector": {}, "ingress": [{}]}), "spec: endpointSelector and nodeSelector exclude each other"),
         (
             json!({"ingress": [{}, {"fromEndpoints": [{"matchExpressions": [{"key": "a", "operator": "In"}]}]}]}),
             "spec.ingress[1].fromEndpoints[0].matchExpressions[0].values: In needs at least one value",
@@ -99,8 +112,8 @@ fn a_policy_without_rules_is_not_valid() {
 #[test]
 fn only_a_clusterwide_policy_may_select_nodes_and_every_rule_of_specs_is_looked_at() {
     let object = json!({"metadata": {"name": "p"}, "specs": [
-        {"endpointSelector": {}, "ingress": []},
-        {"nodeSelector": {}, "ingress": []},
+        {"endpointSelector": {}, "ingress": [{}]},
+        {"nodeSelector": {}, "ingress": [{}]},
     ]});
     let policy: CiliumNetworkPolicy = serde_json::from_value(object.clone()).unwrap();
     assert_eq!(validate(&policy)[0].field, "specs[1].nodeSelector");

@@ -50,28 +50,27 @@ fn len<T>(list: Option<&Vec<T>>) -> Option<usize> {
 }
 
 impl Section<'_> {
-    pub(super) fn ingest(&mut self, spec: &api::Rule) {
+    pub(super) fn ingest(&mut self, spec: &api::Rule) -> Result<(), Problem> {
         let ingress = [("ingress", Effect::Allow, &spec.ingress), ("ingressDeny", Effect::Deny, &spec.ingress_deny)];
         for (name, effect, list) in ingress {
             for (index, rule) in list.iter().flatten().enumerate() {
-                let element = from_ingress(format!("{name}[{index}]"), effect, rule);
-                self.element(&element);
+                self.element(&from_ingress(format!("{name}[{index}]"), effect, rule))?;
             }
         }
         let egress = [("egress", Effect::Allow, &spec.egress), ("egressDeny", Effect::Deny, &spec.egress_deny)];
         for (name, effect, list) in egress {
             for (index, rule) in list.iter().flatten().enumerate() {
-                let element = from_egress(format!("{name}[{index}]"), effect, rule);
-                self.element(&element);
+                self.element(&from_egress(format!("{name}[{index}]"), effect, rule))?;
             }
         }
+        Ok(())
     }
 
-    fn element(&mut self, element: &Element<'_>) {
+    fn element(&mut self, element: &Element<'_>) -> Result<(), Problem> {
         let before = self.problems.len();
-        let mut peers = self.peers(element);
+        let mut peers = self.peers(element)?;
         let between = self.problems.len();
-        let mut ports = self.ports(element);
+        let mut ports = self.ports(element)?;
         // A deny that is not understood as a whole denies more rather than less.
         if element.effect == Effect::Deny && between > before {
             peers = Some(Peers::Any);
@@ -82,71 +81,58 @@ impl Section<'_> {
         if let Some(authentication) = element.authentication.filter(|a| a.mode != "disabled") {
             let reason = format!("mutual authentication ({}) is not supported yet", authentication.mode);
             self.problem(element, "authentication", &reason);
-            if element.effect == Effect::Allow {
-                return;
-            }
+            return Ok(());
         }
-        let (Some(peers), Some(ports)) = (peers, ports) else { return };
+        let (Some(peers), Some(ports)) = (peers, ports) else { return Ok(()) };
         let origin =
             if self.path == "spec" { element.origin.clone() } else { format!("{}.{}", self.path, element.origin) };
         let (direction, effect) = (element.direction, element.effect);
         self.statements.push(Statement { direction, effect, peers, ports, origin });
+        Ok(())
     }
 
     /// Who is meant, or `None` when nobody is.
-    fn peers(&mut self, element: &Element<'_>) -> Option<Peers> {
+    fn peers(&mut self, element: &Element<'_>) -> Result<Option<Peers>, Problem> {
         for field in &element.unknown {
             self.problem(element, field, "is not supported yet");
         }
-        let lists = [
-            element.endpoints.map(<[_]>::len),
-            element.cidrs.map(<[_]>::len),
-            element.cidr_sets.map(<[_]>::len),
-            element.entities.map(<[_]>::len),
-            element.unknown_empty.then_some(0),
-        ];
         if !element.unknown.is_empty() {
-            return None;
+            return Ok(None);
         }
-        if lists.iter().all(Option::is_none) {
+        let given = [
+            element.endpoints.is_some(),
+            element.cidrs.is_some(),
+            element.cidr_sets.is_some(),
+            element.entities.is_some(),
+            element.unknown_empty,
+        ];
+        if given == [false; 5] {
             // An element without anything selects nobody; with ports alone it is about anybody.
             let about_ports = !element.ports.is_empty() || !element.icmps.is_empty();
-            return about_ports.then_some(Peers::Any);
-        }
-        if lists.iter().flatten().filter(|len| **len > 0).count() > 1 {
-            self.problem(element, "", "it combines several kinds of peers, which cannot be");
-            return None;
+            return Ok(about_ports.then_some(Peers::Any));
         }
         let side = if element.direction == Direction::Ingress { "from" } else { "to" };
-        let field = |kind: &str| format!("{side}{kind}");
+        let invalid = |kind: &str, reason| self.invalid(element, &format!("{side}{kind}"), reason);
         let (mut all, mut any) = (Vec::new(), false);
         for selector in element.endpoints.unwrap_or_default() {
-            match self.scope.peer(selector) {
-                Ok(Selector::Everything) => any = true,
-                Ok(selector) => all.push(Peer::Labels(selector)),
-                Err(reason) => self.problem(element, &field("Endpoints"), &reason),
+            match self.scope.peer(selector).map_err(|reason| invalid("Endpoints", reason))? {
+                Selector::Everything => any = true,
+                selector => all.push(Peer::Labels(selector)),
             }
         }
         for text in element.cidrs.unwrap_or_default() {
-            match parse_cidr_with(text, &[]) {
-                Ok(cidr) => all.push(Peer::Cidr(cidr)),
-                Err(reason) => self.problem(element, &field("CIDR"), &reason),
-            }
+            all.push(Peer::Cidr(parse_cidr_with(text, &[]).map_err(|reason| invalid("CIDR", reason))?));
         }
         for rule in element.cidr_sets.unwrap_or_default() {
-            match cidr_set(rule) {
-                Ok(peer) => all.push(peer),
-                Err(reason) => self.problem(element, &field("CIDRSet"), &reason),
-            }
+            all.push(cidr_set(rule).map_err(|reason| invalid("CIDRSet", reason))?);
         }
         for name in element.entities.unwrap_or_default() {
-            match self.entity(name) {
-                Ok(None) => any = true,
-                Ok(Some(selectors)) => all.extend(selectors.into_iter().map(Peer::Labels)),
-                Err(reason) => self.problem(element, &field("Entities"), &reason),
+            match self.entity(name).map_err(|reason| invalid("Entities", reason))? {
+                None => any = true,
+                Some(selectors) => all.extend(selectors.into_iter().map(Peer::Labels)),
             }
         }
-        if any { Some(Peers::Any) } else { NonEmpty::new(all).map(|all| Peers::Some(all.sorted())) }
+        Ok(if any { Some(Peers::Any) } else { NonEmpty::new(all).map(|all| Peers::Some(all.sorted())) })
     }
 
     /// The selectors behind an entity; `None` for everything.
@@ -165,8 +151,10 @@ impl Section<'_> {
             "remote-node" => reserved(&["remote-node"]),
             "health" => reserved(&["health"]),
             "kube-apiserver" => reserved(&["kube-apiserver"]),
+            // An API server belongs to it wherever it runs.
             "cluster" => {
-                let mut all = reserved(&["host", "remote-node", "init", "ingress", "unmanaged", "health"]);
+                let mut all =
+                    reserved(&["host", "remote-node", "init", "ingress", "unmanaged", "health", "kube-apiserver"]);
                 let cluster = self.scope.context.cluster.clone();
                 let ours = super::Requirement::equals(LabelSource::K8s, crate::labels::CLUSTER, cluster);
                 all.push(Selector::all_of(vec![ours]));
@@ -177,32 +165,32 @@ impl Section<'_> {
     }
 
     /// The ports that are meant, with `Some(None)` for all traffic, or `None` when there are none.
-    fn ports(&mut self, element: &Element<'_>) -> Option<Option<NonEmpty<L4>>> {
+    fn ports(&mut self, element: &Element<'_>) -> Result<Option<Option<NonEmpty<L4>>>, Problem> {
         if element.ports.is_empty() && element.icmps.is_empty() {
-            return Some(None);
-        }
-        if !element.ports.is_empty() && !element.icmps.is_empty() {
-            self.problem(element, "icmps", "toPorts and icmps exclude each other");
-            return None;
+            return Ok(Some(None));
         }
         let mut all = Vec::new();
         for (index, rule) in element.ports.iter().enumerate() {
-            self.port_rule(element, index, rule, &mut all);
+            self.port_rule(element, index, rule, &mut all)?;
         }
         for field in element.icmps.iter().flat_map(|rule| rule.fields.iter().flatten()) {
             let kind = match &field.icmp_type {
                 IntOrString::Int(number) => number.to_string(),
                 IntOrString::String(name) => name.clone(),
             };
-            match ports::parse_icmp(field.family.as_deref(), &kind) {
-                Ok(icmp) => all.push(icmp),
-                Err(reason) => self.problem(element, "icmps", &reason),
-            }
+            let icmp = ports::parse_icmp(field.family.as_deref(), &kind);
+            all.push(icmp.map_err(|reason| self.invalid(element, "icmps", reason))?);
         }
-        ports::collect(all).map(Some)
+        Ok(ports::collect(all).map(Some))
     }
 
-    fn port_rule(&mut self, element: &Element<'_>, index: usize, rule: &api::PortRule, all: &mut Vec<L4>) {
+    fn port_rule(
+        &mut self,
+        element: &Element<'_>,
+        index: usize,
+        rule: &api::PortRule,
+        all: &mut Vec<L4>,
+    ) -> Result<(), Problem> {
         let l7 = rule.rules.as_ref().is_some_and(|rules| *rules != api::L7Rules::default());
         let beyond = [
             ("rules", l7),
@@ -220,25 +208,31 @@ impl Section<'_> {
         if ports.is_empty() {
             self.problem(element, &format!("toPorts[{index}].ports"), "it is missing");
         }
-        for port in ports {
+        for (number, port) in ports.iter().enumerate() {
+            let field = format!("toPorts[{index}].ports[{number}]");
+            if let Some(protocol) = port.protocol.as_deref().filter(|p| matches!(*p, "VRRP" | "IGMP")) {
+                self.problem(element, &format!("{field}.protocol"), &format!("{protocol} is not supported yet"));
+                continue;
+            }
             let end = port.end_port.map(i64::from);
             let raw = ports::RawPort { port: port.port.clone(), end, protocol: port.protocol.clone() };
-            match raw.parse(self.scope.context) {
-                Ok(ports) if supported => all.extend(ports),
-                Ok(_) => {}
-                Err(reason) => self.problem(element, &format!("toPorts[{index}].ports"), &reason),
-            }
+            let ports = raw.parse(self.scope.context).map_err(|reason| self.invalid(element, &field, reason))?;
+            all.extend(ports.into_iter().filter(|_| supported));
         }
+        Ok(())
+    }
+
+    fn invalid(&self, element: &Element<'_>, field: &str, reason: String) -> Problem {
+        Problem { field: format!("{}.{}.{field}", self.path, element.origin), reason }
     }
 
     fn problem(&mut self, element: &Element<'_>, field: &str, reason: &str) {
-        let dot = if field.is_empty() { "" } else { "." };
         let instead = match element.effect {
             Effect::Allow => "it allows nothing",
             Effect::Deny => "more is denied instead: what of it is not understood counts as any",
         };
-        let field = format!("{}.{}{dot}{field}", self.path, element.origin);
-        self.problems.push(Problem { field, reason: format!("{reason}; {instead}") });
+        let problem = self.invalid(element, field, format!("{reason}; {instead}"));
+        self.problems.push(problem);
     }
 }
 
