@@ -123,6 +123,7 @@ async fn the_operator_does_its_duties_and_gives_the_lease_back() {
     pod_cidrs(&client).await;
     readiness(&client).await;
     policies(&client).await;
+    events(&client).await;
     garbage(&client).await;
 
     assert!(!operator.is_finished());
@@ -195,7 +196,14 @@ async fn policies(client: &k8s::Client) {
     let policy = |name: &str, ingress: Value| json!({"metadata": {"name": name}, "spec": {"endpointSelector": {}, "ingress": ingress}});
     make(&api, policy("good", json!([{}]))).await;
     make(&api, policy("bad", json!([{"fromEntities": ["world"], "fromEndpoints": [{}]}]))).await;
+    make(&api, policy("nodes", json!([{"fromNodes": [{}]}]))).await;
     for (name, status, message) in [
+        (
+            "nodes",
+            "True",
+            "Policy validation succeeded, but not all of the policy is enforced: \
+             spec.ingress[0].fromNodes: is not supported yet; it allows nothing",
+        ),
         ("good", "True", "Policy validation succeeded"),
         ("bad", "False", "spec.ingress[0]: fromEndpoints and fromEntities cannot be combined in one rule, write two"),
     ] {
@@ -207,6 +215,25 @@ async fn policies(client: &k8s::Client) {
         })
         .await;
     }
+}
+
+/// Whoever looks at a policy with kubectl sees why it does not do what it says.
+async fn events(client: &k8s::Client) {
+    let api: Api<k8s::k8s_openapi::api::events::v1::Event> = client.namespaced("default");
+    eventually("policies that are not enforced have their event", || async {
+        let events = api.list(&Default::default()).await.map_err(|e| e.to_string())?.items;
+        let mut said: Vec<_> = events
+            .into_iter()
+            .filter(|e| e.reporting_controller.as_deref() == Some("cilium-operator"))
+            .map(|e| (e.regarding.and_then(|object| object.name), e.reason, e.type_))
+            .collect();
+        said.sort();
+        let row =
+            |name: &str, reason: &str| (Some(name.to_owned()), Some(reason.to_owned()), Some("Warning".to_owned()));
+        let wanted = [row("bad", "PolicyInvalid"), row("nodes", "PolicyNotEnforced")];
+        if said == wanted { Ok(()) } else { Err(format!("{said:?}")) }
+    })
+    .await;
 }
 
 async fn garbage(client: &k8s::Client) {
