@@ -129,7 +129,22 @@ mod tests {
 
     #[test]
     fn an_address_survives_the_round_trip_and_knows_its_family() {
-        for text in ["10.0.0.1", "0.0.0.0", "255.255.255.255", "::", "::1", "fd00::1", "2001:db8::ffff:a00:1"] {
+        // Each of the last ones differs in one bit from an IPv4 address in its mapped form.
+        for text in [
+            "10.0.0.1",
+            "0.0.0.0",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "fd00::1",
+            "2001:db8::ffff:a00:1",
+            "0:0:0:1:0:ffff:a00:1",
+            "8000::ffff:a00:1",
+            "::1:ffff:a00:1",
+            "::8000:ffff:a00:1",
+            "::fffe:a00:1",
+            "::7fff:a00:1",
+        ] {
             let ip: IpAddr = text.parse().unwrap();
             let addr = Addr::from(ip);
             assert_eq!(addr.is_v4(), ip.is_ipv4(), "{text}");

@@ -1,27 +1,50 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The specification of policy: a naive interpreter that reads the rules for one packet, and generators of small
-//! clusters for it.
+//! The specification of policy: an interpreter that reads the objects as users write them, once for each packet. It shares
+//! no code with what it judges: not the parsing of selectors, prefixes and ports, nor the matching.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
-use crate::ingest::CidrGroup;
-use crate::labels::NAMESPACE;
-use crate::resolve::Enforcement;
-use crate::rules::{
-    CidrSelector, Direction, Effect, GroupSelector, Groups, L4, NonEmpty, Peer, Peers, Policy, PolicyName, Requirement,
-    Rule, Selector, Statement,
-};
-use ipnet::IpNet;
-use model::{Label, LabelSource, Labels, NamedPort, PolicyKind, Protocol, reserved};
-use proptest::prelude::*;
+mod generate;
+mod read;
+
+use super::Enforcement;
+use crate::rules::Direction;
+use read::{Key, contains, keys, list, selects, text};
+use serde_json::Value;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+
+pub(super) use generate::{api_servers, cidr_group, cluster, named_port, packet, pod, policy};
+
+const NAMESPACE: &str = "io.kubernetes.pod.namespace";
+const NAMESPACE_LABELS: &str = "io.cilium.k8s.namespace.labels.";
+const CLUSTER: &str = "io.cilium.k8s.policy.cluster";
+/// Fields by which peers are named that are not honoured.
+const UNKNOWN: [&str; 6] = ["fromNodes", "toNodes", "fromGroups", "toGroups", "toFQDNs", "toServices"];
+const PEERS: [&str; 14] = [
+    "fromEndpoints",
+    "fromCIDR",
+    "fromCIDRSet",
+    "fromEntities",
+    "toEndpoints",
+    "toCIDR",
+    "toCIDRSet",
+    "toEntities",
+    UNKNOWN[0],
+    UNKNOWN[1],
+    UNKNOWN[2],
+    UNKNOWN[3],
+    UNKNOWN[4],
+    UNKNOWN[5],
+];
+
+/// Keys and values of a pod's labels, all of Kubernetes.
+pub(super) type PodLabels = BTreeMap<String, String>;
 
 /// The other end of a packet.
 #[derive(Clone, Debug)]
 pub(super) enum Remote {
-    /// A pod: number of its identity from 300 on.
-    Pod(u32),
-    /// The node.
-    Host,
+    /// A pod, or who else has an identity of the cluster.
+    Identity(u32),
     /// An address outside.
     Outside(IpAddr),
 }
@@ -32,226 +55,389 @@ pub(super) struct Packet {
     pub(super) direction: Direction,
     pub(super) remote: Remote,
     pub(super) proto: u8,
+    /// Port, or type of ICMP.
     pub(super) port: u16,
 }
 
-/// What the interpreter knows of the cluster.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Cluster {
-    pub(super) mode: Enforcement,
-    pub(super) policies: Vec<Policy>,
-    pub(super) groups: Vec<CidrGroup>,
-    /// Ports that the subject gives names.
-    pub(super) own_ports: Vec<NamedPort>,
-    /// Ports that pods of each identity give names.
-    pub(super) peer_ports: Vec<(u32, NamedPort)>,
+/// A port that a container gives a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Named {
+    pub(super) name: String,
+    pub(super) proto: u8,
+    pub(super) port: u16,
 }
 
-/// Labels of the pod identities 300 to 303.
-pub(super) fn pod_labels(id: u32) -> Labels {
-    let (app, namespace) = [("a", "x"), ("b", "x"), ("a", "y"), ("b", "y")][(id - 300) as usize];
-    [Label::k8s("app", app), Label::k8s(NAMESPACE, namespace)].into_iter().collect()
+/// Everything that decides about a packet.
+#[derive(Clone, Debug)]
+pub(super) struct Cluster {
+    pub(super) mode: Enforcement,
+    pub(super) ipv4: bool,
+    pub(super) ipv6: bool,
+    pub(super) name: String,
+    pub(super) default_local_cluster: bool,
+    pub(super) sctp: bool,
+    /// NetworkPolicies, CiliumNetworkPolicies, CiliumClusterwideNetworkPolicies.
+    pub(super) policies: Vec<Value>,
+    /// CiliumCIDRGroups.
+    pub(super) groups: Vec<Value>,
+    /// Addresses outside of the cluster at which an API server runs.
+    pub(super) api_servers: Vec<IpAddr>,
+    /// One runs on this node.
+    pub(super) api_server_here: bool,
+    /// Labels of the identities of pods.
+    pub(super) pods: BTreeMap<u32, PodLabels>,
+    /// What some of them were before.
+    pub(super) pods_before: BTreeMap<u32, PodLabels>,
+    /// Identity of the pod that policy is about.
+    pub(super) subject: u32,
+    pub(super) own_ports: Vec<Named>,
+    /// What pods of each identity call their ports.
+    pub(super) peer_ports: Vec<(u32, Named)>,
+}
+
+/// A label: source, key and value.
+type Label = (String, String, String);
+
+/// What a selector of peers means without saying it.
+struct Scope<'a> {
+    /// Of the policy; none if it is clusterwide.
+    namespace: Option<&'a str>,
+    /// The rule is about pods without labels.
+    init: bool,
+}
+
+/// One element of a section, with where it stands.
+pub(super) struct Element<'a> {
+    /// Such as `ingress[0]`.
+    pub(super) origin: String,
+    pub(super) deny: bool,
+    direction: Direction,
+    scope: Scope<'a>,
+    body: &'a Value,
+    of_kubernetes: bool,
 }
 
 impl Cluster {
     /// Whether the packet may pass, by reading every rule.
-    pub(super) fn allows(&self, subject: &Labels, packet: &Packet) -> bool {
+    pub(super) fn allows(&self, packet: &Packet) -> bool {
         if self.mode == Enforcement::Never {
             return true;
         }
-        let rules: Vec<&Rule> =
-            self.policies.iter().flat_map(|p| &p.rules).filter(|r| r.subject.matches(subject)).collect();
-        let said = |effect| {
-            let statements = rules.iter().flat_map(|r| &r.statements);
-            statements.filter(|s| s.effect == effect).any(|s| self.speaks(s, packet))
+        let said = |deny| self.elements(None).iter().any(|e| e.deny == deny && self.speaks(e, packet));
+        let from_own_node = packet.direction == Direction::Ingress && matches!(packet.remote, Remote::Identity(1));
+        !said(true) && (!self.denies_by_default(packet.direction) || from_own_node || said(false))
+    }
+
+    fn denies_by_default(&self, direction: Direction) -> bool {
+        let of = |policy: &Value| match policy["kind"].as_str().unwrap() {
+            "NetworkPolicy" => {
+                let types = list(&policy["spec"]["policyTypes"]);
+                let named = |name: &str| types.iter().any(|t| t == name);
+                match direction {
+                    Direction::Ingress => types.is_empty() || named("Ingress"),
+                    Direction::Egress if types.is_empty() => policy["spec"]["egress"].is_array(),
+                    Direction::Egress => named("Egress"),
+                }
+            }
+            _ => self.specs(policy).iter().any(|(_, spec)| {
+                let name = if direction == Direction::Ingress { "ingress" } else { "egress" };
+                let given =
+                    [name.to_owned(), format!("{name}Deny")].iter().any(|n| !list(&spec[n.as_str()]).is_empty());
+                spec["enableDefaultDeny"][name].as_bool().unwrap_or(given)
+            }),
         };
-        let denies_by_default = self.mode == Enforcement::Always
-            || rules
-                .iter()
-                .any(|r| if packet.direction == Direction::Ingress { r.deny_ingress } else { r.deny_egress });
-        let from_own_node = packet.direction == Direction::Ingress && matches!(packet.remote, Remote::Host);
-        !said(Effect::Deny) && (!denies_by_default || from_own_node || said(Effect::Allow))
+        self.mode == Enforcement::Always || self.policies.iter().filter(|p| self.is_about_subject(p)).any(of)
     }
 
-    /// Whether the statement is about the packet.
-    pub(super) fn speaks(&self, statement: &Statement, packet: &Packet) -> bool {
-        statement.direction == packet.direction
-            && match &statement.peers {
-                Peers::Any => true,
-                Peers::Some(peers) => peers.iter().any(|peer| self.is(peer, &packet.remote)),
-            }
-            && statement.ports.as_ref().is_none_or(|ports| ports.iter().any(|l4| self.port(l4, packet)))
-    }
-
-    fn is(&self, peer: &Peer, remote: &Remote) -> bool {
-        match (peer, remote) {
-            (Peer::Labels(selector), Remote::Pod(id)) => selector.matches(&pod_labels(*id)),
-            (Peer::Labels(selector), Remote::Host) => selector.matches(&reserved_labels("host")),
-            // Outside, only "world" is a label that a rule can name.
-            (Peer::Labels(selector), Remote::Outside(_)) => selector.matches(&reserved_labels("world-ipv4")),
-            (Peer::Cidr(cidr), Remote::Outside(ip)) => holds(cidr.cidr, &cidr.except, *ip),
-            (Peer::Group(group), Remote::Outside(ip)) => {
-                let Groups::Named(name) = &group.groups else { panic!("not generated") };
-                let meant = self.groups.iter().filter(|g| g.name == *name);
-                meant.flat_map(|g| &g.cidrs).any(|cidr| holds(*cidr, &group.except, *ip))
-            }
-            (Peer::Cidr(_) | Peer::Group(_), _) => false,
+    /// Whether any of its rules is about the subject.
+    fn is_about_subject(&self, policy: &Value) -> bool {
+        if policy["kind"] == "NetworkPolicy" {
+            let labels = self.labels(&Remote::Identity(self.subject));
+            let namespace = &policy["metadata"]["namespace"];
+            return selects(&policy["spec"]["podSelector"], &Key::Pod, &labels)
+                && value(&labels, NAMESPACE) == namespace.as_str();
         }
+        !self.specs(policy).is_empty()
     }
 
-    fn port(&self, l4: &L4, packet: &Packet) -> bool {
-        match l4 {
-            L4::Range { proto, first, last } => *proto == packet.proto && (*first..=*last).contains(&packet.port),
-            L4::Named { proto, name } => {
-                let is = |p: &NamedPort| p.protocol.number() == *proto && *p.name == **name && p.port == packet.port;
-                *proto == packet.proto
-                    && match (packet.direction, &packet.remote) {
-                        (Direction::Ingress, _) => self.own_ports.iter().any(is),
-                        (Direction::Egress, Remote::Pod(id)) => self.peer_ports.iter().any(|(i, p)| i == id && is(p)),
-                        (Direction::Egress, _) => false,
+    /// The rules of a Cilium policy that are about the subject, with their paths; none if it is invalid.
+    fn specs<'a>(&self, policy: &'a Value) -> Vec<(String, &'a Value)> {
+        let one = policy["spec"].is_object().then(|| (String::new(), &policy["spec"]));
+        let more = list(&policy["specs"]).iter().enumerate().map(|(i, spec)| (format!("specs[{i}]."), spec));
+        let all: Vec<_> = one.into_iter().chain(more).collect();
+        if all.iter().any(|(_, spec)| is_invalid(spec)) {
+            return Vec::new();
+        }
+        let labels = self.labels(&Remote::Identity(self.subject));
+        let namespace = policy["metadata"]["namespace"].as_str();
+        let here = namespace.is_none() || value(&labels, NAMESPACE) == namespace;
+        all.into_iter().filter(|(_, s)| here && selects(&s["endpointSelector"], &Key::Source, &labels)).collect()
+    }
+
+    /// Every element that is about the subject; of one policy if it is named.
+    pub(super) fn elements(&self, name: Option<&str>) -> Vec<Element<'_>> {
+        let mut all = Vec::new();
+        let wanted = |p: &&Value| name.is_none_or(|name| p["metadata"]["name"] == name) && self.is_about_subject(p);
+        for policy in self.policies.iter().filter(wanted) {
+            let of_kubernetes = policy["kind"] == "NetworkPolicy";
+            let specs = if of_kubernetes { vec![(String::new(), &policy["spec"])] } else { self.specs(policy) };
+            for (path, spec) in specs {
+                let init = keys(&spec["endpointSelector"], &Key::Source).contains(&("reserved".into(), "init".into()));
+                for name in ["ingress", "ingressDeny", "egress", "egressDeny"] {
+                    let direction = if name.starts_with('i') { Direction::Ingress } else { Direction::Egress };
+                    let types = list(&spec["policyTypes"]);
+                    let listed =
+                        types.is_empty() || types.iter().any(|t| t.as_str().unwrap().eq_ignore_ascii_case(name));
+                    for (i, body) in list(&spec[name]).iter().enumerate().filter(|_| listed) {
+                        let scope = Scope { namespace: policy["metadata"]["namespace"].as_str(), init };
+                        let (origin, deny) = (format!("{path}{name}[{i}]"), name.ends_with("Deny"));
+                        all.push(Element { origin, deny, direction, scope, body, of_kubernetes });
                     }
+                }
             }
         }
+        all
+    }
+
+    /// Whether the element is about the packet.
+    pub(super) fn speaks(&self, element: &Element<'_>, packet: &Packet) -> bool {
+        let about = if element.of_kubernetes {
+            self.kubernetes_peer(element, &packet.remote)
+        } else {
+            self.peer(element, &packet.remote)
+        };
+        element.direction == packet.direction && about && self.ports(element, packet)
+    }
+
+    fn kubernetes_peer(&self, element: &Element<'_>, remote: &Remote) -> bool {
+        let peers = [&element.body["from"], &element.body["to"]].into_iter().flat_map(list);
+        let mut any = peers.clone();
+        let labels = self.labels(remote);
+        let is = |peer: &Value| {
+            if let Some(cidr) = peer["ipBlock"]["cidr"].as_str() {
+                return is_within(cidr, &peer["ipBlock"]["except"], remote);
+            }
+            let in_namespace = if peer["namespaceSelector"].is_object() {
+                value(&labels, NAMESPACE).is_some() && selects(&peer["namespaceSelector"], &Key::Namespace, &labels)
+            } else {
+                value(&labels, NAMESPACE) == element.scope.namespace
+            };
+            in_namespace && selects(&peer["podSelector"], &Key::Pod, &labels) && self.is_of_cluster(&labels)
+        };
+        any.next().is_none() || peers.clone().any(is)
+    }
+
+    fn is_of_cluster(&self, labels: &[Label]) -> bool {
+        !self.default_local_cluster || value(labels, CLUSTER) == Some(&self.name)
+    }
+
+    fn peer(&self, element: &Element<'_>, remote: &Remote) -> bool {
+        let Element { body, deny, .. } = element;
+        // A deny that is not understood denies anybody, an allow nobody.
+        if UNKNOWN.iter().any(|field| !list(&body[*field]).is_empty()) {
+            return *deny;
+        }
+        if PEERS.iter().all(|field| !body[*field].is_array()) {
+            return !list(&body["toPorts"]).is_empty() || !list(&body["icmps"]).is_empty();
+        }
+        let each = |kind: &str| {
+            let sides = [format!("from{kind}"), format!("to{kind}")];
+            sides.into_iter().flat_map(|field| list(&body[field]).to_vec()).collect::<Vec<_>>()
+        };
+        each("Endpoints").iter().any(|selector| self.is_endpoint(&element.scope, selector, remote))
+            || each("CIDR").iter().any(|cidr| is_within(cidr.as_str().unwrap(), &Value::Null, remote))
+            || each("CIDRSet").iter().any(|set| self.is_in_set(set, remote))
+            || each("Entities").iter().any(|entity| self.is_entity(entity.as_str().unwrap(), remote))
+    }
+
+    fn is_endpoint(&self, scope: &Scope<'_>, selector: &Value, remote: &Remote) -> bool {
+        let (labels, keys) = (self.labels(remote), keys(selector, &Key::Source));
+        if !selects(selector, &Key::Source, &labels) {
+            return false;
+        }
+        if keys.iter().any(|(source, _)| source == "reserved") {
+            return true;
+        }
+        let names = |wanted: &dyn Fn(&str) -> bool| keys.iter().any(|(_, key)| wanted(key));
+        if !names(&|key| key == NAMESPACE) {
+            let namespace = value(&labels, NAMESPACE);
+            let meant = match scope.namespace {
+                None if scope.init => return true,
+                None => namespace.is_some(),
+                Some(_) if names(&|key| key.starts_with(NAMESPACE_LABELS)) => true,
+                own => namespace == own,
+            };
+            if !meant {
+                return false;
+            }
+        }
+        names(&|key| key == CLUSTER) || self.is_of_cluster(&labels)
+    }
+
+    fn is_in_set(&self, set: &Value, remote: &Remote) -> bool {
+        if let Some(cidr) = set["cidr"].as_str() {
+            return is_within(cidr, &set["except"], remote);
+        }
+        let meant = |group: &&Value| match set["cidrGroupRef"].as_str() {
+            Some(name) => group["metadata"]["name"] == name,
+            None => {
+                let labels = group["metadata"]["labels"].as_object().into_iter().flatten();
+                let labels: Vec<_> = labels.map(|(k, v)| ("cidrgroup".into(), k.clone(), text(v))).collect();
+                selects(&set["cidrGroupSelector"], &Key::Plain, &labels)
+            }
+        };
+        let cidrs = self.groups.iter().filter(meant).flat_map(|group| list(&group["spec"]["externalCIDRs"]));
+        cidrs.into_iter().any(|cidr| is_within(cidr.as_str().unwrap(), &set["except"], remote))
+    }
+
+    fn is_entity(&self, name: &str, remote: &Remote) -> bool {
+        let labels = self.labels(remote);
+        let reserved = |name: &str| labels.iter().any(|(source, key, _)| source == "reserved" && key == name);
+        match name {
+            "all" => true,
+            "none" => false,
+            "world" => matches!(remote, Remote::Outside(_)),
+            "cluster" => {
+                let parts = ["host", "remote-node", "init", "ingress", "unmanaged", "health", "kube-apiserver"];
+                parts.iter().any(|part| reserved(part)) || value(&labels, CLUSTER) == Some(&self.name)
+            }
+            other => reserved(other),
+        }
+    }
+
+    fn ports(&self, element: &Element<'_>, packet: &Packet) -> bool {
+        let field = if element.of_kubernetes { "ports" } else { "toPorts" };
+        let (ports, icmps) = (list(&element.body[field]), list(&element.body["icmps"]));
+        let authenticated = element.body["authentication"]["mode"].as_str().is_some_and(|mode| mode != "disabled");
+        if authenticated {
+            return false;
+        }
+        if ports.is_empty() && icmps.is_empty() {
+            return true;
+        }
+        if element.of_kubernetes {
+            return ports.iter().any(|port| self.port(port, "TCP", packet));
+        }
+        let extended = |port: &Value| matches!(port["protocol"].as_str(), Some("VRRP" | "IGMP"));
+        let of = |rule: &Value| {
+            let each = list(&rule["ports"]);
+            (each.is_empty() || each.iter().any(extended)) && element.deny
+                || !rule["rules"].is_object() && each.iter().any(|p| !extended(p) && self.port(p, "ANY", packet))
+        };
+        ports.iter().any(of) || icmps.iter().flat_map(|icmp| list(&icmp["fields"])).any(|field| is_icmp(field, packet))
+    }
+
+    fn port(&self, port: &Value, default: &str, packet: &Packet) -> bool {
+        let meant = match port["protocol"].as_str().unwrap_or(default) {
+            "TCP" => packet.proto == 6,
+            "UDP" => packet.proto == 17,
+            "SCTP" => packet.proto == 132,
+            "ANY" => matches!(packet.proto, 6 | 17) || (packet.proto == 132 && self.sctp),
+            other => panic!("{other}"),
+        };
+        let first = text(&port["port"]);
+        let last = port["endPort"].as_u64().filter(|end| *end != 0);
+        meant
+            && match first.parse::<u64>() {
+                _ if first.is_empty() => true,
+                Ok(0) if last.is_none() => true,
+                Ok(first) => (first..=last.unwrap_or(first)).contains(&u64::from(packet.port)),
+                Err(_) => self.is_named(&first.to_lowercase(), packet),
+            }
+    }
+
+    fn is_named(&self, name: &str, packet: &Packet) -> bool {
+        let is = |p: &Named| (p.name.to_lowercase().as_str(), p.proto, p.port) == (name, packet.proto, packet.port);
+        match (packet.direction, &packet.remote) {
+            (Direction::Ingress, _) => self.own_ports.iter().any(is),
+            (Direction::Egress, Remote::Identity(id)) => self.peer_ports.iter().any(|(i, p)| i == id && is(p)),
+            (Direction::Egress, Remote::Outside(_)) => false,
+        }
+    }
+
+    /// The labels of somebody.
+    pub(super) fn labels(&self, of: &Remote) -> Vec<Label> {
+        let api_server = |is: bool| is.then_some("kube-apiserver");
+        let reserved: Vec<&str> = match of {
+            Remote::Identity(id) if self.pods.contains_key(id) => {
+                let label = |(key, value): (&String, &String)| ("k8s".into(), key.clone(), value.clone());
+                return self.pods[id].iter().map(label).collect();
+            }
+            Remote::Identity(1) => ["host"].into_iter().chain(api_server(self.api_server_here)).collect(),
+            Remote::Identity(3) => vec!["unmanaged"],
+            Remote::Identity(4) => vec!["health"],
+            Remote::Identity(5) => vec!["init"],
+            Remote::Identity(6) => vec!["remote-node"],
+            Remote::Identity(7) => vec!["remote-node", "kube-apiserver"],
+            Remote::Identity(8) => vec!["ingress"],
+            Remote::Identity(id) => panic!("identity {id}"),
+            Remote::Outside(ip) => {
+                let world = match ip {
+                    _ if !(self.ipv4 && self.ipv6) => "world",
+                    IpAddr::V4(_) => "world-ipv4",
+                    IpAddr::V6(_) => "world-ipv6",
+                };
+                [world].into_iter().chain(api_server(self.api_servers.contains(ip))).collect()
+            }
+        };
+        reserved.into_iter().map(|name| ("reserved".to_owned(), name.to_owned(), String::new())).collect()
     }
 }
 
-fn reserved_labels(name: &str) -> Labels {
-    reserved::all().into_iter().find(|i| i.labels.is_reserved(name)).unwrap().labels
+fn value<'a>(labels: &'a [Label], key: &str) -> Option<&'a str> {
+    labels.iter().find(|(source, k, _)| source == "k8s" && k == key).map(|(_, _, value)| value.as_str())
 }
 
-fn holds(cidr: IpNet, except: &[IpNet], ip: IpAddr) -> bool {
-    cidr.contains(&ip) && !except.iter().any(|e| e.contains(&ip))
+fn is_within(cidr: &str, except: &Value, remote: &Remote) -> bool {
+    let Remote::Outside(ip) = remote else { return false };
+    contains(cidr, *ip) && !list(except).iter().any(|hole| contains(hole.as_str().unwrap(), *ip))
 }
 
-fn net(text: &str) -> IpNet {
-    text.parse().unwrap()
-}
-
-pub(super) fn http(port: u16) -> NamedPort {
-    NamedPort { name: "http".into(), port, protocol: Protocol::Tcp }
-}
-
-fn selector() -> impl Strategy<Value = Selector> {
-    let app = |value: &str| Requirement::equals(LabelSource::Any, "app", value);
-    let not_a = Requirement {
-        operator: crate::rules::Operator::NotIn(NonEmpty::one("a".into())),
-        ..Requirement::exists(LabelSource::K8s, "app")
-    };
-    prop::sample::select(vec![
-        Selector::all_of(vec![app("a")]),
-        Selector::all_of(vec![app("b"), Requirement::equals(LabelSource::K8s, NAMESPACE, "y")]),
-        Selector::all_of(vec![Requirement::exists(LabelSource::K8s, NAMESPACE)]),
-        Selector::all_of(vec![Requirement::exists(LabelSource::K8s, NAMESPACE), not_a]),
-    ])
-}
-
-fn peer() -> impl Strategy<Value = Peer> {
-    let cidr = |text, except: &[&str]| {
-        Peer::Cidr(CidrSelector { cidr: net(text), except: except.iter().map(|e| net(e)).collect() })
-    };
-    let group = |except: &[&str]| {
-        let except = except.iter().map(|e| net(e)).collect();
-        Peer::Group(GroupSelector { groups: Groups::Named("g".into()), except })
-    };
-    let reserved = |name| Peer::Labels(Selector::reserved(name));
-    let fixed = vec![
-        reserved("host"),
-        reserved("world-ipv4"),
-        Peer::Labels(Selector::Nothing),
-        cidr("10.0.0.0/8", &[]),
-        cidr("10.0.0.0/8", &["10.1.0.0/16"]),
-        cidr("10.1.2.0/24", &[]),
-        cidr("10.1.2.3/32", &[]),
-        cidr("0.0.0.0/0", &["10.1.0.0/16"]),
-        cidr("0.0.0.0/0", &[]),
-        group(&[]),
-        group(&["10.1.2.0/24"]),
-    ];
-    prop_oneof![2 => selector().prop_map(Peer::Labels), 3 => prop::sample::select(fixed)]
-}
-
-fn l4() -> impl Strategy<Value = L4> {
-    let proto = prop::sample::select(vec![6u8, 17]);
-    let port = prop::sample::select(vec![0u16, 1, 2, 3, 7, 8, 80, 65535]);
-    prop_oneof![
-        3 => (proto.clone(), port.clone(), port).prop_map(|(proto, a, b)| L4::Range { proto, first: a.min(b), last: a.max(b) }),
-        1 => proto.prop_map(L4::all),
-        1 => Just(L4::Named { proto: 6, name: "http".into() }),
-    ]
-}
-
-fn statement() -> impl Strategy<Value = Statement> {
-    let peers = prop_oneof![
-        1 => Just(Peers::Any),
-        4 => prop::collection::vec(peer(), 1..3).prop_map(|p| Peers::Some(NonEmpty::new(p).unwrap().sorted())),
-    ];
-    let ports = prop_oneof![
-        1 => Just(None),
-        2 => prop::collection::vec(l4(), 1..3).prop_map(|p| NonEmpty::new(p).map(NonEmpty::sorted)),
-    ];
-    let effect = prop::sample::select(vec![Effect::Allow, Effect::Allow, Effect::Deny]);
-    (prop::sample::select(Direction::ALL.to_vec()), effect, peers, ports).prop_map(
-        |(direction, effect, peers, ports)| Statement { direction, effect, peers, ports, origin: String::new() },
-    )
-}
-
-fn rule() -> impl Strategy<Value = Rule> {
-    let subject = prop_oneof![1 => Just(Selector::Everything), 3 => selector()];
-    (subject, any::<bool>(), any::<bool>(), prop::collection::vec(statement(), 0..4)).prop_map(
-        |(subject, deny_ingress, deny_egress, statements)| Rule {
-            subject,
-            deny_ingress,
-            deny_egress,
-            statements,
-            log: None,
-        },
-    )
-}
-
-/// The policy of that number.
-pub(super) fn policy(number: usize) -> impl Strategy<Value = Policy> {
-    prop::collection::vec(rule(), 1..3).prop_map(move |mut rules| {
-        for (r, rule) in rules.iter_mut().enumerate() {
-            for (s, statement) in rule.statements.iter_mut().enumerate() {
-                statement.origin = format!("specs[{r}].{s}");
+fn is_icmp(field: &Value, packet: &Packet) -> bool {
+    let v6 = field["family"] == "IPv6";
+    let number = match text(&field["type"]).as_str() {
+        "EchoRequest" => {
+            if v6 {
+                128
+            } else {
+                8
             }
         }
-        let kind = PolicyKind::CiliumClusterwideNetworkPolicy;
-        let name = PolicyName { kind, namespace: "".into(), name: format!("p{number}").into() };
-        Policy { name, labels: vec![], rules, problems: vec![], valid: true }
-    })
+        "EchoReply" => {
+            if v6 {
+                129
+            } else {
+                0
+            }
+        }
+        "DestinationUnreachable" => {
+            if v6 {
+                1
+            } else {
+                3
+            }
+        }
+        "PacketTooBig" => 2,
+        number => number.parse().unwrap(),
+    };
+    (packet.proto, packet.port) == (if v6 { 58 } else { 1 }, number)
 }
 
-pub(super) fn group() -> impl Strategy<Value = CidrGroup> {
-    prop::sample::subsequence(vec!["10.1.0.0/16", "10.2.0.0/16", "10.1.2.0/24"], 0..=3).prop_map(|cidrs| CidrGroup {
-        name: "g".into(),
-        labels: Labels::default(),
-        cidrs: cidrs.into_iter().map(net).collect(),
-    })
-}
-
-pub(super) fn cluster() -> impl Strategy<Value = Cluster> {
-    let mode =
-        prop::sample::select(vec![Enforcement::Default, Enforcement::Default, Enforcement::Always, Enforcement::Never]);
-    let ports = || prop::collection::vec(prop::sample::select(vec![7u16, 80]).prop_map(http), 0..2);
-    let peer_ports = prop::collection::vec((300u32..304, prop::sample::select(vec![7u16, 8, 80]).prop_map(http)), 0..4);
-    (mode, (policy(0), policy(1), policy(2)), 0usize..4, prop::option::of(group()), ports(), peer_ports).prop_map(
-        |(mode, (a, b, c), count, group, own_ports, peer_ports)| {
-            let policies = [a, b, c].into_iter().take(count).collect();
-            Cluster { mode, policies, groups: group.into_iter().collect(), own_ports, peer_ports }
-        },
-    )
-}
-
-pub(super) fn packet() -> impl Strategy<Value = Packet> {
-    let address = prop::sample::select(vec!["10.0.0.1", "10.1.0.1", "10.1.2.3", "10.1.2.4", "10.2.0.1", "8.8.8.8"]);
-    let remote = prop_oneof![
-        3 => (300u32..304).prop_map(Remote::Pod),
-        1 => Just(Remote::Host),
-        3 => address.prop_map(|text| Remote::Outside(text.parse().unwrap())),
-    ];
-    let proto = prop::sample::select(vec![6u8, 17, 1]);
-    let port = prop::sample::select(vec![0u16, 1, 2, 3, 4, 7, 8, 80, 443, 65535]);
-    (prop::sample::select(Direction::ALL.to_vec()), remote, proto, port)
-        .prop_map(|(direction, remote, proto, port)| Packet { direction, remote, proto, port })
+/// What may not stand in a rule. The generators make no other mistakes.
+fn is_invalid(spec: &Value) -> bool {
+    let sections = ["ingress", "ingressDeny", "egress", "egressDeny"];
+    let of = |name: &&str| {
+        list(&spec[*name]).iter().any(|body| {
+            let ports = !list(&body["toPorts"]).is_empty();
+            let only_allowed = ["authentication", "toFQDNs"]
+                .iter()
+                .any(|field| !body[*field].is_null() && body[*field] != Value::Array(vec![]))
+                || list(&body["toPorts"]).iter().any(|rule| rule["rules"].is_object());
+            PEERS.iter().filter(|field| !list(&body[**field]).is_empty()).count() > 1
+                || (ports && !list(&body["icmps"]).is_empty())
+                || (ports && !list(&body["toServices"]).is_empty())
+                || (name.ends_with("Deny") && only_allowed)
+        })
+    };
+    sections.iter().all(|name| list(&spec[*name]).is_empty()) || sections.iter().any(of)
 }
