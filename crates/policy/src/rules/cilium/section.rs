@@ -112,22 +112,26 @@ impl Section<'_> {
             return Ok(about_ports.then_some(Peers::Any));
         }
         let side = if element.direction == Direction::Ingress { "from" } else { "to" };
-        let invalid = |kind: &str, reason| self.invalid(element, &format!("{side}{kind}"), reason);
+        let field = |kind: &str| format!("{side}{kind}");
         let (mut all, mut any) = (Vec::new(), false);
         for selector in element.endpoints.unwrap_or_default() {
-            match self.scope.peer(selector).map_err(|reason| invalid("Endpoints", reason))? {
-                Selector::Everything => any = true,
-                selector => all.push(Peer::Labels(selector)),
+            match self.scope.peer(selector) {
+                Ok(Selector::Everything) => any = true,
+                Ok(selector) => all.push(Peer::Labels(selector)),
+                // A source of labels that we do not have, but others may.
+                Err(reason) => self.problem(element, &field("Endpoints"), &reason),
             }
         }
         for text in element.cidrs.unwrap_or_default() {
-            all.push(Peer::Cidr(parse_cidr_with(text, &[]).map_err(|reason| invalid("CIDR", reason))?));
+            all.push(Peer::Cidr(
+                parse_cidr_with(text, &[]).map_err(|reason| self.invalid(element, &field("CIDR"), reason))?,
+            ));
         }
         for rule in element.cidr_sets.unwrap_or_default() {
-            all.push(cidr_set(rule).map_err(|reason| invalid("CIDRSet", reason))?);
+            all.push(cidr_set(rule).map_err(|reason| self.invalid(element, &field("CIDRSet"), reason))?);
         }
         for name in element.entities.unwrap_or_default() {
-            match self.entity(name).map_err(|reason| invalid("Entities", reason))? {
+            match self.entity(name).map_err(|reason| self.invalid(element, &field("Entities"), reason))? {
                 None => any = true,
                 Some(selectors) => all.extend(selectors.into_iter().map(Peer::Labels)),
             }
