@@ -4,14 +4,18 @@
 
 mod failover;
 mod limit;
+mod limits;
+mod transport;
 
-use crate::reflect::IntoIngested;
+use crate::reflect::{IntoIngested, WatchFailure, Watches};
 use failover::Servers;
 pub use failover::chain;
 use hyper::Uri;
 use kube::Api;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use limit::RateLimit;
+pub use limits::Limits;
+pub(crate) use limits::is_watch;
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 use std::path::PathBuf;
@@ -37,6 +41,8 @@ pub struct ClientConfig {
     pub burst: Option<u32>,
     /// `User-Agent` of the requests.
     pub user_agent: Option<String>,
+    /// How long the API server may take.
+    pub limits: Limits,
 }
 
 /// Why there is no client.
@@ -81,6 +87,7 @@ pub enum Error {
 #[derive(Clone)]
 pub struct Client {
     inner: kube::Client,
+    watches: Watches,
 }
 
 impl Debug for Client {
@@ -91,7 +98,7 @@ impl Debug for Client {
 
 impl From<kube::Client> for Client {
     fn from(inner: kube::Client) -> Self {
-        Self { inner }
+        Self { inner, watches: Watches::default() }
     }
 }
 
@@ -107,15 +114,15 @@ impl Client {
         let namespace = base.default_namespace.clone();
         let mut clients = Vec::with_capacity(urls.len());
         for url in urls {
-            let mut config = base.clone();
-            config.cluster_url = url.clone();
-            let client = kube::Client::try_from(config)
+            let mut server = base.clone();
+            server.cluster_url = url.clone();
+            let client = transport::client(&server, &config.limits)
                 .map_err(|source| Error::Setup { url: url.to_string(), source: Box::new(source) })?;
             clients.push((url.to_string(), client));
         }
-        let limit = config.qps.filter(|qps| *qps > 0.0).map(|qps| RateLimit::new(qps, config.burst.unwrap_or(1)));
-        let service = Servers::new(clients, limit).into_service();
-        Ok(Self { inner: kube::Client::new(service, namespace) })
+        let rate = config.qps.filter(|qps| *qps > 0.0).map(|qps| RateLimit::new(qps, config.burst.unwrap_or(1)));
+        let service = Servers::new(clients, rate, config.limits).into_service();
+        Ok(kube::Client::new(service, namespace).into())
     }
 
     /// The client underneath, for what this crate has no words for.
@@ -145,7 +152,18 @@ impl Client {
         Api::namespaced(self.kube(), namespace)
     }
 
-    /// Keeps a table equal to the API server; see [`reflect`](crate::reflect()).
+    /// Tables that have not followed the API server for so long. A table is followed while a watch is open or its list
+    /// comes in.
+    #[must_use]
+    pub fn failing_watches(&self, for_at_least: Duration) -> Vec<WatchFailure> {
+        self.watches.failing(for_at_least)
+    }
+
+    /// Keeps a table equal to the API server, until dropped.
+    ///
+    /// The table is marked initialised after the first complete list. A new list, whenever one is needed, replaces the
+    /// rows at once; until it is complete the old ones stay. An object that cannot be decoded does not hide the others: it
+    /// is a bad object like those that `ingest` calls bad.
     pub fn reflect<K, R, I, F>(
         &self,
         api: Api<K>,
@@ -175,7 +193,7 @@ impl Client {
         I: IntoIngested<R> + 'static,
         F: Fn(&K) -> I + Send + 'static,
     {
-        crate::reflect::reflect(api, watch, writer, ingest)
+        crate::reflect::reflect(api, watch, writer, ingest, self.watches.clone())
     }
 }
 
@@ -193,8 +211,6 @@ async fn load(config: &ClientConfig) -> Result<kube::Config, Error> {
     } else {
         kube::Config::infer().await.map_err(|source| Error::NotConfigured(Box::new(source)))?
     };
-    // A server that does not even accept a connection is away: with several, try the next soon.
-    loaded.connect_timeout = Some(Duration::from_secs(5));
     if let Some(agent) = config.user_agent.as_deref().and_then(|a| a.parse().ok()) {
         loaded.headers.push((hyper::header::USER_AGENT, agent));
     }

@@ -8,8 +8,8 @@ pub mod crd;
 pub mod field;
 mod reflect;
 
-pub use client::{Client, ClientConfig, Error, chain};
+pub use client::{Client, ClientConfig, Error, Limits, chain};
 pub use k8s_openapi;
 pub use kube;
 pub use kube::runtime::watcher::Config as WatchConfig;
-pub use reflect::{Ingested, IntoIngested, reflect};
+pub use reflect::{Ingested, IntoIngested, WatchFailure};

@@ -5,8 +5,9 @@
 mod backoff;
 mod guard;
 mod mirror;
+mod progress;
+mod requests;
 
-use crate::client::chain;
 use backoff::Backoff;
 use futures::{Stream, StreamExt};
 use guard::Guarded;
@@ -14,13 +15,18 @@ use kube::Api;
 use kube::runtime::utils::StreamBackoff;
 use kube::runtime::watcher::{self, Event, watcher};
 use mirror::Mirror;
+use progress::Progress;
+pub use progress::WatchFailure;
+pub(crate) use progress::Watches;
+use rand::Rng;
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
-use std::sync::atomic::Ordering;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
 
-/// A watch without a word for this long is opened anew, so that a connection that died silently is noticed. The API
-/// server sends a bookmark every minute.
-const WATCH_SECONDS: u32 = 90;
+/// For how long a watch is asked for; each takes another time, so that those that began together do not end together. The
+/// client refuses more.
+const WATCH_SECONDS: RangeInclusive<u32> = 200..=290;
 
 /// Changes that are taken together before the table's readers are told.
 const BATCH: usize = 256;
@@ -64,32 +70,37 @@ impl<R, E: std::fmt::Display> IntoIngested<R> for Result<Option<R>, E> {
     }
 }
 
-/// Keeps a table equal to the API server, until dropped.
-///
-/// The table is marked initialised after the first complete list. A new list, whenever one is needed, replaces the rows
-/// at once; until it is complete the old ones stay. An object that cannot be decoded does not hide the others: it is a
-/// bad object like those that `ingest` calls bad.
-pub async fn reflect<K, R, I, F>(api: Api<K>, watch: watcher::Config, writer: statedb::Writer<R>, ingest: F)
-where
+/// Keeps a table equal to the API server, until dropped; see [`Client::reflect`](crate::Client::reflect).
+pub(crate) async fn reflect<K, R, I, F>(
+    api: Api<K>,
+    watch: watcher::Config,
+    writer: statedb::Writer<R>,
+    ingest: F,
+    watches: Watches,
+) where
     K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     R: statedb::Row,
     I: IntoIngested<R> + 'static,
     F: Fn(&K) -> I + Send + 'static,
 {
-    let watch = watcher::Config { timeout: watch.timeout.or(Some(WATCH_SECONDS)), ..watch };
-    let backoff = Backoff::default();
-    let seen = backoff.seen();
-    let events = watcher(guard::api(api), watch).inspect(move |event| match event {
+    let seconds = watch.timeout.unwrap_or_else(|| rand::rng().random_range(WATCH_SECONDS));
+    let kind = K::kind(&()).into_owned();
+    let progress = Arc::new(Progress::new(kind.clone()));
+    watches.add(&progress);
+    let api = guard::api(api, |client| requests::observed(client, progress.clone()));
+    let noted = progress.clone();
+    let events = watcher(api, watch.timeout(seconds).any_semantic()).inspect(move |event| match event {
+        // A list that merely begins proves nothing yet.
         Ok(Event::Init) => {}
-        Ok(_) => seen.worked.store(true, Ordering::Relaxed),
-        Err(error) => seen.not_served.store(is_not_served(error), Ordering::Relaxed),
+        Ok(_) => noted.worked(),
+        Err(error) => noted.failed(error),
     });
-    let stream = StreamBackoff::new(events, backoff);
+    let stream = StreamBackoff::new(events, Backoff::new(progress));
     let ingest = move |object: &Guarded<K>| match &object.object {
         Ok(object) => ingest(object).into_ingested(),
         Err(reason) => Ingested::Bad(reason.clone()),
     };
-    follow(stream, Mirror::new(writer, K::kind(&()).into_owned()), ingest).await;
+    follow(stream, Mirror::new(writer, kind), ingest).await;
 }
 
 async fn follow<K, R, S, F>(stream: S, mut mirror: Mirror<R>, ingest: F)
@@ -99,51 +110,13 @@ where
     S: Stream<Item = watcher::Result<Event<K>>> + Send,
     F: Fn(&K) -> Ingested<R> + Send,
 {
-    let mut failing = false;
     let mut batches = std::pin::pin!(stream.ready_chunks(BATCH));
     while let Some(batch) = batches.next().await {
-        for event in batch {
-            match event {
-                Ok(event) => {
-                    // A list that merely begins proves nothing yet.
-                    if failing && !matches!(event, Event::Init) {
-                        failing = false;
-                        tracing::info!(kind = mirror.kind(), "API server answers again");
-                    }
-                    mirror.apply(event, &ingest);
-                }
-                Err(error) if is_expired(&error) => {
-                    tracing::debug!(kind = mirror.kind(), "the watch's version has expired, listing again");
-                }
-                Err(error) if is_not_served(&error) => {
-                    if !std::mem::replace(&mut failing, true) {
-                        tracing::info!(kind = mirror.kind(), "the API server does not serve this kind yet, waiting");
-                    }
-                }
-                Err(error) => {
-                    if !std::mem::replace(&mut failing, true) {
-                        tracing::warn!(kind = mirror.kind(), error = %chain(&error), "watch failed, keeping the last state");
-                    }
-                }
-            }
+        for event in batch.into_iter().flatten() {
+            mirror.apply(event, &ingest);
         }
         mirror.commit();
     }
-}
-
-/// 410 Gone: the ordinary way of being told to list again.
-fn is_expired(error: &watcher::Error) -> bool {
-    match error {
-        watcher::Error::WatchError(status) => status.code == 410,
-        watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status)) => status.code == 410,
-        _ => false,
-    }
-}
-
-/// 404 to a list: the kind is not registered.
-fn is_not_served(error: &watcher::Error) -> bool {
-    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ mod apiserver;
 #[path = "common/link.rs"]
 mod link;
 
-use apiserver::{ApiServer, eventually};
+use apiserver::{ApiServer, DEADLINE, eventually};
 use futures::TryStreamExt;
 use k8s::k8s_openapi::api::core::v1::ConfigMap;
 use k8s::kube::Error;
@@ -19,6 +19,7 @@ use k8s::kube::runtime::watcher;
 use link::Link;
 use statedb::Reader;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq)]
 struct Entry {
@@ -124,4 +125,41 @@ async fn a_table_follows_the_api_server_through_cuts_restarts_and_expired_versio
     becomes(&reader, &["a=2", "d=1", "e=1"]).await;
     assert!(reader.snapshot().initialized());
     reflector.abort();
+}
+
+/// A table of its own of the same objects.
+async fn another(client: &k8s::Client) -> Reader<Entry> {
+    let (writer, reader) = statedb::table::<Entry>("entries");
+    tokio::spawn(client.reflect(client.namespaced("default"), writer, ingest));
+    reader.initialized().await;
+    reader
+}
+
+#[tokio::test]
+async fn watches_share_a_connection_and_one_that_falls_silent_is_replaced() {
+    let server = ApiServer::start().await;
+    let link = Link::to(server.port()).await;
+    let api: Api<ConfigMap> = server.client().await.namespaced("default");
+    let (silence, probe) = (Duration::from_millis(500), Duration::from_millis(500));
+    // No other limit would end the wait in time.
+    let long = 2 * DEADLINE;
+    let limits = k8s::Limits { silence, probe, answer: long, pause: long, watch_pause: long, ..k8s::Limits::default() };
+    let config = k8s::ClientConfig { limits, ..server.config(link.port(), "admin") };
+    let far = k8s::Client::connect(&config).await.unwrap();
+    let mut tables = Vec::new();
+    for _ in 0..13 {
+        tables.push(another(&far).await);
+    }
+    put(&api, "a", "1").await;
+    for table in &tables {
+        becomes(table, &["a=1"]).await;
+    }
+    // Two were perhaps begun at once before it was known that one can be shared.
+    assert!(link.taken() <= 2, "{} connections", link.taken());
+
+    link.silence();
+    put(&api, "a", "2").await;
+    for table in &tables {
+        becomes(table, &["a=2"]).await;
+    }
 }

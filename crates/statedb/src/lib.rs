@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #![doc = include_str!("../README.md")]
 
+mod backoff;
 mod changes;
 mod reconcile;
 mod status;
 mod table;
 mod tasks;
 
+pub use backoff::{Backoff, Retries};
 pub use changes::{Batch, Change, Changes};
 pub use reconcile::{ReconcileConfig, Target, reconcile, reconcile_with, with_causes};
 pub use status::{Counters, State, Status, StatusReader, Summary};

@@ -6,7 +6,8 @@ use std::{error::Error, time::Duration};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    Batch, Change, Changes, Reader, Revision, Row, Snapshot, StatusReader, Tasks,
+    Backoff, Batch, Change, Changes, Reader, Revision, Row, Snapshot, StatusReader, Tasks,
+    backoff::spread,
     status::{Failure, Progress},
 };
 
@@ -51,8 +52,7 @@ impl Default for ReconcileConfig {
 
 impl ReconcileConfig {
     fn backoff(&self, attempts: u32) -> Duration {
-        let doublings = attempts.saturating_sub(1).min(20);
-        self.retry_min.saturating_mul(1 << doublings).min(self.retry_max)
+        Backoff::new(self.retry_min, self.retry_max).after(attempts)
     }
 }
 
@@ -211,7 +211,7 @@ impl<R: Row, T: Target<R>> Reconciler<R, T> {
             tracing::warn!(reconciler = self.name, ?key, error = %message, "began to fail");
         }
         self.progress.counters.errors += 1;
-        let retry_at = Instant::now() + self.config.backoff(attempts);
+        let retry_at = Instant::now() + spread(self.config.backoff(attempts));
         self.progress.failing.insert(key, Failure { revision, message, attempts, retry_at });
     }
 
@@ -248,7 +248,7 @@ impl<R: Row, T: Target<R>> Reconciler<R, T> {
         }
         self.progress.counters.errors += 1;
         self.progress.prune_error = Some(message);
-        self.sync = FullSync::Prune { at: Instant::now() + self.config.backoff(failures), failures };
+        self.sync = FullSync::Prune { at: Instant::now() + spread(self.config.backoff(failures)), failures };
     }
 }
 

@@ -3,43 +3,50 @@
 //! the next one is tried. It does not balance: a watch cache is warm where we already are.
 
 use super::limit::RateLimit;
+use super::limits::{Limits, NoAnswer, is_watch};
 use hyper::{Request, Response};
 use kube::client::Body;
 use std::error::Error as StdError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::time::timeout;
 use tower::Service;
+use tower_http::timeout::TimeoutBody;
 
 /// The servers, and which one is in use.
 pub(super) struct Servers {
     clients: Vec<(String, kube::Client)>,
     current: AtomicUsize,
-    limit: Option<RateLimit>,
+    rate: Option<RateLimit>,
+    limits: Limits,
 }
 
 impl Servers {
-    pub(super) fn new(clients: Vec<(String, kube::Client)>, limit: Option<RateLimit>) -> Arc<Self> {
-        Arc::new(Self { clients, current: AtomicUsize::new(0), limit })
+    pub(super) fn new(clients: Vec<(String, kube::Client)>, rate: Option<RateLimit>, limits: Limits) -> Arc<Self> {
+        Arc::new(Self { clients, current: AtomicUsize::new(0), rate, limits })
     }
 
     pub(super) fn into_service(
         self: Arc<Self>,
     ) -> impl Service<
         Request<Body>,
-        Response = Response<Body>,
+        Response = Response<TimeoutBody<Body>>,
         Error = kube::Error,
-        Future = impl Future<Output = Result<Response<Body>, kube::Error>> + Send + 'static,
+        Future = impl Future<Output = Result<Response<TimeoutBody<Body>>, kube::Error>> + Send + 'static,
     > + Send
     + 'static {
-        tower::service_fn(move |request| {
+        tower::service_fn(move |request: Request<Body>| {
             let servers = self.clone();
-            async move { servers.send(request).await }
+            async move {
+                let pause = if is_watch(request.uri()) { servers.limits.watch_pause } else { servers.limits.pause };
+                Ok(servers.send(request).await?.map(|body| TimeoutBody::new(pause, body)))
+            }
         })
     }
 
     async fn send(&self, request: Request<Body>) -> Result<Response<Body>, kube::Error> {
-        if let Some(limit) = &self.limit {
-            limit.acquire().await;
+        if let Some(rate) = &self.rate {
+            rate.acquire().await;
         }
         let (parts, body) = request.into_parts();
         let mut body = Some(body);
@@ -53,9 +60,10 @@ impl Servers {
                 return Err(kube::Error::Service("the request's body cannot be sent twice".into()));
             };
             let again = this.try_clone();
-            let error = match client.send(Request::from_parts(parts.clone(), this)).await {
-                Ok(response) => return Ok(response),
-                Err(error) => error,
+            let error = match timeout(self.limits.answer, client.send(Request::from_parts(parts.clone(), this))).await {
+                Ok(Ok(response)) => return Ok(response),
+                Ok(Err(error)) => error,
+                Err(_) => kube::Error::Service(NoAnswer(self.limits.answer).into()),
             };
             if !is_transport(&error) {
                 return Err(error);

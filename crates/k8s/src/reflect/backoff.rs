@@ -1,39 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
-//! How long to wait before asking an API server again that has just failed: soon at first, at most five seconds, and
-//! each of many agents a little differently. A kind that is not served yet is asked for steadily: that answer costs little,
-//! and a new cluster waits for it.
+//! How long a watch waits before it asks an API server again that has just failed: soon at first, two minutes at most. A
+//! kind that is not served yet is asked for steadily: that answer costs little, and a new cluster waits for it.
 
-use std::hash::{BuildHasher, RandomState};
+use super::progress::Progress;
+use statedb::Retries;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-const FIRST: Duration = Duration::from_millis(200);
-const LAST: Duration = Duration::from_secs(5);
-const NOT_SERVED: Duration = Duration::from_millis(500);
+const FAILING: statedb::Backoff = statedb::Backoff::new(Duration::from_millis(200), Duration::from_secs(120));
+const NOT_SERVED: statedb::Backoff = statedb::Backoff::new(Duration::from_millis(500), Duration::from_millis(500));
 
-/// Doubles with each failure until a success.
+/// Grows with each failure until a success.
 ///
 /// What is a success is not for the stream to say: it counts that a list begins as one, even if it then fails.
-#[derive(Default)]
 pub(super) struct Backoff {
-    failures: u32,
-    seen: Arc<Seen>,
-}
-
-/// What came of the watch since the last wait.
-#[derive(Default)]
-pub(super) struct Seen {
-    /// It brought something.
-    pub(super) worked: AtomicBool,
-    /// It failed because the kind is not served.
-    pub(super) not_served: AtomicBool,
+    failing: Retries,
+    not_served: Retries,
+    progress: Arc<Progress>,
 }
 
 impl Backoff {
-    /// Where to say what came of the watch.
-    pub(super) fn seen(&self) -> Arc<Seen> {
-        self.seen.clone()
+    pub(super) fn new(progress: Arc<Progress>) -> Self {
+        Self { failing: Retries::new(FAILING), not_served: Retries::new(NOT_SERVED), progress }
     }
 }
 
@@ -41,15 +29,11 @@ impl Iterator for Backoff {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        if self.seen.worked.swap(false, Ordering::Relaxed) {
-            self.failures = 0;
+        if self.progress.take_worked() {
+            self.failing.succeeded();
         }
-        let grown = FIRST.saturating_mul(1_u32 << self.failures.min(10)).min(LAST);
-        let whole = if self.seen.not_served.load(Ordering::Relaxed) { NOT_SERVED } else { grown };
-        self.failures = self.failures.saturating_add(1);
-        // Between half and all of it; the hasher is seeded at random.
-        let share = u32::try_from(RandomState::new().hash_one(self.failures) % 512).unwrap_or(0) + 512;
-        Some(whole * share / 1024)
+        let grown = self.failing.failed();
+        Some(if self.progress.not_served() { self.not_served.failed() } else { grown })
     }
 }
 
@@ -59,30 +43,39 @@ impl kube::runtime::utils::Backoff for Backoff {
 
 #[cfg(test)]
 mod tests {
-    use super::{Backoff, FIRST, LAST, NOT_SERVED};
+    use super::*;
+    use kube::core::Status;
     use kube::runtime::utils::Backoff as _;
-    use std::sync::atomic::Ordering;
+    use kube::runtime::watcher::Error;
+
+    fn of_new() -> (Backoff, Arc<Progress>) {
+        let progress = Arc::new(Progress::new("ConfigMap".into()));
+        (Backoff::new(progress.clone()), progress)
+    }
 
     #[test]
-    fn it_grows_to_five_seconds_and_begins_anew_after_a_success() {
-        let mut backoff = Backoff::default();
+    fn it_grows_to_two_minutes_and_begins_anew_after_a_success() {
+        let (mut backoff, progress) = of_new();
+        let (first, last) = (Duration::from_millis(200), Duration::from_secs(120));
         let mut waits = Vec::new();
         for _ in 0..40 {
             waits.extend(backoff.next());
             backoff.reset();
         }
-        assert!(waits.iter().all(|w| *w >= FIRST / 2 && *w <= LAST), "{waits:?}");
-        assert!(waits.iter().rev().take(30).all(|w| *w >= LAST / 2), "{waits:?}");
-        backoff.seen().worked.store(true, Ordering::Relaxed);
-        assert!(backoff.next().is_some_and(|w| w <= FIRST));
+        assert!(waits.iter().all(|w| *w >= first / 2 && *w <= last), "{waits:?}");
+        assert!(waits.iter().rev().take(30).all(|w| *w >= last / 2), "{waits:?}");
+        progress.worked();
+        assert!(backoff.next().is_some_and(|w| w <= first));
     }
 
     #[test]
     fn a_kind_that_is_not_served_yet_is_asked_for_steadily() {
-        let mut backoff = Backoff::default();
-        backoff.seen().not_served.store(true, Ordering::Relaxed);
-        assert!(backoff.by_ref().take(40).all(|wait| wait <= NOT_SERVED));
-        backoff.seen().not_served.store(false, Ordering::Relaxed);
-        assert!(backoff.next().is_some_and(|wait| wait > NOT_SERVED));
+        let (mut backoff, progress) = of_new();
+        let failure = |code| Error::InitialListFailed(kube::Error::Api(Box::new(Status { code, ..Status::default() })));
+        progress.failed(&failure(404));
+        let steady = Duration::from_millis(500);
+        assert!(backoff.by_ref().take(40).all(|wait| wait <= steady));
+        progress.failed(&failure(500));
+        assert!(backoff.next().is_some_and(|wait| wait > steady));
     }
 }

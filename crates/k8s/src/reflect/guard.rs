@@ -14,11 +14,14 @@ pub(super) struct Guarded<K> {
     pub(super) object: Result<K, String>,
 }
 
-/// The same objects of the same namespace, guarded.
-pub(super) fn api<K: kube::Resource<DynamicType = ()>>(api: Api<K>) -> Api<Guarded<K>> {
+/// The same objects of the same namespace, guarded, through what `client` makes of the client.
+pub(super) fn api<K: kube::Resource<DynamicType = ()>>(
+    api: Api<K>,
+    client: impl FnOnce(kube::Client) -> kube::Client,
+) -> Api<Guarded<K>> {
     match api.namespace().map(str::to_owned) {
-        Some(namespace) => Api::namespaced_with(api.into_client(), &namespace, &()),
-        None => Api::all(api.into_client()),
+        Some(namespace) => Api::namespaced_with(client(api.into_client()), &namespace, &()),
+        None => Api::all(client(api.into_client())),
     }
 }
 

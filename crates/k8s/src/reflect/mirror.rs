@@ -32,10 +32,6 @@ impl<R: Row> Mirror<R> {
         Self { writer, kind, rows: HashMap::new(), bad: HashMap::new(), listing: None, initialized: false }
     }
 
-    pub(super) fn kind(&self) -> &str {
-        &self.kind
-    }
-
     /// Takes an event over. Readers see it at the next [`Mirror::commit`].
     pub(super) fn apply<K: kube::Resource>(&mut self, event: Event<K>, ingest: impl Fn(&K) -> Ingested<R>) {
         match event {

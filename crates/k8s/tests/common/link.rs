@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A TCP connection that can be cut: between a client and the API server.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -8,7 +10,15 @@ use tokio::sync::watch;
 /// Forwards connections as long as it is not cut.
 pub(crate) struct Link {
     port: u16,
-    up: watch::Sender<bool>,
+    state: watch::Sender<State>,
+    taken: Arc<AtomicUsize>,
+}
+
+#[derive(Clone, Copy)]
+struct State {
+    up: bool,
+    /// How often the connections of the time have been silenced.
+    silenced: usize,
 }
 
 impl Link {
@@ -16,23 +26,19 @@ impl Link {
     pub(crate) async fn to(target: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (up, state) = watch::channel(true);
+        let (state, receiver) = watch::channel(State { up: true, silenced: 0 });
+        let taken = Arc::new(AtomicUsize::new(0));
+        let count = taken.clone();
         tokio::spawn(async move {
-            while let Ok((mut inside, _)) = listener.accept().await {
-                let mut state = state.clone();
-                if !*state.borrow_and_update() {
-                    continue;
+            while let Ok((inside, _)) = listener.accept().await {
+                let mut state = receiver.clone();
+                if state.borrow_and_update().up {
+                    count.fetch_add(1, Ordering::SeqCst);
+                    tokio::spawn(forward(inside, target, state));
                 }
-                tokio::spawn(async move {
-                    let Ok(mut outside) = TcpStream::connect(("127.0.0.1", target)).await else { return };
-                    tokio::select! {
-                        _ = copy_bidirectional(&mut inside, &mut outside) => {}
-                        _ = state.wait_for(|up| !up) => {}
-                    }
-                });
             }
         });
-        Self { port, up }
+        Self { port, state, taken }
     }
 
     /// Where clients connect to.
@@ -40,13 +46,34 @@ impl Link {
         self.port
     }
 
+    /// Connections that it has taken.
+    pub(crate) fn taken(&self) -> usize {
+        self.taken.load(Ordering::SeqCst)
+    }
+
     /// Ends all connections and takes no new ones.
     pub(crate) fn cut(&self) {
-        self.up.send_replace(false);
+        self.state.send_modify(|state| state.up = false);
     }
 
     /// Takes connections again.
     pub(crate) fn mend(&self) {
-        self.up.send_replace(true);
+        self.state.send_modify(|state| state.up = true);
     }
+
+    /// Leaves the present connections open and forwards nothing more on them, as when a machine has lost its power. New
+    /// ones are forwarded.
+    pub(crate) fn silence(&self) {
+        self.state.send_modify(|state| state.silenced += 1);
+    }
+}
+
+async fn forward(mut inside: TcpStream, target: u16, mut state: watch::Receiver<State>) {
+    let Ok(mut outside) = TcpStream::connect(("127.0.0.1", target)).await else { return };
+    let silenced = state.borrow().silenced;
+    tokio::select! {
+        _ = copy_bidirectional(&mut inside, &mut outside) => return,
+        _ = state.wait_for(|state| !state.up || state.silenced > silenced) => {}
+    }
+    let _ = state.wait_for(|state| !state.up).await;
 }

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Whether the watch behind a table works: what back-off, log and health are told.
+
+use crate::client::chain;
+use kube::runtime::watcher::Error;
+use parking_lot::Mutex;
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// One table's watch.
+#[derive(Debug)]
+pub(super) struct Progress {
+    kind: String,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Since when nothing works, and why; before the first success too.
+    failing: Option<Failing>,
+    /// It has worked since this was last asked.
+    worked: bool,
+    /// The version from which a watch was last to go on.
+    newest: Option<String>,
+}
+
+#[derive(Debug)]
+struct Failing {
+    since: Instant,
+    cause: Option<Cause>,
+}
+
+#[derive(Debug)]
+struct Cause {
+    message: String,
+    refused: bool,
+    not_served: bool,
+}
+
+impl Progress {
+    pub(super) fn new(kind: String) -> Self {
+        let failing = Some(Failing { since: Instant::now(), cause: None });
+        Self { kind, state: Mutex::new(State { failing, worked: false, newest: None }) }
+    }
+
+    /// A watch was opened, or an object came.
+    pub(super) fn worked(&self) {
+        let mut state = self.state.lock();
+        state.worked = true;
+        if state.failing.take().is_some_and(|failing| failing.cause.is_some()) {
+            tracing::info!(kind = self.kind, "API server answers again");
+        }
+    }
+
+    /// Takes note of a failure, and logs the first in a row.
+    pub(super) fn failed(&self, error: &Error) {
+        if is_expired(error) {
+            tracing::debug!(kind = self.kind, "the watch's version has expired, listing again");
+            return;
+        }
+        let cause = Cause { message: chain(error), refused: is_refused(error), not_served: is_not_served(error) };
+        let mut state = self.state.lock();
+        let failing = state.failing.get_or_insert_with(|| Failing { since: Instant::now(), cause: None });
+        if failing.cause.is_none() && cause.not_served {
+            tracing::info!(kind = self.kind, "the API server does not serve this kind yet, waiting");
+        } else if failing.cause.is_none() {
+            tracing::warn!(kind = self.kind, error = cause.message, "watch failed, keeping the last state");
+        }
+        failing.cause = Some(cause);
+    }
+
+    /// Whether it has worked since this was last asked.
+    pub(super) fn take_worked(&self) -> bool {
+        std::mem::take(&mut self.state.lock().worked)
+    }
+
+    /// Whether it fails because the kind is not served.
+    pub(super) fn not_served(&self) -> bool {
+        let state = self.state.lock();
+        state.failing.as_ref().and_then(|failing| failing.cause.as_ref()).is_some_and(|cause| cause.not_served)
+    }
+
+    /// Remembers the version from which a watch is to go on; nothing forgets it.
+    pub(super) fn set_newest(&self, version: Option<String>) {
+        self.state.lock().newest = version;
+    }
+
+    pub(super) fn newest(&self) -> Option<String> {
+        self.state.lock().newest.clone()
+    }
+
+    fn failure(&self) -> Option<WatchFailure> {
+        let state = self.state.lock();
+        let failing = state.failing.as_ref()?;
+        let cause = failing.cause.as_ref();
+        Some(WatchFailure {
+            kind: self.kind.clone(),
+            lasting: failing.since.elapsed(),
+            message: cause.map_or_else(|| "not listed yet".to_owned(), |cause| cause.message.clone()),
+            refused: cause.is_some_and(|cause| cause.refused),
+        })
+    }
+}
+
+/// 410 Gone: the ordinary way of being told to list again.
+fn is_expired(error: &Error) -> bool {
+    status(error).is_some_and(|status| status.code == 410)
+}
+
+/// 404 to a list: the kind is not registered.
+fn is_not_served(error: &Error) -> bool {
+    matches!(error, Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
+}
+
+/// Answered, but not with what was asked for.
+fn is_refused(error: &Error) -> bool {
+    status(error).is_some_and(|status| (400..500).contains(&status.code))
+}
+
+fn status(error: &Error) -> Option<&kube::core::Status> {
+    match error {
+        Error::WatchError(status)
+        | Error::InitialListFailed(kube::Error::Api(status))
+        | Error::WatchStartFailed(kube::Error::Api(status))
+        | Error::WatchFailed(kube::Error::Api(status)) => Some(status),
+        _ => None,
+    }
+}
+
+/// A table that does not follow the API server at present.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatchFailure {
+    /// Kind of the objects.
+    pub kind: String,
+    /// For how long it has not worked.
+    pub lasting: Duration,
+    /// Why.
+    pub message: String,
+    /// The API server answers, but refuses: for want of a permission, for instance.
+    pub refused: bool,
+}
+
+impl fmt::Display for WatchFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} not followed for {} s: {}", self.kind, self.lasting.as_secs(), self.message)
+    }
+}
+
+/// The watches of a client, as long as they run.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Watches(Arc<Mutex<Vec<Weak<Progress>>>>);
+
+impl Watches {
+    pub(super) fn add(&self, progress: &Arc<Progress>) {
+        let mut all = self.0.lock();
+        all.retain(|watch| watch.strong_count() > 0);
+        all.push(Arc::downgrade(progress));
+    }
+
+    pub(crate) fn failing(&self, for_at_least: Duration) -> Vec<WatchFailure> {
+        let failures = self.0.lock().iter().filter_map(|watch| watch.upgrade()?.failure()).collect::<Vec<_>>();
+        failures.into_iter().filter(|failure| failure.lasting >= for_at_least).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::indexing_slicing, reason = "tests")]
+    use super::*;
+    use kube::core::Status;
+
+    fn refused(code: u16) -> Error {
+        Error::InitialListFailed(kube::Error::Api(Box::new(Status { code, ..Status::default() })))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_fails_from_its_first_failure_until_it_works() {
+        let (watches, progress) = (Watches::default(), Arc::new(Progress::new("ConfigMap".into())));
+        watches.add(&progress);
+        let minute = Duration::from_secs(60);
+        tokio::time::advance(minute).await;
+        assert_eq!(watches.failing(minute)[0].message, "not listed yet");
+        progress.worked();
+        assert_eq!(watches.failing(Duration::ZERO), []);
+
+        progress.failed(&Error::InitialListFailed(kube::Error::Service("no answer".into())));
+        tokio::time::advance(minute / 2).await;
+        progress.failed(&refused(403));
+        assert_eq!(watches.failing(minute), []);
+        tokio::time::advance(minute / 2).await;
+        let failures = watches.failing(minute);
+        assert_eq!((failures[0].kind.as_str(), failures[0].lasting, failures[0].refused), ("ConfigMap", minute, true));
+
+        progress.worked();
+        progress.failed(&refused(410));
+        assert_eq!(watches.failing(Duration::ZERO), [], "an expired version is no failure");
+        progress.failed(&refused(404));
+        assert!(progress.not_served());
+        drop(progress);
+        assert_eq!(watches.failing(Duration::ZERO), [], "what does not run any more does not fail");
+    }
+}
