@@ -9,7 +9,7 @@ mod transport;
 
 use crate::reflect::{IntoIngested, WatchFailure, Watches};
 use failover::Servers;
-pub use failover::chain;
+pub use failover::{chain, is_permanent};
 use hyper::Uri;
 use kube::Api;
 use kube::config::{KubeConfigOptions, Kubeconfig};

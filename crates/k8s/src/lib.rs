@@ -8,7 +8,7 @@ pub mod crd;
 pub mod field;
 mod reflect;
 
-pub use client::{Client, ClientConfig, Error, Limits, chain};
+pub use client::{Client, ClientConfig, Error, Limits, chain, is_permanent};
 pub use k8s_openapi;
 pub use kube;
 pub use kube::runtime::watcher::Config as WatchConfig;

@@ -75,6 +75,18 @@ pub struct Pod {
     pub ended: bool,
 }
 
+impl Pod {
+    /// Annotation of the API's mirror of a static pod.
+    pub const MIRROR: &str = "kubernetes.io/config.mirror";
+
+    /// Whether it is the mirror of a static pod. A mirror that was deleted is made anew, with another UID, while the pod
+    /// runs on.
+    #[must_use]
+    pub fn is_mirror(&self) -> bool {
+        self.annotations.contains_key(Self::MIRROR)
+    }
+}
+
 impl statedb::Row for Pod {
     type Key = PodName;
     fn key(&self) -> PodName {

@@ -11,13 +11,14 @@ mod policy_status;
 
 use crate::config::Config;
 use crate::metrics::Metrics;
+use crate::progress::Progress;
 use k8s::kube::Error;
 use k8s::{Client, WatchConfig};
-use statedb::Tasks;
+use statedb::{Backoff, Retries, Tasks};
 use std::time::Duration;
 
 /// Waits between failed passes.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(120));
 
 /// One duty.
 trait Controller: Send + 'static {
@@ -52,71 +53,77 @@ impl From<Error> for Failures {
     }
 }
 
+/// What each controller runs with.
+pub(crate) struct Running {
+    pub(crate) metrics: Metrics,
+    pub(crate) progress: Progress,
+    pub(crate) tasks: Tasks,
+}
+
+impl Running {
+    fn spawn<C: Controller>(&self, controller: C) {
+        self.tasks.spawn(C::NAME, run(controller, self.metrics.clone(), self.progress.clone()));
+    }
+}
+
 /// Starts all controllers that the configuration wants.
-pub(crate) fn start(client: &Client, namespace: &str, config: &Config, metrics: &Metrics, tasks: &Tasks) {
+pub(crate) fn start(client: &Client, namespace: &str, config: &Config, run: &Running) {
     if let Some(pools) = &config.cluster_pools {
         let (writer, nodes) = statedb::table("cilium-nodes");
-        tasks.spawn("reflect-cilium-nodes", client.reflect(client.all(), writer, pod_cidrs::ingest));
-        let controller = pod_cidrs::PodCidrs::new(client, pools.clone(), &nodes, metrics.clone());
-        spawn(controller, metrics, tasks);
+        run.tasks.spawn("reflect-cilium-nodes", client.reflect(client.all(), writer, pod_cidrs::ingest));
+        let controller = pod_cidrs::PodCidrs::new(client, pools.clone(), &nodes, run.metrics.clone());
+        run.spawn(controller);
     }
-    policies(client, metrics, tasks);
+    policies(client, run);
     if config.readiness.does_something() {
         let readiness = &config.readiness;
         let (writer, nodes) = statedb::table("nodes");
-        tasks.spawn("reflect-nodes", client.reflect(client.all(), writer, node_readiness::ingest_node));
+        run.tasks.spawn("reflect-nodes", client.reflect(client.all(), writer, node_readiness::ingest_node));
         let (writer, agents) = statedb::table("agent-pods");
         let pods = client.namespaced(readiness.pod_namespace.as_deref().unwrap_or(namespace));
         let watch = WatchConfig::default().labels(&readiness.pod_labels);
-        tasks.spawn("reflect-agent-pods", client.reflect_with(pods, watch, writer, node_readiness::ingest_agent));
-        spawn(node_readiness::NodeReadiness::new(client, readiness.clone(), &nodes, &agents), metrics, tasks);
+        run.tasks.spawn("reflect-agent-pods", client.reflect_with(pods, watch, writer, node_readiness::ingest_agent));
+        run.spawn(node_readiness::NodeReadiness::new(client, readiness.clone(), &nodes, &agents));
     }
     if let Some(gc) = config.identity_gc {
-        spawn(identity_gc::IdentityGc::new(client, gc), metrics, tasks);
+        run.spawn(identity_gc::IdentityGc::new(client, gc));
     }
     if let Some(interval) = config.endpoint_gc_interval {
-        spawn(endpoint_gc::EndpointGc::new(client, interval), metrics, tasks);
+        run.spawn(endpoint_gc::EndpointGc::new(client, interval));
     }
     if let Some(interval) = config.node_gc_interval {
-        spawn(node_gc::NodeGc::new(client, interval), metrics, tasks);
+        run.spawn(node_gc::NodeGc::new(client, interval));
     }
 }
 
-fn policies(client: &Client, metrics: &Metrics, tasks: &Tasks) {
+fn policies(client: &Client, run: &Running) {
     use k8s::cilium::{CiliumClusterwideNetworkPolicy, CiliumNetworkPolicy};
     let (writer, namespaced) = statedb::table("cilium-network-policies");
     let ingest = policy_status::ingest::<CiliumNetworkPolicy>;
-    tasks.spawn("reflect-cilium-network-policies", client.reflect(client.all(), writer, ingest));
+    run.tasks.spawn("reflect-cilium-network-policies", client.reflect(client.all(), writer, ingest));
     let (writer, clusterwide) = statedb::table("cilium-clusterwide-network-policies");
     let ingest = policy_status::ingest::<CiliumClusterwideNetworkPolicy>;
-    tasks.spawn("reflect-cilium-clusterwide-network-policies", client.reflect(client.all(), writer, ingest));
-    spawn(policy_status::PolicyStatus::new(client, &namespaced, &clusterwide), metrics, tasks);
+    run.tasks.spawn("reflect-cilium-clusterwide-network-policies", client.reflect(client.all(), writer, ingest));
+    run.spawn(policy_status::PolicyStatus::new(client, &namespaced, &clusterwide));
 }
 
-fn spawn<C: Controller>(controller: C, metrics: &Metrics, tasks: &Tasks) {
-    tasks.spawn(C::NAME, run(controller, metrics.clone()));
-}
-
-async fn run<C: Controller>(mut controller: C, metrics: Metrics) {
-    let mut failures = 0_u32;
+async fn run<C: Controller>(mut controller: C, metrics: Metrics, progress: Progress) {
+    let mut retries = Retries::new(RETRY);
     loop {
-        let result = controller.pass().await;
+        let result = progress.watch(C::NAME, controller.pass()).await;
         metrics.ran(C::NAME, result.is_ok());
         match result {
             Ok(()) => {
-                if failures > 0 {
+                if retries.succeeded() {
                     tracing::info!(controller = C::NAME, "works again");
                 }
-                failures = 0;
                 controller.due().await;
             }
             Err(Failures(errors)) => {
-                if failures == 0 {
+                if !retries.failing() {
                     tracing::warn!(controller = C::NAME, error = errors.join("; "), "failed, trying on");
                 }
-                let wait = RETRY.0.saturating_mul(1 << failures.min(10)).min(RETRY.1);
-                failures = failures.saturating_add(1);
-                let _ = tokio::time::timeout(wait, controller.due()).await;
+                let _ = tokio::time::timeout(retries.failed(), controller.due()).await;
             }
         }
     }

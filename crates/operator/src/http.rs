@@ -3,7 +3,9 @@
 
 use crate::config::Config;
 use crate::metrics::Metrics;
+use crate::progress::Progress;
 use axum::Router;
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use statedb::Tasks;
@@ -14,9 +16,18 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 
 /// Opens the sockets and serves them.
 ///
-/// A restart does not bring an API server back, so the operator is healthy as long as it answers.
-pub(crate) async fn start(config: &Config, metrics: &Metrics, tasks: &Tasks) -> std::io::Result<()> {
-    let health = Router::new().route("/healthz", get(|| async { "ok" }));
+/// An operator that gets on with nothing is not healthy. One that merely waits for the lease is.
+pub(crate) async fn start(
+    config: &Config,
+    metrics: &Metrics,
+    progress: &Progress,
+    tasks: &Tasks,
+) -> std::io::Result<()> {
+    let progress = progress.clone();
+    let healthz = move || async move {
+        progress.stuck().map_or((StatusCode::OK, "ok".to_owned()), |what| (StatusCode::SERVICE_UNAVAILABLE, what))
+    };
+    let health = Router::new().route("/healthz", get(healthz));
     serve("api", bind(config.api_address).await?, health, tasks);
     if let Some(address) = config.metrics_address {
         let metrics = metrics.clone();

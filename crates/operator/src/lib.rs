@@ -7,6 +7,7 @@ mod crds;
 pub mod election;
 mod http;
 mod metrics;
+mod progress;
 
 pub use metrics::example_metrics;
 
@@ -15,6 +16,7 @@ use config::{Arguments, Config};
 use election::{Elector, Timing};
 use k8s::k8s_openapi::api::coordination::v1::Lease;
 use metrics::Metrics;
+use progress::Progress;
 use statedb::Tasks;
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -98,16 +100,19 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let namespace = config.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
     let metrics = Metrics::default();
     let tasks = Tasks::new(stop);
-    http::start(&config, &metrics, &tasks).await.context("operator-api-serve-addr, operator-prometheus-serve-addr")?;
+    let progress = Progress::new(client.clone());
+    http::start(&config, &metrics, &progress, &tasks)
+        .await
+        .context("operator-api-serve-addr, operator-prometheus-serve-addr")?;
 
     let lost = Arc::new(AtomicBool::new(false));
-    let leader = Leader { client, namespace, config: Arc::new(config), metrics, lost: lost.clone() };
+    let leader = Leader { client, namespace, config: Arc::new(config), metrics, progress, lost: lost.clone() };
     let all = tasks.clone();
     tasks.spawn("lead", async move { leader.lead(all).await });
     tasks.run_until_failure().await?;
     anyhow::ensure!(
         !lost.load(Ordering::Relaxed),
-        "the lease {LEASE} was lost to another operator, or could not be renewed"
+        "the lease {LEASE} was lost to another operator, could not be renewed, or was of no use"
     );
     Ok(())
 }
@@ -118,6 +123,7 @@ struct Leader {
     namespace: String,
     config: Arc<Config>,
     metrics: Metrics,
+    progress: Progress,
     lost: Arc<AtomicBool>,
 }
 
@@ -130,12 +136,13 @@ impl Leader {
         let api = self.client.namespaced::<Lease>(&self.namespace);
         let elector = Elector::new(api, LEASE, election::identity(), Timing::default());
         let (elected, became_leader) = oneshot::channel();
-        let (all, lost) = (tasks.token(), self.lost.clone());
+        let (all, lost, progress) = (tasks.token(), self.lost.clone(), self.progress.clone());
         // Before the tasks that depend on it, so that it ends after them.
-        tasks.spawn_draining("lease", move |stop| hold_lease(elector, elected, stop, all, lost));
+        tasks.spawn_draining("lease", move |stop| hold_lease(elector, elected, progress, stop, all, lost));
         if became_leader.await.is_ok() {
             tracing::info!(lease = LEASE, "this operator is the leader");
-            controllers::start(&self.client, &self.namespace, &self.config, &self.metrics, &tasks);
+            let running = controllers::Running { metrics: self.metrics, progress: self.progress, tasks };
+            controllers::start(&self.client, &self.namespace, &self.config, &running);
         }
     }
 }
@@ -143,6 +150,7 @@ impl Leader {
 async fn hold_lease(
     mut elector: Elector,
     elected: oneshot::Sender<()>,
+    progress: Progress,
     stop: CancellationToken,
     all: CancellationToken,
     lost: Arc<AtomicBool>,
@@ -154,6 +162,12 @@ async fn hold_lease(
     let _ = elected.send(());
     tokio::select! {
         () = stop.cancelled() => elector.release().await,
+        what = progress.until_stuck() => {
+            tracing::error!(what, "this leader does not get on with its work, another may");
+            elector.release().await;
+            lost.store(true, Ordering::Relaxed);
+            all.cancel();
+        }
         () = elector.hold() => {
             lost.store(true, Ordering::Relaxed);
             all.cancel();

@@ -142,6 +142,8 @@ async fn pod_cidrs(client: &k8s::Client) {
     gets(client, "late", &[], "10.10.0.0/23 (/24 for each node) is exhausted").await;
     node(client, "clash", &["10.10.1.128/25"]).await;
     gets(client, "clash", &["10.10.1.128/25"], "overlaps 10.10.1.0/24 of node has").await;
+    node(client, "typo", &["10.10.2.0/240"]).await;
+    gets(client, "typo", &["10.10.2.0/240"], "spec.ipam.podCIDRs: \"10.10.2.0/240\" is not a prefix").await;
 
     // What a node leaves behind goes to the one that waits.
     client.all::<Node>().delete("needs", &DeleteParams::default()).await.unwrap();

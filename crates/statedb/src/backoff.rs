@@ -62,7 +62,7 @@ impl Retries {
 }
 
 /// Between half and all of a wait.
-pub(crate) fn spread(whole: Duration) -> Duration {
+fn spread(whole: Duration) -> Duration {
     // The hasher is seeded at random.
     let share = u32::try_from(RandomState::new().hash_one(whole) % 513).unwrap_or(0) + 512;
     whole.saturating_mul(share) / 1024

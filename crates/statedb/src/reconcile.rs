@@ -7,7 +7,6 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     Backoff, Batch, Change, Changes, Reader, Revision, Row, Snapshot, StatusReader, Tasks,
-    backoff::spread,
     status::{Failure, Progress},
 };
 
@@ -27,6 +26,12 @@ pub trait Target<R: Row>: Send + 'static {
 
     /// Removes everything that is not desired. Called only once the table is complete.
     fn prune(&mut self, desired: &Snapshot<R>) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Whether the same operation on the same row would fail again. It then waits for a change of the row or for the next
+    /// full comparison.
+    fn is_permanent(_error: &Self::Error) -> bool {
+        false
+    }
 }
 
 /// When to try again and when to look at everything.
@@ -211,7 +216,8 @@ impl<R: Row, T: Target<R>> Reconciler<R, T> {
             tracing::warn!(reconciler = self.name, ?key, error = %message, "began to fail");
         }
         self.progress.counters.errors += 1;
-        let retry_at = Instant::now() + spread(self.config.backoff(attempts));
+        let wait = if T::is_permanent(error) { self.config.full_sync } else { self.config.backoff(attempts) };
+        let retry_at = Instant::now() + wait;
         self.progress.failing.insert(key, Failure { revision, message, attempts, retry_at });
     }
 
@@ -248,7 +254,7 @@ impl<R: Row, T: Target<R>> Reconciler<R, T> {
         }
         self.progress.counters.errors += 1;
         self.progress.prune_error = Some(message);
-        self.sync = FullSync::Prune { at: Instant::now() + spread(self.config.backoff(failures)), failures };
+        self.sync = FullSync::Prune { at: Instant::now() + self.config.backoff(failures), failures };
     }
 }
 

@@ -104,6 +104,13 @@ fn sources<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a 
     std::iter::successors(Some(error), |e: &&'a (dyn StdError + 'static)| (*e).source())
 }
 
+/// Whether the API server will answer the same request in the same way: what was sent is at fault, not the server or the
+/// time. A missing permission is none of these, for it may be given at any time.
+#[must_use]
+pub fn is_permanent(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if matches!(status.code, 400 | 405 | 413 | 415 | 422))
+}
+
 /// An error with its causes, for one line of a log. The client's errors say little without them.
 #[must_use]
 pub fn chain(error: &(dyn StdError + 'static)) -> String {

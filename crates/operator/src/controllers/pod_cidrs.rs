@@ -23,6 +23,8 @@ pub(super) struct NodeRow {
     created: String,
     version: String,
     pod_cidrs: Vec<IpNet>,
+    /// What is wrong with a pod CIDR that cannot be read.
+    unreadable: String,
     error: String,
     ignored: bool,
 }
@@ -34,23 +36,26 @@ impl Row for NodeRow {
     }
 }
 
-pub(super) fn ingest(node: &CiliumNode) -> Result<Option<NodeRow>, String> {
-    let cidrs = node
-        .spec
-        .ipam
-        .pod_cidrs
-        .iter()
-        .map(|text| text.parse().map_err(|_| format!("spec.ipam.podCIDRs: {text:?} is not a prefix")));
+pub(super) fn ingest(node: &CiliumNode) -> Option<NodeRow> {
+    // What can be read is taken, whatever stands beside it: another node must not get it.
+    let (mut pod_cidrs, mut unreadable) = (Vec::new(), String::new());
+    for text in &node.spec.ipam.pod_cidrs {
+        match text.parse() {
+            Ok(cidr) => pod_cidrs.push(cidr),
+            Err(_) => unreadable = format!("spec.ipam.podCIDRs: {text:?} is not a prefix"),
+        }
+    }
     let status = node.status.as_ref().and_then(|status| status.ipam.as_ref());
     let error = status.and_then(|ipam| ipam.operator_status.as_ref()).and_then(|status| status.error.clone());
-    Ok(Some(NodeRow {
+    Some(NodeRow {
         name: node.name_any(),
         created: node.creation_timestamp().map(|time| time.0.to_string()).unwrap_or_default(),
         version: node.resource_version().unwrap_or_default(),
-        pod_cidrs: cidrs.collect::<Result<_, _>>()?,
+        pod_cidrs,
+        unreadable,
         error: error.unwrap_or_default(),
         ignored: node.annotations().get(IGNORE_ANNOTATION).is_some_and(|value| value == "true"),
-    }))
+    })
 }
 
 pub(super) struct PodCidrs {
@@ -123,6 +128,7 @@ impl Controller for PodCidrs {
         let mut failures = Failures::default();
         for node in nodes.iter().filter(|node| !node.ignored) {
             let result = match decisions.get(&node.name) {
+                _ if !node.unreadable.is_empty() => self.tell(node, &node.unreadable).await,
                 Some(Decision::Assign(cidrs)) => self.assign(node, cidrs).await,
                 Some(Decision::Refuse(reason)) => self.tell(node, reason).await,
                 Some(Decision::Keep) | None => self.tell(node, "").await,
@@ -135,5 +141,19 @@ impl Controller for PodCidrs {
             }
         }
         failures.into_result()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn a_pod_cidr_that_cannot_be_read_does_not_free_the_others_of_its_node() {
+        let node = json!({"metadata": {"name": "n"}, "spec": {"ipam": {"podCIDRs": ["10.0.1.0/24", "10.0.2.0/240"]}}});
+        let row = ingest(&serde_json::from_value(node).unwrap()).unwrap();
+        assert_eq!(row.pod_cidrs, ["10.0.1.0/24".parse().unwrap()]);
+        assert_eq!(row.unreadable, "spec.ipam.podCIDRs: \"10.0.2.0/240\" is not a prefix");
     }
 }
