@@ -30,6 +30,8 @@ pub struct StoreError {
     pub id: IdentityId,
     /// Why.
     pub reason: String,
+    /// The same labels would be refused again.
+    pub permanent: bool,
 }
 
 /// Where identities are made. Implemented by [`ApiStore`] and by tests.

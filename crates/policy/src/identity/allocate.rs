@@ -7,14 +7,17 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use model::{Identity, IdentityId, Labels};
 use rand::Rng;
-use statedb::Reader;
+use statedb::{Backoff, Reader, Retries};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Waits between attempts that fail.
-const RETRY_MIN: Duration = Duration::from_millis(100);
-const RETRY_MAX: Duration = Duration::from_secs(15);
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(60));
+/// Wait before labels are tried again that the API server has refused: its rules may have been changed.
+const REFUSED: Backoff = Backoff::new(Duration::from_secs(600), Duration::from_secs(600));
+/// Wait for a number.
+const NONE_FREE: Duration = Duration::from_secs(15);
 
 /// A wish for an identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +58,7 @@ async fn allocate<S: IdentityStore>(
     request: Request,
 ) -> Identity {
     let Request { labels, mut wanted } = request;
-    let mut wait = RETRY_MIN;
+    let (mut failing, mut refused) = (Retries::new(BACKOFF), Retries::new(REFUSED));
     loop {
         // Another agent may have been quicker.
         let there = known.snapshot().iter().find(|identity| identity.labels == labels).map(|identity| identity.id);
@@ -64,7 +67,7 @@ async fn allocate<S: IdentityStore>(
         }
         let Some(id) = wanted.take().or_else(|| pick(&numbers, known)) else {
             tracing::error!(labels = %labels, "no identity is free: all numbers of the cluster are taken");
-            tokio::time::sleep(RETRY_MAX).await;
+            tokio::time::sleep(NONE_FREE).await;
             continue;
         };
         let identity = Identity { id, labels: labels.clone() };
@@ -72,13 +75,14 @@ async fn allocate<S: IdentityStore>(
             Ok(Created::Done) => return identity,
             Ok(Created::Taken) => {}
             Err(error) => {
-                if wait == RETRY_MIN {
-                    tracing::warn!(identity = %id, %error, "an identity cannot be made, trying again");
-                }
                 // The same number again: if only the answer was lost, it is ours already.
                 wanted = Some(id);
-                tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(RETRY_MAX);
+                if error.permanent && !refused.failing() {
+                    tracing::error!(%labels, %error, "the API server refuses an identity: pods with these labels cannot start");
+                } else if !error.permanent && !failing.failing() {
+                    tracing::warn!(identity = %id, %error, "an identity cannot be made, trying again");
+                }
+                tokio::time::sleep(if error.permanent { refused.failed() } else { failing.failed() }).await;
             }
         }
     }
@@ -107,14 +111,17 @@ mod tests {
     struct Fake {
         objects: Arc<Mutex<BTreeMap<IdentityId, Labels>>>,
         failures: Arc<Mutex<u32>>,
+        permanent: bool,
+        attempts: Arc<Mutex<u32>>,
     }
 
     impl IdentityStore for Fake {
         async fn create(&self, identity: &Identity) -> Result<Created, StoreError> {
+            *self.attempts.lock() += 1;
             let mut failures = self.failures.lock();
             if *failures > 0 {
                 *failures -= 1;
-                return Err(StoreError { id: identity.id, reason: "connection refused".into() });
+                return Err(StoreError { id: identity.id, reason: "refused".into(), permanent: self.permanent });
             }
             let mut objects = self.objects.lock();
             let there = objects.entry(identity.id).or_insert_with(|| identity.labels.clone());
@@ -152,6 +159,16 @@ mod tests {
         ids.sort_unstable();
         assert_eq!(ids, [302, 303]);
         assert_eq!(store.objects.lock().len(), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn labels_that_are_refused_are_seldom_tried_again_and_hold_up_no_others() {
+        let refusing = Fake { failures: Arc::new(Mutex::new(u32::MAX)), permanent: true, ..Fake::default() };
+        let (_writer, known) = statedb::table("identities");
+        let hour = tokio::time::timeout(Duration::from_secs(3600), run(refusing.clone(), 300..=303, known, &["web"]));
+        assert!(hour.await.is_err());
+        let attempts = *refusing.attempts.lock();
+        assert!((2..=13).contains(&attempts), "{attempts} attempts in an hour");
     }
 
     #[tokio::test]

@@ -7,6 +7,9 @@ use k8s::cilium::CiliumIdentity;
 use k8s::kube::{self, Api, api::PostParams};
 use model::{Identity, LabelSource, Labels};
 
+/// The one label that tools select CiliumIdentities by.
+const NAMESPACE: &str = "io.kubernetes.pod.namespace";
+
 /// The API server.
 #[derive(Clone, Debug)]
 pub struct ApiStore {
@@ -25,9 +28,10 @@ impl ApiStore {
 fn object(identity: &Identity) -> CiliumIdentity {
     let mut object = CiliumIdentity::named(&identity.id.to_string());
     object.security_labels = security_labels(&identity.labels);
-    // Only labels of Kubernetes are repeated as labels of the object, where tools select by them.
+    // Labels of objects are shorter than those of pods' identities can be; a namespace's name always fits.
     let k8s = identity.labels.iter().filter(|label| label.source == LabelSource::K8s);
-    object.metadata.labels = Some(k8s.map(|label| (label.key.to_string(), label.value.to_string())).collect());
+    let namespace = k8s.filter(|label| &*label.key == NAMESPACE);
+    object.metadata.labels = Some(namespace.map(|label| (label.key.to_string(), label.value.to_string())).collect());
     object
 }
 
@@ -37,7 +41,11 @@ fn security_labels(labels: &Labels) -> std::collections::BTreeMap<String, String
 
 impl IdentityStore for ApiStore {
     async fn create(&self, identity: &Identity) -> Result<Created, StoreError> {
-        let error = |source: kube::Error| StoreError { id: identity.id, reason: source.to_string() };
+        let error = |source: kube::Error| StoreError {
+            id: identity.id,
+            reason: k8s::chain(&source),
+            permanent: k8s::is_permanent(&source),
+        };
         match self.api.create(&PostParams::default(), &object(identity)).await {
             Ok(_) => Ok(Created::Done),
             Err(kube::Error::Api(status)) if status.code == 409 => {
@@ -65,6 +73,7 @@ mod tests {
         assert_eq!(object.metadata.name.as_deref(), Some("4711"));
         assert_eq!(object.security_labels["k8s:app"], "web");
         assert_eq!(object.metadata.labels.clone().unwrap()["io.kubernetes.pod.namespace"], "shop");
+        assert_eq!(object.metadata.labels.as_ref().unwrap().len(), 1, "other labels may be too long for an object");
         assert_eq!(crate::ingest_identity(&object).unwrap(), Some(identity));
     }
 }

@@ -103,8 +103,9 @@ impl Run {
 
 /// Whether the pod is the one that the endpoint was made for, and not an earlier or later one of that name.
 ///
-/// Static pods have another UID in the API than for the kubelet, a hash without hyphens: theirs cannot be compared.
+/// Static pods have another UID in the API than for the kubelet, a hash without hyphens, and that in the API changes with
+/// each mirror: theirs cannot be compared.
 fn is_of(endpoint: &Endpoint, pod: &Pod) -> bool {
-    let comparable = endpoint.pod_uid.contains('-') && !pod.uid.is_empty();
+    let comparable = endpoint.pod_uid.contains('-') && !pod.uid.is_empty() && !pod.is_mirror();
     !comparable || endpoint.pod_uid == pod.uid
 }

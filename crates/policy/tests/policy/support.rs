@@ -74,7 +74,7 @@ pub struct Store {
 impl IdentityStore for Store {
     async fn create(&self, identity: &Identity) -> Result<Created, StoreError> {
         if *self.away.lock() {
-            return Err(StoreError { id: identity.id, reason: "connection refused".into() });
+            return Err(StoreError { id: identity.id, reason: "connection refused".into(), permanent: false });
         }
         let mut made = self.made.lock();
         let there = made.entry(identity.id).or_insert_with(|| identity.labels.clone());
