@@ -30,11 +30,14 @@ impl Row for Pair {
 #[error("refused {0}")]
 struct Refused(&'static str);
 
+const FOR_GOOD: &str = "for good";
+
 /// What the target holds and what it was told.
 #[derive(Default)]
 struct Outside {
     held: BTreeMap<u8, u8>,
     refuse: BTreeSet<u8>,
+    refuse_for_good: bool,
     refuse_prune: bool,
     updates: Vec<(Instant, u8, u8)>,
     deletes: Vec<u8>,
@@ -51,10 +54,14 @@ impl Target<Pair> for Fake {
         let mut outside = self.0.lock();
         outside.updates.push((Instant::now(), row.0, row.1));
         if outside.refuse.contains(&row.0) {
-            return Err(Refused("update"));
+            return Err(Refused(if outside.refuse_for_good { FOR_GOOD } else { "update" }));
         }
         outside.held.insert(row.0, row.1);
         Ok(())
+    }
+
+    fn is_permanent(error: &Refused) -> bool {
+        error.0 == FOR_GOOD
     }
 
     async fn delete(&mut self, key: &u8) -> Result<(), Refused> {
@@ -157,6 +164,20 @@ async fn a_failing_row_is_retried_with_growing_waits_while_others_go_on() {
     assert_eq!(bench.outside().held, BTreeMap::from([(1, 1), (2, 2)]));
     assert_eq!(bench.status.get(&1).unwrap().state, State::Done);
     assert_eq!(bench.status.summary().failing, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_is_refused_for_good_waits_for_a_change_and_is_told_of() {
+    let mut bench = bench(Fake::default());
+    bench.outside().refuse.insert(1);
+    bench.outside().refuse_for_good = true;
+    bench.commit([Pair(1, 1)]).await;
+    tokio::time::sleep(ReconcileConfig::default().full_sync / 2).await;
+    assert_eq!(bench.outside().updates.len(), 1);
+    assert_eq!(bench.status.failing().len(), 1);
+    bench.outside().refuse.clear();
+    let revision = bench.commit([Pair(1, 2)]).await;
+    bench.status.reached(revision).now_or_never().expect("a change is tried at once");
 }
 
 #[tokio::test(start_paused = true)]
