@@ -6,14 +6,14 @@
 
 use k8s::Client;
 use k8s::cilium::{
-    AddressPair, CiliumEndpoint, EndpointIdentifiers, EndpointIdentity, EndpointNetworking,
-    EndpointPolicy as PolicyStatus, EndpointPolicyDirection, EndpointStatus, NamedPort,
+    AddressPair, CiliumEndpoint, EndpointIdentifiers, EndpointIdentity, EndpointNetworking, EndpointStatus, NamedPort,
 };
 use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s::kube::Api;
 use k8s::kube::api::{DeleteParams, PostParams, Preconditions};
 use model::{Endpoint, EndpointPolicy, Identity, LocalNode, Pod, PodName, RemoteEndpoint};
 use statedb::{Reader, Snapshot};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// The object that a pod of this node is to have.
@@ -25,6 +25,14 @@ pub struct Object {
     pub uid: String,
     /// What others read.
     pub status: EndpointStatus,
+}
+
+impl Object {
+    /// Whether it describes that sandbox.
+    fn is_of(&self, endpoint: &Endpoint) -> bool {
+        let identifiers = self.status.external_identifiers.as_ref();
+        identifiers.and_then(|ids| ids.container_id.as_ref()) == Some(&endpoint.container_id)
+    }
 }
 
 impl statedb::Row for Object {
@@ -56,33 +64,37 @@ impl Facts {
 }
 
 /// The objects that are to be, from the facts. An endpoint whose pod, identity or node is not known has none yet, but keeps
-/// the one it had (`before`): others go on to know it.
+/// the one it had (`before`): others go on to know it. Of two sandboxes of one pod the one counts whose addresses Kubernetes
+/// has made known.
 pub(crate) fn resolve(facts: &Facts, before: &Snapshot<Object>) -> Vec<Object> {
     let address = facts.node.get(&()).and_then(|node| node_address(&node));
     let object = |endpoint: &Endpoint| {
-        let pod = facts.pods.get(endpoint.pod.as_ref()?).filter(|pod| pod.uid == endpoint.pod_uid)?;
+        let pod = facts.pods.get(endpoint.pod.as_ref()?).filter(|pod| is_for(endpoint, pod))?;
         let policy = facts.policies.get(&endpoint.id)?;
         let identity = facts.identities.get(&policy.identity)?;
-        let status = status(endpoint, &policy, &identity, &pod, address?);
-        Some(Object { pod: pod.name.clone(), uid: pod.uid.clone(), status })
+        let known = endpoint.addresses().any(|ip| pod.ips.contains(&ip));
+        let status = status(endpoint, &identity, &pod, address?);
+        Some((known, Object { pod: pod.name.clone(), uid: pod.uid.clone(), status }))
     };
-    let former = |e: &Endpoint| before.get(e.pod.as_ref()?).filter(|o| o.uid == e.pod_uid).map(|o| Object::clone(&o));
-    // Where two endpoints bear one pod's name, the one that the API server tells of comes last and counts.
+    let former = |e: &Endpoint| before.get(e.pod.as_ref()?).filter(|o| o.is_of(e)).map(|o| Object::clone(&o));
+    // Where two endpoints bear one pod's name, the last counts: the one that the API server tells of.
     let formers = facts.endpoints.iter().filter_map(|endpoint| former(endpoint));
-    formers.chain(facts.endpoints.iter().filter_map(|endpoint| object(endpoint))).collect()
+    let mut objects: Vec<_> = facts.endpoints.iter().filter_map(|endpoint| object(endpoint)).collect();
+    objects.sort_by_key(|(known, _)| *known);
+    formers.chain(objects.into_iter().map(|(_, object)| object)).collect()
+}
+
+/// Whether an endpoint was made for a pod, or for the static pod whose present mirror it is.
+fn is_for(endpoint: &Endpoint, pod: &Pod) -> bool {
+    pod.uid == endpoint.pod_uid || pod.is_mirror()
 }
 
 fn node_address(node: &LocalNode) -> Option<IpAddr> {
     node.ipv4.map(IpAddr::V4).or(node.ipv6.map(IpAddr::V6))
 }
 
-fn status(
-    endpoint: &Endpoint,
-    policy: &EndpointPolicy,
-    identity: &Identity,
-    pod: &Pod,
-    node: IpAddr,
-) -> EndpointStatus {
+/// What is the same for as long as the pod's identity is: every change of it goes to every node, so policy is not in it.
+fn status(endpoint: &Endpoint, identity: &Identity, pod: &Pod, node: IpAddr) -> EndpointStatus {
     let addresses =
         AddressPair { ipv4: endpoint.ipv4.map(|ip| ip.to_string()), ipv6: endpoint.ipv6.map(|ip| ip.to_string()) };
     EndpointStatus {
@@ -99,18 +111,9 @@ fn status(
             pod_name: Some(pod.name.to_string()),
             ..EndpointIdentifiers::default()
         }),
-        policy: Some(PolicyStatus {
-            ingress: Some(direction(policy.ingress_enforced)),
-            egress: Some(direction(policy.egress_enforced)),
-        }),
         service_account: Some(pod.service_account.clone()).filter(|name| !name.is_empty()),
         ..EndpointStatus::default()
     }
-}
-
-fn direction(enforcing: bool) -> EndpointPolicyDirection {
-    let state = if enforcing { "enforcing" } else { "non-enforcing" };
-    EndpointPolicyDirection { enforcing, state: Some(state.into()), ..EndpointPolicyDirection::default() }
 }
 
 fn named_ports(pod: &Pod) -> Option<Vec<NamedPort>> {
@@ -140,11 +143,19 @@ pub(crate) struct Target {
     client: Client,
     node: Reader<LocalNode>,
     remote: Reader<RemoteEndpoint>,
+    /// What was written last. As long as the watch says the same, nobody need ask the API server.
+    written: BTreeMap<PodName, Object>,
 }
 
 impl Target {
     pub(crate) const fn new(client: Client, node: Reader<LocalNode>, remote: Reader<RemoteEndpoint>) -> Self {
-        Self { client, node, remote }
+        Self { client, node, remote, written: BTreeMap::new() }
+    }
+
+    /// Whether the object is at the API server as far as is known here.
+    fn is_there(&self, object: &Object) -> bool {
+        self.written.get(&object.pod) == Some(object)
+            && self.remote.snapshot().get(&object.pod).is_some_and(|remote| is_told_by(object, &remote))
     }
 
     async fn write(&self, object: &Object) -> Result<(), Error> {
@@ -189,6 +200,14 @@ impl Target {
     }
 }
 
+/// Whether others know what matters to them.
+fn is_told_by(object: &Object, remote: &RemoteEndpoint) -> bool {
+    let networking = object.status.networking.as_ref();
+    let told = AddressPair { ipv4: remote.ipv4.map(|ip| ip.to_string()), ipv6: remote.ipv6.map(|ip| ip.to_string()) };
+    object.status.identity.as_ref().and_then(|identity| identity.id) == Some(remote.identity.0.into())
+        && networking.is_some_and(|n| n.addressing == [told] && n.node == remote.host.map(|ip| ip.to_string()))
+}
+
 fn is_of(object: &CiliumEndpoint, uid: &str) -> bool {
     object.metadata.owner_references.iter().flatten().any(|owner| owner.kind == "Pod" && owner.uid == uid)
 }
@@ -222,11 +241,21 @@ impl statedb::Target<Object> for Target {
     type Error = Error;
 
     async fn update(&mut self, row: &Object) -> Result<(), Error> {
-        self.write(row).await
+        if self.is_there(row) {
+            return Ok(());
+        }
+        self.write(row).await?;
+        self.written.insert(row.pod.clone(), row.clone());
+        Ok(())
     }
 
     async fn delete(&mut self, key: &PodName) -> Result<(), Error> {
+        self.written.remove(key);
         self.remove(key).await
+    }
+
+    fn is_permanent(error: &Error) -> bool {
+        k8s::is_permanent(&error.source)
     }
 
     async fn prune(&mut self, desired: &Snapshot<Object>) -> Result<(), Error> {

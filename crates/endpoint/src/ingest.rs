@@ -6,9 +6,6 @@ use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use model::{NamedPort, Pod, PodName, Protocol, Workload};
 use std::collections::BTreeMap;
 
-/// Marks the API's mirror of a static pod.
-pub(crate) const MIRROR: &str = "kubernetes.io/config.mirror";
-
 /// A row from a pod.
 #[must_use]
 pub fn ingest_pod(pod: &core::Pod) -> Option<Pod> {
@@ -40,7 +37,7 @@ fn annotations(all: Option<&BTreeMap<String, String>>) -> BTreeMap<String, Strin
         prefix == "cilium.io"
             || prefix.ends_with(".cilium.io")
             || prefix.starts_with("io.cilium.")
-            || matches!(key, "kubernetes.io/egress-bandwidth" | "kubernetes.io/ingress-bandwidth" | MIRROR)
+            || matches!(key, "kubernetes.io/egress-bandwidth" | "kubernetes.io/ingress-bandwidth" | Pod::MIRROR)
     };
     all.into_iter().flatten().filter(|(key, _)| ours(key)).map(|(k, v)| (k.clone(), v.clone())).collect()
 }

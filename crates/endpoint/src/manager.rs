@@ -294,7 +294,7 @@ impl Manager {
 
 /// A static pod is known to the runtime by another UID than its mirror has in the API.
 fn is_same_pod(pod: &Pod, uid: &str) -> bool {
-    uid.is_empty() || pod.uid == uid || pod.annotations.contains_key(crate::ingest::MIRROR)
+    uid.is_empty() || pod.uid == uid || pod.is_mirror()
 }
 
 fn has_address(endpoint: &Endpoint, ip: IpAddr) -> bool {

@@ -15,6 +15,7 @@ use statedb::{Row, Target as _};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 fn snapshot<R: Row>(rows: Vec<R>) -> Snapshot<R> {
     let (mut writer, _) = statedb::table("t");
@@ -74,6 +75,42 @@ fn a_pod_takes_over_the_object_of_an_earlier_one_of_its_name() {
 }
 
 #[test]
+fn a_change_of_policy_does_not_change_the_object() {
+    let enforced = EndpointPolicy { egress_enforced: true, ..policy(1) };
+    let changed = Facts { policies: snapshot(vec![enforced]), ..facts() };
+    assert_eq!(resolve(&changed, &snapshot(vec![])), resolve(&facts(), &snapshot(vec![])));
+}
+
+#[test]
+fn of_two_sandboxes_of_a_pod_the_one_counts_whose_address_kubernetes_knows() {
+    let second = Endpoint { pod: endpoint(1).pod, pod_uid: endpoint(1).pod_uid, ..endpoint(2) };
+    let shown = |ip: Option<std::net::Ipv4Addr>| {
+        let facts = Facts {
+            endpoints: snapshot(vec![endpoint(1), second.clone()]),
+            policies: snapshot(vec![policy(1), EndpointPolicy { identity: IdentityId(1001), ..policy(2) }]),
+            pods: snapshot(vec![Pod { ips: ip.into_iter().map(IpAddr::V4).collect(), ..pod(1) }]),
+            ..facts()
+        };
+        let former = snapshot(resolve(&facts, &snapshot(vec![])));
+        wanted(resolve(&facts, &former))[0].status.id
+    };
+    assert_eq!((shown(endpoint(1).ipv4), shown(endpoint(2).ipv4)), (Some(1), Some(2)));
+}
+
+#[test]
+fn a_static_pod_keeps_its_object_when_its_mirror_is_made_anew() {
+    let before = snapshot(resolve(&facts(), &snapshot(vec![])));
+    let mirror = || [(Pod::MIRROR.to_owned(), "hash".to_owned())].into();
+    let gone = Facts { pods: snapshot(vec![]), ..facts() };
+    assert_eq!(resolve(&gone, &before).len(), 1);
+    let anew = Facts { pods: snapshot(vec![Pod { uid: "uid-2".into(), annotations: mirror(), ..pod(1) }]), ..facts() };
+    let objects = wanted(resolve(&anew, &before));
+    assert_eq!((objects[0].uid.as_str(), &objects[0].status), ("uid-2", &before.iter().next().unwrap().status));
+    let gone_again = snapshot(objects);
+    assert_eq!(resolve(&gone, &gone_again).len(), 1);
+}
+
+#[test]
 fn the_object_says_what_others_need() {
     let objects = resolve(&facts(), &snapshot(vec![]));
     let object = serde_json::to_value(new_object(&objects[0])).unwrap();
@@ -86,7 +123,6 @@ fn the_object_says_what_others_need() {
             "named-ports": [{"name": "admin", "port": 81, "protocol": "TCP"}, {"name": "web", "port": 80, "protocol": "TCP"}],
             "external-identifiers": {"cni-attachment-id": "container1:eth0", "container-id": "container1",
                 "k8s-namespace": "default", "k8s-pod-name": "pod-1", "pod-name": "default/pod-1"},
-            "policy": {"ingress": {"enforcing": true, "state": "enforcing"}, "egress": {"enforcing": false, "state": "non-enforcing"}},
             "service-account": "sa",
         })
     );
@@ -111,7 +147,7 @@ fn there_is_no_object_while_a_fact_is_missing_or_is_another_pods_but_a_former_on
 
 /// Objects by path, and how often one was written.
 #[derive(Clone, Default)]
-struct ApiServer(Arc<Mutex<(BTreeMap<String, Value>, usize)>>);
+struct ApiServer(Arc<Mutex<(BTreeMap<String, Value>, usize)>>, Arc<AtomicUsize>);
 
 impl ApiServer {
     fn target(&self, remote: Vec<RemoteEndpoint>) -> Target {
@@ -136,6 +172,9 @@ impl ApiServer {
 
     fn answer(&self, method: &Method, path: &str, body: &Bytes) -> Response<Body> {
         let mut state = self.0.lock();
+        if *method == Method::GET {
+            self.1.fetch_add(1, Ordering::SeqCst);
+        }
         let given = || serde_json::from_slice::<Value>(body).unwrap();
         let missing = (StatusCode::NOT_FOUND, json!({"kind": "Status", "code": 404, "reason": "NotFound"}));
         let (status, answer) = match *method {
@@ -169,6 +208,10 @@ impl ApiServer {
 
     fn writes(&self) -> usize {
         self.0.lock().1
+    }
+
+    fn reads(&self) -> usize {
+        self.1.load(Ordering::SeqCst)
     }
 
     fn object(&self, name: &str) -> Option<Value> {
@@ -245,4 +288,30 @@ async fn objects_that_a_process_before_left_are_pruned() {
     let mut target = server.target(vec![remote(&stale.pod), remote(&object().pod)]);
     target.prune(&snapshot(vec![object()])).await.unwrap();
     assert!(server.object("stale").is_none() && server.object("pod-1").is_some());
+}
+
+#[tokio::test]
+async fn an_object_that_the_watch_tells_of_as_it_was_written_is_not_asked_for_again() {
+    let told = RemoteEndpoint {
+        pod: object().pod,
+        ipv4: endpoint(1).ipv4,
+        ipv6: endpoint(1).ipv6,
+        identity: IdentityId(1001),
+        host: Some("192.168.0.1".parse().unwrap()),
+        named_ports: vec![],
+    };
+    let server = ApiServer::default();
+    let mut target = server.target(vec![told.clone()]);
+    for _ in 0..3 {
+        target.update(&object()).await.unwrap();
+    }
+    assert_eq!((server.reads(), server.writes()), (1, 1));
+
+    // One that the watch tells of differently, or not at all, is looked at.
+    for others in [vec![RemoteEndpoint { identity: IdentityId(7), ..told }], vec![]] {
+        let mut target = server.target(others);
+        target.update(&object()).await.unwrap();
+        target.update(&object()).await.unwrap();
+    }
+    assert_eq!((server.reads(), server.writes()), (5, 1));
 }
