@@ -21,6 +21,9 @@ use tracing::{info, warn};
 /// How often the API server is asked for its version, which also tells whether it answers.
 const ASK_API_SERVER: Duration = Duration::from_secs(10);
 
+/// For how long a table may stand still before the agent is not ready.
+const WATCH_PATIENCE: Duration = Duration::from_secs(120);
+
 /// Starts everything. Returns when all tasks run; whether pods can be attached is another question.
 ///
 /// # Errors
@@ -157,7 +160,7 @@ pub(crate) async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
     let flow_count = flow_table::start(Arc::clone(&datapath), ready.clone(), tasks)?;
 
     let api_server = ApiServer::default();
-    tasks.spawn("ask-api-server", ask_api_server(client, api_server.clone()));
+    tasks.spawn("ask-api-server", ask_api_server(client.clone(), api_server.clone()));
     let seen = hubble.status.clone();
     let (allocator, pools) = (ipam.allocator.clone(), ipam.pools.clone());
     let is_ready = ready.clone();
@@ -175,6 +178,7 @@ pub(crate) async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
         attach_mode: datapath.attach_mode(),
         tables: tables.clone(),
         api_server,
+        watches: Box::new(move || client.failing_watches(WATCH_PATIENCE)),
         health: endpoint.health.clone(),
         ready: Box::new(move || *is_ready.borrow()),
         config: config.clone(),

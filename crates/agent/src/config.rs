@@ -62,9 +62,9 @@ const BPF_ROOT: Key = Key::new("bpf-root", "where the bpf file system is mounted
 const CLIENT_BURST: Key = Key::new(
     "k8s-client-burst",
     "requests to the API server that may be made at once before k8s-client-qps counts",
-    "1",
+    "20",
 );
-const CLIENT_QPS: Key = Key::new("k8s-client-qps", "requests to the API server per second; 0 for no limit", "0");
+const CLIENT_QPS: Key = Key::new("k8s-client-qps", "requests to the API server per second; 0 for no limit", "10");
 const AGGREGATION: Key = Key::new(
     "monitor-aggregation",
     "which packets of a flow are reported: all (none, lowest, low), or those with news and others once in a while (medium, maximum)",

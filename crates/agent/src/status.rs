@@ -65,6 +65,8 @@ pub(crate) struct Sources {
     pub(crate) tables: Tables,
     /// The API server.
     pub(crate) api_server: ApiServer,
+    /// Tables that have not followed it for a while.
+    pub(crate) watches: Box<dyn Fn() -> Vec<k8s::WatchFailure> + Send + Sync>,
     /// The health endpoint, if there is to be one.
     pub(crate) health: Option<connectivity::Endpoint>,
     /// Whether pods can be attached.
@@ -106,8 +108,8 @@ impl crate::healthz::Probe for Sources {
             let why = self.trouble.borrow().clone();
             return Err(format!("the agent is starting: {}", why.as_deref().unwrap_or("endpoints are being restored")));
         }
-        match self.api_server.last() {
-            Some(Err(why)) if kubernetes => Err(format!("Kubernetes: {why}")),
+        match kubernetes_trouble(self.api_server.last().as_ref(), &(self.watches)()) {
+            Some(why) if kubernetes => Err(format!("Kubernetes: {why}")),
             _ => Ok(()),
         }
     }
@@ -145,10 +147,11 @@ impl Sources {
             "discovery/v1::EndpointSlice",
             "networking.k8s.io/v1::NetworkPolicy",
         ];
-        let (state, msg) = match self.api_server.last() {
-            Some(Ok(version)) => (State::Ok, version),
-            Some(Err(why)) => (State::Failure, why),
-            None => (State::Warning, "not asked yet".to_owned()),
+        let last = self.api_server.last();
+        let (state, msg) = match (kubernetes_trouble(last.as_ref(), &(self.watches)()), last) {
+            (Some(why), _) => (State::Failure, why),
+            (None, Some(Ok(version))) => (State::Ok, version),
+            (None, _) => (State::Warning, "not asked yet".to_owned()),
         };
         K8sStatus { state, msg, k8s_api_versions: apis.map(str::to_owned).to_vec() }
     }
@@ -232,6 +235,13 @@ impl Sources {
     }
 }
 
+/// What keeps this node from following the cluster: an API server that does not answer, or tables that stand still although
+/// it does.
+fn kubernetes_trouble(last: Option<&Result<String, String>>, watches: &[k8s::WatchFailure]) -> Option<String> {
+    let texts: Vec<String> = watches.iter().map(ToString::to_string).collect();
+    last.and_then(|last| last.as_ref().err().cloned()).or_else(|| (!texts.is_empty()).then(|| texts.join("; ")))
+}
+
 /// Hubble's part: figures of its ring when it runs, and why flows are not served where they should be.
 pub(crate) fn hubble(figures: Option<hubble::Figures>, problems: &[String]) -> HubbleStatus {
     let Some(figures) = figures else { return HubbleStatus::default() };
@@ -277,6 +287,18 @@ fn controller(health: ReconcilerHealth) -> ControllerStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_that_stands_still_is_trouble_although_the_api_server_answers() {
+        let last = Ok("1.36".to_owned());
+        assert_eq!(kubernetes_trouble(Some(&last), &[]), None);
+        let lasting = std::time::Duration::from_secs(130);
+        let failure =
+            k8s::WatchFailure { kind: "CiliumNode".into(), lasting, message: "no answer".into(), refused: false };
+        let text = "CiliumNode not followed for 130 s: no answer";
+        assert_eq!(kubernetes_trouble(Some(&last), &[failure]).as_deref(), Some(text));
+        assert_eq!(kubernetes_trouble(Some(&Err("away".to_owned())), &[]).as_deref(), Some("away"));
+    }
 
     #[test]
     fn where_flows_are_not_served_is_a_warning_of_hubble() {
