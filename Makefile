@@ -45,7 +45,7 @@ image: bootstrap ## build the product's image into target/image/cilium.tar
 bpf: bootstrap ## build the kernel programs
 	@cargo build --package datapath
 
-.PHONY: ci check advisories test fuzz fuzz-short attack upgrade vm conformance bench
+.PHONY: ci check advisories test mutants fuzz fuzz-short attack upgrade vm conformance bench
 ci: ## what CI runs: bootstrap, check, test
 	@.ci/run
 
@@ -80,6 +80,10 @@ fuzz-short: bootstrap ## fuzz the parsers of untrusted input for half a minute e
 
 fuzz: bootstrap ## fuzz the parsers of untrusted input for an hour each: make fuzz FOR=600 ONLY=hubble_filter
 	@scripts/fuzz $(or $(FOR),3600) $(ONLY)
+
+mutants: ## change the pure crates line by line and tell what no test notices; takes hours: make mutants CRATES='abi policy' SHARD=0/8
+	@$(BOOTSTRAP) --mutants
+	@SHARD=$(SHARD) scripts/mutants $(CRATES)
 
 attack: bootstrap image kube ## a pod and a machine on the wire attack for a minute with each way of routing: make attack FOR=600
 	@CILIUM_ATTACK_SECONDS=$(or $(FOR),60) cargo test --package lab --locked --test attack

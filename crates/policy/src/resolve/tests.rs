@@ -2,9 +2,11 @@
 //! The engine against the interpreter, and against itself from scratch.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+mod examples;
+
 use super::oracle::{self, Cluster, Named, Packet, PodLabels, Remote};
 use super::*;
-use crate::rules::{Context, Statement as RuleStatement};
+use crate::rules::Context;
 use abi::maps::Policies;
 use abi::policy::{PolicyEntry, PolicyKey, decide};
 use datapath::{Trie, fake};
@@ -352,64 +354,4 @@ fn step_by_step_gives_what_all_at_once_gives() {
         prop_assert_eq!(comparable(&engine), comparable(&present.built_at_once()));
         Ok(())
     });
-}
-
-fn policy_with(name: &str, statements: Vec<RuleStatement>) -> Arc<Policy> {
-    let rule = crate::rules::Rule {
-        subject: crate::rules::Selector::Everything,
-        deny_ingress: true,
-        deny_egress: false,
-        statements,
-        log: None,
-    };
-    let name = PolicyName { name: name.into(), ..policy_name(0) };
-    Arc::new(Policy { name, labels: vec![], rules: vec![rule], problems: vec![], valid: true })
-}
-
-#[test]
-fn a_known_policy_keeps_its_number_and_a_new_one_never_takes_it() {
-    let mut engine = Engine::new(Enforcement::Default, DUAL, [], PolicyId(9));
-    (300..302).for_each(|id| engine.upsert_identity(&labelled(id)));
-    engine.attach(EndpointId(1), SubjectKey::new(IdentityId(300), &[]), None);
-    engine.attach(EndpointId(2), SubjectKey::new(IdentityId(301), &[]), Some(PolicyId(4)));
-    engine.attach(EndpointId(3), SubjectKey::new(IdentityId(301), &[]), Some(PolicyId(5)));
-    let number = |id| engine.policy_of(EndpointId(id)).unwrap().id.0;
-    assert_eq!((number(1), number(2), number(3)), (10, 4, 4));
-}
-
-#[test]
-fn a_pod_whose_labels_are_unknown_may_do_nothing() {
-    let mut engine = Engine::new(Enforcement::Default, DUAL, [], PolicyId(0));
-    engine.attach(ENDPOINT, SubjectKey::new(IdentityId(300), &[]), None);
-    engine.settle();
-    let row = engine.policy_of(ENDPOINT).unwrap();
-    assert!(row.ingress_enforced && row.egress_enforced);
-    assert_eq!(row.entries.keys().map(|key| key.peer).collect::<Vec<_>>(), [reserved::HOST]);
-}
-
-#[test]
-fn a_new_member_touches_only_its_own_entries() {
-    let everyone =
-        crate::rules::Selector::all_of(vec![crate::rules::Requirement::exists(model::LabelSource::K8s, "app")]);
-    let peers = crate::rules::Peers::Some(NonEmpty::one(crate::rules::Peer::Labels(everyone)));
-    let statement = RuleStatement {
-        direction: Direction::Ingress,
-        effect: Effect::Allow,
-        peers,
-        ports: None,
-        origin: "ingress[0]".into(),
-    };
-    let mut engine = Engine::new(Enforcement::Default, DUAL, [], PolicyId(0));
-    engine.upsert_identity(&labelled(300));
-    engine.attach(ENDPOINT, SubjectKey::new(IdentityId(300), &[]), None);
-    engine.upsert_policy(policy_with("p", vec![statement]));
-    engine.settle();
-    let before = engine.policy_of(ENDPOINT).unwrap().entries;
-    engine.upsert_identity(&labelled(301));
-    assert_eq!(engine.settle().len(), 1);
-    let after = engine.policy_of(ENDPOINT).unwrap().entries;
-    let changed: Vec<_> = before.diff(&after).collect();
-    assert_eq!(changed.len(), 1);
-    assert!(after.keys().any(|key| key.peer == IdentityId(301)));
-    assert!(engine.settle().is_empty());
 }
