@@ -112,6 +112,11 @@ fn a_named_port_is_the_peers_on_egress_and_the_pods_own_on_ingress() {
     engine.settle();
     let peer = (302, 6, 80, abi::policy::PREFIX_PORT as u8, "egress[0]".to_owned());
     assert_eq!(entries(&engine), any().into_iter().chain([peer.clone()]).collect::<Vec<_>>());
+    // From nothing, with the peer's ports known.
+    engine.detach(ENDPOINT);
+    engine.attach(ENDPOINT, SubjectKey::new(IdentityId(300), &[named(&own)]), None);
+    engine.settle();
+    assert_eq!(entries(&engine), any().into_iter().chain([peer.clone()]).collect::<Vec<_>>());
     // Of another protocol, or of another pod of the same identity.
     engine.upsert_pod(&pod(2, 303, &[Named { proto: 17, ..of_peer.clone() }]));
     engine.upsert_pod(&pod(3, 302, std::slice::from_ref(&of_peer)));
