@@ -110,6 +110,8 @@ proptest! {
     /// Two packets have one key if and only if they are of one flow: the same, or one the reverse of the other.
     #[test]
     fn a_key_belongs_to_one_flow(one in any_tuple(), other in any_tuple()) {
+        // What an end says to itself crosses no interface.
+        prop_assume!((one.src, one.sport) != (one.dst, one.dport));
         let same = one == other || one == other.reversed();
         prop_assert_eq!(one.key().0 == other.key().0, same);
     }

@@ -26,8 +26,10 @@ use crate::world::{Family, World, families, full};
 /// Drops, and what else is told.
 const SHOT: i32 = 2;
 
-/// Services: protocol, port, and the backends that each may have.
-const SERVICES: [(Proto, u16, &[(Who, u16)]); 4] = [
+/// Protocol, port, and the backends that it may have.
+type Service = (Proto, u16, &'static [(Who, u16)]);
+
+const SERVICES: [Service; 4] = [
     (Proto::Tcp, 80, &[(Who::Pod(1), 8080), (Who::Remote, 8080)]),
     (Proto::Tcp, 81, &[(Who::Pod(1), 8080), (Who::Pod(2), 8080)]),
     (Proto::Udp, 7946, &[(Who::Pod(1), 7946), (Who::Remote, 7946)]),

@@ -146,7 +146,26 @@ pub(crate) fn sequence(seed: u64) -> Vec<Step> {
     let some = rng.random_range(0..=CONVERSATIONS.len() - 8);
     let topics: Vec<Conversation> = CONVERSATIONS[some..some + 8].choose_multiple(&mut rng, 5).copied().collect();
     let len = rng.random_range(40..80);
-    (0..len).map(|_| step(&mut rng, &topics)).collect()
+    let mut steps = policies(&mut rng);
+    steps.extend((0..len).map(|_| step(&mut rng, &topics)));
+    steps
+}
+
+/// Some pods let in, or may speak to, some peers alone from the beginning.
+fn policies(rng: &mut StdRng) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for slot in (0..3).filter(|_| rng.random_bool(0.4)).collect::<Vec<_>>() {
+        let (ingress, egress) = *[(true, false), (true, false), (true, true), (false, true)].choose(rng).unwrap();
+        steps.push(Step::Enforce { slot, ingress, egress, told: true });
+        for side in [Side::Ingress, Side::Egress] {
+            for who in [Pod(0), Pod(1), Pod(2), Remote, Third, World, Node] {
+                if rng.random_bool(0.7) {
+                    steps.push(Step::Rule { slot, side, peer: Peer::Is(who), allow: Some(true), told: true });
+                }
+            }
+        }
+    }
+    steps
 }
 
 fn step(rng: &mut StdRng, topics: &[Conversation]) -> Step {
