@@ -27,9 +27,9 @@ use crate::world::{Family, World, families, full};
 const SHOT: i32 = 2;
 
 /// Protocol, port, and the backends that it may have.
-type Service = (Proto, u16, &'static [(Who, u16)]);
+type Offer = (Proto, u16, &'static [(Who, u16)]);
 
-const SERVICES: [Service; 4] = [
+const SERVICES: [Offer; 4] = [
     (Proto::Tcp, 80, &[(Who::Pod(1), 8080), (Who::Remote, 8080)]),
     (Proto::Tcp, 81, &[(Who::Pod(1), 8080), (Who::Pod(2), 8080)]),
     (Proto::Udp, 7946, &[(Who::Pod(1), 7946), (Who::Remote, 7946)]),
