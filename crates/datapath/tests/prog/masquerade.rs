@@ -110,6 +110,28 @@ fn masquerading_can_be_switched_off() {
     });
 }
 
+/// With native routing the network between nodes knows pods' addresses; with a tunnel it does not.
+#[test]
+fn other_nodes_are_spoken_to_under_the_pods_own_address_where_the_network_routes_it() {
+    for (tunnel, identity, keeps) in [
+        (0, identity::REMOTE_NODE, true),
+        (0, identity::KUBE_APISERVER, true),
+        (0, identity::WORLD, false),
+        (1, identity::REMOTE_NODE, false),
+    ] {
+        let config = ProgramConfig { tunnel, ..ProgramConfig::default() };
+        World::test_with(Options { config, ..Options::default() }, move |world| {
+            for f in families() {
+                world.set_ipcache(f.world, full(f.world), IpcacheEntry { identity, ..IpcacheEntry::default() });
+                let request = Packet::udp((f.a, 40001), (f.world, 53));
+                let seen = if keeps { request.clone() } else { request.clone().from((f.node, 40001)) };
+                let a = world.a;
+                world.leaves(&a, &request.bytes()).redirected().packet(&seen.ttl(63));
+            }
+        });
+    }
+}
+
 #[test]
 fn an_answer_that_nobody_asked_for_is_the_hosts() {
     World::test_families(|world, f| {

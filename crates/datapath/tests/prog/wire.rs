@@ -100,8 +100,10 @@ fn only_a_node_sends_through_the_tunnel_and_only_for_those_behind_it() {
                 send(world, REMOTE_IDENTITY, inner);
                 assert_eq!(told(world), DropReason::InvalidSourceIp, "{inner}");
             }
-            send(world, identity::HOST, f.remote);
-            assert_eq!(told(world), DropReason::InvalidIdentity);
+            for nobody in [identity::HOST, identity::UNKNOWN] {
+                send(world, nobody, f.remote);
+                assert_eq!(told(world), DropReason::InvalidIdentity);
+            }
             assert_eq!(nothing(&at_b), ErrorKind::WouldBlock);
             // A node speaks for itself, and for its pods.
             at_b.set_nonblocking(false).unwrap();
