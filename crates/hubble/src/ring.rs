@@ -101,6 +101,7 @@ mod tests {
         for n in 0..10 {
             ring.push(n);
         }
+        assert_eq!((ring.len(), ring.oldest(), ring.next()), (3, 7, 10));
         assert_eq!(ring.read(2), Read::Lost { count: 5, oldest: 7 });
         assert_eq!(ring.read(7), Read::Entry(7));
         assert_eq!(ring.read(9), Read::Entry(9));

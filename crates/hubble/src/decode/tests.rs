@@ -134,3 +134,117 @@ fn an_address_without_a_name_is_still_a_flow() {
 fn nanoseconds_before_1970_do_not_break_timestamps() {
     assert_eq!(timestamp(-1), prost_types::Timestamp { seconds: -1, nanos: 999_999_999 });
 }
+
+#[test]
+fn a_drop_says_whose_policy_it_was_and_else_is_the_source_s_if_that_is_local() {
+    let direction = |direction, src_endpoint| {
+        let event = Event { direction, src_endpoint, ..fixture::denied_syn() };
+        decode(event).pop().unwrap().traffic_direction()
+    };
+    assert_eq!(direction(abi::policy::EGRESS, 0), TrafficDirection::Egress);
+    assert_eq!(direction(abi::policy::INGRESS, 10), TrafficDirection::Ingress);
+    assert_eq!(direction(u8::MAX, 10), TrafficDirection::Egress);
+    assert_eq!(direction(u8::MAX, 0), TrafficDirection::Ingress);
+}
+
+#[test]
+fn a_trace_says_what_the_connection_table_knew() {
+    let trace = |reason, reply| decode(Event { reason, reply, ..fixture::allowed_syn() }).pop().unwrap();
+    for (reason, name, reply) in [
+        (trace_reason::NEW, TraceReason::New, Some(false)),
+        (trace_reason::ESTABLISHED, TraceReason::Established, Some(false)),
+        (trace_reason::REPLY, TraceReason::Reply, Some(true)),
+        (trace_reason::RELATED, TraceReason::Related, Some(false)),
+        (5, TraceReason::Unknown, None),
+    ] {
+        let flow = trace(reason, 0);
+        assert_eq!((flow.trace_reason(), flow.is_reply), (name, reply));
+        assert_eq!(flow.traffic_direction() == TrafficDirection::Unknown, reply.is_none());
+    }
+    assert_eq!(trace(trace_reason::ESTABLISHED, 1).is_reply, Some(true));
+}
+
+#[test]
+fn services_are_named_on_the_side_that_has_their_address() {
+    let to = decode(fixture::allowed_syn()).pop().unwrap();
+    assert_eq!((to.source_service, to.destination_service.unwrap().name.as_str()), (None, "db"));
+    let (service, none) = (fixture::addr("10.96.0.5"), abi::Addr::default());
+    let from = Event { src: service, sport: 5432_u16.to_be(), dst_orig: none, ..fixture::allowed_syn() };
+    let from = decode(from).pop().unwrap();
+    assert_eq!((from.source_service.unwrap().name.as_str(), from.destination_service), ("db", None));
+    let untranslated = Event { dst: service, dst_orig: none, ..fixture::allowed_syn() };
+    assert_eq!(decode(untranslated).pop().unwrap().destination_service.unwrap().name, "db");
+    let other = Event { proto: 17, ..fixture::allowed_syn() };
+    assert_eq!(decode(other).pop().unwrap().destination_service, None);
+}
+
+#[test]
+fn reserved_identities_have_their_labels() {
+    let event = Event { src_identity: 1, dst_identity: 7, src_endpoint: 0, ..fixture::allowed_syn() };
+    let flow = decode(event).pop().unwrap();
+    assert_eq!(flow.source.unwrap().labels, ["reserved:host"]);
+    assert_eq!(flow.destination.unwrap().labels, ["reserved:kube-apiserver", "reserved:remote-node"]);
+}
+
+#[test]
+fn one_hardware_address_is_enough_to_show_both() {
+    for (src_mac, dst_mac) in [([0; 6], [2; 6]), ([2; 6], [0; 6])] {
+        let flow = decode(Event { src_mac, dst_mac, ..fixture::allowed_syn() }).pop().unwrap();
+        let ethernet = flow.ethernet.unwrap();
+        assert_eq!(
+            (ethernet.source, ethernet.destination),
+            (model::Mac(src_mac).to_string(), model::Mac(dst_mac).to_string())
+        );
+    }
+}
+
+#[test]
+fn as_many_flows_are_announced_as_are_made() {
+    for event in [fixture::allowed_syn(), fixture::denied_syn(), Event { kind: kind::TRACE, ..Event::default() }] {
+        assert_eq!(flow_count(&event), decode(event).len());
+    }
+}
+
+#[test]
+fn messages_of_icmp_have_their_published_names() {
+    let name = |proto, kind, code| {
+        let event = Event { proto, tcp_flags: kind, icmp_code: code, ..fixture::allowed_syn() };
+        let summary = decode(event).pop().unwrap().summary;
+        summary.split_once(' ').unwrap().1.to_owned()
+    };
+    for (kind, code, want) in [
+        (0, 0, "EchoReply"),
+        (3, 0, "DestinationUnreachable(Net)"),
+        (3, 4, "DestinationUnreachable(FragmentationNeeded)"),
+        (3, 13, "DestinationUnreachable(13)"),
+        (4, 0, "SourceQuench"),
+        (5, 1, "Redirect(Host)"),
+        (9, 0, "RouterAdvertisement"),
+        (10, 0, "RouterSolicitation"),
+        (11, 0, "TimeExceeded(TTLExceeded)"),
+        (12, 0, "ParameterProblem"),
+        (12, 2, "ParameterProblem(2)"),
+        (13, 0, "TimestampRequest"),
+        (14, 0, "TimestampReply"),
+    ] {
+        assert_eq!(name(1, kind, code), want);
+    }
+    for (kind, code, want) in [
+        (1, 4, "DestinationUnreachable(Port)"),
+        (2, 0, "PacketTooBig"),
+        (3, 0, "TimeExceeded(HopLimitExceeded)"),
+        (4, 0, "ParameterProblem"),
+        (128, 0, "EchoRequest"),
+        (129, 0, "EchoReply"),
+        (130, 0, "MLDv1MulticastListenerQueryMessage"),
+        (131, 0, "MLDv1MulticastListenerReportMessage"),
+        (132, 0, "MLDv1MulticastListenerDoneMessage"),
+        (133, 0, "RouterSolicitation"),
+        (134, 0, "RouterAdvertisement"),
+        (136, 0, "NeighborAdvertisement"),
+        (137, 0, "Redirect"),
+        (143, 0, "MLDv2MulticastListenerReportMessageV2"),
+    ] {
+        assert_eq!(name(58, kind, code), want);
+    }
+}

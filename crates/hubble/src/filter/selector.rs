@@ -89,9 +89,7 @@ impl Requirement {
             let (name, value) = label.split_once('=').unwrap_or((label, ""));
             let (source, key) = name.split_once(':').map_or((None, name), |(s, k)| (Some(s), k));
             let of_source = self.source.as_deref().is_none_or(|wanted| source == Some(wanted));
-            // A key may itself hold a colon, so the whole name is tried as a key, too.
-            let named = (of_source && key == self.key) || (self.source.is_none() && name == self.key);
-            named && self.values.as_ref().is_none_or(|values| values.iter().any(|v| v == value))
+            of_source && key == self.key && self.values.as_ref().is_none_or(|values| values.iter().any(|v| v == value))
         });
         found != self.negated
     }

@@ -95,6 +95,13 @@ fn labels_are_selected_as_kubernetes_does() {
     for bad in ["", "app in db", "app (x)", "a b", "app in (x"] {
         assert!(Filters::compile(&[filter!(source_label: [bad])], &[]).is_err(), "{bad}");
     }
+    for (selector, found) in
+        [("a:b", false), ("k8s:a:b", true), ("any:a:b", true), ("k8s:a:b=1", true), ("k8s:a:b=2", false)]
+    {
+        let mut odd = allowed();
+        odd.source.as_mut().unwrap().labels = vec!["k8s:a:b=1".to_owned()];
+        assert_eq!(fits(filter!(source_label: [selector]), &odd), found, "{selector}");
+    }
     let mut host = allowed();
     host.source.as_mut().unwrap().labels = vec!["reserved:host".to_owned()];
     assert!(fits(filter!(source_label: ["reserved:host"]), &host));
@@ -172,6 +179,26 @@ fn http_is_matched_by_method_path_status_and_header() {
     assert!(fits(filter!(http_url: ["shop.*id="], protocol: ["http"], http_header: [header]), &flow));
     assert!(!fits(filter!(http_status_code: ["403", "5+"]), &flow) && !fits(filter!(dns_query: [""]), &flow));
     assert!(!fits(filter!(http_method: ["get"]), &allowed()));
+}
+
+#[test]
+fn a_status_is_three_digits_or_the_first_of_them() {
+    for good in ["100", "599", "1+", "59+"] {
+        assert!(Filters::compile(&[filter!(http_status_code: [good])], &[]).is_ok(), "{good}");
+    }
+    for bad in ["", "+", "4", "40", "4040", "404+", "600", "6+", "0+", "4x4", "x+", "4++", " 404"] {
+        assert!(error(filter!(http_status_code: [bad])).contains("http_status_code"), "{bad}");
+    }
+}
+
+#[test]
+fn what_is_no_pod_is_in_no_namespace() {
+    let mut world = allowed();
+    world.source = Some(Endpoint { identity: 2, ..Endpoint::default() });
+    for pattern in ["/", "default/", "/web", "web"] {
+        assert!(!fits(filter!(source_pod: [pattern]), &world), "{pattern}");
+    }
+    assert!(fits(filter!(destination_pod: ["/"]), &world) && !fits(filter!(destination_pod: ["/web"]), &world));
 }
 
 #[test]

@@ -132,6 +132,48 @@ fn every_other_field_compares_what_it_names() {
 }
 
 #[test]
+fn a_protocol_fits_its_own_flows_only() {
+    let all = ["tcp", "udp", "icmp", "icmpv4", "icmpv6", "sctp", "vrrp", "igmp", "dns", "http", "kafka"];
+    for (flow, names) in [
+        (r#"{"l4": {"TCP": {}}}"#, &["tcp"][..]),
+        (r#"{"l4": {"UDP": {}}}"#, &["udp"]),
+        (r#"{"l4": {"ICMPv4": {}}}"#, &["icmp", "icmpv4"]),
+        (r#"{"l4": {"ICMPv6": {}}}"#, &["icmp", "icmpv6"]),
+        (r#"{"l4": {"SCTP": {}}}"#, &["sctp"]),
+        (r#"{"l4": {"VRRP": {}}}"#, &["vrrp"]),
+        (r#"{"l4": {"IGMP": {}}}"#, &["igmp"]),
+        (r#"{"l7": {"dns": {}}}"#, &["dns"]),
+        (r#"{"l7": {"http": {}}}"#, &["http"]),
+        (r#"{"l7": {"kafka": {}}}"#, &["kafka"]),
+        ("{}", &[]),
+    ] {
+        let flow: Flow = from_json(flow).unwrap();
+        let fits = |name: &&str| {
+            let filter = FlowFilter { protocol: vec![(*name).to_owned()], ..FlowFilter::default() };
+            Filters::compile(&[filter], &[]).unwrap().matches(&flow)
+        };
+        assert_eq!(all.into_iter().filter(fits).collect::<Vec<_>>(), names, "{flow:?}");
+    }
+}
+
+#[test]
+fn every_transport_has_ports() {
+    for transport in ["TCP", "UDP", "SCTP"] {
+        let flow = format!("{{\"l4\": {{\"{transport}\": {{\"source_port\": 7, \"destination_port\": 9}}}}}}");
+        let flow: Flow = from_json(&flow).unwrap();
+        for (field, port, fits) in [
+            ("source_port", 7, true),
+            ("source_port", 9, false),
+            ("destination_port", 9, true),
+            ("destination_port", 7, false),
+        ] {
+            let filter = from_json(&format!("{{\"{field}\": [\"{port}\"]}}")).unwrap();
+            assert_eq!(Filters::compile(&[filter], &[]).unwrap().matches(&flow), fits, "{transport}: {field} {port}");
+        }
+    }
+}
+
+#[test]
 fn no_field_is_left_out() {
     let sides = ["source", "destination"].into_iter();
     let sides = sides.flat_map(|side| SIDES.iter().map(move |(field, ..)| format!("{side}_{field}")));
