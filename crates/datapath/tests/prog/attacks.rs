@@ -10,7 +10,7 @@ use datapath::Kernel;
 
 use crate::packet::{ACK, Packet, RST, SYN, octets, source_port};
 use crate::state::serve;
-use crate::world::{World, tuple};
+use crate::world::{Family, World, tuple};
 
 fn destination(frame: &[u8]) -> Vec<u8> {
     if frame[12..14] == [8, 0] { frame[30..34].to_vec() } else { frame[38..54].to_vec() }
@@ -183,14 +183,20 @@ fn too_big_about_an_ipv6_fragment_reaches_the_pod() {
     });
 }
 
+/// Pod A may speak to a service with B as its backend, and to nobody else; nobody may speak to A.
+fn let_speak_to_a_service(world: &World, f: Family) {
+    let (a, b) = (world.a, world.b);
+    serve(world, 1, (f.service, 80), (f.b, 8080), proto::TCP);
+    world.set_pod(&a, EGRESS_ENFORCED | INGRESS_ENFORCED);
+    world.add_rule((&a, EGRESS), b.identity, (proto::TCP, 8080), false);
+}
+
 /// The wire speaks into a pod's connection to a service, under the service's address.
 #[test]
 fn the_wire_does_not_answer_for_a_service() {
     World::test_families(|world, f| {
         let (a, b) = (world.a, world.b);
-        serve(world, 1, (f.service, 80), (f.b, 8080), proto::TCP);
-        world.set_pod(&a, EGRESS_ENFORCED | INGRESS_ENFORCED);
-        world.add_rule((&a, EGRESS), b.identity, (proto::TCP, 8080), false);
+        let_speak_to_a_service(world, f);
         let to = |flags| Packet::tcp((f.a, 1000), (f.service, 80), flags).bytes();
         world.leaves(&a, &to(SYN)).redirected();
         world.leaves(&b, &Packet::tcp((f.b, 8080), (f.a, 1000), SYN | ACK).bytes()).redirected();
@@ -204,10 +210,7 @@ fn the_wire_does_not_answer_for_a_service() {
 #[test]
 fn the_wire_does_not_answer_for_a_service_that_was_not_asked() {
     World::test_families(|world, f| {
-        let (a, b) = (world.a, world.b);
-        serve(world, 1, (f.service, 80), (f.b, 8080), proto::TCP);
-        world.set_pod(&a, EGRESS_ENFORCED | INGRESS_ENFORCED);
-        world.add_rule((&a, EGRESS), b.identity, (proto::TCP, 8080), false);
+        let_speak_to_a_service(world, f);
         let run = world.arrives(&Packet::tcp((f.service, 80), (f.a, 1000), SYN | ACK).bytes());
         assert_eq!(run.verdict, 2, "{run:?}");
     });

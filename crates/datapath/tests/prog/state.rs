@@ -5,7 +5,7 @@ use abi::DropReason;
 use abi::endpoint::flags::{EGRESS_ENFORCED, INGRESS_ENFORCED};
 use abi::flow::{State, flags, proto};
 use abi::lb::{Backend, Service, ServiceKey, SlotKey};
-use abi::maps::{Backends, Flows, Openings, Services, Slots};
+use abi::maps::{Backends, Flows, Services, Slots};
 use abi::policy::{EGRESS, INGRESS};
 use abi::tuple::Tuple;
 use datapath::Kernel;
@@ -182,7 +182,7 @@ fn a_flood_costs_who_makes_it_and_nobodys_connection() {
         let (a, b) = (world.a, world.b);
         world.set_pod(&a, INGRESS_ENFORCED);
         connect(world, f);
-        let places = world.datapath.map::<Openings>().unwrap().capacity() / abi::rings::RINGS_AND_STACK;
+        let places = world.datapath.config().openings;
         for port in 0..300_u16 {
             world.leaves(&b, &segment((f.b, 2000 + port), (f.world, 80), SYN)).redirected();
             world.leaves(&b, &Packet::udp((f.b, 2000 + port), (f.world, 53)).bytes()).redirected();

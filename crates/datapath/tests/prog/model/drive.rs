@@ -50,7 +50,7 @@ impl<'a> Drive<'a> {
     /// A node on which nothing has happened, with a pod on each of the interfaces.
     pub(crate) fn new(world: &'a mut World, family: Family, interfaces: [u32; 3]) -> Self {
         world.reset();
-        let places = world.datapath.map::<Openings>().unwrap().capacity() / rings::RINGS_AND_STACK;
+        let places = world.datapath.config().openings;
         let model = Model::new(family.node, places as usize);
         let mut drive = Self { world, family, interfaces, model, untold: Vec::new(), next_id: 101 };
         drive.forget_latest(places);
