@@ -205,8 +205,9 @@ impl Keeper {
                 _ = endpoints.next() => {}
                 _ = node.next() => {}
             }
-            let gone = endpoints.snapshot().get(&id).is_none();
-            let present = node.snapshot().get(&()).map(|node| Plan::new(&node, self.families()));
+            // The tables as they are: before its first batch a subscription's own snapshot is empty.
+            let gone = self.manager.endpoints().snapshot().get(&id).is_none();
+            let present = self.node.snapshot().get(&()).map(|node| Plan::new(&node, self.families()));
             // Without a row nothing new is known of the node.
             if gone || present.is_some_and(|present| present != *plan) {
                 return self.report("it is being made anew".to_owned());

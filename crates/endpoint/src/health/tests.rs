@@ -7,6 +7,7 @@ use super::*;
 use crate::testing::agent::Setup;
 use crate::testing::local_node;
 use crate::testing::node::{Node as Host, Serving, block_on, on_a_node};
+use futures::FutureExt as _;
 use model::IdentityId;
 use statedb::Writer;
 use std::io::{Read, Write};
@@ -83,6 +84,29 @@ fn the_next_agent_makes_it_anew_with_the_addresses_that_others_know() {
         assert_eq!(made(&host, &second).addresses, ips(&["10.0.0.77", "fd00::77"]));
         assert_eq!(second.agent.endpoints.snapshot().iter().count(), 1, "it is not restored from disk");
         assert_eq!(host.interfaces(), [INTERFACE]);
+    });
+}
+
+#[test]
+fn it_stays_while_nothing_of_the_node_that_concerns_it_changes() {
+    on_a_node(|host| {
+        let serving = serve(&host, &[], |_| {});
+        made(&host, &serving);
+        let id = serving.agent.endpoints.snapshot().iter().next().unwrap().id;
+        let keeper = Keeper {
+            manager: Arc::clone(&serving.agent.manager),
+            node: serving.agent.local_node.reader(),
+            nodes: nodes(&[]).reader(),
+            state: watch::channel(Err(String::new())).0,
+        };
+        let plan = Plan::new(&local_node(), keeper.families());
+        // Which of the two tables is looked at first is up to chance.
+        for _ in 0..32 {
+            assert_eq!(keeper.until_stale(id, &plan).now_or_never(), None);
+        }
+        assert_eq!(keeper.until_stale(EndpointId(id.0 + 1), &plan).now_or_never(), Some(()));
+        let other = Plan { mtu: plan.mtu + 1, ..plan };
+        assert_eq!(keeper.until_stale(id, &other).now_or_never(), Some(()));
     });
 }
 

@@ -6,6 +6,7 @@ use super::local_node;
 use crate::attachment::Attachment;
 use crate::health::{HealthEndpoint, Keeper};
 use crate::interfaces::Interfaces;
+use crate::manager::Manager;
 use crate::manager::restore::HostLinks;
 use crate::{Config, Core, Maps, Started};
 use datapath::{Epochs, fake};
@@ -26,7 +27,9 @@ pub(crate) struct Agent {
     pub(crate) health: watch::Receiver<Result<HealthEndpoint, String>>,
     pub(crate) kernel: fake::Kernel,
     pub(crate) pool: Pool,
-    _tables: (Writer<Identity>, Writer<LocalNode>),
+    pub(crate) manager: Arc<Manager>,
+    pub(crate) local_node: Writer<LocalNode>,
+    _identities: Writer<Identity>,
     token: CancellationToken,
 }
 
@@ -69,13 +72,13 @@ impl Setup {
         let (mut pods, pods_reader) = statedb::table("k8s-pods");
         let (mut policies, policies_reader) = statedb::table("endpoint-policies");
         let (mut identities, identities_reader) = statedb::table("identities");
-        let (mut nodes, nodes_reader) = statedb::table("local-node");
+        let (mut local_node, local_node_reader) = statedb::table("local-node");
         pods.mark_initialized();
         policies.mark_initialized();
         identities.insert(Identity { id: IdentityId(4242), labels: [Label::k8s("app", "x")].into_iter().collect() });
         identities.mark_initialized();
-        nodes.insert(self.node);
-        nodes.mark_initialized();
+        local_node.insert(self.node);
+        local_node.mark_initialized();
         let in_memory = || (Maps::open(&self.kernel).unwrap(), Epochs::open(&self.kernel).unwrap());
         let (maps, epochs) = self.maps.unwrap_or_else(in_memory);
         let core = Core {
@@ -83,7 +86,7 @@ impl Setup {
             pods: pods_reader,
             policies: policies_reader,
             identities: identities_reader,
-            local_node: nodes_reader,
+            local_node: local_node_reader,
             addresses: Arc::new(self.pool.clone()),
             maps,
             epochs,
@@ -92,15 +95,15 @@ impl Setup {
         if self.permit {
             tasks.spawn("permit", permit(endpoints.clone(), Arc::clone(&policies)));
         }
-        let health_node = core.local_node.clone();
         let Started { router, attachments, manager, .. } = core.start(self.config, interfaces, links, &tasks);
         let (state, health) = watch::channel(Err(String::new()));
         if let Some(nodes) = self.nodes {
-            tasks.spawn("health", Keeper { manager, node: health_node, nodes, state }.run());
+            let manager = Arc::clone(&manager);
+            tasks.spawn("health", Keeper { manager, node: local_node.reader(), nodes, state }.run());
         }
         tokio::spawn(tasks.run_until_failure());
-        let _tables = (identities, nodes);
-        Agent { router, pods, endpoints, attachments, health, kernel: self.kernel, pool: self.pool, _tables, token }
+        let (kernel, pool, _identities) = (self.kernel, self.pool, identities);
+        Agent { router, pods, endpoints, attachments, health, kernel, pool, manager, local_node, _identities, token }
     }
 }
 
