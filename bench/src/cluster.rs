@@ -52,6 +52,15 @@ impl LabCommand {
     }
 }
 
+/// What is installed on a lab.
+#[derive(Clone, Debug)]
+pub(crate) struct Build {
+    /// Name of the lab.
+    pub(crate) lab: String,
+    pub(crate) image: PathBuf,
+    pub(crate) chart: PathBuf,
+}
+
 /// A lab that is up. It goes down with this, if it was brought up for it.
 #[derive(Debug)]
 pub(crate) struct Cluster {
@@ -82,14 +91,15 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Brings a lab up and installs our chart: address pools large enough for the pods of `memory`, everything else as in
-    /// the demo. Flow events and Hubble are on, as they are by default.
-    pub(crate) fn with_our_chart(command: LabCommand, image: &Path, settings: &[String]) -> Result<Self> {
-        let image = image.canonicalize().with_context(|| format!("no {} (`make image` makes it)", image.display()))?;
-        let cluster = Self::up(command, "bench", &[])?;
-        run::output(cluster.command.lab("bench").arg("load").arg(image))?;
+    /// Brings a lab up and installs a build with its chart: address pools large enough for the pods of `memory`, everything
+    /// else as in the demo. Flow events and Hubble are on, as they are by default.
+    pub(crate) fn with_build(command: LabCommand, build: &Build, settings: &[String]) -> Result<Self> {
+        let image = build.image.canonicalize();
+        let image = image.with_context(|| format!("no {} (`make image` makes it)", build.image.display()))?;
+        let cluster = Self::up(command, &build.lab, &[])?;
+        run::output(cluster.command.lab(&build.lab).arg("load").arg(image))?;
         let mut helm = Command::new("scripts/install-chart");
-        helm.arg("bench").env("CILIUM_BINARY", &cluster.command.program);
+        helm.arg(&build.lab).env("CILIUM_BINARY", &cluster.command.program).env("CILIUM_CHART", &build.chart);
         let pools = [
             "ipam.mode=cluster-pool",
             "ipam.operator.clusterPoolIPv4PodCIDRList={10.245.0.0/16}",
@@ -194,8 +204,8 @@ impl Cluster {
         bail!("no process on {node} has the address {address}")
     }
 
-    /// Clients and servers on one and on two nodes, without policy and with it.
-    pub(crate) fn arms(&self) -> Result<Vec<Arm>> {
+    /// Clients and servers on one and on two nodes, without policy and with it. `ours` is what the build is called.
+    pub(crate) fn arms(&self, ours: &str) -> Result<Vec<Arm>> {
         self.namespace()?;
         let mut pods = Vec::new();
         for policy in ["off", "on"] {
@@ -207,14 +217,17 @@ impl Cluster {
         self.apply(&pods)?;
         self.kubectl(&["-n", NAMESPACE, "wait", "pod", "-l", "policy", "--for=condition=Ready", "--timeout=60s"])?;
         let mut arms = Vec::new();
-        for (policy, name) in [("off", "ours".to_owned()), ("on", format!("ours, {RULES} rules"))] {
+        for (policy, name) in [("off", ours.to_owned()), ("on", format!("{ours}, {RULES} rules"))] {
+            let unserved = if policy == "off" { "refused" } else { "silent" };
             let client = self.pod(&format!("client-{policy}"), "node1")?;
             let near = self.pod(&format!("near-{policy}"), "node1")?;
             let far = self.pod(&format!("far-{policy}"), "node2")?;
-            arms.push(Arm::new(Shape::OneNode, &name, client.clone(), near));
-            arms.push(Arm::new(Shape::TwoNodes, &name, client, far));
+            for (shape, server) in [(Shape::OneNode, near), (Shape::TwoNodes, far)] {
+                let arm = Arm::new(shape, &name, client.clone(), server);
+                checked(&arm, unserved)?;
+                arms.push(arm);
+            }
         }
-        arms.iter().try_for_each(checked)?;
         self.settled()?;
         Ok(arms)
     }
@@ -253,11 +266,11 @@ impl Drop for Cluster {
     }
 }
 
-/// What should be let through is, and what should not be is not.
-fn checked(arm: &Arm) -> Result<()> {
+/// What should be let through is, and what nobody serves is seen as it should be.
+fn checked(arm: &Arm, unserved: &str) -> Result<()> {
     let address = arm.addresses[0];
     let server = arm.serve(address)?;
-    let expected = [(PORT, "connected"), (PORT + 1, if arm.name == "ours" { "refused" } else { "silent" })];
+    let expected = [(PORT, "connected"), (PORT + 1, unserved)];
     for (port, expected) in expected {
         clock::poll(Duration::from_secs(20), Duration::from_millis(100), || match arm.connect(address, port)? {
             seen if seen == expected => Ok(()),

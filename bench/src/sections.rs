@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 
-use crate::cluster::{Cluster, LabCommand};
+use crate::cluster::{Build, Cluster, LabCommand};
 use crate::load::Kind;
 use crate::report::{Figure, Report};
 use crate::traffic::{self, Arm, Plan, Shape};
@@ -47,6 +47,9 @@ pub(crate) struct Options {
     /// The image to measure.
     #[arg(long, default_value = "target/image/cilium.tar")]
     image: PathBuf,
+    /// Compare the traffic of an older build, too: a folder with its `cilium.tar` and `chart` (`scripts/older` makes it).
+    #[arg(long, value_name = "FOLDER")]
+    older: Option<PathBuf>,
     /// Another value for the chart, as for `helm install --set`.
     #[arg(long, value_name = "KEY=VALUE")]
     helm_set: Vec<String>,
@@ -144,15 +147,27 @@ fn open(options: &Options) -> Result<Cluster> {
     let command = lab_command(options)?;
     match &options.cluster {
         Some(name) => Cluster::adopt(command, name),
-        None => Cluster::with_our_chart(command, &options.image, &options.helm_set),
+        None => {
+            let (lab, image) = ("bench".to_owned(), options.image.clone());
+            Cluster::with_build(command, &Build { lab, image, chart: "deploy/helm/cilium".into() }, &options.helm_set)
+        }
     }
+}
+
+/// A cluster with the build to compare with, if there is one.
+fn open_older(options: &Options) -> Result<Option<Cluster>> {
+    let Some(folder) = &options.older else { return Ok(None) };
+    let folder = folder.canonicalize().with_context(|| format!("no {}", folder.display()))?;
+    let (image, chart) = (folder.join("cilium.tar"), folder.join("chart"));
+    let build = Build { lab: "bench-older".to_owned(), image, chart };
+    Cluster::with_build(lab_command(options)?, &build, &options.helm_set).map(Some)
 }
 
 fn one(section: Section, options: &Options, cluster: &Cluster) -> Result<Vec<Figure>> {
     let span = Duration::from_secs_f32(options.seconds);
     match section {
         Section::Accounting => {
-            let arms: Vec<Arm> = cluster.arms()?.into_iter().map(|arm| arm.ahead(options.ahead)).collect();
+            let arms: Vec<Arm> = cluster.arms("ours")?.into_iter().map(|arm| arm.ahead(options.ahead)).collect();
             accounting::measure(cluster, &arms, span)
         }
         Section::Pods => pods::measure(cluster, &lab_command(options)?, options.rounds.min(3)),
@@ -168,7 +183,11 @@ fn compare(options: &Options, kinds: &[Kind], cluster: Option<&Cluster>) -> Resu
     let mut arms = networks::plain().context("plain routing")?.to_vec();
     arms.extend(networks::ptp().context("the plugin ptp")?);
     if let Some(cluster) = cluster {
-        arms.extend(cluster.arms()?);
+        arms.extend(cluster.arms("ours")?);
+    }
+    let older = open_older(options)?;
+    if let Some(cluster) = &older {
+        arms.extend(cluster.arms("older")?);
     }
     let mut figures = Vec::new();
     for (family, rounds) in [(0, options.rounds), (1, (options.rounds / 2).max(1))] {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! For tests: traffic between two namespaces that counts what is lost while something else happens.
 
-use std::collections::BTreeSet;
+mod numbered;
+
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
@@ -14,16 +15,14 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use crate::clock;
 use crate::netns::Netns;
 
-/// Between two datagrams, two questions, two blocks of the stream.
+/// Between two messages, two questions, two blocks of the stream.
 const PACE: Duration = Duration::from_millis(5);
-/// For a socket's read; nothing is lost because of it.
-const TICK: Duration = Duration::from_millis(50);
 /// How long a question may go unanswered, and how long the last packets may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// One write of the stream.
 const BLOCK: usize = 16 * 1024;
 
-/// A loop of datagrams and their echoes, a loop of questions and answers on one TCP connection, and a TCP stream.
+/// A loop of datagrams and their echoes, one of pings, one of questions and answers on a TCP connection, and a TCP stream.
 #[derive(Debug)]
 pub struct Traffic {
     what: String,
@@ -33,11 +32,14 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Starts all three between a client and an address of a server, on ports from `port` on.
+    /// Starts all four between a client and an address of a server, on ports from `port` on.
     pub fn between(client: &Netns, server: &Netns, to: IpAddr, port: u16) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let asked = Arc::new(AtomicU32::new(0));
-        let mut loads = vec![("datagrams", datagrams(client, server, SocketAddr::new(to, port), &stop)?)];
+        let mut loads = vec![
+            ("datagrams", numbered::datagrams(client, server, SocketAddr::new(to, port), &stop)?),
+            ("pings", numbered::pings(client, to, &stop)?),
+        ];
 
         let listener = server.listen(port + 1)?;
         let stream = client.connect(SocketAddr::new(to, port + 1))?;
@@ -74,72 +76,6 @@ impl Traffic {
         }
         Ok(())
     }
-}
-
-/// Numbered datagrams; each is to come back once.
-fn datagrams(client: &Netns, server: &Netns, to: SocketAddr, stop: &Arc<AtomicBool>) -> Result<JoinHandle<Result<()>>> {
-    let echo = server.datagrams(to)?;
-    echo.set_read_timeout(Some(TICK))?;
-    let socket = client.run(|| {
-        let socket = UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
-        socket.connect(to)?;
-        Ok(socket)
-    })?;
-    socket.set_read_timeout(Some(TICK))?;
-    let over = Arc::new(AtomicBool::new(false));
-    let (done, heard) = (over.clone(), Arc::new(AtomicU32::new(0)));
-    let count = heard.clone();
-    thread::spawn(move || {
-        let mut room = [0; 4];
-        while !done.load(Ordering::Relaxed) {
-            if let Ok((_, from)) = echo.recv_from(&mut room) {
-                count.fetch_add(1, Ordering::Relaxed);
-                let _ = echo.send_to(&room, from);
-            }
-        }
-    });
-    let listening = socket.try_clone()?;
-    let receiver = thread::spawn({
-        let over = over.clone();
-        move || receive(&listening, &over)
-    });
-    let (stop, back) = (stop.clone(), socket);
-    Ok(thread::spawn(move || {
-        let mut sent = 0u32;
-        let mut refused = 0;
-        while !stop.load(Ordering::Relaxed) {
-            refused += u32::from(back.send(&sent.to_be_bytes()).is_err());
-            sent += 1;
-            clock::breathe(PACE);
-        }
-        let waited = clock::poll(Duration::from_secs(2), "the last echoes", || {
-            ensure!(heard.load(Ordering::Relaxed) >= sent, "on their way");
-            Ok(())
-        });
-        drop(waited);
-        clock::breathe(TICK * 4);
-        over.store(true, Ordering::Relaxed);
-        let came_back = receiver.join().map_err(|_| anyhow!("a thread ended"))?;
-        let lost: Vec<u32> = (0..sent).filter(|number| !came_back.contains(number)).collect();
-        let arrived = heard.load(Ordering::Relaxed);
-        let (first, last) = (lost.first(), lost.last());
-        ensure!(
-            lost.is_empty() && refused == 0,
-            "{sent} sent ({refused} refused), {arrived} arrived, {} came back; lost from {first:?} to {last:?}",
-            came_back.len()
-        );
-        Ok(())
-    }))
-}
-
-fn receive(socket: &UdpSocket, over: &AtomicBool) -> BTreeSet<u32> {
-    let (mut numbers, mut room) = (BTreeSet::new(), [0; 4]);
-    while !over.load(Ordering::Relaxed) {
-        if socket.recv(&mut room).is_ok() {
-            numbers.insert(u32::from_be_bytes(room));
-        }
-    }
-    numbers
 }
 
 fn answer(mut peer: TcpStream) {
