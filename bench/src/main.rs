@@ -5,6 +5,7 @@ mod accounting;
 mod clock;
 mod cluster;
 mod cni;
+mod collect;
 mod load;
 mod memory;
 mod networks;

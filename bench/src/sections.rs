@@ -12,7 +12,7 @@ use crate::cluster::{Build, Cluster, LabCommand};
 use crate::load::Kind;
 use crate::report::{Figure, Report};
 use crate::traffic::{self, Arm, Plan, Shape};
-use crate::{accounting, cni, memory, networks, pods, programs};
+use crate::{accounting, cni, collect, memory, networks, pods, programs};
 
 /// How to measure.
 #[derive(Args, Clone, Debug)]
@@ -63,6 +63,8 @@ pub(crate) struct Options {
 enum Section {
     /// Nanoseconds per run, by BPF_PROG_TEST_RUN.
     Programs,
+    /// Garbage collection of flows.
+    Collect,
     /// One byte there and back.
     Rr,
     /// Connect, one byte there and back, close.
@@ -99,6 +101,10 @@ pub(crate) fn measure(options: &Options) -> Result<ExitCode> {
     if wanted(Section::Programs) {
         step("programs, by BPF_PROG_TEST_RUN");
         report.add("programs", programs::measure(3000));
+    }
+    if wanted(Section::Collect) {
+        step("garbage collection of flows");
+        report.add("collect", collect::measure());
     }
     let kinds: Vec<Kind> = [(Section::Rr, Kind::Rr), (Section::Crr, Kind::Crr), (Section::Stream, Kind::Stream)]
         .into_iter()
@@ -174,7 +180,7 @@ fn one(section: Section, options: &Options, cluster: &Cluster) -> Result<Vec<Fig
         Section::Start => pods::agent_start(cluster),
         Section::Cni => cni::measure(cluster),
         Section::Memory => memory::measure(cluster, options.pods),
-        Section::Programs | Section::Rr | Section::Crr | Section::Stream => Ok(Vec::new()),
+        Section::Programs | Section::Collect | Section::Rr | Section::Crr | Section::Stream => Ok(Vec::new()),
     }
 }
 

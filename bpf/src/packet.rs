@@ -50,6 +50,8 @@ pub trait Packet: Copy {
     fn fix_l3_checksum(self, offset: u32, from: u32, to: u32) -> bool;
     /// Corrects a transport checksum; `flags` as of `bpf_l4_csum_replace`, the size of the words included.
     fn fix_l4_checksum(self, offset: u32, from: u64, to: u64, flags: u64) -> bool;
+    /// Adds to the sum that the card has made of the whole packet (`CHECKSUM_COMPLETE`), if it has.
+    fn add_to_sum(self, difference: u64);
     /// Longest packet that a device takes, from the network header on.
     fn mtu_of(self, ifindex: u32) -> u32;
     /// Makes room for `bytes` after the Ethernet header, or takes them away when negative; `flags` as of `bpf_skb_adjust_room`.

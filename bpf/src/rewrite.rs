@@ -8,10 +8,6 @@ use abi::flow::{Flow, FlowKey, flags, proto};
 use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
 use aya_ebpf::helpers::generated::bpf_csum_diff;
 
-/// `BPF_F_IPV6` (6.16): an address that changes in an IPv6 packet changes nothing of the sum that the card has made of the whole
-/// packet, since the transport checksum makes up for it. Older kernels refuse the flag, and most cards make no such sum.
-const IPV6: u64 = 1 << 7;
-
 /// What one direction of a flow turns source and destination into.
 pub struct Translation {
     /// The new source, and its port, if it is rewritten.
@@ -122,12 +118,12 @@ impl Change {
         }
         if let Some((offset, flags)) = pseudo {
             let difference = difference(self.from, self.to);
-            let flags = flags | BPF_F_PSEUDO_HDR as u64;
-            if !packet.fix_l4_checksum(offset, 0, difference, flags | IPV6)
-                && !packet.fix_l4_checksum(offset, 0, difference, flags)
-            {
+            if !packet.fix_l4_checksum(offset, 0, difference, flags | BPF_F_PSEUDO_HDR as u64) {
                 return false;
             }
+            // That took the difference off the card's sum of the whole packet, to which the address adds it: IPv6 has no header
+            // checksum to make up for it.
+            packet.add_to_sum(difference);
         }
         packet.store(ETH_LEN as u32 + 8 + self.side * 16, &self.to)
     }

@@ -124,6 +124,12 @@ impl Packet for Skb {
     }
 
     #[inline(always)]
+    fn add_to_sum(self, difference: u64) {
+        // SAFETY: valid context. An error says that there is no such sum.
+        unsafe { helpers::bpf_csum_update(self.0, difference as u32) };
+    }
+
+    #[inline(always)]
     fn mtu_of(self, ifindex: u32) -> u32 {
         let mut mtu = 0;
         // SAFETY: valid context; the device's size is written to the stack, whatever the result.

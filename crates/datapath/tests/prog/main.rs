@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 mod attacks;
+mod checksums;
 mod devices;
 mod epochs;
 mod errors;

@@ -178,10 +178,8 @@ impl World {
         for pod in [self.a, self.b] {
             self.set_pod(&pod, 0);
         }
-        let locals = self.datapath.map::<Locals>().unwrap();
-        let host = Endpoint { identity: identity::HOST, flags: flags::HOST, ..Endpoint::default() };
         for family in families() {
-            locals.insert(&family.node.into(), &host).unwrap();
+            self.set_host(family.node);
             let node2: IpAddr = families()[0].node2;
             let pods = if family.a.is_ipv4() { (family.remote, 24) } else { (family.remote, 64) };
             self.set_identity(pods, REMOTE_IDENTITY, Some(node2));
@@ -199,6 +197,12 @@ impl World {
 
     pub(crate) fn datapath_policies(&self) -> Trie<Policies> {
         self.datapath.trie::<Policies>().unwrap()
+    }
+
+    /// The address is one of this node.
+    pub(crate) fn set_host(&self, ip: IpAddr) {
+        let host = Endpoint { identity: identity::HOST, flags: flags::HOST, ..Endpoint::default() };
+        self.datapath.map::<Locals>().unwrap().insert(&ip.into(), &host).unwrap();
     }
 
     /// The address is not this node's any more.
