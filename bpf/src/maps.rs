@@ -33,6 +33,7 @@ datapath_maps! {
     "cilium_lxc" LOCALS = HashMap<Locals>, ON_DEMAND;
     "cilium_epochs" EPOCHS = Array<Epochs>, 0;
     "cilium_node" NODE = Array<Node>, 0;
+    "cilium_devices" DEVICES = HashMap<Devices>, ON_DEMAND;
     "cilium_flows" FLOWS = HashMap<Flows>, 0;
     "cilium_openings" OPENINGS = Array<Openings>, 0;
     "cilium_open_next" OPENINGS_NEXT = Array<OpeningsNext>, 0;

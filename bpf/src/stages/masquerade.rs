@@ -112,8 +112,21 @@ fn masquerade_address(scratch: &Scratch) -> Addr {
     if matches!(peer, identity::REMOTE_NODE | identity::KUBE_APISERVER) && !config::on(&config::TUNNEL) {
         return Addr::NONE;
     }
+    address_of(scratch.flow.forward.out_ifindex, scratch.family)
+}
+
+/// The address of the device that the flow leaves by; of one without, the node's.
+#[inline(always)]
+fn address_of(ifindex: u32, family: u8) -> Addr {
+    // SAFETY: an entry that is replaced meanwhile is read as it was or as it is.
+    if let Some(device) = unsafe { maps::DEVICES.get(&ifindex) } {
+        let own = if family == 4 { device.masquerade_ipv4 } else { device.masquerade_ipv6 };
+        if !own.is_none() {
+            return own;
+        }
+    }
     match maps::NODE.get(0) {
-        Some(node) if scratch.family == 4 => node.masquerade_ipv4,
+        Some(node) if family == 4 => node.masquerade_ipv4,
         Some(node) => node.masquerade_ipv6,
         None => Addr::NONE,
     }

@@ -74,9 +74,9 @@ fn bytes_of<T: aya::Pod>(value: &T) -> &[u8] {
 layout! {
     /// Facts of the node that may change while the programs run.
     pub struct NodeConfig (96) {
-        /// Source address of masqueraded IPv4 traffic, or none.
+        /// Source address of masqueraded IPv4 traffic that leaves by a device without one of its own, or none.
         pub masquerade_ipv4: Addr,
-        /// Source address of masqueraded IPv6 traffic, or none.
+        /// Source address of masqueraded IPv6 traffic that leaves by a device without one of its own, or none.
         pub masquerade_ipv6: Addr,
         /// Source address of tunnel packets over IPv4, or none.
         pub tunnel_ipv4: Addr,
@@ -94,5 +94,15 @@ layout! {
         pub native_mac: [u8; 6],
         /// Zero.
         pub pad: [u8; 10],
+    }
+}
+
+layout! {
+    /// A native device.
+    pub struct Device (32) {
+        /// Source address of masqueraded IPv4 traffic that leaves by it, or none.
+        pub masquerade_ipv4: Addr,
+        /// Source address of masqueraded IPv6 traffic that leaves by it, or none.
+        pub masquerade_ipv6: Addr,
     }
 }

@@ -104,6 +104,8 @@ maps! {
     Epochs = "cilium_epochs" v 1, Array, epoch::SLOTS, u32 => u32;
     /// Facts of the node; one entry.
     Node = "cilium_node" v 2, Array, 1, u32 => config::NodeConfig;
+    /// Native devices by interface index.
+    Devices = "cilium_devices" v 1, Hash, 256, u32 => config::Device;
     /// Flows; sized at load.
     Flows = "cilium_flows" v 2, Hash, 131_072, flow::FlowKey => flow::Flow;
     /// The latest flows of each endpoint, in rings ([`crate::rings`]): one that nobody has answered makes room for the next; sized at load.

@@ -44,11 +44,18 @@ pub(crate) struct Facts {
     pub(crate) row: LocalNode,
     /// The native devices, in the order of the row.
     pub(crate) devices: Vec<Link>,
-    pub(crate) masquerade_ipv4: Option<Ipv4Addr>,
-    pub(crate) masquerade_ipv6: Option<Ipv6Addr>,
+    /// What masqueraded traffic leaves the devices under, in their order.
+    pub(crate) masquerade: Vec<Masquerade>,
     pub(crate) wire: Wire,
     /// What is not as configured but can be lived with.
     pub(crate) warnings: Vec<String>,
+}
+
+/// The addresses of a device that masqueraded traffic takes, if it is masqueraded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Masquerade {
+    pub(crate) ipv4: Option<Ipv4Addr>,
+    pub(crate) ipv6: Option<Ipv6Addr>,
 }
 
 /// The addresses of a node that is known to Kubernetes, with its CiliumNode if there is one already.
@@ -87,15 +94,14 @@ pub(crate) fn facts(config: &Config, host: &Host, kube: &KubeNode, own: Option<&
         overlay: host.links.iter().find(|link| link.name == crate::OVERLAY_DEVICE).map(|link| link.index),
         networks: networks.map(|address| (address.ifindex, address.net.trunc())).collect(),
     };
-    let source = |node: Option<IpAddr>| masquerade_source(host, first.index, node);
-    Ok(Facts {
-        masquerade_ipv4: source(ipv4.map(IpAddr::V4)).and_then(|ip| v4(&ip)).filter(|_| config.masquerade_ipv4),
-        masquerade_ipv6: source(ipv6.map(IpAddr::V6)).and_then(|ip| v6(&ip)).filter(|_| config.masquerade_ipv6),
-        row,
-        devices,
-        wire,
-        warnings,
-    })
+    let masquerade = |link: &Link| {
+        let source = |node: Option<IpAddr>| masquerade_source(host, link.index, node);
+        Masquerade {
+            ipv4: source(ipv4.map(IpAddr::V4)).and_then(|ip| v4(&ip)).filter(|_| config.masquerade_ipv4),
+            ipv6: source(ipv6.map(IpAddr::V6)).and_then(|ip| v6(&ip)).filter(|_| config.masquerade_ipv6),
+        }
+    };
+    Ok(Facts { masquerade: devices.iter().map(masquerade).collect(), row, devices, wire, warnings })
 }
 
 /// The native devices: those that the configuration names, or those of the node's addresses and of the default route. The

@@ -4,9 +4,9 @@
 use crate::fib::Concerned;
 use crate::local::{Facts, Host};
 use crate::{HOST_DEVICE, OVERLAY_DEVICE};
-use abi::config::NodeConfig;
+use abi::config::{Device, NodeConfig};
 use datapath::bpf::{Datapath, Direction, Program};
-use datapath::{Epochs, Kernel, Map, Result};
+use datapath::{Epochs, Kernel, Map, Result, sync_map};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use std::sync::Arc;
 pub(crate) struct Programs {
     datapath: Arc<Datapath>,
     map: Map<abi::maps::Node>,
+    devices: Map<abi::maps::Devices>,
     epochs: Epochs,
     /// By name of the pin: the interface index that we have attached to.
     attached: BTreeMap<String, u32>,
@@ -25,8 +26,8 @@ pub(crate) struct Programs {
 
 impl Programs {
     pub(crate) fn new(datapath: Arc<Datapath>, epochs: Epochs) -> Result<Self> {
-        let map = datapath.map()?;
-        Ok(Self { datapath, map, epochs, attached: BTreeMap::new(), swept: false })
+        let (map, devices) = (datapath.map()?, datapath.map()?);
+        Ok(Self { datapath, map, devices, epochs, attached: BTreeMap::new(), swept: false })
     }
 
     /// Attaches to the devices as they are now, tells the programs, and detaches from what is no longer native.
@@ -40,11 +41,12 @@ impl Programs {
         }
         self.detach_others(&wanted)?;
         let config = node_config(facts, host);
+        let mut changed = sync_map(&self.devices, devices(facts))?.is_change();
         if self.map.get(&0)? != Some(config) {
             self.map.insert(&0, &config)?;
-            self.epochs.bump_node()?;
+            changed = true;
         }
-        Ok(())
+        if changed { self.epochs.bump_node() } else { Ok(()) }
     }
 
     /// Routes out of the node have changed: flows that left by them are decided anew.
@@ -101,9 +103,10 @@ fn wanted(facts: &Facts, host: &Host) -> BTreeMap<String, (Program, u32)> {
 /// What the programs are told of the node.
 fn node_config(facts: &Facts, host: &Host) -> NodeConfig {
     let first = facts.devices.first();
+    let masquerade = facts.masquerade.first().copied().unwrap_or_default();
     NodeConfig {
-        masquerade_ipv4: facts.masquerade_ipv4.map(Into::into).unwrap_or_default(),
-        masquerade_ipv6: facts.masquerade_ipv6.map(Into::into).unwrap_or_default(),
+        masquerade_ipv4: masquerade.ipv4.map(Into::into).unwrap_or_default(),
+        masquerade_ipv6: masquerade.ipv6.map(Into::into).unwrap_or_default(),
         tunnel_ipv4: facts.wire.ipv4.map(Into::into).unwrap_or_default(),
         tunnel_ipv6: facts.wire.ipv6.map(Into::into).unwrap_or_default(),
         overlay_ifindex: index(host, OVERLAY_DEVICE).unwrap_or_default(),
@@ -115,9 +118,20 @@ fn node_config(facts: &Facts, host: &Host) -> NodeConfig {
     }
 }
 
+/// What they are told of the native devices.
+fn devices(facts: &Facts) -> impl Iterator<Item = (u32, Device)> {
+    facts.devices.iter().zip(&facts.masquerade).map(|(link, masquerade)| {
+        let device = Device {
+            masquerade_ipv4: masquerade.ipv4.map(Into::into).unwrap_or_default(),
+            masquerade_ipv6: masquerade.ipv6.map(Into::into).unwrap_or_default(),
+        };
+        (link.index, device)
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use super::*;
     use crate::Config;
     use crate::ingest::KubeNode;
@@ -154,6 +168,20 @@ mod tests {
         assert_eq!((told.native_ifindex, told.overlay_ifindex, told.host_ifindex), (3, 9, 6));
         assert_eq!(told.native_mac, [2, 0, 0, 0, 0, 3]);
         assert_eq!(IpAddr::from(told.masquerade_ipv4).to_string(), "192.168.77.11");
+    }
+
+    #[test]
+    fn masqueraded_traffic_leaves_each_device_under_an_address_of_its_own() {
+        let (host, off) = (host(), Config { masquerade_ipv6: false, ..config() });
+        let told = |config: &Config| -> Vec<(u32, [String; 2])> {
+            let text = |addr: abi::Addr| IpAddr::from(addr).to_string();
+            let of =
+                |(index, device): (u32, Device)| (index, [text(device.masquerade_ipv4), text(device.masquerade_ipv6)]);
+            devices(&facts(config, &host, &kube(), None).unwrap()).map(of).collect()
+        };
+        let [eth1, eth0] = [["192.168.77.11", "fd77::11"], ["203.0.113.7", "::"]].map(|both| both.map(str::to_owned));
+        assert_eq!(told(&config()), [(3, eth1.clone()), (2, eth0.clone())]);
+        assert_eq!(told(&off), [(3, [eth1[0].clone(), "::".to_owned()]), (2, eth0)]);
     }
 
     #[test]

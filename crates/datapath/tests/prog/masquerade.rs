@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Traffic that leaves the cluster takes the node's address; what comes back finds its pod.
 
-use abi::config::ProgramConfig;
+use abi::config::{Device, ProgramConfig};
 use abi::event::point;
 use abi::ipcache::{IpcacheEntry, flags};
+use abi::maps::Devices;
 use abi::{Addr, identity};
-use datapath::bpf::Options;
+use datapath::Kernel as _;
+use datapath::bpf::{Options, Program};
 use std::net::{IpAddr, TcpListener};
 
 use crate::packet::{Packet, SYN};
@@ -31,6 +33,36 @@ fn a_pod_talks_to_the_world_under_the_nodes_address() {
             let answer = masqueraded.reply().ttl(50);
             let run = world.arrives(&answer.bytes());
             run.redirected().packet(&answer.to((f.a, 40001)).macs(a.host_mac, a.mac).ttl(49));
+        }
+    });
+}
+
+#[test]
+fn by_another_native_device_it_leaves_under_that_ones_address() {
+    World::test_families(|world, f| {
+        let a = world.a;
+        let (other, bare) =
+            (world.add_device(&format!("x{}", full(f.a))), world.add_device(&format!("y{}", full(f.a))));
+        let (far, farther): (IpAddr, IpAddr) = if f.a.is_ipv4() {
+            ("203.0.113.9".parse().unwrap(), "203.0.113.77".parse().unwrap())
+        } else {
+            ("2001:db8:9::9".parse().unwrap(), "2001:db8:9::77".parse().unwrap())
+        };
+        world.set_route(f.world, other);
+        world.set_route(farther, bare);
+        let mut device = Device::default();
+        let own = if f.a.is_ipv4() { &mut device.masquerade_ipv4 } else { &mut device.masquerade_ipv6 };
+        *own = far.into();
+        let devices = world.datapath.map::<Devices>().unwrap();
+        world.put(devices.clone(), &other, &device);
+        world.put(devices, &bare, &Device::default());
+
+        for (to, from, by) in [(f.world, far, other), (farther, f.node, bare)] {
+            let request = Packet::udp((f.a, 40001), (to, 53));
+            world.leaves(&a, &request.bytes()).redirected().packet(&request.clone().from((from, 40001)).ttl(63));
+            let answer = Packet::udp((to, 53), (from, 40001));
+            let run = world.run(Program::NetdevIngress, by, &answer.bytes());
+            run.redirected().packet(&answer.to((f.a, 40001)).macs(a.host_mac, a.mac).ttl(63));
         }
     });
 }

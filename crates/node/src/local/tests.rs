@@ -193,8 +193,8 @@ fn a_node_waits_for_its_pod_cidrs_and_says_whose_turn_it_is() {
 #[test]
 fn masquerading_uses_the_address_of_the_native_device_unless_it_is_off() {
     let found = facts(&config(), &host(), &kube(), None).unwrap();
-    assert_eq!(found.masquerade_ipv4, Some(Ipv4Addr::new(192, 168, 77, 11)));
-    assert_eq!(found.masquerade_ipv6, "fd77::11".parse().ok());
+    assert_eq!(found.masquerade[0].ipv4, Some(Ipv4Addr::new(192, 168, 77, 11)));
+    assert_eq!(found.masquerade[0].ipv6, "fd77::11".parse().ok());
     let off = Config { masquerade_ipv4: false, ..config() };
-    assert_eq!(facts(&off, &host(), &kube(), None).unwrap().masquerade_ipv4, None);
+    assert_eq!(facts(&off, &host(), &kube(), None).unwrap().masquerade[0].ipv4, None);
 }
