@@ -3,10 +3,12 @@
 //! policies name. Pure; [`target`] brings the result into the kernel.
 
 mod claims;
+mod index;
 pub(crate) mod target;
 
 use crate::resolve::Families;
 use claims::{Claimant, Claims};
+use index::Index;
 use ipnet::IpNet;
 use model::{
     Endpoint, EndpointId, IdentityId, IpEntry, IpSource, LocalNode, Node, PodName, RemoteEndpoint, RoutingMode,
@@ -30,8 +32,14 @@ pub(crate) struct Ipcache {
     settings: Settings,
     claims: Claims,
     local: Option<LocalNode>,
+    /// All addresses of this node.
+    own: BTreeSet<IpAddr>,
     nodes: BTreeMap<String, Node>,
+    /// Nodes by their internal addresses.
+    nodes_at: Index<String>,
     pods: BTreeMap<PodName, RemoteEndpoint>,
+    /// Pods by the address that they name as their node's.
+    pods_behind: Index<PodName>,
     endpoints: BTreeMap<EndpointId, (Endpoint, IdentityId)>,
     prefixes: BTreeMap<IpNet, IdentityId>,
     api_servers: BTreeSet<IpAddr>,
@@ -45,8 +53,11 @@ impl Ipcache {
             settings,
             claims: Claims::default(),
             local: None,
+            own: BTreeSet::new(),
             nodes: BTreeMap::new(),
+            nodes_at: Index::default(),
             pods: BTreeMap::new(),
+            pods_behind: Index::default(),
             endpoints: BTreeMap::new(),
             prefixes: BTreeMap::new(),
             api_servers: BTreeSet::new(),
@@ -71,6 +82,8 @@ impl Ipcache {
         if self.local.as_ref() == Some(&node) {
             return;
         }
+        let main = node.ipv4.map(IpAddr::V4).into_iter().chain(node.ipv6.map(IpAddr::V6));
+        self.own = main.chain(node.addresses.iter().copied()).collect();
         self.local = Some(node);
         self.claim_all();
     }
@@ -79,30 +92,40 @@ impl Ipcache {
     pub(crate) fn upsert_node(&mut self, node: Node) {
         self.claim_node(&node);
         let mut ips = node.internal_ips.clone();
-        let old = self.nodes.insert(node.name.clone(), node).map(|old| old.internal_ips);
+        let name = node.name.clone();
+        let old = self.nodes.insert(name.clone(), node).map(|old| old.internal_ips);
         if old.as_ref() != Some(&ips) {
-            ips.extend(old.unwrap_or_default());
-            self.claim_pods_behind(&ips);
+            let old = old.unwrap_or_default();
+            self.nodes_at.replace(&name, &old, &ips);
+            ips.extend(old);
+            self.claim_pods_behind(ips);
         }
     }
 
     /// A node is gone.
     pub(crate) fn remove_node(&mut self, name: &str) {
         if let Some(node) = self.nodes.remove(name) {
-            self.claims.set(Claimant::Node(name.to_owned()), Vec::new());
-            self.claim_pods_behind(&node.internal_ips);
+            self.claims.set(Claimant::Node(node.name.clone()), Vec::new());
+            self.nodes_at.replace(&node.name, &node.internal_ips, []);
+            self.claim_pods_behind(node.internal_ips);
         }
     }
 
     /// A pod of the cluster is there or has changed.
     pub(crate) fn upsert_pod(&mut self, pod: RemoteEndpoint) {
         self.claim_pod(&pod);
-        self.pods.insert(pod.pod.clone(), pod);
+        let (name, host) = (pod.pod.clone(), pod.host);
+        let old = self.pods.insert(name.clone(), pod).and_then(|old| old.host);
+        if old != host {
+            self.pods_behind.replace(&name, &old, &host);
+        }
     }
 
     /// A pod of the cluster is gone.
     pub(crate) fn remove_pod(&mut self, pod: &PodName) {
-        self.pods.remove(pod);
+        if let Some(old) = self.pods.remove(pod) {
+            self.pods_behind.replace(pod, &old.host, []);
+        }
         self.claims.set(Claimant::Pod(pod.clone()), Vec::new());
     }
 
@@ -224,11 +247,16 @@ impl Ipcache {
     }
 
     /// Pods whose node is known by one of these addresses; they may name another one than it is tunnelled to.
-    fn claim_pods_behind(&mut self, ips: &[IpAddr]) {
-        let behind = self.pods.values().filter(|pod| pod.host.is_some_and(|host| ips.contains(&host)));
-        for pod in behind.cloned().collect::<Vec<_>>() {
+    fn claim_pods_behind(&mut self, ips: Vec<IpAddr>) {
+        for pod in self.pods_at(ips) {
             self.claim_pod(&pod);
         }
+    }
+
+    fn pods_at(&self, ips: Vec<IpAddr>) -> Vec<RemoteEndpoint> {
+        let ips: BTreeSet<IpAddr> = ips.into_iter().collect();
+        let names = ips.into_iter().flat_map(|ip| self.pods_behind.at(ip));
+        names.filter_map(|name| self.pods.get(name)).cloned().collect()
     }
 
     fn claim_pod(&mut self, pod: &RemoteEndpoint) {
@@ -273,11 +301,7 @@ impl Ipcache {
     }
 
     fn is_local(&self, host: IpAddr) -> bool {
-        self.local.as_ref().is_some_and(|local| {
-            local.ipv4.map(IpAddr::V4) == Some(host)
-                || local.ipv6.map(IpAddr::V6) == Some(host)
-                || local.addresses.contains(&host)
-        })
+        self.own.contains(&host)
     }
 
     /// The address by which a node is reached, from any of its addresses.
@@ -286,7 +310,7 @@ impl Ipcache {
         if host.is_ipv4() && ipv4 {
             return host;
         }
-        let node = self.nodes.values().find(|node| node.internal_ips.contains(&host));
+        let node = self.nodes_at.at(host).next().and_then(|name| self.nodes.get(name));
         node.and_then(|node| self.address_of(node)).unwrap_or(host)
     }
 

@@ -41,7 +41,7 @@ pub(super) struct Claims {
 impl Claims {
     /// Replaces all that somebody claims.
     pub(super) fn set(&mut self, claimant: Claimant, entries: Vec<IpEntry>) {
-        let new: Vec<IpNet> = entries.iter().map(|entry| entry.prefix).collect();
+        let new: BTreeSet<IpNet> = entries.iter().map(|entry| entry.prefix).collect();
         for gone in self.by_claimant.remove(&claimant).unwrap_or_default() {
             if !new.contains(&gone) {
                 self.withdraw(&claimant, gone);
@@ -57,7 +57,7 @@ impl Claims {
             }
         }
         if !new.is_empty() {
-            self.by_claimant.insert(claimant, new);
+            self.by_claimant.insert(claimant, new.into_iter().collect());
         }
     }
 

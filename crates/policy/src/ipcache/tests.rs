@@ -4,6 +4,7 @@
 
 use super::*;
 use model::Mac;
+use proptest::prelude::*;
 
 const DUAL: Families = Families { ipv4: true, ipv6: true };
 
@@ -255,4 +256,78 @@ fn only_what_changed_is_told_and_replaying_it_gives_the_whole() {
     ipcache.remove_pod(&PodName::new("shop", "a"));
     let replayed = replay(ipcache.changes());
     assert_eq!(replayed, ipcache.entries().collect::<Vec<_>>());
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Node(u8, Vec<IpAddr>),
+    NodeGoes(u8),
+    Pod(u8, Option<IpAddr>),
+    PodGoes(u8),
+    /// This node has IPv4, IPv6, and these other addresses.
+    Local(bool, bool, Vec<IpAddr>),
+}
+
+/// Few, so that nodes share them and pods name them.
+fn address() -> impl Strategy<Value = IpAddr> {
+    prop_oneof![(1..6_u8).prop_map(|n| IpAddr::from([192, 0, 2, n])), (1..6_u8).prop_map(|n| ip(&format!("fd77::{n}")))]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let addresses = || prop::collection::vec(address(), 0..4);
+    prop_oneof![
+        3 => (0..5_u8, addresses()).prop_map(|(n, ips)| Step::Node(n, ips)),
+        1 => (0..5_u8).prop_map(Step::NodeGoes),
+        3 => (0..12_u8, prop::option::of(address())).prop_map(|(n, host)| Step::Pod(n, host)),
+        1 => (0..12_u8).prop_map(Step::PodGoes),
+        1 => (any::<bool>(), any::<bool>(), addresses()).prop_map(|(v4, v6, ips)| Step::Local(v4, v6, ips)),
+    ]
+}
+
+fn take(ipcache: &mut Ipcache, step: Step) {
+    match step {
+        Step::Node(n, internal_ips) => {
+            let name = format!("node{n}");
+            ipcache.upsert_node(Node { name, internal_ips, external_ips: vec![], ..node2() });
+        }
+        Step::NodeGoes(n) => ipcache.remove_node(&format!("node{n}")),
+        Step::Pod(n, host) => {
+            let name = format!("p{n}");
+            ipcache.upsert_pod(RemoteEndpoint { host, ..pod(&name, &format!("10.0.2.{n}"), 300, "::") });
+        }
+        Step::PodGoes(n) => ipcache.remove_pod(&PodName::new("shop", format!("p{n}"))),
+        Step::Local(v4, v6, addresses) => {
+            let ipv4 = v4.then(|| "192.0.2.1".parse().unwrap());
+            let ipv6 = v6.then(|| "fd77::1".parse().unwrap());
+            ipcache.set_local_node(LocalNode { ipv4, ipv6, addresses, ..local(RoutingMode::Tunnel) });
+        }
+    }
+}
+
+proptest! {
+    /// What is found by index is what is found by looking through everything, and pods follow their nodes without being
+    /// looked at again.
+    #[test]
+    fn an_index_finds_what_a_search_finds(steps in prop::collection::vec(step(), 0..60), ips in prop::collection::vec(address(), 0..4)) {
+        let mut ipcache = ipcache(&[], RoutingMode::Tunnel);
+        steps.into_iter().for_each(|step| take(&mut ipcache, step));
+        for host in &ips {
+            let node = ipcache.nodes.values().find(|node| node.internal_ips.contains(host));
+            let searched = node.and_then(|node| ipcache.address_of(node)).unwrap_or(*host);
+            let direct = host.is_ipv4() && ipcache.families().0;
+            prop_assert_eq!(ipcache.reach(*host), if direct { *host } else { searched });
+            let node = ipcache.local.clone().unwrap();
+            let own = [node.ipv4.map(IpAddr::V4), node.ipv6.map(IpAddr::V6)].contains(&Some(*host));
+            prop_assert_eq!(ipcache.is_local(*host), own || node.addresses.contains(host));
+        }
+        let searched: BTreeSet<_> =
+            ipcache.pods.values().filter(|pod| pod.host.is_some_and(|host| ips.contains(&host))).map(|pod| &pod.pod).collect();
+        let found = ipcache.pods_at(ips);
+        prop_assert_eq!(found.iter().map(|pod| &pod.pod).collect::<BTreeSet<_>>(), searched);
+        ipcache.changes();
+        for pod in ipcache.pods.values().cloned().collect::<Vec<_>>() {
+            ipcache.claim_pod(&pod);
+        }
+        prop_assert_eq!(ipcache.changes(), vec![]);
+    }
 }
