@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Pod CIDRs of nodes, cut out of the cluster's pools (`ipam: cluster-pool`, the operator's side).
 
+mod former;
 mod ranges;
 
+use former::Former;
 use ipnet::IpNet;
 use ranges::Ranges;
 use std::collections::{BTreeMap, BTreeSet};
@@ -91,13 +93,15 @@ pub struct Allocator {
     given: BTreeMap<String, Vec<IpNet>>,
     /// What was found right the last time: a newcomer does not make it wrong.
     settled: BTreeMap<String, Vec<IpNet>>,
+    /// What nodes had that are gone.
+    former: Former,
 }
 
 impl Allocator {
     /// An allocator of one prefix per node and family.
     #[must_use]
     pub fn new(families: Vec<Pools>) -> Self {
-        Self { families, given: BTreeMap::new(), settled: BTreeMap::new() }
+        Self { families, given: BTreeMap::new(), settled: BTreeMap::new(), former: Former::default() }
     }
 
     /// Decides for all nodes of the cluster, each given as it was last seen.
@@ -111,6 +115,11 @@ impl Allocator {
         nodes.sort_by_cached_key(|node| (is_new(node), node.age.clone(), node.name.clone()));
         let present: BTreeSet<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
         self.given.retain(|name, _| present.contains(name.as_str()));
+        for (name, cidrs) in &settled {
+            if !present.contains(name.as_str()) {
+                self.former.add(name.clone(), cidrs.clone());
+            }
+        }
 
         let mut taken = Ranges::default();
         let mut decisions = BTreeMap::new();
@@ -132,11 +141,18 @@ impl Allocator {
                 wanting.push((node, have));
             }
         }
-        // Only now is it known what is free.
+        // Only now is it known what is free. Who comes back comes first.
+        for (node, have) in wanting.iter_mut().filter(|(_, have)| have.is_empty()) {
+            *have = self.former.of(&node.name, &taken);
+            have.iter().for_each(|cidr| taken.insert(*cidr, &node.name));
+        }
+        self.former.forget_taken(&taken);
+        let avoid = self.former.ranges();
         for (node, have) in wanting {
-            let decision = self.decide(node, have, &mut taken);
+            let decision = self.decide(node, have, &mut taken, &avoid);
             decisions.insert(node.name.clone(), decision);
         }
+        self.former.forget_taken(&taken);
         decisions
     }
 
@@ -157,13 +173,13 @@ impl Allocator {
         node.pod_cidrs.iter().map(IpNet::trunc).collect()
     }
 
-    fn decide(&mut self, node: &NodeCidrs, have: Vec<IpNet>, taken: &mut Ranges) -> Decision {
+    fn decide(&mut self, node: &NodeCidrs, have: Vec<IpNet>, taken: &mut Ranges, avoid: &Ranges) -> Decision {
         let mut all = have;
         for pools in &self.families {
             if all.iter().any(|cidr| pools.prefixes.iter().any(|p| same_family(p, cidr))) {
                 continue;
             }
-            match pools.prefixes.iter().find_map(|pool| taken.free(*pool, pools.mask_size)) {
+            match self.free(pools, taken, avoid) {
                 Some(cidr) => {
                     taken.insert(cidr, &node.name);
                     all.push(cidr);
@@ -177,6 +193,14 @@ impl Allocator {
         }
         self.given.insert(node.name.clone(), all.clone());
         Decision::Assign(all)
+    }
+
+    /// A prefix that nobody has and, if there is one, that nobody had lately.
+    fn free(&self, pools: &Pools, taken: &mut Ranges, avoid: &Ranges) -> Option<IpNet> {
+        let Pools { prefixes, mask_size } = pools;
+        let unused = prefixes.iter().find_map(|pool| taken.free(*pool, *mask_size, Some(avoid)));
+        let oldest = || prefixes.iter().find_map(|pool| self.former.oldest(pool, *mask_size, taken));
+        unused.or_else(oldest).or_else(|| prefixes.iter().find_map(|pool| taken.free(*pool, *mask_size, None)))
     }
 }
 

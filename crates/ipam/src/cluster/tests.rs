@@ -52,6 +52,37 @@ fn a_node_that_goes_gives_its_prefix_back() {
 }
 
 #[test]
+fn a_node_that_comes_back_gets_what_it_had_and_others_keep_off_that_while_they_can() {
+    let mut allocator = Allocator::new(vec![pools(&["10.0.0.0/22"], 24), pools(&["fd00::/62"], 64)]);
+    let a = node("a", 1, &["10.0.0.0/24", "fd00::/64"]);
+    let b = node("b", 2, &["10.0.1.0/24", "fd00:0:0:1::/64"]);
+    allocator.resolve(&[a.clone(), b.clone()]);
+    // Its Node is registered anew: the object goes, and a newcomer is quicker.
+    let decisions = allocator.resolve(&[b.clone(), node("c", 3, &[])]);
+    assert_eq!(decisions["c"], assign(&["10.0.2.0/24", "fd00:0:0:2::/64"]));
+    let c = node("c", 3, &["10.0.2.0/24", "fd00:0:0:2::/64"]);
+    let decisions = allocator.resolve(&[b.clone(), c.clone(), node("d", 4, &[]), node("a", 5, &[])]);
+    assert_eq!(decisions["a"], assign(&["10.0.0.0/24", "fd00::/64"]));
+    assert_eq!(decisions["d"], assign(&["10.0.3.0/24", "fd00:0:0:3::/64"]));
+}
+
+#[test]
+fn what_has_been_free_for_longest_is_given_first_when_there_is_nothing_else() {
+    let mut allocator = Allocator::new(vec![pools(&["10.0.0.0/22"], 24)]);
+    let all = ["10.0.0.0/24", "10.0.1.0/24", "10.0.2.0/24", "10.0.3.0/24"];
+    let nodes: Vec<_> = all.iter().zip(["a", "b", "c", "d"]).map(|(cidr, name)| node(name, 1, &[cidr])).collect();
+    allocator.resolve(&nodes);
+    allocator.resolve(&[nodes[0].clone(), nodes[2].clone(), nodes[3].clone()]);
+    allocator.resolve(&[nodes[2].clone(), nodes[3].clone()]);
+    let decisions = allocator.resolve(&[nodes[2].clone(), nodes[3].clone(), node("e", 2, &[])]);
+    assert_eq!(decisions["e"], assign(&["10.0.1.0/24"]));
+    // What another has by now is not given back.
+    let present = [nodes[2].clone(), nodes[3].clone(), node("e", 2, &["10.0.1.0/24"])];
+    let decisions = allocator.resolve(&[present.as_slice(), &[node("b", 3, &[])]].concat());
+    assert_eq!(decisions["b"], assign(&["10.0.0.0/24"]));
+}
+
+#[test]
 fn of_two_overlapping_nodes_the_older_keeps_its_pod_cidr_and_the_other_is_told() {
     let mut allocator = Allocator::new(vec![pools(&["10.0.0.0/16"], 24)]);
     let decisions =
