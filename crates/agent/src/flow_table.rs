@@ -42,12 +42,12 @@ pub(crate) fn start(
         // One that never becomes ready has flows all the same.
         drop(tokio::time::timeout(SELDOM, ready.wait_for(|ready| *ready)).await);
         loop {
-            let round = tokio::task::spawn_blocking(move || {
+            let pause;
+            (upkeep, pause) = statedb::blocking(move || {
                 let pause = upkeep.round();
                 (upkeep, pause)
-            });
-            let Ok((kept, pause)) = round.await else { return };
-            upkeep = kept;
+            })
+            .await;
             tokio::time::sleep(pause).await;
         }
     });

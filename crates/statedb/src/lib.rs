@@ -2,6 +2,7 @@
 #![doc = include_str!("../README.md")]
 
 mod backoff;
+mod blocking;
 mod changes;
 mod reconcile;
 mod status;
@@ -9,6 +10,7 @@ mod table;
 mod tasks;
 
 pub use backoff::{Backoff, Retries};
+pub use blocking::blocking;
 pub use changes::{Batch, Change, Changes};
 pub use reconcile::{ReconcileConfig, Target, reconcile, reconcile_with, with_causes};
 pub use status::{Counters, State, Status, StatusReader, Summary};

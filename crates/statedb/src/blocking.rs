@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Work that waits for the kernel or a disk.
+
+/// Runs work that may wait on a thread that is there for it, so that no task has to wait along. A panic of the work goes on
+/// in the caller. Dropping the future does not end the work.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Cancelled: the runtime ends, and the caller with it.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::blocking;
+    use std::sync::mpsc;
+
+    #[tokio::test]
+    async fn other_tasks_go_on_while_the_work_waits() {
+        let (send, receive) = mpsc::channel();
+        // One thread runs both: if the work waited there, nobody would send.
+        let (received, ()) = tokio::join!(blocking(move || receive.recv().unwrap()), async { send.send(7).unwrap() });
+        assert_eq!(received, 7);
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "of the work")]
+    async fn a_panic_of_the_work_is_the_callers() {
+        blocking(|| panic!("of the work")).await;
+    }
+}
