@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! To open a socket whose place is taken, or not there yet.
 
+use statedb::{Backoff, Retries};
 use std::io;
 use std::time::Duration;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(30);
+/// Waits between attempts that fail.
+const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
 /// Tries until it works. Says when it begins to fail, when the reason changes, and when it works after all.
 pub(crate) async fn open<T>(what: &str, mut attempt: impl FnMut() -> io::Result<T>) -> T {
-    let (mut pause, mut told) = (FIRST, None);
+    let (mut retries, mut told) = (Retries::new(RETRY), None);
     loop {
         match attempt() {
             Ok(opened) => {
@@ -28,8 +29,7 @@ pub(crate) async fn open<T>(what: &str, mut attempt: impl FnMut() -> io::Result<
                 }
             }
         }
-        sleep(pause).await;
-        pause = (pause * 2).min(LONGEST);
+        sleep(retries.failed()).await;
     }
 }
 

@@ -8,9 +8,13 @@ use k8s::k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::Cus
 use k8s::kube::api::{Api, PostParams};
 use k8s::kube::{Error, ResourceExt};
 use serde_json::Value;
+use statedb::{Backoff, Retries};
 use std::time::Duration;
 
-const RETRY: Duration = Duration::from_secs(1);
+/// Waits between attempts that fail.
+const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+/// Wait before looking whether what was written is served.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Returns when all are registered and served; until then it tries.
 pub(crate) async fn register(client: &Client) {
@@ -23,13 +27,13 @@ pub(crate) async fn register(client: &Client) {
     };
     let api: Api<CustomResourceDefinition> = client.all();
     for definition in &definitions {
-        let mut failing = false;
+        let mut retries = Retries::new(RETRY);
         loop {
-            match ensure(&api, definition).await {
+            let wait = match ensure(&api, definition).await {
                 Ok(true) => break,
-                Ok(false) => {}
+                Ok(false) => LOOK,
                 Err(error) => {
-                    if !std::mem::replace(&mut failing, true) {
+                    if !retries.failing() {
                         let error = k8s::chain(&error);
                         tracing::warn!(
                             crd = definition.name_any(),
@@ -37,9 +41,10 @@ pub(crate) async fn register(client: &Client) {
                             "CustomResourceDefinition not registered, trying on"
                         );
                     }
+                    retries.failed()
                 }
-            }
-            tokio::time::sleep(if failing { RETRY } else { RETRY / 10 }).await;
+            };
+            tokio::time::sleep(wait).await;
         }
     }
     tracing::info!(count = definitions.len(), version = SCHEMA_VERSION, "CustomResourceDefinitions are registered");
