@@ -31,15 +31,16 @@ impl Programs {
     }
 
     /// Attaches to the devices as they are now, tells the programs, and detaches from what is no longer native.
-    pub(crate) fn sync(&mut self, facts: &Facts, host: &Host) -> Result<()> {
+    pub(crate) async fn sync(&mut self, facts: &Facts, host: &Host) -> Result<()> {
         let wanted = wanted(facts, host);
-        for (pin, (program, ifindex)) in &wanted {
-            if self.attached.get(pin) != Some(ifindex) {
-                self.datapath.attach_tc(*program, *ifindex, Direction::Ingress, pin)?;
-                self.attached.insert(pin.clone(), *ifindex);
+        for (pin, &(program, ifindex)) in &wanted {
+            if self.attached.get(pin) != Some(&ifindex) {
+                self.change(pin, move |datapath, pin| datapath.attach_tc(program, ifindex, Direction::Ingress, pin))
+                    .await?;
+                self.attached.insert(pin.clone(), ifindex);
             }
         }
-        self.detach_others(&wanted)?;
+        self.detach_others(&wanted).await?;
         let config = node_config(facts, host);
         let mut changed = sync_map(&self.devices, devices(facts))?.is_change();
         if self.map.get(&0)? != Some(config) {
@@ -58,7 +59,13 @@ impl Programs {
         }
     }
 
-    fn detach_others(&mut self, wanted: &BTreeMap<String, (Program, u32)>) -> Result<()> {
+    /// Attaching and detaching wait for the kernel's lock of all interfaces.
+    async fn change(&self, pin: &str, work: impl FnOnce(&Datapath, &str) -> Result<()> + Send + 'static) -> Result<()> {
+        let (datapath, pin) = (Arc::clone(&self.datapath), pin.to_owned());
+        statedb::blocking(move || work(&datapath, &pin)).await
+    }
+
+    async fn detach_others(&mut self, wanted: &BTreeMap<String, (Program, u32)>) -> Result<()> {
         if !self.swept {
             for link in self.datapath.links()?.into_iter().filter(|link| is_ours(&link.name)) {
                 self.attached.entry(link.name).or_default();
@@ -67,7 +74,7 @@ impl Programs {
         }
         let others: Vec<String> = self.attached.keys().filter(|pin| !wanted.contains_key(*pin)).cloned().collect();
         for pin in others {
-            self.datapath.detach(&pin)?;
+            self.change(&pin, |datapath, pin| datapath.detach(pin).map(drop)).await?;
             self.attached.remove(&pin);
         }
         Ok(())

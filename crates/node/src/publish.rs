@@ -7,10 +7,11 @@ use crate::local::Facts;
 use crate::{Config, Ipam};
 use ipnet::IpNet;
 use k8s::cilium::CiliumNode;
-use k8s::kube::api::{Patch, PatchParams};
+use k8s::kube::Error;
+use k8s::kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use model::{Node, reserved};
 use serde_json::{Value, json};
-use statedb::Reader;
+use statedb::{Backoff, Reader, Retries};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -19,10 +20,8 @@ use tracing::{info, warn};
 
 /// Whose fields they are.
 const FIELD_MANAGER: &str = "cilium-agent";
-/// The longest wait between attempts.
-const RETRY_MAX: Duration = Duration::from_secs(30);
-/// Wait after the first failure.
-const RETRY_MIN: Duration = Duration::from_millis(200);
+/// Waits between attempts that fail.
+const RETRY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(60));
 
 /// What this node's CiliumNode is to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +34,7 @@ pub(crate) struct Publication {
     routers: Vec<IpAddr>,
     /// Addresses of the health endpoint.
     health: Vec<IpAddr>,
-    /// Only where Kubernetes decides on them; otherwise the field is the operator's.
+    /// Only where Kubernetes decides on them, and has; otherwise the field is the operator's.
     pod_cidrs: Option<Vec<IpNet>>,
     boot_id: String,
 }
@@ -45,6 +44,11 @@ impl Publication {
     /// that was published earlier stays.
     pub(crate) fn new(config: &Config, kube: &KubeNode, known: Known<'_>, health: Vec<IpAddr>, boot_id: &str) -> Self {
         let enabled = |ip: &&IpAddr| if ip.is_ipv4() { config.ipv4 } else { config.ipv6 };
+        let pod_cidrs = match known {
+            // A Node that has just been registered anew has none yet.
+            Known::Own(Some(own)) if kube.pod_cidrs.is_empty() => own.pod_cidrs.clone(),
+            _ => kube.pod_cidrs.clone(),
+        };
         let (internal_ips, routers) = match known {
             Known::Facts(facts) => {
                 let found = facts.wire.ipv4.into_iter().chain(facts.wire.ipv6);
@@ -65,9 +69,19 @@ impl Publication {
             external_ips: kube.external_ips.clone(),
             routers,
             health,
-            pod_cidrs: (config.ipam == Ipam::Kubernetes).then(|| kube.pod_cidrs.clone()),
+            pod_cidrs: Some(pod_cidrs).filter(|cidrs| config.ipam == Ipam::Kubernetes && !cidrs.is_empty()),
             boot_id: boot_id.to_owned(),
         }
+    }
+
+    /// The object with nothing but its owner and pod CIDRs.
+    fn with_pod_cidrs(&self, pod_cidrs: &[IpNet]) -> Value {
+        let metadata = json!({"name": self.name, "ownerReferences": self.owner()});
+        json!({"metadata": metadata, "spec": {"ipam": {"podCIDRs": texts(pod_cidrs)}}})
+    }
+
+    fn owner(&self) -> Value {
+        json!([{"apiVersion": "v1", "kind": "Node", "name": self.name, "uid": self.uid}])
     }
 
     /// As server-side apply wants it.
@@ -80,7 +94,6 @@ impl Publication {
             .chain(self.external_ips.iter().map(|ip| address("ExternalIP", ip)))
             .chain(self.routers.iter().map(|ip| address("CiliumInternalIP", ip)))
             .collect();
-        let texts = |pod_cidrs: &Vec<IpNet>| pod_cidrs.iter().map(ToString::to_string).collect::<Vec<_>>();
         let ipam = self.pod_cidrs.as_ref().map_or_else(|| json!({}), |cidrs| json!({"podCIDRs": texts(cidrs)}));
         let mut spec = json!({
             "addresses": addresses,
@@ -99,7 +112,7 @@ impl Publication {
             "metadata": {
                 "name": self.name,
                 "labels": self.labels,
-                "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": self.name, "uid": self.uid}],
+                "ownerReferences": self.owner(),
             },
             "spec": spec,
         })
@@ -130,38 +143,48 @@ pub(crate) fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
 }
 
+fn texts(pod_cidrs: &[IpNet]) -> Vec<String> {
+    pod_cidrs.iter().map(ToString::to_string).collect()
+}
+
 /// Keeps the CiliumNode as it should be: writes it at the start, when what it should say changes, and when somebody else
-/// has changed or deleted it.
+/// has changed or deleted it. While there is no Node to own it, nothing is written.
 pub(crate) async fn keep(client: k8s::Client, nodes: Reader<Node>, mut wanted: watch::Receiver<Option<Publication>>) {
     let mut changes = nodes.subscribe();
     let mut said: Option<Publication> = None;
-    let mut failures = 0_u32;
+    let mut retries = Retries::new(RETRY);
+    // What the operator has given this node.
+    let mut given = Vec::new();
     loop {
+        let mut wait = None;
+        let snapshot = nodes.snapshot();
+        if let Some(own) = snapshot.iter().find(|node| node.local && !node.pod_cidrs.is_empty()) {
+            given.clone_from(&own.pod_cidrs);
+        }
         let publication = wanted.borrow_and_update().clone();
         if let Some(publication) = publication {
-            let snapshot = nodes.snapshot();
             let row = snapshot.get(&publication.name);
             if said.as_ref() != Some(&publication) || !row.is_some_and(|row| publication.is_said_by(&row)) {
-                match apply(&client, &publication).await {
+                match write(&client.all(), &publication, &given).await {
                     Ok(()) => {
-                        if failures > 0 {
+                        if retries.succeeded() {
                             info!(node = publication.name, "CiliumNode written again");
                         }
-                        (said, failures) = (Some(publication), 0);
+                        said = Some(publication);
                     }
                     Err(error) => {
-                        if failures == 0 {
+                        if !retries.failing() {
                             warn!(node = publication.name, %error, "CiliumNode cannot be written, trying again");
                         }
-                        failures = failures.saturating_add(1);
+                        wait = Some(retries.failed());
                     }
                 }
             }
         }
         let retry = async {
-            match failures {
-                0 => std::future::pending().await,
-                n => tokio::time::sleep((RETRY_MIN * 2_u32.saturating_pow(n.min(16) - 1)).min(RETRY_MAX)).await,
+            match wait {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => std::future::pending().await,
             }
         };
         tokio::select! {
@@ -172,10 +195,36 @@ pub(crate) async fn keep(client: k8s::Client, nodes: Reader<Node>, mut wanted: w
     }
 }
 
-async fn apply(client: &k8s::Client, publication: &Publication) -> Result<(), k8s::kube::Error> {
-    let api = client.all::<CiliumNode>();
+/// Writes the object. One that is there is changed, and not made anew if it goes meanwhile; one that has gone, with its Node for
+/// example, is made with the pod CIDRs that were given, since pods go on to use them.
+async fn write(api: &Api<CiliumNode>, publication: &Publication, given: &[IpNet]) -> Result<(), Error> {
+    let uid = match find(api, &publication.name).await? {
+        Some(present) => present.metadata.uid,
+        None if publication.pod_cidrs.is_none() && !given.is_empty() => {
+            warn!(node = publication.name, pod_cidrs = ?given, "CiliumNode was deleted, making it with the pod CIDRs that it had");
+            let object = serde_json::from_value(publication.with_pod_cidrs(given)).map_err(Error::SerdeError)?;
+            let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+            api.create(&params, &object).await?.metadata.uid
+        }
+        None => None,
+    };
+    apply(api, publication, uid).await
+}
+
+/// With a UID only the object that has it is changed, and none is made.
+async fn apply(api: &Api<CiliumNode>, publication: &Publication, uid: Option<String>) -> Result<(), Error> {
+    let mut patch = publication.patch();
+    if let (Some(uid), Some(metadata)) = (uid, patch.get_mut("metadata").and_then(Value::as_object_mut)) {
+        metadata.insert("uid".to_owned(), uid.into());
+    }
     let params = PatchParams::apply(FIELD_MANAGER).force();
-    api.patch(&publication.name, &params, &Patch::Apply(publication.patch())).await.map(drop)
+    api.patch(&publication.name, &params, &Patch::Apply(patch)).await.map(drop)
+}
+
+/// The object as it is at the API server. By a list, which the agent may ask for anyway.
+async fn find(api: &Api<CiliumNode>, name: &str) -> Result<Option<CiliumNode>, Error> {
+    let params = ListParams::default().fields(&format!("metadata.name={name}"));
+    Ok(api.list(&params).await?.items.pop())
 }
 
 #[cfg(test)]
@@ -183,6 +232,11 @@ pub(crate) mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use super::*;
     use crate::ingest::ingest_node;
+    use axum::http::{Method, Request, Response, StatusCode};
+    use http_body_util::BodyExt;
+    use k8s::kube::client::Body;
+    use parking_lot::Mutex;
+    use std::sync::Arc;
 
     fn kube() -> KubeNode {
         KubeNode {
@@ -219,6 +273,135 @@ pub(crate) mod tests {
         assert_eq!(publication.patch()["spec"]["ipam"], json!({}));
         let given = Node { pod_cidrs: vec!["10.5.0.0/24".parse().unwrap()], ..published(&publication) };
         assert!(publication.is_said_by(&given));
+    }
+
+    #[test]
+    fn pod_cidrs_of_kubernetes_stay_until_it_has_others() {
+        let config = Config { ipam: Ipam::Kubernetes, ..Config::default() };
+        let publish = |kube: &KubeNode, own: Option<&Node>| {
+            Publication::new(&config, kube, Known::Own(own), Vec::new(), "b").patch()["spec"]["ipam"].clone()
+        };
+        let own = published(&Publication::new(&config, &kube(), Known::Own(None), Vec::new(), "b"));
+        let without = KubeNode { pod_cidrs: Vec::new(), ..kube() };
+        assert_eq!(publish(&without, Some(&own)), json!({"podCIDRs": ["10.0.1.0/24"]}));
+        assert_eq!(publish(&without, None), json!({}));
+        let others = KubeNode { pod_cidrs: vec!["10.0.9.0/24".parse().unwrap()], ..kube() };
+        assert_eq!(publish(&others, Some(&own)), json!({"podCIDRs": ["10.0.9.0/24"]}));
+    }
+
+    /// The one CiliumNode at the API server, and the requests in their order.
+    #[derive(Clone, Default)]
+    struct Server(Arc<Mutex<(Option<Value>, Vec<String>)>>);
+
+    impl Server {
+        fn client(&self) -> k8s::kube::Client {
+            let server = self.clone();
+            let answer = move |request: Request<Body>| {
+                let server = server.clone();
+                async move {
+                    let (parts, body) = request.into_parts();
+                    let body = body.collect().await.unwrap().to_bytes();
+                    Ok::<_, std::convert::Infallible>(server.answer(&parts.method, serde_json::from_slice(&body).ok()))
+                }
+            };
+            k8s::kube::Client::new(tower::service_fn(answer), "default")
+        }
+
+        fn answer(&self, method: &Method, body: Option<Value>) -> Response<Body> {
+            let (object, requests) = &mut *self.0.lock();
+            requests.push(method.to_string());
+            let stale = json!({"kind": "Status", "code": 409, "reason": "Conflict", "message": "another uid"});
+            let (status, answer) = match (method.as_str(), body) {
+                ("GET", _) => {
+                    let items: Vec<_> = object.iter().collect();
+                    (
+                        StatusCode::OK,
+                        json!({"kind": "CiliumNodeList", "apiVersion": "cilium.io/v2", "metadata": {}, "items": items}),
+                    )
+                }
+                ("POST", Some(mut new)) if object.is_none() => {
+                    new["metadata"]["uid"] = json!("made");
+                    (StatusCode::CREATED, object.insert(new).clone())
+                }
+                ("PATCH", Some(patch)) => {
+                    let uid = &patch["metadata"]["uid"];
+                    let present = object.as_ref().map_or(&Value::Null, |object| &object["metadata"]["uid"]);
+                    if !uid.is_null() && uid != present {
+                        (StatusCode::CONFLICT, stale)
+                    } else {
+                        let object = object.get_or_insert_with(|| json!({"metadata": {"uid": "applied"}, "spec": {}}));
+                        for part in ["metadata", "spec"] {
+                            for (key, value) in patch[part].as_object().unwrap() {
+                                // What is applied leaves others' pod CIDRs alone.
+                                if key != "ipam" || *value != json!({}) {
+                                    object[part][key] = value.clone();
+                                }
+                            }
+                        }
+                        (StatusCode::OK, object.clone())
+                    }
+                }
+                _ => (StatusCode::CONFLICT, stale),
+            };
+            Response::builder().status(status).body(Body::from(answer.to_string().into_bytes())).unwrap()
+        }
+
+        fn requests(&self) -> Vec<String> {
+            std::mem::take(&mut self.0.lock().1)
+        }
+
+        fn object(&self) -> Value {
+            self.0.lock().0.clone().unwrap()
+        }
+    }
+
+    fn of_owner(uid: &str) -> Publication {
+        let kube = KubeNode { uid: uid.to_owned(), ..kube() };
+        Publication::new(&Config::default(), &kube, Known::Own(None), Vec::new(), "b")
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_registered_anew_keeps_its_pod_cidrs_whether_its_object_went_or_not() {
+        let given: Vec<IpNet> = vec!["10.5.0.0/24".parse().unwrap()];
+        for goes in [false, true] {
+            let server = Server::default();
+            let api = Api::all(server.client());
+            write(&api, &of_owner("first"), &[]).await.unwrap();
+            assert_eq!(server.requests(), ["GET", "PATCH"], "there is nothing to give back");
+            if goes {
+                server.0.lock().0 = None;
+            } else {
+                server.0.lock().0.as_mut().unwrap()["spec"]["ipam"] = json!({"podCIDRs": ["10.5.0.0/24"]});
+            }
+            write(&api, &of_owner("second"), &given).await.unwrap();
+            let object = server.object();
+            assert_eq!(object["spec"]["ipam"]["podCIDRs"], json!(["10.5.0.0/24"]));
+            assert_eq!(object["metadata"]["ownerReferences"][0]["uid"], "second");
+            assert_eq!(object["spec"]["addresses"][0]["ip"], "192.168.77.11");
+            let expected: &[&str] = if goes { &["GET", "POST", "PATCH"] } else { &["GET", "PATCH"] };
+            assert_eq!(server.requests(), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_object_that_goes_while_it_is_written_is_not_made_without_its_pod_cidrs() {
+        let server = Server::default();
+        let api = Api::all(server.client());
+        write(&api, &of_owner("first"), &[]).await.unwrap();
+        let present = find(&api, "node1").await.unwrap().unwrap();
+        server.0.lock().0 = None;
+        assert!(apply(&api, &of_owner("second"), present.metadata.uid).await.is_err());
+        assert!(server.0.lock().0.is_none());
+    }
+
+    #[tokio::test]
+    async fn kubernetes_word_on_pod_cidrs_is_not_preceded_by_what_was() {
+        let config = Config { ipam: Ipam::Kubernetes, ..Config::default() };
+        let publication = Publication::new(&config, &kube(), Known::Own(None), Vec::new(), "b");
+        let server = Server::default();
+        write(&Api::all(server.client()), &publication, &["10.5.0.0/24".parse().unwrap()]).await.unwrap();
+        assert_eq!(server.requests(), ["GET", "PATCH"]);
+        assert_eq!(server.object()["spec"]["ipam"]["podCIDRs"], json!(["10.0.1.0/24"]));
     }
 
     #[test]

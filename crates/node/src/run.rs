@@ -95,7 +95,11 @@ impl Run {
 
     /// Looks at everything, and changes what differs.
     async fn round(&mut self) -> Result<(), Trouble> {
-        let kube = self.kube.snapshot().get(&()).ok_or(Trouble::Waiting("the Node object of this node"))?;
+        let Some(kube) = self.kube.snapshot().get(&()) else {
+            // Without its owner the CiliumNode would only be deleted again.
+            self.publication.send_if_modified(|present| present.take().is_some());
+            return Err(Trouble::Waiting("the Node object of this node"));
+        };
         let nodes = self.nodes.snapshot();
         if !nodes.initialized() {
             return Err(Trouble::Waiting("the list of CiliumNodes"));
@@ -115,7 +119,7 @@ impl Run {
             host = devices::look(&self.netlink).await?;
             facts = local::facts(&self.config, &host, &kube, own.as_deref())?;
         }
-        self.programs.sync(&facts, &host)?;
+        self.programs.sync(&facts, &host).await?;
         self.look_at_routes(&host).await?;
         self.tell_flows()?;
         self.restore_lost_routes().await?;
@@ -177,11 +181,11 @@ impl Run {
     /// Has the host's connection tracking pass over the tunnel. Without that everything works, so it is tried once only.
     async fn exempt_tunnel(&self) {
         let port = self.tunnel_port();
-        let told = tokio::task::spawn_blocking(move || match port {
+        let told = statedb::blocking(move || match port {
             Some(port) => datapath::nft::untrack_udp(port),
             None => datapath::nft::cleanup(),
         });
-        if let Ok(Err(error)) = told.await {
+        if let Err(error) = told.await {
             let error = statedb::with_causes(&error);
             info!(
                 error,
