@@ -19,8 +19,8 @@ impl Addresses for FromPools {
         self.0.claim(owner, ip).map_err(refusal)
     }
 
-    fn release(&self, ip: IpAddr) {
-        self.0.release(ip);
+    fn release(&self, owner: &str, ip: IpAddr) -> Result<(), AddressError> {
+        self.0.release(owner, ip).map(drop).map_err(refusal)
     }
 }
 

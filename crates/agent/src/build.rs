@@ -10,12 +10,13 @@ use anyhow::Context;
 use datapath::bpf::{Datapath, Options};
 use datapath::{Epochs, Kernel, events, sysctl};
 use model::rest;
-use statedb::Tasks;
+use statedb::{Reader, Tasks};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::net::UnixListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
 /// How often the API server is asked for its version, which also tells whether it answers.
@@ -226,20 +227,40 @@ pub(crate) async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
         node_name,
     })
     .merge(endpoint.router);
-    let socket = config.endpoint.runtime.join("cilium.sock");
-    let listener = rest::listen(&socket).and_then(UnixListener::from_std);
-    let listener = listener.with_context(|| format!("API socket {}", socket.display()))?;
-    tasks.spawn_fallible("api", async move { axum::serve(listener, routes).await });
+    let (listening_sender, listening) = oneshot::channel();
+    let restored = endpoints.clone();
+    tasks.spawn_fallible(
+        "api",
+        serve_api(config.endpoint.runtime.join("cilium.sock"), routes, restored, listening_sender),
+    );
 
     tasks.spawn("ready", async move {
         node.local.initialized().await;
-        endpoints.initialized().await;
+        if listening.await.is_err() {
+            return;
+        }
         info!("ready: pods can be attached");
         ready_sender.send_replace(true);
         // Its receivers live as long as the agent.
         ready_sender.closed().await;
     });
     Ok(())
+}
+
+/// Serves the API once the endpoints of the process before are restored and queued deletions are carried out: a plugin that
+/// comes earlier finds nobody, and queues or waits on its side.
+async fn serve_api(
+    socket: PathBuf,
+    routes: axum::Router,
+    endpoints: Reader<model::Endpoint>,
+    listening: oneshot::Sender<()>,
+) -> Result<(), String> {
+    endpoints.initialized().await;
+    let listener = rest::listen(&socket).and_then(UnixListener::from_std);
+    let listener = listener.map_err(|error| format!("API socket {}: {error}", socket.display()))?;
+    // Who waits for it may have ended.
+    let _ = listening.send(());
+    axum::serve(listener, routes).await.map_err(|error| error.to_string())
 }
 
 /// The namespace of the agent's own objects.

@@ -3,6 +3,7 @@
 //! `ipam`, which this crate does not know.
 
 use crate::rest::AddressPair;
+use model::EndpointId;
 use parking_lot::Mutex;
 use rand::Rng;
 use std::collections::BTreeMap;
@@ -53,6 +54,14 @@ pub enum AddressError {
         /// Its owner.
         owner: String,
     },
+    /// An endpoint uses it, so that it cannot be given back.
+    #[error("address {ip} is in use by endpoint {id}")]
+    InUse {
+        /// Address.
+        ip: IpAddr,
+        /// The endpoint.
+        id: EndpointId,
+    },
     /// The address is not one of this node's pool.
     #[error("address {0} is in none of this node's pools")]
     Foreign(IpAddr),
@@ -74,8 +83,12 @@ pub trait Addresses: Send + Sync + 'static {
     /// It is another owner's, or not ours to give.
     fn claim(&self, owner: &str, ip: IpAddr) -> Result<(), AddressError>;
 
-    /// Gives an address back. To release what nobody has succeeds.
-    fn release(&self, ip: IpAddr);
+    /// Gives an owner's address back. To release what nobody has succeeds.
+    ///
+    /// # Errors
+    ///
+    /// It is another owner's.
+    fn release(&self, owner: &str, ip: IpAddr) -> Result<(), AddressError>;
 }
 
 /// Addresses that were handed out and wait for their endpoint.
@@ -118,9 +131,9 @@ impl Leases {
         ours
     }
 
-    /// Ends the lease of an address, whoever has it.
-    pub(crate) fn end(&self, ip: IpAddr) {
-        self.by_address.lock().remove(&ip);
+    /// For whom an address is leased.
+    pub(crate) fn owner(&self, ip: IpAddr) -> Option<String> {
+        self.by_address.lock().get(&ip).map(|lease| lease.owner.clone())
     }
 
     /// Ends all leases that are over and returns their addresses.

@@ -65,7 +65,7 @@ impl From<AddressError> for Refusal {
         let status = match error {
             AddressError::NotReady(_) => StatusCode::SERVICE_UNAVAILABLE,
             AddressError::Exhausted(_) => StatusCode::BAD_GATEWAY,
-            AddressError::Taken { .. } => StatusCode::CONFLICT,
+            AddressError::Taken { .. } | AddressError::InUse { .. } => StatusCode::CONFLICT,
             AddressError::Foreign(_) => StatusCode::BAD_REQUEST,
         };
         Self(status, error.to_string())

@@ -106,7 +106,8 @@ pub(crate) async fn keep(path: PathBuf, config: Config, mut ready: watch::Receiv
     let mut failing = false;
     loop {
         tick.tick().await;
-        match write(&path, &config) {
+        let (target, wanted) = (path.clone(), config.clone());
+        match statedb::blocking(move || write(&target, &wanted)).await {
             Err(error) if !failing => {
                 tracing::error!(error = statedb::with_causes(&error), "no pod can start on this node");
                 failing = true;

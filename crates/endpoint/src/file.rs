@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Files that are there whole or not at all.
+//! Files that are there whole or not at all, also after the power has failed.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Writes beside the file and renames, so that no reader and no crash finds half of it.
+/// Writes beside the file and renames, so that no reader and no crash finds half of it. Returns when the disk has both the
+/// content and the name. Waits for the disk.
 pub(crate) fn write_atomically(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let temporary = temporary(path);
     let written = OpenOptions::new()
@@ -15,12 +16,17 @@ pub(crate) fn write_atomically(path: &Path, content: &[u8], mode: u32) -> io::Re
         .write(true)
         .mode(mode)
         .open(&temporary)
-        .and_then(|mut file| file.write_all(content))
+        .and_then(|mut file| file.write_all(content).and_then(|()| file.sync_all()))
         .and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
         let _ = fs::remove_file(&temporary);
     }
-    written
+    written.and_then(|()| sync_folder_of(path))
+}
+
+/// Returns when the disk has the names in the folder of `path`. Waits for the disk.
+pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 /// The name beside the file: it starts with a dot, so that nobody takes it for the file.

@@ -12,7 +12,7 @@ use crate::manager::{CreateError, Manager};
 use crate::reference::EndpointRef;
 use ipnet::IpNet;
 use model::{Endpoint, EndpointId, LocalNode, Node};
-use statedb::Reader;
+use statedb::{Backoff, Reader, Retries};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -23,10 +23,8 @@ use tokio::sync::watch;
 pub const INTERFACE: &str = "lxc_health";
 /// Name of its own end.
 const INSIDE: &str = "cilium";
-/// Wait before the second attempt; it doubles.
-const RETRY_MIN: Duration = Duration::from_millis(200);
-/// The longest wait between attempts.
-const RETRY_MAX: Duration = Duration::from_secs(30);
+/// Waits between attempts that fail.
+const RETRY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
 
 /// The health endpoint, as it is now.
 #[derive(Clone, Debug)]
@@ -98,18 +96,17 @@ impl Keeper {
         self.manager.endpoints().initialized().await;
         self.node.initialized().await;
         self.nodes.initialized().await;
-        let mut wait = RETRY_MIN;
+        let mut retries = Retries::new(RETRY);
         loop {
             match self.make().await {
                 Ok((id, plan)) => {
                     self.until_stale(id, &plan).await;
                     self.manager.remove(&EndpointRef::Local(id)).await;
-                    wait = RETRY_MIN;
+                    retries.succeeded();
                 }
                 Err(error) => {
                     self.report(error.to_string());
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(RETRY_MAX);
+                    tokio::time::sleep(retries.failed()).await;
                 }
             }
         }
@@ -131,7 +128,7 @@ impl Keeper {
             Err(error) => {
                 for ip in addresses.iter() {
                     // What is another endpoint's stays so.
-                    let _ = self.manager.release(ip);
+                    let _ = self.manager.release(Some(Endpoint::HEALTH), ip);
                 }
                 Err(error)
             }
@@ -161,7 +158,7 @@ impl Keeper {
             Ok(new) => Ok(Allocated { ipv4: kept.ipv4.or(new.ipv4), ipv6: kept.ipv6.or(new.ipv6) }),
             Err(error) => {
                 for ip in kept.iter() {
-                    let _ = self.manager.release(ip);
+                    let _ = self.manager.release(Some(Endpoint::HEALTH), ip);
                 }
                 Err(error)
             }
@@ -175,7 +172,7 @@ impl Keeper {
     async fn attach(&self, plan: &Plan, addresses: Allocated) -> Result<(Endpoint, OwnedFd), Error> {
         // One of a process that has just died may not be gone yet.
         wire::remove(INTERFACE).await?;
-        let namespace = Namespace::of(datapath::netns::create()?, "of the health endpoint");
+        let namespace = Namespace::of(statedb::blocking(datapath::netns::create).await?, "of the health endpoint");
         let link = plan.link(addresses);
         let made = wire::make(&link, &namespace, "").await?;
         let draft = Endpoint {

@@ -14,12 +14,13 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-/// Attaches a pod's two programs. A seam, so that interfaces are tested without loading any.
+/// Attaches a pod's two programs. A seam, so that interfaces are tested without loading any. All operations may wait for the
+/// kernel's lock of all interfaces.
 pub(crate) trait Programs: Clone + Send + Sync + 'static {
     /// Attaches both at once, or renews them. False says that [`settle`](Self::settle) is to follow.
     fn attach(&self, name: &str, ifindex: u32) -> datapath::Result<bool>;
 
-    /// Attaches both for good, which takes longer. Blocks.
+    /// Attaches both for good, which takes longer.
     fn settle(&self, name: &str, ifindex: u32) -> datapath::Result<()>;
 
     /// Detaches what is pinned under a name.
@@ -104,6 +105,16 @@ impl<P: Programs> HostInterfaces<P> {
         self.netlink = Some(netlink.clone());
         Ok(netlink)
     }
+
+    /// Detaches what is pinned under the names that a condition chooses.
+    async fn detach(&self, chosen: impl Fn(&str, u32) -> bool + Send + 'static) -> Result<(), Error> {
+        let programs = self.programs.clone();
+        let detached = move || {
+            let pins = programs.pins()?;
+            pins.iter().filter(|(pin, ifindex)| chosen(pin, *ifindex)).try_for_each(|(pin, _)| programs.detach(pin))
+        };
+        Ok(statedb::blocking(detached).await?)
+    }
 }
 
 impl<P: Programs> Interfaces for HostInterfaces<P> {
@@ -115,7 +126,8 @@ impl<P: Programs> Interfaces for HostInterfaces<P> {
         let ifindex = endpoint.host_ifindex;
         let link = netlink.link_by_index(ifindex).await?.filter(|link| link.name == endpoint.host_interface);
         let link = link.ok_or(Error::Gone(ifindex))?;
-        if !self.programs.attach(&endpoint.host_interface, ifindex)? {
+        let (programs, name) = (self.programs.clone(), endpoint.host_interface.clone());
+        if !statedb::blocking(move || programs.attach(&name, ifindex)).await? {
             let name = endpoint.host_interface.clone();
             // Without a settler the programs do their work as they are.
             let _ = self.unsettled.send(Unsettled { name, ifindex });
@@ -139,22 +151,13 @@ impl<P: Programs> Interfaces for HostInterfaces<P> {
             netlink.delete_link(ifindex).await?;
         }
         let own = pins(name);
-        for (pin, of) in self.programs.pins()? {
-            // A later interface of that name keeps its programs.
-            if own.contains(&pin) && (of == ifindex || of == 0) {
-                self.programs.detach(&pin)?;
-            }
-        }
-        Ok(())
+        // A later interface of that name keeps its programs.
+        self.detach(move |pin, of| own.iter().any(|own| own == pin) && (of == ifindex || of == 0)).await
     }
 
     async fn prune(&mut self, wanted: &BTreeSet<&str>) -> Result<(), Error> {
-        for (pin, _) in self.programs.pins()? {
-            if interface_of(&pin).is_some_and(|interface| !wanted.contains(interface)) {
-                self.programs.detach(&pin)?;
-            }
-        }
-        Ok(())
+        let wanted: BTreeSet<String> = wanted.iter().map(|&name| name.to_owned()).collect();
+        self.detach(move |pin, _| interface_of(pin).is_some_and(|interface| !wanted.contains(interface))).await
     }
 }
 
@@ -203,7 +206,7 @@ impl<P: Programs> Settler<P> {
             return Ok(());
         }
         let (programs, Unsettled { name, ifindex }) = (self.programs.clone(), unsettled.clone());
-        tokio::task::spawn_blocking(move || programs.settle(&name, ifindex)).await.unwrap_or(Ok(()))
+        statedb::blocking(move || programs.settle(&name, ifindex)).await
     }
 }
 

@@ -153,6 +153,7 @@ impl Core {
         tasks: &Tasks,
     ) -> Started {
         let (writer, attachments) = statedb::table("attachments");
+        let maps = self.maps.clone();
         let target = reconcile::Target::new(self.maps, self.epochs, interfaces);
         let status = statedb::reconcile(tasks, "endpoint-attach", attachments.clone(), target);
         let (resolved, resolved_reader) = watch::channel(Revision(0));
@@ -172,9 +173,10 @@ impl Core {
         };
         let manager = Arc::new(Manager::new(config, self.addresses, self.endpoints, sources));
         let restoring = Arc::clone(&manager);
-        tasks.spawn("endpoint-restore", async move {
-            restoring.restore(&links).await;
+        tasks.spawn_fallible("endpoint-restore", async move {
+            restoring.restore(&links, &maps).await.map_err(|error| statedb::with_causes(&error))?;
             restoring.sweep(links).await;
+            Ok::<(), String>(())
         });
         let (node, policies, identities) = (self.local_node, self.policies, self.identities);
         let router = api::router(api::Shared { manager: Arc::clone(&manager), node, policies, identities });

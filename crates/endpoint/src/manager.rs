@@ -5,7 +5,6 @@
 use crate::addresses::{AddressError, Addresses, Families, Leases};
 use crate::attachment::{Attachment, AttachmentKey};
 use crate::config::Config;
-use crate::ids;
 use crate::journal::Journal;
 use crate::reference::{AttachmentId, EndpointRef};
 use crate::rest::{AddressPair, EndpointChangeRequest};
@@ -13,13 +12,16 @@ use crate::state::{State, StateError};
 use model::rest::EndpointState;
 use model::{Endpoint, EndpointId, Mac, Pod, PodName};
 use parking_lot::Mutex;
+use roster::{Joining, Roster};
 use statedb::{Reader, Revision, StatusReader, Writer};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
+mod recover;
 pub(crate) mod restore;
+mod roster;
 
 /// An endpoint cannot be taken on.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +86,7 @@ pub(crate) struct Manager {
     state: State,
     addresses: Arc<dyn Addresses>,
     leases: Leases,
-    writer: Mutex<Writer<Endpoint>>,
+    roster: Mutex<Roster>,
     endpoints: Reader<Endpoint>,
     sources: Sources,
     journal: Journal,
@@ -106,7 +108,7 @@ impl Manager {
         Self {
             state: State::new(&config.state()),
             endpoints: writer.reader(),
-            writer: Mutex::new(writer),
+            roster: Mutex::new(Roster::new(writer)),
             leases: Leases::default(),
             journal: Journal::default(),
             config,
@@ -145,13 +147,16 @@ impl Manager {
         self.addresses.claim(owner, ip)
     }
 
-    /// Gives an address back, unless an endpoint has it: then that is returned.
-    pub(crate) fn release(&self, ip: IpAddr) -> Result<(), EndpointId> {
-        if let Some(user) = self.endpoints.snapshot().iter().find(|e| has_address(e, ip)) {
-            return Err(user.id);
+    /// Gives an owner's address back, unless an endpoint has it. Without an owner, that of its lease is meant.
+    pub(crate) fn release(&self, owner: Option<&str>, ip: IpAddr) -> Result<(), AddressError> {
+        // Held until it is done, so that no endpoint comes to use it meanwhile.
+        let roster = self.roster.lock();
+        if let Some(id) = roster.user(ip) {
+            return Err(AddressError::InUse { ip, id });
         }
-        self.leases.end(ip);
-        self.addresses.release(ip);
+        let owner = owner.map(ToOwned::to_owned).or_else(|| self.leases.owner(ip)).unwrap_or_default();
+        self.addresses.release(&owner, ip)?;
+        self.leases.redeem(&owner, ip);
         Ok(())
     }
 
@@ -163,13 +168,13 @@ impl Manager {
     ) -> Result<Endpoint, CreateError> {
         let (draft, name) = draft(id, request, &self.config)?;
         let pod = self.wait_for_pod(&name, &draft.pod_uid).await?;
-        let endpoint = self.insert(Endpoint { pod_uid: pod.uid.clone(), ..draft })?;
+        let endpoint = self.insert(Endpoint { pod_uid: pod.uid.clone(), ..draft }).await?;
         if request.sync_build_endpoint { self.attach(endpoint).await } else { Ok(endpoint) }
     }
 
     /// Takes the health endpoint on: no container runtime knows of it, and it does not outlive this process.
     pub(crate) async fn create_health(self: &Arc<Self>, draft: Endpoint) -> Result<Endpoint, CreateError> {
-        let endpoint = self.insert(Endpoint { pod: None, ..draft })?;
+        let endpoint = self.insert(Endpoint { pod: None, ..draft }).await?;
         self.attach(endpoint).await
     }
 
@@ -188,7 +193,16 @@ impl Manager {
     /// Lets all endpoints of that name go and returns how many there were, when the kernel has forgotten them and their
     /// addresses are free again (or after a while: then that goes on by itself).
     pub(crate) async fn remove(self: &Arc<Self>, name: &EndpointRef) -> usize {
-        let (removed, revision) = self.take_out(|endpoint| name.matches(endpoint));
+        self.remove_all(|endpoint| name.matches(endpoint)).await
+    }
+
+    /// The same for all that a condition chooses.
+    async fn remove_all(self: &Arc<Self>, chosen: impl Fn(&Endpoint) -> bool) -> usize {
+        let (removed, revision) = self.roster.lock().take_out(chosen);
+        for endpoint in &removed {
+            self.journal.forget(endpoint.id);
+            tracing::debug!(endpoint = %endpoint.id, owner = endpoint.owner(), "endpoint removed");
+        }
         let manager = Arc::clone(self);
         let gone = removed.clone();
         let forget = tokio::spawn(async move { manager.forget(&gone, revision).await });
@@ -196,22 +210,9 @@ impl Manager {
         removed.len()
     }
 
-    fn take_out(&self, chosen: impl Fn(&Endpoint) -> bool) -> (Vec<Arc<Endpoint>>, Revision) {
-        let mut writer = self.writer.lock();
-        let removed: Vec<_> = writer.snapshot().iter().filter(|e| chosen(e)).cloned().collect();
-        for endpoint in &removed {
-            writer.remove(&endpoint.id);
-            if let Err(error) = self.state.remove(endpoint.id) {
-                tracing::warn!(endpoint = %endpoint.id, %error, "state of a removed endpoint stays on disk");
-            }
-            self.journal.forget(endpoint.id);
-            tracing::debug!(endpoint = %endpoint.id, owner = endpoint.owner(), "endpoint removed");
-        }
-        let revision = writer.commit();
-        (removed, revision)
-    }
-
     async fn forget(&self, endpoints: &[Arc<Endpoint>], revision: Revision) {
+        self.remove_state(endpoints.iter().map(|endpoint| endpoint.id).collect()).await;
+        self.roster.lock().left(endpoints);
         let mut resolved = self.sources.resolved.clone();
         if resolved.wait_for(|r| *r >= revision).await.is_err() {
             return;
@@ -220,39 +221,40 @@ impl Manager {
         for endpoint in endpoints {
             self.sources.status.applied(&AttachmentKey::Pod(endpoint.id), attachments).await;
             for ip in endpoint.addresses() {
-                let _ = self.release(ip);
+                let _ = self.release(Some(&endpoint.owner()), ip);
             }
         }
     }
 
-    fn insert(&self, draft: Endpoint) -> Result<Endpoint, CreateError> {
-        let mut writer = self.writer.lock();
-        let present = writer.snapshot();
-        let same = present.iter().find(|e| e.container_id == draft.container_id && e.interface == draft.interface);
-        if let Some(same) = same {
-            let attachment = AttachmentId { container_id: draft.container_id, interface: draft.interface };
-            return Err(CreateError::Exists { id: same.id, attachment });
-        }
-        let owner = draft.owner();
-        for ip in draft.addresses() {
-            if let Some(other) = present.iter().find(|e| has_address(e, ip)) {
-                return Err(AddressError::Taken { ip, owner: other.owner() }.into());
+    async fn remove_state(&self, ids: Vec<EndpointId>) {
+        let state = self.state.clone();
+        let remove = move || {
+            for id in ids {
+                if let Err(error) = state.remove(id) {
+                    let error = statedb::with_causes(&error);
+                    tracing::warn!(endpoint = %id, error, "state of a removed endpoint stays on disk");
+                }
             }
+        };
+        statedb::blocking(remove).await;
+    }
+
+    async fn insert(&self, draft: Endpoint) -> Result<Endpoint, CreateError> {
+        let joining = Joining::reserve(&self.roster, draft)?;
+        let endpoint = joining.endpoint().clone();
+        let owner = endpoint.owner();
+        for ip in endpoint.addresses() {
             self.addresses.claim(&owner, ip)?;
         }
-        let taken = present.iter().map(|e| e.id).collect();
-        let id = ids::allocate(&taken, &mut rand::rng()).ok_or(CreateError::NoId)?;
-        let endpoint = Endpoint { id, ..draft };
         if endpoint.pod.is_some() {
-            self.state.save(&endpoint)?;
+            let (state, saved) = (self.state.clone(), endpoint.clone());
+            statedb::blocking(move || state.save(&saved)).await?;
         }
         for ip in endpoint.addresses() {
             self.leases.redeem(&owner, ip);
         }
-        self.journal.note(id, EndpointState::WaitingForIdentity, "created");
-        writer.insert(endpoint.clone());
-        writer.commit();
-        Ok(endpoint)
+        self.journal.note(endpoint.id, EndpointState::WaitingForIdentity, "created");
+        Ok(joining.admit())
     }
 
     /// The pod's row, once the API server has told of that pod and not of an earlier one of its name.

@@ -1,13 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Deletions that wait for the agent (contracts B.2): while it is away, the plugin leaves a file for each, and the agent
 //! carries them out when it is back.
+//!
+//! The lock is held while files are looked at or changed and at no other time: neither side asks the other anything under
+//! it. A deletion stays in the queue until it is carried out, so that none is lost with the agent; to carry one out twice
+//! does no harm, since container ids do not come back.
 
+use crate::file::write_atomically;
 use crate::rest::EndpointBatchDeleteRequest;
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest, Sha256};
+use statedb::{Backoff, Retries};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Where the files are.
 pub const FOLDER: &str = "/var/run/cilium/deleteQueue";
@@ -15,73 +23,162 @@ pub const FOLDER: &str = "/var/run/cilium/deleteQueue";
 /// More files than this are a sign that the agent is away for good: then deletions fail, and the runtime tries again.
 const MOST: usize = 256;
 
+/// Who follows the rule above holds the lock for milliseconds.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Waits between looks at a lock that another holds.
+const RETRY: Backoff = Backoff::new(Duration::from_millis(2), Duration::from_millis(50));
+
 /// The queue could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
     /// It is full.
     #[error("{MOST} deletions wait in {} already: the agent must come back first", .0.display())]
     Full(PathBuf),
+    /// Another process holds its lock and does not let go.
+    #[error("another process holds the lock of {} and does not let go", .0.display())]
+    Locked(PathBuf),
     /// The file system failed.
     #[error("the queue of deletions {} cannot be used", .0.display())]
     Io(PathBuf, #[source] io::Error),
 }
 
-/// The queue, locked: others wait.
-#[derive(Debug)]
+/// The queue.
+#[derive(Clone, Debug)]
 pub struct Queue {
     folder: PathBuf,
-    _lock: Flock<File>,
 }
 
 impl Queue {
-    /// Opens and locks it; makes the folder when it is missing.
-    pub fn lock(folder: &Path) -> Result<Self, QueueError> {
-        let failed = |e: io::Error| QueueError::Io(folder.to_owned(), e);
-        fs::create_dir_all(folder).map_err(failed)?;
-        let path = folder.join("lockfile");
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(failed)?;
-        let lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| failed(e.into()))?;
-        Ok(Self { folder: folder.to_owned(), _lock: lock })
+    /// The one in this folder, which is made when it is missing.
+    #[must_use]
+    pub fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned() }
     }
 
     /// Adds the deletion of all endpoints of a container. Doing so twice is one deletion.
-    pub fn push(&self, container_id: &str) -> Result<(), QueueError> {
-        let failed = |e: io::Error| QueueError::Io(self.folder.clone(), e);
-        if self.files()?.len() >= MOST {
-            return Err(QueueError::Full(self.folder.clone()));
-        }
-        let body = EndpointBatchDeleteRequest { container_id: container_id.to_owned() };
-        let body = serde_json::to_vec(&body).map_err(|e| failed(e.into()))?;
-        let name = hex(&Sha256::digest(&body));
-        crate::file::write_atomically(&self.folder.join(format!("{name}.delete")), &body, 0o600).map_err(failed)
+    ///
+    /// # Errors
+    ///
+    /// It is full, locked by another for long, or the file system fails.
+    pub async fn push(&self, container_id: &str) -> Result<(), QueueError> {
+        let (path, body) = self.file(container_id)?;
+        let push = move |queue: &Self| {
+            let present = queue.files()?;
+            if present.contains(&path) {
+                return Ok(());
+            }
+            if present.len() >= MOST {
+                return Err(QueueError::Full(queue.folder.clone()));
+            }
+            write_atomically(&path, &body, 0o600).map_err(|e| queue.failed(e))
+        };
+        self.locked(push).await
     }
 
-    /// Takes out all container ids. What cannot be read is dropped, and named in the log.
-    pub fn drain(&self) -> Result<Vec<String>, QueueError> {
+    /// The container ids that wait. A file that says none is removed, and named in the log; one that cannot be read just
+    /// now stays.
+    ///
+    /// # Errors
+    ///
+    /// It is locked by another for long, or the file system fails.
+    pub async fn pending(&self) -> Result<Vec<String>, QueueError> {
+        self.locked(Self::read).await
+    }
+
+    /// Takes a container's deletion out: it is carried out. To take out what is absent succeeds.
+    ///
+    /// # Errors
+    ///
+    /// It is locked by another for long, or the file system fails.
+    pub async fn remove(&self, container_id: &str) -> Result<(), QueueError> {
+        let (path, _) = self.file(container_id)?;
+        let remove = move |queue: &Self| match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(queue.failed(error)),
+            _ => Ok(()),
+        };
+        self.locked(remove).await
+    }
+
+    fn read(&self) -> Result<Vec<String>, QueueError> {
         let mut ids = Vec::new();
         for path in self.files()? {
-            match fs::read(&path).and_then(|b| Ok(serde_json::from_slice(&b)?)) {
+            let content = match fs::read(&path) {
+                Ok(content) => content,
+                Err(error) => {
+                    tracing::warn!(file = %path.display(), %error, "a queued deletion cannot be read: it stays");
+                    continue;
+                }
+            };
+            match serde_json::from_slice(&content) {
                 Ok(EndpointBatchDeleteRequest { container_id }) => ids.push(container_id),
                 Err(error) => {
-                    tracing::warn!(file = %path.display(), %error, "a queued deletion cannot be read: dropped")
+                    tracing::warn!(file = %path.display(), %error, "a queued deletion says nothing: dropped");
+                    fs::remove_file(&path).map_err(|e| self.failed(e))?;
                 }
             }
-            fs::remove_file(&path).map_err(|e| QueueError::Io(path, e))?;
         }
         Ok(ids)
     }
 
+    /// Does something under the lock.
+    async fn locked<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, QueueError> + Send + 'static,
+    ) -> Result<T, QueueError> {
+        let lock = tokio::time::timeout(PATIENCE, self.lock()).await;
+        let lock = lock.map_err(|_| QueueError::Locked(self.folder.clone()))??;
+        let queue = self.clone();
+        let work = move || {
+            let _lock = lock;
+            work(&queue)
+        };
+        statedb::blocking(work).await
+    }
+
+    async fn lock(&self) -> Result<Flock<File>, QueueError> {
+        let mut retries = Retries::new(RETRY);
+        loop {
+            let queue = self.clone();
+            if let Some(lock) = statedb::blocking(move || queue.try_lock()).await? {
+                return Ok(lock);
+            }
+            tokio::time::sleep(retries.failed()).await;
+        }
+    }
+
+    fn try_lock(&self) -> Result<Option<Flock<File>>, QueueError> {
+        fs::create_dir_all(&self.folder).map_err(|e| self.failed(e))?;
+        let path = self.folder.join("lockfile");
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(path);
+        match Flock::lock(file.map_err(|e| self.failed(e))?, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Some(lock)),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, error)) => Err(self.failed(error.into())),
+        }
+    }
+
+    /// The file of a container's deletion, and what it says.
+    fn file(&self, container_id: &str) -> Result<(PathBuf, Vec<u8>), QueueError> {
+        let body = EndpointBatchDeleteRequest { container_id: container_id.to_owned() };
+        let body = serde_json::to_vec(&body).map_err(|e| self.failed(e.into()))?;
+        let name = hex(&Sha256::digest(&body));
+        Ok((self.folder.join(format!("{name}.delete")), body))
+    }
+
     fn files(&self) -> Result<Vec<PathBuf>, QueueError> {
-        let failed = |e: io::Error| QueueError::Io(self.folder.clone(), e);
         let mut files = Vec::new();
-        for entry in fs::read_dir(&self.folder).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
+        for entry in fs::read_dir(&self.folder).map_err(|e| self.failed(e))? {
+            let path = entry.map_err(|e| self.failed(e))?.path();
             if path.extension().is_some_and(|e| e == "delete") {
                 files.push(path);
             }
         }
         files.sort();
         Ok(files)
+    }
+
+    fn failed(&self, error: io::Error) -> QueueError {
+        QueueError::Io(self.folder.clone(), error)
     }
 }
 
@@ -98,30 +195,71 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
-    #[test]
-    fn what_is_pushed_is_drained_once() {
+    #[tokio::test(start_paused = true)]
+    async fn what_is_pushed_waits_until_it_is_removed() {
         let folder = tempfile::tempdir().unwrap();
-        let queue = Queue::lock(&folder.path().join("q")).unwrap();
-        queue.push("a").unwrap();
-        queue.push("b").unwrap();
-        queue.push("a").unwrap();
-        let mut ids = queue.drain().unwrap();
-        ids.sort();
-        assert_eq!(ids, ["a", "b"]);
-        assert!(queue.drain().unwrap().is_empty());
+        let queue = Queue::new(&folder.path().join("q"));
+        queue.push("a").await.unwrap();
+        queue.push("b").await.unwrap();
+        queue.push("a").await.unwrap();
+        for _ in 0..2 {
+            let mut ids = queue.pending().await.unwrap();
+            ids.sort();
+            assert_eq!(ids, ["a", "b"]);
+        }
+        queue.remove("a").await.unwrap();
+        queue.remove("a").await.unwrap();
+        assert_eq!(queue.pending().await.unwrap(), ["b"]);
+        queue.remove("b").await.unwrap();
+        assert!(queue.pending().await.unwrap().is_empty());
     }
 
-    #[test]
-    fn a_full_queue_refuses_and_nonsense_in_it_is_dropped() {
+    #[tokio::test(start_paused = true)]
+    async fn a_full_queue_refuses_and_nonsense_in_it_is_dropped() {
         let folder = tempfile::tempdir().unwrap();
-        let queue = Queue::lock(folder.path()).unwrap();
+        let queue = Queue::new(folder.path());
         fs::write(folder.path().join("x.delete"), "nonsense").unwrap();
         for n in 1..MOST {
-            queue.push(&n.to_string()).unwrap();
+            queue.push(&n.to_string()).await.unwrap();
         }
-        assert!(matches!(queue.push("one more"), Err(QueueError::Full(_))));
-        assert_eq!(queue.drain().unwrap().len(), MOST - 1);
-        queue.push("one more").unwrap();
+        assert!(matches!(queue.push("one more").await, Err(QueueError::Full(_))));
+        queue.push("1").await.unwrap();
+        assert_eq!(queue.pending().await.unwrap().len(), MOST - 1);
+        queue.push("one more").await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deletion_that_cannot_be_read_just_now_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let queue = Queue::new(folder.path());
+        queue.push("a").await.unwrap();
+        // Reading a folder fails for everybody, root too.
+        let unreadable = folder.path().join("x.delete");
+        fs::create_dir(&unreadable).unwrap();
+        assert_eq!(queue.pending().await.unwrap(), ["a"]);
+        assert!(unreadable.exists());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lock_that_another_keeps_is_an_error_and_not_a_wait_without_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let queue = Queue::new(folder.path());
+        let kept = queue.try_lock().unwrap().unwrap();
+        for refused in [queue.push("a").await, queue.pending().await.map(drop), queue.remove("a").await] {
+            assert!(matches!(refused, Err(QueueError::Locked(path)) if path == folder.path()));
+        }
+        drop(kept);
+        queue.push("a").await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_else_may_read_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let queue = Queue::new(folder.path());
+        queue.push("a").await.unwrap();
+        let file = queue.file("a").unwrap().0;
+        assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
     }
 }

@@ -34,6 +34,11 @@ impl Maps {
     pub fn open<K: Kernel>(kernel: &K) -> datapath::Result<Self> {
         Ok(Self { endpoints: kernel.map()?, locals: kernel.map()? })
     }
+
+    /// The pods that the kernel knows, by interface index.
+    pub(crate) fn endpoints(&self) -> datapath::Result<Vec<(u32, Entry)>> {
+        self.endpoints.entries()
+    }
 }
 
 /// An attachment could not be made or removed.

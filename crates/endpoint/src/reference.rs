@@ -44,13 +44,24 @@ impl EndpointRef {
     pub fn matches(&self, endpoint: &Endpoint) -> bool {
         match self {
             Self::Local(id) => endpoint.id == *id,
-            Self::Attachment(id) => endpoint.container_id == id.container_id && endpoint.interface == id.interface,
-            Self::Container(id) => endpoint.container_id == *id,
+            Self::Attachment(id) => endpoint.interface == id.interface && is_of(endpoint, &id.container_id),
+            Self::Container(id) => is_of(endpoint, id),
             Self::Pod(name) => endpoint.pod.as_ref() == Some(name),
             Self::Ipv4(ip) => endpoint.ipv4 == Some(*ip),
             Self::Ipv6(ip) => endpoint.ipv6 == Some(*ip),
         }
     }
+}
+
+/// Whether the endpoint is one of that container. The container of one that was recovered from the kernel is not known, but the
+/// name of its interface was made of it.
+fn is_of(endpoint: &Endpoint, container_id: &str) -> bool {
+    if !endpoint.container_id.is_empty() {
+        return endpoint.container_id == container_id;
+    }
+    let interface = endpoint.interface.clone();
+    let attachment = AttachmentId { container_id: container_id.to_owned(), interface };
+    endpoint.host_interface == crate::cni::host_interface(&attachment)
 }
 
 /// The text is not the name of an endpoint.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Endpoints on disk, so that a restarted agent finds them: `STATE/<id>/ep_config.json` (contracts K).
 
-use crate::file::write_atomically;
+use crate::file::{sync_folder_of, write_atomically};
 use model::{Endpoint, EndpointId};
 use std::fs;
 use std::io;
@@ -17,11 +17,29 @@ pub(crate) struct State {
 
 /// The folder could not be used.
 #[derive(Debug, thiserror::Error)]
-#[error("state of endpoint {id} in {}: {source}", folder.display())]
-pub struct StateError {
-    id: String,
-    folder: PathBuf,
-    source: io::Error,
+pub enum StateError {
+    /// One endpoint's.
+    #[error("state of endpoint {id} in {}", folder.display())]
+    Endpoint {
+        /// Which.
+        id: EndpointId,
+        /// The folder of all endpoints.
+        folder: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// That of all endpoints.
+    #[error(
+        "the endpoints of this node are kept in {}, which cannot be read: mend it, or move it away to have the endpoints \
+         recovered from the kernel",
+        folder.display()
+    )]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
 }
 
 impl State {
@@ -29,26 +47,35 @@ impl State {
         Self { folder: folder.to_owned() }
     }
 
-    /// Writes an endpoint, whole or not at all.
+    /// Writes an endpoint, whole or not at all. Waits for the disk, as all operations do.
     pub(crate) fn save(&self, endpoint: &Endpoint) -> Result<(), StateError> {
-        let failed = |source| self.error(endpoint.id.to_string(), source);
         let folder = self.folder.join(endpoint.id.to_string());
-        fs::create_dir_all(&folder).map_err(failed)?;
-        let json = serde_json::to_vec_pretty(endpoint).map_err(|e| failed(e.into()))?;
-        write_atomically(&folder.join(FILE), &json, 0o600).map_err(failed)
+        let write = || {
+            fs::create_dir_all(&folder)?;
+            write_atomically(&folder.join(FILE), &serde_json::to_vec_pretty(endpoint)?, 0o600)?;
+            sync_folder_of(&folder)
+        };
+        write().map_err(|source| {
+            let _ = fs::remove_dir_all(&folder);
+            self.error(endpoint.id, source)
+        })
     }
 
     /// Removes an endpoint. To remove what is absent succeeds.
     pub(crate) fn remove(&self, id: EndpointId) -> Result<(), StateError> {
         match fs::remove_dir_all(self.folder.join(id.to_string())) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(self.error(id.to_string(), e)),
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(self.error(id, e)),
             _ => Ok(()),
         }
     }
 
-    /// All endpoints. A folder that holds none that can be read is put aside, with a warning.
+    /// All endpoints that can be read. A folder of one that cannot is put aside, with a warning: the kernel may know it.
+    ///
+    /// # Errors
+    ///
+    /// The folder of all cannot be read, so that nothing can be said of any.
     pub(crate) fn load(&self) -> Result<Vec<Endpoint>, StateError> {
-        let failed = |source| self.error("*".to_owned(), source);
+        let failed = |source| StateError::Folder { folder: self.folder.clone(), source };
         fs::create_dir_all(&self.folder).map_err(failed)?;
         let mut endpoints = Vec::new();
         for entry in fs::read_dir(&self.folder).map_err(failed)? {
@@ -72,8 +99,8 @@ impl State {
         let _ = fs::rename(self.folder.join(name), aside);
     }
 
-    fn error(&self, id: String, source: io::Error) -> StateError {
-        StateError { id, folder: self.folder.clone(), source }
+    fn error(&self, id: EndpointId, source: io::Error) -> StateError {
+        StateError::Endpoint { id, folder: self.folder.clone(), source }
     }
 }
 

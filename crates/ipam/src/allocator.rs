@@ -165,12 +165,18 @@ impl Allocator {
         Ok(())
     }
 
-    /// Gives an address back. Says who had it.
-    pub fn release(&self, ip: IpAddr) -> Option<String> {
+    /// Gives an owner's address back. Says whether it had it; nobody else has it then either.
+    ///
+    /// # Errors
+    /// When it is another's.
+    pub fn release(&self, owner: &str, ip: IpAddr) -> Result<bool, Error> {
         let mut state = self.state.lock();
-        let owner = state.release(ip);
+        if let Some(other) = state.owners.get(&ip).filter(|present| *present != owner) {
+            return Err(Error::Taken { ip, owner: other.clone() });
+        }
+        let released = state.release(ip);
         state.publish();
-        owner
+        Ok(released)
     }
 
     /// All addresses that are given, with their owners.
@@ -197,12 +203,14 @@ impl State {
         Err(Error::Exhausted { pool, capacity })
     }
 
-    fn release(&mut self, ip: IpAddr) -> Option<String> {
-        let owner = self.owners.remove(&ip)?;
-        for pool in &mut self.pools {
-            pool.give_back(ip);
+    fn release(&mut self, ip: IpAddr) -> bool {
+        let released = self.owners.remove(&ip).is_some();
+        if released {
+            for pool in &mut self.pools {
+                pool.give_back(ip);
+            }
         }
-        Some(owner)
+        released
     }
 
     fn publish(&mut self) {

@@ -55,10 +55,14 @@ pub(super) async fn claim(
     Ok(shared.manager.claim(&wanted.owner, parse(&ip)?)?)
 }
 
-pub(super) async fn release(State(shared): State<Shared>, Path(ip): Path<String>) -> Result<(), Refusal> {
-    let ip = parse(&ip)?;
-    let used = |id| Refusal(StatusCode::CONFLICT, format!("address {ip} is in use by endpoint {id}"));
-    shared.manager.release(ip).map_err(used)
+/// Without an owner only what is leased, and not another's for good, is given back.
+pub(super) async fn release(
+    State(shared): State<Shared>,
+    Path(ip): Path<String>,
+    Query(wanted): Query<Wanted>,
+) -> Result<(), Refusal> {
+    let owner = Some(wanted.owner.as_str()).filter(|owner| !owner.is_empty());
+    Ok(shared.manager.release(owner, parse(&ip)?)?)
 }
 
 fn parse(ip: &str) -> Result<IpAddr, Refusal> {

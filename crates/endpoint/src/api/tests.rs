@@ -185,6 +185,26 @@ async fn one_attachment_is_one_endpoint_and_one_address_has_one_owner() {
 }
 
 #[tokio::test]
+async fn an_address_is_given_back_by_its_owner_only() {
+    let runtime = folder();
+    let (agent, ..) = Setup::new(runtime.path()).start();
+    let release = |path: &'static str| ask(&agent, "DELETE", path, Value::Null);
+    address(&agent, "a").await;
+    let (status, why) = release("/v1/ipam/10.0.0.1?owner=default%2Fb").await;
+    assert_eq!((status, why), (StatusCode::CONFLICT, json!("address 10.0.0.1 belongs to default/a")));
+    assert_eq!(agent.pool.taken.lock().len(), 2);
+    assert_eq!(release("/v1/ipam/10.0.0.1?owner=default%2Fa").await.0, StatusCode::OK);
+    assert_eq!(release("/v1/ipam/10.0.0.1?owner=default%2Fa").await.0, StatusCode::OK, "it is free");
+    // Nobody is named: the lease tells for whom it was.
+    assert_eq!(release("/v1/ipam/fd00::1").await.0, StatusCode::OK);
+    assert!(agent.pool.taken.lock().is_empty());
+    let (status, _) = ask(&agent, "POST", "/v1/ipam?owner=default%2Fc&family=ipv4", Value::Null).await;
+    assert_eq!(status, StatusCode::CREATED);
+    assert_eq!(release("/v1/ipam/10.0.0.1").await.0, StatusCode::CONFLICT, "it is not leased");
+    assert_eq!(agent.pool.taken.lock().len(), 1);
+}
+
+#[tokio::test]
 async fn an_empty_pool_says_so_and_a_bad_request_names_its_field() {
     let runtime = folder();
     let mut setup = Setup::new(runtime.path());
@@ -235,7 +255,7 @@ async fn a_restarted_agent_finds_its_endpoints_but_not_those_that_went_meanwhile
     agent.kill();
     drop(agent);
     pool.taken.lock().clear();
-    crate::queue::Queue::lock(&runtime.path().join("deleteQueue")).unwrap().push("b").unwrap();
+    crate::queue::Queue::new(&runtime.path().join("deleteQueue")).push("b").await.unwrap();
     let epochs = datapath::Epochs::open(&kernel).unwrap();
     let before = epochs.node().unwrap();
 

@@ -21,7 +21,7 @@ pub(super) async fn add(call: &Call<'_>) -> Result<Value, Error> {
     let mut agent = Client::connect(&call.environment.socket, call.environment.patience).await.map_err(away)?;
     let config = agent.config().await.map_err(|e| e.into_error("the agent does not tell its configuration"))?;
     call.log.debug(&format!("pod={}/{}: agent answers", pod.namespace, pod.name));
-    let owner = format!("{}/{}", pod.namespace, pod.name);
+    let owner = pod.owner();
     let addresses = agent.allocate(&owner).await.map_err(|e| e.into_error(&format!("pod {owner}: no address")))?;
     let plan = Plan { call, id: &id, pod: &pod, config: &config, addresses: &addresses };
     let mut done = Done::default();
@@ -138,7 +138,7 @@ async fn undo(agent: &mut Client, plan: &Plan<'_>, done: &Done) {
         log.warn(&format!("endpoint stays with the agent: {error}"));
     }
     for ip in plan.addresses.address.iter() {
-        if let Err(error) = agent.release(ip).await {
+        if let Err(error) = agent.release(&plan.pod.owner(), ip).await {
             log.warn(&format!("address {ip} stays until its lease ends: {error}"));
         }
     }

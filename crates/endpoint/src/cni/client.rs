@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use model::rest::{Endpoint, EndpointHealth};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use statedb::{Backoff, Retries};
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,8 @@ use tokio::time::{sleep, timeout};
 
 /// How long one request may take. PUT waits for policy and datapath.
 const REQUEST: Duration = Duration::from_secs(90);
+/// Waits between attempts to connect.
+const RETRY: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
 
 /// Why a request has no good answer.
 #[derive(Debug, thiserror::Error)]
@@ -75,14 +78,13 @@ impl Client {
     pub(super) async fn connect(socket: &Path, patience: Duration) -> Result<Self, CallError> {
         let mut last = io::Error::from(io::ErrorKind::TimedOut);
         let attempts = async {
-            let mut wait = Duration::from_millis(20);
+            let mut retries = Retries::new(RETRY);
             loop {
                 match UnixStream::connect(socket).await {
                     Ok(stream) => return stream,
                     Err(error) => last = error,
                 }
-                sleep(wait).await;
-                wait = (wait * 2).min(Duration::from_secs(1));
+                sleep(retries.failed()).await;
             }
         };
         let connected = timeout(patience, attempts).await;
@@ -101,8 +103,9 @@ impl Client {
         self.call(Method::POST, &path, None::<&()>).await
     }
 
-    pub(super) async fn release(&mut self, ip: IpAddr) -> Result<(), CallError> {
-        self.send(Method::DELETE, &format!("/v1/ipam/{ip}"), None::<&()>).await.map(drop)
+    pub(super) async fn release(&mut self, owner: &str, ip: IpAddr) -> Result<(), CallError> {
+        let path = format!("/v1/ipam/{ip}?owner={}", encode(owner));
+        self.send(Method::DELETE, &path, None::<&()>).await.map(drop)
     }
 
     pub(super) async fn create(

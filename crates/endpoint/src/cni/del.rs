@@ -20,7 +20,7 @@ pub(super) async fn del(call: &Call<'_>) -> Result<(), Error> {
 }
 
 async fn forget(call: &Call<'_>, container_id: &str) -> Result<(), Error> {
-    match tell_agent(call, container_id).await {
+    match tell_agent(call, container_id, PATIENCE).await {
         Err(error) if error.is_not_found() => call.log.debug("the agent knows no such endpoint"),
         Err(error) if error.is_answer() => {
             return Err(error.into_error(&format!("container {container_id}: the agent cannot delete its endpoint")));
@@ -34,22 +34,26 @@ async fn forget(call: &Call<'_>, container_id: &str) -> Result<(), Error> {
     Ok(())
 }
 
-async fn tell_agent(call: &Call<'_>, container_id: &str) -> Result<(), CallError> {
-    Client::connect(&call.environment.socket, PATIENCE).await?.delete_container(container_id).await
+async fn tell_agent(call: &Call<'_>, container_id: &str, patience: Duration) -> Result<(), CallError> {
+    Client::connect(&call.environment.socket, patience).await?.delete_container(container_id).await
 }
 
+/// The note comes first: an agent that comes up meanwhile either finds it or can be asked.
 async fn leave_note(call: &Call<'_>, container_id: &str) -> Result<(), Error> {
-    let failed = |e: crate::queue::QueueError| {
-        let message = format!("container {container_id}: the agent is away and the deletion cannot be queued");
-        Error::because(Code::TryAgainLater, message, statedb::with_causes(&e))
-    };
-    let queue = Queue::lock(&call.environment.queue).map_err(failed)?;
-    // An agent that came up meanwhile has read the queue already.
-    let came_up =
-        async { Client::connect(&call.environment.socket, Duration::ZERO).await?.delete_container(container_id).await };
-    match came_up.await {
-        Ok(()) => Ok(()),
-        Err(error) if error.is_not_found() => Ok(()),
-        Err(_) => queue.push(container_id).map_err(failed),
+    let queue = Queue::new(&call.environment.queue);
+    let queued = queue.push(container_id).await;
+    match tokio::time::timeout(PATIENCE, tell_agent(call, container_id, Duration::ZERO)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) if error.is_not_found() => {}
+        _ => {
+            return queued.map_err(|e| {
+                let message = format!("container {container_id}: the agent is away and the deletion cannot be queued");
+                Error::because(Code::TryAgainLater, message, statedb::with_causes(&e))
+            });
+        }
     }
+    if let Err(error) = queue.remove(container_id).await {
+        call.log.warn(&format!("the deletion is done, but stays queued: {}", statedb::with_causes(&error)));
+    }
+    Ok(())
 }

@@ -120,6 +120,11 @@ impl PodArgs {
         }
         Ok(pod)
     }
+
+    /// Owner of its addresses, as the agent calls it.
+    pub(super) fn owner(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
 }
 
 /// The network configuration: the keys that we read. Others are for others and are let be.

@@ -336,6 +336,44 @@ fn a_pod_deleted_while_the_agent_is_away_leaves_nothing_behind() {
     });
 }
 
+/// The request that a plugin sends, up to its end.
+fn hear(stream: &mut std::os::unix::net::UnixStream) -> String {
+    let mut heard = Vec::new();
+    let mut byte = [0];
+    while !heard.ends_with(b"\"}") && stream.read_exact(&mut byte).is_ok() {
+        heard.extend(byte);
+    }
+    String::from_utf8(heard).unwrap()
+}
+
+#[test]
+fn a_deletion_is_noted_before_the_agent_is_asked_again_and_nothing_is_locked_meanwhile() {
+    on_a_node(|node| {
+        let listener = std::os::unix::net::UnixListener::bind(node.runtime().join("cilium.sock")).unwrap();
+        let folder = node.runtime().join("deleteQueue");
+        let queue = crate::queue::Queue::new(&folder);
+        let (of_agent, lockfile) = (queue.clone(), folder.join("lockfile"));
+        // An agent that hangs up on the first request, and answers the second.
+        let agent = std::thread::spawn(move || {
+            let (mut first, _) = listener.accept().unwrap();
+            assert!(hear(&mut first).starts_with("DELETE /v1/endpoint "));
+            assert!(block_on(of_agent.pending()).unwrap().is_empty());
+            drop(first);
+            let (mut second, _) = listener.accept().unwrap();
+            assert!(hear(&mut second).contains(r#"{"container-id":"a"}"#));
+            assert_eq!(block_on(of_agent.pending()).unwrap(), ["a"]);
+            let lock = std::fs::OpenOptions::new().write(true).open(lockfile).unwrap();
+            let lock = nix::fcntl::Flock::lock(lock, nix::fcntl::FlockArg::LockExclusiveNonblock);
+            assert!(lock.is_ok(), "it is locked while the agent is asked");
+            drop(lock);
+            second.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").unwrap();
+        });
+        assert_eq!(node.call("DEL", "a", "", &config()), Ok(Value::Null));
+        agent.join().unwrap();
+        assert!(block_on(queue.pending()).unwrap().is_empty(), "it is done");
+    });
+}
+
 #[test]
 fn gc_removes_what_the_runtime_does_not_know() {
     on_a_node(|node| {

@@ -2,17 +2,23 @@
 //! What the manager does by itself: finds its endpoints again after a restart, and notices what went without a word.
 
 use super::Manager;
+use super::recover::orphans;
 use crate::queue::Queue;
+use crate::reconcile::Maps;
 use crate::reference::EndpointRef;
+use crate::state::StateError;
 use model::Endpoint;
 use model::rest::EndpointState;
-use std::collections::{BTreeMap, BTreeSet};
+use statedb::{Backoff, Retries};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// How often it looks for leases that are over, queued deletions and interfaces that are gone.
 const SWEEP: Duration = Duration::from_secs(30);
+/// Waits between attempts to list interfaces.
+const RETRY: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
 /// Which interfaces the host has. A seam for tests.
 pub(crate) trait HostLinks: Send + Sync + 'static {
@@ -23,19 +29,34 @@ pub(crate) trait HostLinks: Send + Sync + 'static {
     fn list(&self) -> impl Future<Output = Result<BTreeMap<String, u32>, Self::Error>> + Send;
 }
 
+/// It is not known which endpoints there are. To go on would take the network of pods that run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RestoreError {
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error("the kernel does not tell which endpoints it has")]
+    Kernel(#[from] datapath::Error),
+}
+
 impl Manager {
     /// Brings back the endpoints of the process before, but for those that were deleted meanwhile or whose interface is
-    /// gone. Then the table is complete, and the API serves.
-    pub(crate) async fn restore<L: HostLinks>(&self, links: &L) {
-        let saved = self.state.load().unwrap_or_else(|error| {
-            tracing::error!(%error, "endpoints cannot be restored");
-            Vec::new()
-        });
-        let deleted = self.queued();
+    /// gone. Then the table is complete, and the API serves. Endpoints that the kernel has and whose state on disk is lost
+    /// are recovered when the API server has told of this node's pods; it is waited for if there are any.
+    ///
+    /// # Errors
+    ///
+    /// The folder of endpoints or the kernel's map cannot be read. Nothing has been changed then.
+    pub(crate) async fn restore<L: HostLinks>(&self, links: &L, maps: &Maps) -> Result<(), RestoreError> {
+        let state = self.state.clone();
+        let saved = statedb::blocking(move || state.load()).await?;
+        let mut problem = None;
+        let deleted = self.queued(&mut problem).await;
         let present = eventually(links).await;
-        let mut writer = self.writer.lock();
+        let known = saved.iter().map(|endpoint| endpoint.id).collect();
+        let orphans = orphans(maps.endpoints()?, &known, &present);
+        let (mut kept, mut gone) = (Vec::new(), Vec::new());
         for endpoint in saved {
-            let why = if deleted.contains(&endpoint.container_id) {
+            let why = if deleted.iter().any(|container| is_of(container, &endpoint)) {
                 Some("it was deleted while the agent was away")
             } else if present.get(&endpoint.host_interface) != Some(&endpoint.host_ifindex) {
                 Some("its interface is gone")
@@ -43,20 +64,24 @@ impl Manager {
                 None
             };
             match why {
-                None => {
-                    self.reclaim(&endpoint);
-                    self.journal.note(endpoint.id, EndpointState::Restoring, "restored");
-                    writer.insert(endpoint);
-                }
+                None => kept.push((endpoint, "restored")),
                 Some(why) => {
                     tracing::info!(endpoint = %endpoint.id, owner = endpoint.owner(), why, "endpoint not restored");
-                    if let Err(error) = self.state.remove(endpoint.id) {
-                        tracing::warn!(endpoint = %endpoint.id, %error, "state of a removed endpoint stays on disk");
-                    }
+                    gone.push(endpoint.id);
                 }
             }
         }
-        writer.mark_initialized();
+        for endpoint in self.recover(orphans, &kept.iter().map(|(e, _)| e.clone()).collect::<Vec<_>>()).await {
+            kept.push((endpoint, "recovered from the kernel: its state on disk was lost"));
+        }
+        for (endpoint, how) in &kept {
+            self.reclaim(endpoint);
+            self.journal.note(endpoint.id, EndpointState::Restoring, how);
+        }
+        self.remove_state(gone).await;
+        self.carried_out(deleted).await;
+        self.roster.lock().begin(kept.into_iter().map(|(endpoint, _)| endpoint).collect());
+        Ok(())
     }
 
     /// Looks after what nobody tells of, until dropped.
@@ -64,15 +89,16 @@ impl Manager {
         let mut tick = tokio::time::interval_at(Instant::now() + SWEEP, SWEEP);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.endpoints.initialized().await;
+        let mut problem = None;
         loop {
             tick.tick().await;
             for (ip, owner) in self.leases.expired() {
                 tracing::info!(address = %ip, pod = owner, "address released: its endpoint never came");
-                let _ = self.release(ip);
+                let _ = self.release(Some(&owner), ip);
             }
-            for container in self.queued() {
-                self.remove(&EndpointRef::Container(container)).await;
-            }
+            let deleted = self.queued(&mut problem).await;
+            self.remove_all(|endpoint| deleted.iter().any(|container| is_of(container, endpoint))).await;
+            self.carried_out(deleted).await;
             self.remove_vanished(&links).await;
         }
     }
@@ -89,13 +115,25 @@ impl Manager {
         }
     }
 
-    fn queued(&self) -> BTreeSet<String> {
-        let drained = Queue::lock(&self.config.queue()).and_then(|queue| queue.drain());
-        let ids = drained.unwrap_or_else(|error| {
-            tracing::warn!(%error, "queued deletions cannot be read");
-            Vec::new()
-        });
-        ids.into_iter().collect()
+    /// Containers whose deletion waits; none while the queue cannot be read, which is said once: pods stay connected then.
+    async fn queued(&self, problem: &mut Option<String>) -> Vec<String> {
+        let read = Queue::new(&self.config.queue()).pending().await;
+        let now = read.as_ref().err().map(|error| statedb::with_causes(error));
+        if let Some(error) = now.as_ref().filter(|now| problem.as_ref() != Some(now)) {
+            tracing::warn!(error, "queued deletions cannot be read, trying again");
+        }
+        *problem = now;
+        read.unwrap_or_default()
+    }
+
+    async fn carried_out(&self, containers: Vec<String>) {
+        let queue = Queue::new(&self.config.queue());
+        for container in containers {
+            if let Err(error) = queue.remove(&container).await {
+                let error = statedb::with_causes(&error);
+                tracing::warn!(container, error, "a deletion that is carried out stays queued");
+            }
+        }
     }
 
     /// Traffic goes before book-keeping: an endpoint stays even if its address cannot be claimed.
@@ -108,14 +146,17 @@ impl Manager {
     }
 }
 
+fn is_of(container: &str, endpoint: &Endpoint) -> bool {
+    EndpointRef::Container(container.to_owned()).matches(endpoint)
+}
+
 async fn eventually<L: HostLinks>(links: &L) -> BTreeMap<String, u32> {
-    let mut wait = Duration::from_millis(100);
+    let mut retries = Retries::new(RETRY);
     loop {
         match links.list().await {
             Ok(present) => return present,
             Err(error) => tracing::warn!(error = statedb::with_causes(&error), "interfaces cannot be listed"),
         }
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(Duration::from_secs(5));
+        tokio::time::sleep(retries.failed()).await;
     }
 }

@@ -127,7 +127,14 @@ impl Addresses for Pool {
         }
     }
 
-    fn release(&self, ip: IpAddr) {
-        self.taken.lock().remove(&ip);
+    fn release(&self, owner: &str, ip: IpAddr) -> Result<(), AddressError> {
+        let mut taken = self.taken.lock();
+        match taken.get(&ip) {
+            Some(other) if other != owner => Err(AddressError::Taken { ip, owner: other.clone() }),
+            _ => {
+                taken.remove(&ip);
+                Ok(())
+            }
+        }
     }
 }

@@ -51,7 +51,9 @@ fn without_a_pod_cidr_of_the_family_nothing_is_handed_out_and_nothing_is_kept_ba
 fn an_address_comes_back_into_use_only_after_all_others() {
     let (allocator, _) = allocator(&["10.0.0.0/29"], &[]);
     let first = allocator.allocate("a/b", true, false).unwrap().ipv4.unwrap();
-    assert_eq!(allocator.release(first.into()).as_deref(), Some("a/b"));
+    let stranger = allocator.release("a/c", first.into()).unwrap_err();
+    assert_eq!(stranger, Error::Taken { ip: first.into(), owner: "a/b".into() });
+    assert_eq!(allocator.release("a/b", first.into()), Ok(true));
     let next: Vec<_> = (0..6).map(|_| allocator.allocate("a/c", true, false).unwrap().ipv4.unwrap()).collect();
     assert_eq!(next.iter().position(|ip| *ip == first), Some(5));
 }
@@ -156,7 +158,13 @@ proptest! {
                         owners.insert(ip, owner);
                     }
                 }
-                Step::Release(n) => prop_assert_eq!(allocator.release(address(n)), owners.remove(&address(n))),
+                Step::Release(n) => {
+                    let (ip, had) = (address(n), owners.remove(&address(n)));
+                    // The owner of this step has nothing yet.
+                    let taken = had.clone().map(|owner| Error::Taken { ip, owner });
+                    prop_assert_eq!(allocator.release(&owner, ip), taken.map_or(Ok(false), Err));
+                    prop_assert_eq!(allocator.release(had.as_deref().unwrap_or_default(), ip), Ok(had.is_some()));
+                }
                 Step::Configure(which) => {
                     present = prefixes.iter().enumerate().filter(|(i, _)| which >> i & 1 == 1).map(|(_, p)| net(p)).collect();
                     allocator.configure(&present, std::iter::once(own));

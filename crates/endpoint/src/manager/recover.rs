@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Endpoints that the kernel has and the disk has lost: a torn file, a folder without one, or no folder any more. What the
+//! programs know of a pod is enough to find it among the pods of this node, and with its name all else follows.
+
+use super::Manager;
+use crate::health;
+use abi::endpoint::Endpoint as Entry;
+use model::{Endpoint, EndpointId, Mac, Pod};
+use statedb::Snapshot;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// Beginning of the names of pods' interfaces on the host (contracts B.2).
+const PREFIX: &str = "lxc";
+
+/// What is missing of an endpoint is its pod.
+pub(super) type Orphan = Endpoint;
+
+/// Endpoints in the kernel's map whose interface is there, and of whose number nothing is on disk.
+pub(super) fn orphans(
+    entries: Vec<(u32, Entry)>,
+    known: &BTreeSet<EndpointId>,
+    present: &BTreeMap<String, u32>,
+) -> Vec<Orphan> {
+    let by_index: BTreeMap<u32, &String> = present.iter().map(|(name, index)| (*index, name)).collect();
+    let orphan = |(ifindex, entry): (u32, Entry)| {
+        let id = EndpointId(entry.id);
+        let interface =
+            by_index.get(&ifindex).filter(|name| name.starts_with(PREFIX) && **name != health::INTERFACE)?;
+        (id.0 != 0 && !known.contains(&id)).then(|| endpoint(id, interface, &entry))
+    };
+    entries.into_iter().filter_map(orphan).collect()
+}
+
+fn endpoint(id: EndpointId, interface: &str, entry: &Entry) -> Endpoint {
+    let address = |addr: abi::Addr| (addr != abi::Addr::NONE).then(|| IpAddr::from(addr));
+    Endpoint {
+        id,
+        pod: None,
+        pod_uid: String::new(),
+        container_id: String::new(),
+        interface: "eth0".into(),
+        netns: String::new(),
+        host_interface: interface.to_owned(),
+        host_ifindex: entry.ifindex,
+        mac: Mac(entry.mac),
+        host_mac: Mac(entry.host_mac),
+        ipv4: address(entry.ipv4).and_then(|ip| if let IpAddr::V4(ip) = ip { Some(ip) } else { None }),
+        ipv6: address(entry.ipv6).and_then(|ip| if let IpAddr::V6(ip) = ip { Some(ip) } else { None }),
+    }
+}
+
+/// The endpoint of a pod that has its addresses and no other endpoint.
+fn identify(orphan: &Orphan, pods: &Snapshot<Pod>, others: &[Endpoint]) -> Option<Endpoint> {
+    let has_all = |pod: &Pod| orphan.addresses().all(|ip| pod.ips.contains(&ip));
+    let is_free = |pod: &Pod| !others.iter().any(|other| other.pod.as_ref() == Some(&pod.name));
+    let pod = pods.iter().find(|pod| !pod.host_network && !pod.ended && has_all(pod) && is_free(pod))?;
+    Some(Endpoint { pod: Some(pod.name.clone()), pod_uid: pod.uid.clone(), ..orphan.clone() })
+}
+
+impl Manager {
+    /// Finds the pods of orphans. Those without one are not recovered: no pod of this node has their addresses.
+    pub(super) async fn recover(&self, mut orphans: Vec<Orphan>, others: &[Endpoint]) -> Vec<Endpoint> {
+        let mut recovered: Vec<Endpoint> = Vec::new();
+        if orphans.is_empty() {
+            return recovered;
+        }
+        for Endpoint { id, host_interface, ipv4, ipv6, .. } in &orphans {
+            tracing::error!(
+                endpoint = %id, interface = host_interface, ?ipv4, ?ipv6, folder = %self.config.state().display(),
+                "endpoint runs, but its state on disk is lost; it is recovered when the API server has told of its pod"
+            );
+        }
+        self.sources.pods.initialized().await;
+        let identify_all = async {
+            let mut changes = self.sources.pods.subscribe();
+            while !orphans.is_empty() {
+                changes.next().await;
+                orphans.retain(|orphan| match identify(orphan, changes.snapshot(), &[others, &recovered].concat()) {
+                    Some(endpoint) => {
+                        recovered.push(endpoint);
+                        false
+                    }
+                    None => true,
+                });
+            }
+        };
+        // The address of a pod that has just started may still be on its way to the API server.
+        let _ = tokio::time::timeout(self.config.pod_wait, identify_all).await;
+        for Endpoint { id, host_interface, .. } in &orphans {
+            tracing::error!(endpoint = %id, interface = host_interface, "endpoint not recovered: no pod of this node has its addresses");
+        }
+        self.save_again(recovered.clone()).await;
+        recovered
+    }
+
+    async fn save_again(&self, endpoints: Vec<Endpoint>) {
+        let state = self.state.clone();
+        let save = move || {
+            for endpoint in &endpoints {
+                let owner = endpoint.owner();
+                match state.save(endpoint) {
+                    Ok(()) => tracing::info!(endpoint = %endpoint.id, owner, "endpoint recovered"),
+                    Err(error) => {
+                        let error = statedb::with_causes(&error);
+                        tracing::error!(endpoint = %endpoint.id, owner, error, "state of a recovered endpoint");
+                    }
+                }
+            }
+        };
+        statedb::blocking(save).await;
+    }
+}

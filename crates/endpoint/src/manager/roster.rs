@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which endpoints there are, which are about to be, and which numbers are not free yet. An attachment and an address belong
+//! to one endpoint from the moment it is admitted here, though its state is still on its way to the disk.
+
+use super::{CreateError, has_address};
+use crate::addresses::AddressError;
+use crate::ids;
+use crate::reference::AttachmentId;
+use model::{Endpoint, EndpointId};
+use parking_lot::Mutex;
+use statedb::{Revision, Writer};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// The table of endpoints with what is not in it yet, or not quite gone.
+pub(super) struct Roster {
+    writer: Writer<Endpoint>,
+    joining: Vec<Endpoint>,
+    /// Their state is still on disk.
+    leaving: BTreeSet<EndpointId>,
+}
+
+impl Roster {
+    pub(super) fn new(writer: Writer<Endpoint>) -> Self {
+        Self { writer, joining: Vec::new(), leaving: BTreeSet::new() }
+    }
+
+    /// Begins with these, and calls the table complete.
+    pub(super) fn begin(&mut self, endpoints: Vec<Endpoint>) {
+        for endpoint in endpoints {
+            self.writer.insert(endpoint);
+        }
+        self.writer.mark_initialized();
+    }
+
+    /// The endpoint that has an address, or is about to.
+    pub(super) fn user(&self, ip: IpAddr) -> Option<EndpointId> {
+        self.find(|endpoint| has_address(endpoint, ip)).map(|endpoint| endpoint.id)
+    }
+
+    /// Takes out all that a condition chooses. Their numbers stay taken until [`left`](Self::left).
+    pub(super) fn take_out(&mut self, chosen: impl Fn(&Endpoint) -> bool) -> (Vec<Arc<Endpoint>>, Revision) {
+        let removed: Vec<_> = self.writer.snapshot().iter().filter(|e| chosen(e)).cloned().collect();
+        for endpoint in &removed {
+            self.writer.remove(&endpoint.id);
+            self.leaving.insert(endpoint.id);
+        }
+        (removed, self.writer.commit())
+    }
+
+    /// Nothing of these is on disk any more.
+    pub(super) fn left(&mut self, endpoints: &[Arc<Endpoint>]) {
+        for endpoint in endpoints {
+            self.leaving.remove(&endpoint.id);
+        }
+    }
+
+    /// Numbers that are not free.
+    pub(super) fn taken(&self) -> BTreeSet<EndpointId> {
+        let present = self.writer.snapshot();
+        let in_use = present.iter().map(|endpoint| endpoint.id).chain(self.joining.iter().map(|endpoint| endpoint.id));
+        in_use.chain(self.leaving.iter().copied()).collect()
+    }
+
+    fn find(&self, condition: impl Fn(&Endpoint) -> bool) -> Option<Endpoint> {
+        let present = self.writer.snapshot();
+        let in_table = present.iter().find(|e| condition(e)).map(|endpoint| Endpoint::clone(endpoint));
+        in_table.or_else(|| self.joining.iter().find(|e| condition(e)).cloned())
+    }
+
+    fn reserve(&mut self, draft: Endpoint) -> Result<Endpoint, CreateError> {
+        let same = |e: &Endpoint| e.container_id == draft.container_id && e.interface == draft.interface;
+        if let Some(same) = self.find(same) {
+            let attachment = AttachmentId { container_id: draft.container_id, interface: draft.interface };
+            return Err(CreateError::Exists { id: same.id, attachment });
+        }
+        for ip in draft.addresses() {
+            if let Some(other) = self.find(|e| has_address(e, ip)) {
+                return Err(AddressError::Taken { ip, owner: other.owner() }.into());
+            }
+        }
+        let id = ids::allocate(&self.taken(), &mut rand::rng()).ok_or(CreateError::NoId)?;
+        let endpoint = Endpoint { id, ..draft };
+        self.joining.push(endpoint.clone());
+        Ok(endpoint)
+    }
+}
+
+/// An endpoint with a number that is not in the table yet. When this is dropped, what it reserved is free again.
+pub(super) struct Joining<'a> {
+    roster: &'a Mutex<Roster>,
+    endpoint: Endpoint,
+}
+
+impl<'a> Joining<'a> {
+    /// Gives a draft a number, unless its attachment or an address is another's.
+    pub(super) fn reserve(roster: &'a Mutex<Roster>, draft: Endpoint) -> Result<Self, CreateError> {
+        let endpoint = roster.lock().reserve(draft)?;
+        Ok(Self { roster, endpoint })
+    }
+
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Puts it into the table.
+    pub(super) fn admit(self) -> Endpoint {
+        let mut roster = self.roster.lock();
+        roster.writer.insert(self.endpoint.clone());
+        roster.writer.commit();
+        self.endpoint.clone()
+    }
+}
+
+impl Drop for Joining<'_> {
+    fn drop(&mut self) {
+        self.roster.lock().joining.retain(|endpoint| endpoint.id != self.endpoint.id);
+    }
+}
