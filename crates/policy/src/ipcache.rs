@@ -40,6 +40,8 @@ pub(crate) struct Ipcache {
     pods: BTreeMap<PodName, RemoteEndpoint>,
     /// Pods by the address that they name as their node's.
     pods_behind: Index<PodName>,
+    /// How many pods have an identity.
+    carriers: BTreeMap<IdentityId, usize>,
     endpoints: BTreeMap<EndpointId, (Endpoint, IdentityId)>,
     prefixes: BTreeMap<IpNet, IdentityId>,
     api_servers: BTreeSet<IpAddr>,
@@ -58,6 +60,7 @@ impl Ipcache {
             nodes_at: Index::default(),
             pods: BTreeMap::new(),
             pods_behind: Index::default(),
+            carriers: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             prefixes: BTreeMap::new(),
             api_servers: BTreeSet::new(),
@@ -115,7 +118,12 @@ impl Ipcache {
     pub(crate) fn upsert_pod(&mut self, pod: RemoteEndpoint) {
         self.claim_pod(&pod);
         let (name, host) = (pod.pod.clone(), pod.host);
-        let old = self.pods.insert(name.clone(), pod).and_then(|old| old.host);
+        *self.carriers.entry(pod.identity).or_default() += 1;
+        let old = self.pods.insert(name.clone(), pod);
+        if let Some(old) = &old {
+            self.carries_no_more(old.identity);
+        }
+        let old = old.and_then(|old| old.host);
         if old != host {
             self.pods_behind.replace(&name, &old, &host);
         }
@@ -125,8 +133,23 @@ impl Ipcache {
     pub(crate) fn remove_pod(&mut self, pod: &PodName) {
         if let Some(old) = self.pods.remove(pod) {
             self.pods_behind.replace(pod, &old.host, []);
+            self.carries_no_more(old.identity);
         }
         self.claims.set(Claimant::Pod(pod.clone()), Vec::new());
+    }
+
+    fn carries_no_more(&mut self, identity: IdentityId) {
+        if let Some(count) = self.carriers.get_mut(&identity) {
+            *count -= 1;
+            if *count == 0 {
+                self.carriers.remove(&identity);
+            }
+        }
+    }
+
+    /// Whether a pod of the cluster is known to have the identity.
+    pub(crate) fn is_carried(&self, identity: IdentityId) -> bool {
+        self.carriers.contains_key(&identity)
     }
 
     /// A pod of this node has an identity.

@@ -90,6 +90,8 @@ pub(crate) struct Run {
     restored: BTreeMap<EndpointId, (PolicyId, IdentityId)>,
     /// Labels for which an identity is being made, with the number that was lost, if any.
     requested: BTreeMap<Labels, Option<IdentityId>>,
+    /// Identities that were removed while pods elsewhere had them.
+    missed: BTreeSet<IdentityId>,
     /// Addresses of API servers, by EndpointSlice.
     api_servers: BTreeMap<Arc<str>, Vec<IpAddr>>,
     /// Addresses of this node.
@@ -126,6 +128,7 @@ impl Run {
             waiting: BTreeSet::new(),
             restored,
             requested: BTreeMap::new(),
+            missed: BTreeSet::new(),
             api_servers: BTreeMap::new(),
             own_addresses: BTreeSet::new(),
             requests,
@@ -205,7 +208,10 @@ impl Run {
                 });
                 self.resolve_waiting();
             }
-            Event::RemoteEndpoints(batch) => each(batch.changes, |change| self.remote_endpoint_changed(change)),
+            Event::RemoteEndpoints(batch) => {
+                each(batch.changes, |change| self.remote_endpoint_changed(change));
+                self.forget_missed();
+            }
             Event::Nodes(batch) => each(batch.changes, |change| match change {
                 Change::Upsert(row) => self.ipcache.upsert_node(model::Node::clone(&row)),
                 Change::Delete(row) => self.ipcache.remove_node(&row.name),

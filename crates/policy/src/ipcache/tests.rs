@@ -293,7 +293,10 @@ fn take(ipcache: &mut Ipcache, step: Step) {
         Step::NodeGoes(n) => ipcache.remove_node(&format!("node{n}")),
         Step::Pod(n, host) => {
             let name = format!("p{n}");
-            ipcache.upsert_pod(RemoteEndpoint { host, ..pod(&name, &format!("10.0.2.{n}"), 300, "::") });
+            ipcache.upsert_pod(RemoteEndpoint {
+                host,
+                ..pod(&name, &format!("10.0.2.{n}"), 300 + u32::from(host.is_some()), "::")
+            });
         }
         Step::PodGoes(n) => ipcache.remove_pod(&PodName::new("shop", format!("p{n}"))),
         Step::Local(v4, v6, addresses) => {
@@ -319,6 +322,10 @@ proptest! {
             let node = ipcache.local.clone().unwrap();
             let own = [node.ipv4.map(IpAddr::V4), node.ipv6.map(IpAddr::V6)].contains(&Some(*host));
             prop_assert_eq!(ipcache.is_local(*host), own || node.addresses.contains(host));
+        }
+        let carried = |id| ipcache.pods.values().any(|pod| pod.identity == id);
+        for id in [300, 301].map(IdentityId) {
+            prop_assert_eq!(ipcache.is_carried(id), carried(id));
         }
         let searched: BTreeSet<_> =
             ipcache.pods.values().filter(|pod| pod.host.is_some_and(|host| ips.contains(&host))).map(|pod| &pod.pod).collect();

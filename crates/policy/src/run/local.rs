@@ -65,19 +65,34 @@ impl Run {
     }
 
     pub(super) fn upsert_identity(&mut self, identity: &Identity) {
+        self.missed.remove(&identity.id);
         self.identities.upsert(identity);
         self.engine.upsert_identity(identity);
     }
 
-    /// Somebody removed an identity. One that pods of this node have is made again, if possible with its number.
+    /// Somebody removed an identity. One that pods of this node have is made again, if possible with its number. Of pods
+    /// elsewhere their agent does so, and until then what they may do stays: flows that are refused once stay refused.
     pub(super) fn identity_removed(&mut self, identity: &Identity) {
         if self.attached.values().any(|used| *used == identity.id) {
             tracing::warn!(identity = %identity.id, "an identity in use was removed, making it again");
             self.request(identity.labels.clone(), Some(identity.id));
+        } else if self.ipcache.is_carried(identity.id) {
+            self.missed.insert(identity.id);
         } else {
-            self.identities.remove(identity.id);
-            self.engine.remove_identity(identity.id);
+            self.forget_identity(identity.id);
         }
+    }
+
+    /// Pods of the cluster have changed: what none of them has any more need not come back.
+    pub(super) fn forget_missed(&mut self) {
+        let gone: Vec<_> = self.missed.iter().filter(|id| !self.ipcache.is_carried(**id)).copied().collect();
+        gone.into_iter().for_each(|id| self.forget_identity(id));
+    }
+
+    fn forget_identity(&mut self, id: IdentityId) {
+        self.missed.remove(&id);
+        self.identities.remove(id);
+        self.engine.remove_identity(id);
     }
 
     /// An identity was made. If it replaces one that could not be kept, that one ends.

@@ -246,6 +246,68 @@ async fn an_identity_that_somebody_removes_is_made_again_with_its_number() {
 }
 
 #[tokio::test]
+async fn an_identity_that_is_removed_is_known_while_pods_elsewhere_have_it() {
+    let (kernel, store, mut tables) = (fake::Kernel::new(), Store::default(), two_pods());
+    tables.cilium_policies.insert(cilium_policy("web", from_client("80")));
+    tables.commit();
+    let agent = start(config(), kernel.clone(), store.clone(), &tables);
+    let client = agent.policy_of(2, |_| true).await.identity;
+    let labels = store.made.lock()[&client].clone();
+    let identity = model::Identity { id: IdentityId(if client.0 == 4711 { 4712 } else { 4711 }), labels };
+    let pod = model::RemoteEndpoint {
+        pod: model::PodName::new("shop", "client-elsewhere"),
+        ipv4: Some("10.0.2.7".parse().unwrap()),
+        ipv6: None,
+        identity: identity.id,
+        host: Some("192.168.77.12".parse().unwrap()),
+        named_ports: vec![],
+    };
+    let policies = kernel.trie::<Policies>().unwrap();
+    let allowed = || policies.keys().unwrap().iter().any(|key| key.data.identity == identity.id.0);
+    let mut marker = 60_000;
+    // Two rounds: what the first one saw is in the tables when the second one is seen.
+    let mut settle = async |tables: &mut Tables| {
+        for _ in 0..2 {
+            marker += 1;
+            tables.identities.insert(model::Identity { id: IdentityId(marker), labels: model::Labels::default() });
+            tables.commit();
+            eventually("it to be seen", || agent.outputs.identities.snapshot().get(&IdentityId(marker))).await;
+        }
+        agent.outputs.policy_status.reached(agent.outputs.compiled.snapshot().revision()).await;
+    };
+    let address = "10.0.2.7/32".parse().unwrap();
+    let located = async |wanted: bool| {
+        let is_there = || agent.outputs.ipcache.snapshot().get(&address).is_some();
+        eventually("its address", || (is_there() == wanted).then_some(())).await;
+    };
+
+    tables.identities.insert(identity.clone());
+    tables.remote_endpoints.insert(pod.clone());
+    tables.commit();
+    eventually("its permission", || allowed().then_some(())).await;
+    located(true).await;
+    tables.identities.remove(&identity.id);
+    settle(&mut tables).await;
+    assert!(allowed(), "the agent of its pod makes it again");
+    tables.identities.insert(identity.clone());
+    settle(&mut tables).await;
+    tables.remote_endpoints.remove(&pod.pod);
+    tables.commit();
+    located(false).await;
+    settle(&mut tables).await;
+    assert!(allowed(), "it is there again");
+
+    tables.remote_endpoints.insert(pod.clone());
+    tables.commit();
+    located(true).await;
+    tables.identities.remove(&identity.id);
+    settle(&mut tables).await;
+    tables.remote_endpoints.remove(&pod.pod);
+    tables.commit();
+    eventually("it to be forgotten", || (!allowed()).then_some(())).await;
+}
+
+#[tokio::test]
 async fn a_pod_whose_labels_change_gets_another_identity() {
     let mut tables = two_pods();
     tables.cilium_policies.insert(cilium_policy("web", from_client("80")));
