@@ -129,6 +129,16 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_saved_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::new(folder.path());
+        // A folder in the place of the file.
+        fs::create_dir_all(folder.path().join("3").join(FILE)).unwrap();
+        assert!(matches!(state.save(&endpoint(3)), Err(StateError::Endpoint { id: EndpointId(3), .. })));
+        assert!(!folder.path().join("3").exists());
+    }
+
+    #[test]
     fn a_file_that_cannot_be_read_is_put_aside_and_the_others_are_found() {
         let folder = tempfile::tempdir().unwrap();
         let state = State::new(folder.path());

@@ -284,3 +284,22 @@ async fn a_restarted_agent_finds_its_endpoints_but_not_those_that_went_meanwhile
     .unwrap();
     assert_eq!(epochs.node().unwrap(), before + 1, "two pods went: one raise, when they are pruned");
 }
+
+#[tokio::test]
+async fn an_agent_that_cannot_read_its_endpoints_ends_and_leaves_the_kernel_as_it_is() {
+    let runtime = folder();
+    let setup = Setup::new(runtime.path());
+    let kernel = setup.kernel.clone();
+    let (mut agent, ..) = setup.start();
+    create(&mut agent, "a", 7).await;
+    agent.kill();
+    drop(agent);
+    let state = runtime.path().join("state");
+    std::fs::rename(&state, runtime.path().join("aside")).unwrap();
+    std::fs::write(&state, "").unwrap();
+    let (mut agent, ..) = Setup { kernel: kernel.clone(), ..Setup::new(runtime.path()) }.start();
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(10), &mut agent.ended).await;
+    let failure = ended.unwrap().unwrap().unwrap_err();
+    assert!(failure.message.contains(&*state.to_string_lossy()), "{failure}");
+    assert_eq!(kernel.map::<abi::maps::Endpoints>().unwrap().keys().unwrap(), [7]);
+}

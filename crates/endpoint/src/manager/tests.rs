@@ -185,14 +185,28 @@ async fn endpoints_whose_state_is_lost_are_recovered_when_their_pods_are_known()
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_disk_tells_needs_no_api_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let alone = after_a_process(folder.path(), &[1, 2, 3]);
+    // Its interface is still there.
+    Queue::new(&folder.path().join("deleteQueue")).push("container2").await.unwrap();
+    let alone = tokio::time::timeout(Duration::from_secs(60), alone.with(&[1, 2, 3])).await.unwrap();
+    assert_eq!(alone.ids(), [1, 3]);
+    assert_eq!(alone.manager.state.load().unwrap(), [endpoint(1), endpoint(3)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_the_kernel_has_is_not_recovered_without_a_pod_or_an_interface() {
     let folder = tempfile::tempdir().unwrap();
-    let mut alone = after_a_process(folder.path(), &[1, 2, 3, 4, 5]);
+    let mut alone = after_a_process(folder.path(), &[1, 2, 3, 4, 5, 6]);
     let host_interface = |id: u16| endpoint(id).host_interface;
     alone.links.0.lock().remove(&host_interface(1));
     // The health endpoint of a process that has just ended.
     alone.links.0.lock().remove(&host_interface(2));
     alone.links.0.lock().insert(crate::health::INTERFACE.to_owned(), endpoint(2).host_ifindex);
+    // Another interface has got the number.
+    alone.links.0.lock().remove(&host_interface(6));
+    alone.links.0.lock().insert("eth0".to_owned(), endpoint(6).host_ifindex);
     for pod in [
         pod_of(1),
         pod_of(2),
@@ -200,6 +214,7 @@ async fn what_the_kernel_has_is_not_recovered_without_a_pod_or_an_interface() {
         Pod { host_network: true, ..pod_of(4) },
         // One address of two.
         Pod { ips: vec![endpoint(5).ipv4.unwrap().into()], ..pod_of(5) },
+        pod_of(6),
     ] {
         alone.pods.insert(pod);
     }

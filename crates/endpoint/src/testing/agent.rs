@@ -12,11 +12,12 @@ use crate::{Config, Core, Maps, Started};
 use datapath::{Epochs, fake};
 use model::{Endpoint, EndpointPolicy, Identity, IdentityId, Label, LocalNode, Node, Pod, PodName, PolicyId};
 use parking_lot::Mutex;
-use statedb::{Reader, Tasks, Writer};
+use statedb::{Reader, TaskFailure, Tasks, Writer};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) struct Agent {
@@ -29,6 +30,8 @@ pub(crate) struct Agent {
     pub(crate) pool: Pool,
     pub(crate) manager: Arc<Manager>,
     pub(crate) local_node: Writer<LocalNode>,
+    /// How it ended.
+    pub(crate) ended: JoinHandle<Result<(), TaskFailure>>,
     _identities: Writer<Identity>,
     token: CancellationToken,
 }
@@ -101,9 +104,22 @@ impl Setup {
             let manager = Arc::clone(&manager);
             tasks.spawn("health", Keeper { manager, node: local_node.reader(), nodes, state }.run());
         }
-        tokio::spawn(tasks.run_until_failure());
+        let ended = tokio::spawn(tasks.run_until_failure());
         let (kernel, pool, _identities) = (self.kernel, self.pool, identities);
-        Agent { router, pods, endpoints, attachments, health, kernel, pool, manager, local_node, _identities, token }
+        Agent {
+            router,
+            pods,
+            endpoints,
+            attachments,
+            health,
+            kernel,
+            pool,
+            manager,
+            local_node,
+            ended,
+            _identities,
+            token,
+        }
     }
 }
 
