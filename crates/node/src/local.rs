@@ -195,10 +195,10 @@ fn is_global(address: &Address) -> bool {
     address.scope == Scope::Universe
 }
 
-/// Every address at which the host itself answers, but for the router's.
+/// Every address at which the host itself answers, but for the router's. Virtual ones are often on the loopback device.
 fn own_addresses(host: &Host) -> Vec<IpAddr> {
-    let ours: BTreeSet<u32> = host.links.iter().filter(|link| is_ours(&link.name)).map(|link| link.index).collect();
-    let all: BTreeSet<IpAddr> = global(host).filter(|a| !ours.contains(&a.ifindex)).map(|a| a.net.addr()).collect();
+    let inner: BTreeSet<u32> = host.links.iter().filter(|link| is_inner(&link.name)).map(|link| link.index).collect();
+    let all: BTreeSet<IpAddr> = global(host).filter(|a| !inner.contains(&a.ifindex)).map(|a| a.net.addr()).collect();
     all.into_iter().collect()
 }
 

@@ -149,6 +149,19 @@ fn addresses_come_from_kubernetes_and_what_it_lacks_from_the_device() {
 }
 
 #[test]
+fn an_address_on_the_loopback_device_is_the_hosts_and_one_of_a_pod_or_of_ours_is_not() {
+    let mut present = host();
+    for (ifindex, net) in [(1, "198.51.100.77/32"), (1, "2001:db8::77/128"), (5, "10.0.1.9/32"), (6, "10.0.1.1/32")] {
+        present.addresses.push(address(ifindex, net));
+    }
+    let row = facts(&config(), &present, &kube(), None).unwrap().row;
+    let own: Vec<String> = row.addresses.iter().map(ToString::to_string).collect();
+    let expected = ["172.17.0.1", "192.168.77.11", "198.51.100.77", "203.0.113.7", "2001:db8::77", "fd77::11"];
+    assert_eq!(own, expected, "127.0.0.1 and ::1 stay each namespace's own");
+    assert_eq!(row.devices, ["eth1", "eth0"], "the loopback device is no native one for it");
+}
+
+#[test]
 fn the_mtu_of_routes_leaves_room_for_the_tunnel() {
     let mtus = |config: &Config| {
         let row = facts(config, &host(), &kube(), None).unwrap().row;
