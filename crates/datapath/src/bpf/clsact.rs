@@ -98,6 +98,7 @@ pub(super) fn remove_recorded(filters: &Path) -> Result<()> {
 fn remove(filters: &Path, record: &Record) -> Result<()> {
     let path = filters.join(record.file());
     tc::remove_filter(record.ifindex, record.direction)
+        .and_then(|()| tc::remove_empty_clsact(record.ifindex))
         .map_err(|source| failed("detach the filter of", &path, source))?;
     remove_all(&path).map(drop)
 }

@@ -9,13 +9,17 @@ use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProto
 use crate::bpf::Direction;
 
 const RTM_NEWQDISC: u16 = 36;
+const RTM_DELQDISC: u16 = 37;
 const RTM_NEWTFILTER: u16 = 44;
 const RTM_DELTFILTER: u16 = 45;
+const RTM_GETTFILTER: u16 = 46;
 const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
 
 const REQUEST: u16 = 0x1;
 const ACK: u16 = 0x4;
 const EXCLUSIVE: u16 = 0x200;
+const DUMP: u16 = 0x300;
 const CREATE: u16 = 0x400;
 
 const TCA_KIND: u16 = 1;
@@ -34,7 +38,7 @@ const INFO: u32 = (1 << 16) | (libc::ETH_P_ALL as u16).to_be() as u32;
 
 /// Makes the clsact discipline unless it is there.
 pub(crate) fn add_clsact(ifindex: u32) -> io::Result<()> {
-    let mut message = Message::new(RTM_NEWQDISC, CREATE | EXCLUSIVE, ifindex, [CLSACT_HANDLE, CLSACT, 0]);
+    let mut message = Message::new(RTM_NEWQDISC, ACK | CREATE | EXCLUSIVE, ifindex, [CLSACT_HANDLE, CLSACT, 0]);
     message.attribute(TCA_KIND, b"clsact\0");
     match message.send() {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -48,7 +52,7 @@ pub(crate) fn replace_filter(ifindex: u32, direction: Direction, program: RawFd,
     attribute(&mut options, TCA_BPF_FD, &program.to_ne_bytes());
     attribute(&mut options, TCA_BPF_NAME, &[name.as_bytes(), &[0]].concat());
     attribute(&mut options, TCA_BPF_FLAGS, &DIRECT_ACTION.to_ne_bytes());
-    let mut message = Message::new(RTM_NEWTFILTER, CREATE, ifindex, [HANDLE, parent(direction), INFO]);
+    let mut message = Message::new(RTM_NEWTFILTER, ACK | CREATE, ifindex, [HANDLE, parent(direction), INFO]);
     message.attribute(TCA_KIND, b"bpf\0");
     message.attribute(TCA_OPTIONS, &options);
     message.send()
@@ -56,10 +60,30 @@ pub(crate) fn replace_filter(ifindex: u32, direction: Direction, program: RawFd,
 
 /// Removes our filter. It is no error when it, or the whole interface, has gone.
 pub(crate) fn remove_filter(ifindex: u32, direction: Direction) -> io::Result<()> {
-    let mut message = Message::new(RTM_DELTFILTER, 0, ifindex, [HANDLE, parent(direction), INFO]);
+    let mut message = Message::new(RTM_DELTFILTER, ACK, ifindex, [HANDLE, parent(direction), INFO]);
     message.attribute(TCA_KIND, b"bpf\0");
-    match message.send() {
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV | libc::EINVAL)) => Ok(()),
+    unless_gone(message.send())
+}
+
+/// Removes the clsact discipline if it has no filters any more, ours or somebody else's.
+pub(crate) fn remove_empty_clsact(ifindex: u32) -> io::Result<()> {
+    for direction in [Direction::Ingress, Direction::Egress] {
+        let all = Message::new(RTM_GETTFILTER, DUMP, ifindex, [0, parent(direction), 0]);
+        if !unless_gone(all.lists_nothing())? {
+            return Ok(());
+        }
+    }
+    let mut message = Message::new(RTM_DELQDISC, ACK, ifindex, [CLSACT_HANDLE, CLSACT, 0]);
+    message.attribute(TCA_KIND, b"clsact\0");
+    unless_gone(message.send())
+}
+
+/// It is no error when what an answer is about, or the whole interface, is not there.
+fn unless_gone<T: Default>(answer: io::Result<T>) -> io::Result<T> {
+    match answer {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV | libc::EINVAL)) => {
+            Ok(T::default())
+        }
         answer => answer,
     }
 }
@@ -87,7 +111,7 @@ impl Message {
     fn new(kind: u16, flags: u16, ifindex: u32, tcm: [u32; 3]) -> Self {
         let mut bytes = vec![0; 4];
         bytes.extend(kind.to_ne_bytes());
-        bytes.extend((REQUEST | ACK | flags).to_ne_bytes());
+        bytes.extend((REQUEST | flags).to_ne_bytes());
         bytes.extend([0; 8]);
         bytes.extend([0; 4]);
         bytes.extend(ifindex.to_ne_bytes());
@@ -99,8 +123,18 @@ impl Message {
         attribute(&mut self.0, kind, value);
     }
 
-    /// Sends it and waits for the kernel's answer.
-    fn send(mut self) -> io::Result<()> {
+    /// Sends it and waits for the kernel's acknowledgement.
+    fn send(self) -> io::Result<()> {
+        self.ask().map(drop)
+    }
+
+    /// Asks for a list and says whether nothing is in it.
+    fn lists_nothing(self) -> io::Result<bool> {
+        Ok(self.ask()? == NLMSG_DONE)
+    }
+
+    /// Sends it; the answer is the kind of the kernel's first message, an acknowledgement or what a list begins with.
+    fn ask(mut self) -> io::Result<u16> {
         let len = u32::try_from(self.0.len()).unwrap_or_default().to_ne_bytes();
         self.0.iter_mut().zip(len).for_each(|(to, from)| *to = from);
         let socket: OwnedFd =
@@ -110,9 +144,10 @@ impl Message {
         let read = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty())?;
         let word = |at: usize| answer.get(at..at + 4)?.first_chunk().map(|bytes| i32::from_ne_bytes(*bytes));
         let kind = word(4).map(|word| word.cast_unsigned() as u16);
-        match word(16) {
-            Some(0) if read >= 20 && kind == Some(NLMSG_ERROR) => Ok(()),
-            Some(error) if read >= 20 && kind == Some(NLMSG_ERROR) => Err(io::Error::from_raw_os_error(-error)),
+        match (kind, word(16)) {
+            (Some(kind @ (RTM_NEWTFILTER | NLMSG_DONE)), _) if read >= 16 => Ok(kind),
+            (Some(NLMSG_ERROR), Some(0)) if read >= 20 => Ok(NLMSG_ERROR),
+            (Some(NLMSG_ERROR), Some(error)) if read >= 20 => Err(io::Error::from_raw_os_error(-error)),
             _ => Err(io::ErrorKind::InvalidData.into()),
         }
     }

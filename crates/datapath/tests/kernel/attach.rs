@@ -6,6 +6,8 @@ use std::net::UdpSocket;
 use abi::maps::Metrics;
 use datapath::Kernel;
 use datapath::bpf::{Datapath, Direction, LinkPin, Options, Program, post_uninstall_cleanup};
+use futures::TryStreamExt as _;
+use netlink_packet_route::tc::{TcAttribute, TcMessage};
 
 use crate::sandbox::{Cgroup, Sandbox, version};
 
@@ -23,6 +25,18 @@ fn counted(datapath: &Datapath) -> u64 {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.send_to(b"x", socket.local_addr().unwrap()).unwrap();
     packets(datapath) - before
+}
+
+/// Whether an interface of the namespace has the discipline that filters hang below.
+fn has_clsact() -> bool {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+    let disciplines: Vec<TcMessage> = runtime.block_on(async {
+        let (connection, handle, _) = rtnetlink::new_connection().unwrap();
+        tokio::spawn(connection);
+        handle.qdisc().get().execute().try_collect().await.unwrap()
+    });
+    let clsact = |attribute: &TcAttribute| matches!(attribute, TcAttribute::Kind(kind) if kind == "clsact");
+    disciplines.iter().any(|discipline| discipline.attributes.iter().any(clsact))
 }
 
 fn pin(name: &str, ifindex: u32) -> LinkPin {
@@ -181,10 +195,26 @@ fn after_the_cleanup_nothing_is_left() {
         clsact.attach_tc(Program::PodEgress, LO, Direction::Ingress, "a").unwrap();
         let other = sandbox.load();
         other.attach_tc(Program::PodIngress, LO, Direction::Egress, "b").unwrap();
-        assert_eq!(counted(&other), 2);
+        assert_eq!((counted(&other), has_clsact()), (2, true));
         post_uninstall_cleanup(&sandbox.bpffs).unwrap();
-        assert_eq!(counted(&other), 0);
+        assert_eq!((counted(&other), has_clsact()), (0, false));
         assert!(!sandbox.bpffs.join("cilium").exists());
         post_uninstall_cleanup(&sandbox.bpffs).unwrap();
+    });
+}
+
+#[test]
+fn the_discipline_goes_with_the_last_filter_below_it() {
+    Sandbox::run(|sandbox| {
+        sandbox.loopback_up();
+        let datapath = sandbox.load_with(Options { force_clsact: true, ..Options::default() });
+        datapath.attach_tc(Program::PodEgress, LO, Direction::Ingress, "a").unwrap();
+        datapath.attach_tc(Program::PodIngress, LO, Direction::Egress, "b").unwrap();
+        for (name, count, stays) in [("a", 1, true), ("b", 0, false)] {
+            datapath.detach(name).unwrap();
+            assert_eq!((counted(&datapath), has_clsact()), (count, stays), "after {name}");
+        }
+        datapath.attach_tc(Program::PodEgress, LO, Direction::Ingress, "a").unwrap();
+        assert_eq!((counted(&datapath), has_clsact()), (1, true));
     });
 }
