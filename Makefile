@@ -21,7 +21,7 @@ BOOTSTRAP := scripts/bootstrap $(if $(filter 0,$(shell id -u)),,--check)
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo demo-down lab
 demo: bootstrap ## two-node cluster with our datapath, pods that talk, are isolated and are seen; stays up
@@ -45,7 +45,7 @@ image: bootstrap ## build the product's image into target/image/cilium.tar
 bpf: bootstrap ## build the kernel programs
 	@cargo build --package datapath
 
-.PHONY: ci check advisories test mutants fuzz fuzz-short attack upgrade vm conformance bench
+.PHONY: ci check advisories test test-rest release-check mutants fuzz fuzz-short attack upgrade vm conformance bench
 ci: ## what CI runs: bootstrap, check, test
 	@.ci/run
 
@@ -60,20 +60,27 @@ check: bootstrap ## what needs no cluster: format, lints, layers, licences, size
 	@echo "== lints"
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
 	@echo "== fences, licences and sources of all dependencies"
-	@if cargo deny --version >/dev/null 2>&1; then cargo deny --log-level error check bans licenses sources; \
-	else echo "not checked: cargo-deny is not installed (cargo install --locked cargo-deny)"; fi
+	@cargo deny --log-level error check bans licenses sources
 	@echo "== unit, property and golden tests"
-	@cargo test --workspace --locked --lib --bins --test golden --test policy --test reference
+	@$(XTASK) test quick
 	@echo "== verifier budget"
 	@if [ "$$(id -u)" = 0 ]; then cargo test --package datapath --locked --test kernel budget; \
 	else echo "not checked: loading programs needs root"; fi
 
-advisories: ## known weaknesses of what we depend on; needs cargo-deny and the network
+advisories: bootstrap ## known weaknesses of what we depend on; needs the network
 	@cargo deny --log-level error check advisories
 
-test: bootstrap image kube ## everything: unit, property, golden, program and lab tests (root)
-	@cargo test --workspace --locked --exclude lab
-	@cargo test --package lab --locked -- --test-threads=1
+test: bootstrap ## everything: unit, property, golden, program and lab tests (root)
+	@$(XTASK) test quick
+	@$(MAKE) test-rest
+
+test-rest: bootstrap image kube ## what `make check` has not run of the tests (root)
+	@$(XTASK) test rest
+	@$(XTASK) test lab
+
+release-check: bootstrap advisories ## before a release: its image with the size of it, known weaknesses, the distribution's stock kernel; takes an hour
+	@PROFILE=release deploy/images/build.sh
+	@$(MAKE) vm
 
 fuzz-short: bootstrap ## fuzz the parsers of untrusted input for half a minute each, as CI does
 	@scripts/fuzz $(or $(FOR),30) $(ONLY)

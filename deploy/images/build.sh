@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
 # Builds the image into target/image/cilium.tar, an OCI archive named quay.io/cilium-rs/cilium:dev (or $IMAGE).
 #
 # PROFILE: the cargo profile of the binary (default `release`; `lab` builds in a fraction of the time and runs slower).
+# An image larger than 30 MiB is refused each time, whether it was packed now or before.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -24,18 +27,22 @@ for name in "${names[@]}"; do ln -s cilium-rs "$out/root/usr/bin/$name"; done
 # For name resolution inside of the binary; Kubernetes mounts its own over them.
 echo 'root:x:0:0:root:/:/usr/bin/cilium' >"$out/root/etc/passwd"
 
+pack() {
+    local storage=(--storage-driver vfs)
+    buildah "${storage[@]}" bud --isolation chroot --layers=false --format oci --timestamp 0 -q -t "$image" -f deploy/images/Containerfile "$out" >/dev/null
+    rm -f "$out/cilium.tar"
+    buildah "${storage[@]}" push -q "$image" "oci-archive:$out/cilium.tar:$image"
+    buildah "${storage[@]}" rmi -f "$image" >/dev/null
+    cp "$binary" "$out/packed"
+    echo "$image" >"$out/name"
+}
+
 if cmp -s "$binary" "$out/packed" && [ -f "$out/cilium.tar" ] && [ "$(cat "$out/name" 2>/dev/null)" = "$image" ]; then
-    echo "image is up to date: $out/cilium.tar"
-    exit 0
+    echo "image is up to date"
+else
+    echo "packing $image"
+    pack
 fi
-echo "packing $image"
-storage=(--storage-driver vfs)
-buildah "${storage[@]}" bud --isolation chroot --layers=false --format oci --timestamp 0 -q -t "$image" -f deploy/images/Containerfile "$out" >/dev/null
-rm -f "$out/cilium.tar"
-buildah "${storage[@]}" push -q "$image" "oci-archive:$out/cilium.tar:$image"
-buildah "${storage[@]}" rmi -f "$image" >/dev/null
-cp "$binary" "$out/packed"
-echo "$image" >"$out/name"
 size=$(stat -c %s "$out/cilium.tar")
 echo "$out/cilium.tar: $((size / 1024 / 1024)) MiB"
 limit=$((30 * 1024 * 1024))

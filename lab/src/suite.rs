@@ -54,16 +54,21 @@ impl Suite {
         let chosen = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
         let cases: Vec<&Case> = self.cases.iter().filter(|(name, _)| chosen(name)).collect();
         println!("\nrunning {} tests", cases.len());
-        if cases.is_empty() {
-            return true;
-        }
-        match self.run(&cases) {
-            Ok(failed) => failed == 0,
-            Err(error) => {
-                println!("{}: no cluster: {error:#}", self.name);
-                false
-            }
-        }
+        let begin = clock::now();
+        let failed = if cases.is_empty() { Ok(0) } else { self.run(&cases) };
+        let failed = failed.unwrap_or_else(|error| {
+            println!("{}: no cluster: {error:#}", self.name);
+            cases.len()
+        });
+        // As the standard harness says it, for whoever counts.
+        println!(
+            "\ntest result: {}. {} passed; {failed} failed; 0 ignored; 0 measured; {} filtered out; finished in {:.2}s\n",
+            if failed == 0 { "ok" } else { "FAILED" },
+            cases.len() - failed,
+            self.cases.len() - cases.len(),
+            begin.elapsed().as_secs_f32()
+        );
+        failed == 0
     }
 
     fn run(&self, cases: &[&Case]) -> Result<usize> {
@@ -88,7 +93,6 @@ impl Suite {
                 }
             }
         }
-        println!("\n{}: {} passed; {failed} failed\n", self.name, cases.len() - failed);
         if keep.is_none() {
             self.lab(&["down"])?;
         }

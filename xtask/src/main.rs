@@ -5,6 +5,7 @@ mod dependencies;
 mod files;
 mod layers;
 mod metadata;
+mod tests;
 
 use std::{path::Path, process::ExitCode};
 
@@ -36,6 +37,8 @@ fn run(arguments: &[&str]) -> Result<Vec<String>> {
         ["layers", "--write"] => layers::write(&root),
         ["licences"] => Ok([files::licences(&root)?, dependencies::check(&root)?].concat()),
         ["size"] => files::size(&root),
-        _ => bail!("usage: xtask layers [--write] | licences | size"),
+        ["test", group] => tests::run(&root, group),
+        ["test", group, "--write"] => tests::write(&root, group),
+        _ => bail!("usage: xtask layers [--write] | licences | size | test quick|rest|lab [--write]"),
     }
 }

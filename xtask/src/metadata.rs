@@ -6,10 +6,14 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+/// The cargo that built this.
+pub(crate) fn cargo() -> &'static str {
+    option_env!("CARGO").unwrap_or("cargo")
+}
+
 /// Runs `cargo metadata` with more arguments.
 pub(crate) fn cargo_metadata(arguments: &[&str]) -> Result<Value> {
-    let cargo = option_env!("CARGO").unwrap_or("cargo");
-    let output = Command::new(cargo)
+    let output = Command::new(cargo())
         .args(["metadata", "--format-version", "1"])
         .args(arguments)
         .output()
