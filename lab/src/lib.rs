@@ -19,6 +19,7 @@ mod machine;
 mod namespace;
 pub mod netns;
 mod node;
+pub mod own;
 pub mod probe;
 pub mod product;
 mod progress;

@@ -2,6 +2,7 @@
 //! For tests: our product in a lab, installed with Helm as a user installs it.
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -60,6 +61,26 @@ pub fn install(cluster: &Cluster, values: &[&str]) -> Result<String> {
     Ok(said)
 }
 
+/// Does what the README tells a user to type, with the address of this cluster's API server.
+pub fn install_by_readme(cluster: &Cluster) -> Result<String> {
+    images::load(cluster.lab(), &[image()]).context("make image builds it, or CILIUM_IMAGE names it")?;
+    let text = fs::read_to_string(repository("README.md")).context("read README.md")?;
+    let (_, typed) = text.split_once("# helm install ").context("README.md shows no helm install")?;
+    let mut line = String::new();
+    for part in typed.lines() {
+        line.push_str(part.trim_end_matches('\\'));
+        if !part.ends_with('\\') {
+            break;
+        }
+    }
+    let line = line.replace("ADDRESS", &api_server(cluster)?.0.to_string());
+    let mut command = program(cluster);
+    command.arg("install").args(line.split_whitespace()).args(given_capabilities());
+    let said = run::output(command.current_dir(repository(".")))?;
+    ready(cluster)?;
+    Ok(said)
+}
+
 /// Changes values of what is installed, as `helm upgrade --reuse-values` does, and waits until it is Ready again.
 pub fn upgrade(cluster: &Cluster, values: &[&str]) -> Result<()> {
     helm(cluster, "upgrade", values)?;
@@ -87,6 +108,12 @@ pub fn ready(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
+/// Where nodes reach the API server.
+pub fn api_server(cluster: &Cluster) -> Result<(IpAddr, u16)> {
+    let addresses = cluster.lab().spec.topology.control();
+    Ok((*addresses.first().context("the control plane has no address")?, API_PORT))
+}
+
 /// The agent's pod on a node.
 pub fn agent(cluster: &Cluster, node: &str) -> Result<String> {
     let on = format!("spec.nodeName={node}");
@@ -101,15 +128,12 @@ pub fn in_agent(cluster: &Cluster, node: &str, command: &[&str]) -> Result<Strin
 }
 
 fn helm(cluster: &Cluster, verb: &str, values: &[&str]) -> Result<String> {
-    let server = cluster.lab().spec.topology.control();
-    let server = server.first().context("the control plane has no address")?;
+    let (server, port) = api_server(cluster)?;
     let mut command = program(cluster);
     command.arg(verb).args(["cilium"]).arg(repository("deploy/helm/cilium")).args(RELEASE.get(1..).unwrap_or_default());
     if verb == "install" {
-        command.args(["--set", &format!("k8sServiceHost={server}"), "--set", &format!("k8sServicePort={API_PORT}")]);
-        if let Some(list) = capabilities() {
-            command.args(["--set", &format!("securityContext.capabilities.ciliumAgent={{{list}}}")]);
-        }
+        command.args(["--set", &format!("k8sServiceHost={server}"), "--set", &format!("k8sServicePort={port}")]);
+        command.args(given_capabilities());
         command.args(VALUES.iter().flat_map(|value| ["--set", value]));
     } else {
         command.arg("--reuse-values");
@@ -123,12 +147,13 @@ fn program(cluster: &Cluster) -> Command {
     command
 }
 
-/// The agent's capabilities without those that this machine lacks; nothing if it has them all.
-fn capabilities() -> Option<String> {
+/// Asks for the agent's capabilities without those that this machine lacks; says nothing if it has them all.
+fn given_capabilities() -> Vec<String> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let bounds = status.lines().find_map(|line| line.strip_prefix("CapBnd:")).unwrap_or_default();
     let bounds = u64::from_str_radix(bounds.trim(), 16).unwrap_or(u64::MAX);
-    had(bounds)
+    let list = had(bounds).map(|list| format!("securityContext.capabilities.ciliumAgent={{{list}}}"));
+    list.map_or_else(Vec::new, |list| vec!["--set".to_owned(), list])
 }
 
 fn had(bounds: u64) -> Option<String> {

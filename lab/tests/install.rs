@@ -14,7 +14,7 @@ use lab::netns::Netns;
 use lab::probe::{Cluster, eventually};
 use lab::product;
 use lab::suite::Suite;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const SUITE: Suite = Suite {
     name: "install",
@@ -36,7 +36,9 @@ const SUITE: Suite = Suite {
         ("flows_are_served_on_the_network_to_who_has_a_certificate_only", network_flows),
         ("an_upgrade_keeps_the_authority_and_agents_take_the_renewed_certificate_without_a_restart", renewed),
         ("a_value_that_is_not_known_is_named_by_helm_and_by_the_agent", unknown_value),
-        ("an_uninstall_leaves_nodes_clean_and_another_install_works", uninstall),
+        ("the_address_of_the_api_server_is_found_where_kubeadm_publishes_it", cluster_info),
+        ("an_uninstall_leaves_what_pods_need_and_a_command_cleans_the_node", uninstall),
+        ("an_uninstall_leaves_nodes_clean_where_values_say_so_and_another_install_works", clean_uninstall),
     ],
 };
 
@@ -199,36 +201,120 @@ fn unknown_value(cluster: &Cluster) -> Result<()> {
     })
 }
 
-/// What is there of us on a node besides the plugin's file, which nothing calls any more: devices, pinned programs, attached programs, routes and files.
+fn cluster_info(cluster: &Cluster) -> Result<()> {
+    let (host, port) = product::api_server(cluster)?;
+    let published = format!("https://{host}:{port}");
+    let kubeconfig = json!({"clusters": [{"name": "", "cluster": {"server": published}}]}).to_string();
+    let literal = format!("--from-literal=kubeconfig={kubeconfig}");
+    cluster.kubectl(&["create", "configmap", "cluster-info", "--namespace=kube-public", &literal])?;
+    product::upgrade(cluster, &["k8sServiceHost=auto", "k8sServicePort="])?;
+    for workload in ["daemonset/cilium", "deployment/cilium-operator"] {
+        let object = cluster.get(&["--namespace=kube-system", workload])?;
+        let environment =
+            object["spec"]["template"]["spec"]["containers"][0]["env"].as_array().cloned().unwrap_or_default();
+        let value = |name: &str| environment.iter().find(|one| one["name"] == name).map(|one| one["value"].clone());
+        assert_eq!(value("KUBERNETES_SERVICE_HOST"), Some(json!(host.to_string())), "{workload}");
+        assert_eq!(value("KUBERNETES_SERVICE_PORT"), Some(json!(port.to_string())), "{workload}");
+    }
+    Ok(())
+}
+
+/// What is there of us on a node besides the plugin's file, which nothing calls any more: devices but those of pods that run, pinned programs, filters, routes and
+/// files.
 fn traces(cluster: &Cluster, node: &str) -> Result<String> {
-    let script = "ip -o link | grep -o -E '(cilium|lxc)[^:@]*'; find /sys/fs/bpf -name '*cilium*'; ip route show table all proto 202; nft list tables | grep cilium; \
-                  ip -6 route show table all proto 202; ls /etc/cni/net.d /var/run/cilium/state 2>/dev/null | grep -i -E 'cilium|^[0-9]'; true";
+    let script = "ip -o link | grep -o -E '(cilium|lxc_health)[^:@]*'; find /sys/fs/bpf -name '*cilium*'; ip route show table all proto 202; nft list tables | grep cilium; \
+                  ip -6 route show table all proto 202; ls /etc/cni/net.d /var/run/cilium/state /var/run/cilium/deleteQueue 2>/dev/null | grep -i -E 'cilium|^[0-9]'; \
+                  tc qdisc show | grep clsact; for d in $(ls /sys/class/net); do tc filter show dev $d ingress; tc filter show dev $d egress; done; true";
     cluster.shell(node, script)
 }
 
-fn uninstall(cluster: &Cluster) -> Result<()> {
-    cluster.kubectl(&["delete", "namespace", "net", "other", "--timeout=60s"])?;
-    // A pod that runs keeps its device, so let none run.
-    cluster.kubectl(&["scale", "--namespace=kube-system", "deployment/coredns", "--replicas=0"])?;
-    cluster.kubectl(&[
-        "wait",
-        "--namespace=kube-system",
-        "--for=delete",
-        "pod",
-        "--selector=k8s-app=kube-dns",
-        "--timeout=60s",
-    ])?;
-    product::uninstall(cluster)?;
-    for node in cluster.nodes() {
+fn clean(cluster: &Cluster) -> Result<()> {
+    cluster.nodes().iter().try_for_each(|node| {
         eventually(Duration::from_secs(30), "a clean node", || {
-            let found = traces(cluster, &node)?;
+            let found = traces(cluster, node)?;
             ensure!(found.is_empty(), "{node} still has:\n{found}");
             Ok(())
-        })?;
+        })
+    })
+}
+
+/// Pods on both nodes, which reach one another by their addresses.
+fn talk(cluster: &Cluster) -> Result<()> {
+    for pod in ["near", "far"] {
+        for to in cluster.pod_addresses("net", pod)? {
+            let url = format!("http://{}/hostname", SocketAddr::new(to, 8080));
+            let said = cluster.exec("net", "client", &["curl", "-sS", "-m", "5", &url])?;
+            ensure!(said.trim() == pod, "{url} says {said}");
+        }
     }
+    Ok(())
+}
+
+/// Begins to delete all pods that are not of the host's network.
+fn end_pods(cluster: &Cluster) -> Result<()> {
+    cluster.kubectl(&["delete", "namespace", "net", "other", "--ignore-not-found", "--wait=false"])?;
+    cluster.kubectl(&["scale", "--namespace=kube-system", "deployment/coredns", "--replicas=0"]).map(drop)
+}
+
+/// Returns when there are none any more.
+fn no_pods(cluster: &Cluster) -> Result<()> {
+    end_pods(cluster)?;
+    for (kind, select) in [("namespace/net", ""), ("namespace/other", ""), ("pod", "--selector=k8s-app=kube-dns")] {
+        let gone = ["wait", "--namespace=kube-system", "--for=delete", "--timeout=60s", kind, select];
+        cluster.kubectl(gone.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().as_slice())?;
+    }
+    Ok(())
+}
+
+fn start_pods(cluster: &Cluster) -> Result<()> {
     cluster.kubectl(&["scale", "--namespace=kube-system", "deployment/coredns", "--replicas=2"])?;
-    product::install(cluster, SUITE.values)?;
     cluster.apply_file(&product::repository("examples/connectivity/pods.yaml"))?;
     cluster.kubectl(&["wait", "--namespace=net", "pod", "--all", "--for=condition=Ready", "--timeout=90s"])?;
+    product::ready(cluster)
+}
+
+/// The plugin on the node is the one binary, and cleans under the name of its command.
+const CLEAN: &str = "ln -sf /opt/cni/bin/cilium-cni /tmp/cilium-dbg && /tmp/cilium-dbg post-uninstall-cleanup --force --all-state; rm /tmp/cilium-dbg";
+
+fn uninstall(cluster: &Cluster) -> Result<()> {
+    product::uninstall(cluster)?;
+    talk(cluster).context("after the uninstall")?;
+    for node in cluster.nodes() {
+        let left = traces(cluster, &node)?;
+        for part in ["cilium_host", "/sys/fs/bpf/cilium", "05-cilium.conflist"] {
+            ensure!(left.contains(part), "{node} has no {part}, which pods and the next agent need:\n{left}");
+        }
+    }
+    // Without an agent, the plugin keeps in mind which pods were deleted.
+    no_pods(cluster)?;
+    for node in cluster.nodes() {
+        let said = cluster.shell(&node, CLEAN)?;
+        ensure!(said.contains("removed"), "{node}: {said}");
+    }
+    clean(cluster)?;
+    product::install(cluster, SUITE.values)?;
+    start_pods(cluster)?;
+    native(cluster)
+}
+
+/// With the tunnel, which leaves more than native routing does, and with pods that run.
+fn clean_uninstall(cluster: &Cluster) -> Result<()> {
+    let tunnel = ["cni.uninstall=true", "ipam.mode=kubernetes"];
+    no_pods(cluster)?;
+    product::uninstall(cluster)?;
+    product::install(cluster, &tunnel)?;
+    start_pods(cluster)?;
+    talk(cluster)?;
+    product::uninstall(cluster)?;
+    clean(cluster)?;
+    let devices = || cluster.shell("node1", "ip -o link | grep -o 'lxc[0-9a-f]\\{12\\}' | sort -u; true");
+    ensure!(!devices()?.is_empty(), "no pod ran while the node was cleaned");
+    // Kubernetes cannot delete them while there is no network at all.
+    end_pods(cluster)?;
+    product::install(cluster, SUITE.values)?;
+    no_pods(cluster)?;
+    let left = devices()?;
+    ensure!(left.is_empty(), "devices of pods that are gone: {left}");
+    start_pods(cluster)?;
     native(cluster)
 }

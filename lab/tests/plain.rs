@@ -3,39 +3,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 use std::time::Duration;
 
-use lab::probe::{Cluster, eventually};
+use lab::own::Own;
+use lab::probe::eventually;
 
 const LAB: &str = env!("CARGO_BIN_EXE_lab");
 
-/// A lab of this test alone, down when the test ends, however it ends.
-struct Own {
-    name: &'static str,
-    cluster: Cluster,
-}
-
-impl Own {
-    fn up(name: &'static str, options: &[&str]) -> Self {
-        let output = lab(name, &[&["up"], options].concat());
-        assert!(output.status.success(), "the lab did not come up: {}", String::from_utf8_lossy(&output.stderr));
-        Self { name, cluster: Cluster::open(name, LAB).unwrap() }
-    }
-
-    fn lab(&self, arguments: &[&str]) -> Output {
-        lab(self.name, arguments)
-    }
-}
-
-impl Drop for Own {
-    fn drop(&mut self) {
-        lab(self.name, &["down"]);
-    }
-}
-
-fn lab(name: &str, arguments: &[&str]) -> Output {
-    Command::new(LAB).args(["--name", name]).args(arguments).env("RUST_BACKTRACE", "0").output().unwrap()
+fn up(name: &'static str, options: &[&str]) -> Own {
+    Own::up(LAB, name, options).unwrap()
 }
 
 fn stdout(output: &Output) -> String {
@@ -44,7 +21,7 @@ fn stdout(output: &Output) -> String {
 
 #[test]
 fn nodes_register_with_both_families_and_wait_for_a_network() {
-    let own = Own::up("plain", &[]);
+    let own = up("plain", &[]);
     own.cluster
         .test("plain", |cluster| {
             let nodes = cluster.get(&["nodes"])?;
@@ -60,7 +37,8 @@ fn nodes_register_with_both_families_and_wait_for_a_network() {
             }
             let dns = cluster.get(&["service", "kube-dns", "--namespace", "kube-system"])?;
             assert_eq!(dns["spec"]["clusterIPs"], serde_json::json!(["10.96.0.10", "fd00:10:96::a"]));
-            let status: serde_json::Value = serde_json::from_str(&stdout(&own.lab(&["status", "-o", "json"])))?;
+            let status: serde_json::Value =
+                serde_json::from_str(&stdout(&own.lab(&["status", "-o", "json"]).unwrap()))?;
             assert_eq!(
                 (&status["k8sServiceHost"], &status["k8sServicePort"]),
                 (&"192.168.77.1".into(), &6443.into()),
@@ -73,19 +51,20 @@ fn nodes_register_with_both_families_and_wait_for_a_network() {
 
 #[test]
 fn a_command_on_a_node_runs_in_its_namespaces_and_its_exit_status_passes_through() {
-    let own = Own::up("command", &["--nodes", "1", "--ipv4"]);
-    assert_eq!(own.lab(&["node", "node1", "--", "true"]).status.code(), Some(0));
-    assert_eq!(own.lab(&["node", "node1", "--", "sh", "-c", "exit 42"]).status.code(), Some(42));
-    assert_eq!(own.lab(&["node", "node1", "--", "no-such-program"]).status.code(), Some(127));
-    assert_eq!(stdout(&own.lab(&["node", "node1", "--", "hostname"])), "node1");
-    let addresses = stdout(&own.lab(&["node", "node1", "--", "ip", "-brief", "-4", "address", "show", "eth0"]));
+    let own = up("command", &["--nodes", "1", "--ipv4"]);
+    assert_eq!(own.lab(&["node", "node1", "--", "true"]).unwrap().status.code(), Some(0));
+    assert_eq!(own.lab(&["node", "node1", "--", "sh", "-c", "exit 42"]).unwrap().status.code(), Some(42));
+    assert_eq!(own.lab(&["node", "node1", "--", "no-such-program"]).unwrap().status.code(), Some(127));
+    assert_eq!(stdout(&own.lab(&["node", "node1", "--", "hostname"]).unwrap()), "node1");
+    let addresses =
+        stdout(&own.lab(&["node", "node1", "--", "ip", "-brief", "-4", "address", "show", "eth0"]).unwrap());
     assert!(addresses.contains("192.168.77.11/24"), "{addresses}");
-    let groups = stdout(&own.lab(&["node", "node1", "--", "cat", "/proc/self/cgroup"]));
+    let groups = stdout(&own.lab(&["node", "node1", "--", "cat", "/proc/self/cgroup"]).unwrap());
     assert!(groups.lines().any(|line| line.starts_with("0::/") && !line.contains("..")), "{groups}");
     let types = "stat -f -c %T /run/cilium/cgroupv2 /sys/fs/bpf /run";
-    assert_eq!(stdout(&own.lab(&["node", "node1", "--", "sh", "-c", types])), "cgroup2fs\nbpf_fs\ntmpfs");
+    assert_eq!(stdout(&own.lab(&["node", "node1", "--", "sh", "-c", types]).unwrap()), "cgroup2fs\nbpf_fs\ntmpfs");
 
-    let unknown = own.lab(&["node", "node9", "--", "true"]);
+    let unknown = own.lab(&["node", "node9", "--", "true"]).unwrap();
     assert!(!unknown.status.success());
     let said = String::from_utf8_lossy(&unknown.stderr).into_owned();
     assert!(said.contains("has no machine 'node9', but node1, control"), "{said}");
@@ -93,7 +72,7 @@ fn a_command_on_a_node_runs_in_its_namespaces_and_its_exit_status_passes_through
 
 #[test]
 fn a_rebooted_node_comes_back_by_itself_with_its_pods() {
-    let own = Own::up("reboot", &["--nodes", "1", "--ipv4", "--cni", "bridge"]);
+    let own = up("reboot", &["--nodes", "1", "--ipv4", "--cni", "bridge"]);
     own.cluster
         .test("reboot", |cluster| {
             cluster.nodes_ready(Duration::from_secs(60))?;
@@ -123,10 +102,10 @@ fn a_rebooted_node_comes_back_by_itself_with_its_pods() {
 
 #[test]
 fn a_stopped_api_server_stays_away_until_it_is_restored() {
-    let own = Own::up("stopped", &["--nodes", "1", "--ipv6"]);
+    let own = up("stopped", &["--nodes", "1", "--ipv6"]);
     own.cluster.fault("stop", "apiserver").unwrap();
     assert!(own.cluster.kubectl(&["get", "nodes", "--request-timeout=2s"]).is_err());
-    assert_eq!(own.lab(&["status"]).status.code(), Some(1));
+    assert_eq!(own.lab(&["status"]).unwrap().status.code(), Some(1));
     own.cluster.fault("restore", "apiserver").unwrap();
     eventually(Duration::from_secs(60), "the API server", || own.cluster.kubectl(&["get", "nodes"])).unwrap();
 }
@@ -134,18 +113,18 @@ fn a_stopped_api_server_stays_away_until_it_is_restored() {
 #[test]
 fn two_labs_live_side_by_side_and_a_lab_that_is_down_leaves_nothing() {
     let before = links();
-    let first = Own::up("first", &["--nodes", "1", "--ipv4"]);
-    let second = Own::up("second", &["--nodes", "1", "--ipv4"]);
+    let first = up("first", &["--nodes", "1", "--ipv4"]);
+    let second = up("second", &["--nodes", "1", "--ipv4"]);
     assert_eq!(links(), before, "a lab changed the machine's own links");
     let folder = first.cluster.kubeconfig().parent().unwrap().to_owned();
-    assert!(first.lab(&["down"]).status.success());
+    assert!(first.lab(&["down"]).unwrap().status.success());
 
     assert!(!folder.exists(), "{} is still there", folder.display());
     assert_eq!(processes_that_mention(&folder), Vec::<String>::new());
     assert!(second.cluster.kubectl(&["get", "--raw", "/readyz"]).is_ok(), "the other lab was harmed");
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains("/first/"), "{mounts}");
-    assert!(first.lab(&["down"]).status.success(), "down is to succeed when there is nothing");
+    assert!(first.lab(&["down"]).unwrap().status.success(), "down is to succeed when there is nothing");
 }
 
 fn links() -> Vec<String> {

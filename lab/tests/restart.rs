@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What must survive: agents killed and upgraded, the API server, the kubelet and containerd away, a node rebooted, while pods talk. Needs root, `make kube` and
+//! What must survive: agents killed, upgraded and uninstalled, the API server, the kubelet and containerd away, a node rebooted, while pods talk. Needs root, `make kube` and
 //! `make image`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use lab::probe::{Cluster, eventually, stays};
 use lab::product;
 use lab::suite::Suite;
 use lab::traffic::Traffic;
+use serde_json::Value;
 
 const SUITE: Suite = Suite {
     name: "restart",
@@ -24,6 +26,9 @@ const SUITE: Suite = Suite {
         ("not_a_packet_is_lost_when_agents_are_killed_and_they_adopt_what_they_find", agents_killed),
         ("not_a_packet_is_lost_when_agents_pods_are_deleted", agents_deleted),
         ("not_a_packet_is_lost_by_an_upgrade_to_another_image", upgraded),
+        ("not_a_packet_is_lost_by_an_uninstall_and_the_next_install_adopts_the_pods", installed_again),
+        // From here on Helm takes what is there for somebody else's.
+        ("not_a_packet_is_lost_when_everything_of_ours_is_deleted_and_applied_again", deleted_and_applied),
         ("traffic_policy_and_known_pods_do_without_the_api_server", api_server_away),
         ("a_pod_deleted_while_the_agent_is_down_leaves_nothing_behind", deleted_meanwhile),
         ("kubelet_and_containerd_start_again_under_traffic", kubelet_and_containerd),
@@ -136,6 +141,63 @@ fn upgraded(cluster: &Cluster) -> Result<()> {
     ])?;
     ensure!(images.contains(SECOND), "{images}");
     under_traffic(cluster, || product::upgrade(cluster, &["image.tag=dev"]))
+}
+
+/// Which number each pod's endpoint has.
+fn endpoints(cluster: &Cluster) -> Result<BTreeMap<String, Value>> {
+    let all = cluster.get(&["ciliumendpoints", "--all-namespaces"])?;
+    let items = all["items"].as_array().context("no CiliumEndpoints")?;
+    let row =
+        |item: &Value| (item["metadata"]["name"].as_str().unwrap_or_default().to_owned(), item["status"]["id"].clone());
+    Ok(items.iter().map(row).collect())
+}
+
+/// Takes everything of ours but what is on the nodes away and brings it back under traffic; links, maps and endpoints are to be the same afterwards.
+fn adopted(cluster: &Cluster, away: impl FnOnce() -> Result<()>, back: impl FnOnce() -> Result<()>) -> Result<()> {
+    let known = || cluster.nodes().iter().map(|node| settled_pins(cluster, node)).collect::<Result<Vec<_>>>();
+    let (before, numbers) = (known()?, endpoints(cluster)?);
+    ensure!(["client", "near", "far"].iter().all(|pod| numbers.contains_key(*pod)), "{numbers:?}");
+    under_traffic(cluster, || {
+        away()?;
+        for node in cluster.nodes() {
+            eventually(Duration::from_secs(60), "no agent", || {
+                ensure!(agent_process(cluster, &node)?.is_empty(), "it runs");
+                Ok(())
+            })?;
+        }
+        stays(Duration::from_secs(5), "nodes without an agent are ready", || {
+            cluster.nodes_ready(Duration::from_secs(1)).map(drop)
+        })?;
+        back()
+    })?;
+    assert_eq!(known()?, before, "links and maps are adopted, not made anew");
+    for node in cluster.nodes() {
+        let agent = product::in_agent(cluster, &node, &["cilium-dbg", "endpoint", "list", "-o", "json"])?;
+        let agent: Vec<Value> = serde_json::from_str(&agent)?;
+        let known = |one: &Value| numbers.values().any(|id| *id == one["id"]);
+        ensure!(
+            agent.iter().filter(|one| known(one)).count() > 1,
+            "{node} has {agent:?}, before there were {numbers:?}"
+        );
+    }
+    assert_eq!(endpoints(cluster)?, numbers, "endpoints are adopted, not made anew");
+    Ok(())
+}
+
+fn deleted_and_applied(cluster: &Cluster) -> Result<()> {
+    let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("manifest.yaml");
+    std::fs::write(&file, product::told(cluster, "manifest")?)?;
+    let path = file.display().to_string();
+    let away = || cluster.kubectl(&["delete", "--filename", &path, "--timeout=90s"]).map(drop);
+    adopted(cluster, away, || {
+        cluster.apply_file(&file)?;
+        product::ready(cluster)
+    })
+}
+
+fn installed_again(cluster: &Cluster) -> Result<()> {
+    let away = || product::uninstall(cluster).map(drop);
+    adopted(cluster, away, || product::install(cluster, SUITE.values).map(drop))
 }
 
 fn api_server_away(cluster: &Cluster) -> Result<()> {

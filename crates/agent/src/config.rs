@@ -203,11 +203,10 @@ fn collect<T>(parsed: Result<T, Vec<ConfigError>>, errors: &mut Vec<ConfigError>
     }
 }
 
-/// Keys that neither the agent nor another reader of the ConfigMap knows: the operator, the plugin's commands.
+/// Keys that neither the agent nor the operator, which reads the same ConfigMap, knows.
 fn unknown(keys: &Keys) -> Vec<String> {
     let ours = self::keys();
-    let known: BTreeSet<&str> =
-        ours.iter().chain(operator::KEYS).chain(endpoint::cni::KEYS).map(|key| key.name).collect();
+    let known: BTreeSet<&str> = ours.iter().chain(operator::KEYS).map(|key| key.name).collect();
     keys.keys().filter(|key| !known.contains(key.as_str())).cloned().collect()
 }
 

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Leaving a clean node when the product is uninstalled.
+//! Leaving a clean node when the product is uninstalled, where `cni-uninstall` says so.
 //!
-//! An agent that ends leaves everything in the kernel: the next one adopts it. Only when the DaemonSet that it belongs to is
-//! gone, nobody will: then it removes programs, maps, links, routes, devices and the CNI configuration. The deletion is seen
-//! through a watch that is open already, since `helm uninstall` takes the agent's permissions away at the same time.
+//! An agent that ends leaves everything in the kernel: the next one adopts it, also when the DaemonSet was deleted and made anew in
+//! the meantime. Only with the key, and only when the DaemonSet is gone, it removes programs, maps, links, routes, devices and the
+//! CNI configuration. The deletion is seen through a watch that is open already, since `helm uninstall` takes the agent's permissions
+//! away at the same time.
 
 use crate::config::Config;
 use anyhow::Context;
 use k8s::k8s_openapi::api::apps::v1::DaemonSet;
 use k8s::{Client, WatchConfig};
 use statedb::{Change, Reader, Row, Tasks};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tracing::{info, warn};
@@ -30,8 +30,11 @@ impl Row for Owner {
     fn key(&self) {}
 }
 
-/// Begins to watch the DaemonSet; when the agent ends and it is gone, the node is cleaned.
+/// With `cni-uninstall`, begins to watch the DaemonSet; when the agent ends and it is gone, the node is cleaned.
 pub(crate) fn start(config: &Config, namespace: &str, client: &Client, tasks: &Tasks) {
+    if !config.endpoint.uninstall {
+        return;
+    }
     let (writer, reader) = statedb::table("daemonset");
     let this = WatchConfig::default().fields(&format!("metadata.name={DAEMON_SET}"));
     let api = client.namespaced::<DaemonSet>(namespace);
@@ -79,20 +82,11 @@ async fn clean(config: &Config) {
         .map_or(Ok(()), |path| endpoint::conflist::remove(path).context("CNI configuration"));
     let kernel = datapath::bpf::post_uninstall_cleanup(&config.bpf_root).context("programs, maps and links");
     let network = node::cleanup().await.context("devices and routes");
-    let state = remove(&config.endpoint.state()).and_then(|()| remove(&config.endpoint.queue()));
+    let state = config.endpoint.forget().context("state of endpoints");
     for result in [conflist, kernel, network, state] {
         if let Err(error) = result {
             warn!(error = format!("{error:#}"), "left on the node; `cilium-dbg post-uninstall-cleanup` removes it");
         }
-    }
-}
-
-fn remove(folder: &Path) -> anyhow::Result<()> {
-    match std::fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("state folder {}", folder.display()))
-        }
-        _ => Ok(()),
     }
 }
 

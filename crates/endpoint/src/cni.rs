@@ -21,22 +21,11 @@ pub use request::Environment;
 pub use version::Version;
 
 use log::Log;
-use model::config::Key;
 use request::Config;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::process::ExitCode;
 use tokio::time::Instant;
-
-/// Whether the configuration goes when the plugin is uninstalled.
-pub(crate) const UNINSTALL: Key = Key::new(
-    "cni-uninstall",
-    "whether `cilium-cni uninstall --config-dir` takes the CNI configuration away, or leaves it",
-    "false",
-);
-
-/// The keys of the plugin's commands, which read the ConfigMap of the agent.
-pub const KEYS: &[Key] = &[UNINSTALL];
 
 /// The plugin's process: reads the environment and standard input, answers on standard output.
 #[must_use]

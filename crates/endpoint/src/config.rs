@@ -6,6 +6,7 @@ use model::config::{Key, Reader, shared};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
+use std::{fs, io};
 
 /// How pods are attached to this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub struct Config {
     pub conflist: Option<PathBuf>,
     /// Whether configurations of others are put aside (`cni-exclusive`).
     pub exclusive: bool,
+    /// Whether the node is cleaned when the product is uninstalled (`cni-uninstall`).
+    pub uninstall: bool,
     /// The plugin's log file on the host (`cni-log-file`).
     pub log_file: String,
     /// Whether the plugin logs details (`debug`).
@@ -55,6 +58,11 @@ const CONFLIST: Key = Key::new(
     "",
 );
 const EXCLUSIVE: Key = Key::new("cni-exclusive", "put CNI configurations of others aside", "true");
+pub(crate) const UNINSTALL: Key = Key::new(
+    "cni-uninstall",
+    "take the CNI configuration away whenever an agent's pod ends, and all else of the node, which cuts off the pods that run there, when the DaemonSet is deleted; if false, everything stays for the next agent",
+    "false",
+);
 const LOG_FILE: Key = Key::new(
     "cni-log-file",
     "log file of the CNI plugin on the host; set to nothing, the plugin keeps none",
@@ -75,6 +83,7 @@ impl Config {
         STATE_DIR,
         CONFLIST,
         EXCLUSIVE,
+        UNINSTALL,
         LOG_FILE,
         shared::DEBUG,
         shared::ENABLE_IPV4,
@@ -107,6 +116,7 @@ impl Config {
             runtime: read.path(&STATE_DIR).unwrap_or_default(),
             conflist: read.path(&CONFLIST),
             exclusive: read.flag(&EXCLUSIVE),
+            uninstall: read.flag(&UNINSTALL),
             log_file: read.verbatim(&LOG_FILE).to_owned(),
             debug: read.flag(&shared::DEBUG),
             ipv4: read.flag(&shared::ENABLE_IPV4),
@@ -135,6 +145,21 @@ impl Config {
     #[must_use]
     pub fn queue(&self) -> PathBuf {
         self.runtime.join("deleteQueue")
+    }
+
+    /// Forgets all endpoints and queued deletions, of a node that is cleaned.
+    ///
+    /// # Errors
+    ///
+    /// A folder cannot be removed.
+    pub fn forget(&self) -> io::Result<()> {
+        for folder in [self.state(), self.queue()] {
+            match fs::remove_dir_all(folder) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 /// Its name among the configurations of others, of which the runtime takes the first.
-pub(crate) const FILE: &str = "05-cilium.conflist";
+pub const FILE: &str = "05-cilium.conflist";
 /// Suffix of configurations of others that were put aside.
 const BACKUP: &str = "cilium_bak";
 /// The name that older releases used.

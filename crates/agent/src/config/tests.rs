@@ -54,7 +54,6 @@ fn a_key_has_one_description_whoever_reads_it() {
         services::Config::KEYS,
         hubble::Config::KEYS,
         health::Config::KEYS,
-        endpoint::cni::KEYS,
         operator::KEYS,
     ];
     let mut seen: BTreeMap<&str, Key> = BTreeMap::new();

@@ -17,16 +17,13 @@ pub(crate) fn page() -> Page {
     table(&mut page, &agent::keys());
     page.heading(2, "cilium-operator");
     table(&mut page, operator::KEYS);
-    page.heading(2, "cilium-cni");
-    page.text("Read from the same ConfigMap by a command of the plugin; no flag of the agent.");
-    table(&mut page, endpoint::cni::KEYS);
     page
 }
 
 /// The names of all keys.
 pub(crate) fn known() -> BTreeSet<String> {
     let agent = agent::keys();
-    agent.iter().chain(operator::KEYS).chain(endpoint::cni::KEYS).map(|key| key.name.to_owned()).collect()
+    agent.iter().chain(operator::KEYS).map(|key| key.name.to_owned()).collect()
 }
 
 fn table(page: &mut Page, keys: &[Key]) {

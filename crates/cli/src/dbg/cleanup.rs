@@ -5,8 +5,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use datapath::bpf::{BPFFS, post_uninstall_cleanup};
 use datapath::netlink::Netlink;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 #[derive(Args, Debug)]
 pub(super) struct Options {
@@ -30,8 +29,8 @@ pub(super) struct Options {
     cni_dir: PathBuf,
 }
 
-/// Devices that the agent makes, besides those of pods.
-const DEVICES: [&str; 6] = ["cilium_host", "cilium_net", "cilium_vxlan", "cilium_geneve", "cilium_wg0", "lxc_health"];
+/// Devices of the health endpoint and of installations before ours; the others are the node's own to remove.
+const DEVICES: [&str; 3] = ["cilium_geneve", "cilium_wg0", "lxc_health"];
 
 pub(super) async fn run(options: &Options) -> Result<()> {
     if !options.force {
@@ -39,12 +38,14 @@ pub(super) async fn run(options: &Options) -> Result<()> {
     }
     post_uninstall_cleanup(&options.bpf_root).context("remove programs, maps and links")?;
     println!("removed programs, maps and links below {}", options.bpf_root.display());
+    node::cleanup().await.context("remove devices, routes and what netfilter was told of the tunnel")?;
     remove_devices().await?;
-    datapath::nft::cleanup().context("remove what netfilter was told of the tunnel")?;
+    println!("removed devices and routes");
     if options.all_state {
-        remove(&options.state_dir.join("state"))?;
-        remove(&options.state_dir.join("deleteQueue"))?;
-        remove(&options.cni_dir.join("05-cilium.conflist"))?;
+        let folders = endpoint::Config { runtime: options.state_dir.clone(), ..endpoint::Config::default() };
+        folders.forget().with_context(|| format!("remove the state below {}", options.state_dir.display()))?;
+        endpoint::conflist::remove(&options.cni_dir.join(endpoint::conflist::FILE))?;
+        println!("removed the state below {} and the CNI configuration", options.state_dir.display());
     }
     Ok(())
 }
@@ -53,22 +54,8 @@ async fn remove_devices() -> Result<()> {
     let netlink = Netlink::open().context("talk to the kernel about devices")?;
     for link in netlink.links().await.context("list devices")? {
         if DEVICES.contains(&link.name.as_str()) {
-            let removed = netlink.delete_link(link.index).await.with_context(|| format!("remove {}", link.name))?;
-            // One half of a pair takes the other with it.
-            if removed {
-                println!("removed device {}", link.name);
-            }
+            netlink.delete_link(link.index).await.with_context(|| format!("remove {}", link.name))?;
         }
-    }
-    Ok(())
-}
-
-fn remove(path: &Path) -> Result<()> {
-    let result = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
-    match result {
-        Ok(()) => println!("removed {}", path.display()),
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) => return Err(error).with_context(|| format!("remove {}", path.display())),
     }
     Ok(())
 }
