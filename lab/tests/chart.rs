@@ -1,17 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The chart, rendered without a cluster: whom flows on the network are served to. Needs Helm, which `make kube` builds.
+//! The chart, rendered without a cluster: whom flows on the network are served to, and values that are missing. Needs Helm, which `make kube` builds.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Output};
 
 use lab::{certs, product};
 
 /// `helm template` with values.
 fn helm(values: &[&str]) -> Output {
+    render(&product::repository("deploy/helm/cilium"), values)
+}
+
+fn render(chart: &Path, values: &[&str]) -> Output {
     let program = product::repository("target/kube/bin/helm");
     let mut command = Command::new(&program);
-    command.args(["template", "cilium", "--namespace=kube-system"]).arg(product::repository("deploy/helm/cilium"));
+    command.args(["template", "cilium", "--namespace=kube-system"]).arg(chart);
     command.args(values.iter().flat_map(|value| ["--set", value]));
     command.output().unwrap_or_else(|error| panic!("{}: {error}; `make kube` builds it", program.display()))
 }
@@ -122,4 +128,103 @@ fn the_values_their_schema_and_the_known_ones_agree_on_tls() {
         let path: String = value.split('.').map(|part| format!("/properties/{part}")).collect();
         assert!(schema.pointer(&path).is_some(), "{value} is not in the schema");
     }
+}
+
+/// Every value of the schema: sections, and what has no values below.
+fn values(schema: &serde_json::Value, path: &str, sections: &mut Vec<String>, leaves: &mut Vec<String>) {
+    let Some(properties) = schema["properties"].as_object() else { return leaves.push(path.to_owned()) };
+    sections.extend(Some(path.to_owned()).filter(|path| !path.is_empty()));
+    for (name, below) in properties {
+        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        values(below, &path, sections, leaves);
+    }
+}
+
+/// What is rendered, but for the certificates, which are made anew each time.
+fn without_secrets(text: &str) -> String {
+    let secret = |line: &&str| {
+        ["  ca.crt: ", "  ca.key: ", "  tls.crt: ", "  tls.key: "].iter().any(|key| line.starts_with(key))
+    };
+    text.lines().filter(|line| !secret(line)).collect::<Vec<_>>().join("\n")
+}
+
+/// Null says there that pods may be placed anywhere.
+const PLACEMENT: [&str; 5] =
+    ["nodeSelector", "operator.affinity", "operator.nodeSelector", "operator.tolerations", "tolerations"];
+
+#[test]
+fn a_section_or_a_value_that_is_null_has_its_default() {
+    let schema = fs::read_to_string(product::repository("deploy/helm/cilium/values.schema.json")).unwrap();
+    let (mut sections, mut leaves) = (Vec::new(), Vec::new());
+    values(&serde_json::from_str(&schema).unwrap(), "", &mut sections, &mut leaves);
+    assert!(sections.len() >= 30 && leaves.len() > 100, "{sections:?} {leaves:?}");
+    let defaults = without_secrets(&rendered(&[]));
+    for section in &sections {
+        let text = without_secrets(&rendered(&[&format!("{section}=null")]));
+        assert_eq!(text, defaults, "{section}=null");
+    }
+    let nulls: Vec<String> =
+        leaves.iter().filter(|leaf| !PLACEMENT.contains(&leaf.as_str())).map(|leaf| format!("{leaf}=null")).collect();
+    let text = without_secrets(&rendered(&nulls.iter().map(String::as_str).collect::<Vec<_>>()));
+    assert_eq!(text, defaults, "each value null");
+}
+
+#[test]
+fn placement_that_is_null_is_none() {
+    let lines = |text: &str| -> BTreeSet<String> { text.lines().map(|line| line.trim().to_owned()).collect() };
+    let nulls = PLACEMENT.map(|value| format!("{value}=null"));
+    let text = rendered(&nulls.each_ref().map(String::as_str));
+    let found = lines(&text);
+    for key in ["nodeSelector:", "tolerations:", "affinity:"] {
+        assert!(!found.contains(key) && lines(&rendered(&[])).contains(key), "{key} in:\n{text}");
+    }
+}
+
+#[test]
+fn values_of_the_first_release_are_completed_by_the_defaults() {
+    let chart = Path::new(env!("CARGO_TARGET_TMPDIR")).join("first-release");
+    let _ = fs::remove_dir_all(&chart);
+    copy(&product::repository("deploy/helm/cilium"), &chart);
+    // What `--reuse-values` does: the values of the old release stand where the chart's own would.
+    fs::copy(product::repository("lab/tests/values/first-release.yaml"), chart.join("values.yaml")).unwrap();
+    let output = render(&chart, &[]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    for part in
+        ["  hubble-disable-tls: \"true\"\n", "  enable-health-checking: \"true\"\n", "  tunnel-direct: \"true\"\n"]
+    {
+        assert!(text.contains(part), "{part} is missing in:\n{text}");
+    }
+    let output = render(&chart, &["hubble.tls.enabled=true"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("  name: hubble-server-certs\n"));
+}
+
+/// A folder with all that is in it; links become what they lead to.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+#[test]
+fn the_agent_may_look_at_its_daemon_set_only_where_it_cleans_up_after_it() {
+    let text = rendered(&[]);
+    assert!(!text.contains("resources: [daemonsets]") && !text.contains("preStop"), "{text}");
+    let text = rendered(&["cni.uninstall=true"]);
+    let rule = "    resources: [daemonsets]\n    resourceNames: [cilium]\n    verbs: [list, watch]\n";
+    assert!(text.contains(rule) && text.contains("preStop"), "{text}");
+}
+
+#[test]
+fn without_a_cluster_there_is_no_address_of_the_api_server_to_find() {
+    let said = refused(&["k8sServiceHost=auto"]);
+    assert!(said.contains("cluster-info") && said.contains("set k8sServiceHost and k8sServicePort"), "{said}");
 }

@@ -5,14 +5,35 @@
 
 {{/* Where the API server is, as environment of a container. */}}
 {{- define "cilium.apiServerEnv" -}}
-{{- with .Values.k8sServiceHost }}
+{{- $host := .Values.k8sServiceHost }}
+{{- $port := .Values.k8sServicePort }}
+{{- if eq $host "auto" }}
+{{- $server := include "cilium.clusterInfoServer" . | urlParse }}
+{{- $host = $server.hostname }}
+{{- $port = default "443" (regexFind ":[0-9]+$" $server.host | trimPrefix ":") }}
+{{- end }}
+{{- with $host }}
 - name: KUBERNETES_SERVICE_HOST
   value: {{ . | quote }}
 {{- end }}
-{{- with .Values.k8sServicePort }}
+{{- with $port }}
 - name: KUBERNETES_SERVICE_PORT
   value: {{ . | quote }}
 {{- end }}
+{{- end }}
+
+{{/* The address of the API server that kubeadm publishes for nodes that join. */}}
+{{- define "cilium.clusterInfoServer" -}}
+{{- $info := lookup "v1" "ConfigMap" "kube-public" "cluster-info" | default dict }}
+{{- $kubeconfig := dig "data" "kubeconfig" "" $info | fromYaml }}
+{{- $server := "" }}
+{{- range $kubeconfig.clusters }}
+{{- $server = default (dig "cluster" "server" "" .) $server }}
+{{- end }}
+{{- if not $server }}
+{{- fail "k8sServiceHost=auto takes the address from the ConfigMap cluster-info in the namespace kube-public, and there is none with a server; `helm template` sees none at all: set k8sServiceHost and k8sServicePort" }}
+{{- end }}
+{{- $server }}
 {{- end }}
 
 {{/* The node's name and the namespace, as environment of a container. */}}
@@ -58,14 +79,8 @@
 {{- if hasKey .Values "tunnel" }}
 {{- fail "the value tunnel was removed: use routingMode=native or tunnelProtocol=vxlan" }}
 {{- end }}
-{{- if not (or .Values.ipv4.enabled .Values.ipv6.enabled) }}
-{{- fail "ipv4.enabled and ipv6.enabled are both false: enable at least one" }}
-{{- end }}
 {{- if and (eq .Values.routingMode "native") .Values.tunnelProtocol }}
 {{- fail "routingMode=native uses no tunnel: unset tunnelProtocol" }}
-{{- end }}
-{{- if and (eq .Values.routingMode "native") .Values.ipv4.enabled .Values.enableIPv4Masquerade (not .Values.ipv4NativeRoutingCIDR) (not .Values.autoDirectNodeRoutes) }}
-{{- fail "routingMode=native with enableIPv4Masquerade needs ipv4NativeRoutingCIDR: the prefix within which pods keep their addresses" }}
 {{- end }}
 {{- if and .Values.hubble.enabled .Values.hubble.tls.enabled (not .Values.hubble.tls.server.existingSecret) }}
 {{- include "cilium.validateCertificates" . }}

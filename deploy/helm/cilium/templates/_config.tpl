@@ -1,0 +1,104 @@
+{{/* Refuses what a daemon would refuse in the ConfigMap, in its words. Two things are left to the operator: pools that overlap, and what
+only the cluster shows. */}}
+{{- define "cilium.validateConfig" }}
+{{- $config := dict }}
+{{- range $key, $value := .config }}{{ $_ := set $config $key (trim $value) }}{{ end }}
+{{- $lines := include "cilium.refusedValues" (dict "config" $config "files" .files) }}
+{{- $lines = printf "%s%s" $lines (include "cilium.refusedTogether" $config) }}
+{{- if trim $lines }}
+{{- fail (printf "the configuration cannot be used:%s\ndocs/reference/config.md tells which value of the chart sets a key" $lines) }}
+{{- end }}
+{{- end }}
+
+{{/* One line of the refusal. */}}
+{{- define "cilium.refusal" }}
+{{ printf "  configuration key %s: %q is not %s" .key .value .want }}
+{{- end }}
+
+{{/* Values that are wrong whatever the others are, by files/config-values.yaml. They are taken out, so that what depends on them sees the
+default and is not refused as well. */}}
+{{- define "cilium.refusedValues" }}
+{{- $config := .config }}
+{{- range $kind := .files.Get "files/config-values.yaml" | fromYamlArray }}
+{{- range $key := $kind.keys }}
+{{- $text := default "" (index $config $key) }}
+{{- $items := list $text }}
+{{- if $kind.list }}{{ $items = regexSplit "[\\s,]+" $text -1 }}{{ end }}
+{{- range $value := without $items "" }}
+{{- $taken := regexMatch $kind.takes $value }}
+{{- if and $taken (hasKey $kind "most") }}
+{{- $number := int64 (regexReplaceAll "^[+]?0*([0-9])" $value "${1}") }}
+{{- $taken = and (ge $number (int64 $kind.least)) (le $number (int64 $kind.most)) }}
+{{- end }}
+{{- if not $taken }}
+{{- include "cilium.refusal" (dict "key" $key "value" $value "want" $kind.want) }}
+{{- $_ := unset $config $key }}
+{{- if $kind.list }}{{ $_ := set $config "refused" (append (default list $config.refused) $key) }}{{ end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Values that are right alone, but not with the others, and those of `labels`, each word of which is an expression of its own. */}}
+{{- define "cilium.refusedTogether" }}
+{{- $labels := default "" .labels }}
+{{- range $word := without (regexSplit "\\s+" $labels -1) "" }}
+{{- $key := regexReplaceAll "^!?([^:]*:)?!?" $word "" }}
+{{- if and $labels (or (not $key) (not (regexMatch (printf "(?:%s)|^" $key) ""))) }}
+{{- include "cilium.refusal" (dict "key" "labels" "value" $labels "want" "a list of label patterns") }}
+{{- $labels = "" }}
+{{- end }}
+{{- end }}
+{{- $ipv4 := ne (index . "enable-ipv4") "false" }}
+{{- $ipv6 := eq (index . "enable-ipv6") "true" }}
+{{- $native := eq (index . "routing-mode") "native" }}
+{{- if not (or $ipv4 $ipv6) }}
+{{- include "cilium.refusal" (dict "key" "enable-ipv4" "value" "false" "want" "possible without enable-ipv6: \"true\"; one of the two must be on") }}
+{{- end }}
+{{- if and (not $native) (not (has (default "vxlan" (index . "tunnel-protocol")) (list "vxlan"))) }}
+{{- include "cilium.refusal" (dict "key" "tunnel-protocol" "value" (index . "tunnel-protocol") "want" "supported: use vxlan") }}
+{{- end }}
+{{- if and (not $native) (eq (index . "auto-direct-node-routes") "true") }}
+{{- include "cilium.refusal" (dict "key" "auto-direct-node-routes" "value" "true" "want" "possible in routing-mode: tunnel; it needs native") }}
+{{- end }}
+{{- $config := . }}
+{{- range $family, $on := dict "ipv4" $ipv4 "ipv6" $ipv6 }}
+{{- $masquerade := ne (index $config (printf "enable-%s-masquerade" $family)) "false" }}
+{{- $prefix := printf "%s-native-routing-cidr" $family }}
+{{- if and $native $on $masquerade (not (index $config $prefix)) }}
+{{- include "cilium.refusal" (dict "key" $prefix "value" "" "want" "enough in routing-mode: native with masquerading; name the prefix in which pods are routed") }}
+{{- end }}
+{{- if and $on (eq (default "cluster-pool" (index $config "ipam")) "cluster-pool") }}
+{{- include "cilium.refusedPool" (dict "config" $config "key" (printf "cluster-pool-%s" $family) "most" (ternary 32 128 (eq $family "ipv4")) "size" (ternary "24" "120" (eq $family "ipv4"))) }}
+{{- end }}
+{{- end }}
+{{- if and (index . "hubble-listen-address") (ne (index . "hubble-disable-tls") "true") }}
+{{- range $key := list "hubble-tls-cert-file" "hubble-tls-key-file" }}
+{{- if not (index $config $key) }}
+{{- include "cilium.refusal" (dict "key" $key "value" "" "want" "a file: it is needed unless hubble-disable-tls is \"true\"") }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The pool of one family: there must be one, and a node's share must fit into it. */}}
+{{- define "cilium.refusedPool" }}
+{{- $key := printf "%s-cidr" .key }}
+{{- $text := default "" (index .config $key) }}
+{{- $size := int (default .size (index .config (printf "%s-mask-size" .key))) }}
+{{- $prefixes := without (regexSplit "[\\s,]+" $text -1) "" }}
+{{- if not (or $prefixes (has $key (default list .config.refused))) }}
+{{- include "cilium.refusal" (dict "key" $key "value" "" "want" "enough with ipam: cluster-pool: name prefixes for the nodes' pod CIDRs") }}
+{{- end }}
+{{- $misfit := "" }}
+{{- range $prefix := $prefixes }}
+{{- $length := int (regexFind "[0-9]+$" $prefix) }}
+{{- if and (not $misfit) (or (lt $size $length) (gt $size (int $.most))) }}
+{{- $misfit = printf "possible: mask size %d does not fit %s: it must be from %d to %d" $size $prefix $length (int $.most) }}
+{{- end }}
+{{- end }}
+{{- if $misfit }}
+{{- include "cilium.refusal" (dict "key" $key "value" $text "want" $misfit) }}
+{{- end }}
+{{- end }}
