@@ -41,14 +41,14 @@ pub fn translate(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
 }
 
 /// Whether a known flow stays where it is: its backend still exists, or it is a connection that could not go on elsewhere (its
-/// backend may be finishing what it began), or it is the backend that speaks.
+/// backend may be finishing what it began), or it is the backend that speaks, or an error that is about what a backend has said.
 #[inline(always)]
 fn keeps_backend(pkt: &Pkt, scratch: &Scratch) -> bool {
     let known = &scratch.known;
     if !scratch.is_known() || !known.has(flags::NAT_DST) || known.backend == 0 {
         return false;
     }
-    if scratch.notes(IS_REPLY) {
+    if scratch.notes(IS_REPLY) || pkt.is_icmp_error() {
         return true;
     }
     let goes_on = pkt.flags & (tcp::SYN | tcp::ACK) != tcp::SYN;

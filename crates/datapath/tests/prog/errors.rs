@@ -95,6 +95,25 @@ fn an_error_about_a_service_names_the_service() {
     });
 }
 
+/// Also when that backend serves no more: the error is about what it has said, and for nobody else.
+#[test]
+fn an_error_of_a_services_client_goes_to_the_backend_that_it_is_about() {
+    World::test_families(|world, f| {
+        let (a, b) = (world.a, world.b);
+        crate::state::serve(world, 1, (f.service, 53), (f.b, 8080), proto::UDP);
+        world.leaves(&a, &Packet::udp((f.a, 1000), (f.service, 53)).bytes()).redirected();
+        world.datapath.map::<Backends>().unwrap().remove(&1).unwrap();
+        crate::state::serve(world, 2, (f.service, 53), (f.remote, 8080), proto::UDP);
+        world.epochs.bump_peer(f.service).unwrap();
+        world.epochs.bump_peer(f.b).unwrap();
+        let answer = Packet::udp((f.service, 53), (f.a, 1000));
+        let run = world.leaves(&a, &Packet::too_big(f.a, f.service, &answer).bytes());
+        let seen = Packet::too_big(f.a, f.b, &answer.from((f.b, 8080))).macs(b.host_mac, b.mac).ttl(63);
+        run.redirected();
+        assert_quotes(&run.frame, &seen);
+    });
+}
+
 #[test]
 fn the_wire_tells_of_errors_about_what_went_out_there() {
     World::test_families(|world, f| {
