@@ -9,6 +9,7 @@ mod devices;
 mod epochs;
 mod errors;
 mod forward;
+mod fragments;
 mod malformed;
 mod masquerade;
 mod model;

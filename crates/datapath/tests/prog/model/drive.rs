@@ -1,40 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Takes the datapath and the model through the same steps, and compares them after each.
 
-use std::collections::BTreeMap;
+mod change;
+mod compare;
+mod say;
+
 use std::net::IpAddr;
 
-use abi::endpoint::{Endpoint, flags};
-use abi::event::kind;
 use abi::flow::FlowKey;
-use abi::lb::{Backend, Service, ServiceKey, SlotKey};
-use abi::maps::{Backends, Endpoints, Flows, Ipcache4, Ipcache6, Locals, Openings, OpeningsNext, Services, Slots};
-use abi::policy::{DENY_PRECEDENCE, EGRESS, INGRESS, PREFIX_L3, PolicyEntry, PolicyKey};
-use abi::{Addr, DropReason, identity, rings};
-use datapath::bpf::{self, Program};
+use abi::maps::{Flows, Openings, OpeningsNext};
+use abi::{identity, rings};
+use datapath::Kernel;
 use datapath::flows::{Collector, now};
-use datapath::{Kernel, LpmKey};
 
 use super::dump::Dump;
-use super::naive::{Enforced, Expected, Hint, Model, News, Peer, Pod, Side};
-use super::steps::{self, Conversation, Seen, Step, Who};
-use super::talk::{By, End, Message, Outcome, Place, Proto, Slot, Talk, Way};
-use super::wire;
-use crate::packet::SYN;
-use crate::world::{Family, World, families, full};
-
-/// Drops, and what else is told.
-const SHOT: i32 = 2;
-
-/// Protocol, port, and the backends that it may have.
-type Offer = (Proto, u16, &'static [(Who, u16)]);
-
-const SERVICES: [Offer; 4] = [
-    (Proto::Tcp, 80, &[(Who::Pod(1), 8080), (Who::Remote, 8080)]),
-    (Proto::Tcp, 81, &[(Who::Pod(1), 8080), (Who::Pod(2), 8080)]),
-    (Proto::Udp, 7946, &[(Who::Pod(1), 7946), (Who::Remote, 7946)]),
-    (Proto::Udp, 7947, &[(Who::Pod(0), 7946)]),
-];
+use super::naive::{Enforced, Model, News, Peer, Room};
+use super::steps::{Conversation, Seen, Step, Who};
+use super::talk::{By, End, Message, Place, Proto, Slot, Talk};
+use crate::world::{Family, World, families};
+use change::SERVICES;
 
 pub(crate) struct Drive<'a> {
     world: &'a mut World,
@@ -51,7 +35,8 @@ impl<'a> Drive<'a> {
     pub(crate) fn new(world: &'a mut World, family: Family, interfaces: [u32; 3]) -> Self {
         world.reset();
         let places = world.datapath.config().openings;
-        let model = Model::new(family.node, places as usize);
+        let table = world.datapath.map::<Flows>().unwrap().capacity() as usize;
+        let model = Model::new(family.node, Room { table, ring: places as usize });
         let mut drive = Self { world, family, interfaces, model, untold: Vec::new(), next_id: 101 };
         drive.forget_latest(places);
         for who in [Who::Pod(0), Who::Pod(1), Who::Pod(2)] {
@@ -90,6 +75,11 @@ impl<'a> Drive<'a> {
             next.insert(&ring, &0).unwrap();
             (0..places).for_each(|place| rings.insert(&(ring * places + place), &FlowKey::default()).unwrap());
         }
+        let height = next.get(&rings::STACK).unwrap().unwrap();
+        for place in (0..height).filter_map(|height| rings::stack_place(height, places)) {
+            rings.insert(&place, &FlowKey::default()).unwrap();
+        }
+        next.insert(&rings::STACK, &0).unwrap();
     }
 
     /// The nodes that tunnels lead to.
@@ -120,7 +110,20 @@ impl<'a> Drive<'a> {
                 let talk = self.talk(conversation, reply, untranslated);
                 let flags = if talk.proto == Proto::Tcp { flags } else { 0 };
                 return match self.place(talk, seen) {
-                    Some(place) => self.say(Message { place, talk, flags }, true),
+                    Some(place) => self.say(Message { place, talk, flags, about: None }, true),
+                    None => Ok(()),
+                };
+            }
+            Step::Complain { conversation, reply, untranslated, kind, by, to, seen } => {
+                let about = self.talk(conversation, reply, untranslated).back();
+                let from = by.map_or(about.to.ip, |who| self.ip(who));
+                let talk = Talk::error(from, to.map_or(about.from.ip, |who| self.ip(who)));
+                let kinds = if from.is_ipv4() { [3, 11] } else { [2, 1] };
+                return match self.place(talk, seen) {
+                    Some(place) => {
+                        let flags = kinds[usize::from(kind)];
+                        self.say(Message { place, talk, flags, about: Some(about) }, true)
+                    }
                     None => Ok(()),
                 };
             }
@@ -168,9 +171,9 @@ impl<'a> Drive<'a> {
             }
             Step::Sweep => {
                 let mut collector = self.collector();
-                // Each round looks at a share of them, and removes in the next.
+                // Each round looks at a share of them, and removes in the next. No time passes.
                 for _ in 0..17 {
-                    collector.collect(now()).unwrap();
+                    collector.collect(0).unwrap();
                 }
                 self.model.sweep();
                 false
@@ -228,265 +231,6 @@ impl<'a> Drive<'a> {
                 (None, None) => Place::Wire,
             }),
         }
-    }
-
-    fn flood(&mut self, slot: Slot, proto: Proto, flows: u16) -> Result<(), String> {
-        let Some(pod) = self.model.pods[slot] else { return Ok(()) };
-        for port in 20_000..20_000 + flows {
-            let from = End { ip: pod.ip, port: Some(port) };
-            let talk = Talk { from, to: End { ip: self.family.world, port: Some(4000) }, proto };
-            let flags = if proto == Proto::Tcp { SYN } else { 0 };
-            self.say(Message { place: Place::Pod(slot), talk, flags }, false)?;
-        }
-        Ok(())
-    }
-
-    /// A packet, for both. Looks at what is remembered of it, unless the packet shows all there is to know.
-    fn say(&mut self, message: Message, looks: bool) -> Result<(), String> {
-        let frame = wire::frame(&message, families()[0].node);
-        let (program, ifindex, arrived_by) = match message.place {
-            Place::Pod(slot) => (Program::PodEgress, self.interfaces[slot], self.interfaces[slot]),
-            Place::Stack { into, by } => (Program::PodIngress, self.interfaces[into], self.arrived_by(by)),
-            Place::Tunnel { .. } | Place::Wire => (Program::NetdevIngress, self.world.eth0, self.world.eth0),
-        };
-        let run = self.world.datapath.test_run_at(program, &frame, bpf::Place { ifindex, arrived_by }, 1).unwrap();
-        let events = self.world.events();
-        let drop = events.iter().find(|event| event.kind == kind::DROP);
-        let outcome = match (run.verdict, drop) {
-            (SHOT, Some(event)) => Outcome::Dropped(DropReason::from_code(event.reason).unwrap()),
-            (SHOT, None) => return Err(format!("{message:?} is dropped and nobody is told")),
-            (-1, _) => Outcome::Ignored,
-            (0, _) => Outcome::Left(wire::talk(&run.packet)),
-            _ => self.sent(&run.packet),
-        };
-        let dropped = drop.map(|event| {
-            let end = |addr: Addr, port: u16| End { ip: addr.into(), port: Some(u16::from_be(port)) };
-            Talk { from: end(event.src, event.sport), to: end(event.dst, event.dport), ..message.talk }
-        });
-        let sent = match outcome {
-            Outcome::Sent(_, talk, _) | Outcome::Left(talk) => Some(talk),
-            Outcome::Dropped(_) | Outcome::Ignored => None,
-        };
-        let dump = looks.then(|| self.dump());
-        let records = dump.as_ref().map(Dump::records).unwrap_or_default();
-        let hint = Hint { dropped, sent, records: &records };
-        let seen = Expected { outcome, told: events.len() };
-        let expected =
-            self.model.see(&message, hint).map_err(|complaint| format!("{message:?}: {complaint}, {seen:?}"))?;
-        if seen != expected {
-            return Err(format!("{message:?}\n  must be {expected:?}\n  but is {seen:?}"));
-        }
-        match dump {
-            Some(dump) => self.compare(&dump).map_err(|difference| format!("{message:?}\n{difference}")),
-            None => Ok(()),
-        }
-    }
-
-    fn arrived_by(&self, by: By) -> u32 {
-        match by {
-            By::Itself => 0,
-            By::Wire => self.world.eth0,
-            By::Tunnel => self.world.overlay,
-            By::Pod(slot) => self.interfaces[slot],
-        }
-    }
-
-    fn sent(&self, frame: &[u8]) -> Outcome {
-        if let Some((node, vni, inner)) = wire::tunnelled(frame) {
-            return Outcome::Sent(Way::Node(node), wire::talk(inner), Some(vni));
-        }
-        let pod = (0..3).find(|slot| frame[..12] == [mac(0xa, *slot), mac(0xb, *slot)].concat());
-        Outcome::Sent(pod.map_or(Way::Wire, Way::Pod), wire::talk(frame), None)
-    }
-
-    /// What is remembered is what the model remembers, and nothing leads astray.
-    fn compare(&self, dump: &Dump) -> Result<(), String> {
-        let expected: BTreeMap<_, _> =
-            self.model.records().into_iter().map(|record| (record.opening.pair(), record)).collect();
-        for record in dump.records() {
-            let pair = record.opening.pair();
-            if expected.get(&pair) != Some(&record) {
-                return Err(format!("  remembered {record:?}\n  instead of {:?}", expected.get(&pair)));
-            }
-        }
-        if let Some(lost) = expected.keys().find(|pair| !dump.records.contains_key(pair)) {
-            return Err(format!("  forgotten {lost:?}"));
-        }
-        let aliases: BTreeMap<_, _> =
-            self.model.aliases.iter().map(|(answer, pair)| (answer.pair(), (*answer, *pair))).collect();
-        let found: BTreeMap<_, _> =
-            dump.aliases.iter().map(|(pair, (_, answer, own))| (*pair, (*answer, *own))).collect();
-        if aliases != found {
-            return Err(format!("  aliases {found:?}\n  instead of {aliases:?}"));
-        }
-        Ok(())
-    }
-
-    fn set_peer(&mut self, ip: IpAddr, peer: Peer) {
-        self.model.peers.insert(ip, peer);
-        self.world.set_identity((ip, full(ip)), peer.identity, peer.node);
-    }
-
-    /// Nothing is known of the address.
-    fn remove_peer(&mut self, who: Who) {
-        let ip = self.ip(who);
-        self.model.peers.remove(&ip);
-        match ip {
-            IpAddr::V4(ip) => {
-                self.world.datapath.trie::<Ipcache4>().unwrap().remove(&LpmKey::new(32, ip.octets())).unwrap();
-            }
-            IpAddr::V6(ip) => {
-                self.world.datapath.trie::<Ipcache6>().unwrap().remove(&LpmKey::new(128, ip.octets())).unwrap();
-            }
-        }
-    }
-
-    fn shift(&mut self, who: Who, identity: u32, to_third: bool) {
-        let [second, third] = self.nodes();
-        let node = (who != Who::World).then_some(if to_third { third } else { second });
-        let ip = self.ip(who);
-        self.set_peer(ip, Peer { identity, node });
-        self.untold.push(News::Peer(ip));
-    }
-
-    fn enforce(&mut self, slot: Slot, enforced: Enforced) {
-        if let Some(pod) = &mut self.model.pods[slot] {
-            pod.enforced = enforced;
-            let pod = *pod;
-            self.install(slot, pod);
-            self.untold.push(News::Pod(pod.id));
-        }
-    }
-
-    fn install(&self, slot: Slot, pod: Pod) {
-        let flag = |on, flag| if on { flag } else { 0 };
-        let addr = Addr::from(pod.ip);
-        let endpoint = Endpoint {
-            ifindex: self.interfaces[slot],
-            identity: pod.identity,
-            policy: pod.id.into(),
-            id: pod.id,
-            flags: flag(pod.enforced.ingress, flags::INGRESS_ENFORCED)
-                | flag(pod.enforced.egress, flags::EGRESS_ENFORCED),
-            mac: mac(0xa, slot),
-            host_mac: mac(0xb, slot),
-            pad: 0,
-            ipv4: if pod.ip.is_ipv4() { addr } else { Addr::NONE },
-            ipv6: if pod.ip.is_ipv6() { addr } else { Addr::NONE },
-        };
-        self.world.put(self.world.datapath.map::<Endpoints>().unwrap(), &endpoint.ifindex, &endpoint);
-        self.world.put(self.world.datapath.map::<Locals>().unwrap(), &addr, &endpoint);
-    }
-
-    fn leave(&mut self, slot: Slot) {
-        self.world.datapath.map::<Endpoints>().unwrap().remove(&self.interfaces[slot]).unwrap();
-        if let Some(pod) = self.model.pods[slot].take() {
-            self.world.remove_local(pod.ip);
-            self.untold.extend([News::Pod(pod.id), News::Peer(pod.ip)]);
-        }
-    }
-
-    fn come(&mut self, slot: Slot, address_of: Slot) {
-        let ip = self.ip(Who::Pod(address_of));
-        if self.model.pods[slot].is_some() || self.model.slot_of(ip).is_some() {
-            return;
-        }
-        let id = self.next_id;
-        self.next_id += 1;
-        let pod = Pod { id, identity: 900 + u32::from(id), ip, enforced: Enforced::default() };
-        self.model.pods[slot] = Some(pod);
-        self.install(slot, pod);
-        self.untold.extend([News::Pod(id), News::Peer(ip)]);
-    }
-
-    fn rule(&mut self, slot: Slot, side: Side, peer: steps::Peer, allow: Option<bool>) {
-        let Some(pod) = self.model.pods[slot] else { return };
-        let identity = match peer {
-            steps::Peer::Anybody => 0,
-            steps::Peer::Is(who) => self.model.identity(self.ip(who)),
-            steps::Peer::Identity(identity) => identity,
-        };
-        let direction = if side == Side::Ingress { INGRESS } else { EGRESS };
-        let key = PolicyKey { policy: pod.id.into(), identity, direction, proto: 0, port: 0 };
-        let key = LpmKey::new(PREFIX_L3, key);
-        let policies = self.world.datapath_policies();
-        let name = (pod.id, side, identity);
-        match allow {
-            Some(allow) => {
-                let precedence = if allow { PREFIX_L3 } else { DENY_PRECEDENCE };
-                let entry = PolicyEntry {
-                    precedence,
-                    deny: u8::from(!allow),
-                    prefix_len: PREFIX_L3 as u8,
-                    ..PolicyEntry::default()
-                };
-                self.world.put(policies, &key, &entry);
-                self.model.rules.insert(name, allow);
-            }
-            None => {
-                if self.model.rules.remove(&name).is_some() {
-                    policies.remove(&key).unwrap();
-                }
-            }
-        }
-        self.untold.push(News::Pod(pod.id));
-    }
-
-    /// The service has those of its backends whose bits are set.
-    fn serve(&mut self, service: usize, chosen: u8) {
-        let (proto, port, backends) = SERVICES[service];
-        let number = if proto == Proto::Tcp { 6 } else { 17 };
-        let id = service as u32 + 1;
-        let all = self.world.datapath.map::<Backends>().unwrap();
-        let frontend = End { ip: self.family.service, port: Some(port) };
-        let mut slots = Vec::new();
-        for (nth, (who, port)) in backends.iter().enumerate() {
-            let (backend, ip) = (id * 8 + nth as u32, self.ip(*who));
-            if chosen & 1 << nth != 0 {
-                let value = Backend { addr: ip.into(), port: port.to_be(), proto: number, ..Backend::default() };
-                all.insert(&backend, &value).unwrap();
-                let slot = SlotKey { service: id, slot: slots.len() as u32 };
-                self.world.put(self.world.datapath.map::<Slots>().unwrap(), &slot, &backend);
-                slots.push((backend, End { ip, port: Some(*port) }));
-            } else if all.remove(&backend).unwrap() {
-                self.untold.push(News::Peer(ip));
-            }
-        }
-        let services = self.world.datapath.map::<Services>().unwrap();
-        let mark = ServiceKey::mark(frontend.ip.into());
-        services.insert(&mark, &Service::MARK).unwrap();
-        let key = ServiceKey { port: port.to_be(), proto: number, ..mark };
-        services.insert(&key, &Service { id, count: slots.len() as u32, ..Service::default() }).unwrap();
-        self.model.services.insert((frontend, proto), slots);
-        self.untold.push(News::Peer(frontend.ip));
-    }
-
-    fn tell(&mut self) {
-        for news in std::mem::take(&mut self.untold) {
-            match news {
-                News::Node => self.world.epochs.bump_node(),
-                News::Peer(ip) => self.world.epochs.bump_peer(ip),
-                News::Pod(id) => self.world.epochs.bump_endpoint(id),
-            }
-            .unwrap();
-            self.model.hear(news);
-        }
-    }
-
-    fn lose(&mut self, nth: usize, record: bool, alias: bool) {
-        let dump = self.dump();
-        let Some((pair, (key, lost))) = dump.records.iter().nth(nth % dump.records.len().max(1)) else { return };
-        let flows = self.world.datapath.map::<Flows>().unwrap();
-        if record {
-            flows.remove(key).unwrap();
-        }
-        if alias
-            && let Some((key, _, own)) = dump.aliases.get(&lost.answer.pair())
-            && own == pair
-        {
-            flows.remove(key).unwrap();
-        }
-        self.model.lose(*pair, record, alias);
     }
 }
 

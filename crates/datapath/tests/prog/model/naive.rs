@@ -93,12 +93,26 @@ pub(crate) struct Model {
     /// (What replies have for ends, the ends of the record).
     pub(crate) aliases: Vec<(Talk, Pair)>,
     /// The latest flows of each pod's interface, those that it opened (true) and those that were opened to it.
-    latest: BTreeMap<(Slot, bool), Vec<Pair>>,
-    places: usize,
+    latest: BTreeMap<Ring, Vec<Pair>>,
+    /// Answered flows that have fallen off these, and are no connections.
+    laid_by: Vec<Pair>,
+    room: Room,
+}
+
+/// An interface, and whether it is about flows that its pod opens.
+pub(crate) type Ring = (Slot, bool);
+
+/// How much can be remembered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// Records and aliases.
+    pub(crate) table: usize,
+    /// Latest flows of each ring.
+    pub(crate) ring: usize,
 }
 
 impl Model {
-    pub(crate) fn new(node: IpAddr, places: usize) -> Self {
+    pub(crate) fn new(node: IpAddr, room: Room) -> Self {
         Self {
             node,
             pods: [None; 3],
@@ -108,7 +122,8 @@ impl Model {
             flows: Vec::new(),
             aliases: Vec::new(),
             latest: BTreeMap::new(),
-            places,
+            laid_by: Vec::new(),
+            room,
         }
     }
 
@@ -163,7 +178,7 @@ impl Model {
             },
             Place::Wire if self.is_local(src) => Err(FORGED),
             Place::Wire if to_pod && self.node_of(src).is_some() => Err(FORGED),
-            Place::Wire if !to_pod => {
+            Place::Wire if !to_pod && message.about.is_none() => {
                 // To the node itself, pods of other nodes speak under their nodes' addresses.
                 let opens = message.talk.proto != Proto::Tcp || is_first(message.flags);
                 let forged = message.talk.to.ip == self.node && opens && self.node_of(src).is_some();
@@ -213,7 +228,7 @@ impl Model {
             // It goes through the tunnel device.
             return Ok(Expected { outcome: Outcome::Ignored, told: 0 });
         }
-        let found = self.find(message.talk);
+        let found = if message.about.is_some() { Found::default() } else { self.find(message.talk) };
         if let Found { flow: Some((at, reply)), .. } = found
             && self.flows[at].is_replayed(message, reply)
         {

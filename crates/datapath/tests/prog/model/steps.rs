@@ -103,6 +103,16 @@ pub(crate) enum Step {
         flags: u8,
         seen: Seen,
     },
+    /// Somebody tells of an error about what an end has said: its other end or somebody on the way, to whoever said it or to another.
+    Complain {
+        conversation: Conversation,
+        reply: bool,
+        untranslated: bool,
+        kind: bool,
+        by: Option<Who>,
+        to: Option<Who>,
+        seen: Seen,
+    },
     /// A pod opens many flows.
     Flood { pod: Slot, proto: Proto, flows: u16 },
     /// Policy of a pod is enforced or not.
@@ -139,15 +149,21 @@ pub(crate) enum Peer {
 
 pub(crate) const IDENTITIES: [u32; 3] = [5001, 5002, crate::world::REMOTE_IDENTITY];
 
-/// The sequence of a seed.
-pub(crate) fn sequence(seed: u64) -> Vec<Step> {
+/// The sequence of a seed; in a small table, crowds come early and often.
+pub(crate) fn sequence(seed: u64, crowded: bool) -> Vec<Step> {
     let mut rng = StdRng::seed_from_u64(seed);
     // Neighbours in the list have ends in common.
     let some = rng.random_range(0..=CONVERSATIONS.len() - 8);
     let topics: Vec<Conversation> = CONVERSATIONS[some..some + 8].choose_multiple(&mut rng, 5).copied().collect();
     let len = rng.random_range(40..80);
     let mut steps = policies(&mut rng);
-    steps.extend((0..len).map(|_| step(&mut rng, &topics)));
+    for _ in 0..len {
+        if crowded && rng.random_bool(0.05) {
+            let pod = rng.random_range(0..3);
+            steps.push(flood(&mut rng, pod));
+        }
+        steps.push(step(&mut rng, &topics));
+    }
     steps
 }
 
@@ -172,11 +188,15 @@ fn step(rng: &mut StdRng, topics: &[Conversation]) -> Step {
     let slot = rng.random_range(0..3);
     let told = rng.random_bool(0.7);
     match rng.random_range(0..100) {
-        0..72 => {
+        0..64 => {
             let topic = *topics.choose(rng).unwrap();
             say(rng, topic)
         }
-        72 => Step::Flood { pod: slot, proto: *[Tcp, Udp].choose(rng).unwrap(), flows: rng.random_range(20..70) },
+        64..72 => {
+            let topic = *topics.choose(rng).unwrap();
+            complain(rng, topic)
+        }
+        72 => flood(rng, slot),
         73..77 => Step::Enforce { slot, ingress: rng.random_bool(0.5), egress: rng.random_bool(0.3), told },
         77..83 => {
             let side = *[Side::Ingress, Side::Egress].choose(rng).unwrap();
@@ -206,6 +226,10 @@ fn step(rng: &mut StdRng, topics: &[Conversation]) -> Step {
     }
 }
 
+fn flood(rng: &mut StdRng, pod: Slot) -> Step {
+    Step::Flood { pod, proto: *[Tcp, Udp].choose(rng).unwrap(), flows: rng.random_range(20..70) }
+}
+
 fn peer(rng: &mut StdRng) -> Peer {
     match rng.random_range(0..4) {
         0 => Peer::Anybody,
@@ -222,7 +246,24 @@ fn say(rng: &mut StdRng, conversation: Conversation) -> Step {
     } else {
         *[SYN, SYN | ACK, ACK, FIN | ACK, FIN | ACK, RST, RST | ACK].choose(rng).unwrap()
     };
-    let seen = match rng.random_range(0..20) {
+    Step::Say { conversation, reply, untranslated: rng.random_bool(0.1), flags, seen: seen(rng) }
+}
+
+fn complain(rng: &mut StdRng, conversation: Conversation) -> Step {
+    let somebody = |rng: &mut StdRng| *[Pod(0), Pod(1), Pod(2), Remote, Third, World, Node].choose(rng).unwrap();
+    Step::Complain {
+        conversation,
+        reply: rng.random_bool(0.6),
+        untranslated: rng.random_bool(0.1),
+        kind: rng.random_bool(0.5),
+        by: rng.random_bool(0.4).then(|| somebody(rng)),
+        to: rng.random_bool(0.1).then(|| somebody(rng)),
+        seen: seen(rng),
+    }
+}
+
+fn seen(rng: &mut StdRng) -> Seen {
+    match rng.random_range(0..20) {
         0 => Seen::OnTheWire,
         1 => Seen::AtPod(rng.random_range(0..3)),
         2 => Seen::Forwarded(rng.random_range(0..3)),
@@ -231,6 +272,5 @@ fn say(rng: &mut StdRng, conversation: Conversation) -> Step {
             Seen::Tunnelled { by_its_node: rng.random_bool(0.5), vni }
         }
         _ => Seen::Rightly,
-    };
-    Step::Say { conversation, reply, untranslated: rng.random_bool(0.1), flags, seen }
+    }
 }

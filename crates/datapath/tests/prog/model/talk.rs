@@ -20,6 +20,8 @@ pub(crate) enum Proto {
     Tcp,
     Udp,
     Echo,
+    /// An ICMP error, of which no end has a port.
+    Error,
 }
 
 /// Who speaks to whom.
@@ -34,6 +36,11 @@ pub(crate) struct Talk {
 pub(crate) type Pair = (End, End, Proto);
 
 impl Talk {
+    pub(crate) fn error(from: IpAddr, to: IpAddr) -> Self {
+        let end = |ip| End { ip, port: None };
+        Self { from: end(from), to: end(to), proto: Proto::Error }
+    }
+
     pub(crate) fn back(self) -> Self {
         Self { from: self.to, to: self.from, ..self }
     }
@@ -75,8 +82,23 @@ pub(crate) enum Place {
 pub(crate) struct Message {
     pub(crate) place: Place,
     pub(crate) talk: Talk,
-    /// Of TCP.
+    /// Of TCP; of an error the ICMP type.
     pub(crate) flags: u8,
+    /// Of an error: the packet that it quotes.
+    pub(crate) about: Option<Talk>,
+}
+
+impl Message {
+    pub(crate) fn words(&self) -> Words {
+        Words { talk: self.talk, about: self.about }
+    }
+}
+
+/// What a packet says: from whom to whom, and of an error about which packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Words {
+    pub(crate) talk: Talk,
+    pub(crate) about: Option<Talk>,
 }
 
 /// Where packets of one direction go.
@@ -95,9 +117,9 @@ pub(crate) enum Outcome {
     /// None of the datapath's business.
     Ignored,
     /// The stack has it, with these ends.
-    Left(Talk),
+    Left(Words),
     /// Sent that way, with these ends; to a node under that identity.
-    Sent(Way, Talk, Option<u32>),
+    Sent(Way, Words, Option<u32>),
 }
 
 /// How far a conversation is.

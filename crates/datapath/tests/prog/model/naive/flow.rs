@@ -3,8 +3,8 @@
 
 use std::net::IpAddr;
 
-use super::super::talk::{By, End, Message, Outcome, Place, Proto, Record, Slot, Stage, Talk, Way};
-use super::Pod;
+use super::super::talk::{By, End, Message, Outcome, Place, Proto, Record, Slot, Stage, Talk, Way, Words};
+use super::{Pod, Ring};
 use crate::packet::{ACK, FIN, RST, SYN};
 
 /// Where packets of one direction come from.
@@ -90,6 +90,12 @@ impl Flow {
         self.answer() != self.opening.back()
     }
 
+    /// Among whose latest it is.
+    pub(crate) fn ring(&self) -> Option<Ring> {
+        let opened = self.opener.pod.map(|(slot, _)| (slot, true));
+        opened.or(self.target.pod.map(|(slot, _)| (slot, false)))
+    }
+
     /// Whose address it is that the flow stands on.
     pub(crate) fn peer(&self) -> IpAddr {
         if self.opener.pod.is_some() { self.to.ip } else { self.opening.from.ip }
@@ -152,12 +158,22 @@ impl Flow {
     /// What becomes of a packet of the flow.
     pub(crate) fn carry(&self, message: &Message, reply: bool) -> Outcome {
         let talk = if reply { self.opening.back() } else { self.answer().back() };
+        let words = match message.about {
+            None => Words { talk, about: None },
+            Some(about) => {
+                // Somebody on the way speaks under their own address.
+                let from = if message.talk.from.ip == about.to.ip { talk.from.ip } else { message.talk.from.ip };
+                Words { talk: Talk::error(from, talk.to.ip), about: Some(talk.back()) }
+            }
+        };
+        // An error that belongs to no flow is carried as it is.
+        let words = if self.opening.proto == Proto::Error { message.words() } else { words };
         let sender = if reply { self.target } else { self.opener };
         match self.ways[usize::from(reply)] {
-            _ if matches!(message.place, Place::Stack { .. }) => Outcome::Left(talk),
-            Way::Stack => Outcome::Left(talk),
-            way @ Way::Node(_) => Outcome::Sent(way, talk, Some(sender.identity)),
-            way => Outcome::Sent(way, talk, None),
+            _ if matches!(message.place, Place::Stack { .. }) => Outcome::Left(words),
+            Way::Stack => Outcome::Left(words),
+            way @ Way::Node(_) => Outcome::Sent(way, words, Some(sender.identity)),
+            way => Outcome::Sent(way, words, None),
         }
     }
 

@@ -2,7 +2,13 @@
 //! Which flows are remembered.
 
 use super::super::talk::{Pair, Proto, Stage, Talk};
-use super::{Flow, Model};
+use super::{Flow, Model, Ring};
+
+/// Flows that are looked at, at most, for one to spare.
+const TRIES: usize = 8;
+
+/// Beyond so many sixteenths of the table, silence is divided by that; of established flows too, or not.
+const CROWDED: [(usize, u32, bool); 4] = [(12, 4, false), (12, 4, true), (15, 16, false), (15, 16, true)];
 
 /// What is known of a packet's ends.
 #[derive(Clone, Copy, Debug, Default)]
@@ -16,7 +22,7 @@ pub(crate) struct Found {
 }
 
 impl Model {
-    fn at(&self, pair: Pair) -> Option<usize> {
+    pub(crate) fn at(&self, pair: Pair) -> Option<usize> {
         self.flows.iter().position(|flow| flow.opening.pair() == pair)
     }
 
@@ -57,7 +63,7 @@ impl Model {
     }
 
     /// Forgets where answers lead, if it is to that record.
-    fn remove_alias(&mut self, answer: Talk, own: Pair) {
+    pub(crate) fn remove_alias(&mut self, answer: Talk, own: Pair) {
         self.aliases.retain(|(other, pair)| other.pair() != answer.pair() || *pair != own);
     }
 
@@ -91,28 +97,79 @@ impl Model {
         }
     }
 
-    /// Lists a new flow among its pod's latest; one that falls off and that nobody has answered goes.
+    pub(crate) fn is_full(&self) -> bool {
+        self.flows.len() + self.aliases.len() >= self.room.table
+    }
+
+    /// Lists a new flow among its pod's latest. One that falls off and that nobody has answered goes; one that is answered and is no
+    /// connection is laid by.
     pub(crate) fn list(&mut self, flow: &Flow) {
-        let opened = flow.opener.pod.map(|(slot, _)| (slot, true));
-        let Some(list) = opened.or(flow.target.pod.map(|(slot, _)| (slot, false))) else { return };
-        let latest = self.latest.entry(list).or_default();
+        let Some(ring) = flow.ring() else { return };
+        let latest = self.latest.entry(ring).or_default();
         latest.push(flow.opening.pair());
-        if latest.len() <= self.places {
+        if latest.len() <= self.room.ring {
             return;
         }
         let oldest = latest.remove(0);
-        let gives_way = |at: usize| self.flows[at].stage() == Stage::Opening && !self.flows[at].refused;
-        if oldest != flow.opening.pair() && self.at(oldest).is_some_and(gives_way) {
-            self.remove(oldest);
+        let Some(at) = self.at(oldest).filter(|_| oldest != flow.opening.pair()) else { return };
+        match self.flows[at].stage() {
+            Stage::Opening if !self.flows[at].refused => self.remove(oldest),
+            Stage::Established if self.flows[at].opening.proto != Proto::Tcp => self.laid_by.push(oldest),
+            _ => {}
         }
     }
 
-    /// What has been silent for so many ticks goes.
+    /// Gives up a flow for the one of that ring: one of the ring's latest, or one that was laid by. False when there is none to spare.
+    pub(crate) fn make_room(&mut self, ring: Ring, own: Pair) -> bool {
+        let latest = self.latest.get(&ring).into_iter().flatten().rev().take(TRIES);
+        let spare = latest.copied().find(|pair| *pair != own && self.is_spare(*pair, false));
+        let spare = spare.or_else(|| self.take_laid_by(own));
+        spare.inspect(|pair| self.remove(*pair)).is_some()
+    }
+
+    fn take_laid_by(&mut self, own: Pair) -> Option<Pair> {
+        let latest = self.laid_by.len().saturating_sub(TRIES);
+        let kept = (latest..self.laid_by.len()).rev().find(|at| {
+            let pair = self.laid_by[*at];
+            pair != own && self.is_spare(pair, true)
+        });
+        // What was looked at in vain is looked at no more.
+        let pair = kept.map(|at| self.laid_by[at]);
+        self.laid_by.truncate(kept.unwrap_or(latest));
+        pair
+    }
+
+    fn is_spare(&self, pair: Pair, laid_by: bool) -> bool {
+        self.at(pair).map(|at| &self.flows[at]).is_some_and(|flow| match flow.stage() {
+            Stage::Opening => !flow.refused,
+            Stage::Closed => true,
+            Stage::Established => laid_by && flow.opening.proto != Proto::Tcp && !flow.refused,
+        })
+    }
+
+    /// What has been silent for so many ticks goes; the more is remembered, the less silence is allowed.
     pub(crate) fn collect(&mut self, silent: u32) {
+        self.end(silent, 1, true);
+        for (sixteenths, divisor, also_established) in CROWDED {
+            if self.entries() > self.room.table / 16 * sixteenths {
+                self.end(silent, divisor, also_established);
+            }
+        }
+    }
+
+    /// Records, and what these have for aliases.
+    fn entries(&self) -> usize {
+        let has_alias = |flow: &&Flow| flow.answer().pair() != flow.opening.pair();
+        self.flows.len() + self.flows.iter().filter(has_alias).count()
+    }
+
+    fn end(&mut self, silent: u32, divisor: u32, also_established: bool) {
         let patience = |flow: &Flow| match (flow.opening.proto, flow.stage()) {
+            (Proto::Tcp, Stage::Established) if also_established => 8000 / divisor,
             (Proto::Tcp, Stage::Established) => 8000,
-            (Proto::Tcp, Stage::Closed) => 10,
-            _ => 60,
+            (_, Stage::Established) if !also_established => 60,
+            (Proto::Tcp, Stage::Closed) => 10 / divisor,
+            _ => 60 / divisor,
         };
         let garbage: Vec<Pair> =
             self.flows.iter().filter(|flow| silent > patience(flow)).map(|flow| flow.opening.pair()).collect();

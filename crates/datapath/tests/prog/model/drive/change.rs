@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What user space changes, in the maps and in the model.
+
+use std::net::IpAddr;
+
+use abi::Addr;
+use abi::endpoint::{Endpoint, flags};
+use abi::lb::{Backend, Service, ServiceKey, SlotKey};
+use abi::maps::{Backends, Endpoints, Flows, Ipcache4, Ipcache6, Locals, Services, Slots};
+use abi::policy::{DENY_PRECEDENCE, EGRESS, INGRESS, PREFIX_L3, PolicyEntry, PolicyKey};
+use datapath::{Kernel, LpmKey};
+
+use super::super::naive::{Enforced, News, Peer, Pod, Side};
+use super::super::steps::{self, Who};
+use super::super::talk::{End, Proto, Slot};
+use super::{Drive, mac};
+use crate::world::full;
+
+/// Protocol, port, and the backends that it may have.
+type Offer = (Proto, u16, &'static [(Who, u16)]);
+
+pub(super) const SERVICES: [Offer; 4] = [
+    (Proto::Tcp, 80, &[(Who::Pod(1), 8080), (Who::Remote, 8080)]),
+    (Proto::Tcp, 81, &[(Who::Pod(1), 8080), (Who::Pod(2), 8080)]),
+    (Proto::Udp, 7946, &[(Who::Pod(1), 7946), (Who::Remote, 7946)]),
+    (Proto::Udp, 7947, &[(Who::Pod(0), 7946)]),
+];
+
+impl Drive<'_> {
+    pub(super) fn set_peer(&mut self, ip: IpAddr, peer: Peer) {
+        self.model.peers.insert(ip, peer);
+        self.world.set_identity((ip, full(ip)), peer.identity, peer.node);
+    }
+
+    /// Nothing is known of the address.
+    pub(super) fn remove_peer(&mut self, who: Who) {
+        let ip = self.ip(who);
+        self.model.peers.remove(&ip);
+        match ip {
+            IpAddr::V4(ip) => {
+                self.world.datapath.trie::<Ipcache4>().unwrap().remove(&LpmKey::new(32, ip.octets())).unwrap();
+            }
+            IpAddr::V6(ip) => {
+                self.world.datapath.trie::<Ipcache6>().unwrap().remove(&LpmKey::new(128, ip.octets())).unwrap();
+            }
+        }
+    }
+
+    pub(super) fn shift(&mut self, who: Who, identity: u32, to_third: bool) {
+        let [second, third] = self.nodes();
+        let node = (who != Who::World).then_some(if to_third { third } else { second });
+        let ip = self.ip(who);
+        self.set_peer(ip, Peer { identity, node });
+        self.untold.push(News::Peer(ip));
+    }
+
+    pub(super) fn enforce(&mut self, slot: Slot, enforced: Enforced) {
+        if let Some(pod) = &mut self.model.pods[slot] {
+            pod.enforced = enforced;
+            let pod = *pod;
+            self.install(slot, pod);
+            self.untold.push(News::Pod(pod.id));
+        }
+    }
+
+    fn install(&self, slot: Slot, pod: Pod) {
+        let flag = |on, flag| if on { flag } else { 0 };
+        let addr = Addr::from(pod.ip);
+        let endpoint = Endpoint {
+            ifindex: self.interfaces[slot],
+            identity: pod.identity,
+            policy: pod.id.into(),
+            id: pod.id,
+            flags: flag(pod.enforced.ingress, flags::INGRESS_ENFORCED)
+                | flag(pod.enforced.egress, flags::EGRESS_ENFORCED),
+            mac: mac(0xa, slot),
+            host_mac: mac(0xb, slot),
+            pad: 0,
+            ipv4: if pod.ip.is_ipv4() { addr } else { Addr::NONE },
+            ipv6: if pod.ip.is_ipv6() { addr } else { Addr::NONE },
+        };
+        self.world.put(self.world.datapath.map::<Endpoints>().unwrap(), &endpoint.ifindex, &endpoint);
+        self.world.put(self.world.datapath.map::<Locals>().unwrap(), &addr, &endpoint);
+    }
+
+    pub(super) fn leave(&mut self, slot: Slot) {
+        self.world.datapath.map::<Endpoints>().unwrap().remove(&self.interfaces[slot]).unwrap();
+        if let Some(pod) = self.model.pods[slot].take() {
+            self.world.remove_local(pod.ip);
+            self.untold.extend([News::Pod(pod.id), News::Peer(pod.ip)]);
+        }
+    }
+
+    pub(super) fn come(&mut self, slot: Slot, address_of: Slot) {
+        let ip = self.ip(Who::Pod(address_of));
+        if self.model.pods[slot].is_some() || self.model.slot_of(ip).is_some() {
+            return;
+        }
+        let id = self.next_id;
+        self.next_id += 1;
+        let pod = Pod { id, identity: 900 + u32::from(id), ip, enforced: Enforced::default() };
+        self.model.pods[slot] = Some(pod);
+        self.install(slot, pod);
+        self.untold.extend([News::Pod(id), News::Peer(ip)]);
+    }
+
+    pub(super) fn rule(&mut self, slot: Slot, side: Side, peer: steps::Peer, allow: Option<bool>) {
+        let Some(pod) = self.model.pods[slot] else { return };
+        let identity = match peer {
+            steps::Peer::Anybody => 0,
+            steps::Peer::Is(who) => self.model.identity(self.ip(who)),
+            steps::Peer::Identity(identity) => identity,
+        };
+        let direction = if side == Side::Ingress { INGRESS } else { EGRESS };
+        let key = PolicyKey { policy: pod.id.into(), identity, direction, proto: 0, port: 0 };
+        let key = LpmKey::new(PREFIX_L3, key);
+        let policies = self.world.datapath_policies();
+        let name = (pod.id, side, identity);
+        match allow {
+            Some(allow) => {
+                let precedence = if allow { PREFIX_L3 } else { DENY_PRECEDENCE };
+                let entry = PolicyEntry {
+                    precedence,
+                    deny: u8::from(!allow),
+                    prefix_len: PREFIX_L3 as u8,
+                    ..PolicyEntry::default()
+                };
+                self.world.put(policies, &key, &entry);
+                self.model.rules.insert(name, allow);
+            }
+            None => {
+                if self.model.rules.remove(&name).is_some() {
+                    policies.remove(&key).unwrap();
+                }
+            }
+        }
+        self.untold.push(News::Pod(pod.id));
+    }
+
+    /// The service has those of its backends whose bits are set.
+    pub(super) fn serve(&mut self, service: usize, chosen: u8) {
+        let (proto, port, backends) = SERVICES[service];
+        let number = if proto == Proto::Tcp { 6 } else { 17 };
+        let id = service as u32 + 1;
+        let all = self.world.datapath.map::<Backends>().unwrap();
+        let frontend = End { ip: self.family.service, port: Some(port) };
+        let mut slots = Vec::new();
+        for (nth, (who, port)) in backends.iter().enumerate() {
+            let (backend, ip) = (id * 8 + nth as u32, self.ip(*who));
+            if chosen & 1 << nth != 0 {
+                let value = Backend { addr: ip.into(), port: port.to_be(), proto: number, ..Backend::default() };
+                all.insert(&backend, &value).unwrap();
+                let slot = SlotKey { service: id, slot: slots.len() as u32 };
+                self.world.put(self.world.datapath.map::<Slots>().unwrap(), &slot, &backend);
+                slots.push((backend, End { ip, port: Some(*port) }));
+            } else if all.remove(&backend).unwrap() {
+                self.untold.push(News::Peer(ip));
+            }
+        }
+        let services = self.world.datapath.map::<Services>().unwrap();
+        let mark = ServiceKey::mark(frontend.ip.into());
+        services.insert(&mark, &Service::MARK).unwrap();
+        let key = ServiceKey { port: port.to_be(), proto: number, ..mark };
+        services.insert(&key, &Service { id, count: slots.len() as u32, ..Service::default() }).unwrap();
+        self.model.services.insert((frontend, proto), slots);
+        self.untold.push(News::Peer(frontend.ip));
+    }
+
+    pub(super) fn tell(&mut self) {
+        for news in std::mem::take(&mut self.untold) {
+            match news {
+                News::Node => self.world.epochs.bump_node(),
+                News::Peer(ip) => self.world.epochs.bump_peer(ip),
+                News::Pod(id) => self.world.epochs.bump_endpoint(id),
+            }
+            .unwrap();
+            self.model.hear(news);
+        }
+    }
+
+    pub(super) fn lose(&mut self, nth: usize, record: bool, alias: bool) {
+        let dump = self.dump();
+        let Some((pair, (key, lost))) = dump.records.iter().nth(nth % dump.records.len().max(1)) else { return };
+        let flows = self.world.datapath.map::<Flows>().unwrap();
+        if record {
+            flows.remove(key).unwrap();
+        }
+        if alias
+            && let Some((key, _, own)) = dump.aliases.get(&lost.answer.pair())
+            && own == pair
+        {
+            flows.remove(key).unwrap();
+        }
+        self.model.lose(*pair, record, alias);
+    }
+}

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which way round a flow is.
+
+use abi::{DropReason, identity};
+
+use super::super::super::talk::{Message, Place, Proto, Talk};
+use super::super::flow::{Flow, Party, Source};
+use super::super::table::Found;
+use super::super::{Model, is_first};
+use super::{Stop, dropped};
+use crate::packet::SYN;
+
+/// Which way round the flow is, and what is remembered of it.
+#[derive(Clone)]
+pub(super) struct Turn {
+    pub(super) opening: Talk,
+    pub(super) reply: bool,
+    pub(super) opener: Party,
+    /// The flow that goes on.
+    pub(super) known: Option<Flow>,
+    /// The flow that this one takes the place of.
+    pub(super) replaced: Option<Flow>,
+    pub(super) remembered: bool,
+    pub(super) clash: bool,
+}
+
+impl Model {
+    pub(super) fn turn(&self, message: &Message, found: Found, identity: u32) -> Result<Turn, Stop> {
+        let pod = match message.place {
+            Place::Pod(slot) => self.pods[slot].map(|pod| (slot, pod)),
+            _ => None,
+        };
+        let first = Turn {
+            opening: message.talk,
+            reply: false,
+            opener: Party { pod, identity },
+            known: None,
+            replaced: None,
+            // An answer to nothing opens nothing.
+            remembered: message.talk.proto != Proto::Echo || message.talk.asks(),
+            clash: found.clash,
+        };
+        let Some((at, reply)) = found.flow else {
+            if found.occupied {
+                return Ok(Turn { remembered: false, ..first });
+            }
+            return Ok(self.midway(message, &first).unwrap_or(first));
+        };
+        let flow = self.flows[at].clone();
+        // Where another flow has its ends, nothing can begin: it is for the flow that it seems to answer.
+        if flow.is_over_by(message, reply) && !found.occupied {
+            return Ok(Turn { replaced: Some(flow), ..first });
+        }
+        // What the stack forwards in a roundabout way does not draw the flow onto that way.
+        let strays = matches!(message.place, Place::Stack { .. })
+            && !matches!(flow.sources[usize::from(reply)], Source::Stack(_));
+        let opener = if reply { self.opener(&flow)? } else { first.opener };
+        Ok(Turn { opening: flow.opening, reply, opener, known: Some(flow), remembered: !strays, ..first })
+    }
+
+    /// Who opened a flow of which a reply has come.
+    pub(super) fn opener(&self, flow: &Flow) -> Result<Party, Stop> {
+        let src = flow.opening.from.ip;
+        if let Some((slot, then)) = flow.opener.pod {
+            return match self.pods[slot] {
+                Some(pod) if pod.id == then.id && pod.ip == src => {
+                    Ok(Party { pod: Some((slot, pod)), identity: pod.identity })
+                }
+                _ => dropped(DropReason::StaleOrUnroutableIp),
+            };
+        }
+        let identity = match flow.sources[0] {
+            Source::Stack(_) if self.is_local(src) => flow.opener.identity,
+            Source::Tunnel if self.identity(src) == identity::WORLD => flow.opener.identity,
+            _ => self.identity(src),
+        };
+        Ok(Party { pod: None, identity })
+    }
+
+    /// A segment from the middle of a connection that is not known, when it looks like a reply and may be taken for one.
+    fn midway(&self, message: &Message, first: &Turn) -> Option<Turn> {
+        let talk = message.talk;
+        let is_reply = message.flags & SYN != 0 || talk.from.port < talk.to.port;
+        if talk.proto != Proto::Tcp || is_first(message.flags) || !is_reply {
+            return None;
+        }
+        let opener = self.party(talk.to.ip);
+        let trusted = first.opener.pod.is_none_or(|(_, pod)| !pod.enforced.egress)
+            && opener.pod.is_none_or(|(_, pod)| !pod.enforced.ingress);
+        trusted.then(|| Turn { opening: talk.back(), reply: true, opener, ..first.clone() })
+    }
+}
