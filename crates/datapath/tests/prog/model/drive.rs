@@ -34,16 +34,16 @@ impl<'a> Drive<'a> {
     /// A node on which nothing has happened, with a pod on each of the interfaces.
     pub(crate) fn new(world: &'a mut World, family: Family, interfaces: [u32; 3]) -> Self {
         world.reset();
-        let places = world.datapath.config().openings;
+        let (places, tunnel) = (world.datapath.config().openings, world.datapath.config().tunnel != 0);
         let table = world.datapath.map::<Flows>().unwrap().capacity() as usize;
-        let model = Model::new(family.node, Room { table, ring: places as usize });
+        let model = Model::new(family.node, tunnel, Room { table, ring: places as usize });
         let mut drive = Self { world, family, interfaces, model, untold: Vec::new(), next_id: 101 };
         drive.forget_latest(places);
         for who in [Who::Pod(0), Who::Pod(1), Who::Pod(2)] {
             drive.remove_peer(who);
         }
         for node in drive.nodes() {
-            drive.set_peer(node, Peer { identity: identity::REMOTE_NODE, node: None });
+            drive.set_peer(node, Peer { identity: identity::REMOTE_NODE, node: None, plain: false });
         }
         let [second, third] = drive.nodes();
         for (who, identity, node) in [
@@ -51,7 +51,8 @@ impl<'a> Drive<'a> {
             (Who::Third, 2002, Some(third)),
             (Who::World, identity::WORLD, None),
         ] {
-            drive.set_peer(drive.ip(who), Peer { identity, node });
+            // The network that routes pods' addresses has to see them.
+            drive.set_peer(drive.ip(who), Peer { identity, node, plain: node.is_some() && !tunnel });
         }
         for slot in 0..3 {
             drive.leave(slot);
@@ -133,6 +134,10 @@ impl<'a> Drive<'a> {
             }
             Step::Enforce { slot, ingress, egress, told } => {
                 self.enforce(slot, Enforced { ingress, egress });
+                told
+            }
+            Step::Ready { slot, ready, told } => {
+                self.prepare(slot, ready);
                 told
             }
             Step::Rule { slot, side, peer, allow, told } => {
@@ -218,6 +223,7 @@ impl<'a> Drive<'a> {
                 let by = [By::Wire, By::Tunnel, By::Pod((into + 1) % 3)][usize::from(by)];
                 Some(Place::Stack { into, by })
             }
+            Seen::Tunnelled { .. } if !self.model.tunnel => Some(Place::Wire),
             Seen::Tunnelled { by_its_node, vni } => {
                 let [second, third] = self.nodes();
                 let other = if behind == Some(second) { third } else { second };

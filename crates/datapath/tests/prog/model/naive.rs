@@ -23,6 +23,8 @@ pub(crate) struct Pod {
     pub(crate) identity: u32,
     pub(crate) ip: IpAddr,
     pub(crate) enforced: Enforced,
+    /// Its policy is there.
+    pub(crate) ready: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +44,8 @@ pub(crate) struct Enforced {
 pub(crate) struct Peer {
     pub(crate) identity: u32,
     pub(crate) node: Option<IpAddr>,
+    /// Pods speak to it under their own addresses.
+    pub(crate) plain: bool,
 }
 
 /// A change that user space has made, and of which it tells the programs.
@@ -83,6 +87,8 @@ pub(crate) struct Expected {
 #[derive(Debug)]
 pub(crate) struct Model {
     pub(crate) node: IpAddr,
+    /// Pods of other nodes are reached through tunnels; otherwise the network knows them.
+    pub(crate) tunnel: bool,
     pub(crate) pods: [Option<Pod>; 3],
     pub(crate) peers: BTreeMap<IpAddr, Peer>,
     /// By pod id, side and peer (0 is anybody): whether it is let through.
@@ -112,9 +118,10 @@ pub(crate) struct Room {
 }
 
 impl Model {
-    pub(crate) fn new(node: IpAddr, room: Room) -> Self {
+    pub(crate) fn new(node: IpAddr, tunnel: bool, room: Room) -> Self {
         Self {
             node,
+            tunnel,
             pods: [None; 3],
             peers: BTreeMap::new(),
             rules: BTreeMap::new(),
@@ -146,11 +153,11 @@ impl Model {
 
     /// The node that an address is behind.
     pub(crate) fn node_of(&self, ip: IpAddr) -> Option<IpAddr> {
-        self.peers.get(&ip)?.node
+        self.peers.get(&ip)?.node.filter(|_| self.tunnel)
     }
 
     fn is_node(&self, ip: IpAddr) -> bool {
-        self.peers.get(&ip).is_some_and(|peer| peer.node.is_none() && peer.identity == identity::REMOTE_NODE)
+        self.peers.get(&ip).is_some_and(|peer| peer.node.is_none() && is_nodes(peer.identity))
     }
 
     /// Whether policy lets it through on one side; `Err` with the reason if not.
@@ -173,6 +180,7 @@ impl Model {
         match message.place {
             Place::Pod(slot) => match self.pods[slot] {
                 None => Err(Outcome::Dropped(DropReason::DropEpNotReady)),
+                Some(pod) if !pod.ready => Err(Outcome::Dropped(DropReason::DropEpNotReady)),
                 Some(pod) if pod.ip != src => Err(FORGED),
                 Some(pod) => Ok(pod.identity),
             },
@@ -190,7 +198,8 @@ impl Model {
             Place::Tunnel { node, .. } if !self.is_node(node) => Err(Outcome::Dropped(DropReason::UnknownSender)),
             Place::Tunnel { node, vni } => {
                 let behind = self.node_of(src) == Some(node) || (src == node && self.is_node(src));
-                if behind { Ok(vni) } else { Err(FORGED) }
+                let known = self.identity(src);
+                if behind { Ok(if is_told_as(known, vni) { known } else { vni }) } else { Err(FORGED) }
             }
             Place::Stack { by, .. } => Ok(self.forwarded(src, by)),
         }
@@ -242,4 +251,14 @@ impl Model {
 /// Whether these are the flags of a connection's first segment, at first sight.
 fn is_first(flags: u8) -> bool {
     flags & (SYN | ACK) == SYN
+}
+
+/// Whether it is the identity of a node.
+pub(crate) fn is_nodes(identity: u32) -> bool {
+    matches!(identity, identity::REMOTE_NODE | identity::KUBE_APISERVER)
+}
+
+/// Whether an identity travels under that number: a node does not know that to others it is the API server's.
+fn is_told_as(identity: u32, vni: u32) -> bool {
+    identity == vni || (identity == identity::KUBE_APISERVER && vni == identity::REMOTE_NODE)
 }

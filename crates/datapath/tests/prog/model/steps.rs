@@ -2,6 +2,7 @@
 //! What may happen, by chance. A step says what happens in words that hold whatever has happened before, so that a sequence without
 //! some of its steps is one too.
 
+use abi::identity;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
@@ -117,6 +118,8 @@ pub(crate) enum Step {
     Flood { pod: Slot, proto: Proto, flows: u16 },
     /// Policy of a pod is enforced or not.
     Enforce { slot: Slot, ingress: bool, egress: bool, told: bool },
+    /// A pod gets its policy, or has it no more.
+    Ready { slot: Slot, ready: bool, told: bool },
     /// A rule comes, changes or goes.
     Rule { slot: Slot, side: Side, peer: Peer, allow: Option<bool>, told: bool },
     /// An address gets another identity, or moves to the other node.
@@ -147,7 +150,7 @@ pub(crate) enum Peer {
     Identity(u32),
 }
 
-pub(crate) const IDENTITIES: [u32; 3] = [5001, 5002, crate::world::REMOTE_IDENTITY];
+pub(crate) const IDENTITIES: [u32; 4] = [5001, 5002, crate::world::REMOTE_IDENTITY, identity::KUBE_APISERVER];
 
 /// The sequence of a seed; in a small table, crowds come early and often.
 pub(crate) fn sequence(seed: u64, crowded: bool) -> Vec<Step> {
@@ -197,7 +200,8 @@ fn step(rng: &mut StdRng, topics: &[Conversation]) -> Step {
             complain(rng, topic)
         }
         72 => flood(rng, slot),
-        73..77 => Step::Enforce { slot, ingress: rng.random_bool(0.5), egress: rng.random_bool(0.3), told },
+        73 => Step::Ready { slot, ready: rng.random_bool(0.7), told },
+        74..77 => Step::Enforce { slot, ingress: rng.random_bool(0.5), egress: rng.random_bool(0.3), told },
         77..83 => {
             let side = *[Side::Ingress, Side::Egress].choose(rng).unwrap();
             Step::Rule {
@@ -268,7 +272,8 @@ fn seen(rng: &mut StdRng) -> Seen {
         1 => Seen::AtPod(rng.random_range(0..3)),
         2 => Seen::Forwarded(rng.random_range(0..3)),
         3 | 4 => {
-            let vni = *[None, Some(1), Some(IDENTITIES[0])].choose(rng).unwrap();
+            let vni =
+                *[None, Some(identity::HOST), Some(IDENTITIES[0]), Some(identity::REMOTE_NODE)].choose(rng).unwrap();
             Seen::Tunnelled { by_its_node: rng.random_bool(0.5), vni }
         }
         _ => Seen::Rightly,

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use abi::Addr;
 use abi::endpoint::{Endpoint, flags};
+use abi::ipcache::IpcacheEntry;
+use abi::ipcache::flags::NO_MASQUERADE;
 use abi::lb::{Backend, Service, ServiceKey, SlotKey};
 use abi::maps::{Backends, Endpoints, Flows, Ipcache4, Ipcache6, Locals, Services, Slots};
 use abi::policy::{DENY_PRECEDENCE, EGRESS, INGRESS, PREFIX_L3, PolicyEntry, PolicyKey};
@@ -29,7 +31,13 @@ pub(super) const SERVICES: [Offer; 4] = [
 impl Drive<'_> {
     pub(super) fn set_peer(&mut self, ip: IpAddr, peer: Peer) {
         self.model.peers.insert(ip, peer);
-        self.world.set_identity((ip, full(ip)), peer.identity, peer.node);
+        let entry = IpcacheEntry {
+            identity: peer.identity,
+            tunnel: peer.node.map_or(Addr::NONE, Addr::from),
+            flags: if peer.plain { NO_MASQUERADE } else { 0 },
+            ..IpcacheEntry::default()
+        };
+        self.world.set_ipcache(ip, full(ip), entry);
     }
 
     /// Nothing is known of the address.
@@ -50,13 +58,22 @@ impl Drive<'_> {
         let [second, third] = self.nodes();
         let node = (who != Who::World).then_some(if to_third { third } else { second });
         let ip = self.ip(who);
-        self.set_peer(ip, Peer { identity, node });
+        self.set_peer(ip, Peer { identity, node, plain: node.is_some() && !self.model.tunnel });
         self.untold.push(News::Peer(ip));
     }
 
     pub(super) fn enforce(&mut self, slot: Slot, enforced: Enforced) {
         if let Some(pod) = &mut self.model.pods[slot] {
             pod.enforced = enforced;
+            let pod = *pod;
+            self.install(slot, pod);
+            self.untold.push(News::Pod(pod.id));
+        }
+    }
+
+    pub(super) fn prepare(&mut self, slot: Slot, ready: bool) {
+        if let Some(pod) = &mut self.model.pods[slot] {
+            pod.ready = ready;
             let pod = *pod;
             self.install(slot, pod);
             self.untold.push(News::Pod(pod.id));
@@ -72,7 +89,8 @@ impl Drive<'_> {
             policy: pod.id.into(),
             id: pod.id,
             flags: flag(pod.enforced.ingress, flags::INGRESS_ENFORCED)
-                | flag(pod.enforced.egress, flags::EGRESS_ENFORCED),
+                | flag(pod.enforced.egress, flags::EGRESS_ENFORCED)
+                | flag(!pod.ready, flags::NOT_READY),
             mac: mac(0xa, slot),
             host_mac: mac(0xb, slot),
             pad: 0,
@@ -98,7 +116,7 @@ impl Drive<'_> {
         }
         let id = self.next_id;
         self.next_id += 1;
-        let pod = Pod { id, identity: 900 + u32::from(id), ip, enforced: Enforced::default() };
+        let pod = Pod { id, identity: 900 + u32::from(id), ip, enforced: Enforced::default(), ready: true };
         self.model.pods[slot] = Some(pod);
         self.install(slot, pod);
         self.untold.extend([News::Pod(id), News::Peer(ip)]);

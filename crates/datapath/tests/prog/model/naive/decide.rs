@@ -71,6 +71,9 @@ impl Model {
     fn decision(&mut self, message: &Message, turn: &Turn, identity: u32, hint: Hint<'_>) -> Result<Flow, Stop> {
         let (to, backend) = self.backend(message, turn, hint)?;
         let target = self.target(message, turn, to, identity)?;
+        if [&turn.opener, &target].into_iter().any(|party| party.pod.is_some_and(|(_, pod)| !pod.ready)) {
+            return dropped(DropReason::DropEpNotReady);
+        }
         if let Err(reason) = self.policy(&turn.opener, &target) {
             self.refuse(message, turn);
             return dropped(reason);

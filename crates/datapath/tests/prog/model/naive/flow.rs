@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use super::super::talk::{By, End, Message, Outcome, Place, Proto, Record, Slot, Stage, Talk, Way, Words};
-use super::{Pod, Ring};
+use super::{Pod, Ring, is_told_as};
 use crate::packet::{ACK, FIN, RST, SYN};
 
 /// Where packets of one direction come from.
@@ -127,7 +127,7 @@ impl Flow {
         let as_before = match message.place {
             Place::Tunnel { node, vni } => {
                 let sender = if reply { self.target } else { self.opener };
-                sender.identity == vni && self.ways[usize::from(!reply)] == Way::Node(node)
+                is_told_as(sender.identity, vni) && self.ways[usize::from(!reply)] == Way::Node(node)
             }
             _ => true,
         };

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use abi::DropReason;
 
 use super::super::super::talk::{End, Talk, Way};
-use super::super::{Hint, Model};
+use super::super::{Hint, Model, is_nodes};
 use super::course::Course;
 use super::turn::Turn;
 use super::{Stop, dropped};
@@ -15,11 +15,17 @@ use super::{Stop, dropped};
 const GIVEN_OUT: RangeInclusive<u16> = 32768..=u16::MAX;
 
 impl Model {
+    /// Whether pods speak to the target under the node's address.
+    fn is_masqueraded(&self, course: &Course) -> bool {
+        let plain = self.peers.get(&course.to.ip).is_some_and(|peer| peer.plain);
+        !plain && (self.tunnel || !is_nodes(course.target.identity))
+    }
+
     /// Under which source the opener's packets go on, and whether that is the node's.
     pub(super) fn source(&mut self, turn: &Turn, course: &Course, hint: Hint<'_>) -> Result<(End, bool), Stop> {
         let own = turn.opening.from;
         let local = turn.opener.pod.is_some();
-        let masqueraded = local && course.ways[0] == Way::Wire;
+        let masqueraded = local && course.ways[0] == Way::Wire && self.is_masqueraded(course);
         let clash = match &turn.known {
             Some(known) => !known.masqueraded && known.backend.is_none() && known.from != known.opening.from,
             None => turn.clash,
