@@ -19,6 +19,8 @@ use aya_ebpf::bindings::BPF_F_PSEUDO_HDR;
 const MAX_EXTENSIONS: usize = 3;
 /// The offset in a fragment header (RFC 8200, 4.5).
 const LATER: u16 = 0xfff8u16.to_be();
+/// The same in an IPv4 header.
+const LATER_IPV4: u16 = 0x1fffu16.to_be();
 /// ICMP's own header, before the quoted packet.
 const HEADER: usize = 8;
 
@@ -46,7 +48,7 @@ pub fn relate<P: Packet>(packet: P, pkt: &mut Pkt, scratch: &mut Scratch) -> Sta
     }
 }
 
-/// Notes the tuple of the packet that is quoted.
+/// Notes the tuple of the packet that is quoted. `None` also for a later fragment: it has no ports.
 #[inline(never)]
 fn quote<P: Packet>(packet: P, pkt: &Pkt, scratch: &mut Scratch) -> Option<()> {
     let inner = pkt.l4 as usize + HEADER;
@@ -54,6 +56,9 @@ fn quote<P: Packet>(packet: P, pkt: &Pkt, scratch: &mut Scratch) -> Option<()> {
     *tuple = Tuple::NONE;
     let l4 = if pkt.family == 4 {
         let version = packet.read::<u8>(inner)?;
+        if packet.read::<u16>(inner + 6)? & LATER_IPV4 != 0 {
+            return None;
+        }
         tuple.src = Addr::from_v4_be(packet.read::<u32>(inner + 12)?);
         tuple.dst = Addr::from_v4_be(packet.read::<u32>(inner + 16)?);
         tuple.proto = packet.read::<u8>(inner + 9)?;
@@ -80,7 +85,7 @@ fn quote<P: Packet>(packet: P, pkt: &Pkt, scratch: &mut Scratch) -> Option<()> {
     Some(())
 }
 
-/// The transport of a quoted IPv6 packet, and where it begins. `None` also for a later fragment, which has none.
+/// The transport of a quoted IPv6 packet, and where it begins.
 #[inline(always)]
 fn walk<P: Packet>(packet: P, inner: usize) -> Option<(u8, usize)> {
     let mut next = packet.read::<u8>(inner + 6)?;

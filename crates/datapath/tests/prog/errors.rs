@@ -2,7 +2,7 @@
 //! ICMP errors: about whose packets, from whom, to whom, and with which addresses.
 
 use abi::DropReason;
-use abi::endpoint::flags::{EGRESS_ENFORCED, INGRESS_ENFORCED};
+use abi::endpoint::flags::{ANY_SOURCE, EGRESS_ENFORCED, INGRESS_ENFORCED};
 use abi::flow::proto;
 use abi::identity;
 use abi::lb::{Backend, Service, ServiceKey, SlotKey};
@@ -13,7 +13,7 @@ use datapath::bpf::Place;
 
 use crate::masquerade::assert_quotes;
 use crate::packet::{Packet, SYN};
-use crate::world::World;
+use crate::world::{Family, World};
 
 const UNRELATED: DropReason = DropReason::CtUnknownL4Protocol;
 
@@ -142,5 +142,57 @@ fn the_first_hop_of_a_masqueraded_traceroute_is_told_with_the_pods_own_address()
             let probe = Packet::udp((f.a, 40001), (f.world, 33434)).ttl(1);
             world.leaves(&a, &probe.bytes()).passed().packet(&probe);
         }
+    });
+}
+
+/// The error of B about what A has sent, whose network header has become this.
+fn quoting(f: Family, quoted: Vec<u8>) -> Vec<u8> {
+    let mut error = Packet::too_big(f.b, f.a, &Packet::udp((f.a, 1000), (f.b, 53)));
+    error.set_payload(quoted);
+    error.bytes()
+}
+
+#[test]
+fn a_quoted_packet_may_have_options() {
+    World::test_families(|world, f| {
+        let (a, b) = (world.a, world.b);
+        let request = Packet::udp((f.a, 1000), (f.b, 53));
+        world.leaves(&a, &request.bytes()).redirected();
+        if f.a.is_ipv4() {
+            let mut quoted = request.network();
+            quoted[0] = 0x46;
+            quoted.splice(20..20, [1, 1, 1, 1]);
+            world.leaves(&b, &quoting(f, quoted)).redirected();
+        } else {
+            for kind in [0, 43, 60] {
+                let quoted = request.clone().extension(kind, &[0; 6]).network();
+                world.leaves(&b, &quoting(f, quoted)).redirected();
+            }
+        }
+    });
+}
+
+/// What lies there are no ports, even if it looks like those of a flow.
+#[test]
+fn a_quoted_later_fragment_names_no_flow() {
+    World::test_families(|world, f| {
+        let (a, b) = (world.a, world.b);
+        let request = Packet::udp((f.a, 1000), (f.b, 53));
+        world.leaves(&a, &request.bytes()).redirected();
+        let mut later = request.fragment(7, 3, false);
+        later.set_payload([&1000_u16.to_be_bytes()[..], &53_u16.to_be_bytes(), &[0; 12]].concat());
+        world.leaves(&b, &quoting(f, later.network())).dropped(UNRELATED);
+    });
+}
+
+#[test]
+fn a_pod_whose_source_is_not_checked_still_tells_of_its_own_packets_alone() {
+    World::test_families(|world, f| {
+        let (a, b) = (world.a, world.b);
+        world.set_pod(&b, ANY_SOURCE);
+        let request = Packet::udp((f.a, 1000), (f.b, 53));
+        world.leaves(&a, &request.bytes()).redirected();
+        world.leaves(&b, &Packet::too_big(f.stranger, f.a, &request).bytes()).dropped(UNRELATED);
+        world.leaves(&b, &Packet::too_big(f.b, f.a, &request).bytes()).redirected();
     });
 }

@@ -6,6 +6,7 @@
 mod attacks;
 mod checksums;
 mod devices;
+mod encap;
 mod epochs;
 mod errors;
 mod forward;
@@ -19,6 +20,7 @@ mod policy;
 mod random;
 mod run;
 mod service;
+mod size;
 mod spoofing;
 mod state;
 mod tunnel;

@@ -8,7 +8,7 @@ use abi::maps::Devices;
 use abi::{Addr, identity};
 use datapath::Kernel as _;
 use datapath::bpf::{Options, Program};
-use std::net::{IpAddr, TcpListener};
+use std::net::{IpAddr, TcpListener, UdpSocket};
 
 use crate::packet::{Packet, SYN};
 use crate::world::{World, families, full};
@@ -96,6 +96,18 @@ fn a_port_on_which_the_node_listens_is_not_taken() {
         world.leaves(&a, &Packet::tcp((f.a, port), (f.world, 80), SYN).bytes()).redirected();
         let flow = world.flows().into_iter().find(|(key, _)| key.src == f.a.into()).unwrap().1;
         assert_ne!(u16::from_be(flow.nat_sport), port);
+    });
+}
+
+#[test]
+fn a_port_from_which_the_node_sends_datagrams_is_not_taken() {
+    World::test_families(|world, f| {
+        let a = world.a;
+        let node = if f.node.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket = UdpSocket::bind(node).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        world.leaves(&a, &Packet::udp((f.a, port), (f.world, 53)).bytes()).redirected();
+        assert_ne!(u16::from_be(world.flows()[0].1.nat_sport), port);
     });
 }
 

@@ -87,6 +87,28 @@ fn a_pod_that_checks_for_a_duplicate_of_its_address_finds_none() {
 }
 
 #[test]
+fn a_request_that_is_not_as_it_should_be_is_not_answered() {
+    World::test(|world| {
+        let [v4, f] = families();
+        let a = world.a;
+        let mut lengths = arp(1, (a.mac, self::v4(v4.a)), ([0; 6], self::v4(v4.node)), [0xff; 6]);
+        lengths[19] = 16;
+        world.leaves(&a, &lengths).dropped(DropReason::InvalidPacketDropped);
+        let multicast: IpAddr = "ff02::1:ff00:1".parse().unwrap();
+        let asked = || neighbour(135, (f.a, multicast), 0, f.b, (1, a.mac));
+        world.leaves(&a, &asked().bytes()).redirected();
+        world.leaves(&a, &asked().fragment(7, 0, true).bytes()).dropped(DropReason::ForbiddenIcmpv6Message);
+        let mut code = asked();
+        code.transport = Transport::Icmp { kind: 135, code: 1, rest: [0; 4] };
+        world.leaves(&a, &code.bytes()).dropped(DropReason::ForbiddenIcmpv6Message);
+        // The answer is written over the option, which is not there.
+        let mut bare = asked();
+        bare.set_payload(octets(f.b));
+        world.leaves(&a, &bare.bytes()).dropped(DropReason::ForbiddenIcmpv6Message);
+    });
+}
+
+#[test]
 fn advertisements_and_redirects_do_not_leave_a_pod() {
     World::test(|world| {
         let a = world.a;

@@ -9,7 +9,7 @@ use datapath::Kernel;
 use std::net::IpAddr;
 
 use crate::packet::{Packet, SYN};
-use crate::world::{Family, World};
+use crate::world::{Family, World, families};
 
 /// Makes a service of these backends.
 fn serve(world: &World, proto: u8, (ip, port): (IpAddr, u16), backends: &[(u32, IpAddr, u16)]) {
@@ -113,5 +113,19 @@ fn every_backend_gets_its_share() {
             let share = flows.iter().filter(|(_, flow)| flow.nat_dst == backend.into()).count();
             assert!(share > 8, "{backend} got {share} of 64");
         }
+    });
+}
+
+/// Over IPv4 it may have none (RFC 768).
+#[test]
+fn a_datagram_without_a_checksum_gets_none() {
+    World::test(|world| {
+        let [f, _] = families();
+        let a = world.a;
+        serve(world, proto::UDP, (f.service, 53), &[(1, f.b, 8053)]);
+        let mut frame = Packet::udp((f.a, 1000), (f.service, 53)).bytes();
+        frame[40..42].fill(0);
+        let run = world.leaves(&a, &frame);
+        assert_eq!(run.redirected().frame[36..42], [&8053_u16.to_be_bytes()[..], &frame[38..40], &[0, 0]].concat());
     });
 }

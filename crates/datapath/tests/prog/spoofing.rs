@@ -6,9 +6,9 @@ use abi::flow::proto;
 use abi::ipcache::IpcacheEntry;
 use abi::ipcache::flags::NO_MASQUERADE;
 use abi::lb::{Backend, Service, ServiceKey, SlotKey};
-use abi::maps::{Backends, Services, Slots};
+use abi::maps::{Backends, Endpoints, Services, Slots};
 use abi::policy::{EGRESS, INGRESS};
-use abi::{DropReason, identity};
+use abi::{Addr, DropReason, identity};
 use datapath::Kernel;
 use datapath::bpf::Place;
 
@@ -214,5 +214,20 @@ fn later_fragments_of_an_echo_stand_a_change_of_policy() {
         world.leaves(&a, &Packet::echo_request(f.a, f.b, 7).fragment(9, 0, true).bytes()).redirected();
         world.epochs.bump_endpoint(b.id).unwrap();
         world.leaves(&a, &Packet::echo_request(f.a, f.b, 7).fragment(9, 3, false).bytes()).redirected();
+    });
+}
+
+#[test]
+fn a_pod_without_an_address_of_a_family_has_none_to_send_from() {
+    World::test_families(|world, f| {
+        let a = world.a;
+        let mut endpoint = a.endpoint(0);
+        *(if f.a.is_ipv4() { &mut endpoint.ipv4 } else { &mut endpoint.ipv6 }) = Addr::NONE;
+        world.put(world.datapath.map::<Endpoints>().unwrap(), &a.ifindex, &endpoint);
+        let nobody = if f.a.is_ipv4() { "0.0.0.0" } else { "::" }.parse().unwrap();
+        for src in [f.a, f.stranger, nobody] {
+            let packet = Packet::udp((src, 1000), (f.b, 53));
+            world.leaves(&a, &packet.bytes()).dropped(DropReason::InvalidSourceIp);
+        }
     });
 }

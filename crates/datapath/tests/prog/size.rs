@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is as long as its way allows, and what is longer.
+
+use abi::DropReason;
+use abi::config::ProgramConfig;
+use datapath::bpf::Options;
+use std::net::IpAddr;
+
+use crate::packet::Packet;
+use crate::world::{Family, World, families};
+
+const MTU: usize = 1500;
+/// Outer headers over IPv4, and the inner Ethernet header.
+const TUNNEL: usize = 50;
+
+/// A datagram of that length from its network header on.
+fn datagram(f: Family, dst: IpAddr, len: usize) -> Vec<u8> {
+    let mut packet = Packet::udp((f.a, 40001), (dst, 53));
+    packet.set_payload(vec![0; len - 8 - if f.a.is_ipv4() { 20 } else { 40 }]);
+    packet.bytes()
+}
+
+#[test]
+fn what_fits_is_sent_and_what_does_not_is_the_stacks_to_answer() {
+    let config = ProgramConfig { direct_tunnel: 1, ..ProgramConfig::default() };
+    World::test_with(Options { config, ..Options::default() }, |world| {
+        for f in families() {
+            world.reset();
+            let a = world.a;
+            for (dst, mtu) in [(f.world, MTU), (f.remote, MTU - TUNNEL)] {
+                // The first of a flow, and one that is known.
+                for _ in 0..2 {
+                    world.leaves(&a, &datagram(f, dst, mtu)).redirected();
+                }
+                let mut long = datagram(f, dst, mtu + 1);
+                if f.a.is_ipv4() {
+                    // What might be cut up would go on under a name that it must not have.
+                    world.leaves(&a, &long).dropped(DropReason::IpFragmentationNotSupported);
+                    long[20] |= 0x40;
+                }
+                world.leaves(&a, &long).passed().frame(&long);
+            }
+        }
+    });
+}
