@@ -140,6 +140,23 @@ fn an_unconnected_socket_is_answered_by_each_service_that_it_sends_to() {
 }
 
 #[test]
+fn two_sockets_that_ask_one_backend_by_two_names_hear_each_its_own() {
+    with_socket_programs(|datapath, local, service| {
+        let services = [53, 54].map(|port| SocketAddr::new(service, port));
+        let server = serve_datagrams(datapath, local, services[0]);
+        serve(datapath, proto::UDP, services[1], Some(server.local_addr().unwrap()));
+        let clients = services.map(|service| {
+            let client = UdpSocket::bind((local, 0)).unwrap();
+            client.send_to(b"question", service).unwrap();
+            client
+        });
+        for (client, service) in clients.iter().zip(services) {
+            assert_eq!(answer(&server, client), service);
+        }
+    });
+}
+
+#[test]
 fn a_connected_socket_of_datagrams_is_answered_by_the_service() {
     with_socket_programs(|datapath, local, service| {
         let service = SocketAddr::new(service, 53);

@@ -3,6 +3,9 @@
 
 use abi::config::ProgramConfig;
 use abi::flow::{half, proto};
+use abi::ipcache::IpcacheEntry;
+use abi::ipcache::flags::NODE;
+use abi::{DropReason, identity};
 use datapath::bpf::Options;
 
 use crate::packet::{Packet, checksum};
@@ -90,6 +93,28 @@ fn a_node_behind_a_router_is_no_neighbour() {
             let flow = world.flow(&tuple((f.a, 1000), (f.remote, 53), proto::UDP)).unwrap();
             assert_eq!(flow.forward.flags & half::ON_LINK, flags, "{node}");
         }
+    });
+}
+
+/// Under any of its addresses it speaks for those that are behind it.
+#[test]
+fn a_node_with_two_addresses_may_send_from_both() {
+    test(|world, f| {
+        let a = world.a;
+        let [v4, _] = families();
+        let inner = Packet::udp((f.remote, 53), (f.a, 1000));
+        let mut outer = Packet::udp((v4.stranger, 50000), (v4.node, 8472));
+        outer.set_payload(vxlan(REMOTE_IDENTITY, &inner));
+        world.arrives(&outer.bytes()).dropped(DropReason::UnknownSender);
+        let entry = IpcacheEntry { identity: 5001, tunnel: v4.node2.into(), flags: NODE, ..IpcacheEntry::default() };
+        world.set_ipcache(v4.stranger, 32, entry);
+        world.arrives(&outer.bytes()).redirected().packet(&inner.macs(a.host_mac, a.mac).ttl(63));
+        // Not for those who are behind another.
+        world.set_identity((f.remote, full(f.remote)), REMOTE_IDENTITY, Some(v4.world));
+        world.epochs.bump_node().unwrap();
+        world.arrives(&outer.bytes()).dropped(DropReason::InvalidSourceIp);
+        world.set_identity((v4.stranger, 32), identity::WORLD, None);
+        world.set_identity((f.remote, full(f.remote)), REMOTE_IDENTITY, Some(v4.node2));
     });
 }
 

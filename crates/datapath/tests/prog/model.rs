@@ -3,7 +3,8 @@
 //! direction from right and wrong places, changes of policy, identities, pods, backends and routes that are told at once or later,
 //! flows that are lost, and time.
 //!
-//! A failure names the seed of its sequence, and the fewest steps that still fail. `MODEL_SEED=<seed>` runs that sequence alone.
+//! A failure names the seed of its sequence, and the fewest steps that still fail. `MODEL_SEED=<seed>` runs that sequence alone;
+//! `MODEL_SEQUENCES=<number>` runs more of them, or fewer. `MODEL_SHRINK=0` leaves the steps as they are.
 
 mod drive;
 mod dump;
@@ -50,11 +51,13 @@ fn compare(sequences: u64, flows: u32, tunnel: bool) {
     let config = ProgramConfig { tunnel: on, direct_tunnel: on, event_interval: u32::MAX, ..ProgramConfig::default() };
     World::test_with(Options { config, flows, ..Options::default() }, move |world| {
         let interfaces = [world.a.ifindex, world.b.ifindex, world.add_device("lxc_c")];
-        let chosen = std::env::var("MODEL_SEED").ok().map(|seed| seed.parse().unwrap());
-        let seeds = chosen.map_or(0..sequences, |seed: u64| seed..seed + 1);
+        let wanted = |name| std::env::var(name).ok().map(|number| -> u64 { number.parse().unwrap() });
+        let all = 0..wanted("MODEL_SEQUENCES").unwrap_or(sequences);
+        let seeds = wanted("MODEL_SEED").map_or(all, |seed| seed..seed + 1);
         for seed in seeds {
             let steps = steps::sequence(seed, flows < ROOMY);
             let Some((at, error)) = failure(world, seed, interfaces, &steps) else { continue };
+            assert!(wanted("MODEL_SHRINK") != Some(0), "MODEL_SEED={seed}, step {at}: {error}");
             let fewest = shrink(world, seed, interfaces, steps[..=at].to_vec());
             let again = failure(world, seed, interfaces, &fewest);
             panic!("MODEL_SEED={seed}, step {at}: {error}\n{fewest:#?}\n{again:?}");
