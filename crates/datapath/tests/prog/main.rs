@@ -18,6 +18,7 @@ mod neighbour;
 mod packet;
 mod policy;
 mod random;
+mod rings;
 mod run;
 mod service;
 mod size;
