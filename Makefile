@@ -32,7 +32,7 @@ demo-down: ## remove the cluster of the demo
 
 lab: bootstrap kube ## a plain two-node Kubernetes without a network, to install something on
 	@cargo build --quiet --package lab
-	@target/debug/lab up
+	@target/debug/cilium-lab up
 
 .PHONY: kube image bpf
 kube: bootstrap ## build the lab's Kubernetes, containerd, CoreDNS, Helm and test images into target/kube

@@ -33,20 +33,15 @@ pub(crate) struct LabCommand {
 impl LabCommand {
     /// From the program of the lab and the folder of kubectl.
     pub(crate) fn new(program: &Path, kube_bin: &Path) -> Result<Self> {
-        let there = |path: &Path| {
-            path.canonicalize().with_context(|| format!("no {} (`make image kube` makes it)", path.display()))
+        let there = |path: &Path, made_by: &str| {
+            path.canonicalize().with_context(|| format!("no {} ({made_by} makes it)", path.display()))
         };
-        // The program acts by the name it is called by, so that is kept.
-        let folder = there(program.parent().unwrap_or(Path::new(".")))?;
-        let name = program.file_name().context("the lab's program has no name")?;
-        Ok(Self { program: folder.join(name), kube_bin: there(kube_bin)? })
+        let program = there(program, "`cargo build --package lab`")?;
+        Ok(Self { program, kube_bin: there(kube_bin, "`make kube`")? })
     }
 
     fn lab(&self, name: &str) -> Command {
         let mut command = Command::new(&self.program);
-        if self.program.file_name().is_none_or(|program| program != "lab") {
-            command.arg("lab");
-        }
         command.args(["--name", name]).env("CILIUM_LAB_KUBE_BIN", &self.kube_bin);
         command
     }
@@ -99,7 +94,7 @@ impl Cluster {
         let cluster = Self::up(command, &build.lab, &[])?;
         run::output(cluster.command.lab(&build.lab).arg("load").arg(image))?;
         let mut helm = Command::new("scripts/install-chart");
-        helm.arg(&build.lab).env("CILIUM_BINARY", &cluster.command.program).env("CILIUM_CHART", &build.chart);
+        helm.arg(&build.lab).env("CILIUM_LAB_PROGRAM", &cluster.command.program).env("CILIUM_CHART", &build.chart);
         let pools = [
             "ipam.mode=cluster-pool",
             "ipam.operator.clusterPoolIPv4PodCIDRList={10.245.0.0/16}",

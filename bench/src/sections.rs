@@ -38,8 +38,8 @@ pub(crate) struct Options {
     /// Measure on a lab that is up and has our chart, and leave it up.
     #[arg(long, value_name = "LAB")]
     cluster: Option<String>,
-    /// The program whose first argument is a command of the lab, or is `lab`.
-    #[arg(long, default_value = "target/image/root/usr/bin/cilium-rs")]
+    /// The lab's program.
+    #[arg(long, default_value = "target/debug/cilium-lab")]
     lab: PathBuf,
     /// The folder of kubectl and helm.
     #[arg(long, default_value = "target/kube/bin")]

@@ -18,7 +18,7 @@ use crate::{capture, clock, cluster, conformance, fault, images, init, namespace
 ///
 /// `up` leaves a plain Kubernetes without a network: nodes are NotReady until one is installed, with Helm as on any cluster.
 #[derive(Debug, Parser)]
-#[command(name = "lab", bin_name = "cilium lab", arg_required_else_help = true)]
+#[command(name = "cilium-lab", bin_name = "cilium lab", arg_required_else_help = true)]
 struct Arguments {
     /// Which lab; several can be up side by side.
     #[arg(long, global = true, default_value = "lab", env = "CILIUM_LAB", value_parser = lab_name)]
@@ -159,7 +159,7 @@ pub fn command() -> clap::Command {
 
 /// Runs a command of the lab; the arguments are those after `lab`. To be called before the process starts any thread.
 pub fn main(arguments: impl IntoIterator<Item = impl Into<OsString>>) -> Result<ExitCode> {
-    let words = std::iter::once(OsString::from("lab")).chain(arguments.into_iter().map(Into::into));
+    let words = std::iter::once(OsString::from("cilium-lab")).chain(arguments.into_iter().map(Into::into));
     let Arguments { name, command } = match Arguments::try_parse_from(words) {
         Ok(parsed) => parsed,
         Err(error) => {

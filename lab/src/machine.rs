@@ -88,13 +88,7 @@ pub(crate) fn pull_plug(lab: &Lab, machine: &str) -> Result<()> {
     Ok(())
 }
 
-/// This program, called such that the next argument is a subcommand of the lab.
+/// This program.
 pub(crate) fn itself() -> Result<Command> {
-    let program = std::env::current_exe().context("cannot find this program's own file")?;
-    let alone = program.file_name().is_some_and(|name| name == "lab");
-    let mut command = Command::new(&program);
-    if !alone {
-        command.arg("lab");
-    }
-    Ok(command)
+    std::env::current_exe().map(Command::new).context("cannot find this program's own file")
 }

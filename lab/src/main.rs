@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The lab as a program of its own; `cilium lab` is the same.
+//! The lab's program, which `cilium lab` runs.
 
 use std::process::ExitCode;
 

@@ -17,7 +17,7 @@ pub struct Own {
 }
 
 impl Own {
-    /// Brings it up, by the command of the lab (`env!("CARGO_BIN_EXE_lab")`) and with options of `lab up`.
+    /// Brings it up, by the command of the lab (`env!("CARGO_BIN_EXE_cilium-lab")`) and with options of `lab up`.
     pub fn up(command: &'static str, name: &'static str, options: &[&str]) -> Result<Self> {
         let output = lab(command, name, &[&["up"], options].concat())?;
         ensure!(output.status.success(), "the lab did not come up: {}", String::from_utf8_lossy(&output.stderr));

@@ -163,9 +163,6 @@ impl Cluster {
 
     fn lab_command(&self) -> Command {
         let mut command = Command::new(&self.command);
-        if self.command.file_name().is_none_or(|name| name != "lab") {
-            command.arg("lab");
-        }
         command.args(["--name", &self.lab.spec.name]);
         command
     }

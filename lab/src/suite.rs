@@ -18,7 +18,7 @@ pub type Case = (&'static str, fn(&Cluster) -> Result<()>);
 pub struct Suite {
     /// Also the lab's name.
     pub name: &'static str,
-    /// The command of the lab: `env!("CARGO_BIN_EXE_lab")`.
+    /// The command of the lab: `env!("CARGO_BIN_EXE_cilium-lab")`.
     pub command: &'static str,
     /// Options of `lab up`.
     pub options: &'static [&'static str],

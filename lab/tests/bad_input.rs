@@ -15,7 +15,7 @@ use serde_json::Value;
 
 const SUITE: Suite = Suite {
     name: "bad-input",
-    command: env!("CARGO_BIN_EXE_lab"),
+    command: env!("CARGO_BIN_EXE_cilium-lab"),
     options: &[],
     // A node has room for a dozen pods.
     values: &[

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 const SUITE: Suite = Suite {
     name: "install",
-    command: env!("CARGO_BIN_EXE_lab"),
+    command: env!("CARGO_BIN_EXE_cilium-lab"),
     options: &[],
     values: &[
         "routingMode=native",

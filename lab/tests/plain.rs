@@ -9,7 +9,7 @@ use std::time::Duration;
 use lab::own::Own;
 use lab::probe::eventually;
 
-const LAB: &str = env!("CARGO_BIN_EXE_lab");
+const LAB: &str = env!("CARGO_BIN_EXE_cilium-lab");
 
 fn up(name: &'static str, options: &[&str]) -> Own {
     Own::up(LAB, name, options).unwrap()

@@ -17,7 +17,7 @@ use serde_json::Value;
 
 const SUITE: Suite = Suite {
     name: "policies",
-    command: env!("CARGO_BIN_EXE_lab"),
+    command: env!("CARGO_BIN_EXE_cilium-lab"),
     options: &[],
     values: &[],
     manifest: Some("examples/connectivity/pods.yaml"),

@@ -10,7 +10,7 @@ use lab::own::Own;
 use lab::probe::{Cluster, eventually};
 use lab::product;
 
-const LAB: &str = env!("CARGO_BIN_EXE_lab");
+const LAB: &str = env!("CARGO_BIN_EXE_cilium-lab");
 
 #[test]
 fn what_the_readme_tells_to_type_makes_a_network_beside_kube_proxy_and_with_ipv4_alone() {

@@ -44,7 +44,7 @@ const LAYERS: [(&str, &[&str]); 6] = [
     ("L5", &["cilium"]),
 ];
 
-/// Beside the layers, with the members that they may use; only the one binary may use the lab, and nobody the others.
+/// Beside the layers, with the members that they may use; only the reference of the one binary's commands uses the lab, and nobody the others.
 const OUTSIDE: [(&str, &[&str]); 3] = [("lab", &[]), ("bench", &["abi", "datapath"]), ("xtask", &[])];
 
 const BINARIES: &[&str] = &["agent", "operator", "cli", "cilium", "bench", "lab", "xtask"];

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #![doc = include_str!("../README.md")]
 
+mod lab;
+
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
@@ -38,7 +40,6 @@ enum Component {
     Dbg,
     Health,
     Hubble,
-    Lab,
     Cli,
 }
 
@@ -55,7 +56,6 @@ impl Component {
             "cilium" if in_agent_image => Self::Dbg,
             "cilium" => Self::Cli,
             "hubble" => Self::Hubble,
-            "lab" => Self::Lab,
             _ => return None,
         })
     }
@@ -86,9 +86,8 @@ impl Component {
             Self::Dbg => cli::dbg(arguments),
             Self::Health => cli::health(arguments),
             Self::Hubble => cli::hubble(arguments),
-            Self::Lab => lab(arguments),
             Self::Cli => match arguments.get(1).and_then(|a| a.to_str()) {
-                Some("lab") => lab(arguments.into_iter().skip(1).collect()),
+                Some("lab") => lab::run(&arguments),
                 word => match word.and_then(Self::word) {
                     Some((name, component)) => {
                         component.run(std::iter::once(name.into()).chain(arguments.into_iter().skip(2)).collect())
@@ -130,13 +129,6 @@ usage: cilium-cni                                   as a CNI plugin, by environm
        cilium-cni install DIR                       put the plugin into DIR
        cilium-cni uninstall FILE                    take its configuration FILE away
        cilium-cni uninstall --config-dir=KEYS DIR   the same in DIR, if the key cni-uninstall says so";
-
-fn lab(arguments: Vec<OsString>) -> ExitCode {
-    match lab::main(arguments.into_iter().skip(1)) {
-        Ok(code) => code,
-        Err(error) => report::<anyhow::Error>("cilium lab", Err(error)),
-    }
-}
 
 /// Success, or the error with its causes on one line.
 fn report<E: Into<anyhow::Error>>(who: &str, result: Result<(), E>) -> ExitCode {

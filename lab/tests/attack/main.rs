@@ -21,7 +21,7 @@ use lab::suite::{self, Suite};
 
 use crate::siege::attack;
 
-const COMMAND: &str = env!("CARGO_BIN_EXE_lab");
+const COMMAND: &str = env!("CARGO_BIN_EXE_cilium-lab");
 const MANIFEST: Option<&str> = Some("lab/manifests/attack.yaml");
 const KUBE_PROXY: &str = "kubeProxyReplacement=false";
 /// The smallest table of flows that there is: it takes the shortest time to fill.
