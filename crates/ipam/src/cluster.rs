@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use ranges::Ranges;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::{Duration, Instant};
 
 /// The pools of one family.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,17 +96,28 @@ pub struct Allocator {
     settled: BTreeMap<String, Vec<IpNet>>,
     /// What nodes had that are gone.
     former: Former,
+    rest: Duration,
+    /// When it is to be resolved again though nothing has changed.
+    due: Option<Instant>,
 }
 
 impl Allocator {
-    /// An allocator of one prefix per node and family.
+    /// An allocator of one prefix per node and family. What a node had that is gone is not given to another for as long as
+    /// `rest`: its pods may still run, and it may come back.
     #[must_use]
-    pub fn new(families: Vec<Pools>) -> Self {
-        Self { families, given: BTreeMap::new(), settled: BTreeMap::new(), former: Former::default() }
+    pub fn new(families: Vec<Pools>, rest: Duration) -> Self {
+        let (given, settled, former) = (BTreeMap::new(), BTreeMap::new(), Former::default());
+        Self { families, given, settled, former, rest, due: None }
+    }
+
+    /// When to resolve again though nothing has changed: a node was refused a prefix that may be given then.
+    #[must_use]
+    pub const fn due(&self) -> Option<Instant> {
+        self.due
     }
 
     /// Decides for all nodes of the cluster, each given as it was last seen.
-    pub fn resolve(&mut self, nodes: &[NodeCidrs]) -> BTreeMap<String, Decision> {
+    pub fn resolve(&mut self, nodes: &[NodeCidrs], now: Instant) -> BTreeMap<String, Decision> {
         let mut nodes: Vec<&NodeCidrs> = nodes.iter().collect();
         let settled = std::mem::take(&mut self.settled);
         let is_new = |node: &NodeCidrs| {
@@ -117,7 +129,7 @@ impl Allocator {
         self.given.retain(|name, _| present.contains(name.as_str()));
         for (name, cidrs) in &settled {
             if !present.contains(name.as_str()) {
-                self.former.add(name.clone(), cidrs.clone());
+                self.former.add(name.clone(), cidrs.clone(), now);
             }
         }
 
@@ -147,12 +159,15 @@ impl Allocator {
             have.iter().for_each(|cidr| taken.insert(*cidr, &node.name));
         }
         self.former.forget_taken(&taken);
-        let avoid = self.former.ranges();
+        let mut avoid = Avoid { former: self.former.ranges(), resting: self.former.resting(self.rest, now) };
+        let mut exhausted = false;
         for (node, have) in wanting {
-            let decision = self.decide(node, have, &mut taken, &avoid);
+            let decision = self.decide(node, have, &mut taken, &mut avoid);
+            exhausted |= matches!(decision, Decision::Refuse(_));
             decisions.insert(node.name.clone(), decision);
         }
         self.former.forget_taken(&taken);
+        self.due = self.former.next_rested(self.rest, now).filter(|_| exhausted);
         decisions
     }
 
@@ -173,7 +188,7 @@ impl Allocator {
         node.pod_cidrs.iter().map(IpNet::trunc).collect()
     }
 
-    fn decide(&mut self, node: &NodeCidrs, have: Vec<IpNet>, taken: &mut Ranges, avoid: &Ranges) -> Decision {
+    fn decide(&mut self, node: &NodeCidrs, have: Vec<IpNet>, taken: &mut Ranges, avoid: &mut Avoid) -> Decision {
         let mut all = have;
         for pools in &self.families {
             if all.iter().any(|cidr| pools.prefixes.iter().any(|p| same_family(p, cidr))) {
@@ -195,13 +210,23 @@ impl Allocator {
         Decision::Assign(all)
     }
 
-    /// A prefix that nobody has and, if there is one, that nobody had lately.
-    fn free(&self, pools: &Pools, taken: &mut Ranges, avoid: &Ranges) -> Option<IpNet> {
+    /// A prefix that nobody has and, if there is one, that nobody had.
+    fn free(&self, pools: &Pools, taken: &Ranges, avoid: &mut Avoid) -> Option<IpNet> {
         let Pools { prefixes, mask_size } = pools;
-        let unused = prefixes.iter().find_map(|pool| taken.free(*pool, *mask_size, Some(avoid)));
-        let oldest = || prefixes.iter().find_map(|pool| self.former.oldest(pool, *mask_size, taken));
-        unused.or_else(oldest).or_else(|| prefixes.iter().find_map(|pool| taken.free(*pool, *mask_size, None)))
+        if let Some(unused) = prefixes.iter().find_map(|pool| taken.free(*pool, *mask_size, &mut avoid.former)) {
+            return Some(unused);
+        }
+        let oldest = prefixes.iter().find_map(|pool| self.former.oldest(pool, *mask_size, [taken, &avoid.resting]));
+        oldest.or_else(|| prefixes.iter().find_map(|pool| taken.free(*pool, *mask_size, &mut avoid.resting)))
     }
+}
+
+/// What is not to be given though nobody has it.
+struct Avoid {
+    /// While there is anything else.
+    former: Ranges,
+    /// At all.
+    resting: Ranges,
 }
 
 fn same_family(a: &IpNet, b: &IpNet) -> bool {

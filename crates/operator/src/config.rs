@@ -39,6 +39,8 @@ pub struct Config {
     pub skip_crd_creation: bool,
     /// Pools of the families that are on, in `cluster-pool` mode.
     pub cluster_pools: Option<Vec<Pools>>,
+    /// How long what a node had that is gone is given to no other: its pods may still run, and it may come back.
+    pub pod_cidr_rest: Duration,
     /// How often and after what time CiliumIdentities are deleted.
     pub identity_gc: Option<IdentityGc>,
     /// How often CiliumEndpoints are looked at.
@@ -116,6 +118,7 @@ impl Config {
             debug: read.flag(&shared::DEBUG),
             skip_crd_creation: read.flag(&keys::SKIP_CRDS),
             cluster_pools: cluster_pools(&mut read),
+            pod_cidr_rest: Duration::from_secs(5 * 60),
             // Without CiliumEndpoints every identity would look unused.
             identity_gc: identity_gc.filter(|_| endpoints).map(|interval| IdentityGc { interval, timeout }),
             endpoint_gc_interval: interval(&mut read, &keys::ENDPOINT_GC_INTERVAL).filter(|_| endpoints),

@@ -71,7 +71,8 @@ pub(crate) fn start(client: &Client, namespace: &str, config: &Config, run: &Run
     if let Some(pools) = &config.cluster_pools {
         let (writer, nodes) = statedb::table("cilium-nodes");
         run.tasks.spawn("reflect-cilium-nodes", client.reflect(client.all(), writer, pod_cidrs::ingest));
-        let controller = pod_cidrs::PodCidrs::new(client, pools.clone(), &nodes, run.metrics.clone());
+        let allocator = ipam::cluster::Allocator::new(pools.clone(), config.pod_cidr_rest);
+        let controller = pod_cidrs::PodCidrs::new(client, allocator, &nodes, run.metrics.clone());
         run.spawn(controller);
     }
     policies(client, run);

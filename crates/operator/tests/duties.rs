@@ -37,7 +37,8 @@ fn config(server: &ApiServer) -> Config {
     ];
     let keys = keys.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     let config = Config::load(&Arguments { config_dir: None, keys }).unwrap();
-    Config { client: server.config(server.port(), "operator"), ..config }
+    let client = server.config(server.port(), "operator");
+    Config { client, pod_cidr_rest: std::time::Duration::ZERO, ..config }
 }
 
 /// The permissions that the chart gives the operator, and no others.

@@ -1,51 +1,74 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What nodes had that are gone. A node that is registered anew loses its object and comes back within seconds, while its
-//! pods run on: it gets the same prefixes again, and others get them only when there is nothing else.
+//! What nodes had that are gone. A node that is registered anew loses its object and comes back soon, while its pods run on:
+//! it gets the same prefixes again. Others get them when there is nothing else, and not before they have rested.
 
 use super::ranges::Ranges;
 use ipnet::IpNet;
+use std::time::{Duration, Instant};
 
 /// Prefixes of nodes that are gone, those that went first in front.
 #[derive(Debug, Default)]
 pub(super) struct Former {
-    nodes: Vec<(String, Vec<IpNet>)>,
+    nodes: Vec<Node>,
+}
+
+#[derive(Debug)]
+struct Node {
+    name: String,
+    prefixes: Vec<IpNet>,
+    gone: Instant,
 }
 
 impl Former {
     /// A node is gone.
-    pub(super) fn add(&mut self, node: String, prefixes: Vec<IpNet>) {
-        self.nodes.retain(|(name, _)| *name != node);
-        self.nodes.push((node, prefixes));
+    pub(super) fn add(&mut self, name: String, prefixes: Vec<IpNet>, gone: Instant) {
+        self.nodes.retain(|node| node.name != name);
+        self.nodes.push(Node { name, prefixes, gone });
     }
 
     /// What a node that comes back had and nobody has now.
-    pub(super) fn of(&self, node: &str, taken: &Ranges) -> Vec<IpNet> {
-        let had = self.nodes.iter().filter(|(name, _)| name == node).flat_map(|(_, prefixes)| prefixes);
+    pub(super) fn of(&self, name: &str, taken: &Ranges) -> Vec<IpNet> {
+        let had = self.nodes.iter().filter(|node| node.name == name).flat_map(|node| &node.prefixes);
         had.filter(|prefix| taken.overlapping(prefix).is_none()).copied().collect()
     }
 
     /// Forgets what somebody has now.
     pub(super) fn forget_taken(&mut self, taken: &Ranges) {
-        for (_, prefixes) in &mut self.nodes {
-            prefixes.retain(|prefix| taken.overlapping(prefix).is_none());
+        for node in &mut self.nodes {
+            node.prefixes.retain(|prefix| taken.overlapping(prefix).is_none());
         }
-        self.nodes.retain(|(_, prefixes)| !prefixes.is_empty());
+        self.nodes.retain(|node| !node.prefixes.is_empty());
     }
 
     /// All of them, as ranges that others are to keep off.
     pub(super) fn ranges(&self) -> Ranges {
-        let mut ranges = Ranges::default();
-        for (node, prefixes) in &self.nodes {
-            prefixes.iter().for_each(|prefix| ranges.insert(*prefix, node));
-        }
-        ranges
+        ranges(self.nodes.iter())
+    }
+
+    /// Those of nodes that have not been gone for that long.
+    pub(super) fn resting(&self, rest: Duration, now: Instant) -> Ranges {
+        ranges(self.nodes.iter().filter(|node| node.gone + rest > now))
+    }
+
+    /// When the next one that rests has done so.
+    pub(super) fn next_rested(&self, rest: Duration, now: Instant) -> Option<Instant> {
+        self.nodes.iter().map(|node| node.gone + rest).filter(|end| *end > now).min()
     }
 
     /// The one of that size in the pool that has been free for longest.
-    pub(super) fn oldest(&self, pool: &IpNet, mask_size: u8, taken: &Ranges) -> Option<IpNet> {
+    pub(super) fn oldest(&self, pool: &IpNet, mask_size: u8, unavailable: [&Ranges; 2]) -> Option<IpNet> {
         let fits = |prefix: &&IpNet| {
-            prefix.prefix_len() == mask_size && pool.contains(*prefix) && taken.overlapping(prefix).is_none()
+            let available = unavailable.iter().all(|ranges| ranges.overlapping(prefix).is_none());
+            prefix.prefix_len() == mask_size && pool.contains(*prefix) && available
         };
-        self.nodes.iter().flat_map(|(_, prefixes)| prefixes).find(fits).copied()
+        self.nodes.iter().flat_map(|node| &node.prefixes).find(fits).copied()
     }
+}
+
+fn ranges<'a>(nodes: impl Iterator<Item = &'a Node>) -> Ranges {
+    let mut ranges = Ranges::default();
+    for node in nodes {
+        node.prefixes.iter().for_each(|prefix| ranges.insert(*prefix, &node.name));
+    }
+    ranges
 }

@@ -12,9 +12,8 @@ pub(super) struct Ranges {
     /// By family (IPv6?) and prefix, the owner who came first. Prefixes either nest or are apart, so the order of
     /// `IpNet` puts what contains a prefix right before it, and what it contains right after it.
     taken: BTreeMap<(bool, IpNet), String>,
-    /// Where the last free prefix of a pool was found: below, nothing has become free since. Apart for searches that avoid
-    /// something.
-    cursor: BTreeMap<(IpNet, u8, bool), u128>,
+    /// Where the last prefix of a pool was found that was free of these and of others: below, nothing has become free since.
+    cursor: BTreeMap<(IpNet, u8), u128>,
 }
 
 impl Ranges {
@@ -39,27 +38,25 @@ impl Ranges {
         within.find(|((_, net), _)| prefix.contains(net)).map(|((_, net), owner)| (*net, owner.as_str()))
     }
 
-    /// The first free prefix of that size in the pool that overlaps nothing that is to be avoided, which must not grow
-    /// between two searches.
-    pub(super) fn free(&mut self, pool: IpNet, mask_size: u8, avoid: Option<&Self>) -> Option<IpNet> {
+    /// The first prefix of that size in the pool that overlaps none of these and none that is to be avoided. Between two
+    /// searches with the same to be avoided, nothing may become free.
+    pub(super) fn free(&self, pool: IpNet, mask_size: u8, avoid: &mut Self) -> Option<IpNet> {
         let bits = u32::from(pool.max_prefix_len().checked_sub(mask_size)?);
         let step = 1_u128.checked_shl(bits)?;
         let end = number(pool.broadcast());
-        let cursor = (pool, mask_size, avoid.is_some());
-        let mut at = self.cursor.get(&cursor).copied().unwrap_or_else(|| number(pool.network()));
+        let mut at = avoid.cursor.get(&(pool, mask_size)).copied().unwrap_or_else(|| number(pool.network()));
         while at <= end {
             let candidate = prefix(&pool, at, mask_size)?;
-            let other = self.overlapping(&candidate).or_else(|| avoid?.overlapping(&candidate)).map(|(other, _)| other);
-            match other {
+            match self.overlapping(&candidate).or_else(|| avoid.overlapping(&candidate)) {
                 None => {
-                    self.cursor.insert(cursor, at);
+                    avoid.cursor.insert((pool, mask_size), at);
                     return Some(candidate);
                 }
                 // A larger neighbour is passed as a whole.
-                Some(other) => at = number(other.broadcast()).max(at.checked_add(step - 1)?).checked_add(1)?,
+                Some((other, _)) => at = number(other.broadcast()).max(at.checked_add(step - 1)?).checked_add(1)?,
             }
         }
-        self.cursor.insert(cursor, at);
+        avoid.cursor.insert((pool, mask_size), at);
         None
     }
 }

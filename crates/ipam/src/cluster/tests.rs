@@ -5,6 +5,7 @@ use super::{Allocator, Decision, NodeCidrs, Pools, PoolsError, overlap};
 use ipnet::IpNet;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 fn net(text: &str) -> IpNet {
     text.parse().unwrap()
@@ -18,15 +19,28 @@ fn node(name: &str, age: u32, cidrs: &[&str]) -> NodeCidrs {
     NodeCidrs { name: name.into(), age: format!("{age:04}"), pod_cidrs: cidrs.iter().map(|c| net(c)).collect() }
 }
 
+/// One that lets nothing rest.
+fn allocator(families: Vec<Pools>) -> Allocator {
+    Allocator::new(families, Duration::ZERO)
+}
+
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+fn resolve(allocator: &mut Allocator, nodes: &[NodeCidrs]) -> BTreeMap<String, Decision> {
+    allocator.resolve(nodes, now())
+}
+
 fn assign(cidrs: &[&str]) -> Decision {
     Decision::Assign(cidrs.iter().map(|c| net(c)).collect())
 }
 
 #[test]
 fn each_node_gets_a_prefix_of_each_family_and_keeps_what_it_has() {
-    let mut allocator = Allocator::new(vec![pools(&["10.0.0.0/16"], 24), pools(&["fd00::/48"], 64)]);
+    let mut allocator = allocator(vec![pools(&["10.0.0.0/16"], 24), pools(&["fd00::/48"], 64)]);
     let nodes = [node("a", 1, &["10.0.1.0/24", "fd00::/64"]), node("b", 2, &[]), node("c", 3, &["10.0.0.0/24"])];
-    let decisions = allocator.resolve(&nodes);
+    let decisions = resolve(&mut allocator, &nodes);
     assert_eq!(decisions["a"], Decision::Keep);
     assert_eq!(decisions["b"], assign(&["10.0.2.0/24", "fd00:0:0:1::/64"]));
     assert_eq!(decisions["c"], assign(&["10.0.0.0/24", "fd00:0:0:2::/64"]));
@@ -34,59 +48,86 @@ fn each_node_gets_a_prefix_of_each_family_and_keeps_what_it_has() {
 
 #[test]
 fn what_was_given_but_not_yet_seen_is_not_given_to_another() {
-    let mut allocator = Allocator::new(vec![pools(&["10.0.0.0/16"], 24)]);
-    assert_eq!(allocator.resolve(&[node("b", 2, &[])])["b"], assign(&["10.0.0.0/24"]));
-    let decisions = allocator.resolve(&[node("a", 1, &[]), node("b", 2, &[])]);
+    let mut allocator = allocator(vec![pools(&["10.0.0.0/16"], 24)]);
+    assert_eq!(resolve(&mut allocator, &[node("b", 2, &[])])["b"], assign(&["10.0.0.0/24"]));
+    let decisions = resolve(&mut allocator, &[node("a", 1, &[]), node("b", 2, &[])]);
     assert_eq!(decisions["a"], assign(&["10.0.1.0/24"]));
     assert_eq!(decisions["b"], assign(&["10.0.0.0/24"]));
-    let decisions = allocator.resolve(&[node("a", 1, &["10.0.1.0/24"]), node("b", 2, &["10.0.0.0/24"])]);
+    let decisions = resolve(&mut allocator, &[node("a", 1, &["10.0.1.0/24"]), node("b", 2, &["10.0.0.0/24"])]);
     assert!(decisions.values().all(|d| *d == Decision::Keep), "{decisions:?}");
 }
 
 #[test]
 fn a_node_that_goes_gives_its_prefix_back() {
-    let mut allocator = Allocator::new(vec![pools(&["10.0.0.0/23"], 24)]);
-    allocator.resolve(&[node("a", 1, &[]), node("b", 2, &[])]);
-    let decisions = allocator.resolve(&[node("b", 2, &["10.0.1.0/24"]), node("c", 3, &[])]);
+    let mut allocator = allocator(vec![pools(&["10.0.0.0/23"], 24)]);
+    resolve(&mut allocator, &[node("a", 1, &[]), node("b", 2, &[])]);
+    let decisions = resolve(&mut allocator, &[node("b", 2, &["10.0.1.0/24"]), node("c", 3, &[])]);
     assert_eq!(decisions["c"], assign(&["10.0.0.0/24"]));
 }
 
 #[test]
 fn a_node_that_comes_back_gets_what_it_had_and_others_keep_off_that_while_they_can() {
-    let mut allocator = Allocator::new(vec![pools(&["10.0.0.0/22"], 24), pools(&["fd00::/62"], 64)]);
+    let mut allocator = allocator(vec![pools(&["10.0.0.0/21"], 24), pools(&["fd00::/61"], 64)]);
     let a = node("a", 1, &["10.0.0.0/24", "fd00::/64"]);
     let b = node("b", 2, &["10.0.1.0/24", "fd00:0:0:1::/64"]);
-    allocator.resolve(&[a.clone(), b.clone()]);
+    resolve(&mut allocator, &[a.clone(), b.clone()]);
     // Its Node is registered anew: the object goes, and a newcomer is quicker.
-    let decisions = allocator.resolve(&[b.clone(), node("c", 3, &[])]);
+    let decisions = resolve(&mut allocator, &[b.clone(), node("c", 3, &[])]);
     assert_eq!(decisions["c"], assign(&["10.0.2.0/24", "fd00:0:0:2::/64"]));
     let c = node("c", 3, &["10.0.2.0/24", "fd00:0:0:2::/64"]);
-    let decisions = allocator.resolve(&[b.clone(), c.clone(), node("d", 4, &[]), node("a", 5, &[])]);
+    let decisions = resolve(&mut allocator, &[b.clone(), c.clone(), node("d", 4, &[]), node("a", 5, &[])]);
     assert_eq!(decisions["a"], assign(&["10.0.0.0/24", "fd00::/64"]));
     assert_eq!(decisions["d"], assign(&["10.0.3.0/24", "fd00:0:0:3::/64"]));
 }
 
 #[test]
 fn what_has_been_free_for_longest_is_given_first_when_there_is_nothing_else() {
-    let mut allocator = Allocator::new(vec![pools(&["10.0.0.0/22"], 24)]);
+    let mut allocator = allocator(vec![pools(&["10.0.0.0/22"], 24)]);
     let all = ["10.0.0.0/24", "10.0.1.0/24", "10.0.2.0/24", "10.0.3.0/24"];
     let nodes: Vec<_> = all.iter().zip(["a", "b", "c", "d"]).map(|(cidr, name)| node(name, 1, &[cidr])).collect();
-    allocator.resolve(&nodes);
-    allocator.resolve(&[nodes[0].clone(), nodes[2].clone(), nodes[3].clone()]);
-    allocator.resolve(&[nodes[2].clone(), nodes[3].clone()]);
-    let decisions = allocator.resolve(&[nodes[2].clone(), nodes[3].clone(), node("e", 2, &[])]);
+    resolve(&mut allocator, &nodes);
+    resolve(&mut allocator, &[nodes[0].clone(), nodes[2].clone(), nodes[3].clone()]);
+    resolve(&mut allocator, &[nodes[2].clone(), nodes[3].clone()]);
+    let decisions = resolve(&mut allocator, &[nodes[2].clone(), nodes[3].clone(), node("e", 2, &[])]);
     assert_eq!(decisions["e"], assign(&["10.0.1.0/24"]));
     // What another has by now is not given back.
     let present = [nodes[2].clone(), nodes[3].clone(), node("e", 2, &["10.0.1.0/24"])];
-    let decisions = allocator.resolve(&[present.as_slice(), &[node("b", 3, &[])]].concat());
+    let decisions = resolve(&mut allocator, &[present.as_slice(), &[node("b", 3, &[])]].concat());
     assert_eq!(decisions["b"], assign(&["10.0.0.0/24"]));
 }
 
 #[test]
+fn what_a_node_had_rests_before_another_gets_it() {
+    let rest = Duration::from_secs(300);
+    let mut allocator = Allocator::new(vec![pools(&["10.0.0.0/23"], 24)], rest);
+    let (a, b) = (node("a", 1, &["10.0.0.0/24"]), node("b", 2, &["10.0.1.0/24"]));
+    let start = now();
+    allocator.resolve(&[a, b.clone()], start);
+    // No node waits: nothing is due.
+    allocator.resolve(std::slice::from_ref(&b), start);
+    assert_eq!(allocator.due(), None);
+    let waiting = [b.clone(), node("c", 3, &[])];
+    let almost = start + rest - Duration::from_millis(1);
+    for (now, due) in [(start, Some(start + rest)), (almost, Some(start + rest))] {
+        let decisions = allocator.resolve(&waiting, now);
+        assert!(matches!(decisions["c"], Decision::Refuse(_)), "{decisions:?}");
+        assert_eq!(allocator.due(), due);
+    }
+    let decisions = allocator.resolve(&[b.clone(), node("c", 3, &[]), node("a", 4, &[])], almost);
+    assert_eq!(decisions["a"], assign(&["10.0.0.0/24"]));
+    allocator.resolve(&waiting, almost);
+    assert_eq!(allocator.due(), Some(almost + rest), "it went again");
+    assert_eq!(allocator.resolve(&waiting, almost + rest)["c"], assign(&["10.0.0.0/24"]));
+    assert_eq!(allocator.due(), None);
+}
+
+#[test]
 fn of_two_overlapping_nodes_the_older_keeps_its_pod_cidr_and_the_other_is_told() {
-    let mut allocator = Allocator::new(vec![pools(&["10.0.0.0/16"], 24)]);
-    let decisions =
-        allocator.resolve(&[node("new", 2, &["10.0.0.0/23"]), node("old", 1, &["10.0.1.0/24"]), node("x", 3, &[])]);
+    let mut allocator = allocator(vec![pools(&["10.0.0.0/16"], 24)]);
+    let decisions = resolve(
+        &mut allocator,
+        &[node("new", 2, &["10.0.0.0/23"]), node("old", 1, &["10.0.1.0/24"]), node("x", 3, &[])],
+    );
     assert_eq!(decisions["old"], Decision::Keep);
     let Decision::Refuse(reason) = &decisions["new"] else { panic!("{decisions:?}") };
     assert!(reason.contains("10.0.0.0/23 overlaps 10.0.1.0/24 of node old"), "{reason}");
@@ -96,18 +137,18 @@ fn of_two_overlapping_nodes_the_older_keeps_its_pod_cidr_and_the_other_is_told()
 
 #[test]
 fn a_node_that_was_right_stays_right_whatever_comes_later() {
-    let mut allocator = Allocator::new(vec![pools(&["10.0.0.0/16"], 24)]);
-    allocator.resolve(&[node("b", 1, &["10.0.0.0/24"])]);
+    let mut allocator = allocator(vec![pools(&["10.0.0.0/16"], 24)]);
+    resolve(&mut allocator, &[node("b", 1, &["10.0.0.0/24"])]);
     // Creation times are in seconds: these two are of one age.
-    let decisions = allocator.resolve(&[node("a", 1, &["10.0.0.0/25"]), node("b", 1, &["10.0.0.0/24"])]);
+    let decisions = resolve(&mut allocator, &[node("a", 1, &["10.0.0.0/25"]), node("b", 1, &["10.0.0.0/24"])]);
     assert_eq!(decisions["b"], Decision::Keep);
     assert!(matches!(decisions["a"], Decision::Refuse(_)), "{decisions:?}");
 }
 
 #[test]
 fn an_exhausted_pool_is_named_and_other_nodes_are_left_alone() {
-    let mut allocator = Allocator::new(vec![pools(&["10.0.0.0/24", "10.9.0.0/24"], 24)]);
-    let decisions = allocator.resolve(&[node("a", 1, &["10.0.0.0/24"]), node("b", 2, &[]), node("c", 3, &[])]);
+    let mut allocator = allocator(vec![pools(&["10.0.0.0/24", "10.9.0.0/24"], 24)]);
+    let decisions = resolve(&mut allocator, &[node("a", 1, &["10.0.0.0/24"]), node("b", 2, &[]), node("c", 3, &[])]);
     assert_eq!(decisions["b"], assign(&["10.9.0.0/24"]));
     let Decision::Refuse(reason) = &decisions["c"] else { panic!("{decisions:?}") };
     assert!(reason.contains("10.0.0.0/24 10.9.0.0/24 (/24 for each node) is exhausted"), "{reason}");
@@ -150,7 +191,7 @@ proptest! {
     #[test]
     fn no_two_nodes_get_overlapping_prefixes(steps in prop::collection::vec(step(), 0..60)) {
         let pool = net("10.0.0.0/24");
-        let make = || Allocator::new(vec![pools(&["10.0.0.0/24"], 28)]);
+        let make = || allocator(vec![pools(&["10.0.0.0/24"], 28)]);
         let mut allocator = make();
         let mut server: BTreeMap<String, NodeCidrs> = BTreeMap::new();
         let mut decisions = BTreeMap::new();
@@ -182,7 +223,7 @@ proptest! {
                 }
             }
             let nodes: Vec<_> = server.values().cloned().collect();
-            decisions = allocator.resolve(&nodes);
+            decisions = resolve(&mut allocator, &nodes);
             let of = |name: &str| match &decisions[name] {
                 Decision::Assign(cidrs) => cidrs.clone(),
                 _ => server[name].pod_cidrs.clone(),

@@ -4,7 +4,7 @@
 
 use super::{Controller, Failures, is_stale};
 use crate::metrics::Metrics;
-use ipam::cluster::{Allocator, Decision, NodeCidrs, Pools};
+use ipam::cluster::{Allocator, Decision, NodeCidrs};
 use ipnet::IpNet;
 use k8s::Client;
 use k8s::cilium::CiliumNode;
@@ -67,14 +67,8 @@ pub(super) struct PodCidrs {
 }
 
 impl PodCidrs {
-    pub(super) fn new(client: &Client, pools: Vec<Pools>, nodes: &Reader<NodeRow>, metrics: Metrics) -> Self {
-        Self {
-            api: client.all(),
-            allocator: Allocator::new(pools),
-            nodes: nodes.clone(),
-            changes: nodes.subscribe(),
-            metrics,
-        }
+    pub(super) fn new(client: &Client, allocator: Allocator, nodes: &Reader<NodeRow>, metrics: Metrics) -> Self {
+        Self { api: client.all(), allocator, nodes: nodes.clone(), changes: nodes.subscribe(), metrics }
     }
 
     async fn assign(&self, node: &NodeRow, cidrs: &[IpNet]) -> Result<(), Error> {
@@ -103,7 +97,16 @@ impl Controller for PodCidrs {
     const NAME: &'static str = "pod-cidrs";
 
     async fn due(&mut self) {
-        self.changes.next().await;
+        let rested = async {
+            match self.allocator.due() {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.changes.next() => {}
+            () = rested => {}
+        }
     }
 
     async fn pass(&mut self) -> Result<(), Failures> {
@@ -121,7 +124,7 @@ impl Controller for PodCidrs {
                 pod_cidrs: node.pod_cidrs.clone(),
             })
             .collect();
-        let decisions = self.allocator.resolve(&cidrs);
+        let decisions = self.allocator.resolve(&cidrs, tokio::time::Instant::now().into_std());
         let refused = decisions.values().filter(|d| matches!(d, Decision::Refuse(_))).count();
         self.metrics.ipam_nodes(nodes.len(), refused);
 
