@@ -88,8 +88,12 @@ pub fn remove(path: &Path) -> Result<(), Error> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("remove")(error)),
         _ => {}
     }
-    let Some(Ok(entries)) = path.parent().map(fs::read_dir) else { return Ok(()) };
-    for aside in entries.filter_map(Result::ok).map(|entry| entry.path()) {
+    let entries = match fs::read_dir(path.parent().unwrap_or(Path::new("/"))) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(failed("list folder"))?,
+    };
+    for entry in entries {
+        let aside = entry.map_err(failed("list folder"))?.path();
         if aside.extension().is_some_and(|e| e == BACKUP) && !aside.with_extension("").ends_with(LEGACY) {
             fs::rename(&aside, aside.with_extension("")).map_err(failed("bring others back"))?;
         }
@@ -160,6 +164,12 @@ mod tests {
         remove(&path).unwrap();
         remove(&path).unwrap();
         assert_eq!(names(folder.path()), ["05-cilium.conf.cilium_bak", "10-bridge.conflist", "README"]);
+    }
+
+    #[test]
+    fn without_a_folder_there_is_nothing_to_remove() {
+        let folder = tempfile::tempdir().unwrap();
+        remove(&folder.path().join("net.d/05-cilium.conflist")).unwrap();
     }
 
     #[tokio::test(start_paused = true)]

@@ -41,7 +41,8 @@ pub(crate) async fn ensure(netlink: &Netlink, host: &Host, wanted: &Wanted) -> R
     let overlay = ensure_overlay(netlink, host, wanted).await?;
     let present = if pair || overlay { look(netlink).await? } else { host.clone() };
     let addresses = ensure_addresses(netlink, &present, wanted).await?;
-    settings(wanted)?;
+    let wanted = wanted.clone();
+    statedb::blocking(move || settings(&wanted)).await?;
     Ok(pair || overlay || addresses)
 }
 
@@ -134,7 +135,7 @@ async fn ensure_addresses(netlink: &Netlink, host: &Host, wanted: &Wanted) -> Re
 }
 
 /// Settings of this network namespace, without which the host would not forward, or would drop what comes back by another
-/// way than it went.
+/// way than it went. They wait for the kernel's lock of all interfaces.
 fn settings(wanted: &Wanted) -> Result<()> {
     let overlay = wanted.tunnel_port.map(|_| OVERLAY_DEVICE);
     for device in [HOST_DEVICE, NET_DEVICE].into_iter().chain(overlay) {

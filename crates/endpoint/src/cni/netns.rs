@@ -39,8 +39,8 @@ impl Namespace {
         &self.path
     }
 
-    /// Runs something in it.
-    pub(crate) fn run<T: Send>(&self, visit: impl FnOnce() -> T + Send) -> datapath::Result<T> {
-        datapath::netns::run(self.fd(), visit)
+    /// Another handle of the same namespace.
+    pub(crate) fn try_clone(&self) -> std::io::Result<OwnedFd> {
+        self.fd.try_clone()
     }
 }

@@ -14,6 +14,7 @@ use model::Mac;
 use rand::Rng;
 use serde_json::Value;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::AsFd;
 
 /// What to make.
 #[derive(Clone, Debug)]
@@ -41,7 +42,7 @@ pub(crate) struct Made {
 /// Makes the pair and sets the pod's end up. When that fails, nothing of it stays.
 pub(crate) async fn make(link: &Link, namespace: &Namespace, reserved_ports: &str) -> Result<Made, Error> {
     let host = Netlink::open().map_err(|e| failed("the host", &e))?;
-    let pod = prepare(link, namespace, reserved_ports)?;
+    let pod = prepare(link, namespace, reserved_ports).await?;
     let (mac, host_mac) = (random_mac(), random_mac());
     let host_end =
         VethEnd { name: &link.host_name, mac: Some(LinkMac(host_mac.0)), mtu: Some(link.mtu), ..VethEnd::default() };
@@ -50,7 +51,8 @@ pub(crate) async fn make(link: &Link, namespace: &Namespace, reserved_ports: &st
     host.create_veth(host_end, pod_end).await.map_err(|e| failed(&link.host_name, &e))?;
     match set_up(link, &pod, host_mac).await {
         Ok(host_ifindex) => {
-            quiet_host_end(&link.host_name);
+            let name = link.host_name.clone();
+            statedb::blocking(move || quiet_host_end(&name)).await;
             Ok(Made { host_ifindex, mac, host_mac })
         }
         Err(error) => {
@@ -60,10 +62,11 @@ pub(crate) async fn make(link: &Link, namespace: &Namespace, reserved_ports: &st
     }
 }
 
-/// Settings of the pod's namespace, and a socket in it.
-fn prepare(link: &Link, namespace: &Namespace, reserved_ports: &str) -> Result<Netlink, Error> {
+/// Settings of the pod's namespace, and a socket in it. Settings wait for the kernel's lock of all interfaces.
+async fn prepare(link: &Link, namespace: &Namespace, reserved_ports: &str) -> Result<Netlink, Error> {
     let runtime = tokio::runtime::Handle::current();
     let ipv6 = link.addresses.iter().any(|(ip, _)| ip.is_ipv6());
+    let reserved_ports = reserved_ports.to_owned();
     let visit = move || {
         let _entered = runtime.enter();
         if ipv6 {
@@ -72,14 +75,15 @@ fn prepare(link: &Link, namespace: &Namespace, reserved_ports: &str) -> Result<N
         if !reserved_ports.is_empty() {
             let name = "net/ipv4/ip_local_reserved_ports";
             let present = sysctl::read(name)?;
-            let both =
-                if present.is_empty() { reserved_ports.to_owned() } else { format!("{present},{reserved_ports}") };
+            let both = if present.is_empty() { reserved_ports } else { format!("{present},{reserved_ports}") };
             sysctl::write(name, &both)?;
         }
         Netlink::open()
     };
     let subject = format!("network namespace {}", namespace.path());
-    namespace.run(visit).and_then(|opened| opened).map_err(|e| failed(&subject, &e))
+    let fd = namespace.try_clone().map_err(|e| Error::because(Code::Io, &subject, e))?;
+    let opened = statedb::blocking(move || datapath::netns::run(fd.as_fd(), visit)).await;
+    opened.and_then(|opened| opened).map_err(|e| failed(&subject, &e))
 }
 
 /// Sets the pod's end up and returns the index of the host's.
