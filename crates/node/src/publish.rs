@@ -74,14 +74,9 @@ impl Publication {
         }
     }
 
-    /// The object with nothing but its owner and pod CIDRs.
+    /// The object with nothing but pod CIDRs. What else is in it would stay whatever is applied later.
     fn with_pod_cidrs(&self, pod_cidrs: &[IpNet]) -> Value {
-        let metadata = json!({"name": self.name, "ownerReferences": self.owner()});
-        json!({"metadata": metadata, "spec": {"ipam": {"podCIDRs": texts(pod_cidrs)}}})
-    }
-
-    fn owner(&self) -> Value {
-        json!([{"apiVersion": "v1", "kind": "Node", "name": self.name, "uid": self.uid}])
+        json!({"metadata": {"name": self.name}, "spec": {"ipam": {"podCIDRs": texts(pod_cidrs)}}})
     }
 
     /// As server-side apply wants it.
@@ -112,7 +107,7 @@ impl Publication {
             "metadata": {
                 "name": self.name,
                 "labels": self.labels,
-                "ownerReferences": self.owner(),
+                "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": self.name, "uid": self.uid}],
             },
             "spec": spec,
         })
