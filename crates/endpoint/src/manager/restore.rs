@@ -107,12 +107,12 @@ impl Manager {
     async fn remove_vanished<L: HostLinks>(self: &Arc<Self>, links: &L) {
         let before = self.endpoints.snapshot();
         let Ok(present) = links.list().await else { return };
-        for endpoint in before.iter() {
-            if present.get(&endpoint.host_interface) != Some(&endpoint.host_ifindex) {
-                tracing::info!(endpoint = %endpoint.id, owner = endpoint.owner(), "endpoint removed: its interface is gone");
-                self.remove(&EndpointRef::Local(endpoint.id)).await;
-            }
+        let has_gone = |e: &Endpoint| present.get(&e.host_interface) != Some(&e.host_ifindex);
+        let gone: Vec<_> = before.iter().filter(|endpoint| has_gone(endpoint)).collect();
+        for endpoint in &gone {
+            tracing::info!(endpoint = %endpoint.id, owner = endpoint.owner(), "endpoint removed: its interface is gone");
         }
+        self.remove_all(|endpoint| gone.iter().any(|gone| ***gone == *endpoint)).await;
     }
 
     /// Containers whose deletion waits; none while the queue cannot be read, which is said once: pods stay connected then.
