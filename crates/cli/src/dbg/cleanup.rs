@@ -29,7 +29,7 @@ pub(super) struct Options {
     cni_dir: PathBuf,
 }
 
-/// Devices of the health endpoint and of installations before ours; the others are the node's own to remove.
+/// The health endpoint's device and those of tunnels that are not ours; `node::cleanup` removes the others.
 const DEVICES: [&str; 3] = ["cilium_geneve", "cilium_wg0", "lxc_health"];
 
 pub(super) async fn run(options: &Options) -> Result<()> {
