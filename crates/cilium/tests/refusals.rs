@@ -232,6 +232,18 @@ fn values_of_the_chart_lead_to_the_same_refusals() {
 }
 
 #[test]
+fn large_numbers_of_a_file_of_values_are_written_out() {
+    let keys = keys(&json!({
+        "extraConfig": {"operator-k8s-client-burst": 2_000_000, "bpf-map-dynamic-size-ratio": 0.003},
+        "k8sClientRateLimit": {"qps": 1_000_000, "burst": 3_000_000},
+    }))
+    .unwrap();
+    let written = ["operator-k8s-client-burst", "bpf-map-dynamic-size-ratio", "k8s-client-qps", "k8s-client-burst"]
+        .map(|key| &keys[key]);
+    assert_eq!(written, ["2000000", "0.003", "1000000", "3000000"]);
+}
+
+#[test]
 fn the_operator_may_change_the_definitions_that_it_registers_and_no_others() {
     let registered: BTreeSet<String> =
         k8s::crd::all().unwrap().iter().map(|definition| definition.name_any()).collect();

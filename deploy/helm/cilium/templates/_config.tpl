@@ -10,6 +10,11 @@ only the cluster shows. */}}
 {{- end }}
 {{- end }}
 
+{{/* A value as a key has it. Numbers of a file of values come as floating point, of which a million would be written as 1e+06. */}}
+{{- define "cilium.text" -}}
+{{- if and (kindIs "float64" .) (eq (floor .) .) }}{{ printf "%.0f" . }}{{ else }}{{ toString . }}{{ end }}
+{{- end }}
+
 {{/* One line of the refusal. */}}
 {{- define "cilium.refusal" }}
 {{ printf "  configuration key %s: %q is not %s" .key .value .want }}
