@@ -3,6 +3,7 @@
 //! their flow by what they name, so no two flows may have the same ones.
 
 use super::commit;
+use super::source::is_local;
 use crate::config;
 use crate::flows;
 use crate::maps;
@@ -25,7 +26,7 @@ const PORTS: u32 = 65536 - FIRST_PORT;
 /// Decides under which source the flow goes on, and takes that for it by writing its alias.
 #[inline(never)]
 pub fn translate<P: Packet>(packet: P, pkt: &Pkt, scratch: &mut Scratch) -> Stage {
-    let source = masquerade_address(scratch);
+    let source = source_address(scratch);
     // Replies to another flow would have the same tuple, or had when this flow began.
     let clash = scratch.opener.id != 0 && if scratch.is_known() { had_clash(&scratch.known) } else { pkt.is(CLASH) };
     if source.is_none() && !scratch.flow.has(flags::NAT_DST) && !clash {
@@ -95,6 +96,21 @@ fn take_source(flow: &mut Flow, tuple: &Tuple, port: u16) {
     } else {
         flow.flags &= !flags::NAT_SRC;
     }
+}
+
+/// The node's address, for a flow that is masqueraded: also for one that would not be if it began now, since its peer knows it by that.
+#[inline(always)]
+fn source_address(scratch: &Scratch) -> Addr {
+    let (source, known) = (masquerade_address(scratch), &scratch.known);
+    if source.is_none()
+        && scratch.is_known()
+        && known.has(flags::MASQUERADE)
+        && scratch.flow.forward.action == action::NEIGH
+        && is_local(&known.nat_src)
+    {
+        return known.nat_src;
+    }
+    source
 }
 
 /// The address to take, if the flow leaves the cluster over a native device, else none.

@@ -176,6 +176,36 @@ fn other_nodes_are_spoken_to_under_the_pods_own_address_where_the_network_routes
     }
 }
 
+/// As when its peer turns out to be a node. What comes back is for the node's address, and the peer knows the flow by that.
+#[test]
+fn a_flow_that_is_masqueraded_stays_so() {
+    let config = ProgramConfig { tunnel: 0, ..ProgramConfig::default() };
+    World::test_with(Options { config, ..Options::default() }, |world| {
+        for f in families() {
+            let a = world.a;
+            let request = Packet::udp((f.a, 40001), (f.world, 53));
+            let seen = request.clone().from((f.node, 40001));
+            world.leaves(&a, &request.bytes()).redirected();
+            for answer_comes_first in [true, false] {
+                world.set_identity((f.world, full(f.world)), identity::REMOTE_NODE, None);
+                world.epochs.bump_peer(f.world).unwrap();
+                if answer_comes_first {
+                    let run = world.arrives(&Packet::too_big(f.stranger, f.node, &seen).bytes());
+                    run.redirected();
+                    let expected = Packet::too_big(f.stranger, f.a, &request).macs(a.host_mac, a.mac).ttl(63);
+                    assert_quotes(&run.frame, &expected);
+                    let answer = request.reply().macs(a.host_mac, a.mac).ttl(63);
+                    world.arrives(&seen.reply().bytes()).redirected().packet(&answer);
+                }
+                world.leaves(&a, &request.bytes()).redirected().packet(&seen.clone().ttl(63));
+            }
+            // Another one begins as it should.
+            let other = Packet::udp((f.a, 40002), (f.world, 53));
+            world.leaves(&a, &other.bytes()).redirected().packet(&other.ttl(63));
+        }
+    });
+}
+
 #[test]
 fn an_answer_that_nobody_asked_for_is_the_hosts() {
     World::test_families(|world, f| {

@@ -25,7 +25,9 @@ impl Model {
     pub(super) fn source(&mut self, turn: &Turn, course: &Course, hint: Hint<'_>) -> Result<(End, bool), Stop> {
         let own = turn.opening.from;
         let local = turn.opener.pod.is_some();
-        let masqueraded = local && course.ways[0] == Way::Wire && self.is_masqueraded(course);
+        // The peer knows the flow by the source that it has.
+        let was = turn.known.as_ref().is_some_and(|known| known.masqueraded);
+        let masqueraded = local && course.ways[0] == Way::Wire && (was || self.is_masqueraded(course));
         let clash = match &turn.known {
             Some(known) => !known.masqueraded && known.backend.is_none() && known.from != known.opening.from,
             None => turn.clash,
