@@ -8,7 +8,7 @@ mod say;
 use std::net::IpAddr;
 
 use abi::flow::FlowKey;
-use abi::maps::{Flows, Openings, OpeningsNext};
+use abi::maps::{Flows, Fragments, Openings, OpeningsNext};
 use abi::{identity, rings};
 use datapath::Kernel;
 use datapath::flows::{Collector, now};
@@ -16,7 +16,7 @@ use datapath::flows::{Collector, now};
 use super::dump::Dump;
 use super::naive::{Enforced, Model, News, Peer, Room};
 use super::steps::{Conversation, Seen, Step, Who};
-use super::talk::{By, End, Message, Place, Proto, Slot, Talk};
+use super::talk::{By, End, Message, Part, Place, Proto, Slot, Talk};
 use crate::world::{Family, World, families};
 use change::SERVICES;
 
@@ -39,6 +39,8 @@ impl<'a> Drive<'a> {
         let model = Model::new(family.node, tunnel, Room { table, ring: places as usize });
         let mut drive = Self { world, family, interfaces, model, untold: Vec::new(), next_id: 101 };
         drive.forget_latest(places);
+        let fragments = drive.world.datapath.map::<Fragments>().unwrap();
+        fragments.keys().unwrap().iter().for_each(|key| assert!(fragments.remove(key).unwrap()));
         for who in [Who::Pod(0), Who::Pod(1), Who::Pod(2)] {
             drive.remove_peer(who);
         }
@@ -107,11 +109,11 @@ impl<'a> Drive<'a> {
     pub(crate) fn step(&mut self, step: Step) -> Result<(), String> {
         let before = self.untold.len();
         let told = match step {
-            Step::Say { conversation, reply, untranslated, flags, seen } => {
+            Step::Say { conversation, reply, untranslated, flags, seen, part } => {
                 let talk = self.talk(conversation, reply, untranslated);
                 let flags = if talk.proto == Proto::Tcp { flags } else { 0 };
                 return match self.place(talk, seen) {
-                    Some(place) => self.say(Message { place, talk, flags, about: None }, true),
+                    Some(place) => self.say(Message { place, talk, flags, about: None, part }, true),
                     None => Ok(()),
                 };
             }
@@ -123,7 +125,7 @@ impl<'a> Drive<'a> {
                 return match self.place(talk, seen) {
                     Some(place) => {
                         let flags = kinds[usize::from(kind)];
-                        self.say(Message { place, talk, flags, about: Some(about) }, true)
+                        self.say(Message { place, talk, flags, about: Some(about), part: Part::Whole }, true)
                     }
                     None => Ok(()),
                 };

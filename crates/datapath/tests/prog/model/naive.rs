@@ -11,10 +11,12 @@ use std::net::IpAddr;
 use abi::{DropReason, identity};
 
 use crate::packet::{ACK, SYN};
-use flow::Flow;
+use flow::{Flow, Source};
 
-use super::talk::{By, End, Message, Outcome, Pair, Place, Proto, Record, Slot, Talk};
+use super::talk::{By, End, Message, Outcome, Pair, Part, Place, Proto, Record, Slot, Talk};
 use table::Found;
+
+const NO_FIRST: Outcome = Outcome::Dropped(DropReason::FirstLogicalDatagramFragmentNotFound);
 
 /// What a pod is to policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,8 +104,13 @@ pub(crate) struct Model {
     latest: BTreeMap<Ring, Vec<Pair>>,
     /// Answered flows that have fallen off these, and are no connections.
     laid_by: Vec<Pair>,
+    /// What the first fragments of datagrams have said.
+    firsts: BTreeMap<Datagram, Talk>,
     room: Room,
 }
+
+/// Sender, receiver, number, protocol, and where its fragments come from.
+type Datagram = (IpAddr, IpAddr, u32, Proto, Source);
 
 /// An interface, and whether it is about flows that its pod opens.
 pub(crate) type Ring = (Slot, bool);
@@ -130,6 +137,7 @@ impl Model {
             aliases: Vec::new(),
             latest: BTreeMap::new(),
             laid_by: Vec::new(),
+            firsts: BTreeMap::new(),
             room,
         }
     }
@@ -233,6 +241,32 @@ impl Model {
 
     /// What the datapath must do with a packet, and does in this model.
     pub(crate) fn see(&mut self, message: &Message, hint: Hint<'_>) -> Result<Expected, String> {
+        let Talk { from, to, proto } = message.talk;
+        let datagram = |id| (from.ip, to.ip, id, proto, Source::of(message.place));
+        match message.part {
+            Part::Whole => self.see_whole(message, hint),
+            Part::First(id) => {
+                let expected = self.see_whole(message, hint)?;
+                if matches!(expected.outcome, Outcome::Sent(..) | Outcome::Left(_)) {
+                    self.firsts.insert(datagram(id), message.talk);
+                }
+                Ok(expected)
+            }
+            Part::Later(id) => {
+                let Some(talk) = self.firsts.get(&datagram(id)).copied() else {
+                    return Ok(match message.place {
+                        Place::Wire | Place::Tunnel { .. } => Expected { outcome: Outcome::Ignored, told: 0 },
+                        Place::Pod(_) | Place::Stack { .. } => Expected { outcome: NO_FIRST, told: 1 },
+                    });
+                };
+                let expected = self.see_whole(&Message { talk, ..*message }, hint)?;
+                Ok(Expected { outcome: expected.outcome.without_ports(), ..expected })
+            }
+        }
+    }
+
+    /// The same for one that names its ports.
+    fn see_whole(&mut self, message: &Message, hint: Hint<'_>) -> Result<Expected, String> {
         if matches!(message.place, Place::Tunnel { .. }) && self.slot_of(message.talk.to.ip).is_none() {
             // It goes through the tunnel device.
             return Ok(Expected { outcome: Outcome::Ignored, told: 0 });

@@ -8,7 +8,7 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
 use super::naive::Side;
-use super::talk::{Proto, Slot};
+use super::talk::{Part, Proto, Slot};
 use crate::packet::{ACK, FIN, RST, SYN};
 
 /// Who may be at an end.
@@ -103,6 +103,7 @@ pub(crate) enum Step {
         untranslated: bool,
         flags: u8,
         seen: Seen,
+        part: Part,
     },
     /// Somebody tells of an error about what an end has said: its other end or somebody on the way, to whoever said it or to another.
     Complain {
@@ -250,7 +251,13 @@ fn say(rng: &mut StdRng, conversation: Conversation) -> Step {
     } else {
         *[SYN, SYN | ACK, ACK, FIN | ACK, FIN | ACK, RST, RST | ACK].choose(rng).unwrap()
     };
-    Step::Say { conversation, reply, untranslated: rng.random_bool(0.1), flags, seen: seen(rng) }
+    let part = match (conversation.proto, rng.random_range(0..6)) {
+        // The numbers of datagrams clash.
+        (Udp | Echo, 0) => Part::First(rng.random_range(1..3)),
+        (Udp | Echo, 1) => Part::Later(rng.random_range(1..3)),
+        _ => Part::Whole,
+    };
+    Step::Say { conversation, reply, untranslated: rng.random_bool(0.1), flags, seen: seen(rng), part }
 }
 
 fn complain(rng: &mut StdRng, conversation: Conversation) -> Step {

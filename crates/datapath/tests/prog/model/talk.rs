@@ -41,6 +41,12 @@ impl Talk {
         Self { from: end(from), to: end(to), proto: Proto::Error }
     }
 
+    /// As a later fragment tells.
+    pub(crate) fn without_ports(self) -> Self {
+        let end = |end: End| End { port: None, ..end };
+        Self { from: end(self.from), to: end(self.to), ..self }
+    }
+
     pub(crate) fn back(self) -> Self {
         Self { from: self.to, to: self.from, ..self }
     }
@@ -56,7 +62,7 @@ impl Talk {
 }
 
 /// By which way something has come to the node's stack.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum By {
     /// It was made here.
     Itself,
@@ -86,6 +92,16 @@ pub(crate) struct Message {
     pub(crate) flags: u8,
     /// Of an error: the packet that it quotes.
     pub(crate) about: Option<Talk>,
+    pub(crate) part: Part,
+}
+
+/// Which part of a datagram it is, by the datagram's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    Whole,
+    First(u32),
+    /// It names no ports.
+    Later(u32),
 }
 
 impl Message {
@@ -120,6 +136,17 @@ pub(crate) enum Outcome {
     Left(Words),
     /// Sent that way, with these ends; to a node under that identity.
     Sent(Way, Words, Option<u32>),
+}
+
+impl Outcome {
+    pub(crate) fn without_ports(self) -> Self {
+        let strip = |words: Words| Words { talk: words.talk.without_ports(), ..words };
+        match self {
+            Self::Left(words) => Self::Left(strip(words)),
+            Self::Sent(way, words, identity) => Self::Sent(way, strip(words), identity),
+            other => other,
+        }
+    }
 }
 
 /// How far a conversation is.

@@ -5,10 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use abi::flow::proto;
 
-use super::talk::{End, Message, Place, Proto, Talk, Words};
+use super::talk::{End, Message, Part, Place, Proto, Talk, Words};
 use crate::packet::{ACK, Packet};
 
 const ETHERNET: usize = 14;
+/// IPv6's fragment header.
+const FRAGMENT: u8 = 44;
 const TUNNEL_PORT: u16 = 8472;
 /// Outer headers over IPv4, and the inner Ethernet header.
 const OUTER: usize = 50;
@@ -23,6 +25,11 @@ pub(crate) fn frame(message: &Message, node: IpAddr) -> Vec<u8> {
             error
         }
         None => packet(message.talk, message.flags),
+    };
+    let packet = match message.part {
+        Part::Whole => packet,
+        Part::First(id) => packet.fragment(id, 0, true),
+        Part::Later(id) => packet.fragment(id, 3, false),
     };
     let Place::Tunnel { node: sender, vni } = message.place else { return packet.bytes() };
     let mut outer = Packet::udp((sender, 50000), (node, TUNNEL_PORT));
@@ -60,20 +67,29 @@ pub(crate) fn words(frame: &[u8]) -> Words {
 
 /// Who speaks to whom in a packet from its network header on, and what an error quotes.
 fn talk(packet: &[u8]) -> (Talk, &[u8]) {
-    let (proto, src, dst, l4): (u8, IpAddr, IpAddr, &[u8]) = if packet[0] >> 4 == 4 {
+    let (proto, src, dst, offset, l4): (u8, IpAddr, IpAddr, u16, &[u8]) = if packet[0] >> 4 == 4 {
         let ip = |at: usize| Ipv4Addr::from(<[u8; 4]>::try_from(&packet[at..at + 4]).unwrap()).into();
-        (packet[9], ip(12), ip(16), &packet[20..])
+        (packet[9], ip(12), ip(16), word(packet, 6) & 0x1fff, &packet[20..])
     } else {
         let ip = |at: usize| Ipv6Addr::from(<[u8; 16]>::try_from(&packet[at..at + 16]).unwrap()).into();
-        (packet[6], ip(8), ip(24), &packet[40..])
+        match packet[6] {
+            FRAGMENT => (packet[40], ip(8), ip(24), word(packet, 42) >> 3, &packet[48..]),
+            proto => (proto, ip(8), ip(24), 0, &packet[40..]),
+        }
     };
-    let port = |at: usize| Some(u16::from_be_bytes([l4[at], l4[at + 1]]));
+    let port = |at: usize| Some(word(l4, at));
     let (proto, sport, dport) = match (proto, l4[0]) {
         (proto::TCP, _) => (Proto::Tcp, port(0), port(2)),
         (proto::UDP, _) => (Proto::Udp, port(0), port(2)),
+        _ if offset > 0 => (Proto::Echo, None, None),
         (_, 8 | 128) => (Proto::Echo, port(4), None),
         (_, 0 | 129) => (Proto::Echo, None, port(4)),
         _ => (Proto::Error, None, None),
     };
-    (Talk { from: End { ip: src, port: sport }, to: End { ip: dst, port: dport }, proto }, &l4[8..])
+    let talk = Talk { from: End { ip: src, port: sport }, to: End { ip: dst, port: dport }, proto };
+    (if offset > 0 { talk.without_ports() } else { talk }, &l4[8..])
+}
+
+fn word(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }

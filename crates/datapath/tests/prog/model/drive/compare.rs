@@ -24,8 +24,11 @@ impl Drive<'_> {
             self.model.aliases.iter().map(|(answer, pair)| (answer.pair(), (*answer, *pair))).collect();
         let found: BTreeMap<_, _> =
             dump.aliases.iter().map(|(pair, (_, answer, own))| (*pair, (*answer, *own))).collect();
-        if aliases != found {
-            return Err(format!("  aliases {found:?}\n  instead of {aliases:?}"));
+        if let Some((pair, wrong)) = found.iter().find(|(pair, alias)| aliases.get(pair) != Some(alias)) {
+            return Err(format!("  alias {wrong:?}\n  instead of {:?}", aliases.get(pair)));
+        }
+        if let Some(lost) = aliases.values().find(|(answer, _)| !found.contains_key(&answer.pair())) {
+            return Err(format!("  forgotten alias {lost:?}"));
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use datapath::bpf::{self, Program};
 
 use super::super::dump::Dump;
 use super::super::naive::{Expected, Hint};
-use super::super::talk::{By, End, Message, Outcome, Place, Proto, Slot, Talk, Way};
+use super::super::talk::{By, End, Message, Outcome, Part, Place, Proto, Slot, Talk, Way};
 use super::super::wire;
 use super::{Drive, mac};
 use crate::packet::SYN;
@@ -23,7 +23,7 @@ impl Drive<'_> {
             let from = End { ip: pod.ip, port: Some(port) };
             let talk = Talk { from, to: End { ip: self.family.world, port: Some(4000) }, proto };
             let flags = if proto == Proto::Tcp { SYN } else { 0 };
-            self.say(Message { place: Place::Pod(slot), talk, flags, about: None }, false)?;
+            self.say(Message { place: Place::Pod(slot), talk, flags, about: None, part: Part::Whole }, false)?;
         }
         Ok(())
     }

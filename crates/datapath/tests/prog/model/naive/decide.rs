@@ -54,8 +54,9 @@ impl Model {
             Some(about) => self.complaint(message, about, identity)?,
             None => self.turn(message, found, identity)?,
         };
-        let had_alias = self.aliases.iter().any(|(_, pair)| *pair == turn.opening.pair());
+        let aliases = self.aliases.clone();
         let mut flow = self.decision(message, &turn, identity, hint)?;
+        let had_alias = aliases.contains(&(flow.answer(), turn.opening.pair()));
         // An error is no packet of its flow.
         let related = message.about.is_some() && turn.known.is_some();
         let news = if related { 0 } else { flow.hear(message, turn.reply) };

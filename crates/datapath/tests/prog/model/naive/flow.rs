@@ -8,7 +8,7 @@ use super::{Pod, Ring, is_told_as};
 use crate::packet::{ACK, FIN, RST, SYN};
 
 /// Where packets of one direction come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Source {
     Pod(Slot),
     Stack(By),
