@@ -50,7 +50,7 @@ impl<'a> Drive<'a> {
         let [second, third] = drive.nodes();
         for (who, identity, node) in [
             (Who::Remote, crate::world::REMOTE_IDENTITY, Some(second)),
-            (Who::Third, 2002, Some(third)),
+            (Who::Third, identity::KUBE_APISERVER, Some(third)),
             (Who::World, identity::WORLD, None),
         ] {
             // The network that routes pods' addresses has to see them.
@@ -212,6 +212,14 @@ impl<'a> Drive<'a> {
         flow.map_or(opening.back(), |flow| flow.answer())
     }
 
+    /// The identity that comes with what somebody sends: to itself, an API server's node is a node like others.
+    fn vni(&self, src: IpAddr) -> u32 {
+        match self.model.identity(src) {
+            identity::KUBE_APISERVER => identity::REMOTE_NODE,
+            identity => identity,
+        }
+    }
+
     /// `None` where nothing can come from.
     fn place(&self, talk: Talk, seen: Seen) -> Option<Place> {
         let src = talk.from.ip;
@@ -230,12 +238,12 @@ impl<'a> Drive<'a> {
                 let [second, third] = self.nodes();
                 let other = if behind == Some(second) { third } else { second };
                 let node = if by_its_node { behind.unwrap_or(second) } else { other };
-                Some(Place::Tunnel { node, vni: vni.unwrap_or(self.model.identity(src)) })
+                Some(Place::Tunnel { node, vni: vni.unwrap_or(self.vni(src)) })
             }
             Seen::Rightly if src == self.family.node => Some(Place::Stack { into: into?, by: By::Itself }),
             Seen::Rightly => Some(match (self.model.slot_of(src), behind) {
                 (Some(slot), _) => Place::Pod(slot),
-                (None, Some(node)) => Place::Tunnel { node, vni: self.model.identity(src) },
+                (None, Some(node)) => Place::Tunnel { node, vni: self.vni(src) },
                 (None, None) => Place::Wire,
             }),
         }
