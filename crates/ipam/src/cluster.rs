@@ -158,7 +158,6 @@ impl Allocator {
             *have = self.former.of(&node.name, &taken);
             have.iter().for_each(|cidr| taken.insert(*cidr, &node.name));
         }
-        self.former.forget_taken(&taken);
         let mut avoid = Avoid { former: self.former.ranges(), resting: self.former.resting(self.rest, now) };
         let mut exhausted = false;
         for (node, have) in wanting {

@@ -38,7 +38,7 @@ fn config(server: &ApiServer) -> Config {
     let keys = keys.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     let config = Config::load(&Arguments { config_dir: None, keys }).unwrap();
     let client = server.config(server.port(), "operator");
-    Config { client, pod_cidr_rest: std::time::Duration::ZERO, ..config }
+    Config { client, pod_cidr_rest: std::time::Duration::from_secs(1), ..config }
 }
 
 /// The permissions that the chart gives the operator, and no others.

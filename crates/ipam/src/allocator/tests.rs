@@ -59,6 +59,19 @@ fn an_address_comes_back_into_use_only_after_all_others() {
 }
 
 #[test]
+fn a_pool_that_is_configured_as_it_is_remembers_what_it_gave() {
+    let (allocator, _) = allocator(&["10.0.0.0/29"], &["10.0.0.6"]);
+    let first = allocator.allocate("a/b", true, false).unwrap().ipv4.unwrap();
+    assert_eq!(allocator.release("a/b", first.into()), Ok(true));
+    configure(&allocator, &["10.0.0.0/29"], &["10.0.0.6"]);
+    assert_ne!(allocator.allocate("a/c", true, false).unwrap().ipv4, Some(first), "others were never given");
+    // Another address of the node's own is withheld at once.
+    configure(&allocator, &["10.0.0.0/29"], &["10.0.0.5"]);
+    let given: BTreeSet<_> = (0..4).map(|_| allocator.allocate("a/c", true, false).unwrap().ipv4.unwrap()).collect();
+    assert!(!given.contains(&"10.0.0.5".parse().unwrap()), "{given:?}");
+}
+
+#[test]
 fn claims_made_before_the_pod_cidr_is_known_hold_when_it_comes() {
     let (allocator, pools) = allocator(&[], &[]);
     allocator.claim("a/b", ip("10.0.0.1")).unwrap();

@@ -81,6 +81,16 @@ fn a_node_that_comes_back_gets_what_it_had_and_others_keep_off_that_while_they_c
 }
 
 #[test]
+fn a_node_that_goes_twice_gets_what_it_had_last() {
+    let mut allocator = allocator(vec![pools(&["10.0.0.0/16"], 24)]);
+    let (a, other) = (node("a", 1, &["10.0.0.0/24"]), node("a", 2, &["10.0.7.0/24"]));
+    for nodes in [&[a][..], &[], &[other], &[]] {
+        resolve(&mut allocator, nodes);
+    }
+    assert_eq!(resolve(&mut allocator, &[node("a", 3, &[])])["a"], assign(&["10.0.7.0/24"]));
+}
+
+#[test]
 fn what_has_been_free_for_longest_is_given_first_when_there_is_nothing_else() {
     let mut allocator = allocator(vec![pools(&["10.0.0.0/22"], 24)]);
     let all = ["10.0.0.0/24", "10.0.1.0/24", "10.0.2.0/24", "10.0.3.0/24"];
