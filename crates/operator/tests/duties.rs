@@ -45,7 +45,7 @@ fn config(server: &ApiServer) -> Config {
 async fn permit(client: &k8s::Client) {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/helm/cilium/templates/operator/rbac.yaml");
     let template = std::fs::read_to_string(file).unwrap();
-    let lines: Vec<&str> = template.lines().filter(|line| !line.starts_with("{{-")).collect();
+    let lines: Vec<&str> = template.lines().filter(|line| !line.trim_start().starts_with("{{-")).collect();
     let text = lines.join("\n").replace("{{ .Release.Namespace }}", NAMESPACE);
     let text = text.replace("{{ .Values.serviceAccounts.operator.name }}", "cilium-operator");
     for document in text.split("\n---\n") {
