@@ -248,9 +248,15 @@ impl Change {
         {
             return false;
         }
-        !outside
-            || (packet.fix_l4_checksum(checksum, 0, difference, BPF_F_PSEUDO_HDR as u64)
-                && packet.store(ETH_LEN as u32 + own, &self.to))
+        if !outside {
+            return true;
+        }
+        if !packet.fix_l4_checksum(checksum, 0, difference, BPF_F_PSEUDO_HDR as u64) {
+            return false;
+        }
+        // As in `rewrite`: the address makes up for it.
+        packet.add_to_sum(difference);
+        packet.store(ETH_LEN as u32 + own, &self.to)
     }
 
     #[inline(always)]

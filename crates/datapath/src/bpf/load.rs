@@ -90,7 +90,7 @@ impl Datapath {
     /// pod was made on this node; everything else came in there.
     pub fn test_run(&self, program: Program, frame: &[u8], ifindex: u32, repeat: u32) -> Result<TestRun> {
         let arrived_by = if program == Program::PodIngress { 0 } else { ifindex };
-        self.test_run_at(program, frame, Place { ifindex, arrived_by }, repeat)
+        self.test_run_at(program, frame, Place { ifindex, arrived_by, ..Place::default() }, repeat)
     }
 
     /// The same for a packet that came in elsewhere.

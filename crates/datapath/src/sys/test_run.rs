@@ -41,17 +41,26 @@ pub struct TestRun {
 const CONTEXT_WORDS: usize = 48;
 const INGRESS_IFINDEX: usize = 9;
 const IFINDEX: usize = 10;
+const GSO_SIZE: usize = 44;
+
+/// `BPF_F_TEST_SKB_CHECKSUM_COMPLETE`.
+const SUMMED: u32 = 1 << 2;
 
 /// Room for what a program may prepend.
 const HEADROOM: usize = 256;
 
-/// Where a packet is when a program sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where a packet is when a program sees it, and what is known of it there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place {
     /// Interface on which the program runs.
     pub ifindex: u32,
     /// Interface that the packet came in by, or 0 when it was made on this node.
     pub arrived_by: u32,
+    /// Bytes of each packet, if it stands for several (`gso_size`), else 0.
+    pub batch_size: u32,
+    /// A card has made the sum of the whole packet. The run fails with `EBADMSG` if that is wrong afterwards, and with `EINVAL` where
+    /// the kernel is too old for that (6.18 is not).
+    pub summed: bool,
 }
 
 /// Runs a traffic control program on an Ethernet frame.
@@ -61,6 +70,7 @@ pub(crate) fn test_run(program: BorrowedFd<'_>, packet: &[u8], place: Place, rep
         match word {
             INGRESS_IFINDEX => *slot = place.arrived_by,
             IFINDEX => *slot = place.ifindex,
+            GSO_SIZE => *slot = place.batch_size,
             _ => {}
         }
     }
@@ -79,7 +89,7 @@ pub(crate) fn test_run(program: BorrowedFd<'_>, packet: &[u8], place: Place, rep
         ctx_size_out: 0,
         ctx_in: address(&context),
         ctx_out: 0,
-        flags: 0,
+        flags: if place.summed { SUMMED } else { 0 },
         cpu: 0,
         batch_size: 0,
         pad: 0,

@@ -278,7 +278,8 @@ fn a_known_flow_of_the_stack_is_bound_to_where_it_came_in() {
         world.set_pod(&b, INGRESS_ENFORCED);
         world.add_rule((&b, INGRESS), crate::world::REMOTE_IDENTITY, (proto::UDP, 53), false);
         let packet = Packet::udp((f.remote, 1000), (f.b, 53)).bytes();
-        let place = |arrived_by| datapath::bpf::Place { ifindex: b.ifindex, arrived_by };
+        let place =
+            |arrived_by| datapath::bpf::Place { ifindex: b.ifindex, arrived_by, ..datapath::bpf::Place::default() };
         world.forwarded(place(eth0), &packet).dropped(DropReason::PolicyDenied);
         world.forwarded(place(overlay), &packet).passed();
         let run = world.forwarded(place(eth0), &packet);

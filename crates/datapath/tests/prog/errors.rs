@@ -130,7 +130,9 @@ fn the_wire_tells_of_errors_about_what_went_out_there() {
         let error = Packet::too_big(f.node, f.a, &request).bytes();
         world.enters(&a, &error).passed();
         let eth0 = world.eth0;
-        world.forwarded(Place { ifindex: a.ifindex, arrived_by: eth0 }, &error).dropped(DropReason::PolicyDenied);
+        world
+            .forwarded(Place { ifindex: a.ifindex, arrived_by: eth0, ..Place::default() }, &error)
+            .dropped(DropReason::PolicyDenied);
     });
 }
 

@@ -123,7 +123,7 @@ fn only_what_is_made_on_the_node_is_the_hosts() {
             (f.node2, eth0, identity::REMOTE_NODE),
         ] {
             let packet = Packet::udp((src, 1000), (f.b, 53));
-            let place = Place { ifindex: b.ifindex, arrived_by };
+            let place = Place { ifindex: b.ifindex, arrived_by, ..Place::default() };
             let event = world.forwarded(place, &packet.bytes()).dropped(DropReason::PolicyDenied);
             assert_eq!(event.src_identity, identity, "{src} by {arrived_by}");
         }
@@ -144,7 +144,7 @@ fn what_the_host_has_opened_is_not_open_to_what_it_forwards() {
         // Under another port it is another flow.
         let eth0 = world.eth0;
         let other = Packet::tcp((f.node, 1001), (f.b, 80), SYN);
-        let place = Place { ifindex: b.ifindex, arrived_by: eth0 };
+        let place = Place { ifindex: b.ifindex, arrived_by: eth0, ..Place::default() };
         world.forwarded(place, &other.bytes()).dropped(DropReason::PolicyDenied);
     });
 }

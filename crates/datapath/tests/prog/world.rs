@@ -23,13 +23,13 @@ use abi::tuple::Tuple;
 use abi::{Addr, identity};
 use datapath::bpf::{Datapath, Options, Place, Program, TestRun};
 use datapath::events::Reader;
-use datapath::netlink::{LinkChange, Netlink, Route, Scope, VethEnd};
+use datapath::netlink::{Encap, LinkChange, Netlink, Route, Scope, VethEnd};
 use datapath::{Epochs, Kernel, LpmKey, Table, Trie};
 use ipnet::IpNet;
 
 use crate::devices;
 use crate::run::Run;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{self, Sandbox};
 
 /// A pod of this node.
 #[derive(Clone, Copy, Debug)]
@@ -252,6 +252,21 @@ impl World {
         });
     }
 
+    /// The node's own way to pods of another node, for packets of that size.
+    pub(crate) fn set_tunnel_route(&self, prefix: IpNet, node: IpAddr, mtu: u32) {
+        self.runtime.block_on(async {
+            let encap = Encap { id: identity::REMOTE_NODE.into(), dst: node };
+            let route = Route {
+                ifindex: Some(self.overlay),
+                encap: Some(encap),
+                mtu: Some(mtu),
+                scope: Scope::Link,
+                ..Route::to(prefix)
+            };
+            Netlink::open().unwrap().replace_route(&route).await.unwrap();
+        });
+    }
+
     pub(crate) fn set_identity(&self, (ip, prefix_len): (IpAddr, u32), identity: u32, node: Option<IpAddr>) {
         let entry = IpcacheEntry { identity, tunnel: node.map_or(Addr::NONE, Addr::from), ..Default::default() };
         self.set_ipcache(ip, prefix_len, entry);
@@ -331,9 +346,17 @@ impl World {
         self.look(|datapath| datapath.test_run_at(Program::PodIngress, frame, place, 1).unwrap())
     }
 
-    /// Something arrives at the native device.
+    /// Something arrives at the native device, with a card's sum of the whole packet where the kernel can check what becomes of it.
     pub(crate) fn arrives(&mut self, frame: &[u8]) -> Run {
-        self.run(Program::NetdevIngress, self.eth0, frame)
+        let summed = sandbox::version() >= (6, 18);
+        let place = Place { ifindex: self.eth0, arrived_by: self.eth0, summed, ..Place::default() };
+        self.look(|datapath| datapath.test_run_at(Program::NetdevIngress, frame, place, 1).unwrap())
+    }
+
+    /// A pod sends what stands for several packets.
+    pub(crate) fn leaves_as_batch(&mut self, pod: &Pod, frame: &[u8], batch_size: u32) -> Run {
+        let place = Place { ifindex: pod.ifindex, arrived_by: pod.ifindex, batch_size, ..Place::default() };
+        self.look(|datapath| datapath.test_run_at(Program::PodEgress, frame, place, 1).unwrap())
     }
 
     /// The record of the flow that a packet of that tuple opens.
