@@ -159,7 +159,7 @@ fn ask<P: Packet>(packet: P, inside: u32, ends: &Ends, way: &mut Half) -> u32 {
     let mut params: bpf_fib_lookup = unsafe { core::mem::zeroed() };
     params.ifindex = if inside != 0 { inside } else { packet.ifindex() };
     params.l4_protocol = ends.proto;
-    // With any length here the kernel answers with the size of the way, and does not measure this packet.
+    // With any length here the kernel does not measure this packet.
     params.__bindgen_anon_1.tot_len = 1;
     if ends.dst.is_v4() {
         params.family = AF_INET;
@@ -182,13 +182,9 @@ fn ask<P: Packet>(packet: P, inside: u32, ends: &Ends, way: &mut Half) -> u32 {
     way.out_ifindex = params.ifindex;
     way.hop = next_hop(&params);
     way.flags = half::ON_LINK;
-    way.mtu = if result as u32 == BPF_FIB_LKUP_RET_SUCCESS {
-        // SAFETY: both members of the union are two bytes.
-        unsafe { params.__bindgen_anon_1.mtu_result }
-    } else {
-        // Without a neighbour the kernel does not get as far as that.
-        packet.mtu_of(params.ifindex) as u16
-    };
+    // The device's, and not what the kernel knows of the way: somebody may have told the node of a smaller one, by which the stack does
+    // not measure what it forwards. So it would send on what it is left to answer.
+    way.mtu = packet.mtu_of(params.ifindex) as u16;
     params.ifindex
 }
 

@@ -10,6 +10,7 @@ use crate::scratch::{Party, Scratch};
 use crate::verdict::{Stage, drop};
 use abi::endpoint::{Endpoint, flags};
 use abi::flow::{Flow, origin, proto, tcp};
+use abi::ipcache::IpcacheEntry;
 use abi::{Addr, DropReason, identity};
 
 /// Notes the sender.
@@ -164,12 +165,22 @@ fn tunnel(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
     if behind != Some(node) {
         return drop(DropReason::InvalidSourceIp);
     }
+    // What a pod's node forwards by its own route has its own name. A pod's packet has that of the pod.
+    if pkt.vni == identity::REMOTE_NODE && !is_of_node(entry) {
+        return drop(DropReason::InvalidIdentity);
+    }
     // A node does not know that it is the API server's.
     let known = entry.identity == identity::KUBE_APISERVER && pkt.vni == identity::REMOTE_NODE;
     if known {
         scratch.sender = Party::remote(entry.identity);
     }
     Ok(())
+}
+
+/// Whether it is an address of a node itself, which may be within its pods' prefix.
+#[inline(always)]
+fn is_of_node(entry: &IpcacheEntry) -> bool {
+    ipcache::is_node(entry) || matches!(entry.identity, identity::REMOTE_NODE | identity::KUBE_APISERVER)
 }
 
 /// The address that a node is known by, from any of its addresses.

@@ -45,14 +45,14 @@ pub(crate) fn socket(netns: &OwnedFd, at: IpAddr) -> UdpSocket {
 
 /// How the nodes are connected.
 #[derive(Clone, Copy, Debug)]
-struct Mode {
+pub(crate) struct Mode {
     /// The programs make and take off the outer headers, not the tunnel device.
-    direct: bool,
+    pub(crate) direct: bool,
     /// Between the nodes is IPv6.
-    over_ipv6: bool,
+    pub(crate) over_ipv6: bool,
 }
 
-const MODES: [Mode; 4] = [
+pub(crate) const MODES: [Mode; 4] = [
     Mode { direct: false, over_ipv6: false },
     Mode { direct: true, over_ipv6: false },
     Mode { direct: false, over_ipv6: true },
@@ -61,21 +61,21 @@ const MODES: [Mode; 4] = [
 
 impl Mode {
     /// The nodes' addresses: the one under test, and node 2.
-    fn nodes(self) -> (IpAddr, IpAddr) {
+    pub(crate) fn nodes(self) -> (IpAddr, IpAddr) {
         let f = families()[usize::from(self.over_ipv6)];
         (f.node, f.node2)
     }
 }
 
 /// The node under test with its programs attached, pod A with an address of that family, and node 2.
-struct Wire {
-    a: UdpSocket,
-    remote: UdpSocket,
+pub(crate) struct Wire {
+    pub(crate) a: UdpSocket,
+    pub(crate) remote: UdpSocket,
 }
 
 impl Wire {
     /// `identity` is what `vxs` puts on the wire.
-    fn new(world: &World, f: Family, mode: Mode, identity: u32) -> Self {
+    pub(crate) fn new(world: &World, f: Family, mode: Mode, identity: u32) -> Self {
         let a = world.a;
         let attach = |program, ifindex| {
             world.datapath.attach_tc(program, ifindex, Direction::Ingress, &format!("{program:?}")).unwrap();
@@ -114,7 +114,7 @@ impl Wire {
         self.a.local_addr().unwrap()
     }
 
-    fn remote(&self) -> SocketAddr {
+    pub(crate) fn remote(&self) -> SocketAddr {
         self.remote.local_addr().unwrap()
     }
 }

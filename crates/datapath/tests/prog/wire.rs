@@ -182,6 +182,36 @@ fn what_the_host_source_translates_is_not_the_host_to_policy() {
     });
 }
 
+/// What a node forwards by its own route has the node's name on it.
+#[test]
+fn a_pod_does_not_come_in_its_nodes_name() {
+    for direct_tunnel in [0, 1] {
+        let config = ProgramConfig { direct_tunnel, ..ProgramConfig::default() };
+        World::test_with(Options { config, ..Options::default() }, |world| {
+            let f = families()[0];
+            let a = world.a;
+            let [at_a, _] = connect(world, f);
+            world.set_pod(&a, INGRESS_ENFORCED);
+            world.add_rule((&a, INGRESS), identity::REMOTE_NODE, (0, 0), false);
+            let router: IpAddr = "10.0.1.1".parse().unwrap();
+            world.set_identity((router, 32), identity::REMOTE_NODE, Some(f.node2));
+            let send = |world: &World, inner: IpAddr| {
+                let inner = Packet::udp((inner, 7777), (f.a, at_a.local_addr().unwrap().port()));
+                let frame = vxlan(identity::REMOTE_NODE, &inner);
+                socket(&world.node2, f.node2).send_to(&frame, (f.node, 8472)).unwrap();
+            };
+            for node in [router, f.node2] {
+                send(world, node);
+                let (_, from) = at_a.recv_from(&mut [0; 64]).expect("nothing arrived");
+                assert_eq!(from.ip(), node);
+            }
+            send(world, f.remote);
+            assert_eq!(DropReason::from_code(world.next_drop().reason), Some(DropReason::InvalidIdentity));
+            assert_eq!(nothing(&at_a), ErrorKind::WouldBlock);
+        });
+    }
+}
+
 #[test]
 fn a_node_with_an_api_server_is_one_through_the_tunnel_too() {
     for direct_tunnel in [0, 1] {
