@@ -29,6 +29,18 @@ impl Skb {
     field!(data);
     field!(data_end);
 
+    /// Takes off a VLAN tag that names no VLAN but a priority (IEEE 802.1Q): to the kernel such a frame is untagged.
+    #[inline(always)]
+    pub fn take_priority(self) {
+        const VLAN: u32 = 0x0fff;
+        // SAFETY: valid context. A tag that stays has the frame taken for one of a VLAN.
+        unsafe {
+            if (*self.0).vlan_present != 0 && (*self.0).vlan_tci & VLAN == 0 {
+                helpers::bpf_skb_vlan_pop(self.0);
+            }
+        }
+    }
+
     /// A view of a `T` at the offset, if the linear part of the packet holds one.
     #[inline(always)]
     fn at<T>(self, offset: usize) -> Option<*mut T> {

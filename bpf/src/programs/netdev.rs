@@ -8,7 +8,7 @@ use crate::events;
 use crate::flows;
 use crate::maps;
 use crate::packet::{From, Packet};
-use crate::parse::{Frame, KNOWN, parse};
+use crate::parse::{Frame, KNOWN, LATER, parse};
 use crate::scratch::{self, Notes};
 use crate::send;
 use crate::skb::Skb;
@@ -20,13 +20,23 @@ use abi::policy::INGRESS;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 
+const FORGED: Verdict = Verdict::Drop(DropReason::InvalidSourceIp);
+
 /// A packet arrives at the node.
 #[classifier]
 pub fn netdev_ingress(ctx: TcContext) -> i32 {
     let skb = Skb(ctx.skb.skb);
     let Some(notes) = scratch::begin(From::DEVICE, skb.ifindex()) else { return events::NO_MEMORY };
-    let Frame::Ip = parse(skb, &mut notes.pkt) else { return events::NOT_OURS };
+    skb.take_priority();
     let pkt = &mut notes.pkt;
+    match parse(skb, pkt) {
+        Frame::Ip => {}
+        // The stack may understand it better. Without its first fragment it does not take a later one for anything.
+        Frame::Bad(_) if pkt.fragment != LATER && source::is_forged_to_host(pkt) => {
+            return events::finish(skb, pkt, FORGED, INGRESS, point::FROM_NETWORK);
+        }
+        _ => return events::NOT_OURS,
+    }
     if config::on(&config::DIRECT_TUNNEL)
         && source::is_tunnel(pkt.tuple.proto, pkt.tuple.dport)
         && let Some(node) = maps::NODE.get(0)
@@ -51,11 +61,7 @@ pub fn arrive(skb: Skb, notes: &mut Notes) -> Verdict {
         return send::send(skb, pkt, flow, &pkt.key);
     }
     if pkt.from == From::DEVICE && !pkt.is(KNOWN) && !pkt.is_icmp_error() && !source::is_pod(&pkt.tuple.dst) {
-        return if source::is_forged_to_host(pkt) {
-            Verdict::Drop(DropReason::InvalidSourceIp)
-        } else {
-            Verdict::NotOurs
-        };
+        return if source::is_forged_to_host(pkt) { FORGED } else { Verdict::NotOurs };
     }
     stages::decide(skb)
 }

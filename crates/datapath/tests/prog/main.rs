@@ -24,6 +24,7 @@ mod service;
 mod size;
 mod spoofing;
 mod state;
+mod tagged;
 mod too_big;
 mod tunnel;
 mod unserved;

@@ -12,7 +12,7 @@ use abi::{Addr, DropReason, identity};
 use datapath::Kernel;
 use datapath::bpf::Place;
 
-use crate::packet::{ACK, Packet, SYN};
+use crate::packet::{ACK, Packet, SYN, Transport};
 use crate::world::{World, full};
 
 #[test]
@@ -29,6 +29,34 @@ fn the_wire_cannot_claim_to_be_the_node_or_a_pod_of_it() {
             }
         }
         assert!(world.flows().is_empty());
+    });
+}
+
+/// What the programs do not understand the stack may.
+#[test]
+fn the_wire_cannot_claim_so_by_headers_that_only_the_stack_understands() {
+    World::test_families(|world, f| {
+        let odd = |src| {
+            let mut frames = vec![Packet::new(src, f.node, Transport::Other { proto: 47 }).bytes()];
+            if f.a.is_ipv4() {
+                let first = Packet::tcp((src, 1000), (f.node, 53), SYN).fragment(7, 0, true).bytes();
+                frames.push(first[..14 + 20 + 8].to_vec());
+            } else {
+                let nothing = [1, 4, 0, 0, 0, 0];
+                let long =
+                    (0..5).fold(Packet::udp((src, 1000), (f.node, 53)), |packet, _| packet.extension(60, &nothing));
+                frames.push(long.bytes());
+            }
+            frames
+        };
+        for src in [f.node, f.a] {
+            for frame in odd(src) {
+                world.arrives(&frame).dropped(DropReason::InvalidSourceIp);
+            }
+        }
+        for frame in odd(f.world) {
+            world.arrives(&frame).ignored().frame(&frame);
+        }
     });
 }
 
