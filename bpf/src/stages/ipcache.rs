@@ -80,6 +80,17 @@ pub fn resolve(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
     Ok(())
 }
 
+/// Whether it is the address of a group, or of everybody on the link.
+#[inline(always)]
+fn is_for_all(addr: &Addr) -> bool {
+    if addr.is_v4() {
+        let [first, ..] = addr.v4_be().to_ne_bytes();
+        return first & 0xf0 == 0xe0 || addr.v4_be() == u32::MAX;
+    }
+    let [first, ..] = addr.hi.to_ne_bytes();
+    first == 0xff
+}
+
 #[inline(never)]
 fn destination(scratch: &mut Scratch) -> i32 {
     // SAFETY: read at once.
@@ -94,6 +105,13 @@ fn destination(scratch: &mut Scratch) -> i32 {
         scratch.flow.forward.action = action::LOCAL;
         scratch.flow.forward.out_ifindex = local.ifindex;
         scratch.flow.forward.hop = scratch.target.macs;
+        return 0;
+    }
+    if is_for_all(&scratch.dst) {
+        // On its link a pod has nobody but the node.
+        scratch.target = Party::remote(identity::HOST);
+        scratch.notes |= DST_IS_HOST;
+        scratch.flow.forward.action = action::STACK;
         return 0;
     }
     scratch.flow.forward.action = action::NEIGH;

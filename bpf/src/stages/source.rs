@@ -42,7 +42,20 @@ fn pod<P: Packet>(packet: P, pkt: &Pkt, scratch: &mut Scratch) -> Stage {
     if is_tunnel(pkt.tuple.proto, pkt.tuple.dport) {
         return drop(DropReason::EncapsulationTrafficIsProhibited);
     }
+    // It means the sender itself (RFC 1122, 3.2.1.3); the node's is not reached by it, whatever the node's settings let in.
+    if is_loopback(&pkt.tuple.dst) {
+        return drop(DropReason::UnknownL3TargetAddress);
+    }
     Ok(())
+}
+
+#[inline(always)]
+fn is_loopback(addr: &Addr) -> bool {
+    if addr.is_v4() {
+        let [first, ..] = addr.v4_be().to_ne_bytes();
+        return first == 127;
+    }
+    *addr == Addr { hi: 0, lo: 1u64.to_be() }
 }
 
 /// Whether a pod may send from that address.

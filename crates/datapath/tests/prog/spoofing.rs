@@ -100,6 +100,38 @@ fn a_pod_cannot_answer_in_the_name_of_whom_it_speaks_to() {
     });
 }
 
+/// Nobody but the node takes in what is for all on a link: who may speak to the world may not for that speak to the node.
+#[test]
+fn what_a_pod_sends_to_all_on_its_link_is_for_the_node() {
+    World::test_families(|world, f| {
+        let a = world.a;
+        world.set_pod(&a, EGRESS_ENFORCED);
+        world.add_rule((&a, EGRESS), identity::WORLD, (0, 0), false);
+        let all: &[&str] = if f.a.is_ipv4() { &["255.255.255.255", "224.0.0.251"] } else { &["ff02::fb", "ff02::1"] };
+        for dst in all.iter().map(|dst| dst.parse().unwrap()) {
+            let packet = Packet::udp((f.a, 1000), (dst, 53));
+            let event = world.leaves(&a, &packet.bytes()).dropped(DropReason::PolicyDenied);
+            assert_eq!(event.dst_identity, identity::HOST, "{dst}");
+        }
+        world.add_rule((&a, EGRESS), identity::HOST, (proto::UDP, 53), false);
+        for dst in all.iter().map(|dst| dst.parse().unwrap()) {
+            let packet = Packet::udp((f.a, 1000), (dst, 53));
+            world.leaves(&a, &packet.bytes()).passed().packet(&packet);
+        }
+    });
+}
+
+/// A node may let in what comes for its loopback by any device (`route_localnet`).
+#[test]
+fn the_nodes_loopback_is_not_reached_from_a_pod() {
+    World::test_families(|world, f| {
+        let a = world.a;
+        let loopback = if f.a.is_ipv4() { "127.0.0.1" } else { "::1" }.parse().unwrap();
+        let packet = Packet::udp((f.a, 1000), (loopback, 53)).bytes();
+        world.leaves(&a, &packet).dropped(DropReason::UnknownL3TargetAddress);
+    });
+}
+
 #[test]
 fn a_pod_sends_nothing_into_the_tunnel_itself() {
     World::test_families(|world, f| {
