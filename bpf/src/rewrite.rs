@@ -2,7 +2,7 @@
 //! Rewriting addresses and ports, with their checksums.
 
 use crate::packet::Packet;
-use crate::parse::{ETH_LEN, LATER, Pkt, REPLY};
+use crate::parse::{ETH_LEN, LATER, Pkt, REPLY, WHOLE};
 use abi::Addr;
 use abi::flow::{Flow, FlowKey, flags, proto};
 use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
@@ -97,7 +97,16 @@ impl Change {
         }
         let l4 = pkt.l4 as usize;
         let Some(checksum) = packet.read::<u32>(l4 + 8) else { return false };
-        let following = packet.len().wrapping_sub(l4 as u32 + 4) as u16;
+        // A card makes it on the way out.
+        if checksum == 0 {
+            return packet.store(l4 as u32 + self.side * 2, &self.to_port);
+        }
+        // It covers what is in other fragments, too.
+        if pkt.fragment != WHOLE {
+            return false;
+        }
+        let Some(end) = end(packet, pkt) else { return false };
+        let following = end.wrapping_sub(l4 as u32 + 4) as u16;
         let difference = ((self.from_port ^ self.to_port) as u32) << (self.side * 16);
         let corrected = checksum ^ sctp_difference(difference, following as u32);
         packet.store(l4 as u32 + self.side * 2, &self.to_port) && packet.store(l4 as u32 + 8, &corrected)
@@ -127,6 +136,14 @@ impl Change {
         }
         packet.store(ETH_LEN as u32 + 8 + self.side * 16, &self.to)
     }
+}
+
+/// Where the packet ends, of a frame that may be filled up to the shortest that Ethernet has.
+#[inline(always)]
+fn end<P: Packet>(packet: P, pkt: &Pkt) -> Option<u32> {
+    let (at, before) = if pkt.family == 4 { (2, 0) } else { (4, 40) };
+    let length = u16::from_be(packet.read::<u16>(ETH_LEN + at)?);
+    Some(ETH_LEN as u32 + before + length as u32)
 }
 
 /// What SCTP's checksum changes by ([`abi::sctp::difference`]). Exported, so that the verifier walks through its bits once, and not

@@ -14,6 +14,8 @@ use aya_ebpf::bindings::{TC_ACT_REDIRECT, bpf_redir_neigh};
 use aya_ebpf::helpers::generated::{bpf_redirect_neigh, bpf_redirect_peer};
 
 const WRITE_FAILED: Verdict = Verdict::Drop(DropReason::ErrorWritingToPacket);
+/// `GSO_BY_FRAGS`: the packets of a batch of SCTP are as long as their sender has made them, for the way that it knows.
+const OWN_SIZES: u32 = 0xffff;
 const AF_INET: u32 = 2;
 const AF_INET6: u32 = 10;
 
@@ -70,6 +72,9 @@ fn fits<P: Packet>(packet: P, pkt: &Pkt, mtu: u16) -> bool {
     let size = packet.batch_size();
     if size == 0 {
         return false;
+    }
+    if size == OWN_SIZES {
+        return true;
     }
     let l4 = pkt.l4 as u32;
     let header = match pkt.tuple.proto {

@@ -339,6 +339,66 @@ fn the_ports_of_sctp_are_translated_and_its_checksum_with_them() {
     });
 }
 
+/// The shortest frame that Ethernet has is longer than the chunks that set up and end an association.
+#[test]
+fn what_fills_a_frame_up_is_not_part_of_sctps_checksum() {
+    World::test_families(|world, f| {
+        let (a, b) = (world.a, world.b);
+        serve(world, 1, (f.service, 80), (f.b, 8080), proto::SCTP);
+        let filled = |packet: &Packet| {
+            let mut frame = packet.bytes();
+            frame.resize(frame.len() + 10, 0);
+            frame
+        };
+        let mut request = Packet::sctp((f.a, 1000), (f.service, 80));
+        request.set_payload(vec![11, 0, 0, 4]);
+        let seen = request.clone().to((f.b, 8080)).macs(b.host_mac, b.mac).ttl(63);
+        world.leaves(&a, &filled(&request)).redirected().frame(&filled(&seen));
+    });
+}
+
+/// A pod's own device says that it makes the checksum.
+#[test]
+fn a_checksum_of_sctp_that_is_still_to_be_made_stays_blank() {
+    World::test_families(|world, f| {
+        let (a, b) = (world.a, world.b);
+        serve(world, 1, (f.service, 80), (f.b, 8080), proto::SCTP);
+        let blank = |packet: &Packet| {
+            let mut frame = packet.bytes();
+            let at = if f.a.is_ipv4() { 14 + 20 + 8 } else { 14 + 40 + 8 };
+            frame[at..at + 4].fill(0);
+            frame
+        };
+        let request = Packet::sctp((f.a, 1000), (f.service, 80));
+        let seen = request.clone().to((f.b, 8080)).macs(b.host_mac, b.mac).ttl(63);
+        world.leaves(&a, &blank(&request)).redirected().frame(&blank(&seen));
+    });
+}
+
+/// The stack would cut it up and send it on under the pod's own address.
+#[test]
+fn a_batch_of_sctp_goes_on_as_it_is() {
+    World::test_families(|world, f| {
+        let a = world.a;
+        let mut batch = Packet::sctp((f.a, 1000), (f.world, 80));
+        batch.set_payload(vec![0; 3000]);
+        let run = world.leaves_as_batch(&a, &batch.bytes(), 0xffff);
+        run.redirected().packet(&batch.from((f.node, 1000)).ttl(63));
+    });
+}
+
+#[test]
+fn a_part_of_a_datagram_of_sctp_whose_checksum_cannot_be_corrected_is_dropped() {
+    World::test_families(|world, f| {
+        let a = world.a;
+        serve(world, 1, (f.service, 80), (f.b, 8080), proto::SCTP);
+        let first = Packet::sctp((f.a, 1000), (f.service, 80)).fragment(7, 0, true);
+        let run = world.leaves(&a, &first.bytes());
+        let reason = run.events.last().and_then(|event| DropReason::from_code(event.reason));
+        assert_eq!((run.verdict, reason), (2, Some(DropReason::ErrorWritingToPacket)), "{run:?}");
+    });
+}
+
 #[test]
 fn an_answer_through_the_tunnel_without_its_identity_is_no_answer() {
     World::test_families(|world, f| {
