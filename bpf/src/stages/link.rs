@@ -174,6 +174,8 @@ fn answer_solicitation<P: Packet>(packet: P) -> Verdict {
     let network = ETH_LEN as u32;
     let written = packet.store(0, &asker_mac)
         && packet.store(6, &endpoint.host_mac)
+        // Without the options that follow in the question.
+        && packet.store(network + 4, &(BODY as u16).to_be())
         && packet.store(network + 7, &255u8)
         && packet.store(network + 8, &target)
         && packet.store(network + 24, &asker)

@@ -71,6 +71,24 @@ fn whatever_ipv6_address_a_pod_asks_for_the_host_side_answers() {
     });
 }
 
+/// A solicitation may have more options than one (RFC 4861, 4.3).
+#[test]
+fn an_answer_is_no_longer_than_what_it_says() {
+    World::test(|world| {
+        let [_, f] = families();
+        let a = world.a;
+        let to = "ff02::1:ff00:1".parse().unwrap();
+        let gateway: IpAddr = "fe80::1".parse().unwrap();
+        let mut solicitation = neighbour(135, (f.a, to), 0, gateway, (1, a.mac)).macs(a.mac, [0x33, 0x33, 0, 0, 0, 1]);
+        // A nonce (RFC 3971, 5.3.2).
+        solicitation.set_payload([octets(gateway), vec![1, 1], a.mac.to_vec(), vec![14, 1, 1, 2, 3, 4, 5, 6]].concat());
+        let advertisement = neighbour(136, (gateway, f.a), 0x60, gateway, (2, a.host_mac)).macs(a.host_mac, a.mac);
+        let expected = advertisement.bytes();
+        let run = world.leaves(&a, &solicitation.bytes());
+        assert_eq!(run.redirected().frame[..expected.len()], expected);
+    });
+}
+
 #[test]
 fn a_pod_that_checks_for_a_duplicate_of_its_address_finds_none() {
     World::test(|world| {
