@@ -131,20 +131,19 @@ fn masquerade_address(scratch: &Scratch) -> Addr {
     address_of(scratch.flow.forward.out_ifindex, scratch.family)
 }
 
-/// The address of the device that the flow leaves by; of one without, the node's.
+/// The address of the native device that the flow leaves by; of one without, the node's. None for another device: what comes back
+/// by that one nobody looks at.
 #[inline(always)]
 fn address_of(ifindex: u32, family: u8) -> Addr {
+    let Some(node) = maps::NODE.get(0) else { return Addr::NONE };
+    let own = |ipv4, ipv6| if family == 4 { ipv4 } else { ipv6 };
     // SAFETY: an entry that is replaced meanwhile is read as it was or as it is.
-    if let Some(device) = unsafe { maps::DEVICES.get(&ifindex) } {
-        let own = if family == 4 { device.masquerade_ipv4 } else { device.masquerade_ipv6 };
-        if !own.is_none() {
-            return own;
+    match unsafe { maps::DEVICES.get(&ifindex) } {
+        Some(device) if !own(device.masquerade_ipv4, device.masquerade_ipv6).is_none() => {
+            own(device.masquerade_ipv4, device.masquerade_ipv6)
         }
-    }
-    match maps::NODE.get(0) {
-        Some(node) if family == 4 => node.masquerade_ipv4,
-        Some(node) => node.masquerade_ipv6,
-        None => Addr::NONE,
+        None if ifindex != node.native_ifindex => Addr::NONE,
+        _ => own(node.masquerade_ipv4, node.masquerade_ipv6),
     }
 }
 

@@ -67,6 +67,18 @@ fn by_another_native_device_it_leaves_under_that_ones_address() {
     });
 }
 
+/// Nobody looks at what comes back by such a device: the pod would never hear of it.
+#[test]
+fn by_a_device_that_is_not_native_it_leaves_under_its_own_address() {
+    World::test_families(|world, f| {
+        let a = world.a;
+        let bridge = world.add_device(&format!("z{}", full(f.a)));
+        world.set_route(f.world, bridge);
+        let request = Packet::udp((f.a, 40001), (f.world, 53));
+        world.leaves(&a, &request.bytes()).redirected().packet(&request.ttl(63));
+    });
+}
+
 #[test]
 fn two_pods_with_one_port_get_two() {
     World::test_families(|world, f| {
