@@ -34,13 +34,19 @@ fn is_marked(addr: Addr) -> bool {
 /// The same for who may ask at a port that nobody serves.
 #[inline(always)]
 pub fn choose_served(addr: Addr, port: u16, proto: u8) -> Choice {
-    let key = ServiceKey { addr, port, proto, scope: abi::lb::SCOPE_EXTERNAL, pad: 0 };
-    // SAFETY: read at once.
-    let Some(service) = (unsafe { maps::SERVICES.get(key) }) else { return Choice::NotAService };
+    let Some(service) = service(addr, port, proto) else { return Choice::NotAService };
     match backend(service) {
         Some((backend, id)) => Choice::Chosen(backend, id, service.id),
         None => Choice::NoBackend,
     }
+}
+
+/// The service at that address and port.
+#[inline(always)]
+pub fn service(addr: Addr, port: u16, proto: u8) -> Option<&'static Service> {
+    let key = ServiceKey { addr, port, proto, scope: abi::lb::SCOPE_EXTERNAL, pad: 0 };
+    // SAFETY: read at once.
+    unsafe { maps::SERVICES.get(key) }
 }
 
 #[inline(always)]

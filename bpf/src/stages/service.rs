@@ -4,10 +4,11 @@
 use crate::lb::{self, Choice};
 use crate::maps;
 use crate::parse::Pkt;
-use crate::scratch::{IS_REPLY, Scratch};
+use crate::scratch::{IS_REPLY, NOT_REMEMBERED, Scratch};
 use crate::verdict::{Stage, drop};
 use abi::DropReason;
-use abi::flow::{State, flags, proto, tcp};
+use abi::flow::{Flow, State, flags, proto, tcp};
+use abi::tuple::Tuple;
 
 /// Chooses the backend of a flow that a pod opens.
 #[inline(never)]
@@ -40,22 +41,38 @@ pub fn translate(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
     Ok(())
 }
 
-/// Whether a known flow stays where it is: its backend still exists, or it is a connection that could not go on elsewhere (its
-/// backend may be finishing what it began), or it is the backend that speaks, or an error that is about what a backend has said.
+/// Whether a known flow stays where it is: its service and its backend still exist, or it is a connection that could not go on
+/// elsewhere (its backend may be finishing what it began), or it is the backend that speaks, or an error that is about what a backend
+/// has said.
 #[inline(always)]
-fn keeps_backend(pkt: &Pkt, scratch: &Scratch) -> bool {
+fn keeps_backend(pkt: &Pkt, scratch: &mut Scratch) -> bool {
     let known = &scratch.known;
     if !scratch.is_known() || !known.has(flags::NAT_DST) || known.backend == 0 {
         return false;
     }
-    if scratch.notes(IS_REPLY) || pkt.is_icmp_error() {
+    if pkt.is_icmp_error() {
         return true;
     }
+    let (tcp, reply) = (scratch.tuple.proto == proto::TCP, scratch.notes(IS_REPLY));
     let goes_on = pkt.flags & (tcp::SYN | tcp::ACK) != tcp::SYN;
-    if scratch.tuple.proto == proto::TCP && goes_on && matches!(known.state(proto::TCP), State::Established) {
+    if tcp && (reply || (goes_on && matches!(known.state(proto::TCP), State::Established))) {
         return true;
     }
+    if still_serves(known, &scratch.tuple) {
+        return true;
+    }
+    if reply {
+        // It may come through, but the next question is for another.
+        scratch.notes |= NOT_REMEMBERED;
+    }
+    reply
+}
+
+/// Whether there still is the service, and the backend.
+#[inline(always)]
+fn still_serves(known: &Flow, opening: &Tuple) -> bool {
     // SAFETY: read at once.
-    unsafe { maps::BACKENDS.get(known.backend) }
-        .is_some_and(|backend| backend.addr == known.nat_dst && backend.port == known.nat_dport)
+    let backend = unsafe { maps::BACKENDS.get(known.backend) }
+        .is_some_and(|backend| backend.addr == known.nat_dst && backend.port == known.nat_dport);
+    backend && lb::service(opening.dst, opening.dport, opening.proto).is_some_and(|service| service.id == known.service)
 }

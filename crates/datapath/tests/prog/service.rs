@@ -100,6 +100,42 @@ fn a_flow_keeps_its_backend_while_that_exists() {
     });
 }
 
+/// What a backend still has to say comes through, but whoever asks next is served by who serves now.
+#[test]
+fn an_answer_does_not_bring_back_a_backend_that_is_gone() {
+    World::test_families(|world, f| {
+        let (a, b) = (world.a, world.b);
+        serve(world, proto::UDP, (f.service, 53), &[(1, f.b, 8053)]);
+        let request = Packet::udp((f.a, 1000), (f.service, 53));
+        world.leaves(&a, &request.bytes()).redirected();
+        serve(world, proto::UDP, (f.service, 53), &[(2, f.remote, 8053)]);
+        world.datapath.map::<Backends>().unwrap().remove(&1).unwrap();
+        world.epochs.bump_peer(f.b).unwrap();
+        let answer = request.clone().to((f.b, 8053)).reply();
+        let seen = answer.clone().from((f.service, 53)).macs(a.host_mac, a.mac).ttl(63);
+        world.leaves(&b, &answer.bytes()).redirected().packet(&seen);
+        world.leaves(&a, &request.bytes()).redirected().packet(&request.to((f.remote, 8053)).ttl(63));
+    });
+}
+
+#[test]
+fn a_flow_to_a_service_that_is_gone_does_not_keep_a_backend_that_another_has_too() {
+    World::test_families(|world, f| {
+        let (a, b) = (world.a, world.b);
+        serve(world, proto::UDP, (f.service, 53), &[(1, f.b, 8053)]);
+        let request = Packet::udp((f.a, 40001), (f.service, 53));
+        let seen = request.clone().to((f.b, 8053)).macs(b.host_mac, b.mac).ttl(63);
+        world.leaves(&a, &request.bytes()).redirected().packet(&seen);
+        let key =
+            ServiceKey { addr: f.service.into(), port: 53_u16.to_be(), proto: proto::UDP, ..ServiceKey::default() };
+        world.datapath.map::<Services>().unwrap().remove(&key).unwrap();
+        world.epochs.bump_peer(f.b).unwrap();
+        // Its address is one like others now.
+        let run = world.leaves(&a, &request.bytes());
+        run.redirected().packet(&request.from((f.node, 40001)).ttl(63));
+    });
+}
+
 #[test]
 fn every_backend_gets_its_share() {
     World::test_families(|world, f| {
