@@ -46,7 +46,10 @@ pub fn lead<P: Packet>(packet: P, node: &NodeConfig, inside: u32, way: &mut Half
         let out = route::to_node(packet, inside, src, &peer, way);
         let next_hop = way.hop;
         way.hop = peer;
-        if out != 0 && out != node.overlay_ifindex && out != node.host_ifindex {
+        // What is too big for a device that takes less than the tunnel's is not too big for the stack, which would send it on under the
+        // node's identity. There the kernel cuts up what it makes.
+        let as_much = way.mtu >= packet.mtu_of(node.overlay_ifindex) as u16;
+        if out != 0 && out != node.overlay_ifindex && out != node.host_ifindex && as_much {
             let room = if peer.is_v4() { OVER_IPV4 } else { OVER_IPV6 };
             way.mtu = way.mtu.saturating_sub(room as u16);
             way.flags = if next_hop == peer { half::ON_LINK } else { 0 };

@@ -55,8 +55,8 @@ fn gets_through(from: &UdpSocket, to: &UdpSocket, bytes: &[u8]) -> bool {
     (0..100).any(|_| arrives())
 }
 
-#[test]
-fn what_is_too_big_for_the_tunnel_does_not_travel_under_the_nodes_identity() {
+/// Pod A sends that much at once through the tunnel, which `change` makes too narrow for it before. Some may be told to send less.
+fn arrives_under_its_own_name(len: usize, change: impl Fn(&World) + Send + Sync + Copy + 'static) {
     for mode in MODES.into_iter().filter(|mode| !mode.over_ipv6) {
         for f in families() {
             let config = ProgramConfig { direct_tunnel: u8::from(mode.direct), ..ProgramConfig::default() };
@@ -76,16 +76,31 @@ fn what_is_too_big_for_the_tunnel_does_not_travel_under_the_nodes_identity() {
                 );
                 let prefix = IpNet::new(f.remote, if f.a.is_ipv4() { 24 } else { 64 }).unwrap().trunc();
                 world.set_tunnel_route(prefix, node2_ip, 1450);
-                let v4 = families()[0];
-                lower_the_nodes_path(world, v4, v4.node2, 1000);
+                change(world);
                 wire.a.connect(wire.remote()).unwrap();
                 let before = received(&world.node2, "vxn");
-                let through = gets_through(&wire.a, &wire.remote, &[1; 1200]);
+                let through = gets_through(&wire.a, &wire.remote, &vec![1; len]);
                 assert_eq!(received(&world.node2, "vxn"), before, "{mode:?}: under the node's identity");
                 assert!(through, "nobody tells the sender");
             });
         }
     }
+}
+
+#[test]
+fn what_is_too_big_for_the_tunnel_does_not_travel_under_the_nodes_identity() {
+    arrives_under_its_own_name(1200, |world| {
+        let f = families()[0];
+        lower_the_nodes_path(world, f, f.node2, 1000);
+    });
+}
+
+#[test]
+fn a_device_that_takes_less_than_the_tunnels_carries_what_pods_send() {
+    arrives_under_its_own_name(1350, |world| {
+        here("link set eth0 mtu 1300");
+        ip(&world.node2, "link set eth0 mtu 1300");
+    });
 }
 
 /// The node is told, by whoever likes, that what it has sent there was too big. An echo that it has answered needs no proof.
