@@ -50,10 +50,12 @@ impl Model {
 
     fn try_decide(&mut self, message: &Message, found: Found, hint: Hint<'_>) -> Result<Expected, Stop> {
         let identity = self.sender(message, found.flow.is_some())?;
-        let turn = match message.about {
+        let mut turn = match message.about {
             Some(about) => self.complaint(message, about, identity)?,
             None => self.turn(message, found, identity)?,
         };
+        // What a backend that is gone still says comes through, and brings nothing back.
+        turn.remembered &= message.about.is_some() || !self.is_left(&turn);
         let aliases = self.aliases.clone();
         let mut flow = self.decision(message, &turn, identity, hint)?;
         let had_alias = aliases.contains(&(flow.answer(), turn.opening.pair()));

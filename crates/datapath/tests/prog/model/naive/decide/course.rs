@@ -48,9 +48,21 @@ impl Model {
         Ok((*end, Some(*id)))
     }
 
+    /// Whether who answers served when they were asked, and does so no more.
+    pub(super) fn is_left(&self, turn: &Turn) -> bool {
+        let known = turn.known.as_ref().filter(|known| turn.reply && known.opening.proto != Proto::Tcp);
+        known.is_some_and(|known| known.backend.is_some_and(|id| !self.serves(known, id)))
+    }
+
+    /// Whether there still are the service of a flow, and its backend, of whichever service.
+    fn serves(&self, flow: &Flow, id: u32) -> bool {
+        self.services.contains_key(&(flow.opening.to, flow.opening.proto))
+            && self.services.values().flatten().any(|backend| *backend == (id, flow.to))
+    }
+
     /// Whether a flow stays with its backend.
     fn stays(&self, message: &Message, flow: &Flow, id: u32) -> bool {
-        let exists = self.services.values().flatten().any(|backend| *backend == (id, flow.to));
+        let exists = self.serves(flow, id);
         let goes_on = message.talk.proto == Proto::Tcp && !is_first(message.flags);
         exists || (goes_on && flow.stage() == Stage::Established)
     }
