@@ -45,7 +45,7 @@ image: bootstrap ## build the product's image into target/image/cilium.tar
 bpf: bootstrap ## build the kernel programs
 	@cargo build --package datapath
 
-.PHONY: ci check advisories test test-rest release-check mutants fuzz fuzz-short attack upgrade vm conformance bench
+.PHONY: ci check advisories test test-rest release-check mutants mutants-bpf fuzz fuzz-short attack upgrade vm conformance bench
 ci: ## what CI runs: bootstrap, check, test
 	@.ci/run
 
@@ -91,6 +91,9 @@ fuzz: bootstrap ## fuzz the parsers of untrusted input for an hour each: make fu
 mutants: ## change the pure crates line by line and tell what no test notices; takes hours: make mutants CRATES='abi policy' SHARD=0/8
 	@$(BOOTSTRAP) --mutants
 	@SHARD=$(SHARD) scripts/mutants $(CRATES)
+
+mutants-bpf: bootstrap ## change the kernel programs as bpf/mutants says and tell what no test notices; root: make mutants-bpf ONLY='words of names' [RELATED=1]
+	@$(XTASK) mutants $(if $(RELATED),--related) $(ONLY)
 
 attack: bootstrap image kube ## a pod and a machine on the wire attack for a minute with each way of routing: make attack FOR=600
 	@CILIUM_ATTACK_SECONDS=$(or $(FOR),60) cargo test --package lab --locked --test attack

@@ -5,6 +5,7 @@ mod dependencies;
 mod files;
 mod layers;
 mod metadata;
+mod mutants;
 mod tests;
 
 use std::{path::Path, process::ExitCode};
@@ -39,6 +40,10 @@ fn run(arguments: &[&str]) -> Result<Vec<String>> {
         ["size"] => files::size(&root),
         ["test", group] => tests::run(&root, group),
         ["test", group, "--write"] => tests::write(&root, group),
-        _ => bail!("usage: xtask layers [--write] | licences | size | test quick|rest|lab [--write]"),
+        ["mutants", "--related", words @ ..] => mutants::run(&root, mutants::Reach::Related, words),
+        ["mutants", words @ ..] => mutants::run(&root, mutants::Reach::All, words),
+        _ => bail!(
+            "usage: xtask layers [--write] | licences | size | test quick|rest|lab [--write] | mutants [--related] [WORD...]"
+        ),
     }
 }

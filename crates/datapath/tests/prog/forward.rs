@@ -186,6 +186,10 @@ fn nothing_leaves_a_pod_that_is_unknown_or_not_ready() {
         world.leaves(&a, &packet.bytes()).dropped(DropReason::DropEpNotReady);
         let eth0 = world.eth0;
         world.run(datapath::bpf::Program::PodEgress, eth0, &packet.bytes()).dropped(DropReason::DropEpNotReady);
+        // Nor under another's address, which nobody gets as far as to look at.
+        world.set_pod(&world.a, abi::endpoint::flags::NOT_READY);
+        let forged = Packet::udp((f.stranger, 1000), (f.b, 53)).bytes();
+        world.leaves(&world.a.clone(), &forged).dropped(DropReason::DropEpNotReady);
     });
 }
 
