@@ -207,7 +207,13 @@ impl Model {
             Place::Tunnel { node, vni } => {
                 let behind = self.node_of(src) == Some(node) || (src == node && self.is_node(src));
                 let known = self.identity(src);
-                if behind { Ok(if is_told_as(known, vni) { known } else { vni }) } else { Err(FORGED) }
+                if !behind {
+                    return Err(FORGED);
+                }
+                if vni == identity::REMOTE_NODE && !matches!(known, identity::REMOTE_NODE | identity::KUBE_APISERVER) {
+                    return Err(Outcome::Dropped(DropReason::InvalidIdentity));
+                }
+                Ok(if is_told_as(known, vni) { known } else { vni })
             }
             Place::Stack { by, .. } => Ok(self.forwarded(src, by)),
         }

@@ -36,7 +36,11 @@ impl Drive<'_> {
             Place::Stack { into, by } => (Program::PodIngress, self.interfaces[into], self.arrived_by(by)),
             Place::Tunnel { .. } | Place::Wire => (Program::NetdevIngress, self.world.eth0, self.world.eth0),
         };
-        let run = self.world.datapath.test_run_at(program, &frame, bpf::Place { ifindex, arrived_by, ..bpf::Place::default() }, 1).unwrap();
+        let run = self
+            .world
+            .datapath
+            .test_run_at(program, &frame, bpf::Place { ifindex, arrived_by, ..bpf::Place::default() }, 1)
+            .unwrap();
         let events = self.world.events();
         let drop = events.iter().find(|event| event.kind == kind::DROP);
         let outcome = match (run.verdict, drop) {
