@@ -5,7 +5,7 @@
 use std::net::{IpAddr, UdpSocket};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use abi::config::ProgramConfig;
 use abi::identity;
@@ -13,6 +13,7 @@ use datapath::bpf::{Direction, Options, Program};
 use datapath::netns;
 use ipnet::IpNet;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, sendto, socket};
+use tokio::time::Instant;
 
 use crate::packet::{Packet, checksum};
 use crate::tunnel::{MODES, Wire, ip, mac, socket as udp};
