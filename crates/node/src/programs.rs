@@ -4,6 +4,7 @@
 use crate::fib::Concerned;
 use crate::local::{Facts, Host};
 use crate::{HOST_DEVICE, OVERLAY_DEVICE};
+use abi::Addr;
 use abi::config::{Device, NodeConfig};
 use datapath::bpf::{Datapath, Direction, Program};
 use datapath::{Epochs, Kernel, Map, Result, sync_map};
@@ -42,7 +43,8 @@ impl Programs {
         }
         self.detach_others(&wanted).await?;
         let config = node_config(facts, host);
-        let mut changed = sync_map(&self.devices, devices(facts))?.is_change();
+        let told = self.devices.entries()?.into_iter().collect();
+        let mut changed = sync_map(&self.devices, devices(facts, host, &told))?.is_change();
         if self.map.get(&0)? != Some(config) {
             self.map.insert(&0, &config)?;
             changed = true;
@@ -125,12 +127,21 @@ fn node_config(facts: &Facts, host: &Host) -> NodeConfig {
     }
 }
 
-/// What they are told of the native devices.
-fn devices(facts: &Facts) -> impl Iterator<Item = (u32, Device)> {
+/// What they are told of the native devices, and what they were told before. As long as a device has the address that masqueraded
+/// traffic takes, that stays: connections go on under it, while the kernel lists an IPv6 address that is added before all others.
+fn devices(facts: &Facts, host: &Host, told: &BTreeMap<u32, Device>) -> impl Iterator<Item = (u32, Device)> {
     facts.devices.iter().zip(&facts.masquerade).map(|(link, masquerade)| {
+        let before = told.get(&link.index).copied().unwrap_or_default();
+        let has = |address: Addr| {
+            host.addresses.iter().any(|a| a.ifindex == link.index && Addr::from(a.net.addr()) == address)
+        };
+        let choose = |before: Addr, wanted: Option<Addr>| match wanted {
+            Some(_) if has(before) => before,
+            wanted => wanted.unwrap_or_default(),
+        };
         let device = Device {
-            masquerade_ipv4: masquerade.ipv4.map(Into::into).unwrap_or_default(),
-            masquerade_ipv6: masquerade.ipv6.map(Into::into).unwrap_or_default(),
+            masquerade_ipv4: choose(before.masquerade_ipv4, masquerade.ipv4.map(Into::into)),
+            masquerade_ipv6: choose(before.masquerade_ipv6, masquerade.ipv6.map(Into::into)),
         };
         (link.index, device)
     })
@@ -146,6 +157,7 @@ mod tests {
     use crate::local::tests::{config, host, kube, link};
     use crate::publish::tests::published;
     use crate::publish::{Known, Publication};
+    use datapath::netlink::{Address, Scope};
 
     fn found(host: &Host) -> Facts {
         facts(&config(), host, &kube(), None).unwrap()
@@ -184,11 +196,35 @@ mod tests {
             let text = |addr: abi::Addr| IpAddr::from(addr).to_string();
             let of =
                 |(index, device): (u32, Device)| (index, [text(device.masquerade_ipv4), text(device.masquerade_ipv6)]);
-            devices(&facts(config, &host, &kube(), None).unwrap()).map(of).collect()
+            let found = facts(config, &host, &kube(), None).unwrap();
+            devices(&found, &host, &BTreeMap::new()).map(of).collect()
         };
         let [eth1, eth0] = [["192.168.77.11", "fd77::11"], ["203.0.113.7", "::"]].map(|both| both.map(str::to_owned));
         assert_eq!(told(&config()), [(3, eth1.clone()), (2, eth0.clone())]);
         assert_eq!(told(&off), [(3, [eth1[0].clone(), "::".to_owned()]), (2, eth0)]);
+    }
+
+    #[test]
+    fn masqueraded_traffic_keeps_its_address_while_the_device_has_it() {
+        let global = |address: &str| Address { ifindex: 2, net: address.parse().unwrap(), scope: Scope::Universe };
+        let mut host = host();
+        host.addresses.push(global("2001:db8::7/64"));
+        let of = |config: &Config, host: &Host, told: &BTreeMap<u32, Device>| -> BTreeMap<u32, Device> {
+            devices(&facts(config, host, &kube(), None).unwrap(), host, told).collect()
+        };
+        let told = of(&config(), &host, &BTreeMap::new());
+        for (new, old) in [("203.0.113.1/24", "203.0.113.7/24"), ("2001:db8::1/64", "2001:db8::7/64")] {
+            // The kernel may list what is new before what it has.
+            let mut both = host.clone();
+            both.addresses.insert(0, global(new));
+            assert_ne!(of(&config(), &both, &BTreeMap::new()), told, "{new} would be chosen");
+            assert_eq!(of(&config(), &both, &told), told, "{new}");
+            let mut only = both.clone();
+            only.addresses.retain(|address| *address != global(old));
+            assert_eq!(of(&config(), &only, &told), of(&config(), &only, &BTreeMap::new()), "{old} is gone");
+        }
+        let off = Config { masquerade_ipv4: false, masquerade_ipv6: false, ..config() };
+        assert_eq!(of(&off, &host, &told), of(&off, &host, &BTreeMap::new()), "nothing is masqueraded");
     }
 
     #[test]
