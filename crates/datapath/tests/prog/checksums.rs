@@ -3,44 +3,30 @@
 //! packet's own checksum was verified before.
 
 use std::net::IpAddr;
-use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::Command;
 
 use abi::flow::flags;
 use datapath::bpf::{Direction, Program};
-use datapath::netns;
 
+use crate::devices::{here, there};
+use crate::tunnel::mac;
 use crate::world::{Family, World, families, full};
-
-/// Runs commands in a namespace, one line each.
-fn commands(place: &OwnedFd, lines: &str) {
-    for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        let mut words = line.split_whitespace();
-        let mut command = Command::new(words.next().unwrap());
-        let done = netns::run(place.as_fd(), || command.args(words).output().unwrap()).unwrap();
-        assert!(done.status.success(), "{line}: {}", String::from_utf8_lossy(&done.stderr));
-    }
-}
 
 /// The node's device `card` leads to the world, and its packets come with the sum; the programs are attached.
 fn connect(world: &mut World, f: Family) {
-    let node: OwnedFd = std::fs::File::open("/proc/thread-self/ns/net").unwrap().into();
     let prefix = if f.a.is_ipv4() { 24 } else { 64 };
     let card = |local: &str, remote: &str| {
         format!("ip link add card type vxlan id 7 local {local} remote {remote} dstport 4789 udpcsum")
     };
     let ours: IpAddr = if f.a.is_ipv4() { "198.51.100.1" } else { "2001:db8:ffff::1" }.parse().unwrap();
-    commands(
-        &node,
-        &format!(
-            "ethtool -K eth0 gro on
-            {}
-            ip address add {ours}/{prefix} dev card nodad
-            ip link set card up",
-            card("192.0.2.10", "192.0.2.20")
-        ),
-    );
-    commands(
+    here(&format!(
+        "ethtool -K eth0 gro on
+        {}
+        ip address add {ours}/{prefix} dev card nodad
+        ip link set card up",
+        card("192.0.2.10", "192.0.2.20")
+    ));
+    there(
         &world.node2,
         &format!(
             "ethtool -K eth0 tx off
@@ -53,9 +39,9 @@ fn connect(world: &mut World, f: Family) {
         ),
     );
     let a = world.a;
-    let mac = a.host_mac.map(|byte| format!("{byte:02x}")).join(":");
+    let mac = mac(a.host_mac);
     let gateway = if f.a.is_ipv4() { "169.254.0.1" } else { "fe80::1" };
-    commands(
+    there(
         &world.pods[0],
         &format!(
             "ip address add {}/{} dev a nodad
@@ -97,7 +83,7 @@ fn a_masqueraded_flow_goes_through_a_card_that_sums_up_whole_packets() {
             let f = families()[family];
             connect(world, f);
             // Sums of TCP and UDP are verified before they come here; nobody does so for ICMP.
-            commands(&world.pods[0], &format!("busybox ping -c 2 -W 5 -s 500 {}", f.world));
+            there(&world.pods[0], &format!("busybox ping -c 2 -W 5 -s 500 {}", f.world));
             let (_, flow) = world.flows().into_iter().find(|(opening, _)| opening.dst == f.world.into()).unwrap();
             assert!(flow.has(flags::NAT_SRC) && flow.reply.packets == 2, "{flow:?}");
         });

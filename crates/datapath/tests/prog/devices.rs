@@ -2,6 +2,7 @@
 //! The devices of the node under test, and what is at their other ends.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::process::Command;
 
 use datapath::netlink::{Address, LinkChange, Mac, Netlink, Route, Scope, VethEnd, Vxlan};
 use datapath::{netns, sysctl};
@@ -59,4 +60,18 @@ pub(crate) async fn make(others: [&OwnedFd; 3]) -> [u32; 4] {
     lenient();
     netns::run(others[2].as_fd(), lenient).unwrap();
     indexes
+}
+
+/// Runs commands in the namespace of this thread, one line each.
+pub(crate) fn here(commands: &str) {
+    for command in commands.lines().map(str::trim).filter(|command| !command.is_empty()) {
+        let mut words = command.split_whitespace();
+        let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// The same in another namespace.
+pub(crate) fn there(netns: &OwnedFd, commands: &str) {
+    netns::run(netns.as_fd(), || here(commands)).unwrap();
 }

@@ -15,24 +15,17 @@ use ipnet::IpNet;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, sendto, socket};
 use tokio::time::Instant;
 
+use crate::devices::here;
 use crate::packet::{Packet, checksum};
 use crate::tunnel::{MODES, Wire, ip, mac, socket as udp};
 use crate::world::{Family, World, families, full};
-
-/// Commands on the node under test.
-fn here(commands: &str) {
-    for command in commands.lines().map(str::trim).filter(|command| !command.is_empty()) {
-        let output = Command::new("ip").args(command.split_whitespace()).output().unwrap();
-        assert!(output.status.success(), "ip {command}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-}
 
 /// The node's own way to pod A.
 fn to_pod(world: &World, f: Family) {
     let family = if f.a.is_ipv4() { "-4" } else { "-6" };
     here(&format!(
-        "{family} route add {a}/{all} dev lxc_a
-         {family} neigh add {a} lladdr {mac} dev lxc_a nud permanent",
+        "ip {family} route add {a}/{all} dev lxc_a
+         ip {family} neigh add {a} lladdr {mac} dev lxc_a nud permanent",
         a = f.a,
         all = full(f.a),
         mac = mac(world.a.mac)
@@ -99,7 +92,7 @@ fn what_is_too_big_for_the_tunnel_does_not_travel_under_the_nodes_identity() {
 #[test]
 fn a_device_that_takes_less_than_the_tunnels_carries_what_pods_send() {
     arrives_under_its_own_name(1350, |world| {
-        here("link set eth0 mtu 1300");
+        here("ip link set eth0 mtu 1300");
         ip(&world.node2, "link set eth0 mtu 1300");
     });
 }
@@ -141,7 +134,7 @@ fn what_the_node_was_told_of_a_way_does_not_send_pods_out_under_their_own_addres
         to_pod(world, f);
         ip(&world.pods[0], &format!("addr add {}/32 dev a\nroute add 0.0.0.0/0 dev a", f.a));
         ip(&world.node2, &format!("addr add {}/32 dev lo", f.world));
-        here(&format!("route add {}/32 via {}", f.world, f.node2));
+        here(&format!("ip route add {}/32 via {}", f.world, f.node2));
         lower_the_nodes_path(world, f, f.world, 1000);
         let (pod, far) = (udp(&world.pods[0], f.a), udp(&world.node2, f.world));
         pod.connect(far.local_addr().unwrap()).unwrap();

@@ -7,7 +7,6 @@
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::Command;
 use std::time::Duration;
 
 use abi::DropReason;
@@ -19,6 +18,7 @@ use abi::policy::INGRESS;
 use datapath::bpf::{Direction, Options, Program};
 use datapath::netns;
 
+use crate::devices::there;
 use crate::world::{Family, REMOTE_IDENTITY, World, families};
 
 /// How long a packet may take; nothing waits that long unless it fails.
@@ -27,9 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Runs `ip`, with a word per argument, inside of a network namespace.
 pub(crate) fn ip(netns: &OwnedFd, commands: &str) {
     for command in commands.lines().map(str::trim).filter(|command| !command.is_empty()) {
-        let run = || Command::new("ip").args(command.split_whitespace()).output().unwrap();
-        let output = netns::run(netns.as_fd(), run).unwrap();
-        assert!(output.status.success(), "ip {command}: {}", String::from_utf8_lossy(&output.stderr));
+        there(netns, &format!("ip {command}"));
     }
 }
 

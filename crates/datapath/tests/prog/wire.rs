@@ -3,7 +3,6 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::process::Command;
 use std::time::Duration;
 
 use abi::config::ProgramConfig;
@@ -13,18 +12,10 @@ use abi::policy::{EGRESS, INGRESS};
 use abi::{DropReason, identity};
 use datapath::bpf::{Direction, Options, Program};
 
+use crate::devices::here;
 use crate::packet::Packet;
 use crate::tunnel::{ip, mac, nothing, socket};
 use crate::world::{Family, REMOTE_IDENTITY, World, families};
-
-/// Commands on the node under test.
-fn here(commands: &str) {
-    for command in commands.lines().map(str::trim).filter(|command| !command.is_empty()) {
-        let mut words = command.split_whitespace();
-        let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
-        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-}
 
 /// Attaches the programs, and gives both pods an address and a way out.
 fn connect(world: &World, f: Family) -> [UdpSocket; 2] {
