@@ -146,9 +146,15 @@ mod tests {
 
     use std::path::Path;
 
-    use super::{Mutant, parse};
+    use super::{Mutant, parse, read};
 
     const TABLE: &str = "# A comment.\ntests: prog::a prog::b\n\nTwo is three.\n-    two\n+    three\n\nOne goes.\ntests: kernel::c\n= Nobody counts.\n- one\n  two\n";
+
+    #[test]
+    fn the_table_is_of_the_programs_as_they_are() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        assert!(!read(&root).unwrap().is_empty());
+    }
 
     fn table(text: &str) -> Result<Vec<Mutant>, String> {
         parse(Path::new("stages/x.rs"), text).map_err(|error| error.to_string())
