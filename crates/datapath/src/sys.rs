@@ -36,6 +36,7 @@ enum Command {
     LinkCreate = 28,
     LinkUpdate = 29,
     EnableStats = 32,
+    LinkDetach = 34,
 }
 
 /// One call. `A` is the member of `union bpf_attr` that belongs to the command.
@@ -373,4 +374,10 @@ struct LinkUpdate {
 pub(crate) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
     let mut attr = LinkUpdate { link: raw(link), program: raw(program), flags: 0, old_program: 0 };
     bpf(Command::LinkUpdate, &mut attr).map(drop)
+}
+
+/// Ends a link before its last holder goes, who would end it a little later: the kernel puts that off.
+pub(crate) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = raw(link);
+    bpf(Command::LinkDetach, &mut attr).map(drop)
 }

@@ -140,9 +140,9 @@ impl Datapath {
         pin_over(link.as_fd(), &path)
     }
 
-    /// Detaches what was attached under that name; false when nothing was.
+    /// Detaches what was attached under that name; false when nothing was. Afterwards no packet meets the program.
     pub fn detach(&self, pin_name: &str) -> Result<bool> {
-        let link = pins::remove(&self.pins.link(pin_name))?;
+        let link = detach_link(&self.pins.link(pin_name))?;
         Ok(clsact::detach(&self.pins, pin_name)? || link)
     }
 
@@ -163,6 +163,14 @@ impl Datapath {
 
 fn open_link(path: &Path) -> Result<Option<OwnedFd>> {
     sys::open_pin(path).map_err(|source| failed("open", path, source))
+}
+
+/// Ends a pinned link and removes its pin; false when there was none.
+pub(super) fn detach_link(path: &Path) -> Result<bool> {
+    if let Some(link) = open_link(path)? {
+        sys::link_detach(link.as_fd()).map_err(|source| failed("detach the link of", path, source))?;
+    }
+    pins::remove(path)
 }
 
 fn has_tcx(program: BorrowedFd<'_>) -> bool {
