@@ -3,7 +3,7 @@
 
 use crate::maps;
 use abi::Addr;
-use abi::lb::{Backend, Service, ServiceKey, SlotKey};
+use abi::lb::{Backend, Service, ServiceKey, SlotKey, flags};
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 
 /// What became of the question for a backend.
@@ -47,6 +47,13 @@ pub fn service(addr: Addr, port: u16, proto: u8) -> Option<&'static Service> {
     let key = ServiceKey { addr, port, proto, scope: abi::lb::SCOPE_EXTERNAL, pad: 0 };
     // SAFETY: read at once.
     unsafe { maps::SERVICES.get(key) }
+}
+
+/// Whether the service has this backend, be it for new connections or for those that it has.
+#[inline(always)]
+pub fn has_member(service: &Service, backend: u32) -> bool {
+    // SAFETY: only asked whether it is there.
+    service.flags & flags::MEMBERS == 0 || unsafe { maps::SLOTS.get(SlotKey::member(service.id, backend)) }.is_some()
 }
 
 #[inline(always)]

@@ -68,11 +68,13 @@ fn keeps_backend(pkt: &Pkt, scratch: &mut Scratch) -> bool {
     reply
 }
 
-/// Whether there still is the service, and the backend.
+/// Whether there still is the service, and it has the backend.
 #[inline(always)]
 fn still_serves(known: &Flow, opening: &Tuple) -> bool {
     // SAFETY: read at once.
     let backend = unsafe { maps::BACKENDS.get(known.backend) }
         .is_some_and(|backend| backend.addr == known.nat_dst && backend.port == known.nat_dport);
-    backend && lb::service(opening.dst, opening.dport, opening.proto).is_some_and(|service| service.id == known.service)
+    backend
+        && lb::service(opening.dst, opening.dport, opening.proto)
+            .is_some_and(|service| service.id == known.service && lb::has_member(service, known.backend))
 }

@@ -67,6 +67,8 @@ pub mod flags {
     pub const CLUSTER_IP: u32 = 1;
     /// No frontend, but the mark of an address that has frontends: at any other port of it there is no service.
     pub const ADDRESS: u32 = 2;
+    /// Every backend of the frontend has a member's key among the slots ([`super::SlotKey::member`]), also one without new connections.
+    pub const MEMBERS: u32 = 4;
 }
 
 layout! {
@@ -74,8 +76,26 @@ layout! {
     pub struct SlotKey (8) {
         /// `Service::id`.
         pub service: u32,
-        /// From 0 to `Service::count` - 1.
+        /// From 0 to `Service::count` - 1; of a member [`MEMBER`] and the backend's id.
         pub slot: u32,
+    }
+}
+
+/// Set in [`SlotKey::slot`] of a member.
+pub const MEMBER: u32 = 1 << 31;
+
+impl SlotKey {
+    /// The key that says that a service has a backend: a backend outlives its service where another has it too.
+    #[inline(always)]
+    #[must_use]
+    pub const fn member(service: u32, backend: u32) -> Self {
+        Self { service, slot: MEMBER | backend }
+    }
+
+    /// Whether it is the key of a member.
+    #[must_use]
+    pub const fn is_member(&self) -> bool {
+        self.slot & MEMBER != 0
     }
 }
 

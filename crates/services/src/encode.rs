@@ -17,7 +17,12 @@ pub(crate) fn service_key(addr: &L4Addr) -> lb::ServiceKey {
 
 /// A frontend with as many slots as it has active backends.
 pub(crate) fn service(row: &Frontend) -> lb::Service {
-    lb::Service { id: row.id, count: len(active(row).count()), flags: lb::flags::CLUSTER_IP, affinity: 0 }
+    lb::Service {
+        id: row.id,
+        count: len(active(row).count()),
+        flags: lb::flags::CLUSTER_IP | lb::flags::MEMBERS,
+        affinity: 0,
+    }
 }
 
 /// The backends that new connections go to, in the order of their slots.

@@ -5,8 +5,8 @@
 //! the count:
 //!
 //! ```text
-//! growing:    backends, slots, frontend
-//! shrinking:  frontend, slots, backends
+//! growing:    backends, members, slots, frontend
+//! shrinking:  frontend, slots, members, backends
 //! ```
 //!
 //! Around all frontends of an address there is its mark, which says that the address is a Service's at every port:
@@ -94,6 +94,8 @@ struct Installed {
     service: ServiceName,
     id: u32,
     slots: u32,
+    /// Numbers that it had before, with their slots.
+    former: BTreeMap<u32, u32>,
     backends: BTreeSet<u32>,
 }
 
@@ -108,8 +110,10 @@ impl Target {
         let present = self.maps.services.get(&key)?;
         let held = present.filter(|p| p.id == wanted.id).map_or(0, |p| p.count);
         self.remember(row, wanted.count.max(held));
+        self.remember_former(row, present);
         for backend in &row.backends {
             write(&self.maps.backends, &backend.id.0, &encode::backend(backend))?;
+            write(&self.maps.slots, &lb::SlotKey::member(row.id, backend.id.0), &backend.id.0)?;
         }
         self.mark(key.addr)?;
         if present.is_none_or(|p| p.id != wanted.id) {
@@ -122,9 +126,7 @@ impl Target {
             write(&self.maps.services, &key, &wanted)?;
             self.put_slots(row)?;
         }
-        if let Some(former) = present.filter(|p| p.id != wanted.id) {
-            self.remove_slots(former.id, 0..former.count)?;
-        }
+        self.drop_former(&row.addr)?;
         self.drop_excess(row, wanted.count)?;
         self.due.raise(&self.epochs)
     }
@@ -158,10 +160,17 @@ impl Target {
     /// Notes what the maps are about to hold.
     fn remember(&mut self, row: &Frontend, slots: u32) {
         let ids = row.backends.iter().map(|b| b.id.0);
-        let new = Installed { service: row.service.clone(), id: row.id, slots: 0, backends: BTreeSet::new() };
+        let new = Installed {
+            service: row.service.clone(),
+            id: row.id,
+            slots: 0,
+            former: BTreeMap::new(),
+            backends: BTreeSet::new(),
+        };
         let known = self.installed.entry(row.addr).or_insert(new);
         known.service.clone_from(&row.service);
         if known.id != row.id {
+            known.former.insert(known.id, known.slots);
             (known.id, known.slots) = (row.id, 0);
         }
         known.slots = known.slots.max(slots);
@@ -170,6 +179,33 @@ impl Target {
                 *self.uses.entry(id).or_default() += 1;
             }
         }
+    }
+
+    /// Notes under which number the map has the frontend, should that be another.
+    fn remember_former(&mut self, row: &Frontend, present: Option<lb::Service>) {
+        let former = present.filter(|present| present.id != row.id);
+        if let Some((known, former)) = self.installed.get_mut(&row.addr).zip(former) {
+            let slots = known.former.entry(former.id).or_default();
+            *slots = former.count.max(*slots);
+        }
+    }
+
+    /// Removes what the frontend had under other numbers.
+    fn drop_former(&mut self, addr: &FrontendKey) -> datapath::Result<()> {
+        let Some(known) = self.installed.get(addr) else { return Ok(()) };
+        let (former, backends) = (known.former.clone(), known.backends.clone());
+        for (id, slots) in former {
+            self.remove_all_slots(id, slots, &backends)?;
+            if let Some(known) = self.installed.get_mut(addr) {
+                known.former.remove(&id);
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_all_slots(&mut self, service: u32, slots: u32, members: &BTreeSet<u32>) -> datapath::Result<()> {
+        self.remove_slots(service, 0..slots)?;
+        members.iter().try_for_each(|backend| self.remove_slot(lb::SlotKey::member(service, *backend)))
     }
 
     fn put_slots(&mut self, row: &Frontend) -> datapath::Result<()> {
@@ -195,6 +231,7 @@ impl Target {
         let slots = known.slots;
         self.remove_slots(row.id, count..slots)?;
         for backend in excess {
+            self.remove_slot(lb::SlotKey::member(row.id, backend))?;
             self.release(row.addr, backend)?;
         }
         if let Some(known) = self.installed.get_mut(&row.addr) {
@@ -204,11 +241,13 @@ impl Target {
     }
 
     fn remove_slots(&mut self, service: u32, slots: std::ops::Range<u32>) -> datapath::Result<()> {
-        for key in slots.rev().map(|slot| encode::slot_key(service, slot)) {
-            if let Some(backend) = self.maps.slots.get(&key)? {
-                self.outdate(backend)?;
-                self.maps.slots.remove(&key)?;
-            }
+        slots.rev().try_for_each(|slot| self.remove_slot(encode::slot_key(service, slot)))
+    }
+
+    fn remove_slot(&mut self, key: lb::SlotKey) -> datapath::Result<()> {
+        if let Some(backend) = self.maps.slots.get(&key)? {
+            self.outdate(backend)?;
+            self.maps.slots.remove(&key)?;
         }
         Ok(())
     }
@@ -245,9 +284,10 @@ impl Target {
             self.maps.services.remove(&key)?;
             self.remove_slots(present.id, 0..present.count)?;
         }
+        self.drop_former(addr)?;
         if let Some(known) = self.installed.get(addr) {
-            let backends: Vec<u32> = known.backends.iter().copied().collect();
-            self.remove_slots(known.id, 0..known.slots)?;
+            let (id, slots, backends) = (known.id, known.slots, known.backends.clone());
+            self.remove_all_slots(id, slots, &backends)?;
             for backend in backends {
                 self.release(*addr, backend)?;
             }
@@ -295,10 +335,12 @@ impl Target {
         let mut counts: BTreeMap<u32, u32> = rows.values().map(|row| (row.id, encode::service(row).count)).collect();
         let (marks, frontends): (Vec<_>, Vec<_>) =
             self.maps.services.entries()?.into_iter().partition(|(key, _)| key.is_mark());
+        let mut kept_frontends: BTreeMap<lb::ServiceKey, lb::Service> = BTreeMap::new();
         for (key, present) in frontends {
             if rows.contains_key(&key) {
                 let count = counts.entry(present.id).or_default();
                 *count = present.count.max(*count);
+                kept_frontends.insert(key, present);
             } else {
                 self.due.peer(key.addr);
                 self.maps.services.remove(&key)?;
@@ -311,13 +353,13 @@ impl Target {
         }
         let mut used: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
         for (key, backend) in self.maps.slots.entries()? {
-            if counts.get(&key.service).is_some_and(|count| key.slot < *count) {
+            if counts.get(&key.service).is_some_and(|count| key.is_member() || key.slot < *count) {
                 used.entry(key.service).or_default().insert(backend);
             } else {
                 self.maps.slots.remove(&key)?;
             }
         }
-        self.learn(rows, &used);
+        self.learn(rows, &kept_frontends, &used);
         let kept: BTreeSet<u32> = used.into_values().flatten().collect();
         for id in self.maps.backends.keys()? {
             if !kept.contains(&id) && !self.uses.contains_key(&id) {
@@ -329,16 +371,21 @@ impl Target {
         self.due.raise(&self.epochs)
     }
 
-    /// Takes over what the maps hold of desired frontends that have not been updated yet, and forgets the others.
-    fn learn(&mut self, rows: &BTreeMap<lb::ServiceKey, &Frontend>, used: &BTreeMap<u32, BTreeSet<u32>>) {
-        for row in rows.values() {
+    /// Takes over what the maps hold of desired frontends that have not been updated yet, and forgets the others. `used` are backends by
+    /// number of the frontend.
+    fn learn(
+        &mut self,
+        rows: &BTreeMap<lb::ServiceKey, &Frontend>,
+        present: &BTreeMap<lb::ServiceKey, lb::Service>,
+        used: &BTreeMap<u32, BTreeSet<u32>>,
+    ) {
+        for (key, row) in rows {
+            let present = present.get(key).copied();
             self.remember(row, encode::service(row).count);
+            self.remember_former(row, present);
             let Some(known) = self.installed.get_mut(&row.addr) else { continue };
-            for id in used.get(&row.id).into_iter().flatten() {
-                if known.backends.insert(*id) {
-                    *self.uses.entry(*id).or_default() += 1;
-                }
-            }
+            let numbers = BTreeSet::from([row.id, present.map_or(row.id, |present| present.id)]);
+            known.backends.extend(numbers.iter().filter_map(|id| used.get(id)).flatten());
         }
         self.installed.retain(|addr, _| rows.contains_key(&encode::service_key(addr)));
         self.uses.clear();

@@ -3,6 +3,7 @@
 
 use abi::DropReason;
 use abi::flow::proto;
+use abi::lb::flags::MEMBERS;
 use abi::lb::{Backend, Service, ServiceKey, SlotKey};
 use abi::maps::{Backends, Services, Slots};
 use datapath::Kernel;
@@ -133,6 +134,32 @@ fn a_flow_to_a_service_that_is_gone_does_not_keep_a_backend_that_another_has_too
         // Its address is one like others now.
         let run = world.leaves(&a, &request.bytes());
         run.redirected().packet(&request.from((f.node, 40001)).ttl(63));
+    });
+}
+
+#[test]
+fn a_flow_does_not_stay_with_a_backend_that_its_service_has_no_more_though_another_has() {
+    World::test_families(|world, f| {
+        let (a, b) = (world.a, world.b);
+        let (slots, services) = (world.datapath.map::<Slots>().unwrap(), world.datapath.map::<Services>().unwrap());
+        let key =
+            ServiceKey { addr: f.service.into(), port: 53_u16.to_be(), proto: proto::UDP, ..ServiceKey::default() };
+        serve(world, proto::UDP, (f.service, 53), &[(1, f.b, 8053), (2, f.remote, 8053)]);
+        // New flows go to the second one. The first is a member, as one is that is about to end.
+        world.put(slots.clone(), &SlotKey { service: 5, slot: 0 }, &1);
+        world.put(slots.clone(), &SlotKey::member(5, 1), &1);
+        world.put(slots.clone(), &SlotKey::member(5, 2), &2);
+        let service = Service { id: 5, count: 1, flags: MEMBERS, ..Service::default() };
+        world.put(services.clone(), &key, &service);
+        let request = Packet::udp((f.a, 1000), (f.service, 53));
+        let first = request.clone().to((f.b, 8053)).macs(b.host_mac, b.mac).ttl(63);
+        world.leaves(&a, &request.bytes()).redirected().packet(&first);
+        world.put(slots.clone(), &SlotKey { service: 5, slot: 0 }, &2);
+        world.epochs.bump_peer(f.b).unwrap();
+        world.leaves(&a, &request.bytes()).redirected().packet(&first);
+        slots.remove(&SlotKey::member(5, 1)).unwrap();
+        world.epochs.bump_peer(f.b).unwrap();
+        world.leaves(&a, &request.bytes()).redirected().packet(&request.to((f.remote, 8053)).ttl(63));
     });
 }
 
