@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Garbage of the flow table: what has been silent for longer than its state allows. The table does not evict by itself: when it
-//! grows full, flows are allowed less silence, those first that are closed or that nobody has answered.
+//! grows full, flows are allowed less silence, those first that are closed or that nobody has answered, and then those of the
+//! endpoints that hold more than their share of the table.
 
 use crate::{Map, Result};
 use abi::flow::{Flow, FlowKey, State, TICK_SHIFT};
 use abi::maps::Flows;
-
 /// Ticks since boot, by the clock that the programs read.
 #[must_use]
 pub fn now() -> u32 {
@@ -33,8 +33,8 @@ impl Collected {
     }
 
     /// Whether more than so many sixteenths of the table are in use.
-    const fn exceeds(&self, sixteenths: usize, capacity: u32) -> bool {
-        self.entries > capacity as usize / 16 * sixteenths
+    const fn exceeds(&self, sixteenths: u32, capacity: u32) -> bool {
+        self.entries > (capacity / 16 * sixteenths) as usize
     }
 }
 
@@ -43,14 +43,14 @@ impl Collected {
 struct Patience {
     /// A flow's lifetime is divided by that.
     divisor: u32,
-    /// Also that of established flows.
+    /// Also that of established flows, if their endpoint holds more than its share.
     with_established: bool,
 }
 
-const FULL: Patience = Patience { divisor: 1, with_established: true };
+const FULL: Patience = Patience { divisor: 1, with_established: false };
 
 /// When more than so many sixteenths of the table are in use, this is what is allowed, one after the other.
-const TIGHT: [(usize, Patience); 4] = [
+const TIGHT: [(u32, Patience); 4] = [
     (12, Patience { divisor: 4, with_established: false }),
     (12, Patience { divisor: 4, with_established: true }),
     (15, Patience { divisor: 16, with_established: false }),
@@ -59,13 +59,62 @@ const TIGHT: [(usize, Patience); 4] = [
 
 impl Patience {
     /// Whether a flow has been silent for longer.
-    fn has_ended(self, key: &FlowKey, flow: &Flow, now: u32) -> bool {
+    fn has_ended(self, key: &FlowKey, flow: &Flow, now: u32, shares: &Shares) -> bool {
         let state = flow.state(key.proto);
-        if self.divisor == 1 || (state == State::Established && !self.with_established) {
+        let is_spared = state == State::Established && !(self.with_established && shares.exceeded_by(holder_of(flow)));
+        if self.divisor == 1 || is_spared {
             return flow.is_garbage(key.proto, now);
         }
         let heard = flow.forward.last_seen.max(flow.reply.last_seen);
         now.saturating_sub(heard) > state.lifetime(key.proto) / self.divisor
+    }
+}
+
+/// The endpoint whose part of the table a flow takes: the local one that opened it, or else the one that it was opened to; 0 for what
+/// the node forwards.
+const fn holder_of(flow: &Flow) -> u16 {
+    if flow.src_endpoint != 0 { flow.src_endpoint } else { flow.dst_endpoint }
+}
+
+/// How many entries each endpoint holds, and how many it may hold while the table is tight.
+#[derive(Debug)]
+struct Shares {
+    /// By endpoint. An array, since each flow is counted.
+    held: Vec<u32>,
+    fair: u32,
+}
+
+impl Shares {
+    fn new() -> Self {
+        Self { held: vec![0; usize::from(u16::MAX) + 1], fair: u32::MAX }
+    }
+
+    fn count(&mut self, holder: u16, entries: u32) {
+        if let Some(held) = self.held.get_mut(usize::from(holder)) {
+            *held += entries;
+        }
+    }
+
+    /// Divides so many entries: who holds little keeps it, and what is left is divided equally among the others.
+    fn divide(&mut self, entries: u32) {
+        let mut held: Vec<u32> = self.held.iter().copied().filter(|held| *held > 0).collect();
+        held.sort_unstable();
+        let mut left = entries;
+        let mut sharers = u32::try_from(held.len()).unwrap_or(u32::MAX);
+        self.fair = u32::MAX;
+        for count in held {
+            let equal = left / sharers;
+            if count > equal {
+                self.fair = equal;
+                return;
+            }
+            left -= count;
+            sharers -= 1;
+        }
+    }
+
+    fn exceeded_by(&self, holder: u16) -> bool {
+        self.held.get(usize::from(holder)).is_some_and(|held| *held > self.fair)
     }
 }
 
@@ -96,40 +145,50 @@ impl Collector {
     pub fn collect(&mut self, now: u32) -> Result<Collected> {
         self.round = (self.round + 1) % ALIAS_SHARE;
         let orphans = self.remove_orphans()?;
-        let mut collected = self.pass(FULL, now)?;
+        let (mut collected, mut shares) = self.pass(FULL, now, &Shares::new())?;
         collected.removed += orphans;
+        let capacity = self.flows.capacity();
         for (sixteenths, patience) in TIGHT {
-            if collected.exceeds(sixteenths, self.flows.capacity()) {
-                let again = self.pass(patience, now)?;
+            if collected.exceeds(sixteenths, capacity) {
+                shares.divide(capacity / 16 * sixteenths);
+                let again;
+                (again, shares) = self.pass(patience, now, &shares)?;
                 collected = Collected { removed: collected.removed + again.removed, ..again };
             }
         }
         Ok(collected)
     }
 
-    fn pass(&mut self, patience: Patience, now: u32) -> Result<Collected> {
+    /// Returns also what each endpoint holds afterwards.
+    fn pass(&mut self, patience: Patience, now: u32, shares: &Shares) -> Result<(Collected, Shares)> {
         let mut collected = Collected::default();
+        let mut left = Shares::new();
         let mut suspects = Vec::new();
         self.flows.visit(|key, flow| {
             if key.alias != 0 {
                 if self.is_due(key) && self.is_orphan(key, flow)? {
                     suspects.push(*key);
                 }
-            } else if patience.has_ended(key, flow, now) && self.remove_flow(key, patience, now)? {
+                return Ok(());
+            }
+            let has_ended = |flow: &Flow| patience.has_ended(key, flow, now, shares);
+            if has_ended(flow) && self.remove_flow(key, has_ended)? {
                 collected.removed += 1;
             } else {
+                let entries = 1 + u32::from(alias_of(key, flow).is_some());
                 collected.alive += 1;
-                collected.entries += 1 + usize::from(alias_of(key, flow).is_some());
+                collected.entries += entries as usize;
+                left.count(holder_of(flow), entries);
             }
             Ok(())
         })?;
         self.suspects = suspects;
-        Ok(collected)
+        Ok((collected, left))
     }
 
     /// Removes a flow and its alias, if it still is garbage: a packet may have come since it was read.
-    fn remove_flow(&self, key: &FlowKey, patience: Patience, now: u32) -> Result<bool> {
-        let Some(flow) = self.flows.get(key)?.filter(|flow| patience.has_ended(key, flow, now)) else {
+    fn remove_flow(&self, key: &FlowKey, has_ended: impl Fn(&Flow) -> bool) -> Result<bool> {
+        let Some(flow) = self.flows.get(key)?.filter(has_ended) else {
             return Ok(false);
         };
         if let Some(alias_key) = alias_of(key, &flow)

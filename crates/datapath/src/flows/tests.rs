@@ -228,6 +228,49 @@ fn beyond_fifteen_sixteenths_a_sixteenth_of_the_silence_is_too_much() {
 }
 
 #[test]
+fn who_holds_little_loses_no_connection_to_one_that_holds_much() {
+    let quiet = |port: u16| Flow { src_endpoint: if port < 4 { 7 } else { 8 }, ..established(1000) };
+    let (flows, mut collector) = filled(155, quiet);
+    assert_eq!(collector.collect(9000).unwrap(), Collected { alive: 4, removed: 151, entries: 4 });
+    assert!(flows.entries().unwrap().iter().all(|(_, flow)| flow.src_endpoint == 7));
+    assert_eq!(collector.collect(9001).unwrap().removed, 4, "they live as long as in a table with room");
+}
+
+#[test]
+fn who_holds_more_than_others_does_not_lose_it_while_it_is_in_use() {
+    let (_, mut collector) = filled(155, |port| Flow { src_endpoint: 7 + port % 2, ..established(1000) });
+    assert_eq!(collector.collect(1500).unwrap().removed, 0);
+    assert_eq!(collector.collect(1501).unwrap().removed, 155, "both hold more than half");
+}
+
+#[test]
+fn a_connection_from_outside_is_held_by_the_endpoint_that_it_was_opened_to() {
+    let opened_to = |port: u16| if port < 4 { (7, 8) } else { (0, 8) };
+    let (flows, mut collector) = filled(155, |port| {
+        let (src_endpoint, dst_endpoint) = opened_to(port);
+        Flow { src_endpoint, dst_endpoint, ..established(1000) }
+    });
+    collector.collect(9000).unwrap();
+    assert!(flows.entries().unwrap().iter().all(|(_, flow)| flow.src_endpoint == 7));
+    assert_eq!(flows.keys().unwrap().len(), 4);
+}
+
+#[test]
+fn what_some_do_not_need_of_their_share_is_the_others() {
+    let fair = |held: &[u32], entries| {
+        let mut shares = Shares::new();
+        (1..).zip(held).for_each(|(holder, held)| shares.count(holder, *held));
+        shares.divide(entries);
+        shares.fair
+    };
+    assert_eq!(fair(&[10, 100], 60), 50);
+    assert_eq!(fair(&[100, 10, 20, 100], 90), 30);
+    assert_eq!(fair(&[100, 100, 100], 90), 30);
+    assert_eq!(fair(&[10, 20], 60), u32::MAX, "there is enough for all");
+    assert_eq!(fair(&[], 60), u32::MAX);
+}
+
+#[test]
 fn aliases_take_room_too() {
     let flows: Map<Flows> = fake::Kernel::new().with_capacity("cilium_flows", 160).map().unwrap();
     for port in 1..=61 {
