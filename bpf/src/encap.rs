@@ -6,7 +6,7 @@
 use crate::config;
 use crate::maps;
 use crate::packet::{From, Packet};
-use crate::parse::{ETH_LEN, ETH_P_IP, ETH_P_IPV6, Frame, HEADERS, Pkt, WHOLE, parse_at};
+use crate::parse::{ETH_LEN, ETH_P_IP, ETH_P_IPV6, Frame, HEADERS, PLAIN, Pkt, WHOLE, parse_at};
 use crate::send::{redirected, to_neighbour};
 use crate::stages::route;
 use crate::verdict::Verdict;
@@ -330,7 +330,8 @@ impl Arrival {
         if !plain || node.overlay_ifindex == 0 || pkt.tuple.dst != *own || ecn(packet, pkt) == CONGESTED {
             return None;
         }
-        if packet.linear() < HEADERS && packet.linear() < packet.len() && !packet.pull(HEADERS) {
+        // Pulling costs an allocation. Should the headers inside be longer, the tunnel's device understands them.
+        if packet.linear() < room as u32 + PLAIN && packet.linear() < packet.len() && !packet.pull(HEADERS) {
             return None;
         }
         let vxlan = ETH_LEN + room - SHIM + 8;

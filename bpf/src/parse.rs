@@ -20,7 +20,7 @@ const ETH_P_8021AD: u16 = 0x88a8u16.to_be();
 /// Headers that the programs look at, at most: an outer stack, Ethernet, IPv6 with extensions, TCP, or what an ICMP error quotes.
 pub const HEADERS: u32 = 256;
 /// Headers of a plain TCP packet over IPv4.
-const PLAIN: u32 = 54;
+pub const PLAIN: u32 = 54;
 /// Extension headers that are walked over.
 const MAX_EXTENSIONS: usize = 4;
 

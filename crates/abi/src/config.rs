@@ -35,7 +35,7 @@ macro_rules! for_each_program_constant {
             /// each packet.
             EVENT_INTERVAL, event_interval: u32 = 5;
             /// Unread bytes in the ring buffer at which the reader is woken; below, it looks by itself.
-            EVENT_WAKEUP, event_wakeup: u32 = 65536;
+            EVENT_WAKEUP, event_wakeup: u32 = 262_144;
         }
     };
 }
