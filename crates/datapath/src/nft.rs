@@ -7,6 +7,8 @@
 //!
 //! The table is replaced whole, in one transaction (`linux/netfilter/nf_tables.h`, `nfnetlink.h`).
 
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod message;
 
 use crate::{Error, Result};

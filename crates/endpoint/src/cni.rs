@@ -8,6 +8,8 @@ mod add;
 mod client;
 mod del;
 mod error;
+#[cfg(fuzzing)]
+pub(crate) mod fuzz;
 mod log;
 pub(crate) mod netns;
 mod request;

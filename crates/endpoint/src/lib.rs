@@ -9,6 +9,8 @@ pub mod cni;
 mod config;
 pub mod conflist;
 mod file;
+#[cfg(fuzzing)]
+pub mod fuzz;
 pub mod health;
 mod host;
 mod ids;

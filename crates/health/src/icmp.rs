@@ -103,6 +103,12 @@ impl Echo {
     }
 }
 
+/// What a packet answers of an exchange with tokens that nobody knows.
+#[cfg(fuzzing)]
+pub(crate) fn answered_by(v6: bool, packet: &[u8]) -> Option<u16> {
+    Echo::random(v6).answered(packet)
+}
+
 /// The Internet checksum (RFC 1071) of a message of an even length.
 fn checksum(message: &[u8]) -> u16 {
     let (words, _) = message.as_chunks::<2>();

@@ -5,6 +5,8 @@ mod api;
 mod config;
 #[cfg(test)]
 mod fixture;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod hello;
 mod icmp;
 mod mesh;

@@ -4,6 +4,8 @@
 mod config;
 mod devices;
 mod fib;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod ingest;
 mod local;
 mod programs;

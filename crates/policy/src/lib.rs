@@ -3,6 +3,8 @@
 
 mod config;
 mod explain;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod identity;
 mod ingest;
 mod ipcache;

@@ -4,6 +4,8 @@
 mod config;
 pub mod dump;
 mod encode;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod ids;
 mod ingest;
 mod metrics;

@@ -5,6 +5,7 @@
 
 mod attacks;
 mod checksums;
+mod damaged;
 mod devices;
 mod encap;
 mod epochs;
