@@ -40,7 +40,7 @@ pub(crate) async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
     let health_listener = healthz::bind(config.health_port)
         .await
         .with_context(|| format!("health server on port {}", config.health_port))?;
-    let client = k8s::Client::connect(&config.client).await.context("connection to the API server")?;
+    let client = k8s::Client::connect(&config.client()).await.context("connection to the API server")?;
     // First, so that it drains last: what the others still do must be done by then.
     uninstall::start(&config, &namespace(&client), &client, tasks);
     let datapath = Arc::new(load_datapath(&config)?);
@@ -140,10 +140,10 @@ pub(crate) async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
     }
     let health_netns = connectivity::share(endpoint.health.clone(), health_addresses, tasks);
 
-    let hubble_config = hubble::Config { node: node_name.clone(), ..config.hubble.clone() };
     let hubble = hubble::start(
-        hubble_config,
+        config.hubble.clone(),
         hubble::Inputs {
+            node_name: node_name.clone(),
             tables: hubble::Tables {
                 ipcache: policy.ipcache.clone(),
                 endpoints: endpoints.clone(),
@@ -191,6 +191,7 @@ pub(crate) async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
         config.health.clone(),
         health::Inputs {
             node_name: node_name.clone(),
+            socket: config.endpoint.runtime.join("health.sock"),
             nodes: sources.nodes.clone(),
             local_node: node.local.clone(),
             endpoint: health_netns,
@@ -269,8 +270,9 @@ fn namespace(client: &k8s::Client) -> String {
 }
 
 fn report_unknown(config: &Config) {
-    if !config.unknown.is_empty() {
-        warn!(keys = config.unknown.join(", "), "configuration keys that this release does not know have no effect");
+    let unknown = config.unknown();
+    if !unknown.is_empty() {
+        warn!(keys = unknown.join(", "), "configuration keys that this release does not know have no effect");
     }
     if !config.unknown_values.is_empty() {
         warn!(values = config.unknown_values.join(", "), "chart values that this release does not know have no effect");
@@ -280,7 +282,7 @@ fn report_unknown(config: &Config) {
 fn load_datapath(config: &Config) -> anyhow::Result<Datapath> {
     let options = Options {
         bpffs: config.bpf_root.clone(),
-        config: config.programs,
+        config: config.programs(),
         flows: flow_capacity(config.map_ratio),
         ..Options::default()
     };

@@ -119,8 +119,9 @@ impl Sources {
     fn cilium(&self) -> Status {
         let version = concat!(env!("CARGO_PKG_VERSION"), " (cilium-rs)");
         let mut notes = Vec::new();
-        if !self.config.unknown.is_empty() {
-            notes.push(format!("unknown configuration keys: {}", self.config.unknown.join(", ")));
+        let unknown = self.config.unknown();
+        if !unknown.is_empty() {
+            notes.push(format!("unknown configuration keys: {}", unknown.join(", ")));
         }
         if !self.config.unknown_values.is_empty() {
             notes.push(format!("chart values without effect: {}", self.config.unknown_values.join(", ")));
@@ -200,7 +201,7 @@ impl Sources {
     }
 
     fn kube_proxy_replacement(&self, node: Option<&LocalNode>) -> KubeProxyReplacement {
-        let on = self.config.services.socket_lb;
+        let on = self.config.services.socket_lb();
         let switch = |enabled| Some(Switch { enabled });
         KubeProxyReplacement {
             mode: if on { "True" } else { "False" }.to_owned(),
@@ -219,7 +220,7 @@ impl Sources {
     }
 
     fn masquerading(&self) -> Masquerading {
-        let programs = &self.config.programs;
+        let programs = self.config.programs();
         let (ipv4, ipv6) = (programs.masquerade_ipv4 != 0, programs.masquerade_ipv6 != 0);
         Masquerading {
             enabled: ipv4 || ipv6,

@@ -9,6 +9,7 @@ use std::process::Command;
 
 use k8s::kube::ResourceExt as _;
 use lab::product::repository;
+use model::config::Group;
 use serde_json::{Value, json};
 
 type Keys = BTreeMap<String, String>;
@@ -49,7 +50,7 @@ fn refusals(text: &str) -> BTreeSet<String> {
 
 /// What the agent and the operator refuse.
 fn refused_by_daemons(keys: &Keys) -> BTreeSet<String> {
-    let agent = agent::Config::parse(keys.clone()).err().map(|error| error.to_string());
+    let agent = agent::Config::parse(keys).err().map(|error| error.to_string());
     let operator = operator::config::Config::parse(keys).err().map(|error| error.to_string());
     refusals(&[agent, operator].into_iter().flatten().collect::<Vec<_>>().join("\n"))
 }
@@ -79,12 +80,13 @@ fn agree(overrides: &[(&str, &str)]) -> BTreeSet<String> {
 fn daemons_take_and_know_what_the_chart_writes_by_default() {
     let keys = keys(&json!({})).unwrap();
     assert_eq!(refused_by_daemons(&keys), BTreeSet::new());
-    assert_eq!(agent::Config::parse(keys).unwrap().unknown, [""; 0]);
+    assert_eq!(agent::Config::parse(&keys).unwrap().unknown(), [""; 0]);
 }
 
 #[test]
 fn a_value_that_a_daemon_refuses_is_refused_by_the_chart_in_the_same_words() {
-    let names: BTreeSet<&str> = agent::keys().iter().chain(model::config::operator::KEYS).map(|key| key.name).collect();
+    let keys = agent::keys().into_iter().chain(model::config::operator::Config::keys());
+    let names: BTreeSet<&str> = keys.map(|key| key.name).collect();
     let probes = [
         "nonsense",
         "true",

@@ -94,11 +94,11 @@ async fn config(State(shared): State<Shared>) -> Result<Json<DaemonConfiguration
         device_mtu: node.device_mtu,
         route_mtu: node.route_mtu,
         datapath_mode: "veth".into(),
-        ipam_mode: config.ipam.clone(),
+        ipam_mode: config.ipam.name().to_owned(),
         masquerade: families.ipv4 || families.ipv6,
         masquerade_protocols: families,
         ip_local_reserved_ports: String::new(),
-        daemon_configuration_map: config.keys.clone(),
+        daemon_configuration_map: config.given.0.clone(),
     }))
 }
 

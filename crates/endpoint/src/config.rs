@@ -1,138 +1,113 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The configuration keys of this feature, as the chart writes them.
 
-pub use model::ConfigError;
-use model::config::{Key, Reader, shared};
-use std::collections::BTreeMap;
+use model::config::shared::{self, Ipam};
+use model::config::{AnyKey, Choice, Given, Group, Key, Reader, Verbatim, keys};
 use std::path::PathBuf;
 use std::time::Duration;
 use std::{fs, io};
 
-/// How pods are attached to this node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// Runtime folder, below which state and the queue of deletions are (`state-dir`).
-    pub runtime: PathBuf,
-    /// The CNI configuration to write once the agent can serve (`write-cni-conf-when-ready`).
-    pub conflist: Option<PathBuf>,
-    /// Whether configurations of others are put aside (`cni-exclusive`).
-    pub exclusive: bool,
-    /// Whether the node is cleaned when the product is uninstalled (`cni-uninstall`).
-    pub uninstall: bool,
-    /// The plugin's log file on the host (`cni-log-file`).
-    pub log_file: String,
-    /// Whether the plugin logs details (`debug`).
-    pub debug: bool,
-    /// Whether pods get IPv4 addresses (`enable-ipv4`).
-    pub ipv4: bool,
-    /// Whether pods get IPv6 addresses (`enable-ipv6`).
-    pub ipv6: bool,
-    /// Whether IPv4 traffic that leaves the cluster is masqueraded (`enable-ipv4-masquerade`), for `GET /config`.
-    pub masquerade_ipv4: bool,
-    /// The same for IPv6 (`enable-ipv6-masquerade`).
-    pub masquerade_ipv6: bool,
-    /// Where pod CIDRs come from (`ipam`), for `GET /config`.
-    pub ipam: String,
-    /// Whether the node has a health endpoint (`enable-health-checking` and `enable-endpoint-health-checking`).
-    pub health: bool,
-    /// Whether CiliumEndpoint objects are written (not `disable-endpoint-crd`).
-    pub cilium_endpoints: bool,
-    /// How long ADD waits for a pod that the API server has not told of yet.
-    pub pod_wait: Duration,
-    /// How long ADD waits for policy and datapath.
-    pub attach_wait: Duration,
-    /// How long an address waits for the endpoint that asked for it.
-    pub lease: Duration,
-    /// All keys, for `GET /config`.
-    pub keys: BTreeMap<String, String>,
+/// `cni-uninstall`
+pub(crate) const UNINSTALL: Key<bool> = Key::new(
+    "cni-uninstall",
+    "Take the CNI configuration away whenever an agent's pod ends, and all else of the node, which cuts off the pods that \
+     run there, when the DaemonSet is deleted; if false, everything stays for the next agent",
+)
+.default("false")
+.value("cni.uninstall");
+
+keys! {
+    /// How pods are attached to this node.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Config {
+        /// Folder of the agent's sockets, of the endpoints' state and of queued deletions.
+        #[key("state-dir", default = "/var/run/cilium")]
+        pub runtime: PathBuf,
+        /// File to write the CNI configuration to once pods can be attached; none is written if empty.
+        #[key("write-cni-conf-when-ready", always = "/host/etc/cni/net.d/05-cilium.conflist")]
+        pub conflist: Option<PathBuf>,
+        /// Put CNI configurations of others aside.
+        #[key("cni-exclusive", default = "true", value = "cni.exclusive")]
+        pub exclusive: bool,
+        #[key(UNINSTALL)]
+        pub uninstall: bool,
+        /// Log file of the CNI plugin on the host; set to nothing, the plugin keeps none.
+        #[key("cni-log-file", default = "/var/run/cilium/cilium-cni.log", value = "cni.logFile")]
+        pub log_file: Verbatim,
+        #[key(shared::DEBUG)]
+        pub debug: bool,
+        #[key(shared::ENABLE_IPV4)]
+        pub ipv4: bool,
+        #[key(shared::ENABLE_IPV6)]
+        pub ipv6: bool,
+        #[key(shared::MASQUERADE_IPV4)]
+        pub masquerade_ipv4: bool,
+        #[key(shared::MASQUERADE_IPV6)]
+        pub masquerade_ipv6: bool,
+        #[key(shared::IPAM)]
+        pub ipam: Ipam,
+        #[key(shared::DISABLE_ENDPOINT_CRD)]
+        pub disable_cilium_endpoints: bool,
+        #[key(shared::ENABLE_HEALTH_CHECKING)]
+        pub health_checking: bool,
+        #[key(shared::ENABLE_ENDPOINT_HEALTH_CHECKING)]
+        pub endpoint_health_checking: bool,
+        /// Chaining with other CNI plugins: only none is supported.
+        #[key("cni-chaining-mode", default = "none", always = "none")]
+        pub chaining: NoChaining,
+        /// Kind of the pods' devices: only veth is supported.
+        #[key("datapath-mode", default = "veth")]
+        pub device: Veth,
+        /// Every value, for `GET /config`.
+        pub given: Given,
+        /// How long things may take. No key sets them.
+        pub waits: Waits,
+    }
 }
 
-const STATE_DIR: Key = Key::new(
-    "state-dir",
-    "folder of the agent's sockets, of the endpoints' state and of queued deletions",
-    "/var/run/cilium",
-);
-const CONFLIST: Key = Key::new(
-    "write-cni-conf-when-ready",
-    "file to write the CNI configuration to once pods can be attached; none is written if empty",
-    "",
-);
-const EXCLUSIVE: Key = Key::new("cni-exclusive", "put CNI configurations of others aside", "true");
-pub(crate) const UNINSTALL: Key = Key::new(
-    "cni-uninstall",
-    "take the CNI configuration away whenever an agent's pod ends, and all else of the node, which cuts off the pods that run there, when the DaemonSet is deleted; if false, everything stays for the next agent",
-    "false",
-);
-const LOG_FILE: Key = Key::new(
-    "cni-log-file",
-    "log file of the CNI plugin on the host; set to nothing, the plugin keeps none",
-    "/var/run/cilium/cilium-cni.log",
-);
-const CHAINING: Key = Key::new("cni-chaining-mode", "chaining with other CNI plugins: only none is supported", "none");
-const DEVICE: Key = Key::new("datapath-mode", "kind of the pods' devices: only veth is supported", "veth");
+/// How long things may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waits {
+    /// For a pod that the API server has not told of yet.
+    pub pod: Duration,
+    /// For policy and datapath of a new endpoint.
+    pub attach: Duration,
+    /// For the endpoint that asked for an address.
+    pub lease: Duration,
+}
 
-impl Default for Config {
-    fn default() -> Self {
-        Self::read(&mut Reader::new(&BTreeMap::new()))
+impl Group for Waits {
+    fn keys() -> Vec<AnyKey> {
+        Vec::new()
     }
+
+    fn read(_: &mut Reader<'_>) -> Self {
+        Self { pod: Duration::from_secs(5), attach: Duration::from_secs(30), lease: Duration::from_secs(10 * 60) }
+    }
+}
+
+/// The only way of chaining.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NoChaining;
+
+impl Choice for NoChaining {
+    const WANT: &'static str = "\"none\": chaining is not supported";
+    const NAMES: &'static [(&'static str, Self)] = &[("none", Self)];
+}
+
+/// The only kind of device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Veth;
+
+impl Choice for Veth {
+    const WANT: &'static str = "\"veth\"";
+    const NAMES: &'static [(&'static str, Self)] = &[("veth", Self)];
 }
 
 impl Config {
-    /// Every key that is read here.
-    pub const KEYS: &[Key] = &[
-        STATE_DIR,
-        CONFLIST,
-        EXCLUSIVE,
-        UNINSTALL,
-        LOG_FILE,
-        shared::DEBUG,
-        shared::ENABLE_IPV4,
-        shared::ENABLE_IPV6,
-        shared::MASQUERADE_IPV4,
-        shared::MASQUERADE_IPV6,
-        shared::IPAM,
-        shared::DISABLE_ENDPOINT_CRD,
-        shared::ENABLE_HEALTH_CHECKING,
-        shared::ENABLE_ENDPOINT_HEALTH_CHECKING,
-        CHAINING,
-        DEVICE,
-    ];
-
-    /// Types the keys; a missing one has its default.
-    ///
-    /// # Errors
-    ///
-    /// Every value that cannot be used.
-    pub fn parse(keys: &BTreeMap<String, String>) -> Result<Self, Vec<ConfigError>> {
-        let mut read = Reader::new(keys);
-        let config = Self { keys: keys.clone(), ..Self::read(&mut read) };
-        read.choice(&CHAINING, "\"none\": chaining is not supported", &[("none", ())]);
-        read.choice(&DEVICE, "\"veth\"", &[("veth", ())]);
-        read.finish(config)
-    }
-
-    fn read(read: &mut Reader<'_>) -> Self {
-        Self {
-            runtime: read.path(&STATE_DIR).unwrap_or_default(),
-            conflist: read.path(&CONFLIST),
-            exclusive: read.flag(&EXCLUSIVE),
-            uninstall: read.flag(&UNINSTALL),
-            log_file: read.verbatim(&LOG_FILE).to_owned(),
-            debug: read.flag(&shared::DEBUG),
-            ipv4: read.flag(&shared::ENABLE_IPV4),
-            ipv6: read.flag(&shared::ENABLE_IPV6),
-            masquerade_ipv4: read.flag(&shared::MASQUERADE_IPV4),
-            masquerade_ipv6: read.flag(&shared::MASQUERADE_IPV6),
-            ipam: read.text(&shared::IPAM).unwrap_or_default().to_owned(),
-            health: [shared::ENABLE_HEALTH_CHECKING, shared::ENABLE_ENDPOINT_HEALTH_CHECKING]
-                .iter()
-                .all(|key| read.flag(key)),
-            cilium_endpoints: !read.flag(&shared::DISABLE_ENDPOINT_CRD),
-            pod_wait: Duration::from_secs(5),
-            attach_wait: Duration::from_secs(30),
-            lease: Duration::from_secs(10 * 60),
-            keys: BTreeMap::new(),
-        }
+    /// Whether the node has a health endpoint.
+    pub(crate) const fn health_endpoint(&self) -> bool {
+        self.health_checking && self.endpoint_health_checking
     }
 
     /// Where endpoints are kept over a restart.
@@ -167,6 +142,7 @@ impl Config {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use super::*;
+    use model::config::ConfigError;
     use std::path::Path;
 
     fn parse(keys: &[(&str, &str)]) -> Result<Config, Vec<ConfigError>> {
@@ -190,16 +166,16 @@ mod tests {
 
     #[test]
     fn the_documented_defaults_are_what_no_keys_mean() {
-        let documented = Config::KEYS.iter().map(|key| (key.name.to_owned(), key.default.to_owned())).collect();
-        let parsed = Config { keys: BTreeMap::new(), ..Config::parse(&documented).unwrap() };
+        let documented = Config::keys().iter().map(|key| (key.name.to_owned(), key.default.to_owned())).collect();
+        let parsed = Config { given: Given::default(), ..Config::parse(&documented).unwrap() };
         assert_eq!(parsed, parse(&[]).unwrap());
         assert_eq!(parsed, Config::default());
     }
 
     #[test]
     fn a_log_file_of_no_name_is_none() {
-        assert_eq!(parse(&[("cni-log-file", " ")]).unwrap().log_file, "");
-        assert_eq!(parse(&[]).unwrap().log_file, "/var/run/cilium/cilium-cni.log");
+        assert_eq!(parse(&[("cni-log-file", " ")]).unwrap().log_file.0, "");
+        assert_eq!(parse(&[]).unwrap().log_file.0, "/var/run/cilium/cilium-cni.log");
     }
 
     #[test]

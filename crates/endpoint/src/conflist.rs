@@ -35,7 +35,7 @@ pub fn content(config: &Config) -> Value {
     json!({
         "cniVersion": "0.3.1",
         "name": "cilium",
-        "plugins": [{"type": "cilium-cni", "enable-debug": config.debug, "log-file": config.log_file}],
+        "plugins": [{"type": "cilium-cni", "enable-debug": config.debug, "log-file": config.log_file.0}],
     })
 }
 

@@ -39,7 +39,7 @@ pub enum UninstallError {
 pub fn uninstall_plugin(keys: &Path, folder: &Path) -> Result<bool, UninstallError> {
     let values = k8s::config_map::read_folder(keys)?;
     let mut read = Reader::new(&values);
-    let wanted = read.flag(&config::UNINSTALL);
+    let wanted = read.get(&config::UNINSTALL);
     let wanted = read.finish(wanted).map_err(ConfigErrors::from)?;
     if wanted {
         conflist::remove(&folder.join(conflist::FILE))?;

@@ -29,7 +29,7 @@ mod state;
 mod testing;
 
 pub use addresses::{AddressError, Addresses, Allocated, Families};
-pub use config::{Config, ConfigError};
+pub use config::Config;
 pub use ingest::ingest_pod;
 pub use install::{Error as InstallError, UninstallError, install_plugin, uninstall_plugin};
 pub use manager::CreateError;
@@ -105,8 +105,8 @@ pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> Outputs {
     if let Some(path) = config.conflist.clone() {
         tasks.spawn("endpoint-conflist", conflist::keep(path, config.clone(), inputs.ready.clone()));
     }
-    let cilium_endpoints = config.cilium_endpoints.then(|| start_cilium_endpoints(&inputs, tasks));
-    let (wants_health, node) = (config.health, inputs.local_node.clone());
+    let cilium_endpoints = (!config.disable_cilium_endpoints).then(|| start_cilium_endpoints(&inputs, tasks));
+    let (wants_health, node) = (config.health_endpoint(), inputs.local_node.clone());
     let core = Core {
         endpoints: inputs.endpoints,
         pods: inputs.pods,

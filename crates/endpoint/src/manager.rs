@@ -137,7 +137,7 @@ impl Manager {
     pub(crate) fn allocate(&self, owner: &str, families: Families, leased: bool) -> Result<AddressPair, AddressError> {
         let allocated = self.addresses.allocate(owner, families)?;
         if leased {
-            return Ok(self.leases.begin(owner, allocated, self.config.lease));
+            return Ok(self.leases.begin(owner, allocated, self.config.waits.lease));
         }
         Ok(AddressPair { ipv4: allocated.ipv4, ipv6: allocated.ipv6, ..AddressPair::default() })
     }
@@ -180,7 +180,7 @@ impl Manager {
 
     /// Returns when an endpoint can communicate, or removes it.
     async fn attach(self: &Arc<Self>, endpoint: Endpoint) -> Result<Endpoint, CreateError> {
-        if tokio::time::timeout(self.config.attach_wait, self.attached(&endpoint)).await.is_err() {
+        if tokio::time::timeout(self.config.waits.attach, self.attached(&endpoint)).await.is_err() {
             let why = self.what_is_missing(endpoint.id);
             self.remove(&EndpointRef::Local(endpoint.id)).await;
             return Err(CreateError::NotAttached { id: endpoint.id, owner: endpoint.owner(), why });
@@ -268,7 +268,7 @@ impl Manager {
                 changes.next().await;
             }
         };
-        let pod = tokio::time::timeout(self.config.pod_wait, find).await;
+        let pod = tokio::time::timeout(self.config.waits.pod, find).await;
         let pod = pod.map_err(|_| CreateError::UnknownPod(name.clone()))?;
         if pod.host_network { Err(CreateError::HostNetwork(name.clone())) } else { Ok(pod) }
     }

@@ -1,67 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The configuration keys of this feature, as the chart writes them.
 
-pub use model::ConfigError;
-use model::config::{Key, Reader, shared};
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use model::config::{keys, shared};
 
-/// How health is probed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// Whether it is at all (`enable-health-checking`).
-    pub enabled: bool,
-    /// Whether health endpoints are part of it (`enable-endpoint-health-checking`).
-    pub endpoint: bool,
-    /// Port of the responders, here and on all other nodes (`cluster-health-port`).
-    pub port: u16,
-    /// Echo requests without answer after which an address counts as unreachable (`health-check-icmp-failure-threshold`).
-    pub icmp_threshold: u32,
-    /// Where the API listens. Not a key of its own: it is in the agent's `state-dir`.
-    pub socket: PathBuf,
-}
-
-const PORT: Key = Key::new("cluster-health-port", "TCP port on which nodes and health endpoints answer probes", "4240");
-const ICMP_THRESHOLD: Key = Key::new(
-    "health-check-icmp-failure-threshold",
-    "echo requests that are sent before an address counts as unreachable",
-    "3",
-);
-
-impl Default for Config {
-    fn default() -> Self {
-        Self::read(&mut Reader::new(&BTreeMap::new()))
+keys! {
+    /// How health is probed.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Config {
+        #[key(shared::ENABLE_HEALTH_CHECKING)]
+        pub enabled: bool,
+        #[key(shared::ENABLE_ENDPOINT_HEALTH_CHECKING)]
+        pub health_endpoints: bool,
+        /// TCP port on which nodes and health endpoints answer probes.
+        #[key("cluster-health-port", default = "4240", within = 1..=65535, want = "a port")]
+        pub port: u16,
+        /// Echo requests that are sent before an address counts as unreachable.
+        #[key(
+            "health-check-icmp-failure-threshold",
+            default = "3",
+            value = "healthCheckICMPFailureThreshold",
+            schema = r#"{"type": "integer", "minimum": 1}"#,
+            within = 1..=100,
+        )]
+        pub icmp_threshold: u32,
     }
 }
 
 impl Config {
-    /// Every key that is read here.
-    pub const KEYS: &[Key] =
-        &[shared::ENABLE_HEALTH_CHECKING, shared::ENABLE_ENDPOINT_HEALTH_CHECKING, PORT, ICMP_THRESHOLD];
-
-    /// Types the keys; a missing one has its default.
-    ///
-    /// # Errors
-    ///
-    /// Every value that cannot be used.
-    pub fn parse(keys: &BTreeMap<String, String>) -> Result<Self, Vec<ConfigError>> {
-        let mut read = Reader::new(keys);
-        let config = Self::read(&mut read);
-        read.finish(config)
-    }
-
-    fn read(read: &mut Reader<'_>) -> Self {
-        let enabled = read.flag(&shared::ENABLE_HEALTH_CHECKING);
-        let within = |text: &str, most: u32| text.parse().ok().filter(|number| (1..=most).contains(number));
-        let port = read.read(&PORT, "a port", |text| within(text, 65535).and_then(|port| u16::try_from(port).ok()));
-        let threshold = read.read(&ICMP_THRESHOLD, "a number from 1 to 100", |text| within(text, 100));
-        Self {
-            enabled,
-            endpoint: read.flag(&shared::ENABLE_ENDPOINT_HEALTH_CHECKING) && enabled,
-            port: port.unwrap_or_default(),
-            icmp_threshold: threshold.unwrap_or_default(),
-            socket: PathBuf::from("/var/run/cilium/health.sock"),
-        }
+    /// Whether health endpoints are probed.
+    #[must_use]
+    pub const fn probes_endpoints(&self) -> bool {
+        self.enabled && self.health_endpoints
     }
 }
 
@@ -69,6 +38,7 @@ impl Config {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use super::*;
+    use model::config::{ConfigError, Group};
 
     fn parse(keys: &[(&str, &str)]) -> Result<Config, Vec<ConfigError>> {
         Config::parse(&keys.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
@@ -77,14 +47,14 @@ mod tests {
     #[test]
     fn health_endpoints_are_probed_only_if_nodes_are() {
         let config = parse(&[]).unwrap();
-        assert!(config.enabled && config.endpoint);
-        assert!(!parse(&[("enable-endpoint-health-checking", "false")]).unwrap().endpoint);
-        assert!(!parse(&[("enable-health-checking", "false")]).unwrap().endpoint);
+        assert!(config.enabled && config.probes_endpoints());
+        assert!(!parse(&[("enable-endpoint-health-checking", "false")]).unwrap().probes_endpoints());
+        assert!(!parse(&[("enable-health-checking", "false")]).unwrap().probes_endpoints());
     }
 
     #[test]
     fn the_documented_defaults_are_what_no_keys_mean() {
-        let documented = Config::KEYS.iter().map(|key| (key.name.to_owned(), key.default.to_owned())).collect();
+        let documented = Config::keys().iter().map(|key| (key.name.to_owned(), key.default.to_owned())).collect();
         assert_eq!(Config::parse(&documented), parse(&[]));
         assert_eq!(parse(&[]).unwrap(), Config::default());
         assert_eq!((Config::default().port, Config::default().icmp_threshold), (4240, 3));

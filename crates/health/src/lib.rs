@@ -17,7 +17,7 @@ mod retry;
 mod run;
 mod targets;
 
-pub use config::{Config, ConfigError};
+pub use config::Config;
 pub use metrics::Metrics;
 
 use mesh::Mesh;
@@ -28,6 +28,7 @@ use probe::Network;
 use statedb::{Reader, Tasks};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -45,6 +46,8 @@ pub struct Inputs {
     pub local_node: Reader<LocalNode>,
     /// The network namespace of this node's health endpoint, while there is one.
     pub endpoint: watch::Receiver<Option<Arc<OwnedFd>>>,
+    /// Where the API listens.
+    pub socket: PathBuf,
     /// What the agent says of itself.
     pub agent: Box<dyn Fn() -> StatusResponse + Send + Sync>,
 }
@@ -67,16 +70,16 @@ pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> Outputs {
         return Outputs { status, metrics };
     }
     tasks.spawn("health-respond-node", respond::on_node(config.port, inputs.local_node));
-    if config.endpoint {
+    if config.probes_endpoints() {
         tasks.spawn("health-respond-endpoint", respond::on_endpoint(config.port, inputs.endpoint));
     }
     let (probe, requests) = mpsc::channel(REQUESTS);
-    let mesh = Mesh::new(inputs.node_name, config.endpoint);
+    let mesh = Mesh::new(inputs.node_name, config.probes_endpoints());
     let network = Network { port: config.port, requests: config.icmp_threshold };
     let ends = run::Ends { nodes: inputs.nodes, requests, status: sender, metrics: metrics.clone() };
     tasks.spawn("health-probe", run::run(mesh, network, ends));
     let shared = api::Shared { status: status.clone(), probe, agent: inputs.agent, since: Instant::now() };
-    tasks.spawn_fallible("health-api", api::serve(config.socket, shared));
+    tasks.spawn_fallible("health-api", api::serve(inputs.socket, shared));
     Outputs { status, metrics }
 }
 

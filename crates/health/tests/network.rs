@@ -113,15 +113,15 @@ fn start() -> Running {
     local.insert(local_node());
     local.mark_initialized();
     let (endpoint, receiver) = watch::channel(None);
-    let config = Config { socket: socket.clone(), ..Config::default() };
     let inputs = Inputs {
         node_name: "n1".to_owned(),
+        socket: socket.clone(),
         nodes: node_reader,
         local_node: local_reader,
         endpoint: receiver,
         agent: Box::new(StatusResponse::default),
     };
-    let outputs = health::start(config, inputs, &Tasks::new(CancellationToken::new()));
+    let outputs = health::start(Config::default(), inputs, &Tasks::new(CancellationToken::new()));
     Running { outputs, nodes, _local: local, endpoint, socket, _folder: folder }
 }
 
@@ -220,13 +220,13 @@ fn nothing_is_started_when_it_is_switched_off() {
         let (_endpoint, receiver) = watch::channel(None);
         let inputs = Inputs {
             node_name: "n1".to_owned(),
+            socket: socket.into(),
             nodes: statedb::table("nodes").1,
             local_node: statedb::table("local-node").1,
             endpoint: receiver,
             agent: Box::new(StatusResponse::default),
         };
-        let outputs =
-            health::start(Config { enabled: false, socket: socket.into(), ..Config::default() }, inputs, &tasks);
+        let outputs = health::start(Config { enabled: false, ..Config::default() }, inputs, &tasks);
         assert_eq!((tasks.list().len(), outputs.status.borrow().nodes.len()), (0, 0));
     });
 }

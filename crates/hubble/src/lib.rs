@@ -19,7 +19,7 @@ mod server;
 mod service;
 mod store;
 
-pub use config::{Config, TlsFiles};
+pub use config::{Capacity, Config, TlsFiles};
 pub use names::Tables;
 pub use service::AgentEvents;
 pub use store::Figures;
@@ -39,6 +39,8 @@ const CLOCK: Duration = Duration::from_secs(10);
 /// What this feature reads.
 #[derive(Clone, Debug)]
 pub struct Inputs {
+    /// Name of this node.
+    pub node_name: String,
     /// The tables that name addresses and numbers.
     pub tables: Tables,
 }
@@ -108,7 +110,7 @@ fn start_at(config: Config, inputs: Inputs, tasks: &Tasks, times: Times) -> Outp
         let status = Status { store: None, problems };
         return Outputs { sink: Sink(None), agent_events, status };
     }
-    let store = Arc::new(Store::new(&config, inputs.tables.clone()));
+    let store = Arc::new(Store::new(&config, &inputs.node_name, inputs.tables.clone()));
     let clock = Arc::clone(&store);
     tasks.spawn("hubble-clock", async move {
         loop {
@@ -120,9 +122,10 @@ fn start_at(config: Config, inputs: Inputs, tasks: &Tasks, times: Times) -> Outp
         Service { store: Arc::clone(&store), agent_events: agent_events.clone(), lost_interval: config.lost_interval };
     let peers = Peers::new(&config, inputs.tables.nodes);
     let services = Services { observer, peers, problems: Arc::clone(&problems), times };
+    let tls = config.tls();
     tasks.spawn("hubble-socket", services.clone().serve_socket(config.socket));
     if let Some(address) = config.listen {
-        tasks.spawn("hubble-network", services.serve_network(address, config.tls));
+        tasks.spawn("hubble-network", services.serve_network(address, tls));
     }
     let status = Status { store: Some(Arc::clone(&store)), problems };
     Outputs { sink: Sink(Some(store)), agent_events, status }

@@ -36,7 +36,7 @@ struct Rules {
 impl Peers {
     pub(crate) fn new(config: &Config, nodes: Reader<Node>) -> Self {
         let port = config.listen.map_or(PORT, |listen| listen.port());
-        Self { nodes, rules: Arc::new(Rules { port, tls: config.tls.is_some(), prefer_ipv6: config.prefer_ipv6 }) }
+        Self { nodes, rules: Arc::new(Rules { port, tls: config.tls().is_some(), prefer_ipv6: config.prefer_ipv6 }) }
     }
 }
 

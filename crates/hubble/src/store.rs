@@ -2,7 +2,7 @@
 //! Where events wait for readers. Taking one in costs a copy and a search for each of its names; flows are made only when somebody
 //! reads.
 
-use crate::config::Config;
+use crate::config::{Config, qualified};
 use crate::decode::{Decoder, Record, flow_count, namespace};
 use crate::names::Tables;
 use crate::ring::{Read, Ring};
@@ -81,15 +81,15 @@ pub struct Figures {
 }
 
 impl Store {
-    pub(crate) fn new(config: &Config, tables: Tables) -> Self {
+    pub(crate) fn new(config: &Config, node: &str, tables: Tables) -> Self {
         let decoder = Decoder {
-            node_name: config.node_name(),
-            node: config.node.clone(),
-            version: config.version.clone(),
+            node_name: qualified(&config.cluster, node),
+            node: node.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
             correlate_policies: config.correlate_policies,
             salt: RandomState::new(),
         };
-        let ring = Ring::new(config.capacity);
+        let ring = Ring::new(config.capacity.0);
         Self {
             decoder,
             arrived: Notify::new(),

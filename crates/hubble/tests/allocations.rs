@@ -61,9 +61,8 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let config = Config {
             enabled: true,
-            capacity,
+            capacity: hubble::Capacity(capacity),
             socket: dir.path().join("hubble.sock"),
-            node: "n1".to_owned(),
             ..Config::default()
         };
         let (ipcache, ipcache_reader) = filled((0..PODS).map(|n| entry(n, 0)));
@@ -78,7 +77,7 @@ impl World {
             nodes: filled([node()]).1,
         };
         let tasks = Tasks::new(CancellationToken::new());
-        let outputs = start(config, Inputs { tables }, &tasks);
+        let outputs = start(config, Inputs { node_name: "n1".to_owned(), tables }, &tasks);
         Self { ipcache, frontends, outputs, _dir: dir, _tasks: tasks }
     }
 }

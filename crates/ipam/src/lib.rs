@@ -3,11 +3,9 @@
 
 mod allocator;
 pub mod cluster;
-mod config;
 mod pool;
 
 pub use allocator::{Allocation, Allocator, Error, PoolUsage};
-pub use config::{Mode, ParseModeError};
 
 use model::LocalNode;
 use statedb::{Change, Reader, Tasks};

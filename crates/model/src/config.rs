@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Configuration keys: what each means and what it is by default, and text values by key, as the chart writes them, read
-//! into types with every error collected.
+//! Configuration keys. A key is declared once, by [`keys!`], as a field of its feature's structure; values that the chart or flags
+//! give are read into that, with every error collected.
 
 mod arguments;
+mod declare;
 mod key;
 pub mod operator;
 pub mod shared;
+mod text;
 mod value;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
-use std::time::Duration;
 
+pub use crate::__config_keys as keys;
 pub use arguments::Arguments;
-pub use key::Key;
-pub use value::{duration, duration_of, duration_text, listen_address, unit_seconds, words};
+pub use key::{AnyKey, Chart, Key, Source};
+pub use text::{duration, duration_of, duration_text, listen_address, unit_seconds, words};
+pub use value::{Accepts, Choice, Field, Form, Value, Verbatim};
 
 /// A value that does not fit its key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +52,40 @@ fn lines(errors: &[ConfigError]) -> String {
     errors.iter().map(|error| format!("\n  {error}")).collect()
 }
 
+/// Keys that are declared together, by [`keys!`].
+pub trait Group: Sized {
+    /// The keys.
+    fn keys() -> Vec<AnyKey>;
+
+    /// Reads them, whatever is wrong with them.
+    fn read(reader: &mut Reader<'_>) -> Self;
+
+    /// Reads them from values by key.
+    ///
+    /// # Errors
+    ///
+    /// Every value that cannot be used, alone or together with others.
+    fn parse(values: &BTreeMap<String, String>) -> Result<Self, Vec<ConfigError>> {
+        let mut reader = Reader::new(values);
+        let group = Self::read(&mut reader);
+        reader.finish(group)
+    }
+}
+
+/// All values as they were given, whoever may know their keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Given(pub BTreeMap<String, String>);
+
+impl Group for Given {
+    fn keys() -> Vec<AnyKey> {
+        Vec::new()
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Self {
+        Self(reader.values.clone())
+    }
+}
+
 /// Reads keys one by one and collects what is wrong with their values. A key without a value is like a missing one: it has
 /// its default. So has one whose value cannot be used, in order that what depends on it is not refused as well.
 #[derive(Clone, Debug)]
@@ -76,84 +110,26 @@ impl<'a> Reader<'a> {
         if self.errors.is_empty() { Ok(result) } else { Err(self.errors) }
     }
 
+    /// The value of a key.
+    pub fn get<T: Field>(&mut self, key: &Key<T>) -> T {
+        T::read(self, key)
+    }
+
     /// Notes that a value cannot be used, alone or together with others.
-    pub fn refuse(&mut self, key: &Key, value: &str, want: impl Into<Cow<'static, str>>) {
-        self.errors.push(ConfigError { key: key.name, value: value.to_owned(), want: want.into() });
+    pub fn refuse(&mut self, key: &'static str, value: &str, want: impl Into<Cow<'static, str>>) {
+        self.errors.push(ConfigError { key, value: value.to_owned(), want: want.into() });
     }
 
-    /// The value, without white space around it; the default only of a key that is missing, so that a value may be empty.
+    /// Whether a value of the key has been refused.
     #[must_use]
-    pub fn verbatim(&self, key: &Key) -> &'a str {
-        self.values.get(key.name).map_or(key.default, |value| value.trim())
+    pub fn has_refused(&self, key: &str) -> bool {
+        self.errors.iter().any(|error| error.key == key)
     }
 
-    /// The value, without white space around it.
+    /// The text of a key that is set, without white space around it.
     #[must_use]
-    pub fn text(&self, key: &Key) -> Option<&'a str> {
-        self.given(key).or_else(|| Some(key.default).filter(|default| !default.is_empty()))
-    }
-
-    fn given(&self, key: &Key) -> Option<&'a str> {
-        self.values.get(key.name).map(|value| value.trim()).filter(|value| !value.is_empty())
-    }
-
-    /// The value's items, with commas or white space between.
-    #[must_use]
-    pub fn list(&self, key: &Key) -> Vec<&'a str> {
-        self.text(key).map(words).unwrap_or_default()
-    }
-
-    /// A value of any type; `want` says what `parse` accepts. There is none only where there is no default either.
-    pub fn read<T>(&mut self, key: &Key, want: &'static str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
-        if let Some(given) = self.given(key) {
-            match parse(given) {
-                Some(value) => return Some(value),
-                None => self.refuse(key, given, want),
-            }
-        }
-        if key.default.is_empty() {
-            return None;
-        }
-        let value = parse(key.default);
-        if value.is_none() {
-            self.refuse(key, key.default, want);
-        }
-        value
-    }
-
-    /// A value of a type that has a text form.
-    pub fn parsed<T: FromStr>(&mut self, key: &Key, want: &'static str) -> Option<T> {
-        self.read(key, want, |text| text.parse().ok())
-    }
-
-    /// A number.
-    pub fn number<T: FromStr>(&mut self, key: &Key) -> Option<T> {
-        self.parsed(key, "a number in range")
-    }
-
-    /// `true` or `false`.
-    pub fn flag(&mut self, key: &Key) -> bool {
-        self.parsed(key, "\"true\" or \"false\"").unwrap_or_default()
-    }
-
-    /// One of several names.
-    pub fn choice<T: Copy>(&mut self, key: &Key, want: &'static str, choices: &[(&str, T)]) -> Option<T> {
-        self.read(key, want, |text| choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value))
-    }
-
-    /// An absolute path.
-    pub fn path(&mut self, key: &Key) -> Option<PathBuf> {
-        self.read(key, "an absolute path", |text| Path::new(text).is_absolute().then(|| text.into()))
-    }
-
-    /// A duration; see [`duration`].
-    pub fn duration(&mut self, key: &Key) -> Option<Duration> {
-        self.read(key, "a duration such as 5s or 1m30s", duration)
-    }
-
-    /// An address to listen on; see [`listen_address`].
-    pub fn address(&mut self, key: &Key) -> Option<SocketAddr> {
-        self.read(key, "an address and port such as :4244", listen_address)
+    pub fn given(&self, key: &str) -> Option<&'a str> {
+        self.values.get(key).map(|value| value.trim()).filter(|value| !value.is_empty())
     }
 }
 

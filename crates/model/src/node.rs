@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// How pods of different nodes reach each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RoutingMode {
     /// Encapsulated from node to node.
+    #[default]
     Tunnel,
     /// Routed by the network, or by direct routes on a shared segment.
     Native,

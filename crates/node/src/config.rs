@@ -2,64 +2,96 @@
 //! The configuration keys of this feature, as the chart writes them.
 
 use ipnet::{Ipv4Net, Ipv6Net};
-pub use model::ConfigError;
 use model::RoutingMode;
-use model::config::{Key, Reader, shared};
-use std::collections::BTreeMap;
+pub use model::config::shared::Ipam;
+use model::config::{Accepts, Form, Reader, Value, keys, shared};
 
-/// How this node is wired to the others.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// How pods of other nodes are reached (`routing-mode`).
-    pub routing: RoutingMode,
-    /// UDP port of the tunnel (`tunnel-port`).
-    pub tunnel_port: u16,
-    /// The programs themselves put packets into the tunnel (`tunnel-direct`).
-    pub tunnel_direct: bool,
-    /// Routes to the pods of nodes on a shared segment (`auto-direct-node-routes`).
-    pub direct_routes: bool,
-    /// Nodes that are not on a shared segment are left to others (`direct-routing-skip-unreachable`).
-    pub skip_unreachable: bool,
-    /// Where IPv4 addresses of pods are routed by the network (`ipv4-native-routing-cidr`).
-    pub native_ipv4: Option<Ipv4Net>,
-    /// Where IPv6 addresses of pods are routed by the network (`ipv6-native-routing-cidr`).
-    pub native_ipv6: Option<Ipv6Net>,
-    /// IPv4 is on (`enable-ipv4`).
-    pub ipv4: bool,
-    /// IPv6 is on (`enable-ipv6`).
-    pub ipv6: bool,
-    /// Native devices by name or, with `+` at the end, by how the name begins; empty to detect them (`devices`).
-    pub devices: Vec<DevicePattern>,
-    /// MTU to assume instead of the device's (`mtu`).
-    pub mtu: Option<u32>,
-    /// Who decides on the node's pod CIDRs (`ipam`).
-    pub ipam: Ipam,
-    /// Name of the cluster (`cluster-name`).
-    pub cluster: String,
-    /// IPv4 traffic that leaves the cluster takes the node's address (`enable-ipv4-masquerade`).
-    pub masquerade_ipv4: bool,
-    /// IPv6 traffic that leaves the cluster takes the node's address (`enable-ipv6-masquerade`).
-    pub masquerade_ipv6: bool,
-}
+const TUNNEL: &str = "ne .Values.routingMode \"native\"";
 
-/// Who decides on the node's pod CIDRs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ipam {
-    /// Kubernetes: `spec.podCIDRs` of the Node.
-    Kubernetes,
-    /// Cilium's operator: `spec.ipam.podCIDRs` of the CiliumNode.
-    ClusterPool,
+keys! {
+    /// How this node is wired to the others.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Config {
+        /// How pods of other nodes are reached: tunnel (VXLAN) or native (routed by the network, or by direct routes).
+        #[key("routing-mode", default = "tunnel", or_default = "routingMode")]
+        pub routing: RoutingMode,
+        /// Protocol of the tunnel: only vxlan is supported.
+        #[key(
+            "tunnel-protocol",
+            default = "vxlan",
+            or_default = "tunnelProtocol",
+            schema = r#"{"enum": ["", "vxlan"]}"#,
+            when = TUNNEL,
+        )]
+        pub tunnel_protocol: String,
+        /// UDP port of the tunnel; 0 for VXLAN's own, 8472.
+        #[key("tunnel-port", default = "0", optional = "tunnelPort", when = TUNNEL)]
+        pub own_tunnel_port: u16,
+        /// The programs put pods' packets into the tunnel and send them out of the native device themselves; if false, the
+        /// kernel's tunnel device does it, which is slower: for kernels and network cards that do not take such packets. An
+        /// extension of cilium-rs: Cilium has no such key.
+        #[key("tunnel-direct", default = "true", value = "tunnelDirect", when = TUNNEL)]
+        pub tunnel_direct: bool,
+        /// In native routing, make routes to the pods of nodes on a shared segment.
+        #[key("auto-direct-node-routes", default = "false", value = "autoDirectNodeRoutes")]
+        pub direct_routes: bool,
+        /// Leave nodes that are on no shared segment to routes of others, rather than report them.
+        #[key("direct-routing-skip-unreachable", default = "false", value = "directRoutingSkipUnreachable")]
+        pub skip_unreachable: bool,
+        #[key(shared::NATIVE_IPV4)]
+        pub native_ipv4: Option<Ipv4Net>,
+        #[key(shared::NATIVE_IPV6)]
+        pub native_ipv6: Option<Ipv6Net>,
+        #[key(shared::ENABLE_IPV4)]
+        pub ipv4: bool,
+        #[key(shared::ENABLE_IPV6)]
+        pub ipv6: bool,
+        /// Native devices by name or, with + at the end, by how the name begins; they are detected if empty.
+        #[key(
+            "devices",
+            optional = "devices",
+            initial = "null",
+            schema = r#"{"type": ["array", "null", "string"], "items": {"type": "string"}}"#,
+        )]
+        pub devices: Vec<DevicePattern>,
+        /// MTU to assume instead of the devices'; 0 to ask them.
+        #[key(
+            "mtu",
+            default = "0",
+            optional = "MTU",
+            schema = r#"{"type": "integer", "minimum": 0, "maximum": 65535}"#,
+        )]
+        pub mtu: u32,
+        #[key(shared::IPAM)]
+        pub ipam: Ipam,
+        #[key(shared::CLUSTER_NAME)]
+        pub cluster: String,
+        /// Accepted for the charts that set it: masquerading is done by the programs whatever it says.
+        #[key("enable-bpf-masquerade", default = "true", always = "true")]
+        pub bpf_masquerade: bool,
+        #[key(shared::MASQUERADE_IPV4)]
+        pub masquerade_ipv4: bool,
+        #[key(shared::MASQUERADE_IPV6)]
+        pub masquerade_ipv6: bool,
+    }
+    check Self::refuse_misfits;
 }
 
 /// A name, or how a name begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DevicePattern(String);
 
-impl DevicePattern {
-    fn new(text: &str) -> Self {
-        Self(text.to_owned())
+impl Value for DevicePattern {
+    fn form() -> Form {
+        Form::new("the name of a device", Accepts::Text)
     }
 
+    fn parse(text: &str) -> Option<Self> {
+        Some(Self(text.to_owned()))
+    }
+}
+
+impl DevicePattern {
     /// Whether a device is meant.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
@@ -73,133 +105,38 @@ impl DevicePattern {
     }
 }
 
-const ROUTING_MODE: Key = Key::new(
-    "routing-mode",
-    "how pods of other nodes are reached: tunnel (VXLAN) or native (routed by the network, or by direct routes)",
-    "tunnel",
-);
-const TUNNEL_PROTOCOL: Key = Key::new("tunnel-protocol", "protocol of the tunnel: only vxlan is supported", "vxlan");
-const TUNNEL_PORT: Key = Key::new("tunnel-port", "UDP port of the tunnel; 0 for VXLAN's own, 8472", "0");
-const TUNNEL_DIRECT: Key = Key::new(
-    "tunnel-direct",
-    "the programs put pods' packets into the tunnel and send them out of the native device themselves; if false, the kernel's tunnel \
-     device does it, which is slower: for kernels and network cards that do not take such packets. An extension of cilium-rs: Cilium \
-     has no such key",
-    "true",
-);
-const DIRECT_ROUTES: Key = Key::new(
-    "auto-direct-node-routes",
-    "in native routing, make routes to the pods of nodes on a shared segment",
-    "false",
-);
-const SKIP_UNREACHABLE: Key = Key::new(
-    "direct-routing-skip-unreachable",
-    "leave nodes that are on no shared segment to routes of others, rather than report them",
-    "false",
-);
-const DEVICES: Key = Key::new(
-    "devices",
-    "native devices by name or, with + at the end, by how the name begins; they are detected if empty",
-    "",
-);
-const MTU: Key = Key::new("mtu", "MTU to assume instead of the devices'; 0 to ask them", "0");
-const BPF_MASQUERADE: Key = Key::new(
-    "enable-bpf-masquerade",
-    "accepted for the charts that set it: masquerading is done by the programs whatever it says",
-    "true",
-);
-
 /// The port that VXLAN has by default in the kernel (IANA gave it another, later).
 const VXLAN_PORT: u16 = 8472;
 
-impl Default for Config {
-    fn default() -> Self {
-        Self::read(&mut Reader::new(&BTreeMap::new()))
-    }
-}
-
 impl Config {
-    /// Every key that is read here.
-    pub const KEYS: &[Key] = &[
-        ROUTING_MODE,
-        TUNNEL_PROTOCOL,
-        TUNNEL_PORT,
-        TUNNEL_DIRECT,
-        DIRECT_ROUTES,
-        SKIP_UNREACHABLE,
-        shared::NATIVE_IPV4,
-        shared::NATIVE_IPV6,
-        shared::ENABLE_IPV4,
-        shared::ENABLE_IPV6,
-        DEVICES,
-        MTU,
-        shared::IPAM,
-        shared::CLUSTER_NAME,
-        BPF_MASQUERADE,
-        shared::MASQUERADE_IPV4,
-        shared::MASQUERADE_IPV6,
-    ];
-
-    /// Types the keys; a missing one has its default.
-    ///
-    /// # Errors
-    ///
-    /// Every value that cannot be used, alone or together with others.
-    pub fn parse(keys: &BTreeMap<String, String>) -> Result<Self, Vec<ConfigError>> {
-        let mut read = Reader::new(keys);
-        let config = Self::read(&mut read);
-        if config.routing == RoutingMode::Tunnel {
-            read.choice(&TUNNEL_PROTOCOL, "supported: use vxlan", &[("vxlan", ())]);
-        }
-        // It changes nothing, and is read so that nonsense is noticed.
-        read.flag(&BPF_MASQUERADE);
-        config.check_together(&mut read);
-        read.finish(config)
-    }
-
-    fn read(read: &mut Reader<'_>) -> Self {
-        let modes = [("tunnel", RoutingMode::Tunnel), ("native", RoutingMode::Native)];
-        let ipam = [("kubernetes", Ipam::Kubernetes), ("cluster-pool", Ipam::ClusterPool)];
-        Self {
-            routing: read.choice(&ROUTING_MODE, "tunnel or native", &modes).unwrap_or(RoutingMode::Tunnel),
-            tunnel_port: read.number(&TUNNEL_PORT).filter(|port| *port != 0).unwrap_or(VXLAN_PORT),
-            tunnel_direct: read.flag(&TUNNEL_DIRECT),
-            direct_routes: read.flag(&DIRECT_ROUTES),
-            skip_unreachable: read.flag(&SKIP_UNREACHABLE),
-            native_ipv4: read.parsed(&shared::NATIVE_IPV4, "an IPv4 prefix"),
-            native_ipv6: read.parsed(&shared::NATIVE_IPV6, "an IPv6 prefix"),
-            ipv4: read.flag(&shared::ENABLE_IPV4),
-            ipv6: read.flag(&shared::ENABLE_IPV6),
-            devices: read.list(&DEVICES).into_iter().map(DevicePattern::new).collect(),
-            mtu: read.number(&MTU).filter(|mtu| *mtu != 0),
-            ipam: read
-                .choice(&shared::IPAM, "supported: use kubernetes or cluster-pool", &ipam)
-                .unwrap_or(Ipam::ClusterPool),
-            cluster: read.text(&shared::CLUSTER_NAME).unwrap_or_default().to_owned(),
-            masquerade_ipv4: read.flag(&shared::MASQUERADE_IPV4),
-            masquerade_ipv6: read.flag(&shared::MASQUERADE_IPV6),
-        }
-    }
-
     /// Values that are right alone, but not with the others.
-    fn check_together(&self, read: &mut Reader<'_>) {
+    fn refuse_misfits(&self, read: &mut Reader<'_>) {
         if !self.ipv4 && !self.ipv6 {
             const WANT: &str = "possible without enable-ipv6: \"true\"; one of the two must be on";
-            read.refuse(&shared::ENABLE_IPV4, "false", WANT);
+            read.refuse(shared::ENABLE_IPV4.name, "false", WANT);
         }
         if self.routing == RoutingMode::Tunnel {
+            if self.tunnel_protocol != "vxlan" {
+                read.refuse("tunnel-protocol", &self.tunnel_protocol, "supported: use vxlan");
+            }
             if self.direct_routes {
-                read.refuse(&DIRECT_ROUTES, "true", "possible in routing-mode: tunnel; it needs native");
+                read.refuse("auto-direct-node-routes", "true", "possible in routing-mode: tunnel; it needs native");
             }
             return;
         }
         const WANT: &str = "enough in routing-mode: native with masquerading; name the prefix in which pods are routed";
         if self.ipv4 && self.masquerade_ipv4 && self.native_ipv4.is_none() {
-            read.refuse(&shared::NATIVE_IPV4, "", WANT);
+            read.refuse(shared::NATIVE_IPV4.name, "", WANT);
         }
         if self.ipv6 && self.masquerade_ipv6 && self.native_ipv6.is_none() {
-            read.refuse(&shared::NATIVE_IPV6, "", WANT);
+            read.refuse(shared::NATIVE_IPV6.name, "", WANT);
         }
+    }
+
+    /// UDP port of the tunnel.
+    #[must_use]
+    pub const fn tunnel_port(&self) -> u16 {
+        if self.own_tunnel_port == 0 { VXLAN_PORT } else { self.own_tunnel_port }
     }
 
     /// Bytes that the tunnel adds to a packet, by the family of the outer header.
@@ -217,6 +154,7 @@ impl Config {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use super::*;
+    use model::config::{ConfigError, Group};
 
     fn parse(keys: &[(&str, &str)]) -> Result<Config, Vec<ConfigError>> {
         Config::parse(&keys.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
@@ -234,7 +172,7 @@ mod tests {
 
     #[test]
     fn the_documented_defaults_are_what_no_keys_mean() {
-        let documented = Config::KEYS.iter().map(|key| (key.name.to_owned(), key.default.to_owned())).collect();
+        let documented = Config::keys().iter().map(|key| (key.name.to_owned(), key.default.to_owned())).collect();
         assert_eq!(Config::parse(&documented), parse(&[]));
     }
 

@@ -15,7 +15,7 @@ mod resolve;
 mod run;
 mod ways_out;
 
-pub use config::{Config, ConfigError, DevicePattern, Ipam};
+pub use config::{Config, DevicePattern, Ipam};
 pub use ingest::ingest_node;
 pub use reconcile::{Error, ROUTE_PROTOCOL};
 pub use resolve::{Hop, Problem, Route};

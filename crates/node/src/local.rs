@@ -68,7 +68,7 @@ pub(crate) fn facts(config: &Config, host: &Host, kube: &KubeNode, own: Option<&
     }
     let pod_cidrs = pod_cidrs(config, kube, own)?;
     let routers = routers(host, own, &pod_cidrs);
-    let device_mtu = config.mtu.unwrap_or(first.mtu);
+    let device_mtu = if config.mtu == 0 { first.mtu } else { config.mtu };
     let row = LocalNode {
         name: kube.name.clone(),
         ipv4,

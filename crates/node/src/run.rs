@@ -175,7 +175,7 @@ impl Run {
     }
 
     fn tunnel_port(&self) -> Option<u16> {
-        (self.config.routing == RoutingMode::Tunnel).then_some(self.config.tunnel_port)
+        (self.config.routing == RoutingMode::Tunnel).then_some(self.config.tunnel_port())
     }
 
     /// Has the host's connection tracking pass over the tunnel. Without that everything works, so it is tried once only.

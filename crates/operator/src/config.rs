@@ -3,10 +3,11 @@
 //! the agents' ConfigMap too, so keys that are none of ours are left to them. All errors are reported at once.
 
 use ipam::cluster::Pools;
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 pub use model::config::Arguments;
-use model::config::operator as keys;
-use model::config::{ConfigErrors, Key, Reader, shared};
+use model::config::operator::Config as Keys;
+use model::config::shared::Ipam;
+use model::config::{ConfigErrors, Group, Reader};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -23,7 +24,7 @@ const NOT_OURS: &[&str] = &["operator-pprof", "operator-prometheus-enable-tls", 
 #[must_use]
 pub fn command() -> clap::Command {
     let about = "The cluster daemon of cilium-rs: custom resources, pod CIDRs, garbage, node taints";
-    Arguments::command("cilium-operator", about, keys::KEYS).version(env!("CARGO_PKG_VERSION"))
+    Arguments::command("cilium-operator", about, &Keys::keys()).version(env!("CARGO_PKG_VERSION"))
 }
 
 /// What the operator does.
@@ -106,109 +107,88 @@ impl Config {
     /// Every value that cannot be used, alone or together with others.
     pub fn parse(values: &BTreeMap<String, String>) -> Result<Self, ConfigErrors> {
         let mut read = Reader::new(values);
-        let timeout = read.duration(&keys::IDENTITY_HEARTBEAT_TIMEOUT).unwrap_or_default();
-        let identity_gc = interval(&mut read, &keys::IDENTITY_GC_INTERVAL);
-        let endpoints = !read.flag(&shared::DISABLE_ENDPOINT_CRD);
-        let config = Self {
-            client: client(&mut read),
-            namespace: read
-                .text(&keys::NAMESPACE)
-                .map(str::to_owned)
-                .or_else(|| std::env::var("CILIUM_K8S_NAMESPACE").ok()),
-            debug: read.flag(&shared::DEBUG),
-            skip_crd_creation: read.flag(&keys::SKIP_CRDS),
-            cluster_pools: cluster_pools(&mut read),
+        let keys = Keys::read(&mut read);
+        let cluster_pools = cluster_pools(&keys, &mut read);
+        Ok(read.finish(Self::new(keys, cluster_pools))?)
+    }
+
+    fn new(keys: Keys, cluster_pools: Option<Vec<Pools>>) -> Self {
+        // Without CiliumEndpoints every identity would look unused.
+        let endpoints = !keys.disable_endpoint_crd;
+        let identity_gc = interval(keys.identity_gc_interval).filter(|_| endpoints);
+        Self {
+            client: client(&keys),
+            namespace: keys.namespace.or_else(|| std::env::var("CILIUM_K8S_NAMESPACE").ok()),
+            debug: keys.debug,
+            skip_crd_creation: keys.skip_crds,
+            cluster_pools,
             pod_cidr_rest: Duration::from_secs(5 * 60),
-            // Without CiliumEndpoints every identity would look unused.
-            identity_gc: identity_gc.filter(|_| endpoints).map(|interval| IdentityGc { interval, timeout }),
-            endpoint_gc_interval: interval(&mut read, &keys::ENDPOINT_GC_INTERVAL).filter(|_| endpoints),
-            node_gc_interval: interval(&mut read, &keys::NODES_GC_INTERVAL),
-            readiness: readiness(&mut read),
-            api_address: read.address(&keys::API_ADDRESS).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))),
-            metrics_address: read.address(&keys::METRICS_ADDRESS),
+            identity_gc: identity_gc.map(|interval| IdentityGc { interval, timeout: keys.identity_heartbeat_timeout }),
+            endpoint_gc_interval: interval(keys.endpoint_gc_interval).filter(|_| endpoints),
+            node_gc_interval: interval(keys.node_gc_interval),
+            readiness: Readiness {
+                pod_labels: keys.pod_labels,
+                pod_namespace: keys.pod_namespace,
+                taint: keys.taint,
+                remove_taint: keys.remove_taints,
+                set_taint: keys.set_taints,
+                set_condition: keys.set_condition,
+            },
+            api_address: keys.api_address.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))),
+            metrics_address: keys.metrics_address,
             unknown: Vec::new(),
-        };
-        Ok(read.finish(config)?)
+        }
     }
 }
 
 /// A duration of which zero means never.
-fn interval(read: &mut Reader<'_>, key: &Key) -> Option<Duration> {
-    read.duration(key).filter(|interval| !interval.is_zero())
+fn interval(interval: Duration) -> Option<Duration> {
+    Some(interval).filter(|interval| !interval.is_zero())
 }
 
-fn client(read: &mut Reader<'_>) -> k8s::ClientConfig {
+fn client(keys: &Keys) -> k8s::ClientConfig {
     k8s::ClientConfig {
-        kubeconfig: read.text(&shared::K8S_KUBECONFIG_PATH).map(PathBuf::from),
-        api_servers: read.list(&shared::K8S_API_SERVER_URLS).into_iter().map(str::to_owned).collect(),
-        qps: read.number(&keys::CLIENT_QPS).filter(|qps| *qps > 0.0),
-        burst: read.number(&keys::CLIENT_BURST).filter(|burst| *burst > 0),
+        kubeconfig: keys.kubeconfig.as_ref().map(PathBuf::from),
+        api_servers: keys.api_servers.clone(),
+        qps: Some(keys.client_qps).filter(|qps| *qps > 0.0),
+        burst: Some(keys.client_burst).filter(|burst| *burst > 0),
         user_agent: Some(concat!("cilium-operator/", env!("CARGO_PKG_VERSION")).to_owned()),
         ..k8s::ClientConfig::default()
     }
 }
 
-fn readiness(read: &mut Reader<'_>) -> Readiness {
-    Readiness {
-        pod_labels: read.text(&keys::POD_LABELS).unwrap_or_default().to_owned(),
-        pod_namespace: read.text(&keys::POD_NAMESPACE).map(str::to_owned),
-        taint: read.text(&keys::TAINT).unwrap_or_default().to_owned(),
-        remove_taint: read.flag(&keys::REMOVE_TAINTS),
-        set_taint: read.flag(&keys::SET_TAINTS),
-        set_condition: read.flag(&keys::SET_CONDITION),
-    }
-}
-
-fn cluster_pools(read: &mut Reader<'_>) -> Option<Vec<Pools>> {
-    let mode: Option<ipam::Mode> = read.parsed(&shared::IPAM, "supported: use kubernetes or cluster-pool");
-    let ipv4 = prefixes(read, &keys::POOL_IPV4, "an IPv4 prefix", |item| item.parse().map(Ipv4Net::into));
-    let ipv6 = prefixes(read, &keys::POOL_IPV6, "an IPv6 prefix", |item| item.parse().map(Ipv6Net::into));
+/// The pools of the families that are on, in `cluster-pool` mode.
+fn cluster_pools(keys: &Keys, read: &mut Reader<'_>) -> Option<Vec<Pools>> {
     let families = [
-        (&shared::ENABLE_IPV4, &keys::POOL_IPV4, ipv4, &keys::POOL_IPV4_MASK_SIZE),
-        (&shared::ENABLE_IPV6, &keys::POOL_IPV6, ipv6, &keys::POOL_IPV6_MASK_SIZE),
+        (keys.ipv4, "cluster-pool-ipv4-cidr", prefixes(&keys.pool_ipv4), keys.mask_size_ipv4),
+        (keys.ipv6, "cluster-pool-ipv6-cidr", prefixes(&keys.pool_ipv6), keys.mask_size_ipv6),
     ];
+    if keys.ipam != Ipam::ClusterPool {
+        return None;
+    }
     let mut pools = Vec::new();
     for (enabled, key, prefixes, mask_size) in families {
-        let size = read.number(mask_size);
-        if !read.flag(enabled) || mode != Some(ipam::Mode::ClusterPool) {
+        if !enabled || read.has_refused(key) {
             continue;
         }
-        // What could not be read has been refused already.
-        let (Some(prefixes), Some(size)) = (prefixes, size) else { continue };
         if prefixes.is_empty() {
             read.refuse(key, "", "enough with ipam: cluster-pool: name prefixes for the nodes' pod CIDRs");
             continue;
         }
-        match Pools::new(&prefixes, size) {
+        match Pools::new(&prefixes, mask_size) {
             Ok(family) => pools.push(family),
-            Err(error) => read.refuse(key, read.verbatim(key), format!("possible: {error}")),
+            Err(error) => read.refuse(key, read.given(key).unwrap_or_default(), format!("possible: {error}")),
         }
     }
-    (mode == Some(ipam::Mode::ClusterPool)).then_some(pools)
+    Some(pools)
 }
 
-/// The prefixes of one family; none of them if one is refused.
-fn prefixes(
-    read: &mut Reader<'_>,
-    key: &Key,
-    want: &'static str,
-    parse: impl Fn(&str) -> Result<IpNet, ipnet::AddrParseError>,
-) -> Option<Vec<IpNet>> {
-    let mut prefixes = Some(Vec::new());
-    for item in read.list(key) {
-        match parse(item) {
-            Ok(prefix) => prefixes.iter_mut().for_each(|prefixes| prefixes.push(prefix)),
-            Err(_) => {
-                read.refuse(key, item, want);
-                prefixes = None;
-            }
-        }
-    }
-    prefixes
+fn prefixes<N: Copy + Into<IpNet>>(of_family: &[N]) -> Vec<IpNet> {
+    of_family.iter().map(|net| (*net).into()).collect()
 }
 
 fn unknown<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
-    let known: BTreeSet<&str> = keys::KEYS.iter().map(|key| key.name).collect();
+    let known: BTreeSet<&str> = Keys::keys().iter().map(|key| key.name).collect();
     let begins = |key: &str, list: &[&str]| list.iter().any(|start| key.starts_with(start));
     names.filter(|key| !known.contains(key.as_str()) && begins(key, OURS) && !begins(key, NOT_OURS)).cloned().collect()
 }

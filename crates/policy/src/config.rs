@@ -6,124 +6,97 @@ use crate::labels::LabelFilter;
 use crate::resolve::{Enforcement, Families};
 use crate::rules::Context;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-pub use model::ConfigError;
-use model::config::{Key, Reader, shared};
-use std::collections::BTreeMap;
+use model::config::{Accepts, Choice, Form, Value, keys, shared};
 use std::sync::Arc;
 
-/// How policy works on this node.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// When policy is enforced (`enable-policy`).
-    pub enforcement: Enforcement,
-    /// Name of the cluster (`cluster-name`).
-    pub cluster_name: Arc<str>,
-    /// Number of the cluster (`cluster-id`): which numbers its identities have.
-    pub cluster_id: u8,
-    /// Which labels make identities (`labels`).
-    pub labels: LabelFilter,
-    /// Address families (`enable-ipv4`, `enable-ipv6`).
-    pub families: Families,
-    /// Traffic there keeps its source address (`ipv4-native-routing-cidr`, `ipv6-native-routing-cidr`).
-    pub native_cidrs: Vec<IpNet>,
-    /// Kubernetes' NetworkPolicies count (`enable-k8s-networkpolicy`).
-    pub network_policies: bool,
-    /// Protocol ANY includes SCTP (`enable-sctp`).
-    pub sctp: bool,
-    /// Selectors of pods that name no cluster mean this one (`policy-default-local-cluster`).
-    pub default_local_cluster: bool,
+keys! {
+    /// How policy works on this node.
+    #[derive(Clone, Debug)]
+    pub struct Config {
+        /// When policy is enforced: default (for pods that a policy selects), always or never.
+        #[key("enable-policy", default = "default", value = "policyEnforcementMode")]
+        pub enforcement: Enforcement,
+        #[key(shared::CLUSTER_NAME)]
+        pub cluster_name: String,
+        /// Number of the cluster, 0 to 255, which is part of the numbers of its identities.
+        #[key(
+            "cluster-id",
+            default = "0",
+            value = "cluster.id",
+            schema = r#"{"type": "integer", "minimum": 0, "maximum": 511}"#,
+            within = 0..=255,
+        )]
+        pub cluster_id: u8,
+        /// Label patterns that make identities, besides the built-in ones, such as `k8s:team !k8s:build`; with one to
+        /// include, labels that no pattern names count no more.
+        #[key("labels", optional = "labels")]
+        pub labels: LabelFilter,
+        #[key(shared::ENABLE_IPV4)]
+        pub ipv4: bool,
+        #[key(shared::ENABLE_IPV6)]
+        pub ipv6: bool,
+        #[key(shared::NATIVE_IPV4)]
+        pub native_ipv4: Option<Ipv4Net>,
+        #[key(shared::NATIVE_IPV6)]
+        pub native_ipv6: Option<Ipv6Net>,
+        /// Honour Kubernetes' NetworkPolicies.
+        #[key("enable-k8s-networkpolicy", default = "true")]
+        pub network_policies: bool,
+        /// Protocol ANY of a rule includes SCTP.
+        #[key("enable-sctp", default = "false")]
+        pub sctp: bool,
+        /// Selectors of pods that name no cluster mean this one.
+        #[key("policy-default-local-cluster", default = "true")]
+        pub default_local_cluster: bool,
+        /// Where identities are kept: only crd (CiliumIdentity objects) is supported.
+        #[key("identity-allocation-mode", default = "crd", always = "crd")]
+        pub identity_store: CrdOnly,
+    }
 }
 
-const ENABLE_POLICY: Key = Key::new(
-    "enable-policy",
-    "when policy is enforced: default (for pods that a policy selects), always or never",
-    "default",
-);
-const CLUSTER_ID: Key =
-    Key::new("cluster-id", "number of the cluster, 0 to 255, which is part of the numbers of its identities", "0");
-const LABELS: Key = Key::new(
-    "labels",
-    "label patterns that make identities, besides the built-in ones; with one to include, labels that no pattern names count no more",
-    "",
-);
-const NETWORK_POLICY: Key = Key::new("enable-k8s-networkpolicy", "honour Kubernetes' NetworkPolicies", "true");
-const SCTP: Key = Key::new("enable-sctp", "protocol ANY of a rule includes SCTP", "false");
-const LOCAL_CLUSTER: Key =
-    Key::new("policy-default-local-cluster", "selectors of pods that name no cluster mean this one", "true");
-const ALLOCATION_MODE: Key = Key::new(
-    "identity-allocation-mode",
-    "where identities are kept: only crd (CiliumIdentity objects) is supported",
-    "crd",
-);
+/// The only place where identities are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CrdOnly;
 
-impl Default for Config {
-    fn default() -> Self {
-        Self::read(&mut Reader::new(&BTreeMap::new()))
+impl Choice for CrdOnly {
+    const WANT: &'static str = "supported: use crd";
+    const NAMES: &'static [(&'static str, Self)] = &[("crd", Self)];
+}
+
+impl Choice for Enforcement {
+    const WANT: &'static str = "\"default\", \"always\" or \"never\"";
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("default", Self::Default), ("always", Self::Always), ("never", Self::Never)];
+}
+
+impl Value for LabelFilter {
+    fn form() -> Form {
+        Form::new("a list of label patterns", Accepts::Text)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::with_patterns(text).ok()
     }
 }
 
 impl Config {
-    /// Every key that is read here.
-    pub const KEYS: &[Key] = &[
-        ENABLE_POLICY,
-        shared::CLUSTER_NAME,
-        CLUSTER_ID,
-        LABELS,
-        shared::ENABLE_IPV4,
-        shared::ENABLE_IPV6,
-        shared::NATIVE_IPV4,
-        shared::NATIVE_IPV6,
-        NETWORK_POLICY,
-        SCTP,
-        LOCAL_CLUSTER,
-        ALLOCATION_MODE,
-    ];
-
-    /// Types the keys; a missing one has its default.
-    ///
-    /// # Errors
-    ///
-    /// Every value that cannot be used.
-    pub fn parse(keys: &BTreeMap<String, String>) -> Result<Self, Vec<ConfigError>> {
-        let mut read = Reader::new(keys);
-        let config = Self::read(&mut read);
-        read.choice(&ALLOCATION_MODE, "supported: use crd", &[("crd", ())]);
-        read.finish(config)
-    }
-
-    fn read(read: &mut Reader<'_>) -> Self {
-        let enforcement = read.choice(
-            &ENABLE_POLICY,
-            "\"default\", \"always\" or \"never\"",
-            &[("default", Enforcement::Default), ("always", Enforcement::Always), ("never", Enforcement::Never)],
-        );
-        let labels = read.read(&LABELS, "a list of label patterns", |text| LabelFilter::with_patterns(text).ok());
-        let native = [
-            read.parsed::<Ipv4Net>(&shared::NATIVE_IPV4, "an IPv4 prefix").map(IpNet::V4),
-            read.parsed::<Ipv6Net>(&shared::NATIVE_IPV6, "an IPv6 prefix").map(IpNet::V6),
-        ];
-        Self {
-            enforcement: enforcement.unwrap_or_default(),
-            cluster_name: read.text(&shared::CLUSTER_NAME).unwrap_or_default().into(),
-            cluster_id: read.parsed(&CLUSTER_ID, "a number from 0 to 255").unwrap_or_default(),
-            labels: labels.unwrap_or_default(),
-            families: Families { ipv4: read.flag(&shared::ENABLE_IPV4), ipv6: read.flag(&shared::ENABLE_IPV6) },
-            native_cidrs: native.into_iter().flatten().map(|net| net.trunc()).collect(),
-            network_policies: read.flag(&NETWORK_POLICY),
-            sctp: read.flag(&SCTP),
-            default_local_cluster: read.flag(&LOCAL_CLUSTER),
-        }
+    /// The address families that pods have.
+    #[must_use]
+    pub const fn families(&self) -> Families {
+        Families { ipv4: self.ipv4, ipv6: self.ipv6 }
     }
 
     /// What ingesting policies needs of it.
     #[must_use]
     pub fn context(&self) -> Context {
-        let (cluster, default_local_cluster) = (self.cluster_name.clone(), self.default_local_cluster);
+        let (cluster, default_local_cluster) = (Arc::from(self.cluster_name.as_str()), self.default_local_cluster);
         Context { cluster, default_local_cluster, sctp: self.sctp }
     }
 
     pub(crate) fn ipcache(&self) -> Settings {
-        Settings { families: self.families, native_cidrs: self.native_cidrs.clone() }
+        let native = [self.native_ipv4.map(IpNet::V4), self.native_ipv6.map(IpNet::V6)];
+        let native_cidrs = native.into_iter().flatten().map(|net| net.trunc()).collect();
+        Settings { families: self.families(), native_cidrs }
     }
 }
 
@@ -131,6 +104,7 @@ impl Config {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use super::*;
+    use model::config::{ConfigError, Group};
 
     fn parse(keys: &[(&str, &str)]) -> Result<Config, Vec<ConfigError>> {
         Config::parse(&keys.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
@@ -154,13 +128,13 @@ mod tests {
         ];
         let config = parse(&keys).unwrap();
         assert_eq!((config.enforcement, config.cluster_id), (Enforcement::Always, 3));
-        assert_eq!(config.native_cidrs, ["10.0.0.0/8".parse::<IpNet>().unwrap()]);
-        assert!(config.families.ipv4 && config.families.ipv6);
+        assert_eq!(config.ipcache().native_cidrs, ["10.0.0.0/8".parse::<IpNet>().unwrap()]);
+        assert!(config.families().ipv4 && config.families().ipv6);
     }
 
     #[test]
     fn the_documented_defaults_are_what_no_keys_mean() {
-        let documented = Config::KEYS.iter().map(|key| (key.name.to_owned(), key.default.to_owned())).collect();
+        let documented = Config::keys().iter().map(|key| (key.name.to_owned(), key.default.to_owned())).collect();
         let text = |config: Config| format!("{config:?}");
         assert_eq!(text(Config::parse(&documented).unwrap()), text(parse(&[]).unwrap()));
     }

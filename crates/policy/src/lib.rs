@@ -27,7 +27,7 @@ use statedb::{Reader, StatusReader, Tasks, reconcile, table};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
-pub use config::{Config, ConfigError};
+pub use config::Config;
 pub use explain::PolicyLine;
 pub use identity::{ApiStore, Created, IdentityStore, StoreError, numbers_of_cluster};
 pub use ingest::{
@@ -115,7 +115,7 @@ pub fn start<S: IdentityStore + Clone>(
     let prefixes = ipcache_target.identities();
     let policies = policy_target.present().clone();
     let last_policy = policies.keys().copied().chain(restored.values().map(|(id, _)| *id)).max().unwrap_or_default();
-    let engine = Engine::new(config.enforcement, config.families, prefixes, last_policy);
+    let engine = Engine::new(config.enforcement, config.families(), prefixes, last_policy);
 
     let (identities_writer, identities) = table("identities");
     let (compiled_writer, compiled) = table("compiled-policies");

@@ -95,7 +95,7 @@ const SERVICE_OF_SLICE: &str = "kubernetes.io/service-name";
 /// # Errors
 ///
 /// The first field that cannot be used.
-pub fn ingest_service(config: &Config, object: &core::Service) -> Result<Option<Service>, FieldError> {
+pub fn ingest_service(config: &Config, node: &str, object: &core::Service) -> Result<Option<Service>, FieldError> {
     let (Some((namespace, name)), Some(spec)) = (names(&object.metadata), object.spec.as_ref()) else {
         return Ok(None);
     };
@@ -121,7 +121,7 @@ pub fn ingest_service(config: &Config, object: &core::Service) -> Result<Option<
     };
     let ports = spec.ports.iter().flatten().map(port).collect::<Result<_, _>>()?;
     let local = spec.internal_traffic_policy.as_deref() == Some("Local");
-    let only_node = local.then(|| config.node.as_str().into());
+    let only_node = local.then(|| node.into());
     Ok(Some(Service { name: ServiceName { namespace, name }, cluster_ips, ports, only_node }))
 }
 

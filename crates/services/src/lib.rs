@@ -12,7 +12,7 @@ mod metrics;
 mod reconcile;
 mod resolve;
 
-pub use config::{Config, ConfigError};
+pub use config::Config;
 pub use ingest::{EndpointSlice, Port, Service, SliceEndpoint, SliceName, ingest_service, ingest_slice};
 pub use metrics::Metrics;
 pub use reconcile::{Error, Maps};
@@ -82,7 +82,7 @@ pub fn start(inputs: Inputs, tasks: &Tasks) -> datapath::Result<Outputs> {
 pub fn attach_sockets(config: &Config, datapath: &Datapath) -> datapath::Result<()> {
     Program::sockets().try_for_each(|program| {
         let pin = program.name();
-        if config.socket_lb {
+        if config.socket_lb() {
             datapath.attach_cgroup(program, &config.cgroup_root, pin)
         } else {
             datapath.detach(pin).map(drop)

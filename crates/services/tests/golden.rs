@@ -51,7 +51,7 @@ impl World {
             match value["kind"].as_str() {
                 Some("Service") => {
                     let object: core::Service = serde_json::from_value(value).unwrap();
-                    self.services.insert(services::ingest_service(&config, &object).unwrap().unwrap());
+                    self.services.insert(services::ingest_service(&config, "n1", &object).unwrap().unwrap());
                 }
                 Some("EndpointSlice") => {
                     let object: discovery::EndpointSlice = serde_json::from_value(value).unwrap();

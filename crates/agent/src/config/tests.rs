@@ -10,7 +10,7 @@ fn keys(pairs: &[(&str, &str)]) -> Keys {
 
 #[test]
 fn all_bad_values_are_reported_at_once_each_with_its_key() {
-    let error = Config::parse(keys(&[
+    let error = Config::parse(&keys(&[
         ("enable-ipv4", "yes"),
         ("agent-health-port", "many"),
         ("cni-exclusive", "perhaps"),
@@ -28,37 +28,26 @@ fn all_bad_values_are_reported_at_once_each_with_its_key() {
 fn the_documented_defaults_are_what_no_keys_mean() {
     let all = super::keys();
     let documented = all.iter().map(|key| (key.name.to_owned(), key.default.to_owned())).collect();
-    let mut parsed = Config::parse(documented).unwrap();
-    parsed.keys.clear();
-    parsed.endpoint.keys.clear();
-    assert_eq!(format!("{parsed:?}"), format!("{:?}", Config::parse(Keys::new()).unwrap()));
+    let mut parsed = Config::parse(&documented).unwrap();
+    parsed.endpoint.given.0.clear();
+    assert_eq!(format!("{parsed:?}"), format!("{:?}", Config::parse(&Keys::new()).unwrap()));
 }
 
 #[test]
 fn packets_without_news_are_reported_once_in_a_while_or_each_of_them() {
-    let interval = |keys: &[(&str, &str)]| Config::parse(self::keys(keys)).unwrap().programs.event_interval;
+    let interval = |keys: &[(&str, &str)]| Config::parse(&self::keys(keys)).unwrap().programs().event_interval;
     assert_eq!(interval(&[]), 5);
     assert_eq!(interval(&[("monitor-aggregation", "maximum"), ("monitor-aggregation-interval", "10ms")]), 1);
     assert_eq!(interval(&[("monitor-aggregation", "none"), ("monitor-aggregation-interval", "7s")]), 0);
-    let error = Config::parse(keys(&[("monitor-aggregation", "some")])).unwrap_err().to_string();
+    let error = Config::parse(&keys(&[("monitor-aggregation", "some")])).unwrap_err().to_string();
     assert!(error.contains("monitor-aggregation"), "{error}");
 }
 
 #[test]
 fn a_key_has_one_description_whoever_reads_it() {
-    let lists = [
-        OWN,
-        endpoint::Config::KEYS,
-        node::Config::KEYS,
-        policy::Config::KEYS,
-        services::Config::KEYS,
-        hubble::Config::KEYS,
-        health::Config::KEYS,
-        operator::KEYS,
-    ];
-    let mut seen: BTreeMap<&str, Key> = BTreeMap::new();
-    for key in lists.concat() {
-        assert_eq!(*seen.entry(key.name).or_insert(key), key);
+    let mut seen: BTreeMap<&str, AnyKey> = BTreeMap::new();
+    for key in Config::keys().into_iter().chain(operator::Config::keys()) {
+        assert_eq!(*seen.entry(key.name).or_insert_with(|| key.clone()), key);
     }
 }
 
@@ -81,33 +70,33 @@ fn every_key_is_a_flag_that_wins_over_the_folder() {
 
 #[test]
 fn a_key_that_nobody_knows_is_named() {
-    let config = Config::parse(keys(&[("no-such-key", "1"), ("debug", "true")])).unwrap();
-    assert_eq!(config.unknown, ["no-such-key"]);
+    let config = Config::parse(&keys(&[("no-such-key", "1"), ("debug", "true")])).unwrap();
+    assert_eq!(config.unknown(), ["no-such-key"]);
     assert!(config.debug);
 }
 
 #[test]
 fn keys_of_the_operator_and_of_the_plugins_commands_are_theirs() {
-    let config = Config::parse(keys(&[("operator-k8s-client-qps", "many"), ("cni-uninstall", "true")])).unwrap();
-    assert_eq!(config.unknown, [""; 0]);
+    let config = Config::parse(&keys(&[("operator-k8s-client-qps", "many"), ("cni-uninstall", "true")])).unwrap();
+    assert_eq!(config.unknown(), [""; 0]);
 }
 
 #[test]
 fn native_routing_takes_the_tunnel_out_of_the_programs() {
-    assert_eq!(Config::parse(Keys::new()).unwrap().programs.tunnel, 1);
+    assert_eq!(Config::parse(&Keys::new()).unwrap().programs().tunnel, 1);
     let native =
-        Config::parse(keys(&[("routing-mode", "native"), ("ipv4-native-routing-cidr", "10.0.0.0/8")])).unwrap();
-    assert_eq!((native.programs.tunnel, native.programs.direct_tunnel), (0, 0));
+        Config::parse(&keys(&[("routing-mode", "native"), ("ipv4-native-routing-cidr", "10.0.0.0/8")])).unwrap();
+    assert_eq!((native.programs().tunnel, native.programs().direct_tunnel), (0, 0));
 }
 
 #[test]
 fn programs_encapsulate_themselves_unless_that_is_switched_off_and_know_the_port() {
     let tunnel = |keys: &[(&str, &str)]| {
-        let programs = Config::parse(self::keys(keys)).unwrap().programs;
+        let programs = Config::parse(&self::keys(keys)).unwrap().programs();
         (programs.direct_tunnel, programs.tunnel_port)
     };
     assert_eq!(tunnel(&[]), (1, 8472));
     assert_eq!(tunnel(&[("tunnel-port", "4789")]), (1, 4789));
     assert_eq!(tunnel(&[("tunnel-direct", "false")]), (0, 8472));
-    assert!(Config::parse(keys(&[("tunnel-direct", "no")])).is_err());
+    assert!(Config::parse(&keys(&[("tunnel-direct", "no")])).is_err());
 }

@@ -1,95 +1,76 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which value of the chart sets which key, read off the ConfigMap's template.
+//! What of the chart follows from declarations: its values, of which each key of the daemons may have one and
+//! `deploy/helm/own-values.yaml` declares the others, and what it makes of keys.
 
-use crate::page::{code, codes};
+mod keys;
+mod values;
+
+use model::config::AnyKey;
 use std::collections::BTreeMap;
 
-/// A block of the template that is open.
-struct Block {
-    /// The values that the line which opens it names.
-    values: Vec<String>,
-    /// Whether they are what `.` means inside, rather than a condition.
-    with: bool,
+const FOLDER: &str = "deploy/helm/cilium";
+
+/// Every file that is written, by its path in the tree.
+pub(crate) fn files() -> [(String, String); 5] {
+    let keys = crate::config::all();
+    let values = values::all(&keys);
+    let file = |name: &str, text| (format!("{FOLDER}/{name}"), text);
+    [
+        file("values.yaml", values::yaml(&values)),
+        file("values.schema.json", values::schema(&values)),
+        file("files/known-values.txt", values::paths(&values)),
+        file("files/config-values.yaml", keys::accepted(&keys)),
+        file("templates/_keys.tpl", keys::template(&keys)),
+    ]
 }
 
-/// What the chart writes, by key, as the reference shows it.
-pub(crate) fn keys() -> BTreeMap<String, String> {
-    let path = crate::tree("deploy/helm/cilium/templates/configmap.yaml");
-    parse(&std::fs::read_to_string(path).unwrap())
-}
+pub(crate) use keys::source;
 
-fn parse(template: &str) -> BTreeMap<String, String> {
-    let mut keys = BTreeMap::new();
-    let mut blocks: Vec<Block> = Vec::new();
-    for line in template.lines().skip_while(|line| *line != "data:").map(str::trim) {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        match words.as_slice() {
-            ["{{-", "end", ..] => drop(blocks.pop()),
-            ["{{-", word @ ("if" | "with" | "range"), ..] => {
-                blocks.push(Block { values: values(line), with: *word != "if" });
-            }
-            _ => keys.extend(
-                line.split_once(": ")
-                    .filter(|(key, _)| is_key(key))
-                    .map(|(key, expression)| (key.to_owned(), source(expression, &blocks))),
-            ),
-        }
-    }
-    keys
-}
-
-fn is_key(text: &str) -> bool {
-    !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
-}
-
-/// The values that are named in a line, as `--set` names them.
-fn values(line: &str) -> Vec<String> {
+/// The values that a template names, as `--set` names them.
+fn values_in(template: &str) -> Vec<String> {
     let end = |text: &str| text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '.')).unwrap_or(text.len());
-    line.split(".Values.").skip(1).map(|rest| rest[..end(rest)].to_owned()).collect()
-}
-
-/// Where the value comes from.
-fn source(expression: &str, blocks: &[Block]) -> String {
-    let mut values = values(expression);
-    if expression.split_whitespace().any(|word| word == ".") {
-        values.extend(blocks.iter().rev().find(|block| block.with).into_iter().flat_map(|block| block.values.clone()));
-    }
-    let conditions: Vec<&String> = blocks.iter().filter(|block| !block.with).flat_map(|block| &block.values).collect();
-    let negation = if expression.contains("{{ not ") { "not " } else { "" };
-    let value = match (values.is_empty(), expression.contains("{{")) {
-        (false, _) => format!("{negation}{}", codes(values)),
-        (true, false) => format!("always {}", code(expression.trim_matches('"'))),
-        (true, true) => "the chart's own".to_owned(),
-    };
-    if conditions.is_empty() { value } else { format!("{value}; depends on {}", codes(conditions)) }
+    template.split(".Values.").skip(1).map(|rest| rest[..end(rest)].trim_end_matches('.').to_owned()).collect()
 }
 
 #[test]
-fn values_are_found_in_expressions_in_blocks_and_in_conditions() {
-    let template = "\
-data:
-  a: {{ .Values.x.y | quote }}
-  b: {{ not .Values.on | quote }}
-  {{- if eq .Values.mode \"z\" }}
-  {{- with .Values.list }}
-  c: {{ join \" \" . | quote }}
-  {{- end }}
-  {{- end }}
-  d: \"true\"
-  {{- with include \"unknown\" . | trim }}
-  e: {{ . | quote }}
-  {{- end }}
-  {{- range $key, $value := .Values.extraConfig }}
-  {{ $key }}: {{ $value | toString | quote }}
-  {{- end }}
-";
-    let found: Vec<(String, String)> = parse(template).into_iter().collect();
-    let wanted = [
-        ("a", "`x.y`"),
-        ("b", "not `on`"),
-        ("c", "`list`; depends on `mode`"),
-        ("d", "always `true`"),
-        ("e", "the chart's own"),
-    ];
-    assert_eq!(found, wanted.map(|(key, source)| (key.to_owned(), source.to_owned())));
+fn templates_name_no_value_that_is_not_declared() {
+    let keys = crate::config::all();
+    let declared = values::all(&keys);
+    let known = |path: &str| {
+        declared.keys().any(|value| value == path || value.starts_with(&format!("{path}.")))
+            || declared.keys().any(|value| path.starts_with(&format!("{value}.")))
+    };
+    let mut seen = 0;
+    for (path, template) in templates() {
+        for value in values_in(&template) {
+            seen += 1;
+            assert!(known(&value), "{path} names {value}, which no key and no entry of own-values.yaml declares");
+        }
+    }
+    assert!(seen > 100, "only {seen} values are named");
+}
+
+/// The chart's templates, by path.
+fn templates() -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![crate::tree(FOLDER).join("templates")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.insert(path.display().to_string(), std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn two_keys_do_not_share_a_value() {
+    let keys = crate::config::all();
+    let paths: Vec<_> = keys.iter().filter_map(|key: &AnyKey| key.chart.source.path()).collect();
+    let distinct: std::collections::BTreeSet<_> = paths.iter().collect();
+    assert_eq!(distinct.len(), paths.len(), "{paths:?}");
 }

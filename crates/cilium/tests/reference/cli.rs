@@ -78,14 +78,14 @@ fn row(arg: &Arg) -> [String; 3] {
 /// A daemon: its keys are flags too, and have a page of their own.
 fn daemon(page: &mut Page, mut command: Command) {
     command.build();
-    let keys = crate::config::known();
+    let keys = crate::config::all();
     page.heading(2, command.get_name());
     page.text(&command.get_about().map(ToString::to_string).unwrap_or_default());
     page.text(&format!(
         "Every [configuration key](config.md#{}) is a flag: `--key=value` or `--key value`; one that is `true` or `false` needs no value to be turned on.",
         command.get_name()
     ));
-    let others = arguments(&command).filter(|arg| !keys.contains(arg.get_id().as_str()));
+    let others = arguments(&command).filter(|arg| !keys.iter().any(|key| key.name == arg.get_id().as_str()));
     page.table(["argument", "default", "meaning"], others.map(row));
 }
 

@@ -3,8 +3,8 @@
 
 use crate::chart;
 use crate::page::{Page, code};
-use model::config::{Key, operator};
-use std::collections::BTreeSet;
+use model::config::{AnyKey, Group, operator};
+use std::collections::BTreeMap;
 
 const TEXT: &str = "\
 One key per option. They are the entries of the ConfigMap `cilium-config`, which the chart writes and both daemons read, and each is a flag of
@@ -14,25 +14,20 @@ the daemon that reads it (`--key=value`); flags win. The last column is the valu
 pub(crate) fn page() -> Page {
     let mut page = Page::new("Configuration keys", TEXT);
     page.heading(2, "cilium-agent");
-    table(&mut page, &agent::keys());
+    table(&mut page, agent::keys());
     page.heading(2, "cilium-operator");
-    table(&mut page, operator::KEYS);
+    table(&mut page, operator::Config::keys());
     page
 }
 
-/// The names of all keys.
-pub(crate) fn known() -> BTreeSet<String> {
-    let agent = agent::keys();
-    agent.iter().chain(operator::KEYS).map(|key| key.name.to_owned()).collect()
+/// The keys of both daemons, by name.
+pub(crate) fn all() -> Vec<AnyKey> {
+    let keys = agent::keys().into_iter().chain(operator::Config::keys());
+    keys.map(|key| (key.name, key)).collect::<BTreeMap<_, _>>().into_values().collect()
 }
 
-fn table(page: &mut Page, keys: &[Key]) {
-    let chart = chart::keys();
-    let mut keys = keys.to_vec();
+fn table(page: &mut Page, mut keys: Vec<AnyKey>) {
     keys.sort_by_key(|key| key.name);
-    let rows = keys.iter().map(|key| {
-        let value = chart.get(key.name).cloned().unwrap_or_default();
-        [code(key.name), code(key.default), key.meaning.to_owned(), value]
-    });
+    let rows = keys.iter().map(|key| [code(key.name), code(key.default), key.meaning.to_owned(), chart::source(key)]);
     page.table(["key", "default", "meaning", "chart value"], rows);
 }

@@ -86,7 +86,7 @@ impl Manager {
             }
         };
         // The address of a pod that has just started may still be on its way to the API server.
-        let _ = tokio::time::timeout(self.config.pod_wait, identify_all).await;
+        let _ = tokio::time::timeout(self.config.waits.pod, identify_all).await;
         for Endpoint { id, host_interface, .. } in &orphans {
             tracing::error!(endpoint = %id, interface = host_interface, "endpoint not recovered: no pod of this node has its addresses");
         }

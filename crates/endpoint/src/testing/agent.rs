@@ -4,6 +4,7 @@
 use super::fakes::{FakeInterfaces, FakeLinks, Pool};
 use super::local_node;
 use crate::attachment::Attachment;
+use crate::config::Waits;
 use crate::health::{HealthEndpoint, Keeper};
 use crate::interfaces::Interfaces;
 use crate::manager::Manager;
@@ -52,13 +53,9 @@ pub(crate) struct Setup {
 
 impl Setup {
     pub(crate) fn new(runtime: &Path) -> Self {
-        let config = Config {
-            runtime: runtime.to_owned(),
-            ipv6: true,
-            pod_wait: Duration::from_millis(300),
-            attach_wait: Duration::from_secs(2),
-            ..Config::default()
-        };
+        let defaults = Config::default();
+        let waits = Waits { pod: Duration::from_millis(300), attach: Duration::from_secs(2), ..defaults.waits.clone() };
+        let config = Config { runtime: runtime.to_owned(), ipv6: true, waits, ..defaults };
         let pool = Pool { size: 100, ..Pool::default() };
         Self { config, pool, kernel: fake::Kernel::new(), permit: true, maps: None, node: local_node(), nodes: None }
     }

@@ -65,15 +65,20 @@ impl Node {
         if let Some(authority) = authority {
             install(dir.path(), authority);
         }
+        let [certificate, key, authorities] = FILES;
+        let path = |name| dir.path().join(name).to_str().unwrap().to_owned();
         let config = Config {
             enabled: true,
             listen: Some(listen),
             socket: dir.path().join("hubble.sock"),
-            tls: tls.then(|| files(dir.path())),
+            disable_tls: !tls,
+            tls_certificate: Some(path(certificate)),
+            tls_key: Some(path(key)),
+            tls_client_authorities: vec![path(authorities)],
             ..Config::default()
         };
         let tasks = Tasks::new(CancellationToken::new());
-        let inputs = Inputs { tables: fixture::tables().tables };
+        let inputs = Inputs { node_name: "n1".to_owned(), tables: fixture::tables().tables };
         let times = Times { pace: Duration::from_millis(20), ..times };
         let outputs = crate::start_at(config, inputs, &tasks, times);
         Self { dir, listen, outputs, _tasks: tasks }

@@ -36,21 +36,24 @@ struct Node {
     _tasks: Tasks,
 }
 
+fn inputs(writers: &Writers) -> Inputs {
+    Inputs { node_name: "n1".to_owned(), tables: writers.tables.clone() }
+}
+
 impl Node {
     async fn start(capacity: u16) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("hubble.sock");
         let config = Config {
             enabled: true,
-            capacity,
+            capacity: crate::Capacity(capacity),
             socket: socket.clone(),
             cluster: "blue".to_owned(),
-            node: "n1".to_owned(),
             ..Config::default()
         };
         let writers = fixture::tables();
         let tasks = Tasks::new(CancellationToken::new());
-        let outputs = crate::start(config, Inputs { tables: writers.tables.clone() }, &tasks);
+        let outputs = crate::start(config, inputs(&writers), &tasks);
         let server = Server { address: format!("unix://{}", socket.display()), ..Server::default() };
         let channel = timeout(DEADLINE, async {
             loop {
@@ -305,7 +308,7 @@ async fn the_socket_is_for_its_owner_and_group_only() {
 async fn when_it_is_off_events_are_dropped_and_nothing_is_served() {
     let writers = fixture::tables();
     let tasks = Tasks::new(CancellationToken::new());
-    let outputs = crate::start(Config::default(), Inputs { tables: writers.tables.clone() }, &tasks);
+    let outputs = crate::start(Config::default(), inputs(&writers), &tasks);
     outputs.sink.push(&fixture::allowed_syn());
     assert!(outputs.status.figures().is_none() && tasks.list().is_empty());
 }

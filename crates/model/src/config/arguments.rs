@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The command line of a daemon that is configured by keys. It stands here because both daemons have the same one.
 
-use super::Key;
+use super::AnyKey;
 use clap::{Arg, Command};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -21,7 +21,7 @@ pub struct Arguments {
 impl Arguments {
     /// The command with a flag for each key.
     #[must_use]
-    pub fn command<'a>(name: &'static str, about: &'static str, keys: impl IntoIterator<Item = &'a Key>) -> Command {
+    pub fn command<'a>(name: &'static str, about: &'static str, keys: impl IntoIterator<Item = &'a AnyKey>) -> Command {
         let folder = Arg::new(CONFIG_DIR)
             .long(CONFIG_DIR)
             .value_name("DIR")
@@ -44,7 +44,7 @@ impl Arguments {
 }
 
 /// As in Cilium: `--key=value` or `--key value`, and `--key` alone turns a switch on.
-fn flag(key: &Key) -> Arg {
+fn flag(key: &AnyKey) -> Arg {
     let help = match key.default {
         "" => key.meaning.to_owned(),
         default => format!("{} [default: {default}]", key.meaning),
@@ -57,11 +57,12 @@ fn flag(key: &Key) -> Arg {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-
-    const KEYS: &[Key] = &[Key::new("debug", "log details", "false"), Key::new("cluster-name", "name", "default")];
+    use crate::config::Key;
 
     fn command() -> Command {
-        Arguments::command("daemon", "A daemon", KEYS)
+        let debug = Key::<bool>::new("debug", "Log details.").default("false");
+        let name = Key::<String>::new("cluster-name", "Name.").default("default");
+        Arguments::command("daemon", "A daemon", &[debug.any(), name.any()])
     }
 
     fn parse(arguments: &[&str]) -> Result<Arguments, clap::Error> {
@@ -89,7 +90,7 @@ mod tests {
     fn help_tells_each_key_with_meaning_and_default() {
         let help = command().render_help().to_string();
         let line = |flag: &str| help.lines().any(|line| line.contains(flag));
-        assert!(line("--debug[=<VALUE>]") && line("log details [default: false]"), "{help}");
-        assert!(line("--cluster-name <VALUE>") && line("name [default: default]"), "{help}");
+        assert!(line("--debug[=<VALUE>]") && line("Log details [default: false]"), "{help}");
+        assert!(line("--cluster-name <VALUE>") && line("Name [default: default]"), "{help}");
     }
 }

@@ -3,102 +3,117 @@
 //! tell a key of the operator from one that nobody knows, and neither daemon may depend on the other. What the keys do is
 //! the operator's affair.
 
-use super::{Key, shared};
+use super::shared::{self, Ipam};
+use ipnet::{Ipv4Net, Ipv6Net};
+use std::net::SocketAddr;
+use std::time::Duration;
 
-/// Taint of nodes whose agent is not ready.
-pub const TAINT: Key =
-    Key::new("agent-not-ready-taint-key", "taint of nodes whose agent is not ready", "node.cilium.io/agent-not-ready");
-/// Interval of the collection of CiliumEndpoints.
-pub const ENDPOINT_GC_INTERVAL: Key =
-    Key::new("cilium-endpoint-gc-interval", "how often CiliumEndpoints without a pod are deleted; 0 for never", "5m0s");
-/// Selector of the agents.
-pub const POD_LABELS: Key = Key::new("cilium-pod-labels", "label selector of the agents' pods", "k8s-app=cilium");
-/// Namespace of the agents.
-pub const POD_NAMESPACE: Key =
-    Key::new("cilium-pod-namespace", "namespace of the agents' pods; the operator's if empty", "");
-/// Pools of IPv4.
-pub const POOL_IPV4: Key =
-    Key::new("cluster-pool-ipv4-cidr", "IPv4 prefixes out of which nodes get their pod CIDRs", "");
-/// Size of a node's share of IPv4.
-pub const POOL_IPV4_MASK_SIZE: Key =
-    Key::new("cluster-pool-ipv4-mask-size", "prefix length of a node's IPv4 pod CIDR", "24");
-/// Pools of IPv6.
-pub const POOL_IPV6: Key =
-    Key::new("cluster-pool-ipv6-cidr", "IPv6 prefixes out of which nodes get their pod CIDRs", "");
-/// Size of a node's share of IPv6.
-pub const POOL_IPV6_MASK_SIZE: Key =
-    Key::new("cluster-pool-ipv6-mask-size", "prefix length of a node's IPv6 pod CIDR", "120");
-/// Interval of the collection of CiliumIdentities.
-pub const IDENTITY_GC_INTERVAL: Key = Key::new(
-    "identity-gc-interval",
-    "how often CiliumIdentities that nobody uses are looked for; 0 for never",
-    "15m0s",
-);
-/// When an identity counts as unused.
-pub const IDENTITY_HEARTBEAT_TIMEOUT: Key =
-    Key::new("identity-heartbeat-timeout", "how long a CiliumIdentity must be unused before it is deleted", "30m0s");
-/// Namespace of the Lease.
-pub const NAMESPACE: Key = Key::new(
-    "k8s-namespace",
-    "namespace of the operator's Lease; $CILIUM_K8S_NAMESPACE or that of its service account if empty",
-    "",
-);
-/// Interval of the collection of CiliumNodes.
-pub const NODES_GC_INTERVAL: Key =
-    Key::new("nodes-gc-interval", "how often CiliumNodes without a Node are looked for; 0 for never", "5m0s");
-/// Address of the probes.
-pub const API_ADDRESS: Key = Key::new("operator-api-serve-addr", "where /healthz is served", "127.0.0.1:9234");
-/// Burst of requests.
-pub const CLIENT_BURST: Key =
-    Key::new("operator-k8s-client-burst", "requests to the API server that may be made at once", "200");
-/// Rate of requests.
-pub const CLIENT_QPS: Key =
-    Key::new("operator-k8s-client-qps", "requests to the API server per second; 0 for no limit", "100");
-/// Address of the metrics.
-pub const METRICS_ADDRESS: Key =
-    Key::new("operator-prometheus-serve-addr", "where /metrics is served, such as :9963; nowhere if empty", "");
-/// Nodes lose the taint.
-pub const REMOVE_TAINTS: Key =
-    Key::new("remove-cilium-node-taints", "take the taint off nodes whose agent is ready", "true");
-/// Nodes get the condition.
-pub const SET_CONDITION: Key = Key::new(
-    "set-cilium-is-up-condition",
-    "set the condition NetworkUnavailable to False on nodes whose agent is ready",
-    "true",
-);
-/// Nodes get the taint.
-pub const SET_TAINTS: Key =
-    Key::new("set-cilium-node-taints", "taint nodes whose agent is there but not ready", "false");
-/// CustomResourceDefinitions are left to others.
-pub const SKIP_CRDS: Key = Key::new("skip-crd-creation", "do not register CustomResourceDefinitions", "false");
+const IPV4_POOL: &str = "and (eq .Values.ipam.mode \"cluster-pool\") .Values.ipv4.enabled";
+const IPV6_POOL: &str = "and (eq .Values.ipam.mode \"cluster-pool\") .Values.ipv6.enabled";
 
-/// Every key that the operator reads.
-pub const KEYS: &[Key] = &[
-    TAINT,
-    ENDPOINT_GC_INTERVAL,
-    POD_LABELS,
-    POD_NAMESPACE,
-    POOL_IPV4,
-    POOL_IPV4_MASK_SIZE,
-    POOL_IPV6,
-    POOL_IPV6_MASK_SIZE,
-    shared::DEBUG,
-    shared::DISABLE_ENDPOINT_CRD,
-    shared::ENABLE_IPV4,
-    shared::ENABLE_IPV6,
-    IDENTITY_GC_INTERVAL,
-    IDENTITY_HEARTBEAT_TIMEOUT,
-    shared::IPAM,
-    shared::K8S_API_SERVER_URLS,
-    shared::K8S_KUBECONFIG_PATH,
-    NAMESPACE,
-    NODES_GC_INTERVAL,
-    API_ADDRESS,
-    CLIENT_BURST,
-    CLIENT_QPS,
-    METRICS_ADDRESS,
-    REMOVE_TAINTS,
-    SET_CONDITION,
-    SET_TAINTS,
-    SKIP_CRDS,
-];
+super::keys! {
+    /// The keys that the operator reads.
+    #[derive(Clone, Debug)]
+    pub struct Config {
+        /// Taint of nodes whose agent is not ready.
+        #[key("agent-not-ready-taint-key", default = "node.cilium.io/agent-not-ready", value = "agentNotReadyTaintKey")]
+        pub taint: String,
+        /// How often CiliumEndpoints without a pod are deleted; 0 for never.
+        #[key("cilium-endpoint-gc-interval", default = "5m0s", value = "operator.endpointGCInterval")]
+        pub endpoint_gc_interval: Duration,
+        /// Label selector of the agents' pods.
+        #[key("cilium-pod-labels", default = "k8s-app=cilium")]
+        pub pod_labels: String,
+        /// Namespace of the agents' pods; the operator's if empty.
+        #[key("cilium-pod-namespace")]
+        pub pod_namespace: Option<String>,
+        /// IPv4 prefixes out of which nodes get their pod CIDRs.
+        #[key(
+            "cluster-pool-ipv4-cidr",
+            value = "ipam.operator.clusterPoolIPv4PodCIDRList",
+            initial = "[\"10.0.0.0/8\"]",
+            when = IPV4_POOL,
+        )]
+        pub pool_ipv4: Vec<Ipv4Net>,
+        /// Prefix length of a node's IPv4 pod CIDR.
+        #[key(
+            "cluster-pool-ipv4-mask-size",
+            default = "24",
+            value = "ipam.operator.clusterPoolIPv4MaskSize",
+            schema = r#"{"type": "integer", "minimum": 1, "maximum": 32}"#,
+            when = IPV4_POOL,
+        )]
+        pub mask_size_ipv4: u8,
+        /// IPv6 prefixes out of which nodes get their pod CIDRs.
+        #[key(
+            "cluster-pool-ipv6-cidr",
+            value = "ipam.operator.clusterPoolIPv6PodCIDRList",
+            initial = "[\"fd00::/104\"]",
+            when = IPV6_POOL,
+        )]
+        pub pool_ipv6: Vec<Ipv6Net>,
+        /// Prefix length of a node's IPv6 pod CIDR.
+        #[key(
+            "cluster-pool-ipv6-mask-size",
+            default = "120",
+            value = "ipam.operator.clusterPoolIPv6MaskSize",
+            schema = r#"{"type": "integer", "minimum": 1, "maximum": 128}"#,
+            when = IPV6_POOL,
+        )]
+        pub mask_size_ipv6: u8,
+        #[key(shared::DEBUG)]
+        pub debug: bool,
+        #[key(shared::DISABLE_ENDPOINT_CRD)]
+        pub disable_endpoint_crd: bool,
+        #[key(shared::ENABLE_IPV4)]
+        pub ipv4: bool,
+        #[key(shared::ENABLE_IPV6)]
+        pub ipv6: bool,
+        /// How often CiliumIdentities that nobody uses are looked for; 0 for never.
+        #[key("identity-gc-interval", default = "15m0s", value = "operator.identityGCInterval")]
+        pub identity_gc_interval: Duration,
+        /// How long a CiliumIdentity must be unused before it is deleted.
+        #[key("identity-heartbeat-timeout", default = "30m0s", value = "operator.identityHeartbeatTimeout")]
+        pub identity_heartbeat_timeout: Duration,
+        #[key(shared::IPAM)]
+        pub ipam: Ipam,
+        #[key(shared::K8S_API_SERVER_URLS)]
+        pub api_servers: Vec<String>,
+        #[key(shared::K8S_KUBECONFIG_PATH)]
+        pub kubeconfig: Option<String>,
+        /// Namespace of the operator's Lease; $CILIUM_K8S_NAMESPACE or that of its service account if empty.
+        #[key("k8s-namespace")]
+        pub namespace: Option<String>,
+        /// How often CiliumNodes without a Node are looked for; 0 for never.
+        #[key("nodes-gc-interval", default = "5m0s", value = "operator.nodeGCInterval")]
+        pub node_gc_interval: Duration,
+        /// Where /healthz is served.
+        #[key("operator-api-serve-addr", default = "127.0.0.1:9234", always = "127.0.0.1:9234")]
+        pub api_address: Option<SocketAddr>,
+        /// Requests to the API server that may be made at once.
+        #[key("operator-k8s-client-burst", default = "200")]
+        pub client_burst: u32,
+        /// Requests to the API server per second; 0 for no limit.
+        #[key("operator-k8s-client-qps", default = "100")]
+        pub client_qps: f64,
+        /// Where /metrics is served, such as :9963; nowhere if empty.
+        #[key(
+            "operator-prometheus-serve-addr",
+            template = r#"":{{ .Values.operator.prometheus.port }}""#,
+            when = ".Values.operator.prometheus.enabled",
+        )]
+        pub metrics_address: Option<SocketAddr>,
+        /// Take the taint off nodes whose agent is ready.
+        #[key("remove-cilium-node-taints", default = "true", value = "operator.removeNodeTaints")]
+        pub remove_taints: bool,
+        /// Set the condition NetworkUnavailable to False on nodes whose agent is ready.
+        #[key("set-cilium-is-up-condition", default = "true", value = "operator.setNodeNetworkStatus")]
+        pub set_condition: bool,
+        /// Taint nodes whose agent is there but not ready.
+        #[key("set-cilium-node-taints", default = "false")]
+        pub set_taints: bool,
+        /// Do not register CustomResourceDefinitions.
+        #[key("skip-crd-creation", default = "false", value = "operator.skipCRDCreation")]
+        pub skip_crds: bool,
+    }
+}

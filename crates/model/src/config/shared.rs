@@ -1,61 +1,107 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Keys that more than one crate reads: each has one meaning and one default.
+//! Keys that more than one crate reads.
 
-use super::Key;
+use super::{Choice, Key};
+use crate::RoutingMode;
+use ipnet::{Ipv4Net, Ipv6Net};
 
-/// Name of the cluster.
-pub const CLUSTER_NAME: Key =
-    Key::new("cluster-name", "name of the cluster, in identities, flows and selectors of pods", "default");
-/// Log details.
-pub const DEBUG: Key = Key::new("debug", "log details", "false");
-/// No CiliumEndpoint objects.
-pub const DISABLE_ENDPOINT_CRD: Key = Key::new(
+/// `cluster-name`
+pub const CLUSTER_NAME: Key<String> =
+    Key::new("cluster-name", "Name of the cluster, in identities, flows and selectors of pods")
+        .default("default")
+        .value("cluster.name");
+/// `debug`
+pub const DEBUG: Key<bool> = Key::new("debug", "Log details").default("false").value("debug.enabled");
+/// `disable-endpoint-crd`
+pub const DISABLE_ENDPOINT_CRD: Key<bool> = Key::new(
     "disable-endpoint-crd",
-    "write no CiliumEndpoint objects; without them the operator deletes no CiliumIdentity either",
-    "false",
-);
-/// Health of health endpoints.
-pub const ENABLE_ENDPOINT_HEALTH_CHECKING: Key = Key::new(
+    "Write no CiliumEndpoint objects; without them the operator deletes no CiliumIdentity either",
+)
+.default("false");
+/// `enable-endpoint-health-checking`
+pub const ENABLE_ENDPOINT_HEALTH_CHECKING: Key<bool> = Key::new(
     "enable-endpoint-health-checking",
-    "run an endpoint per node that other nodes probe, and probe theirs; only with enable-health-checking",
-    "true",
-);
-/// Health of nodes.
-pub const ENABLE_HEALTH_CHECKING: Key = Key::new(
+    "Run an endpoint per node that other nodes probe as they would a pod, and probe theirs; only with enable-health-checking",
+)
+.default("true")
+.value("endpointHealthChecking.enabled");
+/// `enable-health-checking`
+pub const ENABLE_HEALTH_CHECKING: Key<bool> = Key::new(
     "enable-health-checking",
-    "probe all nodes of the cluster, answer the probes of others, and tell what can be reached on the health socket",
-    "true",
-);
-/// IPv4.
-pub const ENABLE_IPV4: Key = Key::new("enable-ipv4", "give pods IPv4 addresses and forward IPv4", "true");
-/// IPv6.
-pub const ENABLE_IPV6: Key = Key::new("enable-ipv6", "give pods IPv6 addresses and forward IPv6", "false");
-/// Who decides on pod CIDRs.
-pub const IPAM: Key = Key::new(
+    "Probe the other nodes, by ICMP echo and HTTP, and answer their probes: `cilium-health status` shows what can be reached",
+)
+.default("true")
+.value("healthChecking");
+/// `enable-ipv4`
+pub const ENABLE_IPV4: Key<bool> =
+    Key::new("enable-ipv4", "Give pods IPv4 addresses and forward IPv4").default("true").value("ipv4.enabled");
+/// `enable-ipv6`
+pub const ENABLE_IPV6: Key<bool> =
+    Key::new("enable-ipv6", "Give pods IPv6 addresses and forward IPv6").default("false").value("ipv6.enabled");
+/// `ipam`
+pub const IPAM: Key<Ipam> = Key::new(
     "ipam",
-    "where a node's pod CIDRs come from: cluster-pool (the operator gives them) or kubernetes (spec.podCIDRs of the Node)",
-    "cluster-pool",
-);
-/// Addresses of API servers.
-pub const K8S_API_SERVER_URLS: Key =
-    Key::new("k8s-api-server-urls", "addresses of API servers; when one is away, the next is used", "");
-/// A kubeconfig.
-pub const K8S_KUBECONFIG_PATH: Key = Key::new("k8s-kubeconfig-path", "kubeconfig to use outside of a pod", "");
-/// Masquerading of IPv4.
-pub const MASQUERADE_IPV4: Key =
-    Key::new("enable-ipv4-masquerade", "IPv4 traffic that leaves the cluster takes the node's address", "true");
-/// Masquerading of IPv6.
-pub const MASQUERADE_IPV6: Key =
-    Key::new("enable-ipv6-masquerade", "IPv6 traffic that leaves the cluster takes the node's address", "true");
-/// Where the network routes IPv4 addresses of pods.
-pub const NATIVE_IPV4: Key = Key::new(
+    "Where a node's pod CIDRs come from: cluster-pool (the operator gives them) or kubernetes (spec.podCIDRs of the Node)",
+)
+.default("cluster-pool")
+.value("ipam.mode");
+/// `k8s-api-server-urls`
+pub const K8S_API_SERVER_URLS: Key<Vec<String>> =
+    Key::new("k8s-api-server-urls", "Addresses of API servers; when one is away, the next is used");
+/// `k8s-kubeconfig-path`
+pub const K8S_KUBECONFIG_PATH: Key<Option<String>> =
+    Key::new("k8s-kubeconfig-path", "Kubeconfig to use outside of a pod");
+/// `enable-ipv4-masquerade`
+pub const MASQUERADE_IPV4: Key<bool> =
+    Key::new("enable-ipv4-masquerade", "IPv4 traffic that leaves the cluster takes the node's address")
+        .default("true")
+        .value("enableIPv4Masquerade");
+/// `enable-ipv6-masquerade`
+pub const MASQUERADE_IPV6: Key<bool> =
+    Key::new("enable-ipv6-masquerade", "IPv6 traffic that leaves the cluster takes the node's address")
+        .default("true")
+        .value("enableIPv6Masquerade");
+/// `ipv4-native-routing-cidr`
+pub const NATIVE_IPV4: Key<Option<Ipv4Net>> = Key::new(
     "ipv4-native-routing-cidr",
     "IPv4 prefix in which the network routes addresses of pods; traffic to it is not masqueraded",
-    "",
-);
-/// Where the network routes IPv6 addresses of pods.
-pub const NATIVE_IPV6: Key = Key::new(
+)
+.optional("ipv4NativeRoutingCIDR");
+/// `ipv6-native-routing-cidr`
+pub const NATIVE_IPV6: Key<Option<Ipv6Net>> = Key::new(
     "ipv6-native-routing-cidr",
     "IPv6 prefix in which the network routes addresses of pods; traffic to it is not masqueraded",
-    "",
-);
+)
+.optional("ipv6NativeRoutingCIDR");
+
+/// Who decides on the nodes' pod CIDRs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ipam {
+    /// The operator: it cuts them out of the cluster's pools and writes them to the CiliumNode.
+    #[default]
+    ClusterPool,
+    /// Kubernetes' controller manager, in `spec.podCIDRs` of the Node.
+    Kubernetes,
+}
+
+impl Choice for Ipam {
+    const WANT: &'static str = "supported: use kubernetes or cluster-pool";
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("cluster-pool", Self::ClusterPool), ("kubernetes", Self::Kubernetes)];
+}
+
+impl Ipam {
+    /// As the key has it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ClusterPool => "cluster-pool",
+            Self::Kubernetes => "kubernetes",
+        }
+    }
+}
+
+impl Choice for RoutingMode {
+    const WANT: &'static str = "tunnel or native";
+    const NAMES: &'static [(&'static str, Self)] = &[("tunnel", Self::Tunnel), ("native", Self::Native)];
+}

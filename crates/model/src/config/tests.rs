@@ -1,12 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use super::*;
 use proptest::prelude::*;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A key without a default.
-const fn key(name: &'static str) -> Key {
-    Key::new(name, "a key of a test", "")
+const fn key<T>(name: &'static str) -> Key<T> {
+    Key::new(name, "A key of a test.")
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fruit {
+    Apple,
+    Pear,
+}
+
+impl Choice for Fruit {
+    const WANT: &'static str = "apple or pear";
+    const NAMES: &'static [(&'static str, Self)] = &[("apple", Self::Apple), ("pear", Self::Pear)];
 }
 
 fn keys(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -24,32 +38,33 @@ fn values_are_read_with_their_types() {
         ("duration", "1m1.5s"),
         ("address", ":4244"),
         ("list", "a, b\nc"),
-        ("mode", "native"),
+        ("fruit", "pear"),
     ]);
     let mut read = Reader::new(&keys);
-    let (empty, none) = (key("empty"), key("none"));
-    assert_eq!((read.text(&key("text")), read.text(&empty), read.text(&none)), (Some("a b"), None, None));
-    assert_eq!((read.flag(&key("flag")), read.flag(&empty), read.flag(&none)), (true, false, false));
-    assert_eq!((read.number(&key("number")), read.number::<u8>(&none)), (Some(7u16), None));
-    assert_eq!(read.path(&key("path")).unwrap(), Path::new("/run/x"));
-    assert_eq!(read.duration(&key("duration")), Some(Duration::from_millis(61_500)));
-    assert_eq!(read.address(&key("address")).unwrap().to_string(), "[::]:4244");
-    assert_eq!((read.list(&key("list")), read.list(&none)), (vec!["a", "b", "c"], vec![]));
-    assert_eq!(read.choice(&key("mode"), "tunnel or native", &[("tunnel", 1), ("native", 2)]), Some(2));
+    let texts: [Option<String>; 3] = ["text", "empty", "none"].map(|name| read.get(&key(name)));
+    assert_eq!(texts, [Some("a b".to_owned()), None, None]);
+    assert_eq!(["flag", "empty", "none"].map(|name| read.get::<bool>(&key(name))), [true, false, false]);
+    assert_eq!((read.get::<Option<u16>>(&key("number")), read.get::<Option<u8>>(&key("none"))), (Some(7), None));
+    assert_eq!(read.get::<Option<PathBuf>>(&key("path")).unwrap(), Path::new("/run/x"));
+    assert_eq!(read.get::<Option<Duration>>(&key("duration")), Some(Duration::from_millis(61_500)));
+    assert_eq!(read.get::<Option<SocketAddr>>(&key("address")).unwrap().to_string(), "[::]:4244");
+    assert_eq!(read.get::<Vec<String>>(&key("list")), ["a", "b", "c"]);
+    assert_eq!(read.get::<Vec<String>>(&key("none")), [""; 0]);
+    assert_eq!(read.get::<Option<Fruit>>(&key("fruit")), Some(Fruit::Pear));
     assert_eq!(read.finish(()), Ok(()));
 }
 
 #[test]
 fn the_default_stands_in_for_what_is_missing_empty_or_unusable() {
     let keys = keys(&[("empty", " "), ("bad", "many"), ("given", "2")]);
-    let with_default = |name| Key::new(name, "a key of a test", "1");
     let mut read = Reader::new(&keys);
-    let values = ["missing", "empty", "bad", "given"].map(|name| read.number::<u8>(&with_default(name)));
-    assert_eq!(values, [Some(1), Some(1), Some(1), Some(2)]);
-    let texts = ["missing", "empty", "bad", "given"].map(|name| read.text(&with_default(name)));
-    assert_eq!(texts, [Some("1"), Some("1"), Some("many"), Some("2")]);
-    let verbatim = ["missing", "empty"].map(|name| read.verbatim(&with_default(name)));
+    let names = ["missing", "empty", "bad", "given"];
+    assert_eq!(names.map(|name| read.get::<u8>(&key(name).default("1"))), [1, 1, 1, 2]);
+    let texts = names.map(|name| read.get::<String>(&key(name).default("1")));
+    assert_eq!(texts, ["1", "1", "many", "2"]);
+    let verbatim = ["missing", "empty"].map(|name| read.get::<Verbatim>(&key(name).default("1")).0);
     assert_eq!(verbatim, ["1", ""]);
+    assert!(read.has_refused("bad") && !read.has_refused("empty"));
     assert_eq!(read.finish(()).unwrap_err().len(), 1, "only the value that somebody gave is at fault");
 }
 
@@ -57,7 +72,7 @@ fn the_default_stands_in_for_what_is_missing_empty_or_unusable() {
 fn a_default_that_its_key_would_refuse_is_an_error() {
     let keys = BTreeMap::new();
     let mut read = Reader::new(&keys);
-    assert_eq!(read.number::<u8>(&Key::new("wrong", "a key of a test", "256")), None);
+    assert_eq!(read.get::<Option<u8>>(&key("wrong").default("256")), None);
     assert_eq!(read.finish(()).unwrap_err().len(), 1);
 }
 
@@ -66,17 +81,23 @@ fn every_bad_value_is_named_with_its_key_and_what_is_wanted() {
     let keys = keys(&[
         ("flag", "yes"),
         ("number", "256"),
+        ("few", "0"),
         ("path", "run/x"),
         ("duration", "soon"),
         ("address", "4244"),
-        ("mode", "geneve"),
+        ("fruit", "plum"),
+        ("list", "10.0.0.0/8 x fd00::/8"),
     ]);
     let mut read = Reader::new(&keys);
-    assert!(read.flag(&Key::new("flag", "a key of a test", "true")), "the default stands in");
-    assert_eq!((read.number::<u8>(&key("number")), read.path(&key("path"))), (None, None));
-    assert_eq!((read.duration(&key("duration")), read.address(&key("address"))), (None, None));
-    assert_eq!(read.choice(&key("mode"), "vxlan", &[("vxlan", ())]), None);
-    read.refuse(&key("both"), "", "possible together");
+    assert!(read.get::<bool>(&key("flag").default("true")), "the default stands in");
+    assert_eq!((read.get::<Option<u8>>(&key("number")), read.get::<Option<PathBuf>>(&key("path"))), (None, None));
+    assert_eq!(read.get::<u32>(&key("few").within(1..=9).default("3")), 3);
+    assert_eq!(read.get::<u32>(&key("few").within(1..=9).want("a few").default("3")), 3);
+    assert_eq!(read.get::<Option<Duration>>(&key("duration")), None);
+    assert_eq!(read.get::<Option<SocketAddr>>(&key("address")), None);
+    assert_eq!(read.get::<Option<Fruit>>(&key("fruit").default("apple")), Some(Fruit::Apple));
+    assert_eq!(read.get::<Vec<ipnet::Ipv4Net>>(&key("list")).len(), 1);
+    read.refuse("both", "", "possible together");
     let errors: Vec<_> = read.finish(()).unwrap_err().iter().map(ToString::to_string).collect();
     assert_eq!(
         errors,
@@ -84,12 +105,80 @@ fn every_bad_value_is_named_with_its_key_and_what_is_wanted() {
             "configuration key flag: \"yes\" is not \"true\" or \"false\"",
             "configuration key number: \"256\" is not a number in range",
             "configuration key path: \"run/x\" is not an absolute path",
+            "configuration key few: \"0\" is not a number from 1 to 9",
+            "configuration key few: \"0\" is not a few",
             "configuration key duration: \"soon\" is not a duration such as 5s or 1m30s",
             "configuration key address: \"4244\" is not an address and port such as :4244",
-            "configuration key mode: \"geneve\" is not vxlan",
+            "configuration key fruit: \"plum\" is not apple or pear",
+            "configuration key list: \"x\" is not an IPv4 prefix",
+            "configuration key list: \"fd00::/8\" is not an IPv4 prefix",
             "configuration key both: \"\" is not possible together",
         ]
     );
+}
+
+mod declared {
+    #![allow(unreachable_pub, reason = "the macro declares public structures")]
+    use crate::config::Given;
+
+    crate::config::keys! {
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct Outer {
+            /// How many
+            /// there are.
+            #[key("outer-count", default = "2", value = "outer.count", within = 1..=5)]
+            pub count: u32,
+            #[key(crate::config::shared::DEBUG)]
+            pub debug: bool,
+            /// What is inside.
+            pub inner: Inner,
+            /// Everything.
+            pub given: Given,
+        }
+        check Self::more_than_inside;
+    }
+
+    crate::config::keys! {
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct Inner {
+            /// How many of them.
+            #[key("inner-count", default = "1")]
+            pub count: u32,
+        }
+    }
+
+    impl Outer {
+        fn more_than_inside(&self, reader: &mut crate::config::Reader<'_>) {
+            if self.count <= self.inner.count {
+                reader.refuse("outer-count", &self.count.to_string(), "more than inner-count");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_field_declares_its_key_and_a_field_without_one_is_a_group() {
+    use declared::Outer;
+    let found: Vec<_> = Outer::keys().into_iter().map(|key| (key.name, key.meaning, key.default)).collect();
+    let wanted = [
+        ("outer-count", "How many there are", "2"),
+        ("debug", "Log details", "false"),
+        ("inner-count", "How many of them", "1"),
+    ];
+    assert_eq!(found, wanted);
+    let count = &Outer::keys()[0];
+    assert_eq!((count.chart.source, &count.form.accepts), (Source::Value("outer.count"), &Accepts::Whole(1, 5)));
+    assert_eq!((Outer::default().count, Outer::default().inner.count), (2, 1));
+    let values = keys(&[("outer-count", "5"), ("inner-count", "3"), ("debug", "true"), ("stranger", "x")]);
+    let outer = Outer::parse(&values).unwrap();
+    assert_eq!((outer.count, outer.inner.count, outer.debug, &outer.given.0), (5, 3, true, &values));
+}
+
+#[test]
+fn a_group_refuses_what_does_not_go_together_besides_what_is_wrong_alone() {
+    let values = keys(&[("debug", "maybe"), ("inner-count", "4")]);
+    let errors = declared::Outer::parse(&values).unwrap_err();
+    assert_eq!(errors.iter().map(|error| error.key).collect::<Vec<_>>(), ["debug", "outer-count"]);
 }
 
 #[test]
@@ -97,8 +186,8 @@ fn what_several_readers_refuse_is_told_once() {
     let keys = keys(&[("flag", "yes")]);
     let errors = |name| {
         let mut read = Reader::new(&keys);
-        read.flag(&key(name));
-        read.refuse(&key("other"), "", name);
+        read.get::<bool>(&key(name));
+        read.refuse("other", "", name);
         read.finish(()).unwrap_err()
     };
     let text = ConfigErrors::from([errors("flag"), errors("flag")].concat()).to_string();
@@ -115,8 +204,9 @@ fn what_several_readers_refuse_is_told_once() {
 
 #[test]
 fn a_key_of_the_operator_is_listed_once() {
-    let names: std::collections::BTreeSet<_> = operator::KEYS.iter().map(|key| key.name).collect();
-    assert_eq!(names.len(), operator::KEYS.len());
+    let keys = operator::Config::keys();
+    let names: std::collections::BTreeSet<_> = keys.iter().map(|key| key.name).collect();
+    assert_eq!(names.len(), keys.len());
 }
 
 #[test]

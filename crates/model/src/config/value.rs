@@ -1,82 +1,200 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Text forms that values of several keys have.
+//! Types that a key's value may have, each with the texts it accepts. The chart checks values by the same [`Form`].
 
+use super::text::{duration, listen_address, words};
+use super::{Key, Reader};
+use ipnet::{Ipv4Net, Ipv6Net};
+use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Items with commas or white space between.
-#[must_use]
-pub fn words(text: &str) -> Vec<&str> {
-    text.split(|c: char| c == ',' || c.is_whitespace()).filter(|word| !word.is_empty()).collect()
+/// A value with one text form.
+pub trait Value: Sized {
+    /// Which texts are accepted.
+    fn form() -> Form;
+    /// The value of a text; none if it is not accepted.
+    fn parse(text: &str) -> Option<Self>;
 }
 
-/// An address and port to listen on; without an address, as in `:9962`, it is all of both families, and `localhost` is the
-/// loopback address of IPv4, whatever a resolver would say.
-#[must_use]
-pub fn listen_address(text: &str) -> Option<SocketAddr> {
-    match text.split_once(':') {
-        Some(("", port)) => format!("[::]:{port}").parse().ok(),
-        Some(("localhost", port)) => format!("127.0.0.1:{port}").parse().ok(),
-        _ => text.parse().ok(),
+/// One of several names.
+pub trait Choice: Copy + 'static {
+    /// What an error says is wanted.
+    const WANT: &'static str;
+    /// The names, of which several may mean the same.
+    const NAMES: &'static [(&'static str, Self)];
+}
+
+/// What a field of a [`Group`](super::Group) may be: a [`Value`], an `Option` of one, which is `None` while the key is not
+/// set, or a `Vec` of them.
+pub trait Field: Sized {
+    /// Which texts are accepted.
+    fn form() -> Form;
+    /// Reads the key.
+    fn read(reader: &mut Reader<'_>, key: &Key<Self>) -> Self;
+}
+
+/// Which texts a key accepts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Form {
+    /// What an error says is wanted.
+    pub want: Cow<'static, str>,
+    /// What each item must be.
+    pub accepts: Accepts,
+    /// Whether there may be several items, with commas or white space between.
+    pub list: bool,
+}
+
+/// What an item must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Accepts {
+    /// Any text, as far as the chart can tell.
+    Text,
+    /// `true` or `false`.
+    Switch,
+    /// One of these names.
+    Names(Vec<&'static str>),
+    /// A whole number from the first to the second.
+    Whole(u64, u64),
+    /// A number with a decimal point or an exponent.
+    Decimal,
+    /// What this regular expression of Go matches.
+    Pattern(&'static str),
+}
+
+impl Form {
+    /// The form of a single item.
+    pub fn new(want: impl Into<Cow<'static, str>>, accepts: Accepts) -> Self {
+        Self { want: want.into(), accepts, list: false }
+    }
+
+    fn in_range(&self, text: &str) -> bool {
+        match self.accepts {
+            Accepts::Whole(least, most) => text.parse().is_ok_and(|number: u64| (least..=most).contains(&number)),
+            _ => true,
+        }
     }
 }
 
-/// A duration as Go writes it, without sign: `0`, or one or more numbers with units such as `1h30m`, `1.5s`, `500ms`.
-#[must_use]
-pub fn duration(text: &str) -> Option<Duration> {
-    if text == "0" { Some(Duration::ZERO) } else { duration_of(text, unit_seconds) }
-}
+impl<T: Value + Default> Field for T {
+    fn form() -> Form {
+        T::form()
+    }
 
-/// A duration as Go writes it: `0s`, `1h30m0s`, `1m36.5s`, `250ms`, `145.787µs`.
-#[must_use]
-pub fn duration_text(duration: Duration) -> String {
-    let nanos = duration.as_nanos();
-    let (unit, of_unit) = match nanos {
-        0 => return "0s".to_owned(),
-        1..1_000 => return format!("{nanos}ns"),
-        1_000..1_000_000 => ("µs", 3),
-        1_000_000..1_000_000_000 => ("ms", 6),
-        _ => ("s", 9),
-    };
-    let (minutes, seconds) = (nanos / 60_000_000_000, nanos % 60_000_000_000);
-    let head = match (minutes / 60, minutes % 60) {
-        (0, 0) => String::new(),
-        (0, minutes) => format!("{minutes}m"),
-        (hours, minutes) => format!("{hours}h{minutes}m"),
-    };
-    let whole = 10_u128.pow(of_unit);
-    let fraction = format!("{:0width$}", seconds % whole, width = of_unit as usize);
-    let fraction = fraction.trim_end_matches('0');
-    let point = if fraction.is_empty() { "" } else { "." };
-    format!("{head}{}{point}{fraction}{unit}", seconds / whole)
-}
-
-/// How many seconds a unit of Go's durations has.
-#[must_use]
-pub fn unit_seconds(unit: &str) -> Option<f64> {
-    match unit {
-        "h" => Some(3600.0),
-        "m" => Some(60.0),
-        "s" => Some(1.0),
-        "ms" => Some(1e-3),
-        "us" | "µs" => Some(1e-6),
-        "ns" => Some(1e-9),
-        _ => None,
+    fn read(reader: &mut Reader<'_>, key: &Key<Self>) -> Self {
+        value(reader, key).unwrap_or_default()
     }
 }
 
-/// A duration of one or more numbers, each with one of these units.
-pub fn duration_of(text: &str, unit_seconds: impl Fn(&str) -> Option<f64>) -> Option<Duration> {
-    let mut rest = text;
-    let mut sum = Duration::ZERO;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, tail) = rest.split_at(digits);
-        let end = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(end);
-        let seconds = number.parse::<f64>().ok()? * unit_seconds(unit)?;
-        sum = sum.checked_add(Duration::try_from_secs_f64(seconds).ok()?)?;
-        rest = tail;
+impl<T: Value> Field for Option<T> {
+    fn form() -> Form {
+        T::form()
     }
-    (!text.is_empty()).then_some(sum)
+
+    fn read(reader: &mut Reader<'_>, key: &Key<Self>) -> Self {
+        value(reader, key)
+    }
 }
+
+impl<T: Value> Field for Vec<T> {
+    fn form() -> Form {
+        Form { list: true, ..T::form() }
+    }
+
+    fn read(reader: &mut Reader<'_>, key: &Key<Self>) -> Self {
+        let form = key.form();
+        let mut values = Self::new();
+        for item in words(reader.given(key.name).unwrap_or(key.default)) {
+            match T::parse(item).filter(|_| form.in_range(item)) {
+                Some(value) => values.push(value),
+                None => reader.refuse(key.name, item, form.want.clone()),
+            }
+        }
+        values
+    }
+}
+
+/// A text that may be set to nothing: its default is for a key that is missing only.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verbatim(pub String);
+
+impl Field for Verbatim {
+    fn form() -> Form {
+        <String as Value>::form()
+    }
+
+    fn read(reader: &mut Reader<'_>, key: &Key<Self>) -> Self {
+        Self(reader.values.get(key.name).map_or(key.default, |text| text.trim()).to_owned())
+    }
+}
+
+/// The value of the key or, if that cannot be used, of its default. There is none only if there is no default either.
+fn value<T: Value, F: Field>(reader: &mut Reader<'_>, key: &Key<F>) -> Option<T> {
+    let form = key.form();
+    let parse = |text: &str| T::parse(text).filter(|_| form.in_range(text));
+    let mut texts = [reader.given(key.name), Some(key.default).filter(|text| !text.is_empty())].into_iter().flatten();
+    texts.find_map(|text| {
+        let value = parse(text);
+        if value.is_none() {
+            reader.refuse(key.name, text, form.want.clone());
+        }
+        value
+    })
+}
+
+impl<T: Choice> Value for T {
+    fn form() -> Form {
+        Form::new(T::WANT, Accepts::Names(T::NAMES.iter().map(|(name, _)| *name).collect()))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        T::NAMES.iter().find(|(name, _)| *name == text).map(|(_, value)| *value)
+    }
+}
+
+macro_rules! values {
+    ($($type:ty: $want:literal, $accepts:expr, $parse:expr;)*) => {$(
+        impl Value for $type {
+            fn form() -> Form {
+                Form::new($want, $accepts)
+            }
+
+            fn parse(text: &str) -> Option<Self> {
+                $parse(text)
+            }
+        }
+    )*};
+}
+
+fn parsed<T: std::str::FromStr>(text: &str) -> Option<T> {
+    text.parse().ok()
+}
+
+values! {
+    bool: "\"true\" or \"false\"", Accepts::Switch, parsed;
+    u8: "a number in range", Accepts::Whole(0, u8::MAX.into()), parsed;
+    u16: "a number in range", Accepts::Whole(0, u16::MAX.into()), parsed;
+    u32: "a number in range", Accepts::Whole(0, u32::MAX.into()), parsed;
+    f64: "a number in range", Accepts::Decimal, parsed;
+    String: "a text", Accepts::Text, parsed;
+    PathBuf: "an absolute path", Accepts::Pattern("^/"), |text: &str| Path::new(text).is_absolute().then(|| text.into());
+    Duration: "a duration such as 5s or 1m30s", Accepts::Pattern(DURATION), duration;
+    SocketAddr: "an address and port such as :4244", Accepts::Pattern(LISTEN_ADDRESS), listen_address;
+    Ipv4Net: "an IPv4 prefix", Accepts::Pattern(IPV4_PREFIX), parsed;
+    Ipv6Net: "an IPv6 prefix", Accepts::Pattern(IPV6_PREFIX), parsed;
+}
+
+const DURATION: &str = "^(0|(([0-9]+[.]?[0-9]*|[.][0-9]+)(h|ms|m|s|us|µs|ns))+)$";
+const LISTEN_ADDRESS: &str = concat!(
+    r"^(localhost|((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])[.]){3}(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])|\[[0-9a-fA-F:.]+\])?",
+    ":0*(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[0-5]?[0-9]{1,4})$"
+);
+const IPV4_PREFIX: &str =
+    "^((25[0-5]|2[0-4][0-9]|[01]?[0-9]?[0-9])[.]){3}(25[0-5]|2[0-4][0-9]|[01]?[0-9]?[0-9])/(3[0-2]|[0-2]?[0-9])$";
+const IPV6_PREFIX: &str = concat!(
+    "(?i)^(([0-9a-f]{1,4}:){7}[0-9a-f]{1,4}|([0-9a-f]{1,4}:){1,7}:|([0-9a-f]{1,4}:){1,6}(:[0-9a-f]{1,4})",
+    "|([0-9a-f]{1,4}:){1,5}(:[0-9a-f]{1,4}){1,2}|([0-9a-f]{1,4}:){1,4}(:[0-9a-f]{1,4}){1,3}",
+    "|([0-9a-f]{1,4}:){1,3}(:[0-9a-f]{1,4}){1,4}|([0-9a-f]{1,4}:){1,2}(:[0-9a-f]{1,4}){1,5}",
+    "|[0-9a-f]{1,4}:((:[0-9a-f]{1,4}){1,6})|:((:[0-9a-f]{1,4}){1,7}|:)",
+    "|[0-9a-f:]*::?([0-9]{1,3}[.]){3}[0-9]{1,3})/(12[0-8]|1[01][0-9]|0?[0-9]?[0-9])$"
+);

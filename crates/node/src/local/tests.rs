@@ -5,6 +5,7 @@
 use super::*;
 use crate::Ipam;
 use datapath::netlink::Mac;
+use model::config::Group;
 use model::{RoutingMode, reserved};
 use std::collections::BTreeMap;
 
@@ -168,7 +169,7 @@ fn the_mtu_of_routes_leaves_room_for_the_tunnel() {
         (row.device_mtu, row.route_mtu)
     };
     assert_eq!(mtus(&config()), (1500, 1450));
-    assert_eq!(mtus(&Config { mtu: Some(9000), ..config() }), (9000, 8950));
+    assert_eq!(mtus(&Config { mtu: 9000, ..config() }), (9000, 8950));
     assert_eq!(mtus(&Config { routing: RoutingMode::Native, ..config() }), (1500, 1500));
     let ipv6_only = KubeNode { internal_ips: vec!["fd77::11".parse().unwrap()], ..kube() };
     let row = facts(&Config { ipv4: false, ..config() }, &host(), &ipv6_only, None).unwrap().row;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
-use super::{Arguments, Config, command, keys};
+use super::{Arguments, Config, Keys, command};
+use model::config::Group;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -49,10 +50,10 @@ fn all_errors_are_reported_at_once_each_with_its_key() {
     assert_eq!(
         load(&[], &files).unwrap_err(),
         [
-            "configuration key identity-gc-interval: \"soon\" is not a duration such as 5s or 1m30s",
-            "configuration key cluster-pool-ipv4-cidr: \"10.0.0.0/24\" is not possible: mask size 20 does not fit 10.0.0.0/24: it must be from 24 to 32",
             "configuration key enable-ipv6: \"yes\" is not \"true\" or \"false\"",
+            "configuration key identity-gc-interval: \"soon\" is not a duration such as 5s or 1m30s",
             "configuration key operator-api-serve-addr: \"nowhere\" is not an address and port such as :4244",
+            "configuration key cluster-pool-ipv4-cidr: \"10.0.0.0/24\" is not possible: mask size 20 does not fit 10.0.0.0/24: it must be from 24 to 32",
         ]
     );
 }
@@ -89,7 +90,7 @@ fn the_documented_defaults_are_what_no_keys_mean() {
     // Only of one key the default is not enough: cluster-pool needs a pool.
     let pool = [("cluster-pool-ipv4-cidr".to_owned(), "10.0.0.0/8".to_owned())];
     let documented: BTreeMap<_, _> =
-        keys::KEYS.iter().map(|key| (key.name.to_owned(), key.default.to_owned())).chain(pool.clone()).collect();
+        Keys::keys().iter().map(|key| (key.name.to_owned(), key.default.to_owned())).chain(pool.clone()).collect();
     let text = |values| format!("{:?}", Config::parse(&values).unwrap());
     assert_eq!(text(documented), text(pool.into()));
 }

@@ -124,7 +124,7 @@ fn kernel_agrees(kernel: &fake::Kernel, agent: &Agent) -> bool {
 
 async fn result_of(objects: &str, failures: f64) -> String {
     let families = Families { ipv4: true, ipv6: true };
-    let config = Config { families, ..Config::default() };
+    let config = Config { ipv4: families.ipv4, ipv6: families.ipv6, ..Config::default() };
     let mut tables = Tables::default();
     let objects: Vec<Value> = serde_saphyr::from_multiple(objects).expect("YAML");
     for (number, object) in objects.into_iter().enumerate() {

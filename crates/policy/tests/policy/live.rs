@@ -5,11 +5,11 @@ use crate::support::{Agent, Counting, Store, Tables, eventually, start};
 use abi::maps::{Endpoints, Ipcache4, Policies};
 use datapath::fake;
 use model::{EndpointId, IdentityId, reserved};
-use policy::{Config, Families, Policy};
+use policy::{Config, Policy};
 use serde_json::{Value, json};
 
 fn config() -> Config {
-    Config { families: Families { ipv4: true, ipv6: true }, ..Config::default() }
+    Config { ipv6: true, ..Config::default() }
 }
 
 fn cilium_policy(name: &str, spec: Value) -> Policy {

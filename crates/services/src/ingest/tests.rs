@@ -36,17 +36,17 @@ fn merge(into: &mut serde_json::Value, from: serde_json::Value) {
 
 #[test]
 fn a_service_of_both_families_has_both_addresses() {
-    let row = ingest_service(&Config::default(), &service(json!({}))).unwrap().unwrap();
+    let row = ingest_service(&Config::default(), "n1", &service(json!({}))).unwrap().unwrap();
     assert_eq!(row.cluster_ips, ["10.96.0.9".parse::<IpAddr>().unwrap(), "fd00::9".parse().unwrap()]);
     assert_eq!(row.ports, [Port { name: None, protocol: Protocol::Tcp, port: 80 }]);
 }
 
 #[test]
 fn a_local_traffic_policy_binds_a_service_to_this_node() {
-    let config = Config { node: "n1".into(), ..Config::default() };
+    let config = Config::default();
     let only_node = |policy: &str| {
         let object = service(json!({"spec": {"internalTrafficPolicy": policy}}));
-        ingest_service(&config, &object).unwrap().unwrap().only_node
+        ingest_service(&config, "n1", &object).unwrap().unwrap().only_node
     };
     assert_eq!(only_node("Local").as_deref(), Some("n1"));
     assert_eq!(only_node("Cluster"), None);
@@ -54,7 +54,8 @@ fn a_local_traffic_policy_binds_a_service_to_this_node() {
 
 #[test]
 fn an_old_api_server_gives_one_address_only() {
-    let row = ingest_service(&Config::default(), &service(json!({"spec": {"clusterIPs": null}}))).unwrap().unwrap();
+    let row =
+        ingest_service(&Config::default(), "n1", &service(json!({"spec": {"clusterIPs": null}}))).unwrap().unwrap();
     assert_eq!(row.cluster_ips, ["10.96.0.9".parse::<IpAddr>().unwrap()]);
 }
 
@@ -65,7 +66,7 @@ fn services_without_a_cluster_address_give_no_row() {
     let external = json!({"spec": {"type": "ExternalName", "clusterIP": null, "clusterIPs": null}});
     let pending = json!({"spec": {"clusterIP": "", "clusterIPs": null}});
     for extra in [none, label, external, pending] {
-        assert_eq!(ingest_service(&Config::default(), &service(extra.clone())), Ok(None), "{extra}");
+        assert_eq!(ingest_service(&Config::default(), "n1", &service(extra.clone())), Ok(None), "{extra}");
     }
 }
 
@@ -73,16 +74,16 @@ fn services_without_a_cluster_address_give_no_row() {
 fn another_proxys_services_and_slices_are_left_to_it() {
     let labels = json!({"metadata": {"labels": {"service.kubernetes.io/service-proxy-name": "other"}}});
     let (default, other) = (Config::default(), Config { proxy_name: "other".to_owned(), ..Config::default() });
-    assert_eq!(ingest_service(&default, &service(labels.clone())), Ok(None));
+    assert_eq!(ingest_service(&default, "n1", &service(labels.clone())), Ok(None));
     assert_eq!(ingest_slice(&default, &slice(labels.clone())), Ok(None));
-    assert!(ingest_service(&other, &service(labels.clone())).unwrap().is_some());
+    assert!(ingest_service(&other, "n1", &service(labels.clone())).unwrap().is_some());
     assert!(ingest_slice(&other, &slice(labels)).unwrap().is_some());
-    assert_eq!(ingest_service(&other, &service(json!({}))), Ok(None));
+    assert_eq!(ingest_service(&other, "n1", &service(json!({}))), Ok(None));
 }
 
 #[test]
 fn a_field_that_cannot_be_used_is_named() {
-    let error = |extra| ingest_service(&Config::default(), &service(extra)).unwrap_err().to_string();
+    let error = |extra| ingest_service(&Config::default(), "n1", &service(extra)).unwrap_err().to_string();
     assert_eq!(
         error(json!({"spec": {"clusterIPs": ["10.96.0.300"]}})),
         "spec.clusterIPs: \"10.96.0.300\" is not an IP address"

@@ -1,0 +1,102 @@
+{{/* Generated from the declarations of the keys by `make docs` and compared by `make check`. */}}
+{{- define "cilium.config" }}
+data:
+  agent-health-port: {{ include "cilium.text" .Values.healthPort | quote }}
+  agent-not-ready-taint-key: {{ include "cilium.text" .Values.agentNotReadyTaintKey | quote }}
+  auto-direct-node-routes: {{ include "cilium.text" .Values.autoDirectNodeRoutes | quote }}
+  bpf-map-dynamic-size-ratio: {{ include "cilium.text" .Values.bpf.mapDynamicSizeRatio | quote }}
+  bpf-root: {{ include "cilium.text" .Values.bpf.root | quote }}
+  cgroup-root: {{ include "cilium.text" .Values.cgroup.hostRoot | quote }}
+  cilium-endpoint-gc-interval: {{ include "cilium.text" .Values.operator.endpointGCInterval | quote }}
+  cluster-id: {{ include "cilium.text" .Values.cluster.id | quote }}
+  cluster-name: {{ include "cilium.text" .Values.cluster.name | quote }}
+  {{- if and (eq .Values.ipam.mode "cluster-pool") .Values.ipv4.enabled }}
+  cluster-pool-ipv4-cidr: {{ join " " .Values.ipam.operator.clusterPoolIPv4PodCIDRList | quote }}
+  cluster-pool-ipv4-mask-size: {{ include "cilium.text" .Values.ipam.operator.clusterPoolIPv4MaskSize | quote }}
+  {{- end }}
+  {{- if and (eq .Values.ipam.mode "cluster-pool") .Values.ipv6.enabled }}
+  cluster-pool-ipv6-cidr: {{ join " " .Values.ipam.operator.clusterPoolIPv6PodCIDRList | quote }}
+  cluster-pool-ipv6-mask-size: {{ include "cilium.text" .Values.ipam.operator.clusterPoolIPv6MaskSize | quote }}
+  {{- end }}
+  cni-chaining-mode: "none"
+  cni-exclusive: {{ include "cilium.text" .Values.cni.exclusive | quote }}
+  cni-log-file: {{ include "cilium.text" .Values.cni.logFile | quote }}
+  cni-uninstall: {{ include "cilium.text" .Values.cni.uninstall | quote }}
+  debug: {{ include "cilium.text" .Values.debug.enabled | quote }}
+  {{- with .Values.devices }}
+  devices: {{ join " " . | quote }}
+  {{- end }}
+  direct-routing-skip-unreachable: {{ include "cilium.text" .Values.directRoutingSkipUnreachable | quote }}
+  enable-bpf-masquerade: "true"
+  enable-endpoint-health-checking: {{ include "cilium.text" .Values.endpointHealthChecking.enabled | quote }}
+  enable-health-checking: {{ include "cilium.text" .Values.healthChecking | quote }}
+  enable-hubble: {{ include "cilium.text" .Values.hubble.enabled | quote }}
+  enable-ipv4: {{ include "cilium.text" .Values.ipv4.enabled | quote }}
+  enable-ipv4-masquerade: {{ include "cilium.text" .Values.enableIPv4Masquerade | quote }}
+  enable-ipv6: {{ include "cilium.text" .Values.ipv6.enabled | quote }}
+  enable-ipv6-masquerade: {{ include "cilium.text" .Values.enableIPv6Masquerade | quote }}
+  enable-policy: {{ include "cilium.text" .Values.policyEnforcementMode | quote }}
+  health-check-icmp-failure-threshold: {{ include "cilium.text" .Values.healthCheckICMPFailureThreshold | quote }}
+  {{- if .Values.hubble.enabled }}
+  hubble-disable-tls: {{ not .Values.hubble.tls.enabled | quote }}
+  hubble-event-buffer-capacity: {{ include "cilium.text" .Values.hubble.eventBufferCapacity | quote }}
+  {{- with .Values.hubble.listenAddress }}
+  hubble-listen-address: {{ include "cilium.text" . | quote }}
+  {{- end }}
+  hubble-socket-path: {{ include "cilium.text" .Values.hubble.socketPath | quote }}
+  {{- end }}
+  {{- if and .Values.hubble.enabled .Values.hubble.tls.enabled }}
+  hubble-tls-cert-file: "/var/lib/cilium/tls/hubble/server.crt"
+  hubble-tls-client-ca-files: "/var/lib/cilium/tls/hubble/client-ca.crt"
+  hubble-tls-key-file: "/var/lib/cilium/tls/hubble/server.key"
+  {{- end }}
+  identity-allocation-mode: "crd"
+  identity-gc-interval: {{ include "cilium.text" .Values.operator.identityGCInterval | quote }}
+  identity-heartbeat-timeout: {{ include "cilium.text" .Values.operator.identityHeartbeatTimeout | quote }}
+  ipam: {{ include "cilium.text" .Values.ipam.mode | quote }}
+  {{- with .Values.ipv4NativeRoutingCIDR }}
+  ipv4-native-routing-cidr: {{ include "cilium.text" . | quote }}
+  {{- end }}
+  {{- with .Values.ipv6NativeRoutingCIDR }}
+  ipv6-native-routing-cidr: {{ include "cilium.text" . | quote }}
+  {{- end }}
+  {{- with .Values.k8sClientRateLimit.burst }}
+  k8s-client-burst: {{ include "cilium.text" . | quote }}
+  {{- end }}
+  {{- with .Values.k8sClientRateLimit.qps }}
+  k8s-client-qps: {{ include "cilium.text" . | quote }}
+  {{- end }}
+  kube-proxy-replacement: {{ include "cilium.text" .Values.kubeProxyReplacement | quote }}
+  {{- with .Values.labels }}
+  labels: {{ include "cilium.text" . | quote }}
+  {{- end }}
+  monitor-aggregation: {{ include "cilium.text" .Values.bpf.monitorAggregation | quote }}
+  monitor-aggregation-interval: {{ include "cilium.text" .Values.bpf.monitorInterval | quote }}
+  {{- with .Values.MTU }}
+  mtu: {{ include "cilium.text" . | quote }}
+  {{- end }}
+  nodes-gc-interval: {{ include "cilium.text" .Values.operator.nodeGCInterval | quote }}
+  operator-api-serve-addr: "127.0.0.1:9234"
+  {{- if .Values.operator.prometheus.enabled }}
+  operator-prometheus-serve-addr: ":{{ .Values.operator.prometheus.port }}"
+  {{- end }}
+  procfs: "/host/proc"
+  {{- if .Values.prometheus.enabled }}
+  prometheus-serve-addr: ":{{ .Values.prometheus.port }}"
+  {{- end }}
+  remove-cilium-node-taints: {{ include "cilium.text" .Values.operator.removeNodeTaints | quote }}
+  routing-mode: {{ default "tunnel" .Values.routingMode | quote }}
+  set-cilium-is-up-condition: {{ include "cilium.text" .Values.operator.setNodeNetworkStatus | quote }}
+  skip-crd-creation: {{ include "cilium.text" .Values.operator.skipCRDCreation | quote }}
+  {{- if ne .Values.routingMode "native" }}
+  tunnel-direct: {{ include "cilium.text" .Values.tunnelDirect | quote }}
+  {{- with .Values.tunnelPort }}
+  tunnel-port: {{ include "cilium.text" . | quote }}
+  {{- end }}
+  tunnel-protocol: {{ default "vxlan" .Values.tunnelProtocol | quote }}
+  {{- end }}
+  {{- if include "cilium.unknownValues" . | trim }}
+  unknown-helm-values: {{ include "cilium.unknownValues" . | trim | splitList "\n" | join " " | quote }}
+  {{- end }}
+  write-cni-conf-when-ready: "/host/etc/cni/net.d/05-cilium.conflist"
+{{- end }}
