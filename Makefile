@@ -53,10 +53,11 @@ check: bootstrap ## what needs no cluster: format, lints, layers, licences, size
 	@echo "== format"
 	@cargo fmt --all --check
 	@cargo fmt --manifest-path bpf/Cargo.toml --check
-	@echo "== layers, licences, file size"
+	@echo "== layers, licences, file size, unused dependencies"
 	@$(XTASK) layers
 	@$(XTASK) licences
 	@$(XTASK) size
+	@$(XTASK) unused
 	@echo "== lints"
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
 	@echo "== fences, licences and sources of all dependencies"

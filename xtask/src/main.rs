@@ -7,6 +7,7 @@ mod layers;
 mod metadata;
 mod mutants;
 mod tests;
+mod unused;
 
 use std::{path::Path, process::ExitCode};
 
@@ -38,12 +39,13 @@ fn run(arguments: &[&str]) -> Result<Vec<String>> {
         ["layers", "--write"] => layers::write(&root),
         ["licences"] => Ok([files::licences(&root)?, dependencies::check(&root)?].concat()),
         ["size"] => files::size(&root),
+        ["unused"] => unused::check(&root),
         ["test", group] => tests::run(&root, group),
         ["test", group, "--write"] => tests::write(&root, group),
         ["mutants", "--related", words @ ..] => mutants::run(&root, mutants::Reach::Related, words),
         ["mutants", words @ ..] => mutants::run(&root, mutants::Reach::All, words),
         _ => bail!(
-            "usage: xtask layers [--write] | licences | size | test quick|rest|lab [--write] | mutants [--related] [WORD...]"
+            "usage: xtask layers [--write] | licences | size | unused | test quick|rest|lab [--write] | mutants [--related] [WORD...]"
         ),
     }
 }
