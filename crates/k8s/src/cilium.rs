@@ -9,8 +9,10 @@ mod node;
 mod policy;
 mod validate;
 
+use crate::crd::{self, AGE, Facts, VALID, column, wide};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::{ClusterResourceScope, NamespaceResourceScope};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -68,22 +70,34 @@ macro_rules! type_tag {
 type_tag!(ApiVersion, api_version);
 type_tag!(Kind, kind);
 
+/// Declares a custom resource: its type, and what its CustomResourceDefinition says besides.
 macro_rules! resource {
-    ($(#[$meta:meta])* $name:ident, $scope:ty, $plural:literal, { $($(#[$field_meta:meta])* $field:ident: $ty:ty,)* }) => {
+    (
+        $(#[$meta:meta])*
+        $name:ident, $scope:ty, $plural:literal, { $($fact:ident: $value:expr,)* }
+        { $($(#[$field_meta:meta])* $field:ident: $ty:ty,)* }
+    ) => {
         $(#[$meta])*
-        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
         #[serde(rename_all = "camelCase")]
         pub struct $name {
             /// `apiVersion`, always the type's.
             #[serde(skip_deserializing)]
+            #[schemars(skip)]
             pub api_version: ApiVersion<$name>,
             /// `kind`, always the type's.
             #[serde(skip_deserializing)]
+            #[schemars(skip)]
             pub kind: Kind<$name>,
             /// Name, labels and so on.
             #[serde(default)]
+            #[schemars(skip)]
             pub metadata: ObjectMeta,
             $($(#[$field_meta])* pub $field: $ty,)*
+        }
+
+        impl crate::crd::Defined for $name {
+            const FACTS: Facts = Facts { $($fact: $value,)* ..Facts::NONE };
         }
 
         impl $name {
@@ -129,14 +143,23 @@ macro_rules! resource {
 resource! {
     /// A policy for the pods of one namespace.
     CiliumNetworkPolicy, NamespaceResourceScope, "ciliumnetworkpolicies", {
+        short_names: &["cnp", "ciliumnp"],
+        categories: &["ciliumpolicy"],
+        status_subresource: true,
+        columns: &[AGE, VALID],
+    }
+    {
         /// One rule.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(schema_with = "crd::policy::spec")]
         spec: Option<Rule>,
         /// Several rules; with `spec` they count together.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(schema_with = "crd::policy::specs")]
         specs: Option<Vec<Rule>>,
         /// Whether it is valid.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(schema_with = "crd::policy::conditions")]
         status: Option<PolicyStatus>,
     }
 }
@@ -144,14 +167,23 @@ resource! {
 resource! {
     /// A policy for pods of all namespaces, or for nodes.
     CiliumClusterwideNetworkPolicy, ClusterResourceScope, "ciliumclusterwidenetworkpolicies", {
+        short_names: &["ccnp"],
+        categories: &["ciliumpolicy"],
+        status_subresource: true,
+        columns: &[VALID],
+    }
+    {
         /// One rule.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(schema_with = "crd::policy::spec")]
         spec: Option<Rule>,
         /// Several rules; with `spec` they count together.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(schema_with = "crd::policy::specs")]
         specs: Option<Vec<Rule>>,
         /// Whether it is valid.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(schema_with = "crd::policy::conditions")]
         status: Option<PolicyStatus>,
     }
 }
@@ -159,6 +191,15 @@ resource! {
 resource! {
     /// A node as the other nodes need to know it, and the pod CIDRs that the operator gave it.
     CiliumNode, ClusterResourceScope, "ciliumnodes", {
+        short_names: &["cn", "ciliumn"],
+        status_subresource: true,
+        columns: &[
+            column("CiliumInternalIP", "string", r#".spec.addresses[?(@.type=="CiliumInternalIP")].ip"#),
+            column("InternalIP", "string", r#".spec.addresses[?(@.type=="InternalIP")].ip"#),
+            AGE,
+        ],
+    }
+    {
         /// What is known of it.
         #[serde(default)]
         spec: NodeSpec,
@@ -171,6 +212,17 @@ resource! {
 resource! {
     /// A pod's network state, written by its node's agent. Name and namespace are the pod's.
     CiliumEndpoint, NamespaceResourceScope, "ciliumendpoints", {
+        short_names: &["cep", "ciliumep"],
+        columns: &[
+            column("Security Identity", "integer", ".status.identity.id"),
+            wide("Ingress Enforcement", "string", ".status.policy.ingress.state"),
+            wide("Egress Enforcement", "string", ".status.policy.egress.state"),
+            column("Endpoint State", "string", ".status.state"),
+            column("IPv4", "string", ".status.networking.addressing[0].ipv4"),
+            column("IPv6", "string", ".status.networking.addressing[0].ipv6"),
+        ],
+    }
+    {
         /// All that there is. It is not a subresource.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         status: Option<EndpointStatus>,
@@ -180,6 +232,11 @@ resource! {
 resource! {
     /// A security identity. Its name is the number.
     CiliumIdentity, ClusterResourceScope, "ciliumidentities", {
+        short_names: &["ciliumid"],
+        status_subresource: true,
+        columns: &[column("Namespace", "string", r".metadata.labels.io\.kubernetes\.pod\.namespace"), AGE],
+    }
+    {
         /// The labels that make it, `source:key` to value.
         #[serde(default, rename = "security-labels")]
         security_labels: BTreeMap<String, String>,
@@ -189,6 +246,10 @@ resource! {
 resource! {
     /// A named list of prefixes for policies.
     CiliumCIDRGroup, ClusterResourceScope, "ciliumcidrgroups", {
+        short_names: &["ccg"],
+        alpha: true,
+    }
+    {
         /// The prefixes.
         #[serde(default)]
         spec: CIDRGroupSpec,
@@ -196,11 +257,12 @@ resource! {
 }
 
 /// Content of a [`CiliumCIDRGroup`].
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CIDRGroupSpec {
     /// The prefixes.
     #[serde(default, rename = "externalCIDRs")]
+    #[schemars(length(min = 0), extend("items" = {"type": "string", "format": "cidr"}))]
     pub external_cidrs: Vec<String>,
 }
 

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! CiliumEndpoint: what is below `status`.
 
+use crate::crd::schema::{boolean, int64, list, object, string};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Network state of a pod.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct EndpointStatus {
     /// Number of the endpoint on its node.
@@ -13,6 +15,7 @@ pub struct EndpointStatus {
     pub id: Option<i64>,
     /// `ready`, `not-ready`, `waiting-for-identity` and so on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = STATES))]
     pub state: Option<String>,
     /// Its security identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -40,14 +43,42 @@ pub struct EndpointStatus {
     pub health: Option<EndpointHealth>,
     /// Background tasks that fail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "controllers")]
     pub controllers: Option<Vec<serde_json::Value>>,
     /// Last changes of its state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<Vec<EndpointStatusChange>>,
 }
 
+/// What an endpoint can be.
+const STATES: [&str; 10] = [
+    "creating",
+    "waiting-for-identity",
+    "not-ready",
+    "waiting-to-regenerate",
+    "regenerating",
+    "restoring",
+    "ready",
+    "disconnecting",
+    "disconnected",
+    "invalid",
+];
+
+fn controllers(_: &mut SchemaGenerator) -> Schema {
+    let configuration = object([("error-retry", boolean()), ("error-retry-base", int64()), ("interval", int64())]);
+    let status = object([
+        ("consecutive-failure-count", int64()),
+        ("failure-count", int64()),
+        ("last-failure-msg", string()),
+        ("last-failure-timestamp", string()),
+        ("last-success-timestamp", string()),
+        ("success-count", int64()),
+    ]);
+    list(object([("configuration", configuration), ("name", string()), ("status", status), ("uuid", string())])).into()
+}
+
 /// A security identity.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EndpointIdentity {
     /// Number.
@@ -59,7 +90,7 @@ pub struct EndpointIdentity {
 }
 
 /// Addresses and node.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EndpointNetworking {
     /// Addresses.
@@ -71,7 +102,7 @@ pub struct EndpointNetworking {
 }
 
 /// A port that has a name.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NamedPort {
     /// Name.
@@ -79,6 +110,7 @@ pub struct NamedPort {
     pub name: Option<String>,
     /// Number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = null))]
     pub port: Option<i64>,
     /// `TCP`, `UDP` or `SCTP`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -86,7 +118,7 @@ pub struct NamedPort {
 }
 
 /// What others call an endpoint.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct EndpointIdentifiers {
     /// Container id and interface.
@@ -116,7 +148,7 @@ pub struct EndpointIdentifiers {
 }
 
 /// What policy does to an endpoint.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EndpointPolicy {
     /// To what comes in.
@@ -128,7 +160,7 @@ pub struct EndpointPolicy {
 }
 
 /// What policy does in one direction.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EndpointPolicyDirection {
     /// Whether what is not allowed is denied.
@@ -152,7 +184,7 @@ pub struct EndpointPolicyDirection {
 }
 
 /// A peer and a port.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct AllowedIdentity {
     /// Identity.
@@ -163,14 +195,16 @@ pub struct AllowedIdentity {
     pub identity_labels: Option<BTreeMap<String, String>>,
     /// Port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = null))]
     pub dest_port: Option<i64>,
     /// Number of the protocol.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = null))]
     pub protocol: Option<i64>,
 }
 
 /// How an endpoint is.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EndpointHealth {
     /// Its programs.
@@ -188,7 +222,7 @@ pub struct EndpointHealth {
 }
 
 /// A change of state.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EndpointStatusChange {
     /// Whether it went well.

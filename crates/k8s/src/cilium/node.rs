@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! CiliumNode: what is below `spec` and `status`. What belongs to cloud providers is kept as it is.
 
+use crate::crd::node;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// What is known of a node.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("required" = null))]
 pub struct NodeSpec {
     /// Its addresses.
     #[serde(default)]
@@ -35,18 +38,22 @@ pub struct NodeSpec {
     pub instance_id: Option<String>,
     /// Of AWS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "node::eni_spec")]
     pub eni: Option<Value>,
     /// Of Azure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "node::azure_spec")]
     pub azure: Option<Value>,
     /// Of Alibaba Cloud.
     #[serde(default, rename = "alibaba-cloud", skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "node::alibaba_spec")]
     pub alibaba_cloud: Option<Value>,
 }
 
 /// An address of a node.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("required" = null))]
 pub struct NodeAddress {
     /// `InternalIP`, `ExternalIP`, `CiliumInternalIP`.
     #[serde(default, rename = "type")]
@@ -57,16 +64,17 @@ pub struct NodeAddress {
 }
 
 /// IPsec key in use.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EncryptionSpec {
     /// Its number; 0 for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = null))]
     pub key: Option<i64>,
 }
 
 /// An address of each family.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AddressPair {
     /// IPv4.
@@ -78,7 +86,7 @@ pub struct AddressPair {
 }
 
 /// Where pods get addresses from.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct IPAMSpec {
     /// Prefixes of this node.
@@ -95,15 +103,19 @@ pub struct IPAMSpec {
     pub pools: Option<IPAMPools>,
     /// Addresses to have at least.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0), extend("format" = null))]
     pub min_allocate: Option<i64>,
     /// Addresses to have at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0), extend("format" = null))]
     pub max_allocate: Option<i64>,
     /// Addresses to have in reserve.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0), extend("format" = null))]
     pub pre_allocate: Option<i64>,
     /// Addresses above the reserve.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0), extend("format" = null))]
     pub max_above_watermark: Option<i64>,
     /// Tags by which to find a static address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -111,7 +123,7 @@ pub struct IPAMSpec {
 }
 
 /// Who has an address.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AllocationIP {
     /// Who.
@@ -123,7 +135,7 @@ pub struct AllocationIP {
 }
 
 /// Multi-pool: what the node asked for and got.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IPAMPools {
     /// Asked for.
@@ -135,10 +147,11 @@ pub struct IPAMPools {
 }
 
 /// What is needed of a pool.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IPAMPoolRequest {
     /// Pool.
+    #[schemars(length(min = 1))]
     pub pool: String,
     /// How much.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -146,30 +159,34 @@ pub struct IPAMPoolRequest {
 }
 
 /// Addresses needed.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct IPAMPoolDemand {
     /// IPv4.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = null))]
     pub ipv4_addrs: Option<i64>,
     /// IPv6.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = null))]
     pub ipv6_addrs: Option<i64>,
 }
 
 /// What was given of a pool.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IPAMPoolAllocation {
     /// Pool.
+    #[schemars(length(min = 1))]
     pub pool: String,
     /// Prefixes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("items" = {"type": "string", "format": "cidr"}))]
     pub cidrs: Option<Vec<String>>,
 }
 
 /// What became of the requests of a node.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeStatus {
     /// Addresses.
@@ -177,17 +194,20 @@ pub struct NodeStatus {
     pub ipam: Option<IPAMStatus>,
     /// Of AWS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "node::eni_status")]
     pub eni: Option<Value>,
     /// Of Azure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "node::azure_status")]
     pub azure: Option<Value>,
     /// Of Alibaba Cloud.
     #[serde(default, rename = "alibaba-cloud", skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "node::alibaba_status")]
     pub alibaba_cloud: Option<Value>,
 }
 
 /// State of address management.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct IPAMStatus {
     /// What the operator has to say.
@@ -204,9 +224,11 @@ pub struct IPAMStatus {
     pub pod_cidrs: Option<BTreeMap<String, PodCIDRStatus>>,
     /// Addresses on their way back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "node::releases")]
     pub release_ips: Option<BTreeMap<String, String>>,
     /// The same for IPv6.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "node::releases")]
     pub release_ipv6s: Option<BTreeMap<String, String>>,
     /// The static address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -214,7 +236,7 @@ pub struct IPAMStatus {
 }
 
 /// What the operator has to say.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OperatorStatus {
     /// Why the node gets no addresses.
@@ -223,10 +245,11 @@ pub struct OperatorStatus {
 }
 
 /// State of a prefix.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PodCIDRStatus {
     /// `released`, `depleted` or `in-use`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["released", "depleted", "in-use"]))]
     pub status: Option<String>,
 }

@@ -1,59 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Schema of CiliumNode.
+//! Parts of CiliumNode's schema whose types keep what cloud providers write as it is.
 
-use super::schema::{Schema, boolean, int64, integer, list, map, object, one_of, string};
-
-pub(super) fn schema() -> Schema {
-    object([("spec", spec()), ("status", status())]).required(["spec"])
-}
-
-fn spec() -> Schema {
-    object([
-        ("addresses", list(object([("ip", string()), ("type", string())]))),
-        ("alibaba-cloud", alibaba_spec()),
-        ("azure", object([("interface-name", string())])),
-        ("bootid", string()),
-        ("encryption", object([("key", integer())])),
-        ("eni", eni_spec()),
-        ("health", address_pair()),
-        ("ingress", address_pair()),
-        ("instance-id", string()),
-        ("ipam", ipam_spec()),
-        ("nodeidentity", int64()),
-    ])
-}
-
-fn address_pair() -> Schema {
-    object([("ipv4", string()), ("ipv6", string())])
-}
+use super::schema::{Schema, boolean, integer, list, map, object, one_of, string};
+use schemars::SchemaGenerator;
 
 fn count() -> Schema {
     integer().with("minimum", 0)
 }
 
-fn owned() -> Schema {
-    map(object([("owner", string()), ("resource", string())]))
+pub(crate) fn releases(_: &mut SchemaGenerator) -> schemars::Schema {
+    map(one_of(["marked-for-release", "ready-for-release", "do-not-release", "released"])).into()
 }
 
-fn ipam_spec() -> Schema {
-    let allocated =
-        object([("cidrs", list(string().format("cidr"))), ("pool", string().not_empty())]).required(["pool"]);
-    let needed = object([("ipv4-addrs", integer()), ("ipv6-addrs", integer())]);
-    let requested = object([("needed", needed), ("pool", string().not_empty())]).required(["pool"]);
-    object([
-        ("ipv6-pool", owned()),
-        ("max-above-watermark", count()),
-        ("max-allocate", count()),
-        ("min-allocate", count()),
-        ("podCIDRs", list(string())),
-        ("pool", owned()),
-        ("pools", object([("allocated", list(allocated)), ("requested", list(requested))])),
-        ("pre-allocate", count()),
-        ("static-ip-tags", map(string())),
-    ])
+pub(crate) fn azure_spec(_: &mut SchemaGenerator) -> schemars::Schema {
+    object([("interface-name", string())]).into()
 }
 
-fn alibaba_spec() -> Schema {
+pub(crate) fn alibaba_spec(_: &mut SchemaGenerator) -> schemars::Schema {
     object([
         ("availability-zone", string()),
         ("cidr-block", string()),
@@ -64,9 +27,10 @@ fn alibaba_spec() -> Schema {
         ("vswitch-tags", map(string())),
         ("vswitches", list(string())),
     ])
+    .into()
 }
 
-fn eni_spec() -> Schema {
+pub(crate) fn eni_spec(_: &mut SchemaGenerator) -> schemars::Schema {
     object([
         ("availability-zone", string()),
         ("delete-on-termination", boolean()),
@@ -86,28 +50,19 @@ fn eni_spec() -> Schema {
         ("use-primary-address", boolean()),
         ("vpc-id", string()),
     ])
+    .into()
 }
 
-fn status() -> Schema {
-    object([
-        ("alibaba-cloud", object([("enis", map(alibaba_interface()))])),
-        ("azure", object([("interfaces", list(azure_interface()))])),
-        ("eni", object([("enis", map(eni_interface()))])),
-        ("ipam", ipam_status()),
-    ])
+pub(crate) fn alibaba_status(_: &mut SchemaGenerator) -> schemars::Schema {
+    object([("enis", map(alibaba_interface()))]).into()
 }
 
-fn ipam_status() -> Schema {
-    let release = || map(one_of(["marked-for-release", "ready-for-release", "do-not-release", "released"]));
-    object([
-        ("assigned-static-ip", string()),
-        ("ipv6-used", owned()),
-        ("operator-status", object([("error", string())])),
-        ("pod-cidrs", map(object([("status", one_of(["released", "depleted", "in-use"]))]))),
-        ("release-ips", release()),
-        ("release-ipv6s", release()),
-        ("used", owned()),
-    ])
+pub(crate) fn azure_status(_: &mut SchemaGenerator) -> schemars::Schema {
+    object([("interfaces", list(azure_interface()))]).into()
+}
+
+pub(crate) fn eni_status(_: &mut SchemaGenerator) -> schemars::Schema {
+    object([("enis", map(eni_interface()))]).into()
 }
 
 fn alibaba_interface() -> Schema {

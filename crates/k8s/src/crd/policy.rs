@@ -2,6 +2,7 @@
 //! Schema of CiliumNetworkPolicy and CiliumClusterwideNetworkPolicy.
 
 use super::schema::{Schema, boolean, date_time, int64, integer, list, map, object, one_of, string};
+use schemars::SchemaGenerator;
 use serde_json::json;
 
 const LABEL_VALUE: &str = "^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$";
@@ -50,8 +51,17 @@ const ICMP_TYPE_NAMES: &[&str] = &[
     "DuplicateAddressConfirmationCodeSuffix",
 ];
 
-pub(super) fn schema() -> Schema {
-    object([("spec", rule()), ("specs", list(rule())), ("status", status())])
+/// What a policy has at its top.
+pub(crate) fn spec(_: &mut SchemaGenerator) -> schemars::Schema {
+    rule().into()
+}
+
+pub(crate) fn specs(_: &mut SchemaGenerator) -> schemars::Schema {
+    list(rule()).into()
+}
+
+pub(crate) fn conditions(_: &mut SchemaGenerator) -> schemars::Schema {
+    status().into()
 }
 
 fn rule() -> Schema {
