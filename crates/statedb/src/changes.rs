@@ -49,40 +49,62 @@ impl<R: Row> Changes<R> {
     /// Cancelling the wait loses nothing. When the writer is gone and everything was seen, it waits for ever.
     pub async fn next(&mut self) -> Batch<R> {
         loop {
-            if self.receiver.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-            if let Some(batch) = self.poll_batch() {
+            self.changed().await;
+            if let Some(batch) = self.batch() {
                 return batch;
             }
         }
     }
 
-    /// The table as of the last batch.
+    /// The table as of the last batch: empty, and not complete, before the first. Who waits for several tables and resolves
+    /// when any of them changes wants [`Reader::snapshot`](crate::Reader::snapshot), or [`derive`](crate::derive).
     pub fn snapshot(&self) -> &Snapshot<R> {
         &self.seen
     }
 
-    fn poll_batch(&mut self) -> Option<Batch<R>> {
+    /// Waits until [`advance`](Self::advance) may have something to tell.
+    pub(crate) async fn changed(&mut self) {
+        if self.receiver.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Moves on to the present table and returns the one before.
+    pub(crate) fn advance(&mut self) -> Snapshot<R> {
         let now = self.receiver.borrow_and_update().clone();
-        let changes = difference(&self.seen, &now);
-        let news = !changes.is_empty() || now.initialized != self.seen.initialized;
-        let batch = Batch { changes, revision: now.revision, initialized: now.initialized };
-        self.seen = now;
+        std::mem::replace(&mut self.seen, now)
+    }
+
+    fn batch(&mut self) -> Option<Batch<R>> {
+        let before = self.advance();
+        let (mut changes, mut upserts) = (Vec::new(), Vec::new());
+        for step in before.steps_to(&self.seen) {
+            match step {
+                Step { new: Some(row), .. } => upserts.push(Change::Upsert(Arc::clone(row))),
+                Step { old: Some(row), .. } => changes.push(Change::Delete(Arc::clone(row))),
+                Step { old: None, new: None } => {}
+            }
+        }
+        changes.append(&mut upserts);
+        let news = !changes.is_empty() || self.seen.initialized != before.initialized;
+        let batch = Batch { changes, revision: self.seen.revision, initialized: self.seen.initialized };
         news.then_some(batch)
     }
 }
 
-fn difference<R: Row>(old: &Snapshot<R>, new: &Snapshot<R>) -> Vec<Change<R>> {
-    let (mut changes, mut upserts) = (Vec::new(), Vec::new());
-    for item in old.rows.diff(&new.rows) {
-        match item {
-            DiffItem::Add(_, entry) | DiffItem::Update { new: (_, entry), .. } => {
-                upserts.push(Change::Upsert(Arc::clone(&entry.row)));
-            }
-            DiffItem::Remove(_, entry) => changes.push(Change::Delete(Arc::clone(&entry.row))),
-        }
+/// What became of one key between two snapshots.
+pub(crate) struct Step<'a, R> {
+    pub(crate) old: Option<&'a Arc<R>>,
+    pub(crate) new: Option<&'a Arc<R>>,
+}
+
+impl<R: Row> Snapshot<R> {
+    /// Each key that differs in a later snapshot, in key order.
+    pub(crate) fn steps_to<'a>(&'a self, later: &'a Self) -> impl Iterator<Item = Step<'a, R>> {
+        self.rows.diff(&later.rows).map(|item| match item {
+            DiffItem::Add(_, entry) => Step { old: None, new: Some(&entry.row) },
+            DiffItem::Update { old: (_, old), new: (_, new) } => Step { old: Some(&old.row), new: Some(&new.row) },
+            DiffItem::Remove(_, entry) => Step { old: Some(&entry.row), new: None },
+        })
     }
-    changes.append(&mut upserts);
-    changes
 }

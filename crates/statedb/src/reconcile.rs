@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The loop that makes a [`Target`] equal to a table: batching, retries, pruning, status. Written once, here.
 
-use std::{error::Error, time::Duration};
+use std::{collections::BTreeMap, error::Error, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
 
@@ -13,7 +13,26 @@ use crate::{
 #[cfg(test)]
 mod tests;
 
-/// Something outside that is to be made equal to a table. All three operations may be repeated at any time.
+/// What to do with one key of a table.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Operation<R: Row> {
+    /// As [`Target::update`] does.
+    Update(Arc<R>),
+    /// As [`Target::delete`] does.
+    Delete(R::Key),
+}
+
+impl<R: Row> Operation<R> {
+    /// The key that it is about.
+    pub fn key(&self) -> R::Key {
+        match self {
+            Self::Update(row) => row.key(),
+            Self::Delete(key) => key.clone(),
+        }
+    }
+}
+
+/// Something outside that is to be made equal to a table. All operations may be repeated at any time.
 pub trait Target<R: Row>: Send + 'static {
     /// Why an operation failed.
     type Error: Error + Send;
@@ -23,6 +42,22 @@ pub trait Target<R: Row>: Send + 'static {
 
     /// Removes what belongs to a key. To remove what is absent succeeds.
     fn delete(&mut self, key: &R::Key) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Does several operations, at most one for each key, in their order, and returns the keys of those that failed. A target
+    /// for which many at once are cheaper than one by one has its own way to do so.
+    fn apply(&mut self, operations: &[Operation<R>]) -> impl Future<Output = Vec<(R::Key, Self::Error)>> + Send {
+        async move {
+            let mut failures = Vec::new();
+            for operation in operations {
+                let result = match operation {
+                    Operation::Update(row) => self.update(row).await,
+                    Operation::Delete(key) => self.delete(key).await,
+                };
+                failures.extend(result.err().map(|error| (operation.key(), error)));
+            }
+            failures
+        }
+    }
 
     /// Removes everything that is not desired. Called only once the table is complete.
     fn prune(&mut self, desired: &Snapshot<R>) -> impl Future<Output = Result<(), Self::Error>> + Send;
@@ -122,12 +157,6 @@ struct Reconciler<R: Row, T> {
     sync: FullSync,
 }
 
-/// What to do with one key.
-enum Operation<'a, R: Row> {
-    Update(&'a R),
-    Delete,
-}
-
 impl<R: Row, T: Target<R>> Reconciler<R, T> {
     async fn run(mut self) {
         loop {
@@ -159,15 +188,15 @@ impl<R: Row, T: Target<R>> Reconciler<R, T> {
 
     async fn apply(&mut self, batch: Batch<R>) {
         self.progress.counters.batches += 1;
-        for change in batch.changes {
-            match change {
-                Change::Upsert(row) => {
-                    let revision = self.changes.snapshot().revision_of(&row.key()).unwrap_or(batch.revision);
-                    self.operate(row.key(), revision, Operation::Update(&row)).await;
-                }
-                Change::Delete(row) => self.operate(row.key(), batch.revision, Operation::Delete).await,
+        let operation = |change: Change<R>| match change {
+            Change::Upsert(row) => {
+                let revision = self.changes.snapshot().revision_of(&row.key()).unwrap_or(batch.revision);
+                (Operation::Update(row), revision)
             }
-        }
+            Change::Delete(row) => (Operation::Delete(row.key()), batch.revision),
+        };
+        let operations = batch.changes.into_iter().map(operation).collect();
+        self.operate(operations).await;
         self.progress.applied = self.changes.snapshot().clone();
         if batch.initialized && matches!(self.sync, FullSync::Waiting) {
             self.sync = FullSync::Prune { at: Instant::now(), failures: 0 };
@@ -177,35 +206,40 @@ impl<R: Row, T: Target<R>> Reconciler<R, T> {
     /// Repeats what failed and whose time has come.
     async fn retry(&mut self) {
         let now = Instant::now();
-        let due =
-            |(key, failure): (&R::Key, &Failure)| (failure.retry_at <= now).then(|| (key.clone(), failure.revision));
-        let due: Vec<_> = self.progress.failing.iter().filter_map(due).collect();
-        for (key, revision) in due {
-            self.progress.counters.retries += 1;
-            match self.progress.applied.get(&key) {
-                Some(row) => self.operate(key, revision, Operation::Update(&row)).await,
-                None => self.operate(key, revision, Operation::Delete).await,
+        let progress = &mut self.progress;
+        let due = progress.failing.iter().filter(|(_, failure)| failure.retry_at <= now);
+        let operation = |(key, failure): (&R::Key, &Failure)| {
+            let row = progress.applied.get(key);
+            (row.map_or_else(|| Operation::Delete(key.clone()), Operation::Update), failure.revision)
+        };
+        let operations: Vec<_> = due.map(operation).collect();
+        progress.counters.retries += u64::try_from(operations.len()).unwrap_or(u64::MAX);
+        self.operate(operations).await;
+    }
+
+    /// Does operations, each of which is due since a commit, and takes note of what came of them.
+    async fn operate(&mut self, operations: Vec<(Operation<R>, Revision)>) {
+        if operations.is_empty() {
+            return;
+        }
+        let (operations, revisions): (Vec<_>, Vec<_>) = operations.into_iter().unzip();
+        let failures: BTreeMap<_, _> = self.target.apply(&operations).await.into_iter().collect();
+        for (operation, revision) in operations.iter().zip(revisions) {
+            let key = operation.key();
+            match failures.get(&key) {
+                Some(error) => self.failed(key, revision, error),
+                None => self.succeeded(operation, &key),
             }
         }
     }
 
-    async fn operate(&mut self, key: R::Key, revision: Revision, operation: Operation<'_, R>) {
-        let result = match operation {
-            Operation::Update(row) => self.target.update(row).await,
-            Operation::Delete => self.target.delete(&key).await,
-        };
-        match result {
-            Ok(()) => {
-                let counters = &mut self.progress.counters;
-                match operation {
-                    Operation::Update(_) => counters.updates += 1,
-                    Operation::Delete => counters.deletes += 1,
-                }
-                if let Some(failure) = self.progress.failing.remove(&key) {
-                    tracing::info!(reconciler = self.name, ?key, attempts = failure.attempts, "recovered");
-                }
-            }
-            Err(error) => self.failed(key, revision, &error),
+    fn succeeded(&mut self, operation: &Operation<R>, key: &R::Key) {
+        match operation {
+            Operation::Update(_) => self.progress.counters.updates += 1,
+            Operation::Delete(_) => self.progress.counters.deletes += 1,
+        }
+        if let Some(failure) = self.progress.failing.remove(key) {
+            tracing::info!(reconciler = self.name, ?key, attempts = failure.attempts, "recovered");
         }
     }
 
@@ -230,10 +264,11 @@ impl<R: Row, T: Target<R>> Reconciler<R, T> {
         };
         let pruned = self.target.prune(&desired).await;
         if refresh {
-            for row in desired.iter() {
+            let operation = |row: &Arc<R>| {
                 let revision = desired.revision_of(&row.key()).unwrap_or(desired.revision());
-                self.operate(row.key(), revision, Operation::Update(row)).await;
-            }
+                (Operation::Update(Arc::clone(row)), revision)
+            };
+            self.operate(desired.iter().map(operation).collect()).await;
         }
         match pruned {
             Ok(()) => {

@@ -10,10 +10,11 @@ use std::{
 
 use futures::FutureExt;
 use parking_lot::Mutex;
+use proptest::prelude::*;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{ReconcileConfig, Target, reconcile};
+use super::{Operation, ReconcileConfig, Target, reconcile};
 use crate::{Revision, Row, Snapshot, State, StatusReader, Tasks, Writer, table};
 
 #[derive(Clone, Debug, PartialEq)]
@@ -287,4 +288,115 @@ async fn a_chaotic_target_ends_equal_to_the_table() {
     bench.status.pruned().await;
     let desired: BTreeMap<u8, u8> = bench.writer.snapshot().iter().map(|row| (row.0, row.1)).collect();
     assert_eq!(bench.outside().held, desired);
+}
+
+/// A target that takes everything at once, and refuses some keys.
+#[derive(Clone, Default)]
+struct Bulk(Arc<Mutex<(Outside, Vec<usize>)>>);
+
+impl Target<Pair> for Bulk {
+    type Error = Refused;
+
+    async fn update(&mut self, row: &Pair) -> Result<(), Refused> {
+        unreachable!("{row:?} comes with the others");
+    }
+
+    async fn delete(&mut self, key: &u8) -> Result<(), Refused> {
+        unreachable!("{key} comes with the others");
+    }
+
+    async fn apply(&mut self, operations: &[Operation<Pair>]) -> Vec<(u8, Refused)> {
+        let (outside, sizes) = &mut *self.0.lock();
+        sizes.push(operations.len());
+        let mut failures = Vec::new();
+        for operation in operations {
+            match operation {
+                _ if outside.refuse.contains(&operation.key()) => failures.push((operation.key(), Refused("bulk"))),
+                Operation::Update(row) => drop(outside.held.insert(row.0, row.1)),
+                Operation::Delete(key) => drop(outside.held.remove(key)),
+            }
+        }
+        failures
+    }
+
+    async fn prune(&mut self, desired: &Snapshot<Pair>) -> Result<(), Refused> {
+        self.0.lock().0.held.retain(|key, _| desired.get(key).is_some());
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_may_take_many_changes_in_one_call_and_fail_for_some_of_them() {
+    let (mut writer, reader) = table("pairs");
+    let (tasks, bulk) = (Tasks::new(CancellationToken::new()), Bulk::default());
+    bulk.0.lock().0.refuse = [3, 4].into();
+    let status = reconcile(&tasks, "pairs", reader, bulk.clone());
+    writer.replace((0..10).map(|n| Pair(n, n)));
+    let revision = writer.commit();
+    status.applied(&9, revision).await;
+    assert_eq!(bulk.0.lock().1, [10]);
+    let failing: Vec<_> = status.failing().into_iter().map(|(key, status)| (key, status.state)).collect();
+    let refused = State::Error { message: "refused bulk".into(), attempts: 1 };
+    assert_eq!(failing, [(3, refused.clone()), (4, refused)]);
+    assert_eq!(status.summary().counters.updates, 8);
+
+    bulk.0.lock().0.refuse = [4].into();
+    status.applied(&3, revision).await;
+    assert_eq!(bulk.0.lock().1, [10, 2]);
+    writer.remove(&4);
+    writer.insert(Pair(5, 0));
+    bulk.0.lock().0.refuse.clear();
+    let revision = writer.commit();
+    status.reached(revision).await;
+    assert_eq!(bulk.0.lock().1, [10, 2, 2]);
+    assert_eq!(bulk.0.lock().0.held, writer.snapshot().iter().map(|row| (row.0, row.1)).collect());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn targets_of_single_rows_and_of_batches_end_equal_to_the_table(
+        commits in proptest::collection::vec(proptest::collection::vec((0..8_u8, proptest::option::of(0..4_u8), any::<bool>()), 0..6), 0..12),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let (one_by_one, bulk, naive) = runtime.block_on(async {
+            let (mut writer, reader) = table("pairs");
+            let (tasks, single, bulk) = (Tasks::new(CancellationToken::new()), Fake::default(), Bulk::default());
+            let statuses = [
+                reconcile(&tasks, "single", reader.clone(), single.clone()),
+                reconcile(&tasks, "bulk", reader, bulk.clone()),
+            ];
+            let mut naive = BTreeMap::new();
+            for changes in commits {
+                for (key, value, refused) in changes {
+                    match value {
+                        Some(value) => {
+                            writer.insert(Pair(key, value));
+                            naive.insert(key, value);
+                        }
+                        None => {
+                            writer.remove(&key);
+                            naive.remove(&key);
+                        }
+                    }
+                    for refuse in [&mut single.0.lock().refuse, &mut bulk.0.lock().0.refuse] {
+                        if refused { refuse.insert(key) } else { refuse.remove(&key) };
+                    }
+                }
+                writer.commit();
+                tokio::time::sleep(Duration::from_millis(150)).await;
+            }
+            single.0.lock().refuse.clear();
+            bulk.0.lock().0.refuse.clear();
+            let revision = writer.commit();
+            for status in &statuses {
+                status.reached(revision).await;
+            }
+            let held = (single.0.lock().held.clone(), bulk.0.lock().0.held.clone());
+            (held.0, held.1, naive)
+        });
+        prop_assert_eq!(one_by_one, naive.clone());
+        prop_assert_eq!(bulk, naive);
+    }
 }
