@@ -5,7 +5,7 @@
 use abi::Addr;
 use abi::endpoint::{Endpoint as Entry, flags};
 use model::{Endpoint, EndpointId, EndpointPolicy, IdentityId, LocalNode, PolicyId, reserved};
-use statedb::Snapshot;
+use statedb::{Derived, Inputs, Reader, Snapshot, Tasks};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -122,30 +122,59 @@ pub(crate) fn local_entries(attachment: &Attachment) -> Vec<(Addr, Entry)> {
     }
 }
 
-/// What is to be, from the facts; `None` while nothing is known of the node. `before` is what was: a pod that was attached
-/// stays attached without a permission, but passes nothing; one that was not waits for it.
-pub(crate) fn resolve(
+/// Keeps the table of attachments equal to what is known of endpoints, their policies and the node.
+pub(crate) fn derive(
+    tasks: &Tasks,
+    endpoints: &Reader<Endpoint>,
+    policies: &Reader<EndpointPolicy>,
+    node: &Reader<LocalNode>,
+) -> Derived<Attachment> {
+    let pods = endpoints.clone();
+    let inputs = Inputs::of(endpoints, |endpoint| [AttachmentKey::Pod(endpoint.id)])
+        .and(policies, |policy| [AttachmentKey::Pod(policy.endpoint)])
+        .and(node, move |node| keys(node, &pods.snapshot()));
+    let (endpoints, policies, node) = (endpoints.clone(), policies.clone(), node.clone());
+    statedb::derive(tasks, "attachments", inputs, move |key, before| {
+        resolve(*key, &endpoints.snapshot(), &policies.snapshot(), &node.snapshot(), before)
+    })
+}
+
+/// What a change of the node bears on: its addresses, and the router of each pod.
+fn keys(node: &LocalNode, endpoints: &Snapshot<Endpoint>) -> Vec<AttachmentKey> {
+    let pods = endpoints.iter().map(|endpoint| AttachmentKey::Pod(endpoint.id));
+    host_addresses(node).map(AttachmentKey::Host).chain(pods).collect()
+}
+
+fn host_addresses(node: &LocalNode) -> impl Iterator<Item = IpAddr> {
+    let routers = node.router_ipv4.map(IpAddr::V4).into_iter().chain(node.router_ipv6.map(IpAddr::V6));
+    node.addresses.iter().copied().chain(routers)
+}
+
+/// The attachment of a key; as it was (`before`) while nothing is known of the node. A pod that was attached stays attached
+/// without a permission, but passes nothing; one that was not waits for it.
+fn resolve(
+    key: AttachmentKey,
     endpoints: &Snapshot<Endpoint>,
     policies: &Snapshot<EndpointPolicy>,
     node: &Snapshot<LocalNode>,
-    before: &Snapshot<Attachment>,
-) -> Option<Vec<Attachment>> {
-    let node = node.get(&())?;
-    let pods = endpoints.iter().filter_map(|endpoint| {
-        let permission = policies.get(&endpoint.id).as_deref().map(Permission::from);
-        let attached = || before.get(&AttachmentKey::Pod(endpoint.id)).is_some();
-        (permission.is_some() || attached()).then(|| {
-            Attachment::Pod(PodAttachment {
-                endpoint: endpoint.clone(),
-                permission,
-                router_ipv4: node.router_ipv4.filter(|_| endpoint.ipv4.is_some()),
-                router_ipv6: node.router_ipv6.filter(|_| endpoint.ipv6.is_some()),
+    before: Option<&Attachment>,
+) -> Option<Attachment> {
+    let Some(node) = node.get(&()) else { return before.cloned() };
+    match key {
+        AttachmentKey::Host(ip) => host_addresses(&node).any(|own| own == ip).then_some(Attachment::Host(ip)),
+        AttachmentKey::Pod(id) => {
+            let endpoint = endpoints.get(&id)?;
+            let permission = policies.get(&id).as_deref().map(Permission::from);
+            (permission.is_some() || before.is_some()).then(|| {
+                Attachment::Pod(PodAttachment {
+                    permission,
+                    router_ipv4: node.router_ipv4.filter(|_| endpoint.ipv4.is_some()),
+                    router_ipv6: node.router_ipv6.filter(|_| endpoint.ipv6.is_some()),
+                    endpoint,
+                })
             })
-        })
-    });
-    let own = node.addresses.iter().copied();
-    let routers = node.router_ipv4.map(IpAddr::V4).into_iter().chain(node.router_ipv6.map(IpAddr::V6));
-    Some(own.chain(routers).map(Attachment::Host).chain(pods).collect())
+        }
+    }
 }
 
 #[cfg(test)]
@@ -153,7 +182,9 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use crate::testing::{endpoint, local_node, policy};
+    use proptest::prelude::*;
     use statedb::Row;
+    use std::collections::BTreeMap;
 
     fn tables(rows: &[Endpoint], permitted: &[EndpointPolicy]) -> (Snapshot<Endpoint>, Snapshot<EndpointPolicy>) {
         let (mut endpoints, _) = statedb::table("endpoints");
@@ -176,27 +207,31 @@ mod tests {
         rows.iter().filter_map(|a| if let Attachment::Pod(pod) = a { Some(pod) } else { None }).collect()
     }
 
-    fn before(rows: Vec<Attachment>) -> Snapshot<Attachment> {
-        let (mut writer, _) = statedb::table("attachments");
-        writer.replace(rows);
-        writer.commit();
-        writer.snapshot()
+    /// The attachments of all keys, where these were before.
+    fn resolve_all(
+        endpoints: &Snapshot<Endpoint>,
+        policies: &Snapshot<EndpointPolicy>,
+        node: &Snapshot<LocalNode>,
+        before: &[Attachment],
+    ) -> Vec<Attachment> {
+        let row = |key| resolve(key, endpoints, policies, node, before.iter().find(|row| row.key() == key));
+        keys(&local_node(), endpoints).into_iter().filter_map(row).collect()
     }
 
     #[test]
     fn an_endpoint_without_permission_is_not_attached() {
         let (endpoints, policies) = tables(&[endpoint(1), endpoint(2)], &[policy(2)]);
-        let rows = resolve(&endpoints, &policies, &node(), &before(vec![])).unwrap();
+        let rows = resolve_all(&endpoints, &policies, &node(), &[]);
         assert_eq!(pods(&rows).iter().map(|p| p.endpoint.id.0).collect::<Vec<_>>(), [2]);
     }
 
     #[test]
     fn an_endpoint_that_loses_its_permission_stays_attached_and_passes_nothing() {
         let (endpoints, policies) = tables(&[endpoint(1)], &[policy(1)]);
-        let first = resolve(&endpoints, &policies, &node(), &before(vec![])).unwrap();
+        let first = resolve_all(&endpoints, &policies, &node(), &[]);
         assert_eq!(pods(&first)[0].entry().flags & flags::NOT_READY, 0);
         let (endpoints, policies) = tables(&[endpoint(1)], &[]);
-        let second = resolve(&endpoints, &policies, &node(), &before(first)).unwrap();
+        let second = resolve_all(&endpoints, &policies, &node(), &first);
         assert_eq!(pods(&second)[0].entry().flags, flags::NOT_READY);
         assert_eq!(pods(&second)[0].entry().policy, 0);
     }
@@ -206,7 +241,7 @@ mod tests {
         let strict =
             EndpointPolicy { identity: IdentityId(7), policy: PolicyId(9), ingress_enforced: true, ..policy(1) };
         let (endpoints, policies) = tables(&[endpoint(1)], &[strict]);
-        let rows = resolve(&endpoints, &policies, &node(), &before(vec![])).unwrap();
+        let rows = resolve_all(&endpoints, &policies, &node(), &[]);
         let entry = pods(&rows)[0].entry();
         assert_eq!((entry.identity, entry.policy, entry.flags), (7, 9, flags::INGRESS_ENFORCED));
         assert_eq!((entry.id, entry.ifindex), (1, 101));
@@ -218,12 +253,62 @@ mod tests {
     #[test]
     fn the_nodes_own_addresses_are_the_host_and_without_a_node_there_is_nothing() {
         let (endpoints, policies) = tables(&[endpoint(1)], &[policy(1)]);
-        let rows = resolve(&endpoints, &policies, &node(), &before(vec![])).unwrap();
+        let rows = resolve_all(&endpoints, &policies, &node(), &[]);
         let hosts: Vec<_> =
             rows.iter().filter(|r| matches!(r.key(), AttachmentKey::Host(_))).flat_map(local_entries).collect();
         assert!(hosts.iter().all(|(_, e)| e.flags == flags::HOST && e.identity == 1 && e.id == 0 && e.ifindex == 0));
         assert_eq!(hosts.len(), 4);
         let (none, _) = statedb::table::<LocalNode>("local-node");
-        assert!(resolve(&endpoints, &policies, &none.snapshot(), &before(vec![])).is_none());
+        assert!(resolve_all(&endpoints, &policies, &none.snapshot(), &[]).is_empty());
+        assert_eq!(resolve_all(&endpoints, &policies, &none.snapshot(), &rows), rows, "what was attached stays");
+    }
+
+    /// Changes of one table after the other, in a few forms; `None` removes the row.
+    async fn attachments_follow(steps: Vec<(u8, u16, Option<bool>)>) {
+        let tasks = Tasks::new(Default::default());
+        let (mut endpoints, endpoint_rows) = statedb::table("endpoints");
+        let (mut policies, policy_rows) = statedb::table("policies");
+        let (mut node, node_rows) = statedb::table("local-node");
+        let attachments = derive(&tasks, &endpoint_rows, &policy_rows, &node_rows);
+        node.insert(local_node());
+        endpoints.mark_initialized();
+        policies.mark_initialized();
+        node.mark_initialized();
+        for (table, n, form) in steps {
+            match (table, form) {
+                (0, Some(v6)) => endpoints.insert(Endpoint { ipv6: endpoint(n).ipv6.filter(|_| v6), ..endpoint(n) }),
+                (0, None) => endpoints.remove(&EndpointId(n)),
+                (1, Some(strict)) => policies.insert(EndpointPolicy { ingress_enforced: strict, ..policy(n) }),
+                (1, None) => policies.remove(&EndpointId(n)),
+                (_, Some(other)) => {
+                    let addresses = if other { vec!["192.168.0.9".parse().unwrap()] } else { local_node().addresses };
+                    node.insert(LocalNode { addresses, ..local_node() });
+                }
+                (_, None) => node.insert(LocalNode { router_ipv4: None, ..local_node() }),
+            }
+            endpoints.commit();
+            policies.commit();
+            node.commit();
+            attachments.caught_up().await;
+            let rows: Vec<_> = attachments.rows.snapshot().iter().map(|row| Attachment::clone(row)).collect();
+            let row = |key| {
+                let before = rows.iter().find(|row| row.key() == key);
+                resolve(key, &endpoints.snapshot(), &policies.snapshot(), &node.snapshot(), before)
+            };
+            let wanted = node.snapshot().get(&()).into_iter().flat_map(|node| keys(&node, &endpoints.snapshot()));
+            let wanted: BTreeMap<_, _> = wanted.filter_map(|key| Some((key, row(key)?))).collect();
+            assert_eq!(rows, wanted.into_values().collect::<Vec<_>>(), "some change was not taken note of");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn whatever_changes_the_attachments_follow(
+            steps in prop::collection::vec((0..3_u8, 1..4_u16, prop::option::weighted(0.8, any::<bool>())), 0..40),
+        ) {
+            tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(attachments_follow(steps));
+        }
     }
 }

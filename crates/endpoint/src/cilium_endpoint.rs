@@ -12,7 +12,7 @@ use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s::kube::Api;
 use k8s::kube::api::{DeleteParams, PostParams, Preconditions};
 use model::{Endpoint, EndpointPolicy, Identity, LocalNode, Pod, PodName, RemoteEndpoint};
-use statedb::{Reader, Snapshot};
+use statedb::{Derived, Index, Inputs, Reader, Snapshot, StatusReader, Tasks};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -42,46 +42,70 @@ impl statedb::Row for Object {
     }
 }
 
+/// Keeps the objects at the API server equal to what is known of this node's pods.
+pub(crate) fn start(inputs: &crate::Inputs, tasks: &Tasks) -> StatusReader<Object> {
+    let endpoints = inputs.endpoints.reader();
+    let facts = Facts {
+        endpoints: endpoints.index(|endpoint| endpoint.pod.clone()),
+        policies: inputs.policies.clone(),
+        identities: inputs.identities.clone(),
+        pods: inputs.pods.clone(),
+        node: inputs.local_node.clone(),
+    };
+    let objects = derive(tasks, &endpoints, facts, &inputs.remote_endpoints);
+    let target = Target::new(inputs.client.clone(), inputs.local_node.clone(), inputs.remote_endpoints.clone());
+    statedb::reconcile(tasks, "endpoint-cilium-endpoints", objects.rows, target)
+}
+
+/// The table of objects. It is complete when the objects that are there are known, too (`present`): what is superfluous is found
+/// among them.
+fn derive(
+    tasks: &Tasks,
+    endpoints: &Reader<Endpoint>,
+    facts: Facts,
+    present: &Reader<RemoteEndpoint>,
+) -> Derived<Object> {
+    let with_identity = facts.policies.index(|policy| [policy.identity]);
+    let [of_policy, of_identity, all] = [(); 3].map(|()| endpoints.clone());
+    let name = |endpoints: &Reader<Endpoint>, id| endpoints.snapshot().get(&id)?.pod.clone();
+    let inputs = Inputs::of(endpoints, |endpoint| endpoint.pod.clone())
+        .and(&facts.policies, move |policy| name(&of_policy, policy.endpoint))
+        .and(&facts.identities, move |identity| {
+            let policies = with_identity.get(&identity.id);
+            policies.iter().filter_map(|policy| name(&of_identity, policy.endpoint)).collect::<Vec<_>>()
+        })
+        .and(&facts.pods, |pod| [pod.name.clone()])
+        .and(&facts.node, move |_| all.snapshot().iter().filter_map(|e| e.pod.clone()).collect::<Vec<_>>())
+        .and(present, |_| None);
+    statedb::derive(tasks, "cilium-endpoints", inputs, move |pod, before| resolve(&facts, pod, before))
+}
+
 /// What objects are made of.
 #[derive(Clone, Debug)]
-pub(crate) struct Facts {
-    pub(crate) endpoints: Snapshot<Endpoint>,
-    pub(crate) policies: Snapshot<EndpointPolicy>,
-    pub(crate) identities: Snapshot<Identity>,
-    pub(crate) pods: Snapshot<Pod>,
-    pub(crate) node: Snapshot<LocalNode>,
+struct Facts {
+    endpoints: Index<Endpoint, PodName>,
+    policies: Reader<EndpointPolicy>,
+    identities: Reader<Identity>,
+    pods: Reader<Pod>,
+    node: Reader<LocalNode>,
 }
 
-impl Facts {
-    /// Whether all is known, so that what is not to be can be deleted.
-    pub(crate) fn complete(&self) -> bool {
-        self.endpoints.initialized()
-            && self.policies.initialized()
-            && self.identities.initialized()
-            && self.pods.initialized()
-            && self.node.initialized()
-    }
-}
-
-/// The objects that are to be, from the facts. An endpoint whose pod, identity or node is not known has none yet, but keeps
-/// the one it had (`before`): others go on to know it. Of two sandboxes of one pod the one counts whose addresses Kubernetes
-/// has made known.
-pub(crate) fn resolve(facts: &Facts, before: &Snapshot<Object>) -> Vec<Object> {
-    let address = facts.node.get(&()).and_then(|node| node_address(&node));
-    let object = |endpoint: &Endpoint| {
-        let pod = facts.pods.get(endpoint.pod.as_ref()?).filter(|pod| is_for(endpoint, pod))?;
-        let policy = facts.policies.get(&endpoint.id)?;
-        let identity = facts.identities.get(&policy.identity)?;
-        let known = endpoint.addresses().any(|ip| pod.ips.contains(&ip));
-        let status = status(endpoint, &identity, &pod, address?);
-        Some((known, Object { pod: pod.name.clone(), uid: pod.uid.clone(), status }))
+/// The object of a pod. An endpoint whose pod, identity or node is not known has none yet, but keeps the one it had (`before`):
+/// others go on to know it. Of two sandboxes of one pod the one counts whose addresses Kubernetes has made known.
+fn resolve(facts: &Facts, name: &PodName, before: Option<&Object>) -> Option<Object> {
+    let endpoints = facts.endpoints.get(name);
+    let known = |endpoint: &Endpoint| {
+        let pod = facts.pods.snapshot().get(name).filter(|pod| is_for(endpoint, pod))?;
+        let policy = facts.policies.snapshot().get(&endpoint.id)?;
+        let identity = facts.identities.snapshot().get(&policy.identity)?;
+        let node = node_address(&*facts.node.snapshot().get(&())?)?;
+        let status = status(endpoint, &identity, &pod, node);
+        let shown = endpoint.addresses().any(|ip| pod.ips.contains(&ip));
+        Some((shown, Object { pod: name.clone(), uid: pod.uid.clone(), status }))
     };
-    let former = |e: &Endpoint| before.get(e.pod.as_ref()?).filter(|o| o.is_of(e)).map(|o| Object::clone(&o));
-    // Where two endpoints bear one pod's name, the last counts: the one that the API server tells of.
-    let formers = facts.endpoints.iter().filter_map(|endpoint| former(endpoint));
-    let mut objects: Vec<_> = facts.endpoints.iter().filter_map(|endpoint| object(endpoint)).collect();
-    objects.sort_by_key(|(known, _)| *known);
-    formers.chain(objects.into_iter().map(|(_, object)| object)).collect()
+    let objects = endpoints.iter().filter_map(|endpoint| known(endpoint));
+    let former = || before.filter(|object| endpoints.iter().any(|endpoint| object.is_of(endpoint))).cloned();
+    objects.max_by_key(|(shown, _)| *shown).map(|(_, object)| object).or_else(former)
 }
 
 /// Whether an endpoint was made for a pod, or for the static pod whose present mirror it is.

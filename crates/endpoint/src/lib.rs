@@ -41,7 +41,7 @@ use interfaces::Interfaces;
 use manager::restore::HostLinks;
 use manager::{Manager, Sources};
 use model::{Endpoint, EndpointPolicy, Identity, LocalNode, Node, Pod, RemoteEndpoint};
-use statedb::{Changes, Reader, Revision, StatusReader, Tasks, Writer};
+use statedb::{Reader, StatusReader, Tasks, Writer};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -105,7 +105,7 @@ pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> Outputs {
     if let Some(path) = config.conflist.clone() {
         tasks.spawn("endpoint-conflist", conflist::keep(path, config.clone(), inputs.ready.clone()));
     }
-    let cilium_endpoints = (!config.disable_cilium_endpoints).then(|| start_cilium_endpoints(&inputs, tasks));
+    let cilium_endpoints = (!config.disable_cilium_endpoints).then(|| cilium_endpoint::start(&inputs, tasks));
     let (wants_health, node) = (config.health_endpoint(), inputs.local_node.clone());
     let core = Core {
         endpoints: inputs.endpoints,
@@ -154,25 +154,12 @@ impl Core {
         links: L,
         tasks: &Tasks,
     ) -> Started {
-        let (writer, attachments) = statedb::table("attachments");
         let maps = self.maps.clone();
+        let endpoints = self.endpoints.reader();
+        let attachments = attachment::derive(tasks, &endpoints, &self.policies, &self.local_node);
         let target = reconcile::Target::new(self.maps, self.epochs, interfaces);
-        let status = statedb::reconcile(tasks, "endpoint-attach", attachments.clone(), target);
-        let (resolved, resolved_reader) = watch::channel(Revision(0));
-        let resolver = AttachmentResolver {
-            endpoints: self.endpoints.reader().subscribe(),
-            policies: self.policies.subscribe(),
-            node: self.local_node.subscribe(),
-            writer,
-            resolved,
-        };
-        tasks.spawn("endpoint-resolve", resolver.run());
-        let sources = Sources {
-            pods: self.pods,
-            attachments: attachments.clone(),
-            status: status.clone(),
-            resolved: resolved_reader,
-        };
+        let status = statedb::reconcile(tasks, "endpoint-attach", attachments.rows.clone(), target);
+        let sources = Sources { pods: self.pods, attachments: attachments.clone(), status: status.clone() };
         let manager = Arc::new(Manager::new(config, self.addresses, self.endpoints, sources));
         let restoring = Arc::clone(&manager);
         tasks.spawn_fallible("endpoint-restore", async move {
@@ -182,98 +169,6 @@ impl Core {
         });
         let (node, policies, identities) = (self.local_node, self.policies, self.identities);
         let router = api::router(api::Shared { manager: Arc::clone(&manager), node, policies, identities });
-        Started { router, attachments, status, manager }
-    }
-}
-
-/// Keeps the table of attachments equal to what its facts say.
-struct AttachmentResolver {
-    endpoints: Changes<Endpoint>,
-    policies: Changes<EndpointPolicy>,
-    node: Changes<LocalNode>,
-    writer: Writer<Attachment>,
-    resolved: watch::Sender<Revision>,
-}
-
-impl AttachmentResolver {
-    async fn run(mut self) {
-        loop {
-            tokio::select! {
-                _ = self.endpoints.next() => {}
-                _ = self.policies.next() => {}
-                _ = self.node.next() => {}
-            }
-            let (endpoints, policies, node) =
-                (self.endpoints.snapshot(), self.policies.snapshot(), self.node.snapshot());
-            if let Some(rows) = attachment::resolve(endpoints, policies, node, &self.writer.snapshot()) {
-                self.writer.replace(rows);
-                if endpoints.initialized() && policies.initialized() && node.initialized() {
-                    self.writer.mark_initialized();
-                } else {
-                    self.writer.commit();
-                }
-            }
-            self.resolved.send_replace(endpoints.revision());
-        }
-    }
-}
-
-fn start_cilium_endpoints(inputs: &Inputs, tasks: &Tasks) -> StatusReader<cilium_endpoint::Object> {
-    let (writer, objects) = statedb::table("cilium-endpoints");
-    let node = inputs.local_node.clone();
-    let target = cilium_endpoint::Target::new(inputs.client.clone(), node, inputs.remote_endpoints.clone());
-    let resolver = ObjectResolver {
-        endpoints: inputs.endpoints.reader().subscribe(),
-        policies: inputs.policies.subscribe(),
-        identities: inputs.identities.subscribe(),
-        pods: inputs.pods.subscribe(),
-        node: inputs.local_node.subscribe(),
-        remote: inputs.remote_endpoints.clone(),
-        writer,
-    };
-    tasks.spawn("endpoint-objects", resolver.run());
-    statedb::reconcile(tasks, "endpoint-cilium-endpoints", objects, target)
-}
-
-/// Keeps the table of CiliumEndpoint objects equal to what its facts say.
-struct ObjectResolver {
-    endpoints: Changes<Endpoint>,
-    policies: Changes<EndpointPolicy>,
-    identities: Changes<Identity>,
-    pods: Changes<Pod>,
-    node: Changes<LocalNode>,
-    remote: Reader<RemoteEndpoint>,
-    writer: Writer<cilium_endpoint::Object>,
-}
-
-impl ObjectResolver {
-    async fn run(mut self) {
-        let remote = self.remote.clone();
-        let mut complete = std::pin::pin!(remote.initialized());
-        let mut remote_known = false;
-        loop {
-            tokio::select! {
-                _ = self.endpoints.next() => {}
-                _ = self.policies.next() => {}
-                _ = self.identities.next() => {}
-                _ = self.pods.next() => {}
-                _ = self.node.next() => {}
-                () = &mut complete, if !remote_known => remote_known = true,
-            }
-            let facts = cilium_endpoint::Facts {
-                endpoints: self.endpoints.snapshot().clone(),
-                policies: self.policies.snapshot().clone(),
-                identities: self.identities.snapshot().clone(),
-                pods: self.pods.snapshot().clone(),
-                node: self.node.snapshot().clone(),
-            };
-            let rows = cilium_endpoint::resolve(&facts, &self.writer.snapshot());
-            self.writer.replace(rows);
-            if remote_known && facts.complete() {
-                self.writer.mark_initialized();
-            } else {
-                self.writer.commit();
-            }
-        }
+        Started { router, attachments: attachments.rows, status, manager }
     }
 }

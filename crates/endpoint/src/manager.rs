@@ -13,11 +13,10 @@ use model::rest::EndpointState;
 use model::{Endpoint, EndpointId, Mac, Pod, PodName};
 use parking_lot::Mutex;
 use roster::{Joining, Roster};
-use statedb::{Reader, Revision, StatusReader, Writer};
+use statedb::{Derived, Reader, StatusReader, Writer};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
 
 mod recover;
 pub(crate) mod restore;
@@ -74,10 +73,8 @@ pub enum CreateError {
 #[derive(Clone, Debug)]
 pub(crate) struct Sources {
     pub(crate) pods: Reader<Pod>,
-    pub(crate) attachments: Reader<Attachment>,
+    pub(crate) attachments: Derived<Attachment>,
     pub(crate) status: StatusReader<Attachment>,
-    /// Up to which revision of the endpoints the attachments are resolved.
-    pub(crate) resolved: watch::Receiver<Revision>,
 }
 
 /// Takes endpoints on and lets them go.
@@ -198,26 +195,23 @@ impl Manager {
 
     /// The same for all that a condition chooses.
     async fn remove_all(self: &Arc<Self>, chosen: impl Fn(&Endpoint) -> bool) -> usize {
-        let (removed, revision) = self.roster.lock().take_out(chosen);
+        let removed = self.roster.lock().take_out(chosen);
         for endpoint in &removed {
             self.journal.forget(endpoint.id);
             tracing::debug!(endpoint = %endpoint.id, owner = endpoint.owner(), "endpoint removed");
         }
         let manager = Arc::clone(self);
         let gone = removed.clone();
-        let forget = tokio::spawn(async move { manager.forget(&gone, revision).await });
+        let forget = tokio::spawn(async move { manager.forget(&gone).await });
         let _ = tokio::time::timeout(Duration::from_secs(10), forget).await;
         removed.len()
     }
 
-    async fn forget(&self, endpoints: &[Arc<Endpoint>], revision: Revision) {
+    async fn forget(&self, endpoints: &[Arc<Endpoint>]) {
         self.remove_state(endpoints.iter().map(|endpoint| endpoint.id).collect()).await;
         self.roster.lock().left(endpoints);
-        let mut resolved = self.sources.resolved.clone();
-        if resolved.wait_for(|r| *r >= revision).await.is_err() {
-            return;
-        }
-        let attachments = self.sources.attachments.snapshot().revision();
+        self.sources.attachments.caught_up().await;
+        let attachments = self.sources.attachments.rows.snapshot().revision();
         for endpoint in endpoints {
             self.sources.status.applied(&AttachmentKey::Pod(endpoint.id), attachments).await;
             for ip in endpoint.addresses() {
@@ -275,7 +269,7 @@ impl Manager {
 
     async fn attached(&self, endpoint: &Endpoint) {
         let key = AttachmentKey::Pod(endpoint.id);
-        let mut changes = self.sources.attachments.subscribe();
+        let mut changes = self.sources.attachments.rows.subscribe();
         loop {
             changes.next().await;
             if let Some(revision) = changes.snapshot().revision_of(&key) {
@@ -288,7 +282,9 @@ impl Manager {
         let key = AttachmentKey::Pod(id);
         match self.sources.status.get(&key).map(|s| s.state) {
             Some(statedb::State::Error { message, .. }) => message,
-            _ if self.sources.attachments.snapshot().get(&key).is_none() => "its policy is not computed yet".into(),
+            _ if self.sources.attachments.rows.snapshot().get(&key).is_none() => {
+                "its policy is not computed yet".into()
+            }
             _ => "the datapath is not ready".into(),
         }
     }

@@ -10,18 +10,29 @@ use http_body_util::BodyExt;
 use k8s::kube::client::Body;
 use model::{IdentityId, Label, Protocol, Workload};
 use parking_lot::Mutex;
+use proptest::prelude::*;
 use serde_json::{Value, json};
-use statedb::{Row, Target as _};
+use statedb::{Row, Target as _, Writer};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-fn snapshot<R: Row>(rows: Vec<R>) -> Snapshot<R> {
-    let (mut writer, _) = statedb::table("t");
+fn table<R: Row>(rows: Vec<R>) -> Reader<R> {
+    let (mut writer, reader) = statedb::table("t");
     writer.replace(rows);
     writer.commit();
-    writer.snapshot()
+    reader
+}
+
+fn by_pod(endpoints: Vec<Endpoint>) -> Index<Endpoint, PodName> {
+    table(endpoints).index(|endpoint| endpoint.pod.clone())
+}
+
+/// The objects of all pods, where these were before.
+fn resolve_all(facts: &Facts, before: &[Object]) -> Vec<Object> {
+    let names = (0..3).filter_map(|n| endpoint(n).pod);
+    names.filter_map(|name| resolve(facts, &name, before.iter().find(|object| object.pod == name))).collect()
 }
 
 fn pod(id: u16) -> Pod {
@@ -43,42 +54,37 @@ fn pod(id: u16) -> Pod {
 fn facts() -> Facts {
     let labels = [Label::k8s("app", "x")].into_iter().collect();
     Facts {
-        endpoints: snapshot(vec![endpoint(1)]),
-        policies: snapshot(vec![EndpointPolicy { ingress_enforced: true, ..policy(1) }]),
-        identities: snapshot(vec![Identity { id: IdentityId(1001), labels }]),
-        pods: snapshot(vec![pod(1)]),
-        node: snapshot(vec![local_node()]),
+        endpoints: by_pod(vec![endpoint(1)]),
+        policies: table(vec![EndpointPolicy { ingress_enforced: true, ..policy(1) }]),
+        identities: table(vec![Identity { id: IdentityId(1001), labels }]),
+        pods: table(vec![pod(1)]),
+        node: table(vec![local_node()]),
     }
-}
-
-/// As a table takes them: the last of a name counts.
-fn wanted(objects: Vec<Object>) -> Vec<Object> {
-    snapshot(objects).iter().map(|object| Object::clone(object)).collect()
 }
 
 #[test]
 fn a_pod_takes_over_the_object_of_an_earlier_one_of_its_name() {
-    let former = resolve(&facts(), &snapshot(vec![]));
+    let former = resolve_all(&facts(), &[]);
     let heir = Endpoint { pod: endpoint(1).pod, pod_uid: "heir".into(), ..endpoint(0) };
     let facts = Facts {
-        endpoints: snapshot(vec![endpoint(1), heir]),
-        policies: snapshot(vec![policy(0), policy(1)]),
-        identities: snapshot(vec![
+        endpoints: by_pod(vec![endpoint(1), heir]),
+        policies: table(vec![policy(0), policy(1)]),
+        identities: table(vec![
             Identity { id: IdentityId(1000), labels: Default::default() },
             Identity { id: IdentityId(1001), labels: Default::default() },
         ]),
-        pods: snapshot(vec![Pod { uid: "heir".into(), ..pod(1) }]),
+        pods: table(vec![Pod { uid: "heir".into(), ..pod(1) }]),
         ..facts()
     };
-    let objects = wanted(resolve(&facts, &snapshot(former)));
+    let objects = resolve_all(&facts, &former);
     assert_eq!(objects.iter().map(|o| &*o.uid).collect::<Vec<_>>(), ["heir"]);
 }
 
 #[test]
 fn a_change_of_policy_does_not_change_the_object() {
     let enforced = EndpointPolicy { egress_enforced: true, ..policy(1) };
-    let changed = Facts { policies: snapshot(vec![enforced]), ..facts() };
-    assert_eq!(resolve(&changed, &snapshot(vec![])), resolve(&facts(), &snapshot(vec![])));
+    let changed = Facts { policies: table(vec![enforced]), ..facts() };
+    assert_eq!(resolve_all(&changed, &[]), resolve_all(&facts(), &[]));
 }
 
 #[test]
@@ -86,33 +92,32 @@ fn of_two_sandboxes_of_a_pod_the_one_counts_whose_address_kubernetes_knows() {
     let second = Endpoint { pod: endpoint(1).pod, pod_uid: endpoint(1).pod_uid, ..endpoint(2) };
     let shown = |ip: Option<std::net::Ipv4Addr>| {
         let facts = Facts {
-            endpoints: snapshot(vec![endpoint(1), second.clone()]),
-            policies: snapshot(vec![policy(1), EndpointPolicy { identity: IdentityId(1001), ..policy(2) }]),
-            pods: snapshot(vec![Pod { ips: ip.into_iter().map(IpAddr::V4).collect(), ..pod(1) }]),
+            endpoints: by_pod(vec![endpoint(1), second.clone()]),
+            policies: table(vec![policy(1), EndpointPolicy { identity: IdentityId(1001), ..policy(2) }]),
+            pods: table(vec![Pod { ips: ip.into_iter().map(IpAddr::V4).collect(), ..pod(1) }]),
             ..facts()
         };
-        let former = snapshot(resolve(&facts, &snapshot(vec![])));
-        wanted(resolve(&facts, &former))[0].status.id
+        let former = resolve_all(&facts, &[]);
+        resolve_all(&facts, &former)[0].status.id
     };
     assert_eq!((shown(endpoint(1).ipv4), shown(endpoint(2).ipv4)), (Some(1), Some(2)));
 }
 
 #[test]
 fn a_static_pod_keeps_its_object_when_its_mirror_is_made_anew() {
-    let before = snapshot(resolve(&facts(), &snapshot(vec![])));
+    let before = resolve_all(&facts(), &[]);
     let mirror = || [(Pod::MIRROR.to_owned(), "hash".to_owned())].into();
-    let gone = Facts { pods: snapshot(vec![]), ..facts() };
-    assert_eq!(resolve(&gone, &before).len(), 1);
-    let anew = Facts { pods: snapshot(vec![Pod { uid: "uid-2".into(), annotations: mirror(), ..pod(1) }]), ..facts() };
-    let objects = wanted(resolve(&anew, &before));
-    assert_eq!((objects[0].uid.as_str(), &objects[0].status), ("uid-2", &before.iter().next().unwrap().status));
-    let gone_again = snapshot(objects);
-    assert_eq!(resolve(&gone, &gone_again).len(), 1);
+    let gone = Facts { pods: table(vec![]), ..facts() };
+    assert_eq!(resolve_all(&gone, &before).len(), 1);
+    let anew = Facts { pods: table(vec![Pod { uid: "uid-2".into(), annotations: mirror(), ..pod(1) }]), ..facts() };
+    let objects = resolve_all(&anew, &before);
+    assert_eq!((objects[0].uid.as_str(), &objects[0].status), ("uid-2", &before[0].status));
+    assert_eq!(resolve_all(&gone, &objects).len(), 1);
 }
 
 #[test]
 fn the_object_says_what_others_need() {
-    let objects = resolve(&facts(), &snapshot(vec![]));
+    let objects = resolve_all(&facts(), &[]);
     let object = serde_json::to_value(new_object(&objects[0])).unwrap();
     assert_eq!(object["metadata"]["ownerReferences"][0]["uid"], "uid-1");
     assert_eq!(
@@ -132,17 +137,111 @@ fn the_object_says_what_others_need() {
 fn there_is_no_object_while_a_fact_is_missing_or_is_another_pods_but_a_former_one_stays() {
     let later = Pod { uid: "another".into(), ..pod(1) };
     let incomplete = [
-        Facts { policies: snapshot(vec![]), ..facts() },
-        Facts { identities: snapshot(vec![]), ..facts() },
-        Facts { node: snapshot(vec![]), ..facts() },
-        Facts { pods: snapshot(vec![later]), ..facts() },
+        Facts { policies: table(vec![]), ..facts() },
+        Facts { identities: table(vec![]), ..facts() },
+        Facts { node: table(vec![]), ..facts() },
+        Facts { pods: table(vec![later]), ..facts() },
     ];
-    let former = resolve(&facts(), &snapshot(vec![]));
+    let former = resolve_all(&facts(), &[]);
     for facts in incomplete {
-        assert!(resolve(&facts, &snapshot(vec![])).is_empty());
-        assert_eq!(wanted(resolve(&facts, &snapshot(former.clone()))), former);
+        assert!(resolve_all(&facts, &[]).is_empty());
+        assert_eq!(resolve_all(&facts, &former), former);
     }
-    assert!(resolve(&Facts { endpoints: snapshot(vec![]), ..facts() }, &snapshot(former)).is_empty());
+    assert!(resolve_all(&Facts { endpoints: by_pod(vec![]), ..facts() }, &former).is_empty());
+}
+
+/// A change of one table: the row that is `n`, if it is there, in one of a few forms.
+#[derive(Clone, Debug)]
+enum Step {
+    Endpoint(u16, Option<bool>),
+    Policy(u16, Option<u32>),
+    Identity(u32, Option<bool>),
+    Pod(u16, Option<bool>),
+    Node(bool),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let (n, form) = (1..3_u16, prop::option::weighted(0.8, any::<bool>()));
+    prop_oneof![
+        (n.clone(), form.clone()).prop_map(|(n, form)| Step::Endpoint(n, form)),
+        (n.clone(), prop::option::weighted(0.8, 1000..1003_u32)).prop_map(|(n, identity)| Step::Policy(n, identity)),
+        (1000..1003_u32, form.clone()).prop_map(|(n, form)| Step::Identity(n, form)),
+        (n, form).prop_map(|(n, form)| Step::Pod(n, form)),
+        any::<bool>().prop_map(Step::Node),
+    ]
+}
+
+fn put<R: Row>(writer: &mut Writer<R>, key: &R::Key, row: Option<R>) {
+    match row {
+        Some(row) => writer.insert(row),
+        None => writer.remove(key),
+    }
+    writer.commit();
+}
+
+async fn objects_follow(steps: Vec<Step>) {
+    let tasks = Tasks::new(Default::default());
+    let (mut endpoints, endpoint_rows) = statedb::table("endpoints");
+    let (mut policies, policy_rows) = statedb::table("policies");
+    let (mut identities, identity_rows) = statedb::table("identities");
+    let (mut pods, pod_rows) = statedb::table("pods");
+    let (mut node, node_rows) = statedb::table("node");
+    let (mut present, present_rows) = statedb::table("present");
+    let facts = Facts {
+        endpoints: endpoint_rows.index(|endpoint: &Endpoint| endpoint.pod.clone()),
+        policies: policy_rows,
+        identities: identity_rows,
+        pods: pod_rows,
+        node: node_rows,
+    };
+    let objects = derive(&tasks, &endpoint_rows, facts.clone(), &present_rows);
+    endpoints.mark_initialized();
+    policies.mark_initialized();
+    identities.mark_initialized();
+    pods.mark_initialized();
+    node.mark_initialized();
+    present.mark_initialized();
+    for step in steps {
+        match step {
+            // In its other form it is a second sandbox of the first pod.
+            Step::Endpoint(n, form) => {
+                let row = form.map(|other| Endpoint { pod: endpoint(if other { 1 } else { n }).pod, ..endpoint(n) });
+                put(&mut endpoints, &model::EndpointId(n), row);
+            }
+            Step::Policy(n, identity) => {
+                let row = identity.map(|id| EndpointPolicy { identity: IdentityId(id), ..policy(n) });
+                put(&mut policies, &model::EndpointId(n), row);
+            }
+            Step::Identity(n, form) => {
+                let labels = |other| [Label::k8s("app", if other { "x" } else { "y" })].into_iter().collect();
+                put(
+                    &mut identities,
+                    &IdentityId(n),
+                    form.map(|other| Identity { id: IdentityId(n), labels: labels(other) }),
+                );
+            }
+            Step::Pod(n, form) => {
+                let uid = |other| if other { "other".to_owned() } else { pod(n).uid };
+                put(&mut pods, &pod(n).name, form.map(|other| Pod { uid: uid(other), ..pod(n) }));
+            }
+            Step::Node(other) => {
+                let ipv4 = if other { "192.168.0.9".parse().ok() } else { local_node().ipv4 };
+                put(&mut node, &(), Some(LocalNode { ipv4, ..local_node() }));
+            }
+        }
+        objects.caught_up().await;
+        let rows: Vec<Object> = objects.rows.snapshot().iter().map(|row| Object::clone(row)).collect();
+        assert_eq!(resolve_all(&facts, &rows), rows, "some change was not taken note of");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_changes_the_objects_follow(steps in prop::collection::vec(step(), 0..40)) {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(objects_follow(steps));
+    }
 }
 
 /// Objects by path, and how often one was written.
@@ -220,7 +319,7 @@ impl ApiServer {
 }
 
 fn object() -> Object {
-    resolve(&facts(), &snapshot(vec![])).remove(0)
+    resolve_all(&facts(), &[]).remove(0)
 }
 
 #[tokio::test]
@@ -286,7 +385,7 @@ async fn objects_that_a_process_before_left_are_pruned() {
         named_ports: vec![],
     };
     let mut target = server.target(vec![remote(&stale.pod), remote(&object().pod)]);
-    target.prune(&snapshot(vec![object()])).await.unwrap();
+    target.prune(&table(vec![object()]).snapshot()).await.unwrap();
     assert!(server.object("stale").is_none() && server.object("pod-1").is_some());
 }
 

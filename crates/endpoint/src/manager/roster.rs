@@ -8,7 +8,7 @@ use crate::ids;
 use crate::reference::AttachmentId;
 use model::{Endpoint, EndpointId};
 use parking_lot::Mutex;
-use statedb::{Revision, Writer};
+use statedb::Writer;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -40,13 +40,14 @@ impl Roster {
     }
 
     /// Takes out all that a condition chooses. Their numbers stay taken until [`left`](Self::left).
-    pub(super) fn take_out(&mut self, chosen: impl Fn(&Endpoint) -> bool) -> (Vec<Arc<Endpoint>>, Revision) {
+    pub(super) fn take_out(&mut self, chosen: impl Fn(&Endpoint) -> bool) -> Vec<Arc<Endpoint>> {
         let removed: Vec<_> = self.writer.snapshot().iter().filter(|e| chosen(e)).cloned().collect();
         for endpoint in &removed {
             self.writer.remove(&endpoint.id);
             self.leaving.insert(endpoint.id);
         }
-        (removed, self.writer.commit())
+        self.writer.commit();
+        removed
     }
 
     /// Nothing of these is on disk any more.

@@ -22,7 +22,6 @@ struct Alone {
     pool: Pool,
     maps: Maps,
     pods: Writer<Pod>,
-    _resolved: watch::Sender<Revision>,
 }
 
 struct Nothing;
@@ -43,17 +42,15 @@ impl statedb::Target<Attachment> for Nothing {
 fn alone(runtime: &Path) -> Alone {
     let (writer, _) = statedb::table("endpoints");
     let (pods_writer, pods) = statedb::table("k8s-pods");
-    let (mut attachments_writer, attachments) = statedb::table("attachments");
-    attachments_writer.mark_initialized();
     let tasks = statedb::Tasks::new(Default::default());
-    let status = statedb::reconcile(&tasks, "attach", attachments.clone(), Nothing);
-    let (resolved_sender, resolved) = watch::channel(Revision(u64::MAX));
+    let attachments = statedb::merge(&tasks, "attachments", []);
+    let status = statedb::reconcile(&tasks, "attach", attachments.rows.clone(), Nothing);
     let pool = Pool { size: 10, ..Pool::default() };
     let config = Config { runtime: runtime.to_owned(), ipv6: true, ..Config::default() };
-    let sources = Sources { pods, attachments, status, resolved };
+    let sources = Sources { pods, attachments, status };
     let manager = Arc::new(Manager::new(config, Arc::new(pool.clone()), writer, sources));
     let maps = Maps::open(&fake::Kernel::new()).unwrap();
-    Alone { manager, links: FakeLinks::default(), pool, maps, pods: pods_writer, _resolved: resolved_sender }
+    Alone { manager, links: FakeLinks::default(), pool, maps, pods: pods_writer }
 }
 
 impl Alone {
@@ -286,7 +283,7 @@ async fn an_attachment_and_an_address_are_one_endpoints_before_it_is_in_the_tabl
 async fn a_number_is_not_given_again_while_its_state_is_on_disk() {
     let folder = tempfile::tempdir().unwrap();
     let alone = alone(folder.path()).with(&[1, 2]).await;
-    let (removed, _) = alone.manager.roster.lock().take_out(|e| e.id.0 == 2);
+    let removed = alone.manager.roster.lock().take_out(|e| e.id.0 == 2);
     assert_eq!(alone.ids(), [1]);
     assert_eq!(alone.manager.roster.lock().taken(), [EndpointId(1), EndpointId(2)].into());
     alone.manager.roster.lock().left(&removed);
