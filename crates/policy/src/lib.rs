@@ -10,6 +10,7 @@ mod ingest;
 mod ipcache;
 mod labels;
 mod metrics;
+mod problems;
 mod reconcile;
 mod resolve;
 mod rules;
@@ -23,7 +24,7 @@ use model::{Endpoint, EndpointPolicy, Identity, IpEntry, LocalNode, Namespace, N
 use reconcile::{PolicyTarget, known_endpoints};
 use resolve::Engine;
 use run::{Feature, Run, Tables};
-use statedb::{Reader, StatusReader, Tasks, reconcile, table};
+use statedb::{Reader, StatusReader, Tasks, merge, reconcile, table};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -35,12 +36,12 @@ pub use ingest::{
 };
 pub use labels::{LabelFilter, PatternError, security_labels};
 pub use metrics::Metrics;
+pub use problems::PolicyProblems;
 pub use resolve::{CompiledPolicy, Enforcement, Entries, EntryKey, Families};
 pub use rules::{
     Context, Direction, Policy, PolicyName, Problem, ingest_cilium_policy, ingest_clusterwide_policy,
     ingest_network_policy,
 };
-pub use run::PolicyProblems;
 
 /// What the feature reads.
 pub struct Inputs<S> {
@@ -74,6 +75,14 @@ pub struct Inputs<S> {
     pub cidr_groups: Reader<CidrGroup>,
     /// EndpointSlices of the Service `kubernetes`.
     pub api_servers: Reader<ApiServers>,
+}
+
+impl<S> Inputs<S> {
+    /// The policies of all kinds that count. A name tells its kind, so none outranks another.
+    fn policies(&self) -> impl Iterator<Item = Reader<Policy>> {
+        let cilium = [&self.cilium_policies, &self.clusterwide_policies];
+        self.network_policies.iter().chain(cilium).cloned()
+    }
 }
 
 /// What the feature writes.
@@ -113,8 +122,8 @@ pub fn start<S: IdentityStore + Clone>(
     let ipcache_target = IpcacheTarget::open(&inputs.kernel, inputs.epochs.clone())?;
     let restored = known_endpoints(&inputs.kernel)?;
     let prefixes = ipcache_target.identities();
-    let policies = policy_target.present().clone();
-    let last_policy = policies.keys().copied().chain(restored.values().map(|(id, _)| *id)).max().unwrap_or_default();
+    let installed = policy_target.present().clone();
+    let last_policy = installed.keys().copied().chain(restored.values().map(|(id, _)| *id)).max().unwrap_or_default();
     let engine = Engine::new(config.enforcement, config.families(), prefixes, last_policy);
 
     let (identities_writer, identities) = table("identities");
@@ -122,7 +131,8 @@ pub fn start<S: IdentityStore + Clone>(
     let (endpoints_writer, endpoint_policies) = table("endpoint-policies");
     let (ipcache_writer, ipcache) = table("ipcache");
     let (provenance_writer, provenance) = table("provenance");
-    let (problems_writer, problems) = table("policy-problems");
+    let policies = merge(tasks, "policies", inputs.policies()).rows;
+    let problems = problems::derive(tasks, &policies).rows;
     let policy_status = reconcile(tasks, "reconcile-policies", compiled.clone(), policy_target);
     let ipcache_status = reconcile(tasks, "reconcile-ipcache", ipcache.clone(), ipcache_target);
 
@@ -144,17 +154,16 @@ pub fn start<S: IdentityStore + Clone>(
             endpoints: endpoints_writer,
             ipcache: ipcache_writer,
             provenance: provenance_writer,
-            problems: problems_writer,
         },
         restored,
-        policies,
+        installed,
         requests,
         made,
         policy_status: policy_status.clone(),
         ipcache_status: ipcache_status.clone(),
         metrics: metrics.clone(),
     };
-    let run = Run::new(config, &inputs, feature);
+    let run = Run::new(config, &inputs, policies, feature);
     tasks.spawn("policy", run.run(inputs));
     Ok(Outputs {
         endpoint_policies,

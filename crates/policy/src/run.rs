@@ -10,8 +10,8 @@ use crate::identity::Identities;
 use crate::identity::allocate::Request;
 use crate::ipcache::Ipcache;
 use crate::resolve::{CompiledPolicy, Engine, Entries};
-use crate::rules::{Policy, PolicyName, Problem};
-use crate::{Config, Inputs, Metrics};
+use crate::rules::Policy;
+use crate::{ApiServers, Config, Inputs, Metrics};
 use futures::FutureExt;
 use model::{
     Endpoint, EndpointId, EndpointPolicy, Identity, IdentityId, IpEntry, Labels, LocalNode, Namespace, Pod, PolicyId,
@@ -30,24 +30,6 @@ const RETIRE: Duration = Duration::from_secs(1);
 /// Changes taken together before anything is published.
 const TOGETHER: usize = 256;
 
-/// What of a policy is not honoured. One row per object that has such fields.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PolicyProblems {
-    /// The object.
-    pub policy: PolicyName,
-    /// Whether it is valid; nothing of an invalid one is enforced.
-    pub valid: bool,
-    /// The fields.
-    pub problems: Vec<Problem>,
-}
-
-impl statedb::Row for PolicyProblems {
-    type Key = PolicyName;
-    fn key(&self) -> PolicyName {
-        self.policy.clone()
-    }
-}
-
 /// The tables that this feature writes.
 pub(crate) struct Tables {
     pub(crate) identities: Writer<Identity>,
@@ -55,7 +37,6 @@ pub(crate) struct Tables {
     pub(crate) endpoints: Writer<EndpointPolicy>,
     pub(crate) ipcache: Writer<IpEntry>,
     pub(crate) provenance: Writer<Provenance>,
-    pub(crate) problems: Writer<PolicyProblems>,
 }
 
 /// What the task is given when the feature starts.
@@ -65,7 +46,7 @@ pub(crate) struct Feature {
     /// What the kernel knew of pods.
     pub(crate) restored: BTreeMap<EndpointId, (PolicyId, IdentityId)>,
     /// The policies that the kernel has.
-    pub(crate) policies: BTreeMap<PolicyId, Entries>,
+    pub(crate) installed: BTreeMap<PolicyId, Entries>,
     pub(crate) requests: mpsc::UnboundedSender<Request>,
     pub(crate) made: mpsc::UnboundedReceiver<Identity>,
     pub(crate) policy_status: StatusReader<CompiledPolicy>,
@@ -81,6 +62,8 @@ pub(crate) struct Run {
     identities: Identities,
     pods: Reader<Pod>,
     namespaces: Reader<Namespace>,
+    policies: Reader<Policy>,
+    api_servers: Reader<ApiServers>,
     endpoints: BTreeMap<EndpointId, Endpoint>,
     /// Identity of each pod of this node that has one.
     attached: BTreeMap<EndpointId, IdentityId>,
@@ -92,8 +75,6 @@ pub(crate) struct Run {
     requested: BTreeMap<Labels, Option<IdentityId>>,
     /// Identities that were removed while pods elsewhere had them.
     missed: BTreeSet<IdentityId>,
-    /// Addresses of API servers, by EndpointSlice.
-    api_servers: BTreeMap<Arc<str>, Vec<IpAddr>>,
     /// Addresses of this node.
     own_addresses: BTreeSet<IpAddr>,
     requests: mpsc::UnboundedSender<Request>,
@@ -110,11 +91,11 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    pub(crate) fn new<S>(config: Config, inputs: &Inputs<S>, feature: Feature) -> Self {
-        let Feature { engine, mut tables, restored, policies, requests, made, policy_status, ipcache_status, metrics } =
+    pub(crate) fn new<S>(config: Config, inputs: &Inputs<S>, policies: Reader<Policy>, feature: Feature) -> Self {
+        let Feature { engine, mut tables, restored, installed, requests, made, policy_status, ipcache_status, metrics } =
             feature;
         // What the kernel has stays until nobody uses it, like any policy that no pod has any more.
-        policies.into_iter().for_each(|(id, entries)| tables.compiled.insert(CompiledPolicy::orphan(id, entries)));
+        installed.into_iter().for_each(|(id, entries)| tables.compiled.insert(CompiledPolicy::orphan(id, entries)));
         Self {
             ipcache: Ipcache::new(config.ipcache()),
             config,
@@ -123,13 +104,14 @@ impl Run {
             identities: Identities::default(),
             pods: inputs.pods.clone(),
             namespaces: inputs.namespaces.clone(),
+            policies,
+            api_servers: inputs.api_servers.clone(),
             endpoints: BTreeMap::new(),
             attached: BTreeMap::new(),
             waiting: BTreeSet::new(),
             restored,
             requested: BTreeMap::new(),
             missed: BTreeSet::new(),
-            api_servers: BTreeMap::new(),
             own_addresses: BTreeSet::new(),
             requests,
             made,
@@ -144,7 +126,7 @@ impl Run {
     }
 
     pub(crate) async fn run<S>(mut self, inputs: Inputs<S>) {
-        let mut sources = Sources::new(&inputs);
+        let mut sources = Sources::new(&inputs, &self.policies);
         drop(inputs);
         while !sources.complete() {
             let event = sources.next().await;
@@ -177,7 +159,6 @@ impl Run {
         self.tables.compiled.mark_initialized();
         self.tables.ipcache.mark_initialized();
         self.tables.provenance.mark_initialized();
-        self.tables.problems.mark_initialized();
         self.tables.endpoints.mark_initialized();
         self.engine.forget_restored_prefixes();
     }
@@ -223,13 +204,7 @@ impl Run {
                     self.api_servers_changed();
                 }
             }),
-            Event::ApiServers(batch) => {
-                each(batch.changes, |change| match change {
-                    Change::Upsert(row) => drop(self.api_servers.insert(row.slice.clone(), row.addresses.clone())),
-                    Change::Delete(row) => drop(self.api_servers.remove(&row.slice)),
-                });
-                self.api_servers_changed();
-            }
+            Event::ApiServers => self.api_servers_changed(),
             Event::Policies(batch) => each(batch.changes, |change| self.policy_changed(change)),
             Event::Groups(batch) => each(batch.changes, |change| match change {
                 Change::Upsert(row) => self.engine.upsert_group(crate::CidrGroup::clone(&row)),
@@ -252,35 +227,16 @@ impl Run {
     }
 
     fn api_servers_changed(&mut self) {
-        let addresses: BTreeSet<_> = self.api_servers.values().flatten().copied().collect();
+        let slices = self.api_servers.snapshot();
+        let addresses: BTreeSet<_> = slices.iter().flat_map(|slice| &slice.addresses).copied().collect();
         self.engine.set_api_servers(&addresses, !addresses.is_disjoint(&self.own_addresses));
         self.ipcache.set_api_servers(addresses);
     }
 
     fn policy_changed(&mut self, change: Change<Policy>) {
         match change {
-            Change::Upsert(policy) => {
-                let Policy { name, problems, valid, .. } = &*policy;
-                let what = if *valid { "not honoured" } else { "invalid, nothing of the policy is enforced" };
-                for Problem { field, reason } in problems {
-                    tracing::warn!(policy = %name, field, reason, "{what}");
-                }
-                if problems.is_empty() {
-                    self.tables.problems.remove(name);
-                } else {
-                    let (policy, problems) = (name.clone(), problems.clone());
-                    self.tables.problems.insert(PolicyProblems { policy, valid: *valid, problems });
-                }
-                if *valid {
-                    self.engine.upsert_policy(policy);
-                } else {
-                    self.engine.remove_policy(name);
-                }
-            }
-            Change::Delete(policy) => {
-                self.tables.problems.remove(&policy.name);
-                self.engine.remove_policy(&policy.name);
-            }
+            Change::Upsert(policy) if policy.valid => self.engine.upsert_policy(policy),
+            Change::Upsert(policy) | Change::Delete(policy) => self.engine.remove_policy(&policy.name),
         }
     }
 }

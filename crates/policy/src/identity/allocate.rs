@@ -7,7 +7,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use model::{Identity, IdentityId, Labels};
 use rand::Rng;
-use statedb::{Backoff, Reader, Retries};
+use statedb::{Backoff, Index, Reader, Retries, Snapshot};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -35,6 +35,7 @@ pub(crate) async fn serve<S: IdentityStore>(
     mut requests: mpsc::UnboundedReceiver<Request>,
     results: mpsc::UnboundedSender<Identity>,
 ) {
+    let known = Known { by_labels: known.index(|identity| [identity.labels.clone()]), identities: known };
     let mut running = FuturesUnordered::new();
     loop {
         tokio::select! {
@@ -51,21 +52,26 @@ pub(crate) async fn serve<S: IdentityStore>(
     }
 }
 
+/// The identities of the cluster, by number and by labels.
+struct Known {
+    identities: Reader<Identity>,
+    by_labels: Index<Identity, Labels>,
+}
+
 async fn allocate<S: IdentityStore>(
     store: &S,
     numbers: RangeInclusive<u32>,
-    known: &Reader<Identity>,
+    known: &Known,
     request: Request,
 ) -> Identity {
     let Request { labels, mut wanted } = request;
     let (mut failing, mut refused) = (Retries::new(BACKOFF), Retries::new(REFUSED));
     loop {
         // Another agent may have been quicker.
-        let there = known.snapshot().iter().find(|identity| identity.labels == labels).map(|identity| identity.id);
-        if let Some(id) = there {
-            return Identity { id, labels };
+        if let Some(there) = known.by_labels.get(&labels).first() {
+            return Identity::clone(there);
         }
-        let Some(id) = wanted.take().or_else(|| pick(&numbers, known)) else {
+        let Some(id) = wanted.take().or_else(|| pick(&numbers, &known.identities.snapshot())) else {
             tracing::error!(labels = %labels, "no identity is free: all numbers of the cluster are taken");
             tokio::time::sleep(NONE_FREE).await;
             continue;
@@ -89,9 +95,8 @@ async fn allocate<S: IdentityStore>(
 }
 
 /// A free number, at random so that agents seldom pick the same.
-fn pick(numbers: &RangeInclusive<u32>, known: &Reader<Identity>) -> Option<IdentityId> {
-    let snapshot = known.snapshot();
-    let free = |id: &IdentityId| snapshot.get(id).is_none();
+fn pick(numbers: &RangeInclusive<u32>, known: &Snapshot<Identity>) -> Option<IdentityId> {
+    let free = |id: &IdentityId| known.get(id).is_none();
     let start = rand::rng().random_range(numbers.clone());
     (start..=*numbers.end()).chain(*numbers.start()..start).map(IdentityId).find(free)
 }
@@ -172,8 +177,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn labels_that_have_an_identity_by_now_get_that_one() {
+    async fn labels_that_have_an_identity_by_now_get_the_lowest() {
         let (mut writer, known) = statedb::table("identities");
+        writer.insert(Identity { id: IdentityId(4712), labels: labels("web") });
         writer.insert(Identity { id: IdentityId(4711), labels: labels("web") });
         writer.commit();
         let store = Fake::default();

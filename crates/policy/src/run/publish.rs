@@ -58,7 +58,6 @@ impl Run {
         self.published_revision = self.engine.revision();
         self.tables.provenance.replace(self.engine.provenances().cloned());
         self.tables.provenance.commit();
-        self.tables.problems.commit();
         self.ipcache.set_prefixes(self.engine.prefixes());
     }
 
@@ -131,7 +130,7 @@ impl Run {
         let number = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         metrics.set_policies(number(self.engine.policy_count()));
         metrics.set_max_revision(self.engine.revision());
-        metrics.set_problems(number(self.tables.problems.snapshot().iter().map(|row| row.problems.len()).sum()));
+        metrics.set_problems(number(self.policies.snapshot().iter().map(|policy| policy.problems.len()).sum()));
         let identities = self.tables.identities.snapshot();
         let up_to = |first: u32, last: u32| number(identities.range(IdentityId(first)..=IdentityId(last)).count());
         let (reserved, local) = (up_to(0, 255), up_to(0x0100_0000, 0x01ff_ffff));

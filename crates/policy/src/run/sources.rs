@@ -5,7 +5,7 @@ use super::super::Inputs;
 use crate::ingest::{ApiServers, CidrGroup};
 use crate::rules::Policy;
 use model::{Endpoint, Identity, LocalNode, Namespace, Node, Pod, RemoteEndpoint};
-use statedb::{Batch, Changes, Reader, Row};
+use statedb::{Batch, Changes, Reader};
 
 /// Something that changed.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub(super) enum Event {
     LocalNode(Batch<LocalNode>),
     Policies(Batch<Policy>),
     Groups(Batch<CidrGroup>),
-    ApiServers(Batch<ApiServers>),
+    ApiServers,
 }
 
 pub(super) struct Sources {
@@ -30,15 +30,13 @@ pub(super) struct Sources {
     remote_endpoints: Changes<RemoteEndpoint>,
     nodes: Changes<Node>,
     local_node: Changes<LocalNode>,
-    network_policies: Option<Changes<Policy>>,
-    cilium_policies: Changes<Policy>,
-    clusterwide_policies: Changes<Policy>,
+    policies: Changes<Policy>,
     groups: Changes<CidrGroup>,
     api_servers: Changes<ApiServers>,
 }
 
 impl Sources {
-    pub(super) fn new<S>(inputs: &Inputs<S>) -> Self {
+    pub(super) fn new<S>(inputs: &Inputs<S>, policies: &Reader<Policy>) -> Self {
         Self {
             endpoints: inputs.endpoints.subscribe(),
             pods: inputs.pods.subscribe(),
@@ -47,9 +45,7 @@ impl Sources {
             remote_endpoints: inputs.remote_endpoints.subscribe(),
             nodes: inputs.nodes.subscribe(),
             local_node: inputs.local_node.subscribe(),
-            network_policies: inputs.network_policies.as_ref().map(Reader::subscribe),
-            cilium_policies: inputs.cilium_policies.subscribe(),
-            clusterwide_policies: inputs.clusterwide_policies.subscribe(),
+            policies: policies.subscribe(),
             groups: inputs.cidr_groups.subscribe(),
             api_servers: inputs.api_servers.subscribe(),
         }
@@ -66,10 +62,8 @@ impl Sources {
             batch = self.local_node.next() => Event::LocalNode(batch),
             batch = self.nodes.next() => Event::Nodes(batch),
             batch = self.groups.next() => Event::Groups(batch),
-            batch = self.api_servers.next() => Event::ApiServers(batch),
-            batch = optional(self.network_policies.as_mut()) => Event::Policies(batch),
-            batch = self.cilium_policies.next() => Event::Policies(batch),
-            batch = self.clusterwide_policies.next() => Event::Policies(batch),
+            _ = self.api_servers.next() => Event::ApiServers,
+            batch = self.policies.next() => Event::Policies(batch),
             batch = self.remote_endpoints.next() => Event::RemoteEndpoints(batch),
             batch = self.endpoints.next() => Event::Endpoints(batch),
         }
@@ -84,17 +78,8 @@ impl Sources {
             && self.remote_endpoints.snapshot().initialized()
             && self.nodes.snapshot().initialized()
             && !self.local_node.snapshot().is_empty()
-            && self.network_policies.as_ref().is_none_or(|changes| changes.snapshot().initialized())
-            && self.cilium_policies.snapshot().initialized()
-            && self.clusterwide_policies.snapshot().initialized()
+            && self.policies.snapshot().initialized()
             && self.groups.snapshot().initialized()
             && self.api_servers.snapshot().initialized()
-    }
-}
-
-async fn optional<R: Row>(changes: Option<&mut Changes<R>>) -> Batch<R> {
-    match changes {
-        Some(changes) => changes.next().await,
-        None => std::future::pending().await,
     }
 }
