@@ -19,11 +19,9 @@ pub use reconcile::{Error, Maps};
 
 use datapath::Epochs;
 use datapath::bpf::{Datapath, Program};
-use metrics::Delay;
 use model::Frontend;
-use resolve::{Delta, Resolver};
-use statedb::{Batch, Changes, Reader, StatusReader, Tasks, Writer};
-use tracing::warn;
+use resolve::Numbers;
+use statedb::{Reader, StatusReader, Tasks};
 
 /// What this feature reads, and the maps that it writes.
 #[derive(Debug)]
@@ -56,20 +54,14 @@ pub struct Outputs {
 /// The pinned maps cannot be read.
 pub fn start(inputs: Inputs, tasks: &Tasks) -> datapath::Result<Outputs> {
     let numbers = inputs.maps.numbers()?;
-    let (writer, frontends) = statedb::table("frontends");
+    let numbers = Numbers::new(numbers.services, numbers.backends);
+    let frontends = resolve::derive(tasks, &inputs.services, &inputs.slices, numbers).rows;
     let target = reconcile::Target::new(inputs.maps, inputs.epochs);
     let status = statedb::reconcile(tasks, "services-maps", frontends.clone(), target);
     let metrics = Metrics::default();
-    let delay = Delay::start(&metrics, status.clone(), tasks);
-    let run = Run {
-        services: inputs.services.subscribe(),
-        slices: inputs.slices.subscribe(),
-        resolver: Resolver::new(numbers.services, numbers.backends),
-        writer,
-        metrics: metrics.clone(),
-        delay,
-    };
-    tasks.spawn("services-resolve", run.run());
+    tasks.spawn("services-count", metrics.clone().count(inputs.services));
+    tasks.spawn("services-count-slices", metrics.clone().count(inputs.slices));
+    tasks.spawn("services-delay", metrics.clone().measure(frontends.clone(), status.clone()));
     Ok(Outputs { frontends, status, metrics })
 }
 
@@ -88,57 +80,4 @@ pub fn attach_sockets(config: &Config, datapath: &Datapath) -> datapath::Result<
             datapath.detach(pin).map(drop)
         }
     })
-}
-
-/// The loop from source rows to frontends.
-struct Run {
-    services: Changes<Service>,
-    slices: Changes<EndpointSlice>,
-    resolver: Resolver,
-    writer: Writer<Frontend>,
-    metrics: Metrics,
-    delay: Delay,
-}
-
-impl Run {
-    /// Publishes nothing before both sources are complete: a Service without its slices would look like one without
-    /// backends, and the pinned maps, which are still right, would be emptied.
-    async fn run(mut self) {
-        let (mut services, mut slices, mut published) = (false, false, false);
-        loop {
-            tokio::select! {
-                batch = self.services.next() => services = self.note(&batch, Resolver::service),
-                batch = self.slices.next() => slices = self.note(&batch, Resolver::slice),
-            }
-            if services && slices {
-                let delta = self.resolver.resolve();
-                self.publish(delta);
-                if !published {
-                    self.resolver.forget_unclaimed();
-                    self.writer.mark_initialized();
-                    published = true;
-                }
-            }
-        }
-    }
-
-    fn note<R>(&mut self, batch: &Batch<R>, apply: impl Fn(&mut Resolver, &statedb::Change<R>)) -> bool {
-        self.metrics.events(batch.changes.len());
-        batch.changes.iter().for_each(|change| apply(&mut self.resolver, change));
-        batch.initialized
-    }
-
-    fn publish(&mut self, delta: Delta) {
-        for (addr, owners) in &delta.conflicts {
-            let names: Vec<_> = owners.iter().map(ToString::to_string).collect();
-            warn!(frontend = %addr, services = names.join(", "), "services claim one address, the first has it");
-        }
-        let (upserted, deleted) = (!delta.upserts.is_empty(), !delta.deletes.is_empty());
-        delta.upserts.into_iter().for_each(|row| self.writer.insert(row));
-        delta.deletes.iter().for_each(|addr| self.writer.remove(addr));
-        let revision = self.writer.commit();
-        if upserted || deleted {
-            self.delay.expect(revision, upserted);
-        }
-    }
 }

@@ -7,8 +7,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use statedb::{Revision, StatusReader, Tasks};
-use tokio::sync::mpsc;
+use statedb::{Change, Reader, Row, StatusReader};
 use tokio::time::Instant;
 
 /// The metrics; clones count together.
@@ -50,37 +49,29 @@ impl Metrics {
         drop(delay.get_or_create(&Action { action: "upsert" }));
     }
 
-    pub(crate) fn events(&self, count: usize) {
-        self.events.inc_by(count as u64);
+    /// Counts the changes of a source table.
+    pub(crate) async fn count<R: Row>(self, source: Reader<R>) {
+        let mut changes = source.subscribe();
+        loop {
+            let count = changes.next().await.changes.len();
+            self.events.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
+        }
     }
-}
 
-/// Measures how long a commit takes into the maps.
-#[derive(Debug)]
-pub(crate) struct Delay {
-    sender: mpsc::Sender<(Revision, &'static str, Instant)>,
-}
-
-impl Delay {
-    /// Commits that nobody has had time to wait for; further ones are not measured.
-    const BACKLOG: usize = 256;
-
-    pub(crate) fn start(metrics: &Metrics, status: StatusReader<Frontend>, tasks: &Tasks) -> Self {
-        let (sender, mut receiver) = mpsc::channel(Self::BACKLOG);
-        let family = metrics.delay.clone();
-        tasks.spawn("services-delay", async move {
-            while let Some((revision, action, since)) = receiver.recv().await {
-                status.reached(revision).await;
-                family.get_or_create(&Action { action }).observe(Instant::elapsed(&since).as_secs_f64());
+    /// Measures how long a commit takes into the maps. What comes while one is waited for is measured together, from when it
+    /// is seen.
+    pub(crate) async fn measure(self, frontends: Reader<Frontend>, status: StatusReader<Frontend>) {
+        let mut changes = frontends.subscribe();
+        loop {
+            let batch = changes.next().await;
+            if batch.changes.is_empty() {
+                continue;
             }
-        });
-        Self { sender }
-    }
-
-    /// A change has been committed just now.
-    pub(crate) fn expect(&self, revision: Revision, upserted: bool) {
-        let action = if upserted { "upsert" } else { "delete" };
-        // A full channel only means that this one is not measured.
-        let _ = self.sender.try_send((revision, action, Instant::now()));
+            let since = Instant::now();
+            let upserted = batch.changes.iter().any(|change| matches!(change, Change::Upsert(_)));
+            status.reached(batch.revision).await;
+            let action = Action { action: if upserted { "upsert" } else { "delete" } };
+            self.delay.get_or_create(&action).observe(since.elapsed().as_secs_f64());
+        }
     }
 }

@@ -1,176 +1,103 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Source rows to frontends. Pure: it knows no map and no clock. It is incremental (a change costs what depends on
-//! it), and what it says depends on the present rows only, never on the order in which they came; the numbers it
-//! gives out are the one exception.
+//! Source rows to frontends. It knows no map and no clock. What it says of an address depends on the present rows only, never on
+//! the order in which they came; the numbers it gives out are the one exception.
 
 use crate::ids::Ids;
-use crate::ingest::{EndpointSlice, Port, Service, SliceEndpoint, SliceName};
+use crate::ingest::{EndpointSlice, Port, Service, SliceEndpoint};
 use model::{Backend, BackendId, Frontend, FrontendKey, L4Addr, ServiceKind, ServiceName};
-use statedb::Change;
-use std::collections::{BTreeMap, BTreeSet};
+use parking_lot::Mutex;
+use statedb::{Derived, Index, Inputs, Reader, Tasks};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use tracing::warn;
 
-/// The present rows, and the frontends that follow from them.
+/// Numbers of services and backends.
 #[derive(Debug)]
-pub(crate) struct Resolver {
-    services: BTreeMap<ServiceName, Arc<Service>>,
-    slices: BTreeMap<ServiceName, BTreeMap<SliceName, Arc<EndpointSlice>>>,
-    slice_owner: BTreeMap<SliceName, ServiceName>,
-    /// Which Services ask for an address. More than one is possible for a moment, while a Service is replaced by
-    /// another with the same address: the first by name has it, the others wait.
-    claims: BTreeMap<FrontendKey, BTreeSet<ServiceName>>,
-    claimed: BTreeMap<ServiceName, BTreeSet<FrontendKey>>,
-    frontends: BTreeMap<FrontendKey, Frontend>,
-    dirty: BTreeSet<ServiceName>,
-    service_ids: Ids<FrontendKey>,
-    backend_ids: Ids<L4Addr>,
+pub(crate) struct Numbers {
+    services: Ids<FrontendKey>,
+    backends: Ids<L4Addr>,
 }
 
-/// What has changed since the last time.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Delta {
-    /// Frontends that are new or different.
-    pub(crate) upserts: Vec<Frontend>,
-    /// Frontends that are gone.
-    pub(crate) deletes: Vec<FrontendKey>,
-    /// Addresses that more than one Service asks for; the first has it.
-    pub(crate) conflicts: Vec<(FrontendKey, Vec<ServiceName>)>,
-}
-
-impl Resolver {
+impl Numbers {
     /// Starts from the numbers that the maps hold.
     pub(crate) fn new(
         services: impl IntoIterator<Item = (FrontendKey, u32)>,
         backends: impl IntoIterator<Item = (L4Addr, u32)>,
     ) -> Self {
-        Self {
-            services: BTreeMap::new(),
-            slices: BTreeMap::new(),
-            slice_owner: BTreeMap::new(),
-            claims: BTreeMap::new(),
-            claimed: BTreeMap::new(),
-            frontends: BTreeMap::new(),
-            dirty: BTreeSet::new(),
-            service_ids: Ids::restore(services),
-            backend_ids: Ids::restore(backends),
-        }
+        Self { services: Ids::restore(services), backends: Ids::restore(backends) }
     }
+}
 
-    /// Takes note of a change of a Service.
-    pub(crate) fn service(&mut self, change: &Change<Service>) {
-        let name = match change {
-            Change::Upsert(row) => {
-                self.services.insert(row.name.clone(), row.clone());
-                &row.name
-            }
-            Change::Delete(row) => {
-                self.services.remove(&row.name);
-                &row.name
-            }
-        };
-        self.dirty.insert(name.clone());
-    }
+/// Keeps the table of frontends equal to what follows from Services and EndpointSlices.
+///
+/// It is empty before both are complete: a Service without its slices would look like one without backends, and the pinned
+/// maps, which are still right, would be emptied.
+pub(crate) fn derive(
+    tasks: &Tasks,
+    services: &Reader<Service>,
+    slices: &Reader<EndpointSlice>,
+    numbers: Numbers,
+) -> Derived<Frontend> {
+    let of_slice = services.clone();
+    let inputs = Inputs::of(services, addresses).and(slices, move |slice| {
+        let service = of_slice.snapshot().get(&slice.service);
+        service.map(|service| addresses(&service)).unwrap_or_default()
+    });
+    let numbers = Arc::new(Mutex::new(numbers));
+    let resolver = Resolver {
+        services: services.index(addresses),
+        slices: slices.index(|slice| [slice.service.clone()]),
+        numbers: Arc::clone(&numbers),
+    };
+    let frontends = statedb::derive(tasks, "frontends", inputs, move |addr, before| resolver.resolve(*addr, before));
+    let rows = frontends.rows.clone();
+    tasks.spawn("services-numbers", async move {
+        rows.initialized().await;
+        let mut numbers = numbers.lock();
+        numbers.services.forget_unclaimed();
+        numbers.backends.forget_unclaimed();
+    });
+    frontends
+}
 
-    /// Takes note of a change of an EndpointSlice.
-    pub(crate) fn slice(&mut self, change: &Change<EndpointSlice>) {
-        let (Change::Upsert(row) | Change::Delete(row)) = change;
-        if let Some(owner) = self.slice_owner.remove(&row.name) {
-            if let Some(of_owner) = self.slices.get_mut(&owner) {
-                of_owner.remove(&row.name);
-                if of_owner.is_empty() {
-                    self.slices.remove(&owner);
-                }
-            }
-            self.dirty.insert(owner);
-        }
-        if let Change::Upsert(row) = change {
-            self.slice_owner.insert(row.name.clone(), row.service.clone());
-            self.slices.entry(row.service.clone()).or_default().insert(row.name.clone(), row.clone());
-            self.dirty.insert(row.service.clone());
-        }
-    }
+struct Resolver {
+    /// By the addresses that they ask for. More than one is possible for a moment, while a Service is replaced by another with
+    /// the same address: the first by name has it, the others wait.
+    services: Index<Service, FrontendKey>,
+    slices: Index<EndpointSlice, ServiceName>,
+    numbers: Arc<Mutex<Numbers>>,
+}
 
-    /// Frontends that follow from the changes noted since the last call.
-    pub(crate) fn resolve(&mut self) -> Delta {
-        let mut affected = BTreeSet::new();
-        for name in std::mem::take(&mut self.dirty) {
-            self.update_claims(&name, &mut affected);
+impl Resolver {
+    fn resolve(&self, addr: FrontendKey, before: Option<&Frontend>) -> Option<Frontend> {
+        let owners = self.services.get(&addr);
+        if owners.len() > 1 {
+            let names: Vec<_> = owners.iter().map(|service| service.name.to_string()).collect();
+            warn!(frontend = %addr, services = names.join(", "), "services claim one address, the first has it");
         }
-        let mut delta = Delta::default();
-        for addr in affected {
-            self.resolve_frontend(addr, &mut delta);
-        }
-        delta
-    }
-
-    /// Frees the numbers of entries in the maps that no Service has asked for; call it when all rows have been seen.
-    pub(crate) fn forget_unclaimed(&mut self) {
-        self.service_ids.forget_unclaimed();
-        self.backend_ids.forget_unclaimed();
-    }
-
-    fn update_claims(&mut self, name: &ServiceName, affected: &mut BTreeSet<FrontendKey>) {
-        let wanted: BTreeSet<_> = self.services.get(name).into_iter().flat_map(|s| addresses(s)).collect();
-        let had = self.claimed.remove(name).unwrap_or_default();
-        for addr in had.difference(&wanted) {
-            if let Some(owners) = self.claims.get_mut(addr) {
-                owners.remove(name);
-                if owners.is_empty() {
-                    self.claims.remove(addr);
-                }
-            }
-        }
-        for addr in &wanted {
-            self.claims.entry(*addr).or_default().insert(name.clone());
-        }
-        affected.extend(had.union(&wanted));
-        if !wanted.is_empty() {
-            self.claimed.insert(name.clone(), wanted);
-        }
-    }
-
-    fn resolve_frontend(&mut self, addr: FrontendKey, delta: &mut Delta) {
-        let owners = self.claims.get(&addr);
-        if let Some(owners) = owners.filter(|o| o.len() > 1) {
-            delta.conflicts.push((addr, owners.iter().cloned().collect()));
-        }
-        let owner = owners.and_then(|o| o.first()).and_then(|name| self.services.get(name)).cloned();
-        let old = self.frontends.get(&addr).cloned();
-        let new = owner.and_then(|service| self.frontend(&service, addr));
+        let numbers = &mut *self.numbers.lock();
+        let frontend = owners.first().and_then(|service| self.frontend(service, addr, numbers));
         // Only now, so that a backend which stays keeps its number.
-        if let Some(old) = &old {
-            self.service_ids.release(&addr);
-            old.backends.iter().for_each(|b| self.backend_ids.release(&b.addr));
+        if let Some(before) = before {
+            numbers.services.release(&addr);
+            before.backends.iter().for_each(|backend| numbers.backends.release(&backend.addr));
         }
-        match new {
-            Some(new) => {
-                if old.as_ref() != Some(&new) {
-                    delta.upserts.push(new.clone());
-                }
-                self.frontends.insert(addr, new);
-            }
-            None => {
-                if self.frontends.remove(&addr).is_some() {
-                    delta.deletes.push(addr);
-                }
-            }
-        }
+        frontend
     }
 
-    fn frontend(&mut self, service: &Service, addr: FrontendKey) -> Option<Frontend> {
+    fn frontend(&self, service: &Service, addr: FrontendKey, numbers: &mut Numbers) -> Option<Frontend> {
         let port = service.ports.iter().find(|p| p.port == addr.port && p.protocol == addr.protocol)?;
-        let slices = self.slices.get(&service.name);
-        let mut candidates = candidates(port, addr.ip, slices.into_iter().flat_map(BTreeMap::values));
+        let mut candidates = candidates(port, addr.ip, &self.slices.get(&service.name));
         if service.only_node.is_some() {
             candidates.retain(|_, candidate| candidate.node == service.only_node);
         }
         let backends = choose(candidates)
             .into_iter()
-            .map(|(addr, node, active)| Backend { id: BackendId(self.backend_ids.claim(&addr)), addr, node, active })
+            .map(|(addr, node, active)| Backend { id: BackendId(numbers.backends.claim(&addr)), addr, node, active })
             .collect();
         Some(Frontend {
-            id: self.service_ids.claim(&addr),
+            id: numbers.services.claim(&addr),
             addr,
             service: service.name.clone(),
             port_name: port.name.clone(),
@@ -180,21 +107,17 @@ impl Resolver {
     }
 }
 
-fn addresses(service: &Service) -> impl Iterator<Item = FrontendKey> {
+fn addresses(service: &Service) -> Vec<FrontendKey> {
     let of_ip = |ip: &IpAddr| {
         let ip = *ip;
         service.ports.iter().map(move |p| L4Addr { ip, port: p.port, protocol: p.protocol })
     };
-    service.cluster_ips.iter().flat_map(of_ip)
+    service.cluster_ips.iter().flat_map(of_ip).collect()
 }
 
 /// The endpoints of all slices for one port and family, by address. An endpoint may be in two slices while it moves
 /// from one to the other; what either says in its favour counts.
-fn candidates<'a>(
-    port: &Port,
-    frontend: IpAddr,
-    slices: impl Iterator<Item = &'a Arc<EndpointSlice>>,
-) -> BTreeMap<L4Addr, SliceEndpoint> {
+fn candidates(port: &Port, frontend: IpAddr, slices: &[Arc<EndpointSlice>]) -> BTreeMap<L4Addr, SliceEndpoint> {
     let mut all: BTreeMap<L4Addr, SliceEndpoint> = BTreeMap::new();
     for slice in slices {
         let same = |p: &&Port| p.name == port.name && p.protocol == port.protocol;
