@@ -20,12 +20,13 @@ use crate::metadata::{cargo_metadata, list};
 mod tests;
 
 /// From the bottom to the top; a crate may depend on what stands in a lower layer.
-const LAYERS: [(&str, &[&str]); 6] = [
+const LAYERS: [(&str, &[&str]); 7] = [
     ("L0", &["abi", "statedb"]),
     ("L1", &["model"]),
     ("L2", &["k8s", "datapath"]),
+    ("L3", &["ipcache"]),
     (
-        "L3",
+        "L4",
         &[
             "endpoint",
             "health",
@@ -40,8 +41,8 @@ const LAYERS: [(&str, &[&str]); 6] = [
             "hubble",
         ],
     ),
-    ("L4", &["agent", "operator", "cli"]),
-    ("L5", &["cilium"]),
+    ("L5", &["agent", "operator", "cli"]),
+    ("L6", &["cilium"]),
 ];
 
 /// Beside the layers, with the members that they may use; only the reference of the one binary's commands uses the lab, and nobody the others.

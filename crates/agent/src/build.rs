@@ -82,11 +82,20 @@ pub(crate) async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
     let (endpoints_writer, endpoints) = statedb::table("endpoints");
     tables.show(&endpoints);
     let kernel: Arc<dyn Kernel> = Arc::<Datapath>::clone(&datapath);
+    let (policy_addresses, of_policy) = statedb::table("policy-addresses");
+    let ipcache = ipcache::start(
+        ipcache::Inputs { kernel: Arc::clone(&kernel), epochs: epochs.clone(), writers: vec![of_policy] },
+        tasks,
+    )?;
+    tables.show(&ipcache.entries);
+    tables.watch(&ipcache.status);
     let policy = policy::start(
         config.policy.clone(),
         policy::Inputs {
             kernel,
             epochs: epochs.clone(),
+            addresses: policy_addresses,
+            ipcache: ipcache.clone(),
             identity_store: policy::ApiStore::new(client.all()),
             endpoints: endpoints.clone(),
             pods: sources.pods.clone(),
@@ -105,12 +114,10 @@ pub(crate) async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
     )?;
     tables.show(&policy.endpoint_policies);
     tables.show(&policy.identities);
-    tables.show(&policy.ipcache);
     tables.show(&policy.provenance);
     tables.show(&policy.compiled);
     tables.show(&policy.problems);
     tables.watch(&policy.policy_status);
-    tables.watch(&policy.ipcache_status);
 
     let ipam = ipam::start(ipam::Inputs { local_node: node.local.clone() }, tasks);
     tables.show(&ipam.pools);
@@ -145,7 +152,7 @@ pub(crate) async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
         hubble::Inputs {
             node_name: node_name.clone(),
             tables: hubble::Tables {
-                ipcache: policy.ipcache.clone(),
+                ipcache: ipcache.entries.clone(),
                 endpoints: endpoints.clone(),
                 pods: sources.pods.clone(),
                 identities: policy.identities.clone(),
@@ -220,7 +227,7 @@ pub(crate) async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
 
     let routes = api::router(api::Shared {
         identities: policy.identities,
-        ipcache: policy.ipcache,
+        ipcache: ipcache.entries,
         nodes: sources.nodes,
         frontends: services.frontends,
         tables,

@@ -11,7 +11,7 @@ use k8s::cilium::{
 use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s::kube::Api;
 use k8s::kube::api::{DeleteParams, PostParams, Preconditions};
-use model::{Endpoint, EndpointPolicy, Identity, LocalNode, Pod, PodName, RemoteEndpoint};
+use model::{Endpoint, EndpointKind, EndpointPolicy, Identity, LocalNode, Pod, PodName, RemoteEndpoint};
 use statedb::{Derived, Index, Inputs, Reader, Snapshot, StatusReader, Tasks};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -46,7 +46,7 @@ impl statedb::Row for Object {
 pub(crate) fn start(inputs: &crate::Inputs, tasks: &Tasks) -> StatusReader<Object> {
     let endpoints = inputs.endpoints.reader();
     let facts = Facts {
-        endpoints: endpoints.index(|endpoint| endpoint.pod.clone()),
+        endpoints: endpoints.index(|endpoint| endpoint.pod().cloned()),
         policies: inputs.policies.clone(),
         identities: inputs.identities.clone(),
         pods: inputs.pods.clone(),
@@ -67,15 +67,15 @@ fn derive(
 ) -> Derived<Object> {
     let with_identity = facts.policies.index(|policy| [policy.identity]);
     let [of_policy, of_identity, all] = [(); 3].map(|()| endpoints.clone());
-    let name = |endpoints: &Reader<Endpoint>, id| endpoints.snapshot().get(&id)?.pod.clone();
-    let inputs = Inputs::of(endpoints, |endpoint| endpoint.pod.clone())
+    let name = |endpoints: &Reader<Endpoint>, id| endpoints.snapshot().get(&id)?.pod().cloned();
+    let inputs = Inputs::of(endpoints, |endpoint| endpoint.pod().cloned())
         .and(&facts.policies, move |policy| name(&of_policy, policy.endpoint))
         .and(&facts.identities, move |identity| {
             let policies = with_identity.get(&identity.id);
             policies.iter().filter_map(|policy| name(&of_identity, policy.endpoint)).collect::<Vec<_>>()
         })
         .and(&facts.pods, |pod| [pod.name.clone()])
-        .and(&facts.node, move |_| all.snapshot().iter().filter_map(|e| e.pod.clone()).collect::<Vec<_>>())
+        .and(&facts.node, move |_| all.snapshot().iter().filter_map(|e| e.pod().cloned()).collect::<Vec<_>>())
         .and(present, |_| None);
     statedb::derive(tasks, "cilium-endpoints", inputs, move |pod, before| resolve(&facts, pod, before))
 }
@@ -110,7 +110,7 @@ fn resolve(facts: &Facts, name: &PodName, before: Option<&Object>) -> Option<Obj
 
 /// Whether an endpoint was made for a pod, or for the static pod whose present mirror it is.
 fn is_for(endpoint: &Endpoint, pod: &Pod) -> bool {
-    pod.uid == endpoint.pod_uid || pod.is_mirror()
+    pod.is_mirror() || matches!(&endpoint.kind, EndpointKind::Pod { uid, .. } if pod.uid == *uid)
 }
 
 fn node_address(node: &LocalNode) -> Option<IpAddr> {

@@ -11,7 +11,7 @@ use crate::cni::wire;
 use crate::manager::{CreateError, Manager};
 use crate::reference::EndpointRef;
 use ipnet::IpNet;
-use model::{Endpoint, EndpointId, LocalNode, Node};
+use model::{Endpoint, EndpointId, EndpointKind, LocalNode, Node};
 use statedb::{Backoff, Reader, Retries};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -177,8 +177,7 @@ impl Keeper {
         let made = wire::make(&link, &namespace, "").await?;
         let draft = Endpoint {
             id: EndpointId(0),
-            pod: None,
-            pod_uid: String::new(),
+            kind: EndpointKind::Health,
             container_id: String::new(),
             interface: link.pod_name,
             netns: String::new(),

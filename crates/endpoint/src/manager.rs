@@ -10,7 +10,7 @@ use crate::reference::{AttachmentId, EndpointRef};
 use crate::rest::{AddressPair, EndpointChangeRequest};
 use crate::state::{State, StateError};
 use model::rest::EndpointState;
-use model::{Endpoint, EndpointId, Mac, Pod, PodName};
+use model::{Endpoint, EndpointId, EndpointKind, Mac, Pod, PodName};
 use parking_lot::Mutex;
 use roster::{Joining, Roster};
 use statedb::{Derived, Reader, StatusReader, Writer};
@@ -164,14 +164,15 @@ impl Manager {
         request: &EndpointChangeRequest,
     ) -> Result<Endpoint, CreateError> {
         let (draft, name) = draft(id, request, &self.config)?;
-        let pod = self.wait_for_pod(&name, &draft.pod_uid).await?;
-        let endpoint = self.insert(Endpoint { pod_uid: pod.uid.clone(), ..draft }).await?;
+        let pod = self.wait_for_pod(&name, &request.k8s_uid).await?;
+        let endpoint =
+            self.insert(Endpoint { kind: EndpointKind::Pod { name, uid: pod.uid.clone() }, ..draft }).await?;
         if request.sync_build_endpoint { self.attach(endpoint).await } else { Ok(endpoint) }
     }
 
     /// Takes the health endpoint on: no container runtime knows of it, and it does not outlive this process.
     pub(crate) async fn create_health(self: &Arc<Self>, draft: Endpoint) -> Result<Endpoint, CreateError> {
-        let endpoint = self.insert(Endpoint { pod: None, ..draft }).await?;
+        let endpoint = self.insert(draft).await?;
         self.attach(endpoint).await
     }
 
@@ -240,7 +241,7 @@ impl Manager {
         for ip in endpoint.addresses() {
             self.addresses.claim(&owner, ip)?;
         }
-        if endpoint.pod.is_some() {
+        if endpoint.kind != EndpointKind::Health {
             let (state, saved) = (self.state.clone(), endpoint.clone());
             statedb::blocking(move || state.save(&saved)).await?;
         }
@@ -326,8 +327,7 @@ fn draft(
     let pod = PodName::new(namespace, given("k8s-pod-name", &request.k8s_pod_name)?);
     let draft = Endpoint {
         id: EndpointId(0),
-        pod: Some(pod.clone()),
-        pod_uid: request.k8s_uid.clone(),
+        kind: EndpointKind::Pod { name: pod.clone(), uid: request.k8s_uid.clone() },
         container_id: id.container_id.clone(),
         interface: id.interface.clone(),
         netns: request.container_netns_path.clone(),

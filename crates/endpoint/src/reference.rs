@@ -46,7 +46,7 @@ impl EndpointRef {
             Self::Local(id) => endpoint.id == *id,
             Self::Attachment(id) => endpoint.interface == id.interface && is_of(endpoint, &id.container_id),
             Self::Container(id) => is_of(endpoint, id),
-            Self::Pod(name) => endpoint.pod.as_ref() == Some(name),
+            Self::Pod(name) => endpoint.pod() == Some(name),
             Self::Ipv4(ip) => endpoint.ipv4 == Some(*ip),
             Self::Ipv6(ip) => endpoint.ipv6 == Some(*ip),
         }

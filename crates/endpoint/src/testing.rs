@@ -7,15 +7,16 @@ pub(crate) mod agent;
 pub(crate) mod fakes;
 pub(crate) mod node;
 
-use model::{Endpoint, EndpointId, EndpointPolicy, IdentityId, LocalNode, Mac, PodName, PolicyId, RoutingMode};
+use model::{
+    Endpoint, EndpointId, EndpointKind, EndpointPolicy, IdentityId, LocalNode, Mac, PodName, PolicyId, RoutingMode,
+};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 pub(crate) fn endpoint(id: u16) -> Endpoint {
     let [high, low] = id.to_be_bytes();
     Endpoint {
         id: EndpointId(id),
-        pod: Some(PodName::new("default", format!("pod-{id}"))),
-        pod_uid: format!("uid-{id}"),
+        kind: EndpointKind::Pod { name: PodName::new("default", format!("pod-{id}")), uid: format!("uid-{id}") },
         container_id: format!("container{id}"),
         interface: "eth0".into(),
         netns: format!("/run/netns/{id}"),

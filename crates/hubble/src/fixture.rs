@@ -9,8 +9,9 @@ use abi::Addr;
 use abi::event::{Event, Verdict, kind, outcome, point, trace_reason};
 use abi::policy::match_type;
 use model::{
-    Backend, Endpoint, EndpointId, Frontend, Identity, IdentityId, IpEntry, IpSource, L4Addr, Label, Labels, Mac, Node,
-    Pod, PodName, PolicyKind, Protocol, Provenance, ProvenanceId, ServiceKind, ServiceName, Workload,
+    Backend, Endpoint, EndpointId, EndpointKind, Frontend, Identity, IdentityId, IpEntry, IpSource, L4Addr, Label,
+    Labels, Mac, Node, Pod, PodName, PolicyKind, Protocol, Provenance, ProvenanceId, ServiceKind, ServiceName,
+    Workload,
 };
 use statedb::Writer;
 use std::collections::BTreeMap;
@@ -151,8 +152,7 @@ pub(crate) fn node(name: &str, ip: &str, local: bool) -> Node {
 fn endpoint() -> Endpoint {
     Endpoint {
         id: EndpointId(10),
-        pod: Some(PodName::new("shop", "web-1")),
-        pod_uid: String::new(),
+        kind: EndpointKind::Pod { name: PodName::new("shop", "web-1"), uid: String::new() },
         container_id: String::new(),
         interface: "eth0".to_owned(),
         netns: String::new(),

@@ -97,7 +97,7 @@ impl Tables {
     /// One side without its service.
     fn peer(&self, endpoint: u16, identity: u32, ip: IpAddr) -> Peer {
         let endpoint = if endpoint == 0 { None } else { self.endpoints.snapshot().get(&EndpointId(endpoint)) };
-        let named = endpoint.as_ref().is_some_and(|endpoint| endpoint.pod.is_some());
+        let named = endpoint.as_ref().is_some_and(|endpoint| endpoint.pod().is_some());
         let address = if named { None } else { self.ipcache.snapshot().get(&ip.into()) };
         let mut peer = Peer { endpoint, address, pod: None, identity: self.identity(identity), service: None };
         peer.pod = peer.pod_name().and_then(|name| self.pods.snapshot().get(name));
@@ -108,7 +108,7 @@ impl Tables {
 impl Peer {
     /// The pod that it is.
     pub(crate) fn pod_name(&self) -> Option<&PodName> {
-        let local = self.endpoint.as_ref().and_then(|endpoint| endpoint.pod.as_ref());
+        let local = self.endpoint.as_ref().and_then(|endpoint| endpoint.pod());
         local.or_else(|| self.address.as_ref()?.pod.as_ref())
     }
 }

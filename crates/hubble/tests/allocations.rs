@@ -9,8 +9,8 @@ use abi::event::{Event, Verdict, kind, outcome};
 use abi::policy::match_type;
 use hubble::{Config, Inputs, Outputs, Tables, start};
 use model::{
-    Backend, BackendId, Endpoint, EndpointId, Frontend, Identity, IdentityId, IpEntry, IpSource, L4Addr, Label, Mac,
-    Node, Pod, PodName, PolicyKind, Protocol, Provenance, ProvenanceId, ServiceKind, ServiceName, Workload,
+    Backend, BackendId, Endpoint, EndpointId, EndpointKind, Frontend, Identity, IdentityId, IpEntry, IpSource, L4Addr,
+    Label, Mac, Node, Pod, PodName, PolicyKind, Protocol, Provenance, ProvenanceId, ServiceKind, ServiceName, Workload,
 };
 use statedb::{Reader, Row, Tasks, Writer};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -131,8 +131,7 @@ fn frontend(generation: u16) -> Frontend {
 fn endpoint() -> Endpoint {
     Endpoint {
         id: EndpointId(1),
-        pod: Some(PodName::new("shop", "web-1")),
-        pod_uid: String::new(),
+        kind: EndpointKind::Pod { name: PodName::new("shop", "web-1"), uid: String::new() },
         container_id: String::new(),
         interface: "eth0".to_owned(),
         netns: String::new(),

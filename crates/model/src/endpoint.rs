@@ -56,16 +56,51 @@ impl<'de> Deserialize<'de> for Mac {
     }
 }
 
-/// A pod's interface on this node. It also is what is written to disk so that a restart finds it again. One is not a
-/// pod's: the node's health endpoint, which other nodes probe as they would a pod.
+/// What has an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "OnDisk", into = "OnDisk")]
+pub enum EndpointKind {
+    /// A pod, by namespace and name, and the UID that it was made for.
+    Pod {
+        /// Namespace and name.
+        name: PodName,
+        /// UID.
+        uid: String,
+    },
+    /// The node itself, for other nodes to probe as they would a pod. No container runtime knows of it.
+    Health,
+}
+
+/// [`EndpointKind`] as it is written to disk.
+#[derive(Serialize, Deserialize)]
+struct OnDisk {
+    pod: Option<PodName>,
+    pod_uid: String,
+}
+
+impl From<OnDisk> for EndpointKind {
+    fn from(OnDisk { pod, pod_uid }: OnDisk) -> Self {
+        pod.map_or(Self::Health, |name| Self::Pod { name, uid: pod_uid })
+    }
+}
+
+impl From<EndpointKind> for OnDisk {
+    fn from(kind: EndpointKind) -> Self {
+        match kind {
+            EndpointKind::Pod { name, uid } => Self { pod: Some(name), pod_uid: uid },
+            EndpointKind::Health => Self { pod: None, pod_uid: String::new() },
+        }
+    }
+}
+
+/// An interface of this node that packets are judged at. It also is what is written to disk so that a restart finds a pod's again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
     /// Number on this node.
     pub id: EndpointId,
-    /// Namespace and name of the pod; none for the health endpoint.
-    pub pod: Option<PodName>,
-    /// UID of the pod.
-    pub pod_uid: String,
+    /// What it belongs to.
+    #[serde(flatten)]
+    pub kind: EndpointKind,
     /// Container id of the sandbox.
     pub container_id: String,
     /// Interface name inside of the pod.
@@ -93,7 +128,16 @@ impl Endpoint {
     /// Whose it is, for people and for the record of addresses: `namespace/name` of the pod, or [`HEALTH`](Self::HEALTH).
     #[must_use]
     pub fn owner(&self) -> String {
-        self.pod.as_ref().map_or_else(|| Self::HEALTH.to_owned(), ToString::to_string)
+        self.pod().map_or_else(|| Self::HEALTH.to_owned(), ToString::to_string)
+    }
+
+    /// The pod, if it is one's.
+    #[must_use]
+    pub const fn pod(&self) -> Option<&PodName> {
+        match &self.kind {
+            EndpointKind::Pod { name, .. } => Some(name),
+            EndpointKind::Health => None,
+        }
     }
 
     /// Its addresses, IPv4 first.
@@ -136,7 +180,23 @@ impl statedb::Row for EndpointPolicy {
 
 #[cfg(test)]
 mod tests {
-    use super::Mac;
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn what_earlier_releases_wrote_to_disk_reads_back() {
+        let text = r#"{"id": 7, "pod": {"namespace": "shop", "name": "web"}, "pod_uid": "u", "container_id": "c", "interface": "eth0",
+            "netns": "/n", "host_interface": "lxc1", "host_ifindex": 3, "mac": "0a:1b:2c:00:ff:10", "host_mac": "0a:1b:2c:00:ff:11",
+            "ipv4": "10.0.0.1", "ipv6": null}"#;
+        let endpoint: Endpoint = serde_json::from_str(text).unwrap();
+        let name = PodName::new("shop", "web");
+        assert_eq!(endpoint.kind, EndpointKind::Pod { name: name.clone(), uid: "u".into() });
+        assert_eq!((endpoint.pod(), endpoint.owner().as_str()), (Some(&name), "shop/web"));
+        let written: serde_json::Value = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_value(&endpoint).unwrap(), written);
+        let health = Endpoint { kind: EndpointKind::Health, ..endpoint };
+        assert_eq!(serde_json::from_value::<Endpoint>(serde_json::to_value(&health).unwrap()).unwrap(), health);
+    }
 
     #[test]
     fn a_hardware_address_reads_back_and_nonsense_does_not() {

@@ -14,7 +14,7 @@ pub mod rest;
 
 pub use address::{IpEntry, IpSource, RemoteEndpoint};
 pub use config::ConfigError;
-pub use endpoint::{Endpoint, EndpointId, EndpointPolicy, Mac, ParseMacError};
+pub use endpoint::{Endpoint, EndpointId, EndpointKind, EndpointPolicy, Mac, ParseMacError};
 pub use frontend::{Backend, BackendId, Frontend, FrontendKey, L4Addr, Protocol, ServiceKind, ServiceName};
 pub use identity::{Identity, IdentityId, reserved};
 pub use label::{Label, LabelSource, Labels, ParseLabelError};

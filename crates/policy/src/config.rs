@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The configuration keys of this feature, as the chart writes them.
 
-use crate::ipcache::Settings;
+use crate::addresses::Settings;
 use crate::labels::LabelFilter;
 use crate::resolve::{Enforcement, Families};
 use crate::rules::Context;
@@ -93,7 +93,7 @@ impl Config {
         Context { cluster, default_local_cluster, sctp: self.sctp }
     }
 
-    pub(crate) fn ipcache(&self) -> Settings {
+    pub(crate) fn addresses(&self) -> Settings {
         let native = [self.native_ipv4.map(IpNet::V4), self.native_ipv6.map(IpNet::V6)];
         let native_cidrs = native.into_iter().flatten().map(|net| net.trunc()).collect();
         Settings { families: self.families(), native_cidrs }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #![doc = include_str!("../README.md")]
 
+mod addresses;
 mod config;
 mod explain;
 #[cfg(fuzzing)]
 pub mod fuzz;
 mod identity;
 mod ingest;
-mod ipcache;
 mod labels;
 mod metrics;
 mod problems;
@@ -17,14 +17,14 @@ mod rules;
 mod run;
 mod selectors;
 
+use ::ipcache::Ipcache;
 use datapath::{Epochs, Kernel};
 use identity::allocate;
-use ipcache::target::IpcacheTarget;
 use model::{Endpoint, EndpointPolicy, Identity, IpEntry, LocalNode, Namespace, Node, Pod, Provenance, RemoteEndpoint};
 use reconcile::{PolicyTarget, known_endpoints};
 use resolve::Engine;
 use run::{Feature, Run, Tables};
-use statedb::{Reader, StatusReader, Tasks, merge, reconcile, table};
+use statedb::{Reader, StatusReader, Tasks, Writer, merge, reconcile, table};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -49,6 +49,10 @@ pub struct Inputs<S> {
     pub kernel: Arc<dyn Kernel>,
     /// Epochs of flows.
     pub epochs: Epochs,
+    /// What policy says of addresses is written here.
+    pub addresses: Writer<IpEntry>,
+    /// What comes of it; it has `addresses` among its writers.
+    pub ipcache: Ipcache,
     /// Where identities are made.
     pub identity_store: S,
     /// Pods of this node that have an interface.
@@ -92,8 +96,6 @@ pub struct Outputs {
     pub endpoint_policies: Reader<EndpointPolicy>,
     /// Every identity: reserved, of the cluster, of prefixes.
     pub identities: Reader<Identity>,
-    /// Identity of each address.
-    pub ipcache: Reader<IpEntry>,
     /// The rules behind entries.
     pub provenance: Reader<Provenance>,
     /// Compiled policies.
@@ -102,8 +104,6 @@ pub struct Outputs {
     pub problems: Reader<PolicyProblems>,
     /// How far the kernel's policies are.
     pub policy_status: StatusReader<CompiledPolicy>,
-    /// How far the kernel's ipcache is.
-    pub ipcache_status: StatusReader<IpEntry>,
     /// Numbers.
     pub metrics: Metrics,
 }
@@ -119,9 +119,8 @@ pub fn start<S: IdentityStore + Clone>(
     tasks: &Tasks,
 ) -> Result<Outputs, datapath::Error> {
     let policy_target = PolicyTarget::open(&inputs.kernel, inputs.epochs.clone())?;
-    let ipcache_target = IpcacheTarget::open(&inputs.kernel, inputs.epochs.clone())?;
     let restored = known_endpoints(&inputs.kernel)?;
-    let prefixes = ipcache_target.identities();
+    let prefixes = inputs.ipcache.restored.to_vec();
     let installed = policy_target.present().clone();
     let last_policy = installed.keys().copied().chain(restored.values().map(|(id, _)| *id)).max().unwrap_or_default();
     let engine = Engine::new(config.enforcement, config.families(), prefixes, last_policy);
@@ -129,12 +128,10 @@ pub fn start<S: IdentityStore + Clone>(
     let (identities_writer, identities) = table("identities");
     let (compiled_writer, compiled) = table("compiled-policies");
     let (endpoints_writer, endpoint_policies) = table("endpoint-policies");
-    let (ipcache_writer, ipcache) = table("ipcache");
     let (provenance_writer, provenance) = table("provenance");
     let policies = merge(tasks, "policies", inputs.policies()).rows;
     let problems = problems::derive(tasks, &policies).rows;
     let policy_status = reconcile(tasks, "reconcile-policies", compiled.clone(), policy_target);
-    let ipcache_status = reconcile(tasks, "reconcile-ipcache", ipcache.clone(), ipcache_target);
 
     let (requests, receive_requests) = mpsc::unbounded_channel();
     let (results, made) = mpsc::unbounded_channel();
@@ -152,7 +149,6 @@ pub fn start<S: IdentityStore + Clone>(
             identities: identities_writer,
             compiled: compiled_writer,
             endpoints: endpoints_writer,
-            ipcache: ipcache_writer,
             provenance: provenance_writer,
         },
         restored,
@@ -160,20 +156,8 @@ pub fn start<S: IdentityStore + Clone>(
         requests,
         made,
         policy_status: policy_status.clone(),
-        ipcache_status: ipcache_status.clone(),
         metrics: metrics.clone(),
     };
-    let run = Run::new(config, &inputs, policies, feature);
-    tasks.spawn("policy", run.run(inputs));
-    Ok(Outputs {
-        endpoint_policies,
-        identities,
-        ipcache,
-        provenance,
-        compiled,
-        problems,
-        policy_status,
-        ipcache_status,
-        metrics,
-    })
+    tasks.spawn("policy", Run::new(config, inputs, policies, feature).run());
+    Ok(Outputs { endpoint_policies, identities, provenance, compiled, problems, policy_status, metrics })
 }

@@ -6,12 +6,13 @@ mod local;
 mod publish;
 mod sources;
 
+use crate::addresses::Addresses;
 use crate::identity::Identities;
 use crate::identity::allocate::Request;
-use crate::ipcache::Ipcache;
 use crate::resolve::{CompiledPolicy, Engine, Entries};
 use crate::rules::Policy;
 use crate::{ApiServers, Config, Inputs, Metrics};
+use ::ipcache::Ipcache;
 use futures::FutureExt;
 use model::{
     Endpoint, EndpointId, EndpointPolicy, Identity, IdentityId, IpEntry, Labels, LocalNode, Namespace, Pod, PolicyId,
@@ -35,7 +36,6 @@ pub(crate) struct Tables {
     pub(crate) identities: Writer<Identity>,
     pub(crate) compiled: Writer<CompiledPolicy>,
     pub(crate) endpoints: Writer<EndpointPolicy>,
-    pub(crate) ipcache: Writer<IpEntry>,
     pub(crate) provenance: Writer<Provenance>,
 }
 
@@ -50,15 +50,15 @@ pub(crate) struct Feature {
     pub(crate) requests: mpsc::UnboundedSender<Request>,
     pub(crate) made: mpsc::UnboundedReceiver<Identity>,
     pub(crate) policy_status: StatusReader<CompiledPolicy>,
-    pub(crate) ipcache_status: StatusReader<IpEntry>,
     pub(crate) metrics: Metrics,
 }
 
 pub(crate) struct Run {
+    sources: Sources,
     config: Config,
     kernel: Arc<dyn datapath::Kernel>,
     engine: Engine,
-    ipcache: Ipcache,
+    addresses: Addresses,
     identities: Identities,
     pods: Reader<Pod>,
     namespaces: Reader<Namespace>,
@@ -81,7 +81,9 @@ pub(crate) struct Run {
     made: mpsc::UnboundedReceiver<Identity>,
     tables: Tables,
     policy_status: StatusReader<CompiledPolicy>,
-    ipcache_status: StatusReader<IpEntry>,
+    /// What policy says of addresses, for the ipcache.
+    entries: Writer<IpEntry>,
+    ipcache: Ipcache,
     metrics: Metrics,
     published_revision: u64,
     /// Some pod's policy is not in the kernel yet.
@@ -91,21 +93,23 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    pub(crate) fn new<S>(config: Config, inputs: &Inputs<S>, policies: Reader<Policy>, feature: Feature) -> Self {
-        let Feature { engine, mut tables, restored, installed, requests, made, policy_status, ipcache_status, metrics } =
-            feature;
+    pub(crate) fn new<S>(config: Config, inputs: Inputs<S>, policies: Reader<Policy>, feature: Feature) -> Self {
+        let Feature { engine, mut tables, restored, installed, requests, made, policy_status, metrics } = feature;
         // What the kernel has stays until nobody uses it, like any policy that no pod has any more.
         installed.into_iter().for_each(|(id, entries)| tables.compiled.insert(CompiledPolicy::orphan(id, entries)));
         Self {
-            ipcache: Ipcache::new(config.ipcache()),
+            sources: Sources::new(&inputs, &policies),
+            addresses: Addresses::new(config.addresses()),
             config,
-            kernel: inputs.kernel.clone(),
+            kernel: inputs.kernel,
             engine,
             identities: Identities::default(),
-            pods: inputs.pods.clone(),
-            namespaces: inputs.namespaces.clone(),
+            pods: inputs.pods,
+            namespaces: inputs.namespaces,
             policies,
-            api_servers: inputs.api_servers.clone(),
+            api_servers: inputs.api_servers,
+            entries: inputs.addresses,
+            ipcache: inputs.ipcache,
             endpoints: BTreeMap::new(),
             attached: BTreeMap::new(),
             waiting: BTreeSet::new(),
@@ -117,7 +121,6 @@ impl Run {
             made,
             tables,
             policy_status,
-            ipcache_status,
             metrics,
             published_revision: 0,
             unsettled: false,
@@ -125,28 +128,26 @@ impl Run {
         }
     }
 
-    pub(crate) async fn run<S>(mut self, inputs: Inputs<S>) {
-        let mut sources = Sources::new(&inputs, &self.policies);
-        drop(inputs);
-        while !sources.complete() {
-            let event = sources.next().await;
+    pub(crate) async fn run(mut self) {
+        while !self.sources.complete() {
+            let event = self.sources.next().await;
             self.handle(event);
         }
         self.publish().await;
         self.initialized();
         loop {
-            self.wait(&mut sources).await;
+            self.wait().await;
             for _ in 0..TOGETHER {
-                let Some(event) = sources.next().now_or_never() else { break };
+                let Some(event) = self.sources.next().now_or_never() else { break };
                 self.handle(event);
             }
             self.publish().await;
         }
     }
 
-    async fn wait(&mut self, sources: &mut Sources) {
+    async fn wait(&mut self) {
         tokio::select! {
-            event = sources.next() => self.handle(event),
+            event = self.sources.next() => self.handle(event),
             Some(identity) = self.made.recv() => self.identity_made(&identity),
             () = self.policy_status.changed(), if self.unsettled => {}
             () = tokio::time::sleep(RETIRE), if self.retiring => {}
@@ -157,7 +158,7 @@ impl Run {
     fn initialized(&mut self) {
         self.tables.identities.mark_initialized();
         self.tables.compiled.mark_initialized();
-        self.tables.ipcache.mark_initialized();
+        self.entries.mark_initialized();
         self.tables.provenance.mark_initialized();
         self.tables.endpoints.mark_initialized();
         self.engine.forget_restored_prefixes();
@@ -174,12 +175,12 @@ impl Run {
             }),
             Event::Pods(batch) => each(batch.changes, |change| {
                 if let Change::Upsert(row) = change {
-                    self.resolve_where(|endpoint| endpoint.pod.as_ref() == Some(&row.name));
+                    self.resolve_where(|endpoint| endpoint.pod() == Some(&row.name));
                 }
             }),
             Event::Namespaces(batch) => each(batch.changes, |change| {
                 if let Change::Upsert(row) = change {
-                    self.resolve_where(|endpoint| endpoint.pod.as_ref().is_some_and(|pod| pod.namespace == row.name));
+                    self.resolve_where(|endpoint| endpoint.pod().is_some_and(|pod| pod.namespace == row.name));
                 }
             }),
             Event::Identities(batch) => {
@@ -194,13 +195,13 @@ impl Run {
                 self.forget_missed();
             }
             Event::Nodes(batch) => each(batch.changes, |change| match change {
-                Change::Upsert(row) => self.ipcache.upsert_node(model::Node::clone(&row)),
-                Change::Delete(row) => self.ipcache.remove_node(&row.name),
+                Change::Upsert(row) => self.addresses.upsert_node(model::Node::clone(&row)),
+                Change::Delete(row) => self.addresses.remove_node(&row.name),
             }),
             Event::LocalNode(batch) => each(batch.changes, |change| {
                 if let Change::Upsert(row) = change {
                     self.own_addresses = own_addresses(&row);
-                    self.ipcache.set_local_node(LocalNode::clone(&row));
+                    self.addresses.set_local_node(LocalNode::clone(&row));
                     self.api_servers_changed();
                 }
             }),
@@ -217,11 +218,11 @@ impl Run {
         match change {
             Change::Upsert(row) => {
                 self.engine.upsert_pod(&row);
-                self.ipcache.upsert_pod(RemoteEndpoint::clone(&row));
+                self.addresses.upsert_pod(RemoteEndpoint::clone(&row));
             }
             Change::Delete(row) => {
                 self.engine.remove_pod(&row.pod);
-                self.ipcache.remove_pod(&row.pod);
+                self.addresses.remove_pod(&row.pod);
             }
         }
     }
@@ -230,7 +231,7 @@ impl Run {
         let slices = self.api_servers.snapshot();
         let addresses: BTreeSet<_> = slices.iter().flat_map(|slice| &slice.addresses).copied().collect();
         self.engine.set_api_servers(&addresses, !addresses.is_disjoint(&self.own_addresses));
-        self.ipcache.set_api_servers(addresses);
+        self.addresses.set_api_servers(addresses);
     }
 
     fn policy_changed(&mut self, change: Change<Policy>) {

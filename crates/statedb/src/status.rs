@@ -130,6 +130,11 @@ impl<R: Row> StatusReader<R> {
         .await;
     }
 
+    /// Returns when every change up to a commit was tried at least once.
+    pub async fn attempted(&self, revision: Revision) {
+        self.wait_for(|progress| progress.applied.revision >= revision).await;
+    }
+
     /// Returns when a commit was seen and the target agrees with what the table says of one key, be it that there is none.
     pub async fn applied(&self, key: &R::Key, revision: Revision) {
         self.wait_for(|progress| progress.applied.revision >= revision && !progress.failing.contains_key(key)).await;

@@ -29,7 +29,7 @@ fn lower_layers_and_fenced_libraries_inside_their_fence_are_fine() {
 #[test]
 fn features_do_not_depend_on_each_other() {
     let manifests = workspace(&[("policy", &["services"]), ("services", &[])]);
-    assert_eq!(breaches(&manifests), ["policy (L3) depends sideways on services (L3)"]);
+    assert_eq!(breaches(&manifests), ["policy (L4) depends sideways on services (L4)"]);
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn edges_do_not_depend_on_each_other() {
 #[test]
 fn nothing_depends_upwards() {
     let manifests = workspace(&[("model", &["policy"]), ("policy", &[])]);
-    assert_eq!(breaches(&manifests), ["model (L1) depends upwards on policy (L3)"]);
+    assert_eq!(breaches(&manifests), ["model (L1) depends upwards on policy (L4)"]);
 }
 
 #[test]
@@ -92,9 +92,9 @@ fn the_diagram_goes_from_top_to_bottom_and_shows_what_is_used() {
         ("lab", &[]),
     ]);
     let expected = "\
-L5  cilium     ─► agent
-L4  agent      ─► policy model statedb
-L3  policy     ─► model statedb
+L6  cilium     ─► agent
+L5  agent      ─► policy model statedb
+L4  policy     ─► model statedb
 L1  model      ─► statedb
 L0  statedb
 --  lab

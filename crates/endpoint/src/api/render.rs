@@ -68,12 +68,12 @@ fn state(shared: &Shared, endpoint: &Endpoint) -> EndpointState {
 }
 
 fn pod(shared: &Shared, endpoint: &Endpoint) -> Option<Arc<Pod>> {
-    shared.manager.sources().pods.snapshot().get(endpoint.pod.as_ref()?)
+    shared.manager.sources().pods.snapshot().get(endpoint.pod()?)
 }
 
 /// The health endpoint has no names: no container runtime knows of it.
 fn identifiers(endpoint: &Endpoint) -> EndpointIdentifiers {
-    let Some(pod) = &endpoint.pod else { return EndpointIdentifiers::default() };
+    let Some(pod) = endpoint.pod() else { return EndpointIdentifiers::default() };
     EndpointIdentifiers {
         cni_attachment_id: format!("{}:{}", endpoint.container_id, endpoint.interface),
         container_id: endpoint.container_id.clone(),

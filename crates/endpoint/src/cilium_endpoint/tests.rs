@@ -8,7 +8,7 @@ use axum::body::Bytes;
 use axum::http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use k8s::kube::client::Body;
-use model::{IdentityId, Label, Protocol, Workload};
+use model::{EndpointKind, IdentityId, Label, Protocol, Workload};
 use parking_lot::Mutex;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -26,20 +26,20 @@ fn table<R: Row>(rows: Vec<R>) -> Reader<R> {
 }
 
 fn by_pod(endpoints: Vec<Endpoint>) -> Index<Endpoint, PodName> {
-    table(endpoints).index(|endpoint| endpoint.pod.clone())
+    table(endpoints).index(|endpoint| endpoint.pod().cloned())
 }
 
 /// The objects of all pods, where these were before.
 fn resolve_all(facts: &Facts, before: &[Object]) -> Vec<Object> {
-    let names = (0..3).filter_map(|n| endpoint(n).pod);
+    let names = (0..3).filter_map(|n| endpoint(n).pod().cloned());
     names.filter_map(|name| resolve(facts, &name, before.iter().find(|object| object.pod == name))).collect()
 }
 
 fn pod(id: u16) -> Pod {
     let port = |name: &str, port| model::NamedPort { name: name.into(), port, protocol: Protocol::Tcp };
     Pod {
-        name: endpoint(id).pod.unwrap(),
-        uid: endpoint(id).pod_uid,
+        name: endpoint(id).pod().unwrap().clone(),
+        uid: format!("uid-{id}"),
         labels: Default::default(),
         annotations: Default::default(),
         service_account: "sa".into(),
@@ -65,7 +65,7 @@ fn facts() -> Facts {
 #[test]
 fn a_pod_takes_over_the_object_of_an_earlier_one_of_its_name() {
     let former = resolve_all(&facts(), &[]);
-    let heir = Endpoint { pod: endpoint(1).pod, pod_uid: "heir".into(), ..endpoint(0) };
+    let heir = Endpoint { kind: EndpointKind::Pod { name: pod(1).name, uid: "heir".into() }, ..endpoint(0) };
     let facts = Facts {
         endpoints: by_pod(vec![endpoint(1), heir]),
         policies: table(vec![policy(0), policy(1)]),
@@ -89,7 +89,7 @@ fn a_change_of_policy_does_not_change_the_object() {
 
 #[test]
 fn of_two_sandboxes_of_a_pod_the_one_counts_whose_address_kubernetes_knows() {
-    let second = Endpoint { pod: endpoint(1).pod, pod_uid: endpoint(1).pod_uid, ..endpoint(2) };
+    let second = Endpoint { kind: endpoint(1).kind, ..endpoint(2) };
     let shown = |ip: Option<std::net::Ipv4Addr>| {
         let facts = Facts {
             endpoints: by_pod(vec![endpoint(1), second.clone()]),
@@ -188,7 +188,7 @@ async fn objects_follow(steps: Vec<Step>) {
     let (mut node, node_rows) = statedb::table("node");
     let (mut present, present_rows) = statedb::table("present");
     let facts = Facts {
-        endpoints: endpoint_rows.index(|endpoint: &Endpoint| endpoint.pod.clone()),
+        endpoints: endpoint_rows.index(|endpoint: &Endpoint| endpoint.pod().cloned()),
         policies: policy_rows,
         identities: identity_rows,
         pods: pod_rows,
@@ -205,7 +205,7 @@ async fn objects_follow(steps: Vec<Step>) {
         match step {
             // In its other form it is a second sandbox of the first pod.
             Step::Endpoint(n, form) => {
-                let row = form.map(|other| Endpoint { pod: endpoint(if other { 1 } else { n }).pod, ..endpoint(n) });
+                let row = form.map(|other| Endpoint { kind: endpoint(if other { 1 } else { n }).kind, ..endpoint(n) });
                 put(&mut endpoints, &model::EndpointId(n), row);
             }
             Step::Policy(n, identity) => {

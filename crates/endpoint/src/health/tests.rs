@@ -69,7 +69,7 @@ fn the_host_reaches_it_over_both_families() {
             assert_eq!(text, "here");
         }
         let row = serving.agent.endpoints.snapshot().iter().next().unwrap().clone();
-        assert_eq!((row.pod.clone(), row.owner()), (None, "health".to_owned()));
+        assert_eq!((row.pod(), row.owner()), (None, "health".to_owned()));
         assert!(serving.agent.pool.taken.lock().values().all(|owner| owner == "health"));
     });
 }

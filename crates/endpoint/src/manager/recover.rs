@@ -5,7 +5,7 @@
 use super::Manager;
 use crate::health;
 use abi::endpoint::Endpoint as Entry;
-use model::{Endpoint, EndpointId, Mac, Pod};
+use model::{Endpoint, EndpointId, EndpointKind, Mac, Pod};
 use statedb::Snapshot;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -13,8 +13,13 @@ use std::net::IpAddr;
 /// Beginning of the names of pods' interfaces on the host (contracts B.2).
 const PREFIX: &str = "lxc";
 
-/// What is missing of an endpoint is its pod.
-pub(super) type Orphan = Endpoint;
+/// An endpoint whose pod is not known.
+pub(super) struct Orphan {
+    id: EndpointId,
+    /// Name on the host.
+    interface: String,
+    entry: Entry,
+}
 
 /// Endpoints in the kernel's map whose interface is there, and of whose number nothing is on disk.
 pub(super) fn orphans(
@@ -25,37 +30,49 @@ pub(super) fn orphans(
     let by_index: BTreeMap<u32, &String> = present.iter().map(|(name, index)| (*index, name)).collect();
     let orphan = |(ifindex, entry): (u32, Entry)| {
         let id = EndpointId(entry.id);
-        let interface =
-            by_index.get(&ifindex).filter(|name| name.starts_with(PREFIX) && **name != health::INTERFACE)?;
-        (id.0 != 0 && !known.contains(&id)).then(|| endpoint(id, interface, &entry))
+        let interface = by_index.get(&ifindex)?.as_str();
+        let is_pod = interface.starts_with(PREFIX) && interface != health::INTERFACE;
+        (is_pod && id.0 != 0 && !known.contains(&id)).then(|| Orphan { id, interface: interface.to_owned(), entry })
     };
     entries.into_iter().filter_map(orphan).collect()
 }
 
-fn endpoint(id: EndpointId, interface: &str, entry: &Entry) -> Endpoint {
-    let address = |addr: abi::Addr| (addr != abi::Addr::NONE).then(|| IpAddr::from(addr));
-    Endpoint {
-        id,
-        pod: None,
-        pod_uid: String::new(),
-        container_id: String::new(),
-        interface: "eth0".into(),
-        netns: String::new(),
-        host_interface: interface.to_owned(),
-        host_ifindex: entry.ifindex,
-        mac: Mac(entry.mac),
-        host_mac: Mac(entry.host_mac),
-        ipv4: address(entry.ipv4).and_then(|ip| if let IpAddr::V4(ip) = ip { Some(ip) } else { None }),
-        ipv6: address(entry.ipv6).and_then(|ip| if let IpAddr::V6(ip) = ip { Some(ip) } else { None }),
+impl Orphan {
+    fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        [self.entry.ipv4, self.entry.ipv6].into_iter().filter(|addr| *addr != abi::Addr::NONE).map(IpAddr::from)
+    }
+
+    /// The endpoint that it is, once its pod is found.
+    fn endpoint(&self, pod: &Pod) -> Endpoint {
+        let (mut ipv4, mut ipv6) = (None, None);
+        for ip in self.addresses() {
+            match ip {
+                IpAddr::V4(ip) => ipv4 = Some(ip),
+                IpAddr::V6(ip) => ipv6 = Some(ip),
+            }
+        }
+        Endpoint {
+            id: self.id,
+            kind: EndpointKind::Pod { name: pod.name.clone(), uid: pod.uid.clone() },
+            container_id: String::new(),
+            interface: "eth0".into(),
+            netns: String::new(),
+            host_interface: self.interface.clone(),
+            host_ifindex: self.entry.ifindex,
+            mac: Mac(self.entry.mac),
+            host_mac: Mac(self.entry.host_mac),
+            ipv4,
+            ipv6,
+        }
     }
 }
 
 /// The endpoint of a pod that has its addresses and no other endpoint.
 fn identify(orphan: &Orphan, pods: &Snapshot<Pod>, others: &[Endpoint]) -> Option<Endpoint> {
     let has_all = |pod: &Pod| orphan.addresses().all(|ip| pod.ips.contains(&ip));
-    let is_free = |pod: &Pod| !others.iter().any(|other| other.pod.as_ref() == Some(&pod.name));
+    let is_free = |pod: &Pod| !others.iter().any(|other| other.pod() == Some(&pod.name));
     let pod = pods.iter().find(|pod| !pod.host_network && !pod.ended && has_all(pod) && is_free(pod))?;
-    Some(Endpoint { pod: Some(pod.name.clone()), pod_uid: pod.uid.clone(), ..orphan.clone() })
+    Some(orphan.endpoint(pod))
 }
 
 impl Manager {
@@ -65,9 +82,9 @@ impl Manager {
         if orphans.is_empty() {
             return recovered;
         }
-        for Endpoint { id, host_interface, ipv4, ipv6, .. } in &orphans {
+        for orphan in &orphans {
             tracing::error!(
-                endpoint = %id, interface = host_interface, ?ipv4, ?ipv6, folder = %self.config.state().display(),
+                endpoint = %orphan.id, interface = orphan.interface, addresses = ?orphan.addresses().collect::<Vec<_>>(), folder = %self.config.state().display(),
                 "endpoint runs, but its state on disk is lost; it is recovered when the API server has told of its pod"
             );
         }
@@ -87,8 +104,8 @@ impl Manager {
         };
         // The address of a pod that has just started may still be on its way to the API server.
         let _ = tokio::time::timeout(self.config.waits.pod, identify_all).await;
-        for Endpoint { id, host_interface, .. } in &orphans {
-            tracing::error!(endpoint = %id, interface = host_interface, "endpoint not recovered: no pod of this node has its addresses");
+        for Orphan { id, interface, .. } in &orphans {
+            tracing::error!(endpoint = %id, interface, "endpoint not recovered: no pod of this node has its addresses");
         }
         self.save_again(recovered.clone()).await;
         recovered

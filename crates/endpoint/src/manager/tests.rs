@@ -132,9 +132,9 @@ fn after_a_process(runtime: &Path, ids: &[u16]) -> Alone {
 
 /// The pod of an endpoint, as the API server tells of it.
 fn pod_of(id: u16) -> Pod {
-    let Endpoint { ipv4, ipv6, pod_uid, .. } = endpoint(id);
+    let Endpoint { ipv4, ipv6, .. } = endpoint(id);
     let ips = vec![ipv4.unwrap().into(), ipv6.unwrap().into()];
-    Pod { ips, uid: pod_uid, ..pod("default", &format!("pod-{id}")) }
+    Pod { ips, uid: format!("uid-{id}"), ..pod("default", &format!("pod-{id}")) }
 }
 
 #[tokio::test]
@@ -224,7 +224,7 @@ async fn what_the_kernel_has_is_not_recovered_without_a_pod_or_an_interface() {
 async fn a_pod_that_has_an_endpoint_does_not_get_another() {
     let folder = tempfile::tempdir().unwrap();
     let mut alone = after_a_process(folder.path(), &[1, 2]);
-    alone.manager.state.save(&Endpoint { pod: endpoint(2).pod, ..endpoint(1) }).unwrap();
+    alone.manager.state.save(&Endpoint { kind: endpoint(2).kind, ..endpoint(1) }).unwrap();
     alone.pods.insert(pod_of(2));
     alone.pods.mark_initialized();
     let alone = alone.with(&[]).await;

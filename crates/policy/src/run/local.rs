@@ -6,16 +6,16 @@ use super::Run;
 use crate::identity::allocate::Request;
 use crate::labels::security_labels;
 use crate::resolve::SubjectKey;
-use model::{Endpoint, EndpointId, Identity, IdentityId, Labels, Pod, PolicyId, reserved};
+use model::{Endpoint, EndpointId, EndpointKind, Identity, IdentityId, Labels, Pod, PolicyId, reserved};
 
 impl Run {
     /// Finds the identity of a pod of this node, or asks for one.
     pub(super) fn resolve_endpoint(&mut self, id: EndpointId) {
         let Some(endpoint) = self.endpoints.get(&id) else { return };
-        let Some(name) = &endpoint.pod else {
+        let EndpointKind::Pod { name, uid } = &endpoint.kind else {
             return self.attach(endpoint.clone(), SubjectKey::new(reserved::HEALTH, &[]), None);
         };
-        let pod = self.pods.snapshot().get(name).filter(|pod| is_of(endpoint, pod));
+        let pod = self.pods.snapshot().get(name).filter(|pod| has_uid(pod, uid));
         let namespace = self.namespaces.snapshot().get(&name.namespace);
         let (Some(pod), Some(namespace)) = (pod, namespace) else {
             // What is known of an attached pod stays until something else is known.
@@ -41,7 +41,7 @@ impl Run {
     fn attach(&mut self, endpoint: Endpoint, subject: SubjectKey, policy: Option<PolicyId>) {
         let (id, identity) = (endpoint.id, subject.identity);
         self.engine.attach(id, subject, policy);
-        self.ipcache.upsert_endpoint(endpoint, identity);
+        self.addresses.upsert_endpoint(endpoint, identity);
         self.attached.insert(id, identity);
     }
 
@@ -51,7 +51,7 @@ impl Run {
         self.waiting.remove(&id);
         self.restored.remove(&id);
         self.engine.detach(id);
-        self.ipcache.remove_endpoint(id);
+        self.addresses.remove_endpoint(id);
     }
 
     /// All pods of this node that the condition picks.
@@ -76,7 +76,7 @@ impl Run {
         if self.attached.values().any(|used| *used == identity.id) {
             tracing::warn!(identity = %identity.id, "an identity in use was removed, making it again");
             self.request(identity.labels.clone(), Some(identity.id));
-        } else if self.ipcache.is_carried(identity.id) {
+        } else if self.addresses.is_carried(identity.id) {
             self.missed.insert(identity.id);
         } else {
             self.forget_identity(identity.id);
@@ -85,7 +85,7 @@ impl Run {
 
     /// Pods of the cluster have changed: what none of them has any more need not come back.
     pub(super) fn forget_missed(&mut self) {
-        let gone: Vec<_> = self.missed.iter().filter(|id| !self.ipcache.is_carried(**id)).copied().collect();
+        let gone: Vec<_> = self.missed.iter().filter(|id| !self.addresses.is_carried(**id)).copied().collect();
         gone.into_iter().for_each(|id| self.forget_identity(id));
     }
 
@@ -116,11 +116,11 @@ impl Run {
     }
 }
 
-/// Whether the pod is the one that the endpoint was made for, and not an earlier or later one of that name.
+/// Whether the pod is the one that an endpoint was made for, and not an earlier or later one of that name.
 ///
 /// Static pods have another UID in the API than for the kubelet, a hash without hyphens, and that in the API changes with
 /// each mirror: theirs cannot be compared.
-fn is_of(endpoint: &Endpoint, pod: &Pod) -> bool {
-    let comparable = endpoint.pod_uid.contains('-') && !pod.uid.is_empty() && !pod.is_mirror();
-    !comparable || endpoint.pod_uid == pod.uid
+fn has_uid(pod: &Pod, uid: &str) -> bool {
+    let comparable = uid.contains('-') && !pod.uid.is_empty() && !pod.is_mirror();
+    !comparable || pod.uid == uid
 }

@@ -6,14 +6,7 @@
 use super::Run;
 use crate::reconcile::known_endpoints;
 use model::{EndpointPolicy, IdentityId, PolicyId};
-use statedb::{Revision, Row, State, StatusReader};
-
-/// Waits until everything up to a commit was tried at least once.
-async fn attempted<R: Row>(status: &mut StatusReader<R>, revision: Revision) {
-    while status.summary().revision < revision {
-        status.changed().await;
-    }
-}
+use statedb::{Revision, State};
 
 impl Run {
     /// Publishes what the changes since the last call amount to.
@@ -21,13 +14,13 @@ impl Run {
         let policies_changed = self.published_revision != self.engine.revision();
         self.publish_identities();
         let revision = self.publish_compiled();
-        attempted(&mut self.policy_status, revision).await;
+        self.policy_status.attempted(revision).await;
         if policies_changed {
             self.publish_policies();
         }
-        let revision = self.publish_ipcache();
+        self.publish_addresses();
         if self.engine.has_retired_prefixes() {
-            attempted(&mut self.ipcache_status, revision).await;
+            self.ipcache.attempted().await;
             self.engine.collect_prefixes();
             self.publish_identities();
             self.publish_compiled();
@@ -58,17 +51,17 @@ impl Run {
         self.published_revision = self.engine.revision();
         self.tables.provenance.replace(self.engine.provenances().cloned());
         self.tables.provenance.commit();
-        self.ipcache.set_prefixes(self.engine.prefixes());
+        self.addresses.set_prefixes(self.engine.prefixes());
     }
 
-    fn publish_ipcache(&mut self) -> Revision {
-        for (prefix, entry) in self.ipcache.changes() {
+    fn publish_addresses(&mut self) {
+        for (prefix, entry) in self.addresses.changes() {
             match entry {
-                Some(entry) => self.tables.ipcache.insert(entry),
-                None => self.tables.ipcache.remove(&prefix),
+                Some(entry) => self.entries.insert(entry),
+                None => self.entries.remove(&prefix),
             }
         }
-        self.tables.ipcache.commit()
+        self.entries.commit();
     }
 
     /// Tells pods of their policy once its entries are in the kernel; until then they keep what they were told before.
@@ -149,6 +142,6 @@ impl Run {
         metrics.set_endpoints_enforcing_egress(enforcing(false, true));
         metrics.set_endpoints_enforcing_both(enforcing(true, true));
         metrics.set_endpoints_waiting(number(self.waiting.len()));
-        metrics.set_ipcache_entries(number(self.tables.ipcache.snapshot().len()));
+        metrics.set_ipcache_entries(number(self.ipcache.entries.snapshot().len()));
     }
 }

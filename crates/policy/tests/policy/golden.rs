@@ -95,7 +95,7 @@ fn render(agent: &Agent, tables: &Tables) -> String {
             writeln!(text, "  {line}").unwrap();
         }
     }
-    let prefixes = agent.outputs.ipcache.snapshot();
+    let prefixes = agent.ipcache.entries.snapshot();
     let prefixes: Vec<_> =
         prefixes.iter().filter(|row| row.identity.is_node_local()).map(|row| row.prefix.to_string()).collect();
     if !prefixes.is_empty() {

@@ -83,7 +83,7 @@ async fn the_health_endpoint_has_its_reserved_identity_and_policies_select_it_by
     let row = agent.outputs.endpoint_policies.snapshot().get(&EndpointId(9)).unwrap();
     assert_eq!(row.identity, reserved::HEALTH);
     let prefix = "10.0.1.9/32".parse().unwrap();
-    let entry = eventually("its address", || agent.outputs.ipcache.snapshot().get(&prefix)).await;
+    let entry = eventually("its address", || agent.ipcache.entries.snapshot().get(&prefix)).await;
     assert_eq!((entry.identity, entry.pod.clone()), (reserved::HEALTH, None));
 
     tables.clusterwide_policies.insert(clusterwide("health", json!({"matchLabels": {"reserved:health": ""}})).unwrap());
@@ -161,10 +161,10 @@ async fn a_restart_makes_no_write_and_keeps_every_number() {
     let agent = start(config(), kernel.clone(), store.clone(), &tables);
     let wanted = agent.policy_of(1, |row| row.ingress_enforced && row.egress_enforced).await;
     agent.policy_of(2, |row| row.egress_enforced).await;
-    agent.outputs.ipcache_status.pruned().await;
+    agent.ipcache.status.pruned().await;
     attach(&kernel.inner, &agent);
     let ipcache =
-        |agent: &Agent| agent.outputs.ipcache.snapshot().iter().map(|row| format!("{row:?}")).collect::<Vec<_>>();
+        |agent: &Agent| agent.ipcache.entries.snapshot().iter().map(|row| format!("{row:?}")).collect::<Vec<_>>();
     let before = ipcache(&agent);
     agent.kill().await;
     tables
@@ -180,7 +180,7 @@ async fn a_restart_makes_no_write_and_keeps_every_number() {
     let agent = start(config(), kernel.clone(), store.clone(), &tables);
     let row = agent.policy_of(1, |row| row.ingress_enforced && row.egress_enforced).await;
     agent.policy_of(2, |row| row.egress_enforced).await;
-    agent.outputs.ipcache_status.pruned().await;
+    agent.ipcache.status.pruned().await;
     agent.outputs.policy_status.pruned().await;
     assert_eq!(ipcache(&agent), before);
     assert_eq!((row.identity, row.policy), (wanted.identity, wanted.policy));
@@ -277,7 +277,7 @@ async fn an_identity_that_is_removed_is_known_while_pods_elsewhere_have_it() {
     };
     let address = "10.0.2.7/32".parse().unwrap();
     let located = async |wanted: bool| {
-        let is_there = || agent.outputs.ipcache.snapshot().get(&address).is_some();
+        let is_there = || agent.ipcache.entries.snapshot().get(&address).is_some();
         eventually("its address", || (is_there() == wanted).then_some(())).await;
     };
 
@@ -322,7 +322,7 @@ async fn a_pod_whose_labels_change_gets_another_identity() {
     let after = agent.policy_of(2, |row| row.identity != before.identity).await;
     assert_ne!(after.policy, before.policy);
     let address = |prefix: &str| {
-        agent.outputs.ipcache.snapshot().get(&prefix.parse::<ipnet::IpNet>().unwrap()).map(|e| e.identity)
+        agent.ipcache.entries.snapshot().get(&prefix.parse::<ipnet::IpNet>().unwrap()).map(|e| e.identity)
     };
     eventually("the ipcache", || (address("10.0.1.2/32") == Some(after.identity)).then_some(())).await;
     // The old compiled policy stays as long as the programs know the pod by it.

@@ -3,8 +3,8 @@
 
 use datapath::{Epochs, Kernel, MapSpec, RawMap, fake};
 use model::{
-    Endpoint, EndpointId, EndpointPolicy, Identity, IdentityId, Labels, LocalNode, Mac, NamedPort, Namespace, Node,
-    Pod, PodName, RemoteEndpoint, RoutingMode,
+    Endpoint, EndpointId, EndpointKind, EndpointPolicy, Identity, IdentityId, Labels, LocalNode, Mac, NamedPort,
+    Namespace, Node, Pod, PodName, RemoteEndpoint, RoutingMode,
 };
 use parking_lot::Mutex;
 use policy::{CidrGroup, Config, Created, IdentityStore, Inputs, Outputs, Policy, StoreError};
@@ -178,7 +178,10 @@ impl Tables {
             named_ports: ports,
             ended: false,
         });
-        self.endpoints.insert(Endpoint { pod: Some(PodName::new(namespace, pod)), ..interface(id) });
+        self.endpoints.insert(Endpoint {
+            kind: EndpointKind::Pod { name: PodName::new(namespace, pod), uid: format!("uid-{id}") },
+            ..interface(id)
+        });
     }
 
     /// The health endpoint of this node.
@@ -190,8 +193,7 @@ impl Tables {
 fn interface(id: u16) -> Endpoint {
     Endpoint {
         id: EndpointId(id),
-        pod: None,
-        pod_uid: format!("uid-{id}"),
+        kind: EndpointKind::Health,
         container_id: String::new(),
         interface: "eth0".into(),
         netns: String::new(),
@@ -207,6 +209,7 @@ fn interface(id: u16) -> Endpoint {
 /// A running feature.
 pub struct Agent {
     pub outputs: Outputs,
+    pub ipcache: ipcache::Ipcache,
     pub epochs: Epochs,
     tasks: Tasks,
 }
@@ -215,45 +218,33 @@ pub fn start<K: Kernel + 'static>(config: Config, kernel: K, store: Store, table
     let kernel: Arc<dyn Kernel> = Arc::new(kernel);
     let epochs = Epochs::open(&kernel).unwrap();
     let tasks = Tasks::new(CancellationToken::new());
-    let inputs = Inputs {
-        kernel,
-        epochs: epochs.clone(),
-        identity_store: store,
-        endpoints: tables.endpoints.reader(),
-        pods: tables.pods.reader(),
-        namespaces: tables.namespaces.reader(),
-        identities: tables.identities.reader(),
-        remote_endpoints: tables.remote_endpoints.reader(),
-        nodes: tables.nodes.reader(),
-        local_node: tables.local_node.reader(),
-        network_policies: Some(tables.network_policies.reader()),
-        cilium_policies: tables.cilium_policies.reader(),
-        clusterwide_policies: tables.clusterwide_policies.reader(),
-        cidr_groups: tables.cidr_groups.reader(),
-        api_servers: tables.api_servers.reader(),
+    let attempt = || {
+        let (addresses, of_policy) = table("policy-addresses");
+        let writers = ipcache::Inputs { kernel: kernel.clone(), epochs: epochs.clone(), writers: vec![of_policy] };
+        let ipcache = ipcache::start(writers, &tasks)?;
+        let inputs = Inputs {
+            kernel: kernel.clone(),
+            epochs: epochs.clone(),
+            addresses,
+            ipcache: ipcache.clone(),
+            identity_store: store.clone(),
+            endpoints: tables.endpoints.reader(),
+            pods: tables.pods.reader(),
+            namespaces: tables.namespaces.reader(),
+            identities: tables.identities.reader(),
+            remote_endpoints: tables.remote_endpoints.reader(),
+            nodes: tables.nodes.reader(),
+            local_node: tables.local_node.reader(),
+            network_policies: Some(tables.network_policies.reader()),
+            cilium_policies: tables.cilium_policies.reader(),
+            clusterwide_policies: tables.clusterwide_policies.reader(),
+            cidr_groups: tables.cidr_groups.reader(),
+            api_servers: tables.api_servers.reader(),
+        };
+        policy::start(config.clone(), inputs, &tasks).map(|outputs| (outputs, ipcache))
     };
-    let outputs = (0..1000).find_map(|_| policy::start(config.clone(), clone(&inputs), &tasks).ok());
-    Agent { outputs: outputs.expect("the maps open at some time"), epochs, tasks }
-}
-
-fn clone(inputs: &Inputs<Store>) -> Inputs<Store> {
-    Inputs {
-        kernel: inputs.kernel.clone(),
-        epochs: inputs.epochs.clone(),
-        identity_store: inputs.identity_store.clone(),
-        endpoints: inputs.endpoints.clone(),
-        pods: inputs.pods.clone(),
-        namespaces: inputs.namespaces.clone(),
-        identities: inputs.identities.clone(),
-        remote_endpoints: inputs.remote_endpoints.clone(),
-        nodes: inputs.nodes.clone(),
-        local_node: inputs.local_node.clone(),
-        network_policies: inputs.network_policies.clone(),
-        cilium_policies: inputs.cilium_policies.clone(),
-        clusterwide_policies: inputs.clusterwide_policies.clone(),
-        cidr_groups: inputs.cidr_groups.clone(),
-        api_servers: inputs.api_servers.clone(),
-    }
+    let (outputs, ipcache) = (0..1000).find_map(|_| attempt().ok()).expect("the maps open at some time");
+    Agent { outputs, ipcache, epochs, tasks }
 }
 
 impl Agent {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
 use super::*;
+use model::EndpointKind;
 use model::Mac;
 use proptest::prelude::*;
 
@@ -61,8 +62,7 @@ fn pod(name: &str, ipv4: &str, identity: u32, host: &str) -> RemoteEndpoint {
 fn endpoint(id: u16, ipv4: &str) -> Endpoint {
     Endpoint {
         id: EndpointId(id),
-        pod: Some(PodName::new("shop", "web")),
-        pod_uid: String::new(),
+        kind: EndpointKind::Pod { name: PodName::new("shop", "web"), uid: String::new() },
         container_id: String::new(),
         interface: "eth0".into(),
         netns: String::new(),
@@ -75,32 +75,32 @@ fn endpoint(id: u16, ipv4: &str) -> Endpoint {
     }
 }
 
-fn ipcache(native: &[&str], routing: RoutingMode) -> Ipcache {
+fn addresses(native: &[&str], routing: RoutingMode) -> Addresses {
     let native_cidrs = native.iter().map(|text| net(text)).collect();
-    let mut ipcache = Ipcache::new(Settings { families: DUAL, native_cidrs });
-    ipcache.set_local_node(local(routing));
-    ipcache.upsert_node(node2());
-    ipcache
+    let mut addresses = Addresses::new(Settings { families: DUAL, native_cidrs });
+    addresses.set_local_node(local(routing));
+    addresses.upsert_node(node2());
+    addresses
 }
 
 /// `prefix identity [tunnel] [node] [native]` of every entry.
-fn text(ipcache: &Ipcache) -> Vec<String> {
+fn text(addresses: &Addresses) -> Vec<String> {
     let line = |e: IpEntry| {
         let tunnel = e.tunnel.map(|t| format!(" via {t}")).unwrap_or_default();
         let node = if e.node_address { " node" } else { "" };
         format!("{} {}{tunnel}{node}{}", e.prefix, e.identity, if e.no_masquerade { " native" } else { "" })
     };
-    ipcache.entries().map(line).collect()
+    addresses.entries().map(line).collect()
 }
 
 #[test]
 fn behind_a_tunnel_are_the_pods_and_inner_addresses_of_other_nodes() {
-    let mut ipcache = ipcache(&[], RoutingMode::Tunnel);
-    ipcache.upsert_pod(pod("a", "10.0.2.5", 300, "192.168.77.12"));
-    ipcache.upsert_pod(pod("b", "10.0.2.6", 301, "fd77::12"));
-    ipcache.upsert_pod(pod("c", "10.0.1.7", 302, "192.168.77.11"));
+    let mut addresses = addresses(&[], RoutingMode::Tunnel);
+    addresses.upsert_pod(pod("a", "10.0.2.5", 300, "192.168.77.12"));
+    addresses.upsert_pod(pod("b", "10.0.2.6", 301, "fd77::12"));
+    addresses.upsert_pod(pod("c", "10.0.1.7", 302, "192.168.77.11"));
     assert_eq!(
-        text(&ipcache),
+        text(&addresses),
         [
             "0.0.0.0/0 9",
             "10.0.1.1/32 1",
@@ -121,11 +121,11 @@ fn behind_a_tunnel_are_the_pods_and_inner_addresses_of_other_nodes() {
 
 #[test]
 fn a_node_without_ipv4_tunnels_to_nodes_and_pods_over_ipv6() {
-    let mut ipcache = ipcache(&[], RoutingMode::Tunnel);
-    ipcache.upsert_pod(pod("a", "10.0.2.5", 300, "192.168.77.12"));
+    let mut addresses = addresses(&[], RoutingMode::Tunnel);
+    addresses.upsert_pod(pod("a", "10.0.2.5", 300, "192.168.77.12"));
     let v6 = Some("fd77::11".parse().unwrap());
-    ipcache.set_local_node(LocalNode { ipv4: None, ipv6: v6, ..local(RoutingMode::Tunnel) });
-    let entries = text(&ipcache);
+    addresses.set_local_node(LocalNode { ipv4: None, ipv6: v6, ..local(RoutingMode::Tunnel) });
+    let entries = text(&addresses);
     for line in [
         "10.0.2.5/32 300 via fd77::12",
         "10.0.2.0/24 9 via fd77::12",
@@ -136,19 +136,19 @@ fn a_node_without_ipv4_tunnels_to_nodes_and_pods_over_ipv6() {
     ] {
         assert!(entries.contains(&line.to_owned()), "{line} in {entries:#?}");
     }
-    ipcache.set_local_node(local(RoutingMode::Tunnel));
-    assert!(text(&ipcache).contains(&"10.0.2.5/32 300 via 192.168.77.12".to_owned()));
+    addresses.set_local_node(local(RoutingMode::Tunnel));
+    assert!(text(&addresses).contains(&"10.0.2.5/32 300 via 192.168.77.12".to_owned()));
 }
 
 #[test]
 fn a_node_that_loses_its_ipv4_address_is_tunnelled_to_over_ipv6_with_its_pods() {
-    let mut ipcache = ipcache(&[], RoutingMode::Tunnel);
+    let mut addresses = addresses(&[], RoutingMode::Tunnel);
     let v6 = Some("fd77::11".parse().unwrap());
-    ipcache.set_local_node(LocalNode { ipv6: v6, ..local(RoutingMode::Tunnel) });
-    ipcache.upsert_pod(pod("b", "10.0.2.6", 301, "fd77::12"));
-    assert!(text(&ipcache).contains(&"10.0.2.6/32 301 via 192.168.77.12".to_owned()));
-    ipcache.upsert_node(Node { internal_ips: vec![ip("fd77::12")], ..node2() });
-    let entries = text(&ipcache);
+    addresses.set_local_node(LocalNode { ipv6: v6, ..local(RoutingMode::Tunnel) });
+    addresses.upsert_pod(pod("b", "10.0.2.6", 301, "fd77::12"));
+    assert!(text(&addresses).contains(&"10.0.2.6/32 301 via 192.168.77.12".to_owned()));
+    addresses.upsert_node(Node { internal_ips: vec![ip("fd77::12")], ..node2() });
+    let entries = text(&addresses);
     for line in ["10.0.2.6/32 301 via fd77::12", "10.0.2.1/32 6 via fd77::12", "fd77::12/128 6 node"] {
         assert!(entries.contains(&line.to_owned()), "{line} in {entries:#?}");
     }
@@ -156,36 +156,36 @@ fn a_node_that_loses_its_ipv4_address_is_tunnelled_to_over_ipv6_with_its_pods() 
 
 #[test]
 fn a_pod_that_names_an_address_its_node_has_lost_is_not_tunnelled_to_where_that_node_was() {
-    let mut ipcache = ipcache(&[], RoutingMode::Tunnel);
-    ipcache.upsert_pod(pod("b", "10.0.2.6", 301, "fd77::12"));
-    ipcache.upsert_node(Node { internal_ips: vec![ip("fd77::13"), ip("192.168.77.13")], ..node2() });
-    let entries = text(&ipcache);
+    let mut addresses = addresses(&[], RoutingMode::Tunnel);
+    addresses.upsert_pod(pod("b", "10.0.2.6", 301, "fd77::12"));
+    addresses.upsert_node(Node { internal_ips: vec![ip("fd77::13"), ip("192.168.77.13")], ..node2() });
+    let entries = text(&addresses);
     assert!(entries.contains(&"10.0.2.6/32 301 via fd77::12".to_owned()), "{entries:#?}");
 }
 
 #[test]
 fn pods_of_a_node_with_which_no_family_is_shared_are_not_sent_out_in_the_open() {
-    let mut ipcache = ipcache(&[], RoutingMode::Tunnel);
-    ipcache.upsert_node(Node { internal_ips: vec![ip("fd77::12")], ..node2() });
-    let entries = text(&ipcache);
+    let mut addresses = addresses(&[], RoutingMode::Tunnel);
+    addresses.upsert_node(Node { internal_ips: vec![ip("fd77::12")], ..node2() });
+    let entries = text(&addresses);
     assert!(entries.contains(&"10.0.2.0/24 9 via fd77::12".to_owned()), "{entries:#?}");
 }
 
 #[test]
 fn a_node_on_which_an_api_server_runs_is_known_as_that() {
-    let mut ipcache = ipcache(&[], RoutingMode::Tunnel);
-    ipcache.set_api_servers(BTreeSet::from([ip("192.168.77.12")]));
-    assert!(text(&ipcache).contains(&"192.168.77.12/32 7 node".to_owned()));
-    ipcache.set_api_servers(BTreeSet::new());
-    assert!(text(&ipcache).contains(&"192.168.77.12/32 6 node".to_owned()));
+    let mut addresses = addresses(&[], RoutingMode::Tunnel);
+    addresses.set_api_servers(BTreeSet::from([ip("192.168.77.12")]));
+    assert!(text(&addresses).contains(&"192.168.77.12/32 7 node".to_owned()));
+    addresses.set_api_servers(BTreeSet::new());
+    assert!(text(&addresses).contains(&"192.168.77.12/32 6 node".to_owned()));
 }
 
 #[test]
 fn with_native_routing_nothing_is_tunnelled_and_the_cluster_is_not_masqueraded() {
-    let mut ipcache = ipcache(&["10.0.0.0/8"], RoutingMode::Native);
-    ipcache.upsert_pod(pod("a", "10.0.2.5", 300, "192.168.77.12"));
-    ipcache.set_prefixes([(net("10.9.0.0/16"), IdentityId(16_777_218)), (net("11.0.0.0/8"), IdentityId(16_777_219))]);
-    let text = text(&ipcache);
+    let mut addresses = addresses(&["10.0.0.0/8"], RoutingMode::Native);
+    addresses.upsert_pod(pod("a", "10.0.2.5", 300, "192.168.77.12"));
+    addresses.set_prefixes([(net("10.9.0.0/16"), IdentityId(16_777_218)), (net("11.0.0.0/8"), IdentityId(16_777_219))]);
+    let text = text(&addresses);
     for line in [
         "10.0.0.0/8 9 native",
         "10.0.2.5/32 300 native",
@@ -201,39 +201,39 @@ fn with_native_routing_nothing_is_tunnelled_and_the_cluster_is_not_masqueraded()
 
 #[test]
 fn a_native_prefix_does_not_hide_the_identity_of_a_wider_one() {
-    let mut ipcache = ipcache(&["10.244.0.0/16"], RoutingMode::Native);
-    ipcache.set_prefixes([(net("10.0.0.0/8"), IdentityId(16_777_217))]);
-    assert!(text(&ipcache).contains(&"10.244.0.0/16 16777217 native".to_owned()));
-    ipcache.set_prefixes([]);
-    assert!(text(&ipcache).contains(&"10.244.0.0/16 9 native".to_owned()));
-    assert!(!text(&ipcache).iter().any(|line| line.starts_with("10.0.0.0/8")));
+    let mut addresses = addresses(&["10.244.0.0/16"], RoutingMode::Native);
+    addresses.set_prefixes([(net("10.0.0.0/8"), IdentityId(16_777_217))]);
+    assert!(text(&addresses).contains(&"10.244.0.0/16 16777217 native".to_owned()));
+    addresses.set_prefixes([]);
+    assert!(text(&addresses).contains(&"10.244.0.0/16 9 native".to_owned()));
+    assert!(!text(&addresses).iter().any(|line| line.starts_with("10.0.0.0/8")));
 }
 
 #[test]
 fn what_this_node_knows_of_a_pod_counts_more_than_what_the_api_says() {
-    let mut ipcache = ipcache(&[], RoutingMode::Tunnel);
-    ipcache.upsert_pod(pod("old", "10.0.1.5", 300, "192.168.77.12"));
-    ipcache.upsert_endpoint(endpoint(7, "10.0.1.5"), IdentityId(301));
-    ipcache.set_prefixes([(net("10.0.1.5/32"), IdentityId(16_777_217))]);
-    assert!(text(&ipcache).contains(&"10.0.1.5/32 301".to_owned()));
-    ipcache.remove_endpoint(EndpointId(7));
-    assert!(text(&ipcache).contains(&"10.0.1.5/32 300 via 192.168.77.12".to_owned()));
-    ipcache.remove_pod(&PodName::new("shop", "old"));
-    assert!(text(&ipcache).contains(&"10.0.1.5/32 16777217".to_owned()));
+    let mut addresses = addresses(&[], RoutingMode::Tunnel);
+    addresses.upsert_pod(pod("old", "10.0.1.5", 300, "192.168.77.12"));
+    addresses.upsert_endpoint(endpoint(7, "10.0.1.5"), IdentityId(301));
+    addresses.set_prefixes([(net("10.0.1.5/32"), IdentityId(16_777_217))]);
+    assert!(text(&addresses).contains(&"10.0.1.5/32 301".to_owned()));
+    addresses.remove_endpoint(EndpointId(7));
+    assert!(text(&addresses).contains(&"10.0.1.5/32 300 via 192.168.77.12".to_owned()));
+    addresses.remove_pod(&PodName::new("shop", "old"));
+    assert!(text(&addresses).contains(&"10.0.1.5/32 16777217".to_owned()));
 }
 
 #[test]
 fn of_two_pods_with_one_address_the_latest_counts() {
-    let mut ipcache = ipcache(&[], RoutingMode::Tunnel);
-    ipcache.upsert_pod(pod("z", "10.0.2.5", 300, "192.168.77.12"));
-    ipcache.upsert_pod(pod("a", "10.0.2.5", 301, "192.168.77.12"));
-    ipcache.upsert_pod(pod("z", "10.0.2.5", 300, "192.168.77.12"));
-    assert!(text(&ipcache).contains(&"10.0.2.5/32 301 via 192.168.77.12".to_owned()));
+    let mut addresses = addresses(&[], RoutingMode::Tunnel);
+    addresses.upsert_pod(pod("z", "10.0.2.5", 300, "192.168.77.12"));
+    addresses.upsert_pod(pod("a", "10.0.2.5", 301, "192.168.77.12"));
+    addresses.upsert_pod(pod("z", "10.0.2.5", 300, "192.168.77.12"));
+    assert!(text(&addresses).contains(&"10.0.2.5/32 301 via 192.168.77.12".to_owned()));
 }
 
 #[test]
 fn only_what_changed_is_told_and_replaying_it_gives_the_whole() {
-    let mut ipcache = ipcache(&[], RoutingMode::Tunnel);
+    let mut addresses = addresses(&[], RoutingMode::Tunnel);
     let mut replayed: BTreeMap<IpNet, IpEntry> = BTreeMap::new();
     let mut replay = |changes: Vec<(IpNet, Option<IpEntry>)>| {
         for (prefix, entry) in changes {
@@ -244,18 +244,18 @@ fn only_what_changed_is_told_and_replaying_it_gives_the_whole() {
         }
         replayed.values().cloned().collect::<Vec<_>>()
     };
-    replay(ipcache.changes());
-    ipcache.upsert_pod(pod("a", "10.0.2.5", 300, "192.168.77.12"));
-    let changes = ipcache.changes();
+    replay(addresses.changes());
+    addresses.upsert_pod(pod("a", "10.0.2.5", 300, "192.168.77.12"));
+    let changes = addresses.changes();
     assert_eq!(changes.len(), 1);
     replay(changes);
-    ipcache.upsert_node(node2());
-    assert_eq!(ipcache.changes(), []);
-    ipcache.set_local_node(local(RoutingMode::Native));
-    ipcache.remove_node("node2");
-    ipcache.remove_pod(&PodName::new("shop", "a"));
-    let replayed = replay(ipcache.changes());
-    assert_eq!(replayed, ipcache.entries().collect::<Vec<_>>());
+    addresses.upsert_node(node2());
+    assert_eq!(addresses.changes(), []);
+    addresses.set_local_node(local(RoutingMode::Native));
+    addresses.remove_node("node2");
+    addresses.remove_pod(&PodName::new("shop", "a"));
+    let replayed = replay(addresses.changes());
+    assert_eq!(replayed, addresses.entries().collect::<Vec<_>>());
 }
 
 #[derive(Clone, Debug)]
@@ -284,25 +284,25 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn take(ipcache: &mut Ipcache, step: Step) {
+fn take(addresses: &mut Addresses, step: Step) {
     match step {
         Step::Node(n, internal_ips) => {
             let name = format!("node{n}");
-            ipcache.upsert_node(Node { name, internal_ips, external_ips: vec![], ..node2() });
+            addresses.upsert_node(Node { name, internal_ips, external_ips: vec![], ..node2() });
         }
-        Step::NodeGoes(n) => ipcache.remove_node(&format!("node{n}")),
+        Step::NodeGoes(n) => addresses.remove_node(&format!("node{n}")),
         Step::Pod(n, host) => {
             let name = format!("p{n}");
-            ipcache.upsert_pod(RemoteEndpoint {
+            addresses.upsert_pod(RemoteEndpoint {
                 host,
                 ..pod(&name, &format!("10.0.2.{n}"), 300 + u32::from(host.is_some()), "::")
             });
         }
-        Step::PodGoes(n) => ipcache.remove_pod(&PodName::new("shop", format!("p{n}"))),
-        Step::Local(v4, v6, addresses) => {
+        Step::PodGoes(n) => addresses.remove_pod(&PodName::new("shop", format!("p{n}"))),
+        Step::Local(v4, v6, own) => {
             let ipv4 = v4.then(|| "192.0.2.1".parse().unwrap());
             let ipv6 = v6.then(|| "fd77::1".parse().unwrap());
-            ipcache.set_local_node(LocalNode { ipv4, ipv6, addresses, ..local(RoutingMode::Tunnel) });
+            addresses.set_local_node(LocalNode { ipv4, ipv6, addresses: own, ..local(RoutingMode::Tunnel) });
         }
     }
 }
@@ -312,29 +312,29 @@ proptest! {
     /// looked at again.
     #[test]
     fn an_index_finds_what_a_search_finds(steps in prop::collection::vec(step(), 0..60), ips in prop::collection::vec(address(), 0..4)) {
-        let mut ipcache = ipcache(&[], RoutingMode::Tunnel);
-        steps.into_iter().for_each(|step| take(&mut ipcache, step));
+        let mut addresses = addresses(&[], RoutingMode::Tunnel);
+        steps.into_iter().for_each(|step| take(&mut addresses, step));
         for host in &ips {
-            let node = ipcache.nodes.values().find(|node| node.internal_ips.contains(host));
-            let searched = node.and_then(|node| ipcache.address_of(node)).unwrap_or(*host);
-            let direct = host.is_ipv4() && ipcache.families().0;
-            prop_assert_eq!(ipcache.reach(*host), if direct { *host } else { searched });
-            let node = ipcache.local.clone().unwrap();
+            let node = addresses.nodes.values().find(|node| node.internal_ips.contains(host));
+            let searched = node.and_then(|node| addresses.address_of(node)).unwrap_or(*host);
+            let direct = host.is_ipv4() && addresses.families().0;
+            prop_assert_eq!(addresses.reach(*host), if direct { *host } else { searched });
+            let node = addresses.local.clone().unwrap();
             let own = [node.ipv4.map(IpAddr::V4), node.ipv6.map(IpAddr::V6)].contains(&Some(*host));
-            prop_assert_eq!(ipcache.is_local(*host), own || node.addresses.contains(host));
+            prop_assert_eq!(addresses.is_local(*host), own || node.addresses.contains(host));
         }
-        let carried = |id| ipcache.pods.values().any(|pod| pod.identity == id);
+        let carried = |id| addresses.pods.values().any(|pod| pod.identity == id);
         for id in [300, 301].map(IdentityId) {
-            prop_assert_eq!(ipcache.is_carried(id), carried(id));
+            prop_assert_eq!(addresses.is_carried(id), carried(id));
         }
         let searched: BTreeSet<_> =
-            ipcache.pods.values().filter(|pod| pod.host.is_some_and(|host| ips.contains(&host))).map(|pod| &pod.pod).collect();
-        let found = ipcache.pods_at(ips);
+            addresses.pods.values().filter(|pod| pod.host.is_some_and(|host| ips.contains(&host))).map(|pod| &pod.pod).collect();
+        let found = addresses.pods_at(ips);
         prop_assert_eq!(found.iter().map(|pod| &pod.pod).collect::<BTreeSet<_>>(), searched);
-        ipcache.changes();
-        for pod in ipcache.pods.values().cloned().collect::<Vec<_>>() {
-            ipcache.claim_pod(&pod);
+        addresses.changes();
+        for pod in addresses.pods.values().cloned().collect::<Vec<_>>() {
+            addresses.claim_pod(&pod);
         }
-        prop_assert_eq!(ipcache.changes(), vec![]);
+        prop_assert_eq!(addresses.changes(), vec![]);
     }
 }

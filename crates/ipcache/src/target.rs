@@ -11,8 +11,11 @@ use abi::maps::{Ipcache4, Ipcache6};
 use datapath::{Due, Epochs, Kernel, LpmKey, Result, Trie};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use model::{IdentityId, IpEntry};
-use statedb::{Snapshot, Target};
+use statedb::{Operation, Snapshot, Target};
 use std::collections::BTreeMap;
+
+/// Entries for which epochs are raised together.
+const TOGETHER: usize = 64;
 
 /// See the module.
 #[derive(Debug)]
@@ -130,6 +133,28 @@ impl Target<IpEntry> for IpcacheTarget {
     async fn delete(&mut self, prefix: &IpNet) -> Result<()> {
         self.erase(*prefix)?;
         self.due.raise(&self.epochs)
+    }
+
+    /// Epochs are raised once for several entries, but not so late that flows go on for long as before.
+    async fn apply(&mut self, operations: &[Operation<IpEntry>]) -> Vec<(IpNet, datapath::Error)> {
+        let mut failures = Vec::new();
+        for operations in operations.chunks(TOGETHER) {
+            let mut last = None;
+            for operation in operations {
+                let result = match operation {
+                    Operation::Update(row) => self.write(row.prefix, value(row)),
+                    Operation::Delete(prefix) => self.erase(*prefix),
+                };
+                match result {
+                    Ok(()) => last = Some(operation.key()),
+                    Err(error) => failures.push((operation.key(), error)),
+                }
+            }
+            // What could not be raised stays due, so that it is enough to try one of the entries again.
+            let raised = self.due.raise(&self.epochs);
+            failures.extend(last.zip(raised.err()));
+        }
+        failures
     }
 
     async fn prune(&mut self, desired: &Snapshot<IpEntry>) -> Result<()> {

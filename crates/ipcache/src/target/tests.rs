@@ -156,3 +156,36 @@ async fn a_kernel_that_fails_now_and_then_gets_every_entry_and_the_epoch_rises_a
         assert!(quiet.peer(row.prefix.addr()).unwrap() > before);
     }
 }
+
+#[tokio::test]
+async fn of_many_entries_those_that_failed_are_named_and_no_epoch_is_forgotten() {
+    for seed in 0..20 {
+        let kernel = fake::Kernel::new();
+        let chaos = fake::chaos(kernel.clone(), 0.2, seed);
+        let epochs = Epochs::open(&kernel).unwrap();
+        let failing_epochs = (0..100).find_map(|_| Epochs::open(&chaos).ok()).unwrap();
+        let mut target = (0..100).find_map(|_| IpcacheTarget::open(&chaos, failing_epochs.clone()).ok()).unwrap();
+        let rows: Vec<_> = (0..150_u8).map(|n| entry(&format!("10.0.0.{n}/32"), 300, None)).collect();
+        let mut operations: Vec<_> = rows.iter().map(|row| Operation::Update(row.clone().into())).collect();
+        let mut calls = 0;
+        while !operations.is_empty() {
+            let failures = target.apply(&operations).await;
+            let failed = |operation: &Operation<IpEntry>| failures.iter().any(|(key, _)| *key == operation.key());
+            operations.retain(failed);
+            calls += 1;
+        }
+        assert!(calls > 1, "nothing failed");
+        assert_eq!(kernel.trie::<Ipcache4>().unwrap().entries().unwrap().len(), rows.len());
+        assert!(rows.iter().all(|row| epochs.peer(row.prefix.addr()).unwrap() > 0));
+    }
+}
+
+#[tokio::test]
+async fn many_prefixes_raise_the_nodes_epoch_once() {
+    let mut f = fixture();
+    let operations: Vec<_> =
+        (0..50_u8).map(|n| Operation::Update(entry(&format!("10.{n}.0.0/16"), 300, None).into())).collect();
+    let before = f.epochs.node().unwrap();
+    assert!(f.target.apply(&operations).await.is_empty());
+    assert_eq!(f.epochs.node().unwrap() - before, 1);
+}

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which identity each address of the cluster has, and behind which node it is: from pods, nodes, and the prefixes that
-//! policies name. Pure; [`target`] brings the result into the kernel.
+//! What policy writes into the ipcache: which identity each address of the cluster has, and behind which node it is, from pods,
+//! nodes, and the prefixes that policies name. Pure.
 
 mod claims;
 mod index;
-pub(crate) mod target;
 
 use crate::resolve::Families;
 use claims::{Claimant, Claims};
@@ -17,7 +16,7 @@ use model::{
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// Configuration that the ipcache depends on.
+/// Configuration that entries depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
     /// Address families.
@@ -28,7 +27,7 @@ pub(crate) struct Settings {
 
 /// See the module. Takes changes one by one; [`changes`](Self::changes) tells what came of them.
 #[derive(Debug)]
-pub(crate) struct Ipcache {
+pub(crate) struct Addresses {
     settings: Settings,
     claims: Claims,
     local: Option<LocalNode>,
@@ -47,11 +46,11 @@ pub(crate) struct Ipcache {
     api_servers: BTreeSet<IpAddr>,
 }
 
-impl Ipcache {
+impl Addresses {
     /// With the world, and nothing else.
     #[must_use]
     pub(crate) fn new(settings: Settings) -> Self {
-        let mut ipcache = Self {
+        let mut addresses = Self {
             settings,
             claims: Claims::default(),
             local: None,
@@ -65,8 +64,8 @@ impl Ipcache {
             prefixes: BTreeMap::new(),
             api_servers: BTreeSet::new(),
         };
-        ipcache.set_prefixes([]);
-        ipcache
+        addresses.set_prefixes([]);
+        addresses
     }
 
     /// What has changed since the last call: prefixes with their entry, or without one.
@@ -300,7 +299,7 @@ impl Ipcache {
     fn claim_endpoint(&mut self, endpoint: &Endpoint, identity: IdentityId) {
         let host = self.local.as_ref().and_then(|l| l.ipv4.map(IpAddr::V4).or(l.ipv6.map(IpAddr::V6)));
         let entry = |ip| {
-            let pod = endpoint.pod.clone();
+            let pod = endpoint.pod().cloned();
             IpEntry { host, pod, ..self.node_entry(ip, identity, IpSource::Local) }
         };
         let entries = endpoint.addresses().map(entry).collect();
