@@ -2,6 +2,7 @@
 #![doc = include_str!("../README.md")]
 
 mod address;
+mod cluster;
 pub mod config;
 mod endpoint;
 mod frontend;
@@ -13,6 +14,7 @@ mod policy;
 pub mod rest;
 
 pub use address::{IpEntry, IpSource, RemoteEndpoint};
+pub use cluster::{Cluster, ClusterId, MeshSize, ParseClusterIdError};
 pub use config::ConfigError;
 pub use endpoint::{Endpoint, EndpointId, EndpointKind, EndpointPolicy, Mac, ParseMacError};
 pub use frontend::{Backend, BackendId, Frontend, FrontendKey, L4Addr, Protocol, ServiceKind, ServiceName};

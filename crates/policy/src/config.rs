@@ -6,6 +6,7 @@ use crate::labels::LabelFilter;
 use crate::resolve::{Enforcement, Families};
 use crate::rules::Context;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use model::Cluster;
 use model::config::{Accepts, Choice, Form, Value, keys, shared};
 use std::sync::Arc;
 
@@ -24,9 +25,8 @@ keys! {
             default = "0",
             value = "cluster.id",
             schema = r#"{"type": "integer", "minimum": 0, "maximum": 511}"#,
-            within = 0..=255,
         )]
-        pub cluster_id: u8,
+        pub cluster: Cluster,
         /// Label patterns that make identities, besides the built-in ones, such as `k8s:team !k8s:build`; with one to
         /// include, labels that no pattern names count no more.
         #[key("labels", optional = "labels")]
@@ -104,6 +104,7 @@ impl Config {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use super::*;
+    use model::ClusterId;
     use model::config::{ConfigError, Group};
 
     fn parse(keys: &[(&str, &str)]) -> Result<Config, Vec<ConfigError>> {
@@ -127,7 +128,7 @@ mod tests {
             ("enable-ipv6", "true"),
         ];
         let config = parse(&keys).unwrap();
-        assert_eq!((config.enforcement, config.cluster_id), (Enforcement::Always, 3));
+        assert_eq!((config.enforcement, config.cluster.id()), (Enforcement::Always, ClusterId::new(3).unwrap()));
         assert_eq!(config.ipcache().native_cidrs, ["10.0.0.0/8".parse::<IpNet>().unwrap()]);
         assert!(config.families().ipv4 && config.families().ipv6);
     }

@@ -9,7 +9,6 @@ mod api;
 
 use model::{Identity, IdentityId, Labels};
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::RangeInclusive;
 
 pub use api::ApiStore;
 
@@ -38,13 +37,6 @@ pub struct StoreError {
 pub trait IdentityStore: Send + Sync + 'static {
     /// Makes an identity, unless its number belongs to other labels.
     fn create(&self, identity: &Identity) -> impl Future<Output = Result<Created, StoreError>> + Send;
-}
-
-/// Numbers of identities of a cluster (contracts F.2).
-#[must_use]
-pub const fn numbers_of_cluster(cluster: u8) -> RangeInclusive<u32> {
-    let first = (cluster as u32) << 16;
-    first + 256..=first + 65535
 }
 
 /// Identities by number and by labels.
@@ -104,11 +96,5 @@ mod tests {
         assert_eq!(known.choose(&web, None), Some(IdentityId(900)));
         known.upsert(&identity(900, "db"));
         assert_eq!(known.choose(&web, None), None);
-    }
-
-    #[test]
-    fn each_cluster_has_its_own_numbers() {
-        assert_eq!(numbers_of_cluster(0), 256..=65535);
-        assert_eq!(numbers_of_cluster(2), 131_328..=196_607);
     }
 }

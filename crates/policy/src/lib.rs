@@ -30,7 +30,7 @@ use tokio::sync::mpsc;
 
 pub use config::Config;
 pub use explain::PolicyLine;
-pub use identity::{ApiStore, Created, IdentityStore, StoreError, numbers_of_cluster};
+pub use identity::{ApiStore, Created, IdentityStore, StoreError};
 pub use ingest::{
     ApiServers, CidrGroup, ingest_api_servers, ingest_cidr_group, ingest_endpoint, ingest_identity, ingest_namespace,
 };
@@ -135,7 +135,7 @@ pub fn start<S: IdentityStore + Clone>(
 
     let (requests, receive_requests) = mpsc::unbounded_channel();
     let (results, made) = mpsc::unbounded_channel();
-    let numbers = numbers_of_cluster(config.cluster_id);
+    let numbers = config.cluster.identities();
     let store = inputs.identity_store.clone();
     tasks.spawn(
         "allocate-identities",

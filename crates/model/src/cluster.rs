@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Clusters of a mesh, and which numbers the identities of each have (contracts F.2).
+
+use crate::IdentityId;
+use crate::config::{Accepts, Form, Value};
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+/// Number of a cluster in a mesh, at most 511; 0 is a cluster on its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClusterId(u16);
+
+impl ClusterId {
+    /// The highest that any mesh has.
+    pub const MAX: Self = Self(511);
+
+    /// The cluster of a number, unless that is too high for any mesh.
+    #[must_use]
+    pub const fn new(number: u16) -> Option<Self> {
+        if number <= Self::MAX.0 { Some(Self(number)) } else { None }
+    }
+}
+
+impl fmt::Display for ClusterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The text is not the number of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a number from 0 to 511")]
+pub struct ParseClusterIdError;
+
+impl FromStr for ClusterId {
+    type Err = ParseClusterIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().ok().and_then(Self::new).ok_or(ParseClusterIdError)
+    }
+}
+
+/// How many clusters a mesh may have. It decides how the 24 bits of an identity's number are divided between the cluster and
+/// the identity in it, so all clusters of a mesh have the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MeshSize {
+    /// 255, with 65,535 numbers each.
+    #[default]
+    Clusters255,
+    /// 511, with 32,767 numbers each.
+    Clusters511,
+}
+
+impl MeshSize {
+    const BITS: u32 = 24;
+    /// The numbers below are reserved.
+    const FIRST: u32 = 256;
+
+    /// Bits of an identity's number that are not the cluster's.
+    const fn local_bits(self) -> u32 {
+        match self {
+            Self::Clusters255 => Self::BITS - 8,
+            Self::Clusters511 => Self::BITS - 9,
+        }
+    }
+
+    /// A cluster of such a mesh, unless the mesh is too small for its number.
+    #[must_use]
+    pub const fn cluster(self, id: ClusterId) -> Option<Cluster> {
+        let first = (id.0 as u32) << self.local_bits();
+        if first >> Self::BITS == 0 { Some(Cluster { id, mesh: self }) } else { None }
+    }
+
+    /// The cluster that an identity is of; none if it is of no cluster but of one node.
+    #[must_use]
+    pub fn cluster_of(self, identity: IdentityId) -> Option<ClusterId> {
+        u16::try_from(identity.0 >> self.local_bits()).ok().filter(|_| identity.0 >> Self::BITS == 0).map(ClusterId)
+    }
+}
+
+/// A cluster in its mesh.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cluster {
+    id: ClusterId,
+    mesh: MeshSize,
+}
+
+impl Cluster {
+    /// Its number.
+    #[must_use]
+    pub const fn id(self) -> ClusterId {
+        self.id
+    }
+
+    /// The numbers of its identities.
+    #[must_use]
+    pub const fn identities(self) -> RangeInclusive<u32> {
+        let bits = self.mesh.local_bits();
+        let first = (self.id.0 as u32) << bits;
+        first + MeshSize::FIRST..=first + (1 << bits) - 1
+    }
+}
+
+/// By its number, in a mesh of 255.
+impl Value for Cluster {
+    fn form() -> Form {
+        Form::new("a number from 0 to 255", Accepts::Whole(0, 255))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        MeshSize::Clusters255.cluster(text.parse().ok()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use MeshSize::{Clusters255, Clusters511};
+
+    fn cluster(number: u16) -> ClusterId {
+        ClusterId::new(number).unwrap()
+    }
+
+    #[test]
+    fn a_number_is_at_most_511() {
+        assert_eq!("511".parse(), Ok(ClusterId::MAX));
+        for bad in ["512", "-1", "65536", "", "a"] {
+            assert!(bad.parse::<ClusterId>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn each_cluster_has_its_own_numbers() {
+        assert_eq!(Cluster::default().identities(), 256..=65535);
+        let numbers = |mesh: MeshSize, id| mesh.cluster(cluster(id)).map(Cluster::identities);
+        assert_eq!(numbers(Clusters255, 2), Some(131_328..=196_607));
+        assert_eq!(numbers(Clusters255, 255), Some(0xff_0100..=0xff_ffff));
+        assert_eq!(numbers(Clusters255, 256), None);
+        assert_eq!(numbers(Clusters511, 0), Some(256..=32767));
+        assert_eq!(numbers(Clusters511, 2), Some(65_792..=98_303));
+        assert_eq!(numbers(Clusters511, 511), Some(0xff_8100..=0xff_ffff));
+    }
+
+    #[test]
+    fn numbers_of_two_clusters_do_not_overlap_and_tell_their_cluster() {
+        for (mesh, most) in [(Clusters255, 255), (Clusters511, 511)] {
+            let mut last = 0;
+            for id in (0..=most).map(cluster) {
+                let numbers = mesh.cluster(id).unwrap().identities();
+                assert!(*numbers.start() > last);
+                last = *numbers.end();
+                let clusters = [*numbers.start(), last].map(|number| mesh.cluster_of(IdentityId(number)));
+                assert_eq!(clusters, [Some(id); 2]);
+            }
+            assert_eq!(last >> MeshSize::BITS, 0, "a tunnel's header has 24 bits");
+            assert_eq!(mesh.cluster_of(IdentityId(1 << MeshSize::BITS)), None);
+        }
+    }
+}
