@@ -8,11 +8,11 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use model::rest::{
+use model::{Frontend, Identity, IdentityId, IpEntry, IpSource, Node};
+use rest::{
     BackendAddress, ClusterNodes, FrontendAddress, IpListEntry, IpListEntryMetadata, NodeAddressing,
     NodeAddressingElement, NodeElement, Service, ServiceFlags, ServiceSpec, ServiceStatus,
 };
-use model::{Frontend, Identity, IdentityId, IpEntry, IpSource, Node};
 use statedb::Reader;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -81,8 +81,8 @@ async fn identity(State(shared): State<Shared>, Path(id): Path<u32>) -> Response
     }
 }
 
-fn render_identity(row: &Identity) -> model::rest::Identity {
-    model::rest::Identity { id: row.id.0, labels: row.labels.to_strings(), ..model::rest::Identity::default() }
+fn render_identity(row: &Identity) -> rest::Identity {
+    rest::Identity { id: row.id.0, labels: row.labels.to_strings(), ..rest::Identity::default() }
 }
 
 async fn ips(State(shared): State<Shared>) -> Response {

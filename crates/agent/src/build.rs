@@ -9,7 +9,6 @@ use crate::{api, connectivity, flow_table, healthz, metrics, sources, uninstall}
 use anyhow::Context;
 use datapath::bpf::{Datapath, Options};
 use datapath::{Epochs, Kernel, events, sysctl};
-use model::rest;
 use statedb::{Reader, Tasks};
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 //! Who reaches whom: the wiring between the health endpoint (`endpoint`), its publication (`node`) and the probes (`health`).
 
 use endpoint::health::HealthEndpoint;
-use model::rest::{State, Status};
+use rest::{State, Status};
 use statedb::Tasks;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;

@@ -5,13 +5,13 @@ use crate::api::render_node;
 use crate::config::Config;
 use crate::connectivity;
 use crate::tables::{ReconcilerHealth, Tables};
-use model::rest::{
+use model::{LocalNode, Node, RoutingMode};
+use parking_lot::Mutex;
+use rest::{
     ClusterStatus, CniChainingStatus, ControllerRun, ControllerStatus, EncryptionStatus, HostFirewall, HubbleObserver,
     HubbleStatus, IdentityRange, IpamStatus, K8sStatus, KubeProxyReplacement, KubeProxyReplacementFeatures,
     Masquerading, MonitorStatus, Protocols, Routing, State, Status, StatusResponse, Switch,
 };
-use model::{LocalNode, Node, RoutingMode};
-use parking_lot::Mutex;
 use statedb::Reader;
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -8,7 +8,7 @@ use crate::rest::{Agent, HEALTH_SOCKET};
 use crate::table::Table;
 use anyhow::Result;
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use model::rest::{HealthResponse, HealthStatusResponse};
+use rest::{HealthResponse, HealthStatusResponse};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;

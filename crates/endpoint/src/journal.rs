@@ -2,8 +2,8 @@
 //! The last changes of state of each endpoint, for `GET /endpoint/{id}/log`.
 
 use model::EndpointId;
-use model::rest::{EndpointState, EndpointStatusChange};
 use parking_lot::Mutex;
+use rest::{EndpointState, EndpointStatusChange};
 use std::collections::{BTreeMap, VecDeque};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Objects of the agent's REST API that only the CNI plugin and the agent exchange (contracts B.4). What tools read as
-//! well is in [`model::rest`].
+//! well is in [`rest`].
 
 use model::Mac;
 use serde::{Deserialize, Serialize};

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::routing::{get, put};
 use axum::{Json, Router};
 use model::config::duration_text;
-use model::rest::{HealthResponse, HealthStatusResponse, LoadResponse, StatusResponse, listen};
+use rest::{HealthResponse, HealthStatusResponse, LoadResponse, StatusResponse, listen};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;

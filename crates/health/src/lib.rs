@@ -21,10 +21,10 @@ pub use config::Config;
 pub use metrics::Metrics;
 
 use mesh::Mesh;
-use model::rest::{HealthStatusResponse, StatusResponse};
 use model::{LocalNode, Node};
 use nix::errno::Errno;
 use probe::Network;
+use rest::{HealthStatusResponse, StatusResponse};
 use statedb::{Reader, Tasks};
 use std::io;
 use std::os::fd::OwnedFd;

@@ -11,9 +11,7 @@ use crate::metrics::{ENDPOINT, NODE};
 use crate::targets::{Targets, name};
 use model::Node;
 use model::config::duration_text;
-use model::rest::{
-    Connectivity, HealthEndpointStatus, HealthStatusResponse, HostStatus, NodeStatus, PathStatus, SelfStatus,
-};
+use rest::{Connectivity, HealthEndpointStatus, HealthStatusResponse, HostStatus, NodeStatus, PathStatus, SelfStatus};
 use statedb::{Change, Row};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Every metric of this feature (contracts J).
 
-use model::rest::{Connectivity, HealthStatusResponse, PathStatus};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use rest::{Connectivity, HealthStatusResponse, PathStatus};
 use std::time::Duration;
 
 /// The metrics; clones count together.
@@ -129,7 +129,7 @@ impl Count {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::rest::{ConnectivityStatus, HealthEndpointStatus, HostStatus, NodeStatus};
+    use rest::{ConnectivityStatus, HealthEndpointStatus, HostStatus, NodeStatus};
 
     fn path(status: Option<&str>) -> PathStatus {
         let probe = status.map(|why| ConnectivityStatus { status: why.to_owned(), ..ConnectivityStatus::default() });

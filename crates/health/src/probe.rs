@@ -3,7 +3,7 @@
 
 use crate::{hello, icmp};
 use futures::future::{join, join_all};
-use model::rest::{ConnectivityStatus, PathStatus};
+use rest::{ConnectivityStatus, PathStatus};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use time::OffsetDateTime;

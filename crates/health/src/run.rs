@@ -6,7 +6,7 @@ use crate::mesh::{Demand, Job, Mesh};
 use crate::metrics::{Latency, Metrics};
 use crate::probe::{Probe, probe, timestamp};
 use model::Node;
-use model::rest::{HealthStatusResponse, PathStatus};
+use rest::{HealthStatusResponse, PathStatus};
 use statedb::{Batch, Change, Reader};
 use std::net::IpAddr;
 use std::sync::Arc;

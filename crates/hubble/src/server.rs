@@ -106,7 +106,7 @@ impl Services {
 
     async fn socket(&self, path: &Path) -> Result<(), ServeError> {
         let listen = |source| ServeError::Listen { address: path.display().to_string(), source };
-        let listener = model::rest::listen(path).and_then(UnixListener::from_std).map_err(listen)?;
+        let listener = rest::listen(path).and_then(UnixListener::from_std).map_err(listen)?;
         self.serving(SOCKET, &path.display().to_string());
         Ok(self.router().await.serve_with_incoming(self.greeted(UnixListenerStream::new(listener))).await?)
     }

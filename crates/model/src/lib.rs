@@ -11,7 +11,6 @@ mod label;
 mod node;
 mod pod;
 mod policy;
-pub mod rest;
 
 pub use address::{IpEntry, IpSource, RemoteEndpoint};
 pub use cluster::{Cluster, ClusterId, MeshSize, ParseClusterIdError};

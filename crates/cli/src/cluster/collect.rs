@@ -12,7 +12,7 @@ use k8s::k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s::kube::api::{ListParams, ObjectList};
 use k8s::kube::{Api, Error, ResourceExt};
-use model::rest::{Endpoint, State, StatusResponse};
+use rest::{Endpoint, State, StatusResponse};
 use std::collections::BTreeSet;
 
 /// How many agents are asked at once.
@@ -202,7 +202,7 @@ fn endpoint(pod: &str, endpoint: &Endpoint, report: &mut Report) {
     }
 }
 
-fn controllers(pod: &str, controllers: &[model::rest::ControllerStatus], report: &mut Report) {
+fn controllers(pod: &str, controllers: &[rest::ControllerStatus], report: &mut Report) {
     for controller in controllers {
         if let Some(run) = controller.status.as_ref().filter(|run| run.consecutive_failure_count > 0) {
             let (name, count, why) = (&controller.name, run.consecutive_failure_count, &run.last_failure_msg);

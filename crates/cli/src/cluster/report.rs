@@ -2,7 +2,7 @@
 //! What `cilium status` found, and how it is shown (contracts H.1).
 
 use crate::table::Table;
-use model::rest::StatusResponse;
+use rest::StatusResponse;
 use serde::Serialize;
 use std::collections::BTreeMap;
 

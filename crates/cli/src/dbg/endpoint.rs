@@ -7,7 +7,7 @@ use crate::rest::Agent;
 use crate::table::Table;
 use anyhow::Result;
 use clap::Subcommand;
-use model::rest::{Endpoint, EndpointPolicyEnabled};
+use rest::{Endpoint, EndpointPolicyEnabled};
 use serde_json::Value;
 
 #[derive(Subcommand, Debug)]

@@ -7,7 +7,7 @@ use crate::rest::Agent;
 use crate::table::Table;
 use anyhow::Result;
 use clap::Subcommand;
-use model::rest::Identity;
+use rest::Identity;
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Commands {

@@ -6,7 +6,7 @@ use crate::rest::Agent;
 use crate::table::Table;
 use anyhow::Result;
 use clap::Subcommand;
-use model::rest::{Identity, IpListEntry};
+use rest::{Identity, IpListEntry};
 use std::collections::BTreeMap;
 
 #[derive(Subcommand, Debug)]
@@ -77,7 +77,7 @@ fn table(entries: &[IpListEntry], labels: &BTreeMap<u32, Vec<String>>, verbose: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::rest::IpListEntryMetadata;
+    use rest::IpListEntryMetadata;
 
     #[test]
     fn prefixes_are_shown_with_the_labels_of_their_identity() {

@@ -6,7 +6,7 @@ use crate::rest::Agent;
 use crate::table::Table;
 use anyhow::Result;
 use clap::Subcommand;
-use model::rest::{ClusterNodes, NodeElement};
+use rest::{ClusterNodes, NodeElement};
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Commands {

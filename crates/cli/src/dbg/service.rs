@@ -6,7 +6,7 @@ use crate::rest::Agent;
 use crate::table::Table;
 use anyhow::{Context, Result};
 use clap::Subcommand;
-use model::rest::{BackendAddress, FrontendAddress, Service, ServiceSpec};
+use rest::{BackendAddress, FrontendAddress, Service, ServiceSpec};
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Commands {

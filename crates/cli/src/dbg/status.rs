@@ -8,7 +8,7 @@ use crate::rest::Agent;
 use crate::table::Table;
 use anyhow::{Result, bail};
 use clap::Args;
-use model::rest::{HealthStatusResponse, State, StatusResponse};
+use rest::{HealthStatusResponse, State, StatusResponse};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -127,7 +127,7 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::rest::{K8sStatus, Status};
+    use rest::{K8sStatus, Status};
 
     #[test]
     fn the_brief_form_names_the_worst_problem_first() {
@@ -145,7 +145,7 @@ mod tests {
         let host = dir.path().join("cilium.sock");
         let with = |state| {
             let health = Some(Status { state, msg: String::new() });
-            let cluster = model::rest::ClusterStatus { cilium_health: health, ..Default::default() };
+            let cluster = rest::ClusterStatus { cilium_health: health, ..Default::default() };
             StatusResponse { cluster: Some(cluster), ..StatusResponse::default() }
         };
         let ask = async |status: StatusResponse, host| ClusterHealth::ask(&agent, host, &status).await;

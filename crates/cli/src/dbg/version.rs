@@ -4,7 +4,7 @@
 use crate::output::Format;
 use crate::rest::Agent;
 use anyhow::Result;
-use model::rest::StatusResponse;
+use rest::StatusResponse;
 use serde_json::{Value, json};
 
 pub(super) async fn run(agent: &Agent, format: &Format) -> Result<()> {

@@ -3,7 +3,7 @@
 
 use crate::table::Table;
 use model::config::duration_text;
-use model::rest::{Connectivity, ConnectivityStatus, HealthStatusResponse, NodeStatus, PathStatus};
+use rest::{Connectivity, ConnectivityStatus, HealthStatusResponse, NodeStatus, PathStatus};
 use std::time::Duration;
 
 /// One line per node.

@@ -9,21 +9,18 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use model::Endpoint;
-use model::rest::{
+use rest::{
     EndpointConfigurationSpec, EndpointHealth, EndpointStatusChange, LabelConfigurationSpec, LabelConfigurationStatus,
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-pub(super) async fn list(State(shared): State<Shared>) -> Json<Vec<model::rest::Endpoint>> {
+pub(super) async fn list(State(shared): State<Shared>) -> Json<Vec<rest::Endpoint>> {
     let endpoints = shared.manager.endpoints().snapshot();
     Json(endpoints.iter().map(|endpoint| render::endpoint(&shared, endpoint)).collect())
 }
 
-pub(super) async fn get(
-    State(shared): State<Shared>,
-    Path(id): Path<String>,
-) -> Result<Json<model::rest::Endpoint>, Refusal> {
+pub(super) async fn get(State(shared): State<Shared>, Path(id): Path<String>) -> Result<Json<rest::Endpoint>, Refusal> {
     Ok(Json(render::endpoint(&shared, &*find(&shared, &id)?)))
 }
 

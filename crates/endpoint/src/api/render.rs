@@ -3,18 +3,18 @@
 
 use super::{Shared, addressing};
 use crate::attachment::AttachmentKey;
-use model::rest::{
+use model::{Endpoint, EndpointPolicy, Pod};
+use rest::{
     AddressPair, EndpointConfigurationSpec, EndpointHealth, EndpointHealthStatus as Health, EndpointIdentifiers,
     EndpointNetworking, EndpointPolicy as PolicyView, EndpointPolicyEnabled, EndpointPolicyStatus, EndpointState,
     EndpointStatus, Identity, LabelConfigurationSpec, LabelConfigurationStatus, NodeAddressing, NodeAddressingElement,
     Port,
 };
-use model::{Endpoint, EndpointPolicy, Pod};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
 /// An endpoint as `GET /endpoint/{id}` shows it.
-pub(super) fn endpoint(shared: &Shared, endpoint: &Endpoint) -> model::rest::Endpoint {
+pub(super) fn endpoint(shared: &Shared, endpoint: &Endpoint) -> rest::Endpoint {
     let policy = shared.policies.snapshot().get(&endpoint.id);
     let status = EndpointStatus {
         external_identifiers: Some(identifiers(endpoint)),
@@ -29,7 +29,7 @@ pub(super) fn endpoint(shared: &Shared, endpoint: &Endpoint) -> model::rest::End
         named_ports: pod(shared, endpoint).map(|pod| named_ports(&pod)).unwrap_or_default(),
         ..EndpointStatus::default()
     };
-    model::rest::Endpoint { id: endpoint.id.0, spec: Some(EndpointConfigurationSpec::default()), status: Some(status) }
+    rest::Endpoint { id: endpoint.id.0, spec: Some(EndpointConfigurationSpec::default()), status: Some(status) }
 }
 
 /// How an endpoint is.

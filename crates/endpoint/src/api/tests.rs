@@ -8,7 +8,7 @@ use crate::testing::agent::{Agent, Setup};
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use http_body_util::BodyExt;
-use model::rest::{EndpointHealthStatus, EndpointState};
+use rest::{EndpointHealthStatus, EndpointState};
 use serde_json::{Value, json};
 use std::path::Path;
 use tempfile::TempDir;

@@ -9,7 +9,7 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use model::rest::{Endpoint, EndpointHealth};
+use rest::{Endpoint, EndpointHealth};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use statedb::{Backoff, Retries};

@@ -5,7 +5,7 @@ use super::client::Client;
 use super::error::{Code, Error};
 use super::{Call, host_interface, netns, wire};
 use crate::reference::{AttachmentId, EndpointRef};
-use model::rest::EndpointHealthStatus;
+use rest::EndpointHealthStatus;
 use std::collections::BTreeSet;
 use std::time::Duration;
 

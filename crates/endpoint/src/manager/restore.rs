@@ -8,7 +8,7 @@ use crate::reconcile::Maps;
 use crate::reference::EndpointRef;
 use crate::state::StateError;
 use model::Endpoint;
-use model::rest::EndpointState;
+use rest::EndpointState;
 use statedb::{Backoff, Retries};
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fixture::{ip, node};
-use model::rest::ConnectivityStatus;
+use rest::ConnectivityStatus;
 use std::sync::Arc;
 
 fn mesh() -> Mesh {

@@ -4,9 +4,9 @@
 use super::*;
 use crate::fixture::{ip, node};
 use crate::probe::Answer;
-use model::rest::Connectivity;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
+use rest::Connectivity;
 use statedb::Writer;
 use std::collections::{BTreeMap, BTreeSet};
 use tokio::time::timeout;

@@ -5,7 +5,7 @@ use super::ClusterHealth;
 use crate::health::render as cluster_health;
 use crate::hubble::duration;
 use crate::table::Table;
-use model::rest::{
+use rest::{
     BandwidthManager, BigTcp, ControllerStatus, HubbleStatus, IpamStatus, KubeProxyReplacement, Masquerading,
     NodeElement, Routing, State, Status, StatusResponse,
 };
@@ -133,7 +133,7 @@ fn agent(lines: &mut Lines, status: &StatusResponse, detail: Detail) {
         }
     }
     let clusters = status.cluster_mesh.as_ref().map(|mesh| &mesh.clusters);
-    let ready = |clusters: &Vec<model::rest::RemoteCluster>| {
+    let ready = |clusters: &Vec<rest::RemoteCluster>| {
         let ready = clusters.iter().filter(|cluster| cluster.ready).count();
         format!("{ready}/{} remote clusters ready", clusters.len())
     };
@@ -299,7 +299,7 @@ fn flows(hubble: &HubbleStatus, metrics: Option<&Status>) -> String {
 fn kube_proxy_details(kpr: &KubeProxyReplacement) -> String {
     let features = kpr.features.clone().unwrap_or_default();
     let on = |enabled: bool| if enabled { "Enabled" } else { DISABLED };
-    let switch = |switch: &Option<model::rest::Switch>| on(switch.as_ref().is_some_and(|s| s.enabled));
+    let switch = |switch: &Option<rest::Switch>| on(switch.as_ref().is_some_and(|s| s.enabled));
     let node_port = features.node_port.clone().unwrap_or_default();
     let or = |text: &str, other: &str| if text.is_empty() { other.to_owned() } else { text.to_owned() };
     let coverage = if features.bpf_socket_lb_hostns_only { "Hostns-only" } else { "Full" };
@@ -347,7 +347,7 @@ fn nodes(status: &StatusResponse) -> String {
     let mut table = Table::default();
     for node in &cluster.nodes {
         let addresses = node.primary_address.clone().unwrap_or_default();
-        let used = |element: Option<model::rest::NodeAddressingElement>| element.filter(|e| !e.ip.is_empty());
+        let used = |element: Option<rest::NodeAddressingElement>| element.filter(|e| !e.ip.is_empty());
         let all = [used(addresses.ipv4), used(addresses.ipv6)].into_iter().flatten();
         let all: Vec<String> = all.map(|e| format!("{} ({})", e.ip, e.alloc_range)).collect();
         table.row([name(node), all.join(", ")]);

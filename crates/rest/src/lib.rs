@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the agent's REST API says (contracts L): the agent writes these objects, the command-line tools read them.
-//!
-//! As in the published schema, a field at its zero value is left out, so every field may be absent when reading.
+#![doc = include_str!("../README.md")]
 
 macro_rules! object {
     ($($(#[$meta:meta])* $name:ident { $($(#[$fmeta:meta])* $field:ident $(= $rename:literal)? : $ty:ty),* $(,)? })+) => {
@@ -13,7 +11,7 @@ macro_rules! object {
                 $(
                     $(#[$fmeta])*
                     $(#[serde(rename = $rename)])?
-                    #[serde(skip_serializing_if = "crate::rest::omit")]
+                    #[serde(skip_serializing_if = "crate::omit")]
                     pub $field: $ty
                 ),*
             }
@@ -38,7 +36,7 @@ macro_rules! names {
                 }
             }
 
-            impl crate::rest::Omit for $name {
+            impl crate::Omit for $name {
                 fn omit(&self) -> bool {
                     false
                 }
