@@ -100,10 +100,10 @@ pub(crate) fn start(client: &Client, namespace: &str, config: &Config, run: &Run
 fn policies(client: &Client, run: &Running) {
     use k8s::cilium::{CiliumClusterwideNetworkPolicy, CiliumNetworkPolicy};
     let (writer, namespaced) = statedb::table("cilium-network-policies");
-    let ingest = policy_status::ingest::<CiliumNetworkPolicy>;
+    let ingest = policy::Judged::ingest::<CiliumNetworkPolicy>;
     run.tasks.spawn("reflect-cilium-network-policies", client.reflect(client.all(), writer, ingest));
     let (writer, clusterwide) = statedb::table("cilium-clusterwide-network-policies");
-    let ingest = policy_status::ingest::<CiliumClusterwideNetworkPolicy>;
+    let ingest = policy::Judged::ingest::<CiliumClusterwideNetworkPolicy>;
     run.tasks.spawn("reflect-cilium-clusterwide-network-policies", client.reflect(client.all(), writer, ingest));
     run.spawn(policy_status::PolicyStatus::new(client, &namespaced, &clusterwide));
 }

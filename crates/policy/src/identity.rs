@@ -6,6 +6,7 @@
 
 pub(crate) mod allocate;
 mod api;
+pub mod gc;
 
 use model::{Identity, IdentityId, Labels};
 use std::collections::{BTreeMap, BTreeSet};

@@ -8,6 +8,7 @@ mod explain;
 pub mod fuzz;
 mod identity;
 mod ingest;
+mod judged;
 mod labels;
 mod metrics;
 mod problems;
@@ -30,10 +31,12 @@ use tokio::sync::mpsc;
 
 pub use config::Config;
 pub use explain::PolicyLine;
+pub use identity::gc as identity_gc;
 pub use identity::{ApiStore, Created, IdentityStore, StoreError};
 pub use ingest::{
     ApiServers, CidrGroup, ingest_api_servers, ingest_cidr_group, ingest_endpoint, ingest_identity, ingest_namespace,
 };
+pub use judged::{Judgeable, Judged};
 pub use labels::{LabelFilter, PatternError, security_labels};
 pub use metrics::Metrics;
 pub use problems::PolicyProblems;

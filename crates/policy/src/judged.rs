@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a policy's author is told: whether it is valid, and what of it is not enforced, in the condition `Valid` and in an event. It is
+//! asked of the code that agents ingest policies with.
+
+use crate::rules::{self, Context, Problem};
+use k8s::cilium::{
+    CiliumClusterwideNetworkPolicy, CiliumNetworkPolicy, Policy, PolicyCondition, PolicyStatus as Status,
+};
+use k8s::k8s_openapi::api::core::v1::ObjectReference;
+use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s::k8s_openapi::jiff::Timestamp;
+use k8s::kube::ResourceExt;
+use k8s::kube::runtime::events::{Event, EventType};
+use statedb::Row;
+
+const CONDITION: &str = "Valid";
+const VALID: &str = "Policy validation succeeded";
+
+/// What the API server takes as the text of an event.
+const MAX_NOTE: usize = 1024;
+
+/// What agents make of a policy.
+#[derive(Clone, Debug, PartialEq)]
+enum Verdict {
+    /// It is enforced.
+    Enforced,
+    /// It is valid, but not all of it is enforced.
+    InPart(Vec<Problem>),
+    /// It is invalid: nothing of it is enforced.
+    Invalid(Vec<Problem>),
+}
+
+impl Verdict {
+    fn of(policy: rules::Policy) -> Self {
+        match (policy.valid, policy.problems) {
+            (false, violations) => Self::Invalid(violations),
+            (true, problems) if problems.is_empty() => Self::Enforced,
+            (true, problems) => Self::InPart(problems),
+        }
+    }
+
+    /// Status, reason and message of the condition.
+    fn condition(&self) -> (&'static str, Option<&'static str>, String) {
+        match self {
+            Self::Enforced => ("True", None, VALID.to_owned()),
+            Self::InPart(problems) => {
+                let message = format!("{VALID}, but not all of the policy is enforced: {}", join(problems, ". "));
+                ("True", Some("PolicyNotEnforced"), message)
+            }
+            Self::Invalid(problems) => ("False", Some("PolicyInvalid"), join(problems, "; ")),
+        }
+    }
+}
+
+fn join(problems: &[Problem], separator: &str) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join(separator)
+}
+
+/// As much as an event holds; the condition has it all.
+fn shortened(mut note: String) -> String {
+    const MORE: &str = "...";
+    if note.len() > MAX_NOTE {
+        let end = (0..=MAX_NOTE - MORE.len()).rev().find(|end| note.is_char_boundary(*end));
+        note.truncate(end.unwrap_or_default());
+        note.push_str(MORE);
+    }
+    note
+}
+
+/// A policy with what agents make of it, and the conditions that it has. One row per policy of the cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judged {
+    /// Its namespace; empty for a clusterwide one.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The object, whatever its version.
+    pub reference: ObjectReference,
+    verdict: Verdict,
+    conditions: Vec<PolicyCondition>,
+}
+
+impl Row for Judged {
+    type Key = (String, String);
+    fn key(&self) -> (String, String) {
+        (self.namespace.clone(), self.name.clone())
+    }
+}
+
+/// A kind of policy whose status says what is enforced of it.
+pub trait Judgeable: Policy {
+    /// The status that it has.
+    fn status(&self) -> Option<&Status>;
+
+    /// What agents make of it.
+    fn ingest(&self) -> Option<rules::Policy>;
+}
+
+impl Judgeable for CiliumNetworkPolicy {
+    fn status(&self) -> Option<&Status> {
+        self.status.as_ref()
+    }
+
+    fn ingest(&self) -> Option<rules::Policy> {
+        rules::ingest_cilium_policy(&Context::default(), self)
+    }
+}
+
+impl Judgeable for CiliumClusterwideNetworkPolicy {
+    fn status(&self) -> Option<&Status> {
+        self.status.as_ref()
+    }
+
+    fn ingest(&self) -> Option<rules::Policy> {
+        rules::ingest_clusterwide_policy(&Context::default(), self)
+    }
+}
+
+impl Judged {
+    /// The row of an object.
+    pub fn ingest<P: Judgeable>(policy: &P) -> Option<Self> {
+        Some(Self {
+            namespace: policy.namespace().unwrap_or_default(),
+            name: policy.name_any(),
+            // Without the version, which changes with the status that we write.
+            reference: ObjectReference { resource_version: None, ..policy.object_ref(&()) },
+            verdict: Verdict::of(policy.ingest()?),
+            conditions: policy.status().and_then(|status| status.conditions.clone()).unwrap_or_default(),
+        })
+    }
+
+    /// The event that tells its author what is not enforced, unless all is.
+    #[must_use]
+    pub fn event(&self) -> Option<Event> {
+        let (_, reason, message) = self.verdict.condition();
+        let note = match self.verdict {
+            Verdict::Invalid(_) => format!("Nothing of the policy is enforced: {message}"),
+            Verdict::Enforced | Verdict::InPart(_) => message,
+        };
+        Some(Event {
+            type_: EventType::Warning,
+            reason: reason?.to_owned(),
+            note: Some(shortened(note)),
+            action: "Validate".to_owned(),
+            secondary: None,
+        })
+    }
+
+    /// The conditions that it ought to have, if it has others.
+    #[must_use]
+    pub fn corrected_conditions(&self, now: Timestamp) -> Option<Vec<PolicyCondition>> {
+        let (status, reason, message) = self.verdict.condition();
+        let present = self.conditions.iter().find(|condition| condition.condition_type == CONDITION);
+        if present.is_some_and(|c| c.status == status && c.message.as_ref() == Some(&message)) {
+            return None;
+        }
+        let since = present.filter(|c| c.status == status).and_then(|c| c.last_transition_time.clone());
+        let others = self.conditions.iter().filter(|c| c.condition_type != CONDITION).cloned();
+        let ours = PolicyCondition {
+            condition_type: CONDITION.to_owned(),
+            status: status.to_owned(),
+            last_transition_time: Some(since.unwrap_or(Time(now))),
+            message: Some(message),
+            reason: reason.map(str::to_owned),
+        };
+        Some(others.chain([ours]).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+    use super::*;
+    use serde_json::json;
+
+    fn policy(spec: serde_json::Value, conditions: Vec<PolicyCondition>) -> Judged {
+        let metadata = json!({"namespace": "n", "name": "p", "uid": "u", "resourceVersion": "7"});
+        let object = json!({"metadata": metadata, "spec": spec, "status": {"conditions": conditions}});
+        Judged::ingest(&serde_json::from_value::<CiliumNetworkPolicy>(object).unwrap()).unwrap()
+    }
+
+    fn row(egress: serde_json::Value, conditions: Vec<PolicyCondition>) -> Judged {
+        policy(json!({"endpointSelector": {}, "egress": [egress]}), conditions)
+    }
+
+    fn time(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn said(condition: &PolicyCondition) -> (&str, Option<&str>, &str) {
+        (&condition.status, condition.reason.as_deref(), condition.message.as_deref().unwrap())
+    }
+
+    #[test]
+    fn the_condition_is_written_once_and_changes_its_time_with_its_status_only() {
+        let (first, later) = (time("2026-01-01T00:00:00Z"), time("2026-01-02T00:00:00Z"));
+        let valid = row(json!({}), Vec::new()).corrected_conditions(first).unwrap();
+        assert_eq!(said(&valid[0]), ("True", None, VALID));
+        assert_eq!(row(json!({}), valid.clone()).corrected_conditions(later), None);
+        let broken = row(json!({"toCIDR": ["x"]}), valid).corrected_conditions(later).unwrap();
+        let reason = "spec.egress[0].toCIDR[0]: \"x\" is neither a prefix nor an address";
+        assert_eq!(said(&broken[0]), ("False", Some("PolicyInvalid"), reason));
+        assert_eq!(broken[0].last_transition_time, Some(Time(later)));
+        let still = row(json!({"toCIDR": ["y"]}), broken).corrected_conditions(first).unwrap();
+        assert_eq!(still[0].last_transition_time, Some(Time(later)));
+    }
+
+    #[test]
+    fn other_conditions_stay() {
+        let other =
+            PolicyCondition { condition_type: "Other".into(), status: "True".into(), ..PolicyCondition::default() };
+        let conditions =
+            row(json!({}), vec![other.clone()]).corrected_conditions(time("2026-01-01T00:00:00Z")).unwrap();
+        assert_eq!((conditions.len(), &conditions[0]), (2, &other));
+    }
+
+    #[test]
+    fn what_is_not_enforced_is_named_by_the_condition_and_an_event() {
+        let now = time("2026-01-01T00:00:00Z");
+        let l7 = json!([{"ports": [{"port": "80", "protocol": "TCP"}], "rules": {"http": [{}]}}]);
+        for (egress, field) in [
+            (json!({"toFQDNs": [{"matchName": "cilium.io"}]}), "spec.egress[0].toFQDNs"),
+            (json!({"toServices": [{"k8sService": {"serviceName": "db"}}]}), "spec.egress[0].toServices"),
+            (json!({"toNodes": [{}]}), "spec.egress[0].toNodes"),
+            (json!({"toEndpoints": [{}], "toPorts": l7}), "spec.egress[0].toPorts[0].rules"),
+        ] {
+            let row = row(egress, Vec::new());
+            let condition = row.corrected_conditions(now).unwrap().remove(0);
+            let message = format!(
+                "{VALID}, but not all of the policy is enforced: {field}: is not supported yet; it allows nothing"
+            );
+            assert_eq!(said(&condition), ("True", Some("PolicyNotEnforced"), message.as_str()));
+            let event = row.event().unwrap();
+            assert_eq!((event.type_, event.reason.as_str()), (EventType::Warning, "PolicyNotEnforced"));
+            assert_eq!(event.note, Some(message));
+        }
+        assert!(row(json!({}), Vec::new()).event().is_none());
+    }
+
+    #[test]
+    fn a_policy_for_nodes_is_not_enforced() {
+        let object = json!({"metadata": {"name": "p"}, "spec": {"nodeSelector": {}, "ingress": [{}]}});
+        let row = Judged::ingest(&serde_json::from_value::<CiliumClusterwideNetworkPolicy>(object).unwrap()).unwrap();
+        let message = row.verdict.condition().2;
+        assert!(
+            message.ends_with("spec.nodeSelector: policies for nodes are not supported yet; the rule does nothing")
+        );
+    }
+
+    #[test]
+    fn the_event_of_an_invalid_policy_says_that_nothing_is_enforced_in_as_many_letters_as_fit() {
+        let note =
+            |count| policy(json!({"endpointSelector": {}, "egress": vec![json!({"toCIDR": ["ä"]}); count]}), vec![]);
+        let short = note(1).event().unwrap();
+        assert_eq!(short.reason, "PolicyInvalid");
+        let text =
+            "Nothing of the policy is enforced: spec.egress[0].toCIDR[0]: \"ä\" is neither a prefix nor an address";
+        assert_eq!(short.note.as_deref(), Some(text));
+        let long = note(100).event().unwrap().note.unwrap();
+        assert!(long.starts_with(text) && long.ends_with("...") && (MAX_NOTE - 8..=MAX_NOTE).contains(&long.len()));
+        let exact: Vec<_> =
+            (MAX_NOTE - 4..MAX_NOTE + 3).map(|len| shortened("ä".repeat(len / 2) + "x").len()).collect();
+        assert!(exact.iter().all(|len| *len <= MAX_NOTE), "{exact:?}");
+    }
+
+    #[test]
+    fn the_event_is_about_the_object_whatever_its_version() {
+        let reference = row(json!({}), Vec::new()).reference;
+        assert_eq!(reference.kind.as_deref(), Some("CiliumNetworkPolicy"));
+        assert_eq!((reference.namespace.as_deref(), reference.name.as_deref()), (Some("n"), Some("p")));
+        assert_eq!((reference.uid.as_deref(), reference.resource_version), (Some("u"), None));
+    }
+}
