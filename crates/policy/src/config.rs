@@ -129,7 +129,7 @@ mod tests {
         ];
         let config = parse(&keys).unwrap();
         assert_eq!((config.enforcement, config.cluster.id()), (Enforcement::Always, ClusterId::new(3).unwrap()));
-        assert_eq!(config.ipcache().native_cidrs, ["10.0.0.0/8".parse::<IpNet>().unwrap()]);
+        assert_eq!(config.addresses().native_cidrs, ["10.0.0.0/8".parse::<IpNet>().unwrap()]);
         assert!(config.families().ipv4 && config.families().ipv6);
     }
 
