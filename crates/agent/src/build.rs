@@ -3,8 +3,7 @@
 
 use crate::addresses::FromPools;
 use crate::config::Config;
-use crate::status::{self, ApiServer, Sources as StatusSources, StatusSource};
-use crate::tables::Tables;
+use crate::status::{ApiServer, Sources as Status};
 use crate::{api, connectivity, flow_table, healthz, metrics, sources, uninstall};
 use anyhow::Context;
 use datapath::bpf::{Datapath, Options};
@@ -13,17 +12,11 @@ use model::rest;
 use statedb::{Reader, Tasks};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use surface::Surface;
 use tokio::net::UnixListener;
 use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
-
-/// How often the API server is asked for its version, which also tells whether it answers.
-const ASK_API_SERVER: Duration = Duration::from_secs(10);
-
-/// For how long a table may stand still before the agent is not ready.
-const WATCH_PATIENCE: Duration = Duration::from_secs(120);
 
 /// Starts everything. Returns when all tasks run; whether pods can be attached is another question.
 ///
@@ -45,8 +38,9 @@ pub(crate) async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
     uninstall::start(&config, &namespace(&client), &client, tasks);
     let datapath = Arc::new(load_datapath(&config)?);
     let epochs = Epochs::open(datapath.as_ref())?;
-    let mut tables = Tables::default();
-    let sources = sources::reflect(&config, &node_name, &client, &mut tables, tasks);
+    let mut surface = Surface::new();
+    let sources = sources::reflect(&config, &node_name, &client, tasks);
+    surface.add(sources.surface);
     let (ready_sender, ready) = watch::channel(false);
     let (health_addresses, published_health) = watch::channel(None);
 
@@ -62,25 +56,22 @@ pub(crate) async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
         },
         tasks,
     )?;
-    tables.show(&node.local);
-    tables.show(&node.problems);
-    tables.watch(&node.routes);
+    surface.add(node.surface);
 
     services::attach_sockets(&config.services, &datapath)?;
     let services = services::start(
+        &config.services,
         services::Inputs {
-            services: sources.services.clone(),
-            slices: sources.slices.clone(),
+            services: sources.services,
+            slices: sources.slices,
             maps: services::Maps::open(datapath.as_ref())?,
             epochs: epochs.clone(),
         },
         tasks,
     )?;
-    tables.show(&services.frontends);
-    tables.watch(&services.status);
+    surface.add(services.surface);
 
     let (endpoints_writer, endpoints) = statedb::table("endpoints");
-    tables.show(&endpoints);
     let kernel: Arc<dyn Kernel> = Arc::<Datapath>::clone(&datapath);
     let policy = policy::start(
         config.policy.clone(),
@@ -90,150 +81,101 @@ pub(crate) async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
             identity_store: policy::ApiStore::new(client.all()),
             endpoints: endpoints.clone(),
             pods: sources.pods.clone(),
-            namespaces: sources.namespaces.clone(),
-            identities: sources.identities.clone(),
+            namespaces: sources.namespaces,
+            identities: sources.identities,
             remote_endpoints: sources.remote_endpoints.clone(),
             nodes: sources.nodes.clone(),
             local_node: node.local.clone(),
-            network_policies: sources.network_policies.clone(),
-            cilium_policies: sources.cilium_policies.clone(),
-            clusterwide_policies: sources.clusterwide_policies.clone(),
-            cidr_groups: sources.cidr_groups.clone(),
-            api_servers: sources.api_servers.clone(),
+            network_policies: sources.network_policies,
+            cilium_policies: sources.cilium_policies,
+            clusterwide_policies: sources.clusterwide_policies,
+            cidr_groups: sources.cidr_groups,
+            api_servers: sources.api_servers,
         },
         tasks,
     )?;
-    tables.show(&policy.endpoint_policies);
-    tables.show(&policy.identities);
-    tables.show(&policy.ipcache);
-    tables.show(&policy.provenance);
-    tables.show(&policy.compiled);
-    tables.show(&policy.problems);
-    tables.watch(&policy.policy_status);
-    tables.watch(&policy.ipcache_status);
+    surface.add(policy.surface);
 
     let ipam = ipam::start(ipam::Inputs { local_node: node.local.clone() }, tasks);
-    tables.show(&ipam.pools);
+    surface.add(ipam.surface);
     let endpoint = endpoint::start(
         config.endpoint.clone(),
         endpoint::Inputs {
             endpoints: endpoints_writer,
             pods: sources.pods.clone(),
-            policies: policy.endpoint_policies.clone(),
+            policies: policy.endpoint_policies,
             identities: policy.identities.clone(),
             local_node: node.local.clone(),
             nodes: sources.nodes.clone(),
-            remote_endpoints: sources.remote_endpoints.clone(),
-            addresses: Arc::new(FromPools(ipam.allocator.clone())),
+            remote_endpoints: sources.remote_endpoints,
+            addresses: Arc::new(FromPools(ipam.allocator)),
             datapath: Arc::clone(&datapath),
             maps: endpoint::Maps::open(datapath.as_ref())?,
-            epochs: epochs.clone(),
+            epochs,
             client: client.clone(),
             ready: ready.clone(),
         },
         tasks,
     );
-    tables.show(&endpoint.attachments);
-    tables.watch(&endpoint.status);
-    if let Some(objects) = &endpoint.cilium_endpoints {
-        tables.watch(objects);
-    }
-    let health_netns = connectivity::share(endpoint.health.clone(), health_addresses, tasks);
+    surface.add(endpoint.surface);
+    let (health_netns, connectivity) =
+        connectivity::share(config.health.enabled, endpoint.health, health_addresses, tasks);
+    surface.add(connectivity);
 
-    let hubble_config = hubble::Config { node: node_name.clone(), ..config.hubble.clone() };
     let hubble = hubble::start(
-        hubble_config,
+        hubble::Config { node: node_name.clone(), ..config.hubble.clone() },
         hubble::Inputs {
             tables: hubble::Tables {
-                ipcache: policy.ipcache.clone(),
+                ipcache: policy.ipcache,
                 endpoints: endpoints.clone(),
-                pods: sources.pods.clone(),
-                identities: policy.identities.clone(),
-                frontends: services.frontends.clone(),
-                provenance: policy.provenance.clone(),
+                pods: sources.pods,
+                identities: policy.identities,
+                frontends: services.frontends,
+                provenance: policy.provenance,
                 nodes: sources.nodes.clone(),
             },
         },
         tasks,
     );
-    let lost = Arc::new(AtomicUsize::new(0));
-    read_events(&config, hubble.sink.clone(), Arc::clone(&lost), tasks)?;
-    let flow_count = flow_table::start(Arc::clone(&datapath), ready.clone(), tasks)?;
+    surface.add(hubble.surface);
+    let events_lost = read_events(&config, hubble.sink, tasks)?;
+    surface.add(flow_table::start(Arc::clone(&datapath), ready.clone(), tasks)?);
+    surface.add(metrics::packets(datapath.per_cpu()?));
 
     let api_server = ApiServer::default();
-    tasks.spawn("ask-api-server", ask_api_server(client.clone(), api_server.clone()));
-    let seen = hubble.status.clone();
-    let (allocator, pools) = (ipam.allocator.clone(), ipam.pools.clone());
-    let is_ready = ready.clone();
-    let status = Arc::new(StatusSources {
-        local_node: node.local.clone(),
-        nodes: sources.nodes.clone(),
-        node_name: node_name.clone(),
-        trouble: node.trouble.clone(),
-        allocations: Box::new(move || allocator.owners()),
-        pools: Box::new(move || {
-            pools.snapshot().iter().map(|pool| (pool.used, pool.capacity, pool.prefix.to_string())).collect()
-        }),
-        hubble: Box::new(move || status::hubble(seen.figures(), &seen.problems())),
-        events_lost: Box::new(move || lost.load(Ordering::Relaxed) as u64),
-        attach_mode: datapath.attach_mode(),
-        tables: tables.clone(),
-        api_server,
-        watches: Box::new(move || client.failing_watches(WATCH_PATIENCE)),
-        health: endpoint.health.clone(),
-        ready: Box::new(move || *is_ready.borrow()),
+    tasks.spawn("ask-api-server", api_server.clone().ask(client.clone()));
+    let status = Arc::new(Status {
         config: config.clone(),
+        surface: surface.clone(),
+        trouble: node.trouble,
+        events_lost,
+        attach_mode: datapath.attach_mode(),
+        api_server,
+        client,
+        ready,
     });
-    let probe: Arc<dyn healthz::Probe> = Arc::<StatusSources>::clone(&status);
+    let probe = Arc::<Status>::clone(&status);
     tasks.spawn_fallible("healthz", healthz::serve(health_listener, probe));
-    let source = Arc::clone(&status);
+    let source: api::StatusSource = Arc::new(move || status.status());
     let health = health::start(
         config.health.clone(),
         health::Inputs {
-            node_name: node_name.clone(),
-            nodes: sources.nodes.clone(),
+            node_name,
+            nodes: sources.nodes,
             local_node: node.local.clone(),
             endpoint: health_netns,
-            agent: Box::new(move || source.status()),
+            agent: Arc::clone(&source),
         },
         tasks,
     );
-    serve_metrics(
-        &config,
-        metrics::Sources {
-            counters: datapath.per_cpu()?,
-            flows: flow_count,
-            flow_capacity: datapath.map::<abi::maps::Flows>()?.capacity(),
-            endpoints: endpoints.clone(),
-            policies: policy.endpoint_policies.clone(),
-            identities: policy.identities.clone(),
-            provenance: policy.provenance.clone(),
-            pools: ipam.pools.clone(),
-            tables: tables.clone(),
-        },
-        &services.metrics,
-        &health.metrics,
-        tasks,
-    )
-    .await?;
+    surface.add(health.surface);
+    surface.add(metrics::reconcilers(surface.clone()));
+    serve_metrics(&config, &surface, tasks).await?;
 
-    let routes = api::router(api::Shared {
-        identities: policy.identities,
-        ipcache: policy.ipcache,
-        nodes: sources.nodes,
-        frontends: services.frontends,
-        tables,
-        status: status as Arc<dyn StatusSource>,
-        node_name,
-    })
-    .merge(endpoint.router);
     let (listening_sender, listening) = oneshot::channel();
-    let restored = endpoints.clone();
-    tasks.spawn_fallible(
-        "api",
-        serve_api(config.endpoint.runtime.join("cilium.sock"), routes, restored, listening_sender),
-    );
-
+    let socket = config.endpoint.runtime.join("cilium.sock");
+    let routes = api::router(&surface, source);
+    tasks.spawn_fallible("api", serve_api(socket, routes, endpoints, listening_sender));
     tasks.spawn("ready", async move {
         node.local.initialized().await;
         if listening.await.is_err() {
@@ -297,44 +239,29 @@ fn flow_capacity(ratio: f64) -> u32 {
     entries.clamp(131_072.0, 8_388_608.0) as u32
 }
 
-fn read_events(config: &Config, sink: hubble::Sink, lost: Arc<AtomicUsize>, tasks: &Tasks) -> anyhow::Result<()> {
+/// Hands the kernel's events on. Returns how many it could not deliver.
+fn read_events(config: &Config, sink: hubble::Sink, tasks: &Tasks) -> anyhow::Result<Arc<AtomicU64>> {
     let mut reader = events::Reader::open(&config.bpf_root).context("open the event ring")?;
+    let lost = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&lost);
     tasks.spawn_fallible("events", async move {
         loop {
             reader.read(|event| sink.push(event)).await?;
             let missed = reader.lost()?;
-            lost.fetch_add(usize::try_from(missed).unwrap_or(usize::MAX), Ordering::Relaxed);
+            count.fetch_add(missed, Ordering::Relaxed);
             sink.lost(missed);
         }
         #[expect(unreachable_code, reason = "names the error type of the loop")]
         Ok::<(), datapath::Error>(())
     });
-    Ok(())
+    Ok(lost)
 }
 
-async fn ask_api_server(client: k8s::Client, answer: ApiServer) {
-    loop {
-        let asked = tokio::time::timeout(ASK_API_SERVER, client.kube().apiserver_version()).await;
-        answer.note(match asked {
-            Ok(Ok(info)) => Ok(format!("{}.{} ({}) [{}]", info.major, info.minor, info.git_version, info.platform)),
-            Ok(Err(error)) => Err(format!("the API server does not answer: {error}")),
-            Err(_) => Err(format!("the API server has not answered for {} s", ASK_API_SERVER.as_secs())),
-        });
-        tokio::time::sleep(ASK_API_SERVER).await;
-    }
-}
-
-async fn serve_metrics(
-    config: &Config,
-    sources: metrics::Sources,
-    services: &services::Metrics,
-    health: &health::Metrics,
-    tasks: &Tasks,
-) -> anyhow::Result<()> {
+async fn serve_metrics(config: &Config, surface: &Surface, tasks: &Tasks) -> anyhow::Result<()> {
     let Some(address) = config.metrics else { return Ok(()) };
-    let registry = metrics::registry(sources, services, health);
+    let routes = surface.metrics_router();
     let listener =
         tokio::net::TcpListener::bind(address).await.with_context(|| format!("metrics server on {address}"))?;
-    tasks.spawn_fallible("metrics", async move { axum::serve(listener, metrics::router(registry)).await });
+    tasks.spawn_fallible("metrics", async move { axum::serve(listener, routes).await });
     Ok(())
 }

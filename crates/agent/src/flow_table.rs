@@ -9,6 +9,7 @@ use statedb::Tasks;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use surface::{Families, Family, Surface};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -17,7 +18,7 @@ const SELDOM: Duration = Duration::from_secs(30);
 /// How often one is that may fill up, and how often it is looked whether programs of an older build are left.
 const OFTEN: Duration = Duration::from_secs(10);
 
-/// Starts it; returns where the number of flows is kept. The first round comes when the agent is ready: by then most programs have
+/// Starts it; returns its metrics. The first round comes when the agent is ready: by then most programs have
 /// been replaced.
 ///
 /// # Errors
@@ -27,17 +28,13 @@ pub(crate) fn start(
     datapath: Arc<Datapath>,
     mut ready: watch::Receiver<bool>,
     tasks: &Tasks,
-) -> anyhow::Result<Arc<AtomicUsize>> {
+) -> anyhow::Result<Surface> {
     let table = datapath.map().context("open the flow table")?;
+    let capacity = table.capacity();
     let alive = Arc::new(AtomicUsize::new(0));
-    let mut upkeep = Upkeep {
-        capacity: table.capacity(),
-        collector: Collector::new(table),
-        datapath,
-        alive: Arc::clone(&alive),
-        migrating: true,
-        tight: false,
-    };
+    let shown = metrics(Arc::clone(&alive), capacity);
+    let mut upkeep =
+        Upkeep { capacity, collector: Collector::new(table), datapath, alive, migrating: true, tight: false };
     tasks.spawn("collect-flows", async move {
         // One that never becomes ready has flows all the same.
         drop(tokio::time::timeout(SELDOM, ready.wait_for(|ready| *ready)).await);
@@ -51,7 +48,20 @@ pub(crate) fn start(
             tokio::time::sleep(pause).await;
         }
     });
-    Ok(alive)
+    Ok(shown)
+}
+
+/// Flows as the last round counted them, and how many there may be.
+pub(crate) fn metrics(alive: Arc<AtomicUsize>, capacity: u32) -> Surface {
+    let read = move || {
+        let alive = alive.load(Ordering::Relaxed) as u64;
+        vec![
+            Family::gauge("bpf_map_capacity", "Capacity of maps").with(&[("map_group", "ct")], u64::from(capacity)),
+            Family::gauge("datapath_conntrack_gc_entries", "Flows after the last collection")
+                .with(&[("family", "all")], alive),
+        ]
+    };
+    Surface::new().metrics(|registry| registry.register_collector(Families::read(read)))
 }
 
 struct Upkeep {

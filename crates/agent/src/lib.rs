@@ -12,7 +12,6 @@ mod metrics;
 pub mod mount;
 mod sources;
 mod status;
-mod tables;
 mod uninstall;
 
 pub use config::{Config, command, keys};

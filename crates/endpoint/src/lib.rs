@@ -18,6 +18,7 @@ mod interfaces;
 mod journal;
 pub mod loopback;
 mod manager;
+mod metrics;
 pub mod queue;
 mod reconcile;
 pub mod reference;
@@ -31,6 +32,7 @@ pub use config::{Config, ConfigError};
 pub use ingest::ingest_pod;
 pub use install::{Error as InstallError, UninstallError, install_plugin, uninstall_plugin};
 pub use manager::CreateError;
+pub use metrics::register_metrics;
 pub use reconcile::{Error as AttachError, Maps};
 
 use attachment::Attachment;
@@ -42,6 +44,7 @@ use model::{Endpoint, EndpointPolicy, Identity, LocalNode, Node, Pod, RemoteEndp
 use statedb::{Changes, Reader, Revision, StatusReader, Tasks, Writer};
 use std::sync::Arc;
 use std::time::Duration;
+use surface::Surface;
 use tokio::sync::watch;
 
 /// The agent's socket.
@@ -83,16 +86,10 @@ pub struct Inputs {
 /// What this feature offers to others.
 #[derive(Clone, Debug)]
 pub struct Outputs {
-    /// The part of the agent's API that is served here, below `/v1`.
-    pub router: axum::Router,
-    /// What the datapath is to know of local addresses.
-    pub attachments: Reader<Attachment>,
-    /// How far each attachment is in the kernel.
-    pub status: StatusReader<Attachment>,
-    /// How far each CiliumEndpoint is at the API server, if they are written.
-    pub cilium_endpoints: Option<StatusReader<cilium_endpoint::Object>>,
     /// The health endpoint, or why there is none just now; nothing if there is not to be one.
     pub health: Option<watch::Receiver<Result<HealthEndpoint, String>>>,
+    /// What it shows of itself.
+    pub surface: Surface,
 }
 
 /// Restores the endpoints of the process before, and then takes on and lets go what the container runtime asks for.
@@ -103,7 +100,13 @@ pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> Outputs {
     if let Some(path) = config.conflist.clone() {
         tasks.spawn("endpoint-conflist", conflist::keep(path, config.clone(), inputs.ready.clone()));
     }
-    let cilium_endpoints = config.cilium_endpoints.then(|| start_cilium_endpoints(&inputs, tasks));
+    let mut surface =
+        Surface::new().table(&inputs.endpoints.reader()).status(conflist::fill_status(config.conflist.clone()));
+    if config.cilium_endpoints {
+        surface = surface.reconciler(&start_cilium_endpoints(&inputs, tasks));
+    }
+    let (counted, ready) = (inputs.endpoints.reader(), inputs.policies.clone());
+    surface = surface.metrics(|registry| register_metrics(counted, ready, registry));
     let (wants_health, node) = (config.health, inputs.local_node.clone());
     let core = Core {
         endpoints: inputs.endpoints,
@@ -121,7 +124,7 @@ pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> Outputs {
         tasks.spawn("endpoint-health", health::Keeper { manager, node, nodes: inputs.nodes, state }.run());
         health
     });
-    Outputs { router, attachments, status, cilium_endpoints, health }
+    Outputs { health, surface: surface.table(&attachments).reconciler(&status).routes(router) }
 }
 
 /// The core, running.

@@ -10,7 +10,9 @@ mod programs;
 mod publish;
 mod reconcile;
 mod resolve;
+mod rest;
 mod run;
+mod status;
 mod ways_out;
 
 pub use config::{Config, ConfigError, DevicePattern, Ipam};
@@ -23,9 +25,10 @@ use datapath::bpf::Datapath;
 use datapath::netlink::Netlink;
 use k8s::k8s_openapi::api::core::v1 as core;
 use model::{LocalNode, Node};
-use statedb::{Reader, StatusReader, Tasks};
+use statedb::{Reader, Tasks};
 use std::net::IpAddr;
 use std::sync::Arc;
+use surface::Surface;
 use tokio::sync::watch;
 
 /// The end of the pair that has the router's addresses.
@@ -57,12 +60,10 @@ pub struct Inputs {
 pub struct Outputs {
     /// This node. Its row appears, and the table is initialised, when the node has its prefixes and devices.
     pub local: Reader<LocalNode>,
-    /// Nodes that cannot be reached, with the reason.
-    pub problems: Reader<Problem>,
-    /// How far each route is in the kernel.
-    pub routes: StatusReader<Route>,
     /// What this node waits for, or cannot do; none when all is well.
     pub trouble: watch::Receiver<Option<String>>,
+    /// What it shows of itself.
+    pub surface: Surface,
 }
 
 /// Starts to wire this node to the others, in the network namespace of the calling thread.
@@ -85,6 +86,12 @@ pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result<
     let routes = statedb::reconcile(tasks, "node-routes", routes, reconcile::Target::new(netlink.clone()));
     let (local_writer, local) = statedb::table("local-node");
     let (problems_writer, problems) = statedb::table("node-problems");
+    let surface = Surface::new()
+        .table(&local)
+        .table(&problems)
+        .reconciler(&routes)
+        .routes(rest::routes(inputs.name.clone(), inputs.nodes.clone()))
+        .status(status::fill(&config, inputs.name, local.clone(), inputs.nodes.clone()));
     let (trouble_sender, trouble) = watch::channel(Some("looking at the devices".to_owned()));
     let run = run::Run {
         config,
@@ -104,7 +111,7 @@ pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result<
         warnings: Vec::new(),
     };
     tasks.spawn("node-run", run.run(changes));
-    Ok(Outputs { local, problems, routes, trouble })
+    Ok(Outputs { local, trouble, surface })
 }
 
 /// Name of the node that we run on: `K8S_NODE_NAME`, or else the machine's.

@@ -10,6 +10,7 @@ mod labels;
 mod metrics;
 mod reconcile;
 mod resolve;
+mod rest;
 mod rules;
 mod run;
 mod selectors;
@@ -23,6 +24,7 @@ use resolve::Engine;
 use run::{Feature, Run, Tables};
 use statedb::{Reader, StatusReader, Tasks, reconcile, table};
 use std::sync::Arc;
+use surface::Surface;
 use tokio::sync::mpsc;
 
 pub use config::{Config, ConfigError};
@@ -95,6 +97,8 @@ pub struct Outputs {
     pub ipcache_status: StatusReader<IpEntry>,
     /// Numbers.
     pub metrics: Metrics,
+    /// What it shows of itself.
+    pub surface: Surface,
 }
 
 /// Starts the feature.
@@ -134,6 +138,17 @@ pub fn start<S: IdentityStore + Clone>(
     );
 
     let metrics = Metrics::default();
+    let surface = Surface::new()
+        .table(&endpoint_policies)
+        .table(&identities)
+        .table(&ipcache)
+        .table(&provenance)
+        .table(&compiled)
+        .table(&problems)
+        .reconciler(&policy_status)
+        .reconciler(&ipcache_status)
+        .routes(rest::routes(identities.clone(), ipcache.clone()))
+        .metrics(|registry| metrics.register(registry));
     let feature = Feature {
         engine,
         tables: Tables {
@@ -164,5 +179,6 @@ pub fn start<S: IdentityStore + Clone>(
         policy_status,
         ipcache_status,
         metrics,
+        surface,
     })
 }

@@ -9,6 +9,8 @@ mod ingest;
 mod metrics;
 mod reconcile;
 mod resolve;
+mod rest;
+mod status;
 
 pub use config::{Config, ConfigError};
 pub use ingest::{EndpointSlice, Port, Service, SliceEndpoint, SliceName, ingest_service, ingest_slice};
@@ -20,7 +22,8 @@ use datapath::bpf::{Datapath, Program};
 use metrics::Delay;
 use model::Frontend;
 use resolve::{Delta, Resolver};
-use statedb::{Batch, Changes, Reader, StatusReader, Tasks, Writer};
+use statedb::{Batch, Changes, Reader, Tasks, Writer};
+use surface::Surface;
 use tracing::warn;
 
 /// What this feature reads, and the maps that it writes.
@@ -41,10 +44,8 @@ pub struct Inputs {
 pub struct Outputs {
     /// All frontends.
     pub frontends: Reader<Frontend>,
-    /// How far each frontend is in the maps.
-    pub status: StatusReader<Frontend>,
-    /// Counters, to be registered by whoever exports them.
-    pub metrics: Metrics,
+    /// What it shows of itself.
+    pub surface: Surface,
 }
 
 /// Starts to keep the maps equal to the cluster's Services.
@@ -52,23 +53,29 @@ pub struct Outputs {
 /// # Errors
 ///
 /// The pinned maps cannot be read.
-pub fn start(inputs: Inputs, tasks: &Tasks) -> datapath::Result<Outputs> {
+pub fn start(config: &Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result<Outputs> {
     let numbers = inputs.maps.numbers()?;
     let (writer, frontends) = statedb::table("frontends");
     let target = reconcile::Target::new(inputs.maps, inputs.epochs);
     let status = statedb::reconcile(tasks, "services-maps", frontends.clone(), target);
     let metrics = Metrics::default();
     let delay = Delay::start(&metrics, status.clone(), tasks);
+    let surface = Surface::new()
+        .table(&frontends)
+        .reconciler(&status)
+        .routes(rest::routes(frontends.clone()))
+        .status(status::fill(config))
+        .metrics(|registry| metrics.register(registry));
     let run = Run {
         services: inputs.services.subscribe(),
         slices: inputs.slices.subscribe(),
         resolver: Resolver::new(numbers.services, numbers.backends),
         writer,
-        metrics: metrics.clone(),
+        metrics,
         delay,
     };
     tasks.spawn("services-resolve", run.run());
-    Ok(Outputs { frontends, status, metrics })
+    Ok(Outputs { frontends, surface })
 }
 
 /// Attaches the translation of sockets to the control group of the configuration, or, when it is switched off, takes

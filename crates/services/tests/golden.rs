@@ -34,7 +34,9 @@ impl World {
             epochs: Epochs::open(kernel).unwrap(),
         };
         let tasks = Tasks::new(CancellationToken::new());
-        let outputs = std::iter::repeat_with(|| services::start(inputs(), &tasks)).find_map(Result::ok).unwrap();
+        let outputs = std::iter::repeat_with(|| services::start(&Config::default(), inputs(), &tasks))
+            .find_map(Result::ok)
+            .unwrap();
         Self { services, slices, maps, outputs, tasks }
     }
 
