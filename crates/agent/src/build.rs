@@ -1,45 +1,58 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The wiring of the agent, in start order. A missing input is a compile error; what runs is what stands here.
+//! The wiring of the agent, in start order. A missing input is a compile error; what runs is what stands here. Kernel and API server
+//! are given, so that the same wiring runs on a node and in memory.
 
 use crate::addresses::FromPools;
 use crate::config::Config;
 use crate::status::{ApiServer, Sources as Status};
-use crate::{api, connectivity, flow_table, healthz, metrics, sources, uninstall};
-use anyhow::Context;
-use datapath::bpf::{Datapath, Options};
-use datapath::{Epochs, Kernel, events, sysctl};
-use model::rest;
+use crate::{api, connectivity, flow_table, healthz, metrics, sources};
+use axum::Router;
+use datapath::{Epochs, Host, Kernel, events};
+use k8s::Client;
 use statedb::{Reader, Tasks};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use surface::Surface;
-use tokio::net::UnixListener;
 use tokio::sync::{oneshot, watch};
-use tracing::{info, warn};
+use tracing::info;
 
-/// Starts everything. Returns when all tasks run; whether pods can be attached is another question.
+/// An agent whose tasks run, and what it serves.
+#[derive(Debug)]
+pub struct Agent {
+    /// The REST API. It is to be served once [`restored`](Self::restored) returns: a plugin that comes earlier finds nobody,
+    /// and queues or waits on its side.
+    pub api: Router,
+    /// `/healthz`, for the probes of Kubernetes.
+    pub healthz: Router,
+    /// `/metrics`.
+    pub metrics: Router,
+    endpoints: Reader<model::Endpoint>,
+    serving: oneshot::Sender<()>,
+}
+
+impl Agent {
+    /// Returns when the endpoints of the process before are restored and queued deletions are carried out.
+    pub async fn restored(&self) {
+        self.endpoints.initialized().await;
+    }
+
+    /// The API is served. As soon as the node is wired, pods can be attached.
+    pub fn serving(self) {
+        // Who waits for it may have ended.
+        let _ = self.serving.send(());
+    }
+}
+
+/// Starts everything on the node of that name. Returns when all tasks run; whether pods can be attached is another question.
 ///
 /// # Errors
 ///
-/// The kernel refuses a program, a map or a link, or a socket cannot be opened.
-pub(crate) async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
-    report_unknown(&config);
-    if config.procfs.join("sys/net").is_dir() {
-        sysctl::use_procfs(&config.procfs);
-    }
-    let node_name = node::name();
-    // Opened before anything else, so that a second agent ends here and disturbs nothing.
-    let health_listener = healthz::bind(config.health_port)
-        .await
-        .with_context(|| format!("health server on port {}", config.health_port))?;
-    let client = k8s::Client::connect(&config.client).await.context("connection to the API server")?;
-    // First, so that it drains last: what the others still do must be done by then.
-    uninstall::start(&config, &namespace(&client), &client, tasks);
-    let datapath = Arc::new(load_datapath(&config)?);
-    let epochs = Epochs::open(datapath.as_ref())?;
+/// The kernel refuses a program or a map.
+pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, tasks: &Tasks) -> datapath::Result<Agent> {
+    let Host { maps, hooks, netlink, events } = host;
+    let epochs = Epochs::open(&maps)?;
     let mut surface = Surface::new();
-    let sources = sources::reflect(&config, &node_name, &client, tasks);
+    let sources = sources::reflect(config, node_name, client, tasks);
     surface.add(sources.surface);
     let (ready_sender, ready) = watch::channel(false);
     let (health_addresses, published_health) = watch::channel(None);
@@ -47,10 +60,12 @@ pub(crate) async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
     let node = node::start(
         config.node.clone(),
         node::Inputs {
-            name: node_name.clone(),
+            name: node_name.to_owned(),
             client: client.clone(),
             nodes: sources.nodes.clone(),
-            datapath: Arc::clone(&datapath),
+            maps: Arc::clone(&maps),
+            hooks: Arc::clone(&hooks),
+            netlink: netlink.another()?,
             epochs: epochs.clone(),
             health: published_health,
         },
@@ -58,13 +73,13 @@ pub(crate) async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
     )?;
     surface.add(node.surface);
 
-    services::attach_sockets(&config.services, &datapath)?;
     let services = services::start(
         &config.services,
         services::Inputs {
             services: sources.services,
             slices: sources.slices,
-            maps: services::Maps::open(datapath.as_ref())?,
+            maps: Arc::clone(&maps),
+            hooks: Arc::clone(&hooks),
             epochs: epochs.clone(),
         },
         tasks,
@@ -72,11 +87,10 @@ pub(crate) async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
     surface.add(services.surface);
 
     let (endpoints_writer, endpoints) = statedb::table("endpoints");
-    let kernel: Arc<dyn Kernel> = Arc::<Datapath>::clone(&datapath);
     let policy = policy::start(
         config.policy.clone(),
         policy::Inputs {
-            kernel,
+            kernel: Arc::clone(&maps),
             epochs: epochs.clone(),
             identity_store: policy::ApiStore::new(client.all()),
             endpoints: endpoints.clone(),
@@ -109,21 +123,22 @@ pub(crate) async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
             nodes: sources.nodes.clone(),
             remote_endpoints: sources.remote_endpoints,
             addresses: Arc::new(FromPools(ipam.allocator)),
-            datapath: Arc::clone(&datapath),
-            maps: endpoint::Maps::open(datapath.as_ref())?,
+            maps: Arc::clone(&maps),
+            hooks: Arc::clone(&hooks),
+            netlink,
             epochs,
             client: client.clone(),
             ready: ready.clone(),
         },
         tasks,
-    );
+    )?;
     surface.add(endpoint.surface);
     let (health_netns, connectivity) =
         connectivity::share(config.health.enabled, endpoint.health, health_addresses, tasks);
     surface.add(connectivity);
 
     let hubble = hubble::start(
-        hubble::Config { node: node_name.clone(), ..config.hubble.clone() },
+        hubble::Config { node: node_name.to_owned(), ..config.hubble.clone() },
         hubble::Inputs {
             tables: hubble::Tables {
                 ipcache: policy.ipcache,
@@ -138,9 +153,9 @@ pub(crate) async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
         tasks,
     );
     surface.add(hubble.surface);
-    let events_lost = read_events(&config, hubble.sink, tasks)?;
-    surface.add(flow_table::start(Arc::clone(&datapath), ready.clone(), tasks)?);
-    surface.add(metrics::packets(datapath.per_cpu()?));
+    let events_lost = read_events(events, hubble.sink, tasks);
+    surface.add(flow_table::start(maps.map()?, Arc::clone(&hooks), ready.clone(), tasks));
+    surface.add(metrics::packets(maps.per_cpu()?));
 
     let api_server = ApiServer::default();
     tasks.spawn("ask-api-server", api_server.clone().ask(client.clone()));
@@ -149,18 +164,17 @@ pub(crate) async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
         surface: surface.clone(),
         trouble: node.trouble,
         events_lost,
-        attach_mode: datapath.attach_mode(),
+        attach_mode: hooks.attach_mode(),
         api_server,
-        client,
+        client: client.clone(),
         ready,
     });
     let probe = Arc::<Status>::clone(&status);
-    tasks.spawn_fallible("healthz", healthz::serve(health_listener, probe));
     let source: api::StatusSource = Arc::new(move || status.status());
     let health = health::start(
         config.health.clone(),
         health::Inputs {
-            node_name,
+            node_name: node_name.to_owned(),
             nodes: sources.nodes,
             local_node: node.local.clone(),
             endpoint: health_netns,
@@ -170,15 +184,11 @@ pub(crate) async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
     );
     surface.add(health.surface);
     surface.add(metrics::reconcilers(surface.clone()));
-    serve_metrics(&config, &surface, tasks).await?;
 
-    let (listening_sender, listening) = oneshot::channel();
-    let socket = config.endpoint.runtime.join("cilium.sock");
-    let routes = api::router(&surface, source);
-    tasks.spawn_fallible("api", serve_api(socket, routes, endpoints, listening_sender));
+    let (serving, served) = oneshot::channel();
     tasks.spawn("ready", async move {
         node.local.initialized().await;
-        if listening.await.is_err() {
+        if served.await.is_err() {
             return;
         }
         info!("ready: pods can be attached");
@@ -186,62 +196,17 @@ pub(crate) async fn build(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
         // Its receivers live as long as the agent.
         ready_sender.closed().await;
     });
-    Ok(())
-}
-
-/// Serves the API once the endpoints of the process before are restored and queued deletions are carried out: a plugin that
-/// comes earlier finds nobody, and queues or waits on its side.
-async fn serve_api(
-    socket: PathBuf,
-    routes: axum::Router,
-    endpoints: Reader<model::Endpoint>,
-    listening: oneshot::Sender<()>,
-) -> Result<(), String> {
-    endpoints.initialized().await;
-    let listener = rest::listen(&socket).and_then(UnixListener::from_std);
-    let listener = listener.map_err(|error| format!("API socket {}: {error}", socket.display()))?;
-    // Who waits for it may have ended.
-    let _ = listening.send(());
-    axum::serve(listener, routes).await.map_err(|error| error.to_string())
-}
-
-/// The namespace of the agent's own objects.
-fn namespace(client: &k8s::Client) -> String {
-    std::env::var("CILIUM_K8S_NAMESPACE").unwrap_or_else(|_| client.default_namespace().to_owned())
-}
-
-fn report_unknown(config: &Config) {
-    if !config.unknown.is_empty() {
-        warn!(keys = config.unknown.join(", "), "configuration keys that this release does not know have no effect");
-    }
-    if !config.unknown_values.is_empty() {
-        warn!(values = config.unknown_values.join(", "), "chart values that this release does not know have no effect");
-    }
-}
-
-fn load_datapath(config: &Config) -> anyhow::Result<Datapath> {
-    let options = Options {
-        bpffs: config.bpf_root.clone(),
-        config: config.programs,
-        flows: flow_capacity(config.map_ratio),
-        ..Options::default()
-    };
-    Datapath::load(&options).context("load the kernel programs")
-}
-
-/// The flow table's share of the node's memory, within the bounds of the field.
-fn flow_capacity(ratio: f64) -> u32 {
-    /// Key, value, what the kernel adds, and the entry's share of the rings.
-    const ENTRY_BYTES: f64 = 344.0;
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse().ok());
-    let entries = total.map_or(0.0, |kib: f64| kib * 1024.0 * ratio / ENTRY_BYTES);
-    entries.clamp(131_072.0, 8_388_608.0) as u32
+    Ok(Agent {
+        api: api::router(&surface, source),
+        healthz: healthz::router(probe),
+        metrics: surface.metrics_router(),
+        endpoints,
+        serving,
+    })
 }
 
 /// Hands the kernel's events on. Returns how many it could not deliver.
-fn read_events(config: &Config, sink: hubble::Sink, tasks: &Tasks) -> anyhow::Result<Arc<AtomicU64>> {
-    let mut reader = events::Reader::open(&config.bpf_root).context("open the event ring")?;
+fn read_events(mut reader: events::Reader, sink: hubble::Sink, tasks: &Tasks) -> Arc<AtomicU64> {
     let lost = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&lost);
     tasks.spawn_fallible("events", async move {
@@ -254,14 +219,5 @@ fn read_events(config: &Config, sink: hubble::Sink, tasks: &Tasks) -> anyhow::Re
         #[expect(unreachable_code, reason = "names the error type of the loop")]
         Ok::<(), datapath::Error>(())
     });
-    Ok(lost)
-}
-
-async fn serve_metrics(config: &Config, surface: &Surface, tasks: &Tasks) -> anyhow::Result<()> {
-    let Some(address) = config.metrics else { return Ok(()) };
-    let routes = surface.metrics_router();
-    let listener =
-        tokio::net::TcpListener::bind(address).await.with_context(|| format!("metrics server on {address}"))?;
-    tasks.spawn_fallible("metrics", async move { axum::serve(listener, routes).await });
-    Ok(())
+    lost
 }

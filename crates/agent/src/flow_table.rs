@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The upkeep of the flow table: its garbage, and the flows that programs of an older build go on adding to theirs.
 
-use anyhow::Context;
-use datapath::Kernel;
-use datapath::bpf::{Datapath, Migration};
+use abi::maps::Flows;
+use datapath::bpf::Migration;
 use datapath::flows::{Collected, Collector, now};
+use datapath::{Hooks, Map};
 use statedb::Tasks;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,21 +20,16 @@ const OFTEN: Duration = Duration::from_secs(10);
 
 /// Starts it; returns its metrics. The first round comes when the agent is ready: by then most programs have
 /// been replaced.
-///
-/// # Errors
-///
-/// The table cannot be opened.
 pub(crate) fn start(
-    datapath: Arc<Datapath>,
+    table: Map<Flows>,
+    hooks: Arc<dyn Hooks>,
     mut ready: watch::Receiver<bool>,
     tasks: &Tasks,
-) -> anyhow::Result<Surface> {
-    let table = datapath.map().context("open the flow table")?;
+) -> Surface {
     let capacity = table.capacity();
     let alive = Arc::new(AtomicUsize::new(0));
     let shown = metrics(Arc::clone(&alive), capacity);
-    let mut upkeep =
-        Upkeep { capacity, collector: Collector::new(table), datapath, alive, migrating: true, tight: false };
+    let mut upkeep = Upkeep { capacity, collector: Collector::new(table), hooks, alive, migrating: true, tight: false };
     tasks.spawn("collect-flows", async move {
         // One that never becomes ready has flows all the same.
         drop(tokio::time::timeout(SELDOM, ready.wait_for(|ready| *ready)).await);
@@ -48,7 +43,7 @@ pub(crate) fn start(
             tokio::time::sleep(pause).await;
         }
     });
-    Ok(shown)
+    shown
 }
 
 /// Flows as the last round counted them, and how many there may be.
@@ -65,7 +60,7 @@ pub(crate) fn metrics(alive: Arc<AtomicUsize>, capacity: u32) -> Surface {
 }
 
 struct Upkeep {
-    datapath: Arc<Datapath>,
+    hooks: Arc<dyn Hooks>,
     collector: Collector,
     capacity: u32,
     alive: Arc<AtomicUsize>,
@@ -93,7 +88,7 @@ impl Upkeep {
 
     /// Whether nothing is left to do.
     fn finish_migration(&self) -> bool {
-        match self.datapath.finish_migration() {
+        match self.hooks.finish_migration() {
             Ok(Migration { flows, finished }) => {
                 if flows > 0 {
                     info!(flows, "taken over from programs of an older build");

@@ -8,12 +8,15 @@ mod config;
 mod connectivity;
 mod flow_table;
 mod healthz;
+mod kernel;
 mod metrics;
 pub mod mount;
+mod serve;
 mod sources;
 mod status;
 mod uninstall;
 
+pub use build::{Agent, build};
 pub use config::{Config, command, keys};
 pub use metrics::example_metrics;
 
@@ -41,7 +44,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let token = CancellationToken::new();
     end_on_signal(token.clone())?;
     let tasks = Tasks::new(token);
-    build::build(config, &tasks).await?;
+    serve::start(&config, &tasks).await?;
     tasks.run_until_failure().await.map_err(|failure| anyhow::anyhow!("task {}: {}", failure.task, failure.message))
 }
 

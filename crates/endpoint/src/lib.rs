@@ -36,6 +36,8 @@ pub use metrics::register_metrics;
 pub use reconcile::{Error as AttachError, Maps};
 
 use attachment::Attachment;
+use datapath::netlink::Netlink;
+use datapath::{Epochs, Hooks, Kernel};
 use health::HealthEndpoint;
 use interfaces::Interfaces;
 use manager::restore::HostLinks;
@@ -71,12 +73,14 @@ pub struct Inputs {
     pub remote_endpoints: Reader<RemoteEndpoint>,
     /// Who hands out addresses.
     pub addresses: Arc<dyn Addresses>,
-    /// Programs and links.
-    pub datapath: Arc<datapath::bpf::Datapath>,
-    /// The maps; nobody else writes them.
-    pub maps: Maps,
+    /// Where its maps are; nobody else writes them.
+    pub maps: Arc<dyn Kernel>,
+    /// Where programs are attached to pods' interfaces.
+    pub hooks: Arc<dyn Hooks>,
+    /// The network namespace of the node.
+    pub netlink: Netlink,
     /// Raised when a decision of the past may be wrong.
-    pub epochs: datapath::Epochs,
+    pub epochs: Epochs,
     /// Writes CiliumEndpoint objects.
     pub client: k8s::Client,
     /// Whether the agent can serve: then the CNI configuration is written.
@@ -93,9 +97,14 @@ pub struct Outputs {
 }
 
 /// Restores the endpoints of the process before, and then takes on and lets go what the container runtime asks for.
-#[must_use]
-pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> Outputs {
-    let (interfaces, settler) = host::HostInterfaces::new(Arc::clone(&inputs.datapath), QUIET);
+///
+/// # Errors
+///
+/// A map cannot be opened.
+pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result<Outputs> {
+    let maps = Maps::open(&inputs.maps)?;
+    let links = host::Links(inputs.netlink.clone());
+    let (interfaces, settler) = host::HostInterfaces::new(Arc::clone(&inputs.hooks), inputs.netlink.clone(), QUIET);
     tasks.spawn("endpoint-settle", settler.run());
     if let Some(path) = config.conflist.clone() {
         tasks.spawn("endpoint-conflist", conflist::keep(path, config.clone(), inputs.ready.clone()));
@@ -115,16 +124,16 @@ pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> Outputs {
         identities: inputs.identities,
         local_node: inputs.local_node,
         addresses: inputs.addresses,
-        maps: inputs.maps,
+        maps,
         epochs: inputs.epochs,
     };
-    let Started { router, attachments, status, manager } = core.start(config, interfaces, host::Links, tasks);
+    let Started { router, attachments, status, manager } = core.start(config, interfaces, links, tasks);
     let health = wants_health.then(|| {
         let (state, health) = watch::channel(Err("it is being made".to_owned()));
         tasks.spawn("endpoint-health", health::Keeper { manager, node, nodes: inputs.nodes, state }.run());
         health
     });
-    Outputs { health, surface: surface.table(&attachments).reconciler(&status).routes(router) }
+    Ok(Outputs { health, surface: surface.table(&attachments).reconciler(&status).routes(router) })
 }
 
 /// The core, running.

@@ -20,9 +20,8 @@ pub use ingest::ingest_node;
 pub use reconcile::{Error, ROUTE_PROTOCOL};
 pub use resolve::{Hop, Problem, Route};
 
-use datapath::Epochs;
-use datapath::bpf::Datapath;
 use datapath::netlink::Netlink;
+use datapath::{Epochs, Hooks, Kernel};
 use k8s::k8s_openapi::api::core::v1 as core;
 use model::{LocalNode, Node};
 use statedb::{Reader, Tasks};
@@ -39,7 +38,6 @@ pub const NET_DEVICE: &str = "cilium_net";
 pub const OVERLAY_DEVICE: &str = "cilium_vxlan";
 
 /// What this feature reads, and the kernel that it writes to.
-#[derive(Debug)]
 pub struct Inputs {
     /// Name of the node that we run on; see [`name`].
     pub name: String,
@@ -47,8 +45,12 @@ pub struct Inputs {
     pub client: k8s::Client,
     /// All nodes of the cluster, by [`ingest_node`].
     pub nodes: Reader<Node>,
-    /// Programs, links and the map of the node.
-    pub datapath: Arc<Datapath>,
+    /// The maps of the node and its devices.
+    pub maps: Arc<dyn Kernel>,
+    /// Where programs are attached to devices.
+    pub hooks: Arc<dyn Hooks>,
+    /// The network namespace that is to be wired.
+    pub netlink: Netlink,
     /// Raised when a device changes.
     pub epochs: Epochs,
     /// Addresses of the node's health endpoint, to be published; nothing while it is not known what they are.
@@ -66,14 +68,14 @@ pub struct Outputs {
     pub surface: Surface,
 }
 
-/// Starts to wire this node to the others, in the network namespace of the calling thread.
+/// Starts to wire this node to the others.
 ///
 /// # Errors
 ///
-/// The kernel gives no netlink socket.
+/// The kernel does not tell of changes, or a map cannot be opened.
 pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result<Outputs> {
-    let netlink = Netlink::open()?;
-    let changes = Netlink::changes()?;
+    let netlink = inputs.netlink;
+    let changes = netlink.changes()?;
     let (kube_writer, kube) = statedb::table("k8s-node");
     let this = k8s::WatchConfig::default().fields(&format!("metadata.name={}", inputs.name));
     let api = inputs.client.all::<core::Node>();
@@ -96,7 +98,7 @@ pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result<
     let run = run::Run {
         config,
         netlink,
-        programs: programs::Programs::new(inputs.datapath, inputs.epochs)?,
+        programs: programs::Programs::new(&inputs.maps, inputs.hooks, inputs.epochs)?,
         kube,
         nodes: inputs.nodes,
         local: local_writer,

@@ -17,24 +17,26 @@ pub use ingest::{EndpointSlice, Port, Service, SliceEndpoint, SliceName, ingest_
 pub use metrics::Metrics;
 pub use reconcile::{Error, Maps};
 
-use datapath::Epochs;
-use datapath::bpf::{Datapath, Program};
+use datapath::bpf::Program;
+use datapath::{Epochs, Hooks, Kernel};
 use metrics::Delay;
 use model::Frontend;
 use resolve::{Delta, Resolver};
 use statedb::{Batch, Changes, Reader, Tasks, Writer};
+use std::sync::Arc;
 use surface::Surface;
 use tracing::warn;
 
-/// What this feature reads, and the maps that it writes.
-#[derive(Debug)]
+/// What this feature reads, and the kernel that it writes to.
 pub struct Inputs {
     /// Services of the cluster, by [`ingest_service`].
     pub services: Reader<Service>,
     /// EndpointSlices of the cluster, by [`ingest_slice`].
     pub slices: Reader<EndpointSlice>,
-    /// The maps; nobody else writes them.
-    pub maps: Maps,
+    /// Where its maps are; nobody else writes them.
+    pub maps: Arc<dyn Kernel>,
+    /// Where the translation of sockets is attached.
+    pub hooks: Arc<dyn Hooks>,
     /// Raised when a decision of the past may be wrong.
     pub epochs: Epochs,
 }
@@ -52,11 +54,13 @@ pub struct Outputs {
 ///
 /// # Errors
 ///
-/// The pinned maps cannot be read.
+/// The maps cannot be read, or a program cannot be attached or detached.
 pub fn start(config: &Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result<Outputs> {
-    let numbers = inputs.maps.numbers()?;
+    attach_sockets(config, &*inputs.hooks)?;
+    let maps = Maps::open(&inputs.maps)?;
+    let numbers = maps.numbers()?;
     let (writer, frontends) = statedb::table("frontends");
-    let target = reconcile::Target::new(inputs.maps, inputs.epochs);
+    let target = reconcile::Target::new(maps, inputs.epochs);
     let status = statedb::reconcile(tasks, "services-maps", frontends.clone(), target);
     let metrics = Metrics::default();
     let delay = Delay::start(&metrics, status.clone(), tasks);
@@ -80,17 +84,13 @@ pub fn start(config: &Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result
 
 /// Attaches the translation of sockets to the control group of the configuration, or, when it is switched off, takes
 /// away what an earlier process attached.
-///
-/// # Errors
-///
-/// A program cannot be attached or detached; the error names it and the control group.
-pub fn attach_sockets(config: &Config, datapath: &Datapath) -> datapath::Result<()> {
+fn attach_sockets(config: &Config, hooks: &dyn Hooks) -> datapath::Result<()> {
     Program::sockets().try_for_each(|program| {
         let pin = program.name();
         if config.socket_lb {
-            datapath.attach_cgroup(program, &config.cgroup_root, pin)
+            hooks.attach_cgroup(program, &config.cgroup_root, pin)
         } else {
-            datapath.detach(pin).map(drop)
+            hooks.detach(pin).map(drop)
         }
     })
 }
