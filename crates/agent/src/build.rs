@@ -4,44 +4,15 @@
 
 use crate::addresses::FromPools;
 use crate::config::Config;
+use crate::running::{self, Agent};
 use crate::status::{ApiServer, Sources as Status};
-use crate::{api, connectivity, flow_table, healthz, metrics, sources};
-use axum::Router;
-use datapath::{Epochs, Host, Kernel, events};
+use crate::{api, connectivity, events, flow_table, healthz, metrics, sources};
+use datapath::{Epochs, Host, Kernel};
 use k8s::Client;
-use statedb::{Reader, Tasks};
+use statedb::Tasks;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use surface::Surface;
-use tokio::sync::{oneshot, watch};
-use tracing::info;
-
-/// An agent whose tasks run, and what it serves.
-#[derive(Debug)]
-pub struct Agent {
-    /// The REST API. It is to be served once [`restored`](Self::restored) returns: a plugin that comes earlier finds nobody,
-    /// and queues or waits on its side.
-    pub api: Router,
-    /// `/healthz`, for the probes of Kubernetes.
-    pub healthz: Router,
-    /// `/metrics`.
-    pub metrics: Router,
-    endpoints: Reader<model::Endpoint>,
-    serving: oneshot::Sender<()>,
-}
-
-impl Agent {
-    /// Returns when the endpoints of the process before are restored and queued deletions are carried out.
-    pub async fn restored(&self) {
-        self.endpoints.initialized().await;
-    }
-
-    /// The API is served. As soon as the node is wired, pods can be attached.
-    pub fn serving(self) {
-        // Who waits for it may have ended.
-        let _ = self.serving.send(());
-    }
-}
+use tokio::sync::watch;
 
 /// Starts everything on the node of that name. Returns when all tasks run; whether pods can be attached is another question.
 ///
@@ -153,7 +124,7 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
         tasks,
     );
     surface.add(hubble.surface);
-    let events_lost = read_events(events, hubble.sink, tasks);
+    surface.add(events::start(events, hubble.sink, tasks));
     surface.add(flow_table::start(maps.map()?, Arc::clone(&hooks), ready.clone(), tasks));
     surface.add(metrics::packets(maps.per_cpu()?));
 
@@ -163,7 +134,6 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
         config: config.clone(),
         surface: surface.clone(),
         trouble: node.trouble,
-        events_lost,
         attach_mode: hooks.attach_mode(),
         api_server,
         client: client.clone(),
@@ -185,17 +155,7 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
     surface.add(health.surface);
     surface.add(metrics::reconcilers(surface.clone()));
 
-    let (serving, served) = oneshot::channel();
-    tasks.spawn("ready", async move {
-        node.local.initialized().await;
-        if served.await.is_err() {
-            return;
-        }
-        info!("ready: pods can be attached");
-        ready_sender.send_replace(true);
-        // Its receivers live as long as the agent.
-        ready_sender.closed().await;
-    });
+    let serving = running::when_served(node.local, ready_sender, tasks);
     Ok(Agent {
         api: api::router(&surface, source),
         healthz: healthz::router(probe),
@@ -203,21 +163,4 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
         endpoints,
         serving,
     })
-}
-
-/// Hands the kernel's events on. Returns how many it could not deliver.
-fn read_events(mut reader: events::Reader, sink: hubble::Sink, tasks: &Tasks) -> Arc<AtomicU64> {
-    let lost = Arc::new(AtomicU64::new(0));
-    let count = Arc::clone(&lost);
-    tasks.spawn_fallible("events", async move {
-        loop {
-            reader.read(|event| sink.push(event)).await?;
-            let missed = reader.lost()?;
-            count.fetch_add(missed, Ordering::Relaxed);
-            sink.lost(missed);
-        }
-        #[expect(unreachable_code, reason = "names the error type of the loop")]
-        Ok::<(), datapath::Error>(())
-    });
-    lost
 }

@@ -6,19 +6,22 @@ mod api;
 mod build;
 mod config;
 mod connectivity;
+mod events;
 mod flow_table;
 mod healthz;
 mod kernel;
 mod metrics;
 pub mod mount;
+mod running;
 mod serve;
 mod sources;
 mod status;
 mod uninstall;
 
-pub use build::{Agent, build};
+pub use build::build;
 pub use config::{Config, command, keys};
 pub use metrics::example_metrics;
+pub use running::Agent;
 
 use anyhow::Context;
 use statedb::Tasks;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! An agent on its node: the real kernel, the API server of the configuration, and the sockets on which it serves.
 
-use crate::build::{Agent, build};
+use crate::build::build;
 use crate::config::Config;
+use crate::running::Agent;
 use crate::{kernel, uninstall};
 use anyhow::Context;
 use model::rest;

@@ -5,11 +5,10 @@
 use crate::config::Config;
 use model::rest::{
     CniChainingStatus, ControllerRun, ControllerStatus, EncryptionStatus, HostFirewall, IdentityRange, K8sStatus,
-    MonitorStatus, State, Status, StatusResponse,
+    State, Status, StatusResponse,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use surface::{ReconcilerHealth, Surface};
 use tokio::sync::watch;
@@ -50,8 +49,6 @@ pub(crate) struct Sources {
     pub(crate) surface: Surface,
     /// What the node waits for or cannot do.
     pub(crate) trouble: watch::Receiver<Option<String>>,
-    /// Events that the kernel could not deliver.
-    pub(crate) events_lost: Arc<AtomicU64>,
     /// `tcx` or `tc`.
     pub(crate) attach_mode: &'static str,
     pub(crate) api_server: ApiServer,
@@ -85,7 +82,6 @@ impl Sources {
             hubble_metrics: Some(disabled()),
             datapath_mode: "veth".to_owned(),
             attach_mode: self.attach_mode.to_owned(),
-            node_monitor: Some(self.monitor()),
             controllers: self.surface.reconcilers().into_iter().map(controller).collect(),
             identity_range: Some(IdentityRange { min_identity: 256, max_identity: 65535 }),
             encryption: Some(EncryptionStatus { mode: "Disabled".to_owned(), ..EncryptionStatus::default() }),
@@ -137,11 +133,6 @@ impl Sources {
             (None, _) => (State::Warning, "not asked yet".to_owned()),
         };
         K8sStatus { state, msg, k8s_api_versions: apis.map(str::to_owned).to_vec() }
-    }
-
-    fn monitor(&self) -> MonitorStatus {
-        let cpus = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
-        MonitorStatus { cpus, npages: 64, pagesize: 4096, lost: self.events_lost.load(Ordering::Relaxed), unknown: 0 }
     }
 }
 

@@ -75,6 +75,7 @@ impl World {
 
     async fn on(spoil: impl FnOnce(fake::Kernel) -> Arc<dyn Kernel>) -> Self {
         use_settings_in_memory();
+        log();
         let (api, node) = (ApiServer::new(), fake::Node::default());
         api.apply(CLUSTER);
         node.network.add_device("eth0", &["192.168.0.11/24".parse().unwrap()]).await.unwrap();
@@ -348,4 +349,12 @@ fn use_settings_in_memory() {
         }
         sysctl::use_procfs(&root);
     });
+}
+
+/// `RUST_LOG=info cargo test -p agent --test stories STORY -- --nocapture` shows what the agent says.
+fn log() {
+    if std::env::var_os("RUST_LOG").is_some() {
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).without_time().try_init();
+    }
 }
