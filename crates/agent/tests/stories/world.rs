@@ -253,6 +253,9 @@ impl World {
 
     fn permits(&self, pod: &Attached, (direction, enforced): (u8, u16), peer: u32, port: u16) -> bool {
         let endpoint = self.endpoint(pod).unwrap();
+        if endpoint.flags & abi::endpoint::flags::NOT_READY != 0 {
+            return false;
+        }
         let policies = self.node.maps.trie::<maps::Policies>().unwrap();
         let find = |identity| {
             let key = PolicyKey { policy: endpoint.policy, identity, direction, proto: 6, port: port.to_be() };
