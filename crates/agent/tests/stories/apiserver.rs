@@ -30,6 +30,8 @@ pub(crate) enum Mood {
     Hanging,
     /// Every request fails with that status.
     Failing(u16),
+    /// Requests about that kind, by its plural, are never answered.
+    Withholding(&'static str),
     /// Lists that may be of any version are of the one at which this began, and each event comes twice.
     Lying,
 }
@@ -127,7 +129,7 @@ impl ApiServer {
             Mood::Away => return Err(std::io::ErrorKind::ConnectionRefused.into()),
             Mood::Hanging => return std::future::pending().await,
             Mood::Failing(code) => return Ok(status(code, "InternalError", "told to fail")),
-            Mood::Well | Mood::Lying => {}
+            Mood::Well | Mood::Withholding(_) | Mood::Lying => {}
         }
         let (parts, body) = request.into_parts();
         if parts.uri.path() == "/version" {
@@ -140,6 +142,9 @@ impl ApiServer {
         let Some(target) = Target::parse(parts.uri.path(), parts.uri.query().unwrap_or_default()) else {
             return Ok(status(404, "NotFound", parts.uri.path()));
         };
+        if matches!(mood, Mood::Withholding(plural) if target.is_about(plural)) {
+            return std::future::pending().await;
+        }
         if target.is_watch() {
             return Ok(self.watch(target));
         }

@@ -143,6 +143,10 @@ impl Target {
         self.query.get("resourceVersion").and_then(|version| version.parse().ok()).unwrap_or_default()
     }
 
+    pub(super) fn is_about(&self, plural: &str) -> bool {
+        self.plural == plural
+    }
+
     pub(super) fn is_watch(&self) -> bool {
         self.query.get("watch").is_some_and(|watch| watch == "true")
     }
