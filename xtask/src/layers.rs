@@ -23,7 +23,7 @@ mod tests;
 const LAYERS: [(&str, &[&str]); 7] = [
     ("L0", &["abi", "rest", "statedb"]),
     ("L1", &["model"]),
-    ("L2", &["k8s", "datapath"]),
+    ("L2", &["k8s", "datapath", "surface"]),
     ("L3", &["ipcache"]),
     (
         "L4",

@@ -23,7 +23,7 @@ mod cases;
 const EXPECTED: &str = "xtask/tests.txt";
 
 /// Integration tests that are quick and need nothing.
-const QUICK: [&str; 3] = ["golden", "policy", "reference"];
+const QUICK: [&str; 4] = ["golden", "policy", "reference", "stories"];
 
 /// What can be run at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,11 +2,12 @@
 //! Who reaches whom: the wiring between the health endpoint (`endpoint`), its publication (`node`) and the probes (`health`).
 
 use endpoint::health::HealthEndpoint;
-use rest::{State, Status};
+use rest::{ClusterStatus, State, Status};
 use statedb::Tasks;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use surface::Surface;
 use tokio::sync::watch;
 
 /// The health endpoint, or why there is none.
@@ -14,17 +15,23 @@ pub(crate) type Endpoint = watch::Receiver<Result<HealthEndpoint, String>>;
 
 /// Passes on what becomes of the health endpoint: its addresses to be published, its namespace to be served in.
 pub(crate) fn share(
+    probing: bool,
     endpoint: Option<Endpoint>,
     addresses: watch::Sender<Option<Vec<IpAddr>>>,
     tasks: &Tasks,
-) -> watch::Receiver<Option<Arc<OwnedFd>>> {
+) -> (watch::Receiver<Option<Arc<OwnedFd>>>, Surface) {
+    let shown = endpoint.clone();
+    let surface = Surface::new().status(move |all| {
+        let cluster = all.cluster.get_or_insert_with(ClusterStatus::default);
+        cluster.cilium_health = Some(status(probing, shown.as_ref()));
+    });
     let (netns, receiver) = watch::channel(None);
     match endpoint {
         Some(endpoint) => tasks.spawn("health-endpoint", follow(endpoint, addresses, netns)),
         // What an earlier configuration has published is withdrawn.
         None => drop(addresses.send_replace(Some(Vec::new()))),
     }
-    receiver
+    (receiver, surface)
 }
 
 async fn follow(
@@ -46,7 +53,7 @@ async fn follow(
 }
 
 /// What the status says of probes: that they run, and whether others can probe this node's endpoint.
-pub(crate) fn status(probing: bool, endpoint: Option<&Endpoint>) -> Status {
+fn status(probing: bool, endpoint: Option<&Endpoint>) -> Status {
     if !probing {
         return Status { state: State::Disabled, msg: String::new() };
     }
@@ -72,7 +79,7 @@ mod tests {
         let tasks = Tasks::new(CancellationToken::new());
         let (endpoint, receiver) = watch::channel(Err("it is being made".to_owned()));
         let (addresses, mut published) = watch::channel(None);
-        let mut netns = share(Some(receiver.clone()), addresses, &tasks);
+        let (mut netns, _) = share(true, Some(receiver.clone()), addresses, &tasks);
         assert_eq!(status(true, Some(&receiver)).state, State::Warning);
         endpoint.send(Ok(made("10.0.0.7"))).unwrap();
         netns.wait_for(Option::is_some).await.unwrap();
@@ -87,7 +94,7 @@ mod tests {
     async fn without_an_endpoint_nothing_is_published_and_that_is_no_trouble() {
         let tasks = Tasks::new(CancellationToken::new());
         let (addresses, published) = watch::channel(None);
-        let netns = share(None, addresses, &tasks);
+        let (netns, _) = share(true, None, addresses, &tasks);
         assert_eq!((published.borrow().clone(), netns.borrow().is_none()), (Some(Vec::new()), true));
         assert_eq!(status(true, None).state, State::Ok);
         assert_eq!(status(false, None).state, State::Disabled);

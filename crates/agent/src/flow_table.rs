@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The upkeep of the flow table: its garbage, and the flows that programs of an older build go on adding to theirs.
 
-use anyhow::Context;
-use datapath::Kernel;
-use datapath::bpf::{Datapath, Migration};
+use abi::maps::Flows;
+use datapath::bpf::Migration;
 use datapath::flows::{Collected, Collector, now};
+use datapath::{Hooks, Map};
 use statedb::Tasks;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use surface::{Families, Family, Surface};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -17,27 +18,18 @@ const SELDOM: Duration = Duration::from_secs(30);
 /// How often one is that may fill up, and how often it is looked whether programs of an older build are left.
 const OFTEN: Duration = Duration::from_secs(10);
 
-/// Starts it; returns where the number of flows is kept. The first round comes when the agent is ready: by then most programs have
+/// Starts it; returns its metrics. The first round comes when the agent is ready: by then most programs have
 /// been replaced.
-///
-/// # Errors
-///
-/// The table cannot be opened.
 pub(crate) fn start(
-    datapath: Arc<Datapath>,
+    table: Map<Flows>,
+    hooks: Arc<dyn Hooks>,
     mut ready: watch::Receiver<bool>,
     tasks: &Tasks,
-) -> anyhow::Result<Arc<AtomicUsize>> {
-    let table = datapath.map().context("open the flow table")?;
+) -> Surface {
+    let capacity = table.capacity();
     let alive = Arc::new(AtomicUsize::new(0));
-    let mut upkeep = Upkeep {
-        capacity: table.capacity(),
-        collector: Collector::new(table),
-        datapath,
-        alive: Arc::clone(&alive),
-        migrating: true,
-        tight: false,
-    };
+    let shown = metrics(Arc::clone(&alive), capacity);
+    let mut upkeep = Upkeep { capacity, collector: Collector::new(table), hooks, alive, migrating: true, tight: false };
     tasks.spawn("collect-flows", async move {
         // One that never becomes ready has flows all the same.
         drop(tokio::time::timeout(SELDOM, ready.wait_for(|ready| *ready)).await);
@@ -51,11 +43,24 @@ pub(crate) fn start(
             tokio::time::sleep(pause).await;
         }
     });
-    Ok(alive)
+    shown
+}
+
+/// Flows as the last round counted them, and how many there may be.
+pub(crate) fn metrics(alive: Arc<AtomicUsize>, capacity: u32) -> Surface {
+    let read = move || {
+        let alive = alive.load(Ordering::Relaxed) as u64;
+        vec![
+            Family::gauge("bpf_map_capacity", "Capacity of maps").with(&[("map_group", "ct")], u64::from(capacity)),
+            Family::gauge("datapath_conntrack_gc_entries", "Flows after the last collection")
+                .with(&[("family", "all")], alive),
+        ]
+    };
+    Surface::new().metrics(|registry| registry.register_collector(Families::read(read)))
 }
 
 struct Upkeep {
-    datapath: Arc<Datapath>,
+    hooks: Arc<dyn Hooks>,
     collector: Collector,
     capacity: u32,
     alive: Arc<AtomicUsize>,
@@ -83,7 +88,7 @@ impl Upkeep {
 
     /// Whether nothing is left to do.
     fn finish_migration(&self) -> bool {
-        match self.datapath.finish_migration() {
+        match self.hooks.finish_migration() {
             Ok(Migration { flows, finished }) => {
                 if flows > 0 {
                     info!(flows, "taken over from programs of an older build");

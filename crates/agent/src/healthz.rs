@@ -5,9 +5,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::get;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use tokio::net::TcpListener;
 
 /// Answers whether the agent is well: an error is what is wrong.
 pub(crate) trait Probe: Send + Sync + 'static {
@@ -19,25 +17,8 @@ pub(crate) trait Probe: Send + Sync + 'static {
     fn check(&self, kubernetes: bool) -> Result<(), String>;
 }
 
-/// Opens the socket; it is served by [`serve`].
-///
-/// # Errors
-///
-/// The port is in use.
-pub(crate) async fn bind(port: u16) -> std::io::Result<TcpListener> {
-    TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await
-}
-
-/// Serves the probes.
-///
-/// # Errors
-///
-/// The socket fails.
-pub(crate) async fn serve(listener: TcpListener, probe: Arc<dyn Probe>) -> std::io::Result<()> {
-    axum::serve(listener, router(probe)).await
-}
-
-fn router(probe: Arc<dyn Probe>) -> Router {
+/// The route.
+pub(crate) fn router(probe: Arc<dyn Probe>) -> Router {
     Router::new().route("/healthz", get(healthz)).with_state(probe)
 }
 

@@ -6,17 +6,22 @@ mod api;
 mod build;
 mod config;
 mod connectivity;
+mod events;
 mod flow_table;
 mod healthz;
+mod kernel;
 mod metrics;
 pub mod mount;
+mod running;
+mod serve;
 mod sources;
 mod status;
-mod tables;
 mod uninstall;
 
+pub use build::build;
 pub use config::{Config, command, keys};
 pub use metrics::example_metrics;
+pub use running::Agent;
 
 use anyhow::Context;
 use statedb::Tasks;
@@ -42,7 +47,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let token = CancellationToken::new();
     end_on_signal(token.clone())?;
     let tasks = Tasks::new(token);
-    build::build(config, &tasks).await?;
+    serve::start(&config, &tasks).await?;
     tasks.run_until_failure().await.map_err(|failure| anyhow::anyhow!("task {}: {}", failure.task, failure.message))
 }
 

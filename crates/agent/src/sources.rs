@@ -2,7 +2,6 @@
 //! The tables that mirror the API server.
 
 use crate::config::Config;
-use crate::tables::Tables;
 use k8s::cilium::{
     CiliumCIDRGroup, CiliumClusterwideNetworkPolicy, CiliumEndpoint, CiliumIdentity, CiliumNetworkPolicy, CiliumNode,
 };
@@ -12,10 +11,13 @@ use k8s::k8s_openapi::api::networking::v1 as networking;
 use k8s::{Client, WatchConfig};
 use model::{Identity, Namespace, Node, Pod, RemoteEndpoint};
 use statedb::{Reader, Tasks};
+use surface::Surface;
 
 /// All of them.
 #[derive(Debug)]
 pub(crate) struct Sources {
+    /// The tables, shown.
+    pub(crate) surface: Surface,
     /// Pods of this node.
     pub(crate) pods: Reader<Pod>,
     /// Namespaces.
@@ -43,12 +45,13 @@ pub(crate) struct Sources {
 }
 
 /// Starts to reflect everything that the features read.
-pub(crate) fn reflect(config: &Config, node: &str, client: &Client, tables: &mut Tables, tasks: &Tasks) -> Sources {
+pub(crate) fn reflect(config: &Config, node: &str, client: &Client, tasks: &Tasks) -> Sources {
+    let mut surface = Surface::new();
     macro_rules! mirror {
         ($table:literal, $kind:ty, $ingest:expr) => {{
             let (writer, reader) = statedb::table($table);
             tasks.spawn(concat!("reflect-", $table), client.reflect(client.all::<$kind>(), writer, $ingest));
-            tables.show(&reader);
+            surface.add(Surface::new().table(&reader));
             reader
         }};
     }
@@ -56,7 +59,7 @@ pub(crate) fn reflect(config: &Config, node: &str, client: &Client, tables: &mut
     let here = WatchConfig::default().fields(&format!("spec.nodeName={node}"));
     let pods_api = client.all::<core::Pod>();
     tasks.spawn("reflect-k8s-pods", client.reflect_with(pods_api, here, pods_writer, endpoint::ingest_pod));
-    tables.show(&pods);
+    surface = surface.table(&pods);
 
     let (api_servers_writer, api_servers) = statedb::table("api-servers");
     let of_kubernetes = WatchConfig::default().labels("kubernetes.io/service-name=kubernetes");
@@ -64,7 +67,7 @@ pub(crate) fn reflect(config: &Config, node: &str, client: &Client, tables: &mut
     let reflect_api_servers =
         client.reflect_with(slices_api, of_kubernetes, api_servers_writer, policy::ingest_api_servers);
     tasks.spawn("reflect-api-servers", reflect_api_servers);
-    tables.show(&api_servers);
+    surface = surface.table(&api_servers);
 
     let context = config.policy.context();
     let (for_cilium, for_clusterwide) = (context.clone(), context.clone());
@@ -99,5 +102,7 @@ pub(crate) fn reflect(config: &Config, node: &str, client: &Client, tables: &mut
         ),
         cidr_groups: mirror!("cilium-cidr-groups", CiliumCIDRGroup, policy::ingest_cidr_group),
         api_servers,
+        // Last, when all have been added.
+        surface,
     }
 }

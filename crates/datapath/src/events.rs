@@ -27,7 +27,8 @@ const ROUND: usize = 4096;
 /// Reads events. There is one ring: an event goes to one reader only.
 #[derive(Debug)]
 pub struct Reader {
-    ring: AsyncFd<Ring>,
+    /// None where no program runs.
+    ring: Option<AsyncFd<Ring>>,
     lost: PerCpuMap<EventsLost>,
     lost_before: u64,
 }
@@ -56,7 +57,16 @@ impl Reader {
         let map = MapData::from_pin(pin_of_map(bpffs, &spec)).map_err(failed)?;
         let ring = RingBuf::try_from(Map::RingBuf(map)).map_err(failed)?;
         let ring = register(Ring(ring)).map_err(|source| Error::Events { source: source.into() })?;
-        let lost = Pinned::open(bpffs).per_cpu::<EventsLost>()?;
+        Self::new(Some(ring), &Pinned::open(bpffs))
+    }
+
+    /// A reader of events where no program runs: there are none.
+    pub(crate) fn without_events(kernel: &dyn Kernel) -> Result<Self> {
+        Self::new(None, &kernel)
+    }
+
+    fn new(ring: Option<AsyncFd<Ring>>, kernel: &impl Kernel) -> Result<Self> {
+        let lost = kernel.per_cpu::<EventsLost>()?;
         let lost_before = lost.get(&0)?.unwrap_or_default();
         Ok(Self { ring, lost, lost_before })
     }
@@ -68,8 +78,9 @@ impl Reader {
             if count > 0 {
                 return Ok(count);
             }
+            let Some(ring) = &mut self.ring else { return std::future::pending().await };
             tokio::select! {
-                ready = self.ring.readable() => {
+                ready = ring.readable() => {
                     ready.map_err(|source| Error::Events { source: source.into() })?.clear_ready();
                 }
                 () = sleep(TICK) => {}
@@ -79,7 +90,8 @@ impl Reader {
 
     /// Hands over the events that are there, without waiting. Returns how many there were.
     pub fn read_present(&mut self, mut take: impl FnMut(&Event)) -> usize {
-        let ring = &mut self.ring.get_mut().0;
+        let Some(ring) = &mut self.ring else { return 0 };
+        let ring = &mut ring.get_mut().0;
         let mut count = 0;
         while count < ROUND
             && let Some(record) = ring.next()

@@ -2,6 +2,9 @@
 //! A kernel in memory, for the tests of every crate that writes maps.
 
 mod chaos;
+mod hooks;
+mod network;
+mod node;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,6 +17,9 @@ use crate::map::raw::RawMap;
 use crate::{MapSpec, Result};
 
 pub use chaos::{Chaos, chaos};
+pub use hooks::Hooks;
+pub use network::Network;
+pub use node::Node;
 
 /// A kernel in memory. Clones share their maps.
 #[derive(Clone, Debug, Default)]

@@ -8,6 +8,8 @@ mod error;
 pub mod events;
 pub mod fake;
 pub mod flows;
+mod hooks;
+mod host;
 mod kernel;
 mod map;
 pub mod netlink;
@@ -18,6 +20,8 @@ pub mod sysctl;
 
 pub use epochs::{Due, Epochs};
 pub use error::{Error, Result};
+pub use hooks::Hooks;
+pub use host::Host;
 pub use kernel::{Kernel, MapSpec};
 pub use map::per_cpu::{Counter, PerCpuMap};
 pub use map::raw::RawMap;

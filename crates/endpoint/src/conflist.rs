@@ -4,6 +4,7 @@
 
 use crate::config::Config;
 use crate::file::write_atomically;
+use rest::{State, Status, StatusResponse};
 use serde_json::{Value, json};
 use std::fs;
 use std::io;
@@ -37,6 +38,20 @@ pub fn content(config: &Config) -> Value {
         "name": "cilium",
         "plugins": [{"type": "cilium-cni", "enable-debug": config.debug, "log-file": config.log_file.0}],
     })
+}
+
+/// Whether it is written, in the agent's status (contracts L.2).
+pub(crate) fn fill_status(path: Option<PathBuf>) -> impl Fn(&mut StatusResponse) {
+    move |status| {
+        let (state, msg) = match &path {
+            None => (State::Disabled, "CNI configuration management disabled".to_owned()),
+            Some(path) if path.exists() => {
+                (State::Ok, format!("successfully wrote CNI configuration file to {}", path.display()))
+            }
+            Some(path) => (State::Warning, format!("{} is not written yet", path.display())),
+        };
+        status.cni_file = Some(Status { state, msg });
+    }
 }
 
 /// Makes the folder as it is to be; what is right already is not touched.

@@ -4,7 +4,8 @@
 use crate::attachment::PodAttachment;
 use crate::interfaces::Interfaces;
 use crate::manager::restore::HostLinks;
-use datapath::bpf::{Datapath, Direction, Program};
+use datapath::Hooks;
+use datapath::bpf::{Direction, LinkPin, Program};
 use datapath::netlink::{LinkChange, Mac, Neighbour, Netlink, Route, Scope};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -14,44 +15,20 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-/// Attaches a pod's two programs. A seam, so that interfaces are tested without loading any. All operations may wait for the
-/// kernel's lock of all interfaces.
-pub(crate) trait Programs: Clone + Send + Sync + 'static {
-    /// Attaches both at once, or renews them. False says that [`settle`](Self::settle) is to follow.
-    fn attach(&self, name: &str, ifindex: u32) -> datapath::Result<bool>;
-
-    /// Attaches both for good, which takes longer.
-    fn settle(&self, name: &str, ifindex: u32) -> datapath::Result<()>;
-
-    /// Detaches what is pinned under a name.
-    fn detach(&self, pin: &str) -> datapath::Result<()>;
-
-    /// All that is pinned, with the index of its interface; 0 when that has gone.
-    fn pins(&self) -> datapath::Result<Vec<(String, u32)>>;
+/// Attaches a pod's two programs at once, or renews them. False says that [`settle`] is to follow.
+fn attach(hooks: &dyn Hooks, name: &str, ifindex: u32) -> datapath::Result<bool> {
+    let [egress, ingress] = pins(name);
+    // What leaves the pod enters the host.
+    let egress = hooks.attach_tc_at_once(Program::PodEgress, ifindex, Direction::Ingress, &egress)?;
+    let ingress = hooks.attach_tc_at_once(Program::PodIngress, ifindex, Direction::Egress, &ingress)?;
+    Ok(egress && ingress)
 }
 
-impl Programs for Arc<Datapath> {
-    fn attach(&self, name: &str, ifindex: u32) -> datapath::Result<bool> {
-        let [egress, ingress] = pins(name);
-        // What leaves the pod enters the host.
-        let egress = self.attach_tc_at_once(Program::PodEgress, ifindex, Direction::Ingress, &egress)?;
-        let ingress = self.attach_tc_at_once(Program::PodIngress, ifindex, Direction::Egress, &ingress)?;
-        Ok(egress && ingress)
-    }
-
-    fn settle(&self, name: &str, ifindex: u32) -> datapath::Result<()> {
-        let [egress, ingress] = pins(name);
-        self.attach_tc(Program::PodEgress, ifindex, Direction::Ingress, &egress)?;
-        self.attach_tc(Program::PodIngress, ifindex, Direction::Egress, &ingress)
-    }
-
-    fn detach(&self, pin: &str) -> datapath::Result<()> {
-        Datapath::detach(self, pin).map(drop)
-    }
-
-    fn pins(&self) -> datapath::Result<Vec<(String, u32)>> {
-        Ok(self.links()?.into_iter().map(|link| (link.name, link.ifindex.unwrap_or_default())).collect())
-    }
+/// Attaches both for good, which takes longer.
+fn settle(hooks: &dyn Hooks, name: &str, ifindex: u32) -> datapath::Result<()> {
+    let [egress, ingress] = pins(name);
+    hooks.attach_tc(Program::PodEgress, ifindex, Direction::Ingress, &egress)?;
+    hooks.attach_tc(Program::PodIngress, ifindex, Direction::Egress, &ingress)
 }
 
 const PREFIX: &str = "pod_";
@@ -79,55 +56,47 @@ pub(crate) enum Error {
 
 /// Interfaces, routes and neighbours by netlink, and programs.
 #[derive(Debug)]
-pub(crate) struct HostInterfaces<P> {
-    programs: P,
-    netlink: Option<Netlink>,
+pub(crate) struct HostInterfaces {
+    hooks: Arc<dyn Hooks>,
+    netlink: Netlink,
     unsettled: UnboundedSender<Unsettled>,
     /// Held while an interface goes, and while its programs settle.
     turn: Arc<Mutex<()>>,
 }
 
-impl<P: Programs> HostInterfaces<P> {
+impl HostInterfaces {
     /// The interfaces, and who settles their programs once no pod has come for that long.
-    pub(crate) fn new(programs: P, quiet: Duration) -> (Self, Settler<P>) {
+    pub(crate) fn new(hooks: Arc<dyn Hooks>, netlink: Netlink, quiet: Duration) -> (Self, Settler) {
         let (unsettled, queue) = unbounded_channel();
         let turn = Arc::new(Mutex::new(()));
-        let settler = Settler { programs: programs.clone(), queue, turn: Arc::clone(&turn), quiet };
-        (Self { programs, netlink: None, unsettled, turn }, settler)
-    }
-
-    /// One socket for all; opened when the runtime is there to drive it.
-    fn netlink(&mut self) -> datapath::Result<Netlink> {
-        if let Some(netlink) = &self.netlink {
-            return Ok(netlink.clone());
-        }
-        let netlink = Netlink::open()?;
-        self.netlink = Some(netlink.clone());
-        Ok(netlink)
+        let settler =
+            Settler { hooks: Arc::clone(&hooks), netlink: netlink.clone(), queue, turn: Arc::clone(&turn), quiet };
+        (Self { hooks, netlink, unsettled, turn }, settler)
     }
 
     /// Detaches what is pinned under the names that a condition chooses.
     async fn detach(&self, chosen: impl Fn(&str, u32) -> bool + Send + 'static) -> Result<(), Error> {
-        let programs = self.programs.clone();
+        let hooks = Arc::clone(&self.hooks);
         let detached = move || {
-            let pins = programs.pins()?;
-            pins.iter().filter(|(pin, ifindex)| chosen(pin, *ifindex)).try_for_each(|(pin, _)| programs.detach(pin))
+            // The index is 0 when the interface has gone.
+            let chosen = |link: &LinkPin| chosen(&link.name, link.ifindex.unwrap_or_default());
+            hooks.links()?.into_iter().filter(chosen).try_for_each(|link| hooks.detach(&link.name).map(drop))
         };
         Ok(statedb::blocking(detached).await?)
     }
 }
 
-impl<P: Programs> Interfaces for HostInterfaces<P> {
+impl Interfaces for HostInterfaces {
     type Error = Error;
 
     async fn connect(&mut self, pod: &PodAttachment) -> Result<(), Error> {
-        let netlink = self.netlink()?;
+        let netlink = &self.netlink;
         let endpoint = &pod.endpoint;
         let ifindex = endpoint.host_ifindex;
         let link = netlink.link_by_index(ifindex).await?.filter(|link| link.name == endpoint.host_interface);
         let link = link.ok_or(Error::Gone(ifindex))?;
-        let (programs, name) = (self.programs.clone(), endpoint.host_interface.clone());
-        if !statedb::blocking(move || programs.attach(&name, ifindex)).await? {
+        let (hooks, name) = (Arc::clone(&self.hooks), endpoint.host_interface.clone());
+        if !statedb::blocking(move || attach(&*hooks, &name, ifindex)).await? {
             let name = endpoint.host_interface.clone();
             // Without a settler the programs do their work as they are.
             let _ = self.unsettled.send(Unsettled { name, ifindex });
@@ -143,7 +112,7 @@ impl<P: Programs> Interfaces for HostInterfaces<P> {
     }
 
     async fn disconnect(&mut self, name: &str, ifindex: u32) -> Result<(), Error> {
-        let netlink = self.netlink()?;
+        let netlink = &self.netlink;
         let turn = Arc::clone(&self.turn);
         let _turn = turn.lock().await;
         // First the interface: without it no packet passes, programs or not. It takes its routes along.
@@ -170,14 +139,15 @@ struct Unsettled {
 
 /// Attaches programs for good when the node is quiet: each takes some ten milliseconds, under a lock for which every pod
 /// that comes or goes would have to wait.
-pub(crate) struct Settler<P> {
-    programs: P,
+pub(crate) struct Settler {
+    hooks: Arc<dyn Hooks>,
+    netlink: Netlink,
     queue: UnboundedReceiver<Unsettled>,
     turn: Arc<Mutex<()>>,
     quiet: Duration,
 }
 
-impl<P: Programs> Settler<P> {
+impl Settler {
     /// Runs until there are no interfaces any more.
     pub(crate) async fn run(mut self) {
         let mut waiting = VecDeque::new();
@@ -201,12 +171,12 @@ impl<P: Programs> Settler<P> {
 
     async fn settle(&self, unsettled: &Unsettled) -> datapath::Result<()> {
         let _turn = self.turn.lock().await;
-        let present = Netlink::open()?.link_by_index(unsettled.ifindex).await?;
+        let present = self.netlink.link_by_index(unsettled.ifindex).await?;
         if present.is_none_or(|link| link.name != unsettled.name) {
             return Ok(());
         }
-        let (programs, Unsettled { name, ifindex }) = (self.programs.clone(), unsettled.clone());
-        statedb::blocking(move || programs.settle(&name, ifindex)).await
+        let (hooks, Unsettled { name, ifindex }) = (Arc::clone(&self.hooks), unsettled.clone());
+        statedb::blocking(move || settle(&*hooks, &name, ifindex)).await
     }
 }
 
@@ -219,14 +189,14 @@ fn route(pod: &PodAttachment, ip: IpAddr) -> Route {
     route
 }
 
-/// The interfaces of the network namespace that this process runs in.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Links;
+/// The interfaces of a network namespace.
+#[derive(Clone, Debug)]
+pub(crate) struct Links(pub(crate) Netlink);
 
 impl HostLinks for Links {
     type Error = datapath::Error;
 
     async fn list(&self) -> Result<BTreeMap<String, u32>, Self::Error> {
-        Ok(Netlink::open()?.links().await?.into_iter().map(|link| (link.name, link.index)).collect())
+        Ok(self.0.links().await?.into_iter().map(|link| (link.name, link.index)).collect())
     }
 }

@@ -20,6 +20,7 @@ mod interfaces;
 mod journal;
 pub mod loopback;
 mod manager;
+mod metrics;
 pub mod queue;
 mod reconcile;
 pub mod reference;
@@ -33,9 +34,12 @@ pub use config::Config;
 pub use ingest::ingest_pod;
 pub use install::{Error as InstallError, UninstallError, install_plugin, uninstall_plugin};
 pub use manager::CreateError;
+pub use metrics::register_metrics;
 pub use reconcile::{Error as AttachError, Maps};
 
 use attachment::Attachment;
+use datapath::netlink::Netlink;
+use datapath::{Epochs, Hooks, Kernel};
 use health::HealthEndpoint;
 use interfaces::Interfaces;
 use manager::restore::HostLinks;
@@ -44,6 +48,7 @@ use model::{Endpoint, EndpointPolicy, Identity, LocalNode, Node, Pod, RemoteEndp
 use statedb::{Reader, StatusReader, Tasks, Writer};
 use std::sync::Arc;
 use std::time::Duration;
+use surface::Surface;
 use tokio::sync::watch;
 
 /// The agent's socket.
@@ -70,12 +75,14 @@ pub struct Inputs {
     pub remote_endpoints: Reader<RemoteEndpoint>,
     /// Who hands out addresses.
     pub addresses: Arc<dyn Addresses>,
-    /// Programs and links.
-    pub datapath: Arc<datapath::bpf::Datapath>,
-    /// The maps; nobody else writes them.
-    pub maps: Maps,
+    /// Where its maps are; nobody else writes them.
+    pub maps: Arc<dyn Kernel>,
+    /// Where programs are attached to pods' interfaces.
+    pub hooks: Arc<dyn Hooks>,
+    /// The network namespace of the node.
+    pub netlink: Netlink,
     /// Raised when a decision of the past may be wrong.
-    pub epochs: datapath::Epochs,
+    pub epochs: Epochs,
     /// Writes CiliumEndpoint objects.
     pub client: k8s::Client,
     /// Whether the agent can serve: then the CNI configuration is written.
@@ -85,27 +92,32 @@ pub struct Inputs {
 /// What this feature offers to others.
 #[derive(Clone, Debug)]
 pub struct Outputs {
-    /// The part of the agent's API that is served here, below `/v1`.
-    pub router: axum::Router,
-    /// What the datapath is to know of local addresses.
-    pub attachments: Reader<Attachment>,
-    /// How far each attachment is in the kernel.
-    pub status: StatusReader<Attachment>,
-    /// How far each CiliumEndpoint is at the API server, if they are written.
-    pub cilium_endpoints: Option<StatusReader<cilium_endpoint::Object>>,
     /// The health endpoint, or why there is none just now; nothing if there is not to be one.
     pub health: Option<watch::Receiver<Result<HealthEndpoint, String>>>,
+    /// What it shows of itself.
+    pub surface: Surface,
 }
 
 /// Restores the endpoints of the process before, and then takes on and lets go what the container runtime asks for.
-#[must_use]
-pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> Outputs {
-    let (interfaces, settler) = host::HostInterfaces::new(Arc::clone(&inputs.datapath), QUIET);
+///
+/// # Errors
+///
+/// A map cannot be opened.
+pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result<Outputs> {
+    let maps = Maps::open(&inputs.maps)?;
+    let links = host::Links(inputs.netlink.clone());
+    let (interfaces, settler) = host::HostInterfaces::new(Arc::clone(&inputs.hooks), inputs.netlink.clone(), QUIET);
     tasks.spawn("endpoint-settle", settler.run());
     if let Some(path) = config.conflist.clone() {
         tasks.spawn("endpoint-conflist", conflist::keep(path, config.clone(), inputs.ready.clone()));
     }
-    let cilium_endpoints = (!config.disable_cilium_endpoints).then(|| cilium_endpoint::start(&inputs, tasks));
+    let mut surface =
+        Surface::new().table(&inputs.endpoints.reader()).status(conflist::fill_status(config.conflist.clone()));
+    if !config.disable_cilium_endpoints {
+        surface = surface.reconciler(&cilium_endpoint::start(&inputs, tasks));
+    }
+    let (counted, ready) = (inputs.endpoints.reader(), inputs.policies.clone());
+    surface = surface.metrics(|registry| register_metrics(counted, ready, registry));
     let (wants_health, node) = (config.health_endpoint(), inputs.local_node.clone());
     let core = Core {
         endpoints: inputs.endpoints,
@@ -114,16 +126,16 @@ pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> Outputs {
         identities: inputs.identities,
         local_node: inputs.local_node,
         addresses: inputs.addresses,
-        maps: inputs.maps,
+        maps,
         epochs: inputs.epochs,
     };
-    let Started { router, attachments, status, manager } = core.start(config, interfaces, host::Links, tasks);
+    let Started { router, attachments, status, manager } = core.start(config, interfaces, links, tasks);
     let health = wants_health.then(|| {
         let (state, health) = watch::channel(Err("it is being made".to_owned()));
         tasks.spawn("endpoint-health", health::Keeper { manager, node, nodes: inputs.nodes, state }.run());
         health
     });
-    Outputs { router, attachments, status, cilium_endpoints, health }
+    Ok(Outputs { health, surface: surface.table(&attachments).reconciler(&status).routes(router) })
 }
 
 /// The core, running.

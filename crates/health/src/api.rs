@@ -29,7 +29,7 @@ pub(crate) struct Shared {
     /// Who probes.
     pub(crate) probe: mpsc::Sender<Request>,
     /// What the agent says of itself.
-    pub(crate) agent: Box<dyn Fn() -> StatusResponse + Send + Sync>,
+    pub(crate) agent: Arc<dyn Fn() -> StatusResponse + Send + Sync>,
     /// Since when health is probed.
     pub(crate) since: Instant,
 }

@@ -30,6 +30,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use surface::Surface;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -49,7 +50,7 @@ pub struct Inputs {
     /// Where the API listens.
     pub socket: PathBuf,
     /// What the agent says of itself.
-    pub agent: Box<dyn Fn() -> StatusResponse + Send + Sync>,
+    pub agent: Arc<dyn Fn() -> StatusResponse + Send + Sync>,
 }
 
 /// What this feature offers to others.
@@ -57,17 +58,18 @@ pub struct Inputs {
 pub struct Outputs {
     /// What the last probes found. If nothing is probed, it is empty, and its sender is gone.
     pub status: watch::Receiver<Arc<HealthStatusResponse>>,
-    /// Counters, to be registered by whoever exports them.
-    pub metrics: Metrics,
+    /// What it shows of itself to the agent's clients; its own API is on a socket of its own.
+    pub surface: Surface,
 }
 
 /// Starts to answer probes, to probe, and to serve the API; nothing of it if that is switched off. An address, port or
 /// socket that cannot be had is tried again, and is no reason to fail.
 pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> Outputs {
     let metrics = Metrics::default();
+    let surface = Surface::new().metrics(|registry| metrics.register(registry));
     let (sender, status) = watch::channel(Arc::default());
     if !config.enabled {
-        return Outputs { status, metrics };
+        return Outputs { status, surface };
     }
     tasks.spawn("health-respond-node", respond::on_node(config.port, inputs.local_node));
     if config.probes_endpoints() {
@@ -76,11 +78,11 @@ pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> Outputs {
     let (probe, requests) = mpsc::channel(REQUESTS);
     let mesh = Mesh::new(inputs.node_name, config.probes_endpoints());
     let network = Network { port: config.port, requests: config.icmp_threshold };
-    let ends = run::Ends { nodes: inputs.nodes, requests, status: sender, metrics: metrics.clone() };
+    let ends = run::Ends { nodes: inputs.nodes, requests, status: sender, metrics };
     tasks.spawn("health-probe", run::run(mesh, network, ends));
     let shared = api::Shared { status: status.clone(), probe, agent: inputs.agent, since: Instant::now() };
     tasks.spawn_fallible("health-api", api::serve(inputs.socket, shared));
-    Outputs { status, metrics }
+    Outputs { status, surface }
 }
 
 /// Why an operation failed, without the number that Rust adds.

@@ -119,7 +119,7 @@ fn start() -> Running {
         nodes: node_reader,
         local_node: local_reader,
         endpoint: receiver,
-        agent: Box::new(StatusResponse::default),
+        agent: Arc::new(StatusResponse::default),
     };
     let outputs = health::start(Config::default(), inputs, &Tasks::new(CancellationToken::new()));
     Running { outputs, nodes, _local: local, endpoint, socket, _folder: folder }
@@ -224,7 +224,7 @@ fn nothing_is_started_when_it_is_switched_off() {
             nodes: statedb::table("nodes").1,
             local_node: statedb::table("local-node").1,
             endpoint: receiver,
-            agent: Box::new(StatusResponse::default),
+            agent: Arc::new(StatusResponse::default),
         };
         let outputs = health::start(Config { enabled: false, ..Config::default() }, inputs, &tasks);
         assert_eq!((tasks.list().len(), outputs.status.borrow().nodes.len()), (0, 0));

@@ -17,6 +17,7 @@ pub mod proto;
 mod ring;
 mod server;
 mod service;
+mod status;
 mod store;
 
 pub use config::{Capacity, Config, TlsFiles};
@@ -32,6 +33,7 @@ use statedb::Tasks;
 use std::sync::Arc;
 use std::time::Duration;
 use store::Store;
+use surface::Surface;
 
 /// How often the wall clock is compared with the kernel's.
 const CLOCK: Duration = Duration::from_secs(10);
@@ -52,8 +54,19 @@ pub struct Outputs {
     pub sink: Sink,
     /// Where the agent says what it did.
     pub agent_events: AgentEvents,
-    /// What to show in the agent's status.
+    /// Its state.
     pub status: Status,
+    /// What it shows of itself.
+    pub surface: Surface,
+}
+
+impl Outputs {
+    fn new(sink: Sink, agent_events: AgentEvents, status: Status) -> Self {
+        let shown = status.clone();
+        let surface =
+            Surface::new().status(move |all| all.hubble = Some(status::render(shown.figures(), &shown.problems())));
+        Self { sink, agent_events, status, surface }
+    }
 }
 
 /// Where events of the kernel go. Cheap to clone; a push neither waits nor allocates.
@@ -108,7 +121,7 @@ fn start_at(config: Config, inputs: Inputs, tasks: &Tasks, times: Times) -> Outp
     let problems = Problems::default();
     if !config.enabled {
         let status = Status { store: None, problems };
-        return Outputs { sink: Sink(None), agent_events, status };
+        return Outputs::new(Sink(None), agent_events, status);
     }
     let store = Arc::new(Store::new(&config, &inputs.node_name, inputs.tables.clone()));
     let clock = Arc::clone(&store);
@@ -128,5 +141,5 @@ fn start_at(config: Config, inputs: Inputs, tasks: &Tasks, times: Times) -> Outp
         tasks.spawn("hubble-network", services.serve_network(address, tls));
     }
     let status = Status { store: Some(Arc::clone(&store)), problems };
-    Outputs { sink: Sink(Some(store)), agent_events, status }
+    Outputs::new(Sink(Some(store)), agent_events, status)
 }

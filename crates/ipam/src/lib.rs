@@ -3,12 +3,16 @@
 
 mod allocator;
 pub mod cluster;
+mod metrics;
 mod pool;
+mod status;
 
 pub use allocator::{Allocation, Allocator, Error, PoolUsage};
+pub use metrics::register_metrics;
 
 use model::LocalNode;
 use statedb::{Change, Reader, Tasks};
+use surface::Surface;
 
 /// What the node side needs.
 #[derive(Debug)]
@@ -24,6 +28,8 @@ pub struct Outputs {
     pub allocator: Allocator,
     /// How full each pool is.
     pub pools: Reader<PoolUsage>,
+    /// What it shows of itself.
+    pub surface: Surface,
 }
 
 /// Starts the node side: from now on the pools follow the node's pod CIDRs.
@@ -45,7 +51,11 @@ pub fn start(inputs: Inputs, tasks: &Tasks) -> Outputs {
             }
         }
     });
-    Outputs { allocator, pools }
+    let surface = Surface::new()
+        .table(&pools)
+        .status(status::fill(allocator.clone(), pools.clone()))
+        .metrics(|registry| register_metrics(pools.clone(), registry));
+    Outputs { allocator, pools, surface }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #![doc = include_str!("../README.md")]
 
+mod api;
 mod target;
 
 use datapath::{Epochs, Kernel};
@@ -8,6 +9,7 @@ use ipnet::IpNet;
 use model::{IdentityId, IpEntry};
 use statedb::{Derived, Reader, StatusReader, Tasks};
 use std::sync::Arc;
+use surface::Surface;
 use target::IpcacheTarget;
 
 #[cfg(test)]
@@ -24,7 +26,7 @@ pub struct Inputs {
 }
 
 /// The ipcache, running.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Ipcache {
     /// What each prefix is.
     pub entries: Reader<IpEntry>,
@@ -32,6 +34,8 @@ pub struct Ipcache {
     pub status: StatusReader<IpEntry>,
     /// The identities of prefixes that the kernel had at start.
     pub restored: Arc<[(IpNet, IdentityId)]>,
+    /// What it shows of itself.
+    pub surface: Surface,
     merged: Derived<IpEntry>,
 }
 
@@ -43,10 +47,12 @@ pub struct Ipcache {
 pub fn start(inputs: Inputs, tasks: &Tasks) -> datapath::Result<Ipcache> {
     let target = IpcacheTarget::open(&inputs.kernel, inputs.epochs)?;
     let restored = target.identities().into();
+    let surface = inputs.writers.iter().fold(Surface::new(), |surface, writer| surface.table(writer));
     let merged = statedb::merge(tasks, "ipcache", inputs.writers);
     let entries = merged.rows.clone();
     let status = statedb::reconcile(tasks, "reconcile-ipcache", entries.clone(), target);
-    Ok(Ipcache { entries, status, restored, merged })
+    let surface = surface.table(&entries).reconciler(&status).routes(api::routes(entries.clone()));
+    Ok(Ipcache { entries, status, restored, surface, merged })
 }
 
 impl Ipcache {

@@ -120,9 +120,21 @@ impl Client {
                 .map_err(|source| Error::Setup { url: url.to_string(), source: Box::new(source) })?;
             clients.push((url.to_string(), client));
         }
+        Ok(Self::limited(clients, config, namespace))
+    }
+
+    /// A client of that server, whatever it is made of, with the limits of the configuration. What would lead to a server
+    /// or prove who we are is not read.
+    #[must_use]
+    pub fn over(server: kube::Client, config: &ClientConfig) -> Self {
+        let namespace = server.default_namespace().to_owned();
+        Self::limited(vec![("the given one".to_owned(), server)], config, namespace)
+    }
+
+    fn limited(servers: Vec<(String, kube::Client)>, config: &ClientConfig, namespace: String) -> Self {
         let rate = config.qps.filter(|qps| *qps > 0.0).map(|qps| RateLimit::new(qps, config.burst.unwrap_or(1)));
-        let service = Servers::new(clients, rate, config.limits).into_service();
-        Ok(kube::Client::new(service, namespace).into())
+        let service = Servers::new(servers, rate, config.limits).into_service();
+        kube::Client::new(service, namespace).into()
     }
 
     /// The client underneath, for what this crate has no words for.

@@ -89,7 +89,9 @@ pub(crate) async fn reflect<K, R, I, F>(
     watches.add(&progress);
     let api = guard::api(api, |client| requests::observed(client, progress.clone()));
     let noted = progress.clone();
-    let events = watcher(api, watch.timeout(seconds).any_semantic()).inspect(move |event| match event {
+    // In pages, the API server would read from etcd, and the library does not ask for its cache.
+    let watch = watcher::Config { page_size: None, ..watch.timeout(seconds).any_semantic() };
+    let events = watcher(api, watch).inspect(move |event| match event {
         // A list that merely begins proves nothing yet.
         Ok(Event::Init) => {}
         Ok(_) => noted.worked(),

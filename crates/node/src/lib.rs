@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #![doc = include_str!("../README.md")]
 
+mod api;
 mod config;
 mod devices;
 mod fib;
@@ -13,6 +14,7 @@ mod publish;
 mod reconcile;
 mod resolve;
 mod run;
+mod status;
 mod ways_out;
 
 pub use config::{Config, DevicePattern, Ipam};
@@ -20,14 +22,14 @@ pub use ingest::ingest_node;
 pub use reconcile::{Error, ROUTE_PROTOCOL};
 pub use resolve::{Hop, Problem, Route};
 
-use datapath::Epochs;
-use datapath::bpf::Datapath;
 use datapath::netlink::Netlink;
+use datapath::{Epochs, Hooks, Kernel};
 use k8s::k8s_openapi::api::core::v1 as core;
 use model::{LocalNode, Node};
-use statedb::{Reader, StatusReader, Tasks};
+use statedb::{Reader, Tasks};
 use std::net::IpAddr;
 use std::sync::Arc;
+use surface::Surface;
 use tokio::sync::watch;
 
 /// The end of the pair that has the router's addresses.
@@ -38,7 +40,6 @@ pub const NET_DEVICE: &str = "cilium_net";
 pub const OVERLAY_DEVICE: &str = "cilium_vxlan";
 
 /// What this feature reads, and the kernel that it writes to.
-#[derive(Debug)]
 pub struct Inputs {
     /// Name of the node that we run on; see [`name`].
     pub name: String,
@@ -46,8 +47,12 @@ pub struct Inputs {
     pub client: k8s::Client,
     /// All nodes of the cluster, by [`ingest_node`].
     pub nodes: Reader<Node>,
-    /// Programs, links and the map of the node.
-    pub datapath: Arc<Datapath>,
+    /// The maps of the node and its devices.
+    pub maps: Arc<dyn Kernel>,
+    /// Where programs are attached to devices.
+    pub hooks: Arc<dyn Hooks>,
+    /// The network namespace that is to be wired.
+    pub netlink: Netlink,
     /// Raised when a device changes.
     pub epochs: Epochs,
     /// Addresses of the node's health endpoint, to be published; nothing while it is not known what they are.
@@ -59,22 +64,20 @@ pub struct Inputs {
 pub struct Outputs {
     /// This node. Its row appears, and the table is initialised, when the node has its prefixes and devices.
     pub local: Reader<LocalNode>,
-    /// Nodes that cannot be reached, with the reason.
-    pub problems: Reader<Problem>,
-    /// How far each route is in the kernel.
-    pub routes: StatusReader<Route>,
     /// What this node waits for, or cannot do; none when all is well.
     pub trouble: watch::Receiver<Option<String>>,
+    /// What it shows of itself.
+    pub surface: Surface,
 }
 
-/// Starts to wire this node to the others, in the network namespace of the calling thread.
+/// Starts to wire this node to the others.
 ///
 /// # Errors
 ///
-/// The kernel gives no netlink socket.
+/// The kernel does not tell of changes, or a map cannot be opened.
 pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result<Outputs> {
-    let netlink = Netlink::open()?;
-    let changes = Netlink::changes()?;
+    let netlink = inputs.netlink;
+    let changes = netlink.changes()?;
     let (kube_writer, kube) = statedb::table("k8s-node");
     let this = k8s::WatchConfig::default().fields(&format!("metadata.name={}", inputs.name));
     let api = inputs.client.all::<core::Node>();
@@ -87,11 +90,17 @@ pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result<
     let routes = statedb::reconcile(tasks, "node-routes", routes, reconcile::Target::new(netlink.clone()));
     let (local_writer, local) = statedb::table("local-node");
     let (problems_writer, problems) = statedb::table("node-problems");
+    let surface = Surface::new()
+        .table(&local)
+        .table(&problems)
+        .reconciler(&routes)
+        .routes(api::routes(inputs.name.clone(), inputs.nodes.clone()))
+        .status(status::fill(&config, inputs.name, local.clone(), inputs.nodes.clone()));
     let (trouble_sender, trouble) = watch::channel(Some("looking at the devices".to_owned()));
     let run = run::Run {
         config,
         netlink,
-        programs: programs::Programs::new(inputs.datapath, inputs.epochs)?,
+        programs: programs::Programs::new(&inputs.maps, inputs.hooks, inputs.epochs)?,
         kube,
         nodes: inputs.nodes,
         local: local_writer,
@@ -106,7 +115,7 @@ pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result<
         warnings: Vec::new(),
     };
     tasks.spawn("node-run", run.run(changes));
-    Ok(Outputs { local, problems, routes, trouble })
+    Ok(Outputs { local, trouble, surface })
 }
 
 /// Name of the node that we run on: `K8S_NODE_NAME`, or else the machine's.

@@ -6,8 +6,8 @@ use crate::local::{Facts, Host};
 use crate::{HOST_DEVICE, OVERLAY_DEVICE};
 use abi::Addr;
 use abi::config::{Device, NodeConfig};
-use datapath::bpf::{Datapath, Direction, Program};
-use datapath::{Epochs, Kernel, Map, Result, sync_map};
+use datapath::bpf::{Direction, Program};
+use datapath::{Epochs, Hooks, Kernel, Map, Result, sync_map};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// Attaches, and remembers to what.
 #[derive(Debug)]
 pub(crate) struct Programs {
-    datapath: Arc<Datapath>,
+    hooks: Arc<dyn Hooks>,
     map: Map<abi::maps::Node>,
     devices: Map<abi::maps::Devices>,
     epochs: Epochs,
@@ -26,9 +26,9 @@ pub(crate) struct Programs {
 }
 
 impl Programs {
-    pub(crate) fn new(datapath: Arc<Datapath>, epochs: Epochs) -> Result<Self> {
-        let (map, devices) = (datapath.map()?, datapath.map()?);
-        Ok(Self { datapath, map, devices, epochs, attached: BTreeMap::new(), swept: false })
+    pub(crate) fn new(maps: &Arc<dyn Kernel>, hooks: Arc<dyn Hooks>, epochs: Epochs) -> Result<Self> {
+        let (map, devices) = (maps.map()?, maps.map()?);
+        Ok(Self { hooks, map, devices, epochs, attached: BTreeMap::new(), swept: false })
     }
 
     /// Attaches to the devices as they are now, tells the programs, and detaches from what is no longer native.
@@ -36,8 +36,7 @@ impl Programs {
         let wanted = wanted(facts, host);
         for (pin, &(program, ifindex)) in &wanted {
             if self.attached.get(pin) != Some(&ifindex) {
-                self.change(pin, move |datapath, pin| datapath.attach_tc(program, ifindex, Direction::Ingress, pin))
-                    .await?;
+                self.change(pin, move |hooks, pin| hooks.attach_tc(program, ifindex, Direction::Ingress, pin)).await?;
                 self.attached.insert(pin.clone(), ifindex);
             }
         }
@@ -52,6 +51,12 @@ impl Programs {
         if changed { self.epochs.bump_node() } else { Ok(()) }
     }
 
+    /// Has the host's connection tracking pass over that UDP port, or over none.
+    pub(crate) async fn untrack(&self, port: Option<u16>) -> Result<()> {
+        let hooks = Arc::clone(&self.hooks);
+        statedb::blocking(move || hooks.untrack_udp(port)).await
+    }
+
     /// Routes out of the node have changed: flows that left by them are decided anew.
     pub(crate) fn routes_changed(&self, concerned: &Concerned) -> Result<()> {
         match concerned {
@@ -62,21 +67,25 @@ impl Programs {
     }
 
     /// Attaching and detaching wait for the kernel's lock of all interfaces.
-    async fn change(&self, pin: &str, work: impl FnOnce(&Datapath, &str) -> Result<()> + Send + 'static) -> Result<()> {
-        let (datapath, pin) = (Arc::clone(&self.datapath), pin.to_owned());
-        statedb::blocking(move || work(&datapath, &pin)).await
+    async fn change(
+        &self,
+        pin: &str,
+        work: impl FnOnce(&dyn Hooks, &str) -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        let (hooks, pin) = (Arc::clone(&self.hooks), pin.to_owned());
+        statedb::blocking(move || work(&*hooks, &pin)).await
     }
 
     async fn detach_others(&mut self, wanted: &BTreeMap<String, (Program, u32)>) -> Result<()> {
         if !self.swept {
-            for link in self.datapath.links()?.into_iter().filter(|link| is_ours(&link.name)) {
+            for link in self.hooks.links()?.into_iter().filter(|link| is_ours(&link.name)) {
                 self.attached.entry(link.name).or_default();
             }
             self.swept = true;
         }
         let others: Vec<String> = self.attached.keys().filter(|pin| !wanted.contains_key(*pin)).cloned().collect();
         for pin in others {
-            self.change(&pin, |datapath, pin| datapath.detach(pin).map(drop)).await?;
+            self.change(&pin, |hooks, pin| hooks.detach(pin).map(drop)).await?;
             self.attached.remove(&pin);
         }
         Ok(())

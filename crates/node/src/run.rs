@@ -180,12 +180,7 @@ impl Run {
 
     /// Has the host's connection tracking pass over the tunnel. Without that everything works, so it is tried once only.
     async fn exempt_tunnel(&self) {
-        let port = self.tunnel_port();
-        let told = statedb::blocking(move || match port {
-            Some(port) => datapath::nft::untrack_udp(port),
-            None => datapath::nft::cleanup(),
-        });
-        if let Err(error) = told.await {
+        if let Err(error) = self.programs.untrack(self.tunnel_port()).await {
             let error = statedb::with_causes(&error);
             info!(
                 error,

@@ -2,6 +2,7 @@
 #![doc = include_str!("../README.md")]
 
 mod addresses;
+mod api;
 mod config;
 mod explain;
 #[cfg(fuzzing)]
@@ -27,6 +28,7 @@ use resolve::Engine;
 use run::{Feature, Run, Tables};
 use statedb::{Reader, StatusReader, Tasks, Writer, merge, reconcile, table};
 use std::sync::Arc;
+use surface::Surface;
 use tokio::sync::mpsc;
 
 pub use config::Config;
@@ -109,6 +111,8 @@ pub struct Outputs {
     pub policy_status: StatusReader<CompiledPolicy>,
     /// Numbers.
     pub metrics: Metrics,
+    /// What it shows of itself.
+    pub surface: Surface,
 }
 
 /// Starts the feature.
@@ -146,6 +150,15 @@ pub fn start<S: IdentityStore + Clone>(
     );
 
     let metrics = Metrics::default();
+    let surface = Surface::new()
+        .table(&endpoint_policies)
+        .table(&identities)
+        .table(&provenance)
+        .table(&compiled)
+        .table(&problems)
+        .reconciler(&policy_status)
+        .routes(api::routes(identities.clone()))
+        .metrics(|registry| metrics.register(registry));
     let feature = Feature {
         engine,
         tables: Tables {
@@ -162,5 +175,5 @@ pub fn start<S: IdentityStore + Clone>(
         metrics: metrics.clone(),
     };
     tasks.spawn("policy", Run::new(config, inputs, policies, feature).run());
-    Ok(Outputs { endpoint_policies, identities, provenance, compiled, problems, policy_status, metrics })
+    Ok(Outputs { endpoint_policies, identities, provenance, compiled, problems, policy_status, metrics, surface })
 }

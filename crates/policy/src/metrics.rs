@@ -1,57 +1,80 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Every number of this feature. Cheap to clone; the root gives them their names.
+//! Every metric of this feature (contracts J).
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
 
-macro_rules! gauges {
-    ($($(#[$meta:meta])* $name:ident, $set:ident;)+) => {
-        #[derive(Debug, Default)]
-        struct Values { $($name: AtomicU64),+ }
-
-        /// Numbers of the policy engine.
-        #[derive(Clone, Debug, Default)]
-        pub struct Metrics(Arc<Values>);
-
-        impl Metrics {
-            $(
-                $(#[$meta])*
-                #[must_use]
-                pub fn $name(&self) -> u64 {
-                    self.0.$name.load(Ordering::Relaxed)
-                }
-
-                pub(crate) fn $set(&self, value: u64) {
-                    self.0.$name.store(value, Ordering::Relaxed);
-                }
-            )+
-        }
-    };
+/// The metrics; clones count together.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    pub(crate) rules: Gauge,
+    pub(crate) max_revision: Gauge,
+    identities: Family<Type, Gauge>,
+    enforcement: Family<Enforced, Gauge>,
+    pub(crate) policies: Gauge,
+    pub(crate) waiting: Gauge,
 }
 
-gauges! {
-    /// Policy objects in force (`cilium_policy`).
-    policies, set_policies;
-    /// Revision of the policy repository (`cilium_policy_max_revision`).
-    max_revision, set_max_revision;
-    /// Fields of policies that are not honoured.
-    problems, set_problems;
-    /// Reserved identities (`cilium_identity{type="reserved"}`).
-    reserved_identities, set_reserved_identities;
-    /// Identities of the cluster (`cilium_identity{type="cluster_local"}`).
-    cluster_identities, set_cluster_identities;
-    /// Identities of prefixes (`cilium_identity{type="node_local"}`).
-    node_identities, set_node_identities;
-    /// Pods for which no direction is enforced (`cilium_policy_endpoint_enforcement_status{enforcement="none"}`).
-    endpoints_without_enforcement, set_endpoints_without_enforcement;
-    /// Pods for which only ingress is enforced.
-    endpoints_enforcing_ingress, set_endpoints_enforcing_ingress;
-    /// Pods for which only egress is enforced.
-    endpoints_enforcing_egress, set_endpoints_enforcing_egress;
-    /// Pods for which both directions are enforced.
-    endpoints_enforcing_both, set_endpoints_enforcing_both;
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Type {
+    r#type: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Enforced {
+    enforcement: &'static str,
+}
+
+impl Metrics {
+    /// Makes them known to a registry; its prefix comes before their names.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("policy", "Rules in force", self.rules.clone());
+        registry.register("policy_max_revision", "Revision of the policies in force", self.max_revision.clone());
+        registry.register("identity", "Identities by type", self.identities.clone());
+        registry.register(
+            "policy_endpoint_enforcement_status",
+            "Pods of this node by the directions in which policy is enforced",
+            self.enforcement.clone(),
+        );
+    }
+
+    /// Makes a sample of each, without which one with labels is not on the page. The reference is made of such a page.
+    pub fn sample(&self) {
+        self.show_identities([0; 3]);
+        self.show_enforcement([0; 4]);
+    }
+
+    /// Policy objects in force.
+    #[must_use]
+    pub fn policies(&self) -> i64 {
+        self.policies.get()
+    }
+
     /// Pods that wait for an identity.
-    endpoints_waiting, set_endpoints_waiting;
-    /// Entries of the ipcache.
-    ipcache_entries, set_ipcache_entries;
+    #[must_use]
+    pub fn endpoints_waiting(&self) -> i64 {
+        self.waiting.get()
+    }
+
+    /// Identities of prefixes.
+    #[must_use]
+    pub fn node_identities(&self) -> i64 {
+        self.identities.get_or_create(&Type { r#type: "node_local" }).get()
+    }
+
+    /// Reserved ones, those of the cluster, and those of prefixes.
+    pub(crate) fn show_identities(&self, counts: [usize; 3]) {
+        for (r#type, count) in ["reserved", "cluster_local", "node_local"].into_iter().zip(counts) {
+            self.identities.get_or_create(&Type { r#type }).set(count as i64);
+        }
+    }
+
+    /// Pods where nothing is enforced, only ingress, only egress, and both.
+    pub(crate) fn show_enforcement(&self, counts: [usize; 4]) {
+        for (enforcement, count) in ["none", "ingress", "egress", "both"].into_iter().zip(counts) {
+            self.enforcement.get_or_create(&Enforced { enforcement }).set(count as i64);
+        }
+    }
 }

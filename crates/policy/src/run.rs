@@ -62,7 +62,6 @@ pub(crate) struct Run {
     identities: Identities,
     pods: Reader<Pod>,
     namespaces: Reader<Namespace>,
-    policies: Reader<Policy>,
     api_servers: Reader<ApiServers>,
     endpoints: BTreeMap<EndpointId, Endpoint>,
     /// Identity of each pod of this node that has one.
@@ -106,7 +105,6 @@ impl Run {
             identities: Identities::default(),
             pods: inputs.pods,
             namespaces: inputs.namespaces,
-            policies,
             api_servers: inputs.api_servers,
             entries: inputs.addresses,
             ipcache: inputs.ipcache,

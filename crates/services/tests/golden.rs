@@ -11,6 +11,7 @@ use statedb::{Tasks, Writer};
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -24,17 +25,20 @@ struct World {
 
 impl World {
     /// `kernel` may fail; `maps` shows what is in it.
-    fn new(kernel: &impl datapath::Kernel, maps: Maps) -> Self {
+    fn new(kernel: &Arc<dyn datapath::Kernel>, maps: Maps) -> Self {
         let (services, service_reader) = statedb::table("k8s-services");
         let (slices, slice_reader) = statedb::table("k8s-endpointslices");
         let inputs = || Inputs {
             services: service_reader.clone(),
             slices: slice_reader.clone(),
-            maps: Maps::open(kernel).unwrap(),
+            maps: Arc::clone(kernel),
+            hooks: Arc::new(fake::Hooks::default()),
             epochs: Epochs::open(kernel).unwrap(),
         };
         let tasks = Tasks::new(CancellationToken::new());
-        let outputs = std::iter::repeat_with(|| services::start(inputs(), &tasks)).find_map(Result::ok).unwrap();
+        let outputs = std::iter::repeat_with(|| services::start(&Config::default(), inputs(), &tasks))
+            .find_map(Result::ok)
+            .unwrap();
         Self { services, slices, maps, outputs, tasks }
     }
 
@@ -119,9 +123,9 @@ fn marks(kernel: &fake::Kernel) -> String {
 }
 
 /// Plays one story and returns it as it went.
-async fn play(story: &str, kernel: &impl datapath::Kernel, plain: &fake::Kernel) -> String {
+async fn play(story: &str, kernel: Arc<dyn datapath::Kernel>, plain: &fake::Kernel) -> String {
     let maps = Maps::open(plain).unwrap();
-    let mut world = World::new(kernel, maps.clone());
+    let mut world = World::new(&kernel, maps.clone());
     let mut seen = String::new();
     let (intro, rest) = story.split_once("== ").unwrap();
     seen.push_str(intro);
@@ -139,7 +143,7 @@ async fn play(story: &str, kernel: &impl datapath::Kernel, plain: &fake::Kernel)
             "restart" => {
                 let (services, slices) = (world.services.snapshot(), world.slices.snapshot());
                 world.end().await;
-                world = World::new(kernel, maps.clone());
+                world = World::new(&kernel, maps.clone());
                 services.iter().for_each(|row| world.services.insert(row.as_ref().clone()));
                 slices.iter().for_each(|row| world.slices.insert(row.as_ref().clone()));
                 String::new()
@@ -175,7 +179,7 @@ fn stories() -> Vec<(std::path::PathBuf, String)> {
 async fn every_story_goes_as_it_is_written() {
     for (path, story) in stories() {
         let kernel = fake::Kernel::new();
-        let seen = play(&story, &kernel, &kernel).await;
+        let seen = play(&story, Arc::new(kernel.clone()), &kernel).await;
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
             std::fs::write(&path, &seen).unwrap();
         } else {
@@ -189,7 +193,7 @@ async fn every_story_goes_the_same_way_when_maps_fail_now_and_then() {
     for (path, story) in stories() {
         for seed in 0..20 {
             let kernel = fake::Kernel::new();
-            let seen = play(&story, &fake::chaos(kernel.clone(), 0.2, seed), &kernel).await;
+            let seen = play(&story, Arc::new(fake::chaos(kernel.clone(), 0.2, seed)), &kernel).await;
             assert!(seen == story, "{} with seed {seed} went otherwise:\n{seen}", path.display());
         }
     }

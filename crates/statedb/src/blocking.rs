@@ -4,7 +4,9 @@
 /// Runs work that may wait on a thread that is there for it, so that no task has to wait along. A panic of the work goes on
 /// in the caller. Dropping the future does not end the work.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
+    // What the work logs is logged on behalf of whoever waits for it.
+    let span = tracing::Span::current();
+    match tokio::task::spawn_blocking(move || span.in_scope(work)).await {
         Ok(value) => value,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),

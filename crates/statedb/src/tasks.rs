@@ -10,6 +10,7 @@ use futures::FutureExt;
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, info_span};
 
 #[cfg(test)]
 mod tests;
@@ -143,14 +144,17 @@ impl Tasks {
         };
         let (shared, future) = (Arc::clone(&self.shared), AssertUnwindSafe(task(stop)).catch_unwind());
         let ended = ended.drop_guard();
-        tokio::spawn(async move {
+        // What the task logs says which task it is.
+        let span = info_span!("task", %name);
+        let run = async move {
             let result = future.await.unwrap_or_else(|panic| Err(panic_message(panic.as_ref())));
             shared.running.lock().tasks.remove(&id);
             if let Err(message) = result {
                 shared.fail(TaskFailure { task: name.into_owned(), message });
             }
             drop(ended);
-        });
+        };
+        tokio::spawn(run.instrument(span));
     }
 
     async fn drain(&self) {

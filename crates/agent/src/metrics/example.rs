@@ -2,17 +2,16 @@
 //! The page of metrics of an agent that has no kernel and no cluster, with a sample of each metric. The reference is made of
 //! it: by the same collectors as a real one, so that it cannot tell another story.
 
-use super::{Sources, registry, render};
-use crate::tables::Tables;
+use super::{packets, reconcilers};
+use crate::flow_table;
 use abi::{DropReason, metrics::MetricsValue, metrics::slot};
 use datapath::fake::Kernel;
 use ipam::PoolUsage;
 use ipnet::{IpNet, Ipv4Net};
-use model::{Identity, Labels, reserved};
 use statedb::{Reader, Row};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use surface::Surface;
 
 /// The page.
 ///
@@ -25,22 +24,23 @@ pub fn example_metrics() -> datapath::Result<String> {
     for reason in [0, DropReason::PolicyDenied.code()] {
         counters.insert(&slot(reason, abi::policy::INGRESS), &one)?;
     }
-    let sources = Sources {
-        counters,
-        flows: Arc::new(AtomicUsize::new(0)),
-        flow_capacity: 0,
-        endpoints: table([]),
-        policies: table([]),
-        identities: table([Identity { id: reserved::HOST, labels: Labels::default() }]),
-        provenance: table([]),
-        pools: table([PoolUsage { prefix: IpNet::V4(Ipv4Net::from(Ipv4Addr::LOCALHOST)), capacity: 1, used: 0 }]),
-        tables: Tables::default(),
-    };
-    let services = services::Metrics::default();
+    let pool = PoolUsage { prefix: IpNet::V4(Ipv4Net::from(Ipv4Addr::LOCALHOST)), capacity: 1, used: 0 };
+    let (policy, services, health) =
+        (policy::Metrics::default(), services::Metrics::default(), health::Metrics::default());
+    policy.sample();
     services.sample();
-    let health = health::Metrics::default();
     health.sample();
-    Ok(render(&registry(sources, &services, &health)))
+    let mut page = Surface::new().metrics(|registry| {
+        policy.register(registry);
+        services.register(registry);
+        health.register(registry);
+        endpoint::register_metrics(table([]), table([]), registry);
+        ipam::register_metrics(table([pool]), registry);
+    });
+    page.add(packets(counters));
+    page.add(flow_table::metrics(Arc::default(), 0));
+    page.add(reconcilers(Surface::new()));
+    Ok(page.metrics_page())
 }
 
 fn table<R: Row>(rows: impl IntoIterator<Item = R>) -> Reader<R> {
@@ -60,7 +60,7 @@ mod tests {
         for line in [
             "cilium_drop_count_total{reason=\"Policy denied\",direction=\"INGRESS\"} 1",
             "cilium_forward_count_total{direction=\"INGRESS\"} 1",
-            "cilium_identity{type=\"reserved\"} 1",
+            "cilium_identity{type=\"reserved\"} 0",
             "cilium_ipam_capacity{family=\"ipv4\"} 1",
             "cilium_services_events_total 0",
         ] {

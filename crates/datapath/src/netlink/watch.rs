@@ -11,7 +11,7 @@ use rtnetlink::sys::SocketAddr;
 use super::address::address;
 use super::fib::route;
 use super::link::link;
-use super::{Address, Link, Netlink, RouteChange, failed};
+use super::{Address, Link, RouteChange, failed};
 use crate::Result;
 
 /// Something has changed.
@@ -36,12 +36,12 @@ pub enum Change {
 /// Changes of interfaces, addresses, routes and rules, in order.
 #[derive(Debug)]
 pub struct Changes {
-    messages: UnboundedReceiver<(NetlinkMessage<Message>, SocketAddr)>,
+    pub(crate) messages: UnboundedReceiver<(NetlinkMessage<Message>, SocketAddr)>,
 }
 
-impl Netlink {
-    /// Changes from now on, in the network namespace of the calling thread. The runtime that is entered drives it.
-    pub fn changes() -> Result<Changes> {
+impl Changes {
+    /// Those of the network namespace of the calling thread.
+    pub(super) fn open() -> Result<Self> {
         let groups = [
             MulticastGroup::Link,
             MulticastGroup::Ipv4Ifaddr,
@@ -54,11 +54,9 @@ impl Netlink {
         let (connection, _, messages) = rtnetlink::new_multicast_connection(&groups)
             .map_err(|source| failed("open", "a netlink socket for changes".into(), source))?;
         tokio::spawn(connection);
-        Ok(Changes { messages })
+        Ok(Self { messages })
     }
-}
 
-impl Changes {
     /// The next change; none when the runtime shuts down.
     pub async fn next(&mut self) -> Option<Change> {
         loop {

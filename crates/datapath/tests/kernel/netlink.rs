@@ -264,7 +264,7 @@ fn a_permanent_neighbour_is_there_until_it_is_removed() {
 #[test]
 fn changes_are_told_as_they_happen() {
     with_netlink(|netlink| async move {
-        let mut changes = Netlink::changes().unwrap();
+        let mut changes = netlink.changes().unwrap();
         let link = veth(&netlink, "eth0").await;
         let address = Address { ifindex: link.index, net: net("192.0.2.9/24"), scope: Scope::Universe };
         netlink.replace_address(address).await.unwrap();

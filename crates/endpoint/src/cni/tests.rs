@@ -107,7 +107,7 @@ fn add_makes_an_interface_over_which_the_pod_and_its_host_talk() {
         for gateway in routers() {
             talks(&sandbox, gateway);
         }
-        assert_eq!(node.programs.0.lock().len(), 2);
+        assert_eq!(node.hooks.attached().len(), 2);
         let checked = json!({"cniVersion": "1.1.0", "name": "cilium", "prevResult": answer});
         node.call("CHECK", "a", &sandbox.path(), &checked).unwrap();
     });
@@ -157,12 +157,12 @@ fn pods_that_come_and_go_at_once_do_not_hinder_each_other() {
         };
         let addresses: BTreeSet<_> = all("ADD").iter().map(|answer| answer["ips"].to_string()).collect();
         assert_eq!(addresses.len(), pods.len());
-        assert_eq!((node.interfaces().len(), node.programs.0.lock().len()), (pods.len(), 2 * pods.len()));
+        assert_eq!((node.interfaces().len(), node.hooks.attached().len()), (pods.len(), 2 * pods.len()));
         for gateway in routers() {
             pods.iter().for_each(|(_, sandbox)| talks(sandbox, gateway));
         }
         all("DEL");
-        assert_eq!((node.interfaces().len(), node.programs.0.lock().len()), (0, 0));
+        assert_eq!((node.interfaces().len(), node.hooks.attached().len()), (0, 0));
         assert!(serving.agent.pool.taken.lock().is_empty());
     });
 }
@@ -230,7 +230,7 @@ fn del_leaves_nothing_and_may_be_called_again() {
         }
         assert!(serving.agent.endpoints.snapshot().is_empty());
         assert!(serving.agent.pool.taken.lock().is_empty());
-        assert!(node.programs.0.lock().is_empty());
+        assert!(node.hooks.attached().is_empty());
         assert!(sandbox.ask(|netlink| async move { netlink.link("eth0").await.unwrap() }).is_none());
         add(&node, &mut serving, "a", &sandbox);
     });
@@ -324,7 +324,7 @@ fn a_pod_deleted_while_the_agent_is_away_leaves_nothing_behind() {
         node.call("STATUS", "", "", &config()).unwrap();
         let settled = || {
             let entries = kernel.map::<abi::maps::Endpoints>().unwrap().keys().unwrap().len();
-            (entries, node.programs.0.lock().len()) == (1, 2)
+            (entries, node.hooks.attached().len()) == (1, 2)
         };
         node.until(settled);
         let left: Vec<_> = serving.agent.endpoints.snapshot().iter().map(|e| e.container_id.clone()).collect();

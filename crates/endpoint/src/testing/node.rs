@@ -4,15 +4,14 @@
 use super::agent::{Agent, Setup};
 use super::local_node;
 use crate::cni::{self, Environment};
-use crate::host::{HostInterfaces, Links, Programs};
+use crate::host::{HostInterfaces, Links};
 use datapath::bpf::{BPFFS, Datapath, Options};
 use datapath::netlink::{Address, LinkChange, Netlink, Scope, VethEnd};
+use datapath::{Hooks, fake};
 use ipnet::IpNet;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use parking_lot::Mutex;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -20,33 +19,6 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-
-/// Programs that are only remembered.
-#[derive(Clone, Default)]
-pub(crate) struct FakePrograms(pub(crate) Arc<Mutex<BTreeMap<String, u32>>>);
-
-impl Programs for FakePrograms {
-    fn attach(&self, name: &str, ifindex: u32) -> datapath::Result<bool> {
-        self.settle(name, ifindex).map(|()| true)
-    }
-
-    fn settle(&self, name: &str, ifindex: u32) -> datapath::Result<()> {
-        let mut pins = self.0.lock();
-        for suffix in ["egress", "ingress"] {
-            pins.insert(format!("pod_{name}_{suffix}"), ifindex);
-        }
-        Ok(())
-    }
-
-    fn detach(&self, pin: &str) -> datapath::Result<()> {
-        self.0.lock().remove(pin);
-        Ok(())
-    }
-
-    fn pins(&self) -> datapath::Result<Vec<(String, u32)>> {
-        Ok(self.0.lock().iter().map(|(name, ifindex)| (name.clone(), *ifindex)).collect())
-    }
-}
 
 /// Runs a test on a thread in a network namespace of its own, which has the router's addresses.
 pub(crate) fn on_a_node(test: impl FnOnce(Node) + Send + 'static) {
@@ -68,7 +40,7 @@ pub(crate) fn on_a_node(test: impl FnOnce(Node) + Send + 'static) {
                     .unwrap();
             }
         });
-        test(Node { folder: tempfile::tempdir().unwrap(), programs: FakePrograms::default() });
+        test(Node { folder: tempfile::tempdir().unwrap(), hooks: fake::Hooks::default() });
     };
     if let Err(panic) = thread::spawn(run).join() {
         std::panic::resume_unwind(panic);
@@ -86,7 +58,7 @@ pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
 
 pub(crate) struct Node {
     pub(crate) folder: tempfile::TempDir,
-    pub(crate) programs: FakePrograms,
+    pub(crate) hooks: fake::Hooks,
 }
 
 /// An agent that serves on the node's socket until it is dropped.
@@ -117,7 +89,7 @@ impl Node {
 
     /// Starts an agent in this thread's namespace.
     pub(crate) fn serve(&self, setup: Setup) -> Serving {
-        self.serve_with(setup, self.programs.clone())
+        self.serve_with(setup, Arc::new(self.hooks.clone()))
     }
 
     /// The same, with the real programs and maps.
@@ -131,7 +103,7 @@ impl Node {
         self.serve_with(Setup { maps, ..setup }, datapath)
     }
 
-    fn serve_with<P: Programs>(&self, setup: Setup, programs: P) -> Serving {
+    fn serve_with(&self, setup: Setup, hooks: Arc<dyn Hooks>) -> Serving {
         let socket = self.socket();
         let _ = std::fs::remove_file(&socket);
         let stop = CancellationToken::new();
@@ -139,9 +111,10 @@ impl Node {
         let until = stop.clone();
         let thread = thread::spawn(move || {
             block_on(async {
-                let (interfaces, settler) = HostInterfaces::new(programs, Duration::from_millis(50));
+                let netlink = Netlink::open().unwrap();
+                let (interfaces, settler) = HostInterfaces::new(hooks, netlink.clone(), Duration::from_millis(50));
                 tokio::spawn(settler.run());
-                let agent = setup.start_with(interfaces, Links);
+                let agent = setup.start_with(interfaces, Links(netlink));
                 let healthz = axum::routing::get(|| async { "{}" });
                 let router = agent.router.clone().route("/v1/healthz", healthz);
                 let listener = tokio::net::UnixListener::bind(socket).unwrap();

@@ -15,7 +15,7 @@ fn report(timestamp: &str) -> Arc<HealthStatusResponse> {
 fn api() -> (Router, watch::Sender<Arc<HealthStatusResponse>>, mpsc::Receiver<Request>) {
     let (sender, status) = watch::channel(report("old"));
     let (probe, requests) = mpsc::channel(1);
-    let agent = Box::new(|| StatusResponse { attach_mode: "tcx".to_owned(), ..StatusResponse::default() });
+    let agent = Arc::new(|| StatusResponse { attach_mode: "tcx".to_owned(), ..StatusResponse::default() });
     let shared = Shared { status, probe, agent, since: Instant::now() };
     (router(Arc::new(shared)), sender, requests)
 }

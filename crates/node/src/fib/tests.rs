@@ -232,7 +232,7 @@ mod kernel {
 
     impl Node {
         async fn new(netlink: Netlink) -> Self {
-            let mut changes = Netlink::changes().unwrap();
+            let mut changes = netlink.changes().unwrap();
             for command in [
                 "link add eth0 type veth peer name far0",
                 "link set far0 up",

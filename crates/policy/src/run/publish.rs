@@ -5,7 +5,7 @@
 
 use super::Run;
 use crate::reconcile::known_endpoints;
-use model::{EndpointPolicy, IdentityId, PolicyId};
+use model::{EndpointPolicy, PolicyId};
 use statedb::{Revision, State};
 
 impl Run {
@@ -120,28 +120,23 @@ impl Run {
 
     fn count(&self) {
         let metrics = &self.metrics;
-        let number = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        metrics.set_policies(number(self.engine.policy_count()));
-        metrics.set_max_revision(self.engine.revision());
-        metrics.set_problems(number(self.policies.snapshot().iter().map(|policy| policy.problems.len()).sum()));
+        metrics.policies.set(self.engine.policy_count() as i64);
+        metrics.rules.set(self.tables.provenance.snapshot().len() as i64);
+        metrics.max_revision.set(self.engine.revision() as i64);
+        metrics.waiting.set(self.waiting.len() as i64);
         let identities = self.tables.identities.snapshot();
-        let up_to = |first: u32, last: u32| number(identities.range(IdentityId(first)..=IdentityId(last)).count());
-        let (reserved, local) = (up_to(0, 255), up_to(0x0100_0000, 0x01ff_ffff));
-        metrics.set_reserved_identities(reserved);
-        metrics.set_node_identities(local);
-        metrics.set_cluster_identities(number(identities.len()).saturating_sub(reserved + local));
+        let (mut reserved, mut local) = (0, 0);
+        for identity in identities.iter() {
+            reserved += usize::from(identity.id.is_reserved());
+            local += usize::from(identity.id.is_node_local());
+        }
+        metrics.show_identities([reserved, identities.len() - reserved - local, local]);
         let endpoints = self.tables.endpoints.snapshot();
-        let enforcing = |ingress: bool, egress: bool| {
-            let is = |row: &&std::sync::Arc<EndpointPolicy>| {
-                (row.ingress_enforced, row.egress_enforced) == (ingress, egress)
-            };
-            number(endpoints.iter().filter(is).count())
-        };
-        metrics.set_endpoints_without_enforcement(enforcing(false, false));
-        metrics.set_endpoints_enforcing_ingress(enforcing(true, false));
-        metrics.set_endpoints_enforcing_egress(enforcing(false, true));
-        metrics.set_endpoints_enforcing_both(enforcing(true, true));
-        metrics.set_endpoints_waiting(number(self.waiting.len()));
-        metrics.set_ipcache_entries(number(self.ipcache.entries.snapshot().len()));
+        let mut enforcement = [0; 4];
+        for row in endpoints.iter() {
+            let slot = usize::from(row.ingress_enforced) + 2 * usize::from(row.egress_enforced);
+            enforcement.get_mut(slot).into_iter().for_each(|count| *count += 1);
+        }
+        metrics.show_enforcement(enforcement);
     }
 }

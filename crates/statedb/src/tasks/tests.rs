@@ -79,3 +79,13 @@ async fn a_task_that_does_not_end_does_not_hold_up_the_others() {
     assert_eq!(tasks.run_until_failure().await, Ok(()));
     assert_eq!(*order.lock(), ["polite"]);
 }
+
+#[tokio::test]
+async fn what_a_task_logs_is_logged_in_its_span() {
+    let _subscriber = tracing::subscriber::set_default(tracing_subscriber::registry());
+    let (sender, seen) = tokio::sync::oneshot::channel();
+    Tasks::new(CancellationToken::new()).spawn("a", async move {
+        sender.send(tracing::Span::current().metadata().map(tracing::Metadata::name)).unwrap();
+    });
+    assert_eq!(seen.await.unwrap(), Some("task"));
+}

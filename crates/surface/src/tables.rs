@@ -24,30 +24,30 @@ struct Table {
 
 /// One table on one line.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct TableInfo {
+pub struct TableInfo {
     /// Name.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     /// Number of rows.
-    pub(crate) rows: usize,
+    pub rows: usize,
     /// The last commit.
-    pub(crate) revision: u64,
+    pub revision: u64,
     /// Whether its sources were read completely.
-    pub(crate) initialized: bool,
+    pub initialized: bool,
 }
 
 /// One reconciler.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct ReconcilerHealth {
+pub struct ReconcilerHealth {
     /// Name.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     /// Operations that succeeded.
-    pub(crate) successes: u64,
+    pub successes: u64,
     /// Operations that failed.
-    pub(crate) failures: u64,
+    pub failures: u64,
     /// Keys that fail now, or 1 when the last full comparison failed.
-    pub(crate) failing: usize,
+    pub failing: usize,
     /// The first failure, with its key.
-    pub(crate) message: String,
+    pub message: String,
 }
 
 impl Tables {
@@ -90,6 +90,12 @@ impl Tables {
         }));
     }
 
+    /// Shows what others show as well.
+    pub(crate) fn add(&mut self, others: Self) {
+        self.tables.extend(others.tables);
+        self.reconcilers.extend(others.reconcilers);
+    }
+
     /// All tables.
     pub(crate) fn list(&self) -> Vec<TableInfo> {
         self.tables.values().map(|table| (table.rows)()).collect()
@@ -109,24 +115,5 @@ impl Tables {
 impl std::fmt::Debug for Tables {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list().entries(self.tables.keys()).finish()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
-    use super::*;
-    use model::{Identity, IdentityId, Labels};
-
-    #[test]
-    fn a_table_is_listed_and_dumped_by_its_name() {
-        let (mut writer, reader) = statedb::table("identities");
-        let mut tables = Tables::default();
-        tables.show(&reader);
-        writer.insert(Identity { id: IdentityId(300), labels: Labels::default() });
-        writer.commit();
-        assert_eq!(tables.list()[0].rows, 1);
-        assert!(tables.dump("identities").unwrap()[0].contains("300"));
-        assert!(tables.dump("no-such-table").is_none());
     }
 }

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+//! An agent on its node: the real kernel, the API server of the configuration, and the sockets on which it serves.
+
+use crate::build::build;
+use crate::config::Config;
+use crate::running::Agent;
+use crate::{kernel, uninstall};
+use anyhow::Context;
+use rest;
+use statedb::Tasks;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use tokio::net::{TcpListener, UnixListener};
+use tracing::warn;
+
+/// Starts an agent and serves what it has to say.
+///
+/// # Errors
+///
+/// The kernel refuses a program, a map or a link, or a socket cannot be opened.
+pub(crate) async fn start(config: &Config, tasks: &Tasks) -> anyhow::Result<()> {
+    report_unknown(config);
+    // Opened before anything else, so that a second agent ends here and disturbs nothing.
+    let healthz = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, config.health_port)))
+        .await
+        .with_context(|| format!("health server on port {}", config.health_port))?;
+    let client = k8s::Client::connect(&config.client()).await.context("connection to the API server")?;
+    // First, so that it drains last: what the others still do must be done by then.
+    uninstall::start(config, &namespace(&client), &client, tasks);
+    let host = kernel::open(config)?;
+    let agent = build(config, &node::name(), host, &client, tasks)?;
+
+    let (probes, metrics) = (agent.healthz.clone(), agent.metrics.clone());
+    tasks.spawn_fallible("healthz", async move { axum::serve(healthz, probes).await });
+    if let Some(address) = config.metrics {
+        let listener = TcpListener::bind(address).await.with_context(|| format!("metrics server on {address}"))?;
+        tasks.spawn_fallible("metrics", async move { axum::serve(listener, metrics).await });
+    }
+    tasks.spawn_fallible("api", serve_api(agent, config.endpoint.runtime.join("cilium.sock")));
+    Ok(())
+}
+
+async fn serve_api(agent: Agent, socket: PathBuf) -> Result<(), String> {
+    agent.restored().await;
+    let listener = rest::listen(&socket).and_then(UnixListener::from_std);
+    let listener = listener.map_err(|error| format!("API socket {}: {error}", socket.display()))?;
+    let routes = agent.api.clone();
+    agent.serving();
+    axum::serve(listener, routes).await.map_err(|error| error.to_string())
+}
+
+/// The namespace of the agent's own objects.
+fn namespace(client: &k8s::Client) -> String {
+    std::env::var("CILIUM_K8S_NAMESPACE").unwrap_or_else(|_| client.default_namespace().to_owned())
+}
+
+fn report_unknown(config: &Config) {
+    if !config.unknown().is_empty() {
+        warn!(keys = config.unknown().join(", "), "configuration keys that this release does not know have no effect");
+    }
+    if !config.unknown_values.is_empty() {
+        warn!(values = config.unknown_values.join(", "), "chart values that this release does not know have no effect");
+    }
+}

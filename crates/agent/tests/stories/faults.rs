@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+//! An API server that is away, hangs, fails or lies, and maps that fail.
+
+use crate::apiserver::Mood;
+use crate::world::{Attached, World, eventually, settle};
+use axum::http::{Method, StatusCode};
+use serde_json::Value;
+use std::time::Duration;
+
+const DENY_ALL: &str = "
+kind: NetworkPolicy
+metadata: {name: web, namespace: shop}
+spec: {podSelector: {matchLabels: {app: web}}, policyTypes: [Ingress]}
+";
+
+#[tokio::test(start_paused = true)]
+async fn while_the_api_server_is_away_at_start_what_is_in_the_kernel_stays() {
+    let mut world = World::new().await;
+    world.start_ready().await;
+    world.api.apply(DENY_ALL);
+    let web = world.add("web", "web").await;
+    eventually("the policy", async || !world.lets_in(&web, 2, 80)).await;
+    settle().await;
+    let (maps, attached) = (world.maps(), world.node.hooks.attached());
+    world.kill().await;
+    world.api.set_mood(Mood::Away);
+    world.start().await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!((world.maps(), world.node.hooks.attached()), (maps, attached));
+    assert_eq!(world.healthz().await, StatusCode::SERVICE_UNAVAILABLE);
+    let (code, _) = world.try_add("new").await.unwrap_err();
+    assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE);
+
+    world.api.set_mood(Mood::Well);
+    eventually("the agent to be ready", async || world.healthz().await == StatusCode::OK).await;
+    let new = world.add("new", "web").await;
+    assert!(!world.lets_in(&new, 2, 80));
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_api_server_hangs_pods_of_a_known_identity_start_and_the_agent_says_so() {
+    let mut world = World::new().await;
+    world.start_ready().await;
+    world.add("one", "web").await;
+    // The pod is known to the agent when the trouble begins.
+    world.schedule("two", "web");
+    settle().await;
+    world.api.set_mood(Mood::Hanging);
+    let two = world.try_add("two").await.unwrap();
+    assert!(world.is_local(two.ip));
+    eventually("it to be noticed", async || world.healthz().await != StatusCode::OK).await;
+    world.api.apply(DENY_ALL);
+    settle().await;
+    assert!(world.lets_in(&two, 2, 80), "nobody has told of it");
+
+    world.api.set_mood(Mood::Well);
+    eventually("the policy", async || !world.lets_in(&two, 2, 80)).await;
+    eventually("others to be told", async || world.api.get("ciliumendpoints", "shop/two").is_some()).await;
+    eventually("all to be well", async || world.healthz().await == StatusCode::OK).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_whose_identity_cannot_be_made_gets_no_network_until_it_can() {
+    let mut world = World::new().await;
+    world.start_ready().await;
+    world.schedule("web", "web");
+    settle().await;
+    let before = world.maps();
+    world.api.set_mood(Mood::Failing(500));
+    let (code, why) = world.try_add("web").await.unwrap_err();
+    assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE, "{why}");
+    assert_eq!(world.maps()["Endpoints"], before["Endpoints"]);
+    assert_eq!(world.maps()["Locals"], before["Locals"]);
+    world.api.set_mood(Mood::Well);
+    settle().await;
+    let web = world.try_add("web").await.unwrap();
+    assert_eq!(world.api.all("ciliumidentities").len(), 1);
+    assert!(world.endpoint(&web).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn stale_lists_and_events_that_come_twice_lead_to_the_present() {
+    let mut world = World::new().await;
+    world.start_ready().await;
+    let web = world.add("web", "web").await;
+    world.kill().await;
+    // From here on lists are of this moment, in which there was no policy, and one more pod.
+    world.schedule("gone", "web");
+    world.api.set_mood(Mood::Lying);
+    world.api.apply(DENY_ALL);
+    world.api.delete("pods", "shop/gone");
+    world.start().await;
+    eventually("the policy", async || !world.lets_in(&web, 2, 80)).await;
+    settle().await;
+    let (_, pods) = world.ask(Method::GET, "/v1/statedb/dump/k8s-pods", Value::Null).await;
+    assert_eq!(pods.as_array().unwrap().len(), 1, "{pods}");
+    let new = world.add("new", "web").await;
+    assert!(!world.lets_in(&new, 2, 80));
+    world.api.delete("networkpolicies", "shop/web");
+    eventually("its end", async || world.lets_in(&web, 2, 80) && world.lets_in(&new, 2, 80)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_running_agent_is_not_taken_back_in_time() {
+    let mut world = World::new().await;
+    world.start_ready().await;
+    let web = world.add("web", "web").await;
+    settle().await;
+    world.api.set_mood(Mood::Lying);
+    world.api.apply(DENY_ALL);
+    eventually("the policy", async || !world.lets_in(&web, 2, 80)).await;
+    world.api.forget_events();
+    for _ in 0..60 {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert!(!world.lets_in(&web, 2, 80), "a list of the past was believed");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn maps_that_fail_now_and_then_hold_in_the_end_what_they_would_otherwise() {
+    let mut calm = World::new().await;
+    tell(&mut calm).await;
+    // Numbers of identities and endpoints are drawn.
+    let sizes = |world: &World| world.maps().into_iter().map(|(map, entries)| (map, entries.len())).collect::<Vec<_>>();
+    for seed in 0..5 {
+        let mut world = World::with_failing_maps(seed).await;
+        let web = tell(&mut world).await;
+        assert_eq!(sizes(&world), sizes(&calm), "seed {seed}");
+        assert!(world.is_local(web.ip) && !world.lets_in(&web, 2, 80) && world.lets_out(&web, 2, 80), "seed {seed}");
+    }
+}
+
+/// A policy, two pods of which one goes, and a restart.
+async fn tell(world: &mut World) -> Attached {
+    world.start_ready().await;
+    world.api.apply(DENY_ALL);
+    let (web, other) = (world.add_at_last("web", "web").await, world.add_at_last("other", "other").await);
+    eventually("the policy", async || !world.lets_in(&web, 2, 80)).await;
+    world.del(&other).await;
+    world.api.delete("pods", "shop/other");
+    settle().await;
+    world.restart().await;
+    tokio::time::sleep(Duration::from_secs(1200)).await;
+    web
+}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+//! An agent ends, with everything done or the half of it, and the next one goes on.
+
+use crate::apiserver::Mood;
+use crate::world::{World, eventually, settle};
+use abi::maps;
+use axum::http::{Method, StatusCode};
+use serde_json::Value;
+
+const DENY_ALL: &str = "
+kind: NetworkPolicy
+metadata: {name: web, namespace: shop}
+spec: {podSelector: {matchLabels: {app: web}}, policyTypes: [Ingress]}
+";
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_changes_nothing_in_the_kernel_and_no_object() {
+    let mut world = World::new().await;
+    world.start_ready().await;
+    world.api.apply(DENY_ALL);
+    world.add("web", "web").await;
+    settle().await;
+    let before = (world.maps(), world.node.hooks.attached(), world.api.version());
+    world.api.writes();
+    world.restart().await;
+    settle().await;
+    assert_eq!((world.maps(), world.node.hooks.attached(), world.api.version()), before);
+    assert_eq!(world.api.writes(), ["PATCH ciliumnodes node1"], "which says once more what it has said");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_without_its_policy_is_not_open_until_the_next_agent_knows_all_policies() {
+    let mut world = World::new().await;
+    world.start_ready().await;
+    world.api.apply(DENY_ALL);
+    let web = world.add("web", "web").await;
+    eventually("the policy", async || !world.lets_in(&web, 2, 80)).await;
+    settle().await;
+    let whole = world.maps();
+    world.kill().await;
+    // The process ended after it had noted the endpoint on disk, and before the kernel had its policy.
+    let (policies, endpoints) =
+        (world.node.maps.trie::<maps::Policies>().unwrap(), world.node.maps.map::<maps::Endpoints>().unwrap());
+    policies.keys().unwrap().iter().for_each(|key| assert!(policies.remove(key).unwrap()));
+    assert!(endpoints.remove(&web.ifindex).unwrap());
+    world.api.set_mood(Mood::Withholding("networkpolicies"));
+    world.start().await;
+    settle().await;
+    assert!(world.endpoint(&web).is_none() || !world.lets_in(&web, 2, 80));
+    world.api.set_mood(Mood::Well);
+    eventually("all maps", async || world.maps() == whole).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_whose_state_on_disk_is_lost_are_recovered_from_the_kernel() {
+    let mut world = World::new().await;
+    world.start_ready().await;
+    let web = world.add("web", "web").await;
+    settle().await;
+    let whole = world.maps();
+    world.kill().await;
+    std::fs::remove_dir_all(world.state()).unwrap();
+    world.start_ready().await;
+    settle().await;
+    assert_eq!(world.maps(), whole);
+    let other = world.add("other", "web").await;
+    assert_ne!(other.ip, web.ip, "the address is still taken");
+    // Its container is not known any more, so it is missed, and not removed at once.
+    world.del(&web).await;
+    eventually("it to be missed", async || world.endpoint(&web).is_none() && !world.is_local(web.ip)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_went_while_no_agent_ran_is_forgotten() {
+    let mut world = World::new().await;
+    world.start_ready().await;
+    let (web, stays) = (world.add("web", "web").await, world.add("stays", "web").await);
+    settle().await;
+    world.kill().await;
+    world.api.delete("pods", "shop/web");
+    world.node.network.netlink().delete_link(web.ifindex).await.unwrap();
+    world.start().await;
+    eventually("the kernel to forget", async || world.endpoint(&web).is_none() && !world.is_local(web.ip)).await;
+    eventually("others to be told", async || world.api.get("ciliumendpoints", "shop/web").is_none()).await;
+    assert!(world.endpoint(&stays).is_some() && world.is_local(stays.ip));
+    let (code, endpoints) = world.ask(Method::GET, "/v1/endpoint", Value::Null).await;
+    assert_eq!((code, endpoints.as_array().unwrap().len()), (StatusCode::OK, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_changed_while_no_agent_ran_is_made_up_for() {
+    let mut world = World::new().await;
+    world.start_ready().await;
+    world.api.apply(DENY_ALL);
+    let web = world.add("web", "web").await;
+    eventually("the policy", async || !world.lets_in(&web, 2, 80)).await;
+    world.kill().await;
+    world.api.delete("networkpolicies", "shop/web");
+    assert!(!world.lets_in(&web, 2, 80), "without an agent nothing changes");
+    world.start().await;
+    eventually("the policy to go", async || world.lets_in(&web, 2, 80)).await;
+}

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The replacement of kube-proxy in the agent's status (contracts L.2).
+
+use crate::Config;
+use rest::{KubeProxyReplacementFeatures, StatusResponse, Switch};
+
+/// Fills in all but the devices, which the node knows.
+pub(crate) fn fill(config: &Config) -> impl Fn(&mut StatusResponse) + use<> {
+    let on = config.socket_lb();
+    let switch = |enabled| Some(Switch { enabled });
+    move |status| {
+        let replacement = status.kube_proxy_replacement.get_or_insert_default();
+        replacement.mode = if on { "True" } else { "False" }.to_owned();
+        replacement.features = Some(KubeProxyReplacementFeatures {
+            socket_lb: switch(on),
+            graceful_termination: switch(on),
+            session_affinity: switch(false),
+            external_ips: switch(false),
+            host_port: switch(false),
+            ..KubeProxyReplacementFeatures::default()
+        });
+    }
+}
