@@ -1,10 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 //! CiliumEndpoint: what is below `status`.
 
+use super::resource::resource;
 use crate::crd::schema::{boolean, int64, list, object, string};
+use crate::crd::{column, wide};
+use kube::core::NamespaceResourceScope;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+resource! {
+    /// A pod's network state, written by its node's agent. Name and namespace are the pod's.
+    CiliumEndpoint, NamespaceResourceScope, "ciliumendpoints", {
+        short_names: &["cep", "ciliumep"],
+        columns: &[
+            column("Security Identity", "integer", ".status.identity.id"),
+            wide("Ingress Enforcement", "string", ".status.policy.ingress.state"),
+            wide("Egress Enforcement", "string", ".status.policy.egress.state"),
+            column("Endpoint State", "string", ".status.state"),
+            column("IPv4", "string", ".status.networking.addressing[0].ipv4"),
+            column("IPv6", "string", ".status.networking.addressing[0].ipv6"),
+        ],
+    }
+    {
+        /// All that there is. It is not a subresource.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        status: Option<EndpointStatus>,
+    }
+}
 
 /// Network state of a pod.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -1,11 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
 //! CiliumNode: what is below `spec` and `status`. What belongs to cloud providers is kept as it is.
 
+use super::resource::resource;
 use crate::crd::node;
+use crate::crd::{AGE, column};
+use kube::core::ClusterResourceScope;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
+
+resource! {
+    /// A node as the other nodes need to know it, and the pod CIDRs that the operator gave it.
+    CiliumNode, ClusterResourceScope, "ciliumnodes", {
+        short_names: &["cn", "ciliumn"],
+        status_subresource: true,
+        columns: &[
+            column("CiliumInternalIP", "string", r#".spec.addresses[?(@.type=="CiliumInternalIP")].ip"#),
+            column("InternalIP", "string", r#".spec.addresses[?(@.type=="InternalIP")].ip"#),
+            AGE,
+        ],
+    }
+    {
+        /// What is known of it.
+        #[serde(default)]
+        spec: NodeSpec,
+        /// What became of its requests.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        status: Option<NodeStatus>,
+    }
+}
 
 /// What is known of a node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

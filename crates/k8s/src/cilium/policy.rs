@@ -2,10 +2,61 @@
 //! CiliumNetworkPolicy and CiliumClusterwideNetworkPolicy: the tree below `spec`. One type serves allow and deny rules;
 //! [`validate`](super::validate()) refuses in a deny rule what only an allow rule may have.
 
+use super::resource::resource;
+use crate::crd::{self, AGE, VALID};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::core::{ClusterResourceScope, NamespaceResourceScope};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+resource! {
+    /// A policy for the pods of one namespace.
+    CiliumNetworkPolicy, NamespaceResourceScope, "ciliumnetworkpolicies", {
+        short_names: &["cnp", "ciliumnp"],
+        categories: &["ciliumpolicy"],
+        status_subresource: true,
+        columns: &[AGE, VALID],
+    }
+    {
+        /// One rule.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(schema_with = "crd::policy::spec")]
+        spec: Option<Rule>,
+        /// Several rules; with `spec` they count together.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(schema_with = "crd::policy::specs")]
+        specs: Option<Vec<Rule>>,
+        /// Whether it is valid.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(schema_with = "crd::policy::conditions")]
+        status: Option<PolicyStatus>,
+    }
+}
+
+resource! {
+    /// A policy for pods of all namespaces, or for nodes.
+    CiliumClusterwideNetworkPolicy, ClusterResourceScope, "ciliumclusterwidenetworkpolicies", {
+        short_names: &["ccnp"],
+        categories: &["ciliumpolicy"],
+        status_subresource: true,
+        columns: &[VALID],
+    }
+    {
+        /// One rule.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(schema_with = "crd::policy::spec")]
+        spec: Option<Rule>,
+        /// Several rules; with `spec` they count together.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(schema_with = "crd::policy::specs")]
+        specs: Option<Vec<Rule>>,
+        /// Whether it is valid.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(schema_with = "crd::policy::conditions")]
+        status: Option<PolicyStatus>,
+    }
+}
 
 /// What is allowed or denied for the endpoints or nodes that a selector chooses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use kube::Resource;
 use serde_json::{Value, json};
 
 /// Reads and writes an object; both directions must agree.
-fn round_trip<K: serde::de::DeserializeOwned + Serialize>(object: &Value) -> K {
+fn round_trip<K: serde::de::DeserializeOwned + serde::Serialize>(object: &Value) -> K {
     let read: K = serde_json::from_value(object.clone()).unwrap();
     assert_eq!(serde_json::to_value(&read).unwrap(), *object);
     read
