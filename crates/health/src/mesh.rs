@@ -8,9 +8,9 @@
 //! that one that has just started does not count as lost for the whole of the interval.
 
 use crate::metrics::{ENDPOINT, NODE};
-use crate::targets::{Targets, name};
-use model::Node;
+use crate::targets::Targets;
 use model::config::duration_text;
+use model::{Node, NodeName};
 use rest::{Connectivity, HealthEndpointStatus, HealthStatusResponse, HostStatus, NodeStatus, PathStatus, SelfStatus};
 use statedb::{Change, Row};
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,7 +37,7 @@ pub(crate) fn interval(addresses: usize) -> Duration {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Job {
     /// The node.
-    pub(crate) node: String,
+    pub(crate) node: NodeName,
     /// How many jobs there have been with this one.
     pub(crate) number: u64,
     /// What to probe.
@@ -47,7 +47,7 @@ pub(crate) struct Job {
 /// Nodes of which somebody waits for a fresh result.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Demand {
-    nodes: BTreeSet<String>,
+    nodes: BTreeSet<NodeName>,
     /// The last job that is not fresh enough.
     stale: u64,
 }
@@ -61,7 +61,7 @@ impl Demand {
     }
 
     /// A node is gone.
-    pub(crate) fn gone(&mut self, node: &str) {
+    pub(crate) fn gone(&mut self, node: &NodeName) {
         self.nodes.remove(node);
     }
 
@@ -74,7 +74,6 @@ impl Demand {
 /// One node.
 #[derive(Clone, Debug)]
 struct Peer {
-    name: String,
     targets: Targets,
     /// The last result by address; none of an address that was not probed yet.
     paths: BTreeMap<IpAddr, PathStatus>,
@@ -100,8 +99,8 @@ pub(crate) struct Mesh {
     fallback: String,
     local: Option<String>,
     endpoints: bool,
-    peers: BTreeMap<String, Peer>,
-    queue: BTreeSet<(Instant, String)>,
+    peers: BTreeMap<NodeName, Peer>,
+    queue: BTreeSet<(Instant, NodeName)>,
     addresses: usize,
     /// How many jobs there have been.
     jobs: u64,
@@ -117,23 +116,23 @@ impl Mesh {
     /// Takes a change of the table of nodes; says whether it matters here. In the first round nodes are probed at once.
     pub(crate) fn apply(&mut self, change: &Change<Node>, first_round: bool, now: Instant) -> bool {
         match change {
-            Change::Upsert(node) => self.upsert(node, if first_round { now } else { now + self.news(&node.name) }),
+            Change::Upsert(node) => self.upsert(node, if first_round { now } else { now + self.news(&node.key()) }),
             Change::Delete(node) => self.remove(&node.key()),
         }
     }
 
     fn upsert(&mut self, node: &Node, soon: Instant) -> bool {
-        let targets = Targets::of(node, self.endpoints);
+        let (key, targets) = (node.key(), Targets::of(node, self.endpoints));
         if node.local {
-            self.local = Some(name(node));
+            self.local = Some(key.to_string());
         }
         let count = targets.addresses().count();
-        let Some(peer) = self.peers.get_mut(&node.name) else {
+        let Some(peer) = self.peers.get_mut(&key) else {
             self.addresses += count;
-            self.queue.insert((soon, node.name.clone()));
+            self.queue.insert((soon, key.clone()));
             let (paths, turn) = (BTreeMap::new(), Turn::At(soon));
-            let peer = Peer { name: name(node), targets, paths, turn, failures: 0, placed: false };
-            self.peers.insert(node.name.clone(), peer);
+            let peer = Peer { targets, paths, turn, failures: 0, placed: false };
+            self.peers.insert(key, peer);
             return true;
         };
         if peer.targets == targets {
@@ -144,11 +143,11 @@ impl Mesh {
         peer.failures = 0;
         let wanted: BTreeSet<IpAddr> = peer.targets.addresses().collect();
         peer.paths.retain(|ip, _| wanted.contains(ip));
-        peer.hurry(&node.name, soon, &mut self.queue);
+        peer.hurry(&key, soon, &mut self.queue);
         true
     }
 
-    fn remove(&mut self, key: &str) -> bool {
+    fn remove(&mut self, key: &NodeName) -> bool {
         let Some(peer) = self.peers.remove(key) else { return false };
         self.addresses -= peer.targets.addresses().count();
         if let Turn::At(when) = peer.turn {
@@ -215,12 +214,12 @@ impl Mesh {
             timestamp,
             probe_interval: duration_text(self.interval()),
             local: Some(SelfStatus { name: self.local.as_ref().unwrap_or(&self.fallback).clone() }),
-            nodes: self.peers.values().map(Peer::report).collect(),
+            nodes: self.peers.iter().map(|(name, peer)| peer.report(name)).collect(),
         }
     }
 
     /// Which kind of address of this node that is, for metrics: of node or endpoint, primary or secondary.
-    pub(crate) fn kind(&self, node: &str, ip: IpAddr) -> Option<(&'static str, &'static str)> {
+    pub(crate) fn kind(&self, node: &NodeName, ip: IpAddr) -> Option<(&'static str, &'static str)> {
         let targets = &self.peers.get(node)?.targets;
         [(NODE, &targets.host), (ENDPOINT, &targets.endpoint)].into_iter().find_map(|(kind, ips)| {
             let place = ips.iter().position(|known| *known == ip)?;
@@ -229,14 +228,14 @@ impl Mesh {
     }
 
     /// How long this node waits before it probes one that is new or has changed.
-    fn news(&self, node: &str) -> Duration {
+    fn news(&self, node: &NodeName) -> Duration {
         part(NEWS, &(&self.fallback, node))
     }
 }
 
 impl Peer {
     /// Has the node probed then, unless it is its turn before, or, if it is being probed, once more after that.
-    fn hurry(&mut self, key: &str, when: Instant, queue: &mut BTreeSet<(Instant, String)>) {
+    fn hurry(&mut self, key: &NodeName, when: Instant, queue: &mut BTreeSet<(Instant, NodeName)>) {
         match &mut self.turn {
             Turn::Now { again, .. } => *again = true,
             Turn::At(planned) if *planned <= when => {}
@@ -248,7 +247,7 @@ impl Peer {
         }
     }
 
-    fn report(&self) -> NodeStatus {
+    fn report(&self, name: &NodeName) -> NodeStatus {
         let path = |ip: &IpAddr| {
             let unknown = || PathStatus { ip: ip.to_string(), ..PathStatus::default() };
             self.paths.get(ip).cloned().unwrap_or_else(unknown)
@@ -260,7 +259,7 @@ impl Peer {
         let host = split(&self.targets.host);
         let endpoint = split(&self.targets.endpoint);
         NodeStatus {
-            name: self.name.clone(),
+            name: name.to_string(),
             host: host.map(|(primary, secondary_addresses)| HostStatus {
                 primary_address: Some(primary),
                 secondary_addresses,

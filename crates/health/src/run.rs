@@ -7,7 +7,7 @@ use crate::metrics::{Latency, Metrics};
 use crate::probe::{Probe, probe, timestamp};
 use model::Node;
 use rest::{HealthStatusResponse, PathStatus};
-use statedb::{Batch, Change, Reader};
+use statedb::{Batch, Change, Reader, Row};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -106,7 +106,7 @@ impl State {
         for change in &batch.changes {
             news |= self.mesh.apply(change, !self.complete, now);
             if let Change::Delete(node) = change {
-                self.waiting.iter_mut().for_each(|(demand, _)| demand.gone(&node.name));
+                self.waiting.iter_mut().for_each(|(demand, _)| demand.gone(&node.key()));
             }
         }
         self.complete |= batch.initialized;

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which addresses of a node are probed, and by which name the node is shown. Knows nothing of when and how.
+//! Which addresses of a node are probed. Knows nothing of when and how.
 
 use model::Node;
-use model::config::shared;
 use std::net::IpAddr;
 
 /// What is probed of a node: at most one address of each family; the first of a list is the primary one.
@@ -32,15 +31,6 @@ fn one_of_each_family(ips: &[IpAddr]) -> Vec<IpAddr> {
     first(true).into_iter().chain(first(false)).collect()
 }
 
-/// The name by which a node is shown: with its cluster in front unless that has the default name.
-pub(crate) fn name(node: &Node) -> String {
-    if node.cluster == shared::CLUSTER_NAME.default {
-        node.name.clone()
-    } else {
-        format!("{}/{}", node.cluster, node.name)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,13 +43,5 @@ mod tests {
         assert_eq!(targets.host, [ip("192.168.0.1"), ip("fd00::1")]);
         assert_eq!(targets.endpoint, [ip("10.0.1.9"), ip("fd00:1::9")]);
         assert!(Targets::of(&node, false).endpoint.is_empty());
-    }
-
-    #[test]
-    fn only_a_cluster_with_a_name_of_its_own_is_part_of_a_nodes_name() {
-        let mut node = node("n1", &[], &[]);
-        assert_eq!(name(&node), "n1");
-        node.cluster = "blue".to_owned();
-        assert_eq!(name(&node), "blue/n1");
     }
 }

@@ -11,7 +11,7 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
-use model::{LocalNode, Node, RoutingMode, reserved};
+use model::{LocalNode, Node, NodeName, RoutingMode, reserved};
 use nix::sched::{CloneFlags, unshare};
 use rest::{HealthResponse, HealthStatusResponse, NodeStatus, PathStatus, StatusResponse};
 use serde_json::Value;
@@ -178,7 +178,7 @@ fn node_and_endpoint_answer_and_a_lost_one_is_told_from_them() {
         let health: HealthResponse = serde_json::from_value(running.ask(Method::GET, "/healthz").await).unwrap();
         assert!(health.system_load.is_some());
         assert_eq!(running.ask(Method::GET, "/status").await["local"]["name"], "blue/n1");
-        running.nodes.remove(&"n2".to_owned());
+        running.nodes.remove(&NodeName { cluster: "blue".to_owned(), name: "n2".to_owned() });
         running.nodes.commit();
         let fresh = running.ask(Method::PUT, "/status/probe").await;
         assert_eq!(fresh["nodes"].as_array().unwrap().len(), 1);

@@ -132,11 +132,6 @@ impl Config {
     }
 }
 
-/// `cluster/node`, or just the node in the cluster `default`.
-pub(crate) fn qualified(cluster: &str, node: &str) -> String {
-    if cluster.is_empty() || cluster == "default" { node.to_owned() } else { format!("{cluster}/{node}") }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
@@ -162,7 +157,7 @@ mod tests {
         assert_eq!(config.capacity, Capacity(511));
         assert_eq!(config.listen, Some("[::]:4244".parse().unwrap()));
         assert_eq!(config.lost_interval, Duration::from_millis(61_500));
-        assert_eq!(qualified(&config.cluster, "n1"), "blue/n1");
+        assert_eq!(config.cluster, "blue");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::proto::flow::{
 };
 use abi::drop_reason::DropReason;
 use abi::event::{Event, kind, outcome, point, trace_reason};
-use model::{Identity, LabelSource, Provenance};
+use model::{Identity, LabelSource, NodeName, Provenance};
 use std::hash::{BuildHasher, RandomState};
 
 /// Message type of policy verdicts (contracts I.3); the other ones are in `abi`.
@@ -39,8 +39,8 @@ pub(crate) struct Record {
 pub(crate) struct Decoder {
     /// Name of the node as flows carry it.
     pub(crate) node_name: String,
-    /// Name of the node in its cluster.
-    pub(crate) node: String,
+    /// The node.
+    pub(crate) node: NodeName,
     /// Version of the agent.
     pub(crate) version: String,
     /// Whether verdicts name policies.

@@ -10,8 +10,8 @@ use abi::event::{Event, Verdict, kind, outcome, point, trace_reason};
 use abi::policy::match_type;
 use model::{
     Backend, Endpoint, EndpointId, EndpointKind, Frontend, Identity, IdentityId, IpEntry, IpSource, L4Addr, Label,
-    Labels, Mac, Node, Pod, PodName, PolicyKind, Protocol, Provenance, ProvenanceId, ServiceKind, ServiceName,
-    Workload,
+    Labels, Mac, Node, NodeName, Pod, PodName, PolicyKind, Protocol, Provenance, ProvenanceId, ServiceKind,
+    ServiceName, Workload,
 };
 use statedb::Writer;
 use std::collections::BTreeMap;
@@ -32,15 +32,19 @@ pub(crate) fn addr(text: &str) -> Addr {
 pub(crate) fn decoder() -> Decoder {
     Decoder {
         node_name: "blue/n1".to_owned(),
-        node: "n1".to_owned(),
+        node: node_name(),
         version: "0.1.0".to_owned(),
         correlate_policies: true,
         salt: RandomState::new(),
     }
 }
 
+pub(crate) fn node_name() -> NodeName {
+    NodeName { cluster: "blue".to_owned(), name: "n1".to_owned() }
+}
+
 pub(crate) fn record(event: Event) -> Record {
-    Record { time: 1_700_000_000_123_456_789, event, names: tables().tables.names("n1", &event) }
+    Record { time: 1_700_000_000_123_456_789, event, names: tables().tables.names(&node_name(), &event) }
 }
 
 /// From `shop/web-1` to the service `shop/db`, let through by both policies.

@@ -6,8 +6,8 @@
 
 use abi::event::Event;
 use model::{
-    Endpoint, EndpointId, Frontend, Identity, IdentityId, IpEntry, L4Addr, Node, Pod, PodName, Protocol, Provenance,
-    ProvenanceId, ServiceName,
+    Endpoint, EndpointId, Frontend, Identity, IdentityId, IpEntry, L4Addr, Node, NodeName, Pod, PodName, Protocol,
+    Provenance, ProvenanceId, ServiceName,
 };
 use statedb::{Reader, Snapshot};
 use std::net::IpAddr;
@@ -64,7 +64,7 @@ pub(crate) struct Peer {
 
 impl Tables {
     /// The names of an event on the node with this name, as the tables are now.
-    pub(crate) fn names(&self, node: &str, event: &Event) -> Names {
+    pub(crate) fn names(&self, node: &NodeName, event: &Event) -> Names {
         let frontends = self.frontends.snapshot();
         let (sport, dport) = (u16::from_be(event.sport), u16::from_be(event.dport));
         let service = |ip, port| service(&frontends, ip, port, event.proto);

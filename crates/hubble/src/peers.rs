@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The peer service: which nodes serve flows, and where.
 
-use crate::config::{Config, qualified};
+use crate::config::Config;
 use crate::proto::peer::peer_server::Peer;
 use crate::proto::peer::{ChangeNotification, ChangeNotificationType, NotifyRequest, Tls};
 use model::Node;
-use statedb::{Change, Reader};
+use statedb::{Change, Reader, Row};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -76,7 +76,7 @@ impl Rules {
             Change::Upsert(node) => (node, self.address(node)),
             Change::Delete(node) => (node, None),
         };
-        let name = qualified(&node.cluster, &node.name);
+        let name = node.key().to_string();
         let old = match &address {
             Some(address) => known.insert(name.clone(), address.clone()),
             None => known.remove(&name),

@@ -2,11 +2,12 @@
 //! Where events wait for readers. Taking one in costs a copy and a search for each of its names; flows are made only when somebody
 //! reads.
 
-use crate::config::{Config, qualified};
+use crate::config::Config;
 use crate::decode::{Decoder, Record, flow_count, namespace};
 use crate::names::Tables;
 use crate::ring::{Read, Ring};
 use abi::event::Event;
+use model::NodeName;
 use nix::time::{ClockId, clock_gettime};
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
@@ -82,9 +83,10 @@ pub struct Figures {
 
 impl Store {
     pub(crate) fn new(config: &Config, node: &str, tables: Tables) -> Self {
+        let node = NodeName { cluster: config.cluster.clone(), name: node.to_owned() };
         let decoder = Decoder {
-            node_name: qualified(&config.cluster, node),
-            node: node.to_owned(),
+            node_name: node.to_string(),
+            node,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             correlate_policies: config.correlate_policies,
             salt: RandomState::new(),

@@ -19,6 +19,6 @@ pub use endpoint::{Endpoint, EndpointId, EndpointKind, EndpointPolicy, Mac, Pars
 pub use frontend::{Backend, BackendId, Frontend, FrontendKey, L4Addr, Protocol, ServiceKind, ServiceName};
 pub use identity::{Identity, IdentityId, reserved};
 pub use label::{Label, LabelSource, Labels, ParseLabelError};
-pub use node::{LocalNode, Node, RoutingMode};
+pub use node::{LocalNode, Node, NodeName, RoutingMode};
 pub use pod::{NamedPort, Namespace, Pod, PodName, Workload};
 pub use policy::{PolicyId, PolicyKind, Provenance, ProvenanceId};

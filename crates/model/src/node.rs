@@ -4,6 +4,7 @@
 use crate::IdentityId;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// How pods of different nodes reach each other.
@@ -53,9 +54,27 @@ impl Node {
 }
 
 impl statedb::Row for Node {
-    type Key = String;
-    fn key(&self) -> String {
-        self.name.clone()
+    type Key = NodeName;
+    fn key(&self) -> NodeName {
+        NodeName { cluster: self.cluster.clone(), name: self.name.clone() }
+    }
+}
+
+/// What identifies a node in a mesh of clusters. It is shown with its cluster in front, unless that has the default name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeName {
+    /// Name of its cluster.
+    pub cluster: String,
+    /// Its name in the cluster.
+    pub name: String,
+}
+
+impl fmt::Display for NodeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.cluster.as_str() {
+            "" | "default" => f.write_str(&self.name),
+            cluster => write!(f, "{cluster}/{}", self.name),
+        }
     }
 }
 
@@ -95,6 +114,7 @@ impl statedb::Row for LocalNode {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+    use statedb::Row;
 
     fn node(ips: &[&str]) -> Node {
         Node {
@@ -109,6 +129,13 @@ mod tests {
             identity: crate::reserved::REMOTE_NODE,
             local: false,
         }
+    }
+
+    #[test]
+    fn only_a_cluster_with_a_name_of_its_own_is_shown_and_nodes_of_two_clusters_differ() {
+        let of = |cluster: &str| Node { cluster: cluster.to_owned(), ..node(&[]) }.key();
+        assert_eq!(["", "default", "blue"].map(|cluster| of(cluster).to_string()), ["node2", "node2", "blue/node2"]);
+        assert_ne!(of("default"), of("blue"));
     }
 
     #[test]

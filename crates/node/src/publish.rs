@@ -153,26 +153,26 @@ pub(crate) async fn keep(client: k8s::Client, nodes: Reader<Node>, mut wanted: w
     loop {
         let mut wait = None;
         let snapshot = nodes.snapshot();
-        if let Some(own) = snapshot.iter().find(|node| node.local && !node.pod_cidrs.is_empty()) {
+        let own = snapshot.iter().find(|node| node.local);
+        if let Some(own) = own.filter(|node| !node.pod_cidrs.is_empty()) {
             given.clone_from(&own.pod_cidrs);
         }
         let publication = wanted.borrow_and_update().clone();
-        if let Some(publication) = publication {
-            let row = snapshot.get(&publication.name);
-            if said.as_ref() != Some(&publication) || !row.is_some_and(|row| publication.is_said_by(&row)) {
-                match write(&client.all(), &publication, &given).await {
-                    Ok(()) => {
-                        if retries.succeeded() {
-                            info!(node = publication.name, "CiliumNode written again");
-                        }
-                        said = Some(publication);
+        if let Some(publication) = publication
+            && (said.as_ref() != Some(&publication) || !own.is_some_and(|own| publication.is_said_by(own)))
+        {
+            match write(&client.all(), &publication, &given).await {
+                Ok(()) => {
+                    if retries.succeeded() {
+                        info!(node = publication.name, "CiliumNode written again");
                     }
-                    Err(error) => {
-                        if !retries.failing() {
-                            warn!(node = publication.name, %error, "CiliumNode cannot be written, trying again");
-                        }
-                        wait = Some(retries.failed());
+                    said = Some(publication);
+                }
+                Err(error) => {
+                    if !retries.failing() {
+                        warn!(node = publication.name, %error, "CiliumNode cannot be written, trying again");
                     }
+                    wait = Some(retries.failed());
                 }
             }
         }

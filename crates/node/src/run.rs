@@ -13,7 +13,7 @@ use crate::reconcile::{kernel_route, ours, same};
 use crate::resolve::{Grants, Problem, Route, resolve};
 use crate::ways_out::{self, WaysOut};
 use datapath::netlink::{Change, Changes, Netlink};
-use model::{LocalNode, Node, RoutingMode};
+use model::{LocalNode, Node, NodeName, RoutingMode};
 use statedb::{Reader, Writer};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -104,7 +104,7 @@ impl Run {
         if !nodes.initialized() {
             return Err(Trouble::Waiting("the list of CiliumNodes"));
         }
-        let own = nodes.get(kube.name.as_str());
+        let own = nodes.get(&NodeName { cluster: self.config.cluster.clone(), name: kube.name.clone() });
         let host = devices::look(&self.netlink).await?;
         let found = local::facts(&self.config, &host, &kube, own.as_deref());
         let known = found.as_ref().map_or(Known::Own(own.as_deref()), Known::Facts);

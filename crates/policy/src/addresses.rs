@@ -10,9 +10,10 @@ use claims::{Claimant, Claims};
 use index::Index;
 use ipnet::IpNet;
 use model::{
-    Endpoint, EndpointId, IdentityId, IpEntry, IpSource, LocalNode, Node, PodName, RemoteEndpoint, RoutingMode,
-    reserved,
+    Endpoint, EndpointId, IdentityId, IpEntry, IpSource, LocalNode, Node, NodeName, PodName, RemoteEndpoint,
+    RoutingMode, reserved,
 };
+use statedb::Row;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -33,9 +34,9 @@ pub(crate) struct Addresses {
     local: Option<LocalNode>,
     /// All addresses of this node.
     own: BTreeSet<IpAddr>,
-    nodes: BTreeMap<String, Node>,
+    nodes: BTreeMap<NodeName, Node>,
     /// Nodes by their internal addresses.
-    nodes_at: Index<String>,
+    nodes_at: Index<NodeName>,
     pods: BTreeMap<PodName, RemoteEndpoint>,
     /// Pods by the address that they name as their node's.
     pods_behind: Index<PodName>,
@@ -94,7 +95,7 @@ impl Addresses {
     pub(crate) fn upsert_node(&mut self, node: Node) {
         self.claim_node(&node);
         let mut ips = node.internal_ips.clone();
-        let name = node.name.clone();
+        let name = node.key();
         let old = self.nodes.insert(name.clone(), node).map(|old| old.internal_ips);
         if old.as_ref() != Some(&ips) {
             let old = old.unwrap_or_default();
@@ -105,10 +106,10 @@ impl Addresses {
     }
 
     /// A node is gone.
-    pub(crate) fn remove_node(&mut self, name: &str) {
+    pub(crate) fn remove_node(&mut self, name: &NodeName) {
         if let Some(node) = self.nodes.remove(name) {
-            self.claims.set(Claimant::Node(node.name.clone()), Vec::new());
-            self.nodes_at.replace(&node.name, &node.internal_ips, []);
+            self.claims.set(Claimant::Node(name.clone()), Vec::new());
+            self.nodes_at.replace(name, &node.internal_ips, []);
             self.claim_pods_behind(node.internal_ips);
         }
     }
@@ -245,7 +246,7 @@ impl Addresses {
             entries.extend(inner.map(|(ip, id)| IpEntry { host, tunnel, ..self.node_entry(ip, id, source) }));
             entries.extend(self.pods_not_told_yet(node, host, tunnel));
         }
-        self.claims.set(Claimant::Node(node.name.clone()), entries);
+        self.claims.set(Claimant::Node(node.key()), entries);
     }
 
     /// A pod that its node has not told us of yet is reached through the tunnel like any other, under the sender's own

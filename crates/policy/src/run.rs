@@ -19,7 +19,7 @@ use model::{
     Provenance, RemoteEndpoint,
 };
 use sources::{Event, Sources};
-use statedb::{Change, Reader, StatusReader, Writer};
+use statedb::{Change, Reader, Row, StatusReader, Writer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -194,7 +194,7 @@ impl Run {
             }
             Event::Nodes(batch) => each(batch.changes, |change| match change {
                 Change::Upsert(row) => self.addresses.upsert_node(model::Node::clone(&row)),
-                Change::Delete(row) => self.addresses.remove_node(&row.name),
+                Change::Delete(row) => self.addresses.remove_node(&row.key()),
             }),
             Event::LocalNode(batch) => each(batch.changes, |change| {
                 if let Change::Upsert(row) = change {

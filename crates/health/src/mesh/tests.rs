@@ -28,7 +28,7 @@ fn results(job: &Job, why: &str) -> Vec<(IpAddr, PathStatus)> {
 fn round(mesh: &mut Mesh, now: Instant, why: &str) -> Vec<String> {
     let jobs: Vec<Job> = std::iter::from_fn(|| mesh.start(now)).collect();
     jobs.iter().for_each(|job| mesh.finish(job, results(job, why), now));
-    jobs.into_iter().map(|job| job.node).collect()
+    jobs.into_iter().map(|job| job.node.name).collect()
 }
 
 #[test]
@@ -143,13 +143,13 @@ fn a_demand_is_met_when_every_node_was_probed_after_it_or_is_gone() {
     let mut demand = mesh.demand(now);
     mesh.finish(&early, results(&early, ""), now);
     demand.ended(&early);
-    demand.gone("n3");
+    demand.gone(&node("n3", &[], &[]).key());
     let jobs: Vec<Job> = std::iter::from_fn(|| mesh.start(now)).collect();
-    assert_eq!(jobs.iter().map(|job| job.node.as_str()).collect::<Vec<_>>(), ["n1", "n2", "n3"]);
+    assert_eq!(jobs.iter().map(|job| job.node.name.as_str()).collect::<Vec<_>>(), ["n1", "n2", "n3"]);
     for job in &jobs {
         assert!(!demand.is_met());
         demand.ended(job);
-        if job.node == "n2" {
+        if job.node.name == "n2" {
             break;
         }
     }

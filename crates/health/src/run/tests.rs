@@ -134,7 +134,7 @@ async fn nodes_come_and_go_without_a_round_for_the_others() {
     bench.nodes.commit();
     bench.until(|report| report.nodes.len() == 2 && all_are(report, Connectivity::Reachable)).await;
     assert_eq!(bench.network.probes("10.0.0.2"), before);
-    bench.nodes.remove(&"n3".to_owned());
+    bench.nodes.remove(&node("n3", &[], &[]).key());
     bench.nodes.commit();
     bench.until(|report| report.nodes.len() == 1).await;
 }

@@ -3,7 +3,7 @@
 //! then this node's own knowledge counts, then what Kubernetes says, then what policies name; among equals the latest.
 
 use ipnet::IpNet;
-use model::{EndpointId, IpEntry, IpSource, PodName};
+use model::{EndpointId, IpEntry, IpSource, NodeName, PodName};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Who claims.
@@ -14,7 +14,7 @@ pub(super) enum Claimant {
     /// A prefix with an identity.
     Prefix(IpNet),
     /// A node.
-    Node(String),
+    Node(NodeName),
     /// A pod as its CiliumEndpoint tells.
     Pod(PodName),
     /// This node.
@@ -95,9 +95,9 @@ fn warn_of_rivals<'a>(claimant: &Claimant, others: impl Iterator<Item = &'a Clai
     for other in others {
         match other {
             Claimant::Node(other) if other != node => {
-                tracing::warn!(node, other, %address, "two nodes have one address, the latest counts");
+                tracing::warn!(%node, %other, %address, "two nodes have one address, the latest counts");
             }
-            Claimant::LocalNode => tracing::warn!(node, %address, "a node has an address of this one, which counts"),
+            Claimant::LocalNode => tracing::warn!(%node, %address, "a node has an address of this one, which counts"),
             _ => {}
         }
     }

@@ -252,7 +252,7 @@ fn only_what_changed_is_told_and_replaying_it_gives_the_whole() {
     addresses.upsert_node(node2());
     assert_eq!(addresses.changes(), []);
     addresses.set_local_node(local(RoutingMode::Native));
-    addresses.remove_node("node2");
+    addresses.remove_node(&node2().key());
     addresses.remove_pod(&PodName::new("shop", "a"));
     let replayed = replay(addresses.changes());
     assert_eq!(replayed, addresses.entries().collect::<Vec<_>>());
@@ -290,7 +290,7 @@ fn take(addresses: &mut Addresses, step: Step) {
             let name = format!("node{n}");
             addresses.upsert_node(Node { name, internal_ips, external_ips: vec![], ..node2() });
         }
-        Step::NodeGoes(n) => addresses.remove_node(&format!("node{n}")),
+        Step::NodeGoes(n) => addresses.remove_node(&Node { name: format!("node{n}"), ..node2() }.key()),
         Step::Pod(n, host) => {
             let name = format!("p{n}");
             addresses.upsert_pod(RemoteEndpoint {
