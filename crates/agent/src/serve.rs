@@ -6,7 +6,6 @@ use crate::config::Config;
 use crate::running::Agent;
 use crate::{kernel, uninstall};
 use anyhow::Context;
-use rest;
 use statedb::Tasks;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
