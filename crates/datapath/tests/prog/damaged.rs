@@ -16,7 +16,7 @@ use crate::run::Run;
 use crate::wire::vxlan;
 use crate::world::{Family, REMOTE_IDENTITY, World, families};
 
-const ROUNDS: usize = 500;
+const ROUNDS: usize = 300;
 const PASS: i32 = 0;
 const DROP: i32 = 2;
 const REDIRECT: i32 = 7;
