@@ -77,7 +77,7 @@ impl Upkeep {
         let collected = match self.collector.collect(now()) {
             Ok(collected) => collected,
             Err(error) => {
-                warn!(%error, "the flow table cannot be tidied: new flows are dropped once it is full");
+                warn!(%error, "cannot garbage-collect the flow table: new flows will be dropped once it is full");
                 return OFTEN;
             }
         };
@@ -91,12 +91,12 @@ impl Upkeep {
         match self.hooks.finish_migration() {
             Ok(Migration { flows, finished }) => {
                 if flows > 0 {
-                    info!(flows, "taken over from programs of an older build");
+                    info!(flows, "migrated flows from the programs of an older build");
                 }
                 finished
             }
             Err(error) => {
-                warn!(%error, "flows that programs of an older build have added are not taken over: their next packet is decided anew");
+                warn!(%error, "cannot migrate flows added by the programs of an older build: their next packet is decided anew");
                 false
             }
         }
@@ -114,7 +114,7 @@ impl Upkeep {
                 "more than three quarters of the flow table are in use: flows are forgotten sooner than usual; \
                  bpf-map-dynamic-size-ratio makes a larger table, once the node has been restarted"
             ),
-            (true, false) => info!(flows = alive, entries, capacity, "the flow table has room again"),
+            (true, false) => info!(flows = alive, entries, capacity, "flow table no longer under pressure"),
             _ => {}
         }
         self.tight = tight;

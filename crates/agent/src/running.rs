@@ -27,14 +27,14 @@ impl Agent {
         self.endpoints.initialized().await;
     }
 
-    /// The API is served. As soon as the node is wired, pods can be attached.
+    /// The API is served. Once the node is ready, pods can be attached.
     pub fn serving(self) {
         // Who waits for it may have ended.
         let _ = self.serving.send(());
     }
 }
 
-/// Announces that pods can be attached, once the node is wired and the returned end says that the API is served.
+/// Announces that pods can be attached, once the node is ready and the returned end says that the API is served.
 pub(crate) fn when_served(node: Reader<LocalNode>, ready: watch::Sender<bool>, tasks: &Tasks) -> oneshot::Sender<()> {
     let (serving, served) = oneshot::channel();
     tasks.spawn("ready", async move {

@@ -55,9 +55,9 @@ fn namespace(client: &k8s::Client) -> String {
 
 fn report_unknown(config: &Config) {
     if !config.unknown().is_empty() {
-        warn!(keys = config.unknown().join(", "), "configuration keys that this release does not know have no effect");
+        warn!(keys = config.unknown().join(", "), "ignoring unknown configuration keys");
     }
     if !config.unknown_values.is_empty() {
-        warn!(values = config.unknown_values.join(", "), "chart values that this release does not know have no effect");
+        warn!(values = config.unknown_values.join(", "), "ignoring unknown chart values");
     }
 }

@@ -50,7 +50,7 @@ pub(crate) fn start(config: &Config, namespace: &str, client: &Client, tasks: &T
     tasks.spawn_draining("uninstall", move |stop| async move {
         stop.cancelled().await;
         if gone.load(Ordering::Relaxed) {
-            info!("the DaemonSet is gone: cleaning the node");
+            info!("DaemonSet deleted: cleaning up this node");
             clean(&config).await;
         }
     });

@@ -72,7 +72,7 @@ pub fn write(path: &Path, config: &Config) -> Result<(), Error> {
         let mut aside = other.clone().into_os_string();
         aside.push(format!(".{BACKUP}"));
         fs::rename(&other, &aside).map_err(failed("put others aside"))?;
-        tracing::info!(path = %other.display(), "CNI configuration of another network put aside");
+        tracing::info!(path = %other.display(), "moved aside the CNI configuration of another network");
     }
     Ok(())
 }

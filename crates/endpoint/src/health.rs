@@ -121,7 +121,7 @@ impl Keeper {
         match self.attach(&plan, addresses).await {
             Ok((endpoint, netns)) => {
                 let made = HealthEndpoint { netns: Arc::new(netns), addresses: endpoint.addresses().collect() };
-                tracing::info!(addresses = ?made.addresses, "health endpoint");
+                tracing::info!(addresses = ?made.addresses, "health endpoint created");
                 drop(self.state.send_replace(Ok(made)));
                 Ok((endpoint.id, plan))
             }
@@ -216,7 +216,7 @@ impl Keeper {
         self.state.send_if_modified(|state| {
             let news = !matches!(state, Err(before) if *before == why);
             if news {
-                tracing::warn!(why, "no health endpoint");
+                tracing::warn!(why, "cannot create the health endpoint");
                 *state = Err(why);
             }
             news

@@ -162,7 +162,11 @@ impl Settler {
                 {
                     if let Err(error) = self.settle(&next).await {
                         let error = statedb::with_causes(&error);
-                        tracing::warn!(interface = next.name, error, "programs stay attached by a filter");
+                        tracing::warn!(
+                            interface = next.name,
+                            error,
+                            "cannot attach by a tcx link: programs stay attached by a clsact filter"
+                        );
                     }
                 }
             }

@@ -227,7 +227,7 @@ impl Manager {
             for id in ids {
                 if let Err(error) = state.remove(id) {
                     let error = statedb::with_causes(&error);
-                    tracing::warn!(endpoint = %id, error, "state of a removed endpoint stays on disk");
+                    tracing::warn!(endpoint = %id, error, "cannot delete the state of a removed endpoint");
                 }
             }
         };

@@ -105,14 +105,14 @@ impl Queue {
             let content = match fs::read(&path) {
                 Ok(content) => content,
                 Err(error) => {
-                    tracing::warn!(file = %path.display(), %error, "a queued deletion cannot be read: it stays");
+                    tracing::warn!(file = %path.display(), %error, "cannot read queued deletion, keeping it");
                     continue;
                 }
             };
             match serde_json::from_slice(&content) {
                 Ok(EndpointBatchDeleteRequest { container_id }) => ids.push(container_id),
                 Err(error) => {
-                    tracing::warn!(file = %path.display(), %error, "a queued deletion says nothing: dropped");
+                    tracing::warn!(file = %path.display(), %error, "dropping malformed queued deletion");
                     fs::remove_file(&path).map_err(|e| self.failed(e))?;
                 }
             }

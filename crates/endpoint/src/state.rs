@@ -94,7 +94,7 @@ impl State {
 
     fn put_aside(&self, name: &str, why: &str) {
         let aside = self.folder.join(format!("{name}.unreadable"));
-        tracing::warn!(endpoint = name, error = why, aside = %aside.display(), "state of an endpoint cannot be read: put aside");
+        tracing::warn!(endpoint = name, error = why, aside = %aside.display(), "cannot read endpoint state: file moved aside");
         let _ = fs::remove_dir_all(&aside);
         let _ = fs::rename(self.folder.join(name), aside);
     }

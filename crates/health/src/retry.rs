@@ -17,14 +17,14 @@ pub(crate) async fn open<T>(what: &str, mut attempt: impl FnMut() -> io::Result<
         match attempt() {
             Ok(opened) => {
                 if told.is_some() {
-                    info!("{what}: listening after all");
+                    info!("{what}: listening");
                 }
                 return opened;
             }
             Err(error) => {
                 let why = error.to_string();
                 if told.as_ref() != Some(&why) {
-                    warn!(error = %why, "{what}: cannot listen, trying again");
+                    warn!(error = %why, "{what}: cannot listen, retrying");
                     told = Some(why);
                 }
             }

@@ -149,7 +149,7 @@ impl Services {
                     used = contents;
                     config.send_replace(renewed);
                     self.problems.lock().remove(NETWORK);
-                    tracing::info!("flows are served with renewed certificates");
+                    tracing::info!("reloaded the certificates of the flow server");
                 }
                 Err(error) => self.note(NETWORK, &format!("{error}; certificates read before stay in use")),
             }

@@ -9,7 +9,7 @@ use model::config::{Accepts, Form, Reader, Value, keys, shared};
 const TUNNEL: &str = "ne .Values.routingMode \"native\"";
 
 keys! {
-    /// How this node is wired to the others.
+    /// How this node reaches the others.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Config {
         /// How pods of other nodes are reached: tunnel (VXLAN) or native (routed by the network, or by direct routes).

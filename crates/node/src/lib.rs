@@ -51,7 +51,7 @@ pub struct Inputs {
     pub maps: Arc<dyn Kernel>,
     /// Where programs are attached to devices.
     pub hooks: Arc<dyn Hooks>,
-    /// The network namespace that is to be wired.
+    /// The network namespace to configure.
     pub netlink: Netlink,
     /// Raised when a device changes.
     pub epochs: Epochs,

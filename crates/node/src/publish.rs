@@ -164,13 +164,13 @@ pub(crate) async fn keep(client: k8s::Client, nodes: Reader<Node>, mut wanted: w
             match write(&client.all(), &publication, &given).await {
                 Ok(()) => {
                     if retries.succeeded() {
-                        info!(node = publication.name, "CiliumNode written again");
+                        info!(node = publication.name, "CiliumNode can be written again");
                     }
                     said = Some(publication);
                 }
                 Err(error) => {
                     if !retries.failing() {
-                        warn!(node = publication.name, %error, "CiliumNode cannot be written, trying again");
+                        warn!(node = publication.name, %error, "cannot write CiliumNode, retrying");
                     }
                     wait = Some(retries.failed());
                 }
@@ -196,7 +196,7 @@ async fn write(api: &Api<CiliumNode>, publication: &Publication, given: &[IpNet]
     let uid = match find(api, &publication.name).await? {
         Some(present) => present.metadata.uid,
         None if publication.pod_cidrs.is_none() && !given.is_empty() => {
-            warn!(node = publication.name, pod_cidrs = ?given, "CiliumNode was deleted, making it with the pod CIDRs that it had");
+            warn!(node = publication.name, pod_cidrs = ?given, "CiliumNode was deleted, recreating it with its former pod CIDRs");
             let object = serde_json::from_value(publication.with_pod_cidrs(given)).map_err(Error::SerdeError)?;
             let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
             api.create(&params, &object).await?.metadata.uid

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The loop that keeps this node wired: whenever Kubernetes, a node or a device changes, everything is looked at again,
+//! The loop that keeps the network of this node configured: whenever Kubernetes, a node or a device changes, everything is looked at again,
 //! and what differs is changed. There is no other state than what the kernel and the API server hold, and what is known of routes.
 
 use crate::Config;
@@ -254,7 +254,7 @@ impl Run {
                 match &trouble {
                     Some(Trouble::Kernel(_)) => warn!("{}", text.as_deref().unwrap_or_default()),
                     Some(_) => info!("{}", text.as_deref().unwrap_or_default()),
-                    None => info!("this node is wired"),
+                    None => info!("node ready"),
                 }
                 present.clone_from(&text);
             }

@@ -21,7 +21,7 @@ pub(crate) async fn register(client: &Client) {
     let definitions = match k8s::crd::all() {
         Ok(definitions) => definitions,
         Err(error) => {
-            tracing::error!(%error, "CustomResourceDefinitions cannot be built");
+            tracing::error!(%error, "cannot build CustomResourceDefinitions");
             return;
         }
     };
@@ -47,7 +47,7 @@ pub(crate) async fn register(client: &Client) {
             tokio::time::sleep(wait).await;
         }
     }
-    tracing::info!(count = definitions.len(), version = SCHEMA_VERSION, "CustomResourceDefinitions are registered");
+    tracing::info!(count = definitions.len(), version = SCHEMA_VERSION, "CustomResourceDefinitions registered");
 }
 
 /// One step. Says whether the definition is as it should be and served.
@@ -59,7 +59,7 @@ async fn ensure(api: &Api<CustomResourceDefinition>, wanted: &CustomResourceDefi
     if !needs_update(&present, wanted) {
         return Ok(is_established(&present));
     }
-    tracing::info!(crd = name, "CustomResourceDefinition is brought up to date");
+    tracing::info!(crd = name, "CustomResourceDefinition updated");
     let mut next = wanted.clone();
     next.metadata.resource_version = present.metadata.resource_version.clone();
     next.metadata.annotations = present.metadata.annotations.clone();

@@ -94,7 +94,7 @@ impl Elector {
                 Ok(Ok(false)) => {
                     // A conflicting write need not be another holder's: look again until the time is up.
                     if self.seen.is_some() {
-                        tracing::error!(lease = self.name, "another has taken the lease");
+                        tracing::error!(lease = self.name, "lease taken by another instance");
                         return;
                     }
                 }
@@ -122,9 +122,9 @@ impl Elector {
         })
         .await;
         match result {
-            Ok(Ok(())) => tracing::info!(lease = self.name, "lease given back"),
+            Ok(Ok(())) => tracing::info!(lease = self.name, "lease released"),
             other => {
-                tracing::warn!(lease = self.name, error = describe(other), "lease not given back, it will run out")
+                tracing::warn!(lease = self.name, error = describe(other), "cannot release the lease; it will expire")
             }
         }
     }

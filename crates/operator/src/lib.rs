@@ -50,7 +50,7 @@ pub fn main<I: IntoIterator<Item = OsString>>(arguments: I) -> ExitCode {
     match start(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error = format!("{error:#}"), "cilium-operator ends");
+            tracing::error!(error = format!("{error:#}"), "cilium-operator stopped");
             ExitCode::FAILURE
         }
     }
@@ -78,7 +78,7 @@ async fn cancel_on_signal(stop: CancellationToken) {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
-        tracing::error!("signals cannot be received");
+        tracing::error!("cannot receive signals");
         return;
     };
     tokio::select! {
@@ -94,7 +94,7 @@ async fn cancel_on_signal(stop: CancellationToken) {
 /// The sockets are in use, the client's configuration is unusable, the lease was lost, or a task failed.
 pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
     for key in &config.unknown {
-        tracing::warn!(key, "configuration key is not known to this operator and has no effect");
+        tracing::warn!(key, "ignoring unknown configuration key");
     }
     let client = k8s::Client::connect(&config.client).await?;
     let namespace = config.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
@@ -163,7 +163,7 @@ async fn hold_lease(
     tokio::select! {
         () = stop.cancelled() => elector.release().await,
         what = progress.until_stuck() => {
-            tracing::error!(what, "this leader does not get on with its work, another may");
+            tracing::error!(what, "giving up leadership: no progress");
             elector.release().await;
             lost.store(true, Ordering::Relaxed);
             all.cancel();

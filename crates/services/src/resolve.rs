@@ -74,7 +74,7 @@ impl Resolver {
         let owners = self.services.get(&addr);
         if owners.len() > 1 {
             let names: Vec<_> = owners.iter().map(|service| service.name.to_string()).collect();
-            warn!(frontend = %addr, services = names.join(", "), "services claim one address, the first has it");
+            warn!(frontend = %addr, services = names.join(", "), "Services claim the same address; the first one keeps it");
         }
         let numbers = &mut *self.numbers.lock();
         let frontend = owners.first().and_then(|service| self.frontend(service, addr, numbers));

@@ -247,7 +247,7 @@ impl<R: Row, T: Target<R>> Reconciler<R, T> {
         let message = with_causes(error);
         let attempts = self.progress.failing.get(&key).map_or(0, |failure| failure.attempts).saturating_add(1);
         if attempts == 1 {
-            tracing::warn!(reconciler = self.name, ?key, error = %message, "began to fail");
+            tracing::warn!(reconciler = self.name, ?key, error = %message, "failing");
         }
         self.progress.counters.errors += 1;
         let wait = if T::is_permanent(error) { self.config.full_sync } else { self.config.backoff(attempts) };
@@ -285,7 +285,7 @@ impl<R: Row, T: Target<R>> Reconciler<R, T> {
     fn prune_failed(&mut self, failures: u32, error: &T::Error) {
         let message = with_causes(error);
         if self.progress.prune_error.is_none() {
-            tracing::warn!(reconciler = self.name, error = %message, "prune began to fail");
+            tracing::warn!(reconciler = self.name, error = %message, "prune failing");
         }
         self.progress.counters.errors += 1;
         self.progress.prune_error = Some(message);

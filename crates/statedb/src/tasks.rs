@@ -163,7 +163,7 @@ impl Tasks {
             let Some((_, task)) = last else { return };
             task.stop.cancel();
             if tokio::time::timeout(DRAIN, task.ended.cancelled()).await.is_err() {
-                tracing::warn!(task = %task.name, "did not end in time");
+                tracing::warn!(task = %task.name, "did not stop in time");
             }
         }
     }

@@ -27,7 +27,7 @@ status:
 ";
 
 #[tokio::test(start_paused = true)]
-async fn a_node_publishes_itself_and_is_wired() {
+async fn a_node_publishes_itself_and_configures_its_network() {
     let mut world = World::new().await;
     world.start_ready().await;
     let own = world.api.get("ciliumnodes", NODE).unwrap();

@@ -122,7 +122,7 @@ impl Kernel for Datapath {
 fn lift_memory_limit() {
     if let Err(error) = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY) {
         // A newer kernel does not ask, and an older one refuses the first map by name.
-        tracing::debug!(%error, "cannot lift the limit of locked memory");
+        tracing::debug!(%error, "cannot raise RLIMIT_MEMLOCK");
     }
 }
 

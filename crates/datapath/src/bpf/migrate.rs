@@ -103,7 +103,7 @@ impl Older {
             _ => Ok(0),
         };
         match &filled {
-            Ok(entries) => tracing::info!(map, entries, "taken over from an older build"),
+            Ok(entries) => tracing::info!(map, entries, "migrated flows from an older build"),
             Err(error) => tracing::warn!(
                 map,
                 %error,

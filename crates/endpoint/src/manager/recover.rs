@@ -120,7 +120,7 @@ impl Manager {
                     Ok(()) => tracing::info!(endpoint = %endpoint.id, owner, "endpoint recovered"),
                     Err(error) => {
                         let error = statedb::with_causes(&error);
-                        tracing::error!(endpoint = %endpoint.id, owner, error, "state of a recovered endpoint");
+                        tracing::error!(endpoint = %endpoint.id, owner, error, "cannot save a recovered endpoint");
                     }
                 }
             }

@@ -93,7 +93,7 @@ impl Manager {
         loop {
             tick.tick().await;
             for (ip, owner) in self.leases.expired() {
-                tracing::info!(address = %ip, pod = owner, "address released: its endpoint never came");
+                tracing::info!(address = %ip, pod = owner, "released address: its endpoint was never created");
                 let _ = self.release(Some(&owner), ip);
             }
             let deleted = self.queued(&mut problem).await;
@@ -120,7 +120,7 @@ impl Manager {
         let read = Queue::new(&self.config.queue()).pending().await;
         let now = read.as_ref().err().map(|error| statedb::with_causes(error));
         if let Some(error) = now.as_ref().filter(|now| problem.as_ref() != Some(now)) {
-            tracing::warn!(error, "queued deletions cannot be read, trying again");
+            tracing::warn!(error, "cannot read queued deletions, retrying");
         }
         *problem = now;
         read.unwrap_or_default()
@@ -131,7 +131,7 @@ impl Manager {
         for container in containers {
             if let Err(error) = queue.remove(&container).await {
                 let error = statedb::with_causes(&error);
-                tracing::warn!(container, error, "a deletion that is carried out stays queued");
+                tracing::warn!(container, error, "cannot dequeue a completed deletion");
             }
         }
     }
@@ -140,7 +140,7 @@ impl Manager {
     fn reclaim(&self, endpoint: &Endpoint) {
         for ip in endpoint.addresses() {
             if let Err(error) = self.addresses.claim(&endpoint.owner(), ip) {
-                tracing::warn!(endpoint = %endpoint.id, owner = endpoint.owner(), %error, "address of a restored endpoint");
+                tracing::warn!(endpoint = %endpoint.id, owner = endpoint.owner(), %error, "cannot reclaim the address of a restored endpoint");
             }
         }
     }
@@ -155,7 +155,7 @@ async fn eventually<L: HostLinks>(links: &L) -> BTreeMap<String, u32> {
     loop {
         match links.list().await {
             Ok(present) => return present,
-            Err(error) => tracing::warn!(error = statedb::with_causes(&error), "interfaces cannot be listed"),
+            Err(error) => tracing::warn!(error = statedb::with_causes(&error), "cannot list interfaces"),
         }
         tokio::time::sleep(retries.failed()).await;
     }

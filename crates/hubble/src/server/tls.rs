@@ -147,7 +147,7 @@ async fn shake_hands(
     match shaken {
         Ok(stream) => Some(Ok(Greeted::new(stream, seat))),
         Err(error) => {
-            tracing::debug!(from, %error, "a client of the network listener is refused");
+            tracing::debug!(from, %error, "refused a client of the network listener");
             None
         }
     }

@@ -57,16 +57,16 @@ impl Progress {
     /// Takes note of a failure, and logs the first in a row.
     pub(super) fn failed(&self, error: &Error) {
         if is_expired(error) {
-            tracing::debug!(kind = self.kind, "the watch's version has expired, listing again");
+            tracing::debug!(kind = self.kind, "watch expired, relisting");
             return;
         }
         let cause = Cause { message: chain(error), refused: is_refused(error), not_served: is_not_served(error) };
         let mut state = self.state.lock();
         let failing = state.failing.get_or_insert_with(|| Failing { since: Instant::now(), cause: None });
         if failing.cause.is_none() && cause.not_served {
-            tracing::info!(kind = self.kind, "the API server does not serve this kind yet, waiting");
+            tracing::info!(kind = self.kind, "API server does not serve this kind yet, waiting");
         } else if failing.cause.is_none() {
-            tracing::warn!(kind = self.kind, error = cause.message, "watch failed, keeping the last state");
+            tracing::warn!(kind = self.kind, error = cause.message, "watch failed, keeping the last known state");
         }
         failing.cause = Some(cause);
     }

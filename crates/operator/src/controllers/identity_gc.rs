@@ -64,7 +64,7 @@ impl Controller for IdentityGc {
                 GcAction::Mark => annotate(&api, identity, now.to_string().into()).await,
                 GcAction::Unmark => annotate(&api, identity, Value::Null).await,
                 GcAction::Delete => {
-                    tracing::info!(identity = name, "CiliumIdentity deleted: nobody has used it for long");
+                    tracing::info!(identity = name, "CiliumIdentity deleted: unused");
                     delete(&api, identity).await
                 }
             };

@@ -110,7 +110,7 @@ impl NodeReadiness {
     }
 
     async fn set_condition(&self, node: &NodeRow) -> Result<(), Error> {
-        tracing::info!(node = node.name, "node's network is up");
+        tracing::info!(node = node.name, "node network ready");
         let now = Timestamp::now().to_string();
         let condition = json!({
             "type": CONDITION, "status": "False", "reason": REASON, "message": MESSAGE,

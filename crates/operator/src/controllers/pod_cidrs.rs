@@ -73,7 +73,7 @@ impl PodCidrs {
 
     async fn assign(&self, node: &NodeRow, cidrs: &[IpNet]) -> Result<(), Error> {
         let cidrs: Vec<String> = cidrs.iter().map(ToString::to_string).collect();
-        tracing::info!(node = node.name, pod_cidrs = cidrs.join(","), "node gets its pod CIDRs");
+        tracing::info!(node = node.name, pod_cidrs = cidrs.join(","), "allocated pod CIDRs to node");
         // Based on the version that was decided on: whoever writes pod CIDRs meanwhile wins.
         let patch = json!({"metadata": {"resourceVersion": node.version}, "spec": {"ipam": {"podCIDRs": cidrs}}});
         self.api.patch(&node.name, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
@@ -84,9 +84,9 @@ impl PodCidrs {
             return Ok(());
         }
         if error.is_empty() {
-            tracing::info!(node = node.name, "node's pod CIDRs are right again");
+            tracing::info!(node = node.name, "node's pod CIDRs are valid again");
         } else {
-            tracing::warn!(node = node.name, error, "node gets no pod CIDRs");
+            tracing::warn!(node = node.name, error, "cannot allocate pod CIDRs to node");
         }
         let patch = json!({"status": {"ipam": {"operator-status": {"error": error}}}});
         self.api.patch_status(&node.name, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)

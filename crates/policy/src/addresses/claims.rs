@@ -95,9 +95,11 @@ fn warn_of_rivals<'a>(claimant: &Claimant, others: impl Iterator<Item = &'a Clai
     for other in others {
         match other {
             Claimant::Node(other) if other != node => {
-                tracing::warn!(%node, %other, %address, "two nodes have one address, the latest counts");
+                tracing::warn!(%node, %other, %address, "two nodes claim the same address; the newer one wins");
             }
-            Claimant::LocalNode => tracing::warn!(%node, %address, "a node has an address of this one, which counts"),
+            Claimant::LocalNode => {
+                tracing::warn!(%node, %address, "another node claims an address of this node; ignoring the claim")
+            }
             _ => {}
         }
     }

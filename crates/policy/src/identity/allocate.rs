@@ -72,7 +72,7 @@ async fn allocate<S: IdentityStore>(
             return Identity::clone(there);
         }
         let Some(id) = wanted.take().or_else(|| pick(&numbers, &known.identities.snapshot())) else {
-            tracing::error!(labels = %labels, "no identity is free: all numbers of the cluster are taken");
+            tracing::error!(labels = %labels, "out of identities: all of the cluster's numbers are in use");
             tokio::time::sleep(NONE_FREE).await;
             continue;
         };
@@ -84,9 +84,9 @@ async fn allocate<S: IdentityStore>(
                 // The same number again: if only the answer was lost, it is ours already.
                 wanted = Some(id);
                 if error.permanent && !refused.failing() {
-                    tracing::error!(%labels, %error, "the API server refuses an identity: pods with these labels cannot start");
+                    tracing::error!(%labels, %error, "API server rejects the identity: pods with these labels cannot start");
                 } else if !error.permanent && !failing.failing() {
-                    tracing::warn!(identity = %id, %error, "an identity cannot be made, trying again");
+                    tracing::warn!(identity = %id, %error, "cannot create identity, retrying");
                 }
                 tokio::time::sleep(if error.permanent { refused.failed() } else { failing.failed() }).await;
             }

@@ -74,7 +74,7 @@ impl Run {
     /// elsewhere their agent does so, and until then what they may do stays: flows that are refused once stay refused.
     pub(super) fn identity_removed(&mut self, identity: &Identity) {
         if self.attached.values().any(|used| *used == identity.id) {
-            tracing::warn!(identity = %identity.id, "an identity in use was removed, making it again");
+            tracing::warn!(identity = %identity.id, "identity in use was deleted, recreating it");
             self.request(identity.labels.clone(), Some(identity.id));
         } else if self.addresses.is_carried(identity.id) {
             self.missed.insert(identity.id);

@@ -108,7 +108,7 @@ impl Run {
         let known = match known_endpoints(&self.kernel) {
             Ok(known) => known,
             Err(error) => {
-                tracing::debug!(%error, "policies that nobody has stay for now");
+                tracing::debug!(%error, "unused policies not removed yet");
                 return;
             }
         };
