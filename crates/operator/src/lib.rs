@@ -19,7 +19,6 @@ use metrics::Metrics;
 use progress::Progress;
 use statedb::Tasks;
 use std::ffi::OsString;
-use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 /// Name of the Lease by which one of several operators becomes the leader.
 pub const LEASE: &str = "cilium-operator-resource-lock";
 
-/// Runs `cilium-operator` until it is told to stop or something fails. The first argument is the name of the program.
+/// Runs `cilium-operator` until a signal stops it or something fails. The first argument is the name of the program.
 pub fn main<I: IntoIterator<Item = OsString>>(arguments: I) -> ExitCode {
     let arguments = match Arguments::parse(config::command(), arguments) {
         Ok(arguments) => arguments,
@@ -46,7 +45,7 @@ pub fn main<I: IntoIterator<Item = OsString>>(arguments: I) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    init_logs(&config);
+    surface::init_logs(config.debug);
     match start(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -56,36 +55,13 @@ pub fn main<I: IntoIterator<Item = OsString>>(arguments: I) -> ExitCode {
     }
 }
 
-fn init_logs(config: &Config) {
-    // The client's own account of failed requests repeats what we log on transitions.
-    let default =
-        if config.debug { "debug,hyper_util=info,kube_client=off,kube_runtime=info" } else { "info,kube_client=off" };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("CILIUM_LOG").unwrap_or_else(|_| default.into());
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let _already_set = logs.with_ansi(std::io::stderr().is_terminal()).try_init();
-}
-
 fn start(config: Config) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async move {
         let stop = CancellationToken::new();
-        tokio::spawn(cancel_on_signal(stop.clone()));
+        surface::stop_on_signal(stop.clone()).context("receive signals")?;
         run(config, stop).await
     })
-}
-
-async fn cancel_on_signal(stop: CancellationToken) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        tracing::error!("cannot receive signals");
-        return;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    stop.cancel();
 }
 
 /// Runs the operator until `stop` is cancelled or something fails. Without errors it has given the lease back.

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #![doc = include_str!("../README.md")]
 
+mod daemon;
 mod families;
 mod tables;
 
+pub use daemon::{init_logs, stop_on_signal};
 pub use families::{Families, Family};
 pub use tables::{ReconcilerHealth, TableInfo};
 
