@@ -142,7 +142,7 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
     let status = Arc::new(Status {
         config: config.clone(),
         surface: surface.clone(),
-        trouble: node.trouble,
+        not_ready: node.not_ready,
         attach_mode: hooks.attach_mode(),
         api_server,
         client: client.clone(),

@@ -48,7 +48,7 @@ pub(crate) struct Sources {
     /// What the features show.
     pub(crate) surface: Surface,
     /// What the node waits for or cannot do.
-    pub(crate) trouble: watch::Receiver<Option<String>>,
+    pub(crate) not_ready: watch::Receiver<Option<String>>,
     /// `tcx` or `tc`.
     pub(crate) attach_mode: &'static str,
     pub(crate) api_server: ApiServer,
@@ -60,7 +60,7 @@ pub(crate) struct Sources {
 impl crate::healthz::Probe for Sources {
     fn check(&self, kubernetes: bool) -> Result<(), String> {
         if !self.is_ready() {
-            let why = self.trouble.borrow().clone();
+            let why = self.not_ready.borrow().clone();
             return Err(format!("the agent is starting: {}", why.as_deref().unwrap_or("endpoints are being restored")));
         }
         match kubernetes_trouble(self.api_server.last().as_ref(), &self.client.failing_watches(WATCH_PATIENCE)) {
@@ -105,7 +105,7 @@ impl Sources {
         }
         match (self.is_ready(), notes.is_empty()) {
             (false, _) => {
-                let why = self.trouble.borrow().clone();
+                let why = self.not_ready.borrow().clone();
                 Status { state: State::Warning, msg: format!("starting: {}", why.as_deref().unwrap_or("restoring")) }
             }
             (true, true) => Status { state: State::Ok, msg: version.to_owned() },

@@ -78,8 +78,8 @@ pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> Outputs {
     let (probe, requests) = mpsc::channel(REQUESTS);
     let mesh = Mesh::new(inputs.node_name, config.probes_endpoints());
     let network = Network { port: config.port, requests: config.icmp_threshold };
-    let ends = run::Ends { nodes: inputs.nodes, requests, status: sender, metrics };
-    tasks.spawn("health-probe", run::run(mesh, network, ends));
+    let channels = run::Channels { nodes: inputs.nodes, requests, status: sender, metrics };
+    tasks.spawn("health-probe", run::run(mesh, network, channels));
     let shared = api::Shared { status: status.clone(), probe, agent: inputs.agent, since: Instant::now() };
     tasks.spawn_fallible("health-api", api::serve(inputs.socket, shared));
     Outputs { status, surface }

@@ -26,8 +26,8 @@ const REPORTS: Duration = Duration::from_secs(1);
 /// Whoever sends it wants all nodes probed now, and the report after that.
 pub(crate) type Request = oneshot::Sender<Arc<HealthStatusResponse>>;
 
-/// What the loop has to do with others.
-pub(crate) struct Ends {
+/// What the loop reads and writes.
+pub(crate) struct Channels {
     /// The nodes.
     pub(crate) nodes: Reader<Node>,
     /// Who wants fresh results.
@@ -41,9 +41,9 @@ pub(crate) struct Ends {
 type Found = (Job, Vec<(IpAddr, PathStatus)>);
 
 /// Runs until it is dropped. No node is probed before the table is complete: the interval depends on all of them.
-pub(crate) async fn run<P: Probe>(mesh: Mesh, network: P, ends: Ends) {
-    let mut changes = ends.nodes.subscribe();
-    let Ends { nodes: _, mut requests, status, metrics } = ends;
+pub(crate) async fn run<P: Probe>(mesh: Mesh, network: P, channels: Channels) {
+    let mut changes = channels.nodes.subscribe();
+    let Channels { nodes: _, mut requests, status, metrics } = channels;
     let mut state = State { mesh, status, metrics, complete: false, report: None, reported: None, waiting: Vec::new() };
     // To name this node, and that there is no other yet, is better than to say nothing.
     state.publish();

@@ -65,7 +65,7 @@ pub struct Outputs {
     /// This node. Its row appears, and the table is initialised, when the node has its prefixes and devices.
     pub local: Reader<LocalNode>,
     /// What this node waits for, or cannot do; none when all is well.
-    pub trouble: watch::Receiver<Option<String>>,
+    pub not_ready: watch::Receiver<Option<String>>,
     /// What it shows of itself.
     pub surface: Surface,
 }
@@ -96,7 +96,7 @@ pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result<
         .reconciler(&routes)
         .routes(api::routes(inputs.name.clone(), inputs.nodes.clone()))
         .status(status::fill(&config, inputs.name, local.clone(), inputs.nodes.clone()));
-    let (trouble_sender, trouble) = watch::channel(Some("looking at the devices".to_owned()));
+    let (not_ready_sender, not_ready) = watch::channel(Some("looking at the devices".to_owned()));
     let run = run::Run {
         config,
         netlink,
@@ -108,14 +108,14 @@ pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result<
         problems: problems_writer,
         health: inputs.health,
         publication,
-        trouble: trouble_sender,
+        not_ready: not_ready_sender,
         grants: resolve::Grants::default(),
         boot_id: publish::boot_id(),
         ways_out: ways_out::WaysOut::default(),
         warnings: Vec::new(),
     };
     tasks.spawn("node-run", run.run(changes));
-    Ok(Outputs { local, trouble, surface })
+    Ok(Outputs { local, not_ready, surface })
 }
 
 /// Name of the node that we run on: `K8S_NODE_NAME`, or else the machine's.

@@ -165,7 +165,7 @@ mod tests {
     use crate::local::facts;
     use crate::local::tests::{config, host, kube, link};
     use crate::publish::tests::published;
-    use crate::publish::{Known, Publication};
+    use crate::publish::{NodeFacts, Publication};
     use datapath::netlink::{Address, Scope};
 
     fn found(host: &Host) -> Facts {
@@ -255,7 +255,7 @@ mod tests {
     fn they_are_the_addresses_that_are_published() {
         let (kube, host) = (kube(), host());
         let found = facts(&config(), &host, &kube, None).unwrap();
-        let node = published(&Publication::new(&config(), &kube, Known::Facts(&found), Vec::new(), "b"));
+        let node = published(&Publication::new(&config(), &kube, NodeFacts::Complete(&found), Vec::new(), "b"));
         let told = node_config(&found, &host);
         let first = |v4: bool| node.internal_ips.iter().find(|ip| ip.is_ipv4() == v4).copied().unwrap();
         assert_eq!((IpAddr::from(told.tunnel_ipv4), IpAddr::from(told.tunnel_ipv6)), (first(true), first(false)));

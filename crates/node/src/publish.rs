@@ -42,21 +42,27 @@ pub(crate) struct Publication {
 impl Publication {
     /// Before there are pod CIDRs the node is published without a router, so that the operator can give it some. A router
     /// that was published earlier stays.
-    pub(crate) fn new(config: &Config, kube: &KubeNode, known: Known<'_>, health: Vec<IpAddr>, boot_id: &str) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        kube: &KubeNode,
+        known: NodeFacts<'_>,
+        health: Vec<IpAddr>,
+        boot_id: &str,
+    ) -> Self {
         let enabled = |ip: &&IpAddr| if ip.is_ipv4() { config.ipv4 } else { config.ipv6 };
         let pod_cidrs = match known {
             // A Node that has just been registered anew has none yet.
-            Known::Own(Some(own)) if kube.pod_cidrs.is_empty() => own.pod_cidrs.clone(),
+            NodeFacts::Published(Some(own)) if kube.pod_cidrs.is_empty() => own.pod_cidrs.clone(),
             _ => kube.pod_cidrs.clone(),
         };
         let (internal_ips, routers) = match known {
-            Known::Facts(facts) => {
+            NodeFacts::Complete(facts) => {
                 let found = facts.wire.ipv4.into_iter().chain(facts.wire.ipv6);
                 let mut all: Vec<IpAddr> = kube.internal_ips.iter().filter(enabled).copied().collect();
                 all.extend(found.filter(|ip| !kube.internal_ips.contains(ip)));
                 (all, facts.wire.routers.clone())
             }
-            Known::Own(own) => {
+            NodeFacts::Published(own) => {
                 let routers = own.map(|own| own.cilium_internal_ips.clone()).unwrap_or_default();
                 (kube.internal_ips.iter().filter(enabled).copied().collect(), routers)
             }
@@ -124,13 +130,13 @@ impl Publication {
     }
 }
 
-/// What is known of the node besides Kubernetes' word.
+/// What is known of the node beyond its Node object.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Known<'a> {
-    /// Everything.
-    Facts(&'a Facts),
+pub(crate) enum NodeFacts<'a> {
+    /// All of it.
+    Complete(&'a Facts),
     /// Only what was published before, if anything was.
-    Own(Option<&'a Node>),
+    Published(Option<&'a Node>),
 }
 
 /// The number that changes when the machine boots.
@@ -252,7 +258,7 @@ pub(crate) mod tests {
     #[test]
     fn what_is_written_reads_back_as_the_same_node() {
         let config = Config { ipam: Ipam::Kubernetes, ..Config::default() };
-        let publication = Publication::new(&config, &kube(), Known::Own(None), Vec::new(), "b");
+        let publication = Publication::new(&config, &kube(), NodeFacts::Published(None), Vec::new(), "b");
         let row = published(&publication);
         assert!(publication.is_said_by(&row));
         assert_eq!(row.internal_ips, ["192.168.77.11".parse::<IpAddr>().unwrap()], "IPv6 is off");
@@ -264,7 +270,7 @@ pub(crate) mod tests {
 
     #[test]
     fn pod_cidrs_of_the_operator_are_never_written_by_the_agent() {
-        let publication = Publication::new(&Config::default(), &kube(), Known::Own(None), Vec::new(), "b");
+        let publication = Publication::new(&Config::default(), &kube(), NodeFacts::Published(None), Vec::new(), "b");
         assert_eq!(publication.patch()["spec"]["ipam"], json!({}));
         let given = Node { pod_cidrs: vec!["10.5.0.0/24".parse().unwrap()], ..published(&publication) };
         assert!(publication.is_said_by(&given));
@@ -274,9 +280,9 @@ pub(crate) mod tests {
     fn pod_cidrs_of_kubernetes_stay_until_it_has_others() {
         let config = Config { ipam: Ipam::Kubernetes, ..Config::default() };
         let publish = |kube: &KubeNode, own: Option<&Node>| {
-            Publication::new(&config, kube, Known::Own(own), Vec::new(), "b").patch()["spec"]["ipam"].clone()
+            Publication::new(&config, kube, NodeFacts::Published(own), Vec::new(), "b").patch()["spec"]["ipam"].clone()
         };
-        let own = published(&Publication::new(&config, &kube(), Known::Own(None), Vec::new(), "b"));
+        let own = published(&Publication::new(&config, &kube(), NodeFacts::Published(None), Vec::new(), "b"));
         let without = KubeNode { pod_cidrs: Vec::new(), ..kube() };
         assert_eq!(publish(&without, Some(&own)), json!({"podCIDRs": ["10.0.1.0/24"]}));
         assert_eq!(publish(&without, None), json!({}));
@@ -352,7 +358,7 @@ pub(crate) mod tests {
 
     fn of_owner(uid: &str) -> Publication {
         let kube = KubeNode { uid: uid.to_owned(), ..kube() };
-        Publication::new(&Config::default(), &kube, Known::Own(None), Vec::new(), "b")
+        Publication::new(&Config::default(), &kube, NodeFacts::Published(None), Vec::new(), "b")
     }
 
     #[tokio::test]
@@ -392,7 +398,7 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn kubernetes_word_on_pod_cidrs_is_not_preceded_by_what_was() {
         let config = Config { ipam: Ipam::Kubernetes, ..Config::default() };
-        let publication = Publication::new(&config, &kube(), Known::Own(None), Vec::new(), "b");
+        let publication = Publication::new(&config, &kube(), NodeFacts::Published(None), Vec::new(), "b");
         let server = Server::default();
         write(&Api::all(server.client()), &publication, &["10.5.0.0/24".parse().unwrap()]).await.unwrap();
         assert_eq!(server.requests(), ["GET", "PATCH"]);
@@ -403,16 +409,17 @@ pub(crate) mod tests {
     fn a_router_that_was_published_stays_while_the_agent_starts() {
         let own = Node {
             cilium_internal_ips: vec!["10.0.1.9".parse().unwrap()],
-            ..published(&Publication::new(&Config::default(), &kube(), Known::Own(None), Vec::new(), "b"))
+            ..published(&Publication::new(&Config::default(), &kube(), NodeFacts::Published(None), Vec::new(), "b"))
         };
-        let publication = Publication::new(&Config::default(), &kube(), Known::Own(Some(&own)), Vec::new(), "b");
+        let publication =
+            Publication::new(&Config::default(), &kube(), NodeFacts::Published(Some(&own)), Vec::new(), "b");
         assert_eq!(published(&publication).cilium_internal_ips, own.cilium_internal_ips);
     }
 
     #[test]
     fn health_addresses_are_published_by_family() {
         let health: Vec<IpAddr> = vec!["10.0.1.7".parse().unwrap(), "fd00:1::7".parse().unwrap()];
-        let with = |health| Publication::new(&Config::default(), &kube(), Known::Own(None), health, "b");
+        let with = |health| Publication::new(&Config::default(), &kube(), NodeFacts::Published(None), health, "b");
         assert_eq!(with(health.clone()).patch()["spec"]["health"], json!({"ipv4": "10.0.1.7", "ipv6": "fd00:1::7"}));
         assert_eq!(published(&with(health.clone())).health_ips, health);
         assert!(with(health.clone()).is_said_by(&published(&with(health.clone()))));
@@ -422,7 +429,7 @@ pub(crate) mod tests {
 
     #[test]
     fn an_object_that_somebody_changed_does_not_say_it_any_more() {
-        let publication = Publication::new(&Config::default(), &kube(), Known::Own(None), Vec::new(), "b");
+        let publication = Publication::new(&Config::default(), &kube(), NodeFacts::Published(None), Vec::new(), "b");
         let changed = Node { internal_ips: Vec::new(), ..published(&publication) };
         assert!(!publication.is_said_by(&changed));
     }

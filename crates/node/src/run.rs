@@ -8,7 +8,7 @@ use crate::fib::Concerned;
 use crate::ingest::KubeNode;
 use crate::local::{self, Facts, Host};
 use crate::programs::Programs;
-use crate::publish::{Known, Publication};
+use crate::publish::{NodeFacts, Publication};
 use crate::reconcile::{kernel_route, ours, same};
 use crate::resolve::{Grants, Problem, Route, resolve};
 use crate::ways_out::{self, WaysOut};
@@ -40,7 +40,7 @@ pub(crate) struct Run {
     pub(crate) problems: Writer<Problem>,
     pub(crate) health: watch::Receiver<Option<Vec<IpAddr>>>,
     pub(crate) publication: watch::Sender<Option<Publication>>,
-    pub(crate) trouble: watch::Sender<Option<String>>,
+    pub(crate) not_ready: watch::Sender<Option<String>>,
     pub(crate) grants: Grants,
     pub(crate) boot_id: String,
     pub(crate) ways_out: WaysOut,
@@ -48,9 +48,9 @@ pub(crate) struct Run {
     pub(crate) warnings: Vec<String>,
 }
 
-/// Why a round came to no end.
+/// Why a round was cut short.
 #[derive(Debug, thiserror::Error)]
-enum Trouble {
+enum RoundError {
     #[error("waiting for {0}")]
     Waiting(&'static str),
     #[error(transparent)]
@@ -65,7 +65,7 @@ impl Run {
         self.exempt_tunnel().await;
         loop {
             let outcome = self.round().await;
-            let mut due = matches!(outcome, Err(Trouble::Kernel(_))).then(|| Instant::now() + RETRY);
+            let mut due = matches!(outcome, Err(RoundError::Kernel(_))).then(|| Instant::now() + RETRY);
             self.report(outcome.err());
             loop {
                 tokio::select! {
@@ -94,20 +94,20 @@ impl Run {
     }
 
     /// Looks at everything, and changes what differs.
-    async fn round(&mut self) -> Result<(), Trouble> {
+    async fn round(&mut self) -> Result<(), RoundError> {
         let Some(kube) = self.kube.snapshot().get(&()) else {
             // Without its owner the CiliumNode would only be deleted again.
             self.publication.send_if_modified(|present| present.take().is_some());
-            return Err(Trouble::Waiting("the Node object of this node"));
+            return Err(RoundError::Waiting("the Node object of this node"));
         };
         let nodes = self.nodes.snapshot();
         if !nodes.initialized() {
-            return Err(Trouble::Waiting("the list of CiliumNodes"));
+            return Err(RoundError::Waiting("the list of CiliumNodes"));
         }
         let own = nodes.get(&NodeName { cluster: self.config.cluster.clone(), name: kube.name.clone() });
         let host = devices::look(&self.netlink).await?;
         let found = local::facts(&self.config, &host, &kube, own.as_deref());
-        let known = found.as_ref().map_or(Known::Own(own.as_deref()), Known::Facts);
+        let known = found.as_ref().map_or(NodeFacts::Published(own.as_deref()), NodeFacts::Complete);
         // Until it is known what they are, they stay what they were.
         let before = || own.as_ref().map(|own| own.health_ips.clone()).unwrap_or_default();
         let health = self.health.borrow_and_update().clone().unwrap_or_else(before);
@@ -145,7 +145,7 @@ impl Run {
         }
     }
 
-    async fn look_at_routes(&mut self, host: &Host) -> Result<(), Trouble> {
+    async fn look_at_routes(&mut self, host: &Host) -> Result<(), RoundError> {
         let nodes = self.nodes.snapshot();
         let remote = nodes.iter().filter(|node| !node.local && self.config.routing == RoutingMode::Tunnel);
         let addresses = remote.flat_map(|node| node.internal_ips.clone()).collect();
@@ -157,7 +157,7 @@ impl Run {
         Ok(())
     }
 
-    fn tell_flows(&mut self) -> Result<(), Trouble> {
+    fn tell_flows(&mut self) -> Result<(), RoundError> {
         if *self.ways_out.concerned() != Concerned::Nobody {
             self.programs.routes_changed(self.ways_out.concerned())?;
             self.ways_out.told();
@@ -213,7 +213,7 @@ impl Run {
 
     /// Routes go when their device goes down. The row of such a route is written anew, so that it is reconciled again. Only
     /// for rows of earlier rounds: new ones are on their way.
-    async fn restore_lost_routes(&mut self) -> Result<(), Trouble> {
+    async fn restore_lost_routes(&mut self) -> Result<(), RoundError> {
         let present: BTreeMap<_, _> =
             ours(&self.netlink).await?.into_iter().map(|route| (route.destination, route)).collect();
         let desired = self.routes.snapshot();
@@ -245,14 +245,14 @@ impl Run {
         self.local.mark_initialized();
     }
 
-    /// Says so when trouble comes, changes or goes; not each time it is seen.
-    fn report(&self, trouble: Option<Trouble>) {
-        let text = trouble.as_ref().map(ToString::to_string);
-        self.trouble.send_if_modified(|present| {
+    /// Logs when the error appears, changes or goes away, not every time it recurs.
+    fn report(&self, error: Option<RoundError>) {
+        let text = error.as_ref().map(ToString::to_string);
+        self.not_ready.send_if_modified(|present| {
             let news = *present != text;
             if news {
-                match &trouble {
-                    Some(Trouble::Kernel(_)) => warn!("{}", text.as_deref().unwrap_or_default()),
+                match &error {
+                    Some(RoundError::Kernel(_)) => warn!("{}", text.as_deref().unwrap_or_default()),
                     Some(_) => info!("{}", text.as_deref().unwrap_or_default()),
                     None => info!("node ready"),
                 }

@@ -71,8 +71,8 @@ impl Bench {
         let (requests, receiver) = mpsc::channel(1);
         let (sender, status) = watch::channel(Arc::default());
         let (network, metrics) = (Fake::default(), Metrics::default());
-        let ends = Ends { nodes: reader, requests: receiver, status: sender, metrics: metrics.clone() };
-        tokio::spawn(run(Mesh::new("n1".to_owned(), true), network.clone(), ends));
+        let channels = Channels { nodes: reader, requests: receiver, status: sender, metrics: metrics.clone() };
+        tokio::spawn(run(Mesh::new("n1".to_owned(), true), network.clone(), channels));
         Self { network, nodes, requests, status, metrics }
     }
 
