@@ -456,3 +456,17 @@ fn until_ok(kernel: &fake::Kernel, mut operation: impl FnMut() -> Result<(), Err
     }
     panic!("it never succeeds");
 }
+
+#[test]
+fn a_backend_that_leaves_while_nobody_looks_is_no_member_after_the_restart() {
+    let mut before = Fixture::new(fake::Kernel::new());
+    before.prune([]);
+    before.update(&frontend(1, vec![backend(1, true), backend(2, true)])).unwrap();
+    let raised = before.epochs(["10.0.0.2"]);
+    let row = frontend(1, vec![backend(1, true)]);
+    let mut after = Fixture::new(before.kernel);
+    after.update(&row).unwrap();
+    after.prune([row]);
+    assert_eq!((after.members(2), after.sizes()), (vec![101], (1, 1, 1)));
+    assert!(after.epochs(["10.0.0.2"]) > raised, "flows that it has go elsewhere");
+}
