@@ -368,7 +368,16 @@ impl Target {
             }
         }
         self.pruned = true;
+        // What the last process had at frontends that have been updated since: only now is it known.
+        let excessive = rows.values().copied().filter(|row| self.has_excess(row)).collect::<Vec<_>>();
+        excessive.into_iter().try_for_each(|row| self.put(row))?;
         self.due.raise(&self.epochs)
+    }
+
+    /// Whether the maps may hold backends at a frontend that are none of its.
+    fn has_excess(&self, row: &Frontend) -> bool {
+        let wanted: BTreeSet<u32> = row.backends.iter().map(|backend| backend.id.0).collect();
+        self.installed.get(&row.addr).is_some_and(|known| !known.backends.is_subset(&wanted))
     }
 
     /// Takes over what the maps hold of desired frontends that have not been updated yet, and forgets the others. `used` are backends by
