@@ -32,7 +32,7 @@ pub(crate) enum Mood {
     Failing(u16),
     /// Requests about that kind, by its plural, are never answered.
     Withholding(&'static str),
-    /// Lists that may be of any version are of the one at which this began, and each event comes twice.
+    /// Lists that may be of the version at which this first began are of that, and each event comes twice.
     Lying,
 }
 
@@ -71,7 +71,9 @@ impl ApiServer {
     pub(crate) fn set_mood(&self, mood: Mood) {
         {
             let mut state = self.state.lock();
-            state.past = state.now.clone();
+            if mood == Mood::Lying && state.past.version == 0 {
+                state.past = state.now.clone();
+            }
             state.mood = mood;
         }
         self.changed.send_modify(|count| *count += 1);
@@ -155,7 +157,7 @@ impl ApiServer {
         let name = target.name.clone().or_else(|| body["metadata"]["name"].as_str().map(str::to_owned));
         let Some(name) = name else {
             let state = self.state.lock();
-            let stale = state.mood == Mood::Lying && target.takes_any_version();
+            let stale = state.mood == Mood::Lying && target.takes_version(state.past.version);
             return answer(200, &if stale { &state.past } else { &state.now }.list(target));
         };
         let key = target.key(&name);
@@ -219,8 +221,12 @@ impl ApiServer {
 
 impl State {
     fn news(&self, target: &Target, from: u64) -> (Mood, (String, u64)) {
-        let times = if self.mood == Mood::Lying { 2 } else { 1 };
-        (self.mood, self.now.news(target, from, times))
+        let lies = self.mood == Mood::Lying;
+        let times = if lies { 2 } else { 1 };
+        // Who can list the past can tell what came after it, as far as he knows.
+        let is_past = lies && from == self.past.version;
+        let news = if is_past { Store::events_after } else { Store::news };
+        (self.mood, news(&self.now, target, from, times))
     }
 }
 

@@ -117,6 +117,27 @@ async fn a_running_agent_is_not_taken_back_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nor_by_one_that_lags_behind_after_it_has_failed() {
+    let mut world = World::new().await;
+    world.start_ready().await;
+    let web = world.add("web", "web").await;
+    settle().await;
+    world.api.set_mood(Mood::Lying);
+    world.api.apply(DENY_ALL);
+    eventually("the policy", async || !world.lets_in(&web, 2, 80)).await;
+    for code in [503, 504] {
+        world.api.set_mood(Mood::Failing(code));
+        world.api.forget_events();
+        settle().await;
+        world.api.set_mood(Mood::Lying);
+        for _ in 0..60 {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            assert!(!world.lets_in(&web, 2, 80), "after a {code}, a list of the past was believed");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn maps_that_fail_now_and_then_hold_in_the_end_what_they_would_otherwise() {
     let mut calm = World::new().await;
     tell(&mut calm).await;

@@ -80,6 +80,11 @@ impl Store {
                 json!({"kind": "Status", "status": "Failure", "code": 410, "reason": "Expired", "message": message});
             return (line("ERROR", &gone), u64::MAX);
         }
+        self.events_after(target, from, times)
+    }
+
+    /// Those that are still known.
+    pub(super) fn events_after(&self, target: &Target, from: u64, times: usize) -> (String, u64) {
         let news = self.events.iter().filter(|event| event.version > from && event.plural == target.plural);
         let selected = news.filter(|event| target.selects(&event.object));
         (selected.map(|event| line(event.kind, &event.object).repeat(times)).collect(), self.version)
@@ -151,9 +156,9 @@ impl Target {
         self.query.get("watch").is_some_and(|watch| watch == "true")
     }
 
-    /// Whether a list may be of any version.
-    pub(super) fn takes_any_version(&self) -> bool {
-        self.query.get("resourceVersion").is_some_and(|version| version == "0")
+    /// Whether a list may be of that version.
+    pub(super) fn takes_version(&self, version: u64) -> bool {
+        self.query.contains_key("resourceVersion") && self.version() <= version
     }
 
     pub(super) fn bookmark(&self, version: u64) -> Value {
