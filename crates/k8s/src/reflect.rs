@@ -11,9 +11,9 @@ mod requests;
 use backoff::Backoff;
 use futures::{Stream, StreamExt};
 use guard::Guarded;
-use kube::Api;
 use kube::runtime::utils::StreamBackoff;
 use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, ResourceExt};
 use mirror::Mirror;
 use progress::Progress;
 pub use progress::WatchFailure;
@@ -94,6 +94,10 @@ pub(crate) async fn reflect<K, R, I, F>(
     let events = watcher(api, watch).inspect(move |event| match event {
         // A list that merely begins proves nothing yet.
         Ok(Event::Init) => {}
+        Ok(Event::Apply(object) | Event::Delete(object)) => {
+            noted.worked();
+            object.resource_version().into_iter().for_each(|version| noted.reached(version));
+        }
         Ok(_) => noted.worked(),
         Err(error) => noted.failed(error),
     });

@@ -22,8 +22,20 @@ struct State {
     failing: Option<Failing>,
     /// It has worked since this was last asked.
     worked: bool,
-    /// The version from which a watch was last to go on.
-    newest: Option<String>,
+    /// Which lists will do.
+    acceptable: Acceptable,
+}
+
+/// Of which version a list has to be, so that it does not take the table back in time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Acceptable {
+    /// Nothing is known of versions yet.
+    #[default]
+    Any,
+    /// That which the table is of, or a later one.
+    NotBefore(String),
+    /// The API server cannot tell whether it has such a version: the newest, which it does not take from its cache.
+    Newest,
 }
 
 #[derive(Debug)]
@@ -42,7 +54,7 @@ struct Cause {
 impl Progress {
     pub(super) fn new(kind: String) -> Self {
         let failing = Some(Failing { since: Instant::now(), cause: None });
-        Self { kind, state: Mutex::new(State { failing, worked: false, newest: None }) }
+        Self { kind, state: Mutex::new(State { failing, worked: false, acceptable: Acceptable::Any }) }
     }
 
     /// A watch was opened, or an object came.
@@ -82,13 +94,21 @@ impl Progress {
         state.failing.as_ref().and_then(|failing| failing.cause.as_ref()).is_some_and(|cause| cause.not_served)
     }
 
-    /// Remembers the version from which a watch is to go on; nothing forgets it.
-    pub(super) fn set_newest(&self, version: Option<String>) {
-        self.state.lock().newest = version;
+    /// The table is of that version now.
+    pub(super) fn reached(&self, version: impl Into<String>) {
+        self.state.lock().acceptable = Acceptable::NotBefore(version.into());
     }
 
-    pub(super) fn newest(&self) -> Option<String> {
-        self.state.lock().newest.clone()
+    /// The API server has no list of the version that was asked for.
+    pub(super) fn unavailable(&self) {
+        let mut state = self.state.lock();
+        if state.acceptable != Acceptable::Any {
+            state.acceptable = Acceptable::Newest;
+        }
+    }
+
+    pub(super) fn acceptable(&self) -> Acceptable {
+        self.state.lock().acceptable.clone()
     }
 
     fn failure(&self) -> Option<WatchFailure> {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The requests of one watch: which of them tell that it works, and from which version its lists may be.
 
-use super::progress::Progress;
+use super::progress::{Acceptable, Progress};
 use crate::client::is_watch;
-use hyper::{Request, Uri};
+use hyper::{Request, StatusCode, Uri};
 use kube::client::Body;
 use std::sync::Arc;
 
@@ -11,23 +11,22 @@ use std::sync::Arc;
 const ANY: &str = "resourceVersion=0";
 
 /// The same client, with what becomes of its requests noted. Lists are from the cache, but never from a version before
-/// that from which the watch was last to go on: a server that lags behind would take the table back in time.
+/// that which the table is of: a server that lags behind would take the table back in time.
 pub(super) fn observed(client: kube::Client, progress: Arc<Progress>) -> kube::Client {
     let namespace = client.default_namespace().to_owned();
     let service = tower::service_fn(move |mut request: Request<Body>| {
         let (client, progress) = (client.clone(), progress.clone());
         let watch = is_watch(request.uri());
         if watch {
-            progress.set_newest(version(request.uri()));
-        } else if let Some(uri) = progress.newest().and_then(|newest| not_before(request.uri(), &newest)) {
+            version(request.uri()).into_iter().for_each(|version| progress.reached(version));
+        } else if let Some(uri) = narrowed(request.uri(), &progress.acceptable()) {
             *request.uri_mut() = uri;
         }
         async move {
             let answer = client.send(request).await?;
             match (answer.status().is_success(), watch) {
                 (true, true) => progress.worked(),
-                // Perhaps there is no such version any more: then any is right.
-                (false, false) => progress.set_newest(None),
+                (false, false) if is_about_version(answer.status()) => progress.unavailable(),
                 _ => {}
             }
             Ok::<_, kube::Error>(answer)
@@ -36,17 +35,30 @@ pub(super) fn observed(client: kube::Client, progress: Arc<Progress>) -> kube::C
     kube::Client::new(service, namespace)
 }
 
-fn version(uri: &Uri) -> Option<String> {
-    let version = uri.query()?.split('&').find_map(|pair| pair.strip_prefix("resourceVersion="))?;
-    Some(version.to_owned())
+/// Whether a list may have failed because of the version that was asked for: there is none so new (504, also after etcd was restored
+/// from a backup), it is gone (410), or it is not one (400). Any other failure says nothing of it.
+fn is_about_version(status: StatusCode) -> bool {
+    matches!(status, StatusCode::GATEWAY_TIMEOUT | StatusCode::GONE | StatusCode::BAD_REQUEST)
 }
 
-/// The list of any version turned to one not before `newest`; nothing if it is another kind of request.
-fn not_before(uri: &Uri, newest: &str) -> Option<Uri> {
+fn version(uri: &Uri) -> Option<&str> {
+    uri.query()?.split('&').find_map(|pair| pair.strip_prefix("resourceVersion="))
+}
+
+/// The list of any version turned to an acceptable one; nothing if it is one, or another kind of request.
+fn narrowed(uri: &Uri, acceptable: &Acceptable) -> Option<Uri> {
     let pairs: Vec<&str> = uri.query()?.split('&').collect();
     pairs.contains(&ANY).then_some(())?;
-    let newest = format!("resourceVersion={newest}");
-    let query: Vec<&str> = pairs.into_iter().map(|pair| if pair == ANY { newest.as_str() } else { pair }).collect();
+    let query: Vec<_> = match acceptable {
+        Acceptable::Any => return None,
+        Acceptable::NotBefore(version) => {
+            let version = format!("resourceVersion={version}");
+            pairs.into_iter().map(|pair| if pair == ANY { version.clone() } else { pair.to_owned() }).collect()
+        }
+        Acceptable::Newest => {
+            pairs.into_iter().filter(|pair| !pair.starts_with("resourceVersion")).map(str::to_owned).collect()
+        }
+    };
     format!("{}?{}", uri.path(), query.join("&")).parse().ok()
 }
 
@@ -54,16 +66,21 @@ fn not_before(uri: &Uri, newest: &str) -> Option<Uri> {
 mod tests {
     use super::*;
 
-    fn turned(uri: &'static str) -> Option<String> {
-        not_before(&Uri::from_static(uri), "77").map(|uri| uri.to_string())
+    fn turned(uri: &'static str, acceptable: &Acceptable) -> Option<String> {
+        narrowed(&Uri::from_static(uri), acceptable).map(|uri| uri.to_string())
     }
 
     #[test]
-    fn only_a_list_of_any_version_is_turned_to_one_not_before_the_newest() {
+    fn only_a_list_of_any_version_is_turned_to_one_that_is_acceptable() {
         let any = "/api/v1/pods?limit=500&resourceVersion=0&resourceVersionMatch=NotOlderThan";
         let newest = "/api/v1/pods?limit=500&resourceVersion=77&resourceVersionMatch=NotOlderThan";
-        assert_eq!(turned(any).as_deref(), Some(newest));
-        assert_eq!(turned("/api/v1/pods?limit=500&continue=x"), None);
-        assert_eq!(turned("/api/v1/pods?limit=500&resourceVersion=01"), None);
+        let not_before = Acceptable::NotBefore("77".into());
+        assert_eq!(turned(any, &not_before).as_deref(), Some(newest));
+        assert_eq!(turned(any, &Acceptable::Newest).as_deref(), Some("/api/v1/pods?limit=500"));
+        assert_eq!(turned(any, &Acceptable::Any), None);
+        for acceptable in [not_before, Acceptable::Newest] {
+            assert_eq!(turned("/api/v1/pods?limit=500&continue=x", &acceptable), None);
+            assert_eq!(turned("/api/v1/pods?limit=500&resourceVersion=01", &acceptable), None);
+        }
     }
 }
