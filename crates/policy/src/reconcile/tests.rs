@@ -126,3 +126,16 @@ proptest! {
         }
     }
 }
+
+#[tokio::test]
+async fn in_a_full_map_what_is_withdrawn_makes_room_for_what_is_new() {
+    let kernel = fake::Kernel::new().with_capacity("cilium_policy", 2);
+    let mut target = PolicyTarget::open(&kernel, Epochs::open(&kernel).unwrap()).unwrap();
+    target.update(&row(1, &[(300, false), (301, false)])).await.unwrap();
+    let new = row(1, &[(302, true), (303, false)]);
+    let first = target.update(&new).await;
+    let left = |peer| kernel.trie::<Policies>().unwrap().keys().unwrap().iter().any(|key| key.data.identity == peer);
+    assert!(!left(300) && !left(301), "nobody is allowed what is allowed no more, for want of room: {first:?}");
+    target.update(&new).await.expect("there is room now");
+    assert!(left(302) && left(303));
+}

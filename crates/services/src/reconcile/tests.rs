@@ -470,3 +470,20 @@ fn a_backend_that_leaves_while_nobody_looks_is_no_member_after_the_restart() {
     assert_eq!((after.members(2), after.sizes()), (vec![101], (1, 1, 1)));
     assert!(after.epochs(["10.0.0.2"]) > raised, "flows that it has go elsewhere");
 }
+
+#[test]
+fn in_a_full_map_the_backends_of_the_past_make_room_for_the_present_ones() {
+    for full in ["cilium_lb_backends", "cilium_lb_slots"] {
+        let capacity = if full == "cilium_lb_slots" { 4 } else { 2 };
+        let mut f = Fixture::new(fake::Kernel::new().with_capacity(full, capacity));
+        f.prune([]);
+        f.update(&frontend(1, vec![backend(1, true), backend(2, true)])).unwrap();
+        let row = frontend(1, vec![backend(3, true), backend(4, true)]);
+        let first = f.update(&row);
+        no_holes(&f.kernel);
+        assert!(!f.members(2).contains(&101), "{full}: a connection may still go to who is gone: {first:?}");
+        f.update(&row).expect("there is room now");
+        no_holes(&f.kernel);
+        assert_eq!((f.members(2), f.sizes()), (vec![103, 104], (1, 2, 2)), "{full}");
+    }
+}
