@@ -87,18 +87,35 @@ impl PolicyTarget {
         Ok(())
     }
 
+    /// What is withdrawn goes even if something new has not come, for want of room perhaps: that makes room, and allows no more than
+    /// is to be, as long as all new denies are there.
     fn apply(&mut self, policy: PolicyId, plan: &Plan) -> Result<()> {
+        let denied = self.put(policy, &plan.denies);
+        let allowed = if denied.is_ok() { self.put(policy, &plan.allows) } else { Ok(()) };
+        let mut withdrawn = self.withdraw(policy, &plan.withdrawn_allows);
+        if denied.is_ok() && withdrawn.is_ok() {
+            withdrawn = self.withdraw(policy, &plan.withdrawn_denies);
+        }
+        if self.present.get(&policy).is_some_and(|entries| entries.is_empty()) {
+            self.present.remove(&policy);
+        }
+        denied.and(allowed).and(withdrawn)
+    }
+
+    fn put(&mut self, policy: PolicyId, entries: &[(EntryKey, PolicyEntry)]) -> Result<()> {
         let present = self.present.entry(policy).or_default();
-        for (key, entry) in plan.denies.iter().chain(&plan.allows) {
+        for (key, entry) in entries {
             self.policies.insert(&key.of_policy(policy), entry)?;
             present.insert(*key, *entry);
         }
-        for key in plan.withdrawn_allows.iter().chain(&plan.withdrawn_denies) {
+        Ok(())
+    }
+
+    fn withdraw(&mut self, policy: PolicyId, keys: &[EntryKey]) -> Result<()> {
+        let present = self.present.entry(policy).or_default();
+        for key in keys {
             self.policies.remove(&key.of_policy(policy))?;
             present.remove(key);
-        }
-        if present.is_empty() {
-            self.present.remove(&policy);
         }
         Ok(())
     }

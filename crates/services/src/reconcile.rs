@@ -131,6 +131,17 @@ impl Target {
         self.due.raise(&self.epochs)
     }
 
+    /// The frontend with those of its backends alone that the maps have at it.
+    fn without_absent(&self, row: &Frontend) -> datapath::Result<Frontend> {
+        let mut reduced = Frontend { backends: Vec::new(), ..row.clone() };
+        for backend in &row.backends {
+            if self.maps.slots.get(&lb::SlotKey::member(row.id, backend.id.0))?.is_some() {
+                reduced.backends.push(backend.clone());
+            }
+        }
+        Ok(reduced)
+    }
+
     /// From now on there is nothing but services at that address.
     fn mark(&mut self, addr: Addr) -> datapath::Result<()> {
         let key = lb::ServiceKey::mark(addr);
@@ -312,11 +323,12 @@ impl statedb::Target<Frontend> for Target {
     type Error = Error;
 
     async fn update(&mut self, row: &Frontend) -> Result<(), Error> {
-        self.put(row).map_err(|source| Error {
-            service: row.service.to_string(),
-            frontend: row.addr.to_string(),
-            source,
-        })
+        let mut put = self.put(row);
+        if matches!(put, Err(datapath::Error::MapFull { .. })) {
+            // The next attempt finds room where its former backends were.
+            put = self.without_absent(row).and_then(|row| self.put(&row)).and(put);
+        }
+        put.map_err(|source| Error { service: row.service.to_string(), frontend: row.addr.to_string(), source })
     }
 
     async fn delete(&mut self, addr: &FrontendKey) -> Result<(), Error> {
