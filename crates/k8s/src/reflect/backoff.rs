@@ -43,6 +43,7 @@ impl kube::runtime::utils::Backoff for Backoff {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use kube::core::Status;
     use kube::runtime::utils::Backoff as _;
@@ -66,6 +67,25 @@ mod tests {
         assert!(waits.iter().rev().take(30).all(|w| *w >= last / 2), "{waits:?}");
         progress.worked();
         assert!(backoff.next().is_some_and(|w| w <= first));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_whose_watches_expire_at_once_is_asked_for_lists_ever_more_seldom() {
+        let (mut backoff, progress) = of_new();
+        let mut expires = || {
+            progress.worked();
+            progress.failed(&Error::WatchError(Box::new(Status { code: 410, ..Status::default() })));
+            backoff.next().unwrap()
+        };
+        let mut waits = Vec::new();
+        for _ in 0..40 {
+            let wait = expires();
+            tokio::time::advance(wait).await;
+            waits.push(wait);
+        }
+        assert!(waits.iter().rev().take(20).all(|wait| *wait >= Duration::from_secs(10)), "{waits:?}");
+        tokio::time::advance(Duration::from_secs(250)).await;
+        assert!(expires() <= Duration::from_millis(200), "one that lived for long");
     }
 
     #[test]
