@@ -6,22 +6,38 @@ use super::progress::Progress;
 use statedb::Retries;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 const FAILING: statedb::Backoff = statedb::Backoff::new(Duration::from_millis(200), Duration::from_secs(120));
 const NOT_SERVED: statedb::Backoff = statedb::Backoff::new(Duration::from_millis(500), Duration::from_millis(500));
 
-/// Grows with each failure until a success.
+/// Watches that expire are listed for again at once, as long as that is rare: a whole list costs the API server a lot.
+const EXPIRING: statedb::Backoff = statedb::Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
+/// Without a watch that expires for so long, that is rare.
+const CALM: Duration = Duration::from_secs(60);
+
+/// Grows with each failure until a success, and with each watch that expires soon after another.
 ///
 /// What is a success is not for the stream to say: it counts that a list begins as one, even if it then fails.
 pub(super) struct Backoff {
     failing: Retries,
     not_served: Retries,
+    expiring: Retries,
+    expired: Option<Instant>,
     progress: Arc<Progress>,
 }
 
 impl Backoff {
     pub(super) fn new(progress: Arc<Progress>) -> Self {
-        Self { failing: Retries::new(FAILING), not_served: Retries::new(NOT_SERVED), progress }
+        let [failing, not_served, expiring] = [FAILING, NOT_SERVED, EXPIRING].map(Retries::new);
+        Self { failing, not_served, expiring, expired: None, progress }
+    }
+
+    fn expired(&mut self) -> Duration {
+        if self.expired.replace(Instant::now()).is_none_or(|before| before.elapsed() > CALM) {
+            self.expiring.succeeded();
+        }
+        self.expiring.failed()
     }
 }
 
@@ -31,6 +47,9 @@ impl Iterator for Backoff {
     fn next(&mut self) -> Option<Duration> {
         if self.progress.take_worked() {
             self.failing.succeeded();
+        }
+        if self.progress.take_expired() {
+            return Some(self.expired());
         }
         let grown = self.failing.failed();
         Some(if self.progress.not_served() { self.not_served.failed() } else { grown })

@@ -22,6 +22,8 @@ struct State {
     failing: Option<Failing>,
     /// It has worked since this was last asked.
     worked: bool,
+    /// A watch has expired since this was last asked.
+    expired: bool,
     /// Which lists will do.
     acceptable: Acceptable,
 }
@@ -54,7 +56,7 @@ struct Cause {
 impl Progress {
     pub(super) fn new(kind: String) -> Self {
         let failing = Some(Failing { since: Instant::now(), cause: None });
-        Self { kind, state: Mutex::new(State { failing, worked: false, acceptable: Acceptable::Any }) }
+        Self { kind, state: Mutex::new(State { failing, worked: false, expired: false, acceptable: Acceptable::Any }) }
     }
 
     /// A watch was opened, or an object came.
@@ -70,6 +72,7 @@ impl Progress {
     pub(super) fn failed(&self, error: &Error) {
         if is_expired(error) {
             tracing::debug!(kind = self.kind, "watch expired, relisting");
+            self.state.lock().expired = true;
             return;
         }
         let cause = Cause { message: chain(error), refused: is_refused(error), not_served: is_not_served(error) };
@@ -86,6 +89,11 @@ impl Progress {
     /// Whether it has worked since this was last asked.
     pub(super) fn take_worked(&self) -> bool {
         std::mem::take(&mut self.state.lock().worked)
+    }
+
+    /// Whether a watch has expired since this was last asked.
+    pub(super) fn take_expired(&self) -> bool {
+        std::mem::take(&mut self.state.lock().expired)
     }
 
     /// Whether it fails because the kind is not served.
