@@ -246,6 +246,19 @@ async fn an_identity_that_somebody_removes_is_made_again_with_its_number() {
 }
 
 #[tokio::test]
+async fn a_pod_leaves_an_identity_whose_number_has_been_given_to_other_labels() {
+    let (store, mut tables) = (Store::default(), two_pods());
+    let agent = start(config(), fake::Kernel::new(), store.clone(), &tables);
+    let id = agent.policy_of(1, |_| true).await.identity;
+    // While no watch was open its object was deleted, and an agent elsewhere has drawn the number.
+    let labels: model::Labels = [model::Label::k8s("app", "elsewhere")].into_iter().collect();
+    store.made.lock().insert(id, labels.clone());
+    tables.identities.insert(model::Identity { id, labels });
+    tables.commit();
+    agent.policy_of(1, |row| row.identity != id).await;
+}
+
+#[tokio::test]
 async fn an_identity_that_is_removed_is_known_while_pods_elsewhere_have_it() {
     let (kernel, store, mut tables) = (fake::Kernel::new(), Store::default(), two_pods());
     tables.cilium_policies.insert(cilium_policy("web", from_client("80")));
