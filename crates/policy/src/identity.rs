@@ -48,13 +48,17 @@ pub(crate) struct Identities {
 }
 
 impl Identities {
-    /// An identity is there.
-    pub(crate) fn upsert(&mut self, identity: &Identity) {
-        if self.by_id.get(&identity.id) != Some(&identity.labels) {
-            self.remove(identity.id);
-            self.by_id.insert(identity.id, identity.labels.clone());
-            self.by_labels.entry(identity.labels.clone()).or_default().insert(identity.id);
+    /// An identity is there. Says whether its number had other labels.
+    pub(crate) fn upsert(&mut self, identity: &Identity) -> bool {
+        let before = self.by_id.get(&identity.id);
+        if before == Some(&identity.labels) {
+            return false;
         }
+        let relabelled = before.is_some();
+        self.remove(identity.id);
+        self.by_id.insert(identity.id, identity.labels.clone());
+        self.by_labels.entry(identity.labels.clone()).or_default().insert(identity.id);
+        relabelled
     }
 
     /// An identity is gone.
@@ -88,14 +92,16 @@ mod tests {
     #[test]
     fn of_two_identities_with_equal_labels_the_lowest_is_taken_and_the_one_in_use_is_kept() {
         let mut known = Identities::default();
-        [identity(900, "web"), identity(400, "web"), identity(300, "db")].iter().for_each(|i| known.upsert(i));
+        [identity(900, "web"), identity(400, "web"), identity(300, "db")]
+            .iter()
+            .for_each(|i| assert!(!known.upsert(i)));
         let web = identity(900, "web").labels;
         assert_eq!(known.choose(&web, None), Some(IdentityId(400)));
         assert_eq!(known.choose(&web, Some(IdentityId(900))), Some(IdentityId(900)));
         assert_eq!(known.choose(&web, Some(IdentityId(300))), Some(IdentityId(400)));
         known.remove(IdentityId(400));
         assert_eq!(known.choose(&web, None), Some(IdentityId(900)));
-        known.upsert(&identity(900, "db"));
+        assert!(known.upsert(&identity(900, "db")) && !known.upsert(&identity(900, "db")));
         assert_eq!(known.choose(&web, None), None);
     }
 }

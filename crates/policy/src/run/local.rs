@@ -66,8 +66,20 @@ impl Run {
 
     pub(super) fn upsert_identity(&mut self, identity: &Identity) {
         self.missed.remove(&identity.id);
-        self.identities.upsert(identity);
+        let relabelled = self.identities.upsert(identity);
         self.engine.upsert_identity(identity);
+        if relabelled {
+            self.leave(identity.id);
+        }
+    }
+
+    /// Pods of this node that have a number which belongs to other labels by now get another.
+    fn leave(&mut self, identity: IdentityId) {
+        let pods: Vec<_> = self.attached.iter().filter(|(_, used)| **used == identity).map(|(id, _)| *id).collect();
+        if !pods.is_empty() {
+            tracing::warn!(%identity, "an identity in use has other labels now, its pods get another");
+        }
+        pods.into_iter().for_each(|id| self.resolve_endpoint(id));
     }
 
     /// Somebody removed an identity. One that pods of this node have is made again, if possible with its number. Of pods
