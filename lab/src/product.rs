@@ -103,7 +103,7 @@ pub fn ready(cluster: &Cluster) -> Result<()> {
     for workload in ["daemonset/cilium", "deployment/cilium-operator"] {
         cluster.kubectl(&["rollout", "status", "--namespace", "kube-system", workload, "--timeout=120s"])?;
     }
-    cluster.nodes_ready(Duration::from_secs(60))?;
+    cluster.nodes_ready(Duration::from_secs(120))?;
     cluster.kubectl(&["rollout", "status", "--namespace", "kube-system", "deployment/coredns", "--timeout=90s"])?;
     Ok(())
 }
