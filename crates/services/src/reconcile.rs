@@ -99,6 +99,14 @@ struct Installed {
     backends: BTreeSet<u32>,
 }
 
+impl Installed {
+    /// Backends that the maps may hold at the frontend and that are none of its.
+    fn excess(&self, row: &Frontend) -> Vec<u32> {
+        let wanted: BTreeSet<u32> = row.backends.iter().map(|backend| backend.id.0).collect();
+        self.backends.difference(&wanted).copied().collect()
+    }
+}
+
 impl Target {
     pub(crate) fn new(maps: Maps, epochs: Epochs) -> Self {
         Self { maps, epochs, installed: BTreeMap::new(), uses: BTreeMap::new(), pruned: false, due: Due::default() }
@@ -237,9 +245,7 @@ impl Target {
     /// Removes the slots above the count, and the backends that nothing refers to any more.
     fn drop_excess(&mut self, row: &Frontend, count: u32) -> datapath::Result<()> {
         let Some(known) = self.installed.get(&row.addr) else { return Ok(()) };
-        let wanted: BTreeSet<u32> = row.backends.iter().map(|b| b.id.0).collect();
-        let excess: Vec<u32> = known.backends.difference(&wanted).copied().collect();
-        let slots = known.slots;
+        let (excess, slots) = (known.excess(row), known.slots);
         self.remove_slots(row.id, count..slots)?;
         for backend in excess {
             self.remove_slot(lb::SlotKey::member(row.id, backend))?;
@@ -381,15 +387,11 @@ impl Target {
         }
         self.pruned = true;
         // What the last process had at frontends that have been updated since: only now is it known.
-        let excessive = rows.values().copied().filter(|row| self.has_excess(row)).collect::<Vec<_>>();
+        let has_excess =
+            |row: &&Frontend| self.installed.get(&row.addr).is_some_and(|known| !known.excess(row).is_empty());
+        let excessive = rows.values().copied().filter(has_excess).collect::<Vec<_>>();
         excessive.into_iter().try_for_each(|row| self.put(row))?;
         self.due.raise(&self.epochs)
-    }
-
-    /// Whether the maps may hold backends at a frontend that are none of its.
-    fn has_excess(&self, row: &Frontend) -> bool {
-        let wanted: BTreeSet<u32> = row.backends.iter().map(|backend| backend.id.0).collect();
-        self.installed.get(&row.addr).is_some_and(|known| !known.backends.is_subset(&wanted))
     }
 
     /// Takes over what the maps hold of desired frontends that have not been updated yet, and forgets the others. `used` are backends by

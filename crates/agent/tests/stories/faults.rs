@@ -2,16 +2,10 @@
 //! An API server that is away, hangs, fails or lies, and maps that fail.
 
 use crate::apiserver::Mood;
-use crate::world::{Attached, World, eventually, settle};
+use crate::world::{Attached, DENY_ALL, World, eventually, settle};
 use axum::http::{Method, StatusCode};
 use serde_json::Value;
 use std::time::Duration;
-
-const DENY_ALL: &str = "
-kind: NetworkPolicy
-metadata: {name: web, namespace: shop}
-spec: {podSelector: {matchLabels: {app: web}}, policyTypes: [Ingress]}
-";
 
 #[tokio::test(start_paused = true)]
 async fn while_the_api_server_is_away_at_start_what_is_in_the_kernel_stays() {
@@ -102,13 +96,7 @@ async fn stale_lists_and_events_that_come_twice_lead_to_the_present() {
 
 #[tokio::test(start_paused = true)]
 async fn a_running_agent_is_not_taken_back_in_time() {
-    let mut world = World::new().await;
-    world.start_ready().await;
-    let web = world.add("web", "web").await;
-    settle().await;
-    world.api.set_mood(Mood::Lying);
-    world.api.apply(DENY_ALL);
-    eventually("the policy", async || !world.lets_in(&web, 2, 80)).await;
+    let (world, web) = denied_by_one_that_lies().await;
     world.api.forget_events();
     for _ in 0..60 {
         tokio::time::sleep(Duration::from_secs(10)).await;
@@ -118,13 +106,7 @@ async fn a_running_agent_is_not_taken_back_in_time() {
 
 #[tokio::test(start_paused = true)]
 async fn nor_by_one_that_lags_behind_after_it_has_failed() {
-    let mut world = World::new().await;
-    world.start_ready().await;
-    let web = world.add("web", "web").await;
-    settle().await;
-    world.api.set_mood(Mood::Lying);
-    world.api.apply(DENY_ALL);
-    eventually("the policy", async || !world.lets_in(&web, 2, 80)).await;
+    let (world, web) = denied_by_one_that_lies().await;
     for code in [503, 504] {
         world.api.set_mood(Mood::Failing(code));
         world.api.forget_events();
@@ -149,6 +131,18 @@ async fn maps_that_fail_now_and_then_hold_in_the_end_what_they_would_otherwise()
         assert_eq!(sizes(&world), sizes(&calm), "seed {seed}");
         assert!(world.is_local(web.ip) && !world.lets_in(&web, 2, 80) && world.lets_out(&web, 2, 80), "seed {seed}");
     }
+}
+
+/// A pod that nobody may reach, by a policy that has come since the API server shows lists of the past.
+async fn denied_by_one_that_lies() -> (World, Attached) {
+    let mut world = World::new().await;
+    world.start_ready().await;
+    let web = world.add("web", "web").await;
+    settle().await;
+    world.api.set_mood(Mood::Lying);
+    world.api.apply(DENY_ALL);
+    eventually("the policy", async || !world.lets_in(&web, 2, 80)).await;
+    (world, web)
 }
 
 /// A policy, two pods of which one goes, and a restart.

@@ -2,16 +2,10 @@
 //! An agent ends, with everything done or the half of it, and the next one goes on.
 
 use crate::apiserver::Mood;
-use crate::world::{World, eventually, settle};
+use crate::world::{DENY_ALL, World, eventually, settle};
 use abi::maps;
 use axum::http::{Method, StatusCode};
 use serde_json::Value;
-
-const DENY_ALL: &str = "
-kind: NetworkPolicy
-metadata: {name: web, namespace: shop}
-spec: {podSelector: {matchLabels: {app: web}}, policyTypes: [Ingress]}
-";
 
 #[tokio::test(start_paused = true)]
 async fn a_restart_changes_nothing_in_the_kernel_and_no_object() {

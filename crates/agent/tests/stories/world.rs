@@ -27,6 +27,13 @@ pub(crate) const NODE: &str = "node1";
 /// What `eventually` waits for, on the paused clock: longer than any back-off.
 const PATIENCE: Duration = Duration::from_secs(900);
 
+/// Nobody may reach the pods with the label `app: web`.
+pub(crate) const DENY_ALL: &str = "
+kind: NetworkPolicy
+metadata: {name: web, namespace: shop}
+spec: {podSelector: {matchLabels: {app: web}}, policyTypes: [Ingress]}
+";
+
 /// The cluster that every story begins with.
 const CLUSTER: &str = "
 kind: Node
