@@ -23,9 +23,13 @@ pub use config::{Config, command, keys};
 pub use metrics::example_metrics;
 pub use running::Agent;
 
+use crate::uninstall::Uninstall;
 use anyhow::Context;
 use statedb::Tasks;
 use std::ffi::OsString;
+use std::io;
+use std::time::Duration;
+use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
 /// Runs the agent until a signal stops it, or one of its tasks fails.
@@ -36,15 +40,31 @@ use tokio_util::sync::CancellationToken;
 pub fn main<I: IntoIterator<Item = OsString>>(arguments: I) -> anyhow::Result<()> {
     let config = Config::load(&config::arguments(arguments))?;
     surface::init_logs(config.debug);
-    // Two threads: an agent is idle nearly always, and each thread costs memory.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(run(config))
+    let (uninstall, result) = {
+        let runtime = runtime()?;
+        let ended = runtime.block_on(run(&config))?;
+        // Work for the kernel does not end with the task that waits for it.
+        runtime.shutdown_timeout(LAST_WORK);
+        ended
+    };
+    runtime()?.block_on(uninstall.finish(&config));
+    result
 }
 
-async fn run(config: Config) -> anyhow::Result<()> {
+/// How long work that waits for the kernel or a disk may go on after all tasks have ended.
+const LAST_WORK: Duration = Duration::from_secs(5);
+
+fn runtime() -> io::Result<Runtime> {
+    // Two threads: an agent is idle nearly always, and each thread costs memory.
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
+}
+
+/// Returns how it ended, and what is left to do then.
+async fn run(config: &Config) -> anyhow::Result<(Uninstall, anyhow::Result<()>)> {
     let token = CancellationToken::new();
     surface::stop_on_signal(token.clone()).context("receive signals")?;
     let tasks = Tasks::new(token);
-    serve::start(&config, &tasks).await?;
-    tasks.run_until_failure().await.map_err(|failure| anyhow::anyhow!("task {}: {}", failure.task, failure.message))
+    let uninstall = serve::start(config, &tasks).await?;
+    let ended = tasks.run_until_failure().await;
+    Ok((uninstall, ended.map_err(|failure| anyhow::anyhow!("task {}: {}", failure.task, failure.message))))
 }

@@ -3,8 +3,9 @@
 
 use crate::build::build;
 use crate::config::Config;
+use crate::kernel;
 use crate::running::Agent;
-use crate::{kernel, uninstall};
+use crate::uninstall::{self, Uninstall};
 use anyhow::Context;
 use statedb::Tasks;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -12,20 +13,19 @@ use std::path::PathBuf;
 use tokio::net::{TcpListener, UnixListener};
 use tracing::warn;
 
-/// Starts an agent and serves what it has to say.
+/// Starts an agent and serves what it has to say. What is returned is for when all tasks have ended.
 ///
 /// # Errors
 ///
 /// The kernel refuses a program, a map or a link, or a socket cannot be opened.
-pub(crate) async fn start(config: &Config, tasks: &Tasks) -> anyhow::Result<()> {
+pub(crate) async fn start(config: &Config, tasks: &Tasks) -> anyhow::Result<Uninstall> {
     report_unknown(config);
     // Opened before anything else, so that a second agent ends here and disturbs nothing.
     let healthz = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, config.health_port)))
         .await
         .with_context(|| format!("health server on port {}", config.health_port))?;
     let client = k8s::Client::connect(&config.client()).await.context("connection to the API server")?;
-    // First, so that it drains last: what the others still do must be done by then.
-    uninstall::start(config, &namespace(&client), &client, tasks);
+    let uninstall = uninstall::watch(config, &namespace(&client), &client, tasks);
     let host = kernel::open(config)?;
     let agent = build(config, &node::name(), host, &client, tasks)?;
 
@@ -36,7 +36,7 @@ pub(crate) async fn start(config: &Config, tasks: &Tasks) -> anyhow::Result<()> 
         tasks.spawn_fallible("metrics", async move { axum::serve(listener, metrics).await });
     }
     tasks.spawn_fallible("api", serve_api(agent, config.endpoint.runtime.join("cilium.sock")));
-    Ok(())
+    Ok(uninstall)
 }
 
 async fn serve_api(agent: Agent, socket: PathBuf) -> Result<(), String> {

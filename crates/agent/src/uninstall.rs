@@ -30,10 +30,17 @@ impl Row for Owner {
     fn key(&self) {}
 }
 
-/// With `cni-uninstall`, begins to watch the DaemonSet; when the agent ends and it is gone, the node is cleaned.
-pub(crate) fn start(config: &Config, namespace: &str, client: &Client, tasks: &Tasks) {
+/// Whether the DaemonSet has been deleted.
+#[derive(Clone, Default)]
+pub(crate) struct Uninstall {
+    gone: Arc<AtomicBool>,
+}
+
+/// With `cni-uninstall`, watches the DaemonSet.
+pub(crate) fn watch(config: &Config, namespace: &str, client: &Client, tasks: &Tasks) -> Uninstall {
+    let uninstall = Uninstall::default();
     if !config.endpoint.uninstall {
-        return;
+        return uninstall;
     }
     let (writer, reader) = statedb::table("daemonset");
     let this = WatchConfig::default().fields(&format!("metadata.name={DAEMON_SET}"));
@@ -44,16 +51,19 @@ pub(crate) fn start(config: &Config, namespace: &str, client: &Client, tasks: &T
             Some(Owner { deleted: set.metadata.deletion_timestamp.is_some() })
         }),
     );
-    let gone = Arc::new(AtomicBool::new(false));
-    tasks.spawn("follow-daemonset", follow(reader, Arc::clone(&gone)));
-    let config = config.clone();
-    tasks.spawn_draining("uninstall", move |stop| async move {
-        stop.cancelled().await;
-        if gone.load(Ordering::Relaxed) {
+    tasks.spawn("follow-daemonset", follow(reader, Arc::clone(&uninstall.gone)));
+    uninstall
+}
+
+impl Uninstall {
+    /// Cleans the node if the product was uninstalled. Nothing else of the agent may run any more: a pod that is being attached would
+    /// get programs back.
+    pub(crate) async fn finish(self, config: &Config) {
+        if self.gone.load(Ordering::Relaxed) {
             info!("DaemonSet deleted: cleaning up this node");
-            clean(&config).await;
+            clean(config).await;
         }
-    });
+    }
 }
 
 /// A set that was never there, as with an agent that is started by hand, is not one that was uninstalled.

@@ -90,9 +90,10 @@ fn exists(ifindex: u32) -> bool {
     nix::net::if_::if_indextoname(ifindex).is_ok_and(|name| !name.is_empty())
 }
 
-/// Removes all filters that a folder of one version remembers.
+/// Removes all filters that a folder of one version remembers. One that cannot be removed does not keep the others; the first such
+/// error is returned.
 pub(super) fn remove_recorded(filters: &Path) -> Result<()> {
-    records(filters)?.iter().try_for_each(|record| remove(filters, record))
+    records(filters)?.iter().fold(Ok(()), |result, record| result.and(remove(filters, record)))
 }
 
 fn remove(filters: &Path, record: &Record) -> Result<()> {
