@@ -44,6 +44,9 @@ datapath_maps! {
     "cilium_lb_services" SERVICES = HashMap<Services>, ON_DEMAND;
     "cilium_lb_slots" SLOTS = HashMap<Slots>, ON_DEMAND;
     "cilium_lb_backends" BACKENDS = HashMap<Backends>, ON_DEMAND;
+    "cilium_lb_source_range" SOURCE_RANGES = LpmTrie<SourceRanges>, ON_DEMAND;
+    "cilium_lb_affinity" AFFINITIES = LruHashMap<Affinities>, 0;
+    "cilium_lb_maglev" MAGLEV = HashMap<Maglev>, ON_DEMAND;
     "cilium_lb_reverse_sk" REVERSE_SOCKETS = LruHashMap<ReverseSockets>, 0;
     "cilium_metrics" METRICS = PerCpuArray<Metrics>, 0;
     "cilium_events_lost" EVENTS_LOST = PerCpuArray<EventsLost>, 0;

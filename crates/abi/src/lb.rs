@@ -69,6 +69,38 @@ pub mod flags {
     pub const ADDRESS: u32 = 2;
     /// Every backend of the frontend has a member's key among the slots ([`super::SlotKey::member`]), also one without new connections.
     pub const MEMBERS: u32 = 4;
+    /// The frontend is a port of a node, at one of its addresses; at the unspecified address it stands for all nodes.
+    pub const NODE_PORT: u32 = 8;
+    /// The frontend is one of the Service's external addresses.
+    pub const EXTERNAL_IP: u32 = 16;
+    /// The frontend is an address of a load balancer.
+    pub const LOAD_BALANCER: u32 = 32;
+    /// The frontend is a pod's port of this node.
+    pub const HOST_PORT: u32 = 64;
+    /// Whoever is outside of the cluster may use the frontend.
+    pub const EXPOSED: u32 = 128;
+    /// Clients inside of the cluster have a frontend of their own, under [`super::SCOPE_INTERNAL`].
+    pub const TWO_SCOPES: u32 = 256;
+    /// Its backends are on this node, and see the address of their client: no other is put in its place.
+    pub const LOCAL_ONLY: u32 = 512;
+    /// Clients are looked up in [`crate::maps::SourceRanges`].
+    pub const SOURCE_RANGES: u32 = 1024;
+    /// Clients that are found there are refused, instead of those that are not.
+    pub const DENY_RANGES: u32 = 2048;
+    /// The backend follows from [`super::Maglev`] instead of chance.
+    pub const MAGLEV: u32 = 4096;
+    /// Replies go from the backend's node to the client, and not by the node that it asked (direct server return).
+    pub const DSR: u32 = 8192;
+}
+
+/// Values of [`Backend::state`].
+pub mod state {
+    /// Gets new connections.
+    pub const ACTIVE: u8 = 0;
+    /// Keeps the connections that it has; gets new ones when there is no other.
+    pub const TERMINATING: u8 = 1;
+    /// Is not to be used.
+    pub const QUARANTINED: u8 = 2;
 }
 
 layout! {
@@ -108,12 +140,65 @@ layout! {
         pub port: u16,
         /// IP protocol number.
         pub proto: u8,
-        /// Zero.
-        pub pad8: u8,
+        /// One of [`state`].
+        pub state: u8,
         /// Zero.
         pub pad: u32,
     }
 }
+
+layout! {
+    /// Data of a key of the trie of source ranges: the service, then the bits of the client's address.
+    pub struct SourceRangeKey (20) {
+        /// `Service::id`.
+        pub service: u32,
+        /// Address of the client, in network order; of an IPv4 one as an IPv6 address (RFC 4291, 2.5.5.2).
+        pub client: [u8; 16],
+    }
+}
+
+layout! {
+    /// A client of a service with session affinity.
+    pub struct AffinityKey (24) {
+        /// Address of the client, or in `lo` the cookie of its network namespace, for a socket of this node.
+        pub client: Addr,
+        /// `Service::id`.
+        pub service: u32,
+        /// 1 when `client` is a cookie.
+        pub is_cookie: u32,
+    }
+}
+
+layout! {
+    /// Where it went last.
+    pub struct Affinity (8) {
+        /// Id of the backend.
+        pub backend: u32,
+        /// [`crate::flow::TICK_NS`] ticks since boot, of its latest connection.
+        pub last_used: u32,
+    }
+}
+
+layout! {
+    /// A part of a service's lookup table.
+    pub struct MaglevKey (8) {
+        /// `Service::id`.
+        pub service: u32,
+        /// Position in the table, divided by [`MAGLEV_PART`].
+        pub part: u32,
+    }
+}
+
+layout! {
+    /// Backends, by the position in the table (Maglev, NSDI 2016, 3.4).
+    pub struct MaglevPart (1024) {
+        /// Ids of backends, in sixteen rows; 0 behind the end of the table.
+        pub backends: [[u32; 16]; MAGLEV_PART / 16],
+    }
+}
+
+/// Positions in one part of a lookup table.
+pub const MAGLEV_PART: usize = 256;
 
 layout! {
     /// What a socket remembers of its connection to a service.

@@ -126,6 +126,12 @@ maps! {
     Slots = "cilium_lb_slots" v 1, Hash, 1_048_576, lb::SlotKey => u32;
     /// Backends by id.
     Backends = "cilium_lb_backends" v 1, Hash, 262_144, u32 => lb::Backend;
+    /// Clients that a service admits, or refuses.
+    SourceRanges = "cilium_lb_source_range" v 1, LpmTrie, 262_144, lb::SourceRangeKey => u32;
+    /// Where clients of services with session affinity went last.
+    Affinities = "cilium_lb_affinity" v 1, LruHash, 65536, lb::AffinityKey => lb::Affinity;
+    /// Lookup tables of services that choose backends by Maglev, in parts.
+    Maglev = "cilium_lb_maglev" v 1, Hash, 1_048_576, lb::MaglevKey => lb::MaglevPart;
     /// Sockets that are connected to a backend by the name of a service; kept in the sockets themselves, without a limit.
     ConnectedSockets = "cilium_lb_connected" v 1, SkStorage, 0, i32 => lb::Connected;
     /// Unconnected sockets that send to backends by the names of services.

@@ -36,7 +36,7 @@ pub(crate) fn backend(row: &Backend) -> lb::Backend {
         addr: row.addr.ip.into(),
         port: row.addr.port.to_be(),
         proto: row.addr.protocol.number(),
-        pad8: 0,
+        state: if row.active { lb::state::ACTIVE } else { lb::state::TERMINATING },
         pad: 0,
     }
 }

@@ -63,7 +63,7 @@ mod tests {
         kernel.map::<Services>().unwrap().insert(&key, &service).unwrap();
         kernel.map::<Services>().unwrap().insert(&ServiceKey::mark(key.addr), &Service::MARK).unwrap();
         kernel.map::<Slots>().unwrap().insert(&SlotKey { service: 3, slot: 0 }, &77).unwrap();
-        let backend = Backend { addr: addr("fd00::1"), port: 6443_u16.to_be(), proto: 6, pad8: 0, pad: 0 };
+        let backend = Backend { addr: addr("fd00::1"), port: 6443_u16.to_be(), proto: 6, state: 0, pad: 0 };
         kernel.map::<Backends>().unwrap().insert(&77, &backend).unwrap();
         let text: Vec<String> = list(&kernel).unwrap().into_iter().map(|(k, v)| format!("{k} | {v}")).collect();
         assert_eq!(
