@@ -8,7 +8,7 @@ use crate::running::{self, Agent};
 use crate::status::{ApiServer, Sources as Status};
 use crate::{api, connectivity, events, flow_table, healthz, metrics, sources};
 use datapath::{Epochs, Host, Kernel};
-use k8s::Client;
+use k8s::{Client, Events, Warnings};
 use statedb::Tasks;
 use std::sync::Arc;
 use surface::Surface;
@@ -25,6 +25,8 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
     let mut surface = Surface::new();
     let sources = sources::reflect(config, node_name, client, tasks);
     surface.add(sources.surface);
+    let (warnings, warning_queue) = Warnings::channel();
+    tasks.spawn("events", warning_queue.publish(Events::new(client, "cilium-agent")));
     let (ready_sender, ready) = watch::channel(false);
     let (health_addresses, published_health) = watch::channel(None);
 
@@ -72,6 +74,7 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
             addresses: policy_addresses,
             ipcache: ipcache.clone(),
             identity_store: policy::ApiStore::new(client.all()),
+            warnings: warnings.clone(),
             endpoints: endpoints.clone(),
             pods: sources.pods.clone(),
             namespaces: sources.namespaces,
@@ -107,6 +110,7 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
             netlink,
             epochs,
             client: client.clone(),
+            warnings,
             ready: ready.clone(),
         },
         tasks,

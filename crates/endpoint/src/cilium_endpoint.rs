@@ -7,13 +7,13 @@
 //! work for ever.
 
 use crate::ingest_pod;
-use k8s::Client;
 use k8s::cilium::{
     AddressPair, CiliumEndpoint, EndpointIdentifiers, EndpointIdentity, EndpointNetworking, EndpointStatus, NamedPort,
 };
 use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s::kube::Api;
 use k8s::kube::api::{DeleteParams, PostParams, Preconditions};
+use k8s::{Client, Warning, Warnings, pod_reference};
 use model::{Endpoint, EndpointKind, EndpointPolicy, Identity, LocalNode, Pod, PodName, RemoteEndpoint};
 use statedb::{Derived, Index, Inputs, Reader, Snapshot, StatusReader, Tasks};
 use std::collections::BTreeMap;
@@ -64,7 +64,13 @@ pub(crate) fn start(inputs: &crate::Inputs, tasks: &Tasks) -> StatusReader<Objec
         present: inputs.remote_endpoints.clone(),
     };
     let objects = derive(tasks, &endpoints, facts);
-    let target = Target::new(inputs.client.clone(), inputs.local_node.clone(), inputs.remote_endpoints.clone());
+    let target = Target {
+        client: inputs.client.clone(),
+        node: inputs.local_node.clone(),
+        remote: inputs.remote_endpoints.clone(),
+        warnings: inputs.warnings.clone(),
+        written: BTreeMap::new(),
+    };
     statedb::reconcile(tasks, "endpoint-cilium-endpoints", objects.rows, target)
 }
 
@@ -175,15 +181,12 @@ pub(crate) struct Target {
     client: Client,
     node: Reader<LocalNode>,
     remote: Reader<RemoteEndpoint>,
+    warnings: Warnings,
     /// What was written last, as the watch is to show it. While it does, nobody need ask the API server.
     written: BTreeMap<PodName, Object>,
 }
 
 impl Target {
-    pub(crate) const fn new(client: Client, node: Reader<LocalNode>, remote: Reader<RemoteEndpoint>) -> Self {
-        Self { client, node, remote, written: BTreeMap::new() }
-    }
-
     /// Writes the object unless its name is by now another pod's, or nobody's; whether it is there.
     async fn write(&self, object: &Object) -> Result<bool, Error> {
         let api = self.api(&object.pod);
@@ -284,7 +287,16 @@ impl statedb::Target<Object> for Target {
         if self.written.get(&row.pod) == Some(row) {
             return Ok(());
         }
-        if self.write(row).await? {
+        let written = self.write(row).await;
+        if let Some(error) = written.as_ref().err().filter(|error| Self::is_permanent(error)) {
+            self.warnings.warn(Warning {
+                about: pod_reference(&row.pod.namespace, &row.pod.name, &row.uid),
+                reason: "CiliumEndpointRefused",
+                action: "Publish",
+                note: format!("Other nodes do not know this pod: {}", statedb::with_causes(error)),
+            });
+        }
+        if written? {
             self.written.insert(row.pod.clone(), Object { told: true, ..row.clone() });
         }
         Ok(())

@@ -299,7 +299,7 @@ impl ApiServer {
         let (mut all, remotes) = statedb::table("remote-endpoints");
         all.replace(remote);
         all.commit();
-        Target::new(client, node, remotes)
+        Target { client, node, remote: remotes, warnings: Warnings::channel().0, written: BTreeMap::new() }
     }
 
     fn answer(&self, method: &Method, path: &str, body: &Bytes) -> Response<Body> {
