@@ -9,8 +9,7 @@ pub(crate) mod schema;
 
 use crate::cilium::{
     CiliumCIDRGroup, CiliumClusterwideNetworkPolicy, CiliumEndpoint, CiliumIdentity, CiliumL2AnnouncementPolicy,
-    CiliumLoadBalancerIPPool,
-    CiliumNetworkPolicy, CiliumNode,
+    CiliumLoadBalancerIPPool, CiliumNetworkPolicy, CiliumNode,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Resource;
