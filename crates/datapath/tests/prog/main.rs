@@ -14,6 +14,7 @@ mod epochs;
 mod errors;
 mod forward;
 mod fragments;
+mod hairpin;
 mod malformed;
 mod masquerade;
 mod model;
