@@ -5,7 +5,6 @@
 use abi::config::ProgramConfig;
 use model::RoutingMode;
 use model::config::{AnyKey, Arguments, Choice, ConfigErrors, Group, keys, operator, shared};
-use services::NoBackend;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -187,7 +186,7 @@ impl Config {
             tunnel_port: node.tunnel_port(),
             event_interval: self.event_interval(),
             expose_services: u8::from(services.exposes()),
-            reject_no_backend: u8::from(services.no_backend == NoBackend::Reject),
+            reject_no_backend: u8::from(services.no_backend == services::NoBackend::Reject),
             nodeport_min: services.node_ports.first,
             nodeport_max: services.node_ports.last,
             bind_protection: u8::from(services.exposes() && services.bind_protection),
