@@ -71,6 +71,11 @@ impl Netns {
         Ok(stranger)
     }
 
+    /// The same one, to be used elsewhere.
+    pub fn try_clone(&self) -> Result<Self> {
+        Ok(Self { file: self.file.try_clone().context("cannot clone a descriptor")? })
+    }
+
     fn of_process(process: i32) -> Result<Self> {
         let file = File::open(format!("/proc/{process}/ns/net")).context("cannot open a network namespace")?;
         Ok(Self { file })

@@ -2,6 +2,9 @@
 //! For tests: traffic between two namespaces that counts what is lost while something else happens.
 
 mod numbered;
+mod requests;
+
+pub use requests::{Requests, get};
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Short connections: each asks one question over HTTP and ends.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+
+use crate::clock;
+use crate::netns::Netns;
+
+/// Between two requests.
+const PACE: Duration = Duration::from_millis(5);
+/// A request that takes longer has failed.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// As many failures are told in words.
+const TOLD: usize = 3;
+
+/// A loop of requests from a namespace to one address.
+#[derive(Debug)]
+pub struct Requests {
+    to: SocketAddr,
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicU32>,
+    load: JoinHandle<Result<Vec<String>>>,
+}
+
+impl Requests {
+    /// Starts to ask for `path`.
+    #[must_use]
+    pub fn start(from: Netns, to: SocketAddr, path: &'static str) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let answered = Arc::new(AtomicU32::new(0));
+        let (done, count) = (Arc::clone(&stop), Arc::clone(&answered));
+        let load = thread::spawn(move || {
+            from.run(|| {
+                let mut failures = Vec::new();
+                while !done.load(Ordering::Relaxed) {
+                    match get(to, path) {
+                        Ok(_) => drop(count.fetch_add(1, Ordering::Relaxed)),
+                        Err(error) => failures.push(format!("{error:#}")),
+                    }
+                    clock::breathe(PACE);
+                }
+                Ok(failures)
+            })
+        });
+        Self { to, stop, answered, load }
+    }
+
+    /// Waits until a number of requests more have been answered.
+    pub fn goes_on(&self, requests: u32) -> Result<()> {
+        let from = self.answered.load(Ordering::Relaxed);
+        clock::poll(4 * PATIENCE, &format!("{requests} more answers of {}", self.to), || {
+            let now = self.answered.load(Ordering::Relaxed);
+            ensure!(now >= from + requests, "{} came", now - from);
+            Ok(())
+        })
+    }
+
+    /// Ends them; an error tells how many have failed, and how.
+    pub fn finish(self) -> Result<()> {
+        self.stop.store(true, Ordering::Relaxed);
+        let failures = self.load.join().unwrap_or_else(|_| Err(anyhow!("a thread ended")))?;
+        let answered = self.answered.load(Ordering::Relaxed);
+        let first = failures.iter().take(TOLD).cloned().collect::<Vec<_>>().join("; ");
+        ensure!(failures.is_empty(), "{} of {} requests to {} failed: {first}", failures.len(), answered, self.to);
+        Ok(())
+    }
+}
+
+/// One question on a connection of its own; the answer's body.
+pub fn get(to: SocketAddr, path: &str) -> Result<String> {
+    let mut stream = TcpStream::connect_timeout(&to, PATIENCE).context("connecting")?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n").as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).context("reading")?;
+    let (head, body) = answer.split_once("\r\n\r\n").with_context(|| format!("not an answer: '{answer}'"))?;
+    ensure!(head.contains(" 200 "), "{head}");
+    Ok(body.trim().to_owned())
+}
