@@ -5,6 +5,7 @@
 
 mod attacks;
 mod checksums;
+mod choice;
 mod damaged;
 mod devices;
 mod encap;
@@ -16,6 +17,8 @@ mod malformed;
 mod masquerade;
 mod model;
 mod neighbour;
+mod offer;
+mod outside;
 mod packet;
 mod policy;
 mod random;
