@@ -13,6 +13,7 @@ mod epochs;
 mod errors;
 mod forward;
 mod fragments;
+mod hairpin;
 mod malformed;
 mod masquerade;
 mod model;
