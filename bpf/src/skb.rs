@@ -43,9 +43,9 @@ impl Skb {
 
     #[inline(always)]
     fn store_with<T>(self, offset: u32, value: &T, flags: u64) -> bool {
-        let (bytes, len) = (core::ptr::from_ref(value).cast(), size_of::<T>() as u32);
-        // SAFETY: valid context; `value` is `len` readable bytes.
-        unsafe { helpers::bpf_skb_store_bytes(self.0, offset, bytes, len, flags) == 0 }
+        let from = core::ptr::from_ref(value).cast();
+        // SAFETY: valid context; `value` is `size_of::<T>()` readable bytes.
+        unsafe { helpers::bpf_skb_store_bytes(self.0, offset, from, size_of::<T>() as u32, flags) == 0 }
     }
 
     /// A view of a `T` at the offset, if the linear part of the packet holds one.
@@ -161,6 +161,12 @@ impl Packet for Skb {
         // SAFETY: valid context; the device's size is written to the stack, whatever the result.
         unsafe { helpers::bpf_check_mtu(self.0.cast(), ifindex, &mut mtu, 0, 0) };
         mtu
+    }
+
+    #[inline(always)]
+    fn resize(self, len: u32) -> bool {
+        // SAFETY: valid context.
+        unsafe { helpers::bpf_skb_change_tail(self.0, len, 0) == 0 }
     }
 
     #[inline(always)]
