@@ -15,6 +15,7 @@ mod errors;
 mod forward;
 mod fragments;
 mod hairpin;
+mod host_backend;
 mod malformed;
 mod masquerade;
 mod model;
