@@ -176,13 +176,13 @@ fn socket_programs_attach_to_a_control_group_and_stay() {
             for program in Program::sockets() {
                 datapath.attach_cgroup(program, cgroup.path(), &format!("sock_{}", program.name())).unwrap();
             }
-            assert_eq!(datapath.links().unwrap().len(), 8);
+            assert_eq!(datapath.links().unwrap().len(), 10);
         }
         let datapath = sandbox.load();
         assert!(datapath.links().unwrap().iter().all(|link| link.ifindex.is_none()));
         let other = Cgroup::new("datapath-attach-other");
         datapath.attach_cgroup(Program::SockConnect4, other.path(), "sock_sock_connect4").unwrap();
-        assert_eq!(datapath.links().unwrap().len(), 8, "the link moved to the other control group");
+        assert_eq!(datapath.links().unwrap().len(), 10, "the link moved to the other control group");
         assert!(datapath.attach_cgroup(Program::PodEgress, cgroup.path(), "x").is_err());
     });
 }

@@ -32,6 +32,7 @@ mod size;
 mod spoofing;
 mod state;
 mod tagged;
+mod through;
 mod too_big;
 mod tunnel;
 mod unserved;
