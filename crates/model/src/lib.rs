@@ -4,6 +4,7 @@
 mod address;
 mod cluster;
 pub mod config;
+mod device;
 mod endpoint;
 mod frontend;
 mod identity;
@@ -15,6 +16,7 @@ mod policy;
 pub use address::{IpEntry, IpSource, RemoteEndpoint};
 pub use cluster::{Cluster, ClusterId, MeshSize, ParseClusterIdError};
 pub use config::ConfigError;
+pub use device::{Device, DeviceMode, NodeAddress};
 pub use endpoint::{Endpoint, EndpointId, EndpointKind, EndpointPolicy, Mac, ParseMacError};
 pub use frontend::{
     Algorithm, Backend, BackendId, BackendSource, BackendState, Forwarding, Frontend, FrontendKey, L4Addr, Protocol,

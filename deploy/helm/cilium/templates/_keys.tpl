@@ -75,6 +75,9 @@ data:
   {{- with .Values.MTU }}
   mtu: {{ include "cilium.text" . | quote }}
   {{- end }}
+  {{- with .Values.nodePort.addresses }}
+  nodeport-addresses: {{ join " " . | quote }}
+  {{- end }}
   nodes-gc-interval: {{ include "cilium.text" .Values.operator.nodeGCInterval | quote }}
   operator-api-serve-addr: "127.0.0.1:9234"
   {{- if .Values.operator.prometheus.enabled }}
