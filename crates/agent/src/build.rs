@@ -9,6 +9,7 @@ use crate::status::{ApiServer, Sources as Status};
 use crate::{api, connectivity, events, flow_table, healthz, metrics, sources};
 use datapath::{Epochs, Host, Kernel};
 use k8s::Client;
+use model::NodeName;
 use statedb::Tasks;
 use std::sync::Arc;
 use surface::Surface;
@@ -49,6 +50,10 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
         services::Inputs {
             services: sources.services,
             slices: sources.slices,
+            pods: sources.pods.clone(),
+            node: NodeName { cluster: config.node.cluster.clone(), name: node_name.to_owned() },
+            nodes: sources.nodes.clone(),
+            addresses: node.addresses,
             maps: Arc::clone(&maps),
             hooks: Arc::clone(&hooks),
             epochs: epochs.clone(),

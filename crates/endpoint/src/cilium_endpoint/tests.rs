@@ -47,6 +47,7 @@ fn pod(id: u16) -> Pod {
         ips: vec![],
         workload: Some(Workload { kind: "Deployment".into(), name: "d".into() }),
         named_ports: vec![port("web", 80), port("admin", 81), port("web", 80)],
+        host_ports: vec![],
         ended: false,
     }
 }

@@ -150,6 +150,7 @@ pub(crate) fn pod(namespace: &str, name: &str) -> Pod {
         ips: vec![],
         workload: None,
         named_ports: vec![],
+        host_ports: vec![],
         ended: false,
     }
 }

@@ -176,6 +176,7 @@ impl Tables {
             ips: vec![],
             workload: None,
             named_ports: ports,
+            host_ports: vec![],
             ended: false,
         });
         self.endpoints.insert(Endpoint {
