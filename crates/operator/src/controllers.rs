@@ -20,6 +20,9 @@ use std::time::Duration;
 /// Waits between failed passes.
 const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(120));
 
+/// In whose name events are published.
+const REPORTER: &str = "cilium-operator";
+
 /// One duty.
 trait Controller: Send + 'static {
     /// Name in logs and metrics.

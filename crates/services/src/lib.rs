@@ -19,7 +19,7 @@ mod resolve;
 mod served;
 mod status;
 
-pub use config::Config;
+pub use config::{Config, NoBackend};
 pub use ingest::{
     EndpointSlice, Nodes, Port, Problem, Service, ServicePort, SliceEndpoint, SliceName, ingest_service, ingest_slice,
 };

@@ -90,6 +90,7 @@ impl Setup {
             addresses: Arc::new(self.pool.clone()),
             maps,
             epochs,
+            warnings: k8s::Warnings::channel().0,
         };
         let policies = Arc::new(Mutex::new(policies));
         if self.permit {

@@ -2,19 +2,18 @@
 //! Tells the authors of policies what is not enforced: writes the condition, and publishes the event, that `policy` judges right.
 
 use super::{Controller, Failures, is_stale};
-use k8s::Client;
 use k8s::cilium::{CiliumClusterwideNetworkPolicy, CiliumNetworkPolicy, PolicyCondition};
 use k8s::k8s_openapi::jiff::Timestamp;
 use k8s::kube::Error;
 use k8s::kube::api::{Patch, PatchParams};
-use k8s::kube::runtime::events::Recorder;
+use k8s::{Client, Events};
 use policy::Judged;
 use serde_json::json;
 use statedb::{Changes, Reader};
 
 pub(super) struct PolicyStatus {
     client: Client,
-    recorder: Recorder,
+    events: Events,
     namespaced: Reader<Judged>,
     clusterwide: Reader<Judged>,
     namespaced_changes: Changes<Judged>,
@@ -25,7 +24,7 @@ impl PolicyStatus {
     pub(super) fn new(client: &Client, namespaced: &Reader<Judged>, clusterwide: &Reader<Judged>) -> Self {
         Self {
             client: client.clone(),
-            recorder: Recorder::new(client.kube(), "cilium-operator".into()),
+            events: Events::new(client, super::REPORTER),
             namespaced: namespaced.clone(),
             clusterwide: clusterwide.clone(),
             namespaced_changes: namespaced.subscribe(),
@@ -48,8 +47,8 @@ impl PolicyStatus {
     /// Tells the policy's author, and then writes the condition: the other way round an event that failed would never be
     /// tried again. One that the API server refuses must not keep the condition away, though.
     async fn tell(&self, row: &Judged, conditions: Vec<PolicyCondition>) -> Result<(), Error> {
-        let told = match row.event() {
-            Some(event) => self.recorder.publish(&event, &row.reference).await,
+        let told = match row.warning() {
+            Some(warning) => self.events.publish(&warning).await,
             None => Ok(()),
         };
         if told.as_ref().is_err_and(|error| !matches!(error, Error::Api(_))) {
