@@ -8,6 +8,7 @@ mod encode;
 mod endpoints;
 #[cfg(fuzzing)]
 pub mod fuzz;
+mod health;
 mod here;
 mod host_ports;
 mod ids;
@@ -81,12 +82,18 @@ pub fn start(config: &Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result
     let maglev = Maglev { size: config.maglev_size.0, seed: config.maglev_seed.0.clone() };
     let target = reconcile::Target::new(maps, inputs.epochs, maglev)?;
     let status = statedb::reconcile(tasks, "services-maps", frontends.clone(), target);
+    if let Some(address) = config.healthz.filter(|_| config.exposes()) {
+        tasks.spawn("services-healthz", health::serve_proxy(address, status.clone()));
+    }
+    let checks =
+        statedb::reconcile(tasks, "services-health-checks", rows.served.rows.clone(), health::Checks::default());
     let metrics = Metrics::default();
     let surface = Surface::new()
         .table(&frontends)
         .table(&rows.served.rows)
         .table(&rows.host_ports.rows)
         .reconciler(&status)
+        .reconciler(&checks)
         .routes(api::routes(frontends.clone()))
         .status(status::fill(config))
         .metrics(|registry| metrics.register(registry));
