@@ -15,6 +15,7 @@ mod ids;
 mod ingest;
 mod maglev;
 mod metrics;
+mod problems;
 mod reconcile;
 mod resolve;
 mod served;
@@ -22,9 +23,11 @@ mod status;
 
 pub use config::{Config, NoBackend};
 pub use ingest::{
-    EndpointSlice, Nodes, Port, Problem, Service, ServicePort, SliceEndpoint, SliceName, ingest_service, ingest_slice,
+    EndpointSlice, Nodes, Port, Problem, Service, ServicePort, SliceEndpoint, SliceName, ingest_service,
+    ingest_service_to_judge, ingest_slice,
 };
 pub use metrics::Metrics;
+pub use problems::{ServiceProblems, problems};
 pub use reconcile::{Error, Maps};
 
 use datapath::bpf::Program;
@@ -92,6 +95,7 @@ pub fn start(config: &Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result
         .table(&frontends)
         .table(&rows.served.rows)
         .table(&rows.host_ports.rows)
+        .table(&problems(tasks, &inputs.services).rows)
         .reconciler(&status)
         .reconciler(&checks)
         .routes(api::routes(frontends.clone()))
