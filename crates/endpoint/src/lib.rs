@@ -11,6 +11,7 @@ pub mod conflist;
 mod file;
 #[cfg(fuzzing)]
 pub mod fuzz;
+pub mod gc;
 pub mod health;
 mod host;
 mod ids;
