@@ -8,10 +8,12 @@ mod node_gc;
 mod node_readiness;
 mod pod_cidrs;
 mod policy_status;
+mod service_events;
 
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::progress::Progress;
+use k8s::k8s_openapi::api::core::v1::Service;
 use k8s::kube::Error;
 use k8s::{Client, Events, Warning, WatchConfig};
 use statedb::{Backoff, Retries, Tasks};
@@ -80,6 +82,7 @@ pub(crate) fn start(client: &Client, namespace: &str, config: &Config, run: &Run
         run.spawn(controller);
     }
     policies(client, run);
+    services(client, config, run);
     if config.readiness.does_something() {
         let readiness = &config.readiness;
         let (writer, nodes) = statedb::table("nodes");
@@ -110,6 +113,15 @@ fn policies(client: &Client, run: &Running) {
     let ingest = policy::Judged::ingest::<CiliumClusterwideNetworkPolicy>;
     run.tasks.spawn("reflect-cilium-clusterwide-network-policies", client.reflect(client.all(), writer, ingest));
     run.spawn(policy_status::PolicyStatus::new(client, &namespaced, &clusterwide));
+}
+
+fn services(client: &Client, config: &Config, run: &Running) {
+    let (writer, services) = statedb::table("k8s-services");
+    let config = config.services.clone();
+    let ingest = move |object: &Service| services::ingest_service_to_judge(&config, object);
+    run.tasks.spawn("reflect-k8s-services", client.reflect(client.all(), writer, ingest));
+    let problems = services::problems(&run.tasks, &services).rows;
+    run.spawn(service_events::ServiceEvents::new(client, &problems));
 }
 
 async fn run<C: Controller>(mut controller: C, metrics: Metrics, progress: Progress) {
