@@ -66,13 +66,6 @@ keys! {
         /// Translate sockets of the host's network namespace only; what pods send is translated packet by packet.
         #[key("bpf-lb-sock-hostns-only", default = "false", value = "socketLB.hostNamespaceOnly")]
         pub sockets_of_host_only: bool,
-        /// Close connected UDP sockets whose backend is gone, so that their programs do not go on sending to it.
-        #[key(
-            "bpf-lb-sock-terminate-pod-connections",
-            default = "true",
-            value = "socketLB.terminatePodConnections",
-        )]
-        pub close_sockets: bool,
         /// Answer at once where a Service has no backend (reject), or not at all (drop).
         #[key("service-no-backend-response", default = "reject", value = "serviceNoBackendResponse")]
         pub no_backend: NoBackend,

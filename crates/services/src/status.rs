@@ -6,7 +6,7 @@ use rest::{KubeProxyReplacementFeatures, StatusResponse, Switch};
 
 /// Fills in all but the devices, which the node knows.
 pub(crate) fn fill(config: &Config) -> impl Fn(&mut StatusResponse) + use<> {
-    let on = config.socket_lb();
+    let (on, exposes) = (config.socket_lb(), config.exposes());
     let switch = |enabled| Some(Switch { enabled });
     move |status| {
         let replacement = status.kube_proxy_replacement.get_or_insert_default();
@@ -14,9 +14,9 @@ pub(crate) fn fill(config: &Config) -> impl Fn(&mut StatusResponse) + use<> {
         replacement.features = Some(KubeProxyReplacementFeatures {
             socket_lb: switch(on),
             graceful_termination: switch(on),
-            session_affinity: switch(false),
-            external_ips: switch(false),
-            host_port: switch(false),
+            session_affinity: switch(on),
+            external_ips: switch(exposes),
+            host_port: switch(exposes),
             ..KubeProxyReplacementFeatures::default()
         });
     }
