@@ -7,6 +7,7 @@
 mod cidr_group;
 mod endpoint;
 mod identity;
+mod load_balancer_ip_pool;
 mod node;
 mod policy;
 mod resource;
@@ -15,6 +16,7 @@ mod validate;
 pub use cidr_group::*;
 pub use endpoint::*;
 pub use identity::*;
+pub use load_balancer_ip_pool::*;
 pub use node::*;
 pub use policy::*;
 pub use resource::{ApiVersion, Kind};

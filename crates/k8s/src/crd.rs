@@ -2,12 +2,14 @@
 //! The CustomResourceDefinitions of [`cilium`](crate::cilium)'s resources, with the schemas that users' manifests are
 //! checked against. A resource is declared with its type; `deploy/crds` is written from that.
 
+pub(crate) mod condition;
 pub(crate) mod node;
 pub(crate) mod policy;
 pub(crate) mod schema;
 
 use crate::cilium::{
-    CiliumCIDRGroup, CiliumClusterwideNetworkPolicy, CiliumEndpoint, CiliumIdentity, CiliumNetworkPolicy, CiliumNode,
+    CiliumCIDRGroup, CiliumClusterwideNetworkPolicy, CiliumEndpoint, CiliumIdentity, CiliumLoadBalancerIPPool,
+    CiliumNetworkPolicy, CiliumNode,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Resource;
@@ -30,6 +32,7 @@ pub fn all() -> Result<Vec<CustomResourceDefinition>, serde_json::Error> {
         definition::<CiliumClusterwideNetworkPolicy>,
         definition::<CiliumEndpoint>,
         definition::<CiliumIdentity>,
+        definition::<CiliumLoadBalancerIPPool>,
         definition::<CiliumNetworkPolicy>,
         definition::<CiliumNode>,
     ]
