@@ -23,6 +23,7 @@ data:
   cni-log-file: {{ include "cilium.text" .Values.cni.logFile | quote }}
   cni-uninstall: {{ include "cilium.text" .Values.cni.uninstall | quote }}
   debug: {{ include "cilium.text" .Values.debug.enabled | quote }}
+  default-lb-service-ipam: {{ include "cilium.text" .Values.defaultLBServiceIPAM | quote }}
   {{- with .Values.devices }}
   devices: {{ join " " . | quote }}
   {{- end }}
@@ -35,6 +36,7 @@ data:
   enable-ipv4-masquerade: {{ include "cilium.text" .Values.enableIPv4Masquerade | quote }}
   enable-ipv6: {{ include "cilium.text" .Values.ipv6.enabled | quote }}
   enable-ipv6-masquerade: {{ include "cilium.text" .Values.enableIPv6Masquerade | quote }}
+  enable-lb-ipam: {{ include "cilium.text" .Values.enableLBIPAM | quote }}
   enable-policy: {{ include "cilium.text" .Values.policyEnforcementMode | quote }}
   health-check-icmp-failure-threshold: {{ include "cilium.text" .Values.healthCheckICMPFailureThreshold | quote }}
   {{- if .Values.hubble.enabled }}
