@@ -11,16 +11,17 @@ mod pools;
 mod settle;
 mod waiting;
 
+use crate::cluster::{Occupant, Use};
 use crate::pool::{Pool, Spec};
 use crate::range::Family;
 use crate::service::Service;
-use crate::status::{PoolUpdate, ServiceUpdate};
+use crate::status::{Counts, PoolUpdate, ServiceUpdate};
 use crate::verdict::Verdict;
 use former::Former;
 use k8s::k8s_openapi::jiff::Timestamp;
 use model::ServiceName;
 use occupancy::Occupancy;
-use pools::{PoolName, Pools};
+use pools::{Cluster, PoolName, PoolState, Pools, overlaps};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use waiting::Waiting;
 #[derive(Debug, Default)]
 pub struct Allocator {
     pools: Pools,
+    cluster: Cluster,
     services: BTreeMap<ServiceName, ServiceState>,
     occupancy: Occupancy,
     by_sharing_key: BTreeMap<Arc<str>, BTreeSet<ServiceName>>,
@@ -114,6 +116,30 @@ impl Allocator {
         }
     }
 
+    /// Takes over which addresses the cluster itself has.
+    pub fn set_occupant(&mut self, occupant: Occupant) {
+        let before = self.cluster.insert(occupant.name, occupant.uses.clone());
+        self.review_pools(&before.unwrap_or_default(), &occupant.uses);
+    }
+
+    /// Takes over that a part of the cluster is gone.
+    pub fn remove_occupant(&mut self, name: &str) {
+        let before = self.cluster.remove(name);
+        self.review_pools(&before.unwrap_or_default(), &[]);
+    }
+
+    fn review_pools(&mut self, before: &[Use], now: &[Use]) {
+        let changed: Vec<&Use> = match before == now {
+            true => return,
+            false => before.iter().chain(now).collect(),
+        };
+        for state in self.pools.iter().filter(|state| changed.iter().any(|used| overlaps(&state.pool.spec, used))) {
+            let spec = Some(state.pool.spec.clone());
+            self.work.specs.entry(state.pool.name.clone()).or_insert(spec);
+            self.work.pools.insert(state.pool.name.clone());
+        }
+    }
+
     /// Takes over a Service that is new or has changed.
     pub fn set_service(&mut self, service: Service) {
         let name = service.name.clone();
@@ -175,14 +201,13 @@ impl Allocator {
     /// What is to be written to a pool, if its status is not as it should be.
     #[must_use]
     pub fn pool_update(&self, name: &str, now: Timestamp) -> Option<PoolUpdate> {
-        let state = self.pools.get(name)?;
-        PoolUpdate::of(&state.pool, state.conflict.as_deref(), state.used, state.available(), now)
+        self.pools.get(name)?.update(now)
     }
 
-    /// How many addresses of a pool are in use, and how many are free.
+    /// How many addresses a pool has.
     #[must_use]
-    pub fn pool_use(&self, name: &str) -> Option<(usize, u128)> {
-        self.pools.get(name).map(|state| (state.used, state.available()))
+    pub fn pool_counts(&self, name: &str) -> Option<Counts> {
+        self.pools.get(name).map(PoolState::counts)
     }
 
     /// Counts pools and Services.

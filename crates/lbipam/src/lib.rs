@@ -2,6 +2,7 @@
 #![doc = include_str!("../README.md")]
 
 mod allocator;
+mod cluster;
 mod pool;
 mod range;
 mod selector;
@@ -10,6 +11,7 @@ mod status;
 mod verdict;
 
 pub use allocator::{Allocator, Settled, Totals};
+pub use cluster::Occupant;
 pub use pool::Pool;
 pub use service::{CONDITION, Config, Service};
-pub use status::{POOL_CONFLICT, POOL_VALID, PoolUpdate, ServiceUpdate};
+pub use status::{Counts, POOL_CONFLICT, POOL_VALID, PoolUpdate, ServiceUpdate};

@@ -90,44 +90,62 @@ pub struct PoolUpdate {
     pub news: Vec<(&'static str, String)>,
 }
 
+/// How many addresses a pool has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Those that somebody has.
+    pub used: usize,
+    /// Those that may be given.
+    pub available: u128,
+}
+
 impl PoolUpdate {
-    pub(crate) fn of(
-        pool: &Pool,
-        conflict: Option<&str>,
-        used: usize,
-        available: u128,
-        now: Timestamp,
-    ) -> Option<Self> {
+    pub(crate) fn of(pool: &Pool, said: [Said; 2], counts: Counts, now: Timestamp) -> Option<Self> {
+        let Counts { used, available } = counts;
         let number = |kind, count: u128| Said::new(kind, "Unknown", "noreason", count.to_string());
-        let faults = &pool.spec.faults;
-        let said = [
-            match conflict {
-                Some(conflict) => Said::new(POOL_CONFLICT, "True", "cidr_overlap", conflict),
-                None => Said::new(POOL_CONFLICT, "False", "resolved", ""),
-            },
-            match faults.as_slice() {
-                [] => Said::new(POOL_VALID, "True", "valid", ""),
-                faults => Said::new(POOL_VALID, "False", "invalid", faults.join("; ")),
-            },
+        let told = |said: &Said| pool.conditions.iter().any(|c| c.type_ == said.kind && c.message == said.message);
+        let news = said.iter().filter(|said| !said.message.is_empty() && !told(said));
+        let reason = |kind| if kind == POOL_CONFLICT { "PoolConflict" } else { "PoolInvalid" };
+        let news = news.map(|said| (reason(said.kind), said.message.clone())).collect();
+        let counts = [
             number(IPS_TOTAL, available.saturating_add(used as u128)),
             number(IPS_AVAILABLE, available),
             number(IPS_USED, used as u128),
         ];
-        let conditions = with(&pool.conditions, &said, pool.generation, now);
+        let all: Vec<Said> = said.into_iter().chain(counts).collect();
+        let conditions = with(&pool.conditions, &all, pool.generation, now);
         if conditions == pool.conditions {
             return None;
         }
-        let told = |said: &Said| pool.conditions.iter().any(|c| c.type_ == said.kind && c.message == said.message);
-        let is_bad = |said: &&Said| !said.message.is_empty() && [POOL_CONFLICT, POOL_VALID].contains(&said.kind);
-        let news = said.iter().filter(is_bad).filter(|said| !told(said));
-        let reason = |kind| if kind == POOL_CONFLICT { "PoolConflict" } else { "PoolInvalid" };
-        let news = news.map(|said| (reason(said.kind), said.message.clone())).collect();
         Some(Self { reference: pool.reference.clone(), version: pool.version.clone(), conditions, news })
     }
 }
 
+pub(crate) fn said_of_conflict(conflict: Option<&str>) -> Said {
+    match conflict {
+        Some(conflict) => Said::new(POOL_CONFLICT, "True", "cidr_overlap", conflict),
+        None => Said::new(POOL_CONFLICT, "False", "resolved", ""),
+    }
+}
+
+/// Of so many overlaps each is named.
+const NAMED: usize = 5;
+
+/// What cannot be used as it is written, and what of it the cluster itself has.
+pub(crate) fn said_of_faults(faults: &[String], overlaps: &[String]) -> Said {
+    let named = overlaps.iter().take(NAMED).map(|what| format!("spec.blocks: holds {what}, which no Service gets"));
+    let others = overlaps.len().saturating_sub(NAMED);
+    let more = (others > 0).then(|| format!("and {others} more of these"));
+    let messages: Vec<String> = faults.iter().cloned().chain(named).chain(more).collect();
+    match (faults, overlaps) {
+        ([], []) => Said::new(POOL_VALID, "True", "valid", ""),
+        ([], _) => Said::new(POOL_VALID, "False", "overlaps_cluster", messages.join("; ")),
+        _ => Said::new(POOL_VALID, "False", "invalid", messages.join("; ")),
+    }
+}
+
 /// A condition, apart from when.
-struct Said {
+pub(crate) struct Said {
     kind: &'static str,
     status: &'static str,
     reason: String,

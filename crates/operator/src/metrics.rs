@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Every metric of the operator (contracts J).
 
-use lbipam::Totals;
+use lbipam::{Counts, Totals};
 use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -85,7 +85,7 @@ impl Metrics {
     }
 
     /// How many addresses of a pool are in use and how many are free.
-    pub(crate) fn lb_pool(&self, pool: &str, used: usize, available: u128) {
+    pub(crate) fn lb_pool(&self, pool: &str, Counts { used, available }: Counts) {
         let label = LbPool { pool: pool.to_owned() };
         self.lb_ipam.used.get_or_create(&label).set(gauge(used));
         #[expect(clippy::cast_precision_loss, reason = "what has more digits is not counted to the last one")]
@@ -127,22 +127,22 @@ pub fn example_metrics() -> String {
     let Metrics { registry: _, runs, nodes, lb_ipam: _ } = &metrics;
     drop(runs.get_or_create(&Run { status: "success", group_name: "" }));
     drop(nodes.get_or_create(&NodeCategory { category: "total" }));
-    metrics.lb_pool("", 0, 0);
+    metrics.lb_pool("", Counts { used: 0, available: 0 });
     metrics.render()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Metrics, Totals};
+    use super::{Counts, Metrics, Totals};
 
     #[test]
     fn metrics_have_the_names_that_dashboards_ask_for() {
         let metrics = Metrics::default();
         metrics.ran("endpoint-gc", true);
         metrics.ipam_nodes(3, 1);
-        metrics.lb_pool("gone", 1, 1);
+        metrics.lb_pool("gone", Counts { used: 1, available: 1 });
         metrics.forget_lb_pool("gone");
-        metrics.lb_pool("blue", 2, 250);
+        metrics.lb_pool("blue", Counts { used: 2, available: 250 });
         metrics.lb_totals(Totals { conflicting_pools: 1, services: 5, unsatisfied: 3 });
         let text = metrics.render();
         for line in [

@@ -72,9 +72,9 @@ impl Allocator {
             let message = format!("the CiliumLoadBalancerIPPool {name} of {address} does not select this Service");
             return Err(refusal(Reason::PoolSelectorMismatch, message));
         }
-        if pool.spares(address) {
+        if pool.withholds(address) {
             let message = format!(
-                "{address} is the first or last of its block and kept back: spec.allowFirstLastIPs of CiliumLoadBalancerIPPool {name}"
+                "{address} is kept back: by spec.allowFirstLastIPs of CiliumLoadBalancerIPPool {name}, or for the cluster itself"
             );
             return Err(refusal(Reason::AlreadyAllocated, message));
         }
@@ -116,7 +116,7 @@ impl Allocator {
             let claim = state.service.claim().filter(|_| self.is_ours(&state.service) && !state.service.deleting);
             let lacks = claim.is_some_and(|claim| claim.wants_any(family)) && !state.has(family);
             let subject = state.service.subject();
-            let gives = |pool: &PoolState| pool.is_open() && pool.selects(subject) && !pool.spares(address);
+            let gives = |pool: &PoolState| pool.is_open() && pool.selects(subject) && !pool.withholds(address);
             if lacks && self.pools.of(address).any(gives) {
                 self.hold(name, address);
             }

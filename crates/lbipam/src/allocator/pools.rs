@@ -3,9 +3,12 @@
 
 use super::former::{Former, Seniority};
 use super::occupancy::Occupancy;
+use crate::cluster::Use;
 use crate::pool::{Block, Pool, Spec};
 use crate::range::{AddressSet, Family, Range};
 use crate::selector::{Label, Subject};
+use crate::status::{Counts, PoolUpdate, said_of_conflict, said_of_faults};
+use k8s::k8s_openapi::jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,15 +21,31 @@ pub(super) struct PoolState {
     pub(super) pool: Pool,
     /// What it overlaps, which an older pool has.
     pub(super) conflict: Option<String>,
+    /// Given to nobody: ends of prefixes that are kept back, and what the cluster itself has.
+    withheld: AddressSet,
+    /// What of it the cluster itself has.
+    overlaps: Vec<String>,
     /// Nobody has them or had them.
     fresh: AddressSet,
     /// Nobody has them, and somebody had them, by when.
     rested: BTreeMap<Seniority, IpAddr>,
     /// How many have an owner.
-    pub(super) used: usize,
+    used: usize,
 }
 
 impl PoolState {
+    fn new(pool: Pool) -> Self {
+        Self {
+            pool,
+            conflict: None,
+            withheld: AddressSet::default(),
+            overlaps: Vec::new(),
+            fresh: AddressSet::default(),
+            rested: BTreeMap::new(),
+            used: 0,
+        }
+    }
+
     fn spec(&self) -> &Spec {
         &self.pool.spec
     }
@@ -50,17 +69,9 @@ impl PoolState {
         self.spec().blocks.iter().any(|block| block.range.contains(address))
     }
 
-    /// Whether it keeps the address back as the first or last of a prefix.
-    pub(super) fn spares(&self, address: IpAddr) -> bool {
-        self.spared().any(|spared| spared == address)
-    }
-
-    fn spared(&self) -> impl Iterator<Item = IpAddr> {
-        self.spec()
-            .blocks
-            .iter()
-            .filter(|block| block.spares_ends)
-            .flat_map(|block| [block.range.first, block.range.last])
+    /// Whether the address is given to nobody.
+    pub(super) fn withholds(&self, address: IpAddr) -> bool {
+        self.withheld.contains(address)
     }
 
     /// Whether it has addresses of a family, given or not.
@@ -74,15 +85,27 @@ impl PoolState {
         self.fresh.first(family).or_else(rested)
     }
 
-    /// How many addresses are free.
-    pub(super) fn available(&self) -> u128 {
-        self.fresh.count().saturating_add(self.rested.len() as u128)
+    pub(super) fn counts(&self) -> Counts {
+        let available = self.fresh.count().saturating_add(self.rested.len() as u128);
+        Counts { used: self.used, available }
     }
 
-    fn rebuild(&mut self, former: &Former, occupancy: &Occupancy) {
-        (self.fresh, self.rested) = (AddressSet::default(), BTreeMap::new());
+    pub(super) fn update(&self, now: Timestamp) -> Option<PoolUpdate> {
+        let said = [said_of_conflict(self.conflict.as_deref()), said_of_faults(&self.spec().faults, &self.overlaps)];
+        PoolUpdate::of(&self.pool, said, self.counts(), now)
+    }
+
+    fn rebuild(&mut self, former: &Former, occupancy: &Occupancy, cluster: &Cluster) {
         let spec = self.pool.spec.clone();
-        let mut unavailable: BTreeSet<IpAddr> = self.spared().collect();
+        (self.withheld, self.overlaps) = (AddressSet::default(), Vec::new());
+        for Block { range, .. } in spec.blocks.iter().filter(|block| block.spares_ends) {
+            [range.first, range.last].into_iter().for_each(|end| self.withheld.insert(Range::one(end)));
+        }
+        for Use { range, what } in cluster.values().flatten().filter(|used| overlaps(&spec, used)) {
+            self.withheld.insert(*range);
+            self.overlaps.push(what.clone());
+        }
+        (self.fresh, self.rested) = (AddressSet::default(), BTreeMap::new());
         let mut used = BTreeSet::new();
         for Block { range, .. } in &spec.blocks {
             self.fresh.insert(*range);
@@ -90,10 +113,17 @@ impl PoolState {
             used.extend(occupancy.within(*range));
         }
         self.used = used.len();
-        self.rested.retain(|_, rested| !unavailable.contains(rested));
-        unavailable.extend(used.into_iter().chain(self.rested.values().copied()));
-        unavailable.into_iter().for_each(|address| self.fresh.remove(Range::one(address)));
+        self.rested.retain(|_, rested| !self.withheld.contains(*rested));
+        let unavailable = used.into_iter().chain(self.rested.values().copied()).map(Range::one);
+        unavailable.chain(self.withheld.ranges()).for_each(|range| self.fresh.remove(range));
     }
+}
+
+/// Addresses that the cluster itself has, by who has them.
+pub(super) type Cluster = BTreeMap<Arc<str>, Vec<Use>>;
+
+pub(super) fn overlaps(spec: &Spec, used: &Use) -> bool {
+    spec.blocks.iter().any(|block| block.range.overlaps(&used.range))
 }
 
 /// All pools.
@@ -141,8 +171,7 @@ impl Pools {
             return Some(Some(former.spec));
         }
         let name = pool.name.clone();
-        let (fresh, rested) = (AddressSet::default(), BTreeMap::new());
-        self.pools.insert(name.clone(), PoolState { pool, conflict: None, fresh, rested, used: 0 });
+        self.pools.insert(name.clone(), PoolState::new(pool));
         self.index(&name);
         Some(None)
     }
@@ -198,9 +227,9 @@ impl Pools {
     }
 
     /// Counts again which addresses of a pool are free.
-    pub(super) fn rebuild(&mut self, name: &str, former: &Former, occupancy: &Occupancy) {
+    pub(super) fn rebuild(&mut self, name: &str, former: &Former, occupancy: &Occupancy, cluster: &Cluster) {
         if let Some(state) = self.pools.get_mut(name) {
-            state.rebuild(former, occupancy);
+            state.rebuild(former, occupancy, cluster);
         }
     }
 
@@ -241,7 +270,7 @@ impl Pools {
         for name in self.names_of(address) {
             let Some(state) = self.pools.get_mut(&name) else { continue };
             state.used = state.used.saturating_sub(1);
-            if state.spares(address) {
+            if state.withholds(address) {
                 continue;
             }
             match seniority {
@@ -256,7 +285,7 @@ impl Pools {
         for name in self.names_of(address) {
             if let Some(state) = self.pools.get_mut(&name) {
                 state.rested.retain(|_, rested| *rested != address);
-                if !state.spares(address) {
+                if !state.withholds(address) {
                     state.fresh.insert(Range::one(address));
                 }
             }

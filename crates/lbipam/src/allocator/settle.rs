@@ -56,7 +56,7 @@ impl Allocator {
         let conflicts = self.pools.settle_conflicts();
         self.work.pools.extend(conflicts);
         for (name, before) in specs {
-            self.pools.rebuild(&name, &self.former, &self.occupancy);
+            self.pools.rebuild(&name, &self.former, &self.occupancy, &self.cluster);
             let now = self.pools.get(&name).map(|state| state.pool.spec.clone());
             for spec in before.into_iter().chain(now) {
                 self.review_holders(&spec);

@@ -194,7 +194,7 @@ fn requested_addresses_are_given_or_refused_with_the_reason() {
         (
             "end",
             "already_allocated",
-            "10.3.0.0 is the first or last of its block and kept back: spec.allowFirstLastIPs of CiliumLoadBalancerIPPool ends",
+            "10.3.0.0 is kept back: by spec.allowFirstLastIPs of CiliumLoadBalancerIPPool ends, or for the cluster itself",
         ),
     ] {
         assert_eq!(cluster.said(name), ("False".into(), reason.into(), message.into()));
@@ -527,6 +527,40 @@ fn ends_of_prefixes_that_are_kept_back_stay_with_who_has_them() {
     cluster.run();
     assert_eq!(cluster.addresses("d"), [""; 0]);
     assert_eq!(cluster.counts("p"), ["2", "0", "2"]);
+}
+
+#[test]
+fn what_the_cluster_itself_has_is_named_and_given_to_nobody() {
+    let node = |address: &str, pods: &str| {
+        let object = json!({"metadata": {"name": "n1"}, "spec": {"addresses": [{"type": "InternalIP", "ip": address}], "ipam": {"podCIDRs": [pods]}}});
+        crate::Occupant::node(&serde_json::from_value(object).unwrap()).unwrap()
+    };
+    let services = json!({"metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["10.0.0.4/30", "nonsense"]}});
+    let services = crate::Occupant::service_cidr(&serde_json::from_value(services).unwrap()).unwrap();
+    let mut cluster = cluster("10.0.0.0/28");
+    cluster.service("early", service());
+    cluster.run();
+    assert_eq!(cluster.pool_said("p", crate::POOL_VALID).0, "True");
+    cluster.operator.set_occupant(node("10.0.0.0", "10.0.0.8/29"));
+    cluster.operator.set_occupant(services);
+    for name in ["a", "b", "c", "d"] {
+        cluster.service(name, service());
+    }
+    cluster.service("asks", service().annotations(requests("10.0.0.9")));
+    cluster.run();
+    let message = "spec.blocks: holds 10.0.0.4/30 of ServiceCIDR kubernetes, which no Service gets; \
+                   spec.blocks: holds 10.0.0.0, an address of node n1, which no Service gets; \
+                   spec.blocks: holds 10.0.0.8/29, the pod CIDR of node n1, which no Service gets";
+    assert_eq!(cluster.pool_said("p", crate::POOL_VALID), ("False".into(), "overlaps_cluster".into(), message.into()));
+    assert_eq!(cluster.news()[0], format!("PoolInvalid p: {message}"));
+    assert_eq!(cluster.addresses("early"), ["10.0.0.0"], "who has an address keeps it");
+    let given: Vec<String> = ["a", "b", "c", "d"].iter().flat_map(|name| cluster.addresses(name)).collect();
+    assert_eq!(given, ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
+    assert_eq!(cluster.said("asks").1, "already_allocated");
+    // The node leaves, and what it had is free.
+    cluster.operator.remove_occupant("node n1");
+    cluster.run();
+    assert_eq!((cluster.addresses("d"), cluster.addresses("asks")), (vec!["10.0.0.8".into()], vec!["10.0.0.9".into()]));
 }
 
 #[test]

@@ -133,8 +133,8 @@ impl LbIpam {
 
     async fn write_pools(&mut self, failures: &mut Failures) {
         for name in self.unwritten_pools.clone() {
-            if let Some((used, available)) = self.allocator.pool_use(&name) {
-                self.metrics.lb_pool(&name, used, available);
+            if let Some(counts) = self.allocator.pool_counts(&name) {
+                self.metrics.lb_pool(&name, counts);
             }
             let result = self.write_pool(&name).await.map(|written| {
                 let row = written.as_ref().and_then(Pool::ingest);
