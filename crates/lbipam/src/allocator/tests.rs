@@ -213,10 +213,16 @@ fn who_asks_for_an_address_comes_before_who_would_take_any() {
     cluster.service("any", service());
     cluster.service("this", service().annotations(requests("10.0.0.0")));
     cluster.run();
-    assert_eq!(
-        (cluster.addresses("this"), cluster.addresses("any")),
-        (vec!["10.0.0.0".into()], vec!["10.0.0.1".into()])
-    );
+    assert_eq!(cluster.addresses("this"), ["10.0.0.0"]);
+    assert_eq!(cluster.addresses("any"), ["10.0.0.1"]);
+    // Even before who had it.
+    cluster.remove_service("any");
+    cluster.run();
+    cluster.service("any", service());
+    cluster.service("that", service().annotations(requests("10.0.0.1")));
+    cluster.run();
+    assert_eq!(cluster.addresses("that"), ["10.0.0.1"]);
+    assert_eq!(cluster.addresses("any"), [""; 0]);
 }
 
 #[test]

@@ -82,16 +82,13 @@ fn a_key_leads_into_another_namespace_only_if_both_allow_it() {
 #[test]
 fn who_changes_its_terms_gives_way_to_who_does_not() {
     let mut cluster = cluster("10.0.0.0/28");
-    cluster.service("young", service().port(1, "TCP").annotations(shares("k")));
-    cluster.service("old", service().port(2, "TCP").annotations(shares("k")));
+    cluster.service("old", service().port(1, "TCP").annotations(shares("k")));
+    cluster.service("young", service().port(2, "TCP").annotations(shares("k")));
     cluster.run();
     // Both are looked at, since both have changed, but only one has changed what matters to the other.
     cluster.edit("young", |young| young.labels(json!({"a": "b"})));
-    cluster.edit("old", |old| old.port(1, "TCP"));
+    cluster.edit("old", |old| old.port(2, "TCP"));
     cluster.run();
     assert_eq!(cluster.addresses("young"), ["10.0.0.0"]);
     assert_eq!(cluster.addresses("old"), ["10.0.0.1"]);
-    cluster.edit("young", |young| young.labels(json!({"a": "c"})).port(2, "TCP"));
-    cluster.run();
-    assert_eq!(cluster.addresses("young"), ["10.0.0.0"], "nobody is in the way");
 }
