@@ -2,6 +2,7 @@
 //! CiliumLoadBalancerIPPool.
 
 use super::resource::resource;
+use crate::crd::policy as published;
 use crate::crd::{self, AGE, column};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::core::ClusterResourceScope;
@@ -48,7 +49,7 @@ pub struct LoadBalancerIPPoolSpec {
     pub disabled: Option<bool>,
     /// The Services that may have an address; all if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crd::policy::label_selector")]
+    #[schemars(with = "Option<published::Selector>")]
     pub service_selector: Option<LabelSelector>,
 }
 

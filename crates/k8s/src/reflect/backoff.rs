@@ -62,7 +62,6 @@ impl kube::runtime::utils::Backoff for Backoff {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use crate::reflect::Acceptable;
     use kube::core::Status;

@@ -199,7 +199,6 @@ impl Watches {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::indexing_slicing, reason = "tests")]
     use super::*;
     use kube::core::Status;
 
