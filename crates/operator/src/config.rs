@@ -53,6 +53,8 @@ pub struct Config {
     pub lb_ipam: Option<lbipam::Config>,
     /// What is done to nodes whose agent is, or is not, ready.
     pub readiness: Readiness,
+    /// What agents are told of Services, since Services are judged by it.
+    pub services: services::Config,
     /// Where `/healthz` is served.
     pub api_address: SocketAddr,
     /// Where `/metrics` is served.
@@ -95,7 +97,9 @@ impl Config {
         let mut read = Reader::new(values);
         let keys = Keys::read(&mut read);
         let cluster_pools = cluster_pools(&keys, &mut read);
-        Ok(read.finish(Self::new(keys, cluster_pools))?)
+        // What is wrong with the agents' keys is theirs to say.
+        let services = services::Config::parse(values).unwrap_or_default();
+        Ok(read.finish(Self { services, ..Self::new(keys, cluster_pools) })?)
     }
 
     fn new(keys: Keys, cluster_pools: Option<Vec<Pools>>) -> Self {
@@ -125,6 +129,7 @@ impl Config {
                 set_taint: keys.set_taints,
                 set_condition: keys.set_condition,
             },
+            services: services::Config::default(),
             api_address: keys.api_address.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))),
             metrics_address: keys.metrics_address,
             unknown: Vec::new(),

@@ -4,15 +4,18 @@
 
 mod endpoint_gc;
 mod identity_gc;
+mod l2_policy_status;
 mod lb_ipam;
 mod node_gc;
 mod node_readiness;
 mod pod_cidrs;
 mod policy_status;
+mod service_events;
 
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::progress::Progress;
+use k8s::k8s_openapi::api::core::v1::Service;
 use k8s::kube::Error;
 use k8s::{Client, Events, Warning, WatchConfig};
 use statedb::{Backoff, Retries, Tasks};
@@ -81,6 +84,10 @@ pub(crate) fn start(client: &Client, namespace: &str, config: &Config, run: &Run
         run.spawn(controller);
     }
     policies(client, run);
+    let (writer, l2_policies) = statedb::table("l2-policies");
+    run.tasks.spawn("reflect-l2-policies", client.reflect(client.all(), writer, l2::ingest_policy));
+    run.spawn(l2_policy_status::L2PolicyStatus::new(client, &l2_policies));
+    services(client, config, run);
     if let Some(config) = config.lb_ipam {
         lb_ipam(client, config, run);
     }
@@ -129,6 +136,15 @@ fn policies(client: &Client, run: &Running) {
     let ingest = policy::Judged::ingest::<CiliumClusterwideNetworkPolicy>;
     run.tasks.spawn("reflect-cilium-clusterwide-network-policies", client.reflect(client.all(), writer, ingest));
     run.spawn(policy_status::PolicyStatus::new(client, &namespaced, &clusterwide));
+}
+
+fn services(client: &Client, config: &Config, run: &Running) {
+    let (writer, services) = statedb::table("k8s-services");
+    let config = config.services.clone();
+    let ingest = move |object: &Service| services::ingest_service_to_judge(&config, object);
+    run.tasks.spawn("reflect-k8s-services", client.reflect(client.all(), writer, ingest));
+    let problems = services::problems(&run.tasks, &services).rows;
+    run.spawn(service_events::ServiceEvents::new(client, &problems));
 }
 
 async fn run<C: Controller>(mut controller: C, metrics: Metrics, progress: Progress) {
