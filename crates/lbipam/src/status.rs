@@ -4,6 +4,7 @@
 use crate::pool::Pool;
 use crate::service::{CONDITION, Service};
 use crate::verdict::Verdict;
+use k8s::Warning;
 use k8s::k8s_openapi::api::core::v1::{LoadBalancerIngress, ObjectReference};
 use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s::k8s_openapi::jiff::Timestamp;
@@ -20,8 +21,6 @@ const IPS_USED: &str = "cilium.io/IPsUsed";
 /// The status that a Service is to have.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServiceUpdate {
-    /// The object, whatever its version.
-    pub reference: ObjectReference,
     /// The version that was decided on.
     pub version: String,
     /// All of its addresses.
@@ -29,7 +28,7 @@ pub struct ServiceUpdate {
     /// All of its conditions.
     pub conditions: Vec<Condition>,
     /// What it lacks, if that was not said before.
-    pub news: Option<String>,
+    pub warnings: Vec<Warning>,
 }
 
 impl ServiceUpdate {
@@ -55,12 +54,16 @@ impl ServiceUpdate {
         if ingress == service.ingress && conditions == service.conditions {
             return None;
         }
-        let is_new = |said: &&Said| service.condition().is_none_or(|condition| condition.message != said.message);
-        let news =
-            wanted.as_ref().filter(|said| said.status == "False").filter(is_new).map(|said| said.message.clone());
-        let (reference, version) = (service.reference.clone(), service.version.clone());
-        Some(Self { reference, version, ingress, conditions, news })
+        let is_new = |said: &Said| service.condition().is_none_or(|condition| condition.message != said.message);
+        let news = wanted.filter(|said| said.status == "False" && is_new(said));
+        let warning = |said: Said| warning(&service.reference, "AddressNotAssigned", said.message);
+        let warnings = news.map(warning).into_iter().collect();
+        Some(Self { version: service.version.clone(), ingress, conditions, warnings })
     }
+}
+
+fn warning(about: &ObjectReference, reason: &'static str, note: String) -> Warning {
+    Warning { about: about.clone(), reason, action: "Assign", note }
 }
 
 /// The entries of its addresses as they are, and new ones for those that have none.
@@ -80,14 +83,12 @@ fn ingress(service: &Service, addresses: Vec<IpAddr>) -> Vec<LoadBalancerIngress
 /// The status that a pool is to have.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PoolUpdate {
-    /// The object, whatever its version.
-    pub reference: ObjectReference,
     /// The version that was decided on.
     pub version: String,
     /// All of its conditions.
     pub conditions: Vec<Condition>,
-    /// What is wrong with it, if that was not said before: reason and message.
-    pub news: Vec<(&'static str, String)>,
+    /// What is wrong with it, if that was not said before.
+    pub warnings: Vec<Warning>,
 }
 
 /// How many addresses a pool has.
@@ -106,7 +107,7 @@ impl PoolUpdate {
         let told = |said: &Said| pool.conditions.iter().any(|c| c.type_ == said.kind && c.message == said.message);
         let news = said.iter().filter(|said| !said.message.is_empty() && !told(said));
         let reason = |kind| if kind == POOL_CONFLICT { "PoolConflict" } else { "PoolInvalid" };
-        let news = news.map(|said| (reason(said.kind), said.message.clone())).collect();
+        let warnings = news.map(|said| warning(&pool.reference, reason(said.kind), said.message.clone())).collect();
         let counts = [
             number(IPS_TOTAL, available.saturating_add(used as u128)),
             number(IPS_AVAILABLE, available),
@@ -117,7 +118,7 @@ impl PoolUpdate {
         if conditions == pool.conditions {
             return None;
         }
-        Some(Self { reference: pool.reference.clone(), version: pool.version.clone(), conditions, news })
+        Some(Self { version: pool.version.clone(), conditions, warnings })
     }
 }
 

@@ -119,7 +119,12 @@ fn lb_ipam(client: &Client, config: lbipam::Config, run: &Running) {
     let (writer, services) = statedb::table("load-balancer-services");
     let ingest = move |object: &_| lbipam::Service::ingest(config, object);
     run.tasks.spawn("reflect-load-balancer-services", client.reflect_newest(client.all(), writer, ingest));
-    run.spawn(lb_ipam::LbIpam::new(client, config, &pools, &services, run.metrics.clone()));
+    let (writer, nodes) = statedb::table("node-occupants");
+    run.tasks.spawn("reflect-node-occupants", client.reflect(client.all(), writer, lbipam::Occupant::node));
+    let (writer, service_cidrs) = statedb::table("service-cidrs");
+    run.tasks.spawn("reflect-service-cidrs", client.reflect(client.all(), writer, lbipam::Occupant::service_cidr));
+    let tables = lb_ipam::Tables { pools, services, nodes, service_cidrs };
+    run.spawn(lb_ipam::LbIpam::new(client, config, &tables, run.metrics.clone()));
 }
 
 fn policies(client: &Client, run: &Running) {
@@ -171,19 +176,20 @@ fn is_stale(error: &Error) -> bool {
 
 /// Tells people, and then writes that they were told: the other way round an event that failed would never be tried again. One that the
 /// API server refuses must not keep the rest away, though.
-async fn warn_and_write(
+async fn warn_and_write<T>(
     events: &Events,
-    warning: Option<Warning>,
-    write: impl Future<Output = Result<(), Error>>,
-) -> Result<(), Error> {
-    let told = match warning {
-        Some(warning) => events.publish(&warning).await,
-        None => Ok(()),
-    };
-    if told.as_ref().is_err_and(|error| !matches!(error, Error::Api(_))) {
-        return told;
+    warnings: impl IntoIterator<Item = Warning>,
+    write: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let mut told = Ok(());
+    for warning in warnings {
+        match events.publish(&warning).await {
+            Err(error) if !matches!(error, Error::Api(_)) => return Err(error),
+            result => told = told.and(result),
+        }
     }
-    write.await.and(told)
+    let written = write.await?;
+    told.map(|()| written)
 }
 
 /// All objects, page by page, each reduced to what `keep` takes of it.

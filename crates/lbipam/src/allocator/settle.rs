@@ -81,8 +81,8 @@ impl Allocator {
     /// Takes away what a Service may not have any more.
     fn strip(&mut self, name: &ServiceName) {
         let Some(state) = self.services.get(name) else { return };
-        let keeps = |address: &&IpAddr| state.service.deleting || self.may_have(&state.service, **address);
-        let lost: Vec<IpAddr> = state.held.iter().filter(|address| !keeps(address)).copied().collect();
+        let is_lost = |address: &&IpAddr| !self.may_have(&state.service, **address);
+        let lost: Vec<IpAddr> = state.held.iter().filter(is_lost).copied().collect();
         lost.into_iter().for_each(|address| self.release(name, address));
     }
 

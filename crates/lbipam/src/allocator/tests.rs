@@ -3,7 +3,9 @@
 
 mod cluster;
 mod kills;
+mod pools;
 mod scale;
+mod sharing;
 
 use cluster::{Cluster, service};
 use serde_json::{Value, json};
@@ -211,10 +213,16 @@ fn who_asks_for_an_address_comes_before_who_would_take_any() {
     cluster.service("any", service());
     cluster.service("this", service().annotations(requests("10.0.0.0")));
     cluster.run();
-    assert_eq!(
-        (cluster.addresses("this"), cluster.addresses("any")),
-        (vec!["10.0.0.0".into()], vec!["10.0.0.1".into()])
-    );
+    assert_eq!(cluster.addresses("this"), ["10.0.0.0"]);
+    assert_eq!(cluster.addresses("any"), ["10.0.0.1"]);
+    // Even before who had it.
+    cluster.remove_service("any");
+    cluster.run();
+    cluster.service("any", service());
+    cluster.service("that", service().annotations(requests("10.0.0.1")));
+    cluster.run();
+    assert_eq!(cluster.addresses("that"), ["10.0.0.1"]);
+    assert_eq!(cluster.addresses("any"), [""; 0]);
 }
 
 #[test]
@@ -273,294 +281,6 @@ fn each_family_that_is_asked_for_has_an_address() {
     assert_eq!(cluster.addresses("both"), [""; 0]);
     assert_eq!(cluster.said("both").2, "no enabled CiliumLoadBalancerIPPool with IPv6 selects this Service");
     assert_eq!(cluster.addresses("four"), ["10.0.0.0"]);
-}
-
-#[test]
-fn services_with_one_key_share_an_address_unless_their_ports_clash() {
-    let mut cluster = cluster("10.0.0.0/28");
-    cluster.service("http", service().annotations(shares("web")));
-    cluster.service("https", service().port(443, "TCP").annotations(json!({"io.cilium/lb-ipam-sharing-key": "web"})));
-    cluster.service("quic", service().port(443, "UDP").annotations(shares("web")));
-    cluster.service("clash", service().port(443, "TCP").annotations(shares("web")));
-    cluster.service("other", service().port(444, "TCP").annotations(shares("other")));
-    cluster.service(
-        "local",
-        service().port(445, "TCP").spec("externalTrafficPolicy", json!("Local")).annotations(shares("web")),
-    );
-    cluster.run();
-    for name in ["http", "https", "quic"] {
-        assert_eq!(cluster.addresses(name), ["10.0.0.0"], "{name}");
-    }
-    for (name, address) in [("clash", "10.0.0.1"), ("other", "10.0.0.2")] {
-        assert_eq!(cluster.addresses(name), [address], "{name}");
-        assert_eq!(cluster.said(name).1, "satisfied");
-    }
-    assert_eq!(cluster.addresses("local"), ["10.0.0.3"]);
-    assert_eq!(cluster.counts("p"), ["16", "12", "4"]);
-    let asked = json!({"lbipam.cilium.io/sharing-key": "web", "lbipam.cilium.io/ips": "10.0.0.0"});
-    cluster.service("asks", service().annotations(asked));
-    cluster.run();
-    let message = "10.0.0.0 is the address of Service default/http, which cannot share it: both have port 80/TCP";
-    assert_eq!(cluster.said("asks"), ("False".into(), "already_allocated_incompatible_service".into(), message.into()));
-    cluster.edit("http", |http| http.port(8080, "TCP"));
-    cluster.run();
-    assert_eq!(cluster.addresses("asks"), ["10.0.0.0"], "nothing stands against it any more");
-}
-
-#[test]
-fn local_services_share_if_they_lead_to_the_same_pods() {
-    let mut cluster = cluster("10.0.0.0/28");
-    let local = |port, selector: Value| {
-        service()
-            .port(port, "TCP")
-            .spec("externalTrafficPolicy", json!("Local"))
-            .spec("selector", selector)
-            .annotations(shares("k"))
-    };
-    cluster.service("a", local(1, json!({"app": "x"})));
-    cluster.service("b", local(2, json!({"app": "x"})));
-    cluster.service("c", local(3, json!({"app": "y"})));
-    cluster.service("d", local(4, json!({})));
-    cluster.service("e", local(5, json!({})));
-    cluster.run();
-    let all: Vec<String> = ["a", "b", "c", "d", "e"].iter().flat_map(|name| cluster.addresses(name)).collect();
-    assert_eq!(all, ["10.0.0.0", "10.0.0.0", "10.0.0.1", "10.0.0.2", "10.0.0.3"]);
-}
-
-#[test]
-fn a_key_leads_into_another_namespace_only_if_both_allow_it() {
-    let mut cluster = cluster("10.0.0.0/28");
-    let shared = |port, with: &str| {
-        let annotations =
-            json!({"lbipam.cilium.io/sharing-key": "k", "lbipam.cilium.io/sharing-cross-namespace": with});
-        service().port(port, "TCP").annotations(annotations)
-    };
-    cluster.service("shop/a", shared(1, "bank, post"));
-    cluster.service("bank/a", shared(2, "shop"));
-    cluster.service("post/a", shared(3, "bank"));
-    cluster.service("thief/a", shared(4, "*"));
-    cluster.run();
-    assert_eq!(cluster.addresses("bank/a"), ["10.0.0.0"]);
-    assert_eq!(cluster.addresses("post/a"), ["10.0.0.1"], "bank does not let it in, and shop neither is let in by it");
-    assert_eq!(cluster.addresses("thief/a"), ["10.0.0.2"]);
-    cluster.service("asks/a", shared(5, "*").annotations(json!({"lbipam.cilium.io/ips": "10.0.0.0"})));
-    cluster.run();
-    assert_eq!(cluster.addresses("asks/a"), [""; 0]);
-    assert!(cluster.said("asks/a").2.contains("not both let the other's namespace in"));
-}
-
-#[test]
-fn who_changes_its_terms_gives_way_to_who_does_not() {
-    let mut cluster = cluster("10.0.0.0/28");
-    cluster.service("young", service().port(1, "TCP").annotations(shares("k")));
-    cluster.service("old", service().port(2, "TCP").annotations(shares("k")));
-    cluster.run();
-    // Both are looked at, since both have changed, but only one has changed what matters to the other.
-    cluster.edit("young", |young| young.labels(json!({"a": "b"})));
-    cluster.edit("old", |old| old.port(1, "TCP"));
-    cluster.run();
-    assert_eq!(cluster.addresses("young"), ["10.0.0.0"]);
-    assert_eq!(cluster.addresses("old"), ["10.0.0.1"]);
-    cluster.edit("young", |young| young.labels(json!({"a": "c"})).port(2, "TCP"));
-    cluster.run();
-    assert_eq!(cluster.addresses("young"), ["10.0.0.0"], "nobody is in the way");
-}
-
-#[test]
-fn a_pool_is_for_the_services_that_it_selects() {
-    let mut cluster = Cluster::default();
-    let selector = json!({"matchLabels": {"io.kubernetes.service.namespace": "shop"}});
-    cluster.pool("shop", json!({"blocks": blocks("10.1.0.0/28"), "serviceSelector": selector}));
-    let selector = json!({"matchExpressions": [{"key": "color", "operator": "In", "values": ["blue", "cyan"]}]});
-    cluster.pool("blue", json!({"blocks": blocks("10.2.0.0/28"), "serviceSelector": selector}));
-    cluster.service("shop/a", service());
-    cluster.service("bank/a", service().labels(json!({"color": "cyan"})));
-    cluster.service("bank/b", service());
-    cluster.run();
-    assert_eq!(cluster.addresses("shop/a"), ["10.1.0.0"]);
-    assert_eq!(cluster.addresses("bank/a"), ["10.2.0.0"]);
-    assert_eq!(cluster.said("bank/b").1, "no_pool");
-    cluster.edit("bank/a", |a| a.labels(json!({"color": "red"})));
-    cluster.edit("bank/b", |b| b.labels(json!({"color": "blue"})));
-    cluster.run();
-    assert_eq!(cluster.addresses("bank/a"), [""; 0]);
-    assert_eq!(cluster.addresses("bank/b"), ["10.2.0.1"], "the other had its address until that was written");
-}
-
-#[test]
-fn a_disabled_pool_gives_nothing_new_and_takes_nothing_away() {
-    let mut cluster = cluster("10.0.0.0/28");
-    cluster.service("a", service().annotations(shares("k")));
-    cluster.run();
-    cluster.pool("p", json!({"blocks": blocks("10.0.0.0/28"), "disabled": true}));
-    cluster.service("b", service());
-    cluster.service("c", service().port(81, "TCP").annotations(shares("k")));
-    cluster.run();
-    cluster.restart();
-    cluster.run();
-    assert_eq!(cluster.addresses("a"), ["10.0.0.0"]);
-    for name in ["b", "c"] {
-        assert_eq!(cluster.said(name).1, "no_pool");
-    }
-}
-
-#[test]
-fn of_pools_that_overlap_the_younger_gives_nothing_and_takes_nothing_away() {
-    let mut cluster = cluster("10.0.0.0/28");
-    cluster.pool("another", json!({"blocks": [{"cidr": "10.1.0.0/28"}]}));
-    cluster.service("a", service());
-    cluster.service("b", service().annotations(requests("10.1.0.3")));
-    cluster.run();
-    assert_eq!(cluster.addresses("a"), ["10.1.0.0"]);
-    cluster.pool("another", json!({"blocks": [{"cidr": "10.1.0.0/28"}, {"start": "10.0.0.8", "stop": "10.0.0.99"}]}));
-    cluster.service("c", service());
-    cluster.service("d", service().annotations(requests("10.1.0.4")));
-    cluster.run();
-    let message = "10.0.0.8-10.0.0.99 overlaps 10.0.0.0/28 of CiliumLoadBalancerIPPool p";
-    assert_eq!(
-        cluster.pool_said("another", crate::POOL_CONFLICT),
-        ("True".into(), "cidr_overlap".into(), message.into())
-    );
-    assert_eq!(cluster.pool_said("p", crate::POOL_CONFLICT).0, "False");
-    assert_eq!(cluster.addresses("a"), ["10.1.0.0"]);
-    assert_eq!(cluster.addresses("b"), ["10.1.0.3"]);
-    assert_eq!(cluster.addresses("c"), ["10.0.0.0"]);
-    assert_eq!(cluster.said("d").2, "the CiliumLoadBalancerIPPool another of 10.1.0.4 conflicts with another");
-    cluster.remove_pool("p");
-    cluster.run();
-    assert_eq!(cluster.pool_said("another", crate::POOL_CONFLICT).1, "resolved");
-    assert_eq!(cluster.addresses("d"), ["10.1.0.4"]);
-    assert_eq!(cluster.addresses("c"), ["10.0.0.8"], "its pool is gone");
-}
-
-#[test]
-fn a_pool_that_overlaps_itself_conflicts() {
-    let mut cluster = Cluster::default();
-    cluster.pool("p", json!({"blocks": [{"cidr": "10.0.0.0/24"}, {"start": "10.0.0.255"}]}));
-    cluster.service("a", service());
-    cluster.run();
-    let (status, _, message) = cluster.pool_said("p", crate::POOL_CONFLICT);
-    assert_eq!((status.as_str(), message.as_str()), ("True", "10.0.0.0/24 overlaps 10.0.0.255 of the same pool"));
-    assert_eq!(cluster.said("a").1, "no_pool");
-}
-
-#[test]
-fn a_pool_that_shrinks_takes_away_what_it_has_not_any_more() {
-    let mut cluster = cluster("10.0.0.0/28");
-    cluster.service("a", service().annotations(requests("10.0.0.9")));
-    cluster.service("b", service().annotations(requests("10.0.0.1")));
-    cluster.service("c", service().status(&["10.0.0.8"]));
-    cluster.run();
-    cluster.pool("p", json!({"blocks": blocks("10.0.0.0/29")}));
-    cluster.run();
-    assert_eq!(cluster.addresses("a"), [""; 0]);
-    assert_eq!(cluster.said("a").2, "no CiliumLoadBalancerIPPool has 10.0.0.9");
-    assert_eq!(cluster.addresses("b"), ["10.0.0.1"]);
-    assert_eq!(cluster.addresses("c"), ["10.0.0.0"]);
-    assert_eq!(cluster.counts("p"), ["8", "6", "2"]);
-}
-
-#[test]
-fn what_may_be_of_a_block_that_cannot_be_read_is_left_alone() {
-    let mut cluster = cluster("10.0.0.0/28");
-    cluster.service("a", service());
-    cluster.run();
-    cluster.pool("p", json!({"blocks": [{"start": "10.0.0.0", "stop": "10.0.0"}, {"cidr": "10.1.0.0/28"}]}));
-    cluster.service("b", service());
-    cluster.restart();
-    cluster.run();
-    assert_eq!(cluster.addresses("a"), ["10.0.0.0"]);
-    assert_eq!(cluster.said("a").1, "satisfied");
-    assert_eq!(cluster.addresses("b"), ["10.1.0.0"]);
-    let fault = "spec.blocks[0].stop: \"10.0.0\" is not an IP address";
-    assert_eq!(cluster.pool_said("p", crate::POOL_VALID), ("False".into(), "invalid".into(), fault.into()));
-    cluster.pool("p", json!({"blocks": blocks("10.1.0.0/28")}));
-    cluster.run();
-    assert_eq!(cluster.addresses("a"), ["10.1.0.1"]);
-}
-
-#[test]
-fn a_selector_that_means_nothing_gives_nothing_and_takes_nothing_away() {
-    let mut cluster = cluster("10.0.0.0/28");
-    cluster.service("a", service());
-    cluster.run();
-    let selector = json!({"matchExpressions": [{"key": "k", "operator": "In"}]});
-    cluster.pool("p", json!({"blocks": blocks("10.0.0.0/28"), "serviceSelector": selector}));
-    cluster.service("b", service());
-    cluster.restart();
-    cluster.run();
-    assert_eq!(cluster.addresses("a"), ["10.0.0.0"]);
-    assert_eq!(cluster.said("b").1, "no_pool");
-}
-
-#[test]
-fn huge_pools_are_counted_and_given_from() {
-    let mut cluster = cluster("2000::/3");
-    cluster.service("a", service().spec("ipFamilies", json!(["IPv6"])));
-    cluster.run();
-    assert_eq!(cluster.addresses("a"), ["2000::"]);
-    assert_eq!(
-        cluster.counts("p"),
-        ["42535295865117307932921825928971026432", "42535295865117307932921825928971026431", "1"]
-    );
-}
-
-#[test]
-fn ends_of_prefixes_that_are_kept_back_stay_with_who_has_them() {
-    let mut cluster = cluster("10.0.0.0/30");
-    cluster.service("a", service());
-    cluster.run();
-    cluster.pool("p", json!({"blocks": blocks("10.0.0.0/30"), "allowFirstLastIPs": "No"}));
-    for name in ["b", "c", "d"] {
-        cluster.service(name, service());
-    }
-    cluster.restart();
-    cluster.run();
-    assert_eq!(cluster.addresses("a"), ["10.0.0.0"]);
-    assert_eq!((cluster.addresses("b"), cluster.addresses("c")), (vec!["10.0.0.1".into()], vec!["10.0.0.2".into()]));
-    let (_, reason, message) = cluster.said("d");
-    assert_eq!(
-        (reason.as_str(), message.as_str()),
-        ("out_of_ips", "no IPv4 address is left in CiliumLoadBalancerIPPool p")
-    );
-    cluster.remove_service("a");
-    cluster.run();
-    assert_eq!(cluster.addresses("d"), [""; 0]);
-    assert_eq!(cluster.counts("p"), ["2", "0", "2"]);
-}
-
-#[test]
-fn what_the_cluster_itself_has_is_named_and_given_to_nobody() {
-    let node = |address: &str, pods: &str| {
-        let object = json!({"metadata": {"name": "n1"}, "spec": {"addresses": [{"type": "InternalIP", "ip": address}], "ipam": {"podCIDRs": [pods]}}});
-        crate::Occupant::node(&serde_json::from_value(object).unwrap()).unwrap()
-    };
-    let services = json!({"metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["10.0.0.4/30", "nonsense"]}});
-    let services = crate::Occupant::service_cidr(&serde_json::from_value(services).unwrap()).unwrap();
-    let mut cluster = cluster("10.0.0.0/28");
-    cluster.service("early", service());
-    cluster.run();
-    assert_eq!(cluster.pool_said("p", crate::POOL_VALID).0, "True");
-    cluster.operator.set_occupant(node("10.0.0.0", "10.0.0.8/29"));
-    cluster.operator.set_occupant(services);
-    for name in ["a", "b", "c", "d"] {
-        cluster.service(name, service());
-    }
-    cluster.service("asks", service().annotations(requests("10.0.0.9")));
-    cluster.run();
-    let message = "spec.blocks: holds 10.0.0.4/30 of ServiceCIDR kubernetes, which no Service gets; \
-                   spec.blocks: holds 10.0.0.0, an address of node n1, which no Service gets; \
-                   spec.blocks: holds 10.0.0.8/29, the pod CIDR of node n1, which no Service gets";
-    assert_eq!(cluster.pool_said("p", crate::POOL_VALID), ("False".into(), "overlaps_cluster".into(), message.into()));
-    assert_eq!(cluster.news()[0], format!("PoolInvalid p: {message}"));
-    assert_eq!(cluster.addresses("early"), ["10.0.0.0"], "who has an address keeps it");
-    let given: Vec<String> = ["a", "b", "c", "d"].iter().flat_map(|name| cluster.addresses(name)).collect();
-    assert_eq!(given, ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
-    assert_eq!(cluster.said("asks").1, "already_allocated");
-    // The node leaves, and what it had is free.
-    cluster.operator.remove_occupant("node n1");
-    cluster.run();
-    assert_eq!((cluster.addresses("d"), cluster.addresses("asks")), (vec!["10.0.0.8".into()], vec!["10.0.0.9".into()]));
 }
 
 #[test]

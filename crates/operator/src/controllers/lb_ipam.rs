@@ -2,19 +2,18 @@
 //! Gives Services of type LoadBalancer their addresses out of CiliumLoadBalancerIPPools: writes what `lbipam` decides into the
 //! statuses of both.
 //!
-//! Everything is written to the very version that was decided on. Nothing is decided before both tables are complete, and of the
-//! newest version: what the leader before this one gave must not look free.
+//! Everything is written to the very version that was decided on. Nothing is decided before all tables are complete, those of pools and
+//! Services of the newest version: what the leader before this one gave must not look free.
 
-use super::{Controller, Failures, is_stale};
+use super::{Controller, Failures, REPORTER, is_stale, warn_and_write};
 use crate::metrics::Metrics;
-use k8s::Client;
 use k8s::cilium::CiliumLoadBalancerIPPool;
-use k8s::k8s_openapi::api::core::v1::{ObjectReference, Service as ServiceObject};
+use k8s::k8s_openapi::api::core::v1::Service as ServiceObject;
 use k8s::k8s_openapi::jiff::Timestamp;
 use k8s::kube::Error;
 use k8s::kube::api::{Api, Patch, PatchParams};
-use k8s::kube::runtime::events::{Event, EventType, Recorder};
-use lbipam::{Allocator, Config, Pool, PoolUpdate, Service, ServiceUpdate};
+use k8s::{Client, Events};
+use lbipam::{Allocator, Config, Occupant, Pool, PoolUpdate, Service, ServiceUpdate};
 use model::ServiceName;
 use serde_json::json;
 use statedb::{Batch, Change, Changes, Reader};
@@ -22,17 +21,28 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
-/// What the API server takes as the text of an event. The condition has it all.
-const MAX_NOTE: usize = 1024;
+/// How often it is looked whether the API server serves ServiceCIDRs.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What it reads.
+pub(super) struct Tables {
+    pub(super) pools: Reader<Pool>,
+    pub(super) services: Reader<Service>,
+    pub(super) nodes: Reader<Occupant>,
+    pub(super) service_cidrs: Reader<Occupant>,
+}
 
 pub(super) struct LbIpam {
     client: Client,
-    recorder: Recorder,
+    events: Events,
     config: Config,
     allocator: Allocator,
     pools: Source<Pool>,
     services: Source<Service>,
+    nodes: Source<Occupant>,
+    service_cidrs: Source<Occupant>,
     /// Pools whose status is still to be written.
     unwritten_pools: BTreeSet<Arc<str>>,
     /// Services whose status is still to be written.
@@ -52,23 +62,38 @@ impl<R: statedb::Row> Source<R> {
 }
 
 impl LbIpam {
-    pub(super) fn new(
-        client: &Client,
-        config: Config,
-        pools: &Reader<Pool>,
-        services: &Reader<Service>,
-        metrics: Metrics,
-    ) -> Self {
+    pub(super) fn new(client: &Client, config: Config, tables: &Tables, metrics: Metrics) -> Self {
         Self {
             client: client.clone(),
-            recorder: Recorder::new(client.kube(), "cilium-operator".into()),
+            events: Events::new(client, REPORTER),
             config,
             allocator: Allocator::default(),
-            pools: Source::new(pools),
-            services: Source::new(services),
+            pools: Source::new(&tables.pools),
+            services: Source::new(&tables.services),
+            nodes: Source::new(&tables.nodes),
+            service_cidrs: Source::new(&tables.service_cidrs),
             unwritten_pools: BTreeSet::new(),
             unwritten_services: BTreeSet::new(),
             metrics,
+        }
+    }
+
+    /// Whether all is known. As long as some Services are unknown, what they have looks free. Earlier versions of Kubernetes have no
+    /// ServiceCIDRs.
+    fn is_ready(&self) -> bool {
+        let refused = || {
+            self.client.failing_watches(Duration::ZERO).iter().any(|watch| watch.refused && watch.kind == "ServiceCIDR")
+        };
+        let known = self.pools.complete && self.services.complete && self.nodes.complete;
+        known && (self.service_cidrs.complete || refused())
+    }
+
+    fn take_occupants(&mut self, batch: Batch<Occupant>) {
+        for change in batch.changes {
+            match change {
+                Change::Upsert(occupant) => self.allocator.set_occupant(Occupant::clone(&occupant)),
+                Change::Delete(occupant) => self.allocator.remove_occupant(&occupant.name),
+            }
         }
     }
 
@@ -98,37 +123,21 @@ impl LbIpam {
     /// Gives the pool as it is then, if there was anything to write.
     async fn write_pool(&self, name: &str) -> Result<Option<CiliumLoadBalancerIPPool>, Error> {
         let Some(update) = self.allocator.pool_update(name, Timestamp::now()) else { return Ok(None) };
-        let PoolUpdate { reference, version, conditions, news } = update;
-        for (reason, note) in news {
-            self.tell(&reference, reason, note).await?;
-        }
-        let patch = json!({"metadata": {"resourceVersion": version}, "status": {"conditions": conditions}});
-        let api: Api<CiliumLoadBalancerIPPool> = self.client.all();
-        api.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await.map(Some)
+        let PoolUpdate { version, conditions, warnings } = update;
+        let patch =
+            Patch::Merge(json!({"metadata": {"resourceVersion": version}, "status": {"conditions": conditions}}));
+        let (api, params): (Api<CiliumLoadBalancerIPPool>, _) = (self.client.all(), PatchParams::default());
+        warn_and_write(&self.events, warnings, api.patch_status(name, &params, &patch)).await.map(Some)
     }
 
     /// Gives the Service as it is then, if there was anything to write.
     async fn write_service(&self, name: &ServiceName) -> Result<Option<ServiceObject>, Error> {
         let Some(update) = self.allocator.service_update(name, Timestamp::now()) else { return Ok(None) };
-        let ServiceUpdate { reference, version, ingress, conditions, news } = update;
-        if let Some(note) = news {
-            self.tell(&reference, "AddressNotAssigned", note).await?;
-        }
+        let ServiceUpdate { version, ingress, conditions, warnings } = update;
         let status = json!({"loadBalancer": {"ingress": ingress}, "conditions": conditions});
         let patch = Patch::Merge(json!({"metadata": {"resourceVersion": version}, "status": status}));
-        let api: Api<ServiceObject> = self.client.namespaced(&name.namespace);
-        api.patch_status(&name.name, &PatchParams::default(), &patch).await.map(Some)
-    }
-
-    /// An event that the API server refuses must not keep the status away.
-    async fn tell(&self, about: &ObjectReference, reason: &str, mut note: String) -> Result<(), Error> {
-        note.truncate(note.floor_char_boundary(MAX_NOTE));
-        let (reason, action) = (reason.to_owned(), "Assign".to_owned());
-        let event = Event { type_: EventType::Warning, reason, note: Some(note), action, secondary: None };
-        match self.recorder.publish(&event, about).await {
-            Err(error) if !matches!(error, Error::Api(_)) => Err(error),
-            _ => Ok(()),
-        }
+        let (api, params): (Api<ServiceObject>, _) = (self.client.namespaced(&name.namespace), PatchParams::default());
+        warn_and_write(&self.events, warnings, api.patch_status(&name.name, &params, &patch)).await.map(Some)
     }
 
     async fn write_pools(&mut self, failures: &mut Failures) {
@@ -189,15 +198,24 @@ impl Controller for LbIpam {
     const NAME: &'static str = "lb-ipam";
 
     async fn due(&mut self) {
+        let ready = self.is_ready();
         tokio::select! {
             batch = self.pools.changes.next() => self.take_pools(batch),
             batch = self.services.changes.next() => self.take_services(batch),
+            batch = self.nodes.changes.next() => {
+                self.nodes.complete = batch.initialized;
+                self.take_occupants(batch);
+            }
+            batch = self.service_cidrs.changes.next() => {
+                self.service_cidrs.complete = batch.initialized;
+                self.take_occupants(batch);
+            }
+            () = tokio::time::sleep(LOOK), if !ready => {}
         }
     }
 
     async fn pass(&mut self) -> Result<(), Failures> {
-        // As long as some Services are unknown, what they have looks free.
-        if !self.pools.complete || !self.services.complete {
+        if !self.is_ready() {
             return Ok(());
         }
         let settled = self.allocator.settle();

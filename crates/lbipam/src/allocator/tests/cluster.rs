@@ -212,7 +212,7 @@ impl Cluster {
     pub(super) fn write(&mut self, path: &str) -> bool {
         self.unwritten.remove(path);
         let Some(update) = self.operator.service_update(&service_name(path), now()) else { return false };
-        self.news.extend(update.news.iter().map(|news| format!("{path}: {news}")));
+        self.news.extend(update.warnings.iter().map(|warning| format!("{path}: {}", warning.note)));
         let Some(mut object) = self.services.get(path).cloned() else { return false };
         if object["metadata"]["resourceVersion"] != json!(update.version) {
             return false;
@@ -227,7 +227,8 @@ impl Cluster {
 
     fn write_pool(&mut self, name: &str) {
         let Some(update) = self.operator.pool_update(name, now()) else { return };
-        self.news.extend(update.news.iter().map(|(reason, news)| format!("{reason} {name}: {news}")));
+        let said = update.warnings.iter().map(|warning| format!("{} {name}: {}", warning.reason, warning.note));
+        self.news.extend(said);
         let Some(mut object) = self.pools.get(name).cloned() else { return };
         object["status"]["conditions"] = json!(update.conditions);
         self.stamp(&mut object);

@@ -136,6 +136,8 @@ struct Operator {
     world: World,
     pools: Writer<Pool>,
     services: Writer<Service>,
+    nodes: Writer<Occupant>,
+    service_cidrs: Writer<Occupant>,
     controller: LbIpam,
 }
 
@@ -143,9 +145,12 @@ impl Operator {
     fn start(world: &World) -> Self {
         let (pools, pools_reader) = statedb::table("pools");
         let (services, services_reader) = statedb::table("services");
-        let client = world.client();
-        let controller = LbIpam::new(&client, CONFIG, &pools_reader, &services_reader, Metrics::default());
-        Self { world: world.clone(), pools, services, controller }
+        let (nodes, nodes_reader) = statedb::table("nodes");
+        let (service_cidrs, cidrs_reader) = statedb::table("service-cidrs");
+        let tables =
+            Tables { pools: pools_reader, services: services_reader, nodes: nodes_reader, service_cidrs: cidrs_reader };
+        let controller = LbIpam::new(&world.client(), CONFIG, &tables, Metrics::default());
+        Self { world: world.clone(), pools, services, nodes, service_cidrs, controller }
     }
 
     /// The watches bring what there is.
@@ -158,6 +163,8 @@ impl Operator {
         drop(server);
         self.pools.mark_initialized();
         self.services.mark_initialized();
+        self.nodes.mark_initialized();
+        self.service_cidrs.mark_initialized();
     }
 
     /// Passes until both tables were looked at.
@@ -173,12 +180,21 @@ async fn nothing_is_decided_before_all_is_known() {
     let world = World::default();
     world.pool("p", "10.0.0.0/24");
     world.service("a");
-    let mut operator = Operator::start(&world);
-    operator.follow();
-    let (_, unfinished) = statedb::table("services");
-    operator.controller.services = Source::new(&unfinished);
-    operator.pass().await.unwrap();
-    assert_eq!(world.requests(), [""; 0]);
+    for missing in 0..4 {
+        let mut operator = Operator::start(&world);
+        operator.follow();
+        let (_, nobody) = statedb::table("nobody");
+        let (_, no_pool) = statedb::table("no-pool");
+        let (_, no_service) = statedb::table("no-service");
+        match missing {
+            0 => operator.controller.pools = Source::new(&no_pool),
+            1 => operator.controller.services = Source::new(&no_service),
+            2 => operator.controller.nodes = Source::new(&nobody),
+            _ => operator.controller.service_cidrs = Source::new(&nobody),
+        }
+        operator.pass().await.unwrap();
+        assert_eq!(world.requests(), [""; 0], "table {missing} is missing");
+    }
 }
 
 #[tokio::test(start_paused = true)]
