@@ -12,7 +12,7 @@ use crate::parse::{Frame, KNOWN, LATER, parse};
 use crate::scratch::{self, Notes};
 use crate::send;
 use crate::skb::Skb;
-use crate::stages::{self, source};
+use crate::stages::{self, announced, source};
 use crate::verdict::Verdict;
 use abi::DropReason;
 use abi::event::point;
@@ -30,7 +30,11 @@ pub fn netdev_ingress(ctx: TcContext) -> i32 {
     skb.take_priority();
     let pkt = &mut notes.pkt;
     match parse(skb, pkt) {
+        Frame::Ip if announced::is_solicitation(pkt) => {
+            return events::finish(skb, pkt, announced::solicitation(skb), INGRESS, point::FROM_NETWORK);
+        }
         Frame::Ip => {}
+        Frame::Arp => return events::finish(skb, pkt, announced::arp(skb), INGRESS, point::FROM_NETWORK),
         // The stack may understand it better. Without its first fragment it does not take a later one for anything.
         Frame::Bad(_) if pkt.fragment != LATER && source::is_forged_to_host(pkt) => {
             return events::finish(skb, pkt, FORGED, INGRESS, point::FROM_NETWORK);

@@ -13,6 +13,7 @@ pub mod epoch;
 pub mod event;
 pub mod flow;
 pub mod ipcache;
+pub mod l2;
 pub mod lb;
 pub mod maps;
 pub mod metrics;

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 ///
 /// The kernel refuses a program or a map.
 pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, tasks: &Tasks) -> datapath::Result<Agent> {
-    let Host { maps, hooks, netlink, events } = host;
+    let Host { maps, hooks, netlink, events, .. } = host;
     let epochs = Epochs::open(&maps)?;
     let mut surface = Surface::new();
     let sources = sources::reflect(config, node_name, client, tasks);
