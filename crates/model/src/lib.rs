@@ -18,7 +18,10 @@ pub use cluster::{Cluster, ClusterId, MeshSize, ParseClusterIdError};
 pub use config::ConfigError;
 pub use device::{Device, DeviceMode, NodeAddress};
 pub use endpoint::{Endpoint, EndpointId, EndpointKind, EndpointPolicy, Mac, ParseMacError};
-pub use frontend::{Backend, BackendId, Frontend, FrontendKey, L4Addr, Protocol, ServiceKind, ServiceName};
+pub use frontend::{
+    Algorithm, Backend, BackendId, BackendSource, BackendState, Forwarding, Frontend, FrontendKey, L4Addr, Protocol,
+    Scope, ServiceKind, ServiceName, SourceRanges, TrafficPolicy,
+};
 pub use identity::{Identity, IdentityId, reserved};
 pub use label::{Label, LabelSource, Labels, ParseLabelError};
 pub use node::{LocalNode, Node, NodeName, RoutingMode};

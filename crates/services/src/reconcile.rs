@@ -56,7 +56,7 @@ impl Maps {
         let services = self.services.entries()?;
         let backends = self.backends.entries()?;
         Ok(Numbers {
-            services: services.iter().filter_map(|(k, v)| Some((encode::frontend_addr(k)?, v.id))).collect(),
+            services: services.iter().filter_map(|(k, v)| Some((encode::frontend_key(k)?, v.id))).collect(),
             backends: backends.iter().filter_map(|(id, v)| Some((encode::backend_addr(v)?, *id))).collect(),
         })
     }
@@ -113,13 +113,13 @@ impl Target {
     }
 
     fn put(&mut self, row: &Frontend) -> datapath::Result<()> {
-        let key = encode::service_key(&row.addr);
+        let key = encode::service_key(&row.key);
         let wanted = encode::service(row);
         let present = self.maps.services.get(&key)?;
         let held = present.filter(|p| p.id == wanted.id).map_or(0, |p| p.count);
         self.remember(row, wanted.count.max(held));
         self.remember_former(row, present);
-        for backend in &row.backends {
+        for backend in row.backends.iter() {
             write(&self.maps.backends, &backend.id.0, &encode::backend(backend))?;
             write(&self.maps.slots, &lb::SlotKey::member(row.id, backend.id.0), &backend.id.0)?;
         }
@@ -134,20 +134,20 @@ impl Target {
             write(&self.maps.services, &key, &wanted)?;
             self.put_slots(row)?;
         }
-        self.drop_former(&row.addr)?;
+        self.drop_former(&row.key)?;
         self.drop_excess(row, wanted.count)?;
         self.due.raise(&self.epochs)
     }
 
     /// The frontend with those of its backends alone that the maps have at it.
     fn without_absent(&self, row: &Frontend) -> datapath::Result<Frontend> {
-        let mut reduced = Frontend { backends: Vec::new(), ..row.clone() };
-        for backend in &row.backends {
+        let mut present = Vec::new();
+        for backend in row.backends.iter() {
             if self.maps.slots.get(&lb::SlotKey::member(row.id, backend.id.0))?.is_some() {
-                reduced.backends.push(backend.clone());
+                present.push(backend.clone());
             }
         }
-        Ok(reduced)
+        Ok(Frontend { backends: present.into(), ..row.clone() })
     }
 
     /// From now on there is nothing but services at that address.
@@ -163,8 +163,8 @@ impl Target {
     /// The mark goes when no frontend of the address can be in the map.
     fn unmark(&mut self, ip: IpAddr) -> datapath::Result<()> {
         // No frontend has the port 0, so this comes before all of the address.
-        let before = L4Addr { ip, port: 0, protocol: Protocol::Tcp };
-        let has_frontend = self.installed.range(before..).next().is_some_and(|(addr, _)| addr.ip == ip);
+        let before = FrontendKey::external(L4Addr { ip, port: 0, protocol: Protocol::Tcp });
+        let has_frontend = self.installed.range(before..).next().is_some_and(|(key, _)| key.addr.ip == ip);
         if has_frontend || !self.pruned {
             return Ok(());
         }
@@ -186,7 +186,7 @@ impl Target {
             former: BTreeMap::new(),
             backends: BTreeSet::new(),
         };
-        let known = self.installed.entry(row.addr).or_insert(new);
+        let known = self.installed.entry(row.key).or_insert(new);
         known.service.clone_from(&row.service);
         if known.id != row.id {
             known.former.insert(known.id, known.slots);
@@ -203,19 +203,19 @@ impl Target {
     /// Notes under which number the map has the frontend, should that be another.
     fn remember_former(&mut self, row: &Frontend, present: Option<lb::Service>) {
         let former = present.filter(|present| present.id != row.id);
-        if let Some((known, former)) = self.installed.get_mut(&row.addr).zip(former) {
+        if let Some((known, former)) = self.installed.get_mut(&row.key).zip(former) {
             let slots = known.former.entry(former.id).or_default();
             *slots = former.count.max(*slots);
         }
     }
 
     /// Removes what the frontend had under other numbers.
-    fn drop_former(&mut self, addr: &FrontendKey) -> datapath::Result<()> {
-        let Some(known) = self.installed.get(addr) else { return Ok(()) };
+    fn drop_former(&mut self, frontend: &FrontendKey) -> datapath::Result<()> {
+        let Some(known) = self.installed.get(frontend) else { return Ok(()) };
         let (former, backends) = (known.former.clone(), known.backends.clone());
         for (id, slots) in former {
             self.remove_all_slots(id, slots, &backends)?;
-            if let Some(known) = self.installed.get_mut(addr) {
+            if let Some(known) = self.installed.get_mut(frontend) {
                 known.former.remove(&id);
             }
         }
@@ -228,11 +228,11 @@ impl Target {
     }
 
     fn put_slots(&mut self, row: &Frontend) -> datapath::Result<()> {
-        let active: BTreeSet<u32> = encode::active(row).map(|id| id.0).collect();
-        for (slot, backend) in (0..).zip(encode::active(row)) {
+        let taken: BTreeSet<u32> = encode::slots(row).map(|id| id.0).collect();
+        for (slot, backend) in (0..).zip(encode::slots(row)) {
             let key = encode::slot_key(row.id, slot);
             let present = self.maps.slots.get(&key)?;
-            if let Some(former) = present.filter(|p| !active.contains(p)) {
+            if let Some(former) = present.filter(|p| !taken.contains(p)) {
                 self.outdate(former)?;
             }
             if present != Some(backend.0) {
@@ -244,14 +244,14 @@ impl Target {
 
     /// Removes the slots above the count, and the backends that nothing refers to any more.
     fn drop_excess(&mut self, row: &Frontend, count: u32) -> datapath::Result<()> {
-        let Some(known) = self.installed.get(&row.addr) else { return Ok(()) };
+        let Some(known) = self.installed.get(&row.key) else { return Ok(()) };
         let (excess, slots) = (known.excess(row), known.slots);
         self.remove_slots(row.id, count..slots)?;
         for backend in excess {
             self.remove_slot(lb::SlotKey::member(row.id, backend))?;
-            self.release(row.addr, backend)?;
+            self.release(row.key, backend)?;
         }
-        if let Some(known) = self.installed.get_mut(&row.addr) {
+        if let Some(known) = self.installed.get_mut(&row.key) {
             known.slots = count;
         }
         Ok(())
@@ -278,13 +278,13 @@ impl Target {
     }
 
     /// One use less of a backend; without any it goes.
-    fn release(&mut self, addr: FrontendKey, backend: u32) -> datapath::Result<()> {
+    fn release(&mut self, frontend: FrontendKey, backend: u32) -> datapath::Result<()> {
         let others = self.uses.get(&backend).map_or(0, |uses| uses.saturating_sub(1));
         if others == 0 && self.pruned {
             self.outdate(backend)?;
             self.maps.backends.remove(&backend)?;
         }
-        if self.installed.get_mut(&addr).is_some_and(|known| known.backends.remove(&backend)) {
+        if self.installed.get_mut(&frontend).is_some_and(|known| known.backends.remove(&backend)) {
             match others {
                 0 => self.uses.remove(&backend),
                 _ => self.uses.insert(backend, others),
@@ -293,30 +293,30 @@ impl Target {
         Ok(())
     }
 
-    fn remove(&mut self, addr: &FrontendKey) -> datapath::Result<()> {
-        let key = encode::service_key(addr);
+    fn remove(&mut self, frontend: &FrontendKey) -> datapath::Result<()> {
+        let key = encode::service_key(frontend);
         let present = self.maps.services.get(&key)?;
         if let Some(present) = present {
             self.due.peer(key.addr);
             self.maps.services.remove(&key)?;
             self.remove_slots(present.id, 0..present.count)?;
         }
-        self.drop_former(addr)?;
-        if let Some(known) = self.installed.get(addr) {
+        self.drop_former(frontend)?;
+        if let Some(known) = self.installed.get(frontend) {
             let (id, slots, backends) = (known.id, known.slots, known.backends.clone());
             self.remove_all_slots(id, slots, &backends)?;
             for backend in backends {
-                self.release(*addr, backend)?;
+                self.release(*frontend, backend)?;
             }
-            self.installed.remove(addr);
+            self.installed.remove(frontend);
         }
-        self.unmark(addr.ip)?;
+        self.unmark(frontend.addr.ip)?;
         self.due.raise(&self.epochs)
     }
 
-    fn error(&self, addr: &FrontendKey, source: datapath::Error) -> Error {
-        let service = self.installed.get(addr).map_or_else(|| "?".to_owned(), |known| known.service.to_string());
-        Error { service, frontend: addr.to_string(), source }
+    fn error(&self, frontend: &FrontendKey, source: datapath::Error) -> Error {
+        let service = self.installed.get(frontend).map_or_else(|| "?".to_owned(), |known| known.service.to_string());
+        Error { service, frontend: frontend.to_string(), source }
     }
 }
 
@@ -334,15 +334,15 @@ impl statedb::Target<Frontend> for Target {
             // The next attempt finds room where its former backends were.
             put = self.without_absent(row).and_then(|row| self.put(&row)).and(put);
         }
-        put.map_err(|source| Error { service: row.service.to_string(), frontend: row.addr.to_string(), source })
+        put.map_err(|source| Error { service: row.service.to_string(), frontend: row.key.to_string(), source })
     }
 
-    async fn delete(&mut self, addr: &FrontendKey) -> Result<(), Error> {
-        self.remove(addr).map_err(|source| self.error(addr, source))
+    async fn delete(&mut self, frontend: &FrontendKey) -> Result<(), Error> {
+        self.remove(frontend).map_err(|source| self.error(frontend, source))
     }
 
     async fn prune(&mut self, desired: &statedb::Snapshot<Frontend>) -> Result<(), Error> {
-        let rows: BTreeMap<_, _> = desired.iter().map(|row| (encode::service_key(&row.addr), row.as_ref())).collect();
+        let rows: BTreeMap<_, _> = desired.iter().map(|row| (encode::service_key(&row.key), row.as_ref())).collect();
         self.sweep(&rows).map_err(|source| Error { service: "(all)".to_owned(), frontend: "(all)".to_owned(), source })
     }
 }
@@ -388,7 +388,7 @@ impl Target {
         self.pruned = true;
         // What the last process had at frontends that have been updated since: only now is it known.
         let has_excess =
-            |row: &&Frontend| self.installed.get(&row.addr).is_some_and(|known| !known.excess(row).is_empty());
+            |row: &&Frontend| self.installed.get(&row.key).is_some_and(|known| !known.excess(row).is_empty());
         let excessive = rows.values().copied().filter(has_excess).collect::<Vec<_>>();
         excessive.into_iter().try_for_each(|row| self.put(row))?;
         self.due.raise(&self.epochs)
@@ -406,11 +406,11 @@ impl Target {
             let present = present.get(key).copied();
             self.remember(row, encode::service(row).count);
             self.remember_former(row, present);
-            let Some(known) = self.installed.get_mut(&row.addr) else { continue };
+            let Some(known) = self.installed.get_mut(&row.key) else { continue };
             let numbers = BTreeSet::from([row.id, present.map_or(row.id, |present| present.id)]);
             known.backends.extend(numbers.iter().filter_map(|id| used.get(id)).flatten());
         }
-        self.installed.retain(|addr, _| rows.contains_key(&encode::service_key(addr)));
+        self.installed.retain(|frontend, _| rows.contains_key(&encode::service_key(frontend)));
         self.uses.clear();
         for id in self.installed.values().flat_map(|known| &known.backends) {
             *self.uses.entry(*id).or_default() += 1;

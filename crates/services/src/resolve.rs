@@ -4,7 +4,7 @@
 
 use crate::ids::Ids;
 use crate::ingest::{EndpointSlice, Port, Service, SliceEndpoint};
-use model::{Backend, BackendId, Frontend, FrontendKey, L4Addr, ServiceKind, ServiceName};
+use model::{Backend, BackendId, BackendState, Frontend, FrontendKey, L4Addr, ServiceName, TrafficPolicy};
 use parking_lot::Mutex;
 use statedb::{Derived, Index, Inputs, Reader, Tasks};
 use std::collections::BTreeMap;
@@ -86,23 +86,24 @@ impl Resolver {
         frontend
     }
 
-    fn frontend(&self, service: &Service, addr: FrontendKey, numbers: &mut Numbers) -> Option<Frontend> {
-        let port = service.ports.iter().find(|p| p.port == addr.port && p.protocol == addr.protocol)?;
-        let mut candidates = candidates(port, addr.ip, &self.slices.get(&service.name));
+    fn frontend(&self, service: &Service, key: FrontendKey, numbers: &mut Numbers) -> Option<Frontend> {
+        let port = service.ports.iter().find(|p| p.port == key.addr.port && p.protocol == key.addr.protocol)?;
+        let mut candidates = candidates(port, key.addr.ip, &self.slices.get(&service.name));
         if service.only_node.is_some() {
             candidates.retain(|_, candidate| candidate.node == service.only_node);
         }
         let backends = choose(candidates)
             .into_iter()
-            .map(|(addr, node, active)| Backend { id: BackendId(numbers.backends.claim(&addr)), addr, node, active })
+            .map(|(addr, node, state)| {
+                let id = BackendId(numbers.backends.claim(&addr));
+                Backend { node, ..Backend::new(id, addr, state) }
+            })
             .collect();
         Some(Frontend {
-            id: numbers.services.claim(&addr),
-            addr,
-            service: service.name.clone(),
             port_name: port.name.clone(),
-            kind: ServiceKind::ClusterIp,
-            backends,
+            internal_policy: if service.only_node.is_some() { TrafficPolicy::Local } else { TrafficPolicy::Cluster },
+            local_only: service.only_node.is_some(),
+            ..Frontend::new(key, numbers.services.claim(&key), service.name.clone(), backends)
         })
     }
 }
@@ -110,7 +111,7 @@ impl Resolver {
 fn addresses(service: &Service) -> Vec<FrontendKey> {
     let of_ip = |ip: &IpAddr| {
         let ip = *ip;
-        service.ports.iter().map(move |p| L4Addr { ip, port: p.port, protocol: p.protocol })
+        service.ports.iter().map(move |p| FrontendKey::external(L4Addr { ip, port: p.port, protocol: p.protocol }))
     };
     service.cluster_ips.iter().flat_map(of_ip).collect()
 }
@@ -135,12 +136,15 @@ fn candidates(port: &Port, frontend: IpAddr, slices: &[Arc<EndpointSlice>]) -> B
     all
 }
 
-/// Which candidates are backends, and which of them get new connections: those that are ready; if there is none, those
-/// that still serve while they terminate. A terminating one that is not chosen keeps the connections it has.
-fn choose(candidates: BTreeMap<L4Addr, SliceEndpoint>) -> Vec<(L4Addr, Option<Arc<str>>, bool)> {
-    let any_ready = candidates.values().any(|c| c.ready);
-    let backends = candidates.into_iter().filter(|(_, c)| c.ready || c.terminating);
-    backends.map(|(addr, c)| (addr, c.node, if any_ready { c.ready } else { c.serving && c.terminating })).collect()
+/// Which candidates are backends: those that are ready, and those that keep their connections while they terminate.
+fn choose(candidates: BTreeMap<L4Addr, SliceEndpoint>) -> Vec<(L4Addr, Option<Arc<str>>, BackendState)> {
+    let state = |c: &SliceEndpoint| match (c.ready, c.terminating, c.serving) {
+        (true, ..) => Some(BackendState::Active),
+        (false, true, true) => Some(BackendState::Terminating),
+        (false, true, false) => Some(BackendState::TerminatingNotServing),
+        (false, false, _) => None,
+    };
+    candidates.into_iter().filter_map(|(addr, c)| state(&c).map(|state| (addr, c.node, state))).collect()
 }
 
 #[cfg(test)]

@@ -94,11 +94,10 @@ impl World {
     fn frontends(&self) -> String {
         let mut text = String::new();
         for row in self.outputs.frontends.snapshot().iter() {
-            let Frontend { id, addr, service, port_name, kind, backends } = row.as_ref();
+            let Frontend { key, id, service, port_name, kind, backends, .. } = row.as_ref();
             let port = port_name.as_deref().unwrap_or("-");
-            writeln!(text, "{addr} id={id} {service} port={port} {kind}").unwrap();
-            for Backend { id, addr, node, active } in backends {
-                let state = if *active { "active" } else { "terminating" };
+            writeln!(text, "{key} id={id} {service} port={port} {kind}").unwrap();
+            for Backend { id, addr, state, node, .. } in backends.iter() {
                 writeln!(text, "  {} => {addr} node={} {state}", id.0, node.as_deref().unwrap_or("-")).unwrap();
             }
         }

@@ -6,7 +6,7 @@
 
 use super::*;
 use datapath::{RawMap, fake};
-use model::{Backend, BackendId, Protocol, ServiceKind};
+use model::{Backend, BackendId, BackendState, Protocol};
 use proptest::prelude::*;
 use statedb::Target as _;
 use std::io;
@@ -17,18 +17,14 @@ fn addr(ip: &str, port: u16) -> L4Addr {
 }
 
 fn backend(n: u8, active: bool) -> Backend {
-    Backend { id: BackendId(u32::from(n) + 100), addr: addr(&format!("10.0.0.{n}"), 8080), node: None, active }
+    let state = if active { BackendState::Active } else { BackendState::TerminatingNotServing };
+    Backend::new(BackendId(u32::from(n) + 100), addr(&format!("10.0.0.{n}"), 8080), state)
 }
 
 fn frontend(n: u8, backends: Vec<Backend>) -> Frontend {
-    Frontend {
-        id: u32::from(n) + 1,
-        addr: addr(&format!("10.96.0.{n}"), 80),
-        service: ServiceName { namespace: "default".into(), name: format!("s{n}").into() },
-        port_name: None,
-        kind: ServiceKind::ClusterIp,
-        backends,
-    }
+    let key = FrontendKey::external(addr(&format!("10.96.0.{n}"), 80));
+    let service = ServiceName { namespace: "default".into(), name: format!("s{n}").into() };
+    Frontend::new(key, u32::from(n) + 1, service, backends.into())
 }
 
 fn snapshot(rows: impl IntoIterator<Item = Frontend>) -> statedb::Snapshot<Frontend> {
@@ -170,9 +166,9 @@ fn a_service_grows_and_shrinks_and_leaves_nothing_behind() {
     assert_eq!(f.sizes(), (1, 1, 1));
     f.update(&frontend(1, vec![])).unwrap();
     assert_eq!(f.sizes(), (1, 0, 0), "without backends the frontend stays, to refuse connections");
-    block(f.target.delete(&addr("10.96.0.1", 80))).unwrap();
+    block(f.target.delete(&frontend(1, vec![]).key)).unwrap();
     assert_eq!(f.sizes(), (0, 0, 0));
-    block(f.target.delete(&addr("10.96.0.1", 80))).unwrap();
+    block(f.target.delete(&frontend(1, vec![]).key)).unwrap();
 }
 
 #[test]
@@ -194,7 +190,7 @@ fn the_epoch_of_a_backend_is_raised_when_it_leaves_and_no_other() {
     f.update(&frontend(1, vec![backend(1, true), backend(4, true)])).unwrap();
     assert!(f.epochs(all)[3] > moved, "a backend took another's place");
     assert_eq!(f.epochs(["10.96.0.1", "10.0.0.1"]), [1, 0]);
-    block(f.target.delete(&addr("10.96.0.1", 80))).unwrap();
+    block(f.target.delete(&frontend(1, vec![]).key)).unwrap();
     assert!(f.epochs(all)[0] > 1 && f.epochs(all)[1] > 0, "neither a frontend nor a backend any more");
     assert_eq!(Epochs::open(&f.kernel).unwrap().node().unwrap(), 0, "nobody else is concerned");
 }
@@ -205,7 +201,7 @@ fn a_backend_of_two_services_stays_until_the_last_lets_go() {
     f.prune([]);
     f.update(&frontend(1, vec![backend(1, true)])).unwrap();
     f.update(&frontend(2, vec![backend(1, true)])).unwrap();
-    block(f.target.delete(&addr("10.96.0.1", 80))).unwrap();
+    block(f.target.delete(&frontend(1, vec![]).key)).unwrap();
     assert_eq!(f.sizes(), (1, 1, 1));
     no_holes(&f.kernel);
 }
@@ -250,7 +246,7 @@ fn a_frontend_that_gets_another_number_leaves_nothing_under_the_one_it_had() {
     let again = Frontend { id: 10, ..renumbered };
     let mut last = Fixture::new(after.kernel);
     last.prune([again.clone()]);
-    block(last.target.delete(&again.addr)).unwrap();
+    block(last.target.delete(&again.key)).unwrap();
     assert_eq!((last.members(9), last.sizes()), (vec![], (0, 0, 0)));
 }
 
@@ -289,13 +285,14 @@ fn a_full_map_is_an_error_that_names_map_and_service_while_others_go_on() {
     assert_eq!(error.source.to_string(), "map cilium_lb_backends is full (2 entries)");
     no_holes(&f.kernel);
     f.update(&frontend(3, vec![backend(1, true)])).unwrap();
-    block(f.target.delete(&addr("10.96.0.2", 80))).unwrap();
+    block(f.target.delete(&frontend(2, vec![]).key)).unwrap();
     f.update(&frontend(3, vec![backend(4, true)])).expect("what the failed one had written is free again");
 }
 
 /// A frontend of which two are at one address.
 fn neighbour(n: u8, backends: Vec<Backend>) -> Frontend {
-    Frontend { addr: addr(&format!("10.96.0.{}", n / 2), 80 + u16::from(n)), ..frontend(n, backends) }
+    let key = FrontendKey::external(addr(&format!("10.96.0.{}", n / 2), 80 + u16::from(n)));
+    Frontend { key, ..frontend(n, backends) }
 }
 
 #[test]
@@ -306,13 +303,13 @@ fn an_address_is_marked_from_its_first_frontend_to_its_last() {
     f.update(&neighbour(3, vec![backend(1, true)])).unwrap();
     f.update(&neighbour(4, vec![])).unwrap();
     assert_eq!(f.marks(), ["10.96.0.1", "10.96.0.2"]);
-    block(f.target.delete(&neighbour(2, vec![]).addr)).unwrap();
+    block(f.target.delete(&neighbour(2, vec![]).key)).unwrap();
     assert_eq!((f.marks().len(), f.sizes().0), (2, 2), "the other one is still there");
     let raised = f.epochs(["10.96.0.1"]);
-    block(f.target.delete(&neighbour(3, vec![]).addr)).unwrap();
+    block(f.target.delete(&neighbour(3, vec![]).key)).unwrap();
     assert_eq!(f.marks(), ["10.96.0.2"]);
     assert!(f.epochs(["10.96.0.1"]) > raised, "what was dropped goes to the world again");
-    block(f.target.delete(&neighbour(4, vec![]).addr)).unwrap();
+    block(f.target.delete(&neighbour(4, vec![]).key)).unwrap();
     assert!(f.marks().is_empty());
 }
 
@@ -324,7 +321,7 @@ fn after_a_restart_a_mark_stays_until_it_is_known_that_no_frontend_of_its_addres
         before.update(&neighbour(n, vec![])).unwrap();
     }
     let mut after = Fixture::new(before.kernel.clone());
-    block(after.target.delete(&neighbour(2, vec![]).addr)).unwrap();
+    block(after.target.delete(&neighbour(2, vec![]).key)).unwrap();
     assert_eq!((after.marks().len(), after.sizes().0), (2, 2), "the last process had another frontend there");
     no_holes(&after.kernel);
     let raised = after.epochs(["10.96.0.1", "10.96.0.2"]);
@@ -332,7 +329,7 @@ fn after_a_restart_a_mark_stays_until_it_is_known_that_no_frontend_of_its_addres
     assert_eq!((after.marks(), after.sizes().0), (vec!["10.96.0.1".to_owned()], 1));
     assert_eq!(after.epochs(["10.96.0.1"]), raised[..1], "nothing has changed there");
     assert!(after.epochs(["10.96.0.2"]) > [raised[1]]);
-    block(after.target.delete(&neighbour(3, vec![]).addr)).unwrap();
+    block(after.target.delete(&neighbour(3, vec![]).key)).unwrap();
     assert!(after.marks().is_empty());
 }
 
@@ -341,7 +338,7 @@ fn an_entry_of_a_process_that_knew_no_marks_is_marked_and_its_flows_are_decided_
     let mut f = Fixture::new(fake::Kernel::new());
     f.prune([]);
     f.update(&frontend(1, vec![])).unwrap();
-    let key = lb::ServiceKey::mark(frontend(1, vec![]).addr.ip.into());
+    let key = lb::ServiceKey::mark(frontend(1, vec![]).key.addr.ip.into());
     Maps::open(&f.kernel).unwrap().services.remove(&key).unwrap();
     let mut after = Fixture::new(f.kernel.clone());
     let raised = after.epochs(["10.96.0.1"]);
@@ -360,10 +357,10 @@ fn a_frontend_without_room_for_its_mark_is_an_error_and_is_not_there() {
     assert_eq!(error.source.to_string(), "map cilium_lb_services is full (3 entries)");
     no_holes(&f.kernel);
     assert_eq!((f.marks().len(), f.sizes().0), (1, 2));
-    block(f.target.delete(&neighbour(3, vec![]).addr)).unwrap();
+    block(f.target.delete(&neighbour(3, vec![]).key)).unwrap();
     // Room for the mark, and none for the frontend.
     f.update(&neighbour(4, vec![])).unwrap_err();
-    block(f.target.delete(&neighbour(4, vec![]).addr)).unwrap();
+    block(f.target.delete(&neighbour(4, vec![]).key)).unwrap();
     assert_eq!((f.marks(), f.sizes().0), (vec!["10.96.0.1".to_owned()], 1), "nothing is left of the one that failed");
 }
 
@@ -409,14 +406,14 @@ proptest! {
                 }
                 None => {
                     desired.remove(&n);
-                    attempt(&kernel, once, || block(target.delete(&neighbour(n, vec![]).addr)));
+                    attempt(&kernel, once, || block(target.delete(&neighbour(n, vec![]).key)));
                 }
             }
         }
         for n in 0..4 {
             until_ok(&kernel, || match desired.get(&n) {
                 Some(row) => block(target.update(row)),
-                None => block(target.delete(&neighbour(n, vec![]).addr)),
+                None => block(target.delete(&neighbour(n, vec![]).key)),
             });
         }
         let mut scratch = Fixture::new(fake::Kernel::new());

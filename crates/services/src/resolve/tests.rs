@@ -103,14 +103,14 @@ impl Bench {
         for change in self.changes.next().now_or_never().into_iter().flat_map(|batch| batch.changes) {
             match change {
                 Change::Upsert(row) => delta.upserts.push(Frontend::clone(&row)),
-                Change::Delete(row) => delta.deletes.push(row.addr),
+                Change::Delete(row) => delta.deletes.push(row.key),
             }
         }
         delta
     }
 
     fn rows(&self) -> BTreeMap<FrontendKey, Frontend> {
-        self.frontends.rows.snapshot().iter().map(|row| (row.addr, Frontend::clone(row))).collect()
+        self.frontends.rows.snapshot().iter().map(|row| (row.key, Frontend::clone(row))).collect()
     }
 }
 
@@ -118,12 +118,13 @@ fn resolver() -> Bench {
     Bench::new(Numbers::new([], []))
 }
 
-/// Each frontend as `address: backends`, an inactive one in parentheses.
+/// Each frontend as `address: backends`, one without new connections in parentheses.
 fn lines(bench: &Bench) -> Vec<String> {
-    let backend = |b: &Backend| if b.active { b.addr.to_string() } else { format!("({})", b.addr) };
     let line = |f: &Frontend| {
+        let takers: Vec<_> = f.takers().map(|b| b.id).collect();
+        let backend = |b: &Backend| if takers.contains(&b.id) { b.addr.to_string() } else { format!("({})", b.addr) };
         let backends: Vec<_> = f.backends.iter().map(backend).collect();
-        format!("{}: {}", f.addr, backends.join(" "))
+        format!("{}: {}", f.key, backends.join(" "))
     };
     bench.rows().values().map(line).collect()
 }
@@ -245,7 +246,8 @@ fn an_address_that_two_services_claim_goes_to_the_other_when_the_first_leaves() 
 #[test]
 fn numbers_of_the_last_process_are_used_again_and_backends_of_two_services_have_one() {
     let addr = |text: &str, port| L4Addr { ip: text.parse().unwrap(), port, protocol: Protocol::Tcp };
-    let mut r = Bench::new(Numbers::new([(addr("10.96.0.1", 80), 42)], [(addr("10.0.0.1", 8080), 77)]));
+    let mut r =
+        Bench::new(Numbers::new([(FrontendKey::external(addr("10.96.0.1", 80)), 42)], [(addr("10.0.0.1", 8080), 77)]));
     r.service(&up(service_row("web", &["10.96.0.1"], &HTTP)));
     r.service(&up(service_row("copy", &["10.96.0.2"], &HTTP)));
     for service in ["web", "copy"] {
@@ -323,7 +325,7 @@ fn without_numbers(bench: &Bench) -> Vec<Frontend> {
     let mut rows: Vec<_> = bench.rows().into_values().collect();
     for row in &mut rows {
         row.id = 0;
-        row.backends.iter_mut().for_each(|b| b.id = BackendId(0));
+        row.backends = row.backends.iter().map(|b| Backend { id: BackendId(0), ..b.clone() }).collect();
     }
     rows
 }
@@ -353,14 +355,14 @@ proptest! {
             let delta = r.resolve();
             delta.deletes.iter().for_each(|addr| drop(replayed.remove(addr)));
             for row in delta.upserts {
-                if let Some(old) = replayed.insert(row.addr, row.clone()) {
+                if let Some(old) = replayed.insert(row.key, row.clone()) {
                     prop_assert_eq!(old.id, row.id, "a frontend that stays keeps its number");
                 }
             }
             prop_assert_eq!(&replayed, &r.rows());
             let services: BTreeSet<_> = replayed.values().map(|f| f.id).collect();
             prop_assert_eq!(services.len(), replayed.len());
-            let backends: BTreeSet<_> = replayed.values().flat_map(|f| &f.backends).map(|b| (b.id.0, b.addr)).collect();
+            let backends: BTreeSet<_> = replayed.values().flat_map(|f| f.backends.iter()).map(|b| (b.id.0, b.addr)).collect();
             let numbers: BTreeSet<_> = backends.iter().map(|(id, _)| id).collect();
             let addrs: BTreeSet<_> = backends.iter().map(|(_, addr)| addr).collect();
             prop_assert!(numbers.len() == backends.len() && addrs.len() == backends.len());
