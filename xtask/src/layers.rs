@@ -31,6 +31,7 @@ const LAYERS: [(&str, &[&str]); 7] = [
             "endpoint",
             "health",
             "ipam",
+            "l2",
             "node",
             "policy",
             "services",
