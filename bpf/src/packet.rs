@@ -46,7 +46,7 @@ pub trait Packet: Copy {
     fn pull(self, len: u32) -> bool;
     /// Replaces bytes at any offset.
     fn store<T>(self, offset: u32, value: &T) -> bool;
-    /// The same behind the Ethernet header, with the sum that the card has made of the whole packet.
+    /// Replaces bytes for which no checksum within the packet makes up: the card's sum of the whole packet changes with them.
     fn store_summed<T>(self, offset: u32, value: &T) -> bool;
     /// Corrects an IPv4 header checksum for a 32-bit word that changed.
     fn fix_l3_checksum(self, offset: u32, from: u32, to: u32) -> bool;

@@ -145,6 +145,7 @@ fn pod() -> Pod {
         ips: Vec::new(),
         workload: Some(Workload { kind: "Deployment".to_owned(), name: "web".to_owned() }),
         named_ports: Vec::new(),
+        host_ports: Vec::new(),
         ended: false,
     }
 }

@@ -25,5 +25,5 @@ pub use frontend::{
 pub use identity::{Identity, IdentityId, reserved};
 pub use label::{Label, LabelSource, Labels, ParseLabelError};
 pub use node::{LocalNode, Node, NodeName, RoutingMode};
-pub use pod::{NamedPort, Namespace, Pod, PodName, Workload};
+pub use pod::{HostPort, NamedPort, Namespace, Pod, PodName, Workload};
 pub use policy::{PolicyId, PolicyKind, Provenance, ProvenanceId};

@@ -12,6 +12,7 @@ mod inventory;
 mod local;
 mod programs;
 mod publish;
+pub mod readiness;
 mod reconcile;
 mod resolve;
 mod run;

@@ -8,6 +8,7 @@ pub use model::config::Arguments;
 use model::config::operator::Config as Keys;
 use model::config::shared::Ipam;
 use model::config::{ConfigErrors, Group, Reader};
+use node::readiness::Readiness;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -65,23 +66,6 @@ pub struct IdentityGc {
     pub interval: Duration,
     /// How long one must be unused.
     pub timeout: Duration,
-}
-
-/// What is done to nodes whose agent is, or is not, ready.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Readiness {
-    /// Label selector of the agents' pods.
-    pub pod_labels: String,
-    /// Their namespace, if not the operator's.
-    pub pod_namespace: Option<String>,
-    /// The taint's key.
-    pub taint: String,
-    /// Take the taint off nodes whose agent is ready.
-    pub remove_taint: bool,
-    /// Taint nodes whose agent is there but not ready.
-    pub set_taint: bool,
-    /// Set the condition NetworkUnavailable.
-    pub set_condition: bool,
 }
 
 impl Config {

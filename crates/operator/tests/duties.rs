@@ -220,10 +220,10 @@ async fn policies(client: &k8s::Client) {
     }
 }
 
-/// Whoever looks at a policy with kubectl sees why it does not do what it says.
+/// Whoever looks at a policy or a node with kubectl sees why it does not do, or get, what it says.
 async fn events(client: &k8s::Client) {
     let api: Api<k8s::k8s_openapi::api::events::v1::Event> = client.namespaced("default");
-    eventually("policies that are not enforced have their event", || async {
+    eventually("what is not enforced or not given has its event", || async {
         let events = api.list(&Default::default()).await.map_err(|e| e.to_string())?.items;
         let mut said: Vec<_> = events
             .into_iter()
@@ -233,7 +233,13 @@ async fn events(client: &k8s::Client) {
         said.sort();
         let row =
             |name: &str, reason: &str| (Some(name.to_owned()), Some(reason.to_owned()), Some("Warning".to_owned()));
-        let wanted = [row("bad", "PolicyInvalid"), row("nodes", "PolicyNotEnforced")];
+        let wanted = [
+            row("bad", "PolicyInvalid"),
+            row("clash", "PodCIDRsRefused"),
+            row("late", "PodCIDRsRefused"),
+            row("nodes", "PolicyNotEnforced"),
+            row("typo", "PodCIDRsRefused"),
+        ];
         if said == wanted { Ok(()) } else { Err(format!("{said:?}")) }
     })
     .await;

@@ -44,6 +44,30 @@ pub fn lb_list(maps: &Maps) -> datapath::Result<Vec<LbEntry>> {
 
 fn head(frontend: &FrontendKey, service: &lb::Service) -> LbEntry {
     let none = if frontend.addr.ip.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-    let kind = if service.flags & lb::flags::CLUSTER_IP != 0 { "ClusterIP, non-routable" } else { "unknown" };
-    LbEntry { service: format!("{frontend} (0)"), backend: format!("{none} ({}) (0) [{kind}]", service.id) }
+    let backend = format!("{none} ({}) (0) [{}]", service.id, traits(service.flags, service.affinity).join(", "));
+    LbEntry { service: format!("{frontend} (0)"), backend }
+}
+
+/// The kind of a frontend, and what is special about it.
+fn traits(flags: u32, affinity: u32) -> Vec<&'static str> {
+    let has = |flag| flags & flag != 0;
+    let ranges = has(lb::flags::SOURCE_RANGES);
+    [
+        (has(lb::flags::CLUSTER_IP), "ClusterIP"),
+        (has(lb::flags::NODE_PORT), "NodePort"),
+        (has(lb::flags::EXTERNAL_IP), "ExternalIPs"),
+        (has(lb::flags::LOAD_BALANCER), "LoadBalancer"),
+        (has(lb::flags::HOST_PORT), "HostPort"),
+        (has(lb::flags::LOCAL_ONLY), "Local"),
+        (has(lb::flags::TWO_SCOPES), "two-scopes"),
+        (affinity > 0, "sessionAffinity"),
+        (!has(lb::flags::EXPOSED), "non-routable"),
+        (ranges, "check source-range"),
+        (ranges && has(lb::flags::DENY_RANGES), "deny"),
+        (has(lb::flags::MAGLEV), "maglev"),
+        (has(lb::flags::DSR), "dsr"),
+    ]
+    .into_iter()
+    .filter_map(|(holds, name)| holds.then_some(name))
+    .collect()
 }

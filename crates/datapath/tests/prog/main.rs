@@ -6,6 +6,7 @@
 mod announced;
 mod attacks;
 mod checksums;
+mod choice;
 mod damaged;
 mod devices;
 mod encap;
@@ -17,6 +18,8 @@ mod malformed;
 mod masquerade;
 mod model;
 mod neighbour;
+mod offer;
+mod outside;
 mod packet;
 mod policy;
 mod random;
