@@ -6,7 +6,7 @@ use crate::addresses::FromPools;
 use crate::config::Config;
 use crate::running::{self, Agent};
 use crate::status::{ApiServer, Sources as Status};
-use crate::{api, connectivity, events, flow_table, healthz, metrics, sources};
+use crate::{announcing, api, connectivity, events, flow_table, healthz, metrics, sources};
 use datapath::{Epochs, Host, Kernel};
 use k8s::{Client, Events, Warnings};
 use model::NodeName;
@@ -21,7 +21,7 @@ use tokio::sync::watch;
 ///
 /// The kernel refuses a program or a map.
 pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, tasks: &Tasks) -> datapath::Result<Agent> {
-    let Host { maps, hooks, netlink, events, .. } = host;
+    let Host { maps, hooks, netlink, wire, events } = host;
     let epochs = Epochs::open(&maps)?;
     let mut surface = Surface::new();
     let sources = sources::reflect(config, node_name, client, tasks);
@@ -51,7 +51,7 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
         &config.services,
         services::Inputs {
             services: sources.services,
-            slices: sources.slices,
+            slices: sources.slices.clone(),
             pods: sources.pods.clone(),
             node: NodeName { cluster: config.node.cluster.clone(), name: node_name.to_owned() },
             nodes: sources.nodes.clone(),
@@ -63,6 +63,14 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
         tasks,
     )?;
     surface.add(services.surface);
+    let shared = announcing::Shared {
+        slices: sources.slices,
+        nodes: sources.nodes.clone(),
+        devices: node.devices,
+        maps: Arc::clone(&maps),
+        wire,
+    };
+    surface.add(announcing::start(config, node_name, client, shared, tasks)?);
 
     let (endpoints_writer, endpoints) = statedb::table("endpoints");
     let (policy_addresses, of_policy) = statedb::table("policy-addresses");

@@ -28,6 +28,8 @@ keys! {
         pub policy: policy::Config,
         /// Services.
         pub services: services::Config,
+        /// Announcements.
+        pub l2: l2::Config,
         /// Flows.
         pub hubble: hubble::Config,
         /// Health probes.

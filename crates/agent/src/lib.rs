@@ -2,6 +2,7 @@
 #![doc = include_str!("../README.md")]
 
 mod addresses;
+mod announcing;
 mod api;
 mod build;
 mod config;

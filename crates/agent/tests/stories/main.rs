@@ -3,6 +3,7 @@
 //! asserted is what the maps, the interfaces and the API server hold in the end. Nothing here needs root, and the clock is paused.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+mod announcements;
 mod apiserver;
 mod cluster;
 mod faults;

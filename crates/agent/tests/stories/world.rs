@@ -43,6 +43,8 @@ metadata: {name: shop, labels: {kubernetes.io/metadata.name: shop}}
 pub(crate) struct World {
     pub(crate) api: ApiServer,
     name: String,
+    /// Configuration keys that its story adds.
+    keys: Vec<(&'static str, &'static str)>,
     /// What UIDs of pods begin with that are scheduled here.
     uids: &'static str,
     pub(crate) node: fake::Node,
@@ -104,7 +106,13 @@ impl World {
         ));
         node.network.add_device("eth0", &[format!("{ip}/24").parse().unwrap()]).await.unwrap();
         let maps = spoil(node.maps.clone());
-        Self { api, name, uids, node, maps, folder: tempfile::tempdir().unwrap(), running: None }
+        Self { api, name, keys: Vec::new(), uids, node, maps, folder: tempfile::tempdir().unwrap(), running: None }
+    }
+
+    /// With these configuration keys as well.
+    pub(crate) fn with_keys(mut self, keys: impl IntoIterator<Item = (&'static str, &'static str)>) -> Self {
+        self.keys.extend(keys);
+        self
     }
 
     /// Starts the agent, again and again while it ends by itself, as the kubelet does. Returns when it would serve.
@@ -162,7 +170,8 @@ impl World {
             ("state-dir", folder("run")),
             ("write-cni-conf-when-ready", folder("cni/05-cilium.conflist")),
         ];
-        Config::parse(&keys.map(|(key, value)| (key.to_owned(), value)).into()).unwrap()
+        let own = self.keys.iter().map(|(key, value)| (*key, (*value).to_owned()));
+        Config::parse(&keys.into_iter().chain(own).map(|(key, value)| (key.to_owned(), value)).collect()).unwrap()
     }
 
     /// The folder in which the agent keeps what it knows of endpoints.
