@@ -4,6 +4,7 @@
 
 mod endpoint_gc;
 mod identity_gc;
+mod l2_policy_status;
 mod node_gc;
 mod node_readiness;
 mod pod_cidrs;
@@ -80,6 +81,9 @@ pub(crate) fn start(client: &Client, namespace: &str, config: &Config, run: &Run
         run.spawn(controller);
     }
     policies(client, run);
+    let (writer, l2_policies) = statedb::table("l2-policies");
+    run.tasks.spawn("reflect-l2-policies", client.reflect(client.all(), writer, l2::ingest_policy));
+    run.spawn(l2_policy_status::L2PolicyStatus::new(client, &l2_policies));
     if config.readiness.does_something() {
         let readiness = &config.readiness;
         let (writer, nodes) = statedb::table("nodes");

@@ -47,6 +47,7 @@ data:
   enable-ipv4-masquerade: {{ include "cilium.text" .Values.enableIPv4Masquerade | quote }}
   enable-ipv6: {{ include "cilium.text" .Values.ipv6.enabled | quote }}
   enable-ipv6-masquerade: {{ include "cilium.text" .Values.enableIPv6Masquerade | quote }}
+  enable-l2-announcements: {{ include "cilium.text" .Values.l2announcements.enabled | quote }}
   enable-policy: {{ include "cilium.text" .Values.policyEnforcementMode | quote }}
   enable-service-topology: {{ include "cilium.text" .Values.loadBalancer.serviceTopology | quote }}
   health-check-icmp-failure-threshold: {{ include "cilium.text" .Values.healthCheckICMPFailureThreshold | quote }}
@@ -85,6 +86,15 @@ data:
   kube-proxy-replacement: {{ include "cilium.text" .Values.kubeProxyReplacement | quote }}
   {{- with .Values.kubeProxyReplacementHealthzBindAddr }}
   kube-proxy-replacement-healthz-bind-address: {{ include "cilium.text" . | quote }}
+  {{- end }}
+  {{- with .Values.l2announcements.leaseDuration }}
+  l2-announcements-lease-duration: {{ include "cilium.text" . | quote }}
+  {{- end }}
+  {{- with .Values.l2announcements.leaseRenewDeadline }}
+  l2-announcements-renew-deadline: {{ include "cilium.text" . | quote }}
+  {{- end }}
+  {{- with .Values.l2announcements.leaseRetryPeriod }}
+  l2-announcements-retry-period: {{ include "cilium.text" . | quote }}
   {{- end }}
   {{- with .Values.labels }}
   labels: {{ include "cilium.text" . | quote }}
