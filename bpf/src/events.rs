@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 //! Telling user space, and counting. The kernel never waits for user space: a full buffer costs the event, and is counted.
 
+use crate::answer;
 use crate::config;
 use crate::flows;
 use crate::maps;
@@ -31,7 +32,7 @@ pub fn finish(skb: Skb, pkt: &Pkt, verdict: Outcome, direction: u8, point: u8) -
     let action = match verdict {
         Outcome::Drop(reason) => {
             dropped(skb, pkt, reason.code(), Place { direction, point });
-            return TC_ACT_SHOT;
+            return if answer::to_sender(skb, pkt, reason.code()) { TC_ACT_REDIRECT as i32 } else { TC_ACT_SHOT };
         }
         Outcome::NotOurs => return NOT_OURS,
         Outcome::Sent => TC_ACT_REDIRECT as i32,

@@ -9,6 +9,7 @@
 #![no_std]
 #![no_main]
 
+mod answer;
 mod config;
 mod encap;
 mod epochs;

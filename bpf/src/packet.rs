@@ -44,6 +44,8 @@ pub trait Packet: Copy {
     fn write<T: Copy>(self, offset: usize, value: T) -> bool;
     /// Makes the first `len` bytes linear, as far as there are so many. False when that fails.
     fn pull(self, len: u32) -> bool;
+    /// Cuts the packet off after `len` bytes. False when it is not as long, or that fails.
+    fn cut(self, len: u32) -> bool;
     /// Replaces bytes at any offset.
     fn store<T>(self, offset: u32, value: &T) -> bool;
     /// Replaces bytes for which no checksum within the packet makes up: the card's sum of the whole packet changes with them.

@@ -43,6 +43,8 @@ pub struct Pkt {
     pub vni: u32,
     /// The node that sent it through the tunnel, or none.
     pub node: Addr,
+    /// What its way takes at most, when it is too big for that.
+    pub room: u16,
     /// Offset of the transport header.
     pub l4: u16,
     /// What kind of place it came from.
@@ -98,6 +100,7 @@ impl Pkt {
             fragment_id: 0,
             vni: 0,
             node: Addr::NONE,
+            room: 0,
             l4: 0,
             from,
             family: 0,

@@ -125,6 +125,12 @@ impl Scratch {
         self.opener.id == 0 && self.target.id == 0
     }
 
+    /// Whether a pod is its own backend.
+    #[inline(always)]
+    pub fn comes_back(&self) -> bool {
+        self.opener.id != 0 && self.opener.id == self.target.id
+    }
+
     /// Whether the flow had a record that goes on.
     #[inline(always)]
     pub fn is_known(&self) -> bool {

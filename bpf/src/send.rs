@@ -8,7 +8,7 @@ use crate::packet::{From, Packet};
 use crate::parse::{ETH_LEN, Pkt, REPLY};
 use crate::rewrite;
 use crate::verdict::{Stage, Verdict, drop};
-use abi::flow::{Flow, FlowKey, action, proto};
+use abi::flow::{Flow, FlowKey, action, flags, proto};
 use abi::{Addr, DropReason};
 use aya_ebpf::bindings::{TC_ACT_REDIRECT, bpf_redir_neigh};
 use aya_ebpf::helpers::generated::{bpf_redirect_neigh, bpf_redirect_peer};
@@ -21,8 +21,8 @@ const AF_INET6: u32 = 10;
 
 /// Does with the packet what its flow says.
 #[inline(always)]
-pub fn send<P: Packet>(packet: P, pkt: &Pkt, flow: &Flow, key: &FlowKey) -> Verdict {
-    match prepare(packet, pkt, flow, key) {
+pub fn send<P: Packet>(packet: P, pkt: &mut Pkt, flow: &Flow) -> Verdict {
+    match left_to_stack(packet, pkt, flow).and_then(|()| prepare(packet, pkt, flow, &pkt.key)) {
         Ok(()) => forward(packet, pkt, flow),
         Err(verdict) => verdict,
     }
@@ -31,7 +31,6 @@ pub fn send<P: Packet>(packet: P, pkt: &Pkt, flow: &Flow, key: &FlowKey) -> Verd
 /// Makes the packet ready for its way, or ends it.
 #[inline(always)]
 pub fn prepare<P: Packet>(packet: P, pkt: &Pkt, flow: &Flow, key: &FlowKey) -> Stage {
-    left_to_stack(packet, pkt, flow)?;
     fragment::let_follow(pkt);
     if flow.is_translated() && !rewrite::apply(packet, pkt, flow, key) {
         return Err(WRITE_FAILED);
@@ -47,13 +46,15 @@ pub fn unless_delivered(pkt: &Pkt) -> Stage {
 
 /// What only the stack can answer, unchanged: the last hop, and what is too big for the way.
 #[inline(always)]
-pub fn left_to_stack<P: Packet>(packet: P, pkt: &Pkt, flow: &Flow) -> Stage {
+pub fn left_to_stack<P: Packet>(packet: P, pkt: &mut Pkt, flow: &Flow) -> Stage {
     let way = half_of(flow, pkt.is(REPLY));
     if way.action == action::STACK || pkt.from == From::STACK {
         return Ok(());
     }
+    // To the stack a service's address is its own, or nobody's.
+    let of_service = flow.has(flags::NAT_DST) && pkt.from == From::DEVICE && !pkt.is(REPLY);
     if pkt.ttl <= 1 {
-        return Err(Verdict::Pass);
+        return if of_service { drop(DropReason::TtlExceeded) } else { Err(Verdict::Pass) };
     }
     if way.mtu == 0 || pkt.len <= way.mtu as u32 || fits(packet, pkt, way.mtu) {
         return Ok(());
@@ -62,6 +63,11 @@ pub fn left_to_stack<P: Packet>(packet: P, pkt: &Pkt, flow: &Flow) -> Stage {
     let cut = pkt.family == 4 && !packet.read::<u8>(ETH_LEN + 6).is_some_and(|flags| flags & 0x40 != 0);
     if cut && (flow.is_translated() || way.action == action::TUNNEL) {
         return drop(DropReason::IpFragmentationNotSupported);
+    }
+    if of_service {
+        pkt.room = way.mtu;
+        // Its text is that fragmentation is needed.
+        return drop(DropReason::CtMissingTcpAckFlag);
     }
     Err(Verdict::Pass)
 }

@@ -122,6 +122,12 @@ impl Packet for Skb {
     }
 
     #[inline(always)]
+    fn cut(self, len: u32) -> bool {
+        // SAFETY: valid context.
+        len <= self.len() && unsafe { helpers::bpf_skb_change_tail(self.0, len, 0) == 0 }
+    }
+
+    #[inline(always)]
     fn store<T>(self, offset: u32, value: &T) -> bool {
         self.store_with(offset, value, 0)
     }

@@ -88,6 +88,7 @@ stages! {
     stage_commit = |skb, pkt, scratch| {
         if icmp_error::is_related(pkt, scratch) { Ok(()) } else { commit::store(skb, pkt, scratch) }
     };
+    stage_measure = |skb, pkt, scratch| send::left_to_stack(skb, pkt, &scratch.flow);
     stage_prepare = |skb, pkt, scratch| {
         if icmp_error::is_related(pkt, scratch) {
             icmp_error::prepare(skb, pkt, scratch)

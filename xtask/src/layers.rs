@@ -32,6 +32,7 @@ const LAYERS: [(&str, &[&str]); 7] = [
             "health",
             "ipam",
             "l2",
+            "lbipam",
             "node",
             "policy",
             "services",

@@ -72,7 +72,7 @@ pub fn arrive(skb: Skb, notes: &mut Notes) -> Verdict {
     let pkt = &mut notes.pkt;
     if let Some(flow) = flows::find(pkt) {
         flows::touch(skb, pkt, flow, leaving_point(flows::half_of(flow, pkt.is(REPLY)).action));
-        return send::send(skb, pkt, flow, &pkt.key);
+        return send::send(skb, pkt, flow);
     }
     let concerns_us = pkt.is(KNOWN) || pkt.is_icmp_error() || source::is_pod(&pkt.tuple.dst);
     if pkt.from == From::DEVICE && !concerns_us && !service::is_exposed(pkt) {

@@ -38,7 +38,7 @@ fn leave(skb: Skb, notes: &mut Notes) -> Verdict {
     let pkt = &mut notes.pkt;
     if let Some(flow) = flows::find(pkt) {
         flows::touch(skb, pkt, flow, leaving_point(flows::half_of(flow, pkt.is(REPLY)).action));
-        return send::send(skb, pkt, flow, &pkt.key);
+        return send::send(skb, pkt, flow);
     }
     match link::message(skb, pkt) {
         Some(verdict) => verdict,
@@ -67,7 +67,7 @@ fn enter(skb: Skb, notes: &mut Notes) -> Verdict {
     let pkt = &mut notes.pkt;
     if let Some(flow) = flows::find(pkt) {
         flows::touch(skb, pkt, flow, point::TO_ENDPOINT);
-        return send::send(skb, pkt, flow, &pkt.key);
+        return send::send(skb, pkt, flow);
     }
     stages::decide(skb)
 }

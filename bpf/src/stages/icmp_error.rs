@@ -157,7 +157,6 @@ pub fn is_related(pkt: &Pkt, scratch: &Scratch) -> bool {
 pub fn prepare<P: Packet>(packet: P, pkt: &mut Pkt, scratch: &mut Scratch) -> Stage {
     scratch.flow.tag = scratch.key.tag();
     pkt.tag = scratch.flow.tag;
-    send::left_to_stack(packet, pkt, &scratch.flow)?;
     if scratch.flow.is_translated() && !restore(packet, pkt, scratch) {
         return drop(DropReason::ErrorWritingToPacket);
     }

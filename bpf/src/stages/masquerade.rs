@@ -12,6 +12,7 @@ use crate::parse::{CLASH, Pkt};
 use crate::scratch::{DST_IS_HOST, HAS_ALIAS, IS_REPLY, NO_MASQUERADE, NOT_REMEMBERED, Scratch, TABLE_FULL};
 use crate::verdict::{Stage, drop};
 use abi::flow::{Flow, FlowKey, Half, action, flags, proto};
+use abi::lb::{LOOPBACK_IPV4, LOOPBACK_IPV6};
 use abi::tuple::{Tuple, has_identifier, is_icmp};
 use abi::{Addr, DropReason, identity};
 use aya_ebpf::bindings::{BPF_NOEXIST, bpf_sock, bpf_sock_tuple};
@@ -45,7 +46,7 @@ pub fn translate<P: Packet>(packet: P, pkt: &Pkt, scratch: &mut Scratch) -> Stag
     }
     scratch.flow.nat_src = scratch.tuple.src;
     if !source.is_none() {
-        scratch.flow.flags |= flags::MASQUERADE;
+        scratch.flow.flags |= if scratch.comes_back() { 0 } else { flags::MASQUERADE };
         scratch.flow.nat_src = source;
     }
     if keeps_port(scratch) {
@@ -108,6 +109,10 @@ fn take_source(flow: &mut Flow, tuple: &Tuple, port: u16) {
 /// The node's address, for a flow that is masqueraded: also for one that would not be if it began now, since its peer knows it by that.
 #[inline(always)]
 fn source_address(scratch: &Scratch) -> Addr {
+    if scratch.comes_back() {
+        // To itself a pod would answer without us.
+        return if scratch.family == 4 { LOOPBACK_IPV4 } else { LOOPBACK_IPV6 };
+    }
     let known = &scratch.known;
     let was = scratch.is_known() && known.has(flags::MASQUERADE) && is_local(&known.nat_src);
     if hides_client(scratch) {

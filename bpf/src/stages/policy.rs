@@ -21,6 +21,10 @@ pub fn check(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
     if (scratch.target.flags | scratch.opener.flags) & flags::NOT_READY != 0 {
         return drop(DropReason::DropEpNotReady);
     }
+    // Nobody is asked whether a pod may speak to itself: without a service it would not be seen.
+    if scratch.comes_back() {
+        return Ok(());
+    }
     // For ICMP it is the type that policy looks at.
     let protocol = scratch.tuple.proto;
     let port = if is_icmp(protocol) { (scratch.icmp_type as u16).to_be() } else { scratch.dport };

@@ -198,6 +198,11 @@ layout! {
     }
 }
 
+/// Under which address a pod that is its own backend is spoken to: of its link (RFC 3927), where nobody has it.
+pub const LOOPBACK_IPV4: Addr = Addr::from_v4_be(u32::from_ne_bytes([169, 254, 42, 1]));
+/// The same for IPv6 (RFC 4291, 2.5.6).
+pub const LOOPBACK_IPV6: Addr = Addr::from_v6([0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 169, 254, 42, 1]);
+
 /// Positions in one part of a lookup table.
 pub const MAGLEV_PART: usize = 256;
 

@@ -39,6 +39,7 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
             nodes: sources.nodes.clone(),
             maps: Arc::clone(&maps),
             hooks: Arc::clone(&hooks),
+            exposed: config.services.exposes(),
             netlink: netlink.another()?,
             epochs: epochs.clone(),
             health: published_health,

@@ -12,6 +12,7 @@ use crate::MapSpec;
 
 mod btf;
 pub(crate) mod create;
+pub(crate) mod netns;
 pub(crate) mod packet;
 pub(crate) mod probe;
 pub(crate) mod tc;

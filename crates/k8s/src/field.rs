@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 /// A field of an object cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: {value:?} is not {want}")]
+#[error("{field}: {}", self.reason())]
 pub struct FieldError {
     field: &'static str,
     value: String,
@@ -19,6 +19,18 @@ impl FieldError {
     /// The field's path within the object, its value, and what would be accepted.
     pub fn new(field: &'static str, value: impl ToString, want: &'static str) -> Self {
         Self { field, value: value.to_string(), want }
+    }
+
+    /// The field's path within the object.
+    #[must_use]
+    pub const fn field(&self) -> &'static str {
+        self.field
+    }
+
+    /// What is wrong with it.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        format!("{:?} is not {}", self.value, self.want)
     }
 }
 
@@ -53,8 +65,6 @@ pub fn port(field: &'static str, value: i32) -> Result<u16, FieldError> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-
     use super::*;
 
     #[test]

@@ -62,7 +62,7 @@ impl fmt::Display for L4Addr {
 }
 
 /// Namespace and name of a Service.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceName {
     /// Namespace.
     pub namespace: Arc<str>,

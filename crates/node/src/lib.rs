@@ -53,6 +53,8 @@ pub struct Inputs {
     pub maps: Arc<dyn Kernel>,
     /// Where programs are attached to devices.
     pub hooks: Arc<dyn Hooks>,
+    /// Services are reached from outside.
+    pub exposed: bool,
     /// The network namespace to configure.
     pub netlink: Netlink,
     /// Raised when a device changes.
@@ -110,7 +112,7 @@ pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result<
     let run = run::Run {
         config,
         netlink,
-        programs: programs::Programs::new(&inputs.maps, inputs.hooks, inputs.epochs)?,
+        programs: programs::Programs::new(&inputs.maps, inputs.hooks, inputs.epochs, inputs.exposed)?,
         kube,
         nodes: inputs.nodes,
         local: local_writer,

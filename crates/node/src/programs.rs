@@ -24,20 +24,23 @@ pub(crate) struct Programs {
     attached: BTreeMap<String, u32>,
     /// What earlier processes attached has been looked through.
     swept: bool,
+    /// Services are reached from outside: what the node's own programs answer is looked at on its way out.
+    exposed: bool,
 }
 
 impl Programs {
-    pub(crate) fn new(maps: &Arc<dyn Kernel>, hooks: Arc<dyn Hooks>, epochs: Epochs) -> Result<Self> {
+    pub(crate) fn new(maps: &Arc<dyn Kernel>, hooks: Arc<dyn Hooks>, epochs: Epochs, exposed: bool) -> Result<Self> {
         let (map, devices) = (maps.map()?, maps.map()?);
-        Ok(Self { hooks, map, devices, epochs, attached: BTreeMap::new(), swept: false })
+        Ok(Self { hooks, map, devices, epochs, attached: BTreeMap::new(), swept: false, exposed })
     }
 
     /// Attaches to the devices as they are now, tells the programs, and detaches from what is no longer native.
     pub(crate) async fn sync(&mut self, config: &Config, facts: &Facts, host: &Host) -> Result<()> {
-        let wanted = wanted(facts, host);
+        let wanted = wanted(facts, host, self.exposed);
         for (pin, &(program, ifindex)) in &wanted {
             if self.attached.get(pin) != Some(&ifindex) {
-                self.change(pin, move |hooks, pin| hooks.attach_tc(program, ifindex, Direction::Ingress, pin)).await?;
+                let direction = direction(program);
+                self.change(pin, move |hooks, pin| hooks.attach_tc(program, ifindex, direction, pin)).await?;
                 self.attached.insert(pin.clone(), ifindex);
             }
         }
@@ -100,12 +103,16 @@ fn one_of_each_slot(peers: &BTreeSet<IpAddr>) -> impl Iterator<Item = IpAddr> {
     by_slot.into_values()
 }
 
-fn pin(device: &str) -> String {
-    format!("dev_{device}_ingress")
+fn pin(device: &str, program: Program) -> String {
+    format!("dev_{device}_{}", direction(program).name())
 }
 
 fn is_ours(pin: &str) -> bool {
-    pin.starts_with("dev_") && pin.ends_with("_ingress")
+    pin.starts_with("dev_") && [Direction::Ingress, Direction::Egress].iter().any(|way| pin.ends_with(way.name()))
+}
+
+fn direction(program: Program) -> Direction {
+    if program == Program::NetdevEgress { Direction::Egress } else { Direction::Ingress }
 }
 
 fn index(host: &Host, name: &str) -> Option<u32> {
@@ -113,9 +120,13 @@ fn index(host: &Host, name: &str) -> Option<u32> {
 }
 
 /// Which program belongs where, by name of the pin.
-fn wanted(facts: &Facts, host: &Host) -> BTreeMap<String, (Program, u32)> {
-    let native = facts.devices.iter().map(|device| (pin(&device.name), (Program::NetdevIngress, device.index)));
-    let overlay = index(host, OVERLAY_DEVICE).map(|index| (pin(OVERLAY_DEVICE), (Program::OverlayIngress, index)));
+fn wanted(facts: &Facts, host: &Host, exposed: bool) -> BTreeMap<String, (Program, u32)> {
+    let way_out = exposed.then_some(Program::NetdevEgress);
+    let of_native = || std::iter::once(Program::NetdevIngress).chain(way_out);
+    let named = |device: &str, program, index| (pin(device, program), (program, index));
+    let native =
+        facts.devices.iter().flat_map(|device| of_native().map(|program| named(&device.name, program, device.index)));
+    let overlay = index(host, OVERLAY_DEVICE).map(|index| named(OVERLAY_DEVICE, Program::OverlayIngress, index));
     native.chain(overlay).collect()
 }
 
@@ -187,7 +198,7 @@ mod tests {
     #[test]
     fn every_native_device_and_the_tunnel_have_a_program() {
         let mut host = host();
-        let native: Vec<_> = wanted(&found(&host), &host).into_iter().collect();
+        let native: Vec<_> = wanted(&found(&host), &host, false).into_iter().collect();
         assert_eq!(
             native,
             [
@@ -195,8 +206,11 @@ mod tests {
                 ("dev_eth1_ingress".to_owned(), (Program::NetdevIngress, 3)),
             ]
         );
+        let exposed: Vec<_> = wanted(&found(&host), &host, true).into_values().collect();
+        let both = [Program::NetdevEgress, Program::NetdevIngress];
+        assert_eq!(exposed, [2, 3].map(|index| both.map(|program| (program, index))).as_flattened());
         host.links.push(link(9, OVERLAY_DEVICE));
-        let overlay = wanted(&found(&host), &host).remove("dev_cilium_vxlan_ingress");
+        let overlay = wanted(&found(&host), &host, false).remove("dev_cilium_vxlan_ingress");
         assert_eq!(overlay, Some((Program::OverlayIngress, 9)));
     }
 

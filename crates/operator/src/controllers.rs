@@ -5,6 +5,7 @@
 mod endpoint_gc;
 mod identity_gc;
 mod l2_policy_status;
+mod lb_ipam;
 mod node_gc;
 mod node_readiness;
 mod pod_cidrs;
@@ -84,6 +85,9 @@ pub(crate) fn start(client: &Client, namespace: &str, config: &Config, run: &Run
     let (writer, l2_policies) = statedb::table("l2-policies");
     run.tasks.spawn("reflect-l2-policies", client.reflect(client.all(), writer, l2::ingest_policy));
     run.spawn(l2_policy_status::L2PolicyStatus::new(client, &l2_policies));
+    if let Some(config) = config.lb_ipam {
+        lb_ipam(client, config, run);
+    }
     if config.readiness.does_something() {
         let readiness = &config.readiness;
         let (writer, nodes) = statedb::table("nodes");
@@ -103,6 +107,16 @@ pub(crate) fn start(client: &Client, namespace: &str, config: &Config, run: &Run
     if let Some(interval) = config.node_gc_interval {
         run.spawn(node_gc::NodeGc::new(client, interval));
     }
+}
+
+fn lb_ipam(client: &Client, config: lbipam::Config, run: &Running) {
+    let (writer, pools) = statedb::table("load-balancer-ip-pools");
+    run.tasks
+        .spawn("reflect-load-balancer-ip-pools", client.reflect_newest(client.all(), writer, lbipam::Pool::ingest));
+    let (writer, services) = statedb::table("load-balancer-services");
+    let ingest = move |object: &_| lbipam::Service::ingest(config, object);
+    run.tasks.spawn("reflect-load-balancer-services", client.reflect_newest(client.all(), writer, ingest));
+    run.spawn(lb_ipam::LbIpam::new(client, config, &pools, &services, run.metrics.clone()));
 }
 
 fn policies(client: &Client, run: &Running) {

@@ -41,6 +41,7 @@ keys! {
             "bpf-lb-maglev-table-size",
             default = "16381",
             value = "maglev.tableSize",
+            initial = "16381",
             schema = r#"{"enum": [251, 509, 1021, 2039, 4093, 8191, 16381, 32749, 65521, 131071]}"#,
         )]
         pub maglev_size: TableSize,

@@ -16,7 +16,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use annotations::Nodes;
-pub use service::{Service, ServicePort, ingest_service};
+pub use service::{Service, ServicePort, ingest_service, ingest_service_to_judge};
 pub use slice::{EndpointSlice, Port, SliceEndpoint, SliceName, ingest_slice};
 
 /// Something in an object that is not honoured.

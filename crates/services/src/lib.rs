@@ -8,22 +8,26 @@ mod encode;
 mod endpoints;
 #[cfg(fuzzing)]
 pub mod fuzz;
+mod health;
 mod here;
 mod host_ports;
 mod ids;
 mod ingest;
 mod maglev;
 mod metrics;
+mod problems;
 mod reconcile;
 mod resolve;
 mod served;
 mod status;
 
-pub use config::Config;
+pub use config::{Config, NoBackend};
 pub use ingest::{
-    EndpointSlice, Nodes, Port, Problem, Service, ServicePort, SliceEndpoint, SliceName, ingest_service, ingest_slice,
+    EndpointSlice, Nodes, Port, Problem, Service, ServicePort, SliceEndpoint, SliceName, ingest_service,
+    ingest_service_to_judge, ingest_slice,
 };
 pub use metrics::Metrics;
+pub use problems::{ServiceProblems, problems};
 pub use reconcile::{Error, Maps};
 
 use datapath::bpf::Program;
@@ -81,12 +85,19 @@ pub fn start(config: &Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result
     let maglev = Maglev { size: config.maglev_size.0, seed: config.maglev_seed.0.clone() };
     let target = reconcile::Target::new(maps, inputs.epochs, maglev)?;
     let status = statedb::reconcile(tasks, "services-maps", frontends.clone(), target);
+    if let Some(address) = config.healthz.filter(|_| config.exposes()) {
+        tasks.spawn("services-healthz", health::serve_proxy(address, status.clone()));
+    }
+    let checks =
+        statedb::reconcile(tasks, "services-health-checks", rows.served.rows.clone(), health::Checks::default());
     let metrics = Metrics::default();
     let surface = Surface::new()
         .table(&frontends)
         .table(&rows.served.rows)
         .table(&rows.host_ports.rows)
+        .table(&problems(tasks, &inputs.services).rows)
         .reconciler(&status)
+        .reconciler(&checks)
         .routes(api::routes(frontends.clone()))
         .status(status::fill(config))
         .metrics(|registry| metrics.register(registry));

@@ -9,4 +9,5 @@ mod cluster;
 mod faults;
 mod pods;
 mod restarts;
+mod services;
 mod world;

@@ -10,7 +10,7 @@ use abi::MapDef;
 use abi::config::ProgramConfig;
 use abi::maps::{Flows, Openings};
 use abi::rings;
-use aya::programs::{CgroupSockAddr, SchedClassifier};
+use aya::programs::{CgroupSock, CgroupSockAddr, SchedClassifier};
 use aya::{Ebpf, EbpfLoader};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
@@ -68,7 +68,8 @@ impl Datapath {
         let begun = now();
         let (maps, complete) = open_maps(&pins, options.flows)?;
         let config = Features::of_this_kernel().limit(options.config);
-        let config = ProgramConfig { openings: places(&maps), ..config };
+        let host_netns = if config.host_netns == 0 { sys::netns::cookie() } else { config.host_netns };
+        let config = ProgramConfig { openings: places(&maps), host_netns, ..config };
         let mut ebpf = load_object(&pins, &config)?;
         let mut programs = BTreeMap::new();
         for program in Program::ALL {
@@ -169,7 +170,12 @@ fn load_program(ebpf: &mut Ebpf, program: Program) -> Result<OwnedFd> {
     let name = program.name();
     let failed = |source| Error::LoadProgram { program: name, source: Box::new(source) };
     let found = ebpf.program_mut(name);
-    let fd = if program.cgroup_attach_type().is_some() {
+    let fd = if matches!(program, Program::SockPostBind4 | Program::SockPostBind6) {
+        let missing = Error::NoSuchProgram { program: name, expected: "cgroup sock" };
+        let Some(Ok(loaded)) = found.map(<&mut CgroupSock>::try_from) else { return Err(missing) };
+        loaded.load().map_err(failed)?;
+        loaded.fd().map_err(failed)?.as_fd().try_clone_to_owned()
+    } else if program.cgroup_attach_type().is_some() {
         let missing = Error::NoSuchProgram { program: name, expected: "cgroup sock_addr" };
         let Some(Ok(loaded)) = found.map(<&mut CgroupSockAddr>::try_from) else { return Err(missing) };
         loaded.load().map_err(failed)?;

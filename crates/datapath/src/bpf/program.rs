@@ -10,6 +10,8 @@ pub enum Program {
     PodIngress,
     /// Packets that arrive at a native device.
     NetdevIngress,
+    /// Packets that leave by a native device.
+    NetdevEgress,
     /// Packets that arrive through the tunnel.
     OverlayIngress,
     /// `connect(2)` to IPv4.
@@ -28,14 +30,19 @@ pub enum Program {
     SockGetpeername4,
     /// `getpeername(2)` of IPv6.
     SockGetpeername6,
+    /// `bind(2)` to IPv4.
+    SockPostBind4,
+    /// `bind(2)` to IPv6.
+    SockPostBind6,
 }
 
 impl Program {
     /// All programs.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::PodEgress,
         Self::PodIngress,
         Self::NetdevIngress,
+        Self::NetdevEgress,
         Self::OverlayIngress,
         Self::SockConnect4,
         Self::SockConnect6,
@@ -45,9 +52,11 @@ impl Program {
         Self::SockRecvmsg6,
         Self::SockGetpeername4,
         Self::SockGetpeername6,
+        Self::SockPostBind4,
+        Self::SockPostBind6,
     ];
 
-    /// The programs that translate services at the socket.
+    /// The programs of sockets, which know services.
     pub fn sockets() -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().filter(|program| program.cgroup_attach_type().is_some())
     }
@@ -59,6 +68,7 @@ impl Program {
             Self::PodEgress => "pod_egress",
             Self::PodIngress => "pod_ingress",
             Self::NetdevIngress => "netdev_ingress",
+            Self::NetdevEgress => "netdev_egress",
             Self::OverlayIngress => "overlay_ingress",
             Self::SockConnect4 => "sock_connect4",
             Self::SockConnect6 => "sock_connect6",
@@ -68,13 +78,17 @@ impl Program {
             Self::SockRecvmsg6 => "sock_recvmsg6",
             Self::SockGetpeername4 => "sock_getpeername4",
             Self::SockGetpeername6 => "sock_getpeername6",
+            Self::SockPostBind4 => "sock_post_bind4",
+            Self::SockPostBind6 => "sock_post_bind6",
         }
     }
 
     /// `enum bpf_attach_type` of a program for control groups.
     pub(crate) const fn cgroup_attach_type(self) -> Option<u32> {
         match self {
-            Self::PodEgress | Self::PodIngress | Self::NetdevIngress | Self::OverlayIngress => None,
+            Self::PodEgress | Self::PodIngress | Self::NetdevIngress | Self::NetdevEgress | Self::OverlayIngress => {
+                None
+            }
             Self::SockConnect4 => Some(10),
             Self::SockConnect6 => Some(11),
             Self::SockSendmsg4 => Some(14),
@@ -83,6 +97,8 @@ impl Program {
             Self::SockRecvmsg6 => Some(20),
             Self::SockGetpeername4 => Some(29),
             Self::SockGetpeername6 => Some(30),
+            Self::SockPostBind4 => Some(12),
+            Self::SockPostBind6 => Some(13),
         }
     }
 }
@@ -95,6 +111,6 @@ mod tests {
     fn no_two_programs_share_a_name() {
         let names: std::collections::BTreeSet<_> = Program::ALL.iter().map(|program| program.name()).collect();
         assert_eq!(names.len(), Program::ALL.len());
-        assert_eq!(Program::sockets().count(), 8);
+        assert_eq!(Program::sockets().count(), 10);
     }
 }

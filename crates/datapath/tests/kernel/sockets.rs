@@ -2,16 +2,19 @@
 //! Services at the socket: what a program of the node sees when it connects or sends to one.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::Command;
 
 use abi::config::ProgramConfig;
+use abi::endpoint::Endpoint;
+use abi::endpoint::flags::HOST;
 use abi::flow::proto;
-use abi::lb::{Backend, Connected, Service, ServiceKey, SlotKey};
-use abi::maps::{Backends, ConnectedSockets, ReverseSockets, Services, Slots};
+use abi::ipcache::IpcacheEntry;
+use abi::lb::{Backend, Connected, Service, ServiceKey, SlotKey, flags};
+use abi::maps::{Backends, ConnectedSockets, Ipcache4, Ipcache6, Locals, ReverseSockets, Services, Slots};
 use datapath::bpf::{Datapath, Features, Options, Program};
-use datapath::{Kernel, MapSpec};
+use datapath::{Kernel, LpmKey, MapSpec};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, connect, listen, setsockopt, socket, sockopt,
 };
@@ -342,5 +345,147 @@ fn a_source_address_can_be_asked_for_at_a_port_that_nobody_serves() {
             socket.connect(at).unwrap();
             assert_eq!(socket.peer_addr().unwrap(), at);
         }
+    });
+}
+
+const EXPOSED_NODE_PORT: u32 = flags::NODE_PORT | flags::EXPOSED;
+
+/// Makes a node port at an address, or at all nodes' when that is the unspecified one, with these backends.
+fn serve_node_port(datapath: &Datapath, proto: u8, at: SocketAddr, affinity: u32, backends: &[SocketAddr]) {
+    let id = u32::from(at.port());
+    for (slot, backend) in (0..).zip(backends) {
+        let value = Backend { addr: backend.ip().into(), port: backend.port().to_be(), proto, ..Default::default() };
+        datapath.map::<Backends>().unwrap().insert(&(id + slot), &value).unwrap();
+        datapath.map::<Slots>().unwrap().insert(&SlotKey { service: id, slot }, &(id + slot)).unwrap();
+    }
+    let count = u32::try_from(backends.len()).unwrap();
+    let key = ServiceKey { port: at.port().to_be(), proto, ..ServiceKey::mark(at.ip().into()) };
+    let value = Service { id, count, flags: EXPOSED_NODE_PORT, affinity };
+    datapath.map::<Services>().unwrap().insert(&key, &value).unwrap();
+}
+
+fn any(local: IpAddr) -> IpAddr {
+    if local.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
+}
+
+/// The address is this node's.
+fn add_host(datapath: &Datapath, ip: IpAddr) {
+    let host = Endpoint { identity: abi::identity::HOST, flags: HOST, ..Endpoint::default() };
+    datapath.map::<Locals>().unwrap().insert(&ip.into(), &host).unwrap();
+}
+
+/// The address is another node's.
+fn add_node(datapath: &Datapath, ip: IpAddr) {
+    let entry = IpcacheEntry { identity: abi::identity::REMOTE_NODE, ..IpcacheEntry::default() };
+    match ip {
+        IpAddr::V4(ip) => datapath.trie::<Ipcache4>().unwrap().insert(&LpmKey::new(32, ip.octets()), &entry),
+        IpAddr::V6(ip) => datapath.trie::<Ipcache6>().unwrap().insert(&LpmKey::new(128, ip.octets()), &entry),
+    }
+    .unwrap();
+}
+
+#[test]
+fn a_port_of_any_node_is_served_at_the_socket() {
+    with_socket_programs(|datapath, local, other| {
+        let here: IpAddr =
+            if local.is_ipv4() { "192.0.2.10".parse().unwrap() } else { "2001:db8::10".parse().unwrap() };
+        add_host(datapath, here);
+        add_node(datapath, other);
+        let listener = TcpListener::bind((local, 0)).unwrap();
+        let server = UdpSocket::bind((local, 0)).unwrap();
+        serve_node_port(datapath, proto::TCP, (any(local), 30080).into(), 0, &[listener.local_addr().unwrap()]);
+        serve_node_port(datapath, proto::UDP, (any(local), 30081).into(), 0, &[server.local_addr().unwrap()]);
+        // By the addresses of nodes, and for the host's own programs by that of loopback.
+        for ip in [here, other, local] {
+            let at = SocketAddr::new(ip, 30080);
+            assert_eq!(TcpStream::connect(at).unwrap().peer_addr().unwrap(), at);
+            let client = UdpSocket::bind((local, 0)).unwrap();
+            let at = SocketAddr::new(ip, 30081);
+            client.send_to(b"question", at).unwrap();
+            assert_eq!(answer(&server, &client), at);
+        }
+        // Not at anybody's, and not beyond the range.
+        serve_node_port(datapath, proto::TCP, (any(local), 8000).into(), 0, &[listener.local_addr().unwrap()]);
+        let stranger: IpAddr = if local.is_ipv4() { "127.0.0.2".parse().unwrap() } else { "::2".parse().unwrap() };
+        assert!(local.is_ipv4() || TcpStream::connect((stranger, 30080)).is_err());
+        assert!(TcpStream::connect((local, 8000)).is_err());
+    });
+}
+
+/// From a network namespace that is not the host's.
+fn elsewhere<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    let netns = datapath::netns::create().unwrap();
+    std::thread::scope(|scope| {
+        let run = || {
+            nix::sched::setns(&netns, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            assert!(Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success());
+            work()
+        };
+        scope.spawn(run).join().unwrap()
+    })
+}
+
+#[test]
+fn sockets_of_pods_can_be_left_to_the_packets() {
+    for only in [0, 1] {
+        let config = ProgramConfig { sockets_of_host_only: only, ..ProgramConfig::default() };
+        with_socket_programs_of(config, move |datapath, local, service| {
+            let at = SocketAddr::new(service, 80);
+            let _listener = serve_streams(datapath, local, at);
+            assert_eq!(TcpStream::connect(at).unwrap().peer_addr().unwrap(), at);
+            elsewhere(move || {
+                let socket = UdpSocket::bind((local, 0)).unwrap();
+                let _there = serve_datagrams(datapath, local, at);
+                assert_eq!(socket.connect(at).is_ok(), only == 0, "it has no way to the service itself");
+            });
+        });
+    }
+}
+
+#[test]
+fn the_host_cannot_take_a_port_at_which_the_node_serves() {
+    for on in [0, 1] {
+        let config = ProgramConfig { bind_protection: on, ..ProgramConfig::default() };
+        with_socket_programs_of(config, move |datapath, local, _| {
+            serve_node_port(datapath, proto::TCP, (any(local), 30080).into(), 0, &[]);
+            serve_node_port(datapath, proto::TCP, (local, 30081).into(), 0, &[]);
+            let refused = if Features::of_this_kernel().set_retval { libc::EADDRINUSE } else { libc::EPERM };
+            for at in [SocketAddr::new(any(local), 30080), SocketAddr::new(local, 30081)] {
+                match TcpListener::bind(at) {
+                    Ok(_) => assert_eq!(on, 0, "{at}"),
+                    Err(error) => assert_eq!((on, error.raw_os_error()), (1, Some(refused)), "{at}"),
+                }
+                UdpSocket::bind(at).unwrap();
+            }
+            for port in [30082, 0] {
+                TcpListener::bind((any(local), port)).unwrap();
+            }
+            if local.is_ipv4() {
+                let both = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 30080));
+                assert_eq!(both.is_ok(), on == 0, "it takes IPv4 as well");
+            }
+            elsewhere(move || TcpListener::bind((any(local), 30080)).unwrap());
+        });
+    }
+}
+
+#[test]
+fn the_sockets_of_a_namespace_find_the_backend_that_it_had() {
+    with_socket_programs(|datapath, local, service| {
+        let listeners: Vec<_> = (0..8).map(|_| TcpListener::bind((local, 0)).unwrap()).collect();
+        let backends: Vec<_> = listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
+        let at = SocketAddr::new(service, 80);
+        serve_node_port(datapath, proto::TCP, at, 100, &backends);
+        let accepted = |listener: &TcpListener| {
+            listener.set_nonblocking(true).unwrap();
+            std::iter::from_fn(|| listener.accept().ok()).count()
+        };
+        let clients: Vec<_> = (0..20).map(|_| TcpStream::connect(at).unwrap()).collect();
+        let counts: Vec<_> = listeners.iter().map(accepted).collect();
+        assert_eq!((counts.iter().max(), counts.iter().sum::<usize>()), (Some(&20), clients.len()), "{counts:?}");
+        serve_node_port(datapath, proto::TCP, at, 0, &backends);
+        let clients: Vec<_> = (0..40).map(|_| TcpStream::connect(at).unwrap()).collect();
+        let counts: Vec<_> = listeners.iter().map(accepted).collect();
+        assert!(counts.iter().all(|count| *count < 40) && clients.len() == 40, "{counts:?}");
     });
 }

@@ -14,6 +14,8 @@ mod epochs;
 mod errors;
 mod forward;
 mod fragments;
+mod hairpin;
+mod host_backend;
 mod malformed;
 mod masquerade;
 mod model;

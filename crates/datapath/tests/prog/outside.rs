@@ -3,6 +3,7 @@
 
 use abi::config::ProgramConfig;
 use abi::endpoint::flags::INGRESS_ENFORCED;
+use abi::event::kind;
 use abi::flow::{flags, proto};
 use abi::lb::flags::{CLUSTER_IP, EXPOSED, LOCAL_ONLY, MEMBERS, TWO_SCOPES};
 use abi::lb::{SCOPE_INTERNAL, SlotKey};
@@ -10,10 +11,12 @@ use abi::maps::{Backends, Slots};
 use abi::policy::INGRESS;
 use abi::{DropReason, identity};
 use datapath::Kernel;
+use datapath::bpf::Program;
 use std::net::IpAddr;
 
 use crate::offer::{LOAD_BALANCER, NODE_PORT, Offer, exposed, exposed_with};
-use crate::packet::{ACK, Packet, SYN, source_port};
+use crate::packet::{ACK, Packet, SYN, Transport, source_port};
+use crate::run::Run;
 use crate::wire::vxlan;
 use crate::world::{Family, REMOTE_IDENTITY, World, families, full, tuple};
 
@@ -405,5 +408,110 @@ fn a_backend_answers_whom_another_node_has_asked_for() {
         if f.a.is_ipv6() {
             world.set_identity((f.node2, 128), identity::REMOTE_NODE, None);
         }
+    });
+}
+
+/// The error that a packet is answered by, as it leaves, and what it quotes at least.
+fn answer(packet: &Packet, kinds: [(u8, u8); 2], rest: u16) -> Packet {
+    let (kind, code) = kinds[usize::from(packet.src.is_ipv6())];
+    let [a, b] = rest.to_be_bytes();
+    let icmp = Transport::Icmp { kind, code, rest: [0, 0, a, b] };
+    let mut error = Packet::new(packet.dst, packet.src, icmp).macs([2, 0, 0, 0, 0xff, 2], [2, 0, 0, 0, 0xff, 1]);
+    let network = if packet.src.is_ipv4() { 20 } else { 40 };
+    let transport = if matches!(packet.transport, Transport::Tcp { .. }) { 20 } else { 8 };
+    error.set_payload(packet.network()[..network + transport].to_vec());
+    error
+}
+
+/// A card's sum ends where the packet is cut, and the kernel compares it nevertheless.
+fn arrives_unsummed(world: &mut World, frame: &[u8]) -> Run {
+    let ifindex = world.eth0;
+    world.run(Program::NetdevIngress, ifindex, frame)
+}
+
+/// Sent back, and told as a drop.
+#[track_caller]
+fn refused(run: &Run, reason: DropReason, error: &Packet) {
+    let drops = run.events.iter().filter(|event| event.kind == kind::DROP);
+    let told: Vec<_> = drops.map(|event| DropReason::from_code(event.reason)).collect();
+    assert_eq!((run.verdict, told), (7, vec![Some(reason)]), "{run:?}");
+    run.packet(error);
+}
+
+const UNREACHABLE: [(u8, u8); 2] = [(3, 3), (1, 4)];
+
+#[test]
+fn where_nobody_serves_the_sender_is_told_so() {
+    exposed_with(
+        |config| ProgramConfig { reject_no_backend: 1, ..config },
+        |world, f| {
+            let a = world.a;
+            Offer::new((f.service, 80), proto::TCP, LOAD_BALANCER, &[]).install(world);
+            Offer::new((f.node, 30080), proto::UDP, NODE_PORT, &[]).id(6).install(world);
+            let requests = |client| {
+                [
+                    Packet::tcp((client, 40001), (f.service, 80), SYN),
+                    Packet::udp((client, 40001), (f.node, 30080)),
+                    Packet::sctp((client, 40001), (f.service, 81)),
+                    Packet::udp((client, 40001), (f.service, 80)),
+                ]
+            };
+            for mut request in requests(f.world) {
+                let run = arrives_unsummed(world, &request.bytes());
+                refused(&run, DropReason::ServiceBackendNotFound, &answer(&request, UNREACHABLE, 0));
+                // All of it is quoted.
+                request.set_payload(Vec::new());
+                if matches!(request.transport, Transport::Sctp { .. }) {
+                    continue;
+                }
+                let run = world.arrives(&request.bytes());
+                refused(&run, DropReason::ServiceBackendNotFound, &answer(&request, UNREACHABLE, 0));
+            }
+            for request in requests(f.a) {
+                let run = world.leaves(&a, &request.bytes());
+                refused(&run, DropReason::ServiceBackendNotFound, &answer(&request, UNREACHABLE, 0));
+            }
+            // Not about what asks for nothing, nor about what it cannot quote.
+            let echo = Packet::echo_request(f.world, f.service, 7);
+            world.arrives(&echo.bytes()).dropped(DropReason::ServiceBackendNotFound);
+            let request = Packet::udp((f.a, 40001), (f.service, 80));
+            let run = world.leaves_as_batch(&a, &request.bytes(), 8);
+            run.dropped(DropReason::ServiceBackendNotFound);
+        },
+    );
+}
+
+#[test]
+fn a_packet_to_a_service_that_has_come_too_far_is_answered() {
+    exposed(|world, f| {
+        Offer::new((f.node, 30080), proto::TCP, NODE_PORT, &[(f.b, 8080)]).install(world);
+        let request = Packet::tcp((f.world, 40001), (f.node, 30080), SYN).ttl(1);
+        for _ in 0..2 {
+            let run = arrives_unsummed(world, &request.bytes());
+            refused(&run, DropReason::TtlExceeded, &answer(&request, [(11, 0), (3, 0)], 0));
+        }
+    });
+}
+
+/// The stack would take the node's port for its own, and not tell the client how much fits.
+#[test]
+fn a_packet_to_a_service_that_is_too_big_for_the_tunnel_is_answered() {
+    exposed(|world, f| {
+        Offer::new((f.node, 30080), proto::UDP, NODE_PORT, &[(f.remote, 8080)]).install(world);
+        let mut request = Packet::udp((f.world, 40001), (f.node, 30080));
+        world.arrives(&request.bytes()).redirected();
+        request.set_payload(vec![0; 1430]);
+        let mut frame = request.bytes();
+        if f.a.is_ipv4() {
+            // Not to be cut up.
+            frame[20] |= 0x40;
+            frame[24..26].fill(0);
+            let sum = crate::packet::checksum(&frame[14..34]);
+            frame[24..26].copy_from_slice(&sum);
+        }
+        let run = arrives_unsummed(world, &frame);
+        let mut expected = answer(&request, [(3, 4), (2, 0)], 1450);
+        expected.set_payload(frame[14..14 + if f.a.is_ipv4() { 28 } else { 48 }].to_vec());
+        refused(&run, DropReason::CtMissingTcpAckFlag, &expected);
     });
 }

@@ -331,6 +331,11 @@ impl World {
         Run { verdict: out.verdict, frame: out.packet, counters, events: self.events() }
     }
 
+    /// The same for a packet that came in elsewhere.
+    pub(crate) fn run_at(&mut self, program: Program, place: Place, frame: &[u8]) -> Run {
+        self.look(|datapath| datapath.test_run_at(program, frame, place, 1).unwrap())
+    }
+
     /// Something leaves a pod.
     pub(crate) fn leaves(&mut self, pod: &Pod, frame: &[u8]) -> Run {
         self.run(Program::PodEgress, pod.ifindex, frame)

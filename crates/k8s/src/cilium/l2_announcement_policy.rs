@@ -2,6 +2,7 @@
 //! CiliumL2AnnouncementPolicy.
 
 use super::resource::resource;
+use crate::crd::policy as published;
 use crate::crd::{self, AGE};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::core::ClusterResourceScope;
@@ -41,11 +42,11 @@ pub struct L2AnnouncementPolicySpec {
     pub load_balancer_ips: Option<bool>,
     /// The nodes that may announce; all if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crd::policy::label_selector")]
+    #[schemars(with = "Option<published::Selector>")]
     pub node_selector: Option<LabelSelector>,
     /// The Services whose addresses are announced; all if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crd::policy::label_selector")]
+    #[schemars(with = "Option<published::Selector>")]
     pub service_selector: Option<LabelSelector>,
 }
 

@@ -13,10 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A Service with addresses. One row per such Service of the cluster.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Service {
     /// Namespace and name.
     pub name: ServiceName,
+    /// UID of the object.
+    pub uid: Arc<str>,
     /// Cluster addresses, of one family or both.
     pub cluster_ips: Vec<IpAddr>,
     /// External addresses that its author names.
@@ -96,6 +98,7 @@ pub fn ingest_service(config: &Config, object: &core::Service) -> Result<Option<
     let exposed = matches!(spec.type_.as_deref(), Some("NodePort" | "LoadBalancer"));
     Ok(Some(Service {
         name: ServiceName { namespace, name },
+        uid: object.metadata.uid.as_deref().unwrap_or_default().into(),
         external_ips: usable("spec.externalIPs", external_ips, &cluster_ips, &mut problems)?,
         load_balancer_ips: usable(INGRESS, load_balancer_ips(object), &cluster_ips, &mut problems)?,
         cluster_ips,
@@ -111,6 +114,21 @@ pub fn ingest_service(config: &Config, object: &core::Service) -> Result<Option<
         nodes: annotated.nodes,
         problems,
     }))
+}
+
+/// The same for who tells its author: a Service that cannot be read has the error as its problem, and nothing else.
+#[must_use]
+pub fn ingest_service_to_judge(config: &Config, object: &core::Service) -> Option<Service> {
+    ingest_service(config, object).unwrap_or_else(|error| {
+        let (namespace, name) = names(&object.metadata)?;
+        let reason = format!("{}; the Service stays as it was before", error.reason());
+        Some(Service {
+            name: ServiceName { namespace, name },
+            uid: object.metadata.uid.as_deref().unwrap_or_default().into(),
+            problems: vec![Problem::new(error.field(), reason)],
+            ..Service::default()
+        })
+    })
 }
 
 fn cluster_ips(spec: &core::ServiceSpec) -> Result<Vec<IpAddr>, FieldError> {

@@ -193,6 +193,14 @@ fn what_cannot_be_read_is_an_error_that_names_the_field() {
 }
 
 #[test]
+fn what_cannot_be_read_is_told_to_the_author() {
+    let object = service(json!({"spec": {"externalIPs": ["x"]}}));
+    let row = ingest_service_to_judge(&Config::default(), &object).unwrap();
+    assert_eq!(problems(&row), ["spec.externalIPs: \"x\" is not an IP address; the Service stays as it was before"]);
+    assert!(row.cluster_ips.is_empty(), "it claims nothing");
+}
+
+#[test]
 fn an_address_that_is_not_one_machines_is_left_out_and_told() {
     let hostile = ["0.0.0.0", "127.0.0.1", "169.254.169.254", "224.0.0.1", "::", "fe80::1", "::ffff:10.0.0.1"];
     let row = row(json!({"spec": {"externalIPs": hostile}}));

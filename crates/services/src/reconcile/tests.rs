@@ -12,6 +12,8 @@ use statedb::Target as _;
 use std::io;
 use std::sync::Arc;
 
+mod admission;
+
 fn addr(ip: &str, port: u16) -> L4Addr {
     L4Addr { ip: ip.parse().unwrap(), port, protocol: Protocol::Tcp }
 }
@@ -529,80 +531,4 @@ fn in_a_full_map_the_backends_of_the_past_make_room_for_the_present_ones() {
         no_holes(&f.kernel);
         assert_eq!((f.members(2), f.sizes()), (vec![103, 104], (1, 2, 2)), "{full}");
     }
-}
-
-fn narrowed(f: &mut Fixture, row: &Frontend) -> bool {
-    let epochs = Epochs::open(&f.kernel).unwrap();
-    let before = epochs.node().unwrap();
-    f.update(row).unwrap();
-    epochs.node().unwrap() > before
-}
-
-#[test]
-fn flows_are_decided_anew_when_fewer_clients_may_use_a_frontend_and_not_when_nothing_changes() {
-    let mut f = Fixture::new(fake::Kernel::new());
-    f.prune([]);
-    let open = Traits { node_port: false, maglev: false, ranges: None };
-    let row = |ranges| Traits { ranges, ..open }.of(frontend(1, vec![backend(1, true)]));
-    assert!(!narrowed(&mut f, &row(Some((1, false)))), "nobody has used it yet");
-    assert!(!narrowed(&mut f, &row(Some((1, false)))));
-    assert!(narrowed(&mut f, &row(Some((2, false)))), "others are admitted");
-    assert!(narrowed(&mut f, &row(Some((2, true)))), "they are refused instead");
-    assert!(narrowed(&mut f, &row(None)));
-    assert!(narrowed(&mut f, &row(Some((0, false)))), "nobody is admitted");
-    let exposed = |exposed| Frontend { exposed, ..row(None) };
-    f.update(&exposed(true)).unwrap();
-    assert!(narrowed(&mut f, &exposed(false)));
-}
-
-#[test]
-fn a_lookup_table_is_written_before_the_frontend_asks_for_it_and_goes_with_the_last_backend() {
-    let mut f = Fixture::new(fake::Kernel::new());
-    f.prune([]);
-    let row = |maglev, backends| Traits { node_port: false, maglev, ranges: None }.of(frontend(1, backends));
-    let parts = |f: &Fixture| Maps::open(&f.kernel).unwrap().maglev.keys().unwrap().len();
-    f.update(&row(true, vec![backend(1, true), backend(2, true)])).unwrap();
-    assert_eq!(parts(&f), 1);
-    f.update(&row(true, vec![backend(1, false)])).unwrap();
-    assert_eq!(parts(&f), 0, "nobody takes new connections");
-    f.update(&row(true, vec![backend(1, true)])).unwrap();
-    f.update(&row(false, vec![backend(1, true)])).unwrap();
-    assert_eq!(parts(&f), 0, "chance chooses");
-    f.update(&row(true, vec![backend(1, true)])).unwrap();
-    block(f.target.delete(&frontend(1, vec![]).key)).unwrap();
-    assert_eq!(parts(&f), 0);
-}
-
-#[test]
-fn what_the_last_process_left_of_ranges_and_tables_goes_once_all_is_known() {
-    let mut before = Fixture::new(fake::Kernel::new());
-    let all = Traits { node_port: false, maglev: true, ranges: Some((3, false)) };
-    let (stays, goes) = (frontend(1, vec![backend(1, true)]), all.of(frontend(2, vec![backend(2, true)])));
-    before.prune([]);
-    before.update(&all.of(stays.clone())).unwrap();
-    before.update(&goes).unwrap();
-    let mut after = Fixture::new(before.kernel);
-    let narrower = Traits { maglev: false, ranges: Some((1, false)), ..all }.of(stays);
-    after.update(&narrower).unwrap();
-    after.prune([narrower]);
-    let maps = Maps::open(&after.kernel).unwrap();
-    assert_eq!((maps.ranges.keys().unwrap().len(), maps.maglev.keys().unwrap().len()), (1, 0));
-}
-
-#[test]
-fn an_address_that_is_a_nodes_too_is_not_marked_and_loses_the_mark_it_had() {
-    let mut f = Fixture::new(fake::Kernel::new());
-    f.prune([]);
-    let shared = |owns_address| Frontend { owns_address, kind: ServiceKind::NodePort, ..frontend(1, vec![]) };
-    f.update(&shared(false)).unwrap();
-    assert!(f.marks().is_empty());
-    f.update(&shared(true)).unwrap();
-    assert_eq!(f.marks(), ["10.96.0.1"]);
-    f.update(&shared(false)).unwrap();
-    assert!(f.marks().is_empty(), "a node has taken the address");
-    f.update(&shared(true)).unwrap();
-    let mut after = Fixture::new(f.kernel);
-    after.update(&shared(false)).unwrap();
-    after.prune([shared(false)]);
-    assert!(after.marks().is_empty());
 }

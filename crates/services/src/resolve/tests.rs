@@ -9,10 +9,14 @@ use crate::reconcile::Numbers;
 use crate::{Config, Inputs, Rows, rows};
 use datapath::{Epochs, Kernel, fake};
 use futures::FutureExt;
-use model::{Backend, BackendId, L4Addr, NodeName, Pod, Protocol, ServiceName, TrafficPolicy};
+use model::{
+    Backend, BackendId, BackendState, HostPort, L4Addr, NodeName, Pod, PodName, Protocol, ServiceName, TrafficPolicy,
+};
 use proptest::prelude::*;
 use statedb::{Change, Changes, Row, Writer};
 use std::collections::{BTreeMap, BTreeSet};
+
+mod kinds;
 
 pub(crate) fn service_row(name: &str, ips: &[&str], ports: &[(&str, Protocol, u16)]) -> Service {
     let port = |(name, protocol, port): &(&str, Protocol, u16)| ServicePort {
@@ -23,6 +27,7 @@ pub(crate) fn service_row(name: &str, ips: &[&str], ports: &[(&str, Protocol, u1
     };
     Service {
         name: service_name(name),
+        uid: "".into(),
         cluster_ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(),
         external_ips: vec![],
         load_balancer_ips: vec![],

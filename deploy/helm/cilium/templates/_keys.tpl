@@ -34,6 +34,7 @@ data:
   cni-log-file: {{ include "cilium.text" .Values.cni.logFile | quote }}
   cni-uninstall: {{ include "cilium.text" .Values.cni.uninstall | quote }}
   debug: {{ include "cilium.text" .Values.debug.enabled | quote }}
+  default-lb-service-ipam: {{ include "cilium.text" .Values.defaultLBServiceIPAM | quote }}
   {{- with .Values.devices }}
   devices: {{ join " " . | quote }}
   {{- end }}
@@ -48,6 +49,7 @@ data:
   enable-ipv6: {{ include "cilium.text" .Values.ipv6.enabled | quote }}
   enable-ipv6-masquerade: {{ include "cilium.text" .Values.enableIPv6Masquerade | quote }}
   enable-l2-announcements: {{ include "cilium.text" .Values.l2announcements.enabled | quote }}
+  enable-lb-ipam: {{ include "cilium.text" .Values.enableLBIPAM | quote }}
   enable-policy: {{ include "cilium.text" .Values.policyEnforcementMode | quote }}
   enable-service-topology: {{ include "cilium.text" .Values.loadBalancer.serviceTopology | quote }}
   health-check-icmp-failure-threshold: {{ include "cilium.text" .Values.healthCheckICMPFailureThreshold | quote }}

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+//! Telling the sender why a packet goes no further (RFC 792, RFC 4443): the packet becomes the error about itself, and goes back where it
+//! came from. The stack tells the rest; here is what it would get wrong, because it does not know of services.
+
+use crate::config;
+use crate::packet::{From, Packet};
+use crate::parse::{ETH_LEN, LATER, Pkt};
+use abi::flow::proto;
+use abi::{Addr, DropReason};
+use aya_ebpf::bindings::BPF_F_ADJ_ROOM_FIXED_GSO;
+use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_redirect, bpf_redirect_peer};
+
+const TTL: u8 = 64;
+/// What an error quotes of UDP and SCTP, at least (RFC 792).
+const SHORT: usize = 8;
+/// What it quotes of TCP: the kernel does not cut off a checksum that is still to be made.
+const LONG: usize = 20;
+
+/// IPv4 and ICMP, as they lie in the packet.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+struct Ipv4 {
+    version: u16,
+    len: u16,
+    id: u32,
+    ttl: u8,
+    proto: u8,
+    checksum: u16,
+    src: u32,
+    dst: u32,
+}
+
+/// IPv6, likewise.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+struct Ipv6 {
+    class: u32,
+    len: u16,
+    next: u8,
+    ttl: u8,
+    src: Addr,
+    dst: Addr,
+}
+
+/// ICMP of either family.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+struct Icmp {
+    kind: u8,
+    code: u8,
+    checksum: u16,
+    rest: u32,
+}
+
+const _: () = assert!(size_of::<Ipv4>() == 20 && size_of::<Ipv6>() == 40 && size_of::<Icmp>() == 8);
+
+/// Answers a packet that is dropped for that reason. False: nobody is told.
+#[inline(never)]
+pub fn to_sender<P: Packet>(packet: P, pkt: &Pkt, reason: u8) -> bool {
+    let Some(icmp) = error(pkt, reason) else { return false };
+    let has_ports = matches!(pkt.tuple.proto, proto::TCP | proto::UDP | proto::SCTP);
+    let came_in = pkt.from == From::POD || pkt.from == From::DEVICE;
+    if !has_ports || !came_in || pkt.fragment == LATER || packet.batch_size() != 0 {
+        return false;
+    }
+    let written = match (pkt.family, pkt.tuple.proto) {
+        (4, proto::TCP) => over_ipv4::<P, { 20 + LONG }>(packet, pkt, icmp),
+        (4, _) => over_ipv4::<P, { 20 + SHORT }>(packet, pkt, icmp),
+        (_, proto::TCP) => over_ipv6::<P, { 40 + LONG }>(packet, pkt, icmp),
+        _ => over_ipv6::<P, { 40 + SHORT }>(packet, pkt, icmp),
+    };
+    written.is_some() && send_back(packet, pkt)
+}
+
+/// What the sender is told.
+#[inline(always)]
+fn error(pkt: &Pkt, reason: u8) -> Option<Icmp> {
+    const UNSERVED: u8 = DropReason::ServiceBackendNotFound.code();
+    const TOO_FAR: u8 = DropReason::TtlExceeded.code();
+    const TOO_BIG: u8 = DropReason::CtMissingTcpAckFlag.code();
+    let v4 = pkt.family == 4;
+    let (kind, code, rest) = match reason {
+        UNSERVED if config::on(&config::REJECT_NO_BACKEND) => {
+            if v4 {
+                (3, 3, 0)
+            } else {
+                (1, 4, 0)
+            }
+        }
+        TOO_FAR => {
+            if v4 {
+                (11, 0, 0)
+            } else {
+                (3, 0, 0)
+            }
+        }
+        TOO_BIG => {
+            if v4 {
+                (3, 4, pkt.room)
+            } else {
+                (2, 0, pkt.room)
+            }
+        }
+        _ => return None,
+    };
+    Some(Icmp { kind, code, checksum: 0, rest: (rest as u32).to_be() })
+}
+
+/// `QUOTED` bytes of the packet, and the headers in front of them.
+#[inline(always)]
+fn over_ipv4<P: Packet, const QUOTED: usize>(packet: P, pkt: &Pkt, mut icmp: Icmp) -> Option<()> {
+    let quoted = quote::<P, QUOTED>(packet)?;
+    let mut header = Ipv4 {
+        version: 0x4500u16.to_be(),
+        len: (28 + QUOTED as u16).to_be(),
+        id: 0,
+        ttl: TTL,
+        proto: proto::ICMP,
+        checksum: 0,
+        src: pkt.tuple.dst.v4_be(),
+        dst: pkt.tuple.src.v4_be(),
+    };
+    header.checksum = fold(sum(&header, 0));
+    icmp.checksum = fold(sum(&icmp, quoted));
+    // Both sums are right now, and what they are of sums up to nothing.
+    packet.add_to_sum(!(quoted as u32) as u64);
+    make_room(packet, 28)?;
+    let written = packet.write(ETH_LEN, header) && packet.write(ETH_LEN + 20, icmp);
+    if written { Some(()) } else { None }
+}
+
+/// The same over IPv6.
+#[inline(always)]
+fn over_ipv6<P: Packet, const QUOTED: usize>(packet: P, pkt: &Pkt, mut icmp: Icmp) -> Option<()> {
+    let quoted = quote::<P, QUOTED>(packet)?;
+    let len = ((8 + QUOTED) as u16).to_be();
+    let (src, dst) = (pkt.tuple.dst, pkt.tuple.src);
+    let header = Ipv6 { class: 0x6000_0000u32.to_be(), len, next: proto::ICMPV6, ttl: TTL, src, dst };
+    // The pseudo header (RFC 8200, 8.1).
+    let ends = Ipv6 { class: ((8 + QUOTED) as u32).to_be(), len: 0, next: 0, ttl: proto::ICMPV6, src, dst };
+    icmp.checksum = fold(sum(&icmp, sum(&ends, quoted)));
+    packet.add_to_sum(sum(&icmp, sum(&header, 0)) as u32 as u64);
+    make_room(packet, 48)?;
+    let written = packet.write(ETH_LEN, header) && packet.write(ETH_LEN + 40, icmp);
+    if written { Some(()) } else { None }
+}
+
+/// Cuts the packet down to what is quoted of it, and returns that one's sum.
+#[inline(always)]
+fn quote<P: Packet, const QUOTED: usize>(packet: P) -> Option<i64> {
+    if !packet.cut((ETH_LEN + QUOTED) as u32) || !packet.pull((ETH_LEN + QUOTED) as u32) {
+        return None;
+    }
+    Some(sum(&packet.read::<[u8; QUOTED]>(ETH_LEN)?, 0))
+}
+
+#[inline(always)]
+fn make_room<P: Packet>(packet: P, bytes: i32) -> Option<()> {
+    if packet.adjust_room(bytes, BPF_F_ADJ_ROOM_FIXED_GSO as u64) { Some(()) } else { None }
+}
+
+/// The sum of whole words, and of what has been summed up before (RFC 1071).
+#[inline(always)]
+fn sum<T>(words: &T, before: i64) -> i64 {
+    // SAFETY: it is that many readable bytes, which are read only.
+    unsafe {
+        let from = core::ptr::from_ref(words).cast_mut().cast();
+        bpf_csum_diff(core::ptr::null_mut(), 0, from, size_of::<T>() as u32, before as u32)
+    }
+}
+
+/// A checksum of a sum.
+#[inline(always)]
+fn fold(sum: i64) -> u16 {
+    let sum = sum as u32;
+    let sum = (sum & 0xffff) + (sum >> 16);
+    !((sum & 0xffff) + (sum >> 16)) as u16
+}
+
+/// Back by the device it came from, to the neighbour that sent it.
+#[inline(always)]
+fn send_back<P: Packet>(packet: P, pkt: &Pkt) -> bool {
+    let (Some(dst), Some(src)) = (packet.read::<[u16; 3]>(0), packet.read::<[u16; 3]>(6)) else { return false };
+    if !packet.write(0, src) || !packet.write(6, dst) {
+        return false;
+    }
+    // SAFETY: no preconditions.
+    let result = unsafe {
+        if pkt.from == From::POD { bpf_redirect_peer(packet.ifindex(), 0) } else { bpf_redirect(packet.ifindex(), 0) }
+    };
+    result == aya_ebpf::bindings::TC_ACT_REDIRECT as i64
+}

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The lives of Services that are reached from outside of the cluster, and of pods' ports on the node.
+
+use crate::world::{World, eventually, settle};
+
+const BALANCER: &str = "
+kind: Service
+metadata: {name: web, namespace: shop}
+spec:
+  type: LoadBalancer
+  clusterIP: 10.96.0.20
+  clusterIPs: [10.96.0.20]
+  externalTrafficPolicy: Local
+  ports: [{name: http, port: 80, nodePort: 30080, targetPort: http, protocol: TCP}]
+status: {loadBalancer: {ingress: [{ip: 192.0.2.1}]}}
+---
+kind: EndpointSlice
+metadata: {name: web-1, namespace: shop, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: http, port: 8080, protocol: TCP}]
+endpoints:
+- {addresses: [10.1.0.7], nodeName: node1, conditions: {ready: true}}
+- {addresses: [10.2.0.7], nodeName: node2, conditions: {ready: true}}
+";
+
+/// The backends at a frontend.
+fn backends(world: &World, frontend: &str) -> Vec<String> {
+    let lines = world.services().into_iter().filter(|line| line.starts_with(&format!("{frontend} (")));
+    lines.skip(1).map(|line| line.split_whitespace().nth(3).unwrap().to_owned()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_balancer_is_reached_at_each_of_its_addresses_over_restarts_until_it_goes() {
+    let mut world = World::new().await;
+    world.start_ready().await;
+    world.api.apply(BALANCER);
+    let (here, all) = (vec!["10.1.0.7:8080/TCP"], vec!["10.1.0.7:8080/TCP", "10.2.0.7:8080/TCP"]);
+    eventually("its address", async || backends(&world, "192.0.2.1:80/TCP") == here).await;
+    for outside in ["192.168.0.11:30080/TCP", "0.0.0.0:30080/TCP", "192.0.2.1:80/TCP"] {
+        assert_eq!(backends(&world, outside), here, "{outside} keeps to this node");
+        assert_eq!(backends(&world, &format!("{outside}/i")), all, "{outside} from inside");
+    }
+    assert_eq!(backends(&world, "10.96.0.20:80/TCP"), all);
+
+    let before = world.maps();
+    world.restart().await;
+    settle().await;
+    let after = world.maps();
+    for map in ["Services", "Slots", "Backends"] {
+        assert_eq!(after[map], before[map], "{map} stays as it is");
+    }
+
+    world.api.apply(&BALANCER.replace("externalTrafficPolicy: Local", "externalTrafficPolicy: Cluster"));
+    eventually("the other policy", async || backends(&world, "192.0.2.1:80/TCP") == all).await;
+    eventually("one scope", async || !world.services().iter().any(|line| line.contains("/i "))).await;
+    world.api.delete("services", "shop/web");
+    eventually("its end", async || world.services().is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pods_port_of_the_node_lives_as_long_as_the_pod() {
+    let mut world = World::new().await;
+    world.start_ready().await;
+    world.api.apply(
+        "kind: Pod\nmetadata: {name: edge, namespace: shop, uid: u}\nspec: {nodeName: node1, containers: [{name: c, \
+         ports: [{hostPort: 8443, containerPort: 443}, {hostPort: 53, hostIP: 8.8.8.8, containerPort: 53, protocol: UDP}]}]}\n\
+         status: {phase: Running, podIPs: [{ip: 10.1.0.9}]}",
+    );
+    let served = [
+        "192.168.0.11:8443/TCP (0) => 0.0.0.0:0 (1) (0) [HostPort]",
+        "192.168.0.11:8443/TCP (1) => 10.1.0.9:443/TCP (1) (1)",
+    ];
+    eventually("its port, and no address of others", async || world.services() == served).await;
+    world.api.delete("pods", "shop/edge");
+    eventually("its end", async || world.services().is_empty()).await;
+}
