@@ -11,6 +11,7 @@ use k8s::k8s_openapi::api::networking::v1 as networking;
 use k8s::{Client, WatchConfig};
 use model::{Identity, Namespace, Node, Pod, RemoteEndpoint};
 use statedb::{Reader, Tasks};
+use std::sync::Arc;
 use surface::Surface;
 
 /// All of them.
@@ -71,13 +72,16 @@ pub(crate) fn reflect(config: &Config, node: &str, client: &Client, tasks: &Task
 
     let context = config.policy.context();
     let (for_cilium, for_clusterwide) = (context.clone(), context.clone());
+    let own_cluster = Arc::from(config.node.cluster.as_str());
     let (cluster, local) = (config.node.cluster.clone(), node.to_owned());
     let (for_slices, for_services) = (config.services.clone(), config.services.clone());
     Sources {
         pods,
         namespaces: mirror!("k8s-namespaces", core::Namespace, policy::ingest_namespace),
         nodes: mirror!("nodes", CiliumNode, move |object: &CiliumNode| node::ingest_node(&cluster, &local, object)),
-        remote_endpoints: mirror!("remote-endpoints", CiliumEndpoint, policy::ingest_endpoint),
+        remote_endpoints: mirror!("remote-endpoints", CiliumEndpoint, move |object: &CiliumEndpoint| {
+            policy::ingest_endpoint(&own_cluster, object)
+        }),
         identities: mirror!("cilium-identities", CiliumIdentity, policy::ingest_identity),
         services: mirror!("k8s-services", core::Service, move |object: &core::Service| {
             services::ingest_service(&for_services, object)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The chart against the daemons that read what it writes: what they would refuse is refused when the chart is rendered, in their words. This stands here because
 //! only the binary's crate sees both daemons. Needs Helm, which `make kube` builds.
+
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};

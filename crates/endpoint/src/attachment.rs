@@ -179,7 +179,6 @@ fn resolve(
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use crate::testing::{endpoint, local_node, policy};
     use proptest::prelude::*;

@@ -14,10 +14,11 @@ use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s::kube::Api;
 use k8s::kube::api::{DeleteParams, PostParams, Preconditions};
 use k8s::{Client, Warning, Warnings, pod_reference};
-use model::{Endpoint, EndpointKind, EndpointPolicy, Identity, LocalNode, Pod, PodName, RemoteEndpoint};
+use model::{Endpoint, EndpointKind, EndpointPolicy, Identity, LocalNode, MeshPod, Pod, PodName, RemoteEndpoint};
 use statedb::{Derived, Index, Inputs, Reader, Snapshot, StatusReader, Tasks};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// The object that a pod of this node is to have.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,8 +34,9 @@ pub struct Object {
 }
 
 impl Object {
-    fn with_told(self, present: &Reader<RemoteEndpoint>) -> Self {
-        let told = present.snapshot().get(&self.pod).is_some_and(|remote| is_told_by(&self, &remote));
+    fn with_told(self, cluster: &Arc<str>, present: &Reader<RemoteEndpoint>) -> Self {
+        let key = MeshPod { cluster: Arc::clone(cluster), pod: self.pod.clone() };
+        let told = present.snapshot().get(&key).is_some_and(|remote| is_told_by(&self, &remote));
         Self { told, ..self }
     }
 
@@ -53,7 +55,7 @@ impl statedb::Row for Object {
 }
 
 /// Keeps the objects at the API server equal to what is known of this node's pods.
-pub(crate) fn start(inputs: &crate::Inputs, tasks: &Tasks) -> StatusReader<Object> {
+pub(crate) fn start(cluster: &str, inputs: &crate::Inputs, tasks: &Tasks) -> StatusReader<Object> {
     let endpoints = inputs.endpoints.reader();
     let facts = Facts {
         endpoints: endpoints.index(|endpoint| endpoint.pod().cloned()),
@@ -62,9 +64,12 @@ pub(crate) fn start(inputs: &crate::Inputs, tasks: &Tasks) -> StatusReader<Objec
         pods: inputs.pods.clone(),
         node: inputs.local_node.clone(),
         present: inputs.remote_endpoints.clone(),
+        cluster: Arc::from(cluster),
     };
+    let cluster = Arc::clone(&facts.cluster);
     let objects = derive(tasks, &endpoints, facts);
     let target = Target {
+        cluster,
         client: inputs.client.clone(),
         node: inputs.local_node.clone(),
         remote: inputs.remote_endpoints.clone(),
@@ -101,6 +106,8 @@ struct Facts {
     node: Reader<LocalNode>,
     /// The objects that are there, of all nodes.
     present: Reader<RemoteEndpoint>,
+    /// This cluster; other clusters' objects are none of ours.
+    cluster: Arc<str>,
 }
 
 /// The object of a pod. An endpoint whose pod, identity or node is not known has none yet, but keeps the one it had (`before`):
@@ -119,7 +126,7 @@ fn resolve(facts: &Facts, name: &PodName, before: Option<&Object>) -> Option<Obj
     let objects = endpoints.iter().filter_map(|endpoint| known(endpoint));
     let former = || before.filter(|object| endpoints.iter().any(|endpoint| object.is_of(endpoint))).cloned();
     let object = objects.max_by_key(|(shown, _)| *shown).map(|(_, object)| object).or_else(former);
-    object.map(|object| object.with_told(&facts.present))
+    object.map(|object| object.with_told(&facts.cluster, &facts.present))
 }
 
 /// Whether an endpoint was made for a pod, or for the static pod whose present mirror it is.
@@ -181,6 +188,7 @@ pub(crate) struct Target {
     client: Client,
     node: Reader<LocalNode>,
     remote: Reader<RemoteEndpoint>,
+    cluster: Arc<str>,
     warnings: Warnings,
     /// What was written last, as the watch is to show it. While it does, nobody need ask the API server.
     written: BTreeMap<PodName, Object>,
@@ -314,7 +322,8 @@ impl statedb::Target<Object> for Target {
     async fn prune(&mut self, desired: &Snapshot<Object>) -> Result<(), Error> {
         let Some(own) = self.node.snapshot().get(&()).and_then(|node| node_address(&node)) else { return Ok(()) };
         let all = self.remote.snapshot();
-        let stale = all.iter().filter(|e| e.host == Some(own) && desired.get(&e.pod).is_none());
+        let here = all.iter().filter(|e| e.cluster == self.cluster && e.host == Some(own));
+        let stale = here.filter(|e| desired.get(&e.pod).is_none());
         for endpoint in stale {
             self.remove(&endpoint.pod).await?;
         }

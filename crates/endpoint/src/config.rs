@@ -46,6 +46,8 @@ keys! {
         pub masquerade_ipv6: bool,
         #[key(shared::IPAM)]
         pub ipam: Ipam,
+        #[key(shared::CLUSTER_NAME)]
+        pub cluster_name: String,
         #[key(shared::DISABLE_ENDPOINT_CRD)]
         pub disable_cilium_endpoints: bool,
         #[key(shared::ENABLE_HEALTH_CHECKING)]
@@ -140,7 +142,6 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use super::*;
     use model::config::ConfigError;
     use std::path::Path;

@@ -138,7 +138,6 @@ pub(crate) async fn keep(path: PathBuf, config: Config, mut ready: watch::Receiv
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 

@@ -14,7 +14,6 @@ pub(crate) fn allocate(taken: &BTreeSet<EndpointId>, rng: &mut impl Rng) -> Opti
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use proptest::prelude::*;
     use rand::SeedableRng;

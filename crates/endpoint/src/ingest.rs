@@ -97,7 +97,6 @@ fn protocol(port: &core::ContainerPort) -> Option<Protocol> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use serde_json::{Value, json};
 

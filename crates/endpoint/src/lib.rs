@@ -118,7 +118,7 @@ pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result<
     let mut surface =
         Surface::new().table(&inputs.endpoints.reader()).status(conflist::fill_status(config.conflist.clone()));
     if !config.disable_cilium_endpoints {
-        surface = surface.reconciler(&cilium_endpoint::start(&inputs, tasks));
+        surface = surface.reconciler(&cilium_endpoint::start(&config.cluster_name, &inputs, tasks));
     }
     let (counted, ready) = (inputs.endpoints.reader(), inputs.policies.clone());
     surface = surface.metrics(|registry| register_metrics(counted, ready, registry));

@@ -110,7 +110,6 @@ fn read(path: &Path) -> io::Result<Endpoint> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use crate::testing::endpoint;
 

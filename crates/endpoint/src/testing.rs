@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Rows, and an agent without a kernel, for this crate's own tests.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
-
 pub(crate) mod agent;
 pub(crate) mod fakes;
 pub(crate) mod node;

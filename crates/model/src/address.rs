@@ -4,6 +4,7 @@
 use crate::{IdentityId, NamedPort, PodName};
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 /// Where an [`IpEntry`] comes from, as tools print it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,9 +48,20 @@ impl statedb::Row for IpEntry {
     }
 }
 
-/// A pod anywhere in the cluster, as its CiliumEndpoint tells. One row per pod of the cluster.
+/// What identifies a pod in a mesh of clusters.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MeshPod {
+    /// Name of its cluster.
+    pub cluster: Arc<str>,
+    /// Namespace and name.
+    pub pod: PodName,
+}
+
+/// A pod anywhere in the mesh, as its CiliumEndpoint tells. One row per pod of the mesh.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteEndpoint {
+    /// Name of its cluster.
+    pub cluster: Arc<str>,
     /// Namespace and name.
     pub pod: PodName,
     /// IPv4 address.
@@ -65,8 +77,8 @@ pub struct RemoteEndpoint {
 }
 
 impl statedb::Row for RemoteEndpoint {
-    type Key = PodName;
-    fn key(&self) -> PodName {
-        self.pod.clone()
+    type Key = MeshPod;
+    fn key(&self) -> MeshPod {
+        MeshPod { cluster: Arc::clone(&self.cluster), pod: self.pod.clone() }
     }
 }

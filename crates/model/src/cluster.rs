@@ -2,7 +2,7 @@
 //! Clusters of a mesh, and which numbers the identities of each have (contracts F.2).
 
 use crate::IdentityId;
-use crate::config::{Accepts, Form, Value};
+use crate::config::{Accepts, Choice, Form, Value};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -102,20 +102,23 @@ impl Cluster {
     }
 }
 
-/// By its number, in a mesh of 255.
-impl Value for Cluster {
+impl Value for ClusterId {
     fn form() -> Form {
-        Form::new("a number from 0 to 255", Accepts::Whole(0, 255))
+        Form::new("a number from 0 to 511", Accepts::Whole(0, 511))
     }
 
     fn parse(text: &str) -> Option<Self> {
-        MeshSize::Clusters255.cluster(text.parse().ok()?)
+        text.parse().ok()
     }
+}
+
+impl Choice for MeshSize {
+    const WANT: &'static str = "255 or 511";
+    const NAMES: &'static [(&'static str, Self)] = &[("255", Self::Clusters255), ("511", Self::Clusters511)];
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use MeshSize::{Clusters255, Clusters511};
 

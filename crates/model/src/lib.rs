@@ -13,7 +13,7 @@ mod node;
 mod pod;
 mod policy;
 
-pub use address::{IpEntry, IpSource, RemoteEndpoint};
+pub use address::{IpEntry, IpSource, MeshPod, RemoteEndpoint};
 pub use cluster::{Cluster, ClusterId, MeshSize, ParseClusterIdError};
 pub use config::ConfigError;
 pub use device::{Device, DeviceMode, NodeAddress};

@@ -112,7 +112,6 @@ impl statedb::Row for LocalNode {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use statedb::Row;
 

@@ -10,7 +10,7 @@ use claims::{Claimant, Claims};
 use index::Index;
 use ipnet::IpNet;
 use model::{
-    Endpoint, EndpointId, IdentityId, IpEntry, IpSource, LocalNode, Node, NodeName, PodName, RemoteEndpoint,
+    Endpoint, EndpointId, IdentityId, IpEntry, IpSource, LocalNode, MeshPod, Node, NodeName, RemoteEndpoint,
     RoutingMode, reserved,
 };
 use statedb::Row;
@@ -37,9 +37,9 @@ pub(crate) struct Addresses {
     nodes: BTreeMap<NodeName, Node>,
     /// Nodes by their internal addresses.
     nodes_at: Index<NodeName>,
-    pods: BTreeMap<PodName, RemoteEndpoint>,
+    pods: BTreeMap<MeshPod, RemoteEndpoint>,
     /// Pods by the address that they name as their node's.
-    pods_behind: Index<PodName>,
+    pods_behind: Index<MeshPod>,
     /// How many pods have an identity.
     carriers: BTreeMap<IdentityId, usize>,
     endpoints: BTreeMap<EndpointId, (Endpoint, IdentityId)>,
@@ -117,7 +117,7 @@ impl Addresses {
     /// A pod of the cluster is there or has changed.
     pub(crate) fn upsert_pod(&mut self, pod: RemoteEndpoint) {
         self.claim_pod(&pod);
-        let (name, host) = (pod.pod.clone(), pod.host);
+        let (name, host) = (pod.key(), pod.host);
         *self.carriers.entry(pod.identity).or_default() += 1;
         let old = self.pods.insert(name.clone(), pod);
         if let Some(old) = &old {
@@ -130,7 +130,7 @@ impl Addresses {
     }
 
     /// A pod of the cluster is gone.
-    pub(crate) fn remove_pod(&mut self, pod: &PodName) {
+    pub(crate) fn remove_pod(&mut self, pod: &MeshPod) {
         if let Some(old) = self.pods.remove(pod) {
             self.pods_behind.replace(pod, &old.host, []);
             self.carries_no_more(old.identity);
@@ -294,7 +294,7 @@ impl Addresses {
             ..self.node_entry(ip, pod.identity, IpSource::CustomResource)
         });
         let entries = entries.collect();
-        self.claims.set(Claimant::Pod(pod.pod.clone()), entries);
+        self.claims.set(Claimant::Pod(pod.key()), entries);
     }
 
     fn claim_endpoint(&mut self, endpoint: &Endpoint, identity: IdentityId) {

@@ -6,8 +6,8 @@ use crate::labels::LabelFilter;
 use crate::resolve::{Enforcement, Families};
 use crate::rules::Context;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use model::Cluster;
-use model::config::{Accepts, Choice, Form, Value, keys, shared};
+use model::config::{Accepts, Choice, Form, Reader, Value, keys, shared};
+use model::{Cluster, ClusterId, MeshSize};
 use std::sync::Arc;
 
 keys! {
@@ -19,14 +19,24 @@ keys! {
         pub enforcement: Enforcement,
         #[key(shared::CLUSTER_NAME)]
         pub cluster_name: String,
-        /// Number of the cluster, 0 to 255, which is part of the numbers of its identities.
+        /// Number of the cluster, 0 to 255 (or 511, see max-connected-clusters), which is part of the numbers of its identities.
         #[key(
             "cluster-id",
             default = "0",
             value = "cluster.id",
             schema = r#"{"type": "integer", "minimum": 0, "maximum": 511}"#,
         )]
-        pub cluster: Cluster,
+        pub cluster_id: ClusterId,
+        /// How many clusters a mesh may have, 255 or 511: with 511 each has half as many identities. The same in all of its
+        /// clusters, and never changed while pods run.
+        #[key(
+            "max-connected-clusters",
+            default = "255",
+            value = "clustermesh.maxConnectedClusters",
+            initial = "255",
+            schema = r#"{"type": "integer", "enum": [255, 511]}"#,
+        )]
+        pub mesh: MeshSize,
         /// Label patterns that make identities, besides the built-in ones, such as `k8s:team !k8s:build`; with one to
         /// include, labels that no pattern names count no more.
         #[key("labels", optional = "labels")]
@@ -52,6 +62,7 @@ keys! {
         #[key("identity-allocation-mode", default = "crd", always = "crd")]
         pub identity_store: CrdOnly,
     }
+    check Self::refuse_misfits;
 }
 
 /// The only place where identities are kept.
@@ -80,6 +91,20 @@ impl Value for LabelFilter {
 }
 
 impl Config {
+    /// Values that are right alone, but not with the others.
+    fn refuse_misfits(&self, read: &mut Reader<'_>) {
+        if self.mesh.cluster(self.cluster_id).is_none() {
+            const WANT: &str = "a number from 0 to 255, which max-connected-clusters allows";
+            read.refuse("cluster-id", &self.cluster_id.to_string(), WANT);
+        }
+    }
+
+    /// The cluster in its mesh.
+    #[must_use]
+    pub fn cluster(&self) -> Cluster {
+        self.mesh.cluster(self.cluster_id).unwrap_or_default()
+    }
+
     /// The address families that pods have.
     #[must_use]
     pub const fn families(&self) -> Families {
@@ -102,13 +127,22 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use super::*;
-    use model::ClusterId;
     use model::config::{ConfigError, Group};
 
     fn parse(keys: &[(&str, &str)]) -> Result<Config, Vec<ConfigError>> {
         Config::parse(&keys.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
+    }
+
+    #[test]
+    fn a_mesh_of_511_has_more_clusters_with_fewer_identities_each() {
+        let large = parse(&[("cluster-id", "256"), ("max-connected-clusters", "511")]).unwrap();
+        assert_eq!(large.cluster().identities(), 0x80_0100..=0x80_7fff);
+        assert_eq!(parse(&[("cluster-id", "2")]).unwrap().cluster().identities(), 0x2_0100..=0x2_ffff);
+        let refused = [("cluster-id", "256"), ("max-connected-clusters", "512")];
+        for keys in [&refused[..1], &refused[1..]] {
+            assert_eq!(parse(keys).unwrap_err().len(), 1, "{keys:?}");
+        }
     }
 
     #[test]
@@ -128,7 +162,7 @@ mod tests {
             ("enable-ipv6", "true"),
         ];
         let config = parse(&keys).unwrap();
-        assert_eq!((config.enforcement, config.cluster.id()), (Enforcement::Always, ClusterId::new(3).unwrap()));
+        assert_eq!((config.enforcement, config.cluster().id()), (Enforcement::Always, ClusterId::new(3).unwrap()));
         assert_eq!(config.addresses().native_cidrs, ["10.0.0.0/8".parse::<IpNet>().unwrap()]);
         assert!(config.families().ipv4 && config.families().ipv6);
     }

@@ -22,7 +22,7 @@ pub fn object(data: &[u8]) {
         b'w' => policy(json, |object| ingest_clusterwide_policy(&CONTEXT, object)),
         b'g' => drop(row(json, ingest_cidr_group)),
         b'i' => drop(row(json, ingest_identity)),
-        b'e' => drop(row(json, ingest_endpoint)),
+        b'e' => drop(row(json, |object| ingest_endpoint(&"default".into(), object))),
         b's' => drop(row(json, ingest_namespace)),
         b'a' => drop(row(json, ingest_api_servers)),
         _ => {}

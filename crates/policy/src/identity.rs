@@ -82,7 +82,6 @@ impl Identities {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     fn identity(id: u32, app: &str) -> Identity {

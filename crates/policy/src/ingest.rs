@@ -91,12 +91,12 @@ pub fn ingest_identity(object: &CiliumIdentity) -> Result<Option<Identity>, Stri
     Ok(Some(Identity { id, labels }))
 }
 
-/// A row from a CiliumEndpoint, once it has an identity and an address.
+/// A row from a CiliumEndpoint of that cluster, once it has an identity and an address.
 ///
 /// # Errors
 ///
 /// An address or number in its status is not one.
-pub fn ingest_endpoint(object: &CiliumEndpoint) -> Result<Option<RemoteEndpoint>, String> {
+pub fn ingest_endpoint(cluster: &Arc<str>, object: &CiliumEndpoint) -> Result<Option<RemoteEndpoint>, String> {
     let meta = &object.metadata;
     let (Some(namespace), Some(name), Some(status)) = (&meta.namespace, &meta.name, &object.status) else {
         return Ok(None);
@@ -135,7 +135,8 @@ pub fn ingest_endpoint(object: &CiliumEndpoint) -> Result<Option<RemoteEndpoint>
     });
     let pod = PodName::new(namespace.as_str(), name.as_str());
     let named_ports = named_ports.collect();
-    Ok(Some(RemoteEndpoint { pod, ipv4, ipv6, identity: IdentityId(identity), host, named_ports }))
+    let cluster = Arc::clone(cluster);
+    Ok(Some(RemoteEndpoint { cluster, pod, ipv4, ipv6, identity: IdentityId(identity), host, named_ports }))
 }
 
 /// A row from a CiliumCIDRGroup.
@@ -157,7 +158,6 @@ pub fn ingest_cidr_group(object: &CiliumCIDRGroup) -> Result<Option<CidrGroup>, 
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use serde_json::json;
 
@@ -177,7 +177,7 @@ mod tests {
     fn an_endpoint_object_is_a_row_once_identity_and_address_are_known() {
         let ingest = |status| {
             let object = json!({"metadata": {"namespace": "a", "name": "b"}, "status": status});
-            ingest_endpoint(&serde_json::from_value(object).unwrap())
+            ingest_endpoint(&"default".into(), &serde_json::from_value(object).unwrap())
         };
         let networking = json!({"node": "192.168.77.11", "addressing": [{"ipv4": "10.0.1.5", "ipv6": "fd00::5"}]});
         let row = ingest(json!({"identity": {"id": 300}, "networking": networking,

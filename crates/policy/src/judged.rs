@@ -149,8 +149,6 @@ impl Judged {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
-
     use super::*;
     use serde_json::json;
 

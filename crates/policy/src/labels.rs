@@ -154,7 +154,6 @@ pub(crate) fn extended_key(label: &Label) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use model::PodName;
 

@@ -145,7 +145,7 @@ pub fn start<S: IdentityStore + Clone>(
 
     let (requests, receive_requests) = mpsc::unbounded_channel();
     let (send_outcomes, outcomes) = mpsc::unbounded_channel();
-    let numbers = config.cluster.identities();
+    let numbers = config.cluster().identities();
     let store = inputs.identity_store.clone();
     tasks.spawn(
         "allocate-identities",

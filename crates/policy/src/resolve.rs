@@ -18,7 +18,7 @@ use crate::selectors::{self, SelectorCache, SelectorId};
 use cidr::CidrIdentities;
 use ipnet::IpNet;
 use load::Loaded;
-use model::{EndpointId, Identity, IdentityId, PodName, PolicyId, Provenance, ProvenanceId, RemoteEndpoint, reserved};
+use model::{EndpointId, Identity, IdentityId, MeshPod, PolicyId, Provenance, ProvenanceId, RemoteEndpoint, reserved};
 use named_ports::NamedPorts;
 use provenance::Provenances;
 use std::collections::{BTreeMap, BTreeSet};
@@ -245,7 +245,7 @@ impl Engine {
     }
 
     /// A pod of the cluster is gone.
-    pub(crate) fn remove_pod(&mut self, pod: &PodName) {
+    pub(crate) fn remove_pod(&mut self, pod: &MeshPod) {
         let changed = self.named_ports.remove(pod);
         self.names_changed(&changed);
     }

@@ -228,8 +228,8 @@ impl Run {
                 self.addresses.upsert_pod(RemoteEndpoint::clone(&row));
             }
             Change::Delete(row) => {
-                self.engine.remove_pod(&row.pod);
-                self.addresses.remove_pod(&row.pod);
+                self.engine.remove_pod(&row.key());
+                self.addresses.remove_pod(&row.key());
             }
         }
     }

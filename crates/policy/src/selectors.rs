@@ -191,7 +191,6 @@ impl SelectorCache {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use crate::rules::NonEmpty;
     use model::LabelSource;

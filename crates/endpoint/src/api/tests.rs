@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The API, from request to answer, over an agent without a kernel.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
-
 use crate::attachment::AttachmentKey;
 use crate::testing::agent::{Agent, Setup};
 use axum::body::Body;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Objects from facts, and objects at an API server of the test.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 use super::*;
 use crate::testing::{endpoint, local_node, policy};
 use axum::body::Bytes;
@@ -61,12 +60,14 @@ fn facts() -> Facts {
         pods: table(vec![pod(1)]),
         node: table(vec![local_node()]),
         present: table(vec![]),
+        cluster: "default".into(),
     }
 }
 
 /// An object as the watch shows it.
 fn shown(object: &Object) -> RemoteEndpoint {
     RemoteEndpoint {
+        cluster: "default".into(),
         pod: object.pod.clone(),
         ipv4: endpoint(1).ipv4,
         ipv6: endpoint(1).ipv6,
@@ -210,6 +211,7 @@ async fn objects_follow(steps: Vec<Step>) {
         pods: pod_rows,
         node: node_rows,
         present: present_rows,
+        cluster: "default".into(),
     };
     let objects = derive(&tasks, &endpoint_rows, facts.clone());
     endpoints.mark_initialized();
@@ -260,7 +262,7 @@ async fn objects_follow(steps: Vec<Step>) {
                         RemoteEndpoint { identity: IdentityId(7), ..shown(&object()) }
                     }
                 });
-                put(&mut present, &name, row);
+                put(&mut present, &MeshPod { cluster: "default".into(), pod: name.clone() }, row);
             }
         }
         objects.caught_up().await;
@@ -300,7 +302,14 @@ impl ApiServer {
         let (mut all, remotes) = statedb::table("remote-endpoints");
         all.replace(remote);
         all.commit();
-        Target { client, node, remote: remotes, warnings: Warnings::channel().0, written: BTreeMap::new() }
+        Target {
+            client,
+            node,
+            remote: remotes,
+            cluster: "default".into(),
+            warnings: Warnings::channel().0,
+            written: BTreeMap::new(),
+        }
     }
 
     fn answer(&self, method: &Method, path: &str, body: &Bytes) -> Response<Body> {
@@ -422,9 +431,14 @@ async fn objects_that_a_process_before_left_are_pruned() {
     for object in [&stale, &object()] {
         server.target(vec![]).update(object).await.unwrap();
     }
-    let mut target = server.target(vec![shown(&stale), shown(&object())]);
+    // A pod of another cluster, behind a node that has the same address there.
+    let elsewhere = Object { pod: PodName::new("default", "elsewhere"), ..object() };
+    server.target(vec![]).update(&elsewhere).await.unwrap();
+    let elsewhere = RemoteEndpoint { cluster: "other".into(), ..shown(&elsewhere) };
+    let mut target = server.target(vec![shown(&stale), shown(&object()), elsewhere]);
     target.prune(&table(vec![object()]).snapshot()).await.unwrap();
     assert!(server.object("stale").is_none() && server.object("pod-1").is_some());
+    assert!(server.object("elsewhere").is_some());
 }
 
 #[test]
@@ -440,6 +454,7 @@ fn an_object_knows_whether_the_watch_shows_it() {
     assert!(told(vec![shown(&object())]));
     assert!(!told(vec![]));
     assert!(!told(vec![RemoteEndpoint { identity: IdentityId(7), ..shown(&object()) }]));
+    assert!(!told(vec![RemoteEndpoint { cluster: "other".into(), ..shown(&object()) }]));
 }
 
 #[tokio::test]

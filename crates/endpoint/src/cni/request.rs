@@ -209,7 +209,6 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     fn environment(container_id: &str, interface: &str) -> Environment {

@@ -93,7 +93,6 @@ fn host_prefix(ip: IpAddr) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use std::fmt::Write;
 

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The plugin, called as a container runtime calls it, in network namespaces of the test. Needs root.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
-
 use super::*;
 use crate::reference::AttachmentId;
 use crate::testing::agent::Setup;

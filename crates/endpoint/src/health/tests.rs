@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The health endpoint in network namespaces of the test. Needs root.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
-
 use super::*;
 use crate::testing::agent::Setup;
 use crate::testing::local_node;

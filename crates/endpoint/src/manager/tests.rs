@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the manager notices by itself.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
-
 use super::*;
 use crate::addresses::Families;
 use crate::attachment::PodAttachment;

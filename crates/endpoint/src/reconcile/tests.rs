@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Attachments against a kernel in memory, also one that fails on purpose.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
-
 use super::*;
 use crate::attachment::{self, Permission};
 use crate::testing::fakes::FakeInterfaces;

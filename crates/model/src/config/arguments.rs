@@ -55,7 +55,6 @@ fn flag(key: &AnyKey) -> Arg {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use crate::config::Key;
 

@@ -3,7 +3,7 @@
 //! then this node's own knowledge counts, then what Kubernetes says, then what policies name; among equals the latest.
 
 use ipnet::IpNet;
-use model::{EndpointId, IpEntry, IpSource, NodeName, PodName};
+use model::{EndpointId, IpEntry, IpSource, MeshPod, NodeName};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Who claims.
@@ -16,7 +16,7 @@ pub(super) enum Claimant {
     /// A node.
     Node(NodeName),
     /// A pod as its CiliumEndpoint tells.
-    Pod(PodName),
+    Pod(MeshPod),
     /// This node.
     LocalNode,
     /// A pod of this node.

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Pods, nodes and prefixes in, entries out.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
 use super::*;
 use model::EndpointKind;
 use model::Mac;
+use model::PodName;
 use proptest::prelude::*;
 
 const DUAL: Families = Families { ipv4: true, ipv6: true };
@@ -48,8 +48,14 @@ fn node2() -> Node {
     }
 }
 
+/// A pod of this cluster.
+fn here(pod: PodName) -> model::MeshPod {
+    model::MeshPod { cluster: "default".into(), pod }
+}
+
 fn pod(name: &str, ipv4: &str, identity: u32, host: &str) -> RemoteEndpoint {
     RemoteEndpoint {
+        cluster: "default".into(),
         pod: PodName::new("shop", name),
         ipv4: Some(ipv4.parse().unwrap()),
         ipv6: None,
@@ -218,7 +224,7 @@ fn what_this_node_knows_of_a_pod_counts_more_than_what_the_api_says() {
     assert!(text(&addresses).contains(&"10.0.1.5/32 301".to_owned()));
     addresses.remove_endpoint(EndpointId(7));
     assert!(text(&addresses).contains(&"10.0.1.5/32 300 via 192.168.77.12".to_owned()));
-    addresses.remove_pod(&PodName::new("shop", "old"));
+    addresses.remove_pod(&here(PodName::new("shop", "old")));
     assert!(text(&addresses).contains(&"10.0.1.5/32 16777217".to_owned()));
 }
 
@@ -229,6 +235,18 @@ fn of_two_pods_with_one_address_the_latest_counts() {
     addresses.upsert_pod(pod("a", "10.0.2.5", 301, "192.168.77.12"));
     addresses.upsert_pod(pod("z", "10.0.2.5", 300, "192.168.77.12"));
     assert!(text(&addresses).contains(&"10.0.2.5/32 301 via 192.168.77.12".to_owned()));
+}
+
+#[test]
+fn pods_of_one_name_in_two_clusters_are_two() {
+    let mut addresses = addresses(&[], RoutingMode::Tunnel);
+    let elsewhere = RemoteEndpoint { cluster: "other".into(), ..pod("a", "10.1.2.5", 301, "192.168.78.12") };
+    addresses.upsert_pod(pod("a", "10.0.2.5", 300, "192.168.77.12"));
+    addresses.upsert_pod(elsewhere.clone());
+    addresses.remove_pod(&here(PodName::new("shop", "a")));
+    let text = text(&addresses);
+    assert!(text.contains(&"10.1.2.5/32 301 via 192.168.78.12".to_owned()), "{text:#?}");
+    assert!(!text.iter().any(|line| line.starts_with("10.0.2.5")), "{text:#?}");
 }
 
 #[test]
@@ -253,7 +271,7 @@ fn only_what_changed_is_told_and_replaying_it_gives_the_whole() {
     assert_eq!(addresses.changes(), []);
     addresses.set_local_node(local(RoutingMode::Native));
     addresses.remove_node(&node2().key());
-    addresses.remove_pod(&PodName::new("shop", "a"));
+    addresses.remove_pod(&here(PodName::new("shop", "a")));
     let replayed = replay(addresses.changes());
     assert_eq!(replayed, addresses.entries().collect::<Vec<_>>());
 }
@@ -298,7 +316,7 @@ fn take(addresses: &mut Addresses, step: Step) {
                 ..pod(&name, &format!("10.0.2.{n}"), 300 + u32::from(host.is_some()), "::")
             });
         }
-        Step::PodGoes(n) => addresses.remove_pod(&PodName::new("shop", format!("p{n}"))),
+        Step::PodGoes(n) => addresses.remove_pod(&here(PodName::new("shop", format!("p{n}")))),
         Step::Local(v4, v6, own) => {
             let ipv4 = v4.then(|| "192.0.2.1".parse().unwrap());
             let ipv6 = v6.then(|| "fd77::1".parse().unwrap());

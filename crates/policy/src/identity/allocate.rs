@@ -118,7 +118,6 @@ fn pick(numbers: &RangeInclusive<u32>, known: &Snapshot<Identity>) -> Option<Ide
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::super::StoreError;
     use super::*;
     use model::Label;

@@ -61,7 +61,6 @@ impl IdentityStore for ApiStore {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use super::*;
     use model::{IdentityId, Label};
 

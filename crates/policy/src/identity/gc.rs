@@ -41,8 +41,6 @@ pub fn decide(identity: &ObjectMeta, used: bool, now: Timestamp, timeout: Durati
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
-
     use super::*;
 
     const TIMEOUT: Duration = Duration::from_secs(1800);

@@ -162,7 +162,6 @@ const fn following(id: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     const DUAL: Families = Families { ipv4: true, ipv6: true };

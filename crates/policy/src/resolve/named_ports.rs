@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the pods of each identity call their ports.
 
-use model::{IdentityId, NamedPort, PodName, RemoteEndpoint};
+use model::{IdentityId, MeshPod, NamedPort, RemoteEndpoint};
+use statedb::Row;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Named ports of all pods of the cluster, by identity.
 #[derive(Debug, Default)]
 pub(super) struct NamedPorts {
-    pods: BTreeMap<PodName, (IdentityId, Vec<NamedPort>)>,
+    pods: BTreeMap<MeshPod, (IdentityId, Vec<NamedPort>)>,
     by_identity: BTreeMap<IdentityId, BTreeMap<(u8, String, u16), usize>>,
 }
 
 impl NamedPorts {
     /// A pod is there or has changed. Returns the identities for which names have changed.
     pub(super) fn upsert(&mut self, pod: &RemoteEndpoint) -> BTreeSet<IdentityId> {
-        if self.pods.get(&pod.pod).is_some_and(|(id, ports)| *id == pod.identity && *ports == pod.named_ports) {
+        if self.pods.get(&pod.key()).is_some_and(|(id, ports)| *id == pod.identity && *ports == pod.named_ports) {
             return BTreeSet::new();
         }
-        let mut changed = self.remove(&pod.pod);
+        let mut changed = self.remove(&pod.key());
         if pod.named_ports.is_empty() {
             return changed;
         }
@@ -26,12 +27,12 @@ impl NamedPorts {
             *ports.entry(key(port)).or_default() += 1;
         }
         changed.insert(pod.identity);
-        self.pods.insert(pod.pod.clone(), (pod.identity, pod.named_ports.clone()));
+        self.pods.insert(pod.key(), (pod.identity, pod.named_ports.clone()));
         changed
     }
 
     /// A pod is gone. Returns the identities for which names have changed.
-    pub(super) fn remove(&mut self, pod: &PodName) -> BTreeSet<IdentityId> {
+    pub(super) fn remove(&mut self, pod: &MeshPod) -> BTreeSet<IdentityId> {
         let Some((identity, named)) = self.pods.remove(pod) else { return BTreeSet::new() };
         if let Some(ports) = self.by_identity.get_mut(&identity) {
             for port in &named {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The specification of policy: an interpreter that reads the objects as users write them, once for each packet. It shares
 //! no code with what it judges: not the parsing of selectors, prefixes and ports, nor the matching.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 mod generate;
 mod read;

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The engine against the interpreter, and against itself from scratch.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 mod examples;
 
@@ -59,8 +58,14 @@ fn named(port: &Named) -> NamedPort {
     NamedPort { name: port.name.clone(), port: port.port, protocol }
 }
 
+/// A pod of this cluster.
+fn here(pod: PodName) -> model::MeshPod {
+    model::MeshPod { cluster: "default".into(), pod }
+}
+
 fn pod(number: usize, identity: u32, ports: &[Named]) -> RemoteEndpoint {
     RemoteEndpoint {
+        cluster: "default".into(),
         pod: PodName::new("x", format!("pod-{number}")),
         ipv4: None,
         ipv6: None,
@@ -308,7 +313,7 @@ impl Present {
                 self.pods.insert(number, pod(number, id, &ports));
             }
             Step::NoPod(number) => {
-                engine.remove_pod(&PodName::new("x", format!("pod-{number}")));
+                engine.remove_pod(&here(PodName::new("x", format!("pod-{number}"))));
                 self.pods.remove(&number);
             }
             Step::Attach(endpoint, id, ports) => {

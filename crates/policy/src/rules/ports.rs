@@ -167,7 +167,6 @@ pub(super) fn collect(all: Vec<L4>) -> Option<NonEmpty<L4>> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     fn parse(port: &str, end: Option<i64>, protocol: Option<&str>) -> Result<Vec<L4>, String> {

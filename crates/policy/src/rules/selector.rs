@@ -163,7 +163,6 @@ impl RawSelector {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     fn raw(key: &str, operator: &str, values: &[&str]) -> RawSelector {

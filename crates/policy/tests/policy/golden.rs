@@ -73,6 +73,7 @@ fn pod(tables: &mut Tables, config: &Config, object: &core::Pod, number: u16) {
     ];
     tables.identities.insert(model::Identity { id: identity, labels: own.chain(derived).collect() });
     tables.remote_endpoints.insert(RemoteEndpoint {
+        cluster: "default".into(),
         pod: PodName::new(namespace, name),
         ipv4: Some(format!("10.0.2.{number}").parse().unwrap()),
         ipv6: None,

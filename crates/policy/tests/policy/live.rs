@@ -268,6 +268,7 @@ async fn an_identity_that_is_removed_is_known_while_pods_elsewhere_have_it() {
     let labels = store.made.lock()[&client].clone();
     let identity = model::Identity { id: IdentityId(if client.0 == 4711 { 4712 } else { 4711 }), labels };
     let pod = model::RemoteEndpoint {
+        cluster: "default".into(),
         pod: model::PodName::new("shop", "client-elsewhere"),
         ipv4: Some("10.0.2.7".parse().unwrap()),
         ipv6: None,

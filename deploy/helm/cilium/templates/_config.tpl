@@ -61,6 +61,9 @@ default and is not refused as well. */}}
 {{- if not (or $ipv4 $ipv6) }}
 {{- include "cilium.refusal" (dict "key" "enable-ipv4" "value" "false" "want" "possible without enable-ipv6: \"true\"; one of the two must be on") }}
 {{- end }}
+{{- if and (gt (int (index . "cluster-id")) 255) (ne (index . "max-connected-clusters") "511") }}
+{{- include "cilium.refusal" (dict "key" "cluster-id" "value" (index . "cluster-id") "want" "a number from 0 to 255, which max-connected-clusters allows") }}
+{{- end }}
 {{- if and (not $native) (not (has (default "vxlan" (index . "tunnel-protocol")) (list "vxlan"))) }}
 {{- include "cilium.refusal" (dict "key" "tunnel-protocol" "value" (index . "tunnel-protocol") "want" "supported: use vxlan") }}
 {{- end }}

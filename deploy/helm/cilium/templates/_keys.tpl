@@ -100,6 +100,7 @@ data:
   {{- with .Values.labels }}
   labels: {{ include "cilium.text" . | quote }}
   {{- end }}
+  max-connected-clusters: {{ include "cilium.text" .Values.clustermesh.maxConnectedClusters | quote }}
   monitor-aggregation: {{ include "cilium.text" .Values.bpf.monitorAggregation | quote }}
   monitor-aggregation-interval: {{ include "cilium.text" .Values.bpf.monitorInterval | quote }}
   {{- with .Values.MTU }}

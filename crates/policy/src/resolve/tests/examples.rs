@@ -120,10 +120,10 @@ fn a_named_port_is_the_peers_on_egress_and_the_pods_own_on_ingress() {
     // Of another protocol, or of another pod of the same identity.
     engine.upsert_pod(&pod(2, 303, &[Named { proto: 17, ..of_peer.clone() }]));
     engine.upsert_pod(&pod(3, 302, std::slice::from_ref(&of_peer)));
-    engine.remove_pod(&PodName::new("x", "pod-1"));
+    engine.remove_pod(&here(PodName::new("x", "pod-1")));
     engine.settle();
     assert_eq!(entries(&engine), any().into_iter().chain([peer]).collect::<Vec<_>>());
-    engine.remove_pod(&PodName::new("x", "pod-3"));
+    engine.remove_pod(&here(PodName::new("x", "pod-3")));
     engine.settle();
     assert_eq!(entries(&engine), any());
 }
