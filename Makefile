@@ -45,7 +45,7 @@ image: bootstrap ## build the product's image into target/image/cilium.tar
 bpf: bootstrap ## build the kernel programs
 	@cargo build --package datapath
 
-.PHONY: ci check advisories test test-rest release-check mutants mutants-bpf fuzz fuzz-short attack upgrade vm conformance bench
+.PHONY: ci check advisories test test-rest release-check mutants mutants-bpf fuzz fuzz-short attack upgrade vm conformance bench soak
 ci: ## what CI runs: bootstrap, check, test
 	@.ci/run
 
@@ -111,6 +111,9 @@ conformance: bootstrap image kube ## Kubernetes' own end-to-end tests in the lab
 
 bench: bootstrap image kube ## measure against plain veth routing and the bridge plugin; writes target/bench/results.json
 	@scripts/bench
+
+soak: bootstrap image kube ## objects come and go while daemons are killed, stopped and hung: make soak MINUTES=20
+	@scripts/bench soak --minutes $(or $(MINUTES),20)
 
 .PHONY: fmt docs bootstrap
 fmt: ## format all code

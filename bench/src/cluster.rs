@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use clap::Args;
 use serde_json::{Value, json};
 
 use crate::clock;
@@ -46,6 +47,42 @@ impl LabCommand {
         let mut command = Command::new(&self.program);
         command.args(["--name", name]).env("CILIUM_LAB_KUBE_BIN", &self.kube_bin);
         command
+    }
+}
+
+/// Which cluster to use.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ClusterOptions {
+    /// Use a lab that is up and has our chart, and leave it up.
+    #[arg(long, value_name = "LAB")]
+    cluster: Option<String>,
+    /// The lab's program.
+    #[arg(long, default_value = "target/debug/cilium-lab")]
+    lab: PathBuf,
+    /// The folder of kubectl and helm.
+    #[arg(long, default_value = "target/kube/bin")]
+    kube_bin: PathBuf,
+    /// The image to use.
+    #[arg(long, default_value = "target/image/cilium.tar")]
+    image: PathBuf,
+    /// Another value for the chart, as for `helm install --set`.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) helm_set: Vec<String>,
+}
+
+impl ClusterOptions {
+    /// How the lab, kubectl and helm are called.
+    pub(crate) fn command(&self) -> Result<LabCommand> {
+        LabCommand::new(&self.lab, &self.kube_bin)
+    }
+
+    /// The lab that is up, or one of that name with our build.
+    pub(crate) fn open(&self, name: &str) -> Result<Cluster> {
+        if let Some(present) = &self.cluster {
+            return Cluster::adopt(self.command()?, present);
+        }
+        let build = Build { lab: name.to_owned(), image: self.image.clone(), chart: "deploy/helm/cilium".into() };
+        Cluster::with_build(self.command()?, &build, &self.helm_set)
     }
 }
 
@@ -189,14 +226,36 @@ impl Cluster {
             .collect())
     }
 
+    /// The processes of a machine that were called by a name.
+    pub(crate) fn processes_named(&self, machine: &str, name: &str) -> Result<Vec<u32>> {
+        let is_called = |pid: &u32| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.split(|byte| *byte == 0).next().is_some_and(|first| first.ends_with(name.as_bytes()))
+        };
+        Ok(self.processes(machine)?.into_iter().filter(is_called).collect())
+    }
+
     /// The agent's process on a node.
     pub(crate) fn agent(&self, node: &str) -> Result<u32> {
-        let is_agent = |pid: &u32| {
-            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let name = line.split(|byte| *byte == 0).next().unwrap_or_default();
-            name.ends_with(b"cilium-agent")
-        };
-        self.processes(node)?.into_iter().find(is_agent).with_context(|| format!("no agent runs on {node}"))
+        let agent = self.processes_named(node, "cilium-agent")?.first().copied();
+        agent.with_context(|| format!("no agent runs on {node}"))
+    }
+
+    /// The agent's pod on a node.
+    pub(crate) fn agent_pod(&self, node: &str) -> Result<String> {
+        let on = format!("spec.nodeName={node}");
+        let pods = ["-n", "kube-system", "get", "pods", "-l", "k8s-app=cilium", "--field-selector", &on];
+        self.kubectl(&[&pods[..], &["-o=jsonpath={.items[0].metadata.name}"]].concat())
+    }
+
+    /// Kills the agent of a node and returns the next one.
+    pub(crate) fn restart_agent(&self, node: &str) -> Result<u32> {
+        let old = self.agent(node)?;
+        self.fault("kill", &format!("{node}/agent"))?;
+        clock::poll(Duration::from_secs(60), Duration::from_millis(20), || match self.agent(node)? {
+            pid if pid == old => bail!("the agent of {node} still runs"),
+            pid => Ok(pid),
+        })
     }
 
     /// The place of a pod: its network namespace and control group.

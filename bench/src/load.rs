@@ -183,7 +183,6 @@ fn stream(server: SocketAddr, span: Duration) -> Result<Measured> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     #[test]

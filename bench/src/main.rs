@@ -17,6 +17,7 @@ mod report;
 mod run;
 mod sections;
 mod services;
+mod soak;
 mod stats;
 mod traffic;
 
@@ -44,6 +45,8 @@ struct Arguments {
 enum Commands {
     /// Measure.
     Run(Options),
+    /// Let objects come and go and daemons fail, and look what is there in the end.
+    Soak(soak::Options),
     /// Answer a load on one address, forever.
     Serve {
         #[command(flatten)]
@@ -73,6 +76,7 @@ enum Commands {
 fn main() -> Result<ExitCode> {
     match Arguments::parse().command {
         Commands::Run(options) => return sections::measure(&options),
+        Commands::Soak(options) => return soak::run(&options),
         Commands::Plugin(calls) => println!("{}", serde_json::to_string(&plugin::run(&calls)?)?),
         Commands::Serve { place, address } => {
             place.enter()?;

@@ -18,7 +18,6 @@ use crate::{clock, stats};
 
 const REPLICAS: usize = 20;
 const LIMIT: Duration = Duration::from_secs(120);
-const BREATH: Duration = Duration::from_millis(20);
 
 /// Deployments of twenty pods, on both clusters in turn.
 pub(crate) fn measure(ours: &Cluster, lab: &LabCommand, rounds: usize) -> Result<Vec<Figure>> {
@@ -93,13 +92,8 @@ fn deploy(cluster: &Cluster) -> Result<Vec<f64>> {
 /// From the start of the agent's process to its being ready, after a SIGKILL.
 pub(crate) fn agent_start(cluster: &Cluster) -> Result<Vec<Figure>> {
     let node = "node1";
-    let old = cluster.agent(node)?;
-    cluster.fault("kill", &format!("{node}/agent"))?;
     let netns = PathBuf::from(format!("/proc/{}/ns/net", cluster.first_process(node)?));
-    let new = clock::poll(LIMIT, BREATH, || match cluster.agent(node)? {
-        pid if pid == old => bail!("the agent of {node} still runs"),
-        pid => Ok(pid),
-    })?;
+    let new = cluster.restart_agent(node)?;
     let waiting = std::thread::spawn(move || -> Result<f64> {
         enter_netns(&netns)?;
         clock::poll(LIMIT, Duration::from_millis(5), healthy)?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 
-use crate::cluster::{Build, Cluster, LabCommand};
+use crate::cluster::{Build, Cluster, ClusterOptions};
 use crate::load::Kind;
 use crate::report::{Figure, Report};
 use crate::traffic::{self, Arm, Plan, Shape};
@@ -38,24 +38,11 @@ pub(crate) struct Options {
     /// Pods whose memory is measured last; the kubelet's limit is 500.
     #[arg(long, default_value_t = 500)]
     pods: usize,
-    /// Measure on a lab that is up and has our chart, and leave it up.
-    #[arg(long, value_name = "LAB")]
-    cluster: Option<String>,
-    /// The lab's program.
-    #[arg(long, default_value = "target/debug/cilium-lab")]
-    lab: PathBuf,
-    /// The folder of kubectl and helm.
-    #[arg(long, default_value = "target/kube/bin")]
-    kube_bin: PathBuf,
-    /// The image to measure.
-    #[arg(long, default_value = "target/image/cilium.tar")]
-    image: PathBuf,
+    #[command(flatten)]
+    cluster: ClusterOptions,
     /// Compare the traffic of an older build, too: a folder with its `cilium.tar` and `chart` (`scripts/older` makes it).
     #[arg(long, value_name = "FOLDER")]
     older: Option<PathBuf>,
-    /// Another value for the chart, as for `helm install --set`.
-    #[arg(long, value_name = "KEY=VALUE")]
-    helm_set: Vec<String>,
     /// Where to write.
     #[arg(long, default_value = "target/bench/results.json")]
     results: PathBuf,
@@ -124,7 +111,7 @@ pub(crate) fn measure(options: &Options) -> Result<ExitCode> {
         None
     } else {
         step("cluster");
-        match open(options) {
+        match options.cluster.open("bench") {
             Ok(cluster) => Some(cluster),
             Err(error) => {
                 report.add("cluster", Err(error));
@@ -150,28 +137,13 @@ pub(crate) fn measure(options: &Options) -> Result<ExitCode> {
     Ok(if report.finish(&options.results)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn lab_command(options: &Options) -> Result<LabCommand> {
-    LabCommand::new(&options.lab, &options.kube_bin)
-}
-
-fn open(options: &Options) -> Result<Cluster> {
-    let command = lab_command(options)?;
-    match &options.cluster {
-        Some(name) => Cluster::adopt(command, name),
-        None => {
-            let (lab, image) = ("bench".to_owned(), options.image.clone());
-            Cluster::with_build(command, &Build { lab, image, chart: "deploy/helm/cilium".into() }, &options.helm_set)
-        }
-    }
-}
-
 /// A cluster with the build to compare with, if there is one.
 fn open_older(options: &Options) -> Result<Option<Cluster>> {
     let Some(folder) = &options.older else { return Ok(None) };
     let folder = folder.canonicalize().with_context(|| format!("no {}", folder.display()))?;
     let (image, chart) = (folder.join("cilium.tar"), folder.join("chart"));
     let build = Build { lab: "bench-older".to_owned(), image, chart };
-    Cluster::with_build(lab_command(options)?, &build, &options.helm_set).map(Some)
+    Cluster::with_build(options.cluster.command()?, &build, &options.cluster.helm_set).map(Some)
 }
 
 fn one(section: Section, options: &Options, cluster: &Cluster) -> Result<Vec<Figure>> {
@@ -183,9 +155,9 @@ fn one(section: Section, options: &Options, cluster: &Cluster) -> Result<Vec<Fig
         }
         Section::Services => {
             let plan = Plan { kinds: vec![Kind::Crr], rounds: options.rounds, span };
-            services::measure(cluster, &lab_command(options)?, &options.services, options.ahead, &plan)
+            services::measure(cluster, &options.cluster.command()?, &options.services, options.ahead, &plan)
         }
-        Section::Pods => pods::measure(cluster, &lab_command(options)?, options.rounds.min(3)),
+        Section::Pods => pods::measure(cluster, &options.cluster.command()?, options.rounds.min(3)),
         Section::Start => pods::agent_start(cluster),
         Section::Cni => cni::measure(cluster),
         Section::Memory => memory::measure(cluster, options.pods),

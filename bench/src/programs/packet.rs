@@ -60,7 +60,6 @@ fn checksum(bytes: &[u8]) -> [u8; 2] {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::indexing_slicing, reason = "tests")]
     use super::{ACK, IpAddr, checksum, tcp};
 
     #[test]

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is on the nodes: in maps, by meaning; of pods; and the agents' memory.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+
+use super::NODES;
+use crate::clock;
+use crate::cluster::Cluster;
+use crate::run;
+
+/// What was seen, line by line, in no order.
+pub(super) type Lines = BTreeSet<String>;
+
+/// The same look at each node.
+pub(super) fn everywhere(look: fn(&Cluster, &str) -> Result<Lines>, cluster: &Cluster) -> Result<Vec<Lines>> {
+    NODES.iter().map(|node| look(cluster, node).with_context(|| (*node).to_owned())).collect()
+}
+
+/// What is in only one of two looks.
+pub(super) fn differences(before: &[Lines], after: &[Lines]) -> Vec<String> {
+    let nodes = NODES.iter().zip(before.iter().zip(after));
+    nodes.flat_map(|(node, (before, after))| one_sided(node, before, after)).collect()
+}
+
+fn one_sided(node: &str, before: &Lines, after: &Lines) -> Vec<String> {
+    let gone = before.difference(after).map(|line| format!("{node} - {line}"));
+    gone.chain(after.difference(before).map(|line| format!("{node} + {line}"))).collect()
+}
+
+/// The maps once they have stayed the same for a while.
+pub(super) fn steady(cluster: &Cluster, node: &str) -> Result<Lines> {
+    let mut last = Lines::new();
+    clock::poll(super::REST, Duration::from_secs(5), || {
+        let now = maps(cluster, node)?;
+        let before = std::mem::replace(&mut last, now);
+        ensure!(before == last, "the maps change still:\n{}", one_sided(node, &before, &last).join("\n"));
+        Ok(last.clone())
+    })
+}
+
+/// What the agent's maps say, but for what only counts or only names other entries.
+fn maps(cluster: &Cluster, node: &str) -> Result<Lines> {
+    let pod = cluster.agent_pod(node)?;
+    let mut lines = Lines::new();
+    for map in ["endpoint", "policy", "lb", "ipcache"] {
+        let dump = ["-n", "kube-system", "exec", &pod, "--", "cilium-dbg", "bpf", map, "list", "-o", "json"];
+        let text = cluster.kubectl(&dump)?;
+        let entries: Vec<Value> = serde_json::from_str(&text).with_context(|| format!("the dump of {map}"))?;
+        for mut entry in entries {
+            if let Some(fields) = entry.as_object_mut() {
+                fields.remove("provenance");
+            }
+            // The health endpoint is another one after each start.
+            if !is_of_health(&entry) {
+                lines.insert(format!("{map} {entry}"));
+            }
+        }
+    }
+    Ok(lines)
+}
+
+fn is_of_health(entry: &Value) -> bool {
+    const HEALTH: u64 = 4;
+    entry.get("identity").and_then(Value::as_u64) == Some(HEALTH)
+}
+
+/// What pods may leave behind on a node: links, network namespaces, pins, files of the agent.
+pub(super) fn leftovers(cluster: &Cluster, node: &str) -> Result<Lines> {
+    const SCRIPT: &str = "
+        ip -o link | grep -o 'lxc[0-9a-f]*' | sed 's/^/link /'
+        ls /run/netns /var/run/netns 2>/dev/null | grep -v ':$' | sort -u | sed 's/^/netns /'
+        cd /sys/fs/bpf/cilium && find . -type f | sed 's/^/pin /'
+        ls /var/run/cilium/state /var/run/cilium/deleteQueue | sed 's/^/file /'
+        true";
+    let said = run::output(cluster.on_node(node).args(["sh", "-c", SCRIPT]))?;
+    let lasting = |line: &&str| !line.is_empty() && !line.contains("health") && !line.ends_with("lockfile");
+    Ok(said.lines().map(str::trim).filter(lasting).map(str::to_owned).collect())
+}
+
+/// The agents' resident memory and open files over time.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    samples: Vec<(&'static str, u64)>,
+    last: Option<std::time::Instant>,
+}
+
+impl Memory {
+    const EVERY: Duration = Duration::from_secs(15);
+    /// By how much an agent that has seen the whole soak may be larger than one that has just started, and by how many KiB at least.
+    const FACTOR: u64 = 2;
+    const SLACK_KIB: u64 = 16 * 1024;
+    /// Files that an agent may have open beyond those after a start: connections, mostly.
+    const FILES: usize = 32;
+
+    /// Looks, when it is time. An agent may be between two lives.
+    pub(super) fn sample(&mut self, cluster: &Cluster) {
+        if self.last.is_some_and(|last| last.elapsed() < Self::EVERY) {
+            return;
+        }
+        self.last = Some(clock::now());
+        for node in NODES {
+            self.samples.extend(cluster.agent(node).and_then(resident).map(|kib| (node, kib)));
+        }
+    }
+
+    /// Compares the agents, which have seen at least the end of the soak, with themselves after a restart, and the largest sample with it.
+    pub(super) fn is_flat(&self, cluster: &Cluster) -> Result<()> {
+        let mut faulty = Vec::new();
+        for node in NODES {
+            let largest = self.samples.iter().filter(|(of, _)| *of == node).map(|(_, kib)| *kib).max();
+            let (used, open) = (resident(cluster.agent(node)?)?, open_files(cluster.agent(node)?)?);
+            cluster.restart_agent(node)?;
+            super::rested(cluster)?;
+            let (fresh, open_fresh) = (resident(cluster.agent(node)?)?, open_files(cluster.agent(node)?)?);
+            let largest = largest.unwrap_or_default();
+            eprintln!(
+                "{node}: {largest} KiB at most, {used} KiB and {open} files at the end, {fresh} KiB and {open_fresh} after a start"
+            );
+            if largest.max(used) > fresh * Self::FACTOR + Self::SLACK_KIB {
+                faulty.push(format!("{node}: {largest} KiB at most, {fresh} KiB after a start"));
+            }
+            if open > open_fresh + Self::FILES {
+                faulty.push(format!("{node}: {open} open files, {open_fresh} after a start"));
+            }
+        }
+        if faulty.is_empty() { Ok(()) } else { bail!("{}", faulty.join("; ")) }
+    }
+}
+
+/// KiB of a process.
+fn resident(pid: u32) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).context("the agent has ended")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    line.split_whitespace().next().and_then(|word| word.parse().ok()).context("VmRSS is no number")
+}
+
+fn open_files(pid: u32) -> Result<usize> {
+    Ok(fs::read_dir(format!("/proc/{pid}/fd")).context("the agent has ended")?.count())
+}
