@@ -148,7 +148,6 @@ fn kubeconfig(lab: &Lab, user: &str, server: &str, to: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     #[test]

@@ -80,8 +80,6 @@ fn split_outside<'a>(expression: &'a str, operator: &str) -> Vec<&'a str> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-
     use std::{fs, path::Path};
 
     use serde_json::json;

@@ -65,8 +65,6 @@ fn licence_line(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-
     use std::{fs, path::Path};
 
     use super::{LONGEST, licence_line, licences, size};

@@ -65,7 +65,6 @@ fn status(probing: bool, endpoint: Option<&Endpoint>) -> Status {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use tokio_util::sync::CancellationToken;
 

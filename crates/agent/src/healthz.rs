@@ -32,7 +32,6 @@ async fn healthz(State(probe): State<Arc<dyn Probe>>, headers: HeaderMap) -> (St
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use axum::body::Body;
     use axum::http::Request;

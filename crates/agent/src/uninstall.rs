@@ -102,7 +102,6 @@ async fn clean(config: &Config) {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use std::time::Duration;
 

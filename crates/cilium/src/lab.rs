@@ -35,7 +35,6 @@ fn find(own: Option<&Path>, path: Option<&OsStr>) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use std::fs;
 

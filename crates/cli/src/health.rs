@@ -105,7 +105,6 @@ fn node(health: &HealthResponse) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use crate::rest::tests::agent;
     use std::path::Path;

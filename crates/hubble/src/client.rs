@@ -112,7 +112,6 @@ fn root_cause(mut error: &(dyn std::error::Error + 'static)) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     fn server(address: &str, tls: Option<Tls>) -> Server {

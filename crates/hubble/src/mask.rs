@@ -80,7 +80,6 @@ fn flow_descriptor() -> Option<MessageDescriptor> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use crate::proto::flow::{Endpoint, Ip};
 

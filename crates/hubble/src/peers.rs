@@ -108,7 +108,6 @@ fn server_name(node: &Node) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use crate::fixture;
 

@@ -84,7 +84,6 @@ impl<T: Clone> Ring<T> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::{Read, Ring};
     use proptest::prelude::*;
 

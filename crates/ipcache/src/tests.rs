@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Several writers, one table, one kernel.
-#![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
 use abi::maps::Ipcache4;

@@ -183,7 +183,6 @@ fn devices(
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use super::*;
     use crate::ingest::KubeNode;
     use crate::local::tests::{config, facts, host, kube, link};

@@ -230,7 +230,6 @@ async fn find(api: &Api<CiliumNode>, name: &str) -> Result<Option<CiliumNode>, E
 
 #[cfg(test)]
 pub(crate) mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use super::*;
     use crate::ingest::ingest_node;
     use axum::http::{Method, Request, Response, StatusCode};

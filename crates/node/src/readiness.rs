@@ -152,8 +152,6 @@ pub fn condition_patch(now: Timestamp) -> Value {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
-
     use super::*;
 
     fn config() -> Readiness {

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A network namespace for a test. Needs root.
-#![allow(clippy::unwrap_used, reason = "tests")]
 
 use crate::local::Host;
 use datapath::netlink::{LinkChange, Netlink};

@@ -117,8 +117,6 @@ fn covers(present: &Value, wanted: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
-
     use super::*;
 
     fn definition() -> CustomResourceDefinition {

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Each rule by one workspace that keeps it and one that breaks it.
-#![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::{BEGIN, END, Manifests, breaches, diagram, replace_diagram};
 

@@ -142,8 +142,6 @@ fn parse(file: &Path, text: &str) -> Result<Vec<Mutant>> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
-
     use std::path::Path;
 
     use super::{Mutant, parse, read};

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Configuration as the chart writes it.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use super::*;
 

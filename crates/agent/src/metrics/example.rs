@@ -52,8 +52,6 @@ fn table<R: Row>(rows: impl IntoIterator<Item = R>) -> Reader<R> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-
     #[test]
     fn metrics_have_the_names_and_labels_that_dashboards_ask_for() {
         let page = super::example_metrics().unwrap();

@@ -253,7 +253,6 @@ fn chart_version(labels: &std::collections::BTreeMap<String, String>) -> String 
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use super::*;
 
     #[test]

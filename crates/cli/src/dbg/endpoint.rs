@@ -118,7 +118,6 @@ fn enforcement(enabled: EndpointPolicyEnabled) -> (&'static str, &'static str) {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     #[test]

@@ -119,7 +119,6 @@ fn parse_labels(text: &str) -> Option<(BTreeMap<String, String>, &str)> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     #[test]

@@ -35,7 +35,6 @@ fn table(nodes: &[NodeElement]) -> Table {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     #[test]

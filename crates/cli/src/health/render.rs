@@ -110,7 +110,6 @@ fn outcome(found: &ConnectivityStatus) -> String {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     /// Two nodes: this one, of both families, with an endpoint that was not probed yet; and one whose endpoint is away.

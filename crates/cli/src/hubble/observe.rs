@@ -225,7 +225,6 @@ fn raw(flag: &str, texts: &[String]) -> Result<Vec<FlowFilter>> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use super::*;
     use std::ffi::OsString;
 

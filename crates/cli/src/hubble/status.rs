@@ -190,7 +190,6 @@ fn uptime(nanos: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     fn status() -> ServerStatusResponse {

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Events in, flows out.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
-
 use super::*;
 use crate::fixture;
 use crate::proto::to_json;

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Filters against flows of the fixture.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
-
 mod fields;
 
 use super::*;

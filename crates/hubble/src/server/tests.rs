@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Sockets and certificates.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
-
 mod silent;
 
 use super::{Times, tls};

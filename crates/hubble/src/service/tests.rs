@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The whole of Hubble behind its socket, asked by a client.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
-
 use crate::client::Server;
 use crate::fixture::{self, Writers};
 use crate::proto::flow::layer4::Protocol;

@@ -141,7 +141,6 @@ impl Allocator {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use super::*;
     use crate::cluster::Pools;
     use std::time::Duration;

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The target against a kernel in memory, also one that fails.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
 use super::*;
 use datapath::fake;

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Tests of the devices, in a network namespace of their own.
-#![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
 use crate::testing::{in_namespace, without_carriers};

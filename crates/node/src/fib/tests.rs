@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which changes count, and for whom; and the kernel's own word on what it tells.
-#![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
 use datapath::netlink::NextHop;

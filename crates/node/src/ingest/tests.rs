@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Tests of ingestion.
-#![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
 use serde_json::json;

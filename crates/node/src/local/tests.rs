@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Tests of what follows for this node.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use super::*;
 use crate::Ipam;

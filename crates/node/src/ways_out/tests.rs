@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Who is told, and when.
-#![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
 use datapath::netlink::{NextHop, Place, RouteChange, Way};

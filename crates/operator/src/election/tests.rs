@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
-
 use super::{Elector, LeaseSpec, Timing};
 use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s::k8s_openapi::jiff::Timestamp;

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Derived and merged tables against what a naive map says, over random histories.
-#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

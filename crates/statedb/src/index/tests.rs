@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Indexes against a scan of a naive map, over random histories.
-#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
 

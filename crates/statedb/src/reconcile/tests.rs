@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The reconciler against a target that fails on demand, on a paused clock.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

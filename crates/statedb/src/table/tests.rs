@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What tables and subscribers promise, by example and against a naive model over random histories.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::BTreeMap;
 

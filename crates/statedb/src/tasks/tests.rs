@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What supervision promises.
-#![allow(clippy::panic, clippy::unwrap_used, reason = "tests")]
 
 use std::sync::Arc;
 

@@ -36,7 +36,6 @@ pub(super) fn list<K: Kernel>(maps: &K) -> Result<Entries> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use abi::endpoint::Endpoint;
 

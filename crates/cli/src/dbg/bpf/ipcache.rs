@@ -52,7 +52,6 @@ fn show(entry: &IpcacheEntry) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use abi::Addr;
     use datapath::LpmKey;

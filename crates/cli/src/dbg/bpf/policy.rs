@@ -101,7 +101,6 @@ fn ports(entry: &Entry) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use abi::endpoint::Endpoint;
     use abi::policy::{INGRESS, PolicyEntry, PolicyKey};

@@ -357,7 +357,6 @@ fn nodes(status: &StatusResponse) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     fn status() -> StatusResponse {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Flags in, filters out.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 use super::*;
 use hubble::proto::flow::{EventTypeFilter, TcpFlags};
 

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Lines as they are printed.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
-
 use super::*;
 use hubble::proto::flow::{CiliumEventType, Ip, Layer4, LostEventSource, Tcp, TrafficDirection};
 

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Seats without sockets, with a clock that stands still.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
-
 use super::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::timeout;

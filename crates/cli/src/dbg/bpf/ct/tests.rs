@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#![allow(clippy::unwrap_used, reason = "tests")]
-
 use super::*;
 use abi::Addr;
 use abi::flow::flags::OPENED_BY_B;
