@@ -170,7 +170,9 @@ fn object(kind: &str, namespace: &str, name: &str, random: &mut StdRng) -> Value
         _ => {
             let node = NODES.choose(random).unwrap_or(&NODES[0]);
             let mut pod = pause(name, node, &subject);
-            pod["metadata"]["namespace"] = namespace.into();
+            if let Some(place) = pod.pointer_mut("/metadata/namespace") {
+                *place = namespace.into();
+            }
             pod
         }
     }

@@ -134,7 +134,7 @@ impl Allocator {
             (node.error != error).then(|| Write::Error(error.to_owned()))
         };
         let writes = nodes.iter().filter(|node| !node.ignored);
-        let writes = writes.filter_map(|node| Some((NodeRow::clone(&node), write(&node)?))).collect();
+        let writes = writes.filter_map(|node| Some((NodeRow::clone(node), write(node)?))).collect();
         Some(Writes { writes, refused })
     }
 }
@@ -174,7 +174,7 @@ mod tests {
         let row = node("n", &["10.0.1.0/24", "10.0.2.0/240"], "");
         assert_eq!(row.pod_cidrs, ["10.0.1.0/24".parse().unwrap()]);
         assert_eq!(row.unreadable, "spec.ipam.podCIDRs: \"10.0.2.0/240\" is not a prefix");
-        let writes = provide(&[row.clone()]).writes;
+        let writes = provide(std::slice::from_ref(&row)).writes;
         assert_eq!(writes, [(row.clone(), Write::Error(row.unreadable))]);
     }
 

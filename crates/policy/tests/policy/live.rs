@@ -7,6 +7,7 @@ use datapath::fake;
 use model::{EndpointId, IdentityId, reserved};
 use policy::{Config, Policy};
 use serde_json::{Value, json};
+use statedb::Row as _;
 
 fn config() -> Config {
     Config { ipv6: true, ..Config::default() }
@@ -305,7 +306,7 @@ async fn an_identity_that_is_removed_is_known_while_pods_elsewhere_have_it() {
     assert!(allowed(), "the agent of its pod makes it again");
     tables.identities.insert(identity.clone());
     settle(&mut tables).await;
-    tables.remote_endpoints.remove(&pod.pod);
+    tables.remote_endpoints.remove(&pod.key());
     tables.commit();
     located(false).await;
     settle(&mut tables).await;
@@ -316,7 +317,7 @@ async fn an_identity_that_is_removed_is_known_while_pods_elsewhere_have_it() {
     located(true).await;
     tables.identities.remove(&identity.id);
     settle(&mut tables).await;
-    tables.remote_endpoints.remove(&pod.pod);
+    tables.remote_endpoints.remove(&pod.key());
     tables.commit();
     eventually("it to be forgotten", || (!allowed()).then_some(())).await;
 }
