@@ -40,6 +40,7 @@ enum Component {
     Dbg,
     Health,
     Hubble,
+    Relay,
     Cli,
 }
 
@@ -56,6 +57,7 @@ impl Component {
             "cilium" if in_agent_image => Self::Dbg,
             "cilium" => Self::Cli,
             "hubble" => Self::Hubble,
+            "hubble-relay" => Self::Relay,
             _ => return None,
         })
     }
@@ -86,6 +88,7 @@ impl Component {
             Self::Dbg => cli::dbg(arguments),
             Self::Health => cli::health(arguments),
             Self::Hubble => cli::hubble(arguments),
+            Self::Relay => relay::main(arguments),
             Self::Cli => match arguments.get(1).and_then(|a| a.to_str()) {
                 Some("lab") => lab::run(&arguments),
                 word => match word.and_then(Self::word) {
@@ -157,6 +160,7 @@ mod tests {
             "cilium-operator",
             "cilium-operator-generic",
             "hubble",
+            "hubble-relay",
             "loopback",
         ] {
             assert!(Component::of(name, true).is_some(), "{name}");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The configuration keys of this feature, as the chart writes them.
 
+use crate::server::{TlsFile, TlsFiles};
 use model::config::{Accepts, Form, Key, Reader, Value, keys, shared};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,16 +11,16 @@ const HUBBLE: &str = ".Values.hubble.enabled";
 const TLS: &str = "and .Values.hubble.enabled .Values.hubble.tls.enabled";
 
 /// `hubble-tls-cert-file`
-pub(crate) const TLS_CERT: Key<Option<String>> =
+const TLS_CERT: Key<Option<String>> =
     Key::new("hubble-tls-cert-file", "Certificate for hubble-listen-address; needed there unless TLS is disabled")
         .always("/var/lib/cilium/tls/hubble/server.crt")
         .when(TLS);
 /// `hubble-tls-key-file`
-pub(crate) const TLS_KEY: Key<Option<String>> = Key::new("hubble-tls-key-file", "Private key of that certificate")
+const TLS_KEY: Key<Option<String>> = Key::new("hubble-tls-key-file", "Private key of that certificate")
     .always("/var/lib/cilium/tls/hubble/server.key")
     .when(TLS);
 /// `hubble-tls-client-ca-files`
-pub(crate) const TLS_CLIENT_CA: Key<Vec<String>> = Key::new(
+const TLS_CLIENT_CA: Key<Vec<String>> = Key::new(
     "hubble-tls-client-ca-files",
     "Authorities whose clients are let in; without any, clients need no certificate",
 )
@@ -93,17 +94,6 @@ impl Value for Capacity {
     }
 }
 
-/// Where certificates are that serve the network.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// Certificate chain.
-    pub certificate: PathBuf,
-    /// Private key.
-    pub key: PathBuf,
-    /// Authorities whose clients are let in.
-    pub client_authorities: Vec<PathBuf>,
-}
-
 impl Config {
     /// The certificates for [`listen`](Self::listen); none if nothing is served there, or without TLS.
     #[must_use]
@@ -111,10 +101,11 @@ impl Config {
         if !self.wants_tls() {
             return None;
         }
+        let file = |option, path: &String| TlsFile { option, path: path.into() };
         Some(TlsFiles {
-            certificate: self.tls_certificate.as_ref()?.into(),
-            key: self.tls_key.as_ref()?.into(),
-            client_authorities: self.tls_client_authorities.iter().map(PathBuf::from).collect(),
+            certificate: file(TLS_CERT.name, self.tls_certificate.as_ref()?),
+            key: file(TLS_KEY.name, self.tls_key.as_ref()?),
+            client_authorities: self.tls_client_authorities.iter().map(|path| file(TLS_CLIENT_CA.name, path)).collect(),
         })
     }
 

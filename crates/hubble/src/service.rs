@@ -8,6 +8,7 @@ mod flows;
 mod tests;
 
 use crate::mask::Mask;
+use crate::proto::nanos;
 use crate::proto::observer::observer_server::Observer;
 use crate::proto::observer::{
     GetAgentEventsRequest, GetAgentEventsResponse, GetDebugEventsRequest, GetDebugEventsResponse, GetFlowsRequest,
@@ -56,9 +57,6 @@ impl Observer for Service {
 
     async fn get_flows(&self, request: Request<GetFlowsRequest>) -> Result<Response<Self::GetFlowsStream>, Status> {
         let request = request.into_inner();
-        if request.extensions.is_some() {
-            return Err(Status::invalid_argument("extensions: none is known"));
-        }
         let query = Query::compile(&request)?;
         let (sender, receiver) = tokio::sync::mpsc::channel(QUEUE);
         tokio::spawn(flows::stream(Arc::clone(&self.store), query, self.lost_interval, sender));
@@ -113,12 +111,23 @@ impl Observer for Service {
     }
 }
 
+/// Whether an observer can honour the request, which it is refused by otherwise.
+///
+/// # Errors
+///
+/// `InvalidArgument`, with the field and the value that cannot be honoured.
+pub fn check(request: &GetFlowsRequest) -> Result<(), Status> {
+    Query::compile(request).map(drop)
+}
+
 impl Query {
     pub(crate) fn compile(request: &GetFlowsRequest) -> Result<Self, Status> {
+        if request.extensions.is_some() {
+            return Err(Status::invalid_argument("extensions: none is known"));
+        }
         let invalid = |error: &dyn std::fmt::Display| Status::invalid_argument(error.to_string());
         let filters = crate::filter::Filters::compile(&request.whitelist, &request.blacklist);
         let paths = request.field_mask.as_ref().map(|mask| mask.paths.as_slice()).unwrap_or_default();
-        let nanos = |t: &prost_types::Timestamp| t.seconds.saturating_mul(1_000_000_000).saturating_add(t.nanos.into());
         Ok(Self {
             filters: filters.map_err(|e| invalid(&e))?,
             mask: Mask::compile(paths).map_err(|e| invalid(&e))?,

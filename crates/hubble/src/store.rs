@@ -180,7 +180,8 @@ impl Store {
 }
 
 /// Nanoseconds since 1970.
-pub(crate) fn now() -> i64 {
+#[must_use]
+pub fn now() -> i64 {
     clock(ClockId::CLOCK_REALTIME)
 }
 

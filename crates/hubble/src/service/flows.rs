@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Reading flows out of the store for one client.
 
-use crate::decode::timestamp;
 use crate::filter::Filters;
 use crate::mask::Mask;
 use crate::proto::flow::{Flow, LostEvent, LostEventSource};
 use crate::proto::observer::GetFlowsResponse;
 use crate::proto::observer::get_flows_response::ResponseTypes;
+use crate::proto::timestamp;
 use crate::ring::Read;
 use crate::store::{Entry, Store, now};
 use std::sync::Arc;
