@@ -41,6 +41,7 @@ enum Component {
     Health,
     Hubble,
     Relay,
+    Curl,
     Cli,
 }
 
@@ -58,6 +59,7 @@ impl Component {
             "cilium" => Self::Cli,
             "hubble" => Self::Hubble,
             "hubble-relay" => Self::Relay,
+            "curl" => Self::Curl,
             _ => return None,
         })
     }
@@ -89,6 +91,7 @@ impl Component {
             Self::Health => cli::health(arguments),
             Self::Hubble => cli::hubble(arguments),
             Self::Relay => relay::main(arguments),
+            Self::Curl => cli::curl(arguments),
             Self::Cli => match arguments.get(1).and_then(|a| a.to_str()) {
                 Some("lab") => lab::run(&arguments),
                 word => match word.and_then(Self::word) {
@@ -159,6 +162,7 @@ mod tests {
             "cilium-mount",
             "cilium-operator",
             "cilium-operator-generic",
+            "curl",
             "hubble",
             "hubble-relay",
             "loopback",

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #![doc = include_str!("../README.md")]
 
+mod chatter;
 pub mod client;
 mod config;
 mod decode;
+mod export;
 mod filter;
 #[cfg(test)]
 mod fixture;
 #[cfg(fuzzing)]
 pub mod fuzz;
 mod mask;
+mod metrics;
 mod names;
 mod peers;
 mod pem;
@@ -20,13 +23,16 @@ mod service;
 mod status;
 mod store;
 
+pub use chatter::Chatter;
 pub use config::{Capacity, Config};
 pub use names::Tables;
-pub use service::{AgentEvents, check};
+pub use service::{AgentEvents, Selection};
 pub use store::{Figures, now};
 
 use abi::event::Event;
 use client::HEALTH_SERVICE;
+use export::Exporters;
+use metrics::Plugins;
 use peers::Peers;
 use proto::observer::observer_server::{self, ObserverServer};
 use proto::peer::peer_server::{self, PeerServer};
@@ -69,9 +75,17 @@ pub struct Outputs {
 impl Outputs {
     fn new(sink: Sink, agent_events: AgentEvents, status: Status) -> Self {
         let shown = status.clone();
-        let surface =
-            Surface::new().status(move |all| all.hubble = Some(status::render(shown.figures(), &shown.problems())));
+        let chatter = status.store.as_ref().map(|store| store.chatter.clone()).unwrap_or_default();
+        let surface = Surface::new().metrics(|registry| chatter.register(registry));
+        let surface = surface.status(move |all| all.hubble = Some(status::render(shown.figures(), &shown.problems())));
         Self { sink, agent_events, status, surface }
+    }
+}
+
+/// Tells clients that ask for agent events what becomes of the tables.
+pub fn tell_agent_events(outputs: &Outputs, tables: Tables, tasks: &Tasks) {
+    if outputs.sink.0.is_some() {
+        tasks.spawn("hubble-agent-events", outputs.agent_events.clone().follow(tables));
     }
 }
 
@@ -140,12 +154,22 @@ fn start_at(config: Config, inputs: Inputs, tasks: &Tasks, times: Times) -> Outp
     let observer =
         Service { store: Arc::clone(&store), agent_events: agent_events.clone(), lost_interval: config.lost_interval };
     let peers = Peers::new(&config, inputs.tables.nodes);
+    let exporters = Exporters::new(Arc::clone(&store), Arc::clone(&problems), config.lost_interval);
+    if let Some(log) = config.flow_log() {
+        tasks.spawn("hubble-export", exporters.clone().export(log));
+    }
+    if let Some(path) = config.flow_logs.clone() {
+        tasks.spawn("hubble-flow-logs", exporters.follow(path));
+    }
     let tls = config.tls();
     let served = Served { observer, peers, problems: Arc::clone(&problems), times };
     let socket = served.clone();
     tasks.spawn("hubble-socket", async move { socket.listeners().await.serve_socket(config.socket).await });
     if let Some(address) = config.listen {
         tasks.spawn("hubble-network", async move { served.listeners().await.serve_network(address, tls).await });
+    }
+    if let Some(address) = config.metrics_listen.filter(|_| config.metrics != Plugins::default()) {
+        tasks.spawn("hubble-metrics", metrics::run(Arc::clone(&store), config.metrics, address, config.lost_interval));
     }
     let status = Status { store: Some(Arc::clone(&store)), problems };
     Outputs::new(Sink(Some(store)), agent_events, status)

@@ -8,6 +8,7 @@ mod flows;
 mod tests;
 
 use crate::mask::Mask;
+use crate::proto::flow::Flow;
 use crate::proto::nanos;
 use crate::proto::observer::observer_server::Observer;
 use crate::proto::observer::{
@@ -17,16 +18,14 @@ use crate::proto::observer::{
 };
 use crate::store::Store;
 pub use agent::AgentEvents;
-pub(crate) use flows::Query;
+pub(crate) use flows::{Query, subscribe};
+use prost_types::Timestamp;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
-
-/// Responses that wait for a client that does not read.
-const QUEUE: usize = 64;
 
 /// The observer of this node.
 #[derive(Clone)]
@@ -58,8 +57,7 @@ impl Observer for Service {
     async fn get_flows(&self, request: Request<GetFlowsRequest>) -> Result<Response<Self::GetFlowsStream>, Status> {
         let request = request.into_inner();
         let query = Query::compile(&request)?;
-        let (sender, receiver) = tokio::sync::mpsc::channel(QUEUE);
-        tokio::spawn(flows::stream(Arc::clone(&self.store), query, self.lost_interval, sender));
+        let receiver = subscribe(Arc::clone(&self.store), query, self.lost_interval);
         Ok(self.respond(Box::pin(ReceiverStream::new(receiver)) as Self::GetFlowsStream))
     }
 
@@ -111,13 +109,30 @@ impl Observer for Service {
     }
 }
 
-/// Whether an observer can honour the request, which it is refused by otherwise.
-///
-/// # Errors
-///
-/// `InvalidArgument`, with the field and the value that cannot be honoured.
-pub fn check(request: &GetFlowsRequest) -> Result<(), Status> {
-    Query::compile(request).map(drop)
+/// What of flows from elsewhere a request asks for.
+pub struct Selection(Query);
+
+impl Selection {
+    /// Prepares the filters, times and field mask of a request.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument`, with the field and the value that cannot be honoured.
+    pub fn new(request: &GetFlowsRequest) -> Result<Self, Status> {
+        Query::compile(request).map(Self)
+    }
+
+    /// The flow with the fields that are asked for, if it is.
+    #[must_use]
+    pub fn take(&self, flow: Flow, time: Option<&Timestamp>) -> Option<Flow> {
+        if !self.0.wants(&flow, time.map_or(0, nanos)) {
+            return None;
+        }
+        Some(match &self.0.mask {
+            Some(mask) => mask.apply(flow),
+            None => flow,
+        })
+    }
 }
 
 impl Query {

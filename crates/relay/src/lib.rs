@@ -80,7 +80,8 @@ async fn start(config: Config, tasks: &Tasks) {
         tasks.spawn("health-server", listeners.serve_network(address, None));
     }
     if let Some(address) = config.metrics_listen {
-        tasks.spawn("metrics", metrics::serve(address, pool.nodes()));
+        let nodes = pool.nodes();
+        tasks.spawn("metrics", surface::serve_metrics(address, move || metrics::render(&nodes)));
     }
     if let Some(address) = config.listen {
         let routes = Routes::new(health_service).add_service(ObserverServer::new(relay));

@@ -68,7 +68,7 @@ impl Observer for Relay {
     async fn get_flows(&self, request: Request<GetFlowsRequest>) -> Result<Response<Self::GetFlowsStream>, Status> {
         let request = request.into_inner();
         // Said once, not by each node.
-        hubble::check(&request)?;
+        hubble::Selection::new(&request)?;
         Ok(self.stream(request))
     }
 

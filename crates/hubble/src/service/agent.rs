@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the agent itself did: a short history, and a stream of what comes.
 
+mod tables;
+
 use crate::proto::flow::AgentEvent;
 use crate::proto::observer::{GetAgentEventsRequest, GetAgentEventsResponse};
 use crate::proto::{nanos, timestamp};
