@@ -40,7 +40,6 @@ pub fn read_folder(folder: &Path) -> Result<BTreeMap<String, String>, Error> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     #[test]

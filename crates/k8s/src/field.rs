@@ -53,8 +53,6 @@ pub fn port(field: &'static str, value: i32) -> Result<u16, FieldError> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-
     use super::*;
 
     #[test]

@@ -3,10 +3,12 @@
 //! [`validate`](super::validate()) refuses in a deny rule what only an allow rule may have.
 
 use super::resource::resource;
-use crate::crd::{self, AGE, VALID};
+use crate::crd::policy::{self as published, alternatives};
+use crate::crd::{AGE, VALID};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::core::{ClusterResourceScope, NamespaceResourceScope};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -21,15 +23,12 @@ resource! {
     {
         /// One rule.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schemars(schema_with = "crd::policy::spec")]
         spec: Option<Rule>,
         /// Several rules; with `spec` they count together.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schemars(schema_with = "crd::policy::specs")]
         specs: Option<Vec<Rule>>,
         /// Whether it is valid.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schemars(schema_with = "crd::policy::conditions")]
         status: Option<PolicyStatus>,
     }
 }
@@ -45,43 +44,48 @@ resource! {
     {
         /// One rule.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schemars(schema_with = "crd::policy::spec")]
         spec: Option<Rule>,
         /// Several rules; with `spec` they count together.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schemars(schema_with = "crd::policy::specs")]
         specs: Option<Vec<Rule>>,
         /// Whether it is valid.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schemars(schema_with = "crd::policy::conditions")]
         status: Option<PolicyStatus>,
     }
 }
 
 /// What is allowed or denied for the endpoints or nodes that a selector chooses.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(
+    extend("oneOf" = alternatives(&["endpointSelector", "nodeSelector"])),
+    extend("anyOf" = alternatives(&["ingress", "ingressDeny", "egress", "egressDeny"])),
+)]
 pub struct Rule {
     /// Free text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// The pods it applies to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<published::Selector>")]
     pub endpoint_selector: Option<LabelSelector>,
     /// The nodes it applies to; only in a clusterwide policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<published::Selector>")]
     pub node_selector: Option<LabelSelector>,
     /// What may come in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress: Option<Vec<IngressRule>>,
     /// What may not come in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "published::deny::<IngressRule>")]
     pub ingress_deny: Option<Vec<IngressRule>>,
     /// What may go out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub egress: Option<Vec<EgressRule>>,
     /// What may not go out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "published::deny::<EgressRule>")]
     pub egress_deny: Option<Vec<EgressRule>>,
     /// Whether the rule makes the rest denied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -111,7 +115,7 @@ impl Rule {
 }
 
 /// Whether traffic that no rule allows is denied because of this rule.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DefaultDenyConfig {
     /// Into the selected endpoints; true if absent and [`Rule::has_ingress`].
@@ -123,7 +127,7 @@ pub struct DefaultDenyConfig {
 }
 
 /// A label of a rule.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RuleLabel {
     /// Key.
@@ -137,38 +141,44 @@ pub struct RuleLabel {
 }
 
 /// What to put into flows.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LogConfig {
     /// Text of at most 32 printable characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxLength" = 32, "pattern" = published::PRINTABLE))]
     pub value: Option<String>,
 }
 
 /// What may, or may not, come in. All that is given must match. An empty rule selects nothing.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IngressRule {
     /// Pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<published::Selector>>")]
     pub from_endpoints: Option<Vec<LabelSelector>>,
     /// Nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<published::Selector>>")]
     pub from_nodes: Option<Vec<LabelSelector>>,
     /// Prefixes outside of the cluster.
     #[serde(default, rename = "fromCIDR", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<published::Cidr>>")]
     pub from_cidr: Option<Vec<String>>,
     /// Prefixes with exceptions, and groups of prefixes.
     #[serde(default, rename = "fromCIDRSet", skip_serializing_if = "Option::is_none")]
     pub from_cidr_set: Option<Vec<CIDRRule>>,
     /// Named sets such as `world` and `cluster`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<published::Entity>>")]
     pub from_entities: Option<Vec<String>>,
     /// Groups of a cloud provider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_groups: Option<Vec<Groups>>,
     /// Must be empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<String>>", extend("maxItems" = 0))]
     pub from_requires: Option<Vec<LabelSelector>>,
     /// Ports of the selected endpoints.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -182,23 +192,27 @@ pub struct IngressRule {
 }
 
 /// What may, or may not, go out. All that is given must match. An empty rule selects nothing.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EgressRule {
     /// Pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<published::Selector>>")]
     pub to_endpoints: Option<Vec<LabelSelector>>,
     /// Nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<published::Selector>>")]
     pub to_nodes: Option<Vec<LabelSelector>>,
     /// Prefixes outside of the cluster.
     #[serde(default, rename = "toCIDR", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<published::Cidr>>")]
     pub to_cidr: Option<Vec<String>>,
     /// Prefixes with exceptions, and groups of prefixes.
     #[serde(default, rename = "toCIDRSet", skip_serializing_if = "Option::is_none")]
     pub to_cidr_set: Option<Vec<CIDRRule>>,
     /// Named sets such as `world` and `cluster`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<published::Entity>>")]
     pub to_entities: Option<Vec<String>>,
     /// DNS names.
     #[serde(default, rename = "toFQDNs", skip_serializing_if = "Option::is_none")]
@@ -211,6 +225,7 @@ pub struct EgressRule {
     pub to_groups: Option<Vec<Groups>>,
     /// Must be empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<String>>", extend("maxItems" = 0))]
     pub to_requires: Option<Vec<LabelSelector>>,
     /// Ports of the destination.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -224,37 +239,45 @@ pub struct EgressRule {
 }
 
 /// A prefix or a group of prefixes, less exceptions.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("oneOf" = alternatives(&["cidr", "cidrGroupRef", "cidrGroupSelector"])))]
 pub struct CIDRRule {
     /// The prefix.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "cidr"))]
     pub cidr: Option<String>,
     /// Name of a [`CiliumCIDRGroup`](super::CiliumCIDRGroup).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxLength" = 253, "pattern" = published::OBJECT_NAME))]
     pub cidr_group_ref: Option<String>,
     /// Selects [`CiliumCIDRGroup`](super::CiliumCIDRGroup)s by their labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<published::Selector>")]
     pub cidr_group_selector: Option<LabelSelector>,
     /// Prefixes within that are not meant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<published::Cidr>>")]
     pub except: Option<Vec<String>>,
 }
 
 /// DNS names.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("oneOf" = alternatives(&["matchName", "matchPattern"])))]
 pub struct FQDNSelector {
     /// This name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxLength" = 255, "pattern" = published::DNS_NAME))]
     pub match_name: Option<String>,
     /// Names of this pattern.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxLength" = 255, "pattern" = published::DNS_PATTERN))]
     pub match_pattern: Option<String>,
 }
 
 /// Kubernetes Services.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Service {
     /// One by name.
@@ -266,7 +289,7 @@ pub struct Service {
 }
 
 /// A Service by name.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct K8sServiceNamespace {
     /// Name.
@@ -278,10 +301,11 @@ pub struct K8sServiceNamespace {
 }
 
 /// Services by their labels.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct K8sServiceSelectorNamespace {
     /// Their labels.
+    #[schemars(with = "published::Selector")]
     pub selector: LabelSelector,
     /// Namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -289,7 +313,7 @@ pub struct K8sServiceSelectorNamespace {
 }
 
 /// Groups that a provider outside of Kubernetes knows.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Groups {
     /// Of AWS.
@@ -298,7 +322,7 @@ pub struct Groups {
 }
 
 /// Groups of AWS.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AWSGroup {
     /// Labels of instances.
@@ -316,32 +340,36 @@ pub struct AWSGroup {
 }
 
 /// Mutual authentication.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Authentication {
     /// `disabled`, `required` or `test-always-fail`.
+    #[schemars(extend("enum" = ["disabled", "required", "test-always-fail"]))]
     pub mode: String,
 }
 
 /// ICMP types.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ICMPRule {
     /// Each a type of a family.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxItems" = 40))]
     pub fields: Option<Vec<ICMPField>>,
 }
 
 /// One ICMP type.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ICMPField {
     /// `IPv4` (if absent) or `IPv6`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["IPv4", "IPv6"], "default" = "IPv4"))]
     pub family: Option<String>,
     /// Number or name.
     #[serde(rename = "type")]
     #[serde(default)]
+    #[schemars(schema_with = "published::icmp_type")]
     pub icmp_type: ICMPType,
 }
 
@@ -349,11 +377,12 @@ pub struct ICMPField {
 pub type ICMPType = IntOrString;
 
 /// Ports, and what may be said on them.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PortRule {
     /// The ports; any if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxItems" = 40))]
     pub ports: Option<Vec<PortProtocol>>,
     /// What the application protocol may do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -363,6 +392,7 @@ pub struct PortRule {
     pub listener: Option<Listener>,
     /// Server names of TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<published::ServerName>>", extend("minItems" = 1, "x-kubernetes-list-type" = "set"))]
     pub server_names: Option<Vec<String>>,
     /// TLS towards the client.
     #[serde(default, rename = "terminatingTLS", skip_serializing_if = "Option::is_none")]
@@ -373,23 +403,27 @@ pub struct PortRule {
 }
 
 /// A port or a range.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PortProtocol {
     /// Number or name; `0` means any. May be absent only where the protocol has no ports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = published::PORT))]
     pub port: Option<String>,
     /// Last port of a range.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minimum" = 0, "maximum" = 65535))]
     pub end_port: Option<i32>,
     /// `TCP`, `UDP`, `SCTP`, `VRRP`, `IGMP` or `ANY` (if absent).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["TCP", "UDP", "SCTP", "VRRP", "IGMP", "ANY"]))]
     pub protocol: Option<String>,
 }
 
 /// What the application protocol may do: one of HTTP, Kafka, DNS, or another by name.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("oneOf" = alternatives(&["http", "kafka", "dns", "l7proto"])))]
 pub struct L7Rules {
     /// Requests that are allowed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -409,7 +443,7 @@ pub struct L7Rules {
 }
 
 /// HTTP requests: all that is given must match.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PortRuleHTTP {
     /// Regular expression for the method.
@@ -420,6 +454,7 @@ pub struct PortRuleHTTP {
     pub path: Option<String>,
     /// Regular expression for the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "idn-hostname"))]
     pub host: Option<String>,
     /// Headers that must be there: `Name` or `Name value`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -430,13 +465,15 @@ pub struct PortRuleHTTP {
 }
 
 /// A header, and what to do when it does not match.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HeaderMatch {
     /// `LOG`, `ADD`, `DELETE` or `REPLACE`; denied if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["LOG", "ADD", "DELETE", "REPLACE"]))]
     pub mismatch: Option<String>,
     /// Name.
+    #[schemars(extend("minLength" = 1))]
     pub name: String,
     /// Value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -447,11 +484,12 @@ pub struct HeaderMatch {
 }
 
 /// Kafka requests.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PortRuleKafka {
     /// `produce` or `consume`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["produce", "consume"]))]
     pub role: Option<String>,
     /// Kind of request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -464,35 +502,40 @@ pub struct PortRuleKafka {
     pub client_id: Option<String>,
     /// Topic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxLength" = 255))]
     pub topic: Option<String>,
 }
 
 /// A listener of an Envoy configuration.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Listener {
     /// The configuration.
     pub envoy_config: EnvoyConfig,
     /// Name of the listener.
+    #[schemars(extend("minLength" = 1))]
     pub name: String,
     /// Which wins when several apply; lower is stronger.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = null, "minimum" = 1, "maximum" = 100))]
     pub priority: Option<i32>,
 }
 
 /// An Envoy configuration.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EnvoyConfig {
     /// `CiliumEnvoyConfig` or `CiliumClusterwideEnvoyConfig`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["CiliumEnvoyConfig", "CiliumClusterwideEnvoyConfig"]))]
     pub kind: Option<String>,
     /// Name.
+    #[schemars(extend("minLength" = 1))]
     pub name: String,
 }
 
 /// Keys and certificates.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TLSContext {
     /// Where they are.
@@ -509,7 +552,7 @@ pub struct TLSContext {
 }
 
 /// A Kubernetes Secret.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Secret {
     /// Name.
@@ -520,28 +563,31 @@ pub struct Secret {
 }
 
 /// What the operator thinks of a policy.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyStatus {
     /// Of them `Valid`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Option<Vec<PolicyCondition>>,
     /// Policies made from this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "published::derivative_policies")]
     pub derivative_policies: Option<BTreeMap<String, serde_json::Value>>,
 }
 
 /// A condition.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyCondition {
+    /// `True`, `False` or `Unknown`.
+    pub status: String,
     /// Which one.
     #[serde(rename = "type")]
     pub condition_type: String,
-    /// `True`, `False` or `Unknown`.
-    pub status: String,
     /// When the status changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<published::DateTime>")]
     pub last_transition_time: Option<Time>,
     /// Why, for machines.
     #[serde(default, skip_serializing_if = "Option::is_none")]

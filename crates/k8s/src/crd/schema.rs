@@ -3,7 +3,8 @@
 //! they describe.
 //!
 //! A field is required if it is always written. Where the published schema differs from what the type implies, the type says so
-//! by `#[schemars(extend("keyword" = value))]`; null takes a keyword away.
+//! by `#[schemars(extend("keyword" = value))]`; null takes a keyword away. A default that is published though it is no text is
+//! `x-default`.
 
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -26,6 +27,9 @@ struct Structural;
 
 impl Transform for Structural {
     fn transform(&mut self, schema: &mut schemars::Schema) {
+        if let Some(there) = optional(schema) {
+            *schema = there;
+        }
         for keyword in ["title", "description"] {
             schema.remove(keyword);
         }
@@ -33,6 +37,9 @@ impl Transform for Structural {
             // Of the defaults that the types have, only texts are published.
             let published = |value: &Value| value.as_str().is_some_and(|text| !text.is_empty());
             keywords.retain(|keyword, value| !value.is_null() && (keyword != "default" || published(value)));
+        }
+        if let Some(default) = schema.remove("x-default") {
+            schema.insert("default".to_owned(), default);
         }
         if let Some(Value::Array(types)) = schema.get_mut("type") {
             types.retain(|name| name != "null");
@@ -42,6 +49,14 @@ impl Transform for Structural {
             }
         }
         transform_subschemas(self, schema);
+    }
+}
+
+/// What is there unless it is null, where a type has alternatives of its own.
+fn optional(schema: &schemars::Schema) -> Option<schemars::Schema> {
+    match schema.get("anyOf")?.as_array()?.as_slice() {
+        [there, null] if *null == json!({"type": "null"}) => there.clone().try_into().ok(),
+        _ => None,
     }
 }
 
@@ -101,12 +116,6 @@ impl Schema {
         self
     }
 
-    /// Drops the type, for what may have several.
-    pub(crate) fn without_type(mut self) -> Self {
-        self.0.remove("type");
-        self
-    }
-
     pub(crate) fn format(self, format: &str) -> Self {
         self.with("format", format)
     }
@@ -119,30 +128,12 @@ impl Schema {
         self.with("maxLength", length)
     }
 
-    pub(crate) fn max_items(self, count: u32) -> Self {
-        self.with("maxItems", count)
-    }
-
-    pub(crate) fn range(self, from: u32, to: u32) -> Self {
-        self.with("minimum", from).with("maximum", to)
-    }
-
     pub(crate) fn not_empty(self) -> Self {
         self.with("minLength", 1)
     }
 
     pub(crate) fn required<const N: usize>(self, fields: [&str; N]) -> Self {
         self.with("required", json!(fields.as_slice()))
-    }
-
-    /// Exactly one of these fields must be there.
-    pub(crate) fn exactly_one<const N: usize>(self, fields: [&str; N]) -> Self {
-        self.with("oneOf", fields.map(required).to_vec())
-    }
-
-    /// At least one of these fields must be there.
-    pub(crate) fn at_least_one<const N: usize>(self, fields: [&str; N]) -> Self {
-        self.with("anyOf", fields.map(required).to_vec())
     }
 
     /// More fields, as every object of the API has them at its top.
@@ -162,6 +153,7 @@ impl From<Schema> for schemars::Schema {
     }
 }
 
-fn required(field: &str) -> Value {
+/// A schema that asks for a field.
+pub(crate) fn required(field: &str) -> Value {
     json!({"properties": {field: {}}, "required": [field]})
 }

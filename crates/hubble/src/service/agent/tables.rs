@@ -89,7 +89,7 @@ fn service(change: &Change<Frontend>) -> AgentEvent {
         Change::Upsert(frontend) => {
             let notification = ServiceUpsertNotification {
                 id: frontend.id,
-                frontend_address: Some(address(&frontend.addr)),
+                frontend_address: Some(address(&frontend.key.addr)),
                 backend_addresses: frontend.backends.iter().map(|backend| address(&backend.addr)).collect(),
                 r#type: frontend.kind.to_string(),
                 name: frontend.service.name.to_string(),

@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
-
 use super::validate;
 use crate::cilium::{CiliumClusterwideNetworkPolicy, CiliumNetworkPolicy};
 use serde_json::json;
