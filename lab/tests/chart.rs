@@ -100,6 +100,76 @@ fn what_the_chart_cannot_do_is_refused_with_what_to_do_instead() {
 }
 
 #[test]
+fn a_relay_shows_agents_a_certificate_of_their_authority_and_serves_plain_text_unless_told_otherwise() {
+    let text = rendered(&["hubble.relay.enabled=true", "cluster.name=blue"]);
+    assert_eq!(text.matches("\nkind: Secret\n").count(), 3, "{text}");
+    for part in [
+        "  name: hubble-relay-client-certs\n",
+        "    peer-service: \"hubble-peer.kube-system.svc.cluster.local.:443\"\n",
+        "    cluster-name: \"blue\"\n",
+        "    disable-client-tls: false\n",
+        "    disable-server-tls: true\n",
+        "            grpc: { port: 4222 }\n",
+        "      port: 80\n",
+    ] {
+        assert!(text.contains(part), "{part} is missing in:\n{text}");
+    }
+    let text = rendered(&["hubble.relay.enabled=true", "hubble.relay.tls.server.enabled=true"]);
+    assert_eq!(text.matches("\nkind: Secret\n").count(), 4, "{text}");
+    assert!(text.contains("disable-server-tls: false") && text.contains("name: hubble-relay-server-certs\n"), "{text}");
+    let text = rendered(&["hubble.relay.enabled=true", "hubble.tls.enabled=false"]);
+    assert!(!text.contains("kind: Secret") && text.contains(".svc.cluster.local.:80\""), "{text}");
+    assert!(text.contains("disable-client-tls: true") && text.contains("disable-server-tls: true"), "{text}");
+}
+
+#[test]
+fn metrics_of_flows_are_served_when_some_are_named() {
+    let named = "hubble.metrics.enabled={drop,tcp:sourceContext=pod|ip;labelsContext=source_app\\,source_namespace}";
+    let text = rendered(&[named]);
+    for part in [
+        "  hubble-metrics: drop tcp:sourceContext=pod|ip;labelsContext=source_app,source_namespace\n",
+        "  hubble-metrics-server: :9965\n",
+        "            - { name: hubble-metrics, containerPort: 9965, hostPort: 9965, protocol: TCP }\n",
+        "  name: hubble-metrics\n",
+    ] {
+        assert!(text.contains(part), "{part} is missing in:\n{text}");
+    }
+    assert!(!rendered(&[]).contains("hubble-metrics"), "without any");
+}
+
+#[test]
+fn flows_are_exported_as_the_values_say() {
+    let text = rendered(&[
+        "hubble.export.static.enabled=true",
+        "hubble.export.static.fieldMask={time,source.pod_name}",
+        "hubble.export.dynamic.enabled=true",
+    ]);
+    for part in [
+        "  hubble-export-file-path: /var/run/cilium/hubble/events.log\n",
+        "  hubble-export-fieldmask: time source.pod_name\n",
+        "  hubble-flowlogs-config-path: /flowlog-config/flowlogs.yaml\n",
+        "  name: cilium-flowlog-config\n",
+        "      - filePath: /var/run/cilium/hubble/events.log\n",
+        "{ name: flowlog-config, mountPath: /flowlog-config, readOnly: true }",
+    ] {
+        assert!(text.contains(part), "{part} is missing in:\n{text}");
+    }
+    assert!(!rendered(&[]).contains("hubble-export"), "without any");
+}
+
+#[test]
+fn a_relay_that_nobody_would_answer_is_refused() {
+    for values in [
+        &["hubble.relay.enabled=true", "hubble.enabled=false"],
+        &["hubble.relay.enabled=true", "hubble.listenAddress="],
+    ] {
+        assert!(refused(values).contains("hubble.relay.enabled needs hubble."), "{values:?}");
+    }
+    let given = ["hubble.relay.enabled=true", "hubble.tls.auto.enabled=false", "hubble.relay.tls.client.cert=Zm9v"];
+    assert!(refused(&given).contains("hubble.relay.tls.client.key"), "a certificate without its key");
+}
+
+#[test]
 fn given_certificates_and_authorities_are_used() {
     let (authority, key) = certs::new_authority("given").unwrap();
     let (authority, key) = (base64(&authority), base64(&key));

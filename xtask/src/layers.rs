@@ -43,14 +43,14 @@ const LAYERS: [(&str, &[&str]); 7] = [
             "hubble",
         ],
     ),
-    ("L5", &["agent", "operator", "cli"]),
+    ("L5", &["agent", "operator", "relay", "cli"]),
     ("L6", &["cilium"]),
 ];
 
 /// Beside the layers, with the members that they may use; only the reference of the one binary's commands uses the lab, and nobody the others.
 const OUTSIDE: [(&str, &[&str]); 3] = [("lab", &[]), ("bench", &["abi", "datapath"]), ("xtask", &[])];
 
-const BINARIES: &[&str] = &["agent", "operator", "cli", "cilium", "bench", "lab", "xtask"];
+const BINARIES: &[&str] = &["agent", "operator", "relay", "cli", "cilium", "bench", "lab", "xtask"];
 
 /// Libraries that only some crates may depend on; a name that ends in `*` is a prefix.
 const FENCES: [(&str, &[&str]); 7] = [

@@ -134,22 +134,18 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
         connectivity::share(config.health.enabled, endpoint.health, health_addresses, tasks);
     surface.add(connectivity);
 
-    let hubble = hubble::start(
-        config.hubble.clone(),
-        hubble::Inputs {
-            node_name: node_name.to_owned(),
-            tables: hubble::Tables {
-                ipcache: ipcache.entries,
-                endpoints: endpoints.clone(),
-                pods: sources.pods,
-                identities: policy.identities,
-                frontends: services.frontends,
-                provenance: policy.provenance,
-                nodes: sources.nodes.clone(),
-            },
-        },
-        tasks,
-    );
+    let tables = hubble::Tables {
+        ipcache: ipcache.entries,
+        endpoints: endpoints.clone(),
+        pods: sources.pods,
+        identities: policy.identities,
+        frontends: services.frontends,
+        provenance: policy.provenance,
+        nodes: sources.nodes.clone(),
+    };
+    let inputs = hubble::Inputs { node_name: node_name.to_owned(), tables: tables.clone() };
+    let hubble = hubble::start(config.hubble.clone(), inputs, tasks);
+    hubble::tell_agent_events(&hubble, tables, tasks);
     surface.add(hubble.surface);
     surface.add(events::start(events, hubble.sink, tasks));
     surface.add(flow_table::start(maps.map()?, Arc::clone(&hooks), ready.clone(), tasks));

@@ -40,6 +40,8 @@ enum Component {
     Dbg,
     Health,
     Hubble,
+    Relay,
+    Curl,
     Cli,
 }
 
@@ -56,6 +58,8 @@ impl Component {
             "cilium" if in_agent_image => Self::Dbg,
             "cilium" => Self::Cli,
             "hubble" => Self::Hubble,
+            "hubble-relay" => Self::Relay,
+            "curl" => Self::Curl,
             _ => return None,
         })
     }
@@ -86,6 +90,8 @@ impl Component {
             Self::Dbg => cli::dbg(arguments),
             Self::Health => cli::health(arguments),
             Self::Hubble => cli::hubble(arguments),
+            Self::Relay => relay::main(arguments),
+            Self::Curl => cli::curl(arguments),
             Self::Cli => match arguments.get(1).and_then(|a| a.to_str()) {
                 Some("lab") => lab::run(&arguments),
                 word => match word.and_then(Self::word) {
@@ -156,7 +162,9 @@ mod tests {
             "cilium-mount",
             "cilium-operator",
             "cilium-operator-generic",
+            "curl",
             "hubble",
+            "hubble-relay",
             "loopback",
         ] {
             assert!(Component::of(name, true).is_some(), "{name}");

@@ -2,16 +2,19 @@
 //! The command `hubble`: flows of a node or of a cluster.
 
 mod connect;
+mod file;
 mod filters;
 mod names;
 mod observe;
 mod print;
 mod status;
 mod times;
+mod watch;
 
 use crate::output::Format;
 use anyhow::Result;
 use clap::{Args, Command, FromArgMatches, Subcommand};
+use clap_complete::Shell;
 use connect::Connection;
 use observe::Observe;
 use status::StatusOutput;
@@ -37,8 +40,24 @@ enum Other {
     /// List what the server knows.
     #[command(subcommand)]
     List(List),
+    /// Follow changes of what the server knows.
+    #[command(subcommand)]
+    Watch(Watch),
+    /// Print a script that completes commands in a shell.
+    Completion {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: Shell,
+    },
     /// Show the version.
     Version,
+}
+
+#[derive(Subcommand, Debug)]
+enum Watch {
+    /// Nodes that serve flows (an agent knows them).
+    #[command(alias = "peer")]
+    Peers,
 }
 
 #[derive(Subcommand, Debug)]
@@ -87,6 +106,11 @@ pub(crate) async fn run(args: impl IntoIterator<Item = OsString>) -> Result<()> 
         Other::Status { output } => status::status(&connection, output).await,
         Other::List(List::Nodes(list)) => status::nodes(&connection, list.wide(), &list.format()?).await,
         Other::List(List::Namespaces(list)) => status::namespaces(&connection, list.wide(), &list.format()?).await,
+        Other::Watch(Watch::Peers) => watch::peers(&connection).await,
+        Other::Completion { shell } => {
+            clap_complete::generate(shell, &mut command(), "hubble", &mut std::io::stdout());
+            Ok(())
+        }
         Other::Version => {
             println!("hubble v{}", env!("CARGO_PKG_VERSION"));
             Ok(())

@@ -3,6 +3,7 @@
 
 mod ages;
 mod cluster;
+mod curl;
 mod dbg;
 mod health;
 mod hubble;
@@ -15,10 +16,10 @@ use std::ffi::OsString;
 use std::future::Future;
 use std::process::ExitCode;
 
-/// What clap knows of `cilium`, `cilium-dbg`, `cilium-health` and `hubble`; the reference is made of it.
+/// What clap knows of `cilium`, `cilium-dbg`, `cilium-health`, `hubble` and `curl`; the reference is made of it.
 #[must_use]
-pub fn commands() -> [clap::Command; 4] {
-    [cluster::command(), dbg::command(), health::command(), hubble::command()]
+pub fn commands() -> [clap::Command; 5] {
+    [cluster::command(), dbg::command(), health::command(), hubble::command(), curl::command()]
 }
 
 /// Runs `cilium`, with its name as first argument.
@@ -43,6 +44,12 @@ pub fn health(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 #[must_use]
 pub fn hubble(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     block_on(hubble::run(args))
+}
+
+/// Runs `curl`, with its name as first argument.
+#[must_use]
+pub fn curl(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    block_on(curl::run(args))
 }
 
 /// Runs a command to its end on this thread, and says what went wrong.

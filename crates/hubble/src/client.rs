@@ -22,6 +22,8 @@ pub struct Server {
     pub tls: Option<Tls>,
     /// How long to wait for the connection.
     pub timeout: Option<Duration>,
+    /// How long the server may be silent before it is asked whether it lives, and then until it has answered; none for ever.
+    pub keepalive: Option<Duration>,
 }
 
 /// Certificates of a client, as PEM.
@@ -99,7 +101,11 @@ impl Server {
 
     fn endpoint(&self, uri: &str) -> Result<Endpoint, tonic::transport::Error> {
         let timeout = self.timeout.unwrap_or(Duration::from_secs(5));
-        Ok(Endpoint::from_shared(uri.to_owned())?.connect_timeout(timeout))
+        let endpoint = Endpoint::from_shared(uri.to_owned())?.connect_timeout(timeout);
+        Ok(match self.keepalive {
+            Some(time) => endpoint.http2_keep_alive_interval(time).keep_alive_timeout(time).keep_alive_while_idle(true),
+            None => endpoint,
+        })
     }
 }
 
@@ -115,7 +121,7 @@ mod tests {
     use super::*;
 
     fn server(address: &str, tls: Option<Tls>) -> Server {
-        Server { address: address.to_owned(), tls, timeout: None }
+        Server { address: address.to_owned(), tls, ..Server::default() }
     }
 
     #[tokio::test]

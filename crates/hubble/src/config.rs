@@ -1,25 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The configuration keys of this feature, as the chart writes them.
 
+use crate::export::FlowLog;
+use crate::metrics::Plugins;
+use crate::server::{TlsFile, TlsFiles};
 use model::config::{Accepts, Form, Key, Reader, Value, keys, shared};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 const HUBBLE: &str = ".Values.hubble.enabled";
+const METRICS: &str = "and .Values.hubble.enabled .Values.hubble.metrics.enabled";
+const EXPORT: &str = "and .Values.hubble.enabled .Values.hubble.export.static.enabled";
+const FLOW_LOGS: &str = "and .Values.hubble.enabled .Values.hubble.export.dynamic.enabled";
 const TLS: &str = "and .Values.hubble.enabled .Values.hubble.tls.enabled";
 
 /// `hubble-tls-cert-file`
-pub(crate) const TLS_CERT: Key<Option<String>> =
+const TLS_CERT: Key<Option<String>> =
     Key::new("hubble-tls-cert-file", "Certificate for hubble-listen-address; needed there unless TLS is disabled")
         .always("/var/lib/cilium/tls/hubble/server.crt")
         .when(TLS);
 /// `hubble-tls-key-file`
-pub(crate) const TLS_KEY: Key<Option<String>> = Key::new("hubble-tls-key-file", "Private key of that certificate")
+const TLS_KEY: Key<Option<String>> = Key::new("hubble-tls-key-file", "Private key of that certificate")
     .always("/var/lib/cilium/tls/hubble/server.key")
     .when(TLS);
 /// `hubble-tls-client-ca-files`
-pub(crate) const TLS_CLIENT_CA: Key<Vec<String>> = Key::new(
+const TLS_CLIENT_CA: Key<Vec<String>> = Key::new(
     "hubble-tls-client-ca-files",
     "Authorities whose clients are let in; without any, clients need no certificate",
 )
@@ -63,6 +69,49 @@ keys! {
         pub tls_key: Option<String>,
         #[key(TLS_CLIENT_CA)]
         pub tls_client_authorities: Vec<String>,
+        /// Metrics of flows with their options: dns, drop, flow, flows-to-world, http, httpV2, icmp, policy, port-distribution, tcp.
+        #[key(
+            "hubble-metrics",
+            template = "{{ join \" \" .Values.hubble.metrics.enabled | quote }}",
+            when = METRICS,
+        )]
+        pub metrics: Plugins,
+        /// Where metrics of flows are served, such as :9965.
+        #[key(
+            "hubble-metrics-server",
+            template = "{{ printf \":%s\" (include \"cilium.text\" .Values.hubble.metrics.port) | quote }}",
+            when = METRICS,
+        )]
+        pub metrics_listen: Option<SocketAddr>,
+        /// File that flows are written to, one JSON object a line; none if empty.
+        #[key("hubble-export-file-path", value = "hubble.export.static.filePath", initial = "\"/var/run/cilium/hubble/events.log\"", when = EXPORT)]
+        pub export_file: Option<PathBuf>,
+        /// MiB that it has at most; then it is put aside.
+        #[key("hubble-export-file-max-size-mb", default = "10", value = "hubble.export.static.fileMaxSizeMb", when = EXPORT)]
+        pub export_size: u32,
+        /// How many files that were put aside are kept.
+        #[key("hubble-export-file-max-backups", default = "5", value = "hubble.export.static.fileMaxBackups", when = EXPORT)]
+        pub export_backups: u32,
+        /// Fields of a flow that are written; all if empty.
+        #[key("hubble-export-fieldmask", value = "hubble.export.static.fieldMask", initial = "[]", when = EXPORT)]
+        pub export_mask: Vec<String>,
+        /// Which flows are written, as JSON of filters with white space between.
+        #[key(
+            "hubble-export-allowlist",
+            template = "{{ join \" \" .Values.hubble.export.static.allowList | quote }}",
+            when = EXPORT,
+        )]
+        pub export_allow: JsonList,
+        /// Which flows are not.
+        #[key(
+            "hubble-export-denylist",
+            template = "{{ join \" \" .Values.hubble.export.static.denyList | quote }}",
+            when = EXPORT,
+        )]
+        pub export_deny: JsonList,
+        /// File that says which flows are written where, and that may change at any time.
+        #[key("hubble-flowlogs-config-path", always = "/flowlog-config/flowlogs.yaml", when = FLOW_LOGS)]
+        pub flow_logs: Option<PathBuf>,
         /// Shortest time between two reports of lost events to one client.
         #[key("hubble-lost-event-send-interval", default = "1s")]
         pub lost_interval: Duration,
@@ -76,6 +125,21 @@ keys! {
         pub cluster: String,
     }
     check Self::refuse_misfits;
+}
+
+/// JSON values with white space between.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JsonList(pub(crate) Vec<serde_json::Value>);
+
+impl Value for JsonList {
+    fn form() -> Form {
+        Form::new("JSON objects with white space between", Accepts::Text)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let values = serde_json::Deserializer::from_str(text).into_iter();
+        values.collect::<Result<_, _>>().ok().map(Self)
+    }
 }
 
 /// How many events the ring holds: one less than a power of two.
@@ -93,17 +157,6 @@ impl Value for Capacity {
     }
 }
 
-/// Where certificates are that serve the network.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// Certificate chain.
-    pub certificate: PathBuf,
-    /// Private key.
-    pub key: PathBuf,
-    /// Authorities whose clients are let in.
-    pub client_authorities: Vec<PathBuf>,
-}
-
 impl Config {
     /// The certificates for [`listen`](Self::listen); none if nothing is served there, or without TLS.
     #[must_use]
@@ -111,10 +164,25 @@ impl Config {
         if !self.wants_tls() {
             return None;
         }
+        let file = |option, path: &String| TlsFile { option, path: path.into() };
         Some(TlsFiles {
-            certificate: self.tls_certificate.as_ref()?.into(),
-            key: self.tls_key.as_ref()?.into(),
-            client_authorities: self.tls_client_authorities.iter().map(PathBuf::from).collect(),
+            certificate: file(TLS_CERT.name, self.tls_certificate.as_ref()?),
+            key: file(TLS_KEY.name, self.tls_key.as_ref()?),
+            client_authorities: self.tls_client_authorities.iter().map(|path| file(TLS_CLIENT_CA.name, path)).collect(),
+        })
+    }
+
+    /// The flows that go to a file all the time, if any do.
+    pub(crate) fn flow_log(&self) -> Option<FlowLog> {
+        Some(FlowLog {
+            name: "hubble-export-file-path".to_owned(),
+            file_path: self.export_file.clone()?,
+            field_mask: self.export_mask.clone(),
+            include_filters: self.export_allow.0.clone(),
+            exclude_filters: self.export_deny.0.clone(),
+            file_max_size_mb: self.export_size.into(),
+            file_max_backups: usize::try_from(self.export_backups).unwrap_or(usize::MAX),
+            end: None,
         })
     }
 
@@ -123,6 +191,9 @@ impl Config {
     }
 
     fn refuse_misfits(&self, read: &mut Reader<'_>) {
+        if let Some(Err(error)) = self.flow_log().map(|log| log.query()) {
+            read.refuse("hubble-export-file-path", "", format!("possible: {error}"));
+        }
         const WANT: &str = "a file: it is needed unless hubble-disable-tls is \"true\"";
         for (key, file) in [(TLS_CERT.name, &self.tls_certificate), (TLS_KEY.name, &self.tls_key)] {
             if self.wants_tls() && file.is_none() {

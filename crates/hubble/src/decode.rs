@@ -12,6 +12,7 @@ use crate::proto::flow::{
     CiliumEventType, Emitter, Endpoint, Ethernet, Flow, FlowType, Ip, IpVersion, NetworkInterface, Policy, Service,
     TraceObservationPoint, TraceReason, TrafficDirection, Verdict, Workload,
 };
+use crate::proto::timestamp;
 use abi::drop_reason::DropReason;
 use abi::event::{Event, kind, outcome, point, trace_reason};
 use model::{Identity, LabelSource, NodeName, Provenance};
@@ -148,13 +149,6 @@ pub(crate) fn flow_count(event: &Event) -> usize {
 /// The namespace and cluster that an identity's labels tell.
 pub(crate) fn namespace(identity: &Identity) -> Option<(String, String)> {
     label(identity, NAMESPACE).map(|namespace| (label(identity, CLUSTER).unwrap_or_default(), namespace))
-}
-
-/// Nanoseconds since 1970 as the protocol has them.
-#[expect(clippy::cast_possible_truncation, reason = "less than a second in nanoseconds")]
-pub(crate) fn timestamp(nanos: i64) -> prost_types::Timestamp {
-    const SECOND: i64 = 1_000_000_000;
-    prost_types::Timestamp { seconds: nanos.div_euclid(SECOND), nanos: nanos.rem_euclid(SECOND) as i32 }
 }
 
 fn drop(event: &Event, mut flow: Flow) -> Flow {

@@ -2,6 +2,7 @@
 //! Which flows a client wants (contracts A.2): any filter of the allow list, unless one of the deny list; all fields of a
 //! filter; any value of a field. A field that cannot be honoured is refused, never ignored.
 
+mod cel;
 mod l7;
 mod selector;
 mod text;
@@ -11,12 +12,14 @@ mod tests;
 
 use crate::proto::flow::layer4::Protocol;
 use crate::proto::flow::{Endpoint, Flow, FlowFilter, IpVersion, NetworkInterface, TcpFlags, Workload};
+use cel::Expression;
 use ipnet::IpNet;
 use selector::Selector;
 use std::net::IpAddr;
 use text::{Glob, NamePrefix};
 
-/// The filters of a request.
+/// The filters of a request; without any, everything is wanted.
+#[derive(Default)]
 pub(crate) struct Filters {
     allow: Vec<Filter>,
     deny: Vec<Filter>,
@@ -52,10 +55,6 @@ impl Filters {
 
 impl Filter {
     fn compile(filter: &FlowFilter) -> Result<Self, FilterError> {
-        if filter.experimental.as_ref().is_some_and(|e| !e.cel_expression.is_empty()) {
-            let want = "supported: CEL is not implemented";
-            return Err(FilterError { field: "experimental.cel_expression", value: String::new(), want });
-        }
         let mut tests = Tests(Vec::new());
         tests.addresses(filter)?;
         tests.names(filter)?;
@@ -63,6 +62,8 @@ impl Filter {
         tests.transport(filter)?;
         tests.event(filter);
         l7::add(&mut tests, filter)?;
+        let expressions = filter.experimental.as_ref().map(|e| e.cel_expression.as_slice()).unwrap_or_default();
+        tests.any(expressions, |text| Expression::compile(text), By::new(|f: &Flow, e: &Expression| e.fits(f)))?;
         Ok(Self(tests.0))
     }
 }

@@ -1,39 +1,51 @@
 // SPDX-License-Identifier: Apache-2.0
 #![doc = include_str!("../README.md")]
 
+mod chatter;
 pub mod client;
 mod config;
 mod decode;
+mod export;
 mod filter;
 #[cfg(test)]
 mod fixture;
 #[cfg(fuzzing)]
 pub mod fuzz;
 mod mask;
+mod metrics;
 mod names;
 mod peers;
 mod pem;
 pub mod proto;
 mod ring;
-mod server;
+pub mod server;
 mod service;
 mod status;
 mod store;
 
-pub use config::{Capacity, Config, TlsFiles};
+pub use chatter::Chatter;
+pub use config::{Capacity, Config};
 pub use names::Tables;
-pub use service::AgentEvents;
-pub use store::Figures;
+pub use service::{AgentEvents, Selection};
+pub use store::{Figures, now};
 
 use abi::event::Event;
+use client::HEALTH_SERVICE;
+use export::Exporters;
+use metrics::Plugins;
 use peers::Peers;
-use server::{Problems, Services, Times};
+use proto::observer::observer_server::{self, ObserverServer};
+use proto::peer::peer_server::{self, PeerServer};
+use server::{Listeners, Problems, Times};
 use service::Service;
 use statedb::Tasks;
 use std::sync::Arc;
 use std::time::Duration;
 use store::Store;
 use surface::Surface;
+use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::pb::health_server;
 
 /// How often the wall clock is compared with the kernel's.
 const CLOCK: Duration = Duration::from_secs(10);
@@ -63,9 +75,17 @@ pub struct Outputs {
 impl Outputs {
     fn new(sink: Sink, agent_events: AgentEvents, status: Status) -> Self {
         let shown = status.clone();
-        let surface =
-            Surface::new().status(move |all| all.hubble = Some(status::render(shown.figures(), &shown.problems())));
+        let chatter = status.store.as_ref().map(|store| store.chatter.clone()).unwrap_or_default();
+        let surface = Surface::new().metrics(|registry| chatter.register(registry));
+        let surface = surface.status(move |all| all.hubble = Some(status::render(shown.figures(), &shown.problems())));
         Self { sink, agent_events, status, surface }
+    }
+}
+
+/// Tells clients that ask for agent events what becomes of the tables.
+pub fn tell_agent_events(outputs: &Outputs, tables: Tables, tasks: &Tasks) {
+    if outputs.sink.0.is_some() {
+        tasks.spawn("hubble-agent-events", outputs.agent_events.clone().follow(tables));
     }
 }
 
@@ -134,12 +154,46 @@ fn start_at(config: Config, inputs: Inputs, tasks: &Tasks, times: Times) -> Outp
     let observer =
         Service { store: Arc::clone(&store), agent_events: agent_events.clone(), lost_interval: config.lost_interval };
     let peers = Peers::new(&config, inputs.tables.nodes);
-    let services = Services { observer, peers, problems: Arc::clone(&problems), times };
+    let exporters = Exporters::new(Arc::clone(&store), Arc::clone(&problems), config.lost_interval);
+    if let Some(log) = config.flow_log() {
+        tasks.spawn("hubble-export", exporters.clone().export(log));
+    }
+    if let Some(path) = config.flow_logs.clone() {
+        tasks.spawn("hubble-flow-logs", exporters.follow(path));
+    }
     let tls = config.tls();
-    tasks.spawn("hubble-socket", services.clone().serve_socket(config.socket));
+    let served = Served { observer, peers, problems: Arc::clone(&problems), times };
+    let socket = served.clone();
+    tasks.spawn("hubble-socket", async move { socket.listeners().await.serve_socket(config.socket).await });
     if let Some(address) = config.listen {
-        tasks.spawn("hubble-network", services.serve_network(address, tls));
+        tasks.spawn("hubble-network", async move { served.listeners().await.serve_network(address, tls).await });
+    }
+    if let Some(address) = config.metrics_listen.filter(|_| config.metrics != Plugins::default()) {
+        tasks.spawn("hubble-metrics", metrics::run(Arc::clone(&store), config.metrics, address, config.lost_interval));
     }
     let status = Status { store: Some(Arc::clone(&store)), problems };
     Outputs::new(Sink(Some(store)), agent_events, status)
+}
+
+/// What an agent serves.
+#[derive(Clone)]
+struct Served {
+    observer: Service,
+    peers: Peers,
+    problems: Problems,
+    times: Times,
+}
+
+impl Served {
+    async fn listeners(self) -> Listeners {
+        let (health, health_service) = tonic_health::server::health_reporter();
+        health.set_service_status(HEALTH_SERVICE, ServingStatus::Serving).await;
+        health.set_serving::<ObserverServer<Service>>().await;
+        health.set_serving::<PeerServer<Peers>>().await;
+        let routes = Routes::new(health_service)
+            .add_service(ObserverServer::new(self.observer))
+            .add_service(PeerServer::new(self.peers));
+        let names = [observer_server::SERVICE_NAME, peer_server::SERVICE_NAME, health_server::SERVICE_NAME];
+        Listeners { routes: server::with_reflection(routes, &names), problems: self.problems, times: self.times }
+    }
 }

@@ -29,10 +29,12 @@ pub mod relay {
     tonic::include_proto!("relay");
 }
 
+/// The definitions of all services and messages.
+pub(crate) const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
     #[expect(clippy::expect_used, reason = "the build script made these bytes")]
-    DescriptorPool::decode(include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin")).as_slice())
-        .expect("descriptors of the protocol")
+    DescriptorPool::decode(DESCRIPTORS).expect("descriptors of the protocol")
 });
 
 /// A message could not be read from, or written as, JSON.
@@ -46,6 +48,20 @@ pub struct JsonError {
 /// The descriptors of all messages.
 pub(crate) fn pool() -> &'static DescriptorPool {
     &POOL
+}
+
+/// Nanoseconds since 1970 as the protocol has them.
+#[expect(clippy::cast_possible_truncation, reason = "less than a second in nanoseconds")]
+#[must_use]
+pub fn timestamp(nanos: i64) -> prost_types::Timestamp {
+    const SECOND: i64 = 1_000_000_000;
+    prost_types::Timestamp { seconds: nanos.div_euclid(SECOND), nanos: nanos.rem_euclid(SECOND) as i32 }
+}
+
+/// A time of the protocol in nanoseconds since 1970; one that is out of bounds is the nearest within.
+#[must_use]
+pub fn nanos(time: &prost_types::Timestamp) -> i64 {
+    time.seconds.saturating_mul(1_000_000_000).saturating_add(time.nanos.into())
 }
 
 /// One message as one line of JSON: names as in the protocol's definition, enumerations by name, default values left out.

@@ -6,12 +6,7 @@ mod greeting;
 mod tests;
 mod tls;
 
-use crate::client::HEALTH_SERVICE;
-use crate::config::TlsFiles;
-use crate::peers::Peers;
-use crate::proto::observer::observer_server::ObserverServer;
-use crate::proto::peer::peer_server::PeerServer;
-use crate::service::Service;
+use crate::proto;
 use futures::{Stream, StreamExt};
 use greeting::{Greeted, Lobby};
 use parking_lot::Mutex;
@@ -24,12 +19,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tls::TlsError;
+pub use tls::{TlsFile, TlsFiles};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
-use tonic_health::ServingStatus;
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
@@ -75,18 +71,39 @@ pub(crate) enum ServeError {
 /// What does not work at the moment, by listener.
 pub(crate) type Problems = Arc<Mutex<BTreeMap<&'static str, String>>>;
 
-/// All that is needed to answer.
+/// Serves the same to everybody, over and over: a listener that fails is opened again.
 #[derive(Clone)]
-pub(crate) struct Services {
-    pub(crate) observer: Service,
-    pub(crate) peers: Peers,
+pub struct Listeners {
+    pub(crate) routes: Routes,
     pub(crate) problems: Problems,
     pub(crate) times: Times,
 }
 
-impl Services {
+/// Adds server reflection of these gRPC services to what answers.
+#[must_use]
+#[expect(clippy::expect_used, reason = "the build script made these bytes")]
+pub fn with_reflection(routes: Routes, services: &[&str]) -> Routes {
+    let builder = || {
+        let builder = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+        services.iter().fold(builder, |builder, name| builder.with_service_name(*name))
+    };
+    let current = builder().build_v1().expect("descriptors of the protocol");
+    // Older clients ask for this one only.
+    let alpha = builder().build_v1alpha().expect("descriptors of the protocol");
+    routes.add_service(current).add_service(alpha)
+}
+
+impl Listeners {
+    /// Serves these.
+    #[must_use]
+    pub fn new(routes: Routes) -> Self {
+        Self { routes, problems: Problems::default(), times: Times::default() }
+    }
+
     /// Serves the socket for ever; opens it again when that fails.
-    pub(crate) async fn serve_socket(self, path: PathBuf) {
+    pub async fn serve_socket(self, path: PathBuf) {
         loop {
             let result = self.socket(&path).await;
             self.retry(SOCKET, result).await;
@@ -94,7 +111,7 @@ impl Services {
     }
 
     /// Serves the network for ever; tries again while the port is taken or the certificates are not there yet.
-    pub(crate) async fn serve_network(self, address: SocketAddr, tls: Option<TlsFiles>) {
+    pub async fn serve_network(self, address: SocketAddr, tls: Option<TlsFiles>) {
         loop {
             let result = match &tls {
                 Some(files) => self.network(address, files).await,
@@ -108,13 +125,13 @@ impl Services {
         let listen = |source| ServeError::Listen { address: path.display().to_string(), source };
         let listener = rest::listen(path).and_then(UnixListener::from_std).map_err(listen)?;
         self.serving(SOCKET, &path.display().to_string());
-        Ok(self.router().await.serve_with_incoming(self.greeted(UnixListenerStream::new(listener))).await?)
+        Ok(self.router().serve_with_incoming(self.greeted(UnixListenerStream::new(listener))).await?)
     }
 
     async fn plain_network(&self, address: SocketAddr) -> Result<(), ServeError> {
         let listener = bind_network(address).await?;
         self.serving(NETWORK, &address.to_string());
-        Ok(self.router().await.serve_with_incoming(self.greeted(TcpListenerStream::new(listener))).await?)
+        Ok(self.router().serve_with_incoming(self.greeted(TcpListenerStream::new(listener))).await?)
     }
 
     async fn network(&self, address: SocketAddr, files: &TlsFiles) -> Result<(), ServeError> {
@@ -124,7 +141,7 @@ impl Services {
         self.serving(NETWORK, &address.to_string());
         let connections = tls::connections(listener, latest, Lobby::new(self.times.greeting));
         tokio::select! {
-            ended = self.router().await.serve_with_incoming(connections) => Ok(ended?),
+            ended = self.router().serve_with_incoming(connections) => Ok(ended?),
             never = self.renew(files, contents, config) => match never {},
         }
     }
@@ -162,17 +179,11 @@ impl Services {
         accepted.map(move |accepted| accepted.map(|io| Greeted::new(io, lobby.seat())))
     }
 
-    async fn router(&self) -> Router {
-        let (health, health_server) = tonic_health::server::health_reporter();
-        health.set_service_status(HEALTH_SERVICE, ServingStatus::Serving).await;
-        health.set_serving::<ObserverServer<Service>>().await;
-        health.set_serving::<PeerServer<Peers>>().await;
+    fn router(&self) -> Router {
         Server::builder()
             .http2_keepalive_interval(Some(self.times.silence))
             .http2_keepalive_timeout(Some(self.times.silence))
-            .add_service(health_server)
-            .add_service(ObserverServer::new(self.observer.clone()))
-            .add_service(PeerServer::new(self.peers.clone()))
+            .add_routes(self.routes.clone())
     }
 
     fn serving(&self, listener: &'static str, address: &str) {

@@ -8,6 +8,8 @@ mod flows;
 mod tests;
 
 use crate::mask::Mask;
+use crate::proto::flow::Flow;
+use crate::proto::nanos;
 use crate::proto::observer::observer_server::Observer;
 use crate::proto::observer::{
     GetAgentEventsRequest, GetAgentEventsResponse, GetDebugEventsRequest, GetDebugEventsResponse, GetFlowsRequest,
@@ -16,16 +18,14 @@ use crate::proto::observer::{
 };
 use crate::store::Store;
 pub use agent::AgentEvents;
-pub(crate) use flows::Query;
+pub(crate) use flows::{Query, subscribe};
+use prost_types::Timestamp;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
-
-/// Responses that wait for a client that does not read.
-const QUEUE: usize = 64;
 
 /// The observer of this node.
 #[derive(Clone)]
@@ -56,12 +56,8 @@ impl Observer for Service {
 
     async fn get_flows(&self, request: Request<GetFlowsRequest>) -> Result<Response<Self::GetFlowsStream>, Status> {
         let request = request.into_inner();
-        if request.extensions.is_some() {
-            return Err(Status::invalid_argument("extensions: none is known"));
-        }
         let query = Query::compile(&request)?;
-        let (sender, receiver) = tokio::sync::mpsc::channel(QUEUE);
-        tokio::spawn(flows::stream(Arc::clone(&self.store), query, self.lost_interval, sender));
+        let receiver = subscribe(Arc::clone(&self.store), query, self.lost_interval);
         Ok(self.respond(Box::pin(ReceiverStream::new(receiver)) as Self::GetFlowsStream))
     }
 
@@ -113,12 +109,40 @@ impl Observer for Service {
     }
 }
 
+/// What of flows from elsewhere a request asks for.
+pub struct Selection(Query);
+
+impl Selection {
+    /// Prepares the filters, times and field mask of a request.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument`, with the field and the value that cannot be honoured.
+    pub fn new(request: &GetFlowsRequest) -> Result<Self, Status> {
+        Query::compile(request).map(Self)
+    }
+
+    /// The flow with the fields that are asked for, if it is.
+    #[must_use]
+    pub fn take(&self, flow: Flow, time: Option<&Timestamp>) -> Option<Flow> {
+        if !self.0.wants(&flow, time.map_or(0, nanos)) {
+            return None;
+        }
+        Some(match &self.0.mask {
+            Some(mask) => mask.apply(flow),
+            None => flow,
+        })
+    }
+}
+
 impl Query {
     pub(crate) fn compile(request: &GetFlowsRequest) -> Result<Self, Status> {
+        if request.extensions.is_some() {
+            return Err(Status::invalid_argument("extensions: none is known"));
+        }
         let invalid = |error: &dyn std::fmt::Display| Status::invalid_argument(error.to_string());
         let filters = crate::filter::Filters::compile(&request.whitelist, &request.blacklist);
         let paths = request.field_mask.as_ref().map(|mask| mask.paths.as_slice()).unwrap_or_default();
-        let nanos = |t: &prost_types::Timestamp| t.seconds.saturating_mul(1_000_000_000).saturating_add(t.nanos.into());
         Ok(Self {
             filters: filters.map_err(|e| invalid(&e))?,
             mask: Mask::compile(paths).map_err(|e| invalid(&e))?,

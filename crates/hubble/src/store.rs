@@ -2,6 +2,7 @@
 //! Where events wait for readers. Taking one in costs a copy and a search for each of its names; flows are made only when somebody
 //! reads.
 
+use crate::chatter::Chatter;
 use crate::config::Config;
 use crate::decode::{Decoder, Record, flow_count, namespace};
 use crate::names::Tables;
@@ -52,6 +53,7 @@ pub(crate) struct Store {
     pub(crate) decoder: Decoder,
     /// Wakes readers that wait for the next event.
     pub(crate) arrived: Notify,
+    pub(crate) chatter: Chatter,
     state: Mutex<State>,
     tables: Tables,
     /// What is added to the kernel's clock to get nanoseconds since 1970.
@@ -95,6 +97,7 @@ impl Store {
         Self {
             decoder,
             arrived: Notify::new(),
+            chatter: Chatter::default(),
             state: Mutex::new(State { ring, seen_flows: 0, identities: HashMap::new() }),
             tables,
             offset: AtomicI64::new(clock_offset()),
@@ -104,6 +107,9 @@ impl Store {
 
     /// Takes in an event.
     pub(crate) fn push(&self, event: &Event) {
+        if self.chatter.takes(event) {
+            return;
+        }
         let time = event.time.cast_signed().saturating_add(self.offset.load(Ordering::Relaxed));
         let names = self.tables.names(&self.decoder.node, event);
         let mut state = self.state.lock();
@@ -180,7 +186,8 @@ impl Store {
 }
 
 /// Nanoseconds since 1970.
-pub(crate) fn now() -> i64 {
+#[must_use]
+pub fn now() -> i64 {
     clock(ClockId::CLOCK_REALTIME)
 }
 

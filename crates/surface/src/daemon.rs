@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What every daemon sets up first: its logs, and to stop on a signal.
 
+use axum::Router;
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::get;
 use std::io::{self, IsTerminal};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -9,6 +15,10 @@ use tracing_subscriber::EnvFilter;
 /// Libraries whose own account of a failed request repeats what is logged when it begins to fail.
 const INFO: &str = "info,kube=warn,kube_client=off";
 const DEBUG: &str = "debug,h2=info,hyper=info,hyper_util=info,tower=info,kube=info,kube_client=off,rustls=info";
+
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// Between attempts to listen.
+const PACE: Duration = Duration::from_secs(5);
 
 /// Writes logs to standard error. `RUST_LOG` chooses what is written; without it, `debug` does.
 pub fn init_logs(debug: bool) {
@@ -34,4 +44,30 @@ pub fn stop_on_signal(token: CancellationToken) -> io::Result<()> {
         token.cancel();
     });
     Ok(())
+}
+
+/// Serves metrics, rendered whenever somebody asks, at `/metrics` for ever; tries again while the port is taken.
+pub async fn serve_metrics(address: SocketAddr, render: impl Fn() -> String + Clone + Send + Sync + 'static) {
+    let answer = move || async move { ([(CONTENT_TYPE, OPENMETRICS)], render()) };
+    let router = Router::new().route("/metrics", get(answer));
+    loop {
+        let served = match bind(address).await {
+            Ok(listener) => axum::serve(listener, router.clone()).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = served {
+            tracing::warn!(%address, %error, "metrics are not served");
+        }
+        tokio::time::sleep(PACE).await;
+    }
+}
+
+/// All addresses of both families, or of IPv4 where there is no IPv6.
+async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Err(_) if address.ip() == Ipv6Addr::UNSPECIFIED => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        result => result,
+    }
 }

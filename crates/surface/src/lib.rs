@@ -5,7 +5,7 @@ mod daemon;
 mod families;
 mod tables;
 
-pub use daemon::{init_logs, stop_on_signal};
+pub use daemon::{init_logs, serve_metrics, stop_on_signal};
 pub use families::{Families, Family};
 pub use tables::{ReconcilerHealth, TableInfo};
 

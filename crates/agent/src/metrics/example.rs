@@ -34,6 +34,7 @@ pub fn example_metrics() -> datapath::Result<String> {
         policy.register(registry);
         services.register(registry);
         health.register(registry);
+        hubble::Chatter::default().register(registry);
         endpoint::register_metrics(table([]), table([]), registry);
         ipam::register_metrics(table([pool]), registry);
     });

@@ -11,8 +11,8 @@ One binary, which runs the component that it is called by: the image has it unde
 
 pub(crate) fn page() -> Page {
     let mut page = Page::new("Commands", TEXT);
-    let [cilium, dbg, health, hubble] = cli::commands();
-    for command in [cilium, lab::command(), dbg, health, hubble] {
+    let [cilium, dbg, health, hubble, curl] = cli::commands();
+    for command in [cilium, lab::command(), dbg, health, hubble, relay::command(), curl] {
         describe(&mut page, command);
     }
     daemon(&mut page, agent::command());

@@ -2,18 +2,12 @@
 //! `cilium-dbg metrics list`: the agent's metrics, as Prometheus would get them.
 
 use super::Output;
+use crate::curl;
 use crate::table::Table;
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
-use http_body_util::{BodyExt, Empty};
-use hyper::Request;
-use hyper::body::Bytes;
-use hyper::client::conn::http1;
-use hyper::header::HOST;
-use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use tokio::net::TcpStream;
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Commands {
@@ -48,15 +42,11 @@ pub(super) async fn run(command: Commands) -> Result<()> {
 }
 
 async fn fetch(address: &str) -> Result<String> {
-    let stream = TcpStream::connect(address).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    let request = Request::get("/metrics").header(HOST, address).body(Empty::<Bytes>::new())?;
-    let response = sender.send_request(request).await?;
-    if !response.status().is_success() {
-        bail!("{}", response.status());
+    let answer = curl::fetch(&format!("http://{address}/metrics"), &[]).await?;
+    if !answer.status().is_success() {
+        bail!("{}", answer.status());
     }
-    Ok(String::from_utf8(response.into_body().collect().await?.to_bytes().to_vec())?)
+    Ok(String::from_utf8(answer.into_body().to_vec())?)
 }
 
 fn table(metrics: &[Metric]) -> Table {

@@ -49,7 +49,7 @@ impl Connection {
     pub(super) async fn connect(&self) -> Result<Channel> {
         let address = self.address();
         let tls = if self.tls || address.starts_with("tls://") { Some(self.tls()?) } else { None };
-        Ok(Server { address, tls, timeout: Some(self.timeout) }.connect().await?)
+        Ok(Server { address, tls, timeout: Some(self.timeout), keepalive: None }.connect().await?)
     }
 
     fn tls(&self) -> Result<Tls> {

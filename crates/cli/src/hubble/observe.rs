@@ -2,9 +2,9 @@
 //! `hubble observe`: flows, past and as they come.
 
 use super::connect::Connection;
-use super::filters;
 use super::print::{Output, Printer};
 use super::times::{TimeFormat, parse};
+use super::{file, filters};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{ArgMatches, Args, FromArgMatches, ValueEnum};
 use hubble::proto::flow::FlowFilter;
@@ -12,6 +12,7 @@ use hubble::proto::observer::GetFlowsRequest;
 use hubble::proto::observer::observer_client::ObserverClient;
 use hubble::proto::{from_json, to_json};
 use std::io::{IsTerminal, stdout};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 /// How many flows are shown when nothing else is asked for.
@@ -108,6 +109,9 @@ pub(super) struct Observe {
     /// Show the filters that the flags make, and nothing else.
     #[arg(long, help_heading = "Filters")]
     print_raw_filters: bool,
+    /// Read flows from a file of JSON lines instead of asking a server; - for standard input.
+    #[arg(long, value_name = "FILE", conflicts_with = "follow")]
+    input_file: Option<PathBuf>,
     /// Show what nodes are up to, too.
     #[arg(long, short = 'D')]
     debug: bool,
@@ -136,6 +140,10 @@ pub(super) async fn run(connection: &Connection, matches: &ArgMatches) -> Result
         return Ok(());
     }
     let mut printer = options.printer()?;
+    if let Some(path) = &options.input_file {
+        file::read(path, &request, |response| printer.print(response))?;
+        return printer.finish();
+    }
     let mut client = ObserverClient::new(connection.connect().await?).max_decoding_message_size(usize::MAX);
     let said = |status: tonic::Status| anyhow!("{}: {}", connection.address(), status.message());
     let mut stream = client.get_flows(request).await.map_err(said)?.into_inner();
@@ -162,7 +170,7 @@ impl Observe {
         let vanilla = since.is_none() && until.is_none() && self.first.is_none();
         let last = match self.last {
             _ if self.all && vanilla => u64::MAX,
-            None | Some(0) if vanilla && !self.follow => DEFAULT_LAST,
+            None | Some(0) if vanilla && !self.follow && self.input_file.is_none() => DEFAULT_LAST,
             last => last.unwrap_or(0),
         };
         let (mut whitelist, mut blacklist) = filters::compile(matches)?;

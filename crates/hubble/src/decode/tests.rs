@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::fixture;
-use crate::proto::to_json;
+use crate::proto::{timestamp, to_json};
 
 fn decode(event: Event) -> Vec<Flow> {
     fixture::decoder().decode(7, &fixture::record(event))

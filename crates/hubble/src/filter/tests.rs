@@ -201,7 +201,7 @@ fn what_is_no_pod_is_in_no_namespace() {
 
 #[test]
 fn what_cannot_be_honoured_is_refused_by_name() {
-    let experimental = Some(flow_filter::Experimental { cel_expression: vec!["true".to_owned()] });
+    let experimental = Some(flow_filter::Experimental { cel_expression: vec!["_flow.".to_owned()] });
     assert!(error(FlowFilter { experimental, ..FlowFilter::default() }).contains("experimental.cel_expression"));
     assert!(error(filter!(protocol: ["quic"])).contains("filter protocol: \"quic\""));
     assert!(error(filter!(http_path: ["("])).contains("http_path"));

@@ -7,15 +7,24 @@ use super::{Times, tls};
 use crate::client::{Server, Tls};
 use crate::proto::observer::ServerStatusRequest;
 use crate::proto::observer::observer_client::ObserverClient;
-use crate::{Config, Inputs, Outputs, TlsFiles, fixture};
+use crate::server::{TlsFile, TlsFiles};
+use crate::{Config, Inputs, Outputs, fixture};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use statedb::Tasks;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 use tokio::time::timeout;
+use tokio_stream::StreamExt;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
 const NAME: &str = "n1.default.hubble-grpc.cilium.io";
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -104,7 +113,7 @@ impl Node {
                 identity,
                 allow_insecure: false,
             }),
-            timeout: None,
+            ..Server::default()
         }
     }
 
@@ -119,7 +128,9 @@ impl Node {
 }
 
 fn files(dir: &Path) -> TlsFiles {
-    let [certificate, key, authorities] = FILES.map(|name| dir.join(name));
+    let options = ["hubble-tls-cert-file", "hubble-tls-key-file", "hubble-tls-client-ca-files"];
+    let mut all = FILES.iter().zip(options).map(|(name, option)| TlsFile { option, path: dir.join(name) });
+    let [certificate, key, authorities] = std::array::from_fn(|_| all.next().unwrap());
     TlsFiles { certificate, key, client_authorities: vec![authorities] }
 }
 
@@ -249,4 +260,30 @@ async fn files_that_do_not_go_together_are_named_and_nothing_of_them_is_printed(
         assert!(text.contains(part), "{part} is missing in: {text}");
     }
     assert!(other.lines().all(|line| !text.contains(line)), "{text}");
+}
+
+#[tokio::test]
+async fn clients_learn_from_the_server_what_it_serves_and_that_it_is_well() {
+    let node = Node::start(None);
+    let socket = node.local();
+    until("the socket answers", async || answers(&socket).await).await;
+    let channel = socket.connect().await.unwrap();
+    let mut health = HealthClient::new(channel.clone());
+    for name in ["", "hubble.server.Observer", "observer.Observer", "peer.Peer"] {
+        let answer = health.check(HealthCheckRequest { service: name.to_owned() }).await.unwrap().into_inner();
+        assert_eq!(answer.status(), ServingStatus::Serving, "{name}");
+    }
+    let ask = |request| ServerReflectionRequest { host: String::new(), message_request: Some(request) };
+    let requests = [
+        MessageRequest::ListServices(String::new()),
+        MessageRequest::FileContainingSymbol("observer.Observer".to_owned()),
+    ];
+    let requests = tokio_stream::iter(requests.map(ask));
+    let answers = ServerReflectionClient::new(channel).server_reflection_info(requests).await.unwrap().into_inner();
+    let answers: Vec<_> = answers.map(|answer| answer.unwrap().message_response.unwrap()).collect().await;
+    let MessageResponse::ListServicesResponse(list) = &answers[0] else { panic!("{answers:?}") };
+    let mut names: Vec<_> = list.service.iter().map(|service| service.name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["grpc.health.v1.Health", "observer.Observer", "peer.Peer"]);
+    assert!(matches!(&answers[1], MessageResponse::FileDescriptorResponse(_)), "{answers:?}");
 }

@@ -5,13 +5,12 @@
 //! does not succeed is closed.
 
 use super::greeting::{CLIENTS, Greeted, Lobby, Seat};
-use crate::config::{TLS_CERT, TLS_CLIENT_CA, TLS_KEY, TlsFiles};
 use crate::pem;
 use futures::StreamExt;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -19,6 +18,26 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::TcpListenerStream;
+
+/// Where certificates are that serve the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Certificate chain.
+    pub certificate: TlsFile,
+    /// Private key.
+    pub key: TlsFile,
+    /// Authorities whose clients are let in; without any, clients need no certificate.
+    pub client_authorities: Vec<TlsFile>,
+}
+
+/// A file that a configuration key names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFile {
+    /// The key, for errors.
+    pub option: &'static str,
+    /// The file.
+    pub path: PathBuf,
+}
 
 /// Why there is no TLS. Each names the configuration key and the file.
 #[derive(Debug, thiserror::Error)]
@@ -46,12 +65,15 @@ pub(crate) enum TlsError {
         reason: String,
     },
     /// Files that do not go together.
-    #[error("{} and {}: {certificate} and {key} cannot be used together: {source}", TLS_CERT.name, TLS_KEY.name)]
+    #[error(
+        "{} and {}: {} and {} cannot be used together: {source}",
+        certificate.option, key.option, certificate.path.display(), key.path.display()
+    )]
     Pair {
         /// The certificate's file.
-        certificate: PathBuf,
+        certificate: Box<TlsFile>,
         /// The key's file.
-        key: PathBuf,
+        key: Box<TlsFile>,
         /// Why.
         source: rustls::Error,
     },
@@ -71,31 +93,36 @@ pub(crate) struct Contents {
 /// Reads all files.
 pub(crate) async fn read(files: &TlsFiles) -> Result<Contents, TlsError> {
     let mut authorities = Vec::new();
-    let certificate = read_one(TLS_CERT.name, &files.certificate).await?;
-    let key = read_one(TLS_KEY.name, &files.key).await?;
-    for path in &files.client_authorities {
-        authorities.push(read_one(TLS_CLIENT_CA.name, path).await?);
+    let certificate = files.certificate.read().await?;
+    let key = files.key.read().await?;
+    for file in &files.client_authorities {
+        authorities.push(file.read().await?);
     }
     Ok(Contents { certificate, key, authorities })
 }
 
-async fn read_one(option: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
-    tokio::fs::read(path).await.map_err(|source| TlsError::Read { option, path: path.to_owned(), source })
+impl TlsFile {
+    async fn read(&self) -> Result<Vec<u8>, TlsError> {
+        let Self { option, path } = self;
+        tokio::fs::read(path).await.map_err(|source| TlsError::Read { option, path: path.clone(), source })
+    }
+
+    /// What is wrong with it, given what it should hold and why it does not.
+    fn malformed(&self, what: &'static str) -> impl Fn(String) -> TlsError {
+        let Self { option, path } = self.clone();
+        move |reason| TlsError::Malformed { option, what, path: path.clone(), reason }
+    }
 }
 
 impl Contents {
     /// What these files, which are named in errors, make of a connection.
     pub(crate) fn config(&self, files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
-        let malformed = |option, what, path: &Path| {
-            let path = path.to_owned();
-            move |reason| TlsError::Malformed { option, what, path, reason }
-        };
         let chain = pem::certificates(&self.certificate);
-        let chain = chain.map_err(malformed(TLS_CERT.name, "certificate", &files.certificate))?;
-        let key = pem::key(&self.key).map_err(malformed(TLS_KEY.name, "private key", &files.key))?;
+        let chain = chain.map_err(files.certificate.malformed("certificate"))?;
+        let key = pem::key(&self.key).map_err(files.key.malformed("private key"))?;
         let mut trusted = RootCertStore::empty();
-        for (path, text) in files.client_authorities.iter().zip(&self.authorities) {
-            pem::trust(&mut trusted, text).map_err(malformed(TLS_CLIENT_CA.name, "certificate", path))?;
+        for (file, text) in files.client_authorities.iter().zip(&self.authorities) {
+            pem::trust(&mut trusted, text).map_err(file.malformed("certificate"))?;
         }
         let provider = pem::provider();
         let builder =
@@ -107,8 +134,8 @@ impl Contents {
             builder.with_client_cert_verifier(verifier.map_err(|e| rustls::Error::General(e.to_string()))?)
         };
         let mut config = builder.with_single_cert(chain, key).map_err(|source| TlsError::Pair {
-            certificate: files.certificate.clone(),
-            key: files.key.clone(),
+            certificate: Box::new(files.certificate.clone()),
+            key: Box::new(files.key.clone()),
             source,
         })?;
         config.alpn_protocols = vec![pem::ALPN.to_vec()];

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the agent itself did: a short history, and a stream of what comes.
 
-use crate::decode::timestamp;
+mod tables;
+
 use crate::proto::flow::AgentEvent;
 use crate::proto::observer::{GetAgentEventsRequest, GetAgentEventsResponse};
+use crate::proto::{nanos, timestamp};
 use crate::store::now;
 use futures::future::ready;
 use futures::{Stream, StreamExt};
@@ -47,8 +49,7 @@ impl AgentEvents {
         request: GetAgentEventsRequest,
         node_name: String,
     ) -> impl Stream<Item = Result<GetAgentEventsResponse, Status>> + Send + 'static {
-        let nanos = |t: prost_types::Timestamp| t.seconds.saturating_mul(1_000_000_000).saturating_add(t.nanos.into());
-        let (since, until) = (request.since.map(nanos), request.until.map(nanos));
+        let (since, until) = (request.since.as_ref().map(nanos), request.until.as_ref().map(nanos));
         let within = move |time: i64| since.is_none_or(|s| time >= s) && until.is_none_or(|u| time <= u);
         let history = self.history.lock();
         let live = request.follow.then(|| BroadcastStream::new(self.live.subscribe()));

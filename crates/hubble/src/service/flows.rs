@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Reading flows out of the store for one client.
 
-use crate::decode::timestamp;
 use crate::filter::Filters;
 use crate::mask::Mask;
 use crate::proto::flow::{Flow, LostEvent, LostEventSource};
 use crate::proto::observer::GetFlowsResponse;
 use crate::proto::observer::get_flows_response::ResponseTypes;
+use crate::proto::timestamp;
 use crate::ring::Read;
 use crate::store::{Entry, Store, now};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::time::Instant;
 use tonic::Status;
 
@@ -31,8 +31,21 @@ pub(crate) struct Query {
 /// The client went away.
 struct Gone;
 
-/// Sends what the client asked for until it has it all, or goes away.
-pub(super) async fn stream(
+/// Responses that wait for a client that does not read.
+const QUEUE: usize = 64;
+
+/// What a client asked for, until it has it all or goes away.
+pub(crate) fn subscribe(
+    store: Arc<Store>,
+    query: Query,
+    lost_interval: Duration,
+) -> Receiver<Result<GetFlowsResponse, Status>> {
+    let (sender, receiver) = tokio::sync::mpsc::channel(QUEUE);
+    tokio::spawn(stream(store, query, lost_interval, sender));
+    receiver
+}
+
+async fn stream(
     store: Arc<Store>,
     query: Query,
     lost_interval: Duration,
@@ -92,6 +105,11 @@ async fn pause(number: u64) {
 }
 
 impl Query {
+    /// All flows from now on.
+    pub(crate) fn live(filters: Filters, mask: Option<Mask>) -> Self {
+        Self { filters, mask, since: None, until: None, number: 0, first: false, follow: true }
+    }
+
     pub(crate) fn wants(&self, flow: &Flow, time: i64) -> bool {
         let early = self.since.is_some_and(|since| time < since);
         let late = self.until.is_some_and(|until| time > until);

@@ -2,7 +2,7 @@
 //! The command line of a daemon that is configured by keys. It stands here because both daemons have the same one.
 
 use super::AnyKey;
-use clap::{Arg, Command};
+use clap::{Arg, ArgMatches, Command};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -26,7 +26,20 @@ impl Arguments {
             .long(CONFIG_DIR)
             .value_name("DIR")
             .help("folder with one file per configuration key, as Kubernetes mounts a ConfigMap; flags win over it");
-        Command::new(name).about(about).arg(folder).args(keys.into_iter().map(flag))
+        Self::flags(Command::new(name).about(about).arg(folder), keys)
+    }
+
+    /// The command with a flag for each key, and no folder.
+    #[must_use]
+    pub fn flags<'a>(command: Command, keys: impl IntoIterator<Item = &'a AnyKey>) -> Command {
+        command.args(keys.into_iter().map(flag))
+    }
+
+    /// The flags that were given, of a command whose arguments are all texts.
+    #[must_use]
+    pub fn given(matches: &ArgMatches) -> BTreeMap<String, String> {
+        let text = |id: &clap::Id| Some((id.to_string(), matches.get_one::<String>(id.as_str())?.clone()));
+        matches.ids().filter_map(text).collect()
     }
 
     /// Reads the arguments of a [`command`](Self::command), of which the first is the program's name.
@@ -36,9 +49,7 @@ impl Arguments {
     /// A flag is unknown, or help or the version is asked for.
     pub fn parse<I: IntoIterator<Item = OsString>>(command: Command, arguments: I) -> Result<Self, clap::Error> {
         let matches = command.try_get_matches_from(arguments)?;
-        let given =
-            matches.ids().filter_map(|id| Some((id.to_string(), matches.get_one::<String>(id.as_str())?.clone())));
-        let mut keys: BTreeMap<String, String> = given.collect();
+        let mut keys = Self::given(&matches);
         Ok(Self { config_dir: keys.remove(CONFIG_DIR).map(PathBuf::from), keys })
     }
 }

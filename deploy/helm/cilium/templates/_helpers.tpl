@@ -82,20 +82,63 @@
 {{- if and (eq .Values.routingMode "native") .Values.tunnelProtocol }}
 {{- fail "routingMode=native uses no tunnel: unset tunnelProtocol" }}
 {{- end }}
-{{- if and .Values.hubble.enabled .Values.hubble.tls.enabled (not .Values.hubble.tls.server.existingSecret) }}
+{{- if and .Values.hubble.relay.enabled (not .Values.hubble.enabled) }}
+{{- fail "hubble.relay.enabled needs hubble.enabled" }}
+{{- end }}
+{{- if and .Values.hubble.relay.enabled (not .Values.hubble.listenAddress) }}
+{{- fail "hubble.relay.enabled needs hubble.listenAddress: the relay asks agents over the network" }}
+{{- end }}
+{{- if and .Values.hubble.enabled .Values.hubble.tls.enabled (include "cilium.wantedCertificates" . | fromYamlArray) }}
 {{- include "cilium.validateCertificates" . }}
 {{- end }}
 {{- end }}
 
-{{/* The same for the values that hubble-server-certs is made of. */}}
+{{/* The certificates that are not in a Secret of somebody else: the Secret's name, the certificate's, and its values with their path. */}}
+{{- define "cilium.wantedCertificates" }}
+{{- $wanted := list }}
+{{- $server := .Values.hubble.tls.server }}
+{{- if not $server.existingSecret }}
+{{- $cluster := default "default" .Values.cluster.name | replace "." "-" }}
+{{- $wanted = append $wanted (dict "name" "hubble-server-certs" "cn" (printf "*.%s.hubble-grpc.cilium.io" $cluster) "path" "hubble.tls.server" "values" $server) }}
+{{- end }}
+{{- if .Values.hubble.relay.enabled }}
+{{- range $side := list "client" "server" }}
+{{- $values := index $.Values.hubble.relay.tls $side }}
+{{- if and (or (eq $side "client") $values.enabled) (not $values.existingSecret) }}
+{{- $wanted = append $wanted (dict "name" (printf "hubble-relay-%s-certs" $side) "cn" "*.hubble-relay.cilium.io" "path" (printf "hubble.relay.tls.%s" $side) "values" $values) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- toYaml $wanted }}
+{{- end }}
+
+{{/* A Secret with a certificate, its key and its authority, in base64. */}}
+{{- define "cilium.tlsSecret" }}
+---
+apiVersion: v1
+kind: Secret
+metadata:
+  name: {{ .name }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    app.kubernetes.io/part-of: cilium
+type: kubernetes.io/tls
+data:
+  ca.crt: {{ .ca }}
+  tls.crt: {{ .crt }}
+  tls.key: {{ .key }}
+{{- end }}
+
+{{/* The same for the values that certificates are made of. */}}
 {{- define "cilium.validateCertificates" -}}
 {{- $auto := .Values.hubble.tls.auto }}
-{{- $server := .Values.hubble.tls.server }}
 {{- if and $auto.enabled (ne $auto.method "helm") }}
 {{- fail (printf "hubble.tls.auto.method=%s is not supported: use hubble.tls.auto.method=helm, or name a Secret with tls.crt, tls.key and ca.crt that somebody else renews in hubble.tls.server.existingSecret" $auto.method) }}
 {{- end }}
-{{- if and (not $auto.enabled) (or $server.cert $server.key) (not (and $server.cert $server.key .Values.tls.ca.cert)) }}
-{{- fail "hubble.tls.server.cert, hubble.tls.server.key and tls.ca.cert are needed together: a certificate, its key, and the authority that clients must have theirs from" }}
+{{- range include "cilium.wantedCertificates" . | fromYamlArray }}
+{{- if and (not $auto.enabled) (or .values.cert .values.key) (not (and .values.cert .values.key $.Values.tls.ca.cert)) }}
+{{- fail (printf "%s.cert, %s.key and tls.ca.cert are needed together: a certificate, its key, and the authority that the other side must have its own from" .path .path) }}
+{{- end }}
 {{- end }}
 {{- if and .Values.tls.ca.key (not .Values.tls.ca.cert) }}
 {{- fail "tls.ca.key is given without tls.ca.cert" }}

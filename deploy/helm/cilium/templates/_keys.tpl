@@ -55,9 +55,28 @@ data:
   {{- if .Values.hubble.enabled }}
   hubble-disable-tls: {{ not .Values.hubble.tls.enabled | quote }}
   hubble-event-buffer-capacity: {{ include "cilium.text" .Values.hubble.eventBufferCapacity | quote }}
+  {{- end }}
+  {{- if and .Values.hubble.enabled .Values.hubble.export.static.enabled }}
+  hubble-export-allowlist: {{ join " " .Values.hubble.export.static.allowList | quote }}
+  hubble-export-denylist: {{ join " " .Values.hubble.export.static.denyList | quote }}
+  hubble-export-fieldmask: {{ join " " .Values.hubble.export.static.fieldMask | quote }}
+  hubble-export-file-max-backups: {{ include "cilium.text" .Values.hubble.export.static.fileMaxBackups | quote }}
+  hubble-export-file-max-size-mb: {{ include "cilium.text" .Values.hubble.export.static.fileMaxSizeMb | quote }}
+  hubble-export-file-path: {{ include "cilium.text" .Values.hubble.export.static.filePath | quote }}
+  {{- end }}
+  {{- if and .Values.hubble.enabled .Values.hubble.export.dynamic.enabled }}
+  hubble-flowlogs-config-path: "/flowlog-config/flowlogs.yaml"
+  {{- end }}
+  {{- if .Values.hubble.enabled }}
   {{- with .Values.hubble.listenAddress }}
   hubble-listen-address: {{ include "cilium.text" . | quote }}
   {{- end }}
+  {{- end }}
+  {{- if and .Values.hubble.enabled .Values.hubble.metrics.enabled }}
+  hubble-metrics: {{ join " " .Values.hubble.metrics.enabled | quote }}
+  hubble-metrics-server: {{ printf ":%s" (include "cilium.text" .Values.hubble.metrics.port) | quote }}
+  {{- end }}
+  {{- if .Values.hubble.enabled }}
   hubble-socket-path: {{ include "cilium.text" .Values.hubble.socketPath | quote }}
   {{- end }}
   {{- if and .Values.hubble.enabled .Values.hubble.tls.enabled }}

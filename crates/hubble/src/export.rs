@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Flows to files, one JSON object a line, for whoever collects logs: one file by the agent's configuration, and any number by a file that
+//! may change at any time.
+//!
+//! An exporter is a client of the ring like any other: one that is too slow, or whose disk is full, loses flows and says in its file how many.
+
+mod config;
+mod file;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use config::FlowLog;
+
+use crate::proto::flow::{LostEvent, LostEventSource};
+use crate::proto::observer::export_event::ResponseTypes as Exported;
+use crate::proto::observer::get_flows_response::ResponseTypes;
+use crate::proto::observer::{ExportEvent, GetFlowsResponse};
+use crate::proto::{timestamp, to_json};
+use crate::server::Problems;
+use crate::service::subscribe;
+use crate::store::{Store, now};
+use config::FlowLogs;
+use file::{LogFile, Rotation};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::task::AbortOnDropHandle;
+
+/// Between attempts to open or write a file, and between looks at the configuration file.
+const PACE: Duration = Duration::from_secs(5);
+/// How many flows are written at once.
+const BATCH: usize = 64;
+
+/// What every exporter needs.
+#[derive(Clone)]
+pub(crate) struct Exporters {
+    pub(crate) store: Arc<Store>,
+    pub(crate) problems: Problems,
+    pub(crate) lost_interval: Duration,
+    pub(crate) pace: Duration,
+}
+
+impl Exporters {
+    pub(crate) fn new(store: Arc<Store>, problems: Problems, lost_interval: Duration) -> Self {
+        Self { store, problems, lost_interval, pace: PACE }
+    }
+
+    /// Exports as a configuration file says, for ever, and follows its changes. A file that cannot be used changes nothing.
+    pub(crate) async fn follow(self, path: PathBuf) {
+        let mut running: BTreeMap<String, (FlowLog, AbortOnDropHandle<()>)> = BTreeMap::new();
+        loop {
+            match FlowLogs::read(&path).await {
+                Ok(FlowLogs { flow_logs }) => {
+                    self.problem("flow logs", None);
+                    running
+                        .retain(|name, (log, _)| flow_logs.iter().any(|wanted| wanted.name == *name && wanted == log));
+                    for log in flow_logs {
+                        let name = log.name.clone();
+                        running.entry(name).or_insert_with(|| {
+                            let task = tokio::spawn(self.clone().export(log.clone()));
+                            (log, AbortOnDropHandle::new(task))
+                        });
+                    }
+                }
+                Err(error) => self.problem("flow logs", Some(format!("{}: {error}", path.display()))),
+            }
+            tokio::time::sleep(self.pace).await;
+        }
+    }
+
+    /// Exports one flow log until its end.
+    pub(crate) async fn export(self, log: FlowLog) {
+        let Ok(query) = log.query() else { return };
+        let mut flows = subscribe(Arc::clone(&self.store), query, self.lost_interval);
+        let mut writer = Writer { file: None, path: log.file_path.clone(), rotation: log.rotation(), lost: 0 };
+        let ends = async {
+            match log.end {
+                Some(end) => tokio::time::sleep(Duration::from_nanos(u64::try_from(end - now()).unwrap_or(0))).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(ends);
+        let mut batch = Vec::new();
+        loop {
+            let count = tokio::select! {
+                count = flows.recv_many(&mut batch, BATCH) => count,
+                () = &mut ends => return,
+            };
+            if count == 0 {
+                return;
+            }
+            let written = writer.write(&self.store.decoder.node_name, batch.drain(..).filter_map(Result::ok)).await;
+            let problem = written
+                .err()
+                .map(|error| format!("{}: {error}; {} flows are not in it", log.file_path.display(), writer.lost));
+            self.problem("export", problem);
+        }
+    }
+
+    /// Shows a problem in the status, and logs it when it is new.
+    fn problem(&self, of: &'static str, problem: Option<String>) {
+        let mut problems = self.problems.lock();
+        match problem {
+            None => drop(problems.remove(of)),
+            Some(problem) => {
+                if problems.insert(of, format!("{of}: {problem}")).is_none() {
+                    tracing::warn!("{of}: {problem}");
+                }
+            }
+        }
+    }
+}
+
+/// Writes to a file that may not be there, or be full.
+struct Writer {
+    file: Option<LogFile>,
+    path: PathBuf,
+    rotation: Rotation,
+    /// Flows that could not be written since the last one that could.
+    lost: u64,
+}
+
+impl Writer {
+    async fn write(&mut self, node: &str, responses: impl Iterator<Item = GetFlowsResponse>) -> io::Result<()> {
+        let (mut lines, mut flows) = (String::new(), 0);
+        if self.lost > 0 {
+            lines += &line(&lost(node, self.lost));
+        }
+        for response in responses {
+            flows += u64::from(matches!(response.response_types, Some(ResponseTypes::Flow(_))));
+            lines.extend(event(response).map(|event| line(&event)));
+        }
+        let written = self.append(lines.as_bytes()).await;
+        self.lost = if written.is_ok() { 0 } else { self.lost + flows };
+        written
+    }
+
+    async fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => self.file.insert(LogFile::open(&self.path, self.rotation).await?),
+        };
+        let written = file.append(lines).await;
+        if written.is_err() {
+            // Somebody may have taken it away: it is opened anew.
+            self.file = None;
+        }
+        written
+    }
+}
+
+fn line(event: &ExportEvent) -> String {
+    to_json(event).map(|json| json + "\n").unwrap_or_default()
+}
+
+fn event(response: GetFlowsResponse) -> Option<ExportEvent> {
+    let exported = match response.response_types? {
+        ResponseTypes::Flow(flow) => Exported::Flow(flow),
+        ResponseTypes::NodeStatus(status) => Exported::NodeStatus(status),
+        ResponseTypes::LostEvents(lost) => Exported::LostEvents(lost),
+    };
+    Some(ExportEvent { node_name: response.node_name, time: response.time, response_types: Some(exported) })
+}
+
+/// What stands for flows that were not written.
+fn lost(node: &str, count: u64) -> ExportEvent {
+    let source = LostEventSource::ObserverEventsQueue.into();
+    let time = Some(timestamp(now()));
+    let lost = LostEvent { source, num_events_lost: count, last: time, ..LostEvent::default() };
+    ExportEvent { node_name: node.to_owned(), time, response_types: Some(Exported::LostEvents(lost)) }
+}

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is exported, as the agent's configuration or a file says it.
+
+use super::file::Rotation;
+use crate::filter::Filters;
+use crate::mask::Mask;
+use crate::proto::flow::FlowFilter;
+use crate::proto::{from_json, nanos};
+use crate::service::Query;
+use serde::Deserialize;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// The file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct FlowLogs {
+    #[serde(default)]
+    pub(super) flow_logs: Vec<FlowLog>,
+}
+
+/// Which flows go to which file.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct FlowLog {
+    /// Unique.
+    pub(crate) name: String,
+    pub(crate) file_path: PathBuf,
+    #[serde(default)]
+    pub(crate) field_mask: Vec<String>,
+    /// As JSON of a filter has them.
+    #[serde(default)]
+    pub(crate) include_filters: Vec<Value>,
+    #[serde(default)]
+    pub(crate) exclude_filters: Vec<Value>,
+    #[serde(default = "file_size")]
+    pub(crate) file_max_size_mb: u64,
+    #[serde(default = "file_count")]
+    pub(crate) file_max_backups: usize,
+    /// When it ends, in nanoseconds since 1970.
+    #[serde(default, deserialize_with = "moment")]
+    pub(crate) end: Option<i64>,
+}
+
+fn file_size() -> u64 {
+    10
+}
+
+fn file_count() -> usize {
+    5
+}
+
+fn moment<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+    let time =
+        OffsetDateTime::parse(&text, &Rfc3339).map_err(|_| serde::de::Error::custom("end: want a time of RFC 3339"))?;
+    Ok(Some(nanos(&prost_types::Timestamp { seconds: time.unix_timestamp(), nanos: 0 })))
+}
+
+impl FlowLogs {
+    /// Reads and checks all of it; a text for people says what cannot be used.
+    pub(super) async fn read(path: &Path) -> Result<Self, String> {
+        let text = tokio::fs::read_to_string(path).await.map_err(|error| error.to_string())?;
+        let logs: Option<Self> = serde_saphyr::from_str(&text).map_err(|error| error.to_string())?;
+        let logs = logs.unwrap_or_default();
+        for (index, log) in logs.flow_logs.iter().enumerate() {
+            log.query().map_err(|error| format!("flow log {:?}: {error}", log.name))?;
+            let before = logs.flow_logs.iter().take(index);
+            if let Some(other) = before.into_iter().find(|o| o.name == log.name || o.file_path == log.file_path) {
+                return Err(format!("flow log {:?}: its name or filePath is that of {:?}", log.name, other.name));
+            }
+        }
+        Ok(logs)
+    }
+}
+
+impl FlowLog {
+    pub(super) fn rotation(&self) -> Rotation {
+        Rotation { size: self.file_max_size_mb.saturating_mul(1 << 20), backups: self.file_max_backups }
+    }
+
+    /// What it asks the ring for.
+    pub(crate) fn query(&self) -> Result<Query, String> {
+        let list = |values: &[Value]| {
+            let filters = values.iter().map(|value| from_json::<FlowFilter>(&value.to_string()));
+            filters.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())
+        };
+        let (include, exclude) = (list(&self.include_filters)?, list(&self.exclude_filters)?);
+        let filters = Filters::compile(&include, &exclude).map_err(|error| error.to_string())?;
+        let mask = Mask::compile(&self.field_mask).map_err(|error| error.to_string())?;
+        Ok(Query::live(filters, mask))
+    }
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A file of lines that is put aside when it is large. Whatever happens, it ends with a whole line.
+
+use std::io::{self, SeekFrom};
+use std::path::{Path, PathBuf};
+use time::OffsetDateTime;
+use time::macros::format_description;
+use tokio::fs::{File, OpenOptions};
+use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
+
+/// How large files get, and how many old ones are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rotation {
+    /// Bytes.
+    pub(super) size: u64,
+    pub(super) backups: usize,
+}
+
+/// The file that is written to.
+pub(super) struct LogFile {
+    path: PathBuf,
+    file: File,
+    size: u64,
+    rotation: Rotation,
+}
+
+impl LogFile {
+    /// Opens it at its end; what was left of a line that was being written is cut off.
+    pub(super) async fn open(path: &Path, rotation: Rotation) -> io::Result<Self> {
+        if let Some(folder) = path.parent() {
+            tokio::fs::create_dir_all(folder).await?;
+        }
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let mut file = options.open(path).await?;
+        let size = whole_lines(&mut file).await?;
+        file.set_len(size).await?;
+        file.seek(SeekFrom::Start(size)).await?;
+        Ok(Self { path: path.to_owned(), file, size, rotation })
+    }
+
+    /// Appends whole lines, all of them or none.
+    pub(super) async fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        if self.size > 0 && self.size + lines.len() as u64 > self.rotation.size {
+            self.rotate().await?;
+        }
+        let written = async {
+            self.file.write_all(lines).await?;
+            self.file.flush().await
+        };
+        if let Err(error) = written.await {
+            // The first error is the one that tells.
+            let _ = self.file.set_len(self.size).await;
+            let _ = self.file.seek(SeekFrom::Start(self.size)).await;
+            return Err(error);
+        }
+        self.size += lines.len() as u64;
+        Ok(())
+    }
+
+    async fn rotate(&mut self) -> io::Result<()> {
+        tokio::fs::rename(&self.path, aside(&self.path, OffsetDateTime::now_utc())).await?;
+        let old = backups(&self.path).await?;
+        for path in old.iter().take(old.len().saturating_sub(self.rotation.backups)) {
+            tokio::fs::remove_file(path).await?;
+        }
+        *self = Self::open(&self.path, self.rotation).await?;
+        Ok(())
+    }
+}
+
+/// Where the last whole line ends. Lines are short beside what is looked at.
+async fn whole_lines(file: &mut File) -> io::Result<u64> {
+    const BLOCK: u64 = 1 << 20;
+    let end = file.metadata().await?.len();
+    let start = end.saturating_sub(BLOCK);
+    file.seek(SeekFrom::Start(start)).await?;
+    let mut tail = Vec::new();
+    file.take(BLOCK).read_to_end(&mut tail).await?;
+    Ok(tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| start + at as u64 + 1))
+}
+
+/// The name before and after the time that a file was put aside at: `events-2026-01-31T12-00-00.000000000.log`.
+fn affixes(path: &Path) -> (String, String) {
+    let text = |part: Option<&std::ffi::OsStr>| part.map(|part| part.to_string_lossy().into_owned());
+    let extension = text(path.extension()).map(|extension| format!(".{extension}")).unwrap_or_default();
+    (format!("{}-", text(path.file_stem()).unwrap_or_default()), extension)
+}
+
+fn aside(path: &Path, time: OffsetDateTime) -> PathBuf {
+    let format = format_description!("[year]-[month]-[day]T[hour]-[minute]-[second].[subsecond digits:9]");
+    let (prefix, suffix) = affixes(path);
+    path.with_file_name(format!("{prefix}{}{suffix}", time.format(format).unwrap_or_default()))
+}
+
+/// Files that were put aside, oldest first.
+pub(super) async fn backups(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let (prefix, suffix) = affixes(path);
+    let mut found = Vec::new();
+    let mut entries = tokio::fs::read_dir(path.parent().unwrap_or(Path::new("."))).await?;
+    while let Some(entry) = entries.next_entry().await? {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let time = name.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(&suffix));
+        // Nothing but what was named by `aside`.
+        if time.is_some_and(|time| time.len() == 29 && time.chars().all(|c| c.is_ascii_digit() || "-T.".contains(c))) {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    Ok(found)
+}

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Flows in, lines out.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+use super::file::{LogFile, Rotation, backups};
+use super::{Exporters, FlowLog};
+use crate::config::Config;
+use crate::fixture;
+use crate::server::Problems;
+use crate::store::Store;
+use serde_json::{Value, json};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+fn exporters() -> Exporters {
+    let store = Arc::new(Store::new(&Config::default(), "n1", fixture::tables().tables));
+    Exporters { pace: Duration::from_millis(10), ..Exporters::new(store, Problems::default(), Duration::from_secs(1)) }
+}
+
+fn log(value: Value) -> FlowLog {
+    serde_json::from_value(value).unwrap()
+}
+
+/// Pushes packets, which are taken in as they come, until the file has what is looked for.
+async fn until(exporters: &Exporters, path: &Path, looked_for: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+    let wait = timeout(DEADLINE, async {
+        loop {
+            exporters.store.push(&fixture::allowed_syn());
+            exporters.store.push(&fixture::denied_syn());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            let text = std::fs::read_to_string(path).unwrap_or_default();
+            let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            if looked_for(&lines) {
+                return lines;
+            }
+        }
+    });
+    wait.await.expect("the lines")
+}
+
+#[tokio::test]
+async fn flows_that_are_wanted_are_lines_with_the_fields_that_are_wanted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("deep/events.log");
+    let wanted = json!({
+        "name": "drops",
+        "filePath": path,
+        "fieldMask": ["verdict", "source.pod_name"],
+        "includeFilters": [{"verdict": ["DROPPED"]}],
+        "excludeFilters": [{"event_type": [{"type": 5}]}],
+    });
+    let exporters = exporters();
+    let _running = AbortOnDropHandle::new(tokio::spawn(exporters.clone().export(log(wanted))));
+    let lines = until(&exporters, &path, |lines| lines.len() > 2).await;
+    for line in lines {
+        assert_eq!(line["flow"], json!({"verdict": "DROPPED", "source": {"pod_name": "db-0"}}), "{line}");
+        assert_eq!(line["node_name"], "n1");
+        assert!(line["time"].is_string(), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_says_what_is_exported_and_a_bad_one_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, path) = (dir.path().join("flowlogs.yaml"), dir.path().join("a.log"));
+    let other = dir.path().join("b.log");
+    let exporters = exporters();
+    let write = |text: String| std::fs::write(&config, text).unwrap();
+    write(format!("flowLogs: [{{name: a, filePath: {}}}]", path.display()));
+    let _running = AbortOnDropHandle::new(tokio::spawn(exporters.clone().follow(config.clone())));
+    until(&exporters, &path, |lines| !lines.is_empty()).await;
+    for (bad, part) in [
+        ("flowLogs: [{name: a}]", "filePath"),
+        ("flowLogs: [{name: a, filePath: /x, includeFilters: [{colour: 1}]}]", "\"a\""),
+        ("flowLogs: [{name: a, filePath: /x, includeFilters: [{source_ip: [nowhere]}]}]", "source_ip"),
+        ("flowLogs: [{name: a, filePath: /x, fieldMask: [colour]}]", "colour"),
+        ("flowLogs: [{name: a, filePath: /x}, {name: b, filePath: /x}]", "\"b\""),
+        ("flowLogs: [{name: a, filePath: /x, fieldAggregate: [source]}]", "fieldAggregate"),
+        ("]", "flowlogs.yaml"),
+    ] {
+        write(bad.to_owned());
+        let before = std::fs::read_to_string(&path).unwrap().lines().count();
+        until(&exporters, &path, |lines| {
+            exporters.problems.lock().get("flow logs").is_some_and(|problem| problem.contains(part))
+                && lines.len() > before
+        })
+        .await;
+    }
+    write(format!("flowLogs: [{{name: b, filePath: {}}}]", other.display()));
+    until(&exporters, &other, |lines| !lines.is_empty()).await;
+    let left = std::fs::read(&path).unwrap().len();
+    until(&exporters, &other, |lines| lines.len() > 20).await;
+    assert_eq!(std::fs::read(&path).unwrap().len(), left, "what is not named any more has ended");
+    assert!(exporters.problems.lock().is_empty(), "{:?}", exporters.problems.lock());
+}
+
+#[tokio::test]
+async fn what_could_not_be_written_is_said_when_it_can_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("events.log");
+    std::fs::create_dir(&path).unwrap();
+    let exporters = exporters();
+    let wanted = json!({"name": "all", "filePath": path});
+    let _running = AbortOnDropHandle::new(tokio::spawn(exporters.clone().export(log(wanted))));
+    let problem = || exporters.problems.lock().get("export").is_some_and(|problem| problem.contains("events.log"));
+    until(&exporters, &dir.path().join("no such file"), |_| problem()).await;
+    std::fs::remove_dir(&path).unwrap();
+    let lines = until(&exporters, &path, |lines| lines.len() > 2).await;
+    let lost = lines[0]["lost_events"]["num_events_lost"].as_str().unwrap();
+    assert!(lost.parse::<u64>().unwrap() >= 5, "{lost}");
+    assert!(lines[1..].iter().all(|line| line["flow"].is_object()) && !problem());
+}
+
+#[tokio::test]
+async fn a_flow_log_ends_when_it_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let wanted = json!({"name": "a", "filePath": dir.path().join("a.log"), "end": "2020-01-31T12:00:00Z"});
+    timeout(DEADLINE, exporters().export(log(wanted))).await.expect("the end");
+}
+
+#[tokio::test]
+async fn large_files_are_put_aside_and_the_oldest_are_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("events.log");
+    let others = dir.path().join("events-of-mine.log");
+    std::fs::write(&others, "mine").unwrap();
+    let mut file = LogFile::open(&path, Rotation { size: 20, backups: 2 }).await.unwrap();
+    for line in ["first\n", "second and longer\n", "third and longer\n", "fourth and longer\n"] {
+        file.append(line.as_bytes()).await.unwrap();
+    }
+    let kept = backups(&path).await.unwrap();
+    let texts: Vec<_> = kept.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    assert_eq!(texts, ["second and longer\n", "third and longer\n"]);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "fourth and longer\n");
+    assert!(others.exists());
+}
+
+#[tokio::test]
+async fn a_line_that_was_being_written_at_the_end_is_cut_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("events.log");
+    for (found, kept) in [("one\ntw", "one\n"), ("tor", ""), ("one\n", "one\n"), ("", "")] {
+        std::fs::write(&path, found).unwrap();
+        let mut file = LogFile::open(&path, Rotation { size: 100, backups: 0 }).await.unwrap();
+        file.append(b"next\n").await.unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{kept}next\n"), "{found:?}");
+    }
+}

@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Expressions of the Common Expression Language over `_flow`: fields by their names in the protocol, with the default of what is not
+//! set, and enumerations as `Verdict.DROPPED`.
+//!
+//! Whether a field is set is not known to the library's values, so `has()` is refused; an absent message has the defaults of its fields.
+
+use super::FilterError;
+use crate::proto;
+use crate::proto::flow::Flow;
+use cel::common::traits::Indexer;
+use cel::common::types::{
+    CelBool, CelBytes, CelDouble, CelInt, CelList, CelMap, CelNull, CelString, CelUInt, Kind, Type,
+};
+use cel::common::value::{CowVal, Val};
+use cel::{Context, Env, ExecutionError, Program, Value};
+use prost::{Message as _, Name};
+use prost_reflect::{
+    DynamicMessage, FieldDescriptor, Kind as FieldKind, MessageDescriptor, ReflectMessage, Value as Field,
+};
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+
+const FIELD: &str = "experimental.cel_expression";
+const FLOW: &str = "_flow";
+/// Parser and interpreter go one call deeper for each level of an expression, and have one stack. An expression has no more levels than
+/// words and signs; operators take more of the stack than others, and brackets most. Texts are not told apart: who parses them otherwise could hide levels.
+const LONGEST: usize = 128;
+const MOST_OPERATORS: usize = 32;
+const DEEPEST: usize = 16;
+/// What the parser needs for that: some 150 KiB for a bracket, when it is not optimised.
+const STACK: usize = 16 << 20;
+
+static TYPE: Type = Type::simple_type(Kind::Struct, "flow.Flow");
+static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
+
+/// An expression that is true of the flows that are wanted.
+pub(super) struct Expression {
+    program: Program,
+    /// The enumerations that it names, by name.
+    enums: Vec<(String, Value)>,
+}
+
+impl Expression {
+    pub(super) fn compile(text: &str) -> Result<Self, FilterError> {
+        let error = |want: &'static str| FilterError { field: FIELD, value: text.to_owned(), want };
+        if length(text) > LONGEST {
+            return Err(error("128 words and signs long at most"));
+        }
+        if operators(text) > MOST_OPERATORS {
+            return Err(error("made of 32 operators at most"));
+        }
+        if depth(text) > DEEPEST {
+            return Err(error("nested 16 levels deep at most"));
+        }
+        std::thread::scope(|scope| {
+            let parser = std::thread::Builder::new().name("cel".to_owned()).stack_size(STACK);
+            let parsed = parser.spawn_scoped(scope, || Self::parse(text)).ok().and_then(|thread| thread.join().ok());
+            parsed.unwrap_or(Err("possible: it could not be parsed")).map_err(error)
+        })
+    }
+
+    /// A text that is not too long, or what is wanted of it.
+    fn parse(text: &str) -> Result<Self, &'static str> {
+        let parse = |env: &Env| env.compile(text).map_err(|_| "an expression");
+        // Without macros, this one is a call like any other.
+        if parse(&Env::default().with_stdlib())?.references().has_function("has") {
+            return Err("supported: compare the field with its default instead of has()");
+        }
+        let program = parse(&ENV)?;
+        let enums = proto::pool().all_enums().filter(|e| program.references().has_variable(e.name()));
+        let enums = enums.map(|e| {
+            let values: HashMap<String, i64> = e.values().map(|v| (v.name().to_owned(), v.number().into())).collect();
+            (e.name().to_owned(), values.into())
+        });
+        let expression = Self { enums: enums.collect(), program };
+        match expression.value(&Flow::default()) {
+            Ok(Value::Bool(_)) => Ok(expression),
+            _ => Err("true or false of a flow with the fields of the protocol"),
+        }
+    }
+
+    /// Whether it is true; one that cannot be told, as for a list that is too short, is not.
+    pub(super) fn fits(&self, flow: &Flow) -> bool {
+        matches!(self.value(flow), Ok(Value::Bool(true)))
+    }
+
+    fn value(&self, flow: &Flow) -> Result<Value, ExecutionError> {
+        let mut context = Context::with_env(Arc::clone(&ENV));
+        for (name, values) in &self.enums {
+            context.add_variable_from_value(name.clone(), values.clone());
+        }
+        let unknown = || ExecutionError::undeclared_reference(FLOW);
+        let descriptor = proto::pool().get_message_by_name(&Flow::full_name()).ok_or_else(unknown)?;
+        let mut message = DynamicMessage::new(descriptor);
+        message.merge(flow.encode_to_vec().as_slice()).map_err(|_| unknown())?;
+        context.add_variable_as_val(FLOW, Box::new(Message(message)));
+        self.program.execute(&context)
+    }
+}
+
+/// How many words and signs there are.
+fn length(text: &str) -> usize {
+    let words = text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty()).count();
+    words + text.chars().filter(|c| !c.is_alphanumeric() && *c != '_' && !c.is_whitespace()).count()
+}
+
+/// How many operators there are.
+fn operators(text: &str) -> usize {
+    let signs = text.split(|c: char| !"+-*/%<>=!&|?:".contains(c)).filter(|run| !run.is_empty()).count();
+    signs + text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| *word == "in").count()
+}
+
+/// How deep brackets and prefixes are nested, at most.
+fn depth(text: &str) -> usize {
+    let (mut open, mut prefixes, mut deepest) = (0_usize, 0_usize, 0);
+    for c in text.chars() {
+        match c {
+            '(' | '[' | '{' => open += 1,
+            ')' | ']' | '}' => open = open.saturating_sub(1),
+            '!' | '-' | '?' => prefixes += 1,
+            _ => {}
+        }
+        deepest = deepest.max(open + prefixes);
+    }
+    deepest
+}
+
+/// A message, of which fields are made values when they are asked for.
+#[derive(Clone, Debug)]
+struct Message(DynamicMessage);
+
+impl Val for Message {
+    fn get_type(&self) -> &Type {
+        &TYPE
+    }
+
+    fn cel_type() -> &'static Type {
+        &TYPE
+    }
+
+    fn as_indexer<'b, 'v>(&'b self) -> Option<&'b (dyn Indexer + 'v)>
+    where
+        Self: 'v,
+    {
+        Some(self)
+    }
+
+    fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v> {
+        Box::new(self.clone())
+    }
+}
+
+impl Indexer for Message {
+    fn get<'b, 'v>(&'b self, name: &dyn Val) -> Result<CowVal<'b, 'v>, ExecutionError>
+    where
+        Self: 'v,
+    {
+        let name = name.downcast_ref::<CelString<'_>>().map(|name| name.inner()).unwrap_or_default();
+        let field = self.0.descriptor().get_field_by_name(name).ok_or_else(|| ExecutionError::no_such_key(name))?;
+        Ok(CowVal::Owned(value_of(&self.0, &field)))
+    }
+
+    fn steal<'v>(self: Box<Self>, name: &dyn Val) -> Result<Box<dyn Val + 'v>, ExecutionError>
+    where
+        Self: 'v,
+    {
+        self.get(name).map(CowVal::into_owned)
+    }
+}
+
+fn value_of(message: &DynamicMessage, field: &FieldDescriptor) -> Box<dyn Val> {
+    // A wrapped scalar that is not set is null, not its default.
+    if let FieldKind::Message(inner) = field.kind()
+        && is_wrapper(&inner)
+        && !message.has_field(field)
+    {
+        return Box::new(CelNull);
+    }
+    value(&message.get_field(field))
+}
+
+fn value(field: &Field) -> Box<dyn Val> {
+    match field {
+        Field::Bool(v) => Box::new(CelBool::from(*v)),
+        Field::I32(v) | Field::EnumNumber(v) => Box::new(CelInt::from(i64::from(*v))),
+        Field::I64(v) => Box::new(CelInt::from(*v)),
+        Field::U32(v) => Box::new(CelUInt::from(u64::from(*v))),
+        Field::U64(v) => Box::new(CelUInt::from(*v)),
+        Field::F32(v) => Box::new(CelDouble::from(f64::from(*v))),
+        Field::F64(v) => Box::new(CelDouble::from(*v)),
+        Field::String(v) => Box::new(CelString::from(v.clone())),
+        Field::Bytes(v) => Box::new(CelBytes::from(v.to_vec())),
+        Field::Message(inner) if is_wrapper(&inner.descriptor()) => inner
+            .descriptor()
+            .get_field_by_name("value")
+            .map_or_else(|| Box::new(CelNull) as _, |v| value(&inner.get_field(&v))),
+        Field::Message(inner) => Box::new(Message(inner.clone())),
+        Field::List(items) => Box::new(CelList::from(items.iter().map(value).collect::<Vec<_>>())),
+        // The protocol has none.
+        Field::Map(_) => Box::new(CelMap::default()),
+    }
+}
+
+/// Whether the message only makes a difference between a default and nothing.
+fn is_wrapper(message: &MessageDescriptor) -> bool {
+    message.parent_file().name() == "google/protobuf/wrappers.proto"
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::proto::flow::layer4::Protocol;
+    use crate::proto::flow::{Endpoint, Layer4, Tcp, TcpFlags, Verdict};
+
+    fn flow() -> Flow {
+        let flags = Some(TcpFlags { syn: true, ..TcpFlags::default() });
+        let tcp = Tcp { source_port: 41000, destination_port: 443, flags };
+        Flow {
+            verdict: Verdict::Dropped.into(),
+            is_reply: Some(false),
+            l4: Some(Layer4 { protocol: Some(Protocol::Tcp(tcp)) }),
+            source: Some(Endpoint {
+                identity: 300,
+                namespace: "shop".to_owned(),
+                labels: vec!["k8s:app=web".to_owned()],
+                ..Endpoint::default()
+            }),
+            ..Flow::default()
+        }
+    }
+
+    fn fits(text: &str, flow: &Flow) -> bool {
+        Expression::compile(text).unwrap_or_else(|error| panic!("{text}: {error}")).fits(flow)
+    }
+
+    #[test]
+    fn fields_are_found_by_the_names_of_the_protocol() {
+        for text in [
+            "_flow.verdict == Verdict.DROPPED",
+            "_flow.source.namespace == 'shop' && _flow.source.identity > 256u",
+            "_flow.l4.TCP.destination_port in [80u, 443u] && _flow.l4.TCP.flags.SYN",
+            "_flow.source.labels.exists(label, label.startsWith('k8s:app='))",
+            "_flow.source.namespace.matches('^sh[aeiou]p$')",
+            "_flow.is_reply == false",
+        ] {
+            assert!(fits(text, &flow()), "{text}");
+            assert!(!fits(&format!("!({text})"), &flow()), "not {text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_set_has_its_default_and_a_wrapped_value_is_null() {
+        let nothing = Flow::default();
+        assert!(fits("_flow.l4.TCP.destination_port == 0u && _flow.source.namespace == ''", &nothing));
+        assert!(fits("!(_flow.l4.UDP.destination_port == 53u)", &flow()));
+        assert!(fits("_flow.is_reply == null", &nothing) && !fits("_flow.is_reply == null", &flow()));
+    }
+
+    #[test]
+    fn what_is_no_condition_on_a_flow_is_refused() {
+        let deep = format!("{}true{}", "(".repeat(2000), ")".repeat(2000));
+        let long = format!("_flow.source.namespace == '{}'", "x ".repeat(LONGEST));
+        let bad = ["", "_flow.", "_flow.colour == 1", "1 + 1", "flow.verdict == 1", "has(_flow.l4)", &deep, &long];
+        for text in bad {
+            let error = Expression::compile(text).map(drop).unwrap_err().to_string();
+            assert!(error.contains("experimental.cel_expression"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn no_expression_is_too_much_for_the_stack() {
+        // As many levels as are let in, and far more.
+        let repeated = |times| move |head: &str, part: &str, tail: &str| format!("{head}{}{tail}", part.repeat(times));
+        for repeated in [15, 40, 60, 1000].map(repeated) {
+            for text in [
+                repeated("", "(", "true"),
+                repeated("", "[", "1"),
+                repeated("", "{1:", "1"),
+                repeated("", "!", "true"),
+                repeated("1 == ", "-", "1"),
+                repeated("", "true?", "true"),
+                repeated("", "true ? true : ", "true"),
+                repeated("_flow", ".source", " == 1"),
+                repeated("1", "+1", " == 1"),
+                repeated("true", "&&true", ""),
+                repeated("", "f(", "1"),
+                repeated("_flow.source.labels", ".map(x,x)", " == []"),
+                repeated("1", " in 1", ""),
+                repeated("_flow", "[1]", ""),
+            ] {
+                // Refused or not, it is told.
+                let _ = Expression::compile(&text).map(|expression| expression.fits(&flow()));
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_told_of_a_flow_is_not_true_of_it() {
+        let text = "_flow.verdict == Verdict.VERDICT_UNKNOWN || _flow.source.labels[3] == 'k8s:app=web'";
+        assert!(!fits(text, &flow()));
+    }
+}

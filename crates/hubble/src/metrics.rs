@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Metrics of flows, for Prometheus, on a port of their own.
+//!
+//! They are counted by a client of the ring like any other: whoever is too slow loses events and says how many. Labels that tell whose
+//! flows are counted can take any number of values, so each metric has so many series at most; what would be one more is counted as left out.
+
+mod context;
+mod options;
+mod plugins;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use options::Plugins;
+
+use crate::filter::Filters;
+use crate::proto::flow::{Flow, LostEvent};
+use crate::proto::observer::GetFlowsResponse;
+use crate::proto::observer::get_flows_response::ResponseTypes;
+use crate::service::Query;
+use crate::store::Store;
+use context::Labels;
+use parking_lot::Mutex;
+use plugins::{COUNTERS, DURATION, Sample};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use std::collections::{BTreeMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How many series a metric may have.
+const MOST: usize = 10_000;
+/// Seconds, from five milliseconds to ten seconds.
+const BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// Counts and serves for ever.
+pub(crate) async fn run(store: Arc<Store>, plugins: Plugins, address: SocketAddr, lost_interval: Duration) {
+    let metrics = Arc::new(Metrics::new(plugins, MOST));
+    let counted = Arc::clone(&metrics);
+    let count = async move {
+        let mut flows = crate::service::subscribe(store, Query::live(Filters::default(), None), lost_interval);
+        while let Some(Ok(response)) = flows.recv().await {
+            counted.take(&response);
+        }
+    };
+    tokio::join!(count, surface::serve_metrics(address, move || metrics.render()));
+}
+
+/// What is counted.
+struct Metrics {
+    plugins: Plugins,
+    most: usize,
+    registry: Registry,
+    counters: BTreeMap<&'static str, Family<Labels, Counter>>,
+    durations: Family<Labels, Histogram>,
+    lost: Family<Labels, Counter>,
+    left_out: Family<Labels, Counter>,
+    /// The series of each metric.
+    series: Mutex<BTreeMap<&'static str, HashSet<Labels>>>,
+}
+
+impl Metrics {
+    fn new(plugins: Plugins, most: usize) -> Self {
+        let mut registry = Registry::with_prefix("hubble");
+        let mut family = |name: &'static str, help: &'static str| {
+            let family = Family::<Labels, Counter>::default();
+            registry.register(name, help, family.clone());
+            family
+        };
+        let lost = family("lost_events", "Events that were lost on their way to the metrics");
+        let left_out =
+            family("metrics_samples_left_out", "Samples that would have been one series too many of a metric");
+        let counters = COUNTERS.into_iter().map(|(name, help)| (name, family(name, help))).collect();
+        let durations = Family::<Labels, Histogram>::new_with_constructor(|| Histogram::new(BUCKETS));
+        registry.register(DURATION, "Time until a response to an HTTP request", durations.clone());
+        Self { plugins, most, registry, counters, durations, lost, left_out, series: Mutex::default() }
+    }
+
+    fn take(&self, response: &GetFlowsResponse) {
+        match &response.response_types {
+            Some(ResponseTypes::Flow(flow)) => self.count(flow),
+            Some(ResponseTypes::LostEvents(lost)) => self.count_lost(lost),
+            _ => {}
+        }
+    }
+
+    fn count(&self, flow: &Flow) {
+        for sample in self.plugins.0.iter().flat_map(|plugin| plugin.samples(flow)) {
+            self.add(sample);
+        }
+    }
+
+    fn count_lost(&self, lost: &LostEvent) {
+        let source = lost.source().as_str_name().to_lowercase();
+        self.lost.get_or_create(&vec![("source", source)]).inc_by(lost.num_events_lost);
+    }
+
+    fn add(&self, sample: Sample) {
+        let Sample { metric, labels, seconds } = sample;
+        if !self.has_room(metric, &labels) {
+            self.left_out.get_or_create(&vec![("metric", format!("hubble_{metric}"))]).inc();
+            return;
+        }
+        match (seconds, self.counters.get(metric)) {
+            (Some(seconds), _) => self.durations.get_or_create(&labels).observe(seconds),
+            (None, Some(family)) => drop(family.get_or_create(&labels).inc()),
+            (None, None) => {}
+        }
+    }
+
+    fn has_room(&self, metric: &'static str, labels: &Labels) -> bool {
+        let mut all = self.series.lock();
+        let series = all.entry(metric).or_default();
+        if series.contains(labels) {
+            return true;
+        }
+        let room = series.len() < self.most;
+        if room {
+            series.insert(labels.clone());
+        }
+        room
+    }
+
+    fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing to a text does not fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}

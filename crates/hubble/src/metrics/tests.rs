@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Flows in, metrics out.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use super::{MOST, Metrics, Plugins};
+use crate::fixture;
+use crate::proto::flow::layer7::Record;
+use crate::proto::flow::{Dns, Endpoint, Flow, FlowType, Http, L7FlowType, Layer7, LostEvent, LostEventSource};
+use model::config::{Key, Reader};
+use std::collections::BTreeMap;
+
+const KEY: Key<Plugins> = Key::new("hubble-metrics", "Metrics");
+
+fn plugins(text: &str) -> Plugins {
+    let values = BTreeMap::from([(KEY.name.to_owned(), text.to_owned())]);
+    let mut reader = Reader::new(&values);
+    let plugins = reader.get(&KEY);
+    reader.finish(plugins).unwrap()
+}
+
+/// The samples of the page, without those of zero series.
+fn counted(plugins: Plugins, flows: &[Flow]) -> Vec<String> {
+    let metrics = Metrics::new(plugins, MOST);
+    flows.iter().for_each(|flow| metrics.count(flow));
+    samples(&metrics)
+}
+
+fn samples(metrics: &Metrics) -> Vec<String> {
+    metrics
+        .render()
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.contains("_bucket"))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// A packet that both policies let through, and one that is refused.
+fn flows() -> Vec<Flow> {
+    let decoder = fixture::decoder();
+    let events = [fixture::allowed_syn(), fixture::denied_syn()];
+    events.iter().flat_map(|event| decoder.decode(1, &fixture::record(*event))).collect()
+}
+
+#[test]
+fn a_packet_counts_once_and_each_verdict_of_a_policy_too() {
+    let text = counted(plugins("drop flow tcp port-distribution policy"), &flows()).join("\n");
+    for line in [
+        "hubble_drop_total{reason=\"Policy denied\",protocol=\"TCP\"} 1",
+        "hubble_flows_processed_total{type=\"Trace\",subtype=\"to-overlay\",verdict=\"FORWARDED\"} 1",
+        "hubble_flows_processed_total{type=\"Drop\",subtype=\"\",verdict=\"DROPPED\"} 1",
+        "hubble_flows_processed_total{type=\"PolicyVerdict\",subtype=\"\",verdict=\"FORWARDED\"} 2",
+        "hubble_tcp_flags_total{flag=\"SYN\",family=\"IPv4\"} 1",
+        "hubble_port_distribution_total{protocol=\"TCP\",port=\"5432\"} 1",
+        "hubble_policy_verdicts_total{direction=\"egress\",match=\"l3-only\",action=\"forwarded\"} 1",
+        "hubble_policy_verdicts_total{direction=\"ingress\",match=\"none\",action=\"dropped\"} 1",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is missing in:\n{text}");
+    }
+}
+
+#[test]
+fn contexts_name_the_sides_by_the_first_alternative_that_says_something() {
+    let all = "drop:sourceContext=workload|pod;destinationContext=pod;labelsContext=source_namespace,destination_workload_kind,traffic_direction";
+    let want = "hubble_drop_total{reason=\"Policy denied\",protocol=\"TCP\",source=\"shop/db-0\",destination=\"shop/web-1\",\
+                source_namespace=\"shop\",destination_workload_kind=\"Deployment\",traffic_direction=\"ingress\"} 1";
+    assert_eq!(counted(plugins(all), &flows()), [want]);
+    let by_direction = "drop:sourceEgressContext=pod;destinationIngressContext=app|identity";
+    let want = "hubble_drop_total{reason=\"Policy denied\",protocol=\"TCP\",source=\"\",destination=\"web\"} 1";
+    assert_eq!(counted(plugins(by_direction), &flows()), [want]);
+}
+
+#[test]
+fn only_what_leaves_the_cluster_counts_as_to_the_world() {
+    let world = |mut flow: Flow| {
+        flow.destination = Some(Endpoint { labels: vec!["reserved:world".to_owned()], ..Endpoint::default() });
+        flow
+    };
+    let all: Vec<_> = flows().into_iter().map(world).chain(flows()).collect();
+    let want = [
+        "hubble_flows_to_world_total{protocol=\"TCP\",verdict=\"DROPPED\",port=\"80\"} 1",
+        "hubble_flows_to_world_total{protocol=\"TCP\",verdict=\"FORWARDED\",port=\"5432\"} 1",
+    ];
+    let mut found = counted(plugins("flows-to-world:port;syn-only"), &all);
+    found.sort_unstable();
+    assert_eq!(found, want);
+}
+
+#[test]
+fn application_flows_are_counted_by_what_they_asked_for() {
+    let flow = |l7: L7FlowType, record: Record| Flow {
+        r#type: FlowType::L7.into(),
+        l7: Some(Layer7 { r#type: l7.into(), latency_ns: 2_000_000, record: Some(record) }),
+        ..Flow::default()
+    };
+    let dns = Dns {
+        query: "a.example.".to_owned(),
+        qtypes: vec!["A".to_owned()],
+        rrtypes: vec!["A".to_owned()],
+        ips: vec!["192.0.2.1".to_owned()],
+        rcode: 3,
+        ..Dns::default()
+    };
+    let http = Http { code: 404, method: "GET".to_owned(), protocol: "HTTP/1.1".to_owned(), ..Http::default() };
+    let all = [flow(L7FlowType::Response, Record::Dns(dns)), flow(L7FlowType::Response, Record::Http(http))];
+    let text = counted(plugins("dns:query httpV2"), &all).join("\n");
+    for line in [
+        "hubble_dns_responses_total{rcode=\"Non-Existent Domain\",qtypes=\"A\",ips_returned=\"1\",query=\"a.example.\"} 1",
+        "hubble_dns_response_types_total{type=\"A\",qtypes=\"A\",query=\"a.example.\"} 1",
+        "hubble_http_requests_total{method=\"GET\",protocol=\"HTTP/1.1\",status=\"404\",reporter=\"unknown\"} 1",
+        "hubble_http_request_duration_seconds_count{method=\"GET\",reporter=\"unknown\"} 1",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is missing in:\n{text}");
+    }
+}
+
+#[test]
+fn a_metric_has_so_many_series_and_says_what_it_left_out() {
+    let metrics = Metrics::new(plugins("drop:sourceContext=ip"), 2);
+    let denied = flows().into_iter().next_back().unwrap();
+    for last in [1, 2, 3, 3, 1] {
+        let mut flow = denied.clone();
+        flow.ip.as_mut().unwrap().source = format!("192.0.2.{last}");
+        metrics.count(&flow);
+    }
+    let text = samples(&metrics).join("\n");
+    assert_eq!(text.matches("hubble_drop_total{").count(), 2, "{text}");
+    assert!(text.contains("source=\"192.0.2.1\"} 2"), "{text}");
+    assert!(text.contains("hubble_metrics_samples_left_out_total{metric=\"hubble_drop\"} 2"), "{text}");
+}
+
+#[test]
+fn lost_events_are_counted_by_where_they_were_lost() {
+    let metrics = Metrics::new(plugins("drop"), MOST);
+    for (source, num_events_lost) in [(LostEventSource::HubbleRingBuffer, 3), (LostEventSource::PerfEventRingBuffer, 4)]
+    {
+        metrics.count_lost(&LostEvent { source: source.into(), num_events_lost, ..LostEvent::default() });
+    }
+    let mut lost = samples(&metrics);
+    lost.sort_unstable();
+    let want = [
+        "hubble_lost_events_total{source=\"hubble_ring_buffer\"} 3",
+        "hubble_lost_events_total{source=\"perf_event_ring_buffer\"} 4",
+    ];
+    assert_eq!(lost, want);
+}

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The calls whose answers are streams.
+
+use hubble::proto::observer::get_flows_response::ResponseTypes;
+use hubble::proto::observer::observer_client::ObserverClient;
+use hubble::proto::observer::{
+    GetAgentEventsRequest, GetAgentEventsResponse, GetDebugEventsRequest, GetDebugEventsResponse, GetFlowsRequest,
+    GetFlowsResponse,
+};
+use hubble::proto::relay::{NodeState, NodeStatusEvent};
+use hubble::proto::{nanos, timestamp};
+use tonic::transport::Channel;
+use tonic::{Status, Streaming};
+
+pub(super) use hubble::now;
+
+/// Nanoseconds since 1970.
+pub(super) type Time = i64;
+
+/// A request that each node answers with a stream in the order of time.
+pub(crate) trait Call: Clone + Send + 'static {
+    type Answer: Send + 'static;
+
+    fn open(self, channel: Channel) -> impl Future<Output = Result<Streaming<Self::Answer>, Status>> + Send;
+
+    fn time(answer: &Self::Answer) -> Option<Time>;
+
+    /// Whether it only ends when the client ends it.
+    fn goes_on(&self) -> bool;
+
+    /// The same request, for what comes after a time.
+    fn after(&self, time: Time) -> Self;
+
+    /// How the client is told of nodes; none if the protocol has no word for it.
+    fn node_status(_: NodeState, _: &[String], _: &str) -> Option<Self::Answer> {
+        None
+    }
+}
+
+macro_rules! call {
+    ($request:ty, $answer:ty, $method:ident $(, $node_status:item)?) => {
+        impl Call for $request {
+            type Answer = $answer;
+
+            async fn open(self, channel: Channel) -> Result<Streaming<$answer>, Status> {
+                ObserverClient::new(channel).$method(self).await.map(tonic::Response::into_inner)
+            }
+
+            fn time(answer: &$answer) -> Option<Time> {
+                answer.time.as_ref().map(nanos)
+            }
+
+            fn goes_on(&self) -> bool {
+                self.follow && self.until.is_none()
+            }
+
+            fn after(&self, time: Time) -> Self {
+                let since = Some(timestamp(time.saturating_add(1)));
+                Self { number: 0, first: false, since, ..self.clone() }
+            }
+
+            $($node_status)?
+        }
+    };
+}
+
+call!(
+    GetFlowsRequest,
+    GetFlowsResponse,
+    get_flows,
+    fn node_status(state: NodeState, names: &[String], message: &str) -> Option<GetFlowsResponse> {
+        let status =
+            NodeStatusEvent { state_change: state.into(), node_names: names.to_vec(), message: message.to_owned() };
+        let response_types = Some(ResponseTypes::NodeStatus(status));
+        Some(GetFlowsResponse { time: Some(timestamp(now())), response_types, ..GetFlowsResponse::default() })
+    }
+);
+call!(GetAgentEventsRequest, GetAgentEventsResponse, get_agent_events);
+call!(GetDebugEventsRequest, GetDebugEventsResponse, get_debug_events);

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One node's stream within a merge.
+
+use super::Call;
+use super::call::{Time, now};
+use crate::pool::Backoff;
+use futures::{Stream, StreamExt, TryStreamExt};
+use std::pin::Pin;
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
+use tonic::Status;
+use tonic::transport::Channel;
+
+/// What a node answers. An error is the last of it.
+pub(super) type Answers<C> = Pin<Box<dyn Stream<Item = Result<<C as Call>::Answer, Status>> + Send>>;
+
+/// The outcome of one read.
+pub(super) struct Heard<C: Call> {
+    pub(super) name: String,
+    pub(super) generation: u64,
+    pub(super) stream: Answers<C>,
+    /// None at the end.
+    pub(super) result: Option<Result<C::Answer, Status>>,
+}
+
+/// Asks a node, which may take so long to begin.
+pub(super) fn open<C: Call>(call: C, channel: Channel, patience: Duration) -> Answers<C> {
+    let opened = async move {
+        let opened = timeout(patience, call.open(channel)).await;
+        opened.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")))
+    };
+    Box::pin(futures::stream::once(opened).try_flatten())
+}
+
+/// Reads one answer, for which a node may take so long.
+pub(super) async fn next<C: Call>(
+    name: String,
+    generation: u64,
+    mut stream: Answers<C>,
+    patience: Option<Duration>,
+) -> Heard<C> {
+    let result = match patience {
+        Some(patience) => timeout(patience, stream.next()).await.unwrap_or_else(|_| {
+            let text = format!("nothing was heard of it for {} seconds", patience.as_secs());
+            Some(Err(Status::deadline_exceeded(text)))
+        }),
+        None => stream.next().await,
+    };
+    Heard { name, generation, stream, result }
+}
+
+/// What a merge knows of a node.
+pub(super) struct Source<C: Call> {
+    state: State<C>,
+    /// Tells reads of this stream from those of an earlier one.
+    generation: u64,
+    held: usize,
+    /// The time of the last answer.
+    last: Option<Time>,
+    waiting_since: Instant,
+    backoff: Backoff,
+    longest: Duration,
+    /// What the client was told last, unless the node has answered since.
+    told: Option<String>,
+}
+
+enum State<C: Call> {
+    Reading,
+    /// Enough is held of it.
+    Parked(Answers<C>),
+    Ended,
+    /// To be asked again then.
+    Failed(Instant),
+}
+
+impl<C: Call> Source<C> {
+    /// Asked again, when it fails, at least so often.
+    pub(super) fn new(longest: Duration) -> Self {
+        let backoff = Backoff::new(longest);
+        let waiting_since = Instant::now();
+        Self { state: State::Ended, generation: 0, held: 0, last: None, waiting_since, backoff, longest, told: None }
+    }
+
+    /// It is read from, from now on; returns what its reads are to be marked with.
+    pub(super) fn begin(&mut self) -> u64 {
+        self.generation += 1;
+        self.state = State::Reading;
+        self.waiting_since = Instant::now();
+        self.generation
+    }
+
+    pub(super) fn is(&self, generation: u64) -> bool {
+        self.generation == generation
+    }
+
+    pub(super) fn held(&self) -> usize {
+        self.held
+    }
+
+    pub(super) fn last(&self) -> Option<Time> {
+        self.last
+    }
+
+    /// Since when none of its answers is held.
+    pub(super) fn waiting_since(&self) -> Instant {
+        self.waiting_since
+    }
+
+    /// One more answer is held. Returns the time that it counts as: never in the future, whatever the node's clock says, and never before
+    /// the answer in front of it.
+    pub(super) fn hold(&mut self, time: Option<Time>) -> Time {
+        let now = now();
+        let time = time.unwrap_or(now).min(now).max(self.last.unwrap_or(Time::MIN));
+        self.last = Some(time);
+        self.held += 1;
+        self.told = None;
+        self.backoff = Backoff::new(self.longest);
+        time
+    }
+
+    /// One answer less is held; says whether it was the last one of a node that has not ended.
+    pub(super) fn release(&mut self) -> bool {
+        self.held -= 1;
+        self.waiting_since = Instant::now();
+        self.held == 0 && matches!(self.state, State::Reading | State::Parked(_))
+    }
+
+    pub(super) fn park(&mut self, stream: Answers<C>) {
+        self.state = State::Parked(stream);
+    }
+
+    pub(super) fn is_parked(&self) -> bool {
+        matches!(self.state, State::Parked(_))
+    }
+
+    /// The stream to read on, if it was parked.
+    pub(super) fn unpark(&mut self) -> Option<(u64, Answers<C>)> {
+        match std::mem::replace(&mut self.state, State::Reading) {
+            State::Parked(stream) => Some((self.generation, stream)),
+            other => {
+                self.state = other;
+                None
+            }
+        }
+    }
+
+    pub(super) fn end(&mut self) {
+        self.state = State::Ended;
+    }
+
+    /// It does not answer any more; says whether the client is to be told.
+    pub(super) fn fail(&mut self, message: &str, again: bool) -> bool {
+        self.state = if again { State::Failed(Instant::now() + self.backoff.next()) } else { State::Ended };
+        self.told.replace(message.to_owned()).as_deref() != Some(message)
+    }
+
+    /// When to ask it again.
+    pub(super) fn again(&self) -> Option<Instant> {
+        match self.state {
+            State::Failed(again) => Some(again),
+            _ => None,
+        }
+    }
+
+    /// Puts off asking it again.
+    pub(super) fn put_off(&mut self) {
+        self.state = State::Failed(Instant::now() + self.backoff.next());
+    }
+}

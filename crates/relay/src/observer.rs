@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The observer of a cluster: each call is put to all nodes (contracts A.2).
+
+use crate::config::Config;
+use crate::merge::{self, Call, merge};
+use crate::nodes;
+use crate::pool::Nodes;
+use futures::Stream;
+use hubble::proto::observer::observer_server::Observer;
+use hubble::proto::observer::{
+    GetAgentEventsRequest, GetAgentEventsResponse, GetDebugEventsRequest, GetDebugEventsResponse, GetFlowsRequest,
+    GetFlowsResponse, GetNamespacesRequest, GetNamespacesResponse, GetNodesRequest, GetNodesResponse,
+    ServerStatusRequest, ServerStatusResponse,
+};
+use std::pin::Pin;
+use std::time::Duration;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataValue;
+use tonic::{Request, Response, Status};
+
+/// Answers that wait for a client that does not read.
+const QUEUE: usize = 64;
+/// How long a node may be silent that is not asked to go on for ever.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// The observer.
+pub(crate) struct Relay {
+    nodes: Nodes,
+    rules: merge::Rules,
+    patience: Duration,
+}
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+impl Relay {
+    pub(crate) fn new(config: &Config, nodes: Nodes) -> Self {
+        let rules = merge::Rules {
+            buffer: config.buffer.into(),
+            drain: config.drain_timeout,
+            opening: config.dial_timeout,
+            silence: SILENCE,
+            retry: config.retry_timeout,
+        };
+        Self { nodes, rules, patience: config.dial_timeout }
+    }
+
+    fn stream<C: Call>(&self, call: C) -> Response<Answers<C::Answer>> {
+        let (sender, receiver) = tokio::sync::mpsc::channel(QUEUE);
+        tokio::spawn(merge(call, self.nodes.clone(), self.rules, sender));
+        respond(Box::pin(ReceiverStream::new(receiver)))
+    }
+}
+
+/// A response that also says which version answers.
+fn respond<T>(body: T) -> Response<T> {
+    let mut response = Response::new(body);
+    let version = MetadataValue::from_static(env!("CARGO_PKG_VERSION"));
+    response.metadata_mut().insert("hubble-server-version", version);
+    response
+}
+
+#[tonic::async_trait]
+impl Observer for Relay {
+    type GetFlowsStream = Answers<GetFlowsResponse>;
+    type GetAgentEventsStream = Answers<GetAgentEventsResponse>;
+    type GetDebugEventsStream = Answers<GetDebugEventsResponse>;
+
+    async fn get_flows(&self, request: Request<GetFlowsRequest>) -> Result<Response<Self::GetFlowsStream>, Status> {
+        let request = request.into_inner();
+        // Said once, not by each node.
+        hubble::Selection::new(&request)?;
+        Ok(self.stream(request))
+    }
+
+    async fn get_agent_events(
+        &self,
+        request: Request<GetAgentEventsRequest>,
+    ) -> Result<Response<Self::GetAgentEventsStream>, Status> {
+        Ok(self.stream(request.into_inner()))
+    }
+
+    async fn get_debug_events(
+        &self,
+        request: Request<GetDebugEventsRequest>,
+    ) -> Result<Response<Self::GetDebugEventsStream>, Status> {
+        Ok(self.stream(request.into_inner()))
+    }
+
+    async fn get_nodes(&self, _: Request<GetNodesRequest>) -> Result<Response<GetNodesResponse>, Status> {
+        let nodes = self.nodes.borrow().clone();
+        Ok(respond(nodes::list(nodes, self.patience).await))
+    }
+
+    async fn get_namespaces(
+        &self,
+        _: Request<GetNamespacesRequest>,
+    ) -> Result<Response<GetNamespacesResponse>, Status> {
+        let nodes = self.nodes.borrow().clone();
+        Ok(respond(nodes::namespaces(nodes, self.patience).await))
+    }
+
+    async fn server_status(&self, _: Request<ServerStatusRequest>) -> Result<Response<ServerStatusResponse>, Status> {
+        let nodes = self.nodes.borrow().clone();
+        Ok(respond(nodes::status(nodes, self.patience).await))
+    }
+}
