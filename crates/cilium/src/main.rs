@@ -40,6 +40,7 @@ enum Component {
     Dbg,
     Health,
     Hubble,
+    Proxy,
     Cli,
 }
 
@@ -56,6 +57,7 @@ impl Component {
             "cilium" if in_agent_image => Self::Dbg,
             "cilium" => Self::Cli,
             "hubble" => Self::Hubble,
+            "cilium-proxy" => Self::Proxy,
             _ => return None,
         })
     }
@@ -70,6 +72,7 @@ impl Component {
             "health" => ("cilium-health", Self::Health),
             "mount" => ("cilium-mount", Self::Mount),
             "hubble" => ("hubble", Self::Hubble),
+            "proxy" => ("cilium-proxy", Self::Proxy),
             _ => return None,
         })
     }
@@ -86,6 +89,7 @@ impl Component {
             Self::Dbg => cli::dbg(arguments),
             Self::Health => cli::health(arguments),
             Self::Hubble => cli::hubble(arguments),
+            Self::Proxy => proxy::main(arguments),
             Self::Cli => match arguments.get(1).and_then(|a| a.to_str()) {
                 Some("lab") => lab::run(&arguments),
                 word => match word.and_then(Self::word) {
@@ -156,6 +160,7 @@ mod tests {
             "cilium-mount",
             "cilium-operator",
             "cilium-operator-generic",
+            "cilium-proxy",
             "hubble",
             "loopback",
         ] {

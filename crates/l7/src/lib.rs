@@ -23,7 +23,7 @@ pub use listener::{
 };
 pub use object::{Key, Kind, Object, Snapshot, Update, Version};
 pub use route::{
-    Attachment, Backend, Forward, HttpForward, KeepPeer, PathMatch, Persistence, Precedence, Retry, RetryBudget, Route,
+    Attachment, Backend, Forward, HttpForward, PathMatch, Persistence, Precedence, Retry, RetryBudget, Route,
     RouteAction, RouteMatch, Target, ValueMatch,
 };
 

@@ -134,20 +134,6 @@ pub struct Forward {
     pub route: Name,
     /// One is chosen by weight for each connection.
     pub backends: Vec<Backend>,
-    /// Whose address backends see.
-    #[serde(default)]
-    pub peer: KeepPeer,
-}
-
-/// Whose address the backend sees.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum KeepPeer {
-    /// The proxy's.
-    #[default]
-    Proxy,
-    /// The client's, for which the kernel must bring the answers back here.
-    Client,
 }
 
 /// A share of a route's requests.
