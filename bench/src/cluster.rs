@@ -20,6 +20,8 @@ use crate::traffic::{Arm, Shape};
 pub(crate) const NAMESPACE: &str = "bench";
 /// Rules of the policy.
 const RULES: u16 = 1000;
+/// Calls of kubectl at a time.
+const CALLERS: usize = 6;
 /// The one image that is on every node of a lab and does nothing.
 const IMAGE: &str = "registry.k8s.io/pause:3.10.2";
 
@@ -135,6 +137,19 @@ impl Cluster {
         run::with_input(self.tool("kubectl").args(["apply", "--server-side", "-f", "-"]), &list.to_string()).map(drop)
     }
 
+    /// Creates objects by several callers at a time; nothing of them may be there yet.
+    pub(crate) fn create(&self, objects: &[Value]) -> Result<()> {
+        let callers: Vec<Result<String>> = std::thread::scope(|scope| {
+            let create = |part: &'_ [Value]| {
+                let list = json!({"apiVersion": "v1", "kind": "List", "items": part}).to_string();
+                scope.spawn(move || run::with_input(self.tool("kubectl").args(["create", "-f", "-"]), &list))
+            };
+            let threads: Vec<_> = objects.chunks(objects.len().div_ceil(CALLERS).max(1)).map(create).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| bail!("a thread ended"))).collect()
+        });
+        callers.into_iter().try_for_each(|said| said.map(drop))
+    }
+
     /// Makes the namespace of our pods.
     pub(crate) fn namespace(&self) -> Result<()> {
         self.apply(&[json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})])
@@ -240,7 +255,8 @@ impl Cluster {
         Ok(())
     }
 
-    fn pod(&self, name: &str, node: &str) -> Result<(Place, [IpAddr; 2])> {
+    /// Where a pod is, and its addresses.
+    pub(crate) fn pod(&self, name: &str, node: &str) -> Result<(Place, [IpAddr; 2])> {
         let path = "-o=jsonpath={.status.podIPs[*].ip}";
         let said = self.kubectl(&["-n", NAMESPACE, "get", "pod", name, path])?;
         let addresses: Vec<IpAddr> = said.split_whitespace().filter_map(|word| word.parse().ok()).collect();

@@ -16,7 +16,7 @@ use crate::clock;
 use crate::stats::percentile;
 
 /// The port that the server listens on.
-pub(crate) const PORT: u16 = 5201;
+pub(crate) const PORT: u16 = 31201;
 
 /// What the client does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]

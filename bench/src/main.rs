@@ -16,6 +16,7 @@ mod programs;
 mod report;
 mod run;
 mod sections;
+mod services;
 mod stats;
 mod traffic;
 

@@ -12,7 +12,7 @@ use crate::cluster::{Build, Cluster, LabCommand};
 use crate::load::Kind;
 use crate::report::{Figure, Report};
 use crate::traffic::{self, Arm, Plan, Shape};
-use crate::{accounting, cni, collect, memory, networks, pods, programs};
+use crate::{accounting, cni, collect, memory, networks, pods, programs, services};
 
 /// How to measure.
 #[derive(Args, Clone, Debug)]
@@ -32,6 +32,9 @@ pub(crate) struct Options {
     /// Have clients and servers go before everything else on the machine: for one that is not idle.
     #[arg(long)]
     ahead: bool,
+    /// Services in the cluster, in rising order.
+    #[arg(long, value_delimiter = ',', default_values_t = [10, 1000, 10_000])]
+    services: Vec<usize>,
     /// Pods whose memory is measured last; the kubelet's limit is 500.
     #[arg(long, default_value_t = 500)]
     pods: usize,
@@ -73,6 +76,8 @@ enum Section {
     Stream,
     /// Nanoseconds per run under load, by the kernel.
     Accounting,
+    /// Connections through Services, against kube-proxy.
+    Services,
     /// From a Deployment to Ready.
     Pods,
     /// From the agent's start to ready.
@@ -86,7 +91,7 @@ enum Section {
 impl Section {
     /// Whether it needs nothing but a cluster.
     const fn needs_cluster(self) -> bool {
-        matches!(self, Self::Accounting | Self::Pods | Self::Start | Self::Cni | Self::Memory)
+        matches!(self, Self::Accounting | Self::Services | Self::Pods | Self::Start | Self::Cni | Self::Memory)
     }
 }
 
@@ -175,6 +180,10 @@ fn one(section: Section, options: &Options, cluster: &Cluster) -> Result<Vec<Fig
         Section::Accounting => {
             let arms: Vec<Arm> = cluster.arms("ours")?.into_iter().map(|arm| arm.ahead(options.ahead)).collect();
             accounting::measure(cluster, &arms, span)
+        }
+        Section::Services => {
+            let plan = Plan { kinds: vec![Kind::Crr], rounds: options.rounds, span };
+            services::measure(cluster, &lab_command(options)?, &options.services, options.ahead, &plan)
         }
         Section::Pods => pods::measure(cluster, &lab_command(options)?, options.rounds.min(3)),
         Section::Start => pods::agent_start(cluster),

@@ -43,6 +43,8 @@ pub(crate) struct Arm {
     pub(crate) server: Place,
     /// The server's addresses, IPv4 first.
     pub(crate) addresses: [IpAddr; 2],
+    /// Those that the client asks, if they are others: of a Service, or of a node.
+    pub(crate) asked: Option<[IpAddr; 2]>,
 }
 
 impl Arm {
@@ -51,7 +53,13 @@ impl Arm {
         // Each on a processor of its own, as on a machine with many.
         let last = std::thread::available_parallelism().map_or(1, usize::from) - 1;
         let (client, server, addresses) = (client.0.on(0), server.0.on(last), server.1);
-        Self { shape, name: name.to_owned(), client, server, addresses }
+        Self { shape, name: name.to_owned(), client, server, addresses, asked: None }
+    }
+
+    /// The same by way of a Service.
+    pub(crate) fn asking(mut self, addresses: [IpAddr; 2]) -> Self {
+        self.asked = Some(addresses);
+        self
     }
 
     /// The same with a load that goes before everything else on the machine.
@@ -120,10 +128,13 @@ struct Round {
 
 /// Measures arms of one shape against each other; the first is the reference.
 pub(crate) fn compare(arms: &[Arm], family: usize, plan: &Plan) -> Result<Vec<Figure>> {
-    let address = |arm: &Arm| arm.addresses.get(family).copied().context("no address of that family");
+    let address = |arm: &Arm| {
+        let asked = arm.asked.as_ref().unwrap_or(&arm.addresses);
+        asked.get(family).copied().context("no address of that family")
+    };
     let mut servers = Vec::new();
     for arm in arms {
-        servers.push(arm.serve(address(arm)?)?);
+        servers.push(arm.serve(*arm.addresses.get(family).context("no address of that family")?)?);
         arm.load(Kind::Rr, address(arm)?, Duration::from_millis(200))?;
     }
     let mut figures = Vec::new();

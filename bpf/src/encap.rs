@@ -18,7 +18,7 @@ use aya_ebpf::bindings::{
     BPF_F_ADJ_ROOM_ENCAP_L2_ETH, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6,
     BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_TUNINFO_IPV6, BPF_F_ZERO_CSUM_TX, bpf_tunnel_key,
 };
-use aya_ebpf::helpers::generated::{bpf_redirect, bpf_skb_get_tunnel_key, bpf_skb_set_tunnel_key};
+use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_redirect, bpf_skb_get_tunnel_key, bpf_skb_set_tunnel_key};
 
 const TTL: u8 = 64;
 const NO_WAY: Verdict = Verdict::Drop(DropReason::NoTunnelOrEncapsulationEndpoint);
@@ -103,6 +103,7 @@ fn put_on<P: Packet>(packet: P, pkt: &Pkt, way: &Half, src: &Addr, sender: u32) 
         port: FIRST_PORT | packet.hash() as u16,
         len: pkt.len as u16,
         src: *src,
+        summed: pkt.from == From::DEVICE,
     };
     if way.hop.is_v4() { outer.over_ipv4(packet, &way.hop) } else { outer.over_ipv6(packet, &way.hop) }
 }
@@ -129,6 +130,8 @@ struct Outer {
     /// Of the inner packet, from its network header on.
     len: u16,
     src: Addr,
+    /// A card may have made a sum of the whole packet, which then has to cover the outer headers, too.
+    summed: bool,
 }
 
 /// UDP, VXLAN and inner Ethernet header, as they lie in the packet.
@@ -172,7 +175,26 @@ struct Ipv6 {
     dst: Addr,
 }
 
-const _: () = assert!(size_of::<Shim>() == SHIM && size_of::<Ipv4>() == 20 && size_of::<Ipv6>() == 40);
+/// The same, filled up to whole words.
+#[repr(C, packed)]
+struct Even {
+    shim: Shim,
+    end: u16,
+}
+
+/// The sum of a header of whole words (RFC 1071).
+#[inline(always)]
+fn sum<T>(mut header: T) -> u64 {
+    // SAFETY: it is that many readable bytes, and nothing is taken off.
+    unsafe {
+        bpf_csum_diff(core::ptr::null_mut(), 0, core::ptr::from_mut(&mut header).cast(), size_of::<T>() as u32, 0)
+            as u64
+    }
+}
+
+const _: () = assert!(
+    size_of::<Even>() % 4 == 0 && size_of::<Shim>() == SHIM && size_of::<Ipv4>() == 20 && size_of::<Ipv6>() == 40
+);
 
 /// `BPF_F_ADJ_ROOM_*`: segments keep their size, UDP outside and an Ethernet header inside.
 const ENCAP: u64 = BPF_F_ADJ_ROOM_FIXED_GSO as u64
@@ -199,9 +221,8 @@ impl Outer {
             dst: dst.v4_be(),
         };
         header.checksum = header.sum();
-        Some(
-            self.has_type(packet, ETH_P_IP) && packet.write(ETH_LEN, header) && packet.write(ETH_LEN + 20, self.shim()),
-        )
+        // A right IPv4 header sums up to nothing.
+        Some(self.has_type(packet, ETH_P_IP) && packet.write(ETH_LEN, header) && self.write_shim(packet, ETH_LEN + 20))
     }
 
     /// The UDP checksum is zero, as RFC 6935 allows for tunnels: the inner packet has its own.
@@ -218,10 +239,11 @@ impl Outer {
             src: self.src,
             dst: *dst,
         };
+        if self.summed {
+            packet.add_to_sum(sum(header));
+        }
         Some(
-            self.has_type(packet, ETH_P_IPV6)
-                && packet.write(ETH_LEN, header)
-                && packet.write(ETH_LEN + 40, self.shim()),
+            self.has_type(packet, ETH_P_IPV6) && packet.write(ETH_LEN, header) && self.write_shim(packet, ETH_LEN + 40),
         )
     }
 
@@ -229,6 +251,15 @@ impl Outer {
     #[inline(always)]
     fn has_type<P: Packet>(&self, packet: P, ethertype: u16) -> bool {
         self.ethertype == ethertype || packet.write(ETH_LEN - 2, ethertype)
+    }
+
+    #[inline(always)]
+    fn write_shim<P: Packet>(&self, packet: P, offset: usize) -> bool {
+        let shim = self.shim();
+        if self.summed {
+            packet.add_to_sum(sum(Even { shim, end: 0 }));
+        }
+        packet.write(offset, shim)
     }
 
     #[inline(always)]

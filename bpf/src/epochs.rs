@@ -35,21 +35,22 @@ pub fn generation() -> u32 {
 /// Whether everything that the decision was made from is still what it was.
 #[inline(always)]
 pub fn stands(flow: &Flow) -> bool {
-    flow.topology_epoch == topology(flow.peer_slot)
+    flow.topology_epoch == topology(flow.peers)
         && flow.src_epoch == read(flow.src_endpoint as u32)
         && flow.dst_epoch == read(flow.dst_endpoint as u32)
 }
 
 #[inline(always)]
-fn topology(peer_slot: u32) -> u32 {
-    read(epoch::NODE).wrapping_add(read(peer_slot))
+fn topology(peers: u32) -> u32 {
+    let [one, other] = epoch::slots(peers);
+    read(epoch::NODE).wrapping_add(read(one)).wrapping_add(read(other))
 }
 
 /// Notes under which epochs a decision was made that began at `generation`. One that a change has overtaken is noted as outdated
 /// already: it holds for its packet alone.
 #[inline(always)]
 pub fn seal(flow: &mut Flow, generation: u32) {
-    let sum = topology(flow.peer_slot);
+    let sum = topology(flow.peers);
     flow.src_epoch = read(flow.src_endpoint as u32);
     flow.dst_epoch = read(flow.dst_endpoint as u32);
     // The generation is read last: `abi::epoch` says why.

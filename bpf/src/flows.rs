@@ -19,9 +19,7 @@ const OPENING: u8 = tcp::SYN | tcp::ACK | tcp::RST | tcp::FIN;
 /// The packet's flow, if it is known and its decision stands for this packet. Notes in any case under which key its record is.
 #[inline(always)]
 pub fn find(pkt: &mut Pkt) -> Option<&'static mut Flow> {
-    let (key, from_b) = pkt.tuple.key();
-    pkt.key = key;
-    pkt.marks |= if from_b { FROM_B } else { 0 };
+    name(pkt);
     let flow = record(pkt)?;
     pkt.tag = pkt.key.tag();
     let mine = half_of(flow, pkt.is(REPLY));
@@ -32,6 +30,21 @@ pub fn find(pkt: &mut Pkt) -> Option<&'static mut Flow> {
         && flow.tag == pkt.tag
         && !is_opening(pkt, flow);
     if stands { Some(flow) } else { None }
+}
+
+/// Whether there is a record of the packet's flow, which is noted.
+#[inline(never)]
+pub fn is_known(pkt: &mut Pkt) -> bool {
+    name(pkt);
+    record(pkt).is_some()
+}
+
+/// Notes under which key the record is, if there is none of a translated flow.
+#[inline(always)]
+fn name(pkt: &mut Pkt) {
+    let (key, from_b) = pkt.tuple.key();
+    pkt.key = key;
+    pkt.marks |= if from_b { FROM_B } else { 0 };
 }
 
 /// The record of the flow that has the packet's key, seen from the packet's side, and in which direction.

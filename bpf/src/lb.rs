@@ -1,52 +1,93 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
-//! Services: which backend a new connection goes to.
+//! Services: which one a client means, and which backend a new connection goes to.
 
+use crate::config;
+use crate::epochs;
 use crate::maps;
+use crate::stages::{ipcache, source};
 use abi::Addr;
-use abi::lb::{Backend, Service, ServiceKey, SlotKey, flags};
+use abi::flow::TICK_NS;
+use abi::lb::{
+    Affinity, AffinityKey, Backend, MaglevKey, SCOPE_EXTERNAL, SCOPE_INTERNAL, Service, ServiceKey, SlotKey,
+    SourceRangeKey, flags, maglev_place, spread, state,
+};
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
+use aya_ebpf::maps::lpm_trie::Key;
 
-/// What became of the question for a backend.
-pub enum Choice {
-    /// The address is no service.
-    NotAService,
-    /// It is one, without a backend; or it is one at other ports only.
-    NoBackend,
-    /// This one, with its id, and the id of the service.
-    Chosen(&'static Backend, u32, u32),
+const NANOSECONDS: u64 = 1_000_000_000;
+/// Bits of a service's id and of an address.
+const CLIENT_BITS: u32 = 32 + 128;
+
+/// Who opens a connection.
+pub struct Client {
+    /// Its address, or in `lo` the cookie of its network namespace.
+    pub addr: Addr,
+    /// Whether `addr` is a cookie.
+    pub is_cookie: bool,
+    /// A number of the connection: with Maglev the same one leads to the same backend on every node.
+    pub connection: u32,
 }
 
-/// Chooses a backend at random. At a port that nobody serves, the address of a service has none: nobody in the world answers for it.
+/// The service that a client of this node finds at that address and port. A port of any node is one of this node's, and the host's own
+/// programs (`of_host`) find it at the loopback address, too.
 #[inline(always)]
-pub fn choose(addr: Addr, port: u16, proto: u8) -> Choice {
-    match choose_served(addr, port, proto) {
-        Choice::NotAService if is_marked(addr) => Choice::NoBackend,
-        choice => choice,
+pub fn inside(addr: Addr, port: u16, proto: u8, of_host: bool) -> Option<&'static Service> {
+    let mut key = ServiceKey { addr, port, proto, scope: SCOPE_EXTERNAL, pad: 0 };
+    let mut service = get(&key);
+    if service.is_none() && is_node_port(port) && (is_any_nodes(&addr) || of_host && source::is_loopback(&addr)) {
+        key.addr = if addr.is_v4() { Addr::from_v4_be(0) } else { Addr::NONE };
+        service = get(&key);
     }
-}
-
-#[inline(always)]
-fn is_marked(addr: Addr) -> bool {
-    // SAFETY: only asked whether it is there.
-    unsafe { maps::SERVICES.get(ServiceKey::mark(addr)) }.is_some()
-}
-
-/// The same for who may ask at a port that nobody serves.
-#[inline(always)]
-pub fn choose_served(addr: Addr, port: u16, proto: u8) -> Choice {
-    let Some(service) = service(addr, port, proto) else { return Choice::NotAService };
-    match backend(service) {
-        Some((backend, id)) => Choice::Chosen(backend, id, service.id),
-        None => Choice::NoBackend,
+    if service?.flags & flags::TWO_SCOPES != 0 {
+        key.scope = SCOPE_INTERNAL;
+        service = get(&key);
     }
+    service
 }
 
-/// The service at that address and port.
+/// The service that is at that address and port for who is outside, be it for them or not.
 #[inline(always)]
-pub fn service(addr: Addr, port: u16, proto: u8) -> Option<&'static Service> {
-    let key = ServiceKey { addr, port, proto, scope: abi::lb::SCOPE_EXTERNAL, pad: 0 };
+pub fn outside(addr: Addr, port: u16, proto: u8) -> Option<&'static Service> {
+    get(&ServiceKey { addr, port, proto, scope: SCOPE_EXTERNAL, pad: 0 })
+}
+
+#[inline(always)]
+fn get(key: &ServiceKey) -> Option<&'static Service> {
     // SAFETY: read at once.
     unsafe { maps::SERVICES.get(key) }
+}
+
+/// Whether the address is nobody's but services': at another port than theirs no one in the world answers.
+#[inline(always)]
+pub fn is_unserved(addr: &Addr) -> bool {
+    get(&ServiceKey::mark(*addr)).is_some() && !source::is_host(addr)
+}
+
+#[inline(always)]
+pub fn random() -> u32 {
+    // SAFETY: no preconditions.
+    unsafe { bpf_get_prandom_u32() }
+}
+
+#[inline(always)]
+fn is_node_port(port: u16) -> bool {
+    (config::NODEPORT_MIN.load()..=config::NODEPORT_MAX.load()).contains(&u16::from_be(port))
+}
+
+#[inline(always)]
+fn is_any_nodes(addr: &Addr) -> bool {
+    source::is_host(addr) || ipcache::lookup(addr).is_some_and(ipcache::is_node)
+}
+
+/// Whether the service's source ranges let a client in.
+#[inline(always)]
+pub fn admits(service: &Service, client: &Addr) -> bool {
+    if service.flags & flags::SOURCE_RANGES == 0 {
+        return true;
+    }
+    let key = SourceRangeKey { service: service.id, client: client.octets() };
+    let found = maps::SOURCE_RANGES.get(Key::new(CLIENT_BITS, key)).is_some();
+    found != (service.flags & flags::DENY_RANGES != 0)
 }
 
 /// Whether the service has this backend, be it for new connections or for those that it has.
@@ -56,17 +97,65 @@ pub fn has_member(service: &Service, backend: u32) -> bool {
     service.flags & flags::MEMBERS == 0 || unsafe { maps::SLOTS.get(SlotKey::member(service.id, backend)) }.is_some()
 }
 
+/// The backend of a new connection, with its id.
 #[inline(always)]
-fn backend(service: &Service) -> Option<(&'static Backend, u32)> {
-    let count = service.count;
-    if count == 0 {
+pub fn choose(service: &Service, client: &Client) -> Option<(&'static Backend, u32)> {
+    if service.count == 0 {
         return None;
     }
-    // SAFETY: no preconditions.
-    let slot = unsafe { bpf_get_prandom_u32() } % count;
+    if service.affinity == 0 {
+        return pick(service, client);
+    }
+    let key = AffinityKey { client: client.addr, service: service.id, is_cookie: client.is_cookie as u32 };
+    let (backend, id) = match last(service, &key) {
+        Some(known) => known,
+        None => pick(service, client)?,
+    };
+    // A full table evicts the oldest.
+    let _ = maps::AFFINITIES.insert(key, Affinity { backend: id, last_used: epochs::now() }, 0);
+    Some((backend, id))
+}
+
+/// Where a client of a service with session affinity went last, if that was not too long ago and is still to be had.
+#[inline(always)]
+fn last(service: &Service, key: &AffinityKey) -> Option<(&'static Backend, u32)> {
+    // SAFETY: read at once.
+    let Affinity { backend: id, last_used } = unsafe { maps::AFFINITIES.get(key) }.copied()?;
+    let silent = epochs::now().wrapping_sub(last_used) as u64 * TICK_NS;
+    // SAFETY: read at once.
+    let backend = unsafe { maps::BACKENDS.get(id) }?;
+    let stays =
+        silent <= service.affinity as u64 * NANOSECONDS && backend.state == state::ACTIVE && has_member(service, id);
+    if stays { Some((backend, id)) } else { None }
+}
+
+/// One of the service's backends.
+#[inline(always)]
+fn pick(service: &Service, client: &Client) -> Option<(&'static Backend, u32)> {
+    let number = if service.affinity != 0 {
+        // Wherever the client comes in, it finds the same one.
+        spread(client.addr)
+    } else if service.flags & flags::MAGLEV != 0 {
+        client.connection
+    } else {
+        random()
+    };
+    let by_table = if service.flags & flags::MAGLEV != 0 { in_table(service.id, number) } else { None };
     // SAFETY: read at once; user space writes backends before slots and removes them after.
     unsafe {
-        let id = *maps::SLOTS.get(SlotKey { service: service.id, slot })?;
+        let id = match by_table {
+            Some(id) => id,
+            None => *maps::SLOTS.get(SlotKey { service: service.id, slot: number.checked_rem(service.count)? })?,
+        };
         maps::BACKENDS.get(id).map(|backend| (backend, id))
     }
+}
+
+/// The backend at the place of the service's lookup table that a number leads to.
+#[inline(always)]
+fn in_table(service: u32, number: u32) -> Option<u32> {
+    let (part, row, column) = maglev_place(number, config::MAGLEV_SIZE.load())?;
+    // SAFETY: read at once.
+    let id = *unsafe { maps::MAGLEV.get(MaglevKey { service, part }) }?.backends.get(row)?.get(column)?;
+    if id == 0 { None } else { Some(id) }
 }

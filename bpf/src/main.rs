@@ -17,6 +17,7 @@ mod flows;
 mod fragment;
 mod lb;
 mod maps;
+mod netns;
 mod packet;
 mod parse;
 mod programs;

@@ -46,6 +46,8 @@ pub trait Packet: Copy {
     fn pull(self, len: u32) -> bool;
     /// Replaces bytes at any offset.
     fn store<T>(self, offset: u32, value: &T) -> bool;
+    /// Replaces bytes for which no checksum within the packet makes up: the card's sum of the whole packet changes with them.
+    fn store_summed<T>(self, offset: u32, value: &T) -> bool;
     /// Corrects an IPv4 header checksum for a 32-bit word that changed.
     fn fix_l3_checksum(self, offset: u32, from: u32, to: u32) -> bool;
     /// Corrects a transport checksum; `flags` as of `bpf_l4_csum_replace`, the size of the words included.
@@ -56,4 +58,6 @@ pub trait Packet: Copy {
     fn mtu_of(self, ifindex: u32) -> u32;
     /// Makes room for `bytes` after the Ethernet header, or takes them away when negative; `flags` as of `bpf_skb_adjust_room`.
     fn adjust_room(self, bytes: i32, flags: u64) -> bool;
+    /// Makes the packet so long; what is added is zero.
+    fn resize(self, len: u32) -> bool;
 }

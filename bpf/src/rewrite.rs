@@ -99,7 +99,7 @@ impl Change {
         let Some(checksum) = packet.read::<u32>(l4 + 8) else { return false };
         // A card makes it on the way out.
         if checksum == 0 {
-            return packet.store(l4 as u32 + self.side * 2, &self.to_port);
+            return packet.store_summed(l4 as u32 + self.side * 2, &self.to_port);
         }
         // It covers what is in other fragments, too.
         if pkt.fragment != WHOLE {
@@ -109,7 +109,7 @@ impl Change {
         let following = end.wrapping_sub(l4 as u32 + 4) as u16;
         let difference = ((self.from_port ^ self.to_port) as u32) << (self.side * 16);
         let corrected = checksum ^ sctp_difference(difference, following as u32);
-        packet.store(l4 as u32 + self.side * 2, &self.to_port) && packet.store(l4 as u32 + 8, &corrected)
+        packet.store_summed(l4 as u32 + self.side * 2, &self.to_port) && packet.store_summed(l4 as u32 + 8, &corrected)
     }
 
     /// Rewrites the address; `pseudo` is the transport checksum that covers it.
@@ -125,15 +125,15 @@ impl Change {
             let network = ETH_LEN as u32;
             return packet.fix_l3_checksum(network + 10, from, to) && packet.store(network + 12 + self.side * 4, &to);
         }
-        if let Some((offset, flags)) = pseudo {
-            let difference = difference(self.from, self.to);
-            if !packet.fix_l4_checksum(offset, 0, difference, flags | BPF_F_PSEUDO_HDR as u64) {
-                return false;
-            }
-            // That took the difference off the card's sum of the whole packet, to which the address adds it: IPv6 has no header
-            // checksum to make up for it.
-            packet.add_to_sum(difference);
+        let difference = difference(self.from, self.to);
+        // This takes the difference off the card's sum of the whole packet.
+        if let Some((offset, flags)) = pseudo
+            && !packet.fix_l4_checksum(offset, 0, difference, flags | BPF_F_PSEUDO_HDR as u64)
+        {
+            return false;
         }
+        // The address adds it to that: IPv6 has no header checksum to make up for it.
+        packet.add_to_sum(difference);
         packet.store(ETH_LEN as u32 + 8 + self.side * 16, &self.to)
     }
 }

@@ -81,6 +81,8 @@ pub struct Scratch {
     pub dst: Addr,
     /// Destination port after service translation.
     pub dport: u16,
+    /// `abi::lb::flags` of the service that the flow is opened to.
+    pub service: u32,
     /// ICMP type that policy is asked about.
     pub icmp_type: u8,
     /// 4 or 6.
@@ -115,6 +117,12 @@ impl Scratch {
     #[inline(always)]
     pub fn notes(&self, note: u32) -> bool {
         self.notes & note != 0
+    }
+
+    /// Whether the flow goes through this node: somebody outside opens it, to a backend that is no pod of this node.
+    #[inline(always)]
+    pub fn passes_through(&self) -> bool {
+        self.opener.id == 0 && self.target.id == 0
     }
 
     /// Whether the flow had a record that goes on.

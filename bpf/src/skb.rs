@@ -2,7 +2,7 @@
 //! A packet at a tc hook: the only file that does arithmetic on packet pointers.
 
 use crate::packet::Packet;
-use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::bindings::{__sk_buff, BPF_F_RECOMPUTE_CSUM};
 use aya_ebpf::helpers::generated as helpers;
 
 /// A packet at a tc hook.
@@ -39,6 +39,13 @@ impl Skb {
                 helpers::bpf_skb_vlan_pop(self.0);
             }
         }
+    }
+
+    #[inline(always)]
+    fn store_with<T>(self, offset: u32, value: &T, flags: u64) -> bool {
+        let from = core::ptr::from_ref(value).cast();
+        // SAFETY: valid context; `value` is `size_of::<T>()` readable bytes.
+        unsafe { helpers::bpf_skb_store_bytes(self.0, offset, from, size_of::<T>() as u32, flags) == 0 }
     }
 
     /// A view of a `T` at the offset, if the linear part of the packet holds one.
@@ -116,11 +123,12 @@ impl Packet for Skb {
 
     #[inline(always)]
     fn store<T>(self, offset: u32, value: &T) -> bool {
-        // SAFETY: valid context; `value` is `size_of::<T>()` readable bytes.
-        unsafe {
-            helpers::bpf_skb_store_bytes(self.0, offset, core::ptr::from_ref(value).cast(), size_of::<T>() as u32, 0)
-                == 0
-        }
+        self.store_with(offset, value, 0)
+    }
+
+    #[inline(always)]
+    fn store_summed<T>(self, offset: u32, value: &T) -> bool {
+        self.store_with(offset, value, BPF_F_RECOMPUTE_CSUM as u64)
     }
 
     #[inline(always)]
@@ -147,6 +155,12 @@ impl Packet for Skb {
         // SAFETY: valid context; the device's size is written to the stack, whatever the result.
         unsafe { helpers::bpf_check_mtu(self.0.cast(), ifindex, &mut mtu, 0, 0) };
         mtu
+    }
+
+    #[inline(always)]
+    fn resize(self, len: u32) -> bool {
+        // SAFETY: valid context.
+        unsafe { helpers::bpf_skb_change_tail(self.0, len, 0) == 0 }
     }
 
     #[inline(always)]

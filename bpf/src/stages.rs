@@ -2,6 +2,7 @@
 //! The slow path: the stages of a decision, in order, the same ones wherever the packet comes from. Each has a file of its own, reads
 //! what earlier stages noted in `scratch`, and either lets the packet go on or ends its way.
 
+pub mod announced;
 pub mod commit;
 pub mod icmp_error;
 pub mod ipcache;

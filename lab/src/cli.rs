@@ -10,7 +10,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use serde_json::json;
 
 use crate::progress::Progress;
-use crate::state::{self, Lab, Spec};
+use crate::state::{self, KubeProxy, Lab, Spec};
 use crate::topology::{MAX_NODES, Topology};
 use crate::{capture, clock, cluster, conformance, fault, images, init, namespace, run, status};
 
@@ -82,8 +82,8 @@ struct Up {
     #[arg(long)]
     ipv6: bool,
     /// Run kube-proxy on every node.
-    #[arg(long)]
-    kube_proxy: bool,
+    #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "iptables", value_name = "MODE")]
+    kube_proxy: Option<KubeProxy>,
     /// Install a network to compare with. Without this, pods wait for one to be installed.
     #[arg(long, value_enum)]
     cni: Option<Cni>,

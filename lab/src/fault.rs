@@ -192,7 +192,7 @@ mod tests {
         let topology = Topology { nodes: 2, ipv4: true, ipv6: true };
         let name = "test".to_owned();
         Lab {
-            spec: Spec { name, topology, kube_bin: "/bin".into(), kube_proxy: false, bridge_cni: false },
+            spec: Spec { name, topology, kube_bin: "/bin".into(), kube_proxy: None, bridge_cni: false },
             folder: "/nonexistent".into(),
         }
     }

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::cgroup::Hierarchy;
 use crate::machine::{self, Machine, Plug, Role};
 use crate::namespace;
-use crate::state::{self, Lab};
+use crate::state::{self, KubeProxy, Lab};
 use crate::supervise::Service;
 use crate::topology::{CONTROL, Place};
 
@@ -26,8 +26,8 @@ pub(crate) fn start(lab: &Lab, place: &Place) -> Result<()> {
     state::write(&folder.join("kubelet.json"), kubelet_config(lab, place, &hierarchy)?)?;
     state::write(&folder.join("resolv.conf"), "# the lab has no name server outside of the cluster\n")?;
     let mut services = vec![containerd(lab, place), kubelet(lab, place)];
-    if lab.spec.kube_proxy {
-        services.push(kube_proxy(lab, place)?);
+    if let Some(mode) = lab.spec.kube_proxy {
+        services.push(kube_proxy(lab, place, mode)?);
     }
     let machine = Machine {
         name: place.name.clone(),
@@ -72,14 +72,14 @@ fn kubelet(lab: &Lab, place: &Place) -> Service {
     Service { name: "kubelet".to_owned(), command, after: vec![CONTAINERD.into(), lab.ready_mark()] }
 }
 
-fn kube_proxy(lab: &Lab, place: &Place) -> Result<Service> {
+fn kube_proxy(lab: &Lab, place: &Place, mode: KubeProxy) -> Result<Service> {
     let config = json!({
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
         "clientConnection": {"kubeconfig": lab.pki("kube-proxy.kubeconfig")},
         "clusterCIDR": lab.spec.topology.pod_cidrs(),
         "hostnameOverride": place.name,
-        "mode": "iptables",
+        "mode": mode,
         // These two are settings of the whole machine.
         "conntrack": {"maxPerCore": 0, "min": 0},
     });

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::topology::Topology;
@@ -15,8 +16,18 @@ pub(crate) struct Spec {
     pub(crate) name: String,
     pub(crate) topology: Topology,
     pub(crate) kube_bin: PathBuf,
-    pub(crate) kube_proxy: bool,
+    pub(crate) kube_proxy: Option<KubeProxy>,
     pub(crate) bridge_cni: bool,
+}
+
+/// How kube-proxy programs the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum KubeProxy {
+    /// By rules of iptables.
+    Iptables,
+    /// By maps of nftables.
+    Nftables,
 }
 
 /// A lab and the folder that it lives in.

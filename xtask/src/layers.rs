@@ -31,6 +31,8 @@ const LAYERS: [(&str, &[&str]); 7] = [
             "endpoint",
             "health",
             "ipam",
+            "l2",
+            "lbipam",
             "node",
             "policy",
             "services",

@@ -8,11 +8,12 @@ use crate::events;
 use crate::flows;
 use crate::maps;
 use crate::packet::{From, Packet};
-use crate::parse::{Frame, KNOWN, LATER, parse};
+use crate::parse::{Frame, KNOWN, LATER, Pkt, REPLY, parse};
 use crate::scratch::{self, Notes};
 use crate::send;
 use crate::skb::Skb;
-use crate::stages::{self, source};
+use crate::stages::commit::leaving_point;
+use crate::stages::{self, announced, service, source};
 use crate::verdict::Verdict;
 use abi::DropReason;
 use abi::event::point;
@@ -30,26 +31,39 @@ pub fn netdev_ingress(ctx: TcContext) -> i32 {
     skb.take_priority();
     let pkt = &mut notes.pkt;
     match parse(skb, pkt) {
+        Frame::Ip if announced::is_solicitation(pkt) => {
+            return events::finish(skb, pkt, announced::solicitation(skb), INGRESS, point::FROM_NETWORK);
+        }
         Frame::Ip => {}
+        Frame::Arp => return events::finish(skb, pkt, announced::arp(skb), INGRESS, point::FROM_NETWORK),
         // The stack may understand it better. Without its first fragment it does not take a later one for anything.
         Frame::Bad(_) if pkt.fragment != LATER && source::is_forged_to_host(pkt) => {
             return events::finish(skb, pkt, FORGED, INGRESS, point::FROM_NETWORK);
         }
         _ => return events::NOT_OURS,
     }
-    if config::on(&config::DIRECT_TUNNEL)
-        && source::is_tunnel(pkt.tuple.proto, pkt.tuple.dport)
-        && let Some(node) = maps::NODE.get(0)
-        && let Some(arrival) = Arrival::of(skb, pkt, node)
+    if config::on(&config::DIRECT_TUNNEL) && source::is_tunnel(pkt.tuple.proto, pkt.tuple.dport) && !come_out(skb, pkt)
     {
-        // What is for the node itself goes through the tunnel device.
-        if !arrival.look_inside(skb, pkt) || !source::is_pod(&pkt.tuple.dst) || !arrival.take_off(skb, pkt) {
-            return events::NOT_OURS;
-        }
+        return events::NOT_OURS;
     }
     let verdict = arrive(skb, notes);
     let at = if notes.pkt.from == From::TUNNEL { point::FROM_OVERLAY } else { point::FROM_NETWORK };
     events::finish(skb, &notes.pkt, verdict, INGRESS, at)
+}
+
+/// Takes the outer headers off, if they are a tunnel's of ours. False: it goes through the tunnel device, as does what is for the node
+/// itself.
+#[inline(never)]
+fn come_out(skb: Skb, pkt: &mut Pkt) -> bool {
+    let Some(node) = maps::NODE.get(0) else { return false };
+    let Some(arrival) = Arrival::of(skb, pkt, node) else { return true };
+    arrival.look_inside(skb, pkt) && is_for_us(pkt) && arrival.take_off(skb, pkt)
+}
+
+/// Whether what a tunnel's packet holds is for a pod, or of a flow that goes through this node.
+#[inline(always)]
+fn is_for_us(pkt: &mut Pkt) -> bool {
+    source::is_pod(&pkt.tuple.dst) || config::on(&config::EXPOSE_SERVICES) && flows::is_known(pkt)
 }
 
 /// A packet from outside: replayed, decided about, or none of ours.
@@ -57,10 +71,11 @@ pub fn netdev_ingress(ctx: TcContext) -> i32 {
 pub fn arrive(skb: Skb, notes: &mut Notes) -> Verdict {
     let pkt = &mut notes.pkt;
     if let Some(flow) = flows::find(pkt) {
-        flows::touch(skb, pkt, flow, point::TO_ENDPOINT);
+        flows::touch(skb, pkt, flow, leaving_point(flows::half_of(flow, pkt.is(REPLY)).action));
         return send::send(skb, pkt, flow, &pkt.key);
     }
-    if pkt.from == From::DEVICE && !pkt.is(KNOWN) && !pkt.is_icmp_error() && !source::is_pod(&pkt.tuple.dst) {
+    let concerns_us = pkt.is(KNOWN) || pkt.is_icmp_error() || source::is_pod(&pkt.tuple.dst);
+    if pkt.from == From::DEVICE && !concerns_us && !service::is_exposed(pkt) {
         return if source::is_forged_to_host(pkt) { FORGED } else { Verdict::NotOurs };
     }
     stages::decide(skb)

@@ -6,11 +6,12 @@
 //! talk to many: what it sent to is in a table of all such sockets (`cilium_lb_reverse_sk`), which only `recvmsg` reads.
 
 use crate::config;
-use crate::lb::{self, Choice};
+use crate::lb::{self, Client};
 use crate::maps;
+use crate::netns;
 use abi::Addr;
 use abi::flow::proto;
-use abi::lb::{Connected, ReverseEntry, ReverseKey};
+use abi::lb::{Backend, Connected, ReverseEntry, ReverseKey};
 use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_set_retval};
 use aya_ebpf::macros::cgroup_sock_addr;
@@ -74,23 +75,51 @@ impl Named for V6 {
     }
 }
 
+/// What an address and port stand for.
+enum Choice {
+    /// Themselves.
+    NotAService,
+    /// Nothing: the address is a service's at other ports.
+    NotServed,
+    /// A service without a backend.
+    NoBackend,
+    /// This backend, of the service of that id.
+    Chosen(&'static Backend, u32),
+}
+
+/// What the system call's address and port stand for.
+#[inline(always)]
+fn choose(ctx: &SockAddrContext, addr: Addr) -> Choice {
+    let netns = netns::of(ctx.sock_addr.cast());
+    let of_host = netns::is_host(netns);
+    if config::on(&config::SOCKETS_OF_HOST_ONLY) && !of_host {
+        return Choice::NotAService;
+    }
+    let (port, proto) = asked(ctx);
+    let Some(service) = lb::inside(addr, port, proto, of_host) else {
+        return if lb::is_unserved(&addr) { Choice::NotServed } else { Choice::NotAService };
+    };
+    let client = Client { addr: Addr { hi: 0, lo: netns }, is_cookie: true, connection: lb::random() };
+    match lb::choose(service, &client) {
+        Some((backend, _)) => Choice::Chosen(backend, service.id),
+        None => Choice::NoBackend,
+    }
+}
+
 /// The socket is to be connected: it remembers itself by which name.
 #[inline(always)]
 fn connect<N: Named + Copy>(ctx: &SockAddrContext, name: N) -> i32 {
     let (port, proto) = asked(ctx);
-    // Connecting a datagram socket sends nothing and is how a source address is asked for, at any port: resolvers do, and ping. Only
-    // a stream is refused at once where nobody serves; what the others send is dropped on its way.
-    let choice = match proto {
-        proto::TCP => lb::choose(name.addr(), port, proto),
-        _ => lb::choose_served(name.addr(), port, proto),
-    };
-    match choice {
-        Choice::NotAService => {
+    match choose(ctx, name.addr()) {
+        // Connecting a datagram socket sends nothing and is how a source address is asked for, at any port: resolvers do, and ping. Only
+        // a stream is refused at once where nobody serves; what the others send is dropped on its way.
+        Choice::NotServed if proto == proto::TCP => refuse(),
+        Choice::NotAService | Choice::NotServed => {
             forget(ctx);
             ALLOW
         }
         Choice::NoBackend => refuse(),
-        Choice::Chosen(backend, _, service) => {
+        Choice::Chosen(backend, service) => {
             let (frontend, frontend_port) = (name.addr(), port);
             let (backend, backend_port) = (backend.addr, backend.port);
             remember(ctx, Connected { backend, frontend, backend_port, frontend_port, service });
@@ -103,14 +132,13 @@ fn connect<N: Named + Copy>(ctx: &SockAddrContext, name: N) -> i32 {
 /// An unconnected socket sends: one socket may talk to many services.
 #[inline(always)]
 fn send<N: Named + Copy>(ctx: &SockAddrContext, name: N) -> i32 {
-    let (port, proto) = asked(ctx);
-    let asked = name.addr();
-    match lb::choose(asked, port, proto) {
+    let frontend = name.addr();
+    match choose(ctx, frontend) {
         Choice::NotAService => ALLOW,
-        Choice::NoBackend => refuse(),
-        Choice::Chosen(backend, _, service) => {
+        Choice::NotServed | Choice::NoBackend => refuse(),
+        Choice::Chosen(backend, service) => {
             let key = reverse_key(ctx, backend.addr, backend.port);
-            let entry = ReverseEntry { addr: asked, port, pad: 0, service };
+            let entry = ReverseEntry { addr: frontend, port: asked(ctx).0, pad: 0, service };
             // A full table evicts the oldest; without the entry the program sees its backend's address.
             let _ = maps::REVERSE_SOCKETS.insert(key, entry, 0);
             rename(ctx, name, backend.addr, backend.port);

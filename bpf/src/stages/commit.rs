@@ -77,7 +77,7 @@ fn report<P: Packet>(packet: P, pkt: &Pkt, scratch: &Scratch, news: u8) {
 /// Observation point of a packet that goes on its way.
 #[inline(always)]
 fn point_of(scratch: &Scratch, pkt: &Pkt) -> u8 {
-    if pkt.from == From::POD {
+    if pkt.from != From::STACK {
         leaving_point(flows::half_of(&scratch.flow, pkt.is(REPLY)).action)
     } else {
         point::TO_ENDPOINT

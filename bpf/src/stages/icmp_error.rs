@@ -36,7 +36,7 @@ pub fn relate<P: Packet>(packet: P, pkt: &mut Pkt, scratch: &mut Scratch) -> Sta
         scratch.notes |= NOT_REMEMBERED;
         return orient::known(pkt, scratch);
     }
-    pkt.marks &= !(KNOWN | REPLY);
+    pkt.marks &= !(KNOWN | REPLY | CLASH);
     match pkt.from {
         From::POD => drop(DropReason::CtUnknownL4Protocol),
         // Policy is asked about the error itself; nothing about it is remembered.

@@ -8,8 +8,9 @@ use crate::parse::Pkt;
 use crate::scratch::{DST_IS_HOST, IS_REPLY, NO_MASQUERADE, Party, Scratch};
 use crate::verdict::{Stage, Verdict, drop};
 use abi::endpoint::flags as endpoint;
-use abi::flow::action;
+use abi::flow::{action, flags as flow};
 use abi::ipcache::{IpcacheEntry, flags};
+use abi::lb::flags as lb;
 use abi::{Addr, DropReason, identity};
 use aya_ebpf::maps::lpm_trie::Key;
 
@@ -65,17 +66,41 @@ pub fn resolve(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
     scratch.flow.src_endpoint = scratch.opener.id;
     scratch.flow.dst_identity = scratch.target.identity;
     scratch.flow.dst_endpoint = scratch.target.id;
-    let peer = if scratch.opener.id != 0 { scratch.dst } else { scratch.tuple.src };
-    scratch.flow.peer_slot = abi::epoch::of_peer(peer);
+    scratch.flow.peers = peers(scratch);
     if scratch.is_known() && scratch.target.id != scratch.known.dst_endpoint && scratch.notes(IS_REPLY) {
         // Who answers is not who was spoken to.
         return drop(DropReason::StaleOrUnroutableIp);
     }
-    if scratch.opener.id == 0 && scratch.target.id == 0 {
-        return Err(if pkt.from == From::DEVICE { Verdict::NotOurs } else { Verdict::Pass });
+    if scratch.passes_through() {
+        return pass_through(pkt, scratch);
     }
     if super::source::is_tunnel(pkt.tuple.proto, scratch.dport) && scratch.opener.id != 0 {
         return drop(DropReason::EncapsulationTrafficIsProhibited);
+    }
+    Ok(())
+}
+
+/// Whose addresses the decision depends on.
+#[inline(always)]
+fn peers(scratch: &Scratch) -> u32 {
+    let peer = if scratch.opener.id != 0 { scratch.dst } else { scratch.tuple.src };
+    let backend = if scratch.flow.has(flow::NAT_DST) { scratch.dst } else { peer };
+    abi::epoch::of_peers(peer, backend)
+}
+
+/// No pod of this node is at either end: it goes through this node if it is a service's and from outside.
+#[inline(never)]
+fn pass_through(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
+    if !scratch.flow.has(flow::NAT_DST) {
+        return Err(if pkt.from == From::DEVICE { Verdict::NotOurs } else { Verdict::Pass });
+    }
+    let goes_on = scratch.is_known() && scratch.known.has(flow::MASQUERADE);
+    if scratch.service & lb::LOCAL_ONLY != 0 && !scratch.notes(DST_IS_HOST) && !goes_on {
+        return drop(DropReason::ServiceBackendNotFound);
+    }
+    if !abi::identity::is_known_everywhere(scratch.opener.identity) {
+        // To other nodes such a number is somebody else.
+        scratch.flow.src_identity = world(scratch.family);
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
-//! Answering a pod that asks for its gateway's hardware address: ARP (RFC 826) and neighbour discovery (RFC 4861).
+//! Answering a pod that asks for its gateway's hardware address: ARP (RFC 826) and neighbour discovery (RFC 4861). How questions become
+//! answers serves [`announced`](super::announced) as well.
 
 use crate::maps;
 use crate::packet::Packet;
@@ -18,15 +19,15 @@ const UNKNOWN: Verdict = Verdict::Drop(DropReason::DropEpNotReady);
 /// ARP for IPv4 over Ethernet.
 #[repr(C, packed)]
 #[derive(Clone, Copy)]
-struct ArpPacket {
-    hardware: u16,
-    protocol: u16,
-    lengths: [u8; 2],
-    operation: u16,
-    sender_mac: [u8; 6],
-    sender_ip: [u8; 4],
-    target_mac: [u8; 6],
-    target_ip: [u8; 4],
+pub struct ArpPacket {
+    pub hardware: u16,
+    pub protocol: u16,
+    pub lengths: [u8; 2],
+    pub operation: u16,
+    pub sender_mac: [u8; 6],
+    pub sender_ip: [u8; 4],
+    pub target_mac: [u8; 6],
+    pub target_ip: [u8; 4],
 }
 
 /// Answers a request for any address but the pod's own with the host side's hardware address. A pod that asks for its own checks
@@ -48,18 +49,21 @@ pub fn answer_arp<P: Packet>(packet: P) -> Verdict {
     if Addr::from_v4_be(u32::from_ne_bytes(request.target_ip)) == endpoint.ipv4 {
         return Verdict::Taken;
     }
+    reply_to_arp(packet, &request, endpoint.host_mac)
+}
+
+/// Turns a request into the answer that its target is at `mac`.
+#[inline(always)]
+pub fn reply_to_arp<P: Packet>(packet: P, request: &ArpPacket, mac: [u8; 6]) -> Verdict {
     let reply = ArpPacket {
         operation: 2u16.to_be(),
-        sender_mac: endpoint.host_mac,
+        sender_mac: mac,
         sender_ip: request.target_ip,
         target_mac: request.sender_mac,
         target_ip: request.sender_ip,
-        ..request
+        ..*request
     };
-    if !packet.store(ETH_LEN as u32, &reply)
-        || !packet.store(0, &request.sender_mac)
-        || !packet.store(6, &endpoint.host_mac)
-    {
+    if !packet.store_summed(ETH_LEN as u32, &reply) || !packet.store(0, &request.sender_mac) || !packet.store(6, &mac) {
         return WRITE_FAILED;
     }
     // SAFETY: no preconditions.
@@ -79,21 +83,24 @@ struct Neighbour {
     mac: [u8; 6],
 }
 
-/// What the checksum covers (RFC 8200, 8.1).
+/// An advertisement from the addresses of its IPv6 header on; the checksum covers these too (RFC 8200, 8.1).
 #[repr(C, packed)]
-struct Covered {
+struct Advertisement {
     src: Addr,
     dst: Addr,
-    length: u32,
-    next: u32,
     body: Neighbour,
 }
 
 const ROUTER_SOLICITATION: u8 = 133;
-const SOLICITATION: u8 = 135;
+/// Type of a neighbour solicitation.
+pub const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;
-const SOLICITED_OVERRIDE: u32 = 0x6000_0000;
-const BODY: u32 = size_of::<Neighbour>() as u32;
+/// Flags of an advertisement that everybody is to believe, whatever they knew.
+pub const OVERRIDE: u32 = 0x2000_0000;
+/// The same for one that answers who asked.
+pub const SOLICITED_OVERRIDE: u32 = 0x6000_0000;
+/// Bytes of an advertisement.
+pub const BODY: u32 = size_of::<Neighbour>() as u32;
 
 /// Handles ICMPv6 that never leaves the link. `Some` with the verdict when it was such a message.
 #[inline(always)]
@@ -135,7 +142,6 @@ fn answer_solicitation<P: Packet>(packet: P) -> Verdict {
     };
     let body = ETH_LEN + 40;
     let Some(asker) = packet.read::<Addr>(ETH_LEN + 8) else { return MALFORMED };
-    let Some(asker_mac) = packet.read::<[u8; 6]>(6) else { return MALFORMED };
     let Some(target) = packet.read::<Addr>(body + 8) else { return MALFORMED };
     // Without an address of its own, or for its own, the pod asks whether somebody has it: nobody has.
     if asker.is_none() || target == endpoint.ipv6 {
@@ -145,41 +151,45 @@ fn answer_solicitation<P: Packet>(packet: P) -> Verdict {
     if packet.read::<Neighbour>(body).is_none() {
         return FORBIDDEN;
     }
-    let mut covered = Covered {
-        src: target,
-        dst: asker,
-        length: BODY.to_be(),
-        next: 58u32.to_be(),
-        body: Neighbour {
-            kind: ADVERTISEMENT,
-            code: 0,
-            checksum: 0,
-            flags: SOLICITED_OVERRIDE.to_be(),
-            target,
-            option: [2, 1],
-            mac: endpoint.host_mac,
-        },
+    if !turn(packet) {
+        return WRITE_FAILED;
+    }
+    advertise(packet, target, &endpoint.host_mac, asker, SOLICITED_OVERRIDE)
+}
+
+/// Has the frame go to where it comes from.
+#[inline(always)]
+pub fn turn<P: Packet>(packet: P) -> bool {
+    packet.read::<[u8; 6]>(6).is_some_and(|sender| packet.store(0, &sender))
+}
+
+/// Turns a solicitation, which must be as long at least and has its new destination, into the advertisement that `target` is at `mac`.
+#[inline(always)]
+pub fn advertise<P: Packet>(packet: P, target: Addr, mac: &[u8; 6], dst: Addr, flags: u32) -> Verdict {
+    /// Length and protocol, which the checksum covers as well.
+    const SEED: u32 = (BODY + 58).to_be();
+    let body = Neighbour {
+        kind: ADVERTISEMENT,
+        code: 0,
+        checksum: 0,
+        flags: flags.to_be(),
+        target,
+        option: [2, 1],
+        mac: *mac,
     };
-    // SAFETY: `Covered` is 72 readable bytes.
+    let mut answer = Advertisement { src: target, dst, body };
+    // SAFETY: `Advertisement` is 64 readable bytes.
     let sum = unsafe {
-        bpf_csum_diff(
-            core::ptr::null_mut(),
-            0,
-            core::ptr::from_mut(&mut covered).cast(),
-            size_of::<Covered>() as u32,
-            0,
-        )
-    } as u32;
-    let answer = Neighbour { checksum: fold(sum), ..covered.body };
+        let to = core::ptr::from_mut(&mut answer).cast();
+        bpf_csum_diff(core::ptr::null_mut(), 0, to, size_of::<Advertisement>() as u32, SEED)
+    };
+    answer.body.checksum = fold(sum as u32);
     let network = ETH_LEN as u32;
-    let written = packet.store(0, &asker_mac)
-        && packet.store(6, &endpoint.host_mac)
+    let written = packet.store(6, mac)
         // Without the options that follow in the question.
-        && packet.store(network + 4, &(BODY as u16).to_be())
-        && packet.store(network + 7, &255u8)
-        && packet.store(network + 8, &target)
-        && packet.store(network + 24, &asker)
-        && packet.store(body as u32, &answer);
+        && packet.store_summed(network + 4, &(BODY as u16).to_be())
+        && packet.store_summed(network + 7, &255u8)
+        && packet.store_summed(network + 8, &answer);
     if !written {
         return WRITE_FAILED;
     }

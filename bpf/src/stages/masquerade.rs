@@ -3,15 +3,15 @@
 //! their flow by what they name, so no two flows may have the same ones.
 
 use super::commit;
-use super::source::is_local;
+use super::source::{is_local, is_tunnel};
 use crate::config;
 use crate::flows;
 use crate::maps;
-use crate::packet::Packet;
+use crate::packet::{From, Packet};
 use crate::parse::{CLASH, Pkt};
-use crate::scratch::{HAS_ALIAS, IS_REPLY, NO_MASQUERADE, NOT_REMEMBERED, Scratch, TABLE_FULL};
+use crate::scratch::{DST_IS_HOST, HAS_ALIAS, IS_REPLY, NO_MASQUERADE, NOT_REMEMBERED, Scratch, TABLE_FULL};
 use crate::verdict::{Stage, drop};
-use abi::flow::{Flow, FlowKey, action, flags, proto};
+use abi::flow::{Flow, FlowKey, Half, action, flags, proto};
 use abi::tuple::{Tuple, has_identifier, is_icmp};
 use abi::{Addr, DropReason, identity};
 use aya_ebpf::bindings::{BPF_NOEXIST, bpf_sock, bpf_sock_tuple};
@@ -27,8 +27,15 @@ const PORTS: u32 = 65536 - FIRST_PORT;
 #[inline(never)]
 pub fn translate<P: Packet>(packet: P, pkt: &Pkt, scratch: &mut Scratch) -> Stage {
     let source = source_address(scratch);
+    if source.is_none() && hides_client(scratch) {
+        return drop(DropReason::NoMappingForNatMasquerade);
+    }
     // Replies to another flow would have the same tuple, or had when this flow began.
-    let clash = scratch.opener.id != 0 && if scratch.is_known() { had_clash(&scratch.known) } else { pkt.is(CLASH) };
+    let clash = if scratch.is_known() {
+        had_clash(&scratch.known)
+    } else {
+        pkt.is(CLASH) && (scratch.opener.id != 0 || (pkt.from == From::DEVICE && !scratch.notes(IS_REPLY)))
+    };
     if source.is_none() && !scratch.flow.has(flags::NAT_DST) && !clash {
         return Ok(());
     }
@@ -101,16 +108,29 @@ fn take_source(flow: &mut Flow, tuple: &Tuple, port: u16) {
 /// The node's address, for a flow that is masqueraded: also for one that would not be if it began now, since its peer knows it by that.
 #[inline(always)]
 fn source_address(scratch: &Scratch) -> Addr {
-    let (source, known) = (masquerade_address(scratch), &scratch.known);
-    if source.is_none()
-        && scratch.is_known()
-        && known.has(flags::MASQUERADE)
-        && scratch.flow.forward.action == action::NEIGH
-        && is_local(&known.nat_src)
-    {
-        return known.nat_src;
+    let known = &scratch.known;
+    let was = scratch.is_known() && known.has(flags::MASQUERADE) && is_local(&known.nat_src);
+    if hides_client(scratch) {
+        return if was { known.nat_src } else { own_address(&scratch.flow.forward, scratch.family) };
     }
-    source
+    let source = masquerade_address(scratch);
+    if source.is_none() && was && scratch.flow.forward.action == action::NEIGH { known.nat_src } else { source }
+}
+
+/// Whether a client outside is to be answered by way of this node, which the backend therefore has to take for its client.
+#[inline(always)]
+fn hides_client(scratch: &Scratch) -> bool {
+    scratch.passes_through() && !scratch.notes(DST_IS_HOST)
+}
+
+/// This node's address on that way; one through the tunnel starts at the address that other nodes know it by.
+#[inline(always)]
+fn own_address(way: &Half, family: u8) -> Addr {
+    let Some(node) = maps::NODE.get(0) else { return Addr::NONE };
+    let (by_device, ends) =
+        if family == 4 { (node.masquerade_ipv4, node.tunnel_ipv4) } else { (node.masquerade_ipv6, node.tunnel_ipv6) };
+    let device = if way.action == action::NEIGH { address_of(way.out_ifindex, family) } else { by_device };
+    if device.is_none() { ends } else { device }
 }
 
 /// The address to take, if the flow leaves the cluster over a native device, else none.
@@ -193,7 +213,8 @@ fn take<P: Packet>(packet: P, scratch: &mut Scratch) -> bool {
         // Translated into itself.
         return true;
     }
-    if scratch.flow.has(flags::MASQUERADE) && host_uses(packet, &scratch.answer) {
+    let answer = &scratch.answer;
+    if scratch.flow.has(flags::MASQUERADE) && (is_tunnel(answer.proto, answer.dport) || host_uses(packet, answer)) {
         return false;
     }
     if is_answered(&scratch.alias_key, &scratch.answer) {

@@ -2,7 +2,7 @@
 //! Which way round the flow is. A decision is always about its forward direction, whichever packet asks for it: a reply is allowed
 //! because the flow is.
 
-use super::{ipcache, source};
+use super::{ipcache, service, source};
 use crate::flows;
 use crate::maps;
 use crate::packet::From;
@@ -12,7 +12,7 @@ use crate::verdict::{Stage, drop};
 use abi::endpoint::flags as endpoint;
 use abi::flow::{flags, origin, proto, tcp};
 use abi::tuple::Tuple;
-use abi::{DropReason, identity};
+use abi::{Addr, DropReason, identity};
 
 /// Notes what is remembered of the flow, its forward tuple and who opened it.
 #[inline(never)]
@@ -34,7 +34,7 @@ pub fn orient(pkt: &mut Pkt, scratch: &mut Scratch) -> Stage {
     if pkt.is(OCCUPIED) {
         // There is no place for a record of it.
         scratch.notes |= NOT_REMEMBERED;
-    } else if is_midway(pkt) && looks_like_reply(pkt) {
+    } else if is_midway(pkt) && looks_like_reply(pkt) && !(pkt.from == From::DEVICE && service::is_exposed(pkt)) {
         return unknown_reply(pkt, scratch);
     }
     first(pkt, scratch)
@@ -101,12 +101,18 @@ fn find_opener(scratch: &mut Scratch) -> bool {
         if source::is_local(src) {
             identity = known.src_identity;
         }
-    } else if known.forward.origin & origin::TUNNEL != 0 && is_world(identity) {
-        // A pod of another node that nobody has told of yet has told itself who it is.
+    } else if known.forward.origin & origin::TUNNEL != 0 && (is_world(identity) || is_node(src)) {
+        // A pod of another node that nobody has told of yet has told itself who it is. And under its own address a node also sends what
+        // others have sent to services there.
         identity = known.src_identity;
     }
     scratch.opener = Party::remote(identity);
     true
+}
+
+#[inline(always)]
+fn is_node(addr: &Addr) -> bool {
+    ipcache::lookup(addr).is_some_and(ipcache::is_node)
 }
 
 #[inline(always)]

@@ -7,7 +7,7 @@ use crate::encap;
 use crate::maps;
 use crate::packet::{From, Packet};
 use crate::parse::Pkt;
-use crate::scratch::{IS_REPLY, Scratch};
+use crate::scratch::{DST_IS_HOST, IS_REPLY, Scratch};
 use crate::verdict::{Stage, drop};
 use abi::config::NodeConfig;
 use abi::flow::{Half, action, half, origin};
@@ -52,11 +52,12 @@ fn to_opener<P: Packet>(packet: P, pkt: &Pkt, node: &NodeConfig, scratch: &mut S
         scratch.flow.reply.hop = opener.macs;
         return Ok(());
     }
+    let answers_itself = scratch.notes(DST_IS_HOST);
     let way = &mut scratch.flow.reply;
     if scratch.notes & IS_REPLY == 0 {
         (way.action, way.hop) = match pkt.from {
             From::TUNNEL => (action::TUNNEL, pkt.node),
-            From::DEVICE => (action::NEIGH, Addr::NONE),
+            From::DEVICE if !answers_itself => (action::NEIGH, Addr::NONE),
             _ => (action::STACK, Addr::NONE),
         };
     } else if scratch.known.created != 0 {
@@ -64,7 +65,7 @@ fn to_opener<P: Packet>(packet: P, pkt: &Pkt, node: &NodeConfig, scratch: &mut S
     } else {
         (way.action, way.hop) = by_address(&scratch.tuple.src);
     }
-    let ends = Ends { src: scratch.dst, dst: scratch.tuple.src, proto: scratch.tuple.proto };
+    let ends = Ends { src: scratch.tuple.dst, dst: scratch.tuple.src, proto: scratch.tuple.proto };
     lead(packet, node, scratch.target.ifindex, &ends, way)
 }
 

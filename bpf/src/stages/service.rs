@@ -1,51 +1,124 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 //! A service's address becomes a backend's. A flow keeps the backend that it has.
 
-use crate::lb::{self, Choice};
+use crate::config;
+use crate::lb::{self, Client};
 use crate::maps;
+use crate::packet::From;
 use crate::parse::Pkt;
 use crate::scratch::{IS_REPLY, NOT_REMEMBERED, Scratch};
 use crate::verdict::{Stage, drop};
 use abi::DropReason;
 use abi::flow::{Flow, State, flags, proto, tcp};
+use abi::lb::{Service, flags as lb_flags, spread_tuple};
 use abi::tuple::Tuple;
 
-/// Chooses the backend of a flow that a pod opens.
+/// Whether an address and port from outside are a service's, or a port of a service's address that is none's.
+#[inline(always)]
+pub fn is_exposed(pkt: &Pkt) -> bool {
+    config::on(&config::EXPOSE_SERVICES) && is_named(&pkt.tuple)
+}
+
+#[inline(never)]
+fn is_named(tuple: &Tuple) -> bool {
+    lb::outside(tuple.dst, tuple.dport, tuple.proto).is_some() || lb::is_unserved(&tuple.dst)
+}
+
+/// Chooses the backend of a flow that a pod opens, or somebody outside.
 #[inline(never)]
 pub fn translate(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
-    if scratch.opener.id == 0 {
+    if scratch.opener.id == 0 && !is_from_outside(pkt, scratch) {
         return Ok(());
     }
-    let (addr, port, backend, service) = if keeps_backend(pkt, scratch) {
-        let known = &scratch.known;
-        (known.nat_dst, known.nat_dport, known.backend, known.service)
-    } else {
-        match lb::choose(scratch.tuple.dst, scratch.tuple.dport, scratch.tuple.proto) {
-            Choice::NotAService => return Ok(()),
-            Choice::NoBackend => return drop(DropReason::ServiceBackendNotFound),
-            Choice::Chosen(backend, id, service) => (backend.addr, backend.port, id, service),
-        }
+    let service = find(scratch);
+    // Without its service a flow goes on as it is, or not at all.
+    scratch.service = service.map_or(lb_flags::LOCAL_ONLY, |service| service.flags);
+    if keeps_backend(pkt, scratch, service) {
+        take_known(scratch);
+        return Ok(());
+    }
+    let Some(service) = service else {
+        // What is sent where nobody serves must not leave for the world.
+        return if lb::is_unserved(&scratch.tuple.dst) { drop(DropReason::ServiceBackendNotFound) } else { Ok(()) };
     };
-    if scratch.notes(IS_REPLY) && !scratch.is_known() {
+    if scratch.opener.id == 0 {
+        admit(scratch, service)?;
+    }
+    if scratch.notes(IS_REPLY) && !scratch.is_known() && service.count != 0 {
         // What a backend answers does not come in the service's name.
         return drop(DropReason::StaleOrUnroutableIp);
     }
-    scratch.dst = addr;
-    scratch.dport = port;
-    let flow = &mut scratch.flow;
-    flow.flags |= flags::NAT_DST;
-    flow.nat_dst = addr;
-    flow.nat_dport = port;
-    flow.service = service;
-    flow.backend = backend;
+    take(scratch, service)
+}
+
+/// Whether somebody outside opens the flow, or has opened it, to a service.
+#[inline(always)]
+fn is_from_outside(pkt: &Pkt, scratch: &Scratch) -> bool {
+    if scratch.is_known() {
+        // A pod that has gone leaves its flows to nobody.
+        return scratch.known.has(flags::NAT_DST) && scratch.known.src_endpoint == 0;
+    }
+    config::on(&config::EXPOSE_SERVICES) && pkt.from == From::DEVICE && !scratch.notes(IS_REPLY)
+}
+
+/// The service that the flow's opener names.
+#[inline(always)]
+fn find(scratch: &Scratch) -> Option<&'static Service> {
+    let Tuple { dst, dport, proto, .. } = scratch.tuple;
+    if scratch.opener.id != 0 { lb::inside(dst, dport, proto, false) } else { lb::outside(dst, dport, proto) }
+}
+
+/// Who is outside finds what is for them, if it lets them in.
+#[inline(always)]
+fn admit(scratch: &Scratch, service: &Service) -> Stage {
+    if service.flags & lb_flags::EXPOSED == 0 {
+        return drop(DropReason::IsAClusterip);
+    }
+    if !lb::admits(service, &scratch.tuple.src) {
+        return drop(DropReason::DeniedByLbSrcRangeCheck);
+    }
     Ok(())
+}
+
+/// The flow goes where it went.
+#[inline(always)]
+fn take_known(scratch: &mut Scratch) {
+    let (known, flow) = (&scratch.known, &mut scratch.flow);
+    flow.nat_dst = known.nat_dst;
+    flow.nat_dport = known.nat_dport;
+    flow.service = known.service;
+    flow.backend = known.backend;
+    go_there(scratch);
+}
+
+/// The flow goes to a backend of the service.
+#[inline(never)]
+fn take(scratch: &mut Scratch, service: &Service) -> Stage {
+    let client = Client { addr: scratch.tuple.src, is_cookie: false, connection: spread_tuple(&scratch.tuple) };
+    let Some((backend, id)) = lb::choose(service, &client) else {
+        return drop(DropReason::ServiceBackendNotFound);
+    };
+    let flow = &mut scratch.flow;
+    flow.nat_dst = backend.addr;
+    flow.nat_dport = backend.port;
+    flow.service = service.id;
+    flow.backend = id;
+    go_there(scratch);
+    Ok(())
+}
+
+#[inline(always)]
+fn go_there(scratch: &mut Scratch) {
+    scratch.flow.flags |= flags::NAT_DST;
+    scratch.dst = scratch.flow.nat_dst;
+    scratch.dport = scratch.flow.nat_dport;
 }
 
 /// Whether a known flow stays where it is: its service and its backend still exist, or it is a connection that could not go on
 /// elsewhere (its backend may be finishing what it began), or it is the backend that speaks, or an error that is about what a backend
 /// has said.
 #[inline(always)]
-fn keeps_backend(pkt: &Pkt, scratch: &mut Scratch) -> bool {
+fn keeps_backend(pkt: &Pkt, scratch: &mut Scratch, service: Option<&Service>) -> bool {
     let known = &scratch.known;
     if !scratch.is_known() || !known.has(flags::NAT_DST) || known.backend == 0 {
         return false;
@@ -58,7 +131,7 @@ fn keeps_backend(pkt: &Pkt, scratch: &mut Scratch) -> bool {
     if tcp && (reply || (goes_on && matches!(known.state(proto::TCP), State::Established))) {
         return true;
     }
-    if still_serves(known, &scratch.tuple) {
+    if still_serves(known, service) {
         return true;
     }
     if reply {
@@ -70,11 +143,9 @@ fn keeps_backend(pkt: &Pkt, scratch: &mut Scratch) -> bool {
 
 /// Whether there still is the service, and it has the backend.
 #[inline(always)]
-fn still_serves(known: &Flow, opening: &Tuple) -> bool {
+fn still_serves(known: &Flow, service: Option<&Service>) -> bool {
     // SAFETY: read at once.
     let backend = unsafe { maps::BACKENDS.get(known.backend) }
         .is_some_and(|backend| backend.addr == known.nat_dst && backend.port == known.nat_dport);
-    backend
-        && lb::service(opening.dst, opening.dport, opening.proto)
-            .is_some_and(|service| service.id == known.service && lb::has_member(service, known.backend))
+    backend && service.is_some_and(|service| service.id == known.service && lb::has_member(service, known.backend))
 }

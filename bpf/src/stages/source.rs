@@ -49,8 +49,9 @@ fn pod<P: Packet>(packet: P, pkt: &Pkt, scratch: &mut Scratch) -> Stage {
     Ok(())
 }
 
+/// Whether it means whoever speaks to it.
 #[inline(always)]
-fn is_loopback(addr: &Addr) -> bool {
+pub fn is_loopback(addr: &Addr) -> bool {
     if addr.is_v4() {
         let [first, ..] = addr.v4_be().to_ne_bytes();
         return first == 127;
@@ -116,7 +117,8 @@ fn device(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
         return drop(DropReason::InvalidSourceIp);
     }
     let entry = ipcache::lookup(src);
-    if config::on(&config::TUNNEL) && entry.is_some_and(ipcache::is_behind_tunnel) && is_for_pod(pkt) {
+    let concerns_us = is_for_pod(pkt) || !pkt.is_icmp_error();
+    if config::on(&config::TUNNEL) && entry.is_some_and(ipcache::is_behind_tunnel) && concerns_us {
         return drop(DropReason::InvalidSourceIp);
     }
     scratch.sender = Party::remote(entry.map_or(identity::WORLD, |entry| entry.identity));
@@ -140,10 +142,8 @@ fn opens(pkt: &Pkt) -> bool {
 #[inline(always)]
 fn is_masqueraded_to(pkt: &Pkt) -> bool {
     let on = if pkt.family == 4 { &config::MASQUERADE_IPV4 } else { &config::MASQUERADE_IPV6 };
-    // SAFETY: read at once.
-    let host = unsafe { maps::LOCALS.get(pkt.tuple.dst) }.is_some_and(|local| local.flags & flags::HOST != 0);
     config::on(on)
-        && host
+        && is_host(&pkt.tuple.dst)
         && !ipcache::lookup(&pkt.tuple.dst).is_some_and(|entry| entry.flags & abi::ipcache::flags::NO_MASQUERADE != 0)
 }
 
@@ -151,6 +151,13 @@ fn is_masqueraded_to(pkt: &Pkt) -> bool {
 #[inline(always)]
 pub fn is_for_pod(pkt: &Pkt) -> bool {
     pkt.is(KNOWN) || is_pod(&pkt.tuple.dst)
+}
+
+/// Whether it is an address of this node itself.
+#[inline(always)]
+pub fn is_host(addr: &Addr) -> bool {
+    // SAFETY: read at once.
+    unsafe { maps::LOCALS.get(addr) }.is_some_and(|local| local.flags & flags::HOST != 0)
 }
 
 /// Whether it is the address of a pod of this node.

@@ -36,6 +36,23 @@ macro_rules! for_each_program_constant {
             EVENT_INTERVAL, event_interval: u32 = 5;
             /// Unread bytes in the ring buffer at which the reader is woken; below, it looks by itself.
             EVENT_WAKEUP, event_wakeup: u32 = 262_144;
+            /// Services are reached from outside, at the node's ports and at their external addresses.
+            EXPOSE_SERVICES, expose_services: u8 = 0;
+            /// What is sent where no backend is gets an answer (ICMP, port unreachable) and is not dropped in silence.
+            REJECT_NO_BACKEND, reject_no_backend: u8 = 0;
+            /// First port of the range of node ports.
+            NODEPORT_MIN, nodeport_min: u16 = 30000;
+            /// Last port of the range of node ports.
+            NODEPORT_MAX, nodeport_max: u16 = 32767;
+            /// The host's own programs cannot take a port at which the node serves.
+            BIND_PROTECTION, bind_protection: u8 = 0;
+            /// Only sockets of the host's network namespace are translated; what pods send is, packet by packet.
+            SOCKETS_OF_HOST_ONLY, sockets_of_host_only: u8 = 0;
+            /// Cookie of the host's network namespace; 0 stands for the first namespace of the machine. Found when the programs are
+            /// loaded.
+            HOST_NETNS, host_netns: u64 = 0;
+            /// Positions in the lookup table of a service ([`crate::lb::MaglevPart`]).
+            MAGLEV_SIZE, maglev_size: u32 = 16381;
         }
     };
 }

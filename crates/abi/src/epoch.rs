@@ -19,6 +19,8 @@ pub const GENERATION: u32 = PEERS + PEER_SLOTS;
 pub const SLOTS: u32 = GENERATION + 1;
 
 const PEER_BITS: u32 = 12;
+/// Where the second of two peers begins in one word ([`of_peers`]).
+const SECOND: u32 = 32 - PEER_BITS;
 
 /// The slot of flows whose peer has this address: what the address is, how it is reached, and whether it is a service or a backend.
 #[inline(always)]
@@ -27,6 +29,20 @@ pub const fn of_peer(addr: Addr) -> u32 {
     // Fibonacci hashing: the upper bits of the product depend on all bits of the address.
     let product = (addr.hi ^ addr.lo).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     PEERS + (product >> (64 - PEER_BITS)) as u32
+}
+
+/// The slots of both addresses that a flow depends on, in one word: a service's flow from outside is about its client and its backend.
+#[inline(always)]
+#[must_use]
+pub const fn of_peers(one: Addr, other: Addr) -> u32 {
+    of_peer(one) | (of_peer(other) - PEERS) << SECOND
+}
+
+/// The slots in such a word.
+#[inline(always)]
+#[must_use]
+pub const fn slots(peers: u32) -> [u32; 2] {
+    [peers & ((1 << SECOND) - 1), PEERS + (peers >> SECOND)]
 }
 
 /// What a decision notes as the sum of its topology's epochs, which are `sum` at its end; [`GENERATION`] was `before` when it began
@@ -82,6 +98,15 @@ mod tests {
             assert!((PEERS..GENERATION).contains(&of_peer(addr)));
         }
         assert!(u32::from(u16::MAX) < PEERS && GENERATION < SLOTS);
+    }
+
+    #[test]
+    fn a_word_holds_the_slots_of_two_peers() {
+        for one in [Addr::NONE, Addr { hi: u64::MAX, lo: 0 }, Addr { hi: 1, lo: u64::MAX }] {
+            for other in [Addr::NONE, Addr { hi: 3, lo: 5 }, Addr { hi: u64::MAX, lo: u64::MAX }] {
+                assert_eq!(slots(of_peers(one, other)), [of_peer(one), of_peer(other)]);
+            }
+        }
     }
 
     #[test]

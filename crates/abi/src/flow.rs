@@ -74,15 +74,15 @@ layout! {
         /// [`FlowKey::tag`] of its key. Memory of a flow that ends is used for the next one at once: a reader that is overtaken sees
         /// another tag. The first field, because it is written first, and read last.
         pub tag: u32,
-        /// Sum of the epochs of the node ([`crate::epoch::NODE`]) and of `peer_slot` at the decision. Both only grow, so an
-        /// equal sum means that neither has moved.
+        /// Sum of the epochs of the node ([`crate::epoch::NODE`]) and of `peers` at the decision. All only grow, so an equal sum means
+        /// that none has moved.
         pub topology_epoch: u32,
         /// Policy epoch of `src_endpoint` at the decision.
         pub src_epoch: u32,
         /// Policy epoch of `dst_endpoint` at the decision.
         pub dst_epoch: u32,
-        /// Slot of the peer's address ([`crate::epoch::of_peer`]).
-        pub peer_slot: u32,
+        /// Slots of the peers' addresses ([`crate::epoch::of_peers`]).
+        pub peers: u32,
         /// Bits of [`flags`].
         pub flags: u16,
         /// Proxy port that the flow is redirected to in network order, or 0. Of an alias: the record's `asker`.

@@ -5,6 +5,7 @@
 //! to another port of it is meant for no one, and must not leave for the world.
 
 use crate::Addr;
+use crate::tuple::Tuple;
 
 layout! {
     /// A frontend.
@@ -199,6 +200,43 @@ layout! {
 
 /// Positions in one part of a lookup table.
 pub const MAGLEV_PART: usize = 256;
+
+/// Where a number leads to in a lookup table of `size` positions: part, row and column. `None` for a table without positions.
+#[inline(always)]
+#[must_use]
+pub const fn maglev_place(number: u32, size: u32) -> Option<(u32, usize, usize)> {
+    match number.checked_rem(size) {
+        Some(at) => Some((at / MAGLEV_PART as u32, (at as usize / 16) % (MAGLEV_PART / 16), at as usize % 16)),
+        None => None,
+    }
+}
+
+/// A number of an address that every node finds alike.
+#[inline(always)]
+#[must_use]
+pub const fn spread(addr: Addr) -> u32 {
+    mix(addr.hi.rotate_left(31) ^ addr.lo)
+}
+
+/// A number of a connection that every node finds alike.
+#[inline(always)]
+#[must_use]
+pub const fn spread_tuple(opening: &Tuple) -> u32 {
+    let ends = opening.src.hi
+        ^ opening.src.lo.rotate_left(17)
+        ^ opening.dst.hi.rotate_left(29)
+        ^ opening.dst.lo.rotate_left(43);
+    let ports = (opening.sport as u64) << 24 | (opening.dport as u64) << 8 | opening.proto as u64;
+    mix(ends ^ ports.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
+
+/// Spreads neighbours far apart (the finalizer of SplitMix64).
+#[inline(always)]
+const fn mix(number: u64) -> u32 {
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (number >> 32) as u32
+}
 
 layout! {
     /// What a socket remembers of its connection to a service.

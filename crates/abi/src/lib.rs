@@ -13,6 +13,7 @@ pub mod epoch;
 pub mod event;
 pub mod flow;
 pub mod ipcache;
+pub mod l2;
 pub mod lb;
 pub mod maps;
 pub mod metrics;
@@ -50,4 +51,11 @@ pub mod identity {
     pub const WORLD_IPV4: u32 = 9;
     /// The world over IPv6, on dual stack.
     pub const WORLD_IPV6: u32 = 10;
+
+    /// Whether the number means the same on every node: those of prefixes are the node's own, and do not fit into a VNI.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_known_everywhere(identity: u32) -> bool {
+        identity < 1 << 24
+    }
 }

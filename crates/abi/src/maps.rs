@@ -2,7 +2,7 @@
 //! Every map, declared once. The kernel side builds its statics from these markers, user space opens maps by them, so
 //! that a wrong key or value type does not compile.
 
-use crate::{Addr, config, endpoint, epoch, event, flow, ipcache, lb, metrics, policy, rings};
+use crate::{Addr, config, endpoint, epoch, event, flow, ipcache, l2, lb, metrics, policy, rings};
 
 /// What kind of map it is, by the kernel's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,6 +136,8 @@ maps! {
     ConnectedSockets = "cilium_lb_connected" v 1, SkStorage, 0, i32 => lb::Connected;
     /// Unconnected sockets that send to backends by the names of services.
     ReverseSockets = "cilium_lb_reverse_sk" v 1, LruHash, 65536, lb::ReverseKey => lb::ReverseEntry;
+    /// Addresses of Services that this node announces on the link.
+    Announced = "cilium_l2_responder" v 1, Hash, 65536, l2::AnnouncedKey => l2::Announced;
     /// Packet counters, by `metrics::slot`.
     Metrics = "cilium_metrics" v 1, PerCpuArray, 1024, u32 => metrics::MetricsValue;
     /// Events that found the ring buffer full; one entry.

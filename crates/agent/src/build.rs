@@ -8,7 +8,8 @@ use crate::running::{self, Agent};
 use crate::status::{ApiServer, Sources as Status};
 use crate::{api, connectivity, events, flow_table, healthz, metrics, sources};
 use datapath::{Epochs, Host, Kernel};
-use k8s::Client;
+use k8s::{Client, Events, Warnings};
+use model::NodeName;
 use statedb::Tasks;
 use std::sync::Arc;
 use surface::Surface;
@@ -20,11 +21,13 @@ use tokio::sync::watch;
 ///
 /// The kernel refuses a program or a map.
 pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, tasks: &Tasks) -> datapath::Result<Agent> {
-    let Host { maps, hooks, netlink, events } = host;
+    let Host { maps, hooks, netlink, events, .. } = host;
     let epochs = Epochs::open(&maps)?;
     let mut surface = Surface::new();
     let sources = sources::reflect(config, node_name, client, tasks);
     surface.add(sources.surface);
+    let (warnings, warning_queue) = Warnings::channel();
+    tasks.spawn("events", warning_queue.publish(Events::new(client, "cilium-agent")));
     let (ready_sender, ready) = watch::channel(false);
     let (health_addresses, published_health) = watch::channel(None);
 
@@ -49,6 +52,10 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
         services::Inputs {
             services: sources.services,
             slices: sources.slices,
+            pods: sources.pods.clone(),
+            node: NodeName { cluster: config.node.cluster.clone(), name: node_name.to_owned() },
+            nodes: sources.nodes.clone(),
+            addresses: node.addresses,
             maps: Arc::clone(&maps),
             hooks: Arc::clone(&hooks),
             epochs: epochs.clone(),
@@ -72,6 +79,7 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
             addresses: policy_addresses,
             ipcache: ipcache.clone(),
             identity_store: policy::ApiStore::new(client.all()),
+            warnings: warnings.clone(),
             endpoints: endpoints.clone(),
             pods: sources.pods.clone(),
             namespaces: sources.namespaces,
@@ -107,6 +115,7 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
             netlink,
             epochs,
             client: client.clone(),
+            warnings,
             ready: ready.clone(),
         },
         tasks,

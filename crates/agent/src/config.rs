@@ -5,6 +5,7 @@
 use abi::config::ProgramConfig;
 use model::RoutingMode;
 use model::config::{AnyKey, Arguments, Choice, ConfigErrors, Group, keys, operator, shared};
+use services::NoBackend;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -174,7 +175,7 @@ impl Config {
 
     /// The constants of the programs follow from what the node is.
     pub(crate) fn programs(&self) -> ProgramConfig {
-        let node = &self.node;
+        let (node, services) = (&self.node, &self.services);
         let tunnel = node.routing == RoutingMode::Tunnel;
         ProgramConfig {
             enable_ipv4: u8::from(node.ipv4),
@@ -185,6 +186,13 @@ impl Config {
             direct_tunnel: u8::from(tunnel && node.tunnel_direct),
             tunnel_port: node.tunnel_port(),
             event_interval: self.event_interval(),
+            expose_services: u8::from(services.exposes()),
+            reject_no_backend: u8::from(services.no_backend == NoBackend::Reject),
+            nodeport_min: services.node_ports.first,
+            nodeport_max: services.node_ports.last,
+            bind_protection: u8::from(services.exposes() && services.bind_protection),
+            sockets_of_host_only: u8::from(services.sockets_of_host_only),
+            maglev_size: services.maglev_size.0,
             ..ProgramConfig::default()
         }
     }

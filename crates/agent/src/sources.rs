@@ -72,7 +72,7 @@ pub(crate) fn reflect(config: &Config, node: &str, client: &Client, tasks: &Task
     let context = config.policy.context();
     let (for_cilium, for_clusterwide) = (context.clone(), context.clone());
     let (cluster, local) = (config.node.cluster.clone(), node.to_owned());
-    let (for_slices, for_services, of_services) = (config.services.clone(), config.services.clone(), node.to_owned());
+    let (for_slices, for_services) = (config.services.clone(), config.services.clone());
     Sources {
         pods,
         namespaces: mirror!("k8s-namespaces", core::Namespace, policy::ingest_namespace),
@@ -80,7 +80,7 @@ pub(crate) fn reflect(config: &Config, node: &str, client: &Client, tasks: &Task
         remote_endpoints: mirror!("remote-endpoints", CiliumEndpoint, policy::ingest_endpoint),
         identities: mirror!("cilium-identities", CiliumIdentity, policy::ingest_identity),
         services: mirror!("k8s-services", core::Service, move |object: &core::Service| {
-            services::ingest_service(&for_services, &of_services, object)
+            services::ingest_service(&for_services, object)
         }),
         slices: mirror!("k8s-endpoint-slices", discovery::EndpointSlice, move |object: &discovery::EndpointSlice| {
             services::ingest_slice(&for_slices, object)

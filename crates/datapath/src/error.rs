@@ -39,6 +39,16 @@ pub enum Error {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// A link could not be spoken to.
+    #[error("interface {ifindex}: cannot {operation}")]
+    Wire {
+        /// What was tried.
+        operation: &'static str,
+        /// Index of the interface; 0 before there is any.
+        ifindex: u32,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// Nothing can be pinned there.
     #[error("no bpf file system is mounted on {path}: run `mount -t bpf bpf {path}`")]
     NoBpfFs {

@@ -5,6 +5,7 @@ mod chaos;
 mod hooks;
 mod network;
 mod node;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -20,6 +21,7 @@ pub use chaos::{Chaos, chaos};
 pub use hooks::Hooks;
 pub use network::Network;
 pub use node::Node;
+pub use wire::Wire;
 
 /// A kernel in memory. Clones share their maps.
 #[derive(Clone, Debug, Default)]

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use crate::bpf::Datapath;
 use crate::netlink::Netlink;
-use crate::{Hooks, Kernel, Result, events};
+use crate::wire::Links;
+use crate::{Hooks, Kernel, Result, Wire, events};
 
 /// A node's kernel. [`crate::fake::Node`] makes one in memory.
 pub struct Host {
@@ -17,6 +18,8 @@ pub struct Host {
     pub hooks: Arc<dyn Hooks>,
     /// Interfaces, addresses, routes and neighbours.
     pub netlink: Netlink,
+    /// The links behind the interfaces.
+    pub wire: Arc<dyn Wire>,
     /// What the programs report.
     pub events: events::Reader,
 }
@@ -29,6 +32,7 @@ impl Host {
             maps: Arc::<Datapath>::clone(&datapath),
             hooks: datapath,
             netlink: Netlink::open()?,
+            wire: Arc::new(Links::open()?),
             events: events::Reader::open(bpffs)?,
         })
     }

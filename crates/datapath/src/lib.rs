@@ -17,6 +17,7 @@ pub mod netns;
 pub mod nft;
 mod sys;
 pub mod sysctl;
+pub mod wire;
 
 pub use epochs::{Due, Epochs};
 pub use error::{Error, Result};
@@ -28,3 +29,4 @@ pub use map::raw::RawMap;
 pub use map::sync::{Diff, sync_map};
 pub use map::trie::{LpmKey, Trie};
 pub use map::{Layout, Map, Table};
+pub use wire::Wire;

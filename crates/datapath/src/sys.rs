@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! bpf(2): every call of this crate that aya does not make for us, and the only place with their memory layouts.
+//! bpf(2) and packet(7): every call of this crate that aya and nix do not make for us, and the only place with their memory layouts.
 #![allow(unsafe_code, reason = "system calls take addresses")]
 
 use std::ffi::CString;
@@ -12,6 +12,7 @@ use crate::MapSpec;
 
 mod btf;
 pub(crate) mod create;
+pub(crate) mod packet;
 pub(crate) mod probe;
 pub(crate) mod tc;
 pub(crate) mod test_run;

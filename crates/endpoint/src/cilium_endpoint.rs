@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //! CiliumEndpoint objects of this node's pods: how other nodes learn their addresses and identities.
 //!
-//! An object is that of one pod, by UID: an earlier pod of the same name is replaced, and what another node has written
-//! meanwhile is left alone. An object that is right is not written.
+//! An object is that of one pod, by UID. One that is right is not written; one that somebody deletes or changes is made again as
+//! soon as the watch says so. Before an object is replaced that is another pod's, or made again, the API server is asked whose the
+//! name is now: two nodes that each have an endpoint of that name, or a node and the garbage collector, would undo each other's
+//! work for ever.
 
-use k8s::Client;
+use crate::ingest_pod;
 use k8s::cilium::{
     AddressPair, CiliumEndpoint, EndpointIdentifiers, EndpointIdentity, EndpointNetworking, EndpointStatus, NamedPort,
 };
 use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s::kube::Api;
 use k8s::kube::api::{DeleteParams, PostParams, Preconditions};
+use k8s::{Client, Warning, Warnings, pod_reference};
 use model::{Endpoint, EndpointKind, EndpointPolicy, Identity, LocalNode, Pod, PodName, RemoteEndpoint};
 use statedb::{Derived, Index, Inputs, Reader, Snapshot, StatusReader, Tasks};
 use std::collections::BTreeMap;
@@ -25,9 +28,16 @@ pub struct Object {
     pub uid: String,
     /// What others read.
     pub status: EndpointStatus,
+    /// Whether the API server's watch shows it so.
+    pub told: bool,
 }
 
 impl Object {
+    fn with_told(self, present: &Reader<RemoteEndpoint>) -> Self {
+        let told = present.snapshot().get(&self.pod).is_some_and(|remote| is_told_by(&self, &remote));
+        Self { told, ..self }
+    }
+
     /// Whether it describes that sandbox.
     fn is_of(&self, endpoint: &Endpoint) -> bool {
         let identifiers = self.status.external_identifiers.as_ref();
@@ -51,20 +61,21 @@ pub(crate) fn start(inputs: &crate::Inputs, tasks: &Tasks) -> StatusReader<Objec
         identities: inputs.identities.clone(),
         pods: inputs.pods.clone(),
         node: inputs.local_node.clone(),
+        present: inputs.remote_endpoints.clone(),
     };
-    let objects = derive(tasks, &endpoints, facts, &inputs.remote_endpoints);
-    let target = Target::new(inputs.client.clone(), inputs.local_node.clone(), inputs.remote_endpoints.clone());
+    let objects = derive(tasks, &endpoints, facts);
+    let target = Target {
+        client: inputs.client.clone(),
+        node: inputs.local_node.clone(),
+        remote: inputs.remote_endpoints.clone(),
+        warnings: inputs.warnings.clone(),
+        written: BTreeMap::new(),
+    };
     statedb::reconcile(tasks, "endpoint-cilium-endpoints", objects.rows, target)
 }
 
-/// The table of objects. It is complete when the objects that are there are known, too (`present`): what is superfluous is found
-/// among them.
-fn derive(
-    tasks: &Tasks,
-    endpoints: &Reader<Endpoint>,
-    facts: Facts,
-    present: &Reader<RemoteEndpoint>,
-) -> Derived<Object> {
+/// The table of objects. It is complete when those that are there are known, too: what is superfluous is found among them.
+fn derive(tasks: &Tasks, endpoints: &Reader<Endpoint>, facts: Facts) -> Derived<Object> {
     let with_identity = facts.policies.index(|policy| [policy.identity]);
     let [of_policy, of_identity, all] = [(); 3].map(|()| endpoints.clone());
     let name = |endpoints: &Reader<Endpoint>, id| endpoints.snapshot().get(&id)?.pod().cloned();
@@ -76,7 +87,7 @@ fn derive(
         })
         .and(&facts.pods, |pod| [pod.name.clone()])
         .and(&facts.node, move |_| all.snapshot().iter().filter_map(|e| e.pod().cloned()).collect::<Vec<_>>())
-        .and(present, |_| None);
+        .and(&facts.present, |present| [present.pod.clone()]);
     statedb::derive(tasks, "cilium-endpoints", inputs, move |pod, before| resolve(&facts, pod, before))
 }
 
@@ -88,6 +99,8 @@ struct Facts {
     identities: Reader<Identity>,
     pods: Reader<Pod>,
     node: Reader<LocalNode>,
+    /// The objects that are there, of all nodes.
+    present: Reader<RemoteEndpoint>,
 }
 
 /// The object of a pod. An endpoint whose pod, identity or node is not known has none yet, but keeps the one it had (`before`):
@@ -101,11 +114,12 @@ fn resolve(facts: &Facts, name: &PodName, before: Option<&Object>) -> Option<Obj
         let node = node_address(&*facts.node.snapshot().get(&())?)?;
         let status = status(endpoint, &identity, &pod, node);
         let shown = endpoint.addresses().any(|ip| pod.ips.contains(&ip));
-        Some((shown, Object { pod: name.clone(), uid: pod.uid.clone(), status }))
+        Some((shown, Object { pod: name.clone(), uid: pod.uid.clone(), status, told: false }))
     };
     let objects = endpoints.iter().filter_map(|endpoint| known(endpoint));
     let former = || before.filter(|object| endpoints.iter().any(|endpoint| object.is_of(endpoint))).cloned();
-    objects.max_by_key(|(shown, _)| *shown).map(|(_, object)| object).or_else(former)
+    let object = objects.max_by_key(|(shown, _)| *shown).map(|(_, object)| object).or_else(former);
+    object.map(|object| object.with_told(&facts.present))
 }
 
 /// Whether an endpoint was made for a pod, or for the static pod whose present mirror it is.
@@ -167,39 +181,44 @@ pub(crate) struct Target {
     client: Client,
     node: Reader<LocalNode>,
     remote: Reader<RemoteEndpoint>,
-    /// What was written last. As long as the watch says the same, nobody need ask the API server.
+    warnings: Warnings,
+    /// What was written last, as the watch is to show it. While it does, nobody need ask the API server.
     written: BTreeMap<PodName, Object>,
 }
 
 impl Target {
-    pub(crate) const fn new(client: Client, node: Reader<LocalNode>, remote: Reader<RemoteEndpoint>) -> Self {
-        Self { client, node, remote, written: BTreeMap::new() }
-    }
-
-    /// Whether the object is at the API server as far as is known here.
-    fn is_there(&self, object: &Object) -> bool {
-        self.written.get(&object.pod) == Some(object)
-            && self.remote.snapshot().get(&object.pod).is_some_and(|remote| is_told_by(object, &remote))
-    }
-
-    async fn write(&self, object: &Object) -> Result<(), Error> {
+    /// Writes the object unless its name is by now another pod's, or nobody's; whether it is there.
+    async fn write(&self, object: &Object) -> Result<bool, Error> {
         let api = self.api(&object.pod);
         let name = &*object.pod.name;
         let failed = |action| move |source| Error { pod: object.pod.clone(), action, source: Box::new(source) };
-        match api.get_opt(name).await.map_err(failed("get"))? {
-            Some(present) if !is_of(&present, &object.uid) => {
+        let present = api.get_opt(name).await.map_err(failed("get"))?;
+        let is_own = present.as_ref().map(|present| is_of(present, &object.uid));
+        let was_lost = is_own.is_none() && self.written.get(&object.pod).is_some_and(|last| last.uid == object.uid);
+        if (was_lost || is_own == Some(false)) && !self.has_pod(object).await.map_err(failed("get pod"))? {
+            return Ok(false);
+        }
+        match present {
+            Some(present) if is_own == Some(false) => {
                 delete(&api, name, &present).await.map_err(failed("delete"))?;
             }
-            Some(present) if present.status.as_ref() == Some(&object.status) => return Ok(()),
+            Some(present) if present.status.as_ref() == Some(&object.status) => return Ok(true),
             Some(present) => {
                 let wanted = CiliumEndpoint { status: Some(object.status.clone()), ..present };
                 api.replace(name, &PostParams::default(), &wanted).await.map_err(failed("replace"))?;
-                return Ok(());
+                return Ok(true);
             }
             None => {}
         }
         api.create(&PostParams::default(), &new_object(object)).await.map_err(failed("create"))?;
-        Ok(())
+        Ok(true)
+    }
+
+    /// Whether the object's pod exists and has not ended. Asks the API server, since tables may lag behind.
+    async fn has_pod(&self, object: &Object) -> Result<bool, k8s::kube::Error> {
+        let api = self.client.namespaced::<k8s::k8s_openapi::api::core::v1::Pod>(&object.pod.namespace);
+        let pod = api.get_opt(&object.pod.name).await?.as_ref().and_then(ingest_pod);
+        Ok(pod.is_some_and(|pod| pod.uid == object.uid && !pod.ended))
     }
 
     /// Deletes an object unless it is, by now, that of a pod on another node.
@@ -265,11 +284,21 @@ impl statedb::Target<Object> for Target {
     type Error = Error;
 
     async fn update(&mut self, row: &Object) -> Result<(), Error> {
-        if self.is_there(row) {
+        if self.written.get(&row.pod) == Some(row) {
             return Ok(());
         }
-        self.write(row).await?;
-        self.written.insert(row.pod.clone(), row.clone());
+        let written = self.write(row).await;
+        if let Some(error) = written.as_ref().err().filter(|error| Self::is_permanent(error)) {
+            self.warnings.warn(Warning {
+                about: pod_reference(&row.pod.namespace, &row.pod.name, &row.uid),
+                reason: "CiliumEndpointRefused",
+                action: "Publish",
+                note: format!("Other nodes do not know this pod: {}", statedb::with_causes(error)),
+            });
+        }
+        if written? {
+            self.written.insert(row.pod.clone(), Object { told: true, ..row.clone() });
+        }
         Ok(())
     }
 

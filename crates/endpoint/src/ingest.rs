@@ -3,8 +3,9 @@
 
 use k8s::k8s_openapi::api::core::v1 as core;
 use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use model::{NamedPort, Pod, PodName, Protocol, Workload};
+use model::{HostPort, NamedPort, Pod, PodName, Protocol, Workload};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 /// A row from a pod.
 #[must_use]
@@ -25,7 +26,8 @@ pub fn ingest_pod(pod: &core::Pod) -> Option<Pod> {
             .map(|ips| ips.iter().filter_map(|ip| ip.ip.parse().ok()).collect())
             .unwrap_or_default(),
         workload: meta.owner_references.as_deref().and_then(|owners| workload(owners, &labels)),
-        named_ports: spec.map(named_ports).unwrap_or_default(),
+        named_ports: spec.into_iter().flat_map(ports).filter_map(named_port).collect(),
+        host_ports: spec.into_iter().flat_map(ports).filter_map(host_port).collect(),
         ended: status.and_then(|s| s.phase.as_deref()).is_some_and(|phase| matches!(phase, "Succeeded" | "Failed")),
         labels,
     })
@@ -56,20 +58,41 @@ fn workload(owners: &[OwnerReference], labels: &BTreeMap<String, String>) -> Opt
     })
 }
 
-/// Named ports of containers that run beside each other: the containers, and init containers that keep running.
-fn named_ports(spec: &core::PodSpec) -> Vec<NamedPort> {
+/// Ports of containers that run beside each other: the containers, and init containers that keep running.
+fn ports(spec: &core::PodSpec) -> impl Iterator<Item = &core::ContainerPort> {
     let sidecars = spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
-    spec.containers.iter().chain(sidecars).flat_map(|c| c.ports.iter().flatten()).filter_map(named_port).collect()
+    spec.containers.iter().chain(sidecars).flat_map(|c| c.ports.iter().flatten())
 }
 
 fn named_port(port: &core::ContainerPort) -> Option<NamedPort> {
-    let protocol = match port.protocol.as_deref() {
-        None | Some("TCP") => Protocol::Tcp,
-        Some("UDP") => Protocol::Udp,
-        Some("SCTP") => Protocol::Sctp,
-        Some(_) => return None,
+    Some(NamedPort {
+        name: port.name.clone()?,
+        port: u16::try_from(port.container_port).ok()?,
+        protocol: protocol(port)?,
+    })
+}
+
+fn host_port(port: &core::ContainerPort) -> Option<HostPort> {
+    let number = |port: i32| u16::try_from(port).ok().filter(|port| *port != 0);
+    let ip: Option<IpAddr> = match port.host_ip.as_deref().filter(|ip| !ip.is_empty()) {
+        Some(ip) => Some(ip.parse().ok()?),
+        None => None,
     };
-    Some(NamedPort { name: port.name.clone()?, port: u16::try_from(port.container_port).ok()?, protocol })
+    Some(HostPort {
+        ip: ip.filter(|ip| !ip.is_unspecified()),
+        port: number(port.host_port?)?,
+        container_port: number(port.container_port)?,
+        protocol: protocol(port)?,
+    })
+}
+
+fn protocol(port: &core::ContainerPort) -> Option<Protocol> {
+    match port.protocol.as_deref() {
+        None | Some("TCP") => Some(Protocol::Tcp),
+        Some("UDP") => Some(Protocol::Udp),
+        Some("SCTP") => Some(Protocol::Sctp),
+        Some(_) => None,
+    }
 }
 
 #[cfg(test)]

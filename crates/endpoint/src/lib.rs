@@ -11,6 +11,7 @@ pub mod conflist;
 mod file;
 #[cfg(fuzzing)]
 pub mod fuzz;
+pub mod gc;
 pub mod health;
 mod host;
 mod ids;
@@ -42,6 +43,7 @@ use datapath::netlink::Netlink;
 use datapath::{Epochs, Hooks, Kernel};
 use health::HealthEndpoint;
 use interfaces::Interfaces;
+use k8s::Warnings;
 use manager::restore::HostLinks;
 use manager::{Manager, Sources};
 use model::{Endpoint, EndpointPolicy, Identity, LocalNode, Node, Pod, RemoteEndpoint};
@@ -85,6 +87,8 @@ pub struct Inputs {
     pub epochs: Epochs,
     /// Writes CiliumEndpoint objects.
     pub client: k8s::Client,
+    /// Tells a pod's owner why it has no network.
+    pub warnings: Warnings,
     /// Whether the agent can serve: then the CNI configuration is written.
     pub ready: watch::Receiver<bool>,
 }
@@ -128,6 +132,7 @@ pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result<
         addresses: inputs.addresses,
         maps,
         epochs: inputs.epochs,
+        warnings: inputs.warnings,
     };
     let Started { router, attachments, status, manager } = core.start(config, interfaces, links, tasks);
     let health = wants_health.then(|| {
@@ -156,6 +161,7 @@ pub(crate) struct Core {
     pub(crate) addresses: Arc<dyn Addresses>,
     pub(crate) maps: Maps,
     pub(crate) epochs: datapath::Epochs,
+    pub(crate) warnings: Warnings,
 }
 
 impl Core {
@@ -172,7 +178,7 @@ impl Core {
         let target = reconcile::Target::new(self.maps, self.epochs, interfaces);
         let status = statedb::reconcile(tasks, "endpoint-attach", attachments.rows.clone(), target);
         let sources = Sources { pods: self.pods, attachments: attachments.clone(), status: status.clone() };
-        let manager = Arc::new(Manager::new(config, self.addresses, self.endpoints, sources));
+        let manager = Arc::new(Manager::new(config, self.addresses, self.endpoints, sources, self.warnings));
         let restoring = Arc::clone(&manager);
         tasks.spawn_fallible("endpoint-restore", async move {
             restoring.restore(&links, &maps).await.map_err(|error| statedb::with_causes(&error))?;

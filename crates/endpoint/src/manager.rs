@@ -9,6 +9,7 @@ use crate::journal::Journal;
 use crate::reference::{AttachmentId, EndpointRef};
 use crate::rest::{AddressPair, EndpointChangeRequest};
 use crate::state::{State, StateError};
+use k8s::{Warning, Warnings, pod_reference};
 use model::{Endpoint, EndpointId, EndpointKind, Mac, Pod, PodName};
 use parking_lot::Mutex;
 use rest::EndpointState;
@@ -86,6 +87,7 @@ pub(crate) struct Manager {
     roster: Mutex<Roster>,
     endpoints: Reader<Endpoint>,
     sources: Sources,
+    warnings: Warnings,
     journal: Journal,
 }
 
@@ -101,6 +103,7 @@ impl Manager {
         addresses: Arc<dyn Addresses>,
         writer: Writer<Endpoint>,
         sources: Sources,
+        warnings: Warnings,
     ) -> Self {
         Self {
             state: State::new(&config.state()),
@@ -111,6 +114,7 @@ impl Manager {
             config,
             addresses,
             sources,
+            warnings,
         }
     }
 
@@ -132,11 +136,26 @@ impl Manager {
 
     /// Addresses for a pod; with `leased` they come back by themselves unless an endpoint uses them in time.
     pub(crate) fn allocate(&self, owner: &str, families: Families, leased: bool) -> Result<AddressPair, AddressError> {
-        let allocated = self.addresses.allocate(owner, families)?;
+        let allocated =
+            self.addresses.allocate(owner, families).inspect_err(|error| self.warn_of_exhaustion(owner, error))?;
         if leased {
             return Ok(self.leases.begin(owner, allocated, self.config.waits.lease));
         }
         Ok(AddressPair { ipv4: allocated.ipv4, ipv6: allocated.ipv6, ..AddressPair::default() })
+    }
+
+    /// Tells a pod's owner that a larger pool is needed.
+    fn warn_of_exhaustion(&self, owner: &str, error: &AddressError) {
+        let name = owner.split_once('/').map(|(namespace, name)| PodName::new(namespace, name));
+        let pod = name.and_then(|name| self.sources.pods.snapshot().get(&name));
+        if let (AddressError::Exhausted(_), Some(pod)) = (error, pod) {
+            self.warnings.warn(Warning {
+                about: pod_reference(&pod.name.namespace, &pod.name.name, &pod.uid),
+                reason: "AddressesExhausted",
+                action: "Attach",
+                note: error.to_string(),
+            });
+        }
     }
 
     /// Takes one address.

@@ -9,9 +9,8 @@ use abi::Addr;
 use abi::event::{Event, Verdict, kind, outcome, point, trace_reason};
 use abi::policy::match_type;
 use model::{
-    Backend, Endpoint, EndpointId, EndpointKind, Frontend, Identity, IdentityId, IpEntry, IpSource, L4Addr, Label,
-    Labels, Mac, Node, NodeName, Pod, PodName, PolicyKind, Protocol, Provenance, ProvenanceId, ServiceKind,
-    ServiceName, Workload,
+    Endpoint, EndpointId, EndpointKind, Frontend, FrontendKey, Identity, IdentityId, IpEntry, IpSource, L4Addr, Label,
+    Labels, Mac, Node, NodeName, Pod, PodName, PolicyKind, Protocol, Provenance, ProvenanceId, ServiceName, Workload,
 };
 use statedb::Writer;
 use std::collections::BTreeMap;
@@ -180,6 +179,7 @@ fn pod() -> Pod {
         ips: Vec::new(),
         workload: Some(Workload { kind: "Deployment".to_owned(), name: "web".to_owned() }),
         named_ports: Vec::new(),
+        host_ports: Vec::new(),
         ended: false,
     }
 }
@@ -196,14 +196,9 @@ fn identity(id: u32, app: &str) -> Identity {
 }
 
 fn frontend() -> Frontend {
-    Frontend {
-        id: 1,
-        addr: L4Addr { ip: "10.96.0.5".parse().unwrap(), port: 5432, protocol: Protocol::Tcp },
-        service: ServiceName { namespace: "shop".into(), name: "db".into() },
-        port_name: None,
-        kind: ServiceKind::ClusterIp,
-        backends: Vec::<Backend>::new(),
-    }
+    let addr = L4Addr { ip: "10.96.0.5".parse().unwrap(), port: 5432, protocol: Protocol::Tcp };
+    let service = ServiceName { namespace: "shop".into(), name: "db".into() };
+    Frontend::new(FrontendKey::external(addr), 1, service, [].into())
 }
 
 fn rule(id: u32, name: &str, log: Option<&str>) -> Provenance {

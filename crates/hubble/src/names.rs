@@ -6,8 +6,8 @@
 
 use abi::event::Event;
 use model::{
-    Endpoint, EndpointId, Frontend, Identity, IdentityId, IpEntry, L4Addr, Node, NodeName, Pod, PodName, Protocol,
-    Provenance, ProvenanceId, ServiceName,
+    Endpoint, EndpointId, Frontend, FrontendKey, Identity, IdentityId, IpEntry, L4Addr, Node, NodeName, Pod, PodName,
+    Protocol, Provenance, ProvenanceId, ServiceName,
 };
 use statedb::{Reader, Snapshot};
 use std::net::IpAddr;
@@ -116,5 +116,5 @@ impl Peer {
 fn service(frontends: &Snapshot<Frontend>, ip: IpAddr, port: u16, proto: u8) -> Option<ServiceName> {
     let all = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
     let protocol = all.into_iter().find(|protocol| protocol.number() == proto)?;
-    frontends.get(&L4Addr { ip, port, protocol }).map(|frontend| frontend.service.clone())
+    frontends.get(&FrontendKey::external(L4Addr { ip, port, protocol })).map(|frontend| frontend.service.clone())
 }

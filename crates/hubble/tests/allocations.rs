@@ -9,8 +9,9 @@ use abi::event::{Event, Verdict, kind, outcome};
 use abi::policy::match_type;
 use hubble::{Config, Inputs, Outputs, Tables, start};
 use model::{
-    Backend, BackendId, Endpoint, EndpointId, EndpointKind, Frontend, Identity, IdentityId, IpEntry, IpSource, L4Addr,
-    Label, Mac, Node, Pod, PodName, PolicyKind, Protocol, Provenance, ProvenanceId, ServiceKind, ServiceName, Workload,
+    Backend, BackendId, BackendState, Endpoint, EndpointId, EndpointKind, Frontend, FrontendKey, Identity, IdentityId,
+    IpEntry, IpSource, L4Addr, Label, Mac, Node, Pod, PodName, PolicyKind, Protocol, Provenance, ProvenanceId,
+    ServiceName, Workload,
 };
 use statedb::{Reader, Row, Tasks, Writer};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -106,26 +107,15 @@ fn entry(n: u32, generation: u32) -> IpEntry {
     }
 }
 
-fn service_address(ip: &str, port: u16) -> L4Addr {
-    L4Addr { ip: ip.parse().unwrap(), port, protocol: Protocol::Tcp }
-}
-
 /// A Service with as many backends as there are pods.
 fn frontend(generation: u16) -> Frontend {
-    let backend = |n| Backend {
-        id: BackendId(n),
-        addr: L4Addr { ip: address(n), port: 1024 + generation, protocol: Protocol::Tcp },
-        node: None,
-        active: true,
+    let backend = |n| {
+        let addr = L4Addr { ip: address(n), port: 1024 + generation, protocol: Protocol::Tcp };
+        Backend::new(BackendId(n), addr, BackendState::Active)
     };
-    Frontend {
-        id: 1,
-        addr: service_address("10.96.0.5", 5432),
-        service: ServiceName { namespace: "shop".into(), name: "db".into() },
-        port_name: None,
-        kind: ServiceKind::ClusterIp,
-        backends: (0..PODS).map(backend).collect(),
-    }
+    let addr = L4Addr { ip: "10.96.0.5".parse().unwrap(), port: 5432, protocol: Protocol::Tcp };
+    let service = ServiceName { namespace: "shop".into(), name: "db".into() };
+    Frontend::new(FrontendKey::external(addr), 1, service, (0..PODS).map(backend).collect())
 }
 
 fn endpoint() -> Endpoint {
@@ -155,6 +145,7 @@ fn pod() -> Pod {
         ips: Vec::new(),
         workload: Some(Workload { kind: "Deployment".to_owned(), name: "web".to_owned() }),
         named_ports: Vec::new(),
+        host_ports: Vec::new(),
         ended: false,
     }
 }

@@ -2,6 +2,7 @@
 //! Pod CIDRs of nodes, cut out of the cluster's pools (`ipam: cluster-pool`, the operator's side).
 
 mod former;
+pub mod nodes;
 mod ranges;
 
 use former::Former;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Cilium's custom resources (group `cilium.io`, version `v2`) as Rust types.
+//! Cilium's custom resources (group `cilium.io`, version `v2` unless they say another) as Rust types.
 //!
 //! Fields have the API's names. An absent list is `None`, an empty one `Some(vec![])`: in policies that is a difference.
 //! Unknown fields are ignored, so that objects written by a newer version can be read.
@@ -7,6 +7,8 @@
 mod cidr_group;
 mod endpoint;
 mod identity;
+mod l2_announcement_policy;
+mod load_balancer_ip_pool;
 mod node;
 mod policy;
 mod resource;
@@ -15,6 +17,8 @@ mod validate;
 pub use cidr_group::*;
 pub use endpoint::*;
 pub use identity::*;
+pub use l2_announcement_policy::*;
+pub use load_balancer_ip_pool::*;
 pub use node::*;
 pub use policy::*;
 pub use resource::{ApiVersion, Kind};

@@ -7,7 +7,7 @@ mod limit;
 mod limits;
 mod transport;
 
-use crate::reflect::{IntoIngested, WatchFailure, Watches};
+use crate::reflect::{Acceptable, IntoIngested, WatchFailure, Watches};
 use failover::Servers;
 pub use failover::{chain, is_permanent};
 use hyper::Uri;
@@ -205,7 +205,26 @@ impl Client {
         I: IntoIngested<R> + 'static,
         F: Fn(&K) -> I + Send + 'static,
     {
-        crate::reflect::reflect(api, watch, writer, ingest, self.watches.clone())
+        let progress = self.watches.begin(K::kind(&()).into_owned(), Acceptable::Any);
+        crate::reflect::reflect(api, watch, writer, ingest, progress)
+    }
+
+    /// As [`Client::reflect`], and the first list is of the newest version too, for who must not begin with an older state than
+    /// the one before it has left. The API server cannot answer that from its cache alone.
+    pub fn reflect_newest<K, R, I, F>(
+        &self,
+        api: Api<K>,
+        writer: statedb::Writer<R>,
+        ingest: F,
+    ) -> impl Future<Output = ()> + Send + 'static
+    where
+        K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+        R: statedb::Row,
+        I: IntoIngested<R> + 'static,
+        F: Fn(&K) -> I + Send + 'static,
+    {
+        let progress = self.watches.begin(K::kind(&()).into_owned(), Acceptable::Newest);
+        crate::reflect::reflect(api, crate::WatchConfig::default(), writer, ingest, progress)
     }
 }
 

@@ -2,12 +2,15 @@
 //! The CustomResourceDefinitions of [`cilium`](crate::cilium)'s resources, with the schemas that users' manifests are
 //! checked against. A resource is declared with its type; `deploy/crds` is written from that.
 
+pub(crate) mod condition;
 pub(crate) mod node;
 pub(crate) mod policy;
 pub(crate) mod schema;
 
 use crate::cilium::{
-    CiliumCIDRGroup, CiliumClusterwideNetworkPolicy, CiliumEndpoint, CiliumIdentity, CiliumNetworkPolicy, CiliumNode,
+    CiliumCIDRGroup, CiliumClusterwideNetworkPolicy, CiliumEndpoint, CiliumIdentity, CiliumL2AnnouncementPolicy,
+    CiliumLoadBalancerIPPool,
+    CiliumNetworkPolicy, CiliumNode,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Resource;
@@ -30,6 +33,8 @@ pub fn all() -> Result<Vec<CustomResourceDefinition>, serde_json::Error> {
         definition::<CiliumClusterwideNetworkPolicy>,
         definition::<CiliumEndpoint>,
         definition::<CiliumIdentity>,
+        definition::<CiliumL2AnnouncementPolicy>,
+        definition::<CiliumLoadBalancerIPPool>,
         definition::<CiliumNetworkPolicy>,
         definition::<CiliumNode>,
     ]
@@ -45,6 +50,8 @@ pub(crate) trait Defined: Resource<DynamicType = ()> + JsonSchema {
 
 /// What of a definition is neither in the type nor in its schema.
 pub(crate) struct Facts {
+    /// The version that is stored.
+    pub(crate) version: &'static str,
     pub(crate) short_names: &'static [&'static str],
     /// Besides `cilium`.
     pub(crate) categories: &'static [&'static str],
@@ -55,8 +62,14 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    pub(crate) const NONE: Self =
-        Self { short_names: &[], categories: &[], status_subresource: false, alpha: false, columns: &[] };
+    pub(crate) const NONE: Self = Self {
+        version: "v2",
+        short_names: &[],
+        categories: &[],
+        status_subresource: false,
+        alpha: false,
+        columns: &[],
+    };
 }
 
 /// A column that `kubectl get` prints.

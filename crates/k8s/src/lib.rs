@@ -5,10 +5,12 @@ pub mod cilium;
 mod client;
 pub mod config_map;
 pub mod crd;
+mod events;
 pub mod field;
 mod reflect;
 
 pub use client::{Client, ClientConfig, Error, Limits, chain, is_permanent};
+pub use events::{Events, Warning, WarningQueue, Warnings, pod_reference};
 pub use k8s_openapi;
 pub use kube;
 pub use kube::runtime::watcher::Config as WatchConfig;

@@ -17,7 +17,7 @@ use kube::{Api, ResourceExt};
 use mirror::Mirror;
 use progress::Progress;
 pub use progress::WatchFailure;
-pub(crate) use progress::Watches;
+pub(crate) use progress::{Acceptable, Watches};
 use rand::Rng;
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
@@ -76,7 +76,7 @@ pub(crate) async fn reflect<K, R, I, F>(
     watch: watcher::Config,
     writer: statedb::Writer<R>,
     ingest: F,
-    watches: Watches,
+    progress: Arc<Progress>,
 ) where
     K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     R: statedb::Row,
@@ -84,9 +84,6 @@ pub(crate) async fn reflect<K, R, I, F>(
     F: Fn(&K) -> I + Send + 'static,
 {
     let seconds = watch.timeout.unwrap_or_else(|| rand::rng().random_range(WATCH_SECONDS));
-    let kind = K::kind(&()).into_owned();
-    let progress = Arc::new(Progress::new(kind.clone()));
-    watches.add(&progress);
     let api = guard::api(api, |client| requests::observed(client, progress.clone()));
     let noted = progress.clone();
     // In pages, the API server would read from etcd, and the library does not ask for its cache.
@@ -106,7 +103,7 @@ pub(crate) async fn reflect<K, R, I, F>(
         Ok(object) => ingest(object).into_ingested(),
         Err(reason) => Ingested::Bad(reason.clone()),
     };
-    follow(stream, Mirror::new(writer, kind), ingest).await;
+    follow(stream, Mirror::new(writer, K::kind(&()).into_owned()), ingest).await;
 }
 
 async fn follow<K, R, S, F>(stream: S, mut mirror: Mirror<R>, ingest: F)

@@ -11,6 +11,7 @@ mod scripted;
 use apiserver::{DEADLINE, eventually};
 use k8s::k8s_openapi::api::core::v1::ConfigMap;
 use k8s::kube::api::{Api, ObjectMeta, PostParams};
+use parking_lot::Mutex;
 use scripted::{Answer, LIMITS, config, empty_list, serve};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -125,4 +126,26 @@ async fn a_watch_that_never_works_is_told_of_with_its_cause() {
     })
     .await;
     assert!(!reader.snapshot().initialized());
+}
+
+#[tokio::test]
+async fn a_table_that_must_not_be_old_begins_with_a_list_that_is_not_from_a_cache() {
+    let lists = Arc::new(Mutex::new(Vec::new()));
+    let noted = lists.clone();
+    let port = serve(move |line| {
+        if line.contains("watch=true") {
+            return Answer::Part("\n".into());
+        }
+        noted.lock().push(line.contains("resourceVersion"));
+        Answer::Whole(200, empty_list())
+    })
+    .await;
+    let (client, _folder) = client(port).await;
+    let tables = [statedb::table("any"), statedb::table("newest")];
+    let [(any, any_reader), (newest, newest_reader)] = tables;
+    let _any = tokio::spawn(client.reflect(client.all::<ConfigMap>(), any, ingest));
+    timeout(DEADLINE, any_reader.initialized()).await.unwrap();
+    let _newest = tokio::spawn(client.reflect_newest(client.all::<ConfigMap>(), newest, ingest));
+    timeout(DEADLINE, newest_reader.initialized()).await.unwrap();
+    assert_eq!(*lists.lock(), [true, false]);
 }

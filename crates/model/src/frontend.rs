@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Services as the datapath knows them: frontends and the backends behind each. One row per frontend of the cluster.
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A transport protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -79,19 +81,115 @@ impl fmt::Display for ServiceName {
 pub enum ServiceKind {
     /// The Service's cluster address.
     ClusterIp,
+    /// A port of a node.
+    NodePort,
+    /// One of the Service's external addresses.
+    ExternalIps,
+    /// An address of a load balancer.
+    LoadBalancer,
+    /// A port of this node that a pod of it asks for.
+    HostPort,
+    /// An address whose traffic a policy keeps on the node.
+    LocalRedirect,
 }
 
 impl fmt::Display for ServiceKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ClusterIp => "ClusterIP",
+            Self::NodePort => "NodePort",
+            Self::ExternalIps => "ExternalIPs",
+            Self::LoadBalancer => "LoadBalancer",
+            Self::HostPort => "HostPort",
+            Self::LocalRedirect => "LocalRedirect",
         })
     }
+}
+
+/// Which endpoints a Service's traffic of one origin may go to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TrafficPolicy {
+    /// Those of all nodes.
+    #[default]
+    Cluster,
+    /// Those of the node that it arrives at.
+    Local,
+}
+
+impl fmt::Display for TrafficPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cluster => "Cluster",
+            Self::Local => "Local",
+        })
+    }
+}
+
+/// How a backend is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Algorithm {
+    /// By chance.
+    #[default]
+    Random,
+    /// By a hash of the connection, alike on every node.
+    Maglev,
+}
+
+/// How traffic from outside reaches a backend on another node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Forwarding {
+    /// Under an address of this node, which the answer comes back to.
+    #[default]
+    Snat,
+    /// Under its client's address, which the answer goes to without this node.
+    Dsr,
+}
+
+/// Clients that a Service admits or refuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceRanges {
+    /// Their prefixes.
+    pub prefixes: Vec<IpNet>,
+    /// They are refused, and all others admitted.
+    pub deny: bool,
 }
 
 /// Number of a backend, unique on the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BackendId(pub u32);
+
+/// What may be sent to a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum BackendState {
+    /// New connections.
+    Active,
+    /// The connections that it has; new ones when no backend is active.
+    Terminating,
+    /// The connections that it has.
+    TerminatingNotServing,
+    /// Nothing.
+    Quarantined,
+}
+
+impl fmt::Display for BackendState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Active => "active",
+            Self::Terminating => "terminating",
+            Self::TerminatingNotServing => "terminating-not-serving",
+            Self::Quarantined => "quarantined",
+        })
+    }
+}
+
+/// What told us of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackendSource {
+    /// An EndpointSlice.
+    EndpointSlice,
+    /// A pod of this node that asks for a port of it.
+    Pod,
+}
 
 /// Where a connection to a service ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,35 +198,146 @@ pub struct Backend {
     pub id: BackendId,
     /// Address.
     pub addr: L4Addr,
+    /// State.
+    pub state: BackendState,
     /// The node it runs on, if known.
     pub node: Option<Arc<str>>,
-    /// Whether new connections may go to it; otherwise it is terminating and keeps those it has.
-    pub active: bool,
+    /// The zone it is in, if known.
+    pub zone: Option<Arc<str>>,
+    /// Name of its cluster, if that is another one.
+    pub cluster: Option<Arc<str>>,
+    /// Its share of new connections, in relation to others.
+    pub weight: u16,
+    /// What told us of it.
+    pub source: BackendSource,
+}
+
+impl Backend {
+    /// The weight of a backend that has no other.
+    pub const WEIGHT: u16 = 100;
+
+    /// One of an EndpointSlice, of which no more is known.
+    #[must_use]
+    pub const fn new(id: BackendId, addr: L4Addr, state: BackendState) -> Self {
+        let (node, zone, cluster) = (None, None, None);
+        Self { id, addr, state, node, zone, cluster, weight: Self::WEIGHT, source: BackendSource::EndpointSlice }
+    }
+}
+
+/// Which clients a frontend is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// All; or those outside of the cluster, if there is one more for those inside.
+    External,
+    /// Those inside of the cluster.
+    Internal,
 }
 
 /// Key of a frontend.
-pub type FrontendKey = L4Addr;
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FrontendKey {
+    /// Address.
+    pub addr: L4Addr,
+    /// Clients.
+    pub scope: Scope,
+}
+
+impl FrontendKey {
+    /// The frontend of an address for clients outside of the cluster, or for all.
+    #[must_use]
+    pub const fn external(addr: L4Addr) -> Self {
+        Self { addr, scope: Scope::External }
+    }
+
+    /// The one for clients inside of the cluster.
+    #[must_use]
+    pub const fn internal(addr: L4Addr) -> Self {
+        Self { addr, scope: Scope::Internal }
+    }
+}
+
+impl fmt::Display for FrontendKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scope = if self.scope == Scope::Internal { "/i" } else { "" };
+        write!(f, "{}{scope}", self.addr)
+    }
+}
 
 /// An address that clients connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frontend {
+    /// Address and clients.
+    pub key: FrontendKey,
     /// Number of the service in the maps.
     pub id: u32,
-    /// Address.
-    pub addr: L4Addr,
     /// The Service.
     pub service: ServiceName,
     /// Name of its port.
     pub port_name: Option<Arc<str>>,
     /// What kind of frontend.
     pub kind: ServiceKind,
-    /// Its backends, ordered by address.
-    pub backends: Vec<Backend>,
+    /// Whether whoever is outside of the cluster may use it.
+    pub exposed: bool,
+    /// Whether nobody else is at the address: what is sent to another port of it is for no one.
+    pub owns_address: bool,
+    /// Policy for traffic from outside of the cluster.
+    pub external_policy: TrafficPolicy,
+    /// Policy for traffic from inside to the cluster address.
+    pub internal_policy: TrafficPolicy,
+    /// Whether clients inside of the cluster have a frontend of their own at the address.
+    pub two_scopes: bool,
+    /// Whether its backends are those of this node alone because a policy says so, though others may have some.
+    pub local_only: bool,
+    /// For how long a client comes to the same backend again, if at all.
+    pub affinity: Option<Duration>,
+    /// Who may use it, unless everybody may.
+    pub source_ranges: Option<Arc<SourceRanges>>,
+    /// How a backend is chosen.
+    pub algorithm: Algorithm,
+    /// How a backend on another node is reached.
+    pub forwarding: Forwarding,
+    /// Port at which this node says whether it has backends for traffic from outside.
+    pub health_check_node_port: Option<u16>,
+    /// Its backends, ordered by address; frontends of one Service share them.
+    pub backends: Arc<[Backend]>,
+}
+
+impl Frontend {
+    /// A frontend for clients inside of the cluster, who may go to every backend, with an address of its own.
+    #[must_use]
+    pub fn new(key: FrontendKey, id: u32, service: ServiceName, backends: Arc<[Backend]>) -> Self {
+        Self {
+            key,
+            id,
+            service,
+            port_name: None,
+            kind: ServiceKind::ClusterIp,
+            exposed: false,
+            owns_address: true,
+            external_policy: TrafficPolicy::Cluster,
+            internal_policy: TrafficPolicy::Cluster,
+            two_scopes: false,
+            local_only: false,
+            affinity: None,
+            source_ranges: None,
+            algorithm: Algorithm::Random,
+            forwarding: Forwarding::Snat,
+            health_check_node_port: None,
+            backends,
+        }
+    }
+
+    /// The backends that new connections go to: those that are active, or else those that terminate and still serve.
+    pub fn takers(&self) -> impl Iterator<Item = &Backend> {
+        let any_active = self.backends.iter().any(|backend| backend.state == BackendState::Active);
+        let wanted = if any_active { BackendState::Active } else { BackendState::Terminating };
+        self.backends.iter().filter(move |backend| backend.state == wanted)
+    }
 }
 
 impl statedb::Row for Frontend {
     type Key = FrontendKey;
     fn key(&self) -> FrontendKey {
-        self.addr
+        self.key
     }
 }

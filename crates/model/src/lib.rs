@@ -4,6 +4,7 @@
 mod address;
 mod cluster;
 pub mod config;
+mod device;
 mod endpoint;
 mod frontend;
 mod identity;
@@ -15,10 +16,14 @@ mod policy;
 pub use address::{IpEntry, IpSource, RemoteEndpoint};
 pub use cluster::{Cluster, ClusterId, MeshSize, ParseClusterIdError};
 pub use config::ConfigError;
+pub use device::{Device, DeviceMode, NodeAddress};
 pub use endpoint::{Endpoint, EndpointId, EndpointKind, EndpointPolicy, Mac, ParseMacError};
-pub use frontend::{Backend, BackendId, Frontend, FrontendKey, L4Addr, Protocol, ServiceKind, ServiceName};
+pub use frontend::{
+    Algorithm, Backend, BackendId, BackendSource, BackendState, Forwarding, Frontend, FrontendKey, L4Addr, Protocol,
+    Scope, ServiceKind, ServiceName, SourceRanges, TrafficPolicy,
+};
 pub use identity::{Identity, IdentityId, reserved};
 pub use label::{Label, LabelSource, Labels, ParseLabelError};
 pub use node::{LocalNode, Node, NodeName, RoutingMode};
-pub use pod::{NamedPort, Namespace, Pod, PodName, Workload};
+pub use pod::{HostPort, NamedPort, Namespace, Pod, PodName, Workload};
 pub use policy::{PolicyId, PolicyKind, Provenance, ProvenanceId};

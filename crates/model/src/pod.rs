@@ -50,6 +50,19 @@ pub struct NamedPort {
     pub protocol: Protocol,
 }
 
+/// A port of its node that a container asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPort {
+    /// The address of the node, if not all of them.
+    pub ip: Option<IpAddr>,
+    /// Port of the node.
+    pub port: u16,
+    /// Port of the pod.
+    pub container_port: u16,
+    /// Protocol.
+    pub protocol: Protocol,
+}
+
 /// A pod of this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {
@@ -71,6 +84,8 @@ pub struct Pod {
     pub workload: Option<Workload>,
     /// Named container ports.
     pub named_ports: Vec<NamedPort>,
+    /// Ports of the node that it asks for.
+    pub host_ports: Vec<HostPort>,
     /// Whether it has ended for good (phase Succeeded or Failed).
     pub ended: bool,
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The configuration keys of this feature, as the chart writes them.
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use model::RoutingMode;
 pub use model::config::shared::Ipam;
 use model::config::{Accepts, Form, Reader, Value, keys, shared};
@@ -54,6 +54,15 @@ keys! {
             schema = r#"{"type": ["array", "null", "string"], "items": {"type": "string"}}"#,
         )]
         pub devices: Vec<DevicePattern>,
+        /// Prefixes of this node's addresses at which ports of Services of type NodePort are served; if empty, that is at the primary address of
+        /// each family on each native device.
+        #[key(
+            "nodeport-addresses",
+            optional = "nodePort.addresses",
+            initial = "null",
+            schema = r#"{"type": ["array", "null", "string"], "items": {"type": "string"}}"#,
+        )]
+        pub node_port_addresses: Vec<IpNet>,
         /// MTU to assume instead of the devices'; 0 to ask them.
         #[key(
             "mtu",

@@ -8,9 +8,11 @@ mod fib;
 #[cfg(fuzzing)]
 pub mod fuzz;
 mod ingest;
+mod inventory;
 mod local;
 mod programs;
 mod publish;
+pub mod readiness;
 mod reconcile;
 mod resolve;
 mod run;
@@ -25,7 +27,7 @@ pub use resolve::{Hop, Problem, Route};
 use datapath::netlink::Netlink;
 use datapath::{Epochs, Hooks, Kernel};
 use k8s::k8s_openapi::api::core::v1 as core;
-use model::{LocalNode, Node};
+use model::{Device, LocalNode, Node, NodeAddress};
 use statedb::{Reader, Tasks};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -64,6 +66,10 @@ pub struct Inputs {
 pub struct Outputs {
     /// This node. Its row appears, and the table is initialised, when the node has its prefixes and devices.
     pub local: Reader<LocalNode>,
+    /// Its devices, known as soon as Kubernetes knows the node.
+    pub devices: Reader<Device>,
+    /// The addresses on them.
+    pub addresses: Reader<NodeAddress>,
     /// What this node waits for, or cannot do; none when all is well.
     pub not_ready: watch::Receiver<Option<String>>,
     /// What it shows of itself.
@@ -90,8 +96,12 @@ pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result<
     let routes = statedb::reconcile(tasks, "node-routes", routes, reconcile::Target::new(netlink.clone()));
     let (local_writer, local) = statedb::table("local-node");
     let (problems_writer, problems) = statedb::table("node-problems");
+    let (devices_writer, devices) = statedb::table("devices");
+    let (addresses_writer, addresses) = statedb::table("node-addresses");
     let surface = Surface::new()
         .table(&local)
+        .table(&devices)
+        .table(&addresses)
         .table(&problems)
         .reconciler(&routes)
         .routes(api::routes(inputs.name.clone(), inputs.nodes.clone()))
@@ -104,6 +114,8 @@ pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result<
         kube,
         nodes: inputs.nodes,
         local: local_writer,
+        devices: devices_writer,
+        addresses: addresses_writer,
         routes: routes_writer,
         problems: problems_writer,
         health: inputs.health,
@@ -115,7 +127,7 @@ pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result<
         warnings: Vec::new(),
     };
     tasks.spawn("node-run", run.run(changes));
-    Ok(Outputs { local, not_ready, surface })
+    Ok(Outputs { local, devices, addresses, not_ready, surface })
 }
 
 /// Name of the node that we run on: `K8S_NODE_NAME`, or else the machine's.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Programs on native devices and on the tunnel, and what they are told of the node.
 
+use crate::Config;
 use crate::fib::Concerned;
 use crate::local::{Facts, Host};
 use crate::{HOST_DEVICE, OVERLAY_DEVICE};
@@ -32,7 +33,7 @@ impl Programs {
     }
 
     /// Attaches to the devices as they are now, tells the programs, and detaches from what is no longer native.
-    pub(crate) async fn sync(&mut self, facts: &Facts, host: &Host) -> Result<()> {
+    pub(crate) async fn sync(&mut self, config: &Config, facts: &Facts, host: &Host) -> Result<()> {
         let wanted = wanted(facts, host);
         for (pin, &(program, ifindex)) in &wanted {
             if self.attached.get(pin) != Some(&ifindex) {
@@ -41,11 +42,11 @@ impl Programs {
             }
         }
         self.detach_others(&wanted).await?;
-        let config = node_config(facts, host);
+        let node = node_config(config, facts, host);
         let told = self.devices.entries()?.into_iter().collect();
-        let mut changed = sync_map(&self.devices, devices(facts, host, &told))?.is_change();
-        if self.map.get(&0)? != Some(config) {
-            self.map.insert(&0, &config)?;
+        let mut changed = sync_map(&self.devices, devices(config, facts, host, &told))?.is_change();
+        if self.map.get(&0)? != Some(node) {
+            self.map.insert(&0, &node)?;
             changed = true;
         }
         if changed { self.epochs.bump_node() } else { Ok(()) }
@@ -113,46 +114,59 @@ fn index(host: &Host, name: &str) -> Option<u32> {
 
 /// Which program belongs where, by name of the pin.
 fn wanted(facts: &Facts, host: &Host) -> BTreeMap<String, (Program, u32)> {
-    let native = facts.devices.iter().map(|link| (pin(&link.name), (Program::NetdevIngress, link.index)));
+    let native = facts.devices.iter().map(|device| (pin(&device.name), (Program::NetdevIngress, device.index)));
     let overlay = index(host, OVERLAY_DEVICE).map(|index| (pin(OVERLAY_DEVICE), (Program::OverlayIngress, index)));
     native.chain(overlay).collect()
 }
 
 /// What the programs are told of the node.
-fn node_config(facts: &Facts, host: &Host) -> NodeConfig {
+fn node_config(config: &Config, facts: &Facts, host: &Host) -> NodeConfig {
     let first = facts.devices.first();
-    let masquerade = facts.masquerade.first().copied().unwrap_or_default();
+    let masquerade = first.map(|device| masquerade(config, facts, device)).unwrap_or_default();
     NodeConfig {
-        masquerade_ipv4: masquerade.ipv4.map(Into::into).unwrap_or_default(),
-        masquerade_ipv6: masquerade.ipv6.map(Into::into).unwrap_or_default(),
+        masquerade_ipv4: masquerade.masquerade_ipv4,
+        masquerade_ipv6: masquerade.masquerade_ipv6,
         tunnel_ipv4: facts.wire.ipv4.map(Into::into).unwrap_or_default(),
         tunnel_ipv6: facts.wire.ipv6.map(Into::into).unwrap_or_default(),
         overlay_ifindex: index(host, OVERLAY_DEVICE).unwrap_or_default(),
-        native_ifindex: first.map(|link| link.index).unwrap_or_default(),
+        native_ifindex: first.map(|device| device.index).unwrap_or_default(),
         node_identity: abi::identity::REMOTE_NODE,
         host_ifindex: index(host, HOST_DEVICE).unwrap_or_default(),
-        native_mac: first.and_then(|link| link.mac).map(|mac| mac.0).unwrap_or_default(),
+        native_mac: first.and_then(model::Device::mac).map(|mac| mac.0).unwrap_or_default(),
         pad: [0; 10],
+    }
+}
+
+/// The addresses of a device that masqueraded traffic takes, where it is masqueraded.
+fn masquerade(config: &Config, facts: &Facts, device: &model::Device) -> Device {
+    let ipv4 = device.ipv4.filter(|_| config.masquerade_ipv4 && facts.row.ipv4.is_some());
+    let ipv6 = device.ipv6.filter(|_| config.masquerade_ipv6 && facts.row.ipv6.is_some());
+    Device {
+        masquerade_ipv4: ipv4.map(|ip| IpAddr::V4(ip).into()).unwrap_or_default(),
+        masquerade_ipv6: ipv6.map(|ip| IpAddr::V6(ip).into()).unwrap_or_default(),
     }
 }
 
 /// What they are told of the native devices, and what they were told before. As long as a device has the address that masqueraded
 /// traffic takes, that stays: connections go on under it, while the kernel lists an IPv6 address that is added before all others.
-fn devices(facts: &Facts, host: &Host, told: &BTreeMap<u32, Device>) -> impl Iterator<Item = (u32, Device)> {
-    facts.devices.iter().zip(&facts.masquerade).map(|(link, masquerade)| {
-        let before = told.get(&link.index).copied().unwrap_or_default();
+fn devices(
+    config: &Config,
+    facts: &Facts,
+    host: &Host,
+    told: &BTreeMap<u32, Device>,
+) -> impl Iterator<Item = (u32, Device)> {
+    facts.devices.iter().map(|device| {
+        let before = told.get(&device.index).copied().unwrap_or_default();
+        let wanted = masquerade(config, facts, device);
         let has = |address: Addr| {
-            host.addresses.iter().any(|a| a.ifindex == link.index && Addr::from(a.net.addr()) == address)
+            host.addresses.iter().any(|a| a.ifindex == device.index && Addr::from(a.net.addr()) == address)
         };
-        let choose = |before: Addr, wanted: Option<Addr>| match wanted {
-            Some(_) if has(before) => before,
-            wanted => wanted.unwrap_or_default(),
+        let choose = |before: Addr, wanted: Addr| if !wanted.is_none() && has(before) { before } else { wanted };
+        let device_row = Device {
+            masquerade_ipv4: choose(before.masquerade_ipv4, wanted.masquerade_ipv4),
+            masquerade_ipv6: choose(before.masquerade_ipv6, wanted.masquerade_ipv6),
         };
-        let device = Device {
-            masquerade_ipv4: choose(before.masquerade_ipv4, masquerade.ipv4.map(Into::into)),
-            masquerade_ipv6: choose(before.masquerade_ipv6, masquerade.ipv6.map(Into::into)),
-        };
-        (link.index, device)
+        (device.index, device_row)
     })
 }
 
@@ -160,10 +174,8 @@ fn devices(facts: &Facts, host: &Host, told: &BTreeMap<u32, Device>) -> impl Ite
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use super::*;
-    use crate::Config;
     use crate::ingest::KubeNode;
-    use crate::local::facts;
-    use crate::local::tests::{config, host, kube, link};
+    use crate::local::tests::{config, facts, host, kube, link};
     use crate::publish::tests::published;
     use crate::publish::{NodeFacts, Publication};
     use datapath::netlink::{Address, Scope};
@@ -192,7 +204,7 @@ mod tests {
     fn programs_are_told_of_the_device_that_leads_to_other_nodes() {
         let mut host = host();
         host.links.push(link(9, OVERLAY_DEVICE));
-        let told = node_config(&found(&host), &host);
+        let told = node_config(&config(), &found(&host), &host);
         assert_eq!((told.native_ifindex, told.overlay_ifindex, told.host_ifindex), (3, 9, 6));
         assert_eq!(told.native_mac, [2, 0, 0, 0, 0, 3]);
         assert_eq!(IpAddr::from(told.masquerade_ipv4).to_string(), "192.168.77.11");
@@ -206,10 +218,12 @@ mod tests {
             let of =
                 |(index, device): (u32, Device)| (index, [text(device.masquerade_ipv4), text(device.masquerade_ipv6)]);
             let found = facts(config, &host, &kube(), None).unwrap();
-            devices(&found, &host, &BTreeMap::new()).map(of).collect()
+            devices(config, &found, &host, &BTreeMap::new()).map(of).collect()
         };
         let [eth1, eth0] = [["192.168.77.11", "fd77::11"], ["203.0.113.7", "::"]].map(|both| both.map(str::to_owned));
         assert_eq!(told(&config()), [(3, eth1.clone()), (2, eth0.clone())]);
+        let no_ipv4 = Config { masquerade_ipv4: false, ..config() };
+        assert_eq!(told(&no_ipv4)[0], (3, ["::".to_owned(), eth1[1].clone()]));
         assert_eq!(told(&off), [(3, [eth1[0].clone(), "::".to_owned()]), (2, eth0)]);
     }
 
@@ -219,7 +233,7 @@ mod tests {
         let mut host = host();
         host.addresses.push(global("2001:db8::7/64"));
         let of = |config: &Config, host: &Host, told: &BTreeMap<u32, Device>| -> BTreeMap<u32, Device> {
-            devices(&facts(config, host, &kube(), None).unwrap(), host, told).collect()
+            devices(config, &facts(config, host, &kube(), None).unwrap(), host, told).collect()
         };
         let told = of(&config(), &host, &BTreeMap::new());
         for (new, old) in [("203.0.113.1/24", "203.0.113.7/24"), ("2001:db8::1/64", "2001:db8::7/64")] {
@@ -239,7 +253,7 @@ mod tests {
     #[test]
     fn tunnel_packets_come_from_the_address_that_other_nodes_know() {
         let told = |config: &Config, host: &Host, kube: &KubeNode| {
-            let node = node_config(&facts(config, host, kube, None).unwrap(), host);
+            let node = node_config(config, &facts(config, host, kube, None).unwrap(), host);
             [node.masquerade_ipv4, node.tunnel_ipv4, node.tunnel_ipv6].map(|addr| IpAddr::from(addr).to_string())
         };
         // Kubernetes knows the node by an address that is not on the device.
@@ -256,7 +270,7 @@ mod tests {
         let (kube, host) = (kube(), host());
         let found = facts(&config(), &host, &kube, None).unwrap();
         let node = published(&Publication::new(&config(), &kube, NodeFacts::Complete(&found), Vec::new(), "b"));
-        let told = node_config(&found, &host);
+        let told = node_config(&config(), &found, &host);
         let first = |v4: bool| node.internal_ips.iter().find(|ip| ip.is_ipv4() == v4).copied().unwrap();
         assert_eq!((IpAddr::from(told.tunnel_ipv4), IpAddr::from(told.tunnel_ipv6)), (first(true), first(false)));
     }

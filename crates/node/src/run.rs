@@ -6,6 +6,7 @@ use crate::Config;
 use crate::devices::{self, Wanted};
 use crate::fib::Concerned;
 use crate::ingest::KubeNode;
+use crate::inventory::Inventory;
 use crate::local::{self, Facts, Host};
 use crate::programs::Programs;
 use crate::publish::{NodeFacts, Publication};
@@ -13,7 +14,7 @@ use crate::reconcile::{kernel_route, ours, same};
 use crate::resolve::{Grants, Problem, Route, resolve};
 use crate::ways_out::{self, WaysOut};
 use datapath::netlink::{Change, Changes, Netlink};
-use model::{LocalNode, Node, NodeName, RoutingMode};
+use model::{Device, LocalNode, Node, NodeAddress, NodeName, RoutingMode};
 use statedb::{Reader, Writer};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -36,6 +37,8 @@ pub(crate) struct Run {
     pub(crate) kube: Reader<KubeNode>,
     pub(crate) nodes: Reader<Node>,
     pub(crate) local: Writer<LocalNode>,
+    pub(crate) devices: Writer<Device>,
+    pub(crate) addresses: Writer<NodeAddress>,
     pub(crate) routes: Writer<Route>,
     pub(crate) problems: Writer<Problem>,
     pub(crate) health: watch::Receiver<Option<Vec<IpAddr>>>,
@@ -106,7 +109,8 @@ impl Run {
         }
         let own = nodes.get(&NodeName { cluster: self.config.cluster.clone(), name: kube.name.clone() });
         let host = devices::look(&self.netlink).await?;
-        let found = local::facts(&self.config, &host, &kube, own.as_deref());
+        let inventory = self.take_inventory(&host, &kube);
+        let found = local::facts(&self.config, &host, &inventory, &kube, own.as_deref());
         let known = found.as_ref().map_or(NodeFacts::Published(own.as_deref()), NodeFacts::Complete);
         // Until it is known what they are, they stay what they were.
         let before = || own.as_ref().map(|own| own.health_ips.clone()).unwrap_or_default();
@@ -117,15 +121,28 @@ impl Run {
         let mut host = host;
         if devices::ensure(&self.netlink, &host, &self.wanted(&facts)).await? {
             host = devices::look(&self.netlink).await?;
-            facts = local::facts(&self.config, &host, &kube, own.as_deref())?;
+            let inventory = self.take_inventory(&host, &kube);
+            facts = local::facts(&self.config, &host, &inventory, &kube, own.as_deref())?;
         }
-        self.programs.sync(&facts, &host).await?;
+        self.programs.sync(&self.config, &facts, &host).await?;
         self.look_at_routes(&host).await?;
         self.tell_flows()?;
         self.restore_lost_routes().await?;
         self.resolve(&facts);
         self.announce(facts);
         Ok(())
+    }
+
+    /// Tells others what there is of devices, whether or not it is enough for this node.
+    fn take_inventory(&mut self, host: &Host, kube: &KubeNode) -> Inventory {
+        let found = Inventory::of(&self.config, host, &kube.internal_ips);
+        found.warnings.iter().filter(|warning| !self.warnings.contains(warning)).for_each(|warning| warn!("{warning}"));
+        self.warnings.clone_from(&found.warnings);
+        self.devices.replace(found.devices.clone());
+        self.devices.mark_initialized();
+        self.addresses.replace(found.addresses.clone());
+        self.addresses.mark_initialized();
+        found
     }
 
     /// Takes note of a change. One that comes alone is told at once; of many, the others with the next round.
@@ -229,8 +246,6 @@ impl Run {
     }
 
     fn announce(&mut self, facts: Facts) {
-        facts.warnings.iter().filter(|warning| !self.warnings.contains(warning)).for_each(|warning| warn!("{warning}"));
-        self.warnings = facts.warnings;
         let present = self.local.snapshot().get(&());
         if present.as_deref() != Some(&facts.row) {
             info!(

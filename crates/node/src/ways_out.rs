@@ -3,7 +3,7 @@
 //! once in a while what has come together.
 
 use crate::fib::{Concerned, Fib};
-use crate::local::is_inner;
+use crate::inventory::is_inner;
 use datapath::netlink::{Change, FibRoute, Link};
 use std::collections::BTreeSet;
 use std::net::IpAddr;

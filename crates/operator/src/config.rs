@@ -5,9 +5,10 @@
 use ipam::cluster::Pools;
 use ipnet::IpNet;
 pub use model::config::Arguments;
-use model::config::operator::Config as Keys;
+use model::config::operator::{Config as Keys, ServiceIpam};
 use model::config::shared::Ipam;
 use model::config::{ConfigErrors, Group, Reader};
+use node::readiness::Readiness;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -48,6 +49,8 @@ pub struct Config {
     pub endpoint_gc_interval: Option<Duration>,
     /// How often CiliumNodes are looked at.
     pub node_gc_interval: Option<Duration>,
+    /// Which Services get addresses.
+    pub lb_ipam: Option<lbipam::Config>,
     /// What is done to nodes whose agent is, or is not, ready.
     pub readiness: Readiness,
     /// Where `/healthz` is served.
@@ -65,23 +68,6 @@ pub struct IdentityGc {
     pub interval: Duration,
     /// How long one must be unused.
     pub timeout: Duration,
-}
-
-/// What is done to nodes whose agent is, or is not, ready.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Readiness {
-    /// Label selector of the agents' pods.
-    pub pod_labels: String,
-    /// Their namespace, if not the operator's.
-    pub pod_namespace: Option<String>,
-    /// The taint's key.
-    pub taint: String,
-    /// Take the taint off nodes whose agent is ready.
-    pub remove_taint: bool,
-    /// Taint nodes whose agent is there but not ready.
-    pub set_taint: bool,
-    /// Set the condition NetworkUnavailable.
-    pub set_condition: bool,
 }
 
 impl Config {
@@ -126,6 +112,11 @@ impl Config {
             identity_gc: identity_gc.map(|interval| IdentityGc { interval, timeout: keys.identity_heartbeat_timeout }),
             endpoint_gc_interval: interval(keys.endpoint_gc_interval).filter(|_| endpoints),
             node_gc_interval: interval(keys.node_gc_interval),
+            lb_ipam: keys.lb_ipam.then_some(lbipam::Config {
+                default_class: keys.default_lb_service_ipam == ServiceIpam::LbIpam,
+                ipv4: keys.ipv4,
+                ipv6: keys.ipv6,
+            }),
             readiness: Readiness {
                 pod_labels: keys.pod_labels,
                 pod_namespace: keys.pod_namespace,

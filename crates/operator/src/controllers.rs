@@ -4,6 +4,7 @@
 
 mod endpoint_gc;
 mod identity_gc;
+mod lb_ipam;
 mod node_gc;
 mod node_readiness;
 mod pod_cidrs;
@@ -13,12 +14,15 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::progress::Progress;
 use k8s::kube::Error;
-use k8s::{Client, WatchConfig};
+use k8s::{Client, Events, Warning, WatchConfig};
 use statedb::{Backoff, Retries, Tasks};
 use std::time::Duration;
 
 /// Waits between failed passes.
 const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(120));
+
+/// In whose name events are published.
+const REPORTER: &str = "cilium-operator";
 
 /// One duty.
 trait Controller: Send + 'static {
@@ -70,20 +74,24 @@ impl Running {
 pub(crate) fn start(client: &Client, namespace: &str, config: &Config, run: &Running) {
     if let Some(pools) = &config.cluster_pools {
         let (writer, nodes) = statedb::table("cilium-nodes");
-        run.tasks.spawn("reflect-cilium-nodes", client.reflect(client.all(), writer, pod_cidrs::ingest));
+        run.tasks
+            .spawn("reflect-cilium-nodes", client.reflect(client.all(), writer, ipam::cluster::nodes::ingest_node));
         let allocator = ipam::cluster::Allocator::new(pools.clone(), config.pod_cidr_rest);
         let controller = pod_cidrs::PodCidrs::new(client, allocator, &nodes, run.metrics.clone());
         run.spawn(controller);
     }
     policies(client, run);
+    if let Some(config) = config.lb_ipam {
+        lb_ipam(client, config, run);
+    }
     if config.readiness.does_something() {
         let readiness = &config.readiness;
         let (writer, nodes) = statedb::table("nodes");
-        run.tasks.spawn("reflect-nodes", client.reflect(client.all(), writer, node_readiness::ingest_node));
+        run.tasks.spawn("reflect-nodes", client.reflect(client.all(), writer, node::readiness::ingest_node));
         let (writer, agents) = statedb::table("agent-pods");
         let pods = client.namespaced(readiness.pod_namespace.as_deref().unwrap_or(namespace));
         let watch = WatchConfig::default().labels(&readiness.pod_labels);
-        run.tasks.spawn("reflect-agent-pods", client.reflect_with(pods, watch, writer, node_readiness::ingest_agent));
+        run.tasks.spawn("reflect-agent-pods", client.reflect_with(pods, watch, writer, node::readiness::ingest_agent));
         run.spawn(node_readiness::NodeReadiness::new(client, readiness.clone(), &nodes, &agents));
     }
     if let Some(gc) = config.identity_gc {
@@ -95,6 +103,16 @@ pub(crate) fn start(client: &Client, namespace: &str, config: &Config, run: &Run
     if let Some(interval) = config.node_gc_interval {
         run.spawn(node_gc::NodeGc::new(client, interval));
     }
+}
+
+fn lb_ipam(client: &Client, config: lbipam::Config, run: &Running) {
+    let (writer, pools) = statedb::table("load-balancer-ip-pools");
+    run.tasks
+        .spawn("reflect-load-balancer-ip-pools", client.reflect_newest(client.all(), writer, lbipam::Pool::ingest));
+    let (writer, services) = statedb::table("load-balancer-services");
+    let ingest = move |object: &_| lbipam::Service::ingest(config, object);
+    run.tasks.spawn("reflect-load-balancer-services", client.reflect_newest(client.all(), writer, ingest));
+    run.spawn(lb_ipam::LbIpam::new(client, config, &pools, &services, run.metrics.clone()));
 }
 
 fn policies(client: &Client, run: &Running) {
@@ -133,6 +151,23 @@ async fn run<C: Controller>(mut controller: C, metrics: Metrics, progress: Progr
 /// Whether an error says that the object is gone or was changed by another: then the next pass sees better.
 fn is_stale(error: &Error) -> bool {
     matches!(error, Error::Api(status) if status.code == 404 || status.code == 409)
+}
+
+/// Tells people, and then writes that they were told: the other way round an event that failed would never be tried again. One that the
+/// API server refuses must not keep the rest away, though.
+async fn warn_and_write(
+    events: &Events,
+    warning: Option<Warning>,
+    write: impl Future<Output = Result<(), Error>>,
+) -> Result<(), Error> {
+    let told = match warning {
+        Some(warning) => events.publish(&warning).await,
+        None => Ok(()),
+    };
+    if told.as_ref().is_err_and(|error| !matches!(error, Error::Api(_))) {
+        return told;
+    }
+    write.await.and(told)
 }
 
 /// All objects, page by page, each reduced to what `keep` takes of it.

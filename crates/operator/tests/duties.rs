@@ -7,12 +7,15 @@
 mod apiserver;
 
 use apiserver::{ApiServer, eventually};
-use k8s::cilium::{CiliumEndpoint, CiliumIdentity, CiliumNetworkPolicy, CiliumNode, HEARTBEAT_ANNOTATION};
+use k8s::cilium::{
+    CiliumEndpoint, CiliumIdentity, CiliumLoadBalancerIPPool, CiliumNetworkPolicy, CiliumNode, HEARTBEAT_ANNOTATION,
+};
 use k8s::k8s_openapi::NamespaceResourceScope;
 use k8s::k8s_openapi::api::coordination::v1::Lease;
-use k8s::k8s_openapi::api::core::v1::{Node, Pod};
+use k8s::k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s::k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use k8s::kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use k8s::kube::core::Request;
 use k8s::kube::{Resource, ResourceExt};
 use operator::config::{Arguments, Config};
 use serde::Serialize;
@@ -125,6 +128,7 @@ async fn the_operator_does_its_duties_and_gives_the_lease_back() {
     readiness(&client).await;
     policies(&client).await;
     events(&client).await;
+    load_balancers(&client).await;
     garbage(&client).await;
 
     assert!(!operator.is_finished());
@@ -220,10 +224,10 @@ async fn policies(client: &k8s::Client) {
     }
 }
 
-/// Whoever looks at a policy with kubectl sees why it does not do what it says.
+/// Whoever looks at a policy or a node with kubectl sees why it does not do, or get, what it says.
 async fn events(client: &k8s::Client) {
     let api: Api<k8s::k8s_openapi::api::events::v1::Event> = client.namespaced("default");
-    eventually("policies that are not enforced have their event", || async {
+    eventually("what is not enforced or not given has its event", || async {
         let events = api.list(&Default::default()).await.map_err(|e| e.to_string())?.items;
         let mut said: Vec<_> = events
             .into_iter()
@@ -233,8 +237,92 @@ async fn events(client: &k8s::Client) {
         said.sort();
         let row =
             |name: &str, reason: &str| (Some(name.to_owned()), Some(reason.to_owned()), Some("Warning".to_owned()));
-        let wanted = [row("bad", "PolicyInvalid"), row("nodes", "PolicyNotEnforced")];
+        let wanted = [
+            row("bad", "PolicyInvalid"),
+            row("clash", "PodCIDRsRefused"),
+            row("late", "PodCIDRsRefused"),
+            row("nodes", "PolicyNotEnforced"),
+            row("typo", "PodCIDRsRefused"),
+        ];
         if said == wanted { Ok(()) } else { Err(format!("{said:?}")) }
+    })
+    .await;
+}
+
+fn load_balancer(name: &str, annotations: Value, port: u16) -> Value {
+    let spec = json!({"type": "LoadBalancer", "ports": [{"port": port}]});
+    json!({"metadata": {"name": name, "annotations": annotations}, "spec": spec})
+}
+
+/// Waits until a Service has these addresses, and the reason of its condition is this.
+async fn has(client: &k8s::Client, name: &str, addresses: &[&str], reason: &str) {
+    let api: Api<Service> = client.namespaced("default");
+    eventually(&format!("Service {name} has {addresses:?}"), || async {
+        let status = api.get(name).await.unwrap().status.unwrap_or_default();
+        let ingress = status.load_balancer.and_then(|status| status.ingress).unwrap_or_default();
+        let present: Vec<String> = ingress.into_iter().filter_map(|ingress| ingress.ip).collect();
+        let conditions = status.conditions.unwrap_or_default();
+        let said = conditions.iter().find(|c| c.type_ == lbipam::CONDITION).map(|c| c.reason.as_str());
+        if present == addresses && said == Some(reason) { Ok(()) } else { Err(format!("{present:?} {conditions:?}")) }
+    })
+    .await;
+}
+
+/// What `kubectl get ippools` prints of a pool, but for its age.
+async fn columns(client: &k8s::Client, pool: &str) -> Vec<(String, Value)> {
+    let mut request =
+        Request::new("/apis/cilium.io/v2/ciliumloadbalancerippools").get(pool, &Default::default()).unwrap();
+    request.headers_mut().insert("accept", "application/json;as=Table;v=v1;g=meta.k8s.io".parse().unwrap());
+    let table: Value = client.kube().request(request).await.unwrap();
+    let names = table["columnDefinitions"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap().to_owned());
+    names.zip(table["rows"][0]["cells"].as_array().unwrap().iter().cloned()).filter(|(name, _)| name != "Age").collect()
+}
+
+async fn load_balancers(client: &k8s::Client) {
+    let services: Api<Service> = client.namespaced("default");
+    make(&services, load_balancer("first", json!({}), 80)).await;
+    // As notes of older releases have it.
+    let pool = json!({"apiVersion": "cilium.io/v2alpha1", "kind": "CiliumLoadBalancerIPPool", "metadata": {"name": "blue"},
+        "spec": {"blocks": [{"start": "192.0.2.10", "stop": "192.0.2.11"}]}});
+    let request = Request::new("/apis/cilium.io/v2alpha1/ciliumloadbalancerippools");
+    let request = request.create(&PostParams::default(), serde_json::to_vec(&pool).unwrap()).unwrap();
+    client.kube().request::<Value>(request).await.unwrap();
+    has(client, "first", &["192.0.2.10"], "satisfied").await;
+
+    let key = json!({"io.cilium/lb-ipam-sharing-key": "web"});
+    make(&services, load_balancer("http", key.clone(), 80)).await;
+    has(client, "http", &["192.0.2.11"], "satisfied").await;
+    make(&services, load_balancer("https", key, 443)).await;
+    has(client, "https", &["192.0.2.11"], "satisfied").await;
+    make(&services, load_balancer("late", json!({}), 80)).await;
+    has(client, "late", &[], "out_of_ips").await;
+    let pools: Api<CiliumLoadBalancerIPPool> = client.all();
+    let twin = json!({"metadata": {"name": "twin"}, "spec": {"blocks": [{"cidr": "192.0.2.0/24"}]}});
+    make(&pools, twin).await;
+    eventually("the pools say how they are", || async {
+        let (blue, twin) = (columns(client, "blue").await, columns(client, "twin").await);
+        let row = |name: &str, conflicting: &str, available: &str| {
+            let cells = [
+                ("Name", json!(name)),
+                ("Disabled", json!(false)),
+                ("Conflicting", json!(conflicting)),
+                ("IPs Available", json!(available)),
+            ];
+            cells.map(|(name, value)| (name.to_owned(), value))
+        };
+        let right = blue == row("blue", "False", "0") && twin == row("twin", "True", "254");
+        if right { Ok(()) } else { Err(format!("{blue:?} {twin:?}")) }
+    })
+    .await;
+    services.delete("first", &DeleteParams::default()).await.unwrap();
+    has(client, "late", &["192.0.2.10"], "satisfied").await;
+    let patch = Patch::Merge(json!({"spec": {"type": "ClusterIP"}}));
+    services.patch("late", &PatchParams::default(), &patch).await.unwrap();
+    eventually("a Service that is none of ours any more is left clean", || async {
+        let status = services.get("late").await.unwrap().status.unwrap_or_default();
+        let left = status.load_balancer.unwrap_or_default().ingress.unwrap_or_default().len()
+            + status.conditions.unwrap_or_default().len();
+        if left == 0 { Ok(()) } else { Err(format!("{left} entries")) }
     })
     .await;
 }

@@ -3,6 +3,7 @@
 //! asked of the code that agents ingest policies with.
 
 use crate::rules::{self, Context, Problem};
+use k8s::Warning;
 use k8s::cilium::{
     CiliumClusterwideNetworkPolicy, CiliumNetworkPolicy, Policy, PolicyCondition, PolicyStatus as Status,
 };
@@ -10,14 +11,10 @@ use k8s::k8s_openapi::api::core::v1::ObjectReference;
 use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s::k8s_openapi::jiff::Timestamp;
 use k8s::kube::ResourceExt;
-use k8s::kube::runtime::events::{Event, EventType};
 use statedb::Row;
 
 const CONDITION: &str = "Valid";
 const VALID: &str = "Policy validation succeeded";
-
-/// What the API server takes as the text of an event.
-const MAX_NOTE: usize = 1024;
 
 /// What agents make of a policy.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,17 +53,6 @@ fn join(problems: &[Problem], separator: &str) -> String {
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join(separator)
 }
 
-/// As much as an event holds; the condition has it all.
-fn shortened(mut note: String) -> String {
-    const MORE: &str = "...";
-    if note.len() > MAX_NOTE {
-        let end = (0..=MAX_NOTE - MORE.len()).rev().find(|end| note.is_char_boundary(*end));
-        note.truncate(end.unwrap_or_default());
-        note.push_str(MORE);
-    }
-    note
-}
-
 /// A policy with what agents make of it, and the conditions that it has. One row per policy of the cluster.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judged {
@@ -75,7 +61,7 @@ pub struct Judged {
     /// Its name.
     pub name: String,
     /// The object, whatever its version.
-    pub reference: ObjectReference,
+    reference: ObjectReference,
     verdict: Verdict,
     conditions: Vec<PolicyCondition>,
 }
@@ -129,21 +115,15 @@ impl Judged {
         })
     }
 
-    /// The event that tells its author what is not enforced, unless all is.
+    /// What its author is told of what is not enforced, unless all is.
     #[must_use]
-    pub fn event(&self) -> Option<Event> {
+    pub fn warning(&self) -> Option<Warning> {
         let (_, reason, message) = self.verdict.condition();
         let note = match self.verdict {
             Verdict::Invalid(_) => format!("Nothing of the policy is enforced: {message}"),
             Verdict::Enforced | Verdict::InPart(_) => message,
         };
-        Some(Event {
-            type_: EventType::Warning,
-            reason: reason?.to_owned(),
-            note: Some(shortened(note)),
-            action: "Validate".to_owned(),
-            secondary: None,
-        })
+        Some(Warning { about: self.reference.clone(), reason: reason?, action: "Validate", note })
     }
 
     /// The conditions that it ought to have, if it has others.
@@ -231,11 +211,10 @@ mod tests {
                 "{VALID}, but not all of the policy is enforced: {field}: is not supported yet; it allows nothing"
             );
             assert_eq!(said(&condition), ("True", Some("PolicyNotEnforced"), message.as_str()));
-            let event = row.event().unwrap();
-            assert_eq!((event.type_, event.reason.as_str()), (EventType::Warning, "PolicyNotEnforced"));
-            assert_eq!(event.note, Some(message));
+            let warning = row.warning().unwrap();
+            assert_eq!((warning.reason, warning.note), ("PolicyNotEnforced", message));
         }
-        assert!(row(json!({}), Vec::new()).event().is_none());
+        assert!(row(json!({}), Vec::new()).warning().is_none());
     }
 
     #[test]
@@ -249,19 +228,12 @@ mod tests {
     }
 
     #[test]
-    fn the_event_of_an_invalid_policy_says_that_nothing_is_enforced_in_as_many_letters_as_fit() {
-        let note =
-            |count| policy(json!({"endpointSelector": {}, "egress": vec![json!({"toCIDR": ["ä"]}); count]}), vec![]);
-        let short = note(1).event().unwrap();
-        assert_eq!(short.reason, "PolicyInvalid");
+    fn the_event_of_an_invalid_policy_says_that_nothing_is_enforced() {
+        let warning = policy(json!({"endpointSelector": {}, "egress": [{"toCIDR": ["ä"]}]}), vec![]).warning().unwrap();
+        assert_eq!(warning.reason, "PolicyInvalid");
         let text =
             "Nothing of the policy is enforced: spec.egress[0].toCIDR[0]: \"ä\" is neither a prefix nor an address";
-        assert_eq!(short.note.as_deref(), Some(text));
-        let long = note(100).event().unwrap().note.unwrap();
-        assert!(long.starts_with(text) && long.ends_with("...") && (MAX_NOTE - 8..=MAX_NOTE).contains(&long.len()));
-        let exact: Vec<_> =
-            (MAX_NOTE - 4..MAX_NOTE + 3).map(|len| shortened("ä".repeat(len / 2) + "x").len()).collect();
-        assert!(exact.iter().all(|len| *len <= MAX_NOTE), "{exact:?}");
+        assert_eq!(warning.note, text);
     }
 
     #[test]

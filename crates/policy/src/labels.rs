@@ -232,6 +232,7 @@ mod tests {
             ips: vec![],
             workload: None,
             named_ports: vec![],
+            host_ports: vec![],
             ended: false,
         };
         let namespace = Namespace { name: "shop".into(), labels: [("env".to_owned(), "prod".to_owned())].into() };

@@ -22,6 +22,7 @@ mod selectors;
 use ::ipcache::Ipcache;
 use datapath::{Epochs, Kernel};
 use identity::allocate;
+use k8s::Warnings;
 use model::{Endpoint, EndpointPolicy, Identity, IpEntry, LocalNode, Namespace, Node, Pod, Provenance, RemoteEndpoint};
 use reconcile::{PolicyTarget, known_endpoints};
 use resolve::Engine;
@@ -60,6 +61,8 @@ pub struct Inputs<S> {
     pub ipcache: Ipcache,
     /// Where identities are made.
     pub identity_store: S,
+    /// Tells a pod's owner why it has no identity.
+    pub warnings: Warnings,
     /// Pods of this node that have an interface.
     pub endpoints: Reader<Endpoint>,
     /// Pods of this node.
@@ -141,12 +144,12 @@ pub fn start<S: IdentityStore + Clone>(
     let policy_status = reconcile(tasks, "reconcile-policies", compiled.clone(), policy_target);
 
     let (requests, receive_requests) = mpsc::unbounded_channel();
-    let (results, made) = mpsc::unbounded_channel();
+    let (send_outcomes, outcomes) = mpsc::unbounded_channel();
     let numbers = config.cluster.identities();
     let store = inputs.identity_store.clone();
     tasks.spawn(
         "allocate-identities",
-        allocate::serve(store, numbers, inputs.identities.clone(), receive_requests, results),
+        allocate::serve(store, numbers, inputs.identities.clone(), receive_requests, send_outcomes),
     );
 
     let metrics = Metrics::default();
@@ -170,7 +173,7 @@ pub fn start<S: IdentityStore + Clone>(
         restored,
         installed,
         requests,
-        made,
+        outcomes,
         policy_status: policy_status.clone(),
         metrics: metrics.clone(),
     };

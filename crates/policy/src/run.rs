@@ -8,12 +8,13 @@ mod sources;
 
 use crate::addresses::Addresses;
 use crate::identity::Identities;
-use crate::identity::allocate::Request;
+use crate::identity::allocate::{Outcome, Request};
 use crate::resolve::{CompiledPolicy, Engine, Entries};
 use crate::rules::Policy;
 use crate::{ApiServers, Config, Inputs, Metrics};
 use ::ipcache::Ipcache;
 use futures::FutureExt;
+use k8s::Warnings;
 use model::{
     Endpoint, EndpointId, EndpointPolicy, Identity, IdentityId, IpEntry, Labels, LocalNode, Namespace, Pod, PolicyId,
     Provenance, RemoteEndpoint,
@@ -48,7 +49,7 @@ pub(crate) struct Feature {
     /// The policies that the kernel has.
     pub(crate) installed: BTreeMap<PolicyId, Entries>,
     pub(crate) requests: mpsc::UnboundedSender<Request>,
-    pub(crate) made: mpsc::UnboundedReceiver<Identity>,
+    pub(crate) outcomes: mpsc::UnboundedReceiver<Outcome>,
     pub(crate) policy_status: StatusReader<CompiledPolicy>,
     pub(crate) metrics: Metrics,
 }
@@ -77,7 +78,10 @@ pub(crate) struct Run {
     /// Addresses of this node.
     own_addresses: BTreeSet<IpAddr>,
     requests: mpsc::UnboundedSender<Request>,
-    made: mpsc::UnboundedReceiver<Identity>,
+    outcomes: mpsc::UnboundedReceiver<Outcome>,
+    /// Labels for which there is no identity, and why.
+    refused: BTreeMap<Labels, String>,
+    warnings: Warnings,
     tables: Tables,
     policy_status: StatusReader<CompiledPolicy>,
     /// What policy says of addresses, for the ipcache.
@@ -93,7 +97,7 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn new<S>(config: Config, inputs: Inputs<S>, policies: Reader<Policy>, feature: Feature) -> Self {
-        let Feature { engine, mut tables, restored, installed, requests, made, policy_status, metrics } = feature;
+        let Feature { engine, mut tables, restored, installed, requests, outcomes, policy_status, metrics } = feature;
         // What the kernel has stays until nobody uses it, like any policy that no pod has any more.
         installed.into_iter().for_each(|(id, entries)| tables.compiled.insert(CompiledPolicy::orphan(id, entries)));
         Self {
@@ -116,7 +120,9 @@ impl Run {
             missed: BTreeSet::new(),
             own_addresses: BTreeSet::new(),
             requests,
-            made,
+            outcomes,
+            refused: BTreeMap::new(),
+            warnings: inputs.warnings,
             tables,
             policy_status,
             metrics,
@@ -146,7 +152,10 @@ impl Run {
     async fn wait(&mut self) {
         tokio::select! {
             event = self.sources.next() => self.handle(event),
-            Some(identity) = self.made.recv() => self.identity_made(&identity),
+            Some(outcome) = self.outcomes.recv() => match outcome {
+                Outcome::Made(identity) => self.identity_made(&identity),
+                Outcome::Refused(labels, why) => self.identity_refused(labels, why),
+            },
             () = self.policy_status.changed(), if self.unsettled => {}
             () = tokio::time::sleep(RETIRE), if self.retiring => {}
         }

@@ -3,7 +3,7 @@
 
 use axum::routing::get;
 use axum::{Json, Router};
-use model::Frontend;
+use model::{Frontend, Scope};
 use rest::{BackendAddress, FrontendAddress, Service, ServiceFlags, ServiceSpec, ServiceStatus};
 use statedb::Reader;
 
@@ -18,20 +18,31 @@ fn render(row: &Frontend) -> Service {
         protocol: backend.addr.protocol.to_string().to_lowercase(),
         port: backend.addr.port,
         node_name: backend.node.as_deref().unwrap_or_default().to_owned(),
-        state: if backend.active { "active" } else { "terminating" }.to_owned(),
-        ..BackendAddress::default()
+        state: backend.state.to_string(),
+        preferred: false,
+        weight: backend.weight,
+        zone: backend.zone.as_deref().unwrap_or_default().to_owned(),
     };
     let spec = ServiceSpec {
         id: row.id,
         frontend_address: Some(FrontendAddress {
-            ip: row.addr.ip.to_string(),
-            protocol: row.addr.protocol.to_string().to_lowercase(),
-            scope: "external".to_owned(),
-            port: row.addr.port,
+            ip: row.key.addr.ip.to_string(),
+            protocol: row.key.addr.protocol.to_string().to_lowercase(),
+            scope: match row.key.scope {
+                Scope::External => "external",
+                Scope::Internal => "internal",
+            }
+            .to_owned(),
+            port: row.key.addr.port,
         }),
         backend_addresses: row.backends.iter().map(backend).collect(),
         flags: Some(ServiceFlags {
             kind: row.kind.to_string(),
+            traffic_policy: row.external_policy.to_string(),
+            ext_traffic_policy: row.external_policy.to_string(),
+            int_traffic_policy: row.internal_policy.to_string(),
+            nat_policy: "None".to_owned(),
+            health_check_node_port: row.health_check_node_port.unwrap_or_default(),
             name: row.service.name.to_string(),
             namespace: row.service.namespace.to_string(),
             ..ServiceFlags::default()

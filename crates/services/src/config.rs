@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The configuration keys of this feature, as the chart writes them.
 
-use model::config::keys;
+use model::config::{Accepts, Choice, Form, Value, keys};
+use model::{Algorithm, Forwarding};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 keys! {
@@ -26,12 +28,162 @@ keys! {
         pub cgroup_root: PathBuf,
         /// Handle only Services with this value of the label service.kubernetes.io/service-proxy-name; if empty, only those
         /// without the label.
-        #[key("k8s-service-proxy-name")]
+        #[key("k8s-service-proxy-name", optional = "k8s.serviceProxyName")]
         pub proxy_name: String,
+        /// How a backend is chosen: random, or maglev (by a hash of the connection, the same on every node).
+        #[key("bpf-lb-algorithm", default = "random", value = "loadBalancer.algorithm")]
+        pub algorithm: Algorithm,
+        /// Let Services choose theirs by the annotation service.cilium.io/lb-algorithm.
+        #[key("bpf-lb-algorithm-annotation", default = "false", value = "bpf.lbAlgorithmAnnotation")]
+        pub algorithm_annotation: bool,
+        /// Positions in the lookup table of a Service that maglev chooses for: a prime, at best a hundred times its endpoints.
+        #[key(
+            "bpf-lb-maglev-table-size",
+            default = "16381",
+            value = "maglev.tableSize",
+            schema = r#"{"enum": [251, 509, 1021, 2039, 4093, 8191, 16381, 32749, 65521, 131071]}"#,
+        )]
+        pub maglev_size: TableSize,
+        /// What the hashes of maglev begin with, in base64; nodes that are to choose alike need the same.
+        #[key("bpf-lb-maglev-hash-seed", default = "JLfvgnHc2kaSUFaI", or_default = "maglev.hashSeed")]
+        pub maglev_seed: HashSeed,
+        /// How traffic from outside reaches backends on other nodes: only snat is supported.
+        #[key("bpf-lb-mode", default = "snat", value = "loadBalancer.mode")]
+        pub forwarding: Forwarding,
+        /// Let Services choose theirs by the annotation service.cilium.io/forwarding-mode.
+        #[key("bpf-lb-mode-annotation", default = "false", value = "bpf.lbModeAnnotation")]
+        pub forwarding_annotation: bool,
+        /// Whether Services are translated in the network card's driver: only disabled is supported.
+        #[key("bpf-lb-acceleration", default = "disabled", value = "loadBalancer.acceleration")]
+        pub acceleration: Acceleration,
+        /// Let clients outside of the cluster use cluster addresses.
+        #[key("bpf-lb-external-clusterip", default = "false", value = "bpf.lbExternalClusterIP")]
+        pub external_cluster_ip: bool,
+        /// Apply loadBalancerSourceRanges to node ports and external addresses too, and not only to those of load balancers.
+        #[key("bpf-lb-source-range-all-types", default = "false", value = "bpf.lbSourceRangeAllTypes")]
+        pub ranges_of_all_kinds: bool,
+        /// Translate sockets of the host's network namespace only; what pods send is translated packet by packet.
+        #[key("bpf-lb-sock-hostns-only", default = "false", value = "socketLB.hostNamespaceOnly")]
+        pub sockets_of_host_only: bool,
+        /// Close connected UDP sockets whose backend is gone, so that their programs do not go on sending to it.
+        #[key(
+            "bpf-lb-sock-terminate-pod-connections",
+            default = "true",
+            value = "socketLB.terminatePodConnections",
+        )]
+        pub close_sockets: bool,
+        /// Answer at once where a Service has no backend (reject), or not at all (drop).
+        #[key("service-no-backend-response", default = "reject", value = "serviceNoBackendResponse")]
+        pub no_backend: NoBackend,
+        /// Let endpoints' hints keep traffic in a zone or on a node.
+        #[key("enable-service-topology", default = "false", value = "loadBalancer.serviceTopology")]
+        pub topology: bool,
+        /// First and last node port, as the API server has them.
+        #[key("node-port-range", default = "30000-32767", or_default = "nodePort.range")]
+        pub node_ports: PortRange,
+        /// Keep the host's own programs from taking a port at which the node serves.
+        #[key("node-port-bind-protection", default = "true", value = "nodePort.bindProtection")]
+        pub bind_protection: bool,
+        /// Serve the health check of each Service that has a healthCheckNodePort.
+        #[key("enable-health-check-nodeport", default = "true", value = "nodePort.enableHealthCheck")]
+        pub health_checks: bool,
+        /// Where /healthz is served as kube-proxy does, such as 0.0.0.0:10256; nowhere if empty.
+        #[key("kube-proxy-replacement-healthz-bind-address", optional = "kubeProxyReplacementHealthzBindAddr")]
+        pub healthz: Option<SocketAddr>,
+    }
+}
+
+/// Whether Services are translated in the driver.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Acceleration {
+    /// They are not.
+    #[default]
+    Disabled,
+}
+
+impl Choice for Acceleration {
+    const WANT: &'static str = "supported: use disabled";
+    const NAMES: &'static [(&'static str, Self)] = &[("disabled", Self::Disabled)];
+}
+
+/// What clients of a Service without backends get.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NoBackend {
+    /// An answer that says so.
+    #[default]
+    Reject,
+    /// Nothing.
+    Drop,
+}
+
+impl Choice for NoBackend {
+    const WANT: &'static str = "reject or drop";
+    const NAMES: &'static [(&'static str, Self)] = &[("reject", Self::Reject), ("drop", Self::Drop)];
+}
+
+/// Positions in a lookup table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableSize(pub u32);
+
+impl Choice for TableSize {
+    const WANT: &'static str = "251, 509, 1021, 2039, 4093, 8191, 16381, 32749, 65521 or 131071";
+    const NAMES: &'static [(&'static str, Self)] = &[
+        ("251", Self(251)),
+        ("509", Self(509)),
+        ("1021", Self(1021)),
+        ("2039", Self(2039)),
+        ("4093", Self(4093)),
+        ("8191", Self(8191)),
+        ("16381", Self(16381)),
+        ("32749", Self(32749)),
+        ("65521", Self(65521)),
+        ("131071", Self(131_071)),
+    ];
+}
+
+/// Twelve bytes in base64.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HashSeed(pub String);
+
+impl Value for HashSeed {
+    fn form() -> Form {
+        Form::new("twelve bytes in base64", Accepts::Pattern("^[A-Za-z0-9+/]{16}$"))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let digits = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'));
+        (text.len() == 16 && digits).then(|| Self(text.to_owned()))
+    }
+}
+
+/// The first and the last of some ports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortRange {
+    /// The first.
+    pub first: u16,
+    /// The last.
+    pub last: u16,
+}
+
+impl Value for PortRange {
+    fn form() -> Form {
+        Form::new("two ports such as 30000-32767", Accepts::Pattern("^[1-9][0-9]{0,4}[-,][1-9][0-9]{0,4}$"))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (first, last) = text.split_once(['-', ','])?;
+        let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+        (0 < first && first <= last).then_some(Self { first, last })
     }
 }
 
 impl Config {
+    /// Whether Services are reached from outside of the cluster; otherwise kube-proxy does that.
+    #[must_use]
+    pub const fn exposes(&self) -> bool {
+        self.kube_proxy_replacement
+    }
+
     /// Whether Services are translated when a socket connects.
     #[must_use]
     pub const fn socket_lb(&self) -> bool {

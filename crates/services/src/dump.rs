@@ -4,7 +4,7 @@
 use crate::Maps;
 use crate::encode;
 use abi::lb;
-use model::L4Addr;
+use model::FrontendKey;
 use std::collections::BTreeMap;
 
 /// A line of `cilium-dbg bpf lb list`.
@@ -25,16 +25,16 @@ pub fn lb_list(maps: &Maps) -> datapath::Result<Vec<LbEntry>> {
     let slots: BTreeMap<_, _> = maps.slots.entries()?.into_iter().collect();
     let backends: BTreeMap<_, _> = maps.backends.entries()?.into_iter().collect();
     let services: BTreeMap<_, _> =
-        maps.services.entries()?.into_iter().filter_map(|(k, v)| Some((encode::frontend_addr(&k)?, v))).collect();
+        maps.services.entries()?.into_iter().filter_map(|(k, v)| Some((encode::frontend_key(&k)?, v))).collect();
     let mut lines = Vec::new();
-    for (addr, service) in services {
-        lines.push(head(&addr, &service));
+    for (frontend, service) in services {
+        lines.push(head(&frontend, &service));
         for slot in 0..service.count {
             let backend = slots.get(&encode::slot_key(service.id, slot)).and_then(|id| backends.get(id));
             let text = backend.and_then(encode::backend_addr).map_or_else(|| "(missing)".to_owned(), |a| a.to_string());
             let number = slot.saturating_add(1);
             lines.push(LbEntry {
-                service: format!("{addr} ({number})"),
+                service: format!("{frontend} ({number})"),
                 backend: format!("{text} ({}) ({number})", service.id),
             });
         }
@@ -42,8 +42,32 @@ pub fn lb_list(maps: &Maps) -> datapath::Result<Vec<LbEntry>> {
     Ok(lines)
 }
 
-fn head(addr: &L4Addr, service: &lb::Service) -> LbEntry {
-    let none = if addr.ip.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-    let kind = if service.flags & lb::flags::CLUSTER_IP != 0 { "ClusterIP, non-routable" } else { "unknown" };
-    LbEntry { service: format!("{addr} (0)"), backend: format!("{none} ({}) (0) [{kind}]", service.id) }
+fn head(frontend: &FrontendKey, service: &lb::Service) -> LbEntry {
+    let none = if frontend.addr.ip.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let backend = format!("{none} ({}) (0) [{}]", service.id, traits(service.flags, service.affinity).join(", "));
+    LbEntry { service: format!("{frontend} (0)"), backend }
+}
+
+/// The kind of a frontend, and what is special about it.
+fn traits(flags: u32, affinity: u32) -> Vec<&'static str> {
+    let has = |flag| flags & flag != 0;
+    let ranges = has(lb::flags::SOURCE_RANGES);
+    [
+        (has(lb::flags::CLUSTER_IP), "ClusterIP"),
+        (has(lb::flags::NODE_PORT), "NodePort"),
+        (has(lb::flags::EXTERNAL_IP), "ExternalIPs"),
+        (has(lb::flags::LOAD_BALANCER), "LoadBalancer"),
+        (has(lb::flags::HOST_PORT), "HostPort"),
+        (has(lb::flags::LOCAL_ONLY), "Local"),
+        (has(lb::flags::TWO_SCOPES), "two-scopes"),
+        (affinity > 0, "sessionAffinity"),
+        (!has(lb::flags::EXPOSED), "non-routable"),
+        (ranges, "check source-range"),
+        (ranges && has(lb::flags::DENY_RANGES), "deny"),
+        (has(lb::flags::MAGLEV), "maglev"),
+        (has(lb::flags::DSR), "dsr"),
+    ]
+    .into_iter()
+    .filter_map(|(holds, name)| holds.then_some(name))
+    .collect()
 }

@@ -2,32 +2,54 @@
 //! Rows of `model` in the form in which the kernel's maps hold them, and back.
 
 use abi::lb;
-use model::{Backend, BackendId, Frontend, L4Addr, Protocol};
+use model::{
+    Algorithm, Backend, BackendId, BackendState, Forwarding, Frontend, FrontendKey, L4Addr, Protocol, Scope,
+    ServiceKind,
+};
 
 /// Key of a frontend.
-pub(crate) fn service_key(addr: &L4Addr) -> lb::ServiceKey {
+pub(crate) fn service_key(key: &FrontendKey) -> lb::ServiceKey {
     lb::ServiceKey {
-        addr: addr.ip.into(),
-        port: addr.port.to_be(),
-        proto: addr.protocol.number(),
-        scope: lb::SCOPE_EXTERNAL,
+        addr: key.addr.ip.into(),
+        port: key.addr.port.to_be(),
+        proto: key.addr.protocol.number(),
+        scope: match key.scope {
+            Scope::External => lb::SCOPE_EXTERNAL,
+            Scope::Internal => lb::SCOPE_INTERNAL,
+        },
         pad: 0,
     }
 }
 
-/// A frontend with as many slots as it has active backends.
+/// A frontend with as many slots as there are backends that new connections go to.
 pub(crate) fn service(row: &Frontend) -> lb::Service {
-    lb::Service {
-        id: row.id,
-        count: len(active(row).count()),
-        flags: lb::flags::CLUSTER_IP | lb::flags::MEMBERS,
-        affinity: 0,
-    }
+    let affinity = row.affinity.map_or(0, |timeout| u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX));
+    lb::Service { id: row.id, count: len(row.takers().count()), flags: flags(row), affinity }
+}
+
+fn flags(row: &Frontend) -> u32 {
+    let kind = match row.kind {
+        ServiceKind::ClusterIp | ServiceKind::LocalRedirect => lb::flags::CLUSTER_IP,
+        ServiceKind::NodePort => lb::flags::NODE_PORT,
+        ServiceKind::ExternalIps => lb::flags::EXTERNAL_IP,
+        ServiceKind::LoadBalancer => lb::flags::LOAD_BALANCER,
+        ServiceKind::HostPort => lb::flags::HOST_PORT,
+    };
+    let when = |condition: bool, flag: u32| if condition { flag } else { 0 };
+    let ranges = row.source_ranges.as_deref();
+    kind | lb::flags::MEMBERS
+        | when(row.exposed, lb::flags::EXPOSED)
+        | when(row.two_scopes, lb::flags::TWO_SCOPES)
+        | when(row.local_only, lb::flags::LOCAL_ONLY)
+        | when(ranges.is_some(), lb::flags::SOURCE_RANGES)
+        | when(ranges.is_some_and(|ranges| ranges.deny), lb::flags::DENY_RANGES)
+        | when(row.algorithm == Algorithm::Maglev, lb::flags::MAGLEV)
+        | when(row.forwarding == Forwarding::Dsr, lb::flags::DSR)
 }
 
 /// The backends that new connections go to, in the order of their slots.
-pub(crate) fn active(row: &Frontend) -> impl Iterator<Item = BackendId> {
-    row.backends.iter().filter(|b| b.active).map(|b| b.id)
+pub(crate) fn slots(row: &Frontend) -> impl Iterator<Item = BackendId> {
+    row.takers().map(|backend| backend.id)
 }
 
 /// A backend.
@@ -36,7 +58,11 @@ pub(crate) fn backend(row: &Backend) -> lb::Backend {
         addr: row.addr.ip.into(),
         port: row.addr.port.to_be(),
         proto: row.addr.protocol.number(),
-        state: if row.active { lb::state::ACTIVE } else { lb::state::TERMINATING },
+        state: match row.state {
+            BackendState::Active => lb::state::ACTIVE,
+            BackendState::Terminating | BackendState::TerminatingNotServing => lb::state::TERMINATING,
+            BackendState::Quarantined => lb::state::QUARANTINED,
+        },
         pad: 0,
     }
 }
@@ -46,10 +72,14 @@ pub(crate) const fn slot_key(service: u32, slot: u32) -> lb::SlotKey {
     lb::SlotKey { service, slot }
 }
 
-/// The address of a frontend; none if it is not one that we write.
-pub(crate) fn frontend_addr(key: &lb::ServiceKey) -> Option<L4Addr> {
-    (key.scope == lb::SCOPE_EXTERNAL).then_some(())?;
-    Some(L4Addr { ip: key.addr.into(), port: u16::from_be(key.port), protocol: protocol(key.proto)? })
+/// The key of a frontend; none if it is not one that we write.
+pub(crate) fn frontend_key(key: &lb::ServiceKey) -> Option<FrontendKey> {
+    let addr = L4Addr { ip: key.addr.into(), port: u16::from_be(key.port), protocol: protocol(key.proto)? };
+    match key.scope {
+        lb::SCOPE_EXTERNAL => Some(FrontendKey::external(addr)),
+        lb::SCOPE_INTERNAL => Some(FrontendKey::internal(addr)),
+        _ => None,
+    }
 }
 
 /// The address of a backend.
@@ -76,8 +106,10 @@ mod tests {
             [("10.96.0.1", 443, Protocol::Tcp), ("fd00::a", 53, Protocol::Udp), ("10.0.0.9", 1, Protocol::Sctp)]
         {
             let addr = L4Addr { ip: ip.parse().unwrap(), port, protocol };
-            assert_eq!(frontend_addr(&service_key(&addr)), Some(addr));
-            let row = Backend { id: BackendId(1), addr, node: None, active: true };
+            for key in [FrontendKey::external(addr), FrontendKey::internal(addr)] {
+                assert_eq!(frontend_key(&service_key(&key)), Some(key));
+            }
+            let row = Backend::new(BackendId(1), addr, BackendState::Active);
             assert_eq!(backend_addr(&backend(&row)), Some(addr));
         }
     }

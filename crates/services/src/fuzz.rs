@@ -10,7 +10,7 @@ pub fn object(data: &[u8]) {
     match data.split_first() {
         Some((b'v', json)) => {
             if let Ok(object) = serde_json::from_slice::<core::Service>(json)
-                && let Ok(Some(service)) = ingest_service(&config, "here", &object)
+                && let Ok(Some(service)) = ingest_service(&config, &object)
             {
                 assert!(service.ports.iter().all(|port| port.port != 0), "{service:?}");
             }

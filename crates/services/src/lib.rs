@@ -5,25 +5,35 @@ mod api;
 mod config;
 pub mod dump;
 mod encode;
+mod endpoints;
 #[cfg(fuzzing)]
 pub mod fuzz;
+mod here;
+mod host_ports;
 mod ids;
 mod ingest;
+mod maglev;
 mod metrics;
 mod reconcile;
 mod resolve;
+mod served;
 mod status;
 
-pub use config::Config;
-pub use ingest::{EndpointSlice, Port, Service, SliceEndpoint, SliceName, ingest_service, ingest_slice};
+pub use config::{Config, NoBackend};
+pub use ingest::{
+    EndpointSlice, Nodes, Port, Problem, Service, ServicePort, SliceEndpoint, SliceName, ingest_service, ingest_slice,
+};
 pub use metrics::Metrics;
 pub use reconcile::{Error, Maps};
 
 use datapath::bpf::Program;
 use datapath::{Epochs, Hooks, Kernel};
-use model::Frontend;
-use resolve::Numbers;
-use statedb::{Reader, Tasks};
+use ids::Ids;
+use maglev::Maglev;
+use model::{Frontend, Node, NodeAddress, NodeName, Pod};
+use parking_lot::Mutex;
+use served::Served;
+use statedb::{Derived, Reader, Tasks};
 use std::sync::Arc;
 use surface::Surface;
 
@@ -33,6 +43,14 @@ pub struct Inputs {
     pub services: Reader<Service>,
     /// EndpointSlices of the cluster, by [`ingest_slice`].
     pub slices: Reader<EndpointSlice>,
+    /// Pods of this node.
+    pub pods: Reader<Pod>,
+    /// This node among the others.
+    pub node: NodeName,
+    /// All nodes.
+    pub nodes: Reader<Node>,
+    /// Addresses of this node.
+    pub addresses: Reader<NodeAddress>,
     /// Where its maps are; nobody else writes them.
     pub maps: Arc<dyn Kernel>,
     /// Where the translation of sockets is attached.
@@ -58,14 +76,16 @@ pub struct Outputs {
 pub fn start(config: &Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result<Outputs> {
     attach_sockets(config, &*inputs.hooks)?;
     let maps = Maps::open(&inputs.maps)?;
-    let numbers = maps.numbers()?;
-    let numbers = Numbers::new(numbers.services, numbers.backends);
-    let frontends = resolve::derive(tasks, &inputs.services, &inputs.slices, numbers).rows;
-    let target = reconcile::Target::new(maps, inputs.epochs);
+    let rows = rows(config, &inputs, maps.numbers()?, tasks);
+    let frontends = rows.frontends.rows;
+    let maglev = Maglev { size: config.maglev_size.0, seed: config.maglev_seed.0.clone() };
+    let target = reconcile::Target::new(maps, inputs.epochs, maglev)?;
     let status = statedb::reconcile(tasks, "services-maps", frontends.clone(), target);
     let metrics = Metrics::default();
     let surface = Surface::new()
         .table(&frontends)
+        .table(&rows.served.rows)
+        .table(&rows.host_ports.rows)
         .reconciler(&status)
         .routes(api::routes(frontends.clone()))
         .status(status::fill(config))
@@ -74,6 +94,38 @@ pub fn start(config: &Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result
     tasks.spawn("services-count-slices", metrics.clone().count(inputs.slices));
     tasks.spawn("services-delay", metrics.measure(frontends.clone(), status));
     Ok(Outputs { frontends, surface })
+}
+
+/// The derived tables.
+struct Rows {
+    served: Derived<Served>,
+    host_ports: Derived<Served>,
+    frontends: Derived<Frontend>,
+}
+
+/// Starts to derive them, with the numbers that the maps know.
+fn rows(config: &Config, inputs: &Inputs, known: reconcile::Numbers, tasks: &Tasks) -> Rows {
+    let backends = Arc::new(Mutex::new(Ids::restore(known.backends)));
+    let services = Arc::new(Mutex::new(Ids::restore(known.services)));
+    let here =
+        here::Sources { name: inputs.node.clone(), nodes: inputs.nodes.clone(), addresses: inputs.addresses.clone() };
+    let host_ports = host_ports::derive(tasks, config, &inputs.pods, &here, Arc::clone(&backends));
+    let tables = served::Tables { services: inputs.services.clone(), slices: inputs.slices.clone(), here };
+    let served = served::derive(tasks, config, &tables, Arc::clone(&backends));
+    let tables = resolve::Tables {
+        services: served.rows.clone(),
+        pods: host_ports.rows.clone(),
+        nodes: inputs.nodes.clone(),
+        addresses: inputs.addresses.clone(),
+    };
+    let frontends = resolve::derive(tasks, &tables, Arc::clone(&services));
+    let rows = frontends.rows.clone();
+    tasks.spawn("services-numbers", async move {
+        rows.initialized().await;
+        services.lock().forget_unclaimed();
+        backends.lock().forget_unclaimed();
+    });
+    Rows { served, host_ports, frontends }
 }
 
 /// Attaches the translation of sockets to the control group of the configuration, or, when it is switched off, takes

@@ -5,11 +5,11 @@
 //! the count:
 //!
 //! ```text
-//! growing:    backends, members, slots, frontend
-//! shrinking:  frontend, slots, members, backends
+//! growing:    backends, members, source ranges, lookup table, slots, frontend
+//! shrinking:  lookup table, frontend, slots, source ranges, members, backends
 //! ```
 //!
-//! Around all frontends of an address there is its mark, which says that the address is a Service's at every port:
+//! Around all frontends of an address that is nobody else's there is its mark, which says that the address is a Service's at every port:
 //!
 //! ```text
 //! coming:     mark, first frontend
@@ -18,14 +18,21 @@
 //!
 //! An entry that is right is not written again. When a backend gets no more new connections, or an address becomes a
 //! frontend or ceases to be one, what was decided before may be wrong, so the epoch of that address is raised after the maps
-//! have changed.
+//! have changed. A frontend that becomes narrower for its clients concerns flows of any address, so that the node's is raised.
+
+mod ranges;
+mod sweep;
+mod tables;
 
 use crate::encode;
+use crate::maglev::Maglev;
 use abi::{Addr, lb, maps};
-use datapath::{Due, Epochs, Kernel, Map};
+use datapath::{Due, Epochs, Kernel, Map, Trie};
 use model::{Frontend, FrontendKey, L4Addr, Protocol, ServiceName};
+use ranges::Ranges;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use tables::Tables;
 
 /// The maps of this feature.
 #[derive(Clone, Debug)]
@@ -33,6 +40,8 @@ pub struct Maps {
     pub(crate) services: Map<maps::Services>,
     pub(crate) slots: Map<maps::Slots>,
     pub(crate) backends: Map<maps::Backends>,
+    pub(crate) ranges: Trie<maps::SourceRanges>,
+    pub(crate) maglev: Map<maps::Maglev>,
 }
 
 /// Frontends and backends with the numbers they have in the maps.
@@ -48,7 +57,13 @@ impl Maps {
     ///
     /// A map cannot be opened.
     pub fn open<K: Kernel>(kernel: &K) -> datapath::Result<Self> {
-        Ok(Self { services: kernel.map()?, slots: kernel.map()?, backends: kernel.map()? })
+        Ok(Self {
+            services: kernel.map()?,
+            slots: kernel.map()?,
+            backends: kernel.map()?,
+            ranges: kernel.trie()?,
+            maglev: kernel.map()?,
+        })
     }
 
     /// The numbers in use, which a new process goes on to use.
@@ -56,7 +71,7 @@ impl Maps {
         let services = self.services.entries()?;
         let backends = self.backends.entries()?;
         Ok(Numbers {
-            services: services.iter().filter_map(|(k, v)| Some((encode::frontend_addr(k)?, v.id))).collect(),
+            services: services.iter().filter_map(|(k, v)| Some((encode::frontend_key(k)?, v.id))).collect(),
             backends: backends.iter().filter_map(|(id, v)| Some((encode::backend_addr(v)?, *id))).collect(),
         })
     }
@@ -74,10 +89,15 @@ pub struct Error {
     pub source: datapath::Error,
 }
 
+/// Flags that say who may use a frontend.
+const ADMITTING: u32 = lb::flags::EXPOSED | lb::flags::TWO_SCOPES | lb::flags::SOURCE_RANGES | lb::flags::DENY_RANGES;
+
 /// Brings frontends into the maps.
 #[derive(Debug)]
 pub(crate) struct Target {
     maps: Maps,
+    ranges: Ranges,
+    tables: Tables,
     epochs: Epochs,
     installed: BTreeMap<FrontendKey, Installed>,
     /// How many of `installed` name a backend.
@@ -93,6 +113,7 @@ pub(crate) struct Target {
 struct Installed {
     service: ServiceName,
     id: u32,
+    owns_address: bool,
     slots: u32,
     /// Numbers that it had before, with their slots.
     former: BTreeMap<u32, u32>,
@@ -108,22 +129,36 @@ impl Installed {
 }
 
 impl Target {
-    pub(crate) fn new(maps: Maps, epochs: Epochs) -> Self {
-        Self { maps, epochs, installed: BTreeMap::new(), uses: BTreeMap::new(), pruned: false, due: Due::default() }
+    /// Reads what the maps have of source ranges and lookup tables.
+    pub(crate) fn new(maps: Maps, epochs: Epochs, maglev: Maglev) -> datapath::Result<Self> {
+        Ok(Self {
+            ranges: Ranges::read(maps.ranges.clone())?,
+            tables: Tables::read(maps.maglev.clone(), maglev)?,
+            maps,
+            epochs,
+            installed: BTreeMap::new(),
+            uses: BTreeMap::new(),
+            pruned: false,
+            due: Due::default(),
+        })
     }
 
     fn put(&mut self, row: &Frontend) -> datapath::Result<()> {
-        let key = encode::service_key(&row.addr);
+        let key = encode::service_key(&row.key);
         let wanted = encode::service(row);
         let present = self.maps.services.get(&key)?;
         let held = present.filter(|p| p.id == wanted.id).map_or(0, |p| p.count);
         self.remember(row, wanted.count.max(held));
         self.remember_former(row, present);
-        for backend in &row.backends {
+        for backend in row.backends.iter() {
             write(&self.maps.backends, &backend.id.0, &encode::backend(backend))?;
             write(&self.maps.slots, &lb::SlotKey::member(row.id, backend.id.0), &backend.id.0)?;
         }
-        self.mark(key.addr)?;
+        let mut narrower = self.ranges.add(row)? || present.is_some_and(|p| (p.flags ^ wanted.flags) & ADMITTING != 0);
+        self.tables.put(row)?;
+        if row.owns_address {
+            self.mark(key.addr)?;
+        }
         if present.is_none_or(|p| p.id != wanted.id) {
             self.due.peer(key.addr);
         }
@@ -134,20 +169,29 @@ impl Target {
             write(&self.maps.services, &key, &wanted)?;
             self.put_slots(row)?;
         }
-        self.drop_former(&row.addr)?;
+        narrower |= self.ranges.trim(row)?;
+        self.tables.trim(row)?;
+        if present.is_some() && narrower {
+            self.due.node();
+        }
+        if let Some(known) = self.installed.get_mut(&row.key).filter(|_| !row.owns_address) {
+            known.owns_address = false;
+            self.unmark(row.key.addr.ip)?;
+        }
+        self.drop_former(&row.key)?;
         self.drop_excess(row, wanted.count)?;
         self.due.raise(&self.epochs)
     }
 
     /// The frontend with those of its backends alone that the maps have at it.
     fn without_absent(&self, row: &Frontend) -> datapath::Result<Frontend> {
-        let mut reduced = Frontend { backends: Vec::new(), ..row.clone() };
-        for backend in &row.backends {
+        let mut present = Vec::new();
+        for backend in row.backends.iter() {
             if self.maps.slots.get(&lb::SlotKey::member(row.id, backend.id.0))?.is_some() {
-                reduced.backends.push(backend.clone());
+                present.push(backend.clone());
             }
         }
-        Ok(reduced)
+        Ok(Frontend { backends: present.into(), ..row.clone() })
     }
 
     /// From now on there is nothing but services at that address.
@@ -160,16 +204,16 @@ impl Target {
         Ok(())
     }
 
-    /// The mark goes when no frontend of the address can be in the map.
+    /// The mark goes when no frontend that owns the address can be in the map. Most of those at a node's address find none.
     fn unmark(&mut self, ip: IpAddr) -> datapath::Result<()> {
-        // No frontend has the port 0, so this comes before all of the address.
-        let before = L4Addr { ip, port: 0, protocol: Protocol::Tcp };
-        let has_frontend = self.installed.range(before..).next().is_some_and(|(addr, _)| addr.ip == ip);
-        if has_frontend || !self.pruned {
+        let key = lb::ServiceKey::mark(ip.into());
+        if !self.pruned || self.maps.services.get(&key)?.is_none() {
             return Ok(());
         }
-        let key = lb::ServiceKey::mark(ip.into());
-        if self.maps.services.get(&key)?.is_some() {
+        // No frontend has the port 0, so this comes before all of the address.
+        let before = FrontendKey::external(L4Addr { ip, port: 0, protocol: Protocol::Tcp });
+        let mut at_address = self.installed.range(before..).take_while(|(key, _)| key.addr.ip == ip);
+        if !at_address.any(|(_, known)| known.owns_address) {
             self.due.peer(key.addr);
             self.maps.services.remove(&key)?;
         }
@@ -182,12 +226,14 @@ impl Target {
         let new = Installed {
             service: row.service.clone(),
             id: row.id,
+            owns_address: row.owns_address,
             slots: 0,
             former: BTreeMap::new(),
             backends: BTreeSet::new(),
         };
-        let known = self.installed.entry(row.addr).or_insert(new);
+        let known = self.installed.entry(row.key).or_insert(new);
         known.service.clone_from(&row.service);
+        known.owns_address |= row.owns_address;
         if known.id != row.id {
             known.former.insert(known.id, known.slots);
             (known.id, known.slots) = (row.id, 0);
@@ -203,19 +249,19 @@ impl Target {
     /// Notes under which number the map has the frontend, should that be another.
     fn remember_former(&mut self, row: &Frontend, present: Option<lb::Service>) {
         let former = present.filter(|present| present.id != row.id);
-        if let Some((known, former)) = self.installed.get_mut(&row.addr).zip(former) {
+        if let Some((known, former)) = self.installed.get_mut(&row.key).zip(former) {
             let slots = known.former.entry(former.id).or_default();
             *slots = former.count.max(*slots);
         }
     }
 
     /// Removes what the frontend had under other numbers.
-    fn drop_former(&mut self, addr: &FrontendKey) -> datapath::Result<()> {
-        let Some(known) = self.installed.get(addr) else { return Ok(()) };
+    fn drop_former(&mut self, frontend: &FrontendKey) -> datapath::Result<()> {
+        let Some(known) = self.installed.get(frontend) else { return Ok(()) };
         let (former, backends) = (known.former.clone(), known.backends.clone());
         for (id, slots) in former {
             self.remove_all_slots(id, slots, &backends)?;
-            if let Some(known) = self.installed.get_mut(addr) {
+            if let Some(known) = self.installed.get_mut(frontend) {
                 known.former.remove(&id);
             }
         }
@@ -223,16 +269,18 @@ impl Target {
     }
 
     fn remove_all_slots(&mut self, service: u32, slots: u32, members: &BTreeSet<u32>) -> datapath::Result<()> {
+        self.ranges.remove_all(service)?;
+        self.tables.remove_all(service)?;
         self.remove_slots(service, 0..slots)?;
         members.iter().try_for_each(|backend| self.remove_slot(lb::SlotKey::member(service, *backend)))
     }
 
     fn put_slots(&mut self, row: &Frontend) -> datapath::Result<()> {
-        let active: BTreeSet<u32> = encode::active(row).map(|id| id.0).collect();
-        for (slot, backend) in (0..).zip(encode::active(row)) {
+        let taken: BTreeSet<u32> = encode::slots(row).map(|id| id.0).collect();
+        for (slot, backend) in (0..).zip(encode::slots(row)) {
             let key = encode::slot_key(row.id, slot);
             let present = self.maps.slots.get(&key)?;
-            if let Some(former) = present.filter(|p| !active.contains(p)) {
+            if let Some(former) = present.filter(|p| !taken.contains(p)) {
                 self.outdate(former)?;
             }
             if present != Some(backend.0) {
@@ -244,14 +292,14 @@ impl Target {
 
     /// Removes the slots above the count, and the backends that nothing refers to any more.
     fn drop_excess(&mut self, row: &Frontend, count: u32) -> datapath::Result<()> {
-        let Some(known) = self.installed.get(&row.addr) else { return Ok(()) };
+        let Some(known) = self.installed.get(&row.key) else { return Ok(()) };
         let (excess, slots) = (known.excess(row), known.slots);
         self.remove_slots(row.id, count..slots)?;
         for backend in excess {
             self.remove_slot(lb::SlotKey::member(row.id, backend))?;
-            self.release(row.addr, backend)?;
+            self.release(row.key, backend)?;
         }
-        if let Some(known) = self.installed.get_mut(&row.addr) {
+        if let Some(known) = self.installed.get_mut(&row.key) {
             known.slots = count;
         }
         Ok(())
@@ -278,13 +326,13 @@ impl Target {
     }
 
     /// One use less of a backend; without any it goes.
-    fn release(&mut self, addr: FrontendKey, backend: u32) -> datapath::Result<()> {
+    fn release(&mut self, frontend: FrontendKey, backend: u32) -> datapath::Result<()> {
         let others = self.uses.get(&backend).map_or(0, |uses| uses.saturating_sub(1));
         if others == 0 && self.pruned {
             self.outdate(backend)?;
             self.maps.backends.remove(&backend)?;
         }
-        if self.installed.get_mut(&addr).is_some_and(|known| known.backends.remove(&backend)) {
+        if self.installed.get_mut(&frontend).is_some_and(|known| known.backends.remove(&backend)) {
             match others {
                 0 => self.uses.remove(&backend),
                 _ => self.uses.insert(backend, others),
@@ -293,30 +341,30 @@ impl Target {
         Ok(())
     }
 
-    fn remove(&mut self, addr: &FrontendKey) -> datapath::Result<()> {
-        let key = encode::service_key(addr);
+    fn remove(&mut self, frontend: &FrontendKey) -> datapath::Result<()> {
+        let key = encode::service_key(frontend);
         let present = self.maps.services.get(&key)?;
         if let Some(present) = present {
             self.due.peer(key.addr);
             self.maps.services.remove(&key)?;
             self.remove_slots(present.id, 0..present.count)?;
         }
-        self.drop_former(addr)?;
-        if let Some(known) = self.installed.get(addr) {
+        self.drop_former(frontend)?;
+        if let Some(known) = self.installed.get(frontend) {
             let (id, slots, backends) = (known.id, known.slots, known.backends.clone());
             self.remove_all_slots(id, slots, &backends)?;
             for backend in backends {
-                self.release(*addr, backend)?;
+                self.release(*frontend, backend)?;
             }
-            self.installed.remove(addr);
+            self.installed.remove(frontend);
         }
-        self.unmark(addr.ip)?;
+        self.unmark(frontend.addr.ip)?;
         self.due.raise(&self.epochs)
     }
 
-    fn error(&self, addr: &FrontendKey, source: datapath::Error) -> Error {
-        let service = self.installed.get(addr).map_or_else(|| "?".to_owned(), |known| known.service.to_string());
-        Error { service, frontend: addr.to_string(), source }
+    fn error(&self, frontend: &FrontendKey, source: datapath::Error) -> Error {
+        let service = self.installed.get(frontend).map_or_else(|| "?".to_owned(), |known| known.service.to_string());
+        Error { service, frontend: frontend.to_string(), source }
     }
 }
 
@@ -334,87 +382,16 @@ impl statedb::Target<Frontend> for Target {
             // The next attempt finds room where its former backends were.
             put = self.without_absent(row).and_then(|row| self.put(&row)).and(put);
         }
-        put.map_err(|source| Error { service: row.service.to_string(), frontend: row.addr.to_string(), source })
+        put.map_err(|source| Error { service: row.service.to_string(), frontend: row.key.to_string(), source })
     }
 
-    async fn delete(&mut self, addr: &FrontendKey) -> Result<(), Error> {
-        self.remove(addr).map_err(|source| self.error(addr, source))
+    async fn delete(&mut self, frontend: &FrontendKey) -> Result<(), Error> {
+        self.remove(frontend).map_err(|source| self.error(frontend, source))
     }
 
     async fn prune(&mut self, desired: &statedb::Snapshot<Frontend>) -> Result<(), Error> {
-        let rows: BTreeMap<_, _> = desired.iter().map(|row| (encode::service_key(&row.addr), row.as_ref())).collect();
+        let rows: BTreeMap<_, _> = desired.iter().map(|row| (encode::service_key(&row.key), row.as_ref())).collect();
         self.sweep(&rows).map_err(|source| Error { service: "(all)".to_owned(), frontend: "(all)".to_owned(), source })
-    }
-}
-
-impl Target {
-    /// Removes everything that no desired frontend needs, and no frontend that is still in the map.
-    fn sweep(&mut self, rows: &BTreeMap<lb::ServiceKey, &Frontend>) -> datapath::Result<()> {
-        let mut counts: BTreeMap<u32, u32> = rows.values().map(|row| (row.id, encode::service(row).count)).collect();
-        let (marks, frontends): (Vec<_>, Vec<_>) =
-            self.maps.services.entries()?.into_iter().partition(|(key, _)| key.is_mark());
-        let mut kept_frontends: BTreeMap<lb::ServiceKey, lb::Service> = BTreeMap::new();
-        for (key, present) in frontends {
-            if rows.contains_key(&key) {
-                let count = counts.entry(present.id).or_default();
-                *count = present.count.max(*count);
-                kept_frontends.insert(key, present);
-            } else {
-                self.due.peer(key.addr);
-                self.maps.services.remove(&key)?;
-            }
-        }
-        let addresses: BTreeSet<Addr> = rows.keys().map(|key| key.addr).collect();
-        for (key, _) in marks.into_iter().filter(|(key, _)| !addresses.contains(&key.addr)) {
-            self.due.peer(key.addr);
-            self.maps.services.remove(&key)?;
-        }
-        let mut used: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
-        for (key, backend) in self.maps.slots.entries()? {
-            if counts.get(&key.service).is_some_and(|count| key.is_member() || key.slot < *count) {
-                used.entry(key.service).or_default().insert(backend);
-            } else {
-                self.maps.slots.remove(&key)?;
-            }
-        }
-        self.learn(rows, &kept_frontends, &used);
-        let kept: BTreeSet<u32> = used.into_values().flatten().collect();
-        for id in self.maps.backends.keys()? {
-            if !kept.contains(&id) && !self.uses.contains_key(&id) {
-                self.outdate(id)?;
-                self.maps.backends.remove(&id)?;
-            }
-        }
-        self.pruned = true;
-        // What the last process had at frontends that have been updated since: only now is it known.
-        let has_excess =
-            |row: &&Frontend| self.installed.get(&row.addr).is_some_and(|known| !known.excess(row).is_empty());
-        let excessive = rows.values().copied().filter(has_excess).collect::<Vec<_>>();
-        excessive.into_iter().try_for_each(|row| self.put(row))?;
-        self.due.raise(&self.epochs)
-    }
-
-    /// Takes over what the maps hold of desired frontends that have not been updated yet, and forgets the others. `used` are backends by
-    /// number of the frontend.
-    fn learn(
-        &mut self,
-        rows: &BTreeMap<lb::ServiceKey, &Frontend>,
-        present: &BTreeMap<lb::ServiceKey, lb::Service>,
-        used: &BTreeMap<u32, BTreeSet<u32>>,
-    ) {
-        for (key, row) in rows {
-            let present = present.get(key).copied();
-            self.remember(row, encode::service(row).count);
-            self.remember_former(row, present);
-            let Some(known) = self.installed.get_mut(&row.addr) else { continue };
-            let numbers = BTreeSet::from([row.id, present.map_or(row.id, |present| present.id)]);
-            known.backends.extend(numbers.iter().filter_map(|id| used.get(id)).flatten());
-        }
-        self.installed.retain(|addr, _| rows.contains_key(&encode::service_key(addr)));
-        self.uses.clear();
-        for id in self.installed.values().flat_map(|known| &known.backends) {
-            *self.uses.entry(*id).or_default() += 1;
-        }
     }
 }
 

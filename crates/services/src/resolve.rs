@@ -1,146 +1,114 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Source rows to frontends. It knows no map and no clock. What it says of an address depends on the present rows only, never on
-//! the order in which they came; the numbers it gives out are the one exception.
+//! What this node serves to the table of frontends: each address has one frontend. It knows no map and no clock. What it says of an
+//! address depends on the present rows only, never on the order in which they came; the numbers it gives out are the one exception.
 
 use crate::ids::Ids;
-use crate::ingest::{EndpointSlice, Port, Service, SliceEndpoint};
-use model::{Backend, BackendId, Frontend, FrontendKey, L4Addr, ServiceKind, ServiceName};
+use crate::served::Served;
+use model::{Frontend, FrontendKey, Node, NodeAddress, ServiceKind};
 use parking_lot::Mutex;
 use statedb::{Derived, Index, Inputs, Reader, Tasks};
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use tracing::warn;
 
-/// Numbers of services and backends.
-#[derive(Debug)]
-pub(crate) struct Numbers {
-    services: Ids<FrontendKey>,
-    backends: Ids<L4Addr>,
+/// Numbers of services.
+pub(crate) type ServiceNumbers = Arc<Mutex<Ids<FrontendKey>>>;
+
+/// The tables that frontends follow from.
+pub(crate) struct Tables {
+    pub(crate) services: Reader<Served>,
+    pub(crate) pods: Reader<Served>,
+    pub(crate) nodes: Reader<Node>,
+    pub(crate) addresses: Reader<NodeAddress>,
 }
 
-impl Numbers {
-    /// Starts from the numbers that the maps hold.
-    pub(crate) fn new(
-        services: impl IntoIterator<Item = (FrontendKey, u32)>,
-        backends: impl IntoIterator<Item = (L4Addr, u32)>,
-    ) -> Self {
-        Self { services: Ids::restore(services), backends: Ids::restore(backends) }
+/// Keeps the table of frontends equal to what Services and pods of this node claim.
+pub(crate) fn derive(tasks: &Tasks, tables: &Tables, numbers: ServiceNumbers) -> Derived<Frontend> {
+    let keys = |served: &Served| served.keys().collect::<Vec<_>>();
+    let at_node = keys_at(tables);
+    let at_address = keys_at(tables);
+    let inputs = Inputs::of(&tables.services, keys)
+        .and(&tables.pods, keys)
+        .and(&tables.nodes, move |node| ips_of(node).into_iter().flat_map(&at_node).collect::<Vec<_>>())
+        .and(&tables.addresses, move |address| at_address(address.address));
+    let resolver = Resolver {
+        services: tables.services.index(keys),
+        pods: tables.pods.index(keys),
+        nodes: tables.nodes.index(ips_of),
+        addresses: tables.addresses.index(|address| [address.address]),
+        numbers,
+    };
+    statedb::derive(tasks, "frontends", inputs, move |key, before| resolver.resolve(*key, before))
+}
+
+/// The frontends that are claimed at an address.
+fn keys_at(tables: &Tables) -> impl Fn(IpAddr) -> Vec<FrontendKey> + Send + 'static {
+    let ips = |served: &Served| served.keys().map(|key| key.addr.ip).collect::<Vec<_>>();
+    let claims = [tables.services.index(ips), tables.pods.index(ips)];
+    move |ip| {
+        let served = claims.iter().flat_map(|index| index.get(&ip));
+        served.flat_map(|served| served.keys().filter(|key| key.addr.ip == ip).collect::<Vec<_>>()).collect()
     }
 }
 
-/// Keeps the table of frontends equal to what follows from Services and EndpointSlices.
-///
-/// It is empty before both are complete: a Service without its slices would look like one without backends, and the pinned
-/// maps, which are still right, would be emptied.
-pub(crate) fn derive(
-    tasks: &Tasks,
-    services: &Reader<Service>,
-    slices: &Reader<EndpointSlice>,
-    numbers: Numbers,
-) -> Derived<Frontend> {
-    let of_slice = services.clone();
-    let inputs = Inputs::of(services, addresses).and(slices, move |slice| {
-        let service = of_slice.snapshot().get(&slice.service);
-        service.map(|service| addresses(&service)).unwrap_or_default()
-    });
-    let numbers = Arc::new(Mutex::new(numbers));
-    let resolver = Resolver {
-        services: services.index(addresses),
-        slices: slices.index(|slice| [slice.service.clone()]),
-        numbers: Arc::clone(&numbers),
-    };
-    let frontends = statedb::derive(tasks, "frontends", inputs, move |addr, before| resolver.resolve(*addr, before));
-    let rows = frontends.rows.clone();
-    tasks.spawn("services-numbers", async move {
-        rows.initialized().await;
-        let mut numbers = numbers.lock();
-        numbers.services.forget_unclaimed();
-        numbers.backends.forget_unclaimed();
-    });
-    frontends
+fn ips_of(node: &Node) -> Vec<IpAddr> {
+    node.internal_ips.iter().chain(&node.external_ips).copied().collect()
 }
 
 struct Resolver {
-    /// By the addresses that they ask for. More than one is possible for a moment, while a Service is replaced by another with
-    /// the same address: the first by name has it, the others wait.
-    services: Index<Service, FrontendKey>,
-    slices: Index<EndpointSlice, ServiceName>,
-    numbers: Arc<Mutex<Numbers>>,
+    services: Index<Served, FrontendKey>,
+    pods: Index<Served, FrontendKey>,
+    nodes: Index<Node, IpAddr>,
+    addresses: Index<NodeAddress, IpAddr>,
+    numbers: ServiceNumbers,
 }
 
 impl Resolver {
-    fn resolve(&self, addr: FrontendKey, before: Option<&Frontend>) -> Option<Frontend> {
-        let owners = self.services.get(&addr);
-        if owners.len() > 1 {
-            let names: Vec<_> = owners.iter().map(|service| service.name.to_string()).collect();
-            warn!(frontend = %addr, services = names.join(", "), "Services claim the same address; the first one keeps it");
-        }
+    fn resolve(&self, key: FrontendKey, before: Option<&Frontend>) -> Option<Frontend> {
         let numbers = &mut *self.numbers.lock();
-        let frontend = owners.first().and_then(|service| self.frontend(service, addr, numbers));
-        // Only now, so that a backend which stays keeps its number.
-        if let Some(before) = before {
-            numbers.services.release(&addr);
-            before.backends.iter().for_each(|backend| numbers.backends.release(&backend.addr));
+        let frontend = self.claimed(key).map(|frontend| Frontend {
+            id: numbers.claim(&key),
+            owns_address: frontend.owns_address && !self.is_node(key.addr.ip),
+            ..frontend
+        });
+        // Only now, so that a frontend which stays keeps its number.
+        if before.is_some() {
+            numbers.release(&key);
         }
         frontend
     }
 
-    fn frontend(&self, service: &Service, addr: FrontendKey, numbers: &mut Numbers) -> Option<Frontend> {
-        let port = service.ports.iter().find(|p| p.port == addr.port && p.protocol == addr.protocol)?;
-        let mut candidates = candidates(port, addr.ip, &self.slices.get(&service.name));
-        if service.only_node.is_some() {
-            candidates.retain(|_, candidate| candidate.node == service.only_node);
+    /// What the first of those who claim it wants there.
+    fn claimed(&self, key: FrontendKey) -> Option<Frontend> {
+        let claims = [self.services.get(&key), self.pods.get(&key)].concat();
+        let mut claims: Vec<&Frontend> =
+            claims.iter().flat_map(|served| served.frontends.iter().filter(|f| f.key == key)).collect();
+        claims.sort_by_key(|claim| (rank(claim.kind), &claim.service));
+        let first = *claims.first()?;
+        if claims.iter().any(|claim| claim.service != first.service) {
+            let names: Vec<_> = claims.iter().map(|claim| claim.service.to_string()).collect();
+            warn!(frontend = %key, services = names.join(", "), "Services claim the same address; the first one keeps it");
         }
-        let backends = choose(candidates)
-            .into_iter()
-            .map(|(addr, node, active)| Backend { id: BackendId(numbers.backends.claim(&addr)), addr, node, active })
-            .collect();
-        Some(Frontend {
-            id: numbers.services.claim(&addr),
-            addr,
-            service: service.name.clone(),
-            port_name: port.name.clone(),
-            kind: ServiceKind::ClusterIp,
-            backends,
-        })
+        Some(first.clone())
+    }
+
+    /// Whether it is the address of a node, which is more than a Service's.
+    fn is_node(&self, ip: IpAddr) -> bool {
+        !self.addresses.get(&ip).is_empty() || !self.nodes.get(&ip).is_empty()
     }
 }
 
-fn addresses(service: &Service) -> Vec<FrontendKey> {
-    let of_ip = |ip: &IpAddr| {
-        let ip = *ip;
-        service.ports.iter().map(move |p| L4Addr { ip, port: p.port, protocol: p.protocol })
-    };
-    service.cluster_ips.iter().flat_map(of_ip).collect()
-}
-
-/// The endpoints of all slices for one port and family, by address. An endpoint may be in two slices while it moves
-/// from one to the other; what either says in its favour counts.
-fn candidates(port: &Port, frontend: IpAddr, slices: &[Arc<EndpointSlice>]) -> BTreeMap<L4Addr, SliceEndpoint> {
-    let mut all: BTreeMap<L4Addr, SliceEndpoint> = BTreeMap::new();
-    for slice in slices {
-        let same = |p: &&Port| p.name == port.name && p.protocol == port.protocol;
-        for target in slice.ports.iter().filter(same) {
-            for endpoint in slice.endpoints.iter().filter(|e| e.ip.is_ipv4() == frontend.is_ipv4()) {
-                let addr = L4Addr { ip: endpoint.ip, port: target.port, protocol: port.protocol };
-                let seen = all.entry(addr).or_insert_with(|| endpoint.clone());
-                seen.ready |= endpoint.ready;
-                seen.serving |= endpoint.serving;
-                seen.terminating &= endpoint.terminating;
-                seen.node = seen.node.take().or_else(|| endpoint.node.clone());
-            }
-        }
+/// Who is given an address that several claim: what the API server or a controller has allocated, before what any author of an object may
+/// write into it.
+const fn rank(kind: ServiceKind) -> u8 {
+    match kind {
+        ServiceKind::LocalRedirect => 0,
+        ServiceKind::ClusterIp => 1,
+        ServiceKind::NodePort => 2,
+        ServiceKind::LoadBalancer => 3,
+        ServiceKind::ExternalIps => 4,
+        ServiceKind::HostPort => 5,
     }
-    all
-}
-
-/// Which candidates are backends, and which of them get new connections: those that are ready; if there is none, those
-/// that still serve while they terminate. A terminating one that is not chosen keeps the connections it has.
-fn choose(candidates: BTreeMap<L4Addr, SliceEndpoint>) -> Vec<(L4Addr, Option<Arc<str>>, bool)> {
-    let any_ready = candidates.values().any(|c| c.ready);
-    let backends = candidates.into_iter().filter(|(_, c)| c.ready || c.terminating);
-    backends.map(|(addr, c)| (addr, c.node, if any_ready { c.ready } else { c.serving && c.terminating })).collect()
 }
 
 #[cfg(test)]

@@ -5,9 +5,11 @@
 
 use datapath::{Epochs, fake};
 use k8s::k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
-use model::{Backend, Frontend};
+use model::config::Group;
+use model::{Algorithm, Backend, Frontend, Node, NodeAddress, NodeName, Pod};
 use services::{Config, EndpointSlice, Inputs, Maps, Outputs, Service, SliceName};
 use statedb::{Tasks, Writer};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::Path;
@@ -16,8 +18,12 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 struct World {
+    config: Config,
     services: Writer<Service>,
     slices: Writer<EndpointSlice>,
+    pods: Writer<Pod>,
+    nodes: Writer<Node>,
+    addresses: Writer<NodeAddress>,
     maps: Maps,
     outputs: Outputs,
     tasks: Tasks,
@@ -25,21 +31,27 @@ struct World {
 
 impl World {
     /// `kernel` may fail; `maps` shows what is in it.
-    fn new(kernel: &Arc<dyn datapath::Kernel>, maps: Maps) -> Self {
+    fn new(config: Config, kernel: &Arc<dyn datapath::Kernel>, maps: Maps) -> Self {
         let (services, service_reader) = statedb::table("k8s-services");
         let (slices, slice_reader) = statedb::table("k8s-endpointslices");
+        let (pods, pod_reader) = statedb::table("k8s-pods");
+        let (nodes, node_reader) = statedb::table("nodes");
+        let (addresses, address_reader) = statedb::table("node-addresses");
         let inputs = || Inputs {
             services: service_reader.clone(),
             slices: slice_reader.clone(),
+            pods: pod_reader.clone(),
+            node: NodeName { cluster: "default".to_owned(), name: "n1".to_owned() },
+            nodes: node_reader.clone(),
+            addresses: address_reader.clone(),
             maps: Arc::clone(kernel),
             hooks: Arc::new(fake::Hooks::default()),
             epochs: Epochs::open(kernel).unwrap(),
         };
         let tasks = Tasks::new(CancellationToken::new());
-        let outputs = std::iter::repeat_with(|| services::start(&Config::default(), inputs(), &tasks))
-            .find_map(Result::ok)
-            .unwrap();
-        Self { services, slices, maps, outputs, tasks }
+        let outputs =
+            std::iter::repeat_with(|| services::start(&config, inputs(), &tasks)).find_map(Result::ok).unwrap();
+        Self { config, services, slices, pods, nodes, addresses, maps, outputs, tasks }
     }
 
     /// The process ends. Otherwise it would write its rows again with its next full sync.
@@ -49,21 +61,51 @@ impl World {
     }
 
     fn apply(&mut self, yaml: &str) {
-        let config = Config::default();
+        let config = &self.config;
         for document in yaml.split("\n---\n").filter(|d| !d.trim().is_empty()) {
             let value: serde_json::Value = serde_saphyr::from_str(document).unwrap();
             match value["kind"].as_str() {
                 Some("Service") => {
                     let object: core::Service = serde_json::from_value(value).unwrap();
-                    self.services.insert(services::ingest_service(&config, "n1", &object).unwrap().unwrap());
+                    self.services.insert(services::ingest_service(config, &object).unwrap().unwrap());
                 }
                 Some("EndpointSlice") => {
                     let object: discovery::EndpointSlice = serde_json::from_value(value).unwrap();
-                    self.slices.insert(services::ingest_slice(&config, &object).unwrap().unwrap());
+                    self.slices.insert(services::ingest_slice(config, &object).unwrap().unwrap());
                 }
                 other => panic!("unknown kind {other:?}"),
             }
         }
+    }
+
+    /// The addresses of this node, at each of which it serves ports of nodes, and its labels.
+    fn node(&mut self, lines: &str) {
+        let mut node = Node {
+            name: "n1".to_owned(),
+            cluster: "default".to_owned(),
+            internal_ips: vec![],
+            external_ips: vec![],
+            cilium_internal_ips: vec![],
+            health_ips: vec![],
+            pod_cidrs: vec![],
+            labels: BTreeMap::new(),
+            identity: model::reserved::HOST,
+            local: true,
+        };
+        let mut addresses = Vec::new();
+        for line in lines.lines().filter(|line| !line.is_empty()) {
+            match line.split_once('=') {
+                Some((key, value)) => drop(node.labels.insert(key.to_owned(), value.to_owned())),
+                None => addresses.push(NodeAddress {
+                    address: line.parse().unwrap(),
+                    device: "eth0".to_owned(),
+                    primary: true,
+                    node_port: true,
+                }),
+            }
+        }
+        self.nodes.insert(node);
+        self.addresses.replace(addresses);
     }
 
     fn delete(&mut self, names: &str) {
@@ -87,6 +129,9 @@ impl World {
     async fn settle(&mut self) {
         self.services.mark_initialized();
         self.slices.mark_initialized();
+        self.pods.mark_initialized();
+        self.nodes.mark_initialized();
+        self.addresses.mark_initialized();
         let deadline = tokio::time::Instant::now() + Duration::from_secs(1200);
         tokio::time::sleep_until(deadline).await;
     }
@@ -94,11 +139,10 @@ impl World {
     fn frontends(&self) -> String {
         let mut text = String::new();
         for row in self.outputs.frontends.snapshot().iter() {
-            let Frontend { id, addr, service, port_name, kind, backends } = row.as_ref();
+            let Frontend { key, id, service, port_name, kind, backends, .. } = row.as_ref();
             let port = port_name.as_deref().unwrap_or("-");
-            writeln!(text, "{addr} id={id} {service} port={port} {kind}").unwrap();
-            for Backend { id, addr, node, active } in backends {
-                let state = if *active { "active" } else { "terminating" };
+            writeln!(text, "{key} id={id} {service} port={port} {kind}{}", traits(row)).unwrap();
+            for Backend { id, addr, state, node, .. } in backends.iter() {
                 writeln!(text, "  {} => {addr} node={} {state}", id.0, node.as_deref().unwrap_or("-")).unwrap();
             }
         }
@@ -114,6 +158,25 @@ impl World {
     }
 }
 
+/// What a frontend is like beside its kind.
+fn traits(row: &Frontend) -> String {
+    let mut traits = Vec::new();
+    let switches = [
+        (row.exposed, "exposed"),
+        (row.two_scopes, "two-scopes"),
+        (row.local_only, "local"),
+        (!row.owns_address, "shared"),
+    ];
+    traits.extend(switches.iter().filter(|(on, _)| *on).map(|(_, name)| (*name).to_owned()));
+    traits.extend(row.affinity.map(|timeout| format!("affinity={}s", timeout.as_secs())));
+    traits.extend(row.source_ranges.iter().map(|ranges| {
+        let prefixes: Vec<_> = ranges.prefixes.iter().map(ToString::to_string).collect();
+        format!("{}={}", if ranges.deny { "denied" } else { "allowed" }, prefixes.join(","))
+    }));
+    traits.extend((row.algorithm == Algorithm::Maglev).then(|| "maglev".to_owned()));
+    traits.iter().map(|text| format!(" {text}")).collect()
+}
+
 /// The addresses that are marked as those of Services.
 fn marks(kernel: &fake::Kernel) -> String {
     let keys = kernel.map::<abi::maps::Services>().unwrap().keys().unwrap();
@@ -125,7 +188,8 @@ fn marks(kernel: &fake::Kernel) -> String {
 /// Plays one story and returns it as it went.
 async fn play(story: &str, kernel: Arc<dyn datapath::Kernel>, plain: &fake::Kernel) -> String {
     let maps = Maps::open(plain).unwrap();
-    let mut world = World::new(&kernel, maps.clone());
+    let config = config(story);
+    let mut world = World::new(config.clone(), &kernel, maps.clone());
     let mut seen = String::new();
     let (intro, rest) = story.split_once("== ").unwrap();
     seen.push_str(intro);
@@ -136,14 +200,23 @@ async fn play(story: &str, kernel: Arc<dyn datapath::Kernel>, plain: &fake::Kern
                 world.apply(body);
                 body.trim_end().to_owned() + "\n"
             }
+            // It is read before all else.
+            "config" => body.trim_end().to_owned() + "\n",
+            "node" => {
+                world.node(body);
+                body.trim_end().to_owned() + "\n"
+            }
             "delete" => {
                 world.delete(body);
                 body.trim_end().to_owned() + "\n"
             }
             "restart" => {
                 let (services, slices) = (world.services.snapshot(), world.slices.snapshot());
+                let (nodes, addresses) = (world.nodes.snapshot(), world.addresses.snapshot());
                 world.end().await;
-                world = World::new(&kernel, maps.clone());
+                world = World::new(config.clone(), &kernel, maps.clone());
+                nodes.iter().for_each(|row| world.nodes.insert(row.as_ref().clone()));
+                addresses.iter().for_each(|row| world.addresses.insert(row.as_ref().clone()));
                 services.iter().for_each(|row| world.services.insert(row.as_ref().clone()));
                 slices.iter().for_each(|row| world.slices.insert(row.as_ref().clone()));
                 String::new()
@@ -166,6 +239,13 @@ async fn play(story: &str, kernel: Arc<dyn datapath::Kernel>, plain: &fake::Kern
     }
     world.end().await;
     seen.trim_end().to_owned() + "\n"
+}
+
+/// The keys in the section `config` of a story.
+fn config(story: &str) -> Config {
+    let section = story.split("== ").find_map(|section| section.strip_prefix("config\n")).unwrap_or_default();
+    let keys = section.lines().filter_map(|line| line.split_once(": "));
+    Config::parse(&keys.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()).unwrap()
 }
 
 fn stories() -> Vec<(std::path::PathBuf, String)> {

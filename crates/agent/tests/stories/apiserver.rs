@@ -30,6 +30,8 @@ pub(crate) enum Mood {
     Hanging,
     /// Every request fails with that status.
     Failing(u16),
+    /// Objects of that kind, by its plural, are refused as invalid.
+    Refusing(&'static str),
     /// Requests about that kind, by its plural, are never answered.
     Withholding(&'static str),
     /// Lists that may be of the version at which this first began are of that, and each event comes twice.
@@ -131,7 +133,7 @@ impl ApiServer {
             Mood::Away => return Err(std::io::ErrorKind::ConnectionRefused.into()),
             Mood::Hanging => return std::future::pending().await,
             Mood::Failing(code) => return Ok(status(code, "InternalError", "told to fail")),
-            Mood::Well | Mood::Withholding(_) | Mood::Lying => {}
+            Mood::Well | Mood::Refusing(_) | Mood::Withholding(_) | Mood::Lying => {}
         }
         let (parts, body) = request.into_parts();
         if parts.uri.path() == "/version" {
@@ -146,6 +148,9 @@ impl ApiServer {
         };
         if matches!(mood, Mood::Withholding(plural) if target.is_about(plural)) {
             return std::future::pending().await;
+        }
+        if matches!(mood, Mood::Refusing(plural) if target.is_about(plural) && parts.method != Method::GET) {
+            return Ok(status(422, "Invalid", "it is too long"));
         }
         if target.is_watch() {
             return Ok(self.watch(target));

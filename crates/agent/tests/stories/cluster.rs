@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Nodes join and leave.
 
-use crate::world::{NODE, World, eventually};
+use crate::world::{NODE, World, eventually, settle};
 use datapath::netlink::Encap;
 use serde_json::json;
+use std::time::Duration;
 
 const REMOTE_NODE: u32 = 6;
 
@@ -71,4 +72,49 @@ async fn of_a_node_that_leaves_nothing_stays() {
     world.api.delete("ciliumnodes", "node2");
     eventually("the route to go", async || world.route("10.2.0.0/24").await.is_none()).await;
     eventually("the maps to be as before", async || world.maps() == alone).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_of_which_somebody_deletes_the_ciliumendpoint_is_made_known_again() {
+    let mut world = World::new().await;
+    world.start_ready().await;
+    world.add("web", "web").await;
+    for _ in 0..3 {
+        eventually("others to be told", async || world.api.get("ciliumendpoints", "shop/web").is_some()).await;
+        settle().await;
+        world.api.delete("ciliumendpoints", "shop/web");
+    }
+    eventually("others to be told", async || world.api.get("ciliumendpoints", "shop/web").is_some()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_nodes_with_an_endpoint_of_one_name_do_not_delete_each_others_objects() {
+    let mut first = World::new().await;
+    first.start_ready().await;
+    first.add("web-0", "web").await;
+    eventually("others to be told", async || first.api.get("ciliumendpoints", "shop/web-0").is_some()).await;
+    // The pod is deleted by force and begins anew elsewhere. The first node's kubelet does not know yet.
+    let mut second = World::joining(&first).await;
+    second.start_ready().await;
+    first.api.delete("pods", "shop/web-0");
+    let heir = second.add("web-0", "web").await;
+    let mut about_it = Vec::new();
+    for _ in 0..2 {
+        // A fight would leave the paused clock no rest in which to move on.
+        for _ in 0..20_000 {
+            tokio::task::yield_now().await;
+            about_it.extend(first.api.writes().into_iter().filter(|write| write.contains("ciliumendpoints")));
+            assert!(about_it.len() < 8, "the nodes fight: {about_it:?}");
+        }
+        // Longer than full syncs are apart.
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        let object = first.api.get("ciliumendpoints", "shop/web-0").unwrap();
+        assert_eq!(object["metadata"]["ownerReferences"][0]["uid"], "heir-web-0");
+        first.api.delete("ciliumendpoints", "shop/web-0");
+    }
+    eventually("others to be told", async || first.api.get("ciliumendpoints", "shop/web-0").is_some()).await;
+    let [post, delete] = ["POST", "DELETE"].map(|method| format!("{method} ciliumendpoints shop/web-0"));
+    assert_eq!(about_it, [&post, &delete, &post, &post].map(String::clone), "the first node's, and the second's");
+    let object = first.api.get("ciliumendpoints", "shop/web-0").unwrap();
+    assert_eq!(object["status"]["networking"]["addressing"][0]["ipv4"], heir.ip.to_string());
 }

@@ -73,6 +73,50 @@ async fn a_pod_whose_identity_cannot_be_made_gets_no_network_until_it_can() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_refused_for_good_is_an_event_of_the_pod() {
+    let mut world = World::new().await;
+    world.start_ready().await;
+    world.api.set_mood(Mood::Refusing("ciliumidentities"));
+    world.schedule("web", "web");
+    // The kubelet tries on.
+    for _ in 0..5 {
+        world.try_add("web").await.unwrap_err();
+        settle().await;
+    }
+    let notes = |reason| -> Vec<String> {
+        let all = world.api.all("events").into_iter().filter(|event| event["reason"] == reason);
+        all.map(|event| event["note"].as_str().unwrap().to_owned()).collect()
+    };
+    let [note] = <[String; 1]>::try_from(notes("IdentityRefused")).unwrap();
+    assert!(note.starts_with("No security identity for this pod: the API server rejects CiliumIdentity "), "{note}");
+    assert!(note.contains("it is too long"), "{note}");
+    assert_eq!(world.api.all("events")[0]["regarding"]["uid"], "uid-web");
+
+    world.api.set_mood(Mood::Refusing("ciliumendpoints"));
+    world.add_at_last("other", "other").await;
+    eventually("the event", async || notes("CiliumEndpointRefused").len() == 1).await;
+    let note = notes("CiliumEndpointRefused").remove(0);
+    assert!(note.starts_with("Other nodes do not know this pod: CiliumEndpoint shop/other: create failed: "), "{note}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_no_address_is_left_is_an_event_of_the_pod() {
+    let mut world = World::new().await;
+    world.start_ready().await;
+    world.schedule("late", "web");
+    while world.ask(Method::POST, "/v1/ipam?owner=shop%2Fother", Value::Null).await.0.is_success() {}
+    for _ in 0..3 {
+        world.try_add("late").await.unwrap_err();
+    }
+    settle().await;
+    let events = world.api.all("events");
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert_eq!((&events[0]["reason"], &events[0]["regarding"]["name"]), (&"AddressesExhausted".into(), &"late".into()));
+    let note = events[0]["note"].as_str().unwrap();
+    assert!(note.contains("pool 10.1.0.0/24 is exhausted"), "{note}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn stale_lists_and_events_that_come_twice_lead_to_the_present() {
     let mut world = World::new().await;
     world.start_ready().await;

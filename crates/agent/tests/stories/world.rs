@@ -36,17 +36,15 @@ spec: {podSelector: {matchLabels: {app: web}}, policyTypes: [Ingress]}
 
 /// The cluster that every story begins with.
 const CLUSTER: &str = "
-kind: Node
-metadata: {name: node1}
-spec: {podCIDRs: [10.1.0.0/24]}
-status: {addresses: [{type: InternalIP, address: 192.168.0.11}]}
----
 kind: Namespace
 metadata: {name: shop, labels: {kubernetes.io/metadata.name: shop}}
 ";
 
 pub(crate) struct World {
     pub(crate) api: ApiServer,
+    name: String,
+    /// What UIDs of pods begin with that are scheduled here.
+    uids: &'static str,
     pub(crate) node: fake::Node,
     maps: Arc<dyn Kernel>,
     folder: tempfile::TempDir,
@@ -75,19 +73,38 @@ impl World {
         Self::on(|maps| Arc::new(maps)).await
     }
 
+    /// A second node of that one's cluster.
+    pub(crate) async fn joining(first: &Self) -> Self {
+        Self::node(first.api.clone(), 2, "heir", |maps| Arc::new(maps)).await
+    }
+
     /// The same with maps that fail now and then.
     pub(crate) async fn with_failing_maps(seed: u64) -> Self {
         Self::on(|maps| Arc::new(fake::chaos(maps, 0.2, seed))).await
     }
 
     async fn on(spoil: impl FnOnce(fake::Kernel) -> Arc<dyn Kernel>) -> Self {
+        let api = ApiServer::new();
+        api.apply(CLUSTER);
+        Self::node(api, 1, "uid", spoil).await
+    }
+
+    async fn node(
+        api: ApiServer,
+        number: u8,
+        uids: &'static str,
+        spoil: impl FnOnce(fake::Kernel) -> Arc<dyn Kernel>,
+    ) -> Self {
         use_settings_in_memory();
         log();
-        let (api, node) = (ApiServer::new(), fake::Node::default());
-        api.apply(CLUSTER);
-        node.network.add_device("eth0", &["192.168.0.11/24".parse().unwrap()]).await.unwrap();
+        let (name, ip, node) = (format!("node{number}"), format!("192.168.0.1{number}"), fake::Node::default());
+        api.apply(&format!(
+            "kind: Node\nmetadata: {{name: {name}}}\nspec: {{podCIDRs: [10.{number}.0.0/24]}}\n\
+             status: {{addresses: [{{type: InternalIP, address: {ip}}}]}}\n"
+        ));
+        node.network.add_device("eth0", &[format!("{ip}/24").parse().unwrap()]).await.unwrap();
         let maps = spoil(node.maps.clone());
-        Self { api, node, maps, folder: tempfile::tempdir().unwrap(), running: None }
+        Self { api, name, uids, node, maps, folder: tempfile::tempdir().unwrap(), running: None }
     }
 
     /// Starts the agent, again and again while it ends by itself, as the kubelet does. Returns when it would serve.
@@ -99,7 +116,7 @@ impl World {
         let config = self.config();
         let tasks = Tasks::new(CancellationToken::new());
         let Ok(host) = self.node.host_with(Arc::clone(&self.maps)) else { return false };
-        let Ok(agent) = agent::build(&config, NODE, host, &self.api.client(), &tasks) else {
+        let Ok(agent) = agent::build(&config, &self.name, host, &self.api.client(), &tasks) else {
             end(tasks).await;
             return false;
         };
@@ -169,8 +186,9 @@ impl World {
     /// Has the scheduler bind a pod `shop/NAME` with a label to this node.
     pub(crate) fn schedule(&self, name: &str, app: &str) {
         self.api.apply(&format!(
-            "kind: Pod\nmetadata: {{name: {name}, namespace: shop, uid: uid-{name}, labels: {{app: {app}}}}}\n\
-             spec: {{nodeName: {NODE}, serviceAccountName: default, containers: []}}\n"
+            "kind: Pod\nmetadata: {{name: {name}, namespace: shop, uid: {}-{name}, labels: {{app: {app}}}}}\n\
+             spec: {{nodeName: {}, serviceAccountName: default, containers: []}}\n",
+            self.uids, self.name
         ));
     }
 
@@ -188,7 +206,7 @@ impl World {
             "container-id": container, "container-netns-path": format!("/run/netns/{name}"),
             "container-interface-name": "eth0", "interface-name": interface, "interface-index": ifindex,
             "mac": "02:00:00:00:01:01", "host-mac": "02:00:00:00:01:02", "addressing": lease["address"],
-            "k8s-pod-name": name, "k8s-namespace": "shop", "k8s-uid": format!("uid-{name}"),
+            "k8s-pod-name": name, "k8s-namespace": "shop", "k8s-uid": format!("{}-{name}", self.uids),
             "state": "waiting-for-identity", "sync-build-endpoint": true,
         });
         let attached =

@@ -93,7 +93,11 @@ fn exists(ifindex: u32) -> bool {
 /// Removes all filters that a folder of one version remembers. One that cannot be removed does not keep the others; the first such
 /// error is returned.
 pub(super) fn remove_recorded(filters: &Path) -> Result<()> {
-    records(filters)?.iter().fold(Ok(()), |result, record| result.and(remove(filters, record)))
+    let mut result = Ok(());
+    for record in &records(filters)? {
+        result = result.and(remove(filters, record));
+    }
+    result
 }
 
 fn remove(filters: &Path, record: &Record) -> Result<()> {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Hooks, Kernel, Network};
+use super::{Hooks, Kernel, Network, Wire};
 use crate::{Host, Result, events};
 
 /// A node's kernel in memory. Clones share it.
@@ -15,6 +15,8 @@ pub struct Node {
     pub hooks: Hooks,
     /// Its interfaces and routes.
     pub network: Network,
+    /// The links behind the interfaces.
+    pub wire: Wire,
 }
 
 impl Node {
@@ -38,6 +40,7 @@ impl Node {
             maps,
             hooks: Arc::new(self.hooks.clone()),
             netlink: self.network.netlink(),
+            wire: Arc::new(self.wire.clone()),
         })
     }
 }

@@ -15,6 +15,18 @@ struct Budget {
     instructions: Option<u32>,
 }
 
+/// Every switch on.
+fn all_on() -> ProgramConfig {
+    ProgramConfig {
+        direct_tunnel: 1,
+        expose_services: 1,
+        reject_no_backend: 1,
+        bind_protection: 1,
+        sockets_of_host_only: 1,
+        ..ProgramConfig::default()
+    }
+}
+
 /// Budgets by program.
 fn budgets() -> BTreeMap<&'static str, Budget> {
     let lines = include_str!("../../verifier-budget.txt").lines().filter(|line| !line.starts_with('#'));
@@ -43,7 +55,7 @@ fn every_program_keeps_its_budget() {
         let budgets = budgets();
         assert_eq!(budgets.len(), Program::ALL.len(), "a line per program");
         let mut over = Vec::new();
-        for cost in sandbox.load().costs().unwrap() {
+        for cost in sandbox.load_with(Options { config: all_on(), ..Options::default() }).costs().unwrap() {
             let name = cost.program.name();
             let budget = &budgets[name];
             let most = budget.instructions.map_or("any".to_owned(), |most| most.to_string());
@@ -65,14 +77,18 @@ fn every_program_keeps_its_budget() {
 #[test]
 fn the_programs_load_with_any_setting_switched_off() {
     Sandbox::run(|sandbox| {
-        let on = ProgramConfig::default();
+        let on = all_on();
         for config in [
+            ProgramConfig::default(),
             ProgramConfig { enable_ipv4: 0, ..on },
             ProgramConfig { enable_ipv6: 0, ..on },
             ProgramConfig { tunnel: 0, ..on },
             ProgramConfig { masquerade_ipv4: 0, masquerade_ipv6: 0, ..on },
             ProgramConfig { trace_events: 0, ..on },
             ProgramConfig { coarse_clock: 0, set_retval: 0, ..on },
+            ProgramConfig { direct_tunnel: 0, ..on },
+            ProgramConfig { expose_services: 0, ..on },
+            ProgramConfig { reject_no_backend: 0, bind_protection: 0, sockets_of_host_only: 0, ..on },
         ] {
             sandbox.load_with(Options { config, ..Options::default() });
         }

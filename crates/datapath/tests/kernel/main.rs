@@ -7,6 +7,7 @@ mod attach;
 mod budget;
 mod events;
 mod flows;
+mod links;
 mod load;
 mod migrate;
 mod netlink;

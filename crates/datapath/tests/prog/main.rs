@@ -3,8 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+mod announced;
 mod attacks;
 mod checksums;
+mod choice;
 mod damaged;
 mod devices;
 mod encap;
@@ -16,6 +18,8 @@ mod malformed;
 mod masquerade;
 mod model;
 mod neighbour;
+mod offer;
+mod outside;
 mod packet;
 mod policy;
 mod random;

@@ -47,6 +47,7 @@ fn pod(id: u16) -> Pod {
         ips: vec![],
         workload: Some(Workload { kind: "Deployment".into(), name: "d".into() }),
         named_ports: vec![port("web", 80), port("admin", 81), port("web", 80)],
+        host_ports: vec![],
         ended: false,
     }
 }
@@ -59,6 +60,19 @@ fn facts() -> Facts {
         identities: table(vec![Identity { id: IdentityId(1001), labels }]),
         pods: table(vec![pod(1)]),
         node: table(vec![local_node()]),
+        present: table(vec![]),
+    }
+}
+
+/// An object as the watch shows it.
+fn shown(object: &Object) -> RemoteEndpoint {
+    RemoteEndpoint {
+        pod: object.pod.clone(),
+        ipv4: endpoint(1).ipv4,
+        ipv6: endpoint(1).ipv6,
+        identity: IdentityId(1001),
+        host: Some("192.168.0.1".parse().unwrap()),
+        named_ports: vec![],
     }
 }
 
@@ -158,6 +172,7 @@ enum Step {
     Identity(u32, Option<bool>),
     Pod(u16, Option<bool>),
     Node(bool),
+    Present(u16, Option<bool>),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -166,7 +181,8 @@ fn step() -> impl Strategy<Value = Step> {
         (n.clone(), form.clone()).prop_map(|(n, form)| Step::Endpoint(n, form)),
         (n.clone(), prop::option::weighted(0.8, 1000..1003_u32)).prop_map(|(n, identity)| Step::Policy(n, identity)),
         (1000..1003_u32, form.clone()).prop_map(|(n, form)| Step::Identity(n, form)),
-        (n, form).prop_map(|(n, form)| Step::Pod(n, form)),
+        (n.clone(), form.clone()).prop_map(|(n, form)| Step::Pod(n, form)),
+        (n, form).prop_map(|(n, form)| Step::Present(n, form)),
         any::<bool>().prop_map(Step::Node),
     ]
 }
@@ -193,8 +209,9 @@ async fn objects_follow(steps: Vec<Step>) {
         identities: identity_rows,
         pods: pod_rows,
         node: node_rows,
+        present: present_rows,
     };
-    let objects = derive(&tasks, &endpoint_rows, facts.clone(), &present_rows);
+    let objects = derive(&tasks, &endpoint_rows, facts.clone());
     endpoints.mark_initialized();
     policies.mark_initialized();
     identities.mark_initialized();
@@ -227,6 +244,23 @@ async fn objects_follow(steps: Vec<Step>) {
             Step::Node(other) => {
                 let ipv4 = if other { "192.168.0.9".parse().ok() } else { local_node().ipv4 };
                 put(&mut node, &(), Some(LocalNode { ipv4, ..local_node() }));
+            }
+            Step::Present(n, form) => {
+                let name = pod(n).name;
+                let as_it_should_be = || {
+                    let ips = (endpoint(n).ipv4, endpoint(n).ipv6);
+                    let identity = policy(n).identity;
+                    RemoteEndpoint { ipv4: ips.0, ipv6: ips.1, identity, ..shown(&object()) }
+                };
+                let row = form.map(|right| RemoteEndpoint {
+                    pod: name.clone(),
+                    ..if right {
+                        as_it_should_be()
+                    } else {
+                        RemoteEndpoint { identity: IdentityId(7), ..shown(&object()) }
+                    }
+                });
+                put(&mut present, &name, row);
             }
         }
         objects.caught_up().await;
@@ -266,7 +300,7 @@ impl ApiServer {
         let (mut all, remotes) = statedb::table("remote-endpoints");
         all.replace(remote);
         all.commit();
-        Target::new(client, node, remotes)
+        Target { client, node, remote: remotes, warnings: Warnings::channel().0, written: BTreeMap::new() }
     }
 
     fn answer(&self, method: &Method, path: &str, body: &Bytes) -> Response<Body> {
@@ -313,6 +347,17 @@ impl ApiServer {
         self.1.load(Ordering::SeqCst)
     }
 
+    /// Creates a pod.
+    fn schedule(&self, name: &str, uid: &str, phase: &str) {
+        let pod = json!({"metadata": {"namespace": "default", "name": name, "uid": uid}, "status": {"phase": phase}});
+        self.0.lock().0.insert(format!("/api/v1/namespaces/default/pods/{name}"), pod);
+    }
+
+    /// Somebody deletes an object.
+    fn lose(&self, name: &str) {
+        self.0.lock().0.remove(&format!("/apis/cilium.io/v2/namespaces/default/ciliumendpoints/{name}")).unwrap();
+    }
+
     fn object(&self, name: &str) -> Option<Value> {
         self.0.lock().0.get(&format!("/apis/cilium.io/v2/namespaces/default/ciliumendpoints/{name}")).cloned()
     }
@@ -346,6 +391,7 @@ async fn an_object_is_written_once_and_again_only_when_it_differs() {
 async fn the_object_of_an_earlier_pod_makes_room_for_that_of_the_present_one() {
     let server = ApiServer::default();
     server.target(vec![]).update(&object()).await.unwrap();
+    server.schedule("pod-1", "heir", "Pending");
     server.target(vec![]).update(&Object { uid: "heir".into(), ..object() }).await.unwrap();
     let object = server.object("pod-1").unwrap();
     assert_eq!(
@@ -376,41 +422,75 @@ async fn objects_that_a_process_before_left_are_pruned() {
     for object in [&stale, &object()] {
         server.target(vec![]).update(object).await.unwrap();
     }
-    let remote = |pod: &PodName| RemoteEndpoint {
-        pod: pod.clone(),
-        ipv4: None,
-        ipv6: None,
-        identity: IdentityId(1),
-        host: Some("192.168.0.1".parse().unwrap()),
-        named_ports: vec![],
-    };
-    let mut target = server.target(vec![remote(&stale.pod), remote(&object().pod)]);
+    let mut target = server.target(vec![shown(&stale), shown(&object())]);
     target.prune(&table(vec![object()]).snapshot()).await.unwrap();
     assert!(server.object("stale").is_none() && server.object("pod-1").is_some());
 }
 
+#[test]
+fn an_object_knows_whether_the_watch_shows_it() {
+    let told = |present: Vec<RemoteEndpoint>| {
+        let facts = Facts { present: table(present), ..facts() };
+        let objects = resolve_all(&facts, &[]);
+        // One that is kept for lack of facts knows it as well.
+        let kept = resolve_all(&Facts { pods: table(vec![]), ..facts }, &objects);
+        assert_eq!(kept, objects);
+        objects[0].told
+    };
+    assert!(told(vec![shown(&object())]));
+    assert!(!told(vec![]));
+    assert!(!told(vec![RemoteEndpoint { identity: IdentityId(7), ..shown(&object()) }]));
+}
+
 #[tokio::test]
 async fn an_object_that_the_watch_tells_of_as_it_was_written_is_not_asked_for_again() {
-    let told = RemoteEndpoint {
-        pod: object().pod,
-        ipv4: endpoint(1).ipv4,
-        ipv6: endpoint(1).ipv6,
-        identity: IdentityId(1001),
-        host: Some("192.168.0.1".parse().unwrap()),
-        named_ports: vec![],
-    };
     let server = ApiServer::default();
-    let mut target = server.target(vec![told.clone()]);
+    let mut target = server.target(vec![]);
     for _ in 0..3 {
-        target.update(&object()).await.unwrap();
+        target.update(&Object { told: true, ..object() }).await.unwrap();
     }
     assert_eq!((server.reads(), server.writes()), (1, 1));
 
     // One that the watch tells of differently, or not at all, is looked at.
-    for others in [vec![RemoteEndpoint { identity: IdentityId(7), ..told }], vec![]] {
-        let mut target = server.target(others);
-        target.update(&object()).await.unwrap();
+    for _ in 0..2 {
         target.update(&object()).await.unwrap();
     }
-    assert_eq!((server.reads(), server.writes()), (5, 1));
+    assert_eq!((server.reads(), server.writes()), (3, 1));
+}
+
+#[tokio::test]
+async fn an_object_that_somebody_deletes_is_made_again_while_its_pod_runs() {
+    let server = ApiServer::default();
+    let mut target = server.target(vec![]);
+    target.update(&object()).await.unwrap();
+    server.schedule("pod-1", "uid-1", "Running");
+    server.lose("pod-1");
+    target.update(&object()).await.unwrap();
+    assert_eq!(server.object("pod-1").unwrap()["status"]["identity"]["id"], 1001);
+
+    // The garbage collector would take it away again.
+    server.lose("pod-1");
+    for (uid, phase) in [("uid-1", "Succeeded"), ("another", "Running")] {
+        server.schedule("pod-1", uid, phase);
+        target.update(&object()).await.unwrap();
+        assert_eq!(server.object("pod-1"), None, "{uid} {phase}");
+    }
+    server.schedule("pod-1", "uid-1", "Running");
+    target.update(&object()).await.unwrap();
+    assert!(server.object("pod-1").is_some());
+}
+
+#[tokio::test]
+async fn of_two_nodes_with_an_endpoint_of_one_name_the_one_writes_that_has_the_pod() {
+    let server = ApiServer::default();
+    let (mut here, mut there) = (server.target(vec![]), server.target(vec![]));
+    here.update(&object()).await.unwrap();
+    server.schedule("pod-1", "heir", "Running");
+    let heir = Object { uid: "heir".into(), ..object() };
+    for _ in 0..3 {
+        here.update(&object()).await.unwrap();
+        there.update(&heir).await.unwrap();
+    }
+    assert_eq!(server.object("pod-1").unwrap()["metadata"]["ownerReferences"][0]["uid"], "heir");
+    assert_eq!(server.writes(), 3, "two creations and one deletion");
 }

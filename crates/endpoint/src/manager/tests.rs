@@ -48,7 +48,7 @@ fn alone(runtime: &Path) -> Alone {
     let pool = Pool { size: 10, ..Pool::default() };
     let config = Config { runtime: runtime.to_owned(), ipv6: true, ..Config::default() };
     let sources = Sources { pods, attachments, status };
-    let manager = Arc::new(Manager::new(config, Arc::new(pool.clone()), writer, sources));
+    let manager = Arc::new(Manager::new(config, Arc::new(pool.clone()), writer, sources, k8s::Warnings::channel().0));
     let maps = Maps::open(&fake::Kernel::new()).unwrap();
     Alone { manager, links: FakeLinks::default(), pool, maps, pods: pods_writer }
 }

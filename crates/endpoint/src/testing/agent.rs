@@ -90,6 +90,7 @@ impl Setup {
             addresses: Arc::new(self.pool.clone()),
             maps,
             epochs,
+            warnings: k8s::Warnings::channel().0,
         };
         let policies = Arc::new(Mutex::new(policies));
         if self.permit {
@@ -150,6 +151,7 @@ pub(crate) fn pod(namespace: &str, name: &str) -> Pod {
         ips: vec![],
         workload: None,
         named_ports: vec![],
+        host_ports: vec![],
         ended: false,
     }
 }

@@ -98,7 +98,7 @@ macro_rules! resource {
             }
 
             fn version((): &()) -> std::borrow::Cow<'_, str> {
-                "v2".into()
+                <Self as $crate::crd::Defined>::FACTS.version.into()
             }
 
             fn plural((): &()) -> std::borrow::Cow<'_, str> {

@@ -64,6 +64,10 @@ pub(crate) fn conditions(_: &mut SchemaGenerator) -> schemars::Schema {
     status().into()
 }
 
+pub(crate) fn label_selector(_: &mut SchemaGenerator) -> schemars::Schema {
+    selector().into()
+}
+
 fn rule() -> Schema {
     object([
         ("description", string()),

@@ -3,7 +3,8 @@
 //! they describe.
 //!
 //! A field is required if it is always written. Where the published schema differs from what the type implies, the type says so
-//! by `#[schemars(extend("keyword" = value))]`; null takes a keyword away.
+//! by `#[schemars(extend("keyword" = value))]`; null takes a keyword away. A default that is published though it is no text is
+//! `x-default`.
 
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -33,6 +34,9 @@ impl Transform for Structural {
             // Of the defaults that the types have, only texts are published.
             let published = |value: &Value| value.as_str().is_some_and(|text| !text.is_empty());
             keywords.retain(|keyword, value| !value.is_null() && (keyword != "default" || published(value)));
+        }
+        if let Some(default) = schema.remove("x-default") {
+            schema.insert("default".to_owned(), default);
         }
         if let Some(Value::Array(types)) = schema.get_mut("type") {
             types.retain(|name| name != "null");

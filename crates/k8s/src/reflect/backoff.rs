@@ -64,12 +64,13 @@ impl kube::runtime::utils::Backoff for Backoff {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+    use crate::reflect::Acceptable;
     use kube::core::Status;
     use kube::runtime::utils::Backoff as _;
     use kube::runtime::watcher::Error;
 
     fn of_new() -> (Backoff, Arc<Progress>) {
-        let progress = Arc::new(Progress::new("ConfigMap".into()));
+        let progress = Arc::new(Progress::new("ConfigMap".into(), Acceptable::Any));
         (Backoff::new(progress.clone()), progress)
     }
 

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 /// One table's watch.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub(crate) struct Progress {
     kind: String,
     state: Mutex<State>,
 }
@@ -30,13 +30,14 @@ struct State {
 
 /// Of which version a list has to be, so that it does not take the table back in time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) enum Acceptable {
+pub(crate) enum Acceptable {
     /// Nothing is known of versions yet.
     #[default]
     Any,
     /// That which the table is of, or a later one.
     NotBefore(String),
-    /// The API server cannot tell whether it has such a version: the newest, which it does not take from its cache.
+    /// The newest, which the API server does not take from its cache: because that may be too old, or because it cannot tell
+    /// whether it has the version that is asked for.
     Newest,
 }
 
@@ -54,9 +55,9 @@ struct Cause {
 }
 
 impl Progress {
-    pub(super) fn new(kind: String) -> Self {
+    pub(super) fn new(kind: String, acceptable: Acceptable) -> Self {
         let failing = Some(Failing { since: Instant::now(), cause: None });
-        Self { kind, state: Mutex::new(State { failing, worked: false, expired: false, acceptable: Acceptable::Any }) }
+        Self { kind, state: Mutex::new(State { failing, worked: false, expired: false, acceptable }) }
     }
 
     /// A watch was opened, or an object came.
@@ -181,10 +182,13 @@ impl fmt::Display for WatchFailure {
 pub(crate) struct Watches(Arc<Mutex<Vec<Weak<Progress>>>>);
 
 impl Watches {
-    pub(super) fn add(&self, progress: &Arc<Progress>) {
+    /// Begins to follow a kind by a list of that version.
+    pub(crate) fn begin(&self, kind: String, acceptable: Acceptable) -> Arc<Progress> {
+        let progress = Arc::new(Progress::new(kind, acceptable));
         let mut all = self.0.lock();
         all.retain(|watch| watch.strong_count() > 0);
-        all.push(Arc::downgrade(progress));
+        all.push(Arc::downgrade(&progress));
+        progress
     }
 
     pub(crate) fn failing(&self, for_at_least: Duration) -> Vec<WatchFailure> {
@@ -205,8 +209,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_watch_fails_from_its_first_failure_until_it_works() {
-        let (watches, progress) = (Watches::default(), Arc::new(Progress::new("ConfigMap".into())));
-        watches.add(&progress);
+        let watches = Watches::default();
+        let progress = watches.begin("ConfigMap".into(), Acceptable::Any);
         let minute = Duration::from_secs(60);
         tokio::time::advance(minute).await;
         assert_eq!(watches.failing(minute)[0].message, "not listed yet");

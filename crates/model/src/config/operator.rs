@@ -3,6 +3,7 @@
 //! tell a key of the operator from one that nobody knows, and neither daemon may depend on the other. What the keys do is
 //! the operator's affair.
 
+use super::Choice;
 use super::shared::{self, Ipam};
 use ipnet::{Ipv4Net, Ipv6Net};
 use std::net::SocketAddr;
@@ -10,6 +11,21 @@ use std::time::Duration;
 
 const IPV4_POOL: &str = "and (eq .Values.ipam.mode \"cluster-pool\") .Values.ipv4.enabled";
 const IPV6_POOL: &str = "and (eq .Values.ipam.mode \"cluster-pool\") .Values.ipv6.enabled";
+
+/// Who gives Services their addresses if they do not say it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ServiceIpam {
+    /// The operator, out of pools.
+    #[default]
+    LbIpam,
+    /// Nobody here.
+    None,
+}
+
+impl Choice for ServiceIpam {
+    const WANT: &'static str = "supported: use lbipam or none";
+    const NAMES: &'static [(&'static str, Self)] = &[("lbipam", Self::LbIpam), ("none", Self::None)];
+}
 
 super::keys! {
     /// The keys that the operator reads.
@@ -63,12 +79,18 @@ super::keys! {
         pub mask_size_ipv6: u8,
         #[key(shared::DEBUG)]
         pub debug: bool,
+        /// Who gives addresses to Services of type LoadBalancer without a loadBalancerClass: lbipam, or none for somebody else.
+        #[key("default-lb-service-ipam", default = "lbipam", value = "defaultLBServiceIPAM")]
+        pub default_lb_service_ipam: ServiceIpam,
         #[key(shared::DISABLE_ENDPOINT_CRD)]
         pub disable_endpoint_crd: bool,
         #[key(shared::ENABLE_IPV4)]
         pub ipv4: bool,
         #[key(shared::ENABLE_IPV6)]
         pub ipv6: bool,
+        /// Give Services of type LoadBalancer addresses out of CiliumLoadBalancerIPPools; without any pool nothing is done.
+        #[key("enable-lb-ipam", default = "true", value = "enableLBIPAM")]
+        pub lb_ipam: bool,
         /// How often CiliumIdentities that nobody uses are looked for; 0 for never.
         #[key("identity-gc-interval", default = "15m0s", value = "operator.identityGCInterval")]
         pub identity_gc_interval: Duration,

@@ -2,7 +2,7 @@
 //! Keys that more than one crate reads.
 
 use super::{Choice, Key};
-use crate::RoutingMode;
+use crate::{Algorithm, Forwarding, RoutingMode};
 use ipnet::{Ipv4Net, Ipv6Net};
 
 /// `cluster-name`
@@ -104,4 +104,14 @@ impl Ipam {
 impl Choice for RoutingMode {
     const WANT: &'static str = "tunnel or native";
     const NAMES: &'static [(&'static str, Self)] = &[("tunnel", Self::Tunnel), ("native", Self::Native)];
+}
+
+impl Choice for Algorithm {
+    const WANT: &'static str = "random or maglev";
+    const NAMES: &'static [(&'static str, Self)] = &[("random", Self::Random), ("maglev", Self::Maglev)];
+}
+
+impl Choice for Forwarding {
+    const WANT: &'static str = "supported: use snat";
+    const NAMES: &'static [(&'static str, Self)] = &[("snat", Self::Snat)];
 }

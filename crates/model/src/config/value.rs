@@ -3,7 +3,7 @@
 
 use super::text::{duration, listen_address, words};
 use super::{Key, Reader};
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -182,6 +182,7 @@ values! {
     SocketAddr: "an address and port such as :4244", Accepts::Pattern(LISTEN_ADDRESS), listen_address;
     Ipv4Net: "an IPv4 prefix", Accepts::Pattern(IPV4_PREFIX), parsed;
     Ipv6Net: "an IPv6 prefix", Accepts::Pattern(IPV6_PREFIX), parsed;
+    IpNet: "a prefix of addresses", Accepts::Pattern(IP_PREFIX), parsed;
 }
 
 const DURATION: &str = "^(0|(([0-9]+[.]?[0-9]*|[.][0-9]+)(h|ms|m|s|us|µs|ns))+)$";
@@ -189,12 +190,22 @@ const LISTEN_ADDRESS: &str = concat!(
     r"^(localhost|((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])[.]){3}(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])|\[[0-9a-fA-F:.]+\])?",
     ":0*(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[0-5]?[0-9]{1,4})$"
 );
-const IPV4_PREFIX: &str =
-    "^((25[0-5]|2[0-4][0-9]|[01]?[0-9]?[0-9])[.]){3}(25[0-5]|2[0-4][0-9]|[01]?[0-9]?[0-9])/(3[0-2]|[0-2]?[0-9])$";
-const IPV6_PREFIX: &str = concat!(
-    "(?i)^(([0-9a-f]{1,4}:){7}[0-9a-f]{1,4}|([0-9a-f]{1,4}:){1,7}:|([0-9a-f]{1,4}:){1,6}(:[0-9a-f]{1,4})",
-    "|([0-9a-f]{1,4}:){1,5}(:[0-9a-f]{1,4}){1,2}|([0-9a-f]{1,4}:){1,4}(:[0-9a-f]{1,4}){1,3}",
-    "|([0-9a-f]{1,4}:){1,3}(:[0-9a-f]{1,4}){1,4}|([0-9a-f]{1,4}:){1,2}(:[0-9a-f]{1,4}){1,5}",
-    "|[0-9a-f]{1,4}:((:[0-9a-f]{1,4}){1,6})|:((:[0-9a-f]{1,4}){1,7}|:)",
-    "|[0-9a-f:]*::?([0-9]{1,3}[.]){3}[0-9]{1,3})/(12[0-8]|1[01][0-9]|0?[0-9]?[0-9])$"
-);
+macro_rules! ipv4_prefix {
+    () => {
+        "^((25[0-5]|2[0-4][0-9]|[01]?[0-9]?[0-9])[.]){3}(25[0-5]|2[0-4][0-9]|[01]?[0-9]?[0-9])/(3[0-2]|[0-2]?[0-9])$"
+    };
+}
+macro_rules! ipv6_prefix {
+    () => {
+        concat!(
+            "(?i)^(([0-9a-f]{1,4}:){7}[0-9a-f]{1,4}|([0-9a-f]{1,4}:){1,7}:|([0-9a-f]{1,4}:){1,6}(:[0-9a-f]{1,4})",
+            "|([0-9a-f]{1,4}:){1,5}(:[0-9a-f]{1,4}){1,2}|([0-9a-f]{1,4}:){1,4}(:[0-9a-f]{1,4}){1,3}",
+            "|([0-9a-f]{1,4}:){1,3}(:[0-9a-f]{1,4}){1,4}|([0-9a-f]{1,4}:){1,2}(:[0-9a-f]{1,4}){1,5}",
+            "|[0-9a-f]{1,4}:((:[0-9a-f]{1,4}){1,6})|:((:[0-9a-f]{1,4}){1,7}|:)",
+            "|[0-9a-f:]*::?([0-9]{1,3}[.]){3}[0-9]{1,3})/(12[0-8]|1[01][0-9]|0?[0-9]?[0-9])$"
+        )
+    };
+}
+const IPV4_PREFIX: &str = ipv4_prefix!();
+const IPV6_PREFIX: &str = ipv6_prefix!();
+const IP_PREFIX: &str = concat!(ipv4_prefix!(), "|", ipv6_prefix!());

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Tests of what follows for this node.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use super::*;
 use crate::Ipam;
-use datapath::netlink::Mac;
+use datapath::netlink::{Mac, Scope};
 use model::config::Group;
 use model::{RoutingMode, reserved};
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ pub(crate) fn link(index: u32, name: &str) -> Link {
     Link { index, name: name.to_owned(), mtu: 1500, mac, up: true, loopback: name == "lo", ..Link::default() }
 }
 
-fn address(ifindex: u32, net: &str) -> Address {
+pub(crate) fn address(ifindex: u32, net: &str) -> Address {
     let net: IpNet = net.parse().unwrap();
     let scope = match net.addr() {
         IpAddr::V4(ip) if ip.is_loopback() => Scope::Host,
@@ -62,6 +62,16 @@ pub(crate) fn config() -> Config {
     Config { ipam: Ipam::Kubernetes, ipv6: true, ..Config::default() }
 }
 
+pub(crate) fn with_devices(names: &str) -> Config {
+    let keys = [("devices", names), ("ipam", "kubernetes")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+    Config::parse(&keys.into()).unwrap()
+}
+
+/// With what there is on the host.
+pub(crate) fn facts(config: &Config, host: &Host, kube: &KubeNode, own: Option<&Node>) -> Result<Facts, Missing> {
+    super::facts(config, host, &Inventory::of(config, host, &kube.internal_ips), kube, own)
+}
+
 fn own(routers: &[&str], pod_cidrs: &[&str]) -> Node {
     Node {
         name: "node1".to_owned(),
@@ -99,35 +109,12 @@ fn devices_that_are_down_ours_or_part_of_a_bridge_are_not_native() {
 }
 
 #[test]
-fn a_device_that_is_missing_is_a_warning_as_long_as_there_is_another() {
-    let named = |text: &str| {
-        let keys =
-            BTreeMap::from([("devices".to_owned(), text.to_owned()), ("ipam".to_owned(), "kubernetes".to_owned())]);
-        facts(&Config::parse(&keys).unwrap(), &host(), &kube(), None)
-    };
-    let found = named("eth0 net0").unwrap();
-    assert_eq!(found.row.devices, ["eth0"]);
-    assert_eq!(found.warnings, ["devices: there is no device \"net0\"; going on without it"]);
+fn devices_that_are_named_are_native_unless_they_are_pods() {
+    let named = |text: &str| facts(&with_devices(text), &host(), &kube(), None);
+    assert_eq!(named("eth0 net0").unwrap().row.devices, ["eth0"]);
     assert_eq!(named("eth+").unwrap().row.devices, ["eth1", "eth0"]);
     assert!(named("net0").unwrap_err().to_string().contains("lo, eth0, eth1"));
     assert!(named("lxc+").is_err(), "the interfaces of pods are never native");
-}
-
-#[test]
-fn a_device_without_ethernet_is_refused_by_name_however_it_was_found() {
-    let mut host = host();
-    host.links.push(Link { mac: None, ..link(7, "wg0") });
-    host.default_routes = vec![7, 2];
-    let by_route = facts(&config(), &host, &kube(), None).unwrap();
-    assert_eq!(by_route.row.devices, ["eth1", "eth0"]);
-    let keys = BTreeMap::from([("devices", "wg+ wg0 eth0"), ("ipam", "kubernetes")].map(|(k, v)| (k.into(), v.into())));
-    let by_name = facts(&Config::parse(&keys).unwrap(), &host, &kube(), None).unwrap();
-    assert_eq!(by_name.row.devices, ["eth0"]);
-    for warnings in [by_route.warnings, by_name.warnings] {
-        let [warning] = &warnings[..] else { panic!("not one warning: {warnings:?}") };
-        assert!(warning.starts_with("devices: wg0 has no hardware address"), "{warning}");
-        assert!(warning.contains("replies to masqueraded traffic do not reach pods"), "{warning}");
-    }
 }
 
 #[test]
@@ -202,13 +189,4 @@ fn a_node_waits_for_its_pod_cidrs_and_says_whose_turn_it_is() {
     assert!(facts(&pool, &host(), &kube(), Some(&half)).unwrap_err().to_string().contains("no IPv6 podCIDR"));
     let both = own(&[], &["10.1.0.0/24", "fd01::/64"]);
     assert_eq!(facts(&pool, &host(), &kube(), Some(&both)).unwrap().row.router_ipv4, Some(Ipv4Addr::new(10, 1, 0, 1)));
-}
-
-#[test]
-fn masquerading_uses_the_address_of_the_native_device_unless_it_is_off() {
-    let found = facts(&config(), &host(), &kube(), None).unwrap();
-    assert_eq!(found.masquerade[0].ipv4, Some(Ipv4Addr::new(192, 168, 77, 11)));
-    assert_eq!(found.masquerade[0].ipv6, "fd77::11".parse().ok());
-    let off = Config { masquerade_ipv4: false, ..config() };
-    assert_eq!(facts(&off, &host(), &kube(), None).unwrap().masquerade[0].ipv4, None);
 }

@@ -1,20 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Tells the authors of policies what is not enforced: writes the condition, and publishes the event, that `policy` judges right.
 
-use super::{Controller, Failures, is_stale};
-use k8s::Client;
+use super::{Controller, Failures, REPORTER, is_stale, warn_and_write};
 use k8s::cilium::{CiliumClusterwideNetworkPolicy, CiliumNetworkPolicy, PolicyCondition};
 use k8s::k8s_openapi::jiff::Timestamp;
 use k8s::kube::Error;
 use k8s::kube::api::{Patch, PatchParams};
-use k8s::kube::runtime::events::Recorder;
+use k8s::{Client, Events};
 use policy::Judged;
 use serde_json::json;
 use statedb::{Changes, Reader};
 
 pub(super) struct PolicyStatus {
     client: Client,
-    recorder: Recorder,
+    events: Events,
     namespaced: Reader<Judged>,
     clusterwide: Reader<Judged>,
     namespaced_changes: Changes<Judged>,
@@ -25,7 +24,7 @@ impl PolicyStatus {
     pub(super) fn new(client: &Client, namespaced: &Reader<Judged>, clusterwide: &Reader<Judged>) -> Self {
         Self {
             client: client.clone(),
-            recorder: Recorder::new(client.kube(), "cilium-operator".into()),
+            events: Events::new(client, REPORTER),
             namespaced: namespaced.clone(),
             clusterwide: clusterwide.clone(),
             namespaced_changes: namespaced.subscribe(),
@@ -44,19 +43,6 @@ impl PolicyStatus {
             api.patch_status(&row.name, &params, &patch).await.map(drop)
         }
     }
-
-    /// Tells the policy's author, and then writes the condition: the other way round an event that failed would never be
-    /// tried again. One that the API server refuses must not keep the condition away, though.
-    async fn tell(&self, row: &Judged, conditions: Vec<PolicyCondition>) -> Result<(), Error> {
-        let told = match row.event() {
-            Some(event) => self.recorder.publish(&event, &row.reference).await,
-            None => Ok(()),
-        };
-        if told.as_ref().is_err_and(|error| !matches!(error, Error::Api(_))) {
-            return told;
-        }
-        self.set(row, conditions).await.and(told)
-    }
 }
 
 impl Controller for PolicyStatus {
@@ -74,7 +60,7 @@ impl Controller for PolicyStatus {
         let (namespaced, clusterwide) = (self.namespaced.snapshot(), self.clusterwide.snapshot());
         for row in namespaced.iter().chain(clusterwide.iter()) {
             let Some(conditions) = row.corrected_conditions(Timestamp::now()) else { continue };
-            match self.tell(row, conditions).await {
+            match warn_and_write(&self.events, row.warning(), self.set(row, conditions)).await {
                 Err(error) if !is_stale(&error) => {
                     failures.add(format_args!("policy {}/{}", row.namespace, row.name), &error);
                 }

@@ -27,24 +27,33 @@ pub(crate) struct Request {
     pub(crate) wanted: Option<IdentityId>,
 }
 
+/// What became of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// There is an identity for the labels.
+    Made(Identity),
+    /// There is none for now, for a reason that only people can remove. It is tried again.
+    Refused(Labels, String),
+}
+
 /// Serves requests for ever.
 pub(crate) async fn serve<S: IdentityStore>(
     store: S,
     numbers: RangeInclusive<u32>,
     known: Reader<Identity>,
     mut requests: mpsc::UnboundedReceiver<Request>,
-    results: mpsc::UnboundedSender<Identity>,
+    outcomes: mpsc::UnboundedSender<Outcome>,
 ) {
     let known = Known { by_labels: known.index(|identity| [identity.labels.clone()]), identities: known };
     let mut running = FuturesUnordered::new();
     loop {
         tokio::select! {
             request = requests.recv() => match request {
-                Some(request) => running.push(allocate(&store, numbers.clone(), &known, request)),
+                Some(request) => running.push(allocate(&store, numbers.clone(), &known, request, &outcomes)),
                 None => return,
             },
             Some(identity) = running.next(), if !running.is_empty() => {
-                if results.send(identity).is_err() {
+                if outcomes.send(Outcome::Made(identity)).is_err() {
                     return;
                 }
             }
@@ -63,16 +72,22 @@ async fn allocate<S: IdentityStore>(
     numbers: RangeInclusive<u32>,
     known: &Known,
     request: Request,
+    outcomes: &mpsc::UnboundedSender<Outcome>,
 ) -> Identity {
     let Request { labels, mut wanted } = request;
     let (mut failing, mut refused) = (Retries::new(BACKOFF), Retries::new(REFUSED));
+    let refuse = |why: String| {
+        tracing::error!(%labels, why, "no identity: pods with these labels cannot start");
+        // Whoever asked may be gone.
+        let _ = outcomes.send(Outcome::Refused(labels.clone(), why));
+    };
     loop {
         // Another agent may have been quicker.
         if let Some(there) = known.by_labels.get(&labels).first() {
             return Identity::clone(there);
         }
         let Some(id) = wanted.take().or_else(|| pick(&numbers, &known.identities.snapshot())) else {
-            tracing::error!(labels = %labels, "out of identities: all of the cluster's numbers are in use");
+            refuse("all of the cluster's identities are in use".to_owned());
             tokio::time::sleep(NONE_FREE).await;
             continue;
         };
@@ -83,8 +98,8 @@ async fn allocate<S: IdentityStore>(
             Err(error) => {
                 // The same number again: if only the answer was lost, it is ours already.
                 wanted = Some(id);
-                if error.permanent && !refused.failing() {
-                    tracing::error!(%labels, %error, "API server rejects the identity: pods with these labels cannot start");
+                if error.permanent {
+                    refuse(format!("the API server rejects {error}"));
                 } else if !error.permanent && !failing.failing() {
                     tracing::warn!(identity = %id, %error, "cannot create identity, retrying");
                 }
@@ -140,14 +155,16 @@ mod tests {
 
     async fn run(store: Fake, numbers: RangeInclusive<u32>, known: Reader<Identity>, apps: &[&str]) -> Vec<Identity> {
         let (send, requests) = mpsc::unbounded_channel();
-        let (results, mut receive) = mpsc::unbounded_channel();
+        let (outcomes, mut receive) = mpsc::unbounded_channel();
         for app in apps {
             send.send(Request { labels: labels(app), wanted: None }).unwrap();
         }
-        let server = tokio::spawn(serve(store, numbers, known, requests, results));
+        let server = tokio::spawn(serve(store, numbers, known, requests, outcomes));
         let mut all = Vec::new();
-        for _ in apps {
-            all.push(receive.recv().await.unwrap());
+        while all.len() < apps.len() {
+            if let Outcome::Made(identity) = receive.recv().await.unwrap() {
+                all.push(identity);
+            }
         }
         server.abort();
         all

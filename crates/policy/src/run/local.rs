@@ -6,6 +6,7 @@ use super::Run;
 use crate::identity::allocate::Request;
 use crate::labels::security_labels;
 use crate::resolve::SubjectKey;
+use k8s::{Warning, pod_reference};
 use model::{Endpoint, EndpointId, EndpointKind, Identity, IdentityId, Labels, Pod, PolicyId, reserved};
 
 impl Run {
@@ -29,6 +30,7 @@ impl Run {
         let current = self.attached.get(&id).copied().or(before);
         let Some(identity) = self.identities.choose(&labels, current) else {
             self.waiting.insert(id);
+            self.warn_if_refused(&pod, &labels);
             self.request(labels, None);
             return;
         };
@@ -109,6 +111,7 @@ impl Run {
 
     /// An identity was made. If it replaces one that could not be kept, that one ends.
     pub(super) fn identity_made(&mut self, identity: &Identity) {
+        self.refused.remove(&identity.labels);
         let lost = self.requested.remove(&identity.labels).flatten().filter(|lost| *lost != identity.id);
         self.upsert_identity(identity);
         if let Some(lost) = lost {
@@ -117,6 +120,23 @@ impl Run {
             self.engine.remove_identity(lost);
         }
         self.resolve_waiting();
+    }
+
+    /// There is no identity for these labels, and people have to do something about it.
+    pub(super) fn identity_refused(&mut self, labels: Labels, why: String) {
+        self.refused.insert(labels, why);
+        self.resolve_waiting();
+    }
+
+    fn warn_if_refused(&self, pod: &Pod, labels: &Labels) {
+        if let Some(why) = self.refused.get(labels) {
+            self.warnings.warn(Warning {
+                about: pod_reference(&pod.name.namespace, &pod.name.name, &pod.uid),
+                reason: "IdentityRefused",
+                action: "Attach",
+                note: format!("No security identity for this pod: {why}"),
+            });
+        }
     }
 
     fn request(&mut self, labels: Labels, wanted: Option<IdentityId>) {

@@ -176,6 +176,7 @@ impl Tables {
             ips: vec![],
             workload: None,
             named_ports: ports,
+            host_ports: vec![],
             ended: false,
         });
         self.endpoints.insert(Endpoint {
@@ -240,6 +241,7 @@ pub fn start<K: Kernel + 'static>(config: Config, kernel: K, store: Store, table
             clusterwide_policies: tables.clusterwide_policies.reader(),
             cidr_groups: tables.cidr_groups.reader(),
             api_servers: tables.api_servers.reader(),
+            warnings: k8s::Warnings::channel().0,
         };
         policy::start(config.clone(), inputs, &tasks).map(|outputs| (outputs, ipcache))
     };

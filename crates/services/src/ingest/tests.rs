@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use super::*;
+use k8s::k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
+use model::{Algorithm, Forwarding, ServiceKind, TrafficPolicy};
 use serde_json::json;
+use std::time::Duration;
 
 fn service(extra: serde_json::Value) -> core::Service {
     let mut object = json!({
@@ -36,26 +39,15 @@ fn merge(into: &mut serde_json::Value, from: serde_json::Value) {
 
 #[test]
 fn a_service_of_both_families_has_both_addresses() {
-    let row = ingest_service(&Config::default(), "n1", &service(json!({}))).unwrap().unwrap();
+    let row = ingest_service(&Config::default(), &service(json!({}))).unwrap().unwrap();
     assert_eq!(row.cluster_ips, ["10.96.0.9".parse::<IpAddr>().unwrap(), "fd00::9".parse().unwrap()]);
-    assert_eq!(row.ports, [Port { name: None, protocol: Protocol::Tcp, port: 80 }]);
-}
-
-#[test]
-fn a_local_traffic_policy_binds_a_service_to_this_node() {
-    let config = Config::default();
-    let only_node = |policy: &str| {
-        let object = service(json!({"spec": {"internalTrafficPolicy": policy}}));
-        ingest_service(&config, "n1", &object).unwrap().unwrap().only_node
-    };
-    assert_eq!(only_node("Local").as_deref(), Some("n1"));
-    assert_eq!(only_node("Cluster"), None);
+    assert_eq!(row.ports, [ServicePort { name: None, protocol: Protocol::Tcp, port: 80, node_port: None }]);
+    assert_eq!((row.nodes, row.problems), (Nodes::All, vec![]));
 }
 
 #[test]
 fn an_old_api_server_gives_one_address_only() {
-    let row =
-        ingest_service(&Config::default(), "n1", &service(json!({"spec": {"clusterIPs": null}}))).unwrap().unwrap();
+    let row = ingest_service(&Config::default(), &service(json!({"spec": {"clusterIPs": null}}))).unwrap().unwrap();
     assert_eq!(row.cluster_ips, ["10.96.0.9".parse::<IpAddr>().unwrap()]);
 }
 
@@ -66,7 +58,7 @@ fn services_without_a_cluster_address_give_no_row() {
     let external = json!({"spec": {"type": "ExternalName", "clusterIP": null, "clusterIPs": null}});
     let pending = json!({"spec": {"clusterIP": "", "clusterIPs": null}});
     for extra in [none, label, external, pending] {
-        assert_eq!(ingest_service(&Config::default(), "n1", &service(extra.clone())), Ok(None), "{extra}");
+        assert_eq!(ingest_service(&Config::default(), &service(extra.clone())), Ok(None), "{extra}");
     }
 }
 
@@ -74,16 +66,16 @@ fn services_without_a_cluster_address_give_no_row() {
 fn another_proxys_services_and_slices_are_left_to_it() {
     let labels = json!({"metadata": {"labels": {"service.kubernetes.io/service-proxy-name": "other"}}});
     let (default, other) = (Config::default(), Config { proxy_name: "other".to_owned(), ..Config::default() });
-    assert_eq!(ingest_service(&default, "n1", &service(labels.clone())), Ok(None));
+    assert_eq!(ingest_service(&default, &service(labels.clone())), Ok(None));
     assert_eq!(ingest_slice(&default, &slice(labels.clone())), Ok(None));
-    assert!(ingest_service(&other, "n1", &service(labels.clone())).unwrap().is_some());
+    assert!(ingest_service(&other, &service(labels.clone())).unwrap().is_some());
     assert!(ingest_slice(&other, &slice(labels)).unwrap().is_some());
-    assert_eq!(ingest_service(&other, "n1", &service(json!({}))), Ok(None));
+    assert_eq!(ingest_service(&other, &service(json!({}))), Ok(None));
 }
 
 #[test]
 fn a_field_that_cannot_be_used_is_named() {
-    let error = |extra| ingest_service(&Config::default(), "n1", &service(extra)).unwrap_err().to_string();
+    let error = |extra| ingest_service(&Config::default(), &service(extra)).unwrap_err().to_string();
     assert_eq!(
         error(json!({"spec": {"clusterIPs": ["10.96.0.300"]}})),
         "spec.clusterIPs: \"10.96.0.300\" is not an IP address"
@@ -130,4 +122,167 @@ fn a_slice_port_without_a_number_is_left_out() {
     let row = ingest_slice(&Config::default(), &slice(json!({"ports": [{"port": null}, {"name": "b", "port": 1}]})));
     let row = row.unwrap().unwrap();
     assert_eq!(row.ports, [Port { name: Some("b".into()), protocol: Protocol::Tcp, port: 1 }]);
+}
+
+fn row(extra: serde_json::Value) -> Service {
+    ingest_service(&Config::default(), &service(extra)).unwrap().unwrap()
+}
+
+fn problems(service: &Service) -> Vec<String> {
+    service.problems.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_load_balancer_has_its_ports_addresses_and_policies() {
+    let spec = json!({
+        "type": "LoadBalancer", "externalTrafficPolicy": "Local", "internalTrafficPolicy": "Local",
+        "ports": [{"port": 80, "nodePort": 30080}], "externalIPs": ["192.0.2.9"], "healthCheckNodePort": 31000,
+        "sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 60}},
+        "loadBalancerSourceRanges": ["10.0.0.7/8 ", "10.0.0.0/8", "fd00::/16"],
+    });
+    let ingress = json!([{"ip": "192.0.2.1"}, {"ip": "192.0.2.2", "ipMode": "Proxy"}, {"hostname": "lb.example"},
+        {"ip": "fd00::1", "ipMode": "VIP"}]);
+    let row = row(json!({"spec": spec, "status": {"loadBalancer": {"ingress": ingress}}}));
+    let ips = |texts: &[&str]| texts.iter().map(|ip| ip.parse().unwrap()).collect::<Vec<IpAddr>>();
+    assert_eq!(row.load_balancer_ips, ips(&["192.0.2.1", "fd00::1"]), "a proxy sends under other addresses");
+    assert_eq!((row.external_ips, row.ports[0].node_port), (ips(&["192.0.2.9"]), Some(30080)));
+    assert_eq!((row.external_policy, row.internal_policy), (TrafficPolicy::Local, TrafficPolicy::Local));
+    assert_eq!((row.affinity, row.health_check_node_port), (Some(Duration::from_secs(60)), Some(31000)));
+    let ranges = row.source_ranges.unwrap();
+    let prefixes: Vec<_> = ranges.prefixes.iter().map(ToString::to_string).collect();
+    assert_eq!((prefixes, ranges.deny), (vec!["10.0.0.0/8".to_owned(), "fd00::/16".to_owned()], false));
+    assert!(row.problems.is_empty());
+}
+
+#[test]
+fn only_load_balancers_have_addresses_in_their_status_and_cluster_ips_no_node_ports() {
+    let status = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}});
+    let row = row(json!({"spec": {"type": "ClusterIP", "ports": [{"port": 80, "nodePort": 30080}]}, "status": status}));
+    assert_eq!((row.load_balancer_ips, row.ports[0].node_port), (vec![], None));
+}
+
+#[test]
+fn affinity_lasts_three_hours_unless_it_says_otherwise() {
+    assert_eq!(row(json!({"spec": {"sessionAffinity": "ClientIP"}})).affinity, Some(Duration::from_secs(10_800)));
+    assert_eq!(row(json!({"spec": {"sessionAffinity": "None"}})).affinity, None);
+}
+
+#[test]
+fn what_cannot_be_read_is_an_error_that_names_the_field() {
+    let error = |extra| ingest_service(&Config::default(), &service(extra)).unwrap_err().to_string();
+    let timeout = json!({"clientIP": {"timeoutSeconds": 0}});
+    for (spec, said) in [
+        (json!({"externalIPs": ["x"]}), "spec.externalIPs: \"x\" is not an IP address"),
+        (json!({"externalTrafficPolicy": "Near"}), "spec.externalTrafficPolicy: \"Near\" is not Cluster or Local"),
+        (json!({"sessionAffinity": "Cookie"}), "spec.sessionAffinity: \"Cookie\" is not None or ClientIP"),
+        (
+            json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": timeout}),
+            "spec.sessionAffinityConfig.clientIP.timeoutSeconds: \"0\" is not between 1 and 86400",
+        ),
+        (
+            json!({"loadBalancerSourceRanges": ["10.0.0.0/33"]}),
+            "spec.loadBalancerSourceRanges: \"10.0.0.0/33\" is not a prefix such as 10.0.0.0/24",
+        ),
+        (
+            json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 70000}]}),
+            "spec.ports.nodePort: \"70000\" is not a port from 1 to 65535",
+        ),
+    ] {
+        assert_eq!(error(json!({ "spec": spec })), said);
+    }
+}
+
+#[test]
+fn an_address_that_is_not_one_machines_is_left_out_and_told() {
+    let hostile = ["0.0.0.0", "127.0.0.1", "169.254.169.254", "224.0.0.1", "::", "fe80::1", "::ffff:10.0.0.1"];
+    let row = row(json!({"spec": {"externalIPs": hostile}}));
+    assert!(row.external_ips.is_empty());
+    assert_eq!(row.problems.len(), hostile.len());
+    assert_eq!(problems(&row)[0], "spec.externalIPs: 0.0.0.0 is no address of a single machine; it is left out");
+}
+
+#[test]
+fn an_address_of_a_family_that_the_service_lacks_is_left_out_and_told() {
+    let spec = json!({"clusterIP": "10.96.0.9", "clusterIPs": ["10.96.0.9"], "externalIPs": ["fd00::9", "192.0.2.9"]});
+    let row = row(json!({ "spec": spec }));
+    assert_eq!(row.external_ips, ["192.0.2.9".parse::<IpAddr>().unwrap()]);
+    assert_eq!(
+        problems(&row),
+        ["spec.externalIPs: the Service has no address of the family of fd00::9; it is left out"]
+    );
+}
+
+fn annotated(config: &Config, annotations: &[(&str, &str)]) -> Service {
+    let annotations: std::collections::BTreeMap<_, _> =
+        annotations.iter().map(|(key, value)| (format!("service.cilium.io/{key}"), *value)).collect();
+    let object = service(
+        json!({"metadata": {"annotations": annotations}, "spec": {"loadBalancerSourceRanges": ["10.0.0.0/8"]}}),
+    );
+    ingest_service(config, &object).unwrap().unwrap()
+}
+
+#[test]
+fn annotations_choose_what_is_otherwise_configured() {
+    let config = Config { algorithm_annotation: true, forwarding_annotation: true, ..Config::default() };
+    let row = annotated(
+        &config,
+        &[
+            ("lb-algorithm", "Maglev"),
+            ("forwarding-mode", "snat"),
+            ("type", "LoadBalancer"),
+            ("src-ranges-policy", "deny"),
+            ("node", "edge"),
+            ("proxy-delegation", "none"),
+        ],
+    );
+    assert!(row.problems.is_empty(), "{:?}", row.problems);
+    assert_eq!((row.algorithm, row.forwarding), (Some(Algorithm::Maglev), Some(Forwarding::Snat)));
+    assert_eq!((row.only, row.source_ranges.unwrap().deny), (Some(ServiceKind::LoadBalancer), true));
+    let labels = |key: &str, value: &str| [(key.to_owned(), value.to_owned())].into();
+    assert!(row.nodes.contains(&labels("service.cilium.io/node", "edge")));
+    assert!(!row.nodes.contains(&labels("service.cilium.io/node", "core")));
+    let selected = annotated(&config, &[("node", "edge"), ("node-selector", "zone in (a)")]);
+    assert!(selected.nodes.contains(&labels("zone", "a")), "the selector wins");
+}
+
+#[test]
+fn an_annotation_that_is_not_honoured_is_told_and_changes_nothing() {
+    let config = Config { algorithm_annotation: true, forwarding_annotation: true, ..Config::default() };
+    for (config, key, value, said) in [
+        (&config, "lb-algorithm", "best", "\"best\" is none of random, maglev"),
+        (&Config::default(), "lb-algorithm", "maglev", "needs the configuration key bpf-lb-algorithm-annotation"),
+        (&config, "forwarding-mode", "dsr", "is not supported yet"),
+        (&config, "type", "ExternalName", "\"ExternalName\" is none of ClusterIP, NodePort, LoadBalancer"),
+        (&config, "src-ranges-policy", "no", "\"no\" is none of allow, deny"),
+        (&config, "proxy-delegation", "delegate-if-local", "is not supported yet"),
+        (&config, "lb-l7", "enabled", "is not supported yet"),
+    ] {
+        let row = annotated(config, &[(key, value)]);
+        assert_eq!(problems(&row), [format!("service.cilium.io/{key}: {said}")]);
+        assert_eq!(Service { problems: vec![], ..row }, annotated(config, &[]));
+    }
+    let broken = annotated(&config, &[("node-selector", "zone in a")]);
+    assert_eq!(
+        problems(&broken),
+        ["service.cilium.io/node-selector: \"zone in a\" is no label selector; no node serves"]
+    );
+    assert!(!broken.nodes.contains(&std::collections::BTreeMap::new()));
+}
+
+#[test]
+fn topology_that_is_switched_off_is_told() {
+    let wanting = service(json!({"spec": {"trafficDistribution": "PreferClose"}}));
+    let on = Config { topology: true, ..Config::default() };
+    assert!(ingest_service(&on, &wanting).unwrap().unwrap().problems.is_empty());
+    let off = ingest_service(&Config::default(), &wanting).unwrap().unwrap();
+    assert!(problems(&off)[0].starts_with("spec.trafficDistribution: needs enable-service-topology"));
+}
+
+#[test]
+fn an_endpoint_brings_its_zone_and_hints() {
+    let endpoint = json!({"addresses": ["10.0.0.1"], "zone": "a", "nodeName": "n1",
+        "hints": {"forZones": [{"name": "a"}, {"name": "b"}], "forNodes": [{"name": "n1"}]}});
+    let row = ingest_slice(&Config::default(), &slice(json!({"endpoints": [endpoint]}))).unwrap().unwrap();
+    let SliceEndpoint { zone, for_zones, for_nodes, .. } = &row.endpoints[0];
+    assert_eq!((zone.as_deref(), for_zones.len(), for_nodes[..] == ["n1".into()]), (Some("a"), 2, true));
 }

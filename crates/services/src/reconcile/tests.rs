@@ -6,7 +6,7 @@
 
 use super::*;
 use datapath::{RawMap, fake};
-use model::{Backend, BackendId, Protocol, ServiceKind};
+use model::{Algorithm, Backend, BackendId, BackendState, Protocol, ServiceKind, SourceRanges};
 use proptest::prelude::*;
 use statedb::Target as _;
 use std::io;
@@ -17,18 +17,14 @@ fn addr(ip: &str, port: u16) -> L4Addr {
 }
 
 fn backend(n: u8, active: bool) -> Backend {
-    Backend { id: BackendId(u32::from(n) + 100), addr: addr(&format!("10.0.0.{n}"), 8080), node: None, active }
+    let state = if active { BackendState::Active } else { BackendState::TerminatingNotServing };
+    Backend::new(BackendId(u32::from(n) + 100), addr(&format!("10.0.0.{n}"), 8080), state)
 }
 
 fn frontend(n: u8, backends: Vec<Backend>) -> Frontend {
-    Frontend {
-        id: u32::from(n) + 1,
-        addr: addr(&format!("10.96.0.{n}"), 80),
-        service: ServiceName { namespace: "default".into(), name: format!("s{n}").into() },
-        port_name: None,
-        kind: ServiceKind::ClusterIp,
-        backends,
-    }
+    let key = FrontendKey::external(addr(&format!("10.96.0.{n}"), 80));
+    let service = ServiceName { namespace: "default".into(), name: format!("s{n}").into() };
+    Frontend::new(key, u32::from(n) + 1, service, backends.into())
 }
 
 fn snapshot(rows: impl IntoIterator<Item = Frontend>) -> statedb::Snapshot<Frontend> {
@@ -42,6 +38,11 @@ fn block<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
 
+fn target<K: Kernel>(kernel: &K) -> datapath::Result<Target> {
+    let maglev = Maglev { size: 251, seed: "JLfvgnHc2kaSUFaI".to_owned() };
+    Target::new(Maps::open(kernel)?, Epochs::open(kernel)?, maglev)
+}
+
 struct Fixture {
     kernel: fake::Kernel,
     target: Target,
@@ -49,7 +50,7 @@ struct Fixture {
 
 impl Fixture {
     fn new(kernel: fake::Kernel) -> Self {
-        let target = Target::new(Maps::open(&kernel).unwrap(), Epochs::open(&kernel).unwrap());
+        let target = target(&kernel).unwrap();
         Self { kernel, target }
     }
 
@@ -109,7 +110,17 @@ fn no_holes(kernel: &fake::Kernel) {
     let maps = Maps::open(kernel).unwrap();
     for (key, service) in maps.services.entries().unwrap() {
         let mark = maps.services.get(&lb::ServiceKey::mark(key.addr)).unwrap();
-        assert_eq!(mark, Some(lb::Service::MARK), "{key:?} is at an address without a mark");
+        let owns_address = service.flags & lb::flags::NODE_PORT == 0;
+        assert!(!owns_address || mark == Some(lb::Service::MARK), "{key:?} is at an address without a mark");
+        if service.flags & lb::flags::MAGLEV != 0 && service.count > 0 {
+            for position in 0..251_u32 {
+                let (part, at) = (position / 256, position % 256);
+                let part = maps.maglev.get(&lb::MaglevKey { service: service.id, part }).unwrap();
+                let part = part.unwrap_or_else(|| panic!("{key:?} has no table"));
+                let backend = part.backends.as_flattened()[at as usize];
+                assert!(maps.backends.get(&backend).unwrap().is_some(), "{key:?} {position}: no backend {backend}");
+            }
+        }
         for slot in 0..service.count {
             let backend = maps.slots.get(&encode::slot_key(service.id, slot)).unwrap();
             let backend = backend.unwrap_or_else(|| panic!("{key:?} has no slot {slot}"));
@@ -170,9 +181,9 @@ fn a_service_grows_and_shrinks_and_leaves_nothing_behind() {
     assert_eq!(f.sizes(), (1, 1, 1));
     f.update(&frontend(1, vec![])).unwrap();
     assert_eq!(f.sizes(), (1, 0, 0), "without backends the frontend stays, to refuse connections");
-    block(f.target.delete(&addr("10.96.0.1", 80))).unwrap();
+    block(f.target.delete(&frontend(1, vec![]).key)).unwrap();
     assert_eq!(f.sizes(), (0, 0, 0));
-    block(f.target.delete(&addr("10.96.0.1", 80))).unwrap();
+    block(f.target.delete(&frontend(1, vec![]).key)).unwrap();
 }
 
 #[test]
@@ -194,7 +205,7 @@ fn the_epoch_of_a_backend_is_raised_when_it_leaves_and_no_other() {
     f.update(&frontend(1, vec![backend(1, true), backend(4, true)])).unwrap();
     assert!(f.epochs(all)[3] > moved, "a backend took another's place");
     assert_eq!(f.epochs(["10.96.0.1", "10.0.0.1"]), [1, 0]);
-    block(f.target.delete(&addr("10.96.0.1", 80))).unwrap();
+    block(f.target.delete(&frontend(1, vec![]).key)).unwrap();
     assert!(f.epochs(all)[0] > 1 && f.epochs(all)[1] > 0, "neither a frontend nor a backend any more");
     assert_eq!(Epochs::open(&f.kernel).unwrap().node().unwrap(), 0, "nobody else is concerned");
 }
@@ -205,7 +216,7 @@ fn a_backend_of_two_services_stays_until_the_last_lets_go() {
     f.prune([]);
     f.update(&frontend(1, vec![backend(1, true)])).unwrap();
     f.update(&frontend(2, vec![backend(1, true)])).unwrap();
-    block(f.target.delete(&addr("10.96.0.1", 80))).unwrap();
+    block(f.target.delete(&frontend(1, vec![]).key)).unwrap();
     assert_eq!(f.sizes(), (1, 1, 1));
     no_holes(&f.kernel);
 }
@@ -250,7 +261,7 @@ fn a_frontend_that_gets_another_number_leaves_nothing_under_the_one_it_had() {
     let again = Frontend { id: 10, ..renumbered };
     let mut last = Fixture::new(after.kernel);
     last.prune([again.clone()]);
-    block(last.target.delete(&again.addr)).unwrap();
+    block(last.target.delete(&again.key)).unwrap();
     assert_eq!((last.members(9), last.sizes()), (vec![], (0, 0, 0)));
 }
 
@@ -265,7 +276,7 @@ fn a_restart_writes_nothing_that_is_right_and_removes_what_is_gone() {
     let raised = before.raised();
 
     let frozen = Frozen(before.kernel.clone());
-    let mut looking = Target::new(Maps::open(&frozen).unwrap(), Epochs::open(&frozen).unwrap());
+    let mut looking = target(&frozen).unwrap();
     block(looking.update(&a)).unwrap();
     block(looking.update(&b)).unwrap();
 
@@ -289,13 +300,14 @@ fn a_full_map_is_an_error_that_names_map_and_service_while_others_go_on() {
     assert_eq!(error.source.to_string(), "map cilium_lb_backends is full (2 entries)");
     no_holes(&f.kernel);
     f.update(&frontend(3, vec![backend(1, true)])).unwrap();
-    block(f.target.delete(&addr("10.96.0.2", 80))).unwrap();
+    block(f.target.delete(&frontend(2, vec![]).key)).unwrap();
     f.update(&frontend(3, vec![backend(4, true)])).expect("what the failed one had written is free again");
 }
 
 /// A frontend of which two are at one address.
 fn neighbour(n: u8, backends: Vec<Backend>) -> Frontend {
-    Frontend { addr: addr(&format!("10.96.0.{}", n / 2), 80 + u16::from(n)), ..frontend(n, backends) }
+    let key = FrontendKey::external(addr(&format!("10.96.0.{}", n / 2), 80 + u16::from(n)));
+    Frontend { key, ..frontend(n, backends) }
 }
 
 #[test]
@@ -306,13 +318,13 @@ fn an_address_is_marked_from_its_first_frontend_to_its_last() {
     f.update(&neighbour(3, vec![backend(1, true)])).unwrap();
     f.update(&neighbour(4, vec![])).unwrap();
     assert_eq!(f.marks(), ["10.96.0.1", "10.96.0.2"]);
-    block(f.target.delete(&neighbour(2, vec![]).addr)).unwrap();
+    block(f.target.delete(&neighbour(2, vec![]).key)).unwrap();
     assert_eq!((f.marks().len(), f.sizes().0), (2, 2), "the other one is still there");
     let raised = f.epochs(["10.96.0.1"]);
-    block(f.target.delete(&neighbour(3, vec![]).addr)).unwrap();
+    block(f.target.delete(&neighbour(3, vec![]).key)).unwrap();
     assert_eq!(f.marks(), ["10.96.0.2"]);
     assert!(f.epochs(["10.96.0.1"]) > raised, "what was dropped goes to the world again");
-    block(f.target.delete(&neighbour(4, vec![]).addr)).unwrap();
+    block(f.target.delete(&neighbour(4, vec![]).key)).unwrap();
     assert!(f.marks().is_empty());
 }
 
@@ -324,7 +336,7 @@ fn after_a_restart_a_mark_stays_until_it_is_known_that_no_frontend_of_its_addres
         before.update(&neighbour(n, vec![])).unwrap();
     }
     let mut after = Fixture::new(before.kernel.clone());
-    block(after.target.delete(&neighbour(2, vec![]).addr)).unwrap();
+    block(after.target.delete(&neighbour(2, vec![]).key)).unwrap();
     assert_eq!((after.marks().len(), after.sizes().0), (2, 2), "the last process had another frontend there");
     no_holes(&after.kernel);
     let raised = after.epochs(["10.96.0.1", "10.96.0.2"]);
@@ -332,7 +344,7 @@ fn after_a_restart_a_mark_stays_until_it_is_known_that_no_frontend_of_its_addres
     assert_eq!((after.marks(), after.sizes().0), (vec!["10.96.0.1".to_owned()], 1));
     assert_eq!(after.epochs(["10.96.0.1"]), raised[..1], "nothing has changed there");
     assert!(after.epochs(["10.96.0.2"]) > [raised[1]]);
-    block(after.target.delete(&neighbour(3, vec![]).addr)).unwrap();
+    block(after.target.delete(&neighbour(3, vec![]).key)).unwrap();
     assert!(after.marks().is_empty());
 }
 
@@ -341,7 +353,7 @@ fn an_entry_of_a_process_that_knew_no_marks_is_marked_and_its_flows_are_decided_
     let mut f = Fixture::new(fake::Kernel::new());
     f.prune([]);
     f.update(&frontend(1, vec![])).unwrap();
-    let key = lb::ServiceKey::mark(frontend(1, vec![]).addr.ip.into());
+    let key = lb::ServiceKey::mark(frontend(1, vec![]).key.addr.ip.into());
     Maps::open(&f.kernel).unwrap().services.remove(&key).unwrap();
     let mut after = Fixture::new(f.kernel.clone());
     let raised = after.epochs(["10.96.0.1"]);
@@ -360,30 +372,58 @@ fn a_frontend_without_room_for_its_mark_is_an_error_and_is_not_there() {
     assert_eq!(error.source.to_string(), "map cilium_lb_services is full (3 entries)");
     no_holes(&f.kernel);
     assert_eq!((f.marks().len(), f.sizes().0), (1, 2));
-    block(f.target.delete(&neighbour(3, vec![]).addr)).unwrap();
+    block(f.target.delete(&neighbour(3, vec![]).key)).unwrap();
     // Room for the mark, and none for the frontend.
     f.update(&neighbour(4, vec![])).unwrap_err();
-    block(f.target.delete(&neighbour(4, vec![]).addr)).unwrap();
+    block(f.target.delete(&neighbour(4, vec![]).key)).unwrap();
     assert_eq!((f.marks(), f.sizes().0), (vec!["10.96.0.1".to_owned()], 1), "nothing is left of the one that failed");
 }
 
-/// Frontends, whether they get another number, and their backends; none when they go.
+/// What a frontend is like beside its backends.
+#[derive(Clone, Copy, Debug)]
+struct Traits {
+    node_port: bool,
+    maglev: bool,
+    ranges: Option<(u8, bool)>,
+}
+
+impl Traits {
+    fn of(self, row: Frontend) -> Frontend {
+        let prefixes = |bits: u8| (0..4).filter(move |bit| bits & 1 << bit != 0);
+        let prefixes = |bits| prefixes(bits).map(|n| format!("10.{n}.0.0/16").parse().unwrap()).collect();
+        Frontend {
+            kind: if self.node_port { ServiceKind::NodePort } else { ServiceKind::ClusterIp },
+            owns_address: !self.node_port,
+            algorithm: if self.maglev { Algorithm::Maglev } else { Algorithm::Random },
+            source_ranges: self.ranges.map(|(bits, deny)| Arc::new(SourceRanges { prefixes: prefixes(bits), deny })),
+            ..row
+        }
+    }
+}
+
+fn traits() -> impl Strategy<Value = Traits> {
+    let ranges = prop::option::of((0..16u8, any::<bool>()));
+    (any::<bool>(), any::<bool>(), ranges).prop_map(|(node_port, maglev, ranges)| Traits { node_port, maglev, ranges })
+}
+
+/// Frontends, whether they get another number, what they are like, and their backends; none when they go.
 /// The last says whether a newer row comes when the first attempt has failed.
-fn rows() -> impl Strategy<Value = Vec<(u8, bool, Option<Vec<(u8, bool)>>, bool)>> {
+fn rows() -> impl Strategy<Value = Vec<(u8, bool, Option<(Traits, Vec<(u8, bool)>)>, bool)>> {
     let backends = prop::collection::btree_map(0..6u8, any::<bool>(), 0..5).prop_map(|m| m.into_iter().collect());
-    prop::collection::vec((0..4u8, any::<bool>(), prop::option::weighted(0.8, backends), any::<bool>()), 1..20)
+    let row = prop::option::weighted(0.8, (traits(), backends));
+    prop::collection::vec((0..4u8, any::<bool>(), row, any::<bool>()), 1..20)
 }
 
 proptest! {
     #[test]
     fn whatever_fails_there_is_never_a_hole_and_in_the_end_the_maps_are_exact(
-        events in rows(), seed: u64, p in 0.05..0.3f64, restart in prop::option::of(0..20usize),
+        events in rows(), seed: u64, p in 0.05..0.15f64, restart in prop::option::of(0..20usize),
     ) {
         let kernel = fake::Kernel::new();
         let chaos = fake::chaos(kernel.clone(), p, seed);
         let open = || loop {
-            if let (Ok(maps), Ok(epochs)) = (Maps::open(&chaos), Epochs::open(&chaos)) {
-                return Target::new(maps, epochs);
+            if let Ok(target) = target(&chaos) {
+                return target;
             }
         };
         let mut target = open();
@@ -399,24 +439,24 @@ proptest! {
                 until_ok(&kernel, || block(target.prune(&snapshot(desired.values().cloned()))));
             }
             match backends {
-                Some(backends) => {
+                Some((traits, backends)) => {
                     let id = &mut numbers[usize::from(n)];
                     *id += if renumbered { 10 } else { 0 };
                     let backends = backends.into_iter().map(|(n, active)| backend(n, active)).collect();
-                    let row = Frontend { id: *id, ..neighbour(n, backends) };
+                    let row = traits.of(Frontend { id: *id, ..neighbour(n, backends) });
                     desired.insert(n, row.clone());
                     attempt(&kernel, once, || block(target.update(&row)));
                 }
                 None => {
                     desired.remove(&n);
-                    attempt(&kernel, once, || block(target.delete(&neighbour(n, vec![]).addr)));
+                    attempt(&kernel, once, || block(target.delete(&neighbour(n, vec![]).key)));
                 }
             }
         }
         for n in 0..4 {
             until_ok(&kernel, || match desired.get(&n) {
                 Some(row) => block(target.update(row)),
-                None => block(target.delete(&neighbour(n, vec![]).addr)),
+                None => block(target.delete(&neighbour(n, vec![]).key)),
             });
         }
         let mut scratch = Fixture::new(fake::Kernel::new());
@@ -428,7 +468,10 @@ proptest! {
             a.sort();
             b.sort();
             c.sort();
-            (a, b, c)
+            let (mut d, mut e) = (maps.ranges.keys().unwrap(), maps.maglev.entries().unwrap());
+            d.sort();
+            e.sort();
+            (a, b, c, d, e)
         };
         prop_assert_eq!(content(&kernel), content(&scratch.kernel));
     }
@@ -486,4 +529,80 @@ fn in_a_full_map_the_backends_of_the_past_make_room_for_the_present_ones() {
         no_holes(&f.kernel);
         assert_eq!((f.members(2), f.sizes()), (vec![103, 104], (1, 2, 2)), "{full}");
     }
+}
+
+fn narrowed(f: &mut Fixture, row: &Frontend) -> bool {
+    let epochs = Epochs::open(&f.kernel).unwrap();
+    let before = epochs.node().unwrap();
+    f.update(row).unwrap();
+    epochs.node().unwrap() > before
+}
+
+#[test]
+fn flows_are_decided_anew_when_fewer_clients_may_use_a_frontend_and_not_when_nothing_changes() {
+    let mut f = Fixture::new(fake::Kernel::new());
+    f.prune([]);
+    let open = Traits { node_port: false, maglev: false, ranges: None };
+    let row = |ranges| Traits { ranges, ..open }.of(frontend(1, vec![backend(1, true)]));
+    assert!(!narrowed(&mut f, &row(Some((1, false)))), "nobody has used it yet");
+    assert!(!narrowed(&mut f, &row(Some((1, false)))));
+    assert!(narrowed(&mut f, &row(Some((2, false)))), "others are admitted");
+    assert!(narrowed(&mut f, &row(Some((2, true)))), "they are refused instead");
+    assert!(narrowed(&mut f, &row(None)));
+    assert!(narrowed(&mut f, &row(Some((0, false)))), "nobody is admitted");
+    let exposed = |exposed| Frontend { exposed, ..row(None) };
+    f.update(&exposed(true)).unwrap();
+    assert!(narrowed(&mut f, &exposed(false)));
+}
+
+#[test]
+fn a_lookup_table_is_written_before_the_frontend_asks_for_it_and_goes_with_the_last_backend() {
+    let mut f = Fixture::new(fake::Kernel::new());
+    f.prune([]);
+    let row = |maglev, backends| Traits { node_port: false, maglev, ranges: None }.of(frontend(1, backends));
+    let parts = |f: &Fixture| Maps::open(&f.kernel).unwrap().maglev.keys().unwrap().len();
+    f.update(&row(true, vec![backend(1, true), backend(2, true)])).unwrap();
+    assert_eq!(parts(&f), 1);
+    f.update(&row(true, vec![backend(1, false)])).unwrap();
+    assert_eq!(parts(&f), 0, "nobody takes new connections");
+    f.update(&row(true, vec![backend(1, true)])).unwrap();
+    f.update(&row(false, vec![backend(1, true)])).unwrap();
+    assert_eq!(parts(&f), 0, "chance chooses");
+    f.update(&row(true, vec![backend(1, true)])).unwrap();
+    block(f.target.delete(&frontend(1, vec![]).key)).unwrap();
+    assert_eq!(parts(&f), 0);
+}
+
+#[test]
+fn what_the_last_process_left_of_ranges_and_tables_goes_once_all_is_known() {
+    let mut before = Fixture::new(fake::Kernel::new());
+    let all = Traits { node_port: false, maglev: true, ranges: Some((3, false)) };
+    let (stays, goes) = (frontend(1, vec![backend(1, true)]), all.of(frontend(2, vec![backend(2, true)])));
+    before.prune([]);
+    before.update(&all.of(stays.clone())).unwrap();
+    before.update(&goes).unwrap();
+    let mut after = Fixture::new(before.kernel);
+    let narrower = Traits { maglev: false, ranges: Some((1, false)), ..all }.of(stays);
+    after.update(&narrower).unwrap();
+    after.prune([narrower]);
+    let maps = Maps::open(&after.kernel).unwrap();
+    assert_eq!((maps.ranges.keys().unwrap().len(), maps.maglev.keys().unwrap().len()), (1, 0));
+}
+
+#[test]
+fn an_address_that_is_a_nodes_too_is_not_marked_and_loses_the_mark_it_had() {
+    let mut f = Fixture::new(fake::Kernel::new());
+    f.prune([]);
+    let shared = |owns_address| Frontend { owns_address, kind: ServiceKind::NodePort, ..frontend(1, vec![]) };
+    f.update(&shared(false)).unwrap();
+    assert!(f.marks().is_empty());
+    f.update(&shared(true)).unwrap();
+    assert_eq!(f.marks(), ["10.96.0.1"]);
+    f.update(&shared(false)).unwrap();
+    assert!(f.marks().is_empty(), "a node has taken the address");
+    f.update(&shared(true)).unwrap();
+    let mut after = Fixture::new(f.kernel);
+    after.update(&shared(false)).unwrap();
+    after.prune([shared(false)]);
+    assert!(after.marks().is_empty());
 }

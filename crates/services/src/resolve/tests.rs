@@ -1,22 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Tests of resolution: the rules of choosing backends by example, and that increments add up to the whole.
+//! Tests of resolution, from source rows to frontends: the rules by example, and that increments add up to the whole.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 #![allow(clippy::type_complexity, reason = "what a test generates is a tuple of plain values")]
 
 use super::*;
-use crate::ingest::SliceName;
+use crate::ingest::{EndpointSlice, Nodes, Port, Service, ServicePort, SliceEndpoint, SliceName};
+use crate::reconcile::Numbers;
+use crate::{Config, Inputs, Rows, rows};
+use datapath::{Epochs, Kernel, fake};
 use futures::FutureExt;
-use model::Protocol;
+use model::{Backend, BackendId, L4Addr, NodeName, Pod, Protocol, ServiceName, TrafficPolicy};
 use proptest::prelude::*;
 use statedb::{Change, Changes, Row, Writer};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) fn service_row(name: &str, ips: &[&str], ports: &[(&str, Protocol, u16)]) -> Service {
+    let port = |(name, protocol, port): &(&str, Protocol, u16)| ServicePort {
+        name: (!name.is_empty()).then(|| (*name).into()),
+        protocol: *protocol,
+        port: *port,
+        node_port: None,
+    };
     Service {
         name: service_name(name),
         cluster_ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(),
-        ports: ports.iter().map(|p| port(p.0, p.1, p.2)).collect(),
-        only_node: None,
+        external_ips: vec![],
+        load_balancer_ips: vec![],
+        ports: ports.iter().map(port).collect(),
+        external_policy: TrafficPolicy::Cluster,
+        internal_policy: TrafficPolicy::Cluster,
+        affinity: None,
+        source_ranges: None,
+        health_check_node_port: None,
+        algorithm: None,
+        forwarding: None,
+        only: None,
+        nodes: Nodes::All,
+        problems: vec![],
     }
 }
 
@@ -43,7 +63,16 @@ fn slice_row(
 }
 
 fn endpoint(ip: &str, ready: bool, serving: bool, terminating: bool) -> SliceEndpoint {
-    SliceEndpoint { ip: ip.parse().unwrap(), node: Some("n1".into()), ready, serving, terminating }
+    SliceEndpoint {
+        ip: ip.parse().unwrap(),
+        node: Some("n1".into()),
+        zone: None,
+        for_zones: vec![],
+        for_nodes: vec![],
+        ready,
+        serving,
+        terminating,
+    }
 }
 
 fn up<R: Row>(row: R) -> Change<R> {
@@ -55,7 +84,10 @@ struct Bench {
     runtime: tokio::runtime::Runtime,
     services: Writer<Service>,
     slices: Writer<EndpointSlice>,
-    frontends: Derived<Frontend>,
+    pods: Writer<Pod>,
+    nodes: Writer<Node>,
+    addresses: Writer<NodeAddress>,
+    derived: Rows,
     changes: Changes<Frontend>,
 }
 
@@ -67,18 +99,32 @@ struct Delta {
 }
 
 impl Bench {
-    fn new(numbers: Numbers) -> Self {
-        let (mut services, service_rows) = statedb::table("services");
-        let (mut slices, slice_rows) = statedb::table("slices");
-        services.mark_initialized();
-        slices.mark_initialized();
+    /// The agent of node n1.
+    fn new(config: &Config, numbers: Numbers) -> Self {
+        let (services, service_rows) = statedb::table("services");
+        let (slices, slice_rows) = statedb::table("slices");
+        let (pods, pod_rows) = statedb::table("pods");
+        let (nodes, node_rows) = statedb::table("nodes");
+        let (addresses, address_rows) = statedb::table("addresses");
+        let kernel: Arc<dyn Kernel> = Arc::new(fake::Kernel::new());
+        let inputs = Inputs {
+            services: service_rows,
+            slices: slice_rows,
+            pods: pod_rows,
+            node: node_name("n1"),
+            nodes: node_rows,
+            addresses: address_rows,
+            epochs: Epochs::open(&kernel).unwrap(),
+            maps: kernel,
+            hooks: Arc::new(fake::Hooks::default()),
+        };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let frontends = runtime.block_on(async {
+        let derived = runtime.block_on(async {
             let tasks = Tasks::new(Default::default());
-            derive(&tasks, &service_rows, &slice_rows, numbers)
+            rows(config, &inputs, numbers, &tasks)
         });
-        let changes = frontends.rows.subscribe();
-        Self { runtime, services, slices, frontends, changes }
+        let changes = derived.frontends.rows.subscribe();
+        Self { runtime, services, slices, pods, nodes, addresses, derived, changes }
     }
 
     fn service(&mut self, change: &Change<Service>) {
@@ -96,34 +142,51 @@ impl Bench {
     }
 
     fn resolve(&mut self) -> Delta {
-        self.services.commit();
-        self.slices.commit();
-        self.runtime.block_on(self.frontends.caught_up());
+        self.services.mark_initialized();
+        self.slices.mark_initialized();
+        self.pods.mark_initialized();
+        self.nodes.mark_initialized();
+        self.addresses.mark_initialized();
+        self.runtime.block_on(async {
+            self.derived.served.caught_up().await;
+            self.derived.host_ports.caught_up().await;
+            self.derived.frontends.caught_up().await;
+        });
         let mut delta = Delta::default();
         for change in self.changes.next().now_or_never().into_iter().flat_map(|batch| batch.changes) {
             match change {
                 Change::Upsert(row) => delta.upserts.push(Frontend::clone(&row)),
-                Change::Delete(row) => delta.deletes.push(row.addr),
+                Change::Delete(row) => delta.deletes.push(row.key),
             }
         }
         delta
     }
 
     fn rows(&self) -> BTreeMap<FrontendKey, Frontend> {
-        self.frontends.rows.snapshot().iter().map(|row| (row.addr, Frontend::clone(row))).collect()
+        self.derived.frontends.rows.snapshot().iter().map(|row| (row.key, Frontend::clone(row))).collect()
     }
 }
 
 fn resolver() -> Bench {
-    Bench::new(Numbers::new([], []))
+    Bench::new(&proxy(), Numbers { services: vec![], backends: vec![] })
 }
 
-/// Each frontend as `address: backends`, an inactive one in parentheses.
+/// Without kube-proxy.
+fn proxy() -> Config {
+    Config { kube_proxy_replacement: true, ..Config::default() }
+}
+
+fn node_name(name: &str) -> NodeName {
+    NodeName { cluster: "default".to_owned(), name: name.to_owned() }
+}
+
+/// Each frontend as `address: backends`, one without new connections in parentheses.
 fn lines(bench: &Bench) -> Vec<String> {
-    let backend = |b: &Backend| if b.active { b.addr.to_string() } else { format!("({})", b.addr) };
     let line = |f: &Frontend| {
+        let takers: Vec<_> = f.takers().map(|b| b.id).collect();
+        let backend = |b: &Backend| if takers.contains(&b.id) { b.addr.to_string() } else { format!("({})", b.addr) };
         let backends: Vec<_> = f.backends.iter().map(backend).collect();
-        format!("{}: {}", f.addr, backends.join(" "))
+        format!("{}: {}", f.key, backends.join(" "))
     };
     bench.rows().values().map(line).collect()
 }
@@ -184,19 +247,24 @@ fn an_endpoint_that_is_not_ready_is_no_backend_even_if_it_serves() {
 }
 
 #[test]
-fn a_service_of_one_node_has_the_backends_of_that_node_or_none() {
+fn a_cluster_address_under_a_local_policy_has_the_backends_of_this_node_or_none() {
     let elsewhere = |ip| SliceEndpoint { node: Some("n2".into()), ..endpoint(ip, true, true, false) };
     let nowhere = |ip| SliceEndpoint { node: None, ..endpoint(ip, true, true, false) };
     let mut r = resolver();
-    let local = |node: &str| Service { only_node: Some(node.into()), ..service_row("web", &["10.96.0.1"], &HTTP) };
-    let endpoints = vec![endpoint("10.0.0.1", true, true, false), elsewhere("10.0.0.2"), nowhere("10.0.0.3")];
-    r.slice(&up(slice_row("web-1", "web", &TARGET, endpoints)));
-    r.service(&up(local("n1")));
+    let local = Service { internal_policy: TrafficPolicy::Local, ..service_row("web", &["10.96.0.1"], &HTTP) };
+    r.service(&up(local));
+    let others = vec![elsewhere("10.0.0.2"), nowhere("10.0.0.3")];
+    let all = [vec![endpoint("10.0.0.1", true, true, false)], others.clone()].concat();
+    r.slice(&up(slice_row("web-1", "web", &TARGET, all)));
     r.resolve();
     assert_eq!(lines(&r), ["10.96.0.1:80/TCP: 10.0.0.1:8080/TCP"]);
-    r.service(&up(local("n3")));
+    r.slice(&up(slice_row("web-1", "web", &TARGET, others)));
     r.resolve();
     assert_eq!(lines(&r), ["10.96.0.1:80/TCP: "]);
+    assert!(r.rows().values().all(|row| row.local_only), "it is silent, since others have some");
+    r.slice(&up(slice_row("web-1", "web", &TARGET, vec![])));
+    r.resolve();
+    assert!(r.rows().values().all(|row| !row.local_only), "it refuses, since nobody has");
 }
 
 #[test]
@@ -245,7 +313,13 @@ fn an_address_that_two_services_claim_goes_to_the_other_when_the_first_leaves() 
 #[test]
 fn numbers_of_the_last_process_are_used_again_and_backends_of_two_services_have_one() {
     let addr = |text: &str, port| L4Addr { ip: text.parse().unwrap(), port, protocol: Protocol::Tcp };
-    let mut r = Bench::new(Numbers::new([(addr("10.96.0.1", 80), 42)], [(addr("10.0.0.1", 8080), 77)]));
+    let mut r = Bench::new(
+        &proxy(),
+        Numbers {
+            services: vec![(FrontendKey::external(addr("10.96.0.1", 80)), 42)],
+            backends: vec![(addr("10.0.0.1", 8080), 77)],
+        },
+    );
     r.service(&up(service_row("web", &["10.96.0.1"], &HTTP)));
     r.service(&up(service_row("copy", &["10.96.0.2"], &HTTP)));
     for service in ["web", "copy"] {
@@ -323,7 +397,7 @@ fn without_numbers(bench: &Bench) -> Vec<Frontend> {
     let mut rows: Vec<_> = bench.rows().into_values().collect();
     for row in &mut rows {
         row.id = 0;
-        row.backends.iter_mut().for_each(|b| b.id = BackendId(0));
+        row.backends = row.backends.iter().map(|b| Backend { id: BackendId(0), ..b.clone() }).collect();
     }
     rows
 }
@@ -353,14 +427,14 @@ proptest! {
             let delta = r.resolve();
             delta.deletes.iter().for_each(|addr| drop(replayed.remove(addr)));
             for row in delta.upserts {
-                if let Some(old) = replayed.insert(row.addr, row.clone()) {
+                if let Some(old) = replayed.insert(row.key, row.clone()) {
                     prop_assert_eq!(old.id, row.id, "a frontend that stays keeps its number");
                 }
             }
             prop_assert_eq!(&replayed, &r.rows());
             let services: BTreeSet<_> = replayed.values().map(|f| f.id).collect();
             prop_assert_eq!(services.len(), replayed.len());
-            let backends: BTreeSet<_> = replayed.values().flat_map(|f| &f.backends).map(|b| (b.id.0, b.addr)).collect();
+            let backends: BTreeSet<_> = replayed.values().flat_map(|f| f.backends.iter()).map(|b| (b.id.0, b.addr)).collect();
             let numbers: BTreeSet<_> = backends.iter().map(|(id, _)| id).collect();
             let addrs: BTreeSet<_> = backends.iter().map(|(_, addr)| addr).collect();
             prop_assert!(numbers.len() == backends.len() && addrs.len() == backends.len());

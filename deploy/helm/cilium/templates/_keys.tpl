@@ -4,6 +4,17 @@ data:
   agent-health-port: {{ include "cilium.text" .Values.healthPort | quote }}
   agent-not-ready-taint-key: {{ include "cilium.text" .Values.agentNotReadyTaintKey | quote }}
   auto-direct-node-routes: {{ include "cilium.text" .Values.autoDirectNodeRoutes | quote }}
+  bpf-lb-acceleration: {{ include "cilium.text" .Values.loadBalancer.acceleration | quote }}
+  bpf-lb-algorithm: {{ include "cilium.text" .Values.loadBalancer.algorithm | quote }}
+  bpf-lb-algorithm-annotation: {{ include "cilium.text" .Values.bpf.lbAlgorithmAnnotation | quote }}
+  bpf-lb-external-clusterip: {{ include "cilium.text" .Values.bpf.lbExternalClusterIP | quote }}
+  bpf-lb-maglev-hash-seed: {{ default "JLfvgnHc2kaSUFaI" .Values.maglev.hashSeed | quote }}
+  bpf-lb-maglev-table-size: {{ include "cilium.text" .Values.maglev.tableSize | quote }}
+  bpf-lb-mode: {{ include "cilium.text" .Values.loadBalancer.mode | quote }}
+  bpf-lb-mode-annotation: {{ include "cilium.text" .Values.bpf.lbModeAnnotation | quote }}
+  bpf-lb-sock-hostns-only: {{ include "cilium.text" .Values.socketLB.hostNamespaceOnly | quote }}
+  bpf-lb-sock-terminate-pod-connections: {{ include "cilium.text" .Values.socketLB.terminatePodConnections | quote }}
+  bpf-lb-source-range-all-types: {{ include "cilium.text" .Values.bpf.lbSourceRangeAllTypes | quote }}
   bpf-map-dynamic-size-ratio: {{ include "cilium.text" .Values.bpf.mapDynamicSizeRatio | quote }}
   bpf-root: {{ include "cilium.text" .Values.bpf.root | quote }}
   cgroup-root: {{ include "cilium.text" .Values.cgroup.hostRoot | quote }}
@@ -23,19 +34,23 @@ data:
   cni-log-file: {{ include "cilium.text" .Values.cni.logFile | quote }}
   cni-uninstall: {{ include "cilium.text" .Values.cni.uninstall | quote }}
   debug: {{ include "cilium.text" .Values.debug.enabled | quote }}
+  default-lb-service-ipam: {{ include "cilium.text" .Values.defaultLBServiceIPAM | quote }}
   {{- with .Values.devices }}
   devices: {{ join " " . | quote }}
   {{- end }}
   direct-routing-skip-unreachable: {{ include "cilium.text" .Values.directRoutingSkipUnreachable | quote }}
   enable-bpf-masquerade: "true"
   enable-endpoint-health-checking: {{ include "cilium.text" .Values.endpointHealthChecking.enabled | quote }}
+  enable-health-check-nodeport: {{ include "cilium.text" .Values.nodePort.enableHealthCheck | quote }}
   enable-health-checking: {{ include "cilium.text" .Values.healthChecking | quote }}
   enable-hubble: {{ include "cilium.text" .Values.hubble.enabled | quote }}
   enable-ipv4: {{ include "cilium.text" .Values.ipv4.enabled | quote }}
   enable-ipv4-masquerade: {{ include "cilium.text" .Values.enableIPv4Masquerade | quote }}
   enable-ipv6: {{ include "cilium.text" .Values.ipv6.enabled | quote }}
   enable-ipv6-masquerade: {{ include "cilium.text" .Values.enableIPv6Masquerade | quote }}
+  enable-lb-ipam: {{ include "cilium.text" .Values.enableLBIPAM | quote }}
   enable-policy: {{ include "cilium.text" .Values.policyEnforcementMode | quote }}
+  enable-service-topology: {{ include "cilium.text" .Values.loadBalancer.serviceTopology | quote }}
   health-check-icmp-failure-threshold: {{ include "cilium.text" .Values.healthCheckICMPFailureThreshold | quote }}
   {{- if .Values.hubble.enabled }}
   hubble-disable-tls: {{ not .Values.hubble.tls.enabled | quote }}
@@ -66,7 +81,13 @@ data:
   {{- with .Values.k8sClientRateLimit.qps }}
   k8s-client-qps: {{ include "cilium.text" . | quote }}
   {{- end }}
+  {{- with .Values.k8s.serviceProxyName }}
+  k8s-service-proxy-name: {{ include "cilium.text" . | quote }}
+  {{- end }}
   kube-proxy-replacement: {{ include "cilium.text" .Values.kubeProxyReplacement | quote }}
+  {{- with .Values.kubeProxyReplacementHealthzBindAddr }}
+  kube-proxy-replacement-healthz-bind-address: {{ include "cilium.text" . | quote }}
+  {{- end }}
   {{- with .Values.labels }}
   labels: {{ include "cilium.text" . | quote }}
   {{- end }}
@@ -74,6 +95,11 @@ data:
   monitor-aggregation-interval: {{ include "cilium.text" .Values.bpf.monitorInterval | quote }}
   {{- with .Values.MTU }}
   mtu: {{ include "cilium.text" . | quote }}
+  {{- end }}
+  node-port-bind-protection: {{ include "cilium.text" .Values.nodePort.bindProtection | quote }}
+  node-port-range: {{ default "30000-32767" .Values.nodePort.range | quote }}
+  {{- with .Values.nodePort.addresses }}
+  nodeport-addresses: {{ join " " . | quote }}
   {{- end }}
   nodes-gc-interval: {{ include "cilium.text" .Values.operator.nodeGCInterval | quote }}
   operator-api-serve-addr: "127.0.0.1:9234"
@@ -86,6 +112,7 @@ data:
   {{- end }}
   remove-cilium-node-taints: {{ include "cilium.text" .Values.operator.removeNodeTaints | quote }}
   routing-mode: {{ default "tunnel" .Values.routingMode | quote }}
+  service-no-backend-response: {{ include "cilium.text" .Values.serviceNoBackendResponse | quote }}
   set-cilium-is-up-condition: {{ include "cilium.text" .Values.operator.setNodeNetworkStatus | quote }}
   skip-crd-creation: {{ include "cilium.text" .Values.operator.skipCRDCreation | quote }}
   {{- if ne .Values.routingMode "native" }}

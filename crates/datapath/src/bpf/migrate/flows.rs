@@ -23,7 +23,7 @@ pub(super) fn convert(key: &spine::FlowKey, forward: &FlowEntry, reply: &FlowEnt
         topology_epoch: forward.topology_epoch,
         src_epoch: forward.src_epoch,
         dst_epoch: forward.dst_epoch,
-        peer_slot: forward.peer_slot,
+        peers: forward.peer_slot,
         flags: flags_of(forward, opened_by_b),
         src_endpoint: forward.src_endpoint,
         dst_endpoint: forward.dst_endpoint,

@@ -45,7 +45,8 @@ impl Dump {
                 continue;
             }
             assert_eq!(flow.tag, key.tag());
-            let topology = epoch(abi::epoch::NODE).wrapping_add(epoch(flow.peer_slot));
+            let [one, other] = abi::epoch::slots(flow.peers).map(&mut epoch);
+            let topology = epoch(abi::epoch::NODE).wrapping_add(one).wrapping_add(other);
             let policies = [epoch(flow.src_endpoint.into()), epoch(flow.dst_endpoint.into())];
             let stands = [flow.topology_epoch, flow.src_epoch, flow.dst_epoch] == [topology, policies[0], policies[1]];
             let ways = (way(world, interfaces, &flow.forward), way(world, interfaces, &flow.reply));

@@ -142,7 +142,7 @@ fn a_record_keeps_what_both_entries_say() {
         topology_epoch: 7,
         src_epoch: 8,
         dst_epoch: 9,
-        peer_slot: 70_000,
+        peers: 70_000,
         flags: if from_b { flags::OPENED_BY_B } else { 0 },
         src_endpoint: 10,
         dst_endpoint: 11,

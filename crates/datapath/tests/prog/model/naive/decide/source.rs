@@ -32,7 +32,7 @@ impl Model {
             Some(known) => !known.masqueraded && known.backend.is_none() && known.from != known.opening.from,
             None => turn.clash,
         };
-        if !masqueraded && course.backend.is_none() && !(local && clash) {
+        if !masqueraded && course.backend.is_none() && !clash {
             return Ok((own, false));
         }
         if turn.reply && turn.known.is_none() {
@@ -53,7 +53,8 @@ impl Model {
         let answer = |port| Talk { from: course.to, to: End { ip, port }, ..turn.opening };
         let keeps_own = !clash && self.is_free(answer(own.port), pair);
         let has_alias = answer(own.port).pair() == pair || self.aliases.contains(&(answer(own.port), pair));
-        let ring = turn.opener.pod.map(|(slot, _)| (slot, true));
+        let opened = turn.opener.pod.map(|(slot, _)| (slot, true));
+        let ring = opened.or(course.target.pod.map(|(slot, _)| (slot, false)));
         if !(keeps_own && has_alias) && self.is_full() && !ring.is_some_and(|ring| self.make_room(ring, pair)) {
             return dropped(DropReason::NoMappingForNatMasquerade);
         }

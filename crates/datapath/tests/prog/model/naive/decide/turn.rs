@@ -38,13 +38,13 @@ impl Model {
             replaced: None,
             // An answer to nothing opens nothing.
             remembered: message.talk.proto != Proto::Echo || message.talk.asks(),
-            clash: found.clash,
+            clash: found.clash && (pod.is_some() || message.place == Place::Wire),
         };
         let Some((at, reply)) = found.flow else {
             if found.occupied {
                 return Ok(Turn { remembered: false, ..first });
             }
-            return Ok(self.midway(message, &first).unwrap_or(first));
+            return Ok(self.midway(message, &first, found.clash).unwrap_or(first));
         };
         let flow = self.flows[at].clone();
         // Where another flow has its ends, nothing can begin: it is for the flow that it seems to answer.
@@ -78,7 +78,7 @@ impl Model {
     }
 
     /// A segment from the middle of a connection that is not known, when it looks like a reply and may be taken for one.
-    fn midway(&self, message: &Message, first: &Turn) -> Option<Turn> {
+    fn midway(&self, message: &Message, first: &Turn, clash: bool) -> Option<Turn> {
         let talk = message.talk;
         let is_reply = message.flags & SYN != 0 || talk.from.port < talk.to.port;
         if talk.proto != Proto::Tcp || is_first(message.flags) || !is_reply {
@@ -87,6 +87,7 @@ impl Model {
         let opener = self.party(talk.to.ip);
         let trusted = first.opener.pod.is_none_or(|(_, pod)| !pod.enforced.egress)
             && opener.pod.is_none_or(|(_, pod)| !pod.enforced.ingress);
-        trusted.then(|| Turn { opening: talk.back(), reply: true, opener, ..first.clone() })
+        let clash = clash && opener.pod.is_some();
+        trusted.then(|| Turn { opening: talk.back(), reply: true, opener, clash, ..first.clone() })
     }
 }

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Warnings for the people who look at an object: Kubernetes Events.
+
+use crate::Client;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::runtime::events::{Event, EventType, Recorder};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+/// What the API server takes as the text of an event.
+const MAX_NOTE: usize = 1024;
+/// Warnings that wait to be published; further ones are lost.
+const WAITING: usize = 64;
+/// The shortest time from one warning to the next.
+const PACE: Duration = Duration::from_secs(1);
+/// How long the same about the same object is not said again.
+const QUIET: Duration = Duration::from_secs(600);
+
+/// A warning about an object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Warning {
+    /// The object.
+    pub about: ObjectReference,
+    /// Why, in one word for machines.
+    pub reason: &'static str,
+    /// What was tried, in one word for machines.
+    pub action: &'static str,
+    /// The whole of it, for people. What an event does not hold is cut off.
+    pub note: String,
+}
+
+/// A pod, as what a warning is about.
+#[must_use]
+pub fn pod_reference(namespace: &str, name: &str, uid: &str) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".into()),
+        kind: Some("Pod".into()),
+        namespace: Some(namespace.into()),
+        name: Some(name.into()),
+        uid: Some(uid.into()),
+        ..ObjectReference::default()
+    }
+}
+
+/// Publishes warnings as Kubernetes Events.
+pub struct Events(Recorder);
+
+impl std::fmt::Debug for Events {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Events").finish_non_exhaustive()
+    }
+}
+
+impl Events {
+    /// In the name of that component.
+    #[must_use]
+    pub fn new(client: &Client, reporter: &str) -> Self {
+        Self(Recorder::new(client.kube(), reporter.into()))
+    }
+
+    /// Publishes one, in the namespace of its object.
+    ///
+    /// # Errors
+    ///
+    /// The API server does not take it.
+    pub async fn publish(&self, warning: &Warning) -> Result<(), kube::Error> {
+        let event = Event {
+            type_: EventType::Warning,
+            reason: warning.reason.to_owned(),
+            note: Some(shortened(warning.note.clone())),
+            action: warning.action.to_owned(),
+            secondary: None,
+        };
+        self.0.publish(&event, &warning.about).await
+    }
+}
+
+fn shortened(mut note: String) -> String {
+    const MORE: &str = "...";
+    if note.len() > MAX_NOTE {
+        let end = (0..=MAX_NOTE - MORE.len()).rev().find(|end| note.is_char_boundary(*end));
+        note.truncate(end.unwrap_or_default());
+        note.push_str(MORE);
+    }
+    note
+}
+
+/// Takes warnings from those who cannot wait for the API server. Each is published once in ten minutes, one a second at most; those
+/// that do not get through are lost.
+#[derive(Clone, Debug)]
+pub struct Warnings(mpsc::Sender<Warning>);
+
+/// Where [`Warnings`] come out.
+#[derive(Debug)]
+pub struct WarningQueue(mpsc::Receiver<Warning>);
+
+impl Warnings {
+    /// Both ends.
+    #[must_use]
+    pub fn channel() -> (Self, WarningQueue) {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        (Self(sender), WarningQueue(receiver))
+    }
+
+    /// Has the warning published.
+    pub fn warn(&self, warning: Warning) {
+        if let Err(lost) = self.0.try_send(warning) {
+            tracing::debug!(warning = %lost, "warning is lost");
+        }
+    }
+}
+
+impl WarningQueue {
+    /// The next warning, as long as anybody may send one.
+    pub async fn next(&mut self) -> Option<Warning> {
+        self.0.recv().await
+    }
+
+    /// Publishes what comes.
+    pub async fn publish(mut self, events: Events) {
+        let mut said = BTreeMap::new();
+        while let Some(warning) = self.next().await {
+            said.retain(|_, at: &mut Instant| at.elapsed() < QUIET);
+            let key = (warning.about.uid.clone(), warning.about.name.clone(), warning.reason);
+            if said.contains_key(&key) {
+                continue;
+            }
+            match events.publish(&warning).await {
+                Ok(()) => drop(said.insert(key, Instant::now())),
+                Err(error) => tracing::debug!(reason = warning.reason, error = crate::chain(&error), "event refused"),
+            }
+            tokio::time::sleep(PACE).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::{Request, Response};
+    use kube::client::Body;
+    use parking_lot::Mutex;
+    use std::convert::Infallible;
+    use std::sync::Arc;
+
+    /// When events came, and about what.
+    type Taken = Arc<Mutex<Vec<(Duration, String)>>>;
+
+    /// An API server that takes events.
+    fn server() -> (Events, Taken) {
+        let (taken, start) = (Taken::default(), Instant::now());
+        let events = Arc::clone(&taken);
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let events = Arc::clone(&events);
+            async move {
+                let body = request.into_body().collect_bytes().await.unwrap();
+                let event: serde_json::Value = serde_json::from_slice(&body).unwrap();
+                let about =
+                    format!("{} {}", event["regarding"]["name"].as_str().unwrap(), event["reason"].as_str().unwrap());
+                events.lock().push((start.elapsed(), about));
+                Ok::<_, Infallible>(Response::new(Body::from(body.to_vec())))
+            }
+        });
+        (Events::new(&Client::from(kube::Client::new(service, "default")), "test"), taken)
+    }
+
+    fn warn(warnings: &Warnings, pod: usize, reason: &'static str) {
+        let about = pod_reference("n", &format!("pod-{pod}"), &format!("uid-{pod}"));
+        warnings.warn(Warning { about, reason, action: "Try", note: "why".into() });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_same_about_the_same_object_is_said_once_in_ten_minutes() {
+        let (warnings, queue) = Warnings::channel();
+        let (events, taken) = server();
+        tokio::spawn(queue.publish(events));
+        for _ in 0..59 {
+            warn(&warnings, 1, "A");
+            tokio::time::sleep(Duration::from_secs(10)).await;
+        }
+        warn(&warnings, 1, "B");
+        warn(&warnings, 2, "A");
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let said: Vec<_> = taken.lock().iter().map(|(_, about)| about.clone()).collect();
+        assert_eq!(said, ["pod-1 A", "pod-1 B", "pod-2 A"]);
+        warn(&warnings, 1, "A");
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert_eq!(taken.lock().len(), 4, "that it still is so is worth telling");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_is_neither_waited_for_nor_passed_on_at_once() {
+        let (warnings, queue) = Warnings::channel();
+        let (events, taken) = server();
+        tokio::spawn(queue.publish(events));
+        (0..10_000).for_each(|pod| warn(&warnings, pod, "A"));
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        let taken = taken.lock();
+        assert_eq!(taken.len(), WAITING);
+        assert!(taken.last().unwrap().0 >= Duration::from_secs(60), "{taken:?}");
+    }
+
+    #[test]
+    fn a_note_is_as_long_as_an_event_holds() {
+        let lengths: Vec<_> =
+            (MAX_NOTE - 4..MAX_NOTE + 3).map(|len| shortened("ä".repeat(len / 2) + "x").len()).collect();
+        assert!(lengths.iter().all(|len| *len <= MAX_NOTE), "{lengths:?}");
+        let long = shortened("ä".repeat(2000));
+        assert!(long.ends_with("...") && (MAX_NOTE - 8..=MAX_NOTE).contains(&long.len()));
+    }
+}

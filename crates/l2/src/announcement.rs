@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What this node announces now: the places of the Leases that it holds, until these must be renewed.
+
+use crate::select::{Place, Places};
+use model::{Mac, ServiceName};
+use parking_lot::Mutex;
+use statedb::{Reader, Revision, Writer};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// An address that is answered for on a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// Address.
+    pub address: IpAddr,
+    /// Interface index of the device.
+    pub ifindex: u32,
+    /// Its name.
+    pub device: String,
+    /// What is answered: its hardware address.
+    pub mac: Mac,
+    /// The Service.
+    pub service: ServiceName,
+    /// Time since boot up to which it is answered, unless the Lease is renewed.
+    pub until: Duration,
+}
+
+/// Address and interface index.
+pub type AnnouncementKey = (IpAddr, u32);
+
+impl statedb::Row for Announcement {
+    type Key = AnnouncementKey;
+    fn key(&self) -> AnnouncementKey {
+        (self.address, self.ifindex)
+    }
+}
+
+/// Puts together what is to be announced and which Leases are held. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Tenures(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    rows: Writer<Announcement>,
+    places: Places,
+    /// Until when each Lease is held, by its name.
+    held: BTreeMap<String, Duration>,
+}
+
+impl Tenures {
+    pub(crate) fn new() -> (Self, Reader<Announcement>) {
+        let (mut rows, reader) = statedb::table("l2-announce");
+        // Nothing waits to be known: what an earlier process announced ends by itself.
+        rows.mark_initialized();
+        (Self(Arc::new(Mutex::new(State { rows, places: Places::new(), held: BTreeMap::new() }))), reader)
+    }
+
+    /// These are the places from now on.
+    pub(crate) fn set_places(&self, places: Places) {
+        let mut state = self.0.lock();
+        let before = std::mem::replace(&mut state.places, places);
+        for (lease, gone) in before {
+            if state.held.contains_key(&lease) && state.places.get(&lease) != Some(&gone) {
+                state.remove(&gone);
+            }
+        }
+        // An address may have gone from one Lease to another.
+        let held: Vec<String> = state.held.keys().cloned().collect();
+        held.iter().for_each(|lease| state.announce(lease));
+        state.rows.commit();
+    }
+
+    /// The Lease is held up to that time since boot.
+    pub(crate) fn extend(&self, lease: &str, until: Duration) {
+        let mut state = self.0.lock();
+        state.held.insert(lease.to_owned(), until);
+        state.announce(lease);
+        state.rows.commit();
+    }
+
+    /// The Lease is held no more. Returns the commit after which nothing is answered.
+    pub(crate) fn end(&self, lease: &str) -> Revision {
+        let mut state = self.0.lock();
+        if state.held.remove(lease).is_some()
+            && let Some(places) = state.places.get(lease).cloned()
+        {
+            state.remove(&places);
+        }
+        state.rows.commit()
+    }
+}
+
+impl State {
+    fn remove(&mut self, places: &BTreeSet<Place>) {
+        places.iter().for_each(|place| self.rows.remove(&(place.address, place.ifindex)));
+    }
+
+    fn announce(&mut self, lease: &str) {
+        let (Some(places), Some(until)) = (self.places.get(lease), self.held.get(lease)) else { return };
+        for Place { service, address, device, ifindex, mac } in places.clone() {
+            self.rows.insert(Announcement { address, ifindex, device, mac, service, until: *until });
+        }
+    }
+}

@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One node's part in the election for one Lease.
+//!
+//! Clocks of machines are never compared. A holder answers for no longer than the renew deadline after it began its last renewal; others wait for
+//! the whole lease, which is longer, after they have first seen that renewal. All writes carry the version that they are based on, so
+//! of two that try at once one fails. What is watched may be old: then a write fails, and the object is read.
+
+use crate::announcement::{Announcement, Tenures};
+use datapath::Wire;
+use k8s::k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s::k8s_openapi::jiff::Timestamp;
+use k8s::kube::api::{Api, ObjectMeta, PostParams};
+use k8s::kube::{self, Error};
+use model::ServiceName;
+use rand::Rng;
+use statedb::StatusReader;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+const PREFIX: &str = "cilium-l2announce-";
+
+/// How long things take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timing {
+    /// For how long others wait after the last renewal that they have seen.
+    pub(crate) lease: Duration,
+    /// For how long the holder acts after it began its last renewal; less than `lease`.
+    pub(crate) renew: Duration,
+    /// How often the holder renews, and others try again after a failure.
+    pub(crate) retry: Duration,
+}
+
+/// A Lease of a Service as it was seen last. One row per Lease in our namespace.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Watched {
+    pub(crate) name: String,
+    pub(crate) lease: Lease,
+}
+
+impl statedb::Row for Watched {
+    type Key = String;
+    fn key(&self) -> String {
+        self.name.clone()
+    }
+}
+
+/// The row of a Lease; none if it is no Service's.
+pub(crate) fn ingest_lease(lease: &Lease) -> Option<Watched> {
+    let name = lease.metadata.name.clone().filter(|name| name.starts_with(PREFIX))?;
+    Some(Watched { name, lease: lease.clone() })
+}
+
+/// The name of a Service's Lease.
+pub(crate) fn lease_name(service: &ServiceName) -> String {
+    format!("{PREFIX}{}-{}", service.namespace, service.name)
+}
+
+/// What all campaigns of a node have in common.
+#[derive(Clone, Debug)]
+pub(crate) struct Electorate {
+    /// Name of the node.
+    pub(crate) node: String,
+    pub(crate) api: Api<Lease>,
+    pub(crate) timing: Timing,
+    pub(crate) tenures: Tenures,
+    pub(crate) answered: StatusReader<Announcement>,
+    pub(crate) wire: Arc<dyn Wire>,
+    /// When this agent began to answer. One before it may have answered until then.
+    pub(crate) started: Instant,
+}
+
+/// A candidate, and perhaps the holder.
+pub(crate) struct Campaign {
+    all: Electorate,
+    /// Name of the Lease.
+    name: String,
+    /// What of it is watched.
+    watched: watch::Receiver<Option<Lease>>,
+    /// The Lease as far as we know.
+    known: Option<Lease>,
+    /// What another holder wrote last, and when we first saw it.
+    seen: Option<(LeaseSpec, Instant)>,
+    /// A write of ours may have reached the API server.
+    may_hold: bool,
+}
+
+impl Campaign {
+    pub(crate) fn new(all: Electorate, name: String, mut watched: watch::Receiver<Option<Lease>>) -> Self {
+        let known = watched.borrow_and_update().clone();
+        Self { all, name, watched, known, seen: None, may_hold: false }
+    }
+
+    /// Runs until it is stopped, and then gives the Lease back, so that others need not wait.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                () = self.serve() => {}
+            }
+        }
+        let ended = self.all.tenures.end(&self.name);
+        if !self.may_hold {
+            return;
+        }
+        // While something may still be answered, the Lease is not for others. It ends by itself, later than the answers.
+        let ends_elsewhere = self.all.started.elapsed() < self.all.timing.renew;
+        match timeout(self.all.timing.retry, self.all.answered.reached(ended)).await {
+            Ok(()) if !ends_elsewhere => self.release().await,
+            _ => info!(lease = self.name, "its addresses may still be answered: it is left to expire"),
+        }
+    }
+
+    /// Takes the Lease and keeps it for as long as possible.
+    async fn serve(&mut self) {
+        let until = self.acquire().await;
+        info!(lease = self.name, "announcing its addresses");
+        self.hold(until).await;
+        self.all.tenures.end(&self.name);
+        info!(lease = self.name, "no longer announcing its addresses");
+    }
+
+    /// Waits until we hold the Lease. Returns until when.
+    async fn acquire(&mut self) -> Instant {
+        let mut failing = false;
+        loop {
+            self.until_free().await;
+            match timeout(self.all.timing.renew, self.attempt()).await {
+                Ok(Ok(Some(until))) => return until,
+                Ok(Ok(None)) => failing = false,
+                other => {
+                    if !std::mem::replace(&mut failing, true) {
+                        warn!(lease = self.name, error = describe(other), "the lease cannot be read or written");
+                    }
+                    sleep(self.apart(1.0..1.2)).await;
+                }
+            }
+        }
+    }
+
+    /// Renews the Lease in time. Returns when we must no longer act as its holder.
+    async fn hold(&mut self, mut until: Instant) {
+        let mut pause = self.apart(0.8..1.0);
+        loop {
+            tokio::select! {
+                biased;
+                () = sleep_until(until) => return,
+                () = sleep(pause) => {}
+                () = self.until_taken() => {}
+            }
+            pause = match timeout_at(until, self.attempt()).await {
+                Ok(Ok(Some(extended))) => {
+                    until = extended;
+                    self.apart(0.8..1.0)
+                }
+                Ok(Ok(None)) if self.holder() != self.all.node && !self.holder().is_empty() => {
+                    warn!(lease = self.name, holder = self.holder(), "the lease is another node's");
+                    return;
+                }
+                // Somebody has changed or deleted it.
+                Ok(Ok(None)) => self.apart(0.0..0.1),
+                other => {
+                    warn!(lease = self.name, error = describe(other), "the lease is not renewed");
+                    self.apart(0.4..0.6)
+                }
+            };
+        }
+    }
+
+    /// Waits until the Lease is free as far as we know, and then a little, apart from other candidates.
+    async fn until_free(&mut self) {
+        loop {
+            let free_at = self.free_at();
+            if free_at <= Instant::now() {
+                break;
+            }
+            tokio::select! {
+                () = sleep_until(free_at) => {}
+                Ok(()) = self.watched.changed() => self.look(),
+            }
+        }
+        if self.holder() != self.all.node {
+            sleep(self.apart(0.0..0.1)).await;
+        }
+    }
+
+    /// Waits until somebody else is said to hold the Lease, or nobody.
+    async fn until_taken(&mut self) {
+        while self.watched.changed().await.is_ok() {
+            if self.watched.borrow_and_update().as_ref().is_none_or(|lease| holder(lease) != self.all.node) {
+                return;
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// Takes note of what is watched.
+    fn look(&mut self) {
+        let lease = self.watched.borrow_and_update().clone();
+        // What was deleted by others than its holder is not free before it would have expired.
+        if lease.is_some() || self.holder().is_empty() {
+            self.known = lease;
+        }
+    }
+
+    /// When the Lease may be taken.
+    fn free_at(&mut self) -> Instant {
+        let now = Instant::now();
+        let spec = self.known.as_ref().and_then(|lease| lease.spec.clone()).unwrap_or_default();
+        let holder = spec.holder_identity.as_deref().unwrap_or_default();
+        if holder.is_empty() || holder == self.all.node {
+            self.seen = None;
+            return now;
+        }
+        let lasts = duration(&spec).unwrap_or(self.all.timing.lease);
+        let since = match &self.seen {
+            Some((seen, at)) if *seen == spec => *at,
+            _ => now,
+        };
+        self.seen = Some((spec, since));
+        since.checked_add(lasts).unwrap_or(now + self.all.timing.lease)
+    }
+
+    fn holder(&self) -> &str {
+        self.known.as_ref().map(holder).unwrap_or_default()
+    }
+
+    /// Part of the retry period.
+    fn apart(&self, share: std::ops::Range<f64>) -> Duration {
+        self.all.timing.retry.mul_f64(rand::rng().random_range(share))
+    }
+
+    /// Tries once to take or renew the Lease. Returns until when we hold it, if we do; otherwise it is known what there is.
+    async fn attempt(&mut self) -> Result<Option<Instant>, Error> {
+        // Both clocks before the request: others count from when they see its result.
+        let (begun, since_boot) = (Instant::now(), self.all.wire.since_boot());
+        self.may_hold = true;
+        match self.write().await {
+            Ok(lease) => {
+                self.known = Some(lease);
+                self.seen = None;
+                let until = begun + self.all.timing.renew;
+                if until > Instant::now() {
+                    self.all.tenures.extend(&self.name, since_boot + self.all.timing.renew);
+                }
+                Ok(Some(until))
+            }
+            Err(Error::Api(status)) if matches!(status.code, 404 | 409) => {
+                self.known = self.all.api.get_opt(&self.name).await?;
+                self.may_hold = self.holder() == self.all.node;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn write(&self) -> kube::Result<Lease> {
+        let params = PostParams::default();
+        match &self.known {
+            Some(lease) => {
+                let lease = Lease { spec: Some(self.taken(lease.spec.clone().unwrap_or_default())), ..lease.clone() };
+                self.all.api.replace(&self.name, &params, &lease).await
+            }
+            None => {
+                let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
+                let spec = self.taken(LeaseSpec { lease_transitions: Some(-1), ..LeaseSpec::default() });
+                self.all.api.create(&params, &Lease { metadata, spec: Some(spec) }).await
+            }
+        }
+    }
+
+    fn taken(&self, before: LeaseSpec) -> LeaseSpec {
+        let now = Some(MicroTime(Timestamp::now()));
+        let ours = before.holder_identity.as_deref() == Some(&self.all.node);
+        let transitions = before.lease_transitions.unwrap_or(0);
+        LeaseSpec {
+            holder_identity: Some(self.all.node.clone()),
+            lease_duration_seconds: Some(seconds(self.all.timing.lease)),
+            acquire_time: if ours { before.acquire_time.clone() } else { now.clone() },
+            renew_time: now,
+            lease_transitions: Some(if ours { transitions } else { transitions.saturating_add(1) }),
+            ..before
+        }
+    }
+
+    async fn release(&mut self) {
+        let released = timeout(self.all.timing.retry, async {
+            let Some(mut lease) = self.all.api.get_opt(&self.name).await? else { return Ok(()) };
+            if holder(&lease) != self.all.node {
+                return Ok(());
+            }
+            let spec = lease.spec.get_or_insert_default();
+            spec.holder_identity = Some(String::new());
+            spec.lease_duration_seconds = Some(1);
+            spec.renew_time = Some(MicroTime(Timestamp::now()));
+            self.all.api.replace(&self.name, &PostParams::default(), &lease).await.map(drop)
+        });
+        match released.await {
+            Ok(Ok(())) => {}
+            other => warn!(lease = self.name, error = describe(other), "the lease is not given back; it will expire"),
+        }
+    }
+}
+
+fn holder(lease: &Lease) -> &str {
+    lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default()
+}
+
+/// What the holder says that others have to wait, if it says that.
+fn duration(spec: &LeaseSpec) -> Option<Duration> {
+    let seconds = u64::try_from(spec.lease_duration_seconds?).ok().filter(|seconds| *seconds > 0)?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// Whole ones, and no fewer than it takes.
+fn seconds(lease: Duration) -> i32 {
+    let up = u64::from(lease.subsec_nanos() > 0);
+    i32::try_from(lease.as_secs().saturating_add(up)).unwrap_or(i32::MAX)
+}
+
+fn describe<T>(outcome: Result<Result<T, Error>, tokio::time::error::Elapsed>) -> String {
+    match outcome {
+        Err(_) => "no answer in time".to_owned(),
+        Ok(Err(error)) => k8s::chain(&error),
+        Ok(Ok(_)) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Starts a campaign for each Lease whose holder may be this node, and ends it when it may no longer.
+
+use crate::Config;
+use crate::campaign::{Campaign, Electorate, Watched};
+use crate::select::{Places, View, places};
+use crate::{Endpoints, Policy, Service};
+use futures::future::join_all;
+use k8s::k8s_openapi::api::coordination::v1::Lease;
+use model::{Device, Node};
+use statedb::{Change, Reader};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Tables that decide who announces what.
+#[derive(Clone, Debug)]
+pub(crate) struct Tables {
+    pub(crate) policies: Reader<Policy>,
+    pub(crate) services: Reader<Service>,
+    pub(crate) endpoints: Reader<Endpoints>,
+    pub(crate) nodes: Reader<Node>,
+    pub(crate) devices: Reader<Device>,
+    pub(crate) leases: Reader<Watched>,
+}
+
+impl Tables {
+    fn view(&self) -> View {
+        View {
+            policies: self.policies.snapshot(),
+            services: self.services.snapshot(),
+            endpoints: self.endpoints.snapshot(),
+            nodes: self.nodes.snapshot(),
+            devices: self.devices.snapshot(),
+        }
+    }
+
+    /// Nothing is decided before everything is known: a Service that is not known yet may lead an address.
+    async fn complete(&self) {
+        self.policies.initialized().await;
+        self.services.initialized().await;
+        self.endpoints.initialized().await;
+        self.nodes.initialized().await;
+        self.devices.initialized().await;
+    }
+}
+
+/// A campaign under way, or on its way out.
+struct Running {
+    stop: CancellationToken,
+    ended: JoinHandle<()>,
+    /// What is watched of its Lease.
+    lease: watch::Sender<Option<Lease>>,
+}
+
+/// By the names of the Leases.
+type Campaigns = BTreeMap<String, Running>;
+
+/// Runs until it is stopped; then all Leases are given back.
+pub(crate) async fn run(config: Config, tables: Tables, electorate: Electorate, stop: CancellationToken) {
+    let mut running = Campaigns::new();
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = follow(&config, &tables, &electorate, &mut running) => {}
+    }
+    running.values().for_each(|campaign| campaign.stop.cancel());
+    join_all(running.into_values().map(|campaign| campaign.ended)).await;
+}
+
+async fn follow(config: &Config, tables: &Tables, electorate: &Electorate, running: &mut Campaigns) {
+    tables.complete().await;
+    let (mut policies, mut services) = (tables.policies.subscribe(), tables.services.subscribe());
+    let (mut endpoints, mut nodes) = (tables.endpoints.subscribe(), tables.nodes.subscribe());
+    let (mut devices, mut leases) = (tables.devices.subscribe(), tables.leases.subscribe());
+    let of_family = |address: IpAddr| if address.is_ipv4() { config.ipv4 } else { config.ipv6 };
+    loop {
+        let places = places(&tables.view(), of_family);
+        hold_elections(&places, tables, electorate, running);
+        electorate.tenures.set_places(places);
+        loop {
+            tokio::select! {
+                _ = policies.next() => break,
+                _ = services.next() => break,
+                _ = endpoints.next() => break,
+                _ = nodes.next() => break,
+                _ = devices.next() => break,
+                batch = leases.next() => batch.changes.into_iter().for_each(|change| pass_on(change, running)),
+            }
+        }
+    }
+}
+
+fn hold_elections(places: &Places, tables: &Tables, electorate: &Electorate, running: &mut Campaigns) {
+    let wanted = |lease: &String| places.contains_key(lease);
+    running.iter().filter(|(lease, _)| !wanted(lease)).for_each(|(_, campaign)| campaign.stop.cancel());
+    running.retain(|lease, campaign| wanted(lease) || !campaign.ended.is_finished());
+    for lease in places.keys() {
+        let campaign = match running.remove(lease) {
+            Some(present) if !present.stop.is_cancelled() => present,
+            before => start(electorate, lease, tables.leases.snapshot().get(lease), before),
+        };
+        running.insert(lease.clone(), campaign);
+    }
+}
+
+fn pass_on(change: Change<Watched>, running: &Campaigns) {
+    let (name, lease) = match &change {
+        Change::Upsert(row) => (&row.name, Some(row.lease.clone())),
+        Change::Delete(row) => (&row.name, None),
+    };
+    if let Some(campaign) = running.get(name) {
+        campaign.lease.send_if_modified(|present| {
+            let news = *present != lease;
+            *present = lease;
+            news
+        });
+    }
+}
+
+/// Starts a campaign, when the one before for the same Lease has ended.
+fn start(electorate: &Electorate, name: &str, watched: Option<Arc<Watched>>, before: Option<Running>) -> Running {
+    let stop = CancellationToken::new();
+    let (lease, receiver) = watch::channel(watched.map(|row| row.lease.clone()));
+    let (electorate, name, stopped) = (electorate.clone(), name.to_owned(), stop.clone());
+    let ended = tokio::spawn(async move {
+        if let Some(before) = before {
+            // A panic of it is its own.
+            let _ = before.ended.await;
+        }
+        Campaign::new(electorate, name, receiver).run(stopped).await;
+    });
+    Running { stop, ended, lease }
+}

@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Who has which address. No I/O: rows go in, and what is to be written comes out.
+//!
+//! An address that was decided on is held from then on, whether it could be written or not, and until the Service is gone or may
+//! not have it any more. What the status of a Service names is adopted before anything new is given out.
+
+mod former;
+mod give;
+mod occupancy;
+mod pools;
+mod settle;
+mod waiting;
+
+use crate::cluster::{Occupant, Use};
+use crate::pool::{Pool, Spec};
+use crate::range::Family;
+use crate::service::Service;
+use crate::status::{Counts, PoolUpdate, ServiceUpdate};
+use crate::verdict::Verdict;
+use former::Former;
+use k8s::k8s_openapi::jiff::Timestamp;
+use model::ServiceName;
+use occupancy::Occupancy;
+use pools::{Cluster, PoolName, PoolState, Pools, overlaps};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use waiting::Waiting;
+
+/// Gives Services their addresses.
+#[derive(Debug, Default)]
+pub struct Allocator {
+    pools: Pools,
+    cluster: Cluster,
+    services: BTreeMap<ServiceName, ServiceState>,
+    occupancy: Occupancy,
+    by_sharing_key: BTreeMap<Arc<str>, BTreeSet<ServiceName>>,
+    former: Former,
+    waiting: Waiting,
+    work: Work,
+}
+
+#[derive(Debug)]
+struct ServiceState {
+    service: Service,
+    /// In the order in which it got them.
+    held: Vec<IpAddr>,
+    /// What its status names that nobody can tell the pool of.
+    strays: Vec<IpAddr>,
+    /// `None` as long as it is none of our business: no pool has ever been there for it.
+    verdict: Option<Verdict>,
+}
+
+impl ServiceState {
+    fn has(&self, family: Family) -> bool {
+        self.held.iter().chain(&self.strays).any(|address| Family::of(*address) == family)
+    }
+}
+
+/// What has changed since it was settled last.
+#[derive(Debug, Default)]
+struct Work {
+    /// Services to look at.
+    services: BTreeSet<ServiceName>,
+    /// Those of them that share by other terms than before.
+    terms: BTreeSet<ServiceName>,
+    /// Sharing keys of which a Service has changed or given something back.
+    keys: BTreeSet<Arc<str>>,
+    /// Addresses that have become free.
+    freed: BTreeSet<IpAddr>,
+    /// Pools with other blocks, selectors and so on, as they were; nothing for a new one.
+    specs: BTreeMap<PoolName, Option<Arc<Spec>>>,
+    /// Pools whose status may have to change.
+    pools: BTreeSet<PoolName>,
+    /// Services whose status may have to change.
+    touched: BTreeSet<ServiceName>,
+}
+
+/// What may have to be written.
+#[derive(Debug, Default)]
+pub struct Settled {
+    /// Services of which [`Allocator::service_update`] may have something to tell.
+    pub services: BTreeSet<ServiceName>,
+    /// Pools of which [`Allocator::pool_update`] may have something to tell.
+    pub pools: BTreeSet<Arc<str>>,
+    /// How many Services were looked at.
+    pub considered: usize,
+}
+
+/// How much there is of what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Pools that overlap others.
+    pub conflicting_pools: usize,
+    /// Services that are ours.
+    pub services: usize,
+    /// Those that lack something.
+    pub unsatisfied: usize,
+}
+
+impl Allocator {
+    /// Takes over a pool that is new or has changed.
+    pub fn set_pool(&mut self, pool: Pool) {
+        let name = pool.name.clone();
+        self.work.pools.insert(name.clone());
+        if let Some(before) = self.pools.set(pool) {
+            self.work.specs.entry(name).or_insert(before);
+        }
+    }
+
+    /// Takes over that a pool is gone.
+    pub fn remove_pool(&mut self, name: &str) {
+        if let Some(before) = self.pools.remove(name) {
+            self.work.pools.remove(name);
+            self.work.specs.entry(name.into()).or_insert(Some(before));
+        }
+    }
+
+    /// Takes over which addresses the cluster itself has.
+    pub fn set_occupant(&mut self, occupant: Occupant) {
+        let before = self.cluster.insert(occupant.name, occupant.uses.clone());
+        self.review_pools(&before.unwrap_or_default(), &occupant.uses);
+    }
+
+    /// Takes over that a part of the cluster is gone.
+    pub fn remove_occupant(&mut self, name: &str) {
+        let before = self.cluster.remove(name);
+        self.review_pools(&before.unwrap_or_default(), &[]);
+    }
+
+    fn review_pools(&mut self, before: &[Use], now: &[Use]) {
+        let changed: Vec<&Use> = match before == now {
+            true => return,
+            false => before.iter().chain(now).collect(),
+        };
+        for state in self.pools.iter().filter(|state| changed.iter().any(|used| overlaps(&state.pool.spec, used))) {
+            let spec = Some(state.pool.spec.clone());
+            self.work.specs.entry(state.pool.name.clone()).or_insert(spec);
+            self.work.pools.insert(state.pool.name.clone());
+        }
+    }
+
+    /// Takes over a Service that is new or has changed.
+    pub fn set_service(&mut self, service: Service) {
+        let name = service.name.clone();
+        let before = self.services.get(&name).map(|state| &state.service);
+        if before == Some(&service) {
+            return;
+        }
+        let terms = before.and_then(Service::sharing).cloned();
+        let named = before.map(|before| before.present().collect()).unwrap_or_default();
+        self.rename(&name, &named, &service.present().collect());
+        if terms.as_ref() != service.sharing() {
+            self.work.terms.insert(name.clone());
+            terms.into_iter().for_each(|terms| self.unshare(&terms.key, &name));
+            if let Some(terms) = service.sharing() {
+                self.by_sharing_key.entry(terms.key.clone()).or_default().insert(name.clone());
+                self.work.keys.insert(terms.key.clone());
+            }
+        }
+        self.waiting.remove(&name);
+        self.work.services.insert(name.clone());
+        match self.services.get_mut(&name) {
+            Some(state) => state.service = service,
+            None => {
+                let state = ServiceState { service, held: Vec::new(), strays: Vec::new(), verdict: None };
+                self.services.insert(name, state);
+            }
+        }
+    }
+
+    /// Takes over that a Service is gone. What it had is kept for one of its name while there is anything else.
+    pub fn remove_service(&mut self, name: &ServiceName) {
+        let Some(state) = self.services.remove(name) else { return };
+        let had: BTreeSet<IpAddr> = state.held.iter().copied().chain(state.service.present()).collect();
+        for address in had {
+            self.occupancy.release(name, address);
+            self.occupancy.unname(name, address);
+            if self.occupancy.is_free(address) {
+                let remembered = state.held.contains(&address).then(|| self.former.add(name, address));
+                remembered.flatten().into_iter().for_each(|forgotten| self.pools.refresh(forgotten));
+                self.vacated(address);
+            }
+        }
+        if let Some(terms) = state.service.sharing() {
+            self.unshare(&terms.key, name);
+        }
+        self.waiting.remove(name);
+        self.work.services.remove(name);
+        self.work.touched.remove(name);
+    }
+
+    /// What is to be written to a Service, if its status is not as it should be.
+    #[must_use]
+    pub fn service_update(&self, name: &ServiceName, now: Timestamp) -> Option<ServiceUpdate> {
+        let state = self.services.get(name).filter(|state| state.service.is_written())?;
+        let addresses = state.held.iter().chain(&state.strays).copied().collect();
+        ServiceUpdate::of(&state.service, addresses, state.verdict.as_ref(), now)
+    }
+
+    /// What is to be written to a pool, if its status is not as it should be.
+    #[must_use]
+    pub fn pool_update(&self, name: &str, now: Timestamp) -> Option<PoolUpdate> {
+        self.pools.get(name)?.update(now)
+    }
+
+    /// How many addresses a pool has.
+    #[must_use]
+    pub fn pool_counts(&self, name: &str) -> Option<Counts> {
+        self.pools.get(name).map(PoolState::counts)
+    }
+
+    /// Counts pools and Services.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        Totals {
+            conflicting_pools: self.pools.iter().filter(|state| state.conflict.is_some()).count(),
+            services: self.services.values().filter(|state| state.verdict.is_some()).count(),
+            unsatisfied: self.waiting.len(),
+        }
+    }
+
+    fn unshare(&mut self, key: &Arc<str>, name: &ServiceName) {
+        self.work.keys.insert(key.clone());
+        if let Some(names) = self.by_sharing_key.get_mut(key) {
+            names.remove(name);
+            if names.is_empty() {
+                self.by_sharing_key.remove(key);
+            }
+        }
+    }
+
+    fn hold(&mut self, name: &ServiceName, address: IpAddr) {
+        let Some(state) = self.services.get_mut(name) else { return };
+        state.held.push(address);
+        // Others may share it.
+        self.work.keys.extend(state.service.sharing().map(|terms| terms.key.clone()));
+        let was_free = self.occupancy.is_free(address);
+        self.occupancy.hold(name, address);
+        if was_free {
+            self.occupied(address);
+        }
+    }
+
+    /// Decides that a Service is not to have an address any more.
+    fn release(&mut self, name: &ServiceName, address: IpAddr) {
+        let Some(state) = self.services.get_mut(name) else { return };
+        state.held.retain(|held| *held != address);
+        self.work.keys.extend(state.service.sharing().map(|terms| terms.key.clone()));
+        self.occupancy.release(name, address);
+        if self.occupancy.is_free(address) {
+            self.vacated(address);
+        }
+    }
+
+    /// Takes over which addresses the status of a Service names, and which it named.
+    fn rename(&mut self, name: &ServiceName, before: &BTreeSet<IpAddr>, now: &BTreeSet<IpAddr>) {
+        for address in now.difference(before) {
+            let was_free = self.occupancy.is_free(*address);
+            self.occupancy.name(name, *address);
+            if was_free {
+                self.occupied(*address);
+            }
+        }
+        for address in before.difference(now) {
+            self.occupancy.unname(name, *address);
+            if self.occupancy.is_free(*address) {
+                self.vacated(*address);
+            }
+        }
+    }
+
+    fn occupied(&mut self, address: IpAddr) {
+        self.pools.take(address, self.former.seniority(address));
+        self.former.forget(address);
+        self.work.pools.extend(self.pools.names_of(address));
+    }
+
+    fn vacated(&mut self, address: IpAddr) {
+        self.pools.give_back(address, self.former.seniority(address));
+        self.work.freed.insert(address);
+        self.work.pools.extend(self.pools.names_of(address));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Addresses that the cluster itself has: those of nodes, of pods, and of Services inside of it. No Service gets one of them from a pool.
+
+use crate::range::Range;
+use ipnet::IpNet;
+use k8s::cilium::CiliumNode;
+use k8s::k8s_openapi::api::networking::v1::ServiceCIDR;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// What has addresses. One row per node, or per ServiceCIDR.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Occupant {
+    /// Kind and name.
+    pub name: Arc<str>,
+    pub(crate) uses: Vec<Use>,
+}
+
+impl statedb::Row for Occupant {
+    type Key = Arc<str>;
+    fn key(&self) -> Arc<str> {
+        self.name.clone()
+    }
+}
+
+/// Addresses, and what they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Use {
+    pub(crate) range: Range,
+    pub(crate) what: String,
+}
+
+impl Occupant {
+    /// A node, with its addresses and those of its pods. What cannot be read is nobody's: it is told of elsewhere.
+    #[must_use]
+    pub fn node(object: &CiliumNode) -> Option<Self> {
+        let name = object.metadata.name.as_deref()?;
+        let addresses = object.spec.addresses.iter().filter_map(|address| address.ip.parse::<IpAddr>().ok());
+        let addresses = addresses
+            .map(|address| Use { range: Range::one(address), what: format!("{address}, an address of node {name}") });
+        let prefixes = object.spec.ipam.pod_cidrs.iter().filter_map(|text| text.parse::<IpNet>().ok());
+        let pods = prefixes
+            .map(|prefix| Use { range: prefix.trunc().into(), what: format!("{prefix}, the pod CIDR of node {name}") });
+        Some(Self { name: format!("node {name}").into(), uses: addresses.chain(pods).collect() })
+    }
+
+    /// The addresses that Services have inside of the cluster.
+    #[must_use]
+    pub fn service_cidr(object: &ServiceCIDR) -> Option<Self> {
+        let name = object.metadata.name.as_deref()?;
+        let texts = object.spec.as_ref().and_then(|spec| spec.cidrs.as_ref()).into_iter().flatten();
+        let prefixes = texts.filter_map(|text| text.parse::<IpNet>().ok());
+        let uses = prefixes
+            .map(|prefix| Use { range: prefix.trunc().into(), what: format!("{prefix} of ServiceCIDR {name}") });
+        Some(Self { name: format!("ServiceCIDR {name}").into(), uses: uses.collect() })
+    }
+}

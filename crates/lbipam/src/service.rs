@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Services of type LoadBalancer to rows: what each asks for, and what its status says.
+
+use crate::range::Family;
+use crate::selector::Subject;
+use k8s::k8s_openapi::api::core::v1::{LoadBalancerIngress, ObjectReference, Service as Object, ServiceSpec};
+use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s::k8s_openapi::jiff::Timestamp;
+use k8s::kube::{Resource, ResourceExt};
+use model::ServiceName;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Type of the condition that says whether a Service has what it asks for. Who has it is, or was, ours.
+pub const CONDITION: &str = "cilium.io/IPAMRequestSatisfied";
+
+/// Classes of Services that get their addresses here and are announced by somebody else.
+const CLASSES: [&str; 2] = ["io.cilium/bgp-control-plane", "io.cilium/l2-announcer"];
+
+const IPS: Annotation = Annotation("lbipam.cilium.io/ips", "io.cilium/lb-ipam-ips");
+const SHARING_KEY: Annotation = Annotation("lbipam.cilium.io/sharing-key", "io.cilium/lb-ipam-sharing-key");
+const SHARING_CROSS_NAMESPACE: Annotation =
+    Annotation("lbipam.cilium.io/sharing-cross-namespace", "io.cilium/lb-ipam-sharing-cross-namespace");
+
+/// A key and its older name.
+struct Annotation(&'static str, &'static str);
+
+impl Annotation {
+    /// The key that is used, and its value.
+    fn get<'a>(&self, object: &'a Object) -> Option<(&'static str, &'a str)> {
+        let annotations = object.annotations();
+        let value = |key: &'static str| annotations.get(key).map(|value| (key, value.as_str()));
+        value(self.0).or_else(|| value(self.1)).filter(|(_, value)| !value.trim().is_empty())
+    }
+}
+
+/// What is the same for all Services.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// Whether Services without a class are ours.
+    pub default_class: bool,
+    /// Whether the cluster has IPv4.
+    pub ipv4: bool,
+    /// Whether the cluster has IPv6.
+    pub ipv6: bool,
+}
+
+impl Config {
+    fn has(self, family: Family) -> bool {
+        match family {
+            Family::V4 => self.ipv4,
+            Family::V6 => self.ipv6,
+        }
+    }
+}
+
+/// A Service of type LoadBalancer, or one that was ours when it was of that type. One row per such Service of the cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// Namespace and name.
+    pub name: ServiceName,
+    /// The object, whatever its version.
+    pub(crate) reference: ObjectReference,
+    /// Version of the object.
+    pub(crate) version: String,
+    pub(crate) created: Timestamp,
+    pub(crate) generation: Option<i64>,
+    /// It is about to go: it keeps what it has and gets nothing.
+    pub(crate) deleting: bool,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) standing: Standing,
+    pub(crate) ingress: Vec<LoadBalancerIngress>,
+    pub(crate) conditions: Vec<Condition>,
+}
+
+impl statedb::Row for Service {
+    type Key = ServiceName;
+    fn key(&self) -> ServiceName {
+        self.name.clone()
+    }
+}
+
+/// What a Service is to us.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Standing {
+    /// It asks for addresses.
+    Claims(Claim),
+    /// It is of another type by now, and still has what it got here.
+    Abandoned,
+    /// Somebody else gives it its addresses. They are not free.
+    Foreign,
+}
+
+/// What a Service asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Claim {
+    pub(crate) wanted: Wanted,
+    pub(crate) sharing: Option<Sharing>,
+    /// What of the request cannot be understood, by its field: what the Service has is left to it then.
+    pub(crate) fault: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Wanted {
+    /// Any address of each of these.
+    Families(Vec<Family>),
+    /// These addresses.
+    Addresses(Vec<IpAddr>),
+}
+
+/// With whom a Service shares its addresses.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Sharing {
+    pub(crate) key: Arc<str>,
+    /// Namespaces of others that it may be shared with; `*` for all.
+    namespaces: BTreeSet<String>,
+    /// Protocol and number.
+    ports: BTreeSet<(String, i32)>,
+    /// The pods, if only nodes with one of them take its traffic (`externalTrafficPolicy: Local`).
+    local: Option<BTreeMap<String, String>>,
+}
+
+impl Service {
+    /// The row of an object; none if it is none of our business.
+    #[must_use]
+    pub fn ingest(config: Config, object: &Object) -> Option<Self> {
+        let (metadata, spec) = (&object.metadata, object.spec.as_ref()?);
+        let name =
+            ServiceName { namespace: metadata.namespace.as_deref()?.into(), name: metadata.name.as_deref()?.into() };
+        let status = object.status.clone().unwrap_or_default();
+        let conditions = status.conditions.unwrap_or_default();
+        let ingress = status.load_balancer.and_then(|status| status.ingress).unwrap_or_default();
+        let was_ours = || conditions.iter().any(|condition| condition.type_ == CONDITION);
+        let standing = if spec.type_.as_deref() == Some("LoadBalancer") {
+            match is_our_class(config, spec) {
+                true => Standing::Claims(Claim::of(config, object, spec)),
+                false if !ingress.is_empty() => Standing::Foreign,
+                false => return None,
+            }
+        } else {
+            was_ours().then_some(Standing::Abandoned)?
+        };
+        Some(Self {
+            name,
+            reference: ObjectReference { resource_version: None, ..object.object_ref(&()) },
+            version: object.resource_version().unwrap_or_default(),
+            created: object.creation_timestamp().map_or(Timestamp::MAX, |time| time.0),
+            generation: metadata.generation,
+            deleting: metadata.deletion_timestamp.is_some(),
+            labels: metadata.labels.clone().unwrap_or_default(),
+            standing,
+            ingress,
+            conditions,
+        })
+    }
+
+    pub(crate) fn condition(&self) -> Option<&Condition> {
+        self.conditions.iter().find(|condition| condition.type_ == CONDITION)
+    }
+
+    pub(crate) fn subject(&self) -> Subject<'_> {
+        Subject { name: &self.name, labels: &self.labels }
+    }
+
+    pub(crate) fn claim(&self) -> Option<&Claim> {
+        match &self.standing {
+            Standing::Claims(claim) => Some(claim),
+            Standing::Abandoned | Standing::Foreign => None,
+        }
+    }
+
+    pub(crate) fn sharing(&self) -> Option<&Sharing> {
+        self.claim()?.sharing.as_ref()
+    }
+
+    /// Whether its status is ours to write.
+    pub(crate) fn is_written(&self) -> bool {
+        !self.deleting && self.standing != Standing::Foreign
+    }
+
+    /// The addresses that its status names.
+    pub(crate) fn present(&self) -> impl Iterator<Item = IpAddr> {
+        self.ingress.iter().filter_map(|ingress| ingress.ip.as_deref()?.parse().ok())
+    }
+
+    /// Why the two cannot share an address.
+    pub(crate) fn refuses_to_share_with(&self, other: &Self) -> Option<String> {
+        let (Some(ours), Some(theirs)) = (self.sharing(), other.sharing()) else {
+            return Some("not both have a sharing key".to_owned());
+        };
+        if ours.key != theirs.key {
+            return Some("their sharing keys differ".to_owned());
+        }
+        let (here, there) = (&self.name.namespace, &other.name.namespace);
+        if here != there && !(ours.lets_in(there) && theirs.lets_in(here)) {
+            return Some(format!("not both let the other's namespace in ({})", SHARING_CROSS_NAMESPACE.0));
+        }
+        if let Some((protocol, port)) = ours.ports.intersection(&theirs.ports).next() {
+            return Some(format!("both have port {port}/{protocol}"));
+        }
+        match (&ours.local, &theirs.local) {
+            (None, None) => None,
+            (Some(ours), Some(theirs)) if ours == theirs && !ours.is_empty() => None,
+            (Some(_), Some(_)) => {
+                Some("with externalTrafficPolicy Local both need the same selector of pods".to_owned())
+            }
+            _ => Some("their externalTrafficPolicy differs".to_owned()),
+        }
+    }
+}
+
+/// Without a class it is ours by default. A class says whose it is.
+fn is_our_class(config: Config, spec: &ServiceSpec) -> bool {
+    match spec.load_balancer_class.as_deref() {
+        None => config.default_class,
+        Some(class) => CLASSES.contains(&class),
+    }
+}
+
+impl Claim {
+    fn of(config: Config, object: &Object, spec: &ServiceSpec) -> Self {
+        let families = families(config, spec);
+        let none = || "spec.ipFamilies: names no family that the cluster has".to_owned();
+        let (mut addresses, mut fault) = (Vec::new(), families.is_empty().then(none));
+        for (field, text) in requests(object, spec) {
+            match request(&families, field, text) {
+                Ok(address) if addresses.contains(&address) => {}
+                Ok(address) => addresses.push(address),
+                Err(reason) => fault = fault.or(Some(reason)),
+            }
+        }
+        // Who asked for a certain address is not helped by another.
+        let asks = fault.is_some() || !addresses.is_empty();
+        let wanted = if asks { Wanted::Addresses(addresses) } else { Wanted::Families(families) };
+        Self { wanted, sharing: Sharing::of(object, spec), fault }
+    }
+
+    /// Whether any address of a family would do.
+    pub(crate) fn wants_any(&self, family: Family) -> bool {
+        matches!(&self.wanted, Wanted::Families(families) if families.contains(&family))
+    }
+
+    /// Whether an address that the Service has is what it asks for.
+    pub(crate) fn asks_for(&self, address: IpAddr) -> bool {
+        match &self.wanted {
+            Wanted::Families(families) => families.contains(&Family::of(address)),
+            Wanted::Addresses(addresses) => self.fault.is_some() || addresses.contains(&address),
+        }
+    }
+}
+
+/// The addresses that are asked for, each with where that is said.
+fn requests<'a>(object: &'a Object, spec: &'a ServiceSpec) -> impl Iterator<Item = (&'static str, &'a str)> {
+    let field = spec.load_balancer_ip.as_deref().filter(|text| !text.is_empty());
+    let list = IPS.get(object).into_iter().flat_map(|(key, list)| list.split(',').map(move |text| (key, text.trim())));
+    field.map(|text| ("spec.loadBalancerIP", text)).into_iter().chain(list)
+}
+
+fn request(families: &[Family], field: &str, text: &str) -> Result<IpAddr, String> {
+    let address: IpAddr = text.parse().map_err(|_| format!("{field}: {text:?} is not an IP address"))?;
+    let address = address.to_canonical();
+    let family = Family::of(address);
+    if families.contains(&family) {
+        Ok(address)
+    } else {
+        Err(format!("{field}: {address} is of {family}, which spec.ipFamilies does not name"))
+    }
+}
+
+/// The families that it is to have addresses of. The API server fills both fields in for all but headless Services without pods.
+fn families(config: Config, spec: &ServiceSpec) -> Vec<Family> {
+    let enabled = || [Family::V4, Family::V6].into_iter().filter(|family| config.has(*family));
+    let named = spec.ip_families.iter().flatten().map(|name| if name == "IPv6" { Family::V6 } else { Family::V4 });
+    let named: Vec<Family> = named.collect();
+    let mut families: Vec<Family> = match spec.ip_family_policy.as_deref() {
+        Some("RequireDualStack") => enabled().collect(),
+        Some("PreferDualStack") if named.is_empty() => enabled().collect(),
+        Some("PreferDualStack") => named.into_iter().filter(|family| config.has(*family)).collect(),
+        _ => named.first().copied().or_else(|| enabled().next()).into_iter().collect(),
+    };
+    families.sort_unstable();
+    families.dedup();
+    families
+}
+
+impl Sharing {
+    fn of(object: &Object, spec: &ServiceSpec) -> Option<Self> {
+        let (_, key) = SHARING_KEY.get(object)?;
+        let namespaces = SHARING_CROSS_NAMESPACE.get(object).into_iter().flat_map(|(_, list)| list.split(','));
+        let ports = spec.ports.iter().flatten();
+        let is_local = spec.external_traffic_policy.as_deref() == Some("Local");
+        Some(Self {
+            key: key.into(),
+            namespaces: namespaces.map(|name| name.trim().to_owned()).collect(),
+            ports: ports.map(|port| (port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()), port.port)).collect(),
+            local: is_local.then(|| spec.selector.clone().unwrap_or_default()),
+        })
+    }
+
+    fn lets_in(&self, namespace: &str) -> bool {
+        self.namespaces.contains("*") || self.namespaces.contains(namespace)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the statuses of Services and pools are to say, if they do not.
+
+use crate::pool::Pool;
+use crate::service::{CONDITION, Service};
+use crate::verdict::Verdict;
+use k8s::k8s_openapi::api::core::v1::{LoadBalancerIngress, ObjectReference};
+use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s::k8s_openapi::jiff::Timestamp;
+use std::net::IpAddr;
+
+/// Whether a pool overlaps another.
+pub const POOL_CONFLICT: &str = "cilium.io/PoolConflict";
+/// Whether all of a pool can be used.
+pub const POOL_VALID: &str = "cilium.io/PoolValid";
+const IPS_TOTAL: &str = "cilium.io/IPsTotal";
+const IPS_AVAILABLE: &str = "cilium.io/IPsAvailable";
+const IPS_USED: &str = "cilium.io/IPsUsed";
+
+/// The status that a Service is to have.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServiceUpdate {
+    /// The object, whatever its version.
+    pub reference: ObjectReference,
+    /// The version that was decided on.
+    pub version: String,
+    /// All of its addresses.
+    pub ingress: Vec<LoadBalancerIngress>,
+    /// All of its conditions.
+    pub conditions: Vec<Condition>,
+    /// What it lacks, if that was not said before.
+    pub news: Option<String>,
+}
+
+impl ServiceUpdate {
+    /// `verdict` is none if the Service is none of our business.
+    pub(crate) fn of(
+        service: &Service,
+        addresses: Vec<IpAddr>,
+        verdict: Option<&Verdict>,
+        now: Timestamp,
+    ) -> Option<Self> {
+        if verdict.is_none() && service.condition().is_none() {
+            return None;
+        }
+        let ingress = ingress(service, addresses);
+        let wanted = verdict.map(|verdict| {
+            let status = if verdict.is_satisfied() { "True" } else { "False" };
+            Said::new(CONDITION, status, &verdict.reason.to_string(), verdict.message.as_str())
+        });
+        let conditions = match &wanted {
+            Some(said) => with(&service.conditions, std::slice::from_ref(said), service.generation, now),
+            None => service.conditions.iter().filter(|condition| condition.type_ != CONDITION).cloned().collect(),
+        };
+        if ingress == service.ingress && conditions == service.conditions {
+            return None;
+        }
+        let is_new = |said: &&Said| service.condition().is_none_or(|condition| condition.message != said.message);
+        let news =
+            wanted.as_ref().filter(|said| said.status == "False").filter(is_new).map(|said| said.message.clone());
+        let (reference, version) = (service.reference.clone(), service.version.clone());
+        Some(Self { reference, version, ingress, conditions, news })
+    }
+}
+
+/// The entries of its addresses as they are, and new ones for those that have none.
+fn ingress(service: &Service, addresses: Vec<IpAddr>) -> Vec<LoadBalancerIngress> {
+    let address = |entry: &LoadBalancerIngress| entry.ip.as_deref().and_then(|ip| ip.parse::<IpAddr>().ok());
+    let mut entries: Vec<LoadBalancerIngress> = Vec::new();
+    let present = service.ingress.iter().filter(|entry| address(entry).is_some_and(|ip| addresses.contains(&ip)));
+    let added = |ip: &IpAddr| LoadBalancerIngress { ip: Some(ip.to_string()), ..LoadBalancerIngress::default() };
+    for entry in present.cloned().chain(addresses.iter().map(added)) {
+        if !entries.iter().any(|known| address(known) == address(&entry)) {
+            entries.push(entry);
+        }
+    }
+    entries
+}
+
+/// The status that a pool is to have.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PoolUpdate {
+    /// The object, whatever its version.
+    pub reference: ObjectReference,
+    /// The version that was decided on.
+    pub version: String,
+    /// All of its conditions.
+    pub conditions: Vec<Condition>,
+    /// What is wrong with it, if that was not said before: reason and message.
+    pub news: Vec<(&'static str, String)>,
+}
+
+/// How many addresses a pool has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Those that somebody has.
+    pub used: usize,
+    /// Those that may be given.
+    pub available: u128,
+}
+
+impl PoolUpdate {
+    pub(crate) fn of(pool: &Pool, said: [Said; 2], counts: Counts, now: Timestamp) -> Option<Self> {
+        let Counts { used, available } = counts;
+        let number = |kind, count: u128| Said::new(kind, "Unknown", "noreason", count.to_string());
+        let told = |said: &Said| pool.conditions.iter().any(|c| c.type_ == said.kind && c.message == said.message);
+        let news = said.iter().filter(|said| !said.message.is_empty() && !told(said));
+        let reason = |kind| if kind == POOL_CONFLICT { "PoolConflict" } else { "PoolInvalid" };
+        let news = news.map(|said| (reason(said.kind), said.message.clone())).collect();
+        let counts = [
+            number(IPS_TOTAL, available.saturating_add(used as u128)),
+            number(IPS_AVAILABLE, available),
+            number(IPS_USED, used as u128),
+        ];
+        let all: Vec<Said> = said.into_iter().chain(counts).collect();
+        let conditions = with(&pool.conditions, &all, pool.generation, now);
+        if conditions == pool.conditions {
+            return None;
+        }
+        Some(Self { reference: pool.reference.clone(), version: pool.version.clone(), conditions, news })
+    }
+}
+
+pub(crate) fn said_of_conflict(conflict: Option<&str>) -> Said {
+    match conflict {
+        Some(conflict) => Said::new(POOL_CONFLICT, "True", "cidr_overlap", conflict),
+        None => Said::new(POOL_CONFLICT, "False", "resolved", ""),
+    }
+}
+
+/// Of so many overlaps each is named.
+const NAMED: usize = 5;
+
+/// What cannot be used as it is written, and what of it the cluster itself has.
+pub(crate) fn said_of_faults(faults: &[String], overlaps: &[String]) -> Said {
+    let named = overlaps.iter().take(NAMED).map(|what| format!("spec.blocks: holds {what}, which no Service gets"));
+    let others = overlaps.len().saturating_sub(NAMED);
+    let more = (others > 0).then(|| format!("and {others} more of these"));
+    let messages: Vec<String> = faults.iter().cloned().chain(named).chain(more).collect();
+    match (faults, overlaps) {
+        ([], []) => Said::new(POOL_VALID, "True", "valid", ""),
+        ([], _) => Said::new(POOL_VALID, "False", "overlaps_cluster", messages.join("; ")),
+        _ => Said::new(POOL_VALID, "False", "invalid", messages.join("; ")),
+    }
+}
+
+/// A condition, apart from when.
+pub(crate) struct Said {
+    kind: &'static str,
+    status: &'static str,
+    reason: String,
+    message: String,
+}
+
+impl Said {
+    fn new(kind: &'static str, status: &'static str, reason: &str, message: impl Into<String>) -> Self {
+        Self { kind, status, reason: reason.to_owned(), message: shortened(message.into()) }
+    }
+}
+
+/// What the API server takes as a message.
+const MAX_MESSAGE: usize = 32_768;
+
+fn shortened(mut message: String) -> String {
+    if message.len() > MAX_MESSAGE {
+        message.truncate(message.floor_char_boundary(MAX_MESSAGE));
+    }
+    message
+}
+
+/// The conditions with these in place of those of their types. The time is that of the last change of a status.
+fn with(present: &[Condition], said: &[Said], generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
+    let mut conditions = present.to_vec();
+    for said in said {
+        let before = conditions.iter_mut().find(|condition| condition.type_ == said.kind);
+        let since = before.as_ref().filter(|before| before.status == said.status);
+        let condition = Condition {
+            last_transition_time: since.map_or(Time(now), |before| before.last_transition_time.clone()),
+            message: said.message.clone(),
+            observed_generation: generation,
+            reason: said.reason.clone(),
+            status: said.status.to_owned(),
+            type_: said.kind.to_owned(),
+        };
+        match before {
+            Some(before) => *before = condition,
+            None => conditions.push(condition),
+        }
+    }
+    conditions
+}

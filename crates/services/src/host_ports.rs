@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Ports of this node that its pods ask for (`hostPort`): the table `host-ports`.
+
+use crate::Config;
+use crate::here::{Here, Sources};
+use crate::ids::Ids;
+use crate::served::{self, BackendNumbers, Served};
+use model::{
+    Backend, BackendId, BackendSource, BackendState, Frontend, FrontendKey, HostPort, L4Addr, Pod, PodName,
+    ServiceKind, ServiceName,
+};
+use statedb::{Derived, Inputs, Reader, Tasks};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Keeps the table equal to what follows from pods of this node.
+pub(crate) fn derive(
+    tasks: &Tasks,
+    config: &Config,
+    pods: &Reader<Pod>,
+    here: &Sources,
+    numbers: BackendNumbers,
+) -> Derived<Served> {
+    let (pods, here, on) = (pods.clone(), here.clone(), config.exposes());
+    let all = pods.clone();
+    let inputs = Inputs::of(&pods, |pod| [name(&pod.name)]).and(&here.addresses, move |_| {
+        all.snapshot().iter().filter(|pod| !pod.host_ports.is_empty()).map(|pod| name(&pod.name)).collect::<Vec<_>>()
+    });
+    let by_name = pods.index(|pod| [name(&pod.name)]);
+    statedb::derive(tasks, "host-ports", inputs, move |service, before| {
+        let numbers = &mut *numbers.lock();
+        let pod = by_name.get(service).into_iter().next().filter(|pod| on && serves(pod));
+        let row = pod.map(|pod| resolve(service, &pod, &here.here(), numbers));
+        before.into_iter().for_each(|before| served::release(before, numbers));
+        row
+    })
+}
+
+/// What it is called among Services. None of them has a colon in its name.
+fn name(pod: &PodName) -> ServiceName {
+    ServiceName { namespace: pod.namespace.clone(), name: format!("{}:host-port", pod.name).into() }
+}
+
+fn serves(pod: &Pod) -> bool {
+    !(pod.host_network || pod.ended || pod.host_ports.is_empty())
+}
+
+fn resolve(service: &ServiceName, pod: &Pod, here: &Here, numbers: &mut Ids<L4Addr>) -> Served {
+    let mut served = Served { name: service.clone(), frontends: Vec::new(), health: None, lists: Vec::new() };
+    for port in &pod.host_ports {
+        for ip in &pod.ips {
+            let addr = L4Addr { ip: *ip, port: port.container_port, protocol: port.protocol };
+            let backends: Arc<[Backend]> = [backend(addr, here, numbers)].into();
+            let at = |ip| FrontendKey::external(L4Addr { ip, port: port.port, protocol: port.protocol });
+            let places = addresses(port, here).into_iter().filter(|place| place.is_ipv4() == ip.is_ipv4());
+            served.frontends.extend(places.map(|place| Frontend {
+                kind: ServiceKind::HostPort,
+                exposed: true,
+                owns_address: false,
+                ..Frontend::new(at(place), 0, service.clone(), Arc::clone(&backends))
+            }));
+            served.lists.push(backends);
+        }
+    }
+    served
+}
+
+/// The address that the pod names, or all at which ports of nodes are served. One that is not this node's is another's to use.
+fn addresses(port: &HostPort, here: &Here) -> Vec<IpAddr> {
+    match port.ip {
+        None => here.node_port_ips.clone(),
+        Some(ip) => here.ips.iter().copied().filter(|own| *own == ip).take(1).collect(),
+    }
+}
+
+fn backend(addr: L4Addr, here: &Here, numbers: &mut Ids<L4Addr>) -> Backend {
+    let id = BackendId(numbers.claim(&addr));
+    let (node, zone) = (Some(here.name.clone()), here.zone.clone());
+    Backend { node, zone, source: BackendSource::Pod, ..Backend::new(id, addr, BackendState::Active) }
+}

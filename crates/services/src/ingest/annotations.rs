@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What annotations say of a Service. One that cannot be honoured is a problem, and the Service is as if it were not there.
+
+use super::Problem;
+use super::selector;
+use crate::Config;
+use k8s::kube::core::{Selector, SelectorExt};
+use model::{Algorithm, Forwarding, ServiceKind};
+use std::collections::BTreeMap;
+
+const ALGORITHM: &str = "service.cilium.io/lb-algorithm";
+const FORWARDING: &str = "service.cilium.io/forwarding-mode";
+const KIND: &str = "service.cilium.io/type";
+const NODE: &str = "service.cilium.io/node";
+const NODE_SELECTOR: &str = "service.cilium.io/node-selector";
+const RANGES_POLICY: &str = "service.cilium.io/src-ranges-policy";
+const DELEGATION: &str = "service.cilium.io/proxy-delegation";
+const L7: &str = "service.cilium.io/lb-l7";
+
+/// The nodes at which a Service is reached.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Nodes {
+    /// All.
+    #[default]
+    All,
+    /// Those with this value of the label `service.cilium.io/node`.
+    Value(String),
+    /// Those whose labels match.
+    Matching(Selector),
+}
+
+impl Nodes {
+    /// Whether a node with these labels is one of them.
+    #[must_use]
+    pub fn contains(&self, labels: &BTreeMap<String, String>) -> bool {
+        match self {
+            Self::All => true,
+            Self::Value(value) => labels.get(NODE) == Some(value),
+            Self::Matching(selector) => selector.matches(labels),
+        }
+    }
+}
+
+/// What they say, as far as it is honoured.
+#[derive(Debug, Default)]
+pub(super) struct Annotated {
+    pub(super) algorithm: Option<Algorithm>,
+    pub(super) forwarding: Option<Forwarding>,
+    pub(super) only: Option<ServiceKind>,
+    pub(super) nodes: Nodes,
+    pub(super) deny_ranges: bool,
+}
+
+/// Reads them, and notes what is not honoured.
+pub(super) fn read(
+    config: &Config,
+    annotations: Option<&BTreeMap<String, String>>,
+    problems: &mut Vec<Problem>,
+) -> Annotated {
+    let Some(annotations) = annotations else { return Annotated::default() };
+    let mut reader = Reader { annotations, problems };
+    let algorithm = reader.choice(ALGORITHM, &[("random", Algorithm::Random), ("maglev", Algorithm::Maglev)]);
+    let forwarding = reader.choice(FORWARDING, &[("snat", Forwarding::Snat), ("dsr", Forwarding::Dsr)]);
+    reader.unsupported(FORWARDING, forwarding == Some(Forwarding::Dsr));
+    let forwarding = forwarding.filter(|mode| *mode == Forwarding::Snat);
+    let kinds = [
+        ("ClusterIP", ServiceKind::ClusterIp),
+        ("NodePort", ServiceKind::NodePort),
+        ("LoadBalancer", ServiceKind::LoadBalancer),
+    ];
+    let deny_ranges = reader.choice(RANGES_POLICY, &[("allow", false), ("deny", true)]);
+    let delegation = reader.choice(DELEGATION, &[("none", false), ("delegate-if-local", true)]);
+    reader.unsupported(DELEGATION, delegation == Some(true));
+    reader.unsupported(L7, annotations.contains_key(L7));
+    Annotated {
+        algorithm: reader.enabled(ALGORITHM, algorithm, ("bpf-lb-algorithm-annotation", config.algorithm_annotation)),
+        forwarding: reader.enabled(FORWARDING, forwarding, ("bpf-lb-mode-annotation", config.forwarding_annotation)),
+        only: reader.choice(KIND, &kinds),
+        nodes: reader.nodes(),
+        deny_ranges: deny_ranges.unwrap_or_default(),
+    }
+}
+
+struct Reader<'a> {
+    annotations: &'a BTreeMap<String, String>,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl Reader<'_> {
+    fn choice<T: Copy>(&mut self, key: &'static str, choices: &[(&str, T)]) -> Option<T> {
+        let text = self.annotations.get(key)?;
+        let found = choices.iter().find(|(name, _)| text.eq_ignore_ascii_case(name)).map(|(_, value)| *value);
+        if found.is_none() {
+            let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+            self.problems.push(Problem::new(key, format!("{text:?} is none of {}", names.join(", "))));
+        }
+        found
+    }
+
+    /// What was read, if a configuration key permits it.
+    fn enabled<T>(&mut self, key: &str, read: Option<T>, (switch, on): (&str, bool)) -> Option<T> {
+        if read.is_some() && !on {
+            self.problems.push(Problem::new(key, format!("needs the configuration key {switch}")));
+        }
+        read.filter(|_| on)
+    }
+
+    fn unsupported(&mut self, key: &str, asked: bool) {
+        if asked {
+            self.problems.push(Problem::new(key, "is not supported yet"));
+        }
+    }
+
+    /// The selector wins. One that cannot be read selects nothing: elsewhere the Service was not to be.
+    fn nodes(&mut self) -> Nodes {
+        let Some(text) = self.annotations.get(NODE_SELECTOR) else {
+            return self.annotations.get(NODE).map_or(Nodes::All, |value| Nodes::Value(value.clone()));
+        };
+        match selector::parse(text) {
+            Some(selector) => Nodes::Matching(selector),
+            None => {
+                let reason = format!("{text:?} is no label selector; no node serves");
+                self.problems.push(Problem::new(NODE_SELECTOR, reason));
+                Nodes::Matching(selector::nothing())
+            }
+        }
+    }
+}
