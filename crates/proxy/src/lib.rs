@@ -8,6 +8,8 @@ mod config;
 mod disk;
 mod exchange;
 mod follow;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod hand_over;
 mod invalid;
 mod listen;
