@@ -42,6 +42,7 @@ enum Component {
     Hubble,
     Relay,
     Curl,
+    Proxy,
     Cli,
 }
 
@@ -60,6 +61,7 @@ impl Component {
             "hubble" => Self::Hubble,
             "hubble-relay" => Self::Relay,
             "curl" => Self::Curl,
+            "cilium-proxy" => Self::Proxy,
             _ => return None,
         })
     }
@@ -74,6 +76,7 @@ impl Component {
             "health" => ("cilium-health", Self::Health),
             "mount" => ("cilium-mount", Self::Mount),
             "hubble" => ("hubble", Self::Hubble),
+            "proxy" => ("cilium-proxy", Self::Proxy),
             _ => return None,
         })
     }
@@ -92,6 +95,7 @@ impl Component {
             Self::Hubble => cli::hubble(arguments),
             Self::Relay => relay::main(arguments),
             Self::Curl => cli::curl(arguments),
+            Self::Proxy => proxy::main(arguments),
             Self::Cli => match arguments.get(1).and_then(|a| a.to_str()) {
                 Some("lab") => lab::run(&arguments),
                 word => match word.and_then(Self::word) {
@@ -163,6 +167,7 @@ mod tests {
             "cilium-operator",
             "cilium-operator-generic",
             "curl",
+            "cilium-proxy",
             "hubble",
             "hubble-relay",
             "loopback",

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The command line.
+
+use clap::Parser;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Layer 7 proxy of this node: Gateway API, Ingress and layer 7 policy. The agent tells it what to serve.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "cilium-proxy", version)]
+pub struct Config {
+    /// Unix socket of the agent, which has the configuration.
+    #[arg(long, default_value = "/var/run/cilium/proxy/agent.sock")]
+    pub agent_socket: PathBuf,
+    /// File that holds the last configuration, to start from when the agent is away. It holds private keys.
+    #[arg(long, default_value = "/var/run/cilium/proxy/state.json")]
+    pub state_file: PathBuf,
+    /// Unix socket on which the next process is given the listening sockets.
+    #[arg(long, default_value = "/var/run/cilium/proxy/hand-over.sock")]
+    pub hand_over_socket: PathBuf,
+    /// Address of metrics.
+    #[arg(long, default_value = "0.0.0.0:9964")]
+    pub metrics_address: SocketAddr,
+    /// Address of the health check.
+    #[arg(long, default_value = "127.0.0.1:9878")]
+    pub health_address: SocketAddr,
+    /// Threads that serve connections; 0: one per core.
+    #[arg(long, default_value_t = 0)]
+    pub workers: usize,
+    /// Seconds that open connections have to end when the process is to.
+    #[arg(long, default_value = "30", value_parser = seconds)]
+    pub drain_time: Duration,
+    /// File for a line of JSON per request; - is standard output.
+    #[arg(long)]
+    pub access_log: Option<PathBuf>,
+    /// More logs.
+    #[arg(long)]
+    pub debug: bool,
+}
+
+fn seconds(text: &str) -> Result<Duration, std::num::ParseIntError> {
+    text.parse().map(Duration::from_secs)
+}
+
+impl Config {
+    /// Threads, with 0 replaced.
+    pub(crate) fn threads(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        if self.workers == 0 { cores() } else { self.workers }
+    }
+}

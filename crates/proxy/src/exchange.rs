@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One request and its answer.
+
+mod answer;
+mod body;
+mod connection;
+mod cors;
+mod forward;
+mod forwarded;
+mod inbound;
+mod mirror;
+mod persistence;
+mod record;
+mod upgrade;
+
+pub(crate) use body::RequestBody;
+pub(crate) use connection::{Client, serve};
+
+use crate::route::{Action, Found};
+use crate::serving::{HttpSite, Serving};
+use answer::Refusal;
+use body::ResponseBody;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use inbound::Inbound;
+use record::Record;
+use std::sync::Arc;
+
+/// Answers a request.
+async fn handle(client: &Arc<Client>, request: Request<Incoming>) -> Response<ResponseBody> {
+    let mut record = Box::new(Record::new(client, &request));
+    let grpc = answer::is_grpc(request.headers());
+    let answered = answer(client, request, &mut record).await;
+    let mut response = answered.unwrap_or_else(|refusal| {
+        record.refused(&refusal);
+        refusal.response(grpc)
+    });
+    record.answered(&mut response);
+    response.map(|body| body.recorded(record))
+}
+
+async fn answer(
+    client: &Arc<Client>,
+    request: Request<Incoming>,
+    record: &mut Record,
+) -> Result<Response<ResponseBody>, Refusal> {
+    let mut inbound = Inbound::check(client, request)?;
+    let serving = client.shared.serving.load_full();
+    let site = site(client, &serving, &inbound.host)?;
+    let found = site
+        .tables
+        .candidates(&inbound.host)
+        .next()
+        .and_then(|table| serving.tables.get(table))
+        .and_then(|table| table.find(&inbound.host, &inbound.head.method, &inbound.head.uri, &inbound.head.headers))
+        .ok_or(Refusal::NO_ROUTE)?;
+    inbound.forwarded(client, site.trusted_hops);
+    record.routed(&found.route.name, &inbound.request_id);
+    let route = Arc::clone(&found.route);
+    let origin = route.filters.cors.as_ref().and_then(|cors| cors::Origin::of(cors, &inbound.head));
+    if let Some(origin) = origin.as_ref().filter(|origin| origin.preflight) {
+        let mut response = origin.answer(route.filters.cors.as_ref());
+        route.filters.response.apply(response.headers_mut());
+        return Ok(response);
+    }
+    let grpc = answer::is_grpc(&inbound.head.headers);
+    let answered = act(client, &serving, &found, inbound, record).await;
+    let mut response = answered.unwrap_or_else(|refusal| {
+        record.refused(&refusal);
+        refusal.response(grpc)
+    });
+    if let (Some(cors), Some(origin)) = (&route.filters.cors, &origin) {
+        origin.allow(cors, response.headers_mut());
+    }
+    route.filters.response.apply(response.headers_mut());
+    Ok(response)
+}
+
+async fn act(
+    client: &Arc<Client>,
+    serving: &Serving,
+    found: &Found,
+    inbound: Inbound,
+    record: &mut Record,
+) -> Result<Response<ResponseBody>, Refusal> {
+    match &found.route.action {
+        Action::Forward(forwarding) => {
+            forward::Forward { client, serving, found, forwarding }.run(inbound, record).await
+        }
+        Action::Redirect(redirect) => answer::redirect(redirect, client, &inbound, found.prefix),
+        Action::Respond(status) => Err(Refusal::new(*status, "route", "the route has no backend")),
+    }
+}
+
+/// What serves the client as its listener is now.
+fn site<'a>(client: &Client, serving: &'a Serving, host: &str) -> Result<&'a Arc<HttpSite>, Refusal> {
+    let listener = serving.listeners.get(&client.listener).ok_or(Refusal::NO_ROUTE)?;
+    let Some(name) = &client.tls_name else { return listener.http_site().ok_or(Refusal::NO_ROUTE) };
+    // The name in the hello has chosen certificates and verification of the client: it may not ask for what others protect otherwise.
+    let (own, asked) = (listener.tls_site(name), listener.tls_site(host));
+    match own.and_then(|own| own.http_site()) {
+        Some(_) if !own.zip(asked).is_none_or(|(own, asked)| Arc::ptr_eq(own, asked)) => Err(Refusal::MISDIRECTED),
+        Some(site) => Ok(site),
+        None => Err(Refusal::MISDIRECTED),
+    }
+}

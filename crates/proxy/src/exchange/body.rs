@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Bodies on their way. Nothing of them is kept but what is under way, and each may stand still only so long.
+
+use super::record::Record;
+use crate::upstream::Checkout;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use parking_lot::Mutex;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicBool,
+    Ordering::{Acquire, Release},
+};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, Sleep, sleep};
+
+/// Why a body ends before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BodyError {
+    #[error("the body is larger than the listener allows")]
+    TooLarge,
+    #[error("nothing of the body has come in time")]
+    TimedOut,
+    #[error("the body was cut off")]
+    Broken,
+    #[error("a mirror takes its copy too slowly")]
+    Slow,
+}
+
+/// What became of the body of a request, for who has to answer it.
+pub(crate) type BodyFault = Arc<Mutex<Option<BodyError>>>;
+
+/// A body that may stand still only so long.
+#[derive(Debug)]
+struct Moving {
+    body: Incoming,
+    idle: Duration,
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl Moving {
+    fn new(body: Incoming, idle: Duration) -> Self {
+        Self { body, idle, deadline: None }
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+            if let Some(deadline) = &mut self.deadline {
+                deadline.as_mut().reset(Instant::now() + self.idle);
+            }
+            return Poll::Ready(frame.map(|frame| frame.map_err(|_| BodyError::Broken)));
+        }
+        let idle = self.idle;
+        let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(idle)));
+        ready!(deadline.as_mut().poll(cx));
+        Poll::Ready(Some(Err(BodyError::TimedOut)))
+    }
+}
+
+/// What is sent to a backend.
+#[derive(Debug)]
+pub(crate) enum RequestBody {
+    /// All of it; empty: there is none.
+    Whole(Bytes),
+    Streamed(Box<Streamed>),
+    /// What a mirror gets of a body that is streamed.
+    Copied(Copy),
+}
+
+/// A copy of a body that is streamed. It ends well only if the body has been read to its end.
+#[derive(Debug)]
+pub(crate) struct Copy {
+    frames: mpsc::Receiver<Result<Frame<Bytes>, BodyError>>,
+    complete: Arc<AtomicBool>,
+}
+
+/// A body from a client to a backend.
+#[derive(Debug)]
+pub(crate) struct Streamed {
+    moving: Moving,
+    left: u64,
+    fault: BodyFault,
+    copies: Vec<mpsc::Sender<Result<Frame<Bytes>, BodyError>>>,
+    complete: Arc<AtomicBool>,
+}
+
+/// Frames that a mirror may be behind.
+const COPIES: usize = 16;
+
+impl Default for RequestBody {
+    fn default() -> Self {
+        Self::Whole(Bytes::new())
+    }
+}
+
+impl RequestBody {
+    /// `most` bytes from a client; `fault` tells what became of them.
+    pub(crate) fn streamed(body: Incoming, most: Option<u64>, idle: Duration, fault: BodyFault) -> Self {
+        let moving = Moving::new(body, idle);
+        Self::Streamed(Box::new(Streamed {
+            moving,
+            left: most.unwrap_or(u64::MAX),
+            fault,
+            copies: Vec::new(),
+            complete: Arc::default(),
+        }))
+    }
+
+    /// The same again, for a mirror or another attempt, if that can be had.
+    pub(crate) fn copy(&self) -> Option<Self> {
+        match self {
+            Self::Whole(bytes) => Some(Self::Whole(bytes.clone())),
+            Self::Streamed(_) | Self::Copied(_) => None,
+        }
+    }
+
+    /// The same for a mirror, which gets what the backend gets; a mirror that is slower than the backend loses its copy.
+    pub(crate) fn mirrored(&mut self) -> Self {
+        match self {
+            Self::Streamed(streamed) => {
+                let (sender, receiver) = mpsc::channel(COPIES);
+                streamed.copies.push(sender);
+                Self::Copied(Copy { frames: receiver, complete: Arc::clone(&streamed.complete) })
+            }
+            Self::Whole(bytes) => Self::Whole(bytes.clone()),
+            Self::Copied(_) => Self::Whole(Bytes::new()),
+        }
+    }
+}
+
+impl Streamed {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = match ready!(self.moving.poll_frame(cx)) {
+            Some(Ok(frame)) => {
+                let size = frame.data_ref().map_or(0, |data| data.len() as u64);
+                let left = self.left.checked_sub(size);
+                left.map(|left| self.left = left).map(|()| frame).ok_or(BodyError::TooLarge)
+            }
+            Some(Err(error)) => Err(error),
+            None => {
+                self.complete.store(true, Release);
+                self.copies.clear();
+                return Poll::Ready(None);
+            }
+        };
+        if let Err(error) = &frame {
+            *self.fault.lock() = Some(*error);
+        }
+        self.copies.retain(|copy| copy.try_send(duplicate(&frame)).is_ok());
+        if frame.is_ok() && self.moving.body.is_end_stream() {
+            self.complete.store(true, Release);
+        }
+        Poll::Ready(Some(frame))
+    }
+}
+
+fn duplicate(frame: &Result<Frame<Bytes>, BodyError>) -> Result<Frame<Bytes>, BodyError> {
+    match frame {
+        Ok(frame) => match (frame.data_ref(), frame.trailers_ref()) {
+            (Some(data), _) => Ok(Frame::data(data.clone())),
+            (None, Some(trailers)) => Ok(Frame::trailers(trailers.clone())),
+            (None, None) => Err(BodyError::Broken),
+        },
+        Err(error) => Err(*error),
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Streamed(streamed) => streamed.poll_frame(cx),
+            Self::Copied(copy) => match ready!(copy.frames.poll_recv(cx)) {
+                None if !copy.complete.load(Acquire) => Poll::Ready(Some(Err(BodyError::Slow))),
+                frame => Poll::Ready(frame),
+            },
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_empty(),
+            Self::Streamed(streamed) => streamed.moving.body.is_end_stream(),
+            Self::Copied(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Streamed(streamed) => streamed.moving.body.size_hint(),
+            Self::Copied(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// What is sent to a client. When it ends, its request is recorded.
+#[derive(Debug)]
+pub(crate) struct ResponseBody {
+    source: Source,
+    record: Option<Box<Record>>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Whole(Bytes),
+    Backend { moving: Moving, connection: Option<Box<Checkout>> },
+}
+
+impl ResponseBody {
+    pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
+        Self { source: Source::Whole(bytes.into()), record: None }
+    }
+
+    /// An answer's body. Its connection is given back when it has been read.
+    pub(crate) fn from_backend(body: Incoming, idle: Duration, connection: Checkout) -> Self {
+        let connection = Some(Box::new(connection));
+        let mut body = Self { source: Source::Backend { moving: Moving::new(body, idle), connection }, record: None };
+        if body.is_end_stream() {
+            body.source.end();
+        }
+        body
+    }
+
+    /// Has the request recorded when the body ends.
+    pub(crate) fn recorded(mut self, record: Box<Record>) -> Self {
+        self.record = Some(record);
+        self
+    }
+}
+
+impl Source {
+    /// It has been read to its end.
+    fn end(&mut self) {
+        if let Self::Backend { connection, .. } = self
+            && let Some(connection) = connection.take()
+        {
+            connection.give_back();
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let frame = match &mut this.source {
+            Source::Whole(bytes) if bytes.is_empty() => None,
+            Source::Whole(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
+            Source::Backend { moving, .. } => ready!(moving.poll_frame(cx)),
+        };
+        match (&frame, &mut this.record) {
+            (Some(Ok(frame)), Some(record)) => record.sent(frame.data_ref().map_or(0, Bytes::len)),
+            (Some(Err(error)), Some(record)) => record.cut_off(*error),
+            _ => {}
+        }
+        // With a known length, nobody asks for more than the last frame.
+        if frame.is_none() || this.is_end_stream() {
+            this.source.end();
+            if let Some(record) = &mut this.record {
+                record.complete();
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Whole(bytes) => bytes.is_empty(),
+            Source::Backend { moving, .. } => moving.body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Backend { moving, .. } => moving.body.size_hint(),
+        }
+    }
+}

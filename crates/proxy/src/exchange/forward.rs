@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A request goes to a backend: which one, how often, for how long.
+
+use super::answer::{Refusal, is_grpc};
+use super::body::{BodyError, BodyFault, RequestBody, ResponseBody};
+use super::connection::Client;
+use super::inbound::{Inbound, strip};
+use super::record::Record;
+use super::{mirror, persistence, upgrade};
+use crate::route::{FilterSet, Forwarding, Found, Weighted, pick};
+use crate::serving::Serving;
+use crate::upstream::{Checkout, ConnectError, Endpoint, Sent, Speak, Upstream};
+use bytes::{Bytes, BytesMut};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, UPGRADE};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use l7::BackendProtocol;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+
+/// Largest body that is kept for another attempt.
+const KEPT: u64 = 64 << 10;
+/// Endpoints that are tried before the backend counts as unreachable.
+const UNREACHED: usize = 3;
+/// Kept connections that turn out to be closed before a new one is opened.
+const STALE: usize = 8;
+
+/// What a request is forwarded by.
+pub(super) struct Forward<'a> {
+    pub(super) client: &'a Arc<Client>,
+    pub(super) serving: &'a Serving,
+    pub(super) found: &'a Found,
+    pub(super) forwarding: &'a Forwarding,
+}
+
+/// A backend, its cluster, and the endpoint that the client comes back to.
+type Chosen<'a> = (&'a Weighted, Arc<Upstream>, Option<Arc<Endpoint>>);
+
+/// What became of one attempt.
+enum Attempt {
+    Answered(Response<Incoming>, Box<Checkout>),
+    /// Nothing was sent.
+    Unreached(Request<RequestBody>, ConnectError),
+    /// The connection was closed meanwhile.
+    Stale(Request<RequestBody>),
+    /// No answer. The connection had served others before, or not.
+    Failed {
+        reused: bool,
+    },
+    TimedOut,
+}
+
+impl Forward<'_> {
+    pub(super) async fn run(self, inbound: Inbound, record: &mut Record) -> Result<Response<ResponseBody>, Refusal> {
+        let held_by = self.forwarding.persistence.as_ref();
+        let token = held_by.and_then(|held_by| persistence::token(held_by, &inbound.head.headers));
+        let (backend, upstream, returning) = self.backend(token)?;
+        record.cluster(&upstream.settings.cluster.name);
+        if let Some(status) = upstream.refusal() {
+            return Err(Refusal::new(status, "cluster", "the backend's configuration is invalid"));
+        }
+        let Some(counted) = upstream.begin() else {
+            self.client.shared.metrics.overloaded.inc();
+            return Err(Refusal::OVERLOADED);
+        };
+        record.hold(counted);
+        let fault = BodyFault::default();
+        let body = self.body(&inbound.head.headers, inbound.body, &fault).await?;
+        let mut request = Request::from_parts(inbound.head, body);
+        self.edit(backend, &mut request)?;
+        let speak = speak(&upstream, request.headers(), inbound.upgrade.is_some());
+        let upgrade = inbound.upgrade.filter(|_| speak == Speak::Http1);
+        if let Some((protocol, _)) = &upgrade {
+            request.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            request.headers_mut().insert(UPGRADE, protocol.clone());
+        }
+        mirror::send(self.client, self.serving, &self.forwarding.mirrors, &mut request);
+        let work = self.attempts(upstream, request, speak, returning, &fault, record);
+        let (response, checkout, endpoint) = match self.forwarding.timeout {
+            Some(limit) => timeout(limit, work).await.map_err(|_| Refusal::TIMED_OUT)??,
+            None => work.await?,
+        };
+        let mut response = self.outbound(response, checkout, upgrade.map(|(_, asked)| asked))?;
+        if let Some(held_by) = held_by.filter(|_| token != Some(endpoint.token)) {
+            persistence::give(held_by, endpoint.token, self.client.is_tls(), response.headers_mut());
+        }
+        backend.filters.response.apply(response.headers_mut());
+        Ok(response)
+    }
+
+    /// Where the client has been before, or one by weight.
+    fn backend(&self, token: Option<u64>) -> Result<Chosen<'_>, Refusal> {
+        let upstream = |backend: &Weighted| -> Result<Arc<Upstream>, Refusal> {
+            let refuse = |status| Refusal::new(status, "no-backend", "the route's backend is not there");
+            let name = backend.target.as_ref().map_err(|status| refuse(*status))?;
+            self.serving.upstreams.get(name).cloned().ok_or(Refusal::NO_BACKEND)
+        };
+        if let Some(token) = token {
+            for backend in self.forwarding.backends.iter().filter(|backend| backend.weight > 0) {
+                let Ok(upstream) = upstream(backend) else { continue };
+                if let Some(endpoint) = upstream.returning(token) {
+                    return Ok((backend, upstream, Some(endpoint)));
+                }
+            }
+        }
+        let backend = pick(&self.forwarding.backends).ok_or(Refusal::NO_BACKEND)?;
+        Ok((backend, upstream(backend)?, None))
+    }
+
+    /// The body to send. One that may have to be sent again is read first, if it is small.
+    async fn body(&self, headers: &HeaderMap, body: Incoming, fault: &BodyFault) -> Result<RequestBody, Refusal> {
+        if body.is_end_stream() {
+            return Ok(RequestBody::Whole(Bytes::new()));
+        }
+        let limits = &self.client.limits;
+        let size = body.size_hint().exact().filter(|_| headers.contains_key(CONTENT_LENGTH));
+        let kept = self.forwarding.retry.is_some() && size.is_some_and(|size| size <= KEPT);
+        let streamed = RequestBody::streamed(body, limits.body_bytes, limits.idle, Arc::clone(fault));
+        if kept { Ok(RequestBody::Whole(collect(streamed).await?)) } else { Ok(streamed) }
+    }
+
+    /// Filters of the route, then those of the backend.
+    fn edit(&self, backend: &Weighted, request: &mut Request<RequestBody>) -> Result<(), Refusal> {
+        for filters in [&self.found.route.filters, &backend.filters] {
+            filters.request.apply(request.headers_mut());
+            if let Some(host) = &filters.rewrite.host {
+                request.headers_mut().insert(HOST, host.clone());
+            }
+            self.rewrite(filters, request)?;
+        }
+        Ok(())
+    }
+
+    fn rewrite(&self, filters: &FilterSet, request: &mut Request<RequestBody>) -> Result<(), Refusal> {
+        let Some(path) = &filters.rewrite.path else { return Ok(()) };
+        let uri = request.uri();
+        let mut path = path.of(uri.path(), self.found.prefix);
+        if let Some(query) = uri.query() {
+            path = format!("{path}?{query}");
+        }
+        *request.uri_mut() = Uri::from(PathAndQuery::try_from(path).map_err(|_| Refusal::NO_ROUTE)?);
+        Ok(())
+    }
+
+    async fn attempts(
+        &self,
+        mut upstream: Arc<Upstream>,
+        mut request: Request<RequestBody>,
+        speak: Speak,
+        mut returning: Option<Arc<Endpoint>>,
+        fault: &BodyFault,
+        record: &mut Record,
+    ) -> Result<(Response<Incoming>, Checkout, Arc<Endpoint>), Refusal> {
+        let mut retries = Retries::new(self.forwarding);
+        loop {
+            let endpoint = returning.take().or_else(|| upstream.choose(&retries.avoid)).ok_or(Refusal::NO_ENDPOINT)?;
+            record.endpoint(&endpoint);
+            let again = retries.copy(&request);
+            let attempt = self.attempt(&endpoint, &upstream, request, speak);
+            let outcome = match self.forwarding.attempt_timeout {
+                Some(limit) => timeout(limit, attempt).await.unwrap_or(Attempt::TimedOut),
+                None => attempt.await,
+            };
+            let (refusal, always) = match outcome {
+                Attempt::Answered(response, checkout) => {
+                    if !(retries.asks_for_another(response.status()) && again.is_some() && retries.take()) {
+                        return Ok((response, *checkout, endpoint));
+                    }
+                    request = again.unwrap_or_default();
+                    retries.wait(&endpoint).await;
+                    continue;
+                }
+                Attempt::Unreached(unsent, ConnectError::Limit) => {
+                    drop(unsent);
+                    self.client.shared.metrics.overloaded.inc();
+                    return Err(Refusal::OVERLOADED);
+                }
+                Attempt::Unreached(unsent, error) => {
+                    tracing::debug!(endpoint = %endpoint.address, %error, "an endpoint is left out for a while");
+                    endpoint.fail();
+                    self.client.shared.metrics.unreached.inc();
+                    retries.unreached += 1;
+                    if retries.unreached >= UNREACHED {
+                        return Err(Refusal::UNREACHABLE);
+                    }
+                    retries.avoid.push(endpoint.address);
+                    // Perhaps it is gone, and it is known by now.
+                    if let Some(now) = self.client.shared.serving.load().upstreams.get(&upstream.settings.cluster.name)
+                    {
+                        upstream = Arc::clone(now);
+                    }
+                    request = unsent;
+                    continue;
+                }
+                Attempt::Stale(unsent) => {
+                    retries.stale += 1;
+                    if retries.stale > STALE {
+                        return Err(Refusal::CUT_OFF);
+                    }
+                    request = unsent;
+                    continue;
+                }
+                Attempt::Failed { reused } => {
+                    if let Some(error) = *fault.lock() {
+                        return Err(error.into());
+                    }
+                    // The endpoint has closed a connection that was kept, perhaps before the request reached it.
+                    (Refusal::CUT_OFF, reused && idempotent(again.as_ref()))
+                }
+                Attempt::TimedOut => (Refusal::TIMED_OUT, false),
+            };
+            request = again.ok_or(refusal)?;
+            retries.stale += usize::from(always);
+            if !(always && retries.stale <= STALE || retries.take()) {
+                return Err(refusal);
+            }
+            self.client.shared.metrics.retried.inc();
+            if !always {
+                retries.wait(&endpoint).await;
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        upstream: &Upstream,
+        request: Request<RequestBody>,
+        speak: Speak,
+    ) -> Attempt {
+        let mut checkout = match Checkout::new(endpoint, speak, self.client.peer).await {
+            Ok(checkout) => checkout,
+            Err(error) => return Attempt::Unreached(request, error),
+        };
+        match checkout.send(addressed(request, &checkout, upstream)).await {
+            Sent::Answered(response) => Attempt::Answered(response, Box::new(checkout)),
+            Sent::Unsent(request) => Attempt::Stale(request),
+            Sent::Failed(error) => {
+                tracing::debug!(endpoint = %endpoint.address, %error, "a backend gave no answer");
+                Attempt::Failed { reused: checkout.reused }
+            }
+        }
+    }
+
+    /// The answer for the client.
+    fn outbound(
+        &self,
+        mut response: Response<Incoming>,
+        checkout: Checkout,
+        upgrade: Option<OnUpgrade>,
+    ) -> Result<Response<ResponseBody>, Refusal> {
+        *response.version_mut() = Version::HTTP_11;
+        let protocol = response.headers().get(UPGRADE).cloned();
+        strip(response.headers_mut());
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            let idle = self.client.limits.idle;
+            return Ok(response.map(|body| ResponseBody::from_backend(body, idle, checkout)));
+        }
+        let (Some(upgrade), Some(protocol)) = (upgrade, protocol) else { return Err(Refusal::CUT_OFF) };
+        upgrade::agree(self.client, upgrade, &mut response);
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        response.headers_mut().insert(UPGRADE, protocol);
+        Ok(response.map(|_| ResponseBody::whole("")))
+    }
+}
+
+/// What has been tried, and what may still be.
+struct Retries<'a> {
+    forwarding: &'a Forwarding,
+    avoid: Vec<SocketAddr>,
+    made: u32,
+    unreached: usize,
+    stale: usize,
+}
+
+impl<'a> Retries<'a> {
+    fn new(forwarding: &'a Forwarding) -> Self {
+        if let Some(rule) = &forwarding.retry {
+            rule.budget.request();
+        }
+        Self { forwarding, avoid: Vec::new(), made: 0, unreached: 0, stale: 0 }
+    }
+
+    /// The request for another attempt, if there may be one.
+    fn copy(&self, request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+        let left = self.forwarding.retry.as_ref().is_some_and(|rule| self.made < rule.attempts);
+        if !left && !idempotent(Some(request)) {
+            return None;
+        }
+        let mut copy = Request::new(request.body().copy()?);
+        *copy.method_mut() = request.method().clone();
+        *copy.uri_mut() = request.uri().clone();
+        *copy.headers_mut() = request.headers().clone();
+        Some(copy)
+    }
+
+    fn asks_for_another(&self, status: StatusCode) -> bool {
+        self.forwarding.retry.as_ref().is_some_and(|rule| rule.statuses.contains(&status))
+    }
+
+    /// Takes one more attempt, if the rule and its budget have one.
+    fn take(&mut self) -> bool {
+        let rule = self.forwarding.retry.as_ref();
+        let taken = rule.is_some_and(|rule| self.made < rule.attempts && rule.budget.retry());
+        self.made += u32::from(taken);
+        taken
+    }
+
+    /// Until the next attempt, which is to go elsewhere.
+    async fn wait(&mut self, failed: &Endpoint) {
+        self.avoid.push(failed.address);
+        let backoff = self.forwarding.retry.as_ref().map_or(Duration::ZERO, |rule| rule.backoff);
+        sleep(backoff.saturating_mul(1 << self.made.saturating_sub(1).min(6))).await;
+    }
+}
+
+/// Whether it does no harm that a request reaches a backend twice, and there is no body that would be missing (RFC 9110, 9.2.2).
+fn idempotent(request: Option<&Request<RequestBody>>) -> bool {
+    request.is_some_and(|request| {
+        matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
+            && matches!(request.body(), RequestBody::Whole(_))
+    })
+}
+
+async fn collect(mut body: RequestBody) -> Result<Bytes, BodyError> {
+    let mut all = BytesMut::new();
+    while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        all.extend_from_slice(frame?.data_ref().unwrap_or(&Bytes::new()));
+    }
+    Ok(all.freeze())
+}
+
+/// Which HTTP a request may reach a cluster in.
+pub(super) fn speak(upstream: &Upstream, headers: &HeaderMap, upgrade: bool) -> Speak {
+    match upstream.settings.cluster.protocol {
+        BackendProtocol::Http1 => Speak::Http1,
+        BackendProtocol::Http2 => Speak::Http2,
+        BackendProtocol::Auto if upgrade => Speak::Http1,
+        BackendProtocol::Auto if is_grpc(headers) => Speak::Http2,
+        BackendProtocol::Auto if upstream.settings.tls.is_some() => Speak::Either,
+        BackendProtocol::Auto => Speak::Http1,
+    }
+}
+
+/// The request as the connection's version of HTTP names the host.
+pub(super) fn addressed(
+    mut request: Request<RequestBody>,
+    checkout: &Checkout,
+    upstream: &Upstream,
+) -> Request<RequestBody> {
+    let named = request.headers().get(HOST).is_some_and(|host| !host.is_empty());
+    if !named && let Ok(host) = HeaderValue::from_str(&checkout.address().to_string()) {
+        request.headers_mut().insert(HOST, host);
+    }
+    if !checkout.is_http2() {
+        *request.version_mut() = Version::HTTP_11;
+        let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
+        *request.uri_mut() = Uri::from(path);
+        return request;
+    }
+    *request.version_mut() = Version::HTTP_2;
+    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    let host = request.headers_mut().remove(HOST);
+    parts.authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    parts.scheme = Some(if upstream.settings.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP });
+    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+    request
+}

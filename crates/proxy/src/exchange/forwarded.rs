@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What backends are told of the client: `X-Forwarded-*`, `X-Request-Id` and the like.
+
+use super::connection::Client;
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
+use std::net::IpAddr;
+
+const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
+const EXTERNAL: HeaderName = HeaderName::from_static("x-envoy-external-address");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Longest request ID of a client that is passed on.
+const LONGEST_ID: usize = 128;
+
+/// The client's ID of the request, if it can be one, or a new one.
+pub(super) fn request_id(headers: &mut HeaderMap) -> HeaderValue {
+    let usable = |id: &&HeaderValue| !id.is_empty() && id.len() <= LONGEST_ID && id.to_str().is_ok();
+    if let Some(id) = headers.get(REQUEST_ID).filter(usable) {
+        return id.clone();
+    }
+    // Random bits suffice, and cost less than the kernel's.
+    let id = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
+    let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+    let id = HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)).unwrap_or(HeaderValue::from_static("-"));
+    headers.insert(REQUEST_ID, id.clone());
+    id
+}
+
+/// Tells of the client. What it says of itself is believed only if it is a proxy that is trusted.
+pub(super) fn tell(headers: &mut HeaderMap, client: &Client, trusted_hops: u32) {
+    let address = client.peer.client.ip().to_canonical();
+    let external = external(headers, address, trusted_hops);
+    let text = address.to_string();
+    let chain = headers.get_all(FOR).iter().filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(", ");
+    let chain = if chain.is_empty() { text } else { format!("{chain}, {text}") };
+    put(headers, FOR, &chain);
+    put(headers, EXTERNAL, &external.to_string());
+    if trusted_hops > 0 {
+        headers.entry(PROTO).or_insert(HeaderValue::from_static(client.scheme()));
+        return;
+    }
+    headers.insert(PROTO, HeaderValue::from_static(client.scheme()));
+    headers.remove(FORWARDED);
+    headers.insert(FORWARDED_PORT, client.peer.local.port().into());
+    if let Some(host) = headers.get(HOST).cloned() {
+        headers.insert(FORWARDED_HOST, host);
+    }
+}
+
+/// The address of who is outside: as many from the right as there are trusted proxies.
+fn external(headers: &HeaderMap, peer: IpAddr, trusted_hops: u32) -> IpAddr {
+    let Some(before) = trusted_hops.checked_sub(1) else { return peer };
+    let chain: Vec<&str> =
+        headers.get_all(FOR).iter().filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(',')).collect();
+    chain.iter().rev().nth(before as usize).and_then(|address| address.trim().parse().ok()).unwrap_or(peer)
+}
+
+fn put(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Copies of requests, whose answers nobody waits for.
+
+use super::body::RequestBody;
+use super::connection::Client;
+use crate::serving::Serving;
+use crate::upstream::{Checkout, Sent, Upstream};
+use http::Request;
+use http_body::Body;
+use hyper::body::Incoming;
+use l7::Mirror;
+use rand::Rng;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long a mirror may take: what it does must not pile up here.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Sends copies of the request to those mirrors whose share it falls into.
+pub(super) fn send(client: &Arc<Client>, serving: &Serving, mirrors: &[Mirror], request: &mut Request<RequestBody>) {
+    for mirror in mirrors {
+        if rand::rng().random_range(0..mirror.share.denominator.max(1)) >= mirror.share.numerator {
+            continue;
+        }
+        let Some(upstream) = serving.upstreams.get(&mirror.cluster).filter(|upstream| upstream.refusal().is_none())
+        else {
+            continue;
+        };
+        let copy = request.body_mut().mirrored();
+        let mut copied = Request::new(copy);
+        *copied.method_mut() = request.method().clone();
+        *copied.uri_mut() = request.uri().clone();
+        *copied.headers_mut() = request.headers().clone();
+        let work = exchange(Arc::clone(upstream), copied, Arc::clone(client));
+        tokio::spawn(timeout(PATIENCE, work));
+        client.shared.metrics.mirrored.inc();
+    }
+}
+
+async fn exchange(upstream: Arc<Upstream>, request: Request<RequestBody>, client: Arc<Client>) {
+    let (Some(_counted), Some(endpoint)) = (upstream.begin(), upstream.choose(&[])) else { return };
+    let speak = super::forward::speak(&upstream, request.headers(), false);
+    let Ok(mut checkout) = Checkout::new(&endpoint, speak, client.peer).await else { return endpoint.fail() };
+    let request = super::forward::addressed(request, &checkout, &upstream);
+    if let Sent::Answered(response) = checkout.send(request).await
+        && drain(response.into_body()).await
+    {
+        checkout.give_back();
+    }
+}
+
+/// Reads to the end, which is what lets a connection be used again.
+async fn drain(mut body: Incoming) -> bool {
+    while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        if frame.is_err() {
+            return false;
+        }
+    }
+    true
+}

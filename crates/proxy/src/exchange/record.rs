@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is known of a request when it is over: counted, and written to the access log.
+
+use super::answer::Refusal;
+use super::body::{BodyError, ResponseBody};
+use super::connection::Client;
+use crate::access::Entry;
+use crate::timed::Busy;
+use crate::upstream::Endpoint;
+use crate::worker::Counted;
+use http::header::HeaderValue;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use l7::Name;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// A request under way. When it is dropped, the request is over.
+#[derive(Debug)]
+pub(crate) struct Record {
+    client: Arc<Client>,
+    begun: Instant,
+    /// Only if there is an access log.
+    entry: Option<Box<Entry>>,
+    status: u16,
+    complete: bool,
+    cluster_request: Option<Counted>,
+    _busy: Busy,
+}
+
+impl Record {
+    pub(super) fn new(client: &Arc<Client>, request: &Request<Incoming>) -> Self {
+        let entry = client.shared.access.is_some().then(|| Box::new(Entry::of(request)));
+        let busy = client.activity.begin();
+        let client = Arc::clone(client);
+        Self { client, begun: Instant::now(), entry, status: 0, complete: false, cluster_request: None, _busy: busy }
+    }
+
+    fn note(&mut self, note: impl FnOnce(&mut Entry)) {
+        if let Some(entry) = &mut self.entry {
+            note(entry);
+        }
+    }
+
+    pub(super) fn routed(&mut self, route: &Name, request_id: &HeaderValue) {
+        self.note(|entry| {
+            entry.route = Some(route.clone());
+            entry.request_id = request_id.to_str().unwrap_or_default().to_owned();
+        });
+    }
+
+    pub(super) fn cluster(&mut self, cluster: &Name) {
+        self.note(|entry| entry.cluster = Some(cluster.clone()));
+    }
+
+    pub(super) fn endpoint(&mut self, endpoint: &Endpoint) {
+        self.note(|entry| {
+            entry.attempts += 1;
+            entry.endpoint = Some(endpoint.address);
+            entry.endpoint_identity = endpoint.identity;
+        });
+    }
+
+    /// The request counts as one of its cluster until it is over.
+    pub(super) fn hold(&mut self, counted: Counted) {
+        self.cluster_request = Some(counted);
+    }
+
+    pub(super) fn refused(&mut self, refusal: &Refusal) {
+        self.client.metrics.refused(refusal.reason);
+        self.note(|entry| entry.reason = Some(refusal.reason));
+    }
+
+    pub(super) fn answered(&mut self, response: &mut Response<ResponseBody>) {
+        self.status = response.status().as_u16();
+        self.client.metrics.answered(self.status);
+    }
+
+    pub(super) fn sent(&mut self, bytes: usize) {
+        self.note(|entry| entry.bytes += bytes as u64);
+    }
+
+    pub(super) fn cut_off(&mut self, error: BodyError) {
+        self.note(|entry| {
+            entry.reason = Some(match error {
+                BodyError::TimedOut => "answer-timeout",
+                BodyError::TooLarge | BodyError::Broken | BodyError::Slow => "answer-cut-off",
+            });
+        });
+    }
+
+    pub(super) fn complete(&mut self) {
+        self.complete = true;
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let duration = self.begun.elapsed();
+        self.client.metrics.duration(duration);
+        let (Some(mut entry), Some(log)) = (self.entry.take(), &self.client.shared.access) else { return };
+        entry.listener = Some(self.client.listener.clone());
+        entry.client = Some(self.client.peer.client);
+        entry.server_name.clone_from(&self.client.tls_name);
+        entry.status = self.status;
+        entry.duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        if !self.complete && entry.reason.is_none() {
+            entry.reason = Some("client-gone");
+        }
+        log.write(&entry);
+    }
+}

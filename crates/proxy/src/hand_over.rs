@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Listening sockets pass from a process to the next, so that none is ever closed at a restart or upgrade.
+//!
+//! The next process connects and gets a message per socket, each with its descriptor, and an empty one. It opens what it serves, says
+//! [`READY`], and from then on takes the connections; the one before lets those end that it has. If the next one ends before it is ready,
+//! nothing has changed.
+
+use crate::socket::{Place, Sockets};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
+};
+use socket2::{Domain, SockAddr, Socket, Type};
+use std::fs;
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+const READY: &[u8] = b"ready";
+/// How long either side waits for a message of the other.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the next process may take until it serves.
+const START: Duration = Duration::from_secs(120);
+
+/// The process before and its sockets.
+pub(crate) type Inheritance = (Predecessor, Vec<(Place, OwnedFd)>);
+
+/// The process before, which goes on until it is told that this one is ready.
+#[derive(Debug)]
+pub(crate) struct Predecessor(Socket);
+
+/// Takes the sockets of the process before; nothing if there is none.
+///
+/// # Errors
+///
+/// It is there but does not hand over.
+pub(crate) fn take(path: &Path) -> io::Result<Option<Inheritance>> {
+    let mut socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None)?;
+    match socket.connect(&SockAddr::unix(path)?) {
+        Ok(()) => {}
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    }
+    socket.set_read_timeout(Some(PATIENCE))?;
+    let mut taken = Vec::new();
+    while let Some(one) = receive(&mut socket)? {
+        taken.push(one);
+    }
+    Ok(Some((Predecessor(socket), taken)))
+}
+
+fn receive(socket: &mut Socket) -> io::Result<Option<(Place, OwnedFd)>> {
+    let mut bytes = [0; 1024];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = recvmsg(&*socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    if received.flags.contains(ReturnFlags::TRUNC) {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let message = bytes.get(..received.bytes).unwrap_or_default();
+    if message.is_empty() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let place: Option<Place> = serde_json::from_slice(message)?;
+    let Some(place) = place else { return Ok(None) };
+    let descriptors = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+        _ => None,
+    });
+    let descriptor = descriptors.flatten().next().ok_or(io::ErrorKind::InvalidData)?;
+    Ok(Some((place, descriptor)))
+}
+
+impl Predecessor {
+    /// This process serves.
+    pub(crate) fn ready(mut self) -> io::Result<()> {
+        self.0.write_all(READY)
+    }
+}
+
+/// Where the next process asks.
+#[derive(Debug)]
+pub(crate) struct HandOver(Socket);
+
+impl HandOver {
+    /// Opens the socket in place of that of the process before.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be written.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let new = path.with_extension("new");
+        let _ = fs::remove_file(&new);
+        let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None)?;
+        socket.bind(&SockAddr::unix(&new)?)?;
+        socket.listen(1)?;
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o600))?;
+        fs::rename(&new, path)?;
+        Ok(Self(socket))
+    }
+
+    /// Waits, on a thread of its own, until another process has taken the sockets and serves.
+    pub(crate) fn wait(&self, sockets: &Sockets) -> io::Result<()> {
+        loop {
+            let (next, _) = self.0.accept()?;
+            match hand_over(next, sockets) {
+                Ok(()) => return Ok(()),
+                Err(error) => tracing::warn!(%error, "another process has asked for the sockets but does not serve"),
+            }
+        }
+    }
+}
+
+fn hand_over(mut next: Socket, sockets: &Sockets) -> io::Result<()> {
+    next.set_write_timeout(Some(PATIENCE))?;
+    next.set_read_timeout(Some(START))?;
+    for (place, socket) in sockets.duplicates()? {
+        let descriptors = [socket.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        control.push(SendAncillaryMessage::ScmRights(&descriptors));
+        let message = serde_json::to_vec(&Some(place))?;
+        sendmsg(&next, &[IoSlice::new(&message)], &mut control, SendFlags::empty())?;
+    }
+    next.write_all(&serde_json::to_vec(&None::<Place>)?)?;
+    let mut answer = [0; READY.len()];
+    let length = next.read(&mut answer)?;
+    if answer.get(..length) == Some(READY) { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}

@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Sockets that clients connect to, and the first bytes of a connection.
+
+use crate::exchange::{Client, serve};
+use crate::proxy_protocol::{self, Header, Peer};
+use crate::rewind::Rewind;
+use crate::serving::{Listening, Served, Shared, TlsSite};
+use crate::socket::{Bound, Place, Sockets};
+use crate::timed::Activity;
+use crate::tls::hello;
+use crate::worker::Counted;
+use crate::{tcp, udp};
+use l7::Name;
+use nix::errno::Errno;
+use rustls::ServerConfig;
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, TcpStream as StdStream};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+/// How long nothing is accepted when the process has no descriptors left.
+const EXHAUSTED: Duration = Duration::from_millis(100);
+
+/// All sockets that are served.
+#[derive(Debug)]
+pub(crate) struct Listeners {
+    shared: Arc<Shared>,
+    sockets: Sockets,
+    served: HashMap<Place, Open>,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Open {
+    listener: Name,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Listeners {
+    pub(crate) fn new(shared: Arc<Shared>, sockets: Sockets) -> Self {
+        Self { shared, sockets, served: HashMap::new() }
+    }
+
+    /// Opens and closes sockets until they are those of what is in force. What cannot be opened comes back with the reason.
+    pub(crate) async fn reconcile(&mut self) -> Vec<(Name, io::Error)> {
+        let serving = self.shared.serving.load_full();
+        let mut wanted: Vec<&Arc<Listening>> = serving.listeners.values().collect();
+        wanted.sort_by_key(|listening| &listening.spec.name);
+        let mut places: HashMap<Place, &Arc<Listening>> = HashMap::new();
+        let mut failed = Vec::new();
+        for listening in wanted {
+            match places.entry(Place::of(&listening.spec)) {
+                std::collections::hash_map::Entry::Vacant(free) => drop(free.insert(listening)),
+                std::collections::hash_map::Entry::Occupied(taken) => {
+                    let text = format!("{} has this address", taken.get().spec.name);
+                    failed.push((listening.spec.name.clone(), io::Error::new(io::ErrorKind::AddrInUse, text)));
+                }
+            }
+        }
+        let same = |place: &Place, served: &Open| places.get(place).is_some_and(|l| l.spec.name == served.listener);
+        let gone: Vec<Place> = self.served.iter().filter(|(p, s)| !same(p, s)).map(|(place, _)| *place).collect();
+        for place in gone {
+            if let Some(served) = self.served.remove(&place) {
+                served.stop.cancel();
+                // Only then is the address free, for another listener or another process.
+                let _ = served.task.await;
+            }
+            if !places.contains_key(&place) {
+                self.sockets.close(&place);
+            }
+        }
+        for (place, listening) in places {
+            if !self.served.contains_key(&place)
+                && let Err(error) = self.open(place, listening)
+            {
+                failed.push((listening.spec.name.clone(), error));
+            }
+        }
+        // What another process has given and nobody listens on is closed, so that clients are refused rather than left alone.
+        self.sockets.close_unserved(|place| self.served.contains_key(place));
+        failed
+    }
+
+    fn open(&mut self, place: Place, listening: &Arc<Listening>) -> io::Result<()> {
+        let bound = self.sockets.get(place)?;
+        let (name, stop) = (listening.spec.name.clone(), self.shared.drain.child_token());
+        let shared = Arc::clone(&self.shared);
+        let task = {
+            let (name, stop) = (name.clone(), stop.clone());
+            match bound {
+                Bound::Tcp(socket) => {
+                    let socket = TcpListener::from_std(socket)?;
+                    tokio::spawn(async move {
+                        stop.run_until_cancelled(accept(&shared, &name, &socket)).await;
+                    })
+                }
+                Bound::Udp(socket) => tokio::spawn(async move {
+                    stop.run_until_cancelled(udp::serve(&shared, &name, socket)).await;
+                }),
+            }
+        };
+        tracing::info!(listener = %name, %place, "listening");
+        self.served.insert(place, Open { listener: name, stop, task });
+        Ok(())
+    }
+}
+
+/// Takes connections and gives each to a worker.
+async fn accept(shared: &Arc<Shared>, name: &Name, socket: &TcpListener) {
+    loop {
+        // A connection belongs to the runtime of its worker, so it leaves this one.
+        match socket.accept().await.and_then(|(stream, client)| Ok((stream.into_std()?, client))) {
+            Ok((stream, client)) => take(shared, name, stream, client),
+            Err(error) => {
+                shared.metrics.accept_failed.inc();
+                let code = error.raw_os_error().map(Errno::from_raw);
+                if matches!(code, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM)) {
+                    tracing::warn!(listener = %name, %error, "no connections are taken for a moment");
+                    sleep(EXHAUSTED).await;
+                }
+            }
+        }
+    }
+}
+
+fn take(shared: &Arc<Shared>, name: &Name, stream: StdStream, client: SocketAddr) {
+    let Some(listening) = shared.serving.load().listeners.get(name).cloned() else { return };
+    let Some(counted) = Counted::within(&listening.connections, listening.spec.limits.connections) else {
+        return listening.metrics.refused("connections");
+    };
+    let handed_over = Arc::clone(shared);
+    shared.workers.spawn(move || async move {
+        listening.metrics.opened();
+        let result = ready(stream, client).map(|(stream, peer)| connection(&handed_over, &listening, stream, peer));
+        if let Ok(connection) = result {
+            connection.await;
+        }
+        listening.metrics.closed();
+        drop(counted);
+    });
+}
+
+fn ready(stream: StdStream, client: SocketAddr) -> io::Result<(TcpStream, Peer)> {
+    let stream = TcpStream::from_std(stream)?;
+    stream.set_nodelay(true)?;
+    let local = stream.local_addr()?;
+    Ok((stream, Peer { client, local }))
+}
+
+/// Serves a connection from its first byte to its last.
+async fn connection(shared: &Arc<Shared>, listening: &Arc<Listening>, stream: TcpStream, peer: Peer) {
+    let mut stream = Rewind::new(bytes::Bytes::new(), stream);
+    let limits = &listening.spec.limits;
+    let mut peer = peer;
+    if listening.spec.proxy_protocol {
+        match within(limits.header_time, read_header(&mut stream)).await {
+            Ok(told) => peer = told.unwrap_or(peer),
+            Err(_) => return listening.metrics.refused("proxy-header"),
+        }
+    }
+    let client = |tls_name| {
+        Arc::new(Client {
+            shared: Arc::clone(shared),
+            listener: listening.spec.name.clone(),
+            metrics: Arc::clone(&listening.metrics),
+            limits: limits.clone(),
+            peer,
+            tls_name,
+            activity: Arc::new(Activity::default()),
+            last: shared.drain.child_token(),
+        })
+    };
+    match &listening.served {
+        Served::Http(_) => serve(client(None), stream, None).await,
+        Served::Tcp(forward) => tcp::forward(shared, forward, listening, stream, peer).await,
+        Served::Udp(_) => {}
+        Served::Tls(_) => {
+            let Ok(name) = within(limits.header_time, read_name(&mut stream)).await else {
+                return listening.metrics.refused("hello");
+            };
+            let Some(site) = listening.tls_site(&name) else { return listening.metrics.refused("server-name") };
+            match &**site {
+                TlsSite::Passthrough(forward) => tcp::forward(shared, forward, listening, stream, peer).await,
+                TlsSite::Tcp(config, forward) => {
+                    let Some(stream) = terminate(config, listening, stream).await else { return };
+                    let stream = Rewind::new(bytes::Bytes::new(), stream);
+                    tcp::forward(shared, forward, listening, stream, peer).await;
+                }
+                TlsSite::Http(config, _) => {
+                    let Some(stream) = terminate(config, listening, stream).await else { return };
+                    // Whoever has agreed on nothing is looked at.
+                    let agreed = stream.get_ref().1.alpn_protocol().map(|protocol| protocol == b"h2");
+                    let stream = Rewind::new(bytes::Bytes::new(), stream);
+                    serve(client(Some(name.into())), stream, agreed).await;
+                }
+            }
+        }
+    }
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(limit, work).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))
+}
+
+async fn read_header(stream: &mut Rewind<TcpStream>) -> io::Result<Option<Peer>> {
+    let header = stream.peek(proxy_protocol::LONGEST, proxy_protocol::decode).await?;
+    let Header { length, peer } = header.map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+    stream.skip(length);
+    Ok(peer)
+}
+
+async fn read_name(stream: &mut Rewind<TcpStream>) -> io::Result<String> {
+    let name = stream.peek(hello::LONGEST, hello::server_name).await?;
+    name.map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+type Terminated = tokio_rustls::server::TlsStream<Rewind<TcpStream>>;
+
+async fn terminate(config: &Arc<ServerConfig>, listening: &Listening, stream: Rewind<TcpStream>) -> Option<Terminated> {
+    let accepted =
+        within(listening.spec.limits.header_time, TlsAcceptor::from(Arc::clone(config)).accept(stream)).await;
+    accepted
+        .inspect_err(|error| {
+            listening.metrics.refused("handshake");
+            tracing::debug!(listener = %listening.spec.name, %error, "a client's TLS was refused");
+        })
+        .ok()
+}

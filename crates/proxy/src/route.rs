@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Routes as requests meet them: parsed once, off the request path, and found by host and path.
+
+mod action;
+mod condition;
+mod filter;
+mod host;
+mod paths;
+mod table;
+
+pub(crate) use action::{Action, Forwarding, HeldBy, Redirect, Weighted, pick};
+pub(crate) use filter::{Cors, FilterSet, Wildcard};
+pub(crate) use host::HostMap;
+pub(crate) use table::{Found, Tables};
+
+#[cfg(test)]
+mod tests;

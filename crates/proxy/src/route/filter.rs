@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Filters, parsed.
+
+use crate::invalid::{InField, Invalid};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use l7::{Filters, HeaderChanges, Origin, PathChange};
+use std::time::Duration;
+
+/// Headers that say how a message is framed or which connection it is for: no route may change them.
+const FRAMING: [&str; 9] = [
+    "connection",
+    "content-length",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// What is changed on the way.
+#[derive(Debug, Default)]
+pub(crate) struct FilterSet {
+    pub(crate) request: Edits,
+    pub(crate) response: Edits,
+    pub(crate) rewrite: Rewrite,
+    pub(crate) cors: Option<Cors>,
+}
+
+impl FilterSet {
+    pub(crate) fn parse(filters: &Filters) -> Result<Self, Invalid> {
+        Ok(Self {
+            request: Edits::parse(&filters.request, "filters.request")?,
+            response: Edits::parse(&filters.response, "filters.response")?,
+            rewrite: Rewrite {
+                host: filters.rewrite.host.as_deref().map(authority).transpose()?,
+                path: filters.rewrite.path.as_ref().map(NewPath::parse).transpose()?,
+            },
+            cors: filters.cors.as_ref().map(Cors::parse).transpose()?,
+        })
+    }
+}
+
+fn authority(host: &str) -> Result<HeaderValue, Invalid> {
+    host.parse::<http::uri::Authority>().in_field("filters.rewrite.host")?;
+    HeaderValue::from_str(host).in_field("filters.rewrite.host")
+}
+
+/// Changes of headers.
+#[derive(Debug, Default)]
+pub(crate) struct Edits {
+    remove: Vec<HeaderName>,
+    set: Vec<(HeaderName, HeaderValue)>,
+    add: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Edits {
+    fn parse(changes: &HeaderChanges, field: &str) -> Result<Self, Invalid> {
+        let name = |name: &String| {
+            let name: HeaderName = name.parse().in_field(field)?;
+            match FRAMING.contains(&name.as_str()) {
+                true => Err(Invalid::new(field, format!("{name} is not for routes to change"))),
+                false => Ok(name),
+            }
+        };
+        let pair = |(n, value): &(String, String)| Ok((name(n)?, HeaderValue::from_str(value).in_field(field)?));
+        let pairs = |pairs: &[(String, String)]| pairs.iter().map(pair).collect::<Result<_, Invalid>>();
+        Ok(Self {
+            remove: changes.remove.iter().map(name).collect::<Result<_, _>>()?,
+            set: pairs(&changes.set)?,
+            add: pairs(&changes.add)?,
+        })
+    }
+
+    pub(crate) fn apply(&self, headers: &mut HeaderMap) {
+        for name in &self.remove {
+            headers.remove(name);
+        }
+        for (name, value) in &self.set {
+            headers.insert(name, value.clone());
+        }
+        for (name, value) in &self.add {
+            headers.append(name, value.clone());
+        }
+    }
+}
+
+/// What the backend is asked for instead.
+#[derive(Debug, Default)]
+pub(crate) struct Rewrite {
+    pub(crate) host: Option<HeaderValue>,
+    pub(crate) path: Option<NewPath>,
+}
+
+/// Another path.
+#[derive(Debug)]
+pub(crate) enum NewPath {
+    Full(String),
+    Prefix(String),
+}
+
+impl NewPath {
+    pub(crate) fn parse(change: &PathChange) -> Result<Self, Invalid> {
+        let (PathChange::Full(text) | PathChange::Prefix(text)) = change;
+        let path = if text.starts_with('/') { text.clone() } else { format!("/{text}") };
+        path.parse::<http::uri::PathAndQuery>().in_field("path")?;
+        if path.contains(['?', '#']) {
+            return Err(Invalid::new("path", format!("{path:?} has a query")));
+        }
+        Ok(match change {
+            PathChange::Full(_) => Self::Full(path),
+            PathChange::Prefix(_) => Self::Prefix(path.trim_end_matches('/').to_owned()),
+        })
+    }
+
+    /// The new path; `prefix` is how much of the old one the match was about.
+    pub(crate) fn of(&self, old: &str, prefix: usize) -> String {
+        match self {
+            Self::Full(path) => path.clone(),
+            Self::Prefix(new) => {
+                let rest = old.get(prefix..).unwrap_or_default();
+                match (rest.starts_with('/') || rest.is_empty(), new.is_empty() && rest.is_empty()) {
+                    (_, true) => "/".to_owned(),
+                    (true, _) => format!("{new}{rest}"),
+                    (false, _) => format!("{new}/{rest}"),
+                }
+            }
+        }
+    }
+}
+
+/// A list that may be everything.
+#[derive(Debug)]
+pub(crate) enum Wildcard {
+    All,
+    List(HeaderValue),
+    None,
+}
+
+impl Wildcard {
+    fn parse(list: &[String], field: &str) -> Result<Self, Invalid> {
+        if list.iter().any(|item| item == "*") {
+            return Ok(Self::All);
+        }
+        if list.is_empty() {
+            return Ok(Self::None);
+        }
+        Ok(Self::List(HeaderValue::from_str(&list.join(", ")).in_field(field)?))
+    }
+}
+
+/// Which scripts of other origins are let in.
+#[derive(Debug)]
+pub(crate) struct Cors {
+    origins: Vec<OriginMatch>,
+    pub(crate) methods: Wildcard,
+    pub(crate) allow_headers: Wildcard,
+    pub(crate) expose_headers: Wildcard,
+    pub(crate) credentials: bool,
+    pub(crate) max_age: Option<Duration>,
+}
+
+#[derive(Debug)]
+enum OriginMatch {
+    Any,
+    Exact(String),
+    /// Of `https://*.shop.example:8443`: what precedes and what follows the asterisk.
+    Below {
+        scheme: String,
+        rest: String,
+    },
+}
+
+impl Cors {
+    fn parse(cors: &l7::Cors) -> Result<Self, Invalid> {
+        Ok(Self {
+            origins: cors.origins.iter().map(OriginMatch::parse).collect::<Result<_, _>>()?,
+            methods: Wildcard::parse(&cors.methods, "cors.methods")?,
+            allow_headers: Wildcard::parse(&cors.allow_headers, "cors.allow_headers")?,
+            expose_headers: Wildcard::parse(&cors.expose_headers, "cors.expose_headers")?,
+            credentials: cors.credentials,
+            max_age: cors.max_age,
+        })
+    }
+
+    pub(crate) fn allows(&self, origin: &str) -> bool {
+        self.origins.iter().any(|allowed| allowed.covers(origin))
+    }
+}
+
+impl OriginMatch {
+    fn parse(origin: &Origin) -> Result<Self, Invalid> {
+        let Origin::Of(text) = origin else { return Ok(Self::Any) };
+        let Some((scheme, host)) = text.split_once("://") else {
+            return Err(Invalid::new("cors.origins", format!("{text:?} has no scheme")));
+        };
+        Ok(match host.strip_prefix("*.") {
+            Some(domain) => Self::Below { scheme: format!("{scheme}://"), rest: format!(".{domain}") },
+            None => Self::Exact(text.clone()),
+        })
+    }
+
+    fn covers(&self, origin: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Exact(text) => text.eq_ignore_ascii_case(origin),
+            Self::Below { scheme, rest } => {
+                let labels = origin.strip_prefix(scheme.as_str()).and_then(|host| host.strip_suffix(rest.as_str()));
+                labels.is_some_and(|labels| !labels.is_empty() && !labels.contains(['/', ':', '@']))
+            }
+        }
+    }
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Matches of one host, found by path.
+
+use super::action::RouteRule;
+use super::condition::{Condition, whole};
+use crate::invalid::{InField, Invalid};
+use http::{HeaderMap, Method, Uri};
+use imbl::HashMap;
+use l7::{Name, PathMatch, Precedence, RouteMatch};
+use regex::Regex;
+use std::sync::Arc;
+
+/// One match of a route.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    precedence: Arc<Precedence>,
+    route: Arc<RouteRule>,
+    place: PathKey,
+    condition: Arc<Condition>,
+}
+
+/// Where a match is filed.
+#[derive(Clone, Debug)]
+enum PathKey {
+    Exact(Arc<str>),
+    /// Without a final slash.
+    Prefix(Arc<str>),
+    Regex(Regex),
+}
+
+impl Entry {
+    pub(crate) fn parse(rule: &RouteMatch, route: &Arc<RouteRule>) -> Result<Self, Invalid> {
+        let place = match &rule.path {
+            PathMatch::Exact(path) => PathKey::Exact(absolute(path)?.into()),
+            PathMatch::Prefix(path) => PathKey::Prefix(absolute(path)?.trim_end_matches('/').into()),
+            PathMatch::Regex(text) => PathKey::Regex(whole(text).in_field("path")?),
+        };
+        let condition = Arc::new(Condition::parse(rule)?);
+        Ok(Self { precedence: Arc::new(rule.precedence.clone()), route: Arc::clone(route), place, condition })
+    }
+
+    fn order(&self) -> (&Precedence, &Name) {
+        (&self.precedence, &self.route.name)
+    }
+
+    /// Length of the prefix that this match replaces when its route rewrites one.
+    fn prefix_length(&self, path: &str) -> usize {
+        match &self.place {
+            PathKey::Prefix(prefix) => prefix.len(),
+            PathKey::Exact(_) | PathKey::Regex(_) => path.len(),
+        }
+    }
+}
+
+fn absolute(path: &str) -> Result<&str, Invalid> {
+    path.starts_with('/').then_some(path).ok_or_else(|| Invalid::new("path", format!("{path:?} does not begin with /")))
+}
+
+/// Entries, those that precede first.
+type Bucket = Arc<Vec<Entry>>;
+
+/// All matches of one host. A clone shares what does not change.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Paths {
+    exact: HashMap<Arc<str>, Bucket>,
+    prefix: HashMap<Arc<str>, Bucket>,
+    /// How many prefixes there are by number of segments, so that a path of many slashes costs no more than there are.
+    depths: imbl::OrdMap<usize, usize>,
+    regex: Bucket,
+}
+
+impl Paths {
+    pub(crate) fn insert(&mut self, entry: Entry) {
+        match &entry.place {
+            PathKey::Exact(path) => put(self.exact.entry(path.clone()).or_default(), entry.clone()),
+            PathKey::Prefix(path) => {
+                *self.depths.entry(segments(path)).or_default() += 1;
+                put(self.prefix.entry(path.clone()).or_default(), entry.clone());
+            }
+            PathKey::Regex(_) => put(&mut self.regex, entry),
+        }
+    }
+
+    /// Takes out an entry that was put in.
+    pub(crate) fn remove(&mut self, entry: &Entry) {
+        match &entry.place {
+            PathKey::Exact(path) => take_from(&mut self.exact, path, entry),
+            PathKey::Prefix(path) => {
+                take_from(&mut self.prefix, path, entry);
+                let depth = segments(path);
+                match self.depths.get(&depth) {
+                    Some(1) | None => drop(self.depths.remove(&depth)),
+                    Some(count) => drop(self.depths.insert(depth, count - 1)),
+                }
+            }
+            PathKey::Regex(_) => take(&mut self.regex, entry),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.prefix.is_empty() && self.regex.is_empty()
+    }
+
+    /// The route that precedes all others for the request, and how much of the path it matched.
+    pub(crate) fn find(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<(&Arc<RouteRule>, usize)> {
+        let path = uri.path();
+        let deepest = self.depths.get_max().map_or(0, |(depth, _)| *depth);
+        let ends = path.match_indices('/').map(|(at, _)| at).skip(1).chain([path.len()]).take(deepest);
+        let prefixes = std::iter::once("").chain(ends.filter_map(|end| path.get(..end)));
+        let buckets = self.exact.get(path).into_iter().chain(prefixes.filter_map(|prefix| self.prefix.get(prefix)));
+        let mut best: Option<&Entry> = None;
+        for bucket in buckets.chain([&self.regex]) {
+            for entry in bucket.iter() {
+                if best.is_some_and(|best| best.order() <= entry.order()) {
+                    break;
+                }
+                let on_path = match &entry.place {
+                    PathKey::Regex(regex) => regex.is_match(path),
+                    PathKey::Exact(_) | PathKey::Prefix(_) => true,
+                };
+                if on_path && entry.condition.holds(method, uri, headers) {
+                    best = Some(entry);
+                    break;
+                }
+            }
+        }
+        best.map(|entry| (&entry.route, entry.prefix_length(path)))
+    }
+}
+
+fn segments(prefix: &str) -> usize {
+    prefix.matches('/').count()
+}
+
+fn put(bucket: &mut Bucket, entry: Entry) {
+    let bucket = Arc::make_mut(bucket);
+    let at = bucket.partition_point(|other| other.order() <= entry.order());
+    bucket.insert(at, entry);
+}
+
+fn take(bucket: &mut Bucket, entry: &Entry) {
+    Arc::make_mut(bucket).retain(|other| !Arc::ptr_eq(&other.condition, &entry.condition));
+}
+
+fn take_from(buckets: &mut HashMap<Arc<str>, Bucket>, path: &Arc<str>, entry: &Entry) {
+    let Some(bucket) = buckets.get_mut(path) else { return };
+    take(bucket, entry);
+    if bucket.is_empty() {
+        buckets.remove(path);
+    }
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is in force: everything that a connection or a request needs to know, as one value that is swapped as a whole.
+
+use crate::access::AccessLog;
+use crate::metrics::{ListenerMetrics, Metrics};
+use crate::route::{HostMap, Tables};
+use crate::upstream::Upstream;
+use crate::worker::Workers;
+use arc_swap::ArcSwap;
+use imbl::HashMap;
+use l7::{Forward, Listener, Name};
+use rustls::ServerConfig;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use tokio_util::sync::CancellationToken;
+
+/// What all connections share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) serving: ArcSwap<Serving>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) access: Option<AccessLog>,
+    pub(crate) workers: Workers,
+    /// Connections are to end with the request that is under way.
+    pub(crate) drain: CancellationToken,
+}
+
+/// One state of everything. A clone shares what does not change.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Serving {
+    pub(crate) tables: Tables,
+    pub(crate) upstreams: HashMap<Name, Arc<Upstream>>,
+    pub(crate) listeners: HashMap<Name, Arc<Listening>>,
+}
+
+/// A listener as it is served.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    pub(crate) spec: Arc<Listener>,
+    pub(crate) served: Served,
+    pub(crate) metrics: Arc<ListenerMetrics>,
+    /// Open connections; it outlives changes of the listener.
+    pub(crate) connections: Arc<AtomicUsize>,
+}
+
+/// What is spoken at a socket.
+#[derive(Debug)]
+pub(crate) enum Served {
+    Http(Arc<HttpSite>),
+    Tls(HostMap<Arc<TlsSite>>),
+    Tcp(Forward),
+    Udp(Forward),
+}
+
+/// Tables by host.
+#[derive(Debug)]
+pub(crate) struct HttpSite {
+    pub(crate) tables: HostMap<Name>,
+    pub(crate) trusted_hops: u32,
+}
+
+/// What is done with TLS connections for some names.
+#[derive(Debug)]
+pub(crate) enum TlsSite {
+    Passthrough(Forward),
+    Tcp(Arc<ServerConfig>, Forward),
+    Http(Arc<ServerConfig>, Arc<HttpSite>),
+}
+
+impl Listening {
+    pub(crate) fn http_site(&self) -> Option<&Arc<HttpSite>> {
+        match &self.served {
+            Served::Http(site) => Some(site),
+            Served::Tls(_) | Served::Tcp(_) | Served::Udp(_) => None,
+        }
+    }
+
+    /// What is done with TLS connections for this name, which is in lower case and may be empty.
+    pub(crate) fn tls_site(&self, name: &str) -> Option<&Arc<TlsSite>> {
+        match &self.served {
+            Served::Tls(sites) => sites.candidates(name).next(),
+            Served::Http(_) | Served::Tcp(_) | Served::Udp(_) => None,
+        }
+    }
+}
+
+impl TlsSite {
+    pub(crate) fn http_site(&self) -> Option<&Arc<HttpSite>> {
+        match self {
+            Self::Http(_, site) => Some(site),
+            Self::Passthrough(_) | Self::Tcp(..) => None,
+        }
+    }
+}

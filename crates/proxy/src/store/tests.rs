@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+use super::Store;
+use l7::link::{Received, Status};
+use l7::{
+    BackendTls, Certificate, Cluster, Endpoint, Endpoints, Key, Kind, Listener, Object, Serve, Snapshot, Termination,
+    TlsAction, TlsServer, Trust, TrustAnchors, Update, Version,
+};
+use std::sync::Arc;
+
+fn store() -> Store {
+    Store::new(Arc::default(), 1)
+}
+
+fn apply(store: &mut Store, version: u64, complete: bool, set: Vec<Object>, remove: Vec<Key>) -> Status {
+    store.apply(Received { version: Version(version), complete, update: Update { set, remove } });
+    store.status()
+}
+
+fn signed() -> (String, String) {
+    let made = rcgen::generate_simple_self_signed(["shop.example".to_owned()]).unwrap();
+    (made.cert.pem(), made.signing_key.serialize_pem())
+}
+
+fn certificate(chain: &str, key: &str) -> Object {
+    Certificate { name: "cert".into(), chain: chain.into(), key: key.into() }.into()
+}
+
+fn listener() -> Object {
+    let termination = Termination { certificates: vec!["cert".into()], client: None, alpn: Vec::new() };
+    let action = TlsAction::Http(termination, l7::HttpServer::default());
+    let serve = Serve::Tls(vec![TlsServer { hosts: vec!["*".parse().unwrap()], action }]);
+    let address = "127.0.0.1:1".parse().unwrap();
+    let limits = l7::Limits::default();
+    Listener { name: "l".into(), address, transparent: false, proxy_protocol: false, limits, serve }.into()
+}
+
+fn cluster() -> Object {
+    let trust = Trust::Anchors(vec!["ca".into()]);
+    let tls = BackendTls { hostname: "shop.example".into(), names: Vec::new(), trust, certificate: None };
+    Cluster {
+        name: "c".into(),
+        protocol: Default::default(),
+        tls: Some(tls),
+        proxy_protocol: None,
+        limits: Default::default(),
+        refuse: None,
+    }
+    .into()
+}
+
+fn anchors(pem: &str) -> Object {
+    TrustAnchors { name: "ca".into(), certificates: pem.into() }.into()
+}
+
+fn faults(status: &Status) -> Vec<String> {
+    status.faults.iter().map(|fault| format!("{}: {}", fault.object, fault.reason)).collect()
+}
+
+#[test]
+fn a_bad_certificate_leaves_the_good_one_and_names_its_field() {
+    let mut store = store();
+    let (chain, key) = signed();
+    let (_, other) = signed();
+    assert_eq!(
+        faults(&apply(&mut store, 1, true, vec![certificate(&chain, &key), listener()], Vec::new())),
+        [] as [&str; 0]
+    );
+    for (chain, key, field) in [(&*chain, &*other, "key"), ("", &*key, "chain"), (&*chain, "no key", "key")] {
+        let told = faults(&apply(&mut store, 2, false, vec![certificate(chain, key)], Vec::new()));
+        assert!(told.len() == 1 && told[0].starts_with(&format!("certificate cert: {field}: ")), "{told:?}");
+        assert_eq!(store.credentials.certificates.len(), 1);
+    }
+    assert_eq!(store.status().version, Version(2));
+    let told = apply(&mut store, 3, false, vec![certificate(&chain, &key)], Vec::new());
+    assert_eq!(faults(&told), [] as [&str; 0]);
+}
+
+#[test]
+fn a_cluster_whose_authority_goes_serves_nothing_until_it_comes_back() {
+    let mut store = store();
+    let (ca, _) = signed();
+    apply(&mut store, 1, true, vec![cluster(), anchors(&ca)], Vec::new());
+    assert!(store.serving().upstreams.contains_key("c"), "what is referred to may come in one update");
+    let gone = Key { kind: Kind::TrustAnchors, name: "ca".into() };
+    let told = faults(&apply(&mut store, 2, false, Vec::new(), vec![gone]));
+    assert_eq!(told, ["cluster c: tls.trust: ca is not there"]);
+    assert!(!store.serving().upstreams.contains_key("c"));
+    let told = faults(&apply(&mut store, 3, false, vec![anchors(&ca)], Vec::new()));
+    assert_eq!(told, [] as [&str; 0]);
+    assert!(store.serving().upstreams.contains_key("c"));
+}
+
+#[test]
+fn endpoints_may_come_before_their_cluster_and_outlive_it() {
+    let mut store = store();
+    let endpoint =
+        Endpoint { address: "127.0.0.1:1".parse().unwrap(), state: Default::default(), zone: None, identity: 0 };
+    let endpoints: Object = Endpoints { cluster: "c".into(), prefer_zone: None, endpoints: vec![endpoint] }.into();
+    let Object::Cluster(mut plain) = cluster() else { panic!() };
+    Arc::make_mut(&mut plain).tls = None;
+    let usable =
+        |store: &Store| store.serving().upstreams.get("c").is_some_and(|upstream| upstream.choose(&[]).is_some());
+    apply(&mut store, 1, true, vec![endpoints], Vec::new());
+    for version in [2, 4] {
+        apply(&mut store, version, false, vec![Object::Cluster(plain.clone())], Vec::new());
+        assert!(usable(&store));
+        apply(&mut store, version + 1, false, Vec::new(), vec![Key { kind: Kind::Cluster, name: "c".into() }]);
+        assert!(!usable(&store));
+    }
+}
+
+#[test]
+fn a_complete_update_takes_away_what_is_not_in_it_and_leaves_alone_what_is_as_it_was() {
+    let mut store = store();
+    let (chain, key) = signed();
+    let (ca, _) = signed();
+    let all = vec![certificate(&chain, &key), listener(), anchors(&ca), cluster()];
+    apply(&mut store, 9, true, all.clone(), Vec::new());
+    let before = store.serving().upstreams.get("c").cloned().unwrap();
+    apply(&mut store, 1, true, all[2..].to_vec(), Vec::new());
+    assert!(Arc::ptr_eq(&before, store.serving().upstreams.get("c").unwrap()), "connections are kept");
+    assert!(store.serving().listeners.is_empty());
+    assert_eq!(*store.good(), all[2..].iter().cloned().collect::<Snapshot>());
+}
+
+#[test]
+fn a_key_that_is_gone_is_neither_shown_nor_kept() {
+    let mut store = store();
+    let (chain, key) = signed();
+    apply(&mut store, 1, true, vec![certificate(&chain, &key), listener()], Vec::new());
+    let gone = Key { kind: Kind::Certificate, name: "cert".into() };
+    apply(&mut store, 2, false, Vec::new(), vec![gone.clone()]);
+    assert!(store.credentials.certificates.is_empty() && store.good().get(&gone).is_none());
+    assert!(store.serving().listeners.contains_key("l"), "its listener stays and shows nothing");
+}

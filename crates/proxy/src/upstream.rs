@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Backends: which endpoint takes a request, and the connections to it.
+
+mod connect;
+mod endpoint;
+mod pool;
+mod tls;
+
+pub(crate) use connect::{ConnectError, Link, dial};
+pub(crate) use endpoint::Endpoint;
+pub(crate) use pool::{Checkout, Sent, Speak};
+pub(crate) use tls::ClientTls;
+
+use crate::worker::Counted;
+use endpoint::choose;
+use http::StatusCode;
+use l7::{Cluster, EndpointState, Endpoints};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+/// How many requests and connections a cluster has. It outlives changes of the cluster.
+#[derive(Debug, Default)]
+pub(crate) struct Load {
+    requests: Arc<AtomicUsize>,
+    connections: Arc<AtomicUsize>,
+}
+
+/// How the endpoints of a cluster are spoken to; with each change of the cluster there is a new one, and new connections with it.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) tls: Option<ClientTls>,
+    load: Load,
+}
+
+/// A cluster with its endpoints.
+#[derive(Clone, Debug)]
+pub(crate) struct Upstream {
+    pub(crate) settings: Arc<Settings>,
+    /// Those that serve.
+    endpoints: HashMap<SocketAddr, Arc<Endpoint>>,
+    /// The same, by what clients come back with.
+    tokens: HashMap<u64, Arc<Endpoint>>,
+    /// Those that get new requests.
+    usable: Arc<[Arc<Endpoint>]>,
+}
+
+impl Upstream {
+    /// A cluster that nothing is known of but its settings; `before` is what it was, whose load goes on being counted.
+    pub(crate) fn new(cluster: Arc<Cluster>, tls: Option<ClientTls>, before: Option<&Self>) -> Self {
+        let load = before.map(|before| &before.settings.load);
+        let load = load.map_or_else(Load::default, |load| Load {
+            requests: Arc::clone(&load.requests),
+            connections: Arc::clone(&load.connections),
+        });
+        let settings = Arc::new(Settings { cluster, tls, load });
+        Self { settings, endpoints: HashMap::new(), tokens: HashMap::new(), usable: Arc::new([]) }
+    }
+
+    /// The same with these endpoints. Those that stay keep their connections.
+    pub(crate) fn with(&self, endpoints: Option<&Endpoints>, workers: usize) -> Self {
+        let listed = endpoints.map_or(&[][..], |endpoints| &endpoints.endpoints);
+        let mut all = HashMap::with_capacity(listed.len());
+        for one in listed.iter().filter(|one| one.state != EndpointState::Unready) {
+            let kept = self.endpoints.get(&one.address).filter(|kept| kept.identity == one.identity).cloned();
+            let endpoint = kept.unwrap_or_else(|| Arc::new(Endpoint::new(one, Arc::clone(&self.settings), workers)));
+            all.insert(one.address, endpoint);
+        }
+        let in_state =
+            |state: EndpointState| -> Vec<&l7::Endpoint> { listed.iter().filter(|one| one.state == state).collect() };
+        let mut usable = in_state(EndpointState::Ready);
+        if usable.is_empty() {
+            usable = in_state(EndpointState::Terminating);
+        }
+        let zone = endpoints.and_then(|endpoints| endpoints.prefer_zone.as_ref());
+        if let Some(zone) = zone.filter(|zone| usable.iter().any(|one| one.zone.as_ref() == Some(zone))) {
+            usable.retain(|one| one.zone.as_ref() == Some(zone));
+        }
+        let usable = usable.iter().filter_map(|one| all.get(&one.address).cloned()).collect();
+        let tokens = all.values().map(|endpoint| (endpoint.token, Arc::clone(endpoint))).collect();
+        Self { settings: Arc::clone(&self.settings), endpoints: all, tokens, usable }
+    }
+
+    /// The status with which the cluster is configured to answer.
+    pub(crate) fn refusal(&self) -> Option<StatusCode> {
+        self.settings.cluster.refuse.and_then(|code| StatusCode::from_u16(code).ok())
+    }
+
+    /// Counts a request as long as the value lives; none if the cluster has as many as it may.
+    pub(crate) fn begin(&self) -> Option<Counted> {
+        Counted::within(&self.settings.load.requests, self.settings.cluster.limits.requests)
+    }
+
+    /// An endpoint for a request, other than those in `avoid` if there is one.
+    pub(crate) fn choose(&self, avoid: &[SocketAddr]) -> Option<Arc<Endpoint>> {
+        choose(&self.usable, avoid)
+    }
+
+    /// The endpoint that a client has been to. Terminating ones serve those who were there before.
+    pub(crate) fn returning(&self, token: u64) -> Option<Arc<Endpoint>> {
+        self.tokens.get(&token).filter(|endpoint| endpoint.healthy()).cloned()
+    }
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One endpoint, and which of several gets the next request.
+
+use super::Settings;
+use super::pool::Pool;
+use crate::worker::{self, Counted};
+use parking_lot::Mutex;
+use rand::Rng;
+use sha2::{Digest, Sha256};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long an endpoint that could not be reached gets no requests, if there are others.
+const PENALTY: Duration = Duration::from_secs(5);
+
+/// An endpoint of a cluster.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) address: SocketAddr,
+    pub(crate) identity: u32,
+    /// What clients come back with. It says nothing of the address, and every proxy knows it.
+    pub(crate) token: u64,
+    pub(crate) settings: Arc<Settings>,
+    requests: Arc<AtomicUsize>,
+    failed: Mutex<Option<Instant>>,
+    /// Connections by worker, so that none waits for another.
+    pools: Box<[Mutex<Pool>]>,
+}
+
+impl Endpoint {
+    pub(super) fn new(endpoint: &l7::Endpoint, settings: Arc<Settings>, workers: usize) -> Self {
+        Self {
+            address: endpoint.address,
+            identity: endpoint.identity,
+            token: token(endpoint.address),
+            settings,
+            requests: Arc::default(),
+            failed: Mutex::new(None),
+            pools: (0..workers.max(1)).map(|_| Mutex::default()).collect(),
+        }
+    }
+
+    /// Counts a request as long as the value lives.
+    pub(crate) fn begin(&self) -> Counted {
+        Counted::new(&self.requests)
+    }
+
+    /// Connections of this worker.
+    pub(super) fn pool(&self) -> Option<&Mutex<Pool>> {
+        self.pools.get(worker::index()).or(self.pools.first())
+    }
+
+    /// It could not be reached.
+    pub(crate) fn fail(&self) {
+        *self.failed.lock() = Some(Instant::now());
+    }
+
+    pub(crate) fn healthy(&self) -> bool {
+        // Nearly always it has not failed.
+        let failed = *self.failed.lock();
+        failed.is_none_or(|at| at.elapsed() > PENALTY)
+    }
+}
+
+fn token(address: SocketAddr) -> u64 {
+    let digest = Sha256::digest(address.to_string());
+    digest.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
+}
+
+/// The one with fewer requests of two at random, which keeps slow ones from piling up. Those to avoid and those that
+/// could not be reached are chosen only if there is no other.
+pub(super) fn choose(all: &[Arc<Endpoint>], avoid: &[SocketAddr]) -> Option<Arc<Endpoint>> {
+    let good = |endpoint: &&Arc<Endpoint>| !avoid.contains(&endpoint.address) && endpoint.healthy();
+    let at_random = || all.get(rand::rng().random_range(0..all.len()));
+    let chosen = match all {
+        [] => return None,
+        [one] => one,
+        _ => match (at_random().filter(good), at_random().filter(good)) {
+            (Some(a), Some(b)) if b.requests.load(Relaxed) < a.requests.load(Relaxed) => b,
+            (Some(one), _) | (None, Some(one)) => one,
+            (None, None) => {
+                let from = rand::rng().random_range(0..all.len());
+                let (behind, before) = all.split_at(from);
+                let mut turn = before.iter().chain(behind);
+                let unavoided = |endpoint: &&Arc<Endpoint>| !avoid.contains(&endpoint.address);
+                turn.clone().find(good).or_else(|| turn.clone().find(unavoided)).or_else(|| turn.next())?
+            }
+        },
+    };
+    Some(Arc::clone(chosen))
+}

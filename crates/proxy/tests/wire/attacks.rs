@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Clients and backends that mean harm. Each gets its answer or its end, and others are served meanwhile.
+
+use crate::backend::Backend;
+use crate::client::{connect, get, read_all, read_until, status, text, value};
+use crate::objects::*;
+use crate::world::{DEADLINE, World, free};
+use l7::{Limits, Serve, TlsAction, TlsServer};
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+fn limited(address: SocketAddr, backend: SocketAddr, limit: impl FnOnce(&mut Limits)) -> Vec<l7::Object> {
+    let mut objects = simple(address, backend);
+    let mut listener = http(address);
+    limit(&mut listener.limits);
+    objects[0] = listener.into();
+    objects
+}
+
+/// Nobody else notices.
+async fn serves(address: SocketAddr) {
+    assert_eq!(status(&get(address, "h", "/", "").await), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_two_readers_would_see_differently_is_refused_or_framed_anew() {
+    let (address, backend) = (free(), Backend::echo("a").await);
+    let _world = World::of(simple(address, backend.address)).await;
+    for (lines, wanted) in [
+        ("host: h\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nxx", 400),
+        ("host: h\r\ncontent-length: 1, 2\r\n\r\nxx", 400),
+        ("host: h\r\ncontent-length: +1\r\n\r\nx", 400),
+        ("host: h\r\ncontent-length: -1\r\n\r\n", 400),
+        ("host: h\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
+        ("host: h\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", 501),
+        ("host: h\r\ntransfer-encoding: xchunked\r\n\r\n0\r\n\r\n", 400),
+        ("host: h\r\ntransfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n", 400),
+        ("host: h\r\nhost: i\r\n\r\n", 400),
+        ("x: 1\r\n\r\n", 400),
+        ("host: h/../i\r\n\r\n", 400),
+        ("host: a@h\r\n\r\n", 400),
+        ("host: h\r\n folded: 1\r\n\r\n", 400),
+        ("host: h\r\nx : 1\r\n\r\n", 400),
+        ("host: h\r\nx\0y: 1\r\n\r\n", 400),
+        ("host: h\r\nx: a\0b\r\n\r\n", 400),
+        ("host: h\r\ntransfer-encoding: chunked\r\n\r\nfffffffffffffffff\r\n", 400),
+    ] {
+        let mut client = connect(address).await;
+        client.write_all(format!("POST / HTTP/1.1\r\n{lines}").as_bytes()).await.unwrap();
+        let answer = read_until(&mut client, "\r\n\r\n").await;
+        assert_eq!(status(&answer), wanted, "{lines:?}: {answer}");
+    }
+    // Both framings: the coding counts, the length is gone, and nothing follows on the connection (RFC 9112, 6.3).
+    let both = "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: h\r\n\r\n";
+    let answer = text(address, both).await;
+    assert_eq!((status(&answer), value(&answer, "got-content-length")), (200, None), "{answer}");
+    assert!(!answer.contains("/smuggled"), "{answer}");
+    serves(address).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_sends_a_byte_now_and_then_is_ended_at_each_stage() {
+    let (address, backend) = (free(), Backend::echo("a").await);
+    let world = World::of(limited(address, backend.address, |limits| {
+        (limits.header_time, limits.idle) = (Duration::from_millis(300), Duration::from_millis(600));
+    }))
+    .await;
+    let first = "GET / HTTP/1.1\r\nhost: h\r\n\r\n";
+    for begin in ["", "G", "PRI * HT", "GET / HTTP/1.1\r\nhost: h\r\nx-", first] {
+        let mut client = connect(address).await;
+        client.write_all(begin.as_bytes()).await.unwrap();
+        if begin == first {
+            read_until(&mut client, "length: 0\n").await;
+        }
+        let (mut reader, mut writer) = client.into_split();
+        let drip = tokio::spawn(async move {
+            while writer.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        read_all(&mut reader).await;
+        timeout(DEADLINE, drip).await.expect("the client is cut off").unwrap();
+    }
+    // A body that stops.
+    let mut client = connect(address).await;
+    client.write_all(b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 10\r\n\r\nx").await.unwrap();
+    assert_eq!(status(&read_all(&mut client).await), 408);
+    // One that only connects in HTTP/2.
+    let mut client = connect(address).await;
+    client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    read_all(&mut client).await;
+    serves(address).await;
+    assert!(world.metrics().await.contains("reason=\"slow\""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read_is_ended() {
+    let address = free();
+    let backend =
+        Backend::answering(|_| async { http::Response::new(http_body_util::Full::from(vec![0; 64 << 20])) }).await;
+    let world = World::of(limited(address, backend.address, |limits| limits.idle = Duration::from_millis(300))).await;
+    let mut client = connect(address).await;
+    client.write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
+    world.metric_is(&format!("cilium_proxy_connections_total{{listener=\"listener-{address}\"}} 1")).await;
+    world.metric_is(&format!("cilium_proxy_connections_active{{listener=\"listener-{address}\"}} 0")).await;
+    drop(client);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_above_the_limit_are_closed_and_those_below_go_on() {
+    let (address, backend) = (free(), Backend::echo("a").await);
+    let world = World::of(limited(address, backend.address, |limits| limits.connections = 3)).await;
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        let mut client = connect(address).await;
+        client.write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
+        read_until(&mut client, "length: 0\n").await;
+        held.push(client);
+    }
+    assert_eq!(read_all(&mut connect(address).await).await, "");
+    world
+        .metric_is(&format!("cilium_proxy_refused_total{{listener=\"listener-{address}\",reason=\"connections\"}} 1"))
+        .await;
+    held[0].write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
+    assert_eq!(status(&read_until(&mut held[0], "length: 0\n").await), 200);
+    held.clear();
+    timeout(DEADLINE, async { while status(&get(address, "h", "/", "").await) != 200 {} }).await.unwrap();
+}
+
+/// A frame of HTTP/2.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+/// `:method: GET`, `:scheme: http`, `:path: /`, `:authority: h`, by HPACK's static table.
+const GET: &[u8] = &[0x82, 0x86, 0x84, 0x41, 1, b'h'];
+
+/// Writes until the proxy has had enough.
+async fn flood(address: SocketAddr, mut next: impl FnMut(u32) -> Vec<u8>) -> u32 {
+    let mut client = connect(address).await;
+    client.write_all(PREFACE).await.unwrap();
+    let (mut reader, mut writer) = client.into_split();
+    let reading = tokio::spawn(async move { read_all(&mut reader).await });
+    let mut turn = 0;
+    let write = async {
+        while turn < 200_000 && writer.write_all(&next(turn)).await.is_ok() {
+            turn += 1;
+        }
+    };
+    timeout(DEADLINE, write).await.expect("an end in time");
+    reading.abort();
+    turn
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn floods_of_http2_frames_end_their_connection_only() {
+    let (address, backend) = (free(), Backend::echo("a").await);
+    let _world = World::of(simple(address, backend.address)).await;
+    // Rapid reset: a request and its end, again and again.
+    let resets =
+        flood(address, |turn| [frame(1, 5, 2 * turn + 1, GET), frame(3, 0, 2 * turn + 1, &[0, 0, 0, 8])].concat())
+            .await;
+    assert!(resets < 100_000, "{resets} requests were begun and reset");
+    // Headers that never end.
+    let endless = flood(address, |turn| match turn {
+        0 => frame(1, 1, 1, GET),
+        _ => frame(9, 0, 1, &[&[0x40, 1, b'x', 100][..], &[b'y'; 100]].concat()),
+    })
+    .await;
+    assert!(endless < 100_000, "{endless} CONTINUATION frames");
+    let empty = flood(address, |turn| if turn == 0 { frame(1, 1, 1, GET) } else { frame(9, 0, 1, &[]) }).await;
+    assert!(empty < 100_000, "{empty} empty CONTINUATION frames");
+    serves(address).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_settings_or_ping_flood_whose_answers_nobody_reads_is_not_kept() {
+    let (address, backend) = (free(), Backend::echo("a").await);
+    let _world = World::of(limited(address, backend.address, |limits| limits.idle = Duration::from_millis(500))).await;
+    for one in [frame(4, 0, 0, &[]), frame(6, 0, 0, &[0; 8])] {
+        let mut client = connect(address).await;
+        client.write_all(PREFACE).await.unwrap();
+        let many = one.repeat(1000);
+        // It stops to read when its answers are not read, and ends the connection in time.
+        let write = async { while client.write_all(&many).await.is_ok() {} };
+        timeout(DEADLINE, write).await.expect("the connection is ended");
+        serves(address).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_header_bomb_is_431_or_the_end() {
+    let (address, backend) = (free(), Backend::echo("a").await);
+    let _world = World::of(simple(address, backend.address)).await;
+    // A large header goes into HPACK's table once, and is then named thousands of times.
+    let value = vec![b'y'; 3000];
+    let indexed = [&[0x40, 1, b'x', 0x7f, 0xb9, 0x16][..], &value].concat();
+    let bomb = [GET, &indexed, &[0xbe; 10_000]].concat();
+    let mut client = connect(address).await;
+    client.write_all(&[PREFACE, &frame(1, 5, 1, &bomb)].concat()).await.unwrap();
+    client.shutdown().await.unwrap();
+    read_all(&mut client).await;
+    assert_eq!(backend.requests(), 0);
+    let many = "x: y\r\n".repeat(100_000);
+    let mut client = connect(address).await;
+    let _ = client.write_all(format!("GET / HTTP/1.1\r\nhost: h\r\n{many}\r\n").as_bytes()).await;
+    assert!(matches!(status(&read_all(&mut client).await), 431 | 0));
+    serves(address).await;
+    assert_eq!(backend.requests(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn backends_that_misbehave_are_502_or_cut_off_and_their_clients_are_told() {
+    let endless = || format!("HTTP/1.1 200 OK\r\n{}", "x: y\r\n".repeat(200_000)).into_bytes();
+    for (bytes, wanted) in [
+        (b"\x16\x03\x01garbage".to_vec(), 502),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello".to_vec(), 502),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n".to_vec(), 200),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhello".to_vec(), 200),
+        (b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n".to_vec(), 502),
+        (b"HTTP/1.1 200 OK\r\nx: a\0b\r\n\r\n".to_vec(), 502),
+        (b"HTT".to_vec(), 502),
+        (Vec::new(), 502),
+        (endless(), 502),
+    ] {
+        let (address, backend, good) = (free(), Backend::writing(bytes.clone()).await, Backend::echo("good").await);
+        let mut objects = simple(address, backend.address);
+        objects.push(route("good", "/good", l7::RouteAction::Forward(forward("good"))).into());
+        objects.push(cluster("good").into());
+        objects.push(endpoints("good", &[good.address]).into());
+        let _world = World::of(objects).await;
+        let mut client = connect(address).await;
+        client.write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
+        let answer =
+            if wanted == 200 { read_all(&mut client).await } else { read_until(&mut client, "\r\n\r\n").await };
+        let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(80)]);
+        // What is cut off at once may not even have begun.
+        let cut_off = wanted == 200 && answer.is_empty();
+        assert!(status(&answer) == wanted || cut_off, "{shown}: {answer}");
+        assert!(!answer.ends_with("0\r\n\r\n"), "an answer that is cut off does not look whole: {answer}");
+        assert_eq!(status(&get(address, "h", "/good", "").await), 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_hello_ends_the_connection() {
+    let (address, backend) = (free(), Backend::echo("a").await);
+    let action = TlsAction::Passthrough(bytes_to("c"));
+    let server = TlsServer { hosts: vec!["*".parse().unwrap()], action };
+    let mut listener = listener(address, Serve::Tls(vec![server]));
+    listener.limits.header_time = Duration::from_millis(300);
+    let world = World::of(vec![listener.into(), cluster("c").into(), endpoints("c", &[backend.address]).into()]).await;
+    let rows: [&[u8]; 4] = [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\xff\xff\x01", b"\x16\x03", b""];
+    for bytes in rows {
+        let mut client = connect(address).await;
+        client.write_all(bytes).await.unwrap();
+        assert_eq!(read_all(&mut client).await, "", "{bytes:?}");
+    }
+    assert_eq!(backend.connections.load(std::sync::atomic::Ordering::SeqCst), 0);
+    world.metric_is(&format!("cilium_proxy_refused_total{{listener=\"listener-{address}\",reason=\"hello\"}} 4")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_idle_connections_are_held_and_others_served() {
+    let (address, backend) = (free(), Backend::echo("a").await);
+    let _world = World::of(simple(address, backend.address)).await;
+    let mut held: Vec<TcpStream> = Vec::new();
+    for _ in 0..2_000 {
+        match TcpStream::connect(address).await {
+            Ok(stream) => held.push(stream),
+            // The test's own process has no more descriptors.
+            Err(error) => {
+                assert_eq!(error.raw_os_error(), Some(24), "{error}");
+                held.truncate(held.len() / 2);
+                break;
+            }
+        }
+    }
+    assert!(held.len() > 100);
+    serves(address).await;
+}

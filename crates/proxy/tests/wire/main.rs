@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The whole proxy on loopback: an agent on its socket, backends, and clients that are what clients are.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+mod attacks;
+mod backend;
+mod client;
+mod hand_over;
+mod http1;
+mod http2;
+mod objects;
+mod policy;
+mod streams;
+mod tls;
+mod world;
