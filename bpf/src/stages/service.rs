@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 //! A service's address becomes a backend's. A flow keeps the backend that it has.
 
+use super::source;
 use crate::config;
 use crate::lb::{self, Client};
 use crate::maps;
@@ -13,10 +14,11 @@ use abi::flow::{Flow, State, flags, proto, tcp};
 use abi::lb::{Service, flags as lb_flags, spread_tuple};
 use abi::tuple::Tuple;
 
-/// Whether an address and port from outside are a service's, or a port of a service's address that is none's.
+/// Whether an address and port from outside are a service's, or a port of a service's address that is none's. The tunnel's packets are
+/// the nodes', whatever a service asks for.
 #[inline(always)]
 pub fn is_exposed(pkt: &Pkt) -> bool {
-    config::on(&config::EXPOSE_SERVICES) && is_named(&pkt.tuple)
+    config::on(&config::EXPOSE_SERVICES) && !source::is_tunnel(pkt.tuple.proto, pkt.tuple.dport) && is_named(&pkt.tuple)
 }
 
 #[inline(never)]
@@ -33,6 +35,12 @@ pub fn translate(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
     let service = find(scratch);
     // Without its service a flow goes on as it is, or not at all.
     scratch.service = service.map_or(lb_flags::LOCAL_ONLY, |service| service.flags);
+    // Who is let in no more is not served any more either.
+    if scratch.opener.id == 0
+        && let Some(service) = service
+    {
+        admit(scratch, service)?;
+    }
     if keeps_backend(pkt, scratch, service) {
         take_known(scratch);
         return Ok(());
@@ -41,9 +49,6 @@ pub fn translate(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
         // What is sent where nobody serves must not leave for the world.
         return if lb::is_unserved(&scratch.tuple.dst) { drop(DropReason::ServiceBackendNotFound) } else { Ok(()) };
     };
-    if scratch.opener.id == 0 {
-        admit(scratch, service)?;
-    }
     if scratch.notes(IS_REPLY) && !scratch.is_known() && service.count != 0 {
         // What a backend answers does not come in the service's name.
         return drop(DropReason::StaleOrUnroutableIp);

@@ -153,6 +153,8 @@ impl Allocator {
         if terms.as_ref() != service.sharing() {
             self.work.terms.insert(name.clone());
             terms.into_iter().for_each(|terms| self.unshare(&terms.key, &name));
+            let present: Vec<IpAddr> = service.present().collect();
+            present.into_iter().for_each(|address| self.review_holders_of(address));
             if let Some(terms) = service.sharing() {
                 self.by_sharing_key.entry(terms.key.clone()).or_default().insert(name.clone());
                 self.work.keys.insert(terms.key.clone());
@@ -176,6 +178,7 @@ impl Allocator {
         for address in had {
             self.occupancy.release(name, address);
             self.occupancy.unname(name, address);
+            self.review_holders_of(address);
             if self.occupancy.is_free(address) {
                 let remembered = state.held.contains(&address).then(|| self.former.add(name, address));
                 remembered.flatten().into_iter().for_each(|forgotten| self.pools.refresh(forgotten));
@@ -194,8 +197,14 @@ impl Allocator {
     #[must_use]
     pub fn service_update(&self, name: &ServiceName, now: Timestamp) -> Option<ServiceUpdate> {
         let state = self.services.get(name).filter(|state| state.service.is_written())?;
-        let addresses = state.held.iter().chain(&state.strays).copied().collect();
+        let given = state.held.iter().filter(|address| !self.is_delayed(&state.service, **address));
+        let addresses = given.chain(&state.strays).copied().collect();
         ServiceUpdate::of(&state.service, addresses, state.verdict.as_ref(), now)
+    }
+
+    /// Whether another Service must lose an address before this one has it: it shared it when that was decided, and does so no more.
+    fn is_delayed(&self, service: &Service, address: IpAddr) -> bool {
+        service.present().all(|present| present != address) && self.obstacle(service, address).is_some()
     }
 
     /// What is to be written to a pool, if its status is not as it should be.
@@ -264,9 +273,18 @@ impl Allocator {
         }
         for address in before.difference(now) {
             self.occupancy.unname(name, *address);
+            self.review_holders_of(*address);
             if self.occupancy.is_free(*address) {
                 self.vacated(*address);
             }
+        }
+    }
+
+    /// Has what is written to those who are to have an address looked at again, and who may share it with them now.
+    fn review_holders_of(&mut self, address: IpAddr) {
+        for state in self.occupancy.holders(address).filter_map(|name| self.services.get(name)) {
+            self.work.keys.extend(state.service.sharing().map(|terms| terms.key.clone()));
+            self.work.touched.insert(state.service.name.clone());
         }
     }
 

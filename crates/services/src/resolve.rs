@@ -4,12 +4,24 @@
 
 use crate::ids::Ids;
 use crate::served::Served;
-use model::{Frontend, FrontendKey, Node, NodeAddress, ServiceKind};
+use model::{Frontend, FrontendKey, L4Addr, Node, NodeAddress, Protocol, ServiceKind};
 use parking_lot::Mutex;
 use statedb::{Derived, Index, Inputs, Reader, Tasks};
 use std::net::IpAddr;
 use std::sync::Arc;
 use tracing::warn;
+
+/// Ports of nodes that no author of an object can take: API server, kubelet, kube-proxy's health check, and our own for probes, flows,
+/// metrics and the tunnel, by their defaults.
+const NODES_OWN: [(u16, Protocol); 7] = [
+    (6443, Protocol::Tcp),
+    (10250, Protocol::Tcp),
+    (10256, Protocol::Tcp),
+    (4240, Protocol::Tcp),
+    (4244, Protocol::Tcp),
+    (9962, Protocol::Tcp),
+    (8472, Protocol::Udp),
+];
 
 /// Numbers of services.
 pub(crate) type ServiceNumbers = Arc<Mutex<Ids<FrontendKey>>>;
@@ -81,8 +93,11 @@ impl Resolver {
     /// What the first of those who claim it wants there.
     fn claimed(&self, key: FrontendKey) -> Option<Frontend> {
         let claims = [self.services.get(&key), self.pods.get(&key)].concat();
-        let mut claims: Vec<&Frontend> =
-            claims.iter().flat_map(|served| served.frontends.iter().filter(|f| f.key == key)).collect();
+        let claims = claims.iter().flat_map(|served| served.frontends.iter().filter(|f| f.key == key));
+        let (refused, mut claims): (Vec<&Frontend>, Vec<_>) = claims.partition(|claim| self.is_reserved(claim));
+        if let Some(claim) = refused.first() {
+            warn!(frontend = %key, service = %claim.service, "a port of the nodes' own cannot be taken by an external address or a host port");
+        }
         claims.sort_by_key(|claim| (rank(claim.kind), &claim.service));
         let first = *claims.first()?;
         if claims.iter().any(|claim| claim.service != first.service) {
@@ -90,6 +105,13 @@ impl Resolver {
             warn!(frontend = %key, services = names.join(", "), "Services claim the same address; the first one keeps it");
         }
         Some(first.clone())
+    }
+
+    /// Whether it asks for what keeps the cluster together, which would then speak to the author's pods.
+    fn is_reserved(&self, claim: &Frontend) -> bool {
+        let L4Addr { ip, port, protocol } = claim.key.addr;
+        let anybodys = matches!(claim.kind, ServiceKind::ExternalIps | ServiceKind::HostPort);
+        anybodys && NODES_OWN.contains(&(port, protocol)) && self.is_node(ip)
     }
 
     /// Whether it is the address of a node, which is more than a Service's.

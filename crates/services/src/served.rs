@@ -173,7 +173,8 @@ impl Resolver {
             port_name: port.name.clone(),
             kind,
             exposed,
-            owns_address: matches!(kind, ServiceKind::ClusterIp | ServiceKind::LoadBalancer | ServiceKind::ExternalIps),
+            // An external address is whatever the author of the Service wrote: its other ports are somebody else's.
+            owns_address: matches!(kind, ServiceKind::ClusterIp | ServiceKind::LoadBalancer),
             external_policy: service.external_policy,
             internal_policy: service.internal_policy,
             two_scopes: kind != ServiceKind::ClusterIp && service.external_policy == TrafficPolicy::Local,

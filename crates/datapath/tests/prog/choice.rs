@@ -17,7 +17,7 @@ use datapath::flows::now;
 use datapath::{Kernel, LpmKey};
 
 use crate::offer::{LOAD_BALANCER, NODE_PORT, Offer, exposed, exposed_with};
-use crate::packet::{Packet, SYN};
+use crate::packet::{ACK, Packet, SYN};
 use crate::world::{Family, World, tuple};
 
 /// Backends at many ports of one pod.
@@ -59,6 +59,25 @@ fn source_ranges_admit_or_refuse_clients_outside() {
             }
             world.leaves(&pod, &Packet::tcp((f.a, 40001), to, SYN).bytes()).redirected();
         }
+    });
+}
+
+#[test]
+fn a_client_that_is_let_in_no_more_loses_what_it_has() {
+    exposed(|world, f| {
+        let to = (f.service, 80);
+        let offer = |flags| Offer::new(to, proto::TCP, LOAD_BALANCER | flags, &[(f.b, 8080)]);
+        offer(0).install(world);
+        let pod = world.b;
+        world.arrives(&Packet::tcp((f.world, 40001), to, SYN).bytes()).redirected();
+        world.leaves(&pod, &Packet::tcp((f.b, 8080), (f.world, 40001), SYN | ACK).bytes()).redirected();
+        let segment = Packet::tcp((f.world, 40001), to, ACK).bytes();
+        world.arrives(&segment).redirected();
+        // Others may come.
+        offer(SOURCE_RANGES).install(world);
+        add_range(world, 5, f.stranger, 24);
+        world.epochs.bump_node().unwrap();
+        world.arrives(&segment).dropped(DropReason::DeniedByLbSrcRangeCheck);
     });
 }
 

@@ -123,7 +123,13 @@ impl Oracle {
     /// Whether two Services may have the same address.
     fn may_share(&self, one: &str, other: &str) -> bool {
         let (Some(one), Some(other)) = (self.asks.get(one), self.asks.get(other)) else { return false };
-        one.key.is_some() && one.key == other.key && one.port != other.port && one.local == other.local
+        // Another controller's Service shares with nobody.
+        one.ours
+            && other.ours
+            && one.key.is_some()
+            && one.key == other.key
+            && one.port != other.port
+            && one.local == other.local
     }
 
     fn members(spec: &PoolSpec) -> BTreeSet<u8> {

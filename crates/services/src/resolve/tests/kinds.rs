@@ -64,12 +64,12 @@ fn beside_kube_proxy_only_cluster_addresses_are_served() {
 }
 
 #[test]
-fn an_external_address_that_is_a_nodes_is_not_its_own_while_it_is() {
+fn an_address_of_a_load_balancer_that_is_a_nodes_is_not_its_own_while_it_is() {
     let mut r = resolver();
-    let external_ips = vec!["192.168.0.12".parse().unwrap()];
-    r.service(&up(Service { external_ips, ..service_row("web", &["10.96.0.1"], &HTTP) }));
+    let load_balancer_ips = vec!["192.168.0.12".parse().unwrap()];
+    r.service(&up(Service { load_balancer_ips, ..service_row("web", &["10.96.0.1"], &HTTP) }));
     let owns = |r: &Bench| {
-        r.rows().values().find(|row| row.kind == ServiceKind::ExternalIps).map(|row| row.owns_address).unwrap()
+        r.rows().values().find(|row| row.kind == ServiceKind::LoadBalancer).map(|row| row.owns_address).unwrap()
     };
     r.resolve();
     assert!(owns(&r));
@@ -79,6 +79,44 @@ fn an_external_address_that_is_a_nodes_is_not_its_own_while_it_is() {
     r.nodes.remove(&node_name("n2"));
     r.resolve();
     assert!(owns(&r));
+}
+
+#[test]
+fn who_names_an_external_address_has_one_port_of_it() {
+    let mut r = resolver();
+    let external_ips = vec!["8.8.8.8".parse().unwrap()];
+    r.service(&up(Service { external_ips, ..service_row("web", &["10.96.0.1"], &HTTP) }));
+    r.resolve();
+    assert!(r.rows().values().any(|row| row.kind == ServiceKind::ExternalIps && !row.owns_address));
+}
+
+#[test]
+fn nobody_takes_a_port_of_the_nodes_own() {
+    let mut r = resolver();
+    r.nodes.insert(node_row("n2", &["192.168.0.12"], &[]));
+    r.addresses.insert(address_row("192.168.0.11", true));
+    let ports = [
+        ("kubelet", Protocol::Tcp, 10250),
+        ("tunnel", Protocol::Udp, 8472),
+        ("other", Protocol::Udp, 10250),
+        ("http", Protocol::Tcp, 80),
+    ];
+    let external_ips = ["192.168.0.11", "192.168.0.12", "192.0.2.9"].map(|ip| ip.parse().unwrap()).to_vec();
+    r.service(&up(Service { external_ips, ..service_row("thief", &["10.96.0.1"], &ports) }));
+    r.resolve();
+    let external = r.rows().values().filter(|row| row.kind == ServiceKind::ExternalIps).cloned().collect::<Vec<_>>();
+    let taken: BTreeSet<String> = external.iter().map(|row| row.key.addr.to_string()).collect();
+    let expected = [
+        "192.0.2.9:10250/TCP",
+        "192.0.2.9:10250/UDP",
+        "192.0.2.9:80/TCP",
+        "192.0.2.9:8472/UDP",
+        "192.168.0.11:10250/UDP",
+        "192.168.0.11:80/TCP",
+        "192.168.0.12:10250/UDP",
+        "192.168.0.12:80/TCP",
+    ];
+    assert_eq!(taken, expected.map(str::to_owned).into());
 }
 
 #[test]
