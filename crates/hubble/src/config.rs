@@ -133,12 +133,13 @@ pub struct JsonList(pub(crate) Vec<serde_json::Value>);
 
 impl Value for JsonList {
     fn form() -> Form {
-        Form::new("JSON objects with white space between", Accepts::Text)
+        Form::new("JSON objects with white space between", Accepts::Pattern(r"^\s*(\{[\s\S]*\})?\s*$"))
     }
 
     fn parse(text: &str) -> Option<Self> {
         let values = serde_json::Deserializer::from_str(text).into_iter();
-        values.collect::<Result<_, _>>().ok().map(Self)
+        let values: Vec<serde_json::Value> = values.collect::<Result<_, _>>().ok()?;
+        values.iter().all(serde_json::Value::is_object).then_some(Self(values))
     }
 }
 
@@ -191,9 +192,6 @@ impl Config {
     }
 
     fn refuse_misfits(&self, read: &mut Reader<'_>) {
-        if let Some(Err(error)) = self.flow_log().map(|log| log.query()) {
-            read.refuse("hubble-export-file-path", "", format!("possible: {error}"));
-        }
         const WANT: &str = "a file: it is needed unless hubble-disable-tls is \"true\"";
         for (key, file) in [(TLS_CERT.name, &self.tls_certificate), (TLS_KEY.name, &self.tls_key)] {
             if self.wants_tls() && file.is_none() {

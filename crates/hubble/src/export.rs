@@ -72,7 +72,10 @@ impl Exporters {
 
     /// Exports one flow log until its end.
     pub(crate) async fn export(self, log: FlowLog) {
-        let Ok(query) = log.query() else { return };
+        let query = match log.query() {
+            Ok(query) => query,
+            Err(error) => return self.problem("flow log", Some(format!("{}: {error}", log.name))),
+        };
         let mut flows = subscribe(Arc::clone(&self.store), query, self.lost_interval);
         let mut writer = Writer { file: None, path: log.file_path.clone(), rotation: log.rotation(), lost: 0 };
         let ends = async {

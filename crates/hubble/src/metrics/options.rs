@@ -33,14 +33,27 @@ pub(crate) struct Switches {
     pub(crate) ignore_aaaa: bool,
 }
 
+/// What the chart can tell of a list: its options are the daemon's to read.
+const LIST: &str =
+    r"^\s*((dns|drop|flow|flows-to-world|http|httpV2|icmp|policy|port-distribution|tcp)(:\S*)?(\s+|$))*$";
+
+fn name_of(text: &str) -> &str {
+    text.split_once(':').map_or(text, |(name, _)| name)
+}
+
 impl Field for Plugins {
     fn form() -> Form {
-        Form::new("a list of metrics such as drop flow tcp:sourceContext=namespace", Accepts::Text)
+        Form::new(format!("a list of metrics, each one of {}", Kind::names()), Accepts::Pattern(LIST))
     }
 
     fn read(reader: &mut Reader<'_>, key: &Key<Self>) -> Self {
         let mut plugins: Vec<Plugin> = Vec::new();
-        for text in reader.given(key.name).unwrap_or_default().split_whitespace() {
+        let list = reader.given(key.name).unwrap_or_default();
+        if list.split_whitespace().any(|text| Kind::of(name_of(text)).is_none()) {
+            reader.refuse(key.name, list, key.form().want.clone());
+            return Self::default();
+        }
+        for text in list.split_whitespace() {
             match Plugin::parse(text) {
                 Ok(plugin) if plugins.iter().any(|other| other.kind.family() == plugin.kind.family()) => {
                     reader.refuse(key.name, text, "possible: its metrics are named already");
@@ -56,7 +69,7 @@ impl Field for Plugins {
 impl Plugin {
     fn parse(text: &str) -> Result<Self, String> {
         let (name, options) = text.split_once(':').unwrap_or((text, ""));
-        let kind = Kind::of(name).ok_or_else(|| format!("a metric: want one of {}", Kind::names()))?;
+        let kind = Kind::of(name).ok_or_else(|| format!("one of {}", Kind::names()))?;
         let mut plugin = Self { kind, contexts: Contexts::default(), switches: Switches::default() };
         for option in options.split(';').filter(|option| !option.is_empty()) {
             plugin.option(option)?;
@@ -122,9 +135,14 @@ mod tests {
     }
 
     #[test]
+    fn the_chart_knows_all_names() {
+        assert!(LIST.contains(&format!("({})", Kind::names().replace(", ", "|"))));
+    }
+
+    #[test]
     fn what_is_not_known_is_refused_by_name() {
         for (text, part) in [
-            ("colour", "want one of dns, drop"),
+            ("drop colour", "\"drop colour\" is not a list of metrics, each one of dns, drop"),
             ("drop:query", "drop has no option query"),
             ("drop:sourceContext=colour", "colour"),
             ("drop:labelsContext=source_colour", "source_colour"),

@@ -81,6 +81,24 @@ default and is not refused as well. */}}
 {{- include "cilium.refusedPool" (dict "config" $config "key" (printf "cluster-pool-%s" $family) "most" (ternary 32 128 (eq $family "ipv4")) "size" (ternary "24" "120" (eq $family "ipv4"))) }}
 {{- end }}
 {{- end }}
+{{- /* Durations are compared as what a clock shows so much after a date. */}}
+{{- $times := dict }}
+{{- range $name, $default := dict "none" "0" "least" "1s" "lease-duration" "15s" "renew-deadline" "5s" "retry-period" "2s" }}
+{{- $then := toDate "2006-01-02" "2000-01-01" | dateModify (default $default (index $config (printf "l2-announcements-%s" $name))) }}
+{{- $_ := set $times $name (dateInZone "20060102150405.000000000" $then "UTC") }}
+{{- end }}
+{{- $lease := index $times "lease-duration" }}
+{{- $renew := index $times "renew-deadline" }}
+{{- $retry := index $times "retry-period" }}
+{{- if lt $lease $times.least }}
+{{- include "cilium.refusal" (dict "key" "l2-announcements-lease-duration" "value" (default "" (index . "l2-announcements-lease-duration")) "want" "at least 1s") }}
+{{- end }}
+{{- if ge $renew $lease }}
+{{- include "cilium.refusal" (dict "key" "l2-announcements-renew-deadline" "value" (default "" (index . "l2-announcements-renew-deadline")) "want" "shorter than l2-announcements-lease-duration") }}
+{{- end }}
+{{- if or (ge $retry $renew) (eq $retry $times.none) }}
+{{- include "cilium.refusal" (dict "key" "l2-announcements-retry-period" "value" (default "" (index . "l2-announcements-retry-period")) "want" "shorter than l2-announcements-renew-deadline, and not 0") }}
+{{- end }}
 {{- if and (index . "hubble-listen-address") (ne (index . "hubble-disable-tls") "true") }}
 {{- range $key := list "hubble-tls-cert-file" "hubble-tls-key-file" }}
 {{- if not (index $config $key) }}
