@@ -266,6 +266,8 @@ impl Allocator {
     fn rename(&mut self, name: &ServiceName, before: &BTreeSet<IpAddr>, now: &BTreeSet<IpAddr>) {
         for address in now.difference(before) {
             let was_free = self.occupancy.is_free(*address);
+            // Another controller may have been quicker than what was decided here.
+            self.work.services.extend(self.occupancy.holders(*address).filter(|holder| *holder != name).cloned());
             self.occupancy.name(name, *address);
             if was_free {
                 self.occupied(*address);

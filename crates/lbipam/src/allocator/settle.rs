@@ -81,7 +81,8 @@ impl Allocator {
     /// Takes away what a Service may not have any more.
     fn strip(&mut self, name: &ServiceName) {
         let Some(state) = self.services.get(name) else { return };
-        let is_lost = |address: &&IpAddr| !self.may_have(&state.service, **address);
+        let is_lost =
+            |address: &&IpAddr| !self.may_have(&state.service, **address) || self.is_delayed(&state.service, **address);
         let lost: Vec<IpAddr> = state.held.iter().filter(is_lost).copied().collect();
         lost.into_iter().for_each(|address| self.release(name, address));
     }
