@@ -3,44 +3,19 @@
 //! came from. The stack tells the rest; here is what it would get wrong, because it does not know of services.
 
 use crate::config;
+use crate::headers::{Ipv4, Ipv6, fold, sum};
 use crate::packet::{From, Packet};
 use crate::parse::{ETH_LEN, LATER, Pkt};
+use abi::DropReason;
 use abi::flow::proto;
-use abi::{Addr, DropReason};
 use aya_ebpf::bindings::BPF_F_ADJ_ROOM_FIXED_GSO;
-use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_redirect, bpf_redirect_peer};
+use aya_ebpf::helpers::generated::{bpf_redirect, bpf_redirect_peer};
 
 const TTL: u8 = 64;
 /// What an error quotes of UDP and SCTP, at least (RFC 792).
 const SHORT: usize = 8;
 /// What it quotes of TCP: the kernel does not cut off a checksum that is still to be made.
 const LONG: usize = 20;
-
-/// IPv4 and ICMP, as they lie in the packet.
-#[repr(C, packed)]
-#[derive(Clone, Copy)]
-struct Ipv4 {
-    version: u16,
-    len: u16,
-    id: u32,
-    ttl: u8,
-    proto: u8,
-    checksum: u16,
-    src: u32,
-    dst: u32,
-}
-
-/// IPv6, likewise.
-#[repr(C, packed)]
-#[derive(Clone, Copy)]
-struct Ipv6 {
-    class: u32,
-    len: u16,
-    next: u8,
-    ttl: u8,
-    src: Addr,
-    dst: Addr,
-}
 
 /// ICMP of either family.
 #[repr(C, packed)]
@@ -52,7 +27,7 @@ struct Icmp {
     rest: u32,
 }
 
-const _: () = assert!(size_of::<Ipv4>() == 20 && size_of::<Ipv6>() == 40 && size_of::<Icmp>() == 8);
+const _: () = assert!(size_of::<Icmp>() == 8);
 
 /// Answers a packet that is dropped for that reason. False: nobody is told.
 #[inline(never)]
@@ -111,19 +86,21 @@ fn error(pkt: &Pkt, reason: u8) -> Option<Icmp> {
 fn over_ipv4<P: Packet, const QUOTED: usize>(packet: P, pkt: &Pkt, mut icmp: Icmp) -> Option<()> {
     let quoted = quote::<P, QUOTED>(packet)?;
     let mut header = Ipv4 {
-        version: 0x4500u16.to_be(),
+        version: 0x45,
+        tos: 0,
         len: (28 + QUOTED as u16).to_be(),
         id: 0,
+        fragment: 0,
         ttl: TTL,
         proto: proto::ICMP,
         checksum: 0,
         src: pkt.tuple.dst.v4_be(),
         dst: pkt.tuple.src.v4_be(),
     };
-    header.checksum = fold(sum(&header, 0));
+    header.checksum = header.sum();
     icmp.checksum = fold(sum(&icmp, quoted));
     // Both sums are right now, and what they are of sums up to nothing.
-    packet.add_to_sum(!(quoted as u32) as u64);
+    packet.add_to_sum(!quoted as u64);
     make_room(packet, 28)?;
     let written = packet.write(ETH_LEN, header) && packet.write(ETH_LEN + 20, icmp);
     if written { Some(()) } else { None }
@@ -139,7 +116,7 @@ fn over_ipv6<P: Packet, const QUOTED: usize>(packet: P, pkt: &Pkt, mut icmp: Icm
     // The pseudo header (RFC 8200, 8.1).
     let ends = Ipv6 { class: ((8 + QUOTED) as u32).to_be(), len: 0, next: 0, ttl: proto::ICMPV6, src, dst };
     icmp.checksum = fold(sum(&icmp, sum(&ends, quoted)));
-    packet.add_to_sum(sum(&icmp, sum(&header, 0)) as u32 as u64);
+    packet.add_to_sum(sum(&icmp, sum(&header, 0)) as u64);
     make_room(packet, 48)?;
     let written = packet.write(ETH_LEN, header) && packet.write(ETH_LEN + 40, icmp);
     if written { Some(()) } else { None }
@@ -147,7 +124,7 @@ fn over_ipv6<P: Packet, const QUOTED: usize>(packet: P, pkt: &Pkt, mut icmp: Icm
 
 /// Cuts the packet down to what is quoted of it, and returns that one's sum.
 #[inline(always)]
-fn quote<P: Packet, const QUOTED: usize>(packet: P) -> Option<i64> {
+fn quote<P: Packet, const QUOTED: usize>(packet: P) -> Option<u32> {
     if !packet.cut((ETH_LEN + QUOTED) as u32) || !packet.pull((ETH_LEN + QUOTED) as u32) {
         return None;
     }
@@ -157,24 +134,6 @@ fn quote<P: Packet, const QUOTED: usize>(packet: P) -> Option<i64> {
 #[inline(always)]
 fn make_room<P: Packet>(packet: P, bytes: i32) -> Option<()> {
     if packet.adjust_room(bytes, BPF_F_ADJ_ROOM_FIXED_GSO as u64) { Some(()) } else { None }
-}
-
-/// The sum of whole words, and of what has been summed up before (RFC 1071).
-#[inline(always)]
-fn sum<T>(words: &T, before: i64) -> i64 {
-    // SAFETY: it is that many readable bytes, which are read only.
-    unsafe {
-        let from = core::ptr::from_ref(words).cast_mut().cast();
-        bpf_csum_diff(core::ptr::null_mut(), 0, from, size_of::<T>() as u32, before as u32)
-    }
-}
-
-/// A checksum of a sum.
-#[inline(always)]
-fn fold(sum: i64) -> u16 {
-    let sum = sum as u32;
-    let sum = (sum & 0xffff) + (sum >> 16);
-    !((sum & 0xffff) + (sum >> 16)) as u16
 }
 
 /// Back by the device it came from, to the neighbour that sent it.

@@ -4,6 +4,7 @@
 //! A packet gets its outer headers here and leaves by the native device; the kernel's tunnel device takes what cannot go that way.
 
 use crate::config;
+use crate::headers::{Ipv4, Ipv6, sum};
 use crate::maps;
 use crate::packet::{From, Packet};
 use crate::parse::{ETH_LEN, ETH_P_IP, ETH_P_IPV6, Frame, HEADERS, PLAIN, Pkt, WHOLE, parse_at};
@@ -18,7 +19,7 @@ use aya_ebpf::bindings::{
     BPF_F_ADJ_ROOM_ENCAP_L2_ETH, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6,
     BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_TUNINFO_IPV6, BPF_F_ZERO_CSUM_TX, bpf_tunnel_key,
 };
-use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_redirect, bpf_skb_get_tunnel_key, bpf_skb_set_tunnel_key};
+use aya_ebpf::helpers::generated::{bpf_redirect, bpf_skb_get_tunnel_key, bpf_skb_set_tunnel_key};
 
 const TTL: u8 = 64;
 const NO_WAY: Verdict = Verdict::Drop(DropReason::NoTunnelOrEncapsulationEndpoint);
@@ -148,53 +149,14 @@ struct Shim {
     ethertype: u16,
 }
 
-/// IPv4 without options.
-#[repr(C, packed)]
-#[derive(Clone, Copy)]
-struct Ipv4 {
-    version: u8,
-    tos: u8,
-    len: u16,
-    id: u16,
-    fragment: u16,
-    ttl: u8,
-    proto: u8,
-    checksum: u16,
-    src: u32,
-    dst: u32,
-}
-
-#[repr(C, packed)]
-#[derive(Clone, Copy)]
-struct Ipv6 {
-    class: u32,
-    len: u16,
-    next: u8,
-    ttl: u8,
-    src: Addr,
-    dst: Addr,
-}
-
-/// The same, filled up to whole words.
+/// A shim, filled up to whole words.
 #[repr(C, packed)]
 struct Even {
     shim: Shim,
     end: u16,
 }
 
-/// The sum of a header of whole words (RFC 1071).
-#[inline(always)]
-fn sum<T>(mut header: T) -> u64 {
-    // SAFETY: it is that many readable bytes, and nothing is taken off.
-    unsafe {
-        bpf_csum_diff(core::ptr::null_mut(), 0, core::ptr::from_mut(&mut header).cast(), size_of::<T>() as u32, 0)
-            as u64
-    }
-}
-
-const _: () = assert!(
-    size_of::<Even>() % 4 == 0 && size_of::<Shim>() == SHIM && size_of::<Ipv4>() == 20 && size_of::<Ipv6>() == 40
-);
+const _: () = assert!(size_of::<Even>() % 4 == 0 && size_of::<Shim>() == SHIM);
 
 /// `BPF_F_ADJ_ROOM_*`: segments keep their size, UDP outside and an Ethernet header inside.
 const ENCAP: u64 = BPF_F_ADJ_ROOM_FIXED_GSO as u64
@@ -240,7 +202,7 @@ impl Outer {
             dst: *dst,
         };
         if self.summed {
-            packet.add_to_sum(sum(header));
+            packet.add_to_sum(sum(&header, 0) as u64);
         }
         Some(
             self.has_type(packet, ETH_P_IPV6) && packet.write(ETH_LEN, header) && self.write_shim(packet, ETH_LEN + 40),
@@ -257,7 +219,7 @@ impl Outer {
     fn write_shim<P: Packet>(&self, packet: P, offset: usize) -> bool {
         let shim = self.shim();
         if self.summed {
-            packet.add_to_sum(sum(Even { shim, end: 0 }));
+            packet.add_to_sum(sum(&Even { shim, end: 0 }, 0) as u64);
         }
         packet.write(offset, shim)
     }
@@ -274,23 +236,6 @@ impl Outer {
             macs: self.macs,
             ethertype: self.ethertype,
         }
-    }
-}
-
-impl Ipv4 {
-    /// The header checksum (RFC 1071).
-    #[inline(always)]
-    fn sum(&self) -> u16 {
-        let words = |word: u32| (word & 0xffff) + (word >> 16);
-        let sum = u16::from_ne_bytes([self.version, self.tos]) as u32
-            + self.len as u32
-            + self.id as u32
-            + u16::from_ne_bytes([self.ttl, self.proto]) as u32
-            + words(self.src)
-            + words(self.dst);
-        let sum = (sum & 0xffff) + (sum >> 16);
-        let sum = (sum & 0xffff) + (sum >> 16);
-        !(sum as u16)
     }
 }
 

@@ -16,6 +16,7 @@ mod epochs;
 mod events;
 mod flows;
 mod fragment;
+mod headers;
 mod lb;
 mod maps;
 mod netns;

@@ -2,6 +2,7 @@
 //! Answering a pod that asks for its gateway's hardware address: ARP (RFC 826) and neighbour discovery (RFC 4861). How questions become
 //! answers serves [`announced`](super::announced) as well.
 
+use crate::headers::{fold, sum};
 use crate::maps;
 use crate::packet::Packet;
 use crate::parse::{ETH_LEN, Pkt, WHOLE};
@@ -9,7 +10,7 @@ use crate::send::redirected;
 use crate::verdict::Verdict;
 use abi::flow::proto;
 use abi::{Addr, DropReason};
-use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_redirect};
+use aya_ebpf::helpers::generated::bpf_redirect;
 
 const MALFORMED: Verdict = Verdict::Drop(DropReason::InvalidPacketDropped);
 const FORBIDDEN: Verdict = Verdict::Drop(DropReason::ForbiddenIcmpv6Message);
@@ -178,12 +179,7 @@ pub fn advertise<P: Packet>(packet: P, target: Addr, mac: &[u8; 6], dst: Addr, f
         mac: *mac,
     };
     let mut answer = Advertisement { src: target, dst, body };
-    // SAFETY: `Advertisement` is 64 readable bytes.
-    let sum = unsafe {
-        let to = core::ptr::from_mut(&mut answer).cast();
-        bpf_csum_diff(core::ptr::null_mut(), 0, to, size_of::<Advertisement>() as u32, SEED)
-    };
-    answer.body.checksum = fold(sum as u32);
+    answer.body.checksum = fold(sum(&answer, SEED));
     let network = ETH_LEN as u32;
     let written = packet.store(6, mac)
         // Without the options that follow in the question.
@@ -195,12 +191,4 @@ pub fn advertise<P: Packet>(packet: P, target: Addr, mac: &[u8; 6], dst: Addr, f
     }
     // SAFETY: no preconditions.
     redirected(unsafe { bpf_redirect(packet.ifindex(), 0) })
-}
-
-/// From a 32-bit sum of words in memory order to the checksum in memory order (RFC 1071).
-#[inline(always)]
-fn fold(sum: u32) -> u16 {
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    !(sum as u16)
 }

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+//! Headers that the programs write themselves, as they lie in the packet, and their checksums (RFC 1071).
+
+use abi::Addr;
+use aya_ebpf::helpers::generated::bpf_csum_diff;
+
+/// IPv4 without options (RFC 791).
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+pub struct Ipv4 {
+    pub version: u8,
+    pub tos: u8,
+    pub len: u16,
+    pub id: u16,
+    pub fragment: u16,
+    pub ttl: u8,
+    pub proto: u8,
+    pub checksum: u16,
+    pub src: u32,
+    pub dst: u32,
+}
+
+/// IPv6 (RFC 8200, 3).
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+pub struct Ipv6 {
+    pub class: u32,
+    pub len: u16,
+    pub next: u8,
+    pub ttl: u8,
+    pub src: Addr,
+    pub dst: Addr,
+}
+
+const _: () = assert!(size_of::<Ipv4>() == 20 && size_of::<Ipv6>() == 40);
+
+impl Ipv4 {
+    /// The header checksum of an unfragmented packet.
+    #[inline(always)]
+    pub fn sum(&self) -> u16 {
+        let words = |word: u32| (word & 0xffff) + (word >> 16);
+        fold(
+            u16::from_ne_bytes([self.version, self.tos]) as u32
+                + self.len as u32
+                + self.id as u32
+                + u16::from_ne_bytes([self.ttl, self.proto]) as u32
+                + words(self.src)
+                + words(self.dst),
+        )
+    }
+}
+
+/// The sum of whole words, and of what has been summed up before.
+#[inline(always)]
+pub fn sum<T>(words: &T, before: u32) -> u32 {
+    // SAFETY: it is that many readable bytes, which are read only.
+    unsafe {
+        let from = core::ptr::from_ref(words).cast_mut().cast();
+        bpf_csum_diff(core::ptr::null_mut(), 0, from, size_of::<T>() as u32, before) as u32
+    }
+}
+
+/// The checksum of a sum, both in memory order.
+#[inline(always)]
+pub fn fold(sum: u32) -> u16 {
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    !(sum as u16)
+}
