@@ -37,10 +37,6 @@ pub(crate) struct Switches {
 const LIST: &str =
     r"^\s*((dns|drop|flow|flows-to-world|http|httpV2|icmp|policy|port-distribution|tcp)(:\S*)?(\s+|$))*$";
 
-fn name_of(text: &str) -> &str {
-    text.split_once(':').map_or(text, |(name, _)| name)
-}
-
 impl Field for Plugins {
     fn form() -> Form {
         Form::new(format!("a list of metrics, each one of {}", Kind::names()), Accepts::Pattern(LIST))
@@ -49,12 +45,16 @@ impl Field for Plugins {
     fn read(reader: &mut Reader<'_>, key: &Key<Self>) -> Self {
         let mut plugins: Vec<Plugin> = Vec::new();
         let list = reader.given(key.name).unwrap_or_default();
-        if list.split_whitespace().any(|text| Kind::of(name_of(text)).is_none()) {
-            reader.refuse(key.name, list, key.form().want.clone());
+        let named = |text| {
+            let (name, options) = str::split_once(text, ':').unwrap_or((text, ""));
+            Some((text, Kind::of(name)?, options))
+        };
+        let Some(named) = list.split_whitespace().map(named).collect::<Option<Vec<_>>>() else {
+            reader.refuse(key.name, list, key.form().want);
             return Self::default();
-        }
-        for text in list.split_whitespace() {
-            match Plugin::parse(text) {
+        };
+        for (text, kind, options) in named {
+            match Plugin::new(kind, options) {
                 Ok(plugin) if plugins.iter().any(|other| other.kind.family() == plugin.kind.family()) => {
                     reader.refuse(key.name, text, "possible: its metrics are named already");
                 }
@@ -67,9 +67,7 @@ impl Field for Plugins {
 }
 
 impl Plugin {
-    fn parse(text: &str) -> Result<Self, String> {
-        let (name, options) = text.split_once(':').unwrap_or((text, ""));
-        let kind = Kind::of(name).ok_or_else(|| format!("one of {}", Kind::names()))?;
+    fn new(kind: Kind, options: &str) -> Result<Self, String> {
         let mut plugin = Self { kind, contexts: Contexts::default(), switches: Switches::default() };
         for option in options.split(';').filter(|option| !option.is_empty()) {
             plugin.option(option)?;
