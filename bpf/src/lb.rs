@@ -85,9 +85,9 @@ pub fn admits(service: &Service, client: &Addr) -> bool {
     if service.flags & flags::SOURCE_RANGES == 0 {
         return true;
     }
-    let key = SourceRangeKey { service: service.id, client: client.octets() };
-    let found = maps::SOURCE_RANGES.get(Key::new(CLIENT_BITS, key)).is_some();
-    found != (service.flags & flags::DENY_RANGES != 0)
+    let denied = service.flags & flags::DENY_RANGES != 0;
+    let key = SourceRangeKey::new(service.id, denied, client.octets());
+    maps::SOURCE_RANGES.get(Key::new(CLIENT_BITS, key)).is_some() != denied
 }
 
 /// Whether the service has this backend, be it for new connections or for those that it has.

@@ -151,10 +151,29 @@ layout! {
 layout! {
     /// Data of a key of the trie of source ranges: the service, then the bits of the client's address.
     pub struct SourceRangeKey (20) {
-        /// `Service::id`.
+        /// `Service::id`, and perhaps [`DENIED`].
         pub service: u32,
         /// Address of the client, in network order; of an IPv4 one as an IPv6 address (RFC 4291, 2.5.5.2).
         pub client: [u8; 16],
+    }
+}
+
+/// Set in [`SourceRangeKey::service`] of clients that are refused. Those that are admitted have other keys, so that a service goes over
+/// from the ones to the others with the one write of its [`flags::DENY_RANGES`], and is never open to both.
+pub const DENIED: u32 = 1 << 31;
+
+impl SourceRangeKey {
+    /// The key of a client, among those who are refused or among those who are admitted.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(service: u32, denied: bool, client: [u8; 16]) -> Self {
+        Self { service: if denied { service | DENIED } else { service }, client }
+    }
+
+    /// `Service::id`.
+    #[must_use]
+    pub const fn id(&self) -> u32 {
+        self.service & !DENIED
     }
 }
 

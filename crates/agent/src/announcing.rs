@@ -5,7 +5,6 @@ use crate::config::Config;
 use datapath::{Kernel, Wire};
 use k8s::Client;
 use k8s::cilium::CiliumL2AnnouncementPolicy;
-use k8s::k8s_openapi::api::core::v1 as core;
 use model::{Device, Node, ServiceName};
 use services::{EndpointSlice, SliceEndpoint};
 use statedb::{Inputs, Reader, Tasks};
@@ -14,6 +13,8 @@ use surface::Surface;
 
 /// What others have.
 pub(crate) struct Shared {
+    /// None if nothing is announced.
+    pub(crate) services: Option<Reader<l2::Service>>,
     pub(crate) slices: Reader<EndpointSlice>,
     pub(crate) nodes: Reader<Node>,
     pub(crate) devices: Reader<Device>,
@@ -33,17 +34,12 @@ pub(crate) fn start(
     shared: Shared,
     tasks: &Tasks,
 ) -> datapath::Result<Surface> {
-    if !config.l2.enabled {
-        return Ok(Surface::new());
-    }
+    let Some(services) = shared.services else { return Ok(Surface::new()) };
     let (policies_writer, policies) = statedb::table("l2-policies");
     let api = client.all::<CiliumL2AnnouncementPolicy>();
     tasks.spawn("reflect-l2-policies", client.reflect(api, policies_writer, l2::ingest_policy));
-    let (services_writer, services) = statedb::table("l2-services");
-    let api = client.all::<core::Service>();
-    tasks.spawn("reflect-l2-services", client.reflect(api, services_writer, l2::ingest_service));
     let endpoints = endpoints(&shared.slices, node, tasks);
-    let mut surface = Surface::new().table(&policies).table(&services).table(&endpoints);
+    let mut surface = Surface::new().table(&policies).table(&endpoints);
     let l2 = l2::start(
         config.l2.clone(),
         l2::Inputs {

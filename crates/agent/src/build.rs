@@ -65,6 +65,7 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
     )?;
     surface.add(services.surface);
     let shared = announcing::Shared {
+        services: sources.l2_services,
         slices: sources.slices,
         nodes: sources.nodes.clone(),
         devices: node.devices,

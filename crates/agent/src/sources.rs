@@ -8,7 +8,7 @@ use k8s::cilium::{
 use k8s::k8s_openapi::api::core::v1 as core;
 use k8s::k8s_openapi::api::discovery::v1 as discovery;
 use k8s::k8s_openapi::api::networking::v1 as networking;
-use k8s::{Client, WatchConfig};
+use k8s::{Client, Feed, WatchConfig};
 use model::{Identity, Namespace, Node, Pod, RemoteEndpoint};
 use statedb::{Reader, Tasks};
 use std::sync::Arc;
@@ -31,6 +31,8 @@ pub(crate) struct Sources {
     pub(crate) identities: Reader<Identity>,
     /// Services.
     pub(crate) services: Reader<services::Service>,
+    /// The same Services, as far as they may be announced on links; none if nothing is.
+    pub(crate) l2_services: Option<Reader<l2::Service>>,
     /// EndpointSlices.
     pub(crate) slices: Reader<services::EndpointSlice>,
     /// NetworkPolicies, unless they do not count.
@@ -74,7 +76,8 @@ pub(crate) fn reflect(config: &Config, node: &str, client: &Client, tasks: &Task
     let (for_cilium, for_clusterwide) = (context.clone(), context.clone());
     let own_cluster = Arc::from(config.node.cluster.as_str());
     let (cluster, local) = (config.node.cluster.clone(), node.to_owned());
-    let (for_slices, for_services) = (config.services.clone(), config.services.clone());
+    let for_slices = config.services.clone();
+    let (services, l2_services) = services(config, client, tasks, &mut surface);
     Sources {
         pods,
         namespaces: mirror!("k8s-namespaces", core::Namespace, policy::ingest_namespace),
@@ -83,9 +86,8 @@ pub(crate) fn reflect(config: &Config, node: &str, client: &Client, tasks: &Task
             policy::ingest_endpoint(&own_cluster, object)
         }),
         identities: mirror!("cilium-identities", CiliumIdentity, policy::ingest_identity),
-        services: mirror!("k8s-services", core::Service, move |object: &core::Service| {
-            services::ingest_service(&for_services, object)
-        }),
+        services,
+        l2_services,
         slices: mirror!("k8s-endpoint-slices", discovery::EndpointSlice, move |object: &discovery::EndpointSlice| {
             services::ingest_slice(&for_slices, object)
         }),
@@ -109,4 +111,26 @@ pub(crate) fn reflect(config: &Config, node: &str, client: &Client, tasks: &Task
         // Last, when all have been added.
         surface,
     }
+}
+
+/// Both tables of Services, by one watch.
+fn services(
+    config: &Config,
+    client: &Client,
+    tasks: &Tasks,
+    surface: &mut Surface,
+) -> (Reader<services::Service>, Option<Reader<l2::Service>>) {
+    let (writer, services) = statedb::table("k8s-services");
+    let for_services = config.services.clone();
+    let ingest = move |object: &core::Service| services::ingest_service(&for_services, object);
+    let mut feeds = vec![Feed::new(writer, ingest)];
+    surface.add(Surface::new().table(&services));
+    let l2_services = config.l2.enabled.then(|| {
+        let (writer, services) = statedb::table("l2-services");
+        feeds.push(Feed::new(writer, l2::ingest_service));
+        surface.add(Surface::new().table(&services));
+        services
+    });
+    tasks.spawn("reflect-k8s-services", client.reflect_into(client.all(), feeds));
+    (services, l2_services)
 }

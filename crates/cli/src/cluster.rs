@@ -5,6 +5,7 @@ mod collect;
 mod config;
 mod exec;
 mod report;
+mod service;
 mod status;
 mod version;
 
@@ -74,6 +75,9 @@ enum Commands {
     /// The configuration of the agents.
     #[command(subcommand)]
     Config(config::Commands),
+    /// Services, as the agents of all nodes see them.
+    #[command(subcommand, alias = "services")]
+    Service(service::Commands),
 }
 
 /// What clap knows of it.
@@ -88,6 +92,7 @@ pub(crate) async fn run(args: impl IntoIterator<Item = OsString>) -> Result<()> 
         Commands::Status(options) => status::run(&place, &options).await,
         Commands::Version(options) => version::run(&place, &options).await,
         Commands::Config(config::Commands::View) => config::view(&place).await,
+        Commands::Service(command) => service::run(&place, &command).await,
     }
 }
 

@@ -5,6 +5,7 @@ mod ages;
 mod cluster;
 mod curl;
 mod dbg;
+mod explanation;
 mod health;
 mod hubble;
 mod jsonpath;

@@ -54,6 +54,13 @@ impl Agent {
         self.ask(Method::GET, path).await
     }
 
+    /// The same, or none where the agent has no such path, because the feature is off.
+    pub(crate) async fn get_opt<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>> {
+        let (status, body) = self.answer(Method::GET, path).await?;
+        let is_absent = status == StatusCode::NOT_FOUND && body.is_empty();
+        if is_absent { Ok(None) } else { Self::read(&format!("GET {}{path}", self.base), status, &body).map(Some) }
+    }
+
     /// What comes of a request to do something.
     pub(crate) async fn put<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         self.ask(Method::PUT, path).await
@@ -61,16 +68,27 @@ impl Agent {
 
     async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T> {
         let what = format!("{method} {}{path}", self.base);
+        let (status, body) = self.answer(method, path).await?;
+        Self::read(&what, status, &body)
+    }
+
+    async fn answer(&self, method: Method, path: &str) -> Result<(StatusCode, Bytes)> {
+        let what = format!("{method} {}{path}", self.base);
         let answer = tokio::time::timeout(self.timeout, self.fetch(method, path)).await;
-        let (status, body) = answer.with_context(|| format!("the agent does not answer {what}"))??;
+        answer.with_context(|| format!("the agent does not answer {what}"))?
+    }
+
+    fn read<T: DeserializeOwned>(what: &str, status: StatusCode, body: &Bytes) -> Result<T> {
         if status.is_success() {
-            return serde_json::from_slice(&body).with_context(|| format!("the agent's answer to {what}"));
+            return serde_json::from_slice(body).with_context(|| format!("the agent's answer to {what}"));
         }
         // The agent says why as a JSON string, or as plain text.
-        let why: Option<String> = serde_json::from_slice(&body).ok();
-        let text = why.unwrap_or_else(|| String::from_utf8_lossy(&body).trim().to_owned());
+        let why: Option<String> = serde_json::from_slice(body).ok();
+        let text = why.unwrap_or_else(|| String::from_utf8_lossy(body).trim().to_owned());
         match status {
-            StatusCode::NOT_FOUND if text.is_empty() => bail!("the agent has no {}{path}", self.base),
+            StatusCode::NOT_FOUND if text.is_empty() => {
+                bail!("the agent has no {}", what.split_once(' ').map_or(what, |(_, path)| path))
+            }
             _ if text.is_empty() => bail!("{what}: {status}"),
             _ => bail!("{what}: {status}: {text}"),
         }

@@ -7,7 +7,7 @@ mod limit;
 mod limits;
 mod transport;
 
-use crate::reflect::{Acceptable, IntoIngested, WatchFailure, Watches};
+use crate::reflect::{Acceptable, Feed, IntoIngested, WatchFailure, Watches};
 use failover::Servers;
 pub use failover::{chain, is_permanent};
 use hyper::Uri;
@@ -206,7 +206,16 @@ impl Client {
         F: Fn(&K) -> I + Send + 'static,
     {
         let progress = self.watches.begin(K::kind(&()).into_owned(), Acceptable::Any);
-        crate::reflect::reflect(api, watch, writer, ingest, progress)
+        crate::reflect::reflect(api, watch, vec![Feed::new(writer, ingest)], progress)
+    }
+
+    /// As [`Client::reflect`], into several tables by one watch.
+    pub fn reflect_into<K>(&self, api: Api<K>, feeds: Vec<Feed<K>>) -> impl Future<Output = ()> + Send + 'static
+    where
+        K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    {
+        let progress = self.watches.begin(K::kind(&()).into_owned(), Acceptable::Any);
+        crate::reflect::reflect(api, crate::WatchConfig::default(), feeds, progress)
     }
 
     /// As [`Client::reflect`], and the first list is of the newest version too, for who must not begin with an older state than
@@ -224,7 +233,16 @@ impl Client {
         F: Fn(&K) -> I + Send + 'static,
     {
         let progress = self.watches.begin(K::kind(&()).into_owned(), Acceptable::Newest);
-        crate::reflect::reflect(api, crate::WatchConfig::default(), writer, ingest, progress)
+        crate::reflect::reflect(api, crate::WatchConfig::default(), vec![Feed::new(writer, ingest)], progress)
+    }
+
+    /// As [`Client::reflect_newest`], into several tables by one watch.
+    pub fn reflect_newest_into<K>(&self, api: Api<K>, feeds: Vec<Feed<K>>) -> impl Future<Output = ()> + Send + 'static
+    where
+        K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    {
+        let progress = self.watches.begin(K::kind(&()).into_owned(), Acceptable::Newest);
+        crate::reflect::reflect(api, crate::WatchConfig::default(), feeds, progress)
     }
 }
 

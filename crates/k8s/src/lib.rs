@@ -8,10 +8,11 @@ pub mod crd;
 mod events;
 pub mod field;
 mod reflect;
+pub mod selector;
 
 pub use client::{Client, ClientConfig, Error, Limits, chain, is_permanent};
 pub use events::{Events, Warning, WarningQueue, Warnings, pod_reference};
 pub use k8s_openapi;
 pub use kube;
 pub use kube::runtime::watcher::Config as WatchConfig;
-pub use reflect::{Ingested, IntoIngested, WatchFailure};
+pub use reflect::{Feed, Ingested, IntoIngested, WatchFailure};

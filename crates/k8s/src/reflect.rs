@@ -70,18 +70,50 @@ impl<R, E: std::fmt::Display> IntoIngested<R> for Result<Option<R>, E> {
     }
 }
 
-/// Keeps a table equal to the API server, until dropped; see [`Client::reflect`](crate::Client::reflect).
-pub(crate) async fn reflect<K, R, I, F>(
-    api: Api<K>,
-    watch: watcher::Config,
-    writer: statedb::Writer<R>,
-    ingest: F,
-    progress: Arc<Progress>,
-) where
+/// A table, and how its rows are made of objects. One watch can feed several.
+pub struct Feed<K>(Box<dyn Take<Guarded<K>>>);
+
+impl<K> std::fmt::Debug for Feed<K> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Feed").finish_non_exhaustive()
+    }
+}
+
+impl<K: kube::Resource<DynamicType = ()> + 'static> Feed<K> {
+    /// Into the writer's table, by that function.
+    pub fn new<R: statedb::Row, I: IntoIngested<R>>(
+        writer: statedb::Writer<R>,
+        ingest: impl Fn(&K) -> I + Send + 'static,
+    ) -> Self {
+        let guarded = move |object: &Guarded<K>| match &object.object {
+            Ok(object) => ingest(object).into_ingested(),
+            Err(reason) => Ingested::Bad(reason.clone()),
+        };
+        Self(Box::new((Mirror::new(writer, K::kind(&()).into_owned()), guarded)))
+    }
+}
+
+/// Something that follows a watch.
+trait Take<K>: Send {
+    fn apply(&mut self, event: &Event<K>);
+    fn commit(&mut self);
+}
+
+impl<K: kube::Resource, R: statedb::Row, F: Fn(&K) -> Ingested<R> + Send> Take<K> for (Mirror<R>, F) {
+    fn apply(&mut self, event: &Event<K>) {
+        let (mirror, ingest) = self;
+        mirror.apply(event, &*ingest);
+    }
+
+    fn commit(&mut self) {
+        self.0.commit();
+    }
+}
+
+/// Keeps tables equal to the API server, until dropped; see [`Client::reflect`](crate::Client::reflect).
+pub(crate) async fn reflect<K>(api: Api<K>, watch: watcher::Config, feeds: Vec<Feed<K>>, progress: Arc<Progress>)
+where
     K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
-    R: statedb::Row,
-    I: IntoIngested<R> + 'static,
-    F: Fn(&K) -> I + Send + 'static,
 {
     let seconds = watch.timeout.unwrap_or_else(|| rand::rng().random_range(WATCH_SECONDS));
     let api = guard::api(api, |client| requests::observed(client, progress.clone()));
@@ -99,26 +131,19 @@ pub(crate) async fn reflect<K, R, I, F>(
         Err(error) => noted.failed(error),
     });
     let stream = StreamBackoff::new(events, Backoff::new(progress));
-    let ingest = move |object: &Guarded<K>| match &object.object {
-        Ok(object) => ingest(object).into_ingested(),
-        Err(reason) => Ingested::Bad(reason.clone()),
-    };
-    follow(stream, Mirror::new(writer, K::kind(&()).into_owned()), ingest).await;
+    follow(stream, feeds.into_iter().map(|feed| feed.0).collect()).await;
 }
 
-async fn follow<K, R, S, F>(stream: S, mut mirror: Mirror<R>, ingest: F)
-where
-    K: kube::Resource<DynamicType = ()> + Send,
-    R: statedb::Row,
-    S: Stream<Item = watcher::Result<Event<K>>> + Send,
-    F: Fn(&K) -> Ingested<R> + Send,
-{
+async fn follow<K: Send>(
+    stream: impl Stream<Item = watcher::Result<Event<K>>> + Send,
+    mut feeds: Vec<Box<dyn Take<K>>>,
+) {
     let mut batches = std::pin::pin!(stream.ready_chunks(BATCH));
     while let Some(batch) = batches.next().await {
         for event in batch.into_iter().flatten() {
-            mirror.apply(event, &ingest);
+            feeds.iter_mut().for_each(|feed| feed.apply(&event));
         }
-        mirror.commit();
+        feeds.iter_mut().for_each(|feed| feed.commit());
     }
 }
 

@@ -49,13 +49,20 @@ impl statedb::Row for Watched {
     }
 }
 
+impl Watched {
+    /// Who holds it; empty if nobody does.
+    pub(crate) fn holder(&self) -> &str {
+        holder(&self.lease)
+    }
+}
+
 /// The row of a Lease; none if it is no Service's.
 pub(crate) fn ingest_lease(lease: &Lease) -> Option<Watched> {
     let name = lease.metadata.name.clone().filter(|name| name.starts_with(PREFIX))?;
     Some(Watched { name, lease: lease.clone() })
 }
 
-/// The name of a Service's Lease.
+/// The name of a Service's Lease, unless an older Service has it.
 pub(crate) fn lease_name(service: &ServiceName) -> String {
     format!("{PREFIX}{}-{}", service.namespace, service.name)
 }

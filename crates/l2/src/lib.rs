@@ -2,9 +2,11 @@
 #![doc = include_str!("../README.md")]
 
 mod announcement;
+mod api;
 mod campaign;
 mod config;
 mod gratuitous;
+mod moves;
 mod policy;
 mod reconcile;
 mod run;
@@ -72,7 +74,11 @@ pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result<
     let told = gratuitous::tell(announcements.clone(), answered.clone(), Arc::clone(&inputs.wire));
     tasks.spawn("l2-gratuitous", told);
 
-    let surface = Surface::new().table(&leases).table(&announcements).reconciler(&answered);
+    let surface = Surface::new()
+        .table(&leases)
+        .table(&announcements)
+        .reconciler(&answered)
+        .routes(api::routes(announcements.clone()));
     let tables = run::Tables {
         policies: inputs.policies,
         services: inputs.services,

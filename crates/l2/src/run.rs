@@ -3,7 +3,8 @@
 
 use crate::Config;
 use crate::campaign::{Campaign, Electorate, Watched};
-use crate::select::{Places, View, places};
+use crate::moves::Moves;
+use crate::select::{Places, View, select};
 use crate::{Endpoints, Policy, Service};
 use futures::future::join_all;
 use k8s::k8s_openapi::api::coordination::v1::Lease;
@@ -14,6 +15,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 /// Tables that decide who announces what.
@@ -76,10 +78,17 @@ async fn follow(config: &Config, tables: &Tables, electorate: &Electorate, runni
     let (mut endpoints, mut nodes) = (tables.endpoints.subscribe(), tables.nodes.subscribe());
     let (mut devices, mut leases) = (tables.devices.subscribe(), tables.leases.subscribe());
     let of_family = |address: IpAddr| if address.is_ipv4() { config.ipv4 } else { config.ipv6 };
+    let mut moves = Moves::default();
     loop {
-        let places = places(&tables.view(), of_family);
-        hold_elections(&places, tables, electorate, running);
-        electorate.tenures.set_places(places);
+        let mut selected = select(&tables.view(), of_family);
+        let present = tables.leases.snapshot();
+        let is_free = |lease: &str| {
+            let lease = present.get(&lease.to_owned());
+            lease.is_some_and(|lease| lease.holder().is_empty() || lease.holder() == electorate.node)
+        };
+        let again = moves.hold_back(&mut selected, config.lease, is_free).unwrap_or_else(Instant::now);
+        hold_elections(&selected.places, tables, electorate, running);
+        electorate.tenures.set_places(selected.places);
         loop {
             tokio::select! {
                 _ = policies.next() => break,
@@ -87,7 +96,13 @@ async fn follow(config: &Config, tables: &Tables, electorate: &Electorate, runni
                 _ = endpoints.next() => break,
                 _ = nodes.next() => break,
                 _ = devices.next() => break,
-                batch = leases.next() => batch.changes.into_iter().for_each(|change| pass_on(change, running)),
+                batch = leases.next() => {
+                    batch.changes.into_iter().for_each(|change| pass_on(change, running));
+                    if moves.is_waiting() {
+                        break;
+                    }
+                }
+                () = sleep_until(again), if moves.is_waiting() => break,
             }
         }
     }

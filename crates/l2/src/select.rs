@@ -10,6 +10,7 @@ use crate::service::{Endpoints, Service};
 use k8s::k8s_openapi::jiff::Timestamp;
 use k8s::kube::core::SelectorExt;
 use model::{Device, Mac, Node, ServiceName};
+use sha2::{Digest, Sha256};
 use statedb::Snapshot;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -34,7 +35,7 @@ pub(crate) struct Place {
     pub(crate) mac: Mac,
 }
 
-/// Places by the name of the Lease whose holder announces there. Two Services may have one Lease: then they have one holder.
+/// Places by the name of the Lease whose holder announces there.
 pub(crate) type Places = BTreeMap<String, BTreeSet<Place>>;
 
 /// A Service, what a policy selects of it, and the policy.
@@ -47,11 +48,20 @@ struct Claim<'a> {
 /// Who came first, by name when that is all that is known.
 type Seniority<'a> = (Option<Timestamp>, &'a ServiceName);
 
-/// The places of each Lease that this node is a candidate for. `of_family` says of an address whether its family is on.
-pub(crate) fn places(view: &View, of_family: impl Fn(IpAddr) -> bool) -> Places {
-    let Some(here) = view.nodes.iter().find(|node| node.local) else { return Places::new() };
+/// What is announced, here and elsewhere.
+#[derive(Debug, Default)]
+pub(crate) struct Selected {
+    /// The places of each Lease that this node is a candidate for.
+    pub(crate) places: Places,
+    /// The Lease of each address, whoever its candidates are.
+    pub(crate) leases: BTreeMap<IpAddr, String>,
+}
+
+/// What the policies announce. `of_family` says of an address whether its family is on.
+pub(crate) fn select(view: &View, of_family: impl Fn(IpAddr) -> bool) -> Selected {
+    let Some(here) = view.nodes.iter().find(|node| node.local) else { return Selected::default() };
     let claims = claims(view, of_family);
-    let leaders = leaders(&claims);
+    let (leaders, names) = (leaders(&claims), lease_names(view));
     let mut places = Places::new();
     let ours =
         claims.iter().filter(|claim| claim.rule.nodes.matches(&here.labels) && is_served_here(view, claim.service));
@@ -66,10 +76,35 @@ pub(crate) fn places(view: &View, of_family: impl Fn(IpAddr) -> bool) -> Places 
             led.flat_map(|address| devices.iter().map(|(device, mac)| place(claim.service, *address, device, *mac)));
         let found: BTreeSet<Place> = found.collect();
         if !found.is_empty() {
-            places.entry(lease_name(&claim.service.name)).or_default().extend(found);
+            let lease = names.get(&claim.service.name).cloned().unwrap_or_default();
+            places.entry(lease).or_default().extend(found);
         }
     }
-    places
+    let lease_of = |(address, (_, service)): (IpAddr, Seniority<'_>)| Some((address, names.get(service)?.clone()));
+    Selected {
+        places,
+        leases: leaders.iter().map(|(address, leader)| (*address, *leader)).filter_map(lease_of).collect(),
+    }
+}
+
+/// The Lease of each Service. `a-b/c` and `a/b-c` would have one: the younger of them has what no name of a Service can end in besides.
+fn lease_names(view: &View) -> BTreeMap<&ServiceName, String> {
+    let mut first: BTreeMap<String, Seniority<'_>> = BTreeMap::new();
+    for service in view.services.iter() {
+        let seniority = (service.created, &service.name);
+        let known = first.entry(lease_name(&service.name)).or_insert(seniority);
+        *known = (*known).min(seniority);
+    }
+    let name = |service: &ServiceName| {
+        let plain = lease_name(service);
+        if first.get(&plain).is_some_and(|(_, first)| *first == service) {
+            return plain;
+        }
+        let digest = Sha256::digest(service.to_string());
+        let suffix: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        format!("{plain}.{suffix}")
+    };
+    view.services.iter().map(|service| (&service.name, name(&service.name))).collect()
 }
 
 /// What the policies select, wherever it may be announced.

@@ -3,6 +3,7 @@
 
 mod allocator;
 mod cluster;
+mod nodes;
 mod pool;
 mod range;
 mod selector;
@@ -12,6 +13,7 @@ mod verdict;
 
 pub use allocator::{Allocator, Settled, Totals};
 pub use cluster::Occupant;
+pub use nodes::{Hosts, NodePlace, NodeService, NodeUpdate};
 pub use pool::Pool;
 pub use service::{CONDITION, Config, Service};
 pub use status::{Counts, POOL_CONFLICT, POOL_VALID, PoolUpdate, ServiceUpdate};

@@ -82,6 +82,12 @@ impl Pool {
             conditions: status.and_then(|status| status.conditions.clone()).unwrap_or_default(),
         })
     }
+
+    /// Whether an address is of this pool, be it given or not.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.spec.blocks.iter().any(|block| block.range.contains(address))
+    }
 }
 
 impl Spec {

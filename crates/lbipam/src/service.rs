@@ -18,6 +18,9 @@ pub const CONDITION: &str = "cilium.io/IPAMRequestSatisfied";
 /// Classes of Services that get their addresses here and are announced by somebody else.
 const CLASSES: [&str; 2] = ["io.cilium/bgp-control-plane", "io.cilium/l2-announcer"];
 
+/// How many addresses one Service can ask for: a pool is not one author's.
+const ADDRESSES: usize = 16;
+
 const IPS: Annotation = Annotation("lbipam.cilium.io/ips", "io.cilium/lb-ipam-ips");
 const SHARING_KEY: Annotation = Annotation("lbipam.cilium.io/sharing-key", "io.cilium/lb-ipam-sharing-key");
 const SHARING_CROSS_NAMESPACE: Annotation =
@@ -225,6 +228,11 @@ impl Claim {
         for (field, text) in requests(object, spec) {
             match request(&families, field, text) {
                 Ok(address) if addresses.contains(&address) => {}
+                Ok(_) if addresses.len() == ADDRESSES => {
+                    let reason =
+                        || format!("{field}: asks for more than {ADDRESSES} addresses; it gets the first ones");
+                    fault = fault.or_else(|| Some(reason()));
+                }
                 Ok(address) => addresses.push(address),
                 Err(reason) => fault = fault.or(Some(reason)),
             }
@@ -268,7 +276,7 @@ fn request(families: &[Family], field: &str, text: &str) -> Result<IpAddr, Strin
 }
 
 /// The families that it is to have addresses of. The API server fills both fields in for all but headless Services without pods.
-fn families(config: Config, spec: &ServiceSpec) -> Vec<Family> {
+pub(crate) fn families(config: Config, spec: &ServiceSpec) -> Vec<Family> {
     let enabled = || [Family::V4, Family::V6].into_iter().filter(|family| config.has(*family));
     let named = spec.ip_families.iter().flatten().map(|name| if name == "IPv6" { Family::V6 } else { Family::V4 });
     let named: Vec<Family> = named.collect();

@@ -42,7 +42,7 @@ impl ServiceUpdate {
         if verdict.is_none() && service.condition().is_none() {
             return None;
         }
-        let ingress = ingress(service, addresses);
+        let ingress = entries(&service.ingress, &addresses);
         let wanted = verdict.map(|verdict| {
             let status = if verdict.is_satisfied() { "True" } else { "False" };
             Said::new(CONDITION, status, &verdict.reason.to_string(), verdict.message.as_str())
@@ -67,10 +67,10 @@ fn warning(about: &ObjectReference, reason: &'static str, note: String) -> Warni
 }
 
 /// The entries of its addresses as they are, and new ones for those that have none.
-fn ingress(service: &Service, addresses: Vec<IpAddr>) -> Vec<LoadBalancerIngress> {
+pub(crate) fn entries(known: &[LoadBalancerIngress], addresses: &[IpAddr]) -> Vec<LoadBalancerIngress> {
     let address = |entry: &LoadBalancerIngress| entry.ip.as_deref().and_then(|ip| ip.parse::<IpAddr>().ok());
     let mut entries: Vec<LoadBalancerIngress> = Vec::new();
-    let present = service.ingress.iter().filter(|entry| address(entry).is_some_and(|ip| addresses.contains(&ip)));
+    let present = known.iter().filter(|entry| address(entry).is_some_and(|ip| addresses.contains(&ip)));
     let added = |ip: &IpAddr| LoadBalancerIngress { ip: Some(ip.to_string()), ..LoadBalancerIngress::default() };
     for entry in present.cloned().chain(addresses.iter().map(added)) {
         if !entries.iter().any(|known| address(known) == address(&entry)) {

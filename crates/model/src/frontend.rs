@@ -145,6 +145,15 @@ pub enum Algorithm {
     Maglev,
 }
 
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Random => "random",
+            Self::Maglev => "maglev",
+        })
+    }
+}
+
 /// How traffic from outside reaches a backend on another node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Forwarding {
@@ -153,6 +162,15 @@ pub enum Forwarding {
     Snat,
     /// Under its client's address, which the answer goes to without this node.
     Dsr,
+}
+
+impl fmt::Display for Forwarding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Snat => "snat",
+            Self::Dsr => "dsr",
+        })
+    }
 }
 
 /// Clients that a Service admits or refuses.

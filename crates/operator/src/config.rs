@@ -51,6 +51,8 @@ pub struct Config {
     pub node_gc_interval: Option<Duration>,
     /// Which Services get addresses.
     pub lb_ipam: Option<lbipam::Config>,
+    /// Which Services have addresses of nodes.
+    pub node_ipam: Option<lbipam::Config>,
     /// What is done to nodes whose agent is, or is not, ready.
     pub readiness: Readiness,
     /// What agents are told of Services, since Services are judged by it.
@@ -97,6 +99,9 @@ impl Config {
         let mut read = Reader::new(values);
         let keys = Keys::read(&mut read);
         let cluster_pools = cluster_pools(&keys, &mut read);
+        if keys.default_lb_service_ipam == ServiceIpam::NodeIpam && !keys.node_ipam {
+            read.refuse("default-lb-service-ipam", "nodeipam", "possible without enable-node-ipam: \"true\"");
+        }
         // What is wrong with the agents' keys is theirs to say.
         let services = services::Config::parse(values).unwrap_or_default();
         Ok(read.finish(Self { services, ..Self::new(keys, cluster_pools) })?)
@@ -106,6 +111,11 @@ impl Config {
         // Without CiliumEndpoints every identity would look unused.
         let endpoints = !keys.disable_endpoint_crd;
         let identity_gc = interval(keys.identity_gc_interval).filter(|_| endpoints);
+        let service_ipam = |ipam| lbipam::Config {
+            default_class: keys.default_lb_service_ipam == ipam,
+            ipv4: keys.ipv4,
+            ipv6: keys.ipv6,
+        };
         Self {
             client: client(&keys),
             namespace: keys.namespace.or_else(|| std::env::var("CILIUM_K8S_NAMESPACE").ok()),
@@ -116,11 +126,8 @@ impl Config {
             identity_gc: identity_gc.map(|interval| IdentityGc { interval, timeout: keys.identity_heartbeat_timeout }),
             endpoint_gc_interval: interval(keys.endpoint_gc_interval).filter(|_| endpoints),
             node_gc_interval: interval(keys.node_gc_interval),
-            lb_ipam: keys.lb_ipam.then_some(lbipam::Config {
-                default_class: keys.default_lb_service_ipam == ServiceIpam::LbIpam,
-                ipv4: keys.ipv4,
-                ipv6: keys.ipv6,
-            }),
+            lb_ipam: keys.lb_ipam.then(|| service_ipam(ServiceIpam::LbIpam)),
+            node_ipam: keys.node_ipam.then(|| service_ipam(ServiceIpam::NodeIpam)),
             readiness: Readiness {
                 pod_labels: keys.pod_labels,
                 pod_namespace: keys.pod_namespace,

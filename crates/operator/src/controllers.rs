@@ -1,23 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the leader does. Each controller makes one pass at a time over the whole state, whenever that may have changed or
-//! its interval has passed, and sets right what is not: a pass that is repeated changes nothing.
+//! What the leader does. Each controller makes one pass at a time over the whole state, or over what has changed, whenever that may have
+//! changed or its interval has passed, and sets right what is not: a pass that is repeated changes nothing.
 
 mod endpoint_gc;
 mod identity_gc;
 mod l2_policy_status;
 mod lb_ipam;
 mod node_gc;
+mod node_ipam;
 mod node_readiness;
+mod pending;
 mod pod_cidrs;
 mod policy_status;
-mod service_events;
+mod service_status;
 
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::progress::Progress;
-use k8s::k8s_openapi::api::core::v1::Service;
+use k8s::cilium::CiliumNode;
+use k8s::k8s_openapi::api::core::v1::{Node, Service};
+use k8s::k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s::kube::Error;
-use k8s::{Client, Events, Warning, WatchConfig};
+use k8s::{Client, Events, Feed, Warning, WatchConfig};
 use statedb::{Backoff, Retries, Tasks};
 use std::time::Duration;
 
@@ -75,31 +79,31 @@ impl Running {
 
 /// Starts all controllers that the configuration wants.
 pub(crate) fn start(client: &Client, namespace: &str, config: &Config, run: &Running) {
+    let (mut nodes, mut core_nodes) = (Vec::new(), Vec::new());
     if let Some(pools) = &config.cluster_pools {
-        let (writer, nodes) = statedb::table("cilium-nodes");
-        run.tasks
-            .spawn("reflect-cilium-nodes", client.reflect(client.all(), writer, ipam::cluster::nodes::ingest_node));
+        let (writer, rows) = statedb::table("cilium-nodes");
+        nodes.push(Feed::new(writer, ipam::cluster::nodes::ingest_node));
         let allocator = ipam::cluster::Allocator::new(pools.clone(), config.pod_cidr_rest);
-        let controller = pod_cidrs::PodCidrs::new(client, allocator, &nodes, run.metrics.clone());
-        run.spawn(controller);
+        run.spawn(pod_cidrs::PodCidrs::new(client, allocator, &rows, run.metrics.clone()));
     }
     policies(client, run);
     let (writer, l2_policies) = statedb::table("l2-policies");
     run.tasks.spawn("reflect-l2-policies", client.reflect(client.all(), writer, l2::ingest_policy));
     run.spawn(l2_policy_status::L2PolicyStatus::new(client, &l2_policies));
-    services(client, config, run);
-    if let Some(config) = config.lb_ipam {
-        lb_ipam(client, config, run);
-    }
+    services(client, config, run, (&mut nodes, &mut core_nodes));
+    run.tasks.spawn("reflect-cilium-nodes", client.reflect_into(client.all(), nodes));
     if config.readiness.does_something() {
         let readiness = &config.readiness;
-        let (writer, nodes) = statedb::table("nodes");
-        run.tasks.spawn("reflect-nodes", client.reflect(client.all(), writer, node::readiness::ingest_node));
+        let (writer, rows) = statedb::table("nodes");
+        core_nodes.push(Feed::new(writer, node::readiness::ingest_node));
         let (writer, agents) = statedb::table("agent-pods");
         let pods = client.namespaced(readiness.pod_namespace.as_deref().unwrap_or(namespace));
         let watch = WatchConfig::default().labels(&readiness.pod_labels);
         run.tasks.spawn("reflect-agent-pods", client.reflect_with(pods, watch, writer, node::readiness::ingest_agent));
-        run.spawn(node_readiness::NodeReadiness::new(client, readiness.clone(), &nodes, &agents));
+        run.spawn(node_readiness::NodeReadiness::new(client, readiness.clone(), &rows, &agents));
+    }
+    if !core_nodes.is_empty() {
+        run.tasks.spawn("reflect-nodes", client.reflect_into(client.all(), core_nodes));
     }
     if let Some(gc) = config.identity_gc {
         run.spawn(identity_gc::IdentityGc::new(client, gc));
@@ -112,19 +116,33 @@ pub(crate) fn start(client: &Client, namespace: &str, config: &Config, run: &Run
     }
 }
 
-fn lb_ipam(client: &Client, config: lbipam::Config, run: &Running) {
+/// Starts to give addresses. Gives what follows the Services and the nodes.
+fn lb_ipam(client: &Client, config: lbipam::Config, run: &Running) -> (Feed<Service>, Feed<CiliumNode>) {
     let (writer, pools) = statedb::table("load-balancer-ip-pools");
     run.tasks
         .spawn("reflect-load-balancer-ip-pools", client.reflect_newest(client.all(), writer, lbipam::Pool::ingest));
     let (writer, services) = statedb::table("load-balancer-services");
-    let ingest = move |object: &_| lbipam::Service::ingest(config, object);
-    run.tasks.spawn("reflect-load-balancer-services", client.reflect_newest(client.all(), writer, ingest));
+    let services_feed = Feed::new(writer, move |object: &_| lbipam::Service::ingest(config, object));
     let (writer, nodes) = statedb::table("node-occupants");
-    run.tasks.spawn("reflect-node-occupants", client.reflect(client.all(), writer, lbipam::Occupant::node));
+    let nodes_feed = Feed::new(writer, lbipam::Occupant::node);
     let (writer, service_cidrs) = statedb::table("service-cidrs");
     run.tasks.spawn("reflect-service-cidrs", client.reflect(client.all(), writer, lbipam::Occupant::service_cidr));
     let tables = lb_ipam::Tables { pools, services, nodes, service_cidrs };
     run.spawn(lb_ipam::LbIpam::new(client, config, &tables, run.metrics.clone()));
+    (services_feed, nodes_feed)
+}
+
+/// Starts to write addresses of nodes. Gives what follows the Services and the nodes.
+fn node_ipam(client: &Client, config: lbipam::Config, run: &Running) -> (Feed<Service>, Feed<Node>) {
+    let (writer, services) = statedb::table("node-services");
+    let services_feed = Feed::new(writer, move |object: &_| lbipam::NodeService::ingest(config, object));
+    let (writer, nodes) = statedb::table("node-places");
+    let nodes_feed = Feed::new(writer, lbipam::NodePlace::ingest);
+    let (writer, hosts) = statedb::table("service-hosts");
+    run.tasks.spawn("reflect-service-hosts", client.reflect(client.all(), writer, lbipam::Hosts::ingest));
+    let tables = node_ipam::Tables { services, nodes, hosts };
+    run.spawn(node_ipam::NodeIpam::new(client, &run.tasks, &tables));
+    (services_feed, nodes_feed)
 }
 
 fn policies(client: &Client, run: &Running) {
@@ -138,13 +156,38 @@ fn policies(client: &Client, run: &Running) {
     run.spawn(policy_status::PolicyStatus::new(client, &namespaced, &clusterwide));
 }
 
-fn services(client: &Client, config: &Config, run: &Running) {
+/// All that follows Services, by one watch of them. What it needs of nodes is added to what follows those.
+fn services(
+    client: &Client,
+    config: &Config,
+    run: &Running,
+    (nodes, core_nodes): (&mut Vec<Feed<CiliumNode>>, &mut Vec<Feed<Node>>),
+) {
     let (writer, services) = statedb::table("k8s-services");
-    let config = config.services.clone();
-    let ingest = move |object: &Service| services::ingest_service_to_judge(&config, object);
-    run.tasks.spawn("reflect-k8s-services", client.reflect(client.all(), writer, ingest));
-    let problems = services::problems(&run.tasks, &services).rows;
-    run.spawn(service_events::ServiceEvents::new(client, &problems));
+    let for_services = config.services.clone();
+    let ingest = move |object: &Service| services::ingest_service_to_judge(&for_services, object);
+    let mut feeds = vec![Feed::new(writer, ingest)];
+    let (writer, all_nodes) = statedb::table("nodes-with-addresses");
+    nodes.push(Feed::new(writer, |object: &CiliumNode| node::ingest_node("", "", object)));
+    let (writer, slices) = statedb::table("api-servers");
+    let of_kubernetes = WatchConfig::default().labels("kubernetes.io/service-name=kubernetes");
+    let for_slices = config.services.clone();
+    let ingest = move |object: &EndpointSlice| services::ingest_slice(&for_slices, object);
+    run.tasks.spawn("reflect-api-servers", client.reflect_with(client.all(), of_kubernetes, writer, ingest));
+    let problems = services::problems(&run.tasks, &services::ProblemTables { services, slices, nodes: all_nodes }).rows;
+    run.spawn(service_status::ServiceStatus::new(client, &problems));
+    if let Some(config) = config.lb_ipam {
+        let (of_services, of_nodes) = lb_ipam(client, config, run);
+        feeds.push(of_services);
+        nodes.push(of_nodes);
+    }
+    if let Some(config) = config.node_ipam {
+        let (of_services, of_nodes) = node_ipam(client, config, run);
+        feeds.push(of_services);
+        core_nodes.push(of_nodes);
+    }
+    // Of the newest version: who has which address must not be taken from an older one.
+    run.tasks.spawn("reflect-k8s-services", client.reflect_newest_into(client.all(), feeds));
 }
 
 async fn run<C: Controller>(mut controller: C, metrics: Metrics, progress: Progress) {

@@ -37,6 +37,7 @@ fn config(server: &ApiServer) -> Config {
         ("identity-heartbeat-timeout", "1s"),
         ("cilium-endpoint-gc-interval", "200ms"),
         ("nodes-gc-interval", "200ms"),
+        ("enable-node-ipam", "true"),
     ];
     let keys = keys.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     let config = Config::load(&Arguments { config_dir: None, keys }).unwrap();
@@ -129,6 +130,8 @@ async fn the_operator_does_its_duties_and_gives_the_lease_back() {
     policies(&client).await;
     events(&client).await;
     load_balancers(&client).await;
+    addresses_of_nodes(&client).await;
+    what_is_not_honoured(&client).await;
     garbage(&client).await;
 
     assert!(!operator.is_finished());
@@ -325,6 +328,52 @@ async fn load_balancers(client: &k8s::Client) {
         if left == 0 { Ok(()) } else { Err(format!("{left} entries")) }
     })
     .await;
+}
+
+async fn addresses_of_nodes(client: &k8s::Client) {
+    let services: Api<Service> = client.namespaced("default");
+    let spec = json!({"type": "LoadBalancer", "loadBalancerClass": "io.cilium/node", "ports": [{"port": 80}]});
+    make(&services, json!({"metadata": {"name": "by-nodes"}, "spec": spec})).await;
+    for address in ["203.0.113.7", "203.0.113.8"] {
+        let addresses =
+            json!([{"type": "ExternalIP", "address": address}, {"type": "InternalIP", "address": "10.9.9.9"}]);
+        let patch = Patch::Merge(json!({"status": {"addresses": addresses}}));
+        client.all::<Node>().patch_status("has", &PatchParams::default(), &patch).await.unwrap();
+        eventually(&format!("the Service has the node's address {address}"), || async {
+            let status = services.get("by-nodes").await.unwrap().status.unwrap_or_default();
+            let ingress = status.load_balancer.and_then(|status| status.ingress).unwrap_or_default();
+            let present: Vec<_> = ingress.into_iter().filter_map(|ingress| ingress.ip).collect();
+            if present == [address] { Ok(()) } else { Err(format!("{present:?}")) }
+        })
+        .await;
+    }
+}
+
+async fn what_is_not_honoured(client: &k8s::Client) {
+    let services: Api<Service> = client.namespaced("default");
+    let annotations = |policy: Option<&str>| json!({"service.cilium.io/src-ranges-policy": policy});
+    let spec = json!({"type": "LoadBalancer", "loadBalancerClass": "example.com/other", "ports": [{"port": 80}]});
+    let object = json!({"metadata": {"name": "odd", "annotations": annotations(Some("maybe"))}, "spec": spec});
+    make(&services, object).await;
+    let other = json!({"type": "example.com/Other", "status": "True", "reason": "Kept", "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    let patch = Patch::Strategic(json!({"status": {"conditions": [other]}}));
+    services.patch_status("odd", &PatchParams::default(), &patch).await.unwrap();
+    let says = async |status: &str, message: &str| {
+        eventually(&format!("its condition is {status}"), || async {
+            let conditions =
+                services.get("odd").await.unwrap().status.unwrap_or_default().conditions.unwrap_or_default();
+            let of =
+                |kind: &str| conditions.iter().find(|c| c.type_ == kind).map(|c| (c.status.clone(), c.message.clone()));
+            let right = of("cilium.io/ServiceHonoured") == Some((status.to_owned(), message.to_owned()));
+            if right && of("example.com/Other").is_some() { Ok(()) } else { Err(format!("{conditions:?}")) }
+        })
+        .await;
+    };
+    says("False", "service.cilium.io/src-ranges-policy: \"maybe\" is none of allow, deny").await;
+    let patch = Patch::Merge(json!({"metadata": {"annotations": annotations(None)}}));
+    services.patch("odd", &PatchParams::default(), &patch).await.unwrap();
+    says("True", "").await;
 }
 
 async fn garbage(client: &k8s::Client) {

@@ -73,7 +73,10 @@ pub use health::{
     Connectivity, ConnectivityStatus, HealthEndpointStatus, HealthResponse, HealthStatusResponse, HostStatus,
     LoadResponse, NodeStatus, PathStatus, SelfStatus,
 };
-pub use service::{BackendAddress, FrontendAddress, Service, ServiceFlags, ServiceSpec, ServiceStatus};
+pub use service::{
+    AnnouncedAddress, BackendAddress, ExplainedEndpoint, ExplainedFrontend, FrontendAddress, Service,
+    ServiceExplanation, ServiceFlags, ServiceSpec, ServiceStatus,
+};
 pub use socket::listen;
 pub use status::{
     BandwidthManager, BigTcp, BpfMap, BpfMapStatus, ClockSource, ClusterMeshStatus, ClusterStatus, CniChainingStatus,

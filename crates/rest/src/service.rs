@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Services: `/service` (contracts L.5).
+//! Services: `/service` (contracts L.5), and why one is as it is: `/service/explain/{namespace}/{name}`.
 
 object! {
     /// A frontend with its backends.
@@ -80,5 +80,66 @@ object! {
         scope: String,
         /// Port.
         port: u16,
+    }
+    /// Why a Service is as it is on a node.
+    ServiceExplanation {
+        /// Namespace and name.
+        service: String,
+        /// The node.
+        node: String,
+        /// What its annotations keep this node from serving, if they do.
+        not_served_because: Option<String>,
+        /// Policies and the like, each as `name: value`.
+        settings: Vec<String>,
+        /// Fields that are not honoured, and why.
+        problems: Vec<String>,
+        /// Where it is reached.
+        frontends: Vec<ExplainedFrontend>,
+        /// Every endpoint of it.
+        endpoints: Vec<ExplainedEndpoint>,
+        /// The addresses of it that this node answers for on its links.
+        announced: Vec<AnnouncedAddress>,
+    }
+
+    /// An address at which a Service is reached.
+    ExplainedFrontend {
+        /// Address, port and protocol; `/i` at the end if it is for clients inside of the cluster.
+        address: String,
+        /// Kind, such as `ClusterIP`.
+        kind = "type": String,
+        /// The other Service that has the address.
+        taken_by: String,
+        /// Traffic policy.
+        policy: String,
+        /// Backends that new connections go to.
+        backends: u64,
+    }
+
+    /// An endpoint of a Service.
+    ExplainedEndpoint {
+        /// Address, port and protocol.
+        address: String,
+        /// Name of the Service's port.
+        port: String,
+        /// Node it runs on.
+        node: String,
+        /// Zone it is in.
+        zone: String,
+        /// `active`, `terminating` and others; empty if it is no backend under any policy.
+        state: String,
+        /// Why it is left out where the policy is Cluster.
+        left_out: String,
+        /// Why it is left out where the policy is Local.
+        left_out_locally: String,
+    }
+
+    /// An address that is answered for on a link.
+    AnnouncedAddress {
+        /// Address.
+        address: String,
+        /// Name of the device.
+        device: String,
+        /// Namespace and name of the Service.
+        service: String,
     }
 }

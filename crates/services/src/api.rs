@@ -1,15 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `GET /v1/service` (contracts L.1).
+//! `GET /v1/service` (contracts L.1), and `GET /v1/service/explain/{namespace}/{name}`.
 
+use crate::explain::Explainer;
+use axum::extract::Path;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
-use model::{Frontend, Scope};
+use model::{Frontend, Scope, ServiceName};
 use rest::{BackendAddress, FrontendAddress, Service, ServiceFlags, ServiceSpec, ServiceStatus};
 use statedb::Reader;
 
-pub(crate) fn routes(frontends: Reader<Frontend>) -> Router {
+pub(crate) fn routes(frontends: Reader<Frontend>, explainer: Explainer) -> Router {
     let list = move || async move { Json(frontends.snapshot().iter().map(|row| render(row)).collect::<Vec<_>>()) };
-    Router::new().route("/v1/service", get(list))
+    let explain = move |Path((namespace, name)): Path<(String, String)>| async move {
+        let service = ServiceName::new(namespace, name);
+        match explainer.explain(&service) {
+            Some(explanation) => Json(explanation).into_response(),
+            None => (StatusCode::NOT_FOUND, Json(format!("no Service {service} has an address here"))).into_response(),
+        }
+    };
+    Router::new().route("/v1/service", get(list)).route("/v1/service/explain/{namespace}/{name}", get(explain))
 }
 
 fn render(row: &Frontend) -> Service {

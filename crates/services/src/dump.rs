@@ -30,8 +30,14 @@ pub fn lb_list(maps: &Maps) -> datapath::Result<Vec<LbEntry>> {
     for (frontend, service) in services {
         lines.push(head(&frontend, &service));
         for slot in 0..service.count {
-            let backend = slots.get(&encode::slot_key(service.id, slot)).and_then(|id| backends.get(id));
-            let text = backend.and_then(encode::backend_addr).map_or_else(|| "(missing)".to_owned(), |a| a.to_string());
+            let text = match slots.get(&encode::slot_key(service.id, slot)) {
+                None => "slot not found".to_owned(),
+                Some(id) => backends
+                    .get(id)
+                    .and_then(encode::backend_addr)
+                    .map_or_else(|| format!("backend {id} not found"), |addr| addr.to_string()),
+            };
+            // Slots count from one where people read them: the frontend itself is the slot 0.
             let number = slot.saturating_add(1);
             lines.push(LbEntry {
                 service: format!("{frontend} ({number})"),

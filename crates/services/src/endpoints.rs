@@ -2,7 +2,9 @@
 //! Which endpoints of a Service are its backends on this node, by the rules of kube-proxy: readiness, traffic policies, hints. Each
 //! endpoint that is none has a reason.
 
+use crate::Config;
 use crate::here::Here;
+use crate::ingest::is_routable;
 use crate::ingest::{EndpointSlice, Port, ServicePort, SliceEndpoint};
 use model::{BackendState, L4Addr, TrafficPolicy};
 use std::collections::BTreeMap;
@@ -15,6 +17,8 @@ pub(crate) type Candidates = BTreeMap<L4Addr, SliceEndpoint>;
 /// Why an endpoint is no backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LeftOut {
+    /// Its address is the host's own or of no single machine: what is sent to it would not leave the node that sends.
+    NoMachine,
     /// It gets no connections, and does not end either.
     NotReady,
     /// A policy asks for those of this node.
@@ -28,6 +32,7 @@ pub(crate) enum LeftOut {
 impl fmt::Display for LeftOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::NoMachine => "its address is of no other machine",
             Self::NotReady => "it is not ready",
             Self::OtherNode => "it is on another node, and the traffic policy is Local",
             Self::HintedForOtherNodes => "its hints are for other nodes",
@@ -75,6 +80,9 @@ pub(crate) fn judge<'a>(
 }
 
 fn state(endpoint: &SliceEndpoint) -> Result<BackendState, LeftOut> {
+    if !is_routable(endpoint.ip) {
+        return Err(LeftOut::NoMachine);
+    }
     match (endpoint.ready, endpoint.terminating, endpoint.serving) {
         (true, ..) => Ok(BackendState::Active),
         (false, true, true) => Ok(BackendState::Terminating),
@@ -95,11 +103,13 @@ pub(crate) enum Topology {
 }
 
 impl Topology {
-    /// Hints count only if each endpoint that is ready has some and one of them is for us: otherwise part of the endpoints would get
+    /// Hints count only where that is configured, and if each endpoint that is ready has some and one of them is for us: otherwise part of the endpoints would get
     /// all traffic, or none would get ours.
-    pub(crate) fn of(candidates: &Candidates, here: &Here) -> Self {
+    pub(crate) fn of(config: &Config, candidates: &Candidates, here: &Here) -> Self {
         let ready = || candidates.values().filter(|endpoint| endpoint.ready);
-        if ready().all(|e| !e.for_nodes.is_empty()) && ready().any(|e| here.is_hinted(e)) {
+        if !config.topology {
+            Self::Ignored
+        } else if ready().all(|e| !e.for_nodes.is_empty()) && ready().any(|e| here.is_hinted(e)) {
             Self::Nodes
         } else if ready().all(|e| !e.for_zones.is_empty()) && ready().any(|e| here.zone_is_hinted(e)) {
             Self::Zones

@@ -3,7 +3,8 @@
 //! field, and the row that an earlier version of the object gave stays. What can be read but not honoured is a [`Problem`] of the row.
 
 mod annotations;
-mod selector;
+mod limits;
+pub(crate) mod said;
 mod service;
 mod slice;
 
@@ -16,6 +17,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use annotations::Nodes;
+pub use said::Said;
 pub use service::{Service, ServicePort, ingest_service, ingest_service_to_judge};
 pub use slice::{EndpointSlice, Port, SliceEndpoint, SliceName, ingest_slice};
 
@@ -73,7 +75,7 @@ fn protocol(field: &'static str, text: Option<&str>) -> Result<Protocol, FieldEr
 }
 
 /// Whether connections to the address can be anybody's but the host's own: at others, a Service would take what is not meant for it.
-fn is_routable(ip: IpAddr) -> bool {
+pub(crate) fn is_routable(ip: IpAddr) -> bool {
     let link_local = match ip {
         IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast(),
         IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.to_ipv4_mapped().is_some(),

@@ -6,6 +6,7 @@ mod config;
 pub mod dump;
 mod encode;
 mod endpoints;
+mod explain;
 #[cfg(fuzzing)]
 pub mod fuzz;
 mod health;
@@ -15,6 +16,7 @@ mod ids;
 mod ingest;
 mod maglev;
 mod metrics;
+mod owned;
 mod problems;
 mod reconcile;
 mod resolve;
@@ -23,11 +25,11 @@ mod status;
 
 pub use config::{Config, NoBackend};
 pub use ingest::{
-    EndpointSlice, Nodes, Port, Problem, Service, ServicePort, SliceEndpoint, SliceName, ingest_service,
+    EndpointSlice, Nodes, Port, Problem, Said, Service, ServicePort, SliceEndpoint, SliceName, ingest_service,
     ingest_service_to_judge, ingest_slice,
 };
 pub use metrics::Metrics;
-pub use problems::{ServiceProblems, problems};
+pub use problems::{ServiceProblems, Tables as ProblemTables, problems};
 pub use reconcile::{Error, Maps};
 
 use datapath::bpf::Program;
@@ -63,6 +65,12 @@ pub struct Inputs {
     pub epochs: Epochs,
 }
 
+impl Inputs {
+    fn here(&self) -> here::Sources {
+        here::Sources { name: self.node.clone(), nodes: self.nodes.clone(), addresses: self.addresses.clone() }
+    }
+}
+
 /// What this feature offers to others.
 #[derive(Debug)]
 pub struct Outputs {
@@ -81,7 +89,10 @@ pub fn start(config: &Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result
     attach_sockets(config, &*inputs.hooks)?;
     let maps = Maps::open(&inputs.maps)?;
     let rows = rows(config, &inputs, maps.numbers()?, tasks);
-    let frontends = rows.frontends.rows;
+    let frontends = rows.frontends.rows.clone();
+    let (services, slices, nodes) = (inputs.services.clone(), inputs.slices.clone(), inputs.nodes.clone());
+    let problems = problems(tasks, &ProblemTables { services, slices, nodes }).rows;
+    let explainer = explain::Explainer::new(config, &inputs, &rows.served.rows, &frontends, &problems);
     let maglev = Maglev { size: config.maglev_size.0, seed: config.maglev_seed.0.clone() };
     let target = reconcile::Target::new(maps, inputs.epochs, maglev)?;
     let status = statedb::reconcile(tasks, "services-maps", frontends.clone(), target);
@@ -95,10 +106,10 @@ pub fn start(config: &Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result
         .table(&frontends)
         .table(&rows.served.rows)
         .table(&rows.host_ports.rows)
-        .table(&problems(tasks, &inputs.services).rows)
+        .table(&problems)
         .reconciler(&status)
         .reconciler(&checks)
-        .routes(api::routes(frontends.clone()))
+        .routes(api::routes(frontends.clone(), explainer))
         .status(status::fill(config))
         .metrics(|registry| metrics.register(registry));
     tasks.spawn("services-count", metrics.clone().count(inputs.services));
@@ -118,14 +129,14 @@ struct Rows {
 fn rows(config: &Config, inputs: &Inputs, known: reconcile::Numbers, tasks: &Tasks) -> Rows {
     let backends = Arc::new(Mutex::new(Ids::restore(known.backends)));
     let services = Arc::new(Mutex::new(Ids::restore(known.services)));
-    let here =
-        here::Sources { name: inputs.node.clone(), nodes: inputs.nodes.clone(), addresses: inputs.addresses.clone() };
+    let here = inputs.here();
     let host_ports = host_ports::derive(tasks, config, &inputs.pods, &here, Arc::clone(&backends));
     let tables = served::Tables { services: inputs.services.clone(), slices: inputs.slices.clone(), here };
     let served = served::derive(tasks, config, &tables, Arc::clone(&backends));
     let tables = resolve::Tables {
         services: served.rows.clone(),
         pods: host_ports.rows.clone(),
+        slices: inputs.slices.clone(),
         nodes: inputs.nodes.clone(),
         addresses: inputs.addresses.clone(),
     };

@@ -1,26 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What of Services is not honoured, for their authors: fields that cannot be, and addresses that others have.
 
-use crate::ingest::{Problem, Service};
+use crate::ingest::{EndpointSlice, Problem, Said, Service, ServicePort, said};
+use crate::owned::{self, Owned};
 use k8s::Warning;
 use k8s::k8s_openapi::api::core::v1::{self as core, ObjectReference};
+use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s::k8s_openapi::jiff::Timestamp;
 use k8s::kube::Resource;
-use model::{L4Addr, ServiceName};
+use model::{L4Addr, Node, ServiceName};
 use statedb::{Derived, Index, Inputs, Reader, Tasks};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use tracing::warn;
 
+const EXTERNAL_IPS: &str = "spec.externalIPs";
+
 /// What of a Service is not honoured. One row per Service of which something is not.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ServiceProblems {
     /// Namespace and name.
     pub service: ServiceName,
     /// UID of the object.
     pub uid: Arc<str>,
-    /// The fields.
+    /// The fields; empty if the status says of some that it no longer holds for.
     pub problems: Vec<Problem>,
+    said: Said,
 }
 
 impl statedb::Row for ServiceProblems {
@@ -34,7 +40,6 @@ impl ServiceProblems {
     /// What its author is told.
     #[must_use]
     pub fn warning(&self) -> Warning {
-        let text: Vec<_> = self.problems.iter().map(ToString::to_string).collect();
         Warning {
             about: ObjectReference {
                 api_version: Some(core::Service::api_version(&()).into()),
@@ -46,30 +51,62 @@ impl ServiceProblems {
             },
             reason: "ServiceNotHonoured",
             action: "Validate",
-            note: format!("Not all of the Service is honoured: {}", text.join(". ")),
+            note: format!("Not all of the Service is honoured: {}", said::summary(&self.problems)),
         }
+    }
+
+    /// The condition that the Service is to have, unless it has it.
+    #[must_use]
+    pub fn corrected_condition(&self, now: Timestamp) -> Option<Condition> {
+        self.said.correction(&self.problems, now)
     }
 }
 
+/// What problems follow from.
+#[derive(Debug)]
+pub struct Tables {
+    /// Services of the cluster.
+    pub services: Reader<Service>,
+    /// EndpointSlices; of which only those of the API server matter.
+    pub slices: Reader<EndpointSlice>,
+    /// All nodes.
+    pub nodes: Reader<Node>,
+}
+
 /// Keeps a table of them, and logs each once.
-pub fn problems(tasks: &Tasks, services: &Reader<Service>) -> Derived<ServiceProblems> {
+pub fn problems(tasks: &Tasks, tables: &Tables) -> Derived<ServiceProblems> {
     let claims = |service: &Service| claims(service).into_keys().collect::<Vec<_>>();
-    let rivals = services.index(claims);
-    let inputs = Inputs::of(services, move |service: &Service| {
-        let others = claims(service).into_iter().flat_map(|claim| rivals.get(&claim));
-        let others: Vec<_> = others.map(|other| other.name.clone()).collect();
+    let cluster_ips = |service: &Service| service.cluster_ips.clone();
+    let external_ips = |service: &Service| service.external_ips.clone();
+    let (rivals, by_external_ip) = (tables.services.index(claims), tables.services.index(external_ips));
+    let with_external_ips = tables.services.index(|service: &Service| (!service.external_ips.is_empty()).then_some(()));
+    let of_node = move || with_external_ips.get(&()).iter().map(|service| service.name.clone()).collect::<Vec<_>>();
+    let of_slice = of_node.clone();
+    let by_claim = rivals.clone();
+    let inputs = Inputs::of(&tables.services, move |service: &Service| {
+        let rivals = claims(service).into_iter().flat_map(|claim| rivals.get(&claim));
+        let takers = service.cluster_ips.iter().flat_map(|ip| by_external_ip.get(ip));
+        let others: Vec<_> = rivals.chain(takers).map(|other| other.name.clone()).collect();
         others.into_iter().chain([service.name.clone()]).collect::<Vec<_>>()
-    });
-    let (services, by_claim) = (services.clone(), services.index(claims));
+    })
+    .and(&tables.nodes, move |_| of_node())
+    .and(&tables.slices, move |slice| if owned::is_api_server(slice) { of_slice() } else { Vec::new() });
+    let judge = Judge {
+        owned: Owned::new(&tables.nodes, &tables.slices),
+        by_claim,
+        by_cluster_ip: tables.services.index(cluster_ips),
+    };
+    let services = tables.services.clone();
     statedb::derive(tasks, "service-problems", inputs, move |name, before: Option<&ServiceProblems>| {
         let service = services.snapshot().get(name)?;
-        let problems = [service.problems.clone(), contested(&service, &by_claim)].concat();
+        let problems = [service.problems.clone(), judge.lost(&service)].concat();
         let is_new = |problem: &&Problem| before.is_none_or(|before| !before.problems.contains(problem));
         for Problem { field, reason } in problems.iter().filter(is_new) {
             warn!(service = %name, field, reason, "not honoured");
         }
-        let (service, uid) = (name.clone(), service.uid.clone());
-        (!problems.is_empty()).then_some(ServiceProblems { service, uid, problems })
+        let (uid, said) = (service.uid.clone(), service.said.clone());
+        let matters = !problems.is_empty() || said.complains();
+        matters.then(|| ServiceProblems { service: name.clone(), uid, problems, said })
     })
 }
 
@@ -80,7 +117,7 @@ fn claims(service: &Service) -> BTreeMap<L4Addr, &'static str> {
     for port in &service.ports {
         let at = |ip, port: u16, protocol| L4Addr { ip, port, protocol };
         for (field, ips) in [
-            ("spec.externalIPs", &service.external_ips),
+            (EXTERNAL_IPS, &service.external_ips),
             ("status.loadBalancer.ingress.ip", &service.load_balancer_ips),
             ("spec.clusterIPs", &service.cluster_ips),
         ] {
@@ -94,16 +131,52 @@ fn claims(service: &Service) -> BTreeMap<L4Addr, &'static str> {
     claims
 }
 
-/// The addresses of which another Service is given what this one asks for.
-fn contested(service: &Service, by_claim: &Index<Service, L4Addr>) -> Vec<Problem> {
-    let lost = |(claim, field): (L4Addr, &'static str)| {
-        let rank = |service: &Service| (rank(claims(service).get(&claim).copied()), service.name.clone());
-        let winner = by_claim.get(&claim).into_iter().min_by_key(|other| rank(other))?;
-        let what = if claim.ip.is_unspecified() { format!("port {}", claim.port) } else { claim.to_string() };
-        let reason = || format!("{what} is that of the Service {}", winner.name);
-        (winner.name != service.name).then(|| Problem::new(field, reason()))
-    };
-    claims(service).into_iter().filter_map(lost).collect()
+/// With which field a Service asks for an address; of several, with the one that counts most.
+fn field_of(service: &Service, claim: &L4Addr) -> Option<&'static str> {
+    let is_at = |port: &&ServicePort, number| port.protocol == claim.protocol && number == Some(claim.port);
+    if claim.ip.is_unspecified() {
+        return service.ports.iter().any(|port| is_at(&port, port.node_port)).then_some("spec.ports.nodePort");
+    }
+    let fields = [
+        ("spec.clusterIPs", &service.cluster_ips),
+        ("status.loadBalancer.ingress.ip", &service.load_balancer_ips),
+        (EXTERNAL_IPS, &service.external_ips),
+    ];
+    let has_port = service.ports.iter().any(|port| is_at(&port, Some(port.port)));
+    fields.into_iter().find(|(_, ips)| has_port && ips.contains(&claim.ip)).map(|(field, _)| field)
+}
+
+/// Knows who else has an address.
+struct Judge {
+    owned: Owned,
+    by_claim: Index<Service, L4Addr>,
+    by_cluster_ip: Index<Service, IpAddr>,
+}
+
+impl Judge {
+    /// What a Service asks for and others have.
+    fn lost(&self, service: &Service) -> Vec<Problem> {
+        let lost = |(claim, field): (L4Addr, &'static str)| {
+            let owner = self.owner(service, &claim, field)?;
+            let what = if claim.ip.is_unspecified() { format!("port {}", claim.port) } else { claim.to_string() };
+            Some(Problem::new(field, format!("{what} is that of {owner}")))
+        };
+        claims(service).into_iter().filter_map(lost).collect()
+    }
+
+    fn owner(&self, service: &Service, claim: &L4Addr, field: &str) -> Option<String> {
+        if field == EXTERNAL_IPS {
+            let of_cluster = self.owned.owner(claim).map(str::to_owned);
+            let others = self.by_cluster_ip.get(&claim.ip).into_iter().find(|other| other.name != service.name);
+            let of_service = others.map(|other| format!("the Service {}", other.name));
+            if let Some(owner) = of_cluster.or(of_service) {
+                return Some(owner);
+            }
+        }
+        let rank = |service: &Service| (rank(field_of(service, claim)), service.name.clone());
+        let winner = self.by_claim.get(claim).into_iter().min_by_key(|other| rank(other))?;
+        (winner.name != service.name).then(|| format!("the Service {}", winner.name))
+    }
 }
 
 /// As frontends are given to those who claim them.
@@ -135,7 +208,11 @@ mod tests {
     async fn who_asks_for_what_another_has_is_told_until_the_other_goes() {
         let (mut services, reader) = statedb::table("services");
         let tasks = Tasks::new(Default::default());
-        let derived = problems(&tasks, &reader);
+        let (mut nodes, nodes_reader) = statedb::table("nodes");
+        let (mut slices, slices_reader) = statedb::table("slices");
+        nodes.mark_initialized();
+        slices.mark_initialized();
+        let derived = problems(&tasks, &Tables { services: reader, slices: slices_reader, nodes: nodes_reader });
         let thief = json!({"externalIPs": ["10.96.0.10"], "ports": [{"port": 80, "nodePort": 30080}]});
         services.insert(service("a-thief", "10.96.0.1", &thief));
         services.mark_initialized();
@@ -163,5 +240,48 @@ mod tests {
         services.commit();
         derived.caught_up().await;
         assert!(derived.rows.snapshot().is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_names_an_address_of_the_cluster_is_told_at_each_port_until_it_is_no_more() {
+        let (mut services, services_reader) = statedb::table("services");
+        let (mut nodes, nodes_reader) = statedb::table("nodes");
+        let (mut slices, slices_reader) = statedb::table("slices");
+        let tasks = Tasks::new(Default::default());
+        let tables = Tables { services: services_reader, slices: slices_reader, nodes: nodes_reader };
+        let derived = problems(&tasks, &tables);
+        let ips = ["10.0.1.7", "10.96.0.10", "192.168.0.11", "198.51.100.1", "203.0.113.5"];
+        let ports = json!([{"name": "a", "port": 6443}, {"name": "b", "port": 10250}]);
+        services.insert(service("thief", "10.96.0.1", &json!({"externalIPs": ips, "ports": ports})));
+        services.insert(service("dns", "10.96.0.10", &json!({"ports": [{"port": 53, "protocol": "UDP"}]})));
+        services.mark_initialized();
+        nodes.insert(crate::owned::tests::node("n1", "192.168.0.11", "10.0.1.0/24"));
+        nodes.mark_initialized();
+        slices.insert(crate::owned::tests::api_server("198.51.100.1"));
+        slices.mark_initialized();
+        derived.caught_up().await;
+        let row = |name: &str| ServiceName::new("shop", name);
+        let told = || {
+            let row = derived.rows.snapshot().get(&row("thief"));
+            row.map(|row| row.problems.iter().map(|problem| problem.reason.clone()).collect::<Vec<_>>())
+        };
+        let all = [
+            "10.0.1.7:6443/TCP is that of a pod",
+            "10.0.1.7:10250/TCP is that of a pod",
+            "10.96.0.10:6443/TCP is that of the Service shop/dns",
+            "10.96.0.10:10250/TCP is that of the Service shop/dns",
+            "192.168.0.11:6443/TCP is that of a node",
+            "192.168.0.11:10250/TCP is that of a node",
+            "198.51.100.1:6443/TCP is that of the API server",
+        ];
+        assert_eq!(told().unwrap(), all);
+        nodes.remove(&model::NodeName { cluster: "default".into(), name: "n1".into() });
+        nodes.commit();
+        slices.remove(&crate::owned::tests::api_server("198.51.100.1").name);
+        slices.commit();
+        services.remove(&row("dns"));
+        services.commit();
+        derived.caught_up().await;
+        assert_eq!(told(), None);
     }
 }

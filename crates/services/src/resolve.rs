@@ -3,25 +3,16 @@
 //! address depends on the present rows only, never on the order in which they came; the numbers it gives out are the one exception.
 
 use crate::ids::Ids;
+use crate::ingest::EndpointSlice;
+use crate::owned::{self, Owned};
 use crate::served::Served;
-use model::{Frontend, FrontendKey, L4Addr, Node, NodeAddress, Protocol, ServiceKind};
+use ipnet::IpNet;
+use model::{Frontend, FrontendKey, Node, NodeAddress, ServiceKind};
 use parking_lot::Mutex;
 use statedb::{Derived, Index, Inputs, Reader, Tasks};
 use std::net::IpAddr;
 use std::sync::Arc;
 use tracing::warn;
-
-/// Ports of nodes that no author of an object can take: API server, kubelet, kube-proxy's health check, and our own for probes, flows,
-/// metrics and the tunnel, by their defaults.
-const NODES_OWN: [(u16, Protocol); 7] = [
-    (6443, Protocol::Tcp),
-    (10250, Protocol::Tcp),
-    (10256, Protocol::Tcp),
-    (4240, Protocol::Tcp),
-    (4244, Protocol::Tcp),
-    (9962, Protocol::Tcp),
-    (8472, Protocol::Udp),
-];
 
 /// Numbers of services.
 pub(crate) type ServiceNumbers = Arc<Mutex<Ids<FrontendKey>>>;
@@ -30,6 +21,7 @@ pub(crate) type ServiceNumbers = Arc<Mutex<Ids<FrontendKey>>>;
 pub(crate) struct Tables {
     pub(crate) services: Reader<Served>,
     pub(crate) pods: Reader<Served>,
+    pub(crate) slices: Reader<EndpointSlice>,
     pub(crate) nodes: Reader<Node>,
     pub(crate) addresses: Reader<NodeAddress>,
 }
@@ -37,16 +29,27 @@ pub(crate) struct Tables {
 /// Keeps the table of frontends equal to what Services and pods of this node claim.
 pub(crate) fn derive(tasks: &Tasks, tables: &Tables, numbers: ServiceNumbers) -> Derived<Frontend> {
     let keys = |served: &Served| served.keys().collect::<Vec<_>>();
-    let at_node = keys_at(tables);
-    let at_address = keys_at(tables);
-    let inputs = Inputs::of(&tables.services, keys)
-        .and(&tables.pods, keys)
-        .and(&tables.nodes, move |node| ips_of(node).into_iter().flat_map(&at_node).collect::<Vec<_>>())
-        .and(&tables.addresses, move |address| at_address(address.address));
+    let at_ip = keys_at(tables);
+    let (at_cluster_ip, at_node, at_api_server, at_address) = (at_ip.clone(), at_ip.clone(), at_ip.clone(), at_ip);
+    let external = external_keys(tables);
+    let inputs = Inputs::of(&tables.services, move |served: &Served| {
+        let others = cluster_ips(served).into_iter().flat_map(&at_cluster_ip).collect::<Vec<_>>();
+        [keys(served), others].concat()
+    })
+    .and(&tables.pods, keys)
+    .and(&tables.nodes, move |node| {
+        let among_pods = owned::pod_prefixes(node).into_iter().flat_map(&external);
+        owned::ips_of(node).into_iter().flat_map(&at_node).chain(among_pods).collect::<Vec<_>>()
+    })
+    .and(&tables.slices, move |slice| {
+        owned::api_servers(slice).into_iter().flat_map(|addr| at_api_server(addr.ip)).collect::<Vec<_>>()
+    })
+    .and(&tables.addresses, move |address| at_address(address.address));
     let resolver = Resolver {
         services: tables.services.index(keys),
         pods: tables.pods.index(keys),
-        nodes: tables.nodes.index(ips_of),
+        cluster_ips: tables.services.index(cluster_ips),
+        owned: Owned::new(&tables.nodes, &tables.slices),
         addresses: tables.addresses.index(|address| [address.address]),
         numbers,
     };
@@ -54,7 +57,7 @@ pub(crate) fn derive(tasks: &Tasks, tables: &Tables, numbers: ServiceNumbers) ->
 }
 
 /// The frontends that are claimed at an address.
-fn keys_at(tables: &Tables) -> impl Fn(IpAddr) -> Vec<FrontendKey> + Send + 'static {
+fn keys_at(tables: &Tables) -> impl Fn(IpAddr) -> Vec<FrontendKey> + Clone + Send + 'static {
     let ips = |served: &Served| served.keys().map(|key| key.addr.ip).collect::<Vec<_>>();
     let claims = [tables.services.index(ips), tables.pods.index(ips)];
     move |ip| {
@@ -63,14 +66,28 @@ fn keys_at(tables: &Tables) -> impl Fn(IpAddr) -> Vec<FrontendKey> + Send + 'sta
     }
 }
 
-fn ips_of(node: &Node) -> Vec<IpAddr> {
-    node.internal_ips.iter().chain(&node.external_ips).copied().collect()
+/// The frontends at external addresses of a prefix. Few Services have any.
+fn external_keys(tables: &Tables) -> impl Fn(IpNet) -> Vec<FrontendKey> + Send + 'static {
+    let is_external = |frontend: &&Frontend| frontend.kind == ServiceKind::ExternalIps;
+    let all =
+        tables.services.index(move |served: &Served| served.frontends.iter().any(|f| is_external(&f)).then_some(()));
+    move |prefix| {
+        let served = all.get(&());
+        let external = served.iter().flat_map(|served| served.frontends.iter().filter(is_external));
+        external.map(|frontend| frontend.key).filter(|key| prefix.contains(&key.addr.ip)).collect()
+    }
+}
+
+fn cluster_ips(served: &Served) -> Vec<IpAddr> {
+    let frontends = served.frontends.iter().filter(|frontend| frontend.kind == ServiceKind::ClusterIp);
+    frontends.map(|frontend| frontend.key.addr.ip).collect()
 }
 
 struct Resolver {
     services: Index<Served, FrontendKey>,
     pods: Index<Served, FrontendKey>,
-    nodes: Index<Node, IpAddr>,
+    cluster_ips: Index<Served, IpAddr>,
+    owned: Owned,
     addresses: Index<NodeAddress, IpAddr>,
     numbers: ServiceNumbers,
 }
@@ -96,7 +113,7 @@ impl Resolver {
         let claims = claims.iter().flat_map(|served| served.frontends.iter().filter(|f| f.key == key));
         let (refused, mut claims): (Vec<&Frontend>, Vec<_>) = claims.partition(|claim| self.is_reserved(claim));
         if let Some(claim) = refused.first() {
-            warn!(frontend = %key, service = %claim.service, "a port of the nodes' own cannot be taken by an external address or a host port");
+            warn!(frontend = %key, service = %claim.service, "an address of the cluster itself cannot be taken by naming it");
         }
         claims.sort_by_key(|claim| (rank(claim.kind), &claim.service));
         let first = *claims.first()?;
@@ -107,16 +124,25 @@ impl Resolver {
         Some(first.clone())
     }
 
-    /// Whether it asks for what keeps the cluster together, which would then speak to the author's pods.
+    /// Whether it asks for what the cluster itself has there, which would then speak to the author's pods.
     fn is_reserved(&self, claim: &Frontend) -> bool {
-        let L4Addr { ip, port, protocol } = claim.key.addr;
-        let anybodys = matches!(claim.kind, ServiceKind::ExternalIps | ServiceKind::HostPort);
-        anybodys && NODES_OWN.contains(&(port, protocol)) && self.is_node(ip)
+        let addr = &claim.key.addr;
+        let of_node = || owned::is_nodes_own(addr) && self.is_node(addr.ip);
+        match claim.kind {
+            ServiceKind::ExternalIps => of_node() || self.owned.owner(addr).is_some() || self.is_of_another(claim),
+            ServiceKind::HostPort => of_node(),
+            _ => false,
+        }
+    }
+
+    /// Whether the address is the cluster address of another Service, be it at another port.
+    fn is_of_another(&self, claim: &Frontend) -> bool {
+        self.cluster_ips.get(&claim.key.addr.ip).iter().any(|served| served.name != claim.service)
     }
 
     /// Whether it is the address of a node, which is more than a Service's.
     fn is_node(&self, ip: IpAddr) -> bool {
-        !self.addresses.get(&ip).is_empty() || !self.nodes.get(&ip).is_empty()
+        !self.addresses.get(&ip).is_empty() || self.owned.is_node(ip)
     }
 }
 

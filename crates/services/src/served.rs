@@ -235,7 +235,7 @@ impl Lists {
         numbers: &mut Ids<L4Addr>,
     ) -> Self {
         let candidates = endpoints::candidates(port, ipv4, slices);
-        let topology = if config.topology { Topology::of(&candidates, here) } else { Topology::Ignored };
+        let topology = Topology::of(config, &candidates, here);
         let mut list = |policy| {
             let judged = endpoints::judge(&candidates, policy, topology, here);
             let backends = judged.filter_map(|(addr, endpoint, state)| {

@@ -2,6 +2,8 @@
 //! The lives of Services that are reached from outside of the cluster, and of pods' ports on the node.
 
 use crate::world::{World, eventually, settle};
+use axum::http::{Method, StatusCode};
+use serde_json::{Value, json};
 
 const BALANCER: &str = "
 kind: Service
@@ -73,4 +75,31 @@ async fn a_pods_port_of_the_node_lives_as_long_as_the_pod() {
     eventually("its port, and no address of others", async || world.services() == served).await;
     world.api.delete("pods", "shop/edge");
     eventually("its end", async || world.services().is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_is_explained_with_what_is_left_out_and_why() {
+    let mut world = World::new().await;
+    world.start_ready().await;
+    world.api.apply(
+        &BALANCER.replace("externalTrafficPolicy: Local", "externalTrafficPolicy: Local\n  externalIPs: [10.1.0.99]"),
+    );
+    eventually("its address", async || !backends(&world, "192.0.2.1:80/TCP").is_empty()).await;
+    let explain =
+        async |name: &str| world.ask(Method::GET, &format!("/v1/service/explain/shop/{name}"), Value::Null).await;
+    let (status, said) = explain("web").await;
+    assert_eq!((status, said["node"].as_str()), (StatusCode::OK, Some("node1")));
+    let frontends: Vec<_> =
+        said["frontends"].as_array().unwrap().iter().map(|row| row["address"].as_str().unwrap()).collect();
+    assert!(frontends.contains(&"192.0.2.1:80/TCP") && frontends.contains(&"10.96.0.20:80/TCP"), "{frontends:?}");
+    assert_eq!(said["problems"], json!(["spec.externalIPs: 10.1.0.99:80/TCP is that of a pod"]));
+    let left_out = "it is on another node, and the traffic policy is Local";
+    let endpoints = json!([
+        {"address": "10.1.0.7:8080/TCP", "port": "http", "node": "node1", "state": "active"},
+        {"address": "10.2.0.7:8080/TCP", "port": "http", "node": "node2", "state": "active", "left-out-locally": left_out},
+    ]);
+    assert_eq!(said["endpoints"], endpoints);
+    assert_eq!(explain("nobody").await.0, StatusCode::NOT_FOUND);
+    assert!(backends(&world, "10.1.0.99:80/TCP").is_empty());
+    assert!(!world.services().iter().any(|line| line.starts_with("10.1.0.99")), "a pod's address is not taken");
 }

@@ -16,13 +16,13 @@ use rest::{Endpoint, State, StatusResponse};
 use std::collections::BTreeSet;
 
 /// How many agents are asked at once.
-const AT_ONCE: usize = 16;
+pub(super) const AT_ONCE: usize = 16;
 
 /// How many objects are asked for at once: the API server takes whole lists out of etcd, and their size is that of the cluster.
 const PAGE: u32 = 500;
 
 /// Container of the agent in its pod.
-const AGENT: &str = "cilium-agent";
+pub(super) const AGENT: &str = "cilium-agent";
 
 /// Looks at everything once.
 pub(super) async fn collect(client: &Client, namespace: &str) -> Report {

@@ -38,7 +38,10 @@ enum Commands {
     Ct(Ct),
     /// Services.
     #[command(subcommand)]
-    Lb(List),
+    Lb(Lb),
+    /// Clients of services with session affinity.
+    #[command(subcommand)]
+    Affinity(List),
     /// Identity of addresses.
     #[command(subcommand)]
     Ipcache(Ipcache),
@@ -55,6 +58,35 @@ enum List {
     /// List all entries.
     #[command(alias = "ls")]
     List(Output),
+}
+
+#[derive(Subcommand, Debug)]
+enum Lb {
+    /// List frontends and their backends.
+    #[command(alias = "ls")]
+    List {
+        #[command(flatten)]
+        what: lb::What,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Lookup tables of services that maglev chooses for.
+    #[command(subcommand)]
+    Maglev(MaglevTables),
+}
+
+#[derive(Subcommand, Debug)]
+enum MaglevTables {
+    /// List all.
+    #[command(alias = "ls")]
+    List(Output),
+    /// Show that of one service.
+    Get {
+        /// Its number.
+        service: u32,
+        #[command(flatten)]
+        output: Output,
+    },
 }
 
 #[derive(Subcommand, Debug)]
@@ -113,9 +145,15 @@ pub(super) fn run(options: &Options) -> Result<()> {
             policy::show(policy::list(&maps, *endpoint)?, output)
         }
         Commands::Ct(Ct::List { whose, output }) => ct::show(&maps, whose, output),
-        Commands::Lb(List::List(output)) => {
-            show(lb::list(&maps)?, ["SERVICE ADDRESS", "BACKEND ADDRESS (REVNAT_ID) (SLOT)"], output)
+        Commands::Lb(Lb::List { what, output }) => {
+            let (header, entries) = lb::list(&maps, what)?;
+            show(entries, header, output)
         }
+        Commands::Lb(Lb::Maglev(MaglevTables::List(output))) => show(lb::maglev(&maps, None)?, MAGLEV, output),
+        Commands::Lb(Lb::Maglev(MaglevTables::Get { service, output })) => {
+            show(lb::maglev(&maps, Some(*service))?, MAGLEV, output)
+        }
+        Commands::Affinity(List::List(output)) => show(lb::affinity(&maps)?, ["SERVICE CLIENT", "BACKEND"], output),
         Commands::Ipcache(Ipcache::List(output)) => {
             show(ipcache::list(&maps)?, ["IP PREFIX/ADDRESS", "IDENTITY"], output)
         }
@@ -127,6 +165,8 @@ pub(super) fn run(options: &Options) -> Result<()> {
         Commands::Metrics(List::List(output)) => metrics::show(&maps, output),
     }
 }
+
+const MAGLEV: [&str; 2] = ["SVC ID", "LOOKUP TABLE"];
 
 /// Entries as text, in order; as JSON an object of lists, as the published tool has them.
 type Entries = Vec<(String, String)>;

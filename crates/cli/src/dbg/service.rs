@@ -2,11 +2,12 @@
 //! `cilium-dbg service`: services and their backends.
 
 use super::Output;
+use crate::explanation;
 use crate::rest::Agent;
 use crate::table::Table;
 use anyhow::{Context, Result};
 use clap::Subcommand;
-use rest::{BackendAddress, FrontendAddress, Service, ServiceSpec};
+use rest::{AnnouncedAddress, BackendAddress, FrontendAddress, Service, ServiceExplanation, ServiceSpec};
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Commands {
@@ -26,21 +27,47 @@ pub(super) enum Commands {
         #[command(flatten)]
         output: Output,
     },
+    /// Show why a Service is as it is on this node: its addresses, endpoints, and what is left out.
+    Explain {
+        /// NAMESPACE/NAME.
+        service: String,
+        #[command(flatten)]
+        output: Output,
+    },
 }
 
 pub(super) async fn run(agent: &Agent, command: Commands) -> Result<()> {
-    let mut services: Vec<Service> = agent.get("/service").await?;
-    services.sort_by_key(|service| spec(service).id);
     match command {
         Commands::List { clustermesh_affinity, output } => {
+            let services = services(agent).await?;
             output.format().print(&services, || table(&services, clustermesh_affinity).to_string())
         }
         Commands::Get { id, output } => {
-            let service = services.into_iter().find(|s| spec(s).id == id);
+            let service = services(agent).await?.into_iter().find(|s| spec(s).id == id);
             let service = service.with_context(|| format!("there is no service {id}"))?;
             output.format().print(&service, || table(std::slice::from_ref(&service), false).to_string())
         }
+        Commands::Explain { service, output } => {
+            let explanation = explain(agent, &service).await?;
+            output.format().print(&explanation, || explanation::of_node(&explanation))
+        }
     }
+}
+
+async fn services(agent: &Agent) -> Result<Vec<Service>> {
+    let mut services: Vec<Service> = agent.get("/service").await?;
+    services.sort_by_key(|service| spec(service).id);
+    Ok(services)
+}
+
+async fn explain(agent: &Agent, service: &str) -> Result<ServiceExplanation> {
+    explanation::check_name(service)?;
+    let mut explained: ServiceExplanation = agent.get(&format!("/service/explain/{service}")).await?;
+    let announced: Vec<AnnouncedAddress> = agent.get_opt("/l2/announcements").await?.unwrap_or_default();
+    // A shared address is announced in the name of the oldest of its Services.
+    let is_ours = |row: &AnnouncedAddress| explanation::addresses(&explained).contains(&row.address);
+    explained.announced = announced.into_iter().filter(is_ours).collect();
+    Ok(explained)
 }
 
 fn spec(service: &Service) -> ServiceSpec {

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use abi::DropReason;
 use abi::config::ProgramConfig;
 use abi::flow::proto;
+use abi::lb::DENIED;
 use abi::lb::flags::{DENY_RANGES, MAGLEV, MEMBERS, SOURCE_RANGES};
 use abi::lb::{
     Affinity, AffinityKey, Backend, MAGLEV_PART, MaglevKey, MaglevPart, SlotKey, SourceRangeKey, maglev_place, spread,
@@ -33,7 +34,8 @@ fn chosen(world: &mut World, client: IpAddr, port: u16, to: (IpAddr, u16)) -> u1
 
 /// Whether a range covers the first bits of the client's address, counted as in an IPv6 address.
 fn add_range(world: &World, service: u32, client: IpAddr, bits: u32) {
-    let key = SourceRangeKey { service, client: abi::Addr::from(client).octets() };
+    let denied = service & DENIED != 0;
+    let key = SourceRangeKey::new(service & !DENIED, denied, abi::Addr::from(client).octets());
     let bits = if client.is_ipv4() { 96 + bits } else { bits };
     world.datapath.trie::<SourceRanges>().unwrap().insert(&LpmKey::new(32 + bits, key), &1).unwrap();
 }
@@ -46,8 +48,9 @@ fn source_ranges_admit_or_refuse_clients_outside() {
         for (flags, kind) in [(SOURCE_RANGES, "admits"), (SOURCE_RANGES | DENY_RANGES, "refuses")] {
             world.clear_flows();
             Offer::new(to, proto::TCP, LOAD_BALANCER | flags, &[(f.b, 8080)]).install(world);
-            add_range(world, 5, f.world, 24);
-            // Another service's range.
+            add_range(world, if flags & DENY_RANGES != 0 { 5 | DENIED } else { 5 }, f.world, 24);
+            // What is admitted under the other policy, and another service's range.
+            add_range(world, if flags & DENY_RANGES != 0 { 5 } else { 5 | DENIED }, f.stranger, 24);
             add_range(world, 6, f.stranger, 8);
             for (client, in_range) in [(f.world, true), (f.stranger, false)] {
                 let run = world.arrives(&Packet::tcp((client, 40001), to, SYN).bytes());

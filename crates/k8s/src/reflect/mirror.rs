@@ -33,17 +33,17 @@ impl<R: Row> Mirror<R> {
     }
 
     /// Takes an event over. Readers see it at the next [`Mirror::commit`].
-    pub(super) fn apply<K: kube::Resource>(&mut self, event: Event<K>, ingest: impl Fn(&K) -> Ingested<R>) {
+    pub(super) fn apply<K: kube::Resource>(&mut self, event: &Event<K>, ingest: impl Fn(&K) -> Ingested<R>) {
         match event {
             Event::Init => {
                 self.commit();
                 self.listing = Some(Listing { rows: Vec::new(), keys: HashMap::new(), bad: HashMap::new() });
             }
-            Event::InitApply(object) => self.listed(&object, ingest(&object)),
+            Event::InitApply(object) => self.listed(object, ingest(object)),
             Event::InitDone => self.list_done(),
-            Event::Apply(object) => self.changed(&object, ingest(&object)),
+            Event::Apply(object) => self.changed(object, ingest(object)),
             Event::Delete(object) => {
-                let name = name(&object);
+                let name = name(object);
                 self.bad.remove(&name);
                 self.drop_row(&name);
             }

@@ -98,7 +98,7 @@ impl World {
         let line = |(lease, places): (&String, &BTreeSet<Place>)| -> Vec<String> {
             places.iter().map(|place| format!("{lease}: {} on {}", place.address, place.device)).collect()
         };
-        places(&view, |address| address.is_ipv4()).iter().flat_map(line).collect()
+        select(&view, |address| address.is_ipv4()).places.iter().flat_map(line).collect()
     }
 }
 
@@ -214,4 +214,25 @@ fn services_whose_names_make_one_lease_have_one_holder() {
         places,
         ["cilium-l2announce-a-b-c: 192.0.2.241 on eth0", "cilium-l2announce-a-b-c: 192.0.2.242 on eth0"]
     );
+}
+
+#[test]
+fn no_two_services_share_a_lease_and_the_older_keeps_the_plain_name() {
+    let in_namespace = |namespace: &str, name: &str, created, ip: &str| {
+        let mut service = service(name, created, &[ip], json!({}));
+        service["metadata"]["namespace"] = json!(namespace);
+        service
+    };
+    let older = in_namespace("a-b", "c", 1, "192.0.2.1");
+    let younger = in_namespace("a", "b-c", 2, "192.0.2.2");
+    let of = |services: Vec<Value>| World { services, ..World::default() }.places();
+    let plain = ["cilium-l2announce-a-b-c: 192.0.2.1 on eth0", "cilium-l2announce-a-b-c: 192.0.2.2 on eth0"];
+    assert_eq!(of(vec![older.clone()]), [plain[0]]);
+    assert_eq!(of(vec![younger.clone()]), [plain[1]]);
+    let both = of(vec![older, younger]);
+    assert_eq!(both[0], plain[0]);
+    let (lease, place) = both[1].split_once(": ").unwrap();
+    assert_eq!(place, "192.0.2.2 on eth0");
+    let suffix = lease.strip_prefix("cilium-l2announce-a-b-c.").unwrap();
+    assert!(suffix.len() == 8 && suffix.bytes().all(|byte| byte.is_ascii_hexdigit()), "{suffix}");
 }

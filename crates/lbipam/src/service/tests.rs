@@ -69,3 +69,18 @@ fn an_address_that_is_asked_for_twice_is_asked_for_once() {
     let addresses = ["10.0.0.1", "10.0.0.2"].map(|text| text.parse().unwrap());
     assert_eq!(service.claim().unwrap().wanted, Wanted::Addresses(addresses.to_vec()));
 }
+
+#[test]
+fn one_service_asks_for_so_many_addresses_and_no_more() {
+    let all: Vec<String> = (1..=40).map(|n| format!("192.0.2.{n}")).collect();
+    let of = |count: usize| {
+        let annotations = json!({"lbipam.cilium.io/ips": all.get(..count).unwrap().join(",")});
+        let object = json!({"metadata": {"namespace": "n", "name": "s", "annotations": annotations},
+            "spec": {"type": "LoadBalancer", "ipFamilies": ["IPv4"]}});
+        Service::ingest(DUAL, &serde_json::from_value(object).unwrap()).unwrap().claim().unwrap().clone()
+    };
+    let most = of(16);
+    assert_eq!((of(40).wanted, most.fault), (most.wanted, None));
+    let fault = of(40).fault.unwrap();
+    assert_eq!(fault, "lbipam.cilium.io/ips: asks for more than 16 addresses; it gets the first ones");
+}

@@ -18,13 +18,16 @@ pub enum ServiceIpam {
     /// The operator, out of pools.
     #[default]
     LbIpam,
+    /// The operator: they are those of nodes.
+    NodeIpam,
     /// Nobody here.
     None,
 }
 
 impl Choice for ServiceIpam {
-    const WANT: &'static str = "supported: use lbipam or none";
-    const NAMES: &'static [(&'static str, Self)] = &[("lbipam", Self::LbIpam), ("none", Self::None)];
+    const WANT: &'static str = "lbipam, nodeipam or none";
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("lbipam", Self::LbIpam), ("nodeipam", Self::NodeIpam), ("none", Self::None)];
 }
 
 super::keys! {
@@ -79,7 +82,8 @@ super::keys! {
         pub mask_size_ipv6: u8,
         #[key(shared::DEBUG)]
         pub debug: bool,
-        /// Who gives addresses to Services of type LoadBalancer without a loadBalancerClass: lbipam, or none for somebody else.
+        /// Who gives addresses to Services of type LoadBalancer without a loadBalancerClass: lbipam (out of pools), nodeipam (those of
+        /// nodes; needs enable-node-ipam), or none for somebody else.
         #[key("default-lb-service-ipam", default = "lbipam", value = "defaultLBServiceIPAM")]
         pub default_lb_service_ipam: ServiceIpam,
         #[key(shared::DISABLE_ENDPOINT_CRD)]
@@ -91,6 +95,9 @@ super::keys! {
         /// Give Services of type LoadBalancer addresses out of CiliumLoadBalancerIPPools; without any pool nothing is done.
         #[key("enable-lb-ipam", default = "true", value = "enableLBIPAM")]
         pub lb_ipam: bool,
+        /// Let Services of type LoadBalancer with the loadBalancerClass io.cilium/node have the addresses of nodes.
+        #[key("enable-node-ipam", default = "false", value = "nodeIPAM.enabled")]
+        pub node_ipam: bool,
         /// How often CiliumIdentities that nobody uses are looked for; 0 for never.
         #[key("identity-gc-interval", default = "15m0s", value = "operator.identityGCInterval")]
         pub identity_gc_interval: Duration,

@@ -78,6 +78,19 @@ fn intervals_of_zero_turn_collection_off_and_so_does_the_lack_of_endpoint_object
 }
 
 #[test]
+fn services_without_a_class_are_given_addresses_by_one_of_the_two_and_by_none_that_is_off() {
+    let classes = |flags: &[&str]| {
+        let config = load(&[&["--ipam=kubernetes"], flags].concat(), &[]).unwrap();
+        [config.lb_ipam, config.node_ipam].map(|ipam| ipam.map(|ipam| ipam.default_class))
+    };
+    assert_eq!(classes(&[]), [Some(true), None]);
+    assert_eq!(classes(&["--enable-node-ipam=true"]), [Some(true), Some(false)]);
+    let by_nodes = ["--enable-node-ipam=true", "--default-lb-service-ipam=nodeipam"];
+    assert_eq!(classes(&by_nodes), [Some(false), Some(true)]);
+    assert!(load(&["--ipam=kubernetes", by_nodes[1]], &[]).is_err(), "nobody would give any");
+}
+
+#[test]
 fn keys_that_look_like_ours_and_are_not_are_named_and_the_agents_are_not() {
     let files = [("operator-frobnicate", "1"), ("enable-hubble", "true"), ("..data", "x"), ("ipam", "kubernetes")];
     assert_eq!(load(&[], &files).unwrap().unknown, ["operator-frobnicate"]);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Tells the authors of policies what is not enforced: writes the condition, and publishes the event, that `policy` judges right.
 
+use super::pending::Pending;
 use super::{Controller, Failures, REPORTER, is_stale, warn_and_write};
 use k8s::cilium::{CiliumClusterwideNetworkPolicy, CiliumNetworkPolicy, PolicyCondition};
 use k8s::k8s_openapi::jiff::Timestamp;
@@ -9,15 +10,13 @@ use k8s::kube::api::{Patch, PatchParams};
 use k8s::{Client, Events};
 use policy::Judged;
 use serde_json::json;
-use statedb::{Changes, Reader};
+use statedb::Reader;
 
 pub(super) struct PolicyStatus {
     client: Client,
     events: Events,
-    namespaced: Reader<Judged>,
-    clusterwide: Reader<Judged>,
-    namespaced_changes: Changes<Judged>,
-    clusterwide_changes: Changes<Judged>,
+    namespaced: Pending<Judged>,
+    clusterwide: Pending<Judged>,
 }
 
 impl PolicyStatus {
@@ -25,11 +24,14 @@ impl PolicyStatus {
         Self {
             client: client.clone(),
             events: Events::new(client, REPORTER),
-            namespaced: namespaced.clone(),
-            clusterwide: clusterwide.clone(),
-            namespaced_changes: namespaced.subscribe(),
-            clusterwide_changes: clusterwide.subscribe(),
+            namespaced: Pending::new(namespaced),
+            clusterwide: Pending::new(clusterwide),
         }
+    }
+
+    async fn tell(&self, row: &Judged) -> Result<(), Error> {
+        let Some(conditions) = row.corrected_conditions(Timestamp::now()) else { return Ok(()) };
+        warn_and_write(&self.events, row.warning(), self.set(row, conditions)).await
     }
 
     async fn set(&self, row: &Judged, conditions: Vec<PolicyCondition>) -> Result<(), Error> {
@@ -50,21 +52,20 @@ impl Controller for PolicyStatus {
 
     async fn due(&mut self) {
         tokio::select! {
-            _ = self.namespaced_changes.next() => {}
-            _ = self.clusterwide_changes.next() => {}
+            _ = self.namespaced.more() => {}
+            _ = self.clusterwide.more() => {}
         }
     }
 
     async fn pass(&mut self) -> Result<(), Failures> {
         let mut failures = Failures::default();
-        let (namespaced, clusterwide) = (self.namespaced.snapshot(), self.clusterwide.snapshot());
-        for row in namespaced.iter().chain(clusterwide.iter()) {
-            let Some(conditions) = row.corrected_conditions(Timestamp::now()) else { continue };
-            match warn_and_write(&self.events, row.warning(), self.set(row, conditions)).await {
+        for row in [self.namespaced.rows(), self.clusterwide.rows()].concat() {
+            match self.tell(&row).await {
                 Err(error) if !is_stale(&error) => {
                     failures.add(format_args!("policy {}/{}", row.namespace, row.name), &error);
                 }
-                _ => {}
+                _ if row.namespace.is_empty() => self.clusterwide.done(&row),
+                _ => self.namespaced.done(&row),
             }
         }
         failures.into_result()

@@ -2,9 +2,9 @@
 //! What annotations say of a Service. One that cannot be honoured is a problem, and the Service is as if it were not there.
 
 use super::Problem;
-use super::selector;
 use crate::Config;
 use k8s::kube::core::{Selector, SelectorExt};
+use k8s::selector;
 use model::{Algorithm, Forwarding, ServiceKind};
 use std::collections::BTreeMap;
 

@@ -2,7 +2,8 @@
 //! Services: everything that says where they are reached and how.
 
 use super::annotations::{self, Nodes};
-use super::{HEADLESS, Problem, is_routable, label, names, ours, port_name, protocol};
+use super::limits;
+use super::{HEADLESS, Problem, Said, is_routable, label, names, ours, port_name, protocol};
 use crate::Config;
 use k8s::field::{self, FieldError};
 use k8s::k8s_openapi::api::core::v1 as core;
@@ -47,6 +48,8 @@ pub struct Service {
     pub nodes: Nodes,
     /// What of the object is not honoured.
     pub problems: Vec<Problem>,
+    /// What the object's status says of that; for who writes it only.
+    pub said: Said,
 }
 
 impl statedb::Row for Service {
@@ -96,7 +99,7 @@ pub fn ingest_service(config: &Config, object: &core::Service) -> Result<Option<
     }
     let external_ips = spec.external_ips.iter().flatten().map(String::as_str);
     let exposed = matches!(spec.type_.as_deref(), Some("NodePort" | "LoadBalancer"));
-    Ok(Some(Service {
+    let mut service = Service {
         name: ServiceName::new(namespace, name),
         uid: object.metadata.uid.as_deref().unwrap_or_default().into(),
         external_ips: usable("spec.externalIPs", external_ips, &cluster_ips, &mut problems)?,
@@ -113,13 +116,16 @@ pub fn ingest_service(config: &Config, object: &core::Service) -> Result<Option<
         only: annotated.only,
         nodes: annotated.nodes,
         problems,
-    }))
+        said: Said::default(),
+    };
+    limits::apply(&mut service);
+    Ok(Some(service))
 }
 
 /// The same for who tells its author: a Service that cannot be read has the error as its problem, and nothing else.
 #[must_use]
 pub fn ingest_service_to_judge(config: &Config, object: &core::Service) -> Option<Service> {
-    ingest_service(config, object).unwrap_or_else(|error| {
+    let row = ingest_service(config, object).unwrap_or_else(|error| {
         let (namespace, name) = names(&object.metadata)?;
         let reason = format!("{}; the Service stays as it was before", error.reason());
         Some(Service {
@@ -128,7 +134,8 @@ pub fn ingest_service_to_judge(config: &Config, object: &core::Service) -> Optio
             problems: vec![Problem::new(error.field(), reason)],
             ..Service::default()
         })
-    })
+    })?;
+    Some(Service { said: Said::by(object), ..row })
 }
 
 fn cluster_ips(spec: &core::ServiceSpec) -> Result<Vec<IpAddr>, FieldError> {

@@ -28,7 +28,7 @@ impl Ranges {
         let mut held: BTreeMap<u32, BTreeSet<Key>> = BTreeMap::new();
         for key in trie.keys()? {
             let data = key.data;
-            held.entry(data.service).or_default().insert(key);
+            held.entry(data.id()).or_default().insert(key);
         }
         Ok(Self { trie, held })
     }
@@ -83,18 +83,19 @@ impl Ranges {
 }
 
 fn wanted(row: &Frontend) -> BTreeSet<Key> {
-    let ranges = row.source_ranges.iter().flat_map(|ranges| &ranges.prefixes);
+    let Some(ranges) = &row.source_ranges else { return BTreeSet::new() };
     // A trie has no use for clients of the other family, who do not come.
-    ranges.filter(|prefix| prefix.addr().is_ipv4() == row.key.addr.ip.is_ipv4()).map(|p| key(row.id, p)).collect()
+    let prefixes = ranges.prefixes.iter().filter(|prefix| prefix.addr().is_ipv4() == row.key.addr.ip.is_ipv4());
+    prefixes.map(|prefix| key(row.id, ranges.deny, prefix)).collect()
 }
 
-fn key(service: u32, prefix: &IpNet) -> Key {
+fn key(service: u32, denied: bool, prefix: &IpNet) -> Key {
     let (client, before): (Ipv6Addr, u32) = match prefix.addr() {
         IpAddr::V4(ip) => (ip.to_ipv6_mapped(), MAPPED_BITS),
         IpAddr::V6(ip) => (ip, 0),
     };
     let bits = SERVICE_BITS + before + u32::from(prefix.prefix_len());
-    LpmKey::new(bits, SourceRangeKey { service, client: client.octets() })
+    LpmKey::new(bits, SourceRangeKey::new(service, denied, client.octets()))
 }
 
 #[cfg(test)]
@@ -108,11 +109,11 @@ mod tests {
         let trie = fake::Kernel::new().trie::<SourceRanges>().unwrap();
         for prefix in ["10.0.0.0/8", "fd00::/16", "0.0.0.0/0"] {
             let service = if prefix == "0.0.0.0/0" { 3 } else { 2 };
-            trie.insert(&key(service, &prefix.parse().unwrap()), &1).unwrap();
+            trie.insert(&key(service, false, &prefix.parse().unwrap()), &1).unwrap();
         }
         let finds = |service, ip: &str| {
             let full: IpNet = format!("{ip}/{}", if ip.contains(':') { 128 } else { 32 }).parse().unwrap();
-            let data = key(service, &full).data;
+            let data = key(service, false, &full).data;
             trie.lookup(&data).unwrap().is_some()
         };
         assert!(finds(2, "10.9.9.9") && finds(2, "fd00::1") && finds(3, "8.8.8.8"));

@@ -42,6 +42,7 @@ pub(crate) fn service_row(name: &str, ips: &[&str], ports: &[(&str, Protocol, u1
         only: None,
         nodes: Nodes::All,
         problems: vec![],
+        said: crate::Said::default(),
     }
 }
 

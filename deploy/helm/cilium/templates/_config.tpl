@@ -64,6 +64,9 @@ default and is not refused as well. */}}
 {{- if and (gt (int (index . "cluster-id")) 255) (ne (index . "max-connected-clusters") "511") }}
 {{- include "cilium.refusal" (dict "key" "cluster-id" "value" (index . "cluster-id") "want" "a number from 0 to 255, which max-connected-clusters allows") }}
 {{- end }}
+{{- if and (eq (default "" (index . "default-lb-service-ipam")) "nodeipam") (ne (default "" (index . "enable-node-ipam")) "true") }}
+{{- include "cilium.refusal" (dict "key" "default-lb-service-ipam" "value" "nodeipam" "want" "possible without enable-node-ipam: \"true\"") }}
+{{- end }}
 {{- if and (not $native) (not (has (default "vxlan" (index . "tunnel-protocol")) (list "vxlan"))) }}
 {{- include "cilium.refusal" (dict "key" "tunnel-protocol" "value" (index . "tunnel-protocol") "want" "supported: use vxlan") }}
 {{- end }}

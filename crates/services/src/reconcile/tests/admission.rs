@@ -2,6 +2,8 @@
 //! Source ranges, lookup tables and marks that come and go while backends stay.
 
 use super::*;
+use model::SourceRanges;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 fn narrowed(f: &mut Fixture, row: &Frontend) -> bool {
     let epochs = Epochs::open(&f.kernel).unwrap();
@@ -77,4 +79,80 @@ fn an_address_that_is_a_nodes_too_is_not_marked_and_loses_the_mark_it_had() {
     after.update(&shared(false)).unwrap();
     after.prune([shared(false)]);
     assert!(after.marks().is_empty());
+}
+
+/// A kernel that takes a number of writes and then no more.
+struct Until(fake::Kernel, Arc<AtomicUsize>);
+
+impl datapath::Kernel for Until {
+    fn open(&self, spec: datapath::MapSpec) -> datapath::Result<Arc<dyn RawMap>> {
+        Ok(Arc::new(UntilMap(self.0.open(spec)?, Arc::clone(&self.1))))
+    }
+}
+
+#[derive(Debug)]
+struct UntilMap(Arc<dyn RawMap>, Arc<AtomicUsize>);
+
+impl UntilMap {
+    fn take(&self) -> io::Result<()> {
+        let left = self.1.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        left.map(drop).map_err(|_| io::ErrorKind::PermissionDenied.into())
+    }
+}
+
+impl RawMap for UntilMap {
+    fn lookup(&self, key: &[u8], value: &mut [u8]) -> io::Result<bool> {
+        self.0.lookup(key, value)
+    }
+
+    fn update(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        self.take()?;
+        self.0.update(key, value)
+    }
+
+    fn delete(&self, key: &[u8]) -> io::Result<bool> {
+        self.take()?;
+        self.0.delete(key)
+    }
+
+    fn entries(&self) -> io::Result<Vec<(Box<[u8]>, Box<[u8]>)>> {
+        self.0.entries()
+    }
+
+    fn capacity(&self) -> u32 {
+        self.0.capacity()
+    }
+
+    fn values_per_entry(&self) -> usize {
+        self.0.values_per_entry()
+    }
+}
+
+#[test]
+fn who_is_refused_before_and_after_is_refused_between_any_two_writes() {
+    let row = |prefix: &str, deny| Frontend {
+        source_ranges: Some(Arc::new(SourceRanges { prefixes: vec![prefix.parse().unwrap()], deny })),
+        ..frontend(1, vec![backend(1, true)])
+    };
+    let admits = |kernel: &fake::Kernel, client: &str| {
+        let maps = Maps::open(kernel).unwrap();
+        let service = maps.services.get(&encode::service_key(&row("::/0", true).key)).unwrap().unwrap();
+        let denied = service.flags & lb::flags::DENY_RANGES != 0;
+        let client = Addr::from(client.parse::<IpAddr>().unwrap()).octets();
+        let key = lb::SourceRangeKey::new(service.id, denied, client);
+        maps.ranges.lookup(&key).unwrap().is_some() != denied
+    };
+    // Of the two kinds of ranges, who is let in by neither: named by the one that refuses, and not by the one that admits.
+    let (admitting, refusing) = (row("10.1.0.0/16", false), row("10.2.0.0/16", true));
+    for (before, after) in [(&admitting, &refusing), (&refusing, &admitting)] {
+        for writes in 0..10 {
+            let mut f = Fixture::new(fake::Kernel::new());
+            f.prune([]);
+            f.update(before).unwrap();
+            let mut stopped = target(&Until(f.kernel.clone(), Arc::new(AtomicUsize::new(writes)))).unwrap();
+            let _ = block(stopped.update(after));
+            assert!(!admits(&f.kernel, "10.2.0.1"), "after {writes} writes");
+            assert!(admits(&f.kernel, "10.1.0.1"), "after {writes} writes");
+        }
+    }
 }

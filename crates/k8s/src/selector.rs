@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Label selectors as one text, such as `zone in (a, b), !spot` (Kubernetes, labels and selectors).
 
-use k8s::kube::core::{Expression, Selector};
+use kube::core::{Expression, Selector};
 use std::collections::BTreeSet;
 
 /// Reads one; none if it is not one.
-pub(super) fn parse(text: &str) -> Option<Selector> {
+#[must_use]
+pub fn parse(text: &str) -> Option<Selector> {
     let mut rest = text.trim();
     let mut expressions = Vec::new();
     while !rest.is_empty() {
@@ -21,7 +22,8 @@ pub(super) fn parse(text: &str) -> Option<Selector> {
 }
 
 /// One that matches nothing.
-pub(super) fn nothing() -> Selector {
+#[must_use]
+pub fn nothing() -> Selector {
     Expression::In(String::new(), BTreeSet::new()).into()
 }
 
@@ -76,7 +78,7 @@ fn value_of(text: &str) -> Option<String> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use k8s::kube::core::SelectorExt;
+    use kube::core::SelectorExt;
 
     fn matches(selector: &str, labels: &[(&str, &str)]) -> bool {
         let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Why a Service is as it is on this node: what `cilium service explain` prints. It decides nothing, but asks what decides.
+
+use crate::endpoints::{self, LeftOut, Topology};
+use crate::here::{Here, Sources};
+use crate::ingest::{EndpointSlice, Service, ServicePort};
+use crate::served::Served;
+use crate::{Config, Inputs, ServiceProblems};
+use model::{BackendState, Frontend, ServiceName, TrafficPolicy};
+use rest::{ExplainedEndpoint, ExplainedFrontend, ServiceExplanation};
+use statedb::{Index, Reader};
+use std::sync::Arc;
+
+/// What it looks at.
+#[derive(Clone, Debug)]
+pub(crate) struct Explainer {
+    config: Config,
+    services: Reader<Service>,
+    slices: Index<EndpointSlice, ServiceName>,
+    served: Reader<Served>,
+    frontends: Reader<Frontend>,
+    problems: Reader<ServiceProblems>,
+    here: Sources,
+}
+
+impl Explainer {
+    pub(crate) fn new(
+        config: &Config,
+        inputs: &Inputs,
+        served: &Reader<Served>,
+        frontends: &Reader<Frontend>,
+        problems: &Reader<ServiceProblems>,
+    ) -> Self {
+        Self {
+            config: config.clone(),
+            services: inputs.services.clone(),
+            slices: inputs.slices.index(|slice| [slice.service.clone()]),
+            served: served.clone(),
+            frontends: frontends.clone(),
+            problems: problems.clone(),
+            here: inputs.here(),
+        }
+    }
+
+    /// None if there is no such Service with an address.
+    pub(crate) fn explain(&self, name: &ServiceName) -> Option<ServiceExplanation> {
+        let service = self.services.snapshot().get(name)?;
+        let here = self.here.here();
+        let elsewhere = "its annotations choose other nodes".to_owned();
+        let problems = self.problems.snapshot().get(name);
+        Some(ServiceExplanation {
+            service: name.to_string(),
+            node: here.name.to_string(),
+            not_served_because: (!service.nodes.contains(&here.labels)).then_some(elsewhere),
+            settings: self.settings(&service),
+            problems: problems.iter().flat_map(|row| &row.problems).map(ToString::to_string).collect(),
+            frontends: self.frontends(name),
+            endpoints: self.endpoints(&service, &here),
+            announced: Vec::new(),
+        })
+    }
+
+    fn settings(&self, service: &Service) -> Vec<String> {
+        let mut settings = vec![
+            format!("internal traffic policy: {}", service.internal_policy),
+            format!("external traffic policy: {}", service.external_policy),
+            format!("algorithm: {}", service.algorithm.unwrap_or(self.config.algorithm)),
+            format!("forwarding: {}", service.forwarding.unwrap_or(self.config.forwarding)),
+        ];
+        settings.extend(service.affinity.map(|timeout| format!("session affinity: {} s", timeout.as_secs())));
+        settings.extend(service.source_ranges.as_ref().map(|ranges| {
+            let prefixes: Vec<_> = ranges.prefixes.iter().map(ToString::to_string).collect();
+            format!("clients {}: {}", if ranges.deny { "refused" } else { "admitted" }, prefixes.join(", "))
+        }));
+        settings.extend(service.health_check_node_port.map(|port| format!("health check port: {port}")));
+        settings
+    }
+
+    fn frontends(&self, name: &ServiceName) -> Vec<ExplainedFrontend> {
+        let Some(served) = self.served.snapshot().get(name) else { return Vec::new() };
+        let given = self.frontends.snapshot();
+        let explain = |wanted: &Frontend| {
+            let other = given.get(&wanted.key).filter(|row| row.service != *name);
+            let policy = if wanted.local_only { TrafficPolicy::Local } else { TrafficPolicy::Cluster };
+            ExplainedFrontend {
+                address: wanted.key.to_string(),
+                kind: wanted.kind.to_string(),
+                taken_by: other.map(|row| row.service.to_string()).unwrap_or_default(),
+                policy: policy.to_string(),
+                backends: u64::try_from(wanted.takers().count()).unwrap_or(u64::MAX),
+            }
+        };
+        served.frontends.iter().map(explain).collect()
+    }
+
+    fn endpoints(&self, service: &Service, here: &Here) -> Vec<ExplainedEndpoint> {
+        let slices = self.slices.get(&service.name);
+        let both = |port| [true, false].map(|ipv4| (port, ipv4));
+        let places = service.ports.iter().flat_map(both);
+        places.flat_map(|(port, ipv4)| self.of_port(port, ipv4, &slices, here)).collect()
+    }
+
+    /// The endpoints of one port in one family, as each traffic policy sees them.
+    fn of_port(
+        &self,
+        port: &ServicePort,
+        ipv4: bool,
+        slices: &[Arc<EndpointSlice>],
+        here: &Here,
+    ) -> Vec<ExplainedEndpoint> {
+        let candidates = endpoints::candidates(port, ipv4, slices);
+        let topology = Topology::of(&self.config, &candidates, here);
+        let everywhere = endpoints::judge(&candidates, TrafficPolicy::Cluster, topology, here);
+        let locally = endpoints::judge(&candidates, TrafficPolicy::Local, topology, here);
+        let mut explained = Vec::new();
+        for ((addr, endpoint, everywhere), (_, _, locally)) in everywhere.zip(locally) {
+            explained.push(ExplainedEndpoint {
+                address: addr.to_string(),
+                port: port.name.as_deref().unwrap_or_default().to_owned(),
+                node: endpoint.node.as_deref().unwrap_or_default().to_owned(),
+                zone: endpoint.zone.as_deref().unwrap_or_default().to_owned(),
+                state: everywhere.or(locally).map(|state| state.to_string()).unwrap_or_default(),
+                left_out: reason(everywhere),
+                left_out_locally: reason(locally),
+            });
+        }
+        explained
+    }
+}
+
+fn reason(judged: Result<BackendState, LeftOut>) -> String {
+    judged.err().map(|why| why.to_string()).unwrap_or_default()
+}

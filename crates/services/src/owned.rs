@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Addresses of the cluster itself, which no author of a Service can take by naming them as external: those of pods and of the API
+//! server, and the ports of nodes that keep the cluster together.
+
+use crate::ingest::EndpointSlice;
+use ipnet::IpNet;
+use model::{L4Addr, Node, Protocol};
+use statedb::{Index, Reader};
+use std::net::IpAddr;
+
+/// Ports of nodes that no author of an object can take: API server, kubelet, kube-proxy's health check, and our own for probes, flows,
+/// metrics and the tunnel, by their defaults.
+const NODES_OWN: [(u16, Protocol); 7] = [
+    (6443, Protocol::Tcp),
+    (10250, Protocol::Tcp),
+    (10256, Protocol::Tcp),
+    (4240, Protocol::Tcp),
+    (4244, Protocol::Tcp),
+    (9962, Protocol::Tcp),
+    (8472, Protocol::Udp),
+];
+
+/// Whether nobody can have that port at an address of a node.
+pub(crate) fn is_nodes_own(addr: &L4Addr) -> bool {
+    NODES_OWN.contains(&(addr.port, addr.protocol))
+}
+
+/// Whether its endpoints are the API server's.
+pub(crate) fn is_api_server(slice: &EndpointSlice) -> bool {
+    (&*slice.service.namespace, &*slice.service.name) == ("default", "kubernetes")
+}
+
+/// Where the API server is, if the slice says so.
+pub(crate) fn api_servers(slice: &EndpointSlice) -> Vec<L4Addr> {
+    let at = |ip| slice.ports.iter().map(move |port| L4Addr { ip, port: port.port, protocol: port.protocol });
+    let endpoints = slice.endpoints.iter().filter(|_| is_api_server(slice));
+    endpoints.flat_map(|endpoint| at(endpoint.ip)).collect()
+}
+
+/// Prefixes of pods, and of what else is a pod to the network.
+pub(crate) fn pod_prefixes(node: &Node) -> Vec<IpNet> {
+    let own = node.cilium_internal_ips.iter().chain(&node.health_ips);
+    node.pod_cidrs.iter().map(IpNet::trunc).chain(own.map(|ip| IpNet::from(*ip))).collect()
+}
+
+/// Addresses of a node by which others know it.
+pub(crate) fn ips_of(node: &Node) -> Vec<IpAddr> {
+    node.internal_ips.iter().chain(&node.external_ips).copied().collect()
+}
+
+/// Knows whose an address is.
+pub(crate) struct Owned {
+    pods: Index<Node, IpNet>,
+    nodes: Index<Node, IpAddr>,
+    api_servers: Index<EndpointSlice, L4Addr>,
+}
+
+impl Owned {
+    pub(crate) fn new(nodes: &Reader<Node>, slices: &Reader<EndpointSlice>) -> Self {
+        Self { pods: nodes.index(pod_prefixes), nodes: nodes.index(ips_of), api_servers: slices.index(api_servers) }
+    }
+
+    /// Who has the address, be it at this port only.
+    pub(crate) fn owner(&self, addr: &L4Addr) -> Option<&'static str> {
+        if self.is_pod(addr.ip) {
+            Some("a pod")
+        } else if !self.api_servers.get(addr).is_empty() {
+            Some("the API server")
+        } else if is_nodes_own(addr) && self.is_node(addr.ip) {
+            Some("a node")
+        } else {
+            None
+        }
+    }
+
+    pub(crate) fn is_node(&self, ip: IpAddr) -> bool {
+        !self.nodes.get(&ip).is_empty()
+    }
+
+    fn is_pod(&self, ip: IpAddr) -> bool {
+        let all = IpNet::from(ip);
+        let mut around = std::iter::successors(Some(all), IpNet::supernet);
+        around.any(|prefix| !self.pods.get(&prefix).is_empty())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::ingest::{Port, SliceEndpoint, SliceName};
+    use model::ServiceName;
+
+    pub(crate) fn node(name: &str, ip: &str, pods: &str) -> Node {
+        Node {
+            name: name.to_owned(),
+            cluster: "default".to_owned(),
+            internal_ips: vec![ip.parse().unwrap()],
+            external_ips: vec![],
+            cilium_internal_ips: vec![],
+            health_ips: vec![],
+            pod_cidrs: vec![pods.parse().unwrap()],
+            labels: Default::default(),
+            identity: model::reserved::REMOTE_NODE,
+            local: false,
+        }
+    }
+
+    pub(crate) fn api_server(ip: &str) -> EndpointSlice {
+        let endpoint = SliceEndpoint {
+            ip: ip.parse().unwrap(),
+            node: None,
+            zone: None,
+            for_zones: vec![],
+            for_nodes: vec![],
+            ready: true,
+            serving: true,
+            terminating: false,
+        };
+        EndpointSlice {
+            name: SliceName { namespace: "default".into(), name: "kubernetes".into() },
+            service: ServiceName::new("default", "kubernetes"),
+            ports: vec![Port { name: Some("https".into()), protocol: Protocol::Tcp, port: 6443 }],
+            endpoints: vec![endpoint],
+        }
+    }
+
+    #[test]
+    fn an_address_in_a_prefix_of_pods_is_a_pods() {
+        let (mut nodes, nodes_reader) = statedb::table("nodes");
+        let (_, slices) = statedb::table("slices");
+        let owned = Owned::new(&nodes_reader, &slices);
+        nodes.insert(node("n1", "192.168.0.11", "10.0.1.5/24"));
+        nodes.insert(node("n2", "192.168.0.12", "fd00::/64"));
+        nodes.commit();
+        let is_pod = |ip: &str| owned.is_pod(ip.parse().unwrap());
+        assert!(is_pod("10.0.1.255") && is_pod("fd00::ffff"));
+        assert!(!is_pod("10.0.2.1") && !is_pod("fd00:0:0:1::") && !is_pod("192.168.0.11"));
+    }
+}
