@@ -115,6 +115,9 @@ bench: bootstrap image kube ## measure against plain veth routing and the bridge
 soak: bootstrap image kube ## objects come and go while daemons are killed, stopped and hung: make soak MINUTES=20
 	@scripts/bench soak --minutes $(or $(MINUTES),20)
 
+churn: bootstrap ## Services and slices change at random and the maps are compared with a naive model: make churn ROUNDS=100000
+	@CILIUM_CHURN_ROUNDS=$(or $(ROUNDS),20000) cargo test --package agent --locked --test stories churn
+
 .PHONY: fmt docs bootstrap
 fmt: ## format all code
 	@cargo fmt --all

@@ -5,6 +5,7 @@
 
 mod announcements;
 mod apiserver;
+mod churn;
 mod cluster;
 mod faults;
 mod pods;
