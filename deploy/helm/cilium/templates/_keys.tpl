@@ -49,6 +49,7 @@ data:
   enable-ipv6-masquerade: {{ include "cilium.text" .Values.enableIPv6Masquerade | quote }}
   enable-l2-announcements: {{ include "cilium.text" .Values.l2announcements.enabled | quote }}
   enable-lb-ipam: {{ include "cilium.text" .Values.enableLBIPAM | quote }}
+  enable-node-ipam: {{ include "cilium.text" .Values.nodeIPAM.enabled | quote }}
   enable-policy: {{ include "cilium.text" .Values.policyEnforcementMode | quote }}
   enable-service-topology: {{ include "cilium.text" .Values.loadBalancer.serviceTopology | quote }}
   health-check-icmp-failure-threshold: {{ include "cilium.text" .Values.healthCheckICMPFailureThreshold | quote }}
