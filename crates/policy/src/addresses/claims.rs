@@ -1,21 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Who claims which prefix. Several may, for instance the object of a pod that is gone and the pod that got its address:
-//! then this node's own knowledge counts, then what Kubernetes says, then what policies name; among equals the latest.
+//! Who claims which prefix. There may be several claims, for instance by the stale object of a deleted pod and by the
+//! pod that got its address. This node's own knowledge wins over Kubernetes', and that over policies; among equals the
+//! latest wins.
 
 use ipnet::IpNet;
 use model::{EndpointId, IpEntry, IpSource, MeshPod, NodeName};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Who claims.
+/// A source of claims.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Claimant {
-    /// A prefix without masquerading, of whatever identity.
+    /// A prefix exempt from masquerading, whatever its identity.
     Native(IpNet),
     /// A prefix with an identity.
     Prefix(IpNet),
     /// A node.
     Node(NodeName),
-    /// A pod as its CiliumEndpoint tells.
+    /// A pod, from its CiliumEndpoint.
     Pod(MeshPod),
     /// This node.
     LocalNode,
@@ -39,7 +40,7 @@ pub(super) struct Claims {
 }
 
 impl Claims {
-    /// Replaces all that somebody claims.
+    /// Replaces everything a claimant claims.
     pub(super) fn set(&mut self, claimant: Claimant, entries: Vec<IpEntry>) {
         let new: BTreeSet<IpNet> = entries.iter().map(|entry| entry.prefix).collect();
         for gone in self.by_claimant.remove(&claimant).unwrap_or_default() {
@@ -105,7 +106,7 @@ fn warn_of_rivals<'a>(claimant: &Claimant, others: impl Iterator<Item = &'a Clai
     }
 }
 
-/// What outranks what.
+/// The order of precedence.
 const _: () = {
     assert!((IpSource::Generated as u8) < (IpSource::CustomResource as u8));
     assert!((IpSource::CustomResource as u8) < (IpSource::Local as u8));
