@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The API on the unix socket (contracts H.6): what was found, and a request to look again.
+//! The API on the unix socket: what was found, and a request to look again.
 
 use crate::retry;
 use crate::run::Request;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Every metric of this feature (contracts J).
+//! Every metric of this feature.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The observer of a cluster: each call is put to all nodes (contracts A.2).
+//! The observer of a cluster: each call is put to all nodes.
 
 use crate::config::Config;
 use crate::merge::{self, Call, merge};
