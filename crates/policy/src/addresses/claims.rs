@@ -26,6 +26,7 @@ pub(super) enum Claimant {
 
 #[derive(Debug)]
 struct Claim {
+    claimant: Claimant,
     entry: IpEntry,
     age: u64,
 }
@@ -33,8 +34,9 @@ struct Claim {
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
-    by_prefix: BTreeMap<IpNet, BTreeMap<Claimant, Claim>>,
-    by_claimant: BTreeMap<Claimant, Vec<IpNet>>,
+    /// Nearly every prefix has one claim, so lists rather than maps: with one entry, a map takes room for eleven.
+    by_prefix: BTreeMap<IpNet, Vec<Claim>>,
+    by_claimant: BTreeMap<Claimant, Box<[IpNet]>>,
     changed: BTreeSet<IpNet>,
     clock: u64,
 }
@@ -51,11 +53,15 @@ impl Claims {
         self.clock += 1;
         for entry in entries {
             let claims = self.by_prefix.entry(entry.prefix).or_default();
-            if claims.get(&claimant).is_none_or(|claim| claim.entry != entry) {
-                warn_of_rivals(&claimant, claims.keys(), entry.prefix);
-                self.changed.insert(entry.prefix);
-                claims.insert(claimant.clone(), Claim { entry, age: self.clock });
+            let present = claims.iter().position(|claim| claim.claimant == claimant);
+            if present.and_then(|index| claims.get(index)).is_some_and(|claim| claim.entry == entry) {
+                continue;
             }
+            warn_of_rivals(&claimant, claims, entry.prefix);
+            self.changed.insert(entry.prefix);
+            present.into_iter().for_each(|index| drop(claims.swap_remove(index)));
+            claims.reserve_exact(1);
+            claims.push(Claim { claimant: claimant.clone(), entry, age: self.clock });
         }
         if !new.is_empty() {
             self.by_claimant.insert(claimant, new.into_iter().collect());
@@ -64,7 +70,7 @@ impl Claims {
 
     fn withdraw(&mut self, claimant: &Claimant, prefix: IpNet) {
         if let Some(claims) = self.by_prefix.get_mut(&prefix) {
-            claims.remove(claimant);
+            claims.retain(|claim| claim.claimant != *claimant);
             if claims.is_empty() {
                 self.by_prefix.remove(&prefix);
             }
@@ -83,18 +89,18 @@ impl Claims {
     }
 
     fn winner(&self, prefix: &IpNet) -> Option<IpEntry> {
-        let rank = |(claimant, claim): &(&Claimant, &Claim)| {
-            let native = matches!(claimant, Claimant::Native(_));
+        let rank = |claim: &&Claim| {
+            let native = matches!(claim.claimant, Claimant::Native(_));
             (claim.entry.source, !native, claim.age)
         };
-        self.by_prefix.get(prefix)?.iter().max_by_key(rank).map(|(_, claim)| claim.entry.clone())
+        self.by_prefix.get(prefix)?.iter().max_by_key(rank).map(|claim| claim.entry.clone())
     }
 }
 
-fn warn_of_rivals<'a>(claimant: &Claimant, others: impl Iterator<Item = &'a Claimant>, address: IpNet) {
+fn warn_of_rivals(claimant: &Claimant, others: &[Claim], address: IpNet) {
     let Claimant::Node(node) = claimant else { return };
     for other in others {
-        match other {
+        match &other.claimant {
             Claimant::Node(other) if other != node => {
                 tracing::warn!(%node, %other, %address, "two nodes claim the same address; the newer one wins");
             }
