@@ -15,6 +15,7 @@ mod pods;
 mod programs;
 mod report;
 mod run;
+mod scale;
 mod sections;
 mod services;
 mod soak;
