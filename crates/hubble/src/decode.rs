@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! An event of the kernel becomes the flows that clients see: a verdict for each direction whose policy was asked, and
-//! the trace or drop itself (contracts A.3, I).
+//! Turns a kernel event into the flows that clients see: a verdict for each direction whose policy was consulted, and
+//! the trace or drop itself.
 
 mod l4;
 
@@ -18,18 +18,18 @@ use abi::event::{Event, kind, outcome, point, trace_reason};
 use model::{Identity, LabelSource, NodeName, Provenance};
 use std::hash::{BuildHasher, RandomState};
 
-/// Message type of policy verdicts (contracts I.3); the other ones are in `abi`.
+/// Message type of policy verdicts; the other ones are in `abi`.
 pub(crate) const POLICY_VERDICT: i32 = 5;
 
 const NAMESPACE: &str = "io.kubernetes.pod.namespace";
 const CLUSTER: &str = "io.cilium.k8s.policy.cluster";
 
-/// An event as the ring holds it: what the kernel said, when, and the names of that moment.
+/// An event as the ring holds it: the kernel's record, the time, and the names at that moment.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
     /// Nanoseconds since 1970.
     pub(crate) time: i64,
-    /// What the kernel said.
+    /// The kernel's record.
     pub(crate) event: Event,
     /// The names.
     pub(crate) names: Names,
@@ -46,7 +46,7 @@ pub(crate) struct Decoder {
     pub(crate) version: String,
     /// Whether verdicts name policies.
     pub(crate) correlate_policies: bool,
-    /// Makes the same identifier each time the same flow is read.
+    /// Gives the same flow the same identifier each time it is read.
     pub(crate) salt: RandomState,
 }
 
@@ -92,7 +92,7 @@ impl Decoder {
         }
     }
 
-    /// What the policy of one direction said, if it was asked.
+    /// The policy verdict of one direction, if it was consulted.
     fn verdict(&self, record: &Record, base: &Flow, direction: TrafficDirection) -> Option<Flow> {
         let egress = direction == TrafficDirection::Egress;
         let (said, rule) = if egress {
@@ -146,7 +146,7 @@ pub(crate) fn flow_count(event: &Event) -> usize {
     1 + usize::from(event.egress.outcome != outcome::NONE) + usize::from(event.ingress.outcome != outcome::NONE)
 }
 
-/// The namespace and cluster that an identity's labels tell.
+/// Labels with an identity's namespace and cluster.
 pub(crate) fn namespace(identity: &Identity) -> Option<(String, String)> {
     label(identity, NAMESPACE).map(|namespace| (label(identity, CLUSTER).unwrap_or_default(), namespace))
 }
@@ -167,7 +167,7 @@ fn drop(event: &Event, mut flow: Flow) -> Flow {
 fn set_dropped(flow: &mut Flow, reason: u8) {
     flow.verdict = Verdict::Dropped.into();
     flow.drop_reason = reason.into();
-    // The enumeration has the datapath's numbers; one that it does not have is unknown to clients.
+    // The enumeration uses the datapath's numbers; others are unknown to clients.
     flow.drop_reason_desc = DropReason::from_code(reason).map_or(0, |known| known.code().into());
 }
 
@@ -190,7 +190,7 @@ fn trace(event: &Event, mut flow: Flow) -> Flow {
     if reason == TraceReason::Unknown {
         return flow;
     }
-    // The program that saw the packet belongs to its source, unless it was delivering to an endpoint.
+    // The program belongs to the packet's source, unless it was delivering to an endpoint.
     let from_source = event.src_endpoint != 0 && event.point != point::TO_ENDPOINT;
     let egress = from_source != reply || !event.src_xlated.is_none();
     let direction = if egress { TrafficDirection::Egress } else { TrafficDirection::Ingress };
@@ -217,7 +217,7 @@ fn endpoint(id: u16, identity: u32, peer: &Peer) -> Endpoint {
     }
 }
 
-/// The value of a label that Kubernetes gave to an identity.
+/// The value of an identity's Kubernetes label.
 fn label(identity: &Identity, key: &str) -> Option<String> {
     identity.labels.get(LabelSource::K8s, key).map(|label| label.value.to_string())
 }
@@ -259,7 +259,7 @@ fn ip(event: &Event) -> Ip {
     }
 }
 
-/// The interface, with its name if it is the host's side of a local endpoint.
+/// The interface, with its name if it is the host side of a local endpoint.
 fn interface(event: &Event, names: &Names) -> Option<NetworkInterface> {
     let mut local = [&names.source, &names.destination].into_iter().filter_map(|peer| peer.endpoint.as_ref());
     let found = local.find(|endpoint| endpoint.host_ifindex == event.ifindex);

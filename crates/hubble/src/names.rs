@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The names that the addresses and numbers of an event had when it happened.
+//! The names behind an event's addresses and numbers at the time it happened.
 //!
-//! Kept with the event are rows and shared strings, never a snapshot: a snapshot keeps alive all that changed in its table since, and
-//! there is one for every event in the ring. Nothing is kept of a row that grows with the cluster, such as a frontend with its backends.
+//! An event keeps rows and shared strings, never a snapshot: a snapshot keeps alive everything that has changed in its
+//! table since, and there is one event per slot in the ring. No row that grows with the cluster is kept either, such as
+//! a frontend with its backends.
 
 use abi::event::Event;
 use model::{
@@ -13,7 +14,7 @@ use statedb::{Reader, Snapshot};
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
-/// The tables that name what events only number.
+/// The tables with the names behind an event's numbers.
 #[derive(Clone, Debug)]
 pub struct Tables {
     /// Address to identity and pod.
@@ -32,12 +33,12 @@ pub struct Tables {
     pub nodes: Reader<Node>,
 }
 
-/// What the tables say of one event. To find it allocates nothing.
+/// What the tables say about one event. Looking it up allocates nothing.
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
     /// Of the source.
     pub(crate) source: Peer,
-    /// Of the destination; its service is the one that the source asked for, if any.
+    /// Of the destination; its service is the one the source connected to, if any.
     pub(crate) destination: Peer,
     /// The rule behind the egress verdict.
     pub(crate) egress: Option<Arc<Provenance>>,
@@ -47,7 +48,7 @@ pub(crate) struct Names {
     pub(crate) node: Option<Arc<Node>>,
 }
 
-/// What the tables say of one side of an event.
+/// What the tables say about one side of an event.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     /// The local endpoint.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The last events of the node. The writer never waits: a reader that is too slow is told how much it missed.
+//! The node's most recent events. The writer never waits: a slow reader is told how many it missed.
 
-/// A ring of entries, each with a number that rises by one. One slot is reserved for the writer, so that a ring of 2^n slots
-/// holds 2^n-1 entries.
+/// A ring of consecutively numbered entries. One slot is reserved for the writer, so a ring of 2^n slots holds 2^n-1
+/// entries.
 pub(crate) struct Ring<T> {
     slots: Box<[Option<T>]>,
     next: u64,
@@ -13,11 +13,11 @@ pub(crate) struct Ring<T> {
 pub(crate) enum Read<T> {
     /// The entry.
     Entry(T),
-    /// The entry was overwritten: so many are lost, and the oldest one that is left has this number.
+    /// The entry was overwritten: this many are lost, and the oldest remaining one has this number.
     Lost {
         /// How many.
         count: u64,
-        /// Where to read on.
+        /// Where to continue.
         oldest: u64,
     },
     /// Nothing was written there yet.
@@ -25,12 +25,12 @@ pub(crate) enum Read<T> {
 }
 
 impl<T: Clone> Ring<T> {
-    /// A ring that holds `capacity` entries; its memory is taken at once.
+    /// A ring that holds `capacity` entries; its memory is allocated up front.
     pub(crate) fn new(capacity: u16) -> Self {
         Self { slots: std::iter::repeat_with(|| None).take(usize::from(capacity) + 1).collect(), next: 0 }
     }
 
-    /// Writes an entry over the oldest one.
+    /// Writes an entry, overwriting the oldest one.
     pub(crate) fn push(&mut self, entry: T) {
         let slot = self.slot(self.next);
         if let Some(slot) = self.slots.get_mut(slot) {
