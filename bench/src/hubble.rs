@@ -14,7 +14,7 @@ use hubble::proto::observer::GetFlowsRequest;
 use hubble::proto::observer::get_flows_response::ResponseTypes;
 use hubble::proto::observer::observer_client::ObserverClient;
 use hubble::{Capacity, Config, Inputs, Outputs, Tables};
-use model::{Identity, IdentityId, IpEntry, IpSource, Label, Node, PodName};
+use model::{Identity, IdentityId, IpEntry, IpSource, Label, MeshPod, Node, PodName};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 use statedb::{Reader, Row, Tasks};
@@ -202,7 +202,10 @@ fn entry(pod: u32) -> IpEntry {
         node_address: false,
         no_masquerade: false,
         source: IpSource::CustomResource,
-        pod: Some(PodName::new("shop", format!("deployment-5f7d8c9b6d-{pod:05}"))),
+        pod: Some(MeshPod {
+            cluster: "default".into(),
+            pod: PodName::new("shop", format!("deployment-5f7d8c9b6d-{pod:05}")),
+        }),
     }
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Kubernetes pods to rows. Tolerant: what a pod lacks is left empty, and only a pod without a name is no row.
+//! Kubernetes pods to rows. Tolerant: missing fields are left empty, and only a pod without a name gives no row.
 
 use k8s::k8s_openapi::api::core::v1 as core;
 use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -45,7 +45,7 @@ fn annotations(all: Option<&BTreeMap<String, String>>) -> BTreeMap<String, Strin
     all.into_iter().flatten().filter(|(key, _)| ours(key)).map(|(k, v)| (k.clone(), v.clone())).collect()
 }
 
-/// The controller; a ReplicaSet that a Deployment made carries the Deployment's name and the hash of its template.
+/// The controller. A Deployment's ReplicaSet is named after the Deployment and the hash of its template.
 fn workload(owners: &[OwnerReference], labels: &BTreeMap<String, String>) -> Option<Workload> {
     let owner = owners.iter().find(|o| o.controller == Some(true)).or_else(|| owners.first())?;
     let deployment = labels
@@ -59,7 +59,7 @@ fn workload(owners: &[OwnerReference], labels: &BTreeMap<String, String>) -> Opt
     })
 }
 
-/// Ports of containers that run beside each other: the containers, and init containers that keep running.
+/// Ports of all long-running containers: regular ones, and restartable init containers.
 fn ports(spec: &core::PodSpec) -> impl Iterator<Item = &core::ContainerPort> {
     let sidecars = spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
     spec.containers.iter().chain(sidecars).flat_map(|c| c.ports.iter().flatten())

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! An event of the kernel becomes the flows that clients see: a verdict for each direction whose policy was asked, and
-//! the trace or drop itself (contracts A.3, I).
+//! Turns a kernel event into the flows that clients see: a verdict for each direction whose policy was consulted, and
+//! the trace or drop itself.
 
 mod l4;
 
@@ -17,7 +17,7 @@ use abi::drop_reason::DropReason;
 use abi::event::{Event, kind, outcome, point, trace_reason};
 use model::{Identity, LabelSource, Provenance};
 
-/// Message type of policy verdicts (contracts I.3); the other ones are in `abi`.
+/// Message type of policy verdicts; the other ones are in `abi`.
 pub(crate) const POLICY_VERDICT: i32 = 5;
 
 const NAMESPACE: &str = "io.kubernetes.pod.namespace";
@@ -28,7 +28,7 @@ const CLUSTER: &str = "io.cilium.k8s.policy.cluster";
 pub(crate) struct Record {
     /// Nanoseconds since 1970.
     pub(crate) time: i64,
-    /// What the kernel said.
+    /// The kernel's record.
     pub(crate) event: Event,
     /// The names.
     pub(crate) names: Names,
@@ -89,7 +89,7 @@ impl Decoder {
         }
     }
 
-    /// What the policy of one direction said, if it was asked.
+    /// The policy verdict of one direction, if it was consulted.
     fn verdict(&self, record: &Record, base: &Flow, direction: TrafficDirection) -> Option<Flow> {
         let egress = direction == TrafficDirection::Egress;
         let (said, rule) = if egress {
@@ -143,7 +143,7 @@ pub(crate) fn flow_count(event: &Event) -> usize {
     1 + usize::from(event.egress.outcome != outcome::NONE) + usize::from(event.ingress.outcome != outcome::NONE)
 }
 
-/// The namespace and cluster that an identity's labels tell.
+/// Labels with an identity's namespace and cluster.
 pub(crate) fn namespace(identity: &Identity) -> Option<(String, String)> {
     label(identity, NAMESPACE).map(|namespace| (label(identity, CLUSTER).unwrap_or_default(), namespace))
 }
@@ -164,7 +164,7 @@ fn drop(event: &Event, mut flow: Flow) -> Flow {
 fn set_dropped(flow: &mut Flow, reason: u8) {
     flow.verdict = Verdict::Dropped.into();
     flow.drop_reason = reason.into();
-    // The enumeration has the datapath's numbers; one that it does not have is unknown to clients.
+    // The enumeration uses the datapath's numbers; others are unknown to clients.
     flow.drop_reason_desc = DropReason::from_code(reason).map_or(0, |known| known.code().into());
 }
 
@@ -187,7 +187,7 @@ fn trace(event: &Event, mut flow: Flow) -> Flow {
     if reason == TraceReason::Unknown {
         return flow;
     }
-    // The program that saw the packet belongs to its source, unless it was delivering to an endpoint.
+    // The program belongs to the packet's source, unless it was delivering to an endpoint.
     let from_source = event.src_endpoint != 0 && event.point != point::TO_ENDPOINT;
     let egress = from_source != reply || !event.src_xlated.is_none();
     let direction = if egress { TrafficDirection::Egress } else { TrafficDirection::Ingress };
@@ -213,7 +213,7 @@ fn endpoint(id: u16, identity: u32, peer: &Peer) -> Endpoint {
     }
 }
 
-/// The value of a label that Kubernetes gave to an identity.
+/// The value of an identity's Kubernetes label.
 fn label(identity: &Identity, key: &str) -> Option<String> {
     identity.labels.get(LabelSource::K8s, key).map(|label| label.value.to_string())
 }

@@ -61,16 +61,16 @@ pub struct Inputs {
     pub tables: Tables,
 }
 
-/// What this feature gives to the agent.
+/// Outputs for the agent.
 #[derive(Clone)]
 pub struct Outputs {
-    /// Where events of the kernel go.
+    /// Where kernel events go.
     pub sink: Sink,
-    /// Where the agent says what it did.
+    /// Where the agent reports what it did.
     pub agent_events: AgentEvents,
     /// Its state.
     pub status: Status,
-    /// What it shows of itself.
+    /// Tables, status, routes and metrics.
     pub surface: Surface,
 }
 
@@ -84,14 +84,14 @@ impl Outputs {
     }
 }
 
-/// Tells clients that ask for agent events what becomes of the tables.
+/// Reports changes of the tables to clients that ask for agent events.
 pub fn tell_agent_events(outputs: &Outputs, tables: Tables, tasks: &Tasks) {
     if outputs.sink.0.is_some() {
         tasks.spawn("hubble-agent-events", outputs.agent_events.clone().follow(tables));
     }
 }
 
-/// Where events of the kernel go. Cheap to clone; a push neither waits nor allocates.
+/// Where kernel events go. Cheap to clone; a push neither waits nor allocates.
 #[derive(Clone)]
 pub struct Sink(Option<Arc<Store>>);
 
@@ -103,7 +103,7 @@ impl Sink {
         }
     }
 
-    /// Takes in that the kernel had so many events that nobody could take.
+    /// Records events that the kernel could not deliver.
     pub fn lost(&self, count: u64) {
         if let Some(store) = self.0.as_ref().filter(|_| count > 0) {
             store.push_lost(count);
@@ -138,12 +138,12 @@ impl Status {
     }
 }
 
-/// Starts to keep and serve flows. When the feature is off, the sink drops what it gets.
+/// Starts keeping and serving flows. When the feature is off, the sink drops everything.
 pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> Outputs {
     start_at(config, inputs, tasks, Times::default())
 }
 
-/// As [`start`], with other times.
+/// As [`start`], with other timings.
 fn start_at(config: Config, inputs: Inputs, tasks: &Tasks, times: Times) -> Outputs {
     let agent_events = AgentEvents::new();
     let problems = Problems::default();

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Metrics of flows, for Prometheus, on a port of their own.
 //!
-//! They are counted by a client of the ring like any other: whoever is too slow loses events and says how many. Labels that tell whose
-//! flows are counted can take any number of values, so each metric has so many series at most; what would be one more is counted as left out.
+//! They are counted by a client of the ring like any other: if it is too slow it loses events and says how many.
+//! Context labels can take any number of values, so each metric has a maximum number of series; samples beyond that are
+//! counted as left out.
 
 mod context;
 mod options;
@@ -31,7 +32,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How many series a metric may have.
+/// Maximum number of series per metric.
 const MOST: usize = 10_000;
 /// Seconds, from five milliseconds to ten seconds.
 const BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -126,7 +127,7 @@ impl Metrics {
 
     fn render(&self) -> String {
         let mut text = String::new();
-        // Writing to a text does not fail.
+        // Writing to a string cannot fail.
         let _ = encode(&mut text, &self.registry);
         text
     }

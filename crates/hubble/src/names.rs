@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The names that the addresses and numbers of an event had when it happened.
+//! The names behind an event's addresses and numbers at the time it happened.
 //!
 //! Kept with the event are shared strings, labels and rules: never a snapshot, which keeps alive all that changed in its table since, nor
 //! a row of which flows show a part only, such as a pod with its annotations or a frontend with its backends.
@@ -7,8 +7,8 @@
 use crate::ring::Weigh;
 use abi::event::Event;
 use model::{
-    Endpoint, EndpointId, Frontend, FrontendKey, Identity, IdentityId, IpEntry, L4Addr, Node, NodeName, Pod, PodName,
-    Protocol, Provenance, ProvenanceId, ServiceName, Workload,
+    Endpoint, EndpointId, Frontend, FrontendKey, Identity, IdentityId, IpEntry, L4Addr, MeshPod, Node, NodeName, Pod,
+    PodName, Protocol, Provenance, ProvenanceId, ServiceName, Workload,
 };
 use parking_lot::Mutex;
 use statedb::{Reader, Snapshot};
@@ -16,7 +16,7 @@ use std::mem::size_of;
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
-/// The tables that name what events only number.
+/// The tables with the names behind an event's numbers.
 #[derive(Clone, Debug)]
 pub struct Tables {
     /// Address to identity and pod.
@@ -142,8 +142,15 @@ impl Resolver {
     /// One side without its service.
     fn peer(&self, endpoint: Option<&Endpoint>, identity: u32, ip: IpAddr) -> Peer {
         let local = endpoint.and_then(Endpoint::pod).cloned();
-        let pod = local.or_else(|| self.tables.ipcache.snapshot().get(&ip.into())?.pod.clone());
-        let object = pod.as_ref().and_then(|name| self.tables.pods.snapshot().get(name));
+        let (ours, pod) = match local {
+            Some(pod) => (true, Some(pod)),
+            None => match self.tables.ipcache.snapshot().get(&ip.into()).and_then(|entry| entry.pod.clone()) {
+                Some(MeshPod { cluster, pod }) => (*cluster == *self.node.cluster, Some(pod)),
+                None => (false, None),
+            },
+        };
+        // A pod of another cluster may have a namesake here.
+        let object = pod.as_ref().filter(|_| ours).and_then(|name| self.tables.pods.snapshot().get(name));
         let workload = object.and_then(|pod| pod.workload.clone());
         Peer { pod, workload, identity: self.identity(identity), service: None }
     }

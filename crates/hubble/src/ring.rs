@@ -13,8 +13,8 @@ pub(crate) trait Weigh {
     fn shared(&self, each: &mut impl FnMut(usize, &dyn Fn() -> usize));
 }
 
-/// A ring of entries, each with a number that rises by one. One slot is reserved for the writer, so that a ring of 2^n slots
-/// holds 2^n-1 entries.
+/// A ring of consecutively numbered entries. One slot is reserved for the writer, so a ring of 2^n slots holds 2^n-1
+/// entries.
 pub(crate) struct Ring<T> {
     entries: VecDeque<T>,
     capacity: usize,
@@ -28,11 +28,11 @@ pub(crate) struct Ring<T> {
 pub(crate) enum Read<T> {
     /// The entry.
     Entry(T),
-    /// The entry was overwritten: so many are lost, and the oldest one that is left has this number.
+    /// The entry was overwritten: this many are lost, and the oldest remaining one has this number.
     Lost {
         /// How many.
         count: u64,
-        /// Where to read on.
+        /// Where to continue.
         oldest: u64,
     },
     /// Nothing was written there yet.

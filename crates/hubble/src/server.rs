@@ -27,14 +27,15 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
 
-/// How long things may take.
+/// Timeouts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Times {
-    /// Between attempts to listen, and between looks at the certificates: kubelet renews a mounted Secret within a minute or so.
+    /// Delay between attempts to listen, and between checks of the certificates: the kubelet refreshes a mounted Secret
+    /// within a minute or so.
     pub(crate) pace: Duration,
-    /// Until a client has shaken hands and begun to talk.
+    /// For a client to complete its handshake and start talking.
     pub(crate) greeting: Duration,
-    /// Until a silent client is asked whether it lives, and then until it has answered.
+    /// Until a silent client is pinged, and then for its reply.
     pub(crate) silence: Duration,
 }
 
@@ -68,7 +69,7 @@ pub(crate) enum ServeError {
     Transport(#[from] tonic::transport::Error),
 }
 
-/// What does not work at the moment, by listener.
+/// Current problems, by listener.
 pub(crate) type Problems = Arc<Mutex<BTreeMap<&'static str, String>>>;
 
 /// Shows a problem in the status, or that there is none any more, and logs it when it is new.
@@ -92,7 +93,7 @@ pub struct Listeners {
     pub(crate) times: Times,
 }
 
-/// Adds server reflection of these gRPC services to what answers.
+/// Adds server reflection for these gRPC services.
 #[must_use]
 #[expect(clippy::expect_used, reason = "the build script made these bytes")]
 pub fn with_reflection(routes: Routes, services: &[&str]) -> Routes {
@@ -103,7 +104,7 @@ pub fn with_reflection(routes: Routes, services: &[&str]) -> Routes {
         services.iter().fold(builder, |builder, name| builder.with_service_name(*name))
     };
     let current = builder().build_v1().expect("descriptors of the protocol");
-    // Older clients ask for this one only.
+    // Older clients use only this one.
     let alpha = builder().build_v1alpha().expect("descriptors of the protocol");
     routes.add_service(current).add_service(alpha)
 }
@@ -115,7 +116,7 @@ impl Listeners {
         Self { routes, problems: Problems::default(), times: Times::default() }
     }
 
-    /// Serves the socket for ever; opens it again when that fails.
+    /// Serves the socket for ever, reopening it on failure.
     pub async fn serve_socket(self, path: PathBuf) {
         loop {
             let result = self.socket(&path).await;
@@ -123,7 +124,7 @@ impl Listeners {
         }
     }
 
-    /// Serves the network for ever; tries again while the port is taken or the certificates are not there yet.
+    /// Serves the network for ever, retrying while the port is taken or the certificates are missing.
     pub async fn serve_network(self, address: SocketAddr, tls: Option<TlsFiles>) {
         loop {
             let result = match &tls {
@@ -159,7 +160,7 @@ impl Listeners {
         }
     }
 
-    /// Takes in what becomes of the files, for connections to come. Files that cannot be used change nothing.
+    /// Picks up changed files for future connections. Invalid files change nothing.
     async fn renew(
         &self,
         files: &TlsFiles,
@@ -222,7 +223,7 @@ impl Listeners {
 
 async fn bind_network(address: SocketAddr) -> Result<TcpListener, ServeError> {
     let result = match TcpListener::bind(address).await {
-        // A kernel without IPv6 has no `::` to listen on.
+        // A kernel without IPv6 cannot listen on `::`.
         Err(error)
             if error.raw_os_error() == Some(nix::errno::Errno::EAFNOSUPPORT as i32)
                 && address.ip().is_unspecified() =>

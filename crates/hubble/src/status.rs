@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Hubble in the agent's status (contracts L.2).
+//! Hubble in the agent's status.
 
 use crate::Figures;
 use rest::{HubbleObserver, HubbleStatus, State};
 
-/// Figures of its ring when it runs, and why flows are not served where they should be.
+/// Figures of its ring if it is running, and why flows are not served where they should be.
 pub(crate) fn render(figures: Option<Figures>, problems: &[String]) -> HubbleStatus {
     let Some(figures) = figures else { return HubbleStatus::default() };
     HubbleStatus {

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Where events wait for readers. Taking one in costs a copy and a search for each of its names; flows are made only when somebody
-//! reads.
+//! Buffers events for readers. Adding one costs a copy and a lookup per name; flows are built only when somebody reads.
 
 use crate::chatter::Chatter;
 use crate::config::Config;
@@ -24,7 +23,7 @@ use tokio::time::Instant;
 const SECOND: i64 = 1_000_000_000;
 /// How long a namespace counts as seen.
 const SEEN: i64 = 3600 * SECOND;
-/// Over how long the rate of flows is taken.
+/// Window of the flow rate.
 const RATE: i64 = 60 * SECOND;
 
 /// What the ring holds.
@@ -33,7 +32,7 @@ const RATE: i64 = 60 * SECOND;
 pub(crate) enum Entry {
     /// An event.
     Event(Record),
-    /// The kernel could not hand over so many events.
+    /// The kernel could not deliver this many events.
     Lost {
         /// When it was noticed, in nanoseconds since 1970.
         time: i64,
@@ -124,7 +123,7 @@ impl Store {
         }
     }
 
-    /// Takes in an event.
+    /// Adds an event.
     pub(crate) fn push(&self, event: &Event) {
         if self.chatter.takes(event) {
             return;
@@ -144,7 +143,7 @@ impl Store {
         self.arrived.notify_waiters();
     }
 
-    /// Takes in that the kernel could not hand over events.
+    /// Records events that the kernel could not deliver.
     pub(crate) fn push_lost(&self, count: u64) {
         self.state.lock().ring.push(Entry::Lost { time: now(), count });
         self.arrived.notify_waiters();
@@ -199,7 +198,7 @@ impl Store {
                 oldest = record.time;
             }
         }
-        // A ring that was filled in less than a minute tells the rate of that time only.
+        // A ring that filled up in less than a minute gives the rate over that time only.
         let whole = state.ring.len() < state.ring.capacity();
         let span = if whole { RATE } else { (now - oldest).clamp(SECOND, RATE) };
         #[expect(clippy::cast_precision_loss, reason = "a rate for people")]

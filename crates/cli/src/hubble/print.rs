@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Flows as people read them (contracts H.7).
+//! Flows as people read them.
 
 use super::names;
 use super::times::TimeFormat;

@@ -36,10 +36,10 @@ pub(crate) struct Query {
 /// The client went away.
 struct Gone;
 
-/// Responses that wait for a client that does not read.
+/// Responses buffered for a slow client.
 const QUEUE: usize = 64;
 
-/// What a client asked for, until it has it all or goes away.
+/// Serves a client's request until it is complete or the client goes away.
 pub(crate) fn subscribe(
     store: Arc<Store>,
     query: Query,
@@ -61,7 +61,7 @@ async fn stream(
     let left = if query.follow || query.number == 0 { u64::MAX } else { query.number };
     let lost = Lost { interval: lost_interval, sent: None, count: 0, first: 0 };
     let mut reader = Reader { store: &store, query: &query, sender: &sender, left, lost };
-    // The client is gone: nobody is left to tell.
+    // The client is gone.
     let _ = reader.run(start, end).await;
 }
 
@@ -87,7 +87,7 @@ async fn start(store: &Store, query: &Query, end: u64) -> Position {
     Position { number, ..Position::default() }
 }
 
-/// Where the last `query.number` flows that fit begin.
+/// Where the last `query.number` matching flows begin.
 async fn rewind(store: &Store, query: &Query, end: u64) -> Position {
     let mut missing = query.number;
     let mut number = end;
@@ -114,7 +114,7 @@ fn last(decoder: &Decoder, number: u64, record: &Record, query: &Query, missing:
     None
 }
 
-/// Lets other tasks run now and then, however many events nobody wants.
+/// Yields now and then, however many events do not match.
 async fn pause(number: u64) {
     if number.is_multiple_of(64) {
         tokio::task::yield_now().await;
@@ -230,7 +230,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Tells the client how many events it was too slow for, unless it was just told.
+    /// Tells the client how many events it missed, unless it was just told.
     async fn report(&mut self, last: bool) -> Result<(), Gone> {
         match self.lost.take(last) {
             Some(lost) => self.send(now(), ResponseTypes::LostEvents(lost)).await,
@@ -248,7 +248,7 @@ impl Reader<'_> {
     }
 }
 
-/// Lost events that the client was not told of yet.
+/// Lost events not yet reported to the client.
 struct Lost {
     interval: Duration,
     sent: Option<Instant>,

@@ -15,6 +15,9 @@ pub(super) struct Name {
     pub(super) scope: String,
     #[prost(string, tag = "2")]
     pub(super) name: String,
+    /// Of a Service, if it is another one than ours.
+    #[prost(string, optional, tag = "3")]
+    pub(super) cluster: Option<String>,
 }
 
 /// One side of an event.
@@ -131,7 +134,11 @@ impl TryFrom<Side> for SideRow {
             pod: side.pod.map(|pod| PodName::new(pod.scope, pod.name)),
             workload: side.workload.map(|w| Arc::new(Workload { kind: w.scope, name: w.name })),
             identity: side.known.then(|| Arc::new(identity)),
-            service: side.service.map(|s| ServiceName { namespace: s.scope.into(), name: s.name.into() }),
+            service: side.service.map(|s| ServiceName {
+                cluster: s.cluster.map(Into::into),
+                namespace: s.scope.into(),
+                name: s.name.into(),
+            }),
         };
         Ok(Self {
             addr: Addr { hi: side.addr_hi, lo: side.addr_lo },

@@ -40,7 +40,7 @@ pub(super) struct SideKey {
     labels: Option<ByAddress<Identity>>,
     pod: Option<Names>,
     workload: Option<ByAddress<Workload>>,
-    service: Option<Names>,
+    service: Option<(Option<ByAddress<str>>, Names)>,
 }
 
 impl SideKey {
@@ -62,12 +62,15 @@ impl SideKey {
             labels: peer.identity.clone().map(ByAddress),
             pod: peer.pod.as_ref().map(|pod| names(&pod.namespace, &pod.name)),
             workload: peer.workload.clone().map(ByAddress),
-            service: peer.service.as_ref().map(|service| names(&service.namespace, &service.name)),
+            service: peer
+                .service
+                .as_ref()
+                .map(|service| (service.cluster.clone().map(ByAddress), names(&service.namespace, &service.name))),
         }
     }
 
     pub(super) fn definition(&self) -> Side {
-        let name = |names: &Names| Name { scope: names.0.0.to_string(), name: names.1.0.to_string() };
+        let name = |names: &Names| Name { scope: names.0.0.to_string(), name: names.1.0.to_string(), cluster: None };
         Side {
             addr_hi: self.addr.hi,
             addr_lo: self.addr.lo,
@@ -77,8 +80,15 @@ impl SideKey {
             known: self.labels.is_some(),
             labels: self.labels.iter().flat_map(|identity| identity.0.labels.to_strings()).collect(),
             pod: self.pod.as_ref().map(name),
-            workload: self.workload.as_ref().map(|w| Name { scope: w.0.kind.clone(), name: w.0.name.clone() }),
-            service: self.service.as_ref().map(name),
+            workload: self.workload.as_ref().map(|w| Name {
+                scope: w.0.kind.clone(),
+                name: w.0.name.clone(),
+                cluster: None,
+            }),
+            service: self.service.as_ref().map(|(cluster, names)| Name {
+                cluster: cluster.as_ref().map(|cluster| cluster.0.to_string()),
+                ..name(names)
+            }),
         }
     }
 }

@@ -32,7 +32,11 @@ fn peer(identity: u32) -> impl Strategy<Value = Peer> {
         workload: workload.map(|(kind, name)| Arc::new(Workload { kind, name })),
         identity: labels
             .map(|labels| Arc::new(Identity { id: IdentityId(identity), labels: labels.into_iter().collect() })),
-        service: service.map(|(namespace, name)| ServiceName { namespace: namespace.into(), name: name.into() }),
+        service: service.map(|(namespace, name)| ServiceName {
+            cluster: name.starts_with('a').then(|| "red".into()),
+            namespace: namespace.into(),
+            name: name.into(),
+        }),
     })
 }
 
