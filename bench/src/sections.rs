@@ -12,7 +12,7 @@ use crate::cluster::{Build, Cluster, ClusterOptions};
 use crate::load::Kind;
 use crate::report::{Figure, Report};
 use crate::traffic::{self, Arm, Plan, Shape};
-use crate::{accounting, cni, collect, memory, networks, pods, programs, services};
+use crate::{accounting, cni, collect, hubble, memory, networks, pods, programs, services};
 
 /// How to measure.
 #[derive(Args, Clone, Debug)]
@@ -55,6 +55,8 @@ enum Section {
     Programs,
     /// Garbage collection of flows.
     Collect,
+    /// Flows: into the ring, to disk and to readers.
+    Hubble,
     /// One byte there and back.
     Rr,
     /// Connect, one byte there and back, close.
@@ -97,6 +99,10 @@ pub(crate) fn measure(options: &Options) -> Result<ExitCode> {
     if wanted(Section::Collect) {
         step("garbage collection of flows");
         report.add("collect", collect::measure());
+    }
+    if wanted(Section::Hubble) {
+        step("flows");
+        report.add("hubble", hubble::measure());
     }
     let kinds: Vec<Kind> = [(Section::Rr, Kind::Rr), (Section::Crr, Kind::Crr), (Section::Stream, Kind::Stream)]
         .into_iter()
@@ -161,7 +167,9 @@ fn one(section: Section, options: &Options, cluster: &Cluster) -> Result<Vec<Fig
         Section::Start => pods::agent_start(cluster),
         Section::Cni => cni::measure(cluster),
         Section::Memory => memory::measure(cluster, options.pods),
-        Section::Programs | Section::Collect | Section::Rr | Section::Crr | Section::Stream => Ok(Vec::new()),
+        Section::Programs | Section::Collect | Section::Hubble | Section::Rr | Section::Crr | Section::Stream => {
+            Ok(Vec::new())
+        }
     }
 }
 
