@@ -6,6 +6,7 @@ mod clock;
 mod cluster;
 mod cni;
 mod collect;
+mod hubble;
 mod load;
 mod memory;
 mod networks;

@@ -12,7 +12,7 @@ use crate::cluster::{Build, Cluster, ClusterOptions};
 use crate::load::Kind;
 use crate::report::{Figure, Report};
 use crate::traffic::{self, Arm, Plan, Shape};
-use crate::{accounting, cni, collect, memory, networks, pods, programs, scale, services};
+use crate::{accounting, cni, collect, hubble, memory, networks, pods, programs, scale, services};
 
 /// How to measure.
 #[derive(Args, Clone, Debug)]
@@ -58,6 +58,8 @@ enum Section {
     Programs,
     /// Garbage collection of flows.
     Collect,
+    /// Flows: into the ring, to disk and to readers.
+    Hubble,
     /// One byte there and back.
     Rr,
     /// Connect, one byte there and back, close.
@@ -83,7 +85,10 @@ enum Section {
 impl Section {
     /// Whether it needs nothing but a cluster.
     const fn needs_cluster(self) -> bool {
-        !matches!(self, Self::Programs | Self::Collect | Self::Rr | Self::Crr | Self::Stream)
+        matches!(
+            self,
+            Self::Accounting | Self::Services | Self::Pods | Self::Start | Self::Cni | Self::Memory | Self::Scale
+        )
     }
 }
 
@@ -104,6 +109,10 @@ pub(crate) fn measure(options: &Options) -> Result<ExitCode> {
     if wanted(Section::Collect) {
         step("garbage collection of flows");
         report.add("collect", collect::measure());
+    }
+    if wanted(Section::Hubble) {
+        step("flows");
+        report.add("hubble", hubble::measure());
     }
     let kinds: Vec<Kind> = [(Section::Rr, Kind::Rr), (Section::Crr, Kind::Crr), (Section::Stream, Kind::Stream)]
         .into_iter()
@@ -172,7 +181,9 @@ fn one(section: Section, options: &Options, cluster: &Cluster) -> Result<Vec<Fig
             [nodes, pods] => scale::measure(cluster, nodes, pods),
             _ => bail!("--scale takes two numbers: nodes and pods"),
         },
-        Section::Programs | Section::Collect | Section::Rr | Section::Crr | Section::Stream => Ok(Vec::new()),
+        Section::Programs | Section::Collect | Section::Hubble | Section::Rr | Section::Crr | Section::Stream => {
+            Ok(Vec::new())
+        }
     }
 }
 

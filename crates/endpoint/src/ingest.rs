@@ -6,6 +6,7 @@ use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use model::{HostPort, NamedPort, Pod, PodName, Protocol, Workload};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// A row from a pod.
 #[must_use]
@@ -25,7 +26,7 @@ pub fn ingest_pod(pod: &core::Pod) -> Option<Pod> {
             .and_then(|s| s.pod_ips.as_ref())
             .map(|ips| ips.iter().filter_map(|ip| ip.ip.parse().ok()).collect())
             .unwrap_or_default(),
-        workload: meta.owner_references.as_deref().and_then(|owners| workload(owners, &labels)),
+        workload: meta.owner_references.as_deref().and_then(|owners| workload(owners, &labels)).map(Arc::new),
         named_ports: spec.into_iter().flat_map(ports).filter_map(named_port).collect(),
         host_ports: spec.into_iter().flat_map(ports).filter_map(host_port).collect(),
         ended: status.and_then(|s| s.phase.as_deref()).is_some_and(|phase| matches!(phase, "Succeeded" | "Failed")),
@@ -109,6 +110,7 @@ mod tests {
         ingest(json!({"metadata": {"namespace": "a", "name": "b", "labels": labels, "ownerReferences": [owner]}}))
             .unwrap()
             .workload
+            .map(Arc::unwrap_or_clone)
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! The configuration keys of this feature, as the chart writes them.
 
 use crate::export::FlowLog;
+use crate::history::Limits;
 use crate::metrics::Plugins;
 use crate::server::{TlsFile, TlsFiles};
 use model::config::{Accepts, Form, Key, Reader, Value, keys, shared};
@@ -13,6 +14,7 @@ const HUBBLE: &str = ".Values.hubble.enabled";
 const METRICS: &str = "and .Values.hubble.enabled .Values.hubble.metrics.enabled";
 const EXPORT: &str = "and .Values.hubble.enabled .Values.hubble.export.static.enabled";
 const FLOW_LOGS: &str = "and .Values.hubble.enabled .Values.hubble.export.dynamic.enabled";
+const HISTORY: &str = "and .Values.hubble.enabled .Values.hubble.history.enabled";
 const TLS: &str = "and .Values.hubble.enabled .Values.hubble.tls.enabled";
 
 /// `hubble-tls-cert-file`
@@ -48,6 +50,18 @@ keys! {
             when = HUBBLE,
         )]
         pub capacity: Capacity,
+        /// MiB that these take at most with their names; of flows with many labels fewer are kept.
+        #[key("hubble-event-buffer-max-size-mb", default = "32", value = "hubble.eventBufferMaxSizeMb", when = HUBBLE)]
+        pub capacity_size: u32,
+        /// Folder in which flows are kept on disk, for days and over restarts; they are not if empty.
+        #[key("hubble-history-path", always = "/var/lib/cilium/hubble", when = HISTORY)]
+        pub history_path: Option<PathBuf>,
+        /// MiB that it takes at most; the oldest flows go first.
+        #[key("hubble-history-max-size-mb", default = "64", value = "hubble.history.maxSizeMb", when = HISTORY)]
+        pub history_size: u32,
+        /// How long flows are kept there.
+        #[key("hubble-history-max-age", default = "168h", value = "hubble.history.maxAge", when = HISTORY)]
+        pub history_age: Duration,
         /// Where flows are served to other nodes and to relays, such as :4244; nowhere if empty.
         #[key(
             "hubble-listen-address",
@@ -185,6 +199,17 @@ impl Config {
             file_max_backups: usize::try_from(self.export_backups).unwrap_or(usize::MAX),
             end: None,
         })
+    }
+
+    /// Bytes that the ring takes at most.
+    pub(crate) fn size(&self) -> usize {
+        usize::try_from(self.capacity_size).unwrap_or(usize::MAX).saturating_mul(1 << 20)
+    }
+
+    /// What is kept on disk, if anything is.
+    pub(crate) fn history(&self) -> Option<Limits> {
+        let path = self.history_path.clone()?;
+        Some(Limits { path, size: u64::from(self.history_size) << 20, age: self.history_age })
     }
 
     fn wants_tls(&self) -> bool {

@@ -17,7 +17,7 @@ use crate::proto::observer::export_event::ResponseTypes as Exported;
 use crate::proto::observer::get_flows_response::ResponseTypes;
 use crate::proto::observer::{ExportEvent, GetFlowsResponse};
 use crate::proto::{timestamp, to_json};
-use crate::server::Problems;
+use crate::server::{Problems, report};
 use crate::service::subscribe;
 use crate::store::{Store, now};
 use config::FlowLogs;
@@ -54,7 +54,7 @@ impl Exporters {
         loop {
             match FlowLogs::read(&path).await {
                 Ok(FlowLogs { flow_logs }) => {
-                    self.problem("flow logs", None);
+                    report(&self.problems, "flow logs", None);
                     running
                         .retain(|name, (log, _)| flow_logs.iter().any(|wanted| wanted.name == *name && wanted == log));
                     for log in flow_logs {
@@ -65,7 +65,7 @@ impl Exporters {
                         });
                     }
                 }
-                Err(error) => self.problem("flow logs", Some(format!("{}: {error}", path.display()))),
+                Err(error) => report(&self.problems, "flow logs", Some(format!("{}: {error}", path.display()))),
             }
             tokio::time::sleep(self.pace).await;
         }
@@ -75,7 +75,7 @@ impl Exporters {
     pub(crate) async fn export(self, log: FlowLog) {
         let query = match log.query() {
             Ok(query) => query,
-            Err(error) => return self.problem("flow log", Some(format!("{}: {error}", log.name))),
+            Err(error) => return report(&self.problems, "flow log", Some(format!("{}: {error}", log.name))),
         };
         let mut flows = subscribe(Arc::clone(&self.store), query, self.lost_interval);
         let mut writer = Writer { file: None, path: log.file_path.clone(), rotation: log.rotation(), lost: 0 };
@@ -99,20 +99,7 @@ impl Exporters {
             let problem = written
                 .err()
                 .map(|error| format!("{}: {error}; {} flows are not in it", log.file_path.display(), writer.lost));
-            self.problem("export", problem);
-        }
-    }
-
-    /// Shows a problem in the status, and logs it when it is new.
-    fn problem(&self, of: &'static str, problem: Option<String>) {
-        let mut problems = self.problems.lock();
-        match problem {
-            None => drop(problems.remove(of)),
-            Some(problem) => {
-                if problems.insert(of, format!("{of}: {problem}")).is_none() {
-                    tracing::warn!("{of}: {problem}");
-                }
-            }
+            report(&self.problems, "export", problem);
         }
     }
 }

@@ -11,6 +11,7 @@ mod filter;
 mod fixture;
 #[cfg(fuzzing)]
 pub mod fuzz;
+mod history;
 mod mask;
 mod metrics;
 mod names;
@@ -25,6 +26,7 @@ mod store;
 
 pub use chatter::Chatter;
 pub use config::{Capacity, Config};
+pub use history::read_history;
 pub use names::Tables;
 pub use service::{AgentEvents, Selection};
 pub use store::{Figures, now};
@@ -123,6 +125,12 @@ impl Status {
         self.store.as_ref().map(|store| store.figures())
     }
 
+    /// How many events of this run have got to the disk; none when there is no history.
+    #[must_use]
+    pub fn kept(&self) -> Option<u64> {
+        self.store.as_ref()?.history.as_ref().map(history::History::kept)
+    }
+
     /// Why flows are not served where they should be.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
@@ -151,6 +159,10 @@ fn start_at(config: Config, inputs: Inputs, tasks: &Tasks, times: Times) -> Outp
             clock.adjust_clock();
         }
     });
+    if let Some(history) = store.history.clone() {
+        let (store, problems) = (Arc::clone(&store), Arc::clone(&problems));
+        tasks.spawn_draining("hubble-history", |end| history.run(store, problems, end));
+    }
     let observer =
         Service { store: Arc::clone(&store), agent_events: agent_events.clone(), lost_interval: config.lost_interval };
     let peers = Peers::new(&config, inputs.tables.nodes);

@@ -72,7 +72,20 @@ pub(crate) enum ServeError {
 /// Current problems, by listener.
 pub(crate) type Problems = Arc<Mutex<BTreeMap<&'static str, String>>>;
 
-/// Serves the same on every listener; one that fails is reopened.
+/// Shows a problem in the status, or that there is none any more, and logs it when it is new.
+pub(crate) fn report(problems: &Problems, of: &'static str, problem: Option<String>) {
+    let mut problems = problems.lock();
+    match problem {
+        None => drop(problems.remove(of)),
+        Some(problem) => {
+            if problems.insert(of, format!("{of}: {problem}")).is_none() {
+                tracing::warn!("{of}: {problem}");
+            }
+        }
+    }
+}
+
+/// Serves the same to everybody, over and over: a listener that fails is opened again.
 #[derive(Clone)]
 pub struct Listeners {
     pub(crate) routes: Routes,

@@ -27,7 +27,7 @@ mod tests {
     fn where_flows_are_not_served_is_a_warning_of_render() {
         let figures = || {
             let uptime = std::time::Duration::from_secs(61);
-            Some(Figures { current: 1, max: 4095, seen: 7, rate: 0.0, uptime })
+            Some(Figures { current: 1, max: 4095, bytes: 600, seen: 7, rate: 0.0, uptime })
         };
         let fine = render(figures(), &[]);
         assert_eq!((fine.state, fine.msg.as_str()), (State::Ok, ""));

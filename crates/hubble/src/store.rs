@@ -4,14 +4,17 @@
 use crate::chatter::Chatter;
 use crate::config::Config;
 use crate::decode::{Decoder, Record, flow_count, namespace};
-use crate::names::Tables;
-use crate::ring::{Read, Ring};
+use crate::history::{History, Stored};
+use crate::names::{Resolver, Tables};
+use crate::proto::flow::{LostEvent, LostEventSource};
+use crate::proto::timestamp;
+use crate::ring::{Read, Ring, Weigh};
 use abi::event::Event;
 use model::NodeName;
 use nix::time::{ClockId, clock_gettime};
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
-use std::hash::RandomState;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -24,7 +27,7 @@ const SEEN: i64 = 3600 * SECOND;
 const RATE: i64 = 60 * SECOND;
 
 /// What the ring holds.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "nearly all are events, and a box would be an allocation for each")]
 pub(crate) enum Entry {
     /// An event.
@@ -47,15 +50,28 @@ impl Entry {
     }
 }
 
+impl Weigh for Entry {
+    fn own(&self) -> usize {
+        if let Self::Event(record) = self { record.names.own() } else { 0 }
+    }
+
+    fn shared(&self, each: &mut impl FnMut(usize, &dyn Fn() -> usize)) {
+        if let Self::Event(record) = self {
+            record.names.shared(each);
+        }
+    }
+}
+
 /// The events of this node.
 pub(crate) struct Store {
-    pub(crate) decoder: Decoder,
+    pub(crate) decoder: Arc<Decoder>,
+    pub(crate) history: Option<History>,
     /// Wakes readers that wait for the next event.
     pub(crate) arrived: Notify,
     pub(crate) chatter: Chatter,
     state: Mutex<State>,
-    tables: Tables,
-    /// Offset from the kernel's clock to nanoseconds since 1970.
+    resolver: Resolver,
+    /// What is added to the kernel's clock to get nanoseconds since 1970.
     offset: AtomicI64,
     started: Instant,
 }
@@ -74,6 +90,8 @@ pub struct Figures {
     pub current: u64,
     /// Events that can be held.
     pub max: u64,
+    /// Bytes that the events take with their names.
+    pub bytes: usize,
     /// Flows seen since the start.
     pub seen: u64,
     /// Flows per second over the last minute.
@@ -85,20 +103,21 @@ pub struct Figures {
 impl Store {
     pub(crate) fn new(config: &Config, node: &str, tables: Tables) -> Self {
         let node = NodeName { cluster: config.cluster.clone(), name: node.to_owned() };
-        let decoder = Decoder {
+        let decoder = Arc::new(Decoder {
             node_name: node.to_string(),
-            node,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             correlate_policies: config.correlate_policies,
-            salt: RandomState::new(),
-        };
-        let ring = Ring::new(config.capacity.0);
+            instance: uuid::Uuid::new_v4().as_u64_pair().0,
+        });
+        let history = config.history().map(|limits| History::new(limits, Arc::clone(&decoder)));
+        let ring = Ring::new(config.capacity.0, config.size());
         Self {
             decoder,
+            history,
             arrived: Notify::new(),
             chatter: Chatter::default(),
             state: Mutex::new(State { ring, seen_flows: 0, identities: HashMap::new() }),
-            tables,
+            resolver: Resolver::new(tables, node),
             offset: AtomicI64::new(clock_offset()),
             started: Instant::now(),
         }
@@ -110,7 +129,7 @@ impl Store {
             return;
         }
         let time = event.time.cast_signed().saturating_add(self.offset.load(Ordering::Relaxed));
-        let names = self.tables.names(&self.decoder.node, event);
+        let names = self.resolver.names(event);
         let mut state = self.state.lock();
         state.seen_flows += flow_count(event) as u64;
         for identity in [event.src_identity, event.dst_identity] {
@@ -139,6 +158,11 @@ impl Store {
         self.state.lock().ring.read(number)
     }
 
+    /// Whether a block of history is of this run of the agent.
+    pub(crate) fn is_own(&self, stored: &Stored) -> bool {
+        stored.decoder.instance == self.decoder.instance
+    }
+
     /// The numbers of the oldest event and of the next one.
     pub(crate) fn bounds(&self) -> (u64, u64) {
         let ring = &self.state.lock().ring;
@@ -159,7 +183,7 @@ impl Store {
             state.identities.retain(|_, seen| *seen >= oldest);
             state.identities.keys().copied().collect()
         };
-        let known = identities.into_iter().filter_map(|identity| self.tables.identity(identity));
+        let known = identities.into_iter().filter_map(|identity| self.resolver.identity(identity));
         known.filter_map(|identity| namespace(&identity)).collect()
     }
 
@@ -180,8 +204,14 @@ impl Store {
         #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
         let rate = flows as f64 / (span as f64 / SECOND as f64);
         let (current, max, seen) = (state.ring.len(), state.ring.capacity(), state.seen_flows);
-        Figures { current, max, seen, rate, uptime: self.started.elapsed() }
+        Figures { current, max, bytes: state.ring.bytes(), seen, rate, uptime: self.started.elapsed() }
     }
+}
+
+/// What clients are told of events that the kernel could not hand over.
+pub(crate) fn lost(time: i64, count: u64) -> LostEvent {
+    let (source, at) = (LostEventSource::PerfEventRingBuffer.into(), Some(timestamp(time)));
+    LostEvent { source, num_events_lost: count, cpu: None, first: at, last: at }
 }
 
 /// Nanoseconds since 1970.

@@ -81,7 +81,7 @@ pub struct Pod {
     /// Addresses from its status.
     pub ips: Vec<IpAddr>,
     /// Its controller, resolved through a ReplicaSet to the Deployment.
-    pub workload: Option<Workload>,
+    pub workload: Option<Arc<Workload>>,
     /// Named container ports.
     pub named_ports: Vec<NamedPort>,
     /// Host ports.

@@ -256,7 +256,7 @@ struct Peer<'a> {
     names: &'a [String],
 }
 
-fn path(namespace: &str, name: &str) -> String {
+pub(super) fn path(namespace: &str, name: &str) -> String {
     if namespace.is_empty() { name.to_owned() } else { format!("{namespace}/{name}") }
 }
 

@@ -55,6 +55,7 @@ data:
   {{- if .Values.hubble.enabled }}
   hubble-disable-tls: {{ not .Values.hubble.tls.enabled | quote }}
   hubble-event-buffer-capacity: {{ include "cilium.text" .Values.hubble.eventBufferCapacity | quote }}
+  hubble-event-buffer-max-size-mb: {{ include "cilium.text" .Values.hubble.eventBufferMaxSizeMb | quote }}
   {{- end }}
   {{- if and .Values.hubble.enabled .Values.hubble.export.static.enabled }}
   hubble-export-allowlist: {{ join " " .Values.hubble.export.static.allowList | quote }}
@@ -66,6 +67,11 @@ data:
   {{- end }}
   {{- if and .Values.hubble.enabled .Values.hubble.export.dynamic.enabled }}
   hubble-flowlogs-config-path: "/flowlog-config/flowlogs.yaml"
+  {{- end }}
+  {{- if and .Values.hubble.enabled .Values.hubble.history.enabled }}
+  hubble-history-max-age: {{ include "cilium.text" .Values.hubble.history.maxAge | quote }}
+  hubble-history-max-size-mb: {{ include "cilium.text" .Values.hubble.history.maxSizeMb | quote }}
+  hubble-history-path: "/var/lib/cilium/hubble"
   {{- end }}
   {{- if .Values.hubble.enabled }}
   {{- with .Values.hubble.listenAddress }}
