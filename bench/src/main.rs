@@ -2,6 +2,7 @@
 #![doc = include_str!("../README.md")]
 
 mod accounting;
+mod bare;
 mod clock;
 mod cluster;
 mod cni;

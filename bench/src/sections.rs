@@ -12,7 +12,7 @@ use crate::cluster::{Build, Cluster, ClusterOptions};
 use crate::load::Kind;
 use crate::report::{Figure, Report};
 use crate::traffic::{self, Arm, Plan, Shape};
-use crate::{accounting, cni, collect, hubble, memory, networks, pods, programs, scale, services};
+use crate::{accounting, bare, cni, collect, hubble, memory, networks, pods, programs, scale, services};
 
 /// How to measure.
 #[derive(Args, Clone, Debug)]
@@ -191,6 +191,7 @@ fn one(section: Section, options: &Options, cluster: &Cluster) -> Result<Vec<Fig
 fn compare(options: &Options, kinds: &[Kind], cluster: Option<&Cluster>) -> Result<Vec<Figure>> {
     let mut arms = networks::plain().context("plain routing")?.to_vec();
     arms.extend(networks::ptp().context("the plugin ptp")?);
+    arms.extend(bare::arms().context("the programs alone")?);
     if let Some(cluster) = cluster {
         arms.extend(cluster.arms("ours")?);
     }
