@@ -4,6 +4,7 @@
 mod collect;
 mod config;
 mod exec;
+mod policy;
 mod report;
 mod service;
 mod status;
@@ -75,6 +76,9 @@ enum Commands {
     /// The configuration of the agents.
     #[command(subcommand)]
     Config(config::Commands),
+    /// Network policies.
+    #[command(subcommand)]
+    Policy(policy::Commands),
     /// Services, as the agents of all nodes see them.
     #[command(subcommand, alias = "services")]
     Service(service::Commands),
@@ -92,6 +96,7 @@ pub(crate) async fn run(args: impl IntoIterator<Item = OsString>) -> Result<()> 
         Commands::Status(options) => status::run(&place, &options).await,
         Commands::Version(options) => version::run(&place, &options).await,
         Commands::Config(config::Commands::View) => config::view(&place).await,
+        Commands::Policy(policy::Commands::Suggest(options)) => policy::suggest(&options).await,
         Commands::Service(command) => service::run(&place, &command).await,
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Services: `/service` (contracts L.5), and why one is as it is: `/service/explain/{namespace}/{name}`.
+//! Services: `/service`, and why one is as it is: `/service/explain/{namespace}/{name}`.
 
 object! {
     /// A frontend with its backends.

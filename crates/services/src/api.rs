@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `GET /v1/service` (contracts L.1), and `GET /v1/service/explain/{namespace}/{name}`.
+//! `GET /v1/service`, and `GET /v1/service/explain/{namespace}/{name}`.
 
 use crate::explain::Explainer;
 use axum::extract::Path;
