@@ -203,20 +203,6 @@ fn an_address_of_a_node_or_of_a_family_that_is_off_is_not_announced() {
 }
 
 #[test]
-fn services_whose_names_make_one_lease_have_one_holder() {
-    let mut other = service("web", 1, &["192.0.2.241"], json!({}));
-    other["metadata"]["name"] = json!("b-c");
-    other["metadata"]["namespace"] = json!("a");
-    let mut same = service("c", 1, &["192.0.2.242"], json!({}));
-    same["metadata"]["namespace"] = json!("a-b");
-    let places = World { services: vec![other, same], ..World::default() }.places();
-    assert_eq!(
-        places,
-        ["cilium-l2announce-a-b-c: 192.0.2.241 on eth0", "cilium-l2announce-a-b-c: 192.0.2.242 on eth0"]
-    );
-}
-
-#[test]
 fn no_two_services_share_a_lease_and_the_older_keeps_the_plain_name() {
     let in_namespace = |namespace: &str, name: &str, created, ip: &str| {
         let mut service = service(name, created, &[ip], json!({}));
