@@ -16,7 +16,7 @@ fn frontend(at: &str, internal: bool, backends: &[(&str, BackendState)]) -> Fron
     };
     let key = if internal { FrontendKey::internal(udp(at)) } else { FrontendKey::external(udp(at)) };
     let backends = backends.iter().map(|(addr, state)| Backend::new(BackendId(1), udp(addr), *state));
-    let service = ServiceName { namespace: "default".into(), name: "dns".into() };
+    let service = ServiceName::new("default", "dns");
     Frontend::new(key, 1, service, backends.collect())
 }
 
