@@ -12,6 +12,9 @@ use std::time::Duration;
 
 const HUBBLE: &str = ".Values.hubble.enabled";
 const METRICS: &str = "and .Values.hubble.enabled .Values.hubble.metrics.enabled";
+const METRICS_LISTED: &str = "and .Values.hubble.enabled .Values.hubble.metrics.dynamic.enabled";
+const METRICS_SERVED: &str =
+    "and .Values.hubble.enabled (or .Values.hubble.metrics.enabled .Values.hubble.metrics.dynamic.enabled)";
 const EXPORT: &str = "and .Values.hubble.enabled .Values.hubble.export.static.enabled";
 const FLOW_LOGS: &str = "and .Values.hubble.enabled .Values.hubble.export.dynamic.enabled";
 const HISTORY: &str = "and .Values.hubble.enabled .Values.hubble.history.enabled";
@@ -94,9 +97,12 @@ keys! {
         #[key(
             "hubble-metrics-server",
             template = "{{ printf \":%s\" (include \"cilium.text\" .Values.hubble.metrics.port) | quote }}",
-            when = METRICS,
+            when = METRICS_SERVED,
         )]
         pub metrics_listen: Option<SocketAddr>,
+        /// File that lists further metrics of flows, and that may change at any time.
+        #[key("hubble-dynamic-metrics-config-path", always = "/dynamic-metrics-config/dynamic-metrics.yaml", when = METRICS_LISTED)]
+        pub metrics_listed: Option<PathBuf>,
         /// File that flows are written to, one JSON object a line; none if empty.
         #[key("hubble-export-file-path", value = "hubble.export.static.filePath", initial = "\"/var/run/cilium/hubble/events.log\"", when = EXPORT)]
         pub export_file: Option<PathBuf>,

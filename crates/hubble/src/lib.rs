@@ -28,6 +28,7 @@ pub use chatter::Chatter;
 pub use config::{Capacity, Config};
 pub use history::read_history;
 pub use names::Tables;
+pub use server::CertificateEnd;
 pub use service::{AgentEvents, Selection};
 pub use store::{Figures, now};
 
@@ -75,10 +76,13 @@ pub struct Outputs {
 }
 
 impl Outputs {
-    fn new(sink: Sink, agent_events: AgentEvents, status: Status) -> Self {
+    fn new(sink: Sink, agent_events: AgentEvents, status: Status, certificate_end: Option<CertificateEnd>) -> Self {
         let shown = status.clone();
         let chatter = status.store.as_ref().map(|store| store.chatter.clone()).unwrap_or_default();
-        let surface = Surface::new().metrics(|registry| chatter.register(registry));
+        let surface = Surface::new().metrics(|registry| {
+            chatter.register(registry);
+            certificate_end.iter().for_each(|end| end.register(registry));
+        });
         let surface = surface.status(move |all| all.hubble = Some(status::render(shown.figures(), &shown.problems())));
         Self { sink, agent_events, status, surface }
     }
@@ -149,7 +153,7 @@ fn start_at(config: Config, inputs: Inputs, tasks: &Tasks, times: Times) -> Outp
     let problems = Problems::default();
     if !config.enabled {
         let status = Status { store: None, problems };
-        return Outputs::new(Sink(None), agent_events, status);
+        return Outputs::new(Sink(None), agent_events, status, None);
     }
     let store = Arc::new(Store::new(&config, &inputs.node_name, inputs.tables.clone()));
     let clock = Arc::clone(&store);
@@ -174,17 +178,22 @@ fn start_at(config: Config, inputs: Inputs, tasks: &Tasks, times: Times) -> Outp
         tasks.spawn("hubble-flow-logs", exporters.follow(path));
     }
     let tls = config.tls();
-    let served = Served { observer, peers, problems: Arc::clone(&problems), times };
+    let certificate_end = CertificateEnd::default();
+    let shown_end = tls.is_some().then(|| certificate_end.clone());
+    let served = Served { observer, peers, problems: Arc::clone(&problems), times, certificate_end };
     let socket = served.clone();
     tasks.spawn("hubble-socket", async move { socket.listeners().await.serve_socket(config.socket).await });
     if let Some(address) = config.listen {
         tasks.spawn("hubble-network", async move { served.listeners().await.serve_network(address, tls).await });
     }
-    if let Some(address) = config.metrics_listen.filter(|_| config.metrics != Plugins::default()) {
-        tasks.spawn("hubble-metrics", metrics::run(Arc::clone(&store), config.metrics, address, config.lost_interval));
+    let counts = config.metrics != Plugins::default() || config.metrics_listed.is_some();
+    if let Some(address) = config.metrics_listen.filter(|_| counts) {
+        let served = metrics::Served { always: config.metrics, listed: config.metrics_listed, address };
+        let run = metrics::run(Arc::clone(&store), served, Arc::clone(&problems), config.lost_interval);
+        tasks.spawn("hubble-metrics", run);
     }
     let status = Status { store: Some(Arc::clone(&store)), problems };
-    Outputs::new(Sink(Some(store)), agent_events, status)
+    Outputs::new(Sink(Some(store)), agent_events, status, shown_end)
 }
 
 /// What an agent serves.
@@ -194,6 +203,7 @@ struct Served {
     peers: Peers,
     problems: Problems,
     times: Times,
+    certificate_end: CertificateEnd,
 }
 
 impl Served {
@@ -206,6 +216,7 @@ impl Served {
             .add_service(ObserverServer::new(self.observer))
             .add_service(PeerServer::new(self.peers));
         let names = [observer_server::SERVICE_NAME, peer_server::SERVICE_NAME, health_server::SERVICE_NAME];
-        Listeners { routes: server::with_reflection(routes, &names), problems: self.problems, times: self.times }
+        let routes = server::with_reflection(routes, &names);
+        Listeners { routes, problems: self.problems, times: self.times, certificate_end: self.certificate_end }
     }
 }

@@ -10,6 +10,8 @@ use crate::proto;
 use futures::{Stream, StreamExt};
 use greeting::{Greeted, Lobby};
 use parking_lot::Mutex;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
 use rustls::ServerConfig;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -18,6 +20,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use time::OffsetDateTime;
 use tls::TlsError;
 pub use tls::{TlsFile, TlsFiles};
 use tokio::net::{TcpListener, UnixListener};
@@ -49,6 +52,10 @@ impl Default for Times {
 /// The names of the listeners among problems.
 const SOCKET: &str = "socket";
 const NETWORK: &str = "network";
+/// The name of a certificate that ends soon.
+const CERTIFICATE: &str = "certificate";
+/// How long before its end a certificate is warned of.
+const SOON: time::Duration = time::Duration::days(30);
 
 /// Why flows are not served somewhere.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +98,19 @@ pub struct Listeners {
     pub(crate) routes: Routes,
     pub(crate) problems: Problems,
     pub(crate) times: Times,
+    pub(crate) certificate_end: CertificateEnd,
+}
+
+/// When the certificate of the network listener expires. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct CertificateEnd(Gauge);
+
+impl CertificateEnd {
+    /// Adds the metric to a page.
+    pub fn register(&self, registry: &mut Registry) {
+        let help = "When the certificate of the flow server on the network expires, in seconds since 1970";
+        registry.register("hubble_certificate_end_timestamp_seconds", help, self.0.clone());
+    }
 }
 
 /// Adds server reflection for these gRPC services.
@@ -113,7 +133,12 @@ impl Listeners {
     /// Serves these.
     #[must_use]
     pub fn new(routes: Routes) -> Self {
-        Self { routes, problems: Problems::default(), times: Times::default() }
+        Self {
+            routes,
+            problems: Problems::default(),
+            times: Times::default(),
+            certificate_end: CertificateEnd::default(),
+        }
     }
 
     /// Serves the socket for ever, reopening it on failure.
@@ -153,6 +178,7 @@ impl Listeners {
         let (config, latest) = watch::channel(contents.config(files)?);
         let listener = bind_network(address).await?;
         self.serving(NETWORK, &address.to_string());
+        self.watch_end(files, &contents);
         let connections = tls::connections(listener, latest, Lobby::new(self.times.greeting));
         tokio::select! {
             ended = self.router().serve_with_incoming(connections) => Ok(ended?),
@@ -184,7 +210,20 @@ impl Listeners {
                 }
                 Err(error) => self.note(NETWORK, &format!("{error}; certificates read before stay in use")),
             }
+            self.watch_end(files, &used);
         }
+    }
+
+    /// Warns while the certificate in use has not long to live.
+    fn watch_end(&self, files: &TlsFiles, used: &tls::Contents) {
+        let Some(end) = used.ends() else { return };
+        self.certificate_end.0.set(end);
+        let soon = OffsetDateTime::from_unix_timestamp(end).ok().filter(|end| *end < OffsetDateTime::now_utc() + SOON);
+        let warning = soon.map(|end| {
+            let TlsFile { option, path } = &files.certificate;
+            format!("{option}: {} ends on {}", path.display(), end.date())
+        });
+        report(&self.problems, CERTIFICATE, warning);
     }
 
     /// Connections of a listener without TLS.

@@ -35,6 +35,7 @@ pub fn example_metrics() -> datapath::Result<String> {
         services.register(registry);
         health.register(registry);
         hubble::Chatter::default().register(registry);
+        hubble::CertificateEnd::default().register(registry);
         endpoint::register_metrics(table([]), table([]), registry);
         ipam::register_metrics(table([pool]), registry);
     });

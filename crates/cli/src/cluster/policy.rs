@@ -17,7 +17,7 @@ pub(super) enum Commands {
         after_help = "Flows that were dropped are left out. Read what is printed before it is applied: a pod may do next what it \
                             did not do while it was watched."
     )]
-    Suggest(Options),
+    Suggest(Box<Options>),
 }
 
 #[derive(Args, Debug)]

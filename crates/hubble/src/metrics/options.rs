@@ -67,6 +67,12 @@ impl Field for Plugins {
 }
 
 impl Plugin {
+    /// From its name and its options with `;` between; the error says what is not accepted.
+    pub(super) fn parse(name: &str, options: &str) -> Result<Self, String> {
+        let kind = Kind::of(name).ok_or_else(|| format!("want one of {}", Kind::names()))?;
+        Self::new(kind, options)
+    }
+
     fn new(kind: Kind, options: &str) -> Result<Self, String> {
         let mut plugin = Self { kind, contexts: Contexts::default(), switches: Switches::default() };
         for option in options.split(';').filter(|option| !option.is_empty()) {

@@ -115,6 +115,13 @@ impl TlsFile {
 }
 
 impl Contents {
+    /// When the first certificate of the chain expires, in seconds since 1970; none if that cannot be told.
+    pub(super) fn ends(&self) -> Option<i64> {
+        let chain = pem::certificates(&self.certificate).ok()?;
+        let ends = |der: &[u8]| Some(x509_parser::parse_x509_certificate(der).ok()?.1.validity().not_after.timestamp());
+        chain.iter().filter_map(|certificate| ends(certificate)).min()
+    }
+
     /// Builds the configuration from these files, which errors name.
     pub(crate) fn config(&self, files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
         let chain = pem::certificates(&self.certificate);

@@ -55,6 +55,11 @@ data:
   health-check-icmp-failure-threshold: {{ include "cilium.text" .Values.healthCheckICMPFailureThreshold | quote }}
   {{- if .Values.hubble.enabled }}
   hubble-disable-tls: {{ not .Values.hubble.tls.enabled | quote }}
+  {{- end }}
+  {{- if and .Values.hubble.enabled .Values.hubble.metrics.dynamic.enabled }}
+  hubble-dynamic-metrics-config-path: "/dynamic-metrics-config/dynamic-metrics.yaml"
+  {{- end }}
+  {{- if .Values.hubble.enabled }}
   hubble-event-buffer-capacity: {{ include "cilium.text" .Values.hubble.eventBufferCapacity | quote }}
   hubble-event-buffer-max-size-mb: {{ include "cilium.text" .Values.hubble.eventBufferMaxSizeMb | quote }}
   {{- end }}
@@ -81,6 +86,8 @@ data:
   {{- end }}
   {{- if and .Values.hubble.enabled .Values.hubble.metrics.enabled }}
   hubble-metrics: {{ join " " .Values.hubble.metrics.enabled | quote }}
+  {{- end }}
+  {{- if and .Values.hubble.enabled (or .Values.hubble.metrics.enabled .Values.hubble.metrics.dynamic.enabled) }}
   hubble-metrics-server: {{ printf ":%s" (include "cilium.text" .Values.hubble.metrics.port) | quote }}
   {{- end }}
   {{- if .Values.hubble.enabled }}
