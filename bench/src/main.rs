@@ -2,6 +2,7 @@
 #![doc = include_str!("../README.md")]
 
 mod accounting;
+mod bare;
 mod clock;
 mod cluster;
 mod cni;
@@ -16,6 +17,7 @@ mod pods;
 mod programs;
 mod report;
 mod run;
+mod scale;
 mod sections;
 mod services;
 mod soak;

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 ///
 /// The kernel rejects a program or a map.
 pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, tasks: &Tasks) -> datapath::Result<Agent> {
-    let Host { maps, hooks, netlink, wire, events } = host;
+    let Host { maps, hooks, netlink, wire, sockets, events } = host;
     let epochs = Epochs::open(&maps)?;
     let mut surface = Surface::new();
     let sources = sources::reflect(config, node_name, client, tasks);
@@ -59,6 +59,7 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
             addresses: node.addresses,
             maps: Arc::clone(&maps),
             hooks: Arc::clone(&hooks),
+            sockets,
             epochs: epochs.clone(),
         },
         tasks,

@@ -114,7 +114,7 @@ impl Campaign {
         let ends_elsewhere = self.all.started.elapsed() < self.all.timing.renew;
         match timeout(self.all.timing.retry, self.all.answered.reached(ended)).await {
             Ok(()) if !ends_elsewhere => self.release().await,
-            _ => info!(lease = self.name, "its addresses may still be answered: it is left to expire"),
+            _ => info!(lease = self.name, "its addresses may still be answered: leaving it to expire"),
         }
     }
 
@@ -167,7 +167,7 @@ impl Campaign {
                 // Somebody has changed or deleted it.
                 Ok(Ok(None)) => self.apart(0.0..0.1),
                 other => {
-                    warn!(lease = self.name, error = describe(other), "the lease is not renewed");
+                    warn!(lease = self.name, error = describe(other), "cannot renew the lease");
                     self.apart(0.4..0.6)
                 }
             };
@@ -305,7 +305,7 @@ impl Campaign {
         });
         match released.await {
             Ok(Ok(())) => {}
-            other => warn!(lease = self.name, error = describe(other), "the lease is not given back; it will expire"),
+            other => warn!(lease = self.name, error = describe(other), "cannot release the lease; it will expire"),
         }
     }
 }

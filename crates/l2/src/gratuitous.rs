@@ -75,7 +75,7 @@ fn tell_one(key: &AnnouncementKey, due: &mut Due, answered: &StatusReader<Announ
         return true;
     }
     if let Err(error) = wire.announce(ifindex, Mac(due.mac.0), address) {
-        tracing::warn!(%address, ifindex, error = statedb::with_causes(&error), "the link is not told of the address");
+        tracing::warn!(%address, ifindex, error = statedb::with_causes(&error), "cannot announce the address");
     }
     due.times -= 1;
     due.at = now + SPACING;

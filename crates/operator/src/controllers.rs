@@ -161,7 +161,7 @@ async fn run<C: Controller>(mut controller: C, metrics: Metrics, progress: Progr
             }
             Err(Failures(errors)) => {
                 if !retries.failing() {
-                    tracing::warn!(controller = C::NAME, error = errors.join("; "), "failed, trying on");
+                    tracing::warn!(controller = C::NAME, error = errors.join("; "), "failed, retrying");
                 }
                 let _ = tokio::time::timeout(retries.failed(), controller.due()).await;
             }

@@ -37,7 +37,7 @@ pub(crate) async fn register(client: &Client) {
                         tracing::warn!(
                             crd = definition.name_any(),
                             error,
-                            "CustomResourceDefinition not registered, trying on"
+                            "CustomResourceDefinition not registered, retrying"
                         );
                     }
                     retries.failed()

@@ -47,6 +47,7 @@ impl World {
             addresses: address_reader.clone(),
             maps: Arc::clone(kernel),
             hooks: Arc::new(fake::Hooks::default()),
+            sockets: Arc::new(fake::Sockets::default()),
             epochs: Epochs::open(kernel).unwrap(),
         };
         let tasks = Tasks::new(CancellationToken::new());

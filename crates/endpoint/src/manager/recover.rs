@@ -85,7 +85,7 @@ impl Manager {
         for orphan in &orphans {
             tracing::error!(
                 endpoint = %orphan.id, interface = orphan.interface, addresses = ?orphan.addresses().collect::<Vec<_>>(), folder = %self.config.state().display(),
-                "endpoint runs, but its state on disk is lost; it is recovered when the API server has told of its pod"
+                "endpoint is running but its state on disk is lost; it will be recovered once the API server has reported its pod"
             );
         }
         self.sources.pods.initialized().await;

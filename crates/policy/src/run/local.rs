@@ -79,7 +79,7 @@ impl Run {
     fn leave(&mut self, identity: IdentityId) {
         let pods: Vec<_> = self.attached.iter().filter(|(_, used)| **used == identity).map(|(id, _)| *id).collect();
         if !pods.is_empty() {
-            tracing::warn!(%identity, "an identity in use has other labels now, its pods get another");
+            tracing::warn!(%identity, "an identity in use now has other labels, its pods get another one");
         }
         pods.into_iter().for_each(|id| self.resolve_endpoint(id));
     }

@@ -13,6 +13,7 @@ data:
   bpf-lb-mode: {{ include "cilium.text" .Values.loadBalancer.mode | quote }}
   bpf-lb-mode-annotation: {{ include "cilium.text" .Values.bpf.lbModeAnnotation | quote }}
   bpf-lb-sock-hostns-only: {{ include "cilium.text" .Values.socketLB.hostNamespaceOnly | quote }}
+  bpf-lb-sock-terminate-pod-connections: {{ include "cilium.text" .Values.socketLB.terminatePodConnections | quote }}
   bpf-lb-source-range-all-types: {{ include "cilium.text" .Values.bpf.lbSourceRangeAllTypes | quote }}
   bpf-map-dynamic-size-ratio: {{ include "cilium.text" .Values.bpf.mapDynamicSizeRatio | quote }}
   bpf-root: {{ include "cilium.text" .Values.bpf.root | quote }}
