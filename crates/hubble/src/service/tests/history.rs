@@ -91,6 +91,23 @@ async fn what_the_ring_has_no_more_is_read_from_disk_and_nothing_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_reads_the_past_so_slowly_that_the_ring_is_full_again_gets_it_from_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = start(511, dir.path()).await;
+    push(&node, 1..=500).await;
+    // More than fits between server and client.
+    let mut stream = node.client().get_flows(since(0)).await.unwrap().into_inner();
+    assert_eq!(port(&next(&mut stream).await), Some(1));
+    push(&node, 501..=1000).await;
+    push(&node, 1001..=1500).await;
+    for want in 2..=500 {
+        assert_eq!(port(&next(&mut stream).await), Some(want));
+    }
+    assert!(timeout(DEADLINE, stream.next()).await.unwrap().is_none());
+    end(node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_file_is_told_as_a_loss() {
     let dir = tempfile::tempdir().unwrap();
     let node = start(63, dir.path()).await;
