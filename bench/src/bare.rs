@@ -131,6 +131,6 @@ fn read(bpffs: PathBuf) -> Result<()> {
     let mut reader = Reader::open(&bpffs)?;
     loop {
         while reader.read_present(|_| ()) > 0 {}
-        std::thread::sleep(EVENTS);
+        crate::clock::breathe(EVENTS);
     }
 }
