@@ -7,10 +7,11 @@ use crate::events;
 use crate::flows;
 use crate::fragment;
 use crate::packet::{From, Packet};
-use crate::parse::{Frame, Pkt, REPLY, parse};
+use crate::parse::{Frame, HEADERS, Pkt, REPLY, parse};
 use crate::rewrite;
-use crate::scratch;
+use crate::scratch::{self, Notes};
 use crate::skb::Skb;
+use crate::stages::icmp_error;
 use crate::verdict::Verdict;
 use abi::DropReason;
 use abi::event::point;
@@ -18,6 +19,8 @@ use abi::flow::{Flow, flags, origin};
 use abi::policy::EGRESS;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
+
+const WRITE_FAILED: Verdict = Verdict::Drop(DropReason::ErrorWritingToPacket);
 
 /// A packet leaves the node.
 #[classifier]
@@ -27,8 +30,14 @@ pub fn netdev_egress(ctx: TcContext) -> i32 {
         return events::NOT_OURS;
     }
     let Some(notes) = scratch::begin(From::STACK, origin::STACK) else { return events::NO_MEMORY };
+    if !matches!(parse(skb, &mut notes.pkt), Frame::Ip) {
+        return events::NOT_OURS;
+    }
+    if notes.pkt.is_icmp_error() {
+        return tell(skb, notes);
+    }
     let pkt = &mut notes.pkt;
-    if !matches!(parse(skb, pkt), Frame::Ip) || !flows::is_known(pkt) {
+    if !flows::is_known(pkt) {
         return events::NOT_OURS;
     }
     let Some(flow) = flows::lookup(pkt) else { return events::NOT_OURS };
@@ -37,11 +46,20 @@ pub fn netdev_egress(ctx: TcContext) -> i32 {
     }
     flows::touch(skb, pkt, flow, point::TO_NETWORK);
     fragment::let_follow(pkt);
-    let verdict = if rewrite::apply(skb, pkt, flow, &pkt.key) {
-        Verdict::Pass
-    } else {
-        Verdict::Drop(DropReason::ErrorWritingToPacket)
-    };
+    let verdict = if rewrite::apply(skb, pkt, flow, &pkt.key) { Verdict::Pass } else { WRITE_FAILED };
+    events::finish(skb, pkt, verdict, EGRESS, point::TO_NETWORK)
+}
+
+/// The node tells a client of a service something about its packets: that its program listens no more, for example.
+#[inline(always)]
+fn tell(skb: Skb, notes: &mut Notes) -> i32 {
+    notes.wipe();
+    let Notes { pkt, scratch } = notes;
+    if !skb.pull(HEADERS) || !icmp_error::concerns_flow(skb, pkt, scratch) || !is_answer(pkt, &scratch.known) {
+        return events::NOT_OURS;
+    }
+    scratch.flow = scratch.known;
+    let verdict = if icmp_error::restore(skb, pkt, scratch) { Verdict::Pass } else { WRITE_FAILED };
     events::finish(skb, pkt, verdict, EGRESS, point::TO_NETWORK)
 }
 

@@ -152,7 +152,7 @@ fn what_has_ended_or_is_half_there_is_not_taken_over() {
     Sandbox::run(|sandbox| {
         let mut older = Older::pin(sandbox);
         // The machine has been up for longer than a closed connection is remembered.
-        let ended = connection(1, 1).map(|(key, entry)| (key, FlowEntry { tcp_seen: tcp::RST, ..entry }));
+        let ended = connection(1, 1).map(|(key, entry)| (key, FlowEntry { tcp_seen: tcp::FIN, ..entry }));
         remember(&mut older, ended);
         let [_, lonely_reply] = connection(2, now());
         let [lonely_forward, _] = connection(3, now());
