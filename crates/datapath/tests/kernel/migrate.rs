@@ -111,7 +111,8 @@ fn a_new_table_knows_the_flows_of_the_older_build() {
 
 /// A segment from the middle of a connection, as a frame.
 fn segment(tuple: &Tuple) -> Vec<u8> {
-    let mut frame = vec![2; 12];
+    // To the loopback device's own hardware address.
+    let mut frame = vec![0; 12];
     frame.extend([8, 0, 0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, proto::TCP, 0, 0]);
     for address in [tuple.src, tuple.dst] {
         frame.extend(address.v4_be().to_ne_bytes());
