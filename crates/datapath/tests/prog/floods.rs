@@ -109,7 +109,7 @@ fn a_flood_from_outside_never_fills_the_table() {
             connect(world, f);
             let (to, backend) = ((f.node, 30080), (f.b, 8080));
             Offer::new(to, proto::TCP, NODE_PORT, &[backend]).install(world);
-            for client in (0..1000).map(|port| (f.world, 10_000 + port)) {
+            for client in (0..300).map(|port| (f.world, 10_000 + port)) {
                 world.arrives(&segment(client, to, SYN, (CLIENTS, 0))).redirected();
                 let flags = if refused { RST | ACK } else { SYN | ACK };
                 world.leaves(&b, &segment(backend, client, flags, (SERVERS, CLIENTS + 1))).redirected();
