@@ -3,11 +3,16 @@
 //! came from. The stack tells the rest; here is what it would get wrong, because it does not know of services.
 
 use crate::config;
+use crate::epochs;
+use crate::events;
 use crate::headers::{Ipv4, Ipv6, fold, sum};
+use crate::maps;
 use crate::packet::{From, Packet};
 use crate::parse::{ETH_LEN, LATER, Pkt};
-use abi::DropReason;
 use abi::flow::proto;
+use abi::policy::{EGRESS, INGRESS};
+use abi::tuple::Tuple;
+use abi::{DropReason, limit};
 use aya_ebpf::bindings::BPF_F_ADJ_ROOM_FIXED_GSO;
 use aya_ebpf::helpers::generated::{bpf_redirect, bpf_redirect_peer};
 
@@ -35,16 +40,29 @@ pub fn to_sender<P: Packet>(packet: P, pkt: &Pkt, reason: u8) -> bool {
     let Some(icmp) = error(pkt, reason) else { return false };
     let has_ports = matches!(pkt.tuple.proto, proto::TCP | proto::UDP | proto::SCTP);
     let came_in = pkt.from == From::POD || pkt.from == From::DEVICE;
-    if !has_ports || !came_in || pkt.fragment == LATER || packet.batch_size() != 0 {
+    if !has_ports || !came_in || pkt.fragment == LATER || packet.batch_size() != 0 || !is_admitted(pkt) {
         return false;
     }
     let written = match (pkt.family, pkt.tuple.proto) {
-        (4, proto::TCP) => over_ipv4::<P, { 20 + LONG }>(packet, pkt, icmp),
-        (4, _) => over_ipv4::<P, { 20 + SHORT }>(packet, pkt, icmp),
-        (_, proto::TCP) => over_ipv6::<P, { 40 + LONG }>(packet, pkt, icmp),
-        _ => over_ipv6::<P, { 40 + SHORT }>(packet, pkt, icmp),
+        (4, proto::TCP) => over_ipv4::<P, { 20 + LONG }, LONG>(packet, pkt, icmp),
+        (4, _) => over_ipv4::<P, { 20 + SHORT }, SHORT>(packet, pkt, icmp),
+        (_, proto::TCP) => over_ipv6::<P, { 40 + LONG }, LONG>(packet, pkt, icmp),
+        _ => over_ipv6::<P, { 40 + SHORT }, SHORT>(packet, pkt, icmp),
     };
     written.is_some() && send_back(packet, pkt)
+}
+
+/// Whether its sender has not had too many answers already. One that is not sent counts as dropped on its own way.
+#[inline(always)]
+fn is_admitted(pkt: &Pkt) -> bool {
+    let Some(answered) = maps::ANSWERED.get_ptr_mut(limit::slot(pkt.tuple.src)) else { return false };
+    // SAFETY: array values are never freed. Two processors that count at once count one too few.
+    let admitted = unsafe { (*answered).admit(epochs::now()) };
+    if !admitted {
+        let direction = if pkt.from == From::POD { INGRESS } else { EGRESS };
+        events::count(DropReason::DropRateLimited.code(), direction, pkt.len);
+    }
+    admitted
 }
 
 /// What the sender is told.
@@ -81,10 +99,14 @@ fn error(pkt: &Pkt, reason: u8) -> Option<Icmp> {
     Some(Icmp { kind, code, checksum: 0, rest: (rest as u32).to_be() })
 }
 
-/// `QUOTED` bytes of the packet, and the headers in front of them.
+/// `QUOTED` bytes of the packet, of which the last `TRANSPORT` are of its transport header, and the headers in front of them.
 #[inline(always)]
-fn over_ipv4<P: Packet, const QUOTED: usize>(packet: P, pkt: &Pkt, mut icmp: Icmp) -> Option<()> {
-    let quoted = quote::<P, QUOTED>(packet)?;
+fn over_ipv4<P: Packet, const QUOTED: usize, const TRANSPORT: usize>(
+    packet: P,
+    pkt: &Pkt,
+    mut icmp: Icmp,
+) -> Option<()> {
+    let quoted = quote::<P, QUOTED, TRANSPORT>(packet, pkt)?;
     let mut header = Ipv4 {
         version: 0x45,
         tos: 0,
@@ -108,8 +130,12 @@ fn over_ipv4<P: Packet, const QUOTED: usize>(packet: P, pkt: &Pkt, mut icmp: Icm
 
 /// The same over IPv6.
 #[inline(always)]
-fn over_ipv6<P: Packet, const QUOTED: usize>(packet: P, pkt: &Pkt, mut icmp: Icmp) -> Option<()> {
-    let quoted = quote::<P, QUOTED>(packet)?;
+fn over_ipv6<P: Packet, const QUOTED: usize, const TRANSPORT: usize>(
+    packet: P,
+    pkt: &Pkt,
+    mut icmp: Icmp,
+) -> Option<()> {
+    let quoted = quote::<P, QUOTED, TRANSPORT>(packet, pkt)?;
     let len = ((8 + QUOTED) as u16).to_be();
     let (src, dst) = (pkt.tuple.dst, pkt.tuple.src);
     let header = Ipv6 { class: 0x6000_0000u32.to_be(), len, next: proto::ICMPV6, ttl: TTL, src, dst };
@@ -122,13 +148,39 @@ fn over_ipv6<P: Packet, const QUOTED: usize>(packet: P, pkt: &Pkt, mut icmp: Icm
     if written { Some(()) } else { None }
 }
 
-/// Cuts the packet down to what is quoted of it, and returns that one's sum.
+/// Cuts the packet down to what is quoted of it, and returns the sum that this has when it leaves: a checksum that was left to a card is made
+/// then, over what is left.
 #[inline(always)]
-fn quote<P: Packet, const QUOTED: usize>(packet: P) -> Option<u32> {
+fn quote<P: Packet, const QUOTED: usize, const TRANSPORT: usize>(packet: P, pkt: &Pkt) -> Option<u32> {
+    let left_to_card = checksum_left_to_card(packet, pkt);
     if !packet.cut((ETH_LEN + QUOTED) as u32) || !packet.pull((ETH_LEN + QUOTED) as u32) {
         return None;
     }
-    Some(sum(&packet.read::<[u8; QUOTED]>(ETH_LEN)?, 0))
+    let quoted = sum(&packet.read::<[u8; QUOTED]>(ETH_LEN)?, 0);
+    let Some(written) = left_to_card else { return Some(quoted) };
+    let start = ETH_LEN + QUOTED - TRANSPORT;
+    if pkt.l4 as usize != start {
+        return None;
+    }
+    let made = fold(sum(&packet.read::<[u8; TRANSPORT]>(start)?, 0));
+    Some(sum(&[made, !written], quoted))
+}
+
+/// What stands in place of the transport checksum, if the sender has left it to a card: the sum of the pseudo header (RFC 9293, 3.1; RFC 8200,
+/// 8.1), which a checksum that is made is once in 65536 packets.
+#[inline(always)]
+fn checksum_left_to_card<P: Packet>(packet: P, pkt: &Pkt) -> Option<u16> {
+    let at = match pkt.tuple.proto {
+        proto::TCP => 16,
+        proto::UDP => 6,
+        _ => return None,
+    };
+    let written = packet.read::<u16>(pkt.l4 as usize + at)?;
+    let len = pkt.len - (pkt.l4 as u32 - ETH_LEN as u32);
+    let Tuple { src, dst, proto, .. } = pkt.tuple;
+    // The words of an IPv4 address that are no part of it sum up to nothing.
+    let ends = Ipv6 { class: len.to_be(), len: 0, next: 0, ttl: proto, src, dst };
+    if written == !fold(sum(&ends, 0)) { Some(written) } else { None }
 }
 
 #[inline(always)]

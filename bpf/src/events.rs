@@ -50,8 +50,9 @@ pub struct Place {
     point: u8,
 }
 
+/// Counts a packet, under the reason of its drop or 0.
 #[inline(always)]
-fn count(reason: u8, direction: u8, bytes: u32) {
+pub fn count(reason: u8, direction: u8, bytes: u32) {
     if let Some(counters) = maps::METRICS.get_ptr_mut(metrics::slot(reason, direction)) {
         // SAFETY: this processor's own counters.
         unsafe {

@@ -7,7 +7,7 @@ use crate::events;
 use crate::maps;
 use crate::packet::Packet;
 use crate::parse::{CLASH, FROM_B, KNOWN, OCCUPIED, Pkt, REPLY};
-use abi::flow::{Flow, FlowKey, Half, State, flags, half, origin, proto, tcp};
+use abi::flow::{Flow, FlowKey, Half, flags, half, origin, proto, tcp};
 use abi::identity;
 use abi::tuple::Tuple;
 
@@ -153,7 +153,7 @@ fn is_told_as(sender: u32, vni: u32) -> bool {
 pub fn is_opening(pkt: &Pkt, flow: &Flow) -> bool {
     pkt.tuple.proto == proto::TCP
         && pkt.flags & OPENING == tcp::SYN
-        && (pkt.is(REPLY) || flow.forward.tcp_seen & tcp::FIN != 0 || matches!(flow.state(proto::TCP), State::Closed))
+        && (pkt.is(REPLY) || flow.forward.tcp_seen & tcp::FIN != 0 || flow.has_ended(proto::TCP))
 }
 
 /// Counts the packet, follows the connection's state and reports what is new.
@@ -161,6 +161,7 @@ pub fn is_opening(pkt: &Pkt, flow: &Flow) -> bool {
 pub fn touch<P: Packet>(packet: P, pkt: &Pkt, flow: &mut Flow, point: u8) {
     let now = epochs::now();
     let news = account(pkt, flow, now);
+    follow(packet, pkt, flow);
     if config::on(&config::TRACE_EVENTS) {
         let mine = if pkt.is(REPLY) { &mut flow.reply } else { &mut flow.forward };
         if news != 0 || now.wrapping_sub(mine.last_report) >= config::EVENT_INTERVAL.load() {
@@ -182,10 +183,6 @@ pub fn account(pkt: &Pkt, flow: &mut Flow, now: u32) -> u8 {
     if news != 0 {
         news &= !(flow.forward.tcp_reported | flow.reply.tcp_reported);
     }
-    let may_confirm = is_tcp && !reply && pkt.flags & tcp::SYN == 0 && flow.forward.flags & half::CONFIRMED == 0;
-    if may_confirm && flow.reply.packets != 0 {
-        flow.forward.flags |= half::CONFIRMED;
-    }
     let mine = if reply { &mut flow.reply } else { &mut flow.forward };
     mine.packets += 1;
     mine.bytes += pkt.len as u64;
@@ -198,6 +195,29 @@ pub fn account(pkt: &Pkt, flow: &mut Flow, now: u32) -> u8 {
         mine.tcp_seen |= pkt.flags;
     }
     news
+}
+
+/// Follows how a connection is opened. It stands when its opener acknowledges what it was answered, which nobody can who has not seen it: under
+/// forged addresses none is established.
+#[inline(always)]
+pub fn follow<P: Packet>(packet: P, pkt: &Pkt, flow: &mut Flow) {
+    const FLAGS: u8 = tcp::SYN | tcp::ACK | tcp::RST;
+    if pkt.tuple.proto != proto::TCP || flow.forward.flags & half::CONFIRMED != 0 {
+        return;
+    }
+    let number = |at: usize| packet.read::<u32>(pkt.l4 as usize + at).map(u32::from_be);
+    if pkt.is(REPLY) {
+        if pkt.flags & tcp::SYN != 0
+            && let Some(sequence) = number(4)
+        {
+            flow.expect(sequence.wrapping_add(1));
+        }
+    } else if flow.reply.packets != 0
+        && pkt.flags & FLAGS == tcp::ACK
+        && number(8).is_some_and(|ack| flow.is_proved_by(ack))
+    {
+        flow.forward.flags |= half::CONFIRMED;
+    }
 }
 
 /// Removes a record and its alias.

@@ -41,6 +41,15 @@ impl Skb {
         }
     }
 
+    /// Whether the frame is addressed to the machine itself, and not to another one, a group or everybody on the link.
+    #[inline(always)]
+    pub fn is_addressed_to_us(self) -> bool {
+        /// Of `linux/if_packet.h`.
+        const PACKET_HOST: u32 = 0;
+        // SAFETY: as for the other fields.
+        unsafe { (*self.0).pkt_type == PACKET_HOST }
+    }
+
     #[inline(always)]
     fn store_with<T>(self, offset: u32, value: &T, flags: u64) -> bool {
         let from = core::ptr::from_ref(value).cast();

@@ -7,17 +7,23 @@ use crate::events;
 use crate::flows;
 use crate::fragment;
 use crate::packet::{From, Packet};
-use crate::parse::{Frame, Pkt, REPLY, parse};
+use crate::parse::{Frame, HEADERS, Pkt, REPLY, parse};
 use crate::rewrite;
-use crate::scratch;
+use crate::scratch::{self, Notes};
 use crate::skb::Skb;
+use crate::stages::icmp_error;
 use crate::verdict::Verdict;
 use abi::DropReason;
 use abi::event::point;
 use abi::flow::{Flow, flags, origin};
 use abi::policy::EGRESS;
+use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
+
+const PASS: u32 = Verdict::Pass.code();
+const NOT_OURS: u32 = Verdict::NotOurs.code();
+const WRITE_FAILED: u32 = Verdict::Drop(DropReason::ErrorWritingToPacket).code();
 
 /// A packet leaves the node.
 #[classifier]
@@ -27,22 +33,51 @@ pub fn netdev_egress(ctx: TcContext) -> i32 {
         return events::NOT_OURS;
     }
     let Some(notes) = scratch::begin(From::STACK, origin::STACK) else { return events::NO_MEMORY };
-    let pkt = &mut notes.pkt;
-    if !matches!(parse(skb, pkt), Frame::Ip) || !flows::is_known(pkt) {
+    if read_own(skb.0) == 0 {
         return events::NOT_OURS;
     }
-    let Some(flow) = flows::lookup(pkt) else { return events::NOT_OURS };
+    let verdict = if notes.pkt.is_icmp_error() { tell_client(skb.0) } else { answer_client(skb.0) };
+    events::finish(skb, &notes.pkt, Verdict::from_code(verdict), EGRESS, point::TO_NETWORK)
+}
+
+/// Parses the packet; 0 unless it is of IP. Like a stage, this and what follows are functions of their own, which share no stack.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn read_own(context: *mut __sk_buff) -> u32 {
+    let Some(notes) = scratch::present() else { return 0 };
+    matches!(parse(Skb(context), &mut notes.pkt), Frame::Ip) as u32
+}
+
+/// A program of the node answers a client of a service.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn answer_client(context: *mut __sk_buff) -> u32 {
+    let Some(Notes { pkt, .. }) = scratch::present() else { return NOT_OURS };
+    if !flows::is_known(pkt) {
+        return NOT_OURS;
+    }
+    let Some(flow) = flows::lookup(pkt) else { return NOT_OURS };
     if !is_answer(pkt, flow) {
-        return events::NOT_OURS;
+        return NOT_OURS;
     }
+    let skb = Skb(context);
     flows::touch(skb, pkt, flow, point::TO_NETWORK);
     fragment::let_follow(pkt);
-    let verdict = if rewrite::apply(skb, pkt, flow, &pkt.key) {
-        Verdict::Pass
-    } else {
-        Verdict::Drop(DropReason::ErrorWritingToPacket)
-    };
-    events::finish(skb, pkt, verdict, EGRESS, point::TO_NETWORK)
+    if rewrite::apply(skb, pkt, flow, &pkt.key) { PASS } else { WRITE_FAILED }
+}
+
+/// The node tells a client of a service something about its packets: that its program listens no more, for example.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn tell_client(context: *mut __sk_buff) -> u32 {
+    let Some(notes) = scratch::present() else { return NOT_OURS };
+    notes.wipe();
+    let (skb, Notes { pkt, scratch }) = (Skb(context), notes);
+    if !skb.pull(HEADERS) || !icmp_error::concerns_flow(skb, pkt, scratch) || !is_answer(pkt, &scratch.known) {
+        return NOT_OURS;
+    }
+    scratch.flow = scratch.known;
+    if icmp_error::restore(skb, pkt, scratch) { PASS } else { WRITE_FAILED }
 }
 
 /// Whether the node itself is the backend. Such a flow is told apart by nothing that could change, so that its answers go on under

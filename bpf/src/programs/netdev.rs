@@ -34,6 +34,10 @@ pub fn netdev_ingress(ctx: TcContext) -> i32 {
         Frame::Ip if announced::is_solicitation(pkt) => {
             return events::finish(skb, pkt, announced::solicitation(skb), INGRESS, point::FROM_NETWORK);
         }
+        // As to the stack, which forwards none of it either.
+        Frame::Ip if !skb.is_addressed_to_us() => {
+            return events::finish(skb, pkt, not_ours(pkt), INGRESS, point::FROM_NETWORK);
+        }
         Frame::Ip => {}
         Frame::Arp => return events::finish(skb, pkt, announced::arp(skb), INGRESS, point::FROM_NETWORK),
         // The stack may understand it better. Without its first fragment it does not take a later one for anything.
@@ -75,7 +79,7 @@ pub fn arrive(skb: Skb, notes: &mut Notes) -> Verdict {
         return send::send(skb, pkt, flow);
     }
     if pkt.from == From::DEVICE && !concerns_us(pkt) {
-        return if source::is_forged_to_host(pkt) { FORGED } else { Verdict::NotOurs };
+        return not_ours(pkt);
     }
     stages::decide(skb)
 }
@@ -84,4 +88,10 @@ pub fn arrive(skb: Skb, notes: &mut Notes) -> Verdict {
 #[inline(always)]
 fn concerns_us(pkt: &Pkt) -> bool {
     pkt.is(KNOWN) || pkt.is_icmp_error() || source::is_pod(&pkt.tuple.dst) || service::is_exposed(pkt)
+}
+
+/// What concerns nobody but the stack may still claim to come from where it does not.
+#[inline(always)]
+fn not_ours(pkt: &Pkt) -> Verdict {
+    if source::is_forged_to_host(pkt) { FORGED } else { Verdict::NotOurs }
 }

@@ -39,6 +39,7 @@ pub fn refuse(pkt: &Pkt, scratch: &Scratch) -> i32 {
 #[inline(always)]
 pub fn store<P: Packet>(packet: P, pkt: &mut Pkt, scratch: &mut Scratch) -> Stage {
     let news = complete(pkt, scratch);
+    flows::follow(packet, pkt, &mut scratch.flow);
     if !scratch.notes(NOT_REMEMBERED) {
         if !scratch.is_known() {
             make_way(pkt, scratch);
@@ -128,6 +129,7 @@ fn history(half: &mut Half, known: &Half) {
     half.tcp_seen = known.tcp_seen;
     half.tcp_reported = known.tcp_reported;
     half.flags |= known.flags & half::CONFIRMED;
+    half.expected = known.expected;
 }
 
 /// Puts the renewed record in the place of the old one, at once: who reads it sees the one or the other.
@@ -223,11 +225,13 @@ fn is_same(one: &Flow, other: &Flow) -> bool {
         && (one.src_endpoint, one.dst_endpoint) == (other.src_endpoint, other.dst_endpoint)
 }
 
-/// The ring of the endpoint that the flow is reckoned to.
+/// The ring of the endpoint or service that the flow is reckoned to.
 #[inline(always)]
 fn ring(scratch: &Scratch) -> u32 {
     if scratch.opener.id != 0 {
         rings::of(scratch.opener.ifindex, true)
+    } else if scratch.flow.service != 0 {
+        rings::of_service(scratch.flow.service)
     } else {
         rings::of(scratch.target.ifindex, false)
     }
@@ -243,7 +247,7 @@ fn stack_place(height: u32) -> Option<*mut FlowKey> {
     maps::OPENINGS.get_ptr_mut(rings::stack_place(height, config::OPENINGS.load())?)
 }
 
-/// Puts the flow into its endpoint's ring, and notes the one whose place it takes.
+/// Puts the flow into its ring, and notes the one whose place it takes.
 #[inline(never)]
 fn enlist(scratch: &mut Scratch) -> i32 {
     let ring = ring(scratch);
@@ -261,7 +265,7 @@ fn enlist(scratch: &mut Scratch) -> i32 {
     0
 }
 
-/// A flow that has lost its place in its endpoint's ring: if nobody has answered it, it goes.
+/// A flow that has lost its place in its ring: if nobody has answered it, it goes.
 #[inline(always)]
 fn displace(key: &FlowKey) {
     let Some(flow) = flows::get(key) else { return };
@@ -270,6 +274,7 @@ fn displace(key: &FlowKey) {
             flows::remove(key);
         }
         State::Established if key.proto != proto::TCP => lay_by(key),
+        State::Closed => lay_by(key),
         _ => {}
     }
 }

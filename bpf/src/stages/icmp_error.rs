@@ -31,8 +31,7 @@ pub fn relate<P: Packet>(packet: P, pkt: &mut Pkt, scratch: &mut Scratch) -> Sta
     if !packet.pull(HEADERS) {
         return drop(DropReason::InvalidPacketDropped);
     }
-    pkt.marks &= !(KNOWN | REPLY | CLASH);
-    if quote(packet, pkt, scratch).is_some() && scratch.quoted.src == pkt.tuple.dst && find(packet, pkt, scratch) {
+    if concerns_flow(packet, pkt, scratch) {
         scratch.notes |= NOT_REMEMBERED;
         return orient::known(pkt, scratch);
     }
@@ -46,6 +45,13 @@ pub fn relate<P: Packet>(packet: P, pkt: &mut Pkt, scratch: &mut Scratch) -> Sta
             orient::first(pkt, scratch)
         }
     }
+}
+
+/// Whether the error is about a flow that we know, and goes to whoever sent the quoted packet. Notes the flow.
+#[inline(always)]
+pub fn concerns_flow<P: Packet>(packet: P, pkt: &mut Pkt, scratch: &mut Scratch) -> bool {
+    pkt.marks &= !(KNOWN | REPLY | CLASH);
+    quote(packet, pkt, scratch).is_some() && scratch.quoted.src == pkt.tuple.dst && find(packet, pkt, scratch)
 }
 
 /// Notes the tuple of the packet that is quoted. `None` also for a later fragment: it has no ports.
@@ -171,7 +177,7 @@ fn port_offsets(tuple: &Tuple) -> (u32, u32) {
 
 /// Translates the error's own addresses and, turned round, those of the quotation.
 #[inline(never)]
-fn restore<P: Packet>(packet: P, pkt: &Pkt, scratch: &Scratch) -> bool {
+pub fn restore<P: Packet>(packet: P, pkt: &Pkt, scratch: &Scratch) -> bool {
     let quoted = &scratch.quoted;
     let translation = rewrite::of(&scratch.flow, &scratch.key, pkt.is(REPLY));
     let (of_src, of_dst) = port_offsets(quoted);

@@ -63,8 +63,9 @@ layout! {
         pub tcp_reported: u8,
         /// Bits of [`half`].
         pub flags: u8,
-        /// Zero.
-        pub pad: [u8; 2],
+        /// TCP: half of the number that the flow's opener has to acknowledge ([`Flow::expect`]), the upper one in the reply's half; 0 when
+        /// it is not known.
+        pub expected: u16,
     }
 }
 
@@ -142,7 +143,7 @@ pub mod origin {
 
 /// Bits of [`Half::flags`].
 pub mod half {
-    /// TCP: this end has sent something but a SYN after the other had answered, so the connection stands.
+    /// TCP: this end has acknowledged what the other had answered, so the connection stands.
     pub const CONFIRMED: u8 = 1;
     /// `hop` is a neighbour of the device: with [`super::action::TUNNEL`] the peer node is not behind a router.
     pub const ON_LINK: u8 = 2;
@@ -217,6 +218,12 @@ impl State {
     }
 }
 
+/// Ticks of silence that are allowed after a reset of an established connection: whoever knows its ends can send one that nobody believes.
+const AFTER_RESET: u32 = 600;
+
+/// How much more than the opening segment the first acknowledgement may cover (RFC 7413: data may go with it).
+const OPENING_WINDOW: u32 = 1 << 14;
+
 impl FlowKey {
     /// A number of the key that stands in its value.
     #[inline(always)]
@@ -259,6 +266,39 @@ impl Flow {
             State::Established
         } else {
             State::Opening
+        }
+    }
+
+    /// TCP: the other end's opening segment begins before that number, which proves that whoever acknowledges it has seen the segment.
+    #[inline(always)]
+    pub const fn expect(&mut self, number: u32) {
+        self.reply.expected = (number >> 16) as u16;
+        self.forward.expected = number as u16;
+    }
+
+    /// Whether an acknowledgement of the end that opened the flow proves that. Where the other end's opening segment was not seen, any does
+    /// that is not about a refusal.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_proved_by(&self, acknowledged: u32) -> bool {
+        let expected = (self.reply.expected as u32) << 16 | self.forward.expected as u32;
+        (expected == 0 && self.reply.tcp_seen & tcp::RST == 0) || acknowledged.wrapping_sub(expected) < OPENING_WINDOW
+    }
+
+    /// Whether the connection has ended for certain: both ends have said goodbye, or one has reset it before it was established.
+    #[inline(always)]
+    #[must_use]
+    pub const fn has_ended(&self, proto: u8) -> bool {
+        let farewell = self.forward.tcp_seen & self.reply.tcp_seen & tcp::FIN != 0;
+        matches!(self.state(proto), State::Closed) && (farewell || self.forward.flags & half::CONFIRMED == 0)
+    }
+
+    /// Ticks for which it may be silent before it is garbage.
+    #[must_use]
+    pub const fn lifetime(&self, proto: u8) -> u32 {
+        match self.state(proto) {
+            State::Closed if !self.has_ended(proto) => AFTER_RESET,
+            state => state.lifetime(proto),
         }
     }
 
@@ -342,7 +382,7 @@ impl Flow {
     pub const fn is_garbage(&self, proto: u8, now: u32) -> bool {
         let (forward, reply) = (self.forward.last_seen, self.reply.last_seen);
         let heard = if forward > reply { forward } else { reply };
-        now.saturating_sub(heard) > self.state(proto).lifetime(proto)
+        now.saturating_sub(heard) > self.lifetime(proto)
     }
 }
 

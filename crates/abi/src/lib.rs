@@ -15,6 +15,7 @@ pub mod flow;
 pub mod ipcache;
 pub mod l2;
 pub mod lb;
+pub mod limit;
 pub mod maps;
 pub mod metrics;
 pub mod policy;

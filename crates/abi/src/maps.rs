@@ -2,7 +2,7 @@
 //! Every map, declared once. The kernel side builds its statics from these markers, user space opens maps by them, so
 //! that a wrong key or value type does not compile.
 
-use crate::{Addr, config, endpoint, epoch, event, flow, ipcache, l2, lb, metrics, policy, rings};
+use crate::{Addr, config, endpoint, epoch, event, flow, ipcache, l2, lb, limit, metrics, policy, rings};
 
 /// What kind of map it is, by the kernel's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,10 +108,10 @@ maps! {
     Devices = "cilium_devices" v 1, Hash, 256, u32 => config::Device;
     /// Flows; sized at load.
     Flows = "cilium_flows" v 2, Hash, 131_072, flow::FlowKey => flow::Flow;
-    /// The latest flows of each endpoint, in rings ([`crate::rings`]): one that nobody has answered makes room for the next; sized at load.
-    Openings = "cilium_openings" v 2, Array, rings::RINGS_AND_STACK * 512, u32 => flow::FlowKey;
+    /// The latest flows of each endpoint and frontend, in rings ([`crate::rings`]): one that nobody has answered makes room for the next; sized at load.
+    Openings = "cilium_openings" v 3, Array, rings::RINGS_AND_STACK * 512, u32 => flow::FlowKey;
     /// Where the next entry of each ring goes, and of their stack.
-    OpeningsNext = "cilium_open_next" v 2, Array, rings::COUNT + 1, u32 => u32;
+    OpeningsNext = "cilium_open_next" v 3, Array, rings::COUNT + 1, u32 => u32;
     /// What later fragments of a datagram lack, learnt from the first one.
     Fragments = "cilium_fragments" v 2, LruHash, 8192, FragmentKey => FragmentTransport;
     /// Identity of IPv4 prefixes.
@@ -136,6 +136,8 @@ maps! {
     ConnectedSockets = "cilium_lb_connected" v 1, SkStorage, 0, i32 => lb::Connected;
     /// Unconnected sockets that send to backends by the names of services.
     ReverseSockets = "cilium_lb_reverse_sk" v 1, LruHash, 65536, lb::ReverseKey => lb::ReverseEntry;
+    /// How many packets of late the programs have answered with an error, by the sender ([`crate::limit`]).
+    Answered = "cilium_answered" v 1, Array, limit::SLOTS, u32 => limit::Answered;
     /// Addresses of Services that this node announces on the link.
     Announced = "cilium_l2_responder" v 1, Hash, 65536, l2::AnnouncedKey => l2::Announced;
     /// Packet counters, by `metrics::slot`.

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
-//! The rings of [`crate::maps::Openings`]. Each endpoint has two, for flows that it opens and for flows that are opened to it. A new
-//! flow takes the place of the ring's oldest; if that one is still opening, it is removed. So the flows of an endpoint that nobody
-//! has answered are bounded, and a flood of them costs the endpoint that makes it and nobody's established connection.
+//! The rings of [`crate::maps::Openings`]. Each endpoint has two, for flows that it opens and for flows that are opened to it, and each
+//! frontend of a service one for what is opened to it from outside. A new flow takes the place of the ring's oldest; if that one is still
+//! opening, it is removed. So the flows of an endpoint or frontend that nobody has answered are bounded, and a flood of them costs the one
+//! that makes it, or is its aim, and nobody's established connection.
 //!
-//! One that has been answered but is no TCP connection stays, on a stack behind the rings: when the table is full, it is given up
-//! for a new flow of whoever wants one. So who opens very many of those has them at the others' discretion.
+//! One that has been answered but is no TCP connection, or one that is closed, stays, on a stack behind the rings: when the table is full, it
+//! is given up for a new flow of whoever wants one. So who opens very many of those has them at the others' discretion.
 
 /// Endpoints that have rings of their own; beyond, some share one. A prime, because interface indexes of pods often step by two.
 const ENDPOINTS: u32 = 127;
+/// Frontends that have rings of their own; beyond, some share one.
+const FRONTENDS: u32 = 127;
 /// How many rings there are.
-pub const COUNT: u32 = ENDPOINTS * 2;
+pub const COUNT: u32 = ENDPOINTS * 2 + FRONTENDS;
 /// The index of the stack's height, after those of the rings.
 pub const STACK: u32 = COUNT;
 /// The stack is as long as that many rings.
@@ -22,6 +25,13 @@ pub const RINGS_AND_STACK: u32 = COUNT + STACK_RINGS;
 #[must_use]
 pub const fn of(ifindex: u32, opened_by_it: bool) -> u32 {
     ifindex % ENDPOINTS * 2 + opened_by_it as u32
+}
+
+/// The ring of a service (`lb::Service::id`), for flows that are opened to it from outside.
+#[inline(always)]
+#[must_use]
+pub const fn of_service(id: u32) -> u32 {
+    ENDPOINTS * 2 + id % FRONTENDS
 }
 
 /// Places in each ring, for a flow table of that many entries.
@@ -56,11 +66,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn neighbouring_interfaces_do_not_share_a_ring() {
+    fn neither_neighbouring_interfaces_nor_services_share_a_ring() {
         let rings: std::collections::BTreeSet<u32> =
             (10..10 + 2 * ENDPOINTS).step_by(2).flat_map(|ifindex| [of(ifindex, true), of(ifindex, false)]).collect();
-        assert_eq!(rings.len(), COUNT as usize);
-        assert!(rings.iter().all(|ring| *ring < COUNT));
+        let frontends: std::collections::BTreeSet<u32> = (1..=FRONTENDS).map(of_service).collect();
+        assert_eq!((rings.len(), frontends.len()), (2 * ENDPOINTS as usize, FRONTENDS as usize));
+        assert!(rings.is_disjoint(&frontends) && rings.union(&frontends).all(|ring| *ring < COUNT));
     }
 
     #[test]

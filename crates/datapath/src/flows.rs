@@ -66,7 +66,7 @@ impl Patience {
             return flow.is_garbage(key.proto, now);
         }
         let heard = flow.forward.last_seen.max(flow.reply.last_seen);
-        now.saturating_sub(heard) > state.lifetime(key.proto) / self.divisor
+        now.saturating_sub(heard) > flow.lifetime(key.proto) / self.divisor
     }
 }
 

@@ -88,7 +88,33 @@ fn a_flow_lives_as_long_as_either_end_is_heard_and_as_its_state_allows() {
     flow.forward.flags = half::CONFIRMED;
     assert!(!flow.is_garbage(proto::TCP, 9000) && flow.is_garbage(proto::TCP, 9001));
     flow.forward.tcp_seen = tcp::RST;
+    assert!(!flow.is_garbage(proto::TCP, 1600) && flow.is_garbage(proto::TCP, 1601), "it may be forged");
+    flow.forward.flags = 0;
     assert!(!flow.is_garbage(proto::TCP, 1010) && flow.is_garbage(proto::TCP, 1011));
+    (flow.forward.flags, flow.forward.tcp_seen, flow.reply.tcp_seen) = (half::CONFIRMED, tcp::FIN, tcp::FIN);
+    assert!(!flow.is_garbage(proto::TCP, 1010) && flow.is_garbage(proto::TCP, 1011));
+}
+
+#[test]
+fn only_who_has_seen_the_answer_can_prove_it() {
+    for expected in [1, 77, u32::MAX, 1 << 31] {
+        let (_, mut flow) = record(0);
+        flow.reply.tcp_seen = tcp::SYN | tcp::ACK;
+        flow.expect(expected);
+        assert!(flow.is_proved_by(expected) && flow.is_proved_by(expected.wrapping_add(1000)));
+        for forged in [
+            expected.wrapping_sub(1),
+            expected.wrapping_add(1 << 16),
+            expected.wrapping_sub(1 << 16),
+            expected ^ 1 << 31,
+        ] {
+            assert!(!flow.is_proved_by(forged), "{forged} of {expected}");
+        }
+    }
+    let (_, mut unseen) = record(0);
+    assert!(unseen.is_proved_by(77));
+    unseen.reply.tcp_seen = tcp::RST;
+    assert!(!unseen.is_proved_by(77));
 }
 
 fn any_tuple() -> impl Strategy<Value = Tuple> {

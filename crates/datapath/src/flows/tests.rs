@@ -31,7 +31,8 @@ fn established(last_seen: u32) -> Flow {
 
 fn closed(last_seen: u32) -> Flow {
     let flow = established(last_seen);
-    Flow { reply: Half { tcp_seen: tcp::RST, ..flow.reply }, ..flow }
+    let said_goodbye = |half: Half| Half { tcp_seen: tcp::FIN | tcp::ACK, ..half };
+    Flow { forward: said_goodbye(flow.forward), reply: said_goodbye(flow.reply), ..flow }
 }
 
 fn insert(flows: &Map<Flows>, port: u16, flow: Flow) -> FlowKey {

@@ -61,7 +61,7 @@ fn the_rings_fit_the_table_that_there_is_and_the_programs_know_how_long_they_are
         };
         assert_eq!(rings(&sandbox.load_with(options(65536))), (rings::RINGS_AND_STACK * 256, 256));
         assert_eq!(rings(&sandbox.load_with(options(1 << 20))), (rings::RINGS_AND_STACK * 256, 256), "adopted");
-        std::fs::remove_file(sandbox.pin("maps/cilium_openings_v2")).unwrap();
+        std::fs::remove_file(sandbox.pin("maps/cilium_openings_v3")).unwrap();
         assert_eq!(
             rings(&sandbox.load_with(options(1 << 20))),
             (rings::RINGS_AND_STACK * 256, 256),

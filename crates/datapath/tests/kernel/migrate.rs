@@ -111,7 +111,8 @@ fn a_new_table_knows_the_flows_of_the_older_build() {
 
 /// A segment from the middle of a connection, as a frame.
 fn segment(tuple: &Tuple) -> Vec<u8> {
-    let mut frame = vec![2; 12];
+    // To the loopback device's own hardware address.
+    let mut frame = vec![0; 12];
     frame.extend([8, 0, 0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, proto::TCP, 0, 0]);
     for address in [tuple.src, tuple.dst] {
         frame.extend(address.v4_be().to_ne_bytes());
@@ -152,7 +153,7 @@ fn what_has_ended_or_is_half_there_is_not_taken_over() {
     Sandbox::run(|sandbox| {
         let mut older = Older::pin(sandbox);
         // The machine has been up for longer than a closed connection is remembered.
-        let ended = connection(1, 1).map(|(key, entry)| (key, FlowEntry { tcp_seen: tcp::RST, ..entry }));
+        let ended = connection(1, 1).map(|(key, entry)| (key, FlowEntry { tcp_seen: tcp::FIN, ..entry }));
         remember(&mut older, ended);
         let [_, lonely_reply] = connection(2, now());
         let [lonely_forward, _] = connection(3, now());

@@ -18,6 +18,9 @@ pub(crate) fn host_mac(id: u16) -> [u8; 6] {
     [2, 0, 0, 0, 0xb, id as u8]
 }
 
+/// The hardware address of the node's native device.
+pub(crate) const NODE_MAC: [u8; 6] = [2, 0, 0, 0, 0xff, 2];
+
 pub(crate) fn new_netns() -> OwnedFd {
     netns::create().unwrap()
 }
@@ -26,9 +29,9 @@ pub(crate) fn new_netns() -> OwnedFd {
 pub(crate) async fn make(others: [&OwnedFd; 3]) -> [u32; 4] {
     let netlink = Netlink::open().unwrap();
     let up = LinkChange { up: Some(true), ..LinkChange::default() };
-    let ends = [("lxc_a", "a", 101), ("lxc_b", "b", 102), ("eth0", "eth0", 1)];
-    for ((name, peer, id), other) in ends.into_iter().zip(others) {
-        let host = VethEnd { name, mac: Some(Mac(host_mac(id))), ..VethEnd::default() };
+    let ends = [("lxc_a", "a", 101, host_mac(101)), ("lxc_b", "b", 102, host_mac(102)), ("eth0", "eth0", 1, NODE_MAC)];
+    for ((name, peer, id, mac), other) in ends.into_iter().zip(others) {
+        let host = VethEnd { name, mac: Some(Mac(mac)), ..VethEnd::default() };
         let far = VethEnd { name: peer, mac: Some(Mac(pod_mac(id))), netns: Some(other.as_fd()), ..VethEnd::default() };
         netlink.create_veth(host, far).await.unwrap();
         let inside = Netlink::open_in(other.as_fd()).unwrap();

@@ -12,6 +12,7 @@ mod devices;
 mod encap;
 mod epochs;
 mod errors;
+mod floods;
 mod forward;
 mod fragments;
 mod hairpin;

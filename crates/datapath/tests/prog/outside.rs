@@ -15,7 +15,7 @@ use datapath::bpf::Program;
 use std::net::IpAddr;
 
 use crate::offer::{LOAD_BALANCER, NODE_PORT, Offer, exposed, exposed_with};
-use crate::packet::{ACK, Packet, SYN, Transport, source_port};
+use crate::packet::{ACK, Packet, SYN, Transport, checksum, source_port};
 use crate::run::Run;
 use crate::wire::vxlan;
 use crate::world::{Family, REMOTE_IDENTITY, World, families, full, tuple};
@@ -477,6 +477,36 @@ fn where_nobody_serves_the_sender_is_told_so() {
             let request = Packet::udp((f.a, 40001), (f.service, 80));
             let run = world.leaves_as_batch(&a, &request.bytes(), 8);
             run.dropped(DropReason::ServiceBackendNotFound);
+        },
+    );
+}
+
+/// A card, or whoever sends the answer on, makes it over what is left of the packet.
+#[test]
+fn an_answer_to_a_packet_without_its_checksum_has_its_own_right() {
+    exposed_with(
+        |config| ProgramConfig { reject_no_backend: 1, ..config },
+        |world, f| {
+            let a = world.a;
+            Offer::new((f.service, 80), proto::TCP, LOAD_BALANCER, &[]).install(world);
+            let udp = |client| Packet::udp((client, 40001), (f.service, 80));
+            let tcp = |client| Packet::tcp((client, 40001), (f.service, 80), SYN);
+            let network = if f.a.is_ipv4() { 20 } else { 40 };
+            for (request, checksum_at) in [(udp(f.world), 6), (tcp(f.world), 16), (udp(f.a), 6), (tcp(f.a), 16)] {
+                let frame = request.without_checksum();
+                let mut run =
+                    if request.src == f.a { world.leaves(&a, &frame) } else { arrives_unsummed(world, &frame) };
+                assert_eq!(run.verdict, 7, "{run:?}");
+                let icmp = 14 + network;
+                let quoted = icmp + 8 + network;
+                let made = checksum(&run.frame[quoted..]);
+                run.frame[quoted + checksum_at..][..2].copy_from_slice(&made);
+                let kind = Transport::Icmp { kind: run.frame[icmp], code: run.frame[icmp + 1], rest: [0; 4] };
+                let mut expected =
+                    Packet::new(request.dst, request.src, kind).macs([2, 0, 0, 0, 0xff, 2], [2, 0, 0, 0, 0xff, 1]);
+                expected.set_payload(run.frame[icmp + 8..].to_vec());
+                run.packet(&expected);
+            }
         },
     );
 }

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use abi::flow::proto;
 
+use crate::devices::NODE_MAC;
+
 pub(crate) const SYN: u8 = abi::flow::tcp::SYN;
 pub(crate) const ACK: u8 = abi::flow::tcp::ACK;
 pub(crate) const FIN: u8 = abi::flow::tcp::FIN;
@@ -38,6 +40,9 @@ pub(crate) struct Packet {
     dst_mac: [u8; 6],
     vlan: Option<u16>,
     ttl: u8,
+    /// Of a TCP segment.
+    number: u32,
+    acknowledged: u32,
     fragment: Option<Fragment>,
     extensions: Vec<u8>,
     pub(crate) transport: Transport,
@@ -50,9 +55,12 @@ impl Packet {
             src,
             dst,
             src_mac: [2, 0, 0, 0, 0xff, 1],
-            dst_mac: [2, 0, 0, 0, 0xff, 2],
+            dst_mac: NODE_MAC,
             vlan: None,
             ttl: 64,
+            // All begin with the same number, and acknowledge it.
+            number: 1,
+            acknowledged: 2,
             fragment: None,
             extensions: Vec::new(),
             transport,
@@ -115,6 +123,12 @@ impl Packet {
 
     pub(crate) fn ttl(mut self, ttl: u8) -> Self {
         self.ttl = ttl;
+        self
+    }
+
+    /// The sequence number of a TCP segment, and the one that it acknowledges.
+    pub(crate) fn numbers(mut self, number: u32, acknowledged: u32) -> Self {
+        (self.number, self.acknowledged) = (number, acknowledged);
         self
     }
 
@@ -194,6 +208,16 @@ impl Packet {
         frame
     }
 
+    /// The whole frame, with the sum of the pseudo header in place of the transport checksum, as whoever leaves that to a card sends it.
+    pub(crate) fn without_checksum(&self) -> Vec<u8> {
+        let mut frame = self.bytes();
+        let transport = self.transport_bytes().len();
+        let at = frame.len() - transport + if self.proto() == proto::TCP { 16 } else { 6 };
+        let [a, b] = checksum(&self.pseudo_header(transport));
+        frame[at..at + 2].copy_from_slice(&[!a, !b]);
+        frame
+    }
+
     /// From the network header on.
     pub(crate) fn network(&self) -> Vec<u8> {
         let transport = self.transport_bytes();
@@ -261,7 +285,10 @@ impl Packet {
             }
             Transport::Tcp { sport, dport, flags } => {
                 let mut header = [sport.to_be_bytes(), dport.to_be_bytes()].concat();
-                header.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 0x20, 0, 0, 0, 0, 0]);
+                header.extend(self.number.to_be_bytes());
+                let acknowledged = if flags & ACK == 0 { 0 } else { self.acknowledged };
+                header.extend(acknowledged.to_be_bytes());
+                header.extend([0x50, flags, 0x20, 0, 0, 0, 0, 0]);
                 (header, Some(16))
             }
             Transport::Sctp { sport, dport } => return self.sctp_bytes(sport, dport),

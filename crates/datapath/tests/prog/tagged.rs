@@ -10,7 +10,7 @@ use abi::DropReason;
 use datapath::bpf::{Direction, Program};
 use datapath::netns;
 
-use crate::devices::{host_mac, pod_mac};
+use crate::devices::{NODE_MAC, pod_mac};
 use crate::packet::Packet;
 use crate::tunnel::{ip, nothing, socket};
 use crate::world::{World, families};
@@ -44,7 +44,7 @@ fn a_priority_does_not_let_the_wire_claim_to_be_a_pod() {
         here.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let port = here.local_addr().unwrap().port();
         let frame = |src, vlan: Option<u16>| {
-            let packet = Packet::udp((src, 1000), (f.node, port)).macs(pod_mac(1), host_mac(1));
+            let packet = Packet::udp((src, 1000), (f.node, port)).macs(pod_mac(1), NODE_MAC);
             vlan.map_or(packet.clone(), |id| packet.vlan(id)).bytes()
         };
         for vlan in [None, Some(0), Some(5 << 13)] {
@@ -75,7 +75,7 @@ fn an_answer_with_a_priority_reaches_its_pod() {
         let pod = socket(&world.pods[0], f.a);
         let port = pod.local_addr().unwrap().port();
         pod.send_to(b"question", (f.world, 53)).unwrap();
-        let answer = Packet::udp((f.world, 53), (f.node, port)).macs(pod_mac(1), host_mac(1)).vlan(0);
+        let answer = Packet::udp((f.world, 53), (f.node, port)).macs(pod_mac(1), NODE_MAC).vlan(0);
         send(&world.node2, "eth0", &answer.bytes());
         let (_, from) = pod.recv_from(&mut [0; 64]).expect("nothing arrived");
         assert_eq!(from.ip(), f.world);

@@ -23,7 +23,7 @@ use abi::tuple::Tuple;
 use abi::{Addr, identity};
 use datapath::bpf::{Datapath, Options, Place, Program, TestRun};
 use datapath::events::Reader;
-use datapath::netlink::{Encap, LinkChange, Netlink, Route, Scope, VethEnd};
+use datapath::netlink::{Encap, LinkChange, Mac, Netlink, Route, Scope, VethEnd};
 use datapath::{Epochs, Kernel, LpmKey, Table, Trie};
 use ipnet::IpNet;
 
@@ -236,7 +236,8 @@ impl World {
     pub(crate) fn add_device(&self, name: &str) -> u32 {
         self.runtime.block_on(async {
             let netlink = Netlink::open().unwrap();
-            let (host, peer) = (VethEnd { name, ..VethEnd::default() }, format!("{name}_peer"));
+            let mac = Some(Mac(devices::NODE_MAC));
+            let (host, peer) = (VethEnd { name, mac, ..VethEnd::default() }, format!("{name}_peer"));
             netlink.create_veth(host, VethEnd { name: &peer, ..VethEnd::default() }).await.unwrap();
             let index = netlink.link(name).await.unwrap().unwrap().index;
             netlink.change_link(index, LinkChange { up: Some(true), ..LinkChange::default() }).await.unwrap();

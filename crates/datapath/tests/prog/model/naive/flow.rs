@@ -115,11 +115,17 @@ impl Flow {
         }
     }
 
+    /// Whether the conversation is over for certain: a reset may be anybody's.
+    pub(crate) fn has_ended(&self) -> bool {
+        let farewell = self.said.iter().all(|said| said.finished);
+        self.stage() == Stage::Closed && (farewell || !self.confirmed)
+    }
+
     /// Whether the packet is the first of another connection on the same ends.
     pub(crate) fn is_over_by(&self, message: &Message, reply: bool) -> bool {
         message.talk.proto == Proto::Tcp
             && message.flags & (SYN | ACK | FIN | RST) == SYN
-            && (reply || self.said[0].finished || self.stage() == Stage::Closed)
+            && (reply || self.said[0].finished || self.has_ended())
     }
 
     /// Whether the packet is treated as those before it, and nobody is asked.
@@ -149,7 +155,7 @@ impl Flow {
         said.finished |= message.flags & FIN != 0;
         // Who goes on has not reset the connection.
         said.reset = message.flags & RST != 0;
-        self.confirmed |= !reply && answered && message.flags & SYN == 0;
+        self.confirmed |= !reply && answered && message.flags & (SYN | ACK | RST) == ACK;
         let news = message.flags & (SYN | FIN | RST) & !self.told;
         self.told |= news;
         news

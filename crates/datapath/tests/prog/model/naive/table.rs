@@ -102,7 +102,7 @@ impl Model {
     }
 
     /// Lists a new flow among its pod's latest. One that falls off and that nobody has answered goes; one that is answered and is no
-    /// connection is laid by.
+    /// connection, or is over, is laid by.
     pub(crate) fn list(&mut self, flow: &Flow) {
         let Some(ring) = flow.ring() else { return };
         let latest = self.latest.entry(ring).or_default();
@@ -115,6 +115,7 @@ impl Model {
         match self.flows[at].stage() {
             Stage::Opening if !self.flows[at].refused => self.remove(oldest),
             Stage::Established if self.flows[at].opening.proto != Proto::Tcp => self.laid_by.push(oldest),
+            Stage::Closed => self.laid_by.push(oldest),
             _ => {}
         }
     }
@@ -168,7 +169,8 @@ impl Model {
             (Proto::Tcp, Stage::Established) if also_established => 8000 / divisor,
             (Proto::Tcp, Stage::Established) => 8000,
             (_, Stage::Established) if !also_established => 60,
-            (Proto::Tcp, Stage::Closed) => 10 / divisor,
+            (Proto::Tcp, Stage::Closed) if flow.has_ended() => 10 / divisor,
+            (Proto::Tcp, Stage::Closed) => 600 / divisor,
             _ => 60 / divisor,
         };
         let garbage: Vec<Pair> =
