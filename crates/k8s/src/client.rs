@@ -7,7 +7,8 @@ mod limit;
 mod limits;
 mod transport;
 
-use crate::reflect::{IntoIngested, WatchFailure, Watches};
+use crate::gateway::{Object, Served, Spec};
+use crate::reflect::{IntoIngested, Source, WatchFailure, Watches, reflect};
 use failover::Servers;
 pub use failover::{chain, is_permanent};
 use hyper::Uri;
@@ -196,7 +197,7 @@ impl Client {
         &self,
         api: Api<K>,
         watch: crate::WatchConfig,
-        writer: statedb::Writer<R>,
+        mut writer: statedb::Writer<R>,
         ingest: F,
     ) -> impl Future<Output = ()> + Send + 'static
     where
@@ -205,7 +206,35 @@ impl Client {
         I: IntoIngested<R> + 'static,
         F: Fn(&K) -> I + Send + 'static,
     {
-        crate::reflect::reflect(api, watch, writer, ingest, self.watches.clone())
+        let watches = self.watches.clone();
+        let source = Source { api, kind: (), watch };
+        async move { reflect(source, &mut writer, ingest, &watches).await }
+    }
+
+    /// As [`Client::reflect`], of all objects of a kind that the cluster may serve in one version or another, or not at all.
+    ///
+    /// The best served version is followed. While the kind is not served, the table is complete and empty.
+    pub fn reflect_served<S, R, I, F>(
+        &self,
+        writer: statedb::Writer<R>,
+        ingest: F,
+    ) -> impl Future<Output = ()> + Send + 'static
+    where
+        S: Spec,
+        R: statedb::Row,
+        I: IntoIngested<R> + 'static,
+        F: Fn(&Object<S>) -> I + Send + Sync + 'static,
+    {
+        crate::reflect::reflect_served(self.kube(), writer, ingest, self.watches.clone())
+    }
+
+    /// The best version of a kind that the cluster serves, if any.
+    ///
+    /// # Errors
+    ///
+    /// The API server does not say.
+    pub async fn served<S: Spec>(&self) -> Result<Option<Served>, kube::Error> {
+        crate::gateway::served::<S>(&self.inner).await
     }
 }
 

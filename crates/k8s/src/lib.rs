@@ -6,6 +6,7 @@ mod client;
 pub mod config_map;
 pub mod crd;
 pub mod field;
+pub mod gateway;
 mod reflect;
 
 pub use client::{Client, ClientConfig, Error, Limits, chain, is_permanent};
