@@ -21,7 +21,7 @@ mod tests;
 
 /// From the bottom to the top; a crate may depend on what stands in a lower layer.
 const LAYERS: [(&str, &[&str]); 7] = [
-    ("L0", &["abi", "rest", "statedb"]),
+    ("L0", &["abi", "l7", "rest", "statedb"]),
     ("L1", &["model"]),
     ("L2", &["k8s", "datapath", "surface"]),
     ("L3", &["ipcache"]),

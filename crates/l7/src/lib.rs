@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+#![doc = include_str!("../README.md")]
+
+mod certificate;
+mod cluster;
+mod filter;
+mod host;
+pub mod link;
+mod listener;
+mod object;
+mod route;
+mod time;
+
+pub use certificate::{Certificate, Pem, TrustAnchors};
+pub use cluster::{
+    BackendProtocol, BackendTls, Cluster, ClusterLimits, Endpoint, EndpointState, Endpoints, PeerName, ProxyProtocol,
+    Trust,
+};
+pub use filter::{Cors, Filters, HeaderChanges, Mirror, Origin, PathChange, Redirect, Rewrite, Share};
+pub use host::{HostMatch, ParseHostError};
+pub use listener::{
+    Alpn, ClientValidation, HttpServer, Limits, Listener, Serve, TableRef, Termination, TlsAction, TlsServer,
+};
+pub use object::{Key, Kind, Object, Snapshot, Update, Version};
+pub use route::{
+    Attachment, Backend, Forward, HttpForward, KeepPeer, PathMatch, Persistence, Precedence, Retry, RetryBudget, Route,
+    RouteAction, RouteMatch, Target, ValueMatch,
+};
+
+use std::sync::Arc;
+
+/// Name of an object, unique among those of its kind. What it says is the producer's affair; it is shown to users.
+pub type Name = Arc<str>;

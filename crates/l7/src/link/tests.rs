@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+use super::frame::{LONGEST, write};
+use super::{Fault, FromProxy, LinkError, Published, Reports, Status, Updates, greet, publish};
+use crate::{Certificate, Key, Kind, Object, Snapshot, Version};
+use std::sync::Arc;
+use tokio::io::{AsyncWriteExt, BufReader, DuplexStream, ReadHalf, WriteHalf, duplex, split};
+use tokio::sync::watch;
+
+fn certificate(name: &str, chain: &str) -> Object {
+    Certificate { name: name.into(), chain: chain.into(), key: "k".into() }.into()
+}
+
+fn published(version: u64, objects: impl IntoIterator<Item = Object>) -> Published {
+    Published { version: Version(version), snapshot: Arc::new(objects.into_iter().collect()) }
+}
+
+struct World {
+    agent: watch::Sender<Published>,
+    status: watch::Receiver<Option<Status>>,
+    proxy: DuplexStream,
+    result: tokio::task::JoinHandle<Result<(), LinkError>>,
+}
+
+fn world(first: Published) -> World {
+    let (agent, snapshots) = watch::channel(first);
+    let (sender, status) = watch::channel(None);
+    let (proxy, other) = duplex(1 << 20);
+    let result = tokio::spawn(async move { publish(other, snapshots, &sender).await });
+    World { agent, status, proxy, result }
+}
+
+type Proxy = (Updates<BufReader<ReadHalf<DuplexStream>>>, Reports<WriteHalf<DuplexStream>>);
+
+async fn connect(stream: DuplexStream) -> Proxy {
+    let (reader, writer) = split(stream);
+    greet(BufReader::new(reader), writer).await.unwrap()
+}
+
+#[tokio::test]
+async fn everything_comes_first_and_changes_from_then_on() {
+    let mut world = world(published(7, [certificate("a", "1"), certificate("b", "1")]));
+    let (mut updates, mut reports) = connect(world.proxy).await;
+    let first = updates.next().await.unwrap();
+    assert!(first.complete);
+    let mut has = Snapshot::default();
+    has.apply(first.update);
+    reports.send(Status { version: Version(7), faults: Vec::new() }).await.unwrap();
+    world.status.wait_for(|status| status.as_ref().is_some_and(|s| s.version == Version(7))).await.unwrap();
+
+    let newer = published(8, [certificate("b", "2")]);
+    world.agent.send_replace(newer.clone());
+    let second = updates.next().await.unwrap();
+    assert!(!second.complete);
+    assert_eq!((second.update.set.len(), second.update.remove.len()), (1, 1));
+    has.apply(second.update);
+    assert_eq!(has, *newer.snapshot);
+}
+
+#[tokio::test]
+async fn what_changes_while_an_update_is_under_way_is_one_update() {
+    let mut world = world(published(1, []));
+    let (mut updates, mut reports) = connect(world.proxy).await;
+    assert_eq!(updates.next().await.unwrap().version, Version(1));
+    for version in 2..100 {
+        world.agent.send_replace(published(version, [certificate("a", &version.to_string())]));
+    }
+    reports.send(Status { version: Version(1), faults: Vec::new() }).await.unwrap();
+    world.status.wait_for(Option::is_some).await.unwrap();
+    assert_eq!(updates.next().await.unwrap().version, Version(99));
+}
+
+#[tokio::test]
+async fn faults_reach_the_agent_also_when_they_change_later() {
+    let mut world = world(published(1, [certificate("a", "bad")]));
+    let (mut updates, mut reports) = connect(world.proxy).await;
+    updates.next().await.unwrap();
+    let fault = Fault { object: Key { kind: Kind::Certificate, name: "a".into() }, reason: "no certificate".into() };
+    for faults in [vec![fault], Vec::new()] {
+        let status = Status { version: Version(1), faults };
+        reports.send(status.clone()).await.unwrap();
+        world.status.wait_for(|seen| seen.as_ref() == Some(&status)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_build_that_speaks_no_common_version_is_told_so() {
+    let World { mut proxy, result, .. } = world(published(1, []));
+    write(&mut proxy, &FromProxy::Hello { oldest: 99, newest: 100 }).await.unwrap();
+    let error = result.await.unwrap().unwrap_err();
+    assert!(matches!(error, LinkError::NoCommonVersion { oldest: 99, newest: 100 }), "{error}");
+}
+
+#[tokio::test]
+async fn a_newer_build_is_answered_in_the_version_that_both_speak() {
+    let World { mut proxy, .. } = world(published(1, []));
+    write(&mut proxy, &FromProxy::Hello { oldest: 1, newest: 100 }).await.unwrap();
+    let super::ToProxy::Hello { protocol } = super::frame::read(&mut proxy).await.unwrap() else { panic!() };
+    assert_eq!(protocol, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_does_not_answer_is_given_up() {
+    let world = world(published(1, []));
+    let _silent = connect(world.proxy).await;
+    assert!(matches!(world.result.await.unwrap(), Err(LinkError::NoStatus)));
+}
+
+#[tokio::test]
+async fn a_frame_longer_than_allowed_ends_the_link_before_it_is_read() {
+    let World { mut proxy, result, .. } = world(published(1, []));
+    proxy.write_u32(LONGEST + 1).await.unwrap();
+    assert!(matches!(result.await.unwrap(), Err(LinkError::TooLong(_))));
+}
+
+#[tokio::test]
+async fn an_update_that_is_cut_off_is_not_seen() {
+    let (mut agent, proxy) = duplex(1 << 16);
+    let send = async {
+        write(&mut agent, &super::ToProxy::Hello { protocol: 1 }).await.unwrap();
+        write(&mut agent, &super::ToProxy::Begin { version: Version(1), complete: true }).await.unwrap();
+        write(&mut agent, &super::ToProxy::Set(certificate("a", "1"))).await.unwrap();
+        agent.shutdown().await.unwrap();
+    };
+    let ((mut updates, _reports), ()) = tokio::join!(connect(proxy), send);
+    assert!(matches!(updates.next().await, Err(LinkError::Io(_))));
+}

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Everything that the proxy serves, as a set of objects, and the difference between two such sets.
+
+use crate::{Certificate, Cluster, Endpoints, Listener, Name, Route, TrustAnchors};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+#[cfg(test)]
+mod tests;
+
+/// One part of a snapshot. Two that are clones of each other are known to be equal at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Object {
+    /// A socket.
+    Listener(Arc<Listener>),
+    /// A rule for requests.
+    Route(Arc<Route>),
+    /// How backends are spoken to.
+    Cluster(Arc<Cluster>),
+    /// Where backends are.
+    Endpoints(Arc<Endpoints>),
+    /// A certificate with its key.
+    Certificate(Arc<Certificate>),
+    /// Authorities.
+    TrustAnchors(Arc<TrustAnchors>),
+}
+
+impl Object {
+    /// What it is replaced and removed by.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        let (kind, name) = match self {
+            Self::Listener(listener) => (Kind::Listener, &listener.name),
+            Self::Route(route) => (Kind::Route, &route.name),
+            Self::Cluster(cluster) => (Kind::Cluster, &cluster.name),
+            Self::Endpoints(endpoints) => (Kind::Endpoints, &endpoints.cluster),
+            Self::Certificate(certificate) => (Kind::Certificate, &certificate.name),
+            Self::TrustAnchors(anchors) => (Kind::TrustAnchors, &anchors.name),
+        };
+        Key { kind, name: name.clone() }
+    }
+}
+
+macro_rules! parts {
+    ($($part:ident)*) => {$(
+        impl From<$part> for Object {
+            fn from(part: $part) -> Self {
+                Self::$part(Arc::new(part))
+            }
+        }
+    )*};
+}
+parts!(Listener Route Cluster Endpoints Certificate TrustAnchors);
+
+/// What an [`Object`] can be. What others refer to comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Kind {
+    /// [`TrustAnchors`].
+    TrustAnchors,
+    /// [`Certificate`].
+    Certificate,
+    /// [`Endpoints`], by the name of their cluster.
+    Endpoints,
+    /// [`Cluster`].
+    Cluster,
+    /// [`Route`].
+    Route,
+    /// [`Listener`].
+    Listener,
+}
+
+/// Kind and name of an object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Key {
+    /// Kind.
+    pub kind: Kind,
+    /// Name among those of the kind.
+    pub name: Name,
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            Kind::TrustAnchors => "trust anchors",
+            Kind::Certificate => "certificate",
+            Kind::Endpoints => "endpoints of",
+            Kind::Cluster => "cluster",
+            Kind::Route => "route",
+            Kind::Listener => "listener",
+        };
+        write!(f, "{kind} {}", self.name)
+    }
+}
+
+/// Number of a snapshot. It grows while an agent runs; another agent begins anew, so equal numbers mean nothing between two.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Version(pub u64);
+
+/// All that the proxy is to serve.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    objects: BTreeMap<Key, Object>,
+}
+
+impl Snapshot {
+    /// Puts the object in, in place of the one of its key.
+    pub fn set(&mut self, object: impl Into<Object>) {
+        let object = object.into();
+        self.objects.insert(object.key(), object);
+    }
+
+    /// Takes the object out.
+    pub fn remove(&mut self, key: &Key) {
+        self.objects.remove(key);
+    }
+
+    /// The object of a key.
+    #[must_use]
+    pub fn get(&self, key: &Key) -> Option<&Object> {
+        self.objects.get(key)
+    }
+
+    /// All objects, by kind and name.
+    pub fn iter(&self) -> impl Iterator<Item = (&Key, &Object)> {
+        self.objects.iter()
+    }
+
+    /// What makes `newer` of it.
+    #[must_use]
+    pub fn difference(&self, newer: &Self) -> Update {
+        Update {
+            set: newer
+                .objects
+                .iter()
+                .filter(|(key, object)| self.get(key) != Some(object))
+                .map(|(_, o)| o.clone())
+                .collect(),
+            remove: self.objects.keys().filter(|key| !newer.objects.contains_key(key)).cloned().collect(),
+        }
+    }
+
+    /// Makes the changes of `update`.
+    pub fn apply(&mut self, update: Update) {
+        for key in &update.remove {
+            self.remove(key);
+        }
+        for object in update.set {
+            self.set(object);
+        }
+    }
+}
+
+impl FromIterator<Object> for Snapshot {
+    fn from_iter<T: IntoIterator<Item = Object>>(objects: T) -> Self {
+        let mut snapshot = Self::default();
+        for object in objects {
+            snapshot.set(object);
+        }
+        snapshot
+    }
+}
+
+/// Changes that come into force together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Update {
+    /// Objects that are new or other than before.
+    pub set: Vec<Object>,
+    /// Objects that are gone.
+    pub remove: Vec<Key>,
+}
+
+impl Update {
+    /// Whether it changes nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.remove.is_empty()
+    }
+}

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which request goes where.
+
+use crate::{Filters, HostMatch, Mirror, Name, Redirect, time};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What is done with the requests that match: one rule of an HTTPRoute, a GRPCRoute or an Ingress.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// Shown in logs, metrics and errors.
+    pub name: Name,
+    /// Where it is found.
+    pub attachments: Vec<Attachment>,
+    /// A request must satisfy one of these. None: the route is for no request.
+    pub matches: Vec<RouteMatch>,
+    /// Changes on the way, whichever backend is chosen.
+    #[serde(default)]
+    pub filters: Filters,
+    /// Where the request goes.
+    pub action: RouteAction,
+}
+
+/// A table of a listener, and the hosts for which the route is in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// What [`crate::TableRef`]s refer to.
+    pub table: Name,
+    /// Routes of a more specific host are tried before all others.
+    pub hosts: Vec<HostMatch>,
+}
+
+/// What a request must have; all of it must be there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteMatch {
+    /// Of the routes of a host, the one that precedes takes the request.
+    pub precedence: Precedence,
+    /// The path, without the query.
+    pub path: PathMatch,
+    /// The method.
+    #[serde(default)]
+    pub method: Option<String>,
+    /// Headers by name, of which the case does not matter. Of a header that comes several times, the values are one, joined by commas.
+    #[serde(default)]
+    pub headers: Vec<(String, ValueMatch)>,
+    /// Query parameters by name. Of one that comes several times, the first counts.
+    #[serde(default)]
+    pub query: Vec<(String, ValueMatch)>,
+}
+
+/// Which match is tried first: the order of the fields, and of each the smaller value. Ties are for the producer to avoid; the route's
+/// name breaks them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Precedence {
+    /// What the match itself says, most significant number first.
+    pub specificity: [u32; 5],
+    /// When the object was made, in seconds since 1970.
+    pub created: i64,
+    /// Namespace and name of the object.
+    pub source: Arc<str>,
+    /// Place in the object.
+    pub place: u32,
+}
+
+/// A path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PathMatch {
+    /// All of it.
+    Exact(String),
+    /// Its first segments: `/a` is before `/a`, `/a/` and `/a/b`, not before `/ab`. A final slash says nothing.
+    Prefix(String),
+    /// An expression that all of it matches.
+    Regex(String),
+}
+
+impl Default for PathMatch {
+    fn default() -> Self {
+        Self::Prefix("/".into())
+    }
+}
+
+/// The value of a header or of a query parameter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ValueMatch {
+    /// This value.
+    Exact(String),
+    /// An expression that all of it matches.
+    Regex(String),
+    /// Any value.
+    Present,
+}
+
+/// Where a request goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RouteAction {
+    /// To a backend.
+    Forward(HttpForward),
+    /// Back to the client, who is to ask elsewhere.
+    Redirect(Redirect),
+    /// Back to the client with this status: what the route refers to is not there.
+    Respond(u16),
+}
+
+/// How requests reach backends.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpForward {
+    /// One is chosen by weight for each request. Without one that weighs anything, the answer is 500.
+    pub backends: Vec<Backend>,
+    /// Copies, whose answers are dropped.
+    #[serde(default)]
+    pub mirrors: Vec<Mirror>,
+    /// Time from the request's headers to the end of the response's headers, retries included; then the answer is 504.
+    #[serde(default, with = "time::option")]
+    pub timeout: Option<Duration>,
+    /// The same for one attempt.
+    #[serde(default, with = "time::option")]
+    pub attempt_timeout: Option<Duration>,
+    /// Whether and when another attempt is made.
+    #[serde(default)]
+    pub retry: Option<Retry>,
+    /// Whether a client comes back to its backend.
+    #[serde(default)]
+    pub persistence: Option<Persistence>,
+}
+
+/// Where bytes and datagrams go.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forward {
+    /// Shown in logs and metrics.
+    pub route: Name,
+    /// One is chosen by weight for each connection.
+    pub backends: Vec<Backend>,
+    /// Whose address backends see.
+    #[serde(default)]
+    pub peer: KeepPeer,
+}
+
+/// Whose address the backend sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum KeepPeer {
+    /// The proxy's.
+    #[default]
+    Proxy,
+    /// The client's, for which the kernel must bring the answers back here.
+    Client,
+}
+
+/// A share of a route's requests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backend {
+    /// Where they go.
+    pub target: Target,
+    /// The share is this part of the sum of all.
+    pub weight: u32,
+    /// Changes for this backend only, after those of the route.
+    #[serde(default)]
+    pub filters: Filters,
+}
+
+/// Where a backend's share goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Target {
+    /// To an endpoint of this [`crate::Cluster`].
+    Cluster(Name),
+    /// The backend does not exist or may not be referred to: its share gets this status, its connections are closed.
+    Status(u16),
+}
+
+/// Whether and when another attempt is made. Only requests whose body has not been begun, and no more than a few kilobytes of it, are
+/// sent again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retry {
+    /// Attempts after the first.
+    pub attempts: u32,
+    /// Statuses after which there is another; a backend that cannot be reached is left for another in any case.
+    #[serde(default)]
+    pub statuses: Vec<u16>,
+    /// Least time between two attempts; it doubles with each.
+    #[serde(default, with = "time")]
+    pub backoff: Duration,
+    /// What all requests of the route may try again.
+    #[serde(default)]
+    pub budget: RetryBudget,
+}
+
+/// How many retries a route's requests may make together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetryBudget {
+    /// As a part of the requests of the last interval.
+    pub percent: u32,
+    /// The interval.
+    #[serde(with = "time")]
+    pub interval: Duration,
+    /// As many as this per interval are allowed in any case.
+    pub least: u32,
+}
+
+impl Default for RetryBudget {
+    fn default() -> Self {
+        Self { percent: 20, interval: Duration::from_secs(10), least: 100 }
+    }
+}
+
+/// How a client comes back to its backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Persistence {
+    /// By a cookie that the proxy sets.
+    Cookie {
+        /// Its name.
+        name: String,
+        /// How long it is valid; none: until the browser ends.
+        #[serde(default, with = "time::option")]
+        lifetime: Option<Duration>,
+    },
+    /// By a header that the proxy sends and the client repeats.
+    Header(String),
+}
