@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Objects in, and what is served and said out, by the functions that agent and operator call.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, dead_code, reason = "tests")]
+
+use gateway::{
+    Addresses, Anchors, Keep, KeyPair, ObjectName, Objects, Parameters, Report, Route, RouteName, Service, Serving,
+    Slice, Snapshots, Source, Status, Subject,
+};
+use k8s::gateway::{
+    BackendTlsPolicySpec, Condition, GatewayClassSpec, GatewaySpec, ListenerSetSpec, ListenerStatus, Object,
+    ReferenceGrantSpec, StatusAddress,
+};
+use k8s::k8s_openapi::api::core::v1 as core;
+use l7::link::Published;
+use model::Namespace;
+use serde_json::Value;
+use statedb::{Reader, Tasks, Writer, table};
+use std::fmt::Write as _;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) struct World {
+    pub(crate) classes: Writer<Source<GatewayClassSpec>>,
+    pub(crate) gateways: Writer<Source<GatewaySpec>>,
+    pub(crate) listener_sets: Writer<Source<ListenerSetSpec>>,
+    pub(crate) routes: Writer<Route>,
+    pub(crate) grants: Writer<Source<ReferenceGrantSpec>>,
+    pub(crate) tls_policies: Writer<Source<BackendTlsPolicySpec>>,
+    pub(crate) namespaces: Writer<Namespace>,
+    pub(crate) services: Writer<Service>,
+    pub(crate) slices: Writer<Slice>,
+    pub(crate) key_pairs: Writer<KeyPair>,
+    pub(crate) anchors: Writer<Anchors>,
+    pub(crate) parameters: Writer<Parameters>,
+    pub(crate) addresses: Writer<Addresses>,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) reports: Reader<Report>,
+    tasks: Tasks,
+}
+
+impl World {
+    pub(crate) fn new(serving: &Serving) -> Self {
+        let tasks = Tasks::new(CancellationToken::new());
+        let (classes, classes_reader) = table("classes");
+        let (gateways, gateways_reader) = table("gateways");
+        let (listener_sets, listener_sets_reader) = table("listener-sets");
+        let (routes, routes_reader) = table("routes");
+        let (grants, grants_reader) = table("grants");
+        let (tls_policies, tls_policies_reader) = table("tls-policies");
+        let (namespaces, namespaces_reader) = table("namespaces");
+        let (services, services_reader) = table("services");
+        let (slices, slices_reader) = table("slices");
+        let (key_pairs, key_pairs_reader) = table("key-pairs");
+        let (anchors, anchors_reader) = table("anchors");
+        let (parameters, parameters_reader) = table("parameters");
+        let (addresses, addresses_reader) = table("addresses");
+        let objects = Objects {
+            classes: classes_reader,
+            gateways: gateways_reader,
+            listener_sets: listener_sets_reader,
+            routes: routes_reader,
+            grants: grants_reader,
+            tls_policies: tls_policies_reader,
+            namespaces: namespaces_reader,
+            services: services_reader,
+            slices: slices_reader,
+            key_pairs: key_pairs_reader,
+            anchors: anchors_reader,
+            parameters: parameters_reader,
+        };
+        let snapshots = gateway::serve(&tasks, &objects, serving);
+        let reports = gateway::report(&tasks, &objects, &addresses_reader);
+        Self {
+            classes,
+            gateways,
+            listener_sets,
+            routes,
+            grants,
+            tls_policies,
+            namespaces,
+            services,
+            slices,
+            key_pairs,
+            anchors,
+            parameters,
+            addresses,
+            snapshots,
+            reports,
+            tasks,
+        }
+    }
+
+    pub(crate) fn apply(&mut self, yaml: &str) {
+        for document in yaml.split("\n---\n").filter(|document| !document.trim().is_empty()) {
+            let value: Value = serde_saphyr::from_str(document).unwrap();
+            let kind = value["kind"].as_str().unwrap_or_default().to_owned();
+            self.object(&kind, value);
+        }
+        self.commit();
+    }
+
+    fn object(&mut self, kind: &str, value: Value) {
+        match kind {
+            "GatewayClass" => self.classes.insert(source(value)),
+            "Gateway" => self.gateways.insert(source(value)),
+            "ListenerSet" | "XListenerSet" => self.listener_sets.insert(source(value)),
+            "ReferenceGrant" => self.grants.insert(source(value)),
+            "BackendTLSPolicy" => self.tls_policies.insert(source(value)),
+            "HTTPRoute" => self.routes.insert(route::<k8s::gateway::HttpRouteSpec>(value)),
+            "GRPCRoute" => self.routes.insert(route::<k8s::gateway::GrpcRouteSpec>(value)),
+            "TLSRoute" => self.routes.insert(route::<k8s::gateway::TlsRouteSpec>(value)),
+            "TCPRoute" => self.routes.insert(route::<k8s::gateway::TcpRouteSpec>(value)),
+            "UDPRoute" => self.routes.insert(route::<k8s::gateway::UdpRouteSpec>(value)),
+            "Namespace" => {
+                let object: core::Namespace = read(value);
+                let (name, labels) = (object.metadata.name.unwrap(), object.metadata.labels.unwrap_or_default());
+                self.namespaces.insert(Namespace { name: name.into(), labels });
+            }
+            "Service" => {
+                if let Some(addresses) = addresses(&value) {
+                    self.addresses.insert(addresses);
+                }
+                self.services.insert(gateway::ingest_service(&read(value)).unwrap().unwrap());
+            }
+            "EndpointSlice" => self.slices.insert(gateway::ingest_slice(&read(value)).unwrap().unwrap()),
+            "Secret" => {
+                let object: core::Secret = read(value);
+                gateway::ingest_secret(Keep::Content, &object).into_iter().for_each(|row| self.key_pairs.insert(row));
+                gateway::ingest_anchors(Keep::Content, &object).into_iter().for_each(|row| self.anchors.insert(row));
+            }
+            "ConfigMap" => {
+                gateway::ingest_config_map(&read(value)).into_iter().for_each(|row| self.anchors.insert(row))
+            }
+            other => panic!("unknown kind {other}"),
+        }
+    }
+
+    fn commit(&mut self) {
+        self.classes.mark_initialized();
+        self.gateways.mark_initialized();
+        self.listener_sets.mark_initialized();
+        self.routes.mark_initialized();
+        self.grants.mark_initialized();
+        self.tls_policies.mark_initialized();
+        self.namespaces.mark_initialized();
+        self.services.mark_initialized();
+        self.slices.mark_initialized();
+        self.key_pairs.mark_initialized();
+        self.anchors.mark_initialized();
+        self.parameters.mark_initialized();
+        self.addresses.mark_initialized();
+    }
+
+    /// Commits, and returns when there is nothing left to do: the clock is paused, so it moves only once every task waits.
+    pub(crate) async fn settle(&mut self) {
+        self.commit();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    }
+
+    pub(crate) fn published(&self) -> Published {
+        self.snapshots.borrow().clone().unwrap()
+    }
+
+    pub(crate) fn report(&self, subject: &Subject) -> Option<Status> {
+        self.reports.snapshot().get(subject).map(|report| report.status.clone())
+    }
+
+    pub(crate) async fn end(self) {
+        self.tasks.token().cancel();
+        self.tasks.run_until_failure().await.unwrap();
+    }
+
+    /// What is said of each object.
+    pub(crate) fn said(&self) -> String {
+        let mut text = String::new();
+        for report in self.reports.snapshot().iter() {
+            said(&mut text, report);
+        }
+        text
+    }
+
+    /// What is served, in a form that people can read: what has its default is left out.
+    pub(crate) fn served(&self) -> String {
+        let mut text = String::new();
+        for (key, object) in self.published().snapshot.iter() {
+            let mut value = serde_json::to_value(object).unwrap();
+            let value = value.as_object_mut().unwrap().values_mut().next().unwrap();
+            for field in ["name", "limits"] {
+                value.as_object_mut().unwrap().remove(field);
+            }
+            prune(value);
+            writeln!(text, "{key}: {value}").unwrap();
+        }
+        text
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(value: Value) -> T {
+    serde_json::from_value(value).unwrap()
+}
+
+fn source<S: k8s::gateway::Spec>(value: Value) -> Source<S> {
+    Source::ingest_told(&read::<Object<S>>(value)).unwrap()
+}
+
+fn route<S: gateway::RouteSpec>(value: Value) -> Route {
+    Route::ingest_told(&read::<Object<S>>(value)).unwrap()
+}
+
+/// Addresses of a Gateway, if the Service is one's.
+fn addresses(service: &Value) -> Option<Addresses> {
+    let labels = &service["metadata"]["labels"];
+    let gateway = labels["gateway.networking.k8s.io/gateway-name"].as_str()?;
+    let namespace = service["metadata"]["namespace"].as_str().unwrap();
+    let ingress = service["status"]["loadBalancer"]["ingress"].as_array().cloned().unwrap_or_default();
+    let address =
+        |entry: &Value| StatusAddress { kind: "IPAddress".into(), value: entry["ip"].as_str().unwrap().into() };
+    Some(Addresses { gateway: ObjectName::new(namespace, gateway), addresses: ingress.iter().map(address).collect() })
+}
+
+fn prune(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.values_mut().for_each(prune);
+            map.retain(|key, value| key != "budget" && !is_nothing(value));
+        }
+        Value::Array(list) => list.iter_mut().for_each(prune),
+        _ => {}
+    }
+}
+
+fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Object(map) => map.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        _ => false,
+    }
+}
+
+fn conditions(text: &mut String, indent: &str, conditions: &[Condition]) {
+    for Condition { kind, status, reason, message, .. } in conditions {
+        let message = if message.is_empty() { String::new() } else { format!(": {message}") };
+        writeln!(text, "{indent}{kind}={status} {reason}{message}").unwrap();
+    }
+}
+
+fn listeners(text: &mut String, listeners: &[ListenerStatus]) {
+    for listener in listeners {
+        let kinds: Vec<_> = listener.supported_kinds.iter().map(|kind| kind.kind.as_str()).collect();
+        let (name, routes) = (&listener.name, listener.attached_routes);
+        writeln!(text, "  listener {name}, of {}, {routes} attached", kinds.join(" ")).unwrap();
+        conditions(text, "    ", &listener.conditions);
+    }
+}
+
+fn said(text: &mut String, report: &Report) {
+    let name = match &report.subject {
+        Subject::Class(name) => format!("GatewayClass {name}"),
+        Subject::Gateway(name) => format!("Gateway {name}"),
+        Subject::ListenerSet(name) => format!("ListenerSet {name}"),
+        Subject::Route(name) => name.to_string(),
+        Subject::Policy(name) => format!("BackendTLSPolicy {name}"),
+    };
+    writeln!(text, "{name}").unwrap();
+    match &report.status {
+        Status::Class(status) => conditions(text, "  ", &status.conditions),
+        Status::Gateway(status) => {
+            let addresses: Vec<_> = status.addresses.iter().map(|address| address.value.as_str()).collect();
+            let sets = status.attached_listener_sets.unwrap_or_default();
+            writeln!(text, "  at [{}], {sets} ListenerSets", addresses.join(", ")).unwrap();
+            conditions(text, "  ", &status.conditions);
+            listeners(text, &status.listeners);
+        }
+        Status::ListenerSet(status) => {
+            conditions(text, "  ", &status.conditions);
+            listeners(text, &status.listeners);
+        }
+        Status::Route(status) => {
+            for parent in &status.parents {
+                writeln!(text, "  parent {}", serde_json::to_string(&parent.parent_ref).unwrap()).unwrap();
+                conditions(text, "    ", &parent.conditions);
+            }
+        }
+        Status::Policy(status) => {
+            for ancestor in &status.ancestors {
+                let gateway = &ancestor.ancestor_ref;
+                writeln!(text, "  Gateway {}/{}", gateway.namespace.clone().unwrap(), gateway.name).unwrap();
+                conditions(text, "    ", &ancestor.conditions);
+            }
+        }
+    }
+}
+
+/// Names a route for tests.
+pub(crate) fn http_route(namespace: &str, name: &str) -> RouteName {
+    RouteName { kind: gateway::RouteKind::Http, name: ObjectName::new(namespace, name) }
+}
