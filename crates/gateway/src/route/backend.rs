@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Where rules send what they match.
 
-use super::Found;
+use super::{Found, parent_name};
 use crate::edge::not_permitted;
-use crate::name::{ObjectName, RouteKind};
+use crate::name::{ObjectName, ParentName, RouteKind};
 use crate::objects::Referred;
 use crate::verdict::Verdict;
 use k8s::gateway::{BackendRef, StreamRule};
@@ -45,7 +45,8 @@ impl Found<'_> {
         let own = &self.route.name;
         let name = ObjectName::referred(&own.name.namespace, reference.namespace.as_deref(), &reference.name);
         let to = Referred { group: "", kind: "Service", name: &name };
-        if !self.objects.permits(&[own.kind.as_str()], &own.name.namespace, &to) {
+        let permitted = || self.objects.permits(&[own.kind.as_str()], &own.name.namespace, &to);
+        if !self.is_only_parent(&name) && !permitted() {
             return Err(not_permitted("Service", &name));
         }
         let not_found = |message: String| Verdict::no("BackendNotFound", message);
@@ -65,6 +66,15 @@ impl Found<'_> {
             Some(port) => Ok(Port { service: name, port: port.port, udp }),
             None => Err(not_found(format!("Service {name} has no port {number}/{transport}"))),
         }
+    }
+}
+
+impl Found<'_> {
+    /// Whether the route is for nothing but requests to this very Service: then it leads nobody there who was not on his way.
+    fn is_only_parent(&self, service: &ObjectName) -> bool {
+        let own = &self.route.name.name;
+        let is_service = |parent| parent_name(own, parent).is_some_and(|parent| parent == ParentName::service(service));
+        !self.route.parents.is_empty() && self.route.parents.iter().all(is_service)
     }
 }
 

@@ -145,10 +145,10 @@ fn certificates(field: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>,
 
 /// The row of a ConfigMap; none if it has no `ca.crt`.
 #[must_use]
-pub fn ingest_config_map(object: &core::ConfigMap) -> Option<Anchors> {
+pub fn ingest_config_map(keep: Keep, object: &core::ConfigMap) -> Option<Anchors> {
     let name = AnchorsName { secret: false, name: ObjectName::of(&object.metadata)? };
     let text = object.data.as_ref()?.get("ca.crt")?;
-    Some(anchors(Keep::Nothing, name, &object.metadata, text.as_bytes()))
+    Some(anchors(keep, name, &object.metadata, text.as_bytes()))
 }
 
 /// The row of a Secret with authorities; none if it has no `ca.crt`.

@@ -13,7 +13,7 @@ use k8s::gateway::{
 use k8s::k8s_openapi::api::core::v1 as core;
 use l7::link::Published;
 use model::Namespace;
-use serde_json::Value;
+use serde_json::{Value, json};
 use statedb::{Reader, Tasks, Writer, table};
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -92,7 +92,8 @@ impl World {
 
     pub(crate) fn apply(&mut self, yaml: &str) {
         for document in yaml.split("\n---\n").filter(|document| !document.trim().is_empty()) {
-            let value: Value = serde_saphyr::from_str(document).unwrap();
+            let mut value: Value = serde_saphyr::from_str(document).unwrap();
+            generate(&mut value);
             let kind = value["kind"].as_str().unwrap_or_default().to_owned();
             self.object(&kind, value);
         }
@@ -128,9 +129,9 @@ impl World {
                 gateway::ingest_secret(Keep::Content, &object).into_iter().for_each(|row| self.key_pairs.insert(row));
                 gateway::ingest_anchors(Keep::Content, &object).into_iter().for_each(|row| self.anchors.insert(row));
             }
-            "ConfigMap" => {
-                gateway::ingest_config_map(&read(value)).into_iter().for_each(|row| self.anchors.insert(row))
-            }
+            "ConfigMap" => gateway::ingest_config_map(Keep::Content, &read(value))
+                .into_iter()
+                .for_each(|row| self.anchors.insert(row)),
             other => panic!("unknown kind {other}"),
         }
     }
@@ -185,7 +186,8 @@ impl World {
         for (key, object) in self.published().snapshot.iter() {
             let mut value = serde_json::to_value(object).unwrap();
             let value = value.as_object_mut().unwrap().values_mut().next().unwrap();
-            for field in ["name", "limits"] {
+            // Of certificates, each test has its own.
+            for field in ["name", "limits", "chain", "key", "certificates"] {
                 value.as_object_mut().unwrap().remove(field);
             }
             prune(value);
@@ -193,6 +195,20 @@ impl World {
         }
         text
     }
+}
+
+/// Certificates are made anew each time; what is asked for is the certificate's name.
+fn generate(value: &mut Value) {
+    let Some(name) = value["generate"].as_str() else { return };
+    let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    if value["kind"] == "ConfigMap" {
+        value["data"] = json!({"ca.crt": certificate});
+        return;
+    }
+    let encode = |text: String| serde_json::to_value(k8s::k8s_openapi::ByteString(text.into_bytes())).unwrap();
+    value["type"] = "kubernetes.io/tls".into();
+    value["data"] = json!({"tls.crt": encode(certificate), "tls.key": encode(key)});
 }
 
 fn read<T: serde::de::DeserializeOwned>(value: Value) -> T {
