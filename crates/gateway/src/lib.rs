@@ -6,6 +6,7 @@ mod cluster;
 mod duration;
 mod edge;
 mod host;
+mod infrastructure;
 mod name;
 mod objects;
 mod resolve;
@@ -17,9 +18,12 @@ mod tls_policy;
 mod verdict;
 
 pub use class::CONTROLLER;
+pub use infrastructure::{
+    Copy, NodeAddresses, ObservedService, ServiceConfig, Wanted, WantedService, ingest_node, ingest_observed, want,
+};
 pub use name::{ObjectName, ParentKind, ParentName, RouteKind, RouteName};
 pub use objects::Objects;
 pub use serve::{Serving, Snapshots, serve};
 pub use source::*;
-pub use status::{Addresses, Report, Status, Subject, report};
+pub use status::{Correction, Report, Status, Subject};
 pub use verdict::Verdict;

@@ -33,7 +33,7 @@ pub struct Objects {
     pub slices: Reader<Slice>,
     /// Secrets with certificates.
     pub key_pairs: Reader<KeyPair>,
-    /// ConfigMaps and Secrets with authorities.
+    /// ConfigMaps with authorities.
     pub anchors: Reader<Anchors>,
     /// CiliumGatewayClassConfigs.
     pub parameters: Reader<Parameters>,

@@ -49,7 +49,7 @@ fn edges(tasks: &Tasks, objects: &Objects) -> Derived<Edge> {
         })
         .and(&objects.grants, move |grant| of_grant.to_namespace(&grant.name.namespace))
         .and(&objects.key_pairs, move |pair| of_pair.to(&pair.name))
-        .and(&objects.anchors, move |anchors| of_anchors.to(&anchors.name.name))
+        .and(&objects.anchors, move |anchors| of_anchors.to(&anchors.name))
         // Parameters are few, and so are Gateways that have any.
         .and(&objects.parameters, move |_| names(&every));
     let objects = objects.clone();

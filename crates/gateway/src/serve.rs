@@ -6,11 +6,12 @@ mod parts;
 mod ports;
 mod routes;
 
+pub(crate) use parts::{shown, trusted};
+
 use crate::cluster::ClusterName;
 use crate::name::{ObjectName, RouteName};
 use crate::objects::Objects;
 use crate::resolve::{Resolved, resolve};
-use crate::source::AnchorsName;
 use futures::FutureExt;
 use l7::Version;
 use l7::link::Published;
@@ -30,7 +31,7 @@ pub(crate) enum PartName {
     Route(RouteName),
     Cluster(ClusterName),
     KeyPair(ObjectName),
-    Anchors(AnchorsName),
+    Anchors(ObjectName),
 }
 
 /// Objects of the snapshot that come and go together.

@@ -5,15 +5,16 @@ mod backends;
 mod credentials;
 
 pub use backends::{Endpoint, Service, ServicePort, Slice, ingest_service, ingest_slice};
+pub(crate) use credentials::original;
 pub use credentials::{
-    Anchors, AnchorsName, Keep, KeyPair, OWNING_KIND, OWNING_NAME, OWNING_NAMESPACE, ingest_anchors, ingest_config_map,
-    ingest_secret, ingest_synced, ingest_synced_anchors,
+    Anchors, Keep, KeyPair, OWNING_KIND, OWNING_NAME, OWNING_NAMESPACE, ingest_config_map, ingest_secret,
+    ingest_synced, ingest_synced_anchors,
 };
 
 use crate::name::{ObjectName, RouteKind, RouteName};
 use k8s::gateway::{
-    GrpcRouteSpec, GrpcRule, HttpRouteSpec, HttpRule, Object, ParentReference, RouteStatus, Spec, StreamRule,
-    TcpRouteSpec, TlsRouteSpec, UdpRouteSpec,
+    GatewayClassConfigSpec, GrpcRouteSpec, GrpcRule, HttpRouteSpec, HttpRule, Object, ParentReference, RouteStatus,
+    ServiceParameters, Spec, StreamRule, TcpRouteSpec, TlsRouteSpec, UdpRouteSpec,
 };
 use k8s::kube::api::ObjectMeta;
 use std::sync::Arc;
@@ -88,36 +89,22 @@ fn told<S: Spec>(object: &Object<S>) -> Told<S::Status> {
     Told { version, status: object.status.clone().unwrap_or_default() }
 }
 
-/// What a GatewayClass or a Gateway is parameterised with: how the Service of a Gateway is to be.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ServiceParameters {
-    /// `LoadBalancer` or `NodePort`.
-    pub kind: Option<String>,
-    /// `Cluster` or `Local`.
-    pub external_traffic_policy: Option<String>,
-    /// Class of load balancer.
-    pub load_balancer_class: Option<String>,
-    /// Prefixes of clients.
-    pub source_ranges: Vec<String>,
-    /// Whether these are let in (`Allow`) or kept out (`Deny`).
-    pub source_ranges_policy: Option<String>,
-    /// Whether node ports are given out besides.
-    pub allocate_node_ports: Option<bool>,
-    /// Families.
-    pub ip_families: Vec<String>,
-    /// One family or two.
-    pub ip_family_policy: Option<String>,
-    /// Which endpoints are preferred.
-    pub traffic_distribution: Option<String>,
-}
-
 /// A CiliumGatewayClassConfig.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Parameters {
     /// Namespace and name.
     pub name: ObjectName,
-    /// How Services are to be.
+    /// How Services of Gateways are to be.
     pub service: ServiceParameters,
+}
+
+impl Parameters {
+    /// The row of an object.
+    #[must_use]
+    pub fn ingest(object: &Object<GatewayClassConfigSpec>) -> Option<Self> {
+        let service = object.spec.service.clone().unwrap_or_default();
+        Some(Self { name: ObjectName::of(&object.metadata)?, service })
+    }
 }
 
 impl statedb::Row for Parameters {

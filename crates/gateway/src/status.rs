@@ -9,7 +9,7 @@ mod routes;
 use crate::class;
 use crate::name::{ObjectName, RouteName};
 use crate::objects::Objects;
-use crate::resolve::{Resolved, resolve};
+use crate::resolve::Resolved;
 use crate::route::{Attached, Place};
 use crate::source::Source;
 use crate::tls_policy::{self, Policies};
@@ -23,11 +23,9 @@ use std::sync::Arc;
 
 /// The addresses at which a Gateway is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Addresses {
-    /// The Gateway.
-    pub gateway: ObjectName,
-    /// They.
-    pub addresses: Vec<StatusAddress>,
+pub(crate) struct Addresses {
+    pub(crate) gateway: ObjectName,
+    pub(crate) addresses: Vec<StatusAddress>,
 }
 
 impl statedb::Row for Addresses {
@@ -83,11 +81,79 @@ impl statedb::Row for Report {
     }
 }
 
-/// Keeps what is to be said of each object. The objects' rows must have their status.
-pub fn report(tasks: &Tasks, objects: &Objects, addresses: &Reader<Addresses>) -> Reader<Report> {
-    let resolved = resolve(tasks, objects);
-    let reporter = Reporter::new(&resolved, addresses);
-    let inputs = inputs(&resolved, addresses);
+/// What is said of an object and is to be said otherwise.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Correction {
+    /// What is to be said.
+    pub report: Report,
+    /// Version of the object in which something else is said.
+    pub version: String,
+    present: Status,
+}
+
+impl statedb::Row for Correction {
+    type Key = Subject;
+    fn key(&self) -> Subject {
+        self.report.subject.clone()
+    }
+}
+
+impl Correction {
+    /// The status that is to be written. `now` is in RFC 3339.
+    #[must_use]
+    pub fn status(&self, now: &str) -> Option<Status> {
+        self.report.correction(&self.present, now)
+    }
+}
+
+/// Keeps what is to be corrected.
+pub(crate) fn correct(tasks: &Tasks, objects: &Objects, reports: &Reader<Report>) -> Reader<Correction> {
+    let inputs = Inputs::of(reports, |report: &Report| [report.subject.clone()])
+        .and(&objects.classes, |class| [Subject::Class(class.name.clone())])
+        .and(&objects.gateways, |gateway| [Subject::Gateway(gateway.name.clone())])
+        .and(&objects.listener_sets, |set| [Subject::ListenerSet(set.name.clone())])
+        .and(&objects.routes, |route| [Subject::Route(route.name.clone())])
+        .and(&objects.tls_policies, |policy| [Subject::Policy(policy.name.clone())]);
+    let (objects, reports) = (objects.clone(), reports.clone());
+    let row = move |subject: &Subject, _: Option<&Correction>| {
+        let report = Report::clone(&*reports.snapshot().get(subject)?);
+        let (version, present) = told(&objects, subject)?;
+        report.correction(&present, "")?;
+        Some(Correction { report, version, present })
+    };
+    statedb::derive(tasks, "gateway-corrections", inputs, row).rows
+}
+
+/// What is said of an object, and in which version of it.
+fn told(objects: &Objects, subject: &Subject) -> Option<(String, Status)> {
+    match subject {
+        Subject::Class(name) => {
+            let told = objects.classes.snapshot().get(name)?.told.clone()?;
+            Some((told.version, Status::Class(told.status)))
+        }
+        Subject::Gateway(name) => {
+            let told = objects.gateways.snapshot().get(name)?.told.clone()?;
+            Some((told.version, Status::Gateway(told.status)))
+        }
+        Subject::ListenerSet(name) => {
+            let told = objects.listener_sets.snapshot().get(name)?.told.clone()?;
+            Some((told.version, Status::ListenerSet(told.status)))
+        }
+        Subject::Route(name) => {
+            let told = objects.routes.snapshot().get(name)?.told.clone()?;
+            Some((told.version, Status::Route(told.status)))
+        }
+        Subject::Policy(name) => {
+            let told = objects.tls_policies.snapshot().get(name)?.told.clone()?;
+            Some((told.version, Status::Policy(told.status)))
+        }
+    }
+}
+
+/// Keeps what is to be said of each object.
+pub(crate) fn report(tasks: &Tasks, resolved: &Resolved, addresses: &Reader<Addresses>) -> Reader<Report> {
+    let reporter = Reporter::new(resolved, addresses);
+    let inputs = inputs(resolved, addresses);
     let row = move |subject: &Subject, _: Option<&Report>| {
         Some(Report { subject: subject.clone(), status: reporter.status(subject)? })
     };

@@ -4,7 +4,7 @@
 use crate::edge::usable_anchors;
 use crate::name::ObjectName;
 use crate::objects::Objects;
-use crate::source::{AnchorsName, Source};
+use crate::source::Source;
 use crate::verdict::Verdict;
 use k8s::gateway::{BackendTlsPolicySpec, ObjectReference};
 use l7::{PeerName, Trust};
@@ -59,19 +59,15 @@ pub(crate) struct Validation {
     pub(crate) resolved: Verdict,
 }
 
-/// The objects with authorities that a policy refers to.
-pub(crate) fn anchors(policy: &Policy) -> Vec<AnchorsName> {
+/// The ConfigMaps with authorities that a policy refers to.
+pub(crate) fn anchors(policy: &Policy) -> Vec<ObjectName> {
     let references = policy.spec.validation.ca_certificate_refs.iter();
     references.filter_map(|reference| anchors_name(policy, reference)).collect()
 }
 
-fn anchors_name(policy: &Policy, reference: &ObjectReference) -> Option<AnchorsName> {
-    let secret = match (reference.group.as_deref().unwrap_or_default(), reference.kind.as_deref()?) {
-        ("", "ConfigMap") => false,
-        ("", "Secret") => true,
-        _ => return None,
-    };
-    Some(AnchorsName { secret, name: ObjectName::referred(&policy.name.namespace, None, &reference.name) })
+fn anchors_name(policy: &Policy, reference: &ObjectReference) -> Option<ObjectName> {
+    let kind = (reference.group.as_deref().unwrap_or_default(), reference.kind.as_deref()?);
+    (kind == ("", "ConfigMap")).then(|| ObjectName::referred(&policy.name.namespace, None, &reference.name))
 }
 
 /// Whom a policy trusts, and what is wrong with it.

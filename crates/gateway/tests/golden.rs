@@ -20,7 +20,7 @@ async fn objects_are_served_and_judged_as_written_down() {
         let mut world = World::new(&serving);
         world.apply(&std::fs::read_to_string(path).unwrap());
         world.settle().await;
-        let seen = format!("# said\n\n{}\n# served\n\n{}", world.said(), world.served());
+        let seen = format!("# said\n\n{}\n# made\n\n{}\n# served\n\n{}", world.said(), world.made(), world.served());
         world.end().await;
         let expected = path.with_extension("txt");
         if std::env::var_os("UPDATE_GOLDEN").is_some() {

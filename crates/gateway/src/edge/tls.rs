@@ -4,7 +4,7 @@
 use super::may_refer;
 use crate::name::{ObjectName, ParentName};
 use crate::objects::Objects;
-use crate::source::{AnchorsName, Source};
+use crate::source::Source;
 use crate::verdict::Verdict;
 use k8s::gateway::{FrontendTlsValidation, GatewaySpec, ObjectReference};
 
@@ -13,8 +13,8 @@ pub(super) const INVALID_CERTIFICATE: &str = "InvalidCertificateRef";
 /// How certificates of clients are judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ClientValidation {
-    /// Objects with the authorities; never none.
-    pub(crate) anchors: Vec<AnchorsName>,
+    /// ConfigMaps with the authorities; never none.
+    pub(crate) anchors: Vec<ObjectName>,
     /// Whether clients are let in whatever they show.
     pub(crate) allow_unverified: bool,
 }
@@ -93,30 +93,25 @@ pub(super) fn client_validation(objects: &Objects, gateway: &Source<GatewaySpec>
     Client { validation: Some(ClientValidation { anchors, allow_unverified }), fault, refused: None }
 }
 
-fn authorities(objects: &Objects, owner: &ParentName, reference: &ObjectReference) -> Result<AnchorsName, Verdict> {
-    let kind = reference.kind.as_deref().unwrap_or("ConfigMap");
-    let secret = match (reference.group.as_deref().unwrap_or_default(), kind) {
-        ("", "ConfigMap") => false,
-        ("", "Secret") => true,
-        (group, kind) => {
-            let message = format!("{kind} of group {group:?} cannot hold authorities");
-            return Err(Verdict::no("InvalidCACertificateKind", message));
-        }
-    };
-    let name = ObjectName::referred(&owner.name.namespace, reference.namespace.as_deref(), &reference.name);
-    if !may_refer(objects, owner, kind, &name) {
-        return Err(not_permitted(kind, &name));
+fn authorities(objects: &Objects, owner: &ParentName, reference: &ObjectReference) -> Result<ObjectName, Verdict> {
+    let kind = (reference.group.as_deref().unwrap_or_default(), reference.kind.as_deref().unwrap_or("ConfigMap"));
+    if kind != ("", "ConfigMap") {
+        let message = format!("{} of group {:?} cannot hold authorities", kind.1, kind.0);
+        return Err(Verdict::no("InvalidCACertificateKind", message));
     }
-    usable_anchors(objects, AnchorsName { secret, name })
-        .map_err(|message| Verdict::no("InvalidCACertificateRef", message))
+    let name = ObjectName::referred(&owner.name.namespace, reference.namespace.as_deref(), &reference.name);
+    if !may_refer(objects, owner, "ConfigMap", &name) {
+        return Err(not_permitted("ConfigMap", &name));
+    }
+    usable_anchors(objects, name).map_err(|message| Verdict::no("InvalidCACertificateRef", message))
 }
 
 /// The authorities of an object, if they are there and can be used.
-pub(crate) fn usable_anchors(objects: &Objects, name: AnchorsName) -> Result<AnchorsName, String> {
+pub(crate) fn usable_anchors(objects: &Objects, name: ObjectName) -> Result<ObjectName, String> {
     match objects.anchors.snapshot().get(&name) {
-        None => Err(format!("{name} does not exist or has no ca.crt")),
+        None => Err(format!("ConfigMap {name} does not exist or has no ca.crt")),
         Some(anchors) => match &anchors.fault {
-            Some(fault) => Err(format!("{name}: {fault}")),
+            Some(fault) => Err(format!("ConfigMap {name}: {fault}")),
             None => Ok(name),
         },
     }

@@ -10,7 +10,7 @@ use crate::name::{ObjectName, ParentKind};
 use crate::objects::Objects;
 use crate::resolve::Resolved;
 use crate::route::{Attached, Content, Place};
-use crate::source::{Anchors, AnchorsName, KeyPair};
+use crate::source::{Anchors, KeyPair};
 use crate::tls_policy::{self, Policies};
 use statedb::{Derived, Index, Inputs, Reader, Tasks};
 use std::sync::Arc;
@@ -89,13 +89,13 @@ fn services(route: &Attached) -> Vec<ObjectName> {
 }
 
 /// The certificates that a Gateway shows.
-fn shown(edge: &Edge) -> Vec<ObjectName> {
+pub(crate) fn shown(edge: &Edge) -> Vec<ObjectName> {
     let listeners = edge.listeners.iter().flat_map(|listener| &listener.certificates);
     listeners.chain(&edge.client_certificate).cloned().collect()
 }
 
 /// The authorities that a Gateway verifies clients with.
-fn trusted(edge: &Edge) -> Vec<AnchorsName> {
+pub(crate) fn trusted(edge: &Edge) -> Vec<ObjectName> {
     let clients = edge.listeners.iter().filter_map(|listener| listener.client.as_ref());
     clients.flat_map(|client| client.anchors.clone()).collect()
 }
@@ -108,8 +108,8 @@ struct Parts {
     streams: Index<Attached, ObjectName>,
     meshed: Index<Attached, ObjectName>,
     showing: Index<Edge, ObjectName>,
-    trusting: Index<Edge, AnchorsName>,
-    policies: Index<crate::Source<k8s::gateway::BackendTlsPolicySpec>, AnchorsName>,
+    trusting: Index<Edge, ObjectName>,
+    policies: Index<crate::Source<k8s::gateway::BackendTlsPolicySpec>, ObjectName>,
     clusters: cluster::Context,
     binding: Binding,
     ports: Ports,

@@ -6,6 +6,7 @@
 
 use crate::name::ObjectName;
 use k8s::k8s_openapi::api::core::v1 as core;
+use k8s::kube::api::ObjectMeta;
 use l7::Pem;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject;
@@ -49,27 +50,12 @@ impl statedb::Row for KeyPair {
     }
 }
 
-/// Kind (ConfigMap, or Secret), namespace and name of an object with authorities.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AnchorsName {
-    /// Whether it is a Secret.
-    pub secret: bool,
-    /// Namespace and name.
-    pub name: ObjectName,
-}
-
-impl std::fmt::Display for AnchorsName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}", if self.secret { "Secret" } else { "ConfigMap" }, self.name)
-    }
-}
-
-/// A ConfigMap or Secret with certificates of authorities.
+/// A ConfigMap with certificates of authorities.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Anchors {
-    /// Kind, namespace and name.
-    pub name: AnchorsName,
-    /// Version of the object.
+    /// Namespace and name of the ConfigMap.
+    pub name: ObjectName,
+    /// Version of the ConfigMap.
     pub version: Arc<str>,
     /// Why it cannot be used.
     pub fault: Option<Arc<str>>,
@@ -78,8 +64,8 @@ pub struct Anchors {
 }
 
 impl statedb::Row for Anchors {
-    type Key = AnchorsName;
-    fn key(&self) -> AnchorsName {
+    type Key = ObjectName;
+    fn key(&self) -> ObjectName {
         self.name.clone()
     }
 }
@@ -93,15 +79,17 @@ pub fn ingest_secret(keep: Keep, object: &core::Secret) -> Option<KeyPair> {
 /// The row of a copy, under the name of its original.
 #[must_use]
 pub fn ingest_synced(object: &core::Secret) -> Option<KeyPair> {
-    let (secret, name) = original(object)?;
-    if secret { key_pair(Keep::Content, name, object) } else { None }
+    key_pair(Keep::Content, original(object, "Secret")?, object)
 }
 
-/// Whether the original is a Secret, and its name.
-fn original(object: &core::Secret) -> Option<(bool, ObjectName)> {
-    let label = |key| object.metadata.labels.as_ref()?.get(key).map(String::as_str);
-    let secret = label(OWNING_KIND).is_none_or(|kind| kind == "Secret");
-    Some((secret, ObjectName::new(label(OWNING_NAMESPACE)?, label(OWNING_NAME)?)))
+/// The name of a copy's original, if that is of this kind.
+pub(crate) fn original(copy: &core::Secret, kind: &str) -> Option<ObjectName> {
+    let labels = copy.metadata.labels.as_ref()?;
+    let of_kind = labels.get(OWNING_KIND).map_or("Secret", String::as_str) == kind;
+    // A label is too short for some names.
+    let annotated = || copy.metadata.annotations.as_ref()?.get(OWNING_NAME);
+    let name = labels.get(OWNING_NAME).or_else(annotated)?;
+    of_kind.then_some(ObjectName::new(labels.get(OWNING_NAMESPACE)?.as_str(), name.as_str()))
 }
 
 fn key_pair(keep: Keep, name: ObjectName, object: &core::Secret) -> Option<KeyPair> {
@@ -113,76 +101,58 @@ fn key_pair(keep: Keep, name: ObjectName, object: &core::Secret) -> Option<KeyPa
     }
     let read = read_pair(chain.unwrap_or_default(), key.unwrap_or_default());
     let version = object.metadata.resource_version.as_deref().unwrap_or_default().into();
-    let fault = read.as_ref().err().map(|fault| Arc::from(fault.as_str()));
+    let fault = read.as_ref().err().map(|fault| Arc::from(*fault));
     let content = read.ok().filter(|_| keep == Keep::Content);
     Some(KeyPair { name, version, fault, content })
 }
 
-fn read_pair(chain: &[u8], key: &[u8]) -> Result<(Pem, Pem), String> {
-    let text = |field: &str, bytes: &[u8]| {
-        let text = std::str::from_utf8(bytes).map_err(|_| format!("{field} is no text"))?;
-        Ok::<_, String>(Pem::from(text))
-    };
-    let certificates = certificates("tls.crt", chain)?;
-    let private = PrivateKeyDer::from_pem_slice(key).map_err(|_| "tls.key holds no private key in PEM".to_owned())?;
-    let private = any_supported_type(&private).map_err(|_| "tls.key is of no supported type".to_owned())?;
+fn read_pair(chain: &[u8], key: &[u8]) -> Result<(Pem, Pem), &'static str> {
+    let certificates = certificates(chain).ok_or("tls.crt holds no certificate in PEM")?;
+    let private = PrivateKeyDer::from_pem_slice(key).map_err(|_| "tls.key holds no private key in PEM")?;
+    let private = any_supported_type(&private).map_err(|_| "tls.key is of no supported type")?;
     match CertifiedKey::new(certificates, private).keys_match() {
         Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
-        Err(_) => return Err("tls.key is not the key of tls.crt".to_owned()),
+        Err(_) => return Err("tls.key is not the key of tls.crt"),
     }
-    Ok((text("tls.crt", chain)?, text("tls.key", key)?))
+    let text = |bytes| std::str::from_utf8(bytes).map(Pem::from);
+    text(chain).and_then(|chain| Ok((chain, text(key)?))).map_err(|_| "tls.crt or tls.key is no text")
 }
 
 /// One or more certificates.
-fn certificates(field: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let certificates = read.map_err(|_| format!("{field} is not PEM"))?;
-    if certificates.is_empty() {
-        return Err(format!("{field} holds no certificate in PEM"));
-    }
-    Ok(certificates)
+    read.ok().filter(|certificates| !certificates.is_empty())
 }
 
 /// The row of a ConfigMap; none if it has no `ca.crt`.
 #[must_use]
 pub fn ingest_config_map(keep: Keep, object: &core::ConfigMap) -> Option<Anchors> {
-    let name = AnchorsName { secret: false, name: ObjectName::of(&object.metadata)? };
     let text = object.data.as_ref()?.get("ca.crt")?;
-    Some(anchors(keep, name, &object.metadata, text.as_bytes()))
-}
-
-/// The row of a Secret with authorities; none if it has no `ca.crt`.
-#[must_use]
-pub fn ingest_anchors(keep: Keep, object: &core::Secret) -> Option<Anchors> {
-    let name = AnchorsName { secret: true, name: ObjectName::of(&object.metadata)? };
-    anchors_of_secret(keep, name, object)
+    Some(anchors(keep, ObjectName::of(&object.metadata)?, &object.metadata, text.as_bytes()))
 }
 
 /// The row of a copy with authorities, under the name of its original.
 #[must_use]
 pub fn ingest_synced_anchors(object: &core::Secret) -> Option<Anchors> {
-    let (secret, name) = original(object)?;
-    anchors_of_secret(Keep::Content, AnchorsName { secret, name }, object)
-}
-
-fn anchors_of_secret(keep: Keep, name: AnchorsName, object: &core::Secret) -> Option<Anchors> {
+    let name = original(object, "ConfigMap")?;
     let bytes = object.data.as_ref()?.get("ca.crt")?;
-    Some(anchors(keep, name, &object.metadata, &bytes.0))
+    Some(anchors(Keep::Content, name, &object.metadata, &bytes.0))
 }
 
-fn anchors(keep: Keep, name: AnchorsName, meta: &k8s::kube::api::ObjectMeta, pem: &[u8]) -> Anchors {
-    let read = certificates("ca.crt", pem).and_then(|certificates| {
-        let mut store = rustls::RootCertStore::empty();
-        certificates
-            .into_iter()
-            .try_for_each(|certificate| store.add(certificate))
-            .map_err(|_| "ca.crt holds a certificate that cannot be read".to_owned())?;
-        std::str::from_utf8(pem).map(Pem::from).map_err(|_| "ca.crt is no text".to_owned())
-    });
+fn anchors(keep: Keep, name: ObjectName, meta: &ObjectMeta, pem: &[u8]) -> Anchors {
+    let read = read_authorities(pem);
     Anchors {
         name,
         version: meta.resource_version.as_deref().unwrap_or_default().into(),
-        fault: read.as_ref().err().map(|fault| Arc::from(fault.as_str())),
+        fault: read.as_ref().err().map(|fault| Arc::from(*fault)),
         content: read.ok().filter(|_| keep == Keep::Content),
     }
+}
+
+fn read_authorities(pem: &[u8]) -> Result<Pem, &'static str> {
+    let certificates = certificates(pem).ok_or("ca.crt holds no certificate in PEM")?;
+    let mut store = rustls::RootCertStore::empty();
+    let added = certificates.into_iter().try_for_each(|certificate| store.add(certificate));
+    added.map_err(|_| "ca.crt holds a certificate that cannot be read")?;
+    std::str::from_utf8(pem).map(Pem::from).map_err(|_| "ca.crt is no text")
 }

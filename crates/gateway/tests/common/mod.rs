@@ -3,18 +3,18 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, dead_code, reason = "tests")]
 
 use gateway::{
-    Addresses, Anchors, Keep, KeyPair, ObjectName, Objects, Parameters, Report, Route, RouteName, Service, Serving,
-    Slice, Snapshots, Source, Status, Subject,
+    Anchors, Keep, KeyPair, NodeAddresses, ObjectName, Objects, ObservedService, Parameters, Report, Route, RouteName,
+    Service, ServiceConfig, Serving, Slice, Snapshots, Source, Status, Subject, Wanted,
 };
 use k8s::gateway::{
     BackendTlsPolicySpec, Condition, GatewayClassSpec, GatewaySpec, ListenerSetSpec, ListenerStatus, Object,
-    ReferenceGrantSpec, StatusAddress,
+    ReferenceGrantSpec,
 };
 use k8s::k8s_openapi::api::core::v1 as core;
 use l7::link::Published;
 use model::Namespace;
 use serde_json::{Value, json};
-use statedb::{Reader, Tasks, Writer, table};
+use statedb::{Tasks, Writer, table};
 use std::fmt::Write as _;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -32,9 +32,10 @@ pub(crate) struct World {
     pub(crate) key_pairs: Writer<KeyPair>,
     pub(crate) anchors: Writer<Anchors>,
     pub(crate) parameters: Writer<Parameters>,
-    pub(crate) addresses: Writer<Addresses>,
+    pub(crate) observed: Writer<ObservedService>,
+    pub(crate) nodes: Writer<NodeAddresses>,
     pub(crate) snapshots: Snapshots,
-    pub(crate) reports: Reader<Report>,
+    pub(crate) wanted: Wanted,
     tasks: Tasks,
 }
 
@@ -53,7 +54,8 @@ impl World {
         let (key_pairs, key_pairs_reader) = table("key-pairs");
         let (anchors, anchors_reader) = table("anchors");
         let (parameters, parameters_reader) = table("parameters");
-        let (addresses, addresses_reader) = table("addresses");
+        let (observed, observed_reader) = table("observed");
+        let (nodes, nodes_reader) = table("nodes");
         let objects = Objects {
             classes: classes_reader,
             gateways: gateways_reader,
@@ -69,7 +71,9 @@ impl World {
             parameters: parameters_reader,
         };
         let snapshots = gateway::serve(&tasks, &objects, serving);
-        let reports = gateway::report(&tasks, &objects, &addresses_reader);
+        let config =
+            ServiceConfig { host_network: serving.host_network, external_traffic_policy: "Cluster".to_owned() };
+        let wanted = gateway::want(&tasks, &objects, &observed_reader, &nodes_reader, config);
         Self {
             classes,
             gateways,
@@ -83,9 +87,10 @@ impl World {
             key_pairs,
             anchors,
             parameters,
-            addresses,
+            observed,
+            nodes,
             snapshots,
-            reports,
+            wanted,
             tasks,
         }
     }
@@ -118,16 +123,16 @@ impl World {
                 self.namespaces.insert(Namespace { name: name.into(), labels });
             }
             "Service" => {
-                if let Some(addresses) = addresses(&value) {
-                    self.addresses.insert(addresses);
+                let object: core::Service = read(value);
+                if object.metadata.name.as_ref().unwrap().starts_with("cilium-gateway-") {
+                    self.observed.insert(gateway::ingest_observed(&object).unwrap());
                 }
-                self.services.insert(gateway::ingest_service(&read(value)).unwrap().unwrap());
+                self.services.insert(gateway::ingest_service(&object).unwrap().unwrap());
             }
             "EndpointSlice" => self.slices.insert(gateway::ingest_slice(&read(value)).unwrap().unwrap()),
             "Secret" => {
                 let object: core::Secret = read(value);
                 gateway::ingest_secret(Keep::Content, &object).into_iter().for_each(|row| self.key_pairs.insert(row));
-                gateway::ingest_anchors(Keep::Content, &object).into_iter().for_each(|row| self.anchors.insert(row));
             }
             "ConfigMap" => gateway::ingest_config_map(Keep::Content, &read(value))
                 .into_iter()
@@ -149,7 +154,8 @@ impl World {
         self.key_pairs.mark_initialized();
         self.anchors.mark_initialized();
         self.parameters.mark_initialized();
-        self.addresses.mark_initialized();
+        self.observed.mark_initialized();
+        self.nodes.mark_initialized();
     }
 
     /// Commits, and returns when there is nothing left to do: the clock is paused, so it moves only once every task waits.
@@ -163,7 +169,7 @@ impl World {
     }
 
     pub(crate) fn report(&self, subject: &Subject) -> Option<Status> {
-        self.reports.snapshot().get(subject).map(|report| report.status.clone())
+        self.wanted.corrections.snapshot().get(subject).map(|correction| correction.report.status.clone())
     }
 
     pub(crate) async fn end(self) {
@@ -174,8 +180,23 @@ impl World {
     /// What is said of each object.
     pub(crate) fn said(&self) -> String {
         let mut text = String::new();
-        for report in self.reports.snapshot().iter() {
-            said(&mut text, report);
+        for correction in self.wanted.corrections.snapshot().iter() {
+            said(&mut text, &correction.report);
+        }
+        text
+    }
+
+    /// What is made in the cluster.
+    pub(crate) fn made(&self) -> String {
+        let mut text = String::new();
+        for wanted in self.wanted.services.snapshot().iter() {
+            let mut service = serde_json::to_value(&wanted.service).unwrap();
+            prune(&mut service);
+            let present = if wanted.present { "there" } else { "not there" };
+            writeln!(text, "{present}: {service}").unwrap();
+        }
+        for copy in self.wanted.copies.snapshot().iter() {
+            writeln!(text, "copy {}", copy.names()[0]).unwrap();
         }
         text
     }
@@ -221,17 +242,6 @@ fn source<S: k8s::gateway::Spec>(value: Value) -> Source<S> {
 
 fn route<S: gateway::RouteSpec>(value: Value) -> Route {
     Route::ingest_told(&read::<Object<S>>(value)).unwrap()
-}
-
-/// Addresses of a Gateway, if the Service is one's.
-fn addresses(service: &Value) -> Option<Addresses> {
-    let labels = &service["metadata"]["labels"];
-    let gateway = labels["gateway.networking.k8s.io/gateway-name"].as_str()?;
-    let namespace = service["metadata"]["namespace"].as_str().unwrap();
-    let ingress = service["status"]["loadBalancer"]["ingress"].as_array().cloned().unwrap_or_default();
-    let address =
-        |entry: &Value| StatusAddress { kind: "IPAddress".into(), value: entry["ip"].as_str().unwrap().into() };
-    Some(Addresses { gateway: ObjectName::new(namespace, gateway), addresses: ingress.iter().map(address).collect() })
 }
 
 fn prune(value: &mut Value) {

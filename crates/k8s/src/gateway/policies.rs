@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! ReferenceGrant and BackendTLSPolicy.
+//! ReferenceGrant, BackendTLSPolicy, and CiliumGatewayClassConfig.
 
 use super::object::{Served, Spec};
 use super::{ObjectReference, PolicyStatus};
@@ -92,4 +92,47 @@ pub struct SubjectAltName {
     pub hostname: Option<String>,
     /// With `URI`.
     pub uri: Option<String>,
+}
+
+/// What a GatewayClass or a Gateway is parameterised with.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GatewayClassConfigSpec {
+    /// How the Services of Gateways are to be.
+    pub service: Option<ServiceParameters>,
+}
+
+impl Spec for GatewayClassConfigSpec {
+    type Status = ();
+    const SERVED: &'static [Served] = &[Served {
+        group: crate::cilium::GROUP,
+        version: "v2alpha1",
+        kind: "CiliumGatewayClassConfig",
+        plural: "ciliumgatewayclassconfigs",
+    }];
+}
+
+/// How the Service of a Gateway is to be; fields are those of Services.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServiceParameters {
+    /// `LoadBalancer` or `NodePort`.
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    /// `Cluster` or `Local`.
+    pub external_traffic_policy: Option<String>,
+    /// Class of load balancer.
+    pub load_balancer_class: Option<String>,
+    /// Prefixes of clients.
+    pub load_balancer_source_ranges: Option<Vec<String>>,
+    /// Whether these are let in (`Allow`) or kept out (`Deny`).
+    pub load_balancer_source_ranges_policy: Option<String>,
+    /// Whether node ports are given out besides.
+    pub allocate_load_balancer_node_ports: Option<bool>,
+    /// Families.
+    pub ip_families: Option<Vec<String>>,
+    /// One family or two.
+    pub ip_family_policy: Option<String>,
+    /// Which endpoints are preferred.
+    pub traffic_distribution: Option<String>,
 }
