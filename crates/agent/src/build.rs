@@ -6,7 +6,7 @@ use crate::addresses::FromPools;
 use crate::config::Config;
 use crate::running::{self, Agent};
 use crate::status::{ApiServer, Sources as Status};
-use crate::{api, connectivity, events, flow_table, healthz, metrics, sources};
+use crate::{api, connectivity, events, flow_table, healthz, metrics, proxy, sources};
 use datapath::{Epochs, Host, Kernel};
 use k8s::Client;
 use statedb::Tasks;
@@ -137,6 +137,7 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
     surface.add(flow_table::start(maps.map()?, Arc::clone(&hooks), ready.clone(), tasks));
     surface.add(metrics::packets(maps.per_cpu()?));
 
+    proxy::start(&config.gateway, config.endpoint.runtime.join("proxy/agent.sock"), client, tasks);
     let api_server = ApiServer::default();
     tasks.spawn("ask-api-server", api_server.clone().ask(client.clone()));
     let status = Arc::new(Status {

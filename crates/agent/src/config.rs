@@ -28,6 +28,8 @@ keys! {
         pub policy: policy::Config,
         /// Services.
         pub services: services::Config,
+        /// Gateways.
+        pub gateway: gateway::Config,
         /// Flows.
         pub hubble: hubble::Config,
         /// Health probes.

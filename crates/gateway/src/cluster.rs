@@ -84,7 +84,6 @@ pub(crate) struct Context {
     pub(crate) slices: Index<Slice, ObjectName>,
     pub(crate) policies: Policies,
     pub(crate) by_app_protocol: bool,
-    pub(crate) zone: Option<Arc<str>>,
     pub(crate) edges: Reader<Edge>,
 }
 
@@ -110,8 +109,7 @@ pub(crate) fn resolve(context: &Context, cluster: &ClusterName) -> Option<Vec<Ob
         refuse,
     };
     let endpoints = endpoints(&service, port, &context.slices.get(&service.name));
-    let prefer_zone = context.zone.clone().filter(|_| service.prefers_zone);
-    Some(vec![spoken.into(), Endpoints { cluster: name, prefer_zone, endpoints }.into()])
+    Some(vec![spoken.into(), Endpoints { cluster: name, prefer_zone: None, endpoints }.into()])
 }
 
 /// Which HTTP is spoken at a port (KEP-3726).

@@ -84,7 +84,7 @@ fn addresses(
 ) -> Reader<Addresses> {
     let gateways = resolved.objects.gateways.clone();
     let inputs = Inputs::of(&resolved.objects.gateways, |gateway| [gateway.name.clone()])
-        .and(observed, service::owners)
+        .and(observed, ObservedService::gateways)
         .and(nodes, move |_| gateways.snapshot().iter().map(|gateway| gateway.name.clone()).collect::<Vec<_>>());
     let (observed, nodes) = (observed.clone(), nodes.clone());
     let row = move |gateway: &ObjectName, _: Option<&Addresses>| {

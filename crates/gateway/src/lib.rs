@@ -3,12 +3,14 @@
 
 mod class;
 mod cluster;
+mod config;
 mod duration;
 mod edge;
 mod host;
 mod infrastructure;
 mod name;
 mod objects;
+mod reflect;
 mod resolve;
 mod route;
 mod serve;
@@ -18,11 +20,13 @@ mod tls_policy;
 mod verdict;
 
 pub use class::CONTROLLER;
+pub use config::Config;
 pub use infrastructure::{
     Copy, NodeAddresses, ObservedService, ServiceConfig, Wanted, WantedService, ingest_node, ingest_observed, want,
 };
 pub use name::{ObjectName, ParentKind, ParentName, RouteKind, RouteName};
 pub use objects::Objects;
+pub use reflect::Reading;
 pub use serve::{Serving, Snapshots, serve};
 pub use source::*;
 pub use status::{Correction, Report, Status, Subject};

@@ -65,18 +65,16 @@ pub struct Serving {
     pub alpn: bool,
     /// Which HTTP a backend speaks is told by its Service.
     pub app_protocol: bool,
-    /// The node's zone.
-    pub zone: Option<Arc<str>>,
 }
 
-/// What the proxy is to serve, numbered; nothing before all objects are known.
-pub type Snapshots = watch::Receiver<Option<Published>>;
+/// What the proxy is to serve. The first snapshot has number 1: before, not all objects are known.
+pub type Snapshots = watch::Receiver<Published>;
 
 /// Keeps what the proxy is to serve as it follows from objects.
 pub fn serve(tasks: &Tasks, objects: &Objects, serving: &Serving) -> Snapshots {
     let resolved = resolve(tasks, objects);
     let parts = parts::derive(tasks, &resolved, serving);
-    let (sender, snapshots) = watch::channel(None);
+    let (sender, snapshots) = watch::channel(Published::default());
     tasks.spawn("gateway-snapshot", Assembly { resolved, parts }.run(sender));
     snapshots
 }
@@ -88,7 +86,7 @@ struct Assembly {
 }
 
 impl Assembly {
-    async fn run(self, sender: watch::Sender<Option<Published>>) {
+    async fn run(self, sender: watch::Sender<Published>) {
         self.parts.rows.initialized().await;
         let mut changes = self.parts.rows.subscribe();
         let mut published = Published::default();
@@ -97,7 +95,7 @@ impl Assembly {
             let settled = async { while !self.settled(&mut published, &mut changes).await {} };
             let _held_back_enough = tokio::time::timeout(HOLD_BACK, settled).await;
             published.version = Version(published.version.0 + 1);
-            sender.send_replace(Some(published.clone()));
+            sender.send_replace(published.clone());
         }
     }
 

@@ -5,10 +5,9 @@ mod backends;
 mod credentials;
 
 pub use backends::{Endpoint, Service, ServicePort, Slice, ingest_service, ingest_slice};
-pub(crate) use credentials::original;
 pub use credentials::{
     Anchors, Keep, KeyPair, OWNING_KIND, OWNING_NAME, OWNING_NAMESPACE, ingest_config_map, ingest_secret,
-    ingest_synced, ingest_synced_anchors,
+    ingest_synced, ingest_synced_anchors, original,
 };
 
 use crate::name::{ObjectName, RouteKind, RouteName};

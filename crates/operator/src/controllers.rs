@@ -10,6 +10,7 @@ mod pod_cidrs;
 mod policy_status;
 
 use crate::config::Config;
+use crate::gateways;
 use crate::metrics::Metrics;
 use crate::progress::Progress;
 use k8s::kube::Error;
@@ -76,6 +77,9 @@ pub(crate) fn start(client: &Client, namespace: &str, config: &Config, run: &Run
         run.spawn(controller);
     }
     policies(client, run);
+    if let Some(gateways) = &config.gateways {
+        gateways::start(client, gateways, &run.tasks);
+    }
     if config.readiness.does_something() {
         let readiness = &config.readiness;
         let (writer, nodes) = statedb::table("nodes");
@@ -131,7 +135,7 @@ async fn run<C: Controller>(mut controller: C, metrics: Metrics, progress: Progr
 }
 
 /// Whether an error says that the object is gone or was changed by another: then the next pass sees better.
-fn is_stale(error: &Error) -> bool {
+pub(crate) fn is_stale(error: &Error) -> bool {
     matches!(error, Error::Api(status) if status.code == 404 || status.code == 409)
 }
 

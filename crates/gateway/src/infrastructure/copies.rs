@@ -84,8 +84,7 @@ impl Copy {
     /// Whether a Secret is the copy.
     #[must_use]
     pub fn is_copy(&self, secret: &core::Secret) -> bool {
-        let kind = if self.config_map { "ConfigMap" } else { "Secret" };
-        original(secret, kind).is_some_and(|original| original == self.original)
+        original(secret).is_some_and(|original| original == (self.config_map, self.original.clone()))
     }
 
     /// The copy of what was read of the original, under a name in `namespace`.

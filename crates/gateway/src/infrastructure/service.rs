@@ -113,11 +113,14 @@ fn shortened(text: &str) -> String {
     format!("{}-{hash}", head.trim_end_matches(['-', '.']))
 }
 
-/// The Gateways that a Service may be of.
-pub(super) fn owners(service: &ObservedService) -> Vec<ObjectName> {
-    let owners = service.service.metadata.owner_references.iter().flatten();
-    let names = owners.filter(|owner| owner.kind == "Gateway").map(|owner| owner.name.as_str());
-    names.map(|name| ObjectName::new(service.name.namespace.clone(), name)).collect()
+impl ObservedService {
+    /// The Gateways that it belongs to: one, unless somebody meddles.
+    #[must_use]
+    pub fn gateways(&self) -> Vec<ObjectName> {
+        let owners = self.service.metadata.owner_references.iter().flatten();
+        let names = owners.filter(|owner| owner.kind == "Gateway").map(|owner| owner.name.as_str());
+        names.map(|name| ObjectName::new(self.name.namespace.clone(), name)).collect()
+    }
 }
 
 /// Keeps the Services that Gateways are to have, as they follow from these and from what is there.
@@ -130,7 +133,7 @@ pub(super) fn derive(
     let inputs = Inputs::of(&resolved.edges.rows, |edge: &Edge| [edge.gateway.clone()])
         // Labels and annotations of a Gateway are none of its edge.
         .and(&resolved.objects.gateways, |gateway| [gateway.name.clone()])
-        .and(observed, owners);
+        .and(observed, ObservedService::gateways);
     let (edges, objects, observed) = (resolved.edges.rows.clone(), resolved.objects.clone(), observed.clone());
     let row = move |gateway: &ObjectName, _: Option<&WantedService>| {
         let edge = edges.snapshot().get(gateway)?;

@@ -124,7 +124,6 @@ impl Parts {
             slices: objects.slices.index(|slice| [slice.service.clone()]),
             policies: Policies::new(&objects.tls_policies),
             by_app_protocol: serving.app_protocol,
-            zone: serving.zone.clone(),
             edges: edges.clone(),
         };
         Self {

@@ -18,8 +18,6 @@ pub struct Service {
     pub external: bool,
     /// Its endpoints have IPv6 addresses first.
     pub ipv6: bool,
-    /// Endpoints of the client's zone are preferred.
-    pub prefers_zone: bool,
     /// Ports.
     pub ports: Vec<ServicePort>,
 }
@@ -94,12 +92,10 @@ pub fn ingest_service(object: &core::Service) -> Result<Option<Service>, FieldEr
             app_protocol: port.app_protocol.as_deref().map(Arc::from),
         })
     };
-    let zone = |text: &str| matches!(text, "PreferClose" | "PreferSameZone" | "PreferSameNode");
     Ok(Some(Service {
         name,
         external: spec.type_.as_deref() == Some("ExternalName"),
         ipv6: spec.ip_families.iter().flatten().next().is_some_and(|family| family == "IPv6"),
-        prefers_zone: spec.traffic_distribution.as_deref().is_some_and(zone),
         ports: spec.ports.iter().flatten().map(port).collect::<Result<_, _>>()?,
     }))
 }

@@ -79,17 +79,19 @@ pub fn ingest_secret(keep: Keep, object: &core::Secret) -> Option<KeyPair> {
 /// The row of a copy, under the name of its original.
 #[must_use]
 pub fn ingest_synced(object: &core::Secret) -> Option<KeyPair> {
-    key_pair(Keep::Content, original(object, "Secret")?, object)
+    let (config_map, name) = original(object)?;
+    if config_map { None } else { key_pair(Keep::Content, name, object) }
 }
 
-/// The name of a copy's original, if that is of this kind.
-pub(crate) fn original(copy: &core::Secret, kind: &str) -> Option<ObjectName> {
+/// Of a copy: whether its original is a ConfigMap, and the original's name.
+#[must_use]
+pub fn original(copy: &core::Secret) -> Option<(bool, ObjectName)> {
     let labels = copy.metadata.labels.as_ref()?;
-    let of_kind = labels.get(OWNING_KIND).map_or("Secret", String::as_str) == kind;
     // A label is too short for some names.
     let annotated = || copy.metadata.annotations.as_ref()?.get(OWNING_NAME);
     let name = labels.get(OWNING_NAME).or_else(annotated)?;
-    of_kind.then_some(ObjectName::new(labels.get(OWNING_NAMESPACE)?.as_str(), name.as_str()))
+    let config_map = labels.get(OWNING_KIND).is_some_and(|kind| kind == "ConfigMap");
+    Some((config_map, ObjectName::new(labels.get(OWNING_NAMESPACE)?.as_str(), name.as_str())))
 }
 
 fn key_pair(keep: Keep, name: ObjectName, object: &core::Secret) -> Option<KeyPair> {
@@ -134,7 +136,7 @@ pub fn ingest_config_map(keep: Keep, object: &core::ConfigMap) -> Option<Anchors
 /// The row of a copy with authorities, under the name of its original.
 #[must_use]
 pub fn ingest_synced_anchors(object: &core::Secret) -> Option<Anchors> {
-    let name = original(object, "ConfigMap")?;
+    let (_, name) = original(object).filter(|(config_map, _)| *config_map)?;
     let bytes = object.data.as_ref()?.get("ca.crt")?;
     Some(anchors(Keep::Content, name, &object.metadata, &bytes.0))
 }

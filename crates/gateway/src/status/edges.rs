@@ -3,7 +3,7 @@
 
 use super::{Status, same};
 use crate::edge::{Edge, Listener, ListenerName};
-use crate::name::{ObjectName, ParentName};
+use crate::name::{ObjectName, ParentKind, ParentName};
 use crate::route::{Attached, Place};
 use crate::verdict::{Verdict, date};
 use k8s::gateway::{
@@ -127,8 +127,8 @@ fn listeners(edge: &Edge, owner: &ParentName, generation: i64, routes: &[Arc<Att
     };
     let status = |listener: &Listener| ListenerStatus {
         name: listener.name.name.to_string(),
-        // Only XListenerSet has a field for it; others ignore it.
-        port: None,
+        // XListenerSet wants to be told. Who has no field for it drops it.
+        port: (owner.kind == ParentKind::ListenerSet).then(|| i64::from(listener.port)),
         supported_kinds: listener.kinds.iter().map(kind).collect(),
         attached_routes: counts.get(&listener.name).copied().unwrap_or_default(),
         conditions: conditions(edge, listener, generation),

@@ -165,7 +165,7 @@ impl World {
     }
 
     pub(crate) fn published(&self) -> Published {
-        self.snapshots.borrow().clone().unwrap()
+        self.snapshots.borrow().clone()
     }
 
     pub(crate) fn report(&self, subject: &Subject) -> Option<Status> {
