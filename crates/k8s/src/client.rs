@@ -7,7 +7,8 @@ mod limit;
 mod limits;
 mod transport;
 
-use crate::reflect::{Acceptable, IntoIngested, WatchFailure, Watches};
+use crate::gateway::{Object, Served, Spec};
+use crate::reflect::{Acceptable, IntoIngested, Source, WatchFailure, Watches, reflect};
 use failover::Servers;
 pub use failover::{chain, is_permanent};
 use hyper::Uri;
@@ -205,8 +206,7 @@ impl Client {
         I: IntoIngested<R> + 'static,
         F: Fn(&K) -> I + Send + 'static,
     {
-        let progress = self.watches.begin(K::kind(&()).into_owned(), Acceptable::Any);
-        crate::reflect::reflect(api, watch, writer, ingest, progress)
+        self.follow(Source { api, kind: (), watch }, writer, ingest, Acceptable::Any)
     }
 
     /// As [`Client::reflect`], and the first list is of the newest version too, for who must not begin with an older state than
@@ -223,8 +223,50 @@ impl Client {
         I: IntoIngested<R> + 'static,
         F: Fn(&K) -> I + Send + 'static,
     {
-        let progress = self.watches.begin(K::kind(&()).into_owned(), Acceptable::Newest);
-        crate::reflect::reflect(api, crate::WatchConfig::default(), writer, ingest, progress)
+        self.follow(Source { api, kind: (), watch: Default::default() }, writer, ingest, Acceptable::Newest)
+    }
+
+    fn follow<K, R, I, F>(
+        &self,
+        source: Source<K>,
+        mut writer: statedb::Writer<R>,
+        ingest: F,
+        first: Acceptable,
+    ) -> impl Future<Output = ()> + Send + 'static
+    where
+        K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+        R: statedb::Row,
+        I: IntoIngested<R> + 'static,
+        F: Fn(&K) -> I + Send + 'static,
+    {
+        let progress = self.watches.begin(K::kind(&()).into_owned(), first);
+        async move { reflect(source, &mut writer, ingest, progress).await }
+    }
+
+    /// As [`Client::reflect`], of all objects of a kind that the cluster may serve in one version or another, or not at all.
+    ///
+    /// The best served version is followed. While the kind is not served, the table is complete and empty.
+    pub fn reflect_served<S, R, I, F>(
+        &self,
+        writer: statedb::Writer<R>,
+        ingest: F,
+    ) -> impl Future<Output = ()> + Send + 'static
+    where
+        S: Spec,
+        R: statedb::Row,
+        I: IntoIngested<R> + 'static,
+        F: Fn(&Object<S>) -> I + Send + Sync + 'static,
+    {
+        crate::reflect::reflect_served(self.kube(), writer, ingest, self.watches.clone())
+    }
+
+    /// The best version of a kind that the cluster serves, if any.
+    ///
+    /// # Errors
+    ///
+    /// The API server does not say.
+    pub async fn served<S: Spec>(&self) -> Result<Option<Served>, kube::Error> {
+        crate::gateway::served::<S>(&self.inner).await
     }
 }
 

@@ -7,6 +7,7 @@ mod guard;
 mod mirror;
 mod progress;
 mod requests;
+mod served;
 
 use backoff::Backoff;
 use futures::{Stream, StreamExt};
@@ -20,6 +21,7 @@ pub use progress::WatchFailure;
 pub(crate) use progress::{Acceptable, Watches};
 use rand::Rng;
 use serde::de::DeserializeOwned;
+pub(crate) use served::reflect_served;
 use std::fmt::Debug;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -70,21 +72,28 @@ impl<R, E: std::fmt::Display> IntoIngested<R> for Result<Option<R>, E> {
     }
 }
 
+/// Which objects a table is kept equal to.
+pub(crate) struct Source<K: kube::Resource> {
+    pub(crate) api: Api<K>,
+    pub(crate) kind: K::DynamicType,
+    pub(crate) watch: watcher::Config,
+}
+
 /// Keeps a table equal to the API server, until dropped; see [`Client::reflect`](crate::Client::reflect).
 pub(crate) async fn reflect<K, R, I, F>(
-    api: Api<K>,
-    watch: watcher::Config,
-    writer: statedb::Writer<R>,
+    Source { api, kind, watch }: Source<K>,
+    writer: &mut statedb::Writer<R>,
     ingest: F,
     progress: Arc<Progress>,
 ) where
-    K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K: kube::Resource<DynamicType: Send> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     R: statedb::Row,
     I: IntoIngested<R> + 'static,
-    F: Fn(&K) -> I + Send + 'static,
+    F: Fn(&K) -> I + Send,
 {
     let seconds = watch.timeout.unwrap_or_else(|| rand::rng().random_range(WATCH_SECONDS));
-    let api = guard::api(api, |client| requests::observed(client, progress.clone()));
+    let name = K::kind(&kind).into_owned();
+    let api = guard::api(api, &kind, |client| requests::observed(client, progress.clone()));
     let noted = progress.clone();
     // In pages, the API server would read from etcd, and the library does not ask for its cache.
     let watch = watcher::Config { page_size: None, ..watch.timeout(seconds).any_semantic() };
@@ -103,12 +112,12 @@ pub(crate) async fn reflect<K, R, I, F>(
         Ok(object) => ingest(object).into_ingested(),
         Err(reason) => Ingested::Bad(reason.clone()),
     };
-    follow(stream, Mirror::new(writer, K::kind(&()).into_owned()), ingest).await;
+    follow(stream, Mirror::new(writer, name), ingest).await;
 }
 
-async fn follow<K, R, S, F>(stream: S, mut mirror: Mirror<R>, ingest: F)
+async fn follow<K, R, S, F>(stream: S, mut mirror: Mirror<'_, R>, ingest: F)
 where
-    K: kube::Resource<DynamicType = ()> + Send,
+    K: kube::Resource + Send,
     R: statedb::Row,
     S: Stream<Item = watcher::Result<Event<K>>> + Send,
     F: Fn(&K) -> Ingested<R> + Send,

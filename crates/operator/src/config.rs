@@ -2,6 +2,7 @@
 //! Configuration: a folder with one file per key, as a ConfigMap is mounted, overridden by flags of the same names. It is
 //! the agents' ConfigMap too, so keys that are none of ours are left to them. All errors are reported at once.
 
+pub use crate::gateways::Gateways;
 use ipam::cluster::Pools;
 use ipnet::IpNet;
 pub use model::config::Arguments;
@@ -55,6 +56,8 @@ pub struct Config {
     pub readiness: Readiness,
     /// What agents are told of Services, since Services are judged by it.
     pub services: services::Config,
+    /// What is done for Gateways, if anything.
+    pub gateways: Option<Gateways>,
     /// Where `/healthz` is served.
     pub api_address: SocketAddr,
     /// Where `/metrics` is served.
@@ -108,6 +111,7 @@ impl Config {
         let identity_gc = interval(keys.identity_gc_interval).filter(|_| endpoints);
         Self {
             client: client(&keys),
+            gateways: gateways(&keys),
             namespace: keys.namespace.or_else(|| std::env::var("CILIUM_K8S_NAMESPACE").ok()),
             debug: keys.debug,
             skip_crd_creation: keys.skip_crds,
@@ -140,6 +144,18 @@ impl Config {
 /// A duration of which zero means never.
 fn interval(interval: Duration) -> Option<Duration> {
     Some(interval).filter(|interval| !interval.is_zero())
+}
+
+fn gateways(keys: &Keys) -> Option<Gateways> {
+    keys.gateway_api.then(|| Gateways {
+        secrets_namespace: Some(keys.gateway_secrets_namespace.clone()).filter(|_| keys.gateway_secrets_sync),
+        reports_namespace: keys.gateway_secrets_namespace.clone(),
+        service: gateway::ServiceConfig {
+            host_network: keys.gateway_host_network,
+            external_traffic_policy: keys.gateway_traffic_policy.clone(),
+        },
+        nodes: keys.gateway_nodes.clone(),
+    })
 }
 
 fn client(keys: &Keys) -> k8s::ClientConfig {

@@ -13,6 +13,7 @@ mod policy_status;
 mod service_events;
 
 use crate::config::Config;
+use crate::gateways;
 use crate::metrics::Metrics;
 use crate::progress::Progress;
 use k8s::k8s_openapi::api::core::v1::Service;
@@ -90,6 +91,9 @@ pub(crate) fn start(client: &Client, namespace: &str, config: &Config, run: &Run
     services(client, config, run);
     if let Some(config) = config.lb_ipam {
         lb_ipam(client, config, run);
+    }
+    if let Some(gateways) = &config.gateways {
+        gateways::start(client, gateways, &run.tasks);
     }
     if config.readiness.does_something() {
         let readiness = &config.readiness;
@@ -170,7 +174,7 @@ async fn run<C: Controller>(mut controller: C, metrics: Metrics, progress: Progr
 }
 
 /// Whether an error says that the object is gone or was changed by another: then the next pass sees better.
-fn is_stale(error: &Error) -> bool {
+pub(crate) fn is_stale(error: &Error) -> bool {
     matches!(error, Error::Api(status) if status.code == 404 || status.code == 409)
 }
 

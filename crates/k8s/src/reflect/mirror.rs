@@ -9,8 +9,8 @@ use std::collections::HashMap;
 /// Namespace (empty if none) and name.
 type Name = (String, String);
 
-pub(super) struct Mirror<R: Row> {
-    writer: Writer<R>,
+pub(super) struct Mirror<'a, R: Row> {
+    writer: &'a mut Writer<R>,
     kind: String,
     /// The row of each object that has one.
     rows: HashMap<Name, R::Key>,
@@ -27,8 +27,8 @@ struct Listing<R: Row> {
     bad: HashMap<Name, String>,
 }
 
-impl<R: Row> Mirror<R> {
-    pub(super) fn new(writer: Writer<R>, kind: String) -> Self {
+impl<'a, R: Row> Mirror<'a, R> {
+    pub(super) fn new(writer: &'a mut Writer<R>, kind: String) -> Self {
         Self { writer, kind, rows: HashMap::new(), bad: HashMap::new(), listing: None, initialized: false }
     }
 

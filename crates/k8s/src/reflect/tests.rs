@@ -45,8 +45,8 @@ type Item = watcher::Result<Event<ConfigMap>>;
 
 /// What the table holds after the events, as `key=value`, and whether it is initialised.
 async fn after(events: Vec<Item>) -> (Vec<String>, bool) {
-    let (writer, reader) = statedb::table::<Value>("values");
-    follow(futures::stream::iter(events), Mirror::new(writer, "ConfigMap".into()), ingest).await;
+    let (mut writer, reader) = statedb::table::<Value>("values");
+    follow(futures::stream::iter(events), Mirror::new(&mut writer, "ConfigMap".into()), ingest).await;
     let snapshot = reader.snapshot();
     let rows = snapshot.iter().map(|row: &Arc<Value>| format!("{}={}", row.key, row.value)).collect();
     (rows, snapshot.initialized())
