@@ -8,7 +8,8 @@ use abi::event::{Event, Verdict, kind, outcome, point, trace_reason};
 use abi::policy::match_type;
 use model::{
     Endpoint, EndpointId, EndpointKind, Frontend, FrontendKey, Identity, IdentityId, IpEntry, IpSource, L4Addr, Label,
-    Labels, Mac, Node, NodeName, Pod, PodName, PolicyKind, Protocol, Provenance, ProvenanceId, ServiceName, Workload,
+    Labels, Mac, MeshPod, Node, NodeName, Pod, PodName, PolicyKind, Protocol, Provenance, ProvenanceId, ServiceName,
+    Workload,
 };
 use statedb::Writer;
 use std::collections::BTreeMap;
@@ -131,7 +132,7 @@ pub(crate) fn ip_entry(ip: &str, identity: u32, pod: &str) -> IpEntry {
         node_address: false,
         no_masquerade: false,
         source: IpSource::CustomResource,
-        pod: Some(PodName::new("shop", pod)),
+        pod: Some(MeshPod { cluster: "blue".into(), pod: PodName::new("shop", pod) }),
     }
 }
 
@@ -195,7 +196,7 @@ fn identity(id: u32, app: &str) -> Identity {
 
 fn frontend() -> Frontend {
     let addr = L4Addr { ip: "10.96.0.5".parse().unwrap(), port: 5432, protocol: Protocol::Tcp };
-    let service = ServiceName { namespace: "shop".into(), name: "db".into() };
+    let service = ServiceName::new("shop", "db");
     Frontend::new(FrontendKey::external(addr), 1, service, [].into())
 }
 

@@ -6,8 +6,8 @@
 
 use abi::event::Event;
 use model::{
-    Endpoint, EndpointId, Frontend, FrontendKey, Identity, IdentityId, IpEntry, L4Addr, Node, NodeName, Pod, PodName,
-    Protocol, Provenance, ProvenanceId, ServiceName,
+    Endpoint, EndpointId, Frontend, FrontendKey, Identity, IdentityId, IpEntry, L4Addr, MeshPod, Node, NodeName, Pod,
+    PodName, Protocol, Provenance, ProvenanceId, ServiceName,
 };
 use statedb::{Reader, Snapshot};
 use std::net::IpAddr;
@@ -69,8 +69,9 @@ impl Tables {
         let (sport, dport) = (u16::from_be(event.sport), u16::from_be(event.dport));
         let service = |ip, port| service(&frontends, ip, port, event.proto);
         let asked_for = if event.dst_orig.is_none() { event.dst } else { event.dst_orig };
-        let source = self.peer(event.src_endpoint, event.src_identity, event.src.into());
-        let destination = self.peer(event.dst_endpoint, event.dst_identity, event.dst.into());
+        let peer = |endpoint, identity, ip| self.peer(&node.cluster, endpoint, identity, ip);
+        let source = peer(event.src_endpoint, event.src_identity, event.src.into());
+        let destination = peer(event.dst_endpoint, event.dst_identity, event.dst.into());
         let provenance = self.provenance.snapshot();
         let rule = |id| if id == 0 { None } else { provenance.get(&ProvenanceId(id)) };
         Names {
@@ -94,13 +95,14 @@ impl Tables {
         known.or_else(|| RESERVED.iter().find(|identity| identity.id == id).cloned())
     }
 
-    /// One side without its service.
-    fn peer(&self, endpoint: u16, identity: u32, ip: IpAddr) -> Peer {
+    /// One side without its service, as seen from this cluster.
+    fn peer(&self, cluster: &str, endpoint: u16, identity: u32, ip: IpAddr) -> Peer {
         let endpoint = if endpoint == 0 { None } else { self.endpoints.snapshot().get(&EndpointId(endpoint)) };
         let named = endpoint.as_ref().is_some_and(|endpoint| endpoint.pod().is_some());
         let address = if named { None } else { self.ipcache.snapshot().get(&ip.into()) };
         let mut peer = Peer { endpoint, address, pod: None, identity: self.identity(identity), service: None };
-        peer.pod = peer.pod_name().and_then(|name| self.pods.snapshot().get(name));
+        let ours = peer.mesh_pod().is_none_or(|pod| *pod.cluster == *cluster);
+        peer.pod = peer.pod_name().filter(|_| ours).and_then(|name| self.pods.snapshot().get(name));
         peer
     }
 }
@@ -109,7 +111,12 @@ impl Peer {
     /// The pod that it is.
     pub(crate) fn pod_name(&self) -> Option<&PodName> {
         let local = self.endpoint.as_ref().and_then(|endpoint| endpoint.pod());
-        local.or_else(|| self.address.as_ref()?.pod.as_ref())
+        local.or_else(|| Some(&self.mesh_pod()?.pod))
+    }
+
+    /// The pod that has the address.
+    fn mesh_pod(&self) -> Option<&MeshPod> {
+        self.address.as_ref()?.pod.as_ref()
     }
 }
 

@@ -10,7 +10,7 @@ use abi::policy::match_type;
 use hubble::{Config, Inputs, Outputs, Tables, start};
 use model::{
     Backend, BackendId, BackendState, Endpoint, EndpointId, EndpointKind, Frontend, FrontendKey, Identity, IdentityId,
-    IpEntry, IpSource, L4Addr, Label, Mac, Node, Pod, PodName, PolicyKind, Protocol, Provenance, ProvenanceId,
+    IpEntry, IpSource, L4Addr, Label, Mac, MeshPod, Node, Pod, PodName, PolicyKind, Protocol, Provenance, ProvenanceId,
     ServiceName, Workload,
 };
 use statedb::{Reader, Row, Tasks, Writer};
@@ -103,7 +103,10 @@ fn entry(n: u32, generation: u32) -> IpEntry {
         node_address: false,
         no_masquerade: false,
         source: IpSource::CustomResource,
-        pod: Some(PodName::new("some-namespace", format!("deployment-5f7d8c9b6d-{n:05}-{generation}"))),
+        pod: Some(MeshPod {
+            cluster: "default".into(),
+            pod: PodName::new("some-namespace", format!("deployment-5f7d8c9b6d-{n:05}-{generation}")),
+        }),
     }
 }
 
@@ -114,7 +117,7 @@ fn frontend(generation: u16) -> Frontend {
         Backend::new(BackendId(n), addr, BackendState::Active)
     };
     let addr = L4Addr { ip: "10.96.0.5".parse().unwrap(), port: 5432, protocol: Protocol::Tcp };
-    let service = ServiceName { namespace: "shop".into(), name: "db".into() };
+    let service = ServiceName::new("shop", "db");
     Frontend::new(FrontendKey::external(addr), 1, service, (0..PODS).map(backend).collect())
 }
 

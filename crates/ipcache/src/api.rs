@@ -23,7 +23,7 @@ fn render(row: &IpEntry) -> IpListEntry {
         IpSource::KubeApiserver => "kube-apiserver",
         IpSource::Local => "local",
     };
-    let pod = row.pod.as_ref();
+    let pod = row.pod.as_ref().map(|pod| &pod.pod);
     IpListEntry {
         cidr: row.prefix.to_string(),
         identity: row.identity.0,

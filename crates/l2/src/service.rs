@@ -77,7 +77,7 @@ pub fn ingest_service(object: &core::Service) -> Result<Option<Service>, FieldEr
     labels.insert(NAMESPACE.to_owned(), namespace.clone());
     labels.insert(NAME.to_owned(), name.clone());
     Ok(Some(Service {
-        name: ServiceName { namespace: namespace.as_str().into(), name: name.as_str().into() },
+        name: ServiceName::new(namespace.as_str(), name.as_str()),
         created: meta.creation_timestamp.as_ref().map(|time| time.0),
         labels,
         external_ips,

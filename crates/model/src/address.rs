@@ -38,7 +38,7 @@ pub struct IpEntry {
     /// Where it comes from.
     pub source: IpSource,
     /// The pod, if it is one.
-    pub pod: Option<PodName>,
+    pub pod: Option<MeshPod>,
 }
 
 impl statedb::Row for IpEntry {

@@ -61,17 +61,27 @@ impl fmt::Display for L4Addr {
     }
 }
 
-/// Namespace and name of a Service.
+/// What identifies a Service in a mesh of clusters. One of another cluster is shown with that in front.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceName {
+    /// Name of its cluster, if that is another one.
+    pub cluster: Option<Arc<str>>,
     /// Namespace.
     pub namespace: Arc<str>,
     /// Name.
     pub name: Arc<str>,
 }
 
+impl ServiceName {
+    /// A Service of this cluster.
+    pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
+        Self { cluster: None, namespace: namespace.into(), name: name.into() }
+    }
+}
+
 impl fmt::Display for ServiceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.cluster.iter().try_for_each(|cluster| write!(f, "{cluster}/"))?;
         write!(f, "{}/{}", self.namespace, self.name)
     }
 }
@@ -339,5 +349,18 @@ impl statedb::Row for Frontend {
     type Key = FrontendKey;
     fn key(&self) -> FrontendKey {
         self.key
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_of_one_name_in_two_clusters_are_two_and_the_other_is_shown_with_its_cluster() {
+        let ours = ServiceName::new("shop", "cart");
+        let theirs = ServiceName { cluster: Some("blue".into()), ..ours.clone() };
+        assert_ne!(ours, theirs);
+        assert_eq!([ours, theirs].map(|name| name.to_string()), ["shop/cart", "blue/shop/cart"]);
     }
 }

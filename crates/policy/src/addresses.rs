@@ -16,12 +16,15 @@ use model::{
 use statedb::Row;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Configuration that entries depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
     /// Address families.
     pub families: Families,
+    /// Name of this cluster.
+    pub cluster: Arc<str>,
     /// Prefixes to which traffic keeps its source address (`ipv4-native-routing-cidr`, `ipv6-native-routing-cidr`).
     pub native_cidrs: Vec<IpNet>,
 }
@@ -290,7 +293,7 @@ impl Addresses {
         let entries = ips.map(|ip| IpEntry {
             tunnel,
             host,
-            pod: Some(pod.pod.clone()),
+            pod: Some(pod.key()),
             ..self.node_entry(ip, pod.identity, IpSource::CustomResource)
         });
         let entries = entries.collect();
@@ -300,7 +303,8 @@ impl Addresses {
     fn claim_endpoint(&mut self, endpoint: &Endpoint, identity: IdentityId) {
         let host = self.local.as_ref().and_then(|l| l.ipv4.map(IpAddr::V4).or(l.ipv6.map(IpAddr::V6)));
         let entry = |ip| {
-            let pod = endpoint.pod().cloned();
+            let cluster = &self.settings.cluster;
+            let pod = endpoint.pod().map(|pod| MeshPod { cluster: Arc::clone(cluster), pod: pod.clone() });
             IpEntry { host, pod, ..self.node_entry(ip, identity, IpSource::Local) }
         };
         let entries = endpoint.addresses().map(entry).collect();

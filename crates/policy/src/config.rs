@@ -121,7 +121,7 @@ impl Config {
     pub(crate) fn addresses(&self) -> Settings {
         let native = [self.native_ipv4.map(IpNet::V4), self.native_ipv6.map(IpNet::V6)];
         let native_cidrs = native.into_iter().flatten().map(|net| net.trunc()).collect();
-        Settings { families: self.families(), native_cidrs }
+        Settings { families: self.families(), cluster: self.cluster_name.as_str().into(), native_cidrs }
     }
 }
 

@@ -114,7 +114,7 @@ impl World {
             let (namespace, name) = path.split_once('/').unwrap();
             match kind {
                 "Service" => {
-                    self.services.remove(&model::ServiceName { namespace: namespace.into(), name: name.into() });
+                    self.services.remove(&model::ServiceName::new(namespace, name));
                 }
                 "EndpointSlice" => {
                     self.slices.remove(&SliceName { namespace: namespace.into(), name: name.into() });

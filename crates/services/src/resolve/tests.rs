@@ -46,7 +46,7 @@ pub(crate) fn service_row(name: &str, ips: &[&str], ports: &[(&str, Protocol, u1
 }
 
 fn service_name(name: &str) -> ServiceName {
-    ServiceName { namespace: "default".into(), name: name.into() }
+    ServiceName::new("default", name)
 }
 
 fn port(name: &str, protocol: Protocol, port: u16) -> Port {

@@ -71,7 +71,7 @@ fn address(change: &Change<IpEntry>) -> AgentEvent {
         Change::Upsert(entry) => (entry, AgentEventType::IpcacheUpserted),
         Change::Delete(entry) => (entry, AgentEventType::IpcacheDeleted),
     };
-    let pod = entry.pod.as_ref();
+    let pod = entry.pod.as_ref().map(|pod| &pod.pod);
     let notification = IpCacheNotification {
         cidr: entry.prefix.to_string(),
         identity: entry.identity.0,
