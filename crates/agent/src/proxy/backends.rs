@@ -58,7 +58,7 @@ fn slice(name: &SliceName, proxy: &Proxy, pod: &Pod, node: &Arc<str>) -> Option<
     };
     Some(EndpointSlice {
         name: name.clone(),
-        service: ServiceName { namespace: Arc::clone(&service.namespace), name: Arc::clone(&service.name) },
+        service: ServiceName::new(Arc::clone(&service.namespace), Arc::clone(&service.name)),
         ports,
         endpoints: pod.ips.iter().filter(listens).map(endpoint).collect(),
     })
