@@ -26,6 +26,7 @@ const SUITE: Suite = Suite {
     options: &[],
     values: &[
         product::GATEWAY_API,
+        "ingressController.enabled=true",
         "l2announcements.enabled=true",
         "l2announcements.leaseDuration=3s",
         "l2announcements.leaseRenewDeadline=1s",
@@ -51,6 +52,7 @@ const SUITE: Suite = Suite {
         ("a_gateway_splits_https_for_two_hosts_at_a_shared_address", gateway::https_split),
         ("a_gateway_passes_tls_through", gateway::passthrough),
         ("what_a_gateway_asks_of_backends_is_subject_to_policy", gateway::policy),
+        ("ingresses_have_an_address_each_or_share_one", gateway::ingress),
         ("no_request_to_a_gateway_fails_while_routes_agents_and_proxies_change", gateway::under_load),
     ],
 };

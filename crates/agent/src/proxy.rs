@@ -7,7 +7,7 @@ mod link;
 mod record;
 mod report;
 
-use gateway::{Config, Reading, Taken};
+use gateway::{Config, Kinds, Reading, Taken};
 use k8s::Client;
 use model::{Pod, PodName};
 use services::EndpointSlice;
@@ -58,14 +58,16 @@ impl statedb::Row for Proxy {
     }
 }
 
-/// Starts to serve Gateways, if that is on.
+/// Starts to serve Gateways and Ingresses, if that is on.
 pub(crate) fn start(config: &Config, shared: Shared, tasks: &Tasks) -> Outputs {
     let Shared { node, namespace, runtime, client, pods, slices } = shared;
-    if !config.enabled {
+    if !config.serves() {
         return Outputs { slices, surface: Surface::new() };
     }
-    let objects = Reading::Serving { secrets: &config.secrets_namespace }.objects(&client, tasks);
-    let snapshots = gateway::serve(tasks, &objects, &config.serving());
+    let ingress = config.ingress.then(|| config.ingresses(&namespace));
+    let kinds = Kinds { gateway_api: config.enabled, ingress };
+    let reflected = Reading::Serving { secrets: &config.secrets_namespace }.objects(&kinds, &client, tasks);
+    let snapshots = gateway::serve(tasks, &reflected.objects, &config.serving());
     let (told, tellings) = mpsc::channel(1);
     tasks.spawn_fallible("proxy-links", link::serve(runtime.join("proxy/agent.sock"), snapshots, told));
     let (writer, proxies) = statedb::table("proxies");

@@ -3,15 +3,18 @@
 //! objects' authors are told.
 
 mod copies;
+mod ingresses;
 mod proxies;
 mod service;
 
 pub use copies::Copy;
+pub use ingresses::IngressAddresses;
 pub(crate) use proxies::Programmed;
 pub use proxies::{PROXY_REPORT, ProxyReport, ingest_report, report_object};
 pub use service::{ObservedService, ServiceConfig, WantedService, ingest_observed};
 pub(crate) use service::{port_name, service_name};
 
+use crate::ingress::{Ingress, IngressConfig};
 use crate::name::ObjectName;
 use crate::objects::Objects;
 use crate::resolve::{Resolved, resolve};
@@ -58,6 +61,8 @@ pub struct Wanted {
     pub copies: Reader<Copy>,
     /// What is said of objects, and is to be said otherwise.
     pub corrections: Reader<Correction>,
+    /// Ingresses whose status has other addresses than theirs.
+    pub ingresses: Reader<IngressAddresses>,
 }
 
 /// What is there already.
@@ -69,15 +74,20 @@ pub struct Observed {
     pub nodes: Reader<NodeAddresses>,
     /// What nodes' proxies have in force.
     pub proxies: Reader<ProxyReport>,
+    /// Ingresses, which are among the objects as Gateways and routes.
+    pub ingresses: Reader<Ingress>,
+    /// How these are served.
+    pub ingress: IngressConfig,
 }
 
 /// Keeps what is to be in the cluster, as it follows from objects (whose rows have their status) and from what is there.
 pub fn want(tasks: &Tasks, objects: &Objects, observed: &Observed, config: ServiceConfig) -> Wanted {
     let resolved = resolve(tasks, objects);
-    let Observed { services, nodes, proxies } = observed;
+    let Observed { services, nodes, proxies, ingresses, ingress } = observed;
     let addresses = addresses(tasks, &resolved, services, nodes, config.host_network);
     let programmed = proxies::programmed(tasks, proxies);
     Wanted {
+        ingresses: ingresses::derive(tasks, ingress, ingresses, &addresses, &programmed),
         copies: copies::derive(tasks, &resolved),
         services: service::derive(tasks, &resolved, services, config),
         corrections: status::correct(tasks, objects, &status::report(tasks, &resolved, &addresses, &programmed)),

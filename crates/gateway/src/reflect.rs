@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The tables of objects, kept equal to the API server.
 
+use crate::ingress::{Ingress, IngressConfig, ingest_ingress, with_ingresses};
 use crate::objects::Objects;
 use crate::source::{
     Keep, Parameters, Route, RouteSpec, Source, ingest_config_map, ingest_secret, ingest_service, ingest_slice,
@@ -8,9 +9,10 @@ use crate::source::{
 };
 use k8s::gateway::{GrpcRouteSpec, HttpRouteSpec, Object, Spec, TcpRouteSpec, TlsRouteSpec, UdpRouteSpec};
 use k8s::k8s_openapi::api::core::v1 as core;
+use k8s::k8s_openapi::api::networking::v1 as networking;
 use k8s::{Client, WatchConfig};
 use model::Namespace;
-use statedb::{Reader, Tasks, table};
+use statedb::{Reader, Row, Tasks, table};
 
 /// For what objects are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,18 +26,50 @@ pub enum Reading<'a> {
     Judging,
 }
 
+/// Which objects are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kinds {
+    /// Those of Gateway API.
+    pub gateway_api: bool,
+    /// Ingresses, and how they are served.
+    pub ingress: Option<IngressConfig>,
+}
+
+/// What is read.
+#[derive(Clone, Debug)]
+pub struct Reflected {
+    /// All objects, Ingresses as Gateways and routes.
+    pub objects: Objects,
+    /// Ingresses.
+    pub ingresses: Reader<Ingress>,
+}
+
 impl Reading<'_> {
-    /// Reads all objects.
-    pub fn objects(&self, client: &Client, tasks: &Tasks) -> Objects {
+    /// Reads all objects of the kinds.
+    pub fn objects(&self, kinds: &Kinds, client: &Client, tasks: &Tasks) -> Reflected {
+        let on = kinds.gateway_api;
+        let objects = self.gateway_api(on, client, tasks);
+        let (mut writer, ingresses) = table("ingresses");
+        let Some(config) = &kinds.ingress else {
+            writer.mark_initialized();
+            return Reflected { objects, ingresses };
+        };
+        let ingest = config.clone();
+        let ingest = move |object: &networking::Ingress| ingest_ingress(&ingest, object);
+        tasks.spawn("reflect-ingresses", client.reflect(client.all(), writer, ingest));
+        let objects = with_ingresses(tasks, &objects, &ingresses, config);
+        Reflected { objects, ingresses }
+    }
+
+    fn gateway_api(&self, on: bool, client: &Client, tasks: &Tasks) -> Objects {
         let routes = [
-            self.routes::<HttpRouteSpec>(client, tasks, "http-routes"),
-            self.routes::<GrpcRouteSpec>(client, tasks, "grpc-routes"),
-            self.routes::<TlsRouteSpec>(client, tasks, "tls-routes"),
-            self.routes::<TcpRouteSpec>(client, tasks, "tcp-routes"),
-            self.routes::<UdpRouteSpec>(client, tasks, "udp-routes"),
+            self.routes::<HttpRouteSpec>(on, client, tasks, "http-routes"),
+            self.routes::<GrpcRouteSpec>(on, client, tasks, "grpc-routes"),
+            self.routes::<TlsRouteSpec>(on, client, tasks, "tls-routes"),
+            self.routes::<TcpRouteSpec>(on, client, tasks, "tcp-routes"),
+            self.routes::<UdpRouteSpec>(on, client, tasks, "udp-routes"),
         ];
-        let (writer, parameters) = table("gateway-class-configs");
-        tasks.spawn("reflect-gateway-class-configs", client.reflect_served(writer, Parameters::ingest));
+        let parameters = follow(on, client, tasks, "gateway-class-configs", Parameters::ingest);
         let (writer, namespaces) = table("gateway-namespaces");
         tasks.spawn("reflect-gateway-namespaces", client.reflect(client.all(), writer, namespace));
         let (writer, services) = table("gateway-backends");
@@ -65,12 +99,12 @@ impl Reading<'_> {
             }
         }
         Objects {
-            classes: self.sources(client, tasks, "gateway-classes"),
-            gateways: self.sources(client, tasks, "gateways"),
-            listener_sets: self.sources(client, tasks, "listener-sets"),
+            classes: self.sources(on, client, tasks, "gateway-classes"),
+            gateways: self.sources(on, client, tasks, "gateways"),
+            listener_sets: self.sources(on, client, tasks, "listener-sets"),
             routes: statedb::merge(tasks, "gateway-all-routes", routes).rows,
-            grants: self.sources(client, tasks, "reference-grants"),
-            tls_policies: self.sources(client, tasks, "backend-tls-policies"),
+            grants: self.sources(on, client, tasks, "reference-grants"),
+            tls_policies: self.sources(on, client, tasks, "backend-tls-policies"),
             namespaces,
             services,
             slices,
@@ -80,20 +114,30 @@ impl Reading<'_> {
         }
     }
 
-    fn sources<S: Spec>(&self, client: &Client, tasks: &Tasks, name: &'static str) -> Reader<Source<S>> {
-        let (writer, reader) = table(name);
-        let ingest = if *self == Self::Judging { Source::ingest_told } else { Source::<S>::ingest };
-        tasks.spawn(name, client.reflect_served(writer, ingest));
-        reader
+    fn sources<S: Spec>(&self, on: bool, client: &Client, tasks: &Tasks, name: &'static str) -> Reader<Source<S>> {
+        follow(on, client, tasks, name, if *self == Self::Judging { Source::ingest_told } else { Source::<S>::ingest })
     }
 
-    fn routes<S: RouteSpec>(&self, client: &Client, tasks: &Tasks, name: &'static str) -> Reader<Route> {
-        let (writer, reader) = table(name);
-        let ingest: fn(&Object<S>) -> Option<Route> =
-            if *self == Self::Judging { Route::ingest_told } else { Route::ingest };
-        tasks.spawn(name, client.reflect_served(writer, ingest));
-        reader
+    fn routes<S: RouteSpec>(&self, on: bool, client: &Client, tasks: &Tasks, name: &'static str) -> Reader<Route> {
+        follow(on, client, tasks, name, if *self == Self::Judging { Route::ingest_told::<S> } else { Route::ingest })
     }
+}
+
+/// Follows a kind, if it is to be read.
+fn follow<S: Spec, R: Row>(
+    on: bool,
+    client: &Client,
+    tasks: &Tasks,
+    name: &'static str,
+    ingest: fn(&Object<S>) -> Option<R>,
+) -> Reader<R> {
+    let (mut writer, reader) = table(name);
+    if on {
+        tasks.spawn(name, client.reflect_served(writer, ingest));
+    } else {
+        writer.mark_initialized();
+    }
+    reader
 }
 
 fn namespace(object: &core::Namespace) -> Option<Namespace> {

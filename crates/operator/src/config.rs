@@ -102,17 +102,18 @@ impl Config {
         let cluster_pools = cluster_pools(&keys, &mut read);
         // What is wrong with the agents' keys is theirs to say.
         let services = services::Config::parse(values).unwrap_or_default();
-        Ok(read.finish(Self { services, ..Self::new(keys, cluster_pools) })?)
+        let served = gateway::Config::parse(values).ok();
+        Ok(read.finish(Self { services, ..Self::new(keys, served.as_ref(), cluster_pools) })?)
     }
 
-    fn new(keys: Keys, cluster_pools: Option<Vec<Pools>>) -> Self {
+    fn new(keys: Keys, served: Option<&gateway::Config>, cluster_pools: Option<Vec<Pools>>) -> Self {
         // Without CiliumEndpoints every identity would look unused.
         let endpoints = !keys.disable_endpoint_crd;
         let identity_gc = interval(keys.identity_gc_interval).filter(|_| endpoints);
         Self {
             client: client(&keys),
-            gateways: gateways(&keys),
-            namespace: keys.namespace.or_else(|| std::env::var("CILIUM_K8S_NAMESPACE").ok()),
+            gateways: gateways(&keys, served),
+            namespace: keys.namespace.or_else(own_namespace),
             debug: keys.debug,
             skip_crd_creation: keys.skip_crds,
             cluster_pools,
@@ -142,12 +143,19 @@ impl Config {
 }
 
 /// A duration of which zero means never.
+fn own_namespace() -> Option<String> {
+    std::env::var("CILIUM_K8S_NAMESPACE").ok()
+}
+
 fn interval(interval: Duration) -> Option<Duration> {
     Some(interval).filter(|interval| !interval.is_zero())
 }
 
-fn gateways(keys: &Keys) -> Option<Gateways> {
-    keys.gateway_api.then(|| Gateways {
+fn gateways(keys: &Keys, served: Option<&gateway::Config>) -> Option<Gateways> {
+    let namespace = keys.namespace.clone().or_else(own_namespace).unwrap_or_default();
+    let ingress = served.filter(|served| served.ingress).map(|served| served.ingresses(&namespace));
+    (keys.gateway_api || ingress.is_some()).then(|| Gateways {
+        kinds: gateway::Kinds { gateway_api: keys.gateway_api, ingress },
         secrets_namespace: Some(keys.gateway_secrets_namespace.clone()).filter(|_| keys.gateway_secrets_sync),
         reports_namespace: keys.gateway_secrets_namespace.clone(),
         service: gateway::ServiceConfig {

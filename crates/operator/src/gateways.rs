@@ -2,21 +2,22 @@
 //! Gateway API: what follows from its objects for the cluster is decided in `gateway`, and written here.
 
 mod copies;
+mod ingresses;
 mod services;
 mod statuses;
 
-use gateway::{Observed, Reading, ServiceConfig};
+use gateway::{Kinds, Observed, Reading, Reflected, ServiceConfig};
 use k8s::{Client, WatchConfig};
 use statedb::{Tasks, reconcile};
 
-/// Label of the Services that are made for Gateways.
-const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 /// Under which name fields are ours.
 const FIELD_MANAGER: &str = "cilium-operator-gateway";
 
 /// What is done for Gateways.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gateways {
+    /// What is read.
+    pub kinds: Kinds,
     /// Where credentials are copied to, of which agents may read Secrets; nothing is copied if unset.
     pub secrets_namespace: Option<String>,
     /// Where agents say what proxies have in force.
@@ -30,9 +31,8 @@ pub struct Gateways {
 /// Starts to follow the objects, and to write what follows.
 pub(crate) fn start(client: &Client, config: &Gateways, tasks: &Tasks) {
     let (writer, observed) = statedb::table("gateway-observed-services");
-    let watch = WatchConfig::default().labels(GATEWAY_NAME);
     let ingest = gateway::ingest_observed;
-    tasks.spawn("reflect-gateway-services", client.reflect_with(client.all(), watch, writer, ingest));
+    tasks.spawn("reflect-gateway-services", client.reflect(client.all(), writer, ingest));
     let (mut writer, nodes) = statedb::table("gateway-nodes");
     if config.service.host_network {
         let watch = WatchConfig::default().labels(&config.nodes);
@@ -46,9 +46,11 @@ pub(crate) fn start(client: &Client, config: &Gateways, tasks: &Tasks) {
     let reports = client.namespaced(&config.reports_namespace);
     let ingest = gateway::ingest_report;
     tasks.spawn("reflect-gateway-proxies", client.reflect_with(reports, watch, writer, ingest));
-    let objects = Reading::Judging.objects(client, tasks);
-    let observed = Observed { services: observed, nodes, proxies };
+    let Reflected { objects, ingresses } = Reading::Judging.objects(&config.kinds, client, tasks);
+    let ingress = config.kinds.ingress.clone().unwrap_or_default();
+    let observed = Observed { services: observed, nodes, proxies, ingresses, ingress };
     let wanted = gateway::want(tasks, &objects, &observed, config.service.clone());
+    reconcile(tasks, "ingress-write-addresses", wanted.ingresses, ingresses::Ingresses(client.clone()));
     let services = services::Services::new(client, observed.services);
     reconcile(tasks, "gateway-write-services", wanted.services, services);
     reconcile(tasks, "gateway-write-statuses", wanted.corrections, statuses::Statuses::new(client));

@@ -183,3 +183,41 @@ pub(super) fn under_load(cluster: &Cluster) -> Result<()> {
     load.goes_on(50)?;
     load.finish()
 }
+
+/// An Ingress with a load balancer of its own, and one that shares one.
+pub(super) fn ingress(cluster: &Cluster) -> Result<()> {
+    pool(cluster)?;
+    cluster.apply_file(&product::repository("examples/ingress"))?;
+    cluster.pods_ready("ingress-demo", "app", LONG)?;
+    let outside = outside(cluster)?;
+    for (name, host) in [("app", "app.example.org"), ("shared", "shared.example.org")] {
+        let at = eventually(LONG, &format!("the address of {name}"), || {
+            let object = cluster.get(&["ingress", "--namespace=ingress-demo", name])?;
+            let ingress = &object["status"]["loadBalancer"]["ingress"][0]["ip"];
+            Ok(ingress.as_str().with_context(|| object["status"].to_string())?.parse::<IpAddr>()?)
+        })?;
+        let asks = |host: &str| {
+            let header = format!("host: {host}");
+            let url = format!("http://{at}/hostname");
+            outside.command(&[
+                "curl",
+                "--silent",
+                "--max-time",
+                "5",
+                "--write-out",
+                " %{http_code}",
+                "--header",
+                &header,
+                &url,
+            ])
+        };
+        eventually(LONG, &format!("{host} answers at {at}"), || {
+            let said = asks(host)?;
+            ensure!(said.starts_with("app-") && said.ends_with(" 200"), "{said}");
+            Ok(())
+        })?;
+        let said = asks("other.example.org")?;
+        ensure!(said.ends_with(" 404"), "a host without a rule: {said}");
+    }
+    Ok(())
+}

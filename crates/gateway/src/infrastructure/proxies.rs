@@ -57,9 +57,9 @@ pub fn report_object(node: &core::Node, namespace: &str, in_force: &BTreeMap<Nam
     core::ConfigMap { metadata, data: Some(data.collect()), ..core::ConfigMap::default() }
 }
 
-/// `KIND NAMESPACE/NAME` as a key. Neither kinds nor namespaces have a dot.
+/// `KIND NAMESPACE/NAME` as a key, in which there may be no colon. Neither kinds nor namespaces have a dot, and nothing an underscore.
 fn key(object: &str) -> String {
-    object.replacen([' ', '/'], ".", 2)
+    object.replacen([' ', '/'], ".", 2).replace(':', "_")
 }
 
 fn parse(key: &str) -> Option<ParentName> {
@@ -69,7 +69,7 @@ fn parse(key: &str) -> Option<ParentName> {
         "ListenerSet" => ParentKind::ListenerSet,
         _ => return None,
     };
-    Some(ParentName { kind, name: ObjectName::new(words.next()?, words.next()?) })
+    Some(ParentName { kind, name: ObjectName::new(words.next()?, words.next()?.replace('_', ":")) })
 }
 
 /// The newest generation of a Gateway or ListenerSet that a proxy has in force.
@@ -108,9 +108,12 @@ mod tests {
         let names = [
             ParentName::gateway(&ObjectName::new("shop", "edge.v2.example")),
             ParentName::listener_set(&ObjectName::new("shop", "edge")),
+            ParentName::gateway(&ObjectName::new("shop", "ingress:web")),
         ];
         let said = names.iter().zip(1..).map(|(name, generation)| (Name::from(name.to_string()), generation)).collect();
         let object = report_object(&core::Node::default(), "cilium-secrets", &said);
+        let is_key = |key: &String| key.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+        assert!(object.data.iter().flatten().all(|(key, _)| is_key(key)), "{object:?}");
         let read = ingest_report(&object).map(|report| report.generations);
         assert_eq!(read, Some(names.into_iter().zip(1..).collect()));
     }

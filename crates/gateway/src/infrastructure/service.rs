@@ -3,6 +3,7 @@
 
 use crate::class;
 use crate::edge::{Edge, Protocol};
+use crate::ingress;
 use crate::name::ObjectName;
 use crate::objects::Objects;
 use crate::resolve::Resolved;
@@ -18,6 +19,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 /// The same, by which older releases of Cilium found it.
 const OWNING_GATEWAY: &str = "io.cilium.gateway/owning-gateway";
+/// Label of what is made for an Ingress.
+const INGRESS: &str = "cilium.io/ingress";
 /// Annotation with the addresses that a Service asks LB-IPAM for.
 const ADDRESSES: &str = "lbipam.cilium.io/ips";
 /// Annotation that says what the source ranges of a Service mean.
@@ -70,9 +73,13 @@ impl statedb::Row for ObservedService {
     }
 }
 
-/// The row of a Service with the label of those that are made for Gateways.
+/// The row of a Service with a label of those that are made for Gateways and Ingresses.
 #[must_use]
 pub fn ingest_observed(object: &core::Service) -> Option<ObservedService> {
+    let labels = object.metadata.labels.as_ref()?;
+    if !labels.contains_key(GATEWAY_NAME) && !labels.contains_key(INGRESS) {
+        return None;
+    }
     let name = ObjectName::of(&object.metadata)?;
     let ingress = object.status.as_ref().and_then(|status| status.load_balancer.as_ref()?.ingress.as_ref());
     let address = |entry: &core::LoadBalancerIngress| match (&entry.ip, &entry.hostname) {
@@ -96,10 +103,12 @@ pub fn ingest_observed(object: &core::Service) -> Option<ObservedService> {
 
 /// Name of the Service of a Gateway. One that would be too long is cut, and ends in a hash of all of it.
 pub(crate) fn service_name(gateway: &ObjectName) -> ObjectName {
-    ObjectName {
-        namespace: gateway.namespace.clone(),
-        name: shortened(&format!("cilium-gateway-{}", gateway.name)).into(),
-    }
+    let name = match ingress::behind(gateway) {
+        None => format!("cilium-gateway-{}", gateway.name),
+        Some("") => "cilium-ingress".to_owned(),
+        Some(ingress) => format!("cilium-ingress-{ingress}"),
+    };
+    ObjectName { namespace: gateway.namespace.clone(), name: shortened(&name).into() }
 }
 
 fn shortened(text: &str) -> String {
@@ -118,8 +127,14 @@ impl ObservedService {
     #[must_use]
     pub fn gateways(&self) -> Vec<ObjectName> {
         let owners = self.service.metadata.owner_references.iter().flatten();
-        let names = owners.filter(|owner| owner.kind == "Gateway").map(|owner| owner.name.as_str());
-        names.map(|name| ObjectName::new(self.name.namespace.clone(), name)).collect()
+        let names = owners.filter_map(|owner| match owner.kind.as_str() {
+            "Gateway" => Some(owner.name.clone()),
+            "Ingress" => Some(ingress::standing_for(&owner.name)),
+            _ => None,
+        });
+        // That which Ingresses share is nobody's.
+        let shared = (&*self.name.name == "cilium-ingress").then(|| ingress::standing_for(""));
+        names.chain(shared).map(|name| ObjectName::new(self.name.namespace.clone(), name)).collect()
     }
 }
 
@@ -176,8 +191,13 @@ fn object(
 fn metadata(gateway: &Source<GatewaySpec>, parameters: &ServiceParameters) -> ObjectMeta {
     let infrastructure = gateway.spec.infrastructure.clone().unwrap_or_default();
     let (mut labels, mut annotations) = (infrastructure.labels, infrastructure.annotations);
-    for key in [GATEWAY_NAME, OWNING_GATEWAY] {
-        labels.insert(key.to_owned(), shortened(&gateway.name.name));
+    let behind = ingress::behind(&gateway.name);
+    if behind.is_some() {
+        labels.insert(INGRESS.to_owned(), "true".to_owned());
+    } else {
+        for key in [GATEWAY_NAME, OWNING_GATEWAY] {
+            labels.insert(key.to_owned(), shortened(&gateway.name.name));
+        }
     }
     let addresses: Vec<_> = gateway.spec.addresses.iter().filter_map(|address| address.value.clone()).collect();
     if !addresses.concat().is_empty() {
@@ -188,21 +208,23 @@ fn metadata(gateway: &Source<GatewaySpec>, parameters: &ServiceParameters) -> Ob
         annotations.entry(RANGES_POLICY.to_owned()).or_insert_with(|| "deny".to_owned());
     }
     let Meta { uid, .. } = &gateway.meta;
-    let owner = OwnerReference {
-        api_version: format!("{}/v1", k8s::gateway::GROUP),
-        kind: "Gateway".to_owned(),
-        name: gateway.name.name.to_string(),
+    let (group, kind) =
+        if behind.is_some() { ("networking.k8s.io", "Ingress") } else { (k8s::gateway::GROUP, "Gateway") };
+    let owner = (behind != Some("")).then(|| OwnerReference {
+        api_version: format!("{group}/v1"),
+        kind: kind.to_owned(),
+        name: behind.unwrap_or(&gateway.name.name).to_owned(),
         uid: uid.to_string(),
         controller: Some(true),
         block_owner_deletion: None,
-    };
+    });
     let name = service_name(&gateway.name);
     ObjectMeta {
         name: Some(name.name.to_string()),
         namespace: Some(name.namespace.to_string()),
         labels: Some(labels),
         annotations: Some(annotations),
-        owner_references: Some(vec![owner]),
+        owner_references: owner.map(|owner| vec![owner]),
         ..ObjectMeta::default()
     }
 }

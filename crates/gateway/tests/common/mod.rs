@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, dead_code, reason = "tests")]
 
 use gateway::{
-    Anchors, Keep, KeyPair, NodeAddresses, ObjectName, Objects, Observed, ObservedService, Parameters, ProxyReport,
-    Report, Route, RouteName, Service, ServiceConfig, Serving, Slice, Snapshots, Source, Status, Subject, Wanted,
+    Anchors, Ingress, IngressConfig, Keep, KeyPair, NodeAddresses, ObjectName, Objects, Observed, ObservedService,
+    Parameters, ProxyReport, Report, Route, RouteName, Service, ServiceConfig, Serving, Slice, Snapshots, Source,
+    Status, Subject, Wanted,
 };
 use k8s::gateway::{
     BackendTlsPolicySpec, Condition, GatewayClassSpec, GatewaySpec, ListenerSetSpec, ListenerStatus, Object,
@@ -36,6 +37,8 @@ pub(crate) struct World {
     pub(crate) observed: Writer<ObservedService>,
     pub(crate) nodes: Writer<NodeAddresses>,
     pub(crate) proxies: Writer<ProxyReport>,
+    pub(crate) ingresses: Writer<Ingress>,
+    ingress: IngressConfig,
     pub(crate) snapshots: Snapshots,
     pub(crate) wanted: Wanted,
     tasks: Tasks,
@@ -73,10 +76,24 @@ impl World {
             anchors: anchors_reader,
             parameters: parameters_reader,
         };
+        let (ingresses, ingresses_reader) = table("ingresses");
+        let ingress = IngressConfig {
+            enforce_https: true,
+            namespace: "kube-system".into(),
+            copied: vec!["lbipam.cilium.io".to_owned()],
+            ..IngressConfig::default()
+        };
+        let objects = gateway::with_ingresses(&tasks, &objects, &ingresses_reader, &ingress);
         let snapshots = gateway::serve(&tasks, &objects, serving);
         let config =
             ServiceConfig { host_network: serving.host_network, external_traffic_policy: "Cluster".to_owned() };
-        let seen = Observed { services: observed_reader, nodes: nodes_reader, proxies: proxies_reader };
+        let seen = Observed {
+            services: observed_reader,
+            nodes: nodes_reader,
+            proxies: proxies_reader,
+            ingresses: ingresses_reader,
+            ingress: ingress.clone(),
+        };
         let wanted = gateway::want(&tasks, &objects, &seen, config);
         Self {
             classes,
@@ -94,6 +111,8 @@ impl World {
             observed,
             nodes,
             proxies,
+            ingresses,
+            ingress,
             snapshots,
             wanted,
             tasks,
@@ -129,10 +148,11 @@ impl World {
             }
             "Service" => {
                 let object: core::Service = read(value);
-                if object.metadata.name.as_ref().unwrap().starts_with("cilium-gateway-") {
-                    self.observed.insert(gateway::ingest_observed(&object).unwrap());
-                }
+                self.observed_service(&object);
                 self.services.insert(gateway::ingest_service(&object).unwrap().unwrap());
+            }
+            "Ingress" => {
+                self.ingresses.insert(gateway::ingest_ingress(&self.ingress, &read(value)).unwrap().unwrap());
             }
             "EndpointSlice" => self.slices.insert(gateway::ingest_slice(&read(value)).unwrap().unwrap()),
             "Secret" => {
@@ -144,6 +164,16 @@ impl World {
                 .for_each(|row| self.anchors.insert(row)),
             other => panic!("unknown kind {other}"),
         }
+    }
+
+    /// Who makes Services for Gateways gives them the label.
+    fn observed_service(&mut self, object: &core::Service) {
+        let mut object = object.clone();
+        if object.metadata.name.as_ref().unwrap().starts_with("cilium-gateway-") {
+            let labels = object.metadata.labels.get_or_insert_default();
+            labels.insert("gateway.networking.k8s.io/gateway-name".to_owned(), String::new());
+        }
+        gateway::ingest_observed(&object).into_iter().for_each(|row| self.observed.insert(row));
     }
 
     fn commit(&mut self) {
@@ -162,6 +192,7 @@ impl World {
         self.observed.mark_initialized();
         self.nodes.mark_initialized();
         self.proxies.mark_initialized();
+        self.ingresses.mark_initialized();
     }
 
     /// Commits, and returns when there is nothing left to do: the clock is paused, so it moves only once every task waits.
@@ -231,6 +262,9 @@ impl World {
         }
         for copy in self.wanted.copies.snapshot().iter() {
             writeln!(text, "copy {}", copy.names()[0]).unwrap();
+        }
+        for told in self.wanted.ingresses.snapshot().iter() {
+            writeln!(text, "Ingress {} is at {:?}", told.name, told.addresses).unwrap();
         }
         text
     }
