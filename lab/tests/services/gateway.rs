@@ -98,7 +98,7 @@ pub(super) fn https_split(cluster: &Cluster) -> Result<()> {
     let said = curl(&outside, &folder, at, "http://blog.example.org/a?b", &redirect)?;
     ensure!(said == "301 https://blog.example.org/a?b", "{said}");
     // The host without a route has the certificate and no answer.
-    says(&outside, &folder, at, "https://blog.example.org/", " 404")
+    says(&outside, &folder, at, "https://blog.example.org/", "no route is for this request 404")
 }
 
 /// The backend's own certificate is shown.
