@@ -2,10 +2,12 @@
 #![doc = include_str!("../README.md")]
 
 mod accounting;
+mod bare;
 mod clock;
 mod cluster;
 mod cni;
 mod collect;
+mod hubble;
 mod load;
 mod memory;
 mod networks;
@@ -15,6 +17,7 @@ mod pods;
 mod programs;
 mod report;
 mod run;
+mod scale;
 mod sections;
 mod services;
 mod soak;

@@ -80,11 +80,12 @@ pub(crate) fn plain() -> Result<[Arm; 3]> {
 }
 
 /// A pod of a node, on a subnet of its own.
-fn pod(name: &str, node: &str, subnet: u8) -> Result<(Place, [IpAddr; 2])> {
+pub(crate) fn pod(name: &str, node: &str, subnet: u8) -> Result<(Place, [IpAddr; 2])> {
     ip(None, &format!("netns add {name}\n"))?;
     let host = format!("p{subnet}");
+    let [inside, outside] = macs(subnet).map(|mac| mac.map(|byte| format!("{byte:02x}")).join(":"));
     let lines = format!(
-        "link add {host} type veth peer name eth0 netns {name}
+        "link add {host} address {outside} type veth peer name eth0 address {inside} netns {name}
         address add 10.99.{subnet}.1/24 dev {host}
         address add fd99:{subnet}::1/64 dev {host} nodad
         link set {host} up\n"
@@ -104,8 +105,13 @@ fn pod(name: &str, node: &str, subnet: u8) -> Result<(Place, [IpAddr; 2])> {
     Ok((Place::named(name), [v4?, v6?]))
 }
 
+/// Hardware addresses of a pod's device and of its node's side.
+pub(crate) const fn macs(subnet: u8) -> [[u8; 6]; 2] {
+    [[2, 0, 0, 0, 0xa, subnet], [2, 0, 0, 0, 0xb, subnet]]
+}
+
 /// Two nodes, `NAME1` and `NAME2`, and a bridge between them.
-fn wire(name: &str) -> Result<()> {
+pub(crate) fn wire(name: &str) -> Result<()> {
     let between = format!("{name}-wire");
     ip(None, &format!("netns add {between}\n"))?;
     ip(Some(&between), "link add wire0 type bridge\nlink set wire0 up\n")?;

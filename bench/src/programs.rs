@@ -2,9 +2,9 @@
 //! Nanoseconds per run of each program, by `BPF_PROG_TEST_RUN`.
 //!
 //! What a flow decides is run in long series on a packet, whose hops count down from 255. What makes a flow, or is refused, is
-//! run once per packet, each from another port; such a run begins with cold caches and has the kernel's two looks at the clock
-//! in it, which the figure of a foreign frame shows. A first packet out of the tunnel cannot be run this way, since the
-//! kernel gives such a packet no tunnel key: kernel accounting (`kernel`) has it.
+//! run once per packet, each from another port; such a run has the kernel's two looks at the clock in it, which the figure of a
+//! foreign frame shows. So is what the tunnel's headers are put on or taken off. "Cold" stands for runs of which each begins with
+//! nothing in the processor's own caches, as after another program has run.
 
 mod packet;
 mod world;
@@ -12,8 +12,8 @@ mod world;
 use anyhow::{Result, bail};
 use datapath::bpf::Program;
 
-use self::packet::{ACK, SYN, foreign, tcp};
-use self::world::{DENIED_PORT, Family, PORT, RULES, SERVICE_PORT, World};
+use self::packet::{ACK, SYN, foreign, tcp, tunnelled};
+use self::world::{DENIED_PORT, Family, NODE1, NODE2, PORT, REMOTE_IDENTITY, RULES, SERVICE_PORT, World};
 use crate::report::Figure;
 use crate::stats;
 
@@ -23,6 +23,12 @@ const IGNORED: i32 = -1;
 
 /// Runs per call in a series: fewer than a packet has hops.
 const SERIES: u32 = 200;
+/// Bytes that displace what is in the caches of one processor.
+const CACHES: usize = 4 << 20;
+/// Flows that are open at the same time: fewer than the ring of those that nobody has answered holds.
+const OPEN: u16 = 200;
+/// Runs with cold caches.
+const COLD_CALLS: u32 = 1000;
 
 /// Measures, on a thread that ends in another network namespace.
 pub(crate) fn measure(calls: u32) -> Result<Vec<Figure>> {
@@ -30,12 +36,19 @@ pub(crate) fn measure(calls: u32) -> Result<Vec<Figure>> {
         let mut world = World::new()?;
         let mut figures = Vec::new();
         for (family, version) in Family::both().into_iter().zip([4, 6]) {
-            let mut cases = Cases { world: &mut world, version, calls, figures: Vec::new() };
+            let mut cases = Cases { world: &mut world, version, calls, cold: None, figures: Vec::new() };
             cases.established(family)?;
             cases.first(family)?;
+            cases.tunnel(family)?;
+            cases.cold = Some(vec![0; CACHES / size_of::<u64>()]);
+            cases.calls = COLD_CALLS;
+            cases.opened("pod to pod", (Program::PodEgress, cases.world.a()), |port, flags| {
+                tcp((family.a, port), (family.b, PORT), flags)
+            })?;
+            cases.tunnel(family)?;
             figures.append(&mut cases.figures);
         }
-        let mut cases = Cases { world: &mut world, version: 0, calls, figures: Vec::new() };
+        let mut cases = Cases { world: &mut world, version: 0, calls, cold: None, figures: Vec::new() };
         cases.floor()?;
         figures.append(&mut cases.figures);
         Ok(figures)
@@ -50,23 +63,41 @@ struct Cases<'a> {
     world: &'a mut World,
     version: u8,
     calls: u32,
+    /// What is read before each run to have nothing else in the caches.
+    cold: Option<Vec<u64>>,
     figures: Vec<Figure>,
 }
 
 impl Cases<'_> {
     fn established(&mut self, f: Family) -> Result<()> {
         let (a, b) = (self.world.a(), self.world.b());
-        let (client, here, there) = ((f.a, 1000), (f.b, PORT), (f.remote, PORT));
-        for server in [here, there] {
-            self.once(Program::PodEgress, a, &tcp(client, server, SYN), REDIRECT)?;
-        }
+        let (client, here) = ((f.a, 1000), (f.b, PORT));
+        self.once(Program::PodEgress, a, &tcp(client, here, SYN), REDIRECT)?;
         self.once(Program::PodEgress, b, &tcp(here, client, SYN | ACK), REDIRECT)?;
         let target = "<= 450 by accounting";
         self.series("established TCP, pod to pod", Program::PodEgress, a, &tcp(client, here, ACK))?;
         self.target(target);
         self.series("reply, pod to pod", Program::PodEgress, b, &tcp(here, client, ACK))?;
         self.target(target);
-        self.series("established TCP, into VXLAN", Program::PodEgress, a, &tcp(client, there, ACK))
+        Ok(())
+    }
+
+    /// What the tunnel does to a packet it does once, so nothing here can be run in series.
+    fn tunnel(&mut self, f: Family) -> Result<()> {
+        let (out, arrive) = ((Program::PodEgress, self.world.a()), (Program::NetdevIngress, self.world.eth0));
+        self.opened("into the tunnel", out, |port, flags| tcp((f.a, port), (f.remote, PORT), flags))?;
+        self.opened("out of the tunnel", arrive, |port, flags| {
+            tunnelled(NODE2, NODE1, REMOTE_IDENTITY, &tcp((f.remote, port), (f.b, PORT), flags))
+        })
+    }
+
+    /// First packets of flows, and later ones of as many as are open at the same time.
+    fn opened(&mut self, what: &str, at: (Program, u32), frame: impl Fn(u16, u8) -> Vec<u8>) -> Result<()> {
+        self.each_at(at, &format!("SYN, {what}"), REDIRECT, |call| frame(50_000 + call % 9000, SYN))?;
+        for port in 0..OPEN {
+            self.once(at.0, at.1, &frame(port, SYN), REDIRECT)?;
+        }
+        self.each_at(at, &format!("established TCP, {what}"), REDIRECT, |call| frame(call % OPEN, ACK))
     }
 
     fn first(&mut self, f: Family) -> Result<()> {
@@ -118,12 +149,29 @@ impl Cases<'_> {
 
     /// Runs the program that pods' packets meet on one packet per port from `first` on.
     fn each(&mut self, what: &str, first: u16, expected: i32, frame: impl Fn(u16) -> Vec<u8>) -> Result<()> {
-        let a = self.world.a();
-        let (times, verdict) = self.timed(self.calls, |world, call| {
-            world.run(Program::PodEgress, a, &frame(first + (call % 9000) as u16), 1)
-        })?;
-        self.expect(what, verdict, expected)?;
-        self.figure(what, Program::PodEgress, &times);
+        self.each_at((Program::PodEgress, self.world.a()), what, expected, |call| frame(first + call % 9000))
+    }
+
+    fn each_at(
+        &mut self,
+        (program, ifindex): (Program, u32),
+        what: &str,
+        expected: i32,
+        frame: impl Fn(u16) -> Vec<u8>,
+    ) -> Result<()> {
+        let cold = self.cold.take();
+        let measured = self.timed(self.calls, |world, call| {
+            let frame = frame(call as u16);
+            if let Some(cold) = &cold {
+                std::hint::black_box(cold.iter().step_by(8).sum::<u64>());
+            }
+            world.run(program, ifindex, &frame, 1)
+        });
+        self.cold = cold;
+        let (times, verdict) = measured?;
+        let what = if self.cold.is_some() { format!("{what}, cold") } else { what.to_owned() };
+        self.expect(&what, verdict, expected)?;
+        self.figure(&what, program, &times);
         Ok(())
     }
 

@@ -172,27 +172,32 @@ pub fn touch<P: Packet>(packet: P, pkt: &Pkt, flow: &mut Flow, point: u8) {
 }
 
 /// Counts the packet and follows the connection's state. Returns the TCP flags that no event has reported yet.
+///
+/// The other direction's half is looked at only where it matters: its packets may pass on another processor, which then has to give
+/// that memory away.
 #[inline(always)]
 pub fn account(pkt: &Pkt, flow: &mut Flow, now: u32) -> u8 {
-    let reported = flow.forward.tcp_reported | flow.reply.tcp_reported;
-    let answered = flow.reply.packets != 0;
-    let reply = pkt.is(REPLY);
+    let (is_tcp, reply) = (pkt.tuple.proto == proto::TCP, pkt.is(REPLY));
+    let mut news = if is_tcp { pkt.flags & REPORTED } else { 0 };
+    if news != 0 {
+        news &= !(flow.forward.tcp_reported | flow.reply.tcp_reported);
+    }
+    let may_confirm = is_tcp && !reply && pkt.flags & tcp::SYN == 0 && flow.forward.flags & half::CONFIRMED == 0;
+    if may_confirm && flow.reply.packets != 0 {
+        flow.forward.flags |= half::CONFIRMED;
+    }
     let mine = if reply { &mut flow.reply } else { &mut flow.forward };
     mine.packets += 1;
     mine.bytes += pkt.len as u64;
     mine.last_seen = now;
-    if pkt.tuple.proto != proto::TCP {
-        return 0;
+    if is_tcp {
+        if pkt.flags & tcp::RST == 0 {
+            // Who goes on has not reset the connection: somebody else said so.
+            mine.tcp_seen &= !tcp::RST;
+        }
+        mine.tcp_seen |= pkt.flags;
     }
-    if pkt.flags & tcp::RST == 0 {
-        // Who goes on has not reset the connection: somebody else said so.
-        mine.tcp_seen &= !tcp::RST;
-    }
-    mine.tcp_seen |= pkt.flags;
-    if !reply && answered && pkt.flags & tcp::SYN == 0 {
-        mine.flags |= half::CONFIRMED;
-    }
-    pkt.flags & REPORTED & !reported
+    news
 }
 
 /// Removes a record and its alias.

@@ -53,7 +53,30 @@ impl Party {
 pub struct Scratch {
     /// The decision.
     pub flow: Flow,
-    /// What was remembered of the flow before, or all zero.
+    /// Who sends this packet.
+    pub sender: Party,
+    /// Who opened the flow: the sender, or the receiver of a reply.
+    pub opener: Party,
+    /// Who was opened to.
+    pub target: Party,
+    /// What egress policy said.
+    pub egress: Verdict,
+    /// What ingress policy said.
+    pub ingress: Verdict,
+    /// `abi::lb::flags` of the service that the flow is opened to.
+    pub service: u32,
+    /// Bits: [`IS_REPLY`] and so on.
+    pub notes: u32,
+    /// [`abi::epoch::GENERATION`] before anything was looked up.
+    pub generation: u32,
+    /// Destination port after service translation.
+    pub dport: u16,
+    /// ICMP type that policy is asked about.
+    pub icmp_type: u8,
+    /// 4 or 6.
+    pub family: u8,
+    // What follows is of an earlier packet until a stage has written it.
+    /// What was remembered of the flow before, unless `created` is 0.
     pub known: Flow,
     /// Key of the flow's record.
     pub key: FlowKey,
@@ -61,7 +84,7 @@ pub struct Scratch {
     pub alias_key: FlowKey,
     /// That alias.
     pub alias: Flow,
-    /// The flow whose place in its endpoint's ring this one has taken.
+    /// The flow whose place in its endpoint's ring this one has taken, unless `proto` is 0.
     pub oldest: FlowKey,
     /// The tuple that replies have on arrival.
     pub answer: Tuple,
@@ -69,32 +92,10 @@ pub struct Scratch {
     pub quoted: Tuple,
     /// Where that packet's transport header begins.
     pub quoted_l4: u32,
-    /// Who sends this packet.
-    pub sender: Party,
-    /// Who opened the flow: the sender, or the receiver of a reply.
-    pub opener: Party,
-    /// Who was opened to.
-    pub target: Party,
     /// The flow's forward direction, as its opener sends it.
     pub tuple: Tuple,
     /// Destination after service translation.
     pub dst: Addr,
-    /// Destination port after service translation.
-    pub dport: u16,
-    /// `abi::lb::flags` of the service that the flow is opened to.
-    pub service: u32,
-    /// ICMP type that policy is asked about.
-    pub icmp_type: u8,
-    /// 4 or 6.
-    pub family: u8,
-    /// Bits: [`IS_REPLY`] and so on.
-    pub notes: u32,
-    /// [`abi::epoch::GENERATION`] before anything was looked up.
-    pub generation: u32,
-    /// What egress policy said.
-    pub egress: Verdict,
-    /// What ingress policy said.
-    pub ingress: Verdict,
 }
 
 /// The packet is of the reply direction.
@@ -111,6 +112,8 @@ pub const HAS_ALIAS: u32 = 16;
 pub const REPLACES: u32 = 32;
 /// There was no room for the flow's alias.
 pub const TABLE_FULL: u32 = 64;
+/// Nobody serves at the destination: if it is an address of services, nothing is there.
+pub const NO_SERVICE: u32 = 128;
 
 impl Scratch {
     /// Whether a note is made.
@@ -163,11 +166,13 @@ pub fn begin(from: From, origin: u32) -> Option<&'static mut Notes> {
 }
 
 impl Notes {
-    /// Wipes the slow path's notes.
+    /// Wipes the slow path's notes: as much of them as stages read that need not have been written.
     #[inline(always)]
     pub fn wipe(&mut self) {
-        // SAFETY: all-zero is a valid `Scratch`.
-        unsafe { core::ptr::write_bytes((&raw mut self.scratch).cast::<u64>(), 0, size_of::<Scratch>() / 8) };
+        // SAFETY: these are plain values, for which all-zero is valid.
+        unsafe { core::ptr::write_bytes((&raw mut self.scratch).cast::<u64>(), 0, WIPED / 8) };
+        self.scratch.known.created = 0;
+        self.scratch.oldest.proto = 0;
         self.scratch.generation = epochs::generation();
     }
 }
@@ -179,4 +184,6 @@ pub fn present() -> Option<&'static mut Notes> {
     NOTES.get_ptr_mut(0).map(|notes| unsafe { &mut *notes })
 }
 
-const _: () = assert!(size_of::<Scratch>() % 8 == 0);
+/// Bytes of [`Scratch`] that are wiped.
+const WIPED: usize = core::mem::offset_of!(Scratch, known);
+const _: () = assert!(WIPED % 8 == 0);

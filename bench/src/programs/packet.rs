@@ -16,12 +16,9 @@ pub(crate) fn tcp((src, sport): (IpAddr, u16), (dst, dport): (IpAddr, u16), flag
     segment.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 0x20, 0, 0, 0, 0, 0]);
     let mut frame = vec![2, 0, 0, 0, 0xff, 2, 2, 0, 0, 0, 0xff, 1];
     match (src, dst) {
-        (IpAddr::V4(src), IpAddr::V4(dst)) => {
-            let before = [&[0x45, 0, 0, 40, 0, 0, 0x40, 0, HOPS, 6][..]].concat();
-            let addresses = [src.octets(), dst.octets()].concat();
-            let sum = checksum(&[before.as_slice(), &[0, 0], &addresses].concat());
+        (IpAddr::V4(_), IpAddr::V4(_)) => {
             frame.extend([0x08, 0x00]);
-            frame.extend([before.as_slice(), &sum, &addresses].concat());
+            frame.extend(ipv4(src, dst, 6, [0, 40]));
         }
         (src, dst) => {
             frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 20, 6, HOPS]);
@@ -35,6 +32,29 @@ pub(crate) fn tcp((src, sport): (IpAddr, u16), (dst, dport): (IpAddr, u16), flag
     }
     frame.extend(segment);
     frame
+}
+
+/// That frame in the tunnel between two nodes of IPv4 addresses, under an identity.
+pub(crate) fn tunnelled(src: IpAddr, dst: IpAddr, identity: u32, frame: &[u8]) -> Vec<u8> {
+    let length = |headers: usize| ((headers + frame.len()) as u16).to_be_bytes();
+    let mut out = vec![2, 0, 0, 0, 0xff, 2, 2, 0, 0, 0, 0xff, 1, 0x08, 0x00];
+    out.extend(ipv4(src, dst, 17, length(20 + 8 + 8)));
+    out.extend(
+        [[0xc0, 0x01], abi::config::ProgramConfig::default().tunnel_port.to_be_bytes(), length(8 + 8), [0, 0]].concat(),
+    );
+    out.extend([[8, 0, 0, 0], (identity << 8).to_be_bytes()].concat());
+    out.extend(frame);
+    out
+}
+
+fn ipv4(src: IpAddr, dst: IpAddr, proto: u8, length: [u8; 2]) -> Vec<u8> {
+    let before = [&[0x45, 0], &length[..], &[0, 0, 0x40, 0, HOPS, proto]].concat();
+    let addresses = [src, dst].map(|address| match address {
+        IpAddr::V4(address) => address.octets(),
+        IpAddr::V6(_) => [0; 4],
+    });
+    let sum = checksum(&[before.as_slice(), &[0, 0], &addresses.concat()].concat());
+    [before.as_slice(), &sum, &addresses.concat()].concat()
 }
 
 /// A frame that is none of the datapath's business.

@@ -2,10 +2,10 @@
 //! A node with two pods, a pod on another node and a Service, as far as the programs can tell: its devices are in a network
 //! namespace, and its maps are filled by hand.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
-use abi::config::NodeConfig;
+use abi::config::{NodeConfig, ProgramConfig};
 use abi::endpoint::{Endpoint, flags};
 use abi::flow::proto;
 use abi::ipcache::IpcacheEntry;
@@ -36,7 +36,10 @@ pub(crate) const RULES: u16 = 1000;
 
 const NETNS: &str = "programs";
 const POLICY: u32 = 102;
-const REMOTE_IDENTITY: u32 = 2001;
+/// The addresses of this node and of the other one.
+pub(crate) const NODE1: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10));
+pub(crate) const NODE2: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 20));
+pub(crate) const REMOTE_IDENTITY: u32 = 2001;
 
 /// The addresses of one family.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +48,6 @@ pub(crate) struct Family {
     pub(crate) b: IpAddr,
     pub(crate) remote: IpAddr,
     pub(crate) service: IpAddr,
-    node2: IpAddr,
 }
 
 impl Family {
@@ -54,19 +56,12 @@ impl Family {
         let v4 = |a, b, c, d| IpAddr::from([a, b, c, d]);
         let v6 = |a, b, c| IpAddr::from([a, b, 0, 0, 0, 0, 0, c]);
         [
-            Self {
-                a: v4(10, 0, 0, 11),
-                b: v4(10, 0, 0, 12),
-                remote: v4(10, 0, 1, 21),
-                service: v4(10, 96, 0, 10),
-                node2: v4(192, 0, 2, 20),
-            },
+            Self { a: v4(10, 0, 0, 11), b: v4(10, 0, 0, 12), remote: v4(10, 0, 1, 21), service: v4(10, 96, 0, 10) },
             Self {
                 a: v6(0xfd00, 0, 0x11),
                 b: v6(0xfd00, 0, 0x12),
                 remote: v6(0xfd00, 1, 0x21),
                 service: v6(0xfd00, 0x96, 0x10),
-                node2: v4(192, 0, 2, 20),
             },
         ]
     }
@@ -98,12 +93,15 @@ impl World {
             link set pa up
             link set pb up
             link set eth0 up
-            link set cilium_vxlan up\n";
+            link set cilium_vxlan up
+            address add 192.0.2.10/24 dev eth0
+            neighbour replace 192.0.2.20 lladdr 02:00:00:00:0c:20 dev eth0 nud permanent\n";
         networks::ip(None, devices)?;
         let bpffs = PathBuf::from("/run/netns/bpf");
         std::fs::create_dir_all(&bpffs).context("cannot create a folder for the bpf file system")?;
         mount(Some("bpf"), &bpffs, Some("bpf"), MsFlags::empty(), None::<&str>).context("cannot mount bpf")?;
-        let options = Options { bpffs: bpffs.clone(), flows: FLOWS, ..Options::default() };
+        let config = ProgramConfig { direct_tunnel: 1, ..ProgramConfig::default() };
+        let options = Options { bpffs: bpffs.clone(), flows: FLOWS, config, ..Options::default() };
         let datapath = Datapath::load(&options).context("cannot load the programs")?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let reader = runtime.block_on(async { Reader::open(&bpffs) })?;
@@ -120,6 +118,7 @@ impl World {
             overlay_ifindex: self.overlay,
             native_ifindex: self.eth0,
             node_identity: identity::REMOTE_NODE,
+            tunnel_ipv4: Addr::from(NODE1),
             ..NodeConfig::default()
         };
         self.datapath.map::<Node>()?.insert(&0, &node)?;
@@ -128,8 +127,7 @@ impl World {
         self.datapath.map::<Locals>()?.insert(&self.a.ipv6, &self.a)?;
         self.set_policy(false)?;
         for (family, service) in Family::both().into_iter().zip(1..) {
-            let there =
-                IpcacheEntry { identity: REMOTE_IDENTITY, tunnel: family.node2.into(), ..IpcacheEntry::default() };
+            let there = IpcacheEntry { identity: REMOTE_IDENTITY, tunnel: NODE2.into(), ..IpcacheEntry::default() };
             match family.remote {
                 IpAddr::V4(ip) => self.datapath.trie::<Ipcache4>()?.insert(&LpmKey::new(24, ip.octets()), &there)?,
                 IpAddr::V6(ip) => self.datapath.trie::<Ipcache6>()?.insert(&LpmKey::new(64, ip.octets()), &there)?,
@@ -145,6 +143,10 @@ impl World {
             self.datapath.map::<Backends>()?.insert(&service, &backend)?;
             self.datapath.map::<Slots>()?.insert(&SlotKey { service, slot: 0 }, &service)?;
             self.datapath.map::<Services>()?.insert(&key, &Service { id: service, count: 1, ..Service::default() })?;
+        }
+        let node = IpcacheEntry { identity: identity::REMOTE_NODE, ..IpcacheEntry::default() };
+        if let IpAddr::V4(ip) = NODE2 {
+            self.datapath.trie::<Ipcache4>()?.insert(&LpmKey::new(32, ip.octets()), &node)?;
         }
         let rules = self.datapath.trie::<Policies>()?;
         for port in PORT..PORT + RULES {

@@ -74,9 +74,14 @@ pub fn arrive(skb: Skb, notes: &mut Notes) -> Verdict {
         flows::touch(skb, pkt, flow, leaving_point(flows::half_of(flow, pkt.is(REPLY)).action));
         return send::send(skb, pkt, flow);
     }
-    let concerns_us = pkt.is(KNOWN) || pkt.is_icmp_error() || source::is_pod(&pkt.tuple.dst);
-    if pkt.from == From::DEVICE && !concerns_us && !service::is_exposed(pkt) {
+    if pkt.from == From::DEVICE && !concerns_us(pkt) {
         return if source::is_forged_to_host(pkt) { FORGED } else { Verdict::NotOurs };
     }
     stages::decide(skb)
+}
+
+/// Whether what comes from the wire may be for a pod, or for a service.
+#[inline(always)]
+fn concerns_us(pkt: &Pkt) -> bool {
+    pkt.is(KNOWN) || pkt.is_icmp_error() || source::is_pod(&pkt.tuple.dst) || service::is_exposed(pkt)
 }

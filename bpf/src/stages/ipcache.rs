@@ -5,7 +5,7 @@ use crate::config;
 use crate::maps;
 use crate::packet::From;
 use crate::parse::Pkt;
-use crate::scratch::{DST_IS_HOST, IS_REPLY, NO_MASQUERADE, Party, Scratch};
+use crate::scratch::{DST_IS_HOST, IS_REPLY, NO_MASQUERADE, NO_SERVICE, Party, Scratch};
 use crate::verdict::{Stage, Verdict, drop};
 use abi::endpoint::flags as endpoint;
 use abi::flow::{action, flags as flow};
@@ -58,6 +58,11 @@ pub fn is_behind_tunnel(entry: &IpcacheEntry) -> bool {
 #[inline(never)]
 pub fn resolve(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
     destination(scratch);
+    // What is sent where nobody serves must not leave for the world. Pods' addresses are no services', so there is nothing to look up.
+    let is_pod = matches!(scratch.flow.forward.action, action::LOCAL | action::TUNNEL);
+    if scratch.notes(NO_SERVICE) && !is_pod && crate::lb::is_unserved(&scratch.tuple.dst) {
+        return drop(DropReason::ServiceBackendNotFound);
+    }
     if scratch.notes(IS_REPLY) && pkt.from == From::TUNNEL && !pkt.is_icmp_error() {
         // Who answers has said who they are.
         scratch.target.identity = scratch.sender.identity;

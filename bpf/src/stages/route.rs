@@ -4,6 +4,7 @@
 use super::{ipcache, source};
 use crate::config;
 use crate::encap;
+use crate::epochs;
 use crate::maps;
 use crate::packet::{From, Packet};
 use crate::parse::Pkt;
@@ -11,9 +12,11 @@ use crate::scratch::{DST_IS_HOST, IS_REPLY, Scratch};
 use crate::verdict::{Stage, drop};
 use abi::config::NodeConfig;
 use abi::flow::{Half, action, half, origin};
-use abi::{Addr, DropReason};
+use abi::{Addr, DropReason, epoch};
 use aya_ebpf::bindings::{BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup};
 use aya_ebpf::helpers::generated;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::PerCpuArray;
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
@@ -121,6 +124,7 @@ fn arrival(way: &Half, node: &NodeConfig) -> u32 {
 }
 
 /// The ends of one direction.
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Ends {
     src: Addr,
     dst: Addr,
@@ -156,9 +160,55 @@ fn lead<P: Packet>(packet: P, node: &NodeConfig, inside: u32, ends: &Ends, way: 
 /// Device, next hop and size of the way to `dst`; returns the device, or 0 when the kernel would not forward the packet.
 #[inline(never)]
 fn ask<P: Packet>(packet: P, inside: u32, ends: &Ends, way: &mut Half) -> u32 {
+    let from = if inside != 0 { inside } else { packet.ifindex() };
+    // Read before the routes are: what changes meanwhile outdates the answer.
+    let (generation, tick) = (epochs::generation(), epochs::now());
+    let answer = ANSWERS.get_ptr_mut(epoch::of_peer(ends.dst) % ANSWERS_KEPT);
+    // SAFETY: the map value is this processor's alone while the program runs; it holds plain values only.
+    let Some(answer) = answer.map(|answer| unsafe { &mut *answer }) else { return 0 };
+    let is_it = answer.generation == generation && answer.tick == tick && answer.from == from && answer.ends == *ends;
+    if !is_it {
+        answer.from = 0;
+        if !look_up(packet, from, ends, answer) {
+            return 0;
+        }
+        (answer.generation, answer.tick, answer.from, answer.ends) = (generation, tick, from, *ends);
+    }
+    way.out_ifindex = answer.out_ifindex;
+    way.hop = answer.hop;
+    way.mtu = answer.mtu;
+    way.flags = half::ON_LINK;
+    answer.out_ifindex
+}
+
+/// How many answers each processor keeps.
+const ANSWERS_KEPT: u32 = 256;
+
+/// What the kernel's routes have answered lately.
+#[map(name = "cilium_routes")]
+static ANSWERS: PerCpuArray<Answer> = PerCpuArray::with_max_entries(ANSWERS_KEPT, 0);
+
+/// An answer of the kernel's routes, and what they were asked.
+#[repr(C)]
+struct Answer {
+    ends: Ends,
+    /// The interface that packets of that way come from, or 0 when this is no answer.
+    from: u32,
+    /// [`epoch::GENERATION`] before they were asked: whatever has been noticed to change since outdates the answer.
+    generation: u32,
+    /// When they were asked: nothing that is not noticed makes it older than a tick.
+    tick: u32,
+    out_ifindex: u32,
+    hop: Addr,
+    mtu: u16,
+}
+
+/// Asks the kernel's routes. False when the kernel would not forward the packet.
+#[inline(always)]
+fn look_up<P: Packet>(packet: P, from: u32, ends: &Ends, answer: &mut Answer) -> bool {
     // SAFETY: all-zero is valid.
     let mut params: bpf_fib_lookup = unsafe { core::mem::zeroed() };
-    params.ifindex = if inside != 0 { inside } else { packet.ifindex() };
+    params.ifindex = from;
     params.l4_protocol = ends.proto;
     // With any length here the kernel does not measure this packet.
     params.__bindgen_anon_1.tot_len = 1;
@@ -178,15 +228,14 @@ fn ask<P: Packet>(packet: P, inside: u32, ends: &Ends, way: &mut Half) -> u32 {
     let result =
         unsafe { generated::bpf_fib_lookup(packet.context(), &mut params, size_of::<bpf_fib_lookup>() as i32, 0) };
     if !matches!(result as u32, BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH) {
-        return 0;
+        return false;
     }
-    way.out_ifindex = params.ifindex;
-    way.hop = next_hop(&params);
-    way.flags = half::ON_LINK;
+    answer.out_ifindex = params.ifindex;
+    answer.hop = next_hop(&params);
     // The device's, and not what the kernel knows of the way: somebody may have told the node of a smaller one, by which the stack does
     // not measure what it forwards. So it would send on what it is left to answer.
-    way.mtu = packet.mtu_of(params.ifindex) as u16;
-    params.ifindex
+    answer.mtu = packet.mtu_of(params.ifindex) as u16;
+    true
 }
 
 #[inline(always)]

@@ -7,7 +7,7 @@ use crate::lb::{self, Client};
 use crate::maps;
 use crate::packet::From;
 use crate::parse::Pkt;
-use crate::scratch::{IS_REPLY, NOT_REMEMBERED, Scratch};
+use crate::scratch::{IS_REPLY, NO_SERVICE, NOT_REMEMBERED, Scratch};
 use crate::verdict::{Stage, drop};
 use abi::DropReason;
 use abi::flow::{Flow, State, flags, proto, tcp};
@@ -46,8 +46,8 @@ pub fn translate(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
         return Ok(());
     }
     let Some(service) = service else {
-        // What is sent where nobody serves must not leave for the world.
-        return if lb::is_unserved(&scratch.tuple.dst) { drop(DropReason::ServiceBackendNotFound) } else { Ok(()) };
+        scratch.notes |= NO_SERVICE;
+        return Ok(());
     };
     if scratch.notes(IS_REPLY) && !scratch.is_known() && service.count != 0 {
         // What a backend answers does not come in the service's name.

@@ -52,6 +52,7 @@ const PODS: u32 = 2000;
 struct World {
     ipcache: Writer<IpEntry>,
     frontends: Writer<Frontend>,
+    pods: Writer<Pod>,
     outputs: Outputs,
     _dir: tempfile::TempDir,
     _tasks: Tasks,
@@ -68,10 +69,11 @@ impl World {
         };
         let (ipcache, ipcache_reader) = filled((0..PODS).map(|n| entry(n, 0)));
         let (frontends, frontends_reader) = filled([frontend(0)]);
+        let (pods, pods_reader) = filled([pod(0)]);
         let tables = Tables {
             ipcache: ipcache_reader,
             endpoints: filled([endpoint()]).1,
-            pods: filled([pod()]).1,
+            pods: pods_reader,
             identities: filled([identity(300), identity(301)]).1,
             frontends: frontends_reader,
             provenance: filled([rule(1), rule(2)]).1,
@@ -79,7 +81,7 @@ impl World {
         };
         let tasks = Tasks::new(CancellationToken::new());
         let outputs = start(config, Inputs { node_name: "n1".to_owned(), tables }, &tasks);
-        Self { ipcache, frontends, outputs, _dir: dir, _tasks: tasks }
+        Self { ipcache, frontends, pods, outputs, _dir: dir, _tasks: tasks }
     }
 }
 
@@ -137,16 +139,17 @@ fn endpoint() -> Endpoint {
     }
 }
 
-fn pod() -> Pod {
+/// A pod with much that no flow shows.
+fn pod(generation: u32) -> Pod {
     Pod {
         name: PodName::new("shop", "web-1"),
         uid: String::new(),
         labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
+        annotations: BTreeMap::from([("cilium.io/note".to_owned(), generation.to_string().repeat(4096))]),
         service_account: "default".to_owned(),
         host_network: false,
         ips: Vec::new(),
-        workload: Some(Workload { kind: "Deployment".to_owned(), name: "web".to_owned() }),
+        workload: Some(Workload { kind: "Deployment".to_owned(), name: "web".to_owned() }.into()),
         named_ports: Vec::new(),
         host_ports: Vec::new(),
         ended: false,
@@ -238,6 +241,8 @@ async fn kept_events_keep_their_names_and_not_the_tables() {
         world.ipcache.commit();
         world.frontends.insert(frontend(u16::from(round.is_multiple_of(2))));
         world.frontends.commit();
+        world.pods.insert(pod(round));
+        world.pods.commit();
         // Its name was just changed, so that the event is the last to know it.
         world.outputs.sink.push(&event(changed));
     };

@@ -129,6 +129,44 @@ pub(crate) fn followed(cluster: &Cluster) -> Result<()> {
     grows(before, "flows of node2's next agent in the same stream").map(drop)
 }
 
+/// What the ring of a killed agent held is on the node's disk, and the next agent, whose ring is empty, answers it through the relay.
+pub(crate) fn remembered(cluster: &Cluster) -> Result<()> {
+    let _forward = forward(cluster)?;
+    let recorded = || -> Result<BTreeSet<String>> {
+        let words = ["observe", "--since=1h", "--from-pod=net/client", "--to-pod=net/far", "-o=json"];
+        let flows = flows(&typed(&words)?);
+        let of_node2 = flows.iter().filter(|flow| flow["node_name"].to_string().contains("node2"));
+        Ok(of_node2.map(|flow| flow["uuid"].to_string()).collect())
+    };
+    ask_both(cluster)?;
+    let before = eventually(PATIENCE, "flows of node2", || {
+        let before = recorded()?;
+        ensure!(!before.is_empty(), "none");
+        Ok(before)
+    })?;
+    // It is on disk within a second, and so before what is asked next.
+    eventually(PATIENCE, "the history of node2", || {
+        ask_both(cluster)?;
+        let words = ["hubble", "history", "export", "--history=/var/lib/cilium/hubble", "--to-pod=net/far"];
+        let kept = product::in_agent(cluster, "node2", &words)?;
+        ensure!(before.iter().all(|uuid| kept.contains(uuid)), "not all of {} flows", before.len());
+        Ok(())
+    })?;
+    cluster.fault("kill", "node2/agent")?;
+    product::ready(cluster)?;
+    eventually(PATIENCE, "the flows of the agent that was killed", || {
+        let after = recorded()?;
+        ensure!(after.is_superset(&before), "{} of {} are left", after.intersection(&before).count(), before.len());
+        Ok(())
+    })?;
+    let stats = typed(&["stats", "--since=1h", "--namespace=net", "-o=json"])?;
+    let stats: Value = serde_json::from_str(&stats)?;
+    let pairs = stats["pairs"]["top"].as_array().context("pairs")?;
+    let asked = |line: &Value| line["what"]["source"] == "net/client" && line["what"]["port"] == "8080/TCP";
+    ensure!(pairs.iter().any(asked), "{stats}");
+    Ok(())
+}
+
 /// One sample of a text of Prometheus whose line has all these parts; at least 1.
 fn counted(text: &str, parts: &[&str]) -> Result<()> {
     let line = text.lines().find(|line| parts.iter().all(|part| line.contains(part)));

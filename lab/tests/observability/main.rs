@@ -19,6 +19,7 @@ const SUITE: Suite = Suite {
     cases: &[
         ("a_forwarded_port_of_the_relay_shows_the_flows_of_both_nodes", hubble::whole_cluster),
         ("the_relay_follows_while_an_agent_restarts", hubble::followed),
+        ("flows_from_before_an_agent_was_killed_are_answered_by_the_next", hubble::remembered),
         ("metrics_of_the_agent_and_of_flows_are_scraped_on_every_node", hubble::metrics),
         ("an_exported_file_is_read_back_with_filters", hubble::exported),
         ("a_node_whose_agent_is_down_is_named_and_the_others_answer", hubble::agent_down),

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::fixture;
+use crate::names::Resolver;
 use crate::proto::{timestamp, to_json};
 
 fn decode(event: Event) -> Vec<Flow> {
@@ -49,7 +50,7 @@ fn a_pod_of_another_cluster_is_not_the_one_here_that_has_its_name() {
         writers.ipcache.insert(entry);
         writers.ipcache.commit();
         let event = fixture::denied_syn();
-        let names = writers.tables.names(&fixture::node_name(), &event);
+        let names = Resolver::new(writers.tables.clone(), fixture::node_name()).names(&event);
         let flow = fixture::decoder().decode(7, &Record { names, ..fixture::record(event) }).pop().unwrap();
         let source = flow.source.unwrap();
         (source.pod_name, source.workloads.len())

@@ -42,7 +42,7 @@ fn block<F: Future>(future: F) -> F::Output {
 
 fn target<K: Kernel>(kernel: &K) -> datapath::Result<Target> {
     let maglev = Maglev { size: 251, seed: "JLfvgnHc2kaSUFaI".to_owned() };
-    Target::new(Maps::open(kernel)?, Epochs::open(kernel)?, maglev)
+    Target::new(Maps::open(kernel)?, Epochs::open(kernel)?, maglev, Arc::default())
 }
 
 struct Fixture {

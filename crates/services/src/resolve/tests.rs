@@ -122,6 +122,7 @@ impl Bench {
             epochs: Epochs::open(&kernel).unwrap(),
             maps: kernel,
             hooks: Arc::new(fake::Hooks::default()),
+            sockets: Arc::new(fake::Sockets::default()),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let derived = runtime.block_on(async {
