@@ -35,8 +35,9 @@ lab: bootstrap kube ## a plain two-node Kubernetes without a network, to install
 	@target/debug/cilium-lab up
 
 .PHONY: kube image bpf
-kube: bootstrap ## build the lab's Kubernetes, containerd, CoreDNS, Helm and test images into target/kube
+kube: bootstrap ## build the lab's Kubernetes, containerd, CoreDNS, Helm and test images into target/kube; fetch Gateway API
 	@lab/kube/build.sh
+	@lab/kube/gateway/fetch.sh
 	@lab/images/build.sh
 
 image: bootstrap ## build the product's image into target/image/cilium.tar

@@ -52,9 +52,16 @@ pub fn load(cluster: &Cluster, image: PathBuf) -> Result<()> {
     images::load(cluster.lab(), &[image]).map(drop)
 }
 
+/// Asks for Gateway API, whose definitions users install before the chart.
+pub const GATEWAY_API: &str = "gatewayAPI.enabled=true";
+
 /// Loads the image and installs the chart with values (`key=value`), then waits until nodes and cluster DNS are Ready.
 /// Answers with what Helm said.
 pub fn install(cluster: &Cluster, values: &[&str]) -> Result<String> {
+    if values.contains(&GATEWAY_API) {
+        let definitions = cluster.lab().program("gateway-api.yaml").display().to_string();
+        cluster.kubectl(&["apply", "--server-side", "-f", &definitions]).context("make kube fetches it")?;
+    }
     images::load(cluster.lab(), &[image()]).context("make image builds it, or CILIUM_IMAGE names it")?;
     let said = helm(cluster, "install", values)?;
     ready(cluster)?;

@@ -3,6 +3,9 @@
 //! Needs root, `make kube` and `make image`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+#[path = "services/gateway.rs"]
+mod gateway;
+
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
@@ -22,6 +25,8 @@ const SUITE: Suite = Suite {
     command: env!("CARGO_BIN_EXE_cilium-lab"),
     options: &[],
     values: &[
+        product::GATEWAY_API,
+        "ingressController.enabled=true",
         "l2announcements.enabled=true",
         "l2announcements.leaseDuration=3s",
         "l2announcements.leaseRenewDeadline=1s",
@@ -45,6 +50,11 @@ const SUITE: Suite = Suite {
         ("an_open_socket_comes_to_another_backend_when_its_own_is_gone", backend_gone),
         ("no_request_fails_while_a_deployment_is_rolled_out", rolled_out),
         ("no_request_fails_while_agents_are_killed", agents_killed),
+        ("a_gateway_splits_https_for_two_hosts_at_a_shared_address", gateway::https_split),
+        ("a_gateway_passes_tls_through", gateway::passthrough),
+        ("what_a_gateway_asks_of_backends_is_subject_to_policy", gateway::policy),
+        ("ingresses_have_an_address_each_or_share_one", gateway::ingress),
+        ("no_request_to_a_gateway_fails_while_routes_agents_and_proxies_change", gateway::under_load),
     ],
 };
 

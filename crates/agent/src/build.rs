@@ -6,7 +6,7 @@ use crate::addresses::FromPools;
 use crate::config::Config;
 use crate::running::{self, Agent};
 use crate::status::{ApiServer, Sources as Status};
-use crate::{announcing, api, connectivity, events, flow_table, healthz, metrics, sources};
+use crate::{announcing, api, connectivity, events, flow_table, healthz, metrics, proxy, sources};
 use datapath::{Epochs, Host, Kernel};
 use k8s::{Client, Events, Warnings};
 use model::NodeName;
@@ -26,6 +26,20 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
     let mut surface = Surface::new();
     let sources = sources::reflect(config, node_name, client, tasks);
     surface.add(sources.surface);
+    let namespace: Arc<str> = own_namespace(client).into();
+    let proxies = proxy::start(
+        &config.gateway,
+        proxy::Shared {
+            node: node_name.to_owned(),
+            namespace: Arc::clone(&namespace),
+            runtime: config.endpoint.runtime.clone(),
+            client: client.clone(),
+            pods: sources.pods.clone(),
+            slices: sources.slices,
+        },
+        tasks,
+    );
+    surface.add(proxies.surface);
     let (warnings, warning_queue) = Warnings::channel();
     tasks.spawn("events", warning_queue.publish(Events::new(client, "cilium-agent")));
     let (ready_sender, ready) = watch::channel(false);
@@ -52,7 +66,7 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
         &config.services,
         services::Inputs {
             services: sources.services,
-            slices: sources.slices.clone(),
+            slices: proxies.slices.clone(),
             pods: sources.pods.clone(),
             node: NodeName { cluster: config.node.cluster.clone(), name: node_name.to_owned() },
             nodes: sources.nodes.clone(),
@@ -67,7 +81,7 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
     surface.add(services.surface);
     let shared = announcing::Shared {
         services: sources.l2_services,
-        slices: sources.slices,
+        slices: proxies.slices,
         nodes: sources.nodes.clone(),
         devices: node.devices,
         maps: Arc::clone(&maps),
@@ -94,6 +108,7 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
             endpoints: endpoints.clone(),
             pods: sources.pods.clone(),
             namespaces: sources.namespaces,
+            cilium_namespace: namespace,
             identities: sources.identities,
             remote_endpoints: sources.remote_endpoints.clone(),
             nodes: sources.nodes.clone(),
@@ -189,4 +204,9 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
         endpoints,
         serving,
     })
+}
+
+/// The namespace of the agent's own objects.
+pub(crate) fn own_namespace(client: &Client) -> String {
+    std::env::var("CILIUM_K8S_NAMESPACE").unwrap_or_else(|_| client.default_namespace().to_owned())
 }

@@ -30,6 +30,8 @@ keys! {
         pub services: services::Config,
         /// Announcements.
         pub l2: l2::Config,
+        /// Gateways.
+        pub gateway: gateway::Config,
         /// Flows.
         pub hubble: hubble::Config,
         /// Health probes.

@@ -13,6 +13,7 @@ mod healthz;
 mod kernel;
 mod metrics;
 pub mod mount;
+mod proxy;
 mod running;
 mod serve;
 mod sources;

@@ -6,7 +6,8 @@ mod limit;
 mod limits;
 mod transport;
 
-use crate::reflect::{Acceptable, Feed, IntoIngested, WatchFailure, Watches};
+use crate::gateway::{Object, Served, Spec};
+use crate::reflect::{Acceptable, Feed, IntoIngested, Source, WatchFailure, Watches, reflect};
 use failover::Servers;
 pub use failover::{chain, is_permanent};
 use hyper::Uri;
@@ -202,8 +203,7 @@ impl Client {
         I: IntoIngested<R> + 'static,
         F: Fn(&K) -> I + Send + 'static,
     {
-        let progress = self.watches.begin(K::kind(&()).into_owned(), Acceptable::Any);
-        crate::reflect::reflect(api, watch, vec![Feed::new(writer, ingest)], progress)
+        self.follow(Source { api, kind: (), watch }, vec![Feed::new(writer, ingest)], Acceptable::Any)
     }
 
     /// As [`Client::reflect`], into several tables by one watch.
@@ -211,8 +211,7 @@ impl Client {
     where
         K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     {
-        let progress = self.watches.begin(K::kind(&()).into_owned(), Acceptable::Any);
-        crate::reflect::reflect(api, crate::WatchConfig::default(), feeds, progress)
+        self.follow(Source { api, kind: (), watch: Default::default() }, feeds, Acceptable::Any)
     }
 
     /// As [`Client::reflect`], but the first list is consistent as well, for callers that must not start from an older
@@ -229,8 +228,7 @@ impl Client {
         I: IntoIngested<R> + 'static,
         F: Fn(&K) -> I + Send + 'static,
     {
-        let progress = self.watches.begin(K::kind(&()).into_owned(), Acceptable::Newest);
-        crate::reflect::reflect(api, crate::WatchConfig::default(), vec![Feed::new(writer, ingest)], progress)
+        self.reflect_newest_into(api, vec![Feed::new(writer, ingest)])
     }
 
     /// As [`Client::reflect_newest`], into several tables by one watch.
@@ -238,8 +236,46 @@ impl Client {
     where
         K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     {
-        let progress = self.watches.begin(K::kind(&()).into_owned(), Acceptable::Newest);
-        crate::reflect::reflect(api, crate::WatchConfig::default(), feeds, progress)
+        self.follow(Source { api, kind: (), watch: Default::default() }, feeds, Acceptable::Newest)
+    }
+
+    fn follow<K>(
+        &self,
+        source: Source<K>,
+        feeds: Vec<Feed<K>>,
+        first: Acceptable,
+    ) -> impl Future<Output = ()> + Send + 'static
+    where
+        K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    {
+        let progress = self.watches.begin(K::kind(&()).into_owned(), first);
+        reflect(source, feeds.into_iter().map(Into::into).collect(), progress)
+    }
+
+    /// As [`Client::reflect`], of all objects of a kind that the cluster may serve in one version or another, or not at all.
+    ///
+    /// The best served version is followed. While the kind is not served, the table is complete and empty.
+    pub fn reflect_served<S, R, I, F>(
+        &self,
+        writer: statedb::Writer<R>,
+        ingest: F,
+    ) -> impl Future<Output = ()> + Send + 'static
+    where
+        S: Spec,
+        R: statedb::Row,
+        I: IntoIngested<R> + 'static,
+        F: Fn(&Object<S>) -> I + Send + Sync + 'static,
+    {
+        crate::reflect::reflect_served(self.kube(), writer, ingest, self.watches.clone())
+    }
+
+    /// The best version of a kind that the cluster serves, if any.
+    ///
+    /// # Errors
+    ///
+    /// The API server does not say.
+    pub async fn served<S: Spec>(&self) -> Result<Option<Served>, kube::Error> {
+        crate::gateway::served::<S>(&self.inner).await
     }
 }
 

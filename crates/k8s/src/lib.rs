@@ -7,6 +7,7 @@ pub mod config_map;
 pub mod crd;
 mod events;
 pub mod field;
+pub mod gateway;
 mod reflect;
 pub mod selector;
 

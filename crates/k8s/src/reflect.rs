@@ -7,6 +7,7 @@ mod guard;
 mod mirror;
 mod progress;
 mod requests;
+mod served;
 
 use backoff::Backoff;
 use futures::{Stream, StreamExt};
@@ -20,6 +21,8 @@ pub use progress::WatchFailure;
 pub(crate) use progress::{Acceptable, Watches};
 use rand::Rng;
 use serde::de::DeserializeOwned;
+pub(crate) use served::reflect_served;
+use std::borrow::BorrowMut;
 use std::fmt::Debug;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -70,7 +73,7 @@ impl<R, E: std::fmt::Display> IntoIngested<R> for Result<Option<R>, E> {
 }
 
 /// A table, and how its rows are made of objects. One watch can feed several.
-pub struct Feed<K>(Box<dyn Take<Guarded<K>>>);
+pub struct Feed<K>(Follower<'static, K>);
 
 impl<K> std::fmt::Debug for Feed<K> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -84,21 +87,45 @@ impl<K: kube::Resource<DynamicType = ()> + 'static> Feed<K> {
         writer: statedb::Writer<R>,
         ingest: impl Fn(&K) -> I + Send + 'static,
     ) -> Self {
-        let guarded = move |object: &Guarded<K>| match &object.object {
-            Ok(object) => ingest(object).into_ingested(),
-            Err(reason) => Ingested::Bad(reason.clone()),
-        };
-        Self(Box::new((Mirror::new(writer, K::kind(&()).into_owned()), guarded)))
+        Self(follower(writer, K::kind(&()).into_owned(), ingest))
+    }
+}
+
+/// What takes the objects of a watch.
+pub(crate) type Follower<'a, K> = Box<dyn Take<Guarded<K>> + 'a>;
+
+/// One that keeps a table, of the writer or of one on loan.
+fn follower<'a, K: kube::Resource + 'a, R: statedb::Row, I: IntoIngested<R>>(
+    writer: impl BorrowMut<statedb::Writer<R>> + Send + 'a,
+    kind: String,
+    ingest: impl Fn(&K) -> I + Send + 'a,
+) -> Follower<'a, K> {
+    let guarded = move |object: &Guarded<K>| match &object.object {
+        Ok(object) => ingest(object).into_ingested(),
+        Err(reason) => Ingested::Bad(reason.clone()),
+    };
+    Box::new((Mirror::new(writer, kind), guarded))
+}
+
+impl<K> From<Feed<K>> for Follower<'static, K> {
+    fn from(feed: Feed<K>) -> Self {
+        feed.0
     }
 }
 
 /// Something that follows a watch.
-trait Take<K>: Send {
+pub(crate) trait Take<K>: Send {
     fn apply(&mut self, event: &Event<K>);
     fn commit(&mut self);
 }
 
-impl<K: kube::Resource, R: statedb::Row, F: Fn(&K) -> Ingested<R> + Send> Take<K> for (Mirror<R>, F) {
+impl<K, R, W, F> Take<K> for (Mirror<R, W>, F)
+where
+    K: kube::Resource,
+    R: statedb::Row,
+    W: BorrowMut<statedb::Writer<R>> + Send,
+    F: Fn(&K) -> Ingested<R> + Send,
+{
     fn apply(&mut self, event: &Event<K>) {
         let (mirror, ingest) = self;
         mirror.apply(event, &*ingest);
@@ -109,13 +136,23 @@ impl<K: kube::Resource, R: statedb::Row, F: Fn(&K) -> Ingested<R> + Send> Take<K
     }
 }
 
+/// Which objects tables are kept equal to.
+pub(crate) struct Source<K: kube::Resource> {
+    pub(crate) api: Api<K>,
+    pub(crate) kind: K::DynamicType,
+    pub(crate) watch: watcher::Config,
+}
+
 /// Keeps tables equal to the API server, until dropped; see [`Client::reflect`](crate::Client::reflect).
-pub(crate) async fn reflect<K>(api: Api<K>, watch: watcher::Config, feeds: Vec<Feed<K>>, progress: Arc<Progress>)
-where
-    K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+pub(crate) async fn reflect<K>(
+    Source { api, kind, watch }: Source<K>,
+    followers: Vec<Follower<'_, K>>,
+    progress: Arc<Progress>,
+) where
+    K: kube::Resource<DynamicType: Send> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     let seconds = watch.timeout.unwrap_or_else(|| rand::rng().random_range(WATCH_SECONDS));
-    let api = guard::api(api, |client| requests::observed(client, progress.clone()));
+    let api = guard::api(api, &kind, |client| requests::observed(client, progress.clone()));
     let noted = progress.clone();
     // With paging, the API server would read from etcd, and the library would not use its cache.
     let watch = watcher::Config { page_size: None, ..watch.timeout(seconds).any_semantic() };
@@ -130,19 +167,19 @@ where
         Err(error) => noted.failed(error),
     });
     let stream = StreamBackoff::new(events, Backoff::new(progress));
-    follow(stream, feeds.into_iter().map(|feed| feed.0).collect()).await;
+    follow(stream, followers).await;
 }
 
 async fn follow<K: Send>(
     stream: impl Stream<Item = watcher::Result<Event<K>>> + Send,
-    mut feeds: Vec<Box<dyn Take<K>>>,
+    mut followers: Vec<Box<dyn Take<K> + '_>>,
 ) {
     let mut batches = std::pin::pin!(stream.ready_chunks(BATCH));
     while let Some(batch) = batches.next().await {
         for event in batch.into_iter().flatten() {
-            feeds.iter_mut().for_each(|feed| feed.apply(&event));
+            followers.iter_mut().for_each(|follower| follower.apply(&event));
         }
-        feeds.iter_mut().for_each(|feed| feed.commit());
+        followers.iter_mut().for_each(|follower| follower.commit());
     }
 }
 

@@ -19,7 +19,7 @@ pub use cluster::{
 pub use filter::{Cors, Filters, HeaderChanges, Mirror, Origin, PathChange, Redirect, Rewrite, Share};
 pub use host::{HostMatch, ParseHostError};
 pub use listener::{
-    Alpn, ClientValidation, HttpServer, Limits, Listener, Serve, TableRef, Termination, TlsAction, TlsServer,
+    Alpn, ClientValidation, HttpServer, Limits, Listener, Serve, Source, TableRef, Termination, TlsAction, TlsServer,
 };
 pub use object::{Key, Kind, Object, Snapshot, Update, Version};
 pub use route::{

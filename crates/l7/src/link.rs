@@ -2,10 +2,11 @@
 //! How snapshots get from the agent to the proxy: frames on a unix socket at which the agent listens.
 //!
 //! ```text
-//! proxy ── Hello ─► agent     which versions of this protocol the proxy speaks
+//! proxy ── Hello ─► agent     which versions of this protocol the proxy speaks, and which pod it is
 //!       ◄─ Hello ──           the one that is spoken
 //!       ◄─ Begin, Set…, Remove…, Commit      everything at first, changes from then on
 //!       ── Status ─►          what is in force, and which objects are not
+//!       ── Leaving ─►         clients are to go elsewhere from now on
 //! ```
 //!
 //! One update is under way at a time: what changes meanwhile is part of the next one. A frame is its length, four bytes in network
@@ -15,7 +16,7 @@ mod frame;
 mod publish;
 
 pub use frame::LinkError;
-pub use publish::{Published, publish};
+pub use publish::{Link, Published, State, accept};
 
 use crate::{Key, Object, Update, Version};
 use frame::{read, write};
@@ -42,8 +43,14 @@ enum ToProxy {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 enum FromProxy {
-    Hello { oldest: u32, newest: u32 },
+    Hello {
+        oldest: u32,
+        newest: u32,
+        #[serde(default)]
+        pod: String,
+    },
     Status(Status),
+    Leaving,
 }
 
 /// What the proxy has of what it was given.
@@ -83,17 +90,18 @@ pub struct Updates<R>(R);
 #[derive(Debug)]
 pub struct Reports<W>(W);
 
-/// Greets the agent, from the proxy.
+/// Greets the agent, from the proxy in that pod (`NAMESPACE/NAME`, or nothing).
 ///
 /// # Errors
 ///
 /// The agent is gone, speaks something else, or no version that this build does.
-pub async fn greet<R, W>(mut reader: R, mut writer: W) -> Result<(Updates<R>, Reports<W>), LinkError>
+pub async fn greet<R, W>(mut reader: R, mut writer: W, pod: &str) -> Result<(Updates<R>, Reports<W>), LinkError>
 where
     R: AsyncBufRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    write(&mut writer, &FromProxy::Hello { oldest: *SPOKEN.start(), newest: *SPOKEN.end() }).await?;
+    write(&mut writer, &FromProxy::Hello { oldest: *SPOKEN.start(), newest: *SPOKEN.end(), pod: pod.to_owned() })
+        .await?;
     writer.flush().await?;
     match read(&mut reader).await? {
         ToProxy::Hello { protocol } if SPOKEN.contains(&protocol) => Ok((Updates(reader), Reports(writer))),
@@ -132,6 +140,16 @@ impl<W: AsyncWrite + Unpin> Reports<W> {
     /// The agent is gone.
     pub async fn send(&mut self, status: Status) -> Result<(), LinkError> {
         write(&mut self.0, &FromProxy::Status(status)).await?;
+        Ok(self.0.flush().await?)
+    }
+
+    /// Tells the agent that the proxy is about to end.
+    ///
+    /// # Errors
+    ///
+    /// The agent is gone.
+    pub async fn leave(&mut self) -> Result<(), LinkError> {
+        write(&mut self.0, &FromProxy::Leaving).await?;
         Ok(self.0.flush().await?)
     }
 }

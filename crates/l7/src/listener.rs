@@ -28,6 +28,18 @@ pub struct Listener {
     pub limits: Limits,
     /// What is spoken.
     pub serve: Serve,
+    /// The objects that say so, for whoever asks whether they are in force.
+    #[serde(default)]
+    pub sources: Vec<Source>,
+}
+
+/// An object of Kubernetes that a listener follows from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// Kind, namespace and name.
+    pub object: Name,
+    /// Which state of it.
+    pub generation: i64,
 }
 
 /// What is spoken at a socket.

@@ -131,6 +131,15 @@ impl Snapshot {
         self.objects.iter()
     }
 
+    /// All listeners, by name.
+    pub fn listeners(&self) -> impl Iterator<Item = &Listener> {
+        let first = Key { kind: Kind::Listener, name: "".into() };
+        self.objects.range(first..).map_while(|(_, object)| match object {
+            Object::Listener(listener) => Some(listener.as_ref()),
+            _ => None,
+        })
+    }
+
     /// What makes `newer` of it.
     #[must_use]
     pub fn difference(&self, newer: &Self) -> Update {

@@ -94,6 +94,12 @@ impl Pod {
     /// Annotation of a static pod's mirror in the API.
     pub const MIRROR: &str = "kubernetes.io/config.mirror";
 
+    /// Whether a node's proxy runs in it. `cilium` is the namespace that Cilium is in: nobody else's pods are known as that.
+    #[must_use]
+    pub fn is_proxy(&self, cilium: &str) -> bool {
+        *self.name.namespace == *cilium && self.labels.get("k8s-app").is_some_and(|app| app == "cilium-envoy")
+    }
+
     /// Whether it is the mirror of a static pod. A deleted mirror is recreated with another UID while the pod keeps
     /// running.
     #[must_use]

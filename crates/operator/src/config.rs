@@ -2,6 +2,7 @@
 //! Configuration: a folder with one file per key, as a ConfigMap is mounted, overridden by flags of the same names. The
 //! agents share the ConfigMap, so unknown keys are left to them. All errors are reported at once.
 
+pub use crate::gateways::Gateways;
 use ipam::cluster::Pools;
 use ipnet::IpNet;
 pub use model::config::Arguments;
@@ -57,6 +58,8 @@ pub struct Config {
     pub readiness: Readiness,
     /// The agents' configuration of Services, by which they are judged.
     pub services: services::Config,
+    /// What is done for Gateways, if anything.
+    pub gateways: Option<Gateways>,
     /// Where `/healthz` is served.
     pub api_address: SocketAddr,
     /// Where `/metrics` is served.
@@ -104,10 +107,11 @@ impl Config {
         }
         // Errors in the agents' keys are theirs to report.
         let services = services::Config::parse(values).unwrap_or_default();
-        Ok(read.finish(Self { services, ..Self::new(keys, cluster_pools) })?)
+        let served = gateway::Config::parse(values).ok();
+        Ok(read.finish(Self { services, ..Self::new(keys, served.as_ref(), cluster_pools) })?)
     }
 
-    fn new(keys: Keys, cluster_pools: Option<Vec<Pools>>) -> Self {
+    fn new(keys: Keys, served: Option<&gateway::Config>, cluster_pools: Option<Vec<Pools>>) -> Self {
         // Without CiliumEndpoints every identity would look unused.
         let endpoints = !keys.disable_endpoint_crd;
         let identity_gc = interval(keys.identity_gc_interval).filter(|_| endpoints);
@@ -118,7 +122,8 @@ impl Config {
         };
         Self {
             client: client(&keys),
-            namespace: keys.namespace.or_else(|| std::env::var("CILIUM_K8S_NAMESPACE").ok()),
+            gateways: gateways(&keys, served),
+            namespace: keys.namespace.or_else(own_namespace),
             debug: keys.debug,
             skip_crd_creation: keys.skip_crds,
             cluster_pools,
@@ -144,9 +149,28 @@ impl Config {
     }
 }
 
+fn own_namespace() -> Option<String> {
+    std::env::var("CILIUM_K8S_NAMESPACE").ok()
+}
+
 /// A duration where zero means never.
 fn interval(interval: Duration) -> Option<Duration> {
     Some(interval).filter(|interval| !interval.is_zero())
+}
+
+fn gateways(keys: &Keys, served: Option<&gateway::Config>) -> Option<Gateways> {
+    let namespace = keys.namespace.clone().or_else(own_namespace).unwrap_or_default();
+    let ingress = served.filter(|served| served.ingress).map(|served| served.ingresses(&namespace));
+    (keys.gateway_api || ingress.is_some()).then(|| Gateways {
+        kinds: gateway::Kinds { gateway_api: keys.gateway_api, ingress },
+        secrets_namespace: Some(keys.gateway_secrets_namespace.clone()).filter(|_| keys.gateway_secrets_sync),
+        reports_namespace: keys.gateway_secrets_namespace.clone(),
+        service: gateway::ServiceConfig {
+            host_network: keys.gateway_host_network,
+            external_traffic_policy: keys.gateway_traffic_policy.clone(),
+        },
+        nodes: keys.gateway_nodes.clone(),
+    })
 }
 
 fn client(keys: &Keys) -> k8s::ClientConfig {

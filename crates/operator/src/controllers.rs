@@ -15,6 +15,7 @@ mod policy_status;
 mod service_status;
 
 use crate::config::Config;
+use crate::gateways;
 use crate::metrics::Metrics;
 use crate::progress::Progress;
 use k8s::cilium::CiliumNode;
@@ -92,6 +93,9 @@ pub(crate) fn start(client: &Client, namespace: &str, config: &Config, run: &Run
     run.spawn(l2_policy_status::L2PolicyStatus::new(client, &l2_policies));
     services(client, config, run, (&mut nodes, &mut core_nodes));
     run.tasks.spawn("reflect-cilium-nodes", client.reflect_into(client.all(), nodes));
+    if let Some(gateways) = &config.gateways {
+        gateways::start(client, gateways, &run.tasks);
+    }
     if config.readiness.does_something() {
         let readiness = &config.readiness;
         let (writer, rows) = statedb::table("nodes");
@@ -213,7 +217,7 @@ async fn run<C: Controller>(mut controller: C, metrics: Metrics, progress: Progr
 }
 
 /// Whether an error says that the object is gone or was changed by someone else: the next pass will see that.
-fn is_stale(error: &Error) -> bool {
+pub(crate) fn is_stale(error: &Error) -> bool {
     matches!(error, Error::Api(status) if status.code == 404 || status.code == 409)
 }
 

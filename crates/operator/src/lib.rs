@@ -5,6 +5,7 @@ pub mod config;
 mod controllers;
 mod crds;
 pub mod election;
+mod gateways;
 mod http;
 mod metrics;
 mod progress;

@@ -5,26 +5,25 @@
 #[path = "../../k8s/tests/common/apiserver.rs"]
 #[allow(dead_code, reason = "shared by several tests")]
 mod apiserver;
+mod common;
 
 use apiserver::{ApiServer, eventually};
+use common::{NAMESPACE, make, permit};
 use k8s::cilium::{
     CiliumEndpoint, CiliumIdentity, CiliumLoadBalancerIPPool, CiliumNetworkPolicy, CiliumNode, HEARTBEAT_ANNOTATION,
 };
 use k8s::k8s_openapi::NamespaceResourceScope;
 use k8s::k8s_openapi::api::coordination::v1::Lease;
 use k8s::k8s_openapi::api::core::v1::{Node, Pod, Service};
-use k8s::k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use k8s::kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use k8s::kube::core::Request;
 use k8s::kube::{Resource, ResourceExt};
 use operator::config::{Arguments, Config};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::fmt::Debug;
 use tokio_util::sync::CancellationToken;
 
-const NAMESPACE: &str = "kube-system";
 const TAINT: &str = "node.cilium.io/agent-not-ready";
 
 fn config(server: &ApiServer) -> Config {
@@ -43,33 +42,6 @@ fn config(server: &ApiServer) -> Config {
     let config = Config::load(&Arguments { config_dir: None, keys }).unwrap();
     let client = server.config(server.port(), "operator");
     Config { client, pod_cidr_rest: std::time::Duration::from_secs(1), ..config }
-}
-
-/// The permissions that the chart gives the operator, and no others.
-async fn permit(client: &k8s::Client) {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/helm/cilium/templates/operator/rbac.yaml");
-    let template = std::fs::read_to_string(file).unwrap();
-    let lines: Vec<&str> = template.lines().filter(|line| !line.trim_start().starts_with("{{-")).collect();
-    let text = lines.join("\n").replace("{{ .Release.Namespace }}", NAMESPACE);
-    let text = text.replace("{{ .Values.serviceAccounts.operator.name }}", "cilium-operator");
-    for document in text.split("\n---\n") {
-        let object: Value = serde_saphyr::from_str(document).unwrap();
-        match object["kind"].as_str().unwrap() {
-            "ClusterRole" => drop(make(&client.all::<ClusterRole>(), object).await),
-            "ClusterRoleBinding" => drop(make(&client.all::<ClusterRoleBinding>(), object).await),
-            "Role" => drop(make(&client.namespaced::<Role>(NAMESPACE), object).await),
-            "RoleBinding" => drop(make(&client.namespaced::<RoleBinding>(NAMESPACE), object).await),
-            "ServiceAccount" => {}
-            other => panic!("{other} is not expected in {file}"),
-        }
-    }
-}
-
-async fn make<K>(api: &Api<K>, object: Value) -> K
-where
-    K: Resource + Clone + DeserializeOwned + Serialize + Debug,
-{
-    api.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap()
 }
 
 async fn node(client: &k8s::Client, name: &str, cidrs: &[&str]) {
@@ -116,7 +88,7 @@ where
 async fn the_operator_does_its_duties_and_gives_the_lease_back() {
     let server = ApiServer::start().await;
     let client = server.client().await;
-    permit(&client).await;
+    permit(&client, "operator/rbac.yaml", &[]).await;
     let stop = CancellationToken::new();
     let operator = tokio::spawn(operator::run(config(&server), stop.clone()));
     eventually("custom resources are served", || async {

@@ -69,6 +69,8 @@ pub struct Inputs<S> {
     pub pods: Reader<Pod>,
     /// Namespaces.
     pub namespaces: Reader<Namespace>,
+    /// The namespace that Cilium is in: pods of its proxy are known as `reserved:ingress`.
+    pub cilium_namespace: Arc<str>,
     /// CiliumIdentities.
     pub identities: Reader<Identity>,
     /// CiliumEndpoints.

@@ -63,6 +63,7 @@ pub(crate) struct Run {
     identities: Identities,
     pods: Reader<Pod>,
     namespaces: Reader<Namespace>,
+    cilium_namespace: Arc<str>,
     api_servers: Reader<ApiServers>,
     endpoints: BTreeMap<EndpointId, Endpoint>,
     /// Identity of each pod of this node that has one.
@@ -109,6 +110,7 @@ impl Run {
             identities: Identities::default(),
             pods: inputs.pods,
             namespaces: inputs.namespaces,
+            cilium_namespace: inputs.cilium_namespace,
             api_servers: inputs.api_servers,
             entries: inputs.addresses,
             ipcache: inputs.ipcache,

@@ -31,6 +31,12 @@ pub struct Config {
     /// Seconds that open connections have to end when the process is to.
     #[arg(long, default_value = "30", value_parser = seconds)]
     pub drain_time: Duration,
+    /// Seconds for which connections are still taken when the process is to end, so that the node can send clients elsewhere.
+    #[arg(long, default_value = "0", value_parser = seconds)]
+    pub linger_time: Duration,
+    /// Pod that the process is in, as NAMESPACE/NAME, for the agent.
+    #[arg(long, default_value = "")]
+    pub pod: String,
     /// File for a line of JSON per request; - is standard output.
     #[arg(long)]
     pub access_log: Option<PathBuf>,

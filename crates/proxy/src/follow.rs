@@ -13,6 +13,7 @@ use tokio::io::{BufReader, BufWriter};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 /// Between attempts to reach the agent, and to open sockets that could not be opened.
 const RETRY: Duration = Duration::from_secs(1);
@@ -87,12 +88,24 @@ impl Applier {
     }
 }
 
-/// Follows the agent for as long as the process runs. `first` is told when the first configuration is in force.
-pub(crate) async fn follow(socket: &Path, applier: &mut Applier, first: impl Fn()) {
+/// How the agent is followed.
+pub(crate) struct Following<'a, F> {
+    pub(crate) socket: &'a Path,
+    /// The pod that the process is in.
+    pub(crate) pod: &'a str,
+    /// Is told when a configuration is in force.
+    pub(crate) in_force: F,
+    /// Cancelled when clients are to go elsewhere.
+    pub(crate) leaving: CancellationToken,
+}
+
+/// Follows the agent for as long as the process runs. When clients are to go elsewhere, that ends with the agent's end of the link.
+pub(crate) async fn follow(following: &Following<'_, impl Fn()>, applier: &mut Applier) {
+    let socket = following.socket;
     let mut told = String::new();
     loop {
         let result = match UnixStream::connect(socket).await {
-            Ok(stream) => session(stream, applier, &first).await,
+            Ok(stream) => session(stream, following, applier).await,
             Err(error) => Err(error.into()),
         };
         if let Err(error) = result {
@@ -106,13 +119,20 @@ pub(crate) async fn follow(socket: &Path, applier: &mut Applier, first: impl Fn(
             }
         }
         applier.open().await;
-        sleep(RETRY).await;
+        if following.leaving.run_until_cancelled(sleep(RETRY)).await.is_none() {
+            return;
+        }
     }
 }
 
-async fn session(stream: UnixStream, applier: &mut Applier, first: &impl Fn()) -> Result<(), LinkError> {
+async fn session(
+    stream: UnixStream,
+    following: &Following<'_, impl Fn()>,
+    applier: &mut Applier,
+) -> Result<(), LinkError> {
     let (reader, writer) = stream.into_split();
-    let (mut updates, mut reports) = greet(BufReader::new(reader), BufWriter::new(writer)).await?;
+    let (mut updates, mut reports) = greet(BufReader::new(reader), BufWriter::new(writer), following.pod).await?;
+    let mut leaving = false;
     // Reading is a task of its own, since a frame must not be given up half-way.
     let (sender, mut received) = mpsc::channel(1);
     let reading = tokio::spawn(async move {
@@ -129,7 +149,7 @@ async fn session(stream: UnixStream, applier: &mut Applier, first: &impl Fn()) -
             next = received.recv() => match next {
                 Some(Ok(update)) => {
                     let status = applier.apply(update).await;
-                    first();
+                    (following.in_force)();
                     if let Err(error) = reports.send(status).await {
                         break Err(error);
                     }
@@ -137,6 +157,12 @@ async fn session(stream: UnixStream, applier: &mut Applier, first: &impl Fn()) -
                 Some(Err(error)) => break Err(error),
                 None => break Ok(()),
             },
+            () = following.leaving.cancelled(), if !leaving => {
+                leaving = true;
+                if let Err(error) = reports.leave().await {
+                    break Err(error);
+                }
+            }
             () = sleep(RETRY), if !applier.closed.is_empty() => {
                 if applier.open().await && let Err(error) = reports.send(applier.status()).await {
                     break Err(error);

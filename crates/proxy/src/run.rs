@@ -4,7 +4,7 @@
 use crate::access::AccessLog;
 use crate::admin::Admin;
 use crate::config::Config;
-use crate::follow::{Applier, follow};
+use crate::follow::{Applier, Following, follow};
 use crate::hand_over::{self, HandOver, Predecessor};
 use crate::listen::Listeners;
 use crate::metrics::Metrics;
@@ -101,9 +101,16 @@ async fn serve(config: &Config, shared: &Arc<Shared>, stop: &CancellationToken) 
     let admin = Admin { shared: Arc::clone(shared), serving: Arc::clone(&succession.serving) };
     let admin =
         [config.metrics_address, config.health_address].map(|address| tokio::spawn(admin.clone().serve(address)));
+    let leaving = CancellationToken::new();
+    let following = Following {
+        socket: &config.agent_socket,
+        pod: &config.pod,
+        in_force: || succession.begin(&config.hand_over_socket),
+        leaving: leaving.clone(),
+    };
     tokio::select! {
-        () = follow(&config.agent_socket, &mut applier, || succession.begin(&config.hand_over_socket)) => {}
-        () = stop.cancelled() => {}
+        () = follow(&following, &mut applier) => {}
+        () = linger(stop, &leaving, config.linger_time) => {}
         () = succession.replaced.cancelled() => tracing::info!("another process has taken over"),
     }
     if succession.replaced.is_cancelled() {
@@ -118,6 +125,15 @@ async fn serve(config: &Config, shared: &Arc<Shared>, stop: &CancellationToken) 
         tracing::warn!(connections = shared.workers.connections(), "ended before its connections");
     }
     Ok(())
+}
+
+/// Until the process is to stop taking connections. Nobody waits for an agent that is away.
+async fn linger(stop: &CancellationToken, leaving: &CancellationToken, time: Duration) {
+    stop.cancelled().await;
+    if !time.is_zero() {
+        leaving.cancel();
+        sleep(time).await;
+    }
 }
 
 /// The process before and its sockets. Without them, this one opens its own.

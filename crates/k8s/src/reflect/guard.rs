@@ -15,13 +15,14 @@ pub(super) struct Guarded<K> {
 }
 
 /// The same API for guarded objects, with the client mapped by `client`.
-pub(super) fn api<K: kube::Resource<DynamicType = ()>>(
+pub(super) fn api<K: kube::Resource>(
     api: Api<K>,
+    kind: &K::DynamicType,
     client: impl FnOnce(kube::Client) -> kube::Client,
 ) -> Api<Guarded<K>> {
     match api.namespace().map(str::to_owned) {
-        Some(namespace) => Api::namespaced_with(client(api.into_client()), &namespace, &()),
-        None => Api::all(client(api.into_client())),
+        Some(namespace) => Api::namespaced_with(client(api.into_client()), &namespace, kind),
+        None => Api::all_with(client(api.into_client()), kind),
     }
 }
 
@@ -42,25 +43,25 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Guarded<K> {
     }
 }
 
-impl<K: kube::Resource<DynamicType = ()>> kube::Resource for Guarded<K> {
-    type DynamicType = ();
+impl<K: kube::Resource> kube::Resource for Guarded<K> {
+    type DynamicType = K::DynamicType;
     // Unknown to the compiler here, and not needed: the namespace is taken over from the original.
     type Scope = DynamicResourceScope;
 
-    fn kind((): &()) -> Cow<'_, str> {
-        K::kind(&())
+    fn kind(kind: &K::DynamicType) -> Cow<'_, str> {
+        K::kind(kind)
     }
 
-    fn group((): &()) -> Cow<'_, str> {
-        K::group(&())
+    fn group(kind: &K::DynamicType) -> Cow<'_, str> {
+        K::group(kind)
     }
 
-    fn version((): &()) -> Cow<'_, str> {
-        K::version(&())
+    fn version(kind: &K::DynamicType) -> Cow<'_, str> {
+        K::version(kind)
     }
 
-    fn plural((): &()) -> Cow<'_, str> {
-        K::plural(&())
+    fn plural(kind: &K::DynamicType) -> Cow<'_, str> {
+        K::plural(kind)
     }
 
     fn meta(&self) -> &ObjectMeta {

@@ -4,13 +4,15 @@
 use super::Ingested;
 use kube::runtime::watcher::Event;
 use statedb::{Row, Writer};
+use std::borrow::BorrowMut;
 use std::collections::HashMap;
 
 /// Namespace (empty if none) and name.
 type Name = (String, String);
 
-pub(super) struct Mirror<R: Row> {
-    writer: Writer<R>,
+/// `W` is the table's writer, or has it on loan.
+pub(super) struct Mirror<R: Row, W> {
+    writer: W,
     kind: String,
     /// The row of each object that has one.
     rows: HashMap<Name, R::Key>,
@@ -27,8 +29,8 @@ struct Listing<R: Row> {
     bad: HashMap<Name, String>,
 }
 
-impl<R: Row> Mirror<R> {
-    pub(super) fn new(writer: Writer<R>, kind: String) -> Self {
+impl<R: Row, W: BorrowMut<Writer<R>>> Mirror<R, W> {
+    pub(super) fn new(writer: W, kind: String) -> Self {
         Self { writer, kind, rows: HashMap::new(), bad: HashMap::new(), listing: None, initialized: false }
     }
 
@@ -53,9 +55,9 @@ impl<R: Row> Mirror<R> {
     /// Publishes to the table's readers.
     pub(super) fn commit(&mut self) {
         if self.initialized {
-            self.writer.mark_initialized();
+            self.writer.borrow_mut().mark_initialized();
         } else {
-            self.writer.commit();
+            self.writer.borrow_mut().commit();
         }
     }
 
@@ -70,7 +72,7 @@ impl<R: Row> Mirror<R> {
                     listing.bad.insert(name.clone(), version);
                 }
                 let key = self.rows.get(&name);
-                key.and_then(|key| self.writer.snapshot().get(key)).map(|row| R::clone(&row))
+                key.and_then(|key| self.writer.borrow().snapshot().get(key)).map(|row| R::clone(&row))
             }
         };
         if let (Some(row), Some(listing)) = (row, &mut self.listing) {
@@ -81,7 +83,7 @@ impl<R: Row> Mirror<R> {
 
     fn list_done(&mut self) {
         if let Some(listing) = self.listing.take() {
-            self.writer.replace(listing.rows);
+            self.writer.borrow_mut().replace(listing.rows);
             self.rows = listing.keys;
             self.bad = listing.bad;
             self.initialized = true;
@@ -98,7 +100,7 @@ impl<R: Row> Mirror<R> {
                     self.drop_row(&name);
                 }
                 self.rows.insert(name, key);
-                self.writer.insert(row);
+                self.writer.borrow_mut().insert(row);
             }
             Ingested::Nothing => {
                 self.bad.remove(&name);
@@ -113,7 +115,7 @@ impl<R: Row> Mirror<R> {
 
     fn drop_row(&mut self, name: &Name) {
         if let Some(key) = self.rows.remove(name) {
-            self.writer.remove(&key);
+            self.writer.borrow_mut().remove(&key);
         }
     }
 

@@ -6,7 +6,7 @@ use super::{FromProxy, SPOKEN, Status, ToProxy};
 use crate::{Snapshot, Update, Version};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, BufWriter};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, BufWriter, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
@@ -22,43 +22,81 @@ pub struct Published {
     pub snapshot: Arc<Snapshot>,
 }
 
-/// Serves one proxy that has connected, until it is gone or `snapshots` ends. What it says is in force goes to `status`.
-///
-/// Call it when a snapshot is known to be complete: the proxy stops to serve what is not in it.
+/// What is known of a proxy.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct State {
+    /// What it has of what it was given; nothing before it has said so.
+    pub status: Option<Status>,
+    /// The snapshot that it says so of.
+    pub snapshot: Arc<Snapshot>,
+    /// It is about to end, and takes connections for a moment more.
+    pub leaving: bool,
+}
+
+/// A proxy that has connected.
+#[derive(Debug)]
+pub struct Link<S> {
+    reader: BufReader<ReadHalf<S>>,
+    writer: BufWriter<WriteHalf<S>>,
+    pod: String,
+}
+
+/// Greets a proxy, from the agent.
 ///
 /// # Errors
 ///
 /// The proxy is gone, speaks something else, or does not answer.
-pub async fn publish(
-    stream: impl AsyncRead + AsyncWrite,
-    mut snapshots: watch::Receiver<Published>,
-    status: &watch::Sender<Option<Status>>,
-) -> Result<(), LinkError> {
+pub async fn accept<S: AsyncRead + AsyncWrite>(stream: S) -> Result<Link<S>, LinkError> {
     let (reader, writer) = tokio::io::split(stream);
-    let mut reader = BufReader::new(reader);
-    let mut writer = BufWriter::new(writer);
-    timeout(PATIENCE, negotiate(&mut reader, &mut writer)).await.map_err(|_| LinkError::NoStatus)??;
-    // Reading is a task of its own, since a frame must not be given up half-way.
-    let (sender, mut reports) = mpsc::channel(1);
-    let read_reports = async {
-        loop {
-            match read(&mut reader).await? {
-                FromProxy::Status(status) => sender.send(status).await.map_err(|_| LinkError::OutOfTurn)?,
-                FromProxy::Hello { .. } => return Err(LinkError::OutOfTurn),
+    let (mut reader, mut writer) = (BufReader::new(reader), BufWriter::new(writer));
+    let greeting = timeout(PATIENCE, negotiate(&mut reader, &mut writer));
+    let pod = greeting.await.map_err(|_| LinkError::NoStatus)??;
+    Ok(Link { reader, writer, pod })
+}
+
+impl<S: AsyncRead + AsyncWrite> Link<S> {
+    /// The pod that the proxy says it is in.
+    #[must_use]
+    pub fn pod(&self) -> &str {
+        &self.pod
+    }
+
+    /// Serves the proxy until it is gone or `snapshots` ends. What it says goes to `state`.
+    ///
+    /// Call it when a snapshot is known to be complete: the proxy stops to serve what is not in it.
+    ///
+    /// # Errors
+    ///
+    /// The proxy is gone, or does not answer.
+    pub async fn publish(
+        self,
+        mut snapshots: watch::Receiver<Published>,
+        state: &watch::Sender<State>,
+    ) -> Result<(), LinkError> {
+        let Self { mut reader, mut writer, .. } = self;
+        // Reading is a task of its own, since a frame must not be given up half-way.
+        let (sender, mut reports) = mpsc::channel(1);
+        let read_reports = async {
+            loop {
+                match read(&mut reader).await? {
+                    FromProxy::Status(status) => sender.send(status).await.map_err(|_| LinkError::OutOfTurn)?,
+                    FromProxy::Leaving => state.send_modify(|state| state.leaving = true),
+                    FromProxy::Hello { .. } => return Err(LinkError::OutOfTurn),
+                }
             }
+        };
+        tokio::select! {
+            result = read_reports => result,
+            result = send_updates(&mut writer, &mut snapshots, &mut reports, state) => result,
         }
-    };
-    tokio::select! {
-        result = read_reports => result,
-        result = send_updates(&mut writer, &mut snapshots, &mut reports, status) => result,
     }
 }
 
 async fn negotiate(
     reader: &mut (impl AsyncRead + Unpin),
     writer: &mut (impl AsyncWrite + Unpin),
-) -> Result<(), LinkError> {
-    let FromProxy::Hello { oldest, newest } = read(reader).await? else {
+) -> Result<String, LinkError> {
+    let FromProxy::Hello { oldest, newest, pod } = read(reader).await? else {
         return Err(LinkError::OutOfTurn);
     };
     let protocol = newest.min(*SPOKEN.end());
@@ -66,14 +104,15 @@ async fn negotiate(
         return Err(LinkError::NoCommonVersion { oldest, newest });
     }
     write(writer, &ToProxy::Hello { protocol }).await?;
-    Ok(writer.flush().await?)
+    writer.flush().await?;
+    Ok(pod)
 }
 
 async fn send_updates(
     writer: &mut (impl AsyncWrite + Unpin),
     snapshots: &mut watch::Receiver<Published>,
     reports: &mut mpsc::Receiver<Status>,
-    status: &watch::Sender<Option<Status>>,
+    state: &watch::Sender<State>,
 ) -> Result<(), LinkError> {
     let mut sent: Option<Published> = None;
     loop {
@@ -86,7 +125,8 @@ async fn send_updates(
             send(writer, next.version, sent.is_none(), update).await?;
             while let Some(report) = reports.recv().await {
                 let version = report.version;
-                status.send_replace(Some(report));
+                let snapshot = if version == next.version { &next } else { sent.as_ref().unwrap_or(&next) };
+                note(state, report, &snapshot.snapshot);
                 if version == next.version {
                     return Ok(());
                 }
@@ -94,6 +134,7 @@ async fn send_updates(
             Err(LinkError::OutOfTurn)
         };
         timeout(PATIENCE, in_force).await.map_err(|_| LinkError::NoStatus)??;
+        let snapshot = Arc::clone(&next.snapshot);
         sent = Some(next);
         loop {
             tokio::select! {
@@ -101,10 +142,17 @@ async fn send_updates(
                     Ok(()) => break,
                     Err(_) => return Ok(()),
                 },
-                Some(report) = reports.recv() => { status.send_replace(Some(report)); }
+                Some(report) = reports.recv() => note(state, report, &snapshot),
             }
         }
     }
+}
+
+fn note(state: &watch::Sender<State>, report: Status, snapshot: &Arc<Snapshot>) {
+    state.send_modify(|state| {
+        state.status = Some(report);
+        state.snapshot = Arc::clone(snapshot);
+    });
 }
 
 async fn send(

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 use super::frame::{LONGEST, write};
-use super::{Fault, FromProxy, LinkError, Published, Reports, Status, Updates, greet, publish};
+use super::{Fault, FromProxy, LinkError, Published, Reports, State, Status, Updates, accept, greet};
 use crate::{Certificate, Key, Kind, Object, Snapshot, Version};
 use std::sync::Arc;
 use tokio::io::{AsyncWriteExt, BufReader, DuplexStream, ReadHalf, WriteHalf, duplex, split};
@@ -16,24 +16,24 @@ fn published(version: u64, objects: impl IntoIterator<Item = Object>) -> Publish
 
 struct World {
     agent: watch::Sender<Published>,
-    status: watch::Receiver<Option<Status>>,
+    state: watch::Receiver<State>,
     proxy: DuplexStream,
     result: tokio::task::JoinHandle<Result<(), LinkError>>,
 }
 
 fn world(first: Published) -> World {
     let (agent, snapshots) = watch::channel(first);
-    let (sender, status) = watch::channel(None);
+    let (sender, state) = watch::channel(State::default());
     let (proxy, other) = duplex(1 << 20);
-    let result = tokio::spawn(async move { publish(other, snapshots, &sender).await });
-    World { agent, status, proxy, result }
+    let result = tokio::spawn(async move { accept(other).await?.publish(snapshots, &sender).await });
+    World { agent, state, proxy, result }
 }
 
 type Proxy = (Updates<BufReader<ReadHalf<DuplexStream>>>, Reports<WriteHalf<DuplexStream>>);
 
 async fn connect(stream: DuplexStream) -> Proxy {
     let (reader, writer) = split(stream);
-    greet(BufReader::new(reader), writer).await.unwrap()
+    greet(BufReader::new(reader), writer, "kube-system/cilium-envoy-x").await.unwrap()
 }
 
 #[tokio::test]
@@ -45,7 +45,8 @@ async fn everything_comes_first_and_changes_from_then_on() {
     let mut has = Snapshot::default();
     has.apply(first.update);
     reports.send(Status { version: Version(7), faults: Vec::new() }).await.unwrap();
-    world.status.wait_for(|status| status.as_ref().is_some_and(|s| s.version == Version(7))).await.unwrap();
+    let told = world.state.wait_for(|state| state.status.is_some()).await.unwrap().clone();
+    assert_eq!((told.status.unwrap().version, &*told.snapshot), (Version(7), &has));
 
     let newer = published(8, [certificate("b", "2")]);
     world.agent.send_replace(newer.clone());
@@ -65,7 +66,7 @@ async fn what_changes_while_an_update_is_under_way_is_one_update() {
         world.agent.send_replace(published(version, [certificate("a", &version.to_string())]));
     }
     reports.send(Status { version: Version(1), faults: Vec::new() }).await.unwrap();
-    world.status.wait_for(Option::is_some).await.unwrap();
+    world.state.wait_for(|state| state.status.is_some()).await.unwrap();
     assert_eq!(updates.next().await.unwrap().version, Version(99));
 }
 
@@ -78,14 +79,34 @@ async fn faults_reach_the_agent_also_when_they_change_later() {
     for faults in [vec![fault], Vec::new()] {
         let status = Status { version: Version(1), faults };
         reports.send(status.clone()).await.unwrap();
-        world.status.wait_for(|seen| seen.as_ref() == Some(&status)).await.unwrap();
+        world.state.wait_for(|seen| seen.status.as_ref() == Some(&status)).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_proxy_says_which_pod_it_is_and_when_it_leaves() {
+    let (agent, snapshots) = watch::channel(published(1, []));
+    let (sender, mut state) = watch::channel(State::default());
+    let (proxy, other) = duplex(1 << 16);
+    let (link, (mut updates, mut reports)) = tokio::join!(accept(other), connect(proxy));
+    let link = link.unwrap();
+    assert_eq!(link.pod(), "kube-system/cilium-envoy-x");
+    let serving = tokio::spawn(async move { link.publish(snapshots, &sender).await });
+    updates.next().await.unwrap();
+    reports.send(Status { version: Version(1), faults: Vec::new() }).await.unwrap();
+    reports.leave().await.unwrap();
+    assert!(state.wait_for(|state| state.leaving).await.unwrap().status.is_some());
+    // Until it ends, it goes on.
+    agent.send_replace(published(2, [certificate("a", "1")]));
+    assert_eq!(updates.next().await.unwrap().version, Version(2));
+    drop((updates, reports));
+    assert!(serving.await.unwrap().is_err());
 }
 
 #[tokio::test]
 async fn a_build_that_speaks_no_common_version_is_told_so() {
     let World { mut proxy, result, .. } = world(published(1, []));
-    write(&mut proxy, &FromProxy::Hello { oldest: 99, newest: 100 }).await.unwrap();
+    write(&mut proxy, &FromProxy::Hello { oldest: 99, newest: 100, pod: String::new() }).await.unwrap();
     let error = result.await.unwrap().unwrap_err();
     assert!(matches!(error, LinkError::NoCommonVersion { oldest: 99, newest: 100 }), "{error}");
 }
@@ -93,7 +114,7 @@ async fn a_build_that_speaks_no_common_version_is_told_so() {
 #[tokio::test]
 async fn a_newer_build_is_answered_in_the_version_that_both_speak() {
     let World { mut proxy, .. } = world(published(1, []));
-    write(&mut proxy, &FromProxy::Hello { oldest: 1, newest: 100 }).await.unwrap();
+    write(&mut proxy, &FromProxy::Hello { oldest: 1, newest: 100, pod: String::new() }).await.unwrap();
     let super::ToProxy::Hello { protocol } = super::frame::read(&mut proxy).await.unwrap() else { panic!() };
     assert_eq!(protocol, 1);
 }

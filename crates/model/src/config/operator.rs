@@ -88,6 +88,11 @@ super::keys! {
         pub default_lb_service_ipam: ServiceIpam,
         #[key(shared::DISABLE_ENDPOINT_CRD)]
         pub disable_endpoint_crd: bool,
+        #[key(shared::ENABLE_GATEWAY_API)]
+        pub gateway_api: bool,
+        /// Copy what Gateways refer to into the namespace of which agents may read Secrets.
+        #[key("enable-gateway-api-secrets-sync", default = "true", value = "gatewayAPI.secretsNamespace.sync")]
+        pub gateway_secrets_sync: bool,
         #[key(shared::ENABLE_IPV4)]
         pub ipv4: bool,
         #[key(shared::ENABLE_IPV6)]
@@ -98,6 +103,25 @@ super::keys! {
         /// Let Services of type LoadBalancer with the loadBalancerClass io.cilium/node have the addresses of nodes.
         #[key("enable-node-ipam", default = "false", value = "nodeIPAM.enabled")]
         pub node_ipam: bool,
+        #[key(shared::GATEWAY_HOST_NETWORK)]
+        pub gateway_host_network: bool,
+        /// Label selector of the nodes at whose addresses Gateways are reached, with gateway-api-hostnetwork-enabled; all if empty.
+        #[key(
+            "gateway-api-hostnetwork-nodelabelselector",
+            template = r#"{{ include "cilium.matchLabels" .Values.gatewayAPI.hostNetwork.nodes.matchLabels | quote }}"#,
+            when = "and .Values.gatewayAPI.enabled .Values.gatewayAPI.hostNetwork.nodes.matchLabels",
+        )]
+        pub gateway_nodes: String,
+        #[key(shared::GATEWAY_SECRETS_NAMESPACE)]
+        pub gateway_secrets_namespace: String,
+        /// externalTrafficPolicy of Gateways' Services: Cluster or Local.
+        #[key(
+            "gateway-api-service-externaltrafficpolicy",
+            default = "Cluster",
+            value = "gatewayAPI.externalTrafficPolicy",
+            schema = r#"{"enum": ["Cluster", "Local"]}"#,
+        )]
+        pub gateway_traffic_policy: String,
         /// How often CiliumIdentities that nobody uses are looked for; 0 for never.
         #[key("identity-gc-interval", default = "15m0s", value = "operator.identityGCInterval")]
         pub identity_gc_interval: Duration,

@@ -38,6 +38,25 @@ pub const ENABLE_IPV4: Key<bool> =
 /// `enable-ipv6`
 pub const ENABLE_IPV6: Key<bool> =
     Key::new("enable-ipv6", "Give pods IPv6 addresses and forward IPv6").default("false").value("ipv6.enabled");
+/// `enable-gateway-api`
+pub const ENABLE_GATEWAY_API: Key<bool> =
+    Key::new("enable-gateway-api", "Serve Gateways of classes with the controller io.cilium/gateway-controller")
+        .default("false")
+        .value("gatewayAPI.enabled");
+/// `gateway-api-hostnetwork-enabled`
+pub const GATEWAY_HOST_NETWORK: Key<bool> = Key::new(
+    "gateway-api-hostnetwork-enabled",
+    "Gateways listen at the nodes' own addresses, not at those of a Service",
+)
+.default("false")
+.value("gatewayAPI.hostNetwork.enabled");
+/// `gateway-api-secrets-namespace`
+pub const GATEWAY_SECRETS_NAMESPACE: Key<String> = Key::new(
+    "gateway-api-secrets-namespace",
+    "Namespace of which agents may read Secrets; those that Gateways refer to are copied there",
+)
+.default("cilium-secrets")
+.value("gatewayAPI.secretsNamespace.name");
 /// `ipam`
 pub const IPAM: Key<Ipam> = Key::new(
     "ipam",

@@ -25,8 +25,14 @@ impl Run {
             }
             return;
         };
-        let labels = security_labels(&pod, &namespace, &self.config.cluster_name, &self.config.labels);
         let (policy, before) = self.restored.get(&id).copied().unzip();
+        if pod.is_proxy(&self.cilium_namespace) {
+            // Who asks a backend by way of the proxy is nobody that policy could know.
+            let policy = policy.filter(|_| before == Some(reserved::INGRESS));
+            self.waiting.remove(&id);
+            return self.attach(endpoint.clone(), SubjectKey::new(reserved::INGRESS, &pod.named_ports), policy);
+        }
+        let labels = security_labels(&pod, &namespace, &self.config.cluster_name, &self.config.labels);
         let current = self.attached.get(&id).copied().or(before);
         let Some(identity) = self.identities.choose(&labels, current) else {
             self.waiting.insert(id);

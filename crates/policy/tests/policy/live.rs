@@ -98,6 +98,18 @@ async fn the_health_endpoint_has_its_reserved_identity_and_policies_select_it_by
 }
 
 #[tokio::test]
+async fn pods_of_the_proxy_are_known_as_ingress_and_those_that_only_look_like_them_are_not() {
+    let mut tables = two_pods();
+    let labels = [("k8s-app", "cilium-envoy")];
+    tables.add_pod(8, "kube-system/cilium-envoy-a", &labels, vec![]);
+    tables.add_pod(9, "elsewhere/cilium-envoy-a", &labels, vec![]);
+    tables.commit();
+    let agent = start(config(), fake::Kernel::new(), Store::default(), &tables);
+    assert_eq!(agent.policy_of(8, |_| true).await.identity, reserved::INGRESS);
+    assert_ne!(agent.policy_of(9, |_| true).await.identity, reserved::INGRESS);
+}
+
+#[tokio::test]
 async fn a_policy_that_comes_and_goes_changes_entries_and_cuts_live_connections() {
     let mut tables = two_pods();
     let agent = start(config(), fake::Kernel::new(), Store::default(), &tables);

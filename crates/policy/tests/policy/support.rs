@@ -232,6 +232,7 @@ pub fn start<K: Kernel + 'static>(config: Config, kernel: K, store: Store, table
             endpoints: tables.endpoints.reader(),
             pods: tables.pods.reader(),
             namespaces: tables.namespaces.reader(),
+            cilium_namespace: "kube-system".into(),
             identities: tables.identities.reader(),
             remote_endpoints: tables.remote_endpoints.reader(),
             nodes: tables.nodes.reader(),

@@ -31,7 +31,16 @@ fn listener() -> Object {
     let serve = Serve::Tls(vec![TlsServer { hosts: vec!["*".parse().unwrap()], action }]);
     let address = "127.0.0.1:1".parse().unwrap();
     let limits = l7::Limits::default();
-    Listener { name: "l".into(), address, transparent: false, proxy_protocol: false, limits, serve }.into()
+    Listener {
+        name: "l".into(),
+        address,
+        transparent: false,
+        proxy_protocol: false,
+        limits,
+        serve,
+        sources: Vec::new(),
+    }
+    .into()
 }
 
 fn cluster() -> Object {

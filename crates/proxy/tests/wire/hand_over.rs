@@ -228,3 +228,18 @@ async fn an_address_that_is_taken_is_told_of_until_it_is_free() {
     world.status_when(|status| status.faults.is_empty()).await;
     assert_eq!(crate::client::status(&get(address, "h", "/", "").await), 200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_comes_while_clients_are_sent_elsewhere_is_still_served() {
+    let (address, backend) = (free(), Backend::echo("a").await);
+    let mut world = World::of(simple(address, backend.address)).await;
+    let next = Process::start(world.folder.path(), |config| config.linger_time = DEADLINE * 10);
+    let mut before = std::mem::replace(&mut world.proxy, next);
+    before.ended().await;
+    world.proxy.stop.cancel();
+    world.state_when(|state| state.leaving).await;
+    assert_eq!(status(&get(address, "h", "/", "").await), 200);
+    // The agent has sent them elsewhere: nothing holds the process up any more.
+    world.stop_agent();
+    world.proxy.ended().await;
+}

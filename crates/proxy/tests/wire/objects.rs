@@ -16,6 +16,7 @@ pub(crate) fn listener(address: SocketAddr, serve: Serve) -> Listener {
         proxy_protocol: false,
         limits: Limits::default(),
         serve,
+        sources: Vec::new(),
     }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A proxy and its agent.
 
-use l7::link::{Published, Status, publish};
+use l7::link::{Published, State, Status, accept};
 use l7::{Object, Snapshot, Version};
 use proxy::Config;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -29,8 +29,8 @@ pub(crate) struct World {
     pub(crate) proxy: Process,
     agent: Option<AbortHandle>,
     published: watch::Sender<Published>,
-    status: watch::Receiver<Option<Status>>,
-    told: watch::Sender<Option<Status>>,
+    state: watch::Receiver<State>,
+    told: watch::Sender<State>,
 }
 
 /// A proxy: a process of its own in life, a thread here.
@@ -52,6 +52,8 @@ impl Process {
             drain_time: Duration::from_secs(5),
             access_log: Some(folder.join("access.log")),
             debug: false,
+            linger_time: Duration::ZERO,
+            pod: String::new(),
         };
         change(&mut config);
         let stop = CancellationToken::new();
@@ -85,9 +87,9 @@ impl World {
     pub(crate) async fn empty() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (published, _) = watch::channel(Published::default());
-        let (told, status) = watch::channel(None);
+        let (told, state) = watch::channel(State::default());
         let mut world =
-            Self { proxy: Process::start(folder.path(), |_| {}), folder, agent: None, published, status, told };
+            Self { proxy: Process::start(folder.path(), |_| {}), folder, agent: None, published, state, told };
         world.start_agent();
         world
     }
@@ -102,7 +104,7 @@ impl World {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 let (snapshots, told) = (snapshots.clone(), told.clone());
-                sessions.spawn(async move { publish(stream, snapshots, &told).await });
+                sessions.spawn(async move { accept(stream).await?.publish(snapshots, &told).await });
             }
         });
         self.agent = Some(agent.abort_handle());
@@ -122,8 +124,13 @@ impl World {
     }
 
     pub(crate) async fn status_when(&mut self, is: impl Fn(&Status) -> bool) -> Status {
-        let wait = self.status.wait_for(|status| status.as_ref().is_some_and(&is));
-        timeout(DEADLINE, wait).await.expect("in force in time").unwrap().clone().unwrap()
+        let state = self.state_when(|state| state.status.as_ref().is_some_and(&is)).await;
+        state.status.unwrap()
+    }
+
+    pub(crate) async fn state_when(&mut self, is: impl Fn(&State) -> bool) -> State {
+        let wait = self.state.wait_for(is);
+        timeout(DEADLINE, wait).await.expect("told in time").unwrap().clone()
     }
 
     pub(crate) async fn metrics(&self) -> String {

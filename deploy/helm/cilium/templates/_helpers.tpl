@@ -166,3 +166,10 @@ securityContext:
     add: {{ toJson .Values.securityContext.capabilities.mountCgroup }}
     drop: [ALL]
 {{- end }}
+
+{{/* Labels as a selector. */}}
+{{- define "cilium.matchLabels" -}}
+{{- $pairs := list }}
+{{- range $key, $value := . }}{{ $pairs = append $pairs (printf "%s=%s" $key $value) }}{{ end }}
+{{- join "," $pairs }}
+{{- end }}

@@ -41,9 +41,15 @@ data:
   direct-routing-skip-unreachable: {{ include "cilium.text" .Values.directRoutingSkipUnreachable | quote }}
   enable-bpf-masquerade: "true"
   enable-endpoint-health-checking: {{ include "cilium.text" .Values.endpointHealthChecking.enabled | quote }}
+  enable-gateway-api: {{ include "cilium.text" .Values.gatewayAPI.enabled | quote }}
+  enable-gateway-api-alpn: {{ include "cilium.text" .Values.gatewayAPI.enableAlpn | quote }}
+  enable-gateway-api-app-protocol: {{ include "cilium.text" .Values.gatewayAPI.enableAppProtocol | quote }}
+  enable-gateway-api-proxy-protocol: {{ include "cilium.text" .Values.gatewayAPI.enableProxyProtocol | quote }}
+  enable-gateway-api-secrets-sync: {{ include "cilium.text" .Values.gatewayAPI.secretsNamespace.sync | quote }}
   enable-health-check-nodeport: {{ include "cilium.text" .Values.nodePort.enableHealthCheck | quote }}
   enable-health-checking: {{ include "cilium.text" .Values.healthChecking | quote }}
   enable-hubble: {{ include "cilium.text" .Values.hubble.enabled | quote }}
+  enable-ingress-controller: {{ include "cilium.text" .Values.ingressController.enabled | quote }}
   enable-ipv4: {{ include "cilium.text" .Values.ipv4.enabled | quote }}
   enable-ipv4-masquerade: {{ include "cilium.text" .Values.enableIPv4Masquerade | quote }}
   enable-ipv6: {{ include "cilium.text" .Values.ipv6.enabled | quote }}
@@ -53,6 +59,14 @@ data:
   enable-node-ipam: {{ include "cilium.text" .Values.nodeIPAM.enabled | quote }}
   enable-policy: {{ include "cilium.text" .Values.policyEnforcementMode | quote }}
   enable-service-topology: {{ include "cilium.text" .Values.loadBalancer.serviceTopology | quote }}
+  enforce-ingress-https: {{ include "cilium.text" .Values.ingressController.enforceHttps | quote }}
+  gateway-api-hostnetwork-enabled: {{ include "cilium.text" .Values.gatewayAPI.hostNetwork.enabled | quote }}
+  {{- if and .Values.gatewayAPI.enabled .Values.gatewayAPI.hostNetwork.nodes.matchLabels }}
+  gateway-api-hostnetwork-nodelabelselector: {{ include "cilium.matchLabels" .Values.gatewayAPI.hostNetwork.nodes.matchLabels | quote }}
+  {{- end }}
+  gateway-api-secrets-namespace: {{ include "cilium.text" .Values.gatewayAPI.secretsNamespace.name | quote }}
+  gateway-api-service-externaltrafficpolicy: {{ include "cilium.text" .Values.gatewayAPI.externalTrafficPolicy | quote }}
+  gateway-api-xff-num-trusted-hops: {{ include "cilium.text" .Values.gatewayAPI.xffNumTrustedHops | quote }}
   health-check-icmp-failure-threshold: {{ include "cilium.text" .Values.healthCheckICMPFailureThreshold | quote }}
   {{- if .Values.hubble.enabled }}
   hubble-disable-tls: {{ not .Values.hubble.tls.enabled | quote }}
@@ -102,6 +116,14 @@ data:
   identity-allocation-mode: "crd"
   identity-gc-interval: {{ include "cilium.text" .Values.operator.identityGCInterval | quote }}
   identity-heartbeat-timeout: {{ include "cilium.text" .Values.operator.identityHeartbeatTimeout | quote }}
+  ingress-default-lb-mode: {{ include "cilium.text" .Values.ingressController.loadbalancerMode | quote }}
+  {{- with .Values.ingressController.defaultSecretName }}
+  ingress-default-secret-name: {{ include "cilium.text" . | quote }}
+  {{- end }}
+  {{- with .Values.ingressController.defaultSecretNamespace }}
+  ingress-default-secret-namespace: {{ include "cilium.text" . | quote }}
+  {{- end }}
+  ingress-lb-annotation-prefixes: {{ join " " .Values.ingressController.ingressLBAnnotationPrefixes | quote }}
   ipam: {{ include "cilium.text" .Values.ipam.mode | quote }}
   {{- with .Values.ipv4NativeRoutingCIDR }}
   ipv4-native-routing-cidr: {{ include "cilium.text" . | quote }}

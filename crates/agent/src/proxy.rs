@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The node's proxies, of which there are two while one replaces the other: each is handed what it is to serve, and what it says is in
+//! force makes it a backend of the Gateways' Services here, and is told to the operator.
+
+mod backends;
+mod link;
+mod record;
+mod report;
+
+use gateway::{Config, Kinds, Reading, Taken};
+use k8s::Client;
+use model::{Pod, PodName};
+use services::EndpointSlice;
+use statedb::{Reader, Tasks};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use surface::Surface;
+use tokio::sync::mpsc;
+
+/// What others have.
+pub(crate) struct Shared {
+    /// Name of this node.
+    pub(crate) node: String,
+    /// The namespace that Cilium is in.
+    pub(crate) namespace: Arc<str>,
+    /// Folder of the sockets.
+    pub(crate) runtime: PathBuf,
+    pub(crate) client: Client,
+    /// Pods of this node.
+    pub(crate) pods: Reader<Pod>,
+    /// EndpointSlices of the cluster.
+    pub(crate) slices: Reader<EndpointSlice>,
+}
+
+/// What follows for others.
+pub(crate) struct Outputs {
+    /// EndpointSlices of the cluster, and those that make proxies backends.
+    pub(crate) slices: Reader<EndpointSlice>,
+    pub(crate) surface: Surface,
+}
+
+/// A proxy that has said what it has in force. One row per proxy of this node.
+#[derive(Clone, Debug, PartialEq)]
+struct Proxy {
+    pod: PodName,
+    taken: Vec<Taken>,
+    /// Generations of Gateways and ListenerSets.
+    in_force: BTreeMap<l7::Name, i64>,
+    /// It is about to end, and takes connections for a moment more.
+    leaving: bool,
+}
+
+impl statedb::Row for Proxy {
+    type Key = PodName;
+    fn key(&self) -> PodName {
+        self.pod.clone()
+    }
+}
+
+/// Starts to serve Gateways and Ingresses, if that is on.
+pub(crate) fn start(config: &Config, shared: Shared, tasks: &Tasks) -> Outputs {
+    let Shared { node, namespace, runtime, client, pods, slices } = shared;
+    if !config.serves() {
+        return Outputs { slices, surface: Surface::new() };
+    }
+    let ingress = config.ingress.then(|| config.ingresses(&namespace));
+    let kinds = Kinds { gateway_api: config.enabled, ingress };
+    let reflected = Reading::Serving { secrets: &config.secrets_namespace }.objects(&kinds, &client, tasks);
+    let snapshots = gateway::serve(tasks, &reflected.objects, &config.serving());
+    let (told, tellings) = mpsc::channel(1);
+    tasks.spawn_fallible("proxy-links", link::serve(runtime.join("proxy/agent.sock"), snapshots, told));
+    let (writer, proxies) = statedb::table("proxies");
+    tasks.spawn("proxies", record::keep(writer, tellings, pods.clone(), namespace));
+    let report = report::Report { client, node: node.clone(), namespace: config.secrets_namespace.clone() };
+    tasks.spawn("proxy-report", report.keep(proxies.clone()));
+    let surface = Surface::new().table(&proxies);
+    if config.host_network {
+        // The proxies have the ports of the node itself.
+        return Outputs { slices, surface };
+    }
+    let backends = backends::derive(tasks, &proxies, &pods, &node);
+    Outputs { slices: statedb::merge(tasks, "endpoint-slices", [slices, backends]).rows, surface }
+}
+
+#[cfg(test)]
+mod tests;

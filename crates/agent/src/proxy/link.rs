@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Proxies connect to a socket, and are given the newest snapshot and all that follow.
+
+use gateway::Snapshots;
+use l7::link::{State, accept};
+use model::PodName;
+use std::path::PathBuf;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, watch};
+use tracing::{info, warn};
+
+/// What a proxy says of itself.
+pub(super) type Telling = (PodName, State);
+
+/// Serves the proxies that connect. None is listened for before there is a snapshot: a proxy that has to wait goes on with what it has.
+pub(super) async fn serve(
+    socket: PathBuf,
+    mut snapshots: Snapshots,
+    told: mpsc::Sender<Telling>,
+) -> Result<(), String> {
+    if snapshots.wait_for(|published| published.version.0 > 0).await.is_err() {
+        return Ok(());
+    }
+    let listener = rest::listen(&socket).and_then(UnixListener::from_std);
+    let listener = listener.map_err(|error| format!("proxy socket {}: {error}", socket.display()))?;
+    loop {
+        let (stream, _) = listener.accept().await.map_err(|error| error.to_string())?;
+        tokio::spawn(one(stream, snapshots.clone(), told.clone()));
+    }
+}
+
+async fn one(stream: UnixStream, snapshots: Snapshots, told: mpsc::Sender<Telling>) {
+    let link = match accept(stream).await {
+        Ok(link) => link,
+        Err(error) => return warn!(error = statedb::with_causes(&error), "a proxy is not understood"),
+    };
+    let Some((namespace, name)) = link.pod().split_once('/') else {
+        return warn!(pod = link.pod(), "a proxy does not say which pod it is in");
+    };
+    let pod = PodName::new(namespace, name);
+    info!(%pod, "proxy connected");
+    let (state, mut states) = watch::channel(State::default());
+    let pass_on = async {
+        while states.changed().await.is_ok() {
+            let state = states.borrow_and_update().clone();
+            for fault in state.status.iter().flat_map(|status| &status.faults) {
+                warn!(%pod, object = %fault.object, error = fault.reason, "proxy cannot serve an object");
+            }
+            if state.status.is_some() && told.send((pod.clone(), state)).await.is_err() {
+                break;
+            }
+        }
+    };
+    tokio::select! {
+        result = link.publish(snapshots, &state) => {
+            info!(%pod, error = result.err().map(|error| statedb::with_causes(&error)), "proxy is gone");
+        }
+        () = pass_on => {}
+    }
+}

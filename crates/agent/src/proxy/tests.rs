@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+use super::{Proxy, backends, record};
+use l7::link::{State, Status};
+use l7::{Forward, Limits, Listener, Object, Serve, Source};
+use model::{Pod, PodName, Protocol};
+use services::EndpointSlice;
+use statedb::{Reader, Tasks, Writer};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+fn pod(name: &str, ips: &[&str]) -> Pod {
+    Pod {
+        name: PodName::new("kube-system", name),
+        uid: name.to_owned(),
+        labels: BTreeMap::from([("k8s-app".to_owned(), "cilium-envoy".to_owned())]),
+        annotations: BTreeMap::new(),
+        service_account: String::new(),
+        host_network: false,
+        ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(),
+        workload: None,
+        named_ports: Vec::new(),
+        host_ports: Vec::new(),
+        ended: false,
+    }
+}
+
+/// A proxy that listens for a port of the Gateway `shop/edge`, in each of these families.
+fn serving(port: u16, addresses: &[&str]) -> State {
+    let listener = |(address, family): (&&str, &str)| {
+        Object::from(Listener {
+            name: format!("gateway/shop/edge/{port}/tcp{family}").into(),
+            address: address.parse().unwrap(),
+            transparent: false,
+            proxy_protocol: false,
+            limits: Limits::default(),
+            serve: Serve::Tcp(Forward::default()),
+            sources: vec![Source { object: "Gateway shop/edge".into(), generation: 3 }],
+        })
+    };
+    let objects = addresses.iter().zip(["", "/ipv6"]).map(listener);
+    State { status: Some(Status::default()), snapshot: Arc::new(objects.collect()), leaving: false }
+}
+
+struct World {
+    pods: Writer<Pod>,
+    told: mpsc::Sender<(PodName, State)>,
+    proxies: Reader<Proxy>,
+    slices: Reader<EndpointSlice>,
+    _tasks: Tasks,
+}
+
+impl World {
+    fn new() -> Self {
+        let tasks = Tasks::new(CancellationToken::new());
+        let (pods, known) = statedb::table("pods");
+        let (writer, proxies) = statedb::table("proxies");
+        let (told, tellings) = mpsc::channel(1);
+        tasks.spawn("proxies", record::keep(writer, tellings, known.clone(), "kube-system".into()));
+        let slices = backends::derive(&tasks, &proxies, &known, "here");
+        Self { pods, told, proxies, slices, _tasks: tasks }
+    }
+
+    async fn tell(&self, name: &str, state: State) {
+        self.told.send((PodName::new("kube-system", name), state)).await.unwrap();
+        self.settle().await;
+    }
+
+    /// The clock is paused: it moves once every task waits.
+    async fn settle(&self) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+
+    /// Address, port, and whether new connections go there, of each endpoint of the Service.
+    fn endpoints(&self) -> Vec<(String, u16, bool)> {
+        let slices = self.slices.snapshot();
+        let of_gateway = slices.iter().filter(|slice| &*slice.service.name == "cilium-gateway-edge");
+        let each = of_gateway.flat_map(|slice| {
+            let port = &slice.ports[0];
+            assert_eq!((port.name.as_deref(), port.protocol), (Some("port-80"), Protocol::Tcp));
+            slice.endpoints.iter().map(|endpoint| (endpoint.ip.to_string(), port.port, endpoint.ready))
+        });
+        each.collect()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_is_a_backend_once_it_listens_and_gives_way_to_the_next() {
+    let mut world = World::new();
+    world.pods.insert(pod("old", &["10.0.0.7", "fd00::7"]));
+    world.pods.mark_initialized();
+    world.settle().await;
+    assert_eq!(world.endpoints(), []);
+    world.tell("old", serving(80, &["0.0.0.0:10001", "[::]:10001"])).await;
+    assert_eq!(world.endpoints(), [("10.0.0.7".into(), 10001, true), ("fd00::7".into(), 10001, true)]);
+
+    world.pods.insert(pod("new", &["10.0.0.8", "fd00::8"]));
+    world.pods.commit();
+    world.tell("new", serving(80, &["0.0.0.0:10002"])).await;
+    world.tell("old", State { leaving: true, ..serving(80, &["0.0.0.0:10001"]) }).await;
+    assert_eq!(world.endpoints(), [("10.0.0.8".into(), 10002, true), ("10.0.0.7".into(), 10001, false)]);
+    world.pods.remove(&PodName::new("kube-system", "old"));
+    world.pods.commit();
+    world.settle().await;
+    assert_eq!(world.endpoints(), [("10.0.0.8".into(), 10002, true)]);
+    assert_eq!(world.proxies.snapshot().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_restart_services_stay_what_they_were_until_all_proxies_have_said_what_they_do() {
+    let mut world = World::new();
+    for name in ["one", "two"] {
+        world.pods.insert(pod(name, &["10.0.0.7"]));
+    }
+    world.pods.insert(pod("starting", &[]));
+    world.pods.mark_initialized();
+    world.tell("one", serving(80, &["0.0.0.0:10001"])).await;
+    assert!(!world.slices.snapshot().initialized());
+    world.tell("two", serving(80, &["0.0.0.0:10001"])).await;
+    assert!(world.slices.snapshot().initialized());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_never_comes_does_not_hold_services_up() {
+    let mut world = World::new();
+    world.pods.insert(pod("stale", &["10.0.0.7"]));
+    world.pods.mark_initialized();
+    world.settle().await;
+    assert!(!world.slices.snapshot().initialized());
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    assert!(world.slices.snapshot().initialized());
+}

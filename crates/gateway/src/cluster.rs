@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Ports of Services as the proxy speaks to them: by which protocol, in TLS or not, and where their endpoints are.
+
+use crate::edge::{Edge, Protocol};
+use crate::name::{ObjectName, RouteKind};
+use crate::objects::Objects;
+use crate::route::{Attached, Content, Place, Port};
+use crate::source::{Endpoint, Service, ServicePort, Slice};
+use crate::tls_policy::{self, Policies};
+use l7::{BackendProtocol, BackendTls, Cluster, Endpoints, Object};
+use model::Protocol as Transport;
+use statedb::{Index, Reader};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// What requests are answered with if it is not known how to verify their backend.
+const UNVERIFIABLE: u16 = 500;
+
+/// What is sent to a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Use {
+    /// What the proxy has read: it may be put into TLS.
+    Requests,
+    /// What came, as it came.
+    Bytes,
+}
+
+/// A port of a Service, and what is sent there by whom.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ClusterName {
+    pub(crate) port: Port,
+    pub(crate) usage: Use,
+    /// The Gateway that shows its certificate there.
+    pub(crate) gateway: Option<ObjectName>,
+}
+
+/// The name under which the proxy knows it.
+pub(crate) fn name(port: &Port, usage: Use, gateway: Option<&ObjectName>) -> l7::Name {
+    let mut name = format!("{}:{}", port.service, port.port);
+    // Writing into a string cannot fail.
+    let _ = match (usage, port.udp) {
+        (Use::Requests, _) => Ok(()),
+        (Use::Bytes, udp) => write!(name, "/{}", if udp { "udp" } else { "tcp" }),
+    };
+    let _ = gateway.map_or(Ok(()), |gateway| write!(name, "@{gateway}"));
+    name.into()
+}
+
+impl ClusterName {
+    fn name(&self) -> l7::Name {
+        name(&self.port, self.usage, self.gateway.as_ref())
+    }
+}
+
+/// How a route uses its ports at a place.
+pub(crate) fn usage(route: &Attached, place: &Place) -> (Use, Option<ObjectName>) {
+    let usage = match (&route.content, place) {
+        (Content::Requests(_), _) | (_, Place::Listener { protocol: Protocol::Terminate, .. }) => Use::Requests,
+        _ => Use::Bytes,
+    };
+    let gateway = match place {
+        Place::Listener { gateway, shows_certificate: true, .. } if usage == Use::Requests => Some(gateway.clone()),
+        _ => None,
+    };
+    (usage, gateway)
+}
+
+/// All that a route sends to.
+pub(crate) fn of_route(route: &Attached) -> BTreeSet<ClusterName> {
+    let places = route.parents.iter().flat_map(|parent| &parent.places);
+    let uses: BTreeSet<_> = places.map(|place| usage(route, place)).collect();
+    let names = uses.into_iter().flat_map(|(usage, gateway)| {
+        route.ports.iter().map(move |port| ClusterName { port: port.clone(), usage, gateway: gateway.clone() })
+    });
+    names.collect()
+}
+
+/// What clusters follow from.
+pub(crate) struct Context {
+    pub(crate) objects: Objects,
+    pub(crate) routes: Index<Attached, ClusterName>,
+    pub(crate) slices: Index<Slice, ObjectName>,
+    pub(crate) policies: Policies,
+    pub(crate) by_app_protocol: bool,
+    pub(crate) edges: Reader<Edge>,
+}
+
+/// The cluster and its endpoints, if a route leads there.
+pub(crate) fn resolve(context: &Context, cluster: &ClusterName) -> Option<Vec<Object>> {
+    let routes = context.routes.get(cluster);
+    let service = context.objects.services.snapshot().get(&cluster.port.service)?;
+    let transport = if cluster.port.udp { Transport::Udp } else { Transport::Tcp };
+    let is_port = |port: &&ServicePort| port.port == cluster.port.port && port.protocol == transport;
+    let port = service.ports.iter().find(is_port).filter(|_| !routes.is_empty())?;
+    let grpc = routes.iter().all(|route| route.name.kind == RouteKind::Grpc);
+    let (tls, refuse) = match cluster.usage {
+        Use::Requests => tls(context, cluster, port),
+        Use::Bytes => (None, None),
+    };
+    let name = cluster.name();
+    let spoken = Cluster {
+        name: Arc::clone(&name),
+        protocol: if context.by_app_protocol { protocol(port, grpc) } else { BackendProtocol::Auto },
+        tls,
+        proxy_protocol: None,
+        limits: l7::ClusterLimits::default(),
+        refuse,
+    };
+    let endpoints = endpoints(&service, port, &context.slices.get(&service.name));
+    Some(vec![spoken.into(), Endpoints { cluster: name, prefer_zone: None, endpoints }.into()])
+}
+
+/// Which HTTP is spoken at a port (KEP-3726).
+fn protocol(port: &ServicePort, grpc: bool) -> BackendProtocol {
+    match port.app_protocol.as_deref() {
+        Some("kubernetes.io/h2c" | "grpc") => BackendProtocol::Http2,
+        // A gRPC call needs HTTP/2, whatever is said of the port.
+        Some("kubernetes.io/ws" | "http") if !grpc => BackendProtocol::Http1,
+        _ => BackendProtocol::Auto,
+    }
+}
+
+fn tls(context: &Context, cluster: &ClusterName, port: &ServicePort) -> (Option<BackendTls>, Option<u16>) {
+    let Some(policy) = context.policies.of(&cluster.port.service, &port.name) else { return (None, None) };
+    match tls_policy::validation(&context.objects, &policy).trust {
+        None => (None, Some(UNVERIFIABLE)),
+        Some(trust) => {
+            let edges = context.edges.snapshot();
+            let edge = cluster.gateway.as_ref().and_then(|gateway| edges.get(gateway));
+            let tls = BackendTls {
+                hostname: policy.spec.validation.hostname.clone(),
+                names: tls_policy::names(&policy.spec),
+                trust,
+                certificate: edge.and_then(|edge| Some(edge.client_certificate.as_ref()?.to_string().into())),
+            };
+            (Some(tls), None)
+        }
+    }
+}
+
+/// The endpoints of a port in one family of addresses, that of the Service. One may be in two slices while it moves from one to the other;
+/// what either says in its favour counts.
+fn endpoints(service: &Service, port: &ServicePort, slices: &[Arc<Slice>]) -> Vec<l7::Endpoint> {
+    let of_port = |endpoint: &&Endpoint| endpoint.port == port.name && endpoint.protocol == port.protocol;
+    let all: Vec<&Endpoint> = slices.iter().flat_map(|slice| &slice.endpoints).filter(of_port).collect();
+    let preferred = all.iter().any(|endpoint| endpoint.address.is_ipv6() == service.ipv6);
+    let ipv6 = service.ipv6 == preferred;
+    let mut by_address: BTreeMap<SocketAddr, l7::Endpoint> = BTreeMap::new();
+    for endpoint in all.into_iter().filter(|endpoint| endpoint.address.is_ipv6() == ipv6) {
+        let (address, state) = (endpoint.address, endpoint.state);
+        let new = l7::Endpoint { address, state, zone: endpoint.zone.clone(), identity: 0 };
+        let known = by_address.entry(address).or_insert(new);
+        known.state = better(known.state, state);
+    }
+    by_address.into_values().collect()
+}
+
+fn better(a: l7::EndpointState, b: l7::EndpointState) -> l7::EndpointState {
+    use l7::EndpointState::{Ready, Terminating, Unready};
+    match (a, b) {
+        (Ready, _) | (_, Ready) => Ready,
+        (Terminating, _) | (_, Terminating) => Terminating,
+        (Unready, Unready) => Unready,
+    }
+}

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the operator does for Gateways: the Service by which each is reached, the copies of credentials that agents may read, and what
+//! objects' authors are told.
+
+mod copies;
+mod ingresses;
+mod proxies;
+mod service;
+
+pub use copies::Copy;
+pub use ingresses::IngressAddresses;
+pub(crate) use proxies::Programmed;
+pub use proxies::{PROXY_REPORT, ProxyReport, ingest_report, report_object};
+pub use service::{ObservedService, ServiceConfig, WantedService, ingest_observed};
+pub(crate) use service::{port_name, service_name};
+
+use crate::ingress::{Ingress, IngressConfig};
+use crate::name::ObjectName;
+use crate::objects::Objects;
+use crate::resolve::{Resolved, resolve};
+use crate::status::{self, Addresses, Correction};
+use k8s::gateway::StatusAddress;
+use k8s::k8s_openapi::api::core::v1 as core;
+use statedb::{Inputs, Reader, Tasks};
+
+/// The most addresses that a status can have.
+const MAX_ADDRESSES: usize = 16;
+
+/// Addresses of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeAddresses {
+    /// Name of the node.
+    pub node: String,
+    /// They.
+    pub addresses: Vec<StatusAddress>,
+}
+
+impl statedb::Row for NodeAddresses {
+    type Key = String;
+    fn key(&self) -> String {
+        self.node.clone()
+    }
+}
+
+/// The row of a node.
+#[must_use]
+pub fn ingest_node(object: &core::Node) -> Option<NodeAddresses> {
+    let addresses = object.status.as_ref().and_then(|status| status.addresses.as_ref());
+    let internal = addresses.into_iter().flatten().filter(|address| address.type_ == "InternalIP");
+    let address =
+        |address: &core::NodeAddress| StatusAddress { kind: "IPAddress".to_owned(), value: address.address.clone() };
+    Some(NodeAddresses { node: object.metadata.name.clone()?, addresses: internal.map(address).collect() })
+}
+
+/// What is to be in the cluster.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Services of Gateways.
+    pub services: Reader<WantedService>,
+    /// Credentials that are to be copied.
+    pub copies: Reader<Copy>,
+    /// What is said of objects, and is to be said otherwise.
+    pub corrections: Reader<Correction>,
+    /// Ingresses whose status has other addresses than theirs.
+    pub ingresses: Reader<IngressAddresses>,
+}
+
+/// What is there already.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// Services of Gateways.
+    pub services: Reader<ObservedService>,
+    /// The nodes at whose own addresses Gateways are reached, if they are.
+    pub nodes: Reader<NodeAddresses>,
+    /// What nodes' proxies have in force.
+    pub proxies: Reader<ProxyReport>,
+    /// Ingresses, which are among the objects as Gateways and routes.
+    pub ingresses: Reader<Ingress>,
+    /// How these are served.
+    pub ingress: IngressConfig,
+}
+
+/// Keeps what is to be in the cluster, as it follows from objects (whose rows have their status) and from what is there.
+pub fn want(tasks: &Tasks, objects: &Objects, observed: &Observed, config: ServiceConfig) -> Wanted {
+    let resolved = resolve(tasks, objects);
+    let Observed { services, nodes, proxies, ingresses, ingress } = observed;
+    let addresses = addresses(tasks, &resolved, services, nodes, config.host_network);
+    let programmed = proxies::programmed(tasks, proxies);
+    Wanted {
+        ingresses: ingresses::derive(tasks, ingress, ingresses, &addresses, &programmed),
+        copies: copies::derive(tasks, &resolved),
+        services: service::derive(tasks, &resolved, services, config),
+        corrections: status::correct(tasks, objects, &status::report(tasks, &resolved, &addresses, &programmed)),
+    }
+}
+
+/// Where each Gateway is reached.
+fn addresses(
+    tasks: &Tasks,
+    resolved: &Resolved,
+    observed: &Reader<ObservedService>,
+    nodes: &Reader<NodeAddresses>,
+    host_network: bool,
+) -> Reader<Addresses> {
+    let gateways = resolved.objects.gateways.clone();
+    let inputs = Inputs::of(&resolved.objects.gateways, |gateway| [gateway.name.clone()])
+        .and(observed, ObservedService::gateways)
+        .and(nodes, move |_| gateways.snapshot().iter().map(|gateway| gateway.name.clone()).collect::<Vec<_>>());
+    let (observed, nodes) = (observed.clone(), nodes.clone());
+    let row = move |gateway: &ObjectName, _: Option<&Addresses>| {
+        let addresses = if host_network {
+            let all = nodes.snapshot();
+            all.iter().flat_map(|node| node.addresses.clone()).take(MAX_ADDRESSES).collect()
+        } else {
+            observed.snapshot().get(&service::service_name(gateway))?.addresses.clone()
+        };
+        Some(Addresses { gateway: gateway.clone(), addresses })
+    };
+    statedb::derive(tasks, "gateway-addresses", inputs, row).rows
+}

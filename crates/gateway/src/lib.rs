@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+#![doc = include_str!("../README.md")]
+
+mod class;
+mod cluster;
+mod config;
+mod duration;
+mod edge;
+mod host;
+mod infrastructure;
+mod ingress;
+mod name;
+mod objects;
+mod reflect;
+mod resolve;
+mod route;
+mod serve;
+mod source;
+mod status;
+mod tls_policy;
+mod verdict;
+
+pub use class::CONTROLLER;
+pub use config::{Config, LoadBalancerMode};
+pub use infrastructure::{
+    Copy, IngressAddresses, NodeAddresses, Observed, ObservedService, PROXY_REPORT, ProxyReport, ServiceConfig, Wanted,
+    WantedService, ingest_node, ingest_observed, ingest_report, report_object, want,
+};
+pub use ingress::{Ingress, IngressConfig, ingest_ingress, with_ingresses};
+pub use name::{ObjectName, ParentKind, ParentName, RouteKind, RouteName};
+pub use objects::Objects;
+pub use reflect::{Kinds, Reading, Reflected};
+pub use serve::{Serving, Snapshots, Taken, in_force, serve, taken};
+pub use source::*;
+pub use status::{Correction, Report, Status, Subject};
+pub use verdict::Verdict;

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a route attaches to: of each parent the listeners that it names, that let it, and that are for its host names.
+
+use super::{Context, parent_name};
+use crate::edge::{Edge, Listener, ListenerName, Protocol};
+use crate::host;
+use crate::name::{ObjectName, ParentKind, ParentName, RouteKind};
+use crate::source::{Route, Service};
+use crate::verdict::Verdict;
+use k8s::gateway::ParentReference;
+use l7::HostMatch;
+use model::Protocol as Transport;
+use std::sync::Arc;
+
+/// A parent of ours that a route names, and what became of it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Parent {
+    pub(crate) reference: ParentReference,
+    pub(crate) name: ParentName,
+    pub(crate) accepted: Verdict,
+    /// Where it is attached; nowhere unless accepted.
+    pub(crate) places: Vec<Place>,
+}
+
+impl Parent {
+    pub(super) fn refuse(&mut self, verdict: &Verdict) {
+        if self.accepted.holds {
+            self.accepted = verdict.clone();
+        }
+        self.places.clear();
+    }
+}
+
+/// Where a route is attached.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Place {
+    /// A listener of a Gateway.
+    Listener {
+        gateway: ObjectName,
+        name: ListenerName,
+        protocol: Protocol,
+        hosts: Vec<HostMatch>,
+        /// The Gateway shows backends a certificate, so it has connections of its own to them.
+        shows_certificate: bool,
+    },
+    /// A port of a Service, for the clients of one namespace or all.
+    Service { service: ObjectName, port: u16, clients: Option<Arc<str>> },
+}
+
+impl Place {
+    /// The Gateway.
+    pub(crate) fn gateway(&self) -> Option<&ObjectName> {
+        match self {
+            Self::Listener { gateway, .. } => Some(gateway),
+            Self::Service { .. } => None,
+        }
+    }
+}
+
+/// The table of a listener's routes.
+pub(crate) fn table(listener: &ListenerName) -> l7::Name {
+    let kind = match listener.owner.kind {
+        ParentKind::Gateway => "gateway",
+        ParentKind::ListenerSet => "listenerset",
+        ParentKind::Service => "service",
+    };
+    format!("{kind}/{}/{}", listener.owner.name, listener.name).into()
+}
+
+/// The table of a Service port's routes.
+pub(crate) fn mesh_table(service: &ObjectName, port: u16, clients: Option<&str>) -> l7::Name {
+    match clients {
+        None => format!("service/{service}:{port}").into(),
+        Some(clients) => format!("service/{service}:{port}/from/{clients}").into(),
+    }
+}
+
+pub(super) fn resolve(context: &Context, route: &Route) -> Vec<Parent> {
+    let parents = route.parents.iter().filter_map(|reference| {
+        let name = parent_name(&route.name.name, reference)?;
+        let outcome = match name.kind {
+            ParentKind::Gateway | ParentKind::ListenerSet => listeners(context, route, reference, &name)?,
+            ParentKind::Service => service(context, route, reference, &name.name)?,
+        };
+        let (accepted, places) = match outcome {
+            Ok(places) => (Verdict::yes("Accepted"), places),
+            Err(verdict) => (verdict, Vec::new()),
+        };
+        Some(Parent { reference: reference.clone(), name, accepted, places })
+    });
+    parents.collect()
+}
+
+/// Nothing if the parent is not ours.
+fn listeners(
+    context: &Context,
+    route: &Route,
+    reference: &ParentReference,
+    parent: &ParentName,
+) -> Option<Result<Vec<Place>, Verdict>> {
+    let edge = context.edges_by_parent.get(parent).into_iter().next()?;
+    let port = |listener: &Listener| reference.port.is_none_or(|port| port == i64::from(listener.port));
+    let section =
+        |listener: &Listener| reference.section_name.as_deref().is_none_or(|name| *name == *listener.name.name);
+    let named: Vec<_> = edge.listeners_of(parent).filter(|listener| port(listener) && section(listener)).collect();
+    if named.is_empty() {
+        return Some(Err(Verdict::no("NoMatchingParent", "the parent has no listener of that name and port")));
+    }
+    let namespace = &route.name.name.namespace;
+    let allows = |listener: &&Listener| {
+        listener.kinds.contains(&route.name.kind) && listener.allows(&context.objects, namespace)
+    };
+    let allowed: Vec<_> = named.into_iter().filter(allows).collect();
+    if allowed.is_empty() {
+        let message = format!("no listener allows routes of kind {} from namespace {namespace}", route.name.kind);
+        return Some(Err(Verdict::no("NotAllowedByListeners", message)));
+    }
+    let places: Vec<_> = allowed.into_iter().filter_map(|listener| place(&edge, route, listener)).collect();
+    Some(if places.is_empty() {
+        Err(Verdict::no("NoMatchingListenerHostname", "no listener is for any of the route's host names"))
+    } else {
+        Ok(places)
+    })
+}
+
+/// The place at a listener, if it is for any of the route's host names.
+fn place(edge: &Edge, route: &Route, listener: &Listener) -> Option<Place> {
+    let hosts = match route.name.kind {
+        RouteKind::Tcp | RouteKind::Udp => vec![HostMatch::Any],
+        RouteKind::Http | RouteKind::Grpc | RouteKind::Tls => host::within(&listener.host, &route.hostnames),
+    };
+    if hosts.is_empty() {
+        return None;
+    }
+    Some(Place::Listener {
+        gateway: edge.gateway.clone(),
+        name: listener.name.clone(),
+        protocol: listener.protocol?,
+        hosts,
+        shows_certificate: edge.client_certificate.is_some(),
+    })
+}
+
+/// A Service takes routes for the requests that pods send it: from its own namespace for all clients, from another for the clients there.
+/// Nothing if there is no such Service, or if the kind of route is not for requests.
+fn service(
+    context: &Context,
+    route: &Route,
+    reference: &ParentReference,
+    name: &ObjectName,
+) -> Option<Result<Vec<Place>, Verdict>> {
+    if !matches!(route.name.kind, RouteKind::Http | RouteKind::Grpc) {
+        return None;
+    }
+    let service: Arc<Service> = context.objects.services.snapshot().get(name)?;
+    let clients = (route.name.name.namespace != name.namespace).then(|| Arc::clone(&route.name.name.namespace));
+    let ports = service.ports.iter().filter(|port| port.protocol == Transport::Tcp);
+    let ports = ports.filter(|port| reference.port.is_none_or(|number| number == i64::from(port.port)));
+    let ports = ports.filter(|port| reference.section_name.as_deref().is_none_or(|name| *name == *port.name));
+    let place = |port: u16| Place::Service { service: name.clone(), port, clients: clients.clone() };
+    let places: Vec<_> = ports.map(|port| place(port.port)).collect();
+    Some(if places.is_empty() {
+        Err(Verdict::no("NoMatchingParent", "the Service has no TCP port of that name and number"))
+    } else {
+        Ok(places)
+    })
+}

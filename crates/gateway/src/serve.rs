@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the proxy is given.
+
+mod listeners;
+mod parts;
+mod ports;
+mod routes;
+mod socket;
+
+pub(crate) use parts::{shown, trusted};
+pub use socket::{Taken, in_force, taken};
+
+use crate::cluster::ClusterName;
+use crate::name::{ObjectName, RouteName};
+use crate::objects::Objects;
+use crate::resolve::{Resolved, resolve};
+use futures::FutureExt;
+use l7::Version;
+use l7::link::Published;
+use statedb::{Batch, Change, Changes, Derived, Tasks};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// For how long a snapshot may be held back while Gateways or routes go on changing.
+const HOLD_BACK: Duration = Duration::from_millis(50);
+
+/// What a part of the snapshot is made of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum PartName {
+    Edge(ObjectName),
+    Service(ObjectName),
+    Route(RouteName),
+    Cluster(ClusterName),
+    KeyPair(ObjectName),
+    Anchors(ObjectName),
+}
+
+/// Objects of the snapshot that come and go together.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Part {
+    pub(crate) name: PartName,
+    pub(crate) objects: Vec<l7::Object>,
+}
+
+impl statedb::Row for Part {
+    type Key = PartName;
+    fn key(&self) -> PartName {
+        self.name.clone()
+    }
+}
+
+/// How Gateways are served on a node.
+#[derive(Clone, Debug, Default)]
+pub struct Serving {
+    /// Listen at the ports of the listeners, which are the node's; otherwise at others, to which the Gateways' Services lead.
+    pub host_network: bool,
+    /// IPv4 is on.
+    pub ipv4: bool,
+    /// IPv6 is on.
+    pub ipv6: bool,
+    /// Connections begin with a PROXY header.
+    pub proxy_protocol: bool,
+    /// Proxies before this one that are believed what they say of clients.
+    pub trusted_hops: u32,
+    /// HTTP/2 is offered in TLS.
+    pub alpn: bool,
+    /// Which HTTP a backend speaks is told by its Service.
+    pub app_protocol: bool,
+}
+
+/// What the proxy is to serve. The first snapshot has number 1: before, not all objects are known.
+pub type Snapshots = watch::Receiver<Published>;
+
+/// Keeps what the proxy is to serve as it follows from objects.
+pub fn serve(tasks: &Tasks, objects: &Objects, serving: &Serving) -> Snapshots {
+    let resolved = resolve(tasks, objects);
+    let parts = parts::derive(tasks, &resolved, serving);
+    let (sender, snapshots) = watch::channel(Published::default());
+    tasks.spawn("gateway-snapshot", Assembly { resolved, parts }.run(sender));
+    snapshots
+}
+
+/// Puts the parts together. A snapshot is of one moment: no listener is in it without its routes, and no route without its clusters.
+struct Assembly {
+    resolved: Resolved,
+    parts: Derived<Part>,
+}
+
+impl Assembly {
+    async fn run(self, sender: watch::Sender<Published>) {
+        self.parts.rows.initialized().await;
+        let mut changes = self.parts.rows.subscribe();
+        let mut published = Published::default();
+        loop {
+            follow(&mut published, &mut changes).await;
+            let settled = async { while !self.settled(&mut published, &mut changes).await {} };
+            let _held_back_enough = tokio::time::timeout(HOLD_BACK, settled).await;
+            published.version = Version(published.version.0 + 1);
+            sender.send_replace(published.clone());
+        }
+    }
+
+    /// Lets everything catch up; whether Gateways and routes stood still meanwhile.
+    async fn settled(&self, published: &mut Published, changes: &mut Changes<Part>) -> bool {
+        let Resolved { edges, routes, .. } = &self.resolved;
+        let revisions = || (edges.rows.snapshot().revision(), routes.rows.snapshot().revision());
+        let before = revisions();
+        edges.caught_up().await;
+        routes.caught_up().await;
+        self.parts.caught_up().await;
+        let _ = follow(published, changes).now_or_never();
+        before == revisions()
+    }
+}
+
+/// Takes over what has changed.
+async fn follow(published: &mut Published, changes: &mut Changes<Part>) {
+    let before = changes.snapshot().clone();
+    let Batch { changes, .. } = changes.next().await;
+    let snapshot = Arc::make_mut(&mut published.snapshot);
+    for change in changes {
+        let (Change::Upsert(part) | Change::Delete(part)) = &change;
+        for object in before.get(&part.name).iter().flat_map(|part| &part.objects) {
+            snapshot.remove(&object.key());
+        }
+        if let Change::Upsert(part) = &change {
+            part.objects.iter().for_each(|object| snapshot.set(object.clone()));
+        }
+    }
+}

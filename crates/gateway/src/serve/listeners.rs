@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Sockets of Gateways and of Services whose requests are routed, and what is served at each.
+
+use super::Serving;
+use super::ports::Ports;
+use super::socket::Socket;
+use crate::cluster::{self, Use};
+use crate::edge::{Edge, Listener, ListenerName, Protocol};
+use crate::name::{ObjectName, ParentName};
+use crate::route::{Attached, Content, Place, mesh_table, table};
+use l7::{
+    Alpn, Backend, ClientValidation, Forward, HostMatch, HttpServer, Limits, Object, Serve, Source, TableRef, Target,
+    Termination, TlsAction, TlsServer,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+/// How the proxy's sockets are bound, and what they all do.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Binding {
+    host_network: bool,
+    ipv4: bool,
+    ipv6: bool,
+    proxy_protocol: bool,
+    trusted_hops: u32,
+    alpn: bool,
+}
+
+impl From<&Serving> for Binding {
+    fn from(serving: &Serving) -> Self {
+        let Serving { host_network, ipv4, ipv6, proxy_protocol, trusted_hops, alpn, .. } = *serving;
+        Self { host_network, ipv4, ipv6, proxy_protocol, trusted_hops, alpn }
+    }
+}
+
+impl Binding {
+    fn addresses(&self, ports: &mut Ports, name: &str, port: u16) -> Vec<SocketAddr> {
+        let Some(port) = (if self.host_network { Some(port) } else { ports.claim(name) }) else { return Vec::new() };
+        let v4 = self.ipv4.then_some(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let v6 = self.ipv6.then_some(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+        v4.into_iter().chain(v6).map(|ip| SocketAddr::new(ip, port)).collect()
+    }
+
+    fn listeners(&self, ports: &mut Ports, site: &Site<'_>) -> Vec<Object> {
+        let Site { name, port, serve, sources } = site;
+        let addresses = self.addresses(ports, name, *port);
+        let listener = |address: SocketAddr| {
+            let family = if address.is_ipv6() { "/ipv6" } else { "" };
+            Object::from(l7::Listener {
+                name: format!("{name}{family}").into(),
+                address,
+                transparent: false,
+                proxy_protocol: self.proxy_protocol && !matches!(serve, Serve::Udp(_)),
+                limits: Limits::default(),
+                serve: Serve::clone(serve),
+                sources: sources.clone(),
+            })
+        };
+        addresses.into_iter().map(listener).collect()
+    }
+
+    fn http(&self, tables: Vec<TableRef>) -> HttpServer {
+        HttpServer { tables, trusted_hops: self.trusted_hops }
+    }
+}
+
+/// What the sockets of all families of one port have in common.
+struct Site<'a> {
+    name: &'a str,
+    port: u16,
+    serve: Serve,
+    sources: Vec<Source>,
+}
+
+/// The sockets of a Gateway.
+pub(super) fn of_edge(binding: &Binding, ports: &mut Ports, edge: &Edge, routes: &[Arc<Attached>]) -> Vec<Object> {
+    let served = edge.listeners.iter().filter(|listener| edge.accepted.holds && listener.conflict.is_none());
+    let mut by_port: BTreeMap<(u16, bool), Vec<&Listener>> = BTreeMap::new();
+    for listener in served.filter(|listener| listener.port != 0) {
+        if let Some(protocol) = listener.protocol {
+            by_port.entry((listener.port, protocol == Protocol::Udp)).or_default().push(listener);
+        }
+    }
+    let owner = owner(&edge.gateway);
+    let name = |port: u16, udp: bool| Socket { gateway: edge.gateway.clone(), port, udp }.to_string();
+    let names: Vec<_> = by_port.keys().map(|(port, udp)| name(*port, *udp)).collect();
+    ports.keep(&owner, &names);
+    let streams = Streams::new(routes);
+    let sockets = by_port.into_iter().filter_map(|((port, udp), listeners)| {
+        let serve = serve(binding, &streams, &listeners)?;
+        Some(binding.listeners(ports, &Site { name: &name(port, udp), port, serve, sources: sources(edge) }))
+    });
+    sockets.collect::<Vec<_>>().concat()
+}
+
+fn sources(edge: &Edge) -> Vec<Source> {
+    let gateway = (ParentName::gateway(&edge.gateway), edge.meta.generation);
+    let sets = edge.sets.iter().filter(|set| set.allowed);
+    let sets = sets.map(|set| (ParentName::listener_set(&set.name), set.generation));
+    let source = |(object, generation): (ParentName, i64)| Source { object: object.to_string().into(), generation };
+    std::iter::once(gateway).chain(sets).map(source).collect()
+}
+
+/// What the names of a Gateway's sockets begin with.
+pub(super) fn owner(gateway: &ObjectName) -> String {
+    format!("gateway/{gateway}/")
+}
+
+/// What is served at a port, by what its listeners, which are of one family of protocols, say.
+fn serve(binding: &Binding, streams: &Streams<'_>, listeners: &[&Listener]) -> Option<Serve> {
+    let first = listeners.first()?;
+    Some(match first.protocol? {
+        Protocol::Http => Serve::Http(binding.http(listeners.iter().map(|listener| table_ref(listener)).collect())),
+        Protocol::Tcp => Serve::Tcp(streams.first(&first.name, Use::Bytes)),
+        Protocol::Udp => Serve::Udp(streams.first(&first.name, Use::Bytes)),
+        Protocol::Https | Protocol::Terminate | Protocol::Passthrough => {
+            Serve::Tls(listeners.iter().flat_map(|listener| servers(binding, streams, listener)).collect())
+        }
+    })
+}
+
+fn table_ref(listener: &Listener) -> TableRef {
+    TableRef { host: listener.host.clone(), table: table(&listener.name) }
+}
+
+/// The servers of a TLS listener. One that cannot serve refuses what is for it: no listener of a wider name is to take that.
+fn servers(binding: &Binding, streams: &Streams<'_>, listener: &Listener) -> Vec<TlsServer> {
+    let server = |hosts: Vec<HostMatch>, action: TlsAction| TlsServer { hosts, action };
+    match listener.protocol {
+        Some(Protocol::Https) => {
+            let alpn = if binding.alpn { vec![Alpn::Http2, Alpn::Http1] } else { vec![Alpn::Http1] };
+            let http = binding.http(vec![table_ref(listener)]);
+            vec![server(vec![listener.host.clone()], TlsAction::Http(termination(listener, alpn), http))]
+        }
+        Some(Protocol::Terminate) => {
+            let action = |forward| TlsAction::Tcp(termination(listener, Vec::new()), forward);
+            let forwards = streams.by_host(listener, Use::Requests).into_iter();
+            forwards.map(|(hosts, forward)| server(hosts, action(forward))).collect()
+        }
+        Some(Protocol::Passthrough) => {
+            let forwards = streams.by_host(listener, Use::Bytes).into_iter();
+            forwards.map(|(hosts, forward)| server(hosts, TlsAction::Passthrough(forward))).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Without a certificate, TLS is refused.
+fn termination(listener: &Listener, alpn: Vec<Alpn>) -> Termination {
+    let certificates = listener.certificates.iter().filter(|_| listener.serves());
+    let client = listener.client.as_ref().map(|client| ClientValidation {
+        trust: client.anchors.iter().map(|name| name.to_string().into()).collect(),
+        allow_unverified: client.allow_unverified,
+    });
+    Termination { certificates: certificates.map(|name| name.to_string().into()).collect(), client, alpn }
+}
+
+/// Routes of connections and datagrams by where they are attached, those first that precede.
+struct Streams<'a>(BTreeMap<&'a ListenerName, Vec<(&'a Attached, &'a Place)>>);
+
+impl<'a> Streams<'a> {
+    fn new(routes: &'a [Arc<Attached>]) -> Self {
+        let mut routes: Vec<&Attached> = routes.iter().map(AsRef::as_ref).collect();
+        routes.sort_by(|a, b| (a.meta.created, &a.name).cmp(&(b.meta.created, &b.name)));
+        let mut by_listener: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for route in routes {
+            for place in route.parents.iter().flat_map(|parent| &parent.places) {
+                if let Place::Listener { name, .. } = place {
+                    by_listener.entry(name).or_default().push((route, place));
+                }
+            }
+        }
+        Self(by_listener)
+    }
+
+    fn of(&self, listener: &ListenerName) -> &[(&'a Attached, &'a Place)] {
+        self.0.get(listener).map_or(&[], Vec::as_slice)
+    }
+
+    /// Where all of a listener's connections go: as the first route says, or nowhere.
+    fn first(&self, listener: &ListenerName, usage: Use) -> Forward {
+        let of_listener = self.of(listener);
+        of_listener.first().map_or_else(Forward::default, |(route, place)| forward(route, place, usage))
+    }
+
+    /// Where connections go by the name of the server. What no route is for goes nowhere.
+    fn by_host(&self, listener: &Listener, usage: Use) -> Vec<(Vec<HostMatch>, Forward)> {
+        let mut taken = BTreeSet::new();
+        let mut forwards = Vec::new();
+        for (route, place) in self.of(&listener.name) {
+            let Place::Listener { hosts, .. } = place else { continue };
+            let hosts: Vec<_> = hosts.iter().filter(|host| taken.insert((*host).clone())).cloned().collect();
+            if !hosts.is_empty() {
+                forwards.push((hosts, forward(route, place, usage)));
+            }
+        }
+        if taken.insert(listener.host.clone()) {
+            forwards.push((vec![listener.host.clone()], Forward::default()));
+        }
+        forwards
+    }
+}
+
+fn forward(route: &Attached, place: &Place, usage: Use) -> Forward {
+    let Content::Stream(targets) = &route.content else { return Forward::default() };
+    let (_, gateway) = cluster::usage(route, place);
+    let backend = |(port, weight): &(Option<crate::route::Port>, u32)| Backend {
+        target: port
+            .as_ref()
+            .map_or(Target::Status(500), |port| Target::Cluster(cluster::name(port, usage, gateway.as_ref()))),
+        weight: *weight,
+        filters: l7::Filters::default(),
+    };
+    Forward {
+        route: route.name.to_string().into(),
+        backends: targets.iter().map(backend).collect(),
+        ..Forward::default()
+    }
+}
+
+/// The sockets for requests to a Service that pods send, one for the clients of each namespace with routes of its own.
+pub(super) fn of_service(
+    binding: &Binding,
+    ports: &mut Ports,
+    service: &ObjectName,
+    routes: &[Arc<Attached>],
+) -> Vec<Object> {
+    let places = routes.iter().flat_map(|route| &route.parents).flat_map(|parent| &parent.places);
+    let sockets: BTreeSet<_> = places
+        .filter_map(|place| match place {
+            Place::Service { service: of, port, clients } if of == service => Some((*port, clients.clone())),
+            _ => None,
+        })
+        .collect();
+    let tables: Vec<_> =
+        sockets.into_iter().map(|(port, clients)| (port, mesh_table(service, port, clients.as_deref()))).collect();
+    let names: Vec<_> = tables.iter().map(|(_, table)| table.to_string()).collect();
+    ports.keep(&format!("service/{service}:"), &names);
+    let handed_over = Binding { host_network: false, proxy_protocol: false, ..binding.clone() };
+    let listeners = tables.iter().map(|(port, table)| {
+        let tables = vec![TableRef { host: HostMatch::Any, table: Arc::clone(table) }];
+        let serve = Serve::Http(handed_over.http(tables));
+        handed_over.listeners(ports, &Site { name: table, port: *port, serve, sources: Vec::new() })
+    });
+    listeners.collect::<Vec<_>>().concat()
+}

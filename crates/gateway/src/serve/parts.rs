@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The parts of the snapshot, each derived by itself, and all of a change together.
+
+use super::listeners::{self, Binding};
+use super::ports::Ports;
+use super::{Part, PartName, Serving, routes};
+use crate::cluster;
+use crate::edge::Edge;
+use crate::name::{ObjectName, ParentKind};
+use crate::objects::Objects;
+use crate::resolve::Resolved;
+use crate::route::{Attached, Content, Place};
+use crate::source::{Anchors, KeyPair};
+use crate::tls_policy::{self, Policies};
+use statedb::{Derived, Index, Inputs, Reader, Tasks};
+use std::sync::Arc;
+
+pub(super) fn derive(tasks: &Tasks, resolved: &Resolved, serving: &Serving) -> Derived<Part> {
+    let mut parts = Parts::new(resolved, serving);
+    statedb::derive(tasks, "gateway-parts", inputs(resolved), move |name: &PartName, _| {
+        Some(Part { name: name.clone(), objects: parts.objects(name)? })
+    })
+}
+
+/// Which parts each row bears on.
+fn inputs(resolved: &Resolved) -> Inputs<PartName> {
+    let objects = &resolved.objects;
+    let by_gateway = resolved.routes.rows.index(gateways);
+    let by_service = resolved.routes.rows.index(services);
+    let by_anchors = objects.tls_policies.index(tls_policy::anchors);
+    let clusters = |routes: Vec<Arc<Attached>>| -> Vec<PartName> {
+        routes.iter().flat_map(|route| cluster::of_route(route)).map(PartName::Cluster).collect()
+    };
+    let [of_slice, of_service, of_policy, of_anchors] = std::array::from_fn(|_| by_service.clone());
+    let of_targets = move |routes: &Index<Attached, ObjectName>, targets: Vec<ObjectName>| -> Vec<PartName> {
+        targets.iter().flat_map(|target| clusters(routes.get(target))).collect()
+    };
+    Inputs::of(&resolved.routes.rows, of_route)
+        .and(&resolved.edges.rows, move |edge| {
+            let mut parts = vec![PartName::Edge(edge.gateway.clone())];
+            parts.extend(shown(edge).into_iter().map(PartName::KeyPair));
+            parts.extend(trusted(edge).into_iter().map(PartName::Anchors));
+            parts.extend(clusters(by_gateway.get(&edge.gateway)));
+            parts
+        })
+        .and(&objects.slices, move |slice| clusters(of_slice.get(&slice.service)))
+        .and(&objects.services, move |service| clusters(of_service.get(&service.name)))
+        .and(&objects.key_pairs, |pair: &KeyPair| [PartName::KeyPair(pair.name.clone())])
+        .and(&objects.tls_policies, move |policy| {
+            let mut parts = of_targets(&of_policy, tls_policy::targets(policy));
+            parts.extend(tls_policy::anchors(policy).into_iter().map(PartName::Anchors));
+            parts
+        })
+        .and(&objects.anchors, move |anchors: &Anchors| {
+            let policies = by_anchors.get(&anchors.name);
+            let targets = policies.iter().flat_map(|policy| tls_policy::targets(policy)).collect();
+            let mut parts = of_targets(&of_anchors, targets);
+            parts.push(PartName::Anchors(anchors.name.clone()));
+            parts
+        })
+}
+
+fn of_route(route: &Attached) -> Vec<PartName> {
+    let mut parts = vec![PartName::Route(route.name.clone())];
+    parts.extend(cluster::of_route(route).into_iter().map(PartName::Cluster));
+    parts.extend(streams(route).into_iter().map(PartName::Edge));
+    parts.extend(meshed(route).into_iter().map(PartName::Service));
+    parts
+}
+
+fn gateways(route: &Attached) -> Vec<ObjectName> {
+    route.parents.iter().flat_map(|parent| &parent.places).filter_map(Place::gateway).cloned().collect()
+}
+
+/// Gateways whose sockets have to know of the route, since it is not for requests.
+fn streams(route: &Attached) -> Vec<ObjectName> {
+    if matches!(route.content, Content::Stream(_)) { gateways(route) } else { Vec::new() }
+}
+
+/// Services whose clients the route is for.
+fn meshed(route: &Attached) -> Vec<ObjectName> {
+    let parents = route.parents.iter().filter(|parent| parent.name.kind == ParentKind::Service);
+    parents.map(|parent| parent.name.name.clone()).collect()
+}
+
+/// Services that the route sends to.
+fn services(route: &Attached) -> Vec<ObjectName> {
+    route.ports.iter().map(|port| port.service.clone()).collect()
+}
+
+/// The certificates that a Gateway shows.
+pub(crate) fn shown(edge: &Edge) -> Vec<ObjectName> {
+    let listeners = edge.listeners.iter().flat_map(|listener| &listener.certificates);
+    listeners.chain(&edge.client_certificate).cloned().collect()
+}
+
+/// The authorities that a Gateway verifies clients with.
+pub(crate) fn trusted(edge: &Edge) -> Vec<ObjectName> {
+    let clients = edge.listeners.iter().filter_map(|listener| listener.client.as_ref());
+    clients.flat_map(|client| client.anchors.clone()).collect()
+}
+
+/// What parts are made of.
+struct Parts {
+    objects: Objects,
+    edges: Reader<Edge>,
+    routes: Reader<Attached>,
+    streams: Index<Attached, ObjectName>,
+    meshed: Index<Attached, ObjectName>,
+    showing: Index<Edge, ObjectName>,
+    trusting: Index<Edge, ObjectName>,
+    policies: Index<crate::Source<k8s::gateway::BackendTlsPolicySpec>, ObjectName>,
+    clusters: cluster::Context,
+    binding: Binding,
+    ports: Ports,
+}
+
+impl Parts {
+    fn new(resolved: &Resolved, serving: &Serving) -> Self {
+        let (objects, edges, routes) = (&resolved.objects, &resolved.edges.rows, &resolved.routes.rows);
+        let clusters = cluster::Context {
+            objects: objects.clone(),
+            routes: routes.index(cluster::of_route),
+            slices: objects.slices.index(|slice| [slice.service.clone()]),
+            policies: Policies::new(&objects.tls_policies),
+            by_app_protocol: serving.app_protocol,
+            edges: edges.clone(),
+        };
+        Self {
+            streams: routes.index(streams),
+            meshed: routes.index(meshed),
+            showing: edges.index(shown),
+            trusting: edges.index(trusted),
+            policies: objects.tls_policies.index(tls_policy::anchors),
+            clusters,
+            binding: serving.into(),
+            ports: Ports::default(),
+            objects: objects.clone(),
+            edges: edges.clone(),
+            routes: routes.clone(),
+        }
+    }
+
+    fn objects(&mut self, name: &PartName) -> Option<Vec<l7::Object>> {
+        match name {
+            PartName::Edge(gateway) => self.sockets(gateway),
+            PartName::Service(service) => {
+                let routes = self.meshed.get(service);
+                let objects = listeners::of_service(&self.binding, &mut self.ports, service, &routes);
+                (!objects.is_empty()).then_some(objects)
+            }
+            PartName::Route(route) => Some(routes::of_route(&*self.routes.snapshot().get(route)?)),
+            PartName::Cluster(cluster) => cluster::resolve(&self.clusters, cluster),
+            PartName::KeyPair(pair) => {
+                let used = !self.showing.get(pair).is_empty();
+                let (chain, key) = self.objects.key_pairs.snapshot().get(pair).filter(|_| used)?.content.clone()?;
+                Some(vec![l7::Certificate { name: pair.to_string().into(), chain, key }.into()])
+            }
+            PartName::Anchors(anchors) => {
+                let used = !self.trusting.get(anchors).is_empty() || !self.policies.get(anchors).is_empty();
+                let certificates = self.objects.anchors.snapshot().get(anchors).filter(|_| used)?.content.clone()?;
+                Some(vec![l7::TrustAnchors { name: anchors.to_string().into(), certificates }.into()])
+            }
+        }
+    }
+
+    fn sockets(&mut self, gateway: &ObjectName) -> Option<Vec<l7::Object>> {
+        match self.edges.snapshot().get(gateway) {
+            Some(edge) => {
+                let routes = self.streams.get(gateway);
+                Some(listeners::of_edge(&self.binding, &mut self.ports, &edge, &routes))
+            }
+            None => {
+                self.ports.keep(&listeners::owner(gateway), &[]);
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Rules for requests, where they are attached.
+
+use crate::cluster;
+use crate::name::ObjectName;
+use crate::route::{Attached, Content, Place, Port, mesh_table, table};
+use l7::{Attachment, HostMatch, Object, Route, RouteAction, Target};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// The rules of a route; none if it is for connections.
+pub(super) fn of_route(route: &Attached) -> Vec<Object> {
+    let Content::Requests(rules) = &route.content else { return Vec::new() };
+    // Gateways that show backends a certificate have clusters of their own, and so rules of their own.
+    let mut by_gateway: BTreeMap<Option<ObjectName>, Tables> = BTreeMap::new();
+    for place in route.parents.iter().flat_map(|parent| &parent.places) {
+        let (_, gateway) = cluster::usage(route, place);
+        by_gateway.entry(gateway).or_default().add(place);
+    }
+    let mut objects = Vec::new();
+    for (gateway, tables) in by_gateway {
+        let own = gateway.as_ref().map(|gateway| Own { gateway, ports: &route.ports });
+        let suffix = gateway.as_ref().map_or_else(String::new, |gateway| format!("@{gateway}"));
+        for (number, rule) in rules.iter().enumerate() {
+            objects.push(Object::from(Route {
+                name: format!("{} rule {number}{suffix}", route.name).into(),
+                attachments: tables.attachments(),
+                matches: rule.matches.clone(),
+                filters: rule.filters.clone(),
+                action: own.as_ref().map_or_else(|| rule.action.clone(), |own| own.action(&rule.action)),
+            }));
+        }
+    }
+    objects
+}
+
+#[derive(Default)]
+struct Tables(BTreeMap<l7::Name, BTreeSet<HostMatch>>);
+
+impl Tables {
+    fn add(&mut self, place: &Place) {
+        match place {
+            Place::Listener { name, hosts, .. } => {
+                self.0.entry(table(name)).or_default().extend(hosts.iter().cloned());
+            }
+            Place::Service { service, port, clients } => {
+                self.0.entry(mesh_table(service, *port, clients.as_deref())).or_default().insert(HostMatch::Any);
+            }
+        }
+    }
+
+    fn attachments(&self) -> Vec<Attachment> {
+        let attachment = |(table, hosts): (&l7::Name, &BTreeSet<HostMatch>)| Attachment {
+            table: Arc::clone(table),
+            hosts: hosts.iter().cloned().collect(),
+        };
+        self.0.iter().map(attachment).collect()
+    }
+}
+
+/// A Gateway with clusters of its own.
+struct Own<'a> {
+    gateway: &'a ObjectName,
+    ports: &'a BTreeSet<Port>,
+}
+
+impl Own<'_> {
+    fn action(&self, action: &RouteAction) -> RouteAction {
+        let RouteAction::Forward(forward) = action else { return action.clone() };
+        let mut forward = forward.clone();
+        for backend in &mut forward.backends {
+            if let Target::Cluster(name) = &mut backend.target {
+                *name = self.cluster(name);
+            }
+        }
+        for mirror in &mut forward.mirrors {
+            mirror.cluster = self.cluster(&mirror.cluster);
+        }
+        RouteAction::Forward(forward)
+    }
+
+    fn cluster(&self, shared: &l7::Name) -> l7::Name {
+        let usage = cluster::Use::Requests;
+        let port = self.ports.iter().find(|port| cluster::name(port, usage, None) == *shared);
+        port.map_or_else(|| Arc::clone(shared), |port| cluster::name(port, usage, Some(self.gateway)))
+    }
+}

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Services and EndpointSlices, headless ones too: a route may lead to any Service that has endpoints.
+
+use crate::name::ObjectName;
+use k8s::field::{self, FieldError};
+use k8s::k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
+use l7::EndpointState;
+use model::Protocol;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+/// A Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Namespace and name.
+    pub name: ObjectName,
+    /// It stands for a name in DNS and has no endpoints.
+    pub external: bool,
+    /// Its endpoints have IPv6 addresses first.
+    pub ipv6: bool,
+    /// Ports.
+    pub ports: Vec<ServicePort>,
+}
+
+/// A port of a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Name, unless it is the only one.
+    pub name: Arc<str>,
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// Number.
+    pub port: u16,
+    /// What is spoken there.
+    pub app_protocol: Option<Arc<str>>,
+}
+
+impl statedb::Row for Service {
+    type Key = ObjectName;
+    fn key(&self) -> ObjectName {
+        self.name.clone()
+    }
+}
+
+/// Some of the endpoints of a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// Namespace and name.
+    pub name: ObjectName,
+    /// The Service.
+    pub service: ObjectName,
+    /// The endpoints, once for each port.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// A port of an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Name of the Service's port that leads to it.
+    pub port: Arc<str>,
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// Address and port.
+    pub address: SocketAddr,
+    /// Whether it takes requests.
+    pub state: EndpointState,
+    /// Its zone.
+    pub zone: Option<Arc<str>>,
+}
+
+impl statedb::Row for Slice {
+    type Key = ObjectName;
+    fn key(&self) -> ObjectName {
+        self.name.clone()
+    }
+}
+
+/// The row of a Service.
+///
+/// # Errors
+///
+/// The first field that cannot be used.
+pub fn ingest_service(object: &core::Service) -> Result<Option<Service>, FieldError> {
+    let (Some(name), Some(spec)) = (ObjectName::of(&object.metadata), object.spec.as_ref()) else {
+        return Ok(None);
+    };
+    let port = |port: &core::ServicePort| {
+        Ok(ServicePort {
+            name: port.name.as_deref().unwrap_or_default().into(),
+            protocol: protocol("spec.ports.protocol", port.protocol.as_deref())?,
+            port: field::port("spec.ports.port", port.port)?,
+            app_protocol: port.app_protocol.as_deref().map(Arc::from),
+        })
+    };
+    Ok(Some(Service {
+        name,
+        external: spec.type_.as_deref() == Some("ExternalName"),
+        ipv6: spec.ip_families.iter().flatten().next().is_some_and(|family| family == "IPv6"),
+        ports: spec.ports.iter().flatten().map(port).collect::<Result<_, _>>()?,
+    }))
+}
+
+/// The row of an EndpointSlice; none if it belongs to no Service.
+///
+/// # Errors
+///
+/// The first field that cannot be used.
+pub fn ingest_slice(object: &discovery::EndpointSlice) -> Result<Option<Slice>, FieldError> {
+    let labels = object.metadata.labels.as_ref();
+    let service = labels.and_then(|labels| labels.get("kubernetes.io/service-name")).filter(|name| !name.is_empty());
+    let (Some(name), Some(service)) = (ObjectName::of(&object.metadata), service) else { return Ok(None) };
+    if object.address_type == "FQDN" {
+        return Ok(None);
+    }
+    let service = ObjectName { namespace: Arc::clone(&name.namespace), name: service.as_str().into() };
+    let mut endpoints = Vec::new();
+    for port in object.ports.iter().flatten() {
+        // A port without a number stands for all of them.
+        let Some(number) = port.port else { continue };
+        let number = field::port("ports.port", number)?;
+        let protocol = protocol("ports.protocol", port.protocol.as_deref())?;
+        let port: Arc<str> = port.name.as_deref().unwrap_or_default().into();
+        for endpoint in object.endpoints.iter().flatten() {
+            // All addresses of an endpoint lead to the same place, so the first stands for them.
+            let Some(address) = endpoint.addresses.first() else { continue };
+            let ip: IpAddr = field::address("endpoints.addresses", address)?;
+            endpoints.push(Endpoint {
+                port: Arc::clone(&port),
+                protocol,
+                address: SocketAddr::new(ip, number),
+                state: state(endpoint.conditions.as_ref()),
+                zone: endpoint.zone.as_deref().map(Arc::from),
+            });
+        }
+    }
+    Ok(Some(Slice { name, service, endpoints }))
+}
+
+/// Conditions that are not given mean: ready, serving if ready, not terminating (EndpointSlice v1).
+fn state(conditions: Option<&discovery::EndpointConditions>) -> EndpointState {
+    let ready = conditions.and_then(|c| c.ready).unwrap_or(true);
+    let serving = conditions.and_then(|c| c.serving).unwrap_or(ready);
+    let terminating = conditions.and_then(|c| c.terminating).unwrap_or(false);
+    match (ready, serving && terminating) {
+        (true, _) => EndpointState::Ready,
+        (false, true) => EndpointState::Terminating,
+        (false, false) => EndpointState::Unready,
+    }
+}
+
+fn protocol(field: &'static str, text: Option<&str>) -> Result<Protocol, FieldError> {
+    match text.unwrap_or("TCP") {
+        "TCP" => Ok(Protocol::Tcp),
+        "UDP" => Ok(Protocol::Udp),
+        "SCTP" => Ok(Protocol::Sctp),
+        other => Err(FieldError::new(field, other, "TCP, UDP or SCTP")),
+    }
+}

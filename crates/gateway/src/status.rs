@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What objects' authors are told: the same tables that are served, as conditions.
+
+mod edges;
+mod features;
+mod policies;
+mod routes;
+
+use crate::class;
+use crate::infrastructure::Programmed;
+use crate::name::{ObjectName, ParentKind, ParentName, RouteName};
+use crate::objects::Objects;
+use crate::resolve::Resolved;
+use crate::route::{Attached, Place};
+use crate::source::Source;
+use crate::tls_policy::{self, Policies};
+use k8s::gateway::{
+    Condition, GatewayClassSpec, GatewayClassStatus, GatewayStatus, ListenerSetStatus, PolicyStatus, RouteStatus,
+    StatusAddress,
+};
+use statedb::{Derived, Index, Inputs, Reader, Tasks};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// The addresses at which a Gateway is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Addresses {
+    pub(crate) gateway: ObjectName,
+    pub(crate) addresses: Vec<StatusAddress>,
+}
+
+impl statedb::Row for Addresses {
+    type Key = ObjectName;
+    fn key(&self) -> ObjectName {
+        self.gateway.clone()
+    }
+}
+
+/// An object that something is said of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// A GatewayClass.
+    Class(ObjectName),
+    /// A Gateway.
+    Gateway(ObjectName),
+    /// A ListenerSet.
+    ListenerSet(ObjectName),
+    /// A route.
+    Route(RouteName),
+    /// A BackendTLSPolicy.
+    Policy(ObjectName),
+}
+
+/// What is to be said of an object. Conditions have no times; [`Report::correction`] gives them these.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// The object.
+    pub subject: Subject,
+    /// What is to be said of it.
+    pub status: Status,
+}
+
+/// A status of ours. Of routes and policies it has our entries alone.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Status {
+    /// Of a GatewayClass.
+    Class(GatewayClassStatus),
+    /// Of a Gateway.
+    Gateway(GatewayStatus),
+    /// Of a ListenerSet.
+    ListenerSet(ListenerSetStatus),
+    /// Of a route.
+    Route(RouteStatus),
+    /// Of a BackendTLSPolicy.
+    Policy(PolicyStatus),
+}
+
+impl statedb::Row for Report {
+    type Key = Subject;
+    fn key(&self) -> Subject {
+        self.subject.clone()
+    }
+}
+
+/// What is said of an object and is to be said otherwise.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Correction {
+    /// What is to be said.
+    pub report: Report,
+    /// Version of the object in which something else is said.
+    pub version: String,
+    present: Status,
+}
+
+impl statedb::Row for Correction {
+    type Key = Subject;
+    fn key(&self) -> Subject {
+        self.report.subject.clone()
+    }
+}
+
+impl Correction {
+    /// The status that is to be written. `now` is in RFC 3339.
+    #[must_use]
+    pub fn status(&self, now: &str) -> Option<Status> {
+        self.report.correction(&self.present, now)
+    }
+}
+
+/// Keeps what is to be corrected.
+pub(crate) fn correct(tasks: &Tasks, objects: &Objects, reports: &Reader<Report>) -> Reader<Correction> {
+    let inputs = Inputs::of(reports, |report: &Report| [report.subject.clone()])
+        .and(&objects.classes, |class| [Subject::Class(class.name.clone())])
+        .and(&objects.gateways, |gateway| [Subject::Gateway(gateway.name.clone())])
+        .and(&objects.listener_sets, |set| [Subject::ListenerSet(set.name.clone())])
+        .and(&objects.routes, |route| [Subject::Route(route.name.clone())])
+        .and(&objects.tls_policies, |policy| [Subject::Policy(policy.name.clone())]);
+    let (objects, reports) = (objects.clone(), reports.clone());
+    let row = move |subject: &Subject, _: Option<&Correction>| {
+        let report = Report::clone(&*reports.snapshot().get(subject)?);
+        let (version, present) = told(&objects, subject)?;
+        report.correction(&present, "")?;
+        Some(Correction { report, version, present })
+    };
+    statedb::derive(tasks, "gateway-corrections", inputs, row).rows
+}
+
+/// What is said of an object, and in which version of it.
+fn told(objects: &Objects, subject: &Subject) -> Option<(String, Status)> {
+    match subject {
+        Subject::Class(name) => {
+            let told = objects.classes.snapshot().get(name)?.told.clone()?;
+            Some((told.version, Status::Class(told.status)))
+        }
+        Subject::Gateway(name) => {
+            let told = objects.gateways.snapshot().get(name)?.told.clone()?;
+            Some((told.version, Status::Gateway(told.status)))
+        }
+        Subject::ListenerSet(name) => {
+            let told = objects.listener_sets.snapshot().get(name)?.told.clone()?;
+            Some((told.version, Status::ListenerSet(told.status)))
+        }
+        Subject::Route(name) => {
+            let told = objects.routes.snapshot().get(name)?.told.clone()?;
+            Some((told.version, Status::Route(told.status)))
+        }
+        Subject::Policy(name) => {
+            let told = objects.tls_policies.snapshot().get(name)?.told.clone()?;
+            Some((told.version, Status::Policy(told.status)))
+        }
+    }
+}
+
+/// Keeps what is to be said of each object.
+pub(crate) fn report(
+    tasks: &Tasks,
+    resolved: &Resolved,
+    addresses: &Reader<Addresses>,
+    programmed: &Reader<Programmed>,
+) -> Reader<Report> {
+    let reporter = Reporter::new(resolved, addresses, programmed);
+    let inputs = inputs(resolved, addresses).and(programmed, |row| match row.object.kind {
+        ParentKind::Gateway => Some(Subject::Gateway(row.object.name.clone())),
+        ParentKind::ListenerSet => Some(Subject::ListenerSet(row.object.name.clone())),
+        ParentKind::Service => None,
+    });
+    let row = move |subject: &Subject, _: Option<&Report>| {
+        Some(Report { subject: subject.clone(), status: reporter.status(subject)? })
+    };
+    let Derived { rows, .. } = statedb::derive(tasks, "gateway-reports", inputs, row);
+    rows
+}
+
+/// Which reports each row bears on.
+fn inputs(resolved: &Resolved, addresses: &Reader<Addresses>) -> Inputs<Subject> {
+    let objects = &resolved.objects;
+    let classes = objects.classes.clone();
+    let by_service = resolved.routes.rows.index(services);
+    let policies = objects.tls_policies.index(tls_policy::targets);
+    let by_anchors = objects.tls_policies.index(tls_policy::anchors);
+    let siblings = policies.clone();
+    Inputs::of(&objects.classes, |class: &Source<GatewayClassSpec>| [Subject::Class(class.name.clone())])
+        .and(&objects.parameters, move |_| {
+            classes.snapshot().iter().map(|class| Subject::Class(class.name.clone())).collect::<Vec<_>>()
+        })
+        .and(&resolved.edges.rows, |edge| {
+            let sets = edge.sets.iter().map(|set| Subject::ListenerSet(set.name.clone()));
+            sets.chain([Subject::Gateway(edge.gateway.clone())]).collect::<Vec<_>>()
+        })
+        .and(addresses, |row| [Subject::Gateway(row.gateway.clone())])
+        // What was said of a route that has no parents of ours any more is to be taken back.
+        .and(&objects.routes, |route| [Subject::Route(route.name.clone())])
+        .and(&resolved.routes.rows, move |route| {
+            let mut subjects = vec![Subject::Route(route.name.clone())];
+            for owner in owners(route) {
+                subjects.push(owner);
+            }
+            let targets = services(route).into_iter().flat_map(|service| policies.get(&service));
+            subjects.extend(targets.map(|policy| Subject::Policy(policy.name.clone())));
+            subjects
+        })
+        .and(&objects.tls_policies, move |policy| {
+            let targets = tls_policy::targets(policy);
+            let others = targets.iter().flat_map(|target| siblings.get(target));
+            let others = others.map(|policy| Subject::Policy(policy.name.clone()));
+            others.chain([Subject::Policy(policy.name.clone())]).collect::<Vec<_>>()
+        })
+        .and(&objects.anchors, move |anchors| {
+            let policies = by_anchors.get(&anchors.name);
+            policies.iter().map(|policy| Subject::Policy(policy.name.clone())).collect::<Vec<_>>()
+        })
+        .and(&objects.services, move |service| {
+            let routes = by_service.get(&service.name);
+            routes.iter().map(|route| Subject::Route(route.name.clone())).collect::<Vec<_>>()
+        })
+}
+
+fn services(route: &Attached) -> Vec<ObjectName> {
+    route.ports.iter().map(|port| port.service.clone()).collect()
+}
+
+/// Gateways and ListenerSets to whose listeners a route is attached.
+fn owners(route: &Attached) -> BTreeSet<Subject> {
+    let places = route.parents.iter().flat_map(|parent| &parent.places);
+    let owners = places.filter_map(|place| match place {
+        Place::Listener { name, .. } => match name.owner.kind {
+            crate::ParentKind::ListenerSet => Some(Subject::ListenerSet(name.owner.name.clone())),
+            _ => Some(Subject::Gateway(name.owner.name.clone())),
+        },
+        Place::Service { .. } => None,
+    });
+    owners.collect()
+}
+
+/// What statuses are made of.
+struct Reporter {
+    resolved: Resolved,
+    addresses: Reader<Addresses>,
+    programmed: Reader<Programmed>,
+    /// By the Gateways and ListenerSets that they are attached to.
+    attached: Index<Attached, Subject>,
+    by_service: Index<Attached, ObjectName>,
+    edges_by_set: Index<crate::edge::Edge, ObjectName>,
+    policies: Policies,
+}
+
+impl Reporter {
+    fn new(resolved: &Resolved, addresses: &Reader<Addresses>, programmed: &Reader<Programmed>) -> Self {
+        Self {
+            attached: resolved.routes.rows.index(owners),
+            by_service: resolved.routes.rows.index(services),
+            edges_by_set: resolved
+                .edges
+                .rows
+                .index(|edge| edge.sets.iter().map(|set| set.name.clone()).collect::<Vec<_>>()),
+            policies: Policies::new(&resolved.objects.tls_policies),
+            resolved: resolved.clone(),
+            addresses: addresses.clone(),
+            programmed: programmed.clone(),
+        }
+    }
+
+    /// Which generation of the object is in force.
+    fn in_force(&self, object: ParentName) -> Option<i64> {
+        self.programmed.snapshot().get(&object).map(|row| row.generation)
+    }
+
+    fn status(&self, subject: &Subject) -> Option<Status> {
+        let objects = &self.resolved.objects;
+        match subject {
+            Subject::Class(name) => {
+                let class = objects.classes.snapshot().get(name).filter(|class| class::is_ours(class))?;
+                let accepted = class::verdict(objects, &class).condition("Accepted", class.meta.generation);
+                Some(Status::Class(GatewayClassStatus {
+                    conditions: vec![accepted],
+                    supported_features: features::supported(),
+                }))
+            }
+            Subject::Gateway(name) => {
+                let edge = self.resolved.edges.rows.snapshot().get(name)?;
+                let spec = &objects.gateways.snapshot().get(name)?.spec;
+                let addresses = self.addresses.snapshot().get(name);
+                let addresses = addresses.map(|row| row.addresses.clone()).unwrap_or_default();
+                let attached = self.attached.get(subject);
+                let in_force = self.in_force(ParentName::gateway(name));
+                let at = edges::Reached { addresses: &addresses, asked: &spec.addresses, in_force };
+                Some(Status::Gateway(edges::gateway(&edge, &at, &attached)))
+            }
+            Subject::ListenerSet(name) => {
+                let edge = self.edges_by_set.get(name).into_iter().next()?;
+                let attached = self.attached.get(subject);
+                edges::listener_set(&edge, name, self.in_force(ParentName::listener_set(name)), &attached)
+                    .map(Status::ListenerSet)
+            }
+            Subject::Route(name) => {
+                objects.routes.snapshot().get(name)?;
+                let attached = self.resolved.routes.rows.snapshot().get(name);
+                Some(Status::Route(attached.map(|route| routes::status(&route)).unwrap_or_default()))
+            }
+            Subject::Policy(name) => {
+                let policy = objects.tls_policies.snapshot().get(name)?;
+                let targets = tls_policy::targets(&policy);
+                let routes: Vec<Arc<Attached>> =
+                    targets.iter().flat_map(|target| self.by_service.get(target)).collect();
+                Some(Status::Policy(policies::status(objects, &self.policies, &policy, &routes)))
+            }
+        }
+    }
+}
+
+/// Whether two lists of conditions say the same, whenever they began to hold.
+fn same(desired: &[Condition], present: &[Condition]) -> bool {
+    desired.len() == present.len()
+        && desired.iter().all(|one| {
+            let timeless =
+                |other: &&Condition| Condition { last_transition_time: String::new(), ..(*other).clone() } == *one;
+            present.iter().any(|other| timeless(&other))
+        })
+}
+
+impl Report {
+    /// The status as it is to be written, if what is there says something else. `now` is in RFC 3339.
+    #[must_use]
+    pub fn correction(&self, present: &Status, now: &str) -> Option<Status> {
+        match (&self.status, present) {
+            (Status::Class(desired), Status::Class(present)) => edges::correct_class(desired, present, now),
+            (Status::Gateway(desired), Status::Gateway(present)) => edges::correct_gateway(desired, present, now),
+            (Status::ListenerSet(desired), Status::ListenerSet(present)) => {
+                edges::correct_listener_set(desired, present, now)
+            }
+            (Status::Route(desired), Status::Route(present)) => routes::correct(desired, present, now),
+            (Status::Policy(desired), Status::Policy(present)) => policies::correct(desired, present, now),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Gateways, asked by curl from a machine that is no node, as the manifests in `examples/gateway` have them.
+
+use super::{LONG, outside, pool};
+use anyhow::{Context as _, Result, ensure};
+use lab::netns::Netns;
+use lab::probe::{Cluster, eventually};
+use lab::product;
+use lab::traffic::Requests;
+use serde_json::{Value, json};
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const NAMESPACE: &str = "--namespace=gateway-demo";
+
+/// Applies the manifests once, with certificates, and returns the folder with these and the machine that asks.
+fn demo(cluster: &Cluster) -> Result<(PathBuf, Netns)> {
+    let folder = std::env::temp_dir().join(format!("cilium-gateway-{}", std::process::id()));
+    if !folder.exists() {
+        pool(cluster)?;
+        std::fs::create_dir_all(&folder)?;
+        let _ = cluster.kubectl(&["create", "namespace", "gateway-demo"]);
+        certificate(cluster, &folder, "demo-cert", &["shop.example.org", "blog.example.org"])?;
+        certificate(cluster, &folder, "nginx-cert", &["nginx.example.org"])?;
+        cluster.apply_file(&product::repository("examples/gateway"))?;
+        cluster.pods_ready("gateway-demo", "app", LONG)?;
+    }
+    Ok((folder, outside(cluster)?))
+}
+
+fn certificate(cluster: &Cluster, folder: &Path, name: &str, hosts: &[&str]) -> Result<()> {
+    let (key, chain) = (folder.join(format!("{name}.key")), folder.join(format!("{name}.crt")));
+    let names: Vec<_> = hosts.iter().map(|host| format!("DNS:{host}")).collect();
+    let names = format!("subjectAltName={}", names.join(","));
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
+        .args(["-subj", "/CN=lab", "-addext", &names, "-keyout"])
+        .arg(&key)
+        .arg("-out")
+        .arg(&chain)
+        .output()?;
+    ensure!(made.status.success(), "openssl: {}", String::from_utf8_lossy(&made.stderr));
+    let (key, chain) = (format!("--key={}", key.display()), format!("--cert={}", chain.display()));
+    let _ = cluster.kubectl(&["delete", "secret", NAMESPACE, name, "--ignore-not-found"]);
+    cluster.kubectl(&["create", "secret", "tls", NAMESPACE, name, &key, &chain]).map(drop)
+}
+
+/// The address of a Gateway that says it is programmed.
+fn address(cluster: &Cluster, gateway: &str) -> Result<IpAddr> {
+    eventually(LONG, &format!("{gateway} is programmed"), || {
+        let object = cluster.get(&["gateway", NAMESPACE, gateway])?;
+        let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let programmed = conditions.iter().find(|one| one["type"] == "Programmed").cloned().unwrap_or_default();
+        ensure!(programmed["status"] == "True", "{}", object["status"]);
+        Ok(object["status"]["addresses"][0]["value"].as_str().context("no address")?.parse()?)
+    })
+}
+
+/// What curl says to a URL whose host is at that address.
+fn curl(from: &Netns, folder: &Path, at: IpAddr, url: &str, more: &[&str]) -> Result<String> {
+    let (scheme, rest) = url.split_once("://").context("no scheme")?;
+    let host = rest.split('/').next().unwrap_or_default();
+    let port = if scheme == "https" { 443 } else { 80 };
+    let resolve = format!("{host}:{port}:{at}");
+    let trust = folder.join(if host.starts_with("nginx") { "nginx-cert.crt" } else { "demo-cert.crt" });
+    let trust = trust.display().to_string();
+    let words = ["curl", "--silent", "--show-error", "--max-time", "20", "--resolve", &resolve, "--cacert", &trust];
+    from.command(&[&words[..], more, &[url]].concat())
+}
+
+/// What curl says once it says it.
+fn says(from: &Netns, folder: &Path, at: IpAddr, url: &str, wanted: &str) -> Result<()> {
+    eventually(LONG, &format!("{url} says {wanted}"), || {
+        let said = curl(from, folder, at, url, &["--write-out", " %{http_code}"])?;
+        ensure!(said == wanted, "'{said}'");
+        Ok(())
+    })
+}
+
+/// Two Gateways at one address, one certificate for two hosts, a split by weight, and a redirect.
+pub(super) fn https_split(cluster: &Cluster) -> Result<()> {
+    let (folder, outside) = demo(cluster)?;
+    let at = address(cluster, "tls-gateway")?;
+    ensure!(address(cluster, "http-gateway")? == at, "they do not share an address");
+    eventually(LONG, "the shop answers", || {
+        let said = curl(&outside, &folder, at, "https://shop.example.org/hostname", &["--fail"])?;
+        ensure!(said.starts_with("shop"), "{said}");
+        Ok(())
+    })?;
+    let answers =
+        curl(&outside, &folder, at, "https://shop.example.org/hostname?[1-1000]", &["--fail", "--write-out", "\n"])?;
+    let answers: Vec<_> = answers.lines().filter(|line| !line.is_empty()).collect();
+    ensure!(answers.len() == 1000, "{} answers", answers.len());
+    let next = answers.iter().filter(|line| line.starts_with("shop-next")).count();
+    ensure!((60..=140).contains(&next), "{next} of 1,000 went to the next version, and 100 should");
+    let redirect = ["--output", "/dev/null", "--write-out", "%{http_code} %{redirect_url}"];
+    let said = curl(&outside, &folder, at, "http://blog.example.org/a?b", &redirect)?;
+    ensure!(said == "301 https://blog.example.org/a?b", "{said}");
+    // The host without a route has the certificate and no answer.
+    says(&outside, &folder, at, "https://blog.example.org/", "no route is for this request 404")
+}
+
+/// The backend's own certificate is shown.
+pub(super) fn passthrough(cluster: &Cluster) -> Result<()> {
+    let (folder, outside) = demo(cluster)?;
+    let at = address(cluster, "passthrough-gateway")?;
+    says(&outside, &folder, at, "https://nginx.example.org/hostname", "nginx 200")
+}
+
+/// Requests of the proxy are nobody's but `reserved:ingress`.
+pub(super) fn policy(cluster: &Cluster) -> Result<()> {
+    let (folder, outside) = demo(cluster)?;
+    let at = address(cluster, "tls-gateway")?;
+    let policy = |from: Value| {
+        json!({"apiVersion": "cilium.io/v2", "kind": "CiliumNetworkPolicy",
+            "metadata": {"name": "shops", "namespace": "gateway-demo"},
+            "spec": {"endpointSelector": {"matchExpressions": [{"key": "app", "operator": "In", "values": ["shop", "shop-next"]}]},
+                     "ingress": [from]}})
+    };
+    let url = "https://shop.example.org/hostname";
+    // The client is of the world, and the node is a node; the proxy is neither.
+    cluster.apply(&policy(json!({"fromEntities": ["world", "remote-node"]})).to_string())?;
+    eventually(LONG, "the proxy is refused", || {
+        let said = curl(&outside, &folder, at, url, &["--output", "/dev/null", "--write-out", "%{http_code}"])?;
+        ensure!(said.starts_with("50"), "{said}");
+        Ok(())
+    })?;
+    cluster.apply(&policy(json!({"fromEntities": ["ingress"]})).to_string())?;
+    eventually(LONG, "the proxy is let in", || curl(&outside, &folder, at, url, &["--fail"]).map(drop))?;
+    cluster.kubectl(&["delete", "cnp", NAMESPACE, "shops"]).map(drop)
+}
+
+/// Clears the way of requests that [`Requests`] makes, by a route that is changed while they go on.
+fn plain(cluster: &Cluster, at: IpAddr, number: usize) -> Result<()> {
+    let backend = if number % 2 == 0 { "shop" } else { "shop-next" };
+    let route = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+        "metadata": {"name": "plain", "namespace": "gateway-demo"},
+        "spec": {"parentRefs": [{"name": "http-gateway"}], "hostnames": ["lab"],
+                 "rules": [{"matches": [{"path": {"type": "PathPrefix", "value": "/"}}],
+                            "filters": [{"type": "ResponseHeaderModifier", "responseHeaderModifier": {"set": [{"name": "number", "value": number.to_string()}]}}],
+                            "backendRefs": [{"name": backend, "port": 8080}]}]},
+    });
+    cluster.apply(&route.to_string())?;
+    let outside = outside(cluster)?;
+    eventually(LONG, &format!("change {number} is in force"), || {
+        let said = outside.command(&[
+            "curl",
+            "--silent",
+            "--include",
+            "--max-time",
+            "5",
+            "--header",
+            "host: lab",
+            &format!("http://{at}/hostname"),
+        ])?;
+        ensure!(said.contains(&format!("number: {number}\r\n")), "{said}");
+        Ok(())
+    })
+}
+
+/// A route that is changed twenty times, agents that are killed, and proxies that are replaced: no request fails.
+pub(super) fn under_load(cluster: &Cluster) -> Result<()> {
+    demo(cluster)?;
+    let at = address(cluster, "http-gateway")?;
+    plain(cluster, at, 0)?;
+    let asking = Netns::of_stranger(cluster, "asking", &[52])?;
+    let load = Requests::start(asking, SocketAddr::new(at, 80), "/hostname");
+    for number in 1..=20 {
+        plain(cluster, at, number)?;
+    }
+    load.goes_on(50)?;
+    for node in cluster.nodes() {
+        cluster.fault("kill", &format!("{node}/cilium-agent"))?;
+    }
+    load.goes_on(50)?;
+    product::ready(cluster)?;
+    plain(cluster, at, 21)?;
+    cluster.kubectl(&["rollout", "restart", "--namespace=kube-system", "daemonset/cilium-envoy"])?;
+    cluster.kubectl(&["rollout", "status", "--namespace=kube-system", "daemonset/cilium-envoy", "--timeout=120s"])?;
+    plain(cluster, at, 22)?;
+    load.goes_on(50)?;
+    load.finish()
+}
+
+/// An Ingress with a load balancer of its own, and one that shares one.
+pub(super) fn ingress(cluster: &Cluster) -> Result<()> {
+    pool(cluster)?;
+    cluster.apply_file(&product::repository("examples/ingress"))?;
+    cluster.pods_ready("ingress-demo", "app", LONG)?;
+    let outside = outside(cluster)?;
+    for (name, host) in [("app", "app.example.org"), ("shared", "shared.example.org")] {
+        let at = eventually(LONG, &format!("the address of {name}"), || {
+            let object = cluster.get(&["ingress", "--namespace=ingress-demo", name])?;
+            let ingress = &object["status"]["loadBalancer"]["ingress"][0]["ip"];
+            Ok(ingress.as_str().with_context(|| object["status"].to_string())?.parse::<IpAddr>()?)
+        })?;
+        let asks = |host: &str| {
+            let header = format!("host: {host}");
+            let url = format!("http://{at}/hostname");
+            outside.command(&[
+                "curl",
+                "--silent",
+                "--max-time",
+                "5",
+                "--write-out",
+                " %{http_code}",
+                "--header",
+                &header,
+                &url,
+            ])
+        };
+        eventually(LONG, &format!("{host} answers at {at}"), || {
+            let said = asks(host)?;
+            ensure!(said.starts_with("app-") && said.ends_with(" 200"), "{said}");
+            Ok(())
+        })?;
+        let said = asks("other.example.org")?;
+        ensure!(said.ends_with(" 404"), "a host without a rule: {said}");
+    }
+    Ok(())
+}
