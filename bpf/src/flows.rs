@@ -7,9 +7,9 @@ use crate::events;
 use crate::maps;
 use crate::packet::Packet;
 use crate::parse::{CLASH, FROM_B, KNOWN, OCCUPIED, Pkt, REPLY};
-use abi::flow::{Flow, FlowKey, Half, State, flags, half, origin, proto, tcp};
-use abi::identity;
+use abi::flow::{Flow, FlowKey, Half, SETTLED, State, flags, half, origin, proto, tcp};
 use abi::tuple::Tuple;
+use abi::{identity, rings};
 
 /// TCP flags whose first sight is reported (`monitor-aggregation-flags`).
 const REPORTED: u8 = tcp::SYN | tcp::FIN | tcp::RST;
@@ -160,7 +160,7 @@ pub fn is_opening(pkt: &Pkt, flow: &Flow) -> bool {
 #[inline(always)]
 pub fn touch<P: Packet>(packet: P, pkt: &Pkt, flow: &mut Flow, point: u8) {
     let now = epochs::now();
-    let news = account(pkt, flow, now);
+    let news = account(pkt, &pkt.key, flow, now);
     if config::on(&config::TRACE_EVENTS) {
         let mine = if pkt.is(REPLY) { &mut flow.reply } else { &mut flow.forward };
         if news != 0 || now.wrapping_sub(mine.last_report) >= config::EVENT_INTERVAL.load() {
@@ -176,7 +176,7 @@ pub fn touch<P: Packet>(packet: P, pkt: &Pkt, flow: &mut Flow, point: u8) {
 /// The other direction's half is looked at only where it matters: its packets may pass on another processor, which then has to give
 /// that memory away.
 #[inline(always)]
-pub fn account(pkt: &Pkt, flow: &mut Flow, now: u32) -> u8 {
+pub fn account(pkt: &Pkt, key: &FlowKey, flow: &mut Flow, now: u32) -> u8 {
     let (is_tcp, reply) = (pkt.tuple.proto == proto::TCP, pkt.is(REPLY));
     let mut news = if is_tcp { pkt.flags & REPORTED } else { 0 };
     if news != 0 {
@@ -185,6 +185,7 @@ pub fn account(pkt: &Pkt, flow: &mut Flow, now: u32) -> u8 {
     let may_confirm = is_tcp && !reply && pkt.flags & tcp::SYN == 0 && flow.forward.flags & half::CONFIRMED == 0;
     if may_confirm && flow.reply.packets != 0 {
         flow.forward.flags |= half::CONFIRMED;
+        settle(key, flow);
     }
     let mine = if reply { &mut flow.reply } else { &mut flow.forward };
     mine.packets += 1;
@@ -198,6 +199,23 @@ pub fn account(pkt: &Pkt, flow: &mut Flow, now: u32) -> u8 {
         mine.tcp_seen |= pkt.flags;
     }
     news
+}
+
+/// Notes in the flow's place in its endpoint's ring, if it still has it, that it is no opening one any more: whoever takes that place
+/// need not look for its record, which is cold memory by then.
+#[inline(never)]
+fn settle(key: &FlowKey, flow: &Flow) -> i32 {
+    let place = rings::place(flow.ring(), flow.forward.place.wrapping_sub(1), config::OPENINGS.load());
+    if let Some(place) = place.and_then(|place| maps::OPENINGS.get_ptr_mut(place)) {
+        // SAFETY: array values are never freed. A flow that takes the place at this moment may be taken for a settled one, which then ends
+        // by its age alone.
+        unsafe {
+            if flow.forward.place != 0 && *place == *key {
+                (*place).alias = SETTLED;
+            }
+        }
+    }
+    0
 }
 
 /// Removes a record and its alias.

@@ -12,7 +12,7 @@ use crate::scratch::{HAS_ALIAS, NOT_REMEMBERED, REPLACES, Scratch};
 use crate::verdict::{Stage, drop};
 use abi::DropReason;
 use abi::event::point;
-use abi::flow::{Flow, FlowKey, Half, State, action, flags, half, proto, tcp};
+use abi::flow::{Flow, FlowKey, Half, SETTLED, State, action, flags, half, proto, tcp};
 use abi::rings;
 use aya_ebpf::bindings::{BPF_EXIST, BPF_NOEXIST};
 
@@ -58,7 +58,7 @@ fn complete(pkt: &mut Pkt, scratch: &mut Scratch) -> u8 {
     } else {
         begin(scratch, now);
     }
-    let news = flows::account(pkt, &mut scratch.flow, now);
+    let news = flows::account(pkt, &scratch.key, &mut scratch.flow, now);
     let mine = if pkt.is(REPLY) { &mut scratch.flow.reply } else { &mut scratch.flow.forward };
     mine.tcp_reported |= news;
     scratch.flow.tag = scratch.key.tag();
@@ -128,6 +128,7 @@ fn history(half: &mut Half, known: &Half) {
     half.tcp_seen = known.tcp_seen;
     half.tcp_reported = known.tcp_reported;
     half.flags |= known.flags & half::CONFIRMED;
+    half.place = known.place;
 }
 
 /// Puts the renewed record in the place of the old one, at once: who reads it sees the one or the other.
@@ -171,7 +172,7 @@ fn make_way(pkt: &Pkt, scratch: &mut Scratch) {
         flows::remove(&pkt.key);
     }
     enlist(scratch);
-    if scratch.oldest.proto != 0 && scratch.oldest != scratch.key {
+    if scratch.oldest.proto != 0 && scratch.oldest.alias != SETTLED && scratch.oldest != scratch.key {
         displace(&scratch.oldest);
     }
 }
@@ -223,16 +224,6 @@ fn is_same(one: &Flow, other: &Flow) -> bool {
         && (one.src_endpoint, one.dst_endpoint) == (other.src_endpoint, other.dst_endpoint)
 }
 
-/// The ring of the endpoint that the flow is reckoned to.
-#[inline(always)]
-fn ring(scratch: &Scratch) -> u32 {
-    if scratch.opener.id != 0 {
-        rings::of(scratch.opener.ifindex, true)
-    } else {
-        rings::of(scratch.target.ifindex, false)
-    }
-}
-
 #[inline(always)]
 fn place(ring: u32, at: u32) -> Option<*mut FlowKey> {
     maps::OPENINGS.get_ptr_mut(rings::place(ring, at, config::OPENINGS.load())?)
@@ -246,7 +237,7 @@ fn stack_place(height: u32) -> Option<*mut FlowKey> {
 /// Puts the flow into its endpoint's ring, and notes the one whose place it takes.
 #[inline(never)]
 fn enlist(scratch: &mut Scratch) -> i32 {
-    let ring = ring(scratch);
+    let ring = scratch.flow.ring();
     let Some(next) = maps::OPENINGS_NEXT.get_ptr_mut(ring) else { return 0 };
     // SAFETY: array values are never freed. Two processors that take one place at once leave one flow out of the ring, which then
     // ends by its age alone.
@@ -258,6 +249,7 @@ fn enlist(scratch: &mut Scratch) -> i32 {
         scratch.oldest = *place;
         *place = scratch.key;
     }
+    scratch.flow.forward.place = at.wrapping_add(1);
     0
 }
 
@@ -291,7 +283,7 @@ fn lay_by(key: &FlowKey) {
 /// The table is full: who opens a flow gives up one of their own, or one of somebody's who has very many.
 #[inline(never)]
 pub fn make_room(scratch: &mut Scratch) -> bool {
-    let ring = ring(scratch);
+    let ring = scratch.flow.ring();
     let Some(next) = maps::OPENINGS_NEXT.get_ptr(ring) else { return false };
     // SAFETY: array values are never freed.
     let next = unsafe { *next };
@@ -347,5 +339,6 @@ fn look_up_place(ring: u32, at: u32, scratch: &mut Scratch) -> bool {
     let Some(place) = place(ring, at) else { return false };
     // SAFETY: array values are never freed.
     scratch.oldest = unsafe { *place };
+    scratch.oldest.alias = 0;
     scratch.oldest.proto != 0 && scratch.oldest != scratch.key
 }

@@ -17,6 +17,8 @@ pub mod l2;
 pub mod lb;
 pub mod maps;
 pub mod metrics;
+#[cfg(feature = "user")]
+pub mod packed;
 pub mod policy;
 pub mod rings;
 pub mod sctp;
