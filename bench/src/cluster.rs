@@ -176,10 +176,19 @@ impl Cluster {
 
     /// Creates objects by several callers at a time; nothing of them may be there yet.
     pub(crate) fn create(&self, objects: &[Value]) -> Result<()> {
+        self.write("create", objects)
+    }
+
+    /// Replaces objects, in the same way.
+    pub(crate) fn replace(&self, objects: &[Value]) -> Result<()> {
+        self.write("replace", objects)
+    }
+
+    fn write(&self, verb: &str, objects: &[Value]) -> Result<()> {
         let callers: Vec<Result<String>> = std::thread::scope(|scope| {
             let create = |part: &'_ [Value]| {
                 let list = json!({"apiVersion": "v1", "kind": "List", "items": part}).to_string();
-                scope.spawn(move || run::with_input(self.tool("kubectl").args(["create", "-f", "-"]), &list))
+                scope.spawn(move || run::with_input(self.tool("kubectl").args([verb, "-f", "-"]), &list))
             };
             let threads: Vec<_> = objects.chunks(objects.len().div_ceil(CALLERS).max(1)).map(create).collect();
             threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| bail!("a thread ended"))).collect()

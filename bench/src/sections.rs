@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::cluster::{Build, Cluster, ClusterOptions};
 use crate::load::Kind;
 use crate::report::{Figure, Report};
 use crate::traffic::{self, Arm, Plan, Shape};
-use crate::{accounting, bare, cni, collect, memory, networks, pods, programs, services};
+use crate::{accounting, bare, cni, collect, hubble, memory, networks, pods, programs, scale, services};
 
 /// How to measure.
 #[derive(Args, Clone, Debug)]
@@ -38,6 +38,9 @@ pub(crate) struct Options {
     /// Pods whose memory is measured last; the kubelet's limit is 500.
     #[arg(long, default_value_t = 500)]
     pods: usize,
+    /// Nodes and pods of the big cluster.
+    #[arg(long, value_delimiter = ',', num_args = 1, default_values_t = [5000, 100_000])]
+    scale: Vec<usize>,
     #[command(flatten)]
     cluster: ClusterOptions,
     /// Compare the traffic of an older build, too: a folder with its `cilium.tar` and `chart` (`scripts/older` makes it).
@@ -55,6 +58,8 @@ enum Section {
     Programs,
     /// Garbage collection of flows.
     Collect,
+    /// Flows: into the ring, to disk and to readers.
+    Hubble,
     /// One byte there and back.
     Rr,
     /// Connect, one byte there and back, close.
@@ -73,12 +78,17 @@ enum Section {
     Cni,
     /// The agent's memory.
     Memory,
+    /// The agent in a big cluster.
+    Scale,
 }
 
 impl Section {
     /// Whether it needs nothing but a cluster.
     const fn needs_cluster(self) -> bool {
-        matches!(self, Self::Accounting | Self::Services | Self::Pods | Self::Start | Self::Cni | Self::Memory)
+        matches!(
+            self,
+            Self::Accounting | Self::Services | Self::Pods | Self::Start | Self::Cni | Self::Memory | Self::Scale
+        )
     }
 }
 
@@ -87,7 +97,9 @@ pub(crate) fn measure(options: &Options) -> Result<ExitCode> {
     networks::hide_names()?;
     let mut report = Report::of_machine();
     let wanted = |section: Section| {
-        (options.only.is_empty() || options.only.contains(&section)) && !(options.no_cluster && section.needs_cluster())
+        // The big cluster takes too long to make to be among all parts.
+        let among_all = options.only.is_empty() && section != Section::Scale;
+        (among_all || options.only.contains(&section)) && !(options.no_cluster && section.needs_cluster())
     };
     let step = |text: &str| eprintln!("\n== {text}");
     if wanted(Section::Programs) {
@@ -97,6 +109,10 @@ pub(crate) fn measure(options: &Options) -> Result<ExitCode> {
     if wanted(Section::Collect) {
         step("garbage collection of flows");
         report.add("collect", collect::measure());
+    }
+    if wanted(Section::Hubble) {
+        step("flows");
+        report.add("hubble", hubble::measure());
     }
     let kinds: Vec<Kind> = [(Section::Rr, Kind::Rr), (Section::Crr, Kind::Crr), (Section::Stream, Kind::Stream)]
         .into_iter()
@@ -161,7 +177,13 @@ fn one(section: Section, options: &Options, cluster: &Cluster) -> Result<Vec<Fig
         Section::Start => pods::agent_start(cluster),
         Section::Cni => cni::measure(cluster),
         Section::Memory => memory::measure(cluster, options.pods),
-        Section::Programs | Section::Collect | Section::Rr | Section::Crr | Section::Stream => Ok(Vec::new()),
+        Section::Scale => match options.scale[..] {
+            [nodes, pods] => scale::measure(cluster, nodes, pods),
+            _ => bail!("--scale takes two numbers: nodes and pods"),
+        },
+        Section::Programs | Section::Collect | Section::Hubble | Section::Rr | Section::Crr | Section::Stream => {
+            Ok(Vec::new())
+        }
     }
 }
 

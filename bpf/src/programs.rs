@@ -7,3 +7,4 @@ mod netdev;
 mod overlay;
 mod pod;
 mod sock;
+mod sock_memory;

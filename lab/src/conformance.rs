@@ -4,6 +4,7 @@
 mod page;
 mod report;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -30,49 +31,77 @@ pub(crate) struct Options {
     /// Write a page of results to this file, in Markdown.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// The commit that is tried, for the page.
+    #[arg(long, value_name = "COMMIT", default_value = "unknown")]
+    commit: String,
 }
 
 /// The test runner's report, in the folder of the run.
 const REPORT: &str = "report.json";
 
-/// A spec that cannot pass here, whatever the network does.
-type Inapplicable = (Spec, String);
+/// What came of the chosen specs, by name, and why where they did not pass.
+#[derive(Debug, Default)]
+struct Results {
+    passed: Vec<String>,
+    failed: Vec<(String, String)>,
+    /// They cannot pass here, whatever the network does.
+    inapplicable: Vec<(String, String)>,
+}
 
 /// Runs the chosen specs. An error says how many failed.
 pub(crate) fn conform(lab: &Lab, options: &Options) -> Result<String> {
     let folder = lab.folder.join("conformance");
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let reasons = reasons(&fs::read_to_string("/proc/net/protocols").unwrap_or_default());
+    let reasons = inapplicable(&fs::read_to_string("/proc/net/protocols").unwrap_or_default());
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").context("cannot tell the kernel's version")?;
 
     let chosen = chosen(lab, options, &folder)?;
-    let mut inapplicable: Vec<Inapplicable> = chosen.iter().filter_map(|spec| known(spec, &reasons)).collect();
-    let mut specs = Vec::new();
-    if inapplicable.len() < chosen.len() {
+    let mut run = Vec::new();
+    if chosen.iter().any(|spec| known(spec, &reasons).is_none()) {
         let skips = std::iter::once(options.skip.clone()).chain(reasons.iter().map(|(part, _)| literally(part)));
         let skips = skips.filter(|skip| !skip.is_empty()).collect::<Vec<_>>().join("|");
         let flags = [format!("--procs={}", options.procs), format!("--skip={skips}")];
         // From the bridge, as a machine beside the nodes: some specs reach for them.
         namespace::run_in(lab, CONTROL, &ginkgo(lab, options, &folder, &flags.each_ref().map(String::as_str))?)?;
-        specs = report::read(&folder.join(REPORT))?;
+        run = report::read(&folder.join(REPORT))?;
     }
-    // Some find out only when they run that they ask for another kind of cluster.
-    let (declined, specs): (Vec<Spec>, Vec<Spec>) =
-        specs.into_iter().partition(|spec| spec.outcome() == Outcome::Declined);
-    inapplicable.extend(declined.into_iter().map(|spec| (spec.clone(), spec.message().to_owned())));
-    inapplicable.sort_by_key(|(spec, _)| spec.name());
-
+    let results = Results::new(&chosen, &run, &reasons);
     if let Some(path) = &options.report {
-        state::write(path, page::page(&specs, &inapplicable, options))?;
+        state::write(path, page::page(&results, options, kernel.trim()))?;
     }
-    let failed = specs.iter().filter(|spec| spec.outcome() == Outcome::Failed).count();
+    let Results { passed, failed, inapplicable } = results;
     let rest = format!("{} not applicable", inapplicable.len());
-    if failed > 0 {
-        bail!("{failed} of {} specs failed, {rest} (focus '{}')", specs.len(), options.focus);
+    if !failed.is_empty() {
+        let all = passed.len() + failed.len();
+        bail!("{} of {all} specs failed, {rest} (focus '{}')", failed.len(), options.focus);
     }
-    if specs.is_empty() {
+    if passed.is_empty() {
         bail!("no spec was run, {rest} (focus '{}')", options.focus);
     }
-    Ok(format!("{} specs passed, {rest}", specs.len()))
+    Ok(format!("{} specs passed, {rest}", passed.len()))
+}
+
+impl Results {
+    fn new(chosen: &[Spec], run: &[Spec], reasons: &[Reason]) -> Self {
+        let run: BTreeMap<String, &Spec> = run.iter().map(|spec| (spec.name(), spec)).collect();
+        let unmet = listed(include_str!("conformance/unmet.txt"));
+        let mut results = Self::default();
+        for spec in chosen {
+            let name = spec.name();
+            let why = |message: &str| known(spec, &unmet).unwrap_or(message).to_owned();
+            match run.get(&name).map(|spec| (spec.outcome(), spec.message())) {
+                Some((Outcome::Passed, _)) => results.passed.push(name),
+                // Some find out only when they run that they ask for another kind of cluster.
+                Some((Outcome::Declined, message)) => results.inapplicable.push((name, message.to_owned())),
+                Some((Outcome::Failed, message)) => results.failed.push((name, why(message))),
+                Some((Outcome::Unchosen, _)) | None => match known(spec, reasons) {
+                    Some(reason) => results.inapplicable.push((name, reason.to_owned())),
+                    None => results.failed.push((name, why("the run ended before it"))),
+                },
+            }
+        }
+        results
+    }
 }
 
 /// The specs that are chosen, without running them.
@@ -113,21 +142,26 @@ fn ginkgo(lab: &Lab, options: &Options, folder: &Path, how: &[&str]) -> Result<V
     Ok(command)
 }
 
-/// Parts of the names of specs that cannot pass here, and why: the list, and what the kernel lacks.
-fn reasons(protocols: &str) -> Vec<(&'static str, &'static str)> {
-    let lines = include_str!("conformance/inapplicable.txt").lines().filter(|line| !line.starts_with('#'));
-    let mut reasons: Vec<_> =
-        lines.filter_map(|line| line.split_once("    ")).map(|(part, why)| (part, why.trim())).collect();
+/// A part of the names of specs, and what keeps them from passing.
+type Reason = (&'static str, &'static str);
+
+/// Why specs cannot pass here: the list, and what the kernel lacks.
+fn inapplicable(protocols: &str) -> Vec<Reason> {
+    let mut reasons = listed(include_str!("conformance/inapplicable.txt"));
     if !protocols.lines().any(|line| line.starts_with("SCTP")) {
         reasons.push(("SCTPConnectivity", "the kernel of the machine has no SCTP"));
     }
     reasons
 }
 
-fn known(spec: &Spec, reasons: &[(&str, &str)]) -> Option<Inapplicable> {
+fn listed(list: &'static str) -> Vec<Reason> {
+    let lines = list.lines().filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| line.split_once("    ")).map(|(part, why)| (part, why.trim())).collect()
+}
+
+fn known(spec: &Spec, reasons: &[Reason]) -> Option<&'static str> {
     let name = spec.name();
-    let (_, why) = reasons.iter().find(|(part, _)| name.contains(part))?;
-    Some((spec.clone(), (*why).to_owned()))
+    reasons.iter().find(|(part, _)| name.contains(part)).map(|(_, why)| *why)
 }
 
 /// A regular expression that matches a text and nothing else.
@@ -139,19 +173,53 @@ fn literally(text: &str) -> String {
 mod tests {
     use super::*;
 
+    fn specs(states: &[(&str, &str)]) -> Vec<Spec> {
+        let spec = |(name, state): &(&str, &str)| {
+            format!(
+                r#"{{"LeafNodeText": "{name}", "LeafNodeType": "It", "State": "{state}", "Failure": {{"Message": "m"}}}}"#
+            )
+        };
+        states.iter().map(|one| serde_json::from_str(&spec(one)).unwrap()).collect()
+    }
+
     #[test]
-    fn every_line_of_the_list_has_a_part_of_a_name_and_a_reason() {
-        let lines = include_str!("conformance/inapplicable.txt").lines();
-        let lines = lines.filter(|line| !line.starts_with('#') && !line.is_empty()).count();
-        let reasons = reasons("SCTP 1\n");
-        assert_eq!(reasons.len(), lines);
-        assert!(reasons.iter().all(|(part, why)| !part.is_empty() && !why.is_empty()), "{reasons:?}");
+    fn a_chosen_spec_that_was_not_run_has_failed_unless_it_cannot_pass_here() {
+        let names = ["good", "bad", "lost", "for another cluster", "check kube-proxy urls"];
+        let chosen = specs(&names.map(|name| (name, "passed")));
+        let run = specs(&[("good", "passed"), ("bad", "timedout"), ("for another cluster", "skipped")]);
+        let results = Results::new(&chosen, &run, &inapplicable("SCTP 1\n"));
+        assert_eq!(results.passed, ["good"]);
+        let pair = |name: &str, why: &str| (name.to_owned(), why.to_owned());
+        assert_eq!(results.failed, [pair("bad", "m"), pair("lost", "the run ended before it")]);
+        let other = [pair("for another cluster", "m"), pair("check kube-proxy urls", "there is no kube-proxy")];
+        assert_eq!(results.inapplicable, other);
+    }
+
+    #[test]
+    fn what_we_do_not_do_is_run_and_has_failed_with_the_reason() {
+        let spec = "should allow egress access to server in CIDR block";
+        let reasons = inapplicable("SCTP 1\n");
+        let results = Results::new(&specs(&[(spec, "passed")]), &specs(&[(spec, "failed")]), &reasons);
+        assert!(results.failed[0].1.starts_with("CIDR rules"), "{results:?}");
+        assert!(results.inapplicable.is_empty());
+    }
+
+    #[test]
+    fn every_line_of_the_lists_has_a_part_of_a_name_and_a_reason() {
+        for list in [include_str!("conformance/inapplicable.txt"), include_str!("conformance/unmet.txt")] {
+            let lines = list.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).count();
+            let reasons = listed(list);
+            assert_eq!(reasons.len(), lines);
+            assert!(reasons.iter().all(|(part, why)| !part.is_empty() && !why.is_empty()), "{reasons:?}");
+        }
     }
 
     #[test]
     fn a_kernel_without_sctp_is_a_reason() {
-        assert!(reasons("TCP 1\nUDP 1\n").contains(&("SCTPConnectivity", "the kernel of the machine has no SCTP")));
-        assert!(!reasons("SCTP 1\n").iter().any(|(part, _)| *part == "SCTPConnectivity"));
+        assert!(
+            inapplicable("TCP 1\nUDP 1\n").contains(&("SCTPConnectivity", "the kernel of the machine has no SCTP"))
+        );
+        assert!(!inapplicable("SCTP 1\n").iter().any(|(part, _)| *part == "SCTPConnectivity"));
     }
 
     #[test]

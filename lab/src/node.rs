@@ -49,7 +49,8 @@ pub(crate) fn start(lab: &Lab, place: &Place) -> Result<()> {
 
 /// The folders that every node has of its own. They outlive a reboot, as a disk would.
 fn binds(lab: &Lab, place: &Place) -> Vec<(PathBuf, PathBuf)> {
-    let own = ["etc/cni", "opt/cni", "var/lib/kubelet", "var/lib/containerd", "var/lib/cni", "var/log"];
+    let own =
+        ["etc/cni", "opt/cni", "var/lib/kubelet", "var/lib/containerd", "var/lib/cilium", "var/lib/cni", "var/log"];
     let disk = lab.machine(&place.name).join("disk");
     own.iter().map(|path| (disk.join(path), PathBuf::from("/").join(path))).collect()
 }

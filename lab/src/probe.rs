@@ -58,7 +58,13 @@ impl Cluster {
 
     /// What kubectl answers.
     pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
-        run::output(self.lab.kubectl().args(arguments))
+        run::output(self.kubectl_command().args(arguments))
+    }
+
+    /// kubectl, for calls that go on.
+    #[must_use]
+    pub fn kubectl_command(&self) -> Command {
+        self.lab.kubectl()
     }
 
     /// An object, or a list of them, as JSON.

@@ -2,6 +2,9 @@
 //! The chart: installed with other values than the usual ones, told values that it does not know, and uninstalled. Needs root, `make kube` and `make image`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+#[path = "policies/cases.rs"]
+mod policies;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
@@ -33,6 +36,7 @@ const SUITE: Suite = Suite {
     cases: &[
         ("pods_get_addresses_of_the_pool_that_the_operator_hands_out", cluster_pool),
         ("native_routing_needs_no_tunnel_between_nodes", native),
+        ("policies_mean_the_same_with_native_routing", policies_hold),
         ("flows_are_served_on_the_network_to_who_has_a_certificate_only", network_flows),
         ("an_upgrade_keeps_the_authority_and_agents_take_the_renewed_certificate_without_a_restart", renewed),
         ("a_value_that_is_not_known_is_named_by_helm_and_by_the_agent", unknown_value),
@@ -93,6 +97,10 @@ fn native(cluster: &Cluster) -> Result<()> {
         cluster.exec("net", "client", &["curl", "-sS", "-m", "5", "http://echo.net.svc.cluster.local/hostname"])?;
     ensure!(["near", "far"].contains(&said.trim()), "{said}");
     Ok(())
+}
+
+fn policies_hold(cluster: &Cluster) -> Result<()> {
+    policies::CASES.iter().try_for_each(|(name, hold)| hold(cluster).context(*name))
 }
 
 /// What a Secret of the product holds.

@@ -42,6 +42,7 @@ const SUITE: Suite = Suite {
         ("two_services_share_an_address_by_a_key", shared_address),
         ("only_clients_of_the_source_ranges_are_served", source_ranges),
         ("an_announced_address_moves_when_its_agent_is_gone", failover),
+        ("an_open_socket_comes_to_another_backend_when_its_own_is_gone", backend_gone),
         ("no_request_fails_while_a_deployment_is_rolled_out", rolled_out),
         ("no_request_fails_while_agents_are_killed", agents_killed),
     ],
@@ -465,6 +466,42 @@ fn under_requests(cluster: &Cluster, name: &str, body: impl FnOnce() -> Result<(
     body()?;
     all.iter().try_for_each(|one| one.goes_on(50))?;
     all.into_iter().try_for_each(Requests::finish)
+}
+
+fn backend_gone(cluster: &Cluster) -> Result<()> {
+    let lead_to = |pod: &str| {
+        let ips = cluster.pod_addresses("net", pod)?;
+        let ip = ips.into_iter().find(IpAddr::is_ipv4).context("no address")?;
+        let slice = json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+            "metadata": {"name": "moved-1", "namespace": "net", "labels": {"kubernetes.io/service-name": "moved"}},
+            "ports": [{"name": "udp", "port": 8081, "protocol": "UDP"}],
+            "endpoints": [{"addresses": [ip], "conditions": {"ready": true}}],
+        });
+        cluster.apply(&slice.to_string())
+    };
+    apply(cluster, "moved", &json!({}), &json!({"selector": null}))?;
+    lead_to("near")?;
+    let ips = cluster_ips(cluster, "moved")?;
+    let to = ips.into_iter().find(IpAddr::is_ipv4).context("no address")?;
+    // One socket for as long as it lives; a new one when nc ends with an error.
+    let ask = "while [ -e /tmp/moved ]; do echo hostname; sleep 0.5; done";
+    let client =
+        format!("touch /tmp/moved; (while [ -e /tmp/moved ]; do ({ask}) | nc -u {to} 90; done) >>/tmp/moved 2>&1 &");
+    cluster.exec("net", "client", &["sh", "-c", &client])?;
+    let hears = |pod: &str| {
+        eventually(LONG, &format!("the client hears {pod}"), || {
+            let heard = cluster.exec("net", "client", &["cat", "/tmp/moved"])?;
+            ensure!(heard.contains(pod), "it has heard {heard:?}");
+            Ok(())
+        })
+    };
+    hears("near")?;
+    lead_to("far")?;
+    hears("far")?;
+    cluster.exec("net", "client", &["rm", "/tmp/moved"])?;
+    cluster.kubectl(&["delete", "endpointslice", "--namespace=net", "moved-1"])?;
+    delete(cluster, "moved")
 }
 
 fn rolled_out(cluster: &Cluster) -> Result<()> {

@@ -48,7 +48,8 @@ const LAYERS: [(&str, &[&str]); 7] = [
 ];
 
 /// Beside the layers, with the members that they may use; only the reference of the one binary's commands uses the lab, and nobody the others.
-const OUTSIDE: [(&str, &[&str]); 3] = [("lab", &[]), ("bench", &["abi", "datapath"]), ("xtask", &[])];
+const OUTSIDE: [(&str, &[&str]); 3] =
+    [("lab", &[]), ("bench", &["abi", "datapath", "hubble", "model", "statedb"]), ("xtask", &[])];
 
 const BINARIES: &[&str] = &["agent", "operator", "relay", "cli", "cilium", "bench", "lab", "xtask"];
 

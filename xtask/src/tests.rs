@@ -9,9 +9,11 @@ use std::{
     io::{BufRead as _, BufReader},
     path::Path,
     process::Command,
+    thread,
 };
 
 use anyhow::{Context, Result, bail};
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::metadata::{cargo, cargo_metadata, list};
@@ -24,6 +26,12 @@ const EXPECTED: &str = "xtask/tests.txt";
 
 /// Integration tests that are quick and need nothing.
 const QUICK: [&str; 4] = ["golden", "policy", "reference", "stories"];
+
+/// Suites of the lab that take longest. They begin first, so that none is left alone at the end.
+const LONG: [&str; 3] = ["restart", "services", "install"];
+
+/// Suites of the lab that run side by side, each on a cluster of its own: much of their time is waiting.
+const LANES: usize = 2;
 
 /// What can be run at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,16 +97,17 @@ impl Group {
     /// built anew with fewer features.
     fn calls(self, tests: &Tests) -> Vec<Vec<String>> {
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-        let integration = |names: &BTreeSet<String>| {
-            let names = names.iter().flat_map(|name| ["--test".to_owned(), name.clone()]);
-            words("--workspace").into_iter().chain(names).collect::<Vec<_>>()
-        };
         match self {
             Self::Quick => vec![[integration(&tests.quick), words("--lib --bins")].concat()],
             Self::Rest => vec![integration(&tests.rest), words("--workspace --doc")],
-            Self::Lab => vec![[integration(&tests.lab), words("-- --test-threads=1")].concat()],
+            Self::Lab => vec![[integration(&tests.lab), words("--no-run")].concat()],
         }
     }
+}
+
+fn integration<'a>(names: impl IntoIterator<Item = &'a String>) -> Vec<String> {
+    let names = names.into_iter().flat_map(|name| ["--test".to_owned(), name.clone()]);
+    ["--workspace".to_owned()].into_iter().chain(names).collect()
 }
 
 /// The names of the integration tests of each group.
@@ -135,17 +144,61 @@ impl Tests {
 fn run_group(root: &Path, group: Group) -> Result<(Suites, bool)> {
     let manifest = root.join("Cargo.toml");
     let metadata = cargo_metadata(&["--no-deps", "--offline", "--manifest-path", &manifest.to_string_lossy()])?;
-    let mut log = Log::default();
-    for arguments in group.calls(&Tests::list(&metadata)?) {
-        if !cargo_test(root, &arguments, &mut log)? {
-            return Ok((log.suites, false));
+    let tests = Tests::list(&metadata)?;
+    let mut suites = Suites::default();
+    for arguments in group.calls(&tests) {
+        let (more, passed) = cargo_test(root, &arguments, "")?;
+        suites.extend(more);
+        if !passed {
+            return Ok((suites, false));
         }
     }
-    Ok((log.suites, true))
+    if group != Group::Lab {
+        return Ok((suites, true));
+    }
+    let (more, passed) = side_by_side(root, &tests.lab)?;
+    suites.extend(more);
+    Ok((suites, passed))
 }
 
-/// Shows what cargo says and keeps what it says of suites.
-fn cargo_test(root: &Path, arguments: &[String], log: &mut Log) -> Result<bool> {
+/// Runs suites of the lab in lanes until all have run, or one has failed.
+fn side_by_side(root: &Path, names: &BTreeSet<String>) -> Result<(Suites, bool)> {
+    let waiting = Mutex::new(shortest_first(names));
+    let next = || waiting.lock().pop();
+    let lane = || {
+        let mut suites = Suites::default();
+        while let Some(name) = next() {
+            let arguments = [integration([&name]), vec!["--".to_owned(), "--test-threads=1".to_owned()]].concat();
+            let (more, passed) = cargo_test(root, &arguments, &format!("{name}: "))?;
+            suites.extend(more);
+            if !passed {
+                waiting.lock().clear();
+                return Ok((suites, false));
+            }
+        }
+        Ok((suites, true))
+    };
+    let lanes: Vec<Result<(Suites, bool)>> = thread::scope(|scope| {
+        let lanes: Vec<_> = (0..LANES).map(|_| scope.spawn(lane)).collect();
+        lanes.into_iter().map(|lane| lane.join().unwrap_or_else(|_| bail!("a lane panicked"))).collect()
+    });
+    lanes.into_iter().try_fold((Suites::default(), true), |(mut suites, passed), lane| {
+        let (more, also) = lane?;
+        suites.extend(more);
+        Ok((suites, passed && also))
+    })
+}
+
+/// The order in which lanes take suites from the end.
+fn shortest_first(names: &BTreeSet<String>) -> Vec<String> {
+    let place = |name: &String| LONG.iter().position(|long| long == name).unwrap_or(LONG.len());
+    let mut order: Vec<String> = names.iter().cloned().collect();
+    order.sort_by_key(|name| std::cmp::Reverse(place(name)));
+    order
+}
+
+/// Shows what cargo says, each line behind a prefix, and answers with the suites that ran and whether all passed.
+fn cargo_test(root: &Path, arguments: &[String], prefix: &str) -> Result<(Suites, bool)> {
     // One pipe for both, so that the name of a suite and what became of it stay in order.
     let (reader, writer) = std::io::pipe().context("make a pipe")?;
     let mut command = Command::new(cargo());
@@ -153,12 +206,13 @@ fn cargo_test(root: &Path, arguments: &[String], log: &mut Log) -> Result<bool> 
     let mut child = command.stdout(writer.try_clone()?).stderr(writer).spawn().context("run cargo test")?;
     // It holds the pipe open.
     drop(command);
+    let mut log = Log::default();
     for line in BufReader::new(reader).lines() {
         let line = line.context("read what cargo test says")?;
-        println!("{line}");
+        println!("{prefix}{line}");
         log.line(&line);
     }
-    Ok(child.wait().context("wait for cargo test")?.success())
+    Ok((log.suites, child.wait().context("wait for cargo test")?.success()))
 }
 
 /// What cargo and the tests have said so far.

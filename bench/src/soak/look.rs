@@ -13,6 +13,9 @@ use crate::clock;
 use crate::cluster::Cluster;
 use crate::run;
 
+/// The identity of health endpoints.
+const HEALTH: u64 = 4;
+
 /// What was seen, line by line, in no order.
 pub(super) type Lines = BTreeSet<String>;
 
@@ -43,38 +46,61 @@ pub(super) fn steady(cluster: &Cluster, node: &str) -> Result<Lines> {
     })
 }
 
-/// What the agent's maps say, but for what only counts or only names other entries.
+/// What the agent's maps say, but for what only names other entries and for the health endpoint, which is another one after each start.
 fn maps(cluster: &Cluster, node: &str) -> Result<Lines> {
     let pod = cluster.agent_pod(node)?;
-    let mut lines = Lines::new();
-    for map in ["endpoint", "policy", "lb", "ipcache"] {
-        let dump = ["-n", "kube-system", "exec", &pod, "--", "cilium-dbg", "bpf", map, "list", "-o", "json"];
-        let text = cluster.kubectl(&dump)?;
-        let entries: Vec<Value> = serde_json::from_str(&text).with_context(|| format!("the dump of {map}"))?;
-        for mut entry in entries {
+    let dump = |map: &str| -> Result<Vec<Value>> {
+        let command = ["-n", "kube-system", "exec", &pod, "--", "cilium-dbg", "bpf", map, "list", "-o", "json"];
+        let text = cluster.kubectl(&command)?;
+        serde_json::from_str(&text).map_err(Into::into).and_then(entries).with_context(|| format!("the dump of {map}"))
+    };
+    let endpoints: Vec<String> = dump("endpoint")?.iter().map(Value::to_string).collect();
+    let (of_health, others): (Vec<String>, Vec<String>) =
+        endpoints.into_iter().partition(|entry| entry.contains(&format!("sec_id={HEALTH} ")));
+    let policies_of =
+        |entries: &[String]| -> BTreeSet<u64> { entries.iter().filter_map(|entry| policy(entry)).collect() };
+    let only_of_health = &policies_of(&of_health) - &policies_of(&others);
+    let mut lines: Lines = others.into_iter().map(|entry| format!("endpoint {entry}")).collect();
+    for map in ["policy", "lb", "ipcache"] {
+        for mut entry in dump(map)? {
+            let number = |field: &str| entry.get(field).and_then(Value::as_u64);
+            let of_health = number("policy").is_some_and(|policy| only_of_health.contains(&policy));
+            if of_health || number("identity") == Some(HEALTH) {
+                continue;
+            }
             if let Some(fields) = entry.as_object_mut() {
                 fields.remove("provenance");
             }
-            // The health endpoint is another one after each start.
-            if !is_of_health(&entry) {
-                lines.insert(format!("{map} {entry}"));
-            }
+            lines.insert(format!("{map} {entry}"));
         }
     }
     Ok(lines)
 }
 
-fn is_of_health(entry: &Value) -> bool {
-    const HEALTH: u64 = 4;
-    entry.get("identity").and_then(Value::as_u64) == Some(HEALTH)
+/// The number of the policy of an endpoint, in a dump of it.
+fn policy(endpoint: &str) -> Option<u64> {
+    let (_, rest) = endpoint.split_once("policy=")?;
+    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
-/// What pods may leave behind on a node: links, network namespaces, pins, files of the agent.
+/// The entries of a dump: a list of them, or an object of keys and values.
+fn entries(dump: Value) -> Result<Vec<Value>> {
+    match dump {
+        Value::Array(entries) => Ok(entries),
+        Value::Object(values) => Ok(values.into_iter().map(|(key, value)| serde_json::json!({ key: value })).collect()),
+        other => bail!("neither a list nor an object: {other}"),
+    }
+}
+
+/// What pods may leave behind on a node: links, network namespaces, pins of links that are gone, files of the agent.
 pub(super) fn leftovers(cluster: &Cluster, node: &str) -> Result<Lines> {
     const SCRIPT: &str = "
         ip -o link | grep -o 'lxc[0-9a-f]*' | sed 's/^/link /'
         ls /run/netns /var/run/netns 2>/dev/null | grep -v ':$' | sort -u | sed 's/^/netns /'
-        cd /sys/fs/bpf/cilium && find . -type f | sed 's/^/pin /'
+        cd /sys/fs/bpf/cilium && find . -type f | while read -r pin; do
+            link=$(echo \"$pin\" | grep -o 'lxc[0-9a-f]*')
+            [ -n \"$link\" ] && [ -e \"/sys/class/net/$link\" ] || echo \"pin $pin\"
+        done
         ls /var/run/cilium/state /var/run/cilium/deleteQueue | sed 's/^/file /'
         true";
     let said = run::output(cluster.on_node(node).args(["sh", "-c", SCRIPT]))?;

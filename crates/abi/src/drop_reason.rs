@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
-//! Why a packet was dropped, numbered as Hubble's public API numbers it (contracts I.1).
+//! Why a packet was dropped, numbered as Hubble's public API numbers it.
 
 macro_rules! drop_reasons {
     ($($(#[$meta:meta])* $name:ident = $code:literal, $proto:literal, $text:literal;)+) => {

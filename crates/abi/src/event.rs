@@ -85,7 +85,7 @@ layout! {
     }
 }
 
-/// Monitor message types (contracts I.3).
+/// Monitor message types.
 pub mod kind {
     /// A packet was dropped.
     pub const DROP: u8 = 1;
@@ -93,7 +93,7 @@ pub mod kind {
     pub const TRACE: u8 = 4;
 }
 
-/// Trace observation points, datapath values (contracts I.4).
+/// Trace observation points, datapath values.
 pub mod point {
     /// Into a local endpoint.
     pub const TO_ENDPOINT: u8 = 0;
@@ -115,7 +115,7 @@ pub mod point {
     pub const TO_NETWORK: u8 = 11;
 }
 
-/// Trace reasons, datapath values (contracts I.4).
+/// Trace reasons, datapath values.
 pub mod trace_reason {
     /// First packet of a flow.
     pub const NEW: u8 = 0;

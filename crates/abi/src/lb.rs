@@ -260,6 +260,16 @@ layout! {
 }
 
 layout! {
+    /// A socket that remembers, as a program tells of it (`programs/sock_memory.rs`).
+    pub struct SocketMemory (48) {
+        /// Its cookie.
+        pub cookie: u64,
+        /// What it remembers.
+        pub connected: Connected,
+    }
+}
+
+layout! {
     /// An unconnected socket and a backend that it has sent to.
     pub struct ReverseKey (32) {
         /// Socket cookie.

@@ -33,7 +33,7 @@ pub use maps::{MapDef, MapKind};
 /// Version of the folder in which everything is pinned. Layouts have versions of their own ([`MapDef::VERSION`]).
 pub const ABI_VERSION: u32 = 1;
 
-/// Numeric security identities that both sides must agree on (contracts F.1).
+/// Numeric security identities that both sides must agree on.
 pub mod identity {
     /// Not known.
     pub const UNKNOWN: u32 = 0;

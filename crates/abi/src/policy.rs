@@ -48,10 +48,10 @@ layout! {
     }
 }
 
-/// No allow entry reaches it: a deny wins over every allow (contracts D.3).
+/// No allow entry reaches it: a deny wins over every allow.
 pub const DENY_PRECEDENCE: u32 = u32::MAX;
 
-/// How specific the deciding entry was (contracts I.2).
+/// How specific the deciding entry was.
 pub mod match_type {
     /// Nothing matched.
     pub const NONE: u8 = 0;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The one question between features that is not a table: a pod's address, asked by `endpoint`, answered by `ipam`.
+//! The one question between features that does not go through a table: `endpoint` asks `ipam` for a pod's address.
 
 use endpoint::{AddressError, Addresses, Allocated, Families};
 use ipam::{Allocator, Error};
 use std::net::IpAddr;
 
-/// `ipam`'s allocator in the words of `endpoint`.
+/// Adapts `ipam`'s allocator to `endpoint`'s trait.
 #[derive(Clone, Debug)]
 pub(crate) struct FromPools(pub Allocator);
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Announcements on the node's links, when they are on: what they need besides the tables that all features share.
+//! L2 announcements, when enabled: what they need besides the tables that all features share.
 
 use crate::config::Config;
 use datapath::{Kernel, Wire};
@@ -12,7 +12,7 @@ use statedb::{Inputs, Reader, Tasks};
 use std::sync::Arc;
 use surface::Surface;
 
-/// What others have.
+/// Shared with other features.
 pub(crate) struct Shared {
     pub(crate) slices: Reader<EndpointSlice>,
     pub(crate) nodes: Reader<Node>,
@@ -21,7 +21,7 @@ pub(crate) struct Shared {
     pub(crate) wire: Arc<dyn Wire>,
 }
 
-/// Starts to announce, if that is configured.
+/// Starts announcing, if configured.
 ///
 /// # Errors
 ///
@@ -63,7 +63,7 @@ pub(crate) fn start(
     Ok(surface)
 }
 
-/// Where the endpoints of each Service are.
+/// Where each Service has endpoints.
 fn endpoints(slices: &Reader<EndpointSlice>, node: &str, tasks: &Tasks) -> Reader<l2::Endpoints> {
     let by_service = slices.index(|slice| [slice.service.clone()]);
     let here = node.to_owned();
@@ -75,7 +75,7 @@ fn endpoints(slices: &Reader<EndpointSlice>, node: &str, tasks: &Tasks) -> Reade
     statedb::derive(tasks, "l2-endpoints", inputs, row).rows
 }
 
-/// Of the endpoints that take new connections: those that are ready, or else those that end but still answer.
+/// Counts endpoints that take new connections: the ready ones, or else those terminating but still serving.
 fn place<'a>(
     service: &ServiceName,
     endpoints: impl Iterator<Item = &'a SliceEndpoint> + Clone,

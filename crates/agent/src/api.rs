@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The agent's REST API on its unix socket (contracts L.1): the features' routes, and those that speak of the whole.
+//! The agent's REST API on its unix socket: the features' routes, and those about the agent as a whole.
 
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
@@ -12,10 +12,10 @@ use std::sync::Arc;
 use surface::Surface;
 use tracing::{Instrument, info_span};
 
-/// Tells the status of the whole.
+/// Returns the agent's overall status.
 pub(crate) type StatusSource = Arc<dyn Fn() -> StatusResponse + Send + Sync>;
 
-/// All routes. What is logged on behalf of a request says which.
+/// All routes. Logs carry the request they belong to.
 pub(crate) fn router(surface: &Surface, status: StatusSource) -> Router {
     let healthz = get(move || async move { Json(status()) });
     Router::new()

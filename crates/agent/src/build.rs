@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The wiring of the agent, in start order. A missing input is a compile error; what runs is what stands here. Kernel and API server
-//! are given, so that the same wiring runs on a node and in memory.
+//! The wiring of the agent, in start order. A missing input is a compile error; what runs is what is written here.
+//! Kernel and API server are parameters, so that the same wiring runs on a node and in memory.
 
 use crate::addresses::FromPools;
 use crate::config::Config;
@@ -15,13 +15,13 @@ use std::sync::Arc;
 use surface::Surface;
 use tokio::sync::watch;
 
-/// Starts everything on the node of that name. Returns when all tasks run; whether pods can be attached is another question.
+/// Starts everything on the named node. Returns once all tasks are running, before pods can be attached.
 ///
 /// # Errors
 ///
-/// The kernel refuses a program or a map.
+/// The kernel rejects a program or a map.
 pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, tasks: &Tasks) -> datapath::Result<Agent> {
-    let Host { maps, hooks, netlink, wire, events } = host;
+    let Host { maps, hooks, netlink, wire, sockets, events } = host;
     let epochs = Epochs::open(&maps)?;
     let mut surface = Surface::new();
     let sources = sources::reflect(config, node_name, client, tasks);
@@ -59,6 +59,7 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
             addresses: node.addresses,
             maps: Arc::clone(&maps),
             hooks: Arc::clone(&hooks),
+            sockets,
             epochs: epochs.clone(),
         },
         tasks,

@@ -124,8 +124,8 @@ pub fn command() -> clap::Command {
     Arguments::command(NAME, about, &keys()).version(env!("CARGO_PKG_VERSION"))
 }
 
-/// Reads the command line, of which the first argument is the program's name. Ends the process with what clap has to say
-/// when a flag is unknown, or help or the version is asked for.
+/// Parses the command line; the first argument is the program's name. Exits with clap's message when a flag is unknown,
+/// or help or the version was requested.
 pub(crate) fn arguments<I: IntoIterator<Item = OsString>>(arguments: I) -> Arguments {
     Arguments::parse(command(), arguments).unwrap_or_else(|answer| answer.exit())
 }
@@ -145,7 +145,7 @@ impl Config {
         Ok(Self::parse(&keys)?)
     }
 
-    /// Types the keys.
+    /// Parses the keys.
     ///
     /// # Errors
     ///
@@ -154,7 +154,7 @@ impl Config {
         Ok(<Self as Group>::parse(keys)?)
     }
 
-    /// Keys that neither the agent nor the operator, which reads the same ConfigMap, knows.
+    /// Keys unknown to both the agent and the operator, which reads the same ConfigMap.
     #[must_use]
     pub fn unknown(&self) -> Vec<String> {
         let (ours, theirs) = (Self::keys(), operator::Config::keys());
@@ -174,7 +174,7 @@ impl Config {
         }
     }
 
-    /// The constants of the programs follow from what the node is.
+    /// The programs' constants, from the facts of the node.
     pub(crate) fn programs(&self) -> ProgramConfig {
         let (node, services) = (&self.node, &self.services);
         let tunnel = node.routing == RoutingMode::Tunnel;
@@ -207,7 +207,7 @@ impl Config {
     }
 }
 
-/// At least one second: the programs count in seconds, and none means an event for each packet.
+/// At least one second: the programs count in seconds, and zero means an event for each packet.
 fn whole_seconds(duration: Duration) -> u32 {
     let up = u64::from(duration.subsec_nanos() > 0);
     u32::try_from(duration.as_secs().saturating_add(up)).unwrap_or(u32::MAX).max(1)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Who reaches whom: the wiring between the health endpoint (`endpoint`), its publication (`node`) and the probes (`health`).
+//! Connectivity checks: the wiring between the health endpoint (`endpoint`), its publication (`node`) and the probes
+//! (`health`).
 
 use endpoint::health::HealthEndpoint;
 use rest::{ClusterStatus, State, Status};
@@ -13,7 +14,7 @@ use tokio::sync::watch;
 /// The health endpoint, or why there is none.
 pub(crate) type Endpoint = watch::Receiver<Result<HealthEndpoint, String>>;
 
-/// Passes on what becomes of the health endpoint: its addresses to be published, its namespace to be served in.
+/// Follows the health endpoint: publishes its addresses and passes on its namespace.
 pub(crate) fn share(
     probing: bool,
     endpoint: Option<Endpoint>,
@@ -28,7 +29,7 @@ pub(crate) fn share(
     let (netns, receiver) = watch::channel(None);
     match endpoint {
         Some(endpoint) => tasks.spawn("health-endpoint", follow(endpoint, addresses, netns)),
-        // What an earlier configuration has published is withdrawn.
+        // Withdraw what an earlier configuration published.
         None => drop(addresses.send_replace(Some(Vec::new()))),
     }
     (receiver, surface)
@@ -41,7 +42,7 @@ async fn follow(
 ) {
     loop {
         let present = endpoint.borrow_and_update().as_ref().ok().cloned();
-        // One that is being made anew keeps the addresses that others know.
+        // While it is recreated, the published addresses stay.
         if let Some(present) = &present {
             addresses.send_replace(Some(present.addresses.clone()));
         }
@@ -52,7 +53,7 @@ async fn follow(
     }
 }
 
-/// What the status says of probes: that they run, and whether others can probe this node's endpoint.
+/// The status of probing: that it runs, and whether others can probe this node's endpoint.
 fn status(probing: bool, endpoint: Option<&Endpoint>) -> Status {
     if !probing {
         return Status { state: State::Disabled, msg: String::new() };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! From the kernel's ring of events to Hubble.
+//! From the kernel's event ring to Hubble.
 
 use datapath::events::Reader;
 use rest::MonitorStatus;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use surface::Surface;
 
-/// Hands events on, and shows how many the kernel could not deliver.
+/// Forwards events, and counts those the kernel could not deliver.
 pub(crate) fn start(mut reader: Reader, sink: hubble::Sink, tasks: &Tasks) -> Surface {
     let lost = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&lost);

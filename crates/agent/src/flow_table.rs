@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The upkeep of the flow table: its garbage, and the flows that programs of an older build go on adding to theirs.
+//! Upkeep of the flow table: garbage collection, and migrating flows that programs of an older build still add to
+//! theirs.
 
 use abi::maps::Flows;
 use datapath::bpf::Migration;
@@ -13,13 +14,13 @@ use surface::{Families, Family, Surface};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-/// How often a table with much room is tidied.
+/// The interval for a table with plenty of room.
 const SELDOM: Duration = Duration::from_secs(30);
-/// How often one is that may fill up, and how often it is looked whether programs of an older build are left.
+/// The interval for a table that may fill up, and for checking whether programs of an older build are left.
 const OFTEN: Duration = Duration::from_secs(10);
 
-/// Starts it; returns its metrics. The first round comes when the agent is ready: by then most programs have
-/// been replaced.
+/// Starts it and returns its metrics. The first round is when the agent is ready: by then most programs have been
+/// replaced.
 pub(crate) fn start(
     table: Map<Flows>,
     hooks: Arc<dyn Hooks>,
@@ -31,7 +32,7 @@ pub(crate) fn start(
     let shown = metrics(Arc::clone(&alive), capacity);
     let mut upkeep = Upkeep { capacity, collector: Collector::new(table), hooks, alive, migrating: true, tight: false };
     tasks.spawn("collect-flows", async move {
-        // One that never becomes ready has flows all the same.
+        // An agent that never becomes ready still has flows.
         drop(tokio::time::timeout(SELDOM, ready.wait_for(|ready| *ready)).await);
         loop {
             let pause;
@@ -46,7 +47,7 @@ pub(crate) fn start(
     shown
 }
 
-/// Flows as the last round counted them, and how many there may be.
+/// Flows counted by the last round, and the capacity.
 pub(crate) fn metrics(alive: Arc<AtomicUsize>, capacity: u32) -> Surface {
     let read = move || {
         let alive = alive.load(Ordering::Relaxed) as u64;
@@ -69,7 +70,7 @@ struct Upkeep {
 }
 
 impl Upkeep {
-    /// One round. Says how long to wait until the next.
+    /// Runs one round and returns the delay until the next.
     fn round(&mut self) -> Duration {
         if self.migrating {
             self.migrating = !self.finish_migration();
@@ -102,7 +103,7 @@ impl Upkeep {
         }
     }
 
-    /// Says when the table becomes tight, and when it is not any more.
+    /// Logs when the table becomes tight, and when it no longer is.
     fn report(&mut self, tight: bool, collected: Collected) {
         let Collected { alive, entries, .. } = collected;
         let capacity = self.capacity;
@@ -121,7 +122,7 @@ impl Upkeep {
     }
 }
 
-/// A table that is half full may be full within half a minute.
+/// A half-full table may be full within half a minute.
 fn pause(collected: &Collected, capacity: u32, migrating: bool) -> Duration {
     if migrating || collected.entries > capacity as usize / 2 { OFTEN } else { SELDOM }
 }

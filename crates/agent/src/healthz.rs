@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `GET /healthz` on the loopback address, for the probes of Kubernetes (contracts G: probes).
+//! `GET /healthz` on the loopback address, for Kubernetes' probes.
 
 use axum::Router;
 use axum::extract::State;
@@ -7,9 +7,9 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::get;
 use std::sync::Arc;
 
-/// Answers whether the agent is well: an error is what is wrong.
+/// Says whether the agent is healthy; the error is what is wrong.
 pub(crate) trait Probe: Send + Sync + 'static {
-    /// `kubernetes` tells whether a lost connection to the API server counts.
+    /// `kubernetes` says whether a lost connection to the API server counts.
     ///
     /// # Errors
     ///

@@ -6,11 +6,11 @@ use anyhow::Context;
 use datapath::bpf::{Datapath, Options};
 use datapath::{Host, sysctl};
 
-/// Loads the programs, or adopts those that are there.
+/// Loads the programs, or adopts those already there.
 ///
 /// # Errors
 ///
-/// The kernel refuses a program or a map.
+/// The kernel rejects a program or a map.
 pub(crate) fn open(config: &Config) -> anyhow::Result<Host> {
     if config.procfs.join("sys/net").is_dir() {
         sysctl::use_procfs(&config.procfs);
@@ -27,7 +27,7 @@ pub(crate) fn open(config: &Config) -> anyhow::Result<Host> {
 
 /// The flow table's share of the node's memory, within the bounds of the field.
 fn flow_capacity(ratio: f64) -> u32 {
-    /// Key, value, what the kernel adds, and the entry's share of the rings.
+    /// Key, value, the kernel's overhead, and the entry's share of the rings.
     const ENTRY_BYTES: f64 = 344.0;
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse().ok());

@@ -37,14 +37,14 @@ use tokio_util::sync::CancellationToken;
 ///
 /// # Errors
 ///
-/// The configuration cannot be used, the kernel refuses, or a task failed.
+/// The configuration is invalid, the kernel rejects something, or a task failed.
 pub fn main<I: IntoIterator<Item = OsString>>(arguments: I) -> anyhow::Result<()> {
     let config = Config::load(&config::arguments(arguments))?;
     surface::init_logs(config.debug);
     let (uninstall, result) = {
         let runtime = runtime()?;
         let ended = runtime.block_on(run(&config))?;
-        // Work for the kernel does not end with the task that waits for it.
+        // Blocking work does not end with the task that waits for it.
         runtime.shutdown_timeout(LAST_WORK);
         ended
     };
@@ -52,15 +52,15 @@ pub fn main<I: IntoIterator<Item = OsString>>(arguments: I) -> anyhow::Result<()
     result
 }
 
-/// How long work that waits for the kernel or a disk may go on after all tasks have ended.
+/// How long blocking work may continue after all tasks have ended.
 const LAST_WORK: Duration = Duration::from_secs(5);
 
 fn runtime() -> io::Result<Runtime> {
-    // Two threads: an agent is idle nearly always, and each thread costs memory.
+    // Two threads: an agent is nearly always idle, and each thread costs memory.
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
 }
 
-/// Returns how it ended, and what is left to do then.
+/// Returns the outcome, and what is left to do after it.
 async fn run(config: &Config) -> anyhow::Result<(Uninstall, anyhow::Result<()>)> {
     let token = CancellationToken::new();
     surface::stop_on_signal(token.clone()).context("receive signals")?;

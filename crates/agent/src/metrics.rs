@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Metrics of the agent itself (contracts J): packets as the kernel counts them, and reconcilers.
+//! Metrics of the agent itself, under Cilium's names: packets as counted by the kernel, and reconcilers.
 
 mod example;
 
@@ -10,17 +10,17 @@ use abi::{DropReason, metrics::reason_and_direction};
 use datapath::PerCpuMap;
 use surface::{Families, Family, Surface};
 
-/// What the kernel counted.
+/// Packets as counted by the kernel.
 pub(crate) fn packets(counters: PerCpuMap<Counters>) -> Surface {
     Surface::new().metrics(|registry| registry.register_collector(Families::read(move || read_packets(&counters))))
 }
 
-/// How the reconcilers of a surface do.
+/// The state of a surface's reconcilers.
 pub(crate) fn reconcilers(of: Surface) -> Surface {
     Surface::new().metrics(|registry| registry.register_collector(Families::read(move || read_reconcilers(&of))))
 }
 
-/// A map that cannot be read gives no samples rather than zeros.
+/// A map that cannot be read yields no samples rather than zeros.
 fn read_packets(counters: &PerCpuMap<Counters>) -> Vec<Family> {
     let mut drops = Family::counter("drop_count", "Packets dropped, by reason and direction");
     let mut drop_bytes = Family::counter("drop_bytes", "Bytes dropped, by reason and direction");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `cilium-mount cgroup2|bpf PATH`: mounts a file system on the node from an init container that is not privileged. It
-//! enters the node's namespaces through `/proc` of the node, which the chart mounts at `$HOST_PROC`.
+//! `cilium-mount cgroup2|bpf PATH`: mounts a file system on the node from an unprivileged init container. It enters the
+//! node's namespaces through the node's `/proc`, which the chart mounts at `$HOST_PROC`.
 
 use anyhow::{Context, bail};
 use nix::mount::{MsFlags, mount};
@@ -23,7 +23,7 @@ pub fn main(args: &[String]) -> anyhow::Result<()> {
     mount_once(kind, Path::new(path))
 }
 
-/// Into the node's first process's control group and mount namespaces.
+/// Enters the control group and mount namespaces of the node's first process.
 fn enter(proc: &Path) -> anyhow::Result<()> {
     let open = |name: &str| {
         let path = proc.join("1/ns").join(name);

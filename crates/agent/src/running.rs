@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! An agent that has been built: what it serves, and when it is ready.
+//! A running agent: what it serves, and when it is ready.
 
 use axum::Router;
 use model::{Endpoint, LocalNode};
@@ -7,11 +7,11 @@ use statedb::{Reader, Tasks};
 use tokio::sync::{oneshot, watch};
 use tracing::info;
 
-/// An agent whose tasks run, and what it serves.
+/// A running agent and what it serves.
 #[derive(Debug)]
 pub struct Agent {
-    /// The REST API. It is to be served once [`restored`](Self::restored) returns: a plugin that comes earlier finds nobody,
-    /// and queues or waits on its side.
+    /// The REST API. Serve it once [`restored`](Self::restored) returns: until then the plugin finds nobody listening,
+    /// and queues or waits.
     pub api: Router,
     /// `/healthz`, for the probes of Kubernetes.
     pub healthz: Router,
@@ -22,19 +22,19 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Returns when the endpoints of the process before are restored and queued deletions are carried out.
+    /// Returns once the previous process's endpoints are restored and queued deletions are carried out.
     pub async fn restored(&self) {
         self.endpoints.initialized().await;
     }
 
-    /// The API is served. Once the node is ready, pods can be attached.
+    /// Call this once the API is served. Pods can then be attached as soon as the node is ready.
     pub fn serving(self) {
-        // Who waits for it may have ended.
+        // The receiver may be gone.
         let _ = self.serving.send(());
     }
 }
 
-/// Announces that pods can be attached, once the node is ready and the returned end says that the API is served.
+/// Announces that pods can be attached, once the node is ready and the returned sender signals that the API is served.
 pub(crate) fn when_served(node: Reader<LocalNode>, ready: watch::Sender<bool>, tasks: &Tasks) -> oneshot::Sender<()> {
     let (serving, served) = oneshot::channel();
     tasks.spawn("ready", async move {
@@ -44,7 +44,7 @@ pub(crate) fn when_served(node: Reader<LocalNode>, ready: watch::Sender<bool>, t
         }
         info!("ready: pods can be attached");
         ready.send_replace(true);
-        // Its receivers live as long as the agent.
+        // The receivers live as long as the agent.
         ready.closed().await;
     });
     serving

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! An agent on its node: the real kernel, the API server of the configuration, and the sockets on which it serves.
+//! An agent on its node: the real kernel, the configured API server, and the sockets it serves.
 
 use crate::build::build;
 use crate::config::Config;
@@ -13,14 +13,14 @@ use std::path::PathBuf;
 use tokio::net::{TcpListener, UnixListener};
 use tracing::warn;
 
-/// Starts an agent and serves what it has to say. What is returned is for when all tasks have ended.
+/// Starts an agent and serves it. The returned value is for after all tasks have ended.
 ///
 /// # Errors
 ///
-/// The kernel refuses a program, a map or a link, or a socket cannot be opened.
+/// The kernel rejects a program, a map or a link, or a socket cannot be opened.
 pub(crate) async fn start(config: &Config, tasks: &Tasks) -> anyhow::Result<Uninstall> {
     report_unknown(config);
-    // Opened before anything else, so that a second agent ends here and disturbs nothing.
+    // Opened first, so that a second agent fails here without disturbing anything.
     let healthz = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, config.health_port)))
         .await
         .with_context(|| format!("health server on port {}", config.health_port))?;

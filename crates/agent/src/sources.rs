@@ -17,7 +17,7 @@ use surface::Surface;
 /// All of them.
 #[derive(Debug)]
 pub(crate) struct Sources {
-    /// The tables, shown.
+    /// The tables, exposed.
     pub(crate) surface: Surface,
     /// Pods of this node.
     pub(crate) pods: Reader<Pod>,
@@ -33,7 +33,7 @@ pub(crate) struct Sources {
     pub(crate) services: Reader<services::Service>,
     /// EndpointSlices.
     pub(crate) slices: Reader<services::EndpointSlice>,
-    /// NetworkPolicies, unless they do not count.
+    /// NetworkPolicies, if they are enabled.
     pub(crate) network_policies: Option<Reader<policy::Policy>>,
     /// CiliumNetworkPolicies.
     pub(crate) cilium_policies: Reader<policy::Policy>,
@@ -45,7 +45,7 @@ pub(crate) struct Sources {
     pub(crate) api_servers: Reader<policy::ApiServers>,
 }
 
-/// Starts to reflect everything that the features read.
+/// Starts reflecting everything that the features read.
 pub(crate) fn reflect(config: &Config, node: &str, client: &Client, tasks: &Tasks) -> Sources {
     let mut surface = Surface::new();
     macro_rules! mirror {
@@ -106,7 +106,7 @@ pub(crate) fn reflect(config: &Config, node: &str, client: &Client, tasks: &Task
         ),
         cidr_groups: mirror!("cilium-cidr-groups", CiliumCIDRGroup, policy::ingest_cidr_group),
         api_servers,
-        // Last, when all have been added.
+        // Last, once all have been added.
         surface,
     }
 }

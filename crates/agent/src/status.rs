@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Status of the agent: what `/healthz`, `cilium-dbg status` and the probes say (contracts L.2, H.5). Each feature fills in what it
-//! knows; here is what concerns the whole.
+//! Status of the agent, as reported by `/healthz`, `cilium-dbg status` and the probes. Each feature fills in its part;
+//! this is what concerns the whole.
 
 use crate::config::Config;
 use parking_lot::Mutex;
@@ -13,18 +13,18 @@ use std::time::Duration;
 use surface::{ReconcilerHealth, Surface};
 use tokio::sync::watch;
 
-/// How often the API server is asked for its version, which also tells whether it answers.
+/// How often the API server is asked for its version, which also shows whether it responds.
 const ASK_API_SERVER: Duration = Duration::from_secs(10);
 
-/// For how long a table may stand still before the agent is not ready.
+/// How long a table may be stale before the agent is not ready.
 const WATCH_PATIENCE: Duration = Duration::from_secs(120);
 
-/// What the API server said of itself last.
+/// The API server's last version response.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ApiServer(Arc<Mutex<Option<Result<String, String>>>>);
 
 impl ApiServer {
-    /// Goes on asking.
+    /// Asks periodically.
     pub(crate) async fn ask(self, client: k8s::Client) {
         loop {
             let asked = tokio::time::timeout(ASK_API_SERVER, client.kube().apiserver_version()).await;
@@ -42,12 +42,12 @@ impl ApiServer {
     }
 }
 
-/// Everything that the status is made of.
+/// Everything the status is made from.
 pub(crate) struct Sources {
     pub(crate) config: Config,
-    /// What the features show.
+    /// The features' surfaces.
     pub(crate) surface: Surface,
-    /// What the node waits for or cannot do.
+    /// What the node is waiting for or cannot do.
     pub(crate) not_ready: watch::Receiver<Option<String>>,
     /// `tcx` or `tc`.
     pub(crate) attach_mode: &'static str,
@@ -71,7 +71,7 @@ impl crate::healthz::Probe for Sources {
 }
 
 impl Sources {
-    /// The status now.
+    /// The current status.
     pub(crate) fn status(&self) -> StatusResponse {
         StatusResponse {
             cilium: Some(self.cilium()),
@@ -136,8 +136,8 @@ impl Sources {
     }
 }
 
-/// What keeps this node from following the cluster: an API server that does not answer, or tables that stand still although
-/// it does.
+/// What keeps this node from following the cluster: an API server that does not respond, or tables that are stale
+/// although it does.
 fn kubernetes_trouble(last: Option<&Result<String, String>>, watches: &[k8s::WatchFailure]) -> Option<String> {
     let texts: Vec<String> = watches.iter().map(ToString::to_string).collect();
     last.and_then(|last| last.as_ref().err().cloned()).or_else(|| (!texts.is_empty()).then(|| texts.join("; ")))

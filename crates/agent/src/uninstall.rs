@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Leaving a clean node when the product is uninstalled, where `cni-uninstall` says so.
+//! Cleaning the node when the product is uninstalled, with `cni-uninstall`.
 //!
-//! An agent that ends leaves everything in the kernel: the next one adopts it, also when the DaemonSet was deleted and made anew in
-//! the meantime. Only with the key, and only when the DaemonSet is gone, it removes programs, maps, links, routes, devices and the
-//! CNI configuration. The deletion is seen through a watch that is open already, since `helm uninstall` takes the agent's permissions
-//! away at the same time.
+//! An agent that ends leaves everything in the kernel: the next one adopts it, even if the DaemonSet was deleted and
+//! recreated in the meantime. Only with that key, and only when the DaemonSet is gone, does it remove programs, maps,
+//! links, routes, devices and the CNI configuration. It sees the deletion through an already open watch, since `helm
+//! uninstall` revokes the agent's permissions at the same time.
 
 use crate::config::Config;
 use anyhow::Context;
@@ -15,13 +15,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tracing::{info, warn};
 
-/// The DaemonSet that agents belong to.
+/// The agents' DaemonSet.
 const DAEMON_SET: &str = "cilium";
 
-/// The DaemonSet, as far as it matters here.
+/// What matters of the DaemonSet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Owner {
-    /// Whether its deletion has begun.
+    /// Whether it is being deleted.
     deleted: bool,
 }
 
@@ -56,8 +56,8 @@ pub(crate) fn watch(config: &Config, namespace: &str, client: &Client, tasks: &T
 }
 
 impl Uninstall {
-    /// Cleans the node if the product was uninstalled. Nothing else of the agent may run any more: a pod that is being attached would
-    /// get programs back.
+    /// Cleans the node if the product was uninstalled. Nothing else of the agent may still be running: attaching a pod
+    /// would bring programs back.
     pub(crate) async fn finish(self, config: &Config) {
         if self.gone.load(Ordering::Relaxed) {
             info!("DaemonSet deleted: cleaning up this node");
@@ -66,7 +66,7 @@ impl Uninstall {
     }
 }
 
-/// A set that was never there, as with an agent that is started by hand, is not one that was uninstalled.
+/// A DaemonSet that never existed, as with an agent started by hand, was not uninstalled.
 async fn follow(reader: Reader<Owner>, gone: Arc<AtomicBool>) {
     let mut changes = reader.subscribe();
     loop {
@@ -83,7 +83,7 @@ fn is_uninstall(change: &Change<Owner>) -> bool {
     }
 }
 
-/// Each step is tried, whatever became of the others.
+/// Each step is tried, regardless of the others.
 async fn clean(config: &Config) {
     let conflist = config
         .endpoint

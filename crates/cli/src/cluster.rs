@@ -4,6 +4,7 @@
 mod collect;
 mod config;
 mod exec;
+mod policy;
 mod report;
 mod status;
 mod version;
@@ -74,6 +75,9 @@ enum Commands {
     /// The configuration of the agents.
     #[command(subcommand)]
     Config(config::Commands),
+    /// Network policies.
+    #[command(subcommand)]
+    Policy(policy::Commands),
 }
 
 /// What clap knows of it.
@@ -88,6 +92,7 @@ pub(crate) async fn run(args: impl IntoIterator<Item = OsString>) -> Result<()> 
         Commands::Status(options) => status::run(&place, &options).await,
         Commands::Version(options) => version::run(&place, &options).await,
         Commands::Config(config::Commands::View) => config::view(&place).await,
+        Commands::Policy(policy::Commands::Suggest(options)) => policy::suggest(&options).await,
     }
 }
 

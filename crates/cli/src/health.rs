@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The command `cilium-health`: what can be reached from this node (contracts H.6).
+//! The command `cilium-health`: what can be reached from this node.
 
 pub(crate) mod render;
 

@@ -4,9 +4,12 @@
 mod connect;
 mod file;
 mod filters;
+mod flows;
+mod history;
 mod names;
 mod observe;
 mod print;
+mod stats;
 mod status;
 mod times;
 mod watch;
@@ -15,11 +18,14 @@ use crate::output::Format;
 use anyhow::Result;
 use clap::{Args, Command, FromArgMatches, Subcommand};
 use clap_complete::Shell;
-use connect::Connection;
+use history::Export;
 use observe::Observe;
+use stats::Stats;
 use status::StatusOutput;
 use std::ffi::OsString;
 
+pub(crate) use connect::Connection;
+pub(crate) use flows::Flows;
 pub(crate) use names::{drop_reason, observation_point, policy_match};
 pub(crate) use times::duration;
 
@@ -84,12 +90,22 @@ pub(crate) fn command() -> Command {
         .about("Observe flows, past and as they come")
         .after_help("A flow is shown when it fits all flags; a flag fits when one of its values does.")
         .subcommand(observe().name("flows").about("Observe flows"));
+    let stats = Stats::augment_args(filters::add(Command::new("stats")))
+        .about("Show who talks most, and what is dropped: by rule, reason and pair");
+    let export = Export::augment_args(filters::add(Command::new("export"))).about("Print flows as JSON lines");
+    let history = Command::new("history")
+        .about("Flows that nodes have on disk")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(export);
     let command = Command::new("hubble")
         .about("See what happens on the network")
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(observe);
+        .subcommand(observe)
+        .subcommand(stats)
+        .subcommand(history);
     Other::augment_subcommands(Global::augment_args(command))
 }
 
@@ -98,9 +114,17 @@ pub(crate) async fn run(args: impl IntoIterator<Item = OsString>) -> Result<()> 
     let args = filters::join_not(args)?;
     let matches = command().try_get_matches_from(args)?;
     let connection = Global::from_arg_matches(&matches)?.connection;
-    if let Some(("observe", observe)) = matches.subcommand() {
-        let observe = observe.subcommand_matches("flows").unwrap_or(observe);
-        return observe::run(&connection, observe).await;
+    match matches.subcommand() {
+        Some(("observe", observe)) => {
+            let observe = observe.subcommand_matches("flows").unwrap_or(observe);
+            return observe::run(&connection, observe).await;
+        }
+        Some(("stats", stats)) => return stats::run(&connection, stats).await,
+        Some(("history", history)) => {
+            let export = history.subcommand_matches("export").unwrap_or(history);
+            return history::export(&connection, export).await;
+        }
+        _ => {}
     }
     match Other::from_arg_matches(&matches)? {
         Other::Status { output } => status::status(&connection, output).await,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The agent's REST APIs over its unix sockets (contracts L.1, H.6).
+//! The agent's REST APIs over its unix sockets.
 
 use anyhow::{Context, Result, bail};
 use http_body_util::{BodyExt, Empty};

@@ -161,6 +161,14 @@ pub enum Error {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// Sockets could not be found or closed.
+    #[error("sockets: cannot {operation}")]
+    Sockets {
+        /// What was tried.
+        operation: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// A setting could not be read or written.
     #[error("cannot access the setting {name}")]
     Sysctl {

@@ -5,6 +5,7 @@ mod chaos;
 mod hooks;
 mod network;
 mod node;
+mod sockets;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ pub use chaos::{Chaos, chaos};
 pub use hooks::Hooks;
 pub use network::Network;
 pub use node::Node;
+pub use sockets::Sockets;
 pub use wire::Wire;
 
 /// A kernel in memory. Clones share their maps.

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use crate::bpf::Datapath;
 use crate::netlink::Netlink;
+use crate::sockets::{Diag, NETNS_DIR};
 use crate::wire::Links;
-use crate::{Hooks, Kernel, Result, Wire, events};
+use crate::{Hooks, Kernel, Result, Sockets, Wire, events};
 
 /// A node's kernel. [`crate::fake::Node`] makes one in memory.
 pub struct Host {
@@ -20,6 +21,8 @@ pub struct Host {
     pub netlink: Netlink,
     /// The links behind the interfaces.
     pub wire: Arc<dyn Wire>,
+    /// Connections of the node's programs to Services.
+    pub sockets: Arc<dyn Sockets>,
     /// What the programs report.
     pub events: events::Reader,
 }
@@ -30,6 +33,7 @@ impl Host {
         let datapath = Arc::new(datapath);
         Ok(Self {
             maps: Arc::<Datapath>::clone(&datapath),
+            sockets: Arc::new(Diag::open(&datapath, NETNS_DIR)?),
             hooks: datapath,
             netlink: Netlink::open()?,
             wire: Arc::new(Links::open()?),

@@ -12,6 +12,7 @@ use crate::MapSpec;
 
 mod btf;
 pub(crate) mod create;
+pub(crate) mod iterator;
 pub(crate) mod netns;
 pub(crate) mod packet;
 pub(crate) mod probe;
@@ -38,6 +39,7 @@ enum Command {
     LinkCreate = 28,
     LinkUpdate = 29,
     EnableStats = 32,
+    IterCreate = 33,
     LinkDetach = 34,
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The one question that this feature asks of another: an address for a pod. The root of the agent answers it with
-//! `ipam`, which this crate does not know.
+//! The one question this feature asks another: an address for a pod. The agent answers it with `ipam`, which this crate
+//! does not know.
 
 use crate::rest::AddressPair;
 use model::EndpointId;
@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// For which families an address is asked.
+/// Requested address families.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Families {
     /// IPv4.
@@ -20,7 +20,7 @@ pub struct Families {
     pub ipv6: bool,
 }
 
-/// One address of each family that was asked for.
+/// One address per requested family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Allocated {
     /// IPv4 address.
@@ -40,13 +40,13 @@ impl Allocated {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AddressError {
-    /// The node has no pool yet; later it may have.
+    /// The node has no pool yet, but may get one.
     #[error("no addresses yet: {0}")]
     NotReady(String),
     /// Every address is in use. The text names the pool and says what to do.
     #[error("no address is free: {0}")]
     Exhausted(String),
-    /// The address is another owner's.
+    /// The address belongs to another owner.
     #[error("address {ip} belongs to {owner}")]
     Taken {
         /// Address.
@@ -54,7 +54,7 @@ pub enum AddressError {
         /// Its owner.
         owner: String,
     },
-    /// An endpoint uses it, so that it cannot be given back.
+    /// An endpoint uses it, so it cannot be released.
     #[error("address {ip} is in use by endpoint {id}")]
     InUse {
         /// Address.
@@ -62,36 +62,36 @@ pub enum AddressError {
         /// The endpoint.
         id: EndpointId,
     },
-    /// The address is not one of this node's pool.
+    /// The address is not in this node's pool.
     #[error("address {0} is in none of this node's pools")]
     Foreign(IpAddr),
 }
 
-/// Who hands out addresses. All operations are quick and in memory.
+/// Hands out addresses. All operations are fast and in memory.
 pub trait Addresses: Send + Sync + 'static {
-    /// One address of each family asked for, all or none. The owner is `namespace/name` of the pod.
+    /// Allocates one address per requested family, all or none. The owner is `namespace/name` of the pod.
     ///
     /// # Errors
     ///
     /// There is none.
     fn allocate(&self, owner: &str, families: Families) -> Result<Allocated, AddressError>;
 
-    /// Takes that address. Doing so twice for the same owner succeeds.
+    /// Claims that address. Claiming twice for the same owner succeeds.
     ///
     /// # Errors
     ///
-    /// It is another owner's, or not ours to give.
+    /// It belongs to another owner, or is not ours to hand out.
     fn claim(&self, owner: &str, ip: IpAddr) -> Result<(), AddressError>;
 
-    /// Gives an owner's address back. To release what nobody has succeeds.
+    /// Releases an owner's address. Releasing a free address succeeds.
     ///
     /// # Errors
     ///
-    /// It is another owner's.
+    /// It belongs to another owner.
     fn release(&self, owner: &str, ip: IpAddr) -> Result<(), AddressError>;
 }
 
-/// Addresses that were handed out and wait for their endpoint.
+/// Addresses that were handed out and await their endpoint.
 #[derive(Debug, Default)]
 pub(crate) struct Leases {
     by_address: Mutex<BTreeMap<IpAddr, Lease>>,
@@ -104,7 +104,7 @@ struct Lease {
 }
 
 impl Leases {
-    /// Begins a lease for each address, and names it.
+    /// Starts a lease for each address, and returns its name.
     pub(crate) fn begin(&self, owner: &str, addresses: Allocated, lasts: Duration) -> AddressPair {
         let mut leases = self.by_address.lock();
         let mut begin = |ip: IpAddr| {
@@ -121,7 +121,7 @@ impl Leases {
         }
     }
 
-    /// Ends the lease of an address because its endpoint has come. Says whether that owner had one.
+    /// Ends the lease of an address because its endpoint has arrived. Returns whether that owner had one.
     pub(crate) fn redeem(&self, owner: &str, ip: IpAddr) -> bool {
         let mut leases = self.by_address.lock();
         let ours = leases.get(&ip).is_some_and(|lease| lease.owner == owner);
@@ -131,12 +131,12 @@ impl Leases {
         ours
     }
 
-    /// For whom an address is leased.
+    /// The owner of an address's lease.
     pub(crate) fn owner(&self, ip: IpAddr) -> Option<String> {
         self.by_address.lock().get(&ip).map(|lease| lease.owner.clone())
     }
 
-    /// Ends all leases that are over and returns their addresses.
+    /// Ends all expired leases and returns their addresses.
     pub(crate) fn expired(&self) -> Vec<(IpAddr, String)> {
         let now = Instant::now();
         let mut leases = self.by_address.lock();

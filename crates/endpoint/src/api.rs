@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The part of the agent's REST API that concerns addresses and endpoints (contracts L.1), to be served on the agent's
-//! unix socket. A request waits until endpoints of the process before are restored.
+//! The part of the agent's REST API about addresses and endpoints, served on the agent's unix socket. Requests wait
+//! until the previous process's endpoints are restored.
 
 mod endpoint;
 mod ipam;
@@ -20,7 +20,7 @@ use statedb::Reader;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// What handlers share.
+/// Shared by handlers.
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
     pub(crate) manager: Arc<Manager>,
@@ -50,7 +50,7 @@ async fn restored(State(shared): State<Shared>, request: Request, next: Next) ->
     next.run(request).await
 }
 
-/// A refusal: a status and one sentence, as a JSON string.
+/// An error response: a status and one sentence, as a JSON string.
 #[derive(Debug)]
 pub(crate) struct Refusal(pub(crate) StatusCode, pub(crate) String);
 
@@ -102,7 +102,7 @@ async fn config(State(shared): State<Shared>) -> Result<Json<DaemonConfiguration
     }))
 }
 
-/// The node's row; without it nothing can be said of gateways and MTU.
+/// The node's row; without it gateways and MTU are unknown.
 fn local_node(shared: &Shared) -> Result<Arc<LocalNode>, Refusal> {
     shared.node.snapshot().get(&()).ok_or_else(|| {
         Refusal(StatusCode::SERVICE_UNAVAILABLE, "the node's devices and addresses are not set up yet".into())

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the datapath is to know of local addresses: one row per pod that may communicate, and one per address of the node.
-//! Pure.
+//! What the datapath must know about local addresses: one row per pod that may communicate, and one per address of the
+//! node. Pure.
 
 use abi::Addr;
 use abi::endpoint::{Endpoint as Entry, flags};
@@ -21,7 +21,7 @@ pub enum AttachmentKey {
 /// A local address, or a pod with its interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attachment {
-    /// An address of the node: what is sent to it is for the host.
+    /// An address of the node: traffic to it is for the host.
     Host(IpAddr),
     /// A pod.
     Pod(PodAttachment),
@@ -37,12 +37,12 @@ impl statedb::Row for Attachment {
     }
 }
 
-/// A pod with all that its datapath needs.
+/// A pod with everything its datapath needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodAttachment {
     /// The endpoint.
     pub endpoint: Arc<Endpoint>,
-    /// What policy says. Without it the pod was attached before and has lost its permission: everything is dropped.
+    /// Its policy. None if the pod was attached before and has lost its permission: everything is dropped.
     pub permission: Option<Permission>,
     /// The pod's gateway, and the source address of the host's own traffic to the pod.
     pub router_ipv4: Option<Ipv4Addr>,
@@ -50,7 +50,8 @@ pub struct PodAttachment {
     pub router_ipv6: Option<Ipv6Addr>,
 }
 
-/// What of an [`EndpointPolicy`] the programs read. Its revision is not among it: a policy for others changes nothing here.
+/// The part of an [`EndpointPolicy`] that the programs read. That excludes its revision: a policy for others changes
+/// nothing here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Permission {
     /// Identity.
@@ -101,7 +102,7 @@ fn enforced(permission: &Permission) -> u16 {
         | flag(permission.egress_enforced, flags::EGRESS_ENFORCED)
 }
 
-/// What the programs read of an address of the node.
+/// What the programs read about an address of the node.
 #[must_use]
 pub fn host_entry(ip: IpAddr) -> Entry {
     let addr = Addr::from(ip);
@@ -114,7 +115,7 @@ pub fn host_entry(ip: IpAddr) -> Entry {
     entry
 }
 
-/// The entries by address that an attachment wants.
+/// The by-address entries of an attachment.
 pub(crate) fn local_entries(attachment: &Attachment) -> Vec<(Addr, Entry)> {
     match attachment {
         Attachment::Host(ip) => vec![(Addr::from(*ip), host_entry(*ip))],
@@ -122,7 +123,7 @@ pub(crate) fn local_entries(attachment: &Attachment) -> Vec<(Addr, Entry)> {
     }
 }
 
-/// Keeps the table of attachments equal to what is known of endpoints, their policies and the node.
+/// Derives the table of attachments from endpoints, their policies and the node.
 pub(crate) fn derive(
     tasks: &Tasks,
     endpoints: &Reader<Endpoint>,
@@ -139,7 +140,7 @@ pub(crate) fn derive(
     })
 }
 
-/// What a change of the node bears on: its addresses, and the router of each pod.
+/// Keys affected by a change of the node: its addresses, and each pod because of the router.
 fn keys(node: &LocalNode, endpoints: &Snapshot<Endpoint>) -> Vec<AttachmentKey> {
     let pods = endpoints.iter().map(|endpoint| AttachmentKey::Pod(endpoint.id));
     host_addresses(node).map(AttachmentKey::Host).chain(pods).collect()
@@ -150,8 +151,8 @@ fn host_addresses(node: &LocalNode) -> impl Iterator<Item = IpAddr> {
     node.addresses.iter().copied().chain(routers)
 }
 
-/// The attachment of a key; as it was (`before`) while nothing is known of the node. A pod that was attached stays attached
-/// without a permission, but passes nothing; one that was not waits for it.
+/// The attachment of a key; unchanged (`before`) while the node is unknown. An attached pod that loses its permission
+/// stays attached but passes nothing; one that was never attached waits for it.
 fn resolve(
     key: AttachmentKey,
     endpoints: &Snapshot<Endpoint>,
@@ -206,7 +207,7 @@ mod tests {
         rows.iter().filter_map(|a| if let Attachment::Pod(pod) = a { Some(pod) } else { None }).collect()
     }
 
-    /// The attachments of all keys, where these were before.
+    /// The attachments of all keys, given the previous ones.
     fn resolve_all(
         endpoints: &Snapshot<Endpoint>,
         policies: &Snapshot<EndpointPolicy>,

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! CiliumEndpoint objects of this node's pods: how other nodes learn their addresses and identities.
+//! CiliumEndpoint objects of this node's pods, from which other nodes learn their addresses and identities.
 //!
-//! An object is that of one pod, by UID. One that is right is not written; one that somebody deletes or changes is made again as
-//! soon as the watch says so. Before an object is replaced that is another pod's, or made again, the API server is asked whose the
-//! name is now: two nodes that each have an endpoint of that name, or a node and the garbage collector, would undo each other's
-//! work for ever.
+//! An object belongs to one pod, by UID. A correct one is not written; one that somebody deletes or changes is
+//! recreated as soon as the watch reports it. Before replacing another pod's object, or recreating one, the API server
+//! is asked who has the name now: two nodes that each have an endpoint of that name, or a node and the garbage
+//! collector, would otherwise undo each other's work for ever.
 
 use crate::ingest_pod;
 use k8s::cilium::{
@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// The object that a pod of this node is to have.
+/// The desired object of a pod of this node.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Object {
     /// Namespace and name of the pod, and of the object.
@@ -29,7 +29,7 @@ pub struct Object {
     pub uid: String,
     /// What others read.
     pub status: EndpointStatus,
-    /// Whether the API server's watch shows it so.
+    /// Whether the API server's watch shows it like this.
     pub told: bool,
 }
 
@@ -54,7 +54,7 @@ impl statedb::Row for Object {
     }
 }
 
-/// Keeps the objects at the API server equal to what is known of this node's pods.
+/// Keeps the objects at the API server in line with this node's pods.
 pub(crate) fn start(cluster: &str, inputs: &crate::Inputs, tasks: &Tasks) -> StatusReader<Object> {
     let endpoints = inputs.endpoints.reader();
     let facts = Facts {
@@ -79,7 +79,8 @@ pub(crate) fn start(cluster: &str, inputs: &crate::Inputs, tasks: &Tasks) -> Sta
     statedb::reconcile(tasks, "endpoint-cilium-endpoints", objects.rows, target)
 }
 
-/// The table of objects. It is complete when those that are there are known, too: what is superfluous is found among them.
+/// The table of objects. It is complete only once the existing ones are known as well: surplus ones are found among
+/// them.
 fn derive(tasks: &Tasks, endpoints: &Reader<Endpoint>, facts: Facts) -> Derived<Object> {
     let with_identity = facts.policies.index(|policy| [policy.identity]);
     let [of_policy, of_identity, all] = [(); 3].map(|()| endpoints.clone());
@@ -96,7 +97,7 @@ fn derive(tasks: &Tasks, endpoints: &Reader<Endpoint>, facts: Facts) -> Derived<
     statedb::derive(tasks, "cilium-endpoints", inputs, move |pod, before| resolve(&facts, pod, before))
 }
 
-/// What objects are made of.
+/// Inputs of the objects.
 #[derive(Clone, Debug)]
 struct Facts {
     endpoints: Index<Endpoint, PodName>,
@@ -104,14 +105,15 @@ struct Facts {
     identities: Reader<Identity>,
     pods: Reader<Pod>,
     node: Reader<LocalNode>,
-    /// The objects that are there, of all nodes.
+    /// The existing objects, of all nodes.
     present: Reader<RemoteEndpoint>,
-    /// This cluster; other clusters' objects are none of ours.
+    /// This cluster; other clusters' objects are not ours.
     cluster: Arc<str>,
 }
 
-/// The object of a pod. An endpoint whose pod, identity or node is not known has none yet, but keeps the one it had (`before`):
-/// others go on to know it. Of two sandboxes of one pod the one counts whose addresses Kubernetes has made known.
+/// The object of a pod. An endpoint whose pod, identity or node is unknown has none yet, but keeps the one it had
+/// (`before`), so that others still know it. Of two sandboxes of one pod, the one with the addresses in the pod's
+/// status counts.
 fn resolve(facts: &Facts, name: &PodName, before: Option<&Object>) -> Option<Object> {
     let endpoints = facts.endpoints.get(name);
     let known = |endpoint: &Endpoint| {
@@ -129,7 +131,7 @@ fn resolve(facts: &Facts, name: &PodName, before: Option<&Object>) -> Option<Obj
     object.map(|object| object.with_told(&facts.cluster, &facts.present))
 }
 
-/// Whether an endpoint was made for a pod, or for the static pod whose present mirror it is.
+/// Whether an endpoint was created for a pod, or for the static pod that it currently mirrors.
 fn is_for(endpoint: &Endpoint, pod: &Pod) -> bool {
     pod.is_mirror() || matches!(&endpoint.kind, EndpointKind::Pod { uid, .. } if pod.uid == *uid)
 }
@@ -138,7 +140,7 @@ fn node_address(node: &LocalNode) -> Option<IpAddr> {
     node.ipv4.map(IpAddr::V4).or(node.ipv6.map(IpAddr::V6))
 }
 
-/// What is the same for as long as the pod's identity is: every change of it goes to every node, so policy is not in it.
+/// Only what changes as rarely as the pod's identity: every change goes to every node, so policy is left out.
 fn status(endpoint: &Endpoint, identity: &Identity, pod: &Pod, node: IpAddr) -> EndpointStatus {
     let addresses =
         AddressPair { ipv4: endpoint.ipv4.map(|ip| ip.to_string()), ipv6: endpoint.ipv6.map(|ip| ip.to_string()) };
@@ -182,7 +184,7 @@ pub struct Error {
     source: Box<k8s::kube::Error>,
 }
 
-/// Brings objects to the API server.
+/// Writes objects to the API server.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     client: Client,
@@ -190,12 +192,12 @@ pub(crate) struct Target {
     remote: Reader<RemoteEndpoint>,
     cluster: Arc<str>,
     warnings: Warnings,
-    /// What was written last, as the watch is to show it. While it does, nobody need ask the API server.
+    /// What was last written, as the watch should show it. While it does, there is no need to ask the API server.
     written: BTreeMap<PodName, Object>,
 }
 
 impl Target {
-    /// Writes the object unless its name is by now another pod's, or nobody's; whether it is there.
+    /// Writes the object unless its name now belongs to another pod or to none. Returns whether it exists.
     async fn write(&self, object: &Object) -> Result<bool, Error> {
         let api = self.api(&object.pod);
         let name = &*object.pod.name;
@@ -222,14 +224,14 @@ impl Target {
         Ok(true)
     }
 
-    /// Whether the object's pod exists and has not ended. Asks the API server, since tables may lag behind.
+    /// Whether the object's pod exists and has not finished. Asks the API server, since tables may lag behind.
     async fn has_pod(&self, object: &Object) -> Result<bool, k8s::kube::Error> {
         let api = self.client.namespaced::<k8s::k8s_openapi::api::core::v1::Pod>(&object.pod.namespace);
         let pod = api.get_opt(&object.pod.name).await?.as_ref().and_then(ingest_pod);
         Ok(pod.is_some_and(|pod| pod.uid == object.uid && !pod.ended))
     }
 
-    /// Deletes an object unless it is, by now, that of a pod on another node.
+    /// Deletes an object unless it now belongs to a pod on another node.
     async fn remove(&self, pod: &PodName) -> Result<(), Error> {
         let api = self.api(pod);
         let failed = |action| move |source| Error { pod: pod.clone(), action, source: Box::new(source) };
@@ -251,7 +253,7 @@ impl Target {
     }
 }
 
-/// Whether others know what matters to them.
+/// Whether the object tells others what matters to them.
 fn is_told_by(object: &Object, remote: &RemoteEndpoint) -> bool {
     let networking = object.status.networking.as_ref();
     let told = AddressPair { ipv4: remote.ipv4.map(|ip| ip.to_string()), ipv6: remote.ipv6.map(|ip| ip.to_string()) };
@@ -277,7 +279,7 @@ fn new_object(object: &Object) -> CiliumEndpoint {
     new
 }
 
-/// Deletes that very object; if it is gone or another by now, that is as good.
+/// Deletes that very object; if it is gone or has been replaced, that is fine.
 async fn delete(api: &Api<CiliumEndpoint>, name: &str, present: &CiliumEndpoint) -> Result<(), k8s::kube::Error> {
     let preconditions = Preconditions { uid: present.metadata.uid.clone(), resource_version: None };
     let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };

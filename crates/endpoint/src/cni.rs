@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The CNI plugin (contracts B): a short-lived process between the container runtime and the agent. It makes the pod's
-//! interface, asks the agent for addresses and for the datapath, and undoes what it did when one of them fails.
+//! The CNI plugin: a short-lived process between the container runtime and the agent. It creates the pod's interface,
+//! asks the agent for addresses and for the datapath, and undoes its work if any of that fails.
 //!
-//! One thread and one connection: a whole ADD is to take about ten milliseconds.
+//! One thread and one connection: a whole ADD should take about ten milliseconds.
 
 mod add;
 mod client;
@@ -29,7 +29,7 @@ use std::io::{Read, Write};
 use std::process::ExitCode;
 use tokio::time::Instant;
 
-/// The plugin's process: reads the environment and standard input, answers on standard output.
+/// The plugin's process: reads the environment and standard input, replies on standard output.
 #[must_use]
 pub fn main() -> ExitCode {
     let mut stdin = Vec::new();
@@ -44,7 +44,7 @@ pub fn main() -> ExitCode {
     print(&answer)
 }
 
-/// Writes the answer; the exit status tells which kind it is.
+/// Writes the result; the exit status says which kind it is.
 pub(crate) fn print(answer: &Result<String, String>) -> ExitCode {
     let (Ok(text) | Err(text)) = answer;
     let written = std::io::stdout().write_all(text.as_bytes());
@@ -55,7 +55,7 @@ pub(crate) fn print(answer: &Result<String, String>) -> ExitCode {
 ///
 /// # Errors
 ///
-/// The error, as the specification writes it.
+/// The error in the specification's form.
 pub fn run(environment: &Environment, stdin: &[u8]) -> Result<String, String> {
     if environment.command == "VERSION" {
         return Ok(versions(stdin));
@@ -81,7 +81,7 @@ pub fn run(environment: &Environment, stdin: &[u8]) -> Result<String, String> {
     }
 }
 
-/// One call with what it was given.
+/// A call with its input.
 pub(crate) struct Call<'a> {
     environment: &'a Environment,
     config: &'a Config,
@@ -125,8 +125,8 @@ pub(crate) fn versions(stdin: &[u8]) -> String {
     format!("{:#}\n", json!({"cniVersion": asked.unwrap_or(Version::LATEST), "supportedVersions": Version::ALL}))
 }
 
-/// Name of the host side of the pair that belongs to an attachment. It follows from the attachment alone, so that DEL
-/// finds it without the agent and without the namespace.
+/// Name of the host side of an attachment's veth pair. It is derived from the attachment alone, so that DEL finds it
+/// without the agent and without the namespace.
 pub(crate) fn host_interface(attachment: &crate::reference::AttachmentId) -> String {
     use sha2::{Digest, Sha256};
     let digest = crate::queue::hex(&Sha256::digest(attachment.to_string()));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The CNI configuration (contracts B.1): the container runtime uses us from the moment it is there, so it is written only
-//! when the agent can serve, and written again when somebody takes it away.
+//! The CNI configuration: the container runtime uses us as soon as it exists, so it is written only once the agent can
+//! serve, and restored when somebody removes it.
 
 use crate::config::Config;
 use crate::file::write_atomically;
@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// Its name among the configurations of others, of which the runtime takes the first.
+/// Its file name; the runtime uses the first configuration by name.
 pub const FILE: &str = "05-cilium.conflist";
-/// Suffix of configurations of others that were put aside.
+/// Suffix of other CNIs' configurations that were set aside.
 const BACKUP: &str = "cilium_bak";
 /// The name that older releases used.
 const LEGACY: &str = "05-cilium.conf";
-/// How often the folder is looked at.
+/// How often the folder is checked.
 const WATCH: Duration = Duration::from_secs(5);
 
 /// The configuration could not be written or removed.
@@ -40,7 +40,7 @@ pub fn content(config: &Config) -> Value {
     })
 }
 
-/// Whether it is written, in the agent's status (contracts L.2).
+/// Whether it is written, in the agent's status.
 pub(crate) fn fill_status(path: Option<PathBuf>) -> impl Fn(&mut StatusResponse) {
     move |status| {
         let (state, msg) = match &path {
@@ -54,7 +54,7 @@ pub(crate) fn fill_status(path: Option<PathBuf>) -> impl Fn(&mut StatusResponse)
     }
 }
 
-/// Makes the folder as it is to be; what is right already is not touched.
+/// Brings the folder to the desired state; what is right is not touched.
 ///
 /// # Errors
 ///
@@ -91,8 +91,8 @@ fn others(folder: &Path, own: &Path, exclusive: bool) -> io::Result<Vec<PathBuf>
     Ok(others)
 }
 
-/// Removes our configuration, so that the runtime does not call a plugin without an agent. For the uninstall hook. Without
-/// one there is nothing to do. Configurations of others that were put aside come back.
+/// Removes our configuration, if any, so that the runtime does not call a plugin without an agent, and restores other
+/// CNIs' configurations that were set aside. For the uninstall hook.
 ///
 /// # Errors
 ///
@@ -116,7 +116,7 @@ pub fn remove(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Keeps the configuration there from the moment the agent is ready, until dropped.
+/// Keeps the configuration in place from the moment the agent is ready until dropped.
 pub(crate) async fn keep(path: PathBuf, config: Config, mut ready: watch::Receiver<bool>) {
     if ready.wait_for(|ready| *ready).await.is_err() {
         return;

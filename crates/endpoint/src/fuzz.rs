@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the fuzzer calls: calls of the plugin, pods, and what the agent reads from disk and from its socket. Not part of the product.
+//! Fuzz targets: calls of the plugin, pods, and what the agent reads from disk and from its socket. Not part of the
+//! product.
 
 #![allow(clippy::expect_used, reason = "a wrong answer is to be loud")]
 
@@ -33,7 +34,7 @@ pub fn document(data: &[u8]) {
     }
 }
 
-/// What can be read is read again as it was written.
+/// What can be read survives writing and reading again.
 fn kept<T: DeserializeOwned + Serialize + PartialEq + Debug>(json: &[u8]) {
     if let Ok(value) = serde_json::from_slice::<T>(json) {
         let written = serde_json::to_vec(&value).expect("what was read can be written");

@@ -6,18 +6,19 @@ use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use model::PodName;
 use std::collections::BTreeMap;
 
-/// The pods of the cluster, as far as they matter here.
+/// What matters of the cluster's pods.
 #[derive(Clone, Debug, Default)]
 pub struct LivePods(BTreeMap<PodName, String>);
 
 impl LivePods {
-    /// Name and UID of a pod that has not ended.
+    /// Name and UID of a pod that has not finished.
     #[must_use]
     pub fn entry(pod: &Pod) -> Option<(PodName, String)> {
         crate::ingest_pod(pod).filter(|pod| !pod.ended).map(|pod| (pod.name, pod.uid))
     }
 
-    /// Whether a CiliumEndpoint has lost its pod. The owner, if it names one, must be this very pod and not one of the same name.
+    /// Whether a CiliumEndpoint has lost its pod. Its owner, if it names one, must be this very pod, not another of the
+    /// same name.
     #[must_use]
     pub fn lack_owner_of(&self, endpoint: &ObjectMeta) -> bool {
         let name = PodName::new(

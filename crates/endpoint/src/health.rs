@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The node's health endpoint: an endpoint in a network namespace of the agent's own, reached exactly as a pod is. Others
-//! probe it to learn whether they reach this node's pods (feature `endpointHealthChecking`).
+//! The node's health endpoint: an endpoint in the agent's own network namespace, reached exactly as a pod is. Other
+//! nodes probe it to learn whether they can reach this node's pods (feature `endpointHealthChecking`).
 //!
-//! Nothing but this process holds the namespace: it goes with the agent, and so does its interface. A new agent makes a new
-//! one, with the addresses that were published before.
+//! Only this process holds the namespace: it goes away with the agent, and so does its interface. A new agent creates a
+//! new one, with the addresses published before.
 
 use crate::addresses::{AddressError, Allocated, Families};
 use crate::cni::netns::Namespace;
@@ -19,14 +19,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// Name of the host's end of its pair (contracts K).
+/// Name of the host's end of its veth pair, as in Cilium.
 pub const INTERFACE: &str = "lxc_health";
 /// Name of its own end.
 const INSIDE: &str = "cilium";
-/// Waits between attempts that fail.
+/// Back-off between failed attempts.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
 
-/// The health endpoint, as it is now.
+/// The current health endpoint.
 #[derive(Clone, Debug)]
 pub struct HealthEndpoint {
     /// Its network namespace, which lives as long as this does.
@@ -48,7 +48,7 @@ enum Error {
     Create(#[from] CreateError),
 }
 
-/// Keeps the health endpoint there.
+/// Keeps the health endpoint running.
 pub(crate) struct Keeper {
     pub(crate) manager: Arc<Manager>,
     pub(crate) node: Reader<LocalNode>,
@@ -57,7 +57,7 @@ pub(crate) struct Keeper {
     pub(crate) state: watch::Sender<Result<HealthEndpoint, String>>,
 }
 
-/// What of the node it is made for.
+/// The facts about the node it depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Plan {
     /// Gateway of each enabled family, IPv6 before IPv4.
@@ -91,7 +91,7 @@ impl Plan {
 }
 
 impl Keeper {
-    /// Runs until it is dropped. Begins when the endpoints of the process before have their addresses back.
+    /// Runs until dropped. Starts once the previous process's endpoints have reclaimed their addresses.
     pub(crate) async fn run(self) {
         self.manager.endpoints().initialized().await;
         self.node.initialized().await;
@@ -127,7 +127,7 @@ impl Keeper {
             }
             Err(error) => {
                 for ip in addresses.iter() {
-                    // What is another endpoint's stays so.
+                    // Never take another endpoint's.
                     let _ = self.manager.release(Some(Endpoint::HEALTH), ip);
                 }
                 Err(error)
@@ -140,7 +140,7 @@ impl Keeper {
         Families { ipv4: config.ipv4, ipv6: config.ipv6 }
     }
 
-    /// The addresses that others know already, where nobody has taken them meanwhile; else new ones.
+    /// The published addresses, where still free; otherwise new ones.
     fn addresses(&self, families: Families, plan: &Plan) -> Result<Allocated, AddressError> {
         let own = self.nodes.snapshot().iter().find(|node| node.local).map(|node| node.health_ips.clone());
         let ours = |ip: &IpAddr| plan.pod_cidrs.iter().any(|prefix| prefix.contains(ip));
@@ -170,7 +170,7 @@ impl Keeper {
     }
 
     async fn attach(&self, plan: &Plan, addresses: Allocated) -> Result<(Endpoint, OwnedFd), Error> {
-        // One of a process that has just died may not be gone yet.
+        // That of a process that has just died may still exist.
         wire::remove(INTERFACE).await?;
         let namespace = Namespace::of(statedb::blocking(datapath::netns::create).await?, "of the health endpoint");
         let link = plan.link(addresses);
@@ -192,7 +192,7 @@ impl Keeper {
         Ok((endpoint, namespace.into_fd()))
     }
 
-    /// Until the endpoint is gone, or the node is not the one that it was made for.
+    /// Waits until the endpoint is gone, or the node's facts have changed.
     async fn until_stale(&self, id: EndpointId, plan: &Plan) {
         let mut endpoints = self.manager.endpoints().subscribe();
         let mut node = self.node.subscribe();
@@ -201,17 +201,17 @@ impl Keeper {
                 _ = endpoints.next() => {}
                 _ = node.next() => {}
             }
-            // The tables as they are: before its first batch a subscription's own snapshot is empty.
+            // The current tables: before its first batch a subscription's own snapshot is empty.
             let gone = self.manager.endpoints().snapshot().get(&id).is_none();
             let present = self.node.snapshot().get(&()).map(|node| Plan::new(&node, self.families()));
-            // Without a row nothing new is known of the node.
+            // Without a row there is nothing new about the node.
             if gone || present.is_some_and(|present| present != *plan) {
                 return self.report("it is being made anew".to_owned());
             }
         }
     }
 
-    /// Says so when there is no endpoint, or for another reason than before.
+    /// Logs that there is no endpoint, when the reason changes.
     fn report(&self, why: String) {
         self.state.send_if_modified(|state| {
             let news = !matches!(state, Err(before) if *before == why);

@@ -15,16 +15,16 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-/// Attaches a pod's two programs at once, or renews them. False says that [`settle`] is to follow.
+/// Attaches a pod's two programs immediately, or replaces them. False means that [`settle`] must follow.
 fn attach(hooks: &dyn Hooks, name: &str, ifindex: u32) -> datapath::Result<bool> {
     let [egress, ingress] = pins(name);
-    // What leaves the pod enters the host.
+    // The pod's egress is the host side's ingress.
     let egress = hooks.attach_tc_at_once(Program::PodEgress, ifindex, Direction::Ingress, &egress)?;
     let ingress = hooks.attach_tc_at_once(Program::PodIngress, ifindex, Direction::Egress, &ingress)?;
     Ok(egress && ingress)
 }
 
-/// Attaches both for good, which takes longer.
+/// Attaches both permanently, which takes longer.
 fn settle(hooks: &dyn Hooks, name: &str, ifindex: u32) -> datapath::Result<()> {
     let [egress, ingress] = pins(name);
     hooks.attach_tc(Program::PodEgress, ifindex, Direction::Ingress, &egress)?;
@@ -34,18 +34,18 @@ fn settle(hooks: &dyn Hooks, name: &str, ifindex: u32) -> datapath::Result<()> {
 const PREFIX: &str = "pod_";
 const SUFFIXES: [&str; 2] = ["_egress", "_ingress"];
 
-/// Names of the pins of an interface's two programs.
+/// Pin names of an interface's two programs.
 fn pins(interface: &str) -> [String; 2] {
     SUFFIXES.map(|suffix| format!("{PREFIX}{interface}{suffix}"))
 }
 
-/// The interface that a pin is for, if it is that of a pod's program.
+/// The interface of a pin, if it is a pod program's.
 fn interface_of(pin: &str) -> Option<&str> {
     let name = pin.strip_prefix(PREFIX)?;
     SUFFIXES.iter().find_map(|suffix| name.strip_suffix(suffix))
 }
 
-/// The host's interfaces cannot be made as they are to be.
+/// The host's interfaces cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error(transparent)]
@@ -60,12 +60,12 @@ pub(crate) struct HostInterfaces {
     hooks: Arc<dyn Hooks>,
     netlink: Netlink,
     unsettled: UnboundedSender<Unsettled>,
-    /// Held while an interface goes, and while its programs settle.
+    /// Held while an interface is removed, and while its programs settle.
     turn: Arc<Mutex<()>>,
 }
 
 impl HostInterfaces {
-    /// The interfaces, and who settles their programs once no pod has come for that long.
+    /// The interfaces, and a settler for their programs once no pod has been added for that long.
     pub(crate) fn new(hooks: Arc<dyn Hooks>, netlink: Netlink, quiet: Duration) -> (Self, Settler) {
         let (unsettled, queue) = unbounded_channel();
         let turn = Arc::new(Mutex::new(()));
@@ -74,11 +74,11 @@ impl HostInterfaces {
         (Self { hooks, netlink, unsettled, turn }, settler)
     }
 
-    /// Detaches what is pinned under the names that a condition chooses.
+    /// Detaches what is pinned under names that meet a condition.
     async fn detach(&self, chosen: impl Fn(&str, u32) -> bool + Send + 'static) -> Result<(), Error> {
         let hooks = Arc::clone(&self.hooks);
         let detached = move || {
-            // The index is 0 when the interface has gone.
+            // The index is 0 if the interface is gone.
             let chosen = |link: &LinkPin| chosen(&link.name, link.ifindex.unwrap_or_default());
             hooks.links()?.into_iter().filter(chosen).try_for_each(|link| hooks.detach(&link.name).map(drop))
         };
@@ -98,7 +98,7 @@ impl Interfaces for HostInterfaces {
         let (hooks, name) = (Arc::clone(&self.hooks), endpoint.host_interface.clone());
         if !statedb::blocking(move || attach(&*hooks, &name, ifindex)).await? {
             let name = endpoint.host_interface.clone();
-            // Without a settler the programs do their work as they are.
+            // Without a settler the programs work as they are.
             let _ = self.unsettled.send(Unsettled { name, ifindex });
         }
         if !link.up {
@@ -115,12 +115,12 @@ impl Interfaces for HostInterfaces {
         let netlink = &self.netlink;
         let turn = Arc::clone(&self.turn);
         let _turn = turn.lock().await;
-        // First the interface: without it no packet passes, programs or not. It takes its routes along.
+        // Interface first: without it no packet passes, programs or not. Its routes go with it.
         if netlink.link_by_index(ifindex).await?.is_some_and(|link| link.name == name) {
             netlink.delete_link(ifindex).await?;
         }
         let own = pins(name);
-        // A later interface of that name keeps its programs.
+        // A later interface with that name keeps its programs.
         self.detach(move |pin, of| own.iter().any(|own| own == pin) && (of == ifindex || of == 0)).await
     }
 
@@ -130,15 +130,15 @@ impl Interfaces for HostInterfaces {
     }
 }
 
-/// An interface whose programs were attached at once.
+/// An interface whose programs were attached provisionally.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Unsettled {
     name: String,
     ifindex: u32,
 }
 
-/// Attaches programs for good when the node is quiet: each takes some ten milliseconds, under a lock for which every pod
-/// that comes or goes would have to wait.
+/// Attaches programs permanently when the node is quiet: each takes some ten milliseconds, under a lock that every pod
+/// being added or removed needs.
 pub(crate) struct Settler {
     hooks: Arc<dyn Hooks>,
     netlink: Netlink,
@@ -148,7 +148,7 @@ pub(crate) struct Settler {
 }
 
 impl Settler {
-    /// Runs until there are no interfaces any more.
+    /// Runs until there are no more interfaces.
     pub(crate) async fn run(mut self) {
         let mut waiting = VecDeque::new();
         while let Some(first) = self.queue.recv().await {
@@ -184,7 +184,7 @@ impl Settler {
     }
 }
 
-/// How the host reaches the pod, and with which address it speaks to it.
+/// How the host reaches the pod, and from which address.
 fn route(pod: &PodAttachment, ip: IpAddr) -> Route {
     let mut route = Route::to(IpNet::from(ip));
     route.ifindex = Some(pod.endpoint.host_ifindex);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Endpoint ids: a number from 1 to 65535 that no other endpoint of the node has. It is drawn at random, so that the
-//! number of an endpoint that has just gone does not come back at once.
+//! Endpoint ids: numbers from 1 to 65535, unique on the node and chosen at random, so that the id of a recently removed
+//! endpoint is not reused at once.
 
 use model::EndpointId;
 use rand::Rng;

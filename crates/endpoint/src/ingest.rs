@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Kubernetes pods to rows. Tolerant: what a pod lacks is left empty, and only a pod without a name is no row.
+//! Kubernetes pods to rows. Tolerant: missing fields are left empty, and only a pod without a name gives no row.
 
 use k8s::k8s_openapi::api::core::v1 as core;
 use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use model::{HostPort, NamedPort, Pod, PodName, Protocol, Workload};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// A row from a pod.
 #[must_use]
@@ -25,7 +26,7 @@ pub fn ingest_pod(pod: &core::Pod) -> Option<Pod> {
             .and_then(|s| s.pod_ips.as_ref())
             .map(|ips| ips.iter().filter_map(|ip| ip.ip.parse().ok()).collect())
             .unwrap_or_default(),
-        workload: meta.owner_references.as_deref().and_then(|owners| workload(owners, &labels)),
+        workload: meta.owner_references.as_deref().and_then(|owners| workload(owners, &labels)).map(Arc::new),
         named_ports: spec.into_iter().flat_map(ports).filter_map(named_port).collect(),
         host_ports: spec.into_iter().flat_map(ports).filter_map(host_port).collect(),
         ended: status.and_then(|s| s.phase.as_deref()).is_some_and(|phase| matches!(phase, "Succeeded" | "Failed")),
@@ -44,7 +45,7 @@ fn annotations(all: Option<&BTreeMap<String, String>>) -> BTreeMap<String, Strin
     all.into_iter().flatten().filter(|(key, _)| ours(key)).map(|(k, v)| (k.clone(), v.clone())).collect()
 }
 
-/// The controller; a ReplicaSet that a Deployment made carries the Deployment's name and the hash of its template.
+/// The controller. A Deployment's ReplicaSet is named after the Deployment and the hash of its template.
 fn workload(owners: &[OwnerReference], labels: &BTreeMap<String, String>) -> Option<Workload> {
     let owner = owners.iter().find(|o| o.controller == Some(true)).or_else(|| owners.first())?;
     let deployment = labels
@@ -58,7 +59,7 @@ fn workload(owners: &[OwnerReference], labels: &BTreeMap<String, String>) -> Opt
     })
 }
 
-/// Ports of containers that run beside each other: the containers, and init containers that keep running.
+/// Ports of all long-running containers: regular ones, and restartable init containers.
 fn ports(spec: &core::PodSpec) -> impl Iterator<Item = &core::ContainerPort> {
     let sidecars = spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
     spec.containers.iter().chain(sidecars).flat_map(|c| c.ports.iter().flatten())
@@ -109,6 +110,7 @@ mod tests {
         ingest(json!({"metadata": {"namespace": "a", "name": "b", "labels": labels, "ownerReferences": [owner]}}))
             .unwrap()
             .workload
+            .map(Arc::unwrap_or_clone)
     }
 
     #[test]

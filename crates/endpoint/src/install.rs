@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Puts the plugin on the host: this very executable, which knows by its name what it is to do. Takes its configuration away
-//! again where the chart wants that.
+//! Installs the plugin on the host: this very executable, which acts on its name. Removes the configuration again where
+//! the chart wants that.
 
 use crate::file::temporary;
 use crate::{config, conflist};
@@ -18,20 +18,20 @@ pub struct Error {
     source: io::Error,
 }
 
-/// The plugin's configuration could not be taken away.
+/// The plugin's configuration could not be removed.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub enum UninstallError {
     /// The keys cannot be read.
     Folder(#[from] k8s::config_map::Error),
-    /// The key does not say yes or no.
+    /// The key is neither true nor false.
     Key(#[from] ConfigErrors),
     /// The configuration cannot be removed.
     Conflist(#[from] conflist::Error),
 }
 
-/// Takes the plugin's configuration in `folder` away if the key `cni-uninstall`, in a folder with one file per key, says so.
-/// Returns whether it does.
+/// Removes the plugin's configuration from `folder` if the key `cni-uninstall`, in a folder with one file per key, is
+/// set. Returns whether it is.
 ///
 /// # Errors
 ///
@@ -47,8 +47,8 @@ pub fn uninstall_plugin(keys: &Path, folder: &Path) -> Result<bool, UninstallErr
     Ok(wanted)
 }
 
-/// Copies this executable into the folder as `cilium-cni`, and as `loopback` if the host has none. A call that is under
-/// way goes on with the old file, and none ever finds half a file.
+/// Copies this executable into the folder as `cilium-cni`, and as `loopback` if the host has none. Calls in progress
+/// keep the old file, and none ever sees half a file.
 ///
 /// # Errors
 ///
@@ -75,7 +75,7 @@ fn is_same_file(one: &Path, other: &Path) -> bool {
     inode(one).is_some() && inode(one) == inode(other)
 }
 
-/// One file under two names: it only matters by which it is called.
+/// One file under two names: it acts on the one it is called by.
 fn link(plugin: &Path, name: &Path) -> io::Result<()> {
     let temporary = temporary(name);
     let linked = fs::hard_link(plugin, &temporary).and_then(|()| fs::rename(&temporary, name));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The last changes of state of each endpoint, for `GET /endpoint/{id}/log`.
+//! Recent state changes of each endpoint, for `GET /endpoint/{id}/log`.
 
 use model::EndpointId;
 use parking_lot::Mutex;
@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Changes kept of each endpoint.
+/// Changes kept per endpoint.
 const KEPT: usize = 8;
 
 #[derive(Debug, Default)]
@@ -32,7 +32,7 @@ impl Journal {
         self.changes.lock().remove(&id);
     }
 
-    /// The changes, the latest first.
+    /// The changes, latest first.
     pub(crate) fn of(&self, id: EndpointId) -> Vec<EndpointStatusChange> {
         self.changes.lock().get(&id).into_iter().flatten().rev().cloned().collect()
     }

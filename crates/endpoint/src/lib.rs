@@ -56,26 +56,26 @@ use tokio::sync::watch;
 /// The agent's socket.
 pub const SOCKET: &str = "/var/run/cilium/cilium.sock";
 
-/// How long no pod must have come before programs are attached for good.
+/// How long to wait after the last new pod before programs are attached permanently.
 const QUIET: Duration = Duration::from_secs(3);
 
-/// What this feature needs of others.
+/// Inputs from other features.
 pub struct Inputs {
-    /// The table of endpoints, which is written here. It is made outside because policy reads it too.
+    /// The table of endpoints, written by this feature. It is created outside because policy reads it too.
     pub endpoints: Writer<Endpoint>,
     /// Pods of this node, by [`ingest_pod`].
     pub pods: Reader<Pod>,
-    /// What policy says: the permission to attach.
+    /// Pods' policies: the permission to attach.
     pub policies: Reader<EndpointPolicy>,
     /// Labels of identities.
     pub identities: Reader<Identity>,
     /// This node.
     pub local_node: Reader<LocalNode>,
-    /// All nodes; of this one, what it has published of its health endpoint.
+    /// All nodes; this one for the published health endpoint.
     pub nodes: Reader<Node>,
-    /// Pods of the cluster, among which stale ones of this node are found.
+    /// Pods of the cluster, to find stale ones of this node.
     pub remote_endpoints: Reader<RemoteEndpoint>,
-    /// Who hands out addresses.
+    /// Hands out addresses.
     pub addresses: Arc<dyn Addresses>,
     /// Where its maps are; nobody else writes them.
     pub maps: Arc<dyn Kernel>,
@@ -83,26 +83,26 @@ pub struct Inputs {
     pub hooks: Arc<dyn Hooks>,
     /// The network namespace of the node.
     pub netlink: Netlink,
-    /// Raised when a decision of the past may be wrong.
+    /// Bumped when an earlier decision may be wrong.
     pub epochs: Epochs,
     /// Writes CiliumEndpoint objects.
     pub client: k8s::Client,
-    /// Tells a pod's owner why it has no network.
+    /// Tells a pod's author why it has no network.
     pub warnings: Warnings,
-    /// Whether the agent can serve: then the CNI configuration is written.
+    /// Whether the agent can serve, and so the CNI configuration may be written.
     pub ready: watch::Receiver<bool>,
 }
 
-/// What this feature offers to others.
+/// Outputs for other features.
 #[derive(Clone, Debug)]
 pub struct Outputs {
-    /// The health endpoint, or why there is none just now; nothing if there is not to be one.
+    /// The health endpoint, or why there is currently none; nothing if it is disabled.
     pub health: Option<watch::Receiver<Result<HealthEndpoint, String>>>,
-    /// What it shows of itself.
+    /// Tables, status, routes and metrics.
     pub surface: Surface,
 }
 
-/// Restores the endpoints of the process before, and then takes on and lets go what the container runtime asks for.
+/// Restores the previous process's endpoints, then adds and removes endpoints as the container runtime asks.
 ///
 /// # Errors
 ///
@@ -151,7 +151,7 @@ pub(crate) struct Started {
     pub(crate) manager: Arc<Manager>,
 }
 
-/// The part that knows neither Kubernetes nor programs.
+/// The part without Kubernetes or programs.
 pub(crate) struct Core {
     pub(crate) endpoints: Writer<Endpoint>,
     pub(crate) pods: Reader<Pod>,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The CNI plugin `loopback`, which container runtimes call for every pod, for hosts that have none: ADD lets the loopback
-//! device up, DEL down.
+//! The CNI plugin `loopback`, which container runtimes call for every pod, for hosts that lack it: ADD sets the
+//! loopback device up, DEL down.
 
 use crate::cni::{Code, Environment, Error, Version};
 use datapath::netlink::{LinkChange, Netlink};
@@ -38,7 +38,7 @@ impl Default for Config {
 ///
 /// # Errors
 ///
-/// The error, as the specification writes it.
+/// The error in the specification's form.
 pub fn run(environment: &Environment, stdin: &[u8]) -> Result<String, String> {
     if environment.command == "VERSION" {
         return Ok(crate::cni::versions(stdin));

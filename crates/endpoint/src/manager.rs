@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The one writer of the table of endpoints: takes them on, lets them go, and gives their addresses back only when the
-//! kernel has forgotten them.
+//! The one writer of the table of endpoints: adds and removes them, and releases their addresses only once the kernel
+//! has forgotten them.
 
 use crate::addresses::{AddressError, Addresses, Families, Leases};
 use crate::attachment::{Attachment, AttachmentKey};
@@ -23,7 +23,7 @@ mod recover;
 pub(crate) mod restore;
 mod roster;
 
-/// An endpoint cannot be taken on.
+/// An endpoint cannot be added.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CreateError {
@@ -43,7 +43,7 @@ pub enum CreateError {
         /// The attachment.
         attachment: AttachmentId,
     },
-    /// The API server has not told of the pod.
+    /// The API server has not reported the pod.
     #[error("pod {0} is not known on this node: the API server has not told of it yet, or it is gone")]
     UnknownPod(PodName),
     /// The pod uses the node's network.
@@ -78,7 +78,7 @@ pub(crate) struct Sources {
     pub(crate) status: StatusReader<Attachment>,
 }
 
-/// Takes endpoints on and lets them go.
+/// Adds and removes endpoints.
 pub(crate) struct Manager {
     config: Config,
     state: State,
@@ -134,7 +134,7 @@ impl Manager {
         &self.journal
     }
 
-    /// Addresses for a pod; with `leased` they come back by themselves unless an endpoint uses them in time.
+    /// Allocates addresses for a pod; with `leased` they expire unless an endpoint uses them in time.
     pub(crate) fn allocate(&self, owner: &str, families: Families, leased: bool) -> Result<AddressPair, AddressError> {
         let allocated =
             self.addresses.allocate(owner, families).inspect_err(|error| self.warn_of_exhaustion(owner, error))?;
@@ -144,7 +144,7 @@ impl Manager {
         Ok(AddressPair { ipv4: allocated.ipv4, ipv6: allocated.ipv6, ..AddressPair::default() })
     }
 
-    /// Tells a pod's owner that a larger pool is needed.
+    /// Tell the pod's author that a larger pool is needed.
     fn warn_of_exhaustion(&self, owner: &str, error: &AddressError) {
         let name = owner.split_once('/').map(|(namespace, name)| PodName::new(namespace, name));
         let pod = name.and_then(|name| self.sources.pods.snapshot().get(&name));
@@ -158,14 +158,14 @@ impl Manager {
         }
     }
 
-    /// Takes one address.
+    /// Claims one address.
     pub(crate) fn claim(&self, owner: &str, ip: IpAddr) -> Result<(), AddressError> {
         self.addresses.claim(owner, ip)
     }
 
-    /// Gives an owner's address back, unless an endpoint has it. Without an owner, that of its lease is meant.
+    /// Releases an owner's address, unless an endpoint has it. Without an owner, the one of its lease is meant.
     pub(crate) fn release(&self, owner: Option<&str>, ip: IpAddr) -> Result<(), AddressError> {
-        // Held until it is done, so that no endpoint comes to use it meanwhile.
+        // Held until done, so that no endpoint starts using it meanwhile.
         let roster = self.roster.lock();
         if let Some(id) = roster.user(ip) {
             return Err(AddressError::InUse { ip, id });
@@ -176,7 +176,7 @@ impl Manager {
         Ok(())
     }
 
-    /// Takes an endpoint on and returns when it can communicate. When it cannot in time, nothing of it stays.
+    /// Adds an endpoint and returns once it can communicate. If that takes too long, it is removed without a trace.
     pub(crate) async fn create(
         self: &Arc<Self>,
         id: &AttachmentId,
@@ -189,13 +189,13 @@ impl Manager {
         if request.sync_build_endpoint { self.attach(endpoint).await } else { Ok(endpoint) }
     }
 
-    /// Takes the health endpoint on: no container runtime knows of it, and it does not outlive this process.
+    /// Adds the health endpoint: no container runtime knows about it, and it does not outlive this process.
     pub(crate) async fn create_health(self: &Arc<Self>, draft: Endpoint) -> Result<Endpoint, CreateError> {
         let endpoint = self.insert(draft).await?;
         self.attach(endpoint).await
     }
 
-    /// Returns when an endpoint can communicate, or removes it.
+    /// Returns once an endpoint can communicate, or removes it.
     async fn attach(self: &Arc<Self>, endpoint: Endpoint) -> Result<Endpoint, CreateError> {
         if tokio::time::timeout(self.config.waits.attach, self.attached(&endpoint)).await.is_err() {
             let why = self.what_is_missing(endpoint.id);
@@ -207,13 +207,13 @@ impl Manager {
         Ok(endpoint)
     }
 
-    /// Lets all endpoints of that name go and returns how many there were, when the kernel has forgotten them and their
-    /// addresses are free again (or after a while: then that goes on by itself).
+    /// Removes all endpoints with that name and returns how many there were, once the kernel has forgotten them and
+    /// their addresses are free (or after a while, leaving the rest to the background).
     pub(crate) async fn remove(self: &Arc<Self>, name: &EndpointRef) -> usize {
         self.remove_all(|endpoint| name.matches(endpoint)).await
     }
 
-    /// The same for all that a condition chooses.
+    /// The same for all endpoints that meet a condition.
     async fn remove_all(self: &Arc<Self>, chosen: impl Fn(&Endpoint) -> bool) -> usize {
         let removed = self.roster.lock().take_out(chosen);
         for endpoint in &removed {
@@ -271,7 +271,7 @@ impl Manager {
         Ok(joining.admit())
     }
 
-    /// The pod's row, once the API server has told of that pod and not of an earlier one of its name.
+    /// The pod's row, once the API server has reported that pod and not an earlier one of the same name.
     async fn wait_for_pod(&self, name: &PodName, uid: &str) -> Result<Arc<Pod>, CreateError> {
         let find = async {
             let mut changes = self.sources.pods.subscribe();
@@ -310,7 +310,7 @@ impl Manager {
     }
 }
 
-/// A static pod is known to the runtime by another UID than its mirror has in the API.
+/// The runtime knows a static pod by a different UID than its mirror has in the API.
 fn is_same_pod(pod: &Pod, uid: &str) -> bool {
     uid.is_empty() || pod.uid == uid || pod.is_mirror()
 }
@@ -319,7 +319,7 @@ fn has_address(endpoint: &Endpoint, ip: IpAddr) -> bool {
     endpoint.addresses().any(|own| own == ip)
 }
 
-/// An endpoint without a number, and its pod, from a request that says all that is needed.
+/// An endpoint without an id, and its pod, from a complete request.
 fn draft(
     id: &AttachmentId,
     request: &EndpointChangeRequest,

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Every metric of this feature (contracts J), read off the tables.
+//! The metrics of this feature, under Cilium's names, read from the tables.
 
 use model::{Endpoint, EndpointPolicy};
 use prometheus_client::registry::Registry;
 use statedb::Reader;
 use surface::{Families, Family};
 
-/// Registers them. An endpoint is ready once it has a policy.
+/// Registers the metrics. An endpoint is ready once it has a policy.
 pub fn register_metrics(endpoints: Reader<Endpoint>, policies: Reader<EndpointPolicy>, registry: &mut Registry) {
     registry.register_collector(Families::read(move || {
         let (all, ready) = (endpoints.snapshot().len() as u64, policies.snapshot().len() as u64);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Deletions that wait for the agent (contracts B.2): while it is away, the plugin leaves a file for each, and the agent
-//! carries them out when it is back.
+//! Queued deletions: while the agent is down, the plugin leaves a file for each, and the agent carries them out when it
+//! is back.
 //!
-//! The lock is held while files are looked at or changed and at no other time: neither side asks the other anything under
-//! it. A deletion stays in the queue until it is carried out, so that none is lost with the agent; to carry one out twice
-//! does no harm, since container ids do not come back.
+//! The lock is held only while files are read or changed: neither side makes requests under it. A deletion stays in the
+//! queue until it is carried out, so that none is lost with the agent; carrying one out twice does no harm, since
+//! container ids are not reused.
 
 use crate::file::write_atomically;
 use crate::rest::EndpointBatchDeleteRequest;
@@ -20,12 +20,12 @@ use std::time::Duration;
 /// Where the files are.
 pub const FOLDER: &str = "/var/run/cilium/deleteQueue";
 
-/// More files than this are a sign that the agent is away for good: then deletions fail, and the runtime tries again.
+/// More files than this mean that the agent is gone for good: deletions then fail, and the runtime retries.
 const MOST: usize = 256;
 
-/// Who follows the rule above holds the lock for milliseconds.
+/// Whoever follows the rule above holds the lock for milliseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Waits between looks at a lock that another holds.
+/// Delay between checks of a lock held by another.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(2), Duration::from_millis(50));
 
 /// The queue could not be used.
@@ -34,7 +34,7 @@ pub enum QueueError {
     /// It is full.
     #[error("{MOST} deletions wait in {} already: the agent must come back first", .0.display())]
     Full(PathBuf),
-    /// Another process holds its lock and does not let go.
+    /// Another process holds its lock and does not release it.
     #[error("another process holds the lock of {} and does not let go", .0.display())]
     Locked(PathBuf),
     /// The file system failed.
@@ -49,7 +49,7 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// The one in this folder, which is made when it is missing.
+    /// The queue in this folder, which is created if missing.
     #[must_use]
     pub fn new(folder: &Path) -> Self {
         Self { folder: folder.to_owned() }
@@ -75,8 +75,7 @@ impl Queue {
         self.locked(push).await
     }
 
-    /// The container ids that wait. A file that says none is removed, and named in the log; one that cannot be read just
-    /// now stays.
+    /// The queued container ids. A file without one is removed and logged; one that cannot be read right now stays.
     ///
     /// # Errors
     ///
@@ -85,7 +84,7 @@ impl Queue {
         self.locked(Self::read).await
     }
 
-    /// Takes a container's deletion out: it is carried out. To take out what is absent succeeds.
+    /// Removes a container's deletion once it is carried out. Removing something absent succeeds.
     ///
     /// # Errors
     ///
@@ -157,7 +156,7 @@ impl Queue {
         }
     }
 
-    /// The file of a container's deletion, and what it says.
+    /// The file of a container's deletion, and its content.
     fn file(&self, container_id: &str) -> Result<(PathBuf, Vec<u8>), QueueError> {
         let body = EndpointBatchDeleteRequest { container_id: container_id.to_owned() };
         let body = serde_json::to_vec(&body).map_err(|e| self.failed(e.into()))?;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Attachments to the kernel. The order is such that no packet of a pod passes unseen:
+//! Writes attachments to the kernel, in an order that lets no packet of a pod bypass policy:
 //!
 //! ```text
 //! attach:  entries by address and by interface, programs, interface up, the host's routes
 //! detach:  interface, programs, entries, epochs
 //! ```
 //!
-//! An interface is down until its programs are there, so a pod that waits for its permission cannot send either. What is
-//! right already is not touched: a restart writes nothing.
+//! An interface is down until its programs are attached, so a pod that waits for permission cannot send either. What is
+//! right is not touched: a restart writes nothing.
 
 use crate::attachment::{Attachment, AttachmentKey, PodAttachment, local_entries};
 use crate::interfaces::Interfaces;
@@ -35,7 +35,7 @@ impl Maps {
         Ok(Self { endpoints: kernel.map()?, locals: kernel.map()? })
     }
 
-    /// The pods that the kernel knows, by interface index.
+    /// The kernel's pods, by interface index.
     pub(crate) fn endpoints(&self) -> datapath::Result<Vec<(u32, Entry)>> {
         self.endpoints.entries()
     }
@@ -64,13 +64,13 @@ pub enum Error {
     },
 }
 
-/// Brings attachments into the kernel.
+/// Writes attachments to the kernel.
 #[derive(Debug)]
 pub(crate) struct Target<I> {
     maps: Maps,
     epochs: Epochs,
     interfaces: I,
-    /// What this process attached: the name of the host side and its index.
+    /// What this process attached: the host side's name and index.
     attached: BTreeMap<EndpointId, (String, u32)>,
     due: Due,
 }
@@ -101,7 +101,7 @@ impl<I: Interfaces> Target<I> {
         self.due.raise(&self.epochs)
     }
 
-    /// Flows to the address were decided for whatever it was, and those of its former owner for that one.
+    /// Flows to the address were decided for what it was before, and its former owner's for that owner.
     fn outdate(&mut self, addr: Addr, former: Option<&Entry>) {
         self.due.peer(addr);
         if let Some(former) = former.filter(|former| former.id != 0) {
@@ -109,7 +109,7 @@ impl<I: Interfaces> Target<I> {
         }
     }
 
-    /// Removes the entries that a condition chooses.
+    /// Removes the entries that meet a condition.
     fn remove_entries(&mut self, chosen: impl Fn(&Addr, &Entry) -> bool) -> datapath::Result<()> {
         for (addr, entry) in self.maps.locals.entries()? {
             if chosen(&addr, &entry) {
@@ -138,7 +138,7 @@ impl<I: Interfaces> Target<I> {
             Attachment::Pod(pod) => Some((pod.endpoint.host_ifindex, pod.entry())),
             Attachment::Host(_) => None,
         });
-        // Until both are known to be in order, assume that something went.
+        // Until both are known to be in order, assume that something was removed.
         let mut due = std::mem::take(&mut self.due);
         self.due.node();
         let locals = sync_map(&self.maps.locals, desired.iter().flat_map(|a| local_entries(a)))?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The names by which the API is asked for an endpoint (contracts B.4, last line).
+//! The names by which API requests refer to an endpoint.
 
 use model::{Endpoint, EndpointId, PodName};
 use std::fmt;
@@ -11,7 +11,7 @@ use std::str::FromStr;
 pub struct AttachmentId {
     /// Container id of the sandbox.
     pub container_id: String,
-    /// Interface name inside of the pod.
+    /// Interface name inside the pod.
     pub interface: String,
 }
 
@@ -53,8 +53,8 @@ impl EndpointRef {
     }
 }
 
-/// Whether the endpoint is one of that container. The container of one that was recovered from the kernel is not known, but the
-/// name of its interface was made of it.
+/// Whether the endpoint belongs to that container. The container of one recovered from the kernel is unknown, but its
+/// interface name was derived from it.
 fn is_of(endpoint: &Endpoint, container_id: &str) -> bool {
     if !endpoint.container_id.is_empty() {
         return endpoint.container_id == container_id;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Objects of the agent's REST API that only the CNI plugin and the agent exchange (contracts B.4). What tools read as
-//! well is in [`rest`].
+//! Objects of the agent's REST API exchanged only between the CNI plugin and the agent. Those that tools read as well
+//! are in [`rest`].
 
 use model::Mac;
 use serde::{Deserialize, Serialize};
@@ -92,7 +92,7 @@ pub struct IpamResponse {
     pub host_addressing: NodeAddressing,
 }
 
-/// For which families something holds.
+/// A flag per family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Protocols {
@@ -141,13 +141,13 @@ pub struct EndpointChangeRequest {
     pub container_id: String,
     /// Path of the network namespace.
     pub container_netns_path: String,
-    /// Interface name inside of the pod.
+    /// Interface name inside the pod.
     pub container_interface_name: String,
     /// Name of the host side.
     pub interface_name: String,
     /// Interface index of the host side.
     pub interface_index: u32,
-    /// Hardware address inside of the pod.
+    /// Hardware address inside the pod.
     pub mac: Option<Mac>,
     /// Hardware address of the host side.
     pub host_mac: Option<Mac>,
@@ -160,9 +160,9 @@ pub struct EndpointChangeRequest {
     /// UID of the pod.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub k8s_uid: String,
-    /// State that the caller asks for.
+    /// State requested by the caller.
     pub state: String,
-    /// Whether to answer only when the endpoint can be used.
+    /// Whether to respond only once the endpoint can be used.
     pub sync_build_endpoint: bool,
 }
 

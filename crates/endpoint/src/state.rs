@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Endpoints on disk, so that a restarted agent finds them: `STATE/<id>/ep_config.json` (contracts K).
+//! Endpoints on disk, for a restarted agent: `STATE/<id>/ep_config.json`, as in Cilium.
 
 use crate::file::{sync_folder_of, write_atomically};
 use model::{Endpoint, EndpointId};
@@ -47,7 +47,7 @@ impl State {
         Self { folder: folder.to_owned() }
     }
 
-    /// Writes an endpoint, whole or not at all. Waits for the disk, as all operations do.
+    /// Writes an endpoint, completely or not at all. Blocking, as are all operations.
     pub(crate) fn save(&self, endpoint: &Endpoint) -> Result<(), StateError> {
         let folder = self.folder.join(endpoint.id.to_string());
         let write = || {
@@ -61,7 +61,7 @@ impl State {
         })
     }
 
-    /// Removes an endpoint. To remove what is absent succeeds.
+    /// Removes an endpoint. Removing something absent succeeds.
     pub(crate) fn remove(&self, id: EndpointId) -> Result<(), StateError> {
         match fs::remove_dir_all(self.folder.join(id.to_string())) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(self.error(id, e)),
@@ -69,11 +69,11 @@ impl State {
         }
     }
 
-    /// All endpoints that can be read. A folder of one that cannot is put aside, with a warning: the kernel may know it.
+    /// All readable endpoints. An unreadable one's folder is set aside with a warning: the kernel may know it.
     ///
     /// # Errors
     ///
-    /// The folder of all cannot be read, so that nothing can be said of any.
+    /// The folder cannot be read, so nothing is known about any.
     pub(crate) fn load(&self) -> Result<Vec<Endpoint>, StateError> {
         let failed = |source| StateError::Folder { folder: self.folder.clone(), source };
         fs::create_dir_all(&self.folder).map_err(failed)?;

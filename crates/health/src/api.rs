@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The API on the unix socket (contracts H.6): what was found, and a request to look again.
+//! The API on the unix socket: what was found, and a request to look again.
 
 use crate::retry;
 use crate::run::Request;
@@ -19,22 +19,22 @@ use tokio::time::{Instant, timeout};
 #[cfg(test)]
 mod tests;
 
-/// How long a request for fresh results may take; then it gets what there is.
+/// How long a request for fresh results may take before it gets the current ones.
 const PROBE: Duration = Duration::from_secs(60);
 
 /// What the handlers read.
 pub(crate) struct Shared {
     /// What the last probes found.
     pub(crate) status: watch::Receiver<Arc<HealthStatusResponse>>,
-    /// Who probes.
+    /// The prober.
     pub(crate) probe: mpsc::Sender<Request>,
-    /// What the agent says of itself.
+    /// The agent's status.
     pub(crate) agent: Arc<dyn Fn() -> StatusResponse + Send + Sync>,
     /// Since when health is probed.
     pub(crate) since: Instant,
 }
 
-/// Serves for ever; a socket that cannot be opened is tried again.
+/// Serves for ever; retries a socket that cannot be opened.
 pub(crate) async fn serve(socket: impl AsRef<Path>, shared: Shared) -> io::Result<()> {
     let socket = socket.as_ref();
     let listener =

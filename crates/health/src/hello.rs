@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The request for `/hello`, by which a probe learns whether the agent of another node, or its health endpoint, answers.
+//! The request for `/hello`, by which a probe checks that another node's agent or health endpoint responds.
 
 use futures::future::{Either, select};
 use http_body_util::Empty;
@@ -17,10 +17,10 @@ use tokio::time::{Instant, timeout};
 /// Path of the request.
 pub(crate) const PATH: &str = "/hello";
 
-/// From the connection to the head of the answer; long enough for two lost segments.
+/// From connecting to the response head; long enough for two lost segments.
 const TOTAL: Duration = Duration::from_secs(5);
 
-/// Asks; returns how long it took, connection included, or why there is no answer.
+/// Makes the request; returns how long it took, including the connection, or why it failed.
 pub(crate) async fn ask(address: SocketAddr) -> Result<Duration, String> {
     let start = Instant::now();
     let why = match timeout(TOTAL, exchange(address)).await {
@@ -37,8 +37,8 @@ async fn exchange(address: SocketAddr) -> Result<Response<Incoming>, String> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
     let request = Request::get(PATH).header(HOST, address.to_string()).body(Empty::<Bytes>::new());
     let request = request.map_err(|error| error.to_string())?;
-    // The connection ends with this function, whatever the other side would still have to say. It may also end by itself, in
-    // the same moment in which the answer is there.
+    // The connection ends with this function, whatever the other side might still send. It may also end by itself just
+    // as the response arrives.
     match select(pin!(sender.send_request(request)), pin!(connection)).await {
         Either::Left((response, _)) => response.map_err(|error| broken(&error)),
         Either::Right((ended, response)) => response.await.map_err(|error| broken(&ended.err().unwrap_or(error))),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! ICMP echo (RFC 792, RFC 4443): messages, and one exchange of them. Any program may answer to an echo request, and a raw
-//! socket sees what others asked; so each exchange has a number and a token of its own, and takes no other reply.
+//! ICMP echo (RFC 792, RFC 4443): messages and one exchange. Any program may reply to an echo request, and a raw socket
+//! sees others' exchanges too, so each exchange has its own number and token and accepts no other reply.
 
 mod socket;
 
@@ -9,14 +9,14 @@ use std::net::IpAddr;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-/// The longest wait for the answer to one request.
+/// Timeout for the reply to one request.
 const WAIT: Duration = Duration::from_secs(1);
-/// The longest wait in all.
+/// Overall timeout.
 const TOTAL: Duration = Duration::from_secs(10);
 
 const TIMED_OUT: &str = "Connection timed out";
 
-/// Sends requests until one is answered, at most so many; returns how long that one took, or why there was no answer.
+/// Sends up to that many requests until one is answered; returns its round-trip time, or why there was no reply.
 pub(crate) async fn ping(address: IpAddr, requests: u32) -> Result<Duration, String> {
     let socket = Socket::open(address).map_err(|error| crate::reason(&error))?;
     let echo = Echo::random(address.is_ipv6());
@@ -31,14 +31,14 @@ pub(crate) async fn ping(address: IpAddr, requests: u32) -> Result<Duration, Str
             socket.reply(&echo).await
         };
         match timeout_at(now + wait, exchange).await {
-            // Perhaps the answer to an earlier request, which took longer than we waited.
+            // Perhaps the reply to an earlier request that took longer than we waited.
             Ok(Ok(sequence)) => {
                 let since = sent.get(usize::from(sequence)).unwrap_or(&now);
                 return Ok(since.elapsed());
             }
             Ok(Err(error)) => {
                 why = crate::reason(&error);
-                // What cannot be sent now, because the neighbour is not resolved yet, can be a moment later.
+                // What cannot be sent now because the neighbour is unresolved may work a moment later.
                 sleep_until(now + wait).await;
             }
             Err(_) => {}
@@ -52,13 +52,13 @@ const TOKEN: usize = 16;
 const V4: Kinds = Kinds { request: 8, reply: 0 };
 const V6: Kinds = Kinds { request: 128, reply: 129 };
 
-/// The numbers of the two messages.
+/// The types of the two messages.
 struct Kinds {
     request: u8,
     reply: u8,
 }
 
-/// What the messages of one exchange have in common.
+/// What the messages of an exchange share.
 #[derive(Clone, Debug)]
 pub(crate) struct Echo {
     v6: bool,
@@ -89,8 +89,8 @@ impl Echo {
         message
     }
 
-    /// The number of the request that a packet answers, if it answers one of ours. Raw sockets deliver IPv4 packets with
-    /// their header, IPv6 packets without.
+    /// The sequence number of the request that a packet answers, if it is one of ours. Raw sockets deliver IPv4 packets
+    /// with their header, IPv6 packets without.
     fn answered(&self, packet: &[u8]) -> Option<u16> {
         let message = if self.v6 { packet } else { packet.get(usize::from(packet.first()? & 0xf) * 4..)? };
         let (header, token) = message.split_at_checked(HEADER)?;
@@ -103,7 +103,7 @@ impl Echo {
     }
 }
 
-/// What a packet answers of an exchange with tokens that nobody knows.
+/// Matches a packet against an exchange whose token nobody knows.
 #[cfg(fuzzing)]
 pub(crate) fn answered_by(v6: bool, packet: &[u8]) -> Option<u16> {
     Echo::random(v6).answered(packet)
@@ -126,7 +126,7 @@ mod tests {
         Echo { v6, id: 0x1234, token: *b"0123456789abcdef" }
     }
 
-    /// What a host makes of a request.
+    /// A host's reply to a request.
     fn reply(echo: &Echo, sequence: u16) -> Vec<u8> {
         let mut message = echo.request(sequence).to_vec();
         message[0] = echo.kinds().reply;

@@ -34,7 +34,7 @@ use surface::Surface;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-/// Requests for fresh results that wait to be taken; further ones wait for a place.
+/// Queue length of requests for fresh results.
 const REQUESTS: usize = 8;
 
 /// What this feature reads.
@@ -45,25 +45,25 @@ pub struct Inputs {
     pub nodes: Reader<Node>,
     /// Addresses on which this node answers.
     pub local_node: Reader<LocalNode>,
-    /// The network namespace of this node's health endpoint, while there is one.
+    /// The network namespace of this node's health endpoint, while it exists.
     pub endpoint: watch::Receiver<Option<Arc<OwnedFd>>>,
     /// Where the API listens.
     pub socket: PathBuf,
-    /// What the agent says of itself.
+    /// The agent's status.
     pub agent: Arc<dyn Fn() -> StatusResponse + Send + Sync>,
 }
 
-/// What this feature offers to others.
+/// Outputs for other features.
 #[derive(Debug)]
 pub struct Outputs {
-    /// What the last probes found. If nothing is probed, it is empty, and its sender is gone.
+    /// Results of the last probes. If probing is off, it is empty and its sender is gone.
     pub status: watch::Receiver<Arc<HealthStatusResponse>>,
-    /// What it shows of itself to the agent's clients; its own API is on a socket of its own.
+    /// Its status and metrics for the agent; its own API is on a separate socket.
     pub surface: Surface,
 }
 
-/// Starts to answer probes, to probe, and to serve the API; nothing of it if that is switched off. An address, port or
-/// socket that cannot be had is tried again, and is no reason to fail.
+/// Starts answering probes, probing, and serving the API, unless that is off. An address, port or socket that is
+/// unavailable is retried rather than an error.
 pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> Outputs {
     let metrics = Metrics::default();
     let surface = Surface::new().metrics(|registry| metrics.register(registry));
@@ -85,7 +85,7 @@ pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> Outputs {
     Outputs { status, surface }
 }
 
-/// Why an operation failed, without the number that Rust adds.
+/// An I/O error's message without the error number.
 fn reason(error: &io::Error) -> String {
     error.raw_os_error().map_or_else(|| error.to_string(), |code| Errno::from_raw(code).desc().to_owned())
 }

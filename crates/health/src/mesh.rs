@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The state of the mesh: which node is to be probed when, and what the last probes of each found. Time is handed in, and
-//! probes are made elsewhere.
+//! The state of the mesh: when to probe which node, and the last results for each. Time is passed in, and probes are
+//! made elsewhere.
 //!
-//! Every node is probed once per interval, which grows with the logarithm of the number of addresses, so that the traffic
-//! of a mesh, which grows with its square, stays small. After the first probe a node gets a place in the interval by its
-//! name; from then on probes are spread over it. A node that did not answer is asked again sooner, at growing distances, so
-//! that one that has just started does not count as lost for the whole of the interval.
+//! Every node is probed once per interval, which grows with the logarithm of the number of addresses, so that the
+//! traffic of a mesh, which grows with its square, stays small. After the first probe a node gets a slot in the
+//! interval by its name, which spreads the probes. A node that did not respond is retried sooner, with a growing delay,
+//! so that one that has just started does not count as lost for a whole interval.
 
 use crate::metrics::{ENDPOINT, NODE};
 use crate::targets::Targets;
@@ -25,30 +25,30 @@ mod tests;
 const BASE_INTERVAL: Duration = Duration::from_secs(60);
 /// From the first failure to the next probe; doubled for each further one, up to the interval.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
-/// All nodes hear of a new node at the same moment, and shall not probe it in the same one.
+/// All nodes learn of a new node at the same moment, and must not all probe it at once.
 const NEWS: Duration = Duration::from_secs(1);
 
-/// How often each node is probed, if there are so many addresses.
+/// The probing interval for that many addresses.
 pub(crate) fn interval(addresses: usize) -> Duration {
     BASE_INTERVAL.mul_f64(f64::from(u32::try_from(addresses).unwrap_or(u32::MAX)).ln_1p())
 }
 
-/// Probes that are to be made of one node.
+/// Probes to make of one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Job {
     /// The node.
     pub(crate) node: NodeName,
-    /// How many jobs there have been with this one.
+    /// Its number.
     pub(crate) number: u64,
     /// What to probe.
     pub(crate) addresses: Vec<IpAddr>,
 }
 
-/// Nodes of which somebody waits for a fresh result.
+/// Nodes whose fresh results somebody is waiting for.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Demand {
     nodes: BTreeSet<NodeName>,
-    /// The last job that is not fresh enough.
+    /// The last job that is too old.
     stale: u64,
 }
 
@@ -75,11 +75,11 @@ impl Demand {
 #[derive(Clone, Debug)]
 struct Peer {
     targets: Targets,
-    /// The last result by address; none of an address that was not probed yet.
+    /// The last result by address; none for an address not probed yet.
     paths: BTreeMap<IpAddr, PathStatus>,
     turn: Turn,
     failures: u32,
-    /// Whether it has found its place in the interval.
+    /// Whether it has its slot in the interval.
     placed: bool,
 }
 
@@ -88,7 +88,7 @@ struct Peer {
 enum Turn {
     /// Then; it is in the queue.
     At(Instant),
-    /// It is being probed, and perhaps it is to be probed again as soon as that ends.
+    /// It is being probed, and perhaps again as soon as that ends.
     Now { job: u64, again: bool },
 }
 
@@ -107,13 +107,13 @@ pub(crate) struct Mesh {
 }
 
 impl Mesh {
-    /// Without nodes. `endpoints` tells whether health endpoints are probed.
+    /// Without nodes. `endpoints` says whether health endpoints are probed.
     pub(crate) fn new(node_name: String, endpoints: bool) -> Self {
         let (peers, queue) = (BTreeMap::new(), BTreeSet::new());
         Self { fallback: node_name, local: None, endpoints, peers, queue, addresses: 0, jobs: 0 }
     }
 
-    /// Takes a change of the table of nodes; says whether it matters here. In the first round nodes are probed at once.
+    /// Applies a change to the table of nodes; returns whether it matters. In the first round nodes are probed at once.
     pub(crate) fn apply(&mut self, change: &Change<Node>, first_round: bool, now: Instant) -> bool {
         match change {
             Change::Upsert(node) => self.upsert(node, if first_round { now } else { now + self.news(&node.key()) }),
@@ -156,12 +156,12 @@ impl Mesh {
         true
     }
 
-    /// When the next node is to be probed.
+    /// When the next probe is due.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.queue.first().map(|(when, _)| *when)
     }
 
-    /// A node whose time has come; it counts as being probed until [`finish`](Self::finish).
+    /// A node that is due; it counts as being probed until [`finish`](Self::finish).
     pub(crate) fn start(&mut self, now: Instant) -> Option<Job> {
         self.next().filter(|when| *when <= now)?;
         let (_, node) = self.queue.pop_first()?;
@@ -175,7 +175,7 @@ impl Mesh {
     pub(crate) fn finish(&mut self, job: &Job, results: Vec<(IpAddr, PathStatus)>, now: Instant) {
         let interval = self.interval();
         let Some(peer) = self.peers.get_mut(&job.node) else { return };
-        // A node that went and came again meanwhile has a job of its own, or is in the queue.
+        // A node that was removed and re-added meanwhile has its own job, or is in the queue.
         let again = match peer.turn {
             Turn::Now { job: present, again } if present == job.number => again,
             _ => return,
@@ -197,18 +197,18 @@ impl Mesh {
         self.queue.insert((now + pause, job.node.clone()));
     }
 
-    /// All nodes are to be probed now; returns what to wait for.
+    /// Has all nodes probed now; returns what to wait for.
     pub(crate) fn demand(&mut self, now: Instant) -> Demand {
         self.peers.iter_mut().for_each(|(key, peer)| peer.hurry(key, now, &mut self.queue));
         Demand { nodes: self.peers.keys().cloned().collect(), stale: self.jobs }
     }
 
-    /// How often each node is probed now.
+    /// The current interval.
     pub(crate) fn interval(&self) -> Duration {
         interval(self.addresses)
     }
 
-    /// What is known, in the form of the API.
+    /// The results, in the API's form.
     pub(crate) fn report(&self, timestamp: String) -> HealthStatusResponse {
         HealthStatusResponse {
             timestamp,
@@ -227,14 +227,14 @@ impl Mesh {
         })
     }
 
-    /// How long this node waits before it probes one that is new or has changed.
+    /// How long this node waits before probing a new or changed one.
     fn news(&self, node: &NodeName) -> Duration {
         part(NEWS, &(&self.fallback, node))
     }
 }
 
 impl Peer {
-    /// Has the node probed then, unless it is its turn before, or, if it is being probed, once more after that.
+    /// Schedules the node for then, unless it is due earlier; if it is being probed, once more after that.
     fn hurry(&mut self, key: &NodeName, when: Instant, queue: &mut BTreeSet<(Instant, NodeName)>) {
         match &mut self.turn {
             Turn::Now { again, .. } => *again = true,
@@ -273,7 +273,7 @@ impl Peer {
     }
 }
 
-/// A part of a time, the same for the same key, and spread evenly over all keys.
+/// A fraction of a duration, determined by the key and evenly spread over all keys.
 fn part(whole: Duration, key: &(impl Hash + ?Sized)) -> Duration {
     let mut hasher = DefaultHasher::new();
     key.hash(&mut hasher);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Every metric of this feature (contracts J).
+//! The metrics of this feature, under Cilium's names.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 use rest::{Connectivity, HealthStatusResponse, PathStatus};
 use std::time::Duration;
 
-/// The metrics; clones count together.
+/// The metrics; clones share their counts.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     unreachable_nodes: Gauge,
@@ -56,7 +56,7 @@ fn seconds() -> Histogram {
 }
 
 impl Metrics {
-    /// Makes them known to a registry; its prefix comes before their names.
+    /// Registers them; the registry's prefix is prepended to their names.
     pub fn register(&self, registry: &mut Registry) {
         registry.register("unreachable_nodes", "Nodes that cannot be reached", self.unreachable_nodes.clone());
         registry.register(
@@ -76,7 +76,7 @@ impl Metrics {
         );
     }
 
-    /// Makes a sample of each, without which one with labels is not on the page. The reference is made of such a page.
+    /// Creates a sample of each, since one with labels is otherwise absent. The reference is generated from this.
     pub fn sample(&self) {
         self.show(&HealthStatusResponse::default());
         drop(self.latency.get_or_create(&Latency { r#type: NODE, address_type: "primary", protocol: "icmp" }));
@@ -87,7 +87,7 @@ impl Metrics {
         self.latency.get_or_create(&what).observe(latency.as_secs_f64());
     }
 
-    /// The gauges from what is known now.
+    /// Sets the gauges from the current results.
     pub(crate) fn show(&self, status: &HealthStatusResponse) {
         let nodes = Count::of(status.nodes.iter().map(|node| node.host_paths()));
         let endpoints = Count::of(status.nodes.iter().map(|node| node.endpoint_paths()));
@@ -101,9 +101,9 @@ impl Metrics {
     }
 }
 
-/// Addresses by what is known of them.
+/// Addresses by result.
 struct Count {
-    /// Primary addresses that cannot be reached.
+    /// Unreachable primary addresses.
     primary: i64,
     /// All addresses.
     addresses: [(Connectivity, i64); 3],

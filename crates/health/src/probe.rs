@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Probes of addresses: the seam between what is to be probed and the network.
+//! Probing addresses: the seam between the mesh and the network.
 
 use crate::{hello, icmp};
 use futures::future::{join, join_all};
@@ -9,10 +9,10 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// How long an answer took, or why there was none.
+/// The round-trip time, or why there was no response.
 pub(crate) type Answer = Result<Duration, String>;
 
-/// Probes one address; both end within seconds.
+/// Probes one address; both methods finish within seconds.
 pub(crate) trait Probe: Clone + Send + Sync + 'static {
     /// By echo requests.
     fn icmp(&self, address: IpAddr) -> impl Future<Output = Answer> + Send;

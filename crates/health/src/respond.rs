@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The answer to other nodes' probes: `GET /hello` on this node's addresses, and on all addresses of its health endpoint.
+//! The response to other nodes' probes: `GET /hello` on this node's addresses, and on all addresses of its health
+//! endpoint.
 //!
-//! The port is open to the network, so a responder knows one path, keeps no connection, and bounds how many there are and
-//! how long each takes. On the node it listens on no more than the addresses that others probe.
+//! The port is open to the network, so a responder serves one path, keeps no connection open, and limits their number
+//! and duration. On the node it listens only on the addresses that others probe.
 
 mod socket;
 
@@ -30,14 +31,14 @@ use tokio::time::{sleep, timeout};
 #[cfg(test)]
 mod tests;
 
-/// Connections of one listener at the same time; further ones wait in the kernel's queue.
+/// Concurrent connections per listener; further ones wait in the kernel's queue.
 const CONNECTIONS: usize = 32;
 /// How long a connection may take.
 const CONNECTION: Duration = Duration::from_secs(5);
-/// How long to wait when the process has no more descriptors, or the like.
+/// Delay when the process is out of descriptors or the like.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers on the addresses of this node, as they change.
+/// Responds on this node's addresses, following changes.
 pub(crate) async fn on_node(port: u16, node: Reader<LocalNode>) {
     let mut changes = node.subscribe();
     let mut responder = Responder::new(port, "node");
@@ -54,7 +55,7 @@ pub(crate) async fn on_node(port: u16, node: Reader<LocalNode>) {
     }
 }
 
-/// Answers inside of the namespace of the health endpoint, as long as there is one.
+/// Responds inside the health endpoint's namespace, while there is one.
 pub(crate) async fn on_endpoint(port: u16, mut endpoint: watch::Receiver<Option<Arc<OwnedFd>>>) {
     let mut responder = Responder::new(port, "endpoint");
     let mut inside: Option<Arc<OwnedFd>> = None;
@@ -70,7 +71,7 @@ pub(crate) async fn on_endpoint(port: u16, mut endpoint: watch::Receiver<Option<
         tokio::select! {
             changed = endpoint.changed() => {
                 if changed.is_err() {
-                    // Nobody will bring another: what there is, stays.
+                    // There will be no other: keep the current one.
                     responder.failure().await;
                 }
             }
@@ -79,7 +80,7 @@ pub(crate) async fn on_endpoint(port: u16, mut endpoint: watch::Receiver<Option<
     }
 }
 
-/// Listeners on some addresses.
+/// A set of listeners.
 struct Responder {
     port: u16,
     place: &'static str,
@@ -92,7 +93,7 @@ impl Responder {
         Self { port, place, tasks: JoinSet::new(), listening: BTreeMap::new() }
     }
 
-    /// Listens on exactly these addresses; those on which it does already are left alone.
+    /// Listens on exactly these addresses; existing listeners are left alone.
     fn listen(&mut self, addresses: impl IntoIterator<Item = IpAddr>, netns: Option<Arc<OwnedFd>>) {
         let mut before = std::mem::take(&mut self.listening);
         for ip in addresses {
@@ -133,7 +134,7 @@ async fn serve(listener: TcpListener) -> Infallible {
         match listener.accept().await {
             Ok((stream, _)) => {
                 connections.spawn(async move {
-                    // One that takes too long, or breaks off, is of no interest.
+                    // Slow or broken connections do not matter.
                     let _ = timeout(CONNECTION, converse(stream)).await;
                     drop(place);
                 });

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! To open a socket whose place is taken, or not there yet.
+//! Opening sockets whose address is taken or not there yet.
 
 use statedb::{Backoff, Retries};
 use std::io;
@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-/// Waits between attempts that fail.
+/// Back-off between failed attempts.
 const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
-/// Tries until it works. Says when it begins to fail, when the reason changes, and when it works after all.
+/// Retries until it works. Logs when it begins to fail, when the reason changes, and when it finally works.
 pub(crate) async fn open<T>(what: &str, mut attempt: impl FnMut() -> io::Result<T>) -> T {
     let (mut retries, mut told) = (Retries::new(RETRY), None);
     loop {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The loop that keeps the mesh in step with the table of nodes, makes probes when their time has come, and publishes what
-//! they find.
+//! The loop that keeps the mesh in step with the table of nodes, makes probes when they are due, and publishes the
+//! results.
 
 use crate::mesh::{Demand, Job, Mesh};
 use crate::metrics::{Latency, Metrics};
@@ -18,19 +18,19 @@ use tokio::time::{Instant, sleep_until};
 #[cfg(test)]
 mod tests;
 
-/// Nodes that are probed at the same time.
+/// Nodes probed concurrently.
 const AT_ONCE: usize = 16;
-/// Results are published at most that often, since a report costs as much as there are nodes.
+/// Minimum time between reports, since the cost of a report grows with the number of nodes.
 const REPORTS: Duration = Duration::from_secs(1);
 
-/// Whoever sends it wants all nodes probed now, and the report after that.
+/// A request to probe all nodes now and return the resulting report.
 pub(crate) type Request = oneshot::Sender<Arc<HealthStatusResponse>>;
 
 /// What the loop reads and writes.
 pub(crate) struct Channels {
     /// The nodes.
     pub(crate) nodes: Reader<Node>,
-    /// Who wants fresh results.
+    /// Requests for fresh results.
     pub(crate) requests: mpsc::Receiver<Request>,
     /// Where results go.
     pub(crate) status: watch::Sender<Arc<HealthStatusResponse>>,
@@ -45,7 +45,7 @@ pub(crate) async fn run<P: Probe>(mesh: Mesh, network: P, channels: Channels) {
     let mut changes = channels.nodes.subscribe();
     let Channels { nodes: _, mut requests, status, metrics } = channels;
     let mut state = State { mesh, status, metrics, complete: false, report: None, reported: None, waiting: Vec::new() };
-    // To name this node, and that there is no other yet, is better than to say nothing.
+    // A report with only this node is better than none.
     state.publish();
     let mut running: JoinSet<Found> = JoinSet::new();
     loop {
@@ -77,7 +77,7 @@ async fn at(when: Option<Instant>) {
     }
 }
 
-/// A probe that panics is a fault of this task, which ends the process.
+/// A panicking probe fails this task, which ends the process.
 fn unwind<T>(ended: Result<T, JoinError>) -> T {
     ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
@@ -99,7 +99,7 @@ impl State {
         if self.complete { self.mesh.start(Instant::now()) } else { None }
     }
 
-    /// A node that came or went shows at once.
+    /// Added and removed nodes show at once.
     fn change(&mut self, batch: Batch<Node>) {
         let now = Instant::now();
         let mut news = batch.initialized && !self.complete;
@@ -142,10 +142,10 @@ impl State {
         self.answer();
     }
 
-    /// Answers those who have nothing more to wait for, and forgets those who have lost patience.
+    /// Answers requests that are complete, and drops those given up on.
     fn answer(&mut self) {
         for (_, request) in self.waiting.extract_if(.., |(demand, request)| demand.is_met() || request.is_closed()) {
-            // One that has just gone does not listen any more.
+            // The requester may be gone.
             let _ = request.send(Arc::clone(&self.status.borrow()));
         }
     }

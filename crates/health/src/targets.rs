@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which addresses of a node are probed. Knows nothing of when and how.
+//! Which addresses of a node are probed; not when or how.
 
 use model::Node;
 use std::net::IpAddr;
 
-/// What is probed of a node: at most one address of each family; the first of a list is the primary one.
+/// The probed addresses of a node: at most one per family; the first of a list is the primary one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Targets {
     /// Of the node itself.
     pub(crate) host: Vec<IpAddr>,
-    /// Of its health endpoint; none if it has no such endpoint.
+    /// Of its health endpoint, if it has one.
     pub(crate) endpoint: Vec<IpAddr>,
 }
 
 impl Targets {
-    /// Of a row; without health endpoints if this node does not take part in them.
+    /// From a row; without health endpoints if they are disabled on this node.
     pub(crate) fn of(node: &Node, endpoints: bool) -> Self {
         let endpoint = if endpoints { one_of_each_family(&node.health_ips) } else { Vec::new() };
         Self { host: one_of_each_family(&node.internal_ips), endpoint }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a pod's kernel says to its link of its own accord when an address or interface comes up. The programs have no use for it, so it
-//! ends there; but nothing went wrong, and as drops it would hide those that matter. It is counted instead.
+//! What a pod's kernel sends to its link unprompted when an address or interface comes up. The programs have no use for
+//! it and drop it; but nothing is wrong, and shown as drops it would hide those that matter. It is counted instead.
 
 use abi::DropReason;
 use abi::event::{Event, kind};
@@ -12,19 +12,19 @@ use std::net::IpAddr;
 /// Reports of multicast listeners (RFC 2710, RFC 3810), router solicitation and duplicate address detection (RFC 4861, RFC 4862).
 const TYPES: [u8; 5] = [131, 132, 133, 135, 143];
 
-/// What is counted of it. Clones count together.
+/// Counts it. Clones share their counts.
 #[derive(Clone, Debug, Default)]
 pub struct Chatter(Counter);
 
 impl Chatter {
-    /// Puts the metric on a page.
+    /// Registers the metric.
     pub fn register(&self, registry: &mut Registry) {
         let help =
             "Messages of pods to their link (duplicate address detection, router solicitation, multicast listeners)";
         registry.register("hubble_link_local_messages", help, self.0.clone());
     }
 
-    /// Counts the event if it is chatter; says whether it is.
+    /// Counts the event if it is chatter; returns whether it is.
     pub(crate) fn takes(&self, event: &Event) -> bool {
         let chatter = is_chatter(event);
         if chatter {
@@ -77,7 +77,7 @@ mod tests {
     fn any_other_drop_is_a_drop() {
         let chatter = Chatter::default();
         for event in [
-            // A router that nobody has asked for, and a redirect.
+            // An unsolicited router advertisement, and a redirect.
             Event { tcp_flags: 134, ..solicitation() },
             Event { tcp_flags: 137, ..solicitation() },
             Event { dst: addr("fd00::10"), ..solicitation() },

@@ -7,10 +7,10 @@ use std::fmt;
 use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
 
-/// Where the agent of this machine serves.
+/// The local agent's socket.
 pub const SOCKET: &str = "/var/run/cilium/hubble.sock";
 
-/// The name by which Hubble's servers and clients know the observer's health; it is not that of the gRPC service.
+/// The name under which Hubble's servers and clients know the observer's health; it differs from the gRPC service's.
 pub const HEALTH_SERVICE: &str = "hubble.server.Observer";
 
 /// How to reach a server.
@@ -18,28 +18,28 @@ pub const HEALTH_SERVICE: &str = "hubble.server.Observer";
 pub struct Server {
     /// `unix:///path`, `host:port`, or `tls://host:port`.
     pub address: String,
-    /// How to trust it; none for plain text, unless the address says `tls://`.
+    /// TLS options; none for plain text, unless the address says `tls://`.
     pub tls: Option<Tls>,
     /// How long to wait for the connection.
     pub timeout: Option<Duration>,
-    /// How long the server may be silent before it is asked whether it lives, and then until it has answered; none for ever.
+    /// How long the server may be silent before it is pinged, and how long it may take to reply; none for ever.
     pub keepalive: Option<Duration>,
 }
 
 /// Certificates of a client, as PEM.
 #[derive(Clone, Default)]
 pub struct Tls {
-    /// Authorities to trust; those of the system if there are none.
+    /// CAs to trust; the system's if there are none.
     pub authorities: Vec<u8>,
     /// The name that the server's certificate must have, when it is not the host's.
     pub server_name: Option<String>,
     /// Certificate and key of the client.
     pub identity: Option<(Vec<u8>, Vec<u8>)>,
-    /// Take any certificate of the server: whoever is on the way can read along.
+    /// Accept any server certificate: anyone in between can eavesdrop.
     pub allow_insecure: bool,
 }
 
-// One field is a private key, which must not get into logs.
+// One field is a private key, which must not end up in logs.
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { server_name, allow_insecure, .. } = self;
@@ -65,14 +65,14 @@ impl Server {
     pub async fn connect(&self) -> Result<Channel, ConnectError> {
         let fail = |reason| ConnectError { address: self.address.clone(), reason };
         let lost = |source: tonic::transport::Error| {
-            // The transport's own text is just "transport error".
+            // The transport's own message is just "transport error".
             fail(std::error::Error::source(&source).map_or_else(|| source.to_string(), root_cause))
         };
         let Some((place, tls)) = self.tls_place().map_err(fail)? else {
             return self.endpoint(&self.plain_uri()).map_err(lost)?.connect().await.map_err(lost);
         };
         let connector = tls::connector(place, tls).map_err(fail)?;
-        // The connector does the TLS, so the transport is to see none.
+        // The connector does TLS, so the transport must not.
         let endpoint = self.endpoint(&format!("http://{place}")).map_err(lost)?;
         endpoint.connect_with_connector(connector).await.map_err(lost)
     }

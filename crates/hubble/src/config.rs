@@ -2,6 +2,7 @@
 //! The configuration keys of this feature, as the chart writes them.
 
 use crate::export::FlowLog;
+use crate::history::Limits;
 use crate::metrics::Plugins;
 use crate::server::{TlsFile, TlsFiles};
 use model::config::{Accepts, Form, Key, Reader, Value, keys, shared};
@@ -11,8 +12,12 @@ use std::time::Duration;
 
 const HUBBLE: &str = ".Values.hubble.enabled";
 const METRICS: &str = "and .Values.hubble.enabled .Values.hubble.metrics.enabled";
+const METRICS_LISTED: &str = "and .Values.hubble.enabled .Values.hubble.metrics.dynamic.enabled";
+const METRICS_SERVED: &str =
+    "and .Values.hubble.enabled (or .Values.hubble.metrics.enabled .Values.hubble.metrics.dynamic.enabled)";
 const EXPORT: &str = "and .Values.hubble.enabled .Values.hubble.export.static.enabled";
 const FLOW_LOGS: &str = "and .Values.hubble.enabled .Values.hubble.export.dynamic.enabled";
+const HISTORY: &str = "and .Values.hubble.enabled .Values.hubble.history.enabled";
 const TLS: &str = "and .Values.hubble.enabled .Values.hubble.tls.enabled";
 
 /// `hubble-tls-cert-file`
@@ -48,6 +53,18 @@ keys! {
             when = HUBBLE,
         )]
         pub capacity: Capacity,
+        /// MiB that these take at most with their names; of flows with many labels fewer are kept.
+        #[key("hubble-event-buffer-max-size-mb", default = "32", value = "hubble.eventBufferMaxSizeMb", when = HUBBLE)]
+        pub capacity_size: u32,
+        /// Folder in which flows are kept on disk, for days and over restarts; they are not if empty.
+        #[key("hubble-history-path", always = "/var/lib/cilium/hubble", when = HISTORY)]
+        pub history_path: Option<PathBuf>,
+        /// MiB that it takes at most; the oldest flows go first.
+        #[key("hubble-history-max-size-mb", default = "64", value = "hubble.history.maxSizeMb", when = HISTORY)]
+        pub history_size: u32,
+        /// How long flows are kept there.
+        #[key("hubble-history-max-age", default = "168h", value = "hubble.history.maxAge", when = HISTORY)]
+        pub history_age: Duration,
         /// Where flows are served to other nodes and to relays, such as :4244; nowhere if empty.
         #[key(
             "hubble-listen-address",
@@ -80,9 +97,12 @@ keys! {
         #[key(
             "hubble-metrics-server",
             template = "{{ printf \":%s\" (include \"cilium.text\" .Values.hubble.metrics.port) | quote }}",
-            when = METRICS,
+            when = METRICS_SERVED,
         )]
         pub metrics_listen: Option<SocketAddr>,
+        /// File that lists further metrics of flows, and that may change at any time.
+        #[key("hubble-dynamic-metrics-config-path", always = "/dynamic-metrics-config/dynamic-metrics.yaml", when = METRICS_LISTED)]
+        pub metrics_listed: Option<PathBuf>,
         /// File that flows are written to, one JSON object a line; none if empty.
         #[key("hubble-export-file-path", value = "hubble.export.static.filePath", initial = "\"/var/run/cilium/hubble/events.log\"", when = EXPORT)]
         pub export_file: Option<PathBuf>,
@@ -185,6 +205,17 @@ impl Config {
             file_max_backups: usize::try_from(self.export_backups).unwrap_or(usize::MAX),
             end: None,
         })
+    }
+
+    /// Bytes that the ring takes at most.
+    pub(crate) fn size(&self) -> usize {
+        usize::try_from(self.capacity_size).unwrap_or(usize::MAX).saturating_mul(1 << 20)
+    }
+
+    /// What is kept on disk, if anything is.
+    pub(crate) fn history(&self) -> Option<Limits> {
+        let path = self.history_path.clone()?;
+        Some(Limits { path, size: u64::from(self.history_size) << 20, age: self.history_age })
     }
 
     fn wants_tls(&self) -> bool {

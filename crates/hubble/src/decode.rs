@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! An event of the kernel becomes the flows that clients see: a verdict for each direction whose policy was asked, and
-//! the trace or drop itself (contracts A.3, I).
+//! Turns a kernel event into the flows that clients see: a verdict for each direction whose policy was consulted, and
+//! the trace or drop itself.
 
 mod l4;
 
@@ -15,21 +15,20 @@ use crate::proto::flow::{
 use crate::proto::timestamp;
 use abi::drop_reason::DropReason;
 use abi::event::{Event, kind, outcome, point, trace_reason};
-use model::{Identity, LabelSource, NodeName, Provenance};
-use std::hash::{BuildHasher, RandomState};
+use model::{Identity, LabelSource, Provenance};
 
-/// Message type of policy verdicts (contracts I.3); the other ones are in `abi`.
+/// Message type of policy verdicts; the other ones are in `abi`.
 pub(crate) const POLICY_VERDICT: i32 = 5;
 
 const NAMESPACE: &str = "io.kubernetes.pod.namespace";
 const CLUSTER: &str = "io.cilium.k8s.policy.cluster";
 
 /// An event as the ring holds it: what the kernel said, when, and the names of that moment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Record {
     /// Nanoseconds since 1970.
     pub(crate) time: i64,
-    /// What the kernel said.
+    /// The kernel's record.
     pub(crate) event: Event,
     /// The names.
     pub(crate) names: Names,
@@ -40,14 +39,12 @@ pub(crate) struct Record {
 pub(crate) struct Decoder {
     /// Name of the node as flows carry it.
     pub(crate) node_name: String,
-    /// The node.
-    pub(crate) node: NodeName,
     /// Version of the agent.
     pub(crate) version: String,
     /// Whether verdicts name policies.
     pub(crate) correlate_policies: bool,
-    /// Makes the same identifier each time the same flow is read.
-    pub(crate) salt: RandomState,
+    /// Tells this run of the agent from all others.
+    pub(crate) instance: u64,
 }
 
 impl Decoder {
@@ -82,7 +79,7 @@ impl Decoder {
             destination: Some(endpoint(event.dst_endpoint, event.dst_identity, &names.destination)),
             r#type: FlowType::L3L4.into(),
             node_name: self.node_name.clone(),
-            node_labels: node_labels(names),
+            node_labels: names.node_labels.as_deref().map(<[_]>::to_vec).unwrap_or_default(),
             source_service: service(&names.source),
             destination_service: service(&names.destination),
             interface: interface(event, names),
@@ -92,7 +89,7 @@ impl Decoder {
         }
     }
 
-    /// What the policy of one direction said, if it was asked.
+    /// The policy verdict of one direction, if it was consulted.
     fn verdict(&self, record: &Record, base: &Flow, direction: TrafficDirection) -> Option<Flow> {
         let egress = direction == TrafficDirection::Egress;
         let (said, rule) = if egress {
@@ -133,10 +130,10 @@ impl Decoder {
         Some(flow)
     }
 
+    /// The same each time the same flow is read: random by the run, and different by number and index.
     fn uuid(&self, number: u64, index: usize) -> String {
-        let word = |half: u8| self.salt.hash_one((number, index, half)).to_ne_bytes();
-        let mut bytes = [0; 16];
-        bytes.iter_mut().zip(word(0).into_iter().chain(word(1))).for_each(|(to, from)| *to = from);
+        let low = (number << 2) | (index as u64 & 3);
+        let bytes = uuid::Uuid::from_u64_pair(self.instance, low).into_bytes();
         uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
     }
 }
@@ -146,7 +143,7 @@ pub(crate) fn flow_count(event: &Event) -> usize {
     1 + usize::from(event.egress.outcome != outcome::NONE) + usize::from(event.ingress.outcome != outcome::NONE)
 }
 
-/// The namespace and cluster that an identity's labels tell.
+/// Labels with an identity's namespace and cluster.
 pub(crate) fn namespace(identity: &Identity) -> Option<(String, String)> {
     label(identity, NAMESPACE).map(|namespace| (label(identity, CLUSTER).unwrap_or_default(), namespace))
 }
@@ -167,7 +164,7 @@ fn drop(event: &Event, mut flow: Flow) -> Flow {
 fn set_dropped(flow: &mut Flow, reason: u8) {
     flow.verdict = Verdict::Dropped.into();
     flow.drop_reason = reason.into();
-    // The enumeration has the datapath's numbers; one that it does not have is unknown to clients.
+    // The enumeration uses the datapath's numbers; others are unknown to clients.
     flow.drop_reason_desc = DropReason::from_code(reason).map_or(0, |known| known.code().into());
 }
 
@@ -190,7 +187,7 @@ fn trace(event: &Event, mut flow: Flow) -> Flow {
     if reason == TraceReason::Unknown {
         return flow;
     }
-    // The program that saw the packet belongs to its source, unless it was delivering to an endpoint.
+    // The program belongs to the packet's source, unless it was delivering to an endpoint.
     let from_source = event.src_endpoint != 0 && event.point != point::TO_ENDPOINT;
     let egress = from_source != reply || !event.src_xlated.is_none();
     let direction = if egress { TrafficDirection::Egress } else { TrafficDirection::Ingress };
@@ -201,9 +198,8 @@ fn trace(event: &Event, mut flow: Flow) -> Flow {
 }
 
 fn endpoint(id: u16, identity: u32, peer: &Peer) -> Endpoint {
-    let pod = peer.pod_name();
+    let pod = peer.pod.as_ref();
     let labels = peer.identity.as_deref().map(|identity| identity.labels.to_strings()).unwrap_or_default();
-    let workload = peer.pod.as_ref().and_then(|pod| pod.workload.clone());
     let label = |key| peer.identity.as_deref().and_then(|identity| label(identity, key)).unwrap_or_default();
     Endpoint {
         id: id.into(),
@@ -211,13 +207,13 @@ fn endpoint(id: u16, identity: u32, peer: &Peer) -> Endpoint {
         namespace: pod.map_or_else(|| label(NAMESPACE), |pod| pod.namespace.to_string()),
         labels,
         pod_name: pod.map(|pod| pod.name.to_string()).unwrap_or_default(),
-        workloads: workload.into_iter().map(|w| Workload { name: w.name, kind: w.kind }).collect(),
+        workloads: peer.workload.iter().map(|w| Workload { name: w.name.clone(), kind: w.kind.clone() }).collect(),
         cluster_name: label(CLUSTER),
         vni_id: 0,
     }
 }
 
-/// The value of a label that Kubernetes gave to an identity.
+/// The value of an identity's Kubernetes label.
 fn label(identity: &Identity, key: &str) -> Option<String> {
     identity.labels.get(LabelSource::K8s, key).map(|label| label.value.to_string())
 }
@@ -225,11 +221,6 @@ fn label(identity: &Identity, key: &str) -> Option<String> {
 fn service(peer: &Peer) -> Option<Service> {
     let name = peer.service.as_ref()?;
     Some(Service { name: name.name.to_string(), namespace: name.namespace.to_string() })
-}
-
-/// Labels of this node, `key=value`.
-fn node_labels(names: &Names) -> Vec<String> {
-    names.node.iter().flat_map(|node| &node.labels).map(|(key, value)| format!("{key}={value}")).collect()
 }
 
 fn policy(rule: &Provenance) -> Policy {
@@ -259,10 +250,6 @@ fn ip(event: &Event) -> Ip {
     }
 }
 
-/// The interface, with its name if it is the host's side of a local endpoint.
 fn interface(event: &Event, names: &Names) -> Option<NetworkInterface> {
-    let mut local = [&names.source, &names.destination].into_iter().filter_map(|peer| peer.endpoint.as_ref());
-    let found = local.find(|endpoint| endpoint.host_ifindex == event.ifindex);
-    let name = found.map(|endpoint| endpoint.host_interface.clone()).unwrap_or_default();
-    (event.ifindex != 0).then_some(NetworkInterface { index: event.ifindex, name })
+    (event.ifindex != 0).then(|| NetworkInterface { index: event.ifindex, name: names.interface.to_string() })
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Flows to files, one JSON object a line, for whoever collects logs: one file by the agent's configuration, and any number by a file that
-//! may change at any time.
+//! Flows to files, one JSON object per line, for log collectors: one file from the agent's configuration, and any
+//! number from a file that may change at any time.
 //!
-//! An exporter is a client of the ring like any other: one that is too slow, or whose disk is full, loses flows and says in its file how many.
+//! An exporter reads the ring like any other client: one that is too slow, or whose disk is full, loses flows and
+//! records in its file how many.
 
 mod config;
 mod file;
@@ -16,7 +17,7 @@ use crate::proto::observer::export_event::ResponseTypes as Exported;
 use crate::proto::observer::get_flows_response::ResponseTypes;
 use crate::proto::observer::{ExportEvent, GetFlowsResponse};
 use crate::proto::{timestamp, to_json};
-use crate::server::Problems;
+use crate::server::{Problems, report};
 use crate::service::subscribe;
 use crate::store::{Store, now};
 use config::FlowLogs;
@@ -28,12 +29,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::task::AbortOnDropHandle;
 
-/// Between attempts to open or write a file, and between looks at the configuration file.
+/// Delay between attempts to open or write a file, and between checks of the configuration file.
 const PACE: Duration = Duration::from_secs(5);
-/// How many flows are written at once.
+/// Flows per write.
 const BATCH: usize = 64;
 
-/// What every exporter needs.
+/// Shared by all exporters.
 #[derive(Clone)]
 pub(crate) struct Exporters {
     pub(crate) store: Arc<Store>,
@@ -47,13 +48,13 @@ impl Exporters {
         Self { store, problems, lost_interval, pace: PACE }
     }
 
-    /// Exports as a configuration file says, for ever, and follows its changes. A file that cannot be used changes nothing.
+    /// Exports according to a configuration file, for ever, and follows its changes. An invalid file changes nothing.
     pub(crate) async fn follow(self, path: PathBuf) {
         let mut running: BTreeMap<String, (FlowLog, AbortOnDropHandle<()>)> = BTreeMap::new();
         loop {
             match FlowLogs::read(&path).await {
                 Ok(FlowLogs { flow_logs }) => {
-                    self.problem("flow logs", None);
+                    report(&self.problems, "flow logs", None);
                     running
                         .retain(|name, (log, _)| flow_logs.iter().any(|wanted| wanted.name == *name && wanted == log));
                     for log in flow_logs {
@@ -64,7 +65,7 @@ impl Exporters {
                         });
                     }
                 }
-                Err(error) => self.problem("flow logs", Some(format!("{}: {error}", path.display()))),
+                Err(error) => report(&self.problems, "flow logs", Some(format!("{}: {error}", path.display()))),
             }
             tokio::time::sleep(self.pace).await;
         }
@@ -74,7 +75,7 @@ impl Exporters {
     pub(crate) async fn export(self, log: FlowLog) {
         let query = match log.query() {
             Ok(query) => query,
-            Err(error) => return self.problem("flow log", Some(format!("{}: {error}", log.name))),
+            Err(error) => return report(&self.problems, "flow log", Some(format!("{}: {error}", log.name))),
         };
         let mut flows = subscribe(Arc::clone(&self.store), query, self.lost_interval);
         let mut writer = Writer { file: None, path: log.file_path.clone(), rotation: log.rotation(), lost: 0 };
@@ -98,30 +99,17 @@ impl Exporters {
             let problem = written
                 .err()
                 .map(|error| format!("{}: {error}; {} flows are not in it", log.file_path.display(), writer.lost));
-            self.problem("export", problem);
-        }
-    }
-
-    /// Shows a problem in the status, and logs it when it is new.
-    fn problem(&self, of: &'static str, problem: Option<String>) {
-        let mut problems = self.problems.lock();
-        match problem {
-            None => drop(problems.remove(of)),
-            Some(problem) => {
-                if problems.insert(of, format!("{of}: {problem}")).is_none() {
-                    tracing::warn!("{of}: {problem}");
-                }
-            }
+            report(&self.problems, "export", problem);
         }
     }
 }
 
-/// Writes to a file that may not be there, or be full.
+/// Writes to a file that may be missing or full.
 struct Writer {
     file: Option<LogFile>,
     path: PathBuf,
     rotation: Rotation,
-    /// Flows that could not be written since the last one that could.
+    /// Flows lost since the last successful write.
     lost: u64,
 }
 
@@ -147,7 +135,7 @@ impl Writer {
         };
         let written = file.append(lines).await;
         if written.is_err() {
-            // Somebody may have taken it away: it is opened anew.
+            // Somebody may have removed it: reopen it.
             self.file = None;
         }
         written
@@ -167,7 +155,7 @@ fn event(response: GetFlowsResponse) -> Option<ExportEvent> {
     Some(ExportEvent { node_name: response.node_name, time: response.time, response_types: Some(exported) })
 }
 
-/// What stands for flows that were not written.
+/// The record of flows that were not written.
 fn lost(node: &str, count: u64) -> ExportEvent {
     let source = LostEventSource::ObserverEventsQueue.into();
     let time = Some(timestamp(now()));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which flows a client wants (contracts A.2): any filter of the allow list, unless one of the deny list; all fields of a
-//! filter; any value of a field. A field that cannot be honoured is refused, never ignored.
+//! Which flows a client wants: those matching any filter of the allow list and none of the deny list. A filter matches
+//! if all its fields do, a field if any of its values does. A field that cannot be honoured is rejected, never ignored.
 
 mod cel;
 mod l7;
@@ -36,7 +36,7 @@ pub(crate) struct FilterError {
 
 type Test = Box<dyn Fn(&Flow) -> bool + Send + Sync>;
 
-/// All of its tests must hold.
+/// All tests must hold.
 struct Filter(Vec<Test>);
 
 impl Filters {
@@ -71,7 +71,7 @@ impl Filter {
 struct Tests(Vec<Test>);
 
 impl Tests {
-    /// Adds the test of one field: some value of it must fit. A field without values is no test.
+    /// Adds the test of one field: some value must match. A field without values is no test.
     fn any<V, C, F>(&mut self, values: &[V], compile: C, fits: F) -> Result<(), FilterError>
     where
         C: Fn(&V) -> Result<F::Wanted, FilterError>,
@@ -85,7 +85,7 @@ impl Tests {
         Ok(())
     }
 
-    /// Adds the test of a field whose values are compared as they are.
+    /// Adds the test of a field whose values are compared for equality.
     fn equal<V>(&mut self, values: &[V], value: impl Fn(&Flow) -> Option<V> + Send + Sync + 'static)
     where
         V: Clone + PartialEq + Send + Sync + 'static,
@@ -191,7 +191,7 @@ impl Tests {
     }
 }
 
-/// Whether a flow fits a wanted value; the value's type is what the field was compiled to.
+/// Whether a flow matches a value, in its compiled form.
 trait Fits: Send + Sync + 'static {
     type Wanted: Send + Sync + 'static;
     fn fits(&self, flow: &Flow, wanted: &Self::Wanted) -> bool;
@@ -247,7 +247,7 @@ fn has_all(flags: &TcpFlags, wanted: &TcpFlags) -> bool {
     bits(wanted).into_iter().zip(bits(flags)).all(|(wanted, set)| set || !wanted)
 }
 
-/// Whether the workload is the wanted one; what is not said fits anything.
+/// Whether the workload matches; unset fields match anything.
 fn same(workload: &Workload, wanted: &Workload) -> bool {
     (wanted.kind.is_empty() || wanted.kind == workload.kind) && (wanted.name.is_empty() || wanted.name == workload.name)
 }

@@ -2,18 +2,19 @@
 //! A small node for tests: the pod `shop/web-1` (local, endpoint 10) and `shop/db-0` (behind another node).
 
 use crate::decode::{Decoder, Record};
-use crate::names::Tables;
+use crate::names::{Resolver, Tables};
 use abi::Addr;
 use abi::event::{Event, Verdict, kind, outcome, point, trace_reason};
 use abi::policy::match_type;
 use model::{
     Endpoint, EndpointId, EndpointKind, Frontend, FrontendKey, Identity, IdentityId, IpEntry, IpSource, L4Addr, Label,
-    Labels, Mac, Node, NodeName, Pod, PodName, PolicyKind, Protocol, Provenance, ProvenanceId, ServiceName, Workload,
+    Labels, Mac, MeshPod, Node, NodeName, Pod, PodName, PolicyKind, Protocol, Provenance, ProvenanceId, ServiceName,
+    Workload,
 };
 use statedb::Writer;
 use std::collections::BTreeMap;
-use std::hash::RandomState;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// The writers behind the tables.
 pub(crate) struct Writers {
@@ -27,13 +28,7 @@ pub(crate) fn addr(text: &str) -> Addr {
 }
 
 pub(crate) fn decoder() -> Decoder {
-    Decoder {
-        node_name: "blue/n1".to_owned(),
-        node: node_name(),
-        version: "0.1.0".to_owned(),
-        correlate_policies: true,
-        salt: RandomState::new(),
-    }
+    Decoder { node_name: "blue/n1".to_owned(), version: "0.1.0".to_owned(), correlate_policies: true, instance: 7 }
 }
 
 pub(crate) fn node_name() -> NodeName {
@@ -41,7 +36,7 @@ pub(crate) fn node_name() -> NodeName {
 }
 
 pub(crate) fn record(event: Event) -> Record {
-    Record { time: 1_700_000_000_123_456_789, event, names: tables().tables.names(&node_name(), &event) }
+    Record { time: 1_700_000_000_123_456_789, event, names: Resolver::new(tables().tables, node_name()).names(&event) }
 }
 
 /// From `shop/web-1` to the service `shop/db`, let through by both policies.
@@ -131,7 +126,7 @@ pub(crate) fn ip_entry(ip: &str, identity: u32, pod: &str) -> IpEntry {
         node_address: false,
         no_masquerade: false,
         source: IpSource::CustomResource,
-        pod: Some(PodName::new("shop", pod)),
+        pod: Some(MeshPod { cluster: "blue".into(), pod: PodName::new("shop", pod) }),
     }
 }
 
@@ -175,7 +170,7 @@ fn pod() -> Pod {
         service_account: "default".to_owned(),
         host_network: false,
         ips: Vec::new(),
-        workload: Some(Workload { kind: "Deployment".to_owned(), name: "web".to_owned() }),
+        workload: Some(Arc::new(Workload { kind: "Deployment".to_owned(), name: "web".to_owned() })),
         named_ports: Vec::new(),
         host_ports: Vec::new(),
         ended: false,
@@ -195,7 +190,7 @@ fn identity(id: u32, app: &str) -> Identity {
 
 fn frontend() -> Frontend {
     let addr = L4Addr { ip: "10.96.0.5".parse().unwrap(), port: 5432, protocol: Protocol::Tcp };
-    let service = ServiceName { namespace: "shop".into(), name: "db".into() };
+    let service = ServiceName::new("shop", "db");
     Frontend::new(FrontendKey::external(addr), 1, service, [].into())
 }
 

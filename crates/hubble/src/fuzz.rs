@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the fuzzer calls: parsers of what clients send, on flows of a fixed kind. Not part of the product.
+//! Fuzz targets: parsers of client input, on fixed flows. Not part of the product.
 
 #![allow(clippy::expect_used, reason = "a wrong answer is to be loud")]
 
@@ -23,7 +23,7 @@ static FLOWS: LazyLock<Vec<Flow>> = LazyLock::new(|| {
 
 type Field = fn(&mut FlowFilter, String);
 
-/// Which field a text goes to is told by the first byte.
+/// The first byte selects the field for a text.
 const FIELDS: [Field; 18] = [
     |f, text| f.source_label.push(text),
     |f, text| f.destination_label.push(text),
@@ -64,7 +64,7 @@ pub fn filter(data: &[u8]) {
     }
 }
 
-/// A message: what is left of a flow by a mask stays when it is applied again.
+/// A message: applying a mask twice is the same as applying it once.
 pub fn request(data: &[u8]) {
     let Ok(request) = GetFlowsRequest::decode(data) else { return };
     let Ok(query) = Query::compile(&request) else { return };

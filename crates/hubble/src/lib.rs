@@ -11,6 +11,7 @@ mod filter;
 mod fixture;
 #[cfg(fuzzing)]
 pub mod fuzz;
+mod history;
 mod mask;
 mod metrics;
 mod names;
@@ -25,7 +26,9 @@ mod store;
 
 pub use chatter::Chatter;
 pub use config::{Capacity, Config};
+pub use history::read_history;
 pub use names::Tables;
+pub use server::CertificateEnd;
 pub use service::{AgentEvents, Selection};
 pub use store::{Figures, now};
 
@@ -59,37 +62,40 @@ pub struct Inputs {
     pub tables: Tables,
 }
 
-/// What this feature gives to the agent.
+/// Outputs for the agent.
 #[derive(Clone)]
 pub struct Outputs {
-    /// Where events of the kernel go.
+    /// Where kernel events go.
     pub sink: Sink,
-    /// Where the agent says what it did.
+    /// Where the agent reports what it did.
     pub agent_events: AgentEvents,
     /// Its state.
     pub status: Status,
-    /// What it shows of itself.
+    /// Tables, status, routes and metrics.
     pub surface: Surface,
 }
 
 impl Outputs {
-    fn new(sink: Sink, agent_events: AgentEvents, status: Status) -> Self {
+    fn new(sink: Sink, agent_events: AgentEvents, status: Status, certificate_end: Option<CertificateEnd>) -> Self {
         let shown = status.clone();
         let chatter = status.store.as_ref().map(|store| store.chatter.clone()).unwrap_or_default();
-        let surface = Surface::new().metrics(|registry| chatter.register(registry));
+        let surface = Surface::new().metrics(|registry| {
+            chatter.register(registry);
+            certificate_end.iter().for_each(|end| end.register(registry));
+        });
         let surface = surface.status(move |all| all.hubble = Some(status::render(shown.figures(), &shown.problems())));
         Self { sink, agent_events, status, surface }
     }
 }
 
-/// Tells clients that ask for agent events what becomes of the tables.
+/// Reports changes of the tables to clients that ask for agent events.
 pub fn tell_agent_events(outputs: &Outputs, tables: Tables, tasks: &Tasks) {
     if outputs.sink.0.is_some() {
         tasks.spawn("hubble-agent-events", outputs.agent_events.clone().follow(tables));
     }
 }
 
-/// Where events of the kernel go. Cheap to clone; a push neither waits nor allocates.
+/// Where kernel events go. Cheap to clone; a push neither waits nor allocates.
 #[derive(Clone)]
 pub struct Sink(Option<Arc<Store>>);
 
@@ -101,7 +107,7 @@ impl Sink {
         }
     }
 
-    /// Takes in that the kernel had so many events that nobody could take.
+    /// Records events that the kernel could not deliver.
     pub fn lost(&self, count: u64) {
         if let Some(store) = self.0.as_ref().filter(|_| count > 0) {
             store.push_lost(count);
@@ -123,6 +129,12 @@ impl Status {
         self.store.as_ref().map(|store| store.figures())
     }
 
+    /// How many events of this run have got to the disk; none when there is no history.
+    #[must_use]
+    pub fn kept(&self) -> Option<u64> {
+        self.store.as_ref()?.history.as_ref().map(history::History::kept)
+    }
+
     /// Why flows are not served where they should be.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
@@ -130,18 +142,18 @@ impl Status {
     }
 }
 
-/// Starts to keep and serve flows. When the feature is off, the sink drops what it gets.
+/// Starts keeping and serving flows. When the feature is off, the sink drops everything.
 pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> Outputs {
     start_at(config, inputs, tasks, Times::default())
 }
 
-/// As [`start`], with other times.
+/// As [`start`], with other timings.
 fn start_at(config: Config, inputs: Inputs, tasks: &Tasks, times: Times) -> Outputs {
     let agent_events = AgentEvents::new();
     let problems = Problems::default();
     if !config.enabled {
         let status = Status { store: None, problems };
-        return Outputs::new(Sink(None), agent_events, status);
+        return Outputs::new(Sink(None), agent_events, status, None);
     }
     let store = Arc::new(Store::new(&config, &inputs.node_name, inputs.tables.clone()));
     let clock = Arc::clone(&store);
@@ -151,6 +163,10 @@ fn start_at(config: Config, inputs: Inputs, tasks: &Tasks, times: Times) -> Outp
             clock.adjust_clock();
         }
     });
+    if let Some(history) = store.history.clone() {
+        let (store, problems) = (Arc::clone(&store), Arc::clone(&problems));
+        tasks.spawn_draining("hubble-history", |end| history.run(store, problems, end));
+    }
     let observer =
         Service { store: Arc::clone(&store), agent_events: agent_events.clone(), lost_interval: config.lost_interval };
     let peers = Peers::new(&config, inputs.tables.nodes);
@@ -162,17 +178,22 @@ fn start_at(config: Config, inputs: Inputs, tasks: &Tasks, times: Times) -> Outp
         tasks.spawn("hubble-flow-logs", exporters.follow(path));
     }
     let tls = config.tls();
-    let served = Served { observer, peers, problems: Arc::clone(&problems), times };
+    let certificate_end = CertificateEnd::default();
+    let shown_end = tls.is_some().then(|| certificate_end.clone());
+    let served = Served { observer, peers, problems: Arc::clone(&problems), times, certificate_end };
     let socket = served.clone();
     tasks.spawn("hubble-socket", async move { socket.listeners().await.serve_socket(config.socket).await });
     if let Some(address) = config.listen {
         tasks.spawn("hubble-network", async move { served.listeners().await.serve_network(address, tls).await });
     }
-    if let Some(address) = config.metrics_listen.filter(|_| config.metrics != Plugins::default()) {
-        tasks.spawn("hubble-metrics", metrics::run(Arc::clone(&store), config.metrics, address, config.lost_interval));
+    let counts = config.metrics != Plugins::default() || config.metrics_listed.is_some();
+    if let Some(address) = config.metrics_listen.filter(|_| counts) {
+        let served = metrics::Served { always: config.metrics, listed: config.metrics_listed, address };
+        let run = metrics::run(Arc::clone(&store), served, Arc::clone(&problems), config.lost_interval);
+        tasks.spawn("hubble-metrics", run);
     }
     let status = Status { store: Some(Arc::clone(&store)), problems };
-    Outputs::new(Sink(Some(store)), agent_events, status)
+    Outputs::new(Sink(Some(store)), agent_events, status, shown_end)
 }
 
 /// What an agent serves.
@@ -182,6 +203,7 @@ struct Served {
     peers: Peers,
     problems: Problems,
     times: Times,
+    certificate_end: CertificateEnd,
 }
 
 impl Served {
@@ -194,6 +216,7 @@ impl Served {
             .add_service(ObserverServer::new(self.observer))
             .add_service(PeerServer::new(self.peers));
         let names = [observer_server::SERVICE_NAME, peer_server::SERVICE_NAME, health_server::SERVICE_NAME];
-        Listeners { routes: server::with_reflection(routes, &names), problems: self.problems, times: self.times }
+        let routes = server::with_reflection(routes, &names);
+        Listeners { routes, problems: self.problems, times: self.times, certificate_end: self.certificate_end }
     }
 }

@@ -20,7 +20,7 @@ pub(crate) struct MaskError {
 }
 
 impl Mask {
-    /// From paths such as `source.identity`; none means that everything is kept.
+    /// From paths such as `source.identity`; none keeps everything.
     pub(crate) fn compile(paths: &[String]) -> Result<Option<Self>, MaskError> {
         let Some(flow) = flow_descriptor().filter(|_| !paths.is_empty()) else { return Ok(None) };
         let mut mask = Self::default();
@@ -30,7 +30,7 @@ impl Mask {
         Ok(Some(mask))
     }
 
-    /// Adds the field that `parts`, the end of `path`, leads to from the message.
+    /// Adds the field of the message that `parts`, the end of `path`, leads to.
     fn add(&mut self, message: &MessageDescriptor, path: &str, parts: &[&str]) -> Result<(), MaskError> {
         let Some((part, rest)) = parts.split_first() else { return Ok(()) };
         let (name, field) = (message.name().to_owned(), (*part).to_owned());

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Metrics of flows, for Prometheus, on a port of their own.
 //!
-//! They are counted by a client of the ring like any other: whoever is too slow loses events and says how many. Labels that tell whose
-//! flows are counted can take any number of values, so each metric has so many series at most; what would be one more is counted as left out.
+//! They are counted by a client of the ring like any other: if it is too slow it loses events and says how many.
+//! Context labels can take any number of values, so each metric has a maximum number of series; samples beyond that are
+//! counted as left out.
 
 mod context;
+mod dynamic;
 mod options;
 mod plugins;
 #[cfg(test)]
@@ -16,9 +18,11 @@ use crate::filter::Filters;
 use crate::proto::flow::{Flow, LostEvent};
 use crate::proto::observer::GetFlowsResponse;
 use crate::proto::observer::get_flows_response::ResponseTypes;
+use crate::server::{Problems, report};
 use crate::service::Query;
 use crate::store::Store;
 use context::Labels;
+use dynamic::Counted;
 use parking_lot::Mutex;
 use plugins::{COUNTERS, DURATION, Sample};
 use prometheus_client::encoding::text::encode;
@@ -28,30 +32,76 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How many series a metric may have.
+/// Maximum number of series per metric.
 const MOST: usize = 10_000;
 /// Seconds, from five milliseconds to ten seconds.
 const BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
+/// Between looks at the file that lists metrics.
+const PACE: Duration = Duration::from_secs(5);
+
+/// Which metrics are served, and where.
+pub(crate) struct Served {
+    pub(crate) always: Plugins,
+    /// A file that lists others.
+    pub(crate) listed: Option<PathBuf>,
+    pub(crate) address: SocketAddr,
+}
+
 /// Counts and serves for ever.
-pub(crate) async fn run(store: Arc<Store>, plugins: Plugins, address: SocketAddr, lost_interval: Duration) {
-    let metrics = Arc::new(Metrics::new(plugins, MOST));
-    let counted = Arc::clone(&metrics);
-    let count = async move {
+pub(crate) async fn run(store: Arc<Store>, served: Served, problems: Problems, lost_interval: Duration) {
+    let current = Arc::new(Mutex::new(Arc::new(Metrics::new(of_all_flows(&served.always), MOST))));
+    let count = async {
         let mut flows = crate::service::subscribe(store, Query::live(Filters::default(), None), lost_interval);
         while let Some(Ok(response)) = flows.recv().await {
-            counted.take(&response);
+            let metrics = Arc::clone(&current.lock());
+            metrics.take(&response);
         }
     };
-    tokio::join!(count, surface::serve_metrics(address, move || metrics.render()));
+    let list = async {
+        if let Some(path) = &served.listed {
+            follow(path, &served.always, &current, &problems).await;
+        }
+    };
+    let shown = Arc::clone(&current);
+    let render = move || {
+        let metrics = Arc::clone(&shown.lock());
+        metrics.render()
+    };
+    tokio::join!(count, list, surface::serve_metrics(served.address, render));
+}
+
+/// Counts what a file lists, beside what is always counted. When it changes, all metrics start again at zero; a file that cannot be used
+/// changes nothing.
+async fn follow(path: &Path, always: &Plugins, current: &Mutex<Arc<Metrics>>, problems: &Problems) {
+    let mut known = String::new();
+    loop {
+        let text = tokio::fs::read_to_string(path).await.map_err(|error| error.to_string());
+        let listed = text.and_then(|text| Ok((dynamic::parse(&text, always)?, text)));
+        let problem = listed.as_ref().err().map(|error| format!("{}: {error}", path.display()));
+        report(problems, "listed metrics", problem);
+        if let Ok((listed, text)) = listed
+            && text != known
+        {
+            let counted = of_all_flows(always).into_iter().chain(listed).collect();
+            *current.lock() = Arc::new(Metrics::new(counted, MOST));
+            known = text;
+        }
+        tokio::time::sleep(PACE).await;
+    }
+}
+
+fn of_all_flows(plugins: &Plugins) -> Counted {
+    plugins.0.iter().map(|plugin| (plugin.clone(), Filters::default())).collect()
 }
 
 /// What is counted.
 struct Metrics {
-    plugins: Plugins,
+    counted: Counted,
     most: usize,
     registry: Registry,
     counters: BTreeMap<&'static str, Family<Labels, Counter>>,
@@ -63,7 +113,7 @@ struct Metrics {
 }
 
 impl Metrics {
-    fn new(plugins: Plugins, most: usize) -> Self {
+    fn new(counted: Counted, most: usize) -> Self {
         let mut registry = Registry::with_prefix("hubble");
         let mut family = |name: &'static str, help: &'static str| {
             let family = Family::<Labels, Counter>::default();
@@ -76,7 +126,7 @@ impl Metrics {
         let counters = COUNTERS.into_iter().map(|(name, help)| (name, family(name, help))).collect();
         let durations = Family::<Labels, Histogram>::new_with_constructor(|| Histogram::new(BUCKETS));
         registry.register(DURATION, "Time until a response to an HTTP request", durations.clone());
-        Self { plugins, most, registry, counters, durations, lost, left_out, series: Mutex::default() }
+        Self { counted, most, registry, counters, durations, lost, left_out, series: Mutex::default() }
     }
 
     fn take(&self, response: &GetFlowsResponse) {
@@ -88,7 +138,8 @@ impl Metrics {
     }
 
     fn count(&self, flow: &Flow) {
-        for sample in self.plugins.0.iter().flat_map(|plugin| plugin.samples(flow)) {
+        let counted = self.counted.iter().filter(|(_, filters)| filters.matches(flow));
+        for sample in counted.flat_map(|(plugin, _)| plugin.samples(flow)) {
             self.add(sample);
         }
     }
@@ -126,7 +177,7 @@ impl Metrics {
 
     fn render(&self) -> String {
         let mut text = String::new();
-        // Writing to a text does not fail.
+        // Writing to a string cannot fail.
         let _ = encode(&mut text, &self.registry);
         text
     }

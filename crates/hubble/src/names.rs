@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The names that the addresses and numbers of an event had when it happened.
+//! The names behind an event's addresses and numbers at the time it happened.
 //!
-//! Kept with the event are rows and shared strings, never a snapshot: a snapshot keeps alive all that changed in its table since, and
-//! there is one for every event in the ring. Nothing is kept of a row that grows with the cluster, such as a frontend with its backends.
+//! Kept with the event are shared strings, labels and rules: never a snapshot, which keeps alive all that changed in its table since, nor
+//! a row of which flows show a part only, such as a pod with its annotations or a frontend with its backends.
 
+use crate::ring::Weigh;
 use abi::event::Event;
 use model::{
-    Endpoint, EndpointId, Frontend, FrontendKey, Identity, IdentityId, IpEntry, L4Addr, Node, NodeName, Pod, PodName,
-    Protocol, Provenance, ProvenanceId, ServiceName,
+    Endpoint, EndpointId, Frontend, FrontendKey, Identity, IdentityId, IpEntry, L4Addr, MeshPod, Node, NodeName, Pod,
+    PodName, Protocol, Provenance, ProvenanceId, ServiceName, Workload,
 };
+use parking_lot::Mutex;
 use statedb::{Reader, Snapshot};
+use std::mem::size_of;
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
-/// The tables that name what events only number.
+/// The tables with the names behind an event's numbers.
 #[derive(Clone, Debug)]
 pub struct Tables {
     /// Address to identity and pod.
@@ -32,46 +35,83 @@ pub struct Tables {
     pub nodes: Reader<Node>,
 }
 
-/// What the tables say of one event. To find it allocates nothing.
-#[derive(Clone, Debug)]
+/// What the tables say of one event.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Names {
-    /// Of the source.
     pub(crate) source: Peer,
-    /// Of the destination; its service is the one that the source asked for, if any.
+    /// Its service is the one that the source asked for, if any.
     pub(crate) destination: Peer,
     /// The rule behind the egress verdict.
     pub(crate) egress: Option<Arc<Provenance>>,
     /// The rule behind the ingress verdict.
     pub(crate) ingress: Option<Arc<Provenance>>,
-    /// This node.
-    pub(crate) node: Option<Arc<Node>>,
+    /// This node's, `key=value`.
+    pub(crate) node_labels: Option<Arc<[String]>>,
+    /// The interface of the event, if it is the host's side of a local endpoint.
+    pub(crate) interface: InterfaceName,
 }
 
 /// What the tables say of one side of an event.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Peer {
-    /// The local endpoint.
-    pub(crate) endpoint: Option<Arc<Endpoint>>,
-    /// The address, unless the local endpoint already names a pod.
-    pub(crate) address: Option<Arc<IpEntry>>,
-    /// The Kubernetes object of a pod of this node.
-    pub(crate) pod: Option<Arc<Pod>>,
-    /// The identity with its labels.
+    pub(crate) pod: Option<PodName>,
+    /// Of a pod of this node.
+    pub(crate) workload: Option<Arc<Workload>>,
+    /// With its labels.
     pub(crate) identity: Option<Arc<Identity>>,
     /// The service that has the address and port.
     pub(crate) service: Option<ServiceName>,
 }
 
-impl Tables {
-    /// The names of an event on the node with this name, as the tables are now.
-    pub(crate) fn names(&self, node: &NodeName, event: &Event) -> Names {
-        let frontends = self.frontends.snapshot();
+/// Name of a network interface, which the kernel holds to fifteen bytes; what is longer is cut.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct InterfaceName([u8; 15]);
+
+impl InterfaceName {
+    pub(crate) fn new(name: &str) -> Self {
+        let mut bytes = [0; 15];
+        bytes.iter_mut().zip(name.bytes()).for_each(|(to, from)| *to = from);
+        Self(bytes)
+    }
+}
+
+impl std::fmt::Display for InterfaceName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let bytes = self.0.split(|byte| *byte == 0).next().unwrap_or_default();
+        f.write_str(&String::from_utf8_lossy(bytes))
+    }
+}
+
+/// Finds names, without an allocation unless the labels of this node have changed.
+pub(crate) struct Resolver {
+    tables: Tables,
+    node: NodeName,
+    labels: Mutex<Option<NodeLabels>>,
+}
+
+/// The labels of this node, and the row that they were read from.
+struct NodeLabels {
+    of: Arc<Node>,
+    labels: Arc<[String]>,
+}
+
+impl Resolver {
+    pub(crate) fn new(tables: Tables, node: NodeName) -> Self {
+        Self { tables, node, labels: Mutex::new(None) }
+    }
+
+    /// The names of an event as the tables are now.
+    pub(crate) fn names(&self, event: &Event) -> Names {
+        let frontends = self.tables.frontends.snapshot();
         let (sport, dport) = (u16::from_be(event.sport), u16::from_be(event.dport));
         let service = |ip, port| service(&frontends, ip, port, event.proto);
         let asked_for = if event.dst_orig.is_none() { event.dst } else { event.dst_orig };
-        let source = self.peer(event.src_endpoint, event.src_identity, event.src.into());
-        let destination = self.peer(event.dst_endpoint, event.dst_identity, event.dst.into());
-        let provenance = self.provenance.snapshot();
+        let endpoints = [self.endpoint(event.src_endpoint), self.endpoint(event.dst_endpoint)];
+        let host_side = endpoints.iter().flatten().find(|endpoint| endpoint.host_ifindex == event.ifindex);
+        let [source, destination] = &endpoints;
+        let source = self.peer(source.as_deref(), event.src_identity, event.src.into());
+        let destination = self.peer(destination.as_deref(), event.dst_identity, event.dst.into());
+        let provenance = self.tables.provenance.snapshot();
         let rule = |id| if id == 0 { None } else { provenance.get(&ProvenanceId(id)) };
         Names {
             source: Peer { service: service(event.src.into(), sport), ..source },
@@ -81,7 +121,8 @@ impl Tables {
             },
             egress: rule(event.egress.provenance),
             ingress: rule(event.ingress.provenance),
-            node: self.nodes.snapshot().get(node),
+            node_labels: self.node_labels(),
+            interface: host_side.map(|side| InterfaceName::new(&side.host_interface)).unwrap_or_default(),
         }
     }
 
@@ -90,26 +131,41 @@ impl Tables {
         static RESERVED: LazyLock<Vec<Arc<Identity>>> =
             LazyLock::new(|| model::reserved::all().into_iter().map(Arc::new).collect());
         let id = IdentityId(id);
-        let known = self.identities.snapshot().get(&id);
+        let known = self.tables.identities.snapshot().get(&id);
         known.or_else(|| RESERVED.iter().find(|identity| identity.id == id).cloned())
     }
 
-    /// One side without its service.
-    fn peer(&self, endpoint: u16, identity: u32, ip: IpAddr) -> Peer {
-        let endpoint = if endpoint == 0 { None } else { self.endpoints.snapshot().get(&EndpointId(endpoint)) };
-        let named = endpoint.as_ref().is_some_and(|endpoint| endpoint.pod().is_some());
-        let address = if named { None } else { self.ipcache.snapshot().get(&ip.into()) };
-        let mut peer = Peer { endpoint, address, pod: None, identity: self.identity(identity), service: None };
-        peer.pod = peer.pod_name().and_then(|name| self.pods.snapshot().get(name));
-        peer
+    fn endpoint(&self, id: u16) -> Option<Arc<Endpoint>> {
+        if id == 0 { None } else { self.tables.endpoints.snapshot().get(&EndpointId(id)) }
     }
-}
 
-impl Peer {
-    /// The pod that it is.
-    pub(crate) fn pod_name(&self) -> Option<&PodName> {
-        let local = self.endpoint.as_ref().and_then(|endpoint| endpoint.pod());
-        local.or_else(|| self.address.as_ref()?.pod.as_ref())
+    /// One side without its service.
+    fn peer(&self, endpoint: Option<&Endpoint>, identity: u32, ip: IpAddr) -> Peer {
+        let local = endpoint.and_then(Endpoint::pod).cloned();
+        let (ours, pod) = match local {
+            Some(pod) => (true, Some(pod)),
+            None => match self.tables.ipcache.snapshot().get(&ip.into()).and_then(|entry| entry.pod.clone()) {
+                Some(MeshPod { cluster, pod }) => (*cluster == *self.node.cluster, Some(pod)),
+                None => (false, None),
+            },
+        };
+        // A pod of another cluster may have a namesake here.
+        let object = pod.as_ref().filter(|_| ours).and_then(|name| self.tables.pods.snapshot().get(name));
+        let workload = object.and_then(|pod| pod.workload.clone());
+        Peer { pod, workload, identity: self.identity(identity), service: None }
+    }
+
+    fn node_labels(&self) -> Option<Arc<[String]>> {
+        let node = self.tables.nodes.snapshot().get(&self.node)?;
+        let mut known = self.labels.lock();
+        if let Some(known) = &*known
+            && Arc::ptr_eq(&known.of, &node)
+        {
+            return Some(Arc::clone(&known.labels));
+        }
+        let labels: Arc<[String]> = node.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        *known = Some(NodeLabels { of: node, labels: Arc::clone(&labels) });
+        Some(labels)
     }
 }
 
@@ -117,4 +173,45 @@ fn service(frontends: &Snapshot<Frontend>, ip: IpAddr, port: u16, proto: u8) -> 
     let all = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
     let protocol = all.into_iter().find(|protocol| protocol.number() == proto)?;
     frontends.get(&FrontendKey::external(L4Addr { ip, port, protocol })).map(|frontend| frontend.service.clone())
+}
+
+impl Weigh for Names {
+    /// Names of pods, services and workloads: each event counts them as its own.
+    fn own(&self) -> usize {
+        let peer = |peer: &Peer| {
+            peer.pod.as_ref().map_or(0, |pod| pod.namespace.len() + pod.name.len())
+                + peer.service.as_ref().map_or(0, |service| service.namespace.len() + service.name.len())
+                + peer.workload.as_ref().map_or(0, |workload| workload.kind.len() + workload.name.len())
+        };
+        peer(&self.source) + peer(&self.destination)
+    }
+
+    fn shared(&self, each: &mut impl FnMut(usize, &dyn Fn() -> usize)) {
+        for identity in [&self.source.identity, &self.destination.identity].into_iter().flatten() {
+            each(Arc::as_ptr(identity).addr(), &|| identity_size(identity));
+        }
+        for rule in [&self.egress, &self.ingress].into_iter().flatten() {
+            each(Arc::as_ptr(rule).addr(), &|| rule_size(rule));
+        }
+        if let Some(labels) = &self.node_labels {
+            each(Arc::as_ptr(labels).addr(), &|| strings_size(labels));
+        }
+    }
+}
+
+/// What the standard library's containers add to an entry, about.
+const OVERHEAD: usize = 32;
+
+fn identity_size(identity: &Identity) -> usize {
+    let label = |label: &model::Label| label.key.len() + label.value.len() + size_of::<model::Label>() + 2 * OVERHEAD;
+    size_of::<Identity>() + identity.labels.iter().map(label).sum::<usize>()
+}
+
+fn rule_size(rule: &Provenance) -> usize {
+    let texts = [&rule.namespace, &rule.name, &rule.rule].into_iter().chain(&rule.log);
+    size_of::<Provenance>() + texts.map(String::len).sum::<usize>() + strings_size(&rule.labels)
+}
+
+fn strings_size(strings: &[String]) -> usize {
+    strings.iter().map(|text| text.len() + size_of::<String>() + OVERHEAD).sum()
 }

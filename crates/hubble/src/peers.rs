@@ -70,7 +70,7 @@ async fn notify(nodes: Reader<Node>, rules: Arc<Rules>, sender: Sender<Result<Ch
 }
 
 impl Rules {
-    /// What to tell of a change, given the nodes the client knows of by name and address.
+    /// The notifications for a change, given the nodes the client knows by name and address.
     fn notification(&self, known: &mut BTreeMap<String, String>, change: &Change<Node>) -> Option<ChangeNotification> {
         let (node, address) = match change {
             Change::Upsert(node) => (node, self.address(node)),

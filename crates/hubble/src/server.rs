@@ -10,6 +10,8 @@ use crate::proto;
 use futures::{Stream, StreamExt};
 use greeting::{Greeted, Lobby};
 use parking_lot::Mutex;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
 use rustls::ServerConfig;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -18,6 +20,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use time::OffsetDateTime;
 use tls::TlsError;
 pub use tls::{TlsFile, TlsFiles};
 use tokio::net::{TcpListener, UnixListener};
@@ -27,14 +30,15 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
 
-/// How long things may take.
+/// Timeouts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Times {
-    /// Between attempts to listen, and between looks at the certificates: kubelet renews a mounted Secret within a minute or so.
+    /// Delay between attempts to listen, and between checks of the certificates: the kubelet refreshes a mounted Secret
+    /// within a minute or so.
     pub(crate) pace: Duration,
-    /// Until a client has shaken hands and begun to talk.
+    /// For a client to complete its handshake and start talking.
     pub(crate) greeting: Duration,
-    /// Until a silent client is asked whether it lives, and then until it has answered.
+    /// Until a silent client is pinged, and then for its reply.
     pub(crate) silence: Duration,
 }
 
@@ -48,6 +52,10 @@ impl Default for Times {
 /// The names of the listeners among problems.
 const SOCKET: &str = "socket";
 const NETWORK: &str = "network";
+/// The name of a certificate that ends soon.
+const CERTIFICATE: &str = "certificate";
+/// How long before its end a certificate is warned of.
+const SOON: time::Duration = time::Duration::days(30);
 
 /// Why flows are not served somewhere.
 #[derive(Debug, thiserror::Error)]
@@ -68,8 +76,21 @@ pub(crate) enum ServeError {
     Transport(#[from] tonic::transport::Error),
 }
 
-/// What does not work at the moment, by listener.
+/// Current problems, by listener.
 pub(crate) type Problems = Arc<Mutex<BTreeMap<&'static str, String>>>;
+
+/// Shows a problem in the status, or that there is none any more, and logs it when it is new.
+pub(crate) fn report(problems: &Problems, of: &'static str, problem: Option<String>) {
+    let mut problems = problems.lock();
+    match problem {
+        None => drop(problems.remove(of)),
+        Some(problem) => {
+            if problems.insert(of, format!("{of}: {problem}")).is_none() {
+                tracing::warn!("{of}: {problem}");
+            }
+        }
+    }
+}
 
 /// Serves the same to everybody, over and over: a listener that fails is opened again.
 #[derive(Clone)]
@@ -77,9 +98,22 @@ pub struct Listeners {
     pub(crate) routes: Routes,
     pub(crate) problems: Problems,
     pub(crate) times: Times,
+    pub(crate) certificate_end: CertificateEnd,
 }
 
-/// Adds server reflection of these gRPC services to what answers.
+/// When the certificate of the network listener expires. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct CertificateEnd(Gauge);
+
+impl CertificateEnd {
+    /// Adds the metric to a page.
+    pub fn register(&self, registry: &mut Registry) {
+        let help = "When the certificate of the flow server on the network expires, in seconds since 1970";
+        registry.register("hubble_certificate_end_timestamp_seconds", help, self.0.clone());
+    }
+}
+
+/// Adds server reflection for these gRPC services.
 #[must_use]
 #[expect(clippy::expect_used, reason = "the build script made these bytes")]
 pub fn with_reflection(routes: Routes, services: &[&str]) -> Routes {
@@ -90,7 +124,7 @@ pub fn with_reflection(routes: Routes, services: &[&str]) -> Routes {
         services.iter().fold(builder, |builder, name| builder.with_service_name(*name))
     };
     let current = builder().build_v1().expect("descriptors of the protocol");
-    // Older clients ask for this one only.
+    // Older clients use only this one.
     let alpha = builder().build_v1alpha().expect("descriptors of the protocol");
     routes.add_service(current).add_service(alpha)
 }
@@ -99,10 +133,15 @@ impl Listeners {
     /// Serves these.
     #[must_use]
     pub fn new(routes: Routes) -> Self {
-        Self { routes, problems: Problems::default(), times: Times::default() }
+        Self {
+            routes,
+            problems: Problems::default(),
+            times: Times::default(),
+            certificate_end: CertificateEnd::default(),
+        }
     }
 
-    /// Serves the socket for ever; opens it again when that fails.
+    /// Serves the socket for ever, reopening it on failure.
     pub async fn serve_socket(self, path: PathBuf) {
         loop {
             let result = self.socket(&path).await;
@@ -110,7 +149,7 @@ impl Listeners {
         }
     }
 
-    /// Serves the network for ever; tries again while the port is taken or the certificates are not there yet.
+    /// Serves the network for ever, retrying while the port is taken or the certificates are missing.
     pub async fn serve_network(self, address: SocketAddr, tls: Option<TlsFiles>) {
         loop {
             let result = match &tls {
@@ -139,6 +178,7 @@ impl Listeners {
         let (config, latest) = watch::channel(contents.config(files)?);
         let listener = bind_network(address).await?;
         self.serving(NETWORK, &address.to_string());
+        self.watch_end(files, &contents);
         let connections = tls::connections(listener, latest, Lobby::new(self.times.greeting));
         tokio::select! {
             ended = self.router().serve_with_incoming(connections) => Ok(ended?),
@@ -146,7 +186,7 @@ impl Listeners {
         }
     }
 
-    /// Takes in what becomes of the files, for connections to come. Files that cannot be used change nothing.
+    /// Picks up changed files for future connections. Invalid files change nothing.
     async fn renew(
         &self,
         files: &TlsFiles,
@@ -170,7 +210,20 @@ impl Listeners {
                 }
                 Err(error) => self.note(NETWORK, &format!("{error}; certificates read before stay in use")),
             }
+            self.watch_end(files, &used);
         }
+    }
+
+    /// Warns while the certificate in use has not long to live.
+    fn watch_end(&self, files: &TlsFiles, used: &tls::Contents) {
+        let Some(end) = used.ends() else { return };
+        self.certificate_end.0.set(end);
+        let soon = OffsetDateTime::from_unix_timestamp(end).ok().filter(|end| *end < OffsetDateTime::now_utc() + SOON);
+        let warning = soon.map(|end| {
+            let TlsFile { option, path } = &files.certificate;
+            format!("{option}: {} ends on {}", path.display(), end.date())
+        });
+        report(&self.problems, CERTIFICATE, warning);
     }
 
     /// Connections of a listener without TLS.
@@ -209,7 +262,7 @@ impl Listeners {
 
 async fn bind_network(address: SocketAddr) -> Result<TcpListener, ServeError> {
     let result = match TcpListener::bind(address).await {
-        // A kernel without IPv6 has no `::` to listen on.
+        // A kernel without IPv6 cannot listen on `::`.
         Err(error)
             if error.raw_os_error() == Some(nix::errno::Errno::EAFNOSUPPORT as i32)
                 && address.ip().is_unspecified() =>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The observer service (contracts A.2, A.4).
+//! The observer service.
 
 mod agent;
 mod flows;
@@ -73,7 +73,7 @@ impl Observer for Service {
         &self,
         request: Request<GetDebugEventsRequest>,
     ) -> Result<Response<Self::GetDebugEventsStream>, Status> {
-        // The datapath has no debug messages: there is no history, and nothing will come.
+        // The datapath has no debug messages: there is no history, and nothing will follow.
         let stream: Self::GetDebugEventsStream = if request.into_inner().follow {
             Box::pin(tokio_stream::pending())
         } else {
@@ -109,7 +109,7 @@ impl Observer for Service {
     }
 }
 
-/// What of flows from elsewhere a request asks for.
+/// What a request asks for, applied to flows from elsewhere.
 pub struct Selection(Query);
 
 impl Selection {
@@ -122,7 +122,7 @@ impl Selection {
         Query::compile(request).map(Self)
     }
 
-    /// The flow with the fields that are asked for, if it is.
+    /// The flow with the requested fields, if it matches.
     #[must_use]
     pub fn take(&self, flow: Flow, time: Option<&Timestamp>) -> Option<Flow> {
         if !self.0.wants(&flow, time.map_or(0, nanos)) {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Hubble in the agent's status (contracts L.2).
+//! Hubble in the agent's status.
 
 use crate::Figures;
 use rest::{HubbleObserver, HubbleStatus, State};
 
-/// Figures of its ring when it runs, and why flows are not served where they should be.
+/// Figures of its ring if it is running, and why flows are not served where they should be.
 pub(crate) fn render(figures: Option<Figures>, problems: &[String]) -> HubbleStatus {
     let Some(figures) = figures else { return HubbleStatus::default() };
     HubbleStatus {
@@ -27,7 +27,7 @@ mod tests {
     fn where_flows_are_not_served_is_a_warning_of_render() {
         let figures = || {
             let uptime = std::time::Duration::from_secs(61);
-            Some(Figures { current: 1, max: 4095, seen: 7, rate: 0.0, uptime })
+            Some(Figures { current: 1, max: 4095, bytes: 600, seen: 7, rate: 0.0, uptime })
         };
         let fine = render(figures(), &[]);
         assert_eq!((fine.state, fine.msg.as_str()), (State::Ok, ""));

@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Where events wait for readers. Taking one in costs a copy and a search for each of its names; flows are made only when somebody
-//! reads.
+//! Buffers events for readers. Adding one costs a copy and a lookup per name; flows are built only when somebody reads.
 
 use crate::chatter::Chatter;
 use crate::config::Config;
 use crate::decode::{Decoder, Record, flow_count, namespace};
-use crate::names::Tables;
-use crate::ring::{Read, Ring};
+use crate::history::{History, Stored};
+use crate::names::{Resolver, Tables};
+use crate::proto::flow::{LostEvent, LostEventSource};
+use crate::proto::timestamp;
+use crate::ring::{Read, Ring, Weigh};
 use abi::event::Event;
 use model::NodeName;
 use nix::time::{ClockId, clock_gettime};
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
-use std::hash::RandomState;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -21,16 +23,16 @@ use tokio::time::Instant;
 const SECOND: i64 = 1_000_000_000;
 /// How long a namespace counts as seen.
 const SEEN: i64 = 3600 * SECOND;
-/// Over how long the rate of flows is taken.
+/// Window of the flow rate.
 const RATE: i64 = 60 * SECOND;
 
 /// What the ring holds.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "nearly all are events, and a box would be an allocation for each")]
 pub(crate) enum Entry {
     /// An event.
     Event(Record),
-    /// The kernel could not hand over so many events.
+    /// The kernel could not deliver this many events.
     Lost {
         /// When it was noticed, in nanoseconds since 1970.
         time: i64,
@@ -48,14 +50,27 @@ impl Entry {
     }
 }
 
+impl Weigh for Entry {
+    fn own(&self) -> usize {
+        if let Self::Event(record) = self { record.names.own() } else { 0 }
+    }
+
+    fn shared(&self, each: &mut impl FnMut(usize, &dyn Fn() -> usize)) {
+        if let Self::Event(record) = self {
+            record.names.shared(each);
+        }
+    }
+}
+
 /// The events of this node.
 pub(crate) struct Store {
-    pub(crate) decoder: Decoder,
+    pub(crate) decoder: Arc<Decoder>,
+    pub(crate) history: Option<History>,
     /// Wakes readers that wait for the next event.
     pub(crate) arrived: Notify,
     pub(crate) chatter: Chatter,
     state: Mutex<State>,
-    tables: Tables,
+    resolver: Resolver,
     /// What is added to the kernel's clock to get nanoseconds since 1970.
     offset: AtomicI64,
     started: Instant,
@@ -75,6 +90,8 @@ pub struct Figures {
     pub current: u64,
     /// Events that can be held.
     pub max: u64,
+    /// Bytes that the events take with their names.
+    pub bytes: usize,
     /// Flows seen since the start.
     pub seen: u64,
     /// Flows per second over the last minute.
@@ -86,32 +103,33 @@ pub struct Figures {
 impl Store {
     pub(crate) fn new(config: &Config, node: &str, tables: Tables) -> Self {
         let node = NodeName { cluster: config.cluster.clone(), name: node.to_owned() };
-        let decoder = Decoder {
+        let decoder = Arc::new(Decoder {
             node_name: node.to_string(),
-            node,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             correlate_policies: config.correlate_policies,
-            salt: RandomState::new(),
-        };
-        let ring = Ring::new(config.capacity.0);
+            instance: uuid::Uuid::new_v4().as_u64_pair().0,
+        });
+        let history = config.history().map(|limits| History::new(limits, Arc::clone(&decoder)));
+        let ring = Ring::new(config.capacity.0, config.size());
         Self {
             decoder,
+            history,
             arrived: Notify::new(),
             chatter: Chatter::default(),
             state: Mutex::new(State { ring, seen_flows: 0, identities: HashMap::new() }),
-            tables,
+            resolver: Resolver::new(tables, node),
             offset: AtomicI64::new(clock_offset()),
             started: Instant::now(),
         }
     }
 
-    /// Takes in an event.
+    /// Adds an event.
     pub(crate) fn push(&self, event: &Event) {
         if self.chatter.takes(event) {
             return;
         }
         let time = event.time.cast_signed().saturating_add(self.offset.load(Ordering::Relaxed));
-        let names = self.tables.names(&self.decoder.node, event);
+        let names = self.resolver.names(event);
         let mut state = self.state.lock();
         state.seen_flows += flow_count(event) as u64;
         for identity in [event.src_identity, event.dst_identity] {
@@ -125,7 +143,7 @@ impl Store {
         self.arrived.notify_waiters();
     }
 
-    /// Takes in that the kernel could not hand over events.
+    /// Records events that the kernel could not deliver.
     pub(crate) fn push_lost(&self, count: u64) {
         self.state.lock().ring.push(Entry::Lost { time: now(), count });
         self.arrived.notify_waiters();
@@ -138,6 +156,11 @@ impl Store {
 
     pub(crate) fn read(&self, number: u64) -> Read<Entry> {
         self.state.lock().ring.read(number)
+    }
+
+    /// Whether a block of history is of this run of the agent.
+    pub(crate) fn is_own(&self, stored: &Stored) -> bool {
+        stored.decoder.instance == self.decoder.instance
     }
 
     /// The numbers of the oldest event and of the next one.
@@ -160,7 +183,7 @@ impl Store {
             state.identities.retain(|_, seen| *seen >= oldest);
             state.identities.keys().copied().collect()
         };
-        let known = identities.into_iter().filter_map(|identity| self.tables.identity(identity));
+        let known = identities.into_iter().filter_map(|identity| self.resolver.identity(identity));
         known.filter_map(|identity| namespace(&identity)).collect()
     }
 
@@ -175,14 +198,20 @@ impl Store {
                 oldest = record.time;
             }
         }
-        // A ring that was filled in less than a minute tells the rate of that time only.
+        // A ring that filled up in less than a minute gives the rate over that time only.
         let whole = state.ring.len() < state.ring.capacity();
         let span = if whole { RATE } else { (now - oldest).clamp(SECOND, RATE) };
         #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
         let rate = flows as f64 / (span as f64 / SECOND as f64);
         let (current, max, seen) = (state.ring.len(), state.ring.capacity(), state.seen_flows);
-        Figures { current, max, seen, rate, uptime: self.started.elapsed() }
+        Figures { current, max, bytes: state.ring.bytes(), seen, rate, uptime: self.started.elapsed() }
     }
+}
+
+/// What clients are told of events that the kernel could not hand over.
+pub(crate) fn lost(time: i64, count: u64) -> LostEvent {
+    let (source, at) = (LostEventSource::PerfEventRingBuffer.into(), Some(timestamp(time)));
+    LostEvent { source, num_events_lost: count, cpu: None, first: at, last: at }
 }
 
 /// Nanoseconds since 1970.

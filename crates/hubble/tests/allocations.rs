@@ -10,7 +10,7 @@ use abi::policy::match_type;
 use hubble::{Config, Inputs, Outputs, Tables, start};
 use model::{
     Backend, BackendId, BackendState, Endpoint, EndpointId, EndpointKind, Frontend, FrontendKey, Identity, IdentityId,
-    IpEntry, IpSource, L4Addr, Label, Mac, Node, Pod, PodName, PolicyKind, Protocol, Provenance, ProvenanceId,
+    IpEntry, IpSource, L4Addr, Label, Mac, MeshPod, Node, Pod, PodName, PolicyKind, Protocol, Provenance, ProvenanceId,
     ServiceName, Workload,
 };
 use statedb::{Reader, Row, Tasks, Writer};
@@ -52,6 +52,7 @@ const PODS: u32 = 2000;
 struct World {
     ipcache: Writer<IpEntry>,
     frontends: Writer<Frontend>,
+    pods: Writer<Pod>,
     outputs: Outputs,
     _dir: tempfile::TempDir,
     _tasks: Tasks,
@@ -68,10 +69,11 @@ impl World {
         };
         let (ipcache, ipcache_reader) = filled((0..PODS).map(|n| entry(n, 0)));
         let (frontends, frontends_reader) = filled([frontend(0)]);
+        let (pods, pods_reader) = filled([pod(0)]);
         let tables = Tables {
             ipcache: ipcache_reader,
             endpoints: filled([endpoint()]).1,
-            pods: filled([pod()]).1,
+            pods: pods_reader,
             identities: filled([identity(300), identity(301)]).1,
             frontends: frontends_reader,
             provenance: filled([rule(1), rule(2)]).1,
@@ -79,7 +81,7 @@ impl World {
         };
         let tasks = Tasks::new(CancellationToken::new());
         let outputs = start(config, Inputs { node_name: "n1".to_owned(), tables }, &tasks);
-        Self { ipcache, frontends, outputs, _dir: dir, _tasks: tasks }
+        Self { ipcache, frontends, pods, outputs, _dir: dir, _tasks: tasks }
     }
 }
 
@@ -103,7 +105,10 @@ fn entry(n: u32, generation: u32) -> IpEntry {
         node_address: false,
         no_masquerade: false,
         source: IpSource::CustomResource,
-        pod: Some(PodName::new("some-namespace", format!("deployment-5f7d8c9b6d-{n:05}-{generation}"))),
+        pod: Some(MeshPod {
+            cluster: "default".into(),
+            pod: PodName::new("some-namespace", format!("deployment-5f7d8c9b6d-{n:05}-{generation}")),
+        }),
     }
 }
 
@@ -114,7 +119,7 @@ fn frontend(generation: u16) -> Frontend {
         Backend::new(BackendId(n), addr, BackendState::Active)
     };
     let addr = L4Addr { ip: "10.96.0.5".parse().unwrap(), port: 5432, protocol: Protocol::Tcp };
-    let service = ServiceName { namespace: "shop".into(), name: "db".into() };
+    let service = ServiceName::new("shop", "db");
     Frontend::new(FrontendKey::external(addr), 1, service, (0..PODS).map(backend).collect())
 }
 
@@ -134,16 +139,17 @@ fn endpoint() -> Endpoint {
     }
 }
 
-fn pod() -> Pod {
+/// A pod with much that no flow shows.
+fn pod(generation: u32) -> Pod {
     Pod {
         name: PodName::new("shop", "web-1"),
         uid: String::new(),
         labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
+        annotations: BTreeMap::from([("cilium.io/note".to_owned(), generation.to_string().repeat(4096))]),
         service_account: "default".to_owned(),
         host_network: false,
         ips: Vec::new(),
-        workload: Some(Workload { kind: "Deployment".to_owned(), name: "web".to_owned() }),
+        workload: Some(Workload { kind: "Deployment".to_owned(), name: "web".to_owned() }.into()),
         named_ports: Vec::new(),
         host_ports: Vec::new(),
         ended: false,
@@ -235,6 +241,8 @@ async fn kept_events_keep_their_names_and_not_the_tables() {
         world.ipcache.commit();
         world.frontends.insert(frontend(u16::from(round.is_multiple_of(2))));
         world.frontends.commit();
+        world.pods.insert(pod(round));
+        world.pods.commit();
         // Its name was just changed, so that the event is the last to know it.
         world.outputs.sink.push(&event(changed));
     };

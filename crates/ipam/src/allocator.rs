@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Addresses of this node's pods: who has which.
+//! Which pod of this node has which address.
 //!
-//! An owner's claim is remembered whether or not a pool has the address, and each new pool begins with the claims that
-//! lie in it. So endpoints that are restored before the node's pod CIDRs are known keep their addresses.
+//! A claim is remembered whether or not a pool has the address, and each new pool starts out with the claims inside it.
+//! So endpoints restored before the node's pod CIDRs are known keep their addresses.
 
 use crate::pool::Pool;
 use ipnet::IpNet;
@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-/// One address of each family that was asked for.
+/// One address per requested family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Allocation {
     /// IPv4 address.
@@ -40,10 +40,10 @@ pub enum Error {
     Exhausted {
         /// The prefixes.
         pool: String,
-        /// How many addresses they have for pods.
+        /// Number of addresses for pods.
         capacity: u128,
     },
-    /// The address is another owner's.
+    /// The address belongs to another owner.
     #[error("address {ip} belongs to {owner}")]
     Taken {
         /// Address.
@@ -61,9 +61,9 @@ pub enum Error {
 pub struct PoolUsage {
     /// The pod CIDR.
     pub prefix: IpNet,
-    /// Addresses for pods that it has.
+    /// Number of addresses for pods.
     pub capacity: u128,
-    /// How many of them pods have.
+    /// Number of those in use.
     pub used: u128,
 }
 
@@ -74,7 +74,7 @@ impl Row for PoolUsage {
     }
 }
 
-/// Hands out addresses. Clones share them; all operations are quick and never wait for anything.
+/// Hands out addresses. Clones share state; operations are fast and never block.
 #[derive(Clone, Debug)]
 pub struct Allocator {
     state: Arc<Mutex<State>>,
@@ -83,7 +83,7 @@ pub struct Allocator {
 #[derive(Debug)]
 struct State {
     pools: Vec<Pool>,
-    /// Whom addresses belong to, in a pool or not.
+    /// Owners by address, in a pool or not.
     owners: BTreeMap<IpAddr, String>,
     /// Addresses of the node itself.
     own: BTreeSet<IpAddr>,
@@ -96,13 +96,13 @@ impl Allocator {
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
-    /// Makes the pools equal to the node's pod CIDRs, less the node's own addresses. What is given stays given.
+    /// Sets the pools to the node's pod CIDRs, less the node's own addresses. Allocations stand.
     pub(crate) fn configure(&self, prefixes: &[IpNet], own: impl Iterator<Item = IpAddr>) {
         let mut state = self.state.lock();
         let own: BTreeSet<IpAddr> = own.collect();
         let unchanged = own == state.own;
         let prefixes: BTreeSet<IpNet> = prefixes.iter().map(IpNet::trunc).collect();
-        // A prefix within another adds nothing, and must not be a second source of the same addresses.
+        // A prefix within another must not become a second source of the same addresses.
         let nested = |prefix: &IpNet| prefixes.iter().any(|other| other != prefix && other.contains(prefix));
         let mut before = std::mem::take(&mut state.pools);
         for prefix in prefixes.iter().filter(|prefix| !nested(prefix)) {
@@ -117,7 +117,7 @@ impl Allocator {
         state.publish();
     }
 
-    /// One address of each family asked for, all or none. The owner is `namespace/name` of a pod.
+    /// Allocates one address per requested family, all or none. The owner is `namespace/name` of a pod.
     ///
     /// # Errors
     /// When a family has no pool or its pools are exhausted.
@@ -143,10 +143,9 @@ impl Allocator {
         Ok(allocation)
     }
 
-    /// Takes this address; for its owner that is no change.
+    /// Claims this address; a no-op for its owner.
     ///
-    /// # Errors
-    /// When it is another's, the node's own, or not of this node.
+    /// # Errors It belongs to someone else, to the node itself, or is not in this node's prefixes.
     pub fn claim(&self, owner: &str, ip: IpAddr) -> Result<(), Error> {
         let mut state = self.state.lock();
         if let Some(present) = state.owners.get(&ip) {
@@ -165,10 +164,9 @@ impl Allocator {
         Ok(())
     }
 
-    /// Gives an owner's address back. Says whether it had it; nobody else has it then either.
+    /// Releases an owner's address. Returns whether the owner had it; if not, it was free.
     ///
-    /// # Errors
-    /// When it is another's.
+    /// # Errors It belongs to someone else.
     pub fn release(&self, owner: &str, ip: IpAddr) -> Result<bool, Error> {
         let mut state = self.state.lock();
         if let Some(other) = state.owners.get(&ip).filter(|present| *present != owner) {
@@ -179,7 +177,7 @@ impl Allocator {
         Ok(released)
     }
 
-    /// All addresses that are given, with their owners.
+    /// All addresses in use, with their owners.
     #[must_use]
     pub fn owners(&self) -> BTreeMap<IpAddr, String> {
         self.state.lock().owners.clone()

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Pod CIDRs of nodes, cut out of the cluster's pools (`ipam: cluster-pool`, the operator's side).
+//! Nodes' pod CIDRs, carved out of the cluster's pools (`ipam: cluster-pool`, the operator's side).
 
 mod former;
 pub mod nodes;
@@ -37,7 +37,7 @@ pub enum PoolsError {
 }
 
 impl Pools {
-    /// Pools out of which each node gets one prefix of the given size.
+    /// Pools from which each node gets one prefix of the given size.
     ///
     /// # Errors
     /// When the size does not fit a pool, or pools overlap.
@@ -64,60 +64,60 @@ impl fmt::Display for Pools {
     }
 }
 
-/// A node and the pod CIDRs that it has.
+/// A node and its pod CIDRs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeCidrs {
     /// Name.
     pub name: String,
-    /// Its place among the nodes by age, such as its creation time: where two overlap, the one that was right before is
-    /// right, or else the older.
+    /// Its rank by age, such as its creation time: of two that overlap, the one that was valid before stays valid,
+    /// otherwise the older one.
     pub age: String,
     /// Its pod CIDRs.
     pub pod_cidrs: Vec<IpNet>,
 }
 
-/// What is to become of a node's pod CIDRs.
+/// The decision about a node's pod CIDRs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// They are right.
+    /// They are fine.
     Keep,
-    /// It is to have these: those that it has, and new ones.
+    /// It gets these: those it has, and new ones.
     Assign(Vec<IpNet>),
-    /// Why it gets none. Nothing of it is to be changed.
+    /// Why it gets none. Nothing is changed.
     Refuse(String),
 }
 
-/// Gives each node its pod CIDRs.
+/// Assigns pod CIDRs to nodes.
 #[derive(Debug)]
 pub struct Allocator {
     families: Vec<Pools>,
-    /// What was given to nodes that have not been seen with it yet.
+    /// Assignments that have not been observed on their nodes yet.
     given: BTreeMap<String, Vec<IpNet>>,
-    /// What was found right the last time: a newcomer does not make it wrong.
+    /// What was valid last time: a newcomer does not invalidate it.
     settled: BTreeMap<String, Vec<IpNet>>,
-    /// What nodes had that are gone.
+    /// Former prefixes of nodes that are gone.
     former: Former,
     rest: Duration,
-    /// When it is to be resolved again though nothing has changed.
+    /// When to resolve again even if nothing changes.
     due: Option<Instant>,
 }
 
 impl Allocator {
-    /// An allocator of one prefix per node and family. What a node had that is gone is not given to another for as long as
-    /// `rest`: its pods may still run, and it may come back.
+    /// An allocator of one prefix per node and family. Prefixes of a node that is gone are not reassigned for `rest`:
+    /// its pods may still run, and it may come back.
     #[must_use]
     pub fn new(families: Vec<Pools>, rest: Duration) -> Self {
         let (given, settled, former) = (BTreeMap::new(), BTreeMap::new(), Former::default());
         Self { families, given, settled, former, rest, due: None }
     }
 
-    /// When to resolve again though nothing has changed: a node was refused a prefix that may be given then.
+    /// When to resolve again even if nothing changes: a node was refused a prefix that can be assigned then.
     #[must_use]
     pub const fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// Decides for all nodes of the cluster, each given as it was last seen.
+    /// Decides for all nodes of the cluster, each as last seen.
     pub fn resolve(&mut self, nodes: &[NodeCidrs], now: Instant) -> BTreeMap<String, Decision> {
         let mut nodes: Vec<&NodeCidrs> = nodes.iter().collect();
         let settled = std::mem::take(&mut self.settled);
@@ -154,7 +154,7 @@ impl Allocator {
                 wanting.push((node, have));
             }
         }
-        // Only now is it known what is free. Who comes back comes first.
+        // Only now is it known what is free. Returning nodes come first.
         for (node, have) in wanting.iter_mut().filter(|(_, have)| have.is_empty()) {
             *have = self.former.of(&node.name, &taken);
             have.iter().for_each(|cidr| taken.insert(*cidr, &node.name));
@@ -171,7 +171,7 @@ impl Allocator {
         decisions
     }
 
-    /// Forgets what was given to a node because it could not be written.
+    /// Forgets a node's assignment because it could not be written.
     pub fn forget(&mut self, node: &str) {
         self.given.remove(node);
     }
@@ -210,7 +210,7 @@ impl Allocator {
         Decision::Assign(all)
     }
 
-    /// A prefix that nobody has and, if there is one, that nobody had.
+    /// A free prefix, preferably one that no node had before.
     fn free(&self, pools: &Pools, taken: &Ranges, avoid: &mut Avoid) -> Option<IpNet> {
         let Pools { prefixes, mask_size } = pools;
         if let Some(unused) = prefixes.iter().find_map(|pool| taken.free(*pool, *mask_size, &mut avoid.former)) {
@@ -221,11 +221,11 @@ impl Allocator {
     }
 }
 
-/// What is not to be given though nobody has it.
+/// Free prefixes that are held back.
 struct Avoid {
-    /// While there is anything else.
+    /// As long as there is an alternative.
     former: Ranges,
-    /// At all.
+    /// Unconditionally.
     resting: Ranges,
 }
 

@@ -14,25 +14,25 @@ use model::LocalNode;
 use statedb::{Change, Reader, Tasks};
 use surface::Surface;
 
-/// What the node side needs.
+/// Inputs of the node side.
 #[derive(Debug)]
 pub struct Inputs {
-    /// This node: its pod CIDRs, and the addresses in them that are its own.
+    /// This node: its pod CIDRs, and its own addresses within them.
     pub local_node: Reader<LocalNode>,
 }
 
-/// What the node side offers.
+/// Outputs of the node side.
 #[derive(Clone, Debug)]
 pub struct Outputs {
     /// Hands out addresses.
     pub allocator: Allocator,
-    /// How full each pool is.
+    /// Usage of each pool.
     pub pools: Reader<PoolUsage>,
-    /// What it shows of itself.
+    /// Tables, status and metrics.
     pub surface: Surface,
 }
 
-/// Starts the node side: from now on the pools follow the node's pod CIDRs.
+/// Starts the node side: the pools follow the node's pod CIDRs from now on.
 #[must_use]
 pub fn start(inputs: Inputs, tasks: &Tasks) -> Outputs {
     let (writer, pools) = statedb::table("ipam-pools");
@@ -42,7 +42,7 @@ pub fn start(inputs: Inputs, tasks: &Tasks) -> Outputs {
         let mut changes = inputs.local_node.subscribe();
         loop {
             for change in changes.next().await.changes {
-                // A node that vanishes from its own table is a restart of its writer: what was given stays given.
+                // The node vanishes from its own table only when its writer restarts: allocations stand.
                 if let Change::Upsert(node) = change {
                     let own = node.addresses.iter().copied();
                     let router = node.router_ipv4.map(Into::into).into_iter().chain(node.router_ipv6.map(Into::into));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Every metric of this feature (contracts J), read off the pools.
+//! The metrics of this feature, under Cilium's names, read from the pools.
 
 use crate::PoolUsage;
 use prometheus_client::registry::Registry;
@@ -7,7 +7,7 @@ use statedb::Reader;
 use std::collections::BTreeMap;
 use surface::{Families, Family};
 
-/// Registers them.
+/// Registers the metrics.
 pub fn register_metrics(pools: Reader<PoolUsage>, registry: &mut Registry) {
     registry.register_collector(Families::read(move || {
         let pools = pools.snapshot();

@@ -1,28 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One prefix and which of its addresses are free. Both directions take constant time, memory grows with what is in use
-//! and not with the prefix (an IPv6 prefix may have 2^64 addresses), and an address that comes back is given again as
-//! late as possible, so that what others still remember of its last owner has time to be forgotten.
+//! One prefix and which of its addresses are free. Allocating and releasing take constant time, memory grows with what
+//! is in use and not with the prefix (an IPv6 prefix may have 2^64 addresses), and a released address is reused as late
+//! as possible, so that others have time to forget its last owner.
 
 use ipnet::IpNet;
 use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Addresses are known by their distance from the first.
+/// Addresses are represented by their offset from the first.
 ///
-/// Below `fresh` each is taken, withheld or in `returned`; from `fresh` on each is taken, withheld or has never been given.
+/// Below `fresh` each is taken, reserved or in `returned`; from `fresh` on each is taken, reserved or has never been
+/// used.
 #[derive(Clone, Debug)]
 pub(crate) struct Pool {
     prefix: IpNet,
     size: u128,
     taken: BTreeSet<u128>,
-    /// Those that no pod may have.
+    /// Those no pod may have.
     withheld: BTreeSet<u128>,
     returned: VecDeque<u128>,
     fresh: u128,
 }
 
 impl Pool {
-    /// A pool that withholds the network's address, IPv4's broadcast address and the node's own, and in which the given
+    /// A pool that reserves the network address, IPv4's broadcast address and the node's own, and in which the given
     /// addresses are taken.
     pub(crate) fn new<'a>(
         prefix: IpNet,
@@ -54,12 +55,12 @@ impl Pool {
         self.size.saturating_sub(self.withheld.len() as u128)
     }
 
-    /// Number of those that are taken.
+    /// Number of those in use.
     pub(crate) fn taken(&self) -> u128 {
         self.taken.len() as u128
     }
 
-    /// Takes an address that is free.
+    /// Takes a free address.
     pub(crate) fn take_any(&mut self) -> Option<IpAddr> {
         while self.fresh < self.size {
             let offset = self.fresh;
@@ -73,7 +74,7 @@ impl Pool {
         Some(self.address(offset))
     }
 
-    /// Takes this address. Says whether it was free.
+    /// Takes this address. Returns whether it was free.
     pub(crate) fn take(&mut self, ip: IpAddr) -> bool {
         let Some(offset) = offset(self.prefix, ip) else { return false };
         let free = !self.withheld.contains(&offset) && self.taken.insert(offset);
@@ -83,7 +84,7 @@ impl Pool {
         free
     }
 
-    /// Gives an address back.
+    /// Releases an address.
     pub(crate) fn give_back(&mut self, ip: IpAddr) {
         if let Some(offset) = offset(self.prefix, ip)
             && self.taken.remove(&offset)

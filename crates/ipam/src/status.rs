@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Pools and addresses in the agent's status (contracts L.2).
+//! Pools and addresses in the agent's status.
 
 use crate::{Allocator, PoolUsage};
 use rest::{IpamStatus, StatusResponse};

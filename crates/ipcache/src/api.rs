@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The ipcache as the API shows it: `GET /v1/ip` (contracts L.1).
+//! The ipcache in the agent's REST API: `GET /v1/ip`.
 
 use axum::extract::State;
 use axum::routing::get;
@@ -23,7 +23,7 @@ fn render(row: &IpEntry) -> IpListEntry {
         IpSource::KubeApiserver => "kube-apiserver",
         IpSource::Local => "local",
     };
-    let pod = row.pod.as_ref();
+    let pod = row.pod.as_ref().map(|pod| &pod.pod);
     IpListEntry {
         cidr: row.prefix.to_string(),
         identity: row.identity.0,

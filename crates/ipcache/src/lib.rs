@@ -15,31 +15,31 @@ use target::IpcacheTarget;
 #[cfg(test)]
 mod tests;
 
-/// What is written, and where to.
+/// What to write, and where.
 pub struct Inputs {
-    /// Maps; nobody else writes those of the ipcache.
+    /// The kernel; nobody else writes the ipcache's maps.
     pub kernel: Arc<dyn Kernel>,
-    /// Raised when an address becomes something else.
+    /// Bumped when an address changes what it is.
     pub epochs: Epochs,
-    /// What each writer says of addresses. Of two that speak of one prefix, the earlier here counts.
+    /// The writers' tables. Where two have the same prefix, the earlier one here wins.
     pub writers: Vec<Reader<IpEntry>>,
 }
 
 /// The ipcache, running.
 #[derive(Clone)]
 pub struct Ipcache {
-    /// What each prefix is.
+    /// The merged entries.
     pub entries: Reader<IpEntry>,
-    /// How far each entry is in the kernel.
+    /// The state of each entry in the kernel.
     pub status: StatusReader<IpEntry>,
-    /// The identities of prefixes that the kernel had at start.
+    /// The identities that prefixes had in the kernel at start.
     pub restored: Arc<[(IpNet, IdentityId)]>,
-    /// What it shows of itself.
+    /// Tables, status, routes and metrics.
     pub surface: Surface,
     merged: Derived<IpEntry>,
 }
 
-/// Starts to keep the table and the kernel equal to what writers say.
+/// Starts keeping the table and the kernel in line with the writers.
 ///
 /// # Errors
 ///
@@ -56,7 +56,7 @@ pub fn start(inputs: Inputs, tasks: &Tasks) -> datapath::Result<Ipcache> {
 }
 
 impl Ipcache {
-    /// Returns when all that writers committed before the call was tried in the kernel at least once.
+    /// Returns once everything the writers committed before the call has been tried in the kernel at least once.
     pub async fn attempted(&self) {
         self.merged.caught_up().await;
         self.status.attempted(self.entries.snapshot().revision()).await;

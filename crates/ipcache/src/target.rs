@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Brings the ipcache into the kernel, touching only what differs, and raises the epoch of an address when that changes what it
-//! is: flows to and from it were decided for something else. For a whole prefix it is the node's epoch.
+//! Writes the ipcache to the kernel, touching only what differs, and bumps the epoch of an address when that changes
+//! what it is: flows to and from it were decided for something else. For a whole prefix the node's epoch is bumped.
 //!
-//! A new entry is such a change too, unless the prefix around it said the same: until the entry came, a pod's address
-//! was the world, without a tunnel, and a flow may have been decided so.
+//! A new entry is such a change too, unless the covering prefix said the same: until then a pod's address was the
+//! world, without a tunnel, and flows may have been decided that way.
 
 use abi::Addr;
 use abi::ipcache::{IpcacheEntry, flags};
@@ -14,7 +14,7 @@ use model::{IdentityId, IpEntry};
 use statedb::{Operation, Snapshot, Target};
 use std::collections::BTreeMap;
 
-/// Entries for which epochs are raised together.
+/// Entries whose epochs are bumped together.
 const TOGETHER: usize = 64;
 
 /// See the module.
@@ -29,7 +29,7 @@ pub(crate) struct IpcacheTarget {
 }
 
 impl IpcacheTarget {
-    /// Opens the maps and reads what they hold.
+    /// Opens the maps and reads their contents.
     pub(crate) fn open<K: Kernel>(kernel: &K, epochs: Epochs) -> Result<Self> {
         let mut target =
             Self { v4: kernel.trie()?, v6: kernel.trie()?, epochs, present: BTreeMap::new(), due: Due::default() };
@@ -37,7 +37,7 @@ impl IpcacheTarget {
         Ok(target)
     }
 
-    /// The identities of prefixes that the kernel knows from before.
+    /// The identities that prefixes already have in the kernel.
     pub(crate) fn identities(&self) -> Vec<(IpNet, IdentityId)> {
         self.present.iter().map(|(prefix, entry)| (*prefix, IdentityId(entry.identity))).collect()
     }
@@ -75,7 +75,7 @@ impl IpcacheTarget {
         Ok(())
     }
 
-    /// What the addresses of a prefix were until now.
+    /// What the addresses of a prefix have been until now.
     fn before(&self, prefix: IpNet) -> Option<IpcacheEntry> {
         let around = std::iter::successors(Some(prefix), IpNet::supernet);
         around.into_iter().find_map(|wider| self.present.get(&wider)).copied()
@@ -135,7 +135,7 @@ impl Target<IpEntry> for IpcacheTarget {
         self.due.raise(&self.epochs)
     }
 
-    /// Epochs are raised once for several entries, but not so late that flows go on for long as before.
+    /// Bump epochs once for several entries, but not so late that flows carry on for long under old decisions.
     async fn apply(&mut self, operations: &[Operation<IpEntry>]) -> Vec<(IpNet, datapath::Error)> {
         let mut failures = Vec::new();
         for operations in operations.chunks(TOGETHER) {
@@ -150,7 +150,7 @@ impl Target<IpEntry> for IpcacheTarget {
                     Err(error) => failures.push((operation.key(), error)),
                 }
             }
-            // What could not be raised stays due, so that it is enough to try one of the entries again.
+            // Failed bumps stay due, so retrying one of the entries is enough.
             let raised = self.due.raise(&self.epochs);
             failures.extend(last.zip(raised.err()));
         }

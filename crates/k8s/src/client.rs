@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The connection to the API server: where it is, who we are, what to do when one of several servers is away, and how
-//! fast we may ask.
+//! The connection to the API server: its address, our credentials, failover between several servers, and rate limits.
 
 mod failover;
 mod limit;
@@ -21,9 +20,9 @@ use std::fmt::Debug;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How to reach the API server and who to be there.
+/// How to reach the API server and authenticate.
 ///
-/// Without any field set it is what `kubectl` would use (`KUBECONFIG`, `~/.kube/config`), and else what a pod is given:
+/// Without any field set, it uses what `kubectl` would (`KUBECONFIG`, `~/.kube/config`), or else a pod's environment:
 /// `KUBERNETES_SERVICE_HOST`, `KUBERNETES_SERVICE_PORT` and the service account's token and CA, both read again when
 /// they are rotated.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -35,13 +34,13 @@ pub struct ClientConfig {
     /// Addresses of API servers (key `k8s-api-server-urls`): they take the place of the configured one, and when one
     /// does not answer the next is tried. `https://` is assumed where no scheme is given.
     pub api_servers: Vec<String>,
-    /// Requests per second that we allow ourselves (key `k8s-client-qps`); unlimited if unset.
+    /// Maximum requests per second (key `k8s-client-qps`); unlimited if unset.
     pub qps: Option<f64>,
-    /// Requests that may be made at once before `qps` counts (key `k8s-client-burst`).
+    /// Requests that may be made at once before `qps` applies (key `k8s-client-burst`).
     pub burst: Option<u32>,
     /// `User-Agent` of the requests.
     pub user_agent: Option<String>,
-    /// How long the API server may take.
+    /// Timeouts.
     pub limits: Limits,
 }
 
@@ -58,7 +57,7 @@ pub enum Error {
         #[source]
         source: Box<kube::config::KubeconfigError>,
     },
-    /// Neither a kubeconfig nor a service account is there.
+    /// There is neither a kubeconfig nor a service account.
     #[error(
         "no API server is configured: set k8s-kubeconfig-path, or KUBECONFIG, or run in a pod with a service account"
     )]
@@ -72,7 +71,7 @@ pub enum Error {
         #[source]
         source: hyper::http::uri::InvalidUri,
     },
-    /// The client cannot be made from the configuration, for instance because a certificate is unreadable.
+    /// The client cannot be created, for instance because a certificate is unreadable.
     #[error("API server {url}: the client cannot be set up")]
     Setup {
         /// Server.
@@ -103,10 +102,9 @@ impl From<kube::Client> for Client {
 }
 
 impl Client {
-    /// Reads the configuration and sets the client up. No request is made: a server that is away is not an error.
+    /// Reads the configuration and creates the client. No request is made: an unreachable server is not an error.
     ///
-    /// # Errors
-    /// When the configuration names things that are not there or cannot be used.
+    /// # Errors When the configuration refers to something missing or invalid.
     pub async fn connect(config: &ClientConfig) -> Result<Self, Error> {
         install_crypto();
         let base = load(config).await?;
@@ -123,8 +121,7 @@ impl Client {
         Ok(Self::limited(clients, config, namespace))
     }
 
-    /// A client of that server, whatever it is made of, with the limits of the configuration. What would lead to a server
-    /// or prove who we are is not read.
+    /// Wraps an existing client with the configured limits. Server addresses and credentials are not read.
     #[must_use]
     pub fn over(server: kube::Client, config: &ClientConfig) -> Self {
         let namespace = server.default_namespace().to_owned();
@@ -137,7 +134,7 @@ impl Client {
         kube::Client::new(service, namespace).into()
     }
 
-    /// The client underneath, for what this crate has no words for.
+    /// The underlying client, for what this crate does not cover.
     #[must_use]
     pub fn kube(&self) -> kube::Client {
         self.inner.clone()
@@ -164,18 +161,18 @@ impl Client {
         Api::namespaced(self.kube(), namespace)
     }
 
-    /// Tables that have not followed the API server for so long. A table is followed while a watch is open or its list
-    /// comes in.
+    /// Tables that have not followed the API server for that long. A table is followed while a watch is open or its
+    /// list is coming in.
     #[must_use]
     pub fn failing_watches(&self, for_at_least: Duration) -> Vec<WatchFailure> {
         self.watches.failing(for_at_least)
     }
 
-    /// Keeps a table equal to the API server, until dropped.
+    /// Mirrors the API server into a table, until dropped.
     ///
-    /// The table is marked initialised after the first complete list. A new list, whenever one is needed, replaces the
-    /// rows at once; until it is complete the old ones stay. An object that cannot be decoded does not hide the others: it
-    /// is a bad object like those that `ingest` calls bad.
+    /// The table is marked initialised after the first complete list. A new list, whenever one is needed, replaces all
+    /// rows at once; until it is complete the old ones stay. An object that cannot be decoded does not affect the
+    /// others: it is treated like one that `ingest` rejects.
     pub fn reflect<K, R, I, F>(
         &self,
         api: Api<K>,
@@ -191,7 +188,7 @@ impl Client {
         self.reflect_with(api, crate::WatchConfig::default(), writer, ingest)
     }
 
-    /// As [`Client::reflect`], of the objects that field and label selectors choose.
+    /// As [`Client::reflect`], for objects matching field and label selectors.
     pub fn reflect_with<K, R, I, F>(
         &self,
         api: Api<K>,
@@ -209,8 +206,8 @@ impl Client {
         crate::reflect::reflect(api, watch, writer, ingest, progress)
     }
 
-    /// As [`Client::reflect`], and the first list is of the newest version too, for who must not begin with an older state than
-    /// the one before it has left. The API server cannot answer that from its cache alone.
+    /// As [`Client::reflect`], but the first list is consistent as well, for callers that must not start from an older
+    /// state than their predecessor left. The API server cannot answer that from its cache alone.
     pub fn reflect_newest<K, R, I, F>(
         &self,
         api: Api<K>,
@@ -228,7 +225,7 @@ impl Client {
     }
 }
 
-/// One cryptography provider for the process. Whoever is first wins; all of ours name the same one.
+/// One cryptography provider per process. The first one wins; ours all use the same.
 fn install_crypto() {
     let _already_installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }

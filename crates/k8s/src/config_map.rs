@@ -15,8 +15,7 @@ pub struct Error {
     pub source: io::Error,
 }
 
-/// Values by key, without white space around them. The versions and links that Kubernetes keeps beside the keys, whose
-/// names begin with two dots, are passed over.
+/// Values by key, trimmed. Kubernetes' own entries beside the keys, whose names begin with two dots, are skipped.
 ///
 /// # Errors
 ///

@@ -9,13 +9,13 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-/// What the API server takes as the text of an event.
+/// Maximum length of an event's message.
 const MAX_NOTE: usize = 1024;
-/// Warnings that wait to be published; further ones are lost.
+/// Queue length of warnings; further ones are dropped.
 const WAITING: usize = 64;
-/// The shortest time from one warning to the next.
+/// Minimum time between warnings.
 const PACE: Duration = Duration::from_secs(1);
-/// How long the same about the same object is not said again.
+/// How long the same warning about the same object is suppressed.
 const QUIET: Duration = Duration::from_secs(600);
 
 /// A warning about an object.
@@ -23,15 +23,15 @@ const QUIET: Duration = Duration::from_secs(600);
 pub struct Warning {
     /// The object.
     pub about: ObjectReference,
-    /// Why, in one word for machines.
+    /// The reason, as a machine-readable word.
     pub reason: &'static str,
-    /// What was tried, in one word for machines.
+    /// The action, as a machine-readable word.
     pub action: &'static str,
-    /// The whole of it, for people. What an event does not hold is cut off.
+    /// The message for people, truncated to what an event holds.
     pub note: String,
 }
 
-/// A pod, as what a warning is about.
+/// A reference to a pod.
 #[must_use]
 pub fn pod_reference(namespace: &str, name: &str, uid: &str) -> ObjectReference {
     ObjectReference {
@@ -64,7 +64,7 @@ impl Events {
     ///
     /// # Errors
     ///
-    /// The API server does not take it.
+    /// The API server rejects it.
     pub async fn publish(&self, warning: &Warning) -> Result<(), kube::Error> {
         let event = Event {
             type_: EventType::Warning,
@@ -87,12 +87,12 @@ fn shortened(mut note: String) -> String {
     note
 }
 
-/// Takes warnings from those who cannot wait for the API server. Each is published once in ten minutes, one a second at most; those
-/// that do not get through are lost.
+/// Accepts warnings from callers that cannot wait for the API server. The same one is published once in ten minutes,
+/// and at most one a second; failed ones are dropped.
 #[derive(Clone, Debug)]
 pub struct Warnings(mpsc::Sender<Warning>);
 
-/// Where [`Warnings`] come out.
+/// The receiving end of [`Warnings`].
 #[derive(Debug)]
 pub struct WarningQueue(mpsc::Receiver<Warning>);
 
@@ -104,7 +104,7 @@ impl Warnings {
         (Self(sender), WarningQueue(receiver))
     }
 
-    /// Has the warning published.
+    /// Queues the warning for publication.
     pub fn warn(&self, warning: Warning) {
         if let Err(lost) = self.0.try_send(warning) {
             tracing::debug!(warning = %lost, "warning is lost");
@@ -113,12 +113,12 @@ impl Warnings {
 }
 
 impl WarningQueue {
-    /// The next warning, as long as anybody may send one.
+    /// The next warning, or none once all senders are gone.
     pub async fn next(&mut self) -> Option<Warning> {
         self.0.recv().await
     }
 
-    /// Publishes what comes.
+    /// Publishes warnings as they arrive.
     pub async fn publish(mut self, events: Events) {
         let mut said = BTreeMap::new();
         while let Some(warning) = self.next().await {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Fields of objects that features read the same way. The API server has checked most of them, but not for everybody who can
-//! write objects; what cannot be used is named by its field.
+//! Parsing object fields, shared by features. The API server validates most of them, but not on every path; invalid
+//! ones are reported by field.
 
 use std::net::IpAddr;
 
@@ -43,7 +43,7 @@ pub fn address(field: &'static str, text: &str) -> Result<IpAddr, FieldError> {
     text.parse().map_err(|_| FieldError::new(field, text, "an IP address"))
 }
 
-/// A prefix; bits behind it are cleared.
+/// A prefix; host bits are cleared.
 ///
 /// # Errors
 ///

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Keeps a table equal to what the API server has, through lost watches, expired versions and an API server that is
-//! away. It never empties a table because it knows nothing: the last good state stays until a newer one is complete.
+//! Mirrors the API server into a table, through lost watches, expired versions and outages. It never empties a table
+//! for lack of knowledge: the last good state stays until a newer one is complete.
 
 mod backoff;
 mod guard;
@@ -24,28 +24,27 @@ use std::fmt::Debug;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-/// For how long a watch is asked for; each takes another time, so that those that began together do not end together. The
-/// client refuses more.
+/// How long a watch lasts; each is randomised, so that watches started together do not end together. The client rejects
+/// longer ones.
 const WATCH_SECONDS: RangeInclusive<u32> = 200..=290;
 
-/// Changes that are taken together before the table's readers are told.
+/// Changes to batch before committing.
 const BATCH: usize = 256;
 
-/// What an ingest function makes of an object.
+/// The outcome of ingesting an object.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ingested<R> {
     /// This row.
     Row(R),
-    /// No row: the object is none of our business, or not yet.
+    /// No row: the object does not concern us, or not yet.
     Nothing,
-    /// The object is bad, and why. It is logged once per version of the object, and the row that an earlier version
-    /// gave stays.
+    /// The object is invalid, and why. Logged once per version of the object; the row of its earlier version stays.
     Bad(String),
 }
 
 /// What an ingest function may return: an [`Ingested`], an `Option` of a row, or a `Result` of either.
 pub trait IntoIngested<R> {
-    /// The same, spelt out.
+    /// Converts it.
     fn into_ingested(self) -> Ingested<R>;
 }
 
@@ -86,10 +85,10 @@ pub(crate) async fn reflect<K, R, I, F>(
     let seconds = watch.timeout.unwrap_or_else(|| rand::rng().random_range(WATCH_SECONDS));
     let api = guard::api(api, |client| requests::observed(client, progress.clone()));
     let noted = progress.clone();
-    // In pages, the API server would read from etcd, and the library does not ask for its cache.
+    // With paging, the API server would read from etcd, and the library would not use its cache.
     let watch = watcher::Config { page_size: None, ..watch.timeout(seconds).any_semantic() };
     let events = watcher(api, watch).inspect(move |event| match event {
-        // A list that merely begins proves nothing yet.
+        // A list that has merely begun proves nothing yet.
         Ok(Event::Init) => {}
         Ok(Event::Apply(object) | Event::Delete(object)) => {
             noted.worked();

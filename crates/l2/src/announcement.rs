@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What this node announces now: the places of the Leases that it holds, until these must be renewed.
+//! What this node currently announces: the places of the Leases it holds, until these must be renewed.
 
 use crate::select::{Place, Places};
 use model::{Mac, ServiceName};
@@ -19,11 +19,11 @@ pub struct Announcement {
     pub ifindex: u32,
     /// Its name.
     pub device: String,
-    /// What is answered: its hardware address.
+    /// The hardware address in replies.
     pub mac: Mac,
     /// The Service.
     pub service: ServiceName,
-    /// Time since boot up to which it is answered, unless the Lease is renewed.
+    /// Time since boot until which it is answered, unless the Lease is renewed.
     pub until: Duration,
 }
 
@@ -37,7 +37,7 @@ impl statedb::Row for Announcement {
     }
 }
 
-/// Puts together what is to be announced and which Leases are held. Clones share it.
+/// Combines what to announce with the Leases held. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Tenures(Arc<Mutex<State>>);
 
@@ -45,19 +45,19 @@ pub(crate) struct Tenures(Arc<Mutex<State>>);
 struct State {
     rows: Writer<Announcement>,
     places: Places,
-    /// Until when each Lease is held, by its name.
+    /// Until when each Lease is held, by name.
     held: BTreeMap<String, Duration>,
 }
 
 impl Tenures {
     pub(crate) fn new() -> (Self, Reader<Announcement>) {
         let (mut rows, reader) = statedb::table("l2-announce");
-        // Nothing waits to be known: what an earlier process announced ends by itself.
+        // Complete from the start: what an earlier process announced expires by itself.
         rows.mark_initialized();
         (Self(Arc::new(Mutex::new(State { rows, places: Places::new(), held: BTreeMap::new() }))), reader)
     }
 
-    /// These are the places from now on.
+    /// Replaces the places.
     pub(crate) fn set_places(&self, places: Places) {
         let mut state = self.0.lock();
         let before = std::mem::replace(&mut state.places, places);
@@ -66,13 +66,13 @@ impl Tenures {
                 state.remove(&gone);
             }
         }
-        // An address may have gone from one Lease to another.
+        // An address may have moved from one Lease to another.
         let held: Vec<String> = state.held.keys().cloned().collect();
         held.iter().for_each(|lease| state.announce(lease));
         state.rows.commit();
     }
 
-    /// The Lease is held up to that time since boot.
+    /// Records that the Lease is held until that time since boot.
     pub(crate) fn extend(&self, lease: &str, until: Duration) {
         let mut state = self.0.lock();
         state.held.insert(lease.to_owned(), until);
@@ -80,7 +80,7 @@ impl Tenures {
         state.rows.commit();
     }
 
-    /// The Lease is held no more. Returns the commit after which nothing is answered.
+    /// Records that the Lease is no longer held. Returns the commit after which nothing is answered.
     pub(crate) fn end(&self, lease: &str) -> Revision {
         let mut state = self.0.lock();
         if state.held.remove(lease).is_some()

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One node's part in the election for one Lease.
 //!
-//! Clocks of machines are never compared. A holder answers for no longer than the renew deadline after it began its last renewal; others wait for
-//! the whole lease, which is longer, after they have first seen that renewal. All writes carry the version that they are based on, so
-//! of two that try at once one fails. What is watched may be old: then a write fails, and the object is read.
+//! Machines' clocks are never compared. A holder answers no longer than the renew deadline after it began its last
+//! renewal; others wait for the whole lease duration, which is longer, after first seeing that renewal. Every write
+//! carries the version it is based on, so of two concurrent attempts one fails. The watch may lag: then a write fails,
+//! and the object is read.
 
 use crate::announcement::{Announcement, Tenures};
 use datapath::Wire;
@@ -24,18 +25,18 @@ use tracing::{info, warn};
 
 const PREFIX: &str = "cilium-l2announce-";
 
-/// How long things take.
+/// Durations.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timing {
-    /// For how long others wait after the last renewal that they have seen.
+    /// How long others wait after the last renewal they have seen.
     pub(crate) lease: Duration,
-    /// For how long the holder acts after it began its last renewal; less than `lease`.
+    /// How long the holder acts after it began its last renewal; less than `lease`.
     pub(crate) renew: Duration,
-    /// How often the holder renews, and others try again after a failure.
+    /// How often the holder renews, and others retry after a failure.
     pub(crate) retry: Duration,
 }
 
-/// A Lease of a Service as it was seen last. One row per Lease in our namespace.
+/// A Service's Lease as last seen. One row per Lease in our namespace.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Watched {
     pub(crate) name: String,
@@ -49,7 +50,7 @@ impl statedb::Row for Watched {
     }
 }
 
-/// The row of a Lease; none if it is no Service's.
+/// The row of a Lease; none if it belongs to no Service.
 pub(crate) fn ingest_lease(lease: &Lease) -> Option<Watched> {
     let name = lease.metadata.name.clone().filter(|name| name.starts_with(PREFIX))?;
     Some(Watched { name, lease: lease.clone() })
@@ -60,7 +61,7 @@ pub(crate) fn lease_name(service: &ServiceName) -> String {
     format!("{PREFIX}{}-{}", service.namespace, service.name)
 }
 
-/// What all campaigns of a node have in common.
+/// What a node's campaigns share.
 #[derive(Clone, Debug)]
 pub(crate) struct Electorate {
     /// Name of the node.
@@ -70,7 +71,7 @@ pub(crate) struct Electorate {
     pub(crate) tenures: Tenures,
     pub(crate) answered: StatusReader<Announcement>,
     pub(crate) wire: Arc<dyn Wire>,
-    /// When this agent began to answer. One before it may have answered until then.
+    /// When this agent began to answer. Its predecessor may have answered until then.
     pub(crate) started: Instant,
 }
 
@@ -79,11 +80,11 @@ pub(crate) struct Campaign {
     all: Electorate,
     /// Name of the Lease.
     name: String,
-    /// What of it is watched.
+    /// The watched Lease.
     watched: watch::Receiver<Option<Lease>>,
     /// The Lease as far as we know.
     known: Option<Lease>,
-    /// What another holder wrote last, and when we first saw it.
+    /// What another holder last wrote, and when we first saw it.
     seen: Option<(LeaseSpec, Instant)>,
     /// A write of ours may have reached the API server.
     may_hold: bool,
@@ -95,7 +96,7 @@ impl Campaign {
         Self { all, name, watched, known, seen: None, may_hold: false }
     }
 
-    /// Runs until it is stopped, and then gives the Lease back, so that others need not wait.
+    /// Runs until stopped, and then releases the Lease, so that others need not wait.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         loop {
             tokio::select! {
@@ -108,11 +109,12 @@ impl Campaign {
         if !self.may_hold {
             return;
         }
-        // While something may still be answered, the Lease is not for others. It ends by itself, later than the answers.
+        // While something may still be answered, do not release the Lease. It expires by itself, later than the
+        // answers.
         let ends_elsewhere = self.all.started.elapsed() < self.all.timing.renew;
         match timeout(self.all.timing.retry, self.all.answered.reached(ended)).await {
             Ok(()) if !ends_elsewhere => self.release().await,
-            _ => info!(lease = self.name, "its addresses may still be answered: it is left to expire"),
+            _ => info!(lease = self.name, "its addresses may still be answered: leaving it to expire"),
         }
     }
 
@@ -125,7 +127,7 @@ impl Campaign {
         info!(lease = self.name, "no longer announcing its addresses");
     }
 
-    /// Waits until we hold the Lease. Returns until when.
+    /// Waits until we hold the Lease. Returns the time until which we do.
     async fn acquire(&mut self) -> Instant {
         let mut failing = false;
         loop {
@@ -143,7 +145,7 @@ impl Campaign {
         }
     }
 
-    /// Renews the Lease in time. Returns when we must no longer act as its holder.
+    /// Renews the Lease in time. Returns once we must no longer act as its holder.
     async fn hold(&mut self, mut until: Instant) {
         let mut pause = self.apart(0.8..1.0);
         loop {
@@ -165,14 +167,14 @@ impl Campaign {
                 // Somebody has changed or deleted it.
                 Ok(Ok(None)) => self.apart(0.0..0.1),
                 other => {
-                    warn!(lease = self.name, error = describe(other), "the lease is not renewed");
+                    warn!(lease = self.name, error = describe(other), "cannot renew the lease");
                     self.apart(0.4..0.6)
                 }
             };
         }
     }
 
-    /// Waits until the Lease is free as far as we know, and then a little, apart from other candidates.
+    /// Waits until the Lease is free as far as we know, plus a jitter against other candidates.
     async fn until_free(&mut self) {
         loop {
             let free_at = self.free_at();
@@ -189,7 +191,7 @@ impl Campaign {
         }
     }
 
-    /// Waits until somebody else is said to hold the Lease, or nobody.
+    /// Waits until somebody else, or nobody, holds the Lease according to the watch.
     async fn until_taken(&mut self) {
         while self.watched.changed().await.is_ok() {
             if self.watched.borrow_and_update().as_ref().is_none_or(|lease| holder(lease) != self.all.node) {
@@ -199,10 +201,10 @@ impl Campaign {
         std::future::pending().await
     }
 
-    /// Takes note of what is watched.
+    /// Takes in the watched state.
     fn look(&mut self) {
         let lease = self.watched.borrow_and_update().clone();
-        // What was deleted by others than its holder is not free before it would have expired.
+        // A Lease deleted by anyone but its holder is not free before it would have expired.
         if lease.is_some() || self.holder().is_empty() {
             self.known = lease;
         }
@@ -235,7 +237,8 @@ impl Campaign {
         self.all.timing.retry.mul_f64(rand::rng().random_range(share))
     }
 
-    /// Tries once to take or renew the Lease. Returns until when we hold it, if we do; otherwise it is known what there is.
+    /// Tries once to take or renew the Lease. Returns until when we hold it, if we do; otherwise the current state is
+    /// known afterwards.
     async fn attempt(&mut self) -> Result<Option<Instant>, Error> {
         // Both clocks before the request: others count from when they see its result.
         let (begun, since_boot) = (Instant::now(), self.all.wire.since_boot());
@@ -302,7 +305,7 @@ impl Campaign {
         });
         match released.await {
             Ok(Ok(())) => {}
-            other => warn!(lease = self.name, error = describe(other), "the lease is not given back; it will expire"),
+            other => warn!(lease = self.name, error = describe(other), "cannot release the lease; it will expire"),
         }
     }
 }
@@ -311,13 +314,13 @@ fn holder(lease: &Lease) -> &str {
     lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default()
 }
 
-/// What the holder says that others have to wait, if it says that.
+/// The holder's stated duration, if any.
 fn duration(spec: &LeaseSpec) -> Option<Duration> {
     let seconds = u64::try_from(spec.lease_duration_seconds?).ok().filter(|seconds| *seconds > 0)?;
     Some(Duration::from_secs(seconds))
 }
 
-/// Whole ones, and no fewer than it takes.
+/// Whole seconds, rounded up.
 fn seconds(lease: Duration) -> i32 {
     let up = u64::from(lease.subsec_nanos() > 0);
     i32::try_from(lease.as_secs().saturating_add(up)).unwrap_or(i32::MAX)

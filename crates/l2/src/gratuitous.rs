@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Tells the link of addresses that this node has taken over: neighbours that know them go on sending to the node before.
+//! Announces addresses that this node has taken over: neighbours that know them would keep sending to the previous
+//! node.
 
 use crate::announcement::{Announcement, AnnouncementKey};
 use datapath::Wire;
@@ -10,14 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
-/// How often each address is told of: frames get lost, and a switch may just have begun to forward.
+/// How many times each address is announced: frames get lost, and a switch may only just have begun to forward.
 const TIMES: u32 = 3;
 /// The time between.
 const SPACING: Duration = Duration::from_secs(1);
-/// How soon to look again for what is not answered yet.
+/// How soon to check again for addresses not answered yet.
 const NOT_YET: Duration = Duration::from_millis(50);
 
-/// What is still to be told of an address.
+/// Outstanding announcements of an address.
 struct Due {
     mac: model::Mac,
     times: u32,
@@ -62,7 +63,7 @@ fn note(
     }
 }
 
-/// Tells of an address if it is time. Whether there is more to tell.
+/// Announces an address if it is due. Returns whether there is more to do.
 fn tell_one(key: &AnnouncementKey, due: &mut Due, answered: &StatusReader<Announcement>, wire: &dyn Wire) -> bool {
     let now = Instant::now();
     if now < due.at {
@@ -74,7 +75,7 @@ fn tell_one(key: &AnnouncementKey, due: &mut Due, answered: &StatusReader<Announ
         return true;
     }
     if let Err(error) = wire.announce(ifindex, Mac(due.mac.0), address) {
-        tracing::warn!(%address, ifindex, error = statedb::with_causes(&error), "the link is not told of the address");
+        tracing::warn!(%address, ifindex, error = statedb::with_causes(&error), "cannot announce the address");
     }
     due.times -= 1;
     due.at = now + SPACING;

@@ -25,9 +25,9 @@ use statedb::{Reader, Tasks};
 use std::sync::Arc;
 use surface::Surface;
 
-/// What this feature reads, and the kernel that it writes to.
+/// What this feature reads, and the kernel it writes to.
 pub struct Inputs {
-    /// Name of the node that we run on, which holds the Leases.
+    /// Name of this node, as the holder of Leases.
     pub node_name: String,
     /// The API server, where the Leases are.
     pub client: k8s::Client,
@@ -41,22 +41,22 @@ pub struct Inputs {
     pub nodes: Reader<Node>,
     /// Devices of this node.
     pub devices: Reader<Device>,
-    /// The map of what is answered; nobody else writes it.
+    /// The map of answered addresses; nobody else writes it.
     pub maps: Arc<dyn Kernel>,
-    /// The links on which it is.
+    /// The links to announce on.
     pub wire: Arc<dyn Wire>,
 }
 
-/// What this feature offers to others.
+/// Outputs for other features.
 #[derive(Debug)]
 pub struct Outputs {
-    /// What this node announces now.
+    /// What this node currently announces.
     pub announcements: Reader<Announcement>,
-    /// What it shows of itself.
+    /// Tables, status and metrics.
     pub surface: Surface,
 }
 
-/// Starts to announce.
+/// Starts announcing.
 ///
 /// # Errors
 ///
@@ -90,7 +90,7 @@ pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result<
         wire: inputs.wire,
         started: tokio::time::Instant::now(),
     };
-    // Last, so that it ends first: what it gives back must still be taken out of the kernel.
+    // Last, so that it ends first: what it releases must still be removed from the kernel.
     tasks.spawn_draining("l2-announce", |stop| run::run(config, tables, electorate, stop));
     Ok(Outputs { announcements, surface })
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! CiliumL2AnnouncementPolicies: what they select, and what is wrong with them. One with a fault announces nothing: nobody knows what its author
-//! meant.
+//! CiliumL2AnnouncementPolicies: what they select, and what is wrong with them. An invalid one announces nothing, since
+//! its author's intent is unknown.
 
 use k8s::cilium::CiliumL2AnnouncementPolicy;
 use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
@@ -8,7 +8,7 @@ use k8s::k8s_openapi::jiff::Timestamp;
 use k8s::kube::core::Selector;
 use regex::{Regex, RegexBuilder};
 
-/// Bytes that one expression may take when it is compiled.
+/// Size limit of a compiled expression in bytes.
 const REGEX_SIZE: usize = 1 << 16;
 
 /// A policy. One row per object.
@@ -16,12 +16,12 @@ const REGEX_SIZE: usize = 1 << 16;
 pub struct Policy {
     /// Name.
     pub name: String,
-    /// What is announced by whom; none when something is wrong with it.
+    /// What is announced by whom; none if it is invalid.
     pub rule: Option<Rule>,
     /// What is wrong.
     pub faults: Vec<Fault>,
     generation: Option<i64>,
-    /// Those that the object has.
+    /// The object's current conditions.
     conditions: Vec<Condition>,
 }
 
@@ -42,7 +42,7 @@ pub struct Rule {
     pub(crate) load_balancer_ips: bool,
 }
 
-/// Devices by a regular expression of their names.
+/// Devices by regular expressions over their names.
 #[derive(Clone, Debug)]
 pub(crate) struct DeviceName(Regex);
 
@@ -58,22 +58,22 @@ impl PartialEq for DeviceName {
     }
 }
 
-/// A field that means nothing.
+/// An invalid field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// Type of the condition that tells of it.
+    /// Type of the condition that reports it.
     pub condition: &'static str,
     /// The field and why.
     pub message: String,
 }
 
-/// Every condition of ours, with the reason that it has while nothing is wrong.
+/// Our conditions, each with its reason while nothing is wrong.
 const SERVICE_SELECTOR: &str = "io.cilium/bad-service-selector";
 const NODE_SELECTOR: &str = "io.cilium/bad-node-selector";
 const INTERFACE_REGEX: &str = "io.cilium/bad-interface-regex";
 const CONDITIONS: [&str; 3] = [SERVICE_SELECTOR, NODE_SELECTOR, INTERFACE_REGEX];
 
-/// The row of a policy, whatever is wrong with it.
+/// The row of a policy, valid or not.
 #[must_use]
 pub fn ingest_policy(object: &CiliumL2AnnouncementPolicy) -> Option<Policy> {
     let spec = &object.spec;
@@ -117,13 +117,13 @@ fn selector(
     })
 }
 
-/// The library draws a picture of the error.
+/// The library's message spans several lines.
 fn one_line(error: &regex::Error) -> String {
     error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 impl Policy {
-    /// What the object's conditions are to be, unless they are so already; those of others stay.
+    /// The desired conditions, unless they are already set; others' conditions stay.
     #[must_use]
     pub fn corrected_conditions(&self, now: Timestamp) -> Option<Vec<Condition>> {
         let (ours, mut wanted): (Vec<_>, Vec<_>) =
@@ -133,7 +133,7 @@ impl Policy {
             let messages =
                 self.faults.iter().filter(|fault| fault.condition == type_).map(|fault| fault.message.as_str());
             let message = messages.collect::<Vec<_>>().join("; ");
-            // Who has never been at fault needs no word of it.
+            // A condition that was never false need not be added.
             if message.is_empty() && present.is_none() {
                 continue;
             }

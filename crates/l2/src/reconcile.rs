@@ -33,7 +33,7 @@ impl statedb::Target<Announcement> for Target {
         self.wire.ignore(row.1, row.0)
     }
 
-    /// What an earlier process announced is left to end: this one holds the same Lease, and may be about to renew it.
+    /// Leave what an earlier process announced to expire: this one holds the same Lease, and may be about to renew it.
     async fn prune(&mut self, desired: &Snapshot<Announcement>) -> Result<()> {
         let now = nanoseconds(self.wire.since_boot());
         for (key, announced) in self.map.entries()? {

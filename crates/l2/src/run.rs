@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Starts a campaign for each Lease whose holder may be this node, and ends it when it may no longer.
+//! Runs a campaign for each Lease that this node may hold.
 
 use crate::Config;
 use crate::campaign::{Campaign, Electorate, Watched};
@@ -38,7 +38,7 @@ impl Tables {
         }
     }
 
-    /// Nothing is decided before everything is known: a Service that is not known yet may lead an address.
+    /// Decide nothing before everything is known: an unknown Service may be the one that leads an address.
     async fn complete(&self) {
         self.policies.initialized().await;
         self.services.initialized().await;
@@ -48,18 +48,18 @@ impl Tables {
     }
 }
 
-/// A campaign under way, or on its way out.
+/// A running or ending campaign.
 struct Running {
     stop: CancellationToken,
     ended: JoinHandle<()>,
-    /// What is watched of its Lease.
+    /// Its watched Lease.
     lease: watch::Sender<Option<Lease>>,
 }
 
-/// By the names of the Leases.
+/// By Lease name.
 type Campaigns = BTreeMap<String, Running>;
 
-/// Runs until it is stopped; then all Leases are given back.
+/// Runs until stopped; then all Leases are released.
 pub(crate) async fn run(config: Config, tables: Tables, electorate: Electorate, stop: CancellationToken) {
     let mut running = Campaigns::new();
     tokio::select! {
@@ -120,14 +120,14 @@ fn pass_on(change: Change<Watched>, running: &Campaigns) {
     }
 }
 
-/// Starts a campaign, when the one before for the same Lease has ended.
+/// Starts a campaign once the previous one for the same Lease has ended.
 fn start(electorate: &Electorate, name: &str, watched: Option<Arc<Watched>>, before: Option<Running>) -> Running {
     let stop = CancellationToken::new();
     let (lease, receiver) = watch::channel(watched.map(|row| row.lease.clone()));
     let (electorate, name, stopped) = (electorate.clone(), name.to_owned(), stop.clone());
     let ended = tokio::spawn(async move {
         if let Some(before) = before {
-            // A panic of it is its own.
+            // Its panics are its own.
             let _ = before.ended.await;
         }
         Campaign::new(electorate, name, receiver).run(stopped).await;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which addresses this node announces where, once it holds the Lease of their Service. Pure.
 //!
-//! Services may share an address. It has one leader then, the oldest of the Services, and goes where the Lease of that one is: all nodes see the
-//! same objects, so that no two of them take it for different ones.
+//! Services may share an address. Then the oldest of them leads, and the address follows its Lease: all nodes see the
+//! same objects, so they agree on the leader.
 
 use crate::campaign::lease_name;
 use crate::policy::{Policy, Rule};
@@ -14,7 +14,7 @@ use statedb::Snapshot;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// All that counts.
+/// All inputs.
 #[derive(Debug)]
 pub(crate) struct View {
     pub(crate) policies: Snapshot<Policy>,
@@ -24,7 +24,7 @@ pub(crate) struct View {
     pub(crate) devices: Snapshot<Device>,
 }
 
-/// An address of a Service, and a device on which it is asked for.
+/// An address of a Service, and a device to announce it on.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
     pub(crate) service: ServiceName,
@@ -34,20 +34,20 @@ pub(crate) struct Place {
     pub(crate) mac: Mac,
 }
 
-/// Places by the name of the Lease whose holder announces there. Two Services may have one Lease: then they have one holder.
+/// Places by Lease name. Two Services may have the same Lease name: then they have the same holder.
 pub(crate) type Places = BTreeMap<String, BTreeSet<Place>>;
 
-/// A Service, what a policy selects of it, and the policy.
+/// A Service, the addresses a policy selects, and the policy.
 struct Claim<'a> {
     service: &'a Service,
     rule: &'a Rule,
     addresses: Vec<IpAddr>,
 }
 
-/// Who came first, by name when that is all that is known.
+/// Age, or by name if that is all there is.
 type Seniority<'a> = (Option<Timestamp>, &'a ServiceName);
 
-/// The places of each Lease that this node is a candidate for. `of_family` says of an address whether its family is on.
+/// The places of each Lease that this node is a candidate for. `of_family` says whether an address's family is enabled.
 pub(crate) fn places(view: &View, of_family: impl Fn(IpAddr) -> bool) -> Places {
     let Some(here) = view.nodes.iter().find(|node| node.local) else { return Places::new() };
     let claims = claims(view, of_family);
@@ -72,9 +72,9 @@ pub(crate) fn places(view: &View, of_family: impl Fn(IpAddr) -> bool) -> Places 
     places
 }
 
-/// What the policies select, wherever it may be announced.
+/// What the policies select, regardless of where it may be announced.
 fn claims(view: &View, of_family: impl Fn(IpAddr) -> bool) -> Vec<Claim<'_>> {
-    // Who answered for an address of a node would take the node's own traffic.
+    // Answering for a node's address would hijack the node's own traffic.
     let of_nodes: BTreeSet<IpAddr> = view.nodes.iter().flat_map(|node| addresses_of(node)).collect();
     let free = |address: &IpAddr| of_family(*address) && !of_nodes.contains(address);
     let rules: Vec<&Rule> = view.policies.iter().filter_map(|policy| policy.rule.as_ref()).collect();
@@ -100,8 +100,8 @@ fn leaders<'a>(claims: &[Claim<'a>]) -> BTreeMap<IpAddr, Seniority<'a>> {
     leaders
 }
 
-/// Whether traffic that arrives here finds an endpoint. Endpoints that are on no node are everywhere: the node itself listens for a Gateway, whose
-/// Service selects no pods and names an address that stands for no machine.
+/// Whether traffic arriving here finds an endpoint. Endpoints on no node are everywhere: for a Gateway the node itself
+/// listens, and its Service selects no pods and has a placeholder address.
 fn is_served_here(view: &View, service: &Service) -> bool {
     if !service.local {
         return true;
@@ -121,7 +121,7 @@ fn place(service: &Service, address: IpAddr, device: &Device, mac: Mac) -> Place
 }
 
 impl Rule {
-    /// Whether it names the device, which must lead somewhere.
+    /// Whether it matches the device, which must be usable.
     fn is_for(&self, device: &Device) -> bool {
         let named = self.devices.is_empty() || self.devices.iter().any(|names| names.matches(&device.name));
         device.selected && device.running && named

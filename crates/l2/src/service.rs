@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What of Services concerns announcements.
+//! What matters of Services for announcements.
 
 use k8s::field::{self, FieldError};
 use k8s::k8s_openapi::api::core::v1 as core;
@@ -8,9 +8,9 @@ use model::ServiceName;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// The class of load balancers that is for us alone.
+/// Our own load balancer class.
 const CLASS: &str = "io.cilium/l2-announcer";
-/// Labels that every Service has to selectors of policies.
+/// Labels that selectors see on every Service.
 const NAMESPACE: &str = "io.kubernetes.service.namespace";
 const NAME: &str = "io.kubernetes.service.name";
 
@@ -19,17 +19,17 @@ const NAME: &str = "io.kubernetes.service.name";
 pub struct Service {
     /// Namespace and name.
     pub name: ServiceName,
-    /// When it was made.
+    /// Creation time.
     pub created: Option<Timestamp>,
-    /// Its labels, and those that its names count as.
+    /// Its labels, and the synthetic ones.
     pub labels: BTreeMap<String, String>,
-    /// External addresses that its author names.
+    /// Its `spec.externalIPs`.
     pub external_ips: Vec<IpAddr>,
-    /// Addresses that it has been given, unless they are for another load balancer.
+    /// Its load balancer addresses, unless they belong to another load balancer.
     pub load_balancer_ips: Vec<IpAddr>,
-    /// Traffic from outside goes to endpoints of the node that it arrives at, and no others.
+    /// External traffic is only for endpoints of the node it arrives at.
     pub local: bool,
-    /// Its endpoints are pods that Kubernetes finds by their labels; otherwise they are whatever somebody has written.
+    /// Whether Kubernetes manages its endpoints by a selector; otherwise somebody writes them.
     pub selects_pods: bool,
 }
 
@@ -40,14 +40,14 @@ impl statedb::Row for Service {
     }
 }
 
-/// Where the endpoints of a Service are that take new connections. One row per Service that has any.
+/// Where a Service has endpoints that take new connections. One row per Service that has any.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoints {
     /// The Service.
     pub service: ServiceName,
     /// Some are on this node.
     pub here: bool,
-    /// Some are on a node, and not everywhere, as the listeners of a Gateway are.
+    /// Some are on a node, unlike a Gateway's listeners, which are everywhere.
     pub placed: bool,
 }
 
@@ -58,7 +58,7 @@ impl statedb::Row for Endpoints {
     }
 }
 
-/// The row of a Service; none if it has no address from outside.
+/// The row of a Service; none without an external address.
 ///
 /// # Errors
 ///
@@ -77,7 +77,7 @@ pub fn ingest_service(object: &core::Service) -> Result<Option<Service>, FieldEr
     labels.insert(NAMESPACE.to_owned(), namespace.clone());
     labels.insert(NAME.to_owned(), name.clone());
     Ok(Some(Service {
-        name: ServiceName { namespace: namespace.as_str().into(), name: name.as_str().into() },
+        name: ServiceName::new(namespace.as_str(), name.as_str()),
         created: meta.creation_timestamp.as_ref().map(|time| time.0),
         labels,
         external_ips,
@@ -99,7 +99,7 @@ fn load_balancer_ips(
     addresses("status.loadBalancer.ingress.ip", ingress.filter_map(|ingress| ingress.ip.as_ref()))
 }
 
-/// Those that a machine can have and that neighbours ask for.
+/// Addresses that a machine can have and that neighbours resolve.
 fn addresses<'a>(name: &'static str, texts: impl Iterator<Item = &'a String>) -> Result<Vec<IpAddr>, FieldError> {
     let all = texts.filter(|text| !text.is_empty()).map(|text| field::address(name, text));
     let all: Vec<IpAddr> = all.collect::<Result<_, _>>()?;

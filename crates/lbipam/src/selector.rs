@@ -113,7 +113,7 @@ mod tests {
     }
 
     fn selects(selector: Value) -> bool {
-        let name = ServiceName { namespace: "shop".into(), name: "cart".into() };
+        let name = ServiceName::new("shop", "cart");
         let labels =
             BTreeMap::from([("color".to_owned(), "blue".to_owned()), (NAMESPACE.to_owned(), "bank".to_owned())]);
         parse(selector).unwrap().selects(Subject { name: &name, labels: &labels })

@@ -126,8 +126,7 @@ impl Service {
     #[must_use]
     pub fn ingest(config: Config, object: &Object) -> Option<Self> {
         let (metadata, spec) = (&object.metadata, object.spec.as_ref()?);
-        let name =
-            ServiceName { namespace: metadata.namespace.as_deref()?.into(), name: metadata.name.as_deref()?.into() };
+        let name = ServiceName::new(metadata.namespace.as_deref()?, metadata.name.as_deref()?);
         let status = object.status.clone().unwrap_or_default();
         let conditions = status.conditions.unwrap_or_default();
         let ingress = status.load_balancer.and_then(|status| status.ingress).unwrap_or_default();

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-/// Where an [`IpEntry`] comes from, as tools print it.
+/// The source of an [`IpEntry`], as tools print it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum IpSource {
     /// A prefix that a policy names, or a built-in one.
@@ -26,19 +26,19 @@ pub struct IpEntry {
     pub prefix: IpNet,
     /// Identity.
     pub identity: IdentityId,
-    /// The node to tunnel to, when it is behind another node and routing is by tunnel. Of a node's own address (`node_address`):
-    /// the address by which the node is tunnelled to, when that is another one.
+    /// The node to tunnel to, when it is behind another node and routing is by tunnel. For a node's own address
+    /// (`node_address`): the address used to tunnel to that node, if it is a different one.
     pub tunnel: Option<IpAddr>,
-    /// Address of the node behind which it is.
+    /// Address of the node it is behind.
     pub host: Option<IpAddr>,
-    /// It is an address of another node itself, which is reached without the tunnel.
+    /// It is another node's own address, reached without the tunnel.
     pub node_address: bool,
     /// Traffic to it keeps its source address.
     pub no_masquerade: bool,
     /// Where it comes from.
     pub source: IpSource,
     /// The pod, if it is one.
-    pub pod: Option<PodName>,
+    pub pod: Option<MeshPod>,
 }
 
 impl statedb::Row for IpEntry {
@@ -57,7 +57,7 @@ pub struct MeshPod {
     pub pod: PodName,
 }
 
-/// A pod anywhere in the mesh, as its CiliumEndpoint tells. One row per pod of the mesh.
+/// A pod anywhere in the mesh, from its CiliumEndpoint. One row per pod of the mesh.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteEndpoint {
     /// Name of its cluster.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Clusters of a mesh, and which numbers the identities of each have (contracts F.2).
+//! Clusters of a mesh, and the range of identity numbers of each, as documented for Cilium's Cluster Mesh.
 
 use crate::IdentityId;
 use crate::config::{Accepts, Choice, Form, Value};
@@ -7,15 +7,15 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-/// Number of a cluster in a mesh, at most 511; 0 is a cluster on its own.
+/// A cluster's id in a mesh, at most 511; 0 for a cluster that is in none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClusterId(u16);
 
 impl ClusterId {
-    /// The highest that any mesh has.
+    /// The highest id in any mesh.
     pub const MAX: Self = Self(511);
 
-    /// The cluster of a number, unless that is too high for any mesh.
+    /// The id with this number, unless it is too high for any mesh.
     #[must_use]
     pub const fn new(number: u16) -> Option<Self> {
         if number <= Self::MAX.0 { Some(Self(number)) } else { None }
@@ -28,7 +28,7 @@ impl fmt::Display for ClusterId {
     }
 }
 
-/// The text is not the number of a cluster.
+/// The text is not a cluster id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a number from 0 to 511")]
 pub struct ParseClusterIdError;
@@ -57,7 +57,7 @@ impl MeshSize {
     /// The numbers below are reserved.
     const FIRST: u32 = 256;
 
-    /// Bits of an identity's number that are not the cluster's.
+    /// Bits of an identity's number below those of the cluster id.
     const fn local_bits(self) -> u32 {
         match self {
             Self::Clusters255 => Self::BITS - 8,
@@ -65,14 +65,14 @@ impl MeshSize {
         }
     }
 
-    /// A cluster of such a mesh, unless the mesh is too small for its number.
+    /// A cluster of such a mesh, unless its id is too high for the mesh.
     #[must_use]
     pub const fn cluster(self, id: ClusterId) -> Option<Cluster> {
         let first = (id.0 as u32) << self.local_bits();
         if first >> Self::BITS == 0 { Some(Cluster { id, mesh: self }) } else { None }
     }
 
-    /// The cluster that an identity is of; none if it is of no cluster but of one node.
+    /// The cluster an identity belongs to; none for node-local identities.
     #[must_use]
     pub fn cluster_of(self, identity: IdentityId) -> Option<ClusterId> {
         u16::try_from(identity.0 >> self.local_bits()).ok().filter(|_| identity.0 >> Self::BITS == 0).map(ClusterId)
@@ -87,7 +87,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Its number.
+    /// Its id.
     #[must_use]
     pub const fn id(self) -> ClusterId {
         self.id

@@ -19,7 +19,7 @@ pub use key::{AnyKey, Chart, Key, Source};
 pub use text::{duration, duration_of, duration_text, listen_address, unit_seconds, words};
 pub use value::{Accepts, Choice, Field, Form, Value, Verbatim};
 
-/// A value that does not fit its key.
+/// A value that its key does not accept.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("configuration key {key}: {value:?} is not {want}")]
 pub struct ConfigError {
@@ -27,11 +27,11 @@ pub struct ConfigError {
     pub key: &'static str,
     /// Its value.
     pub value: String,
-    /// What would be accepted.
+    /// What is accepted.
     pub want: Cow<'static, str>,
 }
 
-/// All that is wrong with a configuration, each error once: several readers may have met the same key.
+/// Everything wrong with a configuration, each error once: several readers may have read the same key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the configuration cannot be used:{}", lines(.0))]
 pub struct ConfigErrors(Vec<ConfigError>);
@@ -52,15 +52,15 @@ fn lines(errors: &[ConfigError]) -> String {
     errors.iter().map(|error| format!("\n  {error}")).collect()
 }
 
-/// Keys that are declared together, by [`keys!`].
+/// Keys declared together, with [`keys!`].
 pub trait Group: Sized {
     /// The keys.
     fn keys() -> Vec<AnyKey>;
 
-    /// Reads them, whatever is wrong with them.
+    /// Reads them, noting what is wrong.
     fn read(reader: &mut Reader<'_>) -> Self;
 
-    /// Reads them from values by key.
+    /// Parses them from texts by key.
     ///
     /// # Errors
     ///
@@ -72,7 +72,7 @@ pub trait Group: Sized {
     }
 }
 
-/// All values as they were given, whoever may know their keys.
+/// All values as given, whether or not their keys are known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Given(pub BTreeMap<String, String>);
 
@@ -86,8 +86,8 @@ impl Group for Given {
     }
 }
 
-/// Reads keys one by one and collects what is wrong with their values. A key without a value is like a missing one: it has
-/// its default. So has one whose value cannot be used, in order that what depends on it is not refused as well.
+/// Reads keys one by one and collects what is wrong with their values. A key with an empty value counts as missing and
+/// has its default. So does one whose value is invalid, so that whatever depends on it is not rejected as well.
 #[derive(Clone, Debug)]
 pub struct Reader<'a> {
     values: &'a BTreeMap<String, String>,
@@ -105,7 +105,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     ///
-    /// Every value that could not be used, in the order in which they were read.
+    /// Every value that could not be used, in reading order.
     pub fn finish<T>(self, result: T) -> Result<T, Vec<ConfigError>> {
         if self.errors.is_empty() { Ok(result) } else { Err(self.errors) }
     }
@@ -115,18 +115,18 @@ impl<'a> Reader<'a> {
         T::read(self, key)
     }
 
-    /// Notes that a value cannot be used, alone or together with others.
+    /// Records that a value cannot be used, alone or together with others.
     pub fn refuse(&mut self, key: &'static str, value: &str, want: impl Into<Cow<'static, str>>) {
         self.errors.push(ConfigError { key, value: value.to_owned(), want: want.into() });
     }
 
-    /// Whether a value of the key has been refused.
+    /// Whether the key's value has been rejected.
     #[must_use]
     pub fn has_refused(&self, key: &str) -> bool {
         self.errors.iter().any(|error| error.key == key)
     }
 
-    /// The text of a key that is set, without white space around it.
+    /// The text of a key if it is set, trimmed.
     #[must_use]
     pub fn given(&self, key: &str) -> Option<&'a str> {
         self.values.get(key).map(|value| value.trim()).filter(|value| !value.is_empty())

@@ -4,33 +4,33 @@
 use crate::Mac;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// What packets look like on a device.
+/// Framing of packets on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceMode {
     /// Ethernet frames, from this hardware address.
     L2(Mac),
-    /// They begin with the IP header (WireGuard, tun, PPP).
+    /// Bare IP packets (WireGuard, tun, PPP).
     L3,
 }
 
-/// A device of the host; those of pods are left out. One row per device of this node.
+/// A device of the host; pods' devices are left out. One row per device of this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
     /// Name.
     pub name: String,
     /// Interface index.
     pub index: u32,
-    /// Largest packet.
+    /// MTU.
     pub mtu: u32,
-    /// What its packets look like.
+    /// Framing of its packets.
     pub mode: DeviceMode,
     /// It is up and has a carrier.
     pub running: bool,
-    /// The IPv4 address that the node uses there.
+    /// The node's IPv4 address there.
     pub ipv4: Option<Ipv4Addr>,
-    /// The IPv6 address that the node uses there.
+    /// The node's IPv6 address there.
     pub ipv6: Option<Ipv6Addr>,
-    /// It is a native one: it leads out of the node, and has programs.
+    /// It is a native device: it leads out of the node, and has programs attached.
     pub selected: bool,
 }
 
@@ -52,17 +52,17 @@ impl statedb::Row for Device {
     }
 }
 
-/// An address at which the host answers, but for the router's and what is valid on one link or inside of the host only. One row per address
-/// and device of this node.
+/// An address of the host, except the router's and those of link or host scope. One row per address and device of this
+/// node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeAddress {
     /// Address.
     pub address: IpAddr,
-    /// Name of the device that it is on.
+    /// Name of its device.
     pub device: String,
-    /// The node uses it before all others of its family on the device.
+    /// It is the preferred one of its family on the device.
     pub primary: bool,
-    /// Ports of Services of type NodePort are served at it.
+    /// NodePort Services are served at it.
     pub node_port: bool,
 }
 

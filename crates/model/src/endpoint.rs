@@ -60,18 +60,18 @@ impl<'de> Deserialize<'de> for Mac {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "OnDisk", into = "OnDisk")]
 pub enum EndpointKind {
-    /// A pod, by namespace and name, and the UID that it was made for.
+    /// A pod, by namespace and name, and the UID it was created for.
     Pod {
         /// Namespace and name.
         name: PodName,
         /// UID.
         uid: String,
     },
-    /// The node itself, for other nodes to probe as they would a pod. No container runtime knows of it.
+    /// The node's health endpoint, probed by other nodes like a pod. No container runtime knows about it.
     Health,
 }
 
-/// [`EndpointKind`] as it is written to disk.
+/// [`EndpointKind`] as stored on disk.
 #[derive(Serialize, Deserialize)]
 struct OnDisk {
     pod: Option<PodName>,
@@ -93,17 +93,17 @@ impl From<EndpointKind> for OnDisk {
     }
 }
 
-/// An interface of this node that packets are judged at. It also is what is written to disk so that a restart finds a pod's again.
+/// An interface of this node at which policy is enforced. This is also what is stored on disk for a restart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
-    /// Number on this node.
+    /// Its id on this node.
     pub id: EndpointId,
     /// What it belongs to.
     #[serde(flatten)]
     pub kind: EndpointKind,
     /// Container id of the sandbox.
     pub container_id: String,
-    /// Interface name inside of the pod.
+    /// Interface name inside the pod.
     pub interface: String,
     /// Path of the pod's network namespace.
     pub netns: String,
@@ -111,7 +111,7 @@ pub struct Endpoint {
     pub host_interface: String,
     /// Interface index of the host side.
     pub host_ifindex: u32,
-    /// Hardware address inside of the pod.
+    /// Hardware address inside the pod.
     pub mac: Mac,
     /// Hardware address of the host side.
     pub host_mac: Mac,
@@ -125,13 +125,13 @@ impl Endpoint {
     /// Owner of the health endpoint's addresses.
     pub const HEALTH: &str = "health";
 
-    /// Whose it is, for people and for the record of addresses: `namespace/name` of the pod, or [`HEALTH`](Self::HEALTH).
+    /// Its owner, for people and for IPAM: `namespace/name` of the pod, or [`HEALTH`](Self::HEALTH).
     #[must_use]
     pub fn owner(&self) -> String {
         self.pod().map_or_else(|| Self::HEALTH.to_owned(), ToString::to_string)
     }
 
-    /// The pod, if it is one's.
+    /// The pod, if it belongs to one.
     #[must_use]
     pub const fn pod(&self) -> Option<&PodName> {
         match &self.kind {
@@ -153,8 +153,8 @@ impl statedb::Row for Endpoint {
     }
 }
 
-/// What policy says about an endpoint of this node. A row exists only when its entries are in the kernel: it is the
-/// permission to attach the endpoint.
+/// The policy of an endpoint of this node. A row exists only once its entries are in the kernel: it is the permission
+/// to attach the endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointPolicy {
     /// Endpoint.

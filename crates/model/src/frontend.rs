@@ -61,17 +61,27 @@ impl fmt::Display for L4Addr {
     }
 }
 
-/// Namespace and name of a Service.
+/// What identifies a Service in a mesh of clusters. A Service of another cluster is shown with the cluster in front.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceName {
+    /// Name of its cluster, if that is another one.
+    pub cluster: Option<Arc<str>>,
     /// Namespace.
     pub namespace: Arc<str>,
     /// Name.
     pub name: Arc<str>,
 }
 
+impl ServiceName {
+    /// A Service of this cluster.
+    pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
+        Self { cluster: None, namespace: namespace.into(), name: name.into() }
+    }
+}
+
 impl fmt::Display for ServiceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.cluster.iter().try_for_each(|cluster| write!(f, "{cluster}/"))?;
         write!(f, "{}/{}", self.namespace, self.name)
     }
 }
@@ -87,9 +97,9 @@ pub enum ServiceKind {
     ExternalIps,
     /// An address of a load balancer.
     LoadBalancer,
-    /// A port of this node that a pod of it asks for.
+    /// A host port of a pod on this node.
     HostPort,
-    /// An address whose traffic a policy keeps on the node.
+    /// An address whose traffic a local redirect policy keeps on the node.
     LocalRedirect,
 }
 
@@ -106,13 +116,13 @@ impl fmt::Display for ServiceKind {
     }
 }
 
-/// Which endpoints a Service's traffic of one origin may go to.
+/// Which endpoints a Service's internal or external traffic may use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TrafficPolicy {
     /// Those of all nodes.
     #[default]
     Cluster,
-    /// Those of the node that it arrives at.
+    /// Those of the node it arrives at.
     Local,
 }
 
@@ -128,20 +138,20 @@ impl fmt::Display for TrafficPolicy {
 /// How a backend is chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Algorithm {
-    /// By chance.
+    /// At random.
     #[default]
     Random,
-    /// By a hash of the connection, alike on every node.
+    /// By a hash of the connection, the same on every node.
     Maglev,
 }
 
 /// How traffic from outside reaches a backend on another node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Forwarding {
-    /// Under an address of this node, which the answer comes back to.
+    /// From an address of this node, to which the reply returns.
     #[default]
     Snat,
-    /// Under its client's address, which the answer goes to without this node.
+    /// From the client's address, to which the reply goes directly.
     Dsr,
 }
 
@@ -150,7 +160,7 @@ pub enum Forwarding {
 pub struct SourceRanges {
     /// Their prefixes.
     pub prefixes: Vec<IpNet>,
-    /// They are refused, and all others admitted.
+    /// They are refused, and everyone else is admitted.
     pub deny: bool,
 }
 
@@ -158,14 +168,14 @@ pub struct SourceRanges {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BackendId(pub u32);
 
-/// What may be sent to a backend.
+/// What traffic a backend takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum BackendState {
     /// New connections.
     Active,
-    /// The connections that it has; new ones when no backend is active.
+    /// Existing connections; new ones only if no backend is active.
     Terminating,
-    /// The connections that it has.
+    /// Existing connections.
     TerminatingNotServing,
     /// Nothing.
     Quarantined,
@@ -182,12 +192,12 @@ impl fmt::Display for BackendState {
     }
 }
 
-/// What told us of a backend.
+/// Where a backend comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BackendSource {
     /// An EndpointSlice.
     EndpointSlice,
-    /// A pod of this node that asks for a port of it.
+    /// A pod of this node with a host port.
     Pod,
 }
 
@@ -206,17 +216,17 @@ pub struct Backend {
     pub zone: Option<Arc<str>>,
     /// Name of its cluster, if that is another one.
     pub cluster: Option<Arc<str>>,
-    /// Its share of new connections, in relation to others.
+    /// Its relative share of new connections.
     pub weight: u16,
     /// What told us of it.
     pub source: BackendSource,
 }
 
 impl Backend {
-    /// The weight of a backend that has no other.
+    /// The default weight.
     pub const WEIGHT: u16 = 100;
 
-    /// One of an EndpointSlice, of which no more is known.
+    /// A backend from an EndpointSlice, without further details.
     #[must_use]
     pub const fn new(id: BackendId, addr: L4Addr, state: BackendState) -> Self {
         let (node, zone, cluster) = (None, None, None);
@@ -227,9 +237,9 @@ impl Backend {
 /// Which clients a frontend is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
-    /// All; or those outside of the cluster, if there is one more for those inside.
+    /// All; or those outside the cluster, if there is a separate one for those inside.
     External,
-    /// Those inside of the cluster.
+    /// Those inside the cluster.
     Internal,
 }
 
@@ -243,13 +253,13 @@ pub struct FrontendKey {
 }
 
 impl FrontendKey {
-    /// The frontend of an address for clients outside of the cluster, or for all.
+    /// The frontend of an address for clients outside the cluster, or for all.
     #[must_use]
     pub const fn external(addr: L4Addr) -> Self {
         Self { addr, scope: Scope::External }
     }
 
-    /// The one for clients inside of the cluster.
+    /// The one for clients inside the cluster.
     #[must_use]
     pub const fn internal(addr: L4Addr) -> Self {
         Self { addr, scope: Scope::Internal }
@@ -276,34 +286,34 @@ pub struct Frontend {
     pub port_name: Option<Arc<str>>,
     /// What kind of frontend.
     pub kind: ServiceKind,
-    /// Whether whoever is outside of the cluster may use it.
+    /// Whether clients outside the cluster may use it.
     pub exposed: bool,
-    /// Whether nobody else is at the address: what is sent to another port of it is for no one.
+    /// Whether nobody else has the address: traffic to its other ports is for no one.
     pub owns_address: bool,
-    /// Policy for traffic from outside of the cluster.
+    /// Policy for traffic from outside the cluster.
     pub external_policy: TrafficPolicy,
     /// Policy for traffic from inside to the cluster address.
     pub internal_policy: TrafficPolicy,
-    /// Whether clients inside of the cluster have a frontend of their own at the address.
+    /// Whether clients inside the cluster have a separate frontend at the address.
     pub two_scopes: bool,
-    /// Whether its backends are those of this node alone because a policy says so, though others may have some.
+    /// Whether a policy limits its backends to this node, even if there are others.
     pub local_only: bool,
-    /// For how long a client comes to the same backend again, if at all.
+    /// For how long a client sticks to its backend, if at all.
     pub affinity: Option<Duration>,
-    /// Who may use it, unless everybody may.
+    /// Who may use it, if it is restricted.
     pub source_ranges: Option<Arc<SourceRanges>>,
     /// How a backend is chosen.
     pub algorithm: Algorithm,
     /// How a backend on another node is reached.
     pub forwarding: Forwarding,
-    /// Port at which this node says whether it has backends for traffic from outside.
+    /// Port on which this node reports whether it has backends for external traffic.
     pub health_check_node_port: Option<u16>,
     /// Its backends, ordered by address; frontends of one Service share them.
     pub backends: Arc<[Backend]>,
 }
 
 impl Frontend {
-    /// A frontend for clients inside of the cluster, who may go to every backend, with an address of its own.
+    /// A frontend for clients inside the cluster, with all backends and an address of its own.
     #[must_use]
     pub fn new(key: FrontendKey, id: u32, service: ServiceName, backends: Arc<[Backend]>) -> Self {
         Self {
@@ -327,7 +337,7 @@ impl Frontend {
         }
     }
 
-    /// The backends that new connections go to: those that are active, or else those that terminate and still serve.
+    /// The backends for new connections: the active ones, or else those terminating but still serving.
     pub fn takers(&self) -> impl Iterator<Item = &Backend> {
         let any_active = self.backends.iter().any(|backend| backend.state == BackendState::Active);
         let wanted = if any_active { BackendState::Active } else { BackendState::Terminating };
@@ -339,5 +349,18 @@ impl statedb::Row for Frontend {
     type Key = FrontendKey;
     fn key(&self) -> FrontendKey {
         self.key
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_of_one_name_in_two_clusters_are_two_and_the_other_is_shown_with_its_cluster() {
+        let ours = ServiceName::new("shop", "cart");
+        let theirs = ServiceName { cluster: Some("blue".into()), ..ours.clone() };
+        assert_ne!(ours, theirs);
+        assert_eq!([ours, theirs].map(|name| name.to_string()), ["shop/cart", "blue/shop/cart"]);
     }
 }

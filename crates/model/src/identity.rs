@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Security identities: a number for each distinct set of security-relevant labels (contracts F).
+//! Security identities: a number for each distinct set of security-relevant labels.
 
 use crate::{Label, Labels};
 use serde::{Deserialize, Serialize};
@@ -45,7 +45,7 @@ impl statedb::Row for Identity {
     }
 }
 
-/// Reserved identities (contracts F.1).
+/// Reserved identities, numbered as in Cilium's documentation.
 pub mod reserved {
     use super::{Identity, IdentityId, Label};
 
@@ -59,7 +59,7 @@ pub mod reserved {
                 vec![$(Identity { id: $name, labels: [$(Label::reserved($label)),*].into_iter().collect() }),+]
             }
 
-            /// The name by which policies and tools call it, if the identity is reserved.
+            /// Its name in policies and tools, if it is reserved.
             #[must_use]
             pub const fn name(id: IdentityId) -> Option<&'static str> {
                 $(if id.0 == $id { return Some([$($label),*][0]); })+
@@ -71,7 +71,7 @@ pub mod reserved {
     reserved! {
         /// The local node.
         HOST = 1, ["host"];
-        /// Anything outside of the cluster.
+        /// Anything outside the cluster.
         WORLD = 2, ["world"];
         /// A pod that Cilium does not manage.
         UNMANAGED = 3, ["unmanaged"];

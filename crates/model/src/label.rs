@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Labels with their source (contracts F.3). The source is part of the type, so that nothing a user writes on a pod can
-//! be taken for a reserved label.
+//! Labels with their source. The source is part of the type, so that nothing a user writes on a pod can pass for a
+//! reserved label.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LabelSource {
-    /// Any source: only in selectors.
+    /// Any source; in selectors only.
     Any,
     /// A prefix.
     Cidr,
@@ -20,7 +20,7 @@ pub enum LabelSource {
     CidrGroup,
     /// A DNS name.
     Fqdn,
-    /// Kubernetes: pod labels and what is derived from the pod's namespace and service account.
+    /// Kubernetes: pod labels, and those derived from the pod's namespace and service account.
     K8s,
     /// A node's labels.
     Node,
@@ -109,7 +109,7 @@ impl FromStr for Label {
     }
 }
 
-/// A set of labels, ordered by key: cheap to clone and to compare.
+/// A set of labels ordered by key; cheap to clone and compare.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Labels(Arc<BTreeSet<Label>>);
 
@@ -143,7 +143,7 @@ impl Labels {
         self.0.is_empty()
     }
 
-    /// Each label as text, sorted: the order in which APIs list them.
+    /// Each label as text, sorted as APIs list them.
     #[must_use]
     pub fn to_strings(&self) -> Vec<String> {
         let mut all: Vec<_> = self.0.iter().map(Label::to_string).collect();

@@ -13,7 +13,7 @@ pub enum RoutingMode {
     /// Encapsulated from node to node.
     #[default]
     Tunnel,
-    /// Routed by the network, or by direct routes on a shared segment.
+    /// Routed by the network, or by direct routes on a shared link.
     Native,
 }
 
@@ -32,18 +32,18 @@ pub struct Node {
     pub cilium_internal_ips: Vec<IpAddr>,
     /// Addresses of the health endpoint.
     pub health_ips: Vec<IpAddr>,
-    /// Prefixes from which its pods get addresses.
+    /// Its pods' prefixes.
     pub pod_cidrs: Vec<IpNet>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// Identity of the node's own traffic.
     pub identity: IdentityId,
-    /// Whether it is the node that we run on.
+    /// Whether it is this node.
     pub local: bool,
 }
 
 impl Node {
-    /// Where a node that has an address of these families tunnels to: a tunnel has one family at both ends, and IPv4 goes first. None
+    /// The address to which a node with these families tunnels: both ends use the same family, preferably IPv4. None
     /// when the two nodes share no family.
     #[must_use]
     pub fn tunnel_address(&self, ipv4: bool, ipv6: bool) -> Option<IpAddr> {
@@ -60,7 +60,7 @@ impl statedb::Row for Node {
     }
 }
 
-/// What identifies a node in a mesh of clusters. It is shown with its cluster in front, unless that has the default name.
+/// What identifies a node in a mesh of clusters. Shown with its cluster in front, unless that has the default name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeName {
     /// Name of its cluster.
@@ -78,7 +78,7 @@ impl fmt::Display for NodeName {
     }
 }
 
-/// Facts of this node that several features need; found at start, and again when a device changes. One row.
+/// Facts about this node that several features need; discovered at start, and again when a device changes. One row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalNode {
     /// Name in Kubernetes.
@@ -87,19 +87,19 @@ pub struct LocalNode {
     pub ipv4: Option<Ipv4Addr>,
     /// IPv6 address by which other nodes reach it.
     pub ipv6: Option<Ipv6Addr>,
-    /// All of its own addresses on any device: traffic to them goes to the host.
+    /// All its addresses on any device: traffic to them goes to the host.
     pub addresses: Vec<IpAddr>,
     /// IPv4 address of `cilium_host`.
     pub router_ipv4: Option<Ipv4Addr>,
     /// IPv6 address of `cilium_host`.
     pub router_ipv6: Option<Ipv6Addr>,
-    /// Prefixes from which its pods get addresses.
+    /// Its pods' prefixes.
     pub pod_cidrs: Vec<IpNet>,
-    /// Native devices, the one that leads to other nodes first.
+    /// Native devices, first the one that leads to other nodes.
     pub devices: Vec<String>,
     /// MTU of that device, which pods get for their interface.
     pub device_mtu: u32,
-    /// MTU of pods' routes: the device's less the tunnel's header.
+    /// MTU of pods' routes: the device's, less the tunnel headers.
     pub route_mtu: u32,
     /// How other nodes' pods are reached.
     pub routing: RoutingMode,

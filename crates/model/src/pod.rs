@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What features need of Kubernetes' pods and namespaces.
+//! What features need from Kubernetes' pods and namespaces.
 
 use crate::Protocol;
 use serde::{Deserialize, Serialize};
@@ -39,7 +39,7 @@ pub struct Workload {
     pub name: String,
 }
 
-/// A port that a container gives a name.
+/// A named container port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedPort {
     /// Name.
@@ -50,10 +50,10 @@ pub struct NamedPort {
     pub protocol: Protocol,
 }
 
-/// A port of its node that a container asks for.
+/// A host port of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPort {
-    /// The address of the node, if not all of them.
+    /// The node address, if not all of them.
     pub ip: Option<IpAddr>,
     /// Port of the node.
     pub port: u16,
@@ -72,7 +72,7 @@ pub struct Pod {
     pub uid: String,
     /// Labels.
     pub labels: BTreeMap<String, String>,
-    /// Annotations of Cilium and of bandwidth (contracts E.4); others are not kept.
+    /// Cilium's and bandwidth annotations; others are dropped.
     pub annotations: BTreeMap<String, String>,
     /// Service account.
     pub service_account: String,
@@ -81,21 +81,21 @@ pub struct Pod {
     /// Addresses from its status.
     pub ips: Vec<IpAddr>,
     /// Its controller, resolved through a ReplicaSet to the Deployment.
-    pub workload: Option<Workload>,
+    pub workload: Option<Arc<Workload>>,
     /// Named container ports.
     pub named_ports: Vec<NamedPort>,
-    /// Ports of the node that it asks for.
+    /// Host ports.
     pub host_ports: Vec<HostPort>,
-    /// Whether it has ended for good (phase Succeeded or Failed).
+    /// Whether it has finished (phase Succeeded or Failed).
     pub ended: bool,
 }
 
 impl Pod {
-    /// Annotation of the API's mirror of a static pod.
+    /// Annotation of a static pod's mirror in the API.
     pub const MIRROR: &str = "kubernetes.io/config.mirror";
 
-    /// Whether it is the mirror of a static pod. A mirror that was deleted is made anew, with another UID, while the pod
-    /// runs on.
+    /// Whether it is the mirror of a static pod. A deleted mirror is recreated with another UID while the pod keeps
+    /// running.
     #[must_use]
     pub fn is_mirror(&self) -> bool {
         self.annotations.contains_key(Self::MIRROR)

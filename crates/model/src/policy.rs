@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The names by which compiled policy and the rules behind it are known outside of the policy engine.
+//! Ids by which compiled policy and the rules behind it are known outside the policy engine.
 
 use std::fmt;
 
-/// Number of a compiled policy: pods with one identity share it. 0 means that nothing is enforced.
+/// Id of a compiled policy, shared by pods of one identity. 0 means that nothing is enforced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PolicyId(pub u32);
 
-/// Number by which an entry of a compiled policy names the rule that made it. 0 means no rule.
+/// Id by which an entry of a compiled policy names the rule behind it. 0 means no rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProvenanceId(pub u32);
 
-/// The kind of object that a rule stands in.
+/// The kind of object that holds a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PolicyKind {
     /// Kubernetes' own.
@@ -35,7 +35,7 @@ impl fmt::Display for PolicyKind {
 /// The rule behind a provenance id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Provenance {
-    /// Number in policy entries and events.
+    /// Id in policy entries and events.
     pub id: ProvenanceId,
     /// Kind of the object.
     pub kind: PolicyKind,
@@ -49,7 +49,7 @@ pub struct Provenance {
     pub rule: String,
     /// `spec.log.value` of the policy, if set.
     pub log: Option<String>,
-    /// Revision of the policy repository at which it came.
+    /// Revision of the policy repository that introduced it.
     pub revision: u64,
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Nodes as the API shows them: `GET /v1/cluster/nodes` (contracts L.1).
+//! Nodes in the agent's REST API: `GET /v1/cluster/nodes`.
 
 use axum::routing::get;
 use axum::{Json, Router};

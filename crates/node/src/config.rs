@@ -86,7 +86,7 @@ keys! {
     check Self::refuse_misfits;
 }
 
-/// A name, or how a name begins.
+/// A name, or a prefix of names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DevicePattern(String);
 
@@ -101,24 +101,24 @@ impl Value for DevicePattern {
 }
 
 impl DevicePattern {
-    /// Whether a device is meant.
+    /// Whether it matches a device.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
         self.0.strip_suffix('+').map_or(self.0 == name, |prefix| name.starts_with(prefix))
     }
 
-    /// As it was written.
+    /// As written.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// The port that VXLAN has by default in the kernel (IANA gave it another, later).
+/// The kernel's default VXLAN port (IANA later assigned another).
 const VXLAN_PORT: u16 = 8472;
 
 impl Config {
-    /// Values that are right alone, but not with the others.
+    /// Rejects values that are valid on their own but not in combination.
     fn refuse_misfits(&self, read: &mut Reader<'_>) {
         if !self.ipv4 && !self.ipv6 {
             const WANT: &str = "possible without enable-ipv6: \"true\"; one of the two must be on";

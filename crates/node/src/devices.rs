@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The devices that this node gets from us. What is right is adopted as it is; what is wrong in a way that cannot be
-//! changed is replaced.
+//! The devices that we create on this node. What is right is adopted as is; what is wrong and cannot be changed is
+//! replaced.
 //!
 //! ```text
 //! cilium_host ── cilium_net     a veth pair; the router's addresses are on cilium_host
@@ -14,19 +14,19 @@ use datapath::{Result, sysctl};
 use ipnet::IpNet;
 use std::net::IpAddr;
 
-/// What the devices are to be like.
+/// The desired devices.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Wanted {
     pub(crate) mtu: u32,
     /// Addresses of the router.
     pub(crate) routers: Vec<IpAddr>,
-    /// UDP port of the tunnel, if there is to be one.
+    /// UDP port of the tunnel, if there is one.
     pub(crate) tunnel_port: Option<u16>,
     /// The tunnel may run over IPv6, so its device must take packets without a UDP checksum there.
     pub(crate) tunnel_over_ipv6: bool,
 }
 
-/// Everything that the kernel says about devices, addresses and default routes.
+/// The kernel's devices, addresses and default routes.
 pub(crate) async fn look(netlink: &Netlink) -> Result<Host> {
     Ok(Host {
         links: netlink.links().await?,
@@ -35,7 +35,7 @@ pub(crate) async fn look(netlink: &Netlink) -> Result<Host> {
     })
 }
 
-/// Makes the devices as they are wanted; true if anything had to be changed.
+/// Brings the devices to the desired state; true if anything had to be changed.
 pub(crate) async fn ensure(netlink: &Netlink, host: &Host, wanted: &Wanted) -> Result<bool> {
     let pair = ensure_pair(netlink, host, wanted).await?;
     let overlay = ensure_overlay(netlink, host, wanted).await?;
@@ -90,7 +90,7 @@ async fn ensure_overlay(netlink: &Netlink, host: &Host, wanted: &Wanted) -> Resu
         };
     };
     if let Some(link) = present {
-        // Neither the port nor the checksums of a device can be changed. Of ours only the port can be wrong.
+        // Neither port nor checksum settings of a device can be changed. Of our own devices only the port can be wrong.
         let checksums = link.vxlan_zero_checksum6 || !wanted.tunnel_over_ipv6;
         if link.kind.as_deref() == Some("vxlan") && link.vxlan_port == Some(port) && checksums {
             return adjust(netlink, link, wanted.mtu).await;
@@ -104,7 +104,7 @@ async fn ensure_overlay(netlink: &Netlink, host: &Host, wanted: &Wanted) -> Resu
     Ok(true)
 }
 
-/// Up, of the right size, and without ARP: nobody answers for what is behind these devices.
+/// Up, with the right MTU, and without ARP: nobody answers behind these devices.
 async fn adjust(netlink: &Netlink, link: &Link, mtu: u32) -> Result<bool> {
     let change = LinkChange {
         up: (!link.up).then_some(true),
@@ -134,8 +134,8 @@ async fn ensure_addresses(netlink: &Netlink, host: &Host, wanted: &Wanted) -> Re
     Ok(changed)
 }
 
-/// Settings of this network namespace, without which the host would not forward, or would drop what comes back by another
-/// way than it went. They wait for the kernel's lock of all interfaces.
+/// Settings of this network namespace without which the host would not forward, or would drop traffic that returns by a
+/// different path. Setting them waits for the kernel's lock for all interfaces.
 fn settings(wanted: &Wanted) -> Result<()> {
     let overlay = wanted.tunnel_port.map(|_| OVERLAY_DEVICE);
     for device in [HOST_DEVICE, NET_DEVICE].into_iter().chain(overlay) {

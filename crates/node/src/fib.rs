@@ -1,52 +1,53 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which flows a change of the routing tables concerns. Pure: the tables as the kernel last told of them, what changes, and what
-//! follows for flows. It looks nothing up: an address that several routes cover is concerned when any of them moves.
+//! Which flows are affected by a change to the routing tables. Pure: the tables as last reported by the kernel, a
+//! change, and what follows for flows. It does no lookups: an address covered by several routes is affected when any of
+//! them moves.
 //!
-//! A flow remembers its way out. It must not stay behind when its route moves; and it must not be decided anew for every route that
-//! somebody announces again. So a change counts only if packets to its destination may go another way than before: not if the same
-//! is said again, nor if it is about a route that is passed over for a better one, nor in a table that no rule names.
+//! A flow remembers its way out. It must follow when its route moves, but must not be decided again for every
+//! re-announced route. So a change counts only if packets to its destination may now take a different path: not if it
+//! repeats what was known, nor if it is about a route that loses to a better one, nor in a table that no rule names.
 //!
-//! The kernel does not tell everything (a device that goes down takes its IPv4 routes with it in silence). What may be something else
-//! than we think is in doubt, and there every change counts, until all tables are read again.
+//! The kernel does not report everything (a device that goes down silently takes its IPv4 routes with it). Whatever may
+//! differ from what we know is in doubt; there every change counts until all tables have been read again.
 
 use datapath::netlink::{FibRoute, Place, RouteChange, Way};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// So many addresses are told one by one. Above, everyone is told, which costs no more.
+/// Up to this many addresses are bumped one by one. Above that, everyone is, which costs no more.
 const ONE_BY_ONE: usize = 512;
 
 /// The routing tables.
 #[derive(Debug, Default)]
 pub(crate) struct Fib {
     routes: BTreeMap<Place, Routes>,
-    /// Tables that packets may be sent to; none for any.
+    /// Tables that rules refer to; none for any.
     tables: Option<BTreeSet<u32>>,
-    /// Indexes of devices on which no flow leaves the node by its route: those of pods, and our own.
+    /// Indexes of devices through which no flow leaves the node by route: pods' devices, and our own.
     inner: BTreeSet<u32>,
 }
 
-/// The routes of a place with their metrics, as far as they are known.
+/// The known routes to a destination with their metrics.
 #[derive(Debug, Default)]
 struct Routes {
     known: Vec<(u32, Way)>,
     doubt: Doubt,
 }
 
-/// What is known of a place, beside its routes.
+/// What else is known about a destination.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Doubt {
-    /// It has these routes and no others.
+    /// It has exactly these routes.
     #[default]
     None,
-    /// A route was told of that had been read before, or that does the same as another: there may be two of it.
+    /// A route was reported that had been read before, or that duplicates another: there may be two of it.
     Twice,
-    /// It may be something else, and may have been something else again in between.
+    /// It may have changed, more than once.
     Unsure,
 }
 
-/// Whose flows are to be decided anew.
+/// Whose flows must be decided again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Concerned {
     #[default]
@@ -57,7 +58,7 @@ pub(crate) enum Concerned {
 }
 
 impl Fib {
-    /// The kernel tells of a change: the destination, if packets may go another way there.
+    /// Handles a change reported by the kernel. Returns the destination, if packets to it may take a different path.
     pub(crate) fn apply(&mut self, change: &RouteChange) -> Option<IpNet> {
         let place = of(change).place;
         if is_local(&place.destination) {
@@ -74,7 +75,7 @@ impl Fib {
         (moved && self.is_looked_at(&place)).then_some(place.destination)
     }
 
-    /// All routes, as they are: the destinations where packets may go another way than was known.
+    /// Handles a complete listing. Returns the destinations to which packets may take a different path than was known.
     pub(crate) fn read(&mut self, all: Vec<FibRoute>, tables: Option<BTreeSet<u32>>) -> Vec<IpNet> {
         self.tables = tables;
         let before = std::mem::take(&mut self.routes);
@@ -91,12 +92,12 @@ impl Fib {
         looked_at.filter(moved).map(|place| place.destination).collect()
     }
 
-    /// Rules have changed: until all is read again, any table may be looked at.
+    /// Rules have changed: until everything is read again, any table may be used.
     pub(crate) fn forget_tables(&mut self) {
         self.tables = None;
     }
 
-    /// A device is down, or has lost an address, and with it routes, of which the kernel does not tell.
+    /// A device is down or has lost an address, and with it routes, which the kernel does not report.
     pub(crate) fn doubt(&mut self, device: u32) {
         if !self.inner.contains(&device) {
             for routes in self.routes.values_mut().filter(|routes| routes.lead_through(device)) {
@@ -105,7 +106,7 @@ impl Fib {
         }
     }
 
-    /// A device has gone, and with it its routes.
+    /// A device is gone, and with it its routes.
     pub(crate) fn device_gone(&mut self, device: u32) {
         self.doubt(device);
         self.inner.remove(&device);
@@ -115,12 +116,12 @@ impl Fib {
         self.routes.retain(|_, routes| !routes.known.is_empty() || routes.doubt > Doubt::None);
     }
 
-    /// Whether there is something that only reading all again makes sure of.
+    /// Whether something is in doubt until everything is read again.
     pub(crate) fn is_in_doubt(&self) -> bool {
         self.routes.values().any(|routes| routes.doubt > Doubt::None)
     }
 
-    /// A device is one of a pod or of our own, or not.
+    /// Sets whether a device belongs to a pod or to us.
     pub(crate) fn set_inner(&mut self, device: u32, inner: bool) {
         if inner {
             self.inner.insert(device);
@@ -166,13 +167,13 @@ fn leads_through(way: &Way, device: u32) -> bool {
     way.hops.iter().any(|hop| hop.ifindex == device)
 }
 
-/// Whether packets may go another way than before, or come from one.
+/// Whether packets may go or come by a different path than before.
 fn moved(before: &[(u32, Way)], now: &[(u32, Way)], inner: &BTreeSet<u32>) -> bool {
     let (was, is) = (in_use(before), in_use(now));
     was != is && !was.iter().chain(&is).all(|way| is_inner(inner, way))
 }
 
-/// What packets may meet: the best routes, and the next best behind those that lead nowhere now.
+/// The routes packets may use: the best, and the next best behind those that currently lead nowhere.
 fn in_use(known: &[(u32, Way)]) -> Vec<&Way> {
     let leads = |way: &Way| way.hops.is_empty() || way.hops.iter().any(|hop| !hop.down);
     let last = known.iter().filter(|(_, way)| leads(way)).map(|(metric, _)| *metric).min();
@@ -186,7 +187,7 @@ fn is_inner(inner: &BTreeSet<u32>, way: &Way) -> bool {
     !way.hops.is_empty() && way.hops.iter().all(|hop| inner.contains(&hop.ifindex))
 }
 
-/// Where nothing is forwarded: every device has such routes.
+/// Nothing is forwarded there: every device has such routes.
 fn is_local(destination: &IpNet) -> bool {
     match destination {
         IpNet::V4(net) => net.addr().is_multicast() || net.addr().is_loopback(),
@@ -198,8 +199,8 @@ fn is_local(destination: &IpNet) -> bool {
 }
 
 impl Concerned {
-    /// Also those to whom a route to that destination leads. `nodes` are the addresses that the tunnel leads to: whatever is behind
-    /// them is concerned with them.
+    /// Includes peers reached through a route to that destination. `nodes` are tunnel endpoints: whatever is behind
+    /// them is affected with them.
     pub(crate) fn add(&mut self, destination: &IpNet, nodes: &BTreeSet<IpAddr>) {
         let host_bits = u32::from(destination.max_prefix_len() - destination.prefix_len());
         let few = host_bits <= ONE_BY_ONE.ilog2();
@@ -216,7 +217,7 @@ impl Concerned {
     }
 }
 
-/// Every address of a prefix, also those that are no host's by convention.
+/// Every address of a prefix, including those that are not hosts by convention.
 fn addresses(prefix: &IpNet) -> Box<dyn Iterator<Item = IpAddr>> {
     match prefix {
         IpNet::V4(net) => {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the fuzzer calls: Nodes and CiliumNodes. Not part of the product.
+//! Fuzz target: Nodes and CiliumNodes. Not part of the product.
 
 use crate::ingest::{ingest_kube_node, ingest_node};
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! CiliumNodes and this node's Node to rows. An object with a field that cannot be used is an error that names the field;
-//! the row that an earlier version of the object gave stays.
+//! CiliumNodes and this node's Node to rows. An invalid object is an error that names the field; the row of its earlier
+//! version stays.
 
 use ipnet::IpNet;
 use k8s::cilium::CiliumNode;
@@ -10,7 +10,7 @@ use model::{IdentityId, Node, reserved};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// The row of a CiliumNode. `local_name` is the name of the node that we run on.
+/// The row of a CiliumNode. `local_name` is this node's name.
 ///
 /// # Errors
 ///
@@ -25,7 +25,7 @@ pub fn ingest_node(cluster: &str, local_name: &str, object: &CiliumNode) -> Resu
     let health = object.spec.health.iter().flat_map(|pair| pair.ipv4.iter().chain(&pair.ipv6));
     let health_ips = health.filter(|ip| !ip.is_empty()).map(|ip| address("spec.health", ip));
     let identity = match object.spec.node_identity {
-        // A node calls itself the host; to others it is a remote one.
+        // To itself a node is the host; to others it is a remote node.
         None | Some(0 | 1) => reserved::REMOTE_NODE,
         Some(number) => {
             let number = u32::try_from(number).map_err(|_| FieldError::new("spec.nodeidentity", number, "an identity"));
@@ -46,7 +46,7 @@ pub fn ingest_node(cluster: &str, local_name: &str, object: &CiliumNode) -> Resu
     }))
 }
 
-/// What Kubernetes says of the node that we run on. One row.
+/// What Kubernetes says about this node. One row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KubeNode {
     pub(crate) name: String,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The devices of the host and the addresses on them, and which of both the node uses. Pure: from what the kernel says and the addresses
-//! by which Kubernetes knows the node.
+//! The host's devices and their addresses, and which of them the node uses. Pure: derived from the kernel's view and
+//! the node's addresses in Kubernetes.
 
 use crate::Config;
 use crate::local::Host;
@@ -9,16 +9,16 @@ use model::{Device, DeviceMode, Mac, NodeAddress};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// What follows.
+/// The result.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Inventory {
-    /// All devices but those of pods: native ones first, and of these the one that leads to the other nodes.
+    /// All devices except pods': native ones first, starting with the one that leads to other nodes.
     pub(crate) devices: Vec<Device>,
-    /// What is on them, but for those that we have made.
+    /// Their addresses, except on devices that we created.
     pub(crate) addresses: Vec<NodeAddress>,
-    /// What is not as configured but can be lived with.
+    /// Harmless deviations from the configuration.
     pub(crate) warnings: Vec<String>,
-    /// Devices that would be native if the programs could read their packets.
+    /// Devices that would be native if the programs could parse their packets.
     pub(crate) refused: BTreeSet<String>,
 }
 
@@ -43,13 +43,13 @@ impl Inventory {
         Self { devices, addresses, warnings, refused }
     }
 
-    /// Those that lead out of the node.
+    /// The devices that lead out of the node.
     pub(crate) fn native(&self) -> impl Iterator<Item = &Device> {
         self.devices.iter().filter(|device| device.selected)
     }
 }
 
-/// The devices that the configuration names, or those of the node's addresses and of the default route; and what was looked for in vain.
+/// The configured devices, or those with the node's addresses and the default route; and which ones were not found.
 fn choose<'a>(config: &Config, host: &'a Host, node_ips: &[IpAddr]) -> (Vec<&'a Link>, Vec<String>) {
     if config.devices.is_empty() {
         let wanted = |link: &&Link| has_one_of(host, link.index, node_ips) || host.default_routes.contains(&link.index);
@@ -96,7 +96,7 @@ fn addresses(config: &Config, host: &Host, device: &Device) -> Vec<NodeAddress> 
     on_device(host, device.index).map(row).collect()
 }
 
-/// What is not done for a device whose packets begin with the IP header (WireGuard, tun, PPP), where the programs would read garbage.
+/// What is unsupported on a device with bare IP packets (WireGuard, tun, PPP), where the programs would read garbage.
 fn not_ethernet(name: &str) -> String {
     format!(
         "devices: {name} has no hardware address, and the programs expect Ethernet: they are not attached to it. What arrives there is \
@@ -109,7 +109,7 @@ fn has_one_of(host: &Host, device: u32, addresses: &[IpAddr]) -> bool {
     host.addresses.iter().any(|a| a.ifindex == device && addresses.contains(&a.net.addr()))
 }
 
-/// Addresses of a device that others can use.
+/// Addresses of a device that are usable by others.
 fn on_device(host: &Host, device: u32) -> impl Iterator<Item = IpAddr> + '_ {
     host.addresses.iter().filter(move |a| a.ifindex == device && is_global(a)).map(|a| a.net.addr())
 }
@@ -126,7 +126,7 @@ fn is_ours(name: &str) -> bool {
     name == "lo" || is_inner(name)
 }
 
-/// Whether it is the device of a pod, or one that we have made: nothing leaves the node by it but by our doing.
+/// Whether it is a pod's device or one that we created: nothing leaves the node through it except by our doing.
 pub(crate) fn is_inner(name: &str) -> bool {
     is_pods(name) || name.starts_with("cilium")
 }

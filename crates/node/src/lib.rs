@@ -34,18 +34,18 @@ use std::sync::Arc;
 use surface::Surface;
 use tokio::sync::watch;
 
-/// The end of the pair that has the router's addresses.
+/// The end of the veth pair with the router's addresses.
 pub const HOST_DEVICE: &str = "cilium_host";
-/// The other end of the pair.
+/// The other end.
 pub const NET_DEVICE: &str = "cilium_net";
-/// The tunnel.
+/// The tunnel device.
 pub const OVERLAY_DEVICE: &str = "cilium_vxlan";
 
-/// What this feature reads, and the kernel that it writes to.
+/// What this feature reads, and the kernel it writes to.
 pub struct Inputs {
-    /// Name of the node that we run on; see [`name`].
+    /// Name of this node; see [`name`].
     pub name: String,
-    /// The API server: this node's Node is read, its CiliumNode written.
+    /// The API server, to read this node's Node and write its CiliumNode.
     pub client: k8s::Client,
     /// All nodes of the cluster, by [`ingest_node`].
     pub nodes: Reader<Node>,
@@ -53,36 +53,36 @@ pub struct Inputs {
     pub maps: Arc<dyn Kernel>,
     /// Where programs are attached to devices.
     pub hooks: Arc<dyn Hooks>,
-    /// Services are reached from outside.
+    /// Whether Services are exposed outside the cluster.
     pub exposed: bool,
     /// The network namespace to configure.
     pub netlink: Netlink,
-    /// Raised when a device changes.
+    /// Bumped when a device changes.
     pub epochs: Epochs,
-    /// Addresses of the node's health endpoint, to be published; nothing while it is not known what they are.
+    /// Addresses of the node's health endpoint, to publish; nothing while they are unknown.
     pub health: watch::Receiver<Option<Vec<IpAddr>>>,
 }
 
-/// What this feature offers to others.
+/// Outputs for other features.
 #[derive(Debug)]
 pub struct Outputs {
-    /// This node. Its row appears, and the table is initialised, when the node has its prefixes and devices.
+    /// This node. Its row appears, and the table is initialised, once the node has its prefixes and devices.
     pub local: Reader<LocalNode>,
-    /// Its devices, known as soon as Kubernetes knows the node.
+    /// Its devices, available once Kubernetes knows the node.
     pub devices: Reader<Device>,
     /// The addresses on them.
     pub addresses: Reader<NodeAddress>,
-    /// What this node waits for, or cannot do; none when all is well.
+    /// What this node is waiting for or cannot do; none if all is well.
     pub not_ready: watch::Receiver<Option<String>>,
-    /// What it shows of itself.
+    /// Tables, status, routes and metrics.
     pub surface: Surface,
 }
 
-/// Starts to wire this node to the others.
+/// Starts connecting this node to the others.
 ///
 /// # Errors
 ///
-/// The kernel does not tell of changes, or a map cannot be opened.
+/// Kernel notifications cannot be subscribed to, or a map cannot be opened.
 pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result<Outputs> {
     let netlink = inputs.netlink;
     let changes = netlink.changes()?;
@@ -132,7 +132,7 @@ pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result<
     Ok(Outputs { local, devices, addresses, not_ready, surface })
 }
 
-/// Name of the node that we run on: `K8S_NODE_NAME`, or else the machine's.
+/// Name of this node: `K8S_NODE_NAME`, or else the host name.
 #[must_use]
 pub fn name() -> String {
     let given = std::env::var("K8S_NODE_NAME").ok().filter(|name| !name.is_empty());
@@ -141,7 +141,7 @@ pub fn name() -> String {
 }
 
 /// Removes what this feature leaves in the network namespace of the calling thread: devices with their addresses,
-/// routes, and netfilter's table. Programs and maps are the datapath's to remove.
+/// routes, and netfilter's table. Programs and maps are removed by the datapath.
 ///
 /// # Errors
 ///

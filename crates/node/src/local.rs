@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! This node: the addresses by which it is known, its MTU, and the addresses of its router. Pure: from what the kernel and Kubernetes
-//! say, what follows for this node.
+//! This node: its published addresses, its MTU, and its router addresses. Pure: derived from the kernel's and
+//! Kubernetes' view.
 
 use crate::Config;
 use crate::ingest::KubeNode;
@@ -12,7 +12,7 @@ use model::{Device, LocalNode, Node};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// What the kernel says.
+/// The kernel's view.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Host {
     pub(crate) links: Vec<Link>,
@@ -21,7 +21,7 @@ pub(crate) struct Host {
     pub(crate) default_routes: Vec<u32>,
 }
 
-/// What there must be before there is a local node.
+/// What is missing before there is a local node.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Missing {
     #[error("no native device: set devices to those that lead to other nodes (there are: {present})")]
@@ -39,7 +39,7 @@ pub(crate) enum Missing {
     PodCidr { node: String, family: &'static str, who: &'static str },
 }
 
-/// What follows.
+/// The result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Facts {
     pub(crate) row: LocalNode,
@@ -48,7 +48,7 @@ pub(crate) struct Facts {
     pub(crate) wire: Wire,
 }
 
-/// The addresses of a node that is known to Kubernetes, with its CiliumNode if there is one already.
+/// Derives the facts of a node that Kubernetes knows, with its CiliumNode if there already is one.
 pub(crate) fn facts(
     config: &Config,
     host: &Host,
@@ -102,7 +102,7 @@ fn no_device(host: &Host, inventory: &Inventory) -> Missing {
     }
 }
 
-/// Kubernetes' word first; for a family it has no address of, the device's.
+/// Kubernetes' address first; for a family without one, the device's.
 fn node_addresses(config: &Config, kube: &KubeNode, first: &Device) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
     let told = || kube.internal_ips.iter().copied();
     let (ipv4, ipv6) = (told().find_map(v4).or(first.ipv4), told().find_map(v6).or(first.ipv6));
@@ -127,8 +127,8 @@ fn pod_cidrs(config: &Config, kube: &KubeNode, own: Option<&Node>) -> Result<Vec
     Ok(known.iter().filter(enabled).copied().collect())
 }
 
-/// One router address of each family: the one that `cilium_host` has already, the one that was published, or the first
-/// host address of the first prefix.
+/// One router address per family: the one already on `cilium_host`, the published one, or the first host address of the
+/// first prefix.
 fn routers(host: &Host, own: Option<&Node>, pod_cidrs: &[IpNet]) -> Vec<IpAddr> {
     let device = host.links.iter().find(|link| link.name == crate::HOST_DEVICE).map(|link| link.index);
     let present = host.addresses.iter().filter(|a| Some(a.ifindex) == device).map(|a| a.net.addr());
@@ -140,7 +140,7 @@ fn routers(host: &Host, own: Option<&Node>, pod_cidrs: &[IpNet]) -> Vec<IpAddr> 
     [true, false].into_iter().filter_map(choose).collect()
 }
 
-/// The address after the network's own.
+/// The address after the network address.
 fn first_host(prefix: &IpNet) -> Option<IpAddr> {
     let network = prefix.network();
     prefix.hosts().find(|ip| *ip != network)

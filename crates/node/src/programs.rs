@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Programs on native devices and on the tunnel, and what they are told of the node.
+//! Programs on native devices and on the tunnel device, and the facts about the node they need.
 
 use crate::Config;
 use crate::fib::Concerned;
@@ -13,18 +13,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Attaches, and remembers to what.
+/// Attaches programs and tracks where.
 #[derive(Debug)]
 pub(crate) struct Programs {
     hooks: Arc<dyn Hooks>,
     map: Map<abi::maps::Node>,
     devices: Map<abi::maps::Devices>,
     epochs: Epochs,
-    /// By name of the pin: the interface index that we have attached to.
+    /// Interface index of each attachment, by pin name.
     attached: BTreeMap<String, u32>,
-    /// What earlier processes attached has been looked through.
+    /// Whether attachments of earlier processes have been checked.
     swept: bool,
-    /// Services are reached from outside: what the node's own programs answer is looked at on its way out.
+    /// Whether Services are exposed outside the cluster: replies of the node's own processes then pass through a
+    /// program.
     exposed: bool,
 }
 
@@ -34,7 +35,8 @@ impl Programs {
         Ok(Self { hooks, map, devices, epochs, attached: BTreeMap::new(), swept: false, exposed })
     }
 
-    /// Attaches to the devices as they are now, tells the programs, and detaches from what is no longer native.
+    /// Attaches to the current devices, updates the programs' facts, and detaches from devices that are no longer
+    /// native.
     pub(crate) async fn sync(&mut self, config: &Config, facts: &Facts, host: &Host) -> Result<()> {
         let wanted = wanted(facts, host, self.exposed);
         for (pin, &(program, ifindex)) in &wanted {
@@ -55,13 +57,13 @@ impl Programs {
         if changed { self.epochs.bump_node() } else { Ok(()) }
     }
 
-    /// Has the host's connection tracking pass over that UDP port, or over none.
+    /// Exempts that UDP port, or none, from the host's connection tracking.
     pub(crate) async fn untrack(&self, port: Option<u16>) -> Result<()> {
         let hooks = Arc::clone(&self.hooks);
         statedb::blocking(move || hooks.untrack_udp(port)).await
     }
 
-    /// Routes out of the node have changed: flows that left by them are decided anew.
+    /// Routes out of the node have changed: flows that used them are decided again.
     pub(crate) fn routes_changed(&self, concerned: &Concerned) -> Result<()> {
         match concerned {
             Concerned::Nobody => Ok(()),
@@ -70,7 +72,7 @@ impl Programs {
         }
     }
 
-    /// Attaching and detaching wait for the kernel's lock of all interfaces.
+    /// Attaching and detaching wait for the kernel's lock for all interfaces.
     async fn change(
         &self,
         pin: &str,
@@ -96,7 +98,7 @@ impl Programs {
     }
 }
 
-/// Peers that share a slot are told together.
+/// Peers that share a slot are bumped together.
 fn one_of_each_slot(peers: &BTreeSet<IpAddr>) -> impl Iterator<Item = IpAddr> {
     let slot = |peer: &IpAddr| (abi::epoch::of_peer((*peer).into()), *peer);
     let by_slot: BTreeMap<u32, IpAddr> = peers.iter().map(slot).collect();
@@ -119,7 +121,7 @@ fn index(host: &Host, name: &str) -> Option<u32> {
     host.links.iter().find(|link| link.name == name).map(|link| link.index)
 }
 
-/// Which program belongs where, by name of the pin.
+/// Which program belongs where, by pin name.
 fn wanted(facts: &Facts, host: &Host, exposed: bool) -> BTreeMap<String, (Program, u32)> {
     let way_out = exposed.then_some(Program::NetdevEgress);
     let of_native = || std::iter::once(Program::NetdevIngress).chain(way_out);
@@ -130,7 +132,7 @@ fn wanted(facts: &Facts, host: &Host, exposed: bool) -> BTreeMap<String, (Progra
     native.chain(overlay).collect()
 }
 
-/// What the programs are told of the node.
+/// The facts about the node for the programs.
 fn node_config(config: &Config, facts: &Facts, host: &Host) -> NodeConfig {
     let first = facts.devices.first();
     let masquerade = first.map(|device| masquerade(config, facts, device)).unwrap_or_default();
@@ -148,7 +150,7 @@ fn node_config(config: &Config, facts: &Facts, host: &Host) -> NodeConfig {
     }
 }
 
-/// The addresses of a device that masqueraded traffic takes, where it is masqueraded.
+/// A device's masquerading addresses, if it masquerades.
 fn masquerade(config: &Config, facts: &Facts, device: &model::Device) -> Device {
     let ipv4 = device.ipv4.filter(|_| config.masquerade_ipv4 && facts.row.ipv4.is_some());
     let ipv6 = device.ipv6.filter(|_| config.masquerade_ipv6 && facts.row.ipv6.is_some());
@@ -158,8 +160,8 @@ fn masquerade(config: &Config, facts: &Facts, device: &model::Device) -> Device 
     }
 }
 
-/// What they are told of the native devices, and what they were told before. As long as a device has the address that masqueraded
-/// traffic takes, that stays: connections go on under it, while the kernel lists an IPv6 address that is added before all others.
+/// The facts about native devices for the programs, given the previous ones. A masquerading address stays as long as
+/// the device has it, since connections use it, although the kernel lists a newly added IPv6 address first.
 fn devices(
     config: &Config,
     facts: &Facts,
@@ -250,7 +252,7 @@ mod tests {
         };
         let told = of(&config(), &host, &BTreeMap::new());
         for (new, old) in [("203.0.113.1/24", "203.0.113.7/24"), ("2001:db8::1/64", "2001:db8::7/64")] {
-            // The kernel may list what is new before what it has.
+            // The kernel may list new addresses first.
             let mut both = host.clone();
             both.addresses.insert(0, global(new));
             assert_ne!(of(&config(), &both, &BTreeMap::new()), told, "{new} would be chosen");
@@ -269,7 +271,7 @@ mod tests {
             let node = node_config(config, &facts(config, host, kube, None).unwrap(), host);
             [node.masquerade_ipv4, node.tunnel_ipv4, node.tunnel_ipv6].map(|addr| IpAddr::from(addr).to_string())
         };
-        // Kubernetes knows the node by an address that is not on the device.
+        // The node's address in Kubernetes is not on the device.
         let kube = KubeNode { internal_ips: vec!["192.168.77.99".parse().unwrap()], ..kube() };
         assert_eq!(told(&config(), &host(), &kube), ["203.0.113.7", "192.168.77.99", "::"]);
         let off = Config { masquerade_ipv4: false, masquerade_ipv6: false, ..config() };

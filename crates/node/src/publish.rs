@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The CiliumNode of this node: what it says, and keeping it said. Written by server-side apply, so that the operator's
-//! fields stay the operator's.
+//! This node's CiliumNode: its content, and keeping it up to date. Written by server-side apply, so that the operator's
+//! fields remain the operator's.
 
 use crate::ingest::KubeNode;
 use crate::local::Facts;
@@ -18,12 +18,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-/// Whose fields they are.
+/// The field manager.
 const FIELD_MANAGER: &str = "cilium-agent";
-/// Waits between attempts that fail.
+/// Back-off between failed attempts.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(60));
 
-/// What this node's CiliumNode is to say.
+/// The desired content of this node's CiliumNode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Publication {
     name: String,
@@ -34,14 +34,14 @@ pub(crate) struct Publication {
     routers: Vec<IpAddr>,
     /// Addresses of the health endpoint.
     health: Vec<IpAddr>,
-    /// Only where Kubernetes decides on them, and has; otherwise the field is the operator's.
+    /// Only if Kubernetes assigns them, and has; otherwise the field is the operator's.
     pod_cidrs: Option<Vec<IpNet>>,
     boot_id: String,
 }
 
 impl Publication {
-    /// Before there are pod CIDRs the node is published without a router, so that the operator can give it some. A router
-    /// that was published earlier stays.
+    /// Before there are pod CIDRs the node is published without a router, so that the operator can assign some. A
+    /// previously published router stays.
     pub(crate) fn new(
         config: &Config,
         kube: &KubeNode,
@@ -51,7 +51,7 @@ impl Publication {
     ) -> Self {
         let enabled = |ip: &&IpAddr| if ip.is_ipv4() { config.ipv4 } else { config.ipv6 };
         let pod_cidrs = match known {
-            // A Node that has just been registered anew has none yet.
+            // A Node that has just re-registered has none yet.
             NodeFacts::Published(Some(own)) if kube.pod_cidrs.is_empty() => own.pod_cidrs.clone(),
             _ => kube.pod_cidrs.clone(),
         };
@@ -80,12 +80,12 @@ impl Publication {
         }
     }
 
-    /// The object with nothing but pod CIDRs. What else is in it would stay whatever is applied later.
+    /// The object with only pod CIDRs. Anything else in it would stay, whatever is applied later.
     fn with_pod_cidrs(&self, pod_cidrs: &[IpNet]) -> Value {
         json!({"metadata": {"name": self.name}, "spec": {"ipam": {"podCIDRs": texts(pod_cidrs)}}})
     }
 
-    /// As server-side apply wants it.
+    /// In the form for server-side apply.
     fn patch(&self) -> Value {
         let address = |kind: &str, ip: &IpAddr| json!({"type": kind, "ip": ip.to_string()});
         let addresses: Vec<Value> = self
@@ -119,7 +119,7 @@ impl Publication {
         })
     }
 
-    /// Whether the API server says the same already.
+    /// Whether the API server already has the same.
     fn is_said_by(&self, row: &Node) -> bool {
         row.internal_ips == self.internal_ips
             && row.external_ips == self.external_ips
@@ -130,16 +130,16 @@ impl Publication {
     }
 }
 
-/// What is known of the node beyond its Node object.
+/// What is known about the node beyond its Node object.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum NodeFacts<'a> {
     /// All of it.
     Complete(&'a Facts),
-    /// Only what was published before, if anything was.
+    /// Only what was published before, if anything.
     Published(Option<&'a Node>),
 }
 
-/// The number that changes when the machine boots.
+/// The boot id.
 pub(crate) fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
 }
@@ -148,13 +148,13 @@ fn texts(pod_cidrs: &[IpNet]) -> Vec<String> {
     pod_cidrs.iter().map(ToString::to_string).collect()
 }
 
-/// Keeps the CiliumNode as it should be: writes it at the start, when what it should say changes, and when somebody else
-/// has changed or deleted it. While there is no Node to own it, nothing is written.
+/// Keeps the CiliumNode up to date: writes it at start, when its desired content changes, and when somebody else has
+/// changed or deleted it. Without a Node to own it, nothing is written.
 pub(crate) async fn keep(client: k8s::Client, nodes: Reader<Node>, mut wanted: watch::Receiver<Option<Publication>>) {
     let mut changes = nodes.subscribe();
     let mut said: Option<Publication> = None;
     let mut retries = Retries::new(RETRY);
-    // What the operator has given this node.
+    // What the operator has assigned to this node.
     let mut given = Vec::new();
     loop {
         let mut wait = None;
@@ -196,8 +196,8 @@ pub(crate) async fn keep(client: k8s::Client, nodes: Reader<Node>, mut wanted: w
     }
 }
 
-/// Writes the object. One that is there is changed, and not made anew if it goes meanwhile; one that has gone, with its Node for
-/// example, is made with the pod CIDRs that were given, since pods go on to use them.
+/// Writes the object. An existing one is changed, but not recreated if it vanishes meanwhile; one that is gone, for
+/// example with its Node, is recreated with the pod CIDRs it had, since pods still use them.
 async fn write(api: &Api<CiliumNode>, publication: &Publication, given: &[IpNet]) -> Result<(), Error> {
     let uid = match find(api, &publication.name).await? {
         Some(present) => present.metadata.uid,
@@ -212,7 +212,7 @@ async fn write(api: &Api<CiliumNode>, publication: &Publication, given: &[IpNet]
     apply(api, publication, uid).await
 }
 
-/// With a UID only the object that has it is changed, and none is made.
+/// With a UID only that object is changed, and none is created.
 async fn apply(api: &Api<CiliumNode>, publication: &Publication, uid: Option<String>) -> Result<(), Error> {
     let mut patch = publication.patch();
     if let (Some(uid), Some(metadata)) = (uid, patch.get_mut("metadata").and_then(Value::as_object_mut)) {
@@ -222,7 +222,7 @@ async fn apply(api: &Api<CiliumNode>, publication: &Publication, uid: Option<Str
     api.patch(&publication.name, &params, &Patch::Apply(patch)).await.map(drop)
 }
 
-/// The object as it is at the API server. By a list, which the agent may ask for anyway.
+/// The object at the API server. Uses a list, which the agent is allowed to make anyway.
 async fn find(api: &Api<CiliumNode>, name: &str) -> Result<Option<CiliumNode>, Error> {
     let params = ListParams::default().fields(&format!("metadata.name={name}"));
     Ok(api.list(&params).await?.items.pop())
@@ -332,7 +332,7 @@ pub(crate) mod tests {
                         let object = object.get_or_insert_with(|| json!({"metadata": {"uid": "applied"}, "spec": {}}));
                         for part in ["metadata", "spec"] {
                             for (key, value) in patch[part].as_object().unwrap() {
-                                // What is applied leaves others' pod CIDRs alone.
+                                // Applying leaves others' pod CIDRs alone.
                                 if key != "ipam" || *value != json!({}) {
                                     object[part][key] = value.clone();
                                 }

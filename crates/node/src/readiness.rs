@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! When a Node may have pods: without the taint, and with the condition, once its agent is ready. Pure.
+//! When a Node accepts pods: untainted, and with the condition set, once its agent is ready. Pure.
 
 use k8s::k8s_openapi::api::core::v1::{Node, Pod, Taint};
 use k8s::k8s_openapi::jiff::Timestamp;
@@ -11,7 +11,7 @@ const CONDITION: &str = "NetworkUnavailable";
 const REASON: &str = "CiliumIsUp";
 const MESSAGE: &str = "Cilium is running on this node";
 
-/// What is done to nodes whose agent is, or is not, ready.
+/// What to do to nodes depending on their agent's readiness.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Readiness {
     /// Label selector of the agents' pods.
@@ -20,9 +20,9 @@ pub struct Readiness {
     pub pod_namespace: Option<String>,
     /// The taint's key.
     pub taint: String,
-    /// Take the taint off nodes whose agent is ready.
+    /// Remove the taint from nodes whose agent is ready.
     pub remove_taint: bool,
-    /// Taint nodes whose agent is there but not ready.
+    /// Taint nodes whose agent exists but is not ready.
     pub set_taint: bool,
     /// Set the condition NetworkUnavailable.
     pub set_condition: bool,
@@ -36,12 +36,12 @@ impl Readiness {
     }
 }
 
-/// What of a Node matters here. One row per node of the cluster.
+/// What matters of a Node. One row per node of the cluster.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NodeRow {
     /// Name.
     pub name: String,
-    /// All taints, those of others among them.
+    /// All taints, including others'.
     pub taints: Vec<Taint>,
     /// Status and reason of its condition NetworkUnavailable.
     condition: Option<(String, String)>,
@@ -69,7 +69,7 @@ impl Row for AgentRow {
     }
 }
 
-/// What of a Node matters here.
+/// What matters of a Node.
 #[must_use]
 pub fn ingest_node(node: &Node) -> Option<NodeRow> {
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
@@ -90,12 +90,12 @@ pub fn ingest_agent(pod: &Pod) -> Option<AgentRow> {
     Some(AgentRow { pod: pod.name_any(), node, ready })
 }
 
-/// What is to be changed of a node.
+/// The changes to a node.
 #[derive(Debug, Default, PartialEq)]
 pub struct Wanted {
-    /// The taints that it is to have.
+    /// The taints it should have.
     pub taints: Option<Vec<Taint>>,
-    /// Whether it is to say that its network is there.
+    /// Whether to report that its network is available.
     pub condition: bool,
 }
 
@@ -119,7 +119,8 @@ pub fn resolve(config: &Readiness, node: &NodeRow, agent: Option<bool>) -> Wante
     }
 }
 
-/// Whether the agent of a node is ready, if the node has one. While an agent is replaced there may be two: one that is ready is enough.
+/// Whether the agent of a node is ready, if the node has one. While an agent is being replaced there may be two: one
+/// ready agent is enough.
 #[must_use]
 pub fn agent_of(node: &str, agents: &Snapshot<AgentRow>) -> Option<bool> {
     let first = (node.to_owned(), String::new());
@@ -139,7 +140,7 @@ pub fn taints_patch(node: &NodeRow, taints: &[Taint]) -> Value {
     ])
 }
 
-/// The strategic merge patch of a node's status that says that its network is there.
+/// The strategic merge patch of a node's status that reports its network as available.
 #[must_use]
 pub fn condition_patch(now: Timestamp) -> Value {
     let now = now.to_string();

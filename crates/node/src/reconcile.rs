@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Routes to the kernel's main table. Ours are known by their protocol number; others are never touched.
+//! Writes routes to the kernel's main table. Ours are marked by their protocol number; others are never touched.
 
 use crate::resolve::{Hop, Route};
 use datapath::netlink::{Encap, MAIN_TABLE, Netlink, Route as KernelRoute, Scope};
@@ -12,14 +12,14 @@ use tokio::time::Instant;
 /// `rtprot` of the routes between nodes.
 pub const ROUTE_PROTOCOL: u8 = 202;
 
-/// A list of the kernel's routes is believed for so long: enough to compare every route with it, too short to miss that a
-/// device has taken its routes with it.
+/// How long a listing of the kernel's routes is trusted: long enough to compare every route with it, too short to miss
+/// that a device has taken its routes with it.
 const BELIEVED: Duration = Duration::from_secs(2);
 
 /// A route could not be made or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The kernel refuses.
+    /// The kernel refused it.
     #[error("route to {prefix}")]
     Refused {
         /// Where to, or `(all)`.
@@ -50,7 +50,7 @@ impl Error {
     }
 }
 
-/// Brings routes into the kernel.
+/// Writes routes to the kernel.
 #[derive(Debug)]
 pub(crate) struct Target {
     netlink: Netlink,
@@ -62,7 +62,7 @@ impl Target {
         Self { netlink, seen: None }
     }
 
-    /// Whether the kernel has exactly this route, as of a fresh list.
+    /// Whether the kernel has exactly this route, as of a fresh listing.
     async fn has(&mut self, wanted: &KernelRoute) -> datapath::Result<bool> {
         if self.seen.as_ref().is_none_or(|(at, _)| at.elapsed() > BELIEVED) {
             let ours = ours(&self.netlink).await?;
@@ -84,7 +84,7 @@ impl Target {
         Ok(())
     }
 
-    /// Removes all of our routes to where none is desired, and second ones to where one is.
+    /// Removes our routes to undesired destinations, and duplicates to desired ones.
     async fn sweep(&mut self, desired: &BTreeMap<IpNet, KernelRoute>) -> datapath::Result<()> {
         let mut present: BTreeMap<IpNet, Vec<KernelRoute>> = BTreeMap::new();
         for route in ours(&self.netlink).await? {
@@ -102,14 +102,14 @@ impl Target {
     }
 }
 
-/// The routes in the kernel that are ours.
+/// Our routes in the kernel.
 pub(crate) async fn ours(netlink: &Netlink) -> datapath::Result<Vec<KernelRoute>> {
     let mut routes = netlink.routes(MAIN_TABLE).await?;
     routes.retain(|route| route.protocol == ROUTE_PROTOCOL);
     Ok(routes)
 }
 
-/// The row as the kernel wants it.
+/// The row in the kernel's form.
 pub(crate) fn kernel_route(row: &Route) -> KernelRoute {
     let mut route = KernelRoute::to(row.prefix);
     route.protocol = ROUTE_PROTOCOL;
@@ -132,7 +132,7 @@ pub(crate) fn kernel_route(row: &Route) -> KernelRoute {
     route
 }
 
-/// Whether two routes do the same: the kernel fills in what we leave to it.
+/// Whether two routes are equivalent: the kernel fills in what we leave open.
 pub(crate) fn same(present: &KernelRoute, wanted: &KernelRoute) -> bool {
     let device = wanted.unreachable || present.ifindex == wanted.ifindex;
     device

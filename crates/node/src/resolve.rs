@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Nodes to routes. Pure: from the nodes of the cluster and what is known of this one, every route that is wanted, and
-//! every node that cannot be reached, with the reason.
+//! Nodes to routes. Pure: derives every desired route, and every node that cannot be reached with the reason, from the
+//! nodes of the cluster and the facts about this one.
 //!
 //! ```text
 //! tunnel:  podCIDR of a node   encap id 6 dst NODE  dev cilium_vxlan  src ROUTER  mtu DEVICE-50 (over IPv6: 70)
@@ -17,13 +17,13 @@ use std::net::IpAddr;
 /// A route of the host to pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// Where to.
+    /// Destination.
     pub prefix: IpNet,
     /// How.
     pub hop: Hop,
     /// Source address of the host's own packets.
     pub source: Option<IpAddr>,
-    /// Largest packet.
+    /// MTU.
     pub mtu: Option<u32>,
 }
 
@@ -51,7 +51,7 @@ pub enum Hop {
         /// Interface index of the device.
         device: u32,
     },
-    /// Not at all: senders are told so.
+    /// Unreachable, as senders are told.
     Unreachable,
 }
 
@@ -60,7 +60,7 @@ pub enum Hop {
 pub struct Problem {
     /// The node.
     pub node: String,
-    /// What is wrong, and with what it collides.
+    /// What is wrong, and what it conflicts with.
     pub message: String,
 }
 
@@ -79,22 +79,22 @@ pub(crate) struct Wire {
     pub(crate) ipv6: Option<IpAddr>,
     pub(crate) routers: Vec<IpAddr>,
     pub(crate) pod_cidrs: Vec<IpNet>,
-    /// Largest packet of the device that leads to other nodes.
+    /// MTU of the device that leads to other nodes.
     pub(crate) device_mtu: u32,
-    /// Interface index of the tunnel device, once it is there.
+    /// Interface index of the tunnel device, once it exists.
     pub(crate) overlay: Option<u32>,
-    /// Networks that this node is part of, with the interface index of the device.
+    /// Networks that this node is on, with the interface index of the device.
     pub(crate) networks: Vec<(u32, IpNet)>,
 }
 
-/// What has been granted to whom. Who has something keeps it when another claims it later.
+/// What has been granted to whom. Holders keep their grants when others claim the same later.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Grants {
     prefixes: BTreeMap<IpAddr, (IpNet, String)>,
     addresses: BTreeMap<IpAddr, String>,
 }
 
-/// Everything that follows from the nodes.
+/// Everything derived from the nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Resolution {
     pub(crate) routes: Vec<Route>,
@@ -119,7 +119,7 @@ pub(crate) fn resolve<'a>(
         resolution.grants.addresses.insert(address, wire.name.clone());
     }
     let remote: Vec<&Node> = nodes.filter(|node| !node.local && node.name != wire.name).collect();
-    // Those who had what they ask for come first, so that they keep it.
+    // Previous holders come first, so that they keep their grants.
     for incumbents in [true, false] {
         for node in remote.iter().filter(|node| before.has_all_of(node) == incumbents) {
             add(config, wire, node, &mut resolution);
@@ -166,7 +166,7 @@ fn route(config: &Config, wire: &Wire, prefix: IpNet, hop: Hop) -> Route {
     Route { prefix, hop, source, mtu: Some(mtu) }
 }
 
-/// None when the network outside of the cluster leads there.
+/// None when the network outside the cluster routes there.
 fn hop(config: &Config, wire: &Wire, node: &Node, prefix: &IpNet) -> Result<Option<Hop>, String> {
     match config.routing {
         RoutingMode::Tunnel => {
@@ -213,7 +213,7 @@ impl Grants {
             })
     }
 
-    /// Grants a node all of its addresses, or says which is another's.
+    /// Grants a node all of its addresses, or returns which belongs to another.
     fn addresses_of(&mut self, node: &Node) -> Result<(), (IpAddr, String)> {
         for address in &node.internal_ips {
             if let Some(owner) = self.addresses.get(address).filter(|owner| **owner != node.name) {
@@ -224,8 +224,8 @@ impl Grants {
         Ok(())
     }
 
-    /// Grants a node a prefix (false if it has it already), or says which prefix of whom it overlaps. Granted prefixes never overlap, so only the last
-    /// one that begins before it, and those that begin within it, need to be looked at.
+    /// Grants a node a prefix (false if it already has it), or returns whose prefix it overlaps. Granted prefixes never
+    /// overlap, so only the last one that begins before it, and those that begin within it, need checking.
     fn prefix(&mut self, prefix: IpNet, node: &str) -> Result<bool, (IpNet, String)> {
         let (first, last) = (prefix.network(), prefix.broadcast());
         let before = self.prefixes.range(..=first).next_back().filter(|(_, (other, _))| other.contains(&first));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The loop that keeps the network of this node configured: whenever Kubernetes, a node or a device changes, everything is looked at again,
-//! and what differs is changed. There is no other state than what the kernel and the API server hold, and what is known of routes.
+//! The loop that keeps this node's network configured: whenever Kubernetes, a node or a device changes, everything is
+//! checked again, and what differs is changed. Its only state, apart from the kernel and the API server, is what it
+//! knows about routes.
 
 use crate::Config;
 use crate::devices::{self, Wanted};
@@ -23,11 +24,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-/// Changes of devices that come within this time are looked at together.
+/// Device changes within this time are handled together.
 const GATHER: Duration = Duration::from_millis(50);
-/// Changes of routes are looked at no more often than flows are told of them.
+/// Route changes are handled no more often than flows are bumped.
 const ROUTES: Duration = ways_out::PAUSE;
-/// Wait before the next attempt, when something failed.
+/// Delay before retrying after a failure.
 const RETRY: Duration = Duration::from_secs(2);
 
 pub(crate) struct Run {
@@ -47,7 +48,7 @@ pub(crate) struct Run {
     pub(crate) grants: Grants,
     pub(crate) boot_id: String,
     pub(crate) ways_out: WaysOut,
-    /// What has been warned of.
+    /// What has been warned about.
     pub(crate) warnings: Vec<String>,
 }
 
@@ -96,10 +97,10 @@ impl Run {
         }
     }
 
-    /// Looks at everything, and changes what differs.
+    /// Checks everything, and changes what differs.
     async fn round(&mut self) -> Result<(), RoundError> {
         let Some(kube) = self.kube.snapshot().get(&()) else {
-            // Without its owner the CiliumNode would only be deleted again.
+            // Without its owner the CiliumNode would just be deleted again.
             self.publication.send_if_modified(|present| present.take().is_some());
             return Err(RoundError::Waiting("the Node object of this node"));
         };
@@ -112,7 +113,7 @@ impl Run {
         let inventory = self.take_inventory(&host, &kube);
         let found = local::facts(&self.config, &host, &inventory, &kube, own.as_deref());
         let known = found.as_ref().map_or(NodeFacts::Published(own.as_deref()), NodeFacts::Complete);
-        // Until it is known what they are, they stay what they were.
+        // Until they are known, keep the previous ones.
         let before = || own.as_ref().map(|own| own.health_ips.clone()).unwrap_or_default();
         let health = self.health.borrow_and_update().clone().unwrap_or_else(before);
         self.publish(Publication::new(&self.config, &kube, known, health, &self.boot_id));
@@ -133,7 +134,7 @@ impl Run {
         Ok(())
     }
 
-    /// Tells others what there is of devices, whether or not it is enough for this node.
+    /// Publishes the devices, whether or not they suffice for this node.
     fn take_inventory(&mut self, host: &Host, kube: &KubeNode) -> Inventory {
         let found = Inventory::of(&self.config, host, &kube.internal_ips);
         found.warnings.iter().filter(|warning| !self.warnings.contains(warning)).for_each(|warning| warn!("{warning}"));
@@ -145,16 +146,16 @@ impl Run {
         found
     }
 
-    /// Takes note of a change. One that comes alone is told at once; of many, the others with the next round.
+    /// Records a change. A single one takes effect at once; of a burst, the rest with the next round.
     fn note(&mut self, change: &Change) {
         self.ways_out.note(change);
         if self.ways_out.is_urgent() {
-            // What fails is tried again in the round that is due.
+            // Failures are retried in the next round.
             let _ = self.tell_flows();
         }
     }
 
-    /// Takes what else comes within a moment.
+    /// Collects further changes for a moment.
     async fn gather(&mut self, changes: &mut Changes) {
         let until = Instant::now() + GATHER;
         while let Ok(Some(change)) = tokio::time::timeout_at(until, changes.next()).await {
@@ -195,7 +196,7 @@ impl Run {
         (self.config.routing == RoutingMode::Tunnel).then_some(self.config.tunnel_port())
     }
 
-    /// Has the host's connection tracking pass over the tunnel. Without that everything works, so it is tried once only.
+    /// Exempts the tunnel from the host's connection tracking. Everything works without, so it is tried only once.
     async fn exempt_tunnel(&self) {
         if let Err(error) = self.programs.untrack(self.tunnel_port()).await {
             let error = statedb::with_causes(&error);
@@ -228,8 +229,8 @@ impl Run {
         self.grants = found.grants;
     }
 
-    /// Routes go when their device goes down. The row of such a route is written anew, so that it is reconciled again. Only
-    /// for rows of earlier rounds: new ones are on their way.
+    /// Routes vanish when their device goes down. Rewrite the row of such a route, so that it is reconciled again. Only
+    /// for rows of earlier rounds: new ones are still being applied.
     async fn restore_lost_routes(&mut self) -> Result<(), RoundError> {
         let present: BTreeMap<_, _> =
             ours(&self.netlink).await?.into_iter().map(|route| (route.destination, route)).collect();
@@ -260,7 +261,7 @@ impl Run {
         self.local.mark_initialized();
     }
 
-    /// Logs when the error appears, changes or goes away, not every time it recurs.
+    /// Logs when an error appears, changes or goes away, not each time it recurs.
     fn report(&self, error: Option<RoundError>) {
         let text = error.as_ref().map(ToString::to_string);
         self.not_ready.send_if_modified(|present| {
@@ -278,12 +279,12 @@ impl Run {
     }
 }
 
-/// How much a change of the kernel concerns us.
+/// How urgent a kernel change is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Urgency {
-    /// Not at all: pods come and go, and what is on their interfaces is not ours to look at.
+    /// Not at all: pods come and go, and their interfaces are not our business.
     None,
-    /// Every pod has routes, and so have we.
+    /// A route: every pod has routes, and so do we.
     Soon,
     /// A device or an address.
     Now,

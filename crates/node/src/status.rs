@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! This node and the others in the agent's status (contracts L.2).
+//! This node and the others in the agent's status.
 
 use crate::{Config, api};
 use model::{LocalNode, Node, RoutingMode};

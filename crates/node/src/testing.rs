@@ -5,13 +5,13 @@ use crate::local::Host;
 use datapath::netlink::{LinkChange, Netlink};
 use nix::sched::{CloneFlags, unshare};
 
-/// What the kernel says but for carriers, of which it makes up its mind by and by.
+/// The kernel's view, except carriers, which settle only after a while.
 pub(crate) fn without_carriers(mut host: Host) -> Host {
     host.links.iter_mut().for_each(|link| link.running = link.up);
     host
 }
 
-/// Runs a test on a thread of its own, in a network namespace that ends with it, with the loopback device up.
+/// Runs a test on its own thread, in a temporary network namespace with the loopback device up.
 pub(crate) fn in_namespace<F: Future>(test: impl FnOnce(Netlink) -> F + Send) {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The ways by which flows leave the node, and who is to be told when they change: at once what comes alone, and of many changes
-//! once in a while what has come together.
+//! The ways flows leave the node, and whose epochs to bump when they change: at once for a single change, periodically
+//! for a burst.
 
 use crate::fib::{Concerned, Fib};
 use crate::inventory::is_inner;
@@ -10,16 +10,16 @@ use std::net::IpAddr;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Flows are told no more often than this.
+/// Minimum time between bumps.
 pub(crate) const PAUSE: Duration = Duration::from_secs(1);
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct WaysOut {
     fib: Fib,
-    /// Addresses of nodes that are tunnelled to.
+    /// Tunnel endpoints of nodes.
     nodes: BTreeSet<IpAddr>,
-    /// Who has not been told yet. At the start everyone: nobody knows what was missed.
+    /// Who has not been bumped yet. At start everyone: nobody knows what was missed.
     concerned: Concerned,
     /// The tables must be read.
     stale: bool,
@@ -33,7 +33,7 @@ impl Default for WaysOut {
 }
 
 impl WaysOut {
-    /// The kernel tells of a change.
+    /// Handles a change reported by the kernel.
     pub(crate) fn note(&mut self, change: &Change) {
         match change {
             Change::Route(change) => {
@@ -71,13 +71,13 @@ impl WaysOut {
         self.fib.set_inner(link.index, is_inner(&link.name));
     }
 
-    /// The devices and nodes there are.
+    /// Sets the devices and nodes.
     pub(crate) fn look(&mut self, links: &[Link], nodes: BTreeSet<IpAddr>) {
         links.iter().for_each(|link| self.know(link));
         self.nodes = nodes;
     }
 
-    /// Whether the tables must be read, since the kernel does not tell everything.
+    /// Whether the tables must be read, since the kernel does not report everything.
     pub(crate) fn is_stale(&self) -> bool {
         self.stale || self.fib.is_in_doubt()
     }
@@ -90,17 +90,17 @@ impl WaysOut {
         self.stale = false;
     }
 
-    /// Who is to be told.
+    /// Whose epochs to bump.
     pub(crate) const fn concerned(&self) -> &Concerned {
         &self.concerned
     }
 
-    /// Whether somebody is to be told right now: a change came alone.
+    /// Whether to bump right now: it was a single change.
     pub(crate) fn is_urgent(&self) -> bool {
         self.concerned != Concerned::Nobody && self.told.is_none_or(|told| told.elapsed() >= PAUSE)
     }
 
-    /// They have been told.
+    /// Marks them as bumped.
     pub(crate) fn told(&mut self) {
         self.concerned = Concerned::Nobody;
         self.told = Some(Instant::now());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Configuration: a folder with one file per key, as a ConfigMap is mounted, overridden by flags of the same names. It is
-//! the agents' ConfigMap too, so keys that are none of ours are left to them. All errors are reported at once.
+//! Configuration: a folder with one file per key, as a ConfigMap is mounted, overridden by flags of the same names. The
+//! agents share the ConfigMap, so unknown keys are left to them. All errors are reported at once.
 
 use ipam::cluster::Pools;
 use ipnet::IpNet;
@@ -14,11 +14,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Beginnings of keys that would be ours if we knew them.
+/// Prefixes of keys that would be ours.
 const OURS: &[&str] =
     &["operator-", "cluster-pool-", "identity-gc", "identity-heartbeat", "leader-election-", "nodes-gc"];
 
-/// Known to other components although they begin like ours.
+/// Keys with such a prefix that belong to other components.
 const NOT_OURS: &[&str] = &["operator-pprof", "operator-prometheus-enable-tls", "operator-prometheus-tls"];
 
 /// The command line of `cilium-operator`.
@@ -39,21 +39,21 @@ pub struct Config {
     pub debug: bool,
     /// Leave the CustomResourceDefinitions to others.
     pub skip_crd_creation: bool,
-    /// Pools of the families that are on, in `cluster-pool` mode.
+    /// Pools of the enabled families, in `cluster-pool` mode.
     pub cluster_pools: Option<Vec<Pools>>,
-    /// How long what a node had that is gone is given to no other: its pods may still run, and it may come back.
+    /// How long a removed node's prefixes are held back: its pods may still run, and it may come back.
     pub pod_cidr_rest: Duration,
     /// How often and after what time CiliumIdentities are deleted.
     pub identity_gc: Option<IdentityGc>,
-    /// How often CiliumEndpoints are looked at.
+    /// How often CiliumEndpoints are checked.
     pub endpoint_gc_interval: Option<Duration>,
-    /// How often CiliumNodes are looked at.
+    /// How often CiliumNodes are checked.
     pub node_gc_interval: Option<Duration>,
     /// Which Services get addresses.
     pub lb_ipam: Option<lbipam::Config>,
-    /// What is done to nodes whose agent is, or is not, ready.
+    /// What to do to nodes depending on their agent's readiness.
     pub readiness: Readiness,
-    /// What agents are told of Services, since Services are judged by it.
+    /// The agents' configuration of Services, by which they are judged.
     pub services: services::Config,
     /// Where `/healthz` is served.
     pub api_address: SocketAddr,
@@ -66,7 +66,7 @@ pub struct Config {
 /// Deletion of CiliumIdentities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdentityGc {
-    /// How often they are looked at.
+    /// How often they are checked.
     pub interval: Duration,
     /// How long one must be unused.
     pub timeout: Duration,
@@ -88,7 +88,7 @@ impl Config {
         Ok(Self { unknown, ..Self::parse(&values)? })
     }
 
-    /// Types the keys; a missing one has its default.
+    /// Parses the keys; a missing one has its default.
     ///
     /// # Errors
     ///
@@ -97,7 +97,7 @@ impl Config {
         let mut read = Reader::new(values);
         let keys = Keys::read(&mut read);
         let cluster_pools = cluster_pools(&keys, &mut read);
-        // What is wrong with the agents' keys is theirs to say.
+        // Errors in the agents' keys are theirs to report.
         let services = services::Config::parse(values).unwrap_or_default();
         Ok(read.finish(Self { services, ..Self::new(keys, cluster_pools) })?)
     }
@@ -137,7 +137,7 @@ impl Config {
     }
 }
 
-/// A duration of which zero means never.
+/// A duration where zero means never.
 fn interval(interval: Duration) -> Option<Duration> {
     Some(interval).filter(|interval| !interval.is_zero())
 }
@@ -153,7 +153,7 @@ fn client(keys: &Keys) -> k8s::ClientConfig {
     }
 }
 
-/// The pools of the families that are on, in `cluster-pool` mode.
+/// The pools of the enabled families, in `cluster-pool` mode.
 fn cluster_pools(keys: &Keys, read: &mut Reader<'_>) -> Option<Vec<Pools>> {
     let families = [
         (keys.ipv4, "cluster-pool-ipv4-cidr", prefixes(&keys.pool_ipv4), keys.mask_size_ipv4),

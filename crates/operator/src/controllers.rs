@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the leader does. Each controller makes one pass at a time over the whole state, whenever that may have changed or
-//! its interval has passed, and sets right what is not: a pass that is repeated changes nothing.
+//! What the leader does. Each controller makes one pass at a time over the whole state, whenever that may have changed
+//! or its interval has elapsed, and fixes what is wrong: repeating a pass changes nothing.
 
 mod endpoint_gc;
 mod identity_gc;
@@ -21,13 +21,13 @@ use k8s::{Client, Events, Warning, WatchConfig};
 use statedb::{Backoff, Retries, Tasks};
 use std::time::Duration;
 
-/// Waits between failed passes.
+/// Back-off between failed passes.
 const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(120));
 
-/// In whose name events are published.
+/// The reporter of events.
 const REPORTER: &str = "cilium-operator";
 
-/// One duty.
+/// A controller.
 trait Controller: Send + 'static {
     /// Name in logs and metrics.
     const NAME: &'static str;
@@ -35,16 +35,16 @@ trait Controller: Send + 'static {
     /// Waits until another pass is due.
     fn due(&mut self) -> impl Future<Output = ()> + Send;
 
-    /// Sets right what is not.
+    /// Fixes what is wrong.
     fn pass(&mut self) -> impl Future<Output = Result<(), Failures>> + Send;
 }
 
-/// What a pass could not do; the rest was done.
+/// What a pass failed to do; the rest was done.
 #[derive(Debug, Default)]
 struct Failures(Vec<String>);
 
 impl Failures {
-    /// Takes note of a failure to change an object.
+    /// Records a failure to change an object.
     fn add(&mut self, object: impl std::fmt::Display, error: &Error) {
         self.0.push(format!("{object}: {}", k8s::chain(error)));
     }
@@ -161,7 +161,7 @@ async fn run<C: Controller>(mut controller: C, metrics: Metrics, progress: Progr
             }
             Err(Failures(errors)) => {
                 if !retries.failing() {
-                    tracing::warn!(controller = C::NAME, error = errors.join("; "), "failed, trying on");
+                    tracing::warn!(controller = C::NAME, error = errors.join("; "), "failed, retrying");
                 }
                 let _ = tokio::time::timeout(retries.failed(), controller.due()).await;
             }
@@ -169,13 +169,13 @@ async fn run<C: Controller>(mut controller: C, metrics: Metrics, progress: Progr
     }
 }
 
-/// Whether an error says that the object is gone or was changed by another: then the next pass sees better.
+/// Whether an error says that the object is gone or was changed by someone else: the next pass will see that.
 fn is_stale(error: &Error) -> bool {
     matches!(error, Error::Api(status) if status.code == 404 || status.code == 409)
 }
 
-/// Tells people, and then writes that they were told: the other way round an event that failed would never be tried again. One that the
-/// API server refuses must not keep the rest away, though.
+/// Publishes events, then writes the status that records them: in the other order a failed event would never be
+/// retried. One that the API server rejects must not hold up the rest, though.
 async fn warn_and_write<T>(
     events: &Events,
     warnings: impl IntoIterator<Item = Warning>,
@@ -192,7 +192,7 @@ async fn warn_and_write<T>(
     told.map(|()| written)
 }
 
-/// All objects, page by page, each reduced to what `keep` takes of it.
+/// All objects, page by page, each reduced by `keep`.
 async fn list<K, T>(api: &k8s::kube::Api<K>, mut keep: impl FnMut(K) -> Option<T>) -> Result<Vec<T>, Error>
 where
     K: k8s::kube::Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug,
@@ -229,7 +229,7 @@ where
     }
 }
 
-/// Deletes this very version of an object: one that has been changed or made anew meanwhile stays.
+/// Deletes this very version of an object: one that has been changed or recreated meanwhile stays.
 async fn delete<K>(api: &k8s::kube::Api<K>, meta: &k8s::kube::api::ObjectMeta) -> Result<(), Error>
 where
     K: k8s::kube::Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug,

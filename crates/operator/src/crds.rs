@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Registers our CustomResourceDefinitions and brings older ones up to date. A newer one, of an operator of a later version,
-//! is left alone.
+//! Registers our CustomResourceDefinitions and updates older ones. A newer one, from a later operator, is left alone.
 
 use k8s::Client;
 use k8s::crd::{SCHEMA_VERSION, SCHEMA_VERSION_LABEL};
@@ -11,12 +10,12 @@ use serde_json::Value;
 use statedb::{Backoff, Retries};
 use std::time::Duration;
 
-/// Waits between attempts that fail.
+/// Back-off between failed attempts.
 const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
-/// Wait before looking whether what was written is served.
+/// Delay before checking whether what was written is served.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Returns when all are registered and served; until then it tries.
+/// Retries until all are registered and served.
 pub(crate) async fn register(client: &Client) {
     let definitions = match k8s::crd::all() {
         Ok(definitions) => definitions,
@@ -38,7 +37,7 @@ pub(crate) async fn register(client: &Client) {
                         tracing::warn!(
                             crd = definition.name_any(),
                             error,
-                            "CustomResourceDefinition not registered, trying on"
+                            "CustomResourceDefinition not registered, retrying"
                         );
                     }
                     retries.failed()
@@ -50,7 +49,7 @@ pub(crate) async fn register(client: &Client) {
     tracing::info!(count = definitions.len(), version = SCHEMA_VERSION, "CustomResourceDefinitions registered");
 }
 
-/// One step. Says whether the definition is as it should be and served.
+/// One step. Returns whether the definition is correct and served.
 async fn ensure(api: &Api<CustomResourceDefinition>, wanted: &CustomResourceDefinition) -> Result<bool, Error> {
     let name = wanted.name_any();
     let Some(present) = api.get_opt(&name).await? else {
@@ -69,7 +68,7 @@ async fn ensure(api: &Api<CustomResourceDefinition>, wanted: &CustomResourceDefi
     unless_conflict(api.replace(&name, &PostParams::default(), &next).await)
 }
 
-/// After a write one looks again; after another's write too.
+/// Check again after a write, ours or someone else's.
 fn unless_conflict(result: Result<CustomResourceDefinition, Error>) -> Result<bool, Error> {
     match result {
         Ok(_) => Ok(false),
@@ -95,12 +94,12 @@ fn needs_update(present: &CustomResourceDefinition, wanted: &CustomResourceDefin
     }
 }
 
-/// Numbers with dots between.
+/// Dotted version numbers.
 fn version(text: &str) -> Option<Vec<u64>> {
     text.split('.').map(|part| part.parse().ok()).collect()
 }
 
-/// Whether all that is wanted is present; the API server fills in defaults besides.
+/// Whether everything desired is present; the API server adds defaults.
 fn covers(present: &Value, wanted: &Value) -> bool {
     match (present, wanted) {
         (Value::Object(present), Value::Object(wanted)) => {
@@ -109,7 +108,7 @@ fn covers(present: &Value, wanted: &Value) -> bool {
         (Value::Array(present), Value::Array(wanted)) => {
             present.len() == wanted.len() && present.iter().zip(wanted).all(|(p, w)| covers(p, w))
         }
-        // Numbers may come back with another type.
+        // Numbers may come back with a different type.
         (Value::Number(present), Value::Number(wanted)) => present.as_f64() == wanted.as_f64(),
         (present, wanted) => present == wanted,
     }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Leadership by a Lease object, as Kubernetes' own controllers do it.
+//! Leader election with a Lease object, as in Kubernetes' own controllers.
 //!
-//! Clocks of different machines are never compared: a lease is over when *we* have seen it unchanged for its duration. Who
-//! holds it stops to act when it could not renew it for less than that. All writes carry the version they are based on, so
-//! of two that try at once one fails.
+//! Machines' clocks are never compared: a lease has expired when *we* have seen it unchanged for its duration. Its
+//! holder stops acting when it has failed to renew it for less than that. Every write carries the version it is based
+//! on, so of two concurrent attempts one fails.
 
 use k8s::k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -14,14 +14,14 @@ use rand::Rng;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
-/// How long things take.
+/// Durations.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// For how long others must wait after the last renewal.
+    /// How long others must wait after the last renewal.
     pub lease: Duration,
-    /// For how long the holder tries to renew before it gives up; less than `lease`.
+    /// How long the holder tries to renew before it gives up; less than `lease`.
     pub renew: Duration,
-    /// How often the holder renews and others look.
+    /// How often the holder renews and others check.
     pub retry: Duration,
 }
 
@@ -31,7 +31,7 @@ impl Default for Timing {
     }
 }
 
-/// Who we are among the candidates: the host's name and something that no restart repeats.
+/// Our identity among the candidates: the host name and something unique per process.
 #[must_use]
 pub fn identity() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -49,7 +49,7 @@ pub struct Elector {
     seen: Option<Seen>,
 }
 
-/// What another holder wrote last, and when we first saw it.
+/// What another holder last wrote, and when we first saw it.
 #[derive(Clone, Debug)]
 struct Seen {
     spec: LeaseSpec,
@@ -76,13 +76,13 @@ impl Elector {
                     }
                 }
             }
-            // A little apart from other candidates.
+            // Jitter against other candidates.
             let apart = rand::rng().random_range(1.0..1.2);
             sleep(self.timing.retry.mul_f64(apart)).await;
         }
     }
 
-    /// Renews the lease; returns when we must no longer act as its holder.
+    /// Renews the lease; returns once we must no longer act as its holder.
     pub async fn hold(&mut self) {
         let mut renewed = Instant::now();
         loop {
@@ -92,7 +92,7 @@ impl Elector {
             match timeout(left, self.attempt()).await {
                 Ok(Ok(true)) => renewed = begun,
                 Ok(Ok(false)) => {
-                    // A conflicting write need not be another holder's: look again until the time is up.
+                    // A conflicting write need not be another holder's: check again until time is up.
                     if self.seen.is_some() {
                         tracing::error!(lease = self.name, "lease taken by another instance");
                         return;
@@ -107,7 +107,7 @@ impl Elector {
         }
     }
 
-    /// Gives the lease back so that others need not wait.
+    /// Releases the lease so that others need not wait.
     pub async fn release(&mut self) {
         let result = timeout(self.timing.retry, async {
             let mut lease = self.api.get(&self.name).await?;
@@ -129,7 +129,7 @@ impl Elector {
         }
     }
 
-    /// Tries once to take or renew the lease. Says whether we hold it now.
+    /// Tries once to take or renew the lease. Returns whether we hold it now.
     async fn attempt(&mut self) -> Result<bool, Error> {
         let Some(mut lease) = self.api.get_opt(&self.name).await? else {
             return won(self.api.create(&PostParams::default(), &self.first()).await);
@@ -142,7 +142,7 @@ impl Elector {
         won(self.api.replace(&self.name, &PostParams::default(), &lease).await)
     }
 
-    /// Whether the lease is ours, free, or over as far as we could watch it.
+    /// Whether the lease is ours, free, or expired as far as we have seen.
     fn may_take(&mut self, spec: &LeaseSpec, now: Instant) -> bool {
         let holder = spec.holder_identity.as_deref().unwrap_or_default();
         if holder.is_empty() || holder == self.identity {
@@ -177,7 +177,7 @@ impl Elector {
     }
 }
 
-/// A write that another was faster with is a lost race, not an error.
+/// Losing a race is not an error.
 fn won(result: kube::Result<Lease>) -> Result<bool, Error> {
     match result {
         Ok(_) => Ok(true),

@@ -16,7 +16,7 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 
 /// Opens the sockets and serves them.
 ///
-/// An operator that gets on with nothing is not healthy. One that merely waits for the lease is.
+/// An operator that makes no progress is unhealthy. One that is waiting for the lease is healthy.
 pub(crate) async fn start(
     config: &Config,
     metrics: &Metrics,
@@ -37,7 +37,7 @@ pub(crate) async fn start(
     Ok(())
 }
 
-/// All addresses of both families, or of IPv4 where there is no IPv6.
+/// All addresses of both families, or only IPv4 where there is no IPv6.
 async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     match TcpListener::bind(address).await {
         Err(_) if address.ip() == Ipv6Addr::UNSPECIFIED => {

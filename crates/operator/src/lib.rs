@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-/// Name of the Lease by which one of several operators becomes the leader.
+/// Name of the Lease for leader election.
 pub const LEASE: &str = "cilium-operator-resource-lock";
 
 /// Runs `cilium-operator` until a signal stops it or something fails. The first argument is the name of the program.
@@ -33,7 +33,7 @@ pub fn main<I: IntoIterator<Item = OsString>>(arguments: I) -> ExitCode {
     let arguments = match Arguments::parse(config::command(), arguments) {
         Ok(arguments) => arguments,
         Err(text) => {
-            // Help and version are answers, not errors.
+            // Help and version are not errors.
             let _ = text.print();
             return ExitCode::from(u8::try_from(text.exit_code()).unwrap_or(2));
         }
@@ -64,10 +64,9 @@ fn start(config: Config) -> anyhow::Result<()> {
     })
 }
 
-/// Runs the operator until `stop` is cancelled or something fails. Without errors it has given the lease back.
+/// Runs the operator until `stop` is cancelled or something fails. On success the lease has been released.
 ///
-/// # Errors
-/// The sockets are in use, the client's configuration is unusable, the lease was lost, or a task failed.
+/// # Errors The sockets are in use, the client's configuration is invalid, the lease was lost, or a task failed.
 pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
     for key in &config.unknown {
         tracing::warn!(key, "ignoring unknown configuration key");
@@ -93,7 +92,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// What comes before and after this operator becomes the leader.
+/// Runs before and after this operator becomes the leader.
 struct Leader {
     client: k8s::Client,
     namespace: String,
@@ -105,7 +104,7 @@ struct Leader {
 
 impl Leader {
     async fn lead(self, tasks: Tasks) {
-        // Agents wait for these, so they must not wait for an election.
+        // Agents wait for these, so do not wait for an election.
         if !self.config.skip_crd_creation {
             crds::register(&self.client).await;
         }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Every metric of the operator (contracts J).
+//! The metrics of the operator, under Cilium's names.
 
 use lbipam::{Counts, Totals};
 use parking_lot::Mutex;
@@ -50,7 +50,7 @@ impl LbIpam {
     }
 }
 
-/// The metrics. Clones count together.
+/// The metrics. Clones share their counts.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
     registry: Arc<Mutex<Registry>>,
@@ -92,7 +92,7 @@ impl Metrics {
         self.lb_ipam.available.get_or_create(&label).set(available as f64);
     }
 
-    /// A pool is gone.
+    /// Removes a pool.
     pub(crate) fn forget_lb_pool(&self, pool: &str) {
         let label = LbPool { pool: pool.to_owned() };
         self.lb_ipam.used.remove(&label);
@@ -120,7 +120,7 @@ fn gauge(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// The page with a sample of each metric, without which one with labels is not there. The reference is made of it.
+/// All metrics with a sample of each, since one with labels is otherwise absent. The reference is generated from it.
 #[must_use]
 pub fn example_metrics() -> String {
     let metrics = Metrics::default();

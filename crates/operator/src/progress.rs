@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Whether the leader gets on with its work. One that does not is no use as the leader: another may be able to.
+//! Whether the leader makes progress. If it does not, another may be able to.
 
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// How long a table may stand still because the API server does not answer.
+/// How long a table may be stale because the API server does not respond.
 const WATCH_PATIENCE: Duration = Duration::from_secs(5 * 60);
-/// How long a controller may take for one look at everything.
+/// How long a controller's pass may take.
 const PASS_PATIENCE: Duration = Duration::from_secs(15 * 60);
-/// How often that is looked at.
+/// How often progress is checked.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// The passes that run, and the watches. Clones are of the same.
+/// Running passes, and watches. Clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct Progress {
     client: k8s::Client,
@@ -34,7 +34,7 @@ impl Progress {
         result
     }
 
-    /// What stands still. A refusal by the API server does not count: it would refuse another operator too.
+    /// What is stuck. A refusal by the API server does not count: it would refuse another operator too.
     pub(crate) fn stuck(&self) -> Option<String> {
         let too_long = |begun: &Instant| begun.elapsed() >= PASS_PATIENCE;
         let pass = self.passes.lock().iter().find(|(_, begun)| too_long(begun)).map(|(name, _)| *name);
@@ -43,7 +43,7 @@ impl Progress {
         pass.or_else(|| watch.map(|failure| failure.to_string()))
     }
 
-    /// Returns when something stands still, with what it is.
+    /// Returns once something is stuck, with its name.
     pub(crate) async fn until_stuck(&self) -> String {
         loop {
             if let Some(what) = self.stuck() {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What policy writes into the ipcache: which identity each address of the cluster has, and behind which node it is, from pods,
-//! nodes, and the prefixes that policies name. Pure.
+//! What policy writes to the ipcache: the identity of each address in the cluster, and the node it is behind, derived
+//! from pods, nodes, and the prefixes in policies. Pure.
 
 mod claims;
 mod index;
@@ -16,17 +16,20 @@ use model::{
 use statedb::Row;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Configuration that entries depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
     /// Address families.
     pub families: Families,
+    /// Name of this cluster.
+    pub cluster: Arc<str>,
     /// Prefixes to which traffic keeps its source address (`ipv4-native-routing-cidr`, `ipv6-native-routing-cidr`).
     pub native_cidrs: Vec<IpNet>,
 }
 
-/// See the module. Takes changes one by one; [`changes`](Self::changes) tells what came of them.
+/// See the module. Takes changes one by one; [`changes`](Self::changes) returns the result.
 #[derive(Debug)]
 pub(crate) struct Addresses {
     settings: Settings,
@@ -38,9 +41,9 @@ pub(crate) struct Addresses {
     /// Nodes by their internal addresses.
     nodes_at: Index<NodeName>,
     pods: BTreeMap<MeshPod, RemoteEndpoint>,
-    /// Pods by the address that they name as their node's.
+    /// Pods by the node address they name.
     pods_behind: Index<MeshPod>,
-    /// How many pods have an identity.
+    /// Number of pods with each identity.
     carriers: BTreeMap<IdentityId, usize>,
     endpoints: BTreeMap<EndpointId, (Endpoint, IdentityId)>,
     prefixes: BTreeMap<IpNet, IdentityId>,
@@ -48,7 +51,7 @@ pub(crate) struct Addresses {
 }
 
 impl Addresses {
-    /// With the world, and nothing else.
+    /// Contains the world, and nothing else.
     #[must_use]
     pub(crate) fn new(settings: Settings) -> Self {
         let mut addresses = Self {
@@ -80,7 +83,7 @@ impl Addresses {
         self.claims.entries()
     }
 
-    /// Facts of this node; how it routes decides about all entries.
+    /// Sets the facts about this node. Its routing mode affects every entry.
     pub(crate) fn set_local_node(&mut self, node: LocalNode) {
         if self.local.as_ref() == Some(&node) {
             return;
@@ -91,7 +94,7 @@ impl Addresses {
         self.claim_all();
     }
 
-    /// A node is there or has changed.
+    /// Adds or updates a node.
     pub(crate) fn upsert_node(&mut self, node: Node) {
         self.claim_node(&node);
         let mut ips = node.internal_ips.clone();
@@ -105,7 +108,7 @@ impl Addresses {
         }
     }
 
-    /// A node is gone.
+    /// Removes a node.
     pub(crate) fn remove_node(&mut self, name: &NodeName) {
         if let Some(node) = self.nodes.remove(name) {
             self.claims.set(Claimant::Node(name.clone()), Vec::new());
@@ -114,7 +117,7 @@ impl Addresses {
         }
     }
 
-    /// A pod of the cluster is there or has changed.
+    /// Adds or updates a pod of the cluster.
     pub(crate) fn upsert_pod(&mut self, pod: RemoteEndpoint) {
         self.claim_pod(&pod);
         let (name, host) = (pod.key(), pod.host);
@@ -129,7 +132,7 @@ impl Addresses {
         }
     }
 
-    /// A pod of the cluster is gone.
+    /// Removes a pod of the cluster.
     pub(crate) fn remove_pod(&mut self, pod: &MeshPod) {
         if let Some(old) = self.pods.remove(pod) {
             self.pods_behind.replace(pod, &old.host, []);
@@ -147,24 +150,24 @@ impl Addresses {
         }
     }
 
-    /// Whether a pod of the cluster is known to have the identity.
+    /// Whether any known pod of the cluster has the identity.
     pub(crate) fn is_carried(&self, identity: IdentityId) -> bool {
         self.carriers.contains_key(&identity)
     }
 
-    /// A pod of this node has an identity.
+    /// Sets the identity of a pod on this node.
     pub(crate) fn upsert_endpoint(&mut self, endpoint: Endpoint, identity: IdentityId) {
         self.claim_endpoint(&endpoint, identity);
         self.endpoints.insert(endpoint.id, (endpoint, identity));
     }
 
-    /// A pod of this node is gone.
+    /// Removes a pod of this node.
     pub(crate) fn remove_endpoint(&mut self, id: EndpointId) {
         self.endpoints.remove(&id);
         self.claims.set(Claimant::Endpoint(id), Vec::new());
     }
 
-    /// The addresses of API servers: a node on which one runs is known as that.
+    /// Sets the addresses of API servers: a node that runs one has that identity.
     pub(crate) fn set_api_servers(&mut self, addresses: BTreeSet<IpAddr>) {
         if self.api_servers != addresses {
             self.api_servers = addresses;
@@ -174,7 +177,7 @@ impl Addresses {
         }
     }
 
-    /// The prefixes that policies name.
+    /// Sets the prefixes that policies name.
     pub(crate) fn set_prefixes(&mut self, prefixes: impl IntoIterator<Item = (IpNet, IdentityId)>) {
         let prefixes: BTreeMap<_, _> = self.settings.families.defaults().chain(prefixes).collect();
         if prefixes == self.prefixes {
@@ -249,8 +252,8 @@ impl Addresses {
         self.claims.set(Claimant::Node(node.key()), entries);
     }
 
-    /// A pod that its node has not told us of yet is reached through the tunnel like any other, under the sender's own
-    /// identity; to policy it is of the world until its identity is known.
+    /// A pod that its node has not announced yet is reached through the tunnel like any other, under the sender's own
+    /// identity; for policy it is part of the world until its identity is known.
     fn pods_not_told_yet<'a>(
         &'a self,
         node: &'a Node,
@@ -269,7 +272,7 @@ impl Addresses {
         })
     }
 
-    /// Pods whose node is known by one of these addresses; they may name another one than it is tunnelled to.
+    /// Pods whose node has one of these addresses; they may name a different one than the tunnel uses.
     fn claim_pods_behind(&mut self, ips: Vec<IpAddr>) {
         for pod in self.pods_at(ips) {
             self.claim_pod(&pod);
@@ -290,7 +293,7 @@ impl Addresses {
         let entries = ips.map(|ip| IpEntry {
             tunnel,
             host,
-            pod: Some(pod.pod.clone()),
+            pod: Some(pod.key()),
             ..self.node_entry(ip, pod.identity, IpSource::CustomResource)
         });
         let entries = entries.collect();
@@ -300,14 +303,15 @@ impl Addresses {
     fn claim_endpoint(&mut self, endpoint: &Endpoint, identity: IdentityId) {
         let host = self.local.as_ref().and_then(|l| l.ipv4.map(IpAddr::V4).or(l.ipv6.map(IpAddr::V6)));
         let entry = |ip| {
-            let pod = endpoint.pod().cloned();
+            let cluster = &self.settings.cluster;
+            let pod = endpoint.pod().map(|pod| MeshPod { cluster: Arc::clone(cluster), pod: pod.clone() });
             IpEntry { host, pod, ..self.node_entry(ip, identity, IpSource::Local) }
         };
         let entries = endpoint.addresses().map(entry).collect();
         self.claims.set(Claimant::Endpoint(endpoint.id), entries);
     }
 
-    /// An address of a pod or node: with native routing it is reached without masquerading.
+    /// The entry of a pod or node: with native routing it is not masqueraded.
     fn node_entry(&self, ip: IpAddr, identity: IdentityId, source: IpSource) -> IpEntry {
         let mut entry = self.entry(IpNet::from(ip), identity, source);
         entry.no_masquerade |= self.routing() == Some(RoutingMode::Native);
@@ -327,7 +331,7 @@ impl Addresses {
         self.own.contains(&host)
     }
 
-    /// The address by which a node is reached, from any of its addresses.
+    /// Maps any of a node's addresses to the one it is reached by.
     fn reach(&self, host: IpAddr) -> IpAddr {
         let (ipv4, _) = self.families();
         if host.is_ipv4() && ipv4 {
@@ -337,14 +341,14 @@ impl Addresses {
         node.and_then(|node| self.address_of(node)).unwrap_or(host)
     }
 
-    /// The address by which a node is known: that which we tunnel to. Of one with which we share no family it is any, so that what is
-    /// meant for its pods still belongs to the tunnel, and is dropped there rather than sent out in the open.
+    /// The address that represents a node: the one we tunnel to. If we share no family with it, any will do, so that
+    /// traffic for its pods still belongs to the tunnel, and is dropped there rather than sent in the open.
     fn address_of(&self, node: &Node) -> Option<IpAddr> {
         let (ipv4, ipv6) = self.families();
         node.tunnel_address(ipv4, ipv6).or_else(|| node.internal_ips.first().copied())
     }
 
-    /// The families in which this node has an address, which are both while that is not known.
+    /// The families in which this node has an address; both while that is unknown.
     fn families(&self) -> (bool, bool) {
         self.local.as_ref().map_or((true, true), |local| (local.ipv4.is_some(), local.ipv6.is_some()))
     }

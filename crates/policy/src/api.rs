@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Identities as the API shows them: `GET /v1/identity` (contracts L.1).
+//! Identities in the agent's REST API: `GET /v1/identity`.
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;

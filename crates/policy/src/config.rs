@@ -91,7 +91,7 @@ impl Value for LabelFilter {
 }
 
 impl Config {
-    /// Values that are right alone, but not with the others.
+    /// Rejects values that are valid on their own but not in combination.
     fn refuse_misfits(&self, read: &mut Reader<'_>) {
         if self.mesh.cluster(self.cluster_id).is_none() {
             const WANT: &str = "a number from 0 to 255, which max-connected-clusters allows";
@@ -111,7 +111,7 @@ impl Config {
         Families { ipv4: self.ipv4, ipv6: self.ipv6 }
     }
 
-    /// What ingesting policies needs of it.
+    /// What ingesting policies needs to know.
     #[must_use]
     pub fn context(&self) -> Context {
         let (cluster, default_local_cluster) = (Arc::from(self.cluster_name.as_str()), self.default_local_cluster);
@@ -121,7 +121,7 @@ impl Config {
     pub(crate) fn addresses(&self) -> Settings {
         let native = [self.native_ipv4.map(IpNet::V4), self.native_ipv6.map(IpNet::V6)];
         let native_cidrs = native.into_iter().flatten().map(|net| net.trunc()).collect();
-        Settings { families: self.families(), native_cidrs }
+        Settings { families: self.families(), cluster: self.cluster_name.as_str().into(), native_cidrs }
     }
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Compiled policies as people read them, with the rule behind each entry.
+//! Compiled policies in readable form, with the rule behind each entry.
 
 use crate::Outputs;
 use crate::resolve::{ANY, CompiledPolicy};
@@ -24,7 +24,7 @@ pub struct PolicyLine {
     pub proto: Option<u8>,
     /// First and last port; `None` for all.
     pub ports: Option<(u16, u16)>,
-    /// The rule behind it; `None` for what holds without a rule.
+    /// The rule behind it; `None` for built-in entries.
     pub rule: Option<Arc<Provenance>>,
 }
 
@@ -90,7 +90,7 @@ pub(crate) fn lines(
 }
 
 impl Outputs {
-    /// What a pod of this node may do and why, entry by entry; `None` if there is no such pod, or it has no policy yet.
+    /// What a pod of this node may do and why, entry by entry; `None` if there is no such pod or it has no policy yet.
     #[must_use]
     pub fn policy_lines(&self, endpoint: EndpointId) -> Option<Vec<PolicyLine>> {
         let policy = self.endpoint_policies.snapshot().get(&endpoint)?.policy;

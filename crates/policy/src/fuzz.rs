@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the fuzzer calls: objects that users and other agents write. Not part of the product.
+//! Fuzz target: objects written by users and other agents. Not part of the product.
 
 use crate::rules::Policy;
 use crate::{
@@ -37,7 +37,7 @@ fn row<T: DeserializeOwned, R: PartialEq + Debug>(json: &[u8], ingest: impl Fn(&
     Some(row)
 }
 
-/// Of an invalid policy nothing holds, and it says why.
+/// An invalid policy has no rules and says why.
 fn policy<T: DeserializeOwned>(json: &[u8], ingest: impl Fn(&T) -> Option<Policy>) {
     if let Some(policy) = row(json, ingest).flatten() {
         assert!(policy.valid || (policy.rules.is_empty() && !policy.problems.is_empty()), "{policy:?}");

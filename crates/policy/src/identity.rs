@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Identities of the cluster as this node sees them, and how a new one comes into being.
+//! Identities of the cluster as this node sees them, and how new ones are created.
 //!
-//! Two agents may make an identity for the same labels at the same time. Both stay valid: every policy is compiled for
-//! both. Who looks labels up takes the lowest number, and who has one keeps it.
+//! Two agents may create an identity for the same labels at the same time. Both stay valid: every policy is compiled
+//! for both. A lookup by labels returns the lowest number; whoever already has one keeps it.
 
 pub(crate) mod allocate;
 mod api;
@@ -13,16 +13,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use api::ApiStore;
 
-/// What became of an attempt to make an identity.
+/// The outcome of an attempt to create an identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Created {
-    /// It is there, with these labels.
+    /// It exists, with these labels.
     Done,
     /// The number belongs to other labels.
     Taken,
 }
 
-/// The API server could not make the identity; it is tried again.
+/// The API server could not create the identity; it is retried.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("CiliumIdentity {id}: {reason}")]
 pub struct StoreError {
@@ -30,13 +30,13 @@ pub struct StoreError {
     pub id: IdentityId,
     /// Why.
     pub reason: String,
-    /// The same labels would be refused again.
+    /// Whether the same labels would be refused again.
     pub permanent: bool,
 }
 
-/// Where identities are made. Implemented by [`ApiStore`] and by tests.
+/// Where identities are stored. Implemented by [`ApiStore`] and by tests.
 pub trait IdentityStore: Send + Sync + 'static {
-    /// Makes an identity, unless its number belongs to other labels.
+    /// Creates an identity, unless its number belongs to other labels.
     fn create(&self, identity: &Identity) -> impl Future<Output = Result<Created, StoreError>> + Send;
 }
 
@@ -48,7 +48,7 @@ pub(crate) struct Identities {
 }
 
 impl Identities {
-    /// An identity is there. Says whether its number had other labels.
+    /// Adds an identity. Returns whether its number had other labels.
     pub(crate) fn upsert(&mut self, identity: &Identity) -> bool {
         let before = self.by_id.get(&identity.id);
         if before == Some(&identity.labels) {
@@ -61,7 +61,7 @@ impl Identities {
         relabelled
     }
 
-    /// An identity is gone.
+    /// Removes an identity.
     pub(crate) fn remove(&mut self, id: IdentityId) {
         let Some(labels) = self.by_id.remove(&id) else { return };
         if let Some(ids) = self.by_labels.get_mut(&labels) {
@@ -72,7 +72,7 @@ impl Identities {
         }
     }
 
-    /// The identity to use for labels: the one in use if it has them, else the lowest.
+    /// The identity to use for labels: the current one if it has them, otherwise the lowest.
     #[must_use]
     pub(crate) fn choose(&self, labels: &Labels, current: Option<IdentityId>) -> Option<IdentityId> {
         let ids = self.by_labels.get(labels)?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Objects of the API to source rows, other than policies.
+//! API objects other than policies to source rows.
 
 use crate::rules::parse_cidr;
 use ipnet::IpNet;
@@ -71,7 +71,7 @@ pub fn ingest_namespace(object: &core::Namespace) -> Option<Namespace> {
 ///
 /// # Errors
 ///
-/// The name is not a number that an identity of the cluster may have, or a label is not one.
+/// The name is not a valid identity number of the cluster, or a label is malformed.
 pub fn ingest_identity(object: &CiliumIdentity) -> Result<Option<Identity>, String> {
     let Some(name) = object.metadata.name.as_deref() else { return Ok(None) };
     let id = name.parse().map(IdentityId).map_err(|_| format!("CiliumIdentity {name}: the name is not a number"))?;
@@ -82,7 +82,7 @@ pub fn ingest_identity(object: &CiliumIdentity) -> Result<Option<Identity>, Stri
         let bad = || format!("CiliumIdentity {name}: security-labels: {key:?} is not source:key");
         let parsed: Label = key.parse().map_err(|_| bad())?;
         match parsed.source {
-            // Only Cilium itself makes reserved labels; a user who may write identities cannot become the host.
+            // Only Cilium itself creates reserved labels: a user who may write identities cannot become the host.
             LabelSource::Reserved | LabelSource::Any => Err(bad()),
             source => Ok(Label::new(source, parsed.key, value.as_str())),
         }
@@ -95,7 +95,7 @@ pub fn ingest_identity(object: &CiliumIdentity) -> Result<Option<Identity>, Stri
 ///
 /// # Errors
 ///
-/// An address or number in its status is not one.
+/// An address or number in its status is malformed.
 pub fn ingest_endpoint(cluster: &Arc<str>, object: &CiliumEndpoint) -> Result<Option<RemoteEndpoint>, String> {
     let meta = &object.metadata;
     let (Some(namespace), Some(name), Some(status)) = (&meta.namespace, &meta.name, &object.status) else {

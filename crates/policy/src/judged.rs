@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a policy's author is told: whether it is valid, and what of it is not enforced, in the condition `Valid` and in an event. It is
-//! asked of the code that agents ingest policies with.
+//! What a policy's author is told, in the condition `Valid` and in an event: whether it is valid, and what part of it
+//! is not enforced. Uses the same code with which agents ingest policies.
 
 use crate::rules::{self, Context, Problem};
 use k8s::Warning;
@@ -16,14 +16,14 @@ use statedb::Row;
 const CONDITION: &str = "Valid";
 const VALID: &str = "Policy validation succeeded";
 
-/// What agents make of a policy.
+/// How agents treat a policy.
 #[derive(Clone, Debug, PartialEq)]
 enum Verdict {
     /// It is enforced.
     Enforced,
     /// It is valid, but not all of it is enforced.
     InPart(Vec<Problem>),
-    /// It is invalid: nothing of it is enforced.
+    /// It is invalid: none of it is enforced.
     Invalid(Vec<Problem>),
 }
 
@@ -53,7 +53,7 @@ fn join(problems: &[Problem], separator: &str) -> String {
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join(separator)
 }
 
-/// A policy with what agents make of it, and the conditions that it has. One row per policy of the cluster.
+/// A policy with its verdict and its current conditions. One row per policy of the cluster.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judged {
     /// Its namespace; empty for a clusterwide one.
@@ -73,12 +73,12 @@ impl Row for Judged {
     }
 }
 
-/// A kind of policy whose status says what is enforced of it.
+/// A kind of policy whose status says what is enforced.
 pub trait Judgeable: Policy {
-    /// The status that it has.
+    /// Its current status.
     fn status(&self) -> Option<&Status>;
 
-    /// What agents make of it.
+    /// How agents treat it.
     fn ingest(&self) -> Option<rules::Policy>;
 }
 
@@ -108,14 +108,14 @@ impl Judged {
         Some(Self {
             namespace: policy.namespace().unwrap_or_default(),
             name: policy.name_any(),
-            // Without the version, which changes with the status that we write.
+            // Without the version, which changes when we write the status.
             reference: ObjectReference { resource_version: None, ..policy.object_ref(&()) },
             verdict: Verdict::of(policy.ingest()?),
             conditions: policy.status().and_then(|status| status.conditions.clone()).unwrap_or_default(),
         })
     }
 
-    /// What its author is told of what is not enforced, unless all is.
+    /// The message about what is not enforced, if anything.
     #[must_use]
     pub fn warning(&self) -> Option<Warning> {
         let (_, reason, message) = self.verdict.condition();
@@ -126,7 +126,7 @@ impl Judged {
         Some(Warning { about: self.reference.clone(), reason: reason?, action: "Validate", note })
     }
 
-    /// The conditions that it ought to have, if it has others.
+    /// The conditions it should have, if they differ.
     #[must_use]
     pub fn corrected_conditions(&self, now: Timestamp) -> Option<Vec<PolicyCondition>> {
         let (status, reason, message) = self.verdict.condition();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which labels of a pod make its identity (contracts F.3): what is derived from pod and namespace, and the filter over
-//! it. A label that is left out can change without a new identity, and no policy can select by it.
+//! Which labels make up a pod's identity: those derived from pod and namespace, and the filter over them. A label that
+//! is left out can change without a new identity, and no policy can select by it.
 
 use model::{Label, LabelSource, Labels, Namespace, Pod};
 use regex::Regex;
@@ -8,16 +8,16 @@ use std::collections::BTreeMap;
 
 /// Namespace of the pod.
 pub(crate) const NAMESPACE: &str = "io.kubernetes.pod.namespace";
-/// What precedes the key of a label of the pod's namespace.
+/// Prefix of the keys of namespace labels.
 pub(crate) const NAMESPACE_LABELS: &str = "io.cilium.k8s.namespace.labels.";
 /// Name of the cluster.
 pub(crate) const CLUSTER: &str = "io.cilium.k8s.policy.cluster";
 /// Service account of the pod.
 pub(crate) const SERVICE_ACCOUNT: &str = "io.cilium.k8s.policy.serviceaccount";
-/// The label that every namespace has: its own name.
+/// The label with its own name that every namespace has.
 const METADATA_NAME: &str = "kubernetes.io/metadata.name";
 
-/// The filter without configuration; a pattern is matched at the start of the key, `!` excludes.
+/// The default filter; patterns match the start of the key, `!` excludes.
 const DEFAULT: &[&str] = &[
     r"reserved:.*",
     r"io\.kubernetes\.pod\.namespace",
@@ -42,7 +42,7 @@ const DEFAULT: &[&str] = &[
     r"!topology\.kubernetes\.io",
 ];
 
-/// A pattern of the filter is not one.
+/// A pattern of the filter is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{pattern:?} is not a label pattern: {reason}")]
 pub struct PatternError {
@@ -56,7 +56,7 @@ pub struct PatternError {
 #[derive(Clone, Debug)]
 pub struct LabelFilter {
     patterns: Vec<Pattern>,
-    /// The user named labels to include: others are left out.
+    /// The user listed labels to include: others are left out.
     only_included: bool,
 }
 
@@ -83,7 +83,7 @@ impl Pattern {
         Ok(Self { source, exclude: outer || inner, expression })
     }
 
-    /// How much of the key it matches.
+    /// Length of the match in the key.
     fn matched(&self, label: &Label) -> Option<usize> {
         if self.source.as_ref().is_some_and(|source| source != label.source.as_str()) {
             return None;
@@ -104,7 +104,7 @@ impl LabelFilter {
     ///
     /// # Errors
     ///
-    /// The first pattern that is none.
+    /// The first invalid pattern.
     pub fn with_patterns(text: &str) -> Result<Self, PatternError> {
         let mut filter = Self::default();
         for text in text.split_whitespace() {
@@ -127,10 +127,10 @@ impl LabelFilter {
     }
 }
 
-/// The labels that make a pod's identity.
+/// The labels that make up a pod's identity.
 #[must_use]
 pub fn security_labels(pod: &Pod, namespace: &Namespace, cluster: &str, filter: &LabelFilter) -> Labels {
-    // What we derive comes last: a pod's own label of that name does not count.
+    // Derived labels come last: a pod's own label of that name is overridden.
     let mut all: BTreeMap<String, String> = pod.labels.clone();
     all.retain(|key, _| !key.starts_with("io.cilium.k8s.") && key != NAMESPACE);
     for (key, value) in &namespace.labels {
@@ -146,7 +146,7 @@ pub fn security_labels(pod: &Pod, namespace: &Namespace, cluster: &str, filter: 
     labels.filter(|label| filter.accepts(label)).collect()
 }
 
-/// The text of a label's key and source, as CiliumIdentity objects hold it.
+/// A label's source and key as CiliumIdentity objects hold it.
 #[must_use]
 pub(crate) fn extended_key(label: &Label) -> String {
     format!("{}:{}", label.source.as_str(), label.key)

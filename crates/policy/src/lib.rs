@@ -55,13 +55,13 @@ pub struct Inputs<S> {
     pub kernel: Arc<dyn Kernel>,
     /// Epochs of flows.
     pub epochs: Epochs,
-    /// What policy says of addresses is written here.
+    /// Where policy writes its entries for the ipcache.
     pub addresses: Writer<IpEntry>,
-    /// What comes of it; it has `addresses` among its writers.
+    /// The resulting ipcache, with `addresses` among its writers.
     pub ipcache: Ipcache,
-    /// Where identities are made.
+    /// Where identities are created.
     pub identity_store: S,
-    /// Tells a pod's owner why it has no identity.
+    /// Tells a pod's author why it has no identity.
     pub warnings: Warnings,
     /// Pods of this node that have an interface.
     pub endpoints: Reader<Endpoint>,
@@ -77,7 +77,7 @@ pub struct Inputs<S> {
     pub nodes: Reader<Node>,
     /// This node.
     pub local_node: Reader<LocalNode>,
-    /// NetworkPolicies; `None` when they do not count ([`Config::network_policies`]).
+    /// NetworkPolicies; `None` when they are disabled ([`Config::network_policies`]).
     pub network_policies: Option<Reader<Policy>>,
     /// CiliumNetworkPolicies.
     pub cilium_policies: Reader<Policy>,
@@ -90,7 +90,7 @@ pub struct Inputs<S> {
 }
 
 impl<S> Inputs<S> {
-    /// The policies of all kinds that count. A name tells its kind, so none outranks another.
+    /// The policies of all enabled kinds. A name includes the kind, so none takes precedence over another.
     fn policies(&self) -> impl Iterator<Item = Reader<Policy>> {
         let cilium = [&self.cilium_policies, &self.clusterwide_policies];
         self.network_policies.iter().chain(cilium).cloned()
@@ -100,7 +100,7 @@ impl<S> Inputs<S> {
 /// What the feature writes.
 #[derive(Clone, Debug)]
 pub struct Outputs {
-    /// What policy says about each pod of this node.
+    /// The policy of each pod of this node.
     pub endpoint_policies: Reader<EndpointPolicy>,
     /// Every identity: reserved, of the cluster, of prefixes.
     pub identities: Reader<Identity>,
@@ -110,11 +110,11 @@ pub struct Outputs {
     pub compiled: Reader<CompiledPolicy>,
     /// Fields of policies that are not honoured.
     pub problems: Reader<PolicyProblems>,
-    /// How far the kernel's policies are.
+    /// The state of policies in the kernel.
     pub policy_status: StatusReader<CompiledPolicy>,
-    /// Numbers.
+    /// Metrics.
     pub metrics: Metrics,
-    /// What it shows of itself.
+    /// Tables, status, routes and metrics.
     pub surface: Surface,
 }
 

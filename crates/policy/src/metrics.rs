@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Every metric of this feature (contracts J).
+//! The metrics of this feature, under Cilium's names.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-/// The metrics; clones count together.
+/// The metrics; clones share their counts.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
     pub(crate) rules: Gauge,
@@ -28,7 +28,7 @@ struct Enforced {
 }
 
 impl Metrics {
-    /// Makes them known to a registry; its prefix comes before their names.
+    /// Registers them; the registry's prefix is prepended to their names.
     pub fn register(&self, registry: &mut Registry) {
         registry.register("policy", "Rules in force", self.rules.clone());
         registry.register("policy_max_revision", "Revision of the policies in force", self.max_revision.clone());
@@ -40,7 +40,7 @@ impl Metrics {
         );
     }
 
-    /// Makes a sample of each, without which one with labels is not on the page. The reference is made of such a page.
+    /// Creates a sample of each, since one with labels is otherwise absent. The reference is generated from this.
     pub fn sample(&self) {
         self.show_identities([0; 3]);
         self.show_enforcement([0; 4]);

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What of policies is not honoured, for users to see.
+//! The parts of policies that are not honoured, for users to see.
 
 use crate::rules::{Policy, PolicyName, Problem};
 use statedb::{Derived, Inputs, Reader, Tasks};
 
-/// What of a policy is not honoured. One row per object that has such fields.
+/// The parts of a policy that are not honoured. One row per object with such fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyProblems {
     /// The object.
     pub policy: PolicyName,
-    /// Whether it is valid; nothing of an invalid one is enforced.
+    /// Whether it is valid; none of an invalid one is enforced.
     pub valid: bool,
     /// The fields.
     pub problems: Vec<Problem>,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Brings compiled policies into the kernel, touching only the entries that differ. When verdicts may shrink, the epochs
-//! of the pods that the policy is for rise after the entries have changed, so that live connections are decided anew.
+//! Writes compiled policies to the kernel, touching only the entries that differ. When verdicts may shrink, the epochs
+//! of the policy's pods are bumped after the entries have changed, so that live connections are decided again.
 
 use crate::resolve::{CompiledPolicy, Entries, EntryKey};
 use abi::maps::{Endpoints, Policies};
@@ -18,12 +18,12 @@ pub(crate) struct PolicyTarget {
     epochs: Epochs,
     /// What the kernel has.
     present: BTreeMap<PolicyId, Entries>,
-    /// Policies whose verdicts may have shrunk, of which the pods do not know yet.
+    /// Policies whose verdicts may have shrunk and whose pods' epochs have not been bumped yet.
     bump_due: BTreeSet<PolicyId>,
 }
 
-/// What is to be done for one policy, in the order in which it is done: at no moment is more allowed than before or
-/// after, and at no moment is denied what both allow.
+/// The steps for one policy, in order: at no point is anything allowed that neither the old nor the new policy allows,
+/// or denied that both allow.
 #[derive(Debug, Default)]
 struct Plan {
     denies: Vec<(EntryKey, PolicyEntry)>,
@@ -52,7 +52,7 @@ impl Plan {
 
     fn put(&mut self, key: EntryKey, entry: PolicyEntry, old: Option<&PolicyEntry>) {
         let verdict = |entry: &PolicyEntry| (entry.deny, entry.proxy_port);
-        // Another rule behind the same verdict changes nothing; and a plain allow only adds.
+        // A different rule behind the same verdict changes nothing, and a plain allow only adds.
         let same = old.is_some_and(|old| verdict(old) == verdict(&entry));
         let plain_allow = entry.deny == 0 && entry.proxy_port == 0;
         self.shrinks |= !same && !plain_allow;
@@ -61,7 +61,7 @@ impl Plan {
 }
 
 impl PolicyTarget {
-    /// Opens the maps and reads what they hold.
+    /// Opens the maps and reads their contents.
     pub(crate) fn open<K: Kernel>(kernel: &K, epochs: Epochs) -> Result<Self> {
         let policies = kernel.trie()?;
         let mut target = Self { policies, epochs, present: BTreeMap::new(), bump_due: BTreeSet::new() };
@@ -79,7 +79,7 @@ impl PolicyTarget {
         for (key, entry) in self.policies.entries()? {
             match EntryKey::from_kernel(&key) {
                 Some((policy, key)) => drop(present.entry(policy).or_default().insert(key, entry)),
-                // Nobody ever looks such a key up.
+                // Such a key is never looked up.
                 None => drop(self.policies.remove(&key)?),
             }
         }
@@ -87,8 +87,8 @@ impl PolicyTarget {
         Ok(())
     }
 
-    /// What is withdrawn goes even if something new has not come, for want of room perhaps: that makes room, and allows no more than
-    /// is to be, as long as all new denies are there.
+    /// Remove what was withdrawn even if some additions failed, perhaps for lack of space: that frees space, and allows
+    /// no more than desired as long as all new denies are in place.
     fn apply(&mut self, policy: PolicyId, plan: &Plan) -> Result<()> {
         let denied = self.put(policy, &plan.denies);
         let allowed = if denied.is_ok() { self.put(policy, &plan.allows) } else { Ok(()) };
@@ -146,7 +146,7 @@ impl Target<CompiledPolicy> for PolicyTarget {
             self.bump_due.insert(row.id);
         }
         let applied = self.apply(row.id, &plan);
-        // Also when something failed: what has been done counts.
+        // Even after a failure: what has been done counts.
         let bumped = self.bump(row.id, &row.endpoints);
         if applied.is_err() && plan.shrinks {
             self.bump_due.insert(row.id);

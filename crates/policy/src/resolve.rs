@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From policies, identities and local pods to compiled policies. Pure: no I/O and no clock.
 //!
-//! [`Engine`] takes changes one by one and recomputes at [`settle`](Engine::settle) what they concern: a changed policy
-//! the pods that it is about, a changed identity the entries of that one peer. The order of changes does not matter for
-//! the result, which a property test asserts.
+//! [`Engine`] takes changes one by one and recomputes at [`settle`](Engine::settle) only what they affect: for a
+//! changed policy the pods it selects, for a changed identity the entries of that one peer. The result does not depend
+//! on the order of changes, which a property test asserts.
 
 mod cidr;
 mod entries;
@@ -37,7 +37,7 @@ pub enum Enforcement {
     /// For pods that a policy selects.
     #[default]
     Default,
-    /// For all pods: what no policy allows is denied.
+    /// For all pods: whatever no policy allows is denied.
     Always,
     /// For none.
     Never,
@@ -86,7 +86,7 @@ impl CompiledPolicy {
     }
 }
 
-/// What must be computed again.
+/// What must be recomputed.
 #[derive(Debug)]
 enum Dirty {
     All,
@@ -108,15 +108,15 @@ pub(crate) struct Engine {
     subjects: BTreeMap<SubjectKey, Subject>,
     endpoints: BTreeMap<EndpointId, SubjectKey>,
     dirty: BTreeMap<SubjectKey, Dirty>,
-    /// Identities that came, went or changed since they were last asked for.
+    /// Identities added, removed or changed since they were last collected.
     changed_identities: BTreeSet<IdentityId>,
     next_policy: u32,
     revision: u64,
 }
 
 impl Engine {
-    /// Without policies and pods, but with the reserved identities, and with what is known from before: the identities of
-    /// prefixes and the highest number of a compiled policy.
+    /// Starts without policies and pods, but with the reserved identities and the state from before: the identities of
+    /// prefixes and the highest id of a compiled policy.
     #[must_use]
     pub(crate) fn new(
         mode: Enforcement,
@@ -148,7 +148,7 @@ impl Engine {
         }
     }
 
-    /// An identity of the cluster is there.
+    /// Adds an identity of the cluster.
     pub(crate) fn upsert_identity(&mut self, identity: &Identity) {
         let subject = selectors::Subject { labels: identity.labels.clone(), prefix: None };
         if self.selectors.identity(identity.id) == Some(&subject) {
@@ -162,8 +162,8 @@ impl Engine {
         self.members_changed(identity.id, &changed);
     }
 
-    /// An identity of the cluster is gone. One that local pods have is kept: without its labels nobody could say which
-    /// policies are about them.
+    /// Removes an identity of the cluster. One that local pods have is kept: without its labels nobody could tell which
+    /// policies select them.
     pub(crate) fn remove_identity(&mut self, id: IdentityId) {
         if self.subjects.keys().any(|key| key.identity == id) {
             return;
@@ -173,16 +173,16 @@ impl Engine {
         self.members_changed(id, &changed);
     }
 
-    /// Identities that came, went or changed since the last call: reserved ones, those of the cluster and of prefixes.
+    /// Identities added, removed or changed since the last call: reserved ones, those of the cluster and of prefixes.
     pub(crate) fn identity_changes(&mut self) -> Vec<(IdentityId, Option<Identity>)> {
         let row = |id| self.selectors.identity(id).map(|subject| Identity { id, labels: subject.labels.clone() });
         std::mem::take(&mut self.changed_identities).into_iter().map(|id| (id, row(id))).collect()
     }
 
-    /// A policy is there or has changed.
+    /// Adds or updates a policy.
     pub(crate) fn upsert_policy(&mut self, policy: Arc<Policy>) {
         self.revision += 1;
-        // The new one first: what both use is not let go of in between.
+        // Load the new one first, so that what both use is not released in between.
         let loaded = self.load(policy);
         let name = loaded.policy.name.clone();
         self.selection_changed(&loaded);
@@ -194,7 +194,7 @@ impl Engine {
         self.provenances.retain(&name, &|id| kept.contains(&id));
     }
 
-    /// A policy is gone.
+    /// Removes a policy.
     pub(crate) fn remove_policy(&mut self, name: &PolicyName) {
         if let Some(old) = self.policies.remove(name) {
             self.revision += 1;
@@ -204,7 +204,7 @@ impl Engine {
         }
     }
 
-    /// A group of prefixes is there or has changed.
+    /// Adds or updates a CIDR group.
     pub(crate) fn upsert_group(&mut self, group: CidrGroup) {
         let name = group.name.clone();
         if self.groups.insert(name, group).is_some() {
@@ -213,7 +213,7 @@ impl Engine {
         self.reload_groups();
     }
 
-    /// A group of prefixes is gone.
+    /// Removes a CIDR group.
     pub(crate) fn remove_group(&mut self, name: &str) {
         if self.groups.remove(name).is_some() {
             self.revision += 1;
@@ -221,7 +221,7 @@ impl Engine {
         }
     }
 
-    /// The addresses of API servers, and whether one of them is this node's.
+    /// Sets the addresses of API servers, and whether one of them is this node's.
     pub(crate) fn set_api_servers(&mut self, addresses: &BTreeSet<IpAddr>, here: bool) {
         let new: BTreeSet<_> = addresses.iter().copied().map(IpNet::from).collect();
         let old = std::mem::replace(&mut self.api_servers, new.clone());
@@ -238,19 +238,19 @@ impl Engine {
         self.upsert_identity(&Identity { id: reserved::HOST, labels });
     }
 
-    /// A pod of the cluster is there or has changed: its named ports count.
+    /// Adds or updates a pod of the cluster, for its named ports.
     pub(crate) fn upsert_pod(&mut self, pod: &RemoteEndpoint) {
         let changed = self.named_ports.upsert(pod);
         self.names_changed(&changed);
     }
 
-    /// A pod of the cluster is gone.
+    /// Removes a pod of the cluster.
     pub(crate) fn remove_pod(&mut self, pod: &MeshPod) {
         let changed = self.named_ports.remove(pod);
         self.names_changed(&changed);
     }
 
-    /// A pod of this node has an identity. `restored` is the compiled policy under which the kernel knows it.
+    /// Sets the identity of a pod on this node. `restored` is its compiled policy in the kernel.
     pub(crate) fn attach(&mut self, endpoint: EndpointId, key: SubjectKey, restored: Option<PolicyId>) {
         if self.endpoints.get(&endpoint) == Some(&key) {
             return;
@@ -272,7 +272,7 @@ impl Engine {
         self.endpoints.insert(endpoint, key);
     }
 
-    /// A pod of this node is gone.
+    /// Removes a pod of this node.
     pub(crate) fn detach(&mut self, endpoint: EndpointId) {
         let Some(key) = self.endpoints.remove(&endpoint) else { return };
         let Some(subject) = self.subjects.get_mut(&key) else { return };
@@ -290,7 +290,7 @@ impl Engine {
         self.subjects.get(key).map(|subject| subject.row(key.identity))
     }
 
-    /// Whether pods of this node have the compiled policy of that number.
+    /// Whether any pod of this node has the compiled policy with that id.
     #[must_use]
     pub(crate) fn has_policy(&self, id: PolicyId) -> bool {
         self.subjects.values().any(|subject| subject.id == id)
@@ -307,20 +307,20 @@ impl Engine {
         self.cidrs.iter()
     }
 
-    /// Whether prefixes wait for [`collect_prefixes`](Self::collect_prefixes).
+    /// Whether there are prefixes to [`collect_prefixes`](Self::collect_prefixes).
     #[must_use]
     pub(crate) fn has_retired_prefixes(&self) -> bool {
         self.cidrs.has_retired()
     }
 
-    /// The ipcache does not name the prefixes any more that policies do not name: their identities end.
+    /// Call once the ipcache no longer has the prefixes that no policy names: their identities end.
     pub(crate) fn collect_prefixes(&mut self) {
         for id in self.cidrs.collect() {
             self.remove_identity(id);
         }
     }
 
-    /// The ipcache holds nothing from before: numbers that were kept for it are free.
+    /// Call once the ipcache holds nothing from before: numbers reserved for it become free.
     pub(crate) fn forget_restored_prefixes(&mut self) {
         self.cidrs.forget_restored();
     }
@@ -336,13 +336,13 @@ impl Engine {
         self.policies.len()
     }
 
-    /// Rises with each change of a policy.
+    /// Increases with each policy change.
     #[must_use]
     pub(crate) const fn revision(&self) -> u64 {
         self.revision
     }
 
-    /// Computes what the changes since the last call concern. Returns the policies that may be others now.
+    /// Recomputes what the changes since the last call affect. Returns the policies that may have changed.
     pub(crate) fn settle(&mut self) -> Vec<CompiledPolicy> {
         let mut settled = Vec::new();
         for (key, what) in std::mem::take(&mut self.dirty) {
@@ -357,7 +357,7 @@ impl Engine {
         settled
     }
 
-    /// The members of selectors have changed by one identity.
+    /// An identity joined or left these selectors.
     fn members_changed(&mut self, id: IdentityId, changed: &BTreeSet<SelectorId>) {
         if changed.is_empty() {
             return;
@@ -369,7 +369,7 @@ impl Engine {
         }
     }
 
-    /// Names of ports have changed for these identities.
+    /// Named ports of these identities have changed.
     fn names_changed(&mut self, changed: &BTreeSet<IdentityId>) {
         for (key, subject) in &self.subjects {
             if !changed.is_empty() && subject.names_peer_ports() {
@@ -378,7 +378,7 @@ impl Engine {
         }
     }
 
-    /// A policy has begun or ceased to be about some of the local pods.
+    /// A policy has begun or ceased to select some of the local pods.
     fn selection_changed(&mut self, policy: &Loaded) {
         for key in self.subjects.keys() {
             let labels = self.selectors.identity(key.identity).map(|subject| &subject.labels);

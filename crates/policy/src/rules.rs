@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Policies in normal form: what NetworkPolicy, CiliumNetworkPolicy and CiliumClusterwideNetworkPolicy have in common.
 //!
-//! An object that is invalid has no rules. What a valid one asks for and this engine cannot do yet never widens access. Such an allow is left out while its
-//! section still denies by default; such a deny covers any peer instead of the one that cannot be told; and either is
+//! An invalid object has no rules. What a valid one asks for but the engine cannot do yet never widens access: such an
+//! allow is left out while its section still denies by default, such a deny covers any peer, and either is reported as
 //! a [`Problem`] that names the field.
 
 mod cilium;
@@ -22,12 +22,12 @@ pub(crate) use non_empty::NonEmpty;
 pub(crate) use ports::L4;
 pub(crate) use selector::{Keys, Operator, RawSelector, Requirement, Selector};
 
-/// What ingesting a policy must know of the configuration. It decides neither what is valid nor what is honoured.
+/// Configuration needed to ingest a policy. It affects neither what is valid nor what is honoured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Context {
     /// Name of this cluster.
     pub cluster: Arc<str>,
-    /// Selectors of pods that name no cluster mean this one (`policy-default-local-cluster`).
+    /// Pod selectors that name no cluster mean this one (`policy-default-local-cluster`).
     pub default_local_cluster: bool,
     /// Protocol ANY includes SCTP (`enable-sctp`).
     pub sctp: bool,
@@ -54,7 +54,7 @@ impl fmt::Display for PolicyName {
     }
 }
 
-/// Something in an object that is not honoured.
+/// A part of an object that is not honoured.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
     /// Path of the field.
@@ -78,15 +78,15 @@ pub struct Policy {
     pub labels: Vec<String>,
     /// Its rules; none if it is invalid.
     pub rules: Vec<Rule>,
-    /// What of it is not honoured, or everything that makes it invalid.
+    /// What is not honoured, or everything that makes it invalid.
     pub problems: Vec<Problem>,
-    /// Whether it can be used. Nothing of an invalid policy is enforced, whatever an earlier version of it said: what holds
-    /// depends on the object alone, and not on what an agent has seen before.
+    /// Whether it can be used. None of an invalid policy is enforced, whatever an earlier version of it said: the
+    /// effect depends on the object alone, not on what an agent has seen before.
     pub valid: bool,
 }
 
 impl Policy {
-    /// From its rules and what of them is not honoured, or else from what makes it invalid.
+    /// From its rules and unhonoured parts, or from what makes it invalid.
     fn new(name: PolicyName, mut labels: Vec<String>, rules: Result<(Vec<Rule>, Vec<Problem>), Vec<Problem>>) -> Self {
         labels.sort();
         labels.dedup();
@@ -106,7 +106,7 @@ impl statedb::Row for Policy {
 /// One `spec`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// Which pods it is about.
+    /// The pods it selects.
     pub subject: Selector,
     /// Ingress is denied unless allowed.
     pub deny_ingress: bool,
@@ -118,7 +118,7 @@ pub struct Rule {
     pub log: Option<String>,
 }
 
-/// Seen from the pod that the rule is about.
+/// As seen from the selected pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Direction {
     /// Into it.
@@ -131,7 +131,7 @@ impl Direction {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Ingress, Self::Egress];
 
-    /// The number in policy keys.
+    /// The value in policy keys.
     #[must_use]
     pub const fn number(self) -> u8 {
         match self {
@@ -157,15 +157,15 @@ pub struct Statement {
     pub direction: Direction,
     /// Effect.
     pub effect: Effect,
-    /// Who is at the other end.
+    /// The peers.
     pub peers: Peers,
     /// Protocols and ports; `None` for all traffic.
     pub ports: Option<NonEmpty<L4>>,
-    /// Where it stands in the object, such as `ingress[0]`.
+    /// Its path in the object, such as `ingress[0]`.
     pub origin: String,
 }
 
-/// Who is at the other end. That nobody is meant has no form: such a statement is left out.
+/// Peers of a statement. "Nobody" cannot be expressed: such a statement is left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Peers {
     /// Anybody.
@@ -185,23 +185,23 @@ pub enum Peer {
     Group(GroupSelector),
 }
 
-/// A prefix with holes.
+/// A prefix with exceptions.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CidrSelector {
     /// The prefix.
     pub cidr: IpNet,
-    /// Parts of it that are not meant.
+    /// Exceptions within it.
     pub except: Vec<IpNet>,
 }
 
 impl CidrSelector {
-    /// Whether the addresses of an identity are meant: those of its prefix that no longer prefix holds.
+    /// Whether it includes the addresses of an identity: those of its prefix that no longer prefix covers.
     #[must_use]
     pub fn matches(&self, prefix: &IpNet) -> bool {
         self.cidr.contains(prefix) && !self.except.iter().any(|except| except.contains(prefix))
     }
 
-    /// Every prefix that needs an identity of its own for the selector to work.
+    /// Every prefix that needs its own identity for the selector to work.
     pub fn prefixes(&self) -> impl Iterator<Item = IpNet> {
         std::iter::once(self.cidr).chain(self.except.iter().copied())
     }
@@ -212,20 +212,20 @@ impl CidrSelector {
 pub struct GroupSelector {
     /// By name or by labels.
     pub groups: Groups,
-    /// Parts that are not meant.
+    /// Exceptions.
     pub except: Vec<IpNet>,
 }
 
-/// By what groups are named.
+/// How groups are referenced.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Groups {
-    /// The one of that name.
+    /// By name.
     Named(Arc<str>),
-    /// All whose labels match.
+    /// By labels.
     Labelled(Selector),
 }
 
-/// A prefix as policies write it: an address alone is a prefix of full length, and bits beyond the length do not count.
+/// A prefix as policies write it: a bare address is a full-length prefix, and host bits are ignored.
 pub(crate) fn parse_cidr(text: &str) -> Result<IpNet, String> {
     let parsed = text.parse::<IpNet>().ok().or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from));
     parsed.map(|net| net.trunc()).ok_or_else(|| format!("{text:?} is not a prefix"))
@@ -248,7 +248,7 @@ pub(crate) fn parse_except(except: &[String]) -> Result<Vec<IpNet>, String> {
 }
 
 impl Context {
-    /// Adds what a selector of pods means without saying it: the cluster.
+    /// Adds what a pod selector implies: the cluster.
     pub(crate) fn complete(&self, mut requirements: Vec<Requirement>) -> Vec<Requirement> {
         let named = requirements.iter().any(|r| &*r.key == crate::labels::CLUSTER);
         if self.default_local_cluster && !named {

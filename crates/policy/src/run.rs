@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The task that feeds the engine and publishes what comes of it. Nothing is published before every source is complete:
-//! until then the kernel goes on with what is pinned.
+//! The task that feeds the engine and publishes its results. Nothing is published before every source is complete:
+//! until then the kernel carries on with what is pinned.
 
 mod local;
 mod publish;
@@ -27,9 +27,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// How often to look whether the programs have let go of a policy that no pod has any more.
+/// How often to check whether the programs have stopped using a policy that no pod has any more.
 const RETIRE: Duration = Duration::from_secs(1);
-/// Changes taken together before anything is published.
+/// Changes to batch before publishing.
 const TOGETHER: usize = 256;
 
 /// The tables that this feature writes.
@@ -40,11 +40,11 @@ pub(crate) struct Tables {
     pub(crate) provenance: Writer<Provenance>,
 }
 
-/// What the task is given when the feature starts.
+/// What the task gets when the feature starts.
 pub(crate) struct Feature {
     pub(crate) engine: Engine,
     pub(crate) tables: Tables,
-    /// What the kernel knew of pods.
+    /// What the kernel knew about pods.
     pub(crate) restored: BTreeMap<EndpointId, (PolicyId, IdentityId)>,
     /// The policies that the kernel has.
     pub(crate) installed: BTreeMap<PolicyId, Entries>,
@@ -67,38 +67,38 @@ pub(crate) struct Run {
     endpoints: BTreeMap<EndpointId, Endpoint>,
     /// Identity of each pod of this node that has one.
     attached: BTreeMap<EndpointId, IdentityId>,
-    /// Pods of this node that have none yet.
+    /// Pods of this node without one.
     waiting: BTreeSet<EndpointId>,
-    /// What the kernel knew of pods when we started.
+    /// What the kernel knew about pods at start.
     restored: BTreeMap<EndpointId, (PolicyId, IdentityId)>,
-    /// Labels for which an identity is being made, with the number that was lost, if any.
+    /// Labels whose identity is being created, with the lost number, if any.
     requested: BTreeMap<Labels, Option<IdentityId>>,
-    /// Identities that were removed while pods elsewhere had them.
+    /// Identities that were removed while pods on other nodes had them.
     missed: BTreeSet<IdentityId>,
     /// Addresses of this node.
     own_addresses: BTreeSet<IpAddr>,
     requests: mpsc::UnboundedSender<Request>,
     outcomes: mpsc::UnboundedReceiver<Outcome>,
-    /// Labels for which there is no identity, and why.
+    /// Labels without an identity, and the reason.
     refused: BTreeMap<Labels, String>,
     warnings: Warnings,
     tables: Tables,
     policy_status: StatusReader<CompiledPolicy>,
-    /// What policy says of addresses, for the ipcache.
+    /// Policy's entries for the ipcache.
     entries: Writer<IpEntry>,
     ipcache: Ipcache,
     metrics: Metrics,
     published_revision: u64,
     /// Some pod's policy is not in the kernel yet.
     unsettled: bool,
-    /// Some policy that no pod has is still in the kernel.
+    /// Some unused policy is still in the kernel.
     retiring: bool,
 }
 
 impl Run {
     pub(crate) fn new<S>(config: Config, inputs: Inputs<S>, policies: Reader<Policy>, feature: Feature) -> Self {
         let Feature { engine, mut tables, restored, installed, requests, outcomes, policy_status, metrics } = feature;
-        // What the kernel has stays until nobody uses it, like any policy that no pod has any more.
+        // Keep what is in the kernel until nobody uses it, like any policy that no pod has any more.
         installed.into_iter().for_each(|(id, entries)| tables.compiled.insert(CompiledPolicy::orphan(id, entries)));
         Self {
             sources: Sources::new(&inputs, &policies),
@@ -161,7 +161,7 @@ impl Run {
         }
     }
 
-    /// Everything that sources say is published: from here on the rest may be pruned.
+    /// Everything from the sources is published: from here on the rest may be pruned.
     fn initialized(&mut self) {
         self.tables.identities.mark_initialized();
         self.tables.compiled.mark_initialized();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The selector cache: each selector that a policy uses, once, with the identities that it selects. A new identity is
-//! compared only with selectors that ask for one of its labels, and with those that ask for none in particular.
+//! The selector cache: each selector used by a policy, once, with the identities it selects. A new identity is compared
+//! only with selectors that require one of its labels, and with those that require none in particular.
 
 use crate::rules::{CidrSelector, Operator, Requirement, Selector};
 use ipnet::IpNet;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub(crate) struct Subject {
     /// Labels.
     pub labels: Labels,
-    /// The prefix that it stands for, if it is outside of the cluster.
+    /// Its prefix, if it is outside the cluster.
     pub prefix: Option<IpNet>,
 }
 
@@ -34,14 +34,14 @@ impl PeerSelector {
         }
     }
 
-    /// Where the index finds it.
+    /// Its key in the index.
     fn anchor(&self) -> Anchor {
         let selector = match self {
             Self::Labels(selector) => selector,
             Self::Cidr(cidr) => return Anchor::Inside(cidr.cidr),
         };
         let Selector::Matching(requirements) = selector else { return Anchor::Any };
-        // A namespace or a cluster has many identities: rather any other label.
+        // A namespace or a cluster has many identities: prefer any other label.
         let wide = |r: &&Requirement| &*r.key == crate::labels::NAMESPACE || &*r.key == crate::labels::CLUSTER;
         let positive = || requirements.iter().filter(|r| matches!(r.operator, Operator::In(_) | Operator::Exists));
         let best = positive().find(|r| !wide(r)).or_else(|| positive().next());
@@ -49,12 +49,12 @@ impl PeerSelector {
     }
 }
 
-/// What an identity must have so that a selector is worth a look.
+/// What an identity must have for a selector to be worth checking.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Anchor {
     /// A label of that key.
     Key(Arc<str>),
-    /// A prefix that is part of this one.
+    /// A prefix within this one.
     Inside(IpNet),
     /// Nothing in particular.
     Any,
@@ -82,7 +82,7 @@ pub(crate) struct SelectorCache {
 }
 
 impl SelectorCache {
-    /// Takes a selector into use; each call wants a [`release`](Self::release).
+    /// Acquires a selector; each call needs a [`release`](Self::release).
     pub(crate) fn acquire(&mut self, selector: PeerSelector) -> SelectorId {
         if let Some(&id) = self.ids.get(&selector) {
             if let Some(cached) = self.cached.get_mut(&id) {
@@ -100,7 +100,7 @@ impl SelectorCache {
         id
     }
 
-    /// Gives one use back.
+    /// Releases one use.
     pub(crate) fn release(&mut self, id: SelectorId) {
         let Some(cached) = self.cached.get_mut(&id) else { return };
         cached.users -= 1;
@@ -119,7 +119,7 @@ impl SelectorCache {
         }
     }
 
-    /// The identities that a selector selects.
+    /// The identities selected by a selector.
     #[must_use]
     pub(crate) fn members(&self, id: SelectorId) -> Option<&BTreeSet<IdentityId>> {
         self.cached.get(&id).map(|cached| &cached.members)
@@ -131,7 +131,7 @@ impl SelectorCache {
         self.members(id).is_some_and(|members| members.contains(&identity))
     }
 
-    /// An identity is there, or has other labels. Returns the selectors whose members have changed.
+    /// Adds an identity or updates its labels. Returns the selectors whose members have changed.
     pub(crate) fn upsert(&mut self, id: IdentityId, identity: Subject) -> BTreeSet<SelectorId> {
         if self.identities.get(&id) == Some(&identity) {
             return BTreeSet::new();
@@ -141,7 +141,7 @@ impl SelectorCache {
             let Some(cached) = self.cached.get_mut(&selector) else { continue };
             if cached.selector.selects(&identity) {
                 cached.members.insert(id);
-                // Selected before and after: no change.
+                // Selected both before and after: no change.
                 if !changed.remove(&selector) {
                     changed.insert(selector);
                 }
@@ -151,7 +151,7 @@ impl SelectorCache {
         changed
     }
 
-    /// An identity is gone. Returns the selectors whose members have changed.
+    /// Removes an identity. Returns the selectors whose members have changed.
     pub(crate) fn remove(&mut self, id: IdentityId) -> BTreeSet<SelectorId> {
         let Some(identity) = self.identities.remove(&id) else { return BTreeSet::new() };
         let mut changed = self.candidates(&identity);
@@ -159,7 +159,7 @@ impl SelectorCache {
         changed
     }
 
-    /// The identity as it is known.
+    /// The identity as known.
     #[must_use]
     pub(crate) fn identity(&self, id: IdentityId) -> Option<&Subject> {
         self.identities.get(&id)

@@ -27,7 +27,7 @@ const CLIENT_KEY: Key<Option<String>> = Key::new("tls-hubble-client-key-file", "
 const SERVER_CA: Key<Vec<String>> =
     Key::new("tls-hubble-server-ca-files", "Authorities that nodes must have their certificates from");
 
-/// Keys of the published chart for tools that are not built in.
+/// Keys of the published chart for tools that are not included.
 const WITHOUT_EFFECT: [&str; 6] = ["gops", "gops-port", "pprof", "pprof-address", "pprof-port", "log-format"];
 
 keys! {
@@ -97,7 +97,7 @@ pub(crate) struct ClientTls {
     pub(crate) authorities: Vec<PathBuf>,
 }
 
-/// What clap knows of `hubble-relay`.
+/// The command line of `hubble-relay`.
 #[must_use]
 pub fn command() -> Command {
     let file = Arg::new("config").long("config").value_name("FILE").help("YAML file with the same keys; flags win");
@@ -111,7 +111,7 @@ pub fn command() -> Command {
 }
 
 impl Config {
-    /// From the command line, its program first, and the file that it names or the chart's.
+    /// From the command line (program name first), and the file it names or the chart's.
     pub(crate) fn load(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<Self> {
         let matches = command().try_get_matches_from(arguments)?;
         let Some(("serve", serve)) = matches.subcommand() else { bail!("want the command serve") };
@@ -125,7 +125,7 @@ impl Config {
         Ok(Self::parse(&values).map_err(ConfigErrors::from)?)
     }
 
-    /// How nodes are asked; none without TLS.
+    /// TLS towards nodes, if enabled.
     pub(crate) fn client_tls(&self) -> Option<ClientTls> {
         if self.disable_client_tls {
             return None;
@@ -137,7 +137,7 @@ impl Config {
         })
     }
 
-    /// How clients are served; none without TLS.
+    /// TLS towards clients, if enabled.
     pub(crate) fn server_tls(&self) -> Option<TlsFiles> {
         if self.disable_server_tls {
             return None;
@@ -169,13 +169,13 @@ impl Config {
     }
 }
 
-/// The file that is named, or the chart's if it is there.
+/// The named file, or the chart's if it exists.
 fn file_of(serve: &ArgMatches) -> anyhow::Result<Option<PathBuf>> {
     let named = serve.get_one::<String>("config").map(PathBuf::from);
     Ok(named.or_else(|| Path::new(FILE).exists().then(|| FILE.into())))
 }
 
-/// A mapping of keys to texts, numbers, switches, or lists of these.
+/// A mapping from keys to texts, numbers, booleans, or lists of these.
 fn read(path: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
     let place = || format!("read {}", path.display());

@@ -49,7 +49,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn refuse(error: &anyhow::Error) -> ExitCode {
     if let Some(usage) = error.downcast_ref::<clap::Error>() {
-        // Help and version are answers, not errors.
+        // Help and version are not errors.
         let _ = usage.print();
         return ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(2));
     }
@@ -68,7 +68,7 @@ fn serve(config: Config) -> anyhow::Result<()> {
     })
 }
 
-/// Starts to follow the nodes and to serve their flows.
+/// Starts following the nodes and serving their flows.
 async fn start(config: Config, tasks: &Tasks) {
     let pool = Pool::new(&config);
     let relay = Relay::new(&config, pool.nodes());
@@ -91,7 +91,7 @@ async fn start(config: Config, tasks: &Tasks) {
     tasks.spawn("peers", peers::follow(config, pool));
 }
 
-/// Tells clients whether there is anybody to ask.
+/// Reports health: whether any node is connected.
 async fn report_health(health: HealthReporter, mut nodes: pool::Nodes) {
     loop {
         let connected = nodes.borrow_and_update().values().any(|node| node.channel().is_some());

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Streams of all nodes as one, in the order of time.
+//! Merges the streams of all nodes by time.
 //!
-//! Each node's stream is in that order already, so the oldest answer at hand is the next one, provided that every node has one at hand.
-//! A node that has sent nothing for a while is not waited for. What is held back is bounded: a node whose answers wait is not read from, which
-//! slows it down, and when the stream is live and would fall behind by that, order gives way.
+//! Each node's stream is already ordered, so the oldest buffered response is next, provided every node has one
+//! buffered. A node that has sent nothing for a while is not waited for. The buffer is bounded: a node with buffered
+//! responses is not read from, which slows it down, and if a live stream would fall behind because of that, ordering
+//! gives way.
 
 mod call;
 mod source;
@@ -28,19 +29,19 @@ use tonic::Status;
 /// How streams are merged.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
-    /// How many answers may be held back; at least one of each node.
+    /// How many responses may be buffered; at least one per node.
     pub(crate) buffer: usize,
-    /// How long a node that sends nothing is waited for.
+    /// How long to wait for a silent node.
     pub(crate) drain: Duration,
-    /// How long a node may take to begin to answer.
+    /// How long a node may take to begin responding.
     pub(crate) opening: Duration,
-    /// How long a node may be silent that is not asked to go on for ever.
+    /// How long a node may be silent in a request that is not live.
     pub(crate) silence: Duration,
-    /// Longest time between two attempts to ask a node again.
+    /// Maximum delay between attempts to query a node again.
     pub(crate) retry: Duration,
 }
 
-/// How many unavailable nodes the client is told the reasons of.
+/// For how many unavailable nodes the client gets the reason.
 const REASONS: usize = 10;
 
 /// The client went away.
@@ -48,7 +49,7 @@ struct Gone;
 
 type Reading<C> = Pin<Box<dyn Future<Output = Heard<C>> + Send>>;
 
-/// Asks all nodes and sends the client what they answer, until they have answered everything or the client goes away.
+/// Queries all nodes and sends their responses to the client, until all are done or the client goes away.
 pub(crate) async fn merge<C: Call>(call: C, nodes: Nodes, rules: Rules, sender: Sender<Result<C::Answer, Status>>) {
     let merge = Merge {
         began: call::now(),
@@ -62,7 +63,7 @@ pub(crate) async fn merge<C: Call>(call: C, nodes: Nodes, rules: Rules, sender: 
         held: BTreeMap::new(),
         numbers: 0,
     };
-    // The client is gone: nobody is left to tell.
+    // The client is gone.
     let _ = merge.run().await;
 }
 
@@ -72,15 +73,15 @@ struct Merge<C: Call> {
     rules: Rules,
     nodes: Nodes,
     sender: Sender<Result<C::Answer, Status>>,
-    /// The nodes that were asked, by name.
+    /// Queried nodes, by name.
     sources: BTreeMap<String, Source<C>>,
-    /// Those of which no answer is held, by the time at which the last one was taken.
+    /// Those with no buffered response, by the time the last one was taken.
     awaited: BTreeSet<(Instant, String)>,
     /// Reads of their streams.
     reading: FuturesUnordered<Reading<C>>,
     /// What was read, with the names of the nodes.
     held: BTreeMap<(Time, u64), (String, C::Answer)>,
-    /// Tells answers of the same time apart.
+    /// Breaks ties between responses with the same time.
     numbers: u64,
 }
 
@@ -124,12 +125,12 @@ impl<C: Call> Merge<C> {
         }
     }
 
-    /// Whether nodes that come, or come back, are asked too.
+    /// Whether to query nodes that appear or come back.
     fn goes_on(&self) -> bool {
         self.call.goes_on()
     }
 
-    /// When something is to be done although nothing is heard.
+    /// When to act even if nothing arrives.
     fn due(&self) -> Option<Instant> {
         let patience = self.awaited.last().map(|(since, _)| *since + self.rules.drain);
         let patience = patience.filter(|_| !self.held.is_empty());
@@ -137,7 +138,7 @@ impl<C: Call> Merge<C> {
         patience.into_iter().chain(again).min()
     }
 
-    /// Begins to read from a node, if it is connected.
+    /// Starts reading from a node, if it is connected.
     fn ask(&mut self, name: &str, node: &Node, again: bool) {
         let Some(channel) = node.channel() else { return };
         let source = self.sources.entry(name.to_owned()).or_insert_with(|| Source::new(self.rules.retry));
@@ -153,7 +154,7 @@ impl<C: Call> Merge<C> {
         self.reading.push(Box::pin(next(name.to_owned(), generation, stream, patience)));
     }
 
-    /// Takes in what was read.
+    /// Handles what was read.
     async fn take(&mut self, heard: Heard<C>) -> Result<(), Gone> {
         let Heard { name, generation, stream, result } = heard;
         let goes_on = self.goes_on();
@@ -181,12 +182,12 @@ impl<C: Call> Merge<C> {
         }
     }
 
-    /// How many answers of one node are held at most.
+    /// Maximum number of buffered responses per node.
     fn share(&self) -> usize {
         (self.rules.buffer / self.sources.len().max(1)).max(1)
     }
 
-    /// Tells the client that a node does not answer any more; the others go on.
+    /// Tells the client that a node no longer responds; the others continue.
     async fn lose(&mut self, name: &str, message: &str) -> Result<(), Gone> {
         let Some(source) = self.sources.get_mut(name) else { return Ok(()) };
         self.awaited.remove(&(source.waiting_since(), name.to_owned()));
@@ -196,7 +197,7 @@ impl<C: Call> Merge<C> {
         Ok(())
     }
 
-    /// Sends the oldest answer if it may go; says whether it did.
+    /// Sends the oldest response if possible; returns whether it did.
     async fn send_oldest(&mut self) -> Result<bool, Gone> {
         let patient = self.awaited.last().is_some_and(|(since, _)| *since + self.rules.drain > Instant::now());
         let behind = self.goes_on() && self.sources.values().any(Source::is_parked);
@@ -216,7 +217,7 @@ impl<C: Call> Merge<C> {
         Ok(true)
     }
 
-    /// Asks nodes that have come, and lets go of those that are no more.
+    /// Queries new nodes, and drops those that are gone.
     async fn follow_nodes(&mut self) -> Result<(), Gone> {
         let nodes = self.nodes.borrow_and_update().clone();
         let gone: Vec<String> = self.sources.keys().filter(|name| !nodes.contains_key(*name)).cloned().collect();
@@ -235,7 +236,7 @@ impl<C: Call> Merge<C> {
         Ok(())
     }
 
-    /// Asks the nodes again whose time has come.
+    /// Retries the nodes that are due.
     fn ask_again(&mut self) {
         let now = Instant::now();
         let nodes = self.nodes.borrow().clone();
@@ -243,7 +244,7 @@ impl<C: Call> Merge<C> {
         for name in due.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
             match nodes.get(&name).filter(|node| node.channel().is_some()) {
                 Some(node) => self.ask(&name, node, true),
-                // It is up to the pool to reach it first.
+                // The pool must reconnect first.
                 None => drop(self.sources.get_mut(&name).map(Source::put_off)),
             }
         }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Questions that each node answers once, and what the answers make together. A node that does not answer in time counts as unavailable.
+//! Requests that each node answers once, and combining their responses. A node that does not respond in time counts as
+//! unavailable.
 
 use crate::pool::{Link, Node};
 use futures::{StreamExt, stream};
@@ -14,7 +15,7 @@ use tokio::time::timeout;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
-/// How many nodes are asked at a time.
+/// Nodes queried concurrently.
 const AT_ONCE: usize = 64;
 /// How many unavailable nodes are named.
 const NAMED: usize = 10;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The observer of a cluster: each call is put to all nodes (contracts A.2).
+//! The observer of a cluster: each call goes to all nodes.
 
 use crate::config::Config;
 use crate::merge::{self, Call, merge};
@@ -18,9 +18,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status};
 
-/// Answers that wait for a client that does not read.
+/// Responses buffered for a slow client.
 const QUEUE: usize = 64;
-/// How long a node may be silent that is not asked to go on for ever.
+/// How long a node may be silent in a request that is not live.
 const SILENCE: Duration = Duration::from_secs(30);
 
 /// The observer.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which nodes there are: an agent's peer service tells, and whoever is told of is kept a connection to.
+//! Node discovery: an agent's peer service lists the nodes, and the pool keeps a connection to each.
 
 use crate::config::{ClientTls, Config};
 use crate::pool::{Backoff, Peer, Pool};
@@ -12,12 +12,12 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tonic::{Status, Streaming};
 
-/// How long a new stream has to tell again of the nodes that an earlier one told of.
+/// How long a new stream has to list the previously known nodes again.
 const SETTLING: Duration = Duration::from_secs(30);
-/// How long a server may be silent before it is asked whether it lives, and then until it has answered.
+/// How long a server may be silent before it is pinged, and how long it may take to reply.
 pub(crate) const SILENCE: Duration = Duration::from_secs(15);
 
-/// Follows the peer service for ever. While it cannot be reached, the nodes are those it told of last.
+/// Follows the peer service for ever. While it is unreachable, the last known nodes stay.
 pub(crate) async fn follow(config: Config, mut pool: Pool) {
     let mut backoff = Backoff::new(config.retry_timeout);
     loop {
@@ -29,7 +29,7 @@ pub(crate) async fn follow(config: Config, mut pool: Pool) {
             }
             Err(reason) => reason,
         };
-        // Said once for each time that it goes away.
+        // Logged once per outage.
         if backoff.is_new() {
             tracing::warn!(service = config.peer_service, reason, "cannot follow the nodes");
         }
@@ -57,7 +57,7 @@ async fn connect(config: &Config) -> Result<Streaming<ChangeNotification>, Strin
     opened.await.unwrap_or_else(|_| Err("no answer in time".to_owned()))
 }
 
-/// Brings what the stream tells into the pool until it ends; says why it did.
+/// Applies the stream to the pool until it ends; returns why it did.
 async fn apply(mut changes: impl Stream<Item = Result<ChangeNotification, Status>> + Unpin, pool: &mut Pool) -> String {
     let mut unconfirmed: BTreeSet<String> = pool.names();
     let settled = Instant::now() + SETTLING;
@@ -93,13 +93,13 @@ fn take(change: ChangeNotification, pool: &mut Pool) {
     }
 }
 
-/// The name that the certificate of any agent has for the peer service.
+/// The name in every agent's certificate for the peer service.
 fn service_name(cluster: &str) -> String {
     format!("hubble-peer.{}.hubble-grpc.cilium.io", cluster.replace('.', "-"))
 }
 
 impl ClientTls {
-    /// What to show to, and expect of, the server with this name. Files are read each time, since they are renewed.
+    /// TLS options for the server with this name. Files are read each time, since they are renewed.
     pub(crate) async fn read(&self, server_name: String) -> Result<Tls, String> {
         let mut authorities = Vec::new();
         for path in &self.authorities {

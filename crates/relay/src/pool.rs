@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A connection to each node, for as long as the node is told of. One that breaks is made again, at growing distances.
+//! A connection to each known node. A broken one is re-established with exponential back-off.
 
 use crate::config::{ClientTls, Config};
 use crate::peers::SILENCE;
@@ -16,7 +16,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
-/// More nodes than this no cluster has; a peer service that tells of more is out of its mind.
+/// No cluster has more nodes than this; a peer service that claims more is broken.
 const MOST: usize = 10_000;
 /// Shortest time between two attempts to connect to a node.
 const FIRST: Duration = Duration::from_secs(1);
@@ -26,11 +26,11 @@ const FIRST: Duration = Duration::from_secs(1);
 pub(crate) struct Peer {
     /// Address and port.
     pub(crate) address: String,
-    /// The name in its certificate; none if it serves without TLS.
+    /// The name in its certificate; none without TLS.
     pub(crate) server_name: Option<String>,
 }
 
-/// A node and how it does.
+/// A node and its state.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) peer: Peer,
@@ -53,7 +53,7 @@ impl Node {
     }
 }
 
-/// The nodes by name, as they are now.
+/// The current nodes by name.
 pub(crate) type Nodes = watch::Receiver<BTreeMap<String, Node>>;
 
 /// Keeps the connections.
@@ -95,7 +95,7 @@ impl Pool {
             tracing::warn!(node = name, "ignoring a node: there are {MOST} already");
             return;
         }
-        // The one before, if any, must not tell of itself any more.
+        // The previous one, if any, must no longer report.
         self.connecting.remove(&name);
         let node = Node { peer: peer.clone(), link: Link::Away("not connected yet".to_owned()) };
         self.nodes.send_modify(|nodes| drop(nodes.insert(name.clone(), node)));
@@ -139,7 +139,7 @@ impl Rules {
         }
     }
 
-    /// A connection on which the node has said that it is well, and will say when it is not.
+    /// A connection on which the node has reported itself healthy, and will report when it is not.
     async fn connect(&self, peer: &Peer) -> Result<(Channel, Streaming<HealthCheckResponse>), String> {
         let tls = match (&self.tls, &peer.server_name) {
             (Some(files), Some(name)) => Some(files.read(name.clone()).await?),
@@ -165,7 +165,7 @@ fn serves(health: Option<&HealthCheckResponse>) -> bool {
     health.is_some_and(|health| health.status() == ServingStatus::Serving)
 }
 
-/// Waits until the connection breaks or the node is not well; says why.
+/// Waits until the connection breaks or the node is unhealthy; returns why.
 async fn gone(mut health: Streaming<HealthCheckResponse>) -> String {
     loop {
         match health.message().await {
@@ -177,7 +177,7 @@ async fn gone(mut health: Streaming<HealthCheckResponse>) -> String {
     }
 }
 
-/// Times between attempts: each twice as long as the one before, up to the longest, of which chance takes up to a half.
+/// Delays between attempts: doubling up to a maximum, with up to half of each taken off at random.
 pub(crate) struct Backoff {
     failed: u32,
     longest: Duration,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Addresses of the cluster: `/ip` and `/cluster/nodes` (contracts L.2, L.6).
+//! Addresses of the cluster: `/ip` and `/cluster/nodes`.
 
 object! {
     /// A prefix and its identity.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Endpoints and identities: `/endpoint` and `/identity` (contracts L.3).
+//! Endpoints and identities: `/endpoint` and `/identity`.
 
 use super::{ControllerStatus, NodeAddressing};
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which features of the kube-proxy replacement are on (contracts L.2).
+//! Which features of the kube-proxy replacement are on.
 
 object! {
     /// The replacement of kube-proxy.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Health of the cluster: `/v1beta` on the health socket (contracts H.6).
+//! Health of the cluster: `/v1beta` on the health socket.
 
 use super::StatusResponse;
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Services: `/service` (contracts L.5).
+//! Services: `/service`.
 
 object! {
     /// A frontend with its backends.

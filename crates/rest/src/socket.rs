@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The unix sockets on which the agent serves (contracts K).
+//! The unix sockets on which the agent serves.
 
 use std::fs::Permissions;
 use std::io;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Status of the agent: `/healthz` (contracts L.2).
+//! Status of the agent: `/healthz`.
 
 use super::{KubeProxyReplacement, NodeElement};
 use std::collections::BTreeMap;

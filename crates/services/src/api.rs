@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `GET /v1/service` (contracts L.1).
+//! `GET /v1/service`.
 
 use axum::routing::get;
 use axum::{Json, Router};

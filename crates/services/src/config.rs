@@ -66,6 +66,16 @@ keys! {
         /// Translate sockets of the host's network namespace only; what pods send is translated packet by packet.
         #[key("bpf-lb-sock-hostns-only", default = "false", value = "socketLB.hostNamespaceOnly")]
         pub sockets_of_host_only: bool,
+        /// End connections of pods' sockets to backends that are gone, and not only those of the host.
+        #[key(
+            "bpf-lb-sock-terminate-pod-connections",
+            default = "true",
+            value = "socketLB.terminatePodConnections",
+        )]
+        pub close_sockets_of_pods: bool,
+        /// End TCP connections to backends that are gone too, and not only those of datagram sockets.
+        #[key("lb-sock-terminate-all-protos", default = "false")]
+        pub close_streams: bool,
         /// Answer at once where a Service has no backend (reject), or not at all (drop).
         #[key("service-no-backend-response", default = "reject", value = "serviceNoBackendResponse")]
         pub no_backend: NoBackend,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The maps for people, as `cilium-dbg bpf lb list` shows them (contracts H.7).
+//! The maps for people, as `cilium-dbg bpf lb list` shows them.
 
 use crate::Maps;
 use crate::encode;

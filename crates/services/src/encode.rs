@@ -92,7 +92,8 @@ pub(crate) fn len(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }
 
-fn protocol(number: u8) -> Option<Protocol> {
+/// The protocol of that number, if Services can have it.
+pub(crate) fn protocol(number: u8) -> Option<Protocol> {
     [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter().find(|p| p.number() == number)
 }
 

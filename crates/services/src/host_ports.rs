@@ -38,7 +38,7 @@ pub(crate) fn derive(
 
 /// What it is called among Services. None of them has a colon in its name.
 fn name(pod: &PodName) -> ServiceName {
-    ServiceName { namespace: pod.namespace.clone(), name: format!("{}:host-port", pod.name).into() }
+    ServiceName::new(pod.namespace.clone(), format!("{}:host-port", pod.name))
 }
 
 fn serves(pod: &Pod) -> bool {

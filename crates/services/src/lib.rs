@@ -19,6 +19,7 @@ mod problems;
 mod reconcile;
 mod resolve;
 mod served;
+mod sockets;
 mod status;
 
 pub use config::{Config, NoBackend};
@@ -31,7 +32,7 @@ pub use problems::{ServiceProblems, problems};
 pub use reconcile::{Error, Maps};
 
 use datapath::bpf::Program;
-use datapath::{Epochs, Hooks, Kernel};
+use datapath::{Epochs, Hooks, Kernel, Sockets};
 use ids::Ids;
 use maglev::Maglev;
 use model::{Frontend, Node, NodeAddress, NodeName, Pod};
@@ -40,6 +41,7 @@ use served::Served;
 use statedb::{Derived, Reader, Tasks};
 use std::sync::Arc;
 use surface::Surface;
+use tokio::sync::Notify;
 
 /// What this feature reads, and the kernel that it writes to.
 pub struct Inputs {
@@ -59,6 +61,8 @@ pub struct Inputs {
     pub maps: Arc<dyn Kernel>,
     /// Where the translation of sockets is attached.
     pub hooks: Arc<dyn Hooks>,
+    /// Connections of the node's programs to Services.
+    pub sockets: Arc<dyn Sockets>,
     /// Raised when a decision of the past may be wrong.
     pub epochs: Epochs,
 }
@@ -83,8 +87,14 @@ pub fn start(config: &Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result
     let rows = rows(config, &inputs, maps.numbers()?, tasks);
     let frontends = rows.frontends.rows;
     let maglev = Maglev { size: config.maglev_size.0, seed: config.maglev_seed.0.clone() };
-    let target = reconcile::Target::new(maps, inputs.epochs, maglev)?;
+    let gone = Arc::new(Notify::new());
+    let target = reconcile::Target::new(maps, inputs.epochs, maglev, Arc::clone(&gone))?;
     let status = statedb::reconcile(tasks, "services-maps", frontends.clone(), target);
+    if config.socket_lb() {
+        let (sockets, scope) = (inputs.sockets, sockets::scope(config));
+        let closer = sockets::Closer { sockets, frontends: frontends.clone(), gone, scope };
+        tasks.spawn("services-sockets", closer.run());
+    }
     if let Some(address) = config.healthz.filter(|_| config.exposes()) {
         tasks.spawn("services-healthz", health::serve_proxy(address, status.clone()));
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Every metric of this feature (contracts J): `services_events_total` and `service_implementation_delay`.
+//! Every metric of this feature: `services_events_total` and `service_implementation_delay`.
 
 use model::Frontend;
 use prometheus_client::encoding::EncodeLabelSet;

@@ -158,8 +158,8 @@ mod tests {
             (told[0].about.name.as_deref(), told[0].about.uid.as_deref()),
             (Some("a-thief"), Some("uid-a-thief"))
         );
-        services.remove(&ServiceName { namespace: "shop".into(), name: "dns".into() });
-        services.remove(&ServiceName { namespace: "shop".into(), name: "a-thief".into() });
+        services.remove(&ServiceName::new("shop", "dns"));
+        services.remove(&ServiceName::new("shop", "a-thief"));
         services.commit();
         derived.caught_up().await;
         assert!(derived.rows.snapshot().is_empty());

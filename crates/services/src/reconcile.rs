@@ -28,11 +28,13 @@ use crate::encode;
 use crate::maglev::Maglev;
 use abi::{Addr, lb, maps};
 use datapath::{Due, Epochs, Kernel, Map, Trie};
-use model::{Frontend, FrontendKey, L4Addr, Protocol, ServiceName};
+use model::{BackendState, Frontend, FrontendKey, L4Addr, Protocol, ServiceName};
 use ranges::Ranges;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use tables::Tables;
+use tokio::sync::Notify;
 
 /// The maps of this feature.
 #[derive(Clone, Debug)]
@@ -106,6 +108,8 @@ pub(crate) struct Target {
     /// known to be without a use.
     pruned: bool,
     due: Due,
+    /// Told when backends have left the maps that sockets may be connected to.
+    gone: Arc<Notify>,
 }
 
 /// What the maps may hold of a frontend: at least what is there, so that a failed write leaves nothing behind.
@@ -130,7 +134,7 @@ impl Installed {
 
 impl Target {
     /// Reads what the maps have of source ranges and lookup tables.
-    pub(crate) fn new(maps: Maps, epochs: Epochs, maglev: Maglev) -> datapath::Result<Self> {
+    pub(crate) fn new(maps: Maps, epochs: Epochs, maglev: Maglev, gone: Arc<Notify>) -> datapath::Result<Self> {
         Ok(Self {
             ranges: Ranges::read(maps.ranges.clone())?,
             tables: Tables::read(maps.maglev.clone(), maglev)?,
@@ -140,6 +144,7 @@ impl Target {
             uses: BTreeMap::new(),
             pruned: false,
             due: Due::default(),
+            gone,
         })
     }
 
@@ -152,6 +157,9 @@ impl Target {
         self.remember_former(row, present);
         for backend in row.backends.iter() {
             write(&self.maps.backends, &backend.id.0, &encode::backend(backend))?;
+            if backend.state == BackendState::Quarantined {
+                self.gone.notify_one();
+            }
             write(&self.maps.slots, &lb::SlotKey::member(row.id, backend.id.0), &backend.id.0)?;
         }
         let mut narrower = self.ranges.add(row)? || present.is_some_and(|p| (p.flags ^ wanted.flags) & ADMITTING != 0);
@@ -313,6 +321,9 @@ impl Target {
         if let Some(backend) = self.maps.slots.get(&key)? {
             self.outdate(backend)?;
             self.maps.slots.remove(&key)?;
+            if key.is_member() {
+                self.gone.notify_one();
+            }
         }
         Ok(())
     }

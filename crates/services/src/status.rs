@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The replacement of kube-proxy in the agent's status (contracts L.2).
+//! The replacement of kube-proxy in the agent's status.
 
 use crate::Config;
 use rest::{KubeProxyReplacementFeatures, StatusResponse, Switch};

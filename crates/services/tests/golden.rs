@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Golden tests: objects go in, frontends and maps come out, through the same `start` that the agent calls. Each file of
-//! `tests/golden` is one story; `UPDATE_GOLDEN=1` writes what is seen into it.
+//! Golden tests: objects go in, frontends and maps come out, through the same `start` that the agent calls.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+#[path = "../../datapath/tests/kit/golden.rs"]
+mod golden;
 
 use datapath::{Epochs, fake};
 use k8s::k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
@@ -12,7 +14,6 @@ use statedb::{Tasks, Writer};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::IpAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -46,6 +47,7 @@ impl World {
             addresses: address_reader.clone(),
             maps: Arc::clone(kernel),
             hooks: Arc::new(fake::Hooks::default()),
+            sockets: Arc::new(fake::Sockets::default()),
             epochs: Epochs::open(kernel).unwrap(),
         };
         let tasks = Tasks::new(CancellationToken::new());
@@ -58,6 +60,20 @@ impl World {
     async fn end(self) {
         self.tasks.token().cancel();
         self.tasks.run_until_failure().await.unwrap();
+    }
+
+    /// The next process, with what it lists anew.
+    async fn restart(self, kernel: &Arc<dyn datapath::Kernel>) -> Self {
+        let (services, slices) = (self.services.snapshot(), self.slices.snapshot());
+        let (nodes, addresses) = (self.nodes.snapshot(), self.addresses.snapshot());
+        let (config, maps) = (self.config.clone(), self.maps.clone());
+        self.end().await;
+        let mut next = Self::new(config, kernel, maps);
+        nodes.iter().for_each(|row| next.nodes.insert(row.as_ref().clone()));
+        addresses.iter().for_each(|row| next.addresses.insert(row.as_ref().clone()));
+        services.iter().for_each(|row| next.services.insert(row.as_ref().clone()));
+        slices.iter().for_each(|row| next.slices.insert(row.as_ref().clone()));
+        next
     }
 
     fn apply(&mut self, yaml: &str) {
@@ -114,7 +130,7 @@ impl World {
             let (namespace, name) = path.split_once('/').unwrap();
             match kind {
                 "Service" => {
-                    self.services.remove(&model::ServiceName { namespace: namespace.into(), name: name.into() });
+                    self.services.remove(&model::ServiceName::new(namespace, name));
                 }
                 "EndpointSlice" => {
                     self.slices.remove(&SliceName { namespace: namespace.into(), name: name.into() });
@@ -189,56 +205,31 @@ fn marks(kernel: &fake::Kernel) -> String {
 async fn play(story: &str, kernel: Arc<dyn datapath::Kernel>, plain: &fake::Kernel) -> String {
     let maps = Maps::open(plain).unwrap();
     let config = config(story);
-    let mut world = World::new(config.clone(), &kernel, maps.clone());
-    let mut seen = String::new();
-    let (intro, rest) = story.split_once("== ").unwrap();
-    seen.push_str(intro);
-    for section in rest.split("\n== ") {
-        let (command, body) = section.split_once('\n').unwrap();
-        let body = match command {
-            "apply" => {
-                world.apply(body);
-                body.trim_end().to_owned() + "\n"
-            }
+    let mut world = Some(World::new(config.clone(), &kernel, maps.clone()));
+    let seen = golden::play(story, async |command, body| {
+        let mut here = world.take().unwrap();
+        if ["frontends", "maps", "marks"].contains(&command) {
+            here.settle().await;
+        }
+        let mut shown = None;
+        match command {
             // It is read before all else.
-            "config" => body.trim_end().to_owned() + "\n",
-            "node" => {
-                world.node(body);
-                body.trim_end().to_owned() + "\n"
-            }
-            "delete" => {
-                world.delete(body);
-                body.trim_end().to_owned() + "\n"
-            }
-            "restart" => {
-                let (services, slices) = (world.services.snapshot(), world.slices.snapshot());
-                let (nodes, addresses) = (world.nodes.snapshot(), world.addresses.snapshot());
-                world.end().await;
-                world = World::new(config.clone(), &kernel, maps.clone());
-                nodes.iter().for_each(|row| world.nodes.insert(row.as_ref().clone()));
-                addresses.iter().for_each(|row| world.addresses.insert(row.as_ref().clone()));
-                services.iter().for_each(|row| world.services.insert(row.as_ref().clone()));
-                slices.iter().for_each(|row| world.slices.insert(row.as_ref().clone()));
-                String::new()
-            }
-            "frontends" => {
-                world.settle().await;
-                world.frontends()
-            }
-            "maps" => {
-                world.settle().await;
-                world.maps()
-            }
-            "marks" => {
-                world.settle().await;
-                marks(plain)
-            }
+            "config" => {}
+            "apply" => here.apply(body),
+            "node" => here.node(body),
+            "delete" => here.delete(body),
+            "restart" => here = here.restart(&kernel).await,
+            "frontends" => shown = Some(here.frontends()),
+            "maps" => shown = Some(here.maps()),
+            "marks" => shown = Some(marks(plain)),
             other => panic!("unknown command {other}"),
-        };
-        write!(seen, "== {command}\n{body}\n").unwrap();
-    }
-    world.end().await;
-    seen.trim_end().to_owned() + "\n"
+        }
+        world = Some(here);
+        shown
+    })
+    .await;
+    world.unwrap().end().await;
+    seen
 }
 
 /// The keys in the section `config` of a story.
@@ -248,33 +239,22 @@ fn config(story: &str) -> Config {
     Config::parse(&keys.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()).unwrap()
 }
 
-fn stories() -> Vec<(std::path::PathBuf, String)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    paths.into_iter().map(|path| (path.clone(), std::fs::read_to_string(path).unwrap())).collect()
-}
-
 #[tokio::test(start_paused = true)]
 async fn every_story_goes_as_it_is_written() {
-    for (path, story) in stories() {
+    for (path, story) in golden::stories(env!("CARGO_MANIFEST_DIR")) {
         let kernel = fake::Kernel::new();
         let seen = play(&story, Arc::new(kernel.clone()), &kernel).await;
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::write(&path, &seen).unwrap();
-        } else {
-            assert!(seen == story, "{} went otherwise:\n{seen}", path.display());
-        }
+        golden::compare(&path, &story, &seen, "as it is");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn every_story_goes_the_same_way_when_maps_fail_now_and_then() {
-    for (path, story) in stories() {
+    for (path, story) in golden::stories(env!("CARGO_MANIFEST_DIR")) {
         for seed in 0..20 {
             let kernel = fake::Kernel::new();
             let seen = play(&story, Arc::new(fake::chaos(kernel.clone(), 0.2, seed)), &kernel).await;
-            assert!(seen == story, "{} with seed {seed} went otherwise:\n{seen}", path.display());
+            golden::compare(&path, &story, &seen, &format!("with seed {seed}"));
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-/// The wait after the first failure and the longest one; between them it doubles with each failure.
+/// Exponential back-off: the delay doubles with each failure, between a first and a last one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
     first: Duration,
@@ -20,7 +20,7 @@ impl Backoff {
         Self { first, last }
     }
 
-    /// The whole wait after that many failures in a row.
+    /// The full delay after that many consecutive failures.
     #[must_use]
     pub fn after(self, failures: u32) -> Duration {
         let doublings = failures.saturating_sub(1).min(20);
@@ -28,7 +28,7 @@ impl Backoff {
     }
 }
 
-/// Counts failures in a row, and says how long to wait after each.
+/// Counts consecutive failures and says how long to wait after each.
 #[derive(Clone, Debug)]
 pub struct Retries {
     backoff: Backoff,
@@ -36,20 +36,20 @@ pub struct Retries {
 }
 
 impl Retries {
-    /// Without a failure so far.
+    /// Starts without failures.
     #[must_use]
     pub const fn new(backoff: Backoff) -> Self {
         Self { backoff, failures: 0 }
     }
 
-    /// Counts a failure. The wait is between half and all of what the back-off says, so that many that failed together do
-    /// not come back together.
+    /// Counts a failure and returns the delay: between half and all of what the back-off says, so that callers that
+    /// failed together do not retry together.
     pub fn failed(&mut self) -> Duration {
         self.failures = self.failures.saturating_add(1);
         spread(self.backoff.after(self.failures))
     }
 
-    /// Counts a success. Says whether it ends a row of failures.
+    /// Counts a success. Returns whether it ends a run of failures.
     pub const fn succeeded(&mut self) -> bool {
         std::mem::replace(&mut self.failures, 0) > 0
     }
@@ -61,9 +61,9 @@ impl Retries {
     }
 }
 
-/// Between half and all of a wait.
+/// Between half and all of a delay.
 fn spread(whole: Duration) -> Duration {
-    // The hasher is seeded at random.
+    // The hasher is randomly seeded.
     let share = u32::try_from(RandomState::new().hash_one(whole) % 513).unwrap_or(0) + 512;
     whole.saturating_mul(share) / 1024
 }

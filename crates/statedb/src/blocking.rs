@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Work that waits for the kernel or a disk.
+//! Blocking work: waiting for the kernel or a disk.
 
-/// Runs work that may wait on a thread that is there for it, so that no task has to wait along. A panic of the work goes on
-/// in the caller. Dropping the future does not end the work.
+/// Runs blocking work on a thread set aside for it, so that no other task is held up. A panic propagates to the caller.
+/// Dropping the future does not stop the work.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    // What the work logs is logged on behalf of whoever waits for it.
+    // Keep the caller's span for what the work logs.
     let span = tracing::Span::current();
     match tokio::task::spawn_blocking(move || span.in_scope(work)).await {
         Ok(value) => value,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
-            // Cancelled: the runtime ends, and the caller with it.
+            // Cancelled: the runtime is shutting down, and the caller with it.
             Err(_) => std::future::pending().await,
         },
     }
@@ -24,7 +24,7 @@ mod tests {
     #[tokio::test]
     async fn other_tasks_go_on_while_the_work_waits() {
         let (send, receive) = mpsc::channel();
-        // One thread runs both: if the work waited there, nobody would send.
+        // There is a single runtime thread: if the work blocked it, nobody would send.
         let (received, ()) = tokio::join!(blocking(move || receive.recv().unwrap()), async { send.send(7).unwrap() });
         assert_eq!(received, 7);
     }

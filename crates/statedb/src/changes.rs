@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Subscriptions: what changed in a table since the subscriber looked last.
+//! Subscriptions: what changed in a table since the subscriber last looked.
 //!
-//! A subscriber holds the map of its last batch and compares it with the present one. Parts that both share are skipped, so
-//! a batch costs about what changed, and a subscriber that never looks costs one old map and no more.
+//! A subscriber holds the map of its last batch and compares it with the current one. Shared parts are skipped, so a
+//! batch costs about as much as what changed, and a subscriber that never looks pins one old map and no more.
 
 use std::sync::Arc;
 
@@ -14,18 +14,19 @@ use crate::{Revision, Row, Snapshot};
 /// What happened to one row.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change<R> {
-    /// The row is new or another than before.
+    /// The row is new or has changed.
     Upsert(Arc<R>),
-    /// The row, as it was, is gone.
+    /// The row is gone; this is its last value.
     Delete(Arc<R>),
 }
 
-/// All that changed between two looks at a table, at most once per key: deletions first, each part in key order.
+/// Everything that changed between two looks at a table, at most once per key: deletions first, then the rest, each in
+/// key order.
 #[derive(Clone, Debug)]
 pub struct Batch<R> {
     /// The changes. Empty when only `initialized` changed.
     pub changes: Vec<Change<R>>,
-    /// The commit up to which the changes reach.
+    /// The latest commit that the changes include.
     pub revision: Revision,
     /// Whether the table is complete.
     pub initialized: bool,
@@ -44,9 +45,9 @@ impl<R: Row> Changes<R> {
         Self { receiver, seen: Snapshot { rows: OrdMap::new(), revision: Revision(0), initialized: false } }
     }
 
-    /// Waits until something changed and returns all of it. The first batch is all rows that are present.
+    /// Waits until something has changed and returns all of it. The first batch is every row present.
     ///
-    /// Cancelling the wait loses nothing. When the writer is gone and everything was seen, it waits for ever.
+    /// Cancel safe. Once the writer is gone and everything has been seen, this never returns.
     pub async fn next(&mut self) -> Batch<R> {
         loop {
             self.changed().await;
@@ -56,20 +57,21 @@ impl<R: Row> Changes<R> {
         }
     }
 
-    /// The table as of the last batch: empty, and not complete, before the first. Who waits for several tables and resolves
-    /// when any of them changes wants [`Reader::snapshot`](crate::Reader::snapshot), or [`derive`](crate::derive).
+    /// The table as of the last batch: empty, and not complete, before the first. To wait for several tables and
+    /// resolve when any of them changes, use [`Reader::snapshot`](crate::Reader::snapshot), or
+    /// [`derive`](crate::derive).
     pub fn snapshot(&self) -> &Snapshot<R> {
         &self.seen
     }
 
-    /// Waits until [`advance`](Self::advance) may have something to tell.
+    /// Waits until [`advance`](Self::advance) may have something new.
     pub(crate) async fn changed(&mut self) {
         if self.receiver.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// Moves on to the present table and returns the one before.
+    /// Moves on to the current table and returns the previous one.
     pub(crate) fn advance(&mut self) -> Snapshot<R> {
         let now = self.receiver.borrow_and_update().clone();
         std::mem::replace(&mut self.seen, now)
@@ -92,14 +94,14 @@ impl<R: Row> Changes<R> {
     }
 }
 
-/// What became of one key between two snapshots.
+/// What happened to one key between two snapshots.
 pub(crate) struct Step<'a, R> {
     pub(crate) old: Option<&'a Arc<R>>,
     pub(crate) new: Option<&'a Arc<R>>,
 }
 
 impl<R: Row> Snapshot<R> {
-    /// Each key that differs in a later snapshot, in key order.
+    /// The keys that differ in a later snapshot, in key order.
     pub(crate) fn steps_to<'a>(&'a self, later: &'a Self) -> impl Iterator<Item = Step<'a, R>> {
         self.rows.diff(&later.rows).map(|item| match item {
             DiffItem::Add(_, entry) => Step { old: None, new: Some(&entry.row) },

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Tables that follow from other tables by one function.
+//! Tables derived from other tables by a function.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -11,7 +11,7 @@ use crate::{Changes, Reader, Row, Tasks, Writer, table};
 #[cfg(test)]
 mod tests;
 
-/// What a derived table is made of: tables, each with the keys of the derived one that a row of it bears on.
+/// The inputs of a derived table: tables, each with the derived keys that a row of it affects.
 pub struct Inputs<K> {
     inputs: Vec<Box<dyn Input<K>>>,
 }
@@ -40,14 +40,14 @@ impl<K> Inputs<K> {
 }
 
 impl<K: Ord + 'static> Inputs<K> {
-    /// The first table. When a row of it comes, changes or goes, the keys that `keys` names for the row as it was and as it is
-    /// are derived anew. `keys` may look into other tables, by [`Reader::snapshot`] or an [`Index`](crate::Index): they hold
-    /// at least what was committed before the change that it is asked about.
+    /// The first table. When one of its rows is added, changed or removed, the keys that `keys` returns for the old and
+    /// the new row are derived again. `keys` may read other tables, through [`Reader::snapshot`] or an
+    /// [`Index`](crate::Index): they hold at least what was committed before the change in question.
     pub fn of<R: Row, I: IntoIterator<Item = K>>(table: &Reader<R>, keys: impl Fn(&R) -> I + Send + 'static) -> Self {
         Self::none().and(table, keys)
     }
 
-    /// A further table.
+    /// Adds a table.
     #[must_use]
     pub fn and<R: Row, I: IntoIterator<Item = K>>(
         mut self,
@@ -59,7 +59,7 @@ impl<K: Ord + 'static> Inputs<K> {
     }
 }
 
-/// A table that follows from others.
+/// A derived table.
 #[derive(Debug)]
 pub struct Derived<R: Row> {
     /// Its rows.
@@ -74,8 +74,8 @@ impl<R: Row> Clone for Derived<R> {
 }
 
 impl<R: Row> Derived<R> {
-    /// Returns when all that was committed to the inputs before the call has been taken into account. Waits for ever if the
-    /// task has ended.
+    /// Returns once everything committed to the inputs before the call has been taken into account. Never returns if
+    /// the task has ended.
     pub async fn caught_up(&self) {
         let (done, caught_up) = oneshot::channel();
         let sent = self.requests.send(done).is_ok();
@@ -85,11 +85,12 @@ impl<R: Row> Derived<R> {
     }
 }
 
-/// Starts a task that keeps a table equal to what a function makes of other tables.
+/// Starts a task that keeps a table equal to a function of other tables.
 ///
-/// `row` says for a key which row there is, if any, from the present snapshots of the inputs and the row as it was. It is
-/// asked only for keys that a change bears on, and must answer with a row of the key that it was asked for. The table is empty until every input is
-/// complete, and complete with its first commit: an input that is not known yet cannot look like one without rows.
+/// `row` returns the row of a key, if there is one, given the previous row and whatever it reads from the current
+/// snapshots of the inputs. It is called only for affected keys, and must return a row with the key it was given. The
+/// table is empty until every input is complete, and complete with its first commit: an input that is not known yet is
+/// never mistaken for an empty one.
 pub fn derive<R: Row>(
     tasks: &Tasks,
     name: &'static str,
@@ -103,11 +104,11 @@ pub fn derive<R: Row>(
     Derived { rows, requests }
 }
 
-/// Starts a task that keeps one table of what several writers say, each in a table of its own. Of rows with one key that of the
-/// earlier table counts, and when it goes, that of the next.
+/// Starts a task that merges the tables of several writers. Where several have a row of the same key, the earliest
+/// table wins; when its row goes away, the next one's takes over.
 ///
-/// It is complete when all of them are: a writer that may be away for long has to complete its table without what it cannot
-/// know.
+/// The result is complete once all inputs are: a writer whose source may be unreachable for long must complete its
+/// table without it.
 pub fn merge<R: Row>(tasks: &Tasks, name: &'static str, tables: impl IntoIterator<Item = Reader<R>>) -> Derived<R> {
     let tables: Vec<_> = tables.into_iter().collect();
     let inputs = tables.iter().fold(Inputs::none(), |inputs, table| inputs.and(table, |row: &R| [row.key()]));
@@ -120,7 +121,7 @@ pub fn merge<R: Row>(tasks: &Tasks, name: &'static str, tables: impl IntoIterato
 trait Input<K>: Send {
     fn changed(&mut self) -> BoxFuture<'_, ()>;
 
-    /// Adds the keys that changes since the last call bear on.
+    /// Adds the keys affected by changes since the last call.
     fn collect(&mut self, dirty: &mut BTreeSet<K>);
 
     /// Whether the table was complete at the last [`collect`](Self::collect).
@@ -155,7 +156,7 @@ struct Deriver<R: Row, F> {
     inputs: Inputs<R::Key>,
     row: F,
     writer: Writer<R>,
-    /// Keys that have to be derived anew.
+    /// Keys to derive again.
     dirty: BTreeSet<R::Key>,
 }
 
@@ -169,7 +170,7 @@ impl<R: Row, F: FnMut(&R::Key, Option<&R>) -> Option<R> + Send> Deriver<R, F> {
             };
             self.follow();
             if let Some(request) = request {
-                // Who asked may have lost patience.
+                // The caller may have given up.
                 let _ = request.send(());
             }
         }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Secondary indexes: the rows of a table by something else than their key.
+//! Secondary indexes: finding a table's rows by something other than their key.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,11 +14,11 @@ use crate::{Changes, Reader, Row, Snapshot};
 #[cfg(test)]
 mod tests;
 
-/// Finds rows by another key than theirs: a row may have several such keys, and several rows one. Made by
-/// [`Reader::index`]; clones share their work.
+/// Finds rows by a secondary key: a row may have several, and several rows may share one. Created by [`Reader::index`];
+/// clones share their work.
 ///
-/// An index follows its table as a subscriber does: a lookup first takes in what has changed since the one before, at the
-/// cost of just that, and a commit costs nothing more for being indexed.
+/// An index follows its table as a subscriber does: a lookup first catches up with what changed since the previous one,
+/// at the cost of just that, and commits cost nothing extra.
 pub struct Index<R: Row, K> {
     shared: Arc<Mutex<Shared<R, K>>>,
 }
@@ -36,7 +36,7 @@ impl<R: Row, K: fmt::Debug> fmt::Debug for Index<R, K> {
 }
 
 impl<R: Row> Reader<R> {
-    /// An index of this table by what a function, which must look at nothing but the row, says of each row.
+    /// An index of this table by the keys that a function returns for each row. It must depend on nothing but the row.
     pub fn index<K: Ord, I: IntoIterator<Item = K>>(&self, keys: impl Fn(&R) -> I + Send + 'static) -> Index<R, K> {
         let keys = Box::new(move |row: &R| keys(row).into_iter().collect());
         let shared = Shared { changes: self.subscribe(), keys, rows: BTreeMap::new() };
@@ -45,7 +45,7 @@ impl<R: Row> Reader<R> {
 }
 
 impl<R: Row, K: Ord> Index<R, K> {
-    /// The rows with that key as of the last commit, in the order of their own keys.
+    /// The rows with that key as of the last commit, in primary key order.
     pub fn get(&self, key: &K) -> Vec<Arc<R>> {
         let mut shared = self.shared.lock();
         shared.follow();

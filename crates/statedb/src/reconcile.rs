@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The loop that makes a [`Target`] equal to a table: batching, retries, pruning, status. Written once, here.
+//! The loop that makes a [`Target`] match a table: batching, retries, pruning, status. Written once, here.
 
 use std::{collections::BTreeMap, error::Error, sync::Arc, time::Duration};
 
@@ -23,7 +23,7 @@ pub enum Operation<R: Row> {
 }
 
 impl<R: Row> Operation<R> {
-    /// The key that it is about.
+    /// The key it applies to.
     pub fn key(&self) -> R::Key {
         match self {
             Self::Update(row) => row.key(),
@@ -32,19 +32,19 @@ impl<R: Row> Operation<R> {
     }
 }
 
-/// Something outside that is to be made equal to a table. All operations may be repeated at any time.
+/// External state that is made to match a table. Every operation may be repeated at any time.
 pub trait Target<R: Row>: Send + 'static {
     /// Why an operation failed.
     type Error: Error + Send;
 
-    /// Makes the outside agree with a row. Touches nothing that agrees already.
+    /// Applies a row. Leaves alone whatever already matches.
     fn update(&mut self, row: &R) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Removes what belongs to a key. To remove what is absent succeeds.
+    /// Removes what belongs to a key. Removing something absent succeeds.
     fn delete(&mut self, key: &R::Key) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Does several operations, at most one for each key, in their order, and returns the keys of those that failed. A target
-    /// for which many at once are cheaper than one by one has its own way to do so.
+    /// Applies several operations in order, at most one per key, and returns the keys that failed. Override it where a
+    /// batch is cheaper than one by one.
     fn apply(&mut self, operations: &[Operation<R>]) -> impl Future<Output = Vec<(R::Key, Self::Error)>> + Send {
         async move {
             let mut failures = Vec::new();
@@ -62,21 +62,21 @@ pub trait Target<R: Row>: Send + 'static {
     /// Removes everything that is not desired. Called only once the table is complete.
     fn prune(&mut self, desired: &Snapshot<R>) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Whether the same operation on the same row would fail again. It then waits for a change of the row or for the next
-    /// full comparison.
+    /// Whether the same operation on the same row would fail again. It is then retried only when the row changes or at
+    /// the next full sync.
     fn is_permanent(_error: &Self::Error) -> bool {
         false
     }
 }
 
-/// When to try again and when to look at everything.
+/// When to retry and when to compare everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReconcileConfig {
-    /// How often everything is compared: prune, then update each row.
+    /// How often to do a full sync: prune, then update each row.
     pub full_sync: Duration,
-    /// The wait after the first failure of a key; it doubles with each further one.
+    /// The delay after the first failure of a key; it doubles with each further one.
     pub retry_min: Duration,
-    /// The longest wait between attempts.
+    /// The longest delay between attempts.
     pub retry_max: Duration,
 }
 
@@ -96,7 +96,7 @@ impl ReconcileConfig {
     }
 }
 
-/// Starts a task that keeps a target equal to a table, with the default [`ReconcileConfig`].
+/// Starts a task that keeps a target in line with a table, with the default [`ReconcileConfig`].
 pub fn reconcile<R: Row, T: Target<R>>(
     tasks: &Tasks,
     name: &'static str,
@@ -106,7 +106,7 @@ pub fn reconcile<R: Row, T: Target<R>>(
     reconcile_with(tasks, name, reader, target, ReconcileConfig::default())
 }
 
-/// Starts a task that keeps a target equal to a table.
+/// Starts a task that keeps a target in line with a table.
 pub fn reconcile_with<R: Row, T: Target<R>>(
     tasks: &Tasks,
     name: &'static str,
@@ -127,12 +127,12 @@ pub fn reconcile_with<R: Row, T: Target<R>>(
     StatusReader::new(name, receiver)
 }
 
-/// When everything is to be looked at next.
+/// When the next full sync is due.
 #[derive(Clone, Copy, Debug)]
 enum FullSync {
     /// The table is not complete yet.
     Waiting,
-    /// The first one, or the repetition of one that failed: rows are up to date, only prune.
+    /// The first one, or a retry of a failed one: rows are up to date, only prune.
     Prune { at: Instant, failures: u32 },
     /// A periodic one.
     Everything { at: Instant },
@@ -203,7 +203,7 @@ impl<R: Row, T: Target<R>> Reconciler<R, T> {
         }
     }
 
-    /// Repeats what failed and whose time has come.
+    /// Retries failed operations that are due.
     async fn retry(&mut self) {
         let now = Instant::now();
         let progress = &mut self.progress;
@@ -217,7 +217,7 @@ impl<R: Row, T: Target<R>> Reconciler<R, T> {
         self.operate(operations).await;
     }
 
-    /// Does operations, each of which is due since a commit, and takes note of what came of them.
+    /// Applies operations, each due since some commit, and records the outcome.
     async fn operate(&mut self, operations: Vec<(Operation<R>, Revision)>) {
         if operations.is_empty() {
             return;
@@ -255,7 +255,7 @@ impl<R: Row, T: Target<R>> Reconciler<R, T> {
         self.progress.failing.insert(key, Failure { revision, message, attempts, retry_at });
     }
 
-    /// Prunes, and at the periodic ones also applies each row again.
+    /// Prunes, and at periodic syncs also applies each row again.
     async fn full_sync(&mut self) {
         let desired = self.progress.applied.clone();
         let (failures, refresh) = match self.sync {

@@ -10,30 +10,30 @@ use tokio::sync::watch;
 
 use crate::{Revision, Row, Snapshot};
 
-/// How far one key is.
+/// The state of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// The commit of the row that was tried last.
+    /// The commit of the row last tried.
     pub revision: Revision,
-    /// What came of it.
+    /// The outcome.
     pub state: State,
 }
 
-/// What came of trying to make the target equal to a row.
+/// The outcome of applying a row to the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     /// The target agrees.
     Done,
-    /// It does not, and is tried again.
+    /// It does not, and will be retried.
     Error {
-        /// Why, as of the last attempt.
+        /// The error of the last attempt.
         message: String,
-        /// How many attempts in a row failed.
+        /// Consecutive failed attempts.
         attempts: u32,
     },
 }
 
-/// What a reconciler did since it was started.
+/// What a reconciler has done since it started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Batches of changes taken from the table.
@@ -46,24 +46,24 @@ pub struct Counters {
     pub prunes: u64,
     /// Operations that failed.
     pub errors: u64,
-    /// Operations that were repetitions after a failure.
+    /// Operations that were retries.
     pub retries: u64,
 }
 
-/// A reconciler on one line.
+/// Summary of a reconciler.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
     /// The reconciler's name.
     pub name: &'static str,
-    /// The commit up to which everything was tried at least once.
+    /// The commit up to which everything has been tried at least once.
     pub revision: Revision,
-    /// Whether the table was complete by then.
+    /// Whether the table was complete at that commit.
     pub initialized: bool,
-    /// Whether the target was pruned at least once.
+    /// Whether the target has been pruned at least once.
     pub pruned: bool,
     /// Rows of the table.
     pub rows: usize,
-    /// Keys that fail now.
+    /// Keys that are failing.
     pub failing: usize,
     /// Why the last full sync failed, if it did.
     pub prune_error: Option<String>,
@@ -71,7 +71,7 @@ pub struct Summary {
     pub counters: Counters,
 }
 
-/// Sees how far a reconciler is.
+/// Observes the progress of a reconciler.
 #[derive(Debug)]
 pub struct StatusReader<R: Row> {
     name: &'static str,
@@ -94,18 +94,18 @@ impl<R: Row> StatusReader<R> {
         self.name
     }
 
-    /// How far one key is; `None` when there is neither a row nor a deletion that fails.
+    /// The state of one key; `None` when there is neither a row nor a failing deletion.
     pub fn get(&self, key: &R::Key) -> Option<Status> {
         self.receiver.borrow().status(key)
     }
 
-    /// The keys that fail, with why.
+    /// The failing keys and their errors.
     pub fn failing(&self) -> Vec<(R::Key, Status)> {
         let progress = self.receiver.borrow();
         progress.failing.iter().map(|(key, failure)| (key.clone(), failure.status())).collect()
     }
 
-    /// Numbers for people and metrics.
+    /// Figures for people and metrics.
     pub fn summary(&self) -> Summary {
         let progress = self.receiver.borrow();
         Summary {
@@ -120,8 +120,8 @@ impl<R: Row> StatusReader<R> {
         }
     }
 
-    /// Returns when every change up to a commit is applied. One failing key holds it up: who needs one row waits for
-    /// that with [`applied`](Self::applied).
+    /// Returns once every change up to a commit is applied. One failing key holds it up: to wait for a single row, use
+    /// [`applied`](Self::applied).
     pub async fn reached(&self, revision: Revision) {
         self.wait_for(|progress| {
             let oldest_failure = progress.failing.values().map(|failure| failure.revision).min();
@@ -130,22 +130,22 @@ impl<R: Row> StatusReader<R> {
         .await;
     }
 
-    /// Returns when every change up to a commit was tried at least once.
+    /// Returns once every change up to a commit has been tried at least once.
     pub async fn attempted(&self, revision: Revision) {
         self.wait_for(|progress| progress.applied.revision >= revision).await;
     }
 
-    /// Returns when a commit was seen and the target agrees with what the table says of one key, be it that there is none.
+    /// Returns once a commit has been seen and the target agrees with the table about one key, including its absence.
     pub async fn applied(&self, key: &R::Key, revision: Revision) {
         self.wait_for(|progress| progress.applied.revision >= revision && !progress.failing.contains_key(key)).await;
     }
 
-    /// Returns when the target was pruned: from then on it holds nothing that the table does not.
+    /// Returns once the target has been pruned: from then on it holds nothing that the table does not.
     pub async fn pruned(&self) {
         self.wait_for(|progress| progress.counters.prunes > 0).await;
     }
 
-    /// Returns when anything changed since the last call or the creation of this reader.
+    /// Returns once anything has changed since the last call, or since this reader was created.
     pub async fn changed(&mut self) {
         if self.receiver.changed().await.is_err() {
             std::future::pending::<()>().await;

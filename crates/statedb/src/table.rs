@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Tables: one [`Writer`], any number of [`Reader`]s, and the [`Snapshot`]s that readers take.
 //!
-//! A table is one persistent map behind a watch channel. A commit publishes a new map that shares all unchanged parts with
-//! the old one, so that a snapshot is one reference count and never blocks the writer.
+//! A table is one persistent map behind a watch channel. A commit publishes a new map that shares all unchanged parts
+//! with the old one, so a snapshot is one reference count and never blocks the writer.
 
 use std::{borrow::Borrow, collections::BTreeMap, fmt, ops::RangeBounds, sync::Arc};
 
@@ -39,14 +39,14 @@ impl fmt::Display for Revision {
     }
 }
 
-/// Creates a table. The writer goes to the one owner, the reader to whoever wants to see it.
+/// Creates a table. The writer goes to its one owner, the reader to anyone interested.
 pub fn table<R: Row>(name: &'static str) -> (Writer<R>, Reader<R>) {
     let empty = Snapshot { rows: OrdMap::new(), revision: Revision(0), initialized: false };
     let (sender, receiver) = watch::channel(empty);
     (Writer { name, sender, staged: BTreeMap::new() }, Reader { name, receiver })
 }
 
-/// A row and the commit that wrote it. Equality is that of the writing, which is what subscribers compare by.
+/// A row and the commit that wrote it. Two are equal if the same write made them, which is how subscribers compare.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry<R> {
     pub(crate) row: Arc<R>,
@@ -76,29 +76,28 @@ impl<R: Row> Writer<R> {
         self.staged.insert(row.key(), Some(Arc::new(row)));
     }
 
-    /// Stages a removal. To remove what is absent is no change.
+    /// Stages a removal. Removing something absent is no change.
     pub fn remove(&mut self, key: &R::Key) {
         self.staged.insert(key.clone(), None);
     }
 
-    /// Stages exactly these rows: all others are removed, those staged before too.
+    /// Stages exactly these rows: all others are removed, including those staged before.
     pub fn replace(&mut self, rows: impl IntoIterator<Item = R>) {
         self.staged = self.sender.borrow().rows.keys().map(|key| (key.clone(), None)).collect();
         self.staged.extend(rows.into_iter().map(|row| (row.key(), Some(Arc::new(row)))));
     }
 
-    /// Publishes what is staged, at once, and returns the revision at which all of it is visible.
+    /// Publishes what is staged atomically, and returns the revision at which all of it is visible.
     pub fn commit(&mut self) -> Revision {
         self.publish(false)
     }
 
-    /// Publishes what is staged together with the statement that the table is complete: from now on, what is not in
-    /// it may be pruned.
+    /// Publishes what is staged and marks the table as complete: from now on, what is not in it may be pruned.
     pub fn mark_initialized(&mut self) {
         self.publish(true);
     }
 
-    /// Another reader of this table. It does not see what is only staged.
+    /// Another reader of this table. It does not see staged changes.
     pub fn reader(&self) -> Reader<R> {
         Reader { name: self.name, receiver: self.sender.subscribe() }
     }
@@ -121,7 +120,7 @@ impl<R: Row> Writer<R> {
     }
 }
 
-/// Sees a table: as it is, and as it changes.
+/// Reads a table and follows its changes.
 #[derive(Debug)]
 pub struct Reader<R: Row> {
     name: &'static str,
@@ -135,7 +134,7 @@ impl<R: Row> Clone for Reader<R> {
 }
 
 impl<R: Row> Reader<R> {
-    /// The name under which dumps and logs know the table.
+    /// The table's name in dumps and logs.
     pub fn name(&self) -> &'static str {
         self.name
     }
@@ -145,12 +144,12 @@ impl<R: Row> Reader<R> {
         self.receiver.borrow().clone()
     }
 
-    /// What changes from now on; the first batch holds what is there already.
+    /// Changes from now on; the first batch holds the rows already present.
     pub fn subscribe(&self) -> Changes<R> {
         Changes::new(self.receiver.clone())
     }
 
-    /// Returns when the writer has said that the table is complete. Waits for ever if the writer goes away before.
+    /// Returns once the writer has marked the table as complete. Never returns if the writer goes away first.
     pub async fn initialized(&self) {
         let mut receiver = self.receiver.clone();
         let gone = receiver.wait_for(Snapshot::initialized).await.is_err();
@@ -223,12 +222,12 @@ impl<R: Row> Snapshot<R> {
         self.revision
     }
 
-    /// Whether the writer had said that the table is complete.
+    /// Whether the writer had marked the table as complete.
     pub fn initialized(&self) -> bool {
         self.initialized
     }
 
-    /// Applies staged changes under the next revision; says whether any of them was one.
+    /// Applies staged changes under the next revision; returns whether anything changed.
     fn apply(&mut self, staged: BTreeMap<R::Key, Option<Arc<R>>>) -> bool {
         let revision = self.revision.next();
         let mut changed = false;

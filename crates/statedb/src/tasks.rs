@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Named, supervised tasks.
 //!
-//! A process is a list of tasks. When one panics, or one that may fail does, the process ends: kernel state survives it and
-//! a restart is cheaper than a daemon that limps. Tasks end in the reverse of the order in which they were started.
+//! A process is a list of tasks. When one panics, or a fallible one fails, the process ends: kernel state survives it,
+//! and a restart is cheaper than a limping daemon. Tasks are stopped in reverse start order.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use tracing::{Instrument, info_span};
 #[cfg(test)]
 mod tests;
 
-/// How long one task may take to end after its token was cancelled.
+/// How long a task may take to end after its token is cancelled.
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// Why the process must end: the first task that failed.
@@ -37,7 +37,7 @@ pub struct TaskInfo {
     pub running_for: Duration,
 }
 
-/// Starts tasks and knows those that run. Clones share the list.
+/// Starts tasks and keeps track of those running. Clones share the list.
 #[derive(Clone, Debug)]
 pub struct Tasks {
     token: CancellationToken,
@@ -66,18 +66,18 @@ struct Task {
 }
 
 impl Tasks {
-    /// A list of its own; cancelling the token ends all its tasks once [`run_until_failure`](Self::run_until_failure) runs.
+    /// A new list; cancelling the token ends all its tasks once [`run_until_failure`](Self::run_until_failure) runs.
     pub fn new(token: CancellationToken) -> Self {
         let shared = Shared { running: Mutex::default(), failure: watch::Sender::new(None) };
         Self { token, shared: Arc::new(shared) }
     }
 
-    /// What to cancel, or to wait for, when the whole process is to end.
+    /// Cancel it to end the whole process, or wait on it for that.
     pub fn token(&self) -> CancellationToken {
         self.token.clone()
     }
 
-    /// Starts a task. It may return; it is dropped at its next await when its turn to end comes.
+    /// Starts a task. It may return; on shutdown it is dropped at its next await.
     pub fn spawn(&self, name: impl Into<Cow<'static, str>>, future: impl Future<Output = ()> + Send + 'static) {
         self.spawn_fallible(name, async {
             future.await;
@@ -100,8 +100,8 @@ impl Tasks {
         });
     }
 
-    /// Starts a task that ends by itself, within seconds, after the token it is given was cancelled: one that has something to
-    /// give back first.
+    /// Starts a task that shuts down by itself, within seconds of its token being cancelled, because it has something
+    /// to clean up.
     pub fn spawn_draining<F>(&self, name: impl Into<Cow<'static, str>>, task: impl FnOnce(CancellationToken) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -144,7 +144,7 @@ impl Tasks {
         };
         let (shared, future) = (Arc::clone(&self.shared), AssertUnwindSafe(task(stop)).catch_unwind());
         let ended = ended.drop_guard();
-        // What the task logs says which task it is.
+        // Tag the task's logs with its name.
         let span = info_span!("task", %name);
         let run = async move {
             let result = future.await.unwrap_or_else(|panic| Err(panic_message(panic.as_ref())));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What every daemon sets up first: its logs, and to stop on a signal.
+//! What every daemon sets up first: logging, and stopping on signals.
 
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
@@ -12,12 +12,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-/// Libraries whose own account of a failed request repeats what is logged when it begins to fail.
+/// Libraries that would log failed requests a second time.
 const INFO: &str = "info,kube=warn,kube_client=off";
 const DEBUG: &str = "debug,h2=info,hyper=info,hyper_util=info,tower=info,kube=info,kube_client=off,rustls=info";
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// Between attempts to listen.
+/// Delay between attempts to listen.
 const PACE: Duration = Duration::from_secs(5);
 
 /// Writes logs to standard error. `RUST_LOG` chooses what is written; without it, `debug` does.
@@ -32,7 +32,7 @@ pub fn init_logs(debug: bool) {
 ///
 /// # Errors
 ///
-/// Signals cannot be received.
+/// Signal handlers cannot be installed.
 pub fn stop_on_signal(token: CancellationToken) -> io::Result<()> {
     let [mut terminate, mut interrupt] = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
     tokio::spawn(async move {
@@ -46,7 +46,7 @@ pub fn stop_on_signal(token: CancellationToken) -> io::Result<()> {
     Ok(())
 }
 
-/// Serves metrics, rendered whenever somebody asks, at `/metrics` for ever; tries again while the port is taken.
+/// Serves metrics at `/metrics` for ever, rendered on each request; retries while the port is taken.
 pub async fn serve_metrics(address: SocketAddr, render: impl Fn() -> String + Clone + Send + Sync + 'static) {
     let answer = move || async move { ([(CONTENT_TYPE, OPENMETRICS)], render()) };
     let router = Router::new().route("/metrics", get(answer));
@@ -62,7 +62,7 @@ pub async fn serve_metrics(address: SocketAddr, render: impl Fn() -> String + Cl
     }
 }
 
-/// All addresses of both families, or of IPv4 where there is no IPv6.
+/// All addresses of both families, or only IPv4 where there is no IPv6.
 async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     match TcpListener::bind(address).await {
         Err(_) if address.ip() == Ipv6Addr::UNSPECIFIED => {

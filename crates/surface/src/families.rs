@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Metrics that are read off tables and maps when somebody asks.
+//! Metrics read from tables and maps on demand.
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -18,13 +18,13 @@ pub struct Family {
 }
 
 impl Family {
-    /// A value that goes up and down, without samples yet.
+    /// A gauge without samples.
     #[must_use]
     pub const fn gauge(name: &'static str, help: &'static str) -> Self {
         Self { name, help, samples: Vec::new(), counter: false }
     }
 
-    /// A value that only goes up, without samples yet; `_total` is appended to its name.
+    /// A counter without samples; `_total` is appended to its name.
     #[must_use]
     pub fn counter(name: &'static str, help: &'static str) -> Self {
         Self { counter: true, ..Self::gauge(name, help) }
@@ -59,11 +59,11 @@ impl Family {
     }
 }
 
-/// What a registry collects by a function: `registry.register_collector(Families::read(|| vec![...]))`.
+/// A collector that calls a function: `registry.register_collector(Families::read(|| vec![...]))`.
 pub struct Families<F>(F);
 
 impl<F: Fn() -> Vec<Family> + Send + Sync + 'static> Families<F> {
-    /// Reads the families by `read` for each page.
+    /// Calls `read` for each scrape.
     #[must_use]
     pub fn read(read: F) -> Box<Self> {
         Box::new(Self(read))

@@ -22,7 +22,7 @@ use tables::Tables;
 
 type Part = Arc<dyn Fn(&mut StatusResponse) + Send + Sync>;
 
-/// What a feature, or a daemon of several, shows of itself. Clones show the same.
+/// What a feature, or a whole daemon, exposes about itself. Clones share it.
 #[derive(Clone, Default)]
 pub struct Surface {
     tables: Tables,
@@ -32,27 +32,27 @@ pub struct Surface {
 }
 
 impl Surface {
-    /// Shows nothing yet.
+    /// Exposes nothing yet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Shows a table.
+    /// Exposes a table.
     #[must_use]
     pub fn table<R: Row>(mut self, reader: &Reader<R>) -> Self {
         self.tables.show(reader);
         self
     }
 
-    /// Shows how a reconciler does.
+    /// Exposes a reconciler's status.
     #[must_use]
     pub fn reconciler<R: Row>(mut self, status: &StatusReader<R>) -> Self {
         self.tables.watch(status);
         self
     }
 
-    /// Puts metrics on the page. Their names get the prefix `cilium_`.
+    /// Registers metrics. Their names get the prefix `cilium_`.
     #[must_use]
     pub fn metrics(mut self, register: impl FnOnce(&mut Registry)) -> Self {
         let mut registry = Registry::with_prefix("cilium");
@@ -72,14 +72,14 @@ impl Surface {
         self
     }
 
-    /// Fills in fields of the status whenever it is asked for.
+    /// Fills in fields of the status whenever it is requested.
     #[must_use]
     pub fn status(mut self, fill: impl Fn(&mut StatusResponse) + Send + Sync + 'static) -> Self {
         self.status.push(Arc::new(fill));
         self
     }
 
-    /// Shows what another surface shows as well.
+    /// Adds everything from another surface.
     pub fn add(&mut self, other: Self) {
         self.tables.add(other.tables);
         self.metrics.extend(other.metrics);
@@ -104,13 +104,13 @@ impl Surface {
         self.tables.dump(table)
     }
 
-    /// How all reconcilers do.
+    /// The status of all reconcilers.
     #[must_use]
     pub fn reconcilers(&self) -> Vec<ReconcilerHealth> {
         self.tables.reconcilers()
     }
 
-    /// The status now.
+    /// The current status.
     #[must_use]
     pub fn status_now(&self) -> StatusResponse {
         let mut status = StatusResponse::default();
@@ -118,19 +118,19 @@ impl Surface {
         status
     }
 
-    /// The page of metrics, in the OpenMetrics text format.
+    /// All metrics in the OpenMetrics text format.
     #[must_use]
     pub fn metrics_page(&self) -> String {
         let mut page = String::new();
         for registry in &self.metrics {
-            // Writing to a string does not fail; what a collector cannot tell is left out.
+            // Writing to a string cannot fail; what a collector cannot read is left out.
             let _ = encode_registry(&mut page, registry);
         }
         let _ = encode_eof(&mut page);
         page
     }
 
-    /// Serves the page of metrics at `/metrics`.
+    /// Serves the metrics at `/metrics`.
     pub fn metrics_router(&self) -> Router {
         let surface = self.clone();
         let page = move || async move {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The tables and reconcilers that can be looked into: `cilium-dbg statedb dump`, and the health of the whole.
+//! The tables and reconcilers open to inspection: `cilium-dbg statedb dump`, and the overall health.
 
 use serde::Serialize;
 use statedb::{Reader, Row, StatusReader};
@@ -9,7 +9,7 @@ use std::sync::Arc;
 type Dump = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 type Health = Arc<dyn Fn() -> ReconcilerHealth + Send + Sync>;
 
-/// What can be looked into. Clones show the same tables.
+/// Everything open to inspection. Clones share it.
 #[derive(Clone, Default)]
 pub(crate) struct Tables {
     tables: BTreeMap<&'static str, Table>,
@@ -22,7 +22,7 @@ struct Table {
     dump: Dump,
 }
 
-/// One table on one line.
+/// Summary of a table.
 #[derive(Clone, Debug, Serialize)]
 pub struct TableInfo {
     /// Name.
@@ -31,11 +31,11 @@ pub struct TableInfo {
     pub rows: usize,
     /// The last commit.
     pub revision: u64,
-    /// Whether its sources were read completely.
+    /// Whether its sources have been read completely.
     pub initialized: bool,
 }
 
-/// One reconciler.
+/// Summary of a reconciler.
 #[derive(Clone, Debug, Serialize)]
 pub struct ReconcilerHealth {
     /// Name.
@@ -44,14 +44,14 @@ pub struct ReconcilerHealth {
     pub successes: u64,
     /// Operations that failed.
     pub failures: u64,
-    /// Keys that fail now, or 1 when the last full comparison failed.
+    /// Keys that are failing, or 1 if the last full sync failed.
     pub failing: usize,
     /// The first failure, with its key.
     pub message: String,
 }
 
 impl Tables {
-    /// Shows a table.
+    /// Adds a table.
     pub(crate) fn show<R: Row>(&mut self, reader: &Reader<R>) {
         let (info, rows) = (reader.clone(), reader.clone());
         let table = Table {
@@ -69,7 +69,7 @@ impl Tables {
         self.tables.insert(reader.name(), table);
     }
 
-    /// Shows a reconciler.
+    /// Adds a reconciler.
     pub(crate) fn watch<R: Row>(&mut self, status: &StatusReader<R>) {
         let status = status.clone();
         self.reconcilers.push(Arc::new(move || {
@@ -90,7 +90,7 @@ impl Tables {
         }));
     }
 
-    /// Shows what others show as well.
+    /// Adds everything from another.
     pub(crate) fn add(&mut self, others: Self) {
         self.tables.extend(others.tables);
         self.reconcilers.extend(others.reconcilers);

@@ -4,15 +4,17 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::report::{Outcome, Spec};
-use super::{Inapplicable, Options};
+use super::{Options, Results};
 
-/// The page, in Markdown. `specs` passed or failed.
-pub(super) fn page(specs: &[Spec], inapplicable: &[Inapplicable], options: &Options) -> String {
-    let (passed, failed): (Vec<_>, Vec<_>) = specs.iter().partition(|spec| spec.outcome() == Outcome::Passed);
+/// The page, in Markdown.
+pub(super) fn page(results: &Results, options: &Options, kernel: &str) -> String {
+    let Results { passed, failed, inapplicable } = results;
     let mut text = format!(
         "# Conformance\n\nWhat Kubernetes' own end-to-end tests find, run in the lab by `make conformance`. This page is generated.\n\n\
+         Commit {}, Linux {kernel}, {} specs at a time.\n\n\
          | chosen by | left out | passed | failed | not applicable |\n| --- | --- | --- | --- | --- |\n| `{}` | `{}` | {} | {} | {} |\n",
+        options.commit,
+        options.procs,
         options.focus.replace('|', "\\|"),
         options.skip.replace('|', "\\|"),
         passed.len(),
@@ -22,16 +24,16 @@ pub(super) fn page(specs: &[Spec], inapplicable: &[Inapplicable], options: &Opti
     if !failed.is_empty() {
         text.push_str("\n## Failed\n\n");
     }
-    for spec in failed {
-        let _ = writeln!(text, "- {}: {}", spec.name(), spec.message());
+    for (name, why) in failed {
+        let _ = writeln!(text, "- {name}: {why}");
     }
     text.push_str("\n## Passed\n\n");
-    for spec in passed {
-        let _ = writeln!(text, "- {}", spec.name());
+    for name in passed {
+        let _ = writeln!(text, "- {name}");
     }
-    let mut reasons: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for (spec, why) in inapplicable {
-        reasons.entry(why).or_default().push(spec.name());
+    let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (name, why) in inapplicable {
+        reasons.entry(why).or_default().push(name);
     }
     if !reasons.is_empty() {
         text.push_str("\n## Not applicable\n");
@@ -63,12 +65,10 @@ mod tests {
         state::write(&file, REPORT).unwrap();
         let specs = report::read(&file).unwrap();
         std::fs::remove_dir_all(&folder).unwrap();
-        let (declined, specs): (Vec<_>, Vec<_>) =
-            specs.into_iter().partition(|spec| spec.outcome() == Outcome::Declined);
-        let declined: Vec<Inapplicable> =
-            declined.into_iter().map(|spec| (spec.clone(), spec.message().to_owned())).collect();
-        let options = Options { focus: "x|y".into(), skip: "z".into(), procs: 1, report: None };
-        let text = page(&specs, &declined, &options);
+        let options =
+            Options { focus: "x|y".into(), skip: "z".into(), procs: 6, report: None, commit: "0123abc".into() };
+        let text = page(&Results::new(&specs, &specs, &[]), &options, "6.1.0");
+        assert!(text.contains("\nCommit 0123abc, Linux 6.1.0, 6 specs at a time.\n"), "{text}");
         assert!(text.contains("| `x\\|y` | `z` | 1 | 1 | 1 |"), "{text}");
         assert!(text.contains("- [sig-network] DNS b: timed out\n"), "{text}");
         assert!(text.contains("## Passed\n\n- [sig-network] DNS a\n"), "{text}");

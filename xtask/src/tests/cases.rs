@@ -63,6 +63,14 @@ fn every_integration_test_is_in_one_group() {
     let calls = |group: Group| group.calls(&tests).iter().map(|words| words.join(" ")).collect::<Vec<_>>();
     assert_eq!(calls(Group::Quick), ["--workspace --test policy --lib --bins"]);
     assert_eq!(calls(Group::Rest), ["--workspace --test kernel --test prog", "--workspace --doc"]);
-    assert_eq!(calls(Group::Lab), ["--workspace --test restart -- --test-threads=1"]);
+    assert_eq!(calls(Group::Lab), ["--workspace --test restart --no-run"]);
     assert!(Tests::list(&metadata("kernel")).unwrap_err().to_string().contains("kernel"));
+}
+
+#[test]
+fn lanes_take_the_long_suites_first() {
+    let names = ["attack", "install", "plain", "restart"].map(str::to_owned).into_iter().collect();
+    let mut order = shortest_first(&names);
+    assert_eq!(order.split_off(2), ["install", "restart"], "taken from the end");
+    assert_eq!(order, ["attack", "plain"]);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The page of metrics of an agent that has no kernel and no cluster, with a sample of each metric. The reference is made of
-//! it: by the same collectors as a real one, so that it cannot tell another story.
+//! The metrics of an agent without kernel or cluster, with a sample of each. The reference is generated from it, by the
+//! same collectors as a real page, so the two cannot diverge.
 
 use super::{packets, reconcilers};
 use crate::flow_table;
@@ -17,7 +17,7 @@ use surface::Surface;
 ///
 /// # Errors
 ///
-/// Never in a build whose tests pass.
+/// Unreachable in a build whose tests pass.
 pub fn example_metrics() -> datapath::Result<String> {
     let counters = Kernel::new().per_cpu()?;
     let one = MetricsValue { packets: 1, bytes: 1 };
@@ -35,6 +35,7 @@ pub fn example_metrics() -> datapath::Result<String> {
         services.register(registry);
         health.register(registry);
         hubble::Chatter::default().register(registry);
+        hubble::CertificateEnd::default().register(registry);
         endpoint::register_metrics(table([]), table([]), registry);
         ipam::register_metrics(table([pool]), registry);
     });

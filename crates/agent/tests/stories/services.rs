@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The lives of Services that are reached from outside of the cluster, and of pods' ports on the node.
 
+use abi::flow::proto::UDP;
+use abi::lb::Connected;
+use std::net::IpAddr;
+
 use crate::world::{World, eventually, settle};
 
 const BALANCER: &str = "
@@ -73,4 +77,51 @@ async fn a_pods_port_of_the_node_lives_as_long_as_the_pod() {
     eventually("its port, and no address of others", async || world.services() == served).await;
     world.api.delete("pods", "shop/edge");
     eventually("its end", async || world.services().is_empty()).await;
+}
+
+const RESOLVER: &str = "
+kind: Service
+metadata: {name: dns, namespace: shop}
+spec:
+  clusterIP: 10.96.0.30
+  clusterIPs: [10.96.0.30]
+  ports: [{name: dns, port: 53, targetPort: dns, protocol: UDP}]
+---
+kind: EndpointSlice
+metadata: {name: dns-1, namespace: shop, labels: {kubernetes.io/service-name: dns}}
+addressType: IPv4
+ports: [{name: dns, port: 53, protocol: UDP}]
+endpoints:
+- {addresses: [10.1.0.7], nodeName: node1, conditions: {ready: true}}
+- {addresses: [10.2.0.7], nodeName: node2, conditions: {ready: true}}
+";
+
+#[tokio::test(start_paused = true)]
+async fn a_socket_is_connected_to_a_service_for_as_long_as_its_backend_is_there() {
+    let connection = |backend: &str| Connected {
+        backend: backend.parse::<IpAddr>().unwrap().into(),
+        frontend: "10.96.0.30".parse::<IpAddr>().unwrap().into(),
+        backend_port: 53_u16.to_be(),
+        frontend_port: 53_u16.to_be(),
+        service: 0,
+    };
+    let mut world = World::new().await;
+    world.start_ready().await;
+    world.api.apply(RESOLVER);
+    eventually("its address", async || backends(&world, "10.96.0.30:53/UDP").len() == 2).await;
+    let known = ["10.1.0.7", "10.2.0.7"].map(connection);
+    for socket in known {
+        world.node.sockets.connect(true, UDP, socket);
+    }
+    world.restart().await;
+    settle().await;
+    assert_eq!(world.node.sockets.connected(), known);
+
+    let [here, other] = ["- {addresses: [10.1.0.7], nodeName: node1, conditions: {ready: true}}\n", ""];
+    world.api.apply(&RESOLVER.replace(here, other));
+    eventually("the end of one", async || world.node.sockets.connected() == [known[1]]).await;
+    world.kill().await;
+    world.api.delete("endpointslices", "shop/dns-1");
+    world.start_ready().await;
+    eventually("the end of the other", async || world.node.sockets.connected().is_empty()).await;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What `cilium status` found, and how it is shown (contracts H.1).
+//! What `cilium status` found, and how it is shown.
 
 use crate::table::Table;
 use rest::StatusResponse;

@@ -24,6 +24,9 @@ pub(super) struct Options {
     /// The agent's runtime folder.
     #[arg(long, default_value = "/var/run/cilium")]
     state_dir: PathBuf,
+    /// The folder of flows.
+    #[arg(long, default_value = "/var/lib/cilium/hubble")]
+    history_dir: PathBuf,
     /// The folder of CNI configurations.
     #[arg(long, default_value = "/etc/cni/net.d")]
     cni_dir: PathBuf,
@@ -44,6 +47,12 @@ pub(super) async fn run(options: &Options) -> Result<()> {
     if options.all_state {
         let folders = endpoint::Config { runtime: options.state_dir.clone(), ..endpoint::Config::default() };
         folders.forget().with_context(|| format!("remove the state below {}", options.state_dir.display()))?;
+        match std::fs::remove_dir_all(&options.history_dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("remove {}", options.history_dir.display()));
+            }
+            _ => {}
+        }
         endpoint::conflist::remove(&options.cni_dir.join(endpoint::conflist::FILE))?;
         println!("removed the state below {} and the CNI configuration", options.state_dir.display());
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `cilium-dbg status`: the agent and what it runs (contracts H.5).
+//! `cilium-dbg status`: the agent and what it runs.
 
 mod render;
 

@@ -11,7 +11,7 @@ use tonic::transport::Channel;
 
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Server")]
-pub(super) struct Connection {
+pub(crate) struct Connection {
     /// Address of the server: unix:///path, host:port or tls://host:port [default: the agent's socket if it is there, else localhost:4245]
     #[arg(long, env = "HUBBLE_SERVER", global = true)]
     server: Option<String>,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Words for numbers of the protocol.
 
-/// Trace observation points by their number in the datapath (contracts I.4).
+/// Trace observation points by their number in the datapath.
 const POINTS: [&str; 14] = [
     "to-endpoint",
     "to-proxy",
@@ -28,14 +28,14 @@ pub(super) fn observation_point_number(name: &str) -> Option<i32> {
     POINTS.iter().position(|p| *p == name).and_then(|n| n.try_into().ok())
 }
 
-/// How a policy matched (contracts I.2).
+/// How a policy matched.
 pub(crate) fn policy_match(number: u32) -> String {
     let names = ["none", "L3-Only", "L3-L4", "L4-Only", "all", "L3-Proto", "Proto-Only"];
     let name = usize::try_from(number).ok().and_then(|n| names.get(n));
     name.map_or_else(|| format!("unknown({number})"), |name| (*name).to_owned())
 }
 
-/// Why a packet was dropped (contracts I.1).
+/// Why a packet was dropped.
 pub(crate) fn drop_reason(number: i32) -> String {
     let known = u8::try_from(number).ok().and_then(abi::drop_reason::DropReason::from_code);
     known.map_or_else(|| number.to_string(), |reason| reason.text().to_owned())

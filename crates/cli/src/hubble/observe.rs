@@ -4,12 +4,11 @@
 use super::connect::Connection;
 use super::print::{Output, Printer};
 use super::times::{TimeFormat, parse};
-use super::{file, filters};
-use anyhow::{Context, Result, anyhow, bail};
+use super::{file, filters, flows};
+use anyhow::{Context, Result, bail};
 use clap::{ArgMatches, Args, FromArgMatches, ValueEnum};
 use hubble::proto::flow::FlowFilter;
 use hubble::proto::observer::GetFlowsRequest;
-use hubble::proto::observer::observer_client::ObserverClient;
 use hubble::proto::{from_json, to_json};
 use std::io::{IsTerminal, stdout};
 use std::path::PathBuf;
@@ -144,18 +143,7 @@ pub(super) async fn run(connection: &Connection, matches: &ArgMatches) -> Result
         file::read(path, &request, |response| printer.print(response))?;
         return printer.finish();
     }
-    let mut client = ObserverClient::new(connection.connect().await?).max_decoding_message_size(usize::MAX);
-    let said = |status: tonic::Status| anyhow!("{}: {}", connection.address(), status.message());
-    let mut stream = client.get_flows(request).await.map_err(said)?.into_inner();
-    loop {
-        tokio::select! {
-            response = stream.message() => match response.map_err(said)? {
-                Some(response) => printer.print(&response)?,
-                None => break,
-            },
-            _ = tokio::signal::ctrl_c() => break,
-        }
-    }
+    flows::ask(connection, request, &mut |response| printer.print(response)).await?;
     printer.finish()
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Flows as people read them (contracts H.7).
+//! Flows as people read them.
 
 use super::names;
 use super::times::TimeFormat;
@@ -256,7 +256,7 @@ struct Peer<'a> {
     names: &'a [String],
 }
 
-fn path(namespace: &str, name: &str) -> String {
+pub(super) fn path(namespace: &str, name: &str) -> String {
     if namespace.is_empty() { name.to_owned() } else { format!("{namespace}/{name}") }
 }
 

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use abi::MapDef;
 use abi::config::ProgramConfig;
-use abi::maps::{Flows, Openings};
+use abi::maps::{ConnectedSockets, Flows, Openings};
 use abi::rings;
-use aya::programs::{CgroupSock, CgroupSockAddr, SchedClassifier};
-use aya::{Ebpf, EbpfLoader};
+use aya::programs::{CgroupSock, CgroupSockAddr, Iter, SchedClassifier};
+use aya::{Btf, Ebpf, EbpfLoader};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
 use super::map::KernelMap;
@@ -98,6 +98,20 @@ impl Datapath {
     pub fn test_run_at(&self, program: Program, frame: &[u8], place: Place, repeat: u32) -> Result<TestRun> {
         sys::test_run::test_run(self.program(program)?, frame, place, repeat)
             .map_err(|source| Error::TestRun { program: program.name(), source })
+    }
+
+    /// A link that reads out what sockets remember (`abi::lb::SocketMemory`).
+    pub(crate) fn iterate_sockets(&self) -> Result<OwnedFd> {
+        const NAME: &str = "sock_memory";
+        let failed = |source| Error::LoadProgram { program: NAME, source: Box::new(source) };
+        let mut ebpf = load_object(&self.pins, &self.config)?;
+        let missing = Error::NoSuchProgram { program: NAME, expected: "iterator" };
+        let Some(Ok(program)) = ebpf.program_mut(NAME).map(<&mut Iter>::try_from) else { return Err(missing) };
+        let types = Btf::from_sys_fs().map_err(|source| failed(source.into()))?;
+        program.load("bpf_sk_storage_map", &types).map_err(failed)?;
+        let program = program.fd().map_err(failed)?;
+        let map = self.maps.get(ConnectedSockets::NAME).ok_or(missing)?;
+        sys::iterator::attach(program.as_fd(), map.descriptor()).map_err(|source| failed(source.into()))
     }
 
     pub(super) fn program(&self, program: Program) -> Result<BorrowedFd<'_>> {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::ops::ControlFlow;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -91,6 +91,10 @@ impl KernelMap {
     /// The kernel's number of it. A map that is made later has a higher one.
     pub(super) fn id(&self) -> u32 {
         self.id
+    }
+
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 
     /// Adds an entry; false, and no change, when there is one of that key already.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Hooks, Kernel, Network, Wire};
+use super::{Hooks, Kernel, Network, Sockets, Wire};
 use crate::{Host, Result, events};
 
 /// A node's kernel in memory. Clones share it.
@@ -17,6 +17,8 @@ pub struct Node {
     pub network: Network,
     /// The links behind the interfaces.
     pub wire: Wire,
+    /// Connections of its programs to Services.
+    pub sockets: Sockets,
 }
 
 impl Node {
@@ -41,6 +43,7 @@ impl Node {
             hooks: Arc::new(self.hooks.clone()),
             netlink: self.network.netlink(),
             wire: Arc::new(self.wire.clone()),
+            sockets: Arc::new(self.sockets.clone()),
         })
     }
 }

@@ -5,6 +5,7 @@
 
 mod attach;
 mod budget;
+mod closing;
 mod events;
 mod flows;
 mod links;

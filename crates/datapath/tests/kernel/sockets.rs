@@ -22,7 +22,7 @@ use nix::sys::socket::{
 use crate::sandbox::{Cgroup, Sandbox};
 
 /// Runs the test inside of a control group with the socket programs attached.
-fn with_socket_programs(test: impl Fn(&Datapath, IpAddr, IpAddr) + Send + 'static) {
+pub(crate) fn with_socket_programs(test: impl Fn(&Datapath, IpAddr, IpAddr) + Send + 'static) {
     with_socket_programs_of(ProgramConfig::default(), test);
 }
 
@@ -55,14 +55,14 @@ pub(crate) fn serve(datapath: &Datapath, proto: u8, service: SocketAddr, backend
 }
 
 /// A server of datagrams behind a service.
-fn serve_datagrams(datapath: &Datapath, local: IpAddr, service: SocketAddr) -> UdpSocket {
+pub(crate) fn serve_datagrams(datapath: &Datapath, local: IpAddr, service: SocketAddr) -> UdpSocket {
     let server = UdpSocket::bind((local, 0)).unwrap();
     serve(datapath, proto::UDP, service, Some(server.local_addr().unwrap()));
     server
 }
 
 /// A server of streams behind a service.
-fn serve_streams(datapath: &Datapath, local: IpAddr, service: SocketAddr) -> TcpListener {
+pub(crate) fn serve_streams(datapath: &Datapath, local: IpAddr, service: SocketAddr) -> TcpListener {
     let listener = TcpListener::bind((local, 0)).unwrap();
     serve(datapath, proto::TCP, service, Some(listener.local_addr().unwrap()));
     listener

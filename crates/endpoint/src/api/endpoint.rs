@@ -32,7 +32,7 @@ pub(super) async fn create(
     let EndpointRef::Attachment(attachment) = parse(&id)? else {
         return Err(Refusal(StatusCode::BAD_REQUEST, format!("{id}: an endpoint is created by its cni-attachment-id")));
     };
-    // A caller that hangs up does not leave half an endpoint behind.
+    // A caller that hangs up must not leave half an endpoint behind.
     let manager = Arc::clone(&shared.manager);
     let created = tokio::spawn(async move { manager.create(&attachment, &request).await }).await;
     let endpoint = created.map_err(|e| Refusal(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))??;

@@ -11,7 +11,7 @@ use axum::response::IntoResponse;
 use serde::Deserialize;
 use std::net::IpAddr;
 
-/// What is asked for, in the query.
+/// The query parameters.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Wanted {
@@ -55,7 +55,7 @@ pub(super) async fn claim(
     Ok(shared.manager.claim(&wanted.owner, parse(&ip)?)?)
 }
 
-/// Without an owner only what is leased, and not another's for good, is given back.
+/// Without an owner only a leased address is released, never one in use.
 pub(super) async fn release(
     State(shared): State<Shared>,
     Path(ip): Path<String>,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Rows as the API shows them (contracts L.3).
+//! Rows as objects of the REST API.
 
 use super::{Shared, addressing};
 use crate::attachment::AttachmentKey;
@@ -13,7 +13,7 @@ use rest::{
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
-/// An endpoint as `GET /endpoint/{id}` shows it.
+/// An endpoint as `GET /endpoint/{id}` returns it.
 pub(super) fn endpoint(shared: &Shared, endpoint: &Endpoint) -> rest::Endpoint {
     let policy = shared.policies.snapshot().get(&endpoint.id);
     let status = EndpointStatus {
@@ -32,7 +32,7 @@ pub(super) fn endpoint(shared: &Shared, endpoint: &Endpoint) -> rest::Endpoint {
     rest::Endpoint { id: endpoint.id.0, spec: Some(EndpointConfigurationSpec::default()), status: Some(status) }
 }
 
-/// How an endpoint is.
+/// An endpoint's health.
 pub(super) fn health(shared: &Shared, endpoint: &Endpoint) -> EndpointHealth {
     let has_policy = shared.policies.snapshot().get(&endpoint.id).is_some();
     let policy = if has_policy { Health::Ok } else { Health::Pending };
@@ -71,7 +71,7 @@ fn pod(shared: &Shared, endpoint: &Endpoint) -> Option<Arc<Pod>> {
     shared.manager.sources().pods.snapshot().get(endpoint.pod()?)
 }
 
-/// The health endpoint has no names: no container runtime knows of it.
+/// The health endpoint has no names: no container runtime knows about it.
 fn identifiers(endpoint: &Endpoint) -> EndpointIdentifiers {
     let Some(pod) = endpoint.pod() else { return EndpointIdentifiers::default() };
     EndpointIdentifiers {

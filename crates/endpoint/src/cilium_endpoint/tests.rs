@@ -44,7 +44,7 @@ fn pod(id: u16) -> Pod {
         service_account: "sa".into(),
         host_network: false,
         ips: vec![],
-        workload: Some(Workload { kind: "Deployment".into(), name: "d".into() }),
+        workload: Some(Workload { kind: "Deployment".into(), name: "d".into() }.into()),
         named_ports: vec![port("web", 80), port("admin", 81), port("web", 80)],
         host_ports: vec![],
         ended: false,

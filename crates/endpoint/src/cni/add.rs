@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! ADD: addresses, interface, datapath, in that order; and back when one fails.
+//! ADD: addresses, interface, datapath, in that order, and rollback if one fails.
 
 use super::client::Client;
 use super::error::{Code, Error};
@@ -15,7 +15,7 @@ pub(super) async fn add(call: &Call<'_>) -> Result<Value, Error> {
     let id = call.environment.attachment()?;
     let path = call.environment.netns()?;
     let pod = PodArgs::parse(&call.environment.args)?;
-    // Before anything is asked of the agent: a namespace that is gone needs no address.
+    // Check this before asking the agent: a namespace that is gone needs no address.
     let namespace = netns::Namespace::open(path)?;
     let away = |e: super::client::CallError| e.into_error("the Cilium agent of this node is not running");
     let mut agent = Client::connect(&call.environment.socket, call.environment.patience).await.map_err(away)?;
@@ -34,14 +34,14 @@ pub(super) async fn add(call: &Call<'_>) -> Result<Value, Error> {
     }
 }
 
-/// What was done and is to be undone on failure: only that. A second ADD of an attachment must not harm the first.
+/// What to undo on failure, and no more: a second ADD of an attachment must not harm the first.
 #[derive(Clone, Copy, Debug, Default)]
 struct Done {
     link: bool,
     endpoint: bool,
 }
 
-/// What is known before the interface is made.
+/// What is known before the interface is created.
 struct Plan<'a> {
     call: &'a Call<'a>,
     id: &'a AttachmentId,
@@ -109,7 +109,7 @@ async fn attach(
     plan.call.log.debug(&format!("{} made with index {}", link.host_name, made.host_ifindex));
     let subject = format!("pod {}/{}: no network", plan.pod.namespace, plan.pod.name);
     done.link = true;
-    // Without an answer it is not known whether the endpoint came to be; the interface is new, so it can only be ours.
+    // Without a response it is unknown whether the endpoint was created; the interface is new, so it can only be ours.
     done.endpoint = true;
     agent.create(plan.id, &plan.request(&made, &link)).await.map_err(|e| e.into_error(&subject))?;
     Ok(Added {
@@ -123,7 +123,7 @@ async fn attach(
     })
 }
 
-/// Leaves nothing behind. What cannot be undone now, the DEL that follows a failed ADD undoes.
+/// Cleans up. What cannot be undone now is left to the DEL that follows a failed ADD.
 async fn undo(agent: &mut Client, plan: &Plan<'_>, done: &Done) {
     let log = plan.call.log;
     if done.link

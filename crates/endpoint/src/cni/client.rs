@@ -22,10 +22,10 @@ use tokio::time::{sleep, timeout};
 
 /// How long one request may take. PUT waits for policy and datapath.
 const REQUEST: Duration = Duration::from_secs(90);
-/// Waits between attempts to connect.
+/// Back-off between attempts to connect.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
 
-/// Why a request has no good answer.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CallError {
     #[error("the agent does not answer on {}", .0.display())]
@@ -45,12 +45,12 @@ impl CallError {
         matches!(self, Self::Refused { status: StatusCode::NOT_FOUND, .. })
     }
 
-    /// Whether the agent said anything at all.
+    /// Whether the agent responded at all.
     pub(super) const fn is_answer(&self) -> bool {
         matches!(self, Self::Refused { .. } | Self::Answer(_))
     }
 
-    /// As the runtime is to see it.
+    /// The error for the runtime.
     pub(super) fn into_error(self, what: &str) -> Error {
         let code = match &self {
             Self::Away(..) | Self::Broken(_) | Self::TimedOut => Code::TryAgainLater,
@@ -74,7 +74,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Connects; tries again until the time is over, for an agent that is about to start.
+    /// Connects, retrying until the deadline in case the agent is about to start.
     pub(super) async fn connect(socket: &Path, patience: Duration) -> Result<Self, CallError> {
         let mut last = io::Error::from(io::ErrorKind::TimedOut);
         let attempts = async {
@@ -176,7 +176,7 @@ fn attachment_path(id: &AttachmentId) -> String {
     format!("/v1/endpoint/{}", encode(&format!("cni-attachment-id:{id}")))
 }
 
-/// Percent-encodes what may not stand in a path segment or a query value.
+/// Percent-encodes a path segment or query value.
 fn encode(text: &str) -> String {
     use std::fmt::Write;
     text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! DEL: may be called twice, for what never was, without its namespace and without an agent; it succeeds whenever nothing
-//! is left that it could remove later.
+//! DEL: may be called twice, for something that never existed, without its namespace and without an agent; it succeeds
+//! unless something is left to remove later.
 
 use super::client::{CallError, Client};
 use super::error::{Code, Error};
@@ -8,12 +8,12 @@ use super::{Call, host_interface, wire};
 use crate::queue::Queue;
 use std::time::Duration;
 
-/// How long DEL waits for the agent before it leaves a note for it.
+/// How long DEL waits for the agent before queueing the deletion.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
 pub(super) async fn del(call: &Call<'_>) -> Result<(), Error> {
     let id = call.environment.attachment()?;
-    // The interface first: from then on no packet passes, and of many plugins that do so at once none waits for another.
+    // Interface first: from then on no packet passes, and concurrent plugins do not wait for each other.
     let removed = wire::remove(&host_interface(&id)).await;
     forget(call, &id.container_id).await?;
     removed
@@ -38,7 +38,7 @@ async fn tell_agent(call: &Call<'_>, container_id: &str, patience: Duration) -> 
     Client::connect(&call.environment.socket, patience).await?.delete_container(container_id).await
 }
 
-/// The note comes first: an agent that comes up meanwhile either finds it or can be asked.
+/// Queue first: an agent that comes up meanwhile either finds the entry or can be asked.
 async fn leave_note(call: &Call<'_>, container_id: &str) -> Result<(), Error> {
     let queue = Queue::new(&call.environment.queue);
     let queued = queue.push(container_id).await;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the plugin answers when it cannot do what it is asked: a code of the CNI specification, one sentence, details.
+//! The plugin's errors: a code from the CNI specification, one sentence, details.
 
 use super::version::Version;
 use serde::Serialize;
@@ -8,11 +8,11 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Code {
-    /// The configuration's version does not know the verb, or is not supported.
+    /// The configuration's version lacks the verb, or is not supported.
     IncompatibleVersion = 1,
     /// A field of the configuration is not supported.
     UnsupportedField = 2,
-    /// There is no such attachment.
+    /// No such attachment.
     UnknownContainer = 3,
     /// An environment variable is missing or wrong.
     InvalidEnvironment = 4,
@@ -22,15 +22,15 @@ pub enum Code {
     Decode = 6,
     /// The configuration is well-formed but wrong.
     InvalidConfig = 7,
-    /// Later it may work.
+    /// It may work later.
     TryAgainLater = 11,
     /// The plugin cannot serve.
     NotAvailable = 50,
-    /// The agent does not tell the endpoint's health.
+    /// The agent does not report the endpoint's health.
     HealthQuery = 100,
     /// The endpoint is not healthy.
     Unhealthy = 101,
-    /// The interface inside of the pod is not as it was made.
+    /// The interface inside the pod is not as it was created.
     Interface = 102,
 }
 
@@ -40,9 +40,9 @@ pub enum Code {
 pub struct Error {
     /// Code.
     pub code: Code,
-    /// One sentence that names the subject.
+    /// One sentence naming the subject.
     pub message: String,
-    /// What is behind it.
+    /// The cause.
     pub details: String,
 }
 
@@ -52,12 +52,12 @@ impl Error {
         Self { code, message: message.into(), details: String::new() }
     }
 
-    /// An error with what is behind it.
+    /// An error with a cause.
     pub fn because(code: Code, message: impl Into<String>, cause: impl std::fmt::Display) -> Self {
         Self { code, message: message.into(), details: cause.to_string() }
     }
 
-    /// As the specification writes it.
+    /// In the specification's form.
     #[must_use]
     pub fn to_json(&self, version: Version) -> String {
         #[derive(Serialize)]

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the fuzzer calls: a call of the plugin, up to where it would do something.
+//! Fuzz target: a call of the plugin, up to where it would have an effect.
 
 use super::request::{Config, Environment, PodArgs};
 

@@ -6,7 +6,7 @@ use std::io::Write;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Where a call is logged to, if anywhere.
+/// The log of a call, if any.
 #[derive(Debug, Default)]
 pub(super) struct Log {
     file: Option<File>,

@@ -13,7 +13,7 @@ pub(crate) struct Namespace {
 }
 
 impl Namespace {
-    /// Opens it, if it is there.
+    /// Opens it, if it exists.
     pub(crate) fn open(path: &str) -> Result<Self, Error> {
         let gone = |e| {
             let message = format!("CNI_NETNS {path:?} cannot be opened: is the pod's network namespace gone?");
@@ -22,7 +22,7 @@ impl Namespace {
         Ok(Self { fd: datapath::netns::open(Path::new(path)).map_err(gone)?, path: path.to_owned() })
     }
 
-    /// One that has no path; the text says whose it is.
+    /// One without a path; the text says whose it is.
     pub(crate) fn of(fd: OwnedFd, whose: &str) -> Self {
         Self { fd, path: whose.to_owned() }
     }
@@ -39,7 +39,7 @@ impl Namespace {
         &self.path
     }
 
-    /// Another handle of the same namespace.
+    /// Another handle to the same namespace.
     pub(crate) fn try_clone(&self) -> std::io::Result<OwnedFd> {
         self.fd.try_clone()
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the plugin is asked: environment and configuration, parsed once into types that cannot be wrong.
+//! A request to the plugin: environment and configuration, parsed once into types that cannot be invalid.
 
 use super::error::{Code, Error};
 use super::version::Version;
@@ -24,7 +24,7 @@ pub struct Environment {
     pub args: String,
     /// Path of the agent's socket (`CILIUM_SOCK`).
     pub socket: PathBuf,
-    /// Folder of deletions that wait for the agent.
+    /// Folder of queued deletions.
     pub queue: PathBuf,
     /// How long ADD waits for an agent that is starting.
     pub patience: Duration,
@@ -48,14 +48,14 @@ impl Environment {
         }
     }
 
-    /// Container id and interface name, checked.
+    /// Container id and interface name, validated.
     pub(super) fn attachment(&self) -> Result<AttachmentId, Error> {
         check_container_id(&self.container_id)?;
         check_interface(&self.interface)?;
         Ok(AttachmentId { container_id: self.container_id.clone(), interface: self.interface.clone() })
     }
 
-    /// The namespace's path, which must be given.
+    /// The namespace's path; required.
     pub(super) fn netns(&self) -> Result<&str, Error> {
         if self.netns.is_empty() {
             return Err(Error::new(
@@ -101,7 +101,7 @@ pub(super) struct PodArgs {
 }
 
 impl PodArgs {
-    /// Reads `KEY=VALUE;KEY=VALUE`; other keys are for others.
+    /// Parses `KEY=VALUE;KEY=VALUE`; unknown keys are ignored.
     pub(super) fn parse(args: &str) -> Result<Self, Error> {
         let mut pod = Self::default();
         for pair in args.split(';').filter(|pair| !pair.is_empty()) {
@@ -121,13 +121,13 @@ impl PodArgs {
         Ok(pod)
     }
 
-    /// Owner of its addresses, as the agent calls it.
+    /// Owner of its addresses, in the agent's notation.
     pub(super) fn owner(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
     }
 }
 
-/// The network configuration: the keys that we read. Others are for others and are let be.
+/// The network configuration: the keys that we read. Others are ignored.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Config {
@@ -176,7 +176,7 @@ impl Config {
         })
     }
 
-    /// The version in which the caller wants its answer. Without one it is the first.
+    /// The version of the result that the caller wants; the first one if absent.
     pub(super) fn version(&self) -> Result<Version, Error> {
         let text = self.version.as_deref().unwrap_or(Version::V0_1_0.as_str());
         Version::parse(text).ok_or_else(|| {
@@ -186,7 +186,7 @@ impl Config {
         })
     }
 
-    /// Refuses what only another mode of operation could honour.
+    /// Rejects what only another mode of operation could honour.
     pub(super) fn check(&self, command: &str) -> Result<(), Error> {
         let name = &self.name;
         if !self.chaining_mode.is_empty() && self.chaining_mode != "none" {

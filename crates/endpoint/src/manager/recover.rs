@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Endpoints that the kernel has and the disk has lost: a torn file, a folder without one, or no folder any more. What the
-//! programs know of a pod is enough to find it among the pods of this node, and with its name all else follows.
+//! Endpoints that the kernel has and the disk has lost: a torn file, an empty folder, or no folder at all. What the
+//! programs know about a pod is enough to find it among the pods of this node, and its name gives the rest.
 
 use super::Manager;
 use crate::health;
@@ -10,7 +10,7 @@ use statedb::Snapshot;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// Beginning of the names of pods' interfaces on the host (contracts B.2).
+/// Name prefix of pods' interfaces on the host.
 const PREFIX: &str = "lxc";
 
 /// An endpoint whose pod is not known.
@@ -21,7 +21,7 @@ pub(super) struct Orphan {
     entry: Entry,
 }
 
-/// Endpoints in the kernel's map whose interface is there, and of whose number nothing is on disk.
+/// Endpoints in the kernel's map whose interface exists, with nothing on disk under their id.
 pub(super) fn orphans(
     entries: Vec<(u32, Entry)>,
     known: &BTreeSet<EndpointId>,
@@ -42,7 +42,7 @@ impl Orphan {
         [self.entry.ipv4, self.entry.ipv6].into_iter().filter(|addr| *addr != abi::Addr::NONE).map(IpAddr::from)
     }
 
-    /// The endpoint that it is, once its pod is found.
+    /// The endpoint, once its pod is found.
     fn endpoint(&self, pod: &Pod) -> Endpoint {
         let (mut ipv4, mut ipv6) = (None, None);
         for ip in self.addresses() {
@@ -67,7 +67,7 @@ impl Orphan {
     }
 }
 
-/// The endpoint of a pod that has its addresses and no other endpoint.
+/// The endpoint of a pod with these addresses and no other endpoint.
 fn identify(orphan: &Orphan, pods: &Snapshot<Pod>, others: &[Endpoint]) -> Option<Endpoint> {
     let has_all = |pod: &Pod| orphan.addresses().all(|ip| pod.ips.contains(&ip));
     let is_free = |pod: &Pod| !others.iter().any(|other| other.pod() == Some(&pod.name));
@@ -85,7 +85,7 @@ impl Manager {
         for orphan in &orphans {
             tracing::error!(
                 endpoint = %orphan.id, interface = orphan.interface, addresses = ?orphan.addresses().collect::<Vec<_>>(), folder = %self.config.state().display(),
-                "endpoint runs, but its state on disk is lost; it is recovered when the API server has told of its pod"
+                "endpoint is running but its state on disk is lost; it will be recovered once the API server has reported its pod"
             );
         }
         self.sources.pods.initialized().await;

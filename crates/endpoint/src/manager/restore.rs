@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the manager does by itself: finds its endpoints again after a restart, and notices what went without a word.
+//! What the manager does on its own: restores endpoints after a restart, and notices those that vanish without a DEL.
 
 use super::Manager;
 use super::recover::orphans;
@@ -15,21 +15,21 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How often it looks for leases that are over, queued deletions and interfaces that are gone.
+/// How often it checks for expired leases, queued deletions and vanished interfaces.
 const SWEEP: Duration = Duration::from_secs(30);
-/// Waits between attempts to list interfaces.
+/// Back-off between attempts to list interfaces.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
-/// Which interfaces the host has. A seam for tests.
+/// Lists the host's interfaces. A seam for tests.
 pub(crate) trait HostLinks: Send + Sync + 'static {
-    /// Why it cannot be told.
+    /// Why they cannot be listed.
     type Error: std::error::Error + Send;
 
     /// Name and index of all interfaces.
     fn list(&self) -> impl Future<Output = Result<BTreeMap<String, u32>, Self::Error>> + Send;
 }
 
-/// It is not known which endpoints there are. To go on would take the network of pods that run.
+/// It is unknown which endpoints exist. Continuing would disconnect running pods.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RestoreError {
     #[error(transparent)]
@@ -39,13 +39,13 @@ pub(crate) enum RestoreError {
 }
 
 impl Manager {
-    /// Brings back the endpoints of the process before, but for those that were deleted meanwhile or whose interface is
-    /// gone. Then the table is complete, and the API serves. Endpoints that the kernel has and whose state on disk is lost
-    /// are recovered when the API server has told of this node's pods; it is waited for if there are any.
+    /// Restores the previous process's endpoints, except those deleted meanwhile or whose interface is gone. Then the
+    /// table is complete and the API is served. Endpoints in the kernel whose state on disk is lost are recovered once
+    /// the API server has reported this node's pods; if there are any, this waits for it.
     ///
     /// # Errors
     ///
-    /// The folder of endpoints or the kernel's map cannot be read. Nothing has been changed then.
+    /// The folder of endpoints or the kernel's map cannot be read; nothing has been changed.
     pub(crate) async fn restore<L: HostLinks>(&self, links: &L, maps: &Maps) -> Result<(), RestoreError> {
         let state = self.state.clone();
         let saved = statedb::blocking(move || state.load()).await?;
@@ -84,7 +84,7 @@ impl Manager {
         Ok(())
     }
 
-    /// Looks after what nobody tells of, until dropped.
+    /// Housekeeping, until dropped.
     pub(crate) async fn sweep<L: HostLinks>(self: Arc<Self>, links: L) {
         let mut tick = tokio::time::interval_at(Instant::now() + SWEEP, SWEEP);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -103,7 +103,7 @@ impl Manager {
         }
     }
 
-    /// Lets endpoints go whose interface went with its namespace, without a DEL.
+    /// Removes endpoints whose interface vanished with its namespace, without a DEL.
     async fn remove_vanished<L: HostLinks>(self: &Arc<Self>, links: &L) {
         let before = self.endpoints.snapshot();
         let Ok(present) = links.list().await else { return };
@@ -115,7 +115,8 @@ impl Manager {
         self.remove_all(|endpoint| gone.iter().any(|gone| ***gone == *endpoint)).await;
     }
 
-    /// Containers whose deletion waits; none while the queue cannot be read, which is said once: pods stay connected then.
+    /// Containers with a queued deletion; none while the queue cannot be read, which is logged once: pods then stay
+    /// connected.
     async fn queued(&self, problem: &mut Option<String>) -> Vec<String> {
         let read = Queue::new(&self.config.queue()).pending().await;
         let now = read.as_ref().err().map(|error| statedb::with_causes(error));
@@ -136,7 +137,7 @@ impl Manager {
         }
     }
 
-    /// Traffic goes before book-keeping: an endpoint stays even if its address cannot be claimed.
+    /// Traffic comes before bookkeeping: an endpoint stays even if its address cannot be claimed.
     fn reclaim(&self, endpoint: &Endpoint) {
         for ip in endpoint.addresses() {
             if let Err(error) = self.addresses.claim(&endpoint.owner(), ip) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which endpoints there are, which are about to be, and which numbers are not free yet. An attachment and an address belong
-//! to one endpoint from the moment it is admitted here, though its state is still on its way to the disk.
+//! Which endpoints exist, which are being added, and which ids are not free yet. An attachment and an address belong to
+//! one endpoint from the moment it is admitted here, even before its state is on disk.
 
 use super::{CreateError, has_address};
 use crate::addresses::AddressError;
@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// The table of endpoints with what is not in it yet, or not quite gone.
+/// The table of endpoints, plus those not yet in it or not quite gone.
 pub(super) struct Roster {
     writer: Writer<Endpoint>,
     joining: Vec<Endpoint>,
@@ -26,7 +26,7 @@ impl Roster {
         Self { writer, joining: Vec::new(), leaving: BTreeSet::new() }
     }
 
-    /// Begins with these, and calls the table complete.
+    /// Starts with these, and marks the table as complete.
     pub(super) fn begin(&mut self, endpoints: Vec<Endpoint>) {
         for endpoint in endpoints {
             self.writer.insert(endpoint);
@@ -34,12 +34,12 @@ impl Roster {
         self.writer.mark_initialized();
     }
 
-    /// The endpoint that has an address, or is about to.
+    /// The endpoint that has an address, or will have.
     pub(super) fn user(&self, ip: IpAddr) -> Option<EndpointId> {
         self.find(|endpoint| has_address(endpoint, ip)).map(|endpoint| endpoint.id)
     }
 
-    /// Takes out all that a condition chooses. Their numbers stay taken until [`left`](Self::left).
+    /// Removes all that meet a condition. Their ids stay taken until [`left`](Self::left).
     pub(super) fn take_out(&mut self, chosen: impl Fn(&Endpoint) -> bool) -> Vec<Arc<Endpoint>> {
         let removed: Vec<_> = self.writer.snapshot().iter().filter(|e| chosen(e)).cloned().collect();
         for endpoint in &removed {
@@ -50,14 +50,14 @@ impl Roster {
         removed
     }
 
-    /// Nothing of these is on disk any more.
+    /// Nothing of these is left on disk.
     pub(super) fn left(&mut self, endpoints: &[Arc<Endpoint>]) {
         for endpoint in endpoints {
             self.leaving.remove(&endpoint.id);
         }
     }
 
-    /// Numbers that are not free.
+    /// Ids that are not free.
     pub(super) fn taken(&self) -> BTreeSet<EndpointId> {
         let present = self.writer.snapshot();
         let in_use = present.iter().map(|endpoint| endpoint.id).chain(self.joining.iter().map(|endpoint| endpoint.id));
@@ -88,14 +88,14 @@ impl Roster {
     }
 }
 
-/// An endpoint with a number that is not in the table yet. When this is dropped, what it reserved is free again.
+/// An endpoint with an id that is not in the table yet. Dropping it frees what it reserved.
 pub(super) struct Joining<'a> {
     roster: &'a Mutex<Roster>,
     endpoint: Endpoint,
 }
 
 impl<'a> Joining<'a> {
-    /// Gives a draft a number, unless its attachment or an address is another's.
+    /// Assigns an id to a draft, unless its attachment or an address belongs to another.
     pub(super) fn reserve(roster: &'a Mutex<Roster>, draft: Endpoint) -> Result<Self, CreateError> {
         let endpoint = roster.lock().reserve(draft)?;
         Ok(Self { roster, endpoint })
@@ -105,7 +105,7 @@ impl<'a> Joining<'a> {
         &self.endpoint
     }
 
-    /// Puts it into the table.
+    /// Inserts it into the table.
     pub(super) fn admit(self) -> Endpoint {
         let mut roster = self.roster.lock();
         roster.writer.insert(self.endpoint.clone());

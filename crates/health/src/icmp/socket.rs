@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A raw ICMP socket that is connected to one address, so that the kernel hands it only what comes from there. Needs
-//! the capability NET_RAW.
+//! A raw ICMP socket connected to one address, so that the kernel delivers only packets from there. Needs NET_RAW.
 
 use super::Echo;
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
@@ -11,8 +10,7 @@ use tokio::net::UdpSocket;
 /// Longer than any reply to our requests: an IPv4 header with options, and the message.
 const PACKET: usize = 256;
 
-/// To the runtime it is a socket of datagrams, and a UDP socket is the type that it has for these: connect, send and receive
-/// are the same calls.
+/// Tokio's UDP socket serves for any datagram socket: connect, send and receive are the same calls.
 pub(super) struct Socket(UdpSocket);
 
 impl Socket {
@@ -31,8 +29,8 @@ impl Socket {
         self.0.send(message).await.map(drop)
     }
 
-    /// Waits for a reply, and returns the number of its request. Errors that were reported for an earlier message end the
-    /// wait too.
+    /// Waits for a reply and returns the sequence number of its request. An error reported for an earlier message also
+    /// ends the wait.
     pub(super) async fn reply(&self, echo: &Echo) -> io::Result<u16> {
         let mut packet = [0; PACKET];
         loop {

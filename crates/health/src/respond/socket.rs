@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Listening sockets, here or in another network namespace: a socket stays in the one where it was made.
+//! Listening sockets, here or in another network namespace: a socket stays in the one where it was created.
 
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt,
@@ -25,10 +25,10 @@ fn open(address: SocketAddr) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let fd = socket(family, SockType::Stream, flags, SockProtocol::Tcp)?;
-    // Connections of an earlier process that are not closed yet are no reason to wait.
+    // Do not wait for lingering connections of an earlier process.
     setsockopt(&fd, sockopt::ReuseAddr, &true)?;
     if address.is_ipv6() {
-        // The unspecified address of IPv6 would stand for that of IPv4 too, which has a socket of its own.
+        // The IPv6 wildcard would cover IPv4 too, which has its own socket.
         setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
     }
     bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;

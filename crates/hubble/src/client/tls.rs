@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! TLS of a client: whom it trusts, and who it is.
+//! TLS for clients: whom to trust, and which certificate to present.
 
 use super::Tls;
 use crate::pem;
@@ -19,12 +19,12 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::Uri;
 
-/// Servers of HTTP/2 begin with their settings, usually at once.
+/// HTTP/2 servers send their settings first, usually at once.
 const FIRST_WORD: Duration = Duration::from_secs(1);
 
 type Connecting = Pin<Box<dyn Future<Output = io::Result<TokioIo<TlsStream<TcpStream>>>> + Send>>;
 
-/// Makes connections to a host and port. A text for people says why it cannot be made.
+/// Connects to a host and port. The error is a message for people.
 pub(super) fn connector(
     place: &str,
     tls: Tls,
@@ -50,8 +50,9 @@ pub(super) fn connector(
     }))
 }
 
-/// Waits a while for the first word of the server. Whether it likes our certificate is not known before (RFC 8446, section 4.4.2), and the reason
-/// would be lost if it only came up with the first request. A server that waits for ours is given it.
+/// Waits a while for the server's first bytes. Until then it is unknown whether it accepts our certificate (RFC 8446,
+/// section 4.4.2), and the reason would be lost if it only surfaced with the first request. A server that waits for us
+/// to speak first gets its turn.
 async fn hear(stream: &mut TlsStream<TcpStream>) -> io::Result<()> {
     match timeout(FIRST_WORD, stream.fill_buf()).await {
         Ok(Ok([])) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server has closed the connection")),
@@ -94,7 +95,7 @@ fn trusted(authorities: &[u8]) -> Result<RootCertStore, String> {
     Ok(store)
 }
 
-/// Believes any certificate, but still wants the server to have its key.
+/// Accepts any certificate, but still requires the server to have its key.
 #[derive(Debug)]
 struct Anybody(Arc<CryptoProvider>);
 

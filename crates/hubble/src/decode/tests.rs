@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::fixture;
+use crate::names::Resolver;
 use crate::proto::{timestamp, to_json};
 
 fn decode(event: Event) -> Vec<Flow> {
@@ -38,6 +39,24 @@ fn a_forwarded_syn_names_service_workload_and_the_policies_that_allowed_it() {
     assert_eq!(ingress.policy_match_type, 2);
     let expected: serde_json::Value = serde_json::from_str(include_str!("../../tests/golden/trace.json")).unwrap();
     assert_eq!(json(trace), expected);
+}
+
+#[test]
+fn a_pod_of_another_cluster_is_not_the_one_here_that_has_its_name() {
+    let mut writers = fixture::tables();
+    let mut workloads_in = |cluster: &str| {
+        let mut entry = fixture::ip_entry("10.0.1.20", 301, "web-1");
+        entry.pod.as_mut().unwrap().cluster = cluster.into();
+        writers.ipcache.insert(entry);
+        writers.ipcache.commit();
+        let event = fixture::denied_syn();
+        let names = Resolver::new(writers.tables.clone(), fixture::node_name()).names(&event);
+        let flow = fixture::decoder().decode(7, &Record { names, ..fixture::record(event) }).pop().unwrap();
+        let source = flow.source.unwrap();
+        (source.pod_name, source.workloads.len())
+    };
+    assert_eq!(workloads_in("blue"), ("web-1".to_owned(), 1));
+    assert_eq!(workloads_in("red"), ("web-1".to_owned(), 0));
 }
 
 #[test]

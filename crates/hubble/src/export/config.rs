@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What is exported, as the agent's configuration or a file says it.
+//! What to export, from the agent's configuration or a file.
 
 use super::file::Rotation;
 use crate::filter::Filters;
@@ -30,7 +30,7 @@ pub(crate) struct FlowLog {
     pub(crate) file_path: PathBuf,
     #[serde(default)]
     pub(crate) field_mask: Vec<String>,
-    /// As JSON of a filter has them.
+    /// As in a filter's JSON.
     #[serde(default)]
     pub(crate) include_filters: Vec<Value>,
     #[serde(default)]
@@ -60,7 +60,7 @@ fn moment<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<i6
 }
 
 impl FlowLogs {
-    /// Reads and checks all of it; a text for people says what cannot be used.
+    /// Parses and validates all of it; the error is a message for people.
     pub(super) async fn read(path: &Path) -> Result<Self, String> {
         let text = tokio::fs::read_to_string(path).await.map_err(|error| error.to_string())?;
         let logs: Option<Self> = serde_saphyr::from_str(&text).map_err(|error| error.to_string())?;
@@ -81,7 +81,7 @@ impl FlowLog {
         Rotation { size: self.file_max_size_mb.saturating_mul(1 << 20), backups: self.file_max_backups }
     }
 
-    /// What it asks the ring for.
+    /// The request to the ring.
     pub(crate) fn query(&self) -> Result<Query, String> {
         let list = |values: &[Value]| {
             let filters = values.iter().map(|value| from_json::<FlowFilter>(&value.to_string()));

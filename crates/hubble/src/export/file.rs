@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A file of lines that is put aside when it is large. Whatever happens, it ends with a whole line.
+//! A file of lines that is rotated by size. Whatever happens, it ends with a complete line.
 
 use std::io::{self, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use time::macros::format_description;
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
-/// How large files get, and how many old ones are kept.
+/// Rotation limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Rotation {
     /// Bytes.
@@ -16,7 +16,7 @@ pub(super) struct Rotation {
     pub(super) backups: usize,
 }
 
-/// The file that is written to.
+/// The current file.
 pub(super) struct LogFile {
     path: PathBuf,
     file: File,
@@ -25,7 +25,7 @@ pub(super) struct LogFile {
 }
 
 impl LogFile {
-    /// Opens it at its end; what was left of a line that was being written is cut off.
+    /// Opens it for appending, truncating an incomplete last line.
     pub(super) async fn open(path: &Path, rotation: Rotation) -> io::Result<Self> {
         if let Some(folder) = path.parent() {
             tokio::fs::create_dir_all(folder).await?;
@@ -39,7 +39,7 @@ impl LogFile {
         Ok(Self { path: path.to_owned(), file, size, rotation })
     }
 
-    /// Appends whole lines, all of them or none.
+    /// Appends complete lines, all of them or none.
     pub(super) async fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         if self.size > 0 && self.size + lines.len() as u64 > self.rotation.size {
             self.rotate().await?;
@@ -49,7 +49,7 @@ impl LogFile {
             self.file.flush().await
         };
         if let Err(error) = written.await {
-            // The first error is the one that tells.
+            // The first error is the informative one.
             let _ = self.file.set_len(self.size).await;
             let _ = self.file.seek(SeekFrom::Start(self.size)).await;
             return Err(error);
@@ -69,7 +69,7 @@ impl LogFile {
     }
 }
 
-/// Where the last whole line ends. Lines are short beside what is looked at.
+/// Where the last complete line ends. Lines are short compared to what is read.
 async fn whole_lines(file: &mut File) -> io::Result<u64> {
     const BLOCK: u64 = 1 << 20;
     let end = file.metadata().await?.len();
@@ -80,7 +80,7 @@ async fn whole_lines(file: &mut File) -> io::Result<u64> {
     Ok(tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| start + at as u64 + 1))
 }
 
-/// The name before and after the time that a file was put aside at: `events-2026-01-31T12-00-00.000000000.log`.
+/// The parts of the name before and after the time of rotation: `events-2026-01-31T12-00-00.000000000.log`.
 fn affixes(path: &Path) -> (String, String) {
     let text = |part: Option<&std::ffi::OsStr>| part.map(|part| part.to_string_lossy().into_owned());
     let extension = text(path.extension()).map(|extension| format!(".{extension}")).unwrap_or_default();
@@ -93,7 +93,7 @@ fn aside(path: &Path, time: OffsetDateTime) -> PathBuf {
     path.with_file_name(format!("{prefix}{}{suffix}", time.format(format).unwrap_or_default()))
 }
 
-/// Files that were put aside, oldest first.
+/// Rotated files, oldest first.
 pub(super) async fn backups(path: &Path) -> io::Result<Vec<PathBuf>> {
     let (prefix, suffix) = affixes(path);
     let mut found = Vec::new();
@@ -101,7 +101,7 @@ pub(super) async fn backups(path: &Path) -> io::Result<Vec<PathBuf>> {
     while let Some(entry) = entries.next_entry().await? {
         let name = entry.file_name().to_string_lossy().into_owned();
         let time = name.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(&suffix));
-        // Nothing but what was named by `aside`.
+        // Only names made by `aside`.
         if time.is_some_and(|time| time.len() == 29 && time.chars().all(|c| c.is_ascii_digit() || "-T.".contains(c))) {
             found.push(entry.path());
         }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Expressions of the Common Expression Language over `_flow`: fields by their names in the protocol, with the default of what is not
-//! set, and enumerations as `Verdict.DROPPED`.
+//! Common Expression Language expressions over `_flow`: fields by their protocol names, with defaults where unset, and
+//! enumerations as `Verdict.DROPPED`.
 //!
-//! Whether a field is set is not known to the library's values, so `has()` is refused; an absent message has the defaults of its fields.
+//! The library's values do not record whether a field is set, so `has()` is rejected; an absent message has default
+//! fields.
 
 use super::FilterError;
 use crate::proto;
@@ -22,18 +23,19 @@ use std::sync::{Arc, LazyLock};
 
 const FIELD: &str = "experimental.cel_expression";
 const FLOW: &str = "_flow";
-/// Parser and interpreter go one call deeper for each level of an expression, and have one stack. An expression has no more levels than
-/// words and signs; operators take more of the stack than others, and brackets most. Texts are not told apart: who parses them otherwise could hide levels.
+/// Parser and interpreter recurse once per nesting level of an expression. An expression has no more levels than
+/// tokens; operators use more stack than other tokens, and brackets most. String literals are not recognised: parsing
+/// them differently from the library could hide levels.
 const LONGEST: usize = 128;
 const MOST_OPERATORS: usize = 32;
 const DEEPEST: usize = 16;
-/// What the parser needs for that: some 150 KiB for a bracket, when it is not optimised.
+/// Stack for the parser: some 150 KiB per bracket in an unoptimised build.
 const STACK: usize = 16 << 20;
 
 static TYPE: Type = Type::simple_type(Kind::Struct, "flow.Flow");
 static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
 
-/// An expression that is true of the flows that are wanted.
+/// An expression that is true for the wanted flows.
 pub(super) struct Expression {
     program: Program,
     /// The enumerations that it names, by name.
@@ -59,7 +61,7 @@ impl Expression {
         })
     }
 
-    /// A text that is not too long, or what is wanted of it.
+    /// A text within the limits, or what is expected.
     fn parse(text: &str) -> Result<Self, &'static str> {
         let parse = |env: &Env| env.compile(text).map_err(|_| "an expression");
         // Without macros, this one is a call like any other.
@@ -79,7 +81,7 @@ impl Expression {
         }
     }
 
-    /// Whether it is true; one that cannot be told, as for a list that is too short, is not.
+    /// Whether it is true; an error, such as an index out of range, counts as false.
     pub(super) fn fits(&self, flow: &Flow) -> bool {
         matches!(self.value(flow), Ok(Value::Bool(true)))
     }
@@ -98,19 +100,19 @@ impl Expression {
     }
 }
 
-/// How many words and signs there are.
+/// Number of tokens.
 fn length(text: &str) -> usize {
     let words = text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty()).count();
     words + text.chars().filter(|c| !c.is_alphanumeric() && *c != '_' && !c.is_whitespace()).count()
 }
 
-/// How many operators there are.
+/// Number of operators.
 fn operators(text: &str) -> usize {
     let signs = text.split(|c: char| !"+-*/%<>=!&|?:".contains(c)).filter(|run| !run.is_empty()).count();
     signs + text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| *word == "in").count()
 }
 
-/// How deep brackets and prefixes are nested, at most.
+/// Maximum nesting of brackets and prefixes.
 fn depth(text: &str) -> usize {
     let (mut open, mut prefixes, mut deepest) = (0_usize, 0_usize, 0);
     for c in text.chars() {
@@ -125,7 +127,7 @@ fn depth(text: &str) -> usize {
     deepest
 }
 
-/// A message, of which fields are made values when they are asked for.
+/// A message whose fields are converted on demand.
 #[derive(Clone, Debug)]
 struct Message(DynamicMessage);
 
@@ -201,7 +203,7 @@ fn value(field: &Field) -> Box<dyn Val> {
     }
 }
 
-/// Whether the message only makes a difference between a default and nothing.
+/// Whether the message is a wrapper that only distinguishes a default from unset.
 fn is_wrapper(message: &MessageDescriptor) -> bool {
     message.parent_file().name() == "google/protobuf/wrappers.proto"
 }

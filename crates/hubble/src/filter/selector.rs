@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Label selectors as Kubernetes writes them, with the source of a label before its key: `k8s:app=web,reserved:host`,
-//! `app in (a, b)`, `app notin (c)`, `app`, `!app`, `app!=web`.
+//! Label selectors in Kubernetes' syntax, with a label's source before its key: `k8s:app=web,reserved:host`, `app in
+//! (a, b)`, `app notin (c)`, `app`, `!app`, `app!=web`.
 
 use super::FilterError;
 
@@ -10,10 +10,10 @@ pub(super) struct Selector(Vec<Requirement>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Requirement {
-    /// None stands for any source.
+    /// None means any source.
     source: Option<String>,
     key: String,
-    /// None: only whether the key is there counts.
+    /// None: only the key's presence counts.
     values: Option<Vec<String>>,
     negated: bool,
 }
@@ -26,13 +26,13 @@ impl Selector {
         requirements.collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether labels such as `k8s:app=web` fit.
+    /// Whether labels such as `k8s:app=web` match.
     pub(super) fn fits(&self, labels: &[String]) -> bool {
         self.0.iter().all(|requirement| requirement.fits(labels))
     }
 }
 
-/// Splits at commas outside of parentheses.
+/// Splits at commas outside parentheses.
 fn split(text: &str) -> Option<Vec<&str>> {
     let (mut parts, mut depth, mut start) = (Vec::new(), 0_u32, 0);
     for (at, c) in text.char_indices() {

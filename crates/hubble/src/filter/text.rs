@@ -19,7 +19,7 @@ impl NamePrefix {
         Self { namespace, prefix: prefix.to_owned() }
     }
 
-    /// Whether the name fits. What has neither name nor namespace is not a pod or service, so it fits nothing.
+    /// Whether the name matches. Something with neither name nor namespace is no pod or service, and never matches.
     pub(super) fn fits(&self, namespace: &str, name: &str) -> bool {
         match &self.namespace {
             Some(wanted) => wanted == namespace && name.starts_with(&self.prefix),
@@ -28,19 +28,19 @@ impl NamePrefix {
     }
 }
 
-/// A pattern with `*` for any run of the characters that its kind of name has.
+/// A pattern where `*` matches any run of characters valid in that kind of name.
 #[derive(Clone, Debug)]
 pub(super) struct Glob(Regex);
 
 impl Glob {
-    /// A domain name, without regard to case and the final dot.
+    /// A domain name, ignoring case and a trailing dot.
     pub(super) fn domain(field: &'static str, text: &str) -> Result<Self, FilterError> {
         let text = text.trim_end_matches('.');
         let pattern = |text: &str| format!(r"(?i)\A{}\.?\z", star(text, r"[-.0-9a-z_]*"));
         Self::compile(field, text, &pattern(text))
     }
 
-    /// `cluster/node`; without a slash the node may be in any cluster, and `cluster/` is all of its nodes.
+    /// `cluster/node`; without a slash the node may be in any cluster, and `cluster/` matches all its nodes.
     pub(super) fn node(field: &'static str, text: &str) -> Result<Self, FilterError> {
         let body = match text.split_once('/') {
             Some(("default", node)) => format!("(?:default/)?{}", any_if_empty(node)),

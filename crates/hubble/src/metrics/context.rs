@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Labels that tell whose flows are counted.
+//! Context labels: whose flows are counted.
 
 use crate::proto::flow::{Endpoint, Flow, TrafficDirection};
 
 /// The labels of one sample, by name.
 pub(super) type Labels = Vec<(&'static str, String)>;
 
-/// How the two sides of a flow are named, if they are.
+/// How the two sides of a flow are named, if at all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Contexts {
     sides: Vec<(Side, Vec<Naming>)>,
     labels: Vec<Label>,
 }
 
-/// Which side an option is about, and in which direction of traffic.
+/// Which side an option applies to, and for which traffic direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     Source,
@@ -24,7 +24,7 @@ pub(crate) enum Side {
     DestinationIngress,
 }
 
-/// What a side is named by; the first one that says something.
+/// Alternatives for naming a side; the first with a value is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Naming {
     Identity,
@@ -93,7 +93,7 @@ pub(super) fn direction(flow: &Flow) -> &'static str {
 }
 
 impl Contexts {
-    /// Names a side by the first of alternatives, such as `pod|ip`, that says something.
+    /// Names a side by the first of some alternatives, such as `pod|ip`, that has a value.
     pub(super) fn add(&mut self, side: Side, text: &str) -> Result<(), String> {
         let naming = |word: &str| {
             let found = NAMINGS.iter().find(|(name, _)| *name == word).map(|(_, naming)| *naming);
@@ -201,7 +201,7 @@ impl Party<'_> {
         self.endpoint.and_then(|endpoint| endpoint.workloads.first()).map(|w| w.kind.clone()).unwrap_or_default()
     }
 
-    /// The most telling of the labels that an address outside of the cluster's pods has.
+    /// The most specific label of an address that is no pod's.
     fn reserved_identity(&self) -> String {
         let reserved = |label: &&String| label.starts_with("reserved:");
         let server = self.labels().iter().find(|label| label.as_str() == "reserved:kube-apiserver");

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which metrics are made of flows, as `hubble-metrics` says it: plug-ins with white space between, each with its options after a colon,
-//! `drop:sourceContext=pod|ip;labelsContext=source_namespace flow`.
+//! The metrics of flows selected by `hubble-metrics`: plug-ins separated by white space, each with its options after a
+//! colon, `drop:sourceContext=pod|ip;labelsContext=source_namespace flow`.
 
 use super::context::{Contexts, Side};
 use super::plugins::Kind;
 use model::config::{Accepts, Field, Form, Key, Reader};
 
-/// The plug-ins that are on.
+/// The enabled plug-ins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plugins(pub(crate) Vec<Plugin>);
 
@@ -18,7 +18,7 @@ pub(crate) struct Plugin {
     pub(crate) switches: Switches,
 }
 
-/// Options of single plug-ins.
+/// Options specific to a plug-in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Switches {
     /// `flows-to-world`: drops for any reason, not just by policy.
@@ -27,13 +27,13 @@ pub(crate) struct Switches {
     pub(crate) port: bool,
     /// `flows-to-world`: TCP flows by their first packet only.
     pub(crate) syn_only: bool,
-    /// `dns`: a label with the name that was asked for.
+    /// `dns`: a label with the queried name.
     pub(crate) query: bool,
-    /// `dns`: no questions for IPv6 addresses.
+    /// `dns`: leave out queries for IPv6 addresses.
     pub(crate) ignore_aaaa: bool,
 }
 
-/// What the chart can tell of a list: its options are the daemon's to read.
+/// What the chart can check of a list: its options are left to the daemon.
 const LIST: &str =
     r"^\s*((dns|drop|flow|flows-to-world|http|httpV2|icmp|policy|port-distribution|tcp)(:\S*)?(\s+|$))*$";
 
@@ -67,6 +67,12 @@ impl Field for Plugins {
 }
 
 impl Plugin {
+    /// From its name and its options with `;` between; the error says what is not accepted.
+    pub(super) fn parse(name: &str, options: &str) -> Result<Self, String> {
+        let kind = Kind::of(name).ok_or_else(|| format!("want one of {}", Kind::names()))?;
+        Self::new(kind, options)
+    }
+
     fn new(kind: Kind, options: &str) -> Result<Self, String> {
         let mut plugin = Self { kind, contexts: Contexts::default(), switches: Switches::default() };
         for option in options.split(';').filter(|option| !option.is_empty()) {

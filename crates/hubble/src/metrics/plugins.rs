@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What each plug-in counts (contracts J).
+//! What each plug-in counts.
 //!
-//! A packet makes a flow for each policy that was asked and one for what became of it. Only the latter is counted as traffic, so that a packet
-//! counts once; the former are what `policy` is about.
+//! A packet produces a flow for each policy consulted and one for its outcome. Only the latter counts as traffic, so
+//! that a packet counts once; the former are for `policy`.
 
 use super::context::{Labels, direction};
 use super::options::Plugin;
@@ -41,12 +41,12 @@ const KINDS: [(&str, Kind); 10] = [
     ("tcp", Kind::Tcp),
 ];
 
-/// One more of a metric.
+/// Increments a metric.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Sample {
     pub(super) metric: &'static str,
     pub(super) labels: Labels,
-    /// Of a histogram: seconds.
+    /// Adds to a histogram, in seconds.
     pub(super) seconds: Option<f64>,
 }
 
@@ -80,7 +80,7 @@ impl Kind {
         KINDS.map(|(name, _)| name).join(", ")
     }
 
-    /// Of plug-ins with metrics of the same names only one can be on.
+    /// Plug-ins with the same metric names are mutually exclusive.
     pub(super) fn family(self) -> Self {
         if self == Self::HttpV2 { Self::Http } else { self }
     }
@@ -216,7 +216,7 @@ fn icmp(flow: &Flow) -> Vec<Sample> {
 }
 
 fn port_distribution(flow: &Flow) -> Vec<Sample> {
-    // Whether it is a reply is not always known, and then the port may be the client's.
+    // It is not always known whether it is a reply, and then the port may be the client's.
     if !forwarded(flow) || flow.is_reply != Some(false) {
         return Vec::new();
     }
@@ -248,7 +248,7 @@ fn http(flow: &Flow) -> Vec<Sample> {
 fn http_v2(flow: &Flow) -> Vec<Sample> {
     let Some((L7FlowType::Response, Record::Http(http))) = layer7(flow) else { return Vec::new() };
     let method = ("method", http.method.clone());
-    // It is the client that is meant, and a response goes the other way.
+    // The client is meant, and a response goes the other way.
     let reporter = ("reporter", reporter(flow).to_owned());
     let protocol = ("protocol", http.protocol.clone());
     let labels = vec![method.clone(), protocol, ("status", http.code.to_string()), reporter.clone()];
@@ -263,7 +263,7 @@ fn duration(flow: &Flow, labels: Labels) -> Sample {
     Sample { metric: DURATION, labels, seconds: Some(nanos as f64 / 1e9) }
 }
 
-/// Who tells of a request: the node of the client or of the server.
+/// Who reports a request: the client's or the server's node.
 fn reporter(flow: &Flow) -> &'static str {
     match (direction(flow), flow.is_reply) {
         ("egress", Some(false)) | ("ingress", Some(true)) => "client",

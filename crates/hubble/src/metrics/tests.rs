@@ -3,12 +3,16 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use super::{MOST, Metrics, Plugins};
+use super::{MOST, Metrics, Plugins, dynamic, follow, of_all_flows};
 use crate::fixture;
 use crate::proto::flow::layer7::Record;
 use crate::proto::flow::{Dns, Endpoint, Flow, FlowType, Http, L7FlowType, Layer7, LostEvent, LostEventSource};
+use crate::server::Problems;
 use model::config::{Key, Reader};
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 const KEY: Key<Plugins> = Key::new("hubble-metrics", "Metrics");
 
@@ -21,7 +25,7 @@ fn plugins(text: &str) -> Plugins {
 
 /// The samples of the page, without those of zero series.
 fn counted(plugins: Plugins, flows: &[Flow]) -> Vec<String> {
-    let metrics = Metrics::new(plugins, MOST);
+    let metrics = Metrics::new(of_all_flows(&plugins), MOST);
     flows.iter().for_each(|flow| metrics.count(flow));
     samples(&metrics)
 }
@@ -116,7 +120,7 @@ fn application_flows_are_counted_by_what_they_asked_for() {
 
 #[test]
 fn a_metric_has_so_many_series_and_says_what_it_left_out() {
-    let metrics = Metrics::new(plugins("drop:sourceContext=ip"), 2);
+    let metrics = Metrics::new(of_all_flows(&plugins("drop:sourceContext=ip")), 2);
     let denied = flows().into_iter().next_back().unwrap();
     for last in [1, 2, 3, 3, 1] {
         let mut flow = denied.clone();
@@ -131,7 +135,7 @@ fn a_metric_has_so_many_series_and_says_what_it_left_out() {
 
 #[test]
 fn lost_events_are_counted_by_where_they_were_lost() {
-    let metrics = Metrics::new(plugins("drop"), MOST);
+    let metrics = Metrics::new(of_all_flows(&plugins("drop")), MOST);
     for (source, num_events_lost) in [(LostEventSource::HubbleRingBuffer, 3), (LostEventSource::PerfEventRingBuffer, 4)]
     {
         metrics.count_lost(&LostEvent { source: source.into(), num_events_lost, ..LostEvent::default() });
@@ -143,4 +147,74 @@ fn lost_events_are_counted_by_where_they_were_lost() {
         "hubble_lost_events_total{source=\"perf_event_ring_buffer\"} 4",
     ];
     assert_eq!(lost, want);
+}
+
+#[test]
+fn listed_metrics_count_the_flows_of_their_filters_with_their_labels() {
+    let listed = r#"
+metrics:
+  - name: drop
+    contextOptions:
+      - {name: sourceContext, values: [pod, ip]}
+      - {name: labelsContext, values: [source_namespace, traffic_direction]}
+    includeFilters: [{verdict: [DROPPED]}]
+  - name: tcp
+    excludeFilters: [{verdict: [FORWARDED]}]
+"#;
+    let metrics = Metrics::new(dynamic::parse(listed, &plugins("flow")).unwrap(), MOST);
+    flows().iter().for_each(|flow| metrics.count(flow));
+    let samples = samples(&metrics);
+    let drops = "hubble_drop_total{";
+    let drop = samples.iter().find(|line| line.starts_with(drops)).unwrap();
+    for part in ["source=\"shop/db-0\"", "source_namespace=\"shop\"", "traffic_direction=\"ingress\""] {
+        assert!(drop.contains(part), "{part} is missing in {drop}");
+    }
+    // Without its filter it would count the flow that was let through.
+    assert!(!samples.iter().any(|line| line.starts_with("hubble_tcp_flags_total{")), "{samples:?}");
+}
+
+#[test]
+fn what_is_wrong_with_listed_metrics_is_said_by_name() {
+    for (text, parts) in [
+        ("metrics: [{name: colour}]", ["colour", "want one of"]),
+        ("metrics: [{name: drop, contextOptions: [{name: sourceContext, values: [colour]}]}]", ["drop", "colour"]),
+        ("metrics: [{name: drop, includeFilters: [{colour: [red]}]}]", ["drop", "colour"]),
+        ("metrics: [{name: tcp}, {name: tcp}]", ["tcp", "already"]),
+        ("metrics: [{name: flow}]", ["flow", "already"]),
+        ("metrix: []", ["metrix", "unknown"]),
+    ] {
+        let error = dynamic::parse(text, &plugins("flow")).err().unwrap();
+        assert!(parts.iter().all(|part| error.contains(part)), "{text}: {error}");
+    }
+    assert!(dynamic::parse("", &plugins("flow")).unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_of_the_list_count_at_once_and_a_bad_one_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("dynamic-metrics.yaml");
+    let always = plugins("flow");
+    let current = Mutex::new(Arc::new(Metrics::new(of_all_flows(&always), MOST)));
+    let problems = Problems::default();
+    let steps = async {
+        for (text, counted, named) in [
+            ("metrics: [{name: drop}, {name: tcp}]", 3, false),
+            ("metrics: [{name: colour}]", 3, true),
+            ("metrics: [{name: drop}]", 2, false),
+            ("metrics: []", 1, false),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let seen = async {
+                let is = || current.lock().counted.len() == counted && problems.lock().is_empty() != named;
+                while !is() {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(60), seen).await.expect(text);
+        }
+    };
+    tokio::select! {
+        () = follow(&path, &always, &current, &problems) => panic!("it ended"),
+        () = steps => {}
+    }
 }

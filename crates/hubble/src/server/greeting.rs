@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Clients that connect and say nothing. Whoever has not begun HTTP/2 in time is cut off, and only so many may be on their way there: the
-//! one that has been for the longest gives way to the next, so that silent ones cannot keep the others out.
+//! Clients that connect and stay silent. Those that do not start HTTP/2 in time are disconnected, and only a limited
+//! number may be pending: the longest-pending one makes room for the next, so that silent clients cannot lock others
+//! out.
 
 #[cfg(test)]
 mod tests;
@@ -18,12 +19,13 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 use tonic::transport::server::Connected;
 
-/// How many clients may be on their way.
+/// Maximum number of pending clients.
 pub(super) const CLIENTS: usize = 512;
-/// Length of the preface with which a client begins (RFC 9113, section 3.4). After it, the server itself finds out whether the client lives.
+/// Length of the preface with which a client begins (RFC 9113, section 3.4). After it, the server itself checks whether
+/// the client is alive.
 const PREFACE: usize = 24;
 
-/// The clients of one listener that have not begun yet.
+/// A listener's pending clients.
 #[derive(Clone)]
 pub(super) struct Lobby {
     patience: Duration,
@@ -36,22 +38,22 @@ struct Seats {
     taken: BTreeMap<u64, oneshot::Sender<()>>,
 }
 
-/// The place of a client that has not begun yet; free again when dropped.
+/// The slot of a pending client; freed when dropped.
 pub(super) struct Seat {
     number: u64,
     until: Instant,
-    /// Ends when somebody else needs the place.
+    /// Ends when somebody else needs the slot.
     needed: oneshot::Receiver<()>,
     seats: Arc<Mutex<Seats>>,
 }
 
 impl Lobby {
-    /// Each client has so long.
+    /// The time limit per client.
     pub(super) fn new(patience: Duration) -> Self {
         Self { patience, seats: Arc::default() }
     }
 
-    /// A place for the next client, at the expense of the one that waits for the longest if there is no other.
+    /// A slot for the next client, evicting the longest-pending one if there is none free.
     pub(super) fn seat(&self) -> Seat {
         let mut seats = self.seats.lock();
         if seats.taken.len() >= CLIENTS {
@@ -66,7 +68,7 @@ impl Lobby {
 }
 
 impl Seat {
-    /// Waits until the client has to go.
+    /// Waits until the client is evicted or out of time.
     pub(super) async fn over(&mut self) {
         tokio::select! {
             () = sleep_until(self.until) => {}
@@ -81,12 +83,12 @@ impl Drop for Seat {
     }
 }
 
-/// A connection that fails if its client loses its seat before it has begun.
+/// A connection that fails if its client loses its slot before it has started.
 pub(super) struct Greeted<IO> {
     io: IO,
-    /// Bytes of the preface that have not come yet.
+    /// Bytes of the preface still missing.
     missing: usize,
-    /// Ends when the client has to go; none once it has begun.
+    /// Ends when the client must go; none once it has started.
     over: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 

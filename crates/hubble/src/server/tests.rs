@@ -47,8 +47,14 @@ impl Authority {
 
     /// A certificate for all nodes, as the chart makes it, and its key.
     fn sign(&self) -> (String, String) {
+        self.sign_for(time::Duration::days(365))
+    }
+
+    /// One that ends so long from now.
+    fn sign_for(&self, life: time::Duration) -> (String, String) {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["*.default.hubble-grpc.cilium.io".to_owned()]).unwrap();
+        let mut params = CertificateParams::new(vec!["*.default.hubble-grpc.cilium.io".to_owned()]).unwrap();
+        params.not_after = time::OffsetDateTime::now_utc() + life;
         (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
     }
 }
@@ -286,4 +292,21 @@ async fn clients_learn_from_the_server_what_it_serves_and_that_it_is_well() {
     names.sort_unstable();
     assert_eq!(names, ["grpc.health.v1.Health", "observer.Observer", "peer.Peer"]);
     assert!(matches!(&answers[1], MessageResponse::FileDescriptorResponse(_)), "{answers:?}");
+}
+
+#[tokio::test]
+async fn a_certificate_that_ends_within_a_month_is_told_of_until_it_is_renewed() {
+    let authority = Authority::new();
+    let node = Node::start(Some(&authority));
+    let replace = |life| {
+        let (certificate, key) = authority.sign_for(life);
+        // The key first: until both are there they do not go together, and what was read before stays.
+        std::fs::write(node.dir.path().join("server.key"), key).unwrap();
+        std::fs::write(node.dir.path().join("server.crt"), certificate).unwrap();
+    };
+    replace(time::Duration::days(29));
+    let end = (time::OffsetDateTime::now_utc() + time::Duration::days(29)).date().to_string();
+    node.problem(&["certificate: hubble-tls-cert-file", "server.crt", &end]).await;
+    replace(time::Duration::days(31));
+    until("no problem", async || node.outputs.status.problems().is_empty()).await;
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! TLS of the network listener: files that may come late and change at any time, and the handshakes that they decide.
+//! TLS of the network listener: files that may appear late and change at any time, and the handshakes made with them.
 //!
-//! No way leads from here to plain text. Without usable files there is no configuration, hence no listener; a connection whose handshake
-//! does not succeed is closed.
+//! There is no fallback to plain text. Without valid files there is no configuration, hence no listener; a connection
+//! whose handshake fails is closed.
 
 use super::greeting::{CLIENTS, Greeted, Lobby, Seat};
 use crate::pem;
@@ -19,18 +19,18 @@ use tokio_rustls::server::TlsStream;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::TcpListenerStream;
 
-/// Where certificates are that serve the network.
+/// Certificate files of the network listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
     /// Certificate chain.
     pub certificate: TlsFile,
     /// Private key.
     pub key: TlsFile,
-    /// Authorities whose clients are let in; without any, clients need no certificate.
+    /// CAs of accepted clients; without any, clients need no certificate.
     pub client_authorities: Vec<TlsFile>,
 }
 
-/// A file that a configuration key names.
+/// A file named by a configuration key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFile {
     /// The key, for errors.
@@ -39,10 +39,10 @@ pub struct TlsFile {
     pub path: PathBuf,
 }
 
-/// Why there is no TLS. Each names the configuration key and the file.
+/// Why there is no TLS. Each variant names the configuration key and the file.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsError {
-    /// A file that is not there, or not for us.
+    /// A file that is missing or unreadable.
     #[error("{option}: cannot read {path}: {source}")]
     Read {
         /// The configuration key.
@@ -52,7 +52,7 @@ pub(crate) enum TlsError {
         /// Why.
         source: io::Error,
     },
-    /// A file that does not hold what it should.
+    /// A file with the wrong content.
     #[error("{option}: no usable {what} in {path}: {reason}")]
     Malformed {
         /// The configuration key.
@@ -64,7 +64,7 @@ pub(crate) enum TlsError {
         /// Why.
         reason: String,
     },
-    /// Files that do not go together.
+    /// Files that do not match.
     #[error(
         "{} and {}: {} and {} cannot be used together: {source}",
         certificate.option, key.option, certificate.path.display(), key.path.display()
@@ -77,12 +77,12 @@ pub(crate) enum TlsError {
         /// Why.
         source: rustls::Error,
     },
-    /// The library refuses.
+    /// The library rejected it.
     #[error("TLS: {0}")]
     Library(#[from] rustls::Error),
 }
 
-/// What the files held when they were read. It cannot be printed: one of them is a private key.
+/// The files' contents. Not printable: one of them is a private key.
 #[derive(PartialEq, Eq)]
 pub(crate) struct Contents {
     certificate: Vec<u8>,
@@ -115,7 +115,14 @@ impl TlsFile {
 }
 
 impl Contents {
-    /// What these files, which are named in errors, make of a connection.
+    /// When the first certificate of the chain expires, in seconds since 1970; none if that cannot be told.
+    pub(super) fn ends(&self) -> Option<i64> {
+        let chain = pem::certificates(&self.certificate).ok()?;
+        let ends = |der: &[u8]| Some(x509_parser::parse_x509_certificate(der).ok()?.1.validity().not_after.timestamp());
+        chain.iter().filter_map(|certificate| ends(certificate)).min()
+    }
+
+    /// Builds the configuration from these files, which errors name.
     pub(crate) fn config(&self, files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
         let chain = pem::certificates(&self.certificate);
         let chain = chain.map_err(files.certificate.malformed("certificate"))?;
@@ -143,7 +150,7 @@ impl Contents {
     }
 }
 
-/// Connections whose handshake has succeeded, each with the configuration of the moment at which it was opened.
+/// Connections with a completed handshake, each with the configuration at the time it was opened.
 pub(super) fn connections(
     listener: TcpListener,
     config: watch::Receiver<Arc<ServerConfig>>,
@@ -151,12 +158,12 @@ pub(super) fn connections(
 ) -> impl Stream<Item = io::Result<Greeted<TlsStream<TcpStream>>>> {
     TcpListenerStream::new(listener)
         .map(move |accepted| shake_hands(accepted, Arc::clone(&config.borrow()), lobby.seat()))
-        // One more than there are seats, so that somebody is always let in and another one loses its seat.
+        // One more than there are slots, so that someone is always admitted and another loses its slot.
         .buffer_unordered(CLIENTS + 1)
         .filter_map(std::future::ready)
 }
 
-/// None for a client that is not let in; an error is one of the listener.
+/// None for a rejected client; an error is the listener's.
 async fn shake_hands(
     accepted: io::Result<TcpStream>,
     config: Arc<ServerConfig>,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the agent itself did: a short history, and a stream of what comes.
+//! What the agent itself did: a short history, and a live stream.
 
 mod tables;
 
@@ -19,7 +19,7 @@ use tonic::Status;
 /// How many events are kept.
 const HISTORY: usize = 256;
 
-/// Where the agent says what it did.
+/// Where the agent reports what it did.
 #[derive(Clone, Debug)]
 pub struct AgentEvents {
     history: Arc<Mutex<VecDeque<(i64, AgentEvent)>>>,
@@ -31,7 +31,7 @@ impl AgentEvents {
         Self { history: Arc::default(), live: broadcast::Sender::new(HISTORY) }
     }
 
-    /// Adds an event, as of now.
+    /// Adds an event with the current time.
     pub fn push(&self, event: AgentEvent) {
         let mut history = self.history.lock();
         if history.len() == HISTORY {
@@ -39,8 +39,8 @@ impl AgentEvents {
         }
         let event = (now(), event);
         history.push_back(event.clone());
-        // Sent under the lock, so that a client gets each event either from the history or from the stream. Nobody
-        // listening is no failure.
+        // Sent under the lock, so that a client gets each event either from the history or from the stream. It is fine
+        // if nobody listens.
         let _ = self.live.send(event);
     }
 
@@ -57,7 +57,7 @@ impl AgentEvents {
         std::mem::drop(history);
         let number = usize::try_from(request.number).unwrap_or(usize::MAX);
         if number == 0 {
-            // Following from now on, without history, is what a client gets that asks for neither a number nor a time.
+            // A client that asks for neither a number nor a time only follows, without history.
             if request.follow && request.since.is_none() && !request.first {
                 past.clear();
             }
@@ -66,7 +66,7 @@ impl AgentEvents {
         } else {
             past.drain(..past.len().saturating_sub(number));
         }
-        // An event that a slow client missed is not reported: the protocol has no word for it here.
+        // Events missed by a slow client are not reported: the protocol cannot express it here.
         let live = futures::stream::iter(live).flatten();
         let live = live.filter_map(move |event| ready(event.ok().filter(|(time, _)| within(*time))));
         futures::stream::iter(past).chain(live).map(move |(time, event)| {

@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Reading flows out of the store for one client.
+//! Reading flows out of the store for one client: first what only the disk has, then the ring.
 
+mod past;
+
+use crate::decode::Decoder;
+use crate::decode::Record;
 use crate::filter::Filters;
+use crate::history::Stored;
 use crate::mask::Mask;
 use crate::proto::flow::{Flow, LostEvent, LostEventSource};
 use crate::proto::observer::GetFlowsResponse;
 use crate::proto::observer::get_flows_response::ResponseTypes;
 use crate::proto::timestamp;
 use crate::ring::Read;
-use crate::store::{Entry, Store, now};
+use crate::store::{Entry, Store, lost, now};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, Sender};
@@ -31,10 +36,10 @@ pub(crate) struct Query {
 /// The client went away.
 struct Gone;
 
-/// Responses that wait for a client that does not read.
+/// Responses buffered for a slow client.
 const QUEUE: usize = 64;
 
-/// What a client asked for, until it has it all or goes away.
+/// Serves a client's request until it is complete or the client goes away.
 pub(crate) fn subscribe(
     store: Arc<Store>,
     query: Query,
@@ -56,13 +61,16 @@ async fn stream(
     let left = if query.follow || query.number == 0 { u64::MAX } else { query.number };
     let lost = Lost { interval: lost_interval, sent: None, count: 0, first: 0 };
     let mut reader = Reader { store: &store, query: &query, sender: &sender, left, lost };
-    // The client is gone: nobody is left to tell.
+    // The client is gone.
     let _ = reader.run(start, end).await;
 }
 
-/// Where to begin: an event, and how many of its flows to pass over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where to begin: an event of the ring, and how many of its flows to pass over; before it, what the disk has.
+#[derive(Clone, Default)]
 struct Position {
+    past: Vec<Stored>,
+    /// How many entries of the first of these to pass over.
+    entries: usize,
     number: u64,
     skip: usize,
 }
@@ -70,34 +78,43 @@ struct Position {
 async fn start(store: &Store, query: &Query, end: u64) -> Position {
     let (oldest, _) = store.bounds();
     let number = match query.since {
-        Some(time) => store.since(time),
+        Some(time) => return past::since(store, query, time, oldest),
+        None if query.asks_for_all() => return past::since(store, query, i64::MIN, oldest),
         None if query.first || (query.number == 0 && !query.follow) => oldest,
         None if query.number == 0 => end,
         None => return rewind(store, query, end).await,
     };
-    Position { number, skip: 0 }
+    Position { number, ..Position::default() }
 }
 
-/// Where the last `query.number` flows that fit begin.
+/// Where the last `query.number` matching flows begin.
 async fn rewind(store: &Store, query: &Query, end: u64) -> Position {
     let mut missing = query.number;
-    let mut position = Position { number: end, skip: 0 };
-    while let Some(number) = position.number.checked_sub(1) {
-        let Read::Entry(entry) = store.read(number) else { break };
-        position.number = number;
+    let mut number = end;
+    while let Some(before) = number.checked_sub(1) {
+        let Read::Entry(entry) = store.read(before) else { break };
+        number = before;
         let Entry::Event(record) = entry else { continue };
-        for (index, flow) in store.decoder.decode(number, &record).iter().enumerate().rev() {
-            missing -= u64::from(query.wants(flow, record.time));
-            if missing == 0 {
-                return Position { number, skip: index };
-            }
+        if let Some(skip) = last(&store.decoder, number, &record, query, &mut missing) {
+            return Position { number, skip, ..Position::default() };
         }
         pause(number).await;
     }
-    position
+    past::rewind(store, query, number, missing).await
 }
 
-/// Lets other tasks run now and then, however many events nobody wants.
+/// Counts the flows of an event that are wanted, from its last on; when none is missing any more, how many are before that.
+fn last(decoder: &Decoder, number: u64, record: &Record, query: &Query, missing: &mut u64) -> Option<usize> {
+    for (index, flow) in decoder.decode(number, record).iter().enumerate().rev() {
+        *missing -= u64::from(query.wants(flow, record.time));
+        if *missing == 0 {
+            return Some(index);
+        }
+    }
+    None
+}
+
+/// Yields now and then, however many events do not match.
 async fn pause(number: u64) {
     if number.is_multiple_of(64) {
         tokio::task::yield_now().await;
@@ -111,9 +128,28 @@ impl Query {
     }
 
     pub(crate) fn wants(&self, flow: &Flow, time: i64) -> bool {
-        let early = self.since.is_some_and(|since| time < since);
-        let late = self.until.is_some_and(|until| time > until);
-        !early && !late && self.filters.matches(flow)
+        self.is_of_time(time) && self.filters.matches(flow)
+    }
+
+    fn is_of_time(&self, time: i64) -> bool {
+        let (earliest, latest) = self.times();
+        earliest <= time && time <= latest
+    }
+
+    /// The earliest and latest time that is asked for.
+    fn times(&self) -> (i64, i64) {
+        (self.since.unwrap_or(i64::MIN), self.until.unwrap_or(i64::MAX))
+    }
+
+    /// Whether it asks for all there is, or for all up to a time.
+    fn asks_for_all(&self) -> bool {
+        let unbounded = self.number == u64::MAX || (self.number == 0 && self.until.is_some() && !self.follow);
+        self.since.is_none() && !self.first && unbounded
+    }
+
+    /// Whether it asks for more than the ring and what comes: for a time, or for the last so many.
+    fn reaches_back(&self) -> bool {
+        self.since.is_some() || self.until.is_some() || (self.number > 0 && !self.first)
     }
 }
 
@@ -127,19 +163,28 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     async fn run(&mut self, start: Position, end: u64) -> Result<(), Gone> {
-        let Position { mut number, mut skip } = start;
+        let mut number = start.number;
+        let mut skip = if start.past.is_empty() { start.skip } else { 0 };
+        self.past(start, 0..number).await?;
         while self.left > 0 && (self.query.follow || number < end) {
             let arrived = self.store.arrived.notified();
             match self.store.read(number) {
                 Read::Entry(entry) => {
-                    if self.query.until.is_some_and(|until| entry.time() > until) {
+                    // One that follows has all it asked for; else a clock may have been set back since.
+                    if self.query.follow && self.query.until.is_some_and(|until| entry.time() > until) {
                         break;
                     }
-                    self.entry(number, &entry, skip).await?;
+                    self.entry(&self.store.decoder, number, &entry, skip).await?;
                     number += 1;
                     skip = 0;
                 }
                 Read::Lost { count, oldest } => {
+                    if number < end
+                        && let Some(reached) = self.catch_up(number..oldest).await?
+                    {
+                        number = reached;
+                        continue;
+                    }
                     self.lost.add(count);
                     self.report(false).await?;
                     number = oldest;
@@ -164,10 +209,13 @@ impl Reader<'_> {
         }
     }
 
-    async fn entry(&mut self, number: u64, entry: &Entry, skip: usize) -> Result<(), Gone> {
+    async fn entry(&mut self, decoder: &Decoder, number: u64, entry: &Entry, skip: usize) -> Result<(), Gone> {
+        if !self.query.is_of_time(entry.time()) {
+            return Ok(());
+        }
         match entry {
             Entry::Event(record) => {
-                for flow in self.store.decoder.decode(number, record).into_iter().skip(skip) {
+                for flow in decoder.decode(number, record).into_iter().skip(skip) {
                     if self.left > 0 && self.query.wants(&flow, record.time) {
                         self.left -= 1;
                         let time = record.time;
@@ -178,16 +226,11 @@ impl Reader<'_> {
                 }
                 Ok(())
             }
-            Entry::Lost { time, count } => {
-                let source = LostEventSource::PerfEventRingBuffer.into();
-                let at = Some(timestamp(*time));
-                let lost = LostEvent { source, num_events_lost: *count, cpu: None, first: at, last: at };
-                self.send(*time, ResponseTypes::LostEvents(lost)).await
-            }
+            Entry::Lost { time, count } => self.send(*time, ResponseTypes::LostEvents(lost(*time, *count))).await,
         }
     }
 
-    /// Tells the client how many events it was too slow for, unless it was just told.
+    /// Tells the client how many events it missed, unless it was just told.
     async fn report(&mut self, last: bool) -> Result<(), Gone> {
         match self.lost.take(last) {
             Some(lost) => self.send(now(), ResponseTypes::LostEvents(lost)).await,
@@ -205,7 +248,7 @@ impl Reader<'_> {
     }
 }
 
-/// Lost events that the client was not told of yet.
+/// Lost events not yet reported to the client.
 struct Lost {
     interval: Duration,
     sent: Option<Instant>,

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The whole of Hubble behind its socket, asked by a client.
 
+mod history;
+
 use crate::client::Server;
 use crate::fixture::{self, Writers};
 use crate::proto::flow::layer4::Protocol;
@@ -31,7 +33,7 @@ struct Node {
     writers: Writers,
     channel: Channel,
     dir: tempfile::TempDir,
-    _tasks: Tasks,
+    tasks: Tasks,
 }
 
 fn inputs(writers: &Writers) -> Inputs {
@@ -40,15 +42,13 @@ fn inputs(writers: &Writers) -> Inputs {
 
 impl Node {
     async fn start(capacity: u16) -> Self {
+        Self::start_with(Config { capacity: crate::Capacity(capacity), ..Config::default() }).await
+    }
+
+    async fn start_with(config: Config) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("hubble.sock");
-        let config = Config {
-            enabled: true,
-            capacity: crate::Capacity(capacity),
-            socket: socket.clone(),
-            cluster: "blue".to_owned(),
-            ..Config::default()
-        };
+        let config = Config { enabled: true, socket: socket.clone(), cluster: "blue".to_owned(), ..config };
         let writers = fixture::tables();
         let tasks = Tasks::new(CancellationToken::new());
         let outputs = crate::start(config, inputs(&writers), &tasks);
@@ -62,7 +62,7 @@ impl Node {
             }
         });
         let channel = channel.await.unwrap();
-        Self { outputs, writers, channel, dir, _tasks: tasks }
+        Self { outputs, writers, channel, dir, tasks }
     }
 
     fn client(&self) -> ObserverClient<Channel> {

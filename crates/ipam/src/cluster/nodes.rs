@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a CiliumNode has and lacks, and what is to be written into it. Pure.
+//! What a CiliumNode has and lacks, and what to write to it. Pure.
 
 use super::{Allocator, Decision, NodeCidrs};
 use ipnet::IpNet;
@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use statedb::{Row, Snapshot};
 use std::time::Instant;
 
-/// Annotation of CiliumNodes that are none of our business.
+/// Annotation of CiliumNodes to ignore.
 const IGNORE_ANNOTATION: &str = "ipam.cilium.io/ignore";
 
-/// What of a CiliumNode matters here. One row per node of the cluster.
+/// What matters of a CiliumNode. One row per node of the cluster.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NodeRow {
     /// Name.
@@ -23,7 +23,7 @@ pub struct NodeRow {
     created: String,
     version: String,
     pod_cidrs: Vec<IpNet>,
-    /// What is wrong with a pod CIDR that cannot be read.
+    /// The error in a pod CIDR that cannot be parsed.
     unreadable: String,
     error: String,
     ignored: bool,
@@ -36,7 +36,7 @@ impl Row for NodeRow {
     }
 }
 
-/// The row of a CiliumNode. What can be read of its pod CIDRs is taken, whatever stands beside it: another node must not get it.
+/// The row of a CiliumNode. Valid pod CIDRs count as taken even next to invalid ones: another node must not get them.
 #[must_use]
 pub fn ingest_node(node: &CiliumNode) -> Option<NodeRow> {
     let (mut pod_cidrs, mut unreadable) = (Vec::new(), String::new());
@@ -60,12 +60,12 @@ pub fn ingest_node(node: &CiliumNode) -> Option<NodeRow> {
     })
 }
 
-/// What is to be written into a CiliumNode.
+/// What to write to a CiliumNode.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Write {
     /// Its pod CIDRs.
     PodCidrs(Vec<IpNet>),
-    /// The error in its status; empty if there is none any more.
+    /// The error for its status; empty to clear it.
     Error(String),
 }
 
@@ -74,7 +74,7 @@ impl Write {
     #[must_use]
     pub fn patch(&self, node: &NodeRow) -> Value {
         match self {
-            // Based on the version that was decided on: whoever writes pod CIDRs meanwhile wins.
+            // Conditional on the version that was decided on: a concurrent writer of pod CIDRs wins.
             Self::PodCidrs(cidrs) => {
                 let cidrs: Vec<String> = cidrs.iter().map(ToString::to_string).collect();
                 json!({"metadata": {"resourceVersion": node.version}, "spec": {"ipam": {"podCIDRs": cidrs}}})
@@ -83,7 +83,7 @@ impl Write {
         }
     }
 
-    /// What people are told of it.
+    /// The message for people.
     #[must_use]
     pub fn warning(&self, node: &NodeRow) -> Option<Warning> {
         match self {
@@ -98,22 +98,22 @@ impl Write {
     }
 }
 
-/// What comes of one look at all nodes.
+/// The result of one pass over all nodes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Writes {
-    /// What is to be written into which node.
+    /// What to write to which node.
     pub writes: Vec<(NodeRow, Write)>,
     /// How many nodes do not get what they need.
     pub refused: usize,
 }
 
 impl Allocator {
-    /// Gives each node what it lacks. Nothing while some nodes are unknown: what they have would look free.
+    /// Gives each node what it lacks. Does nothing until all nodes are known: what the others have would look free.
     pub fn provide(&mut self, nodes: &Snapshot<NodeRow>, now: Instant) -> Option<Writes> {
         if !nodes.initialized() {
             return None;
         }
-        // An ignored node that has none gets none, but what it has is taken.
+        // An ignored node gets nothing, but what it has is taken.
         let counted = nodes.iter().filter(|node| !node.ignored || !node.pod_cidrs.is_empty());
         let cidrs: Vec<NodeCidrs> = counted
             .map(|node| NodeCidrs {

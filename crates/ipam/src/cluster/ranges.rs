@@ -12,7 +12,7 @@ pub(super) struct Ranges {
     /// By family (IPv6?) and prefix, the owner who came first. Prefixes either nest or are apart, so the order of
     /// `IpNet` puts what contains a prefix right before it, and what it contains right after it.
     taken: BTreeMap<(bool, IpNet), String>,
-    /// Where the last prefix of a pool was found that was free of these and of others: below, nothing has become free since.
+    /// Where the last search of a pool for a free prefix ended: nothing below has become free since.
     cursor: BTreeMap<(IpNet, u8), u128>,
 }
 
@@ -21,7 +21,7 @@ impl Ranges {
         self.taken.entry((is_ipv6(&prefix), prefix)).or_insert_with(|| owner.to_owned());
     }
 
-    /// A taken prefix that overlaps this one, and whose it is.
+    /// A taken prefix that overlaps this one, and its owner.
     pub(super) fn overlapping(&self, prefix: &IpNet) -> Option<(IpNet, &str)> {
         let key = |net: IpNet| (is_ipv6(prefix), net);
         // What contains it is one of the prefix's supernets.
@@ -38,8 +38,8 @@ impl Ranges {
         within.find(|((_, net), _)| prefix.contains(net)).map(|((_, net), owner)| (*net, owner.as_str()))
     }
 
-    /// The first prefix of that size in the pool that overlaps none of these and none that is to be avoided. Between two
-    /// searches with the same to be avoided, nothing may become free.
+    /// The first prefix of that size in the pool that overlaps neither these nor those to avoid. Between two searches
+    /// with the same prefixes to avoid, nothing may become free.
     pub(super) fn free(&self, pool: IpNet, mask_size: u8, avoid: &mut Self) -> Option<IpNet> {
         let bits = u32::from(pool.max_prefix_len().checked_sub(mask_size)?);
         let step = 1_u128.checked_shl(bits)?;
@@ -52,7 +52,7 @@ impl Ranges {
                     avoid.cursor.insert((pool, mask_size), at);
                     return Some(candidate);
                 }
-                // A larger neighbour is passed as a whole.
+                // Skip a larger neighbour as a whole.
                 Some((other, _)) => at = number(other.broadcast()).max(at.checked_add(step - 1)?).checked_add(1)?,
             }
         }

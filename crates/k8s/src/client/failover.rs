@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Several API servers behind one client: requests go to the one that worked last, and when it cannot be connected to
-//! the next one is tried. It does not balance: a watch cache is warm where we already are.
+//! Several API servers behind one client: requests go to the one that last worked, and when it cannot be connected to,
+//! the next one is tried. There is no load balancing: the watch cache is warm where we already are.
 
 use super::limit::RateLimit;
 use super::limits::{Limits, NoAnswer, is_watch};
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tower::Service;
 use tower_http::timeout::TimeoutBody;
 
-/// The servers, and which one is in use.
+/// The servers, and the one in use.
 pub(super) struct Servers {
     clients: Vec<(String, kube::Client)>,
     current: AtomicUsize,
@@ -89,7 +89,7 @@ impl Servers {
     }
 }
 
-/// Whether the request failed before an answer came, as opposed to being answered with an error.
+/// Whether the request failed without a response, as opposed to being answered with an error.
 fn is_transport(error: &kube::Error) -> bool {
     matches!(error, kube::Error::HyperError(_) | kube::Error::Service(_))
 }
@@ -104,14 +104,14 @@ fn sources<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a 
     std::iter::successors(Some(error), |e: &&'a (dyn StdError + 'static)| (*e).source())
 }
 
-/// Whether the API server will answer the same request in the same way: what was sent is at fault, not the server or the
-/// time. A missing permission is none of these, for it may be given at any time.
+/// Whether the API server will always reject the same request: the request is at fault, not the server or the timing. A
+/// missing permission does not count, since it may be granted at any time.
 #[must_use]
 pub fn is_permanent(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if matches!(status.code, 400 | 405 | 413 | 415 | 422))
 }
 
-/// An error with its causes, for one line of a log. The client's errors say little without them.
+/// An error with its causes on one line. The client's errors say little without them.
 #[must_use]
 pub fn chain(error: &(dyn StdError + 'static)) -> String {
     let mut parts: Vec<String> = Vec::new();

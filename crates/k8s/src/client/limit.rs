@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! How fast we may ask: a token bucket shared by all clones of a client.
+//! Rate limiting: a token bucket shared by all clones of a client.
 
 use parking_lot::Mutex;
 use std::time::Duration;
@@ -13,7 +13,7 @@ pub(super) struct RateLimit {
 }
 
 struct State {
-    /// May be negative: requests that wait have taken theirs already, so they are served in order.
+    /// May be negative: waiting requests have already taken theirs, so they are served in order.
     tokens: f64,
     at: Instant,
 }

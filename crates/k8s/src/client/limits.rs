@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-//! How long an API server may take, so that no request waits for ever.
+//! Timeouts, so that no request waits for ever.
 
 use std::time::Duration;
 
-/// Limits of every request and connection. The default ones are those of Kubernetes' own clients where these have any.
+/// Timeouts of requests and connections. Defaults are those of Kubernetes' own clients where these have any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Until a connection is there, with TLS.
+    /// For connecting, including TLS.
     pub connect: Duration,
-    /// Until an answer begins. An API server gives up by itself after 60 s.
+    /// For a response to begin. An API server gives up by itself after 60 s.
     pub answer: Duration,
-    /// Between two parts of an answer.
+    /// Between two parts of a response.
     pub pause: Duration,
     /// Between two events of a watch. An API server sends a bookmark about every minute.
     pub watch_pause: Duration,
-    /// After which a silent connection is probed.
+    /// Silence after which a connection is pinged.
     pub silence: Duration,
-    /// Until the probe's answer; without one the connection is closed.
+    /// For the ping's reply; without one the connection is closed.
     pub probe: Duration,
 }
 
@@ -33,7 +33,7 @@ impl Default for Limits {
     }
 }
 
-/// The server did not begin its answer in time.
+/// The server did not begin its response in time.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("no answer within {0:?}")]
 pub(super) struct NoAnswer(pub(super) Duration);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One API server's connections: requests share one by HTTP/2 where the server speaks it, and one that died silently is
-//! found out and closed.
+//! Connections to one API server: requests share one over HTTP/2 where supported, and silently dead ones are detected
+//! and closed.
 
 use super::limits::Limits;
 use hyper::Request;
@@ -38,7 +38,7 @@ pub(super) fn client(config: &kube::Config, limits: &Limits) -> kube::Result<kub
     let send = tower::service_fn(move |request: Request<Body>| {
         if request.headers().contains_key(UPGRADE) { upgraded.request(request) } else { shared.request(request) }
     });
-    // A server that is overloaded says for how long to leave it alone.
+    // An overloaded server says how long to back off.
     let retry = RetryPolicy::new(Duration::from_millis(500), Duration::from_secs(5), 3, true)
         .map_err(|error| Error::Service(error.into()))?;
     let service = ServiceBuilder::new()

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! How long a watch waits before it asks an API server again that has just failed: soon at first, two minutes at most. A
-//! kind that is not served yet is asked for steadily: that answer costs little, and a new cluster waits for it.
+//! How long a watch waits before retrying a failed API server: briefly at first, two minutes at most. A kind that is
+//! not served yet is polled steadily: that response is cheap, and a new cluster is waiting for it.
 
 use super::progress::Progress;
 use statedb::Retries;
@@ -11,14 +11,14 @@ use tokio::time::Instant;
 const FAILING: statedb::Backoff = statedb::Backoff::new(Duration::from_millis(200), Duration::from_secs(120));
 const NOT_SERVED: statedb::Backoff = statedb::Backoff::new(Duration::from_millis(500), Duration::from_millis(500));
 
-/// Watches that expire are listed for again at once, as long as that is rare: a whole list costs the API server a lot.
+/// Expired watches are relisted at once, as long as that is rare: a full list is expensive for the API server.
 const EXPIRING: statedb::Backoff = statedb::Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
-/// Without a watch that expires for so long, that is rare.
+/// Expiries further apart than this are rare.
 const CALM: Duration = Duration::from_secs(60);
 
 /// Grows with each failure until a success, and with each watch that expires soon after another.
 ///
-/// What is a success is not for the stream to say: it counts that a list begins as one, even if it then fails.
+/// The stream cannot be trusted to say what is a success: it counts the start of a list, even if it then fails.
 pub(super) struct Backoff {
     failing: Retries,
     not_served: Retries,

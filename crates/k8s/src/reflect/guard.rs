@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Objects decoded one by one, so that a bad one is told apart instead of failing the list it came in.
+//! Objects decoded one by one, so that an invalid one does not fail the whole list.
 
 use kube::Api;
 use kube::core::{DynamicResourceScope, ObjectMeta};
@@ -14,7 +14,7 @@ pub(super) struct Guarded<K> {
     pub(super) object: Result<K, String>,
 }
 
-/// The same objects of the same namespace, guarded, through what `client` makes of the client.
+/// The same API for guarded objects, with the client mapped by `client`.
 pub(super) fn api<K: kube::Resource<DynamicType = ()>>(
     api: Api<K>,
     client: impl FnOnce(kube::Client) -> kube::Client,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The table that a watch is mirrored into, and which object gave which row. No I/O.
+//! The table that a watch is mirrored into, and which object produced which row. No I/O.
 
 use super::Ingested;
 use kube::runtime::watcher::Event;
@@ -14,9 +14,9 @@ pub(super) struct Mirror<R: Row> {
     kind: String,
     /// The row of each object that has one.
     rows: HashMap<Name, R::Key>,
-    /// Bad objects, with the version that was complained about.
+    /// Invalid objects, with the version that was logged.
     bad: HashMap<Name, String>,
-    /// What a list that is under way has brought so far.
+    /// Objects of a list in progress.
     listing: Option<Listing<R>>,
     initialized: bool,
 }
@@ -32,7 +32,7 @@ impl<R: Row> Mirror<R> {
         Self { writer, kind, rows: HashMap::new(), bad: HashMap::new(), listing: None, initialized: false }
     }
 
-    /// Takes an event over. Readers see it at the next [`Mirror::commit`].
+    /// Applies an event. Readers see it at the next [`Mirror::commit`].
     pub(super) fn apply<K: kube::Resource>(&mut self, event: Event<K>, ingest: impl Fn(&K) -> Ingested<R>) {
         match event {
             Event::Init => {
@@ -50,7 +50,7 @@ impl<R: Row> Mirror<R> {
         }
     }
 
-    /// Tells the table's readers.
+    /// Publishes to the table's readers.
     pub(super) fn commit(&mut self) {
         if self.initialized {
             self.writer.mark_initialized();
@@ -117,7 +117,7 @@ impl<R: Row> Mirror<R> {
         }
     }
 
-    /// Logs that an object is bad, unless this version of it has been logged. Gives the version.
+    /// Logs that an object is invalid, unless this version has been logged. Returns the version.
     fn complain<K: kube::Resource>(&self, name: &Name, object: &K, reason: &str) -> String {
         let version = object.meta().resource_version.clone().unwrap_or_default();
         if self.bad.get(name) != Some(&version) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Whether the watch behind a table works: what back-off, log and health are told.
+//! Whether the watch behind a table works, for back-off, logs and health.
 
 use crate::client::chain;
 use kube::runtime::watcher::Error;
@@ -18,26 +18,26 @@ pub(crate) struct Progress {
 
 #[derive(Debug)]
 struct State {
-    /// Since when nothing works, and why; before the first success too.
+    /// Since when it has failed, and why; also before the first success.
     failing: Option<Failing>,
-    /// It has worked since this was last asked.
+    /// Whether it has worked since last checked.
     worked: bool,
-    /// A watch has expired since this was last asked.
+    /// Whether a watch has expired since last checked.
     expired: bool,
-    /// Which lists will do.
+    /// Which lists are acceptable.
     acceptable: Acceptable,
 }
 
-/// Of which version a list has to be, so that it does not take the table back in time.
+/// The minimum version of a list, so that it does not take the table back in time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Acceptable {
-    /// Nothing is known of versions yet.
+    /// No version is known yet.
     #[default]
     Any,
-    /// That which the table is of, or a later one.
+    /// The table's version, or a later one.
     NotBefore(String),
-    /// The newest, which the API server does not take from its cache: because that may be too old, or because it cannot tell
-    /// whether it has the version that is asked for.
+    /// The newest, bypassing the API server's cache: it may be too old, or cannot tell whether it has the requested
+    /// version.
     Newest,
 }
 
@@ -69,7 +69,7 @@ impl Progress {
         }
     }
 
-    /// Takes note of a failure, and logs the first in a row.
+    /// Records a failure, and logs the first of a run.
     pub(super) fn failed(&self, error: &Error) {
         if is_expired(error) {
             tracing::debug!(kind = self.kind, "watch expired, relisting");
@@ -87,12 +87,12 @@ impl Progress {
         failing.cause = Some(cause);
     }
 
-    /// Whether it has worked since this was last asked.
+    /// Whether it has worked since last asked.
     pub(super) fn take_worked(&self) -> bool {
         std::mem::take(&mut self.state.lock().worked)
     }
 
-    /// Whether a watch has expired since this was last asked.
+    /// Whether a watch has expired since last asked.
     pub(super) fn take_expired(&self) -> bool {
         std::mem::take(&mut self.state.lock().expired)
     }
@@ -103,12 +103,12 @@ impl Progress {
         state.failing.as_ref().and_then(|failing| failing.cause.as_ref()).is_some_and(|cause| cause.not_served)
     }
 
-    /// The table is of that version now.
+    /// The table now has that version.
     pub(super) fn reached(&self, version: impl Into<String>) {
         self.state.lock().acceptable = Acceptable::NotBefore(version.into());
     }
 
-    /// The API server has no list of the version that was asked for.
+    /// The API server has no list of the requested version.
     pub(super) fn unavailable(&self) {
         let mut state = self.state.lock();
         if state.acceptable != Acceptable::Any {
@@ -133,7 +133,7 @@ impl Progress {
     }
 }
 
-/// 410 Gone: the ordinary way of being told to list again.
+/// 410 Gone: the usual signal to list again.
 fn is_expired(error: &Error) -> bool {
     status(error).is_some_and(|status| status.code == 410)
 }
@@ -143,7 +143,7 @@ fn is_not_served(error: &Error) -> bool {
     matches!(error, Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
 }
 
-/// Answered, but not with what was asked for.
+/// Answered with an error.
 fn is_refused(error: &Error) -> bool {
     status(error).is_some_and(|status| (400..500).contains(&status.code))
 }
@@ -158,16 +158,16 @@ fn status(error: &Error) -> Option<&kube::core::Status> {
     }
 }
 
-/// A table that does not follow the API server at present.
+/// A table that is not following the API server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WatchFailure {
     /// Kind of the objects.
     pub kind: String,
-    /// For how long it has not worked.
+    /// How long it has been failing.
     pub lasting: Duration,
     /// Why.
     pub message: String,
-    /// The API server answers, but refuses: for want of a permission, for instance.
+    /// Whether the API server responds but refuses, for lack of a permission for instance.
     pub refused: bool,
 }
 
@@ -177,12 +177,12 @@ impl fmt::Display for WatchFailure {
     }
 }
 
-/// The watches of a client, as long as they run.
+/// A client's running watches.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Watches(Arc<Mutex<Vec<Weak<Progress>>>>);
 
 impl Watches {
-    /// Begins to follow a kind by a list of that version.
+    /// Starts following a kind with a list of that version.
     pub(crate) fn begin(&self, kind: String, acceptable: Acceptable) -> Arc<Progress> {
         let progress = Arc::new(Progress::new(kind, acceptable));
         let mut all = self.0.lock();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The requests of one watch: which of them tell that it works, and from which version its lists may be.
+//! The requests of one watch: which ones prove that it works, and which list versions are acceptable.
 
 use super::progress::{Acceptable, Progress};
 use crate::client::is_watch;
@@ -7,11 +7,11 @@ use hyper::{Request, StatusCode, Uri};
 use kube::client::Body;
 use std::sync::Arc;
 
-/// What the watcher asks for where any version will do. The API server answers that from its cache.
+/// The watcher's request for any version, which the API server answers from its cache.
 const ANY: &str = "resourceVersion=0";
 
-/// The same client, with what becomes of its requests noted. Lists are from the cache, but never from a version before
-/// that which the table is of: a server that lags behind would take the table back in time.
+/// The same client, recording the outcome of requests. Lists come from the cache, but never from a version before the
+/// table's: a lagging server would take the table back in time.
 pub(super) fn observed(client: kube::Client, progress: Arc<Progress>) -> kube::Client {
     let namespace = client.default_namespace().to_owned();
     let service = tower::service_fn(move |mut request: Request<Body>| {
@@ -35,8 +35,8 @@ pub(super) fn observed(client: kube::Client, progress: Arc<Progress>) -> kube::C
     kube::Client::new(service, namespace)
 }
 
-/// Whether a list may have failed because of the version that was asked for: there is none so new (504, also after etcd was restored
-/// from a backup), it is gone (410), or it is not one (400). Any other failure says nothing of it.
+/// Whether a list may have failed because of the requested version: it is too new (504, also after etcd was restored
+/// from a backup), gone (410), or malformed (400). Other failures say nothing about it.
 fn is_about_version(status: StatusCode) -> bool {
     matches!(status, StatusCode::GATEWAY_TIMEOUT | StatusCode::GONE | StatusCode::BAD_REQUEST)
 }
@@ -45,7 +45,7 @@ fn version(uri: &Uri) -> Option<&str> {
     uri.query()?.split('&').find_map(|pair| pair.strip_prefix("resourceVersion="))
 }
 
-/// The list of any version turned to an acceptable one; nothing if it is one, or another kind of request.
+/// Rewrites a list of any version to an acceptable one; none if it is one already, or another kind of request.
 fn narrowed(uri: &Uri, acceptable: &Acceptable) -> Option<Uri> {
     let pairs: Vec<&str> = uri.query()?.split('&').collect();
     pairs.contains(&ANY).then_some(())?;

@@ -47,7 +47,7 @@ fn service(name: &str, created: i64, ips: &[&str], mut spec: Value) -> Value {
 }
 
 fn name(text: &str) -> ServiceName {
-    ServiceName { namespace: "shop".into(), name: text.into() }
+    ServiceName::new("shop", text)
 }
 
 fn node(name: &str, local: bool, labels: &[(&str, &str)], ip: &str) -> Node {

@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     fn service(name: &str) -> ServiceName {
-        ServiceName { namespace: "n".into(), name: name.into() }
+        ServiceName::new("n", name)
     }
 
     fn address(n: u32) -> IpAddr {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The command line of a daemon that is configured by keys. It stands here because both daemons have the same one.
+//! The command line of a daemon that is configured by keys. It is here because both daemons share it.
 
 use super::AnyKey;
 use clap::{Arg, ArgMatches, Command};
@@ -35,18 +35,18 @@ impl Arguments {
         command.args(keys.into_iter().map(flag))
     }
 
-    /// The flags that were given, of a command whose arguments are all texts.
+    /// The flags that were given, for a command whose arguments are all texts.
     #[must_use]
     pub fn given(matches: &ArgMatches) -> BTreeMap<String, String> {
         let text = |id: &clap::Id| Some((id.to_string(), matches.get_one::<String>(id.as_str())?.clone()));
         matches.ids().filter_map(text).collect()
     }
 
-    /// Reads the arguments of a [`command`](Self::command), of which the first is the program's name.
+    /// Parses the arguments of a [`command`](Self::command); the first is the program's name.
     ///
     /// # Errors
     ///
-    /// A flag is unknown, or help or the version is asked for.
+    /// A flag is unknown, or help or the version was requested.
     pub fn parse<I: IntoIterator<Item = OsString>>(command: Command, arguments: I) -> Result<Self, clap::Error> {
         let matches = command.try_get_matches_from(arguments)?;
         let mut keys = Self::given(&matches);

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The declaration of keys as the fields of a structure.
 
-/// Declares a structure of configuration keys, which becomes a [`Group`](crate::config::Group).
+/// Declares a struct of configuration keys, which implements [`Group`](crate::config::Group).
 ///
-/// A field is a key whose meaning is the field's own documentation: `#[key("name", default = "…", …)]`, where what follows
-/// the name are methods of [`Key`](crate::config::Key) with their argument. `#[key(PATH)]` names a key that is declared
-/// elsewhere. A field without `#[key]` is a group in the group. After the structure, `check` may name a method that refuses
-/// values which do not go together.
+/// Each field is a key, described by the field's own documentation: `#[key("name", default = "…", …)]`, where the items
+/// after the name are methods of [`Key`](crate::config::Key) with their argument. `#[key(PATH)]` refers to a key
+/// declared elsewhere. A field without `#[key]` is a nested group. After the struct, `check` may name a method that
+/// rejects invalid combinations.
 ///
 /// ```
 /// model::config::keys! {

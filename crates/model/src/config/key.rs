@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! All there is to say of a configuration key. The flag, its help, the reference and the files of the chart are made of it.
+//! Everything about a configuration key. The flag, its help, the reference and the chart's files are generated from it.
 
 use super::{Accepts, Field, Form};
 use std::fmt;
@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 pub struct Key<T> {
     /// Name, in the ConfigMap and as a flag.
     pub name: &'static str,
-    /// The value of a key that is not set; empty if it has none then.
+    /// The value of an unset key; empty if it has none.
     pub default: &'static str,
     meaning: &'static str,
     chart: Chart,
@@ -26,7 +26,7 @@ pub struct AnyKey {
     pub name: &'static str,
     /// What it is for, without a full stop.
     pub meaning: &'static str,
-    /// The value of a key that is not set; empty if it has none then.
+    /// The value of an unset key; empty if it has none.
     pub default: &'static str,
     /// Which texts it accepts.
     pub form: Form,
@@ -39,11 +39,11 @@ pub struct AnyKey {
 pub struct Chart {
     /// Where the key's value comes from.
     pub source: Source,
-    /// What `values.yaml` has, in YAML, if not the key's default.
+    /// The value in `values.yaml`, in YAML, if not the key's default.
     pub initial: Option<&'static str>,
     /// The JSON schema of the chart's value, if not that of the key's form.
     pub schema: Option<&'static str>,
-    /// The condition, in the language of templates, under which the key is written.
+    /// The template condition under which the key is written.
     pub when: Option<&'static str>,
 }
 
@@ -54,18 +54,18 @@ pub enum Source {
     Extra,
     /// The chart's value of this path.
     Value(&'static str),
-    /// The same; empty, null or 0 leaves the key out.
+    /// The same, but empty, null or 0 leaves the key out.
     Optional(&'static str),
-    /// The same; empty means the key's default.
+    /// The same, but empty means the key's default.
     OrDefault(&'static str),
     /// Always this text.
     Always(&'static str),
-    /// A template, of values that no key has for itself.
+    /// A template, over values that belong to no single key.
     Template(&'static str),
 }
 
 impl Source {
-    /// The chart's value that belongs to this key.
+    /// The chart value that sets this key.
     #[must_use]
     pub const fn path(self) -> Option<&'static str> {
         match self {
@@ -76,14 +76,14 @@ impl Source {
 }
 
 impl<T> Key<T> {
-    /// A key without a default, which the chart does not set. The meaning is a sentence.
+    /// A key without a default that the chart does not set. The meaning is a sentence.
     #[must_use]
     pub const fn new(name: &'static str, meaning: &'static str) -> Self {
         let chart = Chart { source: Source::Extra, initial: None, schema: None, when: None };
         Self { name, default: "", meaning, chart, within: None, want: None, value: PhantomData }
     }
 
-    /// Sets the value of a key that is not set.
+    /// Sets the default.
     #[must_use]
     pub const fn default(self, default: &'static str) -> Self {
         Self { default, ..self }
@@ -101,7 +101,7 @@ impl<T> Key<T> {
         self.source(Source::Optional(path))
     }
 
-    /// Lets the chart's value `path` set it, of which empty means the key's default.
+    /// Lets the chart's value `path` set it, where empty means the key's default.
     #[must_use]
     pub const fn or_default(self, path: &'static str) -> Self {
         self.source(Source::OrDefault(path))
@@ -123,7 +123,7 @@ impl<T> Key<T> {
         Self { chart: Chart { source, ..self.chart }, ..self }
     }
 
-    /// What `values.yaml` has, in YAML, if not the default.
+    /// The value in `values.yaml`, in YAML, if not the default.
     #[must_use]
     pub const fn initial(self, yaml: &'static str) -> Self {
         Self { chart: Chart { initial: Some(yaml), ..self.chart }, ..self }
@@ -135,19 +135,19 @@ impl<T> Key<T> {
         Self { chart: Chart { schema: Some(json), ..self.chart }, ..self }
     }
 
-    /// The condition, in the language of templates, under which the chart writes the key.
+    /// The template condition under which the chart writes the key.
     #[must_use]
     pub const fn when(self, condition: &'static str) -> Self {
         Self { chart: Chart { when: Some(condition), ..self.chart }, ..self }
     }
 
-    /// Narrows a whole number.
+    /// Restricts an integer to a range.
     #[must_use]
     pub const fn within(self, range: RangeInclusive<u64>) -> Self {
         Self { within: Some((*range.start(), *range.end())), ..self }
     }
 
-    /// What an error says is wanted, if not what the type says.
+    /// What errors say is expected, if not what the type says.
     #[must_use]
     pub const fn want(self, want: &'static str) -> Self {
         Self { want: Some(want), ..self }
@@ -176,7 +176,7 @@ impl<T: Field> Key<T> {
 }
 
 impl AnyKey {
-    /// Whether it is on or off: as a flag it needs no value.
+    /// Whether it is a switch: as a flag it needs no value.
     #[must_use]
     pub fn is_switch(&self) -> bool {
         self.form.accepts == Accepts::Switch

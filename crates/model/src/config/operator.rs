@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The keys of `cilium-operator`. They stand here and not in its crate because the ConfigMap is the agent's too: it must
-//! tell a key of the operator from one that nobody knows, and neither daemon may depend on the other. What the keys do is
-//! the operator's affair.
+//! The keys of `cilium-operator`. They are here and not in its crate because the agent reads the same ConfigMap: it
+//! must tell the operator's keys from unknown ones, and neither daemon may depend on the other. What the keys do is up
+//! to the operator.
 
 use super::Choice;
 use super::shared::{self, Ipam};

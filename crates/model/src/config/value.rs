@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Types that a key's value may have, each with the texts it accepts. The chart checks values by the same [`Form`].
+//! Types of keys' values, each with the texts it accepts. The chart validates values by the same [`Form`].
 
 use super::text::{duration, listen_address, words};
 use super::{Key, Reader};
@@ -9,19 +9,19 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A value with one text form.
+/// A value written as a single text.
 pub trait Value: Sized {
     /// Which texts are accepted.
     fn form() -> Form;
-    /// The value of a text; none if it is not accepted.
+    /// Parses a text; none if it is not accepted.
     fn parse(text: &str) -> Option<Self>;
 }
 
 /// One of several names.
 pub trait Choice: Copy + 'static {
-    /// What an error says is wanted.
+    /// What errors say is expected.
     const WANT: &'static str;
-    /// The names, of which several may mean the same.
+    /// The names; several may mean the same.
     const NAMES: &'static [(&'static str, Self)];
 }
 
@@ -37,28 +37,28 @@ pub trait Field: Sized {
 /// Which texts a key accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Form {
-    /// What an error says is wanted.
+    /// What errors say is expected.
     pub want: Cow<'static, str>,
     /// What each item must be.
     pub accepts: Accepts,
-    /// Whether there may be several items, with commas or white space between.
+    /// Whether there may be several items, separated by commas or white space.
     pub list: bool,
 }
 
 /// What an item must be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Accepts {
-    /// Any text, as far as the chart can tell.
+    /// Any text, as far as the chart is concerned.
     Text,
     /// `true` or `false`.
     Switch,
     /// One of these names.
     Names(Vec<&'static str>),
-    /// A whole number from the first to the second.
+    /// An integer in this range.
     Whole(u64, u64),
     /// A number with a decimal point or an exponent.
     Decimal,
-    /// What this regular expression of Go matches.
+    /// Text matching this Go regular expression.
     Pattern(&'static str),
 }
 
@@ -114,7 +114,7 @@ impl<T: Value> Field for Vec<T> {
     }
 }
 
-/// A text that may be set to nothing: its default is for a key that is missing only.
+/// A text that may be set to the empty string: the default is only for a missing key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verbatim(pub String);
 
@@ -128,7 +128,7 @@ impl Field for Verbatim {
     }
 }
 
-/// The value of the key or, if that cannot be used, of its default. There is none only if there is no default either.
+/// The key's value or, if that is invalid, its default. None only if there is no default either.
 fn value<T: Value, F: Field>(reader: &mut Reader<'_>, key: &Key<F>) -> Option<T> {
     let form = key.form();
     let parse = |text: &str| T::parse(text).filter(|_| form.in_range(text));

@@ -67,9 +67,9 @@ fn a_tunnel_on_another_port_is_replaced_and_one_too_many_removed() {
     });
 }
 
-/// Makes a tunnel device as others do, whose UDP packets over IPv6 have checksums, and returns its index.
+/// Creates a tunnel device as others do, with UDP checksums over IPv6, and returns its index.
 async fn foreign_tunnel(netlink: &Netlink) -> u32 {
-    // Our client makes none of that kind.
+    // Our client cannot create one like that.
     let words = ["link", "add", OVERLAY_DEVICE, "type", "vxlan", "external", "dstport", "8472"];
     assert!(std::process::Command::new("ip").args(words).status().unwrap().success());
     index(netlink, OVERLAY_DEVICE).await

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Deletes CiliumEndpoints whose pod is gone: those of nodes that vanished without taking leave.
+//! Deletes CiliumEndpoints whose pod is gone: those of nodes that vanished without cleaning up.
 
 use super::{Controller, Failures, delete, list, list_metadata};
 use endpoint::gc::LivePods;
@@ -28,7 +28,7 @@ impl Controller for EndpointGc {
     }
 
     async fn pass(&mut self) -> Result<(), Failures> {
-        // Endpoints first: the pod of each of these existed before the pods are listed.
+        // List endpoints first: each one's pod existed before the pods are listed.
         let endpoints = list_metadata(&self.client.all::<CiliumEndpoint>(), Some).await?;
         let pods = list(&self.client.all::<Pod>(), |pod| LivePods::entry(&pod)).await?;
         let pods: LivePods = pods.into_iter().collect();

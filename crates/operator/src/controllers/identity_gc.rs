@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Deletes CiliumIdentities that no CiliumEndpoint has used for a while.
 //!
-//! Between the look and the deletion a pod may come to use it: its agent then sees the deletion and makes the identity again,
-//! with its number.
+//! A pod may start using one between the check and the deletion: its agent then sees the deletion and recreates the
+//! identity with its number.
 
 use super::{Controller, Failures, delete, is_stale, list, list_metadata};
 use crate::config;
@@ -51,7 +51,7 @@ impl Controller for IdentityGc {
 
     async fn pass(&mut self) -> Result<(), Failures> {
         let api: Api<CiliumIdentity> = self.client.all();
-        // Identities first: one that comes into use after this is seen to be used, or is not looked at.
+        // List identities first: one that comes into use later is either seen in use or not considered.
         let identities = list_metadata(&api, Some).await?;
         let used: BTreeSet<String> =
             list(&self.client.all::<CiliumEndpoint>(), identity_of).await?.into_iter().collect();

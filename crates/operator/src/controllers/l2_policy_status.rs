@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Tells the authors of announcement policies what is wrong with them, by the conditions that `l2` finds right.
+//! Tells the authors of announcement policies what is wrong with them, in the conditions determined by `l2`.
 
 use super::{Controller, Failures, is_stale};
 use k8s::Client;

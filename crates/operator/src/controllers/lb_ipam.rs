@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Gives Services of type LoadBalancer their addresses out of CiliumLoadBalancerIPPools: writes what `lbipam` decides into the
-//! statuses of both.
+//! Assigns addresses from CiliumLoadBalancerIPPools to Services of type LoadBalancer: writes the decisions of `lbipam`
+//! to the status of both.
 //!
-//! Everything is written to the very version that was decided on. Nothing is decided before all tables are complete, those of pools and
-//! Services of the newest version: what the leader before this one gave must not look free.
+//! Every write is conditional on the version that was decided on. Nothing is decided before all tables are complete,
+//! those of pools and Services at the newest version: what the previous leader assigned must not look free.
 
 use super::{Controller, Failures, REPORTER, is_stale, warn_and_write};
 use crate::metrics::Metrics;
@@ -23,7 +23,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often it is looked whether the API server serves ServiceCIDRs.
+/// How often to check whether the API server serves ServiceCIDRs.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// What it reads.
@@ -78,8 +78,8 @@ impl LbIpam {
         }
     }
 
-    /// Whether all is known. As long as some Services are unknown, what they have looks free. Earlier versions of Kubernetes have no
-    /// ServiceCIDRs.
+    /// Whether everything is known. While some Services are unknown, their addresses look free. Older versions of
+    /// Kubernetes have no ServiceCIDRs.
     fn is_ready(&self) -> bool {
         let refused = || {
             self.client.failing_watches(Duration::ZERO).iter().any(|watch| watch.refused && watch.kind == "ServiceCIDR")
@@ -120,7 +120,7 @@ impl LbIpam {
         }
     }
 
-    /// Gives the pool as it is then, if there was anything to write.
+    /// Returns the updated pool, if there was anything to write.
     async fn write_pool(&self, name: &str) -> Result<Option<CiliumLoadBalancerIPPool>, Error> {
         let Some(update) = self.allocator.pool_update(name, Timestamp::now()) else { return Ok(None) };
         let PoolUpdate { version, conditions, warnings } = update;
@@ -130,7 +130,7 @@ impl LbIpam {
         warn_and_write(&self.events, warnings, api.patch_status(name, &params, &patch)).await.map(Some)
     }
 
-    /// Gives the Service as it is then, if there was anything to write.
+    /// Returns the updated Service, if there was anything to write.
     async fn write_service(&self, name: &ServiceName) -> Result<Option<ServiceObject>, Error> {
         let Some(update) = self.allocator.service_update(name, Timestamp::now()) else { return Ok(None) };
         let ServiceUpdate { version, ingress, conditions, warnings } = update;
@@ -171,8 +171,8 @@ impl LbIpam {
 }
 
 impl Failures {
-    /// Takes note of what became of a write. One that failed is to be tried again; if the API server did not even answer, the
-    /// others need not be tried now.
+    /// Records the outcome of a write. A failed one is retried; if the API server did not even respond, the others need
+    /// not be tried now.
     fn add_unwritten<K: Ord + Display>(
         &mut self,
         unwritten: &mut BTreeSet<K>,
@@ -181,7 +181,7 @@ impl Failures {
         result: Result<(), Error>,
     ) -> ControlFlow<()> {
         match result {
-            // What is gone or was changed comes again as a change of the table.
+            // If it is gone or was changed, the table will report that.
             Err(error) if !is_stale(&error) => {
                 self.add(format_args!("{kind} {key}"), &error);
                 if matches!(error, Error::Api(_)) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Deletes CiliumNodes whose Node is gone, so that their pod CIDRs can be given again.
+//! Deletes CiliumNodes whose Node is gone, so that their pod CIDRs can be reassigned.
 
 use super::{Controller, Failures, delete, list_metadata};
 use k8s::Client;
@@ -12,8 +12,8 @@ use std::time::Duration;
 pub(super) struct NodeGc {
     client: Client,
     interval: Duration,
-    /// UIDs of the CiliumNodes that had no Node when they were last looked at. Only when that is so twice, one goes: a Node
-    /// that is registered anew meanwhile keeps its pod CIDRs.
+    /// UIDs of the CiliumNodes that had no Node at the last check. Only the second check in a row deletes one: a Node
+    /// that re-registers meanwhile keeps its pod CIDRs.
     suspects: BTreeSet<String>,
 }
 

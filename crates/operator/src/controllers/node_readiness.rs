@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Lets pods onto a node when its agent is ready: takes the taint off and says that the network is there.
+//! Lets pods onto a node once its agent is ready: removes the taint and reports the network as available.
 
 use super::{Controller, Failures, is_stale};
 use k8s::Client;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Gives each CiliumNode its pod CIDRs (`ipam: cluster-pool`), as `ipam` decides. A node that cannot get what it needs is told so in
-//! `status.ipam.operator-status.error` and by an event, and nothing else of it is changed.
+//! Assigns pod CIDRs to CiliumNodes (`ipam: cluster-pool`), as decided by `ipam`. If a node cannot get what it needs,
+//! `status.ipam.operator-status.error` and an event say so, and nothing else of it is changed.
 
 use super::{Controller, Failures, REPORTER, is_stale, warn_and_write};
 use crate::metrics::Metrics;
@@ -70,7 +70,7 @@ impl Controller for PodCidrs {
         let mut failures = Failures::default();
         for (node, write) in &provided.writes {
             match self.write(node, write).await {
-                // One that is gone or changed comes again as a change of the table.
+                // If it is gone or was changed, the table will report that.
                 Err(error) if !is_stale(&error) => failures.add(format_args!("CiliumNode {}", node.name), &error),
                 _ => {}
             }

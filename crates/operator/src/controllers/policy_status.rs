@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Tells the authors of policies what is not enforced: writes the condition, and publishes the event, that `policy` judges right.
+//! Tells the authors of policies what is not enforced: writes the condition, and publishes the event, determined by
+//! `policy`.
 
 use super::{Controller, Failures, REPORTER, is_stale, warn_and_write};
 use k8s::cilium::{CiliumClusterwideNetworkPolicy, CiliumNetworkPolicy, PolicyCondition};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Tells the authors of Services what of them is not honoured, by events.
+//! Tells the authors of Services what is not honoured, in events.
 
 use super::{Controller, Failures, REPORTER, is_stale};
 use k8s::{Client, Events};
@@ -13,7 +13,7 @@ pub(super) struct ServiceEvents {
     events: Events,
     problems: Reader<ServiceProblems>,
     changes: Changes<ServiceProblems>,
-    /// What has been told.
+    /// What has been reported.
     told: BTreeMap<ServiceName, Arc<ServiceProblems>>,
 }
 

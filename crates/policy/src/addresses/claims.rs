@@ -1,21 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Who claims which prefix. Several may, for instance the object of a pod that is gone and the pod that got its address:
-//! then this node's own knowledge counts, then what Kubernetes says, then what policies name; among equals the latest.
+//! Who claims which prefix. There may be several claims, for instance by the stale object of a deleted pod and by the
+//! pod that got its address. This node's own knowledge wins over Kubernetes', and that over policies; among equals the
+//! latest wins.
 
 use ipnet::IpNet;
 use model::{EndpointId, IpEntry, IpSource, MeshPod, NodeName};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Who claims.
+/// A source of claims.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Claimant {
-    /// A prefix without masquerading, of whatever identity.
+    /// A prefix exempt from masquerading, whatever its identity.
     Native(IpNet),
     /// A prefix with an identity.
     Prefix(IpNet),
     /// A node.
     Node(NodeName),
-    /// A pod as its CiliumEndpoint tells.
+    /// A pod, from its CiliumEndpoint.
     Pod(MeshPod),
     /// This node.
     LocalNode,
@@ -25,6 +26,7 @@ pub(super) enum Claimant {
 
 #[derive(Debug)]
 struct Claim {
+    claimant: Claimant,
     entry: IpEntry,
     age: u64,
 }
@@ -32,14 +34,15 @@ struct Claim {
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
-    by_prefix: BTreeMap<IpNet, BTreeMap<Claimant, Claim>>,
-    by_claimant: BTreeMap<Claimant, Vec<IpNet>>,
+    /// Nearly every prefix has one claim, so lists rather than maps: with one entry, a map takes room for eleven.
+    by_prefix: BTreeMap<IpNet, Vec<Claim>>,
+    by_claimant: BTreeMap<Claimant, Box<[IpNet]>>,
     changed: BTreeSet<IpNet>,
     clock: u64,
 }
 
 impl Claims {
-    /// Replaces all that somebody claims.
+    /// Replaces everything a claimant claims.
     pub(super) fn set(&mut self, claimant: Claimant, entries: Vec<IpEntry>) {
         let new: BTreeSet<IpNet> = entries.iter().map(|entry| entry.prefix).collect();
         for gone in self.by_claimant.remove(&claimant).unwrap_or_default() {
@@ -50,11 +53,15 @@ impl Claims {
         self.clock += 1;
         for entry in entries {
             let claims = self.by_prefix.entry(entry.prefix).or_default();
-            if claims.get(&claimant).is_none_or(|claim| claim.entry != entry) {
-                warn_of_rivals(&claimant, claims.keys(), entry.prefix);
-                self.changed.insert(entry.prefix);
-                claims.insert(claimant.clone(), Claim { entry, age: self.clock });
+            let present = claims.iter().position(|claim| claim.claimant == claimant);
+            if present.and_then(|index| claims.get(index)).is_some_and(|claim| claim.entry == entry) {
+                continue;
             }
+            warn_of_rivals(&claimant, claims, entry.prefix);
+            self.changed.insert(entry.prefix);
+            present.into_iter().for_each(|index| drop(claims.swap_remove(index)));
+            claims.reserve_exact(1);
+            claims.push(Claim { claimant: claimant.clone(), entry, age: self.clock });
         }
         if !new.is_empty() {
             self.by_claimant.insert(claimant, new.into_iter().collect());
@@ -63,7 +70,7 @@ impl Claims {
 
     fn withdraw(&mut self, claimant: &Claimant, prefix: IpNet) {
         if let Some(claims) = self.by_prefix.get_mut(&prefix) {
-            claims.remove(claimant);
+            claims.retain(|claim| claim.claimant != *claimant);
             if claims.is_empty() {
                 self.by_prefix.remove(&prefix);
             }
@@ -82,18 +89,18 @@ impl Claims {
     }
 
     fn winner(&self, prefix: &IpNet) -> Option<IpEntry> {
-        let rank = |(claimant, claim): &(&Claimant, &Claim)| {
-            let native = matches!(claimant, Claimant::Native(_));
+        let rank = |claim: &&Claim| {
+            let native = matches!(claim.claimant, Claimant::Native(_));
             (claim.entry.source, !native, claim.age)
         };
-        self.by_prefix.get(prefix)?.iter().max_by_key(rank).map(|(_, claim)| claim.entry.clone())
+        self.by_prefix.get(prefix)?.iter().max_by_key(rank).map(|claim| claim.entry.clone())
     }
 }
 
-fn warn_of_rivals<'a>(claimant: &Claimant, others: impl Iterator<Item = &'a Claimant>, address: IpNet) {
+fn warn_of_rivals(claimant: &Claimant, others: &[Claim], address: IpNet) {
     let Claimant::Node(node) = claimant else { return };
     for other in others {
-        match other {
+        match &other.claimant {
             Claimant::Node(other) if other != node => {
                 tracing::warn!(%node, %other, %address, "two nodes claim the same address; the newer one wins");
             }
@@ -105,7 +112,7 @@ fn warn_of_rivals<'a>(claimant: &Claimant, others: impl Iterator<Item = &'a Clai
     }
 }
 
-/// What outranks what.
+/// The order of precedence.
 const _: () = {
     assert!((IpSource::Generated as u8) < (IpSource::CustomResource as u8));
     assert!((IpSource::CustomResource as u8) < (IpSource::Local as u8));

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Names by address, so that nobody has to look through all nodes for each pod, or through all pods for each node.
+//! Names by address, to avoid scanning all nodes for each pod, or all pods for each node.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// Several names may stand at one address, and one name at several.
+/// An address may have several names, and a name several addresses.
 #[derive(Debug)]
 pub(super) struct Index<N> {
     by_address: BTreeMap<IpAddr, BTreeSet<N>>,
@@ -17,7 +17,7 @@ impl<N> Default for Index<N> {
 }
 
 impl<N: Ord + Clone> Index<N> {
-    /// Moves a name from its addresses of before to those of now.
+    /// Moves a name from its old addresses to its new ones.
     pub(super) fn replace<'a>(
         &mut self,
         name: &N,
@@ -37,7 +37,7 @@ impl<N: Ord + Clone> Index<N> {
         }
     }
 
-    /// The names at an address, in their order.
+    /// The names at an address, in order.
     pub(super) fn at(&self, ip: IpAddr) -> impl Iterator<Item = &N> {
         self.by_address.get(&ip).into_iter().flatten()
     }

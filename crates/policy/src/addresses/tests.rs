@@ -83,7 +83,7 @@ fn endpoint(id: u16, ipv4: &str) -> Endpoint {
 
 fn addresses(native: &[&str], routing: RoutingMode) -> Addresses {
     let native_cidrs = native.iter().map(|text| net(text)).collect();
-    let mut addresses = Addresses::new(Settings { families: DUAL, native_cidrs });
+    let mut addresses = Addresses::new(Settings { families: DUAL, cluster: "default".into(), native_cidrs });
     addresses.set_local_node(local(routing));
     addresses.upsert_node(node2());
     addresses
@@ -243,6 +243,9 @@ fn pods_of_one_name_in_two_clusters_are_two() {
     let elsewhere = RemoteEndpoint { cluster: "other".into(), ..pod("a", "10.1.2.5", 301, "192.168.78.12") };
     addresses.upsert_pod(pod("a", "10.0.2.5", 300, "192.168.77.12"));
     addresses.upsert_pod(elsewhere.clone());
+    addresses.upsert_endpoint(endpoint(7, "10.0.1.5"), IdentityId(302));
+    let pods: Vec<_> = addresses.entries().filter_map(|entry| entry.pod).collect();
+    assert_eq!(pods, [here(PodName::new("shop", "web")), here(PodName::new("shop", "a")), elsewhere.key()]);
     addresses.remove_pod(&here(PodName::new("shop", "a")));
     let text = text(&addresses);
     assert!(text.contains(&"10.1.2.5/32 301 via 192.168.78.12".to_owned()), "{text:#?}");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Makes identities for labels that have none, each attempt with another number, until it works. Requests do not wait
+//! Creates identities for labels that have none, trying another number each time until it works. Requests do not wait
 //! for each other, nor does anything else wait for them: a pod without an identity is simply not attached yet.
 
 use super::{Created, IdentityStore};
@@ -12,31 +12,31 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Waits between attempts that fail.
+/// Back-off between failed attempts.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(60));
-/// Wait before labels are tried again that the API server has refused: its rules may have been changed.
+/// Delay before labels that the API server refused are retried: its rules may have changed.
 const REFUSED: Backoff = Backoff::new(Duration::from_secs(600), Duration::from_secs(600));
-/// Wait for a number.
+/// Delay before another number is tried.
 const NONE_FREE: Duration = Duration::from_secs(15);
 
-/// A wish for an identity.
+/// A request for an identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Request {
     pub(crate) labels: Labels,
-    /// The number it had, if it was taken from us.
+    /// The number it had, if that was lost.
     pub(crate) wanted: Option<IdentityId>,
 }
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// There is an identity for the labels.
+    /// The labels have an identity.
     Made(Identity),
-    /// There is none for now, for a reason that only people can remove. It is tried again.
+    /// They have none for now, for a reason that only people can fix. It is retried.
     Refused(Labels, String),
 }
 
-/// Serves requests for ever.
+/// Serves requests, for ever.
 pub(crate) async fn serve<S: IdentityStore>(
     store: S,
     numbers: RangeInclusive<u32>,
@@ -78,11 +78,11 @@ async fn allocate<S: IdentityStore>(
     let (mut failing, mut refused) = (Retries::new(BACKOFF), Retries::new(REFUSED));
     let refuse = |why: String| {
         tracing::error!(%labels, why, "no identity: pods with these labels cannot start");
-        // Whoever asked may be gone.
+        // The requester may be gone.
         let _ = outcomes.send(Outcome::Refused(labels.clone(), why));
     };
     loop {
-        // Another agent may have been quicker.
+        // Another agent may have been faster.
         if let Some(there) = known.by_labels.get(&labels).first() {
             return Identity::clone(there);
         }
@@ -96,7 +96,7 @@ async fn allocate<S: IdentityStore>(
             Ok(Created::Done) => return identity,
             Ok(Created::Taken) => {}
             Err(error) => {
-                // The same number again: if only the answer was lost, it is ours already.
+                // Retry the same number: if only the response was lost, it is already ours.
                 wanted = Some(id);
                 if error.permanent {
                     refuse(format!("the API server rejects {error}"));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Makes identities as CiliumIdentity objects.
+//! Creates identities as CiliumIdentity objects.
 
 use super::{Created, IdentityStore, StoreError};
 use crate::labels::extended_key;
@@ -7,7 +7,7 @@ use k8s::cilium::CiliumIdentity;
 use k8s::kube::{self, Api, api::PostParams};
 use model::{Identity, LabelSource, Labels};
 
-/// The one label that tools select CiliumIdentities by.
+/// The one label by which tools select CiliumIdentities.
 const NAMESPACE: &str = "io.kubernetes.pod.namespace";
 
 /// The API server.
@@ -17,7 +17,7 @@ pub struct ApiStore {
 }
 
 impl ApiStore {
-    /// Over that API.
+    /// Uses that API.
     #[must_use]
     pub const fn new(api: Api<CiliumIdentity>) -> Self {
         Self { api }
@@ -28,7 +28,7 @@ impl ApiStore {
 fn object(identity: &Identity) -> CiliumIdentity {
     let mut object = CiliumIdentity::named(&identity.id.to_string());
     object.security_labels = security_labels(&identity.labels);
-    // Labels of objects are shorter than those of pods' identities can be; a namespace's name always fits.
+    // An identity's labels may be too long for object labels; a namespace name always fits.
     let k8s = identity.labels.iter().filter(|label| label.source == LabelSource::K8s);
     let namespace = k8s.filter(|label| &*label.key == NAMESPACE);
     object.metadata.labels = Some(namespace.map(|label| (label.key.to_string(), label.value.to_string())).collect());
@@ -49,7 +49,7 @@ impl IdentityStore for ApiStore {
         match self.api.create(&PostParams::default(), &object(identity)).await {
             Ok(_) => Ok(Created::Done),
             Err(kube::Error::Api(status)) if status.code == 409 => {
-                // Perhaps by ourselves, in an attempt whose answer was lost.
+                // Perhaps created by ourselves, in an attempt whose response was lost.
                 let there = self.api.get_opt(&identity.id.to_string()).await.map_err(error)?;
                 let same = there.is_some_and(|there| there.security_labels == security_labels(&identity.labels));
                 Ok(if same { Created::Done } else { Created::Taken })

@@ -1,26 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-//! When a CiliumIdentity that no pod has any more is deleted.
+//! When to delete a CiliumIdentity that no pod uses any more.
 
 use k8s::cilium::HEARTBEAT_ANNOTATION;
 use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s::k8s_openapi::jiff::Timestamp;
 use std::time::Duration;
 
-/// What is to be done with an identity.
+/// What to do with an identity.
 #[derive(Debug, PartialEq, Eq)]
 pub enum GcAction {
-    /// It is used, or not unused for long enough.
+    /// Nothing: it is in use, or has not been unused for long enough.
     Nothing,
-    /// It is unused: the time is to be written into its annotation.
+    /// It is unused: write the time to its annotation.
     Mark,
-    /// It is used again: the annotation goes.
+    /// It is in use again: remove the annotation.
     Unmark,
     /// It has been unused for long enough.
     Delete,
 }
 
-/// Decides about a CiliumIdentity. An unused one is first marked with the time, so that the count survives a restart and is the same
-/// for every operator, and deleted when it has been so for `timeout`; a used one loses its mark.
+/// Decides about a CiliumIdentity. An unused one is first marked with the time, so that the count survives a restart
+/// and is the same for every operator, and deleted once it has been unused for `timeout`; one in use loses its mark.
 #[must_use]
 pub fn decide(identity: &ObjectMeta, used: bool, now: Timestamp, timeout: Duration) -> GcAction {
     let mark = identity.annotations.as_ref().and_then(|annotations| annotations.get(HEARTBEAT_ANNOTATION));
@@ -33,7 +33,7 @@ pub fn decide(identity: &ObjectMeta, used: bool, now: Timestamp, timeout: Durati
                 GcAction::Delete
             }
             Ok(_) => GcAction::Nothing,
-            // Somebody else's text: begin anew.
+            // Not written by us: start over.
             Err(_) => GcAction::Mark,
         },
     }

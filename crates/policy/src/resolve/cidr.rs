@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Identities of prefixes: local to this node, and the same after a restart because the pinned ipcache tells them.
+//! Identities of prefixes: local to this node, and stable across restarts because they are restored from the pinned
+//! ipcache.
 
 use ipnet::IpNet;
 use model::{IdentityId, Label, LabelSource, Labels, reserved};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// First number of a node-local identity (contracts F.2).
+/// First number of a node-local identity, as in Cilium.
 const FIRST: u32 = 0x0100_0001;
 /// Last one.
 const LAST: u32 = 0x01ff_ffff;
 
-/// Which address families the cluster has: with both, the world has an identity for each.
+/// The cluster's address families: with both, the world has an identity for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Families {
     /// IPv4.
@@ -20,7 +21,7 @@ pub struct Families {
 }
 
 impl Families {
-    /// The identity of everything outside that has an address of the prefix's family.
+    /// The world's identity for the prefix's family.
     #[must_use]
     pub const fn world(self, prefix: &IpNet) -> IdentityId {
         match (self.ipv4 && self.ipv6, prefix) {
@@ -30,7 +31,7 @@ impl Families {
         }
     }
 
-    /// All addresses of each family, with the identity of those that nothing else is known of.
+    /// All addresses of each family, with the identity of otherwise unknown ones.
     pub fn defaults(self) -> impl Iterator<Item = (IpNet, IdentityId)> {
         let all =
             [(self.ipv4, IpNet::V4(ipnet::Ipv4Net::default())), (self.ipv6, IpNet::V6(ipnet::Ipv6Net::default()))];
@@ -61,14 +62,14 @@ pub(super) fn labels(prefix: &IpNet, families: Families, api_server: bool) -> La
     own.into_iter().chain(api_server.then(|| Label::reserved("kube-apiserver"))).collect()
 }
 
-/// Who has which number.
+/// Which prefix has which number.
 #[derive(Debug)]
 pub(super) struct CidrIdentities {
     families: Families,
     active: BTreeMap<IpNet, (IdentityId, usize)>,
-    /// No longer wanted, but still in the ipcache.
+    /// No longer used, but still in the ipcache.
     retired: BTreeMap<IpNet, IdentityId>,
-    /// What the pinned ipcache said.
+    /// Restored from the pinned ipcache.
     restored: BTreeMap<IpNet, IdentityId>,
     used: BTreeSet<IdentityId>,
     next: u32,
@@ -82,7 +83,7 @@ impl CidrIdentities {
         Self { families, active: BTreeMap::new(), retired: BTreeMap::new(), restored, used, next }
     }
 
-    /// Takes a prefix into use. Returns its identity when nobody used it before.
+    /// Acquires a prefix. Returns its identity if this is the first use.
     pub(super) fn acquire(&mut self, prefix: IpNet) -> Option<IdentityId> {
         if prefix.prefix_len() == 0 {
             return None;
@@ -100,7 +101,7 @@ impl CidrIdentities {
         Some(id)
     }
 
-    /// Gives one use back. The identity stays until [`collect`](Self::collect).
+    /// Releases one use. The identity stays until [`collect`](Self::collect).
     pub(super) fn release(&mut self, prefix: &IpNet) {
         let Some((id, users)) = self.active.get_mut(prefix) else { return };
         *users -= 1;
@@ -110,7 +111,7 @@ impl CidrIdentities {
         }
     }
 
-    /// The ipcache does not have the retired ones any more: they end.
+    /// Call once the ipcache no longer has the retired ones: they end.
     pub(super) fn collect(&mut self) -> Vec<IdentityId> {
         let ended: Vec<_> = std::mem::take(&mut self.retired).into_values().collect();
         for id in &ended {
@@ -119,7 +120,7 @@ impl CidrIdentities {
         ended
     }
 
-    /// What was restored and nobody wants is pruned from the ipcache: its numbers are free.
+    /// Call once restored but unused prefixes have been pruned from the ipcache: their numbers become free.
     pub(super) fn forget_restored(&mut self) {
         for id in std::mem::take(&mut self.restored).into_values() {
             self.used.remove(&id);
@@ -143,7 +144,7 @@ impl CidrIdentities {
         self.families
     }
 
-    /// The next free number: one that was just given back is not given out again soon.
+    /// The next free number: a released one is not reused soon.
     fn allocate(&mut self) -> Option<IdentityId> {
         for _ in FIRST..=LAST {
             let id = IdentityId(self.next);

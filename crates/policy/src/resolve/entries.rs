@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The entries of a compiled policy, and how statements about one peer become entries.
 //!
-//! The kernel looks a packet up twice, for its peer and for any peer, each time by the longest prefix over protocol and
-//! port, and of the two answers the one of higher precedence counts. So within one peer the longest prefix must be the one
-//! that decides: an entry below one of higher precedence is left out.
+//! The kernel looks up a packet twice, for its peer and for any peer, each time by the longest prefix over protocol and
+//! port, and of the two results the one with higher precedence wins. So within one peer the longest prefix must be the
+//! one that decides: an entry covered by one of higher precedence is left out.
 
 use super::Statement;
 use crate::rules::{Direction, Effect, L4};
@@ -20,7 +20,7 @@ pub(crate) const ANY: IdentityId = IdentityId(0);
 /// Precedence of an allow.
 const ALLOW_PRECEDENCE: u32 = 1;
 
-/// Key of an entry, without the number of the policy.
+/// Key of an entry, without the policy's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntryKey {
     /// Direction.
@@ -31,12 +31,12 @@ pub struct EntryKey {
     pub prefix_len: u8,
     /// IP protocol number, or 0.
     pub proto: u8,
-    /// First port of those that are meant, or 0.
+    /// First port of the range, or 0.
     pub port: u16,
 }
 
 impl EntryKey {
-    /// As the kernel stores it.
+    /// In the kernel's form.
     #[must_use]
     pub fn of_policy(&self, policy: PolicyId) -> LpmKey<PolicyKey> {
         let key = PolicyKey {
@@ -49,7 +49,7 @@ impl EntryKey {
         LpmKey::new(u32::from(self.prefix_len), key)
     }
 
-    /// The policy and the entry's key, if the kernel's key is one of ours.
+    /// The policy and the entry's key, if it is a key of ours.
     #[must_use]
     pub fn from_kernel(key: &LpmKey<PolicyKey>) -> Option<(PolicyId, Self)> {
         let (prefix_len, data) = (key.prefix_len, key.data);
@@ -60,7 +60,7 @@ impl EntryKey {
         Some((PolicyId(data.policy), key))
     }
 
-    /// Last port of those that are meant.
+    /// Last port of the range.
     #[must_use]
     pub const fn last_port(&self) -> u16 {
         self.port | host_bits(self.prefix_len)
@@ -74,7 +74,7 @@ impl EntryKey {
     }
 }
 
-/// The bits of a port that do not count.
+/// The don't-care bits of a port.
 const fn host_bits(prefix_len: u8) -> u16 {
     let counted = (prefix_len as u32).saturating_sub(PREFIX_PROTO);
     if counted >= 16 { 0 } else { u16::MAX >> counted }
@@ -83,11 +83,11 @@ const fn host_bits(prefix_len: u8) -> u16 {
 /// Entries of a compiled policy. Cheap to clone.
 pub type Entries = imbl::OrdMap<EntryKey, PolicyEntry>;
 
-/// What compiling asks besides the statements.
+/// What compiling needs besides the statements.
 pub(super) struct World<'a> {
-    /// Ports that the subject gives names.
+    /// The subject's named ports.
     pub(super) own_ports: &'a dyn Fn(u8, &str) -> Vec<u16>,
-    /// Ports that a peer gives names.
+    /// A peer's named ports.
     pub(super) peer_ports: &'a dyn Fn(IdentityId, u8, &str) -> Vec<u16>,
 }
 
@@ -101,7 +101,7 @@ struct Prefix {
 
 const EVERYTHING: Prefix = Prefix { len: PREFIX_L3 as u8, proto: 0, port: 0 };
 
-/// The entries about one peer in one direction, from the statements that concern it.
+/// The entries for one peer in one direction, from the statements that apply to it.
 pub(super) fn compile_peer(
     statements: &[&Arc<Statement>],
     direction: Direction,
@@ -118,7 +118,7 @@ pub(super) fn compile_peer(
         for prefix in prefixes_for(statement, peer, world) {
             let provenance = statement.provenance.0;
             let entry = PolicyEntry { precedence, provenance, proxy_port: 0, deny, prefix_len: prefix.len, pad: 0 };
-            // Of equals the first statement gives its name.
+            // Among equals the first statement is named.
             let kept = all.entry(prefix).or_insert(entry);
             if kept.precedence < precedence {
                 *kept = entry;
@@ -152,11 +152,11 @@ fn above(prefix: &Prefix) -> impl Iterator<Item = Prefix> {
     ports.chain((len > EVERYTHING.len).then_some(EVERYTHING))
 }
 
-/// What a statement says about a peer that it concerns.
+/// What a statement says about a peer it applies to.
 fn prefixes_for(statement: &Statement, peer: IdentityId, world: &World<'_>) -> Vec<Prefix> {
     let about_any = statement.peers.is_none();
     let Some(ports) = &statement.ports else {
-        // What is about anybody stands with "any peer", not again with each.
+        // A statement about anybody is listed under "any peer" only.
         return if about_any == (peer == ANY) { vec![EVERYTHING] } else { Vec::new() };
     };
     let mut all = Vec::new();
@@ -195,7 +195,7 @@ fn split(first: u16, last: u16) -> Vec<(u16, u8)> {
     all
 }
 
-/// Whether a statement makes entries for the peer.
+/// Whether a statement produces entries for the peer.
 pub(super) fn concerns(statement: &Statement, peer: IdentityId, selectors: &SelectorCache) -> bool {
     match &statement.peers {
         None => peer == ANY || names_peer_ports(statement),
@@ -203,7 +203,7 @@ pub(super) fn concerns(statement: &Statement, peer: IdentityId, selectors: &Sele
     }
 }
 
-/// The peers that entries are needed for, each with the statements that concern it, in their order.
+/// The peers that need entries, each with the statements that apply to it, in order.
 pub(super) fn by_peer<'a>(
     statements: &'a [Arc<Statement>],
     selectors: &SelectorCache,
@@ -221,7 +221,7 @@ pub(super) fn by_peer<'a>(
     all
 }
 
-/// Whether the statement depends on what peers call their ports.
+/// Whether the statement depends on peers' named ports.
 pub(super) fn names_peer_ports(statement: &Statement) -> bool {
     let named = |ports: &crate::rules::NonEmpty<L4>| ports.iter().any(|l4| matches!(l4, L4::Named { .. }));
     statement.direction == Direction::Egress && statement.ports.as_ref().is_some_and(named)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Takes policies into use: their selectors into the cache, their prefixes to identities, their rules to numbers.
+//! Loads policies: selectors go into the cache, prefixes get identities, rules get ids.
 
 use super::{Engine, Statement, cidr};
 use crate::rules::{CidrSelector, GroupSelector, Groups, Peer, Peers, Policy, Rule, Selector};
@@ -8,14 +8,14 @@ use ipnet::IpNet;
 use model::ProvenanceId;
 use std::sync::Arc;
 
-/// A policy in use.
+/// A loaded policy.
 #[derive(Debug)]
 pub(super) struct Loaded {
     pub(super) policy: Arc<Policy>,
     pub(super) rules: Vec<LoadedRule>,
     /// Each use of a prefix.
     prefixes: Vec<IpNet>,
-    /// It depends on groups of prefixes.
+    /// Whether it depends on CIDR groups.
     groups: bool,
 }
 
@@ -68,7 +68,7 @@ impl Engine {
         }
     }
 
-    /// Groups have changed: policies that use them are loaded again.
+    /// Reloads the policies that use changed groups.
     pub(super) fn reload_groups(&mut self) {
         let using = self.policies.values().filter(|loaded| loaded.groups).map(|loaded| loaded.policy.clone());
         for policy in using.collect::<Vec<_>>() {
@@ -97,20 +97,20 @@ impl Engine {
         }
     }
 
-    /// The prefixes of the groups that are meant, each with the exceptions that lie inside of it.
+    /// The prefixes of the selected groups, each with the exceptions inside it.
     fn expand(&self, selector: &GroupSelector) -> Vec<CidrSelector> {
         let meant = |group: &&crate::ingest::CidrGroup| match &selector.groups {
             Groups::Named(name) => group.name == *name,
             Groups::Labelled(labels) => labels.matches(&group.labels),
         };
         let cidrs = self.groups.values().filter(meant).flat_map(|group| group.cidrs.iter().copied());
-        // A prefix that an exception covers as a whole is not meant at all.
+        // Drop a prefix that an exception covers entirely.
         let cidrs = cidrs.filter(|cidr| !selector.except.iter().any(|except| except.contains(cidr)));
         let inside = |cidr: &IpNet| selector.except.iter().copied().filter(|e| cidr.contains(e)).collect();
         cidrs.map(|cidr| CidrSelector { cidr, except: inside(&cidr) }).collect()
     }
 
-    /// Takes a selector into use; the prefixes of it get identities first.
+    /// Acquires a selector; its prefixes get identities first.
     fn acquire(&mut self, selector: PeerSelector, prefixes: &mut Vec<IpNet>) -> crate::selectors::SelectorId {
         if let PeerSelector::Cidr(cidr) = &selector {
             for prefix in cidr.prefixes() {
@@ -127,7 +127,7 @@ impl Engine {
         }
     }
 
-    /// Gives the identity of a prefix the labels that it has now.
+    /// Updates the labels of a prefix's identity.
     pub(super) fn label_prefix(&mut self, prefix: IpNet, id: model::IdentityId) {
         let labels = cidr::labels(&prefix, self.cidrs.families(), self.api_servers.contains(&prefix));
         let changed = self.selectors.upsert(id, Subject { labels, prefix: Some(prefix) });

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the pods of each identity call their ports.
+//! The named ports of each identity's pods.
 
 use model::{IdentityId, MeshPod, NamedPort, RemoteEndpoint};
 use statedb::Row;
@@ -13,7 +13,7 @@ pub(super) struct NamedPorts {
 }
 
 impl NamedPorts {
-    /// A pod is there or has changed. Returns the identities for which names have changed.
+    /// Adds or updates a pod. Returns the identities whose named ports have changed.
     pub(super) fn upsert(&mut self, pod: &RemoteEndpoint) -> BTreeSet<IdentityId> {
         if self.pods.get(&pod.key()).is_some_and(|(id, ports)| *id == pod.identity && *ports == pod.named_ports) {
             return BTreeSet::new();
@@ -31,7 +31,7 @@ impl NamedPorts {
         changed
     }
 
-    /// A pod is gone. Returns the identities for which names have changed.
+    /// Removes a pod. Returns the identities whose named ports have changed.
     pub(super) fn remove(&mut self, pod: &MeshPod) -> BTreeSet<IdentityId> {
         let Some((identity, named)) = self.pods.remove(pod) else { return BTreeSet::new() };
         if let Some(ports) = self.by_identity.get_mut(&identity) {
@@ -48,7 +48,7 @@ impl NamedPorts {
         BTreeSet::from([identity])
     }
 
-    /// The numbers behind a name.
+    /// The port numbers for a name.
     pub(super) fn numbers(&self, identity: IdentityId, proto: u8, name: &str) -> Vec<u16> {
         let ports = self.by_identity.get(&identity).into_iter().flatten();
         ports.filter(|((p, n, _), _)| *p == proto && n == name).map(|((_, _, port), _)| *port).collect()

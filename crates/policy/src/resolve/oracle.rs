@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The specification of policy: an interpreter that reads the objects as users write them, once for each packet. It shares
-//! no code with what it judges: not the parsing of selectors, prefixes and ports, nor the matching.
+//! The specification of policy: an interpreter that reads the objects as users write them, afresh for each packet. It
+//! shares no code with what it checks: neither the parsing of selectors, prefixes and ports, nor the matching.
 
 mod generate;
 mod read;
@@ -17,7 +17,7 @@ pub(super) use generate::{api_servers, cidr_group, cluster, named_port, packet, 
 const NAMESPACE: &str = "io.kubernetes.pod.namespace";
 const NAMESPACE_LABELS: &str = "io.cilium.k8s.namespace.labels.";
 const CLUSTER: &str = "io.cilium.k8s.policy.cluster";
-/// Fields by which peers are named that are not honoured.
+/// Peer fields that are not honoured.
 const UNKNOWN: [&str; 6] = ["fromNodes", "toNodes", "fromGroups", "toGroups", "toFQDNs", "toServices"];
 const PEERS: [&str; 14] = [
     "fromEndpoints",
@@ -39,16 +39,16 @@ const PEERS: [&str; 14] = [
 /// Keys and values of a pod's labels, all of Kubernetes.
 pub(super) type PodLabels = BTreeMap<String, String>;
 
-/// The other end of a packet.
+/// A packet's peer.
 #[derive(Clone, Debug)]
 pub(super) enum Remote {
-    /// A pod, or who else has an identity of the cluster.
+    /// A pod, or anything else with an identity of the cluster.
     Identity(u32),
     /// An address outside.
     Outside(IpAddr),
 }
 
-/// A packet, seen from the pod that policy is about.
+/// A packet, seen from the policy's subject.
 #[derive(Clone, Debug)]
 pub(super) struct Packet {
     pub(super) direction: Direction,
@@ -58,7 +58,7 @@ pub(super) struct Packet {
     pub(super) port: u16,
 }
 
-/// A port that a container gives a name.
+/// A named container port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Named {
     pub(super) name: String,
@@ -66,7 +66,7 @@ pub(super) struct Named {
     pub(super) port: u16,
 }
 
-/// Everything that decides about a packet.
+/// Everything that determines the verdict on a packet.
 #[derive(Clone, Debug)]
 pub(super) struct Cluster {
     pub(super) mode: Enforcement,
@@ -85,27 +85,27 @@ pub(super) struct Cluster {
     pub(super) api_server_here: bool,
     /// Labels of the identities of pods.
     pub(super) pods: BTreeMap<u32, PodLabels>,
-    /// What some of them were before.
+    /// Earlier labels of some of them.
     pub(super) pods_before: BTreeMap<u32, PodLabels>,
-    /// Identity of the pod that policy is about.
+    /// Identity of the subject.
     pub(super) subject: u32,
     pub(super) own_ports: Vec<Named>,
-    /// What pods of each identity call their ports.
+    /// Named ports of each identity's pods.
     pub(super) peer_ports: Vec<(u32, Named)>,
 }
 
 /// A label: source, key and value.
 type Label = (String, String, String);
 
-/// What a selector of peers means without saying it.
+/// What a peer selector implies.
 struct Scope<'a> {
     /// Of the policy; none if it is clusterwide.
     namespace: Option<&'a str>,
-    /// The rule is about pods without labels.
+    /// The rule selects unlabelled pods.
     init: bool,
 }
 
-/// One element of a section, with where it stands.
+/// One element of a section, with its path.
 pub(super) struct Element<'a> {
     /// Such as `ingress[0]`.
     pub(super) origin: String,
@@ -148,7 +148,7 @@ impl Cluster {
         self.mode == Enforcement::Always || self.policies.iter().filter(|p| self.is_about_subject(p)).any(of)
     }
 
-    /// Whether any of its rules is about the subject.
+    /// Whether any of its rules selects the subject.
     fn is_about_subject(&self, policy: &Value) -> bool {
         if policy["kind"] == "NetworkPolicy" {
             let labels = self.labels(&Remote::Identity(self.subject));
@@ -159,7 +159,7 @@ impl Cluster {
         !self.specs(policy).is_empty()
     }
 
-    /// The rules of a Cilium policy that are about the subject, with their paths; none if it is invalid.
+    /// The rules of a Cilium policy that select the subject, with their paths; none if it is invalid.
     fn specs<'a>(&self, policy: &'a Value) -> Vec<(String, &'a Value)> {
         let one = policy["spec"].is_object().then(|| (String::new(), &policy["spec"]));
         let more = list(&policy["specs"]).iter().enumerate().map(|(i, spec)| (format!("specs[{i}]."), spec));
@@ -173,7 +173,7 @@ impl Cluster {
         all.into_iter().filter(|(_, s)| here && selects(&s["endpointSelector"], &Key::Source, &labels)).collect()
     }
 
-    /// Every element that is about the subject; of one policy if it is named.
+    /// Every element that applies to the subject, optionally of one named policy.
     pub(super) fn elements(&self, name: Option<&str>) -> Vec<Element<'_>> {
         let mut all = Vec::new();
         let wanted = |p: &&Value| name.is_none_or(|name| p["metadata"]["name"] == name) && self.is_about_subject(p);
@@ -198,7 +198,7 @@ impl Cluster {
         all
     }
 
-    /// Whether the element is about the packet.
+    /// Whether the element matches the packet.
     pub(super) fn speaks(&self, element: &Element<'_>, packet: &Packet) -> bool {
         let about = if element.of_kubernetes {
             self.kubernetes_peer(element, &packet.remote)
@@ -232,7 +232,7 @@ impl Cluster {
 
     fn peer(&self, element: &Element<'_>, remote: &Remote) -> bool {
         let Element { body, deny, .. } = element;
-        // A deny that is not understood denies anybody, an allow nobody.
+        // A deny that is not understood matches anybody, an allow nobody.
         if UNKNOWN.iter().any(|field| !list(&body[*field]).is_empty()) {
             return *deny;
         }
@@ -422,7 +422,7 @@ fn is_icmp(field: &Value, packet: &Packet) -> bool {
     (packet.proto, packet.port) == (if v6 { 58 } else { 1 }, number)
 }
 
-/// What may not stand in a rule. The generators make no other mistakes.
+/// What makes a rule invalid. The generators make no other mistakes.
 fn is_invalid(spec: &Value) -> bool {
     let sections = ["ingress", "ingressDeny", "egress", "egressDeny"];
     let of = |name: &&str| {

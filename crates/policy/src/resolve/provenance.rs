@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Numbers of rules. They are made from the rule's name, so that a restart finds the entries of the kernel as they are.
+//! Ids of rules. They are hashed from the rule's name, so that after a restart the kernel's entries are still right.
 
 use crate::rules::{Policy, PolicyName};
 use model::{Provenance, ProvenanceId};
 use std::collections::BTreeMap;
 
-/// Which number stands for which rule.
+/// Maps ids to rules.
 #[derive(Debug, Default)]
 pub(super) struct Provenances {
     rows: BTreeMap<ProvenanceId, Provenance>,
@@ -13,7 +13,7 @@ pub(super) struct Provenances {
 }
 
 impl Provenances {
-    /// The number of a rule of a policy.
+    /// The id of a rule of a policy.
     pub(super) fn acquire(&mut self, policy: &Policy, origin: &str, log: Option<&str>, revision: u64) -> ProvenanceId {
         let key = (policy.name.clone(), origin.to_owned());
         let id = match self.by_rule.get(&key) {
@@ -36,7 +36,7 @@ impl Provenances {
         id
     }
 
-    /// Forgets the rules of a policy, but for those that are kept.
+    /// Forgets a policy's rules, except those to keep.
     pub(super) fn retain(&mut self, policy: &PolicyName, kept: &dyn Fn(ProvenanceId) -> bool) {
         let rules = self.by_rule.range((policy.clone(), String::new())..).take_while(|((name, _), _)| name == policy);
         let gone: Vec<_> = rules.filter(|(_, id)| !kept(**id)).map(|(key, id)| (key.clone(), *id)).collect();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The local pods that policy cannot tell apart, and what is compiled for them.
+//! Sets of local pods that policy cannot tell apart, and what is compiled for them.
 
 use super::entries::{self, ANY, Entries, EntryKey, World, compile_peer};
 use super::{CompiledPolicy, Enforcement, Engine, Statement};
@@ -9,7 +9,7 @@ use model::{EndpointId, IdentityId, NamedPort, PolicyId, reserved};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// What policy can tell of a local pod: its identity, and what it calls its ports.
+/// What policy can see of a local pod: its identity and its named ports.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SubjectKey {
     /// Identity.
@@ -31,7 +31,7 @@ impl SubjectKey {
     }
 }
 
-/// A compiled policy and what it was made from.
+/// A compiled policy and its inputs.
 #[derive(Debug)]
 pub(super) struct Subject {
     pub(super) id: PolicyId,
@@ -43,12 +43,12 @@ pub(super) struct Subject {
     entries: Entries,
 }
 
-/// How one direction is treated.
+/// One direction of a policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Mode {
-    /// Policy says something about it.
+    /// Whether policy applies to it.
     enforced: bool,
-    /// What no statement denies is allowed.
+    /// Whether it is allowed by default.
     open: bool,
 }
 
@@ -91,8 +91,8 @@ impl Subject {
         }
     }
 
-    /// What holds without a statement: everything in a direction that is open; and a pod's own node may always reach it,
-    /// because the kubelet's probes come from there. A statement that denies still wins.
+    /// Built-in entries: everything in a direction that is open; and a pod's own node may always reach it, since the
+    /// kubelet's probes come from there. An explicit deny still wins.
     fn always(&self, direction: Direction, peer: IdentityId) -> bool {
         let open = self.mode(direction).open;
         (open && peer == ANY) || (!open && direction == Direction::Ingress && peer == reserved::HOST)
@@ -100,12 +100,12 @@ impl Subject {
 }
 
 impl Engine {
-    /// Compiles from nothing.
+    /// Compiles from scratch.
     pub(super) fn compile(&self, key: &SubjectKey, subject: &mut Subject) {
         let labels = self.selectors.identity(key.identity).map(|subject| &subject.labels);
         let about = |selector: &crate::rules::Selector| labels.is_some_and(|labels| selector.matches(labels));
         let rules = self.policies.values().flat_map(|loaded| &loaded.rules).filter(|rule| about(&rule.subject));
-        // Of pods without labels nobody can say which policies are about them: then nothing is allowed.
+        // Without labels nobody can tell which policies select the pods: allow nothing.
         let unknown = labels.is_none() && self.mode != Enforcement::Never;
         let (mut statements, mut deny_ingress, mut deny_egress) = (Vec::new(), unknown, unknown);
         for rule in rules.filter(|_| self.mode != Enforcement::Never) {
@@ -124,19 +124,19 @@ impl Engine {
         subject.statements = statements;
         let named = || self.named_ports.identities();
         let mut by_peer = entries::by_peer(&subject.statements, &self.selectors, &named);
-        // What holds without a statement.
+        // The built-in entries.
         for peer in [ANY, reserved::HOST] {
             by_peer.entry(peer).or_default();
         }
         let compiled = by_peer.iter().flat_map(|(peer, about)| self.compile_peer(key, subject, *peer, about));
         let compiled: Entries = compiled.collect();
-        // Kept as it is where nothing has changed, so that a comparison with the former state is quick.
+        // Left as is where nothing has changed, so that comparing with the previous state is fast.
         if subject.entries != compiled {
             subject.entries = compiled;
         }
     }
 
-    /// Compiles what concerns some peers.
+    /// Recompiles the entries of some peers.
     pub(super) fn compile_peers(&self, key: &SubjectKey, subject: &mut Subject, peers: &BTreeSet<IdentityId>) {
         for peer in peers {
             let about = subject.statements.iter().filter(|s| entries::concerns(s, *peer, &self.selectors));

@@ -35,7 +35,7 @@ fn ingest<P: api::Policy>(context: &Context, kind: PolicyKind, namespace: &str, 
     Some(Policy::new(id, labels, rules))
 }
 
-/// The rules with what of them is not honoured, or what makes them invalid.
+/// The rules and their unhonoured parts, or what makes them invalid.
 fn rules(
     context: &Context,
     id: &PolicyName,
@@ -68,17 +68,17 @@ pub(super) fn policy_labels(id: &PolicyName, name: &str, uid: Option<&str>) -> V
     all
 }
 
-/// What selectors mean inside of one rule.
+/// What selectors imply within a rule.
 struct Scope<'a> {
     context: &'a Context,
     /// Empty in a clusterwide policy.
     namespace: Arc<str>,
-    /// The rule is about pods without labels: its selectors do not ask for a namespace.
+    /// The rule selects unlabelled pods: its selectors do not require a namespace.
     matches_init: bool,
 }
 
 impl Scope<'_> {
-    /// The rule, if it is about pods, or what makes it invalid beyond what [`api::validate`] knows of.
+    /// The rule, if it selects pods, or what makes it invalid beyond what [`api::validate`] checks.
     fn rule(mut self, path: &str, spec: &api::Rule, problems: &mut Vec<Problem>) -> Result<Option<Rule>, Problem> {
         let Some(selector) = &spec.endpoint_selector else {
             let reason = "policies for nodes are not supported yet; the rule does nothing".to_owned();
@@ -100,7 +100,7 @@ impl Scope<'_> {
         }))
     }
 
-    /// The pods that the rule is about: always of the policy's own namespace.
+    /// The pods that the rule selects: always in the policy's own namespace.
     fn subject(
         &self,
         path: &str,
@@ -127,7 +127,7 @@ impl Scope<'_> {
         Ok(all)
     }
 
-    /// Peers by labels, with what the selector means without saying it.
+    /// Peers by labels, with what the selector implies.
     fn peer(&self, selector: &LabelSelector) -> Result<Selector, String> {
         let mut all = raw(selector).requirements(Keys::WithSource)?;
         if all.iter().any(|r| r.source == LabelSource::Reserved) {

@@ -14,8 +14,9 @@ use std::sync::Arc;
 /// Annotations that give the policy another name for tools.
 const NAME_OVERRIDE: [&str; 2] = ["policy.cilium.io/name", "io.cilium.name"];
 
-/// A policy from a NetworkPolicy. The API server has refused what is invalid; of what is not understood nevertheless, an
-/// element allows nothing, and a selector of the pods makes the policy invalid, since nobody can say whom it is about.
+/// A policy from a NetworkPolicy. The API server has already rejected what is invalid; if something is still not
+/// understood, an element allows nothing, and a pod selector makes the policy invalid, since nobody can tell whom it
+/// selects.
 #[must_use]
 pub fn ingest_network_policy(context: &Context, object: &net::NetworkPolicy) -> Option<Policy> {
     let meta = &object.metadata;
@@ -50,7 +51,7 @@ impl Ingest<'_> {
         let deny =
             |name: &str, otherwise: bool| if types.is_empty() { otherwise } else { types.iter().any(|t| t == name) };
         let (deny_ingress, deny_egress) = (deny("Ingress", true), deny("Egress", spec.egress.is_some()));
-        // A section whose type is not listed does not count.
+        // A section whose type is not listed is ignored.
         let mut statements = std::mem::take(&mut self.statements);
         statements.retain(|s| match s.direction {
             Direction::Ingress => deny_ingress,
@@ -109,7 +110,7 @@ impl Ingest<'_> {
         Ok(Peer::Labels(Selector::all_of(self.context.complete(requirements))))
     }
 
-    /// Pods by labels, in this namespace or in those selected.
+    /// Pods by labels, in this namespace or in the selected ones.
     fn pods(
         &self,
         pods: Option<&LabelSelector>,
@@ -150,7 +151,7 @@ impl Ingest<'_> {
     }
 }
 
-/// The selector in its raw form; none selects everything.
+/// The raw selector; none selects everything.
 fn raw(selector: Option<&LabelSelector>) -> RawSelector {
     let Some(selector) = selector else { return RawSelector::default() };
     let labels = selector.match_labels.iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();

@@ -4,7 +4,7 @@
 use super::{Context, NonEmpty};
 use std::sync::Arc;
 
-/// A port's name is no longer than this (RFC 6335, 5.1).
+/// Maximum length of a port's name (RFC 6335, 5.1).
 const MAX_NAME: usize = 15;
 
 /// TCP, UDP and SCTP by their numbers (IANA).
@@ -15,7 +15,7 @@ const SCTP: u8 = abi::flow::proto::SCTP;
 /// A protocol with ports, or ICMP with types.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum L4 {
-    /// Numbers from the first to the last; all of them mean the protocol as a whole.
+    /// A range; the full range means the whole protocol.
     Range {
         /// IP protocol number.
         proto: u8,
@@ -24,7 +24,7 @@ pub enum L4 {
         /// Last port.
         last: u16,
     },
-    /// The port that containers call so: the subject's own for ingress, the peer's for egress.
+    /// A named container port: the subject's own for ingress, the peer's for egress.
     Named {
         /// IP protocol number.
         proto: u8,
@@ -41,7 +41,7 @@ impl L4 {
     }
 }
 
-/// A port as it is written in Cilium's policies.
+/// A port as written in Cilium's policies.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RawPort {
     pub(super) port: Option<String>,
@@ -50,7 +50,7 @@ pub(super) struct RawPort {
 }
 
 impl RawPort {
-    /// One entry per protocol that is meant.
+    /// One entry per protocol.
     pub(super) fn parse(&self, context: &Context) -> Result<Vec<L4>, String> {
         let protos = protocols(self.protocol.as_deref(), context)?;
         let text = self.port.as_deref().unwrap_or("0");
@@ -65,7 +65,7 @@ impl RawPort {
         if last < first {
             return Err(format!("endPort {last} is below port {first}"));
         }
-        // Port 0 alone stands for all ports.
+        // Port 0 by itself means all ports.
         let (first, last) = if (first, last) == (0, 0) { (0, u16::MAX) } else { (first, last) };
         Ok(protos.into_iter().map(|proto| L4::Range { proto, first, last }).collect())
     }
@@ -160,7 +160,7 @@ const ICMPV6_TYPES: &[(&str, u8)] = &[
     ("ExtendedEchoReply", 161),
 ];
 
-/// A list without repetition, or `None` when nothing is in it.
+/// A deduplicated list, or `None` if it is empty.
 pub(super) fn collect(all: Vec<L4>) -> Option<NonEmpty<L4>> {
     NonEmpty::new(all).map(NonEmpty::sorted)
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Label selectors. "Nothing", "everything" and "what matches" are three different things by type.
+//! Label selectors. "Nothing", "everything" and "whatever matches" are distinct variants.
 
 use super::NonEmpty;
 use model::{Label, LabelSource, Labels};
 use std::sync::Arc;
 
-/// Which label sets are meant.
+/// A set of label sets.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Selector {
     /// None.
@@ -16,27 +16,27 @@ pub enum Selector {
     Matching(NonEmpty<Requirement>),
 }
 
-/// What a selector asks of one key.
+/// A selector's requirement on one key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Requirement {
     /// Source of the label; [`LabelSource::Any`] for any.
     pub source: LabelSource,
     /// Key.
     pub key: Arc<str>,
-    /// What is asked.
+    /// The condition.
     pub operator: Operator,
 }
 
-/// What is asked of the key's value.
+/// The condition on the key's value.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Operator {
     /// It is one of these.
     In(NonEmpty<Arc<str>>),
-    /// It is none of these, or there is no such key.
+    /// It is none of these, or the key is absent.
     NotIn(NonEmpty<Arc<str>>),
-    /// There is such a key.
+    /// The key is present.
     Exists,
-    /// There is no such key.
+    /// The key is absent.
     Missing,
 }
 
@@ -46,12 +46,12 @@ impl Requirement {
         Self { source, key: key.into(), operator: Operator::In(NonEmpty::one(value.into())) }
     }
 
-    /// The key is there.
+    /// The key is present.
     pub fn exists(source: LabelSource, key: impl Into<Arc<str>>) -> Self {
         Self { source, key: key.into(), operator: Operator::Exists }
     }
 
-    /// Whether the labels meet it.
+    /// Whether the labels satisfy it.
     #[must_use]
     pub fn matches(&self, labels: &Labels) -> bool {
         let accepted = |l: &&Label| l.key == self.key && (self.source == LabelSource::Any || l.source == self.source);
@@ -66,7 +66,7 @@ impl Requirement {
 }
 
 impl Selector {
-    /// All requirements together; everything when there is none.
+    /// All requirements together; everything if there are none.
     #[must_use]
     pub fn all_of(requirements: Vec<Requirement>) -> Self {
         NonEmpty::new(requirements).map_or(Self::Everything, |all| Self::Matching(all.sorted()))
@@ -78,7 +78,7 @@ impl Selector {
         Self::Matching(NonEmpty::one(Requirement::exists(LabelSource::Reserved, name)))
     }
 
-    /// Whether the labels are meant.
+    /// Whether the labels match.
     #[must_use]
     pub fn matches(&self, labels: &Labels) -> bool {
         match self {
@@ -89,7 +89,7 @@ impl Selector {
     }
 }
 
-/// A label selector of the Kubernetes API, from whichever type it is written in.
+/// A Kubernetes label selector, independent of the API type it came from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RawSelector {
     /// `matchLabels`.
@@ -101,13 +101,13 @@ pub(crate) struct RawSelector {
 /// How the keys of a selector are written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Keys {
-    /// As in Cilium's policies: `source:key`, without a source any.
+    /// As in Cilium's policies: `source:key`; without a source, any.
     WithSource,
-    /// As in Kubernetes' own: all are of pods.
+    /// As in Kubernetes' own: all are pod labels.
     Pods,
-    /// Labels of namespaces.
+    /// Namespace labels.
     Namespaces,
-    /// Labels of another object: any source.
+    /// Labels of another object, of any source.
     Plain,
 }
 
@@ -134,7 +134,7 @@ impl RawSelector {
     ///
     /// # Errors
     ///
-    /// Names the key that cannot be used, and why.
+    /// Names the invalid key, and the reason.
     pub(crate) fn requirements(&self, keys: Keys) -> Result<Vec<Requirement>, String> {
         let mut all = Vec::new();
         for (key, value) in &self.labels {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Pods of this node: from their labels to an identity, and with it to a compiled policy. A pod whose labels or whose
-//! identity is not known waits, and while it waits it has no row in the table that permits to attach it.
+//! Pods of this node: from their labels to an identity, and with it to a compiled policy. A pod whose labels or
+//! identity are unknown waits, and until then has no row in the table that permits attaching it.
 
 use super::Run;
 use crate::identity::allocate::Request;
@@ -10,7 +10,7 @@ use k8s::{Warning, pod_reference};
 use model::{Endpoint, EndpointId, EndpointKind, Identity, IdentityId, Labels, Pod, PolicyId, reserved};
 
 impl Run {
-    /// Finds the identity of a pod of this node, or asks for one.
+    /// Finds the identity of a pod of this node, or requests one.
     pub(super) fn resolve_endpoint(&mut self, id: EndpointId) {
         let Some(endpoint) = self.endpoints.get(&id) else { return };
         let EndpointKind::Pod { name, uid } = &endpoint.kind else {
@@ -19,7 +19,7 @@ impl Run {
         let pod = self.pods.snapshot().get(name).filter(|pod| has_uid(pod, uid));
         let namespace = self.namespaces.snapshot().get(&name.namespace);
         let (Some(pod), Some(namespace)) = (pod, namespace) else {
-            // What is known of an attached pod stays until something else is known.
+            // What is known about an attached pod stays until there is something newer.
             if !self.attached.contains_key(&id) {
                 self.waiting.insert(id);
             }
@@ -56,7 +56,7 @@ impl Run {
         self.addresses.remove_endpoint(id);
     }
 
-    /// All pods of this node that the condition picks.
+    /// Resolves all pods of this node that meet the condition.
     pub(super) fn resolve_where(&mut self, condition: impl Fn(&Endpoint) -> bool) {
         let picked: Vec<_> = self.endpoints.values().filter(|e| condition(e)).map(|e| e.id).collect();
         picked.into_iter().for_each(|id| self.resolve_endpoint(id));
@@ -75,17 +75,18 @@ impl Run {
         }
     }
 
-    /// Pods of this node that have a number which belongs to other labels by now get another.
+    /// Pods of this node whose number now belongs to other labels get another one.
     fn leave(&mut self, identity: IdentityId) {
         let pods: Vec<_> = self.attached.iter().filter(|(_, used)| **used == identity).map(|(id, _)| *id).collect();
         if !pods.is_empty() {
-            tracing::warn!(%identity, "an identity in use has other labels now, its pods get another");
+            tracing::warn!(%identity, "an identity in use now has other labels, its pods get another one");
         }
         pods.into_iter().for_each(|id| self.resolve_endpoint(id));
     }
 
-    /// Somebody removed an identity. One that pods of this node have is made again, if possible with its number. Of pods
-    /// elsewhere their agent does so, and until then what they may do stays: flows that are refused once stay refused.
+    /// Somebody removed an identity. If pods of this node have it, it is recreated, if possible with the same number.
+    /// For pods elsewhere their own agent does that; until then their permissions stay, since flows once refused stay
+    /// refused.
     pub(super) fn identity_removed(&mut self, identity: &Identity) {
         if self.attached.values().any(|used| *used == identity.id) {
             tracing::warn!(identity = %identity.id, "identity in use was deleted, recreating it");
@@ -97,7 +98,7 @@ impl Run {
         }
     }
 
-    /// Pods of the cluster have changed: what none of them has any more need not come back.
+    /// Pods of the cluster have changed: an identity that none of them has need not come back.
     pub(super) fn forget_missed(&mut self) {
         let gone: Vec<_> = self.missed.iter().filter(|id| !self.addresses.is_carried(**id)).copied().collect();
         gone.into_iter().for_each(|id| self.forget_identity(id));
@@ -109,7 +110,7 @@ impl Run {
         self.engine.remove_identity(id);
     }
 
-    /// An identity was made. If it replaces one that could not be kept, that one ends.
+    /// An identity was created. If it replaces one that could not be kept, that one ends.
     pub(super) fn identity_made(&mut self, identity: &Identity) {
         self.refused.remove(&identity.labels);
         let lost = self.requested.remove(&identity.labels).flatten().filter(|lost| *lost != identity.id);
@@ -122,7 +123,7 @@ impl Run {
         self.resolve_waiting();
     }
 
-    /// There is no identity for these labels, and people have to do something about it.
+    /// There is no identity for these labels, and people have to fix that.
     pub(super) fn identity_refused(&mut self, labels: Labels, why: String) {
         self.refused.insert(labels, why);
         self.resolve_waiting();
@@ -142,16 +143,16 @@ impl Run {
     fn request(&mut self, labels: Labels, wanted: Option<IdentityId>) {
         if !self.requested.contains_key(&labels) {
             self.requested.insert(labels.clone(), wanted);
-            // The other end lives as long as the process.
+            // The receiver lives as long as the process.
             let _ = self.requests.send(Request { labels, wanted });
         }
     }
 }
 
-/// Whether the pod is the one that an endpoint was made for, and not an earlier or later one of that name.
+/// Whether the pod is the one an endpoint was created for, not an earlier or later one of that name.
 ///
-/// Static pods have another UID in the API than for the kubelet, a hash without hyphens, and that in the API changes with
-/// each mirror: theirs cannot be compared.
+/// A static pod's UID at the kubelet, a hash without hyphens, differs from that in the API, which changes with each
+/// mirror: they cannot be compared.
 fn has_uid(pod: &Pod, uid: &str) -> bool {
     let comparable = uid.contains('-') && !pod.uid.is_empty() && !pod.is_mirror();
     !comparable || pod.uid == uid

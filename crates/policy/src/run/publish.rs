@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Brings what was computed into tables, in an order that never lets a packet meet half of a change: entries of policies
-//! before the ipcache names their identities, and both before a pod is told of its policy; the other way round when
-//! something ends.
+//! Publishes results to tables in an order that never exposes half of a change: policy entries before the ipcache has
+//! their identities, and both before a pod gets its policy; in reverse when something ends.
 
 use super::Run;
 use crate::reconcile::known_endpoints;
@@ -9,7 +8,7 @@ use model::{EndpointPolicy, PolicyId};
 use statedb::{Revision, State};
 
 impl Run {
-    /// Publishes what the changes since the last call amount to.
+    /// Publishes the net effect of the changes since the last call.
     pub(super) async fn publish(&mut self) {
         let policies_changed = self.published_revision != self.engine.revision();
         self.publish_identities();
@@ -46,7 +45,7 @@ impl Run {
         self.tables.compiled.commit()
     }
 
-    /// What goes with the policies themselves: the rules behind entries, and the prefixes that rules name.
+    /// What accompanies the policies: the rules behind entries, and the prefixes in rules.
     fn publish_policies(&mut self) {
         self.published_revision = self.engine.revision();
         self.tables.provenance.replace(self.engine.provenances().cloned());
@@ -64,7 +63,7 @@ impl Run {
         self.entries.commit();
     }
 
-    /// Tells pods of their policy once its entries are in the kernel; until then they keep what they were told before.
+    /// Gives pods their policy once its entries are in the kernel; until then they keep the previous one.
     pub(super) fn publish_endpoints(&mut self) {
         self.unsettled = false;
         for (endpoint, identity) in self.attached.clone() {
@@ -97,7 +96,7 @@ impl Run {
             .is_some_and(|status| status.state == State::Done && wanted.is_some_and(|wanted| status.revision >= wanted))
     }
 
-    /// Compiled policies that no pod has any more go when the programs know no pod by them.
+    /// Removes compiled policies that no pod has any more, once no program refers to them.
     pub(super) fn retire(&mut self) {
         let rows = self.tables.compiled.snapshot();
         let idle: Vec<_> = rows.iter().map(|row| row.id).filter(|id| !self.engine.has_policy(*id)).collect();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! All tables that the engine reads, as one stream of events.
+//! All tables that the engine reads, as a single stream of events.
 
 use super::super::Inputs;
 use crate::ingest::{ApiServers, CidrGroup};
@@ -51,10 +51,10 @@ impl Sources {
         }
     }
 
-    /// Waits for the next change of any table. Cancelling the wait loses nothing.
+    /// Waits for the next change to any table. Cancel safe.
     pub(super) async fn next(&mut self) -> Event {
         tokio::select! {
-            // Who is there comes before what is said about them.
+            // Entities come before statements about them.
             biased;
             batch = self.identities.next() => Event::Identities(batch),
             batch = self.namespaces.next() => Event::Namespaces(batch),
@@ -69,7 +69,7 @@ impl Sources {
         }
     }
 
-    /// Whether every table was complete at some time, and this node is known.
+    /// Whether every table has been complete at some point, and this node is known.
     pub(super) fn complete(&self) -> bool {
         self.endpoints.snapshot().initialized()
             && self.pods.snapshot().initialized()

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `tests/golden/*.txt`: objects as a user applies them, then what comes of them. `UPDATE_GOLDEN=1 cargo test -p policy
-//! golden` writes the second half anew; the difference is to be reviewed as the specification.
+//! Golden tests: objects as a user applies them, and what comes of them.
 
-use crate::support::{Agent, Store, Tables, compact, eventually, start};
+#[path = "../../../datapath/tests/kit/golden.rs"]
+mod kit;
+
+use crate::support::{Agent, Store, Tables, compact, start};
 use datapath::fake;
 use k8s::k8s_openapi::api::core::v1 as core;
 use model::{IdentityId, Label, NamedPort, PodName, Protocol, RemoteEndpoint};
 use policy::{Config, Families};
 use serde_json::Value;
 use std::fmt::Write;
-use std::path::Path;
-
-const SEPARATOR: &str = "\n=== result\n";
+use std::time::Duration;
 
 /// Puts an object into the table where it belongs.
 fn apply(tables: &mut Tables, config: &Config, object: Value, number: u16) {
@@ -123,45 +123,42 @@ fn kernel_agrees(kernel: &fake::Kernel, agent: &Agent) -> bool {
     wanted == there
 }
 
-async fn result_of(objects: &str, failures: f64) -> String {
+/// Plays one story and returns it as it went, on a kernel that fails now and then.
+async fn play(story: &str, failures: f64) -> String {
     let families = Families { ipv4: true, ipv6: true };
     let config = Config { ipv4: families.ipv4, ipv6: families.ipv6, ..Config::default() };
-    let mut tables = Tables::default();
-    let objects: Vec<Value> = serde_saphyr::from_multiple(objects).expect("YAML");
-    for (number, object) in objects.into_iter().enumerate() {
-        apply(&mut tables, &config, object, u16::try_from(number + 1).unwrap());
-    }
-    tables.commit();
-    tables.mark_initialized();
-    let kernel = fake::Kernel::new();
+    let (mut tables, kernel) = (Tables::default(), fake::Kernel::new());
     let chaotic = fake::chaos(kernel.clone(), failures, 11);
-    let agent = start(config, chaotic, Store::default(), &tables);
-    let pods = tables.endpoints.snapshot().len();
-    eventually("all pods", || (agent.outputs.endpoint_policies.snapshot().len() == pods).then_some(())).await;
-    eventually("the kernel", || kernel_agrees(&kernel, &agent).then_some(())).await;
-    render(&agent, &tables)
+    let agent = start(config.clone(), chaotic, Store::default(), &tables);
+    let mut numbers = 1..;
+    kit::play(story, async |command, body| match command {
+        "apply" => {
+            for object in serde_saphyr::from_multiple(body).expect("YAML") {
+                apply(&mut tables, &config, object, numbers.next().unwrap());
+            }
+            None
+        }
+        "result" => {
+            tables.commit();
+            tables.mark_initialized();
+            // The clock is paused, so it moves only once every task waits: for the next of many attempts, at most.
+            tokio::time::sleep(Duration::from_secs(1200)).await;
+            assert!(kernel_agrees(&kernel, &agent));
+            Some(render(&agent, &tables))
+        }
+        other => panic!("unknown command {other}"),
+    })
+    .await
 }
 
 #[tokio::test(start_paused = true)]
 async fn golden_files_hold_also_on_a_kernel_that_fails_now_and_then() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
-    files.sort();
-    assert!(!files.is_empty());
-    let (mut wrong, update) = (Vec::new(), std::env::var_os("UPDATE_GOLDEN").is_some());
-    for file in files {
-        let text = std::fs::read_to_string(&file).unwrap();
-        let (objects, expected) = text.split_once(SEPARATOR).unwrap_or((text.trim_end(), ""));
+    for (path, story) in kit::stories(env!("CARGO_MANIFEST_DIR")) {
         for failures in [0.0, 0.2] {
-            let result = result_of(objects, failures).await;
-            if update {
-                std::fs::write(&file, format!("{objects}{SEPARATOR}{result}")).unwrap();
-            } else if result != expected {
-                wrong.push(format!("{}:\n--- expected\n{expected}--- is\n{result}", file.display()));
-            }
+            let seen = play(&story, failures).await;
+            kit::compare(&path, &story, &seen, &format!("with {failures} of calls failing"));
         }
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]

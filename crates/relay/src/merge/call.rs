@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The calls whose answers are streams.
+//! The streaming calls.
 
 use hubble::proto::observer::get_flows_response::ResponseTypes;
 use hubble::proto::observer::observer_client::ObserverClient;
@@ -17,7 +17,7 @@ pub(super) use hubble::now;
 /// Nanoseconds since 1970.
 pub(super) type Time = i64;
 
-/// A request that each node answers with a stream in the order of time.
+/// A request that each node answers with a stream ordered by time.
 pub(crate) trait Call: Clone + Send + 'static {
     type Answer: Send + 'static;
 
@@ -25,13 +25,13 @@ pub(crate) trait Call: Clone + Send + 'static {
 
     fn time(answer: &Self::Answer) -> Option<Time>;
 
-    /// Whether it only ends when the client ends it.
+    /// Whether it is live: it ends only when the client ends it.
     fn goes_on(&self) -> bool;
 
-    /// The same request, for what comes after a time.
+    /// The same request, for what follows a time.
     fn after(&self, time: Time) -> Self;
 
-    /// How the client is told of nodes; none if the protocol has no word for it.
+    /// A response about nodes' state; none if the protocol cannot express it.
     fn node_status(_: NodeState, _: &[String], _: &str) -> Option<Self::Answer> {
         None
     }

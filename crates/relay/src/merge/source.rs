@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 use tonic::Status;
 use tonic::transport::Channel;
 
-/// What a node answers. An error is the last of it.
+/// A node's responses. An error is the last one.
 pub(super) type Answers<C> = Pin<Box<dyn Stream<Item = Result<<C as Call>::Answer, Status>> + Send>>;
 
 /// The outcome of one read.
@@ -23,7 +23,7 @@ pub(super) struct Heard<C: Call> {
     pub(super) result: Option<Result<C::Answer, Status>>,
 }
 
-/// Asks a node, which may take so long to begin.
+/// Queries a node, with a timeout for it to begin.
 pub(super) fn open<C: Call>(call: C, channel: Channel, patience: Duration) -> Answers<C> {
     let opened = async move {
         let opened = timeout(patience, call.open(channel)).await;
@@ -32,7 +32,7 @@ pub(super) fn open<C: Call>(call: C, channel: Channel, patience: Duration) -> An
     Box::pin(futures::stream::once(opened).try_flatten())
 }
 
-/// Reads one answer, for which a node may take so long.
+/// Reads one response, with a timeout.
 pub(super) async fn next<C: Call>(
     name: String,
     generation: u64,
@@ -49,39 +49,39 @@ pub(super) async fn next<C: Call>(
     Heard { name, generation, stream, result }
 }
 
-/// What a merge knows of a node.
+/// A node's state within a merge.
 pub(super) struct Source<C: Call> {
     state: State<C>,
-    /// Tells reads of this stream from those of an earlier one.
+    /// Distinguishes reads of this stream from those of an earlier one.
     generation: u64,
     held: usize,
-    /// The time of the last answer.
+    /// The time of the last response.
     last: Option<Time>,
     waiting_since: Instant,
     backoff: Backoff,
     longest: Duration,
-    /// What the client was told last, unless the node has answered since.
+    /// What the client was last told, unless the node has responded since.
     told: Option<String>,
 }
 
 enum State<C: Call> {
     Reading,
-    /// Enough is held of it.
+    /// Enough is buffered.
     Parked(Answers<C>),
     Ended,
-    /// To be asked again then.
+    /// When to query it again.
     Failed(Instant),
 }
 
 impl<C: Call> Source<C> {
-    /// Asked again, when it fails, at least so often.
+    /// Maximum delay before a failed one is queried again.
     pub(super) fn new(longest: Duration) -> Self {
         let backoff = Backoff::new(longest);
         let waiting_since = Instant::now();
         Self { state: State::Ended, generation: 0, held: 0, last: None, waiting_since, backoff, longest, told: None }
     }
 
-    /// It is read from, from now on; returns what its reads are to be marked with.
+    /// Starts reading from it; returns the marker for its reads.
     pub(super) fn begin(&mut self) -> u64 {
         self.generation += 1;
         self.state = State::Reading;
@@ -101,13 +101,13 @@ impl<C: Call> Source<C> {
         self.last
     }
 
-    /// Since when none of its answers is held.
+    /// Since when nothing of it has been buffered.
     pub(super) fn waiting_since(&self) -> Instant {
         self.waiting_since
     }
 
-    /// One more answer is held. Returns the time that it counts as: never in the future, whatever the node's clock says, and never before
-    /// the answer in front of it.
+    /// Buffers one more response. Returns its effective time: never in the future, whatever the node's clock says, and
+    /// never before its predecessor's.
     pub(super) fn hold(&mut self, time: Option<Time>) -> Time {
         let now = now();
         let time = time.unwrap_or(now).min(now).max(self.last.unwrap_or(Time::MIN));
@@ -118,7 +118,7 @@ impl<C: Call> Source<C> {
         time
     }
 
-    /// One answer less is held; says whether it was the last one of a node that has not ended.
+    /// Removes a buffered response; returns whether it was the last one of a node that has not ended.
     pub(super) fn release(&mut self) -> bool {
         self.held -= 1;
         self.waiting_since = Instant::now();
@@ -148,13 +148,13 @@ impl<C: Call> Source<C> {
         self.state = State::Ended;
     }
 
-    /// It does not answer any more; says whether the client is to be told.
+    /// Marks it as no longer responding; returns whether to tell the client.
     pub(super) fn fail(&mut self, message: &str, again: bool) -> bool {
         self.state = if again { State::Failed(Instant::now() + self.backoff.next()) } else { State::Ended };
         self.told.replace(message.to_owned()).as_deref() != Some(message)
     }
 
-    /// When to ask it again.
+    /// When to query it again.
     pub(super) fn again(&self) -> Option<Instant> {
         match self.state {
             State::Failed(again) => Some(again),
@@ -162,7 +162,7 @@ impl<C: Call> Source<C> {
         }
     }
 
-    /// Puts off asking it again.
+    /// Postpones querying it again.
     pub(super) fn put_off(&mut self) {
         self.state = State::Failed(Instant::now() + self.backoff.next());
     }

@@ -98,7 +98,7 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     fn served(port: Option<u16>, local_endpoints: usize) -> Served {
-        let name = ServiceName { namespace: "shop".into(), name: "web".into() };
+        let name = ServiceName::new("shop", "web");
         let health = port.map(|port| HealthCheck { port, local_endpoints });
         Served { name, frontends: vec![], health, lists: vec![] }
     }

@@ -97,7 +97,7 @@ pub fn ingest_service(config: &Config, object: &core::Service) -> Result<Option<
     let external_ips = spec.external_ips.iter().flatten().map(String::as_str);
     let exposed = matches!(spec.type_.as_deref(), Some("NodePort" | "LoadBalancer"));
     Ok(Some(Service {
-        name: ServiceName { namespace, name },
+        name: ServiceName::new(namespace, name),
         uid: object.metadata.uid.as_deref().unwrap_or_default().into(),
         external_ips: usable("spec.externalIPs", external_ips, &cluster_ips, &mut problems)?,
         load_balancer_ips: usable(INGRESS, load_balancer_ips(object), &cluster_ips, &mut problems)?,
@@ -123,7 +123,7 @@ pub fn ingest_service_to_judge(config: &Config, object: &core::Service) -> Optio
         let (namespace, name) = names(&object.metadata)?;
         let reason = format!("{}; the Service stays as it was before", error.reason());
         Some(Service {
-            name: ServiceName { namespace, name },
+            name: ServiceName::new(namespace, name),
             uid: object.metadata.uid.as_deref().unwrap_or_default().into(),
             problems: vec![Problem::new(error.field(), reason)],
             ..Service::default()

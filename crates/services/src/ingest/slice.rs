@@ -100,7 +100,7 @@ pub fn ingest_slice(config: &Config, object: &discovery::EndpointSlice) -> Resul
     let endpoint =
         |(endpoint, text): (_, &String)| Ok(slice_endpoint(field::address("endpoints.addresses", text)?, endpoint));
     let endpoints = addressed.map(endpoint).collect::<Result<_, _>>()?;
-    let service = ServiceName { namespace: namespace.clone(), name: service.into() };
+    let service = ServiceName::new(namespace.clone(), service);
     Ok(Some(EndpointSlice { name: SliceName { namespace, name }, service, ports, endpoints }))
 }
 

@@ -53,6 +53,7 @@ impl Target {
             }
         }
         self.pruned = true;
+        self.gone.notify_one();
         // What the last process had at frontends that have been updated since: only now is it known.
         let has_excess =
             |row: &&Frontend| self.installed.get(&row.key).is_some_and(|known| !known.excess(row).is_empty());

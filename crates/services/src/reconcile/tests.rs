@@ -25,7 +25,7 @@ fn backend(n: u8, active: bool) -> Backend {
 
 fn frontend(n: u8, backends: Vec<Backend>) -> Frontend {
     let key = FrontendKey::external(addr(&format!("10.96.0.{n}"), 80));
-    let service = ServiceName { namespace: "default".into(), name: format!("s{n}").into() };
+    let service = ServiceName::new("default", format!("s{n}"));
     Frontend::new(key, u32::from(n) + 1, service, backends.into())
 }
 
@@ -42,7 +42,7 @@ fn block<F: Future>(future: F) -> F::Output {
 
 fn target<K: Kernel>(kernel: &K) -> datapath::Result<Target> {
     let maglev = Maglev { size: 251, seed: "JLfvgnHc2kaSUFaI".to_owned() };
-    Target::new(Maps::open(kernel)?, Epochs::open(kernel)?, maglev)
+    Target::new(Maps::open(kernel)?, Epochs::open(kernel)?, maglev, Arc::default())
 }
 
 struct Fixture {

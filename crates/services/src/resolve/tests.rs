@@ -46,7 +46,7 @@ pub(crate) fn service_row(name: &str, ips: &[&str], ports: &[(&str, Protocol, u1
 }
 
 fn service_name(name: &str) -> ServiceName {
-    ServiceName { namespace: "default".into(), name: name.into() }
+    ServiceName::new("default", name)
 }
 
 fn port(name: &str, protocol: Protocol, port: u16) -> Port {
@@ -122,6 +122,7 @@ impl Bench {
             epochs: Epochs::open(&kernel).unwrap(),
             maps: kernel,
             hooks: Arc::new(fake::Hooks::default()),
+            sockets: Arc::new(fake::Sockets::default()),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let derived = runtime.block_on(async {

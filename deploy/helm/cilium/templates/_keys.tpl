@@ -13,6 +13,7 @@ data:
   bpf-lb-mode: {{ include "cilium.text" .Values.loadBalancer.mode | quote }}
   bpf-lb-mode-annotation: {{ include "cilium.text" .Values.bpf.lbModeAnnotation | quote }}
   bpf-lb-sock-hostns-only: {{ include "cilium.text" .Values.socketLB.hostNamespaceOnly | quote }}
+  bpf-lb-sock-terminate-pod-connections: {{ include "cilium.text" .Values.socketLB.terminatePodConnections | quote }}
   bpf-lb-source-range-all-types: {{ include "cilium.text" .Values.bpf.lbSourceRangeAllTypes | quote }}
   bpf-map-dynamic-size-ratio: {{ include "cilium.text" .Values.bpf.mapDynamicSizeRatio | quote }}
   bpf-root: {{ include "cilium.text" .Values.bpf.root | quote }}
@@ -54,7 +55,13 @@ data:
   health-check-icmp-failure-threshold: {{ include "cilium.text" .Values.healthCheckICMPFailureThreshold | quote }}
   {{- if .Values.hubble.enabled }}
   hubble-disable-tls: {{ not .Values.hubble.tls.enabled | quote }}
+  {{- end }}
+  {{- if and .Values.hubble.enabled .Values.hubble.metrics.dynamic.enabled }}
+  hubble-dynamic-metrics-config-path: "/dynamic-metrics-config/dynamic-metrics.yaml"
+  {{- end }}
+  {{- if .Values.hubble.enabled }}
   hubble-event-buffer-capacity: {{ include "cilium.text" .Values.hubble.eventBufferCapacity | quote }}
+  hubble-event-buffer-max-size-mb: {{ include "cilium.text" .Values.hubble.eventBufferMaxSizeMb | quote }}
   {{- end }}
   {{- if and .Values.hubble.enabled .Values.hubble.export.static.enabled }}
   hubble-export-allowlist: {{ join " " .Values.hubble.export.static.allowList | quote }}
@@ -67,6 +74,11 @@ data:
   {{- if and .Values.hubble.enabled .Values.hubble.export.dynamic.enabled }}
   hubble-flowlogs-config-path: "/flowlog-config/flowlogs.yaml"
   {{- end }}
+  {{- if and .Values.hubble.enabled .Values.hubble.history.enabled }}
+  hubble-history-max-age: {{ include "cilium.text" .Values.hubble.history.maxAge | quote }}
+  hubble-history-max-size-mb: {{ include "cilium.text" .Values.hubble.history.maxSizeMb | quote }}
+  hubble-history-path: "/var/lib/cilium/hubble"
+  {{- end }}
   {{- if .Values.hubble.enabled }}
   {{- with .Values.hubble.listenAddress }}
   hubble-listen-address: {{ include "cilium.text" . | quote }}
@@ -74,6 +86,8 @@ data:
   {{- end }}
   {{- if and .Values.hubble.enabled .Values.hubble.metrics.enabled }}
   hubble-metrics: {{ join " " .Values.hubble.metrics.enabled | quote }}
+  {{- end }}
+  {{- if and .Values.hubble.enabled (or .Values.hubble.metrics.enabled .Values.hubble.metrics.dynamic.enabled) }}
   hubble-metrics-server: {{ printf ":%s" (include "cilium.text" .Values.hubble.metrics.port) | quote }}
   {{- end }}
   {{- if .Values.hubble.enabled }}

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Agent events out of tables: what the agent has done to endpoints, policies, addresses and services shows there.
+//! Agent events derived from tables, where the agent's changes to endpoints, policies, addresses and services show.
 
 #![allow(deprecated, reason = "the protocol means to drop events of services, but its clients still show them")]
 
@@ -17,7 +17,7 @@ use statedb::{Change, Snapshot};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl AgentEvents {
-    /// Tells of the start, and of all changes of these tables, for ever.
+    /// Reports the start, and all changes to these tables, for ever.
     pub(crate) async fn follow(self, tables: Tables) {
         let start = TimeNotification { time: Some(timestamp(now())) };
         self.push(event(AgentEventType::AgentStarted, Notification::AgentStart(start)));
@@ -44,7 +44,7 @@ fn event(kind: AgentEventType, notification: Notification) -> AgentEvent {
     AgentEvent { r#type: kind.into(), notification: Some(notification) }
 }
 
-/// An endpoint is told of when it comes and when it goes.
+/// An endpoint is reported when it is added and removed.
 fn endpoint(known: &mut BTreeSet<EndpointId>, change: &Change<Endpoint>) -> Option<AgentEvent> {
     let (endpoint, kind) = match change {
         Change::Upsert(endpoint) => {
@@ -71,7 +71,7 @@ fn address(change: &Change<IpEntry>) -> AgentEvent {
         Change::Upsert(entry) => (entry, AgentEventType::IpcacheUpserted),
         Change::Delete(entry) => (entry, AgentEventType::IpcacheDeleted),
     };
-    let pod = entry.pod.as_ref();
+    let pod = entry.pod.as_ref().map(|pod| &pod.pod);
     let notification = IpCacheNotification {
         cidr: entry.prefix.to_string(),
         identity: entry.identity.0,
@@ -105,7 +105,7 @@ fn service(change: &Change<Frontend>) -> AgentEvent {
     }
 }
 
-/// A policy is told of once for all of its rules that have changed; it is deleted when it has none left.
+/// A policy is reported once for all its changed rules; it is deleted when it has none left.
 fn policy(changes: &[Change<Provenance>], all: &Snapshot<Provenance>) -> Vec<AgentEvent> {
     let name = |rule: &Provenance| (rule.kind, rule.namespace.clone(), rule.name.clone());
     let mut changed = BTreeMap::new();

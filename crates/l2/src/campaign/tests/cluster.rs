@@ -204,7 +204,7 @@ impl Node {
         let wire: Arc<dyn Wire> = Arc::new(self.wire.clone());
         let (tenures, rows) = Tenures::new();
         let answered = statedb::reconcile(&tasks, "responder", rows, Target::new(&kernel, Arc::clone(&wire)).unwrap());
-        let service = ServiceName { namespace: "shop".into(), name: "web".into() };
+        let service = ServiceName::new("shop", "web");
         let place = Place {
             service: service.clone(),
             address: address(),

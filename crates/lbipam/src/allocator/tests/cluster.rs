@@ -103,7 +103,7 @@ fn path(name: &str) -> String {
 
 fn service_name(path: &str) -> ServiceName {
     let (namespace, name) = path.split_once('/').unwrap();
-    ServiceName { namespace: namespace.into(), name: name.into() }
+    ServiceName::new(namespace, name)
 }
 
 fn now() -> Timestamp {

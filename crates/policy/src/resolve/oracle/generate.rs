@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Small clusters with all that policies can say, as JSON.
+//! Small clusters that exercise all of the policy language, as JSON.
 
 use super::{Cluster, Named, Packet, PodLabels, Remote};
 use crate::resolve::Enforcement;
@@ -392,7 +392,7 @@ pub(crate) fn cluster() -> BoxedStrategy<Cluster> {
         .boxed()
 }
 
-/// A packet to or from anybody; of a family that the cluster does not have it is to be left out.
+/// A packet to or from anybody. Callers skip it if the cluster lacks its family.
 pub(crate) fn packet() -> BoxedStrategy<Packet> {
     let address =
         select(ADDRESSES.iter().chain(&ADDRESSES6).map(|text| text.parse::<IpAddr>().unwrap()).collect::<Vec<_>>());

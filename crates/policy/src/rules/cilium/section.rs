@@ -11,7 +11,7 @@ use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s::k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use model::LabelSource;
 
-/// Collects the statements of a rule, and what cannot be one.
+/// Collects the statements of a rule, and what cannot become one.
 pub(super) struct Section<'a> {
     pub(super) scope: &'a Scope<'a>,
     pub(super) path: &'a str,
@@ -28,16 +28,16 @@ struct Element<'a> {
     cidrs: Option<&'a [String]>,
     cidr_sets: Option<&'a [api::CIDRRule]>,
     entities: Option<&'a [String]>,
-    /// Fields by which peers are given that we cannot resolve, and which are not empty.
+    /// Non-empty peer fields that we cannot resolve.
     unknown: Vec<&'static str>,
-    /// One of these fields is there, but empty: it selects nobody.
+    /// Whether one of these fields is present but empty: it selects nobody.
     unknown_empty: bool,
     ports: &'a [api::PortRule],
     icmps: &'a [api::ICMPRule],
     authentication: Option<&'a api::Authentication>,
 }
 
-/// Of the fields that we cannot resolve: those that name peers, and whether one is there that names nobody.
+/// Among the fields we cannot resolve: those that name peers, and whether one is present that names nobody.
 fn unknown<const N: usize>(fields: [(&'static str, Option<usize>); N]) -> (Vec<&'static str>, bool) {
     let naming = fields.iter().filter(|(_, len)| len.is_some_and(|len| len > 0)).map(|(field, _)| *field).collect();
     // The two `Requires` must be empty: there, an empty list says nothing.
@@ -71,7 +71,7 @@ impl Section<'_> {
         let mut peers = self.peers(element)?;
         let between = self.problems.len();
         let mut ports = self.ports(element)?;
-        // A deny that is not understood as a whole denies more rather than less.
+        // A deny that is not fully understood denies more rather than less.
         if element.effect == Effect::Deny && between > before {
             peers = Some(Peers::Any);
         }
@@ -91,7 +91,7 @@ impl Section<'_> {
         Ok(())
     }
 
-    /// Who is meant, or `None` when nobody is.
+    /// The peers, or `None` when there are none.
     fn peers(&mut self, element: &Element<'_>) -> Result<Option<Peers>, Problem> {
         for field in &element.unknown {
             self.problem(element, field, "is not supported yet");
@@ -107,7 +107,7 @@ impl Section<'_> {
             element.unknown_empty,
         ];
         if given == [false; 5] {
-            // An element without anything selects nobody; with ports alone it is about anybody.
+            // An empty element selects nobody; one with only ports selects anybody.
             let about_ports = !element.ports.is_empty() || !element.icmps.is_empty();
             return Ok(about_ports.then_some(Peers::Any));
         }
@@ -118,7 +118,7 @@ impl Section<'_> {
             match self.scope.peer(selector) {
                 Ok(Selector::Everything) => any = true,
                 Ok(selector) => all.push(Peer::Labels(selector)),
-                // A source of labels that we do not have, but others may.
+                // A label source that we do not have, but others may.
                 Err(reason) => self.problem(element, &field("Endpoints"), &reason),
             }
         }
@@ -155,7 +155,7 @@ impl Section<'_> {
             "remote-node" => reserved(&["remote-node"]),
             "health" => reserved(&["health"]),
             "kube-apiserver" => reserved(&["kube-apiserver"]),
-            // An API server belongs to it wherever it runs.
+            // API servers belong to it wherever they run.
             "cluster" => {
                 let mut all =
                     reserved(&["host", "remote-node", "init", "ingress", "unmanaged", "health", "kube-apiserver"]);
@@ -168,7 +168,7 @@ impl Section<'_> {
         }))
     }
 
-    /// The ports that are meant, with `Some(None)` for all traffic, or `None` when there are none.
+    /// The ports, with `Some(None)` for all traffic, or `None` when there are none.
     fn ports(&mut self, element: &Element<'_>) -> Result<Option<Option<NonEmpty<L4>>>, Problem> {
         if element.ports.is_empty() && element.icmps.is_empty() {
             return Ok(Some(None));

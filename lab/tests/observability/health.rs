@@ -1,39 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Nodes and their health endpoints: published, reached, probed; and what is not reached is told. Needs root, `make kube` and `make image`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+//! Nodes and their health endpoints: published, reached, probed; and what is not reached is told.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use lab::probe::{Cluster, eventually};
 use lab::product;
-use lab::suite::Suite;
 use serde_json::Value;
 
-const SUITE: Suite = Suite {
-    name: "health",
-    command: env!("CARGO_BIN_EXE_cilium-lab"),
-    options: &[],
-    values: &[],
-    manifest: Some("examples/connectivity/pods.yaml"),
-    cases: &[
-        ("health_endpoints_are_published_and_answer_pods_and_nodes_over_both_families", published),
-        ("all_nodes_are_probed_and_reached", all_reached),
-        ("an_endpoint_that_a_policy_cuts_off_is_told_of_until_the_policy_goes", cut_by_policy),
-        ("a_node_that_is_cut_off_is_told_of_until_it_is_back", node_cut_off),
-        ("the_next_agent_has_the_same_health_addresses", agent_killed),
-        ("its_addresses_are_not_a_pods_and_the_runtimes_gc_lets_it_be", among_endpoints),
-    ],
-};
-
-fn main() -> ExitCode {
-    SUITE.main()
-}
-
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::PATIENCE;
 
 /// The addresses of a node's health endpoint, as its CiliumNode has them.
 fn health_addresses(cluster: &Cluster, node: &str) -> Result<Vec<IpAddr>> {
@@ -45,7 +21,7 @@ fn health_addresses(cluster: &Cluster, node: &str) -> Result<Vec<IpAddr>> {
     Ok(vec![address("ipv4")?, address("ipv6")?])
 }
 
-fn published(cluster: &Cluster) -> Result<()> {
+pub(crate) fn published(cluster: &Cluster) -> Result<()> {
     for node in cluster.nodes() {
         let addresses = eventually(PATIENCE, "published addresses", || health_addresses(cluster, &node))?;
         for ip in &addresses {
@@ -95,7 +71,7 @@ fn reaches_all(cluster: &Cluster, node: &str) -> Result<()> {
     })
 }
 
-fn all_reached(cluster: &Cluster) -> Result<()> {
+pub(crate) fn all_reached(cluster: &Cluster) -> Result<()> {
     for node in cluster.nodes() {
         reaches_all(cluster, &node)?;
         let text = product::in_agent(cluster, &node, &["cilium-health", "status"])?;
@@ -108,7 +84,7 @@ fn all_reached(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-fn cut_by_policy(cluster: &Cluster) -> Result<()> {
+pub(crate) fn cut_by_policy(cluster: &Cluster) -> Result<()> {
     cluster.apply(
         "apiVersion: cilium.io/v2\nkind: CiliumClusterwideNetworkPolicy\nmetadata: { name: no-probes }\n\
          spec:\n  endpointSelector: { matchLabels: { 'reserved:health': '' } }\n  ingress: [{ fromEntities: [host] }]\n",
@@ -128,7 +104,7 @@ fn cut_by_policy(cluster: &Cluster) -> Result<()> {
     reaches_all(cluster, "node1")
 }
 
-fn node_cut_off(cluster: &Cluster) -> Result<()> {
+pub(crate) fn node_cut_off(cluster: &Cluster) -> Result<()> {
     cluster.fault("cut", "node2")?;
     let told = eventually(PATIENCE, "node1 does not reach node2", || {
         let faults = unreached(cluster, "node1")?;
@@ -141,7 +117,7 @@ fn node_cut_off(cluster: &Cluster) -> Result<()> {
     cluster.nodes_ready(PATIENCE)
 }
 
-fn agent_killed(cluster: &Cluster) -> Result<()> {
+pub(crate) fn agent_killed(cluster: &Cluster) -> Result<()> {
     let before = health_addresses(cluster, "node2")?;
     cluster.fault("kill", "node2/agent")?;
     product::ready(cluster)?;
@@ -151,7 +127,7 @@ fn agent_killed(cluster: &Cluster) -> Result<()> {
 }
 
 /// It is in nobody's list of attachments, and its address in nobody's pool.
-fn among_endpoints(cluster: &Cluster) -> Result<()> {
+pub(crate) fn among_endpoints(cluster: &Cluster) -> Result<()> {
     let status = product::in_agent(cluster, "node2", &["cilium-dbg", "status", "-o", "json"])?;
     let status: Value = serde_json::from_str(&status)?;
     for ip in health_addresses(cluster, "node2")? {

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Pods are isolated: NetworkPolicies and CiliumNetworkPolicies, on connections that are new and on those that live. Needs root, `make kube` and `make image`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+//! What policies mean to pods of `examples/connectivity/pods.yaml`, however packets are routed: NetworkPolicies and CiliumNetworkPolicies, on connections that are
+//! new and on those that live.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
@@ -12,31 +11,20 @@ use anyhow::{Context as _, Result, bail, ensure};
 use lab::netns::Netns;
 use lab::probe::{Cluster, eventually, stays};
 use lab::product;
-use lab::suite::Suite;
+use lab::suite::Case;
 use serde_json::Value;
 
-const SUITE: Suite = Suite {
-    name: "policies",
-    command: env!("CARGO_BIN_EXE_cilium-lab"),
-    options: &[],
-    values: &[],
-    manifest: Some("examples/connectivity/pods.yaml"),
-    cases: &[
-        ("nobody_is_let_in_by_a_default_deny_but_the_nodes_probes", default_deny),
-        ("a_network_policy_lets_one_client_in_on_one_port", one_client_one_port),
-        ("a_network_policy_lets_a_namespace_in", namespaces),
-        ("an_egress_policy_keeps_a_client_from_all_but_one_port", egress),
-        ("a_range_is_allowed_except_for_a_part_of_it", cidr),
-        ("the_cluster_is_allowed_and_the_world_is_not", entities),
-        ("a_deny_wins_over_every_allow_and_hubble_names_it", deny_wins),
-        ("a_clusterwide_policy_holds_in_every_namespace", clusterwide),
-        ("a_policy_that_is_withdrawn_cuts_live_connections_and_one_that_comes_back_lets_them_go_on", live_connections),
-    ],
-};
-
-fn main() -> ExitCode {
-    SUITE.main()
-}
+pub(crate) const CASES: &[Case] = &[
+    ("nobody_is_let_in_by_a_default_deny_but_the_nodes_probes", default_deny),
+    ("a_network_policy_lets_one_client_in_on_one_port", one_client_one_port),
+    ("a_network_policy_lets_a_namespace_in", namespaces),
+    ("an_egress_policy_keeps_a_client_from_all_but_one_port", egress),
+    ("a_range_is_allowed_except_for_a_part_of_it", cidr),
+    ("the_cluster_is_allowed_and_the_world_is_not", entities),
+    ("a_deny_wins_over_every_allow_and_hubble_names_it", deny_wins),
+    ("a_clusterwide_policy_holds_in_every_namespace", clusterwide),
+    ("a_policy_that_is_withdrawn_cuts_live_connections_and_one_that_comes_back_lets_them_go_on", live_connections),
+];
 
 /// The pods of the manifest, with a listener on 9090 in those that serve.
 struct Pods {
@@ -75,15 +63,22 @@ fn connects(from: &Netns, to: IpAddr, port: u16) -> Result<bool> {
 /// One thing that is to be so: from where, to where, on which port, and whether it may.
 type Claim<'a> = (&'a str, &'a Netns, IpAddr, u16, bool);
 
+/// Tries all at once, since those that are refused take their time.
+fn connect_all(claims: &[Claim<'_>]) -> Vec<Result<bool>> {
+    thread::scope(|scope| {
+        let threads: Vec<_> =
+            claims.iter().map(|&(_, from, to, port, _)| scope.spawn(move || connects(from, to, port))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
 /// Waits until all claims hold, then checks that they hold a second time.
 fn holds(claims: &[Claim<'_>]) -> Result<()> {
     let check = || -> Result<()> {
-        for (who, from, to, port, may) in claims {
-            ensure!(
-                connects(from, *to, *port)? == *may,
-                "{who} to {to} on {port}: expected {}",
-                if *may { "a connection" } else { "none" }
-            );
+        let outcomes = connect_all(claims);
+        for ((who, _, to, port, may), outcome) in claims.iter().zip(outcomes) {
+            let expected = if *may { "a connection" } else { "none" };
+            ensure!(outcome? == *may, "{who} to {to} on {port}: expected {expected}");
         }
         Ok(())
     };

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From flows to policies. Pods are told apart by their namespace and their own labels, and the world by its addresses.
+
+#[cfg(test)]
+mod tests;
+
+use hubble::proto::flow::layer4::Protocol;
+use hubble::proto::flow::{Endpoint, Flow, TraceReason, Verdict};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+const NAMESPACE: &str = "io.kubernetes.pod.namespace";
+/// Labels that a pod has from its namespace, cluster and service account.
+const DERIVED: &str = "io.cilium.k8s.";
+/// Labels that give a policy its name, the best first.
+const NAMES: [&str; 3] = ["app.kubernetes.io/name", "app", "k8s-app"];
+
+type Labels = BTreeMap<String, String>;
+
+/// Pods that policies do not tell apart.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Pods {
+    namespace: String,
+    labels: Labels,
+}
+
+/// The other end of a flow.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Peer {
+    Pods(Pods),
+    /// By the name that policies have for it.
+    Entity(String),
+    /// One address.
+    Cidr(String),
+}
+
+/// What is asked of it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Service {
+    Port { protocol: &'static str, port: u32 },
+    Icmp { family: &'static str, kind: u32 },
+}
+
+type Peers = BTreeMap<Peer, BTreeSet<Service>>;
+
+/// What pods do in each direction.
+#[derive(Default)]
+struct Habits {
+    ingress: Peers,
+    egress: Peers,
+}
+
+/// What was seen of a namespace.
+pub(super) struct Seen {
+    namespace: String,
+    habits: BTreeMap<Labels, Habits>,
+    /// All pods that were seen, in any namespace.
+    known: BTreeSet<Pods>,
+    left_out: u64,
+}
+
+impl Seen {
+    /// Nothing, of this namespace.
+    pub(super) fn of(namespace: &str) -> Self {
+        Self { namespace: namespace.to_owned(), habits: BTreeMap::new(), known: BTreeSet::new(), left_out: 0 }
+    }
+
+    /// How many flows no policy can allow by their protocol.
+    pub(super) fn left_out(&self) -> u64 {
+        self.left_out
+    }
+
+    /// Takes in a flow; what was dropped, and what only answers another, says nothing.
+    pub(super) fn take(&mut self, flow: &Flow) {
+        let passed = matches!(flow.verdict(), Verdict::Forwarded | Verdict::Redirected);
+        if !passed || flow.trace_reason() == TraceReason::Related {
+            return;
+        }
+        let (Some(source), Some(destination), Some(ip)) = (&flow.source, &flow.destination, &flow.ip) else { return };
+        let reply = flow.is_reply == Some(true);
+        let Some(service) = service(flow, reply) else {
+            self.left_out += u64::from(flow.l4.is_none());
+            return;
+        };
+        let (mut opener, mut target) = ((source, ip.source.as_str()), (destination, ip.destination.as_str()));
+        if reply {
+            std::mem::swap(&mut opener, &mut target);
+        }
+        let (from, to) = (peer(opener.0, opener.1), peer(target.0, target.1));
+        for (subject, other, egress) in [(&from, &to, true), (&to, &from, false)] {
+            let Peer::Pods(pods) = subject else { continue };
+            self.known.insert(pods.clone());
+            if pods.namespace == self.namespace {
+                let habits = self.habits.entry(pods.labels.clone()).or_default();
+                let peers = if egress { &mut habits.egress } else { &mut habits.ingress };
+                peers.entry(other.clone()).or_default().insert(service.clone());
+            }
+        }
+    }
+
+    /// A CiliumNetworkPolicy for each set of labels.
+    pub(super) fn policies(&self) -> Vec<Value> {
+        let mut taken = BTreeSet::new();
+        let mut policies = Vec::new();
+        for (labels, habits) in &self.habits {
+            let mut name = name(labels);
+            let base = name.clone();
+            let mut number = 1;
+            while !taken.insert(name.clone()) {
+                number += 1;
+                name = format!("{base}-{number}");
+            }
+            let subject = Pods { namespace: self.namespace.clone(), labels: labels.clone() };
+            policies.push(json!({
+                "apiVersion": "cilium.io/v2",
+                "kind": "CiliumNetworkPolicy",
+                "metadata": {"name": name, "namespace": self.namespace},
+                "spec": {
+                    "endpointSelector": self.selector(&subject, false),
+                    "ingress": self.rules(&habits.ingress, "from"),
+                    "egress": self.rules(&habits.egress, "to"),
+                },
+            }));
+        }
+        policies
+    }
+
+    /// Selects these pods, and no others that are known.
+    fn selector(&self, pods: &Pods, with_namespace: bool) -> Value {
+        let mut wanted: BTreeMap<String, &str> =
+            pods.labels.iter().map(|(k, v)| (format!("k8s:{k}"), v.as_str())).collect();
+        if with_namespace {
+            wanted.insert(format!("k8s:{NAMESPACE}"), &pods.namespace);
+        }
+        let mut absent = BTreeSet::new();
+        for other in self.known.iter().filter(|other| other.namespace == pods.namespace && *other != pods) {
+            let includes = pods.labels.iter().all(|(key, value)| other.labels.get(key) == Some(value));
+            let mut more = other.labels.keys().filter(|key| !pods.labels.contains_key(*key));
+            if includes && !more.clone().any(|key| absent.contains(key)) {
+                absent.extend(more.next());
+            }
+        }
+        if absent.is_empty() {
+            return json!({"matchLabels": wanted});
+        }
+        let absent = absent.iter().map(|key| json!({"key": format!("k8s:{key}"), "operator": "DoesNotExist"}));
+        json!({"matchLabels": wanted, "matchExpressions": absent.collect::<Vec<_>>()})
+    }
+
+    /// Peers that are asked for the same stand together. A rule of nothing denies what no other rule allows.
+    fn rules(&self, peers: &Peers, word: &str) -> Value {
+        let mut alike: BTreeMap<(&BTreeSet<Service>, &str), Vec<Value>> = BTreeMap::new();
+        for (peer, services) in peers {
+            let (field, value) = match peer {
+                Peer::Pods(pods) => ("Endpoints", self.selector(pods, true)),
+                Peer::Entity(name) => ("Entities", json!(name)),
+                Peer::Cidr(cidr) => ("CIDR", json!(cidr)),
+            };
+            alike.entry((services, field)).or_default().push(value);
+        }
+        let mut rules = Vec::new();
+        for ((services, field), values) in alike {
+            for (what, list) in what(services) {
+                rules.push(json!({format!("{word}{field}"): values, what: list}));
+            }
+        }
+        if rules.is_empty() { json!([{}]) } else { json!(rules) }
+    }
+}
+
+/// The fields of a rule that allow these, and what they hold; a rule has ports or ICMP, not both.
+fn what(services: &BTreeSet<Service>) -> Vec<(&'static str, Value)> {
+    let (mut ports, mut types) = (Vec::new(), Vec::new());
+    for service in services {
+        match service {
+            Service::Port { protocol, port } => ports.push(json!({"port": port.to_string(), "protocol": protocol})),
+            Service::Icmp { family, kind } => types.push(json!({"family": family, "type": kind})),
+        }
+    }
+    // The API takes no more than 40 in a list.
+    let ports = ports.chunks(40).map(|ports| ("toPorts", json!([{"ports": ports}])));
+    ports.chain(types.chunks(40).map(|types| ("icmps", json!([{"fields": types}])))).collect()
+}
+
+/// What the opener asks for; nothing for protocols without rules, and for answers of ICMP.
+fn service(flow: &Flow, reply: bool) -> Option<Service> {
+    let port = |protocol, source: u32, destination: u32| {
+        Some(Service::Port { protocol, port: if reply { source } else { destination } })
+    };
+    match flow.l4.as_ref()?.protocol.as_ref()? {
+        Protocol::Tcp(tcp) => port("TCP", tcp.source_port, tcp.destination_port),
+        Protocol::Udp(udp) => port("UDP", udp.source_port, udp.destination_port),
+        Protocol::Sctp(sctp) => port("SCTP", sctp.source_port, sctp.destination_port),
+        Protocol::IcmPv4(icmp) if !reply => Some(Service::Icmp { family: "IPv4", kind: icmp.r#type }),
+        Protocol::IcmPv6(icmp) if !reply => Some(Service::Icmp { family: "IPv6", kind: icmp.r#type }),
+        _ => None,
+    }
+}
+
+fn peer(endpoint: &Endpoint, ip: &str) -> Peer {
+    let reserved: Vec<_> = endpoint.labels.iter().filter_map(|label| label.strip_prefix("reserved:")).collect();
+    // The API server may be a node, or of the world: what names it is narrower.
+    let entity = reserved.iter().find(|name| **name == "kube-apiserver").or_else(|| reserved.first());
+    match entity {
+        Some(name) if !name.starts_with("world") => return Peer::Entity((*name).to_owned()),
+        None if !endpoint.namespace.is_empty() => {}
+        _ => {
+            let bits = if ip.contains(':') { 128 } else { 32 };
+            return Peer::Cidr(format!("{ip}/{bits}"));
+        }
+    }
+    let own = endpoint.labels.iter().filter_map(|label| label.strip_prefix("k8s:"));
+    let own = own.map(|label| label.split_once('=').unwrap_or((label, "")));
+    let labels = own.filter(|(key, _)| *key != NAMESPACE && !key.starts_with(DERIVED));
+    let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    Peer::Pods(Pods { namespace: endpoint.namespace.clone(), labels })
+}
+
+/// A name for the policy of these pods.
+fn name(labels: &Labels) -> String {
+    let named = NAMES.iter().find_map(|key| labels.get(*key)).or_else(|| labels.values().next());
+    let name: String = named.map_or("pods", String::as_str).to_lowercase();
+    let name = name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+    let name = name.trim_matches('-');
+    if name.is_empty() { "pods".to_owned() } else { name.to_owned() }
+}

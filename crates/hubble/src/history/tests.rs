@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+use super::writer::Writer;
+use super::{History, Limits};
+use crate::decode::Decoder;
+use crate::fixture;
+use crate::store::{Entry, now};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+const SECOND: i64 = 1_000_000_000;
+const WEEK: Duration = Duration::from_secs(7 * 86_400);
+
+fn limits(path: &Path, size: u64) -> Limits {
+    Limits { path: path.to_owned(), size, age: WEEK }
+}
+
+fn history(limits: Limits, instance: u64) -> History {
+    let history = History::new(limits, Arc::new(Decoder { instance, ..fixture::decoder() }));
+    history.folder.open(true).unwrap();
+    history
+}
+
+fn writer(history: &History) -> Writer {
+    Writer::new(history.folder.clone(), Arc::clone(&history.decoder))
+}
+
+/// An entry that tells its own number, and takes some bytes that cannot be compressed.
+fn entry(number: u64, time: i64) -> Entry {
+    let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    Entry::Lost { time: time + i64::try_from(mixed >> 40).unwrap(), count: mixed }
+}
+
+fn write(writer: &mut Writer, numbers: std::ops::Range<u64>, time: i64) {
+    for number in numbers {
+        writer.push(number, &entry(number, time));
+        if number % 100 == 99 {
+            writer.flush().unwrap();
+        }
+    }
+    writer.flush().unwrap();
+    writer.prune().unwrap();
+}
+
+fn all(history: &History) -> Vec<(u64, u64)> {
+    let blocks = history.select((i64::MIN, i64::MAX), 0..u64::MAX);
+    let read = |block: super::Stored| {
+        let instance = block.decoder.instance;
+        block.open().unwrap().map(move |(number, _)| (instance, number))
+    };
+    blocks.into_iter().flat_map(read).collect()
+}
+
+fn bytes(path: &Path) -> u64 {
+    std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
+}
+
+#[test]
+fn the_oldest_go_when_there_are_too_many_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let size = 64 << 10;
+    let history = history(limits(dir.path(), size), 1);
+    let mut writer = writer(&history);
+    for round in 0..100 {
+        write(&mut writer, round * 200..(round + 1) * 200, now());
+        assert!(bytes(dir.path()) <= size + 4096, "{} bytes in round {round}", bytes(dir.path()));
+    }
+    let found = all(&history);
+    assert_eq!(found.last(), Some(&(1, 19_999)));
+    let first = found[0].1;
+    assert!(first > 0 && bytes(dir.path()) > size / 2, "{first}, {} bytes", bytes(dir.path()));
+    assert_eq!(found.len() as u64, 20_000 - first, "there is a hole");
+}
+
+#[test]
+fn the_oldest_go_when_they_are_too_old_even_if_nothing_else_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let week = i64::try_from(WEEK.as_nanos()).unwrap();
+    let history = history(limits(dir.path(), 1 << 20), 1);
+    let mut writer = writer(&history);
+    write(&mut writer, 0..100, now() - week - SECOND);
+    assert_eq!(all(&history).len(), 0);
+    write(&mut writer, 100..200, now() - week / 2);
+    write(&mut writer, 200..300, now());
+    assert_eq!(all(&history).len(), 200);
+}
+
+#[test]
+fn what_earlier_runs_wrote_is_there_and_comes_first() {
+    let dir = tempfile::tempdir().unwrap();
+    for instance in 1..=3 {
+        let history = history(limits(dir.path(), 1 << 20), instance);
+        write(&mut writer(&history), 0..10, now());
+        let want: Vec<_> = (1..=instance).flat_map(|run| (0..10).map(move |number| (run, number))).collect();
+        assert_eq!(all(&history), want);
+    }
+}
+
+#[test]
+fn a_clock_that_was_set_back_hides_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let history = history(limits(dir.path(), 1 << 20), 1);
+    let mut writer = writer(&history);
+    let now = now();
+    write(&mut writer, 0..100, now);
+    write(&mut writer, 100..200, now - 3600 * SECOND);
+    let some = |times| -> Vec<u64> {
+        let blocks = history.select(times, 0..u64::MAX);
+        blocks.into_iter().flat_map(|block| block.open().unwrap()).map(|(number, _)| number).collect()
+    };
+    assert!(some((now - 3700 * SECOND, now - 3500 * SECOND)).contains(&150));
+    assert!(some((now, now + SECOND)).contains(&50));
+}
+
+#[test]
+fn what_could_not_be_written_is_written_later_and_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("history");
+    let history = history(limits(&path, 1 << 20), 1);
+    let mut writer = writer(&history);
+    write(&mut writer, 0..50, now());
+    // As if the disk was full.
+    writer.write_to(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+    writer.push(50, &entry(50, now()));
+    assert_eq!(writer.flush().unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+    // As if there was no disk at all.
+    std::fs::rename(&path, dir.path().join("away")).unwrap();
+    writer.push(50, &entry(50, now()));
+    writer.flush().unwrap_err();
+    std::fs::rename(dir.path().join("away"), &path).unwrap();
+    write(&mut writer, 50..60, now());
+    assert_eq!(all(&history), (0..60).map(|number| (1, number)).collect::<Vec<_>>());
+}
+
+#[test]
+fn files_of_others_are_left_alone_and_our_own_that_were_never_begun_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let others = ["notes.flows", "0000000000000001.log"].map(|name| dir.path().join(name));
+    others.iter().for_each(|path| std::fs::write(path, "x").unwrap());
+    let ours = dir.path().join("0000000000000007.flows");
+    std::fs::write(&ours, "CIL").unwrap();
+    let history = history(limits(dir.path(), 1 << 20), 1);
+    assert!(others.iter().all(|path| path.exists()));
+    assert!(!ours.exists());
+    write(&mut writer(&history), 0..1, now());
+    assert!(dir.path().join("0000000000000008.flows").exists());
+}
