@@ -3,7 +3,7 @@
 //! and their netfilter rules cost is not in it.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use abi::config::{NodeConfig, ProgramConfig};
@@ -58,7 +58,8 @@ fn start(name: &'static str, nodes: [u8; 2], here: Vec<Pod>, there: Vec<Pod>) ->
         Ok(loaded) => loaded?,
         Err(_) => bail!("the thread that loads the programs ended"),
     }
-    std::thread::spawn(move || read(bpffs));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::spawn(move || runtime.block_on(read(&bpffs)));
     Ok(())
 }
 
@@ -125,12 +126,10 @@ fn know(datapath: &Datapath, address: IpAddr, entry: &IpcacheEntry) -> Result<()
 }
 
 /// Takes events as the agent does: a ring that is full costs less than one that is read.
-fn read(bpffs: PathBuf) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let _context = runtime.enter();
-    let mut reader = Reader::open(&bpffs)?;
+async fn read(bpffs: &Path) -> Result<()> {
+    let mut reader = Reader::open(bpffs)?;
     loop {
         while reader.read_present(|_| ()) > 0 {}
-        crate::clock::breathe(EVENTS);
+        tokio::time::sleep(EVENTS).await;
     }
 }

@@ -7,9 +7,9 @@ use crate::events;
 use crate::maps;
 use crate::packet::Packet;
 use crate::parse::{CLASH, FROM_B, KNOWN, OCCUPIED, Pkt, REPLY};
-use abi::flow::{Flow, FlowKey, Half, flags, half, origin, proto, tcp};
-use abi::identity;
+use abi::flow::{Flow, FlowKey, Half, SETTLED, flags, half, origin, proto, tcp};
 use abi::tuple::Tuple;
+use abi::{identity, rings};
 
 /// TCP flags whose first sight is reported (`monitor-aggregation-flags`).
 const REPORTED: u8 = tcp::SYN | tcp::FIN | tcp::RST;
@@ -161,7 +161,7 @@ pub fn is_opening(pkt: &Pkt, flow: &Flow) -> bool {
 pub fn touch<P: Packet>(packet: P, pkt: &Pkt, flow: &mut Flow, point: u8) {
     let now = epochs::now();
     let news = account(pkt, flow, now);
-    follow(packet, pkt, flow);
+    follow(packet, pkt, &pkt.key, flow);
     if config::on(&config::TRACE_EVENTS) {
         let mine = if pkt.is(REPLY) { &mut flow.reply } else { &mut flow.forward };
         if news != 0 || now.wrapping_sub(mine.last_report) >= config::EVENT_INTERVAL.load() {
@@ -200,7 +200,7 @@ pub fn account(pkt: &Pkt, flow: &mut Flow, now: u32) -> u8 {
 /// Follows how a connection is opened. It stands when its opener acknowledges what it was answered, which nobody can who has not seen it: under
 /// forged addresses none is established.
 #[inline(always)]
-pub fn follow<P: Packet>(packet: P, pkt: &Pkt, flow: &mut Flow) {
+pub fn follow<P: Packet>(packet: P, pkt: &Pkt, key: &FlowKey, flow: &mut Flow) {
     const FLAGS: u8 = tcp::SYN | tcp::ACK | tcp::RST;
     if pkt.tuple.proto != proto::TCP || flow.forward.flags & half::CONFIRMED != 0 {
         return;
@@ -217,7 +217,25 @@ pub fn follow<P: Packet>(packet: P, pkt: &Pkt, flow: &mut Flow) {
         && number(8).is_some_and(|ack| flow.is_proved_by(ack))
     {
         flow.forward.flags |= half::CONFIRMED;
+        settle(key, flow);
     }
+}
+
+/// Notes in the flow's place in its endpoint's ring, if it still has it, that it is no opening one any more: whoever takes that place
+/// need not look for its record, which is cold memory by then.
+#[inline(never)]
+fn settle(key: &FlowKey, flow: &Flow) -> i32 {
+    let place = rings::place(flow.ring(), flow.forward.place.wrapping_sub(1), config::OPENINGS.load());
+    if let Some(place) = place.and_then(|place| maps::OPENINGS.get_ptr_mut(place)) {
+        // SAFETY: array values are never freed. A flow that takes the place at this moment may be taken for a settled one, which then ends
+        // by its age alone.
+        unsafe {
+            if flow.forward.place != 0 && *place == *key {
+                (*place).alias = SETTLED;
+            }
+        }
+    }
+    0
 }
 
 /// Removes a record and its alias.

@@ -12,7 +12,7 @@ use crate::scratch::{HAS_ALIAS, NOT_REMEMBERED, REPLACES, Scratch};
 use crate::verdict::{Stage, drop};
 use abi::DropReason;
 use abi::event::point;
-use abi::flow::{Flow, FlowKey, Half, State, action, flags, half, proto, tcp};
+use abi::flow::{Flow, FlowKey, Half, SETTLED, State, action, flags, half, proto, tcp};
 use abi::rings;
 use aya_ebpf::bindings::{BPF_EXIST, BPF_NOEXIST};
 
@@ -39,7 +39,7 @@ pub fn refuse(pkt: &Pkt, scratch: &Scratch) -> i32 {
 #[inline(always)]
 pub fn store<P: Packet>(packet: P, pkt: &mut Pkt, scratch: &mut Scratch) -> Stage {
     let news = complete(pkt, scratch);
-    flows::follow(packet, pkt, &mut scratch.flow);
+    flows::follow(packet, pkt, &scratch.key, &mut scratch.flow);
     if !scratch.notes(NOT_REMEMBERED) {
         if !scratch.is_known() {
             make_way(pkt, scratch);
@@ -130,6 +130,7 @@ fn history(half: &mut Half, known: &Half) {
     half.tcp_reported = known.tcp_reported;
     half.flags |= known.flags & half::CONFIRMED;
     half.expected = known.expected;
+    half.place = known.place;
 }
 
 /// Puts the renewed record in the place of the old one, at once: who reads it sees the one or the other.
@@ -173,7 +174,7 @@ fn make_way(pkt: &Pkt, scratch: &mut Scratch) {
         flows::remove(&pkt.key);
     }
     enlist(scratch);
-    if scratch.oldest.proto != 0 && scratch.oldest != scratch.key {
+    if scratch.oldest.proto != 0 && scratch.oldest.alias != SETTLED && scratch.oldest != scratch.key {
         displace(&scratch.oldest);
     }
 }
@@ -225,18 +226,6 @@ fn is_same(one: &Flow, other: &Flow) -> bool {
         && (one.src_endpoint, one.dst_endpoint) == (other.src_endpoint, other.dst_endpoint)
 }
 
-/// The ring of the endpoint or service that the flow is reckoned to.
-#[inline(always)]
-fn ring(scratch: &Scratch) -> u32 {
-    if scratch.opener.id != 0 {
-        rings::of(scratch.opener.ifindex, true)
-    } else if scratch.flow.service != 0 {
-        rings::of_service(scratch.flow.service)
-    } else {
-        rings::of(scratch.target.ifindex, false)
-    }
-}
-
 #[inline(always)]
 fn place(ring: u32, at: u32) -> Option<*mut FlowKey> {
     maps::OPENINGS.get_ptr_mut(rings::place(ring, at, config::OPENINGS.load())?)
@@ -250,7 +239,7 @@ fn stack_place(height: u32) -> Option<*mut FlowKey> {
 /// Puts the flow into its ring, and notes the one whose place it takes.
 #[inline(never)]
 fn enlist(scratch: &mut Scratch) -> i32 {
-    let ring = ring(scratch);
+    let ring = scratch.flow.ring();
     let Some(next) = maps::OPENINGS_NEXT.get_ptr_mut(ring) else { return 0 };
     // SAFETY: array values are never freed. Two processors that take one place at once leave one flow out of the ring, which then
     // ends by its age alone.
@@ -262,6 +251,7 @@ fn enlist(scratch: &mut Scratch) -> i32 {
         scratch.oldest = *place;
         *place = scratch.key;
     }
+    scratch.flow.forward.place = at.wrapping_add(1);
     0
 }
 
@@ -296,7 +286,7 @@ fn lay_by(key: &FlowKey) {
 /// The table is full: who opens a flow gives up one of their own, or one of somebody's who has very many.
 #[inline(never)]
 pub fn make_room(scratch: &mut Scratch) -> bool {
-    let ring = ring(scratch);
+    let ring = scratch.flow.ring();
     let Some(next) = maps::OPENINGS_NEXT.get_ptr(ring) else { return false };
     // SAFETY: array values are never freed.
     let next = unsafe { *next };
@@ -352,5 +342,6 @@ fn look_up_place(ring: u32, at: u32, scratch: &mut Scratch) -> bool {
     let Some(place) = place(ring, at) else { return false };
     // SAFETY: array values are never freed.
     scratch.oldest = unsafe { *place };
+    scratch.oldest.alias = 0;
     scratch.oldest.proto != 0 && scratch.oldest != scratch.key
 }

@@ -174,11 +174,11 @@ fn ask<P: Packet>(packet: P, inside: u32, ends: &Ends, way: &mut Half) -> u32 {
         }
         (answer.generation, answer.tick, answer.from, answer.ends) = (generation, tick, from, *ends);
     }
-    way.out_ifindex = answer.out_ifindex;
-    way.hop = answer.hop;
+    way.out_ifindex = answer.params.ifindex;
+    way.hop = next_hop(&answer.params);
     way.mtu = answer.mtu;
     way.flags = half::ON_LINK;
-    answer.out_ifindex
+    way.out_ifindex
 }
 
 /// How many answers each processor keeps.
@@ -198,16 +198,18 @@ struct Answer {
     generation: u32,
     /// When they were asked: nothing that is not noticed makes it older than a tick.
     tick: u32,
-    out_ifindex: u32,
-    hop: Addr,
+    /// Size that the device takes.
     mtu: u16,
+    /// What the kernel has made of the question. Here, since the stack has no room for it.
+    params: bpf_fib_lookup,
 }
 
 /// Asks the kernel's routes. False when the kernel would not forward the packet.
 #[inline(always)]
 fn look_up<P: Packet>(packet: P, from: u32, ends: &Ends, answer: &mut Answer) -> bool {
+    let params = &mut answer.params;
     // SAFETY: all-zero is valid.
-    let mut params: bpf_fib_lookup = unsafe { core::mem::zeroed() };
+    *params = unsafe { core::mem::zeroed() };
     params.ifindex = from;
     params.l4_protocol = ends.proto;
     // With any length here the kernel does not measure this packet.
@@ -225,16 +227,13 @@ fn look_up<P: Packet>(packet: P, from: u32, ends: &Ends, answer: &mut Answer) ->
         }
     }
     // SAFETY: valid context and parameters of the stated size.
-    let result =
-        unsafe { generated::bpf_fib_lookup(packet.context(), &mut params, size_of::<bpf_fib_lookup>() as i32, 0) };
+    let result = unsafe { generated::bpf_fib_lookup(packet.context(), params, size_of::<bpf_fib_lookup>() as i32, 0) };
     if !matches!(result as u32, BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH) {
         return false;
     }
-    answer.out_ifindex = params.ifindex;
-    answer.hop = next_hop(&params);
     // The device's, and not what the kernel knows of the way: somebody may have told the node of a smaller one, by which the stack does
     // not measure what it forwards. So it would send on what it is left to answer.
-    answer.mtu = packet.mtu_of(params.ifindex) as u16;
+    answer.mtu = packet.mtu_of(answer.params.ifindex) as u16;
     true
 }
 

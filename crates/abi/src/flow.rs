@@ -5,8 +5,8 @@
 //! record says which end opened the flow, and has a [`Half`] per direction. Only where a translation gives replies another
 //! tuple is there a second entry, an alias, which holds nothing but the record's key.
 
-use crate::Addr;
 use crate::tuple::Tuple;
+use crate::{Addr, rings};
 
 layout! {
     /// The two ends of a flow, the lower one first, whoever opened it.
@@ -25,19 +25,22 @@ layout! {
         pub class: u8,
         /// For ICMP which end asks: [`ASKER_A`] or [`ASKER_B`], else 0.
         pub asker: u8,
-        /// 1 for an alias: its ends are those of the replies of a translated flow.
+        /// 1 for an alias: its ends are those of the replies of a translated flow. In a ring [`SETTLED`], or 0.
         pub alias: u8,
     }
 }
 
+/// In the place of a key in a ring: the connection stands, so nobody takes it for one that nobody has answered.
+pub const SETTLED: u8 = 2;
 /// The lower end asks.
 pub const ASKER_A: u8 = 1;
 /// The upper end asks.
 pub const ASKER_B: u8 = 2;
 
 layout! {
-    /// One direction of a flow.
-    pub struct Half (56) {
+    /// One direction of a flow: a cache line of its own in the table, which packets of the other direction, perhaps on another processor,
+    /// seldom look at.
+    pub struct Half (64) {
         /// By `action`: hardware addresses for [`action::LOCAL`] (destination, then source, in the first twelve bytes), the peer
         /// node for [`action::TUNNEL`], the next hop for [`action::NEIGH`], or none when the kernel shall look it up.
         pub hop: Addr,
@@ -66,12 +69,19 @@ layout! {
         /// TCP: half of the number that the flow's opener has to acknowledge ([`Flow::expect`]), the upper one in the reply's half; 0 when
         /// it is not known.
         pub expected: u16,
+        /// Zero.
+        pub pad: [u8; 4],
+        /// Of the forward direction: where in its ring ([`crate::rings`]) the flow was listed, counted from 1; 0 when it was not.
+        pub place: u32,
     }
 }
 
 layout! {
     /// A flow: what its decision stands on, what is done with its packets, and the state of its connection.
-    pub struct Flow (200) {
+    ///
+    /// The kernel's table puts 48 bytes of its own and the key before it: so the halves begin where cache lines do, and what every packet
+    /// reads lies with the key's end.
+    pub struct Flow (232) {
         /// [`FlowKey::tag`] of its key. Memory of a flow that ends is used for the next one at once: a reader that is overtaken sees
         /// another tag. The first field, because it is written first, and read last.
         pub tag: u32,
@@ -112,12 +122,22 @@ layout! {
         pub nat_src: Addr,
         /// Destination address of the forward direction after translation, with [`flags::NAT_DST`]. Of an alias: the record's `b`.
         pub nat_dst: Addr,
+        /// Zero.
+        pub pad: [u8; 16],
         /// Packets of the end that opened the flow.
         pub forward: Half,
         /// Packets of the other end.
         pub reply: Half,
     }
 }
+
+/// What the kernel's table puts before a key (`struct htab_elem`).
+const BEFORE_KEY: usize = 48;
+const LINE: usize = 64;
+const KEY: usize = BEFORE_KEY + core::mem::size_of::<FlowKey>();
+const _: () =
+    assert!((KEY + core::mem::offset_of!(Flow, forward)).is_multiple_of(LINE) && core::mem::size_of::<Half>() == LINE);
+const _: () = assert!((KEY + core::mem::size_of::<Flow>()).is_multiple_of(LINE), "every record begins at a line");
 
 /// Values of [`Half::action`].
 pub mod action {
@@ -282,7 +302,10 @@ impl Flow {
     #[must_use]
     pub const fn is_proved_by(&self, acknowledged: u32) -> bool {
         let expected = (self.reply.expected as u32) << 16 | self.forward.expected as u32;
-        (expected == 0 && self.reply.tcp_seen & tcp::RST == 0) || acknowledged.wrapping_sub(expected) < OPENING_WINDOW
+        if expected == 0 {
+            return self.reply.tcp_seen & tcp::RST == 0;
+        }
+        acknowledged.wrapping_sub(expected) < OPENING_WINDOW
     }
 
     /// Whether the connection has ended for certain: both ends have said goodbye, or one has reset it before it was established.
@@ -300,6 +323,20 @@ impl Flow {
             State::Closed if !self.has_ended(proto) => AFTER_RESET,
             state => state.lifetime(proto),
         }
+    }
+
+    /// The ring that it is listed in, which is of the endpoint or service that it is reckoned to.
+    #[inline(always)]
+    #[must_use]
+    pub const fn ring(&self) -> u32 {
+        if self.src_endpoint != 0 {
+            return rings::of(self.forward.origin & origin::IFINDEX, true);
+        }
+        if self.service != 0 {
+            return rings::of_service(self.service);
+        }
+        let target = if self.dst_endpoint != 0 { self.reply.origin & origin::IFINDEX } else { 0 };
+        rings::of(target, false)
     }
 
     /// The record that an alias points to; `proto` and `class` are those of the alias.

@@ -18,6 +18,8 @@ pub mod lb;
 pub mod limit;
 pub mod maps;
 pub mod metrics;
+#[cfg(feature = "user")]
+pub mod packed;
 pub mod policy;
 pub mod rings;
 pub mod sctp;

@@ -107,7 +107,7 @@ maps! {
     /// Native devices by interface index.
     Devices = "cilium_devices" v 1, Hash, 256, u32 => config::Device;
     /// Flows; sized at load.
-    Flows = "cilium_flows" v 2, Hash, 131_072, flow::FlowKey => flow::Flow;
+    Flows = "cilium_flows" v 3, Hash, 131_072, flow::FlowKey => flow::Flow;
     /// The latest flows of each endpoint and frontend, in rings ([`crate::rings`]): one that nobody has answered makes room for the next; sized at load.
     Openings = "cilium_openings" v 3, Array, rings::RINGS_AND_STACK * 512, u32 => flow::FlowKey;
     /// Where the next entry of each ring goes, and of their stack.

@@ -13,9 +13,9 @@ use std::sync::Arc;
 
 use abi::config::NodeConfig;
 use abi::endpoint::Endpoint;
-use abi::flow::Flow;
+use abi::flow::{Flow, FlowKey};
 use abi::maps::{Endpoints, Flows, Node};
-use abi::{MapDef, MapKind, spine};
+use abi::{MapDef, MapKind, packed, spine};
 
 use super::Datapath;
 use super::load::Maps;
@@ -34,6 +34,9 @@ const FLOWS_1: MapSpec = MapSpec {
     value_size: size_of::<spine::FlowEntry>(),
     capacity: 0,
 };
+
+/// The flow table of version 2.
+const FLOWS_2: MapSpec = MapSpec { version: 2, value_size: size_of::<packed::Flow>(), ..MapSpec::of::<Flows>() };
 
 /// Facts of the node of version 1.
 const NODE_1: MapSpec = MapSpec { version: 1, value_size: size_of::<spine::NodeConfig>(), ..MapSpec::of::<Node>() };
@@ -73,6 +76,7 @@ fn is_made_on_demand(spec: &MapSpec) -> bool {
 /// A map of an older layout, and its pin.
 struct Older {
     path: PathBuf,
+    version: u32,
     id: u32,
 }
 
@@ -84,7 +88,7 @@ impl Older {
             let path = pins.map(&MapSpec { version, ..*spec });
             let Some(fd) = sys::open_pin(&path).map_err(|source| failed("open", &path, source))? else { continue };
             let info = sys::map_info(fd.as_fd()).map_err(|source| failed("inspect", &path, source))?;
-            found.push(Self { path, id: info.id });
+            found.push(Self { path, version, id: info.id });
         }
         Ok(found)
     }
@@ -97,7 +101,7 @@ impl Older {
     fn fill(&self, spec: &MapSpec, new: &KernelMap, maps: &Maps) -> bool {
         let map = spec.name;
         let filled = match map {
-            Flows::NAME => self.flows().and_then(|old| old.map_or(Ok(0), |old| take_over(&old, new, maps, 0))),
+            Flows::NAME => self.take_over(new, maps, 0),
             Node::NAME => self.node(new),
             // Fragments are whole again within seconds.
             _ => Ok(0),
@@ -115,8 +119,15 @@ impl Older {
         filled.is_ok()
     }
 
-    fn flows(&self) -> Result<Option<OldFlows>> {
-        Ok(KernelMap::open(&FLOWS_1, &self.path)?.map(|map| OldFlows::new(FLOWS_1, Arc::new(map))))
+    /// Adds the flows that were made at tick `since` or later and are not there yet. Returns how many.
+    fn take_over(&self, new: &KernelMap, maps: &Maps, since: u32) -> Result<usize> {
+        let spec = if self.version == FLOWS_1.version { FLOWS_1 } else { FLOWS_2 };
+        let Some(map) = KernelMap::open(&spec, &self.path)?.map(Arc::new) else { return Ok(0) };
+        if self.version == FLOWS_1.version {
+            take_over(&Typed::new(spec, map), new, maps, since)
+        } else {
+            unpack(&Typed::new(spec, map), new, since)
+        }
     }
 
     /// The agent writes these facts at once; until then the programs need some.
@@ -146,7 +157,7 @@ fn node_of(old: &spine::NodeConfig) -> NodeConfig {
     }
 }
 
-/// Adds the flows that were made at tick `since` or later and are not there yet. Returns how many.
+/// The same for a table of version 1.
 fn take_over(old: &OldFlows, new: &KernelMap, maps: &Maps, since: u32) -> Result<usize> {
     let pods =
         maps.get(Endpoints::NAME).map(|map| Typed::new(MapSpec::of::<Endpoints>(), Arc::<KernelMap>::clone(map)));
@@ -173,8 +184,21 @@ fn take_over(old: &OldFlows, new: &KernelMap, maps: &Maps, since: u32) -> Result
     Ok(taken)
 }
 
+/// The same for a table of version 2. Aliases are made anew with their records.
+fn unpack(old: &Typed<FlowKey, packed::Flow>, new: &KernelMap, since: u32) -> Result<usize> {
+    let (mut taken, now) = (0, now());
+    old.visit(|key, flow| {
+        let flow = Flow::from(*flow);
+        if key.alias == 0 && flow.created >= since && !flow.is_garbage(key.proto, now) {
+            taken += usize::from(add(new, key, &flow)?);
+        }
+        Ok(())
+    })?;
+    Ok(taken)
+}
+
 /// Adds a record with its alias, unless there is one or its replies belong to another.
-fn add(new: &KernelMap, key: &abi::flow::FlowKey, flow: &Flow) -> Result<bool> {
+fn add(new: &KernelMap, key: &FlowKey, flow: &Flow) -> Result<bool> {
     let failed = |source: std::io::Error| match source.raw_os_error() {
         Some(libc::E2BIG) => Error::MapFull { map: Flows::NAME, entries: new.capacity() },
         _ => Error::Map { map: Flows::NAME, operation: "update", source },
@@ -225,8 +249,8 @@ impl Datapath {
     fn take_over_again(&self, older: &[(&'static str, Older)]) -> Result<usize> {
         let mut taken = 0;
         for (name, map) in older.iter().filter(|(name, _)| *name == Flows::NAME) {
-            if let (Some(old), Some(new)) = (map.flows()?, self.maps.get(name)) {
-                taken += take_over(&old, new, &self.maps, self.complete_until)?;
+            if let Some(new) = self.maps.get(name) {
+                taken += map.take_over(new, &self.maps, self.complete_until)?;
             }
         }
         Ok(taken)

@@ -8,13 +8,14 @@ use abi::flow::{Flow, FlowKey, State, action, half, proto, tcp};
 use abi::maps::{Endpoints, Flows, Node};
 use abi::spine::{self, FlowEntry, flags};
 use abi::tuple::Tuple;
-use abi::{Addr, MapDef};
+use abi::{Addr, MapDef, packed};
+use aya::maps::{HashMap, Map, MapData};
 use datapath::Kernel;
 use datapath::bpf::{Datapath, Migration, Options, Program};
 use datapath::flows::now;
 use tokio::time::Instant;
 
-use crate::older::{Older, pin_map};
+use crate::older::{HASH, Older, pin_map};
 use crate::sandbox::Sandbox;
 
 const POD_IFINDEX: u32 = 20;
@@ -109,6 +110,91 @@ fn a_new_table_knows_the_flows_of_the_older_build() {
     });
 }
 
+/// A masqueraded connection of the pod as the programs of version 2 remember it.
+fn packed_connection(sport: u16, created: u32) -> (FlowKey, packed::Flow) {
+    let Tuple { sport, .. } = opening(sport);
+    let (key, from_b) = opening(u16::from_be(sport)).key();
+    let forward = packed::Half {
+        hop: addr("192.168.0.254"),
+        bytes: 300,
+        packets: 3,
+        last_seen: created,
+        last_report: created,
+        origin: POD_IFINDEX,
+        out_ifindex: NATIVE,
+        mtu: 1500,
+        action: action::NEIGH,
+        tcp_seen: tcp::SYN | tcp::ACK,
+        tcp_reported: tcp::SYN,
+        flags: half::CONFIRMED | half::ON_LINK,
+        pad: [0; 2],
+    };
+    let reply = packed::Half { packets: 2, origin: NATIVE, out_ifindex: POD_IFINDEX, action: action::LOCAL, ..forward };
+    let flow = packed::Flow {
+        tag: key.tag(),
+        topology_epoch: 1,
+        src_epoch: 2,
+        dst_epoch: 3,
+        peers: 4,
+        flags: abi::flow::flags::NAT_SRC
+            | abi::flow::flags::MASQUERADE
+            | if from_b { abi::flow::flags::OPENED_BY_B } else { 0 },
+        src_endpoint: 10,
+        src_identity: 300,
+        dst_identity: 2,
+        provenance: 5,
+        service: 6,
+        backend: 7,
+        created,
+        nat_src: addr("192.168.0.1"),
+        nat_sport: sport,
+        forward,
+        reply,
+        ..packed::Flow::default()
+    };
+    (key, flow)
+}
+
+#[test]
+fn a_table_of_version_2_is_taken_over_whole_with_its_aliases() {
+    Sandbox::run(|sandbox| {
+        let _fd = pin_map(sandbox, "cilium_flows_v2", HASH, [size_of::<FlowKey>(), size_of::<packed::Flow>()], 64);
+        let map = MapData::from_pin(sandbox.pin("maps").join("cilium_flows_v2")).unwrap();
+        let mut old: HashMap<_, FlowKey, packed::Flow> = Map::HashMap(map).try_into().unwrap();
+        let remember = |old: &mut HashMap<_, FlowKey, packed::Flow>, sport, created| {
+            let (key, flow) = packed_connection(sport, created);
+            let (alias_key, alias) = Flow::alias(&key, &Flow::from(flow).answer(&key));
+            let alias = packed::Flow {
+                tag: alias.tag,
+                flags: alias.flags,
+                proxy_port: alias.proxy_port,
+                nat_sport: alias.nat_sport,
+                nat_dport: alias.nat_dport,
+                nat_src: alias.nat_src,
+                nat_dst: alias.nat_dst,
+                ..packed::Flow::default()
+            };
+            old.insert(key, flow, 0).unwrap();
+            old.insert(alias_key, alias, 0).unwrap();
+            (key, flow, alias_key, Flow::from(alias))
+        };
+        let (key, flow, alias_key, alias) = remember(&mut old, 41000, now());
+        remember(&mut old, 41001, 1);
+        let datapath = sandbox.load();
+        let table = datapath.map::<Flows>().unwrap();
+        let taken = table.get(&key).unwrap().unwrap();
+        assert_eq!(taken, Flow::from(flow));
+        assert_eq!((taken.forward.mtu, taken.reply.packets, taken.backend, taken.src_epoch), (1500, 2, 7, 2));
+        assert_eq!(taken.state(proto::TCP), State::Established);
+        assert_eq!(table.get(&alias_key).unwrap(), Some(alias));
+        assert_eq!(table.keys().unwrap().len(), 2, "what has ended is left behind");
+        let (later, ..) = remember(&mut old, 41002, now() + 1);
+        assert_eq!(finish(&datapath), 1);
+        assert!(table.get(&later).unwrap().is_some());
+        assert!(!has_pin(sandbox, "cilium_flows_v2"));
+    });
+}
+
 /// A segment from the middle of a connection, as a frame.
 fn segment(tuple: &Tuple) -> Vec<u8> {
     // To the loopback device's own hardware address.
@@ -170,7 +256,7 @@ fn a_reply_that_was_evicted_is_made_up_from_its_pod() {
         let pod = Endpoint { ifindex: POD_IFINDEX, id: 10, mac: [1; 6], host_mac: [2; 6], ..Endpoint::default() };
         let first = sandbox.load();
         first.map::<Endpoints>().unwrap().insert(&POD_IFINDEX, &pod).unwrap();
-        std::fs::remove_file(sandbox.pin("maps/cilium_flows_v2")).unwrap();
+        std::fs::remove_file(sandbox.pin("maps/cilium_flows_v3")).unwrap();
         std::fs::remove_file(sandbox.pin("maps/cilium_node_v2")).unwrap();
         let mut older = Older::pin(sandbox);
         let [forward, _] = connection(41000, now());
@@ -216,8 +302,8 @@ fn what_older_programs_add_is_taken_over_until_the_last_of_them_has_gone() {
         assert_eq!(finish(&datapath), 1);
         assert_eq!(flow(&datapath, 2), Some(known), "what the new programs know counts");
         assert!(flow(&datapath, 3).is_some());
-        for map in ["cilium_flows", "cilium_node", "cilium_fragments"] {
-            assert!(!has_pin(sandbox, map) && has_pin(sandbox, &format!("{map}_v2")), "{map}");
+        for (map, version) in [("cilium_flows", 3), ("cilium_node", 2), ("cilium_fragments", 2)] {
+            assert!(!has_pin(sandbox, map) && has_pin(sandbox, &format!("{map}_v{version}")), "{map}");
         }
         assert_eq!(datapath.finish_migration().unwrap(), Migration { flows: 0, finished: true });
     });

@@ -14,6 +14,7 @@ use crate::sandbox::Sandbox;
 const MAP_CREATE: i64 = 0;
 const PROG_LOAD: i64 = 5;
 const OBJ_PIN: i64 = 6;
+pub(crate) const HASH: u64 = 1;
 const ARRAY: u64 = 2;
 const LRU_HASH: u64 = 9;
 

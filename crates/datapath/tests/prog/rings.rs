@@ -3,9 +3,10 @@
 
 use abi::DropReason;
 use abi::endpoint::flags::INGRESS_ENFORCED;
-use abi::flow::{Flow, FlowKey, State, flags, proto};
-use abi::maps::Flows;
+use abi::flow::{Flow, FlowKey, SETTLED, State, flags, proto};
+use abi::maps::{Flows, Openings};
 use abi::policy::INGRESS;
+use abi::rings;
 use datapath::Kernel;
 use datapath::bpf::Options;
 
@@ -90,5 +91,37 @@ fn a_closed_flow_makes_room_in_a_full_table() {
         fill(world);
         world.leaves(&a, &Packet::tcp((f.a, 3000), (f.b, 443), SYN).bytes()).redirected();
         assert!(world.flow(&tuple((f.a, 80), (f.b, 1000), proto::TCP)).is_none());
+    });
+}
+
+/// The places of B's ring of flows that it opens.
+fn places(world: &World) -> Vec<FlowKey> {
+    let (ring, length) = (rings::of(world.b.ifindex, true), world.datapath.config().openings);
+    let map = world.datapath.map::<Openings>().unwrap();
+    (0..length).map(|at| map.get(&rings::place(ring, at, length).unwrap()).unwrap().unwrap()).collect()
+}
+
+#[test]
+fn a_connection_that_stands_says_so_in_its_place_and_in_nobody_elses() {
+    World::test_families(|world, f| {
+        let (a, b) = (world.a, world.b);
+        connect(world, f);
+        let settled = |world: &World| places(world).iter().filter(|key| key.alias == SETTLED).count();
+        assert_eq!(settled(world), 1);
+        // One whose place others have taken before it stands.
+        let late = (Packet::tcp((f.b, 2001), (f.a, 443), SYN), Packet::tcp((f.b, 2001), (f.a, 443), ACK));
+        world.leaves(&b, &late.0.bytes()).redirected();
+        world.leaves(&a, &late.0.reply().bytes()).redirected();
+        let record = tuple((f.b, 2001), (f.a, 443), proto::TCP);
+        let known = world.flow(&record).unwrap();
+        for port in 0..world.datapath.config().openings as u16 {
+            world.leaves(&b, &Packet::tcp((f.b, 3000 + port), (f.a, 443), SYN).bytes()).redirected();
+        }
+        assert!(world.flow(&record).is_none(), "nobody had heard its opener again");
+        world.datapath.map::<Flows>().unwrap().insert(&record.key().0, &known).unwrap();
+        let before = settled(world);
+        world.leaves(&b, &late.1.bytes()).redirected();
+        assert_eq!(settled(world), before);
+        assert_eq!(world.flow(&record).unwrap().state(proto::TCP), State::Established);
     });
 }

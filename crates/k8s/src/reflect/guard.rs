@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 /// An object, or why it cannot be decoded.
 #[derive(Clone, Debug)]
-pub(super) struct Guarded<K> {
+pub(crate) struct Guarded<K> {
     metadata: ObjectMeta,
     pub(super) object: Result<K, String>,
 }
