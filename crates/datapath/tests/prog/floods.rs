@@ -152,7 +152,7 @@ fn nobody_is_answered_more_often_than_the_limit_allows() {
         |world, f| {
             let a = world.a;
             Offer::new((f.service, 80), proto::UDP, LOAD_BALANCER, &[]).install(world);
-            let mut ask = |world: &mut World, client: IpAddr| {
+            let ask = |world: &mut World, client: IpAddr| {
                 let mut request = Packet::udp((client, 40001), (f.service, 80));
                 request.set_payload(Vec::new());
                 let from_pod = client == f.a;

@@ -54,6 +54,7 @@ impl Party {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Said {
     packets: u64,
+    greeted: bool,
     finished: bool,
     reset: bool,
 }
@@ -146,12 +147,15 @@ impl Flow {
 
     /// Follows the connection. Returns the flags of which nobody has been told yet.
     pub(crate) fn hear(&mut self, message: &Message, reply: bool) -> u8 {
-        let answered = self.said[1].packets > 0;
+        let back = self.said[1];
+        // Who was only refused has been told nothing that they could acknowledge.
+        let answered = back.packets > 0 && (back.greeted || !back.reset);
         let said = &mut self.said[usize::from(reply)];
         said.packets += 1;
         if message.talk.proto != Proto::Tcp {
             return 0;
         }
+        said.greeted |= message.flags & SYN != 0;
         said.finished |= message.flags & FIN != 0;
         // Who goes on has not reset the connection.
         said.reset = message.flags & RST != 0;
