@@ -133,7 +133,7 @@ pub(super) fn policy(cluster: &Cluster) -> Result<()> {
 
 /// Clears the way of requests that [`Requests`] makes, by a route that is changed while they go on.
 fn plain(cluster: &Cluster, at: IpAddr, number: usize) -> Result<()> {
-    let backend = if number % 2 == 0 { "shop" } else { "shop-next" };
+    let backend = if number.is_multiple_of(2) { "shop" } else { "shop-next" };
     let route = json!({
         "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
         "metadata": {"name": "plain", "namespace": "gateway-demo"},

@@ -215,7 +215,6 @@ fn forward(route: &Attached, place: &Place, usage: Use) -> Forward {
     Forward {
         route: route.name.to_string().into(),
         backends: targets.iter().map(backend).collect(),
-        ..Forward::default()
     }
 }
 
