@@ -10,7 +10,8 @@ use serde_json::Value;
 use crate::metadata::{cargo_metadata, list};
 
 /// Libraries that only sources outside of the member's folder name: generated ones, and tests' helpers of another member.
-const ELSEWHERE: &[(&str, &str)] = &[("hubble", "tonic-prost"), ("operator", "rcgen")];
+const ELSEWHERE: &[(&str, &str)] =
+    &[("hubble", "tonic-prost"), ("operator", "rcgen"), ("cli", "parking_lot"), ("cli", "tokio-util")];
 
 pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
     let manifest = root.join("Cargo.toml");

@@ -212,10 +212,7 @@ fn forward(route: &Attached, place: &Place, usage: Use) -> Forward {
         weight: *weight,
         filters: l7::Filters::default(),
     };
-    Forward {
-        route: route.name.to_string().into(),
-        backends: targets.iter().map(backend).collect(),
-    }
+    Forward { route: route.name.to_string().into(), backends: targets.iter().map(backend).collect() }
 }
 
 /// The sockets for requests to a Service that pods send, one for the clients of each namespace with routes of its own.
