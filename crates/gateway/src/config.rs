@@ -47,10 +47,20 @@ keys! {
         #[key("ingress-default-lb-mode", default = "dedicated", value = "ingressController.loadbalancerMode")]
         pub ingress_mode: LoadBalancerMode,
         /// Secret with the certificate of Ingresses' hosts that name none.
-        #[key("ingress-default-secret-name", optional = "ingressController.defaultSecretName", initial = "null")]
+        #[key(
+            "ingress-default-secret-name",
+            optional = "ingressController.defaultSecretName",
+            initial = "null",
+            schema = r#"{"type": ["string", "null"]}"#,
+        )]
         pub default_secret: Option<String>,
         /// Namespace of ingress-default-secret-name.
-        #[key("ingress-default-secret-namespace", optional = "ingressController.defaultSecretNamespace", initial = "null")]
+        #[key(
+            "ingress-default-secret-namespace",
+            optional = "ingressController.defaultSecretNamespace",
+            initial = "null",
+            schema = r#"{"type": ["string", "null"]}"#,
+        )]
         pub default_secret_namespace: Option<String>,
         /// Annotations of Ingresses that begin like this are those of their Services too.
         #[key(
