@@ -145,7 +145,9 @@ impl Allocator {
 
     /// Claims this address; a no-op for its owner.
     ///
-    /// # Errors It belongs to someone else, to the node itself, or is not in this node's prefixes.
+    /// # Errors
+    ///
+    /// It belongs to someone else, to the node itself, or is not in this node's prefixes.
     pub fn claim(&self, owner: &str, ip: IpAddr) -> Result<(), Error> {
         let mut state = self.state.lock();
         if let Some(present) = state.owners.get(&ip) {
@@ -166,7 +168,9 @@ impl Allocator {
 
     /// Releases an owner's address. Returns whether the owner had it; if not, it was free.
     ///
-    /// # Errors It belongs to someone else.
+    /// # Errors
+    ///
+    /// It belongs to someone else.
     pub fn release(&self, owner: &str, ip: IpAddr) -> Result<bool, Error> {
         let mut state = self.state.lock();
         if let Some(other) = state.owners.get(&ip).filter(|present| *present != owner) {

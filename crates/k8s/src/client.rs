@@ -105,7 +105,9 @@ impl From<kube::Client> for Client {
 impl Client {
     /// Reads the configuration and creates the client. No request is made: an unreachable server is not an error.
     ///
-    /// # Errors When the configuration refers to something missing or invalid.
+    /// # Errors
+    ///
+    /// When the configuration refers to something missing or invalid.
     pub async fn connect(config: &ClientConfig) -> Result<Self, Error> {
         install_crypto();
         let base = load(config).await?;

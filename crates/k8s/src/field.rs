@@ -3,6 +3,7 @@
 //! ones are reported by field.
 
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use ipnet::IpNet;
 
@@ -61,6 +62,16 @@ pub fn prefix(field: &'static str, text: &str) -> Result<IpNet, FieldError> {
 pub fn port(field: &'static str, value: i32) -> Result<u16, FieldError> {
     let port = u16::try_from(value).ok().filter(|port| *port != 0);
     port.ok_or_else(|| FieldError::new(field, value, "a port from 1 to 65535"))
+}
+
+/// A transport protocol; TCP if none is given, as everywhere in the API.
+///
+/// # Errors
+///
+/// The text is none.
+pub fn protocol<P: FromStr>(field: &'static str, text: Option<&str>) -> Result<P, FieldError> {
+    let text = text.unwrap_or("TCP");
+    text.parse().map_err(|_| FieldError::new(field, text, "TCP, UDP or SCTP"))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ pub mod cilium;
 mod client;
 pub mod config_map;
 pub mod crd;
+pub mod endpoint_slice;
 mod events;
 pub mod field;
 pub mod gateway;

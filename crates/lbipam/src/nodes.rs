@@ -6,6 +6,7 @@ use crate::range::Family;
 use crate::service::{Config, families};
 use crate::status::entries;
 use k8s::Warning;
+use k8s::endpoint_slice::Conditions;
 use k8s::k8s_openapi::api::core::v1::{self as core, LoadBalancerIngress, ObjectReference};
 use k8s::k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s::kube::core::{Selector, SelectorExt};
@@ -185,12 +186,8 @@ impl Hosts {
     pub fn ingest(object: &EndpointSlice) -> Option<Self> {
         let (namespace, name) = (object.metadata.namespace.as_deref()?, object.metadata.name.as_deref()?);
         let service = object.labels().get(SERVICE_OF_SLICE)?;
-        let takes = |endpoint: &&k8s::k8s_openapi::api::discovery::v1::Endpoint| {
-            let conditions = endpoint.conditions.as_ref();
-            conditions.and_then(|conditions| conditions.serving.or(conditions.ready)).unwrap_or(true)
-        };
-        let nodes =
-            object.endpoints.iter().flatten().filter(takes).filter_map(|endpoint| endpoint.node_name.as_deref());
+        let serving = object.endpoints.iter().flatten().filter(|endpoint| Conditions::of(endpoint).serving);
+        let nodes = serving.filter_map(|endpoint| endpoint.node_name.as_deref());
         Some(Self {
             slice: (namespace.into(), name.into()),
             service: ServiceName::new(namespace, service.as_str()),

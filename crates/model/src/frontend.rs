@@ -5,6 +5,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +42,20 @@ impl fmt::Display for Protocol {
             Self::Udp => "UDP",
             Self::Sctp => "SCTP",
         })
+    }
+}
+
+/// A text is not the name of a [`Protocol`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not TCP, UDP or SCTP")]
+pub struct UnknownProtocol;
+
+impl FromStr for Protocol {
+    type Err = UnknownProtocol;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let all = [Self::Tcp, Self::Udp, Self::Sctp];
+        all.into_iter().find(|protocol| protocol.to_string() == text).ok_or(UnknownProtocol)
     }
 }
 
@@ -373,6 +388,14 @@ impl statedb::Row for Frontend {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_protocol_is_read_by_the_name_that_it_is_shown_with() {
+        for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
+            assert_eq!(protocol.to_string().parse(), Ok(protocol));
+        }
+        assert_eq!("tcp".parse::<Protocol>(), Err(UnknownProtocol));
+    }
 
     #[test]
     fn services_of_one_name_in_two_clusters_are_two_and_the_other_is_shown_with_its_cluster() {

@@ -221,6 +221,14 @@ pub(crate) fn is_stale(error: &Error) -> bool {
     matches!(error, Error::Api(status) if status.code == 404 || status.code == 409)
 }
 
+/// The result of a write for which [`is_stale`] is no failure.
+pub(crate) fn unless_stale<T>(written: Result<T, Error>) -> Result<(), Error> {
+    match written {
+        Err(error) if !is_stale(&error) => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Publishes events, then writes the status that records them: in the other order a failed event would never be
 /// retried. One that the API server rejects must not hold up the rest, though.
 async fn warn_and_write<T>(
@@ -288,9 +296,5 @@ where
         }),
         ..Default::default()
     };
-    match api.delete(meta.name.as_deref().unwrap_or_default(), &params).await {
-        Ok(_) => Ok(()),
-        Err(error) if is_stale(&error) => Ok(()),
-        Err(error) => Err(error),
-    }
+    unless_stale(api.delete(meta.name.as_deref().unwrap_or_default(), &params).await)
 }

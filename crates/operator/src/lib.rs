@@ -67,7 +67,9 @@ fn start(config: Config) -> anyhow::Result<()> {
 
 /// Runs the operator until `stop` is cancelled or something fails. On success the lease has been released.
 ///
-/// # Errors The sockets are in use, the client's configuration is invalid, the lease was lost, or a task failed.
+/// # Errors
+///
+/// The sockets are in use, the client's configuration is invalid, the lease was lost, or a task failed.
 pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
     for key in &config.unknown {
         tracing::warn!(key, "ignoring unknown configuration key");

@@ -9,9 +9,7 @@ mod service;
 mod slice;
 
 use crate::Config;
-use k8s::field::FieldError;
 use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use model::Protocol;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -63,15 +61,6 @@ fn ours(config: &Config, meta: &ObjectMeta) -> bool {
 
 fn port_name(name: Option<&str>) -> Option<Arc<str>> {
     name.filter(|n| !n.is_empty()).map(Arc::from)
-}
-
-fn protocol(field: &'static str, text: Option<&str>) -> Result<Protocol, FieldError> {
-    match text.unwrap_or("TCP") {
-        "TCP" => Ok(Protocol::Tcp),
-        "UDP" => Ok(Protocol::Udp),
-        "SCTP" => Ok(Protocol::Sctp),
-        other => Err(FieldError::new(field, other, "TCP, UDP or SCTP")),
-    }
 }
 
 /// Whether connections to the address can be anybody's but the host's own: at others, a Service would take what is not meant for it.

@@ -2,6 +2,7 @@
 //! Services and EndpointSlices, headless ones too: a route may lead to any Service that has endpoints.
 
 use crate::name::ObjectName;
+use k8s::endpoint_slice::Conditions;
 use k8s::field::{self, FieldError};
 use k8s::k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
 use l7::EndpointState;
@@ -87,7 +88,7 @@ pub fn ingest_service(object: &core::Service) -> Result<Option<Service>, FieldEr
     let port = |port: &core::ServicePort| {
         Ok(ServicePort {
             name: port.name.as_deref().unwrap_or_default().into(),
-            protocol: protocol("spec.ports.protocol", port.protocol.as_deref())?,
+            protocol: field::protocol("spec.ports.protocol", port.protocol.as_deref())?,
             port: field::port("spec.ports.port", port.port)?,
             app_protocol: port.app_protocol.as_deref().map(Arc::from),
         })
@@ -118,7 +119,7 @@ pub fn ingest_slice(object: &discovery::EndpointSlice) -> Result<Option<Slice>, 
         // A port without a number stands for all of them.
         let Some(number) = port.port else { continue };
         let number = field::port("ports.port", number)?;
-        let protocol = protocol("ports.protocol", port.protocol.as_deref())?;
+        let protocol = field::protocol("ports.protocol", port.protocol.as_deref())?;
         let port: Arc<str> = port.name.as_deref().unwrap_or_default().into();
         for endpoint in object.endpoints.iter().flatten() {
             // All addresses of an endpoint lead to the same place, so the first stands for them.
@@ -128,7 +129,7 @@ pub fn ingest_slice(object: &discovery::EndpointSlice) -> Result<Option<Slice>, 
                 port: Arc::clone(&port),
                 protocol,
                 address: SocketAddr::new(ip, number),
-                state: state(endpoint.conditions.as_ref()),
+                state: state(Conditions::of(endpoint)),
                 zone: endpoint.zone.as_deref().map(Arc::from),
             });
         }
@@ -136,23 +137,10 @@ pub fn ingest_slice(object: &discovery::EndpointSlice) -> Result<Option<Slice>, 
     Ok(Some(Slice { name, service, endpoints }))
 }
 
-/// Conditions that are not given mean: ready, serving if ready, not terminating (EndpointSlice v1).
-fn state(conditions: Option<&discovery::EndpointConditions>) -> EndpointState {
-    let ready = conditions.and_then(|c| c.ready).unwrap_or(true);
-    let serving = conditions.and_then(|c| c.serving).unwrap_or(ready);
-    let terminating = conditions.and_then(|c| c.terminating).unwrap_or(false);
-    match (ready, serving && terminating) {
+fn state(conditions: Conditions) -> EndpointState {
+    match (conditions.ready, conditions.serving && conditions.terminating) {
         (true, _) => EndpointState::Ready,
         (false, true) => EndpointState::Terminating,
         (false, false) => EndpointState::Unready,
-    }
-}
-
-fn protocol(field: &'static str, text: Option<&str>) -> Result<Protocol, FieldError> {
-    match text.unwrap_or("TCP") {
-        "TCP" => Ok(Protocol::Tcp),
-        "UDP" => Ok(Protocol::Udp),
-        "SCTP" => Ok(Protocol::Sctp),
-        other => Err(FieldError::new(field, other, "TCP, UDP or SCTP")),
     }
 }

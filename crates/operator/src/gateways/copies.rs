@@ -3,7 +3,7 @@
 //! them is read when it is copied, and kept nowhere.
 
 use super::FIELD_MANAGER;
-use crate::controllers::is_stale;
+use crate::controllers::unless_stale;
 use gateway::{Copy, ObjectName};
 use k8s::Client;
 use k8s::k8s_openapi::ByteString;
@@ -39,11 +39,7 @@ impl Copies {
     }
 
     async fn remove(&self, name: &str) -> Result<(), Error> {
-        match self.api().delete(name, &DeleteParams::default()).await {
-            Ok(_) => Ok(()),
-            Err(error) if is_stale(&error) => Ok(()),
-            Err(error) => Err(error),
-        }
+        unless_stale(self.api().delete(name, &DeleteParams::default()).await)
     }
 }
 

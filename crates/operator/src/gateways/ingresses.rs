@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Writes the addresses of Ingresses into their status.
 
-use crate::controllers::is_stale;
+use crate::controllers::unless_stale;
 use gateway::{IngressAddresses, ObjectName};
 use k8s::Client;
 use k8s::k8s_openapi::api::networking::v1::Ingress;
@@ -23,11 +23,7 @@ impl Target<IngressAddresses> for Ingresses {
         let ingress: Vec<Value> = row.addresses.iter().map(entry).collect();
         let patch = json!({"status": {"loadBalancer": {"ingress": ingress}}});
         let api = self.0.namespaced::<Ingress>(&row.name.namespace);
-        match api.patch_status(&row.name.name, &PatchParams::default(), &Patch::Merge(patch)).await {
-            Ok(_) => Ok(()),
-            Err(error) if is_stale(&error) => Ok(()),
-            Err(error) => Err(error),
-        }
+        unless_stale(api.patch_status(&row.name.name, &PatchParams::default(), &Patch::Merge(patch)).await)
     }
 
     /// A status that is right, or an Ingress that is gone.

@@ -2,7 +2,7 @@
 //! Makes the Services of Gateways. One that somebody else has made under such a name is not touched.
 
 use super::FIELD_MANAGER;
-use crate::controllers::is_stale;
+use crate::controllers::unless_stale;
 use gateway::{ObjectName, ObservedService, WantedService};
 use k8s::Client;
 use k8s::k8s_openapi::api::core::v1::Service;
@@ -25,11 +25,7 @@ impl Services {
 
     async fn remove(&self, service: &ObservedService) -> Result<(), Error> {
         let api = self.client.namespaced::<Service>(&service.name.namespace);
-        match api.delete(&service.name.name, &DeleteParams::default()).await {
-            Ok(_) => Ok(()),
-            Err(error) if is_stale(&error) => Ok(()),
-            Err(error) => Err(error),
-        }
+        unless_stale(api.delete(&service.name.name, &DeleteParams::default()).await)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::annotations::{self, Nodes};
 use super::limits;
-use super::{HEADLESS, Problem, Said, is_routable, label, names, ours, port_name, protocol};
+use super::{HEADLESS, Problem, Said, is_routable, label, names, ours, port_name};
 use crate::Config;
 use k8s::field::{self, FieldError};
 use k8s::k8s_openapi::api::core::v1 as core;
@@ -180,7 +180,7 @@ fn service_port(port: &core::ServicePort, exposed: bool) -> Result<ServicePort, 
     let node_port = port.node_port.filter(|number| exposed && *number != 0);
     Ok(ServicePort {
         name: port_name(port.name.as_deref()),
-        protocol: protocol("spec.ports.protocol", port.protocol.as_deref())?,
+        protocol: field::protocol("spec.ports.protocol", port.protocol.as_deref())?,
         port: field::port("spec.ports.port", port.port)?,
         node_port: node_port.map(|number| field::port("spec.ports.nodePort", number)).transpose()?,
     })

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! EndpointSlices.
 
-use super::{HEADLESS, label, names, ours, port_name, protocol};
+use super::{HEADLESS, label, names, ours, port_name};
 use crate::Config;
+use k8s::endpoint_slice::Conditions;
 use k8s::field::{self, FieldError};
 use k8s::k8s_openapi::api::discovery::v1 as discovery;
 use model::{Protocol, ServiceName};
@@ -89,7 +90,7 @@ pub fn ingest_slice(config: &Config, object: &discovery::EndpointSlice) -> Resul
     let port = |(port, value): (&discovery::EndpointPort, i32)| {
         Ok(Port {
             name: port_name(port.name.as_deref()),
-            protocol: protocol("ports.protocol", port.protocol.as_deref())?,
+            protocol: field::protocol("ports.protocol", port.protocol.as_deref())?,
             port: field::port("ports.port", value)?,
         })
     };
@@ -104,10 +105,8 @@ pub fn ingest_slice(config: &Config, object: &discovery::EndpointSlice) -> Resul
     Ok(Some(EndpointSlice { name: SliceName { namespace, name }, service, ports, endpoints }))
 }
 
-/// Conditions that are not given mean: ready, serving if ready, not terminating (EndpointSlice v1).
 fn slice_endpoint(ip: IpAddr, endpoint: &discovery::Endpoint) -> SliceEndpoint {
-    let conditions = endpoint.conditions.as_ref();
-    let ready = conditions.and_then(|c| c.ready).unwrap_or(true);
+    let Conditions { ready, serving, terminating } = Conditions::of(endpoint);
     let hints = endpoint.hints.as_ref();
     SliceEndpoint {
         ip,
@@ -126,7 +125,7 @@ fn slice_endpoint(ip: IpAddr, endpoint: &discovery::Endpoint) -> SliceEndpoint {
             .map(|n| n.name.as_str().into())
             .collect(),
         ready,
-        serving: conditions.and_then(|c| c.serving).unwrap_or(ready),
-        terminating: conditions.and_then(|c| c.terminating).unwrap_or(false),
+        serving,
+        terminating,
     }
 }

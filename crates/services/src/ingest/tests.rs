@@ -4,7 +4,7 @@
 
 use super::*;
 use k8s::k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
-use model::{Algorithm, Forwarding, ServiceKind, TrafficPolicy};
+use model::{Algorithm, Forwarding, Protocol, ServiceKind, TrafficPolicy};
 use serde_json::json;
 use std::time::Duration;
 

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use statedb::Target as _;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 mod admission;
 
@@ -133,29 +134,44 @@ fn no_holes(kernel: &fake::Kernel) {
     }
 }
 
-/// A kernel whose maps can be read only.
-struct Frozen(fake::Kernel);
+/// A kernel that takes a number of writes and then no more.
+struct Until(fake::Kernel, Arc<AtomicUsize>);
 
-impl datapath::Kernel for Frozen {
+impl Until {
+    fn after(writes: usize, kernel: &fake::Kernel) -> Self {
+        Self(kernel.clone(), Arc::new(AtomicUsize::new(writes)))
+    }
+}
+
+impl datapath::Kernel for Until {
     fn open(&self, spec: datapath::MapSpec) -> datapath::Result<Arc<dyn RawMap>> {
-        Ok(Arc::new(FrozenMap(self.0.open(spec)?)))
+        Ok(Arc::new(UntilMap(self.0.open(spec)?, Arc::clone(&self.1))))
     }
 }
 
 #[derive(Debug)]
-struct FrozenMap(Arc<dyn RawMap>);
+struct UntilMap(Arc<dyn RawMap>, Arc<AtomicUsize>);
 
-impl RawMap for FrozenMap {
+impl UntilMap {
+    fn take(&self) -> io::Result<()> {
+        let left = self.1.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        left.map(drop).map_err(|_| io::ErrorKind::PermissionDenied.into())
+    }
+}
+
+impl RawMap for UntilMap {
     fn lookup(&self, key: &[u8], value: &mut [u8]) -> io::Result<bool> {
         self.0.lookup(key, value)
     }
 
-    fn update(&self, _: &[u8], _: &[u8]) -> io::Result<()> {
-        Err(io::ErrorKind::PermissionDenied.into())
+    fn update(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        self.take()?;
+        self.0.update(key, value)
     }
 
-    fn delete(&self, _: &[u8]) -> io::Result<bool> {
-        Err(io::ErrorKind::PermissionDenied.into())
+    fn delete(&self, key: &[u8]) -> io::Result<bool> {
+        self.take()?;
+        self.0.delete(key)
     }
 
     fn entries(&self) -> io::Result<Vec<(Box<[u8]>, Box<[u8]>)>> {
@@ -277,8 +293,7 @@ fn a_restart_writes_nothing_that_is_right_and_removes_what_is_gone() {
     before.update(&frontend(3, vec![backend(3, true)])).unwrap();
     let raised = before.raised();
 
-    let frozen = Frozen(before.kernel.clone());
-    let mut looking = target(&frozen).unwrap();
+    let mut looking = target(&Until::after(0, &before.kernel)).unwrap();
     block(looking.update(&a)).unwrap();
     block(looking.update(&b)).unwrap();
 

@@ -3,7 +3,6 @@
 
 use super::*;
 use model::SourceRanges;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 fn narrowed(f: &mut Fixture, row: &Frontend) -> bool {
     let epochs = Epochs::open(&f.kernel).unwrap();
@@ -81,53 +80,6 @@ fn an_address_that_is_a_nodes_too_is_not_marked_and_loses_the_mark_it_had() {
     assert!(after.marks().is_empty());
 }
 
-/// A kernel that takes a number of writes and then no more.
-struct Until(fake::Kernel, Arc<AtomicUsize>);
-
-impl datapath::Kernel for Until {
-    fn open(&self, spec: datapath::MapSpec) -> datapath::Result<Arc<dyn RawMap>> {
-        Ok(Arc::new(UntilMap(self.0.open(spec)?, Arc::clone(&self.1))))
-    }
-}
-
-#[derive(Debug)]
-struct UntilMap(Arc<dyn RawMap>, Arc<AtomicUsize>);
-
-impl UntilMap {
-    fn take(&self) -> io::Result<()> {
-        let left = self.1.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-        left.map(drop).map_err(|_| io::ErrorKind::PermissionDenied.into())
-    }
-}
-
-impl RawMap for UntilMap {
-    fn lookup(&self, key: &[u8], value: &mut [u8]) -> io::Result<bool> {
-        self.0.lookup(key, value)
-    }
-
-    fn update(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
-        self.take()?;
-        self.0.update(key, value)
-    }
-
-    fn delete(&self, key: &[u8]) -> io::Result<bool> {
-        self.take()?;
-        self.0.delete(key)
-    }
-
-    fn entries(&self) -> io::Result<Vec<(Box<[u8]>, Box<[u8]>)>> {
-        self.0.entries()
-    }
-
-    fn capacity(&self) -> u32 {
-        self.0.capacity()
-    }
-
-    fn values_per_entry(&self) -> usize {
-        self.0.values_per_entry()
-    }
-}
-
 #[test]
 fn who_is_refused_before_and_after_is_refused_between_any_two_writes() {
     let row = |prefix: &str, deny| Frontend {
@@ -149,7 +101,7 @@ fn who_is_refused_before_and_after_is_refused_between_any_two_writes() {
             let mut f = Fixture::new(fake::Kernel::new());
             f.prune([]);
             f.update(before).unwrap();
-            let mut stopped = target(&Until(f.kernel.clone(), Arc::new(AtomicUsize::new(writes)))).unwrap();
+            let mut stopped = target(&Until::after(writes, &f.kernel)).unwrap();
             let _ = block(stopped.update(after));
             assert!(!admits(&f.kernel, "10.2.0.1"), "after {writes} writes");
             assert!(admits(&f.kernel, "10.1.0.1"), "after {writes} writes");
