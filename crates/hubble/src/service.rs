@@ -7,6 +7,7 @@ mod flows;
 #[cfg(test)]
 mod tests;
 
+use crate::filter::{Filters, check_limits};
 use crate::mask::Mask;
 use crate::proto::flow::Flow;
 use crate::proto::nanos;
@@ -141,7 +142,8 @@ impl Query {
             return Err(Status::invalid_argument("extensions: none is known"));
         }
         let invalid = |error: &dyn std::fmt::Display| Status::invalid_argument(error.to_string());
-        let filters = crate::filter::Filters::compile(&request.whitelist, &request.blacklist);
+        check_limits(&request.whitelist, &request.blacklist).map_err(|e| invalid(&e))?;
+        let filters = Filters::compile(&request.whitelist, &request.blacklist);
         let paths = request.field_mask.as_ref().map(|mask| mask.paths.as_slice()).unwrap_or_default();
         Ok(Self {
             filters: filters.map_err(|e| invalid(&e))?,
