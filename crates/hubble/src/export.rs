@@ -18,7 +18,7 @@ use crate::proto::observer::get_flows_response::ResponseTypes;
 use crate::proto::observer::{ExportEvent, GetFlowsResponse};
 use crate::proto::{timestamp, to_json};
 use crate::server::{Problems, report};
-use crate::service::subscribe;
+use crate::service::{Batch, Workers, subscribe};
 use crate::store::{Store, now};
 use config::FlowLogs;
 use file::{LogFile, Rotation};
@@ -31,8 +31,6 @@ use tokio_util::task::AbortOnDropHandle;
 
 /// Delay between attempts to open or write a file, and between checks of the configuration file.
 const PACE: Duration = Duration::from_secs(5);
-/// Flows per write.
-const BATCH: usize = 64;
 
 /// Shared by all exporters.
 #[derive(Clone)]
@@ -40,12 +38,13 @@ pub(crate) struct Exporters {
     pub(crate) store: Arc<Store>,
     pub(crate) problems: Problems,
     pub(crate) lost_interval: Duration,
+    pub(crate) workers: Workers,
     pub(crate) pace: Duration,
 }
 
 impl Exporters {
-    pub(crate) fn new(store: Arc<Store>, problems: Problems, lost_interval: Duration) -> Self {
-        Self { store, problems, lost_interval, pace: PACE }
+    pub(crate) fn new(store: Arc<Store>, problems: Problems, lost_interval: Duration, workers: Workers) -> Self {
+        Self { store, problems, lost_interval, workers, pace: PACE }
     }
 
     /// Exports according to a configuration file, for ever, and follows its changes. An invalid file changes nothing.
@@ -77,7 +76,7 @@ impl Exporters {
             Ok(query) => query,
             Err(error) => return report(&self.problems, "flow log", Some(format!("{}: {error}", log.name))),
         };
-        let mut flows = subscribe(Arc::clone(&self.store), query, self.lost_interval);
+        let mut flows = subscribe(Arc::clone(&self.store), query, self.lost_interval, self.workers.clone());
         let mut writer = Writer { file: None, path: log.file_path.clone(), rotation: log.rotation(), lost: 0 };
         let ends = async {
             match log.end {
@@ -86,16 +85,13 @@ impl Exporters {
             }
         };
         tokio::pin!(ends);
-        let mut batch = Vec::new();
         loop {
-            let count = tokio::select! {
-                count = flows.recv_many(&mut batch, BATCH) => count,
+            let batch = tokio::select! {
+                batch = flows.recv() => batch,
                 () = &mut ends => return,
             };
-            if count == 0 {
-                return;
-            }
-            let written = writer.write(&self.store.decoder.node_name, batch.drain(..).filter_map(Result::ok)).await;
+            let Some(batch) = batch else { return };
+            let written = writer.write(&self.store.decoder.node_name, batch).await;
             let problem = written
                 .err()
                 .map(|error| format!("{}: {error}; {} flows are not in it", log.file_path.display(), writer.lost));
@@ -114,7 +110,7 @@ struct Writer {
 }
 
 impl Writer {
-    async fn write(&mut self, node: &str, responses: impl Iterator<Item = GetFlowsResponse>) -> io::Result<()> {
+    async fn write(&mut self, node: &str, responses: Batch) -> io::Result<()> {
         let (mut lines, mut flows) = (String::new(), 0);
         if self.lost > 0 {
             lines += &line(&lost(node, self.lost));

@@ -19,7 +19,7 @@ use crate::proto::flow::{Flow, LostEvent};
 use crate::proto::observer::GetFlowsResponse;
 use crate::proto::observer::get_flows_response::ResponseTypes;
 use crate::server::{Problems, report};
-use crate::service::Query;
+use crate::service::{Query, Workers, subscribe};
 use crate::store::Store;
 use context::Labels;
 use dynamic::Counted;
@@ -53,13 +53,19 @@ pub(crate) struct Served {
 }
 
 /// Counts and serves for ever.
-pub(crate) async fn run(store: Arc<Store>, served: Served, problems: Problems, lost_interval: Duration) {
+pub(crate) async fn run(
+    store: Arc<Store>,
+    served: Served,
+    problems: Problems,
+    lost_interval: Duration,
+    workers: Workers,
+) {
     let current = Arc::new(Mutex::new(Arc::new(Metrics::new(of_all_flows(&served.always), MOST))));
     let count = async {
-        let mut flows = crate::service::subscribe(store, Query::live(Filters::default(), None), lost_interval);
-        while let Some(Ok(response)) = flows.recv().await {
+        let mut flows = subscribe(store, Query::live(Filters::default(), None), lost_interval, workers);
+        while let Some(batch) = flows.recv().await {
             let metrics = Arc::clone(&current.lock());
-            metrics.take(&response);
+            batch.iter().for_each(|response| metrics.take(response));
         }
     };
     let list = async {

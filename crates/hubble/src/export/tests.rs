@@ -8,6 +8,7 @@ use super::{Exporters, FlowLog};
 use crate::config::Config;
 use crate::fixture;
 use crate::server::Problems;
+use crate::service::Workers;
 use crate::store::Store;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -20,7 +21,10 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 fn exporters() -> Exporters {
     let store = Arc::new(Store::new(&Config::default(), "n1", fixture::tables().tables));
-    Exporters { pace: Duration::from_millis(10), ..Exporters::new(store, Problems::default(), Duration::from_secs(1)) }
+    Exporters {
+        pace: Duration::from_millis(10),
+        ..Exporters::new(store, Problems::default(), Duration::from_secs(1), Workers::default())
+    }
 }
 
 fn log(value: Value) -> FlowLog {

@@ -256,6 +256,16 @@ async fn status_namespaces_and_version_are_told() {
 }
 
 #[tokio::test]
+async fn strangers_numbers_on_the_wire_are_not_remembered() {
+    let node = Node::start(7).await;
+    for identity in 5000..6000 {
+        node.outputs.sink.push(&Event { src_identity: identity, time: monotonic(), ..fixture::denied_syn() });
+    }
+    let store = node.outputs.status.store.as_ref().unwrap();
+    assert_eq!(store.identities(), 1, "that of the destination");
+}
+
+#[tokio::test]
 async fn health_is_serving_for_the_names_that_clients_ask() {
     use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
     let node = Node::start(7).await;
