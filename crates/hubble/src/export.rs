@@ -54,8 +54,12 @@ impl Exporters {
             match FlowLogs::read(&path).await {
                 Ok(FlowLogs { flow_logs }) => {
                     report(&self.problems, "flow logs", None);
-                    running
-                        .retain(|name, (log, _)| flow_logs.iter().any(|wanted| wanted.name == *name && wanted == log));
+                    let stale = |_: &_, (log, _): &mut (FlowLog, _)| !flow_logs.contains(log);
+                    for (_, (_, task)) in running.extract_if(.., stale) {
+                        // Another one may write to the same file.
+                        task.abort();
+                        let _ = task.await;
+                    }
                     for log in flow_logs {
                         let name = log.name.clone();
                         running.entry(name).or_insert_with(|| {
@@ -72,15 +76,23 @@ impl Exporters {
 
     /// Exports one flow log until its end.
     pub(crate) async fn export(self, log: FlowLog) {
+        let problem = Problem { problems: Arc::clone(&self.problems), of: format!("export {}", log.name) };
         let query = match log.query() {
             Ok(query) => query,
-            Err(error) => return report(&self.problems, "flow log", Some(format!("{}: {error}", log.name))),
+            Err(error) => {
+                problem.report(Some(error));
+                // For as long as it is configured.
+                return std::future::pending().await;
+            }
         };
         let mut flows = subscribe(Arc::clone(&self.store), query, self.lost_interval, self.workers.clone());
         let mut writer = Writer { file: None, path: log.file_path.clone(), rotation: log.rotation(), lost: 0 };
         let ends = async {
             match log.end {
-                Some(end) => tokio::time::sleep(Duration::from_nanos(u64::try_from(end - now()).unwrap_or(0))).await,
+                Some(end) => {
+                    tokio::time::sleep(Duration::from_nanos(u64::try_from(end.saturating_sub(now())).unwrap_or(0)))
+                        .await
+                }
                 None => std::future::pending().await,
             }
         };
@@ -92,11 +104,28 @@ impl Exporters {
             };
             let Some(batch) = batch else { return };
             let written = writer.write(&self.store.decoder.node_name, batch).await;
-            let problem = written
-                .err()
-                .map(|error| format!("{}: {error}; {} flows are not in it", log.file_path.display(), writer.lost));
-            report(&self.problems, "export", problem);
+            let not_in_it =
+                |error| format!("{}: {error}; {} flows are not in it", log.file_path.display(), writer.lost);
+            problem.report(written.err().map(not_in_it));
         }
+    }
+}
+
+/// What is wrong with one exporter, as long as there is one.
+struct Problem {
+    problems: Problems,
+    of: String,
+}
+
+impl Problem {
+    fn report(&self, problem: Option<String>) {
+        report(&self.problems, self.of.clone(), problem);
+    }
+}
+
+impl Drop for Problem {
+    fn drop(&mut self) {
+        self.report(None);
     }
 }
 
@@ -116,7 +145,11 @@ impl Writer {
             lines += &line(&lost(node, self.lost));
         }
         for response in responses {
-            flows += u64::from(matches!(response.response_types, Some(ResponseTypes::Flow(_))));
+            flows += match &response.response_types {
+                Some(ResponseTypes::Flow(_)) => 1,
+                Some(ResponseTypes::LostEvents(lost)) => lost.num_events_lost,
+                _ => 0,
+            };
             lines.extend(event(response).map(|event| line(&event)));
         }
         let written = self.append(lines.as_bytes()).await;

@@ -10,7 +10,7 @@ use crate::proto::flow::{LostEvent, LostEventSource};
 use crate::proto::timestamp;
 use crate::ring::{Read, Ring, Weigh};
 use abi::event::Event;
-use model::NodeName;
+use model::{NodeName, PodName};
 use nix::time::{ClockId, clock_gettime};
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
@@ -174,6 +174,11 @@ impl Store {
         let ring = &self.state.lock().ring;
         let older = ring.iter().take_while(|entry| entry.time() < time).count() as u64;
         (ring.oldest(), ring.oldest() + older)
+    }
+
+    /// The pods that flows may be of now.
+    pub(crate) fn pods(&self) -> impl Iterator<Item = PodName> {
+        self.resolver.pods()
     }
 
     /// The namespaces of the flows of the last hour, with their clusters.
