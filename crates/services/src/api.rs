@@ -42,6 +42,7 @@ fn render(row: &Frontend) -> Service {
             scope: match row.key.scope {
                 Scope::External => "external",
                 Scope::Internal => "internal",
+                Scope::Unredirected => "unredirected",
             }
             .to_owned(),
             port: row.key.addr.port,
