@@ -100,6 +100,7 @@ pub fn start(config: &Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result
     let (services, slices, nodes) = (inputs.services.clone(), inputs.slices.clone(), inputs.nodes.clone());
     let problems = problems(tasks, &ProblemTables { services, slices, nodes }).rows;
     let explainer = explain::Explainer::new(config, &inputs, &rows.served.rows, &frontends, &problems);
+    let redirected = api::Redirected::new(&inputs.redirects, &frontends, &inputs.pods);
     let maglev = Maglev { size: config.maglev_size.0, seed: config.maglev_seed.0.clone() };
     let gone = Arc::new(Notify::new());
     let target = reconcile::Target::new(maps, inputs.epochs, maglev, Arc::clone(&gone))?;
@@ -123,7 +124,7 @@ pub fn start(config: &Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result
         .table(&problems)
         .reconciler(&status)
         .reconciler(&checks)
-        .routes(api::routes(frontends.clone(), explainer))
+        .routes(api::routes(frontends.clone(), explainer, redirected))
         .status(status::fill(config))
         .metrics(|registry| metrics.register(registry));
     tasks.spawn("services-count", metrics.clone().count(inputs.services));

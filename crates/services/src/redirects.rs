@@ -48,7 +48,7 @@ pub(crate) fn derive(tasks: &Tasks, tables: &Tables, numbers: BackendNumbers) ->
 }
 
 /// What a policy is called among Services. None of them has a colon in its name.
-fn name(redirect: &Redirect) -> ServiceName {
+pub(crate) fn name(redirect: &Redirect) -> ServiceName {
     ServiceName::new(redirect.name.namespace.clone(), format!("{}:local-redirect", redirect.name.name))
 }
 
