@@ -274,6 +274,8 @@ pub enum Scope {
     External,
     /// Those inside the cluster.
     Internal,
+    /// Pods whose own traffic a local redirect policy leaves alone.
+    Unredirected,
 }
 
 /// Key of a frontend.
@@ -333,6 +335,8 @@ pub struct Frontend {
     pub local_only: bool,
     /// For how long a client sticks to its backend, if at all.
     pub affinity: Option<Duration>,
+    /// Whether its source ranges name those of its backends that have a separate frontend at the address, or none ([`Scope::Unredirected`]).
+    pub spares_backends: bool,
     /// Who may use it, if it is restricted.
     pub source_ranges: Option<Arc<SourceRanges>>,
     /// How a backend is chosen.
@@ -362,6 +366,7 @@ impl Frontend {
             two_scopes: false,
             local_only: false,
             affinity: None,
+            spares_backends: false,
             source_ranges: None,
             algorithm: Algorithm::Random,
             forwarding: Forwarding::Snat,

@@ -21,6 +21,7 @@ pub(crate) type ServiceNumbers = Arc<Mutex<Ids<FrontendKey>>>;
 pub(crate) struct Tables {
     pub(crate) services: Reader<Served>,
     pub(crate) pods: Reader<Served>,
+    pub(crate) redirects: Reader<Served>,
     pub(crate) slices: Reader<EndpointSlice>,
     pub(crate) nodes: Reader<Node>,
     pub(crate) addresses: Reader<NodeAddress>,
@@ -31,14 +32,15 @@ pub(crate) fn derive(tasks: &Tasks, tables: &Tables, numbers: ServiceNumbers) ->
     let keys = |served: &Served| served.keys().collect::<Vec<_>>();
     let at_ip = keys_at(tables);
     let (at_cluster_ip, at_node, at_api_server, at_address) = (at_ip.clone(), at_ip.clone(), at_ip.clone(), at_ip);
-    let external = external_keys(tables);
+    let named = named_keys(tables);
     let inputs = Inputs::of(&tables.services, move |served: &Served| {
         let others = cluster_ips(served).into_iter().flat_map(&at_cluster_ip).collect::<Vec<_>>();
         [keys(served), others].concat()
     })
     .and(&tables.pods, keys)
+    .and(&tables.redirects, keys)
     .and(&tables.nodes, move |node| {
-        let among_pods = owned::pod_prefixes(node).into_iter().flat_map(&external);
+        let among_pods = owned::pod_prefixes(node).into_iter().flat_map(&named);
         owned::ips_of(node).into_iter().flat_map(&at_node).chain(among_pods).collect::<Vec<_>>()
     })
     .and(&tables.slices, move |slice| {
@@ -48,6 +50,7 @@ pub(crate) fn derive(tasks: &Tasks, tables: &Tables, numbers: ServiceNumbers) ->
     let resolver = Resolver {
         services: tables.services.index(keys),
         pods: tables.pods.index(keys),
+        redirects: tables.redirects.index(keys),
         cluster_ips: tables.services.index(cluster_ips),
         owned: Owned::new(&tables.nodes, &tables.slices),
         addresses: tables.addresses.index(|address| [address.address]),
@@ -59,23 +62,28 @@ pub(crate) fn derive(tasks: &Tasks, tables: &Tables, numbers: ServiceNumbers) ->
 /// The frontends that are claimed at an address.
 fn keys_at(tables: &Tables) -> impl Fn(IpAddr) -> Vec<FrontendKey> + Clone + Send + 'static {
     let ips = |served: &Served| served.keys().map(|key| key.addr.ip).collect::<Vec<_>>();
-    let claims = [tables.services.index(ips), tables.pods.index(ips)];
+    let claims = [tables.services.index(ips), tables.pods.index(ips), tables.redirects.index(ips)];
     move |ip| {
         let served = claims.iter().flat_map(|index| index.get(&ip));
         served.flat_map(|served| served.keys().filter(|key| key.addr.ip == ip).collect::<Vec<_>>()).collect()
     }
 }
 
-/// The frontends at external addresses of a prefix. Few Services have any.
-fn external_keys(tables: &Tables) -> impl Fn(IpNet) -> Vec<FrontendKey> + Send + 'static {
-    let is_external = |frontend: &&Frontend| frontend.kind == ServiceKind::ExternalIps;
-    let all =
-        tables.services.index(move |served: &Served| served.frontends.iter().any(|f| is_external(&f)).then_some(()));
+/// The frontends of a prefix at addresses that the author of an object has named. Few objects name any.
+fn named_keys(tables: &Tables) -> impl Fn(IpNet) -> Vec<FrontendKey> + Send + 'static {
+    let is_named = |frontend: &&Frontend| frontend.kind == ServiceKind::ExternalIps || is_redirected_address(frontend);
+    let any = move |served: &Served| served.frontends.iter().any(|frontend| is_named(&frontend)).then_some(());
+    let all = [tables.services.index(any), tables.redirects.index(any)];
     move |prefix| {
-        let served = all.get(&());
-        let external = served.iter().flat_map(|served| served.frontends.iter().filter(is_external));
-        external.map(|frontend| frontend.key).filter(|key| prefix.contains(&key.addr.ip)).collect()
+        let served: Vec<_> = all.iter().flat_map(|index| index.get(&())).collect();
+        let named = served.iter().flat_map(|served| served.frontends.iter().filter(is_named));
+        named.map(|frontend| frontend.key).filter(|key| prefix.contains(&key.addr.ip)).collect()
     }
+}
+
+/// Whether a policy redirects an address of which it says that it is no Service's.
+fn is_redirected_address(claim: &Frontend) -> bool {
+    claim.kind == ServiceKind::LocalRedirect && !claim.owns_address
 }
 
 fn cluster_ips(served: &Served) -> Vec<IpAddr> {
@@ -86,6 +94,7 @@ fn cluster_ips(served: &Served) -> Vec<IpAddr> {
 struct Resolver {
     services: Index<Served, FrontendKey>,
     pods: Index<Served, FrontendKey>,
+    redirects: Index<Served, FrontendKey>,
     cluster_ips: Index<Served, IpAddr>,
     owned: Owned,
     addresses: Index<NodeAddress, IpAddr>,
@@ -109,7 +118,7 @@ impl Resolver {
 
     /// What the first of those who claim it wants there.
     fn claimed(&self, key: FrontendKey) -> Option<Frontend> {
-        let claims = [self.services.get(&key), self.pods.get(&key)].concat();
+        let claims = [self.services.get(&key), self.pods.get(&key), self.redirects.get(&key)].concat();
         let claims = claims.iter().flat_map(|served| served.frontends.iter().filter(|f| f.key == key));
         let (refused, mut claims): (Vec<&Frontend>, Vec<_>) = claims.partition(|claim| self.is_reserved(claim));
         if let Some(claim) = refused.first() {
@@ -131,6 +140,9 @@ impl Resolver {
         match claim.kind {
             ServiceKind::ExternalIps => of_node() || self.owned.owner(addr).is_some() || self.is_of_another(claim),
             ServiceKind::HostPort => of_node(),
+            ServiceKind::LocalRedirect if is_redirected_address(claim) => {
+                self.is_node(addr.ip) || self.owned.owner(addr).is_some() || self.is_of_a_service(claim.key)
+            }
             _ => false,
         }
     }
@@ -138,6 +150,11 @@ impl Resolver {
     /// Whether the address is the cluster address of another Service, be it at another port.
     fn is_of_another(&self, claim: &Frontend) -> bool {
         self.cluster_ips.get(&claim.key.addr.ip).iter().any(|served| served.name != claim.service)
+    }
+
+    /// Whether a Service is served there, or has the cluster address.
+    fn is_of_a_service(&self, key: FrontendKey) -> bool {
+        !(self.services.get(&key).is_empty() && self.cluster_ips.get(&key.addr.ip).is_empty())
     }
 
     /// Whether it is the address of a node, which is more than a Service's.

@@ -164,7 +164,7 @@ impl Resolver {
         let policy = match (kind, key.scope) {
             (ServiceKind::ClusterIp, _) => service.internal_policy,
             (_, Scope::External) => service.external_policy,
-            (_, Scope::Internal) => TrafficPolicy::Cluster,
+            (_, Scope::Internal | Scope::Unredirected) => TrafficPolicy::Cluster,
         };
         let exposed = kind != ServiceKind::ClusterIp || (config.exposes() && config.external_cluster_ip);
         let ranged = kind == ServiceKind::LoadBalancer || (exposed && config.ranges_of_all_kinds);

@@ -100,7 +100,7 @@ fn backend(number: usize, address: &BackendAddress, affinity: bool) -> String {
     format!("{number} => {}/{protocol} ({state}){preferred}", host(&address.ip, address.port))
 }
 
-fn host(ip: &str, port: u16) -> String {
+pub(super) fn host(ip: &str, port: u16) -> String {
     if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") }
 }
 
