@@ -10,7 +10,7 @@ use abi::{DropReason, limit};
 use datapath::bpf::Options;
 
 use crate::offer::{LOAD_BALANCER, NODE_PORT, Offer, exposed, exposed_with};
-use crate::packet::{ACK, Packet, RST, SYN};
+use crate::packet::{ACK, FIN, Packet, RST, SYN};
 use crate::world::{Family, World, families, tuple};
 
 /// Numbers that each end begins its segments with.
@@ -142,6 +142,31 @@ fn a_reset_shortens_a_connection_and_does_not_end_it() {
         assert_eq!((now.forward.packets, now.created), (3, flow.created));
         world.leaves(&b, &segment(server, client, ACK, (SERVERS, CLIENTS))).redirected();
         assert_eq!(state(world, client, server), State::Established);
+    });
+}
+
+#[test]
+fn a_goodbye_and_a_greeting_in_a_clients_name_do_not_end_its_connection() {
+    exposed(|world, f| {
+        let (b, to) = (world.b, (f.node, 30080));
+        Offer::new(to, proto::TCP, NODE_PORT, &[(f.b, 8080), (f.b, 8081)]).install(world);
+        for client in (40_000..40_016).map(|port| (f.world, port)) {
+            world.arrives(&segment(client, to, SYN, (CLIENTS, 0))).redirected();
+            let opening = tuple(client, to, proto::TCP);
+            let backend = (f.b, u16::from_be(world.flow(&opening).unwrap().nat_dport));
+            world.leaves(&b, &segment(backend, client, SYN | ACK, (SERVERS, CLIENTS + 1))).redirected();
+            let goes_on = segment(client, to, ACK, (CLIENTS + 1, SERVERS.wrapping_add(1)));
+            world.arrives(&goes_on).redirected();
+            world.arrives(&segment(client, to, FIN | ACK, (0, 0))).redirected();
+            world.arrives(&segment(client, to, SYN, (0, 0))).redirected();
+            assert_eq!(state(world, client, to), State::Established);
+            let packet = Packet::tcp(client, to, ACK).numbers(CLIENTS + 1, SERVERS.wrapping_add(1));
+            let seen = packet.clone().to(backend).macs(b.host_mac, b.mac).ttl(63);
+            world.arrives(&packet.bytes()).redirected().packet(&seen);
+            // Nor does the goodbye count that was not its own.
+            world.leaves(&b, &segment(backend, client, FIN | ACK, (SERVERS, CLIENTS))).redirected();
+            assert_eq!(state(world, client, to), State::Established);
+        }
     });
 }
 
