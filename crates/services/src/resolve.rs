@@ -130,7 +130,8 @@ impl Resolver {
         let of_node = || owned::is_nodes_own(addr) && self.is_node(addr.ip);
         match claim.kind {
             ServiceKind::ExternalIps => of_node() || self.owned.owner(addr).is_some() || self.is_of_another(claim),
-            ServiceKind::HostPort => of_node(),
+            // By its class the load balancer of a Service may be the nodes themselves, at any port that its author names.
+            ServiceKind::LoadBalancer | ServiceKind::HostPort => of_node(),
             _ => false,
         }
     }
