@@ -17,6 +17,8 @@ use tokio::time::sleep;
 
 /// After that long a program that was choosing the backend when it went has connected its socket.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
+/// Between attempts, when the kernel fails.
+const RETRY: Duration = Duration::from_secs(30);
 
 /// Ends them.
 pub(crate) struct Closer {
@@ -33,7 +35,8 @@ pub(crate) const fn scope(config: &Config) -> Scope {
 }
 
 impl Closer {
-    /// Looks at the node's sockets whenever backends have gone, however many, and at the start for what went while no agent ran.
+    /// Looks at the node's sockets whenever backends have gone, however many, and at the start for what went while no agent ran; again and
+    /// again where that fails.
     pub(crate) async fn run(self) {
         self.frontends.initialized().await;
         let mut failing = false;
@@ -41,6 +44,10 @@ impl Closer {
             self.gone.notified().await;
             for look in [Duration::ZERO, SECOND_LOOK] {
                 sleep(look).await;
+                failing = self.look(failing).await;
+            }
+            while failing {
+                sleep(RETRY).await;
                 failing = self.look(failing).await;
             }
         }
@@ -60,7 +67,7 @@ impl Closer {
             Err(error) => {
                 if !failing {
                     let error = statedb::with_causes(&error);
-                    tracing::warn!(error, "connections to backends that are gone may stay");
+                    tracing::warn!(error, "connections to backends that are gone stay for now");
                 }
                 true
             }
