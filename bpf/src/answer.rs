@@ -63,7 +63,9 @@ fn answer<P: Packet>(packet: P, pkt: &Pkt, reason: u8) -> bool {
 /// Whether its sender has not had too many answers already. One that is not sent counts as dropped on its own way.
 #[inline(always)]
 fn is_admitted(pkt: &Pkt) -> bool {
-    let Some(answered) = maps::ANSWERED.get_ptr_mut(limit::slot(pkt.tuple.src)) else { return false };
+    let Some(answered) = maps::ANSWERED.get_ptr_mut(limit::slot(pkt.tuple.src, pkt.from == From::POD)) else {
+        return false;
+    };
     // SAFETY: array values are never freed. Two processors that count at once count one too few.
     let admitted = unsafe { (*answered).admit(epochs::now()) };
     if !admitted {

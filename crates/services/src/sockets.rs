@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Connections that were translated at the socket end with their backend: no packet of theirs passes a program that could choose
-//! another, and a datagram socket would send to an address that is gone for as long as it lives.
+//! another, and a datagram socket would send to an address that is gone for as long as it lives. What comes from there later, to a socket
+//! without a connection, does not come in the Service's name either.
 
 use crate::Config;
 use crate::encode;

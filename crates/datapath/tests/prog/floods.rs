@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use abi::config::ProgramConfig;
 use abi::flow::{Flow, State, proto};
+use abi::lb::spread;
 use abi::policy::{EGRESS, INGRESS};
 use abi::{DropReason, limit};
 use datapath::bpf::Options;
@@ -198,8 +199,33 @@ fn nobody_is_answered_more_often_than_the_limit_allows() {
                 let answered = (0..10_000).take_while(|_| ask(world, client)).count();
                 assert!((limit::PER_TICK as usize..10_000).contains(&answered), "{answered}");
             }
-            assert_ne!(limit::slot(f.world.into()), limit::slot(f.stranger.into()));
+            assert_ne!(limit::slot(f.world.into(), false), limit::slot(f.stranger.into(), false));
             assert!(ask(world, f.stranger), "others are");
+        },
+    );
+}
+
+/// Who is outside chooses an address that has to do with that of the pod.
+#[test]
+fn a_flood_from_outside_leaves_a_pod_its_answers() {
+    exposed_with(
+        |config| ProgramConfig { reject_no_backend: 1, ..config },
+        |world, f| {
+            let a = world.a;
+            Offer::new((f.service, 80), proto::UDP, LOAD_BALANCER, &[]).install(world);
+            let request = |client| {
+                let mut request = Packet::udp((client, 40001), (f.service, 80));
+                request.set_payload(Vec::new());
+                request.bytes()
+            };
+            let place = |ip: IpAddr| spread(ip.into()) % limit::SLOTS;
+            let address = |n: u16| -> IpAddr {
+                let [high, low] = n.to_be_bytes();
+                if f.a.is_ipv4() { [198, 51, high, low].into() } else { [0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, n].into() }
+            };
+            let neighbour = (1..u16::MAX).map(address).find(|ip| place(*ip) == place(f.a)).unwrap();
+            assert!((0..10_000).any(|_| world.arrives(&request(neighbour)).verdict != 7));
+            assert_eq!(world.leaves(&a, &request(f.a)).verdict, 7);
         },
     );
 }
