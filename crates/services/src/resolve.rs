@@ -139,7 +139,8 @@ impl Resolver {
         let of_node = || owned::is_nodes_own(addr) && self.is_node(addr.ip);
         match claim.kind {
             ServiceKind::ExternalIps => of_node() || self.owned.owner(addr).is_some() || self.is_of_another(claim),
-            ServiceKind::HostPort => of_node(),
+            // By its class the load balancer of a Service may be the nodes themselves, at any port that its author names.
+            ServiceKind::LoadBalancer | ServiceKind::HostPort => of_node(),
             ServiceKind::LocalRedirect if is_redirected_address(claim) => {
                 self.is_node(addr.ip) || self.owned.owner(addr).is_some() || self.is_of_a_service(claim.key)
             }

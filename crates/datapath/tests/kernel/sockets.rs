@@ -69,7 +69,7 @@ pub(crate) fn serve_streams(datapath: &Datapath, local: IpAddr, service: SocketA
 }
 
 /// The client has sent to the server: it is answered, and who answered is what the client sees.
-fn answer(server: &UdpSocket, client: &UdpSocket) -> SocketAddr {
+pub(crate) fn answer(server: &UdpSocket, client: &UdpSocket) -> SocketAddr {
     let mut text = [0; 16];
     let (_, from) = server.recv_from(&mut text).unwrap();
     server.send_to(b"answer", from).unwrap();
