@@ -41,7 +41,13 @@ impl Answered {
 
 #[cfg(test)]
 mod tests {
-    use super::{Answered, PER_TICK};
+    use super::*;
+
+    #[test]
+    fn senders_are_spread_over_all_slots() {
+        let slots: std::collections::BTreeSet<u32> = (0..4096).map(|lo| slot(Addr { hi: 0, lo })).collect();
+        assert_eq!((slots.len(), slots.last()), (SLOTS as usize, Some(&(SLOTS - 1))));
+    }
 
     #[test]
     fn so_many_are_sent_per_tick() {
