@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Runs the tests of the workspace in groups, with cargo, and sees to it that none is left out: a suite that is not run, or that
-//! runs fewer tests than `xtask/tests.txt` says, is at fault, and so is a test that is ignored or filtered out. At the end it
-//! tells how long each suite took. It chooses no single tests: `cargo test` does.
+//! Runs the tests of the workspace in groups, with cargo, and makes sure that none is left out: it is a fault if a suite does not run, or
+//! runs fewer tests than `xtask/tests.txt` says, or if a test is ignored or filtered out. At the end it
+//! prints how long each suite took. It never selects single tests: `cargo test` does.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,16 +21,16 @@ use crate::metadata::{cargo, cargo_metadata, list};
 #[cfg(test)]
 mod cases;
 
-/// The fewest tests that each suite of a group must run.
+/// The fewest tests each suite of a group must run.
 const EXPECTED: &str = "xtask/tests.txt";
 
 /// Integration tests that are quick and need nothing.
 const QUICK: [&str; 4] = ["golden", "policy", "reference", "stories"];
 
-/// Suites of the lab that take longest. They begin first, so that none is left alone at the end.
+/// The slowest lab suites. They start first, so that none is left alone at the end.
 const LONG: [&str; 3] = ["restart", "services", "install"];
 
-/// Suites of the lab that run side by side, each on a cluster of its own: much of their time is waiting.
+/// Lab suites that run side by side, each on its own cluster: they spend much of their time waiting.
 const LANES: usize = 2;
 
 /// What can be run at once.
@@ -38,7 +38,7 @@ const LANES: usize = 2;
 enum Group {
     /// What `make check` runs.
     Quick,
-    /// All else that needs no cluster.
+    /// Everything else without a cluster.
     Rest,
     /// The lab's.
     Lab,
@@ -55,7 +55,7 @@ struct Suite {
 
 type Suites = BTreeMap<String, Suite>;
 
-/// Runs a group; the faults are what was left out, or that a test failed.
+/// Runs a group; the faults are failed tests and what was left out.
 pub(crate) fn run(root: &Path, group: &str) -> Result<Vec<String>> {
     let (suites, passed) = run_group(root, Group::named(group)?)?;
     println!("{}", times(&suites));
@@ -66,7 +66,7 @@ pub(crate) fn run(root: &Path, group: &str) -> Result<Vec<String>> {
     Ok(left_out(&suites, &least(&expected, group)?, group))
 }
 
-/// Runs a group and makes what it ran the least that it must run.
+/// Runs a group and records the numbers of tests as the new minimum.
 pub(crate) fn write(root: &Path, group: &str) -> Result<Vec<String>> {
     let (suites, passed) = run_group(root, Group::named(group)?)?;
     if !passed {
@@ -93,8 +93,8 @@ impl Group {
         })
     }
 
-    /// The arguments of each call of `cargo test`. All choose from the whole workspace, because a part of it would have its libraries
-    /// built anew with fewer features.
+    /// The arguments of each call of `cargo test`. All select from the whole workspace, since cargo would rebuild libraries with fewer
+    /// features for a part of it.
     fn calls(self, tests: &Tests) -> Vec<Vec<String>> {
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
         match self {
@@ -119,7 +119,7 @@ struct Tests {
 }
 
 impl Tests {
-    /// Of all members, by cargo's word.
+    /// Of all members, according to cargo.
     fn list(metadata: &Value) -> Result<Self> {
         let name = |value: &Value| value.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
         let mut tests = Self::default();
@@ -140,7 +140,7 @@ impl Tests {
     }
 }
 
-/// Runs all of a group. Says what ran, and whether all passed.
+/// Runs a whole group. Returns what ran, and whether all passed.
 fn run_group(root: &Path, group: Group) -> Result<(Suites, bool)> {
     let manifest = root.join("Cargo.toml");
     let metadata = cargo_metadata(&["--no-deps", "--offline", "--manifest-path", &manifest.to_string_lossy()])?;
@@ -161,7 +161,7 @@ fn run_group(root: &Path, group: Group) -> Result<(Suites, bool)> {
     Ok((suites, passed))
 }
 
-/// Runs suites of the lab in lanes until all have run, or one has failed.
+/// Runs lab suites in lanes until all have run, or one has failed.
 fn side_by_side(root: &Path, names: &BTreeSet<String>) -> Result<(Suites, bool)> {
     let waiting = Mutex::new(shortest_first(names));
     let next = || waiting.lock().pop();
@@ -197,9 +197,9 @@ fn shortest_first(names: &BTreeSet<String>) -> Vec<String> {
     order
 }
 
-/// Shows what cargo says, each line behind a prefix, and answers with the suites that ran and whether all passed.
+/// Shows cargo's output with a prefix on each line, and returns the suites that ran and whether all passed.
 fn cargo_test(root: &Path, arguments: &[String], prefix: &str) -> Result<(Suites, bool)> {
-    // One pipe for both, so that the name of a suite and what became of it stay in order.
+    // One pipe for both, so that the name of a suite and its result stay in order.
     let (reader, writer) = std::io::pipe().context("make a pipe")?;
     let mut command = Command::new(cargo());
     command.args(["test", "--locked"]).args(arguments).current_dir(root);
@@ -215,7 +215,7 @@ fn cargo_test(root: &Path, arguments: &[String], prefix: &str) -> Result<(Suites
     Ok((log.suites, child.wait().context("wait for cargo test")?.success()))
 }
 
-/// What cargo and the tests have said so far.
+/// The output of cargo and the tests so far.
 #[derive(Debug, Default)]
 struct Log {
     suites: Suites,
@@ -236,8 +236,8 @@ impl Log {
     }
 }
 
-/// The name of a suite that begins: of `Running unittests src/lib.rs (target/debug/deps/abi-0123456789abcdef)` it is `abi src/lib.rs`,
-/// of `Running tests/golden.rs (...)` it is `golden`, of `Doc-tests abi` it is `abi documents`.
+/// The name of the suite that a line announces: for `Running unittests src/lib.rs (target/debug/deps/abi-0123456789abcdef)` it is `abi src/lib.rs`,
+/// for `Running tests/golden.rs (...)` it is `golden`, for `Doc-tests abi` it is `abi documents`.
 fn heading(line: &str) -> Option<String> {
     if let Some(name) = line.strip_prefix("Doc-tests ") {
         return Some(format!("{name} documents"));
@@ -250,7 +250,7 @@ fn heading(line: &str) -> Option<String> {
     })
 }
 
-/// What became of a suite, from `test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.02s`.
+/// The result of a suite, from `test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.02s`.
 fn result(line: &str) -> Option<Suite> {
     let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
     let mut suite = Suite::default();
@@ -265,7 +265,7 @@ fn result(line: &str) -> Option<Suite> {
     Some(suite)
 }
 
-/// The least of each suite of a group, from lines such as `quick 12 abi src/lib.rs`.
+/// The minimum of each suite of a group, from lines such as `quick 12 abi src/lib.rs`.
 fn least(text: &str, group: &str) -> Result<BTreeMap<String, u32>> {
     let mut least = BTreeMap::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
@@ -278,7 +278,7 @@ fn least(text: &str, group: &str) -> Result<BTreeMap<String, u32>> {
     Ok(least)
 }
 
-/// What did not run as it should.
+/// The faults of a run.
 fn left_out(suites: &Suites, least: &BTreeMap<String, u32>, group: &str) -> Vec<String> {
     let mut faults = Vec::new();
     for (name, suite) in suites {
@@ -300,7 +300,7 @@ fn left_out(suites: &Suites, least: &BTreeMap<String, u32>, group: &str) -> Vec<
     faults
 }
 
-/// How long each suite took, the longest first.
+/// How long each suite took, longest first.
 fn times(suites: &Suites) -> String {
     let mut rows: Vec<_> = suites.iter().filter(|(_, suite)| suite.passed > 0).collect();
     rows.sort_by(|(_, one), (_, other)| other.seconds.total_cmp(&one.seconds));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What pools give and to whom, and what becomes of addresses when they change.
+//! What pools give to whom, and what happens to addresses when pools change.
 
 use super::cluster::{Cluster, service};
 use super::{blocks, cluster, requests, shares};
@@ -196,7 +196,7 @@ fn what_the_cluster_itself_has_is_named_and_given_to_nobody() {
     let given: Vec<String> = ["a", "b", "c", "d"].iter().flat_map(|name| cluster.addresses(name)).collect();
     assert_eq!(given, ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
     assert_eq!(cluster.said("asks").1, "already_allocated");
-    // The node leaves, and what it had is free.
+    // The node leaves, and its addresses are free.
     cluster.operator.remove_occupant("node n1");
     cluster.run();
     assert_eq!((cluster.addresses("d"), cluster.addresses("asks")), (vec!["10.0.0.8".into()], vec!["10.0.0.9".into()]));

@@ -85,7 +85,7 @@ fn who_changes_its_terms_gives_way_to_who_does_not() {
     cluster.service("old", service().port(1, "TCP").annotations(shares("k")));
     cluster.service("young", service().port(2, "TCP").annotations(shares("k")));
     cluster.run();
-    // Both are looked at, since both have changed, but only one has changed what matters to the other.
+    // Both have changed and are examined, but only one has changed what matters to the other.
     cluster.edit("young", |young| young.labels(json!({"a": "b"})));
     cluster.edit("old", |old| old.port(2, "TCP"));
     cluster.run();
