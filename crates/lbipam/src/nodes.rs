@@ -201,6 +201,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use serde_json::{Value, json};
+    use statedb::Row;
 
     const CONFIG: Config = Config { default_class: false, ipv4: true, ipv6: true };
 
@@ -244,6 +245,8 @@ mod tests {
         assert_eq!(given(&dual, &all, &[]).unwrap(), ["203.0.113.3", "2001:db8::3"]);
         let right = service(json!({}), json!({}), &["203.0.113.3"]).unwrap();
         assert_eq!(given(&right, &all, &[]), None, "what is right is not written");
+        let update = web.update(&all, &BTreeSet::new()).unwrap();
+        assert_eq!([web.key(), update.key()], [web.name.clone(), web.name.clone()]);
         let gone = service(json!({}), json!({}), &["203.0.113.9"]).unwrap();
         assert_eq!(given(&gone, &[], &[]).unwrap(), [""; 0]);
     }
@@ -265,6 +268,8 @@ mod tests {
         let nonsense = service(json!({}), json!({MATCH: "tier in"}), &["10.0.0.9"]).unwrap();
         assert_eq!(given(&nonsense, &nodes, &[]), None, "it stays as it was");
         assert!(nonsense.warning().is_some() && selected.warning().is_none());
+        let about = nonsense.warning().unwrap().about;
+        assert_eq!((about.name.as_deref(), about.resource_version), (Some("web"), None), "one event for all versions");
     }
 
     #[test]
@@ -287,6 +292,7 @@ mod tests {
                 endpoint("n3", false, None)]});
         let hosts = Hosts::ingest(&serde_json::from_value(object).unwrap()).unwrap();
         assert_eq!(hosts.service, ServiceName::new("shop", "web"));
+        assert_eq!(hosts.key(), hosts.slice);
         assert_eq!(hosts.nodes, ["n1", "n2"].map(Arc::from).into());
     }
 }

@@ -138,6 +138,14 @@ mod tests {
     }
 
     #[test]
+    fn a_label_with_one_possible_value_is_required() {
+        let required = |selector| parse(selector).unwrap().required_label();
+        assert_eq!(required(json!({"matchLabels": {"color": "blue"}})), Some(("color".into(), "blue".into())));
+        let several = json!({"key": "color", "operator": "In", "values": ["red", "blue"]});
+        assert_eq!(required(json!({"matchExpressions": [several, {"key": "color", "operator": "Exists"}]})), None);
+    }
+
+    #[test]
     fn an_expression_that_means_nothing_is_named() {
         for (operator, values, error) in [
             ("In", json!([]), "spec.serviceSelector.matchExpressions[0].values: is empty"),

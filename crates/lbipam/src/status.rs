@@ -190,3 +190,39 @@ fn with(present: &[Condition], said: &[Said], generation: Option<i64>, now: Time
     }
     conditions
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+    use super::*;
+
+    fn at(hour: u8) -> Timestamp {
+        format!("2026-01-01T{hour:02}:00:00Z").parse().unwrap()
+    }
+
+    #[test]
+    fn the_time_of_a_condition_is_that_of_its_last_change_of_status() {
+        let said = |status, message: &str| [Said::new("a", status, "reason", message)];
+        let since = |conditions: &[Condition]| conditions.iter().map(|c| c.last_transition_time.0).collect::<Vec<_>>();
+        let first = with(&[], &said("True", "x"), None, at(1));
+        let same = with(&first, &said("True", "y"), None, at(2));
+        assert_eq!((since(&same), same[0].message.as_str()), (vec![at(1)], "y"));
+        assert_eq!(since(&with(&same, &said("False", "y"), None, at(3))), [at(3)]);
+    }
+
+    #[test]
+    fn a_message_is_as_long_as_the_api_server_takes_it_and_cut_between_characters() {
+        let length = |text: &str| shortened(text.to_owned()).len();
+        assert_eq!(["a".repeat(MAX_MESSAGE), "a".repeat(MAX_MESSAGE + 1)].map(|text| length(&text)), [MAX_MESSAGE; 2]);
+        assert_eq!(length(&format!("a{}", "é".repeat(MAX_MESSAGE / 2))), MAX_MESSAGE - 1);
+        assert_eq!(length("short"), 5);
+    }
+
+    #[test]
+    fn of_many_overlaps_some_are_named() {
+        let overlaps = |count: usize| (0..count).map(|n| format!("node n{n}")).collect::<Vec<_>>();
+        assert!(!said_of_faults(&[], &overlaps(NAMED)).message.contains("more of these"));
+        assert!(said_of_faults(&[], &overlaps(NAMED + 2)).message.ends_with("; and 2 more of these"));
+    }
+}
