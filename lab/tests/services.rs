@@ -118,7 +118,7 @@ fn addresses(list: &Value) -> Result<Vec<IpAddr>> {
     list.as_array().into_iter().flatten().map(|one| Ok(one.as_str().unwrap_or_default().parse()?)).collect()
 }
 
-/// What a load balancer's status says.
+/// The addresses in a load balancer's status.
 fn ingress(cluster: &Cluster, name: &str, count: usize) -> Result<Vec<IpAddr>> {
     eventually(LONG, &format!("addresses of {name}"), || {
         let object = cluster.get(&["service", "--namespace=net", name])?;

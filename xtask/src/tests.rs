@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Runs the tests of the workspace in groups, with cargo, and sees to it that none is left out: a suite that is not run, or that
-//! runs fewer tests than `xtask/tests.txt` says, is at fault, and so is a test that is ignored or filtered out. At the end it
-//! tells how long each suite took. It chooses no single tests: `cargo test` does.
+//! Runs the tests of the workspace in groups, with cargo, and makes sure that none is left out: it is a fault if a suite does not run, or
+//! runs fewer tests than `xtask/tests.txt` says, or if a test is ignored or filtered out. At the end it
+//! prints how long each suite took. It never selects single tests: `cargo test` does.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,16 +21,16 @@ use crate::metadata::{cargo, cargo_metadata, list};
 #[cfg(test)]
 mod cases;
 
-/// The fewest tests that each suite of a group must run.
+/// The fewest tests each suite of a group must run.
 const EXPECTED: &str = "xtask/tests.txt";
 
 /// Integration tests that are quick and need nothing.
 const QUICK: [&str; 4] = ["golden", "policy", "reference", "stories"];
 
-/// Suites of the lab that take longest. They begin first, so that none is left alone at the end.
+/// The slowest lab suites. They start first, so that none is left alone at the end.
 const LONG: [&str; 3] = ["restart", "services", "install"];
 
-/// Suites of the lab that run side by side, each on a cluster of its own: much of their time is waiting.
+/// Lab suites that run side by side, each on its own cluster: they spend much of their time waiting.
 const LANES: usize = 2;
 
 /// What can be run at once.
@@ -38,7 +38,7 @@ const LANES: usize = 2;
 enum Group {
     /// What `make check` runs.
     Quick,
-    /// All else that needs no cluster.
+    /// Everything else without a cluster.
     Rest,
     /// The lab's.
     Lab,
@@ -55,7 +55,7 @@ struct Suite {
 
 type Suites = BTreeMap<String, Suite>;
 
-/// Runs a group; the faults are what was left out, or that a test failed.
+/// Runs a group; the faults are failed tests and what was left out.
 pub(crate) fn run(root: &Path, group: &str) -> Result<Vec<String>> {
     let Ran { suites, passed, said } = run_group(root, Group::named(group)?)?;
     println!("{}", times(&suites));
@@ -67,7 +67,7 @@ pub(crate) fn run(root: &Path, group: &str) -> Result<Vec<String>> {
     Ok(left_out(&suites, &least(&expected, group)?, group))
 }
 
-/// Runs a group and makes what it ran the least that it must run.
+/// Runs a group and records the numbers of tests as the new minimum.
 pub(crate) fn write(root: &Path, group: &str) -> Result<Vec<String>> {
     let Ran { suites, passed, .. } = run_group(root, Group::named(group)?)?;
     if !passed {
@@ -94,8 +94,8 @@ impl Group {
         })
     }
 
-    /// The arguments of each call of `cargo test`. All choose from the whole workspace, because a part of it would have its libraries
-    /// built anew with fewer features.
+    /// The arguments of each call of `cargo test`. All select from the whole workspace, since cargo would rebuild libraries with fewer
+    /// features for a part of it.
     fn calls(self, tests: &Tests) -> Vec<Vec<String>> {
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
         match self {
@@ -120,7 +120,7 @@ struct Tests {
 }
 
 impl Tests {
-    /// Of all members, by cargo's word.
+    /// Of all members, according to cargo.
     fn list(metadata: &Value) -> Result<Self> {
         let name = |value: &Value| value.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
         let mut tests = Self::default();
@@ -141,12 +141,12 @@ impl Tests {
     }
 }
 
-/// What became of a group, or of a part of one.
+/// The outcome of a group, or of part of one.
 #[derive(Debug)]
 struct Ran {
     suites: Suites,
     passed: bool,
-    /// What the tests that failed said.
+    /// The output of failed tests.
     said: Vec<String>,
 }
 
@@ -181,7 +181,7 @@ fn run_group(root: &Path, group: Group) -> Result<Ran> {
     Ok(ran)
 }
 
-/// Runs suites of the lab in lanes until all have run, or one has failed.
+/// Runs lab suites in lanes until all have run, or one has failed.
 fn side_by_side(root: &Path, names: &BTreeSet<String>) -> Result<Ran> {
     let waiting = Mutex::new(shortest_first(names));
     let next = || waiting.lock().pop();
@@ -211,9 +211,9 @@ fn shortest_first(names: &BTreeSet<String>) -> Vec<String> {
     order
 }
 
-/// Shows what cargo says, each line behind a prefix.
+/// Shows cargo's output with a prefix on each line.
 fn cargo_test(root: &Path, arguments: &[String], prefix: &str) -> Result<Ran> {
-    // One pipe for both, so that the name of a suite and what became of it stay in order.
+    // One pipe for both, so that the name of a suite and its result stay in order.
     let (reader, writer) = std::io::pipe().context("make a pipe")?;
     let mut command = Command::new(cargo());
     command.args(["test", "--locked"]).args(arguments).current_dir(root);
@@ -230,12 +230,12 @@ fn cargo_test(root: &Path, arguments: &[String], prefix: &str) -> Result<Ran> {
     Ok(Ran { suites: log.suites, passed, said: log.said })
 }
 
-/// What cargo and the tests have said so far.
+/// The output of cargo and the tests so far.
 #[derive(Debug, Default)]
 struct Log {
     suites: Suites,
     current: String,
-    /// What the tests that failed said.
+    /// The output of failed tests.
     said: Vec<String>,
     /// Whether the line before this one was of a test that failed.
     failing: bool,
@@ -280,7 +280,7 @@ fn heading(line: &str) -> Option<String> {
     })
 }
 
-/// What became of a suite, from `test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.02s`.
+/// The result of a suite, from `test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.02s`.
 fn result(line: &str) -> Option<Suite> {
     let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
     let mut suite = Suite::default();
@@ -295,7 +295,7 @@ fn result(line: &str) -> Option<Suite> {
     Some(suite)
 }
 
-/// The least of each suite of a group, from lines such as `quick 12 abi src/lib.rs`.
+/// The minimum of each suite of a group, from lines such as `quick 12 abi src/lib.rs`.
 fn least(text: &str, group: &str) -> Result<BTreeMap<String, u32>> {
     let mut least = BTreeMap::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
@@ -308,7 +308,7 @@ fn least(text: &str, group: &str) -> Result<BTreeMap<String, u32>> {
     Ok(least)
 }
 
-/// What did not run as it should.
+/// The faults of a run.
 fn left_out(suites: &Suites, least: &BTreeMap<String, u32>, group: &str) -> Vec<String> {
     let mut faults = Vec::new();
     for (name, suite) in suites {
@@ -330,7 +330,7 @@ fn left_out(suites: &Suites, least: &BTreeMap<String, u32>, group: &str) -> Vec<
     faults
 }
 
-/// How long each suite took, the longest first.
+/// How long each suite took, longest first.
 fn times(suites: &Suites) -> String {
     let mut rows: Vec<_> = suites.iter().filter(|(_, suite)| suite.passed > 0).collect();
     rows.sort_by(|(_, one), (_, other)| other.seconds.total_cmp(&one.seconds));

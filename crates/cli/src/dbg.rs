@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The command `cilium-dbg`: one agent, seen from inside of its pod.
+//! The command `cilium-dbg`: one agent, seen from inside its pod.
 
 mod bpf;
 mod cleanup;

@@ -132,3 +132,39 @@ impl statedb::Row for Namespace {
         self.name.clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(namespace: &str, labels: &[(&str, &str)], annotations: &[(&str, &str)]) -> Pod {
+        let owned = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        Pod {
+            name: PodName::new(namespace, "a"),
+            labels: owned(labels),
+            annotations: owned(annotations),
+            uid: String::new(),
+            service_account: String::new(),
+            host_network: false,
+            ips: Vec::new(),
+            workload: None,
+            named_ports: Vec::new(),
+            host_ports: Vec::new(),
+            ended: false,
+        }
+    }
+
+    #[test]
+    fn a_proxy_is_known_by_its_label_and_only_where_cilium_is() {
+        let proxy = [("k8s-app", "cilium-envoy")];
+        assert!(pod("kube-system", &proxy, &[]).is_proxy("kube-system"));
+        assert!(!pod("shop", &proxy, &[]).is_proxy("kube-system"), "anybody could say so of a pod");
+        assert!(!pod("kube-system", &[("k8s-app", "cilium")], &[]).is_proxy("kube-system"));
+    }
+
+    #[test]
+    fn the_mirror_of_a_static_pod_is_known_by_its_annotation() {
+        assert!(pod("a", &[], &[(Pod::MIRROR, "hash")]).is_mirror());
+        assert!(!pod("a", &[], &[("other", "hash")]).is_mirror());
+    }
+}

@@ -94,7 +94,7 @@ pub(crate) fn start(client: &Client, namespace: &str, config: &Config, run: &Run
     services(client, config, run, (&mut nodes, &mut core_nodes));
     run.tasks.spawn("reflect-cilium-nodes", client.reflect_into(client.all(), nodes));
     if let Some(gateways) = &config.gateways {
-        gateways::start(client, gateways, &run.tasks);
+        gateways::start(client, namespace, gateways, &run.tasks);
     }
     if config.readiness.does_something() {
         let readiness = &config.readiness;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Tests of what is read from cargo and what follows.
+//! Tests of parsing cargo's output, and of the conclusions.
 
 use super::*;
 
