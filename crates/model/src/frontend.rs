@@ -303,7 +303,11 @@ impl FrontendKey {
 
 impl fmt::Display for FrontendKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scope = if self.scope == Scope::Internal { "/i" } else { "" };
+        let scope = match self.scope {
+            Scope::External => "",
+            Scope::Internal => "/i",
+            Scope::Unredirected => "/u",
+        };
         write!(f, "{}{scope}", self.addr)
     }
 }
@@ -438,6 +442,7 @@ mod tests {
         let key = FrontendKey::external(address("10.96.0.1"));
         assert_eq!(key.to_string(), "10.96.0.1:80/TCP");
         assert_eq!(FrontendKey::internal(address("fd96::1")).to_string(), "[fd96::1]:80/TCP/i");
+        assert_eq!(FrontendKey { scope: Scope::Unredirected, ..key }.to_string(), "10.96.0.1:80/TCP/u");
         let frontend = Frontend::new(key, 1, ServiceName::new("shop", "cart"), [].into());
         assert_eq!(statedb::Row::key(&frontend), key);
     }

@@ -143,14 +143,7 @@ mod tests {
             name: PodName::new(namespace, "a"),
             labels: owned(labels),
             annotations: owned(annotations),
-            uid: String::new(),
-            service_account: String::new(),
-            host_network: false,
-            ips: Vec::new(),
-            workload: None,
-            named_ports: Vec::new(),
-            host_ports: Vec::new(),
-            ended: false,
+            ..Pod::default()
         }
     }
 

@@ -89,7 +89,11 @@ fn table(services: &[Service], affinity: bool) -> Table {
 }
 
 fn frontend(address: &FrontendAddress) -> String {
-    let scope = if address.scope == "internal" { "/i" } else { "" };
+    let scope = match address.scope.as_str() {
+        "internal" => "/i",
+        "unredirected" => "/u",
+        _ => "",
+    };
     format!("{}/{}{scope}", host(&address.ip, address.port), address.protocol.to_uppercase())
 }
 
