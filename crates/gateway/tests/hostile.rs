@@ -136,6 +136,20 @@ async fn an_ingress_with_a_name_that_is_none_takes_nobody_elses_tls() {
     world.end().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_route_for_what_pods_send_to_a_service_opens_no_way_there_for_others() {
+    let objects = [
+        json!({"kind": "Service", "metadata": {"name": "s", "namespace": "shop"}, "spec": {"ports": [{"port": 80}]}}),
+        json!({"kind": "HTTPRoute", "metadata": {"name": "r", "namespace": "evil"}, "spec": {
+            "parentRefs": [{"group": "", "kind": "Service", "name": "s", "namespace": "shop"}],
+            "rules": [{"backendRefs": [{"name": "s", "namespace": "shop", "port": 80}]}]}}),
+    ];
+    let world = settled(IngressConfig::default(), objects).await;
+    assert!(world.said().contains("Accepted=False Pending"), "{}", world.said());
+    assert_eq!(world.served(), "");
+    world.end().await;
+}
+
 #[test]
 fn a_service_that_another_controller_has_made_for_a_gateway_is_not_ours() {
     let service = |name: &str, kind: &str| {
