@@ -150,6 +150,56 @@ async fn a_route_for_what_pods_send_to_a_service_opens_no_way_there_for_others()
     world.end().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_a_proxy_cannot_use_is_refused_and_its_author_told() {
+    let header = |name: &str, value: &str| json!({"filters": [{"type": "RequestHeaderModifier", "requestHeaderModifier": {"set": [{"name": name, "value": value}]}}]});
+    let path = |kind: &str, field: &str, value: &str| json!({"filters": [{"type": "URLRewrite", "urlRewrite": {"path": {"type": kind, field: value}}}]});
+    let origins = json!({"filters": [{"type": "CORS", "cors": {"allowOrigins": ["shop.test"]}}]});
+    let rules = [
+        header("Host", "x"),
+        header("Content-Length", "1"),
+        header("x", "line\nbreak"),
+        path("ReplaceFullPath", "replaceFullPath", "/a?b"),
+        path("ReplacePrefixMatch", "replacePrefixMatch", "/a b"),
+        origins,
+        json!({"sessionPersistence": {"sessionName": "a;b"}}),
+        json!({"matches": [{"path": {"type": "RegularExpression", "value": "/a)|(?:/b"}}]}),
+        json!({"matches": [{"path": {"type": "RegularExpression", "value": "/\\w{200}"}}]}),
+    ];
+    let listeners = json!([{"name": "l", "port": 80, "protocol": "HTTP"}]);
+    let service =
+        json!({"kind": "Service", "metadata": {"name": "s", "namespace": "n"}, "spec": {"ports": [{"port": 80}]}});
+    for mut rule in rules {
+        let shown = rule.to_string();
+        let map = rule.as_object_mut().unwrap();
+        map.insert("backendRefs".to_owned(), json!([{"name": "s", "port": 80}]));
+        let route = json!({"kind": "HTTPRoute", "metadata": {"name": "r", "namespace": "n"},
+            "spec": {"parentRefs": [{"name": "g"}], "rules": [rule]}});
+        let objects = [gateway("n", "g", listeners.clone()), service.clone(), route];
+        let world = settled(IngressConfig::default(), objects).await;
+        assert!(world.said().contains("Accepted=False UnsupportedValue"), "{shown}: {}", world.said());
+        assert!(!world.served().contains("HTTPRoute n/r"), "{shown}: {}", world.served());
+        world.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_whose_name_cannot_be_verified_is_not_spoken_to() {
+    let objects = [
+        gateway("n", "g", json!([{"name": "l", "port": 80, "protocol": "HTTP"}])),
+        json!({"kind": "Service", "metadata": {"name": "s", "namespace": "n"}, "spec": {"ports": [{"port": 80}]}}),
+        json!({"kind": "HTTPRoute", "metadata": {"name": "r", "namespace": "n"}, "spec": {
+            "parentRefs": [{"name": "g"}], "rules": [{"backendRefs": [{"name": "s", "port": 80}]}]}}),
+        json!({"kind": "BackendTLSPolicy", "metadata": {"name": "p", "namespace": "n"}, "spec": {
+            "targetRefs": [{"group": "", "kind": "Service", "name": "s"}],
+            "validation": {"hostname": overlong(), "wellKnownCACertificates": "System"}}}),
+    ];
+    let world = settled(IngressConfig::default(), objects).await;
+    assert!(world.served().contains("\"refuse\":500"), "{}", world.served());
+    assert!(world.said().contains("Accepted=False Invalid: validation.hostname"), "{}", world.said());
+    world.end().await;
+}
+
 #[test]
 fn a_service_that_another_controller_has_made_for_a_gateway_is_not_ours() {
     let service = |name: &str, kind: &str| {
