@@ -50,6 +50,7 @@ impl Binding {
             Object::from(l7::Listener {
                 name: format!("{name}{family}").into(),
                 address,
+                port: Some(*port),
                 transparent: false,
                 proxy_protocol: self.proxy_protocol && !matches!(serve, Serve::Udp(_)),
                 limits: Limits::default(),
@@ -98,7 +99,9 @@ fn sources(edge: &Edge) -> Vec<Source> {
     let gateway = (ParentName::gateway(&edge.gateway), edge.meta.generation);
     let sets = edge.sets.iter().filter(|set| set.allowed);
     let sets = sets.map(|set| (ParentName::listener_set(&set.name), set.generation));
-    let source = |(object, generation): (ParentName, i64)| Source { object: object.to_string().into(), generation };
+    let created = edge.meta.created;
+    let source =
+        |(object, generation): (ParentName, i64)| Source { object: object.to_string().into(), generation, created };
     std::iter::once(gateway).chain(sets).map(source).collect()
 }
 
