@@ -2,7 +2,7 @@
 //! New connections to endpoints.
 
 use super::endpoint::Endpoint;
-use super::pool::{Connection, Http1, Http2, Speak};
+use super::pool::{Connection, Http1, Http2, STREAMS, Speak};
 use crate::proxy_protocol::Peer;
 use crate::timed::{Activity, Patience, Timed};
 use crate::worker::Counted;
@@ -23,10 +23,12 @@ use tokio_rustls::client::TlsStream;
 const HEADERS: usize = 256 << 10;
 /// How many headers a backend may send.
 const HEADER_COUNT: usize = 256;
-const WINDOW: u32 = 1 << 20;
 /// How many times as long as a new connection may take an endpoint's machine may be silent to what it has been sent. A node that is dead and
 /// a policy that refuses a connection in its middle answer nothing, and a request that waits for them would wait for ever.
 const SILENCE: u32 = 5;
+/// What of an answer a stream may have on its way, in bytes. All streams of a connection have room at the same time, so that answers that
+/// nobody reads hold up no others.
+const WINDOW: u32 = 256 << 10;
 
 /// Why an endpoint cannot be spoken to.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +37,7 @@ pub(crate) enum ConnectError {
     Io(#[from] io::Error),
     #[error("cannot be reached in time")]
     TimedOut,
-    #[error("could not be reached a moment ago")]
+    #[error("could not be reached by another request meanwhile")]
     JustFailed,
     #[error("does not speak HTTP/2")]
     NotHttp2,
@@ -126,15 +128,21 @@ async fn shake_hands(
     if !http2 {
         let mut builder = http1::Builder::new();
         let (sender, connection) = builder.max_headers(HEADER_COUNT).max_buf_size(HEADERS).handshake(io).await?;
+        // Once it is upgraded, it is its user's.
+        let counted = Arc::new(counted);
+        let held = Arc::clone(&counted);
         tokio::spawn(async move {
             // Whoever has a request on it is told of errors.
             let _ = connection.with_upgrades().await;
-            drop(counted);
+            drop(held);
         });
-        return Ok(Connection::Http1(Http1 { sender, activity }));
+        return Ok(Connection::Http1(Http1 { sender, activity, _counted: counted }));
     }
     let mut builder = http2::Builder::new(TokioExecutor::new());
-    builder.timer(TokioTimer::new()).initial_stream_window_size(WINDOW).initial_connection_window_size(4 * WINDOW);
+    builder
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(u32::from(STREAMS) * WINDOW);
     builder.max_header_list_size(u32::try_from(HEADERS).unwrap_or(u32::MAX));
     // A backend that is gone without a word is noticed, and its requests answered.
     builder.keep_alive_interval(Duration::from_secs(10)).keep_alive_timeout(Duration::from_secs(5));

@@ -324,3 +324,25 @@ async fn thousands_of_idle_connections_are_held_and_others_served() {
     assert!(held.len() > 100);
     serves(address).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_that_is_written_otherwise_meets_the_same_route() {
+    let (address, backend) = (free(), Backend::echo("a").await);
+    let mut objects = simple(address, backend.address);
+    objects.push(route("admin", "/admin", l7::RouteAction::Respond(403)).into());
+    let _world = World::of(objects).await;
+    for (path, wanted) in [
+        ("/admin", 403),
+        ("/%61dmin", 403),
+        ("/a%64min/x", 403),
+        ("/x/..%2fadmin", 200),
+        ("/x/%2e%2E/%61dm%69n", 403),
+        ("/x\\..\\admin", 400),
+        ("/x/..\\admin", 400),
+    ] {
+        assert_eq!(status(&get(address, "h", path, "").await), wanted, "{path}");
+    }
+    // What only looks like it stays as it was written.
+    let answer = get(address, "h", "/%2fadmin%3f%7e?%61", "").await;
+    assert_eq!(value(&answer, "asked"), Some("GET /%2fadmin%3f~?%61 HTTP/1.1"), "{answer}");
+}
