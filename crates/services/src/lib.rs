@@ -27,8 +27,9 @@ mod status;
 
 pub use config::{Config, NoBackend};
 pub use ingest::{
-    EndpointSlice, Nodes, Port, Problem, Redirect, RedirectFrom, RedirectPort, Said, Service, ServicePort,
-    SliceEndpoint, SliceName, ingest_redirect, ingest_service, ingest_service_to_judge, ingest_slice,
+    EndpointSlice, JudgedRedirect, Nodes, Port, Problem, Redirect, RedirectFrom, RedirectPort, Said, Service,
+    ServicePort, SliceEndpoint, SliceName, ingest_redirect, ingest_service, ingest_service_to_judge, ingest_slice,
+    judge_redirect,
 };
 pub use metrics::Metrics;
 pub use problems::{ServiceProblems, Tables as ProblemTables, problems};

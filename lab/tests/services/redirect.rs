@@ -73,7 +73,20 @@ pub(super) fn address(cluster: &Cluster) -> Result<()> {
         answer(&client, SocketAddr::new(ip, 80), &["far"])?;
         cluster.kubectl(&["delete", "clrp", "--namespace=net", "keep", "after"])?;
     }
-    delete(cluster, "distant")
+    delete(cluster, "distant")?;
+    foreign(cluster)
+}
+
+/// Who wants to redirect a Service of another namespace is told that nothing comes of it.
+fn foreign(cluster: &Cluster) -> Result<()> {
+    policy(cluster, &json!({"serviceMatcher": {"namespace": "kube-system", "serviceName": "kube-dns"}}), false)?;
+    let events = ["get", "events", "--namespace=net", "--field-selector=reason=LocalRedirectPolicyInvalid"];
+    lab::probe::eventually(super::LONG, "an event", || {
+        let said = cluster.kubectl(&[&events[..], &["--output=jsonpath={.items[*].message}"]].concat())?;
+        ensure!(said.contains("serviceMatcher.namespace"), "'{said}'");
+        Ok(())
+    })?;
+    end(cluster)
 }
 
 fn redirected(from: &Netns, to: SocketAddr) -> Result<()> {

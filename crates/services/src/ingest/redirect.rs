@@ -4,8 +4,11 @@
 
 use super::names;
 use crate::Config;
+use k8s::Warning;
 use k8s::cilium::{AddressMatcher, CiliumLocalRedirectPolicy, LocalRedirectPolicySpec, PortInfo, ServiceMatcher};
 use k8s::field::{self, FieldError};
+use k8s::k8s_openapi::api::core::v1::ObjectReference;
+use k8s::kube::Resource as _;
 use k8s::kube::core::Selector;
 use model::{Protocol, ServiceName};
 use std::net::IpAddr;
@@ -116,6 +119,33 @@ pub fn ingest_redirect(config: &Config, object: &CiliumLocalRedirectPolicy) -> R
         ports,
         spares_its_pods: spec.skip_redirect_from_backend.unwrap_or_default(),
     }))
+}
+
+/// A policy that redirects nothing. One row per such object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JudgedRedirect {
+    /// Namespace and name.
+    pub name: ServiceName,
+    /// What its author is told.
+    pub warning: Warning,
+}
+
+impl statedb::Row for JudgedRedirect {
+    type Key = ServiceName;
+    fn key(&self) -> ServiceName {
+        self.name.clone()
+    }
+}
+
+/// A row from a policy that cannot be used.
+#[must_use]
+pub fn judge_redirect(config: &Config, object: &CiliumLocalRedirectPolicy) -> Option<JudgedRedirect> {
+    let fault = ingest_redirect(config, object).err()?;
+    let (namespace, name) = names(&object.metadata)?;
+    let about = ObjectReference { resource_version: None, ..object.object_ref(&()) };
+    let note = format!("Nothing is redirected: {fault}");
+    let warning = Warning { about, reason: "LocalRedirectPolicyInvalid", action: "Validate", note };
+    Some(JudgedRedirect { name: ServiceName::new(namespace, name), warning })
 }
 
 fn from_address(config: &Config, matcher: &AddressMatcher) -> Result<RedirectFrom, FieldError> {
@@ -258,5 +288,22 @@ mod tests {
         assert!(error(address("169.254.1.1", &http), &unnamed).contains("a port with a name"));
         let twice = json!([port(Some("a"), "1", "TCP"), port(Some("A"), "2", "TCP")]);
         assert!(error(address("169.254.1.1", &http), &twice).contains("the name of one port only"));
+    }
+
+    #[test]
+    fn an_author_is_told_by_one_event_why_nothing_is_redirected() {
+        let told = |namespace: &str| {
+            let object = json!({
+                "metadata": {"namespace": "ns", "name": "p", "uid": "u", "resourceVersion": "7"},
+                "spec": {"redirectFrontend": {"serviceMatcher": {"namespace": namespace, "serviceName": "s"}},
+                         "redirectBackend": {"localEndpointSelector": {}, "toPorts": [port(None, "8080", "TCP")]}},
+            });
+            judge_redirect(&Config::default(), &serde_json::from_value(object).unwrap())
+        };
+        assert_eq!(told("ns"), None);
+        let Warning { about, note, .. } = told("other").unwrap().warning;
+        assert_eq!(about.kind.as_deref(), Some("CiliumLocalRedirectPolicy"));
+        assert_eq!((about.uid.as_deref(), about.resource_version), (Some("u"), None));
+        assert!(note.contains("serviceMatcher.namespace"), "{note}");
     }
 }
