@@ -99,7 +99,8 @@ fn choose(ctx: &SockAddrContext, addr: Addr) -> Choice {
     let Some(service) = lb::inside(addr, port, proto, of_host) else {
         return if lb::is_unserved(&addr) { Choice::NotServed } else { Choice::NotAService };
     };
-    if service.flags & flags::SPARES_BACKENDS != 0 && !of_host {
+    let left_alone = if of_host { flags::PODS_ONLY } else { flags::SPARES_BACKENDS };
+    if service.flags & left_alone != 0 {
         return Choice::NotAService;
     }
     let client = Client { addr: Addr { hi: 0, lo: netns }, is_cookie: true, connection: lb::random() };

@@ -99,6 +99,8 @@ pub mod flags {
     /// Pods of this node that are found among the denied source ranges take what is under [`super::SCOPE_UNREDIRECTED`], or go to the address
     /// itself. Only packets tell which pod sends: sockets of pods are left alone.
     pub const SPARES_BACKENDS: u32 = 32768;
+    /// The node's own programs find the address itself.
+    pub const PODS_ONLY: u32 = 65536;
 }
 
 /// Values of [`Backend::state`].

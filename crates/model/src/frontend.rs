@@ -339,6 +339,8 @@ pub struct Frontend {
     pub local_only: bool,
     /// For how long a client sticks to its backend, if at all.
     pub affinity: Option<Duration>,
+    /// Whether it is for pods, and not for the node's own programs.
+    pub pods_only: bool,
     /// Whether its source ranges name those of its backends that have a separate frontend at the address, or none ([`Scope::Unredirected`]).
     pub spares_backends: bool,
     /// Who may use it, if it is restricted.
@@ -370,6 +372,7 @@ impl Frontend {
             two_scopes: false,
             local_only: false,
             affinity: None,
+            pods_only: false,
             spares_backends: false,
             source_ranges: None,
             algorithm: Algorithm::Random,

@@ -72,6 +72,7 @@ fn traits(flags: u32, affinity: u32) -> Vec<&'static str> {
         (ranges, "check source-range"),
         (ranges && has(lb::flags::DENY_RANGES), "deny"),
         (has(lb::flags::SPARES_BACKENDS), "spares backends"),
+        (has(lb::flags::PODS_ONLY), "pods only"),
         (has(lb::flags::MAGLEV), "maglev"),
         (has(lb::flags::DSR), "dsr"),
     ]

@@ -42,6 +42,7 @@ fn flags(row: &Frontend) -> u32 {
     kind | lb::flags::MEMBERS
         | when(row.exposed, lb::flags::EXPOSED)
         | when(row.two_scopes, lb::flags::TWO_SCOPES)
+        | when(row.pods_only, lb::flags::PODS_ONLY)
         | when(row.spares_backends, lb::flags::SPARES_BACKENDS)
         | when(row.local_only, lb::flags::LOCAL_ONLY)
         | when(ranges.is_some(), lb::flags::SOURCE_RANGES)

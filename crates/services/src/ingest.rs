@@ -3,7 +3,7 @@
 //! field, and the row that an earlier version of the object gave stays. What can be read but not honoured is a [`Problem`] of the row.
 
 mod annotations;
-mod limits;
+pub(crate) mod limits;
 mod redirect;
 pub(crate) mod said;
 mod service;

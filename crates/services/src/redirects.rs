@@ -60,7 +60,7 @@ struct Resolver {
 
 impl Resolver {
     fn resolve(&self, redirect: &Redirect, numbers: &mut Ids<L4Addr>) -> Served {
-        let mut row = Served { name: name(redirect), frontends: Vec::new(), health: None, lists: Vec::new() };
+        let mut row = Served { created: redirect.created, ..Served::new(name(redirect)) };
         let pods = self.pods.get(&redirect.name.namespace);
         let ips: BTreeSet<IpAddr> =
             pods.iter().filter(|pod| is_backend(redirect, pod)).flat_map(|pod| &pod.ips).copied().collect();
@@ -143,6 +143,8 @@ fn redirected(
         port_name: named.without.as_ref().and_then(|frontend| frontend.port_name.clone()),
         kind: ServiceKind::LocalRedirect,
         owns_address: named.without.is_some(),
+        // What the node asks at an address is not for the author of a policy, who owns the Service that it names.
+        pods_only: named.without.is_none(),
         spares_backends: spared.is_some(),
         source_ranges: spared.clone(),
         ..Frontend::new(named.key, 0, row.name.clone(), Arc::clone(&backends))

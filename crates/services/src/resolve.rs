@@ -7,7 +7,7 @@ use crate::ingest::EndpointSlice;
 use crate::owned::{self, Owned};
 use crate::served::Served;
 use ipnet::IpNet;
-use model::{Frontend, FrontendKey, Node, NodeAddress, ServiceKind};
+use model::{Frontend, FrontendKey, Node, NodeAddress, Scope, ServiceKind};
 use parking_lot::Mutex;
 use statedb::{Derived, Index, Inputs, Reader, Tasks};
 use std::net::IpAddr;
@@ -119,15 +119,18 @@ impl Resolver {
     /// What the first of those who claim it wants there.
     fn claimed(&self, key: FrontendKey) -> Option<Frontend> {
         let claims = [self.services.get(&key), self.pods.get(&key), self.redirects.get(&key)].concat();
-        let claims = claims.iter().flat_map(|served| served.frontends.iter().filter(|f| f.key == key));
-        let (refused, mut claims): (Vec<&Frontend>, Vec<_>) = claims.partition(|claim| self.is_reserved(claim));
-        if let Some(claim) = refused.first() {
+        let of = |served: &Served| served.frontends.iter().filter(|f| f.key == key).map(|f| (served.created, f));
+        let claims = claims.iter().flat_map(|served| of(served));
+        let (refused, mut claims): (Vec<_>, Vec<_>) = claims.partition(|(_, claim)| self.is_reserved(claim));
+        if let Some((_, claim)) = refused.first() {
             warn!(frontend = %key, service = %claim.service, "an address of the cluster itself cannot be taken by naming it");
         }
-        claims.sort_by_key(|claim| (rank(claim.kind), &claim.service));
-        let first = *claims.first()?;
-        if claims.iter().any(|claim| claim.service != first.service) {
-            let names: Vec<_> = claims.iter().map(|claim| claim.service.to_string()).collect();
+        claims.sort_by_key(|(created, claim)| (rank(claim.kind), *created, &claim.service));
+        let (_, first) = *claims.first()?;
+        // A redirect takes the place of the Service that it names.
+        let is_rival = |claim: &Frontend| first.kind != ServiceKind::LocalRedirect || claim.kind == first.kind;
+        if claims.iter().any(|(_, claim)| claim.service != first.service && is_rival(claim)) {
+            let names: Vec<_> = claims.iter().map(|(_, claim)| claim.service.to_string()).collect();
             warn!(frontend = %key, services = names.join(", "), "Services claim the same address; the first one keeps it");
         }
         Some(first.clone())
@@ -144,6 +147,8 @@ impl Resolver {
             ServiceKind::LocalRedirect if is_redirected_address(claim) => {
                 self.is_node(addr.ip) || self.owned.owner(addr).is_some() || self.is_of_a_service(claim.key)
             }
+            ServiceKind::LocalRedirect => !self.is_of_its_namespace(claim),
+            ServiceKind::ClusterIp if claim.key.scope == Scope::Unredirected => !self.is_of_its_namespace(claim),
             _ => false,
         }
     }
@@ -151,6 +156,12 @@ impl Resolver {
     /// Whether the address is the cluster address of another Service, be it at another port.
     fn is_of_another(&self, claim: &Frontend) -> bool {
         self.cluster_ips.get(&claim.key.addr.ip).iter().any(|served| served.name != claim.service)
+    }
+
+    /// Whether a Service of the claim's namespace has the cluster address: the one that it was made for may be gone, and another have it.
+    fn is_of_its_namespace(&self, claim: &Frontend) -> bool {
+        let namespace = &claim.service.namespace;
+        self.cluster_ips.get(&claim.key.addr.ip).iter().any(|served| served.name.namespace == *namespace)
     }
 
     /// Whether a Service is served there, or has the cluster address.

@@ -215,6 +215,7 @@ fn traits(row: &Frontend) -> String {
         (row.two_scopes, "two-scopes"),
         (row.local_only, "local"),
         (row.spares_backends, "spares-backends"),
+        (row.pods_only, "pods-only"),
         (!row.owns_address, "shared"),
     ];
     traits.extend(switches.iter().filter(|(on, _)| *on).map(|(_, name)| (*name).to_owned()));

@@ -16,23 +16,24 @@ use crate::world::{Family, World};
 const NO_ROUTE: [(u8, u8); 2] = [(3, 0), (1, 0)];
 
 /// Destinations that the stack keeps, and one that it has no route to.
-fn destinations(world: &World, f: &Family) -> [IpAddr; 3] {
+fn destinations(f: &Family) -> [IpAddr; 4] {
     let (texts, nowhere) = if f.a.is_ipv4() {
-        (["192.0.2.255", "192.0.2.77", "203.0.113.1"], "ip route replace throw 203.0.113.0/24")
+        (["192.0.2.77", "169.254.7.7", "192.0.2.255", "203.0.113.1"], "203.0.113.0/24")
     } else {
-        (["2001:db8::", "2001:db8::77", "2001:db8:1::1"], "ip route replace throw 2001:db8:1::/64")
+        (["2001:db8::77", "fe80::77", "2001:db8::", "2001:db8:1::1"], "2001:db8:1::/64")
     };
-    devices::here(nowhere);
-    let destinations = texts.map(|ip| ip.parse().unwrap());
-    world.add_address(world.eth0, destinations[1]);
-    destinations
+    let [of_node, of_link, of_all, unreachable] = texts.map(|ip| ip.parse().unwrap());
+    devices::add_address("eth0", of_node);
+    devices::add_address("lxc_a", of_link);
+    devices::here(&format!("ip route replace throw {nowhere}"));
+    [of_node, of_link, of_all, unreachable]
 }
 
 #[test]
 fn who_may_not_speak_to_the_node_is_told_that_there_is_no_way() {
     World::test_families(|world, f| {
         let a = world.a;
-        let destinations = destinations(world, &f);
+        let destinations = destinations(&f);
         world.set_pod(&a, EGRESS_ENFORCED);
         world.add_rule((&a, EGRESS), identity::WORLD, (0, 0), false);
         world.add_rule((&a, EGRESS), identity::HOST, (proto::TCP, 53), false);
@@ -52,7 +53,7 @@ fn who_may_not_speak_to_the_node_is_told_that_there_is_no_way() {
 fn the_stack_has_what_comes_from_those_who_may_speak_to_the_node() {
     World::test_families(|world, f| {
         let a = world.a;
-        let destinations = destinations(world, &f);
+        let destinations = destinations(&f);
         for (flags, port) in [(0, 1000), (EGRESS_ENFORCED, 1001)] {
             world.set_pod(&a, flags);
             world.add_rule((&a, EGRESS), identity::WORLD, (0, 0), false);

@@ -12,6 +12,7 @@ use abi::{Addr, DropReason, identity};
 use datapath::Kernel;
 use datapath::bpf::Place;
 
+use crate::devices;
 use crate::offer::{NODE_PORT, Offer, exposed};
 use crate::packet::{ACK, Packet, SYN, Transport};
 use crate::world::{World, full};
@@ -83,7 +84,7 @@ fn the_wire_cannot_claim_to_be_many_or_nobody() {
         let of_v6 = ["ff02::1", "ff0e::1", "::1", "::", "2001:db8::77"];
         let all: &[&str] = if f.a.is_ipv4() { &of_v4 } else { &of_v6 };
         let unknown = all.last().unwrap().parse().unwrap();
-        world.add_address(world.eth0, unknown);
+        devices::add_address("eth0", unknown);
         let to = (f.node, 30080);
         Offer::new(to, proto::UDP, NODE_PORT, &[(f.b, 8080)]).install(world);
         for src in all.iter().map(|src| src.parse().unwrap()) {

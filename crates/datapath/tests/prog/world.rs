@@ -23,7 +23,7 @@ use abi::tuple::Tuple;
 use abi::{Addr, identity};
 use datapath::bpf::{Datapath, Options, Place, Program, TestRun};
 use datapath::events::Reader;
-use datapath::netlink::{Address, Encap, LinkChange, Mac, Netlink, Route, Scope, VethEnd};
+use datapath::netlink::{Encap, LinkChange, Mac, Netlink, Route, Scope, VethEnd};
 use datapath::{Epochs, Kernel, LpmKey, Table, Trie};
 use ipnet::IpNet;
 
@@ -243,12 +243,6 @@ impl World {
             netlink.change_link(index, LinkChange { up: Some(true), ..LinkChange::default() }).await.unwrap();
             index
         })
-    }
-
-    /// The node has one more address, of which the maps say nothing.
-    pub(crate) fn add_address(&self, ifindex: u32, ip: IpAddr) {
-        let address = Address { ifindex, net: IpNet::from(ip), scope: Scope::Universe };
-        self.runtime.block_on(async { Netlink::open().unwrap().replace_address(address).await.unwrap() });
     }
 
     /// The way to an address is through that interface.

@@ -132,6 +132,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_says_nothing_keeps_nobody_from_asking() {
+        let (port, mut checks) = (free_port().await, Checks::default());
+        checks.update(&served(Some(port), 1)).await.unwrap();
+        let mut silent = Vec::new();
+        for _ in 0..2 * http::CONNECTIONS {
+            silent.push(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap());
+        }
+        assert!(ask(port).await.unwrap().starts_with("HTTP/1.1 200"));
+        let [first, .., last] = &mut *silent else { unreachable!() };
+        assert_eq!(first.read(&mut [0]).await.unwrap_or_default(), 0, "the oldest make room");
+        assert!(last.try_read(&mut [0]).is_err(), "and no others");
+    }
+
+    #[tokio::test]
     async fn a_port_that_is_taken_is_an_error_that_names_the_service_and_heals() {
         let taken = TcpListener::bind((std::net::Ipv6Addr::UNSPECIFIED, 0)).await.unwrap();
         let (port, mut checks) = (taken.local_addr().unwrap().port(), Checks::default());

@@ -29,6 +29,8 @@ pub struct Redirect {
     pub name: ServiceName,
     /// UID of the object.
     pub uid: Arc<str>,
+    /// When the object was made, in seconds since 1970.
+    pub created: i64,
     /// What is redirected.
     pub from: RedirectFrom,
     /// To which pods of the node, of the policy's namespace.
@@ -114,6 +116,7 @@ pub fn ingest_redirect(config: &Config, object: &CiliumLocalRedirectPolicy) -> R
     Ok(Some(Redirect {
         name: ServiceName::new(namespace, name),
         uid: object.metadata.uid.as_deref().unwrap_or_default().into(),
+        created: object.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
         from,
         pods: selector(spec)?,
         ports,

@@ -305,3 +305,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn however_many_ports_and_endpoints_a_service_has_its_backends_are_bounded() {
+    let mut r = resolver();
+    let names: Vec<String> = (0..512).map(|n| format!("p{n}")).collect();
+    let ports = |first: u16| -> Vec<_> { (first..).zip(&names).map(|(n, name)| (&**name, Protocol::Tcp, n)).collect() };
+    let endpoints = |last| (0..last).map(|n: u16| endpoint(&format!("10.0.{}.{}", n >> 8, n & 255), true, true, false));
+    for (count, expected) in [(256, 256), (300, 256)] {
+        r.service(&up(service_row("web", &["10.96.0.1"], &ports(1000))));
+        r.slices.insert(slice_row("web-1", "web", &ports(8000), endpoints(count).collect()));
+        r.resolve();
+        assert!(r.rows().values().all(|row| row.backends.len() == expected), "{count} endpoints");
+    }
+    r.service(&up(service_row("web", &["10.96.0.1"], &ports(1000)[..1])));
+    r.resolve();
+    assert_eq!(r.rows().values().map(|row| row.backends.len()).collect::<Vec<_>>(), [300]);
+}
