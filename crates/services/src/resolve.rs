@@ -119,8 +119,9 @@ impl Resolver {
     /// What the first of those who claim it wants there.
     fn claimed(&self, key: FrontendKey) -> Option<Frontend> {
         let claims = [self.services.get(&key), self.pods.get(&key), self.redirects.get(&key)].concat();
-        let of = |served: &Served| served.frontends.iter().filter(|f| f.key == key).map(|f| (served.created, f));
-        let claims = claims.iter().flat_map(|served| of(served));
+        let claims =
+            claims.iter().flat_map(|served| served.frontends.iter().map(|frontend| (served.created, frontend)));
+        let claims = claims.filter(|(_, frontend)| frontend.key == key);
         let (refused, mut claims): (Vec<_>, Vec<_>) = claims.partition(|(_, claim)| self.is_reserved(claim));
         if let Some((_, claim)) = refused.first() {
             warn!(frontend = %key, service = %claim.service, "an address of the cluster itself cannot be taken by naming it");
