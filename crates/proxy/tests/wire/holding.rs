@@ -122,7 +122,7 @@ async fn an_upload_that_stalls_behind_its_answer_holds_up_no_other_request() {
     objects[2] = patient.into();
     let _world = World::of(objects).await;
     let mut held = Vec::new();
-    for _ in 0..4 {
+    for _ in 0..30 {
         let mut client = connect(address).await;
         client.write_all(b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 100\r\n\r\nx").await.unwrap();
         assert_eq!(status(&read_until(&mut client, "\r\n\r\n").await), 401);
