@@ -25,6 +25,7 @@ fn pod(name: &str, ips: &[&str]) -> Pod {
         workload: None,
         named_ports: Vec::new(),
         host_ports: Vec::new(),
+        ready: true,
         ended: false,
     }
 }

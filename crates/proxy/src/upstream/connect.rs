@@ -8,6 +8,7 @@ use crate::timed::{Activity, Patience, Timed};
 use crate::worker::Counted;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use nix::sys::socket::{setsockopt, sockopt};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,6 +23,9 @@ use tokio_rustls::client::TlsStream;
 const HEADERS: usize = 256 << 10;
 /// How many headers a backend may send.
 const HEADER_COUNT: usize = 256;
+/// How many times as long as a new connection may take an endpoint's machine may be silent to what it has been sent. A node that is dead and
+/// a policy that refuses a connection in its middle answer nothing, and a request that waits for them would wait for ever.
+const SILENCE: u32 = 5;
 /// What of an answer a stream may have on its way, in bytes. All streams of a connection have room at the same time, so that answers that
 /// nobody reads hold up no others.
 const WINDOW: u32 = 256 << 10;
@@ -73,6 +77,7 @@ async fn connect(endpoint: &Endpoint, peer: Peer, speak: Option<Speak>) -> Resul
     let open = async {
         let mut stream = TcpStream::connect(endpoint.address).await?;
         stream.set_nodelay(true)?;
+        end_after_silence(&stream, limits.connect.saturating_mul(SILENCE))?;
         if let Some(version) = settings.cluster.proxy_protocol {
             stream.write_all(&peer.encode(version)).await?;
         }
@@ -83,6 +88,16 @@ async fn connect(endpoint: &Endpoint, peer: Peer, speak: Option<Speak>) -> Resul
     };
     let stream = timeout(limits.connect, open).await.map_err(|_| ConnectError::TimedOut)??;
     Ok(Link { stream, counted })
+}
+
+fn end_after_silence(stream: &TcpStream, silence: Duration) -> io::Result<()> {
+    let milliseconds = u32::try_from(silence.as_millis()).unwrap_or(u32::MAX);
+    let seconds = milliseconds.div_ceil(1000).max(1);
+    setsockopt(stream, sockopt::TcpUserTimeout, &milliseconds)?;
+    // While nothing is on the way, the kernel asks.
+    setsockopt(stream, sockopt::TcpKeepIdle, &seconds)?;
+    setsockopt(stream, sockopt::TcpKeepInterval, &seconds)?;
+    Ok(setsockopt(stream, sockopt::KeepAlive, &true)?)
 }
 
 /// A new connection that takes requests. It ends when nobody has used it for as long as the cluster allows.

@@ -9,19 +9,18 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::Value;
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::ready;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
-/// Connections at the same time; further ones wait in the kernel's queue.
-const CONNECTIONS: usize = 32;
+/// Connections at the same time; a further one takes the place of the oldest, since whoever asks is answered at once.
+pub(super) const CONNECTIONS: usize = 32;
 /// How long a connection may take.
 const CONNECTION: Duration = Duration::from_secs(5);
 /// How long to wait when the process has no more descriptors, or the like.
@@ -52,23 +51,24 @@ pub(super) async fn serve(
     listener: TcpListener,
     answer: impl Fn(&str) -> Option<Answer> + Clone + Send + Sync + 'static,
 ) -> Infallible {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
+    let mut open = VecDeque::<AbortHandle>::new();
     loop {
-        // The semaphore is never closed.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { continue };
         match listener.accept().await {
             Ok((stream, _)) => {
+                while connections.try_join_next().is_some() {}
+                open.retain(|connection| !connection.is_finished());
+                if open.len() == CONNECTIONS {
+                    open.pop_front().inspect(AbortHandle::abort);
+                }
                 let answer = answer.clone();
-                connections.spawn(async move {
+                open.push_back(connections.spawn(async move {
                     // One that takes too long, or breaks off, is of no interest.
                     let _ = timeout(CONNECTION, converse(stream, answer)).await;
-                    drop(place);
-                });
+                }));
             }
             Err(_) => sleep(ACCEPT_PAUSE).await,
         }
-        while connections.try_join_next().is_some() {}
     }
 }
 
