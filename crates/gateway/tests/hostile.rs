@@ -95,6 +95,31 @@ async fn the_load_balancer_that_ingresses_share_is_none_of_theirs_to_shape() {
     world.end().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_asterisk_of_an_ingress_stands_for_one_label() {
+    let ingress = json!({"kind": "Ingress", "metadata": {"name": "web", "namespace": "n"}, "spec": {
+        "ingressClassName": "cilium", "defaultBackend": {"service": {"name": "s", "port": {"number": 80}}},
+        "rules": [{"host": "*.w.test", "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": {"service": {"name": "s", "port": {"number": 80}}}}]}}]}});
+    let world = settled(IngressConfig::default(), [ingress]).await;
+    let published = world.published().snapshot;
+    let mut seen = 0;
+    for (_, object) in published.iter() {
+        let l7::Object::Route(route) = object else { continue };
+        if !route.attachments.iter().any(|attachment| attachment.hosts.contains(&"*.w.test".parse().unwrap())) {
+            continue;
+        }
+        for one in &route.matches {
+            let Some((_, l7::ValueMatch::Regex(text))) = one.headers.first() else { panic!("{one:?}") };
+            let host = l7::syntax::expression(text).unwrap();
+            let hosts = ["a.w.test", "A.W.test:80", "a.w.test.", "a.b.w.test", "w.test", "axw.test"];
+            assert_eq!(hosts.map(|name| host.is_match(name)), [true, true, true, false, false, false]);
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 2);
+    world.end().await;
+}
+
 /// The API server takes labels of more than the 63 bytes that DNS allows.
 fn overlong() -> String {
     format!("{}.test", "a".repeat(64))

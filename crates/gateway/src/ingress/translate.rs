@@ -7,7 +7,7 @@ use crate::name::{ObjectName, RouteKind, RouteName};
 use crate::source::{Meta, Parameters, Route, Rules, Service, Source};
 use k8s::gateway::{
     AllowedRoutes, BackendRef, Filter, FromNamespaces, GatewayClassSpec, GatewayInfrastructure, GatewaySpec, GrantFrom,
-    GrantTo, HttpMatch, HttpRule, Listener, ListenerTls, ObjectReference, ParentReference, PathMatch,
+    GrantTo, HttpMatch, HttpRule, Listener, ListenerTls, NamedMatch, ObjectReference, ParentReference, PathMatch,
     ReferenceGrantSpec, RequestRedirect, ServiceParameters, StreamRule, Timeouts,
 };
 use k8s::k8s_openapi::api::networking::v1 as networking;
@@ -198,12 +198,11 @@ pub(super) fn routes(config: &IngressConfig, ingress: &Ingress, services: &Snaps
             routes.push(route(name, Some(PORTS[0]), Rules::Stream(vec![rule])));
             continue;
         }
-        let mut rules: Vec<HttpRule> =
-            paths.iter().map(|path| rule(ingress, path_match(path), backend(&path.backend))).collect();
-        if let Some(default) = &ingress.spec.default_backend {
-            // Paths that nothing else is for, of this host too.
-            rules.push(rule(ingress, PathMatch::default(), backend(default)));
-        }
+        let default = ingress.spec.default_backend.as_ref();
+        // Paths that nothing else is for, of this host too.
+        let default = default.map(|default| (PathMatch::default(), backend(default)));
+        let paths = paths.iter().map(|path| (path_match(path), backend(&path.backend))).chain(default);
+        let rules = paths.map(|(path, backend)| rule(ingress, host, path, backend)).collect();
         let redirected = has_tls && ingress.annotations.force_https;
         let port = redirected.then_some(PORTS[0]);
         routes.push(route(route_name(ingress, RouteKind::Http, host, ""), port, Rules::Http(rules)));
@@ -225,14 +224,22 @@ fn to_https() -> HttpRule {
     HttpRule { filters: vec![filter], ..HttpRule::default() }
 }
 
-fn rule(ingress: &Ingress, path: PathMatch, backend: Option<BackendRef>) -> HttpRule {
+fn rule(ingress: &Ingress, host: Option<&str>, path: PathMatch, backend: Option<BackendRef>) -> HttpRule {
     let request = ingress.annotations.request_timeout.clone();
+    let headers = host.and_then(one_label).into_iter().collect();
     HttpRule {
-        matches: vec![HttpMatch { path: Some(path), ..HttpMatch::default() }],
+        matches: vec![HttpMatch { path: Some(path), headers, ..HttpMatch::default() }],
         backend_refs: backend.into_iter().collect(),
         timeouts: request.map(|request| Timeouts { request: Some(request), ..Timeouts::default() }),
         ..HttpRule::default()
     }
+}
+
+/// An asterisk of an Ingress stands for one label, where that of a route stands for one or more.
+fn one_label(host: &str) -> Option<NamedMatch> {
+    let domain = host.strip_prefix("*.")?.replace('.', "[.]");
+    let value = format!("(?i)[^.]+[.]{domain}[.]?(:[0-9]+)?");
+    Some(NamedMatch { kind: Some("RegularExpression".to_owned()), name: "host".to_owned(), value })
 }
 
 /// An expression may be left out where everything is meant.

@@ -7,7 +7,7 @@ use super::connection::Client;
 use super::inbound::{Inbound, strip};
 use super::record::Record;
 use super::{mirror, persistence, upgrade};
-use crate::route::{FilterSet, Forwarding, Found, Weighted, pick};
+use crate::route::{Forwarding, Found, NewPath, Weighted, pick};
 use crate::serving::Serving;
 use crate::upstream::{Checkout, ConnectError, Endpoint, Sent, Speak, Upstream};
 use bytes::{Bytes, BytesMut};
@@ -132,13 +132,14 @@ impl Forward<'_> {
             if let Some(host) = &filters.rewrite.host {
                 request.headers_mut().insert(HOST, host.clone());
             }
-            self.rewrite(filters, request)?;
         }
-        Ok(())
+        // The match was about the path of the request: another one in its place is put there once.
+        let path =
+            [&backend.filters, &self.found.route.filters].into_iter().find_map(|filters| filters.rewrite.path.as_ref());
+        path.map_or(Ok(()), |path| self.rewrite(path, request))
     }
 
-    fn rewrite(&self, filters: &FilterSet, request: &mut Request<RequestBody>) -> Result<(), Refusal> {
-        let Some(path) = &filters.rewrite.path else { return Ok(()) };
+    fn rewrite(&self, path: &NewPath, request: &mut Request<RequestBody>) -> Result<(), Refusal> {
         let uri = request.uri();
         let mut path = path.of(uri.path(), self.found.prefix);
         if let Some(query) = uri.query() {

@@ -339,6 +339,7 @@ async fn a_path_that_is_written_otherwise_meets_the_same_route() {
         ("/x/%2e%2E/%61dm%69n", 403),
         ("/x\\..\\admin", 400),
         ("/x/..\\admin", 400),
+        ("/%%361dmin", 400),
     ] {
         assert_eq!(status(&get(address, "h", path, "").await), wanted, "{path}");
     }

@@ -8,7 +8,7 @@ use crate::world::{DEADLINE, World, free};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
-use l7::{BackendProtocol, Object, Serve};
+use l7::{BackendProtocol, Cluster, ClusterLimits, Object, Serve};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -39,9 +39,6 @@ async fn an_upgraded_connection_counts_until_it_ends() {
     let mut limited = http(address);
     limited.limits.connections = 1;
     objects[0] = limited.into();
-    let mut few = cluster("c");
-    few.limits.connections = 1;
-    objects[2] = few.into();
     let mut world = World::of(objects.clone()).await;
     let mut client = connect(address).await;
     client.write_all(b"GET / HTTP/1.1\r\nhost: h\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n").await.unwrap();
@@ -50,8 +47,13 @@ async fn an_upgraded_connection_counts_until_it_ends() {
     let _ = other.write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n").await;
     assert_eq!(read_all(&mut other).await, "", "the listener has its one connection");
     objects[0] = http(address).into();
-    world.publish(objects).await;
-    assert_eq!(status(&get(address, "h", "/", "").await), 503, "so has the cluster");
+    let connections = ClusterLimits { connections: 1, ..ClusterLimits::default() };
+    let requests = ClusterLimits { requests: 1, ..ClusterLimits::default() };
+    for limits in [connections, requests] {
+        objects[2] = Cluster { limits, ..cluster("c") }.into();
+        world.publish(objects.clone()).await;
+        assert_eq!(status(&get(address, "h", "/", "").await), 503, "so has the cluster");
+    }
     drop(client);
     world.metric_is(&format!("cilium_proxy_connections_active{{listener=\"listener-{address}\"}} 0")).await;
 }
@@ -120,7 +122,7 @@ async fn an_upload_that_stalls_behind_its_answer_holds_up_no_other_request() {
     objects[2] = patient.into();
     let _world = World::of(objects).await;
     let mut held = Vec::new();
-    for _ in 0..4 {
+    for _ in 0..30 {
         let mut client = connect(address).await;
         client.write_all(b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 100\r\n\r\nx").await.unwrap();
         assert_eq!(status(&read_until(&mut client, "\r\n\r\n").await), 401);
@@ -151,6 +153,16 @@ async fn a_route_that_leads_back_to_its_listener_is_a_loop_that_ends_soon() {
         metrics.lines().filter_map(|line| line.strip_prefix("cilium_proxy_requests_total{")?.rsplit(' ').next());
     let requests: u64 = requests.map(|count| count.parse::<u64>().unwrap()).sum();
     assert!(requests <= 64, "one request has become {requests}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_may_have_come_a_long_way() {
+    let (address, backend) = (free(), Backend::echo("a").await);
+    let _world = World::of(simple(address, backend.address)).await;
+    for (hops, wanted) in [(15, 200), (16, 508)] {
+        let chain = vec!["192.0.2.1"; hops].join(", ");
+        assert_eq!(status(&get(address, "h", "/", &format!("x-forwarded-for: {chain}\r\n")).await), wanted);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -193,7 +205,21 @@ async fn a_client_that_is_never_answered_stays_with_its_backend_while_it_sends()
     assert_eq!(from.len(), 1, "{from:?}");
 }
 
-/// Who has an address keeps it, whatever the names.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_listeners_that_want_one_address_the_oldest_has_it() {
+    let address = free();
+    let mut world = World::empty().await;
+    let listener = |(name, created): (&str, i64)| {
+        let mut listener = http(address);
+        listener.name = name.into();
+        listener.sources = vec![l7::Source { object: name.into(), generation: 1, created }];
+        listener.into()
+    };
+    let status = world.publish([("a", 3), ("b", 1), ("c", 2)].map(listener).to_vec()).await;
+    let at_fault: Vec<_> = status.faults.iter().map(|fault| &*fault.object.name).collect();
+    assert_eq!(at_fault, ["a", "c"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_stays_with_the_listener_that_has_it() {
     let (address, backend) = (free(), Backend::echo("a").await);
