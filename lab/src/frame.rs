@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 /// A hardware address.
 pub type Mac = [u8; 6];
 
-/// A connection is asked for, in TCP's flags.
+/// TCP's SYN flag.
 pub const SYN: u8 = 0x02;
 
 const TCP: u8 = 6;
@@ -24,9 +24,9 @@ pub enum Transport {
     Udp(u16, u16),
     /// A segment, from port to port, with flags.
     Tcp(u16, u16, u8),
-    /// A message of ICMP or ICMPv6, by the family: type, code, and the four octets after the checksum.
+    /// A message of ICMP or ICMPv6, by family: type, code, and the four octets after the checksum.
     Icmp(u8, u8, [u8; 4]),
-    /// The payload alone, under a protocol's number.
+    /// The payload alone, under a protocol number.
     Bare(u8),
 }
 
@@ -65,13 +65,13 @@ impl Packet {
         Self { hops, ..self }
     }
 
-    /// As a fragment. Only one at the beginning has the transport's header; it should be filled up to eight octets.
+    /// As a fragment. Only the first one has the transport's header, which should be padded to eight octets.
     #[must_use]
     pub fn fragment(self, fragment: Fragment) -> Self {
         Self { fragment: Some(fragment), ..self }
     }
 
-    /// The packet in two fragments, cut at a multiple of eight octets of what follows the network header.
+    /// The packet in two fragments, cut at a multiple of eight octets after the network header.
     #[must_use]
     pub fn split(&self, id: u16, at: u16) -> [Self; 2] {
         let whole = self.transport();
@@ -84,7 +84,7 @@ impl Packet {
         [part(first, 0, true), part(later, at, false)]
     }
 
-    /// The number of the transport's protocol.
+    /// The protocol number of the transport.
     #[must_use]
     pub fn protocol(&self) -> u8 {
         match self.transport {
@@ -170,7 +170,7 @@ impl Packet {
     }
 }
 
-/// A frame in VXLAN (RFC 7348), to be the payload of a datagram.
+/// A frame in VXLAN (RFC 7348), as the payload of a datagram.
 #[must_use]
 pub fn vxlan(vni: u32, frame: &[u8]) -> Vec<u8> {
     [&[0x08, 0, 0, 0][..], &(vni << 8).to_be_bytes(), frame].concat()

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-//! TCP segments in Ethernet frames, with right lengths and header checksums.
+//! TCP segments in Ethernet frames, with valid lengths and header checksums.
 
 use std::net::IpAddr;
 
 pub(crate) const SYN: u8 = abi::flow::tcp::SYN;
 pub(crate) const ACK: u8 = abi::flow::tcp::ACK;
 
-/// Runs of a program on one packet count its hops down: this is where they start.
+/// Initial hop limit: repeated runs of a program on one packet count it down.
 const HOPS: u8 = 255;
 
-/// A segment of no bytes between two ports.
+/// An empty segment between two ports.
 pub(crate) fn tcp((src, sport): (IpAddr, u16), (dst, dport): (IpAddr, u16), flags: u8) -> Vec<u8> {
     let mut segment = [sport.to_be_bytes(), dport.to_be_bytes()].concat();
-    // The programs neither check nor need the checksum; they only correct it.
+    // The programs neither check nor need the checksum; they only update it.
     segment.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 0x20, 0, 0, 0, 0, 0]);
     let mut frame = vec![2, 0, 0, 0, 0xff, 2, 2, 0, 0, 0, 0xff, 1];
     match (src, dst) {
@@ -34,7 +34,7 @@ pub(crate) fn tcp((src, sport): (IpAddr, u16), (dst, dport): (IpAddr, u16), flag
     frame
 }
 
-/// That frame in the tunnel between two nodes of IPv4 addresses, under an identity.
+/// The frame in the tunnel between two nodes with IPv4 addresses, under an identity.
 pub(crate) fn tunnelled(src: IpAddr, dst: IpAddr, identity: u32, frame: &[u8]) -> Vec<u8> {
     let length = |headers: usize| ((headers + frame.len()) as u16).to_be_bytes();
     let mut out = vec![2, 0, 0, 0, 0xff, 2, 2, 0, 0, 0, 0xff, 1, 0x08, 0x00];
@@ -57,7 +57,7 @@ fn ipv4(src: IpAddr, dst: IpAddr, proto: u8, length: [u8; 2]) -> Vec<u8> {
     [before.as_slice(), &sum, &addresses.concat()].concat()
 }
 
-/// A frame that is none of the datapath's business.
+/// A frame that the datapath ignores.
 pub(crate) fn foreign() -> Vec<u8> {
     let mut frame = vec![2, 0, 0, 0, 0xff, 2, 2, 0, 0, 0, 0xff, 1, 0x88, 0xcc];
     frame.resize(64, 0);

@@ -34,6 +34,13 @@ pub(crate) struct Credentials {
     system: std::sync::OnceLock<Arc<RootCertStore>>,
 }
 
+/// How clients' certificates are verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Verification {
+    authorities: Vec<Arc<Vec<CertificateDer<'static>>>>,
+    allow_unverified: bool,
+}
+
 /// A certificate with a key that belongs to it.
 pub(crate) fn certified(certificate: &Certificate) -> Result<Arc<CertifiedKey>, Invalid> {
     let chain = all(certificate.chain.expose(), "chain")?;
@@ -104,6 +111,13 @@ impl Credentials {
             }
         };
         Ok(ClientTls::new(name, config))
+    }
+
+    /// How clients are verified, if they are.
+    pub(crate) fn verification(&self, termination: &Termination) -> Option<Verification> {
+        let client = termination.client.as_ref()?;
+        let authorities = client.trust.iter().filter_map(|name| self.anchors.get(name).cloned());
+        Some(Verification { authorities: authorities.collect(), allow_unverified: client.allow_unverified })
     }
 
     fn store(&self, names: &[Name], field: &str) -> Result<RootCertStore, Invalid> {

@@ -4,6 +4,7 @@
 
 mod annotations;
 pub(crate) mod limits;
+mod redirect;
 pub(crate) mod said;
 mod service;
 mod slice;
@@ -15,6 +16,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use annotations::Nodes;
+pub use redirect::{JudgedRedirect, Redirect, RedirectFrom, RedirectPort, ingest_redirect, judge_redirect};
 pub use said::Said;
 pub use service::{Service, ServicePort, ingest_service, ingest_service_to_judge};
 pub use slice::{EndpointSlice, Port, SliceEndpoint, SliceName, ingest_slice};

@@ -18,6 +18,8 @@ use std::sync::Arc;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Served {
     pub(crate) name: ServiceName,
+    /// When its object was made, in seconds since 1970, if of two that claim an address the older is to have it.
+    pub(crate) created: i64,
     /// Its frontends without numbers, in no order, and without regard to who else claims their addresses.
     pub(crate) frontends: Vec<Frontend>,
     /// What load balancers are told of it.
@@ -34,6 +36,10 @@ impl statedb::Row for Served {
 }
 
 impl Served {
+    pub(crate) const fn new(name: ServiceName) -> Self {
+        Self { name, created: 0, frontends: Vec::new(), health: None, lists: Vec::new() }
+    }
+
     pub(crate) fn keys(&self) -> impl Iterator<Item = FrontendKey> + '_ {
         self.frontends.iter().map(|frontend| frontend.key)
     }
@@ -104,7 +110,7 @@ impl Resolver {
         let service = self.services.snapshot().get(name)?;
         let slices = self.slices.get(name);
         let here = self.here.here();
-        let mut served = Served { name: name.clone(), frontends: Vec::new(), health: None, lists: Vec::new() };
+        let mut served = Served::new(name.clone());
         if !service.nodes.contains(&here.labels) {
             return Some(served);
         }
@@ -166,7 +172,7 @@ impl Resolver {
         let policy = match (kind, key.scope) {
             (ServiceKind::ClusterIp, _) => service.internal_policy,
             (_, Scope::External) => service.external_policy,
-            (_, Scope::Internal) => TrafficPolicy::Cluster,
+            (_, Scope::Internal | Scope::Unredirected) => TrafficPolicy::Cluster,
         };
         let exposed = kind != ServiceKind::ClusterIp || (config.exposes() && config.external_cluster_ip);
         let ranged = kind == ServiceKind::LoadBalancer || (exposed && config.ranges_of_all_kinds);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Each rule by one workspace that keeps it and one that breaks it.
+//! For each rule, a workspace that keeps it and one that breaks it.
 
 use super::{BEGIN, END, Manifests, breaches, diagram, replace_diagram};
 

@@ -461,6 +461,47 @@ fn sockets_of_pods_can_be_left_to_the_packets() {
 }
 
 #[test]
+fn sockets_of_pods_leave_a_redirect_that_spares_some_to_the_packets() {
+    with_socket_programs(|datapath, local, service| {
+        let at = SocketAddr::new(service, 80);
+        let server = serve_datagrams(datapath, local, at);
+        let key = ServiceKey { port: 80_u16.to_be(), proto: proto::UDP, ..ServiceKey::mark(service.into()) };
+        let flags = flags::LOCAL_REDIRECT | flags::SPARES_BACKENDS;
+        let redirect = Service { id: 80, count: 1, flags, affinity: 0 };
+        datapath.map::<Services>().unwrap().insert(&key, &redirect).unwrap();
+        let client = UdpSocket::bind((local, 0)).unwrap();
+        client.send_to(b"question", at).unwrap();
+        assert_eq!(answer(&server, &client), at);
+        elsewhere(move || {
+            let socket = UdpSocket::bind((local, 0)).unwrap();
+            assert!(socket.send_to(b"question", at).is_err(), "it has no way to the service itself");
+        });
+    });
+}
+
+#[test]
+fn what_is_redirected_for_pods_is_itself_to_the_host() {
+    with_socket_programs(|datapath, local, service| {
+        let at = SocketAddr::new(service, 80);
+        let server = serve_datagrams(datapath, local, at);
+        let key = ServiceKey { port: 80_u16.to_be(), proto: proto::UDP, ..ServiceKey::mark(service.into()) };
+        let redirect = Service { id: 80, count: 1, flags: flags::LOCAL_REDIRECT | flags::PODS_ONLY, affinity: 0 };
+        datapath.map::<Services>().unwrap().insert(&key, &redirect).unwrap();
+        let client = UdpSocket::bind((local, 0)).unwrap();
+        let _ = client.send_to(b"question", at);
+        let port = server.local_addr().unwrap().port();
+        elsewhere(move || {
+            let server = UdpSocket::bind((local, port)).unwrap();
+            let client = UdpSocket::bind((local, 0)).unwrap();
+            client.send_to(b"question", at).unwrap();
+            assert_eq!(answer(&server, &client), at);
+        });
+        server.set_nonblocking(true).unwrap();
+        assert!(server.recv_from(&mut [0; 16]).is_err());
+    });
+}
+
+#[test]
 fn the_host_cannot_take_a_port_at_which_the_node_serves() {
     for on in [0, 1] {
         let config = ProgramConfig { bind_protection: on, ..ProgramConfig::default() };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! An Ingress in the words of Gateway API. Pure.
 
-use super::{Ingress, IngressConfig, PREFIX};
+use super::{Ingress, IngressConfig, KIND, PREFIX};
 use crate::CONTROLLER;
 use crate::name::{ObjectName, RouteKind, RouteName};
 use crate::source::{Meta, Parameters, Route, Rules, Service, Source};
@@ -54,7 +54,7 @@ pub(super) fn gateway(
             }
         }
     }
-    let annotations = ingresses.iter().flat_map(|ingress| ingress.annotations.copied.clone());
+    let own_service = (!first.annotations.shared).then(|| first.annotations.copied.clone());
     let own = ObjectReference {
         group: Some("cilium.io".to_owned()),
         kind: Some("CiliumGatewayClassConfig".to_owned()),
@@ -65,7 +65,7 @@ pub(super) fn gateway(
         gateway_class_name: PREFIX.to_owned(),
         listeners,
         infrastructure: Some(GatewayInfrastructure {
-            annotations: annotations.collect(),
+            annotations: own_service.unwrap_or_default(),
             parameters_ref: Some(own),
             ..GatewayInfrastructure::default()
         }),
@@ -116,27 +116,33 @@ fn hosts_with_tls(config: &IngressConfig, ingress: &Ingress) -> Vec<(Option<Stri
     all
 }
 
-/// How the Service of a Gateway is to be.
+/// How the Service of an Ingress is to be. One that several share is for none of them to shape.
 pub(super) fn parameters(name: &ObjectName, ingresses: &[Arc<Ingress>]) -> Option<Parameters> {
     let annotations = &ingresses.first()?.annotations;
-    let service = ServiceParameters {
-        kind: annotations.service_type.clone().filter(|_| !annotations.shared),
+    let own = ServiceParameters {
+        kind: annotations.service_type.clone(),
         external_traffic_policy: annotations.external_traffic_policy.clone(),
         load_balancer_class: annotations.load_balancer_class.clone(),
         ..ServiceParameters::default()
     };
+    let service = if annotations.shared { ServiceParameters::default() } else { own };
     Some(Parameters { name: name.clone(), service })
 }
 
-/// Gateways of these namespaces may use the Secrets beside it.
-pub(super) fn grant(name: &ObjectName, namespaces: impl IntoIterator<Item = Arc<str>>) -> Source<ReferenceGrantSpec> {
+/// Ingresses that are served in these namespaces may use the Secret beside it, or all if none is named.
+pub(super) fn grant(
+    name: &ObjectName,
+    namespaces: impl IntoIterator<Item = Arc<str>>,
+    secret: Option<&ObjectName>,
+) -> Source<ReferenceGrantSpec> {
     let namespaces: BTreeSet<Arc<str>> = namespaces.into_iter().collect();
     let from = |namespace: Arc<str>| GrantFrom {
         group: k8s::gateway::GROUP.to_owned(),
-        kind: "Gateway".to_owned(),
+        kind: KIND.to_owned(),
         namespace: namespace.to_string(),
     };
-    let to = vec![GrantTo { group: String::new(), kind: "Secret".to_owned(), name: None }];
+    let secret = secret.map(|secret| secret.name.to_string());
+    let to = vec![GrantTo { group: String::new(), kind: "Secret".to_owned(), name: secret }];
     source(name.clone(), Meta::default(), ReferenceGrantSpec { from: namespaces.into_iter().map(from).collect(), to })
 }
 

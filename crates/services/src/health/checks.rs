@@ -100,7 +100,7 @@ mod tests {
     fn served(port: Option<u16>, local_endpoints: usize) -> Served {
         let name = ServiceName::new("shop", "web");
         let health = port.map(|port| HealthCheck { port, local_endpoints });
-        Served { name, frontends: vec![], health, lists: vec![] }
+        Served { health, ..Served::new(name) }
     }
 
     async fn ask(port: u16) -> std::io::Result<String> {

@@ -188,6 +188,7 @@ fn pod_row(ip: &str, host_ip: Option<&str>, host_network: bool) -> Pod {
         workload: None,
         named_ports: vec![],
         host_ports: vec![host_port],
+        ready: true,
         ended: false,
     }
 }
