@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Nanoseconds per run of each program under load, as the kernel counts them. The counting itself is in the figures: some 20 ns.
+//! Nanoseconds per run of each program under load, counted by the kernel. The figures include the counting itself, some 20 ns.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::traffic::{Arm, Shape};
 
 const NODES: [&str; 2] = ["node1", "node2"];
 
-/// Loads each arm with RR and CRR and reads the counts of both nodes around it.
+/// Loads each arm with RR and CRR, and reads the counters of both nodes before and after.
 pub(crate) fn measure(cluster: &Cluster, arms: &[Arm], span: Duration) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for arm in arms {
@@ -40,7 +40,7 @@ fn loaded(cluster: &Cluster, arm: &Arm, kind: Kind, span: Duration) -> Result<Ve
     for (program, (runs, nanoseconds)) in after {
         let (runs_before, nanoseconds_before) = before.get(&program).copied().unwrap_or_default();
         let (runs, nanoseconds) = (runs - runs_before, nanoseconds - nanoseconds_before);
-        // What ran now and then is not what was loaded.
+        // Programs that ran only now and then were not part of the load.
         if (runs as f64) < transactions / 10.0 {
             continue;
         }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The programs alone: nodes like those of `networks`, with our programs attached and their maps filled by hand. What an agent, a kubelet
-//! and their netfilter rules cost is not in it.
+//! The programs alone: nodes like those of `networks`, with our programs attached and their maps filled by hand, without the
+//! cost of an agent, a kubelet and their netfilter rules.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -22,10 +22,10 @@ use crate::networks;
 use crate::place::{Place, enter_netns};
 use crate::traffic::{Arm, Shape};
 
-/// How often the reader of events looks, as the agent's does.
+/// How often the reader looks for events, as the agent's does.
 const EVENTS: Duration = Duration::from_millis(5);
 
-/// A pod, with the subnet that is its number.
+/// A pod, with the number of its subnet.
 type Pod = (u8, (Place, [IpAddr; 2]));
 
 /// On one node and on two.
@@ -42,7 +42,7 @@ pub(crate) fn arms() -> Result<[Arm; 2]> {
     ])
 }
 
-/// Has a node with these pods, and others behind its peer, run the programs. They run until the process ends.
+/// Attaches the programs on a node with these pods, and others behind its peer. They stay until the process ends.
 fn start(name: &'static str, nodes: [u8; 2], here: Vec<Pod>, there: Vec<Pod>) -> Result<()> {
     let bpffs = Path::new("/run/netns").join(format!("{name}-bpf"));
     std::fs::create_dir_all(&bpffs).context("cannot create a folder for the bpf file system")?;
@@ -125,7 +125,7 @@ fn know(datapath: &Datapath, address: IpAddr, entry: &IpcacheEntry) -> Result<()
     Ok(())
 }
 
-/// Takes events as the agent does: a ring that is full costs less than one that is read.
+/// Reads events as the agent does: a full ring costs less than one with a reader.
 async fn read(bpffs: &Path) -> Result<()> {
     let mut reader = Reader::open(bpffs)?;
     loop {

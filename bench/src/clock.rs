@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Real time, in one place: it is what is measured here.
+//! Real time, in one place: it is what this program measures.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ pub(crate) fn breathe(duration: Duration) {
     std::thread::sleep(duration);
 }
 
-/// Asks every `breath` until there is an answer; gives up after `limit` with the last reason why there was none.
+/// Retries every `breath` until there is an answer; gives up after `limit` with the last error.
 pub(crate) fn poll<T>(limit: Duration, breath: Duration, mut ask: impl FnMut() -> Result<T>) -> Result<T> {
     let deadline = now() + limit;
     loop {
@@ -30,7 +30,7 @@ pub(crate) fn poll<T>(limit: Duration, breath: Duration, mut ask: impl FnMut() -
     }
 }
 
-/// Milliseconds as they are printed.
+/// Milliseconds as printed.
 pub(crate) fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }

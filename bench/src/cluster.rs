@@ -17,16 +17,16 @@ use crate::place::Place;
 use crate::run;
 use crate::traffic::{Arm, Shape};
 
-/// Namespace of the pods that we make.
+/// Namespace of the benchmark's pods.
 pub(crate) const NAMESPACE: &str = "bench";
 /// Rules of the policy.
 const RULES: u16 = 1000;
-/// Calls of kubectl at a time.
+/// Concurrent calls of kubectl.
 const CALLERS: usize = 6;
-/// The one image that is on every node of a lab and does nothing.
+/// An image that is on every node of a lab and does nothing.
 const IMAGE: &str = "registry.k8s.io/pause:3.10.2";
 
-/// How the lab, kubectl and helm are called.
+/// How to call the lab, kubectl and helm.
 #[derive(Clone, Debug)]
 pub(crate) struct LabCommand {
     program: PathBuf,
@@ -95,7 +95,7 @@ pub(crate) struct Build {
     pub(crate) chart: PathBuf,
 }
 
-/// A lab that is up. It goes down with this, if it was brought up for it.
+/// A running lab. Dropping it takes it down if it was brought up for the benchmark.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     command: LabCommand,
@@ -106,7 +106,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// A lab that is up already.
+    /// A lab that was already up.
     pub(crate) fn adopt(command: LabCommand, name: &str) -> Result<Self> {
         let kubeconfig = PathBuf::from(run::output(command.lab(name).arg("kubeconfig"))?.trim());
         let folder = kubeconfig.parent().context("the lab's kubeconfig is in no folder")?.to_owned();
@@ -115,7 +115,7 @@ impl Cluster {
 
     /// Brings a lab up.
     pub(crate) fn up(command: LabCommand, name: &str, arguments: &[&str]) -> Result<Self> {
-        // Taken down also when it came up only in part.
+        // Taken down even if it came up only in part.
         let mut cluster =
             Self { command, name: name.to_owned(), kubeconfig: PathBuf::new(), folder: PathBuf::new(), adopted: false };
         let said = run::output(cluster.command.lab(name).args(["up", "-o", "json"]).args(arguments))?;
@@ -163,7 +163,7 @@ impl Cluster {
         command
     }
 
-    /// What kubectl answers.
+    /// The output of kubectl.
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         run::output(&mut self.kubectl_command(arguments))
     }
@@ -174,12 +174,12 @@ impl Cluster {
         run::with_input(self.tool("kubectl").args(["apply", "--server-side", "-f", "-"]), &list.to_string()).map(drop)
     }
 
-    /// Creates objects by several callers at a time; nothing of them may be there yet.
+    /// Creates objects with several concurrent calls; none of them may exist yet.
     pub(crate) fn create(&self, objects: &[Value]) -> Result<()> {
         self.write("create", objects)
     }
 
-    /// Replaces objects, in the same way.
+    /// Replaces objects in the same way.
     pub(crate) fn replace(&self, objects: &[Value]) -> Result<()> {
         self.write("replace", objects)
     }
@@ -235,7 +235,7 @@ impl Cluster {
             .collect())
     }
 
-    /// The processes of a machine that were called by a name.
+    /// The processes of a machine with this name.
     pub(crate) fn processes_named(&self, machine: &str, name: &str) -> Result<Vec<u32>> {
         let is_called = |pid: &u32| {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -282,7 +282,7 @@ impl Cluster {
         bail!("no process on {node} has the address {address}")
     }
 
-    /// Clients and servers on one and on two nodes, without policy and with it. `ours` is what the build is called.
+    /// Clients and servers on one and on two nodes, without and with policy. `ours` is the name of the build.
     pub(crate) fn arms(&self, ours: &str) -> Result<Vec<Arm>> {
         self.namespace()?;
         let mut pods = Vec::new();
@@ -310,8 +310,8 @@ impl Cluster {
         Ok(arms)
     }
 
-    /// The agent attaches a new pod in a quick way first, and in the way that packets are to be measured with when no pod has
-    /// come for a while: an empty folder says so.
+    /// The agent attaches new pods in a quick way at first, and in the way to be measured once no pod has started for a
+    /// while, which an empty folder shows.
     fn settled(&self) -> Result<()> {
         for node in ["node1", "node2"] {
             let filters = self.bpffs(node)?.join("cilium/v1/filters");
@@ -345,7 +345,7 @@ impl Drop for Cluster {
     }
 }
 
-/// What should be let through is, and what nobody serves is seen as it should be.
+/// Checks that allowed connections succeed, and others fail in the expected way.
 fn checked(arm: &Arm, unserved: &str) -> Result<()> {
     let address = arm.addresses[0];
     let server = arm.serve(address)?;
@@ -360,7 +360,7 @@ fn checked(arm: &Arm, unserved: &str) -> Result<()> {
     Ok(())
 }
 
-/// The v2 control group of a process.
+/// The v2 cgroup of a process.
 fn group(pid: u32) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
     text.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
@@ -377,7 +377,7 @@ fn unified() -> Result<PathBuf> {
     path.context("no cgroup v2 is mounted")
 }
 
-/// A pod that does nothing, on a node.
+/// A pod on a node that does nothing.
 pub(crate) fn pause(name: &str, node: &str, labels: &Value) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",

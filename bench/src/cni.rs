@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! ADD and DEL of our plugin and of the reference plugin `ptp`, alternated: 200 in sequence, then 50 in parallel.
+//! ADD and DEL of our plugin and of the reference plugin `ptp`, alternately: 200 in sequence, then 50 in parallel.
 //!
-//! Our agent knows pods from the API server, so there are Pod objects of that name, bound to the node; the node's kubelet is
-//! held down meanwhile, so that nobody else starts them.
+//! Our agent knows pods from the API server, so there are Pod objects of these names, bound to the node; its kubelet is
+//! held down meanwhile, so that it does not start them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,14 +20,14 @@ const NODE: &str = "node1";
 const BATCHES: usize = 4;
 const BATCH: usize = 50;
 
-/// Pods that only the agent knows. When this is dropped, they are gone and the kubelet runs.
+/// Pods that only the agent knows. Dropping this deletes them and starts the kubelet.
 pub(crate) struct PaperPods<'a> {
     cluster: &'a Cluster,
     links: usize,
 }
 
 impl<'a> PaperPods<'a> {
-    /// Makes that many pods, numbered from 0.
+    /// Creates this many pods, numbered from 0.
     pub(crate) fn create(cluster: &'a Cluster, count: usize) -> Result<Self> {
         cluster.namespace()?;
         let links = links(cluster)?;
@@ -38,7 +38,7 @@ impl<'a> PaperPods<'a> {
         for some in objects.chunks(100) {
             cluster.apply(some)?;
         }
-        // The agent knows the last one, so it knows them all.
+        // Knowing the last one, the agent knows them all.
         pods.call(&["--first", &(count - 1).to_string(), "--count", "1"])?;
         Ok(pods)
     }
@@ -51,7 +51,7 @@ impl<'a> PaperPods<'a> {
         times(command.args(arguments))
     }
 
-    /// Host sides of pods that are there but were not before.
+    /// Host interfaces of pods that are new since then.
     pub(crate) fn left_over(&self) -> Result<usize> {
         Ok(links(self.cluster)?.saturating_sub(self.links))
     }
@@ -128,7 +128,7 @@ fn append(to: &mut Times, more: Times) {
     to.del.extend(more.del);
 }
 
-/// The reference plugin, in a namespace that is its node.
+/// The reference plugin, in a namespace that serves as its node.
 struct Reference {
     config: PathBuf,
 }
@@ -139,7 +139,7 @@ impl Reference {
     fn create() -> Result<Self> {
         networks::node(REFERENCE)?;
         let config = PathBuf::from("/run/netns").join("cni-ptp.json");
-        // IPv4 only: for IPv6 it waits one to two seconds until the kernel is sure that nobody else has the address.
+        // IPv4 only: with IPv6 it waits one to two seconds for duplicate address detection.
         let text = networks::ptp_config(REFERENCE, &["10.98.0.0/22".to_owned()]);
         std::fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
         Ok(Self { config })

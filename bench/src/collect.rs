@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What it costs to look for garbage in a flow table that is in use.
+//! The cost of looking for garbage in a flow table in use.
 
 use std::fs;
 use std::path::Path;
@@ -20,11 +20,11 @@ use crate::report::Figure;
 
 /// Flows in the table.
 const FLOWS: u32 = 250_000;
-/// Collections, of which the median counts.
+/// Number of collections; the median counts.
 const ROUNDS: usize = 9;
 const BPFFS: &str = "/run/netns/collect";
 
-/// Measures, on a thread of its own: its processor time is what counts.
+/// Measures on a thread of its own, since its processor time is what counts.
 pub(crate) fn measure() -> Result<Vec<Figure>> {
     let Ok(result) = std::thread::spawn(run).join() else { bail!("the thread that collects ended") };
     result

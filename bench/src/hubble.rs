@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What flows cost: to take an event in, to keep it on disk, and to read it again.
+//! The cost of flows: to take in an event, to keep it on disk, and to read it again.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -23,11 +23,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::report::Figure;
 
-/// Pods that talk, each with an identity of its own.
+/// Pods that talk, each with its own identity.
 const PODS: u32 = 200;
-/// Events that are taken in as fast as it goes.
+/// Events taken in at full speed.
 const MANY: u64 = 1_000_000;
-/// Events per second that are to be kept without a loss.
+/// Events per second to keep without loss.
 const PACE: u64 = 100_000;
 /// How long they come.
 const SPAN: Duration = Duration::from_secs(10);
@@ -46,12 +46,12 @@ async fn run() -> Result<Vec<Figure>> {
     let mut figures = vec![ring()?];
     let folder = std::env::temp_dir().join(format!("bench-hubble-{}", std::process::id()));
     let result = history(&folder, &mut figures).await;
-    // It is the machine's temporary folder: what is left there goes with it.
+    // It is in the machine's temporary folder, and is removed with that.
     let _ = std::fs::remove_dir_all(&folder);
     result.map(|()| figures)
 }
 
-/// Taking events in, with nobody who reads them.
+/// Taking in events without a reader.
 fn ring() -> Result<Figure> {
     let agent = Agent::start(4095, None)?;
     let before = processor(UsageWho::RUSAGE_THREAD)?;
@@ -100,7 +100,7 @@ async fn history(folder: &Path, figures: &mut Vec<Figure>) -> Result<()> {
     agent.end().await
 }
 
-/// Takes in events at [`PACE`]; says how many.
+/// Takes in events at [`PACE`]; returns how many.
 async fn steady(agent: &Agent) -> u64 {
     let begin = Instant::now();
     let mut pushed = 0;
@@ -150,7 +150,7 @@ impl Agent {
         Ok(Self { outputs, server, tasks })
     }
 
-    /// How many flows come, and how many events are said to be lost.
+    /// How many flows arrive, and how many events are reported lost.
     async fn count(&self, request: GetFlowsRequest) -> Result<(u64, u64)> {
         let mut stream = ObserverClient::new(self.server.connect().await?).get_flows(request).await?.into_inner();
         let (mut flows, mut lost) = (0, 0);
@@ -164,7 +164,7 @@ impl Agent {
         Ok((flows, lost))
     }
 
-    /// Waits until so many events are on disk.
+    /// Waits until this many events are on disk.
     async fn settle(&self, events: u64) -> Result<()> {
         let begin = Instant::now();
         while self.outputs.status.kept().unwrap_or_default() < events {
@@ -230,7 +230,7 @@ fn node() -> Node {
     }
 }
 
-/// Opened connections and what follows, between pods that change with each.
+/// New connections and their packets, between changing pods.
 fn event(n: u64) -> Event {
     let mixed = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let connection = n / 4;

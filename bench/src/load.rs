@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The load: what netperf calls TCP_RR, TCP_CRR and TCP_STREAM, with one connection at a time.
+//! The load, in netperf's terms TCP_RR, TCP_CRR and TCP_STREAM, with one connection at a time.
 //!
-//! The first byte of a connection says which it is. Of a CRR connection the server closes first, so that it, not the
-//! client, is left with the sockets in TIME_WAIT, and the client does not run out of ports.
+//! The first byte of a connection says which it is. The server closes CRR connections first, so that the sockets in TIME_WAIT
+//! are its own, and the client does not run out of ports.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -26,7 +26,7 @@ pub(crate) enum Kind {
     Rr,
     /// Connect, one byte there and back, close.
     Crr,
-    /// As many bytes as go through.
+    /// As many bytes as possible.
     Stream,
 }
 
@@ -39,7 +39,7 @@ impl Kind {
         }
     }
 
-    /// What is counted per second.
+    /// The unit counted per second.
     pub(crate) const fn unit(self) -> &'static str {
         match self {
             Self::Rr => "transactions/s",
@@ -60,18 +60,18 @@ pub(crate) struct Measured {
     pub(crate) p99_us: f64,
 }
 
-/// How long either side waits for the other before it gives up.
+/// How long either side waits for the other.
 const PATIENCE: Duration = Duration::from_secs(5);
 const CHUNK: usize = 128 * 1024;
 
-/// Serves one connection after the other, forever.
+/// Serves one connection after another, forever.
 pub(crate) fn serve(address: IpAddr) -> Result<()> {
     let listener = TcpListener::bind((address, PORT)).with_context(|| format!("cannot listen on {address}"))?;
     println!("listening");
     let mut buffer = vec![0; CHUNK];
     loop {
         let (stream, _) = listener.accept().context("cannot accept")?;
-        // A client that went away is no reason to stop.
+        // A client that has gone is no reason to stop.
         let _ = answer(stream, &mut buffer);
     }
 }
@@ -105,7 +105,7 @@ fn answer(mut stream: TcpStream, buffer: &mut [u8]) -> std::io::Result<()> {
     }
 }
 
-/// Loads the server for that long.
+/// Loads the server for this long.
 pub(crate) fn run(kind: Kind, server: IpAddr, span: Duration) -> Result<Measured> {
     let server = SocketAddr::new(server, PORT);
     match kind {
@@ -137,7 +137,7 @@ fn rr(server: SocketAddr, span: Duration) -> Result<Measured> {
 fn crr(server: SocketAddr, span: Duration) -> Result<Measured> {
     let mut byte = [Kind::Crr.byte()];
     transactions(span, || {
-        // Without the timeout, which would cost two more system calls; the end of the span is seen below.
+        // Without the timeout, which would cost two more system calls; the loop below notices the end of the span.
         let mut stream = TcpStream::connect(server).context("cannot connect")?;
         stream.write_all(&byte)?;
         stream.read_exact(&mut byte)?;

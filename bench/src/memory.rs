@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The agent's memory, by number of pods that were added with the plugin.
+//! The agent's memory by number of pods, which are added with the plugin.
 
 use std::fs;
 use std::time::Duration;
@@ -12,16 +12,16 @@ use crate::cni::PaperPods;
 use crate::report::Figure;
 
 const NODE: &str = "node1";
-/// What is freed late is not in use.
+/// Memory that is freed late is not in use.
 const SETTLE: Duration = Duration::from_secs(3);
 
-/// Memory of an agent that has just become ready and has seen no load.
+/// Memory of an agent that has just become ready.
 pub(crate) fn fresh(cluster: &Cluster) -> Result<Vec<Figure>> {
     let [resident, private] = look(cluster, "fresh")?;
     Ok(vec![resident.target("< 40 MiB, aim 25"), private])
 }
 
-/// Memory as other parts have left it, with a hundred and with the most, and after they have gone.
+/// Memory after the other parts, with a hundred pods and with the most, and after they have gone.
 pub(crate) fn measure(cluster: &Cluster, most: usize) -> Result<Vec<Figure>> {
     let mut figures = look(cluster, "before")?.to_vec();
     let pods = PaperPods::create(cluster, most)?;

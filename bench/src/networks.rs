@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What we are compared with: pods that are reached by routes alone, and the reference plugin `ptp`. Netfilter is empty.
+//! The networks for comparison: pods reached by routes alone, and the reference plugin `ptp`. Netfilter is empty.
 //!
 //! ```text
 //!   one node:    a ── node ── b
 //!   two nodes:   a ── node1 ── wire (a bridge, as in the lab) ── node2 ── b
 //! ```
 //!
-//! All of it lives in named network namespaces below a `/run/netns` that only this process sees: when the process is gone, for
-//! whatever reason, so are they.
+//! All of it is in named network namespaces below a `/run/netns` that only this process sees: they vanish with the process,
+//! however it ends.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -22,11 +22,11 @@ use crate::place::Place;
 use crate::run;
 use crate::traffic::{Arm, Shape};
 
-/// Where plugins of the distribution are.
+/// Where the distribution installs plugins.
 pub(crate) const PLUGINS: &str = "/usr/lib/cni";
 const NAMES: &str = "/run/netns";
 
-/// Gives this process, which must have one thread, an own view of the names of network namespaces.
+/// Gives this process, which must be single-threaded, its own view of named network namespaces.
 pub(crate) fn hide_names() -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNS).context("cannot get a mount namespace: run this as root")?;
     let none: Option<&str> = None;
@@ -35,7 +35,7 @@ pub(crate) fn hide_names() -> Result<()> {
     mount(Some("tmpfs"), NAMES, Some("tmpfs"), MsFlags::empty(), none).with_context(|| format!("cannot mount {NAMES}"))
 }
 
-/// Runs `ip -batch`, in a namespace if one is named. A line that starts with `#` is for people.
+/// Runs `ip -batch`, in a namespace if one is named. Lines that start with `#` are comments.
 pub(crate) fn ip(netns: Option<&str>, lines: &str) -> Result<()> {
     let mut command = Command::new("ip");
     if let Some(netns) = netns {
@@ -44,7 +44,7 @@ pub(crate) fn ip(netns: Option<&str>, lines: &str) -> Result<()> {
     run::with_input(command.args(["-batch", "-"]), lines).map(drop)
 }
 
-/// Makes a namespace that forwards, as a node does.
+/// Creates a namespace that forwards, as a node does.
 pub(crate) fn node(name: &str) -> Result<()> {
     ip(None, &format!("netns add {name}\n"))?;
     ip(Some(name), "link set lo up\n")?;
@@ -105,7 +105,7 @@ pub(crate) fn pod(name: &str, node: &str, subnet: u8) -> Result<(Place, [IpAddr;
     Ok((Place::named(name), [v4?, v6?]))
 }
 
-/// Hardware addresses of a pod's device and of its node's side.
+/// Hardware addresses of a pod's device and of its peer on the node.
 pub(crate) const fn macs(subnet: u8) -> [[u8; 6]; 2] {
     [[2, 0, 0, 0, 0xa, subnet], [2, 0, 0, 0, 0xb, subnet]]
 }

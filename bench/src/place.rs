@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Where a process of ours runs: in whose network namespace, in which control group, on which processor.
+//! Where a process runs: in which network namespace and cgroup, and on which processor.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -20,13 +20,13 @@ pub(crate) struct Place {
     /// Network namespace to enter, as a file.
     #[arg(long)]
     pub(crate) netns: Option<PathBuf>,
-    /// Control group (v2) to join, as a folder: where a pod's socket programs are.
+    /// Cgroup (v2) to join, as a folder: where a pod's socket programs are.
     #[arg(long)]
     pub(crate) cgroup: Option<PathBuf>,
     /// The processor to stay on.
     #[arg(long)]
     pub(crate) cpu: Option<usize>,
-    /// Go before everything else that wants the processor (`SCHED_FIFO`).
+    /// Take precedence over everything else on the processor (`SCHED_FIFO`).
     #[arg(long)]
     pub(crate) ahead: bool,
 }
@@ -42,7 +42,7 @@ impl Place {
         Self { cpu: Some(cpu), ..self.clone() }
     }
 
-    /// Goes there. The process ends when the one that started it does.
+    /// Moves this process there. It ends with the process that started it.
     pub(crate) fn enter(&self) -> Result<()> {
         set_pdeathsig(Signal::SIGKILL).context("cannot ask to end with the parent")?;
         if let Some(cgroup) = &self.cgroup {
@@ -63,7 +63,7 @@ impl Place {
         Ok(())
     }
 
-    /// The arguments that bring another process of ours there.
+    /// The arguments that move another process of this program there.
     pub(crate) fn arguments(&self, command: &mut Command) {
         if let Some(netns) = &self.netns {
             command.arg("--netns").arg(netns);

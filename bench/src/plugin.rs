@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A CNI plugin called as a container runtime calls it: environment, configuration on standard input, a network namespace that
-//! is there already. Runs in the network and mount namespace of the node whose pods these are.
+//! Calls a CNI plugin as a container runtime does: with environment, configuration on standard input, and an existing network
+//! namespace. Runs in the network and mount namespace of the node.
 
 use std::fs;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ pub(crate) struct Calls {
     /// The plugin.
     #[arg(long)]
     pub(crate) plugin: PathBuf,
-    /// Its configuration, or a list whose first plugin it is.
+    /// Its configuration, or a list that begins with it.
     #[arg(long)]
     pub(crate) config: PathBuf,
     /// Number of the first pod; pods are named `pod-NUMBER`.
@@ -45,7 +45,7 @@ pub(crate) struct Calls {
 pub(crate) struct Times {
     pub(crate) add: Vec<f64>,
     pub(crate) del: Vec<f64>,
-    /// The first message of those that failed, and how many did.
+    /// The first error, and how many there were.
     pub(crate) errors: Vec<String>,
 }
 
@@ -73,7 +73,7 @@ pub(crate) fn run(calls: &Calls) -> Result<Times> {
     Ok(times)
 }
 
-/// The first plugin's configuration, with name and version of the list, as libcni makes it.
+/// The first plugin's configuration, with the name and version of the list, as libcni passes it.
 fn configuration(path: &PathBuf) -> Result<String> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let list: Value = serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?;
@@ -86,7 +86,7 @@ fn configuration(path: &PathBuf) -> Result<String> {
     Ok(first.to_string())
 }
 
-/// One verb for all pods, by as many callers as are wanted at a time.
+/// Calls one verb for all pods, with this many concurrent callers.
 fn all(calls: &Calls, config: &str, verb: &str, numbers: &[usize], errors: &mut Vec<String>) -> Vec<f64> {
     let callers = calls.parallel.max(1);
     let results: Vec<Result<Duration>> = std::thread::scope(|scope| {

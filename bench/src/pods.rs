@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! How long pods take to be Ready, against the same cluster on the bridge plugin; and the agent itself.
+//! How long pods take to become Ready, compared with the same cluster on the bridge plugin; and the agent's own start.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpStream};
@@ -19,7 +19,7 @@ use crate::{clock, stats};
 const REPLICAS: usize = 20;
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Deployments of twenty pods, on both clusters in turn.
+/// Deployments of twenty pods, on both clusters alternately.
 pub(crate) fn measure(ours: &Cluster, lab: &LabCommand, rounds: usize) -> Result<Vec<Figure>> {
     let bridge = Cluster::up(lab.clone(), "bench-bridge", &["--cni", "bridge", "--kube-proxy"])?;
     bridge.kubectl(&["wait", "node", "--all", "--for=condition=Ready", "--timeout=60s"])?;
@@ -38,7 +38,7 @@ pub(crate) fn measure(ours: &Cluster, lab: &LabCommand, rounds: usize) -> Result
     for (_, name, each, last) in &all {
         figures.push(Figure::times(format!("a pod of {REPLICAS}, created to Ready"), *name, each));
         let mut figure = Figure::new(format!("all {REPLICAS} pods Ready"), *name, stats::median(last), "ms");
-        // Of times the reference's is divided by the figure, so that more is better here too.
+        // Times are inverted (reference over figure), so that more is better here too.
         figure.ratio = Some(reference / figure.value);
         figure.rounds.clone_from(last);
         figures.push(figure);
@@ -46,7 +46,7 @@ pub(crate) fn measure(ours: &Cluster, lab: &LabCommand, rounds: usize) -> Result
     Ok(figures)
 }
 
-/// Milliseconds of each pod from the first that was heard of it to Ready.
+/// Milliseconds per pod, from its first event to Ready.
 fn deploy(cluster: &Cluster) -> Result<Vec<f64>> {
     cluster.namespace()?;
     let labels = json!({"bench": "deployment"});
@@ -89,7 +89,7 @@ fn deploy(cluster: &Cluster) -> Result<Vec<f64>> {
     Ok(ready.into_values().collect())
 }
 
-/// From the start of the agent's process to its being ready, after a SIGKILL.
+/// From the start of the agent's process until it is ready, after a SIGKILL.
 pub(crate) fn agent_start(cluster: &Cluster) -> Result<Vec<Figure>> {
     let node = "node1";
     let netns = PathBuf::from(format!("/proc/{}/ns/net", cluster.first_process(node)?));
@@ -104,7 +104,7 @@ pub(crate) fn agent_start(cluster: &Cluster) -> Result<Vec<Figure>> {
     Ok(vec![Figure::new("agent, from its start to ready", "ours", milliseconds, "ms").target("< 2000 ms")])
 }
 
-/// Whether the agent of the network namespace that we are in says that it is well.
+/// Whether the agent in our network namespace reports that it is healthy.
 fn healthy() -> Result<()> {
     use std::io::{Read as _, Write as _};
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, 9879)).context("the agent does not listen")?;
@@ -124,7 +124,7 @@ fn uptime() -> Result<f64> {
 /// When a process started, in seconds since boot.
 fn started(pid: u32) -> Result<f64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("the agent has ended again")?;
-    // Field 22 in ticks; the second is a name in parentheses, which may hold spaces.
+    // Field 22, in ticks; the second is a name in parentheses, which may contain spaces.
     let fields = text.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
     let ticks: f64 = fields.split_whitespace().nth(19).and_then(|word| word.parse().ok()).context("no start time")?;
     Ok(ticks / 100.0)

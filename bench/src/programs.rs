@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Nanoseconds per run of each program, by `BPF_PROG_TEST_RUN`.
 //!
-//! What a flow decides is run in long series on a packet, whose hops count down from 255. What makes a flow, or is refused, is
-//! run once per packet, each from another port; such a run has the kernel's two looks at the clock in it, which the figure of a
-//! foreign frame shows. So is what the tunnel's headers are put on or taken off. "Cold" stands for runs of which each begins with
-//! nothing in the processor's own caches, as after another program has run.
+//! Known flows are run in long series on one packet, whose hop limit counts down from 255. Packets that create a flow, or are refused,
+//! are run once each, from different ports; such a run includes the kernel's two readings of the clock, as the figure of a
+//! foreign frame shows. So does adding or removing the tunnel's headers. "Cold" means that each run begins with
+//! empty processor caches, as after another program.
 
-mod packet;
 mod world;
+
+use std::net::IpAddr;
 
 use anyhow::{Result, bail};
 use datapath::bpf::Program;
+use frames::{ACK, Packet, SYN, foreign, vxlan};
 
-use self::packet::{ACK, SYN, foreign, tcp, tunnelled};
 use self::world::{DENIED_PORT, Family, NODE1, NODE2, PORT, REMOTE_IDENTITY, RULES, SERVICE_PORT, World};
 use crate::report::Figure;
 use crate::stats;
@@ -21,16 +22,27 @@ const SHOT: i32 = 2;
 const REDIRECT: i32 = 7;
 const IGNORED: i32 = -1;
 
-/// Runs per call in a series: fewer than a packet has hops.
+/// Runs per call in a series: fewer than a packet's hop limit.
 const SERIES: u32 = 200;
-/// Bytes that displace what is in the caches of one processor.
+/// Bytes that displace the contents of one processor's caches.
 const CACHES: usize = 4 << 20;
-/// Flows that are open at the same time: fewer than the ring of those that nobody has answered holds.
+/// Flows open at the same time: fewer than the ring of unanswered flows holds.
 const OPEN: u16 = 200;
 /// Runs with cold caches.
 const COLD_CALLS: u32 = 1000;
 
-/// Measures, on a thread that ends in another network namespace.
+/// An empty segment that survives a series.
+fn tcp(from: (IpAddr, u16), to: (IpAddr, u16), flags: u8) -> Vec<u8> {
+    Packet::tcp(from, to, flags).payload(&[]).ttl(u8::MAX).bytes()
+}
+
+/// The frame in the tunnel between two nodes, under an identity.
+fn tunnelled(from: IpAddr, to: IpAddr, identity: u32, frame: &[u8]) -> Vec<u8> {
+    let port = abi::config::ProgramConfig::default().tunnel_port;
+    Packet::udp((from, 0xc001), (to, port)).payload(&vxlan(identity, frame)).bytes()
+}
+
+/// Measures on a thread that ends up in another network namespace.
 pub(crate) fn measure(calls: u32) -> Result<Vec<Figure>> {
     let thread = std::thread::spawn(move || -> Result<Vec<Figure>> {
         let mut world = World::new()?;
@@ -63,7 +75,7 @@ struct Cases<'a> {
     world: &'a mut World,
     version: u8,
     calls: u32,
-    /// What is read before each run to have nothing else in the caches.
+    /// Read before each run to fill the caches with something else.
     cold: Option<Vec<u64>>,
     figures: Vec<Figure>,
 }
@@ -82,7 +94,7 @@ impl Cases<'_> {
         Ok(())
     }
 
-    /// What the tunnel does to a packet it does once, so nothing here can be run in series.
+    /// The tunnel changes a packet only once, so nothing here can be run in series.
     fn tunnel(&mut self, f: Family) -> Result<()> {
         let (out, arrive) = ((Program::PodEgress, self.world.a()), (Program::NetdevIngress, self.world.eth0));
         self.opened("into the tunnel", out, |port, flags| tcp((f.a, port), (f.remote, PORT), flags))?;
@@ -91,7 +103,7 @@ impl Cases<'_> {
         })
     }
 
-    /// First packets of flows, and later ones of as many as are open at the same time.
+    /// First packets of flows, and later ones of all open flows.
     fn opened(&mut self, what: &str, at: (Program, u32), frame: impl Fn(u16, u8) -> Vec<u8>) -> Result<()> {
         self.each_at(at, &format!("SYN, {what}"), REDIRECT, |call| frame(50_000 + call % 9000, SYN))?;
         for port in 0..OPEN {
@@ -111,7 +123,7 @@ impl Cases<'_> {
         self.each(&what, 30_000, REDIRECT, |port| tcp((f.a, port), server, SYN))?;
         self.each("SYN, denied, with its event", 40_000, SHOT, |port| tcp((f.a, port), (f.b, DENIED_PORT), SYN))?;
         self.world.set_policy(false)?;
-        // More than the ring holds: from now on each new flow takes the place of one that nobody has answered.
+        // The ring is full: from now on each new flow replaces an unanswered one.
         for port in 0..world::FLOWS {
             let (sport, dport) = (port as u16, 9000 + (port >> 16) as u16);
             for flags in [SYN, ACK] {
@@ -147,7 +159,7 @@ impl Cases<'_> {
         Ok(())
     }
 
-    /// Runs the program that pods' packets meet on one packet per port from `first` on.
+    /// Runs the program for packets of pods on one packet per port from `first` on.
     fn each(&mut self, what: &str, first: u16, expected: i32, frame: impl Fn(u16) -> Vec<u8>) -> Result<()> {
         self.each_at((Program::PodEgress, self.world.a()), what, expected, |call| frame(first + call % 9000))
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What was measured: lines of a table and of a file. Targets stand beside the figures; they are never asserted.
+//! Results as lines of a table and of a file. Targets are shown beside the figures, and never asserted.
 
 use std::fs;
 use std::path::Path;
@@ -16,9 +16,9 @@ pub(crate) struct Figure {
     pub(crate) section: String,
     /// What was measured.
     pub(crate) what: String,
-    /// Of whom: `plain`, `ptp`, `ours`, ...
+    /// The arm: `plain`, `ptp`, `ours`, ...
     pub(crate) arm: String,
-    /// The figure; the median, where there are several rounds.
+    /// The figure; the median if there are several rounds.
     pub(crate) value: f64,
     /// Its unit.
     pub(crate) unit: String,
@@ -40,10 +40,10 @@ pub(crate) struct Figure {
     /// 95 % interval of that ratio.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ratio_interval: Option<(f64, f64)>,
-    /// Reference's median transaction divided by this one's: less than the rates, it depends on what else ran.
+    /// The reference's median transaction time divided by this one's: depends less on other load than the rates do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) latency_ratio: Option<f64>,
-    /// What is to be reached.
+    /// The target.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) target: Option<String>,
     /// The figure of each round.
@@ -52,7 +52,7 @@ pub(crate) struct Figure {
 }
 
 impl Figure {
-    /// A figure without anything around it.
+    /// A figure without anything else.
     pub(crate) fn new(what: impl Into<String>, arm: impl Into<String>, value: f64, unit: impl Into<String>) -> Self {
         Self { what: what.into(), arm: arm.into(), value, unit: unit.into(), ..Self::default() }
     }
@@ -67,7 +67,7 @@ impl Figure {
         }
     }
 
-    /// With what is to be reached.
+    /// With a target.
     pub(crate) fn target(mut self, target: impl Into<String>) -> Self {
         self.target = Some(target.into());
         self
@@ -102,14 +102,14 @@ impl Figure {
     }
 }
 
-/// A part that gave no figures, and why.
+/// A part without figures, and the reason.
 #[derive(Clone, Debug, Serialize)]
 struct Failure {
     section: String,
     reason: String,
 }
 
-/// All that was measured in a run.
+/// All results of a run.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Report {
     machine: Machine,
@@ -128,7 +128,7 @@ struct Machine {
 const HEADINGS: [&str; 8] = ["what", "of", "figure", "p50 / p99", "cpu each", "to plain [95 %]", "by p50", "target"];
 
 impl Report {
-    /// An empty one, of this machine.
+    /// An empty report for this machine.
     pub(crate) fn of_machine() -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let field = |text: &str, name: &str| {
@@ -146,7 +146,7 @@ impl Report {
         Self { machine, ..Self::default() }
     }
 
-    /// Adds a part's figures, or why there are none, and prints them.
+    /// Adds and prints a part's figures, or the reason why there are none.
     pub(crate) fn add(&mut self, section: &str, figures: Result<Vec<Figure>>) {
         match figures {
             Ok(figures) => {
@@ -162,7 +162,7 @@ impl Report {
         }
     }
 
-    /// Writes the file and prints the table. False when a part failed.
+    /// Writes the file and prints the table. False if a part failed.
     pub(crate) fn finish(&self, path: &Path) -> Result<bool> {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
@@ -178,7 +178,7 @@ impl Report {
     }
 }
 
-/// A table with columns as wide as they must be.
+/// A table with columns as wide as necessary.
 fn table(figures: &[Figure]) -> String {
     let mut rows = vec![HEADINGS.map(str::to_owned)];
     rows.extend(figures.iter().map(Figure::cells));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Other programs: started, waited for no longer than allowed, and ended with what they began.
+//! Other programs: started, waited for up to a limit, and killed with their children.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Child, Command, Output, Stdio};
@@ -9,13 +9,13 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::clock;
 
-/// Standard output of a program that succeeds.
+/// The standard output of a program that succeeds.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {command:?}"))?;
     text(command, &output)
 }
 
-/// The same, with something to read.
+/// The same, with standard input.
 pub(crate) fn with_input(command: &mut Command, input: &str) -> Result<String> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().with_context(|| format!("cannot run {command:?}"))?;
@@ -36,7 +36,7 @@ fn text(command: &Command, output: &Output) -> Result<String> {
     bail!("{command:?}: {}: {} {}", output.status, error.trim(), said.trim())
 }
 
-/// A program that runs beside us and ends when this is dropped.
+/// A program in the background that is killed when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Running {
     child: Child,
@@ -58,7 +58,7 @@ impl Running {
         if line.is_empty() { bail!("a program ended at once: {}", self.error()) } else { Ok(line) }
     }
 
-    /// Waits for it to end, and for what it wrote; ends it by force after `limit`.
+    /// Waits for it to end and returns its output; kills it after `limit`.
     pub(crate) fn finish(mut self, limit: Duration) -> Result<String> {
         let ended = clock::poll(limit, Duration::from_millis(5), || match self.child.try_wait() {
             Ok(Some(status)) => Ok(status),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The agent in a big cluster: nodes and pods that exist as objects only, written as other agents would. A tenth of them first, so that
-//! what grows faster than the cluster shows.
+//! The agent in a big cluster: nodes and pods that exist as objects only, written as other agents would. First with a tenth of
+//! them, to show what grows faster than the cluster.
 
 use std::fs;
 use std::ops::Range;
@@ -17,18 +17,18 @@ use crate::report::Figure;
 const NODE: &str = "node1";
 /// Identities that the pods share.
 const IDENTITIES: usize = 500;
-/// Objects that are created at a time.
+/// Objects created at a time.
 const BATCH: usize = 6000;
 /// Pods that change.
 const CHANGES: usize = 500;
-/// How long the agent is watched while nothing happens but health probes.
+/// How long the agent is observed while nothing happens except health probes.
 const IDLE: Duration = Duration::from_secs(30);
 /// How long an agent may take to catch up.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// With a tenth of the objects, then with all.
 pub(crate) fn measure(cluster: &Cluster, nodes: usize, pods: usize) -> Result<Vec<Figure>> {
-    // It would delete what has neither a Node nor a pod.
+    // It would delete objects without a Node or a pod.
     cluster.kubectl(&["-n", "kube-system", "scale", "deployment/cilium-operator", "--replicas=0", "--timeout=60s"])?;
     cluster.namespace()?;
     create(cluster, "identities", 0..IDENTITIES, identity)?;
@@ -47,7 +47,7 @@ fn look(cluster: &Cluster, (nodes, pods): (usize, usize)) -> Result<Vec<Figure>>
     let figure =
         |what: &str, value, unit| Figure::new(format!("{what}, {nodes} nodes, {pods} pods"), "ours", value, unit);
     let start = pods::agent_start(cluster)?.pop().context("no time of the start")?.value;
-    // The kernel knows all pods from before: what shows that the lists were read is a change that comes after them.
+    // The kernel already has all pods: only a change that follows the lists shows that they were read.
     turn(cluster, nodes, pods - 1..pods, 1)?;
     let agent = cluster.agent(NODE)?;
     let [peak, resident] = ["VmHWM", "VmRSS"].map(|name| memory(agent, name));
@@ -72,14 +72,14 @@ fn look(cluster: &Cluster, (nodes, pods): (usize, usize)) -> Result<Vec<Figure>>
     ])
 }
 
-/// Gives pods the identities of that turn, and waits until the agent knows the last of them.
+/// Gives pods the identities of a turn, and waits until the agent knows the last of them.
 fn turn(cluster: &Cluster, nodes: usize, numbers: Range<usize>, turn: usize) -> Result<()> {
     let last = numbers.end - 1;
     cluster.replace(&numbers.map(|number| pod(number, nodes, turn)).collect::<Vec<_>>())?;
     known(cluster, last, turn)
 }
 
-/// Waits until the agent knows a pod by that turn's identity.
+/// Waits until the agent knows a pod by the identity of that turn.
 fn known(cluster: &Cluster, number: usize, turn: usize) -> Result<()> {
     let (address, identity) = (address([11, 0], number), identity_of(number, turn));
     clock::poll(PATIENCE, Duration::from_millis(200), || {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The parts of a run, in their order.
+//! The parts of a run, in order.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -83,7 +83,7 @@ enum Section {
 }
 
 impl Section {
-    /// Whether it needs nothing but a cluster.
+    /// Whether it needs only a cluster.
     const fn needs_cluster(self) -> bool {
         matches!(
             self,
@@ -92,12 +92,12 @@ impl Section {
     }
 }
 
-/// Measures what was asked for.
+/// Runs the chosen parts.
 pub(crate) fn measure(options: &Options) -> Result<ExitCode> {
     networks::hide_names()?;
     let mut report = Report::of_machine();
     let wanted = |section: Section| {
-        // The big cluster takes too long to make to be among all parts.
+        // The big cluster takes too long to be included in a full run.
         let among_all = options.only.is_empty() && section != Section::Scale;
         (among_all || options.only.contains(&section)) && !(options.no_cluster && section.needs_cluster())
     };
@@ -153,7 +153,7 @@ pub(crate) fn measure(options: &Options) -> Result<ExitCode> {
     Ok(if report.finish(&options.results)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// A cluster with the build to compare with, if there is one.
+/// A cluster with the build to compare with, if one is given.
 fn open_older(options: &Options) -> Result<Option<Cluster>> {
     let Some(folder) = &options.older else { return Ok(None) };
     let folder = folder.canonicalize().with_context(|| format!("no {}", folder.display()))?;
@@ -187,7 +187,7 @@ fn one(section: Section, options: &Options, cluster: &Cluster) -> Result<Vec<Fig
     }
 }
 
-/// All networks, per shape, against the first; IPv6 with a quarter of the rounds.
+/// All networks, per shape, compared with the first; IPv6 with a quarter of the rounds.
 fn compare(options: &Options, kinds: &[Kind], cluster: Option<&Cluster>) -> Result<Vec<Figure>> {
     let mut arms = networks::plain().context("plain routing")?.to_vec();
     arms.extend(networks::ptp().context("the plugin ptp")?);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Short connections through Services, among more and more of them: ours, and kube-proxy in both of its modes on the bridge plugin.
+//! Short connections through Services, with more and more Services: ours, and kube-proxy in both modes on the bridge plugin.
 
 use std::net::IpAddr;
 use std::ops::Range;
@@ -15,14 +15,14 @@ use crate::place::Place;
 use crate::report::Figure;
 use crate::traffic::{self, Arm, Plan, Shape};
 
-/// Pods, and the nodes that they are on.
+/// Pods and their nodes.
 const PODS: [(&str, &str); 3] = [("service-client", "node1"), ("service-near", "node1"), ("service-far", "node2")];
-/// How long a proxy may take to serve a Service; kube-proxy takes minutes for very many.
+/// How long a proxy may take to serve a Service; with very many, kube-proxy takes minutes.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// Services that are made at a time.
+/// Services created at a time.
 const BATCH: usize = 2000;
 
-/// A cluster whose Services somebody serves.
+/// A cluster with a proxy for Services.
 struct Served<'a> {
     name: &'static str,
     cluster: &'a Cluster,
@@ -30,11 +30,11 @@ struct Served<'a> {
     near: (Place, [IpAddr; 2]),
     far: (Place, [IpAddr; 2]),
     outside: Place,
-    /// Services that were made.
+    /// Number of Services created.
     count: usize,
 }
 
-/// Measures at each number of Services.
+/// Measures with each number of Services.
 pub(crate) fn measure(
     ours: &Cluster,
     lab: &LabCommand,
@@ -89,12 +89,12 @@ impl<'a> Served<'a> {
         Arm::new(Shape::OneNode, name, self.client.clone(), self.near.clone())
     }
 
-    /// By the latest Service: a proxy that walks through a list has most to walk there.
+    /// By the latest Service: the worst case for a proxy that searches a list.
     fn by_cluster_ip(&self) -> Result<Arm> {
         Ok(self.arm(self.name).asking([self.address(self.count - 1)?; 2]))
     }
 
-    /// Makes more Services, and says how long the last one took to be served.
+    /// Creates more Services, and returns how long the last one took to be served.
     fn grow(&mut self, count: usize) -> Result<Figure> {
         let server = self.arm(self.name).serve(self.near.1[0])?;
         while self.count < count {
@@ -121,7 +121,7 @@ impl<'a> Served<'a> {
         said.trim().parse().with_context(|| format!("Service {number} has the address '{said}'"))
     }
 
-    /// A machine that is no node asks node1 at a port; the server is on that node or on the other one.
+    /// A machine outside the cluster connects to a port of node1; the server is on that node or on the other one.
     fn by_node_port(&self, shape: Shape) -> Result<Arm> {
         let server = if shape == Shape::OneNode { &self.near } else { &self.far };
         let ports = json!([{"port": PORT, "nodePort": PORT, "protocol": "TCP"}]);
@@ -141,14 +141,14 @@ impl<'a> Served<'a> {
     }
 }
 
-/// The Service with a node port, beside the numbered ones.
+/// The Service with a node port, in addition to the numbered ones.
 const NODE_PORT: usize = 999_999;
 
 fn service_name(number: usize) -> String {
     format!("s{number:06}")
 }
 
-/// Services without a selector, and their one endpoint.
+/// Services without a selector, each with one endpoint.
 fn objects(numbers: Range<usize>, backend: IpAddr) -> Vec<Value> {
     let spec = json!({"ports": [{"port": PORT, "protocol": "TCP"}]});
     numbers.flat_map(|number| [service(number, &spec), slice(number, backend)]).collect()

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The soak: pods, policies, Services and namespaces come and go while agents, the operator and the API server are killed, stopped and
-//! hung at random. What is asserted is what is there in the end: the kernel holds what an agent that starts anew computes, nothing is left of
-//! what has gone, and the agents have grown no larger.
+//! hung at random. The end state is checked: the kernel holds what a freshly started agent computes, nothing deleted is left
+//! behind, and the agents have not grown.
 
 mod churn;
 mod faults;
@@ -23,7 +23,7 @@ use look::Memory;
 
 pub(crate) const NODES: [&str; 2] = ["node1", "node2"];
 const BREATH: Duration = Duration::from_millis(500);
-/// How long everything may take to come to rest after the last fault.
+/// How long everything may take to settle after the last fault.
 const REST: Duration = Duration::from_secs(300);
 
 /// How to soak.
@@ -39,7 +39,7 @@ pub(crate) struct Options {
     seed: Option<u64>,
 }
 
-/// Soaks; the exit code says whether everything is as it should be.
+/// Runs the soak; the exit code says whether all checks passed.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let seed = options.seed.unwrap_or_else(rand::random);
     eprintln!("== soak: {} minutes, --seed {seed}", options.minutes);
@@ -54,7 +54,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
-/// Everything that is not as it should be.
+/// All failed checks.
 fn soak(cluster: &Cluster, span: Duration, seed: u64) -> Result<Vec<anyhow::Error>> {
     let mut random = StdRng::seed_from_u64(seed);
     rested(cluster)?;
@@ -94,7 +94,7 @@ fn rested(cluster: &Cluster) -> Result<()> {
     })
 }
 
-/// Compares the maps before and after all agents have started anew, by what they mean.
+/// Compares the maps by meaning before and after a restart of all agents.
 fn as_after_a_restart(cluster: &Cluster) -> Result<()> {
     let before = look::everywhere(look::steady, cluster)?;
     for node in NODES {

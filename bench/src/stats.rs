@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Medians, percentiles, and how sure one can be of a median.
+//! Medians, percentiles, and confidence intervals of medians.
 
-/// The value below which that share of the values lies (nearest rank); not a number when there are none.
+/// The percentile of this share (nearest rank); NaN without values.
 pub(crate) fn percentile(values: &[f64], share: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -9,7 +9,7 @@ pub(crate) fn percentile(values: &[f64], share: f64) -> f64 {
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
 }
 
-/// The middle value, or the mean of the two in the middle.
+/// The median: the middle value, or the mean of the middle two.
 pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -18,7 +18,7 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     if sorted.len() % 2 == 1 { at(half) } else { (at(half.wrapping_sub(1)) + at(half)) / 2.0 }
 }
 
-/// The 95 % interval of the median, by resampling. The same values give the same interval.
+/// The 95 % confidence interval of the median, by resampling. The same values give the same interval.
 pub(crate) fn interval(values: &[f64]) -> (f64, f64) {
     const SAMPLES: usize = 2000;
     if values.is_empty() {

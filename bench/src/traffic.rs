@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! RR, CRR and throughput of several networks, alternated: A B C, C B A, ... A round's ratio compares what ran within seconds of
+//! RR, CRR and throughput of several networks, alternately: A B C, C B A, ... A round's ratio compares runs within seconds of
 //! each other; the figure is the median over the rounds.
 
 use std::fs;
@@ -43,26 +43,26 @@ pub(crate) struct Arm {
     pub(crate) server: Place,
     /// The server's addresses, IPv4 first.
     pub(crate) addresses: [IpAddr; 2],
-    /// Those that the client asks, if they are others: of a Service, or of a node.
+    /// The addresses the client uses, if different: those of a Service or a node.
     pub(crate) asked: Option<[IpAddr; 2]>,
 }
 
 impl Arm {
     /// From the places of client and server, and their addresses.
     pub(crate) fn new(shape: Shape, name: &str, client: (Place, [IpAddr; 2]), server: (Place, [IpAddr; 2])) -> Self {
-        // Each on a processor of its own, as on a machine with many.
+        // Each on its own processor, as on a machine with many.
         let last = std::thread::available_parallelism().map_or(1, usize::from) - 1;
         let (client, server, addresses) = (client.0.on(0), server.0.on(last), server.1);
         Self { shape, name: name.to_owned(), client, server, addresses, asked: None }
     }
 
-    /// The same by way of a Service.
+    /// The same, through a Service.
     pub(crate) fn asking(mut self, addresses: [IpAddr; 2]) -> Self {
         self.asked = Some(addresses);
         self
     }
 
-    /// The same with a load that goes before everything else on the machine.
+    /// The same, with a load that takes precedence over everything else on the machine.
     pub(crate) fn ahead(mut self, ahead: bool) -> Self {
         (self.client.ahead, self.server.ahead) = (ahead, ahead);
         self
@@ -88,7 +88,7 @@ impl Arm {
         serde_json::from_str(&said).context("the client did not answer in JSON")
     }
 
-    /// What becomes of a connection from the client to a port of the server: `connected`, `refused` or `silent`.
+    /// The outcome of a connection from the client to a port of the server: `connected`, `refused` or `silent`.
     pub(crate) fn connect(&self, address: IpAddr, port: u16) -> Result<String> {
         let mut command = ourselves("connect")?;
         self.client.arguments(&mut command);
@@ -111,7 +111,7 @@ pub(crate) struct Plan {
     pub(crate) span: Duration,
 }
 
-/// Processor time that the machine was busy, in microseconds.
+/// Time the machine's processors were busy, in microseconds.
 fn busy_us() -> f64 {
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();
     let fields = text.lines().next().unwrap_or_default().split_whitespace().skip(1);
@@ -126,7 +126,7 @@ struct Round {
     cpu_us: f64,
 }
 
-/// Measures arms of one shape against each other; the first is the reference.
+/// Compares arms of one shape; the first is the reference.
 pub(crate) fn compare(arms: &[Arm], family: usize, plan: &Plan) -> Result<Vec<Figure>> {
     let address = |arm: &Arm| {
         let asked = arm.asked.as_ref().unwrap_or(&arm.addresses);

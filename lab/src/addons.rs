@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a cluster has besides Kubernetes itself: cluster DNS.
+//! What a cluster has in addition to Kubernetes itself: cluster DNS.
 
 use anyhow::{Context as _, Result};
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Routes to pods, and a network to compare with: the reference plugins on a plain bridge in every node.
+//! Routes to pods, and a network for comparison: the reference plugins on a plain bridge in every node.
 
 use std::fs;
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use crate::state::{self, Lab};
 use crate::topology::{CONTROL, Place};
 use crate::{namespace, run};
 
-/// A range of pod addresses, and the node that has it.
+/// A range of pod addresses and its node.
 pub(crate) struct PodRange {
     pub(crate) cidr: String,
     pub(crate) node: String,

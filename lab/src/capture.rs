@@ -12,7 +12,7 @@ use crate::state::{self, Lab};
 use crate::topology::CONTROL;
 use crate::{namespace, run};
 
-/// What is asked of the API server: the file and the question.
+/// Questions for the API server: file name and arguments.
 const QUESTIONS: [(&str, &[&str]); 5] = [
     ("nodes.txt", &["get", "nodes", "-o", "wide"]),
     ("pods.txt", &["get", "pods", "-A", "-o", "wide"]),
@@ -21,7 +21,7 @@ const QUESTIONS: [(&str, &[&str]); 5] = [
     ("pods-described.txt", &["describe", "pods", "-A"]),
 ];
 
-/// What is asked of every machine that is on.
+/// Questions for every machine that is on.
 const COMMANDS: [(&str, &str); 5] = [
     ("ip.txt", "ip -d address; ip rule; ip route show table all; ip neigh"),
     ("mounts.txt", "cat /proc/1/mountinfo"),
@@ -30,12 +30,12 @@ const COMMANDS: [(&str, &str); 5] = [
     ("bpf.txt", "find /sys/fs/bpf; command -v bpftool >/dev/null && bpftool net"),
 ];
 
-/// Collects everything about the lab of a name, for a test that failed.
+/// Collects everything about a lab for a failed test.
 pub fn capture_named(name: &str, to: &Path) -> Result<PathBuf> {
     capture(&Lab::open(name)?, to)
 }
 
-/// Collects what can be had; a question without an answer leaves its error in the file.
+/// Collects what is available; where a command fails, its error is in the file.
 pub(crate) fn capture(lab: &Lab, to: &Path) -> Result<PathBuf> {
     for (file, question) in QUESTIONS {
         let answer = run::output(lab.kubectl().args(question).arg("--request-timeout=5s"));

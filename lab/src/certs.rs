@@ -21,7 +21,7 @@ struct Subject<'a> {
     addresses: Vec<String>,
 }
 
-/// Writes every certificate and kubeconfig that the control plane and the nodes of a lab need.
+/// Writes every certificate and kubeconfig that control plane and nodes need.
 pub(crate) fn write_all(lab: &Lab) -> Result<()> {
     let authority = authority(lab, "ca", "kubernetes")?;
     let front = self::authority(lab, "front-proxy-ca", "front-proxy")?;
@@ -60,7 +60,7 @@ pub(crate) fn write_all(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// For tests: an authority of its own, as PEM: certificate and key.
+/// For tests: another authority, as PEM: certificate and key.
 pub fn new_authority(name: &str) -> Result<(String, String)> {
     let (issuer, certificate) = sign_authority(name)?;
     Ok((certificate, issuer.key().serialize_pem()))
@@ -125,7 +125,7 @@ fn distinguished(name: &str, organization: Option<&str>) -> DistinguishedName {
     distinguished
 }
 
-/// A kubeconfig holds its certificates, so that a copy of it works wherever the server is reachable.
+/// A kubeconfig embeds its certificates, so that a copy works wherever the server is reachable.
 fn kubeconfig(lab: &Lab, user: &str, server: &str, to: &Path) -> Result<()> {
     let context = lab.spec.name.as_str();
     let held = |file: &str| -> Result<String> {

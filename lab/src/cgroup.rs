@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The cgroups of a lab: `lab/NAME/MACHINE` in the v2 hierarchy.
 //!
-//! A machine's processes are all below its group, which is what socket programs attach to and what `lab down` kills. Where
-//! the controllers are v1's (v2 is then mounted beside them), a machine has a folder of the same name in each of those too.
-//! Inside the machine, whose cgroup namespace starts there, these are the roots.
+//! All processes of a machine are below its group: socket programs attach to it, and `lab down` kills it. Where
+//! the controllers are those of v1 (with v2 mounted beside them), a machine has a folder of the same name in each hierarchy.
+//! Inside the machine, whose cgroup namespace begins there, these are the roots.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ use crate::clock;
 pub(crate) struct Hierarchy {
     /// Where v2 is mounted.
     pub(crate) unified: PathBuf,
-    /// Where v1 hierarchies are mounted, if there are any with controllers.
+    /// Where v1 hierarchies are mounted, if any has controllers.
     pub(crate) controllers: Vec<PathBuf>,
 }
 
@@ -51,7 +51,7 @@ impl Hierarchy {
         machine.into_iter().fold(self.unified.join("lab").join(lab), |path, name| path.join(name))
     }
 
-    /// Where a machine's own processes go. With controllers in v2, only leaves may hold processes.
+    /// The group for a machine's own processes. With v2 controllers only leaves may hold processes.
     pub(crate) fn leaf(&self, group: &Path) -> PathBuf {
         if self.pure() { group.join("system") } else { group.to_owned() }
     }
@@ -61,7 +61,7 @@ impl Hierarchy {
         machine.into_iter().fold(controller.join("lab").join(lab), |path, name| path.join(name))
     }
 
-    /// Moves the calling process to where a machine's own processes are, in every hierarchy.
+    /// Moves the calling process to the group for a machine's own processes, in every hierarchy.
     pub(crate) fn join(&self, lab: &str, machine: &str) -> Result<()> {
         let leaf = self.leaf(&self.group(lab, Some(machine)));
         let all = self.controllers.iter().map(|controller| Self::below(controller, lab, Some(machine))).chain([leaf]);
@@ -72,7 +72,7 @@ impl Hierarchy {
         Ok(())
     }
 
-    /// Makes a machine's group ready and empty.
+    /// Creates or empties a machine's group.
     pub(crate) fn create(&self, lab: &str, machine: &str) -> Result<()> {
         let group = self.group(lab, Some(machine));
         let leaf = self.leaf(&group);
@@ -95,7 +95,7 @@ impl Hierarchy {
         Ok(())
     }
 
-    /// Ends every process of a lab or machine and removes its groups, in all hierarchies.
+    /// Kills every process of a lab or machine and removes its groups, in all hierarchies.
     pub(crate) fn clear(&self, lab: &str, machine: Option<&str>) -> Result<()> {
         let group = self.group(lab, machine);
         if group.exists() {
@@ -105,7 +105,7 @@ impl Hierarchy {
         for controller in &self.controllers {
             remove(&Self::below(controller, lab, machine))?;
         }
-        // The folder of all labs goes with the last of them; while there are others, it stays.
+        // The folder of all labs is removed with the last lab.
         for above in self.controllers.iter().chain([&self.unified]) {
             let _ = fs::remove_dir(above.join("lab"));
         }
@@ -113,7 +113,7 @@ impl Hierarchy {
     }
 }
 
-/// Every process in a group and the groups below it.
+/// All processes in a group and in those below it.
 pub(crate) fn processes(group: &Path) -> Vec<i32> {
     let own = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
     let mut all: Vec<i32> = own.lines().filter_map(|line| line.parse().ok()).collect();
@@ -123,7 +123,7 @@ pub(crate) fn processes(group: &Path) -> Vec<i32> {
     all
 }
 
-/// A folder of a v1 hierarchy. One of cpuset takes no process before it is told its processors and memory.
+/// Creates a folder in a v1 hierarchy. One of cpuset accepts no process until its processors and memory are set.
 fn create_v1(group: &Path) -> Result<()> {
     fs::create_dir_all(group).with_context(|| format!("cannot create the cgroup {}", group.display()))?;
     for setting in ["cpuset.cpus", "cpuset.mems"] {
@@ -145,7 +145,7 @@ fn delegate(group: &Path) -> Result<()> {
 
 fn end_processes(group: &Path) -> Result<()> {
     clock::poll(Duration::from_secs(20), &format!("ending the processes of {}", group.display()), || {
-        // One write ends all, children included (Linux 5.14); before that, one by one until none is left.
+        // One write kills all, children included (Linux 5.14); before that, one by one until none is left.
         if fs::write(group.join("cgroup.kill"), "1").is_err() {
             for pid in processes(group) {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
@@ -158,7 +158,7 @@ fn end_processes(group: &Path) -> Result<()> {
     })
 }
 
-/// Removes a group and those below. A group stays busy for a moment after its last process.
+/// Removes a group and those below it. A group stays busy for a moment after its last process.
 fn remove(group: &Path) -> Result<()> {
     for below in folders(group) {
         remove(&below)?;
@@ -176,7 +176,7 @@ fn folders(group: &Path) -> Vec<PathBuf> {
     entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
 }
 
-/// The first whole v2 mount, and those of v1 if there is a controller among them.
+/// The first mount of the whole v2 hierarchy, and the v1 mounts if any has controllers.
 fn parse(mountinfo: &str) -> (Option<PathBuf>, Vec<PathBuf>) {
     let mut unified = None;
     let (mut first, mut controllers) = (Vec::new(), false);

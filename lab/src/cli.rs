@@ -240,7 +240,7 @@ fn inject(lab: &Lab, fault: &Fault) -> Result<String> {
     }
 }
 
-/// A lab's name becomes a folder and a cgroup.
+/// A lab's name becomes the name of a folder and a cgroup.
 fn lab_name(text: &str) -> Result<String, String> {
     let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if text.is_empty() || text.len() > 40 || !text.chars().all(good) || text == "cgroup2" {

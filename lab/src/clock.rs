@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Real time, in one place. What the lab waits for are other programs, whose time cannot be paused.
+//! Real time, in one place. The lab waits for other programs, whose time cannot be paused.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ pub fn breathe(duration: Duration) {
     std::thread::sleep(duration);
 }
 
-/// Asks again and again until there is an answer; gives up after `limit` with the last reason why there was none.
+/// Retries until there is an answer; gives up after `limit` with the last error.
 pub(crate) fn poll<T>(limit: Duration, what: &str, mut ask: impl FnMut() -> Result<T>) -> Result<T> {
     let deadline = now() + limit;
     let mut breath = Duration::from_millis(10);

@@ -16,7 +16,7 @@ use crate::state::{self, Lab, Spec};
 use crate::topology::CONTROL;
 use crate::{addons, certs, clock, control, images, node, run};
 
-/// What is needed of this machine, and from where it comes.
+/// What is required of this machine, and how to get it.
 const TOOLS: [&str; 4] = ["ip", "nsenter", "runc", "mount"];
 const PARTS: [&str; 8] = [
     "etcd",
@@ -29,7 +29,7 @@ const PARTS: [&str; 8] = [
     "containerd-shim-runc-v2",
 ];
 
-/// Brings a lab up; one of the same name is taken down first.
+/// Brings up a lab; an existing one of the same name is taken down first.
 pub(crate) fn up(spec: Spec, progress: Progress) -> Result<Lab> {
     check(&spec)?;
     if state::folder(&spec.name).exists() {
@@ -61,7 +61,7 @@ pub(crate) fn up(spec: Spec, progress: Progress) -> Result<Lab> {
     Ok(lab)
 }
 
-/// Takes a lab down, whatever state it is in. One that does not exist is down already.
+/// Takes down a lab in any state. A lab that does not exist counts as down.
 pub(crate) fn down(name: &str) -> Result<()> {
     root_only()?;
     Hierarchy::find()?.clear(name, None)?;
@@ -74,7 +74,7 @@ pub(crate) fn down(name: &str) -> Result<()> {
     })
 }
 
-/// Finds the folder of Kubernetes' programs: the one given, or target/kube/bin above the working folder or this program.
+/// Finds the folder with Kubernetes' programs: the given one, or target/kube/bin above the working folder or this program.
 pub(crate) fn kube_bin(given: Option<PathBuf>) -> Result<PathBuf> {
     if let Some(given) = given {
         return given.canonicalize().with_context(|| format!("--kube-bin: there is no folder {}", given.display()));
@@ -129,7 +129,7 @@ fn api_ready(lab: &Lab) -> Result<String> {
     Ok("the API server is ready".to_owned())
 }
 
-/// Waits for every node to have its pod ranges, which are returned.
+/// Waits until every node has pod ranges, and returns them.
 fn registered(lab: &Lab) -> Result<Vec<PodRange>> {
     let places = lab.spec.topology.places();
     let mut ranges = Vec::new();
@@ -146,7 +146,7 @@ fn registered(lab: &Lab) -> Result<Vec<PodRange>> {
     Ok(ranges)
 }
 
-/// The pod ranges that Kubernetes gave to a node; an error says that it has none yet.
+/// The pod ranges that Kubernetes assigned to a node; fails if there are none yet.
 fn pod_cidrs(lab: &Lab, node: &str) -> Result<Vec<String>> {
     let text = run::output(lab.kubectl().args(["get", "node", node, "-o", "json"]))?;
     let object: Value = serde_json::from_str(&text).context("kubectl did not answer in JSON")?;

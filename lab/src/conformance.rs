@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Kubernetes' own end-to-end tests, run in the lab against whatever network is installed, and a page about what they found.
+//! Runs Kubernetes' own end-to-end tests in the lab, against whatever network is installed, and writes a page with the results.
 
 mod page;
 mod report;
@@ -16,7 +16,7 @@ use crate::topology::CONTROL;
 use crate::{namespace, run};
 use report::{Outcome, Spec};
 
-/// What to run, and where to write about it.
+/// What to run, and where to write the results.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// Regular expression over the names of the specs to run.
@@ -25,13 +25,13 @@ pub(crate) struct Options {
     /// Regular expression over the names of the specs to leave out.
     #[arg(long, default_value = r"\[Slow\]|\[Disruptive\]|\[Serial\]|\[Flaky\]")]
     skip: String,
-    /// How many specs at the same time.
+    /// How many specs to run at the same time.
     #[arg(long, default_value_t = 2)]
     procs: u8,
     /// Write a page of results to this file, in Markdown.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// The commit that is tried, for the page.
+    /// The commit under test, for the page.
     #[arg(long, value_name = "COMMIT", default_value = "unknown")]
     commit: String,
 }
@@ -39,16 +39,16 @@ pub(crate) struct Options {
 /// The test runner's report, in the folder of the run.
 const REPORT: &str = "report.json";
 
-/// What came of the chosen specs, by name, and why where they did not pass.
+/// The results of the chosen specs, by name, with the reason where one did not pass.
 #[derive(Debug, Default)]
 struct Results {
     passed: Vec<String>,
     failed: Vec<(String, String)>,
-    /// They cannot pass here, whatever the network does.
+    /// Specs that cannot pass here, whatever the network does.
     inapplicable: Vec<(String, String)>,
 }
 
-/// Runs the chosen specs. An error says how many failed.
+/// Runs the chosen specs. The error says how many failed.
 pub(crate) fn conform(lab: &Lab, options: &Options) -> Result<String> {
     let folder = lab.folder.join("conformance");
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
@@ -61,7 +61,7 @@ pub(crate) fn conform(lab: &Lab, options: &Options) -> Result<String> {
         let skips = std::iter::once(options.skip.clone()).chain(reasons.iter().map(|(part, _)| literally(part)));
         let skips = skips.filter(|skip| !skip.is_empty()).collect::<Vec<_>>().join("|");
         let flags = [format!("--procs={}", options.procs), format!("--skip={skips}")];
-        // From the bridge, as a machine beside the nodes: some specs reach for them.
+        // From the bridge, as a machine beside the nodes: some specs connect to them.
         namespace::run_in(lab, CONTROL, &ginkgo(lab, options, &folder, &flags.each_ref().map(String::as_str))?)?;
         run = report::read(&folder.join(REPORT))?;
     }
@@ -91,7 +91,7 @@ impl Results {
             let why = |message: &str| known(spec, &unmet).unwrap_or(message).to_owned();
             match run.get(&name).map(|spec| (spec.outcome(), spec.message())) {
                 Some((Outcome::Passed, _)) => results.passed.push(name),
-                // Some find out only when they run that they ask for another kind of cluster.
+                // Some specs find out only at run time that they need another kind of cluster.
                 Some((Outcome::Declined, message)) => results.inapplicable.push((name, message.to_owned())),
                 Some((Outcome::Failed, message)) => results.failed.push((name, why(message))),
                 Some((Outcome::Unchosen, _)) | None => match known(spec, reasons) {
@@ -104,7 +104,7 @@ impl Results {
     }
 }
 
-/// The specs that are chosen, without running them.
+/// The chosen specs, without running them.
 fn chosen(lab: &Lab, options: &Options, folder: &Path) -> Result<Vec<Spec>> {
     let words = ginkgo(lab, options, folder, &["--dry-run", &format!("--skip={}", options.skip)])?;
     let (program, arguments) = words.split_first().context("no command")?;
@@ -112,7 +112,7 @@ fn chosen(lab: &Lab, options: &Options, folder: &Path) -> Result<Vec<Spec>> {
     report::read(&folder.join(REPORT))
 }
 
-/// The command that calls the test runner. A report of an earlier run is removed.
+/// The command line of the test runner. The report of an earlier run is removed.
 fn ginkgo(lab: &Lab, options: &Options, folder: &Path, how: &[&str]) -> Result<Vec<String>> {
     let (runner, suite) = (lab.program("ginkgo"), lab.program("e2e.test"));
     for program in [&runner, &suite] {
@@ -133,7 +133,7 @@ fn ginkgo(lab: &Lab, options: &Options, folder: &Path, how: &[&str]) -> Result<V
         shown(&suite),
         "--".to_owned(),
         "--provider=local".to_owned(),
-        // Counted by itself, it is known to the first of the parallel processes only, and the others decline specs for two nodes.
+        // The runner counts nodes in the first of its parallel processes only, and the others then skip specs for two nodes.
         format!("--num-nodes={}", lab.spec.topology.nodes),
         format!("--kubeconfig={}", shown(&lab.pki("admin.kubeconfig"))),
         format!("--kubectl-path={}", shown(&lab.program("kubectl"))),
@@ -142,10 +142,10 @@ fn ginkgo(lab: &Lab, options: &Options, folder: &Path, how: &[&str]) -> Result<V
     Ok(command)
 }
 
-/// A part of the names of specs, and what keeps them from passing.
+/// A part of spec names, and why such specs cannot pass.
 type Reason = (&'static str, &'static str);
 
-/// Why specs cannot pass here: the list, and what the kernel lacks.
+/// The specs that cannot pass here: those on the list, and those that need what the kernel lacks.
 fn inapplicable(protocols: &str) -> Vec<Reason> {
     let mut reasons = listed(include_str!("conformance/inapplicable.txt"));
     if !protocols.lines().any(|line| line.starts_with("SCTP")) {
@@ -164,7 +164,7 @@ fn known(spec: &Spec, reasons: &[Reason]) -> Option<&'static str> {
     reasons.iter().find(|(part, _)| name.contains(part)).map(|(_, why)| *why)
 }
 
-/// A regular expression that matches a text and nothing else.
+/// A regular expression that matches exactly this text.
 fn literally(text: &str) -> String {
     text.chars().flat_map(|c| (!c.is_alphanumeric() && c != ' ').then_some('\\').into_iter().chain([c])).collect()
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The control plane: etcd, kube-apiserver, kube-controller-manager and kube-scheduler, as their own programs.
+//! The control plane: etcd, kube-apiserver, kube-controller-manager and kube-scheduler as separate programs.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use crate::state::Lab;
 use crate::supervise::Service;
 use crate::topology::{API_PORT, CONTROL};
 
-/// Switches the control plane on; returns before the API server is ready.
+/// Switches on the control plane; returns before the API server is ready.
 pub(crate) fn start(lab: &Lab) -> Result<()> {
     let hierarchy = Hierarchy::find()?;
     hierarchy.create(&lab.spec.name, CONTROL)?;
@@ -55,7 +55,7 @@ fn api_server(lab: &Lab, advertised: &str) -> Service {
         "--authorization-mode=Node,RBAC".to_owned(),
         "--enable-admission-plugins=NodeRestriction".to_owned(),
         "--allow-privileged=true".to_owned(),
-        // Exec, logs and port-forward go to the nodes' addresses: no name service knows their names.
+        // Exec, logs and port-forward use the nodes' addresses, since no DNS knows their names.
         "--kubelet-preferred-address-types=InternalIP".to_owned(),
         "--service-account-issuer=https://kubernetes.default.svc.cluster.local".to_owned(),
         "--requestheader-allowed-names=front-proxy".to_owned(),
@@ -85,11 +85,11 @@ fn controller_manager(lab: &Lab) -> Service {
         format!("--cluster-cidr={}", lab.spec.topology.pod_cidrs()),
         format!("--service-cluster-ip-range={}", lab.spec.topology.service_cidrs()),
         "--use-service-account-credentials=true".to_owned(),
-        // Its controllers start one after the other, each after a few requests: the default limits cost seconds.
+        // Its controllers start one after the other, with a few requests each: the default rate limit would cost seconds.
         "--kube-api-qps=1000".to_owned(),
         "--kube-api-burst=2000".to_owned(),
         "--leader-elect=false".to_owned(),
-        // A node that is cut off is noticed in seconds rather than in most of a minute.
+        // A node that is cut off is noticed within seconds rather than most of a minute.
         "--node-monitor-period=2s".to_owned(),
         "--node-monitor-grace-period=20s".to_owned(),
         pki("kubeconfig", "controller-manager.kubeconfig"),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What goes wrong on real machines, on demand.
+//! Injects the faults of real machines.
 
 use std::fs;
 use std::path::Path;
@@ -20,11 +20,11 @@ use crate::{clock, namespace, node, run};
 #[derive(Debug, PartialEq, Eq)]
 enum Target {
     Machine(String),
-    /// A process of a machine, by the name it was called by.
+    /// A process of a machine, by its name.
     Process(String, String),
 }
 
-/// Ends a process with SIGKILL; a service is started again at once. A node loses power and stays off.
+/// Kills a process with SIGKILL; a service restarts at once. A node loses power and stays off.
 pub(crate) fn kill_target(lab: &Lab, target: &str) -> Result<String> {
     match parse(lab, target)? {
         Target::Machine(name) => power_off(lab, &name),
@@ -35,7 +35,7 @@ pub(crate) fn kill_target(lab: &Lab, target: &str) -> Result<String> {
     }
 }
 
-/// Holds a service down, freezes any other process, or switches a node off, until it is restored.
+/// Holds a service down, freezes any other process, or switches a node off, until restored.
 pub(crate) fn stop(lab: &Lab, target: &str) -> Result<String> {
     match parse(lab, target)? {
         Target::Machine(name) => power_off(lab, &name),
@@ -60,7 +60,7 @@ pub(crate) fn cut(lab: &Lab, target: &str) -> Result<String> {
     Ok(format!("{name} is cut off"))
 }
 
-/// Undoes what was done to the target: cable in, power on, service running, process thawed.
+/// Undoes all faults of a target: cable in, power on, service running, process thawed.
 pub(crate) fn restore(lab: &Lab, target: &str) -> Result<String> {
     match parse(lab, target)? {
         Target::Machine(name) => {
@@ -86,7 +86,7 @@ pub(crate) fn restore(lab: &Lab, target: &str) -> Result<String> {
     }
 }
 
-/// Ends every process of a node, empties its namespaces, and starts it again. What it wrote to its disk is kept.
+/// Kills every process of a node, discards its namespaces, and starts it again. Its disk is kept.
 pub(crate) fn reboot(lab: &Lab, target: &str) -> Result<String> {
     let name = node_only(lab, target, "reboot")?;
     let place = place(lab, &name)?;
@@ -171,7 +171,7 @@ fn signal(lab: &Lab, machine: &str, name: &str, signal: Signal) -> Result<usize>
     Ok(found.len())
 }
 
-/// The processes of a machine that were called by a name.
+/// The processes of a machine with this name.
 fn named(lab: &Lab, machine: &str, name: &str) -> Result<Vec<i32>> {
     let group = Hierarchy::find()?.group(&lab.spec.name, Some(machine));
     let called = |pid: &i32| {

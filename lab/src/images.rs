@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Container images: from an OCI archive on this machine onto the nodes. No registry is involved.
+//! Loads container images from OCI archives on this machine onto the nodes, without a registry.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::node::CONTAINERD;
 use crate::run;
 use crate::state::Lab;
 
-/// The archives that `make kube` built, smallest first: the cluster can use those while the others are still on their way.
+/// The archives built by `make kube`, smallest first, so that the cluster can use those while the others are loading.
 pub(crate) fn own(lab: &Lab) -> Vec<PathBuf> {
     let folder = lab.spec.kube_bin.with_file_name("images");
     let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
@@ -24,7 +24,7 @@ pub(crate) fn own(lab: &Lab) -> Vec<PathBuf> {
     archives
 }
 
-/// Loads archives onto every node that is on, on all of them at once. Says how many nodes that were.
+/// Loads archives onto all running nodes at once. Returns how many nodes there were.
 pub(crate) fn load(lab: &Lab, archives: &[PathBuf]) -> Result<usize> {
     for archive in archives {
         if !archive.is_file() {
@@ -69,7 +69,7 @@ fn load_on(lab: &Lab, node: &str, archives: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-/// All names that an archive's image is to have, its own first: one per line in a file next to it. An archive holds but one.
+/// The names for an archive's image, its own first: one per line in a file next to it. An archive holds one image.
 fn names(archive: &Path) -> Vec<String> {
     let mut list = archive.as_os_str().to_owned();
     list.push(".names");

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The first process of a machine.
 //!
-//! It is this program, started twice. `boot` runs on the machine that hosts the lab: it moves into the cgroup, opens what must be
-//! opened outside, makes the namespaces, plugs the cable in, and starts `run`. That one is process 1 inside: it mounts, sets the
-//! network up, and then supervises services until it is killed, which ends every process of the machine.
+//! It is this program, started twice. `boot` runs on the machine that hosts the lab: it enters the cgroup, opens what must be
+//! opened outside, creates the namespaces, connects the veth pair, and starts `run`. That is process 1 inside: it mounts, sets up the
+//! network, and then supervises services until it is killed, which ends every process of the machine.
 
 mod forward;
 mod mounts;
@@ -24,7 +24,7 @@ use crate::machine::{self, Machine, Plug, Role};
 use crate::topology::{BRIDGE, on_link};
 use crate::{clock, namespace, run, state, supervise};
 
-/// Sets a machine's namespaces up from outside and returns once its first process has done its part.
+/// Sets up a machine's namespaces from outside, and returns once its first process is ready.
 pub(crate) fn boot(file: &Path) -> Result<()> {
     let machine = read(file)?;
     machine.hierarchy.join(&machine.lab, &machine.name)?;
@@ -33,7 +33,7 @@ pub(crate) fn boot(file: &Path) -> Result<()> {
         Role::Control { .. } => Stdio::from(listen(&machine)?),
         Role::Node(_) => Stdio::null(),
     };
-    // The first process started after a new process namespace becomes its process 1: that is kept for last.
+    // The first process forked after a new process namespace becomes its process 1, so this comes last.
     unshare(namespace::own() & !CloneFlags::CLONE_NEWPID).context("cannot create namespaces")?;
     if let Role::Node(plug) = &machine.role {
         plug_in(&machine, plug)?;
@@ -52,7 +52,7 @@ pub(crate) fn boot(file: &Path) -> Result<()> {
     }
 }
 
-/// Is process 1 of a machine. Returns only if it cannot set the machine up.
+/// Runs as process 1 of a machine. Returns only if the machine cannot be set up.
 pub(crate) fn run(file: &Path) -> Result<()> {
     let machine = read(file)?;
     sethostname(&machine.name).context("cannot set the host name")?;
@@ -77,7 +77,7 @@ fn read(file: &Path) -> Result<Machine> {
     serde_json::from_str(&text).with_context(|| format!("cannot understand {}", file.display()))
 }
 
-/// A socket belongs to the network namespace that it was made in: this one stays reachable from outside.
+/// A socket belongs to the network namespace it was created in: this one stays reachable from outside.
 fn listen(machine: &Machine) -> Result<OwnedFd> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot listen on 127.0.0.1")?;
     let port = listener.local_addr().context("no local address")?.port();
@@ -89,7 +89,7 @@ fn listen(machine: &Machine) -> Result<OwnedFd> {
 fn plug_in(machine: &Machine, plug: &Plug) -> Result<()> {
     let bridge_side = format!("--net=/proc/{}/ns/net", plug.control);
     let (name, mac, here) = (&machine.name, &plug.mac, std::process::id());
-    // What is left of an earlier life may take a moment to vanish.
+    // The remains of an earlier machine may take a moment to vanish.
     let _ = run::ip(&["nsenter", &bridge_side], &format!("link del {name}\n"));
     let batch = format!(
         "link add {name} type veth peer name eth0 address {mac} netns {here}\nlink set {name} master {BRIDGE} up\n"
@@ -98,7 +98,7 @@ fn plug_in(machine: &Machine, plug: &Plug) -> Result<()> {
 }
 
 fn bridge(machine: &Machine) -> String {
-    // Without its own address a bridge takes the lowest of its ports', which changes as nodes come and go.
+    // Without an address of its own, a bridge takes the lowest of its ports', which changes as nodes come and go.
     let mut batch =
         format!("link set lo up\nlink add {BRIDGE} address 02:00:c0:a8:4d:01 type bridge forward_delay 0\n");
     addresses(&mut batch, machine, BRIDGE);

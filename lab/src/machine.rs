@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A machine of the lab, the control plane or a node: what its first process is told, and how it is switched on and off.
+//! A machine of the lab, the control plane or a node: the parameters of its first process, and switching it on and off.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -38,18 +38,18 @@ pub(crate) enum Role {
     Node(Plug),
 }
 
-/// How a node is plugged into the bridge, and what it mounts.
+/// How a node is connected to the bridge, and what it mounts.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Plug {
-    /// The first process of the machine that has the bridge.
+    /// The first process of the machine with the bridge.
     pub(crate) control: i32,
     pub(crate) mac: String,
     pub(crate) gateways: Vec<IpAddr>,
-    /// The machine's own folders: where each is, and where it is seen.
+    /// The machine's own folders: source and mount point.
     pub(crate) binds: Vec<(PathBuf, PathBuf)>,
 }
 
-/// The search path of programs inside: Kubernetes' own first.
+/// The search path inside: Kubernetes' programs first.
 pub(crate) fn path(kube_bin: &Path) -> OsString {
     let mut path = kube_bin.as_os_str().to_owned();
     path.push(":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
@@ -81,7 +81,7 @@ impl Machine {
     }
 }
 
-/// Switches a machine off, as if its plug were pulled: every process ends, its namespaces go with them.
+/// Switches the machine off, as if unplugged: every process is killed, and its namespaces vanish with them.
 pub(crate) fn pull_plug(lab: &Lab, machine: &str) -> Result<()> {
     Hierarchy::find()?.clear(&lab.spec.name, Some(machine))?;
     let _ = fs::remove_file(lab.machine(machine).join("pid"));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Into a machine's namespaces, and what runs there.
+//! Enters a machine's namespaces and runs commands there.
 
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt as _;
@@ -13,7 +13,7 @@ use crate::cgroup::{self, Hierarchy};
 use crate::state::Lab;
 use crate::topology::CONTROL;
 
-/// The namespaces that a machine has of its own.
+/// The namespaces a machine has for itself.
 pub(crate) fn own() -> CloneFlags {
     CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWUTS
@@ -23,7 +23,7 @@ pub(crate) fn own() -> CloneFlags {
         | CloneFlags::CLONE_NEWCGROUP
 }
 
-/// The process id, on this machine, of a lab machine's first process; an error says that the machine is off.
+/// The process id, on this machine, of a lab machine's first process; fails if the machine is off.
 pub(crate) fn first_process(lab: &Lab, machine: &str) -> Result<i32> {
     let places = lab.spec.topology.places();
     if machine != CONTROL && places.iter().all(|place| place.name != machine) {
@@ -33,7 +33,7 @@ pub(crate) fn first_process(lab: &Lab, machine: &str) -> Result<i32> {
     let file = lab.machine(machine).join("pid");
     let text = fs::read_to_string(&file).unwrap_or_default();
     let group = Hierarchy::find()?.group(&lab.spec.name, Some(machine));
-    // The number alone could be another process's by now; the group cannot.
+    // The number may have been reused by now; the cgroup cannot.
     match text.trim().parse::<i32>() {
         Ok(pid) if cgroup::processes(&group).contains(&pid) => Ok(pid),
         _ => {
@@ -42,7 +42,7 @@ pub(crate) fn first_process(lab: &Lab, machine: &str) -> Result<i32> {
     }
 }
 
-/// Runs a command as a process of the machine: in its namespaces and its cgroup. To be called by a process of one thread.
+/// Runs a command as a process of the machine: in its namespaces and its cgroup. The calling process must be single-threaded.
 pub(crate) fn run_in(lab: &Lab, machine: &str, command: &[String]) -> Result<ExitCode> {
     let pid = first_process(lab, machine)?;
     let [program, arguments @ ..] = command else { bail!("no command given") };

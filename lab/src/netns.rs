@@ -26,12 +26,12 @@ pub struct Netns {
 }
 
 impl Netns {
-    /// That of a machine: a node, or `control`.
+    /// The namespace of a machine: a node, or `control`.
     pub fn of_machine(cluster: &Cluster, name: &str) -> Result<Self> {
         Self::of_process(namespace::first_process(cluster.lab(), name)?)
     }
 
-    /// That of a pod whose first container runs.
+    /// The namespace of a pod whose first container runs.
     pub fn of_pod(cluster: &Cluster, namespace: &str, pod: &str) -> Result<Self> {
         let object = cluster.get(&["pod", "--namespace", namespace, pod])?;
         let text = |path| object.pointer(path).and_then(Value::as_str);
@@ -55,7 +55,7 @@ impl Netns {
         let file = thread::scope(|scope| scope.spawn(new).join()).unwrap_or_else(|_| Err(anyhow!("a thread ended")))?;
         let stranger = Self { file };
         let control = Self::of_machine(cluster, CONTROL)?;
-        // What is left of an earlier one may take a moment to vanish.
+        // The remains of an earlier one may take a moment to vanish.
         let _ = control.command(&["ip", "link", "delete", name]);
         let there = stranger.path();
         let peer = ["peer", "name", "eth0", "address", &mac, "netns", &there];
@@ -71,7 +71,7 @@ impl Netns {
         Ok(stranger)
     }
 
-    /// The same one, to be used elsewhere.
+    /// Another handle to the same namespace.
     pub fn try_clone(&self) -> Result<Self> {
         Ok(Self { file: self.file.try_clone().context("cannot clone a descriptor")? })
     }
@@ -81,18 +81,18 @@ impl Netns {
         Ok(Self { file })
     }
 
-    /// By which other processes find it as long as this value is there.
+    /// A path at which other processes find it as long as this value exists.
     fn path(&self) -> String {
         format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd())
     }
 
-    /// What tells it from every other one.
+    /// A number that identifies it.
     pub fn identity(&self) -> Result<String> {
         let link = fs::read_link(format!("/proc/self/fd/{}", self.file.as_raw_fd()))?;
         Ok(link.display().to_string())
     }
 
-    /// Runs a function in the namespace; what it makes stays there.
+    /// Runs a function in the namespace; sockets that it creates stay there.
     pub fn run<T: Send>(&self, body: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         let inside = || {
             setns(self.file.as_fd(), CloneFlags::CLONE_NEWNET).context("cannot enter a network namespace")?;
@@ -108,12 +108,12 @@ impl Netns {
         run::output(&mut command)
     }
 
-    /// A listener on a port of every address.
+    /// A listener on a port of all addresses.
     pub fn listen(&self, port: u16) -> Result<TcpListener> {
         self.run(|| TcpListener::bind(("::", port)).with_context(|| format!("cannot listen on port {port}")))
     }
 
-    /// A connection from here, within five seconds.
+    /// Connects from here, within five seconds.
     pub fn connect(&self, to: SocketAddr) -> Result<TcpStream> {
         self.run(|| {
             let stream = TcpStream::connect_timeout(&to, PATIENCE).with_context(|| format!("no connection to {to}"))?;
@@ -122,7 +122,7 @@ impl Netns {
         })
     }
 
-    /// A datagram socket at an address of the namespace.
+    /// A datagram socket bound to an address of the namespace.
     pub fn datagrams(&self, at: SocketAddr) -> Result<UdpSocket> {
         self.run(|| {
             let socket = UdpSocket::bind(at).with_context(|| format!("cannot bind {at}"))?;
@@ -134,7 +134,7 @@ impl Netns {
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A process of a container, by the control group that it is in.
+/// A process of a container, found by its cgroup.
 fn process_of(lab: &Lab, node: &str, container: &str) -> Result<Option<i32>> {
     let group = Hierarchy::find()?.group(&lab.spec.name, Some(node));
     let of_it = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default().contains(container);

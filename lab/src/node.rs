@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What makes a namespace a node: a place on the bridge, folders of its own, containerd, the kubelet, and kube-proxy if asked for.
+//! Turns a namespace into a node: a port of the bridge, its own folders, containerd, the kubelet, and kube-proxy if asked for.
 
 use std::path::PathBuf;
 
@@ -17,7 +17,7 @@ use crate::topology::{CONTROL, Place};
 pub(crate) const CONTAINERD: &str = "/run/containerd/containerd.sock";
 const SANDBOX_IMAGE: &str = "registry.k8s.io/pause:3.10.2";
 
-/// Switches a node on. Its services start as soon as what they need is there.
+/// Switches a node on. Its services start as soon as their prerequisites exist.
 pub(crate) fn start(lab: &Lab, place: &Place) -> Result<()> {
     let hierarchy = Hierarchy::find()?;
     hierarchy.create(&lab.spec.name, &place.name)?;
@@ -47,7 +47,7 @@ pub(crate) fn start(lab: &Lab, place: &Place) -> Result<()> {
     machine.start()
 }
 
-/// The folders that every node has of its own. They outlive a reboot, as a disk would.
+/// The folders every node has for itself. They survive a reboot, as a disk would.
 fn binds(lab: &Lab, place: &Place) -> Vec<(PathBuf, PathBuf)> {
     let own =
         ["etc/cni", "opt/cni", "var/lib/kubelet", "var/lib/containerd", "var/lib/cilium", "var/lib/cni", "var/log"];

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! For tests: asking a lab until it answers, as a user would, with kubectl and with commands on nodes and in pods.
+//! For tests: uses a lab as a user would, with kubectl and with commands on nodes and in pods, and retries until it answers.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -12,12 +12,12 @@ use serde_json::Value;
 use crate::state::Lab;
 use crate::{capture, clock, images, run};
 
-/// Asks until there is an answer; fails with the last reason why there was none once `limit` has passed.
+/// Retries until there is an answer; fails with the last error once `limit` has passed.
 pub fn eventually<T>(limit: Duration, what: &str, ask: impl FnMut() -> Result<T>) -> Result<T> {
     clock::poll(limit, what, ask)
 }
 
-/// Checks, again and again for as long as `span`, that something holds; fails at the first time it does not.
+/// Checks repeatedly for as long as `span` that something holds; fails the first time it does not.
 pub fn stays(span: Duration, what: &str, mut check: impl FnMut() -> Result<()>) -> Result<()> {
     let end = clock::now() + span;
     while clock::now() < end {
@@ -35,7 +35,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// The lab of a name. `command` is the program whose first argument is a command of the lab, or `lab` itself.
+    /// A lab by name. `command` is a program that takes the lab's commands, or the words `lab` and then a command.
     pub fn open(name: &str, command: impl Into<PathBuf>) -> Result<Self> {
         Ok(Self { lab: Lab::open(name)?, command: command.into() })
     }
@@ -88,7 +88,7 @@ impl Cluster {
         run::output(self.lab.kubectl().args(["exec", "--namespace", namespace, pod, "--"]).args(command))
     }
 
-    /// Waits until every pod that a selector chooses is Ready, and at least one is there.
+    /// Waits until there are pods that match a selector, and all are Ready.
     pub fn pods_ready(&self, namespace: &str, selector: &str, limit: Duration) -> Result<()> {
         eventually(limit, &format!("pods '{selector}' in {namespace}"), || {
             let list = self.get(&["pods", "--namespace", namespace, "--selector", selector])?;
@@ -114,14 +114,14 @@ impl Cluster {
         })
     }
 
-    /// Runs a command on a node, in its namespaces and cgroup; whatever its exit status is.
+    /// Runs a command on a node, in its namespaces and cgroup, and returns its output whatever its exit status.
     pub fn node(&self, node: &str, command: &[&str]) -> Result<Output> {
         let mut call = self.lab_command();
         call.args(["node", node, "--"]).args(command);
         call.output().with_context(|| format!("cannot run {command:?} on {node}"))
     }
 
-    /// What a shell on a node says; fails if the script does.
+    /// The output of a shell script on a node; fails if the script does.
     pub fn shell(&self, node: &str, script: &str) -> Result<String> {
         let output = self.node(node, &["sh", "-c", script])?;
         let errors = String::from_utf8_lossy(&output.stderr);
@@ -129,7 +129,7 @@ impl Cluster {
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
-    /// The addresses of a pod, of every family that it has.
+    /// The addresses of a pod, of every family.
     pub fn pod_addresses(&self, namespace: &str, pod: &str) -> Result<Vec<IpAddr>> {
         let object = self.get(&["pod", "--namespace", namespace, pod])?;
         let list = object.pointer("/status/podIPs").and_then(Value::as_array);
@@ -143,7 +143,7 @@ impl Cluster {
     }
 
     /// Loads an image archive onto every node, restarts a workload (`daemonset/cilium`) that uses it, and waits until it runs:
-    /// the way from a fresh build to a running agent.
+    /// from a fresh build to a running agent.
     pub fn reload(&self, archive: &Path, namespace: &str, workload: &str) -> Result<()> {
         images::load(&self.lab, &[archive.to_owned()])?;
         self.kubectl(&["rollout", "restart", "--namespace", namespace, workload])?;
@@ -155,7 +155,7 @@ impl Cluster {
         capture::capture(&self.lab, to)
     }
 
-    /// Runs a test body; when it fails, collects everything into target/lab-failures/NAME and says so in the error.
+    /// Runs a test body; if it fails, collects everything into target/lab-failures/NAME and adds the path to the error.
     pub fn test(&self, name: &str, body: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
         body(self).map_err(|error| {
             let to = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/lab-failures").join(name);

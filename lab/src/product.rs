@@ -35,7 +35,7 @@ const RELEASE: [&str; 3] = ["cilium", "--namespace", "kube-system"];
 const VALUES: [&str; 4] =
     ["kubeProxyReplacement=true", "ipam.mode=kubernetes", "ipv6.enabled=true", "prometheus.enabled=true"];
 
-/// The image under test: `CILIUM_IMAGE`, or what `make image` built.
+/// The image under test: `CILIUM_IMAGE`, or the one built by `make image`.
 #[must_use]
 pub fn image() -> PathBuf {
     std::env::var_os("CILIUM_IMAGE").map_or_else(|| repository("target/image/cilium.tar"), PathBuf::from)
@@ -47,12 +47,12 @@ pub fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
-/// Loads another image on every node; it takes the place of one with the same name.
+/// Loads another image on every node; it replaces one of the same name.
 pub fn load(cluster: &Cluster, image: PathBuf) -> Result<()> {
     images::load(cluster.lab(), &[image]).map(drop)
 }
 
-/// Asks for Gateway API, whose definitions users install before the chart.
+/// Enables Gateway API, whose definitions users install before the chart.
 pub const GATEWAY_API: &str = "gatewayAPI.enabled=true";
 
 /// Loads the image and installs the chart with values (`key=value`), then waits until nodes and cluster DNS are Ready.
@@ -68,7 +68,7 @@ pub fn install(cluster: &Cluster, values: &[&str]) -> Result<String> {
     Ok(said)
 }
 
-/// Does what the README tells a user to type, with the address of this cluster's API server.
+/// Types what the README tells users to type, with the address of this cluster's API server.
 pub fn install_by_readme(cluster: &Cluster) -> Result<String> {
     images::load(cluster.lab(), &[image()]).context("make image builds it, or CILIUM_IMAGE names it")?;
     let text = fs::read_to_string(repository("README.md")).context("read README.md")?;
@@ -88,19 +88,19 @@ pub fn install_by_readme(cluster: &Cluster) -> Result<String> {
     Ok(said)
 }
 
-/// Changes values of what is installed, as `helm upgrade --reuse-values` does, and waits until it is Ready again.
+/// Changes values of the release, as `helm upgrade --reuse-values` does, and waits until it is Ready again.
 pub fn upgrade(cluster: &Cluster, values: &[&str]) -> Result<()> {
     helm(cluster, "upgrade", values)?;
     ready(cluster)
 }
 
-/// `helm uninstall`, waiting for the pods to be gone.
+/// Runs `helm uninstall` and waits until the pods are gone.
 pub fn uninstall(cluster: &Cluster) -> Result<String> {
     let mut command = program(cluster);
     run::output(command.arg("uninstall").args(RELEASE).args(["--wait", "--timeout", "90s"]))
 }
 
-/// What Helm answers about the release: `notes`, `values`, `manifest`.
+/// What Helm knows of the release: `notes`, `values`, `manifest`.
 pub fn told(cluster: &Cluster, what: &str) -> Result<String> {
     run::output(program(cluster).args(["get", what]).args(RELEASE))
 }
@@ -115,7 +115,7 @@ pub fn ready(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// Where nodes reach the API server.
+/// The API server's address for nodes.
 pub fn api_server(cluster: &Cluster) -> Result<(IpAddr, u16)> {
     let addresses = cluster.lab().spec.topology.control();
     Ok((*addresses.first().context("the control plane has no address")?, API_PORT))
@@ -154,19 +154,20 @@ fn program(cluster: &Cluster) -> Command {
     command
 }
 
-/// Asks for the agent's capabilities without those that this machine lacks; says nothing if it has them all.
+/// Values that leave out the agent's capabilities which this machine lacks; none if it has them all.
 fn given_capabilities() -> Vec<String> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let bounds = status.lines().find_map(|line| line.strip_prefix("CapBnd:")).unwrap_or_default();
     let bounds = u64::from_str_radix(bounds.trim(), 16).unwrap_or(u64::MAX);
-    let list = had(bounds).map(|list| format!("securityContext.capabilities.ciliumAgent={{{list}}}"));
+    let list = granted_within(bounds).map(|list| format!("securityContext.capabilities.ciliumAgent={{{list}}}"));
     list.map_or_else(Vec::new, |list| vec!["--set".to_owned(), list])
 }
 
-fn had(bounds: u64) -> Option<String> {
-    let had = CAPABILITIES.iter().filter(|(_, bit)| bounds >> bit & 1 == 1).map(|(name, _)| *name);
-    let had: Vec<&str> = had.collect();
-    (had.len() < CAPABILITIES.len()).then(|| had.join(","))
+/// The capabilities that a bounding set leaves, unless it leaves all.
+fn granted_within(bounds: u64) -> Option<String> {
+    let granted = CAPABILITIES.iter().filter(|(_, bit)| bounds >> bit & 1 == 1).map(|(name, _)| *name);
+    let granted: Vec<&str> = granted.collect();
+    (granted.len() < CAPABILITIES.len()).then(|| granted.join(","))
 }
 
 #[cfg(test)]
@@ -175,8 +176,8 @@ mod tests {
 
     #[test]
     fn only_the_capabilities_that_a_machine_has_are_asked_for() {
-        assert_eq!(had(u64::MAX), None);
-        let without = had(!(1 << 24)).unwrap_or_default();
+        assert_eq!(granted_within(u64::MAX), None);
+        let without = granted_within(!(1 << 24)).unwrap_or_default();
         assert!(without.contains("NET_ADMIN") && !without.contains("SYS_RESOURCE"), "{without}");
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Steps that a person watches, on standard error: what is being done, and how long it took.
+//! Progress on standard error: each step, and how long it took.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::clock;
 
-/// Shows steps, unless it is told to be quiet.
+/// Shows steps, unless it is quiet.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Progress {
     pub(crate) quiet: bool,
 }
 
 impl Progress {
-    /// Does one step. The closure returns what there is to say of the result.
+    /// Runs one step. The closure returns a remark about the result.
     pub(crate) fn step(self, what: &str, act: impl FnOnce() -> Result<String>) -> Result<()> {
         let begin = clock::now();
         let spinner = if self.quiet { ProgressBar::hidden() } else { ProgressBar::new_spinner() };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Running other programs: their output, or an error that says which program, with which arguments, said what.
+//! Runs other programs and returns their output, or an error with program, arguments and message.
 
 use std::ffi::OsStr;
 use std::io::Write as _;
@@ -8,13 +8,13 @@ use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-/// What a command wrote to standard output, provided that it succeeded.
+/// The standard output of a command that succeeds.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {}", shown(command)))?;
     checked(command, &output)
 }
 
-/// As [`output`], with `input` on the command's standard input.
+/// Like [`output`], with `input` on standard input.
 pub(crate) fn with_input(command: &mut Command, input: &str) -> Result<String> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().with_context(|| format!("cannot run {}", shown(command)))?;
@@ -35,7 +35,7 @@ pub(crate) fn ip(prefix: &[&str], batch: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whether a program is on the path of this process.
+/// Whether a program is on the search path.
 pub(crate) fn exists(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())

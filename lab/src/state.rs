@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A lab on disk: one folder with its description, certificates, logs and the nodes' own folders.
+//! A lab on disk: a folder with its description, certificates, logs and one folder per node.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ pub(crate) enum KubeProxy {
     Nftables,
 }
 
-/// A lab and the folder that it lives in.
+/// A lab and its folder.
 #[derive(Debug, Clone)]
 pub(crate) struct Lab {
     pub(crate) spec: Spec,
@@ -46,7 +46,7 @@ pub(crate) fn folder(name: &str) -> PathBuf {
     root().join(name)
 }
 
-/// The names of the labs that have a folder.
+/// The names of all labs that have a folder.
 pub(crate) fn names() -> Vec<String> {
     let entries = fs::read_dir(root()).into_iter().flatten().flatten();
     let labs = entries.filter(|entry| entry.path().join("lab.json").exists());
@@ -94,7 +94,7 @@ impl Lab {
         self.folder.join("kubeconfig")
     }
 
-    /// Appears when the API server is ready; what needs it starts then.
+    /// Appears when the API server is ready; services that need it start then.
     pub(crate) fn ready_mark(&self) -> PathBuf {
         self.folder.join("api-ready")
     }
@@ -110,7 +110,7 @@ impl Lab {
     }
 }
 
-/// Writes a file and the folders above it; private, since half of them are keys.
+/// Writes a private file and its parent folders; half of the files are keys.
 pub(crate) fn write(path: &Path, text: impl AsRef<[u8]>) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     if let Some(folder) = path.parent() {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Whether the machines of a lab are on, and what Kubernetes thinks of them.
+//! Whether the machines of a lab are on, and their status in Kubernetes.
 
 use std::process::ExitCode;
 
@@ -16,7 +16,7 @@ use crate::{namespace, run};
 struct Row {
     name: String,
     on: bool,
-    /// What Kubernetes says: Ready, NotReady, Unknown; for the control plane, whether the API server answers.
+    /// The status in Kubernetes: Ready, NotReady, Unknown; for the control plane, whether the API server answers.
     condition: String,
     addresses: Vec<String>,
     processes: usize,
@@ -24,7 +24,7 @@ struct Row {
     pid: Option<i32>,
 }
 
-/// Prints the state of a lab. The exit status is a failure when a machine is off or the API server does not answer.
+/// Prints the state of a lab. Fails if a machine is off or the API server does not answer.
 pub(crate) fn show(lab: &Lab, json: bool) -> Result<ExitCode> {
     let rows = rows(lab)?;
     if json {

@@ -10,10 +10,10 @@ use anyhow::{Context as _, Result, anyhow};
 use crate::probe::Cluster;
 use crate::{clock, product, run};
 
-/// What a user would say works, and how it is shown.
+/// A sentence that users can rely on, and its test.
 pub type Case = (&'static str, fn(&Cluster) -> Result<()>);
 
-/// Cases and the cluster that they share.
+/// Cases and the cluster they share.
 #[derive(Debug)]
 pub struct Suite {
     /// Also the lab's name.
@@ -22,15 +22,15 @@ pub struct Suite {
     pub command: &'static str,
     /// Options of `lab up`.
     pub options: &'static [&'static str],
-    /// Values of the chart, besides the usual ones.
+    /// Chart values in addition to the usual ones.
     pub values: &'static [&'static str],
-    /// A manifest of the repository that all cases use; every pod is Ready before the first case.
+    /// A manifest of the repository used by all cases; its pods are Ready before the first one.
     pub manifest: Option<&'static str>,
     /// In this order.
     pub cases: &'static [Case],
 }
 
-/// Runs suites one after the other, each on a cluster of its own, as [`Suite::main`] does with one.
+/// Runs suites one after the other, each on its own cluster, as [`Suite::main`] runs one.
 #[must_use]
 pub fn main(suites: &[Suite]) -> ExitCode {
     let failed = suites.iter().filter(|suite| !suite.passes()).count();
@@ -60,7 +60,7 @@ impl Suite {
             println!("{}: no cluster: {error:#}", self.name);
             cases.len()
         });
-        // As the standard harness says it, for whoever counts.
+        // In the words of the standard harness, for programs that count tests.
         println!(
             "\ntest result: {}. {} passed; {failed} failed; 0 ignored; 0 measured; {} filtered out; finished in {:.2}s\n",
             if failed == 0 { "ok" } else { "FAILED" },

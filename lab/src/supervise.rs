@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a service manager does on a real machine: starts services when what they wait for is there, starts them again when
-//! they end, and reaps every process that lost its parent.
+//! Acts as a service manager would on a real machine: starts services once their prerequisites exist, restarts them when
+//! they exit, and reaps every orphaned process.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -16,19 +16,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock;
 
-/// A program that is to run for as long as its machine does.
+/// A program that runs as long as its machine.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Service {
     pub(crate) name: String,
     pub(crate) command: Vec<String>,
-    /// Paths that exist when it may start.
+    /// Paths that must exist before it starts.
     pub(crate) after: Vec<PathBuf>,
 }
 
 const LOOK: Duration = Duration::from_millis(50);
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 
-/// The file whose presence keeps a service from being started.
+/// The file whose presence holds a service back.
 pub(crate) fn hold_mark(folder: &Path, service: &str) -> PathBuf {
     folder.join("hold").join(service)
 }
@@ -88,7 +88,7 @@ fn reap(running: &mut HashMap<Pid, &str>) {
     }
 }
 
-/// Creates or removes the mark that holds a service.
+/// Creates or removes the file that holds a service back.
 pub(crate) fn hold(folder: &Path, service: &str, held: bool) -> Result<()> {
     let mark = hold_mark(folder, service);
     if held {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Who has which name and address. Every lab uses the same ones, since each has a network namespace of its own:
+//! Names and addresses of all machines. They are the same in every lab, since each has a network namespace of its own:
 //!
 //! ```text
 //!   machine   127.0.0.1:PORT ───────────────┐ (a socket that the control plane's first process holds)
@@ -15,13 +15,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-/// The name of the machine that holds the control plane and the bridge.
+/// The machine with the control plane and the bridge.
 pub(crate) const CONTROL: &str = "control";
-/// The bridge that all nodes are plugged into.
+/// The bridge that connects all nodes.
 pub(crate) const BRIDGE: &str = "lab0";
 /// Where the API server listens, on every address of the control plane.
 pub(crate) const API_PORT: u16 = 6443;
-/// More nodes than this do not fit the addresses (nor, as a rule, the memory).
+/// The most nodes that the addresses (and usually the memory) have room for.
 pub(crate) const MAX_NODES: u8 = 64;
 
 /// The size and the address families of a lab.

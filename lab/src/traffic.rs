@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! For tests: traffic between two namespaces that counts what is lost while something else happens.
+//! For tests: traffic between two namespaces, and a count of what is lost while something else happens.
 
 mod numbered;
 mod requests;
@@ -18,14 +18,14 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use crate::clock;
 use crate::netns::Netns;
 
-/// Between two messages, two questions, two blocks of the stream.
+/// Interval between messages, requests and blocks of the stream.
 const PACE: Duration = Duration::from_millis(5);
-/// How long a question may go unanswered, and how long the last packets may take.
+/// How long a request may go unanswered, and how long the last packets may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// One write of the stream.
 const BLOCK: usize = 16 * 1024;
 
-/// A loop of datagrams and their echoes, one of pings, one of questions and answers on a TCP connection, and a TCP stream.
+/// Echoed datagrams, pings, requests on one TCP connection, and a TCP stream, each in a loop.
 #[derive(Debug)]
 pub struct Traffic {
     what: String,
@@ -35,7 +35,7 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Starts all four between a client and an address of a server, on ports from `port` on.
+    /// Starts all four between a client and a server's address, on ports from `port` on.
     pub fn between(client: &Netns, server: &Netns, to: IpAddr, port: u16) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let asked = Arc::new(AtomicU32::new(0));
@@ -60,7 +60,7 @@ impl Traffic {
         Ok(Self { what: to.to_string(), stop, asked, loads })
     }
 
-    /// Waits until a number of questions more have been answered: something has passed in the meantime.
+    /// Waits until this many more requests have been answered, to be sure that traffic flows.
     pub fn goes_on(&self, questions: u32) -> Result<()> {
         let from = self.asked.load(Ordering::Relaxed);
         clock::poll(PATIENCE, &format!("{questions} more answers of {}", self.what), || {
@@ -70,7 +70,7 @@ impl Traffic {
         })
     }
 
-    /// Ends the traffic; an error tells what was lost.
+    /// Stops the traffic; the error says what was lost.
     pub fn finish(self) -> Result<()> {
         self.stop.store(true, Ordering::Relaxed);
         for (name, load) in self.loads {

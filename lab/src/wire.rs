@@ -12,12 +12,14 @@ use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::sockopt::RcvBufForce;
 use nix::sys::socket::{AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, bind, recvfrom, setsockopt, socket};
 
-use crate::frame::Mac;
 use crate::netns::Netns;
 
-/// For the socket's read: how soon one notices that nobody looks any more.
+/// A hardware address.
+pub type Mac = [u8; 6];
+
+/// Timeout of a read: how soon the reader notices that it should stop.
 const TICK: Duration = Duration::from_millis(50);
-/// Room for what arrives while nobody reads.
+/// Buffer for frames that arrive while nobody reads.
 const BUFFER: usize = 32 << 20;
 /// `PACKET_OTHERHOST` and `PACKET_OUTGOING` of `linux/if_packet.h`.
 const NOT_FOR_US: [u8; 2] = [3, 4];
@@ -50,7 +52,7 @@ impl Wire {
             let socket: OwnedFd = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)
                 .context("no raw socket")?;
             bind(socket.as_raw_fd(), &address).with_context(|| format!("cannot bind to {device}"))?;
-            // Any socket can be sent on and given a deadline through this type.
+            // This type can send on any socket and set its timeouts.
             Ok(Self { socket: socket.into(), mac })
         })
     }
@@ -66,7 +68,7 @@ impl Wire {
         self.socket.send(frame).map(drop)
     }
 
-    /// The next frame that arrives here, if one does within a moment; neither what was sent here nor what is for others.
+    /// The next frame that arrives within a moment; neither those sent here nor those for others.
     pub fn receive<'room>(&self, room: &'room mut [u8]) -> Option<&'room [u8]> {
         let (length, from) = recvfrom::<LinkAddr>(self.socket.as_raw_fd(), room).ok()?;
         let for_us = from.is_some_and(|from| !NOT_FOR_US.contains(&from.pkttype()));
@@ -74,7 +76,7 @@ impl Wire {
     }
 }
 
-/// The address of a device of this namespace, by its name.
+/// The hardware address of a device of this namespace.
 fn address(device: &str) -> Result<LinkAddr> {
     let mut all = getifaddrs().context("cannot list the devices")?.filter(|one| one.interface_name == device);
     let found = all.find_map(|one| one.address?.as_link_addr().copied());

@@ -27,7 +27,7 @@ const SUITE: Suite = Suite {
         ("not_a_packet_is_lost_when_agents_pods_are_deleted", agents_deleted),
         ("not_a_packet_is_lost_by_an_upgrade_to_another_image", upgraded),
         ("not_a_packet_is_lost_by_an_uninstall_and_the_next_install_adopts_the_pods", installed_again),
-        // From here on Helm takes what is there for somebody else's.
+        // From here on Helm treats what is there as somebody else's.
         ("not_a_packet_is_lost_when_everything_of_ours_is_deleted_and_applied_again", deleted_and_applied),
         ("traffic_policy_and_known_pods_do_without_the_api_server", api_server_away),
         ("a_pod_deleted_while_the_agent_is_down_leaves_nothing_behind", deleted_meanwhile),
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
     SUITE.main()
 }
 
-/// Runs a body while the client talks to a pod of its node and to one of the other node over both families; nothing may be lost.
+/// Runs a body while the client talks to a pod of its own node and to one of the other node over both families; nothing may be lost.
 fn under_traffic(cluster: &Cluster, body: impl FnOnce() -> Result<()>) -> Result<()> {
     let client = Netns::of_pod(cluster, "net", "client")?;
     let mut all = Vec::new();
@@ -61,8 +61,8 @@ fn under_traffic(cluster: &Cluster, body: impl FnOnce() -> Result<()>) -> Result
     all.into_iter().try_for_each(Traffic::finish)
 }
 
-/// The pinned links and maps of a node, each with the number that it keeps as long as it is not pinned anew. The health
-/// endpoint goes with its agent, and is made anew.
+/// The pinned links and maps of a node, each with the id it keeps until it is pinned anew. The health
+/// endpoint goes with its agent and is created anew.
 fn pins(cluster: &Cluster, node: &str) -> Result<String> {
     cluster.shell(
         node,
@@ -70,7 +70,7 @@ fn pins(cluster: &Cluster, node: &str) -> Result<String> {
     )
 }
 
-/// The same, once every pod's programs hang on links: a node on which pods have just started has filters at first (ADR 0014).
+/// The same, once the programs of all pods are attached by links: nodes on which pods have just started use filters at first (ADR 0014).
 fn settled_pins(cluster: &Cluster, node: &str) -> Result<String> {
     let devices = cluster.shell(node, "ip -o link | grep -o 'lxc[0-9a-f]\\{12\\}' | sort -u")?;
     ensure!(!devices.is_empty(), "{node} has no pods");
@@ -121,7 +121,7 @@ fn agents_deleted(cluster: &Cluster) -> Result<()> {
     })
 }
 
-/// To the image that `CILIUM_NEXT_IMAGE` names (`make upgrade`: what was installed is an older build), else to the same under another name.
+/// Upgrades to the image in `CILIUM_NEXT_IMAGE` (`make upgrade`, with an older build installed), else to the same image under another name.
 fn upgraded(cluster: &Cluster) -> Result<()> {
     if let Some(next) = std::env::var_os("CILIUM_NEXT_IMAGE") {
         product::load(cluster, next.into())?;
@@ -143,7 +143,7 @@ fn upgraded(cluster: &Cluster) -> Result<()> {
     under_traffic(cluster, || product::upgrade(cluster, &["image.tag=dev"]))
 }
 
-/// Which number each pod's endpoint has.
+/// The endpoint number of each pod.
 fn endpoints(cluster: &Cluster) -> Result<BTreeMap<String, Value>> {
     let all = cluster.get(&["ciliumendpoints", "--all-namespaces"])?;
     let items = all["items"].as_array().context("no CiliumEndpoints")?;
@@ -152,7 +152,7 @@ fn endpoints(cluster: &Cluster) -> Result<BTreeMap<String, Value>> {
     Ok(items.iter().map(row).collect())
 }
 
-/// Takes everything of ours but what is on the nodes away and brings it back under traffic; links, maps and endpoints are to be the same afterwards.
+/// Removes everything of ours except what is on the nodes and brings it back under traffic; links, maps and endpoints must be the same afterwards.
 fn adopted(cluster: &Cluster, away: impl FnOnce() -> Result<()>, back: impl FnOnce() -> Result<()>) -> Result<()> {
     let known = || cluster.nodes().iter().map(|node| settled_pins(cluster, node)).collect::<Result<Vec<_>>>();
     let (before, numbers) = (known()?, endpoints(cluster)?);
@@ -219,7 +219,7 @@ fn api_server_away(cluster: &Cluster) -> Result<()> {
     eventually(Duration::from_secs(30), "the policy", holds)?;
     cluster.fault("stop", "apiserver")?;
     let meanwhile = (|| {
-        // The kubelet notices that the pod's sandbox is gone and makes another: CNI DEL and ADD of a pod that is known.
+        // The kubelet notices that the sandbox is gone and creates another: CNI DEL and ADD of a known pod.
         let old = near.identity()?;
         let kill = format!(
             "for p in $(pgrep -x pause); do [ \"$(readlink /proc/$p/ns/net)\" = '{old}' ] && kill -9 $p; done; true"
@@ -246,7 +246,7 @@ fn api_server_away(cluster: &Cluster) -> Result<()> {
     eventually(Duration::from_secs(60), "the pod with the new sandbox talks", talks)
 }
 
-/// What is there of pods on a node, in the kernel and on disk.
+/// What pods have on a node, in the kernel and on disk.
 fn left(cluster: &Cluster, node: &str) -> Result<String> {
     let links = "ip -o link | grep -o 'lxc[0-9a-f]\\{12\\}' | sort -u";
     let routes = "ip route show proto static; ip -6 route show proto static";

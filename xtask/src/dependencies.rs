@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The licences of what we link: each library offers at least one that users of ours can live with.
+//! The licences of our dependencies: each offers at least one that is acceptable to our users.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::metadata::{cargo_metadata, list};
 
-/// Permissive, or copyleft per file without conditions on ours. `deny.toml` says the same to cargo-deny.
+/// Permissive, or copyleft per file without conditions on ours. `deny.toml` has the same list for cargo-deny.
 pub(crate) const ALLOWED: [&str; 12] = [
     "0BSD",
     "Apache-2.0",
@@ -24,7 +24,7 @@ pub(crate) const ALLOWED: [&str; 12] = [
     "Zlib",
 ];
 
-/// Libraries whose licence is not on the list, for the platform that we ship.
+/// Dependencies whose licence is not on the list, for the platform we ship.
 pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
     let manifest = root.join("Cargo.toml");
     let platform = ["--locked", "--filter-platform", "x86_64-unknown-linux-gnu", "--manifest-path"];
@@ -33,7 +33,7 @@ pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
 }
 
 fn fault(package: &Value) -> Option<String> {
-    // What has no source is ours; its licence is checked file by file.
+    // Packages without a source are ours; their licences are checked file by file.
     package.get("source")?.as_str()?;
     let text = |member| package.get(member).and_then(Value::as_str);
     let (name, version) = (text("name").unwrap_or("?"), text("version").unwrap_or("?"));
@@ -58,12 +58,12 @@ fn allowed(expression: &str) -> bool {
     let term = expression.trim();
     match term.strip_prefix('(').and_then(|term| term.strip_suffix(')')) {
         Some(inner) => allowed(inner),
-        // `+` is "or later".
+        // `+` means "or later".
         None => ALLOWED.contains(&term.trim_end_matches('+')),
     }
 }
 
-/// Splits at an operator that stands outside parentheses.
+/// Splits at an operator outside parentheses.
 fn split_outside<'a>(expression: &'a str, operator: &str) -> Vec<&'a str> {
     let (mut parts, mut start, mut depth) = (Vec::new(), 0, 0_i32);
     for (at, character) in expression.char_indices() {

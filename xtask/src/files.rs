@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What holds for every source file: it opens with the licence of its folder, and it is not too long to be read.
+//! Checks every source file: it begins with the licence of its folder, and is short enough to be read.
 
 use std::{
     fs,
@@ -8,13 +8,13 @@ use std::{
 
 use anyhow::{Context, Result};
 
-/// The longest file that anybody may write. 400 lines are the aim.
+/// The most lines a file may have. The aim is 400.
 const LONGEST: usize = 600;
 
 /// Folders whose code runs in the kernel, or is shared with it, and is therefore under two licences.
 const DUAL: [&str; 2] = ["bpf", "crates/abi"];
 
-/// Files that do not open with the licence of their folder.
+/// Files that do not begin with the licence of their folder.
 pub(crate) fn licences(root: &Path) -> Result<Vec<String>> {
     faults(root, |path, text| {
         let expected = licence_line(path);

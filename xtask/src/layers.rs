@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The layering rule: a crate depends on lower layers only, and some libraries belong to one crate only.
+//! The layering rule: a crate depends on lower layers only, and some libraries are reserved for one crate.
 //!
-//! The rule is data ([`LAYERS`], [`FENCES`]); what the manifests say is compared with it, and the diagram of
+//! The rule is data ([`LAYERS`], [`FENCES`]); the manifests are compared with it, and the diagram in
 //! `ARCHITECTURE.md` is printed from both, so that the document cannot drift.
 
 use std::{
@@ -19,7 +19,7 @@ use crate::metadata::{cargo_metadata, list};
 #[cfg(test)]
 mod tests;
 
-/// From the bottom to the top; a crate may depend on what stands in a lower layer.
+/// From bottom to top; a crate may depend on lower layers.
 const LAYERS: [(&str, &[&str]); 7] = [
     ("L0", &["abi", "l7", "rest", "statedb"]),
     ("L1", &["model"]),
@@ -47,13 +47,20 @@ const LAYERS: [(&str, &[&str]); 7] = [
     ("L6", &["cilium"]),
 ];
 
-/// Beside the layers, with the members that they may use; only the reference of the one binary's commands uses the lab, and nobody the others.
-const OUTSIDE: [(&str, &[&str]); 3] =
-    [("lab", &[]), ("bench", &["abi", "datapath", "hubble", "model", "statedb"]), ("xtask", &[])];
+/// Members outside the layers, and what they may use; only the reference of the binary's commands uses the lab, and nobody uses the others.
+const OUTSIDE: [(&str, &[&str]); 4] = [
+    ("lab", &[]),
+    ("bench", &["abi", "datapath", "frames", "hubble", "model", "statedb"]),
+    ("frames", &[]),
+    ("xtask", &[]),
+];
+
+/// Members that the tests of all others may use.
+const FOR_TESTS: [&str; 1] = ["frames"];
 
 const BINARIES: &[&str] = &["agent", "operator", "relay", "cli", "cilium", "bench", "lab", "xtask"];
 
-/// Libraries that only some crates may depend on; a name that ends in `*` is a prefix.
+/// Libraries that only some crates may depend on; a name ending in `*` is a prefix.
 const FENCES: [(&str, &[&str]); 7] = [
     ("kube*", &["k8s"]),
     ("k8s-openapi*", &["k8s"]),
@@ -71,7 +78,7 @@ const END: &str = "```\n<!-- end of what is printed -->";
 /// The direct dependencies of each workspace member.
 type Manifests = BTreeMap<String, BTreeSet<String>>;
 
-/// What breaks the rule, and whether the document shows the diagram.
+/// Violations of the rule, including an outdated diagram.
 pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
     let manifests = read_manifests(root)?;
     let diagram = diagram(&manifests);
@@ -85,7 +92,7 @@ pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
     Ok(faults)
 }
 
-/// Puts the diagram into the document.
+/// Writes the diagram into the document.
 pub(crate) fn write(root: &Path) -> Result<Vec<String>> {
     let path = root.join(DOCUMENT);
     let document = fs::read_to_string(&path).with_context(|| format!("read {DOCUMENT}"))?;
@@ -111,10 +118,19 @@ fn metadata(manifest: &Path) -> Result<Value> {
 }
 
 fn dependency_names(package: &Value) -> impl Iterator<Item = &str> {
-    list(package, "dependencies").filter_map(|dependency| dependency.get("name")?.as_str())
+    list(package, "dependencies").filter(|dependency| !is_for_tests(dependency)).filter_map(name_of)
 }
 
-/// The kernel side sees the contract and its own toolkit, nothing else.
+fn is_for_tests(dependency: &Value) -> bool {
+    let is_dev = dependency.get("kind").and_then(Value::as_str) == Some("dev");
+    is_dev && name_of(dependency).is_some_and(|name| FOR_TESTS.contains(&name))
+}
+
+fn name_of(dependency: &Value) -> Option<&str> {
+    dependency.get("name")?.as_str()
+}
+
+/// The kernel side may use the contract and its own toolkit only.
 fn kernel_side(root: &Path) -> Result<Vec<String>> {
     let manifest = root.join("bpf/Cargo.toml");
     if !manifest.exists() {
@@ -130,7 +146,7 @@ fn layer(name: &str) -> Option<usize> {
     LAYERS.iter().position(|(_, members)| members.contains(&name))
 }
 
-/// What a member beside the layers may use.
+/// What a member outside the layers may use.
 fn outside(name: &str) -> Option<&'static [&'static str]> {
     OUTSIDE.iter().find(|(outside, _)| *outside == name).map(|(_, allowed)| *allowed)
 }
@@ -153,7 +169,7 @@ fn breaches(manifests: &Manifests) -> Vec<String> {
     faults
 }
 
-/// What is wrong with one member depending on another.
+/// What is wrong with one member depending on another, if anything.
 fn member_fault(name: &str, dependency: &str) -> Option<String> {
     if let Some(allowed) = outside(name) {
         let fault = format!("{name} depends on {dependency}; it stands outside and may use [{}]", allowed.join(", "));
@@ -173,7 +189,7 @@ fn member_fault(name: &str, dependency: &str) -> Option<String> {
     Some(format!("{name} (L{own}) depends {direction} on {dependency} (L{other})"))
 }
 
-/// What is wrong with a member depending on a library.
+/// What is wrong with a member depending on a library, if anything.
 fn fence_fault(name: &str, dependency: &str) -> Option<String> {
     let matches = |pattern: &str| match pattern.strip_suffix('*') {
         Some(prefix) => dependency.starts_with(prefix),
@@ -184,7 +200,7 @@ fn fence_fault(name: &str, dependency: &str) -> Option<String> {
     (!inside).then(|| format!("{name} depends on {dependency}, which only {} may", allowed.join(", ")))
 }
 
-/// The layers from top to bottom with what each member really depends on.
+/// The layers from top to bottom, with each member's actual dependencies.
 fn diagram(manifests: &Manifests) -> String {
     let mut text = String::new();
     let members = |names: &[&'static str]| -> Vec<&'static str> {
@@ -206,7 +222,7 @@ fn draw(text: &mut String, label: &str, names: &[&str], manifests: &Manifests) {
         let label = if index == 0 { label } else { "" };
         let arrow = if used.is_empty() { "" } else { "─► " };
         let line = format!("{label:<3} {name:<10} {arrow}{}", used.join(" "));
-        // Writing into a string cannot fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(text, "{}", line.trim_end());
     }
 }

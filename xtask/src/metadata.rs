@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What cargo knows of the workspace, as JSON.
+//! Cargo's view of the workspace, as JSON.
 
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-/// The cargo that built this.
+/// The cargo that built this program.
 pub(crate) fn cargo() -> &'static str {
     option_env!("CARGO").unwrap_or("cargo")
 }
 
-/// Runs `cargo metadata` with more arguments.
+/// Runs `cargo metadata` with further arguments.
 pub(crate) fn cargo_metadata(arguments: &[&str]) -> Result<Value> {
     let output = Command::new(cargo())
         .args(["metadata", "--format-version", "1"])
@@ -24,7 +24,7 @@ pub(crate) fn cargo_metadata(arguments: &[&str]) -> Result<Value> {
     serde_json::from_slice(&output.stdout).context("parse cargo metadata")
 }
 
-/// The items of a member that is a list; none when it is absent.
+/// The items of a list field; none if it is absent.
 pub(crate) fn list<'a>(value: &'a Value, member: &str) -> impl Iterator<Item = &'a Value> {
     value.get(member).and_then(Value::as_array).into_iter().flatten()
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Changes the kernel programs by hand-written mutations, one at a time and in a copy of the tree, and tells which of them no test notices.
+//! Applies hand-written mutations to the kernel programs, one at a time in a copy of the tree, and reports those that no test notices.
 //!
-//! Each is built and meets the tests that are nearest to it first; all others only run when none of these has failed.
+//! Each is built and run against the most closely related tests first; the others run only if all of these pass.
 
 mod run;
 mod table;
@@ -15,16 +15,16 @@ use anyhow::{Result, bail};
 use run::{Outcome, Programs};
 use table::Mutant;
 
-/// How far to go with a mutant.
+/// How far to test a mutant.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reach {
     /// Until all tests have run.
     All,
-    /// Until those have run that its table names.
+    /// Until the tests named in its table have run.
     Related,
 }
 
-/// Mutants that survive, do not build or do not load. `words` choose those whose file or name has one of them.
+/// Mutants that survive, do not build or do not load. `words` selects those whose file or name contains one of them.
 pub(crate) fn run(root: &Path, reach: Reach, words: &[&str]) -> Result<Vec<String>> {
     let table = table::read(root)?;
     let chosen: Vec<&Mutant> = table.iter().filter(|mutant| mutant.is_called(words)).collect();
@@ -48,7 +48,7 @@ pub(crate) fn run(root: &Path, reach: Reach, words: &[&str]) -> Result<Vec<Strin
     Ok(faults)
 }
 
-/// A test that fails without any change notices nothing.
+/// A test that fails without a mutation would prove nothing.
 fn unchanged(tree: &tree::Tree, chosen: &[&Mutant]) -> Result<()> {
     let tests: BTreeSet<_> = chosen.iter().flat_map(|mutant| &mutant.tests).cloned().collect();
     let tests: Vec<_> = tests.into_iter().collect();

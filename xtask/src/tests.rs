@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Runs the tests of the workspace in groups, with cargo, and sees to it that none is left out: a suite that is not run, or that
-//! runs fewer tests than `xtask/tests.txt` says, is at fault, and so is a test that is ignored or filtered out. At the end it
-//! tells how long each suite took. It chooses no single tests: `cargo test` does.
+//! Runs the tests of the workspace in groups, with cargo, and makes sure that none is left out: it is a fault if a suite does not run, or
+//! runs fewer tests than `xtask/tests.txt` says, or if a test is ignored or filtered out. At the end it
+//! prints how long each suite took. It never selects single tests: `cargo test` does.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,16 +21,16 @@ use crate::metadata::{cargo, cargo_metadata, list};
 #[cfg(test)]
 mod cases;
 
-/// The fewest tests that each suite of a group must run.
+/// The fewest tests each suite of a group must run.
 const EXPECTED: &str = "xtask/tests.txt";
 
 /// Integration tests that are quick and need nothing.
 const QUICK: [&str; 4] = ["golden", "policy", "reference", "stories"];
 
-/// Suites of the lab that take longest. They begin first, so that none is left alone at the end.
+/// The slowest lab suites. They start first, so that none is left alone at the end.
 const LONG: [&str; 3] = ["restart", "services", "install"];
 
-/// Suites of the lab that run side by side, each on a cluster of its own: much of their time is waiting.
+/// Lab suites that run side by side, each on its own cluster: they spend much of their time waiting.
 const LANES: usize = 2;
 
 /// What can be run at once.
@@ -38,7 +38,7 @@ const LANES: usize = 2;
 enum Group {
     /// What `make check` runs.
     Quick,
-    /// All else that needs no cluster.
+    /// Everything else without a cluster.
     Rest,
     /// The lab's.
     Lab,
@@ -55,20 +55,21 @@ struct Suite {
 
 type Suites = BTreeMap<String, Suite>;
 
-/// Runs a group; the faults are what was left out, or that a test failed.
+/// Runs a group; the faults are failed tests and what was left out.
 pub(crate) fn run(root: &Path, group: &str) -> Result<Vec<String>> {
-    let (suites, passed) = run_group(root, Group::named(group)?)?;
+    let Ran { suites, passed, said } = run_group(root, Group::named(group)?)?;
     println!("{}", times(&suites));
     if !passed {
-        return Ok(vec!["a test failed, or was not built".to_owned()]);
+        // Last of all, because who reads a long log begins at its end.
+        return Ok([said, vec!["a test failed, or was not built".to_owned()]].concat());
     }
     let expected = fs::read_to_string(root.join(EXPECTED)).with_context(|| format!("read {EXPECTED}"))?;
     Ok(left_out(&suites, &least(&expected, group)?, group))
 }
 
-/// Runs a group and makes what it ran the least that it must run.
+/// Runs a group and records the numbers of tests as the new minimum.
 pub(crate) fn write(root: &Path, group: &str) -> Result<Vec<String>> {
-    let (suites, passed) = run_group(root, Group::named(group)?)?;
+    let Ran { suites, passed, .. } = run_group(root, Group::named(group)?)?;
     if !passed {
         bail!("a test failed: nothing is written");
     }
@@ -93,8 +94,8 @@ impl Group {
         })
     }
 
-    /// The arguments of each call of `cargo test`. All choose from the whole workspace, because a part of it would have its libraries
-    /// built anew with fewer features.
+    /// The arguments of each call of `cargo test`. All select from the whole workspace, since cargo would rebuild libraries with fewer
+    /// features for a part of it.
     fn calls(self, tests: &Tests) -> Vec<Vec<String>> {
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
         match self {
@@ -119,7 +120,7 @@ struct Tests {
 }
 
 impl Tests {
-    /// Of all members, by cargo's word.
+    /// Of all members, according to cargo.
     fn list(metadata: &Value) -> Result<Self> {
         let name = |value: &Value| value.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
         let mut tests = Self::default();
@@ -140,53 +141,66 @@ impl Tests {
     }
 }
 
-/// Runs all of a group. Says what ran, and whether all passed.
-fn run_group(root: &Path, group: Group) -> Result<(Suites, bool)> {
+/// The outcome of a group, or of part of one.
+#[derive(Debug)]
+struct Ran {
+    suites: Suites,
+    passed: bool,
+    /// The output of failed tests.
+    said: Vec<String>,
+}
+
+impl Ran {
+    fn nothing() -> Self {
+        Self { suites: Suites::new(), passed: true, said: Vec::new() }
+    }
+
+    fn and(mut self, more: Self) -> Self {
+        self.suites.extend(more.suites);
+        self.said.extend(more.said);
+        self.passed &= more.passed;
+        self
+    }
+}
+
+/// Runs all of a group.
+fn run_group(root: &Path, group: Group) -> Result<Ran> {
     let manifest = root.join("Cargo.toml");
     let metadata = cargo_metadata(&["--no-deps", "--offline", "--manifest-path", &manifest.to_string_lossy()])?;
     let tests = Tests::list(&metadata)?;
-    let mut suites = Suites::default();
+    let mut ran = Ran::nothing();
     for arguments in group.calls(&tests) {
-        let (more, passed) = cargo_test(root, &arguments, "")?;
-        suites.extend(more);
-        if !passed {
-            return Ok((suites, false));
+        ran = ran.and(cargo_test(root, &arguments, "")?);
+        if !ran.passed {
+            return Ok(ran);
         }
     }
-    if group != Group::Lab {
-        return Ok((suites, true));
+    if group == Group::Lab {
+        ran = ran.and(side_by_side(root, &tests.lab)?);
     }
-    let (more, passed) = side_by_side(root, &tests.lab)?;
-    suites.extend(more);
-    Ok((suites, passed))
+    Ok(ran)
 }
 
-/// Runs suites of the lab in lanes until all have run, or one has failed.
-fn side_by_side(root: &Path, names: &BTreeSet<String>) -> Result<(Suites, bool)> {
+/// Runs lab suites in lanes until all have run, or one has failed.
+fn side_by_side(root: &Path, names: &BTreeSet<String>) -> Result<Ran> {
     let waiting = Mutex::new(shortest_first(names));
     let next = || waiting.lock().pop();
     let lane = || {
-        let mut suites = Suites::default();
+        let mut ran = Ran::nothing();
         while let Some(name) = next() {
             let arguments = [integration([&name]), vec!["--".to_owned(), "--test-threads=1".to_owned()]].concat();
-            let (more, passed) = cargo_test(root, &arguments, &format!("{name}: "))?;
-            suites.extend(more);
-            if !passed {
+            ran = ran.and(cargo_test(root, &arguments, &format!("{name}: "))?);
+            if !ran.passed {
                 waiting.lock().clear();
-                return Ok((suites, false));
             }
         }
-        Ok((suites, true))
+        Ok(ran)
     };
-    let lanes: Vec<Result<(Suites, bool)>> = thread::scope(|scope| {
+    let lanes: Vec<Result<Ran>> = thread::scope(|scope| {
         let lanes: Vec<_> = (0..LANES).map(|_| scope.spawn(lane)).collect();
         lanes.into_iter().map(|lane| lane.join().unwrap_or_else(|_| bail!("a lane panicked"))).collect()
     });
-    lanes.into_iter().try_fold((Suites::default(), true), |(mut suites, passed), lane| {
-        let (more, also) = lane?;
-        suites.extend(more);
-        Ok((suites, passed && also))
-    })
+    lanes.into_iter().try_fold(Ran::nothing(), |ran, lane| Ok(ran.and(lane?)))
 }
 
 /// The order in which lanes take suites from the end.
@@ -197,9 +211,9 @@ fn shortest_first(names: &BTreeSet<String>) -> Vec<String> {
     order
 }
 
-/// Shows what cargo says, each line behind a prefix, and answers with the suites that ran and whether all passed.
-fn cargo_test(root: &Path, arguments: &[String], prefix: &str) -> Result<(Suites, bool)> {
-    // One pipe for both, so that the name of a suite and what became of it stay in order.
+/// Shows cargo's output with a prefix on each line.
+fn cargo_test(root: &Path, arguments: &[String], prefix: &str) -> Result<Ran> {
+    // One pipe for both, so that the name of a suite and its result stay in order.
     let (reader, writer) = std::io::pipe().context("make a pipe")?;
     let mut command = Command::new(cargo());
     command.args(["test", "--locked"]).args(arguments).current_dir(root);
@@ -212,18 +226,27 @@ fn cargo_test(root: &Path, arguments: &[String], prefix: &str) -> Result<(Suites
         println!("{prefix}{line}");
         log.line(&line);
     }
-    Ok((log.suites, child.wait().context("wait for cargo test")?.success()))
+    let passed = child.wait().context("wait for cargo test")?.success();
+    Ok(Ran { suites: log.suites, passed, said: log.said })
 }
 
-/// What cargo and the tests have said so far.
+/// The output of cargo and the tests so far.
 #[derive(Debug, Default)]
 struct Log {
     suites: Suites,
     current: String,
+    /// The output of failed tests.
+    said: Vec<String>,
+    /// Whether the line before this one was of a test that failed.
+    failing: bool,
 }
 
 impl Log {
     fn line(&mut self, line: &str) {
+        self.failing = is_of_failure(line, self.failing);
+        if self.failing && !line.trim().is_empty() {
+            self.said.push(format!("{}: {line}", self.current));
+        }
         if let Some(name) = heading(line.trim()) {
             self.suites.entry(name.clone()).or_default();
             self.current = name;
@@ -234,6 +257,13 @@ impl Log {
             suite.seconds += result.seconds;
         }
     }
+}
+
+/// Whether a line is of a test that failed. Suites of the lab indent the reason under the line of the test; the standard harness
+/// shows at the end, under a heading, what the test printed.
+fn is_of_failure(line: &str, before: bool) -> bool {
+    let heading = line.starts_with("---- ") || line.starts_with("test ") && line.contains(" ... FAILED");
+    heading || before && line != "failures:" && !line.starts_with("test ")
 }
 
 /// The name of a suite that begins: of `Running unittests src/lib.rs (target/debug/deps/abi-0123456789abcdef)` it is `abi src/lib.rs`,
@@ -250,7 +280,7 @@ fn heading(line: &str) -> Option<String> {
     })
 }
 
-/// What became of a suite, from `test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.02s`.
+/// The result of a suite, from `test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.02s`.
 fn result(line: &str) -> Option<Suite> {
     let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
     let mut suite = Suite::default();
@@ -265,7 +295,7 @@ fn result(line: &str) -> Option<Suite> {
     Some(suite)
 }
 
-/// The least of each suite of a group, from lines such as `quick 12 abi src/lib.rs`.
+/// The minimum of each suite of a group, from lines such as `quick 12 abi src/lib.rs`.
 fn least(text: &str, group: &str) -> Result<BTreeMap<String, u32>> {
     let mut least = BTreeMap::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
@@ -278,7 +308,7 @@ fn least(text: &str, group: &str) -> Result<BTreeMap<String, u32>> {
     Ok(least)
 }
 
-/// What did not run as it should.
+/// The faults of a run.
 fn left_out(suites: &Suites, least: &BTreeMap<String, u32>, group: &str) -> Vec<String> {
     let mut faults = Vec::new();
     for (name, suite) in suites {
@@ -300,7 +330,7 @@ fn left_out(suites: &Suites, least: &BTreeMap<String, u32>, group: &str) -> Vec<
     faults
 }
 
-/// How long each suite took, the longest first.
+/// How long each suite took, longest first.
 fn times(suites: &Suites) -> String {
     let mut rows: Vec<_> = suites.iter().filter(|(_, suite)| suite.passed > 0).collect();
     rows.sort_by(|(_, one), (_, other)| other.seconds.total_cmp(&one.seconds));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Dependencies that nothing uses: those of a member whose sources never say the library's name, and those of the workspace that no
-//! member has. A name in a comment counts as use.
+//! Unused dependencies: those of a member whose sources never mention the library, and those of the workspace that no
+//! member has. Being mentioned in a comment counts as use.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::metadata::{cargo_metadata, list};
 
-/// Libraries that only sources outside of the member's folder name: generated ones, and tests' helpers of another member.
+/// Libraries used only by sources outside the member's folder: generated ones, and test helpers of another member.
 const ELSEWHERE: &[(&str, &str)] =
     &[("hubble", "tonic-prost"), ("operator", "rcgen"), ("cli", "parking_lot"), ("cli", "tokio-util")];
 
@@ -52,7 +52,7 @@ fn of_package(package: &Value) -> Result<Vec<String>> {
     Ok(faults)
 }
 
-/// Whether a Rust source at one of these paths has this word.
+/// Whether a Rust source below one of these paths contains this word.
 fn named<P: AsRef<Path>>(word: &str, paths: impl IntoIterator<Item = P>) -> Result<bool> {
     for path in paths {
         let path = path.as_ref();
@@ -101,7 +101,7 @@ mod tests {
             "manifest_path": concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),
             "dependencies": [
                 dependency("anyhow", Value::Null),
-                // In two parts, or this line would name it.
+                // In two parts, or this line would mention it.
                 dependency(concat!("not-", "here"), Value::Null),
                 dependency(concat!("nor-", "there"), "dev".into()),
             ],

@@ -31,7 +31,7 @@ pub(crate) const PORT: u16 = 8080;
 pub(crate) const DENIED_PORT: u16 = PORT - 1;
 /// Entries of the flow table.
 pub(crate) const FLOWS: u32 = 65536;
-/// Rules of pod B, when it has policy.
+/// Number of rules for pod B, if it has policy.
 pub(crate) const RULES: u16 = 1000;
 
 const NETNS: &str = "programs";
@@ -79,7 +79,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Makes it. The calling thread is then in its network namespace.
+    /// Creates it. The calling thread is then in its network namespace.
     pub(crate) fn new() -> Result<Self> {
         networks::node(NETNS)?;
         let place = Place::named(NETNS);
@@ -168,7 +168,7 @@ impl World {
         Ok(())
     }
 
-    /// Puts pod B's rules into force, or takes them out of it.
+    /// Turns pod B's policy on or off.
     pub(crate) fn set_policy(&self, enforced: bool) -> Result<()> {
         let flags = if enforced { flags::INGRESS_ENFORCED } else { 0 };
         let b = Endpoint { flags, policy: POLICY, ..self.b };
@@ -189,13 +189,13 @@ impl World {
         self.b.ifindex
     }
 
-    /// Runs a program on a frame. Returns the verdict and the nanoseconds of a run.
+    /// Runs a program on a frame. Returns the verdict and the nanoseconds per run.
     pub(crate) fn run(&self, program: Program, ifindex: u32, frame: &[u8], repeat: u32) -> Result<(i32, f64)> {
         let run = self.datapath.test_run(program, frame, ifindex, repeat)?;
         Ok((run.verdict, f64::from(run.duration)))
     }
 
-    /// Takes the events out of the ring: one that is full is quicker than one that is read.
+    /// Empties the ring: writing to a full one is quicker than to one with a reader.
     pub(crate) fn drain(&mut self) {
         let _context = self.runtime.enter();
         while self.reader.read_present(|_| ()) > 0 {}

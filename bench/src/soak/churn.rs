@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Objects come and go. What is asked for while the API server is away or hangs is not done, which is part of it.
+//! Creates and deletes objects. Requests that fail because the API server is away or hangs are dropped, which is part of the soak.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -16,12 +16,12 @@ use crate::cluster::{Cluster, pause};
 use crate::run;
 
 const APPS: [&str; 4] = ["a", "b", "c", "d"];
-/// The most of each kind at a time.
+/// The most objects of each kind at a time.
 const NAMESPACES: usize = 4;
 const EACH: usize = 12;
 const KINDS: [&str; 4] = ["pods", "networkpolicies", "ciliumnetworkpolicies", "services"];
 
-/// What is there, as far as it was taken.
+/// The objects, as far as requests succeeded.
 #[derive(Debug, Default)]
 pub(super) struct Churn {
     namespaces: BTreeSet<String>,
@@ -32,7 +32,7 @@ pub(super) struct Churn {
 }
 
 impl Churn {
-    /// One object comes or goes.
+    /// Creates or deletes one object.
     pub(super) fn step(&mut self, cluster: &Cluster, random: &mut StdRng) {
         let number: u32 = random.random_range(0..10_000);
         let is_done = if self.namespaces.is_empty() || random.random_ratio(1, 20) {
@@ -66,7 +66,7 @@ impl Churn {
     fn object(&mut self, cluster: &Cluster, number: u32, random: &mut StdRng) -> bool {
         let kind = *KINDS.choose(random).unwrap_or(&"pods");
         let present: Vec<_> = self.objects.iter().filter(|(of, ..)| *of == kind).cloned().collect();
-        // As many come as go once there are some.
+        // As many are created as deleted once there are some.
         if let Some(gone) = present.choose(random).filter(|_| random.random_range(0..EACH) < present.len()) {
             let (_, namespace, name) = gone;
             let done = ask(cluster, &["-n", namespace, "delete", kind, name, "--wait=false", "--ignore-not-found"]);
@@ -87,7 +87,7 @@ impl Churn {
         made
     }
 
-    /// Waits until all pods are Ready and all namespaces that were deleted are gone.
+    /// Waits until all pods are Ready and all deleted namespaces are gone.
     pub(super) fn settled(&self, cluster: &Cluster) -> Result<()> {
         clock::poll(super::REST, super::BREATH, || {
             let there = namespaces(cluster)?;
@@ -120,10 +120,10 @@ impl fmt::Display for Churn {
     }
 }
 
-/// One that hangs is not waited for.
+/// Does not wait for a request that hangs.
 const SOON: &str = "--request-timeout=5s";
 
-/// Whether the API server does it.
+/// Whether the request succeeded.
 fn ask(cluster: &Cluster, arguments: &[&str]) -> bool {
     cluster.kubectl(&[&[SOON], arguments].concat()).is_ok()
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Daemons are killed, stopped and hung.
+//! Kills, stops and hangs daemons.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,7 +16,7 @@ use super::NODES;
 use crate::clock;
 use crate::cluster::Cluster;
 
-/// A daemon: its machine and what it was called by.
+/// A daemon: its machine and its name.
 const DAEMONS: [(&str, &str); 5] = [
     (NODES[0], "cilium-agent"),
     (NODES[1], "cilium-agent"),
@@ -25,10 +25,10 @@ const DAEMONS: [(&str, &str); 5] = [
     ("control", "kube-apiserver"),
 ];
 
-/// SIGKILL: it is started again at once. SIGTERM: it may tidy up first. SIGSTOP: it is there and says nothing, until it is woken.
+/// SIGKILL: it restarts at once. SIGTERM: it may tidy up first. SIGSTOP: it hangs until it is resumed.
 const SIGNALS: [Signal; 3] = [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGSTOP];
 
-/// What is being done to whom.
+/// The faults in progress.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     hung: Option<(Instant, Vec<u32>)>,
@@ -37,7 +37,7 @@ pub(super) struct Faults {
 }
 
 impl Faults {
-    /// Does something to a daemon now and then, and wakes what was hung for long enough.
+    /// Injects a fault now and then, and resumes what has hung for long enough.
     pub(super) fn step(&mut self, cluster: &Cluster, random: &mut StdRng) -> Result<()> {
         let now = clock::now();
         if self.hung.as_ref().is_some_and(|(until, _)| *until <= now) {
@@ -49,7 +49,7 @@ impl Faults {
         self.next = Some(now + Duration::from_secs(random.random_range(5..40)));
         let (machine, name) = *DAEMONS.choose(random).context("no daemons")?;
         let signal = *SIGNALS.choose(random).context("no signals")?;
-        // The operator is on one of the nodes; whatever was just killed may not be there yet.
+        // The operator is on one of the nodes; what was just killed may be missing.
         let pids = cluster.processes_named(machine, name)?;
         if pids.is_empty() {
             return Ok(());
@@ -57,7 +57,7 @@ impl Faults {
         pids.iter().for_each(|pid| send(*pid, signal));
         *self.done.entry((name, signal)).or_default() += 1;
         if signal == Signal::SIGSTOP {
-            // Longer than leases, deadlines and liveness probes last, now and then.
+            // Now and then for longer than leases, deadlines and liveness probes.
             self.hung = Some((now + Duration::from_secs(random.random_range(1..90)), pids));
         }
         Ok(())
@@ -69,7 +69,7 @@ impl Faults {
         }
     }
 
-    /// Leaves nothing hung. All of them are to be there in the end.
+    /// Resumes everything: all daemons must be there at the end.
     pub(super) fn end(&mut self, cluster: &Cluster) -> Result<()> {
         self.wake();
         clock::poll(super::REST, super::BREATH, || cluster.kubectl(&["get", "--raw", "/readyz"])).map(drop)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What is on the nodes: in maps, by meaning; of pods; and the agents' memory.
+//! Inspects the nodes: the contents of maps by meaning, what pods leave behind, and the agents' memory.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,15 +16,15 @@ use crate::run;
 /// The identity of health endpoints.
 const HEALTH: u64 = 4;
 
-/// What was seen, line by line, in no order.
+/// Findings as lines, unordered.
 pub(super) type Lines = BTreeSet<String>;
 
-/// The same look at each node.
+/// The same inspection of each node.
 pub(super) fn everywhere(look: fn(&Cluster, &str) -> Result<Lines>, cluster: &Cluster) -> Result<Vec<Lines>> {
     NODES.iter().map(|node| look(cluster, node).with_context(|| (*node).to_owned())).collect()
 }
 
-/// What is in only one of two looks.
+/// The difference between two inspections.
 pub(super) fn differences(before: &[Lines], after: &[Lines]) -> Vec<String> {
     let nodes = NODES.iter().zip(before.iter().zip(after));
     nodes.flat_map(|(node, (before, after))| one_sided(node, before, after)).collect()
@@ -35,7 +35,7 @@ fn one_sided(node: &str, before: &Lines, after: &Lines) -> Vec<String> {
     gone.chain(after.difference(before).map(|line| format!("{node} + {line}"))).collect()
 }
 
-/// The maps once they have stayed the same for a while.
+/// The maps once they have been stable for a while.
 pub(super) fn steady(cluster: &Cluster, node: &str) -> Result<Lines> {
     let mut last = Lines::new();
     clock::poll(super::REST, Duration::from_secs(5), || {
@@ -46,7 +46,7 @@ pub(super) fn steady(cluster: &Cluster, node: &str) -> Result<Lines> {
     })
 }
 
-/// What the agent's maps say, but for what only names other entries and for the health endpoint, which is another one after each start.
+/// The agent's maps, without mere references between entries and without the health endpoint, which is another one after each start.
 fn maps(cluster: &Cluster, node: &str) -> Result<Lines> {
     let pod = cluster.agent_pod(node)?;
     let dump = |map: &str| -> Result<Vec<Value>> {
@@ -77,13 +77,13 @@ fn maps(cluster: &Cluster, node: &str) -> Result<Lines> {
     Ok(lines)
 }
 
-/// The number of the policy of an endpoint, in a dump of it.
+/// The policy number of an endpoint, in a dump of it.
 fn policy(endpoint: &str) -> Option<u64> {
     let (_, rest) = endpoint.split_once("policy=")?;
     rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
-/// The entries of a dump: a list of them, or an object of keys and values.
+/// The entries of a dump: a list, or an object of keys and values.
 fn entries(dump: Value) -> Result<Vec<Value>> {
     match dump {
         Value::Array(entries) => Ok(entries),
@@ -108,7 +108,7 @@ pub(super) fn leftovers(cluster: &Cluster, node: &str) -> Result<Lines> {
     Ok(said.lines().map(str::trim).filter(lasting).map(str::to_owned).collect())
 }
 
-/// The agents' resident memory and open files over time.
+/// Samples of the agents' resident memory and open files.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     samples: Vec<(&'static str, u64)>,
@@ -117,13 +117,13 @@ pub(super) struct Memory {
 
 impl Memory {
     const EVERY: Duration = Duration::from_secs(15);
-    /// By how much an agent that has seen the whole soak may be larger than one that has just started, and by how many KiB at least.
+    /// How much larger an agent may be after the soak than after a fresh start: a share, and a minimum in KiB.
     const FACTOR: u64 = 2;
     const SLACK_KIB: u64 = 16 * 1024;
-    /// Files that an agent may have open beyond those after a start: connections, mostly.
+    /// How many more files than after a start an agent may have open: mostly connections.
     const FILES: usize = 32;
 
-    /// Looks, when it is time. An agent may be between two lives.
+    /// Takes a sample if one is due. The agent may just be restarting.
     pub(super) fn sample(&mut self, cluster: &Cluster) {
         if self.last.is_some_and(|last| last.elapsed() < Self::EVERY) {
             return;
@@ -134,7 +134,7 @@ impl Memory {
         }
     }
 
-    /// Compares the agents, which have seen at least the end of the soak, with themselves after a restart, and the largest sample with it.
+    /// Compares the agents and the largest sample with the same agents after a restart. They have seen at least the end of the soak.
     pub(super) fn is_flat(&self, cluster: &Cluster) -> Result<()> {
         let mut faulty = Vec::new();
         for node in NODES {

@@ -149,7 +149,9 @@ mod tests {
             let addr = Addr::from(ip);
             assert_eq!(addr.is_v4(), ip.is_ipv4(), "{text}");
             assert_eq!(IpAddr::from(addr), ip, "{text}");
+            assert_eq!(addr.to_string(), ip.to_string());
+            assert_eq!(addr.is_none(), text == "::", "{text}");
         }
-        assert!(Addr::from_v6("::".parse::<core::net::Ipv6Addr>().unwrap().octets()).is_none());
+        assert!(!Addr { hi: 1, lo: 0 }.is_none());
     }
 }

@@ -26,16 +26,21 @@ const SECOND: u32 = 32 - PEER_BITS;
 #[inline(always)]
 #[must_use]
 pub const fn of_peer(addr: Addr) -> u32 {
-    // Fibonacci hashing: the upper bits of the product depend on all bits of the address.
+    PEERS + hash(addr)
+}
+
+/// Fibonacci hashing: the upper bits of the product depend on all bits of the address.
+#[inline(always)]
+const fn hash(addr: Addr) -> u32 {
     let product = (addr.hi ^ addr.lo).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    PEERS + (product >> (64 - PEER_BITS)) as u32
+    (product >> (64 - PEER_BITS)) as u32
 }
 
 /// The slots of both addresses that a flow depends on, in one word: a service's flow from outside is about its client and its backend.
 #[inline(always)]
 #[must_use]
 pub const fn of_peers(one: Addr, other: Addr) -> u32 {
-    of_peer(one) | (of_peer(other) - PEERS) << SECOND
+    of_peer(one) | hash(other) << SECOND
 }
 
 /// The slots in such a word.
@@ -98,6 +103,15 @@ mod tests {
             assert!((PEERS..GENERATION).contains(&of_peer(addr)));
         }
         assert!(u32::from(u16::MAX) < PEERS && GENERATION < SLOTS);
+        let highest = (0..1 << 16).map(|lo| of_peer(Addr { hi: 0, lo })).max();
+        assert_eq!(highest, Some(GENERATION - 1));
+    }
+
+    #[test]
+    fn a_decision_that_nothing_overtook_notes_its_epochs() {
+        assert_eq!(noted(7, 3, 3), 7);
+        assert_ne!(noted(7, 3, 4), 7);
+        assert_ne!(noted(0, 3, 4), 0);
     }
 
     #[test]

@@ -417,9 +417,8 @@ impl Flow {
     /// Whether both directions have been silent for longer than the state of the connection allows, at tick `now`.
     #[must_use]
     pub const fn is_garbage(&self, proto: u8, now: u32) -> bool {
-        let (forward, reply) = (self.forward.last_seen, self.reply.last_seen);
-        let heard = if forward > reply { forward } else { reply };
-        now.saturating_sub(heard) > self.lifetime(proto)
+        let lifetime = self.lifetime(proto);
+        now.saturating_sub(self.forward.last_seen) > lifetime && now.saturating_sub(self.reply.last_seen) > lifetime
     }
 }
 

@@ -16,7 +16,7 @@ layout! {
         pub port: u16,
         /// IP protocol number.
         pub proto: u8,
-        /// [`SCOPE_EXTERNAL`] or [`SCOPE_INTERNAL`].
+        /// [`SCOPE_EXTERNAL`], [`SCOPE_INTERNAL`] or [`SCOPE_UNREDIRECTED`].
         pub scope: u8,
         /// Zero.
         pub pad: u32,
@@ -42,6 +42,8 @@ impl ServiceKey {
 pub const SCOPE_EXTERNAL: u8 = 0;
 /// The backends for clients inside of the cluster, where they differ.
 pub const SCOPE_INTERNAL: u8 = 1;
+/// The backends for pods that a redirect leads to, where it spares them ([`flags::SPARES_BACKENDS`]).
+pub const SCOPE_UNREDIRECTED: u8 = 2;
 
 layout! {
     /// What a frontend stands for.
@@ -92,6 +94,13 @@ pub mod flags {
     pub const MAGLEV: u32 = 4096;
     /// Replies go from the backend's node to the client, and not by the node that it asked (direct server return).
     pub const DSR: u32 = 8192;
+    /// The frontend is redirected to pods of this node.
+    pub const LOCAL_REDIRECT: u32 = 16384;
+    /// Pods of this node that are found among the denied source ranges take what is under [`super::SCOPE_UNREDIRECTED`], or go to the address
+    /// itself. Only packets tell which pod sends: sockets of pods are left alone.
+    pub const SPARES_BACKENDS: u32 = 32768;
+    /// The node's own programs find the address itself.
+    pub const PODS_ONLY: u32 = 65536;
 }
 
 /// Values of [`Backend::state`].
@@ -318,8 +327,8 @@ layout! {
 
 #[cfg(test)]
 mod tests {
-    use super::{Service, ServiceKey, flags};
-    use crate::Addr;
+    use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn a_mark_is_no_frontend() {
@@ -329,5 +338,43 @@ mod tests {
             assert!(!ServiceKey { port, proto, ..ServiceKey::mark(addr) }.is_mark());
         }
         assert_eq!((Service::MARK.count, Service::MARK.flags & flags::CLUSTER_IP), (0, 0));
+    }
+
+    #[test]
+    fn a_member_is_no_slot() {
+        for id in [0, 1, MEMBER - 1] {
+            let (member, slot) = (SlotKey::member(7, id), SlotKey { service: 7, slot: id });
+            assert!(member.is_member() && !slot.is_member());
+            assert_eq!((member.service, member.slot - MEMBER), (7, id));
+        }
+    }
+
+    #[test]
+    fn the_admitted_and_the_refused_of_a_service_have_keys_of_their_own() {
+        let [admitted, refused] = [false, true].map(|denied| SourceRangeKey::new(7, denied, [1; 16]));
+        assert_ne!(admitted, refused);
+        assert_eq!((admitted.id(), refused.id(), admitted.client, refused.client), (7, 7, [1; 16], [1; 16]));
+    }
+
+    #[test]
+    fn every_position_of_a_lookup_table_has_a_place_of_its_own() {
+        let size = 1021;
+        let places: BTreeSet<_> = (0..size).filter_map(|number| maglev_place(number, size)).collect();
+        assert_eq!(places.len(), size as usize);
+        assert!(places.iter().all(|(part, row, column)| *part < 4 && *row < MAGLEV_PART / 16 && *column < 16));
+        assert_eq!(maglev_place(size + 300, size), Some((1, 2, 12)));
+        assert_eq!(maglev_place(7, 0), None);
+    }
+
+    /// A connection keeps its backend over an upgrade, node by node.
+    #[test]
+    fn the_numbers_by_which_backends_are_chosen_never_change() {
+        let end = |seed: u64| Addr {
+            hi: 0x0123_4567_89ab_cdef ^ seed,
+            lo: 0xfedc_ba98_7654_3210_u64.rotate_left(seed as u32),
+        };
+        assert_eq!((spread(end(3)), spread(end(9))), (0x54d0_cd2a, 0x7375_ffa9));
+        let opening = Tuple { src: end(3), dst: end(9), sport: 0x1234, dport: 0xabcd, proto: 6, ..Tuple::NONE };
+        assert_eq!((spread_tuple(&opening), spread_tuple(&opening.reversed())), (0xe7f7_1d91, 0x72eb_bd11));
     }
 }

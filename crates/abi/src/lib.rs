@@ -62,3 +62,14 @@ pub mod identity {
         identity < 1 << 24
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::identity::{HOST, is_known_everywhere};
+
+    #[test]
+    fn what_fits_into_a_vni_is_known_everywhere() {
+        assert!(is_known_everywhere(HOST) && is_known_everywhere((1 << 24) - 1));
+        assert!(!is_known_everywhere(1 << 24) && !is_known_everywhere(u32::MAX));
+    }
+}

@@ -99,3 +99,72 @@ impl From<Flow> for flow::Flow {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::fmt::Debug;
+
+    fn carried<T: Debug + Default + PartialEq>(field: &str, old: T, new: T) {
+        assert_ne!(old, T::default(), "{field} proves nothing");
+        assert_eq!(new, old, "{field}");
+    }
+
+    macro_rules! carried {
+        ($old:expr => $new:expr, $($field:ident)+) => { $(carried(stringify!($field), $old.$field, $new.$field);)+ };
+    }
+
+    const fn half(number: u8) -> Half {
+        Half {
+            hop: Addr { hi: 1, lo: number as u64 },
+            bytes: number as u64 + 1,
+            packets: number as u64 + 2,
+            last_seen: number as u32 + 3,
+            last_report: number as u32 + 4,
+            origin: number as u32 + 5,
+            out_ifindex: number as u32 + 6,
+            mtu: number as u16 + 7,
+            action: number + 8,
+            tcp_seen: number + 9,
+            tcp_reported: number + 10,
+            flags: number + 11,
+            pad: [0; 2],
+        }
+    }
+
+    fn is_carried(old: &Half, new: &flow::Half) {
+        carried!(old => new, hop bytes packets last_seen last_report origin out_ifindex mtu action tcp_seen tcp_reported flags);
+    }
+
+    #[test]
+    fn a_migrated_flow_keeps_everything() {
+        let old = Flow {
+            tag: 1,
+            topology_epoch: 2,
+            src_epoch: 3,
+            dst_epoch: 4,
+            peers: 5,
+            flags: 6,
+            proxy_port: 7,
+            src_endpoint: 8,
+            dst_endpoint: 9,
+            src_identity: 10,
+            dst_identity: 11,
+            provenance: 12,
+            service: 13,
+            backend: 14,
+            created: 15,
+            nat_sport: 16,
+            nat_dport: 17,
+            nat_src: Addr { hi: 18, lo: 19 },
+            nat_dst: Addr { hi: 20, lo: 21 },
+            forward: half(30),
+            reply: half(60),
+        };
+        let new = flow::Flow::from(old);
+        carried!(old => new, tag topology_epoch src_epoch dst_epoch peers flags proxy_port src_endpoint dst_endpoint src_identity dst_identity);
+        carried!(old => new, provenance service backend created nat_sport nat_dport nat_src nat_dst);
+        is_carried(&old.forward, &new.forward);
+        is_carried(&old.reply, &new.reply);
+    }
+}

@@ -125,4 +125,16 @@ mod tests {
         assert_eq!(decide(Some(&ALLOW), Some(&ALLOW)), Some((&ALLOW, match_type::L3_ONLY)));
         assert_eq!(decide(None, None), None);
     }
+
+    #[test]
+    fn the_match_type_says_how_much_of_the_key_counted() {
+        use match_type as m;
+        let types = [PREFIX_L3, PREFIX_PROTO, PREFIX_PROTO + 1, PREFIX_PORT].map(|prefix| {
+            let entry = PolicyEntry { prefix_len: prefix as u8, ..ALLOW };
+            (decide(Some(&entry), None).map(|found| found.1), decide(None, Some(&entry)).map(|found| found.1))
+        });
+        let expected =
+            [(m::L3_ONLY, m::ALL), (m::L3_PROTO, m::PROTO_ONLY), (m::L3_L4, m::L4_ONLY), (m::L3_L4, m::L4_ONLY)];
+        assert_eq!(types, expected.map(|(peer, any)| (Some(peer), Some(any))));
+    }
 }

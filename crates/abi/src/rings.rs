@@ -72,6 +72,7 @@ mod tests {
         let frontends: std::collections::BTreeSet<u32> = (1..=FRONTENDS).map(of_service).collect();
         assert_eq!((rings.len(), frontends.len()), (2 * ENDPOINTS as usize, FRONTENDS as usize));
         assert!(rings.is_disjoint(&frontends) && rings.union(&frontends).all(|ring| *ring < COUNT));
+        assert_eq!(rings.len() + frontends.len(), COUNT as usize);
     }
 
     #[test]

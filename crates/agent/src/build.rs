@@ -26,7 +26,7 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
     let mut surface = Surface::new();
     let sources = sources::reflect(config, node_name, client, tasks);
     surface.add(sources.surface);
-    let namespace: Arc<str> = own_namespace(client).into();
+    let namespace: Arc<str> = client.own_namespace().into();
     let proxies = proxy::start(
         &config.gateway,
         proxy::Shared {
@@ -67,6 +67,7 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
         services::Inputs {
             services: sources.services,
             slices: proxies.slices.clone(),
+            redirects: sources.redirects,
             pods: sources.pods.clone(),
             node: NodeName { cluster: config.node.cluster.clone(), name: node_name.to_owned() },
             nodes: sources.nodes.clone(),
@@ -204,9 +205,4 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
         endpoints,
         serving,
     })
-}
-
-/// The namespace of the agent's own objects.
-pub(crate) fn own_namespace(client: &Client) -> String {
-    std::env::var("CILIUM_K8S_NAMESPACE").unwrap_or_else(|_| client.default_namespace().to_owned())
 }

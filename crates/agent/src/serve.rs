@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! An agent on its node: the real kernel, the configured API server, and the sockets it serves.
 
-use crate::build::{build, own_namespace};
+use crate::build::build;
 use crate::config::Config;
 use crate::kernel;
 use crate::running::Agent;
@@ -25,7 +25,7 @@ pub(crate) async fn start(config: &Config, tasks: &Tasks) -> anyhow::Result<Unin
         .await
         .with_context(|| format!("health server on port {}", config.health_port))?;
     let client = k8s::Client::connect(&config.client()).await.context("connection to the API server")?;
-    let uninstall = uninstall::watch(config, &own_namespace(&client), &client, tasks);
+    let uninstall = uninstall::watch(config, &client.own_namespace(), &client, tasks);
     let host = kernel::open(config)?;
     let agent = build(config, &node::name(), host, &client, tasks)?;
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Durations as people read them.
+//! Durations for people.
 
 use std::time::Duration;
 
-/// `1h1m1s`; days are hours, and nothing is finer than a second.
+/// `1h1m1s`; days count as hours, and seconds are the smallest unit.
 pub(crate) fn short(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (h, m, s) = (seconds / 3600, seconds / 60 % 60, seconds % 60);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The command `cilium`: a cluster, seen from a workstation through its API server.
+//! The command `cilium`: a cluster seen from a workstation, through its API server.
 
 mod collect;
 mod config;
@@ -30,7 +30,7 @@ struct Arguments {
     command: Commands,
 }
 
-/// Which cluster, and where in it.
+/// Which cluster to use, and which namespace.
 #[derive(Args, Clone, Debug)]
 struct Place {
     /// Context of the kubeconfig.
@@ -48,7 +48,7 @@ impl Place {
     async fn connect(&self) -> Result<k8s::Client> {
         let kubeconfig = match (&self.kubeconfig, &self.context) {
             (Some(path), _) => Some(path.clone()),
-            // A context is one of a file, which must be named to be read.
+            // A context belongs to a file, which has to be named to be read.
             (None, Some(_)) => default_kubeconfig(),
             (None, None) => None,
         };

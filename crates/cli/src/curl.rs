@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `curl`: fetches a URL, for containers that have no other program. It knows the flags that are typed for a look at metrics and
-//! health, and refuses the others rather than guess; there is no TLS.
+//! `curl`: fetches a URL, for containers without any other program. It knows the flags used to look at metrics and
+//! health, and rejects the others rather than guess; there is no TLS.
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Command, FromArgMatches};
@@ -72,7 +72,7 @@ pub(crate) async fn run(args: impl IntoIterator<Item = OsString>) -> Result<()> 
     Ok(out.flush()?)
 }
 
-/// What a server answers, whether it is content with the request or not.
+/// The server's response, successful or not.
 pub(crate) async fn fetch(url: &str, headers: &[String]) -> Result<Response<Bytes>> {
     let full = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
     let uri: Uri = full.parse().with_context(|| url.to_owned())?;
@@ -84,7 +84,7 @@ pub(crate) async fn fetch(url: &str, headers: &[String]) -> Result<Response<Byte
     let port = authority.port_u16().unwrap_or(80);
     let stream = TcpStream::connect((host, port)).await.with_context(|| format!("connect to {host}:{port}"))?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // Ends with the request; what goes wrong shows there.
+    // Ends with the request, which reports its errors.
     tokio::spawn(connection);
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let mut request = Request::get(path).header(HOST, authority.as_str()).header("user-agent", "curl");
@@ -104,7 +104,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
-    /// Answers once with this; the request comes back.
+    /// Answers one request with this and returns the request.
     async fn server(answer: &'static str) -> (String, tokio::task::JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("{}/metrics?a=b", listener.local_addr().unwrap());

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Why a Service is as it is, for people: of one node, or of all of them.
+//! Explains a Service to people: as one node has it, or all of them.
 
 use crate::table::Table;
 use anyhow::{Result, ensure};
 use rest::{ExplainedEndpoint, ExplainedFrontend, ServiceExplanation};
 use std::collections::BTreeSet;
 
-/// Refuses what is no NAMESPACE/NAME.
+/// Rejects anything but NAMESPACE/NAME.
 pub(crate) fn check_name(service: &str) -> Result<(&str, &str)> {
     let is_name = |part: &str| part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b':'));
     let parts = service.split_once('/').filter(|(namespace, name)| !namespace.is_empty() && !name.is_empty());
@@ -15,7 +15,7 @@ pub(crate) fn check_name(service: &str) -> Result<(&str, &str)> {
     Ok(parts.unwrap_or_default())
 }
 
-/// The addresses, without ports, at which the Service is reached.
+/// The addresses of the Service, without ports.
 pub(crate) fn addresses(explanation: &ServiceExplanation) -> BTreeSet<String> {
     let address = |frontend: &ExplainedFrontend| {
         let (address, _) = frontend.address.rsplit_once(':')?;
@@ -24,12 +24,12 @@ pub(crate) fn addresses(explanation: &ServiceExplanation) -> BTreeSet<String> {
     explanation.frontends.iter().filter_map(address).collect()
 }
 
-/// What one node says.
+/// What one node reports.
 pub(crate) fn of_node(explanation: &ServiceExplanation) -> String {
     of_nodes(&[explanation.node.as_str()], explanation)
 }
 
-/// What several nodes say alike.
+/// What several nodes report alike.
 pub(crate) fn of_nodes(nodes: &[&str], explanation: &ServiceExplanation) -> String {
     let ServiceExplanation { not_served_because, settings, problems, frontends, endpoints, announced, .. } =
         explanation;
@@ -65,7 +65,7 @@ fn frontend_cells(frontend: &ExplainedFrontend) -> [String; 4] {
 
 fn endpoint_cells(endpoint: &ExplainedEndpoint) -> [String; 5] {
     let ExplainedEndpoint { address, node, zone, state, left_out, left_out_locally, .. } = endpoint;
-    // Who is left out everywhere has one reason.
+    // An endpoint left out everywhere has the same reason everywhere.
     let why = match (left_out.is_empty(), left_out_locally.is_empty()) {
         (true, true) => String::new(),
         (true, false) => format!("where the policy is Local: {left_out_locally}"),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The command `cilium-health`: what can be reached from this node.
+//! The command `cilium-health`: what this node can reach.
 
 pub(crate) mod render;
 
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 /// How long to wait for an answer.
 const ANSWER: Duration = Duration::from_secs(30);
-/// How long to wait for new probes: longer than the agent lets itself wait.
+/// How long to wait for new probes: longer than the agent gives itself.
 const PROBE: Duration = Duration::from_secs(75);
 
 /// Show which nodes, and which of their health endpoints, can be reached from this node.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The part of kubectl's JSONPath templates that scripts use: text, and `{.a.b}`, `{$.a['b'][0]}`, `{.a[*].b}`.
+//! The subset of kubectl's JSONPath templates that scripts use: text, and `{.a.b}`, `{$.a['b'][0]}`, `{.a[*].b}`.
 
 use serde_json::Value;
 
@@ -16,12 +16,12 @@ enum Step {
     All,
 }
 
-/// Says what is wrong with a template.
+/// Checks a template.
 pub(crate) fn check(template: &str) -> Result<(), String> {
     parse(template).map(|_| ())
 }
 
-/// What the template makes of a value; a path that leads nowhere is empty.
+/// Expands the template for a value; a path that leads nowhere is empty.
 pub(crate) fn apply(template: &str, value: &Value) -> String {
     let mut text = String::new();
     for part in parse(template).unwrap_or_default() {

@@ -17,43 +17,43 @@ use std::ffi::OsString;
 use std::future::Future;
 use std::process::ExitCode;
 
-/// What clap knows of `cilium`, `cilium-dbg`, `cilium-health`, `hubble` and `curl`; the reference is made of it.
+/// The clap definitions of `cilium`, `cilium-dbg`, `cilium-health`, `hubble` and `curl`, from which the reference is made.
 #[must_use]
 pub fn commands() -> [clap::Command; 5] {
     [cluster::command(), dbg::command(), health::command(), hubble::command(), curl::command()]
 }
 
-/// Runs `cilium`, with its name as first argument.
+/// Runs `cilium`; the first argument is its name.
 #[must_use]
 pub fn cilium(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     block_on(cluster::run(args))
 }
 
-/// Runs `cilium-dbg`, with its name as first argument.
+/// Runs `cilium-dbg`; the first argument is its name.
 #[must_use]
 pub fn dbg(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     block_on(dbg::run(args))
 }
 
-/// Runs `cilium-health`, with its name as first argument.
+/// Runs `cilium-health`; the first argument is its name.
 #[must_use]
 pub fn health(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     block_on(health::run(args))
 }
 
-/// Runs `hubble`, with its name as first argument.
+/// Runs `hubble`; the first argument is its name.
 #[must_use]
 pub fn hubble(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     block_on(hubble::run(args))
 }
 
-/// Runs `curl`, with its name as first argument.
+/// Runs `curl`; the first argument is its name.
 #[must_use]
 pub fn curl(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     block_on(curl::run(args))
 }
 
-/// Runs a command to its end on this thread, and says what went wrong.
+/// Runs a command to completion on this thread, and reports its error.
 fn block_on(command: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = match runtime {
@@ -68,7 +68,7 @@ fn block_on(command: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
 
 fn failure(error: &anyhow::Error) -> ExitCode {
     if let Some(usage) = error.downcast_ref::<clap::Error>() {
-        // Help and version are no failures.
+        // Help and version are not failures.
         let _ = usage.print();
         return ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(1));
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `-o json|yaml|jsonpath=...`: what programs read instead of tables.
+//! `-o json|yaml|jsonpath=...`: output for programs instead of tables.
 
 use crate::jsonpath;
 use anyhow::{Context, Result};
@@ -15,7 +15,7 @@ pub(crate) enum Format {
     Json,
     /// YAML.
     Yaml,
-    /// The part that a JSONPath template names.
+    /// The part that a JSONPath template selects.
     JsonPath(String),
 }
 
@@ -36,7 +36,7 @@ impl std::str::FromStr for Format {
 }
 
 impl Format {
-    /// The value in this form; none when it is for people.
+    /// The value in this format; `None` when the output is for people.
     pub(crate) fn structured<T: Serialize + ?Sized>(&self, value: &T) -> Result<Option<String>> {
         Ok(match self {
             Self::Text => None,
@@ -46,7 +46,7 @@ impl Format {
         })
     }
 
-    /// Prints the value in this form, or what `text` makes of it.
+    /// Prints the value in this format, or as `text` formats it.
     pub(crate) fn print<T: Serialize + ?Sized>(&self, value: &T, text: impl FnOnce() -> String) -> Result<()> {
         let shown = self.structured(value)?;
         print!("{}", shown.unwrap_or_else(text));

@@ -15,11 +15,11 @@ use tokio::net::UnixStream;
 
 /// Where the agent listens.
 pub(crate) const SOCKET: &str = "/var/run/cilium/cilium.sock";
-/// Where it tells of the health of the cluster.
+/// Base of the health API.
 pub(crate) const HEALTH_SOCKET: &str = "/var/run/cilium/health.sock";
 const HEALTH_SOCKET_NAME: &str = "health.sock";
 
-/// The agent, by one of its APIs.
+/// A client of one of the agent's APIs.
 #[derive(Clone, Debug)]
 pub(crate) struct Agent {
     socket: PathBuf,
@@ -28,40 +28,40 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// The agent's own API. `host` is the path of the socket, perhaps as a URL.
+    /// The agent's main API. `host` is the path of the socket, possibly as a URL.
     pub(crate) fn new(host: &Path, timeout: Duration) -> Self {
         Self { socket: socket(host), base: "/v1", timeout }
     }
 
-    /// Its API for the health of the cluster.
+    /// The health API.
     pub(crate) fn health(host: &Path, timeout: Duration) -> Self {
         Self { socket: socket(host), base: "/v1beta", timeout }
     }
 
-    /// The API for the health of the cluster of this same agent; its socket is beside the other unless it is named.
+    /// The health API of the same agent; its socket is beside the other unless it is given.
     pub(crate) fn with_health(&self, host: Option<&Path>) -> Self {
         let beside = || self.socket.with_file_name(HEALTH_SOCKET_NAME);
         Self { socket: host.map_or_else(beside, socket), base: "/v1beta", timeout: self.timeout }
     }
 
-    /// The same, with another time to wait for an answer.
+    /// The same, with another timeout.
     pub(crate) fn within(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
     }
 
-    /// The object at a path below the API's base.
+    /// Gets the object at a path below the API's base.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         self.ask(Method::GET, path).await
     }
 
-    /// The same, or none where the agent has no such path, because the feature is off.
+    /// The same, or `None` if the agent has no such path because the feature is off.
     pub(crate) async fn get_opt<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>> {
         let (status, body) = self.answer(Method::GET, path).await?;
         let is_absent = status == StatusCode::NOT_FOUND && body.is_empty();
         if is_absent { Ok(None) } else { Self::read(&format!("GET {}{path}", self.base), status, &body).map(Some) }
     }
 
-    /// What comes of a request to do something.
+    /// Sends a request that changes something.
     pub(crate) async fn put<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         self.ask(Method::PUT, path).await
     }
@@ -82,7 +82,7 @@ impl Agent {
         if status.is_success() {
             return serde_json::from_slice(body).with_context(|| format!("the agent's answer to {what}"));
         }
-        // The agent says why as a JSON string, or as plain text.
+        // The agent's reason, a JSON string or plain text.
         let why: Option<String> = serde_json::from_slice(body).ok();
         let text = why.unwrap_or_else(|| String::from_utf8_lossy(body).trim().to_owned());
         match status {
@@ -98,7 +98,7 @@ impl Agent {
         let connect = || format!("connect to the agent at {}: is it running?", self.socket.display());
         let stream = UnixStream::connect(&self.socket).await.with_context(connect)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.with_context(connect)?;
-        // Ends with the request; what goes wrong shows there.
+        // Ends with the request, which reports its errors.
         tokio::spawn(connection);
         let what = format!("{method} {}{path}", self.base);
         let request = Request::builder().method(method).uri(format!("{}{path}", self.base)).header(HOST, "localhost");
@@ -122,7 +122,7 @@ pub(crate) mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixListener;
 
-    /// An agent that answers these paths with these bodies, whatever the base of the API; a path may have a method in front.
+    /// An agent that answers these paths with these bodies, whatever the base of the API; a path may begin with a method.
     pub(crate) fn agent(bodies: &[(&str, &str)]) -> (Agent, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("cilium.sock");

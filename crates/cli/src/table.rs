@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Columns that are as wide as their widest cell, some spaces apart: what every command prints.
+//! Tables whose columns are as wide as their widest cell, some spaces apart, as every command prints them.
 
 use std::fmt;
 
 const GAP: usize = 3;
 
-/// A table. Rows may be of different lengths; lines do not end in spaces.
+/// A table. Rows may differ in length; lines have no trailing spaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Table {
     gap: usize,
@@ -26,12 +26,12 @@ impl Table {
         table
     }
 
-    /// An empty table whose columns are so many spaces apart.
+    /// An empty table with this many spaces between columns.
     pub(crate) fn with_gap(gap: usize) -> Self {
         Self { gap, rows: Vec::new() }
     }
 
-    /// Adds the rows of another table, whose columns become as wide as these.
+    /// Adds the rows of another table, and aligns them with these.
     pub(crate) fn append(&mut self, other: Self) {
         self.rows.extend(other.rows);
     }
@@ -46,7 +46,7 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut widths: Vec<usize> = Vec::new();
         for row in &self.rows {
-            // What ends a line widens nothing: nothing stands to the right of it.
+            // The last cell of a line widens nothing, since nothing follows it.
             let padded = row.len().saturating_sub(1);
             widths.resize(widths.len().max(row.len()), 0);
             for (widest, cell) in widths.iter_mut().zip(row).take(padded) {

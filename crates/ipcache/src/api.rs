@@ -36,3 +36,6 @@ fn render(row: &IpEntry) -> IpListEntry {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -103,7 +103,7 @@ fn value(entry: &IpEntry) -> IpcacheEntry {
 
 fn flags_of(entry: &IpEntry) -> u8 {
     let flags = [(entry.no_masquerade, flags::NO_MASQUERADE), (entry.node_address, flags::NODE)];
-    flags.into_iter().filter(|(set, _)| *set).fold(0, |flags, (_, flag)| flags | flag)
+    flags.into_iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum()
 }
 
 fn key4(net: Ipv4Net) -> LpmKey<[u8; 4]> {

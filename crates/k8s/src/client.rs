@@ -149,6 +149,13 @@ impl Client {
         self.inner.default_namespace()
     }
 
+    /// The namespace of this daemon's own objects: as its pod is told (`CILIUM_K8S_NAMESPACE`), or else the default one.
+    #[must_use]
+    pub fn own_namespace(&self) -> String {
+        let told = std::env::var("CILIUM_K8S_NAMESPACE").ok().filter(|namespace| !namespace.is_empty());
+        told.unwrap_or_else(|| self.default_namespace().to_owned())
+    }
+
     /// Objects of a kind in the whole cluster.
     #[must_use]
     pub fn all<K: kube::Resource<DynamicType = ()>>(&self) -> Api<K> {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Who has which address. No I/O: rows go in, and what is to be written comes out.
+//! Who has which address. No I/O: rows go in, and what to write comes out.
 //!
-//! An address that was decided on is held from then on, whether it could be written or not, and until the Service is gone or may
-//! not have it any more. What the status of a Service names is adopted before anything new is given out.
+//! An address stays with a Service from the moment of the decision, written or not, until the Service is deleted or may no longer
+//! have it. Addresses that statuses already name are adopted before anything new is given out.
 
 mod former;
 mod give;
@@ -27,7 +27,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use waiting::Waiting;
 
-/// Gives Services their addresses.
+/// Allocates addresses to Services.
 #[derive(Debug, Default)]
 pub struct Allocator {
     pools: Pools,
@@ -43,11 +43,11 @@ pub struct Allocator {
 #[derive(Debug)]
 struct ServiceState {
     service: Service,
-    /// In the order in which it got them.
+    /// In the order they were allocated.
     held: Vec<IpAddr>,
-    /// What its status names that nobody can tell the pool of.
+    /// Addresses in its status whose pool cannot be determined.
     strays: Vec<IpAddr>,
-    /// `None` as long as it is none of our business: no pool has ever been there for it.
+    /// `None` until the first pool exists for it: the Service is not ours before that.
     verdict: Option<Verdict>,
 }
 
@@ -57,18 +57,18 @@ impl ServiceState {
     }
 }
 
-/// What has changed since it was settled last.
+/// What has changed since the last call of `settle`.
 #[derive(Debug, Default)]
 struct Work {
     /// Services to look at.
     services: BTreeSet<ServiceName>,
-    /// Those of them that share by other terms than before.
+    /// Those whose terms of sharing have changed.
     terms: BTreeSet<ServiceName>,
-    /// Sharing keys of which a Service has changed or given something back.
+    /// Sharing keys of Services that have changed or released an address.
     keys: BTreeSet<Arc<str>>,
     /// Addresses that have become free.
     freed: BTreeSet<IpAddr>,
-    /// Pools with other blocks, selectors and so on, as they were; nothing for a new one.
+    /// Pools whose spec has changed, as they were before; `None` for a new one.
     specs: BTreeMap<PoolName, Option<Arc<Spec>>>,
     /// Pools whose status may have to change.
     pools: BTreeSet<PoolName>,
@@ -79,27 +79,27 @@ struct Work {
 /// What may have to be written.
 #[derive(Debug, Default)]
 pub struct Settled {
-    /// Services of which [`Allocator::service_update`] may have something to tell.
+    /// Services for which [`Allocator::service_update`] may return something.
     pub services: BTreeSet<ServiceName>,
-    /// Pools of which [`Allocator::pool_update`] may have something to tell.
+    /// Pools for which [`Allocator::pool_update`] may return something.
     pub pools: BTreeSet<Arc<str>>,
-    /// How many Services were looked at.
+    /// How many Services were examined.
     pub considered: usize,
 }
 
-/// How much there is of what.
+/// Figures for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Pools that overlap others.
     pub conflicting_pools: usize,
-    /// Services that are ours.
+    /// Services managed here.
     pub services: usize,
-    /// Those that lack something.
+    /// Those that lack an address.
     pub unsatisfied: usize,
 }
 
 impl Allocator {
-    /// Takes over a pool that is new or has changed.
+    /// Adds or updates a pool.
     pub fn set_pool(&mut self, pool: Pool) {
         let name = pool.name.clone();
         self.work.pools.insert(name.clone());
@@ -108,7 +108,7 @@ impl Allocator {
         }
     }
 
-    /// Takes over that a pool is gone.
+    /// Removes a pool.
     pub fn remove_pool(&mut self, name: &str) {
         if let Some(before) = self.pools.remove(name) {
             self.work.pools.remove(name);
@@ -116,13 +116,13 @@ impl Allocator {
         }
     }
 
-    /// Takes over which addresses the cluster itself has.
+    /// Sets which addresses the cluster itself uses.
     pub fn set_occupant(&mut self, occupant: Occupant) {
         let before = self.cluster.insert(occupant.name, occupant.uses.clone());
         self.review_pools(&before.unwrap_or_default(), &occupant.uses);
     }
 
-    /// Takes over that a part of the cluster is gone.
+    /// Removes a node or ServiceCIDR and its addresses.
     pub fn remove_occupant(&mut self, name: &str) {
         let before = self.cluster.remove(name);
         self.review_pools(&before.unwrap_or_default(), &[]);
@@ -140,7 +140,7 @@ impl Allocator {
         }
     }
 
-    /// Takes over a Service that is new or has changed.
+    /// Adds or updates a Service.
     pub fn set_service(&mut self, service: Service) {
         let name = service.name.clone();
         let before = self.services.get(&name).map(|state| &state.service);
@@ -171,7 +171,7 @@ impl Allocator {
         }
     }
 
-    /// Takes over that a Service is gone. What it had is kept for one of its name while there is anything else.
+    /// Removes a Service. Its addresses are kept for a Service of the same name as long as there are others to give.
     pub fn remove_service(&mut self, name: &ServiceName) {
         let Some(state) = self.services.remove(name) else { return };
         let had: BTreeSet<IpAddr> = state.held.iter().copied().chain(state.service.present()).collect();
@@ -193,7 +193,7 @@ impl Allocator {
         self.work.touched.remove(name);
     }
 
-    /// What is to be written to a Service, if its status is not as it should be.
+    /// The status to write to a Service, if its own is out of date.
     #[must_use]
     pub fn service_update(&self, name: &ServiceName, now: Timestamp) -> Option<ServiceUpdate> {
         let state = self.services.get(name).filter(|state| state.service.is_written())?;
@@ -202,18 +202,18 @@ impl Allocator {
         ServiceUpdate::of(&state.service, addresses, state.verdict.as_ref(), now)
     }
 
-    /// Whether another Service must lose an address before this one has it: it shared it when that was decided, and does so no more.
+    /// Whether another Service must lose an address before this one gets it: they shared it at the decision, and no longer do.
     fn is_delayed(&self, service: &Service, address: IpAddr) -> bool {
         service.present().all(|present| present != address) && self.obstacle(service, address).is_some()
     }
 
-    /// What is to be written to a pool, if its status is not as it should be.
+    /// The status to write to a pool, if its own is out of date.
     #[must_use]
     pub fn pool_update(&self, name: &str, now: Timestamp) -> Option<PoolUpdate> {
         self.pools.get(name)?.update(now)
     }
 
-    /// How many addresses a pool has.
+    /// Address counts of a pool.
     #[must_use]
     pub fn pool_counts(&self, name: &str) -> Option<Counts> {
         self.pools.get(name).map(PoolState::counts)
@@ -251,7 +251,7 @@ impl Allocator {
         }
     }
 
-    /// Decides that a Service is not to have an address any more.
+    /// Takes an address away from a Service.
     fn release(&mut self, name: &ServiceName, address: IpAddr) {
         let Some(state) = self.services.get_mut(name) else { return };
         state.held.retain(|held| *held != address);
@@ -262,11 +262,11 @@ impl Allocator {
         }
     }
 
-    /// Takes over which addresses the status of a Service names, and which it named.
+    /// Records which addresses the status of a Service names, and named before.
     fn rename(&mut self, name: &ServiceName, before: &BTreeSet<IpAddr>, now: &BTreeSet<IpAddr>) {
         for address in now.difference(before) {
             let was_free = self.occupancy.is_free(*address);
-            // Another controller may have been quicker than what was decided here.
+            // Another controller may have written before us.
             self.work.services.extend(self.occupancy.holders(*address).filter(|holder| *holder != name).cloned());
             self.occupancy.name(name, *address);
             if was_free {
@@ -282,7 +282,7 @@ impl Allocator {
         }
     }
 
-    /// Has what is written to those who are to have an address looked at again, and who may share it with them now.
+    /// Marks those waiting for an address that was just written, and those that may now share it, to be looked at again.
     fn review_holders_of(&mut self, address: IpAddr) {
         for state in self.occupancy.holders(address).filter_map(|name| self.services.get(name)) {
             self.work.keys.extend(state.service.sharing().map(|terms| terms.key.clone()));

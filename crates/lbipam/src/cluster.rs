@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Addresses that the cluster itself has: those of nodes, of pods, and of Services inside of it. No Service gets one of them from a pool.
+//! Addresses in use by the cluster itself: of nodes, of pods, and of Services inside it. Pools never give one of them out.
 
 use crate::range::Range;
 use ipnet::IpNet;
@@ -8,7 +8,7 @@ use k8s::k8s_openapi::api::networking::v1::ServiceCIDR;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// What has addresses. One row per node, or per ServiceCIDR.
+/// An owner of addresses. One row per node and per ServiceCIDR.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Occupant {
     /// Kind and name.
@@ -23,7 +23,7 @@ impl statedb::Row for Occupant {
     }
 }
 
-/// Addresses, and what they are.
+/// Addresses and what they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Use {
     pub(crate) range: Range,
@@ -31,7 +31,7 @@ pub(crate) struct Use {
 }
 
 impl Occupant {
-    /// A node, with its addresses and those of its pods. What cannot be read is nobody's: it is told of elsewhere.
+    /// A node with its own addresses and those of its pods. Unreadable ones are skipped; they are reported elsewhere.
     #[must_use]
     pub fn node(object: &CiliumNode) -> Option<Self> {
         let name = object.metadata.name.as_deref()?;
@@ -44,7 +44,7 @@ impl Occupant {
         Some(Self { name: format!("node {name}").into(), uses: addresses.chain(pods).collect() })
     }
 
-    /// The addresses that Services have inside of the cluster.
+    /// The range of ClusterIPs.
     #[must_use]
     pub fn service_cidr(object: &ServiceCIDR) -> Option<Self> {
         let name = object.metadata.name.as_deref()?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Node IPAM: Services whose load balancer is the nodes themselves, by their own addresses. Nothing is given out; what a Service has follows from
+//! Node IPAM: the nodes themselves are the load balancer. Nothing is allocated; the addresses of a Service follow from the
 //! the nodes.
 
 use crate::range::Family;
@@ -17,12 +17,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// The class of Services that have addresses of nodes.
+/// The class of Services served by nodes.
 const CLASS: &str = "io.cilium/node";
-/// Which nodes, as a label selector.
+/// Annotation with a label selector of nodes.
 const MATCH: &str = "io.cilium.nodeipam/match-node-labels";
 const EXCLUDED: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
-/// Taint of a node that is about to be taken away.
+/// Taint of a node that is about to be removed.
 const GOING: &str = "ToBeDeletedByClusterAutoscaler";
 const SERVICE_OF_SLICE: &str = "kubernetes.io/service-name";
 
@@ -36,7 +36,7 @@ pub struct NodeService {
     families: Vec<Family>,
     /// Only nodes with an endpoint take its traffic.
     local: bool,
-    /// None if it cannot be read.
+    /// `None` if the selector is invalid.
     nodes: Option<Selector>,
     ingress: Vec<LoadBalancerIngress>,
 }
@@ -49,8 +49,8 @@ impl statedb::Row for NodeService {
 }
 
 impl NodeService {
-    /// The row of an object; none if its addresses are not those of nodes. Of the configuration `default_class` says whether Services without a
-    /// class are.
+    /// The row of an object; `None` if nodes do not serve it. `default_class` says whether they serve Services
+    /// without a class.
     #[must_use]
     pub fn ingest(config: Config, object: &core::Service) -> Option<Self> {
         let spec = object.spec.as_ref().filter(|spec| spec.type_.as_deref() == Some("LoadBalancer"))?;
@@ -71,8 +71,8 @@ impl NodeService {
         })
     }
 
-    /// The status that the Service is to have, unless it has it: external addresses of nodes, or where none of them has one, internal ones. A
-    /// selector that cannot be read leaves things as they are.
+    /// The status to write, if it differs: external addresses of the nodes or, if none has one, internal ones. An invalid
+    /// selector changes nothing.
     pub fn update<'a>(
         &self,
         nodes: impl IntoIterator<Item = &'a NodePlace>,
@@ -95,7 +95,7 @@ impl NodeService {
         (ingress != self.ingress).then(update)
     }
 
-    /// What its author is told, if the selector cannot be read.
+    /// The message to the author of an invalid selector.
     #[must_use]
     pub fn warning(&self) -> Option<Warning> {
         let note = format!("{MATCH} is no label selector; the addresses stay as they are");
@@ -104,12 +104,12 @@ impl NodeService {
     }
 }
 
-/// The status that a Service is to have. One row per Service that has another.
+/// The status a Service should have. One row per Service whose status differs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NodeUpdate {
     /// Namespace and name.
     pub service: ServiceName,
-    /// The version that was decided on.
+    /// The version the decision is based on.
     pub version: String,
     /// All of its addresses.
     pub ingress: Vec<LoadBalancerIngress>,
@@ -122,14 +122,14 @@ impl statedb::Row for NodeUpdate {
     }
 }
 
-/// What of a Node matters here. One row per Node.
+/// The part of a Node that matters here. One row per Node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodePlace {
     name: Arc<str>,
     labels: BTreeMap<String, String>,
     internal: Vec<IpAddr>,
     external: Vec<IpAddr>,
-    /// Balancers are to leave it out.
+    /// Excluded from load balancers.
     excluded: bool,
 }
 
@@ -141,7 +141,7 @@ impl statedb::Row for NodePlace {
 }
 
 impl NodePlace {
-    /// The row of an object. An address that cannot be read is left out.
+    /// The row of an object. Unreadable addresses are left out.
     #[must_use]
     pub fn ingest(object: &core::Node) -> Option<Self> {
         let addresses = object.status.iter().flat_map(|status| status.addresses.iter().flatten());
@@ -169,7 +169,7 @@ pub struct Hosts {
     slice: (Arc<str>, Arc<str>),
     /// The Service.
     pub service: ServiceName,
-    /// Names of nodes with an endpoint that takes connections.
+    /// Names of nodes with an endpoint that accepts connections.
     pub nodes: BTreeSet<Arc<str>>,
 }
 
@@ -181,7 +181,7 @@ impl statedb::Row for Hosts {
 }
 
 impl Hosts {
-    /// The row of an object; none if it is of no Service.
+    /// The row of an object; `None` if it belongs to no Service.
     #[must_use]
     pub fn ingest(object: &EndpointSlice) -> Option<Self> {
         let (namespace, name) = (object.metadata.namespace.as_deref()?, object.metadata.name.as_deref()?);
@@ -201,6 +201,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use serde_json::{Value, json};
+    use statedb::Row;
 
     const CONFIG: Config = Config { default_class: false, ipv4: true, ipv6: true };
 
@@ -208,7 +209,7 @@ mod tests {
         NodePlace::ingest(&serde_json::from_value(object).unwrap()).unwrap()
     }
 
-    /// Of the addresses, those that begin with a 2 are external.
+    /// Addresses starting with a 2 are external.
     fn with_addresses(name: &str, addresses: &[&str]) -> Value {
         let kind = |ip: &str| if ip.starts_with('2') { "ExternalIP" } else { "InternalIP" };
         let addresses: Vec<_> = addresses.iter().map(|ip| json!({"type": kind(ip), "address": ip})).collect();
@@ -244,6 +245,8 @@ mod tests {
         assert_eq!(given(&dual, &all, &[]).unwrap(), ["203.0.113.3", "2001:db8::3"]);
         let right = service(json!({}), json!({}), &["203.0.113.3"]).unwrap();
         assert_eq!(given(&right, &all, &[]), None, "what is right is not written");
+        let update = web.update(&all, &BTreeSet::new()).unwrap();
+        assert_eq!([web.key(), update.key()], [web.name.clone(), web.name.clone()]);
         let gone = service(json!({}), json!({}), &["203.0.113.9"]).unwrap();
         assert_eq!(given(&gone, &[], &[]).unwrap(), [""; 0]);
     }
@@ -265,6 +268,8 @@ mod tests {
         let nonsense = service(json!({}), json!({MATCH: "tier in"}), &["10.0.0.9"]).unwrap();
         assert_eq!(given(&nonsense, &nodes, &[]), None, "it stays as it was");
         assert!(nonsense.warning().is_some() && selected.warning().is_none());
+        let about = nonsense.warning().unwrap().about;
+        assert_eq!((about.name.as_deref(), about.resource_version), (Some("web"), None), "one event for all versions");
     }
 
     #[test]
@@ -287,6 +292,7 @@ mod tests {
                 endpoint("n3", false, None)]});
         let hosts = Hosts::ingest(&serde_json::from_value(object).unwrap()).unwrap();
         assert_eq!(hosts.service, ServiceName::new("shop", "web"));
+        assert_eq!(hosts.key(), hosts.slice);
         assert_eq!(hosts.nodes, ["n1", "n2"].map(Arc::from).into());
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! CiliumLoadBalancerIPPools to rows. A block that cannot be used is named, and the others count.
+//! CiliumLoadBalancerIPPools to rows. An unusable block is reported, and the others count.
 
 use crate::range::Range;
 use crate::selector::Selector;
@@ -35,25 +35,25 @@ impl statedb::Row for Pool {
     }
 }
 
-/// What a pool is, apart from its status.
+/// The spec of a pool, and what is wrong with it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Spec {
     pub(crate) blocks: Vec<Block>,
-    /// `None` if it cannot be used: who has an address keeps it then, and nobody gets one.
+    /// `None` if it is invalid: owners then keep their addresses, and nobody gets one.
     pub(crate) selector: Option<Selector>,
     pub(crate) disabled: bool,
-    /// What is wrong with it, each by its field.
+    /// What is wrong with it, by field.
     pub(crate) faults: Vec<String>,
-    /// A block cannot be read, so it is not known which addresses belong to the pool.
+    /// A block is unreadable, so it is unknown which addresses belong to the pool.
     pub(crate) unreadable: bool,
 }
 
-/// Addresses in a row.
+/// A range of addresses as declared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Block {
     pub(crate) range: Range,
     prefix: Option<IpNet>,
-    /// The first and the last address are given to nobody.
+    /// The first and the last address are never given out.
     pub(crate) spares_ends: bool,
 }
 
@@ -83,7 +83,7 @@ impl Pool {
         })
     }
 
-    /// Whether an address is of this pool, be it given or not.
+    /// Whether an address belongs to this pool, owned or not.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         self.spec.blocks.iter().any(|block| block.range.contains(address))
@@ -117,7 +117,7 @@ fn parse(block: &LoadBalancerIPBlock, spares_ends: bool) -> Result<Block, String
         (Some(cidr), None, None) => {
             let prefix: IpNet = cidr.parse().map_err(|_| format!(".cidr: {cidr:?} is not a prefix"))?;
             let prefix = prefix.trunc();
-            // A prefix of one or two addresses would have none left.
+            // A prefix of one or two addresses would be left with none.
             let spares_ends = spares_ends && prefix.max_prefix_len() - prefix.prefix_len() > 1;
             Ok(Block { range: prefix.into(), prefix: Some(prefix), spares_ends })
         }
@@ -137,7 +137,7 @@ fn address(field: &str, text: &str) -> Result<IpAddr, String> {
     text.parse().map_err(|_| format!(".{field}: {text:?} is not an IP address"))
 }
 
-/// Refuses what holds addresses that cannot be a Service's.
+/// Rejects ranges with addresses that a Service cannot have.
 fn usable(block: Block) -> Result<Block, String> {
     match SPECIAL.iter().find(|special| Range::from(**special).overlaps(&block.range)) {
         Some(special) => Err(format!(": {block} holds addresses of {special}, which no Service can have")),

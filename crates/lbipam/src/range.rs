@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Addresses of one family in a row, and sets of such rows. Memory grows with the rows and not with the addresses.
+//! Ranges of addresses of one family, and sets of them. Memory grows with the number of ranges, not of addresses.
 
 use ipnet::IpNet;
 use std::collections::BTreeMap;
@@ -38,8 +38,8 @@ impl fmt::Display for Family {
     }
 }
 
-/// The addresses from the first to the last, both included. `IpAddr` orders all of IPv4 before all of IPv6, so two ranges of
-/// different families never meet.
+/// An inclusive range of addresses. `IpAddr` sorts all of IPv4 before all of IPv6, so ranges of different families
+/// never meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Range {
     /// The lowest address.
@@ -49,7 +49,7 @@ pub(crate) struct Range {
 }
 
 impl Range {
-    /// `None` if the addresses are of different families or in the wrong order.
+    /// `None` if the addresses differ in family or are in the wrong order.
     pub(crate) fn new(first: IpAddr, last: IpAddr) -> Option<Self> {
         (Family::of(first) == Family::of(last) && first <= last).then_some(Self { first, last })
     }
@@ -67,7 +67,7 @@ impl Range {
         self.first <= other.last && other.first <= self.last
     }
 
-    /// How many addresses it has; one less if it is all of IPv6.
+    /// Number of addresses; one less for the whole of IPv6.
     pub(crate) fn count(&self) -> u128 {
         (number(self.last) - number(self.first)).saturating_add(1)
     }
@@ -175,7 +175,7 @@ mod tests {
         #[test]
         fn a_set_of_addresses_is_one(steps in prop::collection::vec((any::<bool>(), any::<u8>(), any::<u8>()), 1..40)) {
             let (mut set, mut naive) = (AddressSet::default(), BTreeSet::new());
-            // Of the other family, and next to nothing: it must stay.
+            // A neighbour only by number, of the other family: it must stay.
             set.insert(Range::one(Family::V6.first()));
             for (add, first, last) in steps {
                 let range = range(first, last);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which Services a pool is for: label selectors, in which a Service's name and namespace count as labels.
+//! Which Services a pool serves: label selectors in which name and namespace of a Service count as labels.
 
 use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use model::ServiceName;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 const NAMESPACE: &str = "io.kubernetes.service.namespace";
 const NAME: &str = "io.kubernetes.service.name";
 
-/// What is selected by: a Service's labels and names.
+/// What selectors match: a Service's labels and names.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Subject<'a> {
     pub(crate) name: &'a ServiceName,
@@ -25,7 +25,7 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// Each label, those that its names count as too.
+    /// Every label, including its names.
     pub(crate) fn labels(&self) -> impl Iterator<Item = Label> {
         let names = [(NAMESPACE, &*self.name.namespace), (NAME, &*self.name.name)];
         let labels = self.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
@@ -36,7 +36,7 @@ impl<'a> Subject<'a> {
 /// Key and value.
 pub(crate) type Label = (Arc<str>, Arc<str>);
 
-/// Requirements that a Service must meet; without any, all do.
+/// Requirements for a Service; without any, all match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Selector {
     requirements: Vec<(String, Operator)>,
@@ -53,7 +53,7 @@ enum Operator {
 impl Selector {
     /// # Errors
     ///
-    /// The first expression that means nothing, by its field.
+    /// The first invalid expression, by field.
     pub(crate) fn parse(field: &str, selector: &LabelSelector) -> Result<Self, String> {
         let equal = selector.match_labels.iter().flatten();
         let mut requirements: Vec<_> =
@@ -89,7 +89,7 @@ impl Selector {
         })
     }
 
-    /// A label that all selected Services have, if it asks for one.
+    /// A label that every selected Service must have, if there is one.
     pub(crate) fn required_label(&self) -> Option<Label> {
         self.requirements.iter().find_map(|(key, operator)| match operator {
             Operator::In(values) => match values.as_slice() {
@@ -135,6 +135,14 @@ mod tests {
     fn nobody_gets_into_another_namespaces_pool_by_a_label() {
         assert!(selects(json!({"matchLabels": {NAMESPACE: "shop"}})));
         assert!(!selects(json!({"matchLabels": {NAMESPACE: "bank"}})));
+    }
+
+    #[test]
+    fn a_label_with_one_possible_value_is_required() {
+        let required = |selector| parse(selector).unwrap().required_label();
+        assert_eq!(required(json!({"matchLabels": {"color": "blue"}})), Some(("color".into(), "blue".into())));
+        let several = json!({"key": "color", "operator": "In", "values": ["red", "blue"]});
+        assert_eq!(required(json!({"matchExpressions": [several, {"key": "color", "operator": "Exists"}]})), None);
     }
 
     #[test]

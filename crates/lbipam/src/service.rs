@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Services of type LoadBalancer to rows: what each asks for, and what its status says.
+//! Services of type LoadBalancer to rows: the request of each, and its status.
 
 use crate::range::Family;
 use crate::selector::Subject;
@@ -12,13 +12,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Type of the condition that says whether a Service has what it asks for. Who has it is, or was, ours.
+/// Type of the condition that says whether a Service has what it asks for. Services that have it are, or were, ours.
 pub const CONDITION: &str = "cilium.io/IPAMRequestSatisfied";
 
-/// Classes of Services that get their addresses here and are announced by somebody else.
+/// Classes of Services that get their addresses here and are announced by others.
 const CLASSES: [&str; 2] = ["io.cilium/bgp-control-plane", "io.cilium/l2-announcer"];
 
-/// How many addresses one Service can ask for: a pool is not one author's.
+/// How many addresses one Service can ask for: pools are shared by many authors.
 const ADDRESSES: usize = 16;
 
 const IPS: Annotation = Annotation("lbipam.cilium.io/ips", "io.cilium/lb-ipam-ips");
@@ -30,7 +30,7 @@ const SHARING_CROSS_NAMESPACE: Annotation =
 struct Annotation(&'static str, &'static str);
 
 impl Annotation {
-    /// The key that is used, and its value.
+    /// The key in use, and its value.
     fn get<'a>(&self, object: &'a Object) -> Option<(&'static str, &'a str)> {
         let annotations = object.annotations();
         let value = |key: &'static str| annotations.get(key).map(|value| (key, value.as_str()));
@@ -38,7 +38,7 @@ impl Annotation {
     }
 }
 
-/// What is the same for all Services.
+/// Settings for all Services.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// Whether Services without a class are ours.
@@ -58,7 +58,7 @@ impl Config {
     }
 }
 
-/// A Service of type LoadBalancer, or one that was ours when it was of that type. One row per such Service of the cluster.
+/// A Service of type LoadBalancer, or one that was ours when it had that type. One row per such Service of the cluster.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Service {
     /// Namespace and name.
@@ -69,7 +69,7 @@ pub struct Service {
     pub(crate) version: String,
     pub(crate) created: Timestamp,
     pub(crate) generation: Option<i64>,
-    /// It is about to go: it keeps what it has and gets nothing.
+    /// It is being deleted: it keeps what it has and gets nothing.
     pub(crate) deleting: bool,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) standing: Standing,
@@ -84,14 +84,14 @@ impl statedb::Row for Service {
     }
 }
 
-/// What a Service is to us.
+/// How we treat a Service.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Standing {
     /// It asks for addresses.
     Claims(Claim),
-    /// It is of another type by now, and still has what it got here.
+    /// Its type has changed, and it still has what it got here.
     Abandoned,
-    /// Somebody else gives it its addresses. They are not free.
+    /// Somebody else gives it addresses, which are therefore in use.
     Foreign,
 }
 
@@ -100,32 +100,32 @@ pub(crate) enum Standing {
 pub(crate) struct Claim {
     pub(crate) wanted: Wanted,
     pub(crate) sharing: Option<Sharing>,
-    /// What of the request cannot be understood, by its field: what the Service has is left to it then.
+    /// Invalid parts of the request, by field: the Service then keeps what it has.
     pub(crate) fault: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Wanted {
-    /// Any address of each of these.
+    /// Any address of each of these families.
     Families(Vec<Family>),
     /// These addresses.
     Addresses(Vec<IpAddr>),
 }
 
-/// With whom a Service shares its addresses.
+/// The terms on which a Service shares its addresses.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Sharing {
     pub(crate) key: Arc<str>,
-    /// Namespaces of others that it may be shared with; `*` for all.
+    /// Other namespaces it may share with; `*` for all.
     namespaces: BTreeSet<String>,
-    /// Protocol and number.
+    /// Protocols and port numbers.
     ports: BTreeSet<(String, i32)>,
-    /// The pods, if only nodes with one of them take its traffic (`externalTrafficPolicy: Local`).
+    /// The pod selector, if only nodes with such a pod take its traffic (`externalTrafficPolicy: Local`).
     local: Option<BTreeMap<String, String>>,
 }
 
 impl Service {
-    /// The row of an object; none if it is none of our business.
+    /// The row of an object; `None` if it is not ours.
     #[must_use]
     pub fn ingest(config: Config, object: &Object) -> Option<Self> {
         let (metadata, spec) = (&object.metadata, object.spec.as_ref()?);
@@ -212,7 +212,7 @@ impl Service {
     }
 }
 
-/// Without a class it is ours by default. A class says whose it is.
+/// Without a class it is ours by default; a class says whose it is.
 fn is_our_class(config: Config, spec: &ServiceSpec) -> bool {
     match spec.load_balancer_class.as_deref() {
         None => config.default_class,
@@ -237,7 +237,7 @@ impl Claim {
                 Err(reason) => fault = fault.or(Some(reason)),
             }
         }
-        // Who asked for a certain address is not helped by another.
+        // A request for a specific address is not satisfied by another.
         let asks = fault.is_some() || !addresses.is_empty();
         let wanted = if asks { Wanted::Addresses(addresses) } else { Wanted::Families(families) };
         Self { wanted, sharing: Sharing::of(object, spec), fault }
@@ -257,7 +257,7 @@ impl Claim {
     }
 }
 
-/// The addresses that are asked for, each with where that is said.
+/// The addresses asked for, each with the field that asks.
 fn requests<'a>(object: &'a Object, spec: &'a ServiceSpec) -> impl Iterator<Item = (&'static str, &'a str)> {
     let field = spec.load_balancer_ip.as_deref().filter(|text| !text.is_empty());
     let list = IPS.get(object).into_iter().flat_map(|(key, list)| list.split(',').map(move |text| (key, text.trim())));
@@ -275,7 +275,7 @@ fn request(families: &[Family], field: &str, text: &str) -> Result<IpAddr, Strin
     }
 }
 
-/// The families that it is to have addresses of. The API server fills both fields in for all but headless Services without pods.
+/// The families it should have addresses of. The API server sets both fields except for headless Services without pods.
 pub(crate) fn families(config: Config, spec: &ServiceSpec) -> Vec<Family> {
     let enabled = || [Family::V4, Family::V6].into_iter().filter(|family| config.has(*family));
     let named = spec.ip_families.iter().flatten().map(|name| if name == "IPv6" { Family::V6 } else { Family::V4 });

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the statuses of Services and pools are to say, if they do not.
+//! The statuses that Services and pools should have, where they differ.
 
 use crate::pool::Pool;
 use crate::service::{CONDITION, Service};
@@ -10,29 +10,29 @@ use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s::k8s_openapi::jiff::Timestamp;
 use std::net::IpAddr;
 
-/// Whether a pool overlaps another.
+/// Condition type: whether a pool overlaps another.
 pub const POOL_CONFLICT: &str = "cilium.io/PoolConflict";
-/// Whether all of a pool can be used.
+/// Condition type: whether all of a pool is usable.
 pub const POOL_VALID: &str = "cilium.io/PoolValid";
 const IPS_TOTAL: &str = "cilium.io/IPsTotal";
 const IPS_AVAILABLE: &str = "cilium.io/IPsAvailable";
 const IPS_USED: &str = "cilium.io/IPsUsed";
 
-/// The status that a Service is to have.
+/// The status a Service should have.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServiceUpdate {
-    /// The version that was decided on.
+    /// The version the decision is based on.
     pub version: String,
     /// All of its addresses.
     pub ingress: Vec<LoadBalancerIngress>,
     /// All of its conditions.
     pub conditions: Vec<Condition>,
-    /// What it lacks, if that was not said before.
+    /// What it lacks, unless that was said before.
     pub warnings: Vec<Warning>,
 }
 
 impl ServiceUpdate {
-    /// `verdict` is none if the Service is none of our business.
+    /// `verdict` is `None` if the Service is not ours.
     pub(crate) fn of(
         service: &Service,
         addresses: Vec<IpAddr>,
@@ -66,7 +66,7 @@ fn warning(about: &ObjectReference, reason: &'static str, note: String) -> Warni
     Warning { about: about.clone(), reason, action: "Assign", note }
 }
 
-/// The entries of its addresses as they are, and new ones for those that have none.
+/// The entries of its addresses as they are, with new ones for addresses without.
 pub(crate) fn entries(known: &[LoadBalancerIngress], addresses: &[IpAddr]) -> Vec<LoadBalancerIngress> {
     let address = |entry: &LoadBalancerIngress| entry.ip.as_deref().and_then(|ip| ip.parse::<IpAddr>().ok());
     let mut entries: Vec<LoadBalancerIngress> = Vec::new();
@@ -80,23 +80,23 @@ pub(crate) fn entries(known: &[LoadBalancerIngress], addresses: &[IpAddr]) -> Ve
     entries
 }
 
-/// The status that a pool is to have.
+/// The status a pool should have.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PoolUpdate {
-    /// The version that was decided on.
+    /// The version the decision is based on.
     pub version: String,
     /// All of its conditions.
     pub conditions: Vec<Condition>,
-    /// What is wrong with it, if that was not said before.
+    /// What is wrong with it, unless that was said before.
     pub warnings: Vec<Warning>,
 }
 
 /// How many addresses a pool has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
-    /// Those that somebody has.
+    /// Those with an owner.
     pub used: usize,
-    /// Those that may be given.
+    /// Those that may be given out.
     pub available: u128,
 }
 
@@ -129,10 +129,10 @@ pub(crate) fn said_of_conflict(conflict: Option<&str>) -> Said {
     }
 }
 
-/// Of so many overlaps each is named.
+/// How many overlaps are named.
 const NAMED: usize = 5;
 
-/// What cannot be used as it is written, and what of it the cluster itself has.
+/// What of its spec is unusable, and what of it the cluster itself uses.
 pub(crate) fn said_of_faults(faults: &[String], overlaps: &[String]) -> Said {
     let named = overlaps.iter().take(NAMED).map(|what| format!("spec.blocks: holds {what}, which no Service gets"));
     let others = overlaps.len().saturating_sub(NAMED);
@@ -145,7 +145,7 @@ pub(crate) fn said_of_faults(faults: &[String], overlaps: &[String]) -> Said {
     }
 }
 
-/// A condition, apart from when.
+/// A condition without its time.
 pub(crate) struct Said {
     kind: &'static str,
     status: &'static str,
@@ -159,7 +159,7 @@ impl Said {
     }
 }
 
-/// What the API server takes as a message.
+/// The longest message the API server accepts.
 const MAX_MESSAGE: usize = 32_768;
 
 fn shortened(mut message: String) -> String {
@@ -169,7 +169,7 @@ fn shortened(mut message: String) -> String {
     message
 }
 
-/// The conditions with these in place of those of their types. The time is that of the last change of a status.
+/// The conditions, with these in place of those of the same types. The time changes only with the status.
 fn with(present: &[Condition], said: &[Said], generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
     let mut conditions = present.to_vec();
     for said in said {
@@ -189,4 +189,40 @@ fn with(present: &[Condition], said: &[Said], generation: Option<i64>, now: Time
         }
     }
     conditions
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+    use super::*;
+
+    fn at(hour: u8) -> Timestamp {
+        format!("2026-01-01T{hour:02}:00:00Z").parse().unwrap()
+    }
+
+    #[test]
+    fn the_time_of_a_condition_is_that_of_its_last_change_of_status() {
+        let said = |status, message: &str| [Said::new("a", status, "reason", message)];
+        let since = |conditions: &[Condition]| conditions.iter().map(|c| c.last_transition_time.0).collect::<Vec<_>>();
+        let first = with(&[], &said("True", "x"), None, at(1));
+        let same = with(&first, &said("True", "y"), None, at(2));
+        assert_eq!((since(&same), same[0].message.as_str()), (vec![at(1)], "y"));
+        assert_eq!(since(&with(&same, &said("False", "y"), None, at(3))), [at(3)]);
+    }
+
+    #[test]
+    fn a_message_is_as_long_as_the_api_server_takes_it_and_cut_between_characters() {
+        let length = |text: &str| shortened(text.to_owned()).len();
+        assert_eq!(["a".repeat(MAX_MESSAGE), "a".repeat(MAX_MESSAGE + 1)].map(|text| length(&text)), [MAX_MESSAGE; 2]);
+        assert_eq!(length(&format!("a{}", "é".repeat(MAX_MESSAGE / 2))), MAX_MESSAGE - 1);
+        assert_eq!(length("short"), 5);
+    }
+
+    #[test]
+    fn of_many_overlaps_some_are_named() {
+        let overlaps = |count: usize| (0..count).map(|n| format!("node n{n}")).collect::<Vec<_>>();
+        assert!(!said_of_faults(&[], &overlaps(NAMED)).message.contains("more of these"));
+        assert!(said_of_faults(&[], &overlaps(NAMED + 2)).message.ends_with("; and 2 more of these"));
+    }
 }

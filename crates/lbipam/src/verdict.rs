@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Whether a Service has what it asks for, and if not, why.
+//! Whether a Service has what it asks for, and if not, why not.
 
 use std::fmt;
 
-/// Why a Service has, or has not, what it asks for; as the condition's `reason` says it.
+/// Why a Service has what it asks for or not, as in the condition's `reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Reason {
-    /// It has.
+    /// It does.
     Satisfied,
-    /// No pool may give it an address.
+    /// No pool serves it.
     NoPool,
-    /// The pools that may have none left.
+    /// The pools that serve it are exhausted.
     OutOfIps,
-    /// The pool of the address is for other Services.
+    /// The pool of the address serves other Services.
     PoolSelectorMismatch,
-    /// The address is another Service's, or kept back.
+    /// The address is in use by another Service, or reserved.
     AlreadyAllocated,
-    /// The address is another Service's, with which it cannot be shared.
+    /// The address is in use by another Service and cannot be shared with it.
     AlreadyAllocatedIncompatibleService,
-    /// The request cannot be understood.
+    /// The request is invalid.
     InvalidRequest,
 }
 
@@ -36,10 +36,10 @@ impl fmt::Display for Reason {
     }
 }
 
-/// A reason and what there is to say about it.
+/// A reason with its message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Verdict {
-    /// The reason; of several, the first.
+    /// The first reason, if there are several.
     pub(crate) reason: Reason,
     /// Empty if it has what it asks for.
     pub(crate) message: String,
@@ -52,7 +52,7 @@ impl Verdict {
         Self { reason, message: messages.join("; ") }
     }
 
-    /// Whether it has all.
+    /// Whether it has everything.
     pub(crate) fn is_satisfied(&self) -> bool {
         self.reason == Reason::Satisfied
     }

@@ -132,6 +132,7 @@ mod tests {
         for bad in ["512", "-1", "65536", "", "a"] {
             assert!(bad.parse::<ClusterId>().is_err(), "{bad}");
         }
+        assert_eq!((ClusterId::MAX.to_string().as_str(), <ClusterId as Value>::parse("7")), ("511", Some(cluster(7))));
     }
 
     #[test]

@@ -274,6 +274,8 @@ pub enum Scope {
     External,
     /// Those inside the cluster.
     Internal,
+    /// Pods whose own traffic a local redirect policy leaves alone.
+    Unredirected,
 }
 
 /// Key of a frontend.
@@ -301,7 +303,11 @@ impl FrontendKey {
 
 impl fmt::Display for FrontendKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scope = if self.scope == Scope::Internal { "/i" } else { "" };
+        let scope = match self.scope {
+            Scope::External => "",
+            Scope::Internal => "/i",
+            Scope::Unredirected => "/u",
+        };
         write!(f, "{}{scope}", self.addr)
     }
 }
@@ -333,6 +339,10 @@ pub struct Frontend {
     pub local_only: bool,
     /// For how long a client sticks to its backend, if at all.
     pub affinity: Option<Duration>,
+    /// Whether it is for pods, and not for the node's own programs.
+    pub pods_only: bool,
+    /// Whether its source ranges name those of its backends that have a separate frontend at the address, or none ([`Scope::Unredirected`]).
+    pub spares_backends: bool,
     /// Who may use it, if it is restricted.
     pub source_ranges: Option<Arc<SourceRanges>>,
     /// How a backend is chosen.
@@ -362,6 +372,8 @@ impl Frontend {
             two_scopes: false,
             local_only: false,
             affinity: None,
+            pods_only: false,
+            spares_backends: false,
             source_ranges: None,
             algorithm: Algorithm::Random,
             forwarding: Forwarding::Snat,
@@ -403,5 +415,53 @@ mod tests {
         let theirs = ServiceName { cluster: Some("blue".into()), ..ours.clone() };
         assert_ne!(ours, theirs);
         assert_eq!([ours, theirs].map(|name| name.to_string()), ["shop/cart", "blue/shop/cart"]);
+    }
+
+    #[test]
+    fn names_are_those_that_cilium_shows() {
+        let shown = |all: &[&dyn fmt::Display]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        use ServiceKind::{ClusterIp, ExternalIps, HostPort, LoadBalancer, LocalRedirect, NodePort};
+        assert_eq!(
+            shown(&[&ClusterIp, &NodePort, &ExternalIps, &LoadBalancer, &HostPort, &LocalRedirect]),
+            "ClusterIP NodePort ExternalIPs LoadBalancer HostPort LocalRedirect"
+        );
+        assert_eq!(shown(&[&TrafficPolicy::Cluster, &TrafficPolicy::Local]), "Cluster Local");
+        assert_eq!(shown(&[&Algorithm::Random, &Algorithm::Maglev]), "random maglev");
+        assert_eq!(shown(&[&Forwarding::Snat, &Forwarding::Dsr]), "snat dsr");
+        use BackendState::{Active, Quarantined, Terminating, TerminatingNotServing};
+        assert_eq!(
+            shown(&[&Active, &Terminating, &TerminatingNotServing, &Quarantined]),
+            "active terminating terminating-not-serving quarantined"
+        );
+        assert_eq!([Protocol::Tcp, Protocol::Udp, Protocol::Sctp].map(Protocol::number), [6, 17, 132]);
+    }
+
+    fn address(ip: &str) -> L4Addr {
+        L4Addr { ip: ip.parse().unwrap(), port: 80, protocol: Protocol::Tcp }
+    }
+
+    #[test]
+    fn a_frontend_is_shown_with_its_protocol_and_with_the_scope_of_clients_inside() {
+        let key = FrontendKey::external(address("10.96.0.1"));
+        assert_eq!(key.to_string(), "10.96.0.1:80/TCP");
+        assert_eq!(FrontendKey::internal(address("fd96::1")).to_string(), "[fd96::1]:80/TCP/i");
+        assert_eq!(FrontendKey { scope: Scope::Unredirected, ..key }.to_string(), "10.96.0.1:80/TCP/u");
+        let frontend = Frontend::new(key, 1, ServiceName::new("shop", "cart"), [].into());
+        assert_eq!(statedb::Row::key(&frontend), key);
+    }
+
+    #[test]
+    fn new_connections_go_to_active_backends_or_else_to_those_still_serving() {
+        use BackendState::{Active, Quarantined, Terminating, TerminatingNotServing};
+        let takers = |states: &[BackendState]| {
+            let backends =
+                states.iter().zip(0..).map(|(state, id)| Backend::new(BackendId(id), address("10.0.0.1"), *state));
+            let key = FrontendKey::external(address("10.96.0.1"));
+            let frontend = Frontend::new(key, 1, ServiceName::default(), backends.collect());
+            frontend.takers().map(|backend| backend.id.0).collect::<Vec<_>>()
+        };
+        assert_eq!(takers(&[Terminating, Active, Quarantined, Active]), [1, 3]);
+        assert_eq!(takers(&[TerminatingNotServing, Terminating, Quarantined]), [1]);
+        assert_eq!(takers(&[TerminatingNotServing, Quarantined]), [0_u32; 0]);
     }
 }

@@ -91,3 +91,17 @@ pub mod reserved {
         WORLD_IPV6 = 10, ["world-ipv6"];
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ranges_of_numbers_do_not_overlap() {
+        let ranges = |number| (IdentityId(number).is_reserved(), IdentityId(number).is_node_local());
+        assert_eq!([1, 255].map(ranges), [(true, false); 2]);
+        assert_eq!([256, (1 << 24) - 1, 2 << 24].map(ranges), [(false, false); 3]);
+        assert_eq!([1 << 24, (2 << 24) - 1].map(ranges), [(false, true); 2]);
+        assert_eq!(IdentityId(256).to_string(), "256");
+    }
+}

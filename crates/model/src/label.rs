@@ -184,4 +184,14 @@ mod tests {
         assert!(!labels.is_reserved("host"));
         assert!(labels.get(LabelSource::Any, "host").is_some());
     }
+
+    #[test]
+    fn labels_are_listed_as_sorted_texts() {
+        let labels: Labels = [Label::k8s("b", "2"), Label::k8s("a", "1")].into_iter().collect();
+        assert_eq!(labels.to_strings(), ["k8s:a=1", "k8s:b=2"]);
+        assert_eq!((labels.to_string().as_str(), labels.len(), labels.is_empty()), ("k8s:a=1,k8s:b=2", 2, false));
+        assert!(Labels::default().is_empty());
+        let host: Labels = ["reserved:host".parse().unwrap()].into_iter().collect();
+        assert!(host.is_reserved("host") && !host.is_reserved("world"));
+    }
 }

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Namespace and name of a pod.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PodName {
     /// Namespace.
     pub namespace: Arc<str>,
@@ -64,7 +64,7 @@ pub struct HostPort {
 }
 
 /// A pod of this node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pod {
     /// Namespace and name.
     pub name: PodName,
@@ -86,6 +86,8 @@ pub struct Pod {
     pub named_ports: Vec<NamedPort>,
     /// Host ports.
     pub host_ports: Vec<HostPort>,
+    /// Whether it takes connections: its condition Ready holds, and it is not being deleted.
+    pub ready: bool,
     /// Whether it has finished (phase Succeeded or Failed).
     pub ended: bool,
 }
@@ -128,5 +130,34 @@ impl statedb::Row for Namespace {
     type Key = Arc<str>;
     fn key(&self) -> Arc<str> {
         self.name.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(namespace: &str, labels: &[(&str, &str)], annotations: &[(&str, &str)]) -> Pod {
+        let owned = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        Pod {
+            name: PodName::new(namespace, "a"),
+            labels: owned(labels),
+            annotations: owned(annotations),
+            ..Pod::default()
+        }
+    }
+
+    #[test]
+    fn a_proxy_is_known_by_its_label_and_only_where_cilium_is() {
+        let proxy = [("k8s-app", "cilium-envoy")];
+        assert!(pod("kube-system", &proxy, &[]).is_proxy("kube-system"));
+        assert!(!pod("shop", &proxy, &[]).is_proxy("kube-system"), "anybody could say so of a pod");
+        assert!(!pod("kube-system", &[("k8s-app", "cilium")], &[]).is_proxy("kube-system"));
+    }
+
+    #[test]
+    fn the_mirror_of_a_static_pod_is_known_by_its_annotation() {
+        assert!(pod("a", &[], &[(Pod::MIRROR, "hash")]).is_mirror());
+        assert!(!pod("a", &[], &[("other", "hash")]).is_mirror());
     }
 }

@@ -34,7 +34,7 @@ pub fn command() -> clap::Command {
 pub struct Config {
     /// The API server.
     pub client: k8s::ClientConfig,
-    /// Namespace of the Lease and of the agents; the service account's if unset.
+    /// Namespace of the Lease, of the agents and of shared Services; the operator's own if unset.
     pub namespace: Option<String>,
     /// Log details.
     pub debug: bool,
@@ -108,10 +108,10 @@ impl Config {
         // Errors in the agents' keys are theirs to report.
         let services = services::Config::parse(values).unwrap_or_default();
         let served = gateway::Config::parse(values).ok();
-        Ok(read.finish(Self { services, ..Self::new(keys, served.as_ref(), cluster_pools) })?)
+        Ok(read.finish(Self { services, ..Self::new(keys, served, cluster_pools) })?)
     }
 
-    fn new(keys: Keys, served: Option<&gateway::Config>, cluster_pools: Option<Vec<Pools>>) -> Self {
+    fn new(keys: Keys, served: Option<gateway::Config>, cluster_pools: Option<Vec<Pools>>) -> Self {
         // Without CiliumEndpoints every identity would look unused.
         let endpoints = !keys.disable_endpoint_crd;
         let identity_gc = interval(keys.identity_gc_interval).filter(|_| endpoints);
@@ -123,7 +123,7 @@ impl Config {
         Self {
             client: client(&keys),
             gateways: gateways(&keys, served),
-            namespace: keys.namespace.or_else(own_namespace),
+            namespace: keys.namespace,
             debug: keys.debug,
             skip_crd_creation: keys.skip_crds,
             cluster_pools,
@@ -149,20 +149,16 @@ impl Config {
     }
 }
 
-fn own_namespace() -> Option<String> {
-    std::env::var("CILIUM_K8S_NAMESPACE").ok()
-}
-
 /// A duration where zero means never.
 fn interval(interval: Duration) -> Option<Duration> {
     Some(interval).filter(|interval| !interval.is_zero())
 }
 
-fn gateways(keys: &Keys, served: Option<&gateway::Config>) -> Option<Gateways> {
-    let namespace = keys.namespace.clone().or_else(own_namespace).unwrap_or_default();
-    let ingress = served.filter(|served| served.ingress).map(|served| served.ingresses(&namespace));
-    (keys.gateway_api || ingress.is_some()).then(|| Gateways {
-        kinds: gateway::Kinds { gateway_api: keys.gateway_api, ingress },
+fn gateways(keys: &Keys, served: Option<gateway::Config>) -> Option<Gateways> {
+    let ingresses = served.filter(|served| served.ingress);
+    (keys.gateway_api || ingresses.is_some()).then(|| Gateways {
+        gateway_api: keys.gateway_api,
+        ingresses,
         secrets_namespace: Some(keys.gateway_secrets_namespace.clone()).filter(|_| keys.gateway_secrets_sync),
         reports_namespace: keys.gateway_secrets_namespace.clone(),
         service: gateway::ServiceConfig {

@@ -16,8 +16,10 @@ const FIELD_MANAGER: &str = "cilium-operator-gateway";
 /// What is done for Gateways.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gateways {
-    /// What is read.
-    pub kinds: Kinds,
+    /// Objects of Gateway API are read.
+    pub gateway_api: bool,
+    /// How Ingresses are served, if they are.
+    pub ingresses: Option<gateway::Config>,
     /// Where credentials are copied to, of which agents may read Secrets; nothing is copied if unset.
     pub secrets_namespace: Option<String>,
     /// Where agents say what proxies have in force.
@@ -28,8 +30,8 @@ pub struct Gateways {
     pub nodes: String,
 }
 
-/// Starts to follow the objects, and to write what follows.
-pub(crate) fn start(client: &Client, config: &Gateways, tasks: &Tasks) {
+/// Starts to follow the objects, and to write what follows. `namespace` is the operator's.
+pub(crate) fn start(client: &Client, namespace: &str, config: &Gateways, tasks: &Tasks) {
     let (writer, observed) = statedb::table("gateway-observed-services");
     let ingest = gateway::ingest_observed;
     tasks.spawn("reflect-gateway-services", client.reflect(client.all(), writer, ingest));
@@ -46,8 +48,10 @@ pub(crate) fn start(client: &Client, config: &Gateways, tasks: &Tasks) {
     let reports = client.namespaced(&config.reports_namespace);
     let ingest = gateway::ingest_report;
     tasks.spawn("reflect-gateway-proxies", client.reflect_with(reports, watch, writer, ingest));
-    let Reflected { objects, ingresses } = Reading::Judging.objects(&config.kinds, client, tasks);
-    let ingress = config.kinds.ingress.clone().unwrap_or_default();
+    let ingress = config.ingresses.as_ref().map(|served| served.ingresses(namespace));
+    let kinds = Kinds { gateway_api: config.gateway_api, ingress: ingress.clone() };
+    let Reflected { objects, ingresses } = Reading::Judging.objects(&kinds, client, tasks);
+    let ingress = ingress.unwrap_or_default();
     let observed = Observed { services: observed, nodes, proxies, ingresses, ingress };
     let wanted = gateway::want(tasks, &objects, &observed, config.service.clone());
     reconcile(tasks, "ingress-write-addresses", wanted.ingresses, ingresses::Ingresses(client.clone()));

@@ -75,7 +75,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         tracing::warn!(key, "ignoring unknown configuration key");
     }
     let client = k8s::Client::connect(&config.client).await?;
-    let namespace = config.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
+    let namespace = config.namespace.clone().unwrap_or_else(|| client.own_namespace());
     let metrics = Metrics::default();
     let tasks = Tasks::new(stop);
     let progress = Progress::new(client.clone());

@@ -40,8 +40,11 @@ pub trait Target<R: Row>: Send + 'static {
     /// Applies a row. Leaves alone whatever already matches.
     fn update(&mut self, row: &R) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Removes what belongs to a key. Removing something absent succeeds.
-    fn delete(&mut self, key: &R::Key) -> impl Future<Output = Result<(), Self::Error>> + Send;
+    /// Removes what belongs to a key. Removing something absent succeeds. A target that only writes into what others own, such as the
+    /// status of an object, leaves nothing behind and needs neither this nor [`prune`](Self::prune).
+    fn delete(&mut self, _key: &R::Key) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        std::future::ready(Ok(()))
+    }
 
     /// Applies several operations in order, at most one per key, and returns the keys that failed. Override it where a
     /// batch is cheaper than one by one.
@@ -60,7 +63,9 @@ pub trait Target<R: Row>: Send + 'static {
     }
 
     /// Removes everything that is not desired. Called only once the table is complete.
-    fn prune(&mut self, desired: &Snapshot<R>) -> impl Future<Output = Result<(), Self::Error>> + Send;
+    fn prune(&mut self, _desired: &Snapshot<R>) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        std::future::ready(Ok(()))
+    }
 
     /// Whether the same operation on the same row would fail again. It is then retried only when the row changes or at
     /// the next full sync.

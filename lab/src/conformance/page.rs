@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The page about a run: what passed, what failed and why, what is not applicable and why.
+//! The page about a run: what passed, what failed, what is not applicable, and the reasons.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the test runner says of the specs: its report in JSON.
+//! The test runner's report, in JSON.
 
 use std::fs;
 use std::path::Path;
@@ -12,13 +12,13 @@ use serde::Deserialize;
 pub(super) enum Outcome {
     Passed,
     Failed,
-    /// It began, and found that it is made for another kind of cluster.
+    /// It started, and found that it needs another kind of cluster.
     Declined,
     /// It was not chosen.
     Unchosen,
 }
 
-/// What the test runner says of one spec.
+/// The report of one spec.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Spec {
@@ -62,13 +62,13 @@ impl Spec {
         }
     }
 
-    /// The first line of why it failed or declined.
+    /// The first line of the reason for its failure or skip.
     pub(super) fn message(&self) -> &str {
         self.failure.as_ref().map_or("", |failure| failure.message.lines().next().unwrap_or_default())
     }
 }
 
-/// The specs that were chosen, in the order of their names.
+/// The chosen specs, by name.
 pub(super) fn read(file: &Path) -> Result<Vec<Spec>> {
     let text = fs::read_to_string(file).context("the test runner wrote no report: see its output above")?;
     let suites: Vec<Suite> = serde_json::from_str(&text).with_context(|| format!("cannot read {}", file.display()))?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Numbered messages, each of which is to come back.
+//! Numbered messages, each of which must come back.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,7 +16,7 @@ use super::PACE;
 use crate::clock;
 use crate::netns::Netns;
 
-/// For a socket's read; nothing is lost because of it.
+/// Read timeout; nothing is lost because of it.
 const TICK: Duration = Duration::from_millis(50);
 /// How long the last messages may take.
 const LAST: Duration = Duration::from_secs(2);
@@ -63,7 +63,7 @@ pub(super) fn pings(client: &Netns, to: IpAddr, stop: &Arc<AtomicBool>) -> Resul
         IpAddr::V6(_) => (AddressFamily::Inet6, SockProtocol::IcmpV6, &REQUESTS[1]),
     };
     let socket = client.run(|| {
-        // Who may have a ping socket, of both families; nobody unless the container runtime said otherwise.
+        // The group range allowed to open ping sockets, for both families; empty unless the container runtime sets it.
         fs::write("/proc/sys/net/ipv4/ping_group_range", "0 0").context("cannot allow ping sockets")?;
         let socket = UdpSocket::from(socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, protocol)?);
         socket.connect(SocketAddr::new(to, 0))?;
@@ -72,7 +72,7 @@ pub(super) fn pings(client: &Netns, to: IpAddr, stop: &Arc<AtomicBool>) -> Resul
     send_and_receive(socket, request, stop)
 }
 
-/// Sends a header and a number, and then the next, until it is told to stop; fails if one did not come back.
+/// Sends a header with a number, then the next, until stopped; fails if one did not come back.
 fn send_and_receive(
     socket: UdpSocket,
     header: &'static [u8],
@@ -110,7 +110,7 @@ fn send_and_receive(
     }))
 }
 
-/// The numbers behind headers of a length, until it is over; `back` counts them.
+/// Reads the numbers behind headers of this length until stopped; `back` counts them.
 fn receive(socket: &UdpSocket, header: usize, over: &AtomicBool, back: &AtomicU32) -> BTreeSet<u32> {
     let (mut numbers, mut room) = (BTreeSet::new(), [0; 64]);
     while !over.load(Ordering::Relaxed) {

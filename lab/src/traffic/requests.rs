@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Short connections: each asks one question over HTTP and ends.
+//! Short connections: one HTTP request each.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -17,7 +17,7 @@ use crate::netns::Netns;
 const PACE: Duration = Duration::from_millis(5);
 /// A request that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// As many failures are told in words.
+/// How many failures are quoted.
 const TOLD: usize = 3;
 
 /// A loop of requests from a namespace to one address.
@@ -30,7 +30,7 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// Starts to ask for `path`.
+    /// Starts requesting `path`.
     #[must_use]
     pub fn start(from: Netns, to: SocketAddr, path: &'static str) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
@@ -52,7 +52,7 @@ impl Requests {
         Self { to, stop, answered, load }
     }
 
-    /// Waits until a number of requests more have been answered.
+    /// Waits until this many more requests have been answered.
     pub fn goes_on(&self, requests: u32) -> Result<()> {
         let from = self.answered.load(Ordering::Relaxed);
         clock::poll(4 * PATIENCE, &format!("{requests} more answers of {}", self.to), || {
@@ -62,7 +62,7 @@ impl Requests {
         })
     }
 
-    /// Ends them; an error tells how many have failed, and how.
+    /// Stops the requests; the error says how many failed, and how.
     pub fn finish(self) -> Result<()> {
         self.stop.store(true, Ordering::Relaxed);
         let failures = self.load.join().unwrap_or_else(|_| Err(anyhow!("a thread ended")))?;
@@ -73,7 +73,7 @@ impl Requests {
     }
 }
 
-/// One question on a connection of its own; the answer's body.
+/// Sends one request on a connection of its own and returns the body.
 pub fn get(to: SocketAddr, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect_timeout(&to, PATIENCE).context("connecting")?;
     stream.set_read_timeout(Some(PATIENCE))?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Building the tests with the programs in them, and running these until one fails.
+//! Builds the tests with the mutated programs, and runs them until one fails.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
@@ -15,21 +15,21 @@ use super::Reach;
 use super::table::Mutant;
 use super::tree::Tree;
 
-/// Longest that the tests of one binary may take, in seconds.
+/// Time limit for the tests of one binary, in seconds.
 const PATIENCE: &str = "900";
-/// Where tests load the programs: what fails there has not been tried.
+/// The module whose tests load the programs: a mutant that fails there was not tested.
 const LOADER: &str = "kernel/sandbox.rs:";
 
-/// What has become of a mutant.
+/// The fate of a mutant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// That test has noticed it.
+    /// Killed by that test.
     Killed(String),
     /// No test has.
     Survives,
-    /// The compiler refuses it.
+    /// It does not compile.
     BuildFails,
-    /// The kernel refuses it.
+    /// The verifier rejects it.
     LoadFails,
 }
 
@@ -44,14 +44,14 @@ impl Display for Outcome {
     }
 }
 
-/// The test binaries, with the programs of the tree in them.
+/// The test binaries, which embed the programs of the tree.
 pub(super) struct Programs {
     binaries: BTreeMap<String, PathBuf>,
     log: String,
 }
 
 impl Programs {
-    /// Builds the binaries of these tests; `None` when the programs do not build.
+    /// Builds the binaries of these tests; `None` if the programs do not compile.
     pub(super) fn build(tree: &Tree, tests: &[String]) -> Result<Option<Self>> {
         let log = File::create(tree.log()).with_context(|| format!("create {}", tree.log()))?;
         let built = Command::new("cargo")
@@ -73,7 +73,7 @@ impl Programs {
         Ok(Some(Self { binaries: binaries.collect(), log: tree.log() }))
     }
 
-    /// Runs the nearest tests and, if they all pass, the others of the same binaries.
+    /// Runs the related tests and, if they all pass, the rest of the same binaries.
     pub(super) fn meet(&self, mutant: &Mutant, reach: Reach) -> Result<Outcome> {
         let nearest = self.first_failure(&mutant.tests)?;
         if nearest != Outcome::Survives || reach == Reach::Related {
@@ -89,7 +89,7 @@ impl Programs {
         Ok(Outcome::Survives)
     }
 
-    /// Runs the tests that are named until one fails.
+    /// Runs the given tests until one fails.
     pub(super) fn first_failure(&self, tests: &[String]) -> Result<Outcome> {
         for (binary, words) in by_binary(tests) {
             let outcome = self.run(binary, &words)?;
@@ -102,14 +102,14 @@ impl Programs {
 
     fn run(&self, binary: &str, arguments: &[&str]) -> Result<Outcome> {
         let Some(path) = self.binaries.get(binary) else { bail!("there is no test binary {binary}") };
-        // The messages of tests that fail are wanted before the last has ended.
+        // A failure must be seen before the last test has ended.
         let log = OpenOptions::new().append(true).open(&self.log).with_context(|| format!("open {}", self.log))?;
         let mut tests = Command::new("timeout")
             .args(["--kill-after=10", PATIENCE])
             .arg(path)
             .arg("--nocapture")
             .args(arguments)
-            // That it fails is enough; nobody asks why.
+            // Only the fact of a failure matters, not its details.
             .env("MODEL_SHRINK", "0")
             .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::null())
@@ -120,7 +120,7 @@ impl Programs {
         let lines = tests.stdout.take().into_iter().flat_map(|stdout| BufReader::new(stdout).lines());
         let failed = lines.map_while(Result::ok).find_map(|line| failed(&line).map(String::from));
         if failed.is_some() {
-            // `timeout` hands the signal on.
+            // `timeout` passes the signal on.
             let _ = Command::new("kill").arg(tests.id().to_string()).status();
         }
         let status = tests.wait()?;
@@ -136,7 +136,7 @@ impl Programs {
     }
 }
 
-/// The test that a line of the test binary's tells of as failed. Other threads may write into that line.
+/// The test that a line of the output reports as failed. Other threads may write into that line.
 fn failed(line: &str) -> Option<&str> {
     let rest = line.get(line.find("test ")? + 5..)?;
     let (name, result) = rest.split_once(" ... ")?;

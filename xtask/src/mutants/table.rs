@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The table of mutations: `bpf/mutants/NAME.diff` is about `bpf/src/NAME.rs`.
+//! The table of mutations: `bpf/mutants/NAME.diff` mutates `bpf/src/NAME.rs`.
 //!
 //! ```text
 //! tests: prog::model prog::state          the nearest tests, by binary and module
@@ -24,13 +24,13 @@ use anyhow::{Context, Result, bail, ensure};
 /// A change of some lines.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Mutant {
-    /// What the programs do wrong then.
+    /// What the programs then do wrong.
     pub(super) name: String,
-    /// The file that it changes, below `bpf/src`.
+    /// The file it changes, below `bpf/src`.
     pub(super) file: PathBuf,
     /// `BINARY::WORDS` of the tests that should notice.
     pub(super) tests: Vec<String>,
-    /// Why nobody can notice it.
+    /// Why it cannot be noticed.
     pub(super) equivalent: Option<String>,
     old: Vec<String>,
     new: Vec<String>,
@@ -48,7 +48,7 @@ impl Mutant {
         words.is_empty() || words.iter().any(|word| title.contains(word))
     }
 
-    /// The source with the change. Indentation does not count.
+    /// The source with the change. Indentation is ignored.
     pub(super) fn apply(&self, source: &str) -> Result<String> {
         let lines: Vec<&str> = source.lines().collect();
         let is_here =
@@ -81,7 +81,7 @@ impl Mutant {
     }
 }
 
-/// All mutants, of which each applies to its file.
+/// All mutants, each checked to apply to its file.
 pub(super) fn read(root: &Path) -> Result<Vec<Mutant>> {
     let folder = root.join("bpf/mutants");
     let mut tables = Vec::new();

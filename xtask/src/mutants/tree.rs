@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A copy of the source tree to break: the checkout itself is never changed.
+//! A copy of the source tree to mutate: the checkout itself is never changed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    /// Copies what git knows of or would take up. What is there already keeps its time, so that it is not built again.
+    /// Copies what git tracks or would add. Unchanged files keep their times, so that they are not rebuilt.
     pub(super) fn copy(root: &Path) -> Result<Self> {
         let tree = Self { folder: root.join("target/mutants/bpf") };
         let listed = Command::new("git")
@@ -44,12 +44,12 @@ impl Tree {
         self.folder.join("target")
     }
 
-    /// What compiler and tests have said last.
+    /// The last output of compiler and tests.
     pub(super) fn log(&self) -> String {
         self.folder.join("log").display().to_string()
     }
 
-    /// Builds the programs with the mutation and lets them meet their tests.
+    /// Builds the programs with the mutation and runs the tests against them.
     pub(super) fn with(&self, mutant: &Mutant, meet: impl FnOnce(&Programs) -> Result<Outcome>) -> Result<Outcome> {
         let path = self.sources().join("bpf/src").join(&mutant.file);
         let source = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;

@@ -73,7 +73,9 @@ fn a_connection_stands_once_its_opener_answers_the_answer_and_ends_with_both_far
         let closed = Flow { reply: Half { tcp_seen: farewell, ..flow.reply }, ..half_closed };
         assert_eq!(state(&closed), State::Closed);
     }
-    assert_eq!(state(&Flow { reply: Half { tcp_seen: tcp::RST, ..flow.reply }, ..flow }), State::Closed);
+    let reset = Flow { reply: Half { tcp_seen: tcp::RST, ..flow.reply }, ..flow };
+    assert_eq!(state(&reset), State::Closed);
+    assert_eq!(state(&Flow { forward: Half { tcp_seen: tcp::RST, ..flow.forward }, ..reset }), State::Closed);
     assert_eq!(flow.state(proto::UDP), State::Established);
     assert_eq!(Flow::default().state(proto::UDP), State::Opening);
 }
@@ -82,6 +84,8 @@ fn a_connection_stands_once_its_opener_answers_the_answer_and_ends_with_both_far
 fn a_flow_lives_as_long_as_either_end_is_heard_and_as_its_state_allows() {
     let (_, mut flow) = record(0);
     (flow.forward.last_seen, flow.reply.last_seen) = (10, 1000);
+    assert!(!flow.is_garbage(proto::UDP, 1060) && flow.is_garbage(proto::UDP, 1061));
+    flow.reply.packets = 1;
     assert!(!flow.is_garbage(proto::UDP, 1060) && flow.is_garbage(proto::UDP, 1061));
     (flow.forward.last_seen, flow.reply.last_seen) = (1000, 10);
     assert!(!flow.is_garbage(proto::TCP, 1060) && flow.is_garbage(proto::TCP, 1061));
@@ -101,8 +105,11 @@ fn only_who_has_seen_the_answer_can_prove_it() {
         let (_, mut flow) = record(0);
         flow.reply.tcp_seen = tcp::SYN | tcp::ACK;
         flow.expect(expected);
-        assert!(flow.is_proved_by(expected) && flow.is_proved_by(expected.wrapping_add(1000)));
+        for genuine in [0, 1000, OPENING_WINDOW - 1] {
+            assert!(flow.is_proved_by(expected.wrapping_add(genuine)));
+        }
         for forged in [
+            expected.wrapping_add(OPENING_WINDOW),
             expected.wrapping_sub(1),
             expected.wrapping_add(1 << 16),
             expected.wrapping_sub(1 << 16),
@@ -115,6 +122,50 @@ fn only_who_has_seen_the_answer_can_prove_it() {
     assert!(unseen.is_proved_by(77));
     unseen.reply.tcp_seen = tcp::RST;
     assert!(!unseen.is_proved_by(77));
+}
+
+#[test]
+fn a_flow_is_listed_in_the_ring_of_who_opened_it_or_else_of_what_it_was_opened_to() {
+    let half = |ifindex| Half { origin: origin::STACK | origin::TUNNEL | ifindex, ..Half::default() };
+    let mut flow = Flow { src_endpoint: 1, dst_endpoint: 2, service: 3, ..Flow::default() };
+    (flow.forward, flow.reply) = (half(11), half(12));
+    assert_eq!(flow.ring(), rings::of(11, true));
+    flow.src_endpoint = 0;
+    assert_eq!(flow.ring(), rings::of_service(3));
+    flow.service = 0;
+    assert_eq!(flow.ring(), rings::of(12, false));
+    flow.dst_endpoint = 0;
+    assert_eq!(flow.ring(), rings::of(0, false), "the node's own");
+}
+
+#[test]
+fn the_parts_of_an_origin_do_not_overlap() {
+    assert_eq!(origin::STACK.count_ones() + origin::TUNNEL.count_ones() + origin::IFINDEX.count_ones(), u32::BITS);
+    assert_eq!(origin::STACK | origin::TUNNEL | origin::IFINDEX, u32::MAX);
+}
+
+#[test]
+fn a_tick_is_about_a_second() {
+    assert!((1_000_000_000..1_100_000_000).contains(&TICK_NS));
+}
+
+#[test]
+fn replies_of_a_translated_flow_have_a_tuple_of_their_own() {
+    for translated in [flags::NAT_SRC, flags::NAT_DST, flags::NAT_SRC | flags::NAT_DST] {
+        assert!(Flow { flags: translated, ..Flow::default() }.is_translated());
+    }
+    assert!(!Flow { flags: !(flags::NAT_SRC | flags::NAT_DST), ..Flow::default() }.is_translated());
+}
+
+/// Records outlive the build that made them, which must go on finding their tags right.
+#[test]
+fn the_tag_of_a_key_never_changes() {
+    let end =
+        |seed: u64| Addr { hi: 0x0123_4567_89ab_cdef ^ seed, lo: 0xfedc_ba98_7654_3210_u64.rotate_left(seed as u32) };
+    let key =
+        FlowKey { a: end(3), b: end(9), a_port: 0x1234, b_port: 0xabcd, proto: 0x91, class: 0x53, asker: 1, alias: 1 };
+    assert_eq!(key.tag(), 0x5810_9fb3);
+    assert_eq!(FlowKey { proto: proto::TCP, class: 0, asker: 0, alias: 0, ..key }.tag(), 0x8eb3_35bf);
 }
 
 fn any_tuple() -> impl Strategy<Value = Tuple> {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Finding out how Cilium is.
+//! Collects the status of Cilium.
 
 use super::exec::exec;
 use super::report::{Report, Workload};
@@ -15,16 +15,16 @@ use k8s::kube::{Api, Error, ResourceExt};
 use rest::{Endpoint, State, StatusResponse};
 use std::collections::BTreeSet;
 
-/// How many agents are asked at once.
+/// How many agents are asked at the same time.
 pub(super) const AT_ONCE: usize = 16;
 
-/// How many objects are asked for at once: the API server takes whole lists out of etcd, and their size is that of the cluster.
+/// Page size of lists: the API server reads whole lists from etcd, and they are as large as the cluster.
 const PAGE: u32 = 500;
 
 /// Container of the agent in its pod.
 pub(super) const AGENT: &str = "cilium-agent";
 
-/// Looks at everything once.
+/// Collects everything once.
 pub(super) async fn collect(client: &Client, namespace: &str) -> Report {
     let mut report = Report::default();
     daemon_set(client, namespace, "cilium", true, &mut report).await;
@@ -94,7 +94,7 @@ fn present<K>(
     None
 }
 
-/// Takes in a workload and its pods.
+/// Adds a workload and its pods.
 async fn judge(
     client: &Client,
     (namespace, name): (&str, &str),
@@ -176,7 +176,7 @@ async fn agents(api: &Api<Pod>, pods: Vec<String>, report: &mut Report) {
     }
 }
 
-/// What an agent says is wrong.
+/// The problems an agent reports.
 fn agent(pod: &str, status: &StatusResponse, report: &mut Report) {
     let health = status.cluster.as_ref().and_then(|cluster| cluster.cilium_health.as_ref());
     let states = [
@@ -211,7 +211,7 @@ fn controllers(pod: &str, controllers: &[rest::ControllerStatus], report: &mut R
     }
 }
 
-/// Counts the pods that need a network, and those that have it from Cilium.
+/// Counts the pods that need a network, and those connected by Cilium.
 async fn cluster_pods(client: &Client, report: &mut Report) -> Result<()> {
     let (pods, endpoints) = (client.all::<Pod>(), client.all::<CiliumEndpoint>());
     let endpoints = pages(ListParams::default(), async |page| endpoints.list_metadata(&page).await).await?;
@@ -228,7 +228,7 @@ async fn cluster_pods(client: &Client, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// All objects of a list, which is asked for page by page.
+/// All objects of a list, fetched page by page.
 async fn pages<K: Clone>(
     params: ListParams,
     page: impl AsyncFn(ListParams) -> Result<ObjectList<K>, Error>,

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What `cilium status` found, and how it is shown.
+//! The findings of `cilium status`, and how they are shown.
 
 use crate::table::Table;
 use rest::StatusResponse;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// The components in the order in which they are summed up: title, name of the workload.
+/// The components in the order of the summary: title, name of the workload.
 pub(super) const COMPONENTS: [(&str, &str); 5] = [
     ("Cilium", "cilium"),
     ("Operator", "cilium-operator"),
@@ -15,7 +15,7 @@ pub(super) const COMPONENTS: [(&str, &str); 5] = [
     ("ClusterMesh", "clustermesh-apiserver"),
 ];
 
-/// Everything that was found.
+/// All findings.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(super) struct Report {
     /// Pods by workload and image.
@@ -24,17 +24,17 @@ pub(super) struct Report {
     pub(super) phase_count: BTreeMap<String, BTreeMap<String, usize>>,
     /// Workloads.
     pub(super) pod_state: BTreeMap<String, Workload>,
-    /// Pods of the cluster.
+    /// Pods of the whole cluster.
     pub(super) pods_count: PodsCount,
-    /// What each agent says of itself.
+    /// The status each agent reports.
     pub(super) cilium_status: BTreeMap<String, Option<StatusResponse>>,
     /// By workload and pod.
     pub(super) errors: BTreeMap<String, BTreeMap<String, Findings>>,
-    /// What could not be found out.
+    /// What could not be determined.
     pub(super) collection_errors: Vec<String>,
     /// Version of the chart.
     pub(super) helm_chart_version: String,
-    /// What is odd about the configuration.
+    /// Warnings about the configuration.
     pub(super) config_errors: Vec<String>,
 }
 
@@ -58,7 +58,7 @@ pub(super) struct PodsCount {
     pub(super) by_cilium: usize,
 }
 
-/// What is wrong with one thing.
+/// What is wrong with one component.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Findings {
@@ -118,7 +118,7 @@ impl Report {
         }
     }
 
-    /// For people.
+    /// The report for people.
     pub(super) fn render(&self, color: bool) -> String {
         let paint = |code: &str, text: &str| if color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() };
         let logo = [
@@ -192,7 +192,7 @@ fn section(table: &mut Table, title: &str, rows: impl Iterator<Item = (String, S
     wide_section(table, title, rows.map(|(name, value)| vec![name, value]));
 }
 
-/// Rows of which only the first has the title.
+/// Rows, with the title on the first one only.
 fn wide_section(table: &mut Table, title: &str, rows: impl IntoIterator<Item = Vec<String>>) {
     for (index, mut row) in rows.into_iter().enumerate() {
         row.insert(0, if index == 0 { title.to_owned() } else { String::new() });

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `cilium service explain`: why a Service is as it is, on every node.
+//! `cilium service explain`: the state of a Service on every node, and the reasons for it.
 
 use super::Place;
 use super::collect::{AGENT, AT_ONCE};
@@ -32,31 +32,31 @@ pub(super) enum Commands {
     },
 }
 
-/// All that is known of a Service.
+/// Everything known about a Service.
 #[derive(Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct Explanation {
     service: String,
-    /// What the API server says of it that is not as wanted.
+    /// The problems in its status.
     conditions: Vec<String>,
     /// Addresses of load balancers.
     addresses: Vec<Address>,
-    /// What each node says.
+    /// The report of each node.
     nodes: BTreeMap<String, ServiceExplanation>,
-    /// Why a node says nothing.
+    /// Why a node has not reported.
     silent: BTreeMap<String, String>,
 }
 
-/// What a node says, or why it says nothing.
+/// The report of a node, or why there is none.
 type Answer = (String, Result<ServiceExplanation, String>);
 
 /// An address of a load balancer.
 #[derive(Debug, Default, PartialEq, Serialize)]
 struct Address {
     address: String,
-    /// The pool that has it.
+    /// The pool it belongs to.
     pool: Option<String>,
-    /// The nodes that answer for it on a link.
+    /// The nodes that announce it on a link.
     announced: Vec<String>,
 }
 
@@ -68,7 +68,7 @@ pub(super) async fn run(place: &Place, command: &Commands) -> Result<()> {
     let object = object.with_context(|| format!("there is no Service {service}"))?;
     let nodes = ask(&client, &place.namespace, service).await?;
     let pools = client.all::<CiliumLoadBalancerIPPool>().list(&ListParams::default()).await;
-    // Without the definition there is no pool.
+    // Without the definition there are no pools.
     let pools: Vec<Pool> = pools.map(|list| list.items).unwrap_or_default().iter().filter_map(Pool::ingest).collect();
     let explanation = put_together(&object, &pools, nodes);
     output.clone().unwrap_or_default().print(&explanation, || render(&explanation))
@@ -131,7 +131,7 @@ fn render(explanation: &Explanation) -> String {
         let announced = if announced.is_empty() { "nobody".to_owned() } else { announced.join(", ") };
         text += &format!("Address {address} {pool}, announced by {announced}\n");
     }
-    // Nodes that say the same say it once.
+    // Nodes with the same report share an entry.
     let mut alike: Vec<(Vec<&str>, ServiceExplanation)> = Vec::new();
     for (node, explained) in &explanation.nodes {
         let without_name = ServiceExplanation { node: String::new(), ..explained.clone() };

@@ -11,7 +11,7 @@ use std::io::{IsTerminal, stdout};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Between two looks when waiting.
+/// Interval between checks while waiting.
 const PAUSE: Duration = Duration::from_secs(2);
 
 #[derive(Args, Debug)]
@@ -62,7 +62,7 @@ pub(super) async fn run(place: &Place, options: &Options) -> Result<()> {
     bail!("status check failed")
 }
 
-/// Looks until all is well or the time is up, for the last time just then; once if it is not to wait. What is not good yet is shown.
+/// Checks until all is well or the time is up, with a last check right then; just once without `wait`. Problems are shown meanwhile.
 async fn watch(options: &Options, look: impl AsyncFn() -> Report, mut show: impl FnMut(&Report)) -> Report {
     let deadline = Instant::now() + options.wait_duration;
     loop {
@@ -75,7 +75,7 @@ async fn watch(options: &Options, look: impl AsyncFn() -> Report, mut show: impl
     }
 }
 
-/// Shows the report over the one before; returns its lines.
+/// Prints the report over the previous one; returns its number of lines.
 fn redraw(report: &Report, shown: usize) -> usize {
     erase(shown);
     let text = report.render(true);
@@ -83,7 +83,7 @@ fn redraw(report: &Report, shown: usize) -> usize {
     text.lines().count()
 }
 
-/// Removes the last lines from the terminal.
+/// Clears the last lines of the terminal.
 fn erase(lines: usize) {
     if lines > 0 {
         print!("\x1b[{lines}A\x1b[J");
@@ -112,7 +112,7 @@ mod tests {
         }
     }
 
-    /// Whether it was good in the end, at what time, and after how many looks, when all is well from this time on.
+    /// Whether the last check succeeded, when, and after how many, if all is well from a given time on.
     async fn watched(options: &Options, good_at: Duration) -> (bool, Duration, u32) {
         let (start, looks) = (Instant::now(), Cell::new(0));
         let look = async || {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `cilium-dbg bpf`: what is in the kernel's maps. They are only read, and no agent is needed.
+//! `cilium-dbg bpf`: the contents of the kernel's maps, read without an agent.
 
 mod ct;
 mod endpoint;
@@ -168,7 +168,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
 
 const MAGLEV: [&str; 2] = ["SVC ID", "LOOKUP TABLE"];
 
-/// Entries as text, in order; as JSON an object of lists, as the published tool has them.
+/// Entries as text, in order, or as a JSON object of lists like the published tool's.
 type Entries = Vec<(String, String)>;
 
 fn show(entries: Entries, header: [&str; 2], output: &Output) -> Result<()> {
@@ -189,7 +189,7 @@ fn flags(bits: u32, names: &[(u32, &str)]) -> String {
     if set.is_empty() { "<none>".to_owned() } else { set.join(",") }
 }
 
-/// An address and port, the port as it lies in the packet.
+/// An address and port, the port in network order.
 fn socket(ip: abi::Addr, port: u16) -> String {
     std::net::SocketAddr::new(ip.into(), u16::from_be(port)).to_string()
 }

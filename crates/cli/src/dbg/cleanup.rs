@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `cilium-dbg post-uninstall-cleanup`: nothing of an agent is left on the node.
+//! `cilium-dbg post-uninstall-cleanup`: removes everything of an agent from the node.
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -32,7 +32,7 @@ pub(super) struct Options {
     cni_dir: PathBuf,
 }
 
-/// The health endpoint's device and those of tunnels that are not ours; `node::cleanup` removes the others.
+/// The health endpoint's device and tunnels of other origin; `node::cleanup` removes the rest.
 const DEVICES: [&str; 3] = ["cilium_geneve", "cilium_wg0", "lxc_health"];
 
 pub(super) async fn run(options: &Options) -> Result<()> {

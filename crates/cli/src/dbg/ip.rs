@@ -42,7 +42,7 @@ pub(super) async fn run(agent: &Agent, command: Commands) -> Result<()> {
     Ok(())
 }
 
-/// Prefixes by address, IPv4 first, and not by their text.
+/// Sorts prefixes by address, IPv4 first, rather than by text.
 fn order(cidr: &str) -> (Option<ipnet::IpNet>, String) {
     (cidr.parse().ok(), cidr.to_owned())
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `cilium-dbg monitor`: events as they come. They are read from Hubble, which every client may follow.
+//! `cilium-dbg monitor`: live events. They come from Hubble, which any client may follow.
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -88,7 +88,7 @@ fn endpoints(flow: &Flow) -> (u32, u32) {
     (id(&flow.source), id(&flow.destination))
 }
 
-/// The line of an event.
+/// Formats an event.
 fn line(flow: &Flow) -> String {
     let identity = |e: &Option<hubble::proto::flow::Endpoint>| e.as_ref().map_or(0, |e| e.identity);
     let (from, to) = (identity(&flow.source), identity(&flow.destination));

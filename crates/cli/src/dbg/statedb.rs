@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `cilium-dbg statedb`: the agent's tables, which are what it knows and what it wants.
+//! `cilium-dbg statedb`: the agent's tables, with what it knows and what it wants.
 
 use crate::rest::Agent;
 use crate::table::Table;

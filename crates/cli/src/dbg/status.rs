@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `cilium-dbg status`: the agent and what it runs.
+//! `cilium-dbg status`: the agent and its subsystems.
 
 mod render;
 
@@ -47,13 +47,13 @@ pub(super) struct Options {
     output: super::Output,
 }
 
-/// What is known of the health of the cluster.
+/// The health of the cluster, if it is known.
 enum ClusterHealth {
     /// It is not probed.
     Disabled,
     /// Nobody tells.
     Away,
-    /// What the last probes found.
+    /// The results of the last probes.
     Known(HealthStatusResponse),
 }
 
@@ -63,12 +63,12 @@ impl ClusterHealth {
         if health.is_none_or(|health| health.state == State::Disabled) {
             return Self::Disabled;
         }
-        // The line "Cilium health daemon" says why.
+        // The line "Cilium health daemon" gives the reason.
         agent.with_health(host).get("/status").await.map_or(Self::Away, Self::Known)
     }
 }
 
-/// The lines about the agent alone.
+/// The lines about the agent itself.
 pub(crate) fn lines(status: &StatusResponse) -> Table {
     render::lines(status, render::Detail::default())
 }
@@ -102,7 +102,7 @@ pub(super) async fn run(agent: Agent, options: &Options) -> Result<()> {
     if broken { bail!("the agent reports a failure") } else { Ok(()) }
 }
 
-/// What is wrong, worst first.
+/// The problems, worst first.
 fn problems(status: &StatusResponse, require_k8s: bool) -> Vec<String> {
     let bad = |state: State| !matches!(state, State::Ok | State::Disabled);
     let mut all = Vec::new();
@@ -151,7 +151,7 @@ mod tests {
         let ask = async |status: StatusResponse, host| ClusterHealth::ask(&agent, host, &status).await;
         assert!(matches!(ask(StatusResponse::default(), Some(&*host)).await, ClusterHealth::Disabled));
         assert!(matches!(ask(with(State::Disabled), Some(&*host)).await, ClusterHealth::Disabled));
-        // There is no health.sock beside.
+        // There is no health.sock beside it.
         assert!(matches!(ask(with(State::Ok), None).await, ClusterHealth::Away));
         let known = ask(with(State::Ok), Some(&*host)).await;
         assert!(matches!(known, ClusterHealth::Known(found) if found.timestamp == "now"));

@@ -22,7 +22,7 @@ pub(super) async fn run(agent: &Agent, format: &Format) -> Result<()> {
     }
 }
 
-/// The agent says `1.2.3 (v1.2.3-abcdef)`.
+/// The agent answers `1.2.3 (v1.2.3-abcdef)`.
 fn daemon_version(status: &StatusResponse) -> String {
     let text = status.cilium.as_ref().map(|cilium| cilium.msg.as_str()).unwrap_or_default();
     text.split_whitespace().next().unwrap_or("unknown").trim_start_matches('v').to_owned()

@@ -111,7 +111,8 @@ async fn a_restart_finds_what_is_right_and_removes_only_the_rest() {
         f.update(&row).await;
     }
     let mut second = IpcacheTarget::open(&f.kernel, f.epochs.clone()).unwrap();
-    assert!(second.identities().contains(&("10.0.0.0/8".parse().unwrap(), IdentityId(16_777_217))));
+    let known = [("0.0.0.0/0", 9), ("10.0.0.0/8", 16_777_217), ("fd00::5/128", 300)];
+    assert_eq!(second.identities(), known.map(|(prefix, id)| (prefix.parse().unwrap(), IdentityId(id))));
     let (mut writer, reader) = statedb::table::<IpEntry>("ipcache");
     writer.replace([entry("0.0.0.0/0", 9, None), entry("fd00::5/128", 300, None)]);
     writer.commit();

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What Services had that are gone. A Service that is made again gets it back, and others get it only when there is nothing else.
+//! Addresses of deleted Services. A Service that is recreated gets its own back; others get them only when nothing else is left.
 
 use model::ServiceName;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// So many addresses are remembered, those that were given back last.
+/// How many addresses are remembered, the latest ones.
 const LIMIT: usize = 65_536;
 
-/// When an address was given back: the lower, the longer ago.
+/// When an address was given back: lower is longer ago.
 pub(super) type Seniority = u64;
 
 #[derive(Debug, Default)]
@@ -20,7 +20,7 @@ pub(super) struct Former {
 }
 
 impl Former {
-    /// Notes that a Service is gone that had an address. Gives the address that is forgotten for it, if any.
+    /// Records that a Service with an address is gone. Returns the address that is forgotten in exchange, if any.
     pub(super) fn add(&mut self, service: &ServiceName, address: IpAddr) -> Option<IpAddr> {
         self.forget(address);
         self.next += 1;
@@ -31,7 +31,7 @@ impl Former {
         oldest.filter(|oldest| self.by_address.len() > LIMIT && self.forget(*oldest))
     }
 
-    /// The address has an owner again. Says whether it was remembered.
+    /// The address is owned again. Returns whether it was remembered.
     pub(super) fn forget(&mut self, address: IpAddr) -> bool {
         let Some((seniority, service)) = self.by_address.remove(&address) else { return false };
         self.by_seniority.remove(&seniority);
@@ -44,7 +44,7 @@ impl Former {
         true
     }
 
-    /// What a Service of that name had.
+    /// The addresses of the last Service with that name.
     pub(super) fn of(&self, service: &ServiceName) -> impl Iterator<Item = IpAddr> {
         self.by_service.get(service).into_iter().flatten().copied()
     }
@@ -53,7 +53,7 @@ impl Former {
         self.by_address.get(&address).map(|(seniority, _)| *seniority)
     }
 
-    /// The addresses from one to another.
+    /// The remembered addresses in a range.
     pub(super) fn range(&self, first: IpAddr, last: IpAddr) -> impl Iterator<Item = (IpAddr, Seniority)> {
         self.by_address.range(first..=last).map(|(address, (seniority, _))| (*address, *seniority))
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a Service gets that it lacks.
+//! Gives a Service the addresses it lacks.
 
 use super::Allocator;
 use super::pools::PoolState;
@@ -10,7 +10,7 @@ use model::ServiceName;
 use std::net::IpAddr;
 
 impl Allocator {
-    /// Gives a Service what it lacks, as far as that is possible, and judges it.
+    /// Gives a Service what it lacks, as far as possible, and sets its verdict.
     pub(super) fn satisfy(&mut self, name: &ServiceName) {
         self.reclaim(name);
         self.waiting.remove(name);
@@ -19,7 +19,7 @@ impl Allocator {
         let Some(claim) = service.claim().filter(|_| self.is_ours(&service)) else {
             return self.judge(name, None);
         };
-        // It keeps what has been said of it.
+        // It keeps its last verdict.
         if service.deleting {
             return;
         }
@@ -97,7 +97,7 @@ impl Allocator {
         Ok(())
     }
 
-    /// An address of another Service that this one can share.
+    /// An address of another Service that this one may share.
     fn shareable(&self, service: &Service, family: Family) -> Option<IpAddr> {
         let others = self.by_sharing_key.get(&service.sharing()?.key)?.iter().filter(|name| **name != service.name);
         let addresses = others.filter_map(|name| self.services.get(name)).flat_map(|state| state.held.iter().copied());
@@ -107,7 +107,7 @@ impl Allocator {
         candidates.find(|address| self.obstacle(service, *address).is_none())
     }
 
-    /// Gives a Service again what one of its name had, if that is free.
+    /// Returns to a Service what its predecessor of the same name had, if that is free.
     pub(super) fn reclaim(&mut self, name: &ServiceName) {
         let former: Vec<IpAddr> = self.former.of(name).collect();
         for address in former {

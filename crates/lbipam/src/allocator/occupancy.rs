@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which Services have which addresses: by decision, and by what their statuses say. An address is free when both say so, for what was
-//! taken away from a Service is still its until that is written.
+//! Which Services have which addresses: by decision, and by status. An address is free once both agree, since an address taken away
+//! from a Service is still in use until its status has been written.
 
 use crate::range::Range;
 use model::ServiceName;
@@ -11,7 +11,7 @@ type Names = BTreeMap<IpAddr, BTreeSet<ServiceName>>;
 
 #[derive(Debug, Default)]
 pub(super) struct Occupancy {
-    /// Those that are to have it.
+    /// Those it is allocated to.
     holders: Names,
     /// Those whose status names it.
     named: Names,
@@ -26,12 +26,12 @@ impl Occupancy {
         self.holders.get(&address).into_iter().flatten()
     }
 
-    /// Those that are to have it, and those that have it still.
+    /// Those it is allocated to, and those that still have it.
     pub(super) fn occupants(&self, address: IpAddr) -> impl Iterator<Item = &ServiceName> {
         self.holders(address).chain(self.named.get(&address).into_iter().flatten())
     }
 
-    /// The addresses of a range that are not free.
+    /// The addresses of a range that are in use.
     pub(super) fn within(&self, range: Range) -> BTreeSet<IpAddr> {
         let all = [&self.holders, &self.named].into_iter().flat_map(|names| names.range(range.first..=range.last));
         all.map(|(address, _)| *address).collect()

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The pools: which may be given from, which addresses of them are free, and which of them conflict.
+//! The pools: which ones may be allocated from, which of their addresses are free, and which pools conflict.
 
 use super::former::{Former, Seniority};
 use super::occupancy::Occupancy;
@@ -19,17 +19,17 @@ pub(super) type PoolName = Arc<str>;
 #[derive(Debug)]
 pub(super) struct PoolState {
     pub(super) pool: Pool,
-    /// What it overlaps, which an older pool has.
+    /// The overlap because of which it is closed; the other pool is older.
     pub(super) conflict: Option<String>,
-    /// Given to nobody: ends of prefixes that are kept back, and what the cluster itself has.
+    /// Never given out: reserved ends of prefixes, and addresses that the cluster itself uses.
     withheld: AddressSet,
-    /// What of it the cluster itself has.
+    /// The addresses in it that the cluster itself uses.
     overlaps: Vec<String>,
-    /// Nobody has them or had them.
+    /// Free, and never owned.
     fresh: AddressSet,
-    /// Nobody has them, and somebody had them, by when.
+    /// Free, by when the last owner gave them back.
     rested: BTreeMap<Seniority, IpAddr>,
-    /// How many have an owner.
+    /// How many are owned.
     used: usize,
 }
 
@@ -50,17 +50,17 @@ impl PoolState {
         &self.pool.spec
     }
 
-    /// Whether it may give addresses.
+    /// Whether it may be allocated from.
     pub(super) fn is_open(&self) -> bool {
         !self.spec().disabled && self.conflict.is_none()
     }
 
-    /// Whether it is for that Service. If that cannot be told it is for none.
+    /// Whether it is for that Service. An unreadable selector matches none.
     pub(super) fn selects(&self, subject: Subject<'_>) -> bool {
         self.spec().selector.as_ref().is_some_and(|selector| selector.selects(subject))
     }
 
-    /// Whether the Service may keep an address of it. What cannot be told takes nothing away.
+    /// Whether the Service may keep an address of it. An unreadable selector takes nothing away.
     pub(super) fn tolerates(&self, subject: Subject<'_>) -> bool {
         self.spec().selector.as_ref().is_none_or(|selector| selector.selects(subject))
     }
@@ -69,17 +69,17 @@ impl PoolState {
         self.spec().blocks.iter().any(|block| block.range.contains(address))
     }
 
-    /// Whether the address is given to nobody.
+    /// Whether the address is never given out.
     pub(super) fn withholds(&self, address: IpAddr) -> bool {
         self.withheld.contains(address)
     }
 
-    /// Whether it has addresses of a family, given or not.
+    /// Whether it has addresses of a family, owned or not.
     pub(super) fn has(&self, family: Family) -> bool {
         self.spec().blocks.iter().any(|block| Family::of(block.range.first) == family)
     }
 
-    /// The address of a family that is to be given next: the lowest that nobody had, or else that which was given back first.
+    /// The next address of a family to give out: the lowest that was never owned, or else the one that was given back first.
     pub(super) fn next(&self, family: Family) -> Option<IpAddr> {
         let rested = || self.rested.values().copied().find(|address| Family::of(*address) == family);
         self.fresh.first(family).or_else(rested)
@@ -119,7 +119,7 @@ impl PoolState {
     }
 }
 
-/// Addresses that the cluster itself has, by who has them.
+/// Addresses in use by the cluster itself, by owner.
 pub(super) type Cluster = BTreeMap<Arc<str>, Vec<Use>>;
 
 pub(super) fn overlaps(spec: &Spec, used: &Use) -> bool {
@@ -130,11 +130,11 @@ pub(super) fn overlaps(spec: &Spec, used: &Use) -> bool {
 #[derive(Debug, Default)]
 pub(super) struct Pools {
     pools: BTreeMap<PoolName, PoolState>,
-    /// The blocks of those that do not conflict, by first address.
+    /// The blocks of the pools that do not conflict, by first address.
     blocks: BTreeMap<IpAddr, (Block, PoolName)>,
-    /// Those that conflict.
+    /// The pools that conflict.
     conflicting: BTreeSet<PoolName>,
-    /// By a label that all their Services have; those that ask for none by none.
+    /// Pools by a label that all their Services must have; under `None` those that require none.
     by_label: BTreeMap<Option<Label>, BTreeSet<PoolName>>,
 }
 
@@ -151,12 +151,12 @@ impl Pools {
         self.pools.is_empty()
     }
 
-    /// Whether some pool has a block that cannot be read: an address outside of all pools may be of that.
+    /// Whether any pool has an unreadable block: an address outside all pools may belong to it.
     pub(super) fn any_unreadable(&self) -> bool {
         self.pools.values().any(|state| state.spec().unreadable)
     }
 
-    /// Takes a pool over. Gives the one that it was, if it is another apart from its status.
+    /// Adds or updates a pool. Returns the old one if it differed in more than its status.
     pub(super) fn set(&mut self, pool: Pool) -> Option<Option<Arc<Spec>>> {
         let before = self.pools.get_mut(&pool.name);
         if let Some(state) = before {
@@ -176,7 +176,7 @@ impl Pools {
         Some(None)
     }
 
-    /// Gives the pool that is gone.
+    /// Removes a pool and returns it.
     pub(super) fn remove(&mut self, name: &str) -> Option<Arc<Spec>> {
         let state = self.pools.remove(name)?;
         self.unindex(&state.pool);
@@ -200,8 +200,8 @@ impl Pools {
         }
     }
 
-    /// Settles which pools conflict: of two that overlap the younger one, unless the older conflicts itself. Gives those for
-    /// which that has changed.
+    /// Decides which pools conflict: of two that overlap the younger one, unless the older conflicts itself. Returns those for
+    /// which this has changed.
     pub(super) fn settle_conflicts(&mut self) -> Vec<PoolName> {
         self.blocks.clear();
         self.conflicting.clear();
@@ -226,14 +226,14 @@ impl Pools {
         changed
     }
 
-    /// Counts again which addresses of a pool are free.
+    /// Recomputes the free addresses of a pool.
     pub(super) fn rebuild(&mut self, name: &str, former: &Former, occupancy: &Occupancy, cluster: &Cluster) {
         if let Some(state) = self.pools.get_mut(name) {
             state.rebuild(former, occupancy, cluster);
         }
     }
 
-    /// The pools that an address belongs to: several only while they conflict.
+    /// The pools an address belongs to: more than one only while they conflict.
     pub(super) fn of(&self, address: IpAddr) -> impl Iterator<Item = &PoolState> {
         let names = self.names_of(address);
         names.into_iter().filter_map(|name| self.pools.get(&name))
@@ -246,7 +246,7 @@ impl Pools {
         settled.into_iter().chain(self.conflicting.iter().filter(holds).cloned()).collect()
     }
 
-    /// The open pools that are for a Service, by name.
+    /// The open pools for a Service, by name.
     pub(super) fn for_service(&self, subject: Subject<'_>) -> impl Iterator<Item = &PoolState> {
         let labels = std::iter::once(None).chain(subject.labels().map(Some));
         let names: BTreeSet<&PoolName> = labels.filter_map(|label| self.by_label.get(&label)).flatten().collect();
@@ -254,7 +254,7 @@ impl Pools {
         states.filter(move |state| state.is_open() && state.selects(subject))
     }
 
-    /// An address has an owner.
+    /// Records that an address is owned.
     pub(super) fn take(&mut self, address: IpAddr, seniority: Option<Seniority>) {
         for name in self.names_of(address) {
             if let Some(state) = self.pools.get_mut(&name) {
@@ -265,7 +265,7 @@ impl Pools {
         }
     }
 
-    /// An address has no owner any more; with a seniority, it rests.
+    /// Records that an address is no longer owned; with a seniority, it is held back.
     pub(super) fn give_back(&mut self, address: IpAddr, seniority: Option<Seniority>) {
         for name in self.names_of(address) {
             let Some(state) = self.pools.get_mut(&name) else { continue };
@@ -280,7 +280,7 @@ impl Pools {
         }
     }
 
-    /// It is forgotten who had an address: it may be given as any other.
+    /// Stops holding an address back: it may be given out like any other.
     pub(super) fn refresh(&mut self, address: IpAddr) {
         for name in self.names_of(address) {
             if let Some(state) = self.pools.get_mut(&name) {
@@ -302,7 +302,7 @@ fn conflict(pool: &Pool, others: &BTreeMap<IpAddr, (Block, PoolName)>) -> Option
         return Some(format!("{block} overlaps {next} of the same pool"));
     }
     own.into_iter().find_map(|block| {
-        // They do not overlap each other, so the last that begins before the end is the only one to ask.
+        // They do not overlap each other, so only the last one that begins before the end can overlap.
         let (_, (other, name)) = others.range(..=block.range.last).next_back()?;
         let overlap = other.range.overlaps(&block.range);
         overlap.then(|| format!("{block} overlaps {other} of CiliumLoadBalancerIPPool {name}"))

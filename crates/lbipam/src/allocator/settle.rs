@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What follows from changes: first conflicts of pools, then what Services may not keep, then what their status names already, and
-//! only then what is given anew.
+//! What follows from changes: first conflicts between pools, then what Services must give up, then what their statuses already
+//! name, and only then new allocations.
 
 use super::pools::PoolName;
 use super::waiting::Turn;
@@ -16,13 +16,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 impl Allocator {
-    /// Decides for all that the changes since the last call bear on.
+    /// Decides for everyone affected by the changes since the last call.
     pub fn settle(&mut self) -> Settled {
         let pools_changed = self.settle_pools();
         let (services, terms) = (take(&mut self.work.services), take(&mut self.work.terms));
         let turns = services.iter().filter_map(|name| self.services.get(name)).map(|state| Turn::of(&state.service));
         let mut turns: BTreeSet<Turn> = turns.collect();
-        // Who has changed its terms gives way to who has not, and of several the youngest.
+        // A Service that changed its terms yields to one that did not; among several, the youngest yields.
         let mut stripping: Vec<&Turn> = turns.iter().collect();
         stripping.sort_by_key(|turn| Reverse((terms.contains(&turn.name), *turn)));
         stripping.into_iter().for_each(|turn| self.strip(&turn.name));
@@ -35,7 +35,7 @@ impl Allocator {
         turns.extend(self.helped());
         while !turns.is_empty() {
             considered += turns.len();
-            // Who asks for an address comes first, then who comes back to one.
+            // Requests for specific addresses come first, then Services that are returning to one.
             let (any, certain): (Vec<Turn>, Vec<Turn>) = turns.into_iter().partition(Turn::is_for_any);
             certain.iter().for_each(|turn| self.satisfy(&turn.name));
             any.iter().for_each(|turn| self.reclaim(&turn.name));
@@ -47,7 +47,7 @@ impl Allocator {
         Settled { services: take(&mut self.work.touched), pools: take(&mut self.work.pools), considered }
     }
 
-    /// Settles what has changed of the pools. Says whether anything has.
+    /// Settles changes of pools. Returns whether there were any.
     fn settle_pools(&mut self) -> bool {
         let specs = take(&mut self.work.specs);
         if specs.is_empty() {
@@ -73,12 +73,12 @@ impl Allocator {
         }
     }
 
-    /// Whether a Service is ours to decide on. As long as there is no pool, only who has been before.
+    /// Whether a Service is ours to decide on. Without any pool, only those that were ours before are.
     pub(super) fn is_ours(&self, service: &Service) -> bool {
         !self.pools.is_empty() || service.condition().is_some()
     }
 
-    /// Takes away what a Service may not have any more.
+    /// Takes away what a Service may no longer have.
     fn strip(&mut self, name: &ServiceName) {
         let Some(state) = self.services.get(name) else { return };
         let is_lost =
@@ -87,7 +87,7 @@ impl Allocator {
         lost.into_iter().for_each(|address| self.release(name, address));
     }
 
-    /// Takes over what the status of a Service names, as far as it may have it.
+    /// Adopts the addresses that the status of a Service names, as far as it may have them.
     fn adopt(&mut self, name: &ServiceName) {
         let Some(state) = self.services.get(name) else { return };
         let present: Vec<IpAddr> = state.service.present().collect();
@@ -109,7 +109,7 @@ impl Allocator {
         self.work.touched.insert(name.clone());
     }
 
-    /// Whether a Service may have an address that it has, or whose pool may not give it any more.
+    /// Whether a Service may keep an address that it has, or that its pool no longer gives out.
     fn may_have(&self, service: &Service, address: IpAddr) -> bool {
         let Some(claim) = service.claim() else { return false };
         claim.asks_for(address)
@@ -117,18 +117,18 @@ impl Allocator {
             && self.rival(service, address).is_none()
     }
 
-    /// Whether the address may be of a pool's block that cannot be read: then it is left alone.
+    /// Whether the address may belong to an unreadable block of a pool: it is then left alone.
     fn is_stray(&self, service: &Service, address: IpAddr) -> bool {
         let is_asked_for = service.claim().is_some_and(|claim| claim.asks_for(address));
         is_asked_for && self.pools.any_unreadable() && self.pools.names_of(address).is_empty()
     }
 
-    /// Another Service that is to have the address and does not share it with this one, and why.
+    /// Another Service that the address is allocated to and that does not share it with this one, and why.
     fn rival(&self, service: &Service, address: IpAddr) -> Option<(ServiceName, String)> {
         self.first_refusal(service, self.occupancy.holders(address))
     }
 
-    /// Another Service that is to have the address, or has it still, and does not share it with this one, and why.
+    /// The same, counting Services that have not yet released the address.
     pub(super) fn obstacle(&self, service: &Service, address: IpAddr) -> Option<(ServiceName, String)> {
         self.first_refusal(service, self.occupancy.occupants(address))
     }
@@ -146,7 +146,7 @@ impl Allocator {
         refusals.next()
     }
 
-    /// The Services that wait for what has become free, or may now be shared.
+    /// The Services waiting for what was released or may now be shared.
     fn helped(&mut self) -> BTreeSet<Turn> {
         let (keys, freed) = (take(&mut self.work.keys), take(&mut self.work.freed));
         let names = keys.iter().filter_map(|key| self.by_sharing_key.get(key)).flatten();
@@ -155,8 +155,8 @@ impl Allocator {
         by_key.chain(by_address).cloned().collect()
     }
 
-    /// Gives what has become free to those that would take any address, in their order, until nothing is left. Gives how many
-    /// were looked at.
+    /// Gives released addresses to the Services that would take any, in their order, until none is left. Returns how many
+    /// were examined.
     fn serve_queue(&mut self, freed: &BTreeSet<IpAddr>) -> usize {
         let pools = freed
             .iter()

@@ -7,6 +7,8 @@ mod pools;
 mod scale;
 mod sharing;
 
+use super::Totals;
+use crate::Counts;
 use cluster::{Cluster, service};
 use serde_json::{Value, json};
 
@@ -40,6 +42,21 @@ fn a_service_gets_the_first_free_address_and_a_condition() {
     assert_eq!(cluster.said("a"), ("True".into(), "satisfied".into(), String::new()));
     assert_eq!(cluster.counts("p"), ["4", "2", "2"]);
     assert_eq!(cluster.run(), 0, "what is right is not written again");
+}
+
+#[test]
+fn pools_and_services_are_counted() {
+    let mut cluster = cluster("10.0.0.0/31");
+    cluster.pool("q", json!({"blocks": blocks("10.0.0.0/32")}));
+    for name in ["a", "b", "c", "d"] {
+        cluster.service(name, service());
+    }
+    cluster.service("cloud", service().spec("loadBalancerClass", json!("example.com/cloud")).status(&["192.0.2.1"]));
+    cluster.run();
+    let Totals { conflicting_pools, services, unsatisfied } = cluster.operator.totals();
+    assert_eq!((conflicting_pools, services, unsatisfied), (1, 4, 2));
+    assert_eq!(cluster.operator.pool_counts("p"), Some(Counts { used: 2, available: 0 }));
+    assert_eq!(cluster.operator.pool_counts("none"), None);
 }
 
 #[test]
@@ -97,6 +114,32 @@ fn a_service_that_is_of_another_type_now_loses_addresses_and_condition() {
     assert_eq!(cluster.addresses("a"), [""; 0]);
     assert_eq!(cluster.object("a")["status"]["conditions"], json!([]));
     assert_eq!(cluster.addresses("b"), ["10.0.0.0"]);
+}
+
+#[test]
+fn conditions_of_others_stay_when_a_service_is_of_another_type() {
+    let mut cluster = cluster("10.0.0.0/32");
+    cluster.service("a", service());
+    cluster.run();
+    let others = json!({"type": "example.com/Seen", "status": "True", "reason": "r", "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    let mut status = cluster.object("a")["status"].clone();
+    status["conditions"].as_array_mut().unwrap().push(others.clone());
+    cluster.edit("a", |a| a.whole_status(status).spec("type", json!("ClusterIP")));
+    cluster.run();
+    assert_eq!(cluster.object("a")["status"]["conditions"], json!([others]));
+}
+
+#[test]
+fn the_status_of_a_service_that_is_being_deleted_or_that_another_serves_is_left_alone() {
+    let mut cluster = cluster("10.0.0.0/28");
+    cluster.service("deleted", service());
+    cluster.service("handed-over", service());
+    cluster.run();
+    cluster.edit("deleted", |a| a.metadata("deletionTimestamp", json!("2026-01-01T00:00:00Z")));
+    cluster.edit("handed-over", |a| a.spec("loadBalancerClass", json!("example.com/cloud")));
+    cluster.pool("p", json!({"blocks": blocks("10.1.0.0/28")}));
+    assert_eq!(cluster.run(), 0);
 }
 
 #[test]

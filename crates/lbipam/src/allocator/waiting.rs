@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Services that lack something, by what may help them.
+//! Services that lack something, by what might satisfy them.
 
 use crate::service::{Service, Wanted};
 use k8s::k8s_openapi::jiff::Timestamp;
@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::Bound;
 
-/// A Service's place in the order in which addresses are given: who asks for certain ones comes first, then who is older.
+/// A Service's place in the queue: requests for specific addresses first, then by age.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Turn {
     any: bool,
@@ -31,15 +31,15 @@ impl Turn {
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     turns: BTreeMap<ServiceName, Turn>,
-    /// Those that any address would help.
+    /// Those that any address would satisfy.
     queue: BTreeSet<Turn>,
-    /// Those that wait for an address.
+    /// Those waiting for a specific address.
     by_address: BTreeMap<IpAddr, BTreeSet<ServiceName>>,
     addresses: BTreeMap<ServiceName, Vec<IpAddr>>,
 }
 
 impl Waiting {
-    /// The Service lacks something: these addresses, or any.
+    /// Records that the Service lacks these addresses, or any.
     pub(super) fn insert(&mut self, service: &Service, lacking: Vec<IpAddr>) {
         self.remove(&service.name);
         let turn = Turn::of(service);
@@ -83,7 +83,7 @@ impl Waiting {
         self.by_address.get(&address).into_iter().flatten().filter_map(|name| self.turns.get(name))
     }
 
-    /// The next in the queue after a turn.
+    /// The next in the queue after a place.
     pub(super) fn next_after(&self, turn: Option<&Turn>) -> Option<Turn> {
         let after = turn.map_or(Bound::Unbounded, Bound::Excluded);
         self.queue.range((after, Bound::Unbounded)).next().cloned()

@@ -53,6 +53,8 @@ fn only_load_balancers_and_what_was_ours_have_rows() {
     let foreign = json!({"type": "LoadBalancer", "loadBalancerClass": "example.com/x"});
     assert_eq!(standing(foreign.clone(), &ours), None);
     assert_eq!(standing(foreign, &ingress), Some(Standing::Foreign));
+    let row = ingest(DUAL, json!({"type": "ClusterIP"}), ours).unwrap();
+    assert_eq!((statedb::Row::key(&row), row.reference.resource_version), (row.name, None));
     let node = json!({"type": "LoadBalancer", "loadBalancerClass": "io.cilium/node"});
     assert_eq!(standing(node, &json!({})), None);
     let unclassed = ingest(Config { default_class: false, ..DUAL }, json!({"type": "LoadBalancer"}), json!({}));

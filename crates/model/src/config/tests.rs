@@ -173,6 +173,39 @@ fn a_field_declares_its_key_and_a_field_without_one_is_a_group() {
 }
 
 #[test]
+fn a_key_says_how_the_chart_sets_it() {
+    let fruits = || key::<Vec<String>>("fruits");
+    let all = [
+        fruits(),
+        fruits().value("a.b"),
+        fruits().optional("a.b"),
+        fruits().or_default("a.b"),
+        fruits().always("pear"),
+        fruits().template("{{ . }}"),
+    ];
+    let sources = [
+        Source::Extra,
+        Source::Value("a.b"),
+        Source::Optional("a.b"),
+        Source::OrDefault("a.b"),
+        Source::Always("pear"),
+        Source::Template("{{ . }}"),
+    ];
+    assert_eq!(all.map(|key| key.any().chart.source), sources);
+    assert_eq!(sources.map(Source::path), [None, Some("a.b"), Some("a.b"), Some("a.b"), None, None]);
+    let key = fruits().initial("[pear]").schema("{}").when(".Values.a").want("fruit").any();
+    assert_eq!((key.chart.initial, key.chart.schema, key.chart.when), (Some("[pear]"), Some("{}"), Some(".Values.a")));
+    assert_eq!((&*key.form.want, key.form.list), ("fruit", true));
+}
+
+#[test]
+fn the_name_of_a_way_to_give_out_addresses_is_the_keys_value() {
+    for (text, ipam) in <shared::Ipam as Choice>::NAMES {
+        assert_eq!(ipam.name(), *text);
+    }
+}
+
+#[test]
 fn a_group_refuses_what_does_not_go_together_besides_what_is_wrong_alone() {
     let values = keys(&[("debug", "maybe"), ("inner-count", "4")]);
     let errors = declared::Outer::parse(&values).unwrap_err();
@@ -209,9 +242,16 @@ fn a_key_of_the_operator_is_listed_once() {
 
 #[test]
 fn durations_are_read_as_go_writes_them() {
-    for (text, seconds) in
-        [("15m0s", 900.0), ("1h30m", 5400.0), ("1.5s", 1.5), ("250ms", 0.25), ("0s", 0.0), ("0", 0.0), ("2µs", 2e-6)]
-    {
+    for (text, seconds) in [
+        ("15m0s", 900.0),
+        ("1h30m", 5400.0),
+        ("1.5s", 1.5),
+        ("250ms", 0.25),
+        ("0s", 0.0),
+        ("0", 0.0),
+        ("2µs", 2e-6),
+        ("3ns", 3e-9),
+    ] {
         assert_eq!(duration(text), Some(Duration::from_secs_f64(seconds)), "{text}");
     }
     for text in ["", "5", "m", "-1s", "1 s", "1d", "99999999999999999999h"] {

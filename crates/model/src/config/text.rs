@@ -32,7 +32,6 @@ pub fn duration(text: &str) -> Option<Duration> {
 pub fn duration_text(duration: Duration) -> String {
     let nanos = duration.as_nanos();
     let (unit, of_unit) = match nanos {
-        0 => return "0s".to_owned(),
         1..1_000 => return format!("{nanos}ns"),
         1_000..1_000_000 => ("µs", 3),
         1_000_000..1_000_000_000 => ("ms", 6),

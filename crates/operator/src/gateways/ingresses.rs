@@ -2,13 +2,13 @@
 //! Writes the addresses of Ingresses into their status.
 
 use crate::controllers::unless_stale;
-use gateway::{IngressAddresses, ObjectName};
+use gateway::IngressAddresses;
 use k8s::Client;
 use k8s::k8s_openapi::api::networking::v1::Ingress;
 use k8s::kube::Error;
 use k8s::kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
-use statedb::{Snapshot, Target};
+use statedb::Target;
 use std::net::IpAddr;
 
 pub(super) struct Ingresses(pub(super) Client);
@@ -24,15 +24,6 @@ impl Target<IngressAddresses> for Ingresses {
         let patch = json!({"status": {"loadBalancer": {"ingress": ingress}}});
         let api = self.0.namespaced::<Ingress>(&row.name.namespace);
         unless_stale(api.patch_status(&row.name.name, &PatchParams::default(), &Patch::Merge(patch)).await)
-    }
-
-    /// A status that is right, or an Ingress that is gone.
-    async fn delete(&mut self, _: &ObjectName) -> Result<(), Error> {
-        Ok(())
-    }
-
-    async fn prune(&mut self, _: &Snapshot<IngressAddresses>) -> Result<(), Error> {
-        Ok(())
     }
 
     fn is_permanent(error: &Error) -> bool {

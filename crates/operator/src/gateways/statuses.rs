@@ -13,7 +13,7 @@ use k8s::kube::Error;
 use k8s::kube::api::{Api, Patch, PatchParams};
 use serde::Serialize;
 use serde_json::json;
-use statedb::{Snapshot, Target};
+use statedb::Target;
 use std::collections::BTreeMap;
 
 pub(super) struct Statuses {
@@ -91,14 +91,6 @@ impl Target<Correction> for Statuses {
             },
             _ => Ok(()),
         }
-    }
-
-    async fn delete(&mut self, _: &Subject) -> Result<(), Error> {
-        Ok(())
-    }
-
-    async fn prune(&mut self, _: &Snapshot<Correction>) -> Result<(), Error> {
-        Ok(())
     }
 
     fn is_permanent(error: &Error) -> bool {

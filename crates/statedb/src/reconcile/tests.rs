@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     sync::Arc,
     time::Duration,
 };
@@ -14,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Operation, ReconcileConfig, Target, reconcile};
-use crate::{Revision, Row, Snapshot, State, StatusReader, Tasks, Writer, table};
+use crate::{Counters, Revision, Row, Snapshot, State, StatusReader, Summary, Tasks, Writer, table};
 
 #[derive(Clone, Debug, PartialEq)]
 struct Pair(u8, u8);
@@ -163,7 +164,55 @@ async fn a_failing_row_is_retried_with_growing_waits_while_others_go_on() {
     bench.status.reached(revision).await;
     assert_eq!(bench.outside().held, BTreeMap::from([(1, 1), (2, 2)]));
     assert_eq!(bench.status.get(&1).unwrap().state, State::Done);
-    assert_eq!(bench.status.summary().failing, 0);
+    let Summary { failing, counters, .. } = bench.status.summary();
+    let expected = Counters { batches: 1, updates: 2, errors: 4, retries: 4, ..Counters::default() };
+    assert_eq!((failing, counters), (0, expected));
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_logged_when_it_begins_and_when_it_ends() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let mut bench = bench(Fake::default());
+    bench.outside().refuse.insert(1);
+    bench.commit([Pair(1, 1)]).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    bench.outside().refuse.clear();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let log = String::from_utf8(log.0.lock().clone()).unwrap();
+    assert_eq!((log.matches("failing").count(), log.matches("recovered").count()), (1, 1), "{log}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_watches_a_reconciler_learns_what_was_tried_and_that_something_changed() {
+    let mut bench = bench(Fake::default());
+    assert_eq!((bench.status.name(), bench.status.summary().pruned), ("pairs", false));
+    let mut watcher = bench.status.clone();
+    bench.settle().await;
+    watcher.changed().now_or_never();
+    assert!(watcher.changed().now_or_never().is_none());
+    bench.outside().refuse.insert(1);
+    let next = Revision(bench.writer.snapshot().revision().0 + 1);
+    assert!(bench.status.attempted(next).now_or_never().is_none());
+    let revision = bench.commit([Pair(1, 1)]).await;
+    assert_eq!(revision, next);
+    watcher.changed().now_or_never().expect("a batch was applied");
+    bench.status.attempted(revision).now_or_never().expect("failing is tried, too");
 }
 
 #[tokio::test(start_paused = true)]
@@ -254,7 +303,8 @@ async fn a_failing_prune_is_reported_and_retried() {
     bench.writer.mark_initialized();
     let revision = bench.commit([Pair(1, 1)]).await;
     bench.status.reached(revision).await;
-    assert_eq!(bench.status.summary().prune_error.as_deref(), Some("refused prune"));
+    let Summary { prune_error, pruned, counters, .. } = bench.status.summary();
+    assert_eq!((prune_error.as_deref(), pruned, counters.errors), (Some("refused prune"), false, 1));
     bench.outside().refuse_prune = false;
     bench.status.pruned().await;
     assert_eq!(bench.status.summary().prune_error, None);
@@ -340,7 +390,12 @@ async fn a_target_may_take_many_changes_in_one_call_and_fail_for_some_of_them() 
     assert_eq!(status.summary().counters.updates, 8);
 
     bulk.0.lock().0.refuse = [4].into();
+    let failed_at = Instant::now();
     status.applied(&3, revision).await;
+    assert!(
+        failed_at.elapsed() < ReconcileConfig::default().retry_max,
+        "errors are temporary unless the target knows better"
+    );
     assert_eq!(bulk.0.lock().1, [10, 2]);
     writer.remove(&4);
     writer.insert(Pair(5, 0));

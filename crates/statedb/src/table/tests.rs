@@ -32,6 +32,11 @@ fn next_now(changes: &mut Changes<Pair>) -> Option<Batch<Pair>> {
 }
 
 #[test]
+fn a_revision_is_written_as_its_number() {
+    assert_eq!(Revision(7).next().to_string(), "8");
+}
+
+#[test]
 fn readers_see_a_commit_as_a_whole_and_snapshots_stay() {
     let (mut writer, reader) = pairs();
     let before = reader.snapshot();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Connections: the flow table, in which each has one record, told here from the side of whoever opened it.
+//! Connections: the flow table, with one record each, shown from the side of whoever opened it.
 
 use super::{Output, flags, protocol, socket};
 use abi::flow::flags::{MASQUERADE, NAT_DST, NAT_SRC, REFUSED};

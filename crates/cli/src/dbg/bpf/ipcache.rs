@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Identity of addresses, and the nodes behind which they are.
+//! Identities of addresses, and the nodes they are behind.
 
 use super::{Entries, flags};
 use abi::ipcache::IpcacheEntry;
@@ -14,7 +14,7 @@ pub(super) fn list<K: Kernel>(maps: &K) -> Result<Entries> {
     Ok(entries(maps)?.into_iter().map(|(prefix, entry)| (prefix.to_string(), show(&entry))).collect())
 }
 
-/// The entry of the longest prefix that holds the address.
+/// The entry of the longest prefix that contains the address.
 pub(super) fn get<K: Kernel>(maps: &K, address: IpAddr) -> Result<String> {
     let all = entries(maps)?.into_iter().filter(|(prefix, _)| prefix.contains(&address));
     let (_, entry) =
@@ -64,7 +64,7 @@ mod tests {
         let v4 = kernel.trie::<Ipcache4>().unwrap();
         v4.insert(&LpmKey::new(0, [0; 4]), &entry(2, Addr::NONE)).unwrap();
         v4.insert(&LpmKey::new(32, [10, 0, 1, 20]), &entry(301, node)).unwrap();
-        // Another address of that node, which is not behind the tunnel.
+        // Another address of that node, reached without the tunnel.
         v4.insert(&LpmKey::new(32, [192, 168, 9, 2]), &IpcacheEntry { flags: NODE, ..entry(6, node) }).unwrap();
         let v6 = kernel.trie::<Ipcache6>().unwrap();
         v6.insert(&LpmKey::new(0, [0; 16]), &IpcacheEntry { flags: 1, ..entry(10, Addr::NONE) }).unwrap();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Services: each frontend with a line for each of its slots, or one of the maps that they are made of.
+//! Services: each frontend with a line per slot, or one of the maps they consist of.
 
 use super::{Entries, protocol, socket};
 use abi::lb::{Backend, SCOPE_INTERNAL, Service, ServiceKey, SourceRangeKey, state};
@@ -10,7 +10,7 @@ use datapath::Kernel;
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 
-/// What of Services is listed.
+/// Which list of Services to show.
 #[derive(Args, Debug, Default)]
 #[group(multiple = false)]
 pub(super) struct What {

@@ -10,7 +10,7 @@ use rest::{
     NodeElement, Routing, State, Status, StatusResponse,
 };
 
-/// How much to show.
+/// How much detail to show.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Detail {
     pub(super) addresses: bool,
@@ -22,7 +22,7 @@ pub(super) struct Detail {
 
 const DISABLED: &str = "Disabled";
 
-/// Labels with what belongs to them.
+/// Titles with their values.
 #[derive(Default)]
 struct Lines(Table);
 
@@ -53,7 +53,7 @@ pub(super) fn render(status: &StatusResponse, health: &ClusterHealth, detail: De
     text
 }
 
-/// What the agent says of itself.
+/// The agent's own status.
 pub(super) fn lines(status: &StatusResponse, detail: Detail) -> Table {
     let mut lines = Lines::default();
     platform(&mut lines, status);
@@ -63,7 +63,7 @@ pub(super) fn lines(status: &StatusResponse, detail: Detail) -> Table {
     lines.0
 }
 
-/// Nodes that are shown because they are not well.
+/// Nodes listed because they are unhealthy.
 const UNWELL: usize = 10;
 
 fn short_health(table: &mut Table, health: &ClusterHealth, detail: Detail) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A cluster in memory: objects with versions, and an operator that sees them.
+//! A cluster in memory: versioned objects, and an operator that watches them.
 
 use crate::{Allocator, CONDITION, Config, Pool, Service};
 use k8s::k8s_openapi::jiff::Timestamp;
@@ -39,7 +39,7 @@ impl Object {
         self.metadata("labels", labels)
     }
 
-    /// These besides those that it has.
+    /// In addition to those it has.
     pub(super) fn annotations(mut self, annotations: Value) -> Self {
         for (key, value) in annotations.as_object().unwrap() {
             self.0["metadata"]["annotations"][key] = value.clone();
@@ -67,10 +67,10 @@ pub(super) struct Cluster {
     version: u64,
     pub(super) operator: Allocator,
     unseen: Vec<Unseen>,
-    /// What is decided and not written.
+    /// Decided but not written.
     unwritten: BTreeSet<String>,
     news: Vec<String>,
-    /// How many Services the operator has looked at.
+    /// How many Services the operator has examined.
     pub(super) considered: usize,
 }
 
@@ -111,7 +111,7 @@ fn now() -> Timestamp {
 }
 
 impl Cluster {
-    /// Each object is a second younger than what was there before it.
+    /// Each object is a second younger than those before it.
     fn stamp(&mut self, object: &mut Value) {
         self.version += 1;
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
@@ -155,7 +155,7 @@ impl Cluster {
         self.unseen.push(Unseen::Pool(name.to_owned()));
     }
 
-    /// The operator ends, and another begins, which knows what there is and no more.
+    /// The operator ends and another starts, knowing only the objects.
     pub(super) fn restart(&mut self) {
         self.operator = Allocator::default();
         self.unwritten.clear();
@@ -163,7 +163,7 @@ impl Cluster {
         self.unseen.extend(self.pools.keys().cloned().map(Unseen::Pool));
     }
 
-    /// The operator sees what has changed.
+    /// The operator sees the changes.
     fn see(&mut self) {
         for unseen in std::mem::take(&mut self.unseen) {
             match unseen {
@@ -185,7 +185,7 @@ impl Cluster {
         }
     }
 
-    /// The operator sees all and decides. Gives the Services that it may have to write, besides those that it had to before.
+    /// The operator sees everything and decides. Returns the Services it may have to write, in addition to earlier ones.
     pub(super) fn decide(&mut self) -> BTreeSet<String> {
         self.see();
         let settled = self.operator.settle();
@@ -195,7 +195,7 @@ impl Cluster {
         self.unwritten.clone()
     }
 
-    /// The operator decides and writes until nothing is left to write. Gives how many times it has written a Service.
+    /// The operator decides and writes until there is nothing left to write. Returns the number of writes.
     pub(super) fn run(&mut self) -> usize {
         let mut written = 0;
         for _ in 0..10 {
@@ -208,7 +208,7 @@ impl Cluster {
         panic!("it comes to no end");
     }
 
-    /// Writes what the operator has decided for a Service. Says whether there was anything to write.
+    /// Writes the operator's decision for a Service. Returns whether there was one.
     pub(super) fn write(&mut self, path: &str) -> bool {
         self.unwritten.remove(path);
         let Some(update) = self.operator.service_update(&service_name(path), now()) else { return false };
@@ -236,7 +236,7 @@ impl Cluster {
         self.unseen.push(Unseen::Pool(name.to_owned()));
     }
 
-    /// What was told to people since the last call.
+    /// The events since the last call.
     pub(super) fn news(&mut self) -> Vec<String> {
         std::mem::take(&mut self.news)
     }

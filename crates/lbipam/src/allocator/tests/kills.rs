@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Random clusters, and operators that are killed between any two writes. What must hold is told by an oracle that enumerates the
+//! Random clusters, and operators killed between any two writes. The invariants come from an oracle that enumerates the
 //! addresses of small pools and shares no code with the allocator.
 
 use super::cluster::{Cluster, Object, service};
@@ -15,7 +15,7 @@ enum Step {
     Gone(usize),
     Pool(usize, PoolSpec),
     PoolGone(usize),
-    /// The operator decides, writes so much of it, and is killed or lives on.
+    /// The operator decides, makes this many of the writes, and is killed or goes on.
     Writes {
         count: usize,
         killed: bool,
@@ -115,7 +115,7 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Default)]
 struct Oracle {
     asks: BTreeMap<String, Ask>,
-    /// Each with its age: the lower, the older.
+    /// Each with its age: lower is older.
     pools: BTreeMap<String, (usize, PoolSpec)>,
 }
 
@@ -123,7 +123,7 @@ impl Oracle {
     /// Whether two Services may have the same address.
     fn may_share(&self, one: &str, other: &str) -> bool {
         let (Some(one), Some(other)) = (self.asks.get(one), self.asks.get(other)) else { return false };
-        // Another controller's Service shares with nobody.
+        // Another controller's Service shares with none.
         one.ours
             && other.ours
             && one.key.is_some()
@@ -140,7 +140,7 @@ impl Oracle {
         }
     }
 
-    /// Those that may give, with what of them may be given.
+    /// The open pools and the addresses they may give out.
     fn open(&self) -> Vec<(&PoolSpec, BTreeSet<u8>)> {
         let mut by_age: Vec<_> = self.pools.values().collect();
         by_age.sort_by_key(|(age, _)| *age);
@@ -163,12 +163,12 @@ impl Oracle {
         spec.color.is_none_or(|color| color == ask.color)
     }
 
-    /// What a Service could be given, by what all have.
+    /// What a Service could be given while all others keep theirs.
     fn could_have(&self, name: &str, ask: &Ask, has: &BTreeMap<String, BTreeSet<u8>>) -> BTreeSet<u8> {
         let open = self.open();
         let open = open.iter().filter(|(spec, _)| Self::selects(spec, ask));
         let candidates = open.flat_map(|(spec, given)| {
-            // Ends that are kept back may be shared by who has one.
+            // A reserved end of a prefix may be shared with a Service that has it.
             Self::members(spec).into_iter().filter(|n| given.contains(n) || has.values().any(|set| set.contains(n)))
         });
         let free = |n: &u8| {
@@ -189,7 +189,7 @@ fn statuses(cluster: &Cluster) -> BTreeMap<String, BTreeSet<u8>> {
     names.map(|name| (name.clone(), cluster.addresses(&name).iter().map(|ip| last_byte(ip)).collect())).collect()
 }
 
-/// Writes one Service, and sees that nobody gets what another has.
+/// Writes one Service and checks that nobody gets what another has.
 fn write(cluster: &mut Cluster, oracle: &Oracle, name: &str) -> Result<(), TestCaseError> {
     let before = statuses(cluster);
     cluster.write(name);
@@ -198,7 +198,7 @@ fn write(cluster: &mut Cluster, oracle: &Oracle, name: &str) -> Result<(), TestC
     for new in after.get(name).into_iter().flatten().filter(|n| !had.contains(n)) {
         for (other, set) in &after {
             let clash = other != name && set.contains(new) && !oracle.may_share(name, other);
-            // Who stands in the way of it may have to give it up, but then it does so first.
+            // A Service in its way may have to release it, but must do so first.
             prop_assert!(!clash, "{name} got {new}, which {other} has");
         }
     }
@@ -230,7 +230,7 @@ fn settled(cluster: &mut Cluster, oracle: &Oracle) -> Result<(), TestCaseError> 
             prop_assert!(!missed, "{name} has {own:?} and could have had of {could:?}");
         }
     }
-    // One that begins from nothing sees nothing to change.
+    // An operator that starts from nothing has nothing to change.
     cluster.restart();
     prop_assert_eq!(cluster.run(), 0);
     prop_assert_eq!(statuses(cluster), has);
@@ -249,7 +249,7 @@ proptest! {
                     let name = format!("default/s{name}");
                     let same = oracle.asks.get(&name).is_some_and(|before| before.ours == ask.ours);
                     if !same {
-                        // The class of a Service cannot be changed: it is made again.
+                        // The class of a Service is immutable: it is recreated.
                         cluster.remove_service(&name);
                     }
                     let has = statuses(&cluster);

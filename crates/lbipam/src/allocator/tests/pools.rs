@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What pools give and to whom, and what becomes of addresses when they change.
+//! What pools give to whom, and what happens to addresses when pools change.
 
 use super::cluster::{Cluster, service};
 use super::{blocks, cluster, requests, shares};
@@ -70,6 +70,34 @@ fn of_pools_that_overlap_the_younger_gives_nothing_and_takes_nothing_away() {
     assert_eq!(cluster.pool_said("another", crate::POOL_CONFLICT).1, "resolved");
     assert_eq!(cluster.addresses("d"), ["10.1.0.4"]);
     assert_eq!(cluster.addresses("c"), ["10.0.0.8"], "its pool is gone");
+}
+
+#[test]
+fn a_pool_holds_its_blocks_whether_or_not_an_address_is_given() {
+    let object =
+        json!({"metadata": {"name": "p"}, "spec": {"blocks": [{"cidr": "10.0.0.0/30"}, {"start": "10.0.0.9"}]}});
+    let pool = crate::Pool::ingest(&serde_json::from_value(object).unwrap()).unwrap();
+    let held = ["10.0.0.3", "10.0.0.4", "10.0.0.9"].map(|ip| pool.contains(ip.parse().unwrap()));
+    assert_eq!((held, pool.reference.resource_version), ([true, false, true], None));
+}
+
+#[test]
+fn a_service_without_an_address_is_told_some_of_the_pools_that_are_full() {
+    let mut cluster = Cluster::default();
+    for n in 0..4 {
+        cluster.pool(&format!("p{n}"), json!({"blocks": [{"start": format!("10.0.{n}.1")}]}));
+    }
+    for name in ["a", "b", "c", "d", "e"] {
+        cluster.service(name, service());
+    }
+    cluster.run();
+    let message = "no IPv4 address is left in CiliumLoadBalancerIPPool p0, p1, p2 and others";
+    assert_eq!(cluster.said("e").2, message);
+    for name in ["p2", "p3"] {
+        cluster.remove_pool(name);
+    }
+    cluster.run();
+    assert_eq!(cluster.said("e").2, "no IPv4 address is left in CiliumLoadBalancerIPPool p0, p1");
 }
 
 #[test]
@@ -181,6 +209,8 @@ fn what_the_cluster_itself_has_is_named_and_given_to_nobody() {
     cluster.run();
     assert_eq!(cluster.pool_said("p", crate::POOL_VALID).0, "True");
     cluster.operator.set_occupant(node("10.0.0.0", "10.0.0.8/29"));
+    let elsewhere = json!({"metadata": {"name": "n2"}, "spec": {"ipam": {"podCIDRs": ["10.9.0.0/24"]}}});
+    cluster.operator.set_occupant(crate::Occupant::node(&serde_json::from_value(elsewhere).unwrap()).unwrap());
     cluster.operator.set_occupant(services);
     for name in ["a", "b", "c", "d"] {
         cluster.service(name, service());
@@ -192,11 +222,12 @@ fn what_the_cluster_itself_has_is_named_and_given_to_nobody() {
                    spec.blocks: holds 10.0.0.8/29, the pod CIDR of node n1, which no Service gets";
     assert_eq!(cluster.pool_said("p", crate::POOL_VALID), ("False".into(), "overlaps_cluster".into(), message.into()));
     assert_eq!(cluster.news()[0], format!("PoolInvalid p: {message}"));
+    assert!(!cluster.news().iter().any(|news| news.starts_with("PoolInvalid")), "it is told once");
     assert_eq!(cluster.addresses("early"), ["10.0.0.0"], "who has an address keeps it");
     let given: Vec<String> = ["a", "b", "c", "d"].iter().flat_map(|name| cluster.addresses(name)).collect();
     assert_eq!(given, ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
     assert_eq!(cluster.said("asks").1, "already_allocated");
-    // The node leaves, and what it had is free.
+    // The node leaves, and its addresses are free.
     cluster.operator.remove_occupant("node n1");
     cluster.run();
     assert_eq!((cluster.addresses("d"), cluster.addresses("asks")), (vec!["10.0.0.8".into()], vec!["10.0.0.9".into()]));

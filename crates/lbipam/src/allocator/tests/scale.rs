@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What changes in a large cluster cost, by how many Services are looked at and written.
+//! The cost of changes in a large cluster, in Services examined and written.
 
 use super::cluster::{Cluster, service};
 use serde_json::json;
@@ -7,7 +7,7 @@ use serde_json::json;
 const SERVICES: usize = 10_000;
 const POOLS: usize = 1_000;
 
-/// Each pool is for one namespace and has room for all of its Services but one.
+/// Each pool serves one namespace and is one address short.
 fn large() -> Cluster {
     let mut cluster = Cluster::default();
     for n in 0..POOLS {
@@ -26,7 +26,7 @@ fn large() -> Cluster {
 fn a_change_costs_what_it_bears_on_and_not_what_there_is() {
     let mut cluster = large();
     assert_eq!(cluster.run(), SERVICES);
-    // Once to decide, and once more when what was written comes back.
+    // Once to decide, and once when the write comes back.
     assert_eq!(cluster.considered, 2 * SERVICES);
     let waiting = (0..POOLS).filter(|n| cluster.said(&format!("n{n}/s9")).1 == "out_of_ips").count();
     assert_eq!(waiting, POOLS);
@@ -37,7 +37,7 @@ fn a_change_costs_what_it_bears_on_and_not_what_there_is() {
         (cluster.run(), cluster.considered)
     };
     assert_eq!(cost(&|cluster| cluster.edit("n7/s3", |s| s.labels(json!({"a": "b"})))), (0, 1));
-    // Who waits is asked in turn, until the address is gone.
+    // Those waiting are asked in turn until the address is taken.
     let (written, considered) = cost(&|cluster| cluster.remove_service("n0/s0"));
     assert!(written == 1 && considered <= 3, "{written} written, {considered} looked at");
     assert_eq!(cost(&|cluster| cluster.service("n0/new", service())), (1, 2));

@@ -55,6 +55,9 @@ fn local_services_share_if_they_lead_to_the_same_pods() {
     cluster.run();
     let all: Vec<String> = ["a", "b", "c", "d", "e"].iter().flat_map(|name| cluster.addresses(name)).collect();
     assert_eq!(all, ["10.0.0.0", "10.0.0.0", "10.0.0.1", "10.0.0.2", "10.0.0.3"]);
+    cluster.service("asks", local(6, json!({"app": "y"})).annotations(json!({"lbipam.cilium.io/ips": "10.0.0.0"})));
+    cluster.run();
+    assert!(cluster.said("asks").2.ends_with("with externalTrafficPolicy Local both need the same selector of pods"));
 }
 
 #[test]
@@ -85,7 +88,7 @@ fn who_changes_its_terms_gives_way_to_who_does_not() {
     cluster.service("old", service().port(1, "TCP").annotations(shares("k")));
     cluster.service("young", service().port(2, "TCP").annotations(shares("k")));
     cluster.run();
-    // Both are looked at, since both have changed, but only one has changed what matters to the other.
+    // Both have changed and are examined, but only one has changed what matters to the other.
     cluster.edit("young", |young| young.labels(json!({"a": "b"})));
     cluster.edit("old", |old| old.port(2, "TCP"));
     cluster.run();
