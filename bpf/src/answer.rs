@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 //! Telling the sender why a packet goes no further (RFC 792, RFC 4443): the packet becomes the error about itself, and goes back where it
-//! came from. The stack tells the rest; here is what it would get wrong, because it does not know of services.
+//! came from. The stack tells the rest; here is what it would get wrong, because it does not know of services or policies.
 
 use crate::config;
 use crate::epochs;
@@ -9,11 +9,13 @@ use crate::headers::{Ipv4, Ipv6, fold, sum};
 use crate::maps;
 use crate::packet::{From, Packet};
 use crate::parse::{ETH_LEN, LATER, Pkt};
+use crate::scratch;
+use crate::skb::Skb;
 use abi::flow::proto;
 use abi::policy::{EGRESS, INGRESS};
 use abi::tuple::Tuple;
 use abi::{DropReason, limit};
-use aya_ebpf::bindings::BPF_F_ADJ_ROOM_FIXED_GSO;
+use aya_ebpf::bindings::{__sk_buff, BPF_F_ADJ_ROOM_FIXED_GSO};
 use aya_ebpf::helpers::generated::{bpf_redirect, bpf_redirect_peer};
 
 const TTL: u8 = 64;
@@ -34,9 +36,15 @@ struct Icmp {
 
 const _: () = assert!(size_of::<Icmp>() == 8);
 
-/// Answers a packet that is dropped for that reason. False: nobody is told.
+/// Answers the packet at hand, which is dropped for that reason. 0: nobody is told. Like a stage, it is walked through once.
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub fn to_sender<P: Packet>(packet: P, pkt: &Pkt, reason: u8) -> bool {
+pub extern "C" fn to_sender(context: *mut __sk_buff, reason: u32) -> u32 {
+    scratch::present().is_some_and(|notes| answer(Skb(context), &notes.pkt, reason as u8)) as u32
+}
+
+#[inline(always)]
+fn answer<P: Packet>(packet: P, pkt: &Pkt, reason: u8) -> bool {
     let Some(icmp) = error(pkt, reason) else { return false };
     let has_ports = matches!(pkt.tuple.proto, proto::TCP | proto::UDP | proto::SCTP);
     let came_in = pkt.from == From::POD || pkt.from == From::DEVICE;
@@ -55,7 +63,9 @@ pub fn to_sender<P: Packet>(packet: P, pkt: &Pkt, reason: u8) -> bool {
 /// Whether its sender has not had too many answers already. One that is not sent counts as dropped on its own way.
 #[inline(always)]
 fn is_admitted(pkt: &Pkt) -> bool {
-    let Some(answered) = maps::ANSWERED.get_ptr_mut(limit::slot(pkt.tuple.src)) else { return false };
+    let Some(answered) = maps::ANSWERED.get_ptr_mut(limit::slot(pkt.tuple.src, pkt.from == From::POD)) else {
+        return false;
+    };
     // SAFETY: array values are never freed. Two processors that count at once count one too few.
     let admitted = unsafe { (*answered).admit(epochs::now()) };
     if !admitted {
@@ -69,34 +79,18 @@ fn is_admitted(pkt: &Pkt) -> bool {
 #[inline(always)]
 fn error(pkt: &Pkt, reason: u8) -> Option<Icmp> {
     const UNSERVED: u8 = DropReason::ServiceBackendNotFound.code();
+    const NO_WAY: u8 = DropReason::FibLookupFailed.code();
     const TOO_FAR: u8 = DropReason::TtlExceeded.code();
     const TOO_BIG: u8 = DropReason::CtMissingTcpAckFlag.code();
-    let v4 = pkt.family == 4;
-    let (kind, code, rest) = match reason {
-        UNSERVED if config::on(&config::REJECT_NO_BACKEND) => {
-            if v4 {
-                (3, 3, 0)
-            } else {
-                (1, 4, 0)
-            }
-        }
-        TOO_FAR => {
-            if v4 {
-                (11, 0, 0)
-            } else {
-                (3, 0, 0)
-            }
-        }
-        TOO_BIG => {
-            if v4 {
-                (3, 4, pkt.room)
-            } else {
-                (2, 0, pkt.room)
-            }
-        }
+    let (v4, v6) = match reason {
+        UNSERVED if config::on(&config::REJECT_NO_BACKEND) => ([3, 3], [1, 4]),
+        NO_WAY => ([3, 0], [1, 0]),
+        TOO_FAR => ([11, 0], [3, 0]),
+        TOO_BIG => ([3, 4], [2, 0]),
         _ => return None,
     };
-    Some(Icmp { kind, code, checksum: 0, rest: (rest as u32).to_be() })
+    let [kind, code] = if pkt.family == 4 { v4 } else { v6 };
+    Some(Icmp { kind, code, checksum: 0, rest: (pkt.room as u32).to_be() })
 }
 
 /// `QUOTED` bytes of the packet, of which the last `TRANSPORT` are of its transport header, and the headers in front of them.

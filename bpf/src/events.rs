@@ -32,7 +32,8 @@ pub fn finish(skb: Skb, pkt: &Pkt, verdict: Outcome, direction: u8, point: u8) -
     let action = match verdict {
         Outcome::Drop(reason) => {
             dropped(skb, pkt, reason.code(), Place { direction, point });
-            return if answer::to_sender(skb, pkt, reason.code()) { TC_ACT_REDIRECT as i32 } else { TC_ACT_SHOT };
+            let answered = answer::to_sender(skb.0, reason.code() as u32) != 0;
+            return if answered { TC_ACT_REDIRECT as i32 } else { TC_ACT_SHOT };
         }
         Outcome::NotOurs => return NOT_OURS,
         Outcome::Sent => TC_ACT_REDIRECT as i32,

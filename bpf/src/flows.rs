@@ -147,13 +147,10 @@ fn is_told_as(sender: u32, vni: u32) -> bool {
     sender == vni || (vni == identity::REMOTE_NODE && sender == identity::KUBE_APISERVER)
 }
 
-/// Whether it is the first segment of another connection than the one that is known: the other end opens it, or one that has said
-/// goodbye, or the known one has ended.
+/// Whether it is the first segment of another connection than the one that is known: the other end opens it, or the known one has ended.
 #[inline(always)]
 pub fn is_opening(pkt: &Pkt, flow: &Flow) -> bool {
-    pkt.tuple.proto == proto::TCP
-        && pkt.flags & OPENING == tcp::SYN
-        && (pkt.is(REPLY) || flow.forward.tcp_seen & tcp::FIN != 0 || flow.has_ended(proto::TCP))
+    pkt.tuple.proto == proto::TCP && pkt.flags & OPENING == tcp::SYN && (pkt.is(REPLY) || flow.has_ended(proto::TCP))
 }
 
 /// Counts the packet, follows the connection's state and reports what is new.
@@ -188,9 +185,12 @@ pub fn account(pkt: &Pkt, flow: &mut Flow, now: u32) -> u8 {
     mine.bytes += pkt.len as u64;
     mine.last_seen = now;
     if is_tcp {
+        // Who goes on has not reset the connection, and who opens it has not said goodbye: somebody else said so.
         if pkt.flags & tcp::RST == 0 {
-            // Who goes on has not reset the connection: somebody else said so.
             mine.tcp_seen &= !tcp::RST;
+        }
+        if pkt.flags & tcp::SYN != 0 {
+            mine.tcp_seen &= !tcp::FIN;
         }
         mine.tcp_seen |= pkt.flags;
     }

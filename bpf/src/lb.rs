@@ -8,8 +8,8 @@ use crate::stages::{ipcache, source};
 use abi::Addr;
 use abi::flow::TICK_NS;
 use abi::lb::{
-    Affinity, AffinityKey, Backend, MaglevKey, SCOPE_EXTERNAL, SCOPE_INTERNAL, Service, ServiceKey, SlotKey,
-    SourceRangeKey, flags, maglev_place, spread, state,
+    Affinity, AffinityKey, Backend, MaglevKey, SCOPE_EXTERNAL, SCOPE_INTERNAL, SCOPE_UNREDIRECTED, Service, ServiceKey,
+    SlotKey, SourceRangeKey, flags, maglev_place, spread, state,
 };
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use aya_ebpf::maps::lpm_trie::Key;
@@ -43,6 +43,16 @@ pub fn inside(addr: Addr, port: u16, proto: u8, of_host: bool) -> Option<&'stati
         service = get(&key);
     }
     service
+}
+
+/// The service that a pod finds there by its own packets: a pod that a redirect leads to may be spared it.
+#[inline(always)]
+pub fn of_pod(pod: &Addr, addr: Addr, port: u16, proto: u8) -> Option<&'static Service> {
+    let service = inside(addr, port, proto, false)?;
+    if service.flags & flags::SPARES_BACKENDS != 0 && !admits(service, pod) {
+        return get(&ServiceKey { addr, port, proto, scope: SCOPE_UNREDIRECTED, pad: 0 });
+    }
+    Some(service)
 }
 
 /// The service that is at that address and port for who is outside, be it for them or not.

@@ -5,6 +5,8 @@
 
 #[path = "services/gateway.rs"]
 mod gateway;
+#[path = "services/redirect.rs"]
+mod redirect;
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -28,6 +30,7 @@ const SUITE: Suite = Suite {
         product::GATEWAY_API,
         "ingressController.enabled=true",
         "l2announcements.enabled=true",
+        "localRedirectPolicies.enabled=true",
         "l2announcements.leaseDuration=3s",
         "l2announcements.leaseRenewDeadline=1s",
         "l2announcements.leaseRetryPeriod=500ms",
@@ -50,6 +53,8 @@ const SUITE: Suite = Suite {
         ("an_open_socket_comes_to_another_backend_when_its_own_is_gone", backend_gone),
         ("no_request_fails_while_a_deployment_is_rolled_out", rolled_out),
         ("no_request_fails_while_agents_are_killed", agents_killed),
+        ("a_local_redirect_policy_keeps_traffic_on_the_node", redirect::service),
+        ("an_address_is_redirected_and_what_is_others_is_not", redirect::address),
         ("a_gateway_splits_https_for_two_hosts_at_a_shared_address", gateway::https_split),
         ("a_gateway_passes_tls_through", gateway::passthrough),
         ("what_a_gateway_asks_of_backends_is_subject_to_policy", gateway::policy),

@@ -57,10 +57,11 @@ type Suites = BTreeMap<String, Suite>;
 
 /// Runs a group; the faults are failed tests and what was left out.
 pub(crate) fn run(root: &Path, group: &str) -> Result<Vec<String>> {
-    let (suites, passed) = run_group(root, Group::named(group)?)?;
+    let Ran { suites, passed, said } = run_group(root, Group::named(group)?)?;
     println!("{}", times(&suites));
     if !passed {
-        return Ok(vec!["a test failed, or was not built".to_owned()]);
+        // Last of all, because who reads a long log begins at its end.
+        return Ok([said, vec!["a test failed, or was not built".to_owned()]].concat());
     }
     let expected = fs::read_to_string(root.join(EXPECTED)).with_context(|| format!("read {EXPECTED}"))?;
     Ok(left_out(&suites, &least(&expected, group)?, group))
@@ -68,7 +69,7 @@ pub(crate) fn run(root: &Path, group: &str) -> Result<Vec<String>> {
 
 /// Runs a group and records the numbers of tests as the new minimum.
 pub(crate) fn write(root: &Path, group: &str) -> Result<Vec<String>> {
-    let (suites, passed) = run_group(root, Group::named(group)?)?;
+    let Ran { suites, passed, .. } = run_group(root, Group::named(group)?)?;
     if !passed {
         bail!("a test failed: nothing is written");
     }
@@ -140,53 +141,66 @@ impl Tests {
     }
 }
 
-/// Runs a whole group. Returns what ran, and whether all passed.
-fn run_group(root: &Path, group: Group) -> Result<(Suites, bool)> {
+/// The outcome of a group, or of part of one.
+#[derive(Debug)]
+struct Ran {
+    suites: Suites,
+    passed: bool,
+    /// The output of failed tests.
+    said: Vec<String>,
+}
+
+impl Ran {
+    fn nothing() -> Self {
+        Self { suites: Suites::new(), passed: true, said: Vec::new() }
+    }
+
+    fn and(mut self, more: Self) -> Self {
+        self.suites.extend(more.suites);
+        self.said.extend(more.said);
+        self.passed &= more.passed;
+        self
+    }
+}
+
+/// Runs all of a group.
+fn run_group(root: &Path, group: Group) -> Result<Ran> {
     let manifest = root.join("Cargo.toml");
     let metadata = cargo_metadata(&["--no-deps", "--offline", "--manifest-path", &manifest.to_string_lossy()])?;
     let tests = Tests::list(&metadata)?;
-    let mut suites = Suites::default();
+    let mut ran = Ran::nothing();
     for arguments in group.calls(&tests) {
-        let (more, passed) = cargo_test(root, &arguments, "")?;
-        suites.extend(more);
-        if !passed {
-            return Ok((suites, false));
+        ran = ran.and(cargo_test(root, &arguments, "")?);
+        if !ran.passed {
+            return Ok(ran);
         }
     }
-    if group != Group::Lab {
-        return Ok((suites, true));
+    if group == Group::Lab {
+        ran = ran.and(side_by_side(root, &tests.lab)?);
     }
-    let (more, passed) = side_by_side(root, &tests.lab)?;
-    suites.extend(more);
-    Ok((suites, passed))
+    Ok(ran)
 }
 
 /// Runs lab suites in lanes until all have run, or one has failed.
-fn side_by_side(root: &Path, names: &BTreeSet<String>) -> Result<(Suites, bool)> {
+fn side_by_side(root: &Path, names: &BTreeSet<String>) -> Result<Ran> {
     let waiting = Mutex::new(shortest_first(names));
     let next = || waiting.lock().pop();
     let lane = || {
-        let mut suites = Suites::default();
+        let mut ran = Ran::nothing();
         while let Some(name) = next() {
             let arguments = [integration([&name]), vec!["--".to_owned(), "--test-threads=1".to_owned()]].concat();
-            let (more, passed) = cargo_test(root, &arguments, &format!("{name}: "))?;
-            suites.extend(more);
-            if !passed {
+            ran = ran.and(cargo_test(root, &arguments, &format!("{name}: "))?);
+            if !ran.passed {
                 waiting.lock().clear();
-                return Ok((suites, false));
             }
         }
-        Ok((suites, true))
+        Ok(ran)
     };
-    let lanes: Vec<Result<(Suites, bool)>> = thread::scope(|scope| {
+    let lanes: Vec<Result<Ran>> = thread::scope(|scope| {
         let lanes: Vec<_> = (0..LANES).map(|_| scope.spawn(lane)).collect();
         lanes.into_iter().map(|lane| lane.join().unwrap_or_else(|_| bail!("a lane panicked"))).collect()
     });
-    lanes.into_iter().try_fold((Suites::default(), true), |(mut suites, passed), lane| {
-        let (more, also) = lane?;
-        suites.extend(more);
-        Ok((suites, passed && also))
-    })
+    lanes.into_iter().try_fold(Ran::nothing(), |ran, lane| Ok(ran.and(lane?)))
 }
 
 /// The order in which lanes take suites from the end.
@@ -197,8 +211,8 @@ fn shortest_first(names: &BTreeSet<String>) -> Vec<String> {
     order
 }
 
-/// Shows cargo's output with a prefix on each line, and returns the suites that ran and whether all passed.
-fn cargo_test(root: &Path, arguments: &[String], prefix: &str) -> Result<(Suites, bool)> {
+/// Shows cargo's output with a prefix on each line.
+fn cargo_test(root: &Path, arguments: &[String], prefix: &str) -> Result<Ran> {
     // One pipe for both, so that the name of a suite and its result stay in order.
     let (reader, writer) = std::io::pipe().context("make a pipe")?;
     let mut command = Command::new(cargo());
@@ -212,7 +226,8 @@ fn cargo_test(root: &Path, arguments: &[String], prefix: &str) -> Result<(Suites
         println!("{prefix}{line}");
         log.line(&line);
     }
-    Ok((log.suites, child.wait().context("wait for cargo test")?.success()))
+    let passed = child.wait().context("wait for cargo test")?.success();
+    Ok(Ran { suites: log.suites, passed, said: log.said })
 }
 
 /// The output of cargo and the tests so far.
@@ -220,10 +235,18 @@ fn cargo_test(root: &Path, arguments: &[String], prefix: &str) -> Result<(Suites
 struct Log {
     suites: Suites,
     current: String,
+    /// The output of failed tests.
+    said: Vec<String>,
+    /// Whether the line before this one was of a test that failed.
+    failing: bool,
 }
 
 impl Log {
     fn line(&mut self, line: &str) {
+        self.failing = is_of_failure(line, self.failing);
+        if self.failing && !line.trim().is_empty() {
+            self.said.push(format!("{}: {line}", self.current));
+        }
         if let Some(name) = heading(line.trim()) {
             self.suites.entry(name.clone()).or_default();
             self.current = name;
@@ -236,8 +259,15 @@ impl Log {
     }
 }
 
-/// The name of the suite that a line announces: for `Running unittests src/lib.rs (target/debug/deps/abi-0123456789abcdef)` it is `abi src/lib.rs`,
-/// for `Running tests/golden.rs (...)` it is `golden`, for `Doc-tests abi` it is `abi documents`.
+/// Whether a line is of a test that failed. Suites of the lab indent the reason under the line of the test; the standard harness
+/// shows at the end, under a heading, what the test printed.
+fn is_of_failure(line: &str, before: bool) -> bool {
+    let heading = line.starts_with("---- ") || line.starts_with("test ") && line.contains(" ... FAILED");
+    heading || before && line != "failures:" && !line.starts_with("test ")
+}
+
+/// The name of a suite that begins: of `Running unittests src/lib.rs (target/debug/deps/abi-0123456789abcdef)` it is `abi src/lib.rs`,
+/// of `Running tests/golden.rs (...)` it is `golden`, of `Doc-tests abi` it is `abi documents`.
 fn heading(line: &str) -> Option<String> {
     if let Some(name) = line.strip_prefix("Doc-tests ") {
         return Some(format!("{name} documents"));

@@ -27,7 +27,8 @@ pub fn overlay_ingress(ctx: TcContext) -> i32 {
     let Some(notes) = scratch::begin(From::TUNNEL, origin::TUNNEL | skb.ifindex()) else { return events::NO_MEMORY };
     let verdict = match parse(skb, &mut notes.pkt) {
         Frame::Ip => come_out(skb, notes),
-        Frame::Arp | Frame::Other => Verdict::Pass,
+        // Nobody has asked which node it is of.
+        Frame::Arp | Frame::Other => Verdict::Drop(DropReason::UnsupportedL3Protocol),
         Frame::Vlan => Verdict::Drop(DropReason::VlanFiltered),
         Frame::Bad(reason) => Verdict::Drop(reason),
     };

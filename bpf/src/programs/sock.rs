@@ -11,7 +11,7 @@ use crate::maps;
 use crate::netns;
 use abi::Addr;
 use abi::flow::proto;
-use abi::lb::{Backend, Connected, ReverseEntry, ReverseKey};
+use abi::lb::{Backend, Connected, ReverseEntry, ReverseKey, flags};
 use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_set_retval};
 use aya_ebpf::macros::cgroup_sock_addr;
@@ -99,6 +99,10 @@ fn choose(ctx: &SockAddrContext, addr: Addr) -> Choice {
     let Some(service) = lb::inside(addr, port, proto, of_host) else {
         return if lb::is_unserved(&addr) { Choice::NotServed } else { Choice::NotAService };
     };
+    let left_alone = if of_host { flags::PODS_ONLY } else { flags::SPARES_BACKENDS };
+    if service.flags & left_alone != 0 {
+        return Choice::NotAService;
+    }
     let client = Client { addr: Addr { hi: 0, lo: netns }, is_cookie: true, connection: lb::random() };
     match lb::choose(service, &client) {
         Some((backend, _)) => Choice::Chosen(backend, service.id),

@@ -112,7 +112,7 @@ fn pass_through(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
 
 /// Whether it is the address of a group, or of everybody on the link.
 #[inline(always)]
-fn is_for_all(addr: &Addr) -> bool {
+pub fn is_for_all(addr: &Addr) -> bool {
     if addr.is_v4() {
         let [first, ..] = addr.v4_be().to_ne_bytes();
         return first & 0xf0 == 0xe0 || addr.v4_be() == u32::MAX;

@@ -5,13 +5,13 @@
 use super::commit;
 use crate::maps;
 use crate::parse::Pkt;
-use crate::scratch::Scratch;
+use crate::scratch::{Party, Scratch};
 use crate::verdict::{Stage, Verdict, drop};
-use abi::DropReason;
 use abi::endpoint::flags;
 use abi::event::{self, outcome};
 use abi::policy::{EGRESS, INGRESS, PREFIX_PORT, PolicyKey, decide};
 use abi::tuple::is_icmp;
+use abi::{DropReason, identity};
 use aya_ebpf::maps::lpm_trie::Key;
 
 /// Asks the egress policy of a local opener, then the ingress policy of a local target.
@@ -25,12 +25,8 @@ pub fn check(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
     if scratch.comes_back() {
         return Ok(());
     }
-    // For ICMP it is the type that policy looks at.
-    let protocol = scratch.tuple.proto;
-    let port = if is_icmp(protocol) { (scratch.icmp_type as u16).to_be() } else { scratch.dport };
     if scratch.opener.flags & flags::EGRESS_ENFORCED != 0 {
-        let (policy, identity) = (scratch.opener.policy, scratch.target.identity);
-        let key = PolicyKey { policy, identity, direction: EGRESS, proto: protocol, port };
+        let key = question(scratch, scratch.opener.policy, EGRESS, scratch.target.identity);
         ask(&key, &mut scratch.egress);
         if scratch.egress.outcome == outcome::DENY {
             return Err(refused(pkt, scratch, scratch.egress.match_type));
@@ -38,8 +34,7 @@ pub fn check(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
         scratch.flow.provenance = scratch.egress.provenance;
     }
     if scratch.target.flags & flags::INGRESS_ENFORCED != 0 {
-        let (policy, identity) = (scratch.target.policy, scratch.opener.identity);
-        let key = PolicyKey { policy, identity, direction: INGRESS, proto: protocol, port };
+        let key = question(scratch, scratch.target.policy, INGRESS, scratch.opener.identity);
         ask(&key, &mut scratch.ingress);
         if scratch.ingress.outcome == outcome::DENY {
             return Err(refused(pkt, scratch, scratch.ingress.match_type));
@@ -47,6 +42,31 @@ pub fn check(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
         scratch.flow.provenance = scratch.ingress.provenance;
     }
     Ok(())
+}
+
+/// Whether the opener may speak to the node as well. If not, the node is the target that was refused.
+#[inline(never)]
+pub fn lets_to_node(scratch: &mut Scratch) -> bool {
+    if scratch.opener.flags & flags::EGRESS_ENFORCED == 0 {
+        return true;
+    }
+    let key = question(scratch, scratch.opener.policy, EGRESS, identity::HOST);
+    let mut verdict = event::Verdict { provenance: 0, outcome: 0, match_type: 0, pad: 0 };
+    ask(&key, &mut verdict);
+    if verdict.outcome != outcome::DENY {
+        return true;
+    }
+    scratch.target = Party::remote(identity::HOST);
+    scratch.egress = verdict;
+    false
+}
+
+/// What a policy is asked about a peer. For ICMP it is the type that policy looks at.
+#[inline(always)]
+fn question(scratch: &Scratch, policy: u32, direction: u8, identity: u32) -> PolicyKey {
+    let proto = scratch.tuple.proto;
+    let port = if is_icmp(proto) { (scratch.icmp_type as u16).to_be() } else { scratch.dport };
+    PolicyKey { policy, identity, direction, proto, port }
 }
 
 /// Nothing matched: denied by default. An entry denied: denied by it.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 //! Where packets go in both directions, and where they may come from: what addresses have not settled, the kernel's routes do.
 
-use super::{ipcache, source};
+use super::{ipcache, policy, source};
 use crate::config;
 use crate::encap;
 use crate::epochs;
@@ -42,7 +42,13 @@ fn to_target<P: Packet>(packet: P, pkt: &Pkt, node: &NodeConfig, scratch: &mut S
         scratch.flow.forward.hop = pkt.node;
     }
     let ends = Ends { src: scratch.tuple.src, dst: scratch.dst, proto: scratch.tuple.proto };
-    lead(packet, node, inside, &ends, &mut scratch.flow.forward)
+    let leaves = scratch.flow.forward.action == action::NEIGH;
+    lead(packet, node, inside, &ends, &mut scratch.flow.forward)?;
+    // What the kernel does not send on it may keep: not all that is the node's is known to be.
+    if leaves && scratch.flow.forward.action == action::STACK && !policy::lets_to_node(scratch) {
+        return drop(DropReason::FibLookupFailed);
+    }
+    Ok(())
 }
 
 /// The reply direction: to a local opener, or back where the flow came from.
@@ -69,7 +75,13 @@ fn to_opener<P: Packet>(packet: P, pkt: &Pkt, node: &NodeConfig, scratch: &mut S
         (way.action, way.hop) = by_address(&scratch.tuple.src);
     }
     let ends = Ends { src: scratch.tuple.dst, dst: scratch.tuple.src, proto: scratch.tuple.proto };
-    lead(packet, node, scratch.target.ifindex, &ends, way)
+    let leaves = way.action == action::NEIGH;
+    lead(packet, node, scratch.target.ifindex, &ends, way)?;
+    // To whom the kernel would not send from here nobody can be who sends from there.
+    if leaves && way.action == action::STACK && pkt.from == From::DEVICE && scratch.notes & IS_REPLY == 0 {
+        return drop(DropReason::InvalidSourceIp);
+    }
+    Ok(())
 }
 
 /// How an address is reached that nothing else is known of.

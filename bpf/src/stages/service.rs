@@ -69,8 +69,8 @@ fn is_from_outside(pkt: &Pkt, scratch: &Scratch) -> bool {
 /// The service that the flow's opener names.
 #[inline(always)]
 fn find(scratch: &Scratch) -> Option<&'static Service> {
-    let Tuple { dst, dport, proto, .. } = scratch.tuple;
-    if scratch.opener.id != 0 { lb::inside(dst, dport, proto, false) } else { lb::outside(dst, dport, proto) }
+    let Tuple { src, dst, dport, proto, .. } = scratch.tuple;
+    if scratch.opener.id != 0 { lb::of_pod(&src, dst, dport, proto) } else { lb::outside(dst, dport, proto) }
 }
 
 /// Who is outside finds what is for them, if it lets them in.

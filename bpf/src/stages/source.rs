@@ -59,6 +59,16 @@ pub fn is_loopback(addr: &Addr) -> bool {
     *addr == Addr { hi: 0, lo: 1u64.to_be() }
 }
 
+/// Whether it stands for no address (RFC 1122, 3.2.1.3; RFC 4291, 2.5.2).
+#[inline(always)]
+fn is_nobody(addr: &Addr) -> bool {
+    if addr.is_v4() {
+        let [first, ..] = addr.v4_be().to_ne_bytes();
+        return first == 0;
+    }
+    addr.is_none()
+}
+
 /// Whether a pod may send from that address.
 #[inline(always)]
 pub fn owns(pod: &Endpoint, addr: &Addr) -> bool {
@@ -109,11 +119,11 @@ fn is_overlay(ifindex: u32) -> bool {
     maps::NODE.get(0).is_some_and(|node| node.overlay_ifindex == ifindex)
 }
 
-/// The wire cannot claim to be this node or one of its pods, nor a pod whose packets come through the tunnel.
+/// The wire cannot claim to be this node or one of its pods, nor a pod whose packets come through the tunnel, nor many or nobody.
 #[inline(always)]
 fn device(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
     let src = &pkt.tuple.src;
-    if is_local(src) {
+    if is_local(src) || is_loopback(src) || is_nobody(src) || ipcache::is_for_all(src) {
         return drop(DropReason::InvalidSourceIp);
     }
     let entry = ipcache::lookup(src);

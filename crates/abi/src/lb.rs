@@ -16,7 +16,7 @@ layout! {
         pub port: u16,
         /// IP protocol number.
         pub proto: u8,
-        /// [`SCOPE_EXTERNAL`] or [`SCOPE_INTERNAL`].
+        /// [`SCOPE_EXTERNAL`], [`SCOPE_INTERNAL`] or [`SCOPE_UNREDIRECTED`].
         pub scope: u8,
         /// Zero.
         pub pad: u32,
@@ -42,6 +42,8 @@ impl ServiceKey {
 pub const SCOPE_EXTERNAL: u8 = 0;
 /// The backends for clients inside of the cluster, where they differ.
 pub const SCOPE_INTERNAL: u8 = 1;
+/// The backends for pods that a redirect leads to, where it spares them ([`flags::SPARES_BACKENDS`]).
+pub const SCOPE_UNREDIRECTED: u8 = 2;
 
 layout! {
     /// What a frontend stands for.
@@ -92,6 +94,13 @@ pub mod flags {
     pub const MAGLEV: u32 = 4096;
     /// Replies go from the backend's node to the client, and not by the node that it asked (direct server return).
     pub const DSR: u32 = 8192;
+    /// The frontend is redirected to pods of this node.
+    pub const LOCAL_REDIRECT: u32 = 16384;
+    /// Pods of this node that are found among the denied source ranges take what is under [`super::SCOPE_UNREDIRECTED`], or go to the address
+    /// itself. Only packets tell which pod sends: sockets of pods are left alone.
+    pub const SPARES_BACKENDS: u32 = 32768;
+    /// The node's own programs find the address itself.
+    pub const PODS_ONLY: u32 = 65536;
 }
 
 /// Values of [`Backend::state`].

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 //! How often the programs tell senders why their packets go no further (RFC 1812, 4.3.2.8; RFC 4443, 2.4 f): senders are divided among slots,
-//! each of which has so many answers per tick. Whoever asks under many addresses is a burden to those that share their slots alone.
+//! each of which has so many answers per tick. Whoever asks under many addresses is a burden to those that share their slots alone. Pods, which
+//! have no choice of addresses, share none with who is outside.
 
 use crate::Addr;
 use crate::lb::spread;
@@ -20,11 +21,11 @@ pub const SLOTS: u32 = 256;
 /// Answers per slot and tick.
 pub const PER_TICK: u32 = 16;
 
-/// The slot of a sender.
+/// The slot of a sender, who is a pod of this node or outside.
 #[inline(always)]
 #[must_use]
-pub const fn slot(sender: Addr) -> u32 {
-    spread(sender) % SLOTS
+pub const fn slot(sender: Addr, is_pod: bool) -> u32 {
+    spread(sender) % (SLOTS / 2) * 2 + is_pod as u32
 }
 
 impl Answered {
@@ -41,12 +42,17 @@ impl Answered {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{Answered, PER_TICK, SLOTS, slot};
+    use crate::Addr;
+    use std::collections::BTreeSet;
 
     #[test]
-    fn senders_are_spread_over_all_slots() {
-        let slots: std::collections::BTreeSet<u32> = (0..4096).map(|lo| slot(Addr { hi: 0, lo })).collect();
-        assert_eq!((slots.len(), slots.last()), (SLOTS as usize, Some(&(SLOTS - 1))));
+    fn who_is_outside_shares_no_slot_with_a_pod() {
+        let all = (0..10_000u32).map(|n| Addr::from_v4_be(n.to_be()));
+        let [pods, others] = [true, false].map(|is_pod| all.clone().map(move |addr| slot(addr, is_pod)).collect());
+        let (pods, others): (BTreeSet<u32>, BTreeSet<u32>) = (pods, others);
+        assert!(pods.is_disjoint(&others) && pods.union(&others).all(|slot| *slot < SLOTS));
+        assert_eq!((pods.len(), others.len()), (128, 128));
     }
 
     #[test]

@@ -67,6 +67,7 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
         services::Inputs {
             services: sources.services,
             slices: proxies.slices.clone(),
+            redirects: sources.redirects,
             pods: sources.pods.clone(),
             node: NodeName { cluster: config.node.cluster.clone(), name: node_name.to_owned() },
             nodes: sources.nodes.clone(),

@@ -3,7 +3,8 @@
 
 use crate::config::Config;
 use k8s::cilium::{
-    CiliumCIDRGroup, CiliumClusterwideNetworkPolicy, CiliumEndpoint, CiliumIdentity, CiliumNetworkPolicy, CiliumNode,
+    CiliumCIDRGroup, CiliumClusterwideNetworkPolicy, CiliumEndpoint, CiliumIdentity, CiliumLocalRedirectPolicy,
+    CiliumNetworkPolicy, CiliumNode,
 };
 use k8s::k8s_openapi::api::core::v1 as core;
 use k8s::k8s_openapi::api::discovery::v1 as discovery;
@@ -33,6 +34,8 @@ pub(crate) struct Sources {
     pub(crate) services: Reader<services::Service>,
     /// The same Services, as far as they may be announced on links; none if nothing is.
     pub(crate) l2_services: Option<Reader<l2::Service>>,
+    /// Local redirect policies; none if they are not enabled.
+    pub(crate) redirects: Reader<services::Redirect>,
     /// EndpointSlices.
     pub(crate) slices: Reader<services::EndpointSlice>,
     /// NetworkPolicies, if they are enabled.
@@ -78,6 +81,7 @@ pub(crate) fn reflect(config: &Config, node: &str, client: &Client, tasks: &Task
     let (cluster, local) = (config.node.cluster.clone(), node.to_owned());
     let for_slices = config.services.clone();
     let (services, l2_services) = services(config, client, tasks, &mut surface);
+    let redirects = redirects(config, client, tasks, &mut surface);
     Sources {
         pods,
         namespaces: mirror!("k8s-namespaces", core::Namespace, policy::ingest_namespace),
@@ -88,6 +92,7 @@ pub(crate) fn reflect(config: &Config, node: &str, client: &Client, tasks: &Task
         identities: mirror!("cilium-identities", CiliumIdentity, policy::ingest_identity),
         services,
         l2_services,
+        redirects,
         slices: mirror!("k8s-endpoint-slices", discovery::EndpointSlice, move |object: &discovery::EndpointSlice| {
             services::ingest_slice(&for_slices, object)
         }),
@@ -133,4 +138,17 @@ fn services(
     });
     tasks.spawn("reflect-k8s-services", client.reflect_into(client.all(), feeds));
     (services, l2_services)
+}
+
+fn redirects(config: &Config, client: &Client, tasks: &Tasks, surface: &mut Surface) -> Reader<services::Redirect> {
+    let (mut writer, redirects) = statedb::table("local-redirect-policies");
+    if config.services.redirects {
+        let config = config.services.clone();
+        let ingest = move |object: &CiliumLocalRedirectPolicy| services::ingest_redirect(&config, object);
+        tasks.spawn("reflect-local-redirect-policies", client.reflect(client.all(), writer, ingest));
+        surface.add(Surface::new().table(&redirects));
+    } else {
+        writer.mark_initialized();
+    }
+    redirects
 }

@@ -6,6 +6,7 @@ mod cleanup;
 mod endpoint;
 mod identity;
 mod ip;
+mod lrp;
 mod metrics;
 mod monitor;
 mod node;
@@ -66,6 +67,9 @@ enum Commands {
     /// Services.
     #[command(subcommand, alias = "services")]
     Service(service::Commands),
+    /// Local redirect policies.
+    #[command(subcommand)]
+    Lrp(lrp::Commands),
     /// What is in the kernel's maps. Needs no agent.
     Bpf(bpf::Options),
     /// Show events as they come.
@@ -96,6 +100,7 @@ pub(crate) async fn run(args: impl IntoIterator<Item = OsString>) -> Result<()> 
         Commands::Identity(command) => identity::run(&agent, command).await,
         Commands::Ip(command) => ip::run(&agent, command).await,
         Commands::Node(command) => node::run(&agent, command).await,
+        Commands::Lrp(command) => lrp::run(&agent, command).await,
         Commands::Service(command) => service::run(&agent, command).await,
         Commands::Bpf(options) => bpf::run(&options),
         Commands::Monitor(options) => monitor::run(&options).await,

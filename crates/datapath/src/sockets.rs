@@ -12,7 +12,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use abi::flow::proto::{TCP, UDP};
-use abi::lb::{Connected, SocketMemory};
+use abi::lb::{Connected, ReverseEntry, ReverseKey, SocketMemory};
+use abi::maps::ReverseSockets;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, setsockopt, socket, sockopt,
 };
@@ -23,7 +24,7 @@ use nix::sys::time::TimeVal;
 use crate::bpf::Datapath;
 use crate::map::raw::from_bytes;
 use crate::sys::iterator;
-use crate::{Error, Result, netns};
+use crate::{Error, Kernel, Map, Result, netns};
 use message::{Answer, Found};
 
 /// Where container runtimes mount the network namespaces of pods.
@@ -56,7 +57,7 @@ impl Scope {
 /// Ends connections to Services. Implemented by the real kernel ([`Diag`]) and by [`crate::fake::Sockets`].
 pub trait Sockets: Debug + Send + Sync {
     /// Ends the connection of each socket in scope that `is_over`. Its program gets ECONNABORTED, and has to connect anew.
-    /// Returns how many. A namespace that fails does not keep others from being looked through.
+    /// Returns how many. To sockets without a connection the backends speak in their own name from then on. A namespace that fails does not keep others from being looked through.
     ///
     /// # Errors
     ///
@@ -69,6 +70,8 @@ pub trait Sockets: Debug + Send + Sync {
 #[derive(Debug)]
 pub struct Diag {
     memory: OwnedFd,
+    /// What sockets have sent to without a connection, in all namespaces.
+    unconnected: Map<ReverseSockets>,
     pods: PathBuf,
 }
 
@@ -82,7 +85,7 @@ impl Diag {
     ///
     /// The kernel refuses the program.
     pub fn open(datapath: &Datapath, pods: impl Into<PathBuf>) -> Result<Self> {
-        Ok(Self { memory: datapath.iterate_sockets()?, pods: pods.into() })
+        Ok(Self { memory: datapath.iterate_sockets()?, unconnected: datapath.map()?, pods: pods.into() })
     }
 
     /// What sockets of all namespaces remember that `is_over`.
@@ -96,8 +99,31 @@ impl Diag {
     }
 }
 
+impl Diag {
+    /// Forgets by which name sockets without a connection know what `is_over`: who has that address next would speak under it.
+    fn forget_senders(&self, is_over: IsOver<'_>) -> Result<()> {
+        for (key, entry) in self.unconnected.entries()? {
+            if is_over(UDP, &as_connection(&key, &entry)) {
+                self.unconnected.remove(&key)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+const fn as_connection(key: &ReverseKey, entry: &ReverseEntry) -> Connected {
+    Connected {
+        backend: key.addr,
+        frontend: entry.addr,
+        backend_port: key.port,
+        frontend_port: entry.port,
+        service: entry.service,
+    }
+}
+
 impl Sockets for Diag {
     fn close(&self, scope: Scope, is_over: IsOver<'_>) -> Result<usize> {
+        self.forget_senders(is_over)?;
         let memory = self.remembered(scope, is_over)?;
         if memory.is_empty() {
             return Ok(0);

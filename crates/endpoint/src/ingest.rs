@@ -29,9 +29,14 @@ pub fn ingest_pod(pod: &core::Pod) -> Option<Pod> {
         workload: meta.owner_references.as_deref().and_then(|owners| workload(owners, &labels)).map(Arc::new),
         named_ports: spec.into_iter().flat_map(ports).filter_map(named_port).collect(),
         host_ports: spec.into_iter().flat_map(ports).filter_map(host_port).collect(),
+        ready: meta.deletion_timestamp.is_none() && status.is_some_and(is_ready),
         ended: status.and_then(|s| s.phase.as_deref()).is_some_and(|phase| matches!(phase, "Succeeded" | "Failed")),
         labels,
     })
+}
+
+fn is_ready(status: &core::PodStatus) -> bool {
+    status.conditions.iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 fn annotations(all: Option<&BTreeMap<String, String>>) -> BTreeMap<String, String> {

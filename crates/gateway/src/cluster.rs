@@ -56,15 +56,12 @@ impl ClusterName {
 
 /// How a route uses its ports at a place.
 pub(crate) fn usage(route: &Attached, place: &Place) -> (Use, Option<ObjectName>) {
-    let usage = match (&route.content, place) {
-        (Content::Requests(_), _) | (_, Place::Listener { protocol: Protocol::Terminate, .. }) => Use::Requests,
+    let usage = match (&route.content, place.protocol) {
+        (Content::Requests(_), _) | (_, Protocol::Terminate) => Use::Requests,
         _ => Use::Bytes,
     };
-    let gateway = match place {
-        Place::Listener { gateway, shows_certificate: true, .. } if usage == Use::Requests => Some(gateway.clone()),
-        _ => None,
-    };
-    (usage, gateway)
+    let own = place.shows_certificate && usage == Use::Requests;
+    (usage, own.then(|| place.gateway.clone()))
 }
 
 /// All that a route sends to.

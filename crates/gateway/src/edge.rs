@@ -9,7 +9,8 @@ pub(crate) use listener::{Listener, ListenerName, Protocol};
 pub(crate) use tls::{not_permitted, usable_anchors};
 
 use crate::class;
-use crate::name::{ObjectName, ParentName};
+use crate::ingress;
+use crate::name::{ObjectName, ParentKind, ParentName};
 use crate::objects::{Objects, Referred};
 use crate::source::{Meta, Source};
 use crate::verdict::Verdict;
@@ -152,7 +153,8 @@ fn selects(objects: &Objects, selector: &LabelSelector, namespace: &Arc<str>) ->
 /// Whether an object of one of these kinds, which has `namespace`, may refer to another of the core group.
 pub(crate) fn may_refer(objects: &Objects, owner: &ParentName, kind: &str, name: &ObjectName) -> bool {
     let kinds: &[&str] = match owner.kind {
-        crate::name::ParentKind::ListenerSet => &["ListenerSet", "XListenerSet"],
+        ParentKind::ListenerSet => &["ListenerSet", "XListenerSet"],
+        _ if ingress::behind(&owner.name).is_some() => &[ingress::KIND],
         _ => &["Gateway"],
     };
     objects.permits(kinds, &owner.name.namespace, &Referred { group: "", kind, name })

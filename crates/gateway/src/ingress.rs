@@ -19,6 +19,10 @@ const CLASS: &str = "cilium";
 const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 /// What the names of Gateways that stand for Ingresses begin with. No object has such a name.
 const PREFIX: &str = "ingress:";
+/// Name of the grant for the default certificate.
+const DEFAULT: &str = "ingress:default";
+/// What such Gateways are called in ReferenceGrants, so that what Ingresses may refer to is nobody else's.
+pub(crate) const KIND: &str = "Ingress";
 
 /// How Ingresses are served that do not say it themselves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -166,32 +170,29 @@ impl Standing {
         statedb::derive(tasks, "ingress-parameters", self.by_gateway(), row).rows
     }
 
-    /// The shared Gateway may use the Secrets that Ingresses name in their own namespaces.
+    /// What stands for Ingresses may use the Secrets that these name in their own namespaces, and the default one.
     fn grants(&self, tasks: &Tasks) -> Reader<Source<ReferenceGrantSpec>> {
-        let grant = |namespace: &Arc<str>| ObjectName::new(Arc::clone(namespace), PREFIX);
-        let default = self.config.default_secret.as_ref().map(|secret| Arc::clone(&secret.namespace));
-        let (beside, own) = (default.clone(), self.config.namespace.clone());
-        let inputs = Inputs::of(&self.ingresses, move |ingress: &Ingress| {
-            [Some(&ingress.name.namespace), beside.as_ref()].into_iter().flatten().map(grant).collect::<Vec<_>>()
+        let Self { config, ingresses, .. } = self.clone();
+        let default = config.default_secret.clone();
+        let of_default = default.as_ref().map(|secret| ObjectName::new(Arc::clone(&secret.namespace), DEFAULT));
+        let inputs = Inputs::of(&self.ingresses, {
+            let of_default = of_default.clone();
+            move |ingress: &Ingress| {
+                let beside = ObjectName::new(Arc::clone(&ingress.name.namespace), PREFIX);
+                std::iter::once(beside).chain(of_default.clone()).collect::<Vec<_>>()
+            }
         });
-        let ingresses = self.ingresses.clone();
-        statedb::derive(
-            tasks,
-            "ingress-grants",
-            inputs,
-            move |name: &ObjectName, _: Option<&Source<ReferenceGrantSpec>>| {
-                let all = ingresses.snapshot();
-                let here = |ingress: &&Arc<Ingress>| ingress.name.namespace == name.namespace;
-                let shares = all.iter().filter(here).any(|ingress| ingress.annotations.shared);
-                if default.as_ref() == Some(&name.namespace) {
-                    let namespaces =
-                        all.iter().map(|ingress| Arc::clone(&ingress.name.namespace)).chain([Arc::clone(&own)]);
-                    return Some(translate::grant(name, namespaces));
-                }
-                shares.then(|| translate::grant(name, [Arc::clone(&own)]))
-            },
-        )
-        .rows
+        let row = move |name: &ObjectName, _: Option<&Source<ReferenceGrantSpec>>| {
+            let all = ingresses.snapshot();
+            if of_default.as_ref() == Some(name) {
+                let namespaces = all.iter().map(|ingress| ingress.gateway(&config).namespace);
+                return Some(translate::grant(name, namespaces, default.as_ref()));
+            }
+            let here = |ingress: &&Arc<Ingress>| ingress.name.namespace == name.namespace;
+            let shares = all.iter().filter(here).any(|ingress| ingress.annotations.shared);
+            shares.then(|| translate::grant(name, [Arc::clone(&config.namespace)], None))
+        };
+        statedb::derive(tasks, "ingress-grants", inputs, row).rows
     }
 
     fn routes(&self, tasks: &Tasks, services: &Reader<Service>) -> Reader<Route> {

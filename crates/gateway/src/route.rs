@@ -9,7 +9,7 @@ mod matches;
 mod parents;
 
 pub(crate) use backend::Port;
-pub(crate) use parents::{Parent, Place, mesh_table, table};
+pub(crate) use parents::{Parent, Place, table};
 
 use crate::edge::Edge;
 use crate::name::{ObjectName, ParentName, RouteName};

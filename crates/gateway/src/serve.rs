@@ -29,7 +29,6 @@ const HOLD_BACK: Duration = Duration::from_millis(50);
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum PartName {
     Edge(ObjectName),
-    Service(ObjectName),
     Route(RouteName),
     Cluster(ClusterName),
     KeyPair(ObjectName),

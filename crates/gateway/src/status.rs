@@ -11,7 +11,7 @@ use crate::infrastructure::Programmed;
 use crate::name::{ObjectName, ParentKind, ParentName, RouteName};
 use crate::objects::Objects;
 use crate::resolve::Resolved;
-use crate::route::{Attached, Place};
+use crate::route::Attached;
 use crate::source::Source;
 use crate::tls_policy::{self, Policies};
 use k8s::gateway::{
@@ -222,12 +222,9 @@ fn services(route: &Attached) -> Vec<ObjectName> {
 /// Gateways and ListenerSets to whose listeners a route is attached.
 fn owners(route: &Attached) -> BTreeSet<Subject> {
     let places = route.parents.iter().flat_map(|parent| &parent.places);
-    let owners = places.filter_map(|place| match place {
-        Place::Listener { name, .. } => match name.owner.kind {
-            crate::ParentKind::ListenerSet => Some(Subject::ListenerSet(name.owner.name.clone())),
-            _ => Some(Subject::Gateway(name.owner.name.clone())),
-        },
-        Place::Service { .. } => None,
+    let owners = places.map(|place| match place.name.owner.kind {
+        ParentKind::ListenerSet => Subject::ListenerSet(place.name.owner.name.clone()),
+        ParentKind::Gateway | ParentKind::Service => Subject::Gateway(place.name.owner.name.clone()),
     });
     owners.collect()
 }

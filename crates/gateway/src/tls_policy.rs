@@ -8,6 +8,7 @@ use crate::source::Source;
 use crate::verdict::Verdict;
 use k8s::gateway::{BackendTlsPolicySpec, ObjectReference};
 use l7::{PeerName, Trust};
+use rustls::pki_types::ServerName;
 use statedb::{Index, Reader};
 use std::sync::Arc;
 
@@ -77,6 +78,10 @@ pub(crate) fn validation(objects: &Objects, policy: &Policy) -> Validation {
     if names(&policy.spec).len() < asked.subject_alt_names.len() {
         let message =
             "validation.subjectAltNames: a name is neither of type Hostname nor of type URI, or lacks its field";
+        return Validation { trust: None, accepted: Verdict::no("Invalid", message), resolved };
+    }
+    if let Err(error) = ServerName::try_from(asked.hostname.as_str()) {
+        let message = format!("validation.hostname: {:?}: {error}", asked.hostname);
         return Validation { trust: None, accepted: Verdict::no("Invalid", message), resolved };
     }
     let system = asked.well_known_ca_certificates.as_deref().filter(|name| !name.is_empty());

@@ -18,7 +18,7 @@ use crate::proto::observer::get_flows_response::ResponseTypes;
 use crate::proto::observer::{ExportEvent, GetFlowsResponse};
 use crate::proto::{timestamp, to_json};
 use crate::server::{Problems, report};
-use crate::service::subscribe;
+use crate::service::{Batch, Workers, subscribe};
 use crate::store::{Store, now};
 use config::FlowLogs;
 use file::{LogFile, Rotation};
@@ -31,8 +31,6 @@ use tokio_util::task::AbortOnDropHandle;
 
 /// Delay between attempts to open or write a file, and between checks of the configuration file.
 const PACE: Duration = Duration::from_secs(5);
-/// Flows per write.
-const BATCH: usize = 64;
 
 /// Shared by all exporters.
 #[derive(Clone)]
@@ -40,12 +38,13 @@ pub(crate) struct Exporters {
     pub(crate) store: Arc<Store>,
     pub(crate) problems: Problems,
     pub(crate) lost_interval: Duration,
+    pub(crate) workers: Workers,
     pub(crate) pace: Duration,
 }
 
 impl Exporters {
-    pub(crate) fn new(store: Arc<Store>, problems: Problems, lost_interval: Duration) -> Self {
-        Self { store, problems, lost_interval, pace: PACE }
+    pub(crate) fn new(store: Arc<Store>, problems: Problems, lost_interval: Duration, workers: Workers) -> Self {
+        Self { store, problems, lost_interval, workers, pace: PACE }
     }
 
     /// Exports according to a configuration file, for ever, and follows its changes. An invalid file changes nothing.
@@ -55,8 +54,12 @@ impl Exporters {
             match FlowLogs::read(&path).await {
                 Ok(FlowLogs { flow_logs }) => {
                     report(&self.problems, "flow logs", None);
-                    running
-                        .retain(|name, (log, _)| flow_logs.iter().any(|wanted| wanted.name == *name && wanted == log));
+                    let stale = |_: &_, (log, _): &mut (FlowLog, _)| !flow_logs.contains(log);
+                    for (_, (_, task)) in running.extract_if(.., stale) {
+                        // Another one may write to the same file.
+                        task.abort();
+                        let _ = task.await;
+                    }
                     for log in flow_logs {
                         let name = log.name.clone();
                         running.entry(name).or_insert_with(|| {
@@ -73,34 +76,56 @@ impl Exporters {
 
     /// Exports one flow log until its end.
     pub(crate) async fn export(self, log: FlowLog) {
+        let problem = Problem { problems: Arc::clone(&self.problems), of: format!("export {}", log.name) };
         let query = match log.query() {
             Ok(query) => query,
-            Err(error) => return report(&self.problems, "flow log", Some(format!("{}: {error}", log.name))),
+            Err(error) => {
+                problem.report(Some(error));
+                // For as long as it is configured.
+                return std::future::pending().await;
+            }
         };
-        let mut flows = subscribe(Arc::clone(&self.store), query, self.lost_interval);
+        let mut flows = subscribe(Arc::clone(&self.store), query, self.lost_interval, self.workers.clone());
         let mut writer = Writer { file: None, path: log.file_path.clone(), rotation: log.rotation(), lost: 0 };
         let ends = async {
             match log.end {
-                Some(end) => tokio::time::sleep(Duration::from_nanos(u64::try_from(end - now()).unwrap_or(0))).await,
+                Some(end) => {
+                    tokio::time::sleep(Duration::from_nanos(u64::try_from(end.saturating_sub(now())).unwrap_or(0)))
+                        .await
+                }
                 None => std::future::pending().await,
             }
         };
         tokio::pin!(ends);
-        let mut batch = Vec::new();
         loop {
-            let count = tokio::select! {
-                count = flows.recv_many(&mut batch, BATCH) => count,
+            let batch = tokio::select! {
+                batch = flows.recv() => batch,
                 () = &mut ends => return,
             };
-            if count == 0 {
-                return;
-            }
-            let written = writer.write(&self.store.decoder.node_name, batch.drain(..).filter_map(Result::ok)).await;
-            let problem = written
-                .err()
-                .map(|error| format!("{}: {error}; {} flows are not in it", log.file_path.display(), writer.lost));
-            report(&self.problems, "export", problem);
+            let Some(batch) = batch else { return };
+            let written = writer.write(&self.store.decoder.node_name, batch).await;
+            let not_in_it =
+                |error| format!("{}: {error}; {} flows are not in it", log.file_path.display(), writer.lost);
+            problem.report(written.err().map(not_in_it));
         }
+    }
+}
+
+/// What is wrong with one exporter, as long as there is one.
+struct Problem {
+    problems: Problems,
+    of: String,
+}
+
+impl Problem {
+    fn report(&self, problem: Option<String>) {
+        report(&self.problems, self.of.clone(), problem);
+    }
+}
+
+impl Drop for Problem {
+    fn drop(&mut self) {
+        self.report(None);
     }
 }
 
@@ -114,13 +139,17 @@ struct Writer {
 }
 
 impl Writer {
-    async fn write(&mut self, node: &str, responses: impl Iterator<Item = GetFlowsResponse>) -> io::Result<()> {
+    async fn write(&mut self, node: &str, responses: Batch) -> io::Result<()> {
         let (mut lines, mut flows) = (String::new(), 0);
         if self.lost > 0 {
             lines += &line(&lost(node, self.lost));
         }
         for response in responses {
-            flows += u64::from(matches!(response.response_types, Some(ResponseTypes::Flow(_))));
+            flows += match &response.response_types {
+                Some(ResponseTypes::Flow(_)) => 1,
+                Some(ResponseTypes::LostEvents(lost)) => lost.num_events_lost,
+                _ => 0,
+            };
             lines.extend(event(response).map(|event| line(&event)));
         }
         let written = self.append(lines.as_bytes()).await;

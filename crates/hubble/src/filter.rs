@@ -4,6 +4,7 @@
 
 mod cel;
 mod l7;
+mod limits;
 mod selector;
 mod text;
 
@@ -14,6 +15,7 @@ use crate::proto::flow::layer4::Protocol;
 use crate::proto::flow::{Endpoint, Flow, FlowFilter, IpVersion, NetworkInterface, TcpFlags, Workload};
 use cel::Expression;
 use ipnet::IpNet;
+pub(crate) use limits::check_limits;
 use selector::Selector;
 use std::net::IpAddr;
 use text::{Glob, NamePrefix};
@@ -27,11 +29,17 @@ pub(crate) struct Filters {
 
 /// A filter cannot be honoured.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("filter {field}: {value:?} is not {want}")]
+#[error("filter {field}: {:?} is not {want}", shorten(.value))]
 pub(crate) struct FilterError {
     field: &'static str,
     value: String,
     want: &'static str,
+}
+
+/// The beginning of a text that a client sent, as errors quote it: they travel in headers.
+pub(crate) fn shorten(text: &str) -> &str {
+    const MOST: usize = 200;
+    text.char_indices().nth(MOST).and_then(|(end, _)| text.get(..end)).unwrap_or(text)
 }
 
 type Test = Box<dyn Fn(&Flow) -> bool + Send + Sync>;

@@ -173,6 +173,7 @@ fn pod() -> Pod {
         workload: Some(Arc::new(Workload { kind: "Deployment".to_owned(), name: "web".to_owned() })),
         named_ports: Vec::new(),
         host_ports: Vec::new(),
+        ready: true,
         ended: false,
     }
 }

@@ -22,9 +22,9 @@ use crate::ring::Read;
 use crate::server::{Problems, report};
 use crate::store::{Entry, Store, lost, now};
 use parking_lot::Mutex;
-use segment::{Chunk, Segment};
+use segment::{Block, Chunk, Scanned, Segment};
 use std::collections::BTreeMap;
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File, TryLockError};
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -32,12 +32,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use writer::Writer;
 
 /// How long an entry may wait for the disk.
 const DELAY: Duration = Duration::from_secs(1);
+/// How long whoever reads waits for an entry that is on its way to the disk.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How long entries are left to gather before they are looked at.
 const GATHER: Duration = Duration::from_millis(2);
 /// Between attempts to write, and between looks for files that are too old.
@@ -64,23 +67,29 @@ pub(crate) struct History {
 impl History {
     /// It is empty before [`run`](Self::run).
     pub(crate) fn new(limits: Limits, decoder: Arc<Decoder>) -> Self {
-        Self { folder: Folder { limits: Arc::new(limits), index: Arc::default() }, decoder }
+        let (limits, written) = (Arc::new(limits), Arc::new(watch::Sender::new(None)));
+        Self { folder: Folder { limits, index: Arc::default(), written }, decoder }
     }
 
-    /// The blocks that may hold entries of these times (the ends included), oldest first: of this run of the agent those with entries of
-    /// these numbers, and of earlier ones all if the numbers begin with 0.
-    pub(crate) fn select(&self, times: (i64, i64), numbers: Range<u64>) -> Vec<Stored> {
+    /// The blocks of earlier runs of the agent, and those of this one with entries of these numbers, oldest first.
+    pub(crate) fn select(&self, numbers: Range<u64>) -> Vec<Stored> {
+        self.select_of(&numbers, true)
+    }
+
+    /// The blocks of this run with entries of these numbers.
+    pub(crate) fn select_own(&self, numbers: Range<u64>) -> Vec<Stored> {
+        self.select_of(&numbers, false)
+    }
+
+    fn select_of(&self, numbers: &Range<u64>, earlier: bool) -> Vec<Stored> {
         let index = self.folder.index.lock();
         let mut found = Vec::new();
         for segment in index.segments.values() {
             let own = segment.decoder.instance == self.decoder.instance;
-            for block in &segment.blocks {
-                let (first, end) = block.numbers;
-                let numbered = if own { first < numbers.end && end > numbers.start } else { numbers.start == 0 };
-                if numbered && block.times.0 <= times.1 && block.times.1 >= times.0 {
-                    let (path, decoder) = (segment.path.clone(), Arc::clone(&segment.decoder));
-                    found.push(Stored { path, block: *block, decoder });
-                }
+            let numbered = |block: &&Block| block.numbers.0 < numbers.end && block.numbers.1 > numbers.start;
+            for block in segment.blocks.iter().filter(|block| if own { numbered(block) } else { earlier }) {
+                let (path, decoder) = (Arc::clone(&segment.path), Arc::clone(&segment.decoder));
+                found.push(Stored { path, block: *block, decoder });
             }
         }
         found
@@ -88,9 +97,25 @@ impl History {
 
     /// How many events of this run are on disk, those that have gone again included.
     pub(crate) fn kept(&self) -> u64 {
-        let index = self.folder.index.lock();
-        let own = index.segments.values().rev().filter(|segment| segment.decoder.instance == self.decoder.instance);
-        own.flat_map(|segment| segment.blocks.last()).map(|block| block.numbers.1).next().unwrap_or_default()
+        self.folder.written.borrow().unwrap_or_default()
+    }
+
+    /// Whether events of this run are written, but none has been.
+    pub(crate) fn is_empty(&self) -> bool {
+        *self.folder.written.borrow() == Some(0)
+    }
+
+    /// Whether the event with this number is still to be written.
+    pub(crate) fn lags(&self, number: u64) -> bool {
+        self.folder.written.borrow().is_some_and(|end| end <= number)
+    }
+
+    /// Waits until the event with this number is written, for a while.
+    pub(crate) async fn reaches(&self, number: u64) {
+        let mut written = self.folder.written.subscribe();
+        let is_there = written.wait_for(|end| end.is_none_or(|end| end > number));
+        // Whoever waited looks whether it is there.
+        let _ = tokio::time::timeout(PATIENCE, is_there).await;
     }
 
     /// Writes down what the ring gets until the token is cancelled, on a thread of its own: disks are slow.
@@ -104,12 +129,15 @@ impl History {
     async fn keep(self, store: Arc<Store>, problems: &Problems, end: &CancellationToken) {
         let path = self.folder.limits.path.display();
         let problem = |error: Option<io::Error>| report(problems, "history", error.map(|e| format!("{path}: {e}")));
-        while let Err(error) = self.folder.open(self.decoder.correlate_policies) {
-            problem(Some(error));
+        let _lock = loop {
+            match self.folder.open(self.decoder.correlate_policies) {
+                Ok(lock) => break lock,
+                Err(error) => problem(Some(error)),
+            }
             if end.run_until_cancelled(tokio::time::sleep(PACE)).await.is_none() {
                 return;
             }
-        }
+        };
         let writer = Writer::new(self.folder.clone(), Arc::clone(&self.decoder));
         let mut keeper = Keeper { store, writer, next: 0, safe: 0, due: None, pruned: Instant::now() };
         loop {
@@ -133,10 +161,10 @@ impl History {
 ///
 /// When the folder, or the beginning of a file in it, cannot be read.
 pub fn read_history(folder: &Path) -> io::Result<impl Iterator<Item = GetFlowsResponse>> {
-    let (index, _) = Index::look(folder, true)?;
+    let (index, _) = Index::look(folder, true, |_, error| Err(error))?;
     let blocks = index.segments.into_values().flat_map(|segment| {
         let Segment { path, decoder, blocks, .. } = segment;
-        blocks.into_iter().map(move |block| Stored { path: path.clone(), block, decoder: Arc::clone(&decoder) })
+        blocks.into_iter().map(move |block| Stored { path: Arc::clone(&path), block, decoder: Arc::clone(&decoder) })
     });
     Ok(blocks.flat_map(|stored| {
         let entries = stored.open().into_iter().flatten();
@@ -234,6 +262,8 @@ impl Keeper {
 struct Folder {
     limits: Arc<Limits>,
     index: Arc<Mutex<Index>>,
+    /// Up to which number events of this run are written; none while the folder cannot be used.
+    written: Arc<watch::Sender<Option<u64>>>,
 }
 
 #[derive(Default)]
@@ -243,16 +273,26 @@ struct Index {
 }
 
 impl Index {
-    /// The files of a folder, and those that were never begun. Files of others are passed over.
-    fn look(folder: &Path, correlate_policies: bool) -> io::Result<(Self, Vec<PathBuf>)> {
+    /// The files of a folder, and those that were never begun. What is not ours is passed over, and so is a file that cannot be read if
+    /// `unreadable` says so.
+    fn look(
+        folder: &Path,
+        correlate_policies: bool,
+        unreadable: impl Fn(&Path, io::Error) -> io::Result<()>,
+    ) -> io::Result<(Self, Vec<PathBuf>)> {
         let (mut found, mut empty) = (Self::default(), Vec::new());
         for entry in std::fs::read_dir(folder)? {
-            let path = entry?.path();
+            let entry = entry?;
+            let path = entry.path();
             let Some(id) = id(&path) else { continue };
             found.next = found.next.max(id + 1);
-            match Segment::scan(path.clone(), correlate_policies)? {
-                Some(segment) => drop(found.segments.insert(id, segment)),
-                None => empty.push(path),
+            match Segment::scan(&path, correlate_policies) {
+                Ok(Scanned::Segment(segment)) => drop(found.segments.insert(id, segment)),
+                Ok(Scanned::Empty) => empty.push(path),
+                Ok(Scanned::Foreign) => {}
+                // Its agent deleted it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => unreadable(&path, error)?,
             }
         }
         Ok((found, empty))
@@ -260,13 +300,24 @@ impl Index {
 }
 
 impl Folder {
-    /// Looks at what is there, and deletes what was never begun.
-    fn open(&self, correlate_policies: bool) -> io::Result<()> {
+    /// Looks at what is there, and deletes what was never begun. Until the file is dropped no other agent writes there: two would not know
+    /// of each other's files, and delete them.
+    fn open(&self, correlate_policies: bool) -> io::Result<File> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.limits.path)?;
-        let (found, empty) = Index::look(&self.limits.path, correlate_policies)?;
+        let lock = File::open(&self.limits.path)?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => io::Error::other("another agent writes there"),
+            TryLockError::Error(error) => error,
+        })?;
+        let (found, empty) = Index::look(&self.limits.path, correlate_policies, |path, error| {
+            tracing::warn!(path = %path.display(), %error, "a file of history cannot be read");
+            Ok(())
+        })?;
         empty.iter().try_for_each(std::fs::remove_file)?;
         *self.index.lock() = found;
-        self.make_room()
+        self.written.send_replace(Some(0));
+        self.make_room()?;
+        Ok(lock)
     }
 
     /// The number and path of the next file.
@@ -285,6 +336,7 @@ impl Folder {
         if let Some(segment) = self.index.lock().segments.get_mut(&id) {
             segment.note(chunk);
         }
+        self.written.send_replace(Some(chunk.end()));
     }
 
     /// Whether a file is to be written on: it is neither large nor old.
@@ -300,19 +352,21 @@ impl Folder {
         let mut index = self.index.lock();
         let oldest = before(self.limits.age);
         let mut total: u64 = index.segments.values().map(|segment| segment.len).sum();
-        let mut gone = Vec::new();
+        let (mut gone, mut result) = (Vec::new(), Ok(()));
         for (id, segment) in &index.segments {
             let old = segment.blocks.iter().all(|block| block.times.1 < oldest);
             if old || total + self.share() > self.limits.size {
                 match std::fs::remove_file(&segment.path) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                    _ => gone.push(*id),
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => result = Err(error),
+                    _ => {
+                        gone.push(*id);
+                        total -= segment.len;
+                    }
                 }
-                total -= segment.len;
             }
         }
         gone.iter().for_each(|id| drop(index.segments.remove(id)));
-        Ok(())
+        result
     }
 
     /// Bytes of one file.
@@ -328,5 +382,7 @@ fn before(age: Duration) -> i64 {
 /// The number of a file of history.
 fn id(path: &Path) -> Option<u64> {
     let name = path.file_name()?.to_str()?.strip_suffix(".flows")?;
-    (name.len() == 16).then(|| u64::from_str_radix(name, 16).ok())?
+    let id = (name.len() == 16).then(|| u64::from_str_radix(name, 16).ok())??;
+    // Another one follows it.
+    (id < u64::MAX).then_some(id)
 }

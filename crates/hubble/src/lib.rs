@@ -40,7 +40,7 @@ use peers::Peers;
 use proto::observer::observer_server::{self, ObserverServer};
 use proto::peer::peer_server::{self, PeerServer};
 use server::{Listeners, Problems, Times};
-use service::Service;
+use service::{Service, Workers};
 use statedb::Tasks;
 use std::sync::Arc;
 use std::time::Duration;
@@ -167,10 +167,16 @@ fn start_at(config: Config, inputs: Inputs, tasks: &Tasks, times: Times) -> Outp
         let (store, problems) = (Arc::clone(&store), Arc::clone(&problems));
         tasks.spawn_draining("hubble-history", |end| history.run(store, problems, end));
     }
-    let observer =
-        Service { store: Arc::clone(&store), agent_events: agent_events.clone(), lost_interval: config.lost_interval };
+    let observer = Service {
+        store: Arc::clone(&store),
+        agent_events: agent_events.clone(),
+        lost_interval: config.lost_interval,
+        workers: Workers::default(),
+    };
     let peers = Peers::new(&config, inputs.tables.nodes);
-    let exporters = Exporters::new(Arc::clone(&store), Arc::clone(&problems), config.lost_interval);
+    // Apart from those for clients, so that these cost the node's own records nothing.
+    let workers = Workers::default();
+    let exporters = Exporters::new(Arc::clone(&store), Arc::clone(&problems), config.lost_interval, workers.clone());
     if let Some(log) = config.flow_log() {
         tasks.spawn("hubble-export", exporters.clone().export(log));
     }
@@ -189,7 +195,7 @@ fn start_at(config: Config, inputs: Inputs, tasks: &Tasks, times: Times) -> Outp
     let counts = config.metrics != Plugins::default() || config.metrics_listed.is_some();
     if let Some(address) = config.metrics_listen.filter(|_| counts) {
         let served = metrics::Served { always: config.metrics, listed: config.metrics_listed, address };
-        let run = metrics::run(Arc::clone(&store), served, Arc::clone(&problems), config.lost_interval);
+        let run = metrics::run(Arc::clone(&store), served, Arc::clone(&problems), config.lost_interval, workers);
         tasks.spawn("hubble-metrics", run);
     }
     let status = Status { store: Some(Arc::clone(&store)), problems };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Field masks: a client that wants five fields of a flow gets five fields.
 
+use crate::filter::shorten;
 use crate::proto::{self, flow::Flow};
 use prost::{Message, Name};
 use prost_reflect::{DynamicMessage, Kind, MessageDescriptor, Value};
@@ -12,7 +13,7 @@ pub(crate) struct Mask(BTreeMap<u32, Option<Mask>>);
 
 /// A path of a mask is not a field of a flow.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("field_mask: {path:?}: a {message} has no field {field:?}")]
+#[error("field_mask: {:?}: a {message} has no field {:?}", shorten(.path), shorten(.field))]
 pub(crate) struct MaskError {
     path: String,
     message: String,
@@ -40,7 +41,11 @@ impl Mask {
             self.0.insert(field.number(), None);
             return Ok(());
         }
+        // Of a list there is no single field.
         let Kind::Message(inner) = field.kind() else { return Err(error()) };
+        if field.is_list() {
+            return Err(error());
+        }
         match self.0.entry(field.number()).or_insert_with(|| Some(Self::default())) {
             Some(mask) => mask.add(&inner, path, rest),
             None => Ok(()),
@@ -118,5 +123,8 @@ mod tests {
         let error = Mask::compile(&paths(&["source.colour"])).unwrap_err();
         assert_eq!(error.to_string(), "field_mask: \"source.colour\": a Endpoint has no field \"colour\"");
         assert!(Mask::compile(&paths(&["verdict.x"])).is_err());
+        // Masked, a list would be sent as a whole.
+        assert!(Mask::compile(&paths(&["source.workloads.name"])).is_err());
+        assert!(Mask::compile(&paths(&["source.workloads"])).is_ok());
     }
 }

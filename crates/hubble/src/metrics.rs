@@ -9,6 +9,7 @@ mod context;
 mod dynamic;
 mod options;
 mod plugins;
+mod series;
 #[cfg(test)]
 mod tests;
 
@@ -19,10 +20,11 @@ use crate::proto::flow::{Flow, LostEvent};
 use crate::proto::observer::GetFlowsResponse;
 use crate::proto::observer::get_flows_response::ResponseTypes;
 use crate::server::{Problems, report};
-use crate::service::Query;
+use crate::service::{Query, Workers, subscribe};
 use crate::store::Store;
 use context::Labels;
 use dynamic::Counted;
+use model::PodName;
 use parking_lot::Mutex;
 use plugins::{COUNTERS, DURATION, Sample};
 use prometheus_client::encoding::text::encode;
@@ -30,6 +32,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use series::Series;
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -41,6 +44,8 @@ const MOST: usize = 10_000;
 /// Seconds, from five milliseconds to ten seconds.
 const BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
+/// Between looks for pods that are gone.
+const SWEEP: Duration = Duration::from_secs(60);
 /// Between looks at the file that lists metrics.
 const PACE: Duration = Duration::from_secs(5);
 
@@ -53,13 +58,19 @@ pub(crate) struct Served {
 }
 
 /// Counts and serves for ever.
-pub(crate) async fn run(store: Arc<Store>, served: Served, problems: Problems, lost_interval: Duration) {
+pub(crate) async fn run(
+    store: Arc<Store>,
+    served: Served,
+    problems: Problems,
+    lost_interval: Duration,
+    workers: Workers,
+) {
     let current = Arc::new(Mutex::new(Arc::new(Metrics::new(of_all_flows(&served.always), MOST))));
     let count = async {
-        let mut flows = crate::service::subscribe(store, Query::live(Filters::default(), None), lost_interval);
-        while let Some(Ok(response)) = flows.recv().await {
+        let mut flows = subscribe(Arc::clone(&store), Query::live(Filters::default(), None), lost_interval, workers);
+        while let Some(batch) = flows.recv().await {
             let metrics = Arc::clone(&current.lock());
-            metrics.take(&response);
+            batch.iter().for_each(|response| metrics.take(response));
         }
     };
     let list = async {
@@ -72,7 +83,15 @@ pub(crate) async fn run(store: Arc<Store>, served: Served, problems: Problems, l
         let metrics = Arc::clone(&shown.lock());
         metrics.render()
     };
-    tokio::join!(count, list, surface::serve_metrics(served.address, render));
+    let forget = async {
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            let pods: HashSet<PodName> = store.pods().collect();
+            let metrics = Arc::clone(&current.lock());
+            metrics.forget_pods(|pod| pods.contains(pod));
+        }
+    };
+    tokio::join!(count, list, forget, surface::serve_metrics(served.address, render));
 }
 
 /// Counts what a file lists, beside what is always counted. When it changes, all metrics start again at zero; a file that cannot be used
@@ -109,7 +128,7 @@ struct Metrics {
     lost: Family<Labels, Counter>,
     left_out: Family<Labels, Counter>,
     /// The series of each metric.
-    series: Mutex<BTreeMap<&'static str, HashSet<Labels>>>,
+    series: Mutex<BTreeMap<&'static str, Series>>,
 }
 
 impl Metrics {
@@ -140,7 +159,7 @@ impl Metrics {
     fn count(&self, flow: &Flow) {
         let counted = self.counted.iter().filter(|(_, filters)| filters.matches(flow));
         for sample in counted.flat_map(|(plugin, _)| plugin.samples(flow)) {
-            self.add(sample);
+            self.add(flow, sample);
         }
     }
 
@@ -149,9 +168,9 @@ impl Metrics {
         self.lost.get_or_create(&vec![("source", source)]).inc_by(lost.num_events_lost);
     }
 
-    fn add(&self, sample: Sample) {
+    fn add(&self, flow: &Flow, sample: Sample) {
         let Sample { metric, labels, seconds } = sample;
-        if !self.has_room(metric, &labels) {
+        if !self.series.lock().entry(metric).or_default().takes(flow, &labels, self.most) {
             self.left_out.get_or_create(&vec![("metric", format!("hubble_{metric}"))]).inc();
             return;
         }
@@ -162,17 +181,16 @@ impl Metrics {
         }
     }
 
-    fn has_room(&self, metric: &'static str, labels: &Labels) -> bool {
-        let mut all = self.series.lock();
-        let series = all.entry(metric).or_default();
-        if series.contains(labels) {
-            return true;
+    /// Drops the series that are named after pods which were not there the last time either.
+    fn forget_pods(&self, is_there: impl Fn(&PodName) -> bool) {
+        for (metric, series) in self.series.lock().iter_mut() {
+            for labels in series.sweep(&is_there) {
+                match self.counters.get(metric) {
+                    Some(family) => drop(family.remove(&labels)),
+                    None => drop(self.durations.remove(&labels)),
+                }
+            }
         }
-        let room = series.len() < self.most;
-        if room {
-            series.insert(labels.clone());
-        }
-        room
     }
 
     fn render(&self) -> String {

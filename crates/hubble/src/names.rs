@@ -135,6 +135,14 @@ impl Resolver {
         known.or_else(|| RESERVED.iter().find(|identity| identity.id == id).cloned())
     }
 
+    /// All pods that it can name.
+    pub(crate) fn pods(&self) -> impl Iterator<Item = PodName> + use<> {
+        let (endpoints, addresses) = (self.tables.endpoints.snapshot(), self.tables.ipcache.snapshot());
+        let local: Vec<_> = endpoints.iter().filter_map(|endpoint| endpoint.pod().cloned()).collect();
+        let all: Vec<_> = addresses.iter().filter_map(|entry| Some(entry.pod.as_ref()?.pod.clone())).collect();
+        local.into_iter().chain(all)
+    }
+
     fn endpoint(&self, id: u16) -> Option<Arc<Endpoint>> {
         if id == 0 { None } else { self.tables.endpoints.snapshot().get(&EndpointId(id)) }
     }

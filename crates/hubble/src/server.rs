@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use rustls::ServerConfig;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
@@ -77,17 +78,19 @@ pub(crate) enum ServeError {
 }
 
 /// Current problems, by listener.
-pub(crate) type Problems = Arc<Mutex<BTreeMap<&'static str, String>>>;
+pub(crate) type Problems = Arc<Mutex<BTreeMap<Cow<'static, str>, String>>>;
 
 /// Shows a problem in the status, or that there is none any more, and logs it when it is new.
-pub(crate) fn report(problems: &Problems, of: &'static str, problem: Option<String>) {
-    let mut problems = problems.lock();
+pub(crate) fn report(problems: &Problems, of: impl Into<Cow<'static, str>>, problem: Option<String>) {
+    let (mut problems, of) = (problems.lock(), of.into());
     match problem {
-        None => drop(problems.remove(of)),
+        None => drop(problems.remove(&of)),
         Some(problem) => {
-            if problems.insert(of, format!("{of}: {problem}")).is_none() {
-                tracing::warn!("{of}: {problem}");
+            let text = format!("{of}: {problem}");
+            if !problems.contains_key(&of) {
+                tracing::warn!("{text}");
             }
+            problems.insert(of, text);
         }
     }
 }
@@ -253,7 +256,7 @@ impl Listeners {
     /// Shows a problem in the status, and logs it when it is new.
     fn note(&self, listener: &'static str, message: &str) {
         let text = format!("{listener}: {message}");
-        let known = self.problems.lock().insert(listener, text.clone());
+        let known = self.problems.lock().insert(listener.into(), text.clone());
         if known.as_ref() != Some(&text) {
             tracing::warn!("{text}");
         }

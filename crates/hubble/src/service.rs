@@ -7,6 +7,7 @@ mod flows;
 #[cfg(test)]
 mod tests;
 
+use crate::filter::{Filters, check_limits};
 use crate::mask::Mask;
 use crate::proto::flow::Flow;
 use crate::proto::nanos;
@@ -18,7 +19,8 @@ use crate::proto::observer::{
 };
 use crate::store::Store;
 pub use agent::AgentEvents;
-pub(crate) use flows::{Query, subscribe};
+pub(crate) use flows::{Batch, Query, Workers, subscribe};
+use futures::StreamExt;
 use prost_types::Timestamp;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -33,6 +35,7 @@ pub(crate) struct Service {
     pub(crate) store: Arc<Store>,
     pub(crate) agent_events: AgentEvents,
     pub(crate) lost_interval: Duration,
+    pub(crate) workers: Workers,
 }
 
 type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -57,8 +60,9 @@ impl Observer for Service {
     async fn get_flows(&self, request: Request<GetFlowsRequest>) -> Result<Response<Self::GetFlowsStream>, Status> {
         let request = request.into_inner();
         let query = Query::compile(&request)?;
-        let receiver = subscribe(Arc::clone(&self.store), query, self.lost_interval);
-        Ok(self.respond(Box::pin(ReceiverStream::new(receiver)) as Self::GetFlowsStream))
+        let receiver = subscribe(Arc::clone(&self.store), query, self.lost_interval, self.workers.clone());
+        let flows = ReceiverStream::new(receiver).flat_map(|batch| futures::stream::iter(batch).map(Ok));
+        Ok(self.respond(Box::pin(flows) as Self::GetFlowsStream))
     }
 
     async fn get_agent_events(
@@ -141,7 +145,8 @@ impl Query {
             return Err(Status::invalid_argument("extensions: none is known"));
         }
         let invalid = |error: &dyn std::fmt::Display| Status::invalid_argument(error.to_string());
-        let filters = crate::filter::Filters::compile(&request.whitelist, &request.blacklist);
+        check_limits(&request.whitelist, &request.blacklist).map_err(|e| invalid(&e))?;
+        let filters = Filters::compile(&request.whitelist, &request.blacklist);
         let paths = request.field_mask.as_ref().map(|mask| mask.paths.as_slice()).unwrap_or_default();
         Ok(Self {
             filters: filters.map_err(|e| invalid(&e))?,

@@ -10,7 +10,7 @@ use crate::proto::flow::{LostEvent, LostEventSource};
 use crate::proto::timestamp;
 use crate::ring::{Read, Ring, Weigh};
 use abi::event::Event;
-use model::NodeName;
+use model::{NodeName, PodName};
 use nix::time::{ClockId, clock_gettime};
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
@@ -132,10 +132,10 @@ impl Store {
         let names = self.resolver.names(event);
         let mut state = self.state.lock();
         state.seen_flows += flow_count(event) as u64;
-        for identity in [event.src_identity, event.dst_identity] {
-            let known = model::IdentityId(identity);
-            if !known.is_reserved() && !known.is_node_local() {
-                state.identities.insert(identity, time);
+        // Who sends on the wire may name any number.
+        for identity in [&names.source.identity, &names.destination.identity].into_iter().flatten() {
+            if !identity.id.is_reserved() && !identity.id.is_node_local() {
+                state.identities.insert(identity.id.0, time);
             }
         }
         state.ring.push(Entry::Event(Record { time, event: *event, names }));
@@ -169,10 +169,16 @@ impl Store {
         (ring.oldest(), ring.next())
     }
 
-    /// The number of the oldest entry that is not older than the time.
-    pub(crate) fn since(&self, time: i64) -> u64 {
+    /// The numbers of the oldest event, and of the oldest one that is not older than the time.
+    pub(crate) fn since(&self, time: i64) -> (u64, u64) {
         let ring = &self.state.lock().ring;
-        ring.oldest() + ring.iter().take_while(|entry| entry.time() < time).count() as u64
+        let older = ring.iter().take_while(|entry| entry.time() < time).count() as u64;
+        (ring.oldest(), ring.oldest() + older)
+    }
+
+    /// The pods that flows may be of now.
+    pub(crate) fn pods(&self) -> impl Iterator<Item = PodName> {
+        self.resolver.pods()
     }
 
     /// The namespaces of the flows of the last hour, with their clusters.
@@ -185,6 +191,12 @@ impl Store {
         };
         let known = identities.into_iter().filter_map(|identity| self.resolver.identity(identity));
         known.filter_map(|identity| namespace(&identity)).collect()
+    }
+
+    /// How many identities of the last hour are remembered.
+    #[cfg(test)]
+    pub(crate) fn identities(&self) -> usize {
+        self.state.lock().identities.len()
     }
 
     pub(crate) fn figures(&self) -> Figures {

@@ -152,6 +152,7 @@ fn pod(generation: u32) -> Pod {
         workload: Some(Workload { kind: "Deployment".to_owned(), name: "web".to_owned() }.into()),
         named_ports: Vec::new(),
         host_ports: Vec::new(),
+        ready: true,
         ended: false,
     }
 }

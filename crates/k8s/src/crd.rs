@@ -9,7 +9,7 @@ pub(crate) mod schema;
 
 use crate::cilium::{
     CiliumCIDRGroup, CiliumClusterwideNetworkPolicy, CiliumEndpoint, CiliumIdentity, CiliumL2AnnouncementPolicy,
-    CiliumLoadBalancerIPPool, CiliumNetworkPolicy, CiliumNode,
+    CiliumLoadBalancerIPPool, CiliumLocalRedirectPolicy, CiliumNetworkPolicy, CiliumNode,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Resource;
@@ -34,6 +34,7 @@ pub fn all() -> Result<Vec<CustomResourceDefinition>, serde_json::Error> {
         definition::<CiliumIdentity>,
         definition::<CiliumL2AnnouncementPolicy>,
         definition::<CiliumLoadBalancerIPPool>,
+        definition::<CiliumLocalRedirectPolicy>,
         definition::<CiliumNetworkPolicy>,
         definition::<CiliumNode>,
     ]

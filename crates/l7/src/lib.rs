@@ -9,6 +9,7 @@ pub mod link;
 mod listener;
 mod object;
 mod route;
+pub mod syntax;
 mod time;
 
 pub use certificate::{Certificate, Pem, TrustAnchors};

@@ -15,8 +15,11 @@ use std::time::Duration;
 pub struct Listener {
     /// Shown in logs and metrics.
     pub name: Name,
-    /// Where it listens. No two listeners of a protocol have one address.
+    /// Where it listens. Of several listeners of a protocol that want one address, one has it.
     pub address: SocketAddr,
+    /// The port that clients know it by; none: its own.
+    #[serde(default)]
+    pub port: Option<u16>,
     /// Whether it takes connections to any address that the kernel hands it (`IP_TRANSPARENT`).
     #[serde(default)]
     pub transparent: bool,
@@ -40,6 +43,9 @@ pub struct Source {
     pub object: Name,
     /// Which state of it.
     pub generation: i64,
+    /// When the Gateway was made, in seconds since 1970. Of two listeners that want one address, the older has it.
+    #[serde(default)]
+    pub created: i64,
 }
 
 /// What is spoken at a socket.

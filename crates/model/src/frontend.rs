@@ -274,6 +274,8 @@ pub enum Scope {
     External,
     /// Those inside the cluster.
     Internal,
+    /// Pods whose own traffic a local redirect policy leaves alone.
+    Unredirected,
 }
 
 /// Key of a frontend.
@@ -301,7 +303,11 @@ impl FrontendKey {
 
 impl fmt::Display for FrontendKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scope = if self.scope == Scope::Internal { "/i" } else { "" };
+        let scope = match self.scope {
+            Scope::External => "",
+            Scope::Internal => "/i",
+            Scope::Unredirected => "/u",
+        };
         write!(f, "{}{scope}", self.addr)
     }
 }
@@ -333,6 +339,10 @@ pub struct Frontend {
     pub local_only: bool,
     /// For how long a client sticks to its backend, if at all.
     pub affinity: Option<Duration>,
+    /// Whether it is for pods, and not for the node's own programs.
+    pub pods_only: bool,
+    /// Whether its source ranges name those of its backends that have a separate frontend at the address, or none ([`Scope::Unredirected`]).
+    pub spares_backends: bool,
     /// Who may use it, if it is restricted.
     pub source_ranges: Option<Arc<SourceRanges>>,
     /// How a backend is chosen.
@@ -362,6 +372,8 @@ impl Frontend {
             two_scopes: false,
             local_only: false,
             affinity: None,
+            pods_only: false,
+            spares_backends: false,
             source_ranges: None,
             algorithm: Algorithm::Random,
             forwarding: Forwarding::Snat,
@@ -433,6 +445,7 @@ mod tests {
         let key = FrontendKey::external(address("10.96.0.1"));
         assert_eq!(key.to_string(), "10.96.0.1:80/TCP");
         assert_eq!(FrontendKey::internal(address("fd96::1")).to_string(), "[fd96::1]:80/TCP/i");
+        assert_eq!(FrontendKey { scope: Scope::Unredirected, ..key }.to_string(), "10.96.0.1:80/TCP/u");
         let frontend = Frontend::new(key, 1, ServiceName::new("shop", "cart"), [].into());
         assert_eq!(statedb::Row::key(&frontend), key);
     }

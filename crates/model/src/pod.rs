@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Namespace and name of a pod.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PodName {
     /// Namespace.
     pub namespace: Arc<str>,
@@ -64,7 +64,7 @@ pub struct HostPort {
 }
 
 /// A pod of this node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pod {
     /// Namespace and name.
     pub name: PodName,
@@ -86,6 +86,8 @@ pub struct Pod {
     pub named_ports: Vec<NamedPort>,
     /// Host ports.
     pub host_ports: Vec<HostPort>,
+    /// Whether it takes connections: its condition Ready holds, and it is not being deleted.
+    pub ready: bool,
     /// Whether it has finished (phase Succeeded or Failed).
     pub ended: bool,
 }
@@ -141,14 +143,7 @@ mod tests {
             name: PodName::new(namespace, "a"),
             labels: owned(labels),
             annotations: owned(annotations),
-            uid: String::new(),
-            service_account: String::new(),
-            host_network: false,
-            ips: Vec::new(),
-            workload: None,
-            named_ports: Vec::new(),
-            host_ports: Vec::new(),
-            ended: false,
+            ..Pod::default()
         }
     }
 

@@ -8,7 +8,7 @@ use crate::{HOST_DEVICE, OVERLAY_DEVICE};
 use abi::Addr;
 use abi::config::{Device, NodeConfig};
 use datapath::bpf::{Direction, Program};
-use datapath::{Epochs, Hooks, Kernel, Map, Result, sync_map};
+use datapath::{Due, Epochs, Hooks, Kernel, Map, Result, sync_map};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ pub(crate) struct Programs {
     map: Map<abi::maps::Node>,
     devices: Map<abi::maps::Devices>,
     epochs: Epochs,
+    due: Due,
     /// Interface index of each attachment, by pin name.
     attached: BTreeMap<String, u32>,
     /// Whether attachments of earlier processes have been checked.
@@ -32,7 +33,7 @@ pub(crate) struct Programs {
 impl Programs {
     pub(crate) fn new(maps: &Arc<dyn Kernel>, hooks: Arc<dyn Hooks>, epochs: Epochs, exposed: bool) -> Result<Self> {
         let (map, devices) = (maps.map()?, maps.map()?);
-        Ok(Self { hooks, map, devices, epochs, attached: BTreeMap::new(), swept: false, exposed })
+        Ok(Self { hooks, map, devices, epochs, due: Due::default(), attached: BTreeMap::new(), swept: false, exposed })
     }
 
     /// Attaches to the current devices, updates the programs' facts, and detaches from devices that are no longer
@@ -49,12 +50,18 @@ impl Programs {
         self.detach_others(&wanted).await?;
         let node = node_config(config, facts, host);
         let told = self.devices.entries()?.into_iter().collect();
-        let mut changed = sync_map(&self.devices, devices(config, facts, host, &told))?.is_change();
+        // Until both are known to be in order, assume that something was changed: another attempt may find nothing left to change.
+        let mut due = std::mem::take(&mut self.due);
+        self.due.node();
+        if sync_map(&self.devices, devices(config, facts, host, &told))?.is_change() {
+            due.node();
+        }
         if self.map.get(&0)? != Some(node) {
             self.map.insert(&0, &node)?;
-            changed = true;
+            due.node();
         }
-        if changed { self.epochs.bump_node() } else { Ok(()) }
+        self.due = due;
+        self.due.raise(&self.epochs)
     }
 
     /// Exempts that UDP port, or none, from the host's connection tracking.
@@ -190,6 +197,7 @@ mod tests {
     use crate::local::tests::{config, facts, host, kube, link};
     use crate::publish::tests::published;
     use crate::publish::{NodeFacts, Publication};
+    use datapath::fake;
     use datapath::netlink::{Address, Scope};
 
     fn found(host: &Host) -> Facts {
@@ -278,6 +286,23 @@ mod tests {
         assert_eq!(told(&off, &host(), &self::kube()), ["::", "192.168.77.11", "fd77::11"], "whatever is masqueraded");
         let only_ipv6 = Config { ipv4: false, ..config() };
         assert_eq!(told(&only_ipv6, &host(), &self::kube()), ["::", "::", "fd77::11"]);
+    }
+
+    #[tokio::test]
+    async fn flows_are_told_of_new_facts_however_often_telling_fails() {
+        for seed in 0..50 {
+            let kernel = fake::Kernel::new();
+            let chaos = fake::chaos(kernel.clone(), 0.3, seed);
+            let epochs = (0..100).find_map(|_| Epochs::open(&chaos).ok()).unwrap();
+            let (maps, hooks): (Arc<dyn Kernel>, Arc<dyn Hooks>) = (Arc::new(chaos), Arc::new(fake::Hooks::default()));
+            let programs = || Programs::new(&maps, Arc::clone(&hooks), epochs.clone(), false).ok();
+            let mut programs = (0..100).find_map(|_| programs()).unwrap();
+            let mut tries = 0..1000;
+            while programs.sync(&config(), &found(&host()), &host()).await.is_err() {
+                assert!(tries.next().is_some());
+            }
+            assert!(Epochs::open(&kernel).unwrap().node().unwrap() > 0, "seed {seed}");
+        }
     }
 
     #[test]

@@ -12,13 +12,14 @@ mod node_readiness;
 mod pending;
 mod pod_cidrs;
 mod policy_status;
+mod redirect_events;
 mod service_status;
 
 use crate::config::Config;
 use crate::gateways;
 use crate::metrics::Metrics;
 use crate::progress::Progress;
-use k8s::cilium::CiliumNode;
+use k8s::cilium::{CiliumLocalRedirectPolicy, CiliumNode};
 use k8s::k8s_openapi::api::core::v1::{Node, Service};
 use k8s::k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s::kube::Error;
@@ -92,6 +93,9 @@ pub(crate) fn start(client: &Client, namespace: &str, config: &Config, run: &Run
     run.tasks.spawn("reflect-l2-policies", client.reflect(client.all(), writer, l2::ingest_policy));
     run.spawn(l2_policy_status::L2PolicyStatus::new(client, &l2_policies));
     services(client, config, run, (&mut nodes, &mut core_nodes));
+    if config.services.redirects {
+        redirects(client, config, run);
+    }
     run.tasks.spawn("reflect-cilium-nodes", client.reflect_into(client.all(), nodes));
     if let Some(gateways) = &config.gateways {
         gateways::start(client, namespace, gateways, &run.tasks);
@@ -147,6 +151,14 @@ fn node_ipam(client: &Client, config: lbipam::Config, run: &Running) -> (Feed<Se
     let tables = node_ipam::Tables { services, nodes, hosts };
     run.spawn(node_ipam::NodeIpam::new(client, &run.tasks, &tables));
     (services_feed, nodes_feed)
+}
+
+fn redirects(client: &Client, config: &Config, run: &Running) {
+    let (writer, policies) = statedb::table("local-redirect-policies");
+    let config = config.services.clone();
+    let ingest = move |object: &CiliumLocalRedirectPolicy| services::judge_redirect(&config, object);
+    run.tasks.spawn("reflect-local-redirect-policies", client.reflect(client.all(), writer, ingest));
+    run.spawn(redirect_events::RedirectEvents::new(client, &policies));
 }
 
 fn policies(client: &Client, run: &Running) {

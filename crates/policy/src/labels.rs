@@ -232,6 +232,7 @@ mod tests {
             workload: None,
             named_ports: vec![],
             host_ports: vec![],
+            ready: true,
             ended: false,
         };
         let namespace = Namespace { name: "shop".into(), labels: [("env".to_owned(), "prod".to_owned())].into() };

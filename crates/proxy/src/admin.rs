@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -15,10 +16,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
-/// Connections at a time; more wait.
+/// Connections at a time. Of more, the oldest make room: nobody can keep others from asking.
 const CONNECTIONS: usize = 32;
 const PATIENCE: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(1);
@@ -41,14 +42,20 @@ impl Admin {
             }
             sleep(RETRY).await;
         };
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
-        while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+        let mut open: VecDeque<AbortHandle> = VecDeque::new();
+        loop {
             let Ok((stream, _)) = listener.accept().await else {
                 sleep(RETRY).await;
                 continue;
             };
+            open.retain(|one| !one.is_finished());
+            if open.len() >= CONNECTIONS
+                && let Some(oldest) = open.pop_front()
+            {
+                oldest.abort();
+            }
             let admin = self.clone();
-            tokio::spawn(async move {
+            let one = tokio::spawn(async move {
                 let service = service_fn(move |request| {
                     let response = admin.answer(&request);
                     async move { Ok::<_, Infallible>(response) }
@@ -56,8 +63,8 @@ impl Admin {
                 let mut builder = http1::Builder::new();
                 let connection = builder.timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
                 let _ = timeout(PATIENCE, connection).await;
-                drop(place);
             });
+            open.push_back(one.abort_handle());
         }
     }
 

@@ -11,10 +11,11 @@ mod inbound;
 mod mirror;
 mod persistence;
 mod record;
+mod unread;
 mod upgrade;
 
 pub(crate) use body::RequestBody;
-pub(crate) use connection::{Client, serve};
+pub(crate) use connection::{Client, Terminated, serve};
 
 use crate::route::{Action, Found};
 use crate::serving::{HttpSite, Serving};
@@ -54,7 +55,7 @@ async fn answer(
         .and_then(|table| serving.tables.get(table))
         .and_then(|table| table.find(&inbound.host, &inbound.head.method, &inbound.head.uri, &inbound.head.headers))
         .ok_or(Refusal::NO_ROUTE)?;
-    inbound.forwarded(client, site.trusted_hops);
+    inbound.forwarded(client, site.trusted_hops)?;
     record.routed(&found.route.name, &inbound.request_id);
     let route = Arc::clone(&found.route);
     let origin = route.filters.cors.as_ref().and_then(|cors| cors::Origin::of(cors, &inbound.head));
@@ -95,9 +96,14 @@ async fn act(
 /// What serves the client as its listener is now.
 fn site<'a>(client: &Client, serving: &'a Serving, host: &str) -> Result<&'a Arc<HttpSite>, Refusal> {
     let listener = serving.listeners.get(&client.listener).ok_or(Refusal::NO_ROUTE)?;
-    let Some(name) = &client.tls_name else { return listener.http_site().ok_or(Refusal::NO_ROUTE) };
+    let Some(tls) = &client.tls else { return listener.http_site().ok_or(Refusal::NO_ROUTE) };
     // The name in the hello has chosen certificates and verification of the client: it may not ask for what others protect otherwise.
-    let (own, asked) = (listener.tls_site(name), listener.tls_site(host));
+    let (own, asked) = (listener.tls_site(&tls.name), listener.tls_site(host));
+    if own.is_some_and(|own| !Arc::ptr_eq(own, &tls.site) && own.verifies() != tls.site.verifies()) {
+        // Who opens another is asked for what is wanted now.
+        client.last.cancel();
+        return Err(Refusal::MISDIRECTED);
+    }
     match own.and_then(|own| own.http_site()) {
         Some(_) if !own.zip(asked).is_none_or(|(own, asked)| Arc::ptr_eq(own, asked)) => Err(Refusal::MISDIRECTED),
         Some(site) => Ok(site),

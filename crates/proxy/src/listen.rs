@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Sockets that clients connect to, and the first bytes of a connection.
 
-use crate::exchange::{Client, serve};
+use crate::exchange::{Client, Terminated, serve};
 use crate::proxy_protocol::{self, Header, Peer};
 use crate::rewind::Rewind;
 use crate::serving::{Listening, Served, Shared, TlsSite};
@@ -10,8 +10,9 @@ use crate::timed::Activity;
 use crate::tls::hello;
 use crate::worker::Counted;
 use crate::{tcp, udp};
-use l7::Name;
+use l7::{Listener, Name};
 use nix::errno::Errno;
+use parking_lot::Mutex;
 use rustls::ServerConfig;
 use std::collections::HashMap;
 use std::future::Future;
@@ -23,6 +24,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 /// How long nothing is accepted when the process has no descriptors left.
@@ -53,7 +55,12 @@ impl Listeners {
     pub(crate) async fn reconcile(&mut self) -> Vec<(Name, io::Error)> {
         let serving = self.shared.serving.load_full();
         let mut wanted: Vec<&Arc<Listening>> = serving.listeners.values().collect();
-        wanted.sort_by_key(|listening| &listening.spec.name);
+        // Who has an address keeps it; of those that want one, the oldest has it.
+        let has = |listening: &Listening| {
+            self.served.get(&Place::of(&listening.spec)).is_some_and(|open| open.listener == listening.spec.name)
+        };
+        let created = |spec: &Listener| spec.sources.first().map_or(0, |source| source.created);
+        wanted.sort_by_key(|one| (!has(one), created(&one.spec), &one.spec.name));
         let mut places: HashMap<Place, &Arc<Listening>> = HashMap::new();
         let mut failed = Vec::new();
         for listening in wanted {
@@ -102,9 +109,7 @@ impl Listeners {
                         stop.run_until_cancelled(accept(&shared, &name, &socket)).await;
                     })
                 }
-                Bound::Udp(socket) => tokio::spawn(async move {
-                    stop.run_until_cancelled(udp::serve(&shared, &name, socket)).await;
-                }),
+                Bound::Udp(socket) => tokio::spawn(async move { udp::serve(&shared, &name, socket, &stop).await }),
             }
         };
         tracing::info!(listener = %name, %place, "listening");
@@ -166,16 +171,20 @@ async fn connection(shared: &Arc<Shared>, listening: &Arc<Listening>, stream: Tc
             Err(_) => return listening.metrics.refused("proxy-header"),
         }
     }
-    let client = |tls_name| {
+    // A PROXY header tells of the port that the client has connected to; otherwise it is known whose place the socket has.
+    let port = listening.spec.port.filter(|_| !listening.spec.proxy_protocol).unwrap_or(peer.local.port());
+    let client = |tls| {
         Arc::new(Client {
             shared: Arc::clone(shared),
             listener: listening.spec.name.clone(),
             metrics: Arc::clone(&listening.metrics),
             limits: limits.clone(),
             peer,
-            tls_name,
+            port,
+            tls,
             activity: Arc::new(Activity::default()),
             last: shared.drain.child_token(),
+            upgraded: Mutex::default(),
         })
     };
     match &listening.served {
@@ -194,12 +203,14 @@ async fn connection(shared: &Arc<Shared>, listening: &Arc<Listening>, stream: Tc
                     let stream = Rewind::new(bytes::Bytes::new(), stream);
                     tcp::forward(shared, forward, listening, stream, peer).await;
                 }
-                TlsSite::Http(config, _) => {
+                TlsSite::Refused => listening.metrics.refused("unverifiable"),
+                TlsSite::Http(config, ..) => {
                     let Some(stream) = terminate(config, listening, stream).await else { return };
                     // Whoever has agreed on nothing is looked at.
                     let agreed = stream.get_ref().1.alpn_protocol().map(|protocol| protocol == b"h2");
                     let stream = Rewind::new(bytes::Bytes::new(), stream);
-                    serve(client(Some(name.into())), stream, agreed).await;
+                    let tls = Terminated { name: name.into(), site: Arc::clone(site) };
+                    serve(client(Some(tls)), stream, agreed).await;
                 }
             }
         }
@@ -222,9 +233,11 @@ async fn read_name(stream: &mut Rewind<TcpStream>) -> io::Result<String> {
     name.map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
-type Terminated = tokio_rustls::server::TlsStream<Rewind<TcpStream>>;
-
-async fn terminate(config: &Arc<ServerConfig>, listening: &Listening, stream: Rewind<TcpStream>) -> Option<Terminated> {
+async fn terminate(
+    config: &Arc<ServerConfig>,
+    listening: &Listening,
+    stream: Rewind<TcpStream>,
+) -> Option<TlsStream<Rewind<TcpStream>>> {
     let accepted =
         within(listening.spec.limits.header_time, TlsAcceptor::from(Arc::clone(config)).accept(stream)).await;
     accepted

@@ -9,7 +9,7 @@ mod paths;
 mod table;
 
 pub(crate) use action::{Action, Forwarding, HeldBy, Redirect, Weighted, pick};
-pub(crate) use filter::{Cors, FilterSet, Wildcard};
+pub(crate) use filter::{Cors, NewPath, Wildcard};
 pub(crate) use host::HostMap;
 pub(crate) use table::{Found, Tables};
 

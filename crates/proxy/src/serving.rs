@@ -4,6 +4,7 @@
 use crate::access::AccessLog;
 use crate::metrics::{ListenerMetrics, Metrics};
 use crate::route::{HostMap, Tables};
+use crate::tls::Verification;
 use crate::upstream::Upstream;
 use crate::worker::Workers;
 use arc_swap::ArcSwap;
@@ -64,7 +65,9 @@ pub(crate) struct HttpSite {
 pub(crate) enum TlsSite {
     Passthrough(Forward),
     Tcp(Arc<ServerConfig>, Forward),
-    Http(Arc<ServerConfig>, Arc<HttpSite>),
+    Http(Arc<ServerConfig>, Arc<HttpSite>, Option<Verification>),
+    /// Nobody is let in: there is nothing to verify clients with.
+    Refused,
 }
 
 impl Listening {
@@ -87,8 +90,16 @@ impl Listening {
 impl TlsSite {
     pub(crate) fn http_site(&self) -> Option<&Arc<HttpSite>> {
         match self {
-            Self::Http(_, site) => Some(site),
-            Self::Passthrough(_) | Self::Tcp(..) => None,
+            Self::Http(_, site, _) => Some(site),
+            Self::Passthrough(_) | Self::Tcp(..) | Self::Refused => None,
+        }
+    }
+
+    /// How clients are verified whose requests are served.
+    pub(crate) fn verifies(&self) -> Option<&Verification> {
+        match self {
+            Self::Http(_, _, verification) => verification.as_ref(),
+            Self::Passthrough(_) | Self::Tcp(..) | Self::Refused => None,
         }
     }
 }

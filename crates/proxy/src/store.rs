@@ -21,12 +21,11 @@ mod tests;
 /// What the agent has given, and what has been made of it.
 #[derive(Debug)]
 pub(crate) struct Store {
-    /// The last state of each object that could be used.
+    /// The last state of each object that could be used, or that could be if what it refers to were there.
     good: Snapshot,
     serving: Serving,
     credentials: Credentials,
     faults: BTreeMap<Key, String>,
-    /// Which clusters and listeners have to be made anew when a credential changes.
     version: Version,
     metrics: Arc<Metrics>,
     workers: usize,
@@ -82,8 +81,12 @@ impl Store {
                     self.good.set(object);
                 }
                 Err(invalid) => {
-                    tracing::warn!(object = %key, %invalid, "an object stays as it was");
-                    self.faults.insert(key, invalid.to_string());
+                    tracing::warn!(object = %key, %invalid, "an object is not in force");
+                    self.faults.insert(key.clone(), invalid.to_string());
+                    if matches!(key.kind, Kind::Cluster | Kind::Listener) {
+                        // What verifies its peer may come later. Until then it serves nothing, rather than as it did before.
+                        self.good.set(object);
+                    }
                 }
             }
         }
@@ -150,7 +153,8 @@ impl Store {
     }
 
     fn cluster(&mut self, cluster: &Arc<Cluster>) -> Result<(), Invalid> {
-        let tls = cluster.tls.as_ref().map(|tls| self.credentials.client(tls)).transpose()?;
+        let tls = cluster.tls.as_ref().map(|tls| self.credentials.client(tls)).transpose();
+        let tls = tls.inspect_err(|_| drop(self.serving.upstreams.remove(&cluster.name)))?;
         let before = self.serving.upstreams.get(&cluster.name).map(Arc::as_ref);
         let upstream = Upstream::new(Arc::clone(cluster), tls, before);
         let upstream = upstream.with(self.endpoints(&cluster.name).as_deref(), self.workers);
@@ -173,9 +177,10 @@ impl Store {
     }
 
     fn listen(&mut self, listener: &Arc<Listener>) -> Result<(), Invalid> {
+        let mut fault = None;
         let served = match &listener.serve {
             Serve::Http(server) => Served::Http(site(server)),
-            Serve::Tls(servers) => Served::Tls(self.tls(servers)?),
+            Serve::Tls(servers) => Served::Tls(self.tls(servers, &mut fault)),
             Serve::Tcp(forward) => Served::Tcp(forward.clone()),
             Serve::Udp(forward) => Served::Udp(forward.clone()),
         };
@@ -184,26 +189,35 @@ impl Store {
         let metrics = self.metrics.listener(&listener.name);
         let listening = Listening { spec: Arc::clone(listener), served, metrics: Arc::new(metrics), connections };
         self.serving.listeners.insert(listener.name.clone(), Arc::new(listening));
-        Ok(())
+        fault.map_or(Ok(()), Err)
     }
 
-    fn tls(&self, servers: &[TlsServer]) -> Result<HostMap<Arc<TlsSite>>, Invalid> {
+    /// The first server that has nothing to verify its clients with is at fault; the others serve.
+    fn tls(&self, servers: &[TlsServer], fault: &mut Option<Invalid>) -> HostMap<Arc<TlsSite>> {
         let mut sites = HostMap::default();
         for server in servers {
-            let made = Arc::new(match &server.action {
-                TlsAction::Passthrough(forward) => TlsSite::Passthrough(forward.clone()),
-                TlsAction::Tcp(termination, forward) => {
-                    TlsSite::Tcp(self.credentials.server(termination)?, forward.clone())
-                }
-                TlsAction::Http(termination, server) => {
-                    TlsSite::Http(self.credentials.server(termination)?, site(server))
-                }
-            });
+            let made = Arc::new(self.tls_site(&server.action).unwrap_or_else(|invalid| {
+                fault.get_or_insert(invalid);
+                TlsSite::Refused
+            }));
             for host in server.hosts.iter().filter(|host| sites.get(host).is_none()).collect::<Vec<_>>() {
                 sites.set(host, Arc::clone(&made));
             }
         }
-        Ok(sites)
+        sites
+    }
+
+    fn tls_site(&self, action: &TlsAction) -> Result<TlsSite, Invalid> {
+        Ok(match action {
+            TlsAction::Passthrough(forward) => TlsSite::Passthrough(forward.clone()),
+            TlsAction::Tcp(termination, forward) => {
+                TlsSite::Tcp(self.credentials.server(termination)?, forward.clone())
+            }
+            TlsAction::Http(termination, server) => {
+                let verification = self.credentials.verification(termination);
+                TlsSite::Http(self.credentials.server(termination)?, site(server), verification)
+            }
+        })
     }
 
     /// Makes anew whatever refers to a credential that has changed.
@@ -218,9 +232,7 @@ impl Store {
             match self.put_in(&object, &mut BTreeSet::new()) {
                 Ok(()) => drop(self.faults.remove(&key)),
                 Err(invalid) => {
-                    tracing::warn!(object = %key, %invalid, "what it refers to is gone");
-                    // Nothing goes on being trusted or shown that may not be any more.
-                    self.take_out(&key, &mut BTreeSet::new());
+                    tracing::warn!(object = %key, %invalid, "what it refers to is not there");
                     self.faults.insert(key, invalid.to_string());
                 }
             }

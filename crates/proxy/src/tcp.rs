@@ -55,7 +55,7 @@ async fn connect(shared: &Shared, upstream: &Upstream, peer: Peer) -> Option<Lin
             Err(error) => {
                 tracing::debug!(endpoint = %endpoint.address, %error, "an endpoint is left out for a while");
                 shared.metrics.unreached.inc();
-                endpoint.fail();
+                endpoint.unreached(&error);
                 avoid.push(endpoint.address);
             }
         }

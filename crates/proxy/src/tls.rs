@@ -10,9 +10,10 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -32,6 +33,13 @@ pub(crate) struct Credentials {
     pub(crate) certificates: HashMap<Name, Arc<CertifiedKey>>,
     pub(crate) anchors: HashMap<Name, Arc<Vec<CertificateDer<'static>>>>,
     system: std::sync::OnceLock<Arc<RootCertStore>>,
+}
+
+/// How clients' certificates are verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Verification {
+    authorities: Vec<Arc<Vec<CertificateDer<'static>>>>,
+    allow_unverified: bool,
 }
 
 /// A certificate with a key that belongs to it.
@@ -72,8 +80,11 @@ impl Credentials {
             Some(client) => {
                 let roots = Arc::new(self.store(&client.trust, "client.trust")?);
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider());
-                let verifier = if client.allow_unverified { verifier.allow_unauthenticated() } else { verifier };
-                builder.with_client_cert_verifier(verifier.build().in_field("client.trust")?)
+                let verifier = verifier.build().in_field("client.trust")?;
+                builder.with_client_cert_verifier(match client.allow_unverified {
+                    true => Arc::new(Anybody(verifier)),
+                    false => verifier,
+                })
             }
         };
         let mut config = builder.with_cert_resolver(Arc::new(ByName(certificates.collect())));
@@ -104,6 +115,13 @@ impl Credentials {
             }
         };
         Ok(ClientTls::new(name, config))
+    }
+
+    /// How clients are verified, if they are.
+    pub(crate) fn verification(&self, termination: &Termination) -> Option<Verification> {
+        let client = termination.client.as_ref()?;
+        let authorities = client.trust.iter().filter_map(|name| self.anchors.get(name).cloned());
+        Some(Verification { authorities: authorities.collect(), allow_unverified: client.allow_unverified })
     }
 
     fn store(&self, names: &[Name], field: &str) -> Result<RootCertStore, Invalid> {
@@ -144,6 +162,51 @@ impl ResolvesServerCert for ByName {
             parsed.is_some_and(|parsed| rustls::client::verify_server_name(&parsed, &name).is_ok())
         };
         Some(Arc::clone(self.0.iter().find(valid).unwrap_or(first)))
+    }
+}
+
+/// Asks clients for a certificate, and lets them in whatever they show.
+#[derive(Debug)]
+struct Anybody(Arc<dyn ClientCertVerifier>);
+
+impl ClientCertVerifier for Anybody {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.0.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
     }
 }
 

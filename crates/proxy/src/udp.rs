@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Datagrams from clients to backends and back. A client's address is what makes a conversation of them.
 
-use crate::serving::{Served, Shared};
+use crate::serving::{Listening, Served, Shared};
 use crate::tcp::backend;
 use crate::worker::Counted;
 use l7::Name;
@@ -9,36 +9,66 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket as StdSocket};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use tokio::net::UdpSocket;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 /// Largest datagram.
 const LARGEST: usize = 64 << 10;
 
-/// Conversations by client: the sockets towards their backends.
-type Conversations = Arc<Mutex<HashMap<SocketAddr, Arc<UdpSocket>>>>;
+/// Conversations by client.
+type Conversations = Arc<Mutex<HashMap<SocketAddr, Arc<Conversation>>>>;
 
-/// Serves a socket until it is no longer wanted.
-pub(crate) async fn serve(shared: &Arc<Shared>, name: &Name, socket: StdSocket) {
+/// A client that is joined to a backend by a socket of its own.
+#[derive(Debug)]
+struct Conversation {
+    backend: UdpSocket,
+    /// The client has sent something.
+    moved: AtomicBool,
+}
+
+/// Serves a socket until it is to stop. Then its conversations end, and with them the last who has the socket; those of a process that
+/// ends go on while it does.
+pub(crate) async fn serve(shared: &Arc<Shared>, name: &Name, socket: StdSocket, stop: &CancellationToken) {
     let socket = match UdpSocket::from_std(socket) {
         Ok(socket) => Arc::new(socket),
         Err(error) => return tracing::error!(listener = %name, %error, "the socket cannot be served"),
     };
+    let mut tasks = JoinSet::new();
+    stop.run_until_cancelled(receive(shared, name, &socket, &mut tasks)).await;
+    if shared.drain.is_cancelled() {
+        tasks.detach_all();
+    } else {
+        tasks.shutdown().await;
+    }
+}
+
+async fn receive(shared: &Arc<Shared>, name: &Name, socket: &Arc<UdpSocket>, tasks: &mut JoinSet<()>) {
     let conversations = Conversations::default();
     let mut datagram = vec![0; LARGEST];
     loop {
         // An error is about a datagram that was sent before: its receiver is gone.
         let Ok((length, client)) = socket.recv_from(&mut datagram).await else { continue };
         let known = conversations.lock().get(&client).cloned();
-        let Some(backend) = (match known {
-            Some(backend) => Some(backend),
-            None => open(shared, name, &socket, client, &conversations).await,
-        }) else {
-            continue;
+        let known = match known {
+            Some(known) => known,
+            None => match open(shared, name, client).await {
+                Some((listening, conversation, counted)) => {
+                    conversations.lock().insert(client, Arc::clone(&conversation));
+                    while tasks.try_join_next().is_some() {}
+                    let held = Held { listening, client, conversations: Arc::clone(&conversations), _counted: counted };
+                    let (socket, own) = (Arc::clone(socket), Arc::clone(&conversation));
+                    tasks.spawn(async move { held.converse(&socket, &own).await });
+                    conversation
+                }
+                None => continue,
+            },
         };
+        known.moved.store(true, Relaxed);
         // What does not get through is lost, as datagrams are.
-        let _ = backend.try_send(datagram.get(..length).unwrap_or_default());
+        let _ = known.backend.try_send(datagram.get(..length).unwrap_or_default());
     }
 }
 
@@ -46,10 +76,8 @@ pub(crate) async fn serve(shared: &Arc<Shared>, name: &Name, socket: StdSocket) 
 async fn open(
     shared: &Arc<Shared>,
     name: &Name,
-    socket: &Arc<UdpSocket>,
     client: SocketAddr,
-    conversations: &Conversations,
-) -> Option<Arc<UdpSocket>> {
+) -> Option<(Arc<Listening>, Arc<Conversation>, Counted)> {
     let listening = shared.serving.load().listeners.get(name).cloned()?;
     let Served::Udp(forward) = &listening.served else { return None };
     let Some(counted) = Counted::within(&listening.connections, listening.spec.limits.connections) else {
@@ -64,35 +92,49 @@ async fn open(
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
-    let backend = Arc::new(UdpSocket::bind(any).await.ok()?);
+    let backend = UdpSocket::bind(any).await.ok()?;
     backend.connect(endpoint.address).await.ok()?;
     // A new socket is not known to be ready until it has been asked.
     backend.writable().await.ok()?;
-    conversations.lock().insert(client, Arc::clone(&backend));
-    let held = (Arc::clone(socket), Arc::clone(&backend), Arc::clone(conversations));
-    let idle = listening.spec.limits.idle;
-    tokio::spawn(async move {
-        let (socket, backend, conversations) = held;
-        listening.metrics.opened();
-        answers(&socket, &backend, client, idle).await;
-        conversations.lock().remove(&client);
-        listening.metrics.closed();
-        drop(counted);
-    });
-    Some(backend)
+    tracing::trace!(%client, endpoint = %endpoint.address, "a conversation begins");
+    listening.metrics.opened();
+    Some((listening, Arc::new(Conversation { backend, moved: AtomicBool::default() }), counted))
 }
 
-/// Brings answers back until none has come for `idle`, or the backend is gone.
-async fn answers(socket: &UdpSocket, backend: &UdpSocket, client: SocketAddr, idle: Duration) {
-    let mut datagram = Vec::with_capacity(2 << 10);
-    while let Ok(Ok(())) = timeout(idle, backend.readable()).await {
-        datagram.clear();
-        datagram.reserve(LARGEST);
-        match backend.try_recv_buf(&mut datagram) {
-            Ok(_) => drop(socket.send_to(&datagram, client).await),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(_) => return,
+/// A conversation is known, and counts, until this is dropped.
+struct Held {
+    listening: Arc<Listening>,
+    client: SocketAddr,
+    conversations: Conversations,
+    _counted: Counted,
+}
+
+impl Held {
+    /// Brings answers back until neither side has sent anything for as long as the listener allows, or the backend is gone.
+    async fn converse(self, socket: &UdpSocket, conversation: &Conversation) {
+        let backend = &conversation.backend;
+        let mut datagram = Vec::with_capacity(2 << 10);
+        loop {
+            match timeout(self.listening.spec.limits.idle, backend.readable()).await {
+                Ok(Ok(())) => {}
+                Err(_) if conversation.moved.swap(false, Relaxed) => continue,
+                Ok(Err(_)) | Err(_) => return,
+            }
+            datagram.clear();
+            datagram.reserve(LARGEST);
+            match backend.try_recv_buf(&mut datagram) {
+                Ok(_) => drop(socket.send_to(&datagram, self.client).await),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+            datagram.shrink_to(2 << 10);
         }
-        datagram.shrink_to(2 << 10);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.conversations.lock().remove(&self.client);
+        self.listening.metrics.closed();
     }
 }

@@ -11,6 +11,9 @@ pub(crate) use endpoint::Endpoint;
 pub(crate) use pool::{Checkout, Sent, Speak};
 pub(crate) use tls::ClientTls;
 
+#[cfg(test)]
+mod tests;
+
 use crate::worker::Counted;
 use endpoint::choose;
 use http::StatusCode;

@@ -17,6 +17,7 @@ use hubble::proto::observer::{
 };
 use hubble::proto::peer::peer_server::{Peer as PeerService, PeerServer};
 use hubble::proto::peer::{ChangeNotification, ChangeNotificationType, NotifyRequest, Tls};
+use hubble::proto::relay::{NodeState, NodeStatusEvent};
 use hubble::proto::timestamp;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -46,6 +47,8 @@ pub(crate) enum Does {
     Hang,
     /// Sends flows of this size as fast as they are taken, for ever.
     Flood(usize),
+    /// Answers in the name of another node, and says that it is gone.
+    Lie(&'static str),
 }
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -169,6 +172,17 @@ impl Observer for Script {
                 Box::pin(tell(times).chain(stream::iter([Err(Status::internal("broken on purpose"))])))
             }
             Does::Hang => Box::pin(stream::pending()),
+            Does::Lie(other) => {
+                let as_other = Self { name: other.to_owned(), ..self.clone() };
+                let names = NodeStatusEvent {
+                    state_change: NodeState::NodeGone.into(),
+                    node_names: vec![other.to_owned()],
+                    message: String::new(),
+                };
+                let gone = Some(ResponseTypes::NodeStatus(names));
+                let gone = GetFlowsResponse { response_types: gone, ..GetFlowsResponse::default() };
+                Box::pin(stream::iter([as_other.flow(1, 0), Ok(gone), as_other.flow(2, 0)]))
+            }
             Does::Flood(size) => {
                 let script = self.clone();
                 Box::pin(stream::iter(1..).map(move |time| script.flow(time, size)))

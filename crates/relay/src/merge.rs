@@ -141,7 +141,8 @@ impl<C: Call> Merge<C> {
     /// Starts reading from a node, if it is connected.
     fn ask(&mut self, name: &str, node: &Node, again: bool) {
         let Some(channel) = node.channel() else { return };
-        let source = self.sources.entry(name.to_owned()).or_insert_with(|| Source::new(self.rules.retry));
+        let source =
+            self.sources.entry(name.to_owned()).or_insert_with(|| Source::new(self.rules.retry, self.call.past()));
         let call = if again { self.call.after(source.last().unwrap_or(self.began)) } else { self.call.clone() };
         let generation = source.begin();
         let stream = source::open(call, channel.clone(), self.rules.opening);
@@ -161,8 +162,11 @@ impl<C: Call> Merge<C> {
         let Some(source) = self.sources.get_mut(&name).filter(|source| source.is(generation)) else { return Ok(()) };
         match result {
             Some(Ok(answer)) => {
+                let Some(answer) = C::of_node(answer, &name) else {
+                    return self.lose(&name, "it speaks of nodes").await;
+                };
                 self.awaited.remove(&(source.waiting_since(), name.clone()));
-                let time = source.hold(C::time(&answer));
+                let time = source.hold(C::time(&answer), self.began);
                 self.held.insert((time, self.numbers), (name.clone(), answer));
                 self.numbers += 1;
                 if source.held() < self.share() {

@@ -74,8 +74,8 @@ pub use health::{
     LoadResponse, NodeStatus, PathStatus, SelfStatus,
 };
 pub use service::{
-    AnnouncedAddress, BackendAddress, ExplainedEndpoint, ExplainedFrontend, FrontendAddress, Service,
-    ServiceExplanation, ServiceFlags, ServiceSpec, ServiceStatus,
+    AnnouncedAddress, BackendAddress, ExplainedEndpoint, ExplainedFrontend, FrontendAddress, FrontendMapping,
+    LrpBackend, LrpSpec, Service, ServiceExplanation, ServiceFlags, ServiceSpec, ServiceStatus,
 };
 pub use socket::listen;
 pub use status::{

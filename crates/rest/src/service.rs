@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Services: `/service`, and why one is as it is: `/service/explain/{namespace}/{name}`.
+//! Services: `/service`, why one is as it is: `/service/explain/{namespace}/{name}`, and local redirect policies: `/lrp`.
 
 object! {
     /// A frontend with its backends.
@@ -68,6 +68,38 @@ object! {
         weight: u16,
         /// Zone.
         zone: String,
+    }
+
+    /// A local redirect policy.
+    LrpSpec {
+        /// UID of the object.
+        uid: String,
+        /// Name.
+        name: String,
+        /// Namespace.
+        namespace: String,
+        /// Which frontends it names: an address or a Service, and how many of their ports.
+        frontend_type: String,
+        /// The Service, if it names one.
+        service_id = "service-id": String,
+        /// What is redirected now.
+        frontend_mappings: Vec<FrontendMapping>,
+    }
+
+    /// A frontend that is redirected.
+    FrontendMapping {
+        /// The frontend.
+        frontend_address: Option<FrontendAddress>,
+        /// The pods.
+        backends: Vec<LrpBackend>,
+    }
+
+    /// A pod to which a frontend is redirected.
+    LrpBackend {
+        /// Namespace and name.
+        pod_id = "pod-id": String,
+        /// Its address and port.
+        backend_address: Option<BackendAddress>,
     }
 
     /// A frontend.

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `GET /v1/service`, and `GET /v1/service/explain/{namespace}/{name}`.
+//! `GET /v1/service`, `GET /v1/service/explain/{namespace}/{name}`, and `GET /v1/lrp`.
+
+mod redirects;
 
 use crate::explain::Explainer;
 use axum::extract::Path;
@@ -11,7 +13,9 @@ use model::{Frontend, Scope, ServiceName};
 use rest::{BackendAddress, FrontendAddress, Service, ServiceFlags, ServiceSpec, ServiceStatus};
 use statedb::Reader;
 
-pub(crate) fn routes(frontends: Reader<Frontend>, explainer: Explainer) -> Router {
+pub(crate) use redirects::Redirected;
+
+pub(crate) fn routes(frontends: Reader<Frontend>, explainer: Explainer, redirected: Redirected) -> Router {
     let list = move || async move { Json(frontends.snapshot().iter().map(|row| render(row)).collect::<Vec<_>>()) };
     let explain = move |Path((namespace, name)): Path<(String, String)>| async move {
         let service = ServiceName::new(namespace, name);
@@ -20,32 +24,17 @@ pub(crate) fn routes(frontends: Reader<Frontend>, explainer: Explainer) -> Route
             None => (StatusCode::NOT_FOUND, Json(format!("no Service {service} has an address here"))).into_response(),
         }
     };
-    Router::new().route("/v1/service", get(list)).route("/v1/service/explain/{namespace}/{name}", get(explain))
+    let redirects = move || async move { Json(redirected.list()) };
+    Router::new()
+        .route("/v1/lrp", get(redirects))
+        .route("/v1/service", get(list))
+        .route("/v1/service/explain/{namespace}/{name}", get(explain))
 }
 
 fn render(row: &Frontend) -> Service {
-    let backend = |backend: &model::Backend| BackendAddress {
-        ip: backend.addr.ip.to_string(),
-        protocol: backend.addr.protocol.to_string().to_lowercase(),
-        port: backend.addr.port,
-        node_name: backend.node.as_deref().unwrap_or_default().to_owned(),
-        state: backend.state.to_string(),
-        preferred: false,
-        weight: backend.weight,
-        zone: backend.zone.as_deref().unwrap_or_default().to_owned(),
-    };
     let spec = ServiceSpec {
         id: row.id,
-        frontend_address: Some(FrontendAddress {
-            ip: row.key.addr.ip.to_string(),
-            protocol: row.key.addr.protocol.to_string().to_lowercase(),
-            scope: match row.key.scope {
-                Scope::External => "external",
-                Scope::Internal => "internal",
-            }
-            .to_owned(),
-            port: row.key.addr.port,
-        }),
+        frontend_address: Some(frontend(row)),
         backend_addresses: row.backends.iter().map(backend).collect(),
         flags: Some(ServiceFlags {
             kind: row.kind.to_string(),
@@ -60,4 +49,31 @@ fn render(row: &Frontend) -> Service {
         }),
     };
     Service { spec: Some(spec.clone()), status: Some(ServiceStatus { realized: Some(spec) }) }
+}
+
+fn frontend(row: &Frontend) -> FrontendAddress {
+    let scope = match row.key.scope {
+        Scope::External => "external",
+        Scope::Internal => "internal",
+        Scope::Unredirected => "unredirected",
+    };
+    FrontendAddress {
+        ip: row.key.addr.ip.to_string(),
+        protocol: row.key.addr.protocol.to_string().to_lowercase(),
+        scope: scope.to_owned(),
+        port: row.key.addr.port,
+    }
+}
+
+fn backend(backend: &model::Backend) -> BackendAddress {
+    BackendAddress {
+        ip: backend.addr.ip.to_string(),
+        protocol: backend.addr.protocol.to_string().to_lowercase(),
+        port: backend.addr.port,
+        node_name: backend.node.as_deref().unwrap_or_default().to_owned(),
+        state: backend.state.to_string(),
+        preferred: false,
+        weight: backend.weight,
+        zone: backend.zone.as_deref().unwrap_or_default().to_owned(),
+    }
 }

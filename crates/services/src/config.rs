@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The configuration keys of this feature, as the chart writes them.
 
+use ipnet::IpNet;
 use model::config::{Accepts, Choice, Form, Value, keys};
 use model::{Algorithm, Forwarding};
 use std::net::SocketAddr;
@@ -91,6 +92,17 @@ keys! {
         /// Serve the health check of each Service that has a healthCheckNodePort.
         #[key("enable-health-check-nodeport", default = "true", value = "nodePort.enableHealthCheck")]
         pub health_checks: bool,
+        /// Redirect what pods send to a Service or an address to pods of their node, as CiliumLocalRedirectPolicies say.
+        #[key("enable-local-redirect-policy", default = "false", value = "localRedirectPolicies.enabled")]
+        pub redirects: bool,
+        /// The only prefixes of which CiliumLocalRedirectPolicies may redirect addresses that belong to no Service; all if empty.
+        #[key(
+            "lrp-address-matcher-cidrs",
+            optional = "localRedirectPolicies.addressMatcherCIDRs",
+            initial = "null",
+            schema = r#"{"type": ["array", "null", "string"], "items": {"type": "string"}}"#,
+        )]
+        pub redirected_prefixes: Vec<IpNet>,
         /// Where /healthz is served as kube-proxy does, such as 0.0.0.0:10256; nowhere if empty.
         #[key("kube-proxy-replacement-healthz-bind-address", optional = "kubeProxyReplacementHealthzBindAddr")]
         pub healthz: Option<SocketAddr>,

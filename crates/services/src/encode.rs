@@ -16,6 +16,7 @@ pub(crate) fn service_key(key: &FrontendKey) -> lb::ServiceKey {
         scope: match key.scope {
             Scope::External => lb::SCOPE_EXTERNAL,
             Scope::Internal => lb::SCOPE_INTERNAL,
+            Scope::Unredirected => lb::SCOPE_UNREDIRECTED,
         },
         pad: 0,
     }
@@ -29,7 +30,8 @@ pub(crate) fn service(row: &Frontend) -> lb::Service {
 
 fn flags(row: &Frontend) -> u32 {
     let kind = match row.kind {
-        ServiceKind::ClusterIp | ServiceKind::LocalRedirect => lb::flags::CLUSTER_IP,
+        ServiceKind::ClusterIp => lb::flags::CLUSTER_IP,
+        ServiceKind::LocalRedirect => lb::flags::LOCAL_REDIRECT,
         ServiceKind::NodePort => lb::flags::NODE_PORT,
         ServiceKind::ExternalIps => lb::flags::EXTERNAL_IP,
         ServiceKind::LoadBalancer => lb::flags::LOAD_BALANCER,
@@ -40,6 +42,8 @@ fn flags(row: &Frontend) -> u32 {
     kind | lb::flags::MEMBERS
         | when(row.exposed, lb::flags::EXPOSED)
         | when(row.two_scopes, lb::flags::TWO_SCOPES)
+        | when(row.pods_only, lb::flags::PODS_ONLY)
+        | when(row.spares_backends, lb::flags::SPARES_BACKENDS)
         | when(row.local_only, lb::flags::LOCAL_ONLY)
         | when(ranges.is_some(), lb::flags::SOURCE_RANGES)
         | when(ranges.is_some_and(|ranges| ranges.deny), lb::flags::DENY_RANGES)
@@ -75,11 +79,13 @@ pub(crate) const fn slot_key(service: u32, slot: u32) -> lb::SlotKey {
 /// The key of a frontend; none if it is not one that we write.
 pub(crate) fn frontend_key(key: &lb::ServiceKey) -> Option<FrontendKey> {
     let addr = L4Addr { ip: key.addr.into(), port: u16::from_be(key.port), protocol: protocol(key.proto)? };
-    match key.scope {
-        lb::SCOPE_EXTERNAL => Some(FrontendKey::external(addr)),
-        lb::SCOPE_INTERNAL => Some(FrontendKey::internal(addr)),
-        _ => None,
-    }
+    let scope = match key.scope {
+        lb::SCOPE_EXTERNAL => Scope::External,
+        lb::SCOPE_INTERNAL => Scope::Internal,
+        lb::SCOPE_UNREDIRECTED => Scope::Unredirected,
+        _ => return None,
+    };
+    Some(FrontendKey { addr, scope })
 }
 
 /// The address of a backend.
@@ -107,7 +113,8 @@ mod tests {
             [("10.96.0.1", 443, Protocol::Tcp), ("fd00::a", 53, Protocol::Udp), ("10.0.0.9", 1, Protocol::Sctp)]
         {
             let addr = L4Addr { ip: ip.parse().unwrap(), port, protocol };
-            for key in [FrontendKey::external(addr), FrontendKey::internal(addr)] {
+            for scope in [Scope::External, Scope::Internal, Scope::Unredirected] {
+                let key = FrontendKey { addr, scope };
                 assert_eq!(frontend_key(&service_key(&key)), Some(key));
             }
             let row = Backend::new(BackendId(1), addr, BackendState::Active);

@@ -27,6 +27,8 @@ pub(crate) enum LeftOut {
     HintedForOtherNodes,
     /// Its hints name other zones, while others name that of this node.
     HintedForOtherZones,
+    /// The Service has as many backends as it may have.
+    TooMany,
 }
 
 impl fmt::Display for LeftOut {
@@ -37,6 +39,7 @@ impl fmt::Display for LeftOut {
             Self::OtherNode => "it is on another node, and the traffic policy is Local",
             Self::HintedForOtherNodes => "its hints are for other nodes",
             Self::HintedForOtherZones => "its hints are for other zones",
+            Self::TooMany => "the Service has more endpoints than it may have backends",
         })
     }
 }
@@ -61,19 +64,25 @@ pub(crate) fn candidates(port: &ServicePort, ipv4: bool, slices: &[Arc<EndpointS
     all
 }
 
-/// What each candidate is to clients under a policy: a backend with a state, or left out.
+/// What each candidate is to clients under a policy: a backend with a state, or left out, as are all after the first `most` backends.
 pub(crate) fn judge<'a>(
     candidates: &'a Candidates,
     policy: TrafficPolicy,
     topology: Topology,
     here: &Here,
+    most: usize,
 ) -> impl Iterator<Item = (&'a L4Addr, &'a SliceEndpoint, Result<BackendState, LeftOut>)> {
+    let mut left = most;
     candidates.iter().map(move |(addr, endpoint)| {
         let state = state(endpoint).and_then(|state| match policy {
             TrafficPolicy::Local if !here.is_mine(endpoint) => Err(LeftOut::OtherNode),
             // What ends keeps its connections, wherever they came from.
             TrafficPolicy::Cluster if state == BackendState::Active => topology.admit(endpoint, here).map(|()| state),
             _ => Ok(state),
+        });
+        let state = state.and_then(|state| {
+            left = left.checked_sub(1).ok_or(LeftOut::TooMany)?;
+            Ok(state)
         });
         (addr, endpoint, state)
     })

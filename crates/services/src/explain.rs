@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Why a Service is as it is on this node: what `cilium service explain` prints. It decides nothing, but asks what decides.
 
-use crate::endpoints::{self, LeftOut, Topology};
+use crate::endpoints::{self, Candidates, LeftOut, Topology};
 use crate::here::{Here, Sources};
 use crate::ingest::{EndpointSlice, Service, ServicePort};
-use crate::served::Served;
+use crate::served::{self, Served};
 use crate::{Config, Inputs, ServiceProblems};
 use model::{BackendState, Frontend, ServiceName, TrafficPolicy};
 use rest::{ExplainedEndpoint, ExplainedFrontend, ServiceExplanation};
 use statedb::{Index, Reader};
-use std::sync::Arc;
 
 /// What it looks at.
 #[derive(Clone, Debug)]
@@ -96,22 +95,24 @@ impl Explainer {
     fn endpoints(&self, service: &Service, here: &Here) -> Vec<ExplainedEndpoint> {
         let slices = self.slices.get(&service.name);
         let both = |port| [true, false].map(|ipv4| (port, ipv4));
+        let most = served::most_backends(service, here);
         let places = service.ports.iter().flat_map(both);
-        places.flat_map(|(port, ipv4)| self.of_port(port, ipv4, &slices, here)).collect()
+        places
+            .flat_map(|(port, ipv4)| self.of_candidates(port, &endpoints::candidates(port, ipv4, &slices), here, most))
+            .collect()
     }
 
     /// The endpoints of one port in one family, as each traffic policy sees them.
-    fn of_port(
+    fn of_candidates(
         &self,
         port: &ServicePort,
-        ipv4: bool,
-        slices: &[Arc<EndpointSlice>],
+        candidates: &Candidates,
         here: &Here,
+        most: usize,
     ) -> Vec<ExplainedEndpoint> {
-        let candidates = endpoints::candidates(port, ipv4, slices);
-        let topology = Topology::of(&self.config, &candidates, here);
-        let everywhere = endpoints::judge(&candidates, TrafficPolicy::Cluster, topology, here);
-        let locally = endpoints::judge(&candidates, TrafficPolicy::Local, topology, here);
+        let topology = Topology::of(&self.config, candidates, here);
+        let everywhere = endpoints::judge(candidates, TrafficPolicy::Cluster, topology, here, most);
+        let locally = endpoints::judge(candidates, TrafficPolicy::Local, topology, here, most);
         let mut explained = Vec::new();
         for ((addr, endpoint, everywhere), (_, _, locally)) in everywhere.zip(locally) {
             explained.push(ExplainedEndpoint {

@@ -46,7 +46,7 @@ fn serves(pod: &Pod) -> bool {
 }
 
 fn resolve(service: &ServiceName, pod: &Pod, here: &Here, numbers: &mut Ids<L4Addr>) -> Served {
-    let mut served = Served { name: service.clone(), frontends: Vec::new(), health: None, lists: Vec::new() };
+    let mut served = Served::new(service.clone());
     for port in &pod.host_ports {
         for ip in &pod.ips {
             let addr = L4Addr { ip: *ip, port: port.container_port, protocol: port.protocol };

@@ -2,7 +2,11 @@
 //! Numbers of services and backends in the maps. A number belongs to an address for as long as somebody uses it, over
 //! restarts too: the pinned maps are read before the first number is given out.
 
+use abi::lb::{DENIED, MEMBER};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// The highest number: in keys of the maps the bit above says something else.
+const LAST: u32 = !(DENIED | MEMBER);
 
 /// Gives each key a number that no other key has.
 #[derive(Debug)]
@@ -23,7 +27,7 @@ impl<K: Ord + Clone> Ids<K> {
     pub(crate) fn restore(known: impl IntoIterator<Item = (K, u32)>) -> Self {
         let mut ids = Self { entries: BTreeMap::new(), taken: BTreeSet::new(), last: 0 };
         for (key, id) in known {
-            if id != 0 && !ids.entries.contains_key(&key) && ids.taken.insert(id) {
+            if (1..=LAST).contains(&id) && !ids.entries.contains_key(&key) && ids.taken.insert(id) {
                 ids.last = ids.last.max(id);
                 ids.entries.insert(key, Entry { id, uses: 0 });
             }
@@ -62,7 +66,7 @@ impl<K: Ord + Clone> Ids<K> {
     /// entry whose removal is being retried) is gone by then.
     fn next(&mut self) -> u32 {
         loop {
-            self.last = self.last.checked_add(1).unwrap_or(1);
+            self.last = self.last % LAST + 1;
             if self.taken.insert(self.last) {
                 return self.last;
             }
@@ -72,7 +76,8 @@ impl<K: Ord + Clone> Ids<K> {
 
 #[cfg(test)]
 mod tests {
-    use super::Ids;
+    use super::{Ids, LAST};
+    use abi::lb::{DENIED, MEMBER, SlotKey, SourceRangeKey};
 
     #[test]
     fn a_key_keeps_its_number_for_as_long_as_it_is_used() {
@@ -99,5 +104,18 @@ mod tests {
     fn counting_wraps_around_zero_and_skips_what_is_taken() {
         let mut ids = Ids::restore([("a", u32::MAX), ("b", 1)]);
         assert_eq!(ids.claim(&"c"), 2);
+        let mut ids = Ids::restore([("a", LAST), ("b", 1)]);
+        assert_eq!(ids.claim(&"c"), 2);
+    }
+
+    #[test]
+    fn no_number_looks_like_another_in_the_keys_of_the_maps() {
+        let mut ids = Ids::restore([("a", LAST - 1), ("b", LAST + 2)]);
+        for key in ["b", "c", "d"] {
+            let id = ids.claim(&key);
+            assert_eq!(SourceRangeKey::new(id, true, [0; 16]).id(), id);
+            assert_ne!(SourceRangeKey::new(id, false, [0; 16]).service & DENIED, DENIED);
+            assert_eq!(SlotKey::member(0, id).slot & !MEMBER, id);
+        }
     }
 }

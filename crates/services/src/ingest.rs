@@ -3,7 +3,8 @@
 //! field, and the row that an earlier version of the object gave stays. What can be read but not honoured is a [`Problem`] of the row.
 
 mod annotations;
-mod limits;
+pub(crate) mod limits;
+mod redirect;
 pub(crate) mod said;
 mod service;
 mod slice;
@@ -15,6 +16,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use annotations::Nodes;
+pub use redirect::{JudgedRedirect, Redirect, RedirectFrom, RedirectPort, ingest_redirect, judge_redirect};
 pub use said::Said;
 pub use service::{Service, ServicePort, ingest_service, ingest_service_to_judge};
 pub use slice::{EndpointSlice, Port, SliceEndpoint, SliceName, ingest_slice};

@@ -19,6 +19,7 @@ mod metrics;
 mod owned;
 mod problems;
 mod reconcile;
+mod redirects;
 mod resolve;
 mod served;
 mod sockets;
@@ -26,8 +27,9 @@ mod status;
 
 pub use config::{Config, NoBackend};
 pub use ingest::{
-    EndpointSlice, Nodes, Port, Problem, Said, Service, ServicePort, SliceEndpoint, SliceName, ingest_service,
-    ingest_service_to_judge, ingest_slice,
+    EndpointSlice, JudgedRedirect, Nodes, Port, Problem, Redirect, RedirectFrom, RedirectPort, Said, Service,
+    ServicePort, SliceEndpoint, SliceName, ingest_redirect, ingest_service, ingest_service_to_judge, ingest_slice,
+    judge_redirect,
 };
 pub use metrics::Metrics;
 pub use problems::{ServiceProblems, Tables as ProblemTables, problems};
@@ -51,6 +53,8 @@ pub struct Inputs {
     pub services: Reader<Service>,
     /// EndpointSlices of the cluster, by [`ingest_slice`].
     pub slices: Reader<EndpointSlice>,
+    /// Local redirect policies, by [`ingest_redirect`].
+    pub redirects: Reader<Redirect>,
     /// Pods of this node.
     pub pods: Reader<Pod>,
     /// This node among the others.
@@ -97,6 +101,7 @@ pub fn start(config: &Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result
     let (services, slices, nodes) = (inputs.services.clone(), inputs.slices.clone(), inputs.nodes.clone());
     let problems = problems(tasks, &ProblemTables { services, slices, nodes }).rows;
     let explainer = explain::Explainer::new(config, &inputs, &rows.served.rows, &frontends, &problems);
+    let redirected = api::Redirected::new(&inputs.redirects, &frontends, &inputs.pods);
     let maglev = Maglev { size: config.maglev_size.0, seed: config.maglev_seed.0.clone() };
     let gone = Arc::new(Notify::new());
     let target = reconcile::Target::new(maps, inputs.epochs, maglev, Arc::clone(&gone))?;
@@ -116,10 +121,11 @@ pub fn start(config: &Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result
         .table(&frontends)
         .table(&rows.served.rows)
         .table(&rows.host_ports.rows)
+        .table(&rows.redirects.rows)
         .table(&problems)
         .reconciler(&status)
         .reconciler(&checks)
-        .routes(api::routes(frontends.clone(), explainer))
+        .routes(api::routes(frontends.clone(), explainer, redirected))
         .status(status::fill(config))
         .metrics(|registry| metrics.register(registry));
     tasks.spawn("services-count", metrics.clone().count(inputs.services));
@@ -132,6 +138,7 @@ pub fn start(config: &Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result
 struct Rows {
     served: Derived<Served>,
     host_ports: Derived<Served>,
+    redirects: Derived<Served>,
     frontends: Derived<Frontend>,
 }
 
@@ -143,9 +150,17 @@ fn rows(config: &Config, inputs: &Inputs, known: reconcile::Numbers, tasks: &Tas
     let host_ports = host_ports::derive(tasks, config, &inputs.pods, &here, Arc::clone(&backends));
     let tables = served::Tables { services: inputs.services.clone(), slices: inputs.slices.clone(), here };
     let served = served::derive(tasks, config, &tables, Arc::clone(&backends));
+    let tables = redirects::Tables {
+        redirects: inputs.redirects.clone(),
+        pods: inputs.pods.clone(),
+        served: served.rows.clone(),
+        node: inputs.node.clone(),
+    };
+    let redirects = redirects::derive(tasks, &tables, Arc::clone(&backends));
     let tables = resolve::Tables {
         services: served.rows.clone(),
         pods: host_ports.rows.clone(),
+        redirects: redirects.rows.clone(),
         slices: inputs.slices.clone(),
         nodes: inputs.nodes.clone(),
         addresses: inputs.addresses.clone(),
@@ -157,7 +172,7 @@ fn rows(config: &Config, inputs: &Inputs, known: reconcile::Numbers, tasks: &Tas
         services.lock().forget_unclaimed();
         backends.lock().forget_unclaimed();
     });
-    Rows { served, host_ports, frontends }
+    Rows { served, host_ports, redirects, frontends }
 }
 
 /// Attaches the translation of sockets to the control group of the configuration, or, when it is switched off, takes

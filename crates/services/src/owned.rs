@@ -8,12 +8,16 @@ use model::{L4Addr, Node, Protocol};
 use statedb::{Index, Reader};
 use std::net::IpAddr;
 
-/// Ports of nodes that no author of an object can take: API server, kubelet, kube-proxy's health check, and our own for probes, flows,
-/// metrics and the tunnel, by their defaults.
-const NODES_OWN: [(u16, Protocol); 7] = [
+/// Ports of nodes that no author of an object can take: etcd, API server, kubelet, kube-proxy's health check, controller manager, scheduler,
+/// and our own for probes, flows, metrics and the tunnel, by their defaults.
+const NODES_OWN: [(u16, Protocol); 11] = [
+    (2379, Protocol::Tcp),
+    (2380, Protocol::Tcp),
     (6443, Protocol::Tcp),
     (10250, Protocol::Tcp),
     (10256, Protocol::Tcp),
+    (10257, Protocol::Tcp),
+    (10259, Protocol::Tcp),
     (4240, Protocol::Tcp),
     (4244, Protocol::Tcp),
     (9962, Protocol::Tcp),
@@ -66,11 +70,16 @@ impl Owned {
             Some("a pod")
         } else if !self.api_servers.get(addr).is_empty() {
             Some("the API server")
-        } else if is_nodes_own(addr) && self.is_node(addr.ip) {
+        } else if self.is_nodes_own(addr) {
             Some("a node")
         } else {
             None
         }
+    }
+
+    /// Whether it is a port of a node that nobody can have.
+    pub(crate) fn is_nodes_own(&self, addr: &L4Addr) -> bool {
+        is_nodes_own(addr) && self.is_node(addr.ip)
     }
 
     pub(crate) fn is_node(&self, ip: IpAddr) -> bool {

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use tracing::warn;
 
 const EXTERNAL_IPS: &str = "spec.externalIPs";
+const INGRESS: &str = "status.loadBalancer.ingress.ip";
 
 /// What of a Service is not honoured. One row per Service of which something is not.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,8 +80,8 @@ pub fn problems(tasks: &Tasks, tables: &Tables) -> Derived<ServiceProblems> {
     let cluster_ips = |service: &Service| service.cluster_ips.clone();
     let external_ips = |service: &Service| service.external_ips.clone();
     let (rivals, by_external_ip) = (tables.services.index(claims), tables.services.index(external_ips));
-    let with_external_ips = tables.services.index(|service: &Service| (!service.external_ips.is_empty()).then_some(()));
-    let of_node = move || with_external_ips.get(&()).iter().map(|service| service.name.clone()).collect::<Vec<_>>();
+    let by_nodes = tables.services.index(|service: &Service| may_take_of_nodes(service).then_some(()));
+    let of_node = move || by_nodes.get(&()).iter().map(|service| service.name.clone()).collect::<Vec<_>>();
     let of_slice = of_node.clone();
     let by_claim = rivals.clone();
     let inputs = Inputs::of(&tables.services, move |service: &Service| {
@@ -118,7 +119,7 @@ fn claims(service: &Service) -> BTreeMap<L4Addr, &'static str> {
         let at = |ip, port: u16, protocol| L4Addr { ip, port, protocol };
         for (field, ips) in [
             (EXTERNAL_IPS, &service.external_ips),
-            ("status.loadBalancer.ingress.ip", &service.load_balancer_ips),
+            (INGRESS, &service.load_balancer_ips),
             ("spec.clusterIPs", &service.cluster_ips),
         ] {
             claims.extend(ips.iter().map(|ip| (at(*ip, port.port, port.protocol), field)));
@@ -131,6 +132,12 @@ fn claims(service: &Service) -> BTreeMap<L4Addr, &'static str> {
     claims
 }
 
+/// Whether it asks for what may be a node's, a pod's or the API server's.
+fn may_take_of_nodes(service: &Service) -> bool {
+    let mut claims = claims(service).into_iter();
+    claims.any(|(claim, field)| field == EXTERNAL_IPS || (field == INGRESS && owned::is_nodes_own(&claim)))
+}
+
 /// With which field a Service asks for an address; of several, with the one that counts most.
 fn field_of(service: &Service, claim: &L4Addr) -> Option<&'static str> {
     let is_at = |port: &&ServicePort, number| port.protocol == claim.protocol && number == Some(claim.port);
@@ -139,7 +146,7 @@ fn field_of(service: &Service, claim: &L4Addr) -> Option<&'static str> {
     }
     let fields = [
         ("spec.clusterIPs", &service.cluster_ips),
-        ("status.loadBalancer.ingress.ip", &service.load_balancer_ips),
+        (INGRESS, &service.load_balancer_ips),
         (EXTERNAL_IPS, &service.external_ips),
     ];
     let has_port = service.ports.iter().any(|port| is_at(&port, Some(port.port)));
@@ -173,6 +180,9 @@ impl Judge {
                 return Some(owner);
             }
         }
+        if field == INGRESS && self.owned.is_nodes_own(claim) {
+            return Some("a node".to_owned());
+        }
         let rank = |service: &Service| (rank(field_of(service, claim)), service.name.clone());
         let winner = self.by_claim.get(claim).into_iter().min_by_key(|other| rank(other))?;
         (winner.name != service.name).then(|| format!("the Service {}", winner.name))
@@ -184,7 +194,7 @@ fn rank(field: Option<&str>) -> u8 {
     match field {
         Some("spec.clusterIPs") => 0,
         Some("spec.ports.nodePort") => 1,
-        Some("status.loadBalancer.ingress.ip") => 2,
+        Some(INGRESS) => 2,
         _ => 3,
     }
 }
@@ -252,19 +262,23 @@ mod tests {
         let derived = problems(&tasks, &tables);
         let ips = ["10.0.1.7", "10.96.0.10", "192.168.0.11", "198.51.100.1", "203.0.113.5"];
         let ports = json!([{"name": "a", "port": 6443}, {"name": "b", "port": 10250}]);
-        services.insert(service("thief", "10.96.0.1", &json!({"externalIPs": ips, "ports": ports})));
+        services.insert(service("thief", "10.96.0.1", &json!({"externalIPs": ips, "ports": ports.clone()})));
         services.insert(service("dns", "10.96.0.10", &json!({"ports": [{"port": 53, "protocol": "UDP"}]})));
+        let balanced = service("balanced", "10.96.0.2", &json!({"ports": ports}));
+        services.insert(Service { load_balancer_ips: vec!["192.168.0.12".parse().unwrap()], ..balanced });
         services.mark_initialized();
         nodes.insert(crate::owned::tests::node("n1", "192.168.0.11", "10.0.1.0/24"));
+        nodes.insert(crate::owned::tests::node("n2", "192.168.0.12", "10.0.2.0/24"));
         nodes.mark_initialized();
         slices.insert(crate::owned::tests::api_server("198.51.100.1"));
         slices.mark_initialized();
         derived.caught_up().await;
         let row = |name: &str| ServiceName::new("shop", name);
-        let told = || {
-            let row = derived.rows.snapshot().get(&row("thief"));
+        let told_of = |name| {
+            let row = derived.rows.snapshot().get(&row(name));
             row.map(|row| row.problems.iter().map(|problem| problem.reason.clone()).collect::<Vec<_>>())
         };
+        let told = || told_of("thief");
         let all = [
             "10.0.1.7:6443/TCP is that of a pod",
             "10.0.1.7:10250/TCP is that of a pod",
@@ -275,13 +289,17 @@ mod tests {
             "198.51.100.1:6443/TCP is that of the API server",
         ];
         assert_eq!(told().unwrap(), all);
-        nodes.remove(&model::NodeName { cluster: "default".into(), name: "n1".into() });
+        let of_node = ["192.168.0.12:6443/TCP is that of a node", "192.168.0.12:10250/TCP is that of a node"];
+        assert_eq!(told_of("balanced").unwrap(), of_node);
+        for name in ["n1", "n2"] {
+            nodes.remove(&model::NodeName { cluster: "default".into(), name: name.into() });
+        }
         nodes.commit();
         slices.remove(&crate::owned::tests::api_server("198.51.100.1").name);
         slices.commit();
         services.remove(&row("dns"));
         services.commit();
         derived.caught_up().await;
-        assert_eq!(told(), None);
+        assert_eq!((told(), told_of("balanced")), (None, None));
     }
 }

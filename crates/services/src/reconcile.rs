@@ -162,7 +162,11 @@ impl Target {
             }
             write(&self.maps.slots, &lb::SlotKey::member(row.id, backend.id.0), &backend.id.0)?;
         }
-        let mut narrower = self.ranges.add(row)? || present.is_some_and(|p| (p.flags ^ wanted.flags) & ADMITTING != 0);
+        // Now, since another attempt may find nothing left to change.
+        if present.is_some_and(|p| (p.flags ^ wanted.flags) & ADMITTING != 0 || !self.ranges.are_right(row)) {
+            self.due.node();
+        }
+        self.ranges.add(row)?;
         self.tables.put(row)?;
         if row.owns_address {
             self.mark(key.addr)?;
@@ -177,11 +181,8 @@ impl Target {
             write(&self.maps.services, &key, &wanted)?;
             self.put_slots(row)?;
         }
-        narrower |= self.ranges.trim(row)?;
+        self.ranges.trim(row)?;
         self.tables.trim(row)?;
-        if present.is_some() && narrower {
-            self.due.node();
-        }
         if let Some(known) = self.installed.get_mut(&row.key).filter(|_| !row.owns_address) {
             known.owns_address = false;
             self.unmark(row.key.addr.ip)?;

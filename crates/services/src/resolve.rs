@@ -7,7 +7,7 @@ use crate::ingest::EndpointSlice;
 use crate::owned::{self, Owned};
 use crate::served::Served;
 use ipnet::IpNet;
-use model::{Frontend, FrontendKey, Node, NodeAddress, ServiceKind};
+use model::{Frontend, FrontendKey, Node, NodeAddress, Scope, ServiceKind};
 use parking_lot::Mutex;
 use statedb::{Derived, Index, Inputs, Reader, Tasks};
 use std::net::IpAddr;
@@ -21,6 +21,7 @@ pub(crate) type ServiceNumbers = Arc<Mutex<Ids<FrontendKey>>>;
 pub(crate) struct Tables {
     pub(crate) services: Reader<Served>,
     pub(crate) pods: Reader<Served>,
+    pub(crate) redirects: Reader<Served>,
     pub(crate) slices: Reader<EndpointSlice>,
     pub(crate) nodes: Reader<Node>,
     pub(crate) addresses: Reader<NodeAddress>,
@@ -31,14 +32,15 @@ pub(crate) fn derive(tasks: &Tasks, tables: &Tables, numbers: ServiceNumbers) ->
     let keys = |served: &Served| served.keys().collect::<Vec<_>>();
     let at_ip = keys_at(tables);
     let (at_cluster_ip, at_node, at_api_server, at_address) = (at_ip.clone(), at_ip.clone(), at_ip.clone(), at_ip);
-    let external = external_keys(tables);
+    let named = named_keys(tables);
     let inputs = Inputs::of(&tables.services, move |served: &Served| {
         let others = cluster_ips(served).into_iter().flat_map(&at_cluster_ip).collect::<Vec<_>>();
         [keys(served), others].concat()
     })
     .and(&tables.pods, keys)
+    .and(&tables.redirects, keys)
     .and(&tables.nodes, move |node| {
-        let among_pods = owned::pod_prefixes(node).into_iter().flat_map(&external);
+        let among_pods = owned::pod_prefixes(node).into_iter().flat_map(&named);
         owned::ips_of(node).into_iter().flat_map(&at_node).chain(among_pods).collect::<Vec<_>>()
     })
     .and(&tables.slices, move |slice| {
@@ -48,6 +50,7 @@ pub(crate) fn derive(tasks: &Tasks, tables: &Tables, numbers: ServiceNumbers) ->
     let resolver = Resolver {
         services: tables.services.index(keys),
         pods: tables.pods.index(keys),
+        redirects: tables.redirects.index(keys),
         cluster_ips: tables.services.index(cluster_ips),
         owned: Owned::new(&tables.nodes, &tables.slices),
         addresses: tables.addresses.index(|address| [address.address]),
@@ -59,23 +62,28 @@ pub(crate) fn derive(tasks: &Tasks, tables: &Tables, numbers: ServiceNumbers) ->
 /// The frontends that are claimed at an address.
 fn keys_at(tables: &Tables) -> impl Fn(IpAddr) -> Vec<FrontendKey> + Clone + Send + 'static {
     let ips = |served: &Served| served.keys().map(|key| key.addr.ip).collect::<Vec<_>>();
-    let claims = [tables.services.index(ips), tables.pods.index(ips)];
+    let claims = [tables.services.index(ips), tables.pods.index(ips), tables.redirects.index(ips)];
     move |ip| {
         let served = claims.iter().flat_map(|index| index.get(&ip));
         served.flat_map(|served| served.keys().filter(|key| key.addr.ip == ip).collect::<Vec<_>>()).collect()
     }
 }
 
-/// The frontends at external addresses of a prefix. Few Services have any.
-fn external_keys(tables: &Tables) -> impl Fn(IpNet) -> Vec<FrontendKey> + Send + 'static {
-    let is_external = |frontend: &&Frontend| frontend.kind == ServiceKind::ExternalIps;
-    let all =
-        tables.services.index(move |served: &Served| served.frontends.iter().any(|f| is_external(&f)).then_some(()));
+/// The frontends of a prefix at addresses that the author of an object has named. Few objects name any.
+fn named_keys(tables: &Tables) -> impl Fn(IpNet) -> Vec<FrontendKey> + Send + 'static {
+    let is_named = |frontend: &&Frontend| frontend.kind == ServiceKind::ExternalIps || is_redirected_address(frontend);
+    let any = move |served: &Served| served.frontends.iter().any(|frontend| is_named(&frontend)).then_some(());
+    let all = [tables.services.index(any), tables.redirects.index(any)];
     move |prefix| {
-        let served = all.get(&());
-        let external = served.iter().flat_map(|served| served.frontends.iter().filter(is_external));
-        external.map(|frontend| frontend.key).filter(|key| prefix.contains(&key.addr.ip)).collect()
+        let served: Vec<_> = all.iter().flat_map(|index| index.get(&())).collect();
+        let named = served.iter().flat_map(|served| served.frontends.iter().filter(is_named));
+        named.map(|frontend| frontend.key).filter(|key| prefix.contains(&key.addr.ip)).collect()
     }
+}
+
+/// Whether a policy redirects an address of which it says that it is no Service's.
+fn is_redirected_address(claim: &Frontend) -> bool {
+    claim.kind == ServiceKind::LocalRedirect && !claim.owns_address
 }
 
 fn cluster_ips(served: &Served) -> Vec<IpAddr> {
@@ -86,6 +94,7 @@ fn cluster_ips(served: &Served) -> Vec<IpAddr> {
 struct Resolver {
     services: Index<Served, FrontendKey>,
     pods: Index<Served, FrontendKey>,
+    redirects: Index<Served, FrontendKey>,
     cluster_ips: Index<Served, IpAddr>,
     owned: Owned,
     addresses: Index<NodeAddress, IpAddr>,
@@ -109,16 +118,20 @@ impl Resolver {
 
     /// What the first of those who claim it wants there.
     fn claimed(&self, key: FrontendKey) -> Option<Frontend> {
-        let claims = [self.services.get(&key), self.pods.get(&key)].concat();
-        let claims = claims.iter().flat_map(|served| served.frontends.iter().filter(|f| f.key == key));
-        let (refused, mut claims): (Vec<&Frontend>, Vec<_>) = claims.partition(|claim| self.is_reserved(claim));
-        if let Some(claim) = refused.first() {
+        let claims = [self.services.get(&key), self.pods.get(&key), self.redirects.get(&key)].concat();
+        let claims =
+            claims.iter().flat_map(|served| served.frontends.iter().map(|frontend| (served.created, frontend)));
+        let claims = claims.filter(|(_, frontend)| frontend.key == key);
+        let (refused, mut claims): (Vec<_>, Vec<_>) = claims.partition(|(_, claim)| self.is_reserved(claim));
+        if let Some((_, claim)) = refused.first() {
             warn!(frontend = %key, service = %claim.service, "an address of the cluster itself cannot be taken by naming it");
         }
-        claims.sort_by_key(|claim| (rank(claim.kind), &claim.service));
-        let first = *claims.first()?;
-        if claims.iter().any(|claim| claim.service != first.service) {
-            let names: Vec<_> = claims.iter().map(|claim| claim.service.to_string()).collect();
+        claims.sort_by_key(|(created, claim)| (rank(claim.kind), *created, &claim.service));
+        let (_, first) = *claims.first()?;
+        // A redirect takes the place of the Service that it names.
+        let is_rival = |claim: &Frontend| first.kind != ServiceKind::LocalRedirect || claim.kind == first.kind;
+        if claims.iter().any(|(_, claim)| claim.service != first.service && is_rival(claim)) {
+            let names: Vec<_> = claims.iter().map(|(_, claim)| claim.service.to_string()).collect();
             warn!(frontend = %key, services = names.join(", "), "Services claim the same address; the first one keeps it");
         }
         Some(first.clone())
@@ -130,7 +143,13 @@ impl Resolver {
         let of_node = || owned::is_nodes_own(addr) && self.is_node(addr.ip);
         match claim.kind {
             ServiceKind::ExternalIps => of_node() || self.owned.owner(addr).is_some() || self.is_of_another(claim),
-            ServiceKind::HostPort => of_node(),
+            // By its class the load balancer of a Service may be the nodes themselves, at any port that its author names.
+            ServiceKind::LoadBalancer | ServiceKind::HostPort => of_node(),
+            ServiceKind::LocalRedirect if is_redirected_address(claim) => {
+                self.is_node(addr.ip) || self.owned.owner(addr).is_some() || self.is_of_a_service(claim.key)
+            }
+            ServiceKind::LocalRedirect => !self.is_of_its_namespace(claim),
+            ServiceKind::ClusterIp if claim.key.scope == Scope::Unredirected => !self.is_of_its_namespace(claim),
             _ => false,
         }
     }
@@ -138,6 +157,17 @@ impl Resolver {
     /// Whether the address is the cluster address of another Service, be it at another port.
     fn is_of_another(&self, claim: &Frontend) -> bool {
         self.cluster_ips.get(&claim.key.addr.ip).iter().any(|served| served.name != claim.service)
+    }
+
+    /// Whether a Service of the claim's namespace has the cluster address: the one that it was made for may be gone, and another have it.
+    fn is_of_its_namespace(&self, claim: &Frontend) -> bool {
+        let namespace = &claim.service.namespace;
+        self.cluster_ips.get(&claim.key.addr.ip).iter().any(|served| served.name.namespace == *namespace)
+    }
+
+    /// Whether a Service is served there, or has the cluster address.
+    fn is_of_a_service(&self, key: FrontendKey) -> bool {
+        !(self.services.get(&key).is_empty() && self.cluster_ips.get(&key.addr.ip).is_empty())
     }
 
     /// Whether it is the address of a node, which is more than a Service's.

@@ -3,10 +3,10 @@
 //! never disagree about its endpoints, and share them.
 
 use crate::Config;
-use crate::endpoints::{self, Topology};
+use crate::endpoints::{self, Candidates, Topology};
 use crate::here::{Here, Sources};
 use crate::ids::Ids;
-use crate::ingest::{EndpointSlice, Service, ServicePort};
+use crate::ingest::{EndpointSlice, Service, ServicePort, limits};
 use model::{Backend, BackendId, Frontend, FrontendKey, L4Addr, Scope, ServiceKind, ServiceName, TrafficPolicy};
 use parking_lot::Mutex;
 use statedb::{Derived, Index, Inputs, Reader, Tasks};
@@ -18,6 +18,8 @@ use std::sync::Arc;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Served {
     pub(crate) name: ServiceName,
+    /// When its object was made, in seconds since 1970, if of two that claim an address the older is to have it.
+    pub(crate) created: i64,
     /// Its frontends without numbers, in no order, and without regard to who else claims their addresses.
     pub(crate) frontends: Vec<Frontend>,
     /// What load balancers are told of it.
@@ -34,6 +36,10 @@ impl statedb::Row for Served {
 }
 
 impl Served {
+    pub(crate) const fn new(name: ServiceName) -> Self {
+        Self { name, created: 0, frontends: Vec::new(), health: None, lists: Vec::new() }
+    }
+
     pub(crate) fn keys(&self) -> impl Iterator<Item = FrontendKey> + '_ {
         self.frontends.iter().map(|frontend| frontend.key)
     }
@@ -104,15 +110,17 @@ impl Resolver {
         let service = self.services.snapshot().get(name)?;
         let slices = self.slices.get(name);
         let here = self.here.here();
-        let mut served = Served { name: name.clone(), frontends: Vec::new(), health: None, lists: Vec::new() };
+        let mut served = Served::new(name.clone());
         if !service.nodes.contains(&here.labels) {
             return Some(served);
         }
         served.health = self.health(&service, &slices, &here);
+        let most = most_backends(&service, &here);
         for port in &service.ports {
             for ipv4 in [true, false] {
                 if service.cluster_ips.iter().any(|ip| ip.is_ipv4() == ipv4) {
-                    let lists = Lists::of(&self.config, port, ipv4, &slices, &here, numbers);
+                    let candidates = endpoints::candidates(port, ipv4, &slices);
+                    let lists = Lists::of(&self.config, &candidates, &here, most, numbers);
                     served.frontends.extend(self.frontends(&service, port, ipv4, &here, &lists));
                     served.lists.extend([lists.cluster, lists.local]);
                 }
@@ -164,7 +172,7 @@ impl Resolver {
         let policy = match (kind, key.scope) {
             (ServiceKind::ClusterIp, _) => service.internal_policy,
             (_, Scope::External) => service.external_policy,
-            (_, Scope::Internal) => TrafficPolicy::Cluster,
+            (_, Scope::Internal | Scope::Unredirected) => TrafficPolicy::Cluster,
         };
         let exposed = kind != ServiceKind::ClusterIp || (config.exposes() && config.external_cluster_ip);
         let ranged = kind == ServiceKind::LoadBalancer || (exposed && config.ranges_of_all_kinds);
@@ -219,6 +227,13 @@ fn places(service: &Service, port: &ServicePort, here: &Here) -> Vec<Place> {
     places
 }
 
+/// How many backends the Service may have at each of its frontends.
+pub(crate) fn most_backends(service: &Service, here: &Here) -> usize {
+    let scopes = if service.external_policy == TrafficPolicy::Local { 2 } else { 1 };
+    let places: usize = service.ports.iter().map(|port| places(service, port, here).len()).sum();
+    limits::backends(places * scopes)
+}
+
 /// The backends of one port in one family, by traffic policy.
 struct Lists {
     cluster: Arc<[Backend]>,
@@ -226,18 +241,10 @@ struct Lists {
 }
 
 impl Lists {
-    fn of(
-        config: &Config,
-        port: &ServicePort,
-        ipv4: bool,
-        slices: &[Arc<EndpointSlice>],
-        here: &Here,
-        numbers: &mut Ids<L4Addr>,
-    ) -> Self {
-        let candidates = endpoints::candidates(port, ipv4, slices);
-        let topology = Topology::of(config, &candidates, here);
+    fn of(config: &Config, candidates: &Candidates, here: &Here, most: usize, numbers: &mut Ids<L4Addr>) -> Self {
+        let topology = Topology::of(config, candidates, here);
         let mut list = |policy| {
-            let judged = endpoints::judge(&candidates, policy, topology, here);
+            let judged = endpoints::judge(candidates, policy, topology, here, most);
             let backends = judged.filter_map(|(addr, endpoint, state)| {
                 let (state, id) = (state.ok()?, BackendId(numbers.claim(addr)));
                 let (node, zone) = (endpoint.node.clone(), endpoint.zone.clone());

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Connections that were translated at the socket end with their backend: no packet of theirs passes a program that could choose
-//! another, and a datagram socket would send to an address that is gone for as long as it lives.
+//! another, and a datagram socket would send to an address that is gone for as long as it lives. What comes from there later, to a socket
+//! without a connection, does not come in the Service's name either.
 
 use crate::Config;
 use crate::encode;
@@ -17,6 +18,8 @@ use tokio::time::sleep;
 
 /// After that long a program that was choosing the backend when it went has connected its socket.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
+/// Between attempts, when the kernel fails.
+const RETRY: Duration = Duration::from_secs(30);
 
 /// Ends them.
 pub(crate) struct Closer {
@@ -33,7 +36,8 @@ pub(crate) const fn scope(config: &Config) -> Scope {
 }
 
 impl Closer {
-    /// Looks at the node's sockets whenever backends have gone, however many, and at the start for what went while no agent ran.
+    /// Looks at the node's sockets whenever backends have gone, however many, and at the start for what went while no agent ran; again and
+    /// again where that fails.
     pub(crate) async fn run(self) {
         self.frontends.initialized().await;
         let mut failing = false;
@@ -41,6 +45,10 @@ impl Closer {
             self.gone.notified().await;
             for look in [Duration::ZERO, SECOND_LOOK] {
                 sleep(look).await;
+                failing = self.look(failing).await;
+            }
+            while failing {
+                sleep(RETRY).await;
                 failing = self.look(failing).await;
             }
         }
@@ -60,7 +68,7 @@ impl Closer {
             Err(error) => {
                 if !failing {
                     let error = statedb::with_causes(&error);
-                    tracing::warn!(error, "connections to backends that are gone may stay");
+                    tracing::warn!(error, "connections to backends that are gone stay for now");
                 }
                 true
             }

@@ -6,10 +6,11 @@
 mod golden;
 
 use datapath::{Epochs, fake};
+use k8s::cilium::CiliumLocalRedirectPolicy;
 use k8s::k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
 use model::config::Group;
-use model::{Algorithm, Backend, Frontend, Node, NodeAddress, NodeName, Pod};
-use services::{Config, EndpointSlice, Inputs, Maps, Outputs, Service, SliceName};
+use model::{Algorithm, Backend, Frontend, Node, NodeAddress, NodeName, Pod, PodName, ServiceName};
+use services::{Config, EndpointSlice, Inputs, Maps, Outputs, Redirect, Service, SliceName};
 use statedb::{Tasks, Writer};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -22,6 +23,7 @@ struct World {
     config: Config,
     services: Writer<Service>,
     slices: Writer<EndpointSlice>,
+    redirects: Writer<Redirect>,
     pods: Writer<Pod>,
     nodes: Writer<Node>,
     addresses: Writer<NodeAddress>,
@@ -35,12 +37,14 @@ impl World {
     fn new(config: Config, kernel: &Arc<dyn datapath::Kernel>, maps: Maps) -> Self {
         let (services, service_reader) = statedb::table("k8s-services");
         let (slices, slice_reader) = statedb::table("k8s-endpointslices");
+        let (redirects, redirect_reader) = statedb::table("local-redirect-policies");
         let (pods, pod_reader) = statedb::table("k8s-pods");
         let (nodes, node_reader) = statedb::table("nodes");
         let (addresses, address_reader) = statedb::table("node-addresses");
         let inputs = || Inputs {
             services: service_reader.clone(),
             slices: slice_reader.clone(),
+            redirects: redirect_reader.clone(),
             pods: pod_reader.clone(),
             node: NodeName { cluster: "default".to_owned(), name: "n1".to_owned() },
             nodes: node_reader.clone(),
@@ -53,7 +57,7 @@ impl World {
         let tasks = Tasks::new(CancellationToken::new());
         let outputs =
             std::iter::repeat_with(|| services::start(&config, inputs(), &tasks)).find_map(Result::ok).unwrap();
-        Self { config, services, slices, pods, nodes, addresses, maps, outputs, tasks }
+        Self { config, services, slices, redirects, pods, nodes, addresses, maps, outputs, tasks }
     }
 
     /// The process ends. Otherwise it would write its rows again with its next full sync.
@@ -66,6 +70,7 @@ impl World {
     async fn restart(self, kernel: &Arc<dyn datapath::Kernel>) -> Self {
         let (services, slices) = (self.services.snapshot(), self.slices.snapshot());
         let (nodes, addresses) = (self.nodes.snapshot(), self.addresses.snapshot());
+        let (redirects, pods) = (self.redirects.snapshot(), self.pods.snapshot());
         let (config, maps) = (self.config.clone(), self.maps.clone());
         self.end().await;
         let mut next = Self::new(config, kernel, maps);
@@ -73,6 +78,8 @@ impl World {
         addresses.iter().for_each(|row| next.addresses.insert(row.as_ref().clone()));
         services.iter().for_each(|row| next.services.insert(row.as_ref().clone()));
         slices.iter().for_each(|row| next.slices.insert(row.as_ref().clone()));
+        redirects.iter().for_each(|row| next.redirects.insert(row.as_ref().clone()));
+        pods.iter().for_each(|row| next.pods.insert(row.as_ref().clone()));
         next
     }
 
@@ -89,6 +96,11 @@ impl World {
                     let object: discovery::EndpointSlice = serde_json::from_value(value).unwrap();
                     self.slices.insert(services::ingest_slice(config, &object).unwrap().unwrap());
                 }
+                Some("CiliumLocalRedirectPolicy") => {
+                    let object: CiliumLocalRedirectPolicy = serde_json::from_value(value).unwrap();
+                    self.redirects.insert(services::ingest_redirect(config, &object).unwrap().unwrap());
+                }
+                Some("Pod") => self.pods.insert(pod(&value)),
                 other => panic!("unknown kind {other:?}"),
             }
         }
@@ -130,7 +142,13 @@ impl World {
             let (namespace, name) = path.split_once('/').unwrap();
             match kind {
                 "Service" => {
-                    self.services.remove(&model::ServiceName::new(namespace, name));
+                    self.services.remove(&ServiceName::new(namespace, name));
+                }
+                "CiliumLocalRedirectPolicy" => {
+                    self.redirects.remove(&ServiceName::new(namespace, name));
+                }
+                "Pod" => {
+                    self.pods.remove(&PodName::new(namespace, name));
                 }
                 "EndpointSlice" => {
                     self.slices.remove(&SliceName { namespace: namespace.into(), name: name.into() });
@@ -145,6 +163,7 @@ impl World {
     async fn settle(&mut self) {
         self.services.mark_initialized();
         self.slices.mark_initialized();
+        self.redirects.mark_initialized();
         self.pods.mark_initialized();
         self.nodes.mark_initialized();
         self.addresses.mark_initialized();
@@ -174,6 +193,20 @@ impl World {
     }
 }
 
+/// A pod of this node, as far as Services care.
+fn pod(object: &serde_json::Value) -> Pod {
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let meta = &object["metadata"];
+    Pod {
+        name: PodName::new(text(&meta["namespace"]), text(&meta["name"])),
+        labels: serde_json::from_value(meta["labels"].clone()).unwrap(),
+        host_network: object["spec"]["hostNetwork"] == true,
+        ips: object["status"]["podIPs"].as_array().unwrap().iter().map(|ip| text(ip).parse().unwrap()).collect(),
+        ready: object["status"]["ready"] != false,
+        ..Pod::default()
+    }
+}
+
 /// What a frontend is like beside its kind.
 fn traits(row: &Frontend) -> String {
     let mut traits = Vec::new();
@@ -181,6 +214,8 @@ fn traits(row: &Frontend) -> String {
         (row.exposed, "exposed"),
         (row.two_scopes, "two-scopes"),
         (row.local_only, "local"),
+        (row.spares_backends, "spares-backends"),
+        (row.pods_only, "pods-only"),
         (!row.owns_address, "shared"),
     ];
     traits.extend(switches.iter().filter(|(on, _)| *on).map(|(_, name)| (*name).to_owned()));

@@ -119,6 +119,8 @@ pub(super) fn policy(cluster: &Cluster) -> Result<()> {
                      "ingress": [from]}})
     };
     let url = "https://shop.example.org/hostname";
+    // The proxy keeps the connection of this request, and the next one is on it: its packets are dropped without an answer.
+    curl(&outside, &folder, at, url, &["--fail"])?;
     // The client is of the world, and the node is a node; the proxy is neither.
     cluster.apply(&policy(json!({"fromEntities": ["world", "remote-node"]})).to_string())?;
     eventually(LONG, "the proxy is refused", || {

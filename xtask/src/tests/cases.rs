@@ -49,6 +49,41 @@ fn what_is_left_out_or_not_listed_is_at_fault_and_more_tests_are_not() {
     assert!(least("quick many golden", "quick").is_err() && least("quick", "quick").is_err());
 }
 
+#[test]
+fn what_failed_tests_said_is_kept() {
+    let said = "     Running tests/one.rs (target/debug/deps/one-0123456789abcdef)
+test quiet ... ok
+test asks ... FAILED (1.0 s)
+    no answer: refused
+test talks ... ok (2.0 s)
+test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 3.00s
+     Running tests/two.rs (target/debug/deps/two-0123456789abcdef)
+test counts ... FAILED
+
+failures:
+
+---- counts stdout ----
+thread 'counts' panicked at tests/two.rs:3:5:
+left: 1
+
+failures:
+    counts
+
+test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s
+";
+    let mut log = Log::default();
+    said.lines().for_each(|line| log.line(line));
+    let kept = [
+        "one: test asks ... FAILED (1.0 s)",
+        "one:     no answer: refused",
+        "two: test counts ... FAILED",
+        "two: ---- counts stdout ----",
+        "two: thread 'counts' panicked at tests/two.rs:3:5:",
+        "two: left: 1",
+    ];
+    assert_eq!(log.said, kept);
+}
+
 fn metadata(lab: &str) -> Value {
     serde_json::json!({"packages": [
         {"name": "policy", "targets": [{"name": "policy", "kind": ["test"]}, {"name": "policy", "kind": ["lib"]}]},

@@ -25,6 +25,7 @@ fn pod(name: &str, ips: &[&str]) -> Pod {
         workload: None,
         named_ports: Vec::new(),
         host_ports: Vec::new(),
+        ready: true,
         ended: false,
     }
 }
@@ -35,11 +36,12 @@ fn serving(port: u16, addresses: &[&str]) -> State {
         Object::from(Listener {
             name: format!("gateway/shop/edge/{port}/tcp{family}").into(),
             address: address.parse().unwrap(),
+            port: None,
             transparent: false,
             proxy_protocol: false,
             limits: Limits::default(),
             serve: Serve::Tcp(Forward::default()),
-            sources: vec![Source { object: "Gateway shop/edge".into(), generation: 3 }],
+            sources: vec![Source { object: "Gateway shop/edge".into(), generation: 3, created: 0 }],
         })
     };
     let objects = addresses.iter().zip(["", "/ipv6"]).map(listener);

@@ -59,6 +59,9 @@ pub(super) async fn suggest(options: &Options) -> Result<()> {
     if seen.left_out() > 0 {
         eprintln!("{} flows are of protocols that policies do not know, and are not in it", seen.left_out());
     }
+    if seen.unnamed() > 0 {
+        eprintln!("{} flows are of pods whose labels were not known, and are not in it", seen.unnamed());
+    }
     for policy in policies {
         print!("---\n{}", serde_saphyr::to_string(&policy)?);
     }

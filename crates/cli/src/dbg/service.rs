@@ -89,7 +89,11 @@ fn table(services: &[Service], affinity: bool) -> Table {
 }
 
 fn frontend(address: &FrontendAddress) -> String {
-    let scope = if address.scope == "internal" { "/i" } else { "" };
+    let scope = match address.scope.as_str() {
+        "internal" => "/i",
+        "unredirected" => "/u",
+        _ => "",
+    };
     format!("{}/{}{scope}", host(&address.ip, address.port), address.protocol.to_uppercase())
 }
 
@@ -100,7 +104,7 @@ fn backend(number: usize, address: &BackendAddress, affinity: bool) -> String {
     format!("{number} => {}/{protocol} ({state}){preferred}", host(&address.ip, address.port))
 }
 
-fn host(ip: &str, port: u16) -> String {
+pub(super) fn host(ip: &str, port: u16) -> String {
     if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") }
 }
 

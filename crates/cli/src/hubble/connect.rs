@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which server, and how to trust it.
 
+use super::print::clean;
 use super::times::duration;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use hubble::client::{SOCKET, Server, Tls};
 use std::path::{Path, PathBuf};
@@ -50,6 +51,11 @@ impl Connection {
         let address = self.address();
         let tls = if self.tls || address.starts_with("tls://") { Some(self.tls()?) } else { None };
         Ok(Server { address, tls, timeout: Some(self.timeout), keepalive: None }.connect().await?)
+    }
+
+    /// What the server said instead of an answer.
+    pub(super) fn refusal(&self, status: &tonic::Status) -> anyhow::Error {
+        anyhow!("{}: {}", self.address(), clean(status.message()))
     }
 
     fn tls(&self) -> Result<Tls> {
@@ -115,6 +121,13 @@ mod tests {
         assert!(tls.allow_insecure && !connection.tls);
         let plain = parse(&["--tls"]).unwrap();
         assert!(plain.tls && !plain.tls_allow_insecure && plain.tls_ca_cert_files.is_empty());
+    }
+
+    #[test]
+    fn a_server_that_refuses_cannot_write_to_the_terminal() {
+        let connection = parse(&["--server=localhost:4245"]).unwrap();
+        let error = connection.refusal(&tonic::Status::internal("no\u{1b}[2J")).to_string();
+        assert_eq!(error, "localhost:4245: no\u{fffd}[2J");
     }
 
     #[test]

@@ -65,7 +65,7 @@ pub(super) async fn ask(
     take: &mut impl FnMut(&GetFlowsResponse) -> Result<()>,
 ) -> Result<()> {
     let mut client = ObserverClient::new(connection.connect().await?).max_decoding_message_size(usize::MAX);
-    let said = |status: tonic::Status| anyhow!("{}: {}", connection.address(), status.message());
+    let said = |status: tonic::Status| connection.refusal(&status);
     let mut stream = client.get_flows(request).await.map_err(said)?.into_inner();
     loop {
         tokio::select! {

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Words for numbers of the protocol.
 
+/// Monitor message type of policy verdicts.
+pub(crate) const POLICY_VERDICT: i32 = 5;
+
 /// Trace observation points by their number in the datapath.
 const POINTS: [&str; 14] = [
     "to-endpoint",

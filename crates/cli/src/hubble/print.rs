@@ -85,7 +85,7 @@ impl<W: Write> Printer<W> {
         match self.output {
             Output::Table => {
                 let columns = [time, source, destination, kind, verdict, summary];
-                self.row(flow.node_name.clone(), columns);
+                self.row(clean(&flow.node_name), columns);
             }
             Output::Dict => {
                 if self.lines > 0 {
@@ -216,7 +216,7 @@ impl<W: Write> Printer<W> {
     }
 
     fn verdict(&self, flow: &Flow) -> String {
-        let policy = flow.event_type.is_some_and(|e| e.r#type == 5);
+        let policy = flow.event_type.is_some_and(|e| e.r#type == names::POLICY_VERDICT);
         let verdict = flow.verdict();
         let (color, text) = match verdict {
             Verdict::Forwarded | Verdict::Redirected if policy => (GREEN, "ALLOWED"),
@@ -289,7 +289,7 @@ pub(super) fn flow_type(flow: &Flow) -> String {
     match event.r#type {
         1 => names::drop_reason(event.sub_type),
         4 => names::observation_point(event.sub_type),
-        5 => {
+        names::POLICY_VERDICT => {
             let how = names::policy_match(flow.policy_match_type);
             format!("policy-verdict:{how} {}", flow.traffic_direction().as_str_name())
         }
@@ -320,9 +320,12 @@ fn join_names(names: &[String]) -> String {
     shown
 }
 
-/// Text from the network without what a terminal would take for a command.
+/// Text from the network without what a terminal would take for a command, or for the end of a line or the other direction of writing.
 pub(super) fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    let commands = |c: char| {
+        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|c| if commands(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 use super::connect::Connection;
 use super::filters;
 use super::flows::Flows;
-use super::names::drop_reason;
+use super::names::{POLICY_VERDICT, drop_reason};
 use super::print::{clean, path};
 use crate::table::Table;
 use anyhow::Result;
@@ -19,8 +19,6 @@ use serde::Serialize;
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// Monitor message type of policy verdicts (contracts I.3).
-const POLICY_VERDICT: i32 = 5;
 /// How many names a list tells apart; what comes under others then is counted together.
 const MOST: usize = 100_000;
 /// What stands for a drop that no rule asked for.

@@ -5,7 +5,7 @@ use super::connect::Connection;
 use super::print::clean;
 use crate::output::Format;
 use crate::table::Table;
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, bail};
 use hubble::client::HEALTH_SERVICE;
 use hubble::proto::observer::observer_client::ObserverClient;
 use hubble::proto::observer::{GetNamespacesRequest, GetNodesRequest, Node, ServerStatusRequest, ServerStatusResponse};
@@ -37,10 +37,10 @@ pub(super) async fn status(connection: &Connection, output: StatusOutput) -> Res
     let health = match health {
         Ok(_) if healthy => "Ok".to_owned(),
         Ok(answer) => format!("Unavailable: {}", answer.get_ref().status().as_str_name()),
-        Err(status) => format!("Unavailable: {}", status.message()),
+        Err(status) => format!("Unavailable: {}", clean(status.message())),
     };
     let status = ObserverClient::new(channel).server_status(ServerStatusRequest {}).await;
-    let status = status.map_err(|s| anyhow!("{}: {}", connection.address(), s.message()))?.into_inner();
+    let status = status.map_err(|status| connection.refusal(&status))?.into_inner();
     if output != StatusOutput::Json {
         println!("Healthcheck (via {}): {health}", connection.address());
     }
@@ -111,7 +111,7 @@ fn compact(status: &ServerStatusResponse, rate: String) -> Result<String> {
 pub(super) async fn namespaces(connection: &Connection, wide: bool, format: &Format) -> Result<()> {
     let mut client = ObserverClient::new(connection.connect().await?);
     let answer = client.get_namespaces(GetNamespacesRequest {}).await;
-    let answer = answer.map_err(|s| anyhow!("{}: {}", connection.address(), s.message()))?.into_inner();
+    let answer = answer.map_err(|status| connection.refusal(&status))?.into_inner();
     if let Some(text) = format.structured(&serde_json::from_str::<serde_json::Value>(&to_json(&answer)?)?)? {
         print!("{text}");
         return Ok(());
@@ -133,7 +133,7 @@ pub(super) async fn namespaces(connection: &Connection, wide: bool, format: &For
 pub(super) async fn nodes(connection: &Connection, wide: bool, format: &Format) -> Result<()> {
     let mut client = ObserverClient::new(connection.connect().await?);
     let answer = client.get_nodes(GetNodesRequest {}).await;
-    let answer = answer.map_err(|s| anyhow!("{}: {}", connection.address(), s.message()))?.into_inner();
+    let answer = answer.map_err(|status| connection.refusal(&status))?.into_inner();
     if let Some(text) = format.structured(&serde_json::from_str::<serde_json::Value>(&to_json(&answer)?)?)? {
         print!("{text}");
         return Ok(());

@@ -3,14 +3,14 @@
 
 use super::connect::Connection;
 use super::print::clean;
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use hubble::proto::peer::peer_client::PeerClient;
 use hubble::proto::peer::{ChangeNotification, ChangeNotificationType, NotifyRequest};
 use std::io::{Write, stdout};
 
 /// Runs the command.
 pub(super) async fn peers(connection: &Connection) -> Result<()> {
-    let said = |status: tonic::Status| anyhow!("{}: {}", connection.address(), status.message());
+    let said = |status: tonic::Status| connection.refusal(&status);
     let mut client = PeerClient::new(connection.connect().await?);
     let mut changes = client.notify(NotifyRequest {}).await.map_err(said)?.into_inner();
     loop {

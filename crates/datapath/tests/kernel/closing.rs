@@ -15,7 +15,7 @@ use datapath::sockets::{Diag, Scope};
 use datapath::{Sockets, netns};
 use nix::mount::{MsFlags, mount, umount};
 
-use crate::sockets::{serve_datagrams, serve_streams, with_socket_programs};
+use crate::sockets::{answer, serve_datagrams, serve_streams, with_socket_programs};
 
 const HOST: Scope = Scope { pods: false, streams: false };
 const PODS: Scope = Scope { pods: true, streams: false };
@@ -113,6 +113,28 @@ fn a_socket_that_has_failed_to_connect_anew_keeps_the_backend_that_it_has() {
         assert!(client.connect(other).is_err());
         assert_eq!(close(datapath, folder.path(), HOST, nowhere), 0);
         assert!(!has_ended(&client));
+    });
+}
+
+/// Its address may be somebody else's by now.
+#[test]
+fn who_has_the_address_of_a_backend_that_is_gone_does_not_speak_in_the_services_name() {
+    with_socket_programs(|datapath, local, service| {
+        let folder = tempfile::tempdir().unwrap();
+        let [service, other] = [53, 54].map(|port| SocketAddr::new(service, port));
+        let (server, stays) = (serve_datagrams(datapath, local, service), serve_datagrams(datapath, local, other));
+        let client = UdpSocket::bind((local, 0)).unwrap();
+        for to in [service, other] {
+            client.send_to(b"question", to).unwrap();
+        }
+        assert_eq!((answer(&server, &client), answer(&stays, &client)), (service, other));
+        let gone = server.local_addr().unwrap();
+        assert_eq!(close(datapath, folder.path(), HOST, gone), 0, "there is no connection");
+        let says = |server: &UdpSocket| {
+            server.send_to(b"lie", client.local_addr().unwrap()).unwrap();
+            client.recv_from(&mut [0; 16]).unwrap().1
+        };
+        assert_eq!((says(&server), says(&stays)), (gone, other));
     });
 }
 

@@ -69,7 +69,7 @@ pub(crate) fn serve_streams(datapath: &Datapath, local: IpAddr, service: SocketA
 }
 
 /// The client has sent to the server: it is answered, and who answered is what the client sees.
-fn answer(server: &UdpSocket, client: &UdpSocket) -> SocketAddr {
+pub(crate) fn answer(server: &UdpSocket, client: &UdpSocket) -> SocketAddr {
     let mut text = [0; 16];
     let (_, from) = server.recv_from(&mut text).unwrap();
     server.send_to(b"answer", from).unwrap();
@@ -426,6 +426,24 @@ fn elsewhere<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 }
 
 #[test]
+fn sockets_of_a_pod_find_ports_of_nodes_and_their_own_loopback() {
+    with_socket_programs(|datapath, local, other| {
+        add_node(datapath, other);
+        let at = SocketAddr::new(local, 9);
+        serve_node_port(datapath, proto::UDP, (any(local), 30080).into(), 0, &[at]);
+        elsewhere(move || {
+            let server = UdpSocket::bind((local, 30080)).unwrap();
+            let client = UdpSocket::bind((local, 0)).unwrap();
+            client.send_to(b"question", (local, 30080)).unwrap();
+            assert_eq!(answer(&server, &client), SocketAddr::new(local, 30080));
+            let server = UdpSocket::bind(at).unwrap();
+            client.send_to(b"question", (other, 30080)).unwrap();
+            assert_eq!(answer(&server, &client), SocketAddr::new(other, 30080));
+        });
+    });
+}
+
+#[test]
 fn sockets_of_pods_can_be_left_to_the_packets() {
     for only in [0, 1] {
         let config = ProgramConfig { sockets_of_host_only: only, ..ProgramConfig::default() };
@@ -443,6 +461,47 @@ fn sockets_of_pods_can_be_left_to_the_packets() {
 }
 
 #[test]
+fn sockets_of_pods_leave_a_redirect_that_spares_some_to_the_packets() {
+    with_socket_programs(|datapath, local, service| {
+        let at = SocketAddr::new(service, 80);
+        let server = serve_datagrams(datapath, local, at);
+        let key = ServiceKey { port: 80_u16.to_be(), proto: proto::UDP, ..ServiceKey::mark(service.into()) };
+        let flags = flags::LOCAL_REDIRECT | flags::SPARES_BACKENDS;
+        let redirect = Service { id: 80, count: 1, flags, affinity: 0 };
+        datapath.map::<Services>().unwrap().insert(&key, &redirect).unwrap();
+        let client = UdpSocket::bind((local, 0)).unwrap();
+        client.send_to(b"question", at).unwrap();
+        assert_eq!(answer(&server, &client), at);
+        elsewhere(move || {
+            let socket = UdpSocket::bind((local, 0)).unwrap();
+            assert!(socket.send_to(b"question", at).is_err(), "it has no way to the service itself");
+        });
+    });
+}
+
+#[test]
+fn what_is_redirected_for_pods_is_itself_to_the_host() {
+    with_socket_programs(|datapath, local, service| {
+        let at = SocketAddr::new(service, 80);
+        let server = serve_datagrams(datapath, local, at);
+        let key = ServiceKey { port: 80_u16.to_be(), proto: proto::UDP, ..ServiceKey::mark(service.into()) };
+        let redirect = Service { id: 80, count: 1, flags: flags::LOCAL_REDIRECT | flags::PODS_ONLY, affinity: 0 };
+        datapath.map::<Services>().unwrap().insert(&key, &redirect).unwrap();
+        let client = UdpSocket::bind((local, 0)).unwrap();
+        let _ = client.send_to(b"question", at);
+        let port = server.local_addr().unwrap().port();
+        elsewhere(move || {
+            let server = UdpSocket::bind((local, port)).unwrap();
+            let client = UdpSocket::bind((local, 0)).unwrap();
+            client.send_to(b"question", at).unwrap();
+            assert_eq!(answer(&server, &client), at);
+        });
+        server.set_nonblocking(true).unwrap();
+        assert!(server.recv_from(&mut [0; 16]).is_err());
+    });
+}
+
+#[test]
 fn the_host_cannot_take_a_port_at_which_the_node_serves() {
     for on in [0, 1] {
         let config = ProgramConfig { bind_protection: on, ..ProgramConfig::default() };
@@ -457,7 +516,10 @@ fn the_host_cannot_take_a_port_at_which_the_node_serves() {
                 }
                 UdpSocket::bind(at).unwrap();
             }
-            for port in [30082, 0] {
+            // Neither what is not a node's, though a service's, nor what no node serves.
+            serve(datapath, proto::TCP, SocketAddr::new(any(local), 30083), None);
+            serve_node_port(datapath, proto::TCP, (any(local), 8000).into(), 0, &[]);
+            for port in [30082, 30083, 8000, 0] {
                 TcpListener::bind((any(local), port)).unwrap();
             }
             if local.is_ipv4() {

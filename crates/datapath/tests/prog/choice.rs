@@ -33,7 +33,7 @@ fn chosen(world: &mut World, client: IpAddr, port: u16, to: (IpAddr, u16)) -> u1
 }
 
 /// Whether a range covers the first bits of the client's address, counted as in an IPv6 address.
-fn add_range(world: &World, service: u32, client: IpAddr, bits: u32) {
+pub(crate) fn add_range(world: &World, service: u32, client: IpAddr, bits: u32) {
     let denied = service & DENIED != 0;
     let key = SourceRangeKey::new(service & !DENIED, denied, abi::Addr::from(client).octets());
     let bits = if client.is_ipv4() { 96 + bits } else { bits };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The devices of the node under test, and what is at their other ends.
 
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Command;
 
@@ -63,6 +64,12 @@ pub(crate) async fn make(others: [&OwnedFd; 3]) -> [u32; 4] {
     lenient();
     netns::run(others[2].as_fd(), lenient).unwrap();
     indexes
+}
+
+/// The node has one more address, of which the maps say nothing. It is usable at once.
+pub(crate) fn add_address(device: &str, ip: IpAddr) {
+    let at_once = if ip.is_ipv6() { "nodad" } else { "" };
+    here(&format!("ip address replace {ip} dev {device} {at_once}"));
 }
 
 /// Runs commands in the namespace of this thread, one line each.

@@ -5,12 +5,13 @@ use std::net::IpAddr;
 
 use abi::config::ProgramConfig;
 use abi::flow::{Flow, State, proto};
+use abi::lb::spread;
 use abi::policy::{EGRESS, INGRESS};
 use abi::{DropReason, limit};
 use datapath::bpf::Options;
 
 use crate::offer::{LOAD_BALANCER, NODE_PORT, Offer, exposed, exposed_with};
-use crate::packet::{ACK, Packet, RST, SYN};
+use crate::packet::{ACK, FIN, Packet, RST, SYN};
 use crate::world::{Family, World, families, tuple};
 
 /// Numbers that each end begins its segments with.
@@ -146,6 +147,31 @@ fn a_reset_shortens_a_connection_and_does_not_end_it() {
 }
 
 #[test]
+fn a_goodbye_and_a_greeting_in_a_clients_name_do_not_end_its_connection() {
+    exposed(|world, f| {
+        let (b, to) = (world.b, (f.node, 30080));
+        Offer::new(to, proto::TCP, NODE_PORT, &[(f.b, 8080), (f.b, 8081)]).install(world);
+        for client in (40_000..40_016).map(|port| (f.world, port)) {
+            world.arrives(&segment(client, to, SYN, (CLIENTS, 0))).redirected();
+            let opening = tuple(client, to, proto::TCP);
+            let backend = (f.b, u16::from_be(world.flow(&opening).unwrap().nat_dport));
+            world.leaves(&b, &segment(backend, client, SYN | ACK, (SERVERS, CLIENTS + 1))).redirected();
+            let goes_on = segment(client, to, ACK, (CLIENTS + 1, SERVERS.wrapping_add(1)));
+            world.arrives(&goes_on).redirected();
+            world.arrives(&segment(client, to, FIN | ACK, (0, 0))).redirected();
+            world.arrives(&segment(client, to, SYN, (0, 0))).redirected();
+            assert_eq!(state(world, client, to), State::Established);
+            let packet = Packet::tcp(client, to, ACK).numbers(CLIENTS + 1, SERVERS.wrapping_add(1));
+            let seen = packet.clone().to(backend).macs(b.host_mac, b.mac).ttl(63);
+            world.arrives(&packet.bytes()).redirected().packet(&seen);
+            // Nor does the goodbye count that was not its own.
+            world.leaves(&b, &segment(backend, client, FIN | ACK, (SERVERS, CLIENTS))).redirected();
+            assert_eq!(state(world, client, to), State::Established);
+        }
+    });
+}
+
+#[test]
 fn nobody_is_answered_more_often_than_the_limit_allows() {
     exposed_with(
         |config| ProgramConfig { reject_no_backend: 1, ..config },
@@ -173,8 +199,33 @@ fn nobody_is_answered_more_often_than_the_limit_allows() {
                 let answered = (0..10_000).take_while(|_| ask(world, client)).count();
                 assert!((limit::PER_TICK as usize..10_000).contains(&answered), "{answered}");
             }
-            assert_ne!(limit::slot(f.world.into()), limit::slot(f.stranger.into()));
+            assert_ne!(limit::slot(f.world.into(), false), limit::slot(f.stranger.into(), false));
             assert!(ask(world, f.stranger), "others are");
+        },
+    );
+}
+
+/// Who is outside chooses an address that has to do with that of the pod.
+#[test]
+fn a_flood_from_outside_leaves_a_pod_its_answers() {
+    exposed_with(
+        |config| ProgramConfig { reject_no_backend: 1, ..config },
+        |world, f| {
+            let a = world.a;
+            Offer::new((f.service, 80), proto::UDP, LOAD_BALANCER, &[]).install(world);
+            let request = |client| {
+                let mut request = Packet::udp((client, 40001), (f.service, 80));
+                request.set_payload(Vec::new());
+                request.bytes()
+            };
+            let place = |ip: IpAddr| spread(ip.into()) % limit::SLOTS;
+            let address = |n: u16| -> IpAddr {
+                let [high, low] = n.to_be_bytes();
+                if f.a.is_ipv4() { [198, 51, high, low].into() } else { [0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, n].into() }
+            };
+            let neighbour = (1..u16::MAX).map(address).find(|ip| place(*ip) == place(f.a)).unwrap();
+            assert!((0..10_000).any(|_| world.arrives(&request(neighbour)).verdict != 7));
+            assert_eq!(world.leaves(&a, &request(f.a)).verdict, 7);
         },
     );
 }

@@ -17,6 +17,7 @@ mod forward;
 mod fragments;
 mod hairpin;
 mod host_backend;
+mod kept;
 mod malformed;
 mod masquerade;
 mod model;

@@ -5,7 +5,7 @@ use abi::DropReason;
 use abi::flow::proto;
 use datapath::bpf::Program;
 
-use crate::packet::{Packet, SYN, Transport};
+use crate::packet::{Packet, SYN, Transport, arp};
 use crate::world::World;
 
 /// Where the network header starts.
@@ -139,13 +139,16 @@ fn a_tagged_frame_of_a_pod_is_dropped_and_one_of_the_network_is_none_of_our_busi
 }
 
 #[test]
-fn a_frame_that_is_not_ip_does_not_leave_a_pod() {
+fn a_frame_that_is_not_ip_does_not_leave_a_pod_and_does_not_come_out_of_the_tunnel() {
     World::test(|world| {
-        let a = world.a;
+        let (a, overlay) = (world.a, world.overlay);
         // LLDP.
         let mut frame = vec![1, 0x80, 0xc2, 0, 0, 0xe, 2, 0, 0, 0, 0xa, 1, 0x88, 0xcc];
         frame.resize(64, 0);
         world.leaves(&a, &frame).dropped(DropReason::UnsupportedL3Protocol);
+        world.run(Program::OverlayIngress, overlay, &frame).dropped(DropReason::UnsupportedL3Protocol);
+        let arp = arp(1, ([2; 6], [192, 0, 2, 20]), ([0; 6], [192, 0, 2, 10]), [0xff; 6]);
+        world.run(Program::OverlayIngress, overlay, &arp).dropped(DropReason::UnsupportedL3Protocol);
         world.arrives(&frame).ignored();
     });
 }

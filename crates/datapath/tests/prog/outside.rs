@@ -412,7 +412,7 @@ fn a_backend_answers_whom_another_node_has_asked_for() {
 }
 
 /// The error that a packet is answered by, as it leaves, and what it quotes at least.
-fn answer(packet: &Packet, kinds: [(u8, u8); 2], rest: u16) -> Packet {
+pub(crate) fn answer(packet: &Packet, kinds: [(u8, u8); 2], rest: u16) -> Packet {
     let (kind, code) = kinds[usize::from(packet.src.is_ipv6())];
     let [a, b] = rest.to_be_bytes();
     let icmp = Transport::Icmp { kind, code, rest: [0, 0, a, b] };
@@ -431,7 +431,7 @@ fn arrives_unsummed(world: &mut World, frame: &[u8]) -> Run {
 
 /// Sent back, and told as a drop.
 #[track_caller]
-fn refused(run: &Run, reason: DropReason, error: &Packet) {
+pub(crate) fn refused(run: &Run, reason: DropReason, error: &Packet) {
     let drops = run.events.iter().filter(|event| event.kind == kind::DROP);
     let told: Vec<_> = drops.map(|event| DropReason::from_code(event.reason)).collect();
     assert_eq!((run.verdict, told), (7, vec![Some(reason)]), "{run:?}");

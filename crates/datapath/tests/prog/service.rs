@@ -2,15 +2,17 @@
 //! Services: per packet for a pod's, and at the socket for the node's programs.
 
 use abi::DropReason;
+use abi::flow::flags::NAT_DST;
 use abi::flow::proto;
-use abi::lb::flags::MEMBERS;
-use abi::lb::{Backend, Service, ServiceKey, SlotKey};
+use abi::lb::flags::{DENY_RANGES, LOCAL_REDIRECT, MEMBERS, SOURCE_RANGES, SPARES_BACKENDS};
+use abi::lb::{Backend, DENIED, SCOPE_UNREDIRECTED, Service, ServiceKey, SlotKey};
 use abi::maps::{Backends, Services, Slots};
 use datapath::Kernel;
 use std::net::IpAddr;
 
+use crate::choice::add_range;
 use crate::packet::{Packet, SYN};
-use crate::world::{Family, World, families};
+use crate::world::{Family, Pod, World, families, full, tuple};
 
 /// Makes a service of these backends.
 fn serve(world: &World, proto: u8, (ip, port): (IpAddr, u16), backends: &[(u32, IpAddr, u16)]) {
@@ -50,6 +52,38 @@ fn a_packet_to_a_service_goes_to_its_backend_and_the_answer_comes_from_the_servi
             let run = world.leaves(&b, &answer.bytes());
             run.redirected().packet(&answer.from((f.service, 80)).macs(a.host_mac, a.mac).ttl(63));
         }
+    });
+}
+
+/// Where packets of a pod to the service go.
+fn leads_to(world: &mut World, pod: &Pod, from: (IpAddr, u16), service: (IpAddr, u16)) -> Option<IpAddr> {
+    world.leaves(pod, &Packet::udp(from, service).bytes()).redirected();
+    let flow = world.flow(&tuple(from, service, proto::UDP)).unwrap();
+    flow.has(NAT_DST).then(|| flow.nat_dst.into())
+}
+
+#[test]
+fn a_pod_that_a_redirect_leads_to_is_spared_it() {
+    World::test_families(|world, f| {
+        let (a, b, service) = (world.a, world.b, (f.service, 53));
+        serve(world, proto::UDP, service, &[(1, f.b, 1053)]);
+        let key =
+            ServiceKey { addr: f.service.into(), port: 53_u16.to_be(), proto: proto::UDP, ..ServiceKey::default() };
+        let services = world.datapath.map::<Services>().unwrap();
+        let flags = LOCAL_REDIRECT | SPARES_BACKENDS | SOURCE_RANGES | DENY_RANGES;
+        world.put(services.clone(), &key, &Service { id: 5, count: 1, flags, affinity: 0 });
+        add_range(world, 5 | DENIED, f.b, full(f.b));
+        assert_eq!(leads_to(world, &a, (f.a, 1000), service), Some(f.b));
+        assert_eq!(leads_to(world, &b, (f.b, 1000), service), None, "the address is one like others");
+        // What the service is to all without the redirect.
+        let slot = SlotKey { service: 6, slot: 0 };
+        let remote = Backend { addr: f.remote.into(), port: 53_u16.to_be(), proto: proto::UDP, ..Backend::default() };
+        world.put(world.datapath.map::<Backends>().unwrap(), &2, &remote);
+        world.put(world.datapath.map::<Slots>().unwrap(), &slot, &2);
+        let unredirected = ServiceKey { scope: SCOPE_UNREDIRECTED, ..key };
+        world.put(services, &unredirected, &Service { id: 6, count: 1, ..Service::default() });
+        assert_eq!(leads_to(world, &b, (f.b, 1001), service), Some(f.remote));
+        assert_eq!(leads_to(world, &a, (f.a, 1001), service), Some(f.b));
     });
 }
 

@@ -12,6 +12,8 @@ use abi::{Addr, DropReason, identity};
 use datapath::Kernel;
 use datapath::bpf::Place;
 
+use crate::devices;
+use crate::offer::{NODE_PORT, Offer, exposed};
 use crate::packet::{ACK, Packet, SYN, Transport};
 use crate::world::{World, full};
 
@@ -71,6 +73,27 @@ fn a_pod_of_another_node_speaks_to_this_one_under_its_nodes_address() {
         let entry = IpcacheEntry { identity: identity::HOST, flags: NO_MASQUERADE, ..IpcacheEntry::default() };
         world.set_ipcache(f.node, full(f.node), entry);
         world.arrives(&Packet::udp((f.remote, 1000), (f.node, 53)).bytes()).ignored();
+    });
+}
+
+/// It would be answered: by the node to itself, to all on a network, or to nobody.
+#[test]
+fn the_wire_cannot_claim_to_be_many_or_nobody() {
+    exposed(|world, f| {
+        let of_v4 = ["255.255.255.255", "224.0.0.1", "192.0.2.255", "127.0.0.1", "0.0.0.0", "192.0.2.77"];
+        let of_v6 = ["ff02::1", "ff0e::1", "::1", "::", "2001:db8::77"];
+        let all: &[&str] = if f.a.is_ipv4() { &of_v4 } else { &of_v6 };
+        let unknown = all.last().unwrap().parse().unwrap();
+        devices::add_address("eth0", unknown);
+        let to = (f.node, 30080);
+        Offer::new(to, proto::UDP, NODE_PORT, &[(f.b, 8080)]).install(world);
+        for src in all.iter().map(|src| src.parse().unwrap()) {
+            for to in [to, (f.b, 8080)] {
+                let run = world.arrives(&Packet::udp((src, 1000), to).bytes());
+                run.dropped(DropReason::InvalidSourceIp);
+            }
+        }
+        assert!(world.flows().is_empty());
     });
 }
 

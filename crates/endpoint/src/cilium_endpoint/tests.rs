@@ -47,6 +47,7 @@ fn pod(id: u16) -> Pod {
         workload: Some(Workload { kind: "Deployment".into(), name: "d".into() }.into()),
         named_ports: vec![port("web", 80), port("admin", 81), port("web", 80)],
         host_ports: vec![],
+        ready: true,
         ended: false,
     }
 }

@@ -25,6 +25,10 @@ async fn forget(call: &Call<'_>, container_id: &str) -> Result<(), Error> {
         Err(error) if error.is_answer() => {
             return Err(error.into_error(&format!("container {container_id}: the agent cannot delete its endpoint")));
         }
+        // The first thing that an agent does is to look there. Runtimes delete more than once, also after the node was cleaned.
+        Err(_) if !call.environment.queue.is_dir() => {
+            call.log.debug("no agent has been here since the node was started or cleaned: there is nothing to delete");
+        }
         Err(error) => {
             call.log.warn(&format!("deletion queued: {}", statedb::with_causes(&error)));
             leave_note(call, container_id).await?;

@@ -334,6 +334,18 @@ fn a_pod_deleted_while_the_agent_is_away_leaves_nothing_behind() {
     });
 }
 
+#[test]
+fn a_deletion_on_a_node_where_no_agent_has_been_leaves_no_trace() {
+    on_a_node(|node| {
+        let folder = node.runtime().join("deleteQueue");
+        node.call("DEL", "a", "", &config()).unwrap();
+        assert!(!folder.exists());
+        std::fs::create_dir(&folder).unwrap();
+        node.call("DEL", "a", "", &config()).unwrap();
+        assert_eq!(block_on(crate::queue::Queue::new(&folder).pending()).unwrap(), ["a"]);
+    });
+}
+
 /// The request that a plugin sends, up to its end.
 fn hear(stream: &mut std::os::unix::net::UnixStream) -> String {
     let mut heard = Vec::new();

@@ -152,6 +152,7 @@ pub(crate) fn pod(namespace: &str, name: &str) -> Pod {
         workload: None,
         named_ports: vec![],
         host_ports: vec![],
+        ready: true,
         ended: false,
     }
 }

@@ -35,6 +35,7 @@ pub(crate) struct ListenerName {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Listener {
     pub(crate) name: ListenerName,
+    /// 0: it is nowhere.
     pub(crate) port: u16,
     /// Nothing if the protocol is unknown.
     pub(crate) protocol: Option<Protocol>,
@@ -97,7 +98,8 @@ impl Asked<'_> {
         let asked = [protocol.as_ref().err(), port.as_ref().err(), host.as_ref().err()];
         let mut accepted = asked.into_iter().flatten().next().cloned().unwrap_or_else(|| Verdict::yes("Accepted"));
         let protocol = protocol.ok();
-        let port = port.unwrap_or_default();
+        // One whose host is no name is for no name, rather than for all.
+        let port = port.ok().filter(|_| host.is_ok()).unwrap_or_default();
         let (kinds, foreign) = self.kinds(protocol);
         let (certificates, fault) = self.certificates(protocol);
         let client = match protocol {

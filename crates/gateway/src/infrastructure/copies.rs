@@ -87,6 +87,14 @@ impl Copy {
         original(secret).is_some_and(|original| original == (self.config_map, self.original.clone()))
     }
 
+    /// What of the original's data is copied: the certificate and its key, or the authorities, and nothing that is kept beside them.
+    #[must_use]
+    pub fn content(&self, mut data: BTreeMap<String, ByteString>) -> BTreeMap<String, ByteString> {
+        let keys: &[&str] = if self.config_map { &["ca.crt"] } else { &["tls.crt", "tls.key"] };
+        data.retain(|key, _| keys.contains(&key.as_str()));
+        data
+    }
+
     /// The copy of what was read of the original, under a name in `namespace`.
     #[must_use]
     pub fn secret(&self, name: &str, namespace: &str, data: BTreeMap<String, ByteString>) -> core::Secret {
@@ -118,6 +126,15 @@ mod tests {
 
     fn of(namespace: &str, name: &str) -> Copy {
         Copy { config_map: false, original: ObjectName::new(namespace, name), version: "1".into() }
+    }
+
+    #[test]
+    fn what_is_kept_beside_a_certificate_is_not_copied() {
+        let all = ["ca.crt", "ca.key", "keystore.jks", "tls.crt", "tls.key"];
+        let data = || all.iter().map(|key| ((*key).to_owned(), ByteString::default())).collect();
+        let keys = |copy: &Copy| copy.content(data()).into_keys().collect::<Vec<_>>();
+        assert_eq!(keys(&of("n", "c")), ["tls.crt", "tls.key"]);
+        assert_eq!(keys(&Copy { config_map: true, ..of("n", "c") }), ["ca.crt"]);
     }
 
     #[test]

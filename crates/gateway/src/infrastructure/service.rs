@@ -123,7 +123,7 @@ fn shortened(text: &str) -> String {
 }
 
 impl ObservedService {
-    /// The Gateways that it belongs to: one, unless somebody meddles.
+    /// The Gateway that it belongs to. Others make Services for Gateways too, with the same label and owner, under other names.
     #[must_use]
     pub fn gateways(&self) -> Vec<ObjectName> {
         let owners = self.service.metadata.owner_references.iter().flatten();
@@ -133,8 +133,9 @@ impl ObservedService {
             _ => None,
         });
         // That which Ingresses share is nobody's.
-        let shared = (&*self.name.name == "cilium-ingress").then(|| ingress::standing_for(""));
-        names.chain(shared).map(|name| ObjectName::new(self.name.namespace.clone(), name)).collect()
+        let names = names.chain([ingress::standing_for("")]);
+        let gateways = names.map(|name| ObjectName::new(self.name.namespace.clone(), name));
+        gateways.filter(|gateway| service_name(gateway) == self.name).collect()
     }
 }
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! An Ingress in the words of Gateway API. Pure.
 
-use super::{Ingress, IngressConfig, PREFIX};
+use super::{Ingress, IngressConfig, KIND, PREFIX};
 use crate::CONTROLLER;
 use crate::name::{ObjectName, RouteKind, RouteName};
 use crate::source::{Meta, Parameters, Route, Rules, Service, Source};
 use k8s::gateway::{
     AllowedRoutes, BackendRef, Filter, FromNamespaces, GatewayClassSpec, GatewayInfrastructure, GatewaySpec, GrantFrom,
-    GrantTo, HttpMatch, HttpRule, Listener, ListenerTls, ObjectReference, ParentReference, PathMatch,
+    GrantTo, HttpMatch, HttpRule, Listener, ListenerTls, NamedMatch, ObjectReference, ParentReference, PathMatch,
     ReferenceGrantSpec, RequestRedirect, ServiceParameters, StreamRule, Timeouts,
 };
 use k8s::k8s_openapi::api::networking::v1 as networking;
@@ -54,7 +54,7 @@ pub(super) fn gateway(
             }
         }
     }
-    let annotations = ingresses.iter().flat_map(|ingress| ingress.annotations.copied.clone());
+    let own_service = (!first.annotations.shared).then(|| first.annotations.copied.clone());
     let own = ObjectReference {
         group: Some("cilium.io".to_owned()),
         kind: Some("CiliumGatewayClassConfig".to_owned()),
@@ -65,7 +65,7 @@ pub(super) fn gateway(
         gateway_class_name: PREFIX.to_owned(),
         listeners,
         infrastructure: Some(GatewayInfrastructure {
-            annotations: annotations.collect(),
+            annotations: own_service.unwrap_or_default(),
             parameters_ref: Some(own),
             ..GatewayInfrastructure::default()
         }),
@@ -116,27 +116,33 @@ fn hosts_with_tls(config: &IngressConfig, ingress: &Ingress) -> Vec<(Option<Stri
     all
 }
 
-/// How the Service of a Gateway is to be.
+/// How the Service of an Ingress is to be. One that several share is for none of them to shape.
 pub(super) fn parameters(name: &ObjectName, ingresses: &[Arc<Ingress>]) -> Option<Parameters> {
     let annotations = &ingresses.first()?.annotations;
-    let service = ServiceParameters {
-        kind: annotations.service_type.clone().filter(|_| !annotations.shared),
+    let own = ServiceParameters {
+        kind: annotations.service_type.clone(),
         external_traffic_policy: annotations.external_traffic_policy.clone(),
         load_balancer_class: annotations.load_balancer_class.clone(),
         ..ServiceParameters::default()
     };
+    let service = if annotations.shared { ServiceParameters::default() } else { own };
     Some(Parameters { name: name.clone(), service })
 }
 
-/// Gateways of these namespaces may use the Secrets beside it.
-pub(super) fn grant(name: &ObjectName, namespaces: impl IntoIterator<Item = Arc<str>>) -> Source<ReferenceGrantSpec> {
+/// Ingresses that are served in these namespaces may use the Secret beside it, or all if none is named.
+pub(super) fn grant(
+    name: &ObjectName,
+    namespaces: impl IntoIterator<Item = Arc<str>>,
+    secret: Option<&ObjectName>,
+) -> Source<ReferenceGrantSpec> {
     let namespaces: BTreeSet<Arc<str>> = namespaces.into_iter().collect();
     let from = |namespace: Arc<str>| GrantFrom {
         group: k8s::gateway::GROUP.to_owned(),
-        kind: "Gateway".to_owned(),
+        kind: KIND.to_owned(),
         namespace: namespace.to_string(),
     };
-    let to = vec![GrantTo { group: String::new(), kind: "Secret".to_owned(), name: None }];
+    let secret = secret.map(|secret| secret.name.to_string());
+    let to = vec![GrantTo { group: String::new(), kind: "Secret".to_owned(), name: secret }];
     source(name.clone(), Meta::default(), ReferenceGrantSpec { from: namespaces.into_iter().map(from).collect(), to })
 }
 
@@ -192,12 +198,11 @@ pub(super) fn routes(config: &IngressConfig, ingress: &Ingress, services: &Snaps
             routes.push(route(name, Some(PORTS[0]), Rules::Stream(vec![rule])));
             continue;
         }
-        let mut rules: Vec<HttpRule> =
-            paths.iter().map(|path| rule(ingress, path_match(path), backend(&path.backend))).collect();
-        if let Some(default) = &ingress.spec.default_backend {
-            // Paths that nothing else is for, of this host too.
-            rules.push(rule(ingress, PathMatch::default(), backend(default)));
-        }
+        let default = ingress.spec.default_backend.as_ref();
+        // Paths that nothing else is for, of this host too.
+        let default = default.map(|default| (PathMatch::default(), backend(default)));
+        let paths = paths.iter().map(|path| (path_match(path), backend(&path.backend))).chain(default);
+        let rules = paths.map(|(path, backend)| rule(ingress, host, path, backend)).collect();
         let redirected = has_tls && ingress.annotations.force_https;
         let port = redirected.then_some(PORTS[0]);
         routes.push(route(route_name(ingress, RouteKind::Http, host, ""), port, Rules::Http(rules)));
@@ -219,14 +224,22 @@ fn to_https() -> HttpRule {
     HttpRule { filters: vec![filter], ..HttpRule::default() }
 }
 
-fn rule(ingress: &Ingress, path: PathMatch, backend: Option<BackendRef>) -> HttpRule {
+fn rule(ingress: &Ingress, host: Option<&str>, path: PathMatch, backend: Option<BackendRef>) -> HttpRule {
     let request = ingress.annotations.request_timeout.clone();
+    let headers = host.and_then(one_label).into_iter().collect();
     HttpRule {
-        matches: vec![HttpMatch { path: Some(path), ..HttpMatch::default() }],
+        matches: vec![HttpMatch { path: Some(path), headers, ..HttpMatch::default() }],
         backend_refs: backend.into_iter().collect(),
         timeouts: request.map(|request| Timeouts { request: Some(request), ..Timeouts::default() }),
         ..HttpRule::default()
     }
+}
+
+/// An asterisk of an Ingress stands for one label, where that of a route stands for one or more.
+fn one_label(host: &str) -> Option<NamedMatch> {
+    let domain = host.strip_prefix("*.")?.replace('.', "[.]");
+    let value = format!("(?i)[^.]+[.]{domain}[.]?(:[0-9]+)?");
+    Some(NamedMatch { kind: Some("RegularExpression".to_owned()), name: "host".to_owned(), value })
 }
 
 /// An expression may be left out where everything is meant.

@@ -6,7 +6,7 @@ use super::backend::Port;
 use crate::cluster;
 use crate::verdict::Verdict;
 use k8s::gateway::{Cors, Filter, HeaderModifier, PathModifier, RequestMirror, RequestRedirect, UrlRewrite};
-use l7::{Filters, HeaderChanges, Mirror, Origin, PathChange, Redirect, Rewrite, Share};
+use l7::{Filters, HeaderChanges, Mirror, Origin, PathChange, Redirect, Rewrite, Share, syntax};
 use std::time::Duration;
 
 /// How long browsers keep the answer to a preflight request if nothing else is asked for.
@@ -33,10 +33,10 @@ pub(super) fn resolve(found: &mut Found<'_>, filters: &[Filter]) -> Result<Asked
         let lacks = || format!("filter {} lacks its field", filter.kind);
         match filter.kind.as_str() {
             "RequestHeaderModifier" => {
-                headers(&mut asked.changes.request, filter.request_header_modifier.as_ref().ok_or_else(lacks)?);
+                headers(&mut asked.changes.request, filter.request_header_modifier.as_ref().ok_or_else(lacks)?)?;
             }
             "ResponseHeaderModifier" => {
-                headers(&mut asked.changes.response, filter.response_header_modifier.as_ref().ok_or_else(lacks)?);
+                headers(&mut asked.changes.response, filter.response_header_modifier.as_ref().ok_or_else(lacks)?)?;
             }
             "RequestRedirect" => {
                 asked.redirect = Some(redirect(filter.request_redirect.as_ref().ok_or_else(lacks)?)?);
@@ -61,20 +61,31 @@ pub(super) fn resolve(found: &mut Found<'_>, filters: &[Filter]) -> Result<Asked
     Ok(asked)
 }
 
-fn headers(changes: &mut HeaderChanges, modifier: &HeaderModifier) {
-    let pairs = |headers: &[k8s::gateway::Header]| -> Vec<_> {
-        headers.iter().map(|header| (header.name.clone(), header.value.clone())).collect()
+fn headers(changes: &mut HeaderChanges, modifier: &HeaderModifier) -> Result<(), String> {
+    let pair = |header: &k8s::gateway::Header| {
+        syntax::changed_header(&header.name)?;
+        syntax::header_value(&header.value)?;
+        Ok::<_, String>((header.name.clone(), header.value.clone()))
     };
-    changes.set.extend(pairs(&modifier.set));
-    changes.add.extend(pairs(&modifier.add));
-    changes.remove.extend(modifier.remove.iter().cloned());
+    for header in &modifier.set {
+        changes.set.push(pair(header)?);
+    }
+    for header in &modifier.add {
+        changes.add.push(pair(header)?);
+    }
+    for name in &modifier.remove {
+        syntax::changed_header(name)?;
+        changes.remove.push(name.clone());
+    }
+    Ok(())
 }
 
 fn path(modifier: &PathModifier) -> Result<PathChange, String> {
     let lacks = || format!("path.type {} lacks its field", modifier.kind);
+    let usable = |path: &Option<String>| syntax::path(path.as_deref().ok_or_else(lacks)?);
     match modifier.kind.as_str() {
-        "ReplaceFullPath" => Ok(PathChange::Full(modifier.replace_full_path.clone().ok_or_else(lacks)?)),
-        "ReplacePrefixMatch" => Ok(PathChange::Prefix(modifier.replace_prefix_match.clone().ok_or_else(lacks)?)),
+        "ReplaceFullPath" => usable(&modifier.replace_full_path).map(PathChange::Full),
+        "ReplacePrefixMatch" => usable(&modifier.replace_prefix_match).map(PathChange::Prefix),
         other => Err(format!("path.type {other:?} is not supported")),
     }
 }
@@ -85,6 +96,7 @@ fn redirect(asked: &RequestRedirect) -> Result<Redirect, String> {
     if let Some(scheme) = asked.scheme.as_deref().filter(|scheme| !matches!(*scheme, "http" | "https")) {
         return Err(format!("requestRedirect.scheme {scheme:?} is not supported"));
     }
+    asked.hostname.as_deref().map(syntax::authority).transpose()?;
     let port =
         asked.port.map(|port| u16::try_from(port).map_err(|_| format!("requestRedirect.port {port} is no port")));
     Ok(Redirect {
@@ -97,6 +109,7 @@ fn redirect(asked: &RequestRedirect) -> Result<Redirect, String> {
 }
 
 fn rewrite(asked: &UrlRewrite) -> Result<Rewrite, String> {
+    asked.hostname.as_deref().map(syntax::authority).transpose()?;
     Ok(Rewrite { host: asked.hostname.clone(), path: asked.path.as_ref().map(path).transpose()? })
 }
 
@@ -120,9 +133,15 @@ fn share(numerator: i64, denominator: i64) -> Option<Share> {
 fn cors(asked: &Cors) -> Result<l7::Cors, String> {
     let seconds = asked.max_age.filter(|seconds| *seconds != 0).unwrap_or(PREFLIGHT_SECONDS);
     let seconds = u64::try_from(seconds).map_err(|_| format!("cors.maxAge {seconds} is negative"))?;
-    let origin = |text: &String| if text == "*" { Origin::Any } else { Origin::Of(text.to_ascii_lowercase()) };
+    for list in [&asked.allow_methods, &asked.allow_headers, &asked.expose_headers] {
+        syntax::header_value(&list.join(", "))?;
+    }
+    let origin = |text: &String| match text.as_str() {
+        "*" => Ok(Origin::Any),
+        _ => syntax::origin(text).map(|_| Origin::Of(text.to_ascii_lowercase())),
+    };
     Ok(l7::Cors {
-        origins: asked.allow_origins.iter().map(origin).collect(),
+        origins: asked.allow_origins.iter().map(origin).collect::<Result<_, _>>()?,
         methods: asked.allow_methods.clone(),
         allow_headers: asked.allow_headers.clone(),
         expose_headers: asked.expose_headers.clone(),

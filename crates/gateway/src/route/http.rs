@@ -8,7 +8,7 @@ use super::{Found, Rule};
 use crate::cluster;
 use crate::duration;
 use k8s::gateway::{BackendRef, Filter, HttpMatch, HttpRule, Retry, SessionPersistence, Timeouts};
-use l7::{Backend, HttpForward, Persistence, RouteAction, RouteMatch, Target};
+use l7::{Backend, HttpForward, Persistence, RouteAction, RouteMatch, Target, syntax};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -138,10 +138,13 @@ pub(super) fn persistence(asked: &SessionPersistence) -> Result<Persistence, Str
                     .ok_or_else(|| format!("sessionPersistence.absoluteTimeout {text:?} is no duration"))
             });
             let name = cookie.name.or(session).unwrap_or_else(|| "cilium-session".to_owned());
+            syntax::cookie_name(&name)?;
             return Ok(Persistence::Cookie { name, lifetime: lifetime.transpose()? });
         }
         "Header" => asked.header.as_ref().map(|header| header.name.clone()).or(session),
         other => return Err(format!("sessionPersistence.type {other:?} is not supported")),
     };
-    Ok(Persistence::Header(name.unwrap_or_else(|| "x-cilium-session".to_owned())))
+    let name = name.unwrap_or_else(|| "x-cilium-session".to_owned());
+    syntax::header_name(&name)?;
+    Ok(Persistence::Header(name))
 }

@@ -2,10 +2,7 @@
 //! What requests must be like, and which match precedes which.
 
 use k8s::gateway::{GrpcMatch, GrpcMethodMatch, HttpMatch, NamedMatch, PathMatch};
-use l7::{Precedence, RouteMatch, ValueMatch};
-
-/// What an expression may take when it is compiled, in bytes.
-const EXPRESSION_SIZE: usize = 1 << 20;
+use l7::{Precedence, RouteMatch, ValueMatch, syntax};
 
 /// Which match it is: of which route, made when, at which place of it.
 pub(super) struct Origin<'a> {
@@ -102,6 +99,9 @@ fn named(
         if named.iter().any(|(name, _)| same(name, &entry.name)) {
             continue;
         }
+        if field == "headers" {
+            syntax::header_name(&entry.name)?;
+        }
         let value = match entry.kind.as_deref().unwrap_or("Exact") {
             "Exact" => ValueMatch::Exact(entry.value.clone()),
             "RegularExpression" => ValueMatch::Regex(expression(field, &entry.value)?),
@@ -112,12 +112,6 @@ fn named(
     Ok(named)
 }
 
-/// An expression that can be compiled at a bearable cost.
 fn expression(field: &str, text: &str) -> Result<String, String> {
-    let whole = format!("^(?:{text})$");
-    match regex::RegexBuilder::new(&whole).size_limit(EXPRESSION_SIZE).build() {
-        Ok(_) => Ok(text.to_owned()),
-        Err(regex::Error::CompiledTooBig(_)) => Err(format!("{field}: the expression {text:?} is too large")),
-        Err(_) => Err(format!("{field}: {text:?} is no regular expression")),
-    }
+    syntax::expression(text).map(|_| text.to_owned()).map_err(|reason| format!("{field}: {reason}"))
 }

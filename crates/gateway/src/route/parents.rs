@@ -31,30 +31,15 @@ impl Parent {
     }
 }
 
-/// Where a route is attached.
+/// Where a route is attached: a listener of a Gateway.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Place {
-    /// A listener of a Gateway.
-    Listener {
-        gateway: ObjectName,
-        name: ListenerName,
-        protocol: Protocol,
-        hosts: Vec<HostMatch>,
-        /// The Gateway shows backends a certificate, so it has connections of its own to them.
-        shows_certificate: bool,
-    },
-    /// A port of a Service, for the clients of one namespace or all.
-    Service { service: ObjectName, port: u16, clients: Option<Arc<str>> },
-}
-
-impl Place {
-    /// The Gateway.
-    pub(crate) fn gateway(&self) -> Option<&ObjectName> {
-        match self {
-            Self::Listener { gateway, .. } => Some(gateway),
-            Self::Service { .. } => None,
-        }
-    }
+pub(crate) struct Place {
+    pub(crate) gateway: ObjectName,
+    pub(crate) name: ListenerName,
+    pub(crate) protocol: Protocol,
+    pub(crate) hosts: Vec<HostMatch>,
+    /// The Gateway shows backends a certificate, so it has connections of its own to them.
+    pub(crate) shows_certificate: bool,
 }
 
 /// The table of a listener's routes.
@@ -65,14 +50,6 @@ pub(crate) fn table(listener: &ListenerName) -> l7::Name {
         ParentKind::Service => "service",
     };
     format!("{kind}/{}/{}", listener.owner.name, listener.name).into()
-}
-
-/// The table of a Service port's routes.
-pub(crate) fn mesh_table(service: &ObjectName, port: u16, clients: Option<&str>) -> l7::Name {
-    match clients {
-        None => format!("service/{service}:{port}").into(),
-        Some(clients) => format!("service/{service}:{port}/from/{clients}").into(),
-    }
 }
 
 pub(super) fn resolve(context: &Context, route: &Route) -> Vec<Parent> {
@@ -132,7 +109,7 @@ fn place(edge: &Edge, route: &Route, listener: &Listener) -> Option<Place> {
     if hosts.is_empty() {
         return None;
     }
-    Some(Place::Listener {
+    Some(Place {
         gateway: edge.gateway.clone(),
         name: listener.name.clone(),
         protocol: listener.protocol?,
@@ -141,7 +118,8 @@ fn place(edge: &Edge, route: &Route, listener: &Listener) -> Option<Place> {
     })
 }
 
-/// A Service takes routes for the requests that pods send it: from its own namespace for all clients, from another for the clients there.
+/// A Service takes routes for the requests that pods send it. They are judged, and attached nowhere: nothing leads such requests to the
+/// proxy, and a socket that waits for them would let others in as the proxy where their own policy refuses them.
 /// Nothing if there is no such Service, or if the kind of route is not for requests.
 fn service(
     context: &Context,
@@ -153,15 +131,11 @@ fn service(
         return None;
     }
     let service: Arc<Service> = context.objects.services.snapshot().get(name)?;
-    let clients = (route.name.name.namespace != name.namespace).then(|| Arc::clone(&route.name.name.namespace));
-    let ports = service.ports.iter().filter(|port| port.protocol == Transport::Tcp);
-    let ports = ports.filter(|port| reference.port.is_none_or(|number| number == i64::from(port.port)));
-    let ports = ports.filter(|port| reference.section_name.as_deref().is_none_or(|name| *name == *port.name));
-    let place = |port: u16| Place::Service { service: name.clone(), port, clients: clients.clone() };
-    let places: Vec<_> = ports.map(|port| place(port.port)).collect();
-    Some(if places.is_empty() {
-        Err(Verdict::no("NoMatchingParent", "the Service has no TCP port of that name and number"))
-    } else {
-        Ok(places)
-    })
+    let mut ports = service.ports.iter().filter(|port| port.protocol == Transport::Tcp);
+    let named = ports.any(|port| {
+        reference.port.is_none_or(|number| number == i64::from(port.port))
+            && reference.section_name.as_deref().is_none_or(|name| *name == *port.name)
+    });
+    let missing = "the Service has no TCP port of that name and number";
+    Some(if named { Ok(Vec::new()) } else { Err(Verdict::no("NoMatchingParent", missing)) })
 }

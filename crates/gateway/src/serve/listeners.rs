@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Sockets of Gateways and of Services whose requests are routed, and what is served at each.
+//! Sockets of Gateways, and what is served at each.
 
 use super::Serving;
 use super::ports::Ports;
@@ -7,7 +7,7 @@ use super::socket::Socket;
 use crate::cluster::{self, Use};
 use crate::edge::{Edge, Listener, ListenerName, Protocol};
 use crate::name::{ObjectName, ParentName};
-use crate::route::{Attached, Content, Place, mesh_table, table};
+use crate::route::{Attached, Content, Place, table};
 use l7::{
     Alpn, Backend, ClientValidation, Forward, HostMatch, HttpServer, Limits, Object, Serve, Source, TableRef, Target,
     Termination, TlsAction, TlsServer,
@@ -50,6 +50,7 @@ impl Binding {
             Object::from(l7::Listener {
                 name: format!("{name}{family}").into(),
                 address,
+                port: Some(*port),
                 transparent: false,
                 proxy_protocol: self.proxy_protocol && !matches!(serve, Serve::Udp(_)),
                 limits: Limits::default(),
@@ -98,7 +99,9 @@ fn sources(edge: &Edge) -> Vec<Source> {
     let gateway = (ParentName::gateway(&edge.gateway), edge.meta.generation);
     let sets = edge.sets.iter().filter(|set| set.allowed);
     let sets = sets.map(|set| (ParentName::listener_set(&set.name), set.generation));
-    let source = |(object, generation): (ParentName, i64)| Source { object: object.to_string().into(), generation };
+    let created = edge.meta.created;
+    let source =
+        |(object, generation): (ParentName, i64)| Source { object: object.to_string().into(), generation, created };
     std::iter::once(gateway).chain(sets).map(source).collect()
 }
 
@@ -166,9 +169,7 @@ impl<'a> Streams<'a> {
         let mut by_listener: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for route in routes {
             for place in route.parents.iter().flat_map(|parent| &parent.places) {
-                if let Place::Listener { name, .. } = place {
-                    by_listener.entry(name).or_default().push((route, place));
-                }
+                by_listener.entry(&place.name).or_default().push((route, place));
             }
         }
         Self(by_listener)
@@ -189,8 +190,7 @@ impl<'a> Streams<'a> {
         let mut taken = BTreeSet::new();
         let mut forwards = Vec::new();
         for (route, place) in self.of(&listener.name) {
-            let Place::Listener { hosts, .. } = place else { continue };
-            let hosts: Vec<_> = hosts.iter().filter(|host| taken.insert((*host).clone())).cloned().collect();
+            let hosts: Vec<_> = place.hosts.iter().filter(|host| taken.insert((*host).clone())).cloned().collect();
             if !hosts.is_empty() {
                 forwards.push((hosts, forward(route, place, usage)));
             }
@@ -213,31 +213,4 @@ fn forward(route: &Attached, place: &Place, usage: Use) -> Forward {
         filters: l7::Filters::default(),
     };
     Forward { route: route.name.to_string().into(), backends: targets.iter().map(backend).collect() }
-}
-
-/// The sockets for requests to a Service that pods send, one for the clients of each namespace with routes of its own.
-pub(super) fn of_service(
-    binding: &Binding,
-    ports: &mut Ports,
-    service: &ObjectName,
-    routes: &[Arc<Attached>],
-) -> Vec<Object> {
-    let places = routes.iter().flat_map(|route| &route.parents).flat_map(|parent| &parent.places);
-    let sockets: BTreeSet<_> = places
-        .filter_map(|place| match place {
-            Place::Service { service: of, port, clients } if of == service => Some((*port, clients.clone())),
-            _ => None,
-        })
-        .collect();
-    let tables: Vec<_> =
-        sockets.into_iter().map(|(port, clients)| (port, mesh_table(service, port, clients.as_deref()))).collect();
-    let names: Vec<_> = tables.iter().map(|(_, table)| table.to_string()).collect();
-    ports.keep(&format!("service/{service}:"), &names);
-    let handed_over = Binding { host_network: false, proxy_protocol: false, ..binding.clone() };
-    let listeners = tables.iter().map(|(port, table)| {
-        let tables = vec![TableRef { host: HostMatch::Any, table: Arc::clone(table) }];
-        let serve = Serve::Http(handed_over.http(tables));
-        handed_over.listeners(ports, &Site { name: table, port: *port, serve, sources: Vec::new() })
-    });
-    listeners.collect::<Vec<_>>().concat()
 }

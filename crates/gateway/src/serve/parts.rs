@@ -6,10 +6,10 @@ use super::ports::Ports;
 use super::{Part, PartName, Serving, routes};
 use crate::cluster;
 use crate::edge::Edge;
-use crate::name::{ObjectName, ParentKind};
+use crate::name::ObjectName;
 use crate::objects::Objects;
 use crate::resolve::Resolved;
-use crate::route::{Attached, Content, Place};
+use crate::route::{Attached, Content};
 use crate::source::{Anchors, KeyPair};
 use crate::tls_policy::{self, Policies};
 use statedb::{Derived, Index, Inputs, Reader, Tasks};
@@ -64,23 +64,16 @@ fn of_route(route: &Attached) -> Vec<PartName> {
     let mut parts = vec![PartName::Route(route.name.clone())];
     parts.extend(cluster::of_route(route).into_iter().map(PartName::Cluster));
     parts.extend(streams(route).into_iter().map(PartName::Edge));
-    parts.extend(meshed(route).into_iter().map(PartName::Service));
     parts
 }
 
 fn gateways(route: &Attached) -> Vec<ObjectName> {
-    route.parents.iter().flat_map(|parent| &parent.places).filter_map(Place::gateway).cloned().collect()
+    route.parents.iter().flat_map(|parent| &parent.places).map(|place| place.gateway.clone()).collect()
 }
 
 /// Gateways whose sockets have to know of the route, since it is not for requests.
 fn streams(route: &Attached) -> Vec<ObjectName> {
     if matches!(route.content, Content::Stream(_)) { gateways(route) } else { Vec::new() }
-}
-
-/// Services whose clients the route is for.
-fn meshed(route: &Attached) -> Vec<ObjectName> {
-    let parents = route.parents.iter().filter(|parent| parent.name.kind == ParentKind::Service);
-    parents.map(|parent| parent.name.name.clone()).collect()
 }
 
 /// Services that the route sends to.
@@ -106,7 +99,6 @@ struct Parts {
     edges: Reader<Edge>,
     routes: Reader<Attached>,
     streams: Index<Attached, ObjectName>,
-    meshed: Index<Attached, ObjectName>,
     showing: Index<Edge, ObjectName>,
     trusting: Index<Edge, ObjectName>,
     policies: Index<crate::Source<k8s::gateway::BackendTlsPolicySpec>, ObjectName>,
@@ -128,7 +120,6 @@ impl Parts {
         };
         Self {
             streams: routes.index(streams),
-            meshed: routes.index(meshed),
             showing: edges.index(shown),
             trusting: edges.index(trusted),
             policies: objects.tls_policies.index(tls_policy::anchors),
@@ -144,11 +135,6 @@ impl Parts {
     fn objects(&mut self, name: &PartName) -> Option<Vec<l7::Object>> {
         match name {
             PartName::Edge(gateway) => self.sockets(gateway),
-            PartName::Service(service) => {
-                let routes = self.meshed.get(service);
-                let objects = listeners::of_service(&self.binding, &mut self.ports, service, &routes);
-                (!objects.is_empty()).then_some(objects)
-            }
             PartName::Route(route) => Some(routes::of_route(&*self.routes.snapshot().get(route)?)),
             PartName::Cluster(cluster) => cluster::resolve(&self.clusters, cluster),
             PartName::KeyPair(pair) => {

@@ -3,7 +3,7 @@
 
 use crate::cluster;
 use crate::name::ObjectName;
-use crate::route::{Attached, Content, Place, Port, mesh_table, table};
+use crate::route::{Attached, Content, Place, Port, table};
 use l7::{Attachment, HostMatch, Object, Route, RouteAction, Target};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -39,14 +39,7 @@ struct Tables(BTreeMap<l7::Name, BTreeSet<HostMatch>>);
 
 impl Tables {
     fn add(&mut self, place: &Place) {
-        match place {
-            Place::Listener { name, hosts, .. } => {
-                self.0.entry(table(name)).or_default().extend(hosts.iter().cloned());
-            }
-            Place::Service { service, port, clients } => {
-                self.0.entry(mesh_table(service, *port, clients.as_deref())).or_default().insert(HostMatch::Any);
-            }
-        }
+        self.0.entry(table(&place.name)).or_default().extend(place.hosts.iter().cloned());
     }
 
     fn attachments(&self) -> Vec<Attachment> {

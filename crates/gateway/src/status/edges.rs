@@ -4,7 +4,7 @@
 use super::{Status, same};
 use crate::edge::{Edge, Listener, ListenerName};
 use crate::name::{ObjectName, ParentKind, ParentName};
-use crate::route::{Attached, Place};
+use crate::route::Attached;
 use crate::verdict::{Verdict, date};
 use k8s::gateway::{
     Condition, GatewayAddress, GatewayClassStatus, GatewayStatus, ListenerSetStatus, ListenerStatus, RouteGroupKind,
@@ -18,12 +18,7 @@ fn count(routes: &[Arc<Attached>]) -> BTreeMap<&ListenerName, i64> {
     let mut counts = BTreeMap::new();
     for route in routes {
         let places = route.parents.iter().flat_map(|parent| &parent.places);
-        let listeners: BTreeSet<_> = places
-            .filter_map(|place| match place {
-                Place::Listener { name, .. } => Some(name),
-                Place::Service { .. } => None,
-            })
-            .collect();
+        let listeners: BTreeSet<_> = places.map(|place| &place.name).collect();
         listeners.into_iter().for_each(|listener| *counts.entry(listener).or_default() += 1);
     }
     counts

@@ -5,7 +5,7 @@ use super::{Status, same};
 use crate::CONTROLLER;
 use crate::name::ObjectName;
 use crate::objects::Objects;
-use crate::route::{Attached, Place};
+use crate::route::Attached;
 use crate::source::Source;
 use crate::tls_policy::{self, Policies};
 use crate::verdict::{Verdict, date};
@@ -32,7 +32,7 @@ pub(super) fn status(
     let conditions =
         vec![accepted.condition("Accepted", generation), validation.resolved.condition("ResolvedRefs", generation)];
     let places = routes.iter().flat_map(|route| &route.parents).flat_map(|parent| &parent.places);
-    let gateways: BTreeSet<_> = places.filter_map(Place::gateway).collect();
+    let gateways: BTreeSet<_> = places.map(|place| &place.gateway).collect();
     let ancestor = |gateway: &ObjectName| PolicyAncestorStatus {
         ancestor_ref: ParentReference {
             group: Some(k8s::gateway::GROUP.to_owned()),

@@ -46,6 +46,11 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(serving: &Serving) -> Self {
+        Self::with_ingresses(serving, IngressConfig::default())
+    }
+
+    /// One in which Ingresses are served as `ingress` says, besides what all tests have in common.
+    pub(crate) fn with_ingresses(serving: &Serving, ingress: IngressConfig) -> Self {
         let tasks = Tasks::new(CancellationToken::new());
         let (classes, classes_reader) = table("classes");
         let (gateways, gateways_reader) = table("gateways");
@@ -81,7 +86,7 @@ impl World {
             enforce_https: true,
             namespace: "kube-system".into(),
             copied: vec!["lbipam.cilium.io".to_owned()],
-            ..IngressConfig::default()
+            ..ingress
         };
         let objects = gateway::with_ingresses(&tasks, &objects, &ingresses_reader, &ingress);
         let snapshots = gateway::serve(&tasks, &objects, serving);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A file of lines that is rotated by size. Whatever happens, it ends with a complete line.
 
+use std::fs::TryLockError;
 use std::io::{self, SeekFrom};
 use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
@@ -16,7 +17,7 @@ pub(super) struct Rotation {
     pub(super) backups: usize,
 }
 
-/// The current file.
+/// The current file, which nobody else writes to.
 pub(super) struct LogFile {
     path: PathBuf,
     file: File,
@@ -32,7 +33,12 @@ impl LogFile {
         }
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let mut file = options.open(path).await?;
+        let file = options.open(path).await?.into_std().await;
+        file.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => io::Error::other("another exporter writes to it"),
+            TryLockError::Error(error) => error,
+        })?;
+        let mut file = File::from_std(file);
         let size = whole_lines(&mut file).await?;
         file.set_len(size).await?;
         file.seek(SeekFrom::Start(size)).await?;
@@ -62,7 +68,11 @@ impl LogFile {
         tokio::fs::rename(&self.path, aside(&self.path, OffsetDateTime::now_utc())).await?;
         let old = backups(&self.path).await?;
         for path in old.iter().take(old.len().saturating_sub(self.rotation.backups)) {
-            tokio::fs::remove_file(path).await?;
+            match tokio::fs::remove_file(path).await {
+                // Somebody was quicker.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                result => result?,
+            }
         }
         *self = Self::open(&self.path, self.rotation).await?;
         Ok(())

@@ -4,10 +4,14 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use super::file::{LogFile, Rotation, backups};
-use super::{Exporters, FlowLog};
+use super::{Exporters, FlowLog, Writer};
 use crate::config::Config;
 use crate::fixture;
+use crate::proto::flow::LostEvent;
+use crate::proto::observer::GetFlowsResponse;
+use crate::proto::observer::get_flows_response::ResponseTypes;
 use crate::server::Problems;
+use crate::service::Workers;
 use crate::store::Store;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -20,7 +24,10 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 fn exporters() -> Exporters {
     let store = Arc::new(Store::new(&Config::default(), "n1", fixture::tables().tables));
-    Exporters { pace: Duration::from_millis(10), ..Exporters::new(store, Problems::default(), Duration::from_secs(1)) }
+    Exporters {
+        pace: Duration::from_millis(10),
+        ..Exporters::new(store, Problems::default(), Duration::from_secs(1), Workers::default())
+    }
 }
 
 fn log(value: Value) -> FlowLog {
@@ -108,7 +115,7 @@ async fn what_could_not_be_written_is_said_when_it_can_again() {
     let exporters = exporters();
     let wanted = json!({"name": "all", "filePath": path});
     let _running = AbortOnDropHandle::new(tokio::spawn(exporters.clone().export(log(wanted))));
-    let problem = || exporters.problems.lock().get("export").is_some_and(|problem| problem.contains("events.log"));
+    let problem = || exporters.problems.lock().get("export all").is_some_and(|problem| problem.contains("events.log"));
     until(&exporters, &dir.path().join("no such file"), |_| problem()).await;
     std::fs::remove_dir(&path).unwrap();
     let lines = until(&exporters, &path, |lines| lines.len() > 2).await;
@@ -120,8 +127,61 @@ async fn what_could_not_be_written_is_said_when_it_can_again() {
 #[tokio::test]
 async fn a_flow_log_ends_when_it_says() {
     let dir = tempfile::tempdir().unwrap();
-    let wanted = json!({"name": "a", "filePath": dir.path().join("a.log"), "end": "2020-01-31T12:00:00Z"});
-    timeout(DEADLINE, exporters().export(log(wanted))).await.expect("the end");
+    for end in ["2020-01-31T12:00:00Z", "0001-01-01T00:00:00Z"] {
+        let wanted = json!({"name": "a", "filePath": dir.path().join("a.log"), "end": end});
+        timeout(DEADLINE, exporters().export(log(wanted))).await.expect("the end");
+    }
+}
+
+#[tokio::test]
+async fn an_exporter_that_fails_is_named_until_it_is_gone_whatever_others_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let (bad, good) = (dir.path().join("bad.log"), dir.path().join("good.log"));
+    std::fs::create_dir(&bad).unwrap();
+    let exporters = exporters();
+    let start = |name: &str, path: &Path| {
+        let log = log(json!({"name": name, "filePath": path}));
+        AbortOnDropHandle::new(tokio::spawn(exporters.clone().export(log)))
+    };
+    let failing = start("bad", &bad);
+    let named = || exporters.problems.lock().contains_key("export bad");
+    until(&exporters, &good, |_| named()).await;
+    let _fine = start("good", &good);
+    let lines = until(&exporters, &good, |lines| lines.len() > 10).await.len();
+    assert!(named());
+    failing.abort();
+    until(&exporters, &good, |all| all.len() > lines && !named()).await;
+}
+
+#[tokio::test]
+async fn two_exporters_do_not_write_over_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("events.log");
+    let rotation = Rotation { size: 1 << 20, backups: 0 };
+    let first = LogFile::open(&path, rotation).await.unwrap();
+    let link = dir.path().join("link.log");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    let error = LogFile::open(&link, rotation).await.map(drop).unwrap_err();
+    assert!(error.to_string().contains("another exporter"), "{error}");
+    drop(first);
+    LogFile::open(&link, rotation).await.unwrap();
+}
+
+#[tokio::test]
+async fn losses_that_could_not_be_written_are_not_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("events.log");
+    std::fs::create_dir(&path).unwrap();
+    let lost = LostEvent { num_events_lost: 17, ..LostEvent::default() };
+    let response =
+        GetFlowsResponse { response_types: Some(ResponseTypes::LostEvents(lost)), ..GetFlowsResponse::default() };
+    let rotation = Rotation { size: 1 << 20, backups: 0 };
+    let mut writer = Writer { file: None, path: path.clone(), rotation, lost: 0 };
+    writer.write("n1", vec![response]).await.unwrap_err();
+    std::fs::remove_dir(&path).unwrap();
+    writer.write("n1", Vec::new()).await.unwrap();
+    let line: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    assert_eq!(line["lost_events"]["num_events_lost"], "17");
 }
 
 #[tokio::test]

@@ -5,6 +5,8 @@
 //! The library's values do not record whether a field is set, so `has()` is rejected; an absent message has default
 //! fields.
 
+mod shape;
+
 use super::FilterError;
 use crate::proto;
 use crate::proto::flow::Flow;
@@ -13,11 +15,13 @@ use cel::common::types::{
     CelBool, CelBytes, CelDouble, CelInt, CelList, CelMap, CelNull, CelString, CelUInt, Kind, Type,
 };
 use cel::common::value::{CowVal, Val};
+use cel::extractors::This;
 use cel::{Context, Env, ExecutionError, Program, Value};
 use prost::{Message as _, Name};
 use prost_reflect::{
     DynamicMessage, FieldDescriptor, Kind as FieldKind, MessageDescriptor, ReflectMessage, Value as Field,
 };
+use shape::{Patterns, Shape};
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
@@ -38,6 +42,8 @@ static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
 /// An expression that is true for the wanted flows.
 pub(super) struct Expression {
     program: Program,
+    /// The regular expressions of `matches()`.
+    patterns: Arc<Patterns>,
     /// The enumerations that it names, by name.
     enums: Vec<(String, Value)>,
 }
@@ -64,17 +70,15 @@ impl Expression {
     /// A text within the limits, or what is expected.
     fn parse(text: &str) -> Result<Self, &'static str> {
         let parse = |env: &Env| env.compile(text).map_err(|_| "an expression");
-        // Without macros, this one is a call like any other.
-        if parse(&Env::default().with_stdlib())?.references().has_function("has") {
-            return Err("supported: compare the field with its default instead of has()");
-        }
+        // Without macros, these are calls like any others.
+        let patterns = Arc::new(Shape::check(&parse(&Env::default().with_stdlib())?.expression().expr)?);
         let program = parse(&ENV)?;
         let enums = proto::pool().all_enums().filter(|e| program.references().has_variable(e.name()));
         let enums = enums.map(|e| {
             let values: HashMap<String, i64> = e.values().map(|v| (v.name().to_owned(), v.number().into())).collect();
             (e.name().to_owned(), values.into())
         });
-        let expression = Self { enums: enums.collect(), program };
+        let expression = Self { enums: enums.collect(), program, patterns };
         match expression.value(&Flow::default()) {
             Ok(Value::Bool(_)) => Ok(expression),
             _ => Err("true or false of a flow with the fields of the protocol"),
@@ -91,6 +95,11 @@ impl Expression {
         for (name, values) in &self.enums {
             context.add_variable_from_value(name.clone(), values.clone());
         }
+        let patterns = Arc::clone(&self.patterns);
+        let matches = move |This(text): This<Arc<String>>, pattern: Arc<String>| {
+            patterns.get(&*pattern).is_some_and(|pattern| pattern.is_match(&text))
+        };
+        context.add_function("matches", matches).map_err(|e| ExecutionError::function_error("matches", e))?;
         let unknown = || ExecutionError::undeclared_reference(FLOW);
         let descriptor = proto::pool().get_message_by_name(&Flow::full_name()).ok_or_else(unknown)?;
         let mut message = DynamicMessage::new(descriptor);
@@ -271,6 +280,28 @@ mod tests {
     }
 
     #[test]
+    fn an_expression_costs_no_more_than_a_few_looks_at_each_label() {
+        let labels = "_flow.source.labels";
+        let nested = format!("{labels}.all(a, {labels}.exists(b, a == b))");
+        let grown = "['a'].map(x, x + x).map(x, x + x) == []".to_owned();
+        let dear = r"_flow.source.namespace.matches('\\w{500}')".to_owned();
+        let computed = "_flow.source.namespace.matches('(' + _flow.source.pod_name + ')')".to_owned();
+        let wrong = "matches(_flow.source.namespace, '(')".to_owned();
+        for (text, want) in [
+            (nested, "without a loop within a loop"),
+            (grown, "supported without map()"),
+            (dear, "with regular expressions in quotes"),
+            (computed, "with regular expressions in quotes"),
+            (wrong, "with regular expressions in quotes"),
+        ] {
+            let error = Expression::compile(&text).map(drop).unwrap_err().to_string();
+            assert!(error.contains(want), "{text}: {error}");
+        }
+        let chained = format!("{labels}.filter(a, a.startsWith('k8s:')).exists(a, matches(a, 'web$'))");
+        assert!(fits(&chained, &flow()));
+    }
+
+    #[test]
     fn no_expression_is_too_much_for_the_stack() {
         // As many levels as are let in, and far more.
         let repeated = |times| move |head: &str, part: &str, tail: &str| format!("{head}{}{tail}", part.repeat(times));
@@ -288,6 +319,7 @@ mod tests {
                 repeated("true", "&&true", ""),
                 repeated("", "f(", "1"),
                 repeated("_flow.source.labels", ".map(x,x)", " == []"),
+                repeated("_flow.source.labels", ".filter(x,true)", " == []"),
                 repeated("1", " in 1", ""),
                 repeated("_flow", "[1]", ""),
             ] {

@@ -2,7 +2,7 @@
 //! Patterns for names.
 
 use super::FilterError;
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 
 /// A prefix of a name in a namespace: `ns/prefix`, `ns/` for all of a namespace, `/prefix` for any namespace, and `prefix`
 /// for the namespace `default`.
@@ -67,10 +67,18 @@ impl Glob {
     }
 }
 
+/// Bytes that a regular expression may take when it is compiled, and again when it is used.
+const LARGEST: usize = 128 << 10;
+
 /// A regular expression.
 pub(super) fn regex(field: &'static str, pattern: &str) -> Result<Regex, FilterError> {
-    let error = |_| FilterError { field, value: pattern.to_owned(), want: "a regular expression" };
-    Regex::new(pattern).map_err(error)
+    RegexBuilder::new(pattern).size_limit(LARGEST).dfa_size_limit(LARGEST).build().map_err(|error| {
+        let want = match error {
+            regex::Error::CompiledTooBig(_) => "a regular expression of at most 128 KiB when compiled",
+            _ => "a regular expression",
+        };
+        FilterError { field, value: pattern.to_owned(), want }
+    })
 }
 
 fn star(text: &str, any: &str) -> String {

@@ -4,14 +4,16 @@
 //! Each chunk has a checksum, and so has its header, which tells where the next chunk is. Whatever a crash leaves at the end of a file is no chunk, and is passed over.
 
 use super::codec::{Decoder as Lines, Malformed};
+
 use crate::decode::Decoder;
 use crate::store::Entry;
+use nix::libc::{ELOOP, O_NOFOLLOW, O_NONBLOCK};
 use prost::Message;
-use std::fs::File;
-use std::io;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
 use std::sync::Arc;
 
 const MAGIC: [u8; 8] = *b"CILFLOW1";
@@ -138,6 +140,11 @@ impl Chunk {
     fn len(&self) -> u64 {
         HEAD as u64 + u64::from(self.stored)
     }
+
+    /// The number after its last entry.
+    pub(super) fn end(&self) -> u64 {
+        self.entries.end()
+    }
 }
 
 fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
@@ -157,10 +164,19 @@ pub(super) struct Block {
     pub(super) times: (i64, i64),
 }
 
+/// What a file is.
+pub(super) enum Scanned {
+    Segment(Segment),
+    /// One of ours that was never begun.
+    Empty,
+    /// None that this version knows.
+    Foreign,
+}
+
 /// A file and what is in it.
 #[derive(Clone)]
 pub(super) struct Segment {
-    pub(super) path: PathBuf,
+    pub(super) path: Arc<Path>,
     /// Makes flows as whoever wrote it did.
     pub(super) decoder: Arc<Decoder>,
     pub(super) len: u64,
@@ -187,31 +203,30 @@ impl Segment {
         self.len += chunk.len();
     }
 
-    /// Looks through a file; none if it is no file of history. Headers of chunks are read, not the chunks.
-    pub(super) fn scan(path: PathBuf, correlate_policies: bool) -> io::Result<Option<Self>> {
-        let file = File::open(&path)?;
+    /// Looks through a file. Headers of chunks are read, not the chunks.
+    pub(super) fn scan(path: &Path, correlate_policies: bool) -> io::Result<Scanned> {
+        let Some(file) = open(path)? else { return Ok(Scanned::Foreign) };
         let end = file.metadata()?.len();
-        let mut start = [0; 16];
-        if end < 16 {
-            return Ok(None);
+        let mut start = Vec::new();
+        (&file).take(16).read_to_end(&mut start)?;
+        if !start.iter().zip(&MAGIC).all(|(found, wanted)| found == wanted) {
+            // Another version's, perhaps.
+            return Ok(Scanned::Foreign);
         }
-        file.read_exact_at(&mut start, 0)?;
-        let [magic @ .., l0, l1, l2, l3, c0, c1, c2, c3] = start;
-        let len = u64::from(u32::from_le_bytes([l0, l1, l2, l3]));
-        if magic != MAGIC || len > end - 16 {
-            return Ok(None);
-        }
-        let mut body = vec![0; usize::try_from(len).unwrap_or_default()];
-        file.read_exact_at(&mut body, 16)?;
-        let Some(header) = Header::decode(body.as_slice())
-            .ok()
-            .filter(|_| crc32fast::hash(&body) == u32::from_le_bytes([c0, c1, c2, c3]))
-        else {
-            return Ok(None);
+        let Ok([_, _, _, _, _, _, _, _, l0, l1, l2, l3, c0, c1, c2, c3]) = <[u8; 16]>::try_from(start) else {
+            return Ok(Scanned::Empty);
         };
+        let len = u64::from(u32::from_le_bytes([l0, l1, l2, l3]));
+        if len > end - 16 {
+            return Ok(Scanned::Empty);
+        }
+        let mut body = Vec::new();
+        (&file).take(len).read_to_end(&mut body)?;
+        let sound = crc32fast::hash(&body) == u32::from_le_bytes([c0, c1, c2, c3]);
+        let Some(header) = Header::decode(body.as_slice()).ok().filter(|_| sound) else { return Ok(Scanned::Empty) };
         let Header { node_name, version, instance } = header;
         let decoder = Arc::new(Decoder { node_name, version, instance, correlate_policies });
-        let mut segment = Self { path, decoder, len: 16 + len, blocks: Vec::new() };
+        let mut segment = Self { path: path.into(), decoder, len: 16 + len, blocks: Vec::new() };
         let mut head = [0; HEAD];
         while segment.len + HEAD as u64 <= end {
             file.read_exact_at(&mut head, segment.len)?;
@@ -221,14 +236,23 @@ impl Segment {
             }
         }
         segment.len = end;
-        Ok(Some(segment))
+        Ok(Scanned::Segment(segment))
     }
+}
+
+/// Opens a file, none if it is a link or something else. Nobody waits for a writer of a pipe.
+fn open(path: &Path) -> io::Result<Option<File>> {
+    let file = match OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path) {
+        Err(error) if error.raw_os_error() == Some(ELOOP) => return Ok(None),
+        file => file?,
+    };
+    Ok(file.metadata()?.is_file().then_some(file))
 }
 
 /// A block that may be read.
 #[derive(Clone)]
 pub(crate) struct Stored {
-    pub(super) path: PathBuf,
+    pub(super) path: Arc<Path>,
     pub(super) block: Block,
     pub(crate) decoder: Arc<Decoder>,
 }
@@ -237,12 +261,18 @@ impl Stored {
     /// Reads it into memory: some hundred kilobytes. A file that has gone is empty.
     pub(crate) fn open(&self) -> io::Result<BlockReader> {
         let mut stored = vec![0; usize::try_from(self.block.len).unwrap_or_default()];
-        match File::open(&self.path) {
-            Ok(file) => file.read_exact_at(&mut stored, self.block.offset)?,
+        match open(&self.path) {
+            Ok(Some(file)) => file.read_exact_at(&mut stored, self.block.offset)?,
+            Ok(None) => stored.clear(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => stored.clear(),
             Err(error) => return Err(error),
         }
         Ok(BlockReader { stored, at: 0, lines: Vec::new(), read: 0, number: 0, decoder: Lines::default() })
+    }
+
+    /// Whether it may hold entries of these times, the ends included.
+    pub(crate) fn overlaps(&self, times: (i64, i64)) -> bool {
+        self.block.times.0 <= times.1 && self.block.times.1 >= times.0
     }
 
     /// The numbers of its entries.

@@ -17,7 +17,7 @@ fn limits(path: &Path, size: u64) -> Limits {
 
 fn history(limits: Limits, instance: u64) -> History {
     let history = History::new(limits, Arc::new(Decoder { instance, ..fixture::decoder() }));
-    history.folder.open(true).unwrap();
+    drop(history.folder.open(true).unwrap());
     history
 }
 
@@ -43,7 +43,7 @@ fn write(writer: &mut Writer, numbers: std::ops::Range<u64>, time: i64) {
 }
 
 fn all(history: &History) -> Vec<(u64, u64)> {
-    let blocks = history.select((i64::MIN, i64::MAX), 0..u64::MAX);
+    let blocks = history.select(0..u64::MAX);
     let read = |block: super::Stored| {
         let instance = block.decoder.instance;
         block.open().unwrap().map(move |(number, _)| (instance, number))
@@ -105,8 +105,8 @@ fn a_clock_that_was_set_back_hides_nothing() {
     write(&mut writer, 0..100, now);
     write(&mut writer, 100..200, now - 3600 * SECOND);
     let some = |times| -> Vec<u64> {
-        let blocks = history.select(times, 0..u64::MAX);
-        blocks.into_iter().flat_map(|block| block.open().unwrap()).map(|(number, _)| number).collect()
+        let blocks = history.select(0..u64::MAX).into_iter().filter(|block| block.overlaps(times));
+        blocks.flat_map(|block| block.open().unwrap()).map(|(number, _)| number).collect()
     };
     assert!(some((now - 3700 * SECOND, now - 3500 * SECOND)).contains(&150));
     assert!(some((now, now + SECOND)).contains(&50));
@@ -130,6 +130,55 @@ fn what_could_not_be_written_is_written_later_and_once() {
     std::fs::rename(dir.path().join("away"), &path).unwrap();
     write(&mut writer, 50..60, now());
     assert_eq!(all(&history), (0..60).map(|number| (1, number)).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_is_written_after_somebody_deleted_the_files_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let history = history(limits(dir.path(), 1 << 20), 1);
+    let mut writer = writer(&history);
+    write(&mut writer, 0..50, now());
+    std::fs::remove_file(dir.path().join(format!("{:016x}.flows", 0))).unwrap();
+    writer.push(50, &entry(50, now()));
+    assert!(writer.flush().unwrap_err().to_string().contains("deleted"));
+    write(&mut writer, 50..60, now());
+    assert_eq!(all(&history), (50..60).map(|number| (1, number)).collect::<Vec<_>>());
+}
+
+#[test]
+fn two_agents_do_not_write_to_one_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let [old, new] = [1, 2].map(|instance| {
+        let decoder = Arc::new(Decoder { instance, ..fixture::decoder() });
+        History::new(limits(dir.path(), 1 << 20), decoder)
+    });
+    let lock = old.folder.open(true).unwrap();
+    assert!(new.folder.open(true).unwrap_err().to_string().contains("another agent"));
+    assert!(!new.lags(0) && old.lags(0), "who does not write keeps nobody waiting");
+    write(&mut writer(&old), 0..10, now());
+    drop(lock);
+    let _lock = new.folder.open(true).unwrap();
+    assert_eq!(all(&new).len(), 10);
+}
+
+#[test]
+fn what_is_no_file_of_ours_keeps_nobody_from_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    write(&mut writer(&history(limits(dir.path(), 1 << 20), 1)), 0..10, now());
+    let path = |id: u64| dir.path().join(format!("{id:016x}.flows"));
+    std::fs::create_dir(path(100)).unwrap();
+    std::os::unix::fs::symlink(path(0), path(101)).unwrap();
+    std::os::unix::fs::symlink("/nowhere", path(102)).unwrap();
+    let pipe = std::process::Command::new("mkfifo").arg(path(103)).status().unwrap();
+    assert!(pipe.success());
+    std::fs::write(path(104), "CILFLOW2 of a later version").unwrap();
+    std::fs::write(path(u64::MAX), "CILFLOW1").unwrap();
+    let again = history(limits(dir.path(), 1 << 20), 2);
+    assert_eq!(all(&again), (0..10).map(|number| (1, number)).collect::<Vec<_>>(), "each once");
+    assert!([100, 104].iter().all(|id| path(*id).exists()));
+    write(&mut writer(&again), 0..1, now());
+    assert!(path(105).exists());
+    assert_eq!(super::read_history(dir.path()).unwrap().count(), 11);
 }
 
 #[test]

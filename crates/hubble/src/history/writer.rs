@@ -8,7 +8,7 @@ use crate::decode::Decoder;
 use crate::store::Entry;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -75,6 +75,9 @@ impl Writer {
             Some(open) => open,
             None => self.file.insert(Open::create(&self.folder, &self.decoder)?),
         };
+        if open.file.metadata()?.nlink() == 0 {
+            return Err(io::Error::other("somebody deleted the file that was written to"));
+        }
         open.file.write_all(&bytes)?;
         self.folder.note(open.id, &chunk);
         open.len += bytes.len() as u64;
@@ -120,7 +123,6 @@ impl Open {
             let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
             match file {
                 Ok(file) => return Self::begin(id, file, path, folder, decoder),
-                // An agent that ends while the next one begins.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
             }
@@ -135,7 +137,7 @@ impl Open {
             return Err(error);
         }
         let len = header.len() as u64;
-        folder.add(id, Segment { path, decoder: Arc::clone(decoder), len, blocks: Vec::new() });
+        folder.add(id, Segment { path: path.into(), decoder: Arc::clone(decoder), len, blocks: Vec::new() });
         Ok(Self { id, file, len })
     }
 }

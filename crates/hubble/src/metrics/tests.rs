@@ -134,6 +134,45 @@ fn a_metric_has_so_many_series_and_says_what_it_left_out() {
 }
 
 #[test]
+fn series_of_pods_that_are_gone_make_room_after_two_looks() {
+    let metrics = Metrics::new(of_all_flows(&plugins("drop:sourceContext=pod|ip")), 2);
+    let denied = flows().into_iter().next_back().unwrap();
+    let mut of_nobody = denied.clone();
+    *of_nobody.source.as_mut().unwrap() = Endpoint::default();
+    metrics.count(&denied);
+    metrics.count(&of_nobody);
+    let shown = || samples(&metrics).iter().filter(|line| line.starts_with("hubble_drop_total{")).count();
+    metrics.forget_pods(|pod| pod.to_string() == "shop/db-0");
+    metrics.forget_pods(|_| false);
+    // It was back in between.
+    metrics.forget_pods(|_| true);
+    metrics.forget_pods(|_| false);
+    assert_eq!(shown(), 2);
+    metrics.forget_pods(|_| false);
+    assert_eq!(shown(), 1);
+    let mut next = denied;
+    next.source.as_mut().unwrap().pod_name = "db-1".to_owned();
+    metrics.count(&next);
+    assert_eq!(shown(), 2, "there is room again");
+}
+
+#[test]
+fn labels_that_are_too_long_for_a_metric_are_left_out_and_none_can_end_a_line() {
+    let metrics = Metrics::new(of_all_flows(&plugins("drop:sourceContext=identity")), MOST);
+    let mut denied = flows().into_iter().next_back().unwrap();
+    for n in 0..10 {
+        denied.source.as_mut().unwrap().labels = vec![format!("k8s:a{n}={}", "x".repeat(1 << 20))];
+        metrics.count(&denied);
+    }
+    let text = samples(&metrics).join("\n");
+    assert!(text.len() < 9 << 20, "{} bytes", text.len());
+    assert!(text.contains("hubble_metrics_samples_left_out_total{metric=\"hubble_drop\"} 3"));
+    denied.source.as_mut().unwrap().labels = vec!["a\"} 1\nhubble_evil 7\\".to_owned()];
+    metrics.count(&denied);
+    assert!(!metrics.render().lines().any(|line| line.starts_with("hubble_evil")));
+}
+
+#[test]
 fn lost_events_are_counted_by_where_they_were_lost() {
     let metrics = Metrics::new(of_all_flows(&plugins("drop")), MOST);
     for (source, num_events_lost) in [(LostEventSource::HubbleRingBuffer, 3), (LostEventSource::PerfEventRingBuffer, 4)]

@@ -1,24 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Reading flows out of the store for one client: first what only the disk has, then the ring.
+//! Serves flows to one client: first what only the disk has, then the ring.
+//!
+//! They are read in batches, by threads of which there are few: whatever clients ask for, and however many they are, they take no more
+//! processors than that, and one that does not read holds no more than two batches.
 
-mod past;
+mod cursor;
+mod lost;
+mod reader;
+mod search;
+#[cfg(test)]
+mod tests;
+mod workers;
 
-use crate::decode::Decoder;
-use crate::decode::Record;
 use crate::filter::Filters;
-use crate::history::Stored;
+use crate::history::History;
 use crate::mask::Mask;
-use crate::proto::flow::{Flow, LostEvent, LostEventSource};
+use crate::proto::flow::Flow;
 use crate::proto::observer::GetFlowsResponse;
-use crate::proto::observer::get_flows_response::ResponseTypes;
-use crate::proto::timestamp;
-use crate::ring::Read;
-use crate::store::{Entry, Store, lost, now};
+use crate::store::Store;
+use reader::{Next, Reader};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, Sender};
-use tokio::time::Instant;
-use tonic::Status;
+use tokio::time::sleep_until;
+pub(crate) use workers::Workers;
 
 /// What a client asked for.
 pub(crate) struct Query {
@@ -36,88 +41,68 @@ pub(crate) struct Query {
 /// The client went away.
 struct Gone;
 
-/// Responses buffered for a slow client.
-const QUEUE: usize = 64;
+/// Responses that were made together.
+pub(crate) type Batch = Vec<GetFlowsResponse>;
 
 /// Serves a client's request until it is complete or the client goes away.
-pub(crate) fn subscribe(
-    store: Arc<Store>,
-    query: Query,
-    lost_interval: Duration,
-) -> Receiver<Result<GetFlowsResponse, Status>> {
-    let (sender, receiver) = tokio::sync::mpsc::channel(QUEUE);
-    tokio::spawn(stream(store, query, lost_interval, sender));
+pub(crate) fn subscribe(store: Arc<Store>, query: Query, lost_interval: Duration, workers: Workers) -> Receiver<Batch> {
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    tokio::spawn(async move {
+        let reader = Reader::new(Arc::clone(&store), query, lost_interval);
+        // The client is gone.
+        let _ = serve(&store, reader, &workers, &sender).await;
+    });
     receiver
 }
 
-async fn stream(
-    store: Arc<Store>,
-    query: Query,
-    lost_interval: Duration,
-    sender: Sender<Result<GetFlowsResponse, Status>>,
-) {
-    let (_, end) = store.bounds();
-    let start = start(&store, &query, end).await;
-    let left = if query.follow || query.number == 0 { u64::MAX } else { query.number };
-    let lost = Lost { interval: lost_interval, sent: None, count: 0, first: 0 };
-    let mut reader = Reader { store: &store, query: &query, sender: &sender, left, lost };
-    // The client is gone.
-    let _ = reader.run(start, end).await;
-}
-
-/// Where to begin: an event of the ring, and how many of its flows to pass over; before it, what the disk has.
-#[derive(Clone, Default)]
-struct Position {
-    past: Vec<Stored>,
-    /// How many entries of the first of these to pass over.
-    entries: usize,
-    number: u64,
-    skip: usize,
-}
-
-async fn start(store: &Store, query: &Query, end: u64) -> Position {
-    let (oldest, _) = store.bounds();
-    let number = match query.since {
-        Some(time) => return past::since(store, query, time, oldest),
-        None if query.asks_for_all() => return past::since(store, query, i64::MIN, oldest),
-        None if query.first || (query.number == 0 && !query.follow) => oldest,
-        None if query.number == 0 => end,
-        None => return rewind(store, query, end).await,
-    };
-    Position { number, ..Position::default() }
-}
-
-/// Where the last `query.number` matching flows begin.
-async fn rewind(store: &Store, query: &Query, end: u64) -> Position {
-    let mut missing = query.number;
-    let mut number = end;
-    while let Some(before) = number.checked_sub(1) {
-        let Read::Entry(entry) = store.read(before) else { break };
-        number = before;
-        let Entry::Event(record) = entry else { continue };
-        if let Some(skip) = last(&store.decoder, number, &record, query, &mut missing) {
-            return Position { number, skip, ..Position::default() };
-        }
-        pause(number).await;
+async fn serve(store: &Store, mut reader: Reader, workers: &Workers, sender: &Sender<Batch>) -> Result<(), Gone> {
+    loop {
+        let arrived = store.arrived.notified();
+        let batch = match reader.next() {
+            Next::Batch => {
+                let read = workers.run(move || {
+                    let batch = reader.read();
+                    (reader, batch)
+                });
+                let batch;
+                (reader, batch) = unless_gone(sender, read).await?.ok_or(Gone)?;
+                batch
+            }
+            Next::Event => {
+                let due = reader.report_due();
+                let timer = async {
+                    match due {
+                        Some(due) => sleep_until(due).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                let wait = async { tokio::select!(() = arrived => {}, () = timer => {}) };
+                unless_gone(sender, wait).await?;
+                reader.report(false)
+            }
+            Next::Disk(number) => {
+                if let Some(history) = &store.history {
+                    unless_gone(sender, history.reaches(number)).await?;
+                }
+                reader.waited_for(number);
+                Batch::new()
+            }
+            Next::End => {
+                return send(sender, reader.report(true)).await;
+            }
+        };
+        send(sender, batch).await?;
     }
-    past::rewind(store, query, number, missing).await
 }
 
-/// Counts the flows of an event that are wanted, from its last on; when none is missing any more, how many are before that.
-fn last(decoder: &Decoder, number: u64, record: &Record, query: &Query, missing: &mut u64) -> Option<usize> {
-    for (index, flow) in decoder.decode(number, record).iter().enumerate().rev() {
-        *missing -= u64::from(query.wants(flow, record.time));
-        if *missing == 0 {
-            return Some(index);
-        }
-    }
-    None
+async fn send(sender: &Sender<Batch>, batch: Batch) -> Result<(), Gone> {
+    if batch.is_empty() { Ok(()) } else { sender.send(batch).await.map_err(|_| Gone) }
 }
 
-/// Yields now and then, however many events do not match.
-async fn pause(number: u64) {
-    if number.is_multiple_of(64) {
-        tokio::task::yield_now().await;
+async fn unless_gone<T>(sender: &Sender<Batch>, future: impl Future<Output = T>) -> Result<T, Gone> {
+    tokio::select! {
+        done = future => Ok(done),
+        () = sender.closed() => Err(Gone),
     }
 }
 
@@ -147,140 +132,9 @@ impl Query {
         self.since.is_none() && !self.first && unbounded
     }
 
-    /// Whether it asks for more than the ring and what comes: for a time, or for the last so many.
-    fn reaches_back(&self) -> bool {
-        self.since.is_some() || self.until.is_some() || (self.number > 0 && !self.first)
-    }
-}
-
-struct Reader<'a> {
-    store: &'a Store,
-    query: &'a Query,
-    sender: &'a Sender<Result<GetFlowsResponse, Status>>,
-    left: u64,
-    lost: Lost,
-}
-
-impl Reader<'_> {
-    async fn run(&mut self, start: Position, end: u64) -> Result<(), Gone> {
-        let mut number = start.number;
-        let mut skip = if start.past.is_empty() { start.skip } else { 0 };
-        self.past(start, 0..number).await?;
-        while self.left > 0 && (self.query.follow || number < end) {
-            let arrived = self.store.arrived.notified();
-            match self.store.read(number) {
-                Read::Entry(entry) => {
-                    // One that follows has all it asked for; else a clock may have been set back since.
-                    if self.query.follow && self.query.until.is_some_and(|until| entry.time() > until) {
-                        break;
-                    }
-                    self.entry(&self.store.decoder, number, &entry, skip).await?;
-                    number += 1;
-                    skip = 0;
-                }
-                Read::Lost { count, oldest } => {
-                    if number < end
-                        && let Some(reached) = self.catch_up(number..oldest).await?
-                    {
-                        number = reached;
-                        continue;
-                    }
-                    self.lost.add(count);
-                    self.report(false).await?;
-                    number = oldest;
-                    skip = 0;
-                }
-                Read::End => {
-                    self.wait(arrived).await?;
-                }
-            }
-            pause(number).await;
-        }
-        self.report(true).await
-    }
-
-    /// Waits for the next event, the time to report lost ones, or the end of the client.
-    async fn wait(&mut self, arrived: impl Future<Output = ()>) -> Result<(), Gone> {
-        let due = self.lost.due();
-        tokio::select! {
-            () = arrived => Ok(()),
-            () = self.sender.closed() => Err(Gone),
-            () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.report(false).await,
-        }
-    }
-
-    async fn entry(&mut self, decoder: &Decoder, number: u64, entry: &Entry, skip: usize) -> Result<(), Gone> {
-        if !self.query.is_of_time(entry.time()) {
-            return Ok(());
-        }
-        match entry {
-            Entry::Event(record) => {
-                for flow in decoder.decode(number, record).into_iter().skip(skip) {
-                    if self.left > 0 && self.query.wants(&flow, record.time) {
-                        self.left -= 1;
-                        let time = record.time;
-                        let flow =
-                            self.query.mask.as_ref().map_or_else(|| flow.clone(), |mask| mask.apply(flow.clone()));
-                        self.send(time, ResponseTypes::Flow(flow)).await?;
-                    }
-                }
-                Ok(())
-            }
-            Entry::Lost { time, count } => self.send(*time, ResponseTypes::LostEvents(lost(*time, *count))).await,
-        }
-    }
-
-    /// Tells the client how many events it missed, unless it was just told.
-    async fn report(&mut self, last: bool) -> Result<(), Gone> {
-        match self.lost.take(last) {
-            Some(lost) => self.send(now(), ResponseTypes::LostEvents(lost)).await,
-            None => Ok(()),
-        }
-    }
-
-    async fn send(&self, time: i64, response: ResponseTypes) -> Result<(), Gone> {
-        let response = GetFlowsResponse {
-            node_name: self.store.decoder.node_name.clone(),
-            time: Some(timestamp(time)),
-            response_types: Some(response),
-        };
-        self.sender.send(Ok(response)).await.map_err(|_| Gone)
-    }
-}
-
-/// Lost events not yet reported to the client.
-struct Lost {
-    interval: Duration,
-    sent: Option<Instant>,
-    count: u64,
-    first: i64,
-}
-
-impl Lost {
-    fn add(&mut self, count: u64) {
-        if self.count == 0 {
-            self.first = now();
-        }
-        self.count += count;
-    }
-
-    /// When the next report may be sent, if there is something to report.
-    fn due(&self) -> Option<Instant> {
-        (self.count > 0).then(|| self.sent.map_or_else(Instant::now, |sent| sent + self.interval))
-    }
-
-    fn take(&mut self, last: bool) -> Option<LostEvent> {
-        let due = self.due()?;
-        if !last && due > Instant::now() {
-            return None;
-        }
-        self.sent = Some(Instant::now());
-        Some(LostEvent {
-            source: LostEventSource::HubbleRingBuffer.into(),
-            num_events_lost: std::mem::take(&mut self.count),
-            cpu: None,
-            first: Some(timestamp(self.first)),
-            last: Some(timestamp(now())),
-        })
+    /// The history, if it asks for more than the ring and what comes: for a time, or for the last so many.
+    fn history<'a>(&self, store: &'a Store) -> Option<&'a History> {
+        let reaches_back = self.since.is_some() || self.until.is_some() || (self.number > 0 && !self.first);
+        store.history.as_ref().filter(|_| reaches_back)
     }
 }

@@ -256,6 +256,16 @@ async fn status_namespaces_and_version_are_told() {
 }
 
 #[tokio::test]
+async fn strangers_numbers_on_the_wire_are_not_remembered() {
+    let node = Node::start(7).await;
+    for identity in 5000..6000 {
+        node.outputs.sink.push(&Event { src_identity: identity, time: monotonic(), ..fixture::denied_syn() });
+    }
+    let store = node.outputs.status.store.as_ref().unwrap();
+    assert_eq!(store.identities(), 1, "that of the destination");
+}
+
+#[tokio::test]
 async fn health_is_serving_for_the_names_that_clients_ask() {
     use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
     let node = Node::start(7).await;
@@ -309,4 +319,29 @@ async fn when_it_is_off_events_are_dropped_and_nothing_is_served() {
     let outputs = crate::start(Config::default(), inputs(&writers), &tasks);
     outputs.sink.push(&fixture::allowed_syn());
     assert!(outputs.status.figures().is_none() && tasks.list().is_empty());
+}
+
+#[tokio::test]
+async fn a_request_that_asks_for_too_much_is_refused_in_words_that_arrive() {
+    let node = Node::start(7).await;
+    let refused = async |filters: Vec<FlowFilter>| {
+        let request = GetFlowsRequest { whitelist: filters, ..GetFlowsRequest::default() };
+        let error = node.client().get_flows(request).await.unwrap_err();
+        assert_eq!(error.code(), Code::InvalidArgument, "{error:?}");
+        error.message().to_owned()
+    };
+    let filter = FlowFilter { verdict: vec![2], ..FlowFilter::default() };
+    assert_eq!(refused(vec![filter; 30_000]).await, "filters: 90000 bytes are more than 65536");
+    let (names, urls) = (vec!["a".to_owned(); 50], vec!["b".to_owned(); 51]);
+    let filter = FlowFilter { source_fqdn: names, http_url: urls, ..FlowFilter::default() };
+    assert_eq!(refused(vec![filter]).await, "filters: 101 patterns and expressions are more than 100");
+    let filter = FlowFilter { dns_query: vec![r"\w{1000}".to_owned()], ..FlowFilter::default() };
+    assert!(refused(vec![filter]).await.contains("dns_query"));
+    // What is quoted travels in a header.
+    let filter = FlowFilter { source_ip: vec!["é".repeat(30_000)], ..FlowFilter::default() };
+    assert!(refused(vec![filter]).await.contains("source_ip"));
+    let paths = vec!["x".repeat(1_000_000)];
+    let request = GetFlowsRequest { field_mask: Some(prost_types::FieldMask { paths }), ..GetFlowsRequest::default() };
+    let error = node.client().get_flows(request).await.unwrap_err();
+    assert!(error.code() == Code::InvalidArgument && error.message().contains("field_mask"), "{error:?}");
 }

@@ -35,7 +35,7 @@ impl Copies {
             return Ok(text.map(|text| BTreeMap::from([("ca.crt".to_owned(), ByteString(text.into_bytes()))])));
         }
         let secret = self.client.namespaced::<Secret>(namespace).get_opt(name).await?;
-        Ok(secret.and_then(|secret| secret.data))
+        Ok(secret.and_then(|secret| secret.data).map(|data| copy.content(data)))
     }
 
     async fn remove(&self, name: &str) -> Result<(), Error> {

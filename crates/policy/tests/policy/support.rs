@@ -177,6 +177,7 @@ impl Tables {
             workload: None,
             named_ports: ports,
             host_ports: vec![],
+            ready: true,
             ended: false,
         });
         self.endpoints.insert(Endpoint {

@@ -34,6 +34,8 @@ impl Refusal {
     pub(super) const CUT_OFF: Self = Self::new(StatusCode::BAD_GATEWAY, "cut-off", "the backend gave no answer");
     pub(super) const TIMED_OUT: Self =
         Self::new(StatusCode::GATEWAY_TIMEOUT, "timeout", "the backend did not answer in time");
+    pub(super) const LOOP: Self =
+        Self::new(StatusCode::LOOP_DETECTED, "loop", "the request comes back again and again");
     pub(super) const BODY_TOO_LARGE: Self =
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "the body is larger than allowed");
     pub(super) const BODY_TIMED_OUT: Self =
@@ -96,11 +98,12 @@ pub(super) fn redirect(
     let own = if client.is_tls() { Scheme::HTTPS } else { Scheme::HTTP };
     let scheme = redirect.scheme.as_ref().unwrap_or(&own);
     let host = redirect.host.as_deref().unwrap_or(&inbound.host);
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
     let default = if *scheme == Scheme::HTTPS { 443 } else { 80 };
     let port = match (redirect.port, &redirect.scheme) {
         (Some(port), _) => port,
         (None, Some(_)) => default,
-        (None, None) => client.peer.local.port(),
+        (None, None) => client.port,
     };
     let port = if port == default { String::new() } else { format!(":{port}") };
     let uri = &inbound.head.uri;

@@ -2,6 +2,7 @@
 //! Bodies on their way. Nothing of them is kept but what is under way, and each may stand still only so long.
 
 use super::record::Record;
+use super::unread;
 use crate::upstream::Checkout;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -258,13 +259,20 @@ impl Body for ResponseBody {
         let frame = match &mut this.source {
             Source::Whole(bytes) if bytes.is_empty() => None,
             Source::Whole(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
-            Source::Backend { moving, .. } => ready!(moving.poll_frame(cx)),
+            Source::Backend { moving, .. } => match moving.poll_frame(cx) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => {
+                    unread::starved();
+                    return Poll::Pending;
+                }
+            },
         };
         match (&frame, &mut this.record) {
             (Some(Ok(frame)), Some(record)) => record.sent(frame.data_ref().map_or(0, Bytes::len)),
             (Some(Err(error)), Some(record)) => record.cut_off(*error),
             _ => {}
         }
+        unread::offered();
         // With a known length, nobody asks for more than the last frame.
         if frame.is_none() || this.is_end_stream() {
             this.source.end();

@@ -2,18 +2,21 @@
 //! A client's connection in which HTTP is spoken.
 
 use super::handle;
+use super::unread::{self, Streams};
+use super::upgrade::Joined;
 use crate::metrics::ListenerMetrics;
 use crate::proxy_protocol::Peer;
 use crate::rewind::Rewind;
-use crate::serving::Shared;
+use crate::serving::{Shared, TlsSite};
 use crate::timed::{Activity, Patience, Timed};
 use http::header::{CONNECTION, HeaderValue};
 use http::{Request, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use l7::{Limits, Name};
+use parking_lot::Mutex;
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
@@ -38,16 +41,29 @@ pub(crate) struct Client {
     pub(crate) metrics: Arc<ListenerMetrics>,
     pub(crate) limits: Limits,
     pub(crate) peer: Peer,
-    /// The name in the hello, if TLS ended here; empty if there was none in it.
-    pub(crate) tls_name: Option<Arc<str>>,
+    /// The port that it has connected to, as it knows it.
+    pub(crate) port: u16,
+    /// What TLS has ended as, if it ended here.
+    pub(crate) tls: Option<Terminated>,
     pub(crate) activity: Arc<Activity>,
     /// No further request is taken.
     pub(crate) last: CancellationToken,
+    /// What the connection has become instead.
+    pub(crate) upgraded: Mutex<Option<Joined>>,
+}
+
+/// TLS that has ended here.
+#[derive(Clone, Debug)]
+pub(crate) struct Terminated {
+    /// The name in the hello; empty if there was none in it.
+    pub(crate) name: Arc<str>,
+    /// What was served under that name.
+    pub(crate) site: Arc<TlsSite>,
 }
 
 impl Client {
     pub(super) fn is_tls(&self) -> bool {
-        self.tls_name.is_some()
+        self.tls.is_some()
     }
 
     pub(super) fn scheme(&self) -> &'static str {
@@ -75,7 +91,14 @@ where
         },
     };
     let io = TokioIo::new(Timed::new(stream, Arc::clone(&client.activity), client.patience(http2)));
-    if http2 { serve_http2(client, io).await } else { serve_http1(client, io).await }
+    if http2 {
+        return serve_http2(client, io).await;
+    }
+    serve_http1(Arc::clone(&client), io).await;
+    let upgraded = client.upgraded.lock().take();
+    if let Some(Joined(joined)) = upgraded {
+        joined.await;
+    }
 }
 
 fn is_http2(bytes: &[u8]) -> Option<bool> {
@@ -115,7 +138,7 @@ async fn serve_http2<T>(client: Arc<Client>, io: TokioIo<T>)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+    let mut builder = http2::Builder::new(Streams { idle: client.limits.idle });
     builder.max_concurrent_streams(client.limits.streams).max_header_list_size(client.limits.header_bytes);
     builder
         .max_send_buf_size(SEND_BUFFER)
@@ -146,6 +169,7 @@ async fn answer(
     if client.limits.requests_per_connection.is_some_and(|most| client.activity.begun() as u64 >= most) {
         client.last.cancel();
     }
+    unread::offered();
     if client.last.is_cancelled() && !http2 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }

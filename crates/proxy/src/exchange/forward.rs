@@ -7,11 +7,11 @@ use super::connection::Client;
 use super::inbound::{Inbound, strip};
 use super::record::Record;
 use super::{mirror, persistence, upgrade};
-use crate::route::{FilterSet, Forwarding, Found, Weighted, pick};
+use crate::route::{Forwarding, Found, NewPath, Weighted, pick};
 use crate::serving::Serving;
 use crate::upstream::{Checkout, ConnectError, Endpoint, Sent, Speak, Upstream};
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
@@ -86,7 +86,7 @@ impl Forward<'_> {
             Some(limit) => timeout(limit, work).await.map_err(|_| Refusal::TIMED_OUT)??,
             None => work.await?,
         };
-        let mut response = self.outbound(response, checkout, upgrade.map(|(_, asked)| asked))?;
+        let mut response = self.outbound(response, checkout, upgrade.map(|(_, asked)| asked), record)?;
         if let Some(held_by) = held_by.filter(|_| token != Some(endpoint.token)) {
             persistence::give(held_by, endpoint.token, self.client.is_tls(), response.headers_mut());
         }
@@ -132,13 +132,14 @@ impl Forward<'_> {
             if let Some(host) = &filters.rewrite.host {
                 request.headers_mut().insert(HOST, host.clone());
             }
-            self.rewrite(filters, request)?;
         }
-        Ok(())
+        // The match was about the path of the request: another one in its place is put there once.
+        let path =
+            [&backend.filters, &self.found.route.filters].into_iter().find_map(|filters| filters.rewrite.path.as_ref());
+        path.map_or(Ok(()), |path| self.rewrite(path, request))
     }
 
-    fn rewrite(&self, filters: &FilterSet, request: &mut Request<RequestBody>) -> Result<(), Refusal> {
-        let Some(path) = &filters.rewrite.path else { return Ok(()) };
+    fn rewrite(&self, path: &NewPath, request: &mut Request<RequestBody>) -> Result<(), Refusal> {
         let uri = request.uri();
         let mut path = path.of(uri.path(), self.found.prefix);
         if let Some(query) = uri.query() {
@@ -183,7 +184,7 @@ impl Forward<'_> {
                 }
                 Attempt::Unreached(unsent, error) => {
                     tracing::debug!(endpoint = %endpoint.address, %error, "an endpoint is left out for a while");
-                    endpoint.fail();
+                    endpoint.unreached(&error);
                     self.client.shared.metrics.unreached.inc();
                     retries.unreached += 1;
                     if retries.unreached >= UNREACHED {
@@ -254,6 +255,7 @@ impl Forward<'_> {
         mut response: Response<Incoming>,
         checkout: Checkout,
         upgrade: Option<OnUpgrade>,
+        record: &mut Record,
     ) -> Result<Response<ResponseBody>, Refusal> {
         *response.version_mut() = Version::HTTP_11;
         let protocol = response.headers().get(UPGRADE).cloned();
@@ -263,7 +265,7 @@ impl Forward<'_> {
             return Ok(response.map(|body| ResponseBody::from_backend(body, idle, checkout)));
         }
         let (Some(upgrade), Some(protocol)) = (upgrade, protocol) else { return Err(Refusal::CUT_OFF) };
-        upgrade::agree(self.client, upgrade, &mut response);
+        upgrade::agree(self.client, upgrade, &mut response, (checkout, record.release()));
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
         response.headers_mut().insert(UPGRADE, protocol);
         Ok(response.map(|_| ResponseBody::whole("")))
@@ -360,6 +362,10 @@ pub(super) fn addressed(
     }
     if !checkout.is_http2() {
         *request.version_mut() = Version::HTTP_11;
+        // Some methods would lose a body that nothing tells of.
+        if !request.body().is_end_stream() && !request.headers().contains_key(CONTENT_LENGTH) {
+            request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
         *request.uri_mut() = Uri::from(path);
         return request;

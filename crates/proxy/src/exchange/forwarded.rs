@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What backends are told of the client: `X-Forwarded-*`, `X-Request-Id` and the like.
 
+use super::answer::Refusal;
 use super::connection::Client;
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use std::net::IpAddr;
@@ -12,6 +13,8 @@ const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 const EXTERNAL: HeaderName = HeaderName::from_static("x-envoy-external-address");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// How many may have passed a request on.
+const MOST_HOPS: usize = 16;
 /// Longest request ID of a client that is passed on.
 const LONGEST_ID: usize = 128;
 
@@ -29,25 +32,30 @@ pub(super) fn request_id(headers: &mut HeaderMap) -> HeaderValue {
     id
 }
 
-/// Tells of the client. What it says of itself is believed only if it is a proxy that is trusted.
-pub(super) fn tell(headers: &mut HeaderMap, client: &Client, trusted_hops: u32) {
+/// Tells of the client. What it says of itself is believed only if it is a proxy that is trusted. A request that too many have passed on
+/// comes from here itself.
+pub(super) fn tell(headers: &mut HeaderMap, client: &Client, trusted_hops: u32) -> Result<(), Refusal> {
     let address = client.peer.client.ip().to_canonical();
     let external = external(headers, address, trusted_hops);
     let text = address.to_string();
     let chain = headers.get_all(FOR).iter().filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(", ");
+    if chain.split(',').count() >= MOST_HOPS {
+        return Err(Refusal::LOOP);
+    }
     let chain = if chain.is_empty() { text } else { format!("{chain}, {text}") };
     put(headers, FOR, &chain);
     put(headers, EXTERNAL, &external.to_string());
     if trusted_hops > 0 {
         headers.entry(PROTO).or_insert(HeaderValue::from_static(client.scheme()));
-        return;
+        return Ok(());
     }
     headers.insert(PROTO, HeaderValue::from_static(client.scheme()));
     headers.remove(FORWARDED);
-    headers.insert(FORWARDED_PORT, client.peer.local.port().into());
+    headers.insert(FORWARDED_PORT, client.port.into());
     if let Some(host) = headers.get(HOST).cloned() {
         headers.insert(FORWARDED_HOST, host);
     }
+    Ok(())
 }
 
 /// The address of who is outside: as many from the right as there are trusted proxies.

@@ -6,13 +6,15 @@ use super::connection::Client;
 use super::forwarded;
 use super::upgrade;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
+    UPGRADE,
 };
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
 use http::{Method, Request, StatusCode, Uri, Version};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
+use std::borrow::Cow;
 
 /// Longest host name.
 const LONGEST_HOST: usize = 253;
@@ -57,6 +59,7 @@ impl Inbound {
         let path = plain_path(&head.uri)?;
         head.uri = Uri::from(path);
         strip(&mut head.headers);
+        join_cookies(&mut head.headers);
         // With HTTP/2, the host is no header.
         head.headers.insert(HOST, authority.unwrap_or(HeaderValue::from_static("")));
         head.headers.remove(EXPECT);
@@ -65,8 +68,8 @@ impl Inbound {
     }
 
     /// Tells the backend of the client.
-    pub(super) fn forwarded(&mut self, client: &Client, trusted_hops: u32) {
-        forwarded::tell(&mut self.head.headers, client, trusted_hops);
+    pub(super) fn forwarded(&mut self, client: &Client, trusted_hops: u32) -> Result<(), Refusal> {
+        forwarded::tell(&mut self.head.headers, client, trusted_hops)
     }
 }
 
@@ -98,40 +101,71 @@ fn host_of(authority: Option<&HeaderValue>) -> Result<String, Refusal> {
     Ok(host.to_ascii_lowercase())
 }
 
-/// Path and query without `.` and `..`, so that routes and backends speak of the same path.
+/// Path and query in the one way to write them (RFC 3986, 6.2.2): without `.` and `..`, and what need not be encoded is not. So routes and
+/// backends speak of the same path. A backslash, which some backends take for a slash, is in no path.
 fn plain_path(uri: &Uri) -> Result<PathAndQuery, Refusal> {
     let path = uri.path_and_query().ok_or(bad("the request has no path"))?;
     if !path.as_str().starts_with('/') {
         return if path == "*" { Ok(path.clone()) } else { Err(bad("the path does not begin with /")) };
     }
-    match path.path().split('/').any(is_dots) {
-        false => Ok(path.clone()),
-        true => without_dots(path).try_into().map_err(|_| bad("the path is malformed")),
+    if path.path().contains('\\') {
+        return Err(bad("the path is malformed"));
     }
+    let decoded = decoded(path.path()).ok_or(bad("the path is malformed"))?;
+    if decoded == path.path() && !decoded.split('/').any(is_dots) {
+        return Ok(path.clone());
+    }
+    let query = path.query().map(|query| format!("?{query}")).unwrap_or_default();
+    format!("{}{query}", without_dots(&decoded)).try_into().map_err(|_| bad("the path is malformed"))
 }
 
-fn without_dots(path: &PathAndQuery) -> String {
+/// Without the encoding of characters that mean nothing but themselves. Nothing if a percent sign encodes nothing: what follows it could
+/// make an encoding of it.
+fn decoded(path: &str) -> Option<Cow<'_, str>> {
+    let Some((first, rest)) = path.split_once('%') else { return Some(Cow::Borrowed(path)) };
+    let mut all = first.to_owned();
+    for part in rest.split('%') {
+        let (hex, literal) = part.split_at_checked(2).filter(|(hex, _)| hex.bytes().all(|b| b.is_ascii_hexdigit()))?;
+        let byte = u8::from_str_radix(hex, 16).ok()?;
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            all.push(char::from(byte));
+        } else {
+            all.extend(["%", hex]);
+        }
+        all.push_str(literal);
+    }
+    Some(Cow::Owned(all))
+}
+
+fn without_dots(path: &str) -> String {
     let mut segments: Vec<&str> = Vec::new();
     let mut last_is_dots = false;
-    for segment in path.path().split('/').skip(1) {
+    for segment in path.split('/').skip(1) {
         last_is_dots = is_dots(segment);
-        match (last_is_dots, is_two_dots(segment)) {
-            (_, true) => drop(segments.pop()),
-            (true, false) => {}
-            (false, _) => segments.push(segment),
+        match segment {
+            ".." => drop(segments.pop()),
+            "." => {}
+            _ => segments.push(segment),
         }
     }
     let slash = if last_is_dots && !segments.is_empty() { "/" } else { "" };
-    let query = path.query().map(|query| format!("?{query}")).unwrap_or_default();
-    format!("/{}{slash}{query}", segments.join("/"))
+    format!("/{}{slash}", segments.join("/"))
 }
 
 fn is_dots(segment: &str) -> bool {
-    segment == "." || segment.eq_ignore_ascii_case("%2e") || is_two_dots(segment)
+    matches!(segment, "." | "..")
 }
 
-fn is_two_dots(segment: &str) -> bool {
-    ["..", ".%2e", "%2e.", "%2e%2e"].iter().any(|dots| segment.eq_ignore_ascii_case(dots))
+/// HTTP/2 may bring them apart, HTTP/1.1 may not (RFC 9113, 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut cookies = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+    if cookies.nth(1).is_none() {
+        return;
+    }
+    let all: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
+    }
 }
 
 /// Takes away what is for one connection only (RFC 9110, 7.6.1), and how the message was framed.
@@ -182,11 +216,30 @@ mod tests {
             ("/a/%2E%2e/b", "/b"),
             ("/a/.%2e", "/"),
             ("/a//../b", "/a/b"),
+            ("/%61/%2E%2E/%62%2f%7E%5a?%61", "/b%2f~Z?%61"),
             ("/a/...", "/a/..."),
             ("/a/.b", "/a/.b"),
         ];
         for (path, wanted) in rows {
             assert_eq!(plain(path), wanted, "{path}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_written_in_the_one_way_stays_as_it_is(path in "/([a./%2EeZ1f-]|%[0-9a-fA-F]{2}){0,12}") {
+            let path: PathAndQuery = path.parse().unwrap();
+            if let Ok(once) = plain_path(&path.into()) {
+                assert_eq!(plain_path(&once.clone().into()).unwrap(), once);
+                assert!(!once.path().split('/').any(|segment| matches!(segment, "." | "..")), "{once}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_path_with_an_encoding_that_is_none_is_refused() {
+        for path in ["/%", "/%6", "/%+1", "/a%zz", "/%%361dmin", "/a\\b"] {
+            assert!(plain_path(&path.parse().unwrap()).is_err(), "{path}");
         }
     }
 

@@ -42,7 +42,10 @@ pub(super) fn send(client: &Arc<Client>, serving: &Serving, mirrors: &[Mirror], 
 async fn exchange(upstream: Arc<Upstream>, request: Request<RequestBody>, client: Arc<Client>) {
     let (Some(_counted), Some(endpoint)) = (upstream.begin(), upstream.choose(&[])) else { return };
     let speak = super::forward::speak(&upstream, request.headers(), false);
-    let Ok(mut checkout) = Checkout::new(&endpoint, speak, client.peer).await else { return endpoint.fail() };
+    let mut checkout = match Checkout::new(&endpoint, speak, client.peer).await {
+        Ok(checkout) => checkout,
+        Err(error) => return endpoint.unreached(&error),
+    };
     let request = super::forward::addressed(request, &checkout, &upstream);
     if let Sent::Answered(response) = checkout.send(request).await
         && drain(response.into_body()).await

@@ -66,6 +66,11 @@ impl Record {
         self.cluster_request = Some(counted);
     }
 
+    /// What outlives the request counts itself.
+    pub(super) fn release(&mut self) -> Option<Counted> {
+        self.cluster_request.take()
+    }
+
     pub(super) fn refused(&mut self, refusal: &Refusal) {
         self.client.metrics.refused(refusal.reason);
         self.note(|entry| entry.reason = Some(refusal.reason));
@@ -101,7 +106,7 @@ impl Drop for Record {
         let (Some(mut entry), Some(log)) = (self.entry.take(), &self.client.shared.access) else { return };
         entry.listener = Some(self.client.listener.clone());
         entry.client = Some(self.client.peer.client);
-        entry.server_name.clone_from(&self.client.tls_name);
+        entry.server_name = self.client.tls.as_ref().map(|tls| Arc::clone(&tls.name));
         entry.status = self.status;
         entry.duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         if !self.complete && entry.reason.is_none() {

@@ -3,12 +3,16 @@
 
 use super::connection::Client;
 use crate::stream::join;
+use crate::upstream::Checkout;
+use crate::worker::Counted;
 use http::header::{CONNECTION, HeaderValue, UPGRADE};
 use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, on};
 use hyper_util::rt::TokioIo;
-use std::sync::Arc;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 
 /// What a client wants its connection to become. HTTP/2 in clear is not something to become: it would hide requests from this proxy.
 pub(super) fn asked(request: &mut Request<Incoming>) -> Option<(HeaderValue, OnUpgrade)> {
@@ -25,15 +29,28 @@ pub(super) fn asked(request: &mut Request<Incoming>) -> Option<(HeaderValue, OnU
     known.then(|| (protocol, on(request)))
 }
 
-/// Joins the two connections once both have become what was agreed.
-pub(super) fn agree(client: &Arc<Client>, asked: OnUpgrade, response: &mut Response<Incoming>) {
+/// Two connections that are to be joined, by the task of the client's. They count as what they were until they end.
+pub(crate) struct Joined(pub(super) Pin<Box<dyn Future<Output = ()> + Send>>);
+
+impl fmt::Debug for Joined {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Joined")
+    }
+}
+
+/// Has the two connections joined once both have become what was agreed.
+pub(super) fn agree(
+    client: &Client,
+    asked: OnUpgrade,
+    response: &mut Response<Incoming>,
+    held: (Checkout, Option<Counted>),
+) {
     let agreed = on(response);
     let idle = client.limits.idle;
-    let held = Arc::clone(client);
-    tokio::spawn(async move {
+    *client.upgraded.lock() = Some(Joined(Box::pin(async move {
         if let (Ok(client), Ok(backend)) = tokio::join!(asked, agreed) {
             join(TokioIo::new(client), TokioIo::new(backend), idle).await;
         }
         drop(held);
-    });
+    })));
 }

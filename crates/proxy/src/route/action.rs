@@ -5,9 +5,9 @@ use super::filter::{FilterSet, NewPath};
 use crate::budget::Budget;
 use crate::invalid::{InField, Invalid};
 use http::StatusCode;
-use http::header::{HeaderName, HeaderValue};
+use http::header::HeaderName;
 use http::uri::Scheme;
-use l7::{HttpForward, Mirror, Name, Persistence, Route, RouteAction, Target};
+use l7::{HttpForward, Mirror, Name, Persistence, Route, RouteAction, Target, syntax};
 use rand::Rng;
 use std::time::Duration;
 
@@ -168,15 +168,10 @@ impl HeldBy {
     fn parse(persistence: &Persistence) -> Result<Self, Invalid> {
         match persistence {
             Persistence::Cookie { name, lifetime } => {
-                // A name with separators would break the cookies of others.
-                let token = !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic() && !b"=;,\"\\ ".contains(&b));
-                HeaderValue::from_str(name).in_field("persistence.cookie")?;
-                match token {
-                    true => Ok(Self::Cookie { name: name.clone(), lifetime: *lifetime }),
-                    false => Err(Invalid::new("persistence.cookie", format!("{name:?} is no name of a cookie"))),
-                }
+                syntax::cookie_name(name).in_field("persistence.cookie")?;
+                Ok(Self::Cookie { name: name.clone(), lifetime: *lifetime })
             }
-            Persistence::Header(name) => Ok(Self::Header(name.parse().in_field("persistence.header")?)),
+            Persistence::Header(name) => Ok(Self::Header(syntax::header_name(name).in_field("persistence.header")?)),
         }
     }
 }
@@ -188,7 +183,7 @@ impl Redirect {
             return Err(Invalid::new("redirect.status", format!("{status} does not redirect")));
         }
         if let Some(host) = &redirect.host {
-            host.parse::<http::uri::Authority>().in_field("redirect.host")?;
+            syntax::authority(host).in_field("redirect.host")?;
         }
         Ok(Self {
             scheme: redirect.scheme.as_deref().map(|scheme| scheme.parse().in_field("redirect.scheme")).transpose()?,

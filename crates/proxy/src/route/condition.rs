@@ -4,12 +4,9 @@
 use crate::invalid::{InField, Invalid};
 use http::header::{HeaderMap, HeaderName};
 use http::{Method, Uri};
-use l7::{RouteMatch, ValueMatch};
-use regex::{Regex, RegexBuilder};
+use l7::{RouteMatch, ValueMatch, syntax};
+use regex::Regex;
 use std::borrow::Cow;
-
-/// What an expression may take of memory once it is compiled; beyond it, its route is refused.
-const LARGEST_REGEX: usize = 256 << 10;
 
 /// Method, headers and query of a request that a route is for.
 #[derive(Debug, Default)]
@@ -30,7 +27,7 @@ impl Condition {
     pub(crate) fn parse(rule: &RouteMatch) -> Result<Self, Invalid> {
         let method = rule.method.as_deref().map(|method| method.parse().in_field("method")).transpose()?;
         let header = |(name, value): &(String, ValueMatch)| {
-            Ok((name.parse().in_field("headers")?, Value::parse(value, "headers")?))
+            Ok((syntax::header_name(name).in_field("headers")?, Value::parse(value, "headers")?))
         };
         let parameter = |(name, value): &(String, ValueMatch)| Ok((name.clone(), Value::parse(value, "query")?));
         Ok(Self {
@@ -51,7 +48,7 @@ impl Value {
     fn parse(value: &ValueMatch, field: &str) -> Result<Self, Invalid> {
         Ok(match value {
             ValueMatch::Exact(text) => Self::Exact(text.clone()),
-            ValueMatch::Regex(text) => Self::Regex(whole(text).in_field(field)?),
+            ValueMatch::Regex(text) => Self::Regex(syntax::expression(text).in_field(field)?),
             ValueMatch::Present => Self::Present,
         })
     }
@@ -63,13 +60,6 @@ impl Value {
             Self::Present => true,
         }
     }
-}
-
-/// An expression that must match all of a text.
-pub(crate) fn whole(text: &str) -> Result<Regex, regex::Error> {
-    // The expression on its own first, so that one that closes the group is refused.
-    RegexBuilder::new(text).size_limit(LARGEST_REGEX).build()?;
-    RegexBuilder::new(&format!("^(?:{text})$")).size_limit(LARGEST_REGEX).build()
 }
 
 /// All values of a header as one. What is not text is no value.

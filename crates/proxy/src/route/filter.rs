@@ -3,21 +3,8 @@
 
 use crate::invalid::{InField, Invalid};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
-use l7::{Filters, HeaderChanges, Origin, PathChange};
+use l7::{Filters, HeaderChanges, Origin, PathChange, syntax};
 use std::time::Duration;
-
-/// Headers that say how a message is framed or which connection it is for: no route may change them.
-const FRAMING: [&str; 9] = [
-    "connection",
-    "content-length",
-    "host",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
 
 /// What is changed on the way.
 #[derive(Debug, Default)]
@@ -34,17 +21,18 @@ impl FilterSet {
             request: Edits::parse(&filters.request, "filters.request")?,
             response: Edits::parse(&filters.response, "filters.response")?,
             rewrite: Rewrite {
-                host: filters.rewrite.host.as_deref().map(authority).transpose()?,
+                host: filters
+                    .rewrite
+                    .host
+                    .as_deref()
+                    .map(syntax::authority)
+                    .transpose()
+                    .in_field("filters.rewrite.host")?,
                 path: filters.rewrite.path.as_ref().map(NewPath::parse).transpose()?,
             },
             cors: filters.cors.as_ref().map(Cors::parse).transpose()?,
         })
     }
-}
-
-fn authority(host: &str) -> Result<HeaderValue, Invalid> {
-    host.parse::<http::uri::Authority>().in_field("filters.rewrite.host")?;
-    HeaderValue::from_str(host).in_field("filters.rewrite.host")
 }
 
 /// Changes of headers.
@@ -57,14 +45,8 @@ pub(crate) struct Edits {
 
 impl Edits {
     fn parse(changes: &HeaderChanges, field: &str) -> Result<Self, Invalid> {
-        let name = |name: &String| {
-            let name: HeaderName = name.parse().in_field(field)?;
-            match FRAMING.contains(&name.as_str()) {
-                true => Err(Invalid::new(field, format!("{name} is not for routes to change"))),
-                false => Ok(name),
-            }
-        };
-        let pair = |(n, value): &(String, String)| Ok((name(n)?, HeaderValue::from_str(value).in_field(field)?));
+        let name = |name: &String| syntax::changed_header(name).in_field(field);
+        let pair = |(n, value): &(String, String)| Ok((name(n)?, syntax::header_value(value).in_field(field)?));
         let pairs = |pairs: &[(String, String)]| pairs.iter().map(pair).collect::<Result<_, Invalid>>();
         Ok(Self {
             remove: changes.remove.iter().map(name).collect::<Result<_, _>>()?,
@@ -103,11 +85,7 @@ pub(crate) enum NewPath {
 impl NewPath {
     pub(crate) fn parse(change: &PathChange) -> Result<Self, Invalid> {
         let (PathChange::Full(text) | PathChange::Prefix(text)) = change;
-        let path = if text.starts_with('/') { text.clone() } else { format!("/{text}") };
-        path.parse::<http::uri::PathAndQuery>().in_field("path")?;
-        if path.contains(['?', '#']) {
-            return Err(Invalid::new("path", format!("{path:?} has a query")));
-        }
+        let path = syntax::path(text).in_field("path")?;
         Ok(match change {
             PathChange::Full(_) => Self::Full(path),
             PathChange::Prefix(_) => Self::Prefix(path.trim_end_matches('/').to_owned()),
@@ -146,7 +124,7 @@ impl Wildcard {
         if list.is_empty() {
             return Ok(Self::None);
         }
-        Ok(Self::List(HeaderValue::from_str(&list.join(", ")).in_field(field)?))
+        Ok(Self::List(syntax::header_value(&list.join(", ")).in_field(field)?))
     }
 }
 
@@ -192,9 +170,7 @@ impl Cors {
 impl OriginMatch {
     fn parse(origin: &Origin) -> Result<Self, Invalid> {
         let Origin::Of(text) = origin else { return Ok(Self::Any) };
-        let Some((scheme, host)) = text.split_once("://") else {
-            return Err(Invalid::new("cors.origins", format!("{text:?} has no scheme")));
-        };
+        let (scheme, host) = syntax::origin(text).in_field("cors.origins")?;
         Ok(match host.strip_prefix("*.") {
             Some(domain) => Self::Below { scheme: format!("{scheme}://"), rest: format!(".{domain}") },
             None => Self::Exact(text.clone()),

@@ -2,11 +2,11 @@
 //! Matches of one host, found by path.
 
 use super::action::RouteRule;
-use super::condition::{Condition, whole};
+use super::condition::Condition;
 use crate::invalid::{InField, Invalid};
 use http::{HeaderMap, Method, Uri};
 use imbl::HashMap;
-use l7::{Name, PathMatch, Precedence, RouteMatch};
+use l7::{Name, PathMatch, Precedence, RouteMatch, syntax};
 use regex::Regex;
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ impl Entry {
         let place = match &rule.path {
             PathMatch::Exact(path) => PathKey::Exact(absolute(path)?.into()),
             PathMatch::Prefix(path) => PathKey::Prefix(absolute(path)?.trim_end_matches('/').into()),
-            PathMatch::Regex(text) => PathKey::Regex(whole(text).in_field("path")?),
+            PathMatch::Regex(text) => PathKey::Regex(syntax::expression(text).in_field("path")?),
         };
         let condition = Arc::new(Condition::parse(rule)?);
         Ok(Self { precedence: Arc::new(rule.precedence.clone()), route: Arc::clone(route), place, condition })

@@ -34,6 +34,7 @@ fn listener() -> Object {
     Listener {
         name: "l".into(),
         address,
+        port: None,
         transparent: false,
         proxy_protocol: false,
         limits,
@@ -141,4 +142,48 @@ fn a_key_that_is_gone_is_neither_shown_nor_kept() {
     apply(&mut store, 2, false, Vec::new(), vec![gone.clone()]);
     assert!(store.credentials.certificates.is_empty() && store.good().get(&gone).is_none());
     assert!(store.serving().listeners.contains_key("l"), "its listener stays and shows nothing");
+}
+
+#[test]
+fn what_cannot_be_verified_is_refused_rather_than_spoken_to_as_before_until_it_can_be() {
+    let mut store = store();
+    let Object::Cluster(with_tls) = cluster() else { panic!() };
+    let mut in_clear = with_tls.as_ref().clone();
+    in_clear.tls = None;
+    apply(&mut store, 1, true, vec![in_clear.into()], Vec::new());
+    let spoken_to = |store: &Store| store.serving().upstreams.contains_key("c");
+    assert!(spoken_to(&store));
+    let told = faults(&apply(&mut store, 2, false, vec![cluster()], Vec::new()));
+    assert_eq!(told, ["cluster c: tls.trust: ca is not there"]);
+    assert!(!spoken_to(&store));
+    let (chain, _) = signed();
+    assert_eq!(faults(&apply(&mut store, 3, false, vec![anchors(&chain)], Vec::new())), [""; 0]);
+    assert!(spoken_to(&store));
+    let mut misnamed = with_tls.as_ref().clone();
+    misnamed.tls.as_mut().unwrap().hostname = format!("{}.test", "a".repeat(64));
+    assert_eq!(apply(&mut store, 4, false, vec![misnamed.into()], Vec::new()).faults.len(), 1);
+    assert!(!spoken_to(&store));
+}
+
+#[test]
+fn a_listener_that_waits_for_its_authorities_lets_nobody_in_and_keeps_the_rest() {
+    let mut store = store();
+    let (chain, key) = signed();
+    apply(&mut store, 1, true, vec![certificate(&chain, &key), listener()], Vec::new());
+    let Object::Listener(open) = listener() else { panic!() };
+    let mut strict = open.as_ref().clone();
+    let Serve::Tls(servers) = &mut strict.serve else { panic!() };
+    let mut other = servers[0].clone();
+    other.hosts = vec!["other.test".parse().unwrap()];
+    let TlsAction::Http(termination, _) = &mut servers[0].action else { panic!() };
+    termination.client = Some(l7::ClientValidation { trust: vec!["ca".into()], allow_unverified: false });
+    servers.push(other);
+    let told = faults(&apply(&mut store, 2, false, vec![strict.into()], Vec::new()));
+    assert_eq!(told, ["listener l: client.trust: ca is not there"]);
+    let lets_in = |store: &Store, name: &str| {
+        store.serving().listeners["l"].tls_site(name).is_some_and(|site| site.http_site().is_some())
+    };
+    assert_eq!([lets_in(&store, "h"), lets_in(&store, "other.test")], [false, true]);
+    assert_eq!(faults(&apply(&mut store, 3, false, vec![anchors(&chain)], Vec::new())), [""; 0]);
+    assert_eq!([lets_in(&store, "h"), lets_in(&store, "other.test")], [true, true]);
 }

@@ -2,12 +2,13 @@
 //! New connections to endpoints.
 
 use super::endpoint::Endpoint;
-use super::pool::{Connection, Http1, Http2, Speak};
+use super::pool::{Connection, Http1, Http2, STREAMS, Speak};
 use crate::proxy_protocol::Peer;
 use crate::timed::{Activity, Patience, Timed};
 use crate::worker::Counted;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use nix::sys::socket::{setsockopt, sockopt};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,7 +23,12 @@ use tokio_rustls::client::TlsStream;
 const HEADERS: usize = 256 << 10;
 /// How many headers a backend may send.
 const HEADER_COUNT: usize = 256;
-const WINDOW: u32 = 1 << 20;
+/// How many times as long as a new connection may take an endpoint's machine may be silent to what it has been sent. A node that is dead and
+/// a policy that refuses a connection in its middle answer nothing, and a request that waits for them would wait for ever.
+const SILENCE: u32 = 5;
+/// What of an answer a stream may have on its way, in bytes. All streams of a connection have room at the same time, so that answers that
+/// nobody reads hold up no others.
+const WINDOW: u32 = 256 << 10;
 
 /// Why an endpoint cannot be spoken to.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +37,7 @@ pub(crate) enum ConnectError {
     Io(#[from] io::Error),
     #[error("cannot be reached in time")]
     TimedOut,
-    #[error("could not be reached a moment ago")]
+    #[error("could not be reached by another request meanwhile")]
     JustFailed,
     #[error("does not speak HTTP/2")]
     NotHttp2,
@@ -71,6 +77,7 @@ async fn connect(endpoint: &Endpoint, peer: Peer, speak: Option<Speak>) -> Resul
     let open = async {
         let mut stream = TcpStream::connect(endpoint.address).await?;
         stream.set_nodelay(true)?;
+        end_after_silence(&stream, limits.connect.saturating_mul(SILENCE))?;
         if let Some(version) = settings.cluster.proxy_protocol {
             stream.write_all(&peer.encode(version)).await?;
         }
@@ -81,6 +88,16 @@ async fn connect(endpoint: &Endpoint, peer: Peer, speak: Option<Speak>) -> Resul
     };
     let stream = timeout(limits.connect, open).await.map_err(|_| ConnectError::TimedOut)??;
     Ok(Link { stream, counted })
+}
+
+fn end_after_silence(stream: &TcpStream, silence: Duration) -> io::Result<()> {
+    let milliseconds = u32::try_from(silence.as_millis()).unwrap_or(u32::MAX);
+    let seconds = milliseconds.div_ceil(1000).max(1);
+    setsockopt(stream, sockopt::TcpUserTimeout, &milliseconds)?;
+    // While nothing is on the way, the kernel asks.
+    setsockopt(stream, sockopt::TcpKeepIdle, &seconds)?;
+    setsockopt(stream, sockopt::TcpKeepInterval, &seconds)?;
+    Ok(setsockopt(stream, sockopt::KeepAlive, &true)?)
 }
 
 /// A new connection that takes requests. It ends when nobody has used it for as long as the cluster allows.
@@ -111,15 +128,21 @@ async fn shake_hands(
     if !http2 {
         let mut builder = http1::Builder::new();
         let (sender, connection) = builder.max_headers(HEADER_COUNT).max_buf_size(HEADERS).handshake(io).await?;
+        // Once it is upgraded, it is its user's.
+        let counted = Arc::new(counted);
+        let held = Arc::clone(&counted);
         tokio::spawn(async move {
             // Whoever has a request on it is told of errors.
             let _ = connection.with_upgrades().await;
-            drop(counted);
+            drop(held);
         });
-        return Ok(Connection::Http1(Http1 { sender, activity }));
+        return Ok(Connection::Http1(Http1 { sender, activity, _counted: counted }));
     }
     let mut builder = http2::Builder::new(TokioExecutor::new());
-    builder.timer(TokioTimer::new()).initial_stream_window_size(WINDOW).initial_connection_window_size(4 * WINDOW);
+    builder
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(u32::from(STREAMS) * WINDOW);
     builder.max_header_list_size(u32::try_from(HEADERS).unwrap_or(u32::MAX));
     // A backend that is gone without a word is noticed, and its requests answered.
     builder.keep_alive_interval(Duration::from_secs(10)).keep_alive_timeout(Duration::from_secs(5));

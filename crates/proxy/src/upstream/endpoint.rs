@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One endpoint, and which of several gets the next request.
 
-use super::Settings;
 use super::pool::Pool;
+use super::{ConnectError, Settings};
 use crate::worker::{self, Counted};
 use parking_lot::Mutex;
 use rand::Rng;
@@ -53,9 +53,19 @@ impl Endpoint {
         self.pools.get(worker::index()).or(self.pools.first())
     }
 
-    /// It could not be reached.
-    pub(crate) fn fail(&self) {
-        *self.failed.lock() = Some(Instant::now());
+    /// Takes note of what kept a request from it. What says nothing of the endpoint itself leaves it as it is.
+    pub(crate) fn unreached(&self, error: &ConnectError) {
+        match error {
+            ConnectError::Io(_) | ConnectError::TimedOut | ConnectError::Http(_) => {
+                *self.failed.lock() = Some(Instant::now());
+            }
+            ConnectError::JustFailed | ConnectError::NotHttp2 | ConnectError::Limit => {}
+        }
+    }
+
+    /// Whether it could not be reached at that time or later.
+    pub(super) fn failed_since(&self, time: Instant) -> bool {
+        self.failed.lock().is_some_and(|at| at >= time)
     }
 
     pub(crate) fn healthy(&self) -> bool {

@@ -13,10 +13,11 @@ use hyper::client::conn::{TrySendError, http1, http2};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use tokio::time::timeout;
+use tokio::task::yield_now;
+use tokio::time::Instant;
 
 /// Requests of one HTTP/2 connection at a time before another one is opened.
-const STREAMS: usize = 100;
+pub(super) const STREAMS: u16 = 100;
 
 /// Which HTTP may be spoken for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,7 @@ pub(super) struct Pool {
 pub(super) struct Http1 {
     pub(super) sender: http1::SendRequest<RequestBody>,
     pub(super) activity: Arc<Activity>,
+    pub(super) _counted: Arc<Counted>,
 }
 
 #[derive(Clone, Debug)]
@@ -103,10 +105,13 @@ impl Checkout {
             return Ok(Self::of(endpoint, Connection::Http2(shared), true));
         }
         if speak != Speak::Http2 {
-            while let Some(mut idle) = take_idle(endpoint) {
-                // It was given back when its answer had been read; it is ready as soon as its task has run.
-                let ready = timeout(endpoint.settings.cluster.limits.connect, idle.sender.ready()).await;
-                if matches!(ready, Ok(Ok(()))) {
+            while let Some(idle) = take_idle(endpoint) {
+                // It was given back when its answer had been read; it is ready as soon as its task has run, unless the body of its
+                // request is still to come.
+                if !idle.sender.is_ready() {
+                    yield_now().await;
+                }
+                if idle.sender.is_ready() {
                     return Ok(Self::of(endpoint, Connection::Http1(idle), true));
                 }
             }
@@ -118,12 +123,13 @@ impl Checkout {
     }
 
     async fn open_shared(endpoint: &Arc<Endpoint>, speak: Speak, peer: Peer) -> Result<Self, ConnectError> {
+        let asked = Instant::now();
         let opening = endpoint.pool().map(|pool| Arc::clone(&pool.lock().opening)).unwrap_or_default();
         let _turn = opening.lock().await;
         if let Some(shared) = take_shared(endpoint) {
             return Ok(Self::of(endpoint, Connection::Http2(shared), true));
         }
-        if !endpoint.healthy() {
+        if endpoint.failed_since(asked) {
             return Err(ConnectError::JustFailed);
         }
         let connection = connect::open(endpoint, speak, peer).await?;
@@ -194,5 +200,5 @@ fn take_idle(endpoint: &Endpoint) -> Option<Http1> {
 fn take_shared(endpoint: &Endpoint) -> Option<Http2> {
     let mut pool = endpoint.pool()?.lock();
     pool.shared.retain(|one| !one.sender.is_closed());
-    pool.shared.iter().find(|one| one.requests.load(Relaxed) < STREAMS).cloned()
+    pool.shared.iter().find(|one| one.requests.load(Relaxed) < usize::from(STREAMS)).cloned()
 }

@@ -16,7 +16,6 @@ pub(crate) struct ClientTls {
     name: ServerName<'static>,
     bytes: Arc<ClientConfig>,
     http1: Arc<ClientConfig>,
-    http2: Arc<ClientConfig>,
     either: Arc<ClientConfig>,
 }
 
@@ -27,21 +26,15 @@ impl ClientTls {
             config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
             Arc::new(config)
         };
-        Self {
-            name,
-            bytes: offering(&[]),
-            http1: offering(&[b"http/1.1"]),
-            http2: offering(&[b"h2"]),
-            either: offering(&[b"h2", b"http/1.1"]),
-        }
+        Self { name, bytes: offering(&[]), http1: offering(&[b"http/1.1"]), either: offering(&[b"h2", b"http/1.1"]) }
     }
 
     pub(super) async fn connect(&self, stream: TcpStream, speak: Option<Speak>) -> io::Result<TlsStream<TcpStream>> {
         let config = match speak {
             None => &self.bytes,
             Some(Speak::Http1) => &self.http1,
-            Some(Speak::Http2) => &self.http2,
-            Some(Speak::Either) => &self.either,
+            // An endpoint that speaks HTTP/1.1 only says so, rather than nothing.
+            Some(Speak::Http2 | Speak::Either) => &self.either,
         };
         TlsConnector::from(Arc::clone(config)).connect(self.name.clone(), stream).await
     }

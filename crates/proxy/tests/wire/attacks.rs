@@ -6,9 +6,11 @@ use crate::client::{connect, get, read_all, read_until, status, text, value};
 use crate::objects::*;
 use crate::world::{DEADLINE, World, free};
 use l7::{Limits, Serve, TlsAction, TlsServer};
+use socket2::{SockFilter, SockRef};
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -18,6 +20,44 @@ fn limited(address: SocketAddr, backend: SocketAddr, limit: impl FnOnce(&mut Lim
     limit(&mut listener.limits);
     objects[0] = listener.into();
     objects
+}
+
+/// A backend whose machine is silent from its first answer on, as when it is dead or a policy refuses the connection.
+async fn falling_silent() -> Backend {
+    Backend::raw(|mut stream, requests| async move {
+        let mut request = [0; 1024];
+        if stream.read(&mut request).await.is_err() {
+            return;
+        }
+        requests.fetch_add(1, SeqCst);
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        // Return 0: nothing that arrives is taken, nor acknowledged.
+        let nothing = SockFilter::new(0x06, 0, 0, 0);
+        SockRef::from(&stream).attach_filter(&[nothing]).unwrap();
+        std::future::pending::<()>().await;
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_on_a_connection_that_has_gone_silent_is_answered() {
+    let (address, backend) = (free(), falling_silent().await);
+    let mut objects = simple(address, backend.address);
+    for object in &mut objects {
+        if let l7::Object::Cluster(cluster) = object {
+            std::sync::Arc::make_mut(cluster).limits.connect = Duration::from_millis(200);
+        }
+    }
+    let _world = World::of(objects).await;
+    assert_eq!(status(&get(address, "h", "/", "").await), 200);
+    // It cannot be asked again elsewhere: nobody knows whether it has been received.
+    let answer = timeout(
+        DEADLINE,
+        text(address, "POST / HTTP/1.1\r\nhost: h\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"),
+    )
+    .await
+    .unwrap();
+    assert_eq!((status(&answer), backend.requests.load(SeqCst)), (502, 1), "{answer}");
 }
 
 /// Nobody else notices.
@@ -283,4 +323,27 @@ async fn thousands_of_idle_connections_are_held_and_others_served() {
     }
     assert!(held.len() > 100);
     serves(address).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_that_is_written_otherwise_meets_the_same_route() {
+    let (address, backend) = (free(), Backend::echo("a").await);
+    let mut objects = simple(address, backend.address);
+    objects.push(route("admin", "/admin", l7::RouteAction::Respond(403)).into());
+    let _world = World::of(objects).await;
+    for (path, wanted) in [
+        ("/admin", 403),
+        ("/%61dmin", 403),
+        ("/a%64min/x", 403),
+        ("/x/..%2fadmin", 200),
+        ("/x/%2e%2E/%61dm%69n", 403),
+        ("/x\\..\\admin", 400),
+        ("/x/..\\admin", 400),
+        ("/%%361dmin", 400),
+    ] {
+        assert_eq!(status(&get(address, "h", path, "").await), wanted, "{path}");
+    }
+    // What only looks like it stays as it was written.
+    let answer = get(address, "h", "/%2fadmin%3f%7e?%61", "").await;
+    assert_eq!(value(&answer, "asked"), Some("GET /%2fadmin%3f~?%61 HTTP/1.1"), "{answer}");
 }

@@ -183,6 +183,36 @@ async fn redirects_say_what_gateway_api_wants() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn clients_and_backends_are_told_of_the_port_that_clients_know() {
+    let (address, backend) = (free(), Backend::echo("a").await);
+    let mut objects = simple(address, backend.address);
+    let mut known = http(address);
+    known.port = Some(80);
+    objects[0] = known.into();
+    let redirect = Redirect { path: Some(PathChange::Full("/new".into())), status: 302, ..Redirect::default() };
+    objects.push(route("moved", "/moved", RouteAction::Redirect(redirect)).into());
+    let _world = World::of(objects).await;
+    for (host, wanted) in [("h", "http://h/new"), ("h:8080", "http://h/new"), ("[::1]:8080", "http://[::1]/new")] {
+        assert_eq!(value(&get(address, host, "/moved", "").await, "location"), Some(wanted));
+    }
+    assert_eq!(value(&get(address, "h", "/", "").await, "got-x-forwarded-port"), Some("80"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_paths_in_place_of_a_prefix_that_of_the_backend_counts() {
+    let (address, backend) = (free(), Backend::echo("a").await);
+    let mut objects = simple(address, backend.address);
+    let mut forwarded = forward("c");
+    let prefix = |text: &str| Rewrite { path: Some(PathChange::Prefix(text.into())), host: None };
+    forwarded.backends[0].filters.rewrite = prefix("/x");
+    let mut both = route("both", "/a", RouteAction::Forward(forwarded));
+    both.filters.rewrite = prefix("/longer");
+    objects.push(both.into());
+    let _world = World::of(objects).await;
+    assert_eq!(value(&get(address, "h", "/a/b?c", "").await, "asked"), Some("GET /x/b?c HTTP/1.1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn headers_host_and_path_are_changed_on_both_sides() {
     let (address, backend) = (free(), Backend::echo("a").await);
     let mut objects = simple(address, backend.address);

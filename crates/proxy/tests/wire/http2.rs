@@ -170,3 +170,13 @@ async fn a_process_that_is_to_end_tells_http2_clients_so_and_answers_what_is_und
     assert_eq!(value(&read(response).await.0, "length"), Some("4"));
     world.proxy.ended().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cookies_that_come_in_crumbs_are_one_header_for_whoever_knows_no_other() {
+    let (address, backend) = (free(), Backend::echo("a").await);
+    let _world = World::of(simple(address, backend.address)).await;
+    let crumbs = Request::get("http://shop.example/").header("cookie", "a=1").header("cookie", "b=2; c=3");
+    let (code, text) = ask(&open(address).await, crumbs.body(()).unwrap()).await;
+    let cookies: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("got-cookie: ")).collect();
+    assert_eq!((code, cookies), (200, vec!["a=1; b=2; c=3"]));
+}

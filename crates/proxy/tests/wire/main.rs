@@ -6,6 +6,7 @@ mod attacks;
 mod backend;
 mod client;
 mod hand_over;
+mod holding;
 mod http1;
 mod http2;
 mod objects;

@@ -12,6 +12,7 @@ pub(crate) fn listener(address: SocketAddr, serve: Serve) -> Listener {
     Listener {
         name: format!("listener-{address}").into(),
         address,
+        port: None,
         transparent: false,
         proxy_protocol: false,
         limits: Limits::default(),

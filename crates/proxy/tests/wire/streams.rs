@@ -146,7 +146,7 @@ async fn a_proxy_header_tells_who_the_client_is_and_is_told_on() {
     let (address, backend) = (free(), Backend::echo("a").await);
     let mut objects = simple(address, backend.address);
     let mut listener = http(address);
-    listener.proxy_protocol = true;
+    (listener.proxy_protocol, listener.port) = (true, Some(80));
     objects[0] = listener.into();
     let world = World::of(objects).await;
     let request = "GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";

@@ -191,7 +191,9 @@ async fn clients_show_a_certificate_where_they_must() {
     for refused in [&nobody, &stranger] {
         assert_eq!(status(&ask(refused, address, "strict.example", "strict.example").await), 0);
     }
-    assert_eq!(status(&ask(&nobody, address, "open.example", "open.example").await), 200);
+    for let_in in [&nobody, &stranger, &known] {
+        assert_eq!(status(&ask(let_in, address, "open.example", "open.example").await), 200);
+    }
     // Who came in without a certificate does not ask for what wants one.
     assert_eq!(status(&ask(&nobody, address, "open.example", "strict.example").await), 421);
 }
@@ -291,4 +293,51 @@ async fn backends_in_tls_are_verified_and_speak_what_they_choose() {
         assert_eq!(value(&answer, "version"), wanted, "row {index}: {answer}");
         assert_eq!(status(&answer), if wanted.is_some() { 200 } else { 503 }, "row {index}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_is_not_for_what_wants_another_certificate_of_its_client_by_now() {
+    let (address, backend, ca) = (free(), Backend::echo("a").await, Authority::new());
+    let mut objects = simple(address, backend.address);
+    let serve = |client| {
+        let action = TlsAction::Http(Termination { client, ..termination(&["a"]) }, site());
+        Object::from(listener(address, Serve::Tls(vec![server("*", action)])))
+    };
+    let verified = |trust: &str| Some(ClientValidation { trust: vec![trust.into()], allow_unverified: false });
+    let (old, new) = (Authority::new(), Authority::new());
+    objects.extend([ca.certificate("a", &["a.example"]), old.anchors("old"), new.anchors("new")]);
+    objects[0] = serve(None);
+    let mut world = World::of(objects.clone()).await;
+    let request = b"GET / HTTP/1.1\r\nhost: h\r\n\r\n";
+    let mut nobody = open(&client(&ca, &[], None), address, "a.example").await.unwrap();
+    nobody.write_all(request).await.unwrap();
+    assert_eq!(status(&crate::client::read_until(&mut nobody, "length: 0").await), 200);
+    objects[0] = serve(verified("old"));
+    world.publish(objects.clone()).await;
+    nobody.write_all(request).await.unwrap();
+    assert_eq!(status(&read_all(&mut nobody).await), 421);
+    let mut known = open(&client(&ca, &[], Some(old.sign(&["me"]))), address, "a.example").await.unwrap();
+    known.write_all(request).await.unwrap();
+    assert_eq!(status(&crate::client::read_until(&mut known, "length: 0").await), 200);
+    // The same name for other authorities is another verification too.
+    objects[5] = new.anchors("old");
+    world.publish(objects).await;
+    known.write_all(request).await.unwrap();
+    assert_eq!(status(&read_all(&mut known).await), 421);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_says_of_its_content_takes_no_endpoint_from_others() {
+    let (address, ca) = (free(), Authority::new());
+    let backend = tls_backend(ca.sign(&["b.example"]), &["http/1.1"]).await;
+    let mut objects = simple(address, backend.address);
+    let mut over_tls = cluster("c");
+    let trust = Trust::Anchors(vec!["ca".into()]);
+    over_tls.tls = Some(BackendTls { hostname: "b.example".into(), names: Vec::new(), trust, certificate: None });
+    objects[2] = over_tls.into();
+    objects.push(ca.anchors("ca"));
+    let _world = World::of(objects).await;
+    let answer = get(address, "h", "/", "content-type: application/grpc\r\n").await;
+    assert_eq!(value(&answer, "grpc-status"), Some("14"), "{answer}");
+    assert_eq!(status(&get(address, "h", "/", "").await), 200);
 }

@@ -25,6 +25,12 @@ pub(crate) trait Call: Clone + Send + 'static {
 
     fn time(answer: &Self::Answer) -> Option<Time>;
 
+    /// The response as one of this node, whatever it says of itself; none if only a relay has it to say.
+    fn of_node(answer: Self::Answer, name: &str) -> Option<Self::Answer>;
+
+    /// How many responses of a node may be older than the request.
+    fn past(&self) -> u64;
+
     /// Whether it is live: it ends only when the client ends it.
     fn goes_on(&self) -> bool;
 
@@ -38,7 +44,7 @@ pub(crate) trait Call: Clone + Send + 'static {
 }
 
 macro_rules! call {
-    ($request:ty, $answer:ty, $method:ident $(, $node_status:item)?) => {
+    ($request:ty, $answer:ty, $method:ident, $of_node:item $(, $node_status:item)?) => {
         impl Call for $request {
             type Answer = $answer;
 
@@ -48,6 +54,12 @@ macro_rules! call {
 
             fn time(answer: &$answer) -> Option<Time> {
                 answer.time.as_ref().map(nanos)
+            }
+
+            $of_node
+
+            fn past(&self) -> u64 {
+                if self.goes_on() && self.since.is_none() && !self.first { self.number } else { u64::MAX }
             }
 
             fn goes_on(&self) -> bool {
@@ -68,6 +80,15 @@ call!(
     GetFlowsRequest,
     GetFlowsResponse,
     get_flows,
+    fn of_node(mut answer: GetFlowsResponse, name: &str) -> Option<GetFlowsResponse> {
+        name.clone_into(&mut answer.node_name);
+        match &mut answer.response_types {
+            Some(ResponseTypes::Flow(flow)) if !flow.node_name.is_empty() => name.clone_into(&mut flow.node_name),
+            Some(ResponseTypes::NodeStatus(_)) => return None,
+            _ => {}
+        }
+        Some(answer)
+    },
     fn node_status(state: NodeState, names: &[String], message: &str) -> Option<GetFlowsResponse> {
         let status =
             NodeStatusEvent { state_change: state.into(), node_names: names.to_vec(), message: message.to_owned() };
@@ -75,5 +96,19 @@ call!(
         Some(GetFlowsResponse { time: Some(timestamp(now())), response_types, ..GetFlowsResponse::default() })
     }
 );
-call!(GetAgentEventsRequest, GetAgentEventsResponse, get_agent_events);
-call!(GetDebugEventsRequest, GetDebugEventsResponse, get_debug_events);
+call!(
+    GetAgentEventsRequest,
+    GetAgentEventsResponse,
+    get_agent_events,
+    fn of_node(answer: GetAgentEventsResponse, name: &str) -> Option<GetAgentEventsResponse> {
+        Some(GetAgentEventsResponse { node_name: name.to_owned(), ..answer })
+    }
+);
+call!(
+    GetDebugEventsRequest,
+    GetDebugEventsResponse,
+    get_debug_events,
+    fn of_node(answer: GetDebugEventsResponse, name: &str) -> Option<GetDebugEventsResponse> {
+        Some(GetDebugEventsResponse { node_name: name.to_owned(), ..answer })
+    }
+);

@@ -55,8 +55,12 @@ pub(super) struct Source<C: Call> {
     /// Distinguishes reads of this stream from those of an earlier one.
     generation: u64,
     held: usize,
-    /// The time of the last response.
+    /// The time of the last response, as the node has it.
     last: Option<Time>,
+    /// Where that was put.
+    place: Time,
+    /// How many more may be older than the request.
+    past: u64,
     waiting_since: Instant,
     backoff: Backoff,
     longest: Duration,
@@ -74,11 +78,22 @@ enum State<C: Call> {
 }
 
 impl<C: Call> Source<C> {
-    /// Maximum delay before a failed one is queried again.
-    pub(super) fn new(longest: Duration) -> Self {
+    /// Maximum delay before a failed one is queried again, and how many responses may be older than the request.
+    pub(super) fn new(longest: Duration, past: u64) -> Self {
         let backoff = Backoff::new(longest);
         let waiting_since = Instant::now();
-        Self { state: State::Ended, generation: 0, held: 0, last: None, waiting_since, backoff, longest, told: None }
+        Self {
+            state: State::Ended,
+            generation: 0,
+            held: 0,
+            last: None,
+            place: Time::MIN,
+            past,
+            waiting_since,
+            backoff,
+            longest,
+            told: None,
+        }
     }
 
     /// Starts reading from it; returns the marker for its reads.
@@ -106,16 +121,23 @@ impl<C: Call> Source<C> {
         self.waiting_since
     }
 
-    /// Buffers one more response. Returns its effective time: never in the future, whatever the node's clock says, and
-    /// never before its predecessor's.
-    pub(super) fn hold(&mut self, time: Option<Time>) -> Time {
+    /// Buffers one more response to a request of this time. Returns its effective time: never in the future, nor more often in the past
+    /// than was asked for, whatever the node's clock says, and never before its predecessor's.
+    pub(super) fn hold(&mut self, time: Option<Time>, began: Time) -> Time {
         let now = now();
-        let time = time.unwrap_or(now).min(now).max(self.last.unwrap_or(Time::MIN));
-        self.last = Some(time);
+        let told = time.unwrap_or(now);
+        let place = if told < began && self.past == 0 {
+            now
+        } else {
+            self.past -= u64::from(told < began);
+            told.min(now)
+        };
+        self.place = place.max(self.place);
+        self.last = Some(told);
         self.held += 1;
         self.told = None;
         self.backoff = Backoff::new(self.longest);
-        time
+        self.place
     }
 
     /// Removes a buffered response; returns whether it was the last one of a node that has not ended.

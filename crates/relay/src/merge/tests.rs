@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+use super::call::now;
 use super::{Rules, merge};
 use crate::fixture::{DEADLINE, Does, Fake, pool};
 use crate::pool::{Link, Nodes};
@@ -193,6 +194,57 @@ async fn a_clock_that_is_ahead_holds_nobody_up() {
         heard.push(client.next().await.unwrap());
     }
     assert!(heard.contains(&flow("a", i64::MAX / 2)) && heard.contains(&flow("b", 1)), "{heard:?}");
+}
+
+#[tokio::test]
+async fn a_node_speaks_for_itself_only() {
+    let fakes = [Fake::start("a", Does::Lie("b")).await, Fake::start("b", Does::Tell(vec![3])).await];
+    let (_writer, nodes) = pool(&fakes).await;
+    let (sender, mut receiver) = channel(1);
+    tokio::spawn(merge(GetFlowsRequest::default(), nodes, RULES, sender));
+    let mut flows = Vec::new();
+    while let Some(answer) = timeout(DEADLINE, receiver.recv()).await.unwrap() {
+        let answer = answer.unwrap();
+        match answer.response_types.unwrap() {
+            ResponseTypes::Flow(flow) => flows.push((answer.node_name, flow.node_name)),
+            ResponseTypes::NodeStatus(status) => assert_ne!(status.state_change(), NodeState::NodeGone),
+            other => panic!("{other:?}"),
+        }
+    }
+    let own = |name: &str| (name.to_owned(), name.to_owned());
+    assert_eq!(flows, [own("a"), own("b")], "nothing is believed after a lie");
+}
+
+#[tokio::test]
+async fn a_node_that_floods_with_old_times_does_not_hide_the_others() {
+    let fakes = [Fake::start("a", Does::Flood(0)).await, Fake::start("b", Does::Tell(vec![now()])).await];
+    let (_writer, nodes) = pool(&fakes).await;
+    let request = GetFlowsRequest { follow: true, ..GetFlowsRequest::default() };
+    let mut client = Client::ask(request, nodes, RULES);
+    for _ in 0..10_000 {
+        if matches!(client.next().await, Some(Heard::Flow(name, _)) if name == "b") {
+            return;
+        }
+    }
+    panic!("not heard of after 10000 flows of the other");
+}
+
+#[tokio::test]
+async fn what_a_node_with_a_fast_clock_has_told_is_not_asked_for_again() {
+    let ahead = now() + 3_600_000_000_000;
+    let fakes = [Fake::start("a", Does::TellAndFail(vec![ahead])).await];
+    let (_writer, nodes) = pool(&fakes).await;
+    let mut client = Client::ask(following(), nodes, RULES);
+    while client.next().await != Some(flow("a", ahead)) {}
+    let again = timeout(DEADLINE, async {
+        loop {
+            if let Some(again) = fakes[0].script.asked.lock().get(1) {
+                return again.clone();
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    assert_eq!(again.await.unwrap().since.as_ref().map(nanos), Some(ahead + 1));
 }
 
 #[tokio::test]

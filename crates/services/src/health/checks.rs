@@ -100,7 +100,7 @@ mod tests {
     fn served(port: Option<u16>, local_endpoints: usize) -> Served {
         let name = ServiceName::new("shop", "web");
         let health = port.map(|port| HealthCheck { port, local_endpoints });
-        Served { name, frontends: vec![], health, lists: vec![] }
+        Served { health, ..Served::new(name) }
     }
 
     async fn ask(port: u16) -> std::io::Result<String> {
@@ -129,6 +129,20 @@ mod tests {
         while ask(port).await.is_ok() {
             tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test]
+    async fn who_says_nothing_keeps_nobody_from_asking() {
+        let (port, mut checks) = (free_port().await, Checks::default());
+        checks.update(&served(Some(port), 1)).await.unwrap();
+        let mut silent = Vec::new();
+        for _ in 0..2 * http::CONNECTIONS {
+            silent.push(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap());
+        }
+        assert!(ask(port).await.unwrap().starts_with("HTTP/1.1 200"));
+        let [first, .., last] = &mut *silent else { unreachable!() };
+        assert_eq!(first.read(&mut [0]).await.unwrap_or_default(), 0, "the oldest make room");
+        assert!(last.try_read(&mut [0]).is_err(), "and no others");
     }
 
     #[tokio::test]

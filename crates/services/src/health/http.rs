@@ -13,15 +13,13 @@ use std::convert::Infallible;
 use std::future::ready;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
 use std::time::Duration;
+use surface::Connections;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-/// Connections at the same time; further ones wait in the kernel's queue.
-const CONNECTIONS: usize = 32;
+/// Connections at the same time.
+pub(super) const CONNECTIONS: usize = 32;
 /// How long a connection may take.
 const CONNECTION: Duration = Duration::from_secs(5);
 /// How long to wait when the process has no more descriptors, or the like.
@@ -52,27 +50,16 @@ pub(super) async fn serve(
     listener: TcpListener,
     answer: impl Fn(&str) -> Option<Answer> + Clone + Send + Sync + 'static,
 ) -> Infallible {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let mut connections = JoinSet::new();
+    let mut connections = Connections::new(CONNECTIONS, CONNECTION);
     loop {
-        // The semaphore is never closed.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { continue };
         match listener.accept().await {
-            Ok((stream, _)) => {
-                let answer = answer.clone();
-                connections.spawn(async move {
-                    // One that takes too long, or breaks off, is of no interest.
-                    let _ = timeout(CONNECTION, converse(stream, answer)).await;
-                    drop(place);
-                });
-            }
+            Ok((stream, _)) => connections.serve(converse(stream, answer.clone())),
             Err(_) => sleep(ACCEPT_PAUSE).await,
         }
-        while connections.try_join_next().is_some() {}
     }
 }
 
-async fn converse(stream: TcpStream, answer: impl Fn(&str) -> Option<Answer>) -> hyper::Result<()> {
+async fn converse(stream: TcpStream, answer: impl Fn(&str) -> Option<Answer> + Send + Sync) -> hyper::Result<()> {
     let service = service_fn(|request: Request<Incoming>| {
         let path = request.uri().path();
         let response = match *request.method() {

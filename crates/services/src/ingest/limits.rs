@@ -13,6 +13,18 @@ const ADDRESSES: usize = 64;
 const FRONTENDS: usize = 4096;
 /// Prefixes of clients.
 const PREFIXES: usize = 1024;
+/// Backends.
+const BACKENDS: usize = 1 << 15;
+/// Backends at all frontends. Each takes up to two entries: as one that takes new connections, and as a member.
+const BACKENDS_AT_FRONTENDS: usize = 1 << 17;
+
+/// How many backends a Service may have at each of so many frontends.
+pub(crate) const fn backends(frontends: usize) -> usize {
+    match BACKENDS_AT_FRONTENDS.checked_div(frontends) {
+        Some(most) if most < BACKENDS => most,
+        _ => BACKENDS,
+    }
+}
 
 /// Leaves out what is too much.
 pub(super) fn apply(service: &mut Service) {
@@ -67,6 +79,12 @@ mod tests {
         let prefix = |n: u16| IpNet::from(IpAddr::from([10, count, (n >> 8) as u8, n as u8]));
         let prefixes = (0..u16::from(count) * 256).map(prefix).collect();
         Some(Arc::new(SourceRanges { prefixes, deny }))
+    }
+
+    #[test]
+    fn the_more_frontends_the_fewer_backends() {
+        assert_eq!([0, 1, 4].map(backends), [BACKENDS; 3]);
+        assert_eq!([8, FRONTENDS].map(|frontends| backends(frontends) * frontends), [BACKENDS_AT_FRONTENDS; 2]);
     }
 
     #[test]

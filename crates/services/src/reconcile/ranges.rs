@@ -33,28 +33,31 @@ impl Ranges {
         Ok(Self { trie, held })
     }
 
-    /// Adds what the frontend wants, and tells whether something was missing.
-    pub(super) fn add(&mut self, row: &Frontend) -> datapath::Result<bool> {
-        let mut added = false;
+    /// Whether it holds what the frontend wants, and nothing else of it.
+    pub(super) fn are_right(&self, row: &Frontend) -> bool {
+        self.held.get(&row.id).unwrap_or(&BTreeSet::new()) == &wanted(row)
+    }
+
+    /// Adds what the frontend wants.
+    pub(super) fn add(&mut self, row: &Frontend) -> datapath::Result<()> {
         for key in wanted(row) {
             if self.held.get(&row.id).is_none_or(|held| !held.contains(&key)) {
                 self.trie.insert(&key, &1)?;
                 self.held.entry(row.id).or_default().insert(key);
-                added = true;
             }
         }
-        Ok(added)
+        Ok(())
     }
 
-    /// Removes what the frontend does not want, and tells whether there was something.
-    pub(super) fn trim(&mut self, row: &Frontend) -> datapath::Result<bool> {
+    /// Removes what the frontend does not want.
+    pub(super) fn trim(&mut self, row: &Frontend) -> datapath::Result<()> {
         let wanted = wanted(row);
         self.remove(row.id, |key| !wanted.contains(key))
     }
 
     /// Removes what a service has.
     pub(super) fn remove_all(&mut self, service: u32) -> datapath::Result<()> {
-        self.remove(service, |_| true).map(drop)
+        self.remove(service, |_| true)
     }
 
     /// The services of which it may hold something.
@@ -62,14 +65,14 @@ impl Ranges {
         self.held.keys().copied().collect()
     }
 
-    fn remove(&mut self, service: u32, which: impl Fn(&Key) -> bool) -> datapath::Result<bool> {
+    fn remove(&mut self, service: u32, which: impl Fn(&Key) -> bool) -> datapath::Result<()> {
         let held = self.held.get(&service).into_iter().flatten();
         let excess: Vec<Key> = held.filter(|key| which(key)).copied().collect();
         for key in &excess {
             self.trie.remove(key)?;
             self.forget(service, key);
         }
-        Ok(!excess.is_empty())
+        Ok(())
     }
 
     fn forget(&mut self, service: u32, key: &Key) {

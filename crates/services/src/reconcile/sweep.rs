@@ -35,6 +35,7 @@ impl Target {
             if counts.get(&key.service).is_some_and(|count| key.is_member() || key.slot < *count) {
                 used.entry(key.service).or_default().insert(backend);
             } else {
+                self.outdate(backend)?;
                 self.maps.slots.remove(&key)?;
             }
         }

@@ -205,6 +205,21 @@ fn a_service_grows_and_shrinks_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn flows_of_a_frontend_that_went_while_no_agent_ran_are_decided_anew_though_their_backend_stays() {
+    let mut before = Fixture::new(fake::Kernel::new());
+    let rows = [1, 2].map(|n| frontend(n, vec![backend(1, true)]));
+    before.prune([]);
+    rows.iter().for_each(|row| before.update(row).unwrap());
+    let mut after = Fixture::new(before.kernel);
+    let addresses = ["10.96.0.1", "10.96.0.2", "10.0.0.1"];
+    let raised = after.epochs(addresses);
+    after.update(&rows[0]).unwrap();
+    after.prune([rows[0].clone()]);
+    let now = after.epochs(addresses);
+    assert!(now[0] == raised[0] && now[1] > raised[1] && now[2] > raised[2], "{raised:?} {now:?}");
+}
+
+#[test]
 fn the_epoch_of_a_backend_is_raised_when_it_leaves_and_no_other() {
     let mut f = Fixture::new(fake::Kernel::new());
     let all = ["10.96.0.1", "10.0.0.1", "10.0.0.2", "10.0.0.3"];

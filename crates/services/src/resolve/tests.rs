@@ -4,7 +4,7 @@
 #![allow(clippy::type_complexity, reason = "what a test generates is a tuple of plain values")]
 
 use super::*;
-use crate::ingest::{EndpointSlice, Nodes, Port, Service, ServicePort, SliceEndpoint, SliceName};
+use crate::ingest::{EndpointSlice, Nodes, Port, Redirect, Service, ServicePort, SliceEndpoint, SliceName};
 use crate::reconcile::Numbers;
 use crate::{Config, Inputs, Rows, rows};
 use datapath::{Epochs, Kernel, fake};
@@ -90,6 +90,7 @@ struct Bench {
     runtime: tokio::runtime::Runtime,
     services: Writer<Service>,
     slices: Writer<EndpointSlice>,
+    redirects: Writer<Redirect>,
     pods: Writer<Pod>,
     nodes: Writer<Node>,
     addresses: Writer<NodeAddress>,
@@ -109,6 +110,7 @@ impl Bench {
     fn new(config: &Config, numbers: Numbers) -> Self {
         let (services, service_rows) = statedb::table("services");
         let (slices, slice_rows) = statedb::table("slices");
+        let (redirects, redirect_rows) = statedb::table("redirects");
         let (pods, pod_rows) = statedb::table("pods");
         let (nodes, node_rows) = statedb::table("nodes");
         let (addresses, address_rows) = statedb::table("addresses");
@@ -116,6 +118,7 @@ impl Bench {
         let inputs = Inputs {
             services: service_rows,
             slices: slice_rows,
+            redirects: redirect_rows,
             pods: pod_rows,
             node: node_name("n1"),
             nodes: node_rows,
@@ -131,7 +134,7 @@ impl Bench {
             rows(config, &inputs, numbers, &tasks)
         });
         let changes = derived.frontends.rows.subscribe();
-        Self { runtime, services, slices, pods, nodes, addresses, derived, changes }
+        Self { runtime, services, slices, redirects, pods, nodes, addresses, derived, changes }
     }
 
     fn service(&mut self, change: &Change<Service>) {
@@ -151,12 +154,14 @@ impl Bench {
     fn resolve(&mut self) -> Delta {
         self.services.mark_initialized();
         self.slices.mark_initialized();
+        self.redirects.mark_initialized();
         self.pods.mark_initialized();
         self.nodes.mark_initialized();
         self.addresses.mark_initialized();
         self.runtime.block_on(async {
             self.derived.served.caught_up().await;
             self.derived.host_ports.caught_up().await;
+            self.derived.redirects.caught_up().await;
             self.derived.frontends.caught_up().await;
         });
         let mut delta = Delta::default();

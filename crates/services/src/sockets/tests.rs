@@ -8,6 +8,7 @@ use datapath::fake;
 use model::{Backend, BackendId, Protocol, ServiceName};
 use statedb::Writer;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 fn frontend(at: &str, internal: bool, backends: &[(&str, BackendState)]) -> Frontend {
     let udp = |text: &str| {
@@ -115,6 +116,35 @@ async fn what_connects_while_its_backend_goes_is_found_by_a_second_look() {
     assert_eq!(world.after(NOW).await, []);
     world.sockets.connect(true, UDP, connection("10.96.0.10:53", "10.0.0.1:53"));
     assert_eq!(world.after(LATER).await, []);
+}
+
+/// A kernel that does not answer as often as told.
+#[derive(Debug)]
+struct Unwilling(fake::Sockets, AtomicUsize);
+
+impl datapath::Sockets for Unwilling {
+    fn close(&self, scope: Scope, is_over: datapath::sockets::IsOver<'_>) -> datapath::Result<usize> {
+        if self.1.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
+            let source = std::io::ErrorKind::TimedOut.into();
+            return Err(datapath::Error::Sockets { operation: "list them", source });
+        }
+        self.0.close(scope, is_over)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_could_not_be_ended_is_tried_again_though_no_other_backend_goes() {
+    let (mut frontends, reader) = statedb::table("frontends");
+    let (sockets, gone) = (fake::Sockets::default(), Arc::new(Notify::new()));
+    sockets.connect(true, UDP, connection("10.96.0.10:53", "10.0.0.1:53"));
+    let unwilling = Arc::new(Unwilling(sockets.clone(), AtomicUsize::new(4)));
+    tokio::spawn(Closer { sockets: unwilling, frontends: reader, gone: Arc::clone(&gone), scope: ALL }.run());
+    frontends.mark_initialized();
+    gone.notify_one();
+    sleep(LATER).await;
+    assert_eq!(sockets.connected().len(), 1);
+    sleep(RETRY * 4).await;
+    assert_eq!(sockets.connected(), []);
 }
 
 #[tokio::test(start_paused = true)]

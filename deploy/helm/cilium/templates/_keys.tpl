@@ -56,6 +56,7 @@ data:
   enable-ipv6-masquerade: {{ include "cilium.text" .Values.enableIPv6Masquerade | quote }}
   enable-l2-announcements: {{ include "cilium.text" .Values.l2announcements.enabled | quote }}
   enable-lb-ipam: {{ include "cilium.text" .Values.enableLBIPAM | quote }}
+  enable-local-redirect-policy: {{ include "cilium.text" .Values.localRedirectPolicies.enabled | quote }}
   enable-node-ipam: {{ include "cilium.text" .Values.nodeIPAM.enabled | quote }}
   enable-policy: {{ include "cilium.text" .Values.policyEnforcementMode | quote }}
   enable-service-topology: {{ include "cilium.text" .Values.loadBalancer.serviceTopology | quote }}
@@ -155,6 +156,9 @@ data:
   {{- end }}
   {{- with .Values.labels }}
   labels: {{ include "cilium.text" . | quote }}
+  {{- end }}
+  {{- with .Values.localRedirectPolicies.addressMatcherCIDRs }}
+  lrp-address-matcher-cidrs: {{ join " " . | quote }}
   {{- end }}
   max-connected-clusters: {{ include "cilium.text" .Values.clustermesh.maxConnectedClusters | quote }}
   monitor-aggregation: {{ include "cilium.text" .Values.bpf.monitorAggregation | quote }}

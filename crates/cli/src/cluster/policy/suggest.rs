@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod tests;
 
+use crate::hubble::POLICY_VERDICT;
 use hubble::proto::flow::layer4::Protocol;
 use hubble::proto::flow::{Endpoint, Flow, TraceReason, Verdict};
 use serde_json::{Value, json};
@@ -57,12 +58,24 @@ pub(super) struct Seen {
     /// All pods that were seen, in any namespace.
     known: BTreeSet<Pods>,
     left_out: u64,
+    unnamed: u64,
 }
 
 impl Seen {
     /// Nothing, of this namespace.
     pub(super) fn of(namespace: &str) -> Self {
-        Self { namespace: namespace.to_owned(), habits: BTreeMap::new(), known: BTreeSet::new(), left_out: 0 }
+        Self {
+            namespace: namespace.to_owned(),
+            habits: BTreeMap::new(),
+            known: BTreeSet::new(),
+            left_out: 0,
+            unnamed: 0,
+        }
+    }
+
+    /// How many flows were of pods whose labels were not known.
+    pub(super) fn unnamed(&self) -> u64 {
+        self.unnamed
     }
 
     /// How many flows no policy can allow by their protocol.
@@ -70,14 +83,16 @@ impl Seen {
         self.left_out
     }
 
-    /// Takes in a flow; what was dropped, and what only answers another, says nothing.
+    /// Takes in a flow. What was dropped, and what only answers another, says nothing, nor does what one policy allowed: another may have
+    /// denied it. Each end is believed to have taken part where it was seen at its own node: on the way it may have been dropped.
     pub(super) fn take(&mut self, flow: &Flow) {
         let passed = matches!(flow.verdict(), Verdict::Forwarded | Verdict::Redirected);
-        if !passed || flow.trace_reason() == TraceReason::Related {
+        let of_policy = flow.event_type.is_some_and(|event| event.r#type == POLICY_VERDICT);
+        if !passed || of_policy || flow.trace_reason() == TraceReason::Related {
             return;
         }
+        let Some(reply) = flow.is_reply else { return };
         let (Some(source), Some(destination), Some(ip)) = (&flow.source, &flow.destination, &flow.ip) else { return };
-        let reply = flow.is_reply == Some(true);
         let Some(service) = service(flow, reply) else {
             self.left_out += u64::from(flow.l4.is_none());
             return;
@@ -86,11 +101,15 @@ impl Seen {
         if reply {
             std::mem::swap(&mut opener, &mut target);
         }
-        let (from, to) = (peer(opener.0, opener.1), peer(target.0, target.1));
-        for (subject, other, egress) in [(&from, &to, true), (&to, &from, false)] {
+        let (Some(from), Some(to)) = (peer(opener.0, opener.1), peer(target.0, target.1)) else {
+            self.unnamed += 1;
+            return;
+        };
+        let (at_opener, at_target) = (opener.0.id != 0, target.0.id != 0);
+        for (subject, other, egress, seen) in [(&from, &to, true, at_opener), (&to, &from, false, at_target)] {
             let Peer::Pods(pods) = subject else { continue };
             self.known.insert(pods.clone());
-            if pods.namespace == self.namespace {
+            if seen && pods.namespace == self.namespace {
                 let habits = self.habits.entry(pods.labels.clone()).or_default();
                 let peers = if egress { &mut habits.egress } else { &mut habits.ingress };
                 peers.entry(other.clone()).or_default().insert(service.clone());
@@ -197,23 +216,25 @@ fn service(flow: &Flow, reply: bool) -> Option<Service> {
     }
 }
 
-fn peer(endpoint: &Endpoint, ip: &str) -> Peer {
+/// None if it is a pod whose labels are not known: without any it would stand for all pods of its namespace.
+fn peer(endpoint: &Endpoint, ip: &str) -> Option<Peer> {
     let reserved: Vec<_> = endpoint.labels.iter().filter_map(|label| label.strip_prefix("reserved:")).collect();
     // The API server may be a node, or of the world: what names it is narrower.
     let entity = reserved.iter().find(|name| **name == "kube-apiserver").or_else(|| reserved.first());
     match entity {
-        Some(name) if !name.starts_with("world") => return Peer::Entity((*name).to_owned()),
+        Some(name) if !name.starts_with("world") => return Some(Peer::Entity((*name).to_owned())),
+        None if !endpoint.namespace.is_empty() && endpoint.labels.is_empty() => return None,
         None if !endpoint.namespace.is_empty() => {}
         _ => {
             let bits = if ip.contains(':') { 128 } else { 32 };
-            return Peer::Cidr(format!("{ip}/{bits}"));
+            return Some(Peer::Cidr(format!("{ip}/{bits}")));
         }
     }
     let own = endpoint.labels.iter().filter_map(|label| label.strip_prefix("k8s:"));
     let own = own.map(|label| label.split_once('=').unwrap_or((label, "")));
     let labels = own.filter(|(key, _)| *key != NAMESPACE && !key.starts_with(DERIVED));
     let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-    Peer::Pods(Pods { namespace: endpoint.namespace.clone(), labels })
+    Some(Peer::Pods(Pods { namespace: endpoint.namespace.clone(), labels }))
 }
 
 /// A name for the policy of these pods.

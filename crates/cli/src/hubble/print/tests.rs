@@ -138,6 +138,45 @@ fn colours_are_only_used_when_wanted_and_names_cannot_command_the_terminal() {
 }
 
 #[test]
+fn no_text_of_a_flow_reaches_the_terminal_as_it_is() {
+    use hubble::proto::flow::{Dns, Http, Layer7};
+    const EVIL: &str = "a\u{1b}]0;b\u{7}\u{9b}2J\n\r\u{202e}c\u{2028}";
+    let evil = || EVIL.to_owned();
+    let side = || Endpoint { namespace: evil(), pod_name: evil(), labels: vec![evil()], ..Endpoint::default() };
+    let service = || Some(Service { namespace: evil(), name: evil() });
+    let records = [
+        None,
+        Some(Record::Dns(Dns { query: evil(), observation_source: evil(), ..Dns::default() })),
+        Some(Record::Http(Http { method: evil(), url: evil(), ..Http::default() })),
+    ];
+    let names = [(Some(side()), None), (None, service()), (None, None)];
+    let outputs = [Output::Compact, Output::Dict, Output::Table];
+    for (record, (endpoint, service)) in
+        records.iter().flat_map(|record| names.iter().map(move |n| (record, n.clone())))
+    {
+        let flow = Flow {
+            source: endpoint.clone(),
+            destination: endpoint,
+            source_service: service.clone(),
+            destination_service: service,
+            source_names: vec![evil()],
+            ip: Some(Ip { source: evil(), destination: evil(), ..Ip::default() }),
+            l7: record.clone().map(|record| Layer7 { record: Some(record), ..Layer7::default() }),
+            node_name: evil(),
+            summary: evil(),
+            ..flow()
+        };
+        for (output, node_name) in outputs.into_iter().flat_map(|output| [(output, true), (output, false)]) {
+            let shown = text(Printer { node_name, ..printer(output) }, std::slice::from_ref(&flow));
+            let bad: Vec<_> =
+                shown.chars().filter(|c| EVIL.contains(*c) && !c.is_ascii_graphic() && *c != '\n').collect();
+            assert!(bad.is_empty(), "{output:?}: {shown:?}");
+            assert!(output != Output::Compact || shown.lines().count() == 1, "{shown:?}");
+        }
+    }
+}
+
+#[test]
 fn lost_events_are_said() {
     let lost =
         LostEvent { source: LostEventSource::HubbleRingBuffer.into(), num_events_lost: 7, ..LostEvent::default() };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-use super::{Chunk, Entries, Segment, Stored, header};
+use super::{Chunk, Entries, Scanned, Segment, Stored, header};
 use crate::fixture;
 use crate::history::codec::Encoder;
 use crate::store::Entry;
@@ -31,12 +31,12 @@ fn read(bytes: &[u8]) -> (Vec<u64>, u64) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("0.flows");
     std::fs::write(&path, bytes).unwrap();
-    let Some(segment) = Segment::scan(path, true).unwrap() else { return (Vec::new(), 0) };
+    let Scanned::Segment(segment) = Segment::scan(&path, true).unwrap() else { return (Vec::new(), 0) };
     let mut found = Vec::new();
     let mut told = 0;
     for block in &segment.blocks {
         told += block.numbers.1 - block.numbers.0;
-        let stored = Stored { path: segment.path.clone(), block: *block, decoder: Arc::clone(&segment.decoder) };
+        let stored = Stored { path: Arc::clone(&segment.path), block: *block, decoder: Arc::clone(&segment.decoder) };
         for (number, entry) in stored.open().unwrap() {
             assert!(matches!(entry, Entry::Lost { count, .. } if count == number), "{number}: {entry:?}");
             found.push(number);

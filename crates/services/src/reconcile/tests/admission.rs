@@ -108,3 +108,36 @@ fn who_is_refused_before_and_after_is_refused_between_any_two_writes() {
         }
     }
 }
+
+#[test]
+fn flows_are_decided_anew_however_far_an_attempt_came_that_failed() {
+    let row = |prefixes: &[&str], deny| Frontend {
+        source_ranges: Some(Arc::new(SourceRanges {
+            prefixes: prefixes.iter().map(|p| p.parse().unwrap()).collect(),
+            deny,
+        })),
+        ..frontend(1, vec![backend(1, true)])
+    };
+    let few = row(&["10.1.0.0/16"], true);
+    let more = row(&["10.1.0.0/16", "10.2.0.0/16", "10.3.0.0/16"], true);
+    let others = row(&["10.4.0.0/16", "10.5.0.0/16"], false);
+    // What fails may be something else of the same frontend.
+    let by_table = |row: &Frontend| Frontend { algorithm: Algorithm::Maglev, ..row.clone() };
+    for (before, after) in [(&few, &by_table(&more)), (&more, &others), (&by_table(&others), &few)] {
+        for writes in 0..12 {
+            let mut f = Fixture::new(fake::Kernel::new());
+            f.prune([]);
+            f.update(before).unwrap();
+            let failing = Until::after(usize::MAX, &f.kernel);
+            f.target = target(&failing).unwrap();
+            f.prune([before.clone()]);
+            let epochs = Epochs::open(&f.kernel).unwrap();
+            let raised = epochs.node().unwrap();
+            failing.1.store(writes, Ordering::Relaxed);
+            let _ = f.update(after);
+            failing.1.store(usize::MAX, Ordering::Relaxed);
+            f.update(after).unwrap();
+            assert!(epochs.node().unwrap() > raised, "after {writes} writes");
+        }
+    }
+}

@@ -97,18 +97,28 @@ fn nobody_takes_a_port_of_the_nodes_own() {
     r.addresses.insert(address_row("192.168.0.11", true));
     let ports = [
         ("kubelet", Protocol::Tcp, 10250),
+        ("etcd", Protocol::Tcp, 2379),
+        ("etcd-peers", Protocol::Tcp, 2380),
+        ("controllers", Protocol::Tcp, 10257),
+        ("scheduler", Protocol::Tcp, 10259),
         ("tunnel", Protocol::Udp, 8472),
         ("other", Protocol::Udp, 10250),
         ("http", Protocol::Tcp, 80),
     ];
-    let external_ips = ["192.168.0.11", "192.168.0.12", "192.0.2.9"].map(|ip| ip.parse().unwrap()).to_vec();
-    r.service(&up(Service { external_ips, ..service_row("thief", &["10.96.0.1"], &ports) }));
-    r.resolve();
-    let external = r.rows().values().filter(|row| row.kind == ServiceKind::ExternalIps).cloned().collect::<Vec<_>>();
-    let taken: BTreeSet<String> = external.iter().map(|row| row.key.addr.to_string()).collect();
+    let ips = ["192.168.0.11", "192.168.0.12", "192.0.2.9"].map(|ip| ip.parse().unwrap()).to_vec();
+    let row = || service_row("thief", &["10.96.0.1"], &ports);
+    // Whatever gives the addresses of nodes to Services gives none of these ports with them.
+    let by_kind = [
+        (ServiceKind::ExternalIps, Service { external_ips: ips.clone(), ..row() }),
+        (ServiceKind::LoadBalancer, Service { load_balancer_ips: ips, ..row() }),
+    ];
     let expected = [
         "192.0.2.9:10250/TCP",
         "192.0.2.9:10250/UDP",
+        "192.0.2.9:10257/TCP",
+        "192.0.2.9:10259/TCP",
+        "192.0.2.9:2379/TCP",
+        "192.0.2.9:2380/TCP",
         "192.0.2.9:80/TCP",
         "192.0.2.9:8472/UDP",
         "192.168.0.11:10250/UDP",
@@ -116,7 +126,13 @@ fn nobody_takes_a_port_of_the_nodes_own() {
         "192.168.0.12:10250/UDP",
         "192.168.0.12:80/TCP",
     ];
-    assert_eq!(taken, expected.map(str::to_owned).into());
+    for (kind, service) in by_kind {
+        r.service(&up(service));
+        r.resolve();
+        let taken: BTreeSet<String> =
+            r.rows().values().filter(|row| row.kind == kind).map(|row| row.key.addr.to_string()).collect();
+        assert_eq!(taken, expected.map(str::to_owned).into(), "{kind:?}");
+    }
 }
 
 #[test]
@@ -172,6 +188,7 @@ fn pod_row(ip: &str, host_ip: Option<&str>, host_network: bool) -> Pod {
         workload: None,
         named_ports: vec![],
         host_ports: vec![host_port],
+        ready: true,
         ended: false,
     }
 }
@@ -287,4 +304,21 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn however_many_ports_and_endpoints_a_service_has_its_backends_are_bounded() {
+    let mut r = resolver();
+    let names: Vec<String> = (0..512).map(|n| format!("p{n}")).collect();
+    let ports = |first: u16| -> Vec<_> { (first..).zip(&names).map(|(n, name)| (&**name, Protocol::Tcp, n)).collect() };
+    let endpoints = |last| (0..last).map(|n: u16| endpoint(&format!("10.0.{}.{}", n >> 8, n & 255), true, true, false));
+    for (count, expected) in [(256, 256), (300, 256)] {
+        r.service(&up(service_row("web", &["10.96.0.1"], &ports(1000))));
+        r.slices.insert(slice_row("web-1", "web", &ports(8000), endpoints(count).collect()));
+        r.resolve();
+        assert!(r.rows().values().all(|row| row.backends.len() == expected), "{count} endpoints");
+    }
+    r.service(&up(service_row("web", &["10.96.0.1"], &ports(1000)[..1])));
+    r.resolve();
+    assert_eq!(r.rows().values().map(|row| row.backends.len()).collect::<Vec<_>>(), [300]);
 }

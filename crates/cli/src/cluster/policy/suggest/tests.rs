@@ -4,7 +4,7 @@
 mod support;
 
 use super::*;
-use hubble::proto::flow::{IcmPv4, Ip, Layer4, Tcp, Udp};
+use hubble::proto::flow::{CiliumEventType, IcmPv4, Ip, Layer4, Tcp, Udp};
 use model::Labels as Set;
 use proptest::prelude::*;
 use support::{Agent, Store, Tables};
@@ -42,7 +42,9 @@ fn endpoint(end: End) -> (Endpoint, String) {
                 [format!("k8s:{NAMESPACE}={}", PODS[pod].0), "k8s:io.cilium.k8s.policy.cluster=default".into()];
             let labels = labels.chain(derived).collect();
             let namespace = PODS[pod].0.to_owned();
-            (Endpoint { namespace, labels, ..Endpoint::default() }, format!("10.0.0.{}", pod + 1))
+            // As if all were on one node.
+            let id = u32::try_from(pod).unwrap() + 1;
+            (Endpoint { id, namespace, labels, ..Endpoint::default() }, format!("10.0.0.{}", pod + 1))
         }
         End::World(at) => {
             let labels = vec!["reserved:world".to_owned()];
@@ -215,6 +217,55 @@ fn what_was_dropped_or_answers_only_is_not_allowed() {
     seen.take(&Flow { trace_reason: related, ..web(Verdict::Forwarded) });
     seen.take(&flow(End::Pod(2), End::Pod(0), (1, 8), true));
     assert!(seen.policies().is_empty());
+}
+
+#[test]
+fn what_one_policy_allowed_and_another_denied_is_not_allowed() {
+    let forward = || flow(End::Pod(0), End::Pod(2), (6, 5432), false);
+    let said = Some(CiliumEventType { r#type: POLICY_VERDICT, sub_type: 0 });
+    let mut seen = Seen::of("shop");
+    seen.take(&Flow { event_type: said, ..forward() });
+    // Nobody knows who opened it.
+    seen.take(&Flow { is_reply: None, ..forward() });
+    assert!(seen.policies().is_empty());
+    // At the node of the opener, and dropped at that of the target.
+    let mut sent = forward();
+    sent.destination.as_mut().unwrap().id = 0;
+    seen.take(&sent);
+    let policies = seen.policies();
+    assert_eq!(policies.len(), 1, "{policies:#?}");
+    assert_eq!(policies[0]["spec"]["endpointSelector"], json!({"matchLabels": {"k8s:app": "web"}}));
+    assert_eq!(policies[0]["spec"]["ingress"], json!([{}]));
+    // An answer that arrives was sent by the target.
+    let mut answer = turn(forward());
+    answer.destination.as_mut().unwrap().id = 0;
+    seen.take(&answer);
+    assert_eq!(seen.policies().len(), 2);
+}
+
+#[test]
+fn pods_whose_labels_are_not_known_do_not_stand_for_their_namespace() {
+    let mut seen = Seen::of("shop");
+    for unknown in [End::Pod(0), End::Pod(4)] {
+        let mut flow = flow(unknown, End::Pod(2), (6, 5432), false);
+        flow.source.as_mut().unwrap().labels.clear();
+        seen.take(&flow);
+    }
+    assert_eq!((seen.policies().len(), seen.unnamed()), (0, 2));
+}
+
+#[test]
+fn values_of_labels_stay_values() {
+    let mut seen = Seen::of("shop");
+    let mut hostile = flow(End::Pod(0), End::Pod(2), (6, 5432), false);
+    let value = "a\n  ingress: [{fromEntities: [all]}]\n---\n# \"'{}&*!|>%@`\u{85}\u{2028}";
+    hostile.source.as_mut().unwrap().labels.push(format!("k8s:evil={value}"));
+    seen.take(&hostile);
+    for policy in seen.policies() {
+        let text = serde_saphyr::to_string(&policy).unwrap();
+        assert_eq!(serde_saphyr::from_str::<Value>(&text).unwrap(), policy, "{text}");
+    }
+    assert_eq!(seen.policies().len(), 2);
 }
 
 #[test]

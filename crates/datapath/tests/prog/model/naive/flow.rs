@@ -126,7 +126,7 @@ impl Flow {
     pub(crate) fn is_over_by(&self, message: &Message, reply: bool) -> bool {
         message.talk.proto == Proto::Tcp
             && message.flags & (SYN | ACK | FIN | RST) == SYN
-            && (reply || self.said[0].finished || self.has_ended())
+            && (reply || self.has_ended())
     }
 
     /// Whether the packet is treated as those before it, and nobody is asked.
@@ -156,8 +156,8 @@ impl Flow {
             return 0;
         }
         said.greeted |= message.flags & SYN != 0;
-        said.finished |= message.flags & FIN != 0;
-        // Who goes on has not reset the connection.
+        // Who opens the connection has not said goodbye, and who goes on has not reset it.
+        said.finished = (said.finished && message.flags & SYN == 0) || message.flags & FIN != 0;
         said.reset = message.flags & RST != 0;
         self.confirmed |= !reply && answered && message.flags & (SYN | ACK | RST) == ACK;
         let news = message.flags & (SYN | FIN | RST) & !self.told;

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+//! How much a client may ask of each flow: a request is compared with thousands of them, and held in memory as long as it is followed.
+
+use crate::proto::flow::FlowFilter;
+use prost::Message;
+
+/// Bytes of all filters of a request.
+const BYTES: usize = 64 << 10;
+/// Patterns and expressions of a request.
+const PATTERNS: usize = 100;
+
+/// A request asks for too much.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("filters: {found} {what} are more than {most}")]
+pub(crate) struct Excess {
+    what: &'static str,
+    found: usize,
+    most: usize,
+}
+
+/// Whether the filters of a request are small enough to be compiled.
+///
+/// # Errors
+///
+/// With what there is too much of.
+pub(crate) fn check_limits(allow: &[FlowFilter], deny: &[FlowFilter]) -> Result<(), Excess> {
+    let sum = |size: fn(&FlowFilter) -> usize| allow.iter().chain(deny).map(size).sum();
+    let bytes = (sum(Message::encoded_len), BYTES, "bytes");
+    for (found, most, what) in [bytes, (sum(patterns), PATTERNS, "patterns and expressions")] {
+        if found > most {
+            return Err(Excess { what, found, most });
+        }
+    }
+    Ok(())
+}
+
+fn patterns(filter: &FlowFilter) -> usize {
+    let texts = [
+        &filter.source_fqdn,
+        &filter.destination_fqdn,
+        &filter.dns_query,
+        &filter.http_path,
+        &filter.http_url,
+        &filter.node_name,
+        &filter.source_cluster_name,
+        &filter.destination_cluster_name,
+    ];
+    let expressions = filter.experimental.as_ref().map_or(0, |e| e.cel_expression.len());
+    texts.iter().map(|texts| texts.len()).sum::<usize>() + expressions
+}
