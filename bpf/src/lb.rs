@@ -114,42 +114,50 @@ pub fn choose(service: &Service, client: &Client) -> Option<(&'static Backend, u
         return None;
     }
     if service.affinity == 0 {
-        return pick(service, client);
+        return pick(service, client.connection, random());
     }
     let key = AffinityKey { client: client.addr, service: service.id, is_cookie: client.is_cookie as u32 };
     let (backend, id) = match last(service, &key) {
-        Some(known) => known,
-        None => pick(service, client)?,
+        Last::Backend(backend, id) => (backend, id),
+        // Wherever the client comes in, it finds the same one.
+        Last::Unknown => pick(service, spread(client.addr), spread(client.addr))?,
+        Last::TooLongAgo => pick(service, random(), random())?,
     };
     // A full table evicts the oldest.
     let _ = maps::AFFINITIES.insert(key, Affinity { backend: id, last_used: epochs::now() }, 0);
     Some((backend, id))
 }
 
-/// Where a client of a service with session affinity went last, if that was not too long ago and is still to be had.
-#[inline(always)]
-fn last(service: &Service, key: &AffinityKey) -> Option<(&'static Backend, u32)> {
-    // SAFETY: read at once.
-    let Affinity { backend: id, last_used } = unsafe { maps::AFFINITIES.get(key) }.copied()?;
-    let silent = epochs::now().wrapping_sub(last_used) as u64 * TICK_NS;
-    // SAFETY: read at once.
-    let backend = unsafe { maps::BACKENDS.get(id) }?;
-    let stays =
-        silent <= service.affinity as u64 * NANOSECONDS && backend.state == state::ACTIVE && has_member(service, id);
-    if stays { Some((backend, id)) } else { None }
+/// Where a client of a service with session affinity went last.
+enum Last {
+    /// To that backend, which has that id and still is to be had.
+    Backend(&'static Backend, u32),
+    /// Nobody knows of one that is still to be had.
+    Unknown,
+    /// It has been away for longer than its affinity lasts, so it is not to find the same one for ever.
+    TooLongAgo,
 }
 
-/// One of the service's backends.
 #[inline(always)]
-fn pick(service: &Service, client: &Client) -> Option<(&'static Backend, u32)> {
-    let number = if service.affinity != 0 {
-        // Wherever the client comes in, it finds the same one.
-        spread(client.addr)
-    } else if service.flags & flags::MAGLEV != 0 {
-        client.connection
-    } else {
-        random()
+fn last(service: &Service, key: &AffinityKey) -> Last {
+    // SAFETY: read at once.
+    let Some(Affinity { backend: id, last_used }) = unsafe { maps::AFFINITIES.get(key) }.copied() else {
+        return Last::Unknown;
     };
+    if epochs::now().wrapping_sub(last_used) as u64 * TICK_NS > service.affinity as u64 * NANOSECONDS {
+        return Last::TooLongAgo;
+    }
+    // SAFETY: read at once.
+    match unsafe { maps::BACKENDS.get(id) } {
+        Some(backend) if backend.state == state::ACTIVE && has_member(service, id) => Last::Backend(backend, id),
+        _ => Last::Unknown,
+    }
+}
+
+/// The service's backend that a number leads to: one for Maglev, another for all else.
+#[inline(always)]
+fn pick(service: &Service, by_maglev: u32, otherwise: u32) -> Option<(&'static Backend, u32)> {
+    let number = if service.flags & flags::MAGLEV != 0 { by_maglev } else { otherwise };
     let by_table = if service.flags & flags::MAGLEV != 0 { in_table(service.id, number) } else { None };
     // SAFETY: read at once; user space writes backends before slots and removes them after.
     unsafe {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Whom a service lets in, and which of its backends a client finds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use abi::DropReason;
@@ -105,12 +105,17 @@ fn a_client_of_a_service_with_affinity_finds_the_backend_that_it_had() {
         assert_eq!(u32::from(chosen(world, f.world, 1020, to)), 8000 + other - 80);
         // Until it has been away for too long; each connection counts.
         let used = |ago| Affinity { backend: other, last_used: now() - ago };
-        for (ago, stays) in [(90, true), (95, false)] {
-            world.put(affinities.clone(), &key, &used(ago));
-            let port = chosen(world, f.world, 2000 + ago as u16, to);
-            assert_eq!(u32::from(port) == 8000 + other - 80, stays, "{ago} ticks");
-            assert!(now() - affinities.get(&key).unwrap().unwrap().last_used < 5);
-        }
+        let mut after = |ago: u32| -> BTreeSet<u16> {
+            let ask = |n: u16| {
+                world.put(affinities.clone(), &key, &used(ago));
+                let port = chosen(world, f.world, 2000 + ago as u16 * 20 + n, to);
+                assert!(now() - affinities.get(&key).unwrap().unwrap().last_used < 5);
+                port
+            };
+            (0..20).map(ask).collect()
+        };
+        assert_eq!(after(90), [8000 + (other - 80) as u16].into());
+        assert!(after(95).len() > 1, "it is led to the same one again and again");
         affinities.remove(&key).unwrap();
     });
 }
