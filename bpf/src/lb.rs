@@ -37,6 +37,11 @@ pub fn inside(addr: Addr, port: u16, proto: u8, of_host: bool) -> Option<&'stati
     if service.is_none() && is_node_port(port) && (is_any_nodes(&addr) || of_host && source::is_loopback(&addr)) {
         key.addr = if addr.is_v4() { Addr::from_v4_be(0) } else { Addr::NONE };
         service = get(&key);
+        // What keeps to a node's own backends is for that node to say.
+        let of_this = source::is_host(&addr) || source::is_loopback(&addr);
+        if service?.flags & flags::TWO_SCOPES != 0 && !of_this {
+            return None;
+        }
     }
     if service?.flags & flags::TWO_SCOPES != 0 {
         key.scope = SCOPE_INTERNAL;

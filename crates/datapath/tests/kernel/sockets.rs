@@ -11,7 +11,7 @@ use abi::endpoint::Endpoint;
 use abi::endpoint::flags::HOST;
 use abi::flow::proto;
 use abi::ipcache::IpcacheEntry;
-use abi::lb::{Backend, Connected, Service, ServiceKey, SlotKey, flags};
+use abi::lb::{Backend, Connected, SCOPE_INTERNAL, Service, ServiceKey, SlotKey, flags};
 use abi::maps::{Backends, ConnectedSockets, Ipcache4, Ipcache6, Locals, ReverseSockets, Services, Slots};
 use datapath::bpf::{Datapath, Features, Options, Program};
 use datapath::{Kernel, LpmKey, MapSpec};
@@ -382,6 +382,25 @@ fn add_node(datapath: &Datapath, ip: IpAddr) {
         IpAddr::V6(ip) => datapath.trie::<Ipcache6>().unwrap().insert(&LpmKey::new(128, ip.octets()), &entry),
     }
     .unwrap();
+}
+
+#[test]
+fn a_port_of_another_node_that_keeps_to_its_own_backends_is_left_to_it() {
+    with_socket_programs(|datapath, local, other| {
+        add_node(datapath, other);
+        let server = UdpSocket::bind((local, 0)).unwrap();
+        serve_node_port(datapath, proto::UDP, (any(local), 30081).into(), 0, &[server.local_addr().unwrap()]);
+        let services = datapath.map::<Services>().unwrap();
+        let key = ServiceKey { port: 30081_u16.to_be(), proto: proto::UDP, ..ServiceKey::mark(any(local).into()) };
+        let inside = services.get(&key).unwrap().unwrap();
+        services.insert(&key, &Service { flags: inside.flags | flags::TWO_SCOPES, ..inside }).unwrap();
+        services.insert(&ServiceKey { scope: SCOPE_INTERNAL, ..key }, &inside).unwrap();
+        let client = UdpSocket::bind((local, 0)).unwrap();
+        assert!(client.send_to(b"question", (other, 30081)).is_err(), "it has no way to that node");
+        let here = SocketAddr::new(local, 30081);
+        client.send_to(b"question", here).unwrap();
+        assert_eq!(answer(&server, &client), here);
+    });
 }
 
 #[test]
