@@ -100,7 +100,7 @@ async fn allocate<S: IdentityStore>(
                 wanted = Some(id);
                 if error.permanent {
                     refuse(format!("the API server rejects {error}"));
-                } else if !error.permanent && !failing.failing() {
+                } else if !failing.failing() {
                     tracing::warn!(identity = %id, %error, "cannot create identity, retrying");
                 }
                 tokio::time::sleep(if error.permanent { refused.failed() } else { failing.failed() }).await;
