@@ -147,10 +147,14 @@ fn is_told_as(sender: u32, vni: u32) -> bool {
     sender == vni || (vni == identity::REMOTE_NODE && sender == identity::KUBE_APISERVER)
 }
 
-/// Whether it is the first segment of another connection than the one that is known: the other end opens it, or the known one has ended.
+/// Whether it is the first segment of another connection than the one that is known: the other end opens it, or the known one has ended, or
+/// was never established and its opener has said goodbye.
 #[inline(always)]
 pub fn is_opening(pkt: &Pkt, flow: &Flow) -> bool {
-    pkt.tuple.proto == proto::TCP && pkt.flags & OPENING == tcp::SYN && (pkt.is(REPLY) || flow.has_ended(proto::TCP))
+    let given_up = flow.forward.tcp_seen & tcp::FIN != 0 && flow.forward.flags & half::CONFIRMED == 0;
+    pkt.tuple.proto == proto::TCP
+        && pkt.flags & OPENING == tcp::SYN
+        && (pkt.is(REPLY) || given_up || flow.has_ended(proto::TCP))
 }
 
 /// Counts the packet, follows the connection's state and reports what is new.

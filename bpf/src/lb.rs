@@ -34,11 +34,13 @@ pub struct Client {
 pub fn inside(addr: Addr, port: u16, proto: u8, of_host: bool) -> Option<&'static Service> {
     let mut key = ServiceKey { addr, port, proto, scope: SCOPE_EXTERNAL, pad: 0 };
     let mut service = get(&key);
-    if service.is_none() && is_node_port(port) && (is_any_nodes(&addr) || of_host && source::is_loopback(&addr)) {
-        key.addr = if addr.is_v4() { Addr::from_v4_be(0) } else { Addr::NONE };
-        service = get(&key);
+    if service.is_none() && is_node_port(port) {
+        let of_this = source::is_host(&addr) || of_host && source::is_loopback(&addr);
+        if of_this || ipcache::lookup(&addr).is_some_and(ipcache::is_node) {
+            key.addr = if addr.is_v4() { Addr::from_v4_be(0) } else { Addr::NONE };
+            service = get(&key);
+        }
         // What keeps to a node's own backends is for that node to say.
-        let of_this = source::is_host(&addr) || source::is_loopback(&addr);
         if service?.flags & flags::TWO_SCOPES != 0 && !of_this {
             return None;
         }
@@ -89,11 +91,6 @@ fn is_node_port(port: u16) -> bool {
     (config::NODEPORT_MIN.load()..=config::NODEPORT_MAX.load()).contains(&u16::from_be(port))
 }
 
-#[inline(always)]
-fn is_any_nodes(addr: &Addr) -> bool {
-    source::is_host(addr) || ipcache::lookup(addr).is_some_and(ipcache::is_node)
-}
-
 /// Whether the service's source ranges let a client in.
 #[inline(always)]
 pub fn admits(service: &Service, client: &Addr) -> bool {
@@ -119,18 +116,28 @@ pub fn choose(service: &Service, client: &Client) -> Option<(&'static Backend, u
         return None;
     }
     if service.affinity == 0 {
-        return pick(service, client.connection, random());
+        let by_connection = service.flags & flags::MAGLEV != 0;
+        return pick(service, if by_connection { client.connection } else { random() });
     }
     let key = AffinityKey { client: client.addr, service: service.id, is_cookie: client.is_cookie as u32 };
-    let (backend, id) = match last(service, &key) {
-        Last::Backend(backend, id) => (backend, id),
+    let number = match last(service, &key) {
+        Last::Backend(backend, id) => {
+            note(&key, id);
+            return Some((backend, id));
+        }
         // Wherever the client comes in, it finds the same one.
-        Last::Unknown => pick(service, spread(client.addr), spread(client.addr))?,
-        Last::TooLongAgo => pick(service, random(), random())?,
+        Last::Unknown => spread(client.addr),
+        Last::TooLongAgo => random(),
     };
-    // A full table evicts the oldest.
-    let _ = maps::AFFINITIES.insert(key, Affinity { backend: id, last_used: epochs::now() }, 0);
+    let (backend, id) = pick(service, number)?;
+    note(&key, id);
     Some((backend, id))
+}
+
+/// Notes where the client goes now. A full table evicts the oldest.
+#[inline(always)]
+fn note(key: &AffinityKey, backend: u32) {
+    let _ = maps::AFFINITIES.insert(key, Affinity { backend, last_used: epochs::now() }, 0);
 }
 
 /// Where a client of a service with session affinity went last.
@@ -159,10 +166,9 @@ fn last(service: &Service, key: &AffinityKey) -> Last {
     }
 }
 
-/// The service's backend that a number leads to: one for Maglev, another for all else.
+/// The service's backend that a number leads to.
 #[inline(always)]
-fn pick(service: &Service, by_maglev: u32, otherwise: u32) -> Option<(&'static Backend, u32)> {
-    let number = if service.flags & flags::MAGLEV != 0 { by_maglev } else { otherwise };
+fn pick(service: &Service, number: u32) -> Option<(&'static Backend, u32)> {
     let by_table = if service.flags & flags::MAGLEV != 0 { in_table(service.id, number) } else { None };
     // SAFETY: read at once; user space writes backends before slots and removes them after.
     unsafe {

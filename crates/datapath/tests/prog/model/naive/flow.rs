@@ -126,7 +126,7 @@ impl Flow {
     pub(crate) fn is_over_by(&self, message: &Message, reply: bool) -> bool {
         message.talk.proto == Proto::Tcp
             && message.flags & (SYN | ACK | FIN | RST) == SYN
-            && (reply || self.has_ended())
+            && (reply || self.has_ended() || (self.said[0].finished && !self.confirmed))
     }
 
     /// Whether the packet is treated as those before it, and nobody is asked.
