@@ -6,13 +6,14 @@
 //! foreign frame shows. So does adding or removing the tunnel's headers. "Cold" means that each run begins with
 //! empty processor caches, as after another program.
 
-mod packet;
 mod world;
+
+use std::net::IpAddr;
 
 use anyhow::{Result, bail};
 use datapath::bpf::Program;
+use frames::{ACK, Packet, SYN, foreign, vxlan};
 
-use self::packet::{ACK, SYN, foreign, tcp, tunnelled};
 use self::world::{DENIED_PORT, Family, NODE1, NODE2, PORT, REMOTE_IDENTITY, RULES, SERVICE_PORT, World};
 use crate::report::Figure;
 use crate::stats;
@@ -29,6 +30,17 @@ const CACHES: usize = 4 << 20;
 const OPEN: u16 = 200;
 /// Runs with cold caches.
 const COLD_CALLS: u32 = 1000;
+
+/// An empty segment that survives a series.
+fn tcp(from: (IpAddr, u16), to: (IpAddr, u16), flags: u8) -> Vec<u8> {
+    Packet::tcp(from, to, flags).payload(&[]).ttl(u8::MAX).bytes()
+}
+
+/// The frame in the tunnel between two nodes, under an identity.
+fn tunnelled(from: IpAddr, to: IpAddr, identity: u32, frame: &[u8]) -> Vec<u8> {
+    let port = abi::config::ProgramConfig::default().tunnel_port;
+    Packet::udp((from, 0xc001), (to, port)).payload(&vxlan(identity, frame)).bytes()
+}
 
 /// Measures on a thread that ends up in another network namespace.
 pub(crate) fn measure(calls: u32) -> Result<Vec<Figure>> {

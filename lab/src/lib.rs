@@ -12,7 +12,6 @@ mod cluster;
 mod conformance;
 mod control;
 mod fault;
-pub mod frame;
 mod images;
 mod init;
 mod machine;

@@ -12,8 +12,10 @@ use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::sockopt::RcvBufForce;
 use nix::sys::socket::{AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, bind, recvfrom, setsockopt, socket};
 
-use crate::frame::Mac;
 use crate::netns::Netns;
+
+/// A hardware address.
+pub type Mac = [u8; 6];
 
 /// Timeout of a read: how soon the reader notices that it should stop.
 const TICK: Duration = Duration::from_millis(50);

@@ -48,8 +48,15 @@ const LAYERS: [(&str, &[&str]); 7] = [
 ];
 
 /// Members outside the layers, and what they may use; only the reference of the binary's commands uses the lab, and nobody uses the others.
-const OUTSIDE: [(&str, &[&str]); 3] =
-    [("lab", &[]), ("bench", &["abi", "datapath", "hubble", "model", "statedb"]), ("xtask", &[])];
+const OUTSIDE: [(&str, &[&str]); 4] = [
+    ("lab", &[]),
+    ("bench", &["abi", "datapath", "frames", "hubble", "model", "statedb"]),
+    ("frames", &[]),
+    ("xtask", &[]),
+];
+
+/// Members that the tests of all others may use.
+const FOR_TESTS: [&str; 1] = ["frames"];
 
 const BINARIES: &[&str] = &["agent", "operator", "relay", "cli", "cilium", "bench", "lab", "xtask"];
 
@@ -111,7 +118,16 @@ fn metadata(manifest: &Path) -> Result<Value> {
 }
 
 fn dependency_names(package: &Value) -> impl Iterator<Item = &str> {
-    list(package, "dependencies").filter_map(|dependency| dependency.get("name")?.as_str())
+    list(package, "dependencies").filter(|dependency| !is_for_tests(dependency)).filter_map(name_of)
+}
+
+fn is_for_tests(dependency: &Value) -> bool {
+    let is_dev = dependency.get("kind").and_then(Value::as_str) == Some("dev");
+    is_dev && name_of(dependency).is_some_and(|name| FOR_TESTS.contains(&name))
+}
+
+fn name_of(dependency: &Value) -> Option<&str> {
+    dependency.get("name")?.as_str()
 }
 
 /// The kernel side may use the contract and its own toolkit only.

@@ -123,3 +123,16 @@ layout! {
         pub masquerade_ipv6: Addr,
     }
 }
+
+#[cfg(all(test, feature = "user"))]
+mod tests {
+    use super::ProgramConfig;
+
+    #[test]
+    fn a_constant_is_written_as_its_bytes() {
+        let config = ProgramConfig { tunnel_port: 0x1234, ..ProgramConfig::default() };
+        let port = config.globals().find(|(name, _)| *name == "TUNNEL_PORT");
+        assert_eq!(port, Some(("TUNNEL_PORT", &0x1234_u16.to_ne_bytes()[..])));
+        assert!(config.globals().all(|(_, bytes)| !bytes.is_empty()));
+    }
+}

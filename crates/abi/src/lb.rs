@@ -333,7 +333,7 @@ mod tests {
     #[test]
     fn a_mark_is_no_frontend() {
         let addr = Addr::from_v4_be(u32::from_ne_bytes([10, 96, 0, 1]));
-        assert!(ServiceKey::mark(addr).is_mark());
+        assert!(ServiceKey::mark(addr).is_mark() && ServiceKey::mark(addr).addr == addr);
         for (port, proto) in [(80_u16.to_be(), 6), (0, 17), (1, 0)] {
             assert!(!ServiceKey { port, proto, ..ServiceKey::mark(addr) }.is_mark());
         }

@@ -147,3 +147,27 @@ layout! {
         pub pad: [u8; 10],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end(lo: u64) -> Addr {
+        Addr { hi: 0, lo }
+    }
+
+    #[test]
+    fn the_opposite_of_an_entry_has_what_replies_have() {
+        let key = FlowKey { src: end(1), dst: end(2), sport: 10, dport: 20, proto: 6, hook: FROM_POD, pad: 0 };
+        let translated =
+            FlowEntry { nat_src: end(3), nat_sport: 30, nat_dst: end(4), nat_dport: 40, ..FlowEntry::default() };
+        let opposite = |flags, action| opposite(&key, &FlowEntry { flags, action, ..translated });
+        let reply = FlowKey { src: end(2), dst: end(1), sport: 20, dport: 10, hook: ARRIVING, ..key };
+        assert_eq!(opposite(flags::REPLY | flags::MASQUERADE, action::TUNNEL), reply);
+        assert_eq!(opposite(flags::NAT_SRC, action::TUNNEL), FlowKey { dst: end(3), dport: 30, ..reply });
+        assert_eq!(opposite(flags::NAT_DST, action::TUNNEL), FlowKey { src: end(4), sport: 40, ..reply });
+        assert_eq!(opposite(0, action::LOCAL), FlowKey { hook: FROM_POD, ..reply }, "both ends are pods of this node");
+        let arriving = FlowKey { hook: ARRIVING, ..key };
+        assert_eq!(super::opposite(&arriving, &FlowEntry::default()).hook, FROM_POD);
+    }
+}

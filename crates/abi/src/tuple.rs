@@ -98,3 +98,54 @@ pub const fn icmp_class(protocol: u8, kind: u8) -> (u8, bool) {
 pub const fn has_identifier(protocol: u8, class: u8) -> bool {
     matches!((protocol, class), (proto::ICMP, 8 | 13 | 15 | 17) | (proto::ICMPV6, 128))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn tuple(src: (Addr, u16), dst: (Addr, u16), proto: u8) -> Tuple {
+        Tuple { src: src.0, dst: dst.0, sport: src.1, dport: dst.1, proto, class: 0, asks: true }
+    }
+
+    /// Keys are in tables that outlive the build.
+    #[test]
+    fn the_lower_end_comes_first_by_address_and_then_by_port() {
+        let end = |hi, lo, port| (Addr { hi, lo }, port);
+        let rising = [end(0, 1, 9), end(0, 2, 1), end(0, 2, 3), end(1, 0, 0)];
+        for (lower, upper) in rising.iter().zip(&rising[1..]) {
+            for (src, dst, from_b) in [(*lower, *upper, false), (*upper, *lower, true)] {
+                let (key, is_b) = tuple(src, dst, proto::UDP).key();
+                assert_eq!(((key.a, key.a_port), (key.b, key.b_port), is_b), (*lower, *upper, from_b));
+            }
+            assert!(!tuple(*lower, *lower, proto::UDP).key().1);
+        }
+    }
+
+    #[test]
+    fn only_icmp_tells_who_asks_and_its_answers_are_the_other_way_round() {
+        let (lower, upper) = ((Addr { hi: 0, lo: 1 }, 7), (Addr { hi: 0, lo: 2 }, 0));
+        for protocol in [proto::ICMP, proto::ICMPV6] {
+            let request = tuple(lower, upper, protocol);
+            assert_eq!((request.key().0.asker, tuple(upper, lower, protocol).key().0.asker), (ASKER_A, ASKER_B));
+            assert_eq!((request.reversed().asks, request.reversed().reversed()), (false, request));
+        }
+        for protocol in [proto::TCP, proto::UDP, proto::SCTP] {
+            let packet = tuple(lower, upper, protocol);
+            assert_eq!((packet.key().0.asker, packet.reversed().asks), (0, true));
+        }
+    }
+
+    #[test]
+    fn answers_have_the_class_of_what_they_answer() {
+        let pairs = [(proto::ICMP, 8, 0), (proto::ICMP, 13, 14), (proto::ICMP, 15, 16), (proto::ICMP, 17, 18)];
+        for (protocol, request, answer) in
+            pairs.into_iter().chain([(proto::ICMPV6, 128, 129), (proto::ICMPV6, 139, 140)])
+        {
+            assert_eq!(icmp_class(protocol, request), (request, true));
+            assert_eq!(icmp_class(protocol, answer), (request, false));
+            assert_eq!(has_identifier(protocol, request), request != 139);
+            assert!(!has_identifier(proto::UDP, request) && !has_identifier(protocol, answer));
+        }
+        assert_eq!(icmp_class(proto::ICMPV6, 0), (0, true));
+    }
+}

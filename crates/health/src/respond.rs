@@ -23,15 +23,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
+use surface::Connections;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 #[cfg(test)]
 mod tests;
 
-/// Concurrent connections per listener; further ones wait in the kernel's queue.
+/// Concurrent connections per listener.
 const CONNECTIONS: usize = 32;
 /// How long a connection may take.
 const CONNECTION: Duration = Duration::from_secs(5);
@@ -126,22 +127,12 @@ async fn respond(address: SocketAddr, place: &'static str, netns: Option<Arc<Own
 }
 
 async fn serve(listener: TcpListener) -> Infallible {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let mut connections = JoinSet::new();
+    let mut connections = Connections::new(CONNECTIONS, CONNECTION);
     loop {
-        // The semaphore is never closed.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { continue };
         match listener.accept().await {
-            Ok((stream, _)) => {
-                connections.spawn(async move {
-                    // Slow or broken connections do not matter.
-                    let _ = timeout(CONNECTION, converse(stream)).await;
-                    drop(place);
-                });
-            }
+            Ok((stream, _)) => connections.serve(converse(stream)),
             Err(_) => sleep(ACCEPT_PAUSE).await,
         }
-        while connections.try_join_next().is_some() {}
     }
 }
 

@@ -58,6 +58,9 @@ const CERTIFICATE: &str = "certificate";
 /// How long before its end a certificate is warned of.
 const SOON: time::Duration = time::Duration::days(30);
 
+/// After a connection could not be accepted.
+const BREATH: Duration = Duration::from_millis(100);
+
 /// Why flows are not served somewhere.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServeError {
@@ -167,13 +170,13 @@ impl Listeners {
         let listen = |source| ServeError::Listen { address: path.display().to_string(), source };
         let listener = rest::listen(path).and_then(UnixListener::from_std).map_err(listen)?;
         self.serving(SOCKET, &path.display().to_string());
-        Ok(self.router().serve_with_incoming(self.greeted(UnixListenerStream::new(listener))).await?)
+        Ok(self.router().serve_with_incoming(self.greeted(paced(UnixListenerStream::new(listener)))).await?)
     }
 
     async fn plain_network(&self, address: SocketAddr) -> Result<(), ServeError> {
         let listener = bind_network(address).await?;
         self.serving(NETWORK, &address.to_string());
-        Ok(self.router().serve_with_incoming(self.greeted(TcpListenerStream::new(listener))).await?)
+        Ok(self.router().serve_with_incoming(self.greeted(paced(TcpListenerStream::new(listener)))).await?)
     }
 
     async fn network(&self, address: SocketAddr, files: &TlsFiles) -> Result<(), ServeError> {
@@ -182,7 +185,8 @@ impl Listeners {
         let listener = bind_network(address).await?;
         self.serving(NETWORK, &address.to_string());
         self.watch_end(files, &contents);
-        let connections = tls::connections(listener, latest, Lobby::new(self.times.greeting));
+        let connections =
+            tls::connections(paced(TcpListenerStream::new(listener)), latest, Lobby::new(self.times.greeting));
         tokio::select! {
             ended = self.router().serve_with_incoming(connections) => Ok(ended?),
             never = self.renew(files, contents, config) => match never {},
@@ -261,6 +265,16 @@ impl Listeners {
             tracing::warn!("{text}");
         }
     }
+}
+
+/// Waits a little after each failure to accept: with no file descriptor left the next one fails at once, too.
+fn paced<IO>(accepted: impl Stream<Item = io::Result<IO>>) -> impl Stream<Item = io::Result<IO>> {
+    accepted.then(async |accepted| {
+        if accepted.is_err() {
+            tokio::time::sleep(BREATH).await;
+        }
+        accepted
+    })
 }
 
 async fn bind_network(address: SocketAddr) -> Result<TcpListener, ServeError> {

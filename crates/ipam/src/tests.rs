@@ -28,4 +28,18 @@ async fn the_pools_follow_the_local_node() {
     let got = outputs.allocator.allocate("a/b", true, true).unwrap();
     assert_eq!(got.ipv4.unwrap().to_string(), "10.0.0.3");
     assert_eq!(got.ipv6.unwrap().to_string(), "fd00::2");
+
+    let ipam = outputs.surface.status_now().ipam.unwrap();
+    assert_eq!(
+        ipam.status,
+        "IPv4: 1/252 allocated from 10.0.0.0/24, IPv6: 1/18446744073709551614 allocated from fd00::/64"
+    );
+    assert_eq!((ipam.ipv4, ipam.ipv6), (vec!["10.0.0.3".to_owned()], vec!["fd00::2".to_owned()]));
+    assert_eq!(ipam.allocations["10.0.0.3"], "a/b");
+    let metrics = outputs.surface.metrics_page();
+    for line in
+        ["ip_addresses{family=\"ipv4\"} 1", "ipam_capacity{family=\"ipv4\"} 252", "ip_addresses{family=\"ipv6\"} 1"]
+    {
+        assert!(metrics.contains(line), "{line} is not in {metrics}");
+    }
 }

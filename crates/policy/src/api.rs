@@ -27,3 +27,6 @@ async fn one(State(identities): State<Reader<Identity>>, Path(id): Path<u32>) ->
 fn render_identity(row: &Identity) -> rest::Identity {
     rest::Identity { id: row.id.0, labels: row.labels.to_strings(), ..rest::Identity::default() }
 }
+
+#[cfg(test)]
+mod tests;

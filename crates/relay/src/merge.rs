@@ -18,6 +18,7 @@ use call::Time;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use hubble::proto::relay::NodeState;
+use prost::Message;
 use source::{Heard, Source, next};
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
@@ -41,6 +42,8 @@ pub(crate) struct Rules {
     pub(crate) retry: Duration,
 }
 
+/// Bytes of responses that may be buffered; at least one response per node.
+const BYTES: usize = 16 << 20;
 /// For how many unavailable nodes the client gets the reason.
 const REASONS: usize = 10;
 
@@ -166,10 +169,11 @@ impl<C: Call> Merge<C> {
                     return self.lose(&name, "it speaks of nodes").await;
                 };
                 self.awaited.remove(&(source.waiting_since(), name.clone()));
-                let time = source.hold(C::time(&answer), self.began);
+                let time = source.hold(C::time(&answer), answer.encoded_len(), self.began);
                 self.held.insert((time, self.numbers), (name.clone(), answer));
                 self.numbers += 1;
-                if source.held() < self.share() {
+                let (held, bytes) = source.held();
+                if held < self.share(self.rules.buffer) && bytes < self.share(BYTES) {
                     self.read(&name, generation, stream);
                 } else if let Some(source) = self.sources.get_mut(&name) {
                     source.park(stream);
@@ -186,9 +190,9 @@ impl<C: Call> Merge<C> {
         }
     }
 
-    /// Maximum number of buffered responses per node.
-    fn share(&self) -> usize {
-        (self.rules.buffer / self.sources.len().max(1)).max(1)
+    /// What each node may have of something; at least one.
+    fn share(&self, all: usize) -> usize {
+        (all / self.sources.len().max(1)).max(1)
     }
 
     /// Tells the client that a node no longer responds; the others continue.
@@ -209,9 +213,10 @@ impl<C: Call> Merge<C> {
             return Ok(false);
         }
         let Some((_, (name, answer))) = self.held.pop_first() else { return Ok(false) };
+        let size = answer.encoded_len();
         self.send(answer).await?;
         if let Some(source) = self.sources.get_mut(&name) {
-            if source.release() {
+            if source.release(size) {
                 self.awaited.insert((source.waiting_since(), name.clone()));
             }
             if let Some((generation, stream)) = source.unpark() {

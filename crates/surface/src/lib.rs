@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #![doc = include_str!("../README.md")]
 
+mod connections;
 mod daemon;
 mod families;
 mod tables;
 
+pub use connections::Connections;
 pub use daemon::{init_logs, serve_metrics, stop_on_signal};
 pub use families::{Families, Family};
 pub use tables::{ReconcilerHealth, TableInfo};

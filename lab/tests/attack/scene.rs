@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use lab::frame::{Mac, Packet};
+use frames::{Mac, Packet};
 use lab::netns::Netns;
 use lab::probe::{Cluster, eventually};
 use lab::wire::Wire;
@@ -57,12 +57,12 @@ impl Party {
 
     /// A packet as this pod sends it.
     pub(crate) fn sends(&self, packet: &Packet) -> Vec<u8> {
-        packet.frame(self.mac, self.gateway)
+        packet.clone().macs(self.mac, self.gateway).bytes()
     }
 
     /// A packet as this machine sends it to another one.
     pub(crate) fn sends_to(&self, machine: &Self, packet: &Packet) -> Vec<u8> {
-        packet.frame(self.mac, machine.mac)
+        packet.clone().macs(self.mac, machine.mac).bytes()
     }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! For each rule, a workspace that keeps it and one that breaks it.
 
-use super::{BEGIN, END, Manifests, breaches, diagram, replace_diagram};
+use super::{BEGIN, END, Manifests, breaches, dependency_names, diagram, replace_diagram};
 
 fn workspace(members: &[(&str, &[&str])]) -> Manifests {
     let set = |names: &[&str]| names.iter().map(ToString::to_string).collect();
@@ -72,6 +72,16 @@ fn fenced_libraries_stay_where_they_belong() {
     assert_eq!(faults.len(), 8, "{faults:?}");
     assert!(faults.contains(&"policy depends on kube, which only k8s may".to_string()));
     assert!(faults.contains(&"node depends on netlink-sys, which only datapath may".to_string()));
+}
+
+#[test]
+fn tests_may_use_what_is_made_for_them_and_products_may_not() {
+    let package = serde_json::json!({"dependencies": [
+        {"name": "model", "kind": null}, {"name": "frames", "kind": "dev"}, {"name": "statedb", "kind": "dev"},
+    ]});
+    assert_eq!(dependency_names(&package).collect::<Vec<_>>(), ["model", "statedb"]);
+    let faults = breaches(&workspace(&[("datapath", &["frames"]), ("frames", &[])]));
+    assert_eq!(faults, ["datapath depends on frames, which stands outside the layers"]);
 }
 
 #[test]

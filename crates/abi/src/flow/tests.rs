@@ -93,9 +93,13 @@ fn a_flow_lives_as_long_as_either_end_is_heard_and_as_its_state_allows() {
     assert!(!flow.is_garbage(proto::TCP, 9000) && flow.is_garbage(proto::TCP, 9001));
     flow.forward.tcp_seen = tcp::RST;
     assert!(!flow.is_garbage(proto::TCP, 1600) && flow.is_garbage(proto::TCP, 1601), "it may be forged");
-    flow.forward.flags = 0;
+    assert!(!flow.has_ended(proto::TCP));
+    flow.forward.flags = half::ON_LINK;
     assert!(!flow.is_garbage(proto::TCP, 1010) && flow.is_garbage(proto::TCP, 1011));
-    (flow.forward.flags, flow.forward.tcp_seen, flow.reply.tcp_seen) = (half::CONFIRMED, tcp::FIN, tcp::FIN);
+    assert!(flow.has_ended(proto::TCP));
+    (flow.forward.flags, flow.forward.tcp_seen, flow.reply.tcp_seen) = (half::CONFIRMED, tcp::FIN, tcp::RST);
+    assert!(!flow.has_ended(proto::TCP), "one end has said goodbye, and the other one's reset may be forged");
+    flow.reply.tcp_seen = tcp::FIN;
     assert!(!flow.is_garbage(proto::TCP, 1010) && flow.is_garbage(proto::TCP, 1011));
 }
 

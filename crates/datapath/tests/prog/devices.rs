@@ -20,7 +20,7 @@ pub(crate) fn host_mac(id: u16) -> [u8; 6] {
 }
 
 /// The hardware address of the node's native device.
-pub(crate) const NODE_MAC: [u8; 6] = [2, 0, 0, 0, 0xff, 2];
+pub(crate) use frames::NODE_MAC;
 
 pub(crate) fn new_netns() -> OwnedFd {
     netns::create().unwrap()

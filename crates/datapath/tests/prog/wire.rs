@@ -40,8 +40,7 @@ fn connect(world: &World, f: Family) -> [UdpSocket; 2] {
 
 /// A packet in VXLAN, without the outer headers (RFC 7348).
 pub(crate) fn vxlan(vni: u32, inner: &Packet) -> Vec<u8> {
-    let inner = inner.clone().macs([2, 0, 0, 0, 9, 9], [2, 0, 0, 0, 9, 8]);
-    [&[0x08, 0, 0, 0][..], &(vni << 8).to_be_bytes(), &inner.bytes()].concat()
+    frames::vxlan(vni, &inner.clone().macs([2, 0, 0, 0, 9, 9], [2, 0, 0, 0, 9, 8]).bytes())
 }
 
 #[test]

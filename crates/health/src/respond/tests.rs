@@ -3,6 +3,7 @@
 use super::*;
 use model::RoutingMode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
 
 /// A port that nobody listens on, on the loopback addresses that these tests use.
 fn free_port() -> u16 {

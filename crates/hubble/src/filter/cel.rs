@@ -284,7 +284,7 @@ mod tests {
         let labels = "_flow.source.labels";
         let nested = format!("{labels}.all(a, {labels}.exists(b, a == b))");
         let grown = "['a'].map(x, x + x).map(x, x + x) == []".to_owned();
-        let dear = r"_flow.source.namespace.matches('\\w{500}')".to_owned();
+        let dear = r"_flow.source.namespace.matches('\\w{20}')".to_owned();
         let computed = "_flow.source.namespace.matches('(' + _flow.source.pod_name + ')')".to_owned();
         let wrong = "matches(_flow.source.namespace, '(')".to_owned();
         for (text, want) in [

@@ -310,3 +310,12 @@ async fn a_certificate_that_ends_within_a_month_is_told_of_until_it_is_renewed()
     replace(time::Duration::days(31));
     until("no problem", async || node.outputs.status.problems().is_empty()).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_without_file_descriptors_does_not_spin() {
+    let failures = futures::stream::repeat_with(|| Err::<(), _>(std::io::Error::from_raw_os_error(24)));
+    let seen = super::paced(failures);
+    let seen = futures::StreamExt::take_until(seen, tokio::time::sleep(Duration::from_secs(10)));
+    let seen = futures::StreamExt::count(seen).await;
+    assert!((50..=100).contains(&seen), "{seen} in ten seconds");
+}

@@ -12,12 +12,11 @@ use rustls::{RootCertStore, ServerConfig};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::Stream;
-use tokio_stream::wrappers::TcpListenerStream;
 
 /// Certificate files of the network listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,11 +151,11 @@ impl Contents {
 
 /// Connections with a completed handshake, each with the configuration at the time it was opened.
 pub(super) fn connections(
-    listener: TcpListener,
+    accepted: impl Stream<Item = io::Result<TcpStream>>,
     config: watch::Receiver<Arc<ServerConfig>>,
     lobby: Lobby,
 ) -> impl Stream<Item = io::Result<Greeted<TlsStream<TcpStream>>>> {
-    TcpListenerStream::new(listener)
+    accepted
         .map(move |accepted| shake_hands(accepted, Arc::clone(&config.borrow()), lobby.seat()))
         // One more than there are slots, so that someone is always admitted and another loses its slot.
         .buffer_unordered(CLIENTS + 1)

@@ -154,6 +154,17 @@ mod tests {
         ingest_node(&serde_json::from_value(object).unwrap()).unwrap()
     }
 
+    #[test]
+    fn a_node_is_ignored_if_it_says_so_and_events_are_about_all_of_its_versions() {
+        let ignored = |value: &str| {
+            let object = json!({"metadata": {"name": "a", "annotations": {IGNORE_ANNOTATION: value}}, "spec": {}});
+            ingest_node(&serde_json::from_value(object).unwrap()).unwrap().ignored
+        };
+        assert!(ignored("true") && !ignored("false") && !node("a", &[], "").ignored);
+        let row = node("a", &[], "");
+        assert_eq!((row.reference.name.as_deref(), row.reference.resource_version), (Some("a"), None));
+    }
+
     /// What a pool of two /24 makes of these nodes.
     fn provide(nodes: &[NodeRow]) -> Writes {
         let (mut writer, rows) = statedb::table("nodes");

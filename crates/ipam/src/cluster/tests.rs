@@ -56,6 +56,27 @@ fn what_was_given_but_not_yet_seen_is_not_given_to_another() {
 }
 
 #[test]
+fn what_could_not_be_written_is_free_again() {
+    let mut allocator = allocator(vec![pools(&["10.0.0.0/16"], 24)]);
+    resolve(&mut allocator, &[node("b", 2, &[])]);
+    allocator.forget("b");
+    let decisions = resolve(&mut allocator, &[node("a", 1, &["10.0.0.0/24"]), node("b", 2, &[])]);
+    assert_eq!((&decisions["a"], &decisions["b"]), (&Decision::Keep, &assign(&["10.0.1.0/24"])));
+}
+
+#[test]
+fn what_was_given_stands_until_all_of_it_is_seen_or_something_else_is() {
+    let mut allocator = allocator(vec![pools(&["10.0.0.0/16"], 24), pools(&["fd00::/48"], 64)]);
+    let both = assign(&["10.0.0.0/24", "fd00::/64"]);
+    assert_eq!(resolve(&mut allocator, &[node("a", 1, &[])])["a"], both);
+    assert_eq!(resolve(&mut allocator, &[node("a", 1, &["10.0.0.0/24"])])["a"], both, "half of it is there");
+    let by_hand = resolve(&mut allocator, &[node("a", 1, &["10.0.9.0/24"])]);
+    assert_eq!(by_hand["a"], assign(&["10.0.9.0/24", "fd00::/64"]), "somebody wrote another one");
+    let seen = resolve(&mut allocator, &[node("a", 1, &["10.0.9.0/24", "fd00::/64"])]);
+    assert_eq!(seen["a"], Decision::Keep);
+}
+
+#[test]
 fn a_node_that_goes_gives_its_prefix_back() {
     let mut allocator = allocator(vec![pools(&["10.0.0.0/23"], 24)]);
     resolve(&mut allocator, &[node("a", 1, &[]), node("b", 2, &[])]);

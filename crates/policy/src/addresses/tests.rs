@@ -126,6 +126,42 @@ fn behind_a_tunnel_are_the_pods_and_inner_addresses_of_other_nodes() {
 }
 
 #[test]
+fn an_entry_names_the_node_that_it_is_behind() {
+    for routing in [RoutingMode::Tunnel, RoutingMode::Native] {
+        let mut addresses = addresses(&[], routing);
+        addresses.upsert_pod(pod("a", "10.0.2.5", 300, "fd77::12"));
+        addresses.upsert_endpoint(endpoint(7, "10.0.1.5"), IdentityId(301));
+        let host = |prefix: &str| addresses.entries().find(|entry| entry.prefix == net(prefix)).unwrap().host;
+        for behind in ["10.0.2.5/32", "10.0.2.1/32", "10.0.2.9/32", "203.0.113.12/32"] {
+            assert_eq!(host(behind), Some(ip("192.168.77.12")), "{behind}");
+        }
+        assert_eq!((host("10.0.1.5/32"), host("0.0.0.0/0")), (Some(ip("192.168.77.11")), None));
+    }
+}
+
+#[test]
+fn of_a_node_that_is_gone_nothing_is_left_but_its_pods_by_the_address_that_they_name() {
+    let mut addresses = addresses(&[], RoutingMode::Tunnel);
+    addresses.upsert_pod(pod("a", "10.0.2.5", 300, "fd77::12"));
+    addresses.remove_node(&node2().key());
+    let entries = text(&addresses);
+    assert!(
+        !entries.iter().any(|line| line.contains("192.168.77.12") || line.starts_with("10.0.2.0/24")),
+        "{entries:?}"
+    );
+    assert!(entries.contains(&"10.0.2.5/32 300 via fd77::12".to_owned()), "{entries:?}");
+}
+
+#[test]
+fn a_node_has_the_identity_that_it_was_announced_with() {
+    for (announced, identity) in [(0, 6), (777, 777)] {
+        let mut addresses = addresses(&[], RoutingMode::Tunnel);
+        addresses.upsert_node(Node { identity: IdentityId(announced), ..node2() });
+        assert!(text(&addresses).contains(&format!("192.168.77.12/32 {identity} node")));
+    }
+}
+
+#[test]
 fn a_node_without_ipv4_tunnels_to_nodes_and_pods_over_ipv6() {
     let mut addresses = addresses(&[], RoutingMode::Tunnel);
     addresses.upsert_pod(pod("a", "10.0.2.5", 300, "192.168.77.12"));

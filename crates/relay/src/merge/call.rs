@@ -19,7 +19,7 @@ pub(super) type Time = i64;
 
 /// A request that each node answers with a stream ordered by time.
 pub(crate) trait Call: Clone + Send + 'static {
-    type Answer: Send + 'static;
+    type Answer: prost::Message + 'static;
 
     fn open(self, channel: Channel) -> impl Future<Output = Result<Streaming<Self::Answer>, Status>> + Send;
 

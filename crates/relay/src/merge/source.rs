@@ -55,6 +55,8 @@ pub(super) struct Source<C: Call> {
     /// Distinguishes reads of this stream from those of an earlier one.
     generation: u64,
     held: usize,
+    /// Their bytes.
+    bytes: usize,
     /// The time of the last response, as the node has it.
     last: Option<Time>,
     /// Where that was put.
@@ -86,6 +88,7 @@ impl<C: Call> Source<C> {
             state: State::Ended,
             generation: 0,
             held: 0,
+            bytes: 0,
             last: None,
             place: Time::MIN,
             past,
@@ -108,8 +111,9 @@ impl<C: Call> Source<C> {
         self.generation == generation
     }
 
-    pub(super) fn held(&self) -> usize {
-        self.held
+    /// How many responses are buffered, and their bytes.
+    pub(super) fn held(&self) -> (usize, usize) {
+        (self.held, self.bytes)
     }
 
     pub(super) fn last(&self) -> Option<Time> {
@@ -121,9 +125,9 @@ impl<C: Call> Source<C> {
         self.waiting_since
     }
 
-    /// Buffers one more response to a request of this time. Returns its effective time: never in the future, nor more often in the past
+    /// Buffers one more response, of this size, to a request of this time. Returns its effective time: never in the future, nor more often in the past
     /// than was asked for, whatever the node's clock says, and never before its predecessor's.
-    pub(super) fn hold(&mut self, time: Option<Time>, began: Time) -> Time {
+    pub(super) fn hold(&mut self, time: Option<Time>, size: usize, began: Time) -> Time {
         let now = now();
         let told = time.unwrap_or(now);
         let place = if told < began && self.past == 0 {
@@ -135,14 +139,16 @@ impl<C: Call> Source<C> {
         self.place = place.max(self.place);
         self.last = Some(told);
         self.held += 1;
+        self.bytes += size;
         self.told = None;
         self.backoff = Backoff::new(self.longest);
         self.place
     }
 
-    /// Removes a buffered response; returns whether it was the last one of a node that has not ended.
-    pub(super) fn release(&mut self) -> bool {
+    /// Removes a buffered response of this size; returns whether it was the last one of a node that has not ended.
+    pub(super) fn release(&mut self, size: usize) -> bool {
         self.held -= 1;
+        self.bytes -= size;
         self.waiting_since = Instant::now();
         self.held == 0 && matches!(self.state, State::Reading | State::Parked(_))
     }
@@ -187,5 +193,20 @@ impl<C: Call> Source<C> {
     /// Postpones querying it again.
     pub(super) fn put_off(&mut self) {
         self.state = State::Failed(Instant::now() + self.backoff.next());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hubble::proto::observer::GetFlowsRequest;
+
+    #[test]
+    fn what_was_sent_makes_room_for_more() {
+        let mut source = Source::<GetFlowsRequest>::new(Duration::from_secs(1), 0);
+        [7, 9].into_iter().for_each(|size| drop(source.hold(None, size, 0)));
+        assert_eq!(source.held(), (2, 16));
+        source.release(7);
+        assert_eq!(source.held(), (1, 9));
     }
 }

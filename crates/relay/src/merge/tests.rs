@@ -280,6 +280,22 @@ async fn a_client_that_does_not_read_stops_a_flood_and_nobody_else() {
 }
 
 #[tokio::test]
+async fn large_flows_are_held_by_their_bytes() {
+    const SIZE: usize = 1 << 20;
+    let fakes = [Fake::start("a", Does::Flood(SIZE)).await, Fake::start("b", Does::Hang).await];
+    let (_writer, nodes) = pool(&fakes).await;
+    let rules = Rules { buffer: 10_000, ..RULES };
+    // It gets nothing before the other node has said something.
+    let _waiting = Client::ask(GetFlowsRequest::default(), nodes.clone(), rules);
+    let mut other = Client::ask(following(), nodes, rules);
+    for _ in 0..61 {
+        other.next().await.unwrap();
+    }
+    let of_waiting = fakes[0].script.sent.load(Ordering::Relaxed).saturating_sub(60);
+    assert!(of_waiting < 30, "{of_waiting} MiB were taken for a client that gets nothing yet");
+}
+
+#[tokio::test]
 async fn agent_events_are_those_of_all_nodes() {
     let fakes = [Fake::start("a", Does::Hang).await, Fake::start("b", Does::Hang).await];
     let (_writer, nodes) = pool(&fakes).await;

@@ -9,17 +9,16 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::Value;
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::ready;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
+use surface::Connections;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-/// Connections at the same time; a further one takes the place of the oldest, since whoever asks is answered at once.
+/// Connections at the same time.
 pub(super) const CONNECTIONS: usize = 32;
 /// How long a connection may take.
 const CONNECTION: Duration = Duration::from_secs(5);
@@ -51,28 +50,16 @@ pub(super) async fn serve(
     listener: TcpListener,
     answer: impl Fn(&str) -> Option<Answer> + Clone + Send + Sync + 'static,
 ) -> Infallible {
-    let mut connections = JoinSet::new();
-    let mut open = VecDeque::<AbortHandle>::new();
+    let mut connections = Connections::new(CONNECTIONS, CONNECTION);
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
-                while connections.try_join_next().is_some() {}
-                open.retain(|connection| !connection.is_finished());
-                if open.len() == CONNECTIONS {
-                    open.pop_front().inspect(AbortHandle::abort);
-                }
-                let answer = answer.clone();
-                open.push_back(connections.spawn(async move {
-                    // One that takes too long, or breaks off, is of no interest.
-                    let _ = timeout(CONNECTION, converse(stream, answer)).await;
-                }));
-            }
+            Ok((stream, _)) => connections.serve(converse(stream, answer.clone())),
             Err(_) => sleep(ACCEPT_PAUSE).await,
         }
     }
 }
 
-async fn converse(stream: TcpStream, answer: impl Fn(&str) -> Option<Answer>) -> hyper::Result<()> {
+async fn converse(stream: TcpStream, answer: impl Fn(&str) -> Option<Answer> + Send + Sync) -> hyper::Result<()> {
     let service = service_fn(|request: Request<Incoming>| {
         let path = request.uri().path();
         let response = match *request.method() {

@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::Result;
+use frames::{Packet, SYN, Transport};
 use lab::clock;
-use lab::frame::{Packet, SYN, Transport};
 use lab::wire::Wire;
 
 use crate::scene::{FAMILIES, Scene};
@@ -71,8 +71,10 @@ pub(crate) fn flood(scene: &Scene) -> Result<u32> {
         let four = IpAddr::V4(Ipv4Addr::from_bits(0xc612_0000 | number));
         let six = IpAddr::V6(Ipv6Addr::from_bits(0x2001_0db8_000f << 80 | u128::from(number)));
         for (family, dst) in FAMILIES.into_iter().zip([four, six]) {
-            for transport in [Transport::Tcp(43_000, 80, SYN), Transport::Udp(43_000, 80)] {
-                let packet = Packet::new(scene.attacker.addresses[family], dst, transport, &[]);
+            for transport in
+                [Transport::Tcp { sport: 43_000, dport: 80, flags: SYN }, Transport::Udp { sport: 43_000, dport: 80 }]
+            {
+                let packet = Packet::new(scene.attacker.addresses[family], dst, transport).payload(&[]);
                 sent += u32::from(wire.send(&scene.attacker.sends(&packet)).is_ok());
             }
         }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 
 use anyhow::{Result, ensure};
-use lab::frame::{Mac, Packet, SYN, Transport};
+use frames::{Mac, Packet, SYN, Transport};
 use lab::probe::eventually;
 use lab::wire::Wire;
 
@@ -87,8 +87,8 @@ impl Questions {
             while !stop.load(Ordering::Relaxed) {
                 let Ok((_, asker)) = socket.recv_from(&mut [0; 64]) else { continue };
                 for (src, transport, mark) in &tricks {
-                    let packet = Packet::new(*src, asker.ip(), transport(asker.port()), mark);
-                    let _ = wire.send(&packet.frame(from, to));
+                    let packet = Packet::new(*src, asker.ip(), transport(asker.port())).payload(mark);
+                    let _ = wire.send(&packet.clone().macs(from, to).bytes());
                 }
                 let _ = socket.send_to(b"answer", asker);
             }
@@ -108,14 +108,14 @@ fn tricks(scene: &Scene, book: &mut Book, victim: &Party, at: SocketAddr) -> Vec
     let (own, second, world, port) = (at.ip(), scene.second[family], scene.world[family], at.port());
     let (request, reply) = if at.is_ipv4() { (8, 0) } else { (128, 129) };
     let all: [(&str, IpAddr, To); 8] = [
-        ("UDP from another port", own, Box::new(|to| Transport::Udp(7777, to))),
-        ("UDP from another address", second, Box::new(move |to| Transport::Udp(port, to))),
-        ("UDP from the world", world, Box::new(move |to| Transport::Udp(port, to))),
-        ("UDP from another address and port", second, Box::new(|to| Transport::Udp(7777, to))),
-        ("UDP to the next port", own, Box::new(|to| Transport::Udp(7777, to.wrapping_add(1)))),
-        ("TCP", own, Box::new(move |to| Transport::Tcp(port, to, SYN))),
-        ("an echo's answer", own, Box::new(move |to| Transport::Icmp(reply, 0, echo(to)))),
-        ("an echo request", own, Box::new(move |to| Transport::Icmp(request, 0, echo(to)))),
+        ("UDP from another port", own, Box::new(|to| Transport::Udp { sport: 7777, dport: to })),
+        ("UDP from another address", second, Box::new(move |to| Transport::Udp { sport: port, dport: to })),
+        ("UDP from the world", world, Box::new(move |to| Transport::Udp { sport: port, dport: to })),
+        ("UDP from another address and port", second, Box::new(|to| Transport::Udp { sport: 7777, dport: to })),
+        ("UDP to the next port", own, Box::new(|to| Transport::Udp { sport: 7777, dport: to.wrapping_add(1) })),
+        ("TCP", own, Box::new(move |to| Transport::Tcp { sport: port, dport: to, flags: SYN })),
+        ("an echo's answer", own, Box::new(move |to| Transport::Icmp { kind: reply, code: 0, rest: echo(to) })),
+        ("an echo request", own, Box::new(move |to| Transport::Icmp { kind: request, code: 0, rest: echo(to) })),
     ];
     let all = all.into_iter();
     all.map(|(what, src, to)| {

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use lab::frame::{Packet, Transport};
+use frames::{Packet, Transport};
 
 use crate::book::{Book, Gun, Mark};
 use crate::scene::{FAMILIES, FRIENDS_PORT, LIVE, PORT, Party, Scene};
@@ -27,8 +27,8 @@ struct Quote<'a> {
 impl Quote<'_> {
     fn bytes(&self, family: usize, mark: Mark) -> Vec<u8> {
         let address = |party: &Party| -> IpAddr { party.addresses[family] };
-        let transport = Transport::Udp(self.from.1, self.to.1);
-        Packet::new(address(self.from.0), address(self.to.0), transport, &mark).network()
+        let transport = Transport::Udp { sport: self.from.1, dport: self.to.1 };
+        Packet::new(address(self.from.0), address(self.to.0), transport).payload(&mark).network()
     }
 }
 
@@ -60,8 +60,8 @@ pub(super) fn quotes(scene: &Scene, book: &mut Book) {
                 for (kind, code) in kinds {
                     let what = format!("type {kind} code {code} about {} to {} {to}", quote.what, target.name);
                     let build = |mark| {
-                        let transport = Transport::Icmp(kind, code, REST);
-                        vec![scene.attacker.sends(&Packet::new(own, to, transport, &quote.bytes(family, mark)))]
+                        let transport = Transport::Icmp { kind, code, rest: REST };
+                        vec![scene.attacker.sends(&Packet::new(own, to, transport).payload(&quote.bytes(family, mark)))]
                     };
                     if quote.own && quote.from.0.name == target.name {
                         book.allowed(Gun::Attacker, what, target.name, build);

@@ -3,16 +3,16 @@
 
 use std::net::IpAddr;
 
-use lab::frame::{Fragment, Packet, Transport};
+use frames::{Packet, Transport};
 
 use crate::book::{Book, Gun, Mark};
 use crate::scene::{FAMILIES, PORT, Party, Scene};
 
 const UDP: u8 = 17;
 /// Of a datagram of the friend's that arrives.
-const FRIENDS_ID: u16 = 0x4242;
+const FRIENDS_ID: u32 = 0x4242;
 /// Of the attacker's own; one per trick, so that none profits from another's.
-const IDS: [u16; 6] = [0x5001, 0x5002, 0x5003, 0x5004, 0x5005, 0x5006];
+const IDS: [u32; 6] = [0x5001, 0x5002, 0x5003, 0x5004, 0x5005, 0x5006];
 /// A port of the friend's that no other flow has.
 const PORTS: (u16, u16) = (42_000, PORT);
 /// Header and mark: where the later fragment begins.
@@ -20,14 +20,15 @@ const CUT: u16 = 3;
 const ECHO: [u8; 4] = [0x77, 0x77, 0, 1];
 
 /// A datagram in two fragments, with the mark in each of them.
-fn halves(src: IpAddr, dst: IpAddr, id: u16, mark: Mark) -> [Packet; 2] {
-    Packet::new(src, dst, Transport::Udp(PORTS.0, PORTS.1), &[mark, mark].concat()).split(id, CUT)
+fn halves(src: IpAddr, dst: IpAddr, id: u32, mark: Mark) -> [Packet; 2] {
+    Packet::new(src, dst, Transport::Udp { sport: PORTS.0, dport: PORTS.1 })
+        .payload(&[mark, mark].concat())
+        .split(id, CUT)
 }
 
 /// The later of two alone.
-fn later(src: IpAddr, dst: IpAddr, id: u16, mark: Mark) -> Packet {
-    let fragment = Fragment { id, offset: CUT, more: false };
-    Packet::new(src, dst, Transport::Bare(UDP), &mark).fragment(fragment)
+fn later(src: IpAddr, dst: IpAddr, id: u32, mark: Mark) -> Packet {
+    Packet::new(src, dst, Transport::Other { proto: UDP }).payload(&mark).fragment(id, CUT, false)
 }
 
 pub(super) fn fragments(scene: &Scene, book: &mut Book) {
@@ -63,17 +64,20 @@ fn by_pod(scene: &Scene, book: &mut Book, victim: &Party, family: usize) {
     forbidden("the later of the friend's own datagram", &|mark| vec![later(friend, at, FRIENDS_ID, mark)]);
     forbidden("with the number of the friend's datagram", &|mark| vec![later(own, at, FRIENDS_ID, mark)]);
     forbidden("the first has no more than a header", &|mark| {
-        Packet::new(own, at, Transport::Udp(PORTS.0, PORTS.1), &mark).split(IDS[4], 1).to_vec()
+        Packet::new(own, at, Transport::Udp { sport: PORTS.0, dport: PORTS.1 }).payload(&mark).split(IDS[4], 1).to_vec()
     });
     // The first one is the answer to an echo request, which is allowed.
     let reply = if family == 0 { 0 } else { 129 };
     forbidden("UDP behind an echo's answer", &|mark| {
-        let first = Packet::new(own, at, Transport::Icmp(reply, 0, ECHO), &[7; 16]);
+        let first = Packet::new(own, at, Transport::Icmp { kind: reply, code: 0, rest: ECHO }).payload(&[7; 16]);
         vec![first.split(IDS[5], CUT)[0].clone(), later(own, at, IDS[5], mark)]
     });
     forbidden("a whole one that says it is a fragment", &|mark| {
-        let whole = Fragment { id: IDS[0], offset: 0, more: false };
-        vec![Packet::new(own, at, Transport::Udp(PORTS.0, PORTS.1), &mark).fragment(whole)]
+        vec![
+            Packet::new(own, at, Transport::Udp { sport: PORTS.0, dport: PORTS.1 })
+                .payload(&mark)
+                .fragment(IDS[0], 0, false),
+        ]
     });
 }
 

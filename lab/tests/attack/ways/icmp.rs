@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Messages that never leave a link, sent to whom they are not for, and messages that ride on the flow of an echo.
 
-use lab::frame::{Packet, Transport};
+use frames::{Packet, Transport};
 
 use crate::book::{Book, Gun};
 use crate::scene::{FAMILIES, Scene};
@@ -29,7 +29,13 @@ pub(super) fn link_messages(scene: &Scene, book: &mut Book) {
                 book.forbidden(Gun::Attacker, what, |mark| {
                     // Room for what the messages have in front: a maximal delay, a lifetime, an address.
                     let body = [&[0; 16][..], &mark].concat();
-                    vec![attacker.sends(&Packet::new(src, dst, Transport::Icmp(kind, 0, [0; 4]), &body).hops(hops))]
+                    vec![
+                        attacker.sends(
+                            &Packet::new(src, dst, Transport::Icmp { kind, code: 0, rest: [0; 4] })
+                                .payload(&body)
+                                .ttl(hops),
+                        ),
+                    ]
                 });
             }
             // IGMP by its own source to whom has no policy is a packet as any other.
@@ -42,7 +48,10 @@ pub(super) fn link_messages(scene: &Scene, book: &mut Book) {
                 let what = format!("IGMP {kind:#x}, TTL {hops}, from {} {src} to {} {dst}", source.name, target.name);
                 book.forbidden(Gun::Attacker, what, |mark| {
                     let body = [&[kind, 0, 0, 0, 0, 0, 0, 0][..], &mark].concat();
-                    vec![attacker.sends(&Packet::new(src, dst, Transport::Bare(IGMP), &body).hops(hops))]
+                    vec![
+                        attacker
+                            .sends(&Packet::new(src, dst, Transport::Other { proto: IGMP }).payload(&body).ttl(hops)),
+                    ]
                 });
             }
         }
@@ -58,7 +67,9 @@ pub(super) fn behind_echoes(scene: &Scene, book: &mut Book) {
             let at = victim.addresses[family];
             let what = format!("the answer to an echo request of {} {at} to {own}", victim.name);
             book.allowed(gun, what, victim.name, |mark| {
-                vec![victim.sends(&Packet::new(at, own, Transport::Icmp(request, 0, ECHO), &mark))]
+                vec![victim.sends(
+                    &Packet::new(at, own, Transport::Icmp { kind: request, code: 0, rest: ECHO }).payload(&mark),
+                )]
             });
             let four = [request, 4, 5, 9, 10, 13, 14, 15, 16, 17, 18, 40, 42];
             let six = [request, 5, 100, 101, 127, 130, 138, 139, 140, 144, 200, 201];
@@ -69,7 +80,11 @@ pub(super) fn behind_echoes(scene: &Scene, book: &mut Book) {
             {
                 let what = format!("type {kind} with {identifier} identifier to {} {at}", victim.name);
                 book.forbidden(Gun::Attacker, what, |mark| {
-                    vec![scene.attacker.sends(&Packet::new(own, at, Transport::Icmp(kind, 0, rest), &mark))]
+                    vec![
+                        scene
+                            .attacker
+                            .sends(&Packet::new(own, at, Transport::Icmp { kind, code: 0, rest }).payload(&mark)),
+                    ]
                 });
             }
         }

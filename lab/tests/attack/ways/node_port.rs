@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use lab::frame::{Packet, SYN, Transport};
+use frames::{Packet, SYN, Transport};
 
 use crate::book::{Book, Gun, Mark};
 use crate::scene::{FAMILIES, Scene};
@@ -26,7 +26,7 @@ struct Call<'a> {
 impl Call<'_> {
     fn frames(&self, transport: impl Fn(u16) -> Transport, mark: Mark) -> Vec<Vec<u8>> {
         let caller = self.gun.of(self.scene);
-        let packet = |port| Packet::new(caller.addresses[self.family], self.to, transport(port), &mark);
+        let packet = |port| Packet::new(caller.addresses[self.family], self.to, transport(port)).payload(&mark);
         let frame = |packet: Packet| match self.gun {
             Gun::Stranger => caller.sends_to(&self.scene.nodes[self.node], &packet),
             _ => caller.sends(&packet),
@@ -41,20 +41,20 @@ pub(super) fn calls(scene: &Scene, book: &mut Book) {
         for (gun, who) in [(Gun::Stranger, "the stranger"), (Gun::Attacker, "a pod")] {
             let call = Call { scene, gun, node, family, to };
             book.forbidden(gun, format!("UDP of {who} to {name} {to}, port {NODE_PORT}"), |mark| {
-                call.frames(|from| Transport::Udp(from, NODE_PORT), mark)
+                call.frames(|from| Transport::Udp { sport: from, dport: NODE_PORT }, mark)
             });
             book.forbidden(gun, format!("TCP of {who} to {name} {to}, port {NODE_PORT}"), |mark| {
-                call.frames(|from| Transport::Tcp(from, NODE_PORT, SYN), mark)
+                call.frames(|from| Transport::Tcp { sport: from, dport: NODE_PORT, flags: SYN }, mark)
             });
             let call = Call { to: service, ..call };
             book.forbidden(gun, format!("UDP of {who} to {service} by {name}"), |mark| {
-                call.frames(|from| Transport::Udp(from, SERVICE_PORT), mark)
+                call.frames(|from| Transport::Udp { sport: from, dport: SERVICE_PORT }, mark)
             });
         }
         let call = Call { scene, gun: Gun::Stranger, node, family, to };
         let what = format!("UDP of the stranger to {name} {to}, port {OPEN_NODE_PORT}");
         book.allowed(Gun::Stranger, what, "friend", |mark| {
-            call.frames(|from| Transport::Udp(from, OPEN_NODE_PORT), mark)
+            call.frames(|from| Transport::Udp { sport: from, dport: OPEN_NODE_PORT }, mark)
         });
     }
 }

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use lab::frame::{Packet, SYN, Transport};
+use frames::{Packet, SYN, Transport};
 
 use crate::book::{Book, Gun, Mark};
 use crate::scene::{FAMILIES, HOST_PORT, PORT, Party, Scene};
@@ -12,9 +12,9 @@ use crate::scene::{FAMILIES, HOST_PORT, PORT, Party, Scene};
 fn kinds(family: usize) -> [(&'static str, Transport); 3] {
     let echo = if family == 0 { 8 } else { 128 };
     [
-        ("UDP", Transport::Udp(40_001, PORT)),
-        ("TCP", Transport::Tcp(40_002, PORT, SYN)),
-        ("an echo request", Transport::Icmp(echo, 0, [0x12, 0x34, 0, 1])),
+        ("UDP", Transport::Udp { sport: 40_001, dport: PORT }),
+        ("TCP", Transport::Tcp { sport: 40_002, dport: PORT, flags: SYN }),
+        ("an echo request", Transport::Icmp { kind: echo, code: 0, rest: [0x12, 0x34, 0, 1] }),
     ]
 }
 
@@ -32,7 +32,7 @@ pub(super) fn by_pod(scene: &Scene, book: &mut Book) {
                     book.forbidden(
                         Gun::Attacker,
                         format!("{kind} from {name} {src} to {} {to}", target.name),
-                        |mark| vec![attacker.sends(&Packet::new(src, to, transport, &mark))],
+                        |mark| vec![attacker.sends(&Packet::new(src, to, transport).payload(&mark))],
                     );
                 }
             }
@@ -41,8 +41,9 @@ pub(super) fn by_pod(scene: &Scene, book: &mut Book) {
         for target in targets {
             let to = target.addresses[family];
             let (kind, transport) = kinds(family)[0];
-            let build =
-                |mark: Mark| vec![attacker.sends(&Packet::new(attacker.addresses[family], to, transport, &mark))];
+            let build = |mark: Mark| {
+                vec![attacker.sends(&Packet::new(attacker.addresses[family], to, transport).payload(&mark))]
+            };
             let what = format!("{kind} from its own address to {} {to}", target.name);
             if scene.victims().iter().any(|victim| victim.name == target.name) {
                 book.forbidden(Gun::Attacker, what, build);
@@ -70,7 +71,7 @@ fn to_pod(scene: &Scene, book: &mut Book, node: &Party, pod: &Party, family: usi
         for (kind, transport) in kinds(family) {
             let what = format!("{kind} from {name} {src} to {} {to}, by {}", pod.name, node.name);
             book.forbidden(Gun::Stranger, what, |mark| {
-                vec![scene.stranger.sends_to(node, &Packet::new(src, to, transport, &mark))]
+                vec![scene.stranger.sends_to(node, &Packet::new(src, to, transport).payload(&mark))]
             });
         }
     }
@@ -102,7 +103,7 @@ fn claims(scene: &Scene, node: &Party, pod: &Party, family: usize) -> Vec<(&'sta
 fn to_host(scene: &Scene, book: &mut Book, node: &Party, family: usize) {
     let to = node.addresses[family];
     let datagram = |src, mark: Mark| {
-        let packet = Packet::new(src, to, Transport::Udp(40_003, HOST_PORT), &mark);
+        let packet = Packet::new(src, to, Transport::Udp { sport: 40_003, dport: HOST_PORT }).payload(&mark);
         vec![scene.stranger.sends_to(node, &packet)]
     };
     let (local, remote) = if node.name == "node1" { (&scene.near, &scene.far) } else { (&scene.far, &scene.near) };
@@ -116,7 +117,7 @@ fn to_host(scene: &Scene, book: &mut Book, node: &Party, family: usize) {
         book.forbidden(
             Gun::Stranger,
             format!("an echo request from {} {src} to {} {to}", party.name, node.name),
-            |mark| vec![scene.stranger.sends_to(node, &Packet::new(src, to, echo, &mark))],
+            |mark| vec![scene.stranger.sends_to(node, &Packet::new(src, to, echo).payload(&mark))],
         );
     }
     let own = scene.stranger.addresses[family];

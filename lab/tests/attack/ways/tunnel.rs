@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use lab::frame::{Packet, Transport, vxlan};
+use frames::{Packet, Transport, vxlan};
 
 use crate::book::{Book, Gun, Mark};
 use crate::scene::{FAMILIES, PORT, Scene};
@@ -26,8 +26,8 @@ struct Inner {
 
 impl Inner {
     fn wrapped(&self, mark: Mark) -> Vec<u8> {
-        let packet = Packet::new(self.src, self.dst, Transport::Udp(40_000, PORT), &mark);
-        vxlan(self.vni, &packet.frame([2, 0, 0, 0, 9, 9], [2, 0, 0, 0, 9, 8]))
+        let packet = Packet::new(self.src, self.dst, Transport::Udp { sport: 40_000, dport: PORT }).payload(&mark);
+        vxlan(self.vni, &packet.macs([2, 0, 0, 0, 9, 9], [2, 0, 0, 0, 9, 8]).bytes())
     }
 }
 
@@ -63,12 +63,15 @@ pub(super) fn by_pod(scene: &Scene, book: &mut Book) {
             let by_service = (scene.tunnels[number][family], SERVICE_PORT, "by the Service of ");
             for inner in inside(scene, number, &identities) {
                 for (to, port, how) in [direct, by_service] {
-                    let outer = |mark| Packet::new(own, to, Transport::Udp(50_000, port), &inner.wrapped(mark));
+                    let outer = |mark| {
+                        Packet::new(own, to, Transport::Udp { sport: 50_000, dport: port })
+                            .payload(&inner.wrapped(mark))
+                    };
                     let what = format!("{how}{} {to}: {}", node.name, inner.what);
                     book.forbidden(Gun::Attacker, what.clone(), |mark| vec![scene.attacker.sends(&outer(mark))]);
                     if [HOST, scene.friend_identity].contains(&inner.vni) {
                         book.forbidden(Gun::Attacker, format!("in fragments, {what}"), |mark| {
-                            let id = u16::from_be_bytes([mark[10], mark[11]]);
+                            let id = u32::from(u16::from_be_bytes([mark[10], mark[11]]));
                             outer(mark).split(id, CUT).map(|part| scene.attacker.sends(&part)).to_vec()
                         });
                     }
@@ -87,14 +90,17 @@ pub(super) fn by_stranger(scene: &Scene, book: &mut Book) {
             let own = scene.stranger.addresses[family];
             for (src, who) in [(own, "its own address"), (to, "the node's own address")] {
                 for inner in inside(scene, number, &[HOST, REMOTE_NODE, scene.friend_identity]) {
-                    let outer = |mark| Packet::new(src, to, Transport::Udp(50_000, TUNNEL_PORT), &inner.wrapped(mark));
+                    let outer = |mark| {
+                        Packet::new(src, to, Transport::Udp { sport: 50_000, dport: TUNNEL_PORT })
+                            .payload(&inner.wrapped(mark))
+                    };
                     let what = format!("with {who} to {} {to}: {}", node.name, inner.what);
                     book.forbidden(Gun::Stranger, what.clone(), |mark| {
                         vec![scene.stranger.sends_to(node, &outer(mark))]
                     });
                     if inner.vni == scene.friend_identity {
                         book.forbidden(Gun::Stranger, format!("in fragments, {what}"), |mark| {
-                            let id = u16::from_be_bytes([mark[10], mark[11]]);
+                            let id = u32::from(u16::from_be_bytes([mark[10], mark[11]]));
                             outer(mark).split(id, CUT).map(|part| scene.stranger.sends_to(node, &part)).to_vec()
                         });
                     }

@@ -16,6 +16,9 @@ use model::{Endpoint, EndpointId, Frontend, IpEntry, L4Addr, Provenance};
 use statedb::{Change, Snapshot};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// How many backends of a Service an event tells of: some hundred events are kept, and a Service may have thousands.
+const BACKENDS: usize = 100;
+
 impl AgentEvents {
     /// Reports the start, and all changes to these tables, for ever.
     pub(crate) async fn follow(self, tables: Tables) {
@@ -90,7 +93,7 @@ fn service(change: &Change<Frontend>) -> AgentEvent {
             let notification = ServiceUpsertNotification {
                 id: frontend.id,
                 frontend_address: Some(address(&frontend.key.addr)),
-                backend_addresses: frontend.backends.iter().map(|backend| address(&backend.addr)).collect(),
+                backend_addresses: frontend.backends.iter().take(BACKENDS).map(|b| address(&b.addr)).collect(),
                 r#type: frontend.kind.to_string(),
                 name: frontend.service.name.to_string(),
                 namespace: frontend.service.namespace.to_string(),
@@ -168,6 +171,18 @@ mod tests {
         let Some(Notification::IpcacheUpdate(entry)) = &gone.notification else { panic!("{gone:?}") };
         assert_eq!(gone.r#type(), AgentEventType::IpcacheDeleted);
         assert_eq!((entry.cidr.as_str(), entry.identity, entry.pod_name.as_str()), ("10.0.1.20/32", 301, "db-0"));
+    }
+
+    #[test]
+    fn a_service_of_many_backends_is_told_of_with_some() {
+        let addr = |port| L4Addr { ip: "10.0.0.1".parse().unwrap(), port, protocol: model::Protocol::Tcp };
+        let backend = |n: u16| model::Backend::new(model::BackendId(n.into()), addr(n), model::BackendState::Active);
+        let key = model::FrontendKey::external(addr(80));
+        let name = model::ServiceName::new("shop", "db");
+        let many = Frontend::new(key, 1, name, (1..=5000).map(backend).collect());
+        let told = service(&Change::Upsert(std::sync::Arc::new(many)));
+        let Some(Notification::ServiceUpsert(told)) = told.notification else { panic!("{told:?}") };
+        assert_eq!(told.backend_addresses.len(), BACKENDS);
     }
 
     #[test]
