@@ -8,18 +8,17 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
+use surface::Connections;
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::task::AbortHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-/// Connections at a time. Of more, the oldest make room: nobody can keep others from asking.
+/// Connections at a time.
 const CONNECTIONS: usize = 32;
 const PATIENCE: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(1);
@@ -42,29 +41,21 @@ impl Admin {
             }
             sleep(RETRY).await;
         };
-        let mut open: VecDeque<AbortHandle> = VecDeque::new();
+        let mut connections = Connections::new(CONNECTIONS, PATIENCE);
         loop {
             let Ok((stream, _)) = listener.accept().await else {
                 sleep(RETRY).await;
                 continue;
             };
-            open.retain(|one| !one.is_finished());
-            if open.len() >= CONNECTIONS
-                && let Some(oldest) = open.pop_front()
-            {
-                oldest.abort();
-            }
             let admin = self.clone();
-            let one = tokio::spawn(async move {
+            connections.serve(async move {
                 let service = service_fn(move |request| {
                     let response = admin.answer(&request);
                     async move { Ok::<_, Infallible>(response) }
                 });
                 let mut builder = http1::Builder::new();
-                let connection = builder.timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
-                let _ = timeout(PATIENCE, connection).await;
+                builder.timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service).await
             });
-            open.push_back(one.abort_handle());
         }
     }
 
