@@ -103,5 +103,7 @@ mod tests {
         assert_eq!([256, (1 << 24) - 1, 2 << 24].map(ranges), [(false, false); 3]);
         assert_eq!([1 << 24, (2 << 24) - 1].map(ranges), [(false, true); 2]);
         assert_eq!(IdentityId(256).to_string(), "256");
+        let row = Identity { id: IdentityId(256), labels: Labels::default() };
+        assert_eq!(statedb::Row::key(&row), IdentityId(256));
     }
 }

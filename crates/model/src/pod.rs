@@ -159,5 +159,6 @@ mod tests {
     fn the_mirror_of_a_static_pod_is_known_by_its_annotation() {
         assert!(pod("a", &[], &[(Pod::MIRROR, "hash")]).is_mirror());
         assert!(!pod("a", &[], &[("other", "hash")]).is_mirror());
+        assert_eq!(statedb::Row::key(&pod("a", &[], &[])), PodName::new("a", "a"));
     }
 }
