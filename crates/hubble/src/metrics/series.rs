@@ -68,3 +68,22 @@ fn pods(flow: &Flow, labels: &Labels) -> Vec<PodName> {
     let ends = [&flow.source, &flow.destination].into_iter().flatten().filter(named);
     ends.map(|endpoint| PodName::new(endpoint.namespace.as_str(), endpoint.pod_name.as_str())).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_dropped_makes_room_in_bytes_too() {
+        let pod_name = "x".repeat(BYTES / 2);
+        let flow =
+            Flow { source: Some(Endpoint { pod_name: pod_name.clone(), ..Endpoint::default() }), ..Flow::default() };
+        let mut series = Series::default();
+        let takes = |series: &mut Series, n: u8| {
+            series.takes(&flow, &vec![("source", pod_name.clone()), ("n", n.to_string())], 9)
+        };
+        assert!(takes(&mut series, 1) && !takes(&mut series, 2));
+        assert_eq!((series.sweep(|_| false).len(), series.sweep(|_| false).len()), (0, 1));
+        assert!(takes(&mut series, 2));
+    }
+}

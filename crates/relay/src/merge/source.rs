@@ -204,7 +204,9 @@ mod tests {
     #[test]
     fn what_was_sent_makes_room_for_more() {
         let mut source = Source::<GetFlowsRequest>::new(Duration::from_secs(1), 0);
-        [7, 9].into_iter().for_each(|size| drop(source.hold(None, size, 0)));
+        for size in [7, 9] {
+            source.hold(None, size, 0);
+        }
         assert_eq!(source.held(), (2, 16));
         source.release(7);
         assert_eq!(source.held(), (1, 9));

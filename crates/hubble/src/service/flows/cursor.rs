@@ -66,6 +66,15 @@ impl Cursor {
         self
     }
 
+    /// Takes over up to which number losses were noted.
+    pub(super) fn noting(self, noted: u64) -> Self {
+        Self { noted, ..self }
+    }
+
+    pub(super) fn noted(&self) -> u64 {
+        self.noted
+    }
+
     /// Whether the disk is to be read next.
     pub(super) fn is_on_disk(&self) -> bool {
         self.open.is_some() || !self.disk.is_empty()

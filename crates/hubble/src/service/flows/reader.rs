@@ -158,16 +158,19 @@ impl Reader {
                 self.entry(&decoder, number, &entry, skip, filling);
                 true
             }
-            Read::Lost { count, oldest } => self.overtaken(number, count, oldest, filling),
+            Read::Lost { oldest, .. } => {
+                let noted = cursor.noted();
+                self.overtaken(number, noted, oldest, filling)
+            }
         }
     }
 
-    /// The ring has come round: what was there when the client asked may be on disk.
-    fn overtaken(&mut self, number: u64, count: u64, oldest: u64, filling: &mut Filling) -> bool {
+    /// The ring has come round: what was there when the client asked may be on disk, but for losses noted there.
+    fn overtaken(&mut self, number: u64, noted: u64, oldest: u64, filling: &mut Filling) -> bool {
         if let Some(history) = self.query.history(&self.store).filter(|_| number < self.end) {
             let blocks = history.select_own(number..oldest);
             if !blocks.is_empty() {
-                self.place = Place::Read(Cursor::of_disk(blocks, 0, 0, oldest).expecting(number));
+                self.place = Place::Read(Cursor::of_disk(blocks, 0, 0, oldest).noting(noted).expecting(number));
                 return true;
             }
             if history.lags(number) && !matches!(self.disk, Disk::Waited(waited) if waited == number) {
@@ -176,7 +179,7 @@ impl Reader {
             }
         }
         self.place = Place::Read(Cursor::of_ring(oldest, 0));
-        self.miss(count, filling);
+        self.miss(oldest.saturating_sub(number.max(noted)), filling);
         true
     }
 
