@@ -551,6 +551,15 @@ fn rolled_out(cluster: &Cluster) -> Result<()> {
     delete(cluster, "rolled")
 }
 
+/// Waits for agents that have been killed, with the kubelet, which takes its time after several. Objects would say for a while that they are
+/// ready still.
+fn agents_healthy(cluster: &Cluster) -> Result<()> {
+    eventually(Duration::from_secs(120), "agents are healthy", || {
+        let ask = "curl -fsS http://127.0.0.1:9879/healthz";
+        cluster.nodes().iter().try_for_each(|node| cluster.shell(node, ask).map(drop))
+    })
+}
+
 fn agents_killed(cluster: &Cluster) -> Result<()> {
     apply(cluster, "steady", &json!({}), &json!({"type": "NodePort"}))?;
     under_requests(cluster, "steady", || {
@@ -558,10 +567,7 @@ fn agents_killed(cluster: &Cluster) -> Result<()> {
             for node in cluster.nodes() {
                 cluster.fault("kill", &format!("{node}/agent"))?;
             }
-            eventually(Duration::from_secs(60), "agents are healthy", || {
-                let ask = "curl -fsS http://127.0.0.1:9879/healthz";
-                cluster.nodes().iter().try_for_each(|node| cluster.shell(node, ask).map(drop))
-            })?;
+            agents_healthy(cluster)?;
         }
         product::ready(cluster)
     })?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Gateways, asked by curl from a machine that is no node, as the manifests in `examples/gateway` have them.
 
-use super::{LONG, outside, pool};
+use super::{LONG, agents_healthy, outside, pool};
 use anyhow::{Context as _, Result, ensure};
 use lab::netns::Netns;
 use lab::probe::{Cluster, eventually};
@@ -177,6 +177,7 @@ pub(super) fn under_load(cluster: &Cluster) -> Result<()> {
         cluster.fault("kill", &format!("{node}/cilium-agent"))?;
     }
     load.goes_on(50)?;
+    agents_healthy(cluster)?;
     product::ready(cluster)?;
     plain(cluster, at, 21)?;
     cluster.kubectl(&["rollout", "restart", "--namespace=kube-system", "daemonset/cilium-envoy"])?;
