@@ -479,15 +479,20 @@ fn sockets_of_pods_can_be_left_to_the_packets() {
     }
 }
 
+/// The service of datagrams is a local redirect of that kind.
+fn redirect(datapath: &Datapath, at: SocketAddr, kind: u32) {
+    let key = ServiceKey { port: at.port().to_be(), proto: proto::UDP, ..ServiceKey::mark(at.ip().into()) };
+    let services = datapath.map::<Services>().unwrap();
+    let service = services.get(&key).unwrap().unwrap();
+    services.insert(&key, &Service { flags: flags::LOCAL_REDIRECT | kind, ..service }).unwrap();
+}
+
 #[test]
 fn sockets_of_pods_leave_a_redirect_that_spares_some_to_the_packets() {
     with_socket_programs(|datapath, local, service| {
         let at = SocketAddr::new(service, 80);
         let server = serve_datagrams(datapath, local, at);
-        let key = ServiceKey { port: 80_u16.to_be(), proto: proto::UDP, ..ServiceKey::mark(service.into()) };
-        let flags = flags::LOCAL_REDIRECT | flags::SPARES_BACKENDS;
-        let redirect = Service { id: 80, count: 1, flags, affinity: 0 };
-        datapath.map::<Services>().unwrap().insert(&key, &redirect).unwrap();
+        redirect(datapath, at, flags::SPARES_BACKENDS);
         let client = UdpSocket::bind((local, 0)).unwrap();
         client.send_to(b"question", at).unwrap();
         assert_eq!(answer(&server, &client), at);
@@ -503,9 +508,7 @@ fn what_is_redirected_for_pods_is_itself_to_the_host() {
     with_socket_programs(|datapath, local, service| {
         let at = SocketAddr::new(service, 80);
         let server = serve_datagrams(datapath, local, at);
-        let key = ServiceKey { port: 80_u16.to_be(), proto: proto::UDP, ..ServiceKey::mark(service.into()) };
-        let redirect = Service { id: 80, count: 1, flags: flags::LOCAL_REDIRECT | flags::PODS_ONLY, affinity: 0 };
-        datapath.map::<Services>().unwrap().insert(&key, &redirect).unwrap();
+        redirect(datapath, at, flags::PODS_ONLY);
         let client = UdpSocket::bind((local, 0)).unwrap();
         let _ = client.send_to(b"question", at);
         let port = server.local_addr().unwrap().port();
