@@ -27,7 +27,6 @@ use surface::Connections;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::sleep;
 
 #[cfg(test)]
 mod tests;
@@ -36,8 +35,6 @@ mod tests;
 const CONNECTIONS: usize = 32;
 /// How long a connection may take.
 const CONNECTION: Duration = Duration::from_secs(5);
-/// Delay when the process is out of descriptors or the like.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Responds on this node's addresses, following changes.
 pub(crate) async fn on_node(port: u16, node: Reader<LocalNode>) {
@@ -127,13 +124,7 @@ async fn respond(address: SocketAddr, place: &'static str, netns: Option<Arc<Own
 }
 
 async fn serve(listener: TcpListener) -> Infallible {
-    let mut connections = Connections::new(CONNECTIONS, CONNECTION);
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => connections.serve(converse(stream)),
-            Err(_) => sleep(ACCEPT_PAUSE).await,
-        }
-    }
+    Connections::new(CONNECTIONS, CONNECTION).accept(listener, converse).await
 }
 
 async fn converse(stream: TcpStream) -> hyper::Result<()> {

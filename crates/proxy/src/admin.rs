@@ -9,13 +9,14 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
+use std::future::ready;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use surface::Connections;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::sleep;
 
 /// Connections at a time.
@@ -41,22 +42,13 @@ impl Admin {
             }
             sleep(RETRY).await;
         };
-        let mut connections = Connections::new(CONNECTIONS, PATIENCE);
-        loop {
-            let Ok((stream, _)) = listener.accept().await else {
-                sleep(RETRY).await;
-                continue;
-            };
-            let admin = self.clone();
-            connections.serve(async move {
-                let service = service_fn(move |request| {
-                    let response = admin.answer(&request);
-                    async move { Ok::<_, Infallible>(response) }
-                });
-                let mut builder = http1::Builder::new();
-                builder.timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service).await
-            });
-        }
+        let converse = |stream| self.clone().converse(stream);
+        match Connections::new(CONNECTIONS, PATIENCE).accept(listener, converse).await {}
+    }
+
+    async fn converse(self, stream: TcpStream) -> hyper::Result<()> {
+        let service = service_fn(move |request| ready(Ok::<_, Infallible>(self.answer(&request))));
+        http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service).await
     }
 
     fn answer(&self, request: &Request<Incoming>) -> Response<http_body_util::Full<Bytes>> {

@@ -16,6 +16,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use annotations::Nodes;
+pub(crate) use redirect::target;
 pub use redirect::{JudgedRedirect, Redirect, RedirectFrom, RedirectPort, ingest_redirect, judge_redirect};
 pub use said::Said;
 pub use service::{Service, ServicePort, ingest_service, ingest_service_to_judge};

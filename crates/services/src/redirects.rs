@@ -3,7 +3,7 @@
 //! claims nothing, so that a Service goes on as it is, and an address is itself.
 
 use crate::ids::Ids;
-use crate::ingest::{Redirect, RedirectFrom};
+use crate::ingest::{Redirect, RedirectFrom, target};
 use crate::served::{self, BackendNumbers, Served};
 use ipnet::IpNet;
 use k8s::kube::core::SelectorExt as _;
@@ -83,7 +83,7 @@ impl Resolver {
                 .iter()
                 .map(|port| Named {
                     key: FrontendKey::external(L4Addr { ip: *ip, port: port.port, protocol: port.protocol }),
-                    target: redirect.target(port.name.as_deref(), port.protocol, ports.len() == 1),
+                    target: target(&redirect.ports, port.name.as_deref(), port.protocol, ports.len() == 1),
                     without: None,
                 })
                 .collect(),
@@ -98,7 +98,8 @@ impl Resolver {
                 let numbers: BTreeSet<_> = frontends.iter().map(|f| (f.key.addr.port, f.key.addr.protocol)).collect();
                 let named = |frontend: &&Frontend| Named {
                     key: frontend.key,
-                    target: redirect.target(
+                    target: target(
+                        &redirect.ports,
                         frontend.port_name.as_deref(),
                         frontend.key.addr.protocol,
                         numbers.len() == 1,

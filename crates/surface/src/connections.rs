@@ -2,9 +2,14 @@
 //! Connections to a port that anybody may open.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
+
+/// How long to wait when the process has no more descriptors, or the like: the next attempt would fail at once, too.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Bounds how many connections there are and how long each takes. A further one takes the place of the oldest: whoever asks is answered at
 /// once, so the oldest is the likeliest to be silent. All end with it.
@@ -24,8 +29,22 @@ impl Connections {
         Self { most, longest, tasks: JoinSet::new(), open: VecDeque::new() }
     }
 
+    /// Serves whoever connects, for ever.
+    pub async fn accept<F: Future + Send + 'static>(
+        mut self,
+        listener: TcpListener,
+        converse: impl Fn(TcpStream) -> F,
+    ) -> Infallible {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => self.serve(converse(stream)),
+                Err(_) => sleep(ACCEPT_PAUSE).await,
+            }
+        }
+    }
+
     /// Serves one more. How it ends is of no interest.
-    pub fn serve<T>(&mut self, connection: impl Future<Output = T> + Send + 'static) {
+    fn serve<T>(&mut self, connection: impl Future<Output = T> + Send + 'static) {
         while self.tasks.try_join_next().is_some() {}
         self.open.retain(|connection| !connection.is_finished());
         if self.open.len() >= self.most {
@@ -42,7 +61,6 @@ mod tests {
     use std::future::pending;
     use std::sync::{Arc, Weak};
     use tokio::task::yield_now;
-    use tokio::time::sleep;
 
     const LONGEST: Duration = Duration::from_secs(5);
 

@@ -16,14 +16,11 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 use surface::Connections;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::sleep;
 
 /// Connections at the same time.
 pub(super) const CONNECTIONS: usize = 32;
 /// How long a connection may take.
 const CONNECTION: Duration = Duration::from_secs(5);
-/// How long to wait when the process has no more descriptors, or the like.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What is answered.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,13 +47,7 @@ pub(super) async fn serve(
     listener: TcpListener,
     answer: impl Fn(&str) -> Option<Answer> + Clone + Send + Sync + 'static,
 ) -> Infallible {
-    let mut connections = Connections::new(CONNECTIONS, CONNECTION);
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => connections.serve(converse(stream, answer.clone())),
-            Err(_) => sleep(ACCEPT_PAUSE).await,
-        }
-    }
+    Connections::new(CONNECTIONS, CONNECTION).accept(listener, |stream| converse(stream, answer.clone())).await
 }
 
 async fn converse(stream: TcpStream, answer: impl Fn(&str) -> Option<Answer> + Send + Sync) -> hyper::Result<()> {

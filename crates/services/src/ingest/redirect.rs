@@ -77,21 +77,12 @@ pub struct RedirectPort {
     pub protocol: Protocol,
 }
 
-impl Redirect {
-    /// The port of the pods that a port of the frontend leads to: that of the same name, or the only one if the frontend has
-    /// only one port, too.
-    pub(crate) fn target(&self, name: Option<&str>, protocol: Protocol, only_one: bool) -> Option<u16> {
-        target(&self.ports, name, protocol, only_one)
-    }
-}
-
-fn target(ports: &[RedirectPort], name: Option<&str>, protocol: Protocol, only_one: bool) -> Option<u16> {
+/// Which of the pods' ports a port of the frontend leads to: that of the same name, or the only one if the frontend has only one
+/// port, too. The names of a Service's ports are in lower case already.
+pub(crate) fn target(ports: &[RedirectPort], name: Option<&str>, protocol: Protocol, only_one: bool) -> Option<u16> {
     let found = match ports {
         [port] if only_one => Some(port),
-        _ => ports.iter().find(|port| {
-            let same = |(own, name): (&str, &str)| own.eq_ignore_ascii_case(name);
-            port.protocol == protocol && port.name.as_deref().zip(name).is_some_and(same)
-        }),
+        _ => ports.iter().find(|port| port.protocol == protocol && name.is_some() && port.name.as_deref() == name),
     };
     found.filter(|port| port.protocol == protocol).map(|port| port.port)
 }
@@ -250,15 +241,15 @@ mod tests {
         let behind = json!([port(Some("dns"), "1053", "UDP"), port(Some("DNS"), "2053", "TCP")]);
         let front = [port(Some("DNS"), "53", "UDP"), port(Some("dns"), "53", "TCP")];
         let row = ingest(&address("169.254.20.10", &front), &behind).unwrap().unwrap();
-        assert_eq!(row.target(Some("dns"), Protocol::Udp, false), Some(1053));
-        assert_eq!(row.target(Some("Dns"), Protocol::Tcp, false), Some(2053));
-        assert_eq!(row.target(None, Protocol::Tcp, true), None);
+        assert_eq!(target(&row.ports, Some("dns"), Protocol::Udp, false), Some(1053));
+        assert_eq!(target(&row.ports, Some("dns"), Protocol::Tcp, false), Some(2053));
+        assert_eq!(target(&row.ports, None, Protocol::Tcp, true), None);
 
         let single = json!([port(None, "8080", "TCP")]);
         let row = ingest(&address("169.254.169.254", &[port(Some("http"), "80", "TCP")]), &single).unwrap().unwrap();
-        assert_eq!(row.target(Some("http"), Protocol::Tcp, true), Some(8080));
-        assert_eq!(row.target(Some("http"), Protocol::Udp, true), None);
-        assert_eq!(row.target(None, Protocol::Tcp, false), None);
+        assert_eq!(target(&row.ports, Some("http"), Protocol::Tcp, true), Some(8080));
+        assert_eq!(target(&row.ports, Some("http"), Protocol::Udp, true), None);
+        assert_eq!(target(&row.ports, None, Protocol::Tcp, false), None);
     }
 
     #[test]
