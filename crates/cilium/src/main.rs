@@ -43,6 +43,7 @@ enum Component {
     Relay,
     Curl,
     Proxy,
+    ProxyStarter,
     Cli,
 }
 
@@ -62,6 +63,7 @@ impl Component {
             "hubble-relay" => Self::Relay,
             "curl" => Self::Curl,
             "cilium-proxy" => Self::Proxy,
+            "cilium-envoy-starter" => Self::ProxyStarter,
             _ => return None,
         })
     }
@@ -96,6 +98,7 @@ impl Component {
             Self::Relay => relay::main(arguments),
             Self::Curl => cli::curl(arguments),
             Self::Proxy => proxy::main(arguments),
+            Self::ProxyStarter => proxy::starter(arguments),
             Self::Cli => match arguments.get(1).and_then(|a| a.to_str()) {
                 Some("lab") => lab::run(&arguments),
                 word => match word.and_then(Self::word) {
@@ -162,6 +165,7 @@ mod tests {
             "cilium-agent",
             "cilium-cni",
             "cilium-dbg",
+            "cilium-envoy-starter",
             "cilium-health",
             "cilium-mount",
             "cilium-operator",

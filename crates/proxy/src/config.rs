@@ -43,6 +43,9 @@ pub struct Config {
     /// More logs.
     #[arg(long)]
     pub debug: bool,
+    /// The socket at standard input is that of the process which holds the listening sockets and starts this one again.
+    #[arg(long, hide = true)]
+    pub kept: bool,
 }
 
 fn seconds(text: &str) -> Result<Duration, std::num::ParseIntError> {

@@ -5,16 +5,12 @@
 //! [`READY`], and from then on takes the connections; the one before lets those end that it has. If the next one ends before it is ready,
 //! nothing has changed.
 
+use crate::passing;
 use crate::socket::{Place, Sockets};
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, sendmsg,
-};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::fs;
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
@@ -38,7 +34,7 @@ pub(crate) struct Predecessor(Socket);
 ///
 /// It is there but does not hand over.
 pub(crate) fn take(path: &Path) -> io::Result<Option<Inheritance>> {
-    let mut socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None)?;
+    let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None)?;
     match socket.connect(&SockAddr::unix(path)?) {
         Ok(()) => {}
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
@@ -47,33 +43,8 @@ pub(crate) fn take(path: &Path) -> io::Result<Option<Inheritance>> {
         Err(error) => return Err(error),
     }
     socket.set_read_timeout(Some(PATIENCE))?;
-    let mut taken = Vec::new();
-    while let Some(one) = receive(&mut socket)? {
-        taken.push(one);
-    }
+    let taken = passing::receive_all(&socket)?;
     Ok(Some((Predecessor(socket), taken)))
-}
-
-fn receive(socket: &mut Socket) -> io::Result<Option<(Place, OwnedFd)>> {
-    let mut bytes = [0; 1024];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let received = recvmsg(&*socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
-    if received.flags.contains(ReturnFlags::TRUNC) {
-        return Err(io::ErrorKind::InvalidData.into());
-    }
-    let message = bytes.get(..received.bytes).unwrap_or_default();
-    if message.is_empty() {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    let place: Option<Place> = serde_json::from_slice(message)?;
-    let Some(place) = place else { return Ok(None) };
-    let descriptors = control.drain().filter_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
-        _ => None,
-    });
-    let descriptor = descriptors.flatten().next().ok_or(io::ErrorKind::InvalidData)?;
-    Ok(Some((place, descriptor)))
 }
 
 impl Predecessor {
@@ -119,15 +90,7 @@ impl HandOver {
 fn hand_over(mut next: Socket, sockets: &Sockets) -> io::Result<()> {
     next.set_write_timeout(Some(PATIENCE))?;
     next.set_read_timeout(Some(START))?;
-    for (place, socket) in sockets.duplicates()? {
-        let descriptors = [socket.as_fd()];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        control.push(SendAncillaryMessage::ScmRights(&descriptors));
-        let message = serde_json::to_vec(&Some(place))?;
-        sendmsg(&next, &[IoSlice::new(&message)], &mut control, SendFlags::empty())?;
-    }
-    next.write_all(&serde_json::to_vec(&None::<Place>)?)?;
+    passing::send_all(&next, &sockets.duplicates()?)?;
     let mut answer = [0; READY.len()];
     let length = next.read(&mut answer)?;
     if answer.get(..length) == Some(READY) { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }

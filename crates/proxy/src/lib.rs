@@ -12,8 +12,10 @@ mod follow;
 pub mod fuzz;
 mod hand_over;
 mod invalid;
+mod keeper;
 mod listen;
 mod metrics;
+mod passing;
 mod proxy_protocol;
 mod rewind;
 mod route;
@@ -34,21 +36,17 @@ pub use run::{RunError, run};
 
 use clap::Parser;
 use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt;
 use std::process::ExitCode;
 use tokio_util::sync::CancellationToken;
 
 /// The process: its arguments, its name first.
 #[must_use]
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
-    let config = match Config::try_parse_from(arguments) {
+    let config = match parse(&arguments) {
         Ok(config) => config,
-        Err(error) => {
-            // Help goes to standard output, and is no failure.
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
-        }
+        Err(code) => return code,
     };
-    surface::init_logs(config.debug);
     let stop = || {
         let stop = CancellationToken::new();
         surface::stop_on_signal(stop.clone())?;
@@ -62,4 +60,33 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// A process that starts the proxy with the same arguments, starts it again when it is killed, and ends as it ends.
+#[must_use]
+pub fn starter(arguments: Vec<OsString>) -> ExitCode {
+    if let Err(code) = parse(&arguments) {
+        return code;
+    }
+    match keeper::keep(arguments.get(1..).unwrap_or_default()) {
+        Ok(status) => {
+            let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+            code.and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
+        }
+        Err(error) => {
+            eprintln!("cilium-envoy-starter: cilium-proxy cannot be started: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The configuration, or how to end; logs are on from then on.
+fn parse(arguments: &[OsString]) -> Result<Config, ExitCode> {
+    let config = Config::try_parse_from(arguments).map_err(|error| {
+        // Help goes to standard output, and is no failure.
+        let _ = error.print();
+        ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+    })?;
+    surface::init_logs(config.debug);
+    Ok(config)
 }

@@ -6,6 +6,7 @@ use crate::admin::Admin;
 use crate::config::Config;
 use crate::follow::{Applier, Following, follow};
 use crate::hand_over::{self, HandOver, Predecessor};
+use crate::keeper::Keeper;
 use crate::listen::Listeners;
 use crate::metrics::Metrics;
 use crate::serving::{Serving, Shared};
@@ -81,7 +82,7 @@ async fn serve(config: &Config, shared: &Arc<Shared>, stop: &CancellationToken) 
             std::fs::create_dir_all(folder).map_err(RunError::Folder)?;
         }
     }
-    let (predecessor, sockets) = inherit(&config.hand_over_socket);
+    let (predecessor, sockets) = inherit(config);
     let (kept, snapshots) = watch::channel(disk::load(&config.state_file).unwrap_or_default());
     let store = Store::new(Arc::clone(&shared.metrics), shared.workers.count());
     let listeners = Listeners::new(Arc::clone(shared), sockets.clone());
@@ -136,17 +137,29 @@ async fn linger(stop: &CancellationToken, leaving: &CancellationToken, time: Dur
     }
 }
 
-/// The process before and its sockets. Without them, this one opens its own.
-fn inherit(path: &Path) -> (Option<Predecessor>, Sockets) {
-    match hand_over::take(path) {
+/// The sockets to begin with, and the process before if it still serves. Without either, this process opens its own.
+fn inherit(config: &Config) -> (Option<Predecessor>, Sockets) {
+    let (keeper, held) = match config.kept.then(Keeper::meet) {
+        Some(Ok((keeper, held))) => (Some(keeper), held),
+        Some(Err(error)) => {
+            tracing::warn!(%error, "nobody holds the sockets");
+            (None, Vec::new())
+        }
+        None => (None, Vec::new()),
+    };
+    // Who was killed while it served has left all of its sockets.
+    if !held.is_empty() {
+        return (None, Sockets::inherited(held, keeper));
+    }
+    match hand_over::take(&config.hand_over_socket) {
         Ok(Some((predecessor, taken))) => {
             tracing::info!(sockets = taken.len(), "taking over");
-            (Some(predecessor), Sockets::inherited(taken))
+            (Some(predecessor), Sockets::inherited(taken, keeper))
         }
-        Ok(None) => (None, Sockets::default()),
+        Ok(None) => (None, Sockets::inherited([], keeper)),
         Err(error) => {
             tracing::warn!(%error, "the process before does not hand over");
-            (None, Sockets::default())
+            (None, Sockets::inherited([], keeper))
         }
     }
 }

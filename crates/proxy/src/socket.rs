@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Bound sockets by where they are bound: opened, or taken over from the process before.
 
+use crate::keeper::Keeper;
 use l7::{Listener, Serve};
 use nix::sys::socket::{setsockopt, sockopt};
 use parking_lot::Mutex;
@@ -47,12 +48,20 @@ pub(crate) enum Bound {
 
 /// All sockets. They stay open here, whoever serves them. Clones are the same.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Sockets(Arc<Mutex<HashMap<Place, Socket>>>);
+pub(crate) struct Sockets {
+    all: Arc<Mutex<HashMap<Place, Socket>>>,
+    /// Holds them, too.
+    keeper: Option<Keeper>,
+}
 
 impl Sockets {
-    /// Those of the process before.
-    pub(crate) fn inherited(sockets: impl IntoIterator<Item = (Place, OwnedFd)>) -> Self {
-        Self(Arc::new(Mutex::new(sockets.into_iter().map(|(place, fd)| (place, Socket::from(fd))).collect())))
+    /// Those of the process before, each with who is to hold it from now on.
+    pub(crate) fn inherited(sockets: impl IntoIterator<Item = (Place, OwnedFd)>, keeper: Option<Keeper>) -> Self {
+        let all: HashMap<Place, Socket> = sockets.into_iter().map(|(place, fd)| (place, Socket::from(fd))).collect();
+        if let Some(keeper) = &keeper {
+            all.iter().for_each(|(place, socket)| keeper.opened(*place, socket));
+        }
+        Self { all: Arc::new(Mutex::new(all)), keeper }
     }
 
     /// The socket of a place; it is opened if there is none.
@@ -61,21 +70,31 @@ impl Sockets {
     ///
     /// The address is another's or not this node's, or the process may not bind it.
     pub(crate) fn get(&self, place: Place) -> io::Result<Bound> {
-        let mut all = self.0.lock();
+        let mut all = self.all.lock();
         let socket = match all.entry(place) {
             Entry::Occupied(open) => open.into_mut(),
-            Entry::Vacant(free) => free.insert(open(place)?),
+            Entry::Vacant(free) => {
+                let socket = free.insert(open(place)?);
+                if let Some(keeper) = &self.keeper {
+                    keeper.opened(place, socket);
+                }
+                socket
+            }
         };
         let socket = socket.try_clone()?;
         Ok(if place.udp { Bound::Udp(socket.into()) } else { Bound::Tcp(socket.into()) })
     }
 
     pub(crate) fn close(&self, place: &Place) {
-        self.0.lock().remove(place);
+        self.close_unserved(|other| other != place);
     }
 
     pub(crate) fn close_unserved(&self, served: impl Fn(&Place) -> bool) {
-        self.0.lock().retain(|place, _| served(place));
+        for (place, _) in self.all.lock().extract_if(|place, _| !served(place)) {
+            if let Some(keeper) = &self.keeper {
+                keeper.closed(place);
+            }
+        }
     }
 
     /// Another descriptor of each.
@@ -83,8 +102,8 @@ impl Sockets {
     /// # Errors
     ///
     /// The process has none left.
-    pub(crate) fn duplicates(&self) -> io::Result<Vec<(Place, Socket)>> {
-        self.0.lock().iter().map(|(place, socket)| Ok((*place, socket.try_clone()?))).collect()
+    pub(crate) fn duplicates(&self) -> io::Result<HashMap<Place, Socket>> {
+        self.all.lock().iter().map(|(place, socket)| Ok((*place, socket.try_clone()?))).collect()
     }
 }
 

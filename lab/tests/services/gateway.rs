@@ -162,7 +162,7 @@ fn plain(cluster: &Cluster, at: IpAddr, number: usize) -> Result<()> {
     })
 }
 
-/// A route that is changed twenty times, agents that are killed, and proxies that are replaced: no request fails.
+/// A route that is changed twenty times, agents that are killed, and proxies that are replaced or killed: no request fails.
 pub(super) fn under_load(cluster: &Cluster) -> Result<()> {
     demo(cluster)?;
     let at = address(cluster, "http-gateway")?;
@@ -184,7 +184,20 @@ pub(super) fn under_load(cluster: &Cluster) -> Result<()> {
     cluster.kubectl(&["rollout", "status", "--namespace=kube-system", "daemonset/cilium-envoy", "--timeout=120s"])?;
     plain(cluster, at, 22)?;
     load.goes_on(50)?;
-    load.finish()
+    load.finish()?;
+    proxies_killed(cluster, at)
+}
+
+/// Who connects just after the proxies were killed is not refused.
+fn proxies_killed(cluster: &Cluster, at: IpAddr) -> Result<()> {
+    let (outside, url) = (outside(cluster)?, format!("http://{at}/hostname"));
+    for _ in 0..3 {
+        for node in cluster.nodes() {
+            cluster.fault("kill", &format!("{node}/cilium-proxy"))?;
+        }
+        outside.command(&["curl", "--silent", "--fail", "--max-time", "5", "--header", "host: lab", &url])?;
+    }
+    Ok(())
 }
 
 /// An Ingress with a load balancer of its own, and one that shares one.

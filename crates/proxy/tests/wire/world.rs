@@ -52,6 +52,7 @@ impl Process {
             drain_time: Duration::from_secs(5),
             access_log: Some(folder.join("access.log")),
             debug: false,
+            kept: false,
             linger_time: Duration::ZERO,
             pod: String::new(),
         };

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The process that starts the proxy, holds its listening sockets too, and starts it again when it is killed: clients that connect
+//! meanwhile wait in the sockets' queues for some milliseconds instead of being refused. It serves nothing and reads nothing of clients.
+
+use crate::passing;
+use crate::socket::Place;
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+use socket2::{Domain, Socket, Type};
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+const NAME: &str = "cilium-proxy";
+/// What the proxy is started with. Its standard input is the socket to this process then.
+pub(crate) const KEPT: &str = "--kept";
+/// Who runs for less was killed by what it began with, and would be again.
+const QUICK: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long the proxy waits for this process.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What the proxy says of its sockets.
+#[derive(Debug, Serialize, Deserialize)]
+enum Told {
+    /// It has opened this one, which comes along.
+    Opened(Place),
+    /// It has closed this one.
+    Closed(Place),
+}
+
+/// Runs the proxy with these arguments until it ends by itself or is told to, and says how it ended.
+///
+/// # Errors
+///
+/// It cannot be started.
+pub(crate) fn keep(arguments: &[OsString]) -> io::Result<ExitStatus> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let stop = CancellationToken::new();
+        surface::stop_on_signal(stop.clone())?;
+        let mut held = HashMap::new();
+        let mut pause = Duration::ZERO;
+        loop {
+            let began = Instant::now();
+            let status;
+            (status, held) = Proxy::start(arguments, &held)?.wait(held, &stop).await?;
+            let Some(signal) = status.signal().filter(|_| !stop.is_cancelled()) else { return Ok(status) };
+            let quick = began.elapsed() < QUICK;
+            pause = if quick { (pause * 2).clamp(Duration::from_millis(50), LONGEST_PAUSE) } else { Duration::ZERO };
+            tracing::warn!(signal, sockets = held.len(), ?pause, "the proxy was killed and is started again");
+            if stop.run_until_cancelled(sleep(pause)).await.is_none() {
+                return Ok(status);
+            }
+        }
+    })
+}
+
+/// Sockets by their place.
+type Held = HashMap<Place, OwnedFd>;
+
+/// A running proxy.
+struct Proxy {
+    process: Child,
+    line: Socket,
+}
+
+impl Proxy {
+    /// Starts one and gives it the sockets.
+    fn start(arguments: &[OsString], held: &Held) -> io::Result<Self> {
+        let (line, its) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None)?;
+        let mut command = Command::new("/proc/self/exe");
+        let process = command
+            .arg0(NAME)
+            .args(arguments)
+            .arg(KEPT)
+            .stdin(Stdio::from(OwnedFd::from(its)))
+            .kill_on_drop(true)
+            .spawn()?;
+        line.set_write_timeout(Some(PATIENCE))?;
+        // One that is killed this early is started again with the same.
+        let _ = passing::send_all(&line, held);
+        Ok(Self { process, line })
+    }
+
+    /// Waits until it has ended, and says how, and what it had open by then.
+    async fn wait(self, held: Held, stop: &CancellationToken) -> io::Result<(ExitStatus, Held)> {
+        let Self { mut process, line } = self;
+        let follow = tokio::task::spawn_blocking(move || follow(&line, held));
+        let status = tokio::select! {
+            status = process.wait() => status?,
+            () = stop.cancelled() => {
+                terminate(&process);
+                process.wait().await?
+            }
+        };
+        Ok((status, follow.await?))
+    }
+}
+
+fn terminate(process: &Child) {
+    if let Some(process) = process.id().and_then(|process| i32::try_from(process).ok()) {
+        // One that has ended cannot be told.
+        let _ = signal::kill(Pid::from_raw(process), Signal::SIGTERM);
+    }
+}
+
+/// The sockets that are open when the other side is gone.
+fn follow(line: &Socket, mut held: Held) -> Held {
+    while let Ok((told, socket)) = passing::receive(line) {
+        match (told, socket) {
+            (Told::Opened(place), Some(socket)) => drop(held.insert(place, socket)),
+            (Told::Closed(place), _) => drop(held.remove(&place)),
+            (Told::Opened(_), None) => {}
+        }
+    }
+    held
+}
+
+/// The process that started this one.
+#[derive(Clone, Debug)]
+pub(crate) struct Keeper(Arc<Socket>);
+
+impl Keeper {
+    /// The keeper, which is at standard input, and the sockets that a process before this one had open.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    pub(crate) fn meet() -> io::Result<(Self, Vec<(Place, OwnedFd)>)> {
+        // It was started as `exe`.
+        nix::sys::prctl::set_name(c"cilium-proxy")?;
+        // Whoever outlived its keeper would be in the way of the next.
+        nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
+        let line = Socket::from(io::stdin().as_fd().try_clone_to_owned()?);
+        line.set_read_timeout(Some(PATIENCE))?;
+        line.set_write_timeout(Some(PATIENCE))?;
+        let held = passing::receive_all(&line)?;
+        Ok((Self(Arc::new(line)), held))
+    }
+
+    /// Has a socket held.
+    pub(crate) fn opened(&self, place: Place, socket: &Socket) {
+        self.tell(&Told::Opened(place), Some(socket));
+    }
+
+    /// Has a socket closed.
+    pub(crate) fn closed(&self, place: Place) {
+        self.tell(&Told::Closed(place), None);
+    }
+
+    fn tell(&self, what: &Told, socket: Option<&Socket>) {
+        if let Err(error) = passing::send(&*self.0, what, socket.map(AsFd::as_fd)) {
+            tracing::warn!(%error, "the keeper of the sockets is not told of one");
+        }
+    }
+}
