@@ -23,9 +23,11 @@ pub mod server;
 mod service;
 mod status;
 mod store;
+pub mod suggest;
 
 pub use chatter::Chatter;
 pub use config::{Capacity, Config};
+pub use decode::POLICY_VERDICT;
 pub use history::read_history;
 pub use names::Tables;
 pub use server::CertificateEnd;

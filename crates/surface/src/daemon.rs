@@ -51,7 +51,7 @@ pub async fn serve_metrics(address: SocketAddr, render: impl Fn() -> String + Cl
     let answer = move || async move { ([(CONTENT_TYPE, OPENMETRICS)], render()) };
     let router = Router::new().route("/metrics", get(answer));
     loop {
-        let served = match bind(address).await {
+        let served = match listen(address).await {
             Ok(listener) => axum::serve(listener, router.clone()).await,
             Err(error) => Err(error),
         };
@@ -62,8 +62,12 @@ pub async fn serve_metrics(address: SocketAddr, render: impl Fn() -> String + Cl
     }
 }
 
-/// All addresses of both families, or only IPv4 where there is no IPv6.
-async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+/// Listens; on all addresses of both families, or only of IPv4 where there is no IPv6.
+///
+/// # Errors
+///
+/// The address is taken, or not of this machine.
+pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     match TcpListener::bind(address).await {
         Err(_) if address.ip() == Ipv6Addr::UNSPECIFIED => {
             TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await

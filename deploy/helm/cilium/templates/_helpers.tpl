@@ -85,6 +85,12 @@
 {{- if and .Values.hubble.relay.enabled (not .Values.hubble.enabled) }}
 {{- fail "hubble.relay.enabled needs hubble.enabled" }}
 {{- end }}
+{{- if and .Values.hubble.ui.enabled (not .Values.hubble.relay.enabled) }}
+{{- fail "hubble.ui.enabled needs hubble.relay.enabled: the UI asks the relay" }}
+{{- end }}
+{{- if and .Values.hubble.ui.enabled .Values.hubble.ui.ingress.enabled (not .Values.hubble.ui.ingress.hosts) }}
+{{- fail "hubble.ui.ingress.enabled needs hubble.ui.ingress.hosts: the UI answers to names that it knows only" }}
+{{- end }}
 {{- if and .Values.hubble.relay.enabled (not .Values.hubble.listenAddress) }}
 {{- fail "hubble.relay.enabled needs hubble.listenAddress: the relay asks agents over the network" }}
 {{- end }}
@@ -109,7 +115,22 @@
 {{- end }}
 {{- end }}
 {{- end }}
+{{- $ui := .Values.hubble.ui }}
+{{- if and $ui.enabled .Values.hubble.relay.tls.server.enabled (not $ui.tls.client.existingSecret) }}
+{{- $wanted = append $wanted (dict "name" "hubble-ui-client-certs" "cn" "*.hubble-ui.cilium.io" "path" "hubble.ui.tls.client" "values" $ui.tls.client) }}
+{{- end }}
 {{- toYaml $wanted }}
+{{- end }}
+
+{{/* The names by which browsers may call the UI beside addresses and localhost: those of the Service and of the Ingress. */}}
+{{- define "cilium.uiHosts" -}}
+{{- $space := printf "hubble-ui.%s" .Release.Namespace }}
+{{- $service := printf "%s.svc" $space }}
+{{- $hosts := list "hubble-ui" $space $service (printf "%s.%s" $service .Values.hubble.peerService.clusterDomain) }}
+{{- if .Values.hubble.ui.ingress.enabled }}
+{{- $hosts = concat $hosts .Values.hubble.ui.ingress.hosts }}
+{{- end }}
+{{- join "," $hosts }}
 {{- end }}
 
 {{/* A Secret with a certificate, its key and its authority, in base64. */}}
