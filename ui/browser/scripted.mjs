@@ -103,8 +103,13 @@ const steps = [
         await page.setViewportSize({ width, height });
         const broad = await page.evaluate(() => document.documentElement.scrollWidth);
         assert.ok(broad <= width, `${name}: ${broad} pixels in ${width}`);
-        await page.focus('#graph');
-        await page.keyboard.press('0');
+        const fits = () => {
+          const { core } = document.getElementById('graph');
+          const box = core.elements().renderedBoundingBox();
+          const upright = core.height() > core.width();
+          return box.x1 >= 0 && box.y1 >= 0 && box.x2 <= core.width() && box.y2 <= core.height() && (box.h > box.w) === upright;
+        };
+        await until(page, 'all services in sight', fits);
         await shot(page, `${name}-${scheme}`);
       }
     }

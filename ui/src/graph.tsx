@@ -2,7 +2,7 @@
 // The services and who talks to whom. Cytoscape draws it on a canvas; what is in it can be read and gone through by keyboard as well.
 
 import cytoscape, { type Core, type ElementDefinition, type StylesheetJson } from 'cytoscape';
-import { useEffect, useRef } from 'preact/hooks';
+import { useEffect, useRef, useState } from 'preact/hooks';
 import { vertexText } from './detail.tsx';
 import { layout } from './layout.ts';
 import type { Edge, Vertex } from './protocol.ts';
@@ -39,7 +39,8 @@ export function Graph({ state, selected, onSelect, onOnly }: Given) {
   useEffect(() => {
     if (core.current !== null) draw(core.current, latest.current);
   }, [state]);
-  useLayout(core, latest, state.shape);
+  const upright = useUpright(place);
+  useLayout(core, latest, upright ? -1 - state.shape : state.shape);
   useEffect(() => {
     if (core.current !== null) mark(core.current, selected);
   }, [selected, state.shape]);
@@ -153,6 +154,19 @@ function edgeData(edge: Edge, now: number) {
   return { state, label: `${mark}${ports.join(', ')}${edge.ports.length > 3 ? ', …' : ''}` };
 }
 
+/** Whether there is more height than width. */
+function useUpright(place: { current: HTMLElement | null }): boolean {
+  const [upright, setUpright] = useState(false);
+  useEffect(() => {
+    const element = place.current;
+    if (element === null) return undefined;
+    const watch = new ResizeObserver(() => setUpright(element.clientHeight > element.clientWidth));
+    watch.observe(element);
+    return () => watch.disconnect();
+  }, []);
+  return upright;
+}
+
 function useLayout(core: { current: Core | null }, latest: { current: State }, shape: number) {
   const waiting = useRef<number | null>(null);
   const since = useRef(0);
@@ -175,7 +189,7 @@ function useLayout(core: { current: Core | null }, latest: { current: State }, s
 
 function arrange(core: Core, state: State) {
   const names = [...state.vertices.values()].sort((a, b) => (vertexText(a) < vertexText(b) ? -1 : 1));
-  const points = layout(names.map(({ id }) => id), [...state.edges.values()]);
+  const points = layout(names.map(({ id }) => id), [...state.edges.values()], core.height() > core.width());
   core.batch(() => core.nodes().positions((node) => points.get(Number(node.id())) ?? { x: 0, y: 0 }));
   // Who has looked closer goes on looking there.
   if (!core.scratch('moved')) fit(core);

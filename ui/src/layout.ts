@@ -12,37 +12,43 @@ export interface Link {
   to: number;
 }
 
+/** Between layers that stand beside each other, and within them. */
 const STEP_X = 260;
 const STEP_Y = 64;
+/** Between layers that lie above each other, and within them. */
+const STEP_DOWN = 110;
+const STEP_BESIDE = 180;
 /** How often the order within layers is improved. */
 const SWEEPS = 4;
 /** With more links than this, room is no longer left for those that pass a layer by. */
 const PASSING = 400;
 
-/** Places for the vertices, which come in their order of preference. */
-export function layout(vertices: readonly number[], links: readonly Link[]): Map<number, Point> {
+/** Places for the vertices, which come in their order of preference; in layers from top to bottom if there is more height than width. */
+export function layout(vertices: readonly number[], links: readonly Link[], upright = false): Map<number, Point> {
   const ranked = rank(vertices, links);
   const passing = links.length > PASSING ? links : pass(ranked, links);
   const layers = order(ranked, passing);
-  const tall = columnHeight(layers.flat().length);
+  const [along, across] = upright ? [STEP_DOWN, STEP_BESIDE] : [STEP_X, STEP_Y];
+  const most = longest(layers.flat().length, along, across);
   const points = new Map<number, Point>();
-  let x = 0;
+  let start = 0;
   for (const layer of layers) {
-    const columns = Math.max(1, Math.ceil(layer.length / tall));
-    const rows = Math.ceil(layer.length / columns);
+    const lines = Math.max(1, Math.ceil(layer.length / most));
+    const length = Math.ceil(layer.length / lines);
     layer.forEach((id, at) => {
-      const column = Math.floor(at / rows);
-      const inColumn = Math.min(rows, layer.length - column * rows);
-      if (id >= 0) points.set(id, { x: x + column * STEP_X, y: ((at % rows) - (inColumn - 1) / 2) * STEP_Y });
+      const line = Math.floor(at / length);
+      const inLine = Math.min(length, layer.length - line * length);
+      const [depth, beside] = [start + line * along, ((at % length) - (inLine - 1) / 2) * across];
+      if (id >= 0) points.set(id, upright ? { x: beside, y: depth } : { x: depth, y: beside });
     });
-    x += columns * STEP_X + (layers.length > 1 ? STEP_X / 4 : 0);
+    start += lines * along + (layers.length > 1 ? along / 4 : 0);
   }
   return points;
 }
 
-/** Columns of so many make a picture somewhat wider than it is high. */
-function columnHeight(count: number): number {
-  return Math.max(6, Math.ceil(Math.sqrt((count * STEP_X) / STEP_Y / 1.6)));
+/** Lines of a layer no longer than this make a picture somewhat longer along the layers than across. */
+function longest(count: number, along: number, across: number): number {
+  return Math.max(along > across ? 6 : 3, Math.ceil(Math.sqrt((count * along) / across / 1.6)));
 }
 
 /** Layers by the longest way from whom nobody asks; links that close a circle do not count. */

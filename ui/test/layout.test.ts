@@ -14,6 +14,12 @@ test('who opens connections is left of whom they are opened to', () => {
   assert.equal(x(4), x(1));
 });
 
+test('where there is more height than width, they are above each other', () => {
+  const points = layout([1, 2], [{ from: 1, to: 2 }], true);
+  assert.ok((points.get(1)?.y ?? NaN) < (points.get(2)?.y ?? NaN));
+  assert.equal(points.get(1)?.x, points.get(2)?.x);
+});
+
 test('circles, links to oneself and to nobody end', () => {
   const links = [
     { from: 1, to: 2 },

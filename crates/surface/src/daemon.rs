@@ -4,9 +4,13 @@
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use std::io::{self, IsTerminal};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -19,6 +23,9 @@ const DEBUG: &str = "debug,h2=info,hyper=info,hyper_util=info,tower=info,kube=in
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Delay between attempts to listen.
 const PACE: Duration = Duration::from_secs(5);
+/// For the head of a request, and how long that may be.
+const HEAD: Duration = Duration::from_secs(10);
+const BUFFER: usize = 16 * 1024;
 
 /// Writes logs to standard error. `RUST_LOG` chooses what is written; without it, `debug` does.
 pub fn init_logs(debug: bool) {
@@ -48,8 +55,7 @@ pub fn stop_on_signal(token: CancellationToken) -> io::Result<()> {
 
 /// Serves metrics at `/metrics` for ever, rendered on each request; retries while the port is taken.
 pub async fn serve_metrics(address: SocketAddr, render: impl Fn() -> String + Clone + Send + Sync + 'static) {
-    let answer = move || async move { ([(CONTENT_TYPE, OPENMETRICS)], render()) };
-    let router = Router::new().route("/metrics", get(answer));
+    let router = metrics_page(render);
     loop {
         let served = match listen(address).await {
             Ok(listener) => axum::serve(listener, router.clone()).await,
@@ -59,6 +65,21 @@ pub async fn serve_metrics(address: SocketAddr, render: impl Fn() -> String + Cl
             tracing::warn!(%address, %error, "metrics are not served");
         }
         tokio::time::sleep(PACE).await;
+    }
+}
+
+/// Metrics at `/metrics`, rendered on each request.
+pub fn metrics_page(render: impl Fn() -> String + Clone + Send + Sync + 'static) -> Router {
+    let answer = move || async move { ([(CONTENT_TYPE, OPENMETRICS)], render()) };
+    Router::new().route("/metrics", get(answer))
+}
+
+/// Answers the requests of one connection. A client that takes too long to ask loses it.
+pub async fn serve_connection(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router) {
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(BUFFER);
+    if let Err(error) = server.serve_connection(TokioIo::new(io), TowerToHyperService::new(router)).await {
+        tracing::debug!(%error, "a connection has ended");
     }
 }
 

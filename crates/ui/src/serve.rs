@@ -2,9 +2,6 @@
 //! Connections of browsers: bounded in number, in time, and in how long they may leave unread what they are told.
 
 use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use socket2::SockRef;
 use std::time::Duration;
 use surface::Connections;
@@ -13,10 +10,6 @@ use tokio::net::{TcpListener, TcpStream};
 /// The most at the same time, each for so long at most: browsers connect again.
 const CONNECTIONS: usize = 512;
 const LONGEST: Duration = Duration::from_secs(3600);
-/// For the head of a request.
-const HEAD: Duration = Duration::from_secs(10);
-/// The longest head of a request.
-const BUFFER: usize = 16 * 1024;
 /// A connection on which nothing was taken for so long is over.
 const STALLED: Duration = Duration::from_secs(60);
 /// After a connection could not be accepted.
@@ -40,10 +33,5 @@ pub(crate) async fn serve(listener: TcpListener, router: Router) {
 async fn connection(stream: TcpStream, router: Router) {
     // Without it a reader that has stopped would hold its place.
     let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(STALLED));
-    let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(BUFFER);
-    let served = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)).await;
-    if let Err(error) = served {
-        tracing::debug!(%error, "a connection of a browser has ended");
-    }
+    surface::serve_connection(stream, router).await;
 }

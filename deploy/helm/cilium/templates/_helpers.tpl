@@ -85,6 +85,9 @@
 {{- if and .Values.hubble.relay.enabled (not .Values.hubble.enabled) }}
 {{- fail "hubble.relay.enabled needs hubble.enabled" }}
 {{- end }}
+{{- if and (include "cilium.metricsTls" .) (not .Values.hubble.tls.enabled) (not .Values.hubble.metrics.tls.server.existingSecret) }}
+{{- fail "hubble.metrics.tls.enabled needs hubble.tls.enabled, which makes its certificate, or a Secret in hubble.metrics.tls.server.existingSecret" }}
+{{- end }}
 {{- if and .Values.hubble.ui.enabled (not .Values.hubble.relay.enabled) }}
 {{- fail "hubble.ui.enabled needs hubble.relay.enabled: the UI asks the relay" }}
 {{- end }}
@@ -107,6 +110,11 @@
 {{- $cluster := default "default" .Values.cluster.name | replace "." "-" }}
 {{- $wanted = append $wanted (dict "name" "hubble-server-certs" "cn" (printf "*.%s.hubble-grpc.cilium.io" $cluster) "path" "hubble.tls.server" "values" $server) }}
 {{- end }}
+{{- $metrics := .Values.hubble.metrics.tls.server }}
+{{- if and (include "cilium.metricsTls" .) (not $metrics.existingSecret) }}
+{{- $cluster := default "default" .Values.cluster.name | replace "." "-" }}
+{{- $wanted = append $wanted (dict "name" "hubble-metrics-server-certs" "cn" (printf "%s.hubble-metrics.cilium.io" $cluster) "path" "hubble.metrics.tls.server" "values" $metrics) }}
+{{- end }}
 {{- if .Values.hubble.relay.enabled }}
 {{- range $side := list "client" "server" }}
 {{- $values := index $.Values.hubble.relay.tls $side }}
@@ -120,6 +128,12 @@
 {{- $wanted = append $wanted (dict "name" "hubble-ui-client-certs" "cn" "*.hubble-ui.cilium.io" "path" "hubble.ui.tls.client" "values" $ui.tls.client) }}
 {{- end }}
 {{- toYaml $wanted }}
+{{- end }}
+
+{{/* Not empty if metrics of flows are served with TLS. */}}
+{{- define "cilium.metricsTls" -}}
+{{- $metrics := .Values.hubble.metrics }}
+{{- if and .Values.hubble.enabled $metrics.tls.enabled (or $metrics.enabled $metrics.dynamic.enabled) }}true{{ end }}
 {{- end }}
 
 {{/* The names by which browsers may call the UI beside addresses and localhost: those of the Service and of the Ingress. */}}
