@@ -34,7 +34,7 @@ lab: bootstrap kube ## a plain two-node Kubernetes without a network, to install
 	@cargo build --quiet --package lab
 	@target/debug/cilium-lab up
 
-.PHONY: kube image bpf
+.PHONY: kube image ui bpf
 kube: bootstrap ## build the lab's Kubernetes, containerd, CoreDNS, Helm and test images into target/kube; fetch Gateway API
 	@lab/kube/build.sh
 	@lab/kube/gateway/fetch.sh
@@ -42,6 +42,9 @@ kube: bootstrap ## build the lab's Kubernetes, containerd, CoreDNS, Helm and tes
 
 image: bootstrap ## build the product's image into target/image/cilium.tar
 	@deploy/images/build.sh
+
+ui: bootstrap ## build the pages of hubble-ui, which the next build of the binary embeds
+	@scripts/ui build
 
 bpf: bootstrap ## build the kernel programs
 	@cargo build --package datapath
@@ -63,6 +66,8 @@ check: bootstrap ## what needs no cluster: format, lints, layers, licences, size
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
 	@echo "== fences, licences and sources of all dependencies"
 	@cargo deny --log-level error check bans licenses sources
+	@echo "== pages: types and unit tests"
+	@scripts/ui check
 	@echo "== unit, property and golden tests"
 	@$(XTASK) test quick
 	@echo "== verifier budget"

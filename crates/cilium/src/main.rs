@@ -41,6 +41,7 @@ enum Component {
     Health,
     Hubble,
     Relay,
+    Ui,
     Curl,
     Proxy,
     ProxyStarter,
@@ -61,6 +62,7 @@ impl Component {
             "cilium" => Self::Cli,
             "hubble" => Self::Hubble,
             "hubble-relay" => Self::Relay,
+            "hubble-ui" => Self::Ui,
             "curl" => Self::Curl,
             "cilium-proxy" => Self::Proxy,
             "cilium-envoy-starter" => Self::ProxyStarter,
@@ -96,11 +98,13 @@ impl Component {
             Self::Health => cli::health(arguments),
             Self::Hubble => cli::hubble(arguments),
             Self::Relay => relay::main(arguments),
+            Self::Ui => ui::main(arguments),
             Self::Curl => cli::curl(arguments),
             Self::Proxy => proxy::main(arguments),
             Self::ProxyStarter => proxy::starter(arguments),
             Self::Cli => match arguments.get(1).and_then(|a| a.to_str()) {
                 Some("lab") => lab::run(&arguments),
+                Some("hubble") if is_forwarding(arguments.get(2)) => cli::cilium(arguments),
                 word => match word.and_then(Self::word) {
                     Some((name, component)) => {
                         component.run(std::iter::once(name.into()).chain(arguments.into_iter().skip(2)).collect())
@@ -110,6 +114,11 @@ impl Component {
             },
         }
     }
+}
+
+/// Whether a word after `cilium hubble` is a command about a cluster: the others are those of `hubble`.
+fn is_forwarding(word: Option<&OsString>) -> bool {
+    word.is_some_and(|word| word == "ui" || word == "port-forward")
 }
 
 /// The plugin; with arguments, what its installation needs.
@@ -156,7 +165,7 @@ fn report<E: Into<anyhow::Error>>(who: &str, result: Result<(), E>) -> ExitCode 
 
 #[cfg(test)]
 mod tests {
-    use super::Component;
+    use super::{Component, is_forwarding};
 
     #[test]
     fn every_name_of_the_image_is_a_component() {
@@ -174,6 +183,7 @@ mod tests {
             "cilium-proxy",
             "hubble",
             "hubble-relay",
+            "hubble-ui",
             "loopback",
         ] {
             assert!(Component::of(name, true).is_some(), "{name}");
@@ -187,5 +197,6 @@ mod tests {
         assert_eq!(Component::of("cilium", false), Some(Component::Cli));
         assert_eq!(Component::word("agent"), Some(("cilium-agent", Component::Agent)));
         assert_eq!(Component::word("status"), None);
+        assert!(is_forwarding(Some(&"ui".into())) && !is_forwarding(Some(&"observe".into())) && !is_forwarding(None));
     }
 }

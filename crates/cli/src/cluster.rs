@@ -4,6 +4,7 @@
 mod collect;
 mod config;
 mod exec;
+mod forward;
 mod policy;
 mod report;
 mod service;
@@ -76,6 +77,9 @@ enum Commands {
     /// The configuration of the agents.
     #[command(subcommand)]
     Config(config::Commands),
+    /// Hubble's servers, forwarded to this machine.
+    #[command(subcommand)]
+    Hubble(forward::Commands),
     /// Network policies.
     #[command(subcommand)]
     Policy(policy::Commands),
@@ -96,6 +100,7 @@ pub(crate) async fn run(args: impl IntoIterator<Item = OsString>) -> Result<()> 
         Commands::Status(options) => status::run(&place, &options).await,
         Commands::Version(options) => version::run(&place, &options).await,
         Commands::Config(config::Commands::View) => config::view(&place).await,
+        Commands::Hubble(command) => forward::run(&place, &command).await,
         Commands::Policy(policy::Commands::Suggest(options)) => policy::suggest(&options).await,
         Commands::Service(command) => service::run(&place, &command).await,
     }

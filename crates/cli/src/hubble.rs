@@ -26,7 +26,7 @@ use std::ffi::OsString;
 
 pub(crate) use connect::Connection;
 pub(crate) use flows::Flows;
-pub(crate) use names::{POLICY_VERDICT, drop_reason, observation_point, policy_match};
+pub(crate) use names::{drop_reason, observation_point, policy_match};
 pub(crate) use times::duration;
 
 #[derive(Args, Debug)]

@@ -37,6 +37,27 @@ const TLS_CLIENT_CA: Key<Vec<String>> = Key::new(
 .always("/var/lib/cilium/tls/hubble/client-ca.crt")
 .when(TLS);
 
+const METRICS_TLS: &str = "and .Values.hubble.enabled .Values.hubble.metrics.tls.enabled (or .Values.hubble.metrics.enabled .Values.hubble.metrics.dynamic.enabled)";
+const METRICS_MTLS: &str = "and .Values.hubble.enabled .Values.hubble.metrics.tls.enabled .Values.hubble.metrics.tls.server.mtls.enabled (or .Values.hubble.metrics.enabled .Values.hubble.metrics.dynamic.enabled)";
+
+/// `hubble-metrics-server-tls-cert-file`
+const METRICS_CERT: Key<Option<String>> =
+    Key::new("hubble-metrics-server-tls-cert-file", "Certificate for hubble-metrics-server; needed there with TLS")
+        .always("/var/lib/cilium/tls/hubble-metrics/server.crt")
+        .when(METRICS_TLS);
+/// `hubble-metrics-server-tls-key-file`
+const METRICS_KEY: Key<Option<String>> =
+    Key::new("hubble-metrics-server-tls-key-file", "Private key of that certificate")
+        .always("/var/lib/cilium/tls/hubble-metrics/server.key")
+        .when(METRICS_TLS);
+/// `hubble-metrics-server-tls-client-ca-files`
+const METRICS_CLIENT_CA: Key<Vec<String>> = Key::new(
+    "hubble-metrics-server-tls-client-ca-files",
+    "Authorities whose clients may read metrics of flows; without any, clients need no certificate",
+)
+.always("/var/lib/cilium/tls/hubble-metrics/client-ca.crt")
+.when(METRICS_MTLS);
+
 keys! {
     /// Where flows are kept and served.
     #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +121,15 @@ keys! {
             when = METRICS_SERVED,
         )]
         pub metrics_listen: Option<SocketAddr>,
+        /// Serve hubble-metrics-server with TLS, and never without.
+        #[key("hubble-metrics-server-enable-tls", default = "false", value = "hubble.metrics.tls.enabled", when = METRICS_SERVED)]
+        pub metrics_encrypted: bool,
+        #[key(METRICS_CERT)]
+        pub metrics_certificate: Option<String>,
+        #[key(METRICS_KEY)]
+        pub metrics_key: Option<String>,
+        #[key(METRICS_CLIENT_CA)]
+        pub metrics_client_authorities: Vec<String>,
         /// File that lists further metrics of flows, and that may change at any time.
         #[key("hubble-dynamic-metrics-config-path", always = "/dynamic-metrics-config/dynamic-metrics.yaml", when = METRICS_LISTED)]
         pub metrics_listed: Option<PathBuf>,
@@ -185,11 +215,23 @@ impl Config {
         if !self.wants_tls() {
             return None;
         }
-        let file = |option, path: &String| TlsFile { option, path: path.into() };
         Some(TlsFiles {
             certificate: file(TLS_CERT.name, self.tls_certificate.as_ref()?),
             key: file(TLS_KEY.name, self.tls_key.as_ref()?),
             client_authorities: self.tls_client_authorities.iter().map(|path| file(TLS_CLIENT_CA.name, path)).collect(),
+        })
+    }
+
+    /// The certificates for [`metrics_listen`](Self::metrics_listen); none if these are served without TLS.
+    pub(crate) fn metrics_tls(&self) -> Option<TlsFiles> {
+        if !self.metrics_encrypted {
+            return None;
+        }
+        let authorities = self.metrics_client_authorities.iter().map(|path| file(METRICS_CLIENT_CA.name, path));
+        Some(TlsFiles {
+            certificate: file(METRICS_CERT.name, self.metrics_certificate.as_ref()?),
+            key: file(METRICS_KEY.name, self.metrics_key.as_ref()?),
+            client_authorities: authorities.collect(),
         })
     }
 
@@ -224,12 +266,22 @@ impl Config {
 
     fn refuse_misfits(&self, read: &mut Reader<'_>) {
         const WANT: &str = "a file: it is needed unless hubble-disable-tls is \"true\"";
+        const WITH: &str = "a file: it is needed with hubble-metrics-server-enable-tls: \"true\"";
         for (key, file) in [(TLS_CERT.name, &self.tls_certificate), (TLS_KEY.name, &self.tls_key)] {
             if self.wants_tls() && file.is_none() {
                 read.refuse(key, "", WANT);
             }
         }
+        for (key, file) in [(METRICS_CERT.name, &self.metrics_certificate), (METRICS_KEY.name, &self.metrics_key)] {
+            if self.metrics_encrypted && self.metrics_listen.is_some() && file.is_none() {
+                read.refuse(key, "", WITH);
+            }
+        }
     }
+}
+
+fn file(option: &'static str, path: &String) -> TlsFile {
+    TlsFile { option, path: path.into() }
 }
 
 #[cfg(test)]
@@ -293,5 +345,17 @@ mod tests {
         let errors = parse(&[("hubble-listen-address", ":4244")]).unwrap_err();
         assert_eq!(errors.iter().map(|e| e.key).collect::<Vec<_>>(), [TLS_CERT.name, TLS_KEY.name]);
         assert!(parse(&[("hubble-listen-address", ":4244"), ("hubble-disable-tls", "true")]).unwrap().tls().is_none());
+    }
+
+    #[test]
+    fn metrics_that_are_to_be_encrypted_need_certificates() {
+        let wanted = [("hubble-metrics-server", ":9965"), ("hubble-metrics-server-enable-tls", "true")];
+        let errors = parse(&wanted).unwrap_err();
+        assert_eq!(errors.iter().map(|e| e.key).collect::<Vec<_>>(), [METRICS_CERT.name, METRICS_KEY.name]);
+        let files =
+            [(METRICS_CERT.name, "/tls.crt"), (METRICS_KEY.name, "/tls.key"), (METRICS_CLIENT_CA.name, "/ca.crt")];
+        let tls = parse(&[&wanted[..], &files].concat()).unwrap().metrics_tls().unwrap();
+        assert_eq!(tls.client_authorities.len(), 1);
+        assert!(parse(&files).unwrap().metrics_tls().is_none());
     }
 }

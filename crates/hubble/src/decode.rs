@@ -18,7 +18,7 @@ use abi::event::{Event, kind, outcome, point, trace_reason};
 use model::{Identity, LabelSource, Provenance};
 
 /// Message type of policy verdicts; the other ones are in `abi`.
-pub(crate) const POLICY_VERDICT: i32 = 5;
+pub const POLICY_VERDICT: i32 = 5;
 
 const NAMESPACE: &str = "io.kubernetes.pod.namespace";
 const CLUSTER: &str = "io.cilium.k8s.policy.cluster";

@@ -23,9 +23,11 @@ pub mod server;
 mod service;
 mod status;
 mod store;
+pub mod suggest;
 
 pub use chatter::Chatter;
 pub use config::{Capacity, Config};
+pub use decode::POLICY_VERDICT;
 pub use history::read_history;
 pub use names::Tables;
 pub use server::CertificateEnd;
@@ -183,7 +185,7 @@ fn start_at(config: Config, inputs: Inputs, tasks: &Tasks, times: Times) -> Outp
     if let Some(path) = config.flow_logs.clone() {
         tasks.spawn("hubble-flow-logs", exporters.follow(path));
     }
-    let tls = config.tls();
+    let (tls, metrics_tls) = (config.tls(), config.metrics_tls());
     let certificate_end = CertificateEnd::default();
     let shown_end = tls.is_some().then(|| certificate_end.clone());
     let served = Served { observer, peers, problems: Arc::clone(&problems), times, certificate_end };
@@ -194,7 +196,8 @@ fn start_at(config: Config, inputs: Inputs, tasks: &Tasks, times: Times) -> Outp
     }
     let counts = config.metrics != Plugins::default() || config.metrics_listed.is_some();
     if let Some(address) = config.metrics_listen.filter(|_| counts) {
-        let served = metrics::Served { always: config.metrics, listed: config.metrics_listed, address };
+        let served =
+            metrics::Served { always: config.metrics, listed: config.metrics_listed, address, tls: metrics_tls };
         let run = metrics::run(Arc::clone(&store), served, Arc::clone(&problems), config.lost_interval, workers);
         tasks.spawn("hubble-metrics", run);
     }

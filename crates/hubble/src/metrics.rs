@@ -10,16 +10,18 @@ mod dynamic;
 mod options;
 mod plugins;
 mod series;
+mod serve;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use options::Plugins;
+pub(crate) use serve::serve;
 
 use crate::filter::Filters;
 use crate::proto::flow::{Flow, LostEvent};
 use crate::proto::observer::GetFlowsResponse;
 use crate::proto::observer::get_flows_response::ResponseTypes;
-use crate::server::{Problems, report};
+use crate::server::{Problems, TlsFiles, report};
 use crate::service::{Query, Workers, subscribe};
 use crate::store::Store;
 use context::Labels;
@@ -55,6 +57,8 @@ pub(crate) struct Served {
     /// A file that lists others.
     pub(crate) listed: Option<PathBuf>,
     pub(crate) address: SocketAddr,
+    /// Without them it is plain text.
+    pub(crate) tls: Option<TlsFiles>,
 }
 
 /// Counts and serves for ever.
@@ -91,7 +95,7 @@ pub(crate) async fn run(
             metrics.forget_pods(|pod| pods.contains(pod));
         }
     };
-    tokio::join!(count, list, forget, surface::serve_metrics(served.address, render));
+    tokio::join!(count, list, forget, serve(served.address, served.tls, problems.clone(), PACE, render));
 }
 
 /// Counts what a file lists, beside what is always counted. When it changes, all metrics start again at zero; a file that cannot be used

@@ -1,31 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Listening: on a socket for this node, and on the network for relays.
 
+mod certificates;
 mod greeting;
 #[cfg(test)]
 mod tests;
 mod tls;
 
-use crate::proto;
+use crate::{pem, proto};
+pub(crate) use certificates::Certificates;
 use futures::{Stream, StreamExt};
 use greeting::{Greeted, Lobby};
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use rustls::ServerConfig;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use time::OffsetDateTime;
 use tls::TlsError;
 pub use tls::{TlsFile, TlsFiles};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::watch;
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tonic::service::Routes;
 use tonic::transport::Server;
@@ -55,8 +53,6 @@ const SOCKET: &str = "socket";
 const NETWORK: &str = "network";
 /// The name of a certificate that ends soon.
 const CERTIFICATE: &str = "certificate";
-/// How long before its end a certificate is warned of.
-const SOON: time::Duration = time::Duration::days(30);
 
 /// After a connection could not be accepted.
 const BREATH: Duration = Duration::from_millis(100);
@@ -180,57 +176,24 @@ impl Listeners {
     }
 
     async fn network(&self, address: SocketAddr, files: &TlsFiles) -> Result<(), ServeError> {
-        let contents = tls::read(files).await?;
-        let (config, latest) = watch::channel(contents.config(files)?);
+        let certificates = Certificates {
+            files,
+            protocol: pem::ALPN,
+            listener: NETWORK,
+            ending: CERTIFICATE,
+            problems: &self.problems,
+            end: &self.certificate_end,
+            pace: self.times.pace,
+        };
+        let (contents, config) = certificates.read().await?;
         let listener = bind_network(address).await?;
         self.serving(NETWORK, &address.to_string());
-        self.watch_end(files, &contents);
-        let connections =
-            tls::connections(paced(TcpListenerStream::new(listener)), latest, Lobby::new(self.times.greeting));
+        let (lobby, accepted) = (Lobby::new(self.times.greeting), paced(TcpListenerStream::new(listener)));
+        let connections = tls::connections(accepted, config.subscribe(), lobby);
         tokio::select! {
             ended = self.router().serve_with_incoming(connections) => Ok(ended?),
-            never = self.renew(files, contents, config) => match never {},
+            never = certificates.renew(contents, config) => match never {},
         }
-    }
-
-    /// Picks up changed files for future connections. Invalid files change nothing.
-    async fn renew(
-        &self,
-        files: &TlsFiles,
-        mut used: tls::Contents,
-        config: watch::Sender<Arc<ServerConfig>>,
-    ) -> Infallible {
-        loop {
-            tokio::time::sleep(self.times.pace).await;
-            let outcome = match tls::read(files).await {
-                Ok(contents) if contents == used => Ok(None),
-                Ok(contents) => contents.config(files).map(|config| Some((contents, config))),
-                Err(error) => Err(error),
-            };
-            match outcome {
-                Ok(None) => drop(self.problems.lock().remove(NETWORK)),
-                Ok(Some((contents, renewed))) => {
-                    used = contents;
-                    config.send_replace(renewed);
-                    self.problems.lock().remove(NETWORK);
-                    tracing::info!("reloaded the certificates of the flow server");
-                }
-                Err(error) => self.note(NETWORK, &format!("{error}; certificates read before stay in use")),
-            }
-            self.watch_end(files, &used);
-        }
-    }
-
-    /// Warns while the certificate in use has not long to live.
-    fn watch_end(&self, files: &TlsFiles, used: &tls::Contents) {
-        let Some(end) = used.ends() else { return };
-        self.certificate_end.0.set(end);
-        let soon = OffsetDateTime::from_unix_timestamp(end).ok().filter(|end| *end < OffsetDateTime::now_utc() + SOON);
-        let warning = soon.map(|end| {
-            let TlsFile { option, path } = &files.certificate;
-            format!("{option}: {} ends on {}", path.display(), end.date())
-        });
-        report(&self.problems, CERTIFICATE, warning);
     }
 
     /// Connections of a listener without TLS.
@@ -253,17 +216,17 @@ impl Listeners {
 
     async fn retry(&self, listener: &'static str, result: Result<(), ServeError>) {
         let message = result.err().map_or_else(|| "ended".to_owned(), |error| error.to_string());
-        self.note(listener, &format!("flows are not served: {message}"));
+        note(&self.problems, listener, &format!("flows are not served: {message}"));
         tokio::time::sleep(self.times.pace).await;
     }
+}
 
-    /// Shows a problem in the status, and logs it when it is new.
-    fn note(&self, listener: &'static str, message: &str) {
-        let text = format!("{listener}: {message}");
-        let known = self.problems.lock().insert(listener.into(), text.clone());
-        if known.as_ref() != Some(&text) {
-            tracing::warn!("{text}");
-        }
+/// Shows a problem of a listener in the status, and logs it when it is new.
+pub(crate) fn note(problems: &Problems, listener: &'static str, message: &str) {
+    let text = format!("{listener}: {message}");
+    let known = problems.lock().insert(listener.into(), text.clone());
+    if known.as_ref() != Some(&text) {
+        tracing::warn!("{text}");
     }
 }
 

@@ -4,9 +4,13 @@
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use std::io::{self, IsTerminal};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -19,6 +23,9 @@ const DEBUG: &str = "debug,h2=info,hyper=info,hyper_util=info,tower=info,kube=in
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Delay between attempts to listen.
 const PACE: Duration = Duration::from_secs(5);
+/// For the head of a request, and how long that may be.
+const HEAD: Duration = Duration::from_secs(10);
+const BUFFER: usize = 16 * 1024;
 
 /// Writes logs to standard error. `RUST_LOG` chooses what is written; without it, `debug` does.
 pub fn init_logs(debug: bool) {
@@ -48,10 +55,9 @@ pub fn stop_on_signal(token: CancellationToken) -> io::Result<()> {
 
 /// Serves metrics at `/metrics` for ever, rendered on each request; retries while the port is taken.
 pub async fn serve_metrics(address: SocketAddr, render: impl Fn() -> String + Clone + Send + Sync + 'static) {
-    let answer = move || async move { ([(CONTENT_TYPE, OPENMETRICS)], render()) };
-    let router = Router::new().route("/metrics", get(answer));
+    let router = metrics_page(render);
     loop {
-        let served = match bind(address).await {
+        let served = match listen(address).await {
             Ok(listener) => axum::serve(listener, router.clone()).await,
             Err(error) => Err(error),
         };
@@ -62,8 +68,27 @@ pub async fn serve_metrics(address: SocketAddr, render: impl Fn() -> String + Cl
     }
 }
 
-/// All addresses of both families, or only IPv4 where there is no IPv6.
-async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+/// Metrics at `/metrics`, rendered on each request.
+pub fn metrics_page(render: impl Fn() -> String + Clone + Send + Sync + 'static) -> Router {
+    let answer = move || async move { ([(CONTENT_TYPE, OPENMETRICS)], render()) };
+    Router::new().route("/metrics", get(answer))
+}
+
+/// Answers the requests of one connection. A client that takes too long to ask loses it.
+pub async fn serve_connection(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router) {
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(BUFFER);
+    if let Err(error) = server.serve_connection(TokioIo::new(io), TowerToHyperService::new(router)).await {
+        tracing::debug!(%error, "a connection has ended");
+    }
+}
+
+/// Listens; on all addresses of both families, or only of IPv4 where there is no IPv6.
+///
+/// # Errors
+///
+/// The address is taken, or not of this machine.
+pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     match TcpListener::bind(address).await {
         Err(_) if address.ip() == Ipv6Addr::UNSPECIFIED => {
             TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `cilium policy suggest`: the policies that allow what pods of a namespace were seen to do, and nothing else.
 
-mod suggest;
+#[cfg(test)]
+mod tests;
 
 use crate::hubble::{Connection, Flows};
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use hubble::proto::flow::FlowFilter;
 use hubble::proto::observer::get_flows_response::ResponseTypes;
-use suggest::Seen;
+use hubble::suggest::Seen;
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Commands {

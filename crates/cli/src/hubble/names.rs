@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Words for numbers of the protocol.
 
-/// Monitor message type of policy verdicts.
-pub(crate) const POLICY_VERDICT: i32 = 5;
+pub(super) use hubble::POLICY_VERDICT;
 
 /// Trace observation points by their number in the datapath.
 const POINTS: [&str; 14] = [

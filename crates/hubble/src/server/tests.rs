@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Sockets and certificates.
 
+mod metrics;
 mod silent;
 
 use super::{Times, tls};
@@ -260,7 +261,7 @@ async fn files_that_do_not_go_together_are_named_and_nothing_of_them_is_printed(
     let other = ours.sign().1;
     std::fs::write(dir.path().join("server.key"), &other).unwrap();
     let files = files(dir.path());
-    let error = tls::read(&files).await.unwrap().config(&files).unwrap_err();
+    let error = tls::read(&files).await.unwrap().config(&files, b"h2").unwrap_err();
     let text = format!("{error} {error:?}");
     for part in ["hubble-tls-cert-file", "hubble-tls-key-file", "server.crt", "server.key"] {
         assert!(text.contains(part), "{part} is missing in: {text}");

@@ -121,8 +121,8 @@ impl Contents {
         chain.iter().filter_map(|certificate| ends(certificate)).min()
     }
 
-    /// Builds the configuration from these files, which errors name.
-    pub(crate) fn config(&self, files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
+    /// Builds the configuration for a protocol from these files, which errors name.
+    pub(crate) fn config(&self, files: &TlsFiles, protocol: &[u8]) -> Result<Arc<ServerConfig>, TlsError> {
         let chain = pem::certificates(&self.certificate);
         let chain = chain.map_err(files.certificate.malformed("certificate"))?;
         let key = pem::key(&self.key).map_err(files.key.malformed("private key"))?;
@@ -144,7 +144,7 @@ impl Contents {
             key: Box::new(files.key.clone()),
             source,
         })?;
-        config.alpn_protocols = vec![pem::ALPN.to_vec()];
+        config.alpn_protocols = vec![protocol.to_vec()];
         Ok(Arc::new(config))
     }
 }

@@ -109,6 +109,13 @@ default and is not refused as well. */}}
 {{- end }}
 {{- end }}
 {{- end }}
+{{- if and (index . "hubble-metrics-server") (eq (index . "hubble-metrics-server-enable-tls") "true") }}
+{{- range $key := list "hubble-metrics-server-tls-cert-file" "hubble-metrics-server-tls-key-file" }}
+{{- if not (index $config $key) }}
+{{- include "cilium.refusal" (dict "key" $key "value" "" "want" "a file: it is needed with hubble-metrics-server-enable-tls: \"true\"") }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{/* The pool of one family: there must be one, and a node's share must fit into it. */}}

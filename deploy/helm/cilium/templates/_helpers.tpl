@@ -85,6 +85,15 @@
 {{- if and .Values.hubble.relay.enabled (not .Values.hubble.enabled) }}
 {{- fail "hubble.relay.enabled needs hubble.enabled" }}
 {{- end }}
+{{- if and (include "cilium.metricsTls" .) (not .Values.hubble.tls.enabled) (not .Values.hubble.metrics.tls.server.existingSecret) }}
+{{- fail "hubble.metrics.tls.enabled needs hubble.tls.enabled, which makes its certificate, or a Secret in hubble.metrics.tls.server.existingSecret" }}
+{{- end }}
+{{- if and .Values.hubble.ui.enabled (not .Values.hubble.relay.enabled) }}
+{{- fail "hubble.ui.enabled needs hubble.relay.enabled: the UI asks the relay" }}
+{{- end }}
+{{- if and .Values.hubble.ui.enabled .Values.hubble.ui.ingress.enabled (not .Values.hubble.ui.ingress.hosts) }}
+{{- fail "hubble.ui.ingress.enabled needs hubble.ui.ingress.hosts: the UI answers to names that it knows only" }}
+{{- end }}
 {{- if and .Values.hubble.relay.enabled (not .Values.hubble.listenAddress) }}
 {{- fail "hubble.relay.enabled needs hubble.listenAddress: the relay asks agents over the network" }}
 {{- end }}
@@ -101,6 +110,11 @@
 {{- $cluster := default "default" .Values.cluster.name | replace "." "-" }}
 {{- $wanted = append $wanted (dict "name" "hubble-server-certs" "cn" (printf "*.%s.hubble-grpc.cilium.io" $cluster) "path" "hubble.tls.server" "values" $server) }}
 {{- end }}
+{{- $metrics := .Values.hubble.metrics.tls.server }}
+{{- if and (include "cilium.metricsTls" .) (not $metrics.existingSecret) }}
+{{- $cluster := default "default" .Values.cluster.name | replace "." "-" }}
+{{- $wanted = append $wanted (dict "name" "hubble-metrics-server-certs" "cn" (printf "%s.hubble-metrics.cilium.io" $cluster) "path" "hubble.metrics.tls.server" "values" $metrics) }}
+{{- end }}
 {{- if .Values.hubble.relay.enabled }}
 {{- range $side := list "client" "server" }}
 {{- $values := index $.Values.hubble.relay.tls $side }}
@@ -109,7 +123,28 @@
 {{- end }}
 {{- end }}
 {{- end }}
+{{- $ui := .Values.hubble.ui }}
+{{- if and $ui.enabled .Values.hubble.relay.tls.server.enabled (not $ui.tls.client.existingSecret) }}
+{{- $wanted = append $wanted (dict "name" "hubble-ui-client-certs" "cn" "*.hubble-ui.cilium.io" "path" "hubble.ui.tls.client" "values" $ui.tls.client) }}
+{{- end }}
 {{- toYaml $wanted }}
+{{- end }}
+
+{{/* Not empty if metrics of flows are served with TLS. */}}
+{{- define "cilium.metricsTls" -}}
+{{- $metrics := .Values.hubble.metrics }}
+{{- if and .Values.hubble.enabled $metrics.tls.enabled (or $metrics.enabled $metrics.dynamic.enabled) }}true{{ end }}
+{{- end }}
+
+{{/* The names by which browsers may call the UI beside addresses and localhost: those of the Service and of the Ingress. */}}
+{{- define "cilium.uiHosts" -}}
+{{- $space := printf "hubble-ui.%s" .Release.Namespace }}
+{{- $service := printf "%s.svc" $space }}
+{{- $hosts := list "hubble-ui" $space $service (printf "%s.%s" $service .Values.hubble.peerService.clusterDomain) }}
+{{- if .Values.hubble.ui.ingress.enabled }}
+{{- $hosts = concat $hosts .Values.hubble.ui.ingress.hosts }}
+{{- end }}
+{{- join "," $hosts }}
 {{- end }}
 
 {{/* A Secret with a certificate, its key and its authority, in base64. */}}

@@ -105,6 +105,16 @@ data:
   {{- end }}
   {{- if and .Values.hubble.enabled (or .Values.hubble.metrics.enabled .Values.hubble.metrics.dynamic.enabled) }}
   hubble-metrics-server: {{ printf ":%s" (include "cilium.text" .Values.hubble.metrics.port) | quote }}
+  hubble-metrics-server-enable-tls: {{ include "cilium.text" .Values.hubble.metrics.tls.enabled | quote }}
+  {{- end }}
+  {{- if and .Values.hubble.enabled .Values.hubble.metrics.tls.enabled (or .Values.hubble.metrics.enabled .Values.hubble.metrics.dynamic.enabled) }}
+  hubble-metrics-server-tls-cert-file: "/var/lib/cilium/tls/hubble-metrics/server.crt"
+  {{- end }}
+  {{- if and .Values.hubble.enabled .Values.hubble.metrics.tls.enabled .Values.hubble.metrics.tls.server.mtls.enabled (or .Values.hubble.metrics.enabled .Values.hubble.metrics.dynamic.enabled) }}
+  hubble-metrics-server-tls-client-ca-files: "/var/lib/cilium/tls/hubble-metrics/client-ca.crt"
+  {{- end }}
+  {{- if and .Values.hubble.enabled .Values.hubble.metrics.tls.enabled (or .Values.hubble.metrics.enabled .Values.hubble.metrics.dynamic.enabled) }}
+  hubble-metrics-server-tls-key-file: "/var/lib/cilium/tls/hubble-metrics/server.key"
   {{- end }}
   {{- if .Values.hubble.enabled }}
   hubble-socket-path: {{ include "cilium.text" .Values.hubble.socketPath | quote }}

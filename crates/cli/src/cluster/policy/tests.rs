@@ -1,13 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-#[path = "../../../../../policy/tests/policy/support.rs"]
+#[path = "../../../../policy/tests/policy/support.rs"]
 #[allow(dead_code, unreachable_pub, missing_docs, reason = "what the tests of policies have")]
 mod support;
 
-use super::*;
-use hubble::proto::flow::{CiliumEventType, IcmPv4, Ip, Layer4, Tcp, Udp};
+use hubble::POLICY_VERDICT;
+use hubble::proto::flow::layer4::Protocol;
+use hubble::proto::flow::{
+    CiliumEventType, Endpoint, Flow, IcmPv4, Ip, Layer4, Tcp, TraceReason, TrafficDirection, Udp, Verdict,
+};
+use hubble::suggest::{Seen, missing};
 use model::Labels as Set;
 use proptest::prelude::*;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 use support::{Agent, Store, Tables};
+
+const NAMESPACE: &str = "io.kubernetes.pod.namespace";
+
+type Labels = BTreeMap<String, String>;
 
 /// Labels of the pods 1 to 5; those of some are among those of others, and the last one is of another namespace.
 const PODS: [(&str, &[(&str, &str)]); 5] = [
@@ -126,13 +136,15 @@ async fn enforce(policies: &[Value]) -> Agent {
 /// What a pod may do: direction, peer and what is asked; the node itself, which is always let in, is left out.
 type Allowed = BTreeSet<(bool, End, Asked)>;
 
-fn allowed(agent: &Agent, pod: usize) -> Allowed {
+const BOTH: [policy::Direction; 2] = [policy::Direction::Egress, policy::Direction::Ingress];
+
+fn allowed(agent: &Agent, pod: usize, directions: &[policy::Direction]) -> Allowed {
     let ends = [End::OtherNode, End::World(0), End::World(1)].into_iter().chain((0..PODS.len()).map(End::Pod));
     let lines = agent.outputs.policy_lines(model::EndpointId(u16::try_from(pod + 1).unwrap())).unwrap();
     let mut found = Allowed::new();
     for line in lines {
         assert!(!line.deny);
-        if line.labels.is_reserved("host") {
+        if line.labels.is_reserved("host") || !directions.contains(&line.direction) {
             continue;
         }
         let egress = line.direction == policy::Direction::Egress;
@@ -189,16 +201,15 @@ proptest! {
         let policies = seen.policies();
         prop_assert_eq!(policies.len(), want.len());
         // Pods that did nothing are not told apart from those whose labels they have more of.
-        let known = seen.known.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let found: BTreeMap<usize, Allowed> = runtime.block_on(async {
             let agent = enforce(&policies).await;
-            let found = want.keys().map(|pod| (*pod, allowed(&agent, *pod))).collect();
+            let found = want.keys().map(|pod| (*pod, allowed(&agent, *pod, &BOTH))).collect();
             agent.kill().await;
             found
         });
         let told_apart = |end: &End| match end {
-            End::Pod(pod) => known.contains(&Pods { namespace: PODS[*pod].0.to_owned(), labels: own(*pod) }),
+            End::Pod(pod) => seen.known(PODS[*pod].0).any(|labels| *labels == own(*pod)),
             _ => true,
         };
         for (pod, found) in found {
@@ -282,4 +293,47 @@ fn a_policy_is_named_after_its_pods_and_reads_well() {
         "egress": [{}],
     });
     assert_eq!(policies[0]["spec"], spec);
+}
+
+/// A flow that was refused at one of its ends.
+fn refused(from: End, to: End, asked: Asked, egress: bool) -> Flow {
+    let direction = if egress { TrafficDirection::Egress } else { TrafficDirection::Ingress };
+    let verdict = Verdict::Dropped.into();
+    Flow { verdict, traffic_direction: direction.into(), ..flow(from, to, asked, false) }
+}
+
+#[tokio::test]
+async fn the_missing_policy_allows_what_was_refused_and_nothing_else() {
+    let asked = (6, 5432);
+    for (from, to, egress) in [
+        (End::Pod(1), End::Pod(2), false),
+        (End::Pod(0), End::Pod(2), true),
+        (End::World(0), End::Pod(1), false),
+        (End::Pod(2), End::World(1), true),
+        (End::OtherNode, End::Pod(0), false),
+        (End::Pod(4), End::Pod(0), false),
+    ] {
+        let (subject, other) = if egress { (from, to) } else { (to, from) };
+        let End::Pod(pod) = subject else { panic!("a pod is refused") };
+        let policy = missing(&refused(from, to, asked, egress)).unwrap();
+        let agent = enforce(std::slice::from_ref(&policy)).await;
+        // The other direction stays as it was: open.
+        let direction = if egress { policy::Direction::Egress } else { policy::Direction::Ingress };
+        let found = allowed(&agent, pod, &[direction]);
+        agent.kill().await;
+        assert_eq!(found, Allowed::from([(egress, other, asked)]), "{policy:#}");
+    }
+}
+
+#[test]
+fn no_policy_is_proposed_for_what_none_can_allow() {
+    let web = || refused(End::Pod(0), End::Pod(2), (6, 5432), false);
+    assert_eq!(missing(&Flow { l4: None, ..web() }), None);
+    assert_eq!(missing(&Flow { traffic_direction: TrafficDirection::Unknown.into(), ..web() }), None);
+    assert_eq!(missing(&refused(End::Pod(0), End::World(0), (6, 443), false)), None, "the world has no policy");
+    let mut unnamed = web();
+    unnamed.source.as_mut().unwrap().labels.clear();
+    assert_eq!(missing(&unnamed), None);
+    let name = missing(&web()).unwrap()["metadata"]["name"].clone();
+    assert_eq!(name, "allow-web-to-db");
 }

@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From flows to policies. Pods are told apart by their namespace and their own labels, and the world by its addresses.
 
-#[cfg(test)]
-mod tests;
-
-use crate::hubble::POLICY_VERDICT;
-use hubble::proto::flow::layer4::Protocol;
-use hubble::proto::flow::{Endpoint, Flow, TraceReason, Verdict};
+use crate::decode::POLICY_VERDICT;
+use crate::proto::flow::layer4::Protocol;
+use crate::proto::flow::{Endpoint, Flow, TraceReason, TrafficDirection, Verdict};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +13,11 @@ const DERIVED: &str = "io.cilium.k8s.";
 /// Labels that give a policy its name, the best first.
 const NAMES: [&str; 3] = ["app.kubernetes.io/name", "app", "k8s-app"];
 
+/// The longest name of an object that is also a value of a label.
+const NAME: usize = 63;
+
 type Labels = BTreeMap<String, String>;
+type End<'a> = (&'a Endpoint, &'a str);
 
 /// Pods that policies do not tell apart.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,14 +46,15 @@ enum Service {
 type Peers = BTreeMap<Peer, BTreeSet<Service>>;
 
 /// What pods do in each direction.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Habits {
     ingress: Peers,
     egress: Peers,
 }
 
 /// What was seen of a namespace.
-pub(super) struct Seen {
+#[derive(Debug)]
+pub struct Seen {
     namespace: String,
     habits: BTreeMap<Labels, Habits>,
     /// All pods that were seen, in any namespace.
@@ -63,7 +65,8 @@ pub(super) struct Seen {
 
 impl Seen {
     /// Nothing, of this namespace.
-    pub(super) fn of(namespace: &str) -> Self {
+    #[must_use]
+    pub fn of(namespace: &str) -> Self {
         Self {
             namespace: namespace.to_owned(),
             habits: BTreeMap::new(),
@@ -74,33 +77,31 @@ impl Seen {
     }
 
     /// How many flows were of pods whose labels were not known.
-    pub(super) fn unnamed(&self) -> u64 {
+    #[must_use]
+    pub fn unnamed(&self) -> u64 {
         self.unnamed
     }
 
     /// How many flows no policy can allow by their protocol.
-    pub(super) fn left_out(&self) -> u64 {
+    #[must_use]
+    pub fn left_out(&self) -> u64 {
         self.left_out
     }
 
     /// Takes in a flow. What was dropped, and what only answers another, says nothing, nor does what one policy allowed: another may have
     /// denied it. Each end is believed to have taken part where it was seen at its own node: on the way it may have been dropped.
-    pub(super) fn take(&mut self, flow: &Flow) {
+    pub fn take(&mut self, flow: &Flow) {
         let passed = matches!(flow.verdict(), Verdict::Forwarded | Verdict::Redirected);
         let of_policy = flow.event_type.is_some_and(|event| event.r#type == POLICY_VERDICT);
         if !passed || of_policy || flow.trace_reason() == TraceReason::Related {
             return;
         }
         let Some(reply) = flow.is_reply else { return };
-        let (Some(source), Some(destination), Some(ip)) = (&flow.source, &flow.destination, &flow.ip) else { return };
+        let (Some(opener), Some(target)) = ends(flow, reply) else { return };
         let Some(service) = service(flow, reply) else {
             self.left_out += u64::from(flow.l4.is_none());
             return;
         };
-        let (mut opener, mut target) = ((source, ip.source.as_str()), (destination, ip.destination.as_str()));
-        if reply {
-            std::mem::swap(&mut opener, &mut target);
-        }
         let (Some(from), Some(to)) = (peer(opener.0, opener.1), peer(target.0, target.1)) else {
             self.unnamed += 1;
             return;
@@ -117,8 +118,14 @@ impl Seen {
         }
     }
 
+    /// The labels of the pods of a namespace that were seen.
+    pub fn known(&self, namespace: &str) -> impl Iterator<Item = &BTreeMap<String, String>> {
+        self.known.iter().filter(move |pods| pods.namespace == namespace).map(|pods| &pods.labels)
+    }
+
     /// A CiliumNetworkPolicy for each set of labels.
-    pub(super) fn policies(&self) -> Vec<Value> {
+    #[must_use]
+    pub fn policies(&self) -> Vec<Value> {
         let mut taken = BTreeSet::new();
         let mut policies = Vec::new();
         for (labels, habits) in &self.habits {
@@ -184,6 +191,53 @@ impl Seen {
             }
         }
         if rules.is_empty() { json!([{}]) } else { json!(rules) }
+    }
+}
+
+/// The policy that would have let a flow through that no rule allows: the smallest addition at the end that refused it. Nothing for flows that
+/// policies cannot allow, and for ends whose labels are not known.
+#[must_use]
+pub fn missing(flow: &Flow) -> Option<Value> {
+    let egress = match flow.traffic_direction() {
+        TrafficDirection::Egress => true,
+        TrafficDirection::Ingress => false,
+        TrafficDirection::Unknown => return None,
+    };
+    let (opener, target) = ends(flow, false);
+    let (opener, target) = (opener?, target?);
+    let (from, to) = (peer(opener.0, opener.1)?, peer(target.0, target.1)?);
+    let (Peer::Pods(subject), other) = (if egress { (&from, &to) } else { (&to, &from) }) else { return None };
+    let mut seen = Seen::of(&subject.namespace);
+    for end in [&from, &to] {
+        if let Peer::Pods(pods) = end {
+            seen.known.insert(pods.clone());
+        }
+    }
+    let peers = Peers::from([(other.clone(), BTreeSet::from([service(flow, false)?]))]);
+    let (direction, word) = if egress { ("egress", "to") } else { ("ingress", "from") };
+    let name: String = format!("allow-{}-to-{}", short(&from), short(&to)).chars().take(NAME).collect();
+    Some(json!({
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumNetworkPolicy",
+        "metadata": {"name": name.trim_end_matches('-'), "namespace": subject.namespace},
+        "spec": {"endpointSelector": seen.selector(subject, false), direction: seen.rules(&peers, word)},
+    }))
+}
+
+/// The opener and the target, each with its address.
+fn ends(flow: &Flow, reply: bool) -> (Option<End<'_>>, Option<End<'_>>) {
+    let address = |source| flow.ip.as_ref().map(|ip| if source { ip.source.as_str() } else { ip.destination.as_str() });
+    let (source, destination) =
+        (flow.source.as_ref().zip(address(true)), flow.destination.as_ref().zip(address(false)));
+    if reply { (destination, source) } else { (source, destination) }
+}
+
+/// A peer in the name of a policy.
+fn short(peer: &Peer) -> String {
+    match peer {
+        Peer::Pods(pods) => name(&pods.labels),
+        Peer::Entity(name) => name.clone(),
+        Peer::Cidr(_) => "world".to_owned(),
     }
 }
 
