@@ -12,22 +12,10 @@ const CONNECTIONS: usize = 512;
 const LONGEST: Duration = Duration::from_secs(3600);
 /// A connection on which nothing was taken for so long is over.
 const STALLED: Duration = Duration::from_secs(60);
-/// After a connection could not be accepted.
-const BREATH: Duration = Duration::from_millis(100);
 
 /// Serves for ever.
 pub(crate) async fn serve(listener: TcpListener, router: Router) {
-    let mut connections = Connections::new(CONNECTIONS, LONGEST);
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => connections.serve(connection(stream, router.clone())),
-            // With no file descriptor left the next one fails at once, too.
-            Err(error) => {
-                tracing::debug!(%error, "cannot accept a connection");
-                tokio::time::sleep(BREATH).await;
-            }
-        }
-    }
+    match Connections::new(CONNECTIONS, LONGEST).accept(listener, |stream| connection(stream, router.clone())).await {}
 }
 
 async fn connection(stream: TcpStream, router: Router) {

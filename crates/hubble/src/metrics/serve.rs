@@ -22,8 +22,6 @@ const CONNECTIONS: usize = 64;
 const LONGEST: Duration = Duration::from_secs(120);
 /// For a handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// After a connection could not be accepted.
-const BREATH: Duration = Duration::from_millis(100);
 
 /// Serves for ever.
 pub(crate) async fn serve(
@@ -72,15 +70,8 @@ async fn accept(
     latest: watch::Receiver<Arc<ServerConfig>>,
     render: impl Fn() -> String + Clone + Send + Sync + 'static,
 ) -> Infallible {
-    let mut connections = Connections::new(CONNECTIONS, LONGEST);
-    loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(BREATH).await;
-            continue;
-        };
-        let acceptor = TlsAcceptor::from(Arc::clone(&latest.borrow()));
-        connections.serve(answer(acceptor, stream, render.clone()));
-    }
+    let answer = |stream| answer(TlsAcceptor::from(Arc::clone(&latest.borrow())), stream, render.clone());
+    Connections::new(CONNECTIONS, LONGEST).accept(listener, answer).await
 }
 
 async fn answer(acceptor: TlsAcceptor, stream: TcpStream, render: impl Fn() -> String + Clone + Send + Sync + 'static) {
