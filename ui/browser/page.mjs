@@ -81,7 +81,9 @@ export async function until(page, what, read, wanted = (value) => value) {
 
 /** What the graph shows: names of services, and edges with their state. */
 export function graph() {
-  const { core } = document.getElementById('graph');
+  // There is none while another namespace is on its way.
+  const core = document.getElementById('graph')?.core;
+  if (core === undefined) return { services: [], edges: [] };
   const name = (id) => core.getElementById(id).data('label').replace('\n', '@');
   return {
     services: core.nodes().map((node) => name(node.id())),
