@@ -14,6 +14,7 @@ mod hand_over;
 mod invalid;
 mod listen;
 mod metrics;
+mod observe;
 mod proxy_protocol;
 mod rewind;
 mod route;

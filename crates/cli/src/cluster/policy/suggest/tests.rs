@@ -283,3 +283,13 @@ fn a_policy_is_named_after_its_pods_and_reads_well() {
     });
     assert_eq!(policies[0]["spec"], spec);
 }
+
+#[test]
+fn a_request_through_a_gateway_says_nothing_of_who_sends_packets() {
+    let mut seen = Seen::of("shop");
+    let request = Flow { r#type: FlowType::L7.into(), ..flow(End::World(0), End::Pod(0), (6, 8080), false) };
+    seen.take(&request);
+    assert_eq!(seen.policies(), Vec::<Value>::new());
+    seen.take(&Flow { r#type: FlowType::L3L4.into(), ..request });
+    assert_eq!(seen.policies().len(), 1);
+}
