@@ -40,12 +40,13 @@ impl Redaction {
     }
 }
 
-/// Where the password of a URL is (RFC 3986, 3.2.1). A host that is cut off or malformed is taken for as much of one as it can be.
+/// Where the password of a URL is (RFC 3986, 3.2.1). If it is cut off before its host has ended, what is there may be one.
 fn password(url: &str) -> Option<std::ops::Range<usize>> {
     let begin = url.find("://")? + "://".len();
     let authority = url.get(begin..)?;
     let authority = authority.get(..authority.find(['/', '?', '#']).unwrap_or(authority.len()))?;
-    let user_info = authority.get(..authority.rfind('@')?)?;
+    let end = authority.rfind('@').or_else(|| authority.ends_with('…').then_some(authority.len()))?;
+    let user_info = authority.get(..end)?;
     let password = user_info.find(':')? + 1;
     Some(begin + password..begin + user_info.len())
 }
@@ -70,6 +71,8 @@ mod tests {
             ("http://[fd00::1]:80/", "http://[fd00::1]:80/"),
             ("http://:@shop", "http://:HUBBLE_REDACTED@shop"),
             ("", ""),
+            ("http://ann:sec…", "http://ann:HUBBLE_REDACTED"),
+            ("http://shop/…", "http://shop/…"),
             ("http://ü:ß@ö", "http://ü:HUBBLE_REDACTED@ö"),
         ];
         for (given, shown) in cases {
