@@ -57,6 +57,7 @@ const SUITE: Suite = Suite {
         ("an_address_is_redirected_and_what_is_others_is_not", redirect::address),
         ("a_gateway_splits_https_for_two_hosts_at_a_shared_address", gateway::https_split),
         ("a_gateway_passes_tls_through", gateway::passthrough),
+        ("requests_through_a_gateway_are_seen_with_their_answers", gateway::seen),
         ("what_a_gateway_asks_of_backends_is_subject_to_policy", gateway::policy),
         ("ingresses_have_an_address_each_or_share_one", gateway::ingress),
         ("no_request_to_a_gateway_fails_while_routes_agents_and_proxies_change", gateway::under_load),

@@ -165,6 +165,7 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
     let hubble = hubble::start(config.hubble.clone(), inputs, tasks);
     hubble::tell_agent_events(&hubble, tables, tasks);
     surface.add(hubble.surface);
+    proxy::observe(&config.gateway, &config.endpoint.runtime, hubble.sink.clone(), tasks);
     surface.add(events::start(events, hubble.sink, tasks));
     surface.add(flow_table::start(maps.map()?, Arc::clone(&hooks), ready.clone(), tasks));
     surface.add(metrics::packets(maps.per_cpu()?));

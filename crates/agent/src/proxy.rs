@@ -6,6 +6,7 @@ mod backends;
 mod link;
 mod record;
 mod report;
+mod requests;
 
 use gateway::{Config, Kinds, Reading, Taken};
 use k8s::Client;
@@ -13,10 +14,13 @@ use model::{Pod, PodName};
 use services::EndpointSlice;
 use statedb::{Reader, Tasks};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use surface::Surface;
 use tokio::sync::mpsc;
+
+/// Folder of the proxy's sockets, in that of all.
+const FOLDER: &str = "proxy";
 
 /// What others have.
 pub(crate) struct Shared {
@@ -69,7 +73,7 @@ pub(crate) fn start(config: &Config, shared: Shared, tasks: &Tasks) -> Outputs {
     let reflected = Reading::Serving { secrets: &config.secrets_namespace }.objects(&kinds, &client, tasks);
     let snapshots = gateway::serve(tasks, &reflected.objects, &config.serving());
     let (told, tellings) = mpsc::channel(1);
-    tasks.spawn_fallible("proxy-links", link::serve(runtime.join("proxy/agent.sock"), snapshots, told));
+    tasks.spawn_fallible("proxy-links", link::serve(runtime.join(FOLDER).join("agent.sock"), snapshots, told));
     let (writer, proxies) = statedb::table("proxies");
     tasks.spawn("proxies", record::keep(writer, tellings, pods.clone(), namespace));
     let report = report::Report { client, node: node.clone(), namespace: config.secrets_namespace.clone() };
@@ -81,6 +85,16 @@ pub(crate) fn start(config: &Config, shared: Shared, tasks: &Tasks) -> Outputs {
     }
     let backends = backends::derive(tasks, &proxies, &pods, &node);
     Outputs { slices: statedb::merge(tasks, "endpoint-slices", [slices, backends]).rows, surface }
+}
+
+/// Starts to tell Hubble of what the proxies serve, if both are on.
+pub(crate) fn observe(config: &Config, runtime: &Path, sink: hubble::Sink, tasks: &Tasks) {
+    let folder = runtime.join(FOLDER);
+    if config.serves() && sink.observes() {
+        tasks.spawn_fallible("proxy-requests", requests::serve(requests::socket(&folder), sink));
+    } else {
+        requests::refuse(&folder);
+    }
 }
 
 #[cfg(test)]

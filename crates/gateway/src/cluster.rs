@@ -48,6 +48,14 @@ pub(crate) fn name(port: &Port, usage: Use, gateway: Option<&ObjectName>) -> l7:
     name.into()
 }
 
+/// The Service that a cluster with this name is a port of.
+#[must_use]
+pub fn service_of(cluster: &str) -> Option<ObjectName> {
+    let (namespace, rest) = cluster.split_once('/')?;
+    let (name, _) = rest.split_once(':')?;
+    Some(ObjectName::new(namespace, name))
+}
+
 impl ClusterName {
     fn name(&self) -> l7::Name {
         name(&self.port, self.usage, self.gateway.as_ref())
@@ -160,5 +168,20 @@ fn better(a: l7::EndpointState, b: l7::EndpointState) -> l7::EndpointState {
         (Ready, _) | (_, Ready) => Ready,
         (Terminating, _) | (_, Terminating) => Terminating,
         (Unready, Unready) => Unready,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_cluster_tells_its_service() {
+        let port = Port { service: ObjectName::new("shop", "cart"), port: 8080, udp: false };
+        let gateway = ObjectName::new("edge", "public");
+        for (usage, gateway) in [(Use::Requests, None), (Use::Requests, Some(&gateway)), (Use::Bytes, None)] {
+            assert_eq!(service_of(&name(&port, usage, gateway)), Some(port.service.clone()));
+        }
+        assert_eq!(service_of("bytes"), None);
     }
 }

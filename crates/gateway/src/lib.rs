@@ -21,6 +21,7 @@ mod tls_policy;
 mod verdict;
 
 pub use class::CONTROLLER;
+pub use cluster::service_of;
 pub use config::{Config, LoadBalancerMode};
 pub use infrastructure::{
     Copy, IngressAddresses, NodeAddresses, Observed, ObservedService, PROXY_REPORT, ProxyReport, ServiceConfig, Wanted,

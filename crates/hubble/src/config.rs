@@ -4,6 +4,7 @@
 use crate::export::FlowLog;
 use crate::history::Limits;
 use crate::metrics::Plugins;
+use crate::redact::Redaction;
 use crate::server::{TlsFile, TlsFiles};
 use model::config::{Accepts, Form, Key, Reader, Value, keys, shared};
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ const METRICS_SERVED: &str =
 const EXPORT: &str = "and .Values.hubble.enabled .Values.hubble.export.static.enabled";
 const FLOW_LOGS: &str = "and .Values.hubble.enabled .Values.hubble.export.dynamic.enabled";
 const HISTORY: &str = "and .Values.hubble.enabled .Values.hubble.history.enabled";
+const REDACT: &str = "and .Values.hubble.enabled .Values.hubble.redact.enabled";
 const TLS: &str = "and .Values.hubble.enabled .Values.hubble.tls.enabled";
 
 /// `hubble-tls-cert-file`
@@ -165,6 +167,21 @@ keys! {
         /// Shortest time between two reports of lost events to one client.
         #[key("hubble-lost-event-send-interval", default = "1s")]
         pub lost_interval: Duration,
+        /// Leave out of flows of requests what the keys below say.
+        #[key("hubble-redact-enabled", default = "false", value = "hubble.redact.enabled", when = HUBBLE)]
+        pub redact: bool,
+        /// Leave out the query of URLs.
+        #[key("hubble-redact-http-urlquery", default = "false", value = "hubble.redact.http.urlQuery", when = REDACT)]
+        pub redact_query: bool,
+        /// Leave out passwords in URLs; this counts without hubble-redact-enabled, too.
+        #[key("hubble-redact-http-userinfo", default = "true", value = "hubble.redact.http.userInfo", when = HUBBLE)]
+        pub redact_user_info: bool,
+        /// Names of the headers whose values are shown; all but those that hold secrets if empty.
+        #[key("hubble-redact-http-headers-allow", value = "hubble.redact.http.headers.allow", initial = "[]", when = REDACT)]
+        pub redact_headers_allow: Vec<String>,
+        /// Names of headers whose values are not shown.
+        #[key("hubble-redact-http-headers-deny", value = "hubble.redact.http.headers.deny", initial = "[]", when = REDACT)]
+        pub redact_headers_deny: Vec<String>,
         /// Name the policies behind each verdict.
         #[key("hubble-network-policy-correlation-enabled", default = "true")]
         pub correlate_policies: bool,
@@ -258,6 +275,17 @@ impl Config {
     pub(crate) fn history(&self) -> Option<Limits> {
         let path = self.history_path.clone()?;
         Some(Limits { path, size: u64::from(self.history_size) << 20, age: self.history_age })
+    }
+
+    /// What is left out of flows of requests.
+    pub(crate) fn redaction(&self) -> Redaction {
+        let names = |names: &Vec<String>| if self.redact { names.clone() } else { Vec::new() };
+        Redaction {
+            query: self.redact && self.redact_query,
+            user_info: self.redact_user_info,
+            allow: names(&self.redact_headers_allow),
+            deny: names(&self.redact_headers_deny),
+        }
     }
 
     fn wants_tls(&self) -> bool {

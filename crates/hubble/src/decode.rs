@@ -7,6 +7,7 @@ mod l4;
 #[cfg(test)]
 mod tests;
 
+use crate::application::Request;
 use crate::names::{Names, Peer};
 use crate::proto::flow::{
     CiliumEventType, Emitter, Endpoint, Ethernet, Flow, FlowType, Ip, IpVersion, NetworkInterface, Policy, Service,
@@ -16,6 +17,7 @@ use crate::proto::timestamp;
 use abi::drop_reason::DropReason;
 use abi::event::{Event, kind, outcome, point, trace_reason};
 use model::{Identity, LabelSource, Provenance};
+use std::sync::Arc;
 
 /// Message type of policy verdicts; the other ones are in `abi`.
 pub const POLICY_VERDICT: i32 = 5;
@@ -23,15 +25,24 @@ pub const POLICY_VERDICT: i32 = 5;
 const NAMESPACE: &str = "io.kubernetes.pod.namespace";
 const CLUSTER: &str = "io.cilium.k8s.policy.cluster";
 
-/// An event as the ring holds it: what the kernel said, when, and the names of that moment.
+/// An event as the ring holds it: what the kernel or the proxy said, when, and the names of that moment.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Record {
     /// Nanoseconds since 1970.
     pub(crate) time: i64,
-    /// The kernel's record.
+    /// The kernel's record; of a request, its two ends.
     pub(crate) event: Event,
     /// The names.
     pub(crate) names: Names,
+    /// The request that it is, if it is one.
+    pub(crate) request: Option<Arc<Request>>,
+}
+
+impl Record {
+    /// How many flows it stands for.
+    pub(crate) fn flow_count(&self) -> usize {
+        self.request.as_ref().map_or_else(|| flow_count(&self.event), |request| request.flow_count())
+    }
 }
 
 /// What all flows of this node have in common.
@@ -50,24 +61,29 @@ pub(crate) struct Decoder {
 impl Decoder {
     /// The flows of the event with this number in the ring.
     pub(crate) fn decode(&self, number: u64, record: &Record) -> Vec<Flow> {
-        let event = &record.event;
-        let base = self.base(record);
-        let mut flows = Vec::with_capacity(flow_count(event));
-        for direction in [TrafficDirection::Egress, TrafficDirection::Ingress] {
-            flows.extend(self.verdict(record, &base, direction));
-        }
-        if event.kind == kind::DROP {
-            flows.push(drop(event, base));
-        } else {
-            flows.push(trace(event, base));
-        }
+        let mut flows = match &record.request {
+            Some(request) => request.flows(self, record),
+            None => self.packet(record),
+        };
         for (index, flow) in flows.iter_mut().enumerate() {
             flow.uuid = self.uuid(number, index);
         }
         flows
     }
 
-    fn base(&self, record: &Record) -> Flow {
+    fn packet(&self, record: &Record) -> Vec<Flow> {
+        let event = &record.event;
+        let base = self.base(record);
+        let mut flows = Vec::with_capacity(flow_count(event));
+        for direction in [TrafficDirection::Egress, TrafficDirection::Ingress] {
+            flows.extend(self.verdict(record, &base, direction));
+        }
+        flows.push(if event.kind == kind::DROP { drop(event, base) } else { trace(event, base) });
+        flows
+    }
+
+    /// What the flows of an event have in common.
+    pub(crate) fn base(&self, record: &Record) -> Flow {
         let (event, names) = (&record.event, &record.names);
         let (l4, summary) = l4::decode(event);
         Flow {
@@ -138,8 +154,8 @@ impl Decoder {
     }
 }
 
-/// How many flows an event stands for.
-pub(crate) fn flow_count(event: &Event) -> usize {
+/// How many flows an event of the kernel stands for.
+fn flow_count(event: &Event) -> usize {
     1 + usize::from(event.egress.outcome != outcome::NONE) + usize::from(event.ingress.outcome != outcome::NONE)
 }
 

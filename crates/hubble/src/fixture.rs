@@ -36,7 +36,8 @@ pub(crate) fn node_name() -> NodeName {
 }
 
 pub(crate) fn record(event: Event) -> Record {
-    Record { time: 1_700_000_000_123_456_789, event, names: Resolver::new(tables().tables, node_name()).names(&event) }
+    let names = Resolver::new(tables().tables, node_name()).names(&event);
+    Record { time: 1_700_000_000_123_456_789, event, names, request: None }
 }
 
 /// From `shop/web-1` to the service `shop/db`, let through by both policies.

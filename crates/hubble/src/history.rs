@@ -20,7 +20,7 @@ use crate::proto::observer::get_flows_response::ResponseTypes;
 use crate::proto::timestamp;
 use crate::ring::Read;
 use crate::server::{Problems, report};
-use crate::store::{Entry, Store, lost, now};
+use crate::store::{Entry, Loser, Store, lost, now};
 use parking_lot::Mutex;
 use segment::{Block, Chunk, Scanned, Segment};
 use std::collections::BTreeMap;
@@ -175,7 +175,7 @@ pub fn read_history(folder: &Path) -> io::Result<impl Iterator<Item = GetFlowsRe
 fn responses(decoder: &Decoder, number: u64, entry: &Entry) -> Vec<GetFlowsResponse> {
     let types = match entry {
         Entry::Event(record) => decoder.decode(number, record).into_iter().map(ResponseTypes::Flow).collect(),
-        Entry::Lost { time, count } => vec![ResponseTypes::LostEvents(lost(*time, *count))],
+        Entry::Lost { time, count, by } => vec![ResponseTypes::LostEvents(lost(*time, *count, *by))],
     };
     let response = |response_types| GetFlowsResponse {
         node_name: decoder.node_name.clone(),
@@ -220,7 +220,7 @@ impl Keeper {
                 Read::Entry(entry) => self.take(&entry, self.next + 1),
                 Read::Lost { count, oldest } => {
                     self.flush()?;
-                    self.take(&Entry::Lost { time: now(), count }, oldest);
+                    self.take(&Entry::Lost { time: now(), count, by: Loser::Kernel }, oldest);
                     self.flush()?;
                 }
                 Read::End => break,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #![doc = include_str!("../README.md")]
 
+mod application;
 mod chatter;
 pub mod client;
 mod config;
@@ -18,6 +19,7 @@ mod names;
 mod peers;
 mod pem;
 pub mod proto;
+mod redact;
 mod ring;
 pub mod server;
 mod service;
@@ -37,7 +39,9 @@ pub use store::{Figures, now};
 use abi::event::Event;
 use client::HEALTH_SERVICE;
 use export::Exporters;
+use l7::Exchange;
 use metrics::Plugins;
+use model::ServiceName;
 use peers::Peers;
 use proto::observer::observer_server::{self, ObserverServer};
 use proto::peer::peer_server::{self, PeerServer};
@@ -46,7 +50,7 @@ use service::{Service, Workers};
 use statedb::Tasks;
 use std::sync::Arc;
 use std::time::Duration;
-use store::Store;
+use store::{Loser, Store};
 use surface::Surface;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
@@ -112,7 +116,27 @@ impl Sink {
     /// Records events that the kernel could not deliver.
     pub fn lost(&self, count: u64) {
         if let Some(store) = self.0.as_ref().filter(|_| count > 0) {
-            store.push_lost(count);
+            store.push_lost(count, Loser::Kernel);
+        }
+    }
+
+    /// Whether anybody observes flows.
+    #[must_use]
+    pub fn observes(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Takes in a request that the node's proxy has served, and the Service that it went to.
+    pub fn exchange(&self, exchange: Exchange, service: Option<ServiceName>) {
+        if let Some(store) = &self.0 {
+            store.push_exchange(exchange, service);
+        }
+    }
+
+    /// Records requests that the proxy could not tell of.
+    pub fn lost_exchanges(&self, count: u64) {
+        if let Some(store) = self.0.as_ref().filter(|_| count > 0) {
+            store.push_lost(count, Loser::Proxy);
         }
     }
 }

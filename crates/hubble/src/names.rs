@@ -4,16 +4,19 @@
 //! Kept with the event are shared strings, labels and rules: never a snapshot, which keeps alive all that changed in its table since, nor
 //! a row of which flows show a part only, such as a pod with its annotations or a frontend with its backends.
 
+use crate::application;
 use crate::ring::Weigh;
 use abi::event::Event;
+use ipnet::IpNet;
+use l7::Exchange;
 use model::{
     Endpoint, EndpointId, Frontend, FrontendKey, Identity, IdentityId, IpEntry, L4Addr, MeshPod, Node, NodeName, Pod,
     PodName, Protocol, Provenance, ProvenanceId, ServiceName, Workload,
 };
 use parking_lot::Mutex;
-use statedb::{Reader, Snapshot};
+use statedb::{Index, Reader, Snapshot};
 use std::mem::size_of;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, LazyLock};
 
 /// The tables with the names behind an event's numbers.
@@ -85,6 +88,7 @@ impl std::fmt::Display for InterfaceName {
 /// Finds names, without an allocation unless the labels of this node have changed.
 pub(crate) struct Resolver {
     tables: Tables,
+    endpoints: Index<Endpoint, IpAddr>,
     node: NodeName,
     labels: Mutex<Option<NodeLabels>>,
 }
@@ -97,7 +101,26 @@ struct NodeLabels {
 
 impl Resolver {
     pub(crate) fn new(tables: Tables, node: NodeName) -> Self {
-        Self { tables, node, labels: Mutex::new(None) }
+        let endpoints = tables.endpoints.index(|endpoint: &Endpoint| endpoint.addresses().collect::<Vec<_>>());
+        Self { tables, endpoints, node, labels: Mutex::new(None) }
+    }
+
+    /// A request as an event, and its names as the tables are now.
+    pub(crate) fn exchange(&self, exchange: &Exchange) -> (Event, Names) {
+        let (client, server) = (exchange.client.ip().to_canonical(), exchange.server.ip().to_canonical());
+        let known = |ip| self.identity_of(ip).unwrap_or(model::reserved::WORLD).0;
+        let event = Event {
+            src_identity: known(client),
+            dst_identity: if exchange.identity == 0 { known(server) } else { exchange.identity },
+            src_endpoint: self.endpoint_at(client),
+            dst_endpoint: self.endpoint_at(server),
+            ..application::event(
+                SocketAddr::new(client, exchange.client.port()),
+                SocketAddr::new(server, exchange.server.port()),
+            )
+        };
+        let names = self.names(&event);
+        (event, names)
     }
 
     /// The names of an event as the tables are now.
@@ -141,6 +164,19 @@ impl Resolver {
         let local: Vec<_> = endpoints.iter().filter_map(|endpoint| endpoint.pod().cloned()).collect();
         let all: Vec<_> = addresses.iter().filter_map(|entry| Some(entry.pod.as_ref()?.pod.clone())).collect();
         local.into_iter().chain(all)
+    }
+
+    /// The number of this node's endpoint at an address; 0 if there is none.
+    fn endpoint_at(&self, ip: IpAddr) -> u16 {
+        self.endpoints.get(&ip).first().map_or(0, |endpoint| endpoint.id.0)
+    }
+
+    /// The identity of an address, by the longest prefix.
+    fn identity_of(&self, ip: IpAddr) -> Option<IdentityId> {
+        let entries = self.tables.ipcache.snapshot();
+        let longest = IpNet::from(ip).max_prefix_len();
+        let prefixes = (0..=longest).rev().filter_map(|bits| IpNet::new(ip, bits).ok());
+        prefixes.map(|prefix| prefix.trunc()).find_map(|prefix| entries.get(&prefix)).map(|entry| entry.identity)
     }
 
     fn endpoint(&self, id: u16) -> Option<Arc<Endpoint>> {

@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Buffers events for readers. Adding one costs a copy and a lookup per name; flows are built only when somebody reads.
 
+use crate::application::Request;
 use crate::chatter::Chatter;
 use crate::config::Config;
-use crate::decode::{Decoder, Record, flow_count, namespace};
+use crate::decode::{Decoder, Record, namespace};
 use crate::history::{History, Stored};
-use crate::names::{Resolver, Tables};
+use crate::names::{Names, Resolver, Tables};
 use crate::proto::flow::{LostEvent, LostEventSource};
 use crate::proto::timestamp;
+use crate::redact::Redaction;
 use crate::ring::{Read, Ring, Weigh};
 use abi::event::Event;
-use model::{NodeName, PodName};
+use l7::Exchange;
+use model::{NodeName, PodName, ServiceName};
 use nix::time::{ClockId, clock_gettime};
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
@@ -32,13 +35,23 @@ const RATE: i64 = 60 * SECOND;
 pub(crate) enum Entry {
     /// An event.
     Event(Record),
-    /// The kernel could not deliver this many events.
+    /// This many events are not there.
     Lost {
         /// When it was noticed, in nanoseconds since 1970.
         time: i64,
         /// How many.
         count: u64,
+        by: Loser,
     },
+}
+
+/// Who could not deliver events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loser {
+    /// The kernel, or for history the ring.
+    Kernel,
+    /// The node's proxy, to which events are requests.
+    Proxy,
 }
 
 impl Entry {
@@ -52,7 +65,8 @@ impl Entry {
 
 impl Weigh for Entry {
     fn own(&self) -> usize {
-        if let Self::Event(record) = self { record.names.own() } else { 0 }
+        let Self::Event(record) = self else { return 0 };
+        record.names.own() + record.request.as_deref().map_or(0, Request::size)
     }
 
     fn shared(&self, each: &mut impl FnMut(usize, &dyn Fn() -> usize)) {
@@ -71,6 +85,7 @@ pub(crate) struct Store {
     pub(crate) chatter: Chatter,
     state: Mutex<State>,
     resolver: Resolver,
+    redaction: Redaction,
     /// What is added to the kernel's clock to get nanoseconds since 1970.
     offset: AtomicI64,
     started: Instant,
@@ -118,6 +133,7 @@ impl Store {
             chatter: Chatter::default(),
             state: Mutex::new(State { ring, seen_flows: 0, identities: HashMap::new() }),
             resolver: Resolver::new(tables, node),
+            redaction: config.redaction(),
             offset: AtomicI64::new(clock_offset()),
             started: Instant::now(),
         }
@@ -130,22 +146,36 @@ impl Store {
         }
         let time = event.time.cast_signed().saturating_add(self.offset.load(Ordering::Relaxed));
         let names = self.resolver.names(event);
+        self.add(Record { time, event: *event, names, request: None });
+    }
+
+    /// Adds a request, and the Service that it went to.
+    pub(crate) fn push_exchange(&self, exchange: Exchange, service: Option<ServiceName>) {
+        let time = exchange.time.min(now());
+        let (event, mut names) = self.resolver.exchange(&exchange);
+        names.destination.service = service.or(names.destination.service);
+        let request = Some(Arc::new(Request::new(exchange, &self.redaction)));
+        self.add(Record { time, event, names, request });
+    }
+
+    fn add(&self, record: Record) {
+        let Names { source, destination, .. } = &record.names;
         let mut state = self.state.lock();
-        state.seen_flows += flow_count(event) as u64;
+        state.seen_flows += record.flow_count() as u64;
         // Who sends on the wire may name any number.
-        for identity in [&names.source.identity, &names.destination.identity].into_iter().flatten() {
+        for identity in [&source.identity, &destination.identity].into_iter().flatten() {
             if !identity.id.is_reserved() && !identity.id.is_node_local() {
-                state.identities.insert(identity.id.0, time);
+                state.identities.insert(identity.id.0, record.time);
             }
         }
-        state.ring.push(Entry::Event(Record { time, event: *event, names }));
+        state.ring.push(Entry::Event(record));
         std::mem::drop(state);
         self.arrived.notify_waiters();
     }
 
-    /// Records events that the kernel could not deliver.
-    pub(crate) fn push_lost(&self, count: u64) {
-        self.state.lock().ring.push(Entry::Lost { time: now(), count });
+    /// Records events that could not be delivered.
+    pub(crate) fn push_lost(&self, count: u64, by: Loser) {
+        self.state.lock().ring.push(Entry::Lost { time: now(), count, by });
         self.arrived.notify_waiters();
     }
 
@@ -206,7 +236,7 @@ impl Store {
         let (mut flows, mut oldest) = (0_u64, now);
         for entry in recent {
             if let Entry::Event(record) = entry {
-                flows += flow_count(&record.event) as u64;
+                flows += record.flow_count() as u64;
                 oldest = record.time;
             }
         }
@@ -220,9 +250,13 @@ impl Store {
     }
 }
 
-/// What clients are told of events that the kernel could not hand over.
-pub(crate) fn lost(time: i64, count: u64) -> LostEvent {
-    let (source, at) = (LostEventSource::PerfEventRingBuffer.into(), Some(timestamp(time)));
+/// What clients are told of events that could not be delivered.
+pub(crate) fn lost(time: i64, count: u64, by: Loser) -> LostEvent {
+    let source = match by {
+        Loser::Kernel => LostEventSource::PerfEventRingBuffer,
+        Loser::Proxy => LostEventSource::ObserverEventsQueue,
+    };
+    let (source, at) = (source.into(), Some(timestamp(time)));
     LostEvent { source, num_events_lost: count, cpu: None, first: at, last: at }
 }
 

@@ -3,7 +3,7 @@
 
 use crate::decode::POLICY_VERDICT;
 use crate::proto::flow::layer4::Protocol;
-use crate::proto::flow::{Endpoint, Flow, TraceReason, TrafficDirection, Verdict};
+use crate::proto::flow::{Endpoint, Flow, FlowType, TraceReason, TrafficDirection, Verdict};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -93,7 +93,9 @@ impl Seen {
     pub fn take(&mut self, flow: &Flow) {
         let passed = matches!(flow.verdict(), Verdict::Forwarded | Verdict::Redirected);
         let of_policy = flow.event_type.is_some_and(|event| event.r#type == POLICY_VERDICT);
-        if !passed || of_policy || flow.trace_reason() == TraceReason::Related {
+        // A request is of its client, and policies are about its packets, which are the proxy's.
+        let of_proxy = flow.r#type() == FlowType::L7;
+        if !passed || of_policy || of_proxy || flow.trace_reason() == TraceReason::Related {
             return;
         }
         let Some(reply) = flow.is_reply else { return };

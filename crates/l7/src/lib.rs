@@ -3,6 +3,7 @@
 
 mod certificate;
 mod cluster;
+mod exchange;
 mod filter;
 mod host;
 pub mod link;
@@ -17,6 +18,7 @@ pub use cluster::{
     BackendProtocol, BackendTls, Cluster, ClusterLimits, Endpoint, EndpointState, Endpoints, PeerName, ProxyProtocol,
     Trust,
 };
+pub use exchange::{Exchange, Outcome};
 pub use filter::{Cors, Filters, HeaderChanges, Mirror, Origin, PathChange, Redirect, Rewrite, Share};
 pub use host::{HostMatch, ParseHostError};
 pub use listener::{

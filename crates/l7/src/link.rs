@@ -12,9 +12,11 @@
 //! One update is under way at a time: what changes meanwhile is part of the next one. A frame is its length, four bytes in network
 //! order, and JSON.
 
+mod exchanges;
 mod frame;
 mod publish;
 
+pub use exchanges::Exchanges;
 pub use frame::LinkError;
 pub use publish::{Link, Published, State, accept};
 
@@ -26,6 +28,9 @@ use tokio::io::{AsyncBufRead, AsyncWrite, AsyncWriteExt};
 
 #[cfg(test)]
 mod tests;
+
+/// Name of the socket for [`Exchanges`], in the folder of the other. It is there while somebody wants to know of requests.
+pub const REQUESTS: &str = "requests.sock";
 
 /// Versions of the protocol that this build speaks.
 const SPOKEN: RangeInclusive<u32> = 1..=1;

@@ -15,6 +15,7 @@ mod invalid;
 mod keeper;
 mod listen;
 mod metrics;
+mod observe;
 mod passing;
 mod proxy_protocol;
 mod rewind;

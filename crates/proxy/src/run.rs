@@ -9,6 +9,7 @@ use crate::hand_over::{self, HandOver, Predecessor};
 use crate::keeper::Keeper;
 use crate::listen::Listeners;
 use crate::metrics::Metrics;
+use crate::observe::{self, Observer};
 use crate::serving::{Serving, Shared};
 use crate::socket::Sockets;
 use crate::store::Store;
@@ -59,15 +60,19 @@ pub fn run(config: &Config, stop: impl FnOnce() -> io::Result<CancellationToken>
     let workers = Workers::start(config.threads(), &end).map_err(RunError::Threads)?;
     let metrics = Arc::new(Metrics::default());
     let log = config.access_log.as_deref().map(|path| AccessLog::open(path, metrics.log_lost.clone()));
+    let (observer, observed) = Observer::new(metrics.untold.clone());
+    let observer = Arc::new(observer);
     let shared = Arc::new(Shared {
         serving: ArcSwap::from_pointee(Serving::default()),
         metrics,
         access: log.transpose().map_err(RunError::AccessLog)?,
+        observer: Arc::clone(&observer),
         workers,
         drain: CancellationToken::new(),
     });
     let result = runtime.block_on(async {
         let stop = stop().map_err(RunError::Signals)?;
+        tokio::spawn(observe::tell(config.agent_socket.with_file_name(l7::link::REQUESTS), observer, observed));
         serve(config, &shared, &stop).await
     });
     end.cancel();

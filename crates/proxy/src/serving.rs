@@ -3,6 +3,7 @@
 
 use crate::access::AccessLog;
 use crate::metrics::{ListenerMetrics, Metrics};
+use crate::observe::Observer;
 use crate::route::{HostMap, Tables};
 use crate::tls::Verification;
 use crate::upstream::Upstream;
@@ -21,6 +22,7 @@ pub(crate) struct Shared {
     pub(crate) serving: ArcSwap<Serving>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access: Option<AccessLog>,
+    pub(crate) observer: Arc<Observer>,
     pub(crate) workers: Workers,
     /// Connections are to end with the request that is under way.
     pub(crate) drain: CancellationToken,

@@ -133,6 +133,38 @@ pub(super) fn policy(cluster: &Cluster) -> Result<()> {
     cluster.kubectl(&["delete", "cnp", NAMESPACE, "shops"]).map(drop)
 }
 
+/// A request is two flows, and what its client says in secret is in neither.
+pub(super) fn seen(cluster: &Cluster) -> Result<()> {
+    let (folder, outside) = demo(cluster)?;
+    let at = address(cluster, "tls-gateway")?;
+    let url = "https://shop.example.org/hostname?seen=1";
+    eventually(LONG, "the request is seen", || {
+        curl(&outside, &folder, at, url, &["--fail", "--header", "authorization: Bearer hush"])?;
+        let words = [
+            "hubble",
+            "observe",
+            "--last=20",
+            "--protocol=http",
+            "--http-method=GET",
+            "--http-path=/hostname",
+            "-o=jsonpb",
+        ];
+        let said: Vec<_> =
+            cluster.nodes().iter().map(|node| product::in_agent(cluster, node, &words)).collect::<Result<_>>()?;
+        let said = said.concat();
+        ensure!(!said.contains("hush"), "{said}");
+        let responses = said.lines().map(serde_json::from_str::<Value>).collect::<Result<Vec<_>, _>>()?;
+        let flows: Vec<_> = responses.iter().map(|response| &response["flow"]).collect();
+        let seen = flows.iter().filter(|flow| flow["l7"]["http"]["url"] == url);
+        let (answers, requests): (Vec<_>, Vec<_>) = seen.partition(|flow| flow["is_reply"] == true);
+        let request = requests.first().context("no request")?;
+        ensure!(request["destination"]["namespace"] == "gateway-demo", "{request}");
+        ensure!(request["destination"]["pod_name"].as_str().is_some_and(|name| name.starts_with("shop")), "{request}");
+        ensure!(answers.iter().any(|flow| flow["l7"]["http"]["code"] == 200), "{said}");
+        Ok(())
+    })
+}
+
 /// Clears the way of requests that [`Requests`] makes, by a route that is changed while they go on.
 fn plain(cluster: &Cluster, at: IpAddr, number: usize) -> Result<()> {
     let backend = if number.is_multiple_of(2) { "shop" } else { "shop-next" };

@@ -136,3 +136,51 @@ async fn a_proxy_that_never_comes_does_not_hold_services_up() {
     tokio::time::sleep(Duration::from_secs(11)).await;
     assert!(world.slices.snapshot().initialized());
 }
+
+fn hubble(folder: &std::path::Path, enabled: bool, tasks: &Tasks) -> hubble::Outputs {
+    let config = hubble::Config { enabled, socket: folder.join("hubble.sock"), ..hubble::Config::default() };
+    let tables = hubble::Tables {
+        ipcache: statedb::table("ipcache").1,
+        endpoints: statedb::table("endpoints").1,
+        pods: statedb::table("pods").1,
+        identities: statedb::table("identities").1,
+        frontends: statedb::table("frontends").1,
+        provenance: statedb::table("provenance").1,
+        nodes: statedb::table("nodes").1,
+    };
+    hubble::start(config, hubble::Inputs { node_name: "here".into(), tables }, tasks)
+}
+
+#[tokio::test]
+async fn requests_go_to_hubble_and_nowhere_without_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = gateway::Config { enabled: true, ..gateway::Config::default() };
+    let tasks = Tasks::new(CancellationToken::new());
+    let observing = hubble(folder.path(), true, &tasks);
+    super::observe(&config, folder.path(), observing.sink.clone(), &tasks);
+    let socket = folder.path().join("proxy").join(l7::link::REQUESTS);
+    let wait = Duration::from_secs(10);
+    let connect = async {
+        loop {
+            match tokio::net::UnixStream::connect(&socket).await {
+                Ok(stream) => break stream,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    };
+    let mut stream = tokio::time::timeout(wait, connect).await.unwrap();
+    let served = l7::Exchange { cluster: Some("shop/web:80".into()), status: 200, ..l7::Exchange::default() };
+    let told = l7::link::Exchanges { lost: 2, exchanges: vec![served] };
+    told.tell(&mut stream).await.unwrap();
+    let seen = async {
+        // The loss, and a request with its answer.
+        while observing.status.figures().is_none_or(|figures| (figures.current, figures.seen) != (2, 2)) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(wait, seen).await.unwrap();
+
+    let off = hubble(folder.path(), false, &tasks);
+    super::observe(&config, folder.path(), off.sink, &tasks);
+    assert!(!socket.exists());
+}

@@ -12,7 +12,7 @@ use crate::table::Table;
 use anyhow::Result;
 use clap::{ArgMatches, Args, FromArgMatches, ValueEnum};
 use hubble::proto::flow::layer4::Protocol;
-use hubble::proto::flow::{Endpoint, Flow, Policy, Verdict};
+use hubble::proto::flow::{Endpoint, Flow, FlowType, Policy, Verdict};
 use hubble::proto::observer::GetFlowsResponse;
 use hubble::proto::observer::get_flows_response::ResponseTypes;
 use serde::Serialize;
@@ -95,6 +95,10 @@ impl Counts {
             if dropped {
                 self.rules.add(rule(flow));
             }
+            return;
+        }
+        // Its packets are counted themselves.
+        if flow.r#type() == FlowType::L7 {
             return;
         }
         self.flows += 1;
@@ -297,6 +301,12 @@ mod tests {
         let report = report([there, back], 10);
         assert_eq!(report.pairs.top, [Line { what: pair("shop/web", "shop/db", "5432/TCP"), count: 2 }]);
         assert_eq!(report.talkers.top, [Line { what: "shop/web".to_owned(), count: 2 }]);
+    }
+
+    #[test]
+    fn a_request_is_no_packet_more() {
+        let request = Flow { r#type: FlowType::L7.into(), ..flow("web", "db", (40_000, 5432)) };
+        assert_eq!(report([request, flow("web", "db", (40_000, 5432))], 10).flows, 1);
     }
 
     #[test]

@@ -7,9 +7,10 @@
 mod definitions;
 mod shared;
 
+use crate::application::Request;
 use crate::decode::Record;
 use crate::names::Names;
-use crate::store::Entry;
+use crate::store::{Entry, Loser};
 use abi::event::Event;
 use definitions::{Context, Labels, Rule, Side};
 use prost::Message;
@@ -28,6 +29,9 @@ mod line {
     pub(super) const CONTEXT: u64 = 4;
     pub(super) const EVENT: u64 = 5;
 }
+
+/// Is added to a count of lost events if the proxy has lost them; nobody loses as many.
+const BY_PROXY: u64 = 1 << 63;
 
 /// The lines are not what an encoder writes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,7 +59,10 @@ impl Encoder {
         let delta = zigzag(entry.time().wrapping_sub(self.time));
         self.time = entry.time();
         match entry {
-            Entry::Lost { count, .. } => varints(&[line::LOST, delta, *count], out),
+            Entry::Lost { count, by, .. } => {
+                let by = if *by == Loser::Proxy { BY_PROXY } else { 0 };
+                varints(&[line::LOST, delta, *count | by], out);
+            }
             Entry::Event(record) => {
                 let context = self.context(record, out);
                 let event = &record.event;
@@ -80,7 +87,14 @@ impl Encoder {
             let key = ByAddress(Arc::clone(labels));
             1 + number(&mut self.labels, key, |key| define(line::LABELS, &Labels { labels: key.0.to_vec() }, out))
         });
-        let key = ContextKey { sides, rules, labels, interface: *interface, event: shared::without_parts(event) };
+        let key = ContextKey {
+            sides,
+            rules,
+            labels,
+            interface: *interface,
+            event: shared::without_parts(event),
+            request: record.request.clone().map(ByAddress),
+        };
         number(&mut self.contexts, key, |key| define(line::CONTEXT, &key.definition(), out))
     }
 }
@@ -113,7 +127,7 @@ pub(super) struct Decoder {
     sides: Vec<definitions::SideRow>,
     rules: Vec<Arc<model::Provenance>>,
     labels: Vec<Arc<[String]>>,
-    contexts: Vec<(Event, Names)>,
+    contexts: Vec<(Event, Names, Option<Arc<Request>>)>,
 }
 
 impl Decoder {
@@ -123,14 +137,17 @@ impl Decoder {
             match decode_varint(&mut *lines)? {
                 line::LOST => {
                     let time = self.advance(lines)?;
-                    return Ok(Some(Entry::Lost { time, count: decode_varint(&mut *lines)? }));
+                    let count = decode_varint(&mut *lines)?;
+                    let by = if count & BY_PROXY == 0 { Loser::Kernel } else { Loser::Proxy };
+                    return Ok(Some(Entry::Lost { time, count: count & !BY_PROXY, by }));
                 }
                 line::SIDE => self.sides.push(Side::decode_length_delimited(&mut *lines)?.try_into()?),
                 line::RULE => self.rules.push(Arc::new(Rule::decode_length_delimited(&mut *lines)?.try_into()?)),
                 line::LABELS => self.labels.push(Labels::decode_length_delimited(&mut *lines)?.labels.into()),
                 line::CONTEXT => {
                     let context = Context::decode_length_delimited(&mut *lines)?;
-                    self.contexts.push(self.resolve(&context).ok_or(Malformed)?);
+                    let (event, names) = self.resolve(&context).ok_or(Malformed)?;
+                    self.contexts.push((event, names, context.request.map(Arc::new)));
                 }
                 event => return self.event(event - line::EVENT, lines).map(|record| Some(Entry::Event(record))),
             }
@@ -142,7 +159,7 @@ impl Decoder {
         let time = self.advance(lines)?;
         let mut part = || decode_varint(&mut *lines);
         let (sport, dport, len, packets) = (part()?, part()?, part()?, part()?);
-        let (event, names) = at(&self.contexts, context).ok_or(Malformed)?;
+        let (event, names, request) = at(&self.contexts, context).ok_or(Malformed)?;
         let port = |port| u16::try_from(port).map(u16::to_be).map_err(|_| Malformed);
         let event = Event {
             sport: port(sport)?,
@@ -151,7 +168,7 @@ impl Decoder {
             packets: packets.try_into().map_err(|_| Malformed)?,
             ..*event
         };
-        Ok(Record { time, event, names: names.clone() })
+        Ok(Record { time, event, names: names.clone(), request: request.clone() })
     }
 
     fn advance(&mut self, lines: &mut &[u8]) -> Result<i64, Malformed> {

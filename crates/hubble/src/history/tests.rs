@@ -3,7 +3,7 @@ use super::writer::Writer;
 use super::{History, Limits};
 use crate::decode::Decoder;
 use crate::fixture;
-use crate::store::{Entry, now};
+use crate::store::{Entry, Loser, now};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,7 @@ fn writer(history: &History) -> Writer {
 /// An entry that tells its own number, and takes some bytes that cannot be compressed.
 fn entry(number: u64, time: i64) -> Entry {
     let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    Entry::Lost { time: time + i64::try_from(mixed >> 40).unwrap(), count: mixed }
+    Entry::Lost { time: time + i64::try_from(mixed >> 40).unwrap(), count: mixed >> 1, by: Loser::Kernel }
 }
 
 fn write(writer: &mut Writer, numbers: std::ops::Range<u64>, time: i64) {

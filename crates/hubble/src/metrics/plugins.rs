@@ -9,7 +9,7 @@ use super::options::Plugin;
 use crate::decode::POLICY_VERDICT;
 use crate::proto::flow::layer4::Protocol;
 use crate::proto::flow::layer7::Record;
-use crate::proto::flow::{Flow, FlowType, IpVersion, L7FlowType, Tcp, Verdict};
+use crate::proto::flow::{Flow, FlowType, Http, IpVersion, L7FlowType, Tcp, Verdict};
 use abi::drop_reason::DropReason;
 use abi::event::kind;
 
@@ -95,6 +95,10 @@ impl Plugin {
             Kind::Policy if verdict => policy(flow),
             _ if verdict => Vec::new(),
             Kind::Policy => Vec::new(),
+            // Its packets are counted themselves.
+            Kind::FlowsToWorld | Kind::Icmp | Kind::PortDistribution | Kind::Tcp if flow.r#type() == FlowType::L7 => {
+                Vec::new()
+            }
             Kind::Drop => dropped(flow),
             Kind::FlowsToWorld => self.to_world(flow),
             Kind::Icmp => icmp(flow),
@@ -234,7 +238,7 @@ fn tcp(flow: &Flow) -> Vec<Sample> {
 
 fn http(flow: &Flow) -> Vec<Sample> {
     let Some((l7, Record::Http(http))) = layer7(flow) else { return Vec::new() };
-    let method = ("method", http.method.clone());
+    let method = ("method", method(http));
     let reporter = ("reporter", reporter(flow).to_owned());
     if l7 == L7FlowType::Request {
         return counter("http_requests", vec![method, ("protocol", http.protocol.clone()), reporter]);
@@ -247,7 +251,7 @@ fn http(flow: &Flow) -> Vec<Sample> {
 
 fn http_v2(flow: &Flow) -> Vec<Sample> {
     let Some((L7FlowType::Response, Record::Http(http))) = layer7(flow) else { return Vec::new() };
-    let method = ("method", http.method.clone());
+    let method = ("method", method(http));
     // The client is meant, and a response goes the other way.
     let reporter = ("reporter", reporter(flow).to_owned());
     let protocol = ("protocol", http.protocol.clone());
@@ -261,6 +265,12 @@ fn http_v2(flow: &Flow) -> Vec<Sample> {
 fn duration(flow: &Flow, labels: Labels) -> Sample {
     let nanos = flow.l7.as_ref().map_or(0, |l7| l7.latency_ns);
     Sample { metric: DURATION, labels, seconds: Some(nanos as f64 / 1e9) }
+}
+
+/// Clients may name any method: those that nobody knows are one series.
+fn method(http: &Http) -> String {
+    const KNOWN: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
+    if KNOWN.contains(&http.method.as_str()) { http.method.clone() } else { "_OTHER".to_owned() }
 }
 
 /// Who reports a request: the client's or the server's node.

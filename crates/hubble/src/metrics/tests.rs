@@ -6,7 +6,9 @@
 use super::{MOST, Metrics, Plugins, dynamic, follow, of_all_flows};
 use crate::fixture;
 use crate::proto::flow::layer7::Record;
-use crate::proto::flow::{Dns, Endpoint, Flow, FlowType, Http, L7FlowType, Layer7, LostEvent, LostEventSource};
+use crate::proto::flow::{
+    Dns, Endpoint, Flow, FlowType, Http, L7FlowType, Layer7, LostEvent, LostEventSource, TrafficDirection, Verdict,
+};
 use crate::server::Problems;
 use model::config::{Key, Reader};
 use parking_lot::Mutex;
@@ -116,6 +118,42 @@ fn application_flows_are_counted_by_what_they_asked_for() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is missing in:\n{text}");
     }
+}
+
+#[test]
+fn requests_are_counted_beside_their_packets_and_by_methods_that_are_known() {
+    let flow = |reply: bool, method: &str| Flow {
+        is_reply: Some(reply),
+        traffic_direction: if reply { TrafficDirection::Ingress } else { TrafficDirection::Egress }.into(),
+        destination: Some(Endpoint { labels: vec!["reserved:world".to_owned()], ..Endpoint::default() }),
+        verdict: Verdict::Forwarded.into(),
+        r#type: FlowType::L7.into(),
+        l7: Some(Layer7 {
+            r#type: if reply { L7FlowType::Response } else { L7FlowType::Request }.into(),
+            latency_ns: 2_000_000,
+            record: Some(Record::Http(Http {
+                code: if reply { 200 } else { 0 },
+                method: method.to_owned(),
+                protocol: "HTTP/2.0".to_owned(),
+                ..Http::default()
+            })),
+        }),
+        l4: fixture::decoder().decode(1, &fixture::record(fixture::allowed_syn())).remove(0).l4,
+        ..Flow::default()
+    };
+    // Anybody may send any word, and would fill all series with them.
+    let all: Vec<_> = ["GET", "A1", "A2"].into_iter().flat_map(|m| [flow(false, m), flow(true, m)]).collect();
+    let text = counted(plugins("http tcp port-distribution flows-to-world flow"), &all).join("\n");
+    for line in [
+        "hubble_http_requests_total{method=\"GET\",protocol=\"HTTP/2.0\",reporter=\"client\"} 1",
+        "hubble_http_requests_total{method=\"_OTHER\",protocol=\"HTTP/2.0\",reporter=\"client\"} 2",
+        "hubble_http_responses_total{method=\"_OTHER\",status=\"200\",reporter=\"client\"} 2",
+        "hubble_http_request_duration_seconds_sum{method=\"GET\",reporter=\"client\"} 0.002",
+        "hubble_flows_processed_total{type=\"L7\",subtype=\"HTTP\",verdict=\"FORWARDED\"} 6",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is missing in:\n{text}");
+    }
+    assert!(!text.contains("tcp_flags") && !text.contains("port_distribution") && !text.contains("to_world"), "{text}");
 }
 
 #[test]

@@ -109,6 +109,43 @@ async fn next(stream: &mut Streaming<GetFlowsResponse>) -> GetFlowsResponse {
 }
 
 #[tokio::test]
+async fn requests_are_found_by_what_they_asked_for_and_their_loss_is_told() {
+    let node = Node::start(63).await;
+    let exchange = |method: &str, path: &str, status| l7::Exchange {
+        time: crate::now(),
+        method: method.to_owned(),
+        url: format!("http://shop.example{path}?q=1"),
+        status,
+        ..l7::Exchange::default()
+    };
+    node.push(1);
+    node.outputs.sink.exchange(exchange("GET", "/cart", 200), None);
+    node.outputs.sink.exchange(exchange("POST", "/cart", 503), None);
+    node.outputs.sink.lost_exchanges(4);
+    let filter = |text: &str| crate::proto::from_json::<FlowFilter>(text).unwrap();
+    for (filter_text, count) in [
+        (r#"{"protocol": ["http"]}"#, 4),
+        (r#"{"http_method": ["post"]}"#, 2),
+        (r#"{"http_path": ["^/cart$"], "http_status_code": ["5+"]}"#, 1),
+        (r#"{"event_type": [{"type": 129}], "reply": [true]}"#, 2),
+    ] {
+        let whitelist = vec![filter(filter_text)];
+        let request = GetFlowsRequest { number: 100, whitelist, ..GetFlowsRequest::default() };
+        let mut responses = node.client().get_flows(request).await.unwrap().into_inner();
+        let (mut flows, mut lost) = (0, Vec::new());
+        while let Some(response) = responses.next().await {
+            match response.unwrap().response_types {
+                Some(ResponseTypes::Flow(_)) => flows += 1,
+                Some(ResponseTypes::LostEvents(events)) => lost.push((events.source(), events.num_events_lost)),
+                _ => {}
+            }
+        }
+        assert_eq!(flows, count, "{filter_text}");
+        assert_eq!(lost, [(LostEventSource::ObserverEventsQueue, 4)]);
+    }
+}
+
+#[tokio::test]
 async fn number_means_the_last_ones_unless_the_first_are_asked_for() {
     let node = Node::start(7).await;
     (1..=5).for_each(|port| node.push(port));

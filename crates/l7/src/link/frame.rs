@@ -15,7 +15,7 @@ pub enum LinkError {
     #[error("the other side of the socket is gone")]
     Io(#[from] io::Error),
     /// Length of a frame.
-    #[error("a frame of {0} bytes: at most {LONGEST} are allowed")]
+    #[error("a frame of {0} bytes, which is more than may be")]
     TooLong(usize),
     /// Contents of a frame.
     #[error("a frame that cannot be read")]
@@ -45,8 +45,16 @@ pub(super) async fn write<T: Serialize>(writer: &mut (impl AsyncWrite + Unpin), 
 
 /// Not to be given up half-way: what has been read of a frame would be lost.
 pub(super) async fn read<T: DeserializeOwned>(reader: &mut (impl AsyncRead + Unpin)) -> Result<T, LinkError> {
+    read_up_to(reader, LONGEST).await
+}
+
+/// As [`read`], for frames that are shorter.
+pub(super) async fn read_up_to<T: DeserializeOwned>(
+    reader: &mut (impl AsyncRead + Unpin),
+    longest: u32,
+) -> Result<T, LinkError> {
     let length = reader.read_u32().await?;
-    if length > LONGEST {
+    if length > longest {
         return Err(LinkError::TooLong(length as usize));
     }
     // The length is only believed as far as bytes come.

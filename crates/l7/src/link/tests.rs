@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 use super::frame::{LONGEST, write};
-use super::{Fault, FromProxy, LinkError, Published, Reports, State, Status, Updates, accept, greet};
-use crate::{Certificate, Key, Kind, Object, Snapshot, Version};
+use super::{Exchanges, Fault, FromProxy, LinkError, Published, Reports, State, Status, Updates, accept, greet};
+use crate::{Certificate, Exchange, Key, Kind, Object, Outcome, Snapshot, Version};
 use std::sync::Arc;
 use tokio::io::{AsyncWriteExt, BufReader, DuplexStream, ReadHalf, WriteHalf, duplex, split};
 use tokio::sync::watch;
@@ -144,4 +144,32 @@ async fn an_update_that_is_cut_off_is_not_seen() {
     };
     let ((mut updates, _reports), ()) = tokio::join!(connect(proxy), send);
     assert!(matches!(updates.next().await, Err(LinkError::Io(_))));
+}
+
+#[tokio::test]
+async fn requests_are_told_of_as_they_were_also_to_an_agent_that_knows_less_of_them() {
+    let exchange = Exchange {
+        time: 1_700_000_000_000_000_000,
+        latency: u64::MAX,
+        client: "[fd00::1]:40000".parse().unwrap(),
+        server: "10.0.0.1:80".parse().unwrap(),
+        identity: 7,
+        cluster: Some("shop/cart:80".into()),
+        method: "GET".into(),
+        url: "http://h/\u{1b}\"é".into(),
+        headers: vec![("a".into(), "b".into())],
+        status: 200,
+        outcome: Outcome::Forwarded,
+        ..Exchange::default()
+    };
+    let told = Exchanges { lost: 3, exchanges: vec![exchange, Exchange::default()] };
+    let (mut proxy, agent) = duplex(1 << 16);
+    told.tell(&mut proxy).await.unwrap();
+    write(&mut proxy, &serde_json::json!({"exchanges": [{"of another build": 1}], "more": []})).await.unwrap();
+    let mut agent = BufReader::new(agent);
+    assert_eq!(Exchanges::hear(&mut agent).await.unwrap(), told);
+    let other = Exchanges { lost: 0, exchanges: vec![Exchange::default()] };
+    assert_eq!(Exchanges::hear(&mut agent).await.unwrap(), other);
+    proxy.write_u32(17 << 20).await.unwrap();
+    assert!(matches!(Exchanges::hear(&mut agent).await, Err(LinkError::TooLong(_))));
 }

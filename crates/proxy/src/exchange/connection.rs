@@ -66,7 +66,7 @@ impl Client {
         self.tls.is_some()
     }
 
-    pub(super) fn scheme(&self) -> &'static str {
+    pub(crate) fn scheme(&self) -> &'static str {
         if self.is_tls() { "https" } else { "http" }
     }
 

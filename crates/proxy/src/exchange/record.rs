@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What is known of a request when it is over: counted, and written to the access log.
+//! What is known of a request: told to the agent when it is answered, and counted and written to the access log when it is over.
 
 use super::answer::Refusal;
 use super::body::{BodyError, ResponseBody};
@@ -11,7 +11,7 @@ use crate::worker::Counted;
 use http::header::HeaderValue;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use l7::Name;
+use l7::{Exchange, Name, Outcome};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -22,6 +22,8 @@ pub(crate) struct Record {
     begun: Instant,
     /// Only if there is an access log.
     entry: Option<Box<Entry>>,
+    /// Only if somebody observes requests, and until the answer.
+    observed: Option<Box<Exchange>>,
     status: u16,
     complete: bool,
     cluster_request: Option<Counted>,
@@ -31,9 +33,18 @@ pub(crate) struct Record {
 impl Record {
     pub(super) fn new(client: &Arc<Client>, request: &Request<Incoming>) -> Self {
         let entry = client.shared.access.is_some().then(|| Box::new(Entry::of(request)));
+        let observed = client.shared.observer.begin(client, request);
         let busy = client.activity.begin();
-        let client = Arc::clone(client);
-        Self { client, begun: Instant::now(), entry, status: 0, complete: false, cluster_request: None, _busy: busy }
+        Self {
+            client: Arc::clone(client),
+            begun: Instant::now(),
+            entry,
+            observed,
+            status: 0,
+            complete: false,
+            cluster_request: None,
+            _busy: busy,
+        }
     }
 
     fn note(&mut self, note: impl FnOnce(&mut Entry)) {
@@ -51,6 +62,9 @@ impl Record {
 
     pub(super) fn cluster(&mut self, cluster: &Name) {
         self.note(|entry| entry.cluster = Some(cluster.clone()));
+        if let Some(observed) = &mut self.observed {
+            observed.cluster = Some(cluster.clone());
+        }
     }
 
     pub(super) fn endpoint(&mut self, endpoint: &Endpoint) {
@@ -59,6 +73,10 @@ impl Record {
             entry.endpoint = Some(endpoint.address);
             entry.endpoint_identity = endpoint.identity;
         });
+        if let Some(observed) = &mut self.observed {
+            (observed.server, observed.identity, observed.outcome) =
+                (endpoint.address, endpoint.identity, Outcome::Forwarded);
+        }
     }
 
     /// The request counts as one of its cluster until it is over.
@@ -74,11 +92,24 @@ impl Record {
     pub(super) fn refused(&mut self, refusal: &Refusal) {
         self.client.metrics.refused(refusal.reason);
         self.note(|entry| entry.reason = Some(refusal.reason));
+        if let Some(observed) = &mut self.observed {
+            observed.outcome = Outcome::Refused;
+        }
     }
 
     pub(super) fn answered(&mut self, response: &mut Response<ResponseBody>) {
         self.status = response.status().as_u16();
         self.client.metrics.answered(self.status);
+        self.tell();
+    }
+
+    /// Tells the agent what has become of the request, once.
+    fn tell(&mut self) {
+        if let Some(mut observed) = self.observed.take() {
+            observed.status = self.status;
+            observed.latency = u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            self.client.shared.observer.end(observed);
+        }
     }
 
     pub(super) fn sent(&mut self, bytes: usize) {
@@ -101,6 +132,8 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        // Without an answer, there is nobody any more who waits for it.
+        self.tell();
         let duration = self.begun.elapsed();
         self.client.metrics.duration(duration);
         let (Some(mut entry), Some(log)) = (self.entry.take(), &self.client.shared.access) else { return };

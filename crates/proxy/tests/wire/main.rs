@@ -10,6 +10,7 @@ mod holding;
 mod http1;
 mod http2;
 mod objects;
+mod observed;
 mod policy;
 mod streams;
 mod tls;

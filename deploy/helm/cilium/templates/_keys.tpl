@@ -117,6 +117,15 @@ data:
   hubble-metrics-server-tls-key-file: "/var/lib/cilium/tls/hubble-metrics/server.key"
   {{- end }}
   {{- if .Values.hubble.enabled }}
+  hubble-redact-enabled: {{ include "cilium.text" .Values.hubble.redact.enabled | quote }}
+  {{- end }}
+  {{- if and .Values.hubble.enabled .Values.hubble.redact.enabled }}
+  hubble-redact-http-headers-allow: {{ join " " .Values.hubble.redact.http.headers.allow | quote }}
+  hubble-redact-http-headers-deny: {{ join " " .Values.hubble.redact.http.headers.deny | quote }}
+  hubble-redact-http-urlquery: {{ include "cilium.text" .Values.hubble.redact.http.urlQuery | quote }}
+  {{- end }}
+  {{- if .Values.hubble.enabled }}
+  hubble-redact-http-userinfo: {{ include "cilium.text" .Values.hubble.redact.http.userInfo | quote }}
   hubble-socket-path: {{ include "cilium.text" .Values.hubble.socketPath | quote }}
   {{- end }}
   {{- if and .Values.hubble.enabled .Values.hubble.tls.enabled }}

@@ -6,7 +6,7 @@ mod support;
 use hubble::POLICY_VERDICT;
 use hubble::proto::flow::layer4::Protocol;
 use hubble::proto::flow::{
-    CiliumEventType, Endpoint, Flow, IcmPv4, Ip, Layer4, Tcp, TraceReason, TrafficDirection, Udp, Verdict,
+    CiliumEventType, Endpoint, Flow, FlowType, IcmPv4, Ip, Layer4, Tcp, TraceReason, TrafficDirection, Udp, Verdict,
 };
 use hubble::suggest::{Seen, missing};
 use model::Labels as Set;
@@ -336,4 +336,14 @@ fn no_policy_is_proposed_for_what_none_can_allow() {
     assert_eq!(missing(&unnamed), None);
     let name = missing(&web()).unwrap()["metadata"]["name"].clone();
     assert_eq!(name, "allow-web-to-db");
+}
+
+#[test]
+fn a_request_through_a_gateway_says_nothing_of_who_sends_packets() {
+    let mut seen = Seen::of("shop");
+    let request = Flow { r#type: FlowType::L7.into(), ..flow(End::World(0), End::Pod(0), (6, 8080), false) };
+    seen.take(&request);
+    assert_eq!(seen.policies(), Vec::<Value>::new());
+    seen.take(&Flow { r#type: FlowType::L3L4.into(), ..request });
+    assert_eq!(seen.policies().len(), 1);
 }

@@ -2,6 +2,7 @@
 //! Definitions as files have them. Numbers of fields never change their meaning: a later version reads the files of an earlier one.
 
 use super::Malformed;
+use crate::application::Request;
 use crate::names::Peer;
 use abi::Addr;
 use abi::event::{Event, Verdict};
@@ -113,6 +114,9 @@ pub(super) struct Context {
     pub(super) shape: Vec<u8>,
     #[prost(uint64, tag = "16")]
     pub(super) labels: u64,
+    /// What the event is, if it is no packet.
+    #[prost(message, optional, tag = "17")]
+    pub(super) request: Option<Request>,
 }
 
 /// A side as events and names have it.

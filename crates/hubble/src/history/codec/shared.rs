@@ -3,6 +3,7 @@
 //! alive; equal ones at two addresses are defined twice, which costs a few bytes.
 
 use super::definitions::{Context, Name, Side};
+use crate::application::Request;
 use crate::names::{InterfaceName, Peer};
 use abi::Addr;
 use abi::event::{Event, Verdict};
@@ -104,6 +105,7 @@ pub(super) struct ContextKey {
     pub(super) interface: InterfaceName,
     /// See [`without_parts`].
     pub(super) event: Event,
+    pub(super) request: Option<ByAddress<Request>>,
 }
 
 /// An event without what its sides have, and what it has of its own.
@@ -150,6 +152,7 @@ impl ContextKey {
             ingress_rule,
             shape: [kind, point, reason, proto, tcp_flags, icmp_code, reply, direction].to_vec(),
             labels: self.labels,
+            request: self.request.as_ref().map(|request| Request::clone(&request.0)),
         }
     }
 }

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 use super::{Decoder, Encoder, Malformed};
+use crate::application::Request;
 use crate::decode::Record;
 use crate::names::{InterfaceName, Names, Peer};
-use crate::store::Entry;
+use crate::redact::Redaction;
+use crate::store::{Entry, Loser};
 use abi::Addr;
 use abi::event::{Event, Verdict};
+use l7::Exchange;
 use model::{Identity, IdentityId, Label, PodName, PolicyKind, Provenance, ProvenanceId, ServiceName, Workload};
 use proptest::collection::vec;
 use proptest::option;
@@ -113,10 +116,21 @@ fn event() -> impl Strategy<Value = Event> {
     })
 }
 
+fn request() -> impl Strategy<Value = Arc<Request>> {
+    (text(), vec((text(), text()), 0..3), any::<u16>(), any::<u64>()).prop_map(|(url, headers, status, latency)| {
+        let exchange = Exchange { url, headers, status, latency, ..Exchange::default() };
+        Arc::new(Request::new(exchange, &Redaction::default()))
+    })
+}
+
 fn entry() -> impl Strategy<Value = Entry> {
     prop_oneof![
-        9 => (any::<i64>(), event(), names()).prop_map(|(time, event, names)| Entry::Event(Record { time, event, names })),
-        1 => (any::<i64>(), any::<u64>()).prop_map(|(time, count)| Entry::Lost { time, count }),
+        9 => (any::<i64>(), event(), names(), option::of(request())).prop_map(|(time, event, names, request)| {
+            Entry::Event(Record { time, event, names, request })
+        }),
+        1 => (any::<i64>(), 0..1_u64 << 63, any::<bool>()).prop_map(|(time, count, proxy)| {
+            Entry::Lost { time, count, by: if proxy { Loser::Proxy } else { Loser::Kernel } }
+        }),
     ]
 }
 

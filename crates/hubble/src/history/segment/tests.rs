@@ -2,7 +2,7 @@
 use super::{Chunk, Entries, Scanned, Segment, Stored, header};
 use crate::fixture;
 use crate::history::codec::Encoder;
-use crate::store::Entry;
+use crate::store::{Entry, Loser};
 use std::sync::Arc;
 
 /// A file of chunks, of which those with a mark begin a block; each has so many entries.
@@ -16,7 +16,7 @@ fn file(chunks: &[(bool, u64)]) -> Vec<u8> {
         let mut entries = Entries::none(number);
         for _ in 0..*count {
             let time = 1000 + i64::try_from(number).unwrap();
-            encoder.encode(&Entry::Lost { time, count: number }, &mut lines);
+            encoder.encode(&Entry::Lost { time, count: number, by: Loser::Kernel }, &mut lines);
             entries.add(time);
             number += 1;
         }

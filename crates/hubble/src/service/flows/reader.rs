@@ -205,8 +205,8 @@ impl Reader {
                     }
                 }
             }
-            Entry::Lost { time, count } => {
-                filling.push(self.response(*time, ResponseTypes::LostEvents(lost(*time, *count))));
+            Entry::Lost { time, count, by } => {
+                filling.push(self.response(*time, ResponseTypes::LostEvents(lost(*time, *count, *by))));
             }
         }
     }
