@@ -67,7 +67,7 @@ pub fn recall(pkt: &mut Pkt, scratch: &mut Scratch) -> Stage {
 /// Whether the flow comes to its backend by another node.
 #[inline(always)]
 pub fn is_returned(pkt: &Pkt, scratch: &Scratch) -> bool {
-    config::on(&config::DIRECT_RETURN) && (pkt.is(DIRECT) || (scratch.is_known() && scratch.known.is_returned()))
+    pkt.is(DIRECT) || (scratch.is_known() && scratch.known.is_returned())
 }
 
 /// Takes what another node says for true, if it can be.
@@ -105,8 +105,9 @@ pub fn choose(scratch: &mut Scratch) {
         && known.has(flags::NAT_DST)
         && known.nat_dst == flow.nat_dst
         && known.nat_dport == flow.nat_dport;
-    let direct = if goes_on { known.has(flags::DIRECT) } else { scratch.service & lb_flags::DSR != 0 };
-    if config::on(&config::DIRECT_RETURN) && direct && reaches_node(scratch) {
+    let wanted = config::on(&config::DIRECT_RETURN) && scratch.service & lb_flags::DSR != 0;
+    let direct = if goes_on { known.has(flags::DIRECT) } else { wanted };
+    if direct && reaches_node(scratch) {
         scratch.flow.flags |= flags::DIRECT;
     }
 }

@@ -8,6 +8,9 @@ use abi::flow::{flags, proto};
 use abi::lb::flags::{DSR, LOCAL_ONLY, SOURCE_RANGES};
 use abi::{DropReason, identity};
 
+use datapath::bpf::Program;
+
+use crate::devices::here;
 use crate::offer::{LOAD_BALANCER, NODE_PORT, Offer, exposed_with};
 use crate::outside::{answer, refused};
 use crate::packet::{ACK, Packet, SYN, checksum};
@@ -167,6 +170,21 @@ fn a_flow_whose_backend_comes_here_is_answered_from_here() {
     });
 }
 
+/// The stack would take the option for something of its own.
+#[test]
+fn where_the_kernel_knows_no_way_it_does_not_get_what_names_a_frontend() {
+    direct(|world, f| {
+        let to = (f.service, 80);
+        let lost: IpAddr = if f.a.is_ipv4() { "10.0.1.22" } else { "fd00:1::22" }.parse().unwrap();
+        here(&format!("ip route add unreachable {lost}"));
+        Offer::new(to, proto::UDP, LOAD_BALANCER | DSR, &[(lost, 8080)]).install(world);
+        let request = Packet::udp((f.world, 40001), to);
+        let ifindex = world.eth0;
+        let run = world.run(Program::NetdevIngress, ifindex, &request.bytes());
+        refused(&run, DropReason::FibLookupFailed, &answer(&request, [(3, 0), (1, 0)], 0));
+    });
+}
+
 /// With the option it must fit, and the client is told what does, whether the packet may be cut up or not.
 #[test]
 fn what_is_too_big_with_the_name_is_answered_with_what_fits() {
@@ -186,7 +204,7 @@ fn what_is_too_big_with_the_name_is_answered_with_what_fits() {
                 frame[24..26].copy_from_slice(&sum);
             }
             let ifindex = world.eth0;
-            let run = world.run(datapath::bpf::Program::NetdevIngress, ifindex, &frame);
+            let run = world.run(Program::NetdevIngress, ifindex, &frame);
             let mut expected = answer(&sized(1500), [(3, 4), (2, 0)], 1500 - name as u16);
             expected.set_payload(frame[14..14 + headers].to_vec());
             refused(&run, DropReason::CtMissingTcpAckFlag, &expected);
