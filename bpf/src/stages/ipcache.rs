@@ -105,7 +105,7 @@ fn pass_through(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
     if !scratch.flow.has(flow::NAT_DST) {
         return Err(if pkt.from == From::DEVICE { Verdict::NotOurs } else { Verdict::Pass });
     }
-    let goes_on = scratch.is_known() && scratch.known.has(flow::MASQUERADE);
+    let goes_on = scratch.is_known() && scratch.known.has(flow::MASQUERADE | flow::DIRECT);
     if scratch.service & lb::LOCAL_ONLY != 0 && !scratch.notes(DST_IS_HOST) && !goes_on {
         return drop(DropReason::ServiceBackendNotFound);
     }

@@ -10,7 +10,7 @@ use crate::parse::Pkt;
 use crate::scratch::{IS_REPLY, NO_SERVICE, NOT_REMEMBERED, Scratch};
 use crate::verdict::{Stage, drop};
 use abi::DropReason;
-use abi::flow::{State, flags, proto, tcp};
+use abi::flow::{flags, proto, tcp};
 use abi::lb::{Service, flags as lb_flags, spread_tuple};
 use abi::tuple::Tuple;
 
@@ -136,7 +136,7 @@ pub fn keeps_backend(pkt: &Pkt, scratch: &mut Scratch, service: Option<&Service>
     }
     let (tcp, reply) = (scratch.tuple.proto == proto::TCP, scratch.notes(IS_REPLY));
     let goes_on = pkt.flags & (tcp::SYN | tcp::ACK) != tcp::SYN;
-    if tcp && (reply || (goes_on && matches!(known.state(proto::TCP), State::Established))) {
+    if tcp && (reply || (goes_on && known.goes_on(proto::TCP))) {
         return true;
     }
     if still_serves(scratch, service) {

@@ -294,6 +294,17 @@ impl Flow {
         }
     }
 
+    /// Whether a connection stands as far as this node can tell: where the backend's node answers the client directly, its opener alone
+    /// is seen here, and nothing proves what it says.
+    #[inline(always)]
+    #[must_use]
+    pub const fn goes_on(&self, proto: u8) -> bool {
+        const TOLD: u16 = flags::DIRECT | flags::NAT_DST;
+        const LATER: u8 = tcp::ACK | tcp::RST | tcp::FIN;
+        let said = proto == proto::TCP && self.flags & TOLD == TOLD && self.forward.tcp_seen & LATER == tcp::ACK;
+        said || matches!(self.state(proto), State::Established)
+    }
+
     /// TCP: the other end's opening segment begins before that number, which proves that whoever acknowledges it has seen the segment.
     #[inline(always)]
     pub const fn expect(&mut self, number: u32) {
@@ -326,6 +337,7 @@ impl Flow {
     pub const fn lifetime(&self, proto: u8) -> u32 {
         match self.state(proto) {
             State::Closed if !self.has_ended(proto) => AFTER_RESET,
+            State::Opening if self.goes_on(proto) => State::Established.lifetime(proto),
             state => state.lifetime(proto),
         }
     }

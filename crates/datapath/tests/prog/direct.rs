@@ -170,6 +170,52 @@ fn a_flow_whose_backend_comes_here_is_answered_from_here() {
     });
 }
 
+/// The asked node sees half of a connection, and takes no flood of first segments for connections: it may forget any of them.
+#[test]
+fn a_connection_that_is_forgotten_finds_the_same_backend_again() {
+    direct(|world, f| {
+        let to = (f.service, 80);
+        let backends: Vec<_> = (0..8).map(|nth| (f.remote, 8080 + nth)).collect();
+        Offer::new(to, proto::TCP, LOAD_BALANCER | DSR, &backends).install(world);
+        let mut found = std::collections::BTreeSet::new();
+        for port in 40000..40016 {
+            let segment = |flags| Packet::tcp((f.world, port), to, flags);
+            world.arrives(&segment(SYN).bytes()).redirected();
+            let first = world.flows()[0].1.backend;
+            world.clear_flows();
+            world.arrives(&segment(ACK).bytes()).redirected();
+            assert_eq!(world.flows()[0].1.backend, first);
+            world.clear_flows();
+            found.insert(first);
+        }
+        assert!(found.len() > 2, "{found:?}");
+    });
+}
+
+#[test]
+fn a_connection_goes_on_without_its_service_and_what_only_opens_does_not() {
+    direct(|world, f| {
+        let to = (f.service, 80);
+        let offer = Offer::new(to, proto::TCP, LOAD_BALANCER | DSR, &[(f.remote, 8080)]);
+        for segments in [&[SYN][..], &[SYN, ACK]] {
+            world.clear_flows();
+            offer.install(world);
+            for flags in segments {
+                world.arrives(&Packet::tcp((f.world, 40001), to, *flags).bytes()).redirected();
+            }
+            offer.remove(world);
+            world.epochs.bump_peer(f.remote).unwrap();
+            let segment = Packet::tcp((f.world, 40001), to, ACK);
+            let run = world.arrives(&segment.bytes());
+            if segments.len() == 2 {
+                run.redirected().packet(&telling(segment.to((f.remote, 8080)).ttl(63), to));
+            } else {
+                run.ignored();
+            }
+        }
+    });
+}
+
 /// The stack would take the option for something of its own.
 #[test]
 fn where_the_kernel_knows_no_way_it_does_not_get_what_names_a_frontend() {
