@@ -127,8 +127,11 @@ fn identify(event: &mut Event, opener: (u32, u16), target: (u32, u16)) {
 
 #[inline(always)]
 fn translate(event: &mut Event, flow: &Flow, key: &FlowKey) {
-    if !flow.is_translated() {
+    if !flow.is_rewritten() {
         return;
+    }
+    if flow.is_returned() && event.reply == 0 {
+        event.dst_orig = flow.nat_dst;
     }
     let translation = rewrite::of(flow, key, event.reply != 0);
     if let Some((dst, dport)) = translation.dst {

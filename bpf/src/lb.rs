@@ -8,8 +8,8 @@ use crate::stages::{ipcache, source};
 use abi::Addr;
 use abi::flow::TICK_NS;
 use abi::lb::{
-    Affinity, AffinityKey, Backend, MaglevKey, SCOPE_EXTERNAL, SCOPE_INTERNAL, SCOPE_UNREDIRECTED, Service, ServiceKey,
-    SlotKey, SourceRangeKey, flags, maglev_place, spread, state,
+    Affinity, AffinityKey, Backend, BackendKey, MaglevKey, SCOPE_EXTERNAL, SCOPE_INTERNAL, SCOPE_UNREDIRECTED, Service,
+    ServiceKey, SlotKey, SourceRangeKey, flags, maglev_place, spread, state,
 };
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use aya_ebpf::maps::lpm_trie::Key;
@@ -37,7 +37,7 @@ pub fn inside(addr: Addr, port: u16, proto: u8, of_host: bool) -> Option<&'stati
     if service.is_none() && is_node_port(port) {
         let of_this = source::is_host(&addr) || of_host && source::is_loopback(&addr);
         if of_this || ipcache::lookup(&addr).is_some_and(ipcache::is_node) {
-            key.addr = if addr.is_v4() { Addr::from_v4_be(0) } else { Addr::NONE };
+            key.addr = any_node(addr);
             service = get(&key);
         }
         // What keeps to a node's own backends is for that node to say.
@@ -66,6 +66,24 @@ pub fn of_pod(pod: &Addr, addr: Addr, port: u16, proto: u8) -> Option<&'static S
 #[inline(always)]
 pub fn outside(addr: Addr, port: u16, proto: u8) -> Option<&'static Service> {
     get(&ServiceKey { addr, port, proto, scope: SCOPE_EXTERNAL, pad: 0 })
+}
+
+/// The service that another node says it has served there; a port of that node is one of any node.
+#[inline(always)]
+pub fn of_another_node(addr: Addr, port: u16, proto: u8) -> Option<&'static Service> {
+    if let Some(service) = outside(addr, port, proto) {
+        return Some(service);
+    }
+    if !is_node_port(port) || !ipcache::lookup(&addr).is_some_and(ipcache::is_node) {
+        return None;
+    }
+    outside(any_node(addr), port, proto)
+}
+
+/// The address that stands for all nodes.
+#[inline(always)]
+fn any_node(addr: Addr) -> Addr {
+    if addr.is_v4() { Addr::from_v4_be(0) } else { Addr::NONE }
 }
 
 #[inline(always)]
@@ -109,6 +127,14 @@ pub fn has_member(service: &Service, backend: u32) -> bool {
     service.flags & flags::MEMBERS == 0 || unsafe { maps::SLOTS.get(SlotKey::member(service.id, backend)) }.is_some()
 }
 
+/// The id of the backend at that address and port, if the service has it.
+#[inline(always)]
+pub fn member_at(service: &Service, addr: Addr, port: u16, proto: u8) -> Option<u32> {
+    // SAFETY: copied at once.
+    let id = *unsafe { maps::BACKEND_IDS.get(BackendKey::new(addr, port, proto)) }?;
+    if has_member(service, id) { Some(id) } else { None }
+}
+
 /// The backend of a new connection, with its id.
 #[inline(always)]
 pub fn choose(service: &Service, client: &Client) -> Option<(&'static Backend, u32)> {
@@ -116,7 +142,8 @@ pub fn choose(service: &Service, client: &Client) -> Option<(&'static Backend, u
         return None;
     }
     if service.affinity == 0 {
-        let by_connection = service.flags & flags::MAGLEV != 0;
+        // A node that does not see what clients are answered forgets their connections, and then finds the same backend again.
+        let by_connection = service.flags & (flags::MAGLEV | flags::DSR) != 0;
         return pick(service, if by_connection { client.connection } else { random() });
     }
     let key = AffinityKey { client: client.addr, service: service.id, is_cookie: client.is_cookie as u32 };

@@ -11,6 +11,7 @@
 
 mod answer;
 mod config;
+mod direct;
 mod encap;
 mod epochs;
 mod events;

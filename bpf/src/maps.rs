@@ -44,6 +44,7 @@ datapath_maps! {
     "cilium_lb_services" SERVICES = HashMap<Services>, ON_DEMAND;
     "cilium_lb_slots" SLOTS = HashMap<Slots>, ON_DEMAND;
     "cilium_lb_backends" BACKENDS = HashMap<Backends>, ON_DEMAND;
+    "cilium_lb_backend_ids" BACKEND_IDS = HashMap<BackendIds>, ON_DEMAND;
     "cilium_lb_source_range" SOURCE_RANGES = LpmTrie<SourceRanges>, ON_DEMAND;
     "cilium_lb_affinity" AFFINITIES = LruHashMap<Affinities>, 0;
     "cilium_lb_maglev" MAGLEV = HashMap<Maglev>, ON_DEMAND;

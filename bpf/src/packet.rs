@@ -60,6 +60,8 @@ pub trait Packet: Copy {
     fn mtu_of(self, ifindex: u32) -> u32;
     /// Makes room for `bytes` after the Ethernet header, or takes them away when negative; `flags` as of `bpf_skb_adjust_room`.
     fn adjust_room(self, bytes: i32, flags: u64) -> bool;
+    /// The same after the IP header without options and extensions.
+    fn adjust_options(self, bytes: i32, flags: u64) -> bool;
     /// Makes the packet so long; what is added is zero.
     fn resize(self, len: u32) -> bool;
 }

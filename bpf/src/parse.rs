@@ -61,8 +61,12 @@ pub struct Pkt {
     pub fragment: u8,
     /// What the fragment header says comes next (IPv6), or the protocol (IPv4).
     pub fragment_next: u8,
-    /// [`FROM_B`], [`REPLY`], [`NOTED`], [`KNOWN`], [`CLASH`], [`OCCUPIED`].
+    /// [`FROM_B`], [`REPLY`], [`NOTED`], [`KNOWN`], [`CLASH`], [`OCCUPIED`], [`DIRECT`].
     pub marks: u8,
+    /// Of a packet with the mark [`DIRECT`]: the address that its client has asked.
+    pub frontend: Addr,
+    /// And the port, in network order.
+    pub frontend_port: u16,
 }
 
 /// The sender is `b` of the tuple's own key.
@@ -78,6 +82,9 @@ pub const CLASH: u8 = 16;
 
 /// The record under its key is of a flow the other way, whose replies have another tuple.
 pub const OCCUPIED: u8 = 32;
+
+/// Another node has sent it to its backend here, and told which frontend its client has asked (direct server return).
+pub const DIRECT: u8 = 64;
 
 /// Not fragmented.
 pub const WHOLE: u8 = 0;
@@ -110,6 +117,8 @@ impl Pkt {
             fragment: WHOLE,
             fragment_next: 0,
             marks: 0,
+            frontend: Addr::NONE,
+            frontend_port: 0,
         }
     }
 

@@ -27,8 +27,9 @@ pub fn of(flow: &Flow, key: &FlowKey, reply: bool) -> Translation {
         };
     }
     let opening = flow.opening(key);
+    let asked = if flow.is_returned() { (flow.nat_dst, flow.nat_dport) } else { (opening.dst, opening.dport) };
     Translation {
-        src: if dst { Some((opening.dst, opening.dport)) } else { None },
+        src: if dst || flow.is_returned() { Some(asked) } else { None },
         dst: if src { Some((opening.src, opening.sport)) } else { None },
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 //! Carrying a decision out: rewrite, count down the hop limit, send.
 
+use crate::direct;
 use crate::encap;
 use crate::flows::half_of;
 use crate::fragment;
@@ -32,7 +33,7 @@ pub fn send<P: Packet>(packet: P, pkt: &mut Pkt, flow: &Flow) -> Verdict {
 #[inline(always)]
 pub fn prepare<P: Packet>(packet: P, pkt: &Pkt, flow: &Flow, key: &FlowKey) -> Stage {
     fragment::let_follow(pkt);
-    if flow.is_translated() && !rewrite::apply(packet, pkt, flow, key) {
+    if flow.is_rewritten() && !rewrite::apply(packet, pkt, flow, key) {
         return Err(WRITE_FAILED);
     }
     unless_delivered(pkt)
@@ -56,16 +57,19 @@ pub fn left_to_stack<P: Packet>(packet: P, pkt: &mut Pkt, flow: &Flow) -> Stage 
     if pkt.ttl <= 1 {
         return if of_service { drop(DropReason::TtlExceeded) } else { Err(Verdict::Pass) };
     }
-    if way.mtu == 0 || pkt.len <= way.mtu as u32 || fits(packet, pkt, way.mtu) {
+    let room = way.mtu.saturating_sub(direct::needs(pkt, flow));
+    if way.mtu == 0 || pkt.len <= room as u32 || fits(packet, pkt, room) {
         return Ok(());
     }
     // What may be cut up the stack would cut up and send on, under a name that it must not have outside, or through the tunnel as its own.
     let cut = pkt.family == 4 && !packet.read::<u8>(ETH_LEN + 6).is_some_and(|flags| flags & 0x40 != 0);
-    if cut && (flow.is_translated() || way.action == action::TUNNEL) {
+    // The client of a flow that is answered directly is told all the same: it can leave room.
+    let direct = of_service && flow.has(flags::DIRECT);
+    if cut && !direct && (flow.is_rewritten() || way.action == action::TUNNEL) {
         return drop(DropReason::IpFragmentationNotSupported);
     }
     if of_service {
-        pkt.room = way.mtu;
+        pkt.room = room;
         // Its text is that fragmentation is needed.
         return drop(DropReason::CtMissingTcpAckFlag);
     }
@@ -118,6 +122,7 @@ pub fn forward<P: Packet>(packet: P, pkt: &Pkt, flow: &Flow) -> Verdict {
             let sender = if pkt.is(REPLY) { flow.dst_identity } else { flow.src_identity };
             encap::send(packet, pkt, way, sender)
         }
+        _ if direct::tells(pkt, flow) && !direct::put_on(packet, pkt) => WRITE_FAILED,
         _ => to_neighbour(out_ifindex, &hop),
     }
 }

@@ -12,6 +12,8 @@ pub struct Skb(pub *mut __sk_buff);
 
 /// Upper bound of a header offset: lets the verifier bound variable packet pointers.
 const MAX_OFFSET: usize = 0x1ff;
+/// `BPF_ADJ_ROOM_NET`: after the IP header without options and extensions.
+const AFTER_IP: u32 = 0;
 /// `BPF_ADJ_ROOM_MAC`: after the Ethernet header.
 const AFTER_ETHERNET: u32 = 1;
 
@@ -182,6 +184,12 @@ impl Packet for Skb {
     fn adjust_room(self, bytes: i32, flags: u64) -> bool {
         // SAFETY: valid context.
         unsafe { helpers::bpf_skb_adjust_room(self.0, bytes, AFTER_ETHERNET, flags) == 0 }
+    }
+
+    #[inline(always)]
+    fn adjust_options(self, bytes: i32, flags: u64) -> bool {
+        // SAFETY: valid context.
+        unsafe { helpers::bpf_skb_adjust_room(self.0, bytes, AFTER_IP, flags) == 0 }
     }
 }
 

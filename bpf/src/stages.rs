@@ -4,6 +4,7 @@
 
 pub mod announced;
 pub mod commit;
+pub mod direct;
 pub mod icmp_error;
 pub mod ipcache;
 pub mod link;
@@ -77,6 +78,7 @@ macro_rules! stages {
 
 stages! {
     stage_source = |skb, pkt, scratch| source::check(skb, pkt, scratch);
+    stage_recall = |_skb, pkt, scratch| direct::recall(pkt, scratch);
     stage_orient = |skb, pkt, scratch| {
         if pkt.is_icmp_error() { icmp_error::relate(skb, pkt, scratch) } else { orient::orient(pkt, scratch) }
     };

@@ -85,6 +85,7 @@ pub struct Packet {
     acknowledged: u32,
     fragment: Option<Fragment>,
     extensions: Vec<u8>,
+    options: Vec<u8>,
     payload: Vec<u8>,
 }
 
@@ -105,6 +106,7 @@ impl Packet {
             acknowledged: 2,
             fragment: None,
             extensions: Vec::new(),
+            options: Vec::new(),
             payload: b"sixteen bytes!!!".to_vec(),
         }
     }
@@ -242,6 +244,13 @@ impl Packet {
         self
     }
 
+    /// With these IPv4 options before those that it has, a multiple of four octets.
+    #[must_use]
+    pub fn options(mut self, options: &[u8]) -> Self {
+        self.options = [options, &self.options].concat();
+        self
+    }
+
     /// As a fragment, `offset` in units of eight octets. Only the first one has the transport's header, which should be padded to eight octets.
     #[must_use]
     pub fn fragment(self, id: u32, offset: u16, more: bool) -> Self {
@@ -303,12 +312,14 @@ impl Packet {
         let transport = self.transport_bytes();
         match (self.src, self.dst) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => {
-                let mut header = [&[0x45, 0], &size(20 + transport.len())[..]].concat();
+                let length = 20 + self.options.len();
+                let mut header = [&[0x40 | (length / 4) as u8, 0], &size(length + transport.len())[..]].concat();
                 let fragment = self.fragment.unwrap_or(Fragment { id: 0, offset: 0, more: false });
                 header.extend((fragment.id as u16).to_be_bytes());
                 header.extend((fragment.offset | u16::from(fragment.more) << 13).to_be_bytes());
                 header.extend([self.ttl, self.proto(), 0, 0]);
                 header.extend([src.octets(), dst.octets()].concat());
+                header.extend(&self.options);
                 let checksum = checksum(&header);
                 header[10..12].copy_from_slice(&checksum);
                 [header, transport].concat()

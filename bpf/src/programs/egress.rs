@@ -84,5 +84,6 @@ extern "C" fn tell_client(context: *mut __sk_buff) -> u32 {
 /// the service's name whatever has been changed meanwhile.
 #[inline(always)]
 fn is_answer(pkt: &Pkt, flow: &Flow) -> bool {
-    pkt.is(REPLY) && flow.has(flags::NAT_DST) && flow.src_endpoint == 0 && flow.reply.origin == origin::STACK
+    let of_service = flow.has(flags::NAT_DST) || flow.is_returned();
+    pkt.is(REPLY) && of_service && flow.src_endpoint == 0 && flow.reply.origin == origin::STACK
 }

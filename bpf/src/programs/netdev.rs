@@ -3,12 +3,13 @@
 //! Everything else is the host's and passes untouched.
 
 use crate::config;
+use crate::direct;
 use crate::encap::Arrival;
 use crate::events;
 use crate::flows;
 use crate::maps;
 use crate::packet::{From, Packet};
-use crate::parse::{Frame, KNOWN, LATER, Pkt, REPLY, parse};
+use crate::parse::{DIRECT, Frame, KNOWN, LATER, Pkt, REPLY, parse};
 use crate::scratch::{self, Notes};
 use crate::send;
 use crate::skb::Skb;
@@ -50,6 +51,11 @@ pub fn netdev_ingress(ctx: TcContext) -> i32 {
     {
         return events::NOT_OURS;
     }
+    if config::on(&config::DIRECT_RETURN)
+        && let Some(reason) = DropReason::from_code(direct::arrive(skb, pkt) as u8)
+    {
+        return events::finish(skb, pkt, Verdict::Drop(reason), INGRESS, point::FROM_NETWORK);
+    }
     let verdict = arrive(skb, notes);
     let at = if notes.pkt.from == From::TUNNEL { point::FROM_OVERLAY } else { point::FROM_NETWORK };
     events::finish(skb, &notes.pkt, verdict, INGRESS, at)
@@ -74,7 +80,9 @@ fn is_for_us(pkt: &mut Pkt) -> bool {
 #[inline(always)]
 pub fn arrive(skb: Skb, notes: &mut Notes) -> Verdict {
     let pkt = &mut notes.pkt;
-    if let Some(flow) = flows::find(pkt) {
+    if let Some(flow) = flows::find(pkt)
+        && stages::direct::is_of(pkt, flow)
+    {
         flows::touch(skb, pkt, flow, leaving_point(flows::half_of(flow, pkt.is(REPLY)).action));
         return send::send(skb, pkt, flow);
     }
@@ -87,7 +95,7 @@ pub fn arrive(skb: Skb, notes: &mut Notes) -> Verdict {
 /// Whether what comes from the wire may be for a pod, or for a service.
 #[inline(always)]
 fn concerns_us(pkt: &Pkt) -> bool {
-    pkt.is(KNOWN) || pkt.is_icmp_error() || source::is_pod(&pkt.tuple.dst) || service::is_exposed(pkt)
+    pkt.is(KNOWN | DIRECT) || pkt.is_icmp_error() || source::is_pod(&pkt.tuple.dst) || service::is_exposed(pkt)
 }
 
 /// What concerns nobody but the stack may still claim to come from where it does not.

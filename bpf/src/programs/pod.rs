@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 //! A pod's interface: what leaves it (tc ingress of the host side), and what the host's stack sends to it (tc egress).
 
+use crate::config;
+use crate::direct;
 use crate::events;
 use crate::flows;
 use crate::packet::{From, Packet};
@@ -36,6 +38,10 @@ pub fn pod_egress(ctx: TcContext) -> i32 {
 #[inline(always)]
 fn leave(skb: Skb, notes: &mut Notes) -> Verdict {
     let pkt = &mut notes.pkt;
+    // Only nodes tell other nodes as whom to answer.
+    if config::on(&config::DIRECT_RETURN) && direct::is_there(skb, pkt) {
+        return Verdict::Drop(DropReason::EncapsulationTrafficIsProhibited);
+    }
     if let Some(flow) = flows::find(pkt) {
         flows::touch(skb, pkt, flow, leaving_point(flows::half_of(flow, pkt.is(REPLY)).action));
         return send::send(skb, pkt, flow);

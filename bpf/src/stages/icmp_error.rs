@@ -163,7 +163,7 @@ pub fn is_related(pkt: &Pkt, scratch: &Scratch) -> bool {
 pub fn prepare<P: Packet>(packet: P, pkt: &mut Pkt, scratch: &mut Scratch) -> Stage {
     scratch.flow.tag = scratch.key.tag();
     pkt.tag = scratch.flow.tag;
-    if scratch.flow.is_translated() && !restore(packet, pkt, scratch) {
+    if scratch.flow.is_rewritten() && !restore(packet, pkt, scratch) {
         return drop(DropReason::ErrorWritingToPacket);
     }
     send::unless_delivered(pkt)

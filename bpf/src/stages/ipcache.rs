@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 //! Who an address is: a local endpoint, the node itself, or an identity from the address cache.
 
+use super::direct;
 use crate::config;
 use crate::maps;
 use crate::packet::From;
@@ -89,17 +90,22 @@ pub fn resolve(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
 #[inline(always)]
 fn peers(scratch: &Scratch) -> u32 {
     let peer = if scratch.opener.id != 0 { scratch.dst } else { scratch.tuple.src };
-    let backend = if scratch.flow.has(flow::NAT_DST) { scratch.dst } else { peer };
+    let served = scratch.flow.flags & (flow::NAT_DST | flow::DIRECT) != 0;
+    let backend = if served { scratch.dst } else { peer };
     abi::epoch::of_peers(peer, backend)
 }
 
 /// No pod of this node is at either end: it goes through this node if it is a service's and from outside.
 #[inline(never)]
 fn pass_through(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
+    if scratch.flow.is_returned() {
+        // The backend is the node itself.
+        return Ok(());
+    }
     if !scratch.flow.has(flow::NAT_DST) {
         return Err(if pkt.from == From::DEVICE { Verdict::NotOurs } else { Verdict::Pass });
     }
-    let goes_on = scratch.is_known() && scratch.known.has(flow::MASQUERADE);
+    let goes_on = scratch.is_known() && scratch.known.has(flow::MASQUERADE | flow::DIRECT);
     if scratch.service & lb::LOCAL_ONLY != 0 && !scratch.notes(DST_IS_HOST) && !goes_on {
         return drop(DropReason::ServiceBackendNotFound);
     }
@@ -107,6 +113,7 @@ fn pass_through(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
         // To other nodes such a number is somebody else.
         scratch.flow.src_identity = world(scratch.family);
     }
+    direct::choose(scratch);
     Ok(())
 }
 

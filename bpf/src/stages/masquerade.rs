@@ -2,8 +2,8 @@
 //! Masquerading: traffic that leaves the cluster takes the node's address. And the port of any translated flow: replies must find
 //! their flow by what they name, so no two flows may have the same ones.
 
-use super::commit;
 use super::source::{is_local, is_tunnel};
+use super::{commit, direct};
 use crate::config;
 use crate::flows;
 use crate::maps;
@@ -27,6 +27,9 @@ const PORTS: u32 = 65536 - FIRST_PORT;
 /// Decides under which source the flow goes on, and takes that for it by writing its alias.
 #[inline(never)]
 pub fn translate<P: Packet>(packet: P, pkt: &Pkt, scratch: &mut Scratch) -> Stage {
+    if scratch.flow.has(flags::DIRECT) {
+        return direct::keep_ends(pkt, scratch);
+    }
     let source = source_address(scratch);
     if source.is_none() && hides_client(scratch) {
         return drop(DropReason::NoMappingForNatMasquerade);
@@ -125,7 +128,7 @@ fn source_address(scratch: &Scratch) -> Addr {
 /// Whether a client outside is to be answered by way of this node, which the backend therefore has to take for its client.
 #[inline(always)]
 fn hides_client(scratch: &Scratch) -> bool {
-    scratch.passes_through() && !scratch.notes(DST_IS_HOST)
+    scratch.passes_through() && !scratch.notes(DST_IS_HOST) && !scratch.flow.has(flags::DIRECT)
 }
 
 /// This node's address on that way; one through the tunnel starts at the address that other nodes know it by.
@@ -222,7 +225,7 @@ fn take<P: Packet>(packet: P, scratch: &mut Scratch) -> bool {
     if scratch.flow.has(flags::MASQUERADE) && (is_tunnel(answer.proto, answer.dport) || host_uses(packet, answer)) {
         return false;
     }
-    if is_answered(&scratch.alias_key, &scratch.answer) {
+    if is_answered(&scratch.alias_key, &scratch.answer) && !direct::comes_another_way(scratch) {
         return false;
     }
     scratch.alias_key.alias = 1;

@@ -2,11 +2,11 @@
 //! Which way round the flow is. A decision is always about its forward direction, whichever packet asks for it: a reply is allowed
 //! because the flow is.
 
-use super::{ipcache, service, source};
+use super::{direct, ipcache, service, source};
 use crate::flows;
 use crate::maps;
 use crate::packet::From;
-use crate::parse::{KNOWN, OCCUPIED, Pkt, REPLY};
+use crate::parse::{DIRECT, KNOWN, OCCUPIED, Pkt, REPLY};
 use crate::scratch::{IS_REPLY, NOT_REMEMBERED, Party, REPLACES, Scratch};
 use crate::verdict::{Stage, drop};
 use abi::endpoint::flags as endpoint;
@@ -21,7 +21,11 @@ pub fn orient(pkt: &mut Pkt, scratch: &mut Scratch) -> Stage {
         scratch.known = *flow;
         scratch.key = pkt.key;
         // Where another flow has its ends, nothing can begin: it is for the flow that it seems to answer.
-        if flows::is_opening(pkt, flow) && !pkt.is(OCCUPIED) {
+        let opens = flows::is_opening(pkt, flow) && !pkt.is(OCCUPIED);
+        if opens || !direct::is_of(pkt, flow) {
+            if !opens && direct::keeps_place(pkt, flow) {
+                return drop(DropReason::NoMappingForNatMasquerade);
+            }
             scratch.notes |= REPLACES;
             return first(pkt, scratch);
         }
@@ -34,10 +38,16 @@ pub fn orient(pkt: &mut Pkt, scratch: &mut Scratch) -> Stage {
     if pkt.is(OCCUPIED) {
         // There is no place for a record of it.
         scratch.notes |= NOT_REMEMBERED;
-    } else if is_midway(pkt) && looks_like_reply(pkt) && !(pkt.from == From::DEVICE && service::is_exposed(pkt)) {
+    } else if is_midway(pkt) && looks_like_reply(pkt) && !asks_service(pkt) {
         return unknown_reply(pkt, scratch);
     }
     first(pkt, scratch)
+}
+
+/// Whether somebody outside speaks to a service: its port tells nothing then.
+#[inline(always)]
+fn asks_service(pkt: &Pkt) -> bool {
+    pkt.is(DIRECT) || pkt.from == From::DEVICE && service::is_exposed(pkt)
 }
 
 /// The first packet of a flow: its sender opens it.
@@ -122,7 +132,7 @@ const fn is_world(identity: u32) -> bool {
 
 /// A segment from the middle of a connection that has no record.
 #[inline(always)]
-fn is_midway(pkt: &Pkt) -> bool {
+pub fn is_midway(pkt: &Pkt) -> bool {
     pkt.tuple.proto == proto::TCP && pkt.flags & (tcp::SYN | tcp::ACK) != tcp::SYN
 }
 

@@ -11,7 +11,7 @@ use crate::parse::Pkt;
 use crate::scratch::{DST_IS_HOST, IS_REPLY, Scratch};
 use crate::verdict::{Stage, drop};
 use abi::config::NodeConfig;
-use abi::flow::{Half, action, half, origin};
+use abi::flow::{Half, action, flags, half, origin};
 use abi::{Addr, DropReason, epoch};
 use aya_ebpf::bindings::{BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup};
 use aya_ebpf::helpers::generated;
@@ -45,7 +45,9 @@ fn to_target<P: Packet>(packet: P, pkt: &Pkt, node: &NodeConfig, scratch: &mut S
     let leaves = scratch.flow.forward.action == action::NEIGH;
     lead(packet, node, inside, &ends, &mut scratch.flow.forward)?;
     // What the kernel does not send on it may keep: not all that is the node's is known to be.
-    if leaves && scratch.flow.forward.action == action::STACK && !policy::lets_to_node(scratch) {
+    let kept = leaves && scratch.flow.forward.action == action::STACK;
+    // To the stack what names a frontend is a packet with options that it does not know.
+    if kept && (scratch.flow.has(flags::DIRECT) || !policy::lets_to_node(scratch)) {
         return drop(DropReason::FibLookupFailed);
     }
     Ok(())
@@ -62,6 +64,7 @@ fn to_opener<P: Packet>(packet: P, pkt: &Pkt, node: &NodeConfig, scratch: &mut S
         return Ok(());
     }
     let answers_itself = scratch.notes(DST_IS_HOST);
+    let asked = if scratch.flow.is_returned() { scratch.flow.nat_dst } else { scratch.tuple.dst };
     let way = &mut scratch.flow.reply;
     if scratch.notes & IS_REPLY == 0 {
         (way.action, way.hop) = match pkt.from {
@@ -74,7 +77,7 @@ fn to_opener<P: Packet>(packet: P, pkt: &Pkt, node: &NodeConfig, scratch: &mut S
     } else {
         (way.action, way.hop) = by_address(&scratch.tuple.src);
     }
-    let ends = Ends { src: scratch.tuple.dst, dst: scratch.tuple.src, proto: scratch.tuple.proto };
+    let ends = Ends { src: asked, dst: scratch.tuple.src, proto: scratch.tuple.proto };
     let leaves = way.action == action::NEIGH;
     lead(packet, node, scratch.target.ifindex, &ends, way)?;
     // To whom the kernel would not send from here nobody can be who sends from there.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 //! A service's address becomes a backend's. A flow keeps the backend that it has.
 
-use super::source;
+use super::{direct, source};
 use crate::config;
 use crate::lb::{self, Client};
 use crate::maps;
@@ -10,7 +10,7 @@ use crate::parse::Pkt;
 use crate::scratch::{IS_REPLY, NO_SERVICE, NOT_REMEMBERED, Scratch};
 use crate::verdict::{Stage, drop};
 use abi::DropReason;
-use abi::flow::{Flow, State, flags, proto, tcp};
+use abi::flow::{flags, proto, tcp};
 use abi::lb::{Service, flags as lb_flags, spread_tuple};
 use abi::tuple::Tuple;
 
@@ -31,6 +31,9 @@ fn is_named(tuple: &Tuple) -> bool {
 pub fn translate(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
     if scratch.opener.id == 0 && !is_from_outside(pkt, scratch) {
         return Ok(());
+    }
+    if direct::is_returned(pkt, scratch) {
+        return direct::accept(pkt, scratch);
     }
     let service = find(scratch);
     // Without its service a flow goes on as it is, or not at all.
@@ -61,7 +64,7 @@ pub fn translate(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
 fn is_from_outside(pkt: &Pkt, scratch: &Scratch) -> bool {
     if scratch.is_known() {
         // A pod that has gone leaves its flows to nobody.
-        return scratch.known.has(flags::NAT_DST) && scratch.known.src_endpoint == 0;
+        return scratch.known.flags & (flags::NAT_DST | flags::DIRECT) != 0 && scratch.known.src_endpoint == 0;
     }
     config::on(&config::EXPOSE_SERVICES) && pkt.from == From::DEVICE && !scratch.notes(IS_REPLY)
 }
@@ -75,7 +78,7 @@ fn find(scratch: &Scratch) -> Option<&'static Service> {
 
 /// Who is outside finds what is for them, if it lets them in.
 #[inline(always)]
-fn admit(scratch: &Scratch, service: &Service) -> Stage {
+pub fn admit(scratch: &Scratch, service: &Service) -> Stage {
     if service.flags & lb_flags::EXPOSED == 0 {
         return drop(DropReason::IsAClusterip);
     }
@@ -123,9 +126,9 @@ fn go_there(scratch: &mut Scratch) {
 /// elsewhere (its backend may be finishing what it began), or it is the backend that speaks, or an error that is about what a backend
 /// has said.
 #[inline(always)]
-fn keeps_backend(pkt: &Pkt, scratch: &mut Scratch, service: Option<&Service>) -> bool {
+pub fn keeps_backend(pkt: &Pkt, scratch: &mut Scratch, service: Option<&Service>) -> bool {
     let known = &scratch.known;
-    if !scratch.is_known() || !known.has(flags::NAT_DST) || known.backend == 0 {
+    if !scratch.is_known() || known.flags & (flags::NAT_DST | flags::DIRECT) == 0 || known.backend == 0 {
         return false;
     }
     if pkt.is_icmp_error() {
@@ -133,10 +136,10 @@ fn keeps_backend(pkt: &Pkt, scratch: &mut Scratch, service: Option<&Service>) ->
     }
     let (tcp, reply) = (scratch.tuple.proto == proto::TCP, scratch.notes(IS_REPLY));
     let goes_on = pkt.flags & (tcp::SYN | tcp::ACK) != tcp::SYN;
-    if tcp && (reply || (goes_on && matches!(known.state(proto::TCP), State::Established))) {
+    if tcp && (reply || (goes_on && known.goes_on(proto::TCP))) {
         return true;
     }
-    if still_serves(known, service) {
+    if still_serves(scratch, service) {
         return true;
     }
     if reply {
@@ -148,9 +151,12 @@ fn keeps_backend(pkt: &Pkt, scratch: &mut Scratch, service: Option<&Service>) ->
 
 /// Whether there still is the service, and it has the backend.
 #[inline(always)]
-fn still_serves(known: &Flow, service: Option<&Service>) -> bool {
+fn still_serves(scratch: &Scratch, service: Option<&Service>) -> bool {
+    let known = &scratch.known;
+    let (addr, port) =
+        if known.is_returned() { (scratch.tuple.dst, scratch.tuple.dport) } else { (known.nat_dst, known.nat_dport) };
     // SAFETY: read at once.
     let backend = unsafe { maps::BACKENDS.get(known.backend) }
-        .is_some_and(|backend| backend.addr == known.nat_dst && backend.port == known.nat_dport);
+        .is_some_and(|backend| backend.addr == addr && backend.port == port);
     backend && service.is_some_and(|service| service.id == known.service && lb::has_member(service, known.backend))
 }

@@ -38,6 +38,9 @@ macro_rules! for_each_program_constant {
             EVENT_WAKEUP, event_wakeup: u32 = 262_144;
             /// Services are reached from outside, at the node's ports and at their external addresses.
             EXPOSE_SERVICES, expose_services: u8 = 0;
+            /// Packets for backends of other nodes may name the frontend, so that these nodes answer the client themselves (direct
+            /// server return).
+            DIRECT_RETURN, direct_return: u8 = 0;
             /// What is sent where no backend is gets an answer (ICMP, port unreachable) and is not dropped in silence.
             REJECT_NO_BACKEND, reject_no_backend: u8 = 0;
             /// First port of the range of node ports.

@@ -120,7 +120,8 @@ layout! {
         pub nat_dport: u16,
         /// Source address of the forward direction after translation, with [`flags::NAT_SRC`]. Of an alias: the record's `a`.
         pub nat_src: Addr,
-        /// Destination address of the forward direction after translation, with [`flags::NAT_DST`]. Of an alias: the record's `b`.
+        /// Destination address of the forward direction after translation, with [`flags::NAT_DST`]; with [`flags::DIRECT`] alone the
+        /// frontend's. Of an alias: the record's `b`.
         pub nat_dst: Addr,
         /// Zero.
         pub pad: [u8; 16],
@@ -181,6 +182,10 @@ pub mod flags {
     pub const MASQUERADE: u16 = 8;
     /// Policy has refused the flow while it was open: so it is in both directions until it ends.
     pub const REFUSED: u16 = 16;
+    /// Replies go from the backend's node to the client (direct server return). With [`NAT_DST`] the backend is on another node, which is told
+    /// of the frontend. Without it the backend is here, and another node has told of the frontend, which is in `nat_dst` and `nat_dport`:
+    /// replies leave as if from there.
+    pub const DIRECT: u16 = 32;
 }
 
 /// TCP header flags, as the header's byte 13 holds them (RFC 9293, 3.1).
@@ -289,6 +294,17 @@ impl Flow {
         }
     }
 
+    /// Whether a connection stands as far as this node can tell: where the backend's node answers the client directly, its opener alone
+    /// is seen here, and nothing proves what it says.
+    #[inline(always)]
+    #[must_use]
+    pub const fn goes_on(&self, proto: u8) -> bool {
+        const TOLD: u16 = flags::DIRECT | flags::NAT_DST;
+        const LATER: u8 = tcp::ACK | tcp::RST | tcp::FIN;
+        let said = proto == proto::TCP && self.flags & TOLD == TOLD && self.forward.tcp_seen & LATER == tcp::ACK;
+        said || matches!(self.state(proto), State::Established)
+    }
+
     /// TCP: the other end's opening segment begins before that number, which proves that whoever acknowledges it has seen the segment.
     #[inline(always)]
     pub const fn expect(&mut self, number: u32) {
@@ -321,6 +337,7 @@ impl Flow {
     pub const fn lifetime(&self, proto: u8) -> u32 {
         match self.state(proto) {
             State::Closed if !self.has_ended(proto) => AFTER_RESET,
+            State::Opening if self.goes_on(proto) => State::Established.lifetime(proto),
             state => state.lifetime(proto),
         }
     }
@@ -407,11 +424,25 @@ impl Flow {
         forward.reversed()
     }
 
-    /// Whether its replies have a tuple of their own, and so an alias.
+    /// Whether its replies have a tuple of their own, and so an alias. With direct return those that come here at all have their ends already.
     #[inline(always)]
     #[must_use]
     pub const fn is_translated(&self) -> bool {
-        self.flags & (flags::NAT_SRC | flags::NAT_DST) != 0
+        self.flags & (flags::NAT_SRC | flags::NAT_DST) != 0 && !self.has(flags::DIRECT)
+    }
+
+    /// Whether its packets, of one direction at least, have other ends when they leave.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_rewritten(&self) -> bool {
+        self.flags & (flags::NAT_SRC | flags::NAT_DST | flags::DIRECT) != 0
+    }
+
+    /// Whether another node has sent the flow to its backend here, whose replies leave as the frontend's.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_returned(&self) -> bool {
+        self.flags & (flags::NAT_DST | flags::DIRECT) == flags::DIRECT
     }
 
     /// Whether both directions have been silent for longer than the state of the connection allows, at tick `now`.

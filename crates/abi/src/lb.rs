@@ -158,6 +158,29 @@ layout! {
 }
 
 layout! {
+    /// Where a backend is, by which its id is found.
+    pub struct BackendKey (24) {
+        /// Address.
+        pub addr: Addr,
+        /// Port in network order.
+        pub port: u16,
+        /// IP protocol number.
+        pub proto: u8,
+        /// Zero.
+        pub pad: [u8; 5],
+    }
+}
+
+impl BackendKey {
+    /// Key of the backend at that address and port.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(addr: Addr, port: u16, proto: u8) -> Self {
+        Self { addr, port, proto, pad: [0; 5] }
+    }
+}
+
+layout! {
     /// Data of a key of the trie of source ranges: the service, then the bits of the client's address.
     pub struct SourceRangeKey (20) {
         /// `Service::id`, and perhaps [`DENIED`].

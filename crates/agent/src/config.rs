@@ -190,6 +190,7 @@ impl Config {
             tunnel_port: node.tunnel_port(),
             event_interval: self.event_interval(),
             expose_services: u8::from(services.exposes()),
+            direct_return: u8::from(services.returns_directly()),
             reject_no_backend: u8::from(services.no_backend == services::NoBackend::Reject),
             nodeport_min: services.node_ports.first,
             nodeport_max: services.node_ports.last,

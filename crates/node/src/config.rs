@@ -12,8 +12,7 @@ keys! {
     /// How this node reaches the others.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Config {
-        /// How pods of other nodes are reached: tunnel (VXLAN) or native (routed by the network, or by direct routes).
-        #[key("routing-mode", default = "tunnel", or_default = "routingMode")]
+        #[key(shared::ROUTING_MODE)]
         pub routing: RoutingMode,
         /// Protocol of the tunnel: only vxlan is supported.
         #[key(

@@ -2,8 +2,8 @@
 //! The configuration keys of this feature, as the chart writes them.
 
 use ipnet::IpNet;
-use model::config::{Accepts, Choice, Form, Value, keys};
-use model::{Algorithm, Forwarding};
+use model::config::{Accepts, Choice, Form, Reader, Value, keys, shared};
+use model::{Algorithm, Forwarding, Protocol, RoutingMode};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -49,9 +49,16 @@ keys! {
         /// What the hashes of maglev begin with, in base64; nodes that are to choose alike need the same.
         #[key("bpf-lb-maglev-hash-seed", default = "JLfvgnHc2kaSUFaI", or_default = "maglev.hashSeed")]
         pub maglev_seed: HashSeed,
-        /// How traffic from outside reaches backends on other nodes: only snat is supported.
+        /// How traffic from outside reaches backends on other nodes: from an address of the node that is asked (snat), from the client's, which
+        /// is answered directly (dsr), or so for TCP alone (hybrid). The latter two need routing-mode: native.
         #[key("bpf-lb-mode", default = "snat", value = "loadBalancer.mode")]
-        pub forwarding: Forwarding,
+        pub forwarding: Mode,
+        /// How the node of a backend is told which frontend was asked, where it answers directly: only opt (an IPv4 option, an IPv6 destination
+        /// option) is supported.
+        #[key("bpf-lb-dsr-dispatch", default = "opt", value = "loadBalancer.dsrDispatch")]
+        pub dispatch: Dispatch,
+        #[key(shared::ROUTING_MODE)]
+        pub routing: RoutingMode,
         /// Let Services choose theirs by the annotation service.cilium.io/forwarding-mode.
         #[key("bpf-lb-mode-annotation", default = "false", value = "bpf.lbModeAnnotation")]
         pub forwarding_annotation: bool,
@@ -107,6 +114,55 @@ keys! {
         #[key("kube-proxy-replacement-healthz-bind-address", optional = "kubeProxyReplacementHealthzBindAddr")]
         pub healthz: Option<SocketAddr>,
     }
+    check Self::refuse_misfits;
+}
+
+/// How traffic from outside reaches backends on other nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// From an address of this node.
+    #[default]
+    Snat,
+    /// From the client's address.
+    Dsr,
+    /// From the client's for TCP, and from this node's for all else.
+    Hybrid,
+}
+
+impl Choice for Mode {
+    const WANT: &'static str = "snat, dsr or hybrid";
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("snat", Self::Snat), ("dsr", Self::Dsr), ("hybrid", Self::Hybrid)];
+}
+
+impl Mode {
+    /// What it means for a protocol.
+    #[must_use]
+    pub const fn of(self, protocol: Protocol) -> Forwarding {
+        match (self, protocol) {
+            (Self::Dsr, _) | (Self::Hybrid, Protocol::Tcp) => Forwarding::Dsr,
+            _ => Forwarding::Snat,
+        }
+    }
+
+    /// As it is written.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, mode)| *mode == self).map_or("", |(name, _)| name)
+    }
+}
+
+/// How the node of a backend is told which frontend was asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dispatch {
+    /// By an IPv4 option or an IPv6 destination option.
+    #[default]
+    Options,
+}
+
+impl Choice for Dispatch {
+    const WANT: &'static str = "supported: use opt";
+    const NAMES: &'static [(&'static str, Self)] = &[("opt", Self::Options)];
 }
 
 /// Whether Services are translated in the driver.
@@ -194,6 +250,25 @@ impl Value for PortRange {
 }
 
 impl Config {
+    /// Rejects values that are valid on their own but not in combination.
+    fn refuse_misfits(&self, read: &mut Reader<'_>) {
+        if self.forwarding != Mode::Snat && !self.routes_natively() {
+            read.refuse("bpf-lb-mode", self.forwarding.name(), "possible in routing-mode: tunnel; it needs native");
+        }
+    }
+
+    /// Whether packets between nodes keep their own addresses, on which direct answers rely.
+    #[must_use]
+    pub fn routes_natively(&self) -> bool {
+        self.routing == RoutingMode::Native
+    }
+
+    /// Whether some Services' backends may answer clients directly.
+    #[must_use]
+    pub fn returns_directly(&self) -> bool {
+        self.exposes() && self.routes_natively() && (self.forwarding != Mode::Snat || self.forwarding_annotation)
+    }
+
     /// Whether Services are reached from outside of the cluster; otherwise kube-proxy does that.
     #[must_use]
     pub const fn exposes(&self) -> bool {
@@ -230,6 +305,39 @@ mod tests {
         let documented = Config::keys().iter().map(|key| (key.name.to_owned(), key.default.to_owned())).collect();
         assert_eq!(Config::parse(&documented), parse(&[]));
         assert_eq!(parse(&[]).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn direct_answers_are_for_tcp_alone_in_hybrid_mode_and_need_native_routing() {
+        let native = [("kube-proxy-replacement", "true"), ("routing-mode", "native")];
+        let config = |mode, annotation| {
+            let keys = [("bpf-lb-mode", mode), ("bpf-lb-mode-annotation", annotation), native[0], native[1]];
+            parse(&keys).unwrap()
+        };
+        for (mode, expected) in [
+            ("snat", [Forwarding::Snat; 3]),
+            ("dsr", [Forwarding::Dsr; 3]),
+            ("hybrid", [Forwarding::Dsr, Forwarding::Snat, Forwarding::Snat]),
+        ] {
+            let config = config(mode, "false");
+            let found = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].map(|protocol| config.forwarding.of(protocol));
+            assert_eq!((found, config.returns_directly()), (expected, mode != "snat"));
+            if mode != "snat" {
+                let refused = parse(&[("bpf-lb-mode", mode)]).unwrap_err();
+                assert_eq!(
+                    refused[0].to_string(),
+                    format!(
+                        "configuration key bpf-lb-mode: \"{mode}\" is not possible in routing-mode: tunnel; it needs native"
+                    )
+                );
+            }
+        }
+        assert!(config("snat", "true").returns_directly(), "a Service may ask for it");
+        assert!(!parse(&[("bpf-lb-mode-annotation", "true")]).unwrap().returns_directly());
+        for dispatch in ["geneve", "ipip"] {
+            let refused = parse(&[("bpf-lb-dsr-dispatch", dispatch)]).unwrap_err();
+            assert!(refused[0].to_string().ends_with("is not supported: use opt"), "{refused:?}");
+        }
     }
 
     #[test]

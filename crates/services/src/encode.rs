@@ -71,6 +71,11 @@ pub(crate) fn backend(row: &Backend) -> lb::Backend {
     }
 }
 
+/// Under which key its id is found.
+pub(crate) const fn backend_key(value: &lb::Backend) -> lb::BackendKey {
+    lb::BackendKey::new(value.addr, value.port, value.proto)
+}
+
 /// Key of a slot.
 pub(crate) const fn slot_key(service: u32, slot: u32) -> lb::SlotKey {
     lb::SlotKey { service, slot }

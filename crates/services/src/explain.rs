@@ -64,7 +64,10 @@ impl Explainer {
             format!("internal traffic policy: {}", service.internal_policy),
             format!("external traffic policy: {}", service.external_policy),
             format!("algorithm: {}", service.algorithm.unwrap_or(self.config.algorithm)),
-            format!("forwarding: {}", service.forwarding.unwrap_or(self.config.forwarding)),
+            format!(
+                "forwarding: {}",
+                service.forwarding.map_or_else(|| self.config.forwarding.name().to_owned(), |mode| mode.to_string())
+            ),
         ];
         settings.extend(service.affinity.map(|timeout| format!("session affinity: {} s", timeout.as_secs())));
         settings.extend(service.source_ranges.as_ref().map(|ranges| {

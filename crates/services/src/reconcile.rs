@@ -5,7 +5,7 @@
 //! the count:
 //!
 //! ```text
-//! growing:    backends, members, source ranges, lookup table, slots, frontend
+//! growing:    backends (and their ids by address, where answers are direct), members, source ranges, lookup table, slots, frontend
 //! shrinking:  lookup table, frontend, slots, source ranges, members, backends
 //! ```
 //!
@@ -28,7 +28,7 @@ use crate::encode;
 use crate::maglev::Maglev;
 use abi::{Addr, lb, maps};
 use datapath::{Due, Epochs, Kernel, Map, Trie};
-use model::{BackendState, Frontend, FrontendKey, L4Addr, Protocol, ServiceName};
+use model::{BackendState, Forwarding, Frontend, FrontendKey, L4Addr, Protocol, ServiceName};
 use ranges::Ranges;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -42,6 +42,7 @@ pub struct Maps {
     pub(crate) services: Map<maps::Services>,
     pub(crate) slots: Map<maps::Slots>,
     pub(crate) backends: Map<maps::Backends>,
+    pub(crate) ids: Map<maps::BackendIds>,
     pub(crate) ranges: Trie<maps::SourceRanges>,
     pub(crate) maglev: Map<maps::Maglev>,
 }
@@ -63,6 +64,7 @@ impl Maps {
             services: kernel.map()?,
             slots: kernel.map()?,
             backends: kernel.map()?,
+            ids: kernel.map()?,
             ranges: kernel.trie()?,
             maglev: kernel.map()?,
         })
@@ -156,7 +158,11 @@ impl Target {
         self.remember(row, wanted.count.max(held));
         self.remember_former(row, present);
         for backend in row.backends.iter() {
-            write(&self.maps.backends, &backend.id.0, &encode::backend(backend))?;
+            let value = encode::backend(backend);
+            write(&self.maps.backends, &backend.id.0, &value)?;
+            if row.forwarding == Forwarding::Dsr {
+                write(&self.maps.ids, &encode::backend_key(&value), &backend.id.0)?;
+            }
             if backend.state == BackendState::Quarantined {
                 self.gone.notify_one();
             }
@@ -337,12 +343,22 @@ impl Target {
         Ok(())
     }
 
+    /// Removes a backend, and what finds it by its address.
+    fn remove_backend(&mut self, backend: u32) -> datapath::Result<()> {
+        let Some(value) = self.maps.backends.get(&backend)? else { return Ok(()) };
+        self.due.peer(value.addr);
+        let key = encode::backend_key(&value);
+        if self.maps.ids.get(&key)? == Some(backend) {
+            self.maps.ids.remove(&key)?;
+        }
+        self.maps.backends.remove(&backend).map(drop)
+    }
+
     /// One use less of a backend; without any it goes.
     fn release(&mut self, frontend: FrontendKey, backend: u32) -> datapath::Result<()> {
         let others = self.uses.get(&backend).map_or(0, |uses| uses.saturating_sub(1));
         if others == 0 && self.pruned {
-            self.outdate(backend)?;
-            self.maps.backends.remove(&backend)?;
+            self.remove_backend(backend)?;
         }
         if self.installed.get_mut(&frontend).is_some_and(|known| known.backends.remove(&backend)) {
             match others {

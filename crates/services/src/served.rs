@@ -191,7 +191,7 @@ impl Resolver {
             affinity: service.affinity,
             source_ranges: service.source_ranges.clone().filter(|_| ranged),
             algorithm: service.algorithm.unwrap_or(config.algorithm),
-            forwarding: service.forwarding.unwrap_or(config.forwarding),
+            forwarding: service.forwarding.unwrap_or_else(|| config.forwarding.of(port.protocol)),
             health_check_node_port: service.health_check_node_port,
             ..Frontend::new(key, 0, service.name.clone(), if local { &lists.local } else { &lists.cluster }.clone())
         }

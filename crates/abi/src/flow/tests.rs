@@ -204,3 +204,26 @@ proptest! {
         prop_assert_eq!(tuple.reversed().reversed(), tuple);
     }
 }
+
+#[test]
+fn a_connection_whose_answers_are_not_seen_lives_by_what_its_opener_says() {
+    let told = |seen| Flow {
+        flags: flags::DIRECT | flags::NAT_DST,
+        forward: Half { tcp_seen: seen, ..Half::default() },
+        ..Flow::default()
+    };
+    for (seen, goes_on) in [
+        (tcp::SYN, false),
+        (tcp::SYN | tcp::ACK, true),
+        (tcp::SYN | tcp::ACK | tcp::FIN, false),
+        (tcp::SYN | tcp::ACK | tcp::RST, false),
+    ] {
+        let flow = told(seen);
+        assert_eq!(flow.goes_on(proto::TCP), goes_on, "{seen:#x}");
+        assert_eq!(flow.lifetime(proto::TCP) == State::Established.lifetime(proto::TCP), goes_on, "{seen:#x}");
+        assert!(!matches!(flow.state(proto::TCP), State::Established), "its place in a ring is not safe");
+    }
+    let here = Flow { flags: flags::DIRECT, ..told(tcp::SYN | tcp::ACK) };
+    assert!(!here.goes_on(proto::TCP) && here.is_returned() && here.is_rewritten() && !here.is_translated());
+    assert!(!told(tcp::ACK).is_returned() && !told(tcp::ACK).is_translated() && told(tcp::ACK).is_rewritten());
+}

@@ -20,6 +20,7 @@ fn all_on() -> ProgramConfig {
     ProgramConfig {
         direct_tunnel: 1,
         expose_services: 1,
+        direct_return: 1,
         reject_no_backend: 1,
         bind_protection: 1,
         sockets_of_host_only: 1,

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use abi::Addr;
 use abi::config::ProgramConfig;
-use abi::lb::{Backend, Service, ServiceKey, SlotKey, flags};
-use abi::maps::{Backends, Services, Slots};
+use abi::lb::{Backend, BackendKey, Service, ServiceKey, SlotKey, flags};
+use abi::maps::{BackendIds, Backends, Services, Slots};
 use datapath::Kernel;
 use datapath::bpf::Options;
 
@@ -60,6 +60,8 @@ impl Offer {
             let backend =
                 Backend { addr: (*ip).into(), port: port.to_be(), proto: self.key.proto, ..Backend::default() };
             world.put(world.datapath.map::<Backends>().unwrap(), &id, &backend);
+            let key = BackendKey::new(backend.addr, backend.port, backend.proto);
+            world.put(world.datapath.map::<BackendIds>().unwrap(), &key, &id);
             let slot = SlotKey { service: self.service.id, slot: u32::try_from(nth).unwrap() };
             world.put(world.datapath.map::<Slots>().unwrap(), &slot, &id);
         }

@@ -2,7 +2,7 @@
 //! Keys that more than one crate reads.
 
 use super::{Choice, Key};
-use crate::{Algorithm, Forwarding, RoutingMode};
+use crate::{Algorithm, RoutingMode};
 use ipnet::{Ipv4Net, Ipv6Net};
 
 /// `cluster-name`
@@ -92,6 +92,13 @@ pub const NATIVE_IPV6: Key<Option<Ipv6Net>> = Key::new(
     "IPv6 prefix in which the network routes addresses of pods; traffic to it is not masqueraded",
 )
 .optional("ipv6NativeRoutingCIDR");
+/// `routing-mode`
+pub const ROUTING_MODE: Key<RoutingMode> = Key::new(
+    "routing-mode",
+    "How pods of other nodes are reached: tunnel (VXLAN) or native (routed by the network, or by direct routes)",
+)
+.default("tunnel")
+.or_default("routingMode");
 
 /// Who decides on the nodes' pod CIDRs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -128,9 +135,4 @@ impl Choice for RoutingMode {
 impl Choice for Algorithm {
     const WANT: &'static str = "random or maglev";
     const NAMES: &'static [(&'static str, Self)] = &[("random", Self::Random), ("maglev", Self::Maglev)];
-}
-
-impl Choice for Forwarding {
-    const WANT: &'static str = "supported: use snat";
-    const NAMES: &'static [(&'static str, Self)] = &[("snat", Self::Snat)];
 }

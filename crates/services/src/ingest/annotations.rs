@@ -61,8 +61,7 @@ pub(super) fn read(
     let mut reader = Reader { annotations, problems };
     let algorithm = reader.choice(ALGORITHM, &[("random", Algorithm::Random), ("maglev", Algorithm::Maglev)]);
     let forwarding = reader.choice(FORWARDING, &[("snat", Forwarding::Snat), ("dsr", Forwarding::Dsr)]);
-    reader.unsupported(FORWARDING, forwarding == Some(Forwarding::Dsr));
-    let forwarding = forwarding.filter(|mode| *mode == Forwarding::Snat);
+    let forwarding = reader.possible(FORWARDING, forwarding, config);
     let kinds = [
         ("ClusterIP", ServiceKind::ClusterIp),
         ("NodePort", ServiceKind::NodePort),
@@ -103,6 +102,15 @@ impl Reader<'_> {
             self.problems.push(Problem::new(key, format!("needs the configuration key {switch}")));
         }
         read.filter(|_| on)
+    }
+
+    /// How backends on other nodes are reached, if the way to them bears it.
+    fn possible(&mut self, key: &str, read: Option<Forwarding>, config: &Config) -> Option<Forwarding> {
+        let impossible = read == Some(Forwarding::Dsr) && !config.routes_natively();
+        if impossible {
+            self.problems.push(Problem::new(key, "\"dsr\" needs the configuration key routing-mode to be native"));
+        }
+        read.filter(|_| !impossible)
     }
 
     fn unsupported(&mut self, key: &str, asked: bool) {

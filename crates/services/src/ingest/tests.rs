@@ -4,7 +4,7 @@
 
 use super::*;
 use k8s::k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
-use model::{Algorithm, Forwarding, Protocol, ServiceKind, TrafficPolicy};
+use model::{Algorithm, Forwarding, Protocol, RoutingMode, ServiceKind, TrafficPolicy};
 use serde_json::json;
 use std::time::Duration;
 
@@ -246,6 +246,9 @@ fn annotations_choose_what_is_otherwise_configured() {
     assert!(row.problems.is_empty(), "{:?}", row.problems);
     assert_eq!((row.algorithm, row.forwarding), (Some(Algorithm::Maglev), Some(Forwarding::Snat)));
     assert_eq!((row.only, row.source_ranges.unwrap().deny), (Some(ServiceKind::LoadBalancer), true));
+    let native = Config { routing: RoutingMode::Native, ..config.clone() };
+    let direct = annotated(&native, &[("forwarding-mode", "DSR")]);
+    assert_eq!((direct.forwarding, direct.problems), (Some(Forwarding::Dsr), vec![]));
     let labels = |key: &str, value: &str| [(key.to_owned(), value.to_owned())].into();
     assert!(row.nodes.contains(&labels("service.cilium.io/node", "edge")));
     assert!(!row.nodes.contains(&labels("service.cilium.io/node", "core")));
@@ -259,7 +262,8 @@ fn an_annotation_that_is_not_honoured_is_told_and_changes_nothing() {
     for (config, key, value, said) in [
         (&config, "lb-algorithm", "best", "\"best\" is none of random, maglev"),
         (&Config::default(), "lb-algorithm", "maglev", "needs the configuration key bpf-lb-algorithm-annotation"),
-        (&config, "forwarding-mode", "dsr", "is not supported yet"),
+        (&config, "forwarding-mode", "dsr", "\"dsr\" needs the configuration key routing-mode to be native"),
+        (&Config::default(), "forwarding-mode", "snat", "needs the configuration key bpf-lb-mode-annotation"),
         (&config, "type", "ExternalName", "\"ExternalName\" is none of ClusterIP, NodePort, LoadBalancer"),
         (&config, "src-ranges-policy", "no", "\"no\" is none of allow, deny"),
         (&config, "proxy-delegation", "delegate-if-local", "is not supported yet"),

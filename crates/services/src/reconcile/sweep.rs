@@ -49,10 +49,10 @@ impl Target {
         let kept: BTreeSet<u32> = used.into_values().flatten().collect();
         for id in self.maps.backends.keys()? {
             if !kept.contains(&id) && !self.uses.contains_key(&id) {
-                self.outdate(id)?;
-                self.maps.backends.remove(&id)?;
+                self.remove_backend(id)?;
             }
         }
+        self.sweep_ids()?;
         self.pruned = true;
         self.gone.notify_one();
         // What the last process had at frontends that have been updated since: only now is it known.
@@ -61,6 +61,16 @@ impl Target {
         let excessive = rows.values().copied().filter(has_excess).collect::<Vec<_>>();
         excessive.into_iter().try_for_each(|row| self.put(row))?;
         self.due.raise(&self.epochs)
+    }
+
+    /// Removes ids of backends that are not there, or elsewhere.
+    fn sweep_ids(&self) -> datapath::Result<()> {
+        for (key, id) in self.maps.ids.entries()? {
+            if self.maps.backends.get(&id)?.is_none_or(|backend| encode::backend_key(&backend) != key) {
+                self.maps.ids.remove(&key)?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes over what the maps hold of desired frontends that have not been updated yet, and forgets the others. `used` are backends by

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 mod admission;
+mod ids;
 
 fn addr(ip: &str, port: u16) -> L4Addr {
     L4Addr { ip: ip.parse().unwrap(), port, protocol: Protocol::Tcp }

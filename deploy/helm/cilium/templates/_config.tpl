@@ -73,6 +73,9 @@ default and is not refused as well. */}}
 {{- if and (not $native) (eq (index . "auto-direct-node-routes") "true") }}
 {{- include "cilium.refusal" (dict "key" "auto-direct-node-routes" "value" "true" "want" "possible in routing-mode: tunnel; it needs native") }}
 {{- end }}
+{{- if and (not $native) (ne (default "snat" (index . "bpf-lb-mode")) "snat") }}
+{{- include "cilium.refusal" (dict "key" "bpf-lb-mode" "value" (index . "bpf-lb-mode") "want" "possible in routing-mode: tunnel; it needs native") }}
+{{- end }}
 {{- $config := . }}
 {{- range $family, $on := dict "ipv4" $ipv4 "ipv6" $ipv6 }}
 {{- $masquerade := ne (index $config (printf "enable-%s-masquerade" $family)) "false" }}

@@ -7,6 +7,7 @@ data:
   bpf-lb-acceleration: {{ include "cilium.text" .Values.loadBalancer.acceleration | quote }}
   bpf-lb-algorithm: {{ include "cilium.text" .Values.loadBalancer.algorithm | quote }}
   bpf-lb-algorithm-annotation: {{ include "cilium.text" .Values.bpf.lbAlgorithmAnnotation | quote }}
+  bpf-lb-dsr-dispatch: {{ include "cilium.text" .Values.loadBalancer.dsrDispatch | quote }}
   bpf-lb-external-clusterip: {{ include "cilium.text" .Values.bpf.lbExternalClusterIP | quote }}
   bpf-lb-maglev-hash-seed: {{ default "JLfvgnHc2kaSUFaI" .Values.maglev.hashSeed | quote }}
   bpf-lb-maglev-table-size: {{ include "cilium.text" .Values.maglev.tableSize | quote }}

@@ -2,7 +2,7 @@
 //! Connections: the flow table, with one record each, shown from the side of whoever opened it.
 
 use super::{Output, flags, protocol, socket};
-use abi::flow::flags::{MASQUERADE, NAT_DST, NAT_SRC, REFUSED};
+use abi::flow::flags::{DIRECT, MASQUERADE, NAT_DST, NAT_SRC, REFUSED};
 use abi::flow::{Flow, FlowKey, Half, State, TICK_NS, action};
 use abi::maps::Flows;
 use anyhow::{Context, Result};
@@ -74,8 +74,8 @@ fn list<K: Kernel>(maps: &K, endpoint: Option<u16>, now: u32) -> Result<Vec<Conn
 }
 
 fn connection(key: &FlowKey, flow: &Flow, now: u32) -> Connection {
-    let names =
-        [(u32::from(NAT_SRC), "nat-src"), (u32::from(NAT_DST), "nat-dst"), (u32::from(MASQUERADE), "masquerade")];
+    let names = [(NAT_SRC, "nat-src"), (NAT_DST, "nat-dst"), (MASQUERADE, "masquerade"), (DIRECT, "direct")]
+        .map(|(flag, name)| (u32::from(flag), name));
     let opening = flow.opening(key);
     let heard = flow.forward.last_seen.max(flow.reply.last_seen);
     let idle = seconds(now.saturating_sub(heard));
