@@ -156,7 +156,7 @@ pub(super) fn seen(cluster: &Cluster) -> Result<()> {
         let responses = said.lines().map(serde_json::from_str::<Value>).collect::<Result<Vec<_>, _>>()?;
         let flows: Vec<_> = responses.iter().map(|response| &response["flow"]).collect();
         let seen = flows.iter().filter(|flow| flow["l7"]["http"]["url"] == url);
-        let (answers, requests): (Vec<_>, Vec<_>) = seen.partition(|flow| flow["is_reply"] == true);
+        let (answers, requests): (Vec<&&Value>, Vec<&&Value>) = seen.partition(|flow| flow["is_reply"] == true);
         let request = requests.first().context("no request")?;
         ensure!(request["destination"]["namespace"] == "gateway-demo", "{request}");
         ensure!(request["destination"]["pod_name"].as_str().is_some_and(|name| name.starts_with("shop")), "{request}");
