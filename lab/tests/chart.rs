@@ -298,3 +298,90 @@ fn without_a_cluster_there_is_no_address_of_the_api_server_to_find() {
     let said = refused(&["k8sServiceHost=auto"]);
     assert!(said.contains("cluster-info") && said.contains("set k8sServiceHost and k8sServicePort"), "{said}");
 }
+
+#[test]
+fn the_ui_asks_the_relay_as_that_wants_to_be_asked() {
+    let ui = ["hubble.relay.enabled=true", "hubble.ui.enabled=true"];
+    let text = rendered(&ui);
+    assert_eq!(text.matches("\nkind: Secret\n").count(), 3, "{text}");
+    for part in [
+        "  name: hubble-ui\n",
+        "          command: [hubble-ui]\n",
+        "{ name: FLOWS_API_ADDR, value: \"hubble-relay:80\" }",
+        "{ name: TLS_TO_RELAY_ENABLED, value: \"false\" }",
+        "hubble-ui.kube-system.svc.cluster.local\" }",
+        "{ name: http, containerPort: 8081, protocol: TCP }",
+        "      port: 80\n      targetPort: http\n",
+    ] {
+        assert!(text.contains(part), "{part} is missing in:\n{text}");
+    }
+    let text = rendered(&[&ui[..], &["hubble.relay.tls.server.enabled=true"]].concat());
+    for part in [
+        "{ name: FLOWS_API_ADDR, value: \"hubble-relay:443\" }",
+        "{ name: TLS_TO_RELAY_ENABLED, value: \"true\" }",
+        "{ name: TLS_RELAY_SERVER_NAME, value: ui.hubble-relay.cilium.io }",
+        "  name: hubble-ui-client-certs\n",
+        "{ key: ca.crt, path: hubble-relay-ca.crt }",
+    ] {
+        assert!(text.contains(part), "{part} is missing in:\n{text}");
+    }
+    let named = ["hubble.ui.ingress.enabled=true", "hubble.ui.ingress.hosts={flows.example.org}"];
+    let text = rendered(&[&ui[..], &named].concat());
+    assert!(
+        text.contains(".svc.cluster.local,flows.example.org\" }") && text.contains("host: \"flows.example.org\""),
+        "{text}"
+    );
+    assert!(!rendered(&[]).contains("hubble-ui"), "unless it is asked for");
+}
+
+#[test]
+fn a_ui_that_could_not_work_is_refused() {
+    assert!(refused(&["hubble.ui.enabled=true"]).contains("hubble.ui.enabled needs hubble.relay.enabled"));
+    let nameless = ["hubble.relay.enabled=true", "hubble.ui.enabled=true", "hubble.ui.ingress.enabled=true"];
+    assert!(refused(&nameless).contains("needs hubble.ui.ingress.hosts"));
+}
+
+#[test]
+fn metrics_of_flows_have_a_certificate_of_their_own_with_tls() {
+    let encrypted = ["hubble.metrics.enabled={flow}", "hubble.metrics.tls.enabled=true", "cluster.name=blue"];
+    let text = rendered(&encrypted);
+    for part in [
+        "  name: hubble-metrics-server-certs\n",
+        "  hubble-metrics-server-enable-tls: \"true\"\n",
+        "  hubble-metrics-server-tls-cert-file: /var/lib/cilium/tls/hubble-metrics/server.crt\n",
+        "{ name: hubble-metrics-tls, mountPath: /var/lib/cilium/tls/hubble-metrics, readOnly: true }",
+        "    prometheus.io/scheme: https\n",
+    ] {
+        assert!(text.contains(part), "{part} is missing in:\n{text}");
+    }
+    assert!(!text.contains("hubble-metrics-server-tls-client-ca-files"), "{text}");
+    let mutual = [&encrypted[..], &["hubble.metrics.tls.server.mtls.enabled=true"]].concat();
+    assert!(rendered(&mutual).contains("  hubble-metrics-server-tls-client-ca-files: /var/lib"));
+    let without = [&encrypted[..], &["hubble.tls.enabled=false"]].concat();
+    assert!(refused(&without).contains("hubble.metrics.tls.enabled needs hubble.tls.enabled"));
+    let own = [&without[..], &["hubble.metrics.tls.server.existingSecret=mine"]].concat();
+    assert!(rendered(&own).contains("name: mine\n"));
+    assert!(!rendered(&["hubble.metrics.tls.enabled=true"]).contains("hubble-metrics"), "without metrics");
+}
+
+#[test]
+fn dashboards_are_made_where_and_as_the_values_say() {
+    assert!(!rendered(&[]).contains("grafana_dashboard"));
+    let text = rendered(&[
+        "dashboards.enabled=true",
+        "dashboards.namespace=monitoring",
+        "operator.dashboards.enabled=true",
+        "hubble.metrics.dashboards.enabled=true",
+        "hubble.metrics.dashboards.label=mine",
+        "hubble.metrics.dashboards.labelValue=yes",
+    ]);
+    for part in [
+        "  name: cilium-dashboard\n  namespace: monitoring\n",
+        "    grafana_dashboard: \"1\"\n",
+        "  name: cilium-operator-dashboard\n  namespace: kube-system\n",
+        "    mine: \"yes\"\n",
+        "  hubble-dashboard.json: \"{",
+    ] {
+        assert!(text.contains(part), "{part} is missing in:\n{text}");
+    }
+}

@@ -104,10 +104,10 @@ const steps = [
         const broad = await page.evaluate(() => document.documentElement.scrollWidth);
         assert.ok(broad <= width, `${name}: ${broad} pixels in ${width}`);
         const fits = () => {
-          const { core } = document.getElementById('graph');
+          const { core, clientWidth, clientHeight } = document.getElementById('graph');
           const box = core.elements().renderedBoundingBox();
-          const upright = core.height() > core.width();
-          return box.x1 >= 0 && box.y1 >= 0 && box.x2 <= core.width() && box.y2 <= core.height() && (box.h > box.w) === upright;
+          const inside = box.x1 >= 0 && box.y1 >= 0 && box.x2 <= clientWidth && box.y2 <= clientHeight;
+          return inside && box.h > box.w === clientHeight > clientWidth;
         };
         await until(page, 'all services in sight', fits);
         await shot(page, `${name}-${scheme}`);

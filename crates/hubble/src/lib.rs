@@ -59,6 +59,12 @@ use tonic_health::pb::health_server;
 /// How often the wall clock is compared with the kernel's.
 const CLOCK: Duration = Duration::from_secs(10);
 
+/// A page with a sample of each metric of flows, for the reference.
+#[must_use]
+pub fn example_metrics() -> String {
+    metrics::example_page()
+}
+
 /// What this feature reads.
 #[derive(Clone, Debug)]
 pub struct Inputs {

@@ -122,6 +122,17 @@ fn of_all_flows(plugins: &Plugins) -> Counted {
     plugins.0.iter().map(|plugin| (plugin.clone(), Filters::default())).collect()
 }
 
+/// A page with a sample of each metric, without the labels that follow from options.
+pub(crate) fn example_page() -> String {
+    let metrics = Metrics::new(Counted::new(), MOST);
+    let none = Labels::new();
+    metrics.counters.values().for_each(|family| drop(family.get_or_create(&none)));
+    drop(metrics.durations.get_or_create(&none));
+    metrics.count_lost(&LostEvent::default());
+    drop(metrics.left_out.get_or_create(&vec![("metric", String::new())]));
+    metrics.render()
+}
+
 /// What is counted.
 struct Metrics {
     counted: Counted,

@@ -90,3 +90,66 @@ async fn proposal(State(sources): State<Sources>, Query(wanted): Query<Numbered>
         None => (StatusCode::NOT_FOUND, "this proposal is no longer kept\n").into_response(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+    use super::*;
+    use crate::config::Config;
+    use crate::scenes::VIEWERS;
+    use axum::body::Body;
+    use axum::http::Request;
+    use clap::Parser as _;
+    use futures::StreamExt as _;
+    use tower::ServiceExt as _;
+
+    fn served() -> Router {
+        let relay = Relay::new(&Config::parse_from(["hubble-ui", "--server=127.0.0.1:1"]));
+        router(Scenes::new(relay.clone()), relay, Vec::new())
+    }
+
+    async fn get(router: &Router, path: &str) -> Response {
+        let request = Request::builder().uri(path).header("host", "localhost").body(Body::empty()).unwrap();
+        router.clone().oneshot(request).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_viewer_is_told_at_once_what_there_is_and_one_too_many_why_not() {
+        let router = served();
+        let mut viewers = Vec::new();
+        for _ in 0..VIEWERS {
+            let answer = get(&router, "/api/events?namespace=shop&port=80").await;
+            assert_eq!(answer.status(), StatusCode::OK);
+            viewers.push(answer.into_body().into_data_stream());
+        }
+        let first = viewers.first_mut().unwrap().next().await.unwrap().unwrap();
+        let text = String::from_utf8(first.to_vec()).unwrap();
+        assert!(
+            text.starts_with("data: {") && text.contains("\"reset\":true") && text.contains("hubble-relay"),
+            "{text}"
+        );
+        assert_eq!(get(&router, "/api/events").await.status(), StatusCode::SERVICE_UNAVAILABLE);
+        viewers.pop();
+        assert_eq!(get(&router, "/api/events").await.status(), StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn what_makes_no_sense_is_refused() {
+        let router = served();
+        for (path, want) in [
+            ("/api/events?namespace=shop/web", 400),
+            ("/api/events?namespace=shop&port=http", 400),
+            ("/api/proposal?id=1", 404),
+            ("/api/proposal", 400),
+            ("/../Cargo.toml", 404),
+            ("/assets/nothing.js", 404),
+            ("/api/namespaces", 502),
+            ("/", 200),
+            ("/healthz", 200),
+        ] {
+            assert_eq!(get(&router, path).await.status().as_u16(), want, "{path}");
+        }
+        let long = format!("/api/events?namespace={}", "a".repeat(64));
+        assert_eq!(get(&router, &long).await.status().as_u16(), 400);
+    }
+}

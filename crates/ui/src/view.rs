@@ -86,3 +86,62 @@ impl Told {
         Self { generation: scene.generation, version: scene.version, row: scene.rows.next(), second }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+    use super::*;
+    use crate::config::Config;
+    use crate::relay::Relay;
+    use crate::scenes::Scenes;
+    use clap::Parser as _;
+    use hubble::proto::flow::{Endpoint, Flow, Verdict};
+    use hubble::proto::observer::GetFlowsResponse;
+    use hubble::proto::observer::get_flows_response::ResponseTypes;
+
+    fn view(filter: Filter) -> View {
+        let scenes = Scenes::new(Relay::new(&Config::parse_from(["hubble-ui", "--server=127.0.0.1:1"])));
+        View::new(scenes.look("shop").unwrap(), filter)
+    }
+
+    fn add(view: &View, count: usize, verdict: Verdict) {
+        let pod =
+            |name: &str| Endpoint { namespace: "shop".to_owned(), pod_name: name.to_owned(), ..Endpoint::default() };
+        let ends = (Some(pod("web")), Some(pod("db")));
+        let flow = Flow { verdict: verdict.into(), source: ends.0, destination: ends.1, ..Flow::default() };
+        for _ in 0..count {
+            let response_types = Some(ResponseTypes::Flow(flow.clone()));
+            view.seat.scene.lock().take(&GetFlowsResponse { response_types, ..GetFlowsResponse::default() }, 1_000_000);
+        }
+    }
+
+    fn counts(update: &Value) -> (bool, usize, usize, u64) {
+        let length = |field: &str| update[field].as_array().unwrap().len();
+        (update["reset"].as_bool().unwrap(), length("edges"), length("flows"), update["missed"].as_u64().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_viewer_is_told_what_has_changed_and_how_much_it_missed() {
+        let mut view = view(Filter::default());
+        add(&view, FIRST_ROWS + 500, Verdict::Forwarded);
+        assert_eq!(counts(&view.update(1_000_000)), (true, 1, FIRST_ROWS, 0), "the past is not missed");
+        assert_eq!(counts(&view.update(1_000_500)), (false, 0, 0, 0), "nothing has changed");
+        add(&view, 1, Verdict::Dropped);
+        add(&view, ROWS + 99, Verdict::Forwarded);
+        let update = view.update(1_001_000);
+        assert_eq!(counts(&update), (false, 1, ROWS, 100));
+        assert_eq!(update["flows"][0]["class"], "dropped", "told before others");
+        view.seat.scene.lock().sweep(i64::MAX / 2);
+        add(&view, 1, Verdict::Forwarded);
+        assert_eq!(counts(&view.update(1_001_500)), (true, 1, 1, 100), "the graph begins anew, the table goes on");
+    }
+
+    #[tokio::test]
+    async fn flows_that_a_filter_leaves_out_are_not_missed() {
+        let mut view = view(Filter { verdict: "dropped".to_owned(), ..Filter::default() });
+        view.update(1_000_000);
+        add(&view, ROWS * 3, Verdict::Forwarded);
+        add(&view, 2, Verdict::Dropped);
+        assert_eq!(counts(&view.update(1_000_500)), (false, 1, 2, 0));
+    }
+}

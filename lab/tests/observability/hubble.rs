@@ -15,8 +15,9 @@ use serde_json::Value;
 
 use crate::PATIENCE;
 
-pub(crate) const VALUES: [&str; 4] = [
+pub(crate) const VALUES: [&str; 5] = [
     "hubble.relay.enabled=true",
+    "hubble.ui.enabled=true",
     "hubble.metrics.enabled={flow,tcp,drop:sourceContext=pod}",
     "hubble.export.static.enabled=true",
     "hubble.export.static.fieldMask={time,verdict,source,destination,l4,node_name}",
@@ -26,7 +27,7 @@ pub(crate) const VALUES: [&str; 4] = [
 const FORWARDED: &str = "4245";
 
 /// A program of the test; it ends with it.
-struct Background(Child);
+pub(crate) struct Background(Child);
 
 impl Drop for Background {
     fn drop(&mut self) {
@@ -35,10 +36,16 @@ impl Drop for Background {
     }
 }
 
-/// `kubectl port-forward`, as the guide has it.
+/// The relay, at a port of this machine.
 fn forward(cluster: &Cluster) -> Result<Background> {
-    cluster.kubectl(&["rollout", "status", "--namespace=kube-system", "deployment/hubble-relay", "--timeout=60s"])?;
-    let words = ["port-forward", "--namespace=kube-system", "svc/hubble-relay", &format!("{FORWARDED}:80")];
+    forward_service(cluster, "hubble-relay", FORWARDED)
+}
+
+/// `kubectl port-forward`, as the guide has it.
+pub(crate) fn forward_service(cluster: &Cluster, name: &str, port: &str) -> Result<Background> {
+    let deployment = format!("deployment/{name}");
+    cluster.kubectl(&["rollout", "status", "--namespace=kube-system", &deployment, "--timeout=60s"])?;
+    let words = ["port-forward", "--namespace=kube-system", &format!("svc/{name}"), &format!("{port}:80")];
     let child = cluster.kubectl_command().args(words).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     Ok(Background(child))
 }

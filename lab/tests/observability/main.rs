@@ -4,6 +4,7 @@
 
 mod health;
 mod hubble;
+mod ui;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -22,6 +23,7 @@ const SUITE: Suite = Suite {
         ("flows_from_before_an_agent_was_killed_are_answered_by_the_next", hubble::remembered),
         ("metrics_of_the_agent_and_of_flows_are_scraped_on_every_node", hubble::metrics),
         ("an_exported_file_is_read_back_with_filters", hubble::exported),
+        ("the_ui_shows_in_a_browser_who_is_denied_why_and_what_would_help", ui::denied),
         ("a_node_whose_agent_is_down_is_named_and_the_others_answer", hubble::agent_down),
         ("health_endpoints_are_published_and_answer_pods_and_nodes_over_both_families", health::published),
         ("all_nodes_are_probed_and_reached", health::all_reached),

@@ -10,6 +10,7 @@ mod chart;
 mod cli;
 mod config;
 mod crds;
+mod dashboards;
 mod drop_reasons;
 mod maps;
 mod metrics;

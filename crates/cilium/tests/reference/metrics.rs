@@ -8,13 +8,25 @@ const TEXT: &str = "\
 What `/metrics` of the daemons serves (`prometheus-serve-addr`, `operator-prometheus-serve-addr`), in the OpenMetrics text format. A counter has the
 suffix `_total`; a histogram has `_bucket`, `_sum` and `_count`. A sample appears when there is something to count.";
 
+const FLOWS: &str = "\
+Metrics of flows, at `hubble-metrics-server`, as far as `hubble.metrics` asks for them. [Their labels](../guide/hubble.md#metrics) follow from its options.";
+
 pub(crate) fn page() -> Page {
     let mut page = Page::new("Metrics", TEXT);
     page.heading(2, "cilium-agent");
     table(&mut page, &agent::example_metrics().unwrap());
     page.heading(2, "cilium-operator");
     table(&mut page, &operator::example_metrics());
+    page.heading(2, "Hubble");
+    page.text(FLOWS);
+    table(&mut page, &hubble::example_metrics());
     page
+}
+
+/// The names of all metrics, without the suffixes of samples.
+pub(crate) fn names() -> BTreeSet<String> {
+    let pages = [agent::example_metrics().unwrap(), operator::example_metrics(), hubble::example_metrics()];
+    pages.iter().flat_map(|page| parse(page)).map(|metric| metric.name).collect()
 }
 
 /// One metric of a page.
