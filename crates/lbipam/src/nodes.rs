@@ -62,7 +62,7 @@ impl NodeService {
         let text = object.annotations().get(MATCH).map(String::as_str).unwrap_or_default();
         Some(Self {
             name: ServiceName::new(object.metadata.namespace.as_deref()?, object.metadata.name.as_deref()?),
-            reference: ObjectReference { resource_version: None, ..object.object_ref(&()) },
+            reference: object.object_ref(&()),
             version: object.resource_version().unwrap_or_default(),
             families: families(config, spec),
             local: spec.external_traffic_policy.as_deref() == Some("Local"),

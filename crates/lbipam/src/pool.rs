@@ -74,7 +74,7 @@ impl Pool {
         let status = object.status.as_ref();
         Some(Self {
             name: object.metadata.name.as_deref()?.into(),
-            reference: ObjectReference { resource_version: None, ..object.object_ref(&()) },
+            reference: object.object_ref(&()),
             version: object.resource_version().unwrap_or_default(),
             created: object.creation_timestamp().map_or(Timestamp::MAX, |time| time.0),
             generation: object.metadata.generation,

@@ -145,7 +145,7 @@ impl Service {
         };
         Some(Self {
             name,
-            reference: ObjectReference { resource_version: None, ..object.object_ref(&()) },
+            reference: object.object_ref(&()),
             version: object.resource_version().unwrap_or_default(),
             created: object.creation_timestamp().map_or(Timestamp::MAX, |time| time.0),
             generation: metadata.generation,

@@ -100,3 +100,49 @@ impl Outputs {
         Some(lines(&row, labels, |id| provenance.get(&id)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::{Label, PolicyKind};
+
+    #[test]
+    fn a_line_names_effect_peer_ports_and_rule() {
+        let rule = |namespace: &str| {
+            let (id, kind) = (ProvenanceId(1), PolicyKind::CiliumNetworkPolicy);
+            let (name, rule) = ("p".to_owned(), "ingress[0]".to_owned());
+            let namespace = namespace.to_owned();
+            Some(Arc::new(Provenance { id, kind, namespace, name, labels: vec![], rule, log: None, revision: 1 }))
+        };
+        let any = PolicyLine {
+            direction: Direction::Ingress,
+            deny: false,
+            peer: None,
+            labels: Labels::default(),
+            proto: None,
+            ports: None,
+            rule: None,
+        };
+        let peer = PolicyLine { peer: Some(IdentityId(300)), ..any.clone() };
+        let labels: Labels = [Label::k8s("app", "web")].into_iter().collect();
+        let tcp = PolicyLine { proto: Some(6), ..any.clone() };
+        for (line, text) in [
+            (any.clone(), "allow ingress any all"),
+            (PolicyLine { deny: true, direction: Direction::Egress, ..any.clone() }, "deny egress any all"),
+            (peer.clone(), "allow ingress 300 all"),
+            (PolicyLine { labels, ..peer }, "allow ingress k8s:app=web all"),
+            (tcp.clone(), "allow ingress any TCP"),
+            (PolicyLine { ports: Some((80, 80)), ..tcp.clone() }, "allow ingress any TCP/80"),
+            (PolicyLine { ports: Some((80, 95)), proto: Some(17), ..tcp.clone() }, "allow ingress any UDP/80-95"),
+            (PolicyLine { proto: Some(58), ..tcp.clone() }, "allow ingress any ICMPv6"),
+            (PolicyLine { proto: Some(2), ..tcp }, "allow ingress any protocol 2"),
+            (
+                PolicyLine { rule: rule("shop"), ..any.clone() },
+                "allow ingress any all by CiliumNetworkPolicy shop/p ingress[0]",
+            ),
+            (PolicyLine { rule: rule(""), ..any }, "allow ingress any all by CiliumNetworkPolicy p ingress[0]"),
+        ] {
+            assert_eq!(line.to_string(), text);
+        }
+    }
+}

@@ -188,7 +188,29 @@ mod tests {
         assert_eq!(row.named_ports.len(), 1);
         assert_eq!(ingest(json!({"networking": networking})).unwrap(), None);
         assert_eq!(ingest(json!({"identity": {"id": 0}, "networking": networking})).unwrap(), None);
+        let of = |networking| ingest(json!({"identity": {"id": 300}, "networking": networking})).unwrap();
+        assert_eq!((row.ipv4, row.ipv6), ("10.0.1.5".parse().ok(), "fd00::5".parse().ok()));
+        let one_family = of(json!({"node": "", "addressing": [{"ipv4": "", "ipv6": "fd00::5"}]})).unwrap();
+        assert_eq!((one_family.ipv4, one_family.ipv6, one_family.host), (None, row.ipv6, None));
+        assert_eq!(of(json!({"addressing": [{"ipv4": "10.0.1.5", "ipv6": ""}]})).unwrap().ipv4, row.ipv4);
+        assert_eq!(of(json!({"node": "192.168.77.11", "addressing": [{"ipv4": "", "ipv6": ""}]})), None);
         let bad = json!({"addressing": [{"ipv4": "10.0.1"}]});
         assert!(ingest(json!({"identity": {"id": 300}, "networking": bad})).unwrap_err().contains("a/b"));
+    }
+
+    #[test]
+    fn api_servers_are_what_stands_behind_the_service_kubernetes_of_the_namespace_default() {
+        let ingest = |namespace: &str, service: &str| {
+            let meta = json!({"namespace": namespace, "name": "s", "labels": {"kubernetes.io/service-name": service}});
+            let endpoints =
+                json!([{"addresses": ["192.168.77.12", "192.168.77.11"]}, {"addresses": ["192.168.77.12"]}]);
+            let object = json!({"metadata": meta, "addressType": "IPv4", "endpoints": endpoints});
+            ingest_api_servers(&serde_json::from_value(object).unwrap()).map(|row| row.addresses)
+        };
+        let both = ["192.168.77.11", "192.168.77.12"].map(|text| text.parse().unwrap());
+        assert_eq!(ingest("default", "kubernetes"), Some(both.to_vec()));
+        // Anybody may make such objects elsewhere: they lend nobody the API server's identity.
+        assert_eq!(ingest("default", "web"), None);
+        assert_eq!(ingest("shop", "kubernetes"), None);
     }
 }

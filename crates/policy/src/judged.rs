@@ -108,8 +108,7 @@ impl Judged {
         Some(Self {
             namespace: policy.namespace().unwrap_or_default(),
             name: policy.name_any(),
-            // Without the version, which changes when we write the status.
-            reference: ObjectReference { resource_version: None, ..policy.object_ref(&()) },
+            reference: policy.object_ref(&()),
             verdict: Verdict::of(policy.ingest()?),
             conditions: policy.status().and_then(|status| status.conditions.clone()).unwrap_or_default(),
         })
@@ -240,5 +239,18 @@ mod tests {
         assert_eq!(reference.kind.as_deref(), Some("CiliumNetworkPolicy"));
         assert_eq!((reference.namespace.as_deref(), reference.name.as_deref()), (Some("n"), Some("p")));
         assert_eq!((reference.uid.as_deref(), reference.resource_version), (Some("u"), None));
+    }
+
+    #[test]
+    fn a_clusterwide_policy_has_a_row_of_its_own_whose_condition_is_written_once() {
+        let ingest = |conditions: &[PolicyCondition]| {
+            let spec = json!({"endpointSelector": {}, "ingress": [{}]});
+            let object = json!({"metadata": {"name": "p"}, "spec": spec, "status": {"conditions": conditions}});
+            Judged::ingest(&serde_json::from_value::<CiliumClusterwideNetworkPolicy>(object).unwrap()).unwrap()
+        };
+        let written = ingest(&[]).corrected_conditions(time("2026-01-01T00:00:00Z")).unwrap();
+        assert_eq!(ingest(&written).corrected_conditions(time("2026-01-02T00:00:00Z")), None);
+        assert_eq!(ingest(&written).key(), (String::new(), "p".to_owned()));
+        assert_eq!(row(json!({}), Vec::new()).key(), ("n".to_owned(), "p".to_owned()));
     }
 }

@@ -202,6 +202,8 @@ mod tests {
         assert!(accepts(&including, "app") && accepts(&including, NAMESPACE) && !accepts(&including, "team"));
         assert!(!accepts(&including, "appendix"));
         assert!(accepts(&LabelFilter::with_patterns("!foo foo.bar").unwrap(), "foo.bar"));
+        let of_nothing = LabelFilter::with_patterns("!x* !team").unwrap();
+        assert!(accepts(&of_nothing, "app") && !accepts(&of_nothing, "xy") && !accepts(&of_nothing, "team"));
     }
 
     #[test]

@@ -207,16 +207,13 @@ impl Engine {
     /// Adds or updates a CIDR group.
     pub(crate) fn upsert_group(&mut self, group: CidrGroup) {
         let name = group.name.clone();
-        if self.groups.insert(name, group).is_some() {
-            self.revision += 1;
-        }
+        self.groups.insert(name, group);
         self.reload_groups();
     }
 
     /// Removes a CIDR group.
     pub(crate) fn remove_group(&mut self, name: &str) {
         if self.groups.remove(name).is_some() {
-            self.revision += 1;
             self.reload_groups();
         }
     }

@@ -243,6 +243,28 @@ mod tests {
         assert_eq!(cache.members(id).unwrap().iter().map(|i| i.0 - 16_777_217).collect::<Vec<_>>(), [0, 3]);
     }
 
+    /// A namespace and a cluster have many identities, one application in them has few.
+    #[test]
+    fn a_new_identity_is_compared_with_what_selects_its_application_and_not_its_whole_namespace() {
+        let equals = |key: &str| Requirement::equals(LabelSource::K8s, key, "x");
+        let (namespace, cluster) = (crate::labels::NAMESPACE, crate::labels::CLUSTER);
+        let missing = Requirement { operator: Operator::Missing, ..equals("zone") };
+        for (requirements, key) in [
+            (vec![equals(namespace), equals(cluster), equals("tier")], Some("tier")),
+            (vec![equals("app"), equals(namespace)], Some("app")),
+            (vec![equals(cluster), equals(namespace)], Some(cluster)),
+            (vec![equals(cluster), missing.clone()], Some(cluster)),
+            (vec![missing], None),
+        ] {
+            let mut cache = SelectorCache::default();
+            let id = cache.acquire(PeerSelector::Labels(Selector::all_of(requirements)));
+            for other in [namespace, cluster, "app", "tier", "zone"] {
+                let compared = cache.candidates(&pods(&[(other, "y")])).contains(&id);
+                assert_eq!(compared, key.is_none_or(|key| key == other), "{key:?} {other}");
+            }
+        }
+    }
+
     fn requirement() -> impl Strategy<Value = Requirement> {
         let value = || prop::sample::select(vec!["a", "b"]);
         let values = move || prop::collection::vec(value().prop_map(Arc::from), 1..3);

@@ -349,4 +349,30 @@ mod tests {
         );
         assert_eq!(errors[1].key, "cgroup-root");
     }
+
+    #[test]
+    fn seeds_and_ranges_are_what_they_must_be_or_refused() {
+        for (text, good) in [
+            ("JLfvgnHc2kaSUFaI", true),
+            ("JLfvgnHc2kaSUF+/", true),
+            ("JLfvgnHc2kaSUFa", false),
+            ("JLfvgnHc2kaSUFaIJ", false),
+            ("JLfvgnHc2kaSUF=I", false),
+            ("", false),
+        ] {
+            assert_eq!(HashSeed::parse(text), good.then(|| HashSeed(text.to_owned())), "{text}");
+        }
+        for (text, range) in [
+            ("30000-32767", Some((30000, 32767))),
+            ("30000,32767", Some((30000, 32767))),
+            ("30000-30000", Some((30000, 30000))),
+            ("1-2", Some((1, 2))),
+            ("0-2", None),
+            ("30001-30000", None),
+            ("30000", None),
+            ("30000-70000", None),
+        ] {
+            assert_eq!(PortRange::parse(text), range.map(|(first, last)| PortRange { first, last }), "{text}");
+        }
+    }
 }

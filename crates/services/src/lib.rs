@@ -187,3 +187,6 @@ fn attach_sockets(config: &Config, hooks: &dyn Hooks) -> datapath::Result<()> {
         }
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -146,4 +146,22 @@ pub(crate) mod tests {
         assert!(is_pod("10.0.1.255") && is_pod("fd00::ffff"));
         assert!(!is_pod("10.0.2.1") && !is_pod("fd00:0:0:1::") && !is_pod("192.168.0.11"));
     }
+
+    #[test]
+    fn only_the_service_kubernetes_has_endpoints_that_are_the_api_servers() {
+        let (_nodes, nodes) = statedb::table("nodes");
+        let (mut slices, slices_reader) = statedb::table("slices");
+        let owned = Owned::new(&nodes, &slices_reader);
+        let at = |ip: &str, port| L4Addr { ip: ip.parse().unwrap(), port, protocol: Protocol::Tcp };
+        slices.insert(api_server("198.51.100.1"));
+        for (namespace, name) in [("default", "web"), ("shop", "kubernetes")] {
+            let (slice, service) =
+                (SliceName { namespace: namespace.into(), name: name.into() }, ServiceName::new(namespace, name));
+            slices.insert(EndpointSlice { name: slice, service, ..api_server("198.51.100.2") });
+        }
+        slices.commit();
+        assert_eq!(owned.owner(&at("198.51.100.1", 6443)), Some("the API server"));
+        assert_eq!(owned.owner(&at("198.51.100.1", 80)), None);
+        assert_eq!(owned.owner(&at("198.51.100.2", 6443)), None);
+    }
 }

@@ -193,9 +193,9 @@ impl Judge {
 fn rank(field: Option<&str>) -> u8 {
     match field {
         Some("spec.clusterIPs") => 0,
-        Some("spec.ports.nodePort") => 1,
-        Some(INGRESS) => 2,
-        _ => 3,
+        Some(INGRESS) => 1,
+        // Among ports of nodes there is no other field.
+        _ => 2,
     }
 }
 
@@ -301,5 +301,67 @@ mod tests {
         services.commit();
         derived.caught_up().await;
         assert_eq!((told(), told_of("balanced")), (None, None));
+    }
+
+    /// What authors are told of Services.
+    async fn told(all: Vec<Service>) -> Vec<ServiceProblems> {
+        let (mut services, reader) = statedb::table("services");
+        let (mut nodes, nodes_reader) = statedb::table("nodes");
+        let (mut slices, slices_reader) = statedb::table("slices");
+        let tasks = Tasks::new(Default::default());
+        let derived = problems(&tasks, &Tables { services: reader, slices: slices_reader, nodes: nodes_reader });
+        all.into_iter().for_each(|row| services.insert(row));
+        services.mark_initialized();
+        nodes.mark_initialized();
+        slices.mark_initialized();
+        derived.caught_up().await;
+        derived.rows.snapshot().iter().map(|row| ServiceProblems::clone(row)).collect()
+    }
+
+    #[tokio::test]
+    async fn an_address_that_a_controller_gave_counts_more_than_one_that_an_author_wrote() {
+        let ip: IpAddr = "192.0.2.9".parse().unwrap();
+        let author = service("a-author", "10.96.0.1", &json!({"externalIPs": ["192.0.2.9"]}));
+        let given = Service { load_balancer_ips: vec![ip], ..service("given", "10.96.0.2", &json!({})) };
+        let rows = told(vec![author, given]).await;
+        let [row] = &*rows else { unreachable!("{rows:?}") };
+        assert_eq!(
+            (&*row.service.name, row.problems[0].reason.as_str()),
+            ("a-author", "192.0.2.9:80/TCP is that of the Service shop/given")
+        );
+        let about = row.warning().about;
+        let text = |field: &Option<String>| field.clone().unwrap();
+        assert_eq!(
+            (text(&about.api_version), text(&about.kind), text(&about.namespace)),
+            ("v1".to_owned(), "Service".to_owned(), "shop".to_owned())
+        );
+        let condition = row.corrected_condition("2026-01-01T00:00:00Z".parse().unwrap()).unwrap();
+        assert_eq!((&*condition.status, &*condition.type_), ("False", "cilium.io/ServiceHonoured"));
+        assert!(condition.message.contains("spec.externalIPs: 192.0.2.9:80/TCP"), "{}", condition.message);
+    }
+
+    #[test]
+    fn a_field_asks_for_an_address_at_the_ports_and_protocols_of_the_service_only() {
+        let ports = json!([{"port": 80, "nodePort": 30080}, {"port": 53, "protocol": "UDP"}]);
+        let row = service("web", "10.96.0.1", &json!({"externalIPs": ["192.0.2.9"], "ports": ports}));
+        for (claim, field) in [
+            ("0.0.0.0:30080/TCP", Some("spec.ports.nodePort")),
+            ("0.0.0.0:30080/UDP", None),
+            ("0.0.0.0:80/TCP", None),
+            ("10.96.0.1:80/TCP", Some("spec.clusterIPs")),
+            ("10.96.0.1:53/UDP", Some("spec.clusterIPs")),
+            ("10.96.0.1:53/TCP", None),
+            ("10.96.0.1:81/TCP", None),
+            ("192.0.2.9:80/TCP", Some(EXTERNAL_IPS)),
+            ("192.0.2.8:80/TCP", None),
+        ] {
+            let claims = claims(&row);
+            let (addr, protocol) = claim.split_once('/').unwrap();
+            let addr: std::net::SocketAddr = addr.parse().unwrap();
+            let protocol = if protocol == "UDP" { model::Protocol::Udp } else { model::Protocol::Tcp };
+            let claim = L4Addr { ip: addr.ip(), port: addr.port(), protocol };
+            assert_eq!(field_of(&row, &claim), field, "{claim}");
+            assert_eq!(claims.get(&claim).copied(), field, "{claim}");
+        }
     }
 }

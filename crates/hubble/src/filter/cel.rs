@@ -334,4 +334,60 @@ mod tests {
         let text = "_flow.verdict == Verdict.VERDICT_UNKNOWN || _flow.source.labels[3] == 'k8s:app=web'";
         assert!(!fits(text, &flow()));
     }
+
+    #[test]
+    fn length_operators_and_depth_are_counted_so_that_none_can_hide() {
+        for (text, counted) in [
+            ("", (0, 0, 0)),
+            ("true", (1, 0, 0)),
+            ("a_b == 1", (4, 1, 0)),
+            ("_flow.source.labels[3]", (8, 0, 1)),
+            ("a  in [1, 22]", (7, 1, 1)),
+            ("inner.in_x", (3, 0, 0)),
+            ("a && !b", (5, 2, 1)),
+            ("((a))", (5, 0, 2)),
+            ("(a)+(b)", (7, 1, 1)),
+            ("{1:[2]}", (7, 1, 2)),
+            ("-(-1)", (5, 2, 3)),
+            (")))((", (5, 0, 2)),
+            ("a?b:c?d:e", (9, 4, 2)),
+            ("x<=1||y>=2", (10, 3, 0)),
+        ] {
+            assert_eq!((length(text), operators(text), depth(text)), counted, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_expression_may_be_as_large_as_the_limits_say() {
+        let refusal = |text: &str| Expression::compile(text).map(drop).unwrap_err().to_string();
+        let or = |times| format!("true{}", "||true".repeat(times));
+        assert!(Expression::compile(&or(MOST_OPERATORS)).is_ok());
+        assert!(refusal(&or(MOST_OPERATORS + 1)).contains("made of 32 operators at most"));
+        let brackets = |times| format!("{}true{}", "(".repeat(times), ")".repeat(times));
+        assert!(Expression::compile(&brackets(DEEPEST)).is_ok());
+        for more in [1, 2] {
+            assert!(refusal(&brackets(DEEPEST + more)).contains("nested 16 levels deep at most"));
+        }
+        // Sixty elements with their commas, and eight signs and words around them.
+        let list = |times: usize| format!("1 in [{}1,1]", "1,".repeat(times));
+        assert_eq!(length(&list(60)), LONGEST - 1);
+        assert!(Expression::compile(&list(60)).is_ok());
+        let longest = format!("!({})", list(59));
+        assert_eq!(length(&longest), LONGEST);
+        assert!(Expression::compile(&longest).is_ok());
+        assert!(refusal(&format!("!{longest}")).contains("128 words and signs long at most"));
+    }
+
+    #[test]
+    fn a_loop_within_a_loop_is_found_wherever_it_is() {
+        let labels = "_flow.source.labels";
+        let inner = format!("{labels}.exists(b, b == a)");
+        for outer in
+            [format!("[{inner}]"), format!("{{1: {inner}}}"), format!("{{{inner}: 1}}"), format!("({inner} ? 1 : 2)")]
+        {
+            let text = format!("{labels}.all(a, {outer} == {outer})");
+            let error = Expression::compile(&text).map(drop).unwrap_err().to_string();
+            assert!(error.contains("without a loop within a loop"), "{text}: {error}");
+        }
+    }
 }

@@ -48,3 +48,31 @@ fn patterns(filter: &FlowFilter) -> usize {
     let expressions = filter.experimental.as_ref().map_or(0, |e| e.cel_expression.len());
     texts.iter().map(|texts| texts.len()).sum::<usize>() + expressions
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::proto::flow::flow_filter::Experimental;
+
+    #[test]
+    fn patterns_and_expressions_of_all_filters_together_have_a_limit() {
+        let paths = |count| FlowFilter { http_path: vec!["a".to_owned(); count], ..FlowFilter::default() };
+        let expressions = |count| {
+            let experimental = Some(Experimental { cel_expression: vec!["true".to_owned(); count] });
+            FlowFilter { experimental, dns_query: vec!["b".to_owned()], ..FlowFilter::default() }
+        };
+        assert_eq!(check_limits(&[paths(90), FlowFilter::default()], &[expressions(9)]), Ok(()));
+        let excess = check_limits(&[paths(90)], &[expressions(10)]).unwrap_err();
+        assert_eq!(excess.to_string(), "filters: 101 patterns and expressions are more than 100");
+    }
+
+    #[test]
+    fn all_filters_together_may_have_so_many_bytes() {
+        // The field's number and its length take four.
+        let filter = |bytes: usize| FlowFilter { source_pod: vec!["x".repeat(bytes - 4)], ..FlowFilter::default() };
+        assert_eq!(check_limits(&[filter(BYTES / 2)], &[filter(BYTES / 2)]), Ok(()));
+        let excess = check_limits(&[filter(BYTES / 2)], &[filter(BYTES / 2 + 1)]).unwrap_err();
+        assert_eq!(excess.to_string(), "filters: 65537 bytes are more than 65536");
+    }
+}

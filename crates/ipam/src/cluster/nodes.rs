@@ -50,7 +50,7 @@ pub fn ingest_node(node: &CiliumNode) -> Option<NodeRow> {
     let error = status.and_then(|ipam| ipam.operator_status.as_ref()).and_then(|status| status.error.clone());
     Some(NodeRow {
         name: node.name_any(),
-        reference: ObjectReference { resource_version: None, ..node.object_ref(&()) },
+        reference: node.object_ref(&()),
         created: node.creation_timestamp().map(|time| time.0.to_string()).unwrap_or_default(),
         version: node.resource_version().unwrap_or_default(),
         pod_cidrs,

@@ -308,3 +308,34 @@ fn conflict(pool: &Pool, others: &BTreeMap<IpAddr, (Block, PoolName)>) -> Option
         overlap.then(|| format!("{block} overlaps {other} of CiliumLoadBalancerIPPool {name}"))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_address_that_nobody_remembers_is_given_out_like_any_other() {
+        let spec = json!({"blocks": [{"cidr": "10.0.0.0/29"}], "allowFirstLastIPs": "No"});
+        let object = serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).unwrap();
+        let mut pools = Pools::default();
+        pools.set(Pool::ingest(&object).unwrap());
+        pools.settle_conflicts();
+        pools.rebuild("p", &Former::default(), &Occupancy::default(), &Cluster::new());
+        let ip = |n: u8| IpAddr::from([10, 0, 0, n]);
+        let seen = |pools: &Pools| {
+            let state = pools.get("p").unwrap();
+            (state.next(Family::V4), state.counts())
+        };
+        (1..=2).for_each(|n| pools.take(ip(n), None));
+        pools.give_back(ip(1), Some(7));
+        let counts = Counts { used: 1, available: 5 };
+        assert_eq!(seen(&pools), (Some(ip(3)), counts), "it is held back");
+        pools.refresh(ip(1));
+        assert_eq!(seen(&pools), (Some(ip(1)), counts));
+        // The first one of the block is nobody's.
+        pools.refresh(ip(0));
+        assert_eq!(seen(&pools), (Some(ip(1)), counts));
+    }
+}

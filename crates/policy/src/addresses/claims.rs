@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A source of claims.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Claimant {
-    /// A prefix exempt from masquerading, whatever its identity.
+    /// A prefix exempt from masquerading; if a policy names it as well, both claim the same.
     Native(IpNet),
     /// A prefix with an identity.
     Prefix(IpNet),
@@ -28,17 +28,16 @@ pub(super) enum Claimant {
 struct Claim {
     claimant: Claimant,
     entry: IpEntry,
-    age: u64,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
-    /// Nearly every prefix has one claim, so lists rather than maps: with one entry, a map takes room for eleven.
+    /// The latest claim last. Nearly every prefix has one, so lists rather than maps: with one entry, a map takes room
+    /// for eleven.
     by_prefix: BTreeMap<IpNet, Vec<Claim>>,
     by_claimant: BTreeMap<Claimant, Box<[IpNet]>>,
     changed: BTreeSet<IpNet>,
-    clock: u64,
 }
 
 impl Claims {
@@ -50,7 +49,6 @@ impl Claims {
                 self.withdraw(&claimant, gone);
             }
         }
-        self.clock += 1;
         for entry in entries {
             let claims = self.by_prefix.entry(entry.prefix).or_default();
             let present = claims.iter().position(|claim| claim.claimant == claimant);
@@ -59,9 +57,9 @@ impl Claims {
             }
             warn_of_rivals(&claimant, claims, entry.prefix);
             self.changed.insert(entry.prefix);
-            present.into_iter().for_each(|index| drop(claims.swap_remove(index)));
+            present.into_iter().for_each(|index| drop(claims.remove(index)));
             claims.reserve_exact(1);
-            claims.push(Claim { claimant: claimant.clone(), entry, age: self.clock });
+            claims.push(Claim { claimant: claimant.clone(), entry });
         }
         if !new.is_empty() {
             self.by_claimant.insert(claimant, new.into_iter().collect());
@@ -89,11 +87,8 @@ impl Claims {
     }
 
     fn winner(&self, prefix: &IpNet) -> Option<IpEntry> {
-        let rank = |claim: &&Claim| {
-            let native = matches!(claim.claimant, Claimant::Native(_));
-            (claim.entry.source, !native, claim.age)
-        };
-        self.by_prefix.get(prefix)?.iter().max_by_key(rank).map(|claim| claim.entry.clone())
+        // Of several that count most, it is the last one.
+        self.by_prefix.get(prefix)?.iter().max_by_key(|claim| claim.entry.source).map(|claim| claim.entry.clone())
     }
 }
 

@@ -249,6 +249,8 @@ fn a_native_prefix_does_not_hide_the_identity_of_a_wider_one() {
     addresses.set_prefixes([]);
     assert!(text(&addresses).contains(&"10.244.0.0/16 9 native".to_owned()));
     assert!(!text(&addresses).iter().any(|line| line.starts_with("10.0.0.0/8")));
+    addresses.set_prefixes([(net("10.244.0.0/16"), IdentityId(16_777_218))]);
+    assert!(text(&addresses).contains(&"10.244.0.0/16 16777218 native".to_owned()));
 }
 
 #[test]
@@ -271,6 +273,11 @@ fn of_two_pods_with_one_address_the_latest_counts() {
     addresses.upsert_pod(pod("a", "10.0.2.5", 301, "192.168.77.12"));
     addresses.upsert_pod(pod("z", "10.0.2.5", 300, "192.168.77.12"));
     assert!(text(&addresses).contains(&"10.0.2.5/32 301 via 192.168.77.12".to_owned()));
+    addresses.upsert_pod(pod("m", "10.0.2.5", 302, "192.168.77.12"));
+    addresses.upsert_pod(pod("z", "10.0.2.5", 303, "192.168.77.12"));
+    assert!(text(&addresses).contains(&"10.0.2.5/32 303 via 192.168.77.12".to_owned()));
+    addresses.remove_pod(&here(PodName::new("shop", "z")));
+    assert!(text(&addresses).contains(&"10.0.2.5/32 302 via 192.168.77.12".to_owned()));
 }
 
 #[test]

@@ -62,7 +62,10 @@ impl IdentityStore for ApiStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::http::{Method, Request};
+    use k8s::kube::client::Body;
     use model::{IdentityId, Label};
+    use serde_json::json;
 
     #[test]
     fn the_object_is_named_by_number_and_reads_back() {
@@ -74,5 +77,44 @@ mod tests {
         assert_eq!(object.metadata.labels.clone().unwrap()["io.kubernetes.pod.namespace"], "shop");
         assert_eq!(object.metadata.labels.as_ref().unwrap().len(), 1, "other labels may be too long for an object");
         assert_eq!(crate::ingest_identity(&object).unwrap(), Some(identity));
+    }
+
+    /// What comes of a creation to which the API server answers with `code`, when `there` has the number afterwards.
+    async fn create(code: u16, there: Option<&Labels>) -> Result<Created, StoreError> {
+        let labels = |app: &str| [Label::k8s("app", app)].into_iter().collect::<Labels>();
+        let identity = Identity { id: IdentityId(4711), labels: labels("web") };
+        let reason = |code| if code == 404 { "NotFound" } else { "" };
+        let status = move |code: u16| json!({"kind": "Status", "apiVersion": "v1", "code": code, "message": "no", "reason": reason(code)});
+        let made = serde_json::to_value(object(&identity)).unwrap();
+        let there = there.map(|labels| {
+            serde_json::to_value(object(&Identity { labels: labels.clone(), ..identity.clone() })).unwrap()
+        });
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let (code, answer) = match (request.method(), &there) {
+                (&Method::POST, _) if code == 201 => (code, made.clone()),
+                (&Method::POST, _) => (code, status(code)),
+                (_, Some(object)) => (200, object.clone()),
+                (_, None) => (404, status(404)),
+            };
+            let body = Body::from(answer.to_string().into_bytes());
+            let response = axum::http::Response::builder().status(code).body(body).unwrap();
+            async { Ok::<_, std::convert::Infallible>(response) }
+        });
+        let client = kube::Client::new(service, "default");
+        ApiStore::new(Api::all(client)).create(&identity).await
+    }
+
+    #[tokio::test]
+    async fn a_number_that_is_there_already_is_ours_only_with_our_labels() {
+        let (ours, others) = ("web", "db");
+        let labels = |app: &str| [Label::k8s("app", app)].into_iter().collect::<Labels>();
+        assert_eq!(create(201, None).await.unwrap(), Created::Done);
+        assert_eq!(create(409, Some(&labels(ours))).await.unwrap(), Created::Done);
+        assert_eq!(create(409, Some(&labels(others))).await.unwrap(), Created::Taken);
+        assert_eq!(create(409, None).await.unwrap(), Created::Taken);
+        let away = create(500, Some(&labels(ours))).await.unwrap_err();
+        assert_eq!((away.id, away.permanent), (IdentityId(4711), false));
+        assert!(!create(403, Some(&labels(ours))).await.unwrap_err().permanent, "it may be permitted later");
+        assert!(create(422, Some(&labels(ours))).await.unwrap_err().permanent);
     }
 }

@@ -94,6 +94,15 @@ async fn an_update_that_is_in_the_kernel_already_makes_no_write() {
     assert!(f.target.update(&row(1, &[(302, false)])).await.is_err());
 }
 
+#[tokio::test]
+async fn what_is_denied_is_in_the_kernel_before_what_is_allowed() {
+    let mut f = fixture();
+    f.target.policies = fake::Kernel::new().with_capacity("cilium_policy", 1).trie().unwrap();
+    assert!(f.target.update(&row(1, &[(300, false), (301, true), (302, false)])).await.is_err());
+    let there = f.target.policies.entries().unwrap();
+    assert_eq!(there.iter().map(|(key, entry)| (key.data.identity, entry.deny)).collect::<Vec<_>>(), [(301, 1)]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 

@@ -188,6 +188,7 @@ mod tests {
         cidrs.release(&net("fd00::/8"));
         assert!(cidrs.has_retired() && cidrs.iter().next().is_none());
         assert_eq!(cidrs.acquire(net("fd00::/8")), Some(id));
+        assert!(!cidrs.has_retired());
         cidrs.release(&net("fd00::/8"));
         assert_eq!(cidrs.collect(), [id]);
         assert_ne!(cidrs.acquire(net("fd00::/8")).unwrap(), id);

@@ -70,7 +70,7 @@ impl EntryKey {
     #[must_use]
     pub fn range(direction: Direction, peer: IdentityId) -> std::ops::RangeInclusive<Self> {
         let first = Self { direction, peer, prefix_len: 0, proto: 0, port: 0 };
-        first..=Self { prefix_len: u8::MAX, proto: u8::MAX, port: u16::MAX, ..first }
+        first..=Self { prefix_len: u8::MAX, ..first }
     }
 }
 
@@ -167,7 +167,7 @@ fn prefixes_for(statement: &Statement, peer: IdentityId, world: &World<'_>) -> V
             }
             L4::Named { proto, name } => {
                 let numbers = match statement.direction {
-                    Direction::Ingress if about_any == (peer == ANY) => (world.own_ports)(*proto, name),
+                    Direction::Ingress => (world.own_ports)(*proto, name),
                     Direction::Egress if peer != ANY => (world.peer_ports)(peer, *proto, name),
                     _ => Vec::new(),
                 };

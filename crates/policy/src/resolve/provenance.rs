@@ -65,3 +65,32 @@ fn hash(policy: &PolicyName, origin: &str) -> u32 {
     let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, step);
     u32::try_from((hash >> 32) ^ (hash & u64::from(u32::MAX))).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::PolicyKind;
+
+    fn policy(name: &str) -> Policy {
+        let kind = PolicyKind::CiliumNetworkPolicy;
+        let name = PolicyName { kind, namespace: "shop".into(), name: name.into() };
+        Policy { name, labels: vec![], rules: vec![], problems: vec![], valid: true }
+    }
+
+    #[test]
+    fn two_rules_never_share_an_id_and_none_has_that_of_built_in_entries() {
+        let mut all = Provenances::default();
+        let first = all.acquire(&policy("p"), "ingress[0]", None, 1);
+        assert_eq!(all.acquire(&policy("p"), "ingress[0]", None, 2), first);
+        assert_eq!(all.free(first.0), ProvenanceId(first.0.wrapping_add(1)));
+        assert_eq!(all.free(0), ProvenanceId(1));
+    }
+
+    /// The kernel's entries name rules by these ids, also those that an earlier build has written.
+    #[test]
+    fn the_id_of_a_rule_is_the_same_in_every_build() {
+        let mut all = Provenances::default();
+        let ids = ["ingress[0]", "egress[1]"].map(|rule| all.acquire(&policy("p"), rule, None, 1).0);
+        assert_eq!(ids, [0xf7a6_a3d4, 0xd69d_f3ad]);
+    }
+}

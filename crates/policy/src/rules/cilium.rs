@@ -155,3 +155,6 @@ fn raw(selector: &LabelSelector) -> RawSelector {
     let expressions = expressions.map(|e| (e.key.clone(), e.operator.clone(), e.values.clone().unwrap_or_default()));
     RawSelector { labels, expressions: expressions.collect() }
 }
+
+#[cfg(test)]
+mod tests;

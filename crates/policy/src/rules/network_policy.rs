@@ -159,3 +159,35 @@ fn raw(selector: Option<&LabelSelector>) -> RawSelector {
     let expressions = expressions.map(|e| (e.key.clone(), e.operator.clone(), e.values.clone().unwrap_or_default()));
     RawSelector { labels, expressions: expressions.collect() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_peer_that_is_not_understood_allows_nothing_and_is_named() {
+        let block = json!({"cidr": "10.0.0.0/8"});
+        let peers = json!([
+            {"ipBlock": block, "podSelector": {}},
+            {"ipBlock": block, "namespaceSelector": {}},
+            {},
+            {"ipBlock": {"cidr": "ten"}},
+            {"ipBlock": block},
+        ]);
+        let ports = json!([{"port": 70000}, {"port": 80}]);
+        let spec = json!({"podSelector": {}, "ingress": [{"from": peers, "ports": ports}, {"from": [{}]}]});
+        let object = json!({"metadata": {"namespace": "shop", "name": "p"}, "spec": spec});
+        let policy = ingest_network_policy(&Context::default(), &serde_json::from_value(object).unwrap()).unwrap();
+        let fields: Vec<_> = policy.problems.iter().map(|problem| problem.field.as_str()).collect();
+        let peers = (0..4).map(|index| format!("spec.ingress[0].peers[{index}]"));
+        let rest = ["spec.ingress[0].ports[0]", "spec.ingress[1].peers[0]"].map(str::to_owned);
+        assert_eq!(fields, peers.chain(rest).collect::<Vec<_>>());
+        assert!(policy.problems.iter().all(|problem| problem.reason.ends_with("; it allows nothing")));
+        let rule = policy.rules.first().unwrap();
+        assert!(policy.valid && rule.deny_ingress && rule.statements.len() == 1);
+        let statement = rule.statements.first().unwrap();
+        assert!(matches!(&statement.peers, Peers::Some(peers) if peers.iter().count() == 1), "{statement:?}");
+        assert!(statement.ports.as_ref().is_some_and(|ports| ports.iter().count() == 1), "{statement:?}");
+    }
+}

@@ -177,6 +177,10 @@ mod tests {
     #[test]
     fn a_port_without_protocol_is_meant_for_tcp_and_udp() {
         assert_eq!(parse("53", None, None).unwrap().len(), 2);
+        let with_sctp = Context { cluster: "default".into(), default_local_cluster: true, sctp: true };
+        let port = RawPort { port: Some("53".into()), end: None, protocol: Some("ANY".into()) };
+        let all = [6, 17, 132].map(|proto| L4::Range { proto, first: 53, last: 53 });
+        assert_eq!(port.parse(&with_sctp).unwrap(), all);
         assert_eq!(parse("0", None, Some("TCP")).unwrap(), [L4::all(6)]);
         let range = L4::Range { proto: 17, first: 8000, last: 8010 };
         assert_eq!(parse("8000", Some(8010), Some("UDP")).unwrap(), [range]);
@@ -189,6 +193,9 @@ mod tests {
             assert!(parse(port, end, None).is_err(), "{port} {end:?}");
         }
         assert!(parse("0", None, Some("VRRP")).is_err());
+        let (longest, too_long) = ("a-port-of-15-by", ["a-port-of-16-byt", "a-port-of-17-byte"]);
+        assert!(parse(longest, None, Some("TCP")).is_ok());
+        too_long.iter().for_each(|name| assert!(parse(name, None, Some("TCP")).is_err(), "{name}"));
     }
 
     #[test]

@@ -163,3 +163,39 @@ fn has_uid(pod: &Pod, uid: &str) -> bool {
     let comparable = uid.contains('-') && !pod.uid.is_empty() && !pod.is_mirror();
     !comparable || pod.uid == uid
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::PodName;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn an_endpoint_is_a_pods_only_if_both_have_one_uid_or_theirs_cannot_be_compared() {
+        let pod = |uid: &str, annotations: &[&str]| Pod {
+            name: PodName::new("shop", "web"),
+            uid: uid.to_owned(),
+            labels: BTreeMap::new(),
+            annotations: annotations.iter().map(|key| ((*key).to_owned(), "x".to_owned())).collect(),
+            service_account: String::new(),
+            host_network: false,
+            ips: vec![],
+            workload: None,
+            named_ports: vec![],
+            host_ports: vec![],
+            ready: true,
+            ended: false,
+        };
+        for (of_endpoint, of_pod, annotations, same) in [
+            ("8a-1", "8a-1", &[][..], true),
+            ("8a-1", "8a-2", &[], false),
+            // Not told by the runtime, not known of the API, or of the kubelet's own.
+            ("", "8a-1", &[], true),
+            ("8a1", "8a-1", &[], true),
+            ("8a-1", "", &[], true),
+            ("8a-1", "8a-2", &["kubernetes.io/config.mirror"], true),
+        ] {
+            assert_eq!(has_uid(&pod(of_pod, annotations), of_endpoint), same, "{of_endpoint} {of_pod} {annotations:?}");
+        }
+    }
+}

@@ -9,16 +9,16 @@ use policy::{Config, Policy};
 use serde_json::{Value, json};
 use statedb::Row as _;
 
-fn config() -> Config {
+pub fn config() -> Config {
     Config { ipv6: true, ..Config::default() }
 }
 
-fn cilium_policy(name: &str, spec: Value) -> Policy {
+pub fn cilium_policy(name: &str, spec: Value) -> Policy {
     let object = json!({"metadata": {"namespace": "shop", "name": name}, "spec": spec});
     policy::ingest_cilium_policy(&config().context(), &serde_json::from_value(object).unwrap()).unwrap()
 }
 
-fn two_pods() -> Tables {
+pub fn two_pods() -> Tables {
     let mut tables = Tables::default();
     tables.add_pod(1, "shop/web", &[("app", "web")], vec![]);
     tables.add_pod(2, "shop/client", &[("app", "client")], vec![]);
@@ -27,12 +27,12 @@ fn two_pods() -> Tables {
     tables
 }
 
-fn from_client(port: &str) -> Value {
+pub fn from_client(port: &str) -> Value {
     json!({"endpointSelector": {"matchLabels": {"app": "web"}}, "ingress": [{
         "fromEndpoints": [{"matchLabels": {"app": "client"}}], "toPorts": [{"ports": [{"port": port, "protocol": "TCP"}]}]}]})
 }
 
-const OPEN: [&str; 2] = ["allow egress any all", "allow ingress any all"];
+pub const OPEN: [&str; 2] = ["allow egress any all", "allow ingress any all"];
 const CLIENT_80: [&str; 3] = [
     "allow egress any all",
     "allow ingress app=client,ns=shop TCP/80 by CiliumNetworkPolicy shop/web ingress[0]",
@@ -40,7 +40,7 @@ const CLIENT_80: [&str; 3] = [
 ];
 
 /// What the `endpoint` feature does when it sees the rows.
-fn attach(kernel: &fake::Kernel, agent: &Agent) {
+pub fn attach(kernel: &fake::Kernel, agent: &Agent) {
     let map = kernel.map::<Endpoints>().unwrap();
     for row in agent.outputs.endpoint_policies.snapshot().iter() {
         let (identity, policy, id) = (row.identity.0, row.policy.0, row.endpoint.0);

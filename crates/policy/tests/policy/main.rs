@@ -12,4 +12,5 @@
 
 mod golden;
 mod live;
+mod pods;
 mod support;

@@ -69,12 +69,15 @@ impl RawMap for CountingMap {
 pub struct Store {
     pub made: Arc<Mutex<BTreeMap<IdentityId, Labels>>>,
     pub away: Arc<Mutex<bool>>,
+    /// Whether it refuses everything for good.
+    pub refuses: Arc<Mutex<bool>>,
 }
 
 impl IdentityStore for Store {
     async fn create(&self, identity: &Identity) -> Result<Created, StoreError> {
-        if *self.away.lock() {
-            return Err(StoreError { id: identity.id, reason: "connection refused".into(), permanent: false });
+        let permanent = *self.refuses.lock();
+        if *self.away.lock() || permanent {
+            return Err(StoreError { id: identity.id, reason: "connection refused".into(), permanent });
         }
         let mut made = self.made.lock();
         let there = made.entry(identity.id).or_insert_with(|| identity.labels.clone());
@@ -213,6 +216,7 @@ pub struct Agent {
     pub outputs: Outputs,
     pub ipcache: ipcache::Ipcache,
     pub epochs: Epochs,
+    pub warnings: k8s::WarningQueue,
     tasks: Tasks,
 }
 
@@ -220,6 +224,7 @@ pub fn start<K: Kernel + 'static>(config: Config, kernel: K, store: Store, table
     let kernel: Arc<dyn Kernel> = Arc::new(kernel);
     let epochs = Epochs::open(&kernel).unwrap();
     let tasks = Tasks::new(CancellationToken::new());
+    let (warnings, told) = k8s::Warnings::channel();
     let attempt = || {
         let (addresses, of_policy) = table("policy-addresses");
         let writers = ipcache::Inputs { kernel: kernel.clone(), epochs: epochs.clone(), writers: vec![of_policy] };
@@ -243,12 +248,12 @@ pub fn start<K: Kernel + 'static>(config: Config, kernel: K, store: Store, table
             clusterwide_policies: tables.clusterwide_policies.reader(),
             cidr_groups: tables.cidr_groups.reader(),
             api_servers: tables.api_servers.reader(),
-            warnings: k8s::Warnings::channel().0,
+            warnings: warnings.clone(),
         };
         policy::start(config.clone(), inputs, &tasks).map(|outputs| (outputs, ipcache))
     };
     let (outputs, ipcache) = (0..1000).find_map(|_| attempt().ok()).expect("the maps open at some time");
-    Agent { outputs, ipcache, epochs, tasks }
+    Agent { outputs, ipcache, epochs, warnings: told, tasks }
 }
 
 impl Agent {

@@ -119,4 +119,22 @@ mod tests {
         let says = "spec.loadBalancerSourceRanges: has 1280 prefixes, more than 1024; all clients are refused";
         assert_eq!(told(&service)[1], says);
     }
+
+    #[test]
+    fn addresses_of_every_kind_and_of_nodes_count_and_what_is_just_enough_is_served() {
+        let port = |port| ServicePort { name: None, protocol: Protocol::Tcp, port, node_port: Some(port) };
+        let ips = |net: u8, count: u8| (0..count).map(|n| IpAddr::from([192, 0, net, n])).collect::<Vec<_>>();
+        let (cluster_ips, ports) = (ips(1, 2), (1..=1024).map(port).collect());
+        let mut service = Service { cluster_ips, external_ips: ips(2, 64), ports, ..Service::default() };
+        apply(&mut service);
+        // Two, sixty-four and that of the node.
+        assert_eq!((service.external_ips.len(), service.ports.len()), (64, 61));
+        assert_eq!(told(&service).len(), 1);
+        service.load_balancer_ips = ips(3, 61);
+        apply(&mut service);
+        assert_eq!(service.ports.len(), FRONTENDS / 128);
+        assert_eq!(told(&service).len(), 2);
+        apply(&mut service);
+        assert_eq!(told(&service).len(), 2, "that many are served");
+    }
 }

@@ -7,7 +7,6 @@ use crate::Config;
 use k8s::Warning;
 use k8s::cilium::{AddressMatcher, CiliumLocalRedirectPolicy, LocalRedirectPolicySpec, PortInfo, ServiceMatcher};
 use k8s::field::{self, FieldError};
-use k8s::k8s_openapi::api::core::v1::ObjectReference;
 use k8s::kube::Resource as _;
 use k8s::kube::core::Selector;
 use model::{Protocol, ServiceName};
@@ -136,7 +135,7 @@ impl statedb::Row for JudgedRedirect {
 pub fn judge_redirect(config: &Config, object: &CiliumLocalRedirectPolicy) -> Option<JudgedRedirect> {
     let fault = ingest_redirect(config, object).err()?;
     let (namespace, name) = names(&object.metadata)?;
-    let about = ObjectReference { resource_version: None, ..object.object_ref(&()) };
+    let about = object.object_ref(&());
     let note = format!("Nothing is redirected: {fault}");
     let warning = Warning { about, reason: "LocalRedirectPolicyInvalid", action: "Validate", note };
     Some(JudgedRedirect { name: ServiceName::new(namespace, name), warning })
@@ -299,5 +298,28 @@ mod tests {
         assert_eq!(about.kind.as_deref(), Some("CiliumLocalRedirectPolicy"));
         assert_eq!((about.uid.as_deref(), about.resource_version), (Some("u"), None));
         assert!(note.contains("serviceMatcher.namespace"), "{note}");
+    }
+
+    #[test]
+    fn an_address_that_is_no_single_machines_is_redirected_in_no_configuration() {
+        let front = |ip: &str| {
+            let frontend = address(ip, &[port(None, "80", "TCP")]);
+            let backend = json!({"localEndpointSelector": {}, "toPorts": [port(None, "8080", "TCP")]});
+            let object = json!({"metadata": {"namespace": "ns", "name": "p"},
+                "spec": {"redirectFrontend": frontend, "redirectBackend": backend}});
+            ingest_redirect(&Config::default(), &serde_json::from_value(object).unwrap())
+        };
+        for ip in ["0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255", "::", "::1", "ff02::1"] {
+            let error = front(ip).unwrap_err().to_string();
+            assert!(error.contains("is not an address of one machine"), "{ip}: {error}");
+        }
+        assert!(front("169.254.169.254").is_ok() && front("fd00::1").is_ok());
+    }
+
+    #[test]
+    fn a_policy_that_redirects_nothing_is_known_by_its_name() {
+        let object = json!({"metadata": {"namespace": "ns", "name": "p"}});
+        let row = judge_redirect(&Config::default(), &serde_json::from_value(object).unwrap()).unwrap();
+        assert_eq!(statedb::Row::key(&row), ServiceName::new("ns", "p"));
     }
 }

@@ -60,3 +60,51 @@ pub(crate) fn summary(problems: &[Problem]) -> String {
     let more = if more > 0 { format!(". And {more} more") } else { String::new() };
     named.join(". ") + &more
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+    use super::*;
+    use serde_json::json;
+
+    /// What the status of an object with these conditions says.
+    fn said(conditions: &[Condition]) -> Said {
+        let object = json!({"metadata": {"generation": 7}, "status": {"conditions": conditions}});
+        Said::by(&serde_json::from_value(object).unwrap())
+    }
+
+    fn time(text: &str) -> Time {
+        Time(text.parse().unwrap())
+    }
+
+    #[test]
+    fn the_condition_comes_with_the_first_problem_and_stays_to_say_that_it_is_gone() {
+        let (first, later) = (time("2026-01-01T00:00:00Z"), time("2026-01-02T00:00:00Z"));
+        let (one, other) = (vec![Problem::new("spec.a", "x".to_owned())], vec![Problem::new("spec.b", "y".to_owned())]);
+        assert_eq!(said(&[]).correction(&[], first.0), None, "who has never been at fault needs no word of it");
+        let broken = said(&[]).correction(&one, first.0).unwrap();
+        assert_eq!((&*broken.status, &*broken.reason, &*broken.message), ("False", "NotHonoured", "spec.a: x"));
+        assert_eq!((broken.observed_generation, &broken.last_transition_time), (Some(7), &first));
+        let others = Condition { type_: "Other".to_owned(), ..broken.clone() };
+        let says = said(&[others, broken.clone()]);
+        assert!(says.complains());
+        assert_eq!(says.correction(&one, later.0), None, "it says so already");
+        let changed = says.correction(&other, later.0).unwrap();
+        assert_eq!((&*changed.message, &changed.last_transition_time), ("spec.b: y", &first));
+        let reworded = said(&[Condition { reason: "Other".to_owned(), ..broken.clone() }]);
+        assert_eq!(reworded.correction(&one, later.0), Some(broken));
+        let mended = says.correction(&[], later.0).unwrap();
+        assert_eq!((&*mended.status, &*mended.reason, &*mended.message), ("True", "Honoured", ""));
+        assert_eq!(mended.last_transition_time, later);
+        assert!(!said(std::slice::from_ref(&mended)).complains());
+        assert_eq!(said(&[mended]).correction(&[], first.0), None);
+    }
+
+    #[test]
+    fn many_problems_are_counted_rather_than_named() {
+        let problems: Vec<_> = (0..12).map(|n| Problem::new("f", n.to_string())).collect();
+        assert_eq!(summary(&problems[..2]), "f: 0. f: 1");
+        assert!(summary(&problems[..10]).ends_with("f: 9"));
+        assert!(summary(&problems).ends_with("f: 9. And 2 more"));
+    }
+}

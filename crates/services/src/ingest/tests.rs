@@ -71,6 +71,8 @@ fn another_proxys_services_and_slices_are_left_to_it() {
     assert!(ingest_service(&other, &service(labels.clone())).unwrap().is_some());
     assert!(ingest_slice(&other, &slice(labels)).unwrap().is_some());
     assert_eq!(ingest_service(&other, &service(json!({}))), Ok(None));
+    let nobodys = json!({"metadata": {"labels": {"service.kubernetes.io/service-proxy-name": ""}}});
+    assert_eq!(ingest_service(&default, &service(nobodys)), Ok(None));
 }
 
 #[test]
@@ -198,6 +200,12 @@ fn what_cannot_be_read_is_told_to_the_author() {
     let row = ingest_service_to_judge(&Config::default(), &object).unwrap();
     assert_eq!(problems(&row), ["spec.externalIPs: \"x\" is not an IP address; the Service stays as it was before"]);
     assert!(row.cluster_ips.is_empty(), "it claims nothing");
+    let sound = ingest_service(&Config::default(), &service(json!({}))).unwrap().unwrap();
+    assert_eq!((row.name, row.uid), (sound.name, sound.uid));
+    let condition = json!({"type": "cilium.io/ServiceHonoured", "status": "False", "reason": "NotHonoured",
+        "message": "x", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    let object = service(json!({"status": {"conditions": [condition]}}));
+    assert!(ingest_service_to_judge(&Config::default(), &object).unwrap().said.complains());
 }
 
 #[test]
@@ -288,6 +296,16 @@ fn topology_that_is_switched_off_is_told() {
     assert!(ingest_service(&on, &wanting).unwrap().unwrap().problems.is_empty());
     let off = ingest_service(&Config::default(), &wanting).unwrap().unwrap();
     assert!(problems(&off)[0].starts_with("spec.trafficDistribution: needs enable-service-topology"));
+    for (annotation, mode, told) in [
+        ("service.kubernetes.io/topology-mode", "Auto", true),
+        ("service.kubernetes.io/topology-aware-hints", "auto", true),
+        ("service.kubernetes.io/topology-mode", "Disabled", false),
+        ("other", "Auto", false),
+    ] {
+        let wanting = service(json!({"metadata": {"annotations": {annotation: mode}}}));
+        let row = ingest_service(&Config::default(), &wanting).unwrap().unwrap();
+        assert_eq!(!row.problems.is_empty(), told, "{annotation} {mode}");
+    }
 }
 
 #[test]

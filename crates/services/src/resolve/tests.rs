@@ -16,6 +16,7 @@ use proptest::prelude::*;
 use statedb::{Change, Changes, Row, Writer};
 use std::collections::{BTreeMap, BTreeSet};
 
+mod claims;
 mod kinds;
 
 pub(crate) fn service_row(name: &str, ips: &[&str], ports: &[(&str, Protocol, u16)]) -> Service {
@@ -287,6 +288,22 @@ fn an_endpoint_in_two_slices_is_one_backend_and_ready_if_either_says_so() {
     r.slice(&up(slice_row("new", "web", &TARGET, vec![endpoint("10.0.0.1", true, true, false)])));
     r.resolve();
     assert_eq!(lines(&r), ["10.96.0.1:80/TCP: 10.0.0.1:8080/TCP"]);
+    // It serves if either says so, and ends only if both do.
+    let in_two = |first: SliceEndpoint, second: SliceEndpoint| {
+        let mut r = resolver();
+        r.service(&up(service_row("web", &["10.96.0.1"], &HTTP)));
+        r.slice(&up(slice_row("a", "web", &TARGET, vec![first])));
+        r.slice(&up(slice_row("b", "web", &TARGET, vec![second])));
+        r.resolve();
+        lines(&r).remove(0)
+    };
+    let ends = |serving| endpoint("10.0.0.1", false, serving, true);
+    assert_eq!(in_two(ends(true), ends(false)), "10.96.0.1:80/TCP: 10.0.0.1:8080/TCP");
+    assert_eq!(in_two(ends(false), ends(true)), "10.96.0.1:80/TCP: 10.0.0.1:8080/TCP");
+    assert_eq!(in_two(ends(false), ends(false)), "10.96.0.1:80/TCP: (10.0.0.1:8080/TCP)");
+    let stays = || endpoint("10.0.0.1", false, true, false);
+    assert_eq!(in_two(ends(true), stays()), "10.96.0.1:80/TCP: ");
+    assert_eq!(in_two(stays(), ends(true)), "10.96.0.1:80/TCP: ");
 }
 
 #[test]

@@ -20,6 +20,12 @@ fn a_known_policy_keeps_its_number_and_a_new_one_never_takes_it() {
     engine.attach(EndpointId(3), SubjectKey::new(IdentityId(301), &[]), Some(PolicyId(5)));
     let number = |id| engine.policy_of(EndpointId(id)).unwrap().id.0;
     assert_eq!((number(1), number(2), number(3)), (10, 4, 4));
+    // Pods of different identities never share one, whatever the kernel says they had.
+    (302..304).for_each(|id| engine.upsert_identity(&labelled(id)));
+    engine.attach(EndpointId(4), SubjectKey::new(IdentityId(302), &[]), Some(PolicyId(4)));
+    engine.attach(EndpointId(5), SubjectKey::new(IdentityId(303), &[]), Some(PolicyId(0)));
+    let number = |id| engine.policy_of(EndpointId(id)).unwrap().id.0;
+    assert_eq!((number(4), number(5)), (11, 12));
 }
 
 #[test]
@@ -100,8 +106,10 @@ fn a_named_port_is_the_peers_on_egress_and_the_pods_own_on_ingress() {
     let spec =
         serde_json::json!({"endpointSelector": {}, "ingress": [{"toPorts": ports}], "egress": [{"toPorts": ports}]});
     let own = Named { name: "http".into(), proto: 6, port: 8080 };
+    let others = [Named { proto: 17, ..own.clone() }, Named { name: "admin".into(), port: 8081, ..own.clone() }];
+    let own: Vec<_> = std::iter::once(&own).chain(&others).map(named).collect();
     let of_peer = Named { name: "HTTP".into(), proto: 6, port: 80 };
-    let mut engine = with_policy(&clusterwide(spec), &[named(&own)]);
+    let mut engine = with_policy(&clusterwide(spec), &own);
     let any = || {
         let full = abi::policy::PREFIX_PORT as u8;
         let line = |port, rule: &str| (0, 6, port, full, rule.to_owned());
@@ -114,7 +122,7 @@ fn a_named_port_is_the_peers_on_egress_and_the_pods_own_on_ingress() {
     assert_eq!(entries(&engine), any().into_iter().chain([peer.clone()]).collect::<Vec<_>>());
     // From nothing, with the peer's ports known.
     engine.detach(ENDPOINT);
-    engine.attach(ENDPOINT, SubjectKey::new(IdentityId(300), &[named(&own)]), None);
+    engine.attach(ENDPOINT, SubjectKey::new(IdentityId(300), &own), None);
     engine.settle();
     assert_eq!(entries(&engine), any().into_iter().chain([peer.clone()]).collect::<Vec<_>>());
     // Of another protocol, or of another pod of the same identity.
@@ -122,8 +130,23 @@ fn a_named_port_is_the_peers_on_egress_and_the_pods_own_on_ingress() {
     engine.upsert_pod(&pod(3, 302, std::slice::from_ref(&of_peer)));
     engine.remove_pod(&here(PodName::new("x", "pod-1")));
     engine.settle();
-    assert_eq!(entries(&engine), any().into_iter().chain([peer]).collect::<Vec<_>>());
+    assert_eq!(entries(&engine), any().into_iter().chain([peer.clone()]).collect::<Vec<_>>());
+    // The same again is nothing to compile, and another number takes the place of the first one.
+    engine.upsert_pod(&pod(3, 302, std::slice::from_ref(&of_peer)));
+    assert!(engine.settle().is_empty());
+    engine.upsert_pod(&pod(3, 302, &[Named { port: 81, ..of_peer.clone() }, Named { port: 82, ..of_peer.clone() }]));
+    engine.settle();
+    let peers = |id, ports: &[u16]| ports.iter().map(|port| (id, 6, *port, peer.3, peer.4.clone())).collect::<Vec<_>>();
+    assert_eq!(entries(&engine), any().into_iter().chain(peers(302, &[81, 82])).collect::<Vec<_>>());
+    engine.upsert_pod(&pod(3, 302, &[Named { port: 83, ..of_peer.clone() }, Named { port: 84, ..of_peer.clone() }]));
+    engine.settle();
+    assert_eq!(entries(&engine), any().into_iter().chain(peers(302, &[83, 84])).collect::<Vec<_>>());
+    engine.upsert_pod(&pod(3, 301, &[Named { port: 83, ..of_peer.clone() }, Named { port: 84, ..of_peer.clone() }]));
+    engine.settle();
+    assert_eq!(entries(&engine), any().into_iter().chain(peers(301, &[83, 84])).collect::<Vec<_>>());
     engine.remove_pod(&here(PodName::new("x", "pod-3")));
+    // Without an identity it is nobody, and least of all everybody.
+    engine.upsert_pod(&pod(4, 0, &[of_peer]));
     engine.settle();
     assert_eq!(entries(&engine), any());
 }
@@ -165,6 +188,7 @@ fn the_revision_rises_with_each_change_of_what_policies_say_and_with_no_other() 
     let mut engine = with_policy(&clusterwide(spec), &[]);
     let group =
         |cidrs: Value| ingest_group(&serde_json::json!({"metadata": {"name": "g"}, "spec": {"externalCIDRs": cidrs}}));
+    assert!(!engine.has_retired_prefixes());
     let mut last = engine.revision();
     let mut rises = |engine: &Engine| std::mem::replace(&mut last, engine.revision()) < engine.revision();
     engine.upsert_group(group(serde_json::json!(["10.0.0.0/8"])));
@@ -175,8 +199,107 @@ fn the_revision_rises_with_each_change_of_what_policies_say_and_with_no_other() 
     engine.remove_policy(&policy_name(7));
     engine.upsert_identity(&labelled(301));
     assert!(!rises(&engine));
+    let servers = BTreeSet::from(["192.168.77.11".parse().unwrap()]);
+    engine.set_api_servers(&servers, false);
+    assert!(rises(&engine));
+    engine.set_api_servers(&servers, false);
+    assert!(!rises(&engine));
     engine.remove_group("g");
     assert!(rises(&engine));
     engine.remove_policy(&policy_name(0));
     assert!(rises(&engine) && engine.policy_count() == 0 && engine.provenances().next().is_none());
+}
+
+/// Whether the pod of the endpoint is reached by an identity at a TCP port.
+fn is_reached(engine: &Engine, peer: u32, port: u16) -> bool {
+    let row = engine.policy_of(ENDPOINT).unwrap();
+    let packet = Packet { direction: Direction::Ingress, remote: Remote::Identity(peer), proto: 6, port };
+    kernel(&installed(&row), row.id, IdentityId(peer), &packet).is_some_and(|entry| entry.deny == 0)
+}
+
+#[test]
+fn a_deny_holds_for_every_port_that_it_covers_however_narrow_the_allow() {
+    let on = |port: &str, end: u16, protocol: &str| {
+        let port = serde_json::json!({"port": port, "endPort": end, "protocol": protocol});
+        serde_json::json!([{"ports": [port]}])
+    };
+    let app_b = serde_json::json!([{"matchLabels": {"app": "b"}}]);
+    let allow = serde_json::json!([{"fromEndpoints": app_b, "toPorts": on("8003", 0, "TCP")}]);
+    let by_b = |ports: Value| serde_json::json!([{"fromEndpoints": app_b, "toPorts": ports}]);
+    for (deny, reached) in [
+        (serde_json::json!([]), true),
+        (serde_json::json!([{"fromEndpoints": app_b}]), false),
+        (serde_json::json!([{"fromEntities": ["all"]}]), false),
+        (by_b(on("0", 0, "TCP")), false),
+        (by_b(on("8003", 0, "TCP")), false),
+        (by_b(on("8002", 8003, "TCP")), false),
+        (by_b(on("8000", 8007, "TCP")), false),
+        (by_b(on("1", 65535, "TCP")), false),
+        (serde_json::json!([{"toPorts": on("8000", 8007, "TCP")}]), false),
+        (by_b(on("8004", 8007, "TCP")), true),
+        (by_b(on("8003", 0, "UDP")), true),
+        (serde_json::json!([{"fromEndpoints": [{"matchLabels": {"app": "a"}}]}]), true),
+    ] {
+        let spec = serde_json::json!({"endpointSelector": {}, "ingress": allow, "ingressDeny": deny});
+        let engine = with_policy(&clusterwide(spec), &[]);
+        assert_eq!(is_reached(&engine, 301, 8003), reached, "{deny}");
+        assert!(!is_reached(&engine, 301, 8002) && !is_reached(&engine, 302, 8003), "{deny}");
+    }
+}
+
+#[test]
+fn what_concerns_no_policy_of_a_pod_compiles_nothing() {
+    let http = serde_json::json!([{"ports": [{"port": "80", "protocol": "TCP"}]}]);
+    let spec =
+        serde_json::json!({"endpointSelector": {}, "egress": [{"toPorts": http}], "ingress": [{"toPorts": http}]});
+    let mut engine = with_policy(&clusterwide(spec), &[]);
+    engine.upsert_pod(&pod(1, 301, &[Named { name: "http".into(), proto: 6, port: 80 }]));
+    assert!(engine.settle().is_empty(), "no rule names a port");
+    // About pods that are not here.
+    let peers = serde_json::json!([{"fromEndpoints": [{"matchLabels": {"app": "c"}}]}]);
+    let mut other =
+        clusterwide(serde_json::json!({"endpointSelector": {"matchLabels": {"app": "b"}}, "ingress": peers}));
+    other["metadata"]["name"] = serde_json::json!("p1");
+    let context = Context { cluster: "home".into(), default_local_cluster: false, sctp: false };
+    engine.upsert_policy(ingest(&context, &other));
+    assert!(engine.settle().is_empty());
+    let labels = [Label::k8s("app", "c"), Label::k8s(crate::labels::NAMESPACE, "x")].into_iter().collect();
+    engine.upsert_identity(&Identity { id: IdentityId(310), labels });
+    assert!(engine.settle().is_empty());
+}
+
+#[test]
+fn an_address_that_a_policy_names_is_labelled_as_api_server_while_it_is_one() {
+    let spec = serde_json::json!({"endpointSelector": {}, "egress": [{"toCIDR": ["192.168.77.11/32"]}]});
+    let mut engine = with_policy(&clusterwide(spec), &[]);
+    drop(engine.identity_changes());
+    let mut changes = |servers: &[&str]| {
+        engine.set_api_servers(&servers.iter().map(|text| text.parse().unwrap()).collect(), false);
+        let changes = engine.identity_changes().into_iter();
+        changes.map(|(id, row)| (id.0, row.unwrap().labels.to_strings())).collect::<Vec<_>>()
+    };
+    let (own, api) = ("cidr:192.168.77.11/32".to_owned(), "reserved:kube-apiserver".to_owned());
+    let world = "reserved:world-ipv4".to_owned();
+    let first = 16_777_217;
+    let host = (1, vec!["reserved:host".to_owned()]);
+    assert_eq!(
+        changes(&["192.168.77.11"]).into_iter().filter(|row| *row != host).collect::<Vec<_>>(),
+        [(first, vec![own.clone(), api, world.clone()])]
+    );
+    assert_eq!(changes(&[]), [(first, vec![own, world])]);
+    assert_eq!(changes(&[]), []);
+}
+
+#[test]
+fn numbers_that_only_the_pinned_ipcache_had_become_free() {
+    let net = |text: &str| text.parse::<IpNet>().unwrap();
+    let restored = [(net("10.0.0.0/8"), IdentityId(16_777_217)), (net("11.0.0.0/8"), IdentityId(0x01ff_ffff))];
+    for (forgotten, number) in [(false, 16_777_218), (true, 16_777_217)] {
+        let mut engine = Engine::new(Enforcement::Default, DUAL, restored, PolicyId(0));
+        if forgotten {
+            engine.forget_restored_prefixes();
+        }
+        engine.set_api_servers(&BTreeSet::from(["12.0.0.1".parse().unwrap()]), false);
+        assert_eq!(engine.prefixes().collect::<Vec<_>>(), [(net("12.0.0.1/32"), IdentityId(number))]);
+    }
 }

@@ -3,7 +3,7 @@
 
 use super::*;
 
-fn node_row(name: &str, ips: &[&str], labels: &[(&str, &str)]) -> Node {
+pub(super) fn node_row(name: &str, ips: &[&str], labels: &[(&str, &str)]) -> Node {
     Node {
         name: name.to_owned(),
         cluster: "default".to_owned(),
@@ -18,7 +18,7 @@ fn node_row(name: &str, ips: &[&str], labels: &[(&str, &str)]) -> Node {
     }
 }
 
-fn address_row(ip: &str, node_port: bool) -> NodeAddress {
+pub(super) fn address_row(ip: &str, node_port: bool) -> NodeAddress {
     NodeAddress { address: ip.parse().unwrap(), device: "eth0".to_owned(), primary: true, node_port }
 }
 
@@ -170,7 +170,7 @@ fn frontends_of_one_port_share_their_backends() {
     assert_eq!((rows.len(), lists.len()), (3, 1));
 }
 
-fn pod_row(ip: &str, host_ip: Option<&str>, host_network: bool) -> Pod {
+pub(super) fn pod_row(ip: &str, host_ip: Option<&str>, host_network: bool) -> Pod {
     let host_port = HostPort {
         ip: host_ip.map(|ip| ip.parse().unwrap()),
         port: 8443,
