@@ -23,6 +23,8 @@ pub(crate) const NAMESPACE: &str = "bench";
 const RULES: u16 = 1000;
 /// Concurrent calls of kubectl.
 const CALLERS: usize = 6;
+/// How long an agent may take that was killed: the kubelet starts what has ended often again after up to five minutes.
+const RESTARTED: Duration = Duration::from_secs(360);
 /// An image that is on every node of a lab and does nothing.
 const IMAGE: &str = "registry.k8s.io/pause:3.10.2";
 
@@ -261,7 +263,7 @@ impl Cluster {
     pub(crate) fn restart_agent(&self, node: &str) -> Result<u32> {
         let old = self.agent(node)?;
         self.fault("kill", &format!("{node}/agent"))?;
-        clock::poll(Duration::from_secs(60), Duration::from_millis(20), || match self.agent(node)? {
+        clock::poll(RESTARTED, Duration::from_millis(20), || match self.agent(node)? {
             pid if pid == old => bail!("the agent of {node} still runs"),
             pid => Ok(pid),
         })
