@@ -230,7 +230,6 @@ fn values_of_the_chart_lead_to_the_same_refusals() {
             json!({"loadBalancer": {"mode": "dsr"}}),
             r#"bpf-lb-mode: "dsr" is not possible in routing-mode: tunnel; it needs native"#,
         ),
-        (json!({"loadBalancer": {"dsrDispatch": "ipip"}}), r#"bpf-lb-dsr-dispatch: "ipip" is not supported: use opt"#),
         (json!({"cluster": {"id": 256}}), r#"cluster-id: "256" is not a number from 0 to 255"#),
         (json!({"cluster": {"id": 511}}), r#"cluster-id: "511" is not a number from 0 to 255"#),
         (json!({"ipv4": {"enabled": false}}), r#"enable-ipv4: "false" is not possible without enable-ipv6"#),
