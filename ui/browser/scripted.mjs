@@ -17,10 +17,11 @@ const steps = [
   }],
   ['the graph appears with its allowed edges', async (page) => {
     await tell('talk');
-    const found = await until(page, 'the graph', graph, ({ edges }) => edges.length === 4);
+    const found = await until(page, 'the graph', graph, ({ edges }) => edges.length === 5);
     assert.deepEqual(found.services.sort(), ['api.example.com', 'cart@shop', 'db@shop', 'visitor@shop', 'web@shop']);
     assert.ok(found.edges.every(({ state }) => state === 'allowed'), JSON.stringify(found));
     assert.equal(edge(found, 'web@shop', 'db@shop').label, '5432');
+    assert.equal(edge(found, 'db@shop', 'db@shop').label, '7000', 'pods of one service that ask each other');
   }],
   ['a denied edge appears after a policy, told apart by more than its colour', async (page) => {
     await tell('deny');

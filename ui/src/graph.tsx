@@ -257,6 +257,8 @@ function styles(many: boolean): StylesheetJson {
         'text-background-opacity': 0.85, 'text-background-padding': '2px', 'min-zoomed-font-size': 6,
       },
     },
+    // Above the service, clear of its border.
+    { selector: ':loop', style: { 'curve-style': 'bezier', 'loop-direction': '0deg', 'loop-sweep': '-40deg', 'control-point-step-size': 36 } },
     {
       selector: 'edge[state = "denied"]',
       style: { width: 3, 'line-color': denied, 'line-style': 'dashed', 'target-arrow-color': denied, 'target-arrow-shape': 'tee', color: denied },

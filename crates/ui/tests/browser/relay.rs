@@ -46,7 +46,7 @@ impl Scene {
     /// What happens in a tick, ten of which are a second.
     fn flows(self, tick: usize) -> Vec<Flow> {
         let talk = || {
-            let asked = [("web", "db", 5432), ("web", "cart", 8080), ("visitor", "web", 80)];
+            let asked = [("web", "db", 5432), ("web", "cart", 8080), ("visitor", "web", 80), ("db", "db", 7000)];
             let mut flows: Vec<_> = asked.into_iter().map(|(from, to, port)| flow("shop", from, to, port)).collect();
             flows.push(to_example(flow("shop", "cart", "api", 443)));
             flows
