@@ -65,7 +65,7 @@ fn stages(cluster: &Cluster) -> Result<()> {
     let said = look("denied")?;
     let proposed = said.lines().find_map(|line| serde_json::from_str::<String>(line).ok()).context(said.clone())?;
     cluster.apply(&proposed)?;
-    eventually(PATIENCE, "the proposed policy lets the client in", || ask(cluster))?;
+    eventually(PATIENCE, &format!("this policy lets the client in: {proposed}"), || ask(cluster))?;
     cluster.apply(KEEP_OUT)?;
     look("ruled").map(drop)
 }
