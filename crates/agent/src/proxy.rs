@@ -7,6 +7,7 @@ mod link;
 mod record;
 mod report;
 mod requests;
+mod socket;
 
 use gateway::{Config, Kinds, Reading, Taken};
 use k8s::Client;

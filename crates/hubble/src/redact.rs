@@ -2,9 +2,7 @@
 //! What of a request is left out of its flows, before anybody or any disk has them. Secrets in headers are no part of what the proxy tells.
 
 use crate::proto::flow::HttpHeader;
-
-/// What stands in place of what is left out.
-const REDACTED: &str = "HUBBLE_REDACTED";
+use l7::REDACTED;
 
 /// What to leave out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

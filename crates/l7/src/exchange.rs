@@ -6,6 +6,9 @@ use crate::Name;
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, SocketAddr};
 
+/// What stands in place of what is left out.
+pub const REDACTED: &str = "HUBBLE_REDACTED";
+
 /// One request and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]

@@ -18,7 +18,7 @@ pub use cluster::{
     BackendProtocol, BackendTls, Cluster, ClusterLimits, Endpoint, EndpointState, Endpoints, PeerName, ProxyProtocol,
     Trust,
 };
-pub use exchange::{Exchange, Outcome};
+pub use exchange::{Exchange, Outcome, REDACTED};
 pub use filter::{Cors, Filters, HeaderChanges, Mirror, Origin, PathChange, Redirect, Rewrite, Share};
 pub use host::{HostMatch, ParseHostError};
 pub use listener::{

@@ -7,8 +7,8 @@
 use crate::exchange::Client;
 use http::Request;
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
-use l7::Exchange;
 use l7::link::Exchanges;
+use l7::{Exchange, REDACTED};
 use prometheus_client::metrics::counter::Counter;
 use std::borrow::Cow;
 use std::io;
@@ -40,8 +40,6 @@ const HEADER_VALUE: usize = 512;
 /// Bytes of all headers of a request.
 const HEADERS: usize = 4096;
 
-/// What stands in place of a secret.
-const REDACTED: &str = "HUBBLE_REDACTED";
 /// Words in the names of headers whose values are secrets.
 const SECRET: [&str; 9] =
     ["authorization", "cookie", "token", "secret", "password", "api-key", "apikey", "credential", "signature"];

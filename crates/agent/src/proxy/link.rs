@@ -5,13 +5,9 @@ use gateway::Snapshots;
 use l7::link::{State, accept};
 use model::PodName;
 use std::path::PathBuf;
-use std::time::Duration;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
-
-/// After a connection could not be accepted: with no file descriptor left the next one fails at once, too.
-const BREATH: Duration = Duration::from_millis(100);
 
 /// What a proxy says of itself.
 pub(super) type Telling = (PodName, State);
@@ -25,17 +21,7 @@ pub(super) async fn serve(
     if snapshots.wait_for(|published| published.version.0 > 0).await.is_err() {
         return Ok(());
     }
-    let listener = rest::listen(&socket).and_then(UnixListener::from_std);
-    let listener = listener.map_err(|error| format!("proxy socket {}: {error}", socket.display()))?;
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => drop(tokio::spawn(one(stream, snapshots.clone(), told.clone()))),
-            Err(error) => {
-                warn!(%error, "a proxy cannot connect");
-                tokio::time::sleep(BREATH).await;
-            }
-        }
-    }
+    super::socket::serve(&socket, |stream| one(stream, snapshots.clone(), told.clone())).await
 }
 
 async fn one(stream: UnixStream, snapshots: Snapshots, told: mpsc::Sender<Telling>) {

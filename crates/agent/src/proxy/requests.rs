@@ -6,13 +6,9 @@ use l7::link::{Exchanges, LinkError, REQUESTS};
 use model::ServiceName;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 use tokio::io::BufReader;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 use tracing::{debug, warn};
-
-/// After a connection could not be accepted: with no file descriptor left the next one fails at once, too.
-const BREATH: Duration = Duration::from_millis(100);
 
 /// The socket in the folder of the proxy's sockets.
 pub(super) fn socket(folder: &Path) -> PathBuf {
@@ -31,17 +27,7 @@ pub(super) fn refuse(folder: &Path) {
 
 /// Serves the proxies that connect.
 pub(super) async fn serve(socket: PathBuf, sink: Sink) -> Result<(), String> {
-    let listener = rest::listen(&socket).and_then(UnixListener::from_std);
-    let listener = listener.map_err(|error| format!("socket for requests {}: {error}", socket.display()))?;
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => drop(tokio::spawn(one(stream, sink.clone()))),
-            Err(error) => {
-                warn!(%error, "a proxy cannot connect to tell of requests");
-                tokio::time::sleep(BREATH).await;
-            }
-        }
-    }
+    super::socket::serve(&socket, |stream| one(stream, sink.clone())).await
 }
 
 async fn one(stream: UnixStream, sink: Sink) {
