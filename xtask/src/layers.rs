@@ -48,15 +48,16 @@ const LAYERS: [(&str, &[&str]); 7] = [
 ];
 
 /// Members outside the layers, and what they may use; only the reference of the binary's commands uses the lab, and nobody uses the others.
-const OUTSIDE: [(&str, &[&str]); 4] = [
+const OUTSIDE: [(&str, &[&str]); 5] = [
     ("lab", &[]),
     ("bench", &["abi", "datapath", "frames", "hubble", "model", "statedb"]),
     ("frames", &[]),
+    ("ports", &[]),
     ("xtask", &[]),
 ];
 
 /// Members that the tests of all others may use.
-const FOR_TESTS: [&str; 1] = ["frames"];
+const FOR_TESTS: [&str; 2] = ["frames", "ports"];
 
 const BINARIES: &[&str] = &["agent", "operator", "relay", "ui", "cli", "cilium", "bench", "lab", "xtask"];
 

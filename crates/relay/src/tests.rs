@@ -35,7 +35,7 @@ struct Running {
 }
 
 fn port() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    (std::net::Ipv4Addr::LOCALHOST, ports::free()).into()
 }
 
 impl Running {

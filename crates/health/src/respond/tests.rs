@@ -5,11 +5,6 @@ use model::RoutingMode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 
-/// A port that nobody listens on, on the loopback addresses that these tests use.
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 fn local_node(ipv4: Ipv4Addr) -> LocalNode {
     LocalNode {
         name: "n1".to_owned(),
@@ -39,7 +34,7 @@ async fn eventually(address: &str, port: u16, answered: bool) {
 
 #[tokio::test(start_paused = true)]
 async fn the_responder_of_the_node_follows_its_addresses() {
-    let port = free_port();
+    let port = ports::free();
     let (mut writer, reader) = statedb::table("local");
     let responder = tokio::spawn(on_node(port, reader));
     writer.insert(local_node(Ipv4Addr::new(127, 0, 0, 2)));
@@ -55,7 +50,7 @@ async fn the_responder_of_the_node_follows_its_addresses() {
 
 #[tokio::test(start_paused = true)]
 async fn a_port_in_use_is_taken_when_it_is_free() {
-    let port = free_port();
+    let port = ports::free();
     let taken = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
     let mut responder = Responder::new(port, "node");
     responder.listen([IpAddr::V4(Ipv4Addr::LOCALHOST)], None);

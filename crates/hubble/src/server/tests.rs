@@ -75,7 +75,7 @@ impl Node {
 
     fn with(authority: Option<&Authority>, tls: bool, times: Times) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let listen = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let listen = SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, ports::free()));
         if let Some(authority) = authority {
             install(dir.path(), authority);
         }

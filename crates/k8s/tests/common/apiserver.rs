@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 /// For how long anything may take that ought to happen at once.
@@ -42,7 +42,7 @@ impl ApiServer {
     /// Starts both and waits until the API server is ready.
     pub(crate) async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (etcd_port, peer_port) = (free_port().await, free_port().await);
+        let (etcd_port, peer_port) = (ports::free(), ports::free());
         let etcd = spawn(
             folder.path(),
             "etcd",
@@ -61,7 +61,7 @@ impl ApiServer {
         std::fs::write(folder.path().join("accounts.key"), key.serialize_pem()).unwrap();
         std::fs::write(folder.path().join("accounts.pub"), key.public_key_pem()).unwrap();
         std::fs::write(folder.path().join("tokens.csv"), TOKENS).unwrap();
-        let mut server = Self { folder, etcd_port, port: free_port().await, api: None, _etcd: etcd };
+        let mut server = Self { folder, etcd_port, port: ports::free(), api: None, _etcd: etcd };
         server.resume().await;
         server
     }
@@ -160,10 +160,6 @@ fn log_end(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(8)..].join("\n")
-}
-
-async fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
 }
 
 /// Waits until something holds; fails with what it said last.

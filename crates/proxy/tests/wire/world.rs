@@ -4,7 +4,7 @@
 use l7::link::{Published, State, Status, accept};
 use l7::{Object, Snapshot, Version};
 use proxy::Config;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -21,7 +21,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// An address on loopback that nobody has.
 pub(crate) fn free() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+    (Ipv4Addr::LOCALHOST, ports::free()).into()
 }
 
 pub(crate) struct World {

@@ -111,13 +111,9 @@ mod tests {
         Ok(text)
     }
 
-    async fn free_port() -> u16 {
-        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap().port()
-    }
-
     #[tokio::test]
     async fn a_service_is_healthy_where_it_has_endpoints_until_it_goes() {
-        let (port, mut checks) = (free_port().await, Checks::default());
+        let (port, mut checks) = (ports::free(), Checks::default());
         checks.update(&served(Some(port), 2)).await.unwrap();
         let healthy = ask(port).await.unwrap();
         assert!(healthy.starts_with("HTTP/1.1 200 OK") && healthy.contains("x-load-balancing-endpoint-weight: 2"));
@@ -133,7 +129,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_says_nothing_keeps_nobody_from_asking() {
-        let (port, mut checks) = (free_port().await, Checks::default());
+        let (port, mut checks) = (ports::free(), Checks::default());
         checks.update(&served(Some(port), 1)).await.unwrap();
         let mut silent = Vec::new();
         for _ in 0..2 * http::CONNECTIONS {

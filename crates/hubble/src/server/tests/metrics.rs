@@ -29,7 +29,7 @@ impl Served {
     /// With the files of this authority; clients need a certificate of it if it is mutual.
     fn start(authority: Option<&Authority>, mutual: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, ports::free()));
         authority.inspect(|authority| install(dir.path(), authority));
         let mut tls: TlsFiles = files(dir.path());
         if !mutual {
