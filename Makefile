@@ -11,6 +11,8 @@ ifdef CI
 export CARGO_TERM_COLOR := never
 export CARGO_TERM_PROGRESS_WHEN := never
 export NO_COLOR := 1
+# What is built once gains nothing from being built in pieces.
+export CARGO_INCREMENTAL ?= 0
 # Builds in a fraction of a release's time.
 export PROFILE ?= lab
 endif
