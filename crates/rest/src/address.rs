@@ -4,9 +4,7 @@
 object! {
     /// A prefix and its identity.
     IpListEntry {
-        /// Prefix.
         cidr: String,
-        /// Identity.
         identity: u32,
         /// The node behind which it is.
         host_ip = "hostIP": String,
@@ -20,17 +18,13 @@ object! {
     IpListEntryMetadata {
         /// Who said so.
         source: String,
-        /// Namespace of the pod.
         namespace: String,
-        /// Name of the pod.
         name: String,
     }
 
-    /// The nodes of the cluster.
     ClusterNodes {
         /// Client, for requests that ask for changes only.
         client_id: i64,
-        /// Name of this node.
         self_name = "self": String,
         /// Nodes that are there, or that came since the client's last request.
         nodes_added: Vec<NodeElement>,
@@ -38,17 +32,13 @@ object! {
         nodes_removed: Vec<NodeElement>,
     }
 
-    /// A node.
     NodeElement {
         /// `cluster/node`.
         name: String,
         /// Address by which other nodes reach it.
         primary_address: Option<NodeAddressing>,
-        /// Its other addresses.
         secondary_addresses: Vec<NodeAddressingElement>,
-        /// Address of its health endpoint.
         health_endpoint_address: Option<NodeAddressing>,
-        /// Address of its ingress listener.
         ingress_address: Option<NodeAddressing>,
         /// Who said so: `local`, `custom-resource`, `clustermesh`.
         source: String,
@@ -56,9 +46,7 @@ object! {
 
     /// Addresses of both families.
     NodeAddressing {
-        /// IPv6.
         ipv6: Option<NodeAddressingElement>,
-        /// IPv4.
         ipv4: Option<NodeAddressingElement>,
     }
 
@@ -66,7 +54,6 @@ object! {
     NodeAddressingElement {
         /// Whether the family is used.
         enabled: bool,
-        /// The address.
         ip: String,
         /// Prefix from which pods get addresses.
         alloc_range: String,

@@ -10,7 +10,6 @@ object! {
         cilium: Option<StatusResponse>,
         /// Since when health is probed, as a duration.
         uptime: String,
-        /// Load of the node.
         system_load: Option<LoadResponse>,
     }
 
@@ -30,7 +29,6 @@ object! {
         timestamp: String,
         /// How often each node is probed, as a duration.
         probe_interval = "probeInterval": String,
-        /// This node.
         local: Option<SelfStatus>,
         /// All nodes, this one included.
         nodes: Vec<NodeStatus>,
@@ -38,7 +36,6 @@ object! {
 
     /// The node that probes.
     SelfStatus {
-        /// Name.
         name: String,
     }
 
@@ -56,7 +53,6 @@ object! {
 
     /// Addresses of a node.
     HostStatus {
-        /// The address by which it is known.
         primary_address: Option<PathStatus>,
         /// That of the other family.
         secondary_addresses: Vec<PathStatus>,
@@ -64,7 +60,6 @@ object! {
 
     /// Addresses of a health endpoint.
     HealthEndpointStatus {
-        /// The address by which it is known.
         primary_address: Option<PathStatus>,
         /// That of the other family.
         secondary_addresses: Vec<PathStatus>,
@@ -72,7 +67,6 @@ object! {
 
     /// How one address can be reached.
     PathStatus {
-        /// The address.
         ip: String,
         /// By an echo request; none before the first probe.
         icmp: Option<ConnectivityStatus>,

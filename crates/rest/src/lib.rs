@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #![doc = include_str!("../README.md")]
 
+/// Objects of upstream's API, whose fields have upstream's names: a comment only where it says more than the name.
 macro_rules! object {
     ($($(#[$meta:meta])* $name:ident { $($(#[$fmeta:meta])* $field:ident $(= $rename:literal)? : $ty:ty),* $(,)? })+) => {
         $(
             $(#[$meta])*
             #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
             #[serde(rename_all = "kebab-case", default)]
+            #[allow(missing_docs, reason = "most names say it all")]
             pub struct $name {
                 $(
                     $(#[$fmeta])*
@@ -19,11 +21,13 @@ macro_rules! object {
     };
 }
 
+/// Enumerations of upstream's API, with upstream's names.
 macro_rules! names {
     ($($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $text:literal),+ $(,)? })+) => {
         $(
             $(#[$meta])*
             #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+            #[allow(missing_docs, reason = "most names say it all")]
             pub enum $name {
                 $($(#[$vmeta])* #[serde(rename = $text)] $variant),+
             }

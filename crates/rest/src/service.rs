@@ -4,9 +4,7 @@
 object! {
     /// A frontend with its backends.
     Service {
-        /// What is wanted.
         spec: Option<ServiceSpec>,
-        /// What is in the maps.
         status: Option<ServiceStatus>,
     }
 
@@ -20,9 +18,7 @@ object! {
     ServiceSpec {
         /// Number of the service.
         id: u32,
-        /// Frontend.
         frontend_address: Option<FrontendAddress>,
-        /// Backends.
         backend_addresses: Vec<BackendAddress>,
         /// Kind and policies.
         flags: Option<ServiceFlags>,
@@ -34,49 +30,32 @@ object! {
         kind = "type": String,
         /// Traffic policy, as older clients read it.
         traffic_policy = "trafficPolicy": String,
-        /// External traffic policy.
         ext_traffic_policy = "extTrafficPolicy": String,
-        /// Internal traffic policy.
         int_traffic_policy = "intTrafficPolicy": String,
         /// Translation between families.
         nat_policy = "natPolicy": String,
-        /// Port of the health check.
         health_check_node_port = "healthCheckNodePort": u16,
-        /// Name of the Service.
         name: String,
-        /// Namespace of the Service.
         namespace: String,
-        /// Cluster of the Service.
         cluster: String,
     }
 
-    /// A backend.
     BackendAddress {
-        /// Address.
         ip: String,
-        /// Protocol.
         protocol: String,
-        /// Port.
         port: u16,
-        /// Node it runs on.
         node_name = "nodeName": String,
         /// `active`, `terminating` and others.
         state: String,
-        /// Whether it is preferred by affinity.
         preferred: bool,
-        /// Weight.
         weight: u16,
-        /// Zone.
         zone: String,
     }
 
     /// A local redirect policy.
     LrpSpec {
-        /// UID of the object.
         uid: String,
-        /// Name.
         name: String,
-        /// Namespace.
         namespace: String,
         /// Which frontends it names: an address or a Service, and how many of their ports.
         frontend_type: String,
@@ -88,9 +67,7 @@ object! {
 
     /// A frontend that is redirected.
     FrontendMapping {
-        /// The frontend.
         frontend_address: Option<FrontendAddress>,
-        /// The pods.
         backends: Vec<LrpBackend>,
     }
 
@@ -98,26 +75,20 @@ object! {
     LrpBackend {
         /// Namespace and name.
         pod_id = "pod-id": String,
-        /// Its address and port.
         backend_address: Option<BackendAddress>,
     }
 
-    /// A frontend.
     FrontendAddress {
-        /// Address.
         ip: String,
-        /// Protocol.
         protocol: String,
         /// `external` or `internal`.
         scope: String,
-        /// Port.
         port: u16,
     }
     /// Why a Service is as it is on a node.
     ServiceExplanation {
         /// Namespace and name.
         service: String,
-        /// The node.
         node: String,
         /// What its annotations keep this node from serving, if they do.
         not_served_because: Option<String>,
@@ -127,7 +98,6 @@ object! {
         problems: Vec<String>,
         /// Where it is reached.
         frontends: Vec<ExplainedFrontend>,
-        /// Every endpoint of it.
         endpoints: Vec<ExplainedEndpoint>,
         /// The addresses of it that this node answers for on its links.
         announced: Vec<AnnouncedAddress>,
@@ -141,7 +111,6 @@ object! {
         kind = "type": String,
         /// The other Service that has the address.
         taken_by: String,
-        /// Traffic policy.
         policy: String,
         /// Backends that new connections go to.
         backends: u64,
@@ -149,13 +118,10 @@ object! {
 
     /// An endpoint of a Service.
     ExplainedEndpoint {
-        /// Address, port and protocol.
         address: String,
         /// Name of the Service's port.
         port: String,
-        /// Node it runs on.
         node: String,
-        /// Zone it is in.
         zone: String,
         /// `active`, `terminating` and others; empty if it is no backend under any policy.
         state: String,
@@ -167,11 +133,8 @@ object! {
 
     /// An address that is answered for on a link.
     AnnouncedAddress {
-        /// Address.
         address: String,
-        /// Name of the device.
         device: String,
-        /// Namespace and name of the Service.
         service: String,
     }
 }
