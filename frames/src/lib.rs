@@ -44,7 +44,6 @@ const SCTP: u8 = 132;
 
 /// What follows the network header.
 #[derive(Clone, Copy, Debug)]
-#[allow(missing_docs, reason = "the fields are those of the headers")]
 pub enum Transport {
     /// A datagram.
     Udp { sport: u16, dport: u16 },

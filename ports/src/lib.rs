@@ -9,26 +9,22 @@ use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
 use std::ops::Range;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
-use std::sync::Mutex;
 
 /// Below the kernel's default `ip_local_port_range` and below the node ports of Kubernetes.
 const PORTS: Range<u16> = 20_000..30_000;
 
-/// What this process has reserved: abstract sockets, whose names the kernel gives back with the process.
-static RESERVED: Mutex<Vec<UnixListener>> = Mutex::new(Vec::new());
-
 /// A port on which nobody listens, on no address, and which no other caller is given while this process lives.
 pub fn free() -> u16 {
-    let mut reserved = RESERVED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let Some((port, reservation)) =
-        PORTS.filter_map(|port| Some((port, reserve(port)?))).find(|(port, _)| is_free(*port))
-    else {
+    let reserved = PORTS.filter_map(|port| Some((port, reserve(port)?)));
+    let Some((port, reservation)) = { reserved }.find(|(port, _)| is_free(*port)) else {
         panic!("all ports from {} to {} are in use", PORTS.start, PORTS.end - 1)
     };
-    reserved.push(reservation);
+    // The kernel gives the name back when the process ends.
+    std::mem::forget(reservation);
     port
 }
 
+/// A name that stands for the port among all processes: that of an abstract socket.
 fn reserve(port: u16) -> Option<UnixListener> {
     let name = SocketAddr::from_abstract_name(format!("cilium-rs/tests/port/{port}")).ok()?;
     UnixListener::bind_addr(&name).ok()

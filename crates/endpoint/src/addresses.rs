@@ -14,9 +14,7 @@ use tokio::time::Instant;
 /// Requested address families.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Families {
-    /// IPv4.
     pub ipv4: bool,
-    /// IPv6.
     pub ipv6: bool,
 }
 
@@ -51,7 +49,6 @@ pub enum AddressError {
     Taken {
         /// Address.
         ip: IpAddr,
-        /// Its owner.
         owner: String,
     },
     /// An endpoint uses it, so it cannot be released.

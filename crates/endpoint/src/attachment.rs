@@ -14,7 +14,6 @@ use std::sync::Arc;
 pub enum AttachmentKey {
     /// An address of the node.
     Host(IpAddr),
-    /// A pod.
     Pod(EndpointId),
 }
 
@@ -23,7 +22,6 @@ pub enum AttachmentKey {
 pub enum Attachment {
     /// An address of the node: traffic to it is for the host.
     Host(IpAddr),
-    /// A pod.
     Pod(PodAttachment),
 }
 
@@ -40,7 +38,6 @@ impl statedb::Row for Attachment {
 /// A pod with everything its datapath needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodAttachment {
-    /// The endpoint.
     pub endpoint: Arc<Endpoint>,
     /// Its policy. None if the pod was attached before and has lost its permission: everything is dropped.
     pub permission: Option<Permission>,
@@ -54,7 +51,6 @@ pub struct PodAttachment {
 /// nothing here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Permission {
-    /// Identity.
     pub identity: IdentityId,
     /// The compiled policy.
     pub policy: PolicyId,

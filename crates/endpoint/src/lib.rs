@@ -69,7 +69,6 @@ pub struct Inputs {
     pub policies: Reader<EndpointPolicy>,
     /// Labels of identities.
     pub identities: Reader<Identity>,
-    /// This node.
     pub local_node: Reader<LocalNode>,
     /// All nodes; this one for the published health endpoint.
     pub nodes: Reader<Node>,

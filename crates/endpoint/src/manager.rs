@@ -35,12 +35,10 @@ pub enum CreateError {
         /// What is wrong with it.
         why: String,
     },
-    /// It exists.
     #[error("endpoint {id} has attachment {attachment} already")]
     Exists {
         /// The endpoint that has it.
         id: EndpointId,
-        /// The attachment.
         attachment: AttachmentId,
     },
     /// The API server has not reported the pod.
@@ -52,7 +50,6 @@ pub enum CreateError {
     /// Every id is taken.
     #[error("no endpoint id is free on this node")]
     NoId,
-    /// Its address.
     #[error(transparent)]
     Address(#[from] AddressError),
     /// It could not be written to disk.

@@ -31,7 +31,6 @@ const RETRY: Backoff = Backoff::new(Duration::from_millis(2), Duration::from_mil
 /// The queue could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
-    /// It is full.
     #[error("{MOST} deletions wait in {} already: the agent must come back first", .0.display())]
     Full(PathBuf),
     /// Another process holds its lock and does not release it.
@@ -42,7 +41,6 @@ pub enum QueueError {
     Io(PathBuf, #[source] io::Error),
 }
 
-/// The queue.
 #[derive(Clone, Debug)]
 pub struct Queue {
     folder: PathBuf,

@@ -44,7 +44,6 @@ impl Maps {
 /// An attachment could not be made or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A map.
     #[error("endpoint {subject}: {source}")]
     Map {
         /// Id of the endpoint, address of the node, or `*`.

@@ -56,9 +56,7 @@ pub struct NodeAddressingElement {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NodeAddressing {
-    /// IPv4.
     pub ipv4: NodeAddressingElement,
-    /// IPv6.
     pub ipv6: NodeAddressingElement,
 }
 
@@ -68,7 +66,6 @@ pub struct NodeAddressing {
 pub struct IpamAddressResponse {
     /// The address.
     pub ip: IpAddr,
-    /// Its gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<IpAddr>,
     /// Names the lease: without an endpoint that uses it, the address is released when the lease ends.
@@ -96,9 +93,7 @@ pub struct IpamResponse {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Protocols {
-    /// IPv4.
     pub ipv4: bool,
-    /// IPv6.
     pub ipv6: bool,
 }
 
@@ -153,7 +148,6 @@ pub struct EndpointChangeRequest {
     pub host_mac: Option<Mac>,
     /// Addresses.
     pub addressing: AddressPair,
-    /// Name of the pod.
     pub k8s_pod_name: String,
     /// Namespace of the pod.
     pub k8s_namespace: String,

@@ -21,7 +21,6 @@ pub enum StateError {
     /// One endpoint's.
     #[error("state of endpoint {id} in {}", folder.display())]
     Endpoint {
-        /// Which.
         id: EndpointId,
         /// The folder of all endpoints.
         folder: PathBuf,
@@ -35,7 +34,6 @@ pub enum StateError {
         folder.display()
     )]
     Folder {
-        /// The folder.
         folder: PathBuf,
         /// Why.
         source: io::Error,

@@ -67,12 +67,10 @@ impl fmt::Display for Pools {
 /// A node and its pod CIDRs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeCidrs {
-    /// Name.
     pub name: String,
     /// Its rank by age, such as its creation time: of two that overlap, the one that was valid before stays valid,
     /// otherwise the older one.
     pub age: String,
-    /// Its pod CIDRs.
     pub pod_cidrs: Vec<IpNet>,
 }
 

@@ -7,7 +7,6 @@ use statedb::Reader;
 use std::collections::BTreeMap;
 use surface::{Families, Family};
 
-/// Registers the metrics.
 pub fn register_metrics(pools: Reader<PoolUsage>, registry: &mut Registry) {
     registry.register_collector(Families::read(move || {
         let pools = pools.snapshot();

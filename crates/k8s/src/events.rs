@@ -31,7 +31,6 @@ pub struct Warning {
     pub note: String,
 }
 
-/// A reference to a pod.
 #[must_use]
 pub fn pod_reference(namespace: &str, name: &str, uid: &str) -> ObjectReference {
     ObjectReference {

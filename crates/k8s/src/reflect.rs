@@ -37,7 +37,6 @@ const BATCH: usize = 256;
 /// The outcome of ingesting an object.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ingested<R> {
-    /// This row.
     Row(R),
     /// No row: the object does not concern us, or not yet.
     Nothing,

@@ -13,7 +13,6 @@ use std::time::Duration;
 /// An address that is answered for on a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announcement {
-    /// Address.
     pub address: IpAddr,
     /// Interface index of the device.
     pub ifindex: u32,
@@ -21,7 +20,6 @@ pub struct Announcement {
     pub device: String,
     /// The hardware address in replies.
     pub mac: Mac,
-    /// The Service.
     pub service: ServiceName,
     /// Time since boot until which it is answered, unless the Lease is renewed.
     pub until: Duration,

@@ -14,7 +14,6 @@ const REGEX_SIZE: usize = 1 << 16;
 /// A policy. One row per object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
-    /// Name.
     pub name: String,
     /// What is announced by whom; none if it is invalid.
     pub rule: Option<Rule>,

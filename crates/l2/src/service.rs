@@ -43,7 +43,6 @@ impl statedb::Row for Service {
 /// Where a Service has endpoints that take new connections. One row per Service that has any.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoints {
-    /// The Service.
     pub service: ServiceName,
     /// Some are on this node.
     pub here: bool,

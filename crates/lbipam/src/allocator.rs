@@ -108,7 +108,6 @@ impl Allocator {
         }
     }
 
-    /// Removes a pool.
     pub fn remove_pool(&mut self, name: &str) {
         if let Some(before) = self.pools.remove(name) {
             self.work.pools.remove(name);

@@ -167,7 +167,6 @@ impl NodePlace {
 pub struct Hosts {
     /// Namespace and name of the slice.
     slice: (Arc<str>, Arc<str>),
-    /// The Service.
     pub service: ServiceName,
     /// Names of nodes with an endpoint that accepts connections.
     pub nodes: BTreeSet<Arc<str>>,

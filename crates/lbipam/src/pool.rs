@@ -16,7 +16,6 @@ use std::sync::Arc;
 /// A pool. One row per CiliumLoadBalancerIPPool.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pool {
-    /// Name.
     pub name: Arc<str>,
     /// The object, whatever its version.
     pub(crate) reference: ObjectReference,

@@ -18,7 +18,6 @@ pub(crate) enum Reason {
     AlreadyAllocated,
     /// The address is in use by another Service and cannot be shared with it.
     AlreadyAllocatedIncompatibleService,
-    /// The request is invalid.
     InvalidRequest,
 }
 

@@ -24,7 +24,6 @@ pub enum IpSource {
 pub struct IpEntry {
     /// The prefix; a single address has all bits.
     pub prefix: IpNet,
-    /// Identity.
     pub identity: IdentityId,
     /// The node to tunnel to, when it is behind another node and routing is by tunnel. For a node's own address
     /// (`node_address`): the address used to tunnel to that node, if it is a different one.
@@ -68,11 +67,9 @@ pub struct RemoteEndpoint {
     pub ipv4: Option<Ipv4Addr>,
     /// IPv6 address.
     pub ipv6: Option<Ipv6Addr>,
-    /// Identity.
     pub identity: IdentityId,
     /// Address of its node.
     pub host: Option<IpAddr>,
-    /// Named ports.
     pub named_ports: Vec<NamedPort>,
 }
 

@@ -87,7 +87,6 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Its id.
     #[must_use]
     pub const fn id(self) -> ClusterId {
         self.id

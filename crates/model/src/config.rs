@@ -23,9 +23,7 @@ pub use value::{Accepts, Choice, Field, Form, Value, Verbatim};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("configuration key {key}: {value:?} is not {want}")]
 pub struct ConfigError {
-    /// The key.
     pub key: &'static str,
-    /// Its value.
     pub value: String,
     /// What is accepted.
     pub want: Cow<'static, str>,
@@ -54,7 +52,6 @@ fn lines(errors: &[ConfigError]) -> String {
 
 /// Keys declared together, with [`keys!`].
 pub trait Group: Sized {
-    /// The keys.
     fn keys() -> Vec<AnyKey>;
 
     /// Reads them, noting what is wrong.

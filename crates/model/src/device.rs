@@ -16,11 +16,9 @@ pub enum DeviceMode {
 /// A device of the host; pods' devices are left out. One row per device of this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
-    /// Name.
     pub name: String,
     /// Interface index.
     pub index: u32,
-    /// MTU.
     pub mtu: u32,
     /// Framing of its packets.
     pub mode: DeviceMode,
@@ -56,7 +54,6 @@ impl statedb::Row for Device {
 /// node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeAddress {
-    /// Address.
     pub address: IpAddr,
     /// Name of its device.
     pub device: String,

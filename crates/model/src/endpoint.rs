@@ -64,7 +64,6 @@ pub enum EndpointKind {
     Pod {
         /// Namespace and name.
         name: PodName,
-        /// UID.
         uid: String,
     },
     /// The node's health endpoint, probed by other nodes like a pod. No container runtime knows about it.
@@ -157,9 +156,7 @@ impl statedb::Row for Endpoint {
 /// to attach the endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointPolicy {
-    /// Endpoint.
     pub endpoint: EndpointId,
-    /// Its identity.
     pub identity: IdentityId,
     /// The compiled policy that applies.
     pub policy: PolicyId,

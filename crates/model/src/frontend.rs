@@ -12,13 +12,10 @@ use std::time::Duration;
 /// A transport protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Protocol {
-    /// TCP.
     #[serde(rename = "TCP")]
     Tcp,
-    /// UDP.
     #[serde(rename = "UDP")]
     Udp,
-    /// SCTP.
     #[serde(rename = "SCTP")]
     Sctp,
 }
@@ -64,9 +61,7 @@ impl FromStr for Protocol {
 pub struct L4Addr {
     /// Address.
     pub ip: IpAddr,
-    /// Port.
     pub port: u16,
-    /// Protocol.
     pub protocol: Protocol,
 }
 
@@ -81,9 +76,7 @@ impl fmt::Display for L4Addr {
 pub struct ServiceName {
     /// Name of its cluster, if that is another one.
     pub cluster: Option<Arc<str>>,
-    /// Namespace.
     pub namespace: Arc<str>,
-    /// Name.
     pub name: Arc<str>,
 }
 
@@ -106,7 +99,6 @@ impl fmt::Display for ServiceName {
 pub enum ServiceKind {
     /// The Service's cluster address.
     ClusterIp,
-    /// A port of a node.
     NodePort,
     /// One of the Service's external addresses.
     ExternalIps,
@@ -241,7 +233,6 @@ pub struct Backend {
     pub id: BackendId,
     /// Address.
     pub addr: L4Addr,
-    /// State.
     pub state: BackendState,
     /// The node it runs on, if known.
     pub node: Option<Arc<str>>,
@@ -278,7 +269,6 @@ pub enum Scope {
     Unredirected,
 }
 
-/// Key of a frontend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FrontendKey {
     /// Address.
@@ -319,9 +309,7 @@ pub struct Frontend {
     pub key: FrontendKey,
     /// Number of the service in the maps.
     pub id: u32,
-    /// The Service.
     pub service: ServiceName,
-    /// Name of its port.
     pub port_name: Option<Arc<str>>,
     /// What kind of frontend.
     pub kind: ServiceKind,

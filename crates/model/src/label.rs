@@ -57,7 +57,6 @@ pub struct Label {
     pub key: Arc<str>,
     /// Value; may be empty.
     pub value: Arc<str>,
-    /// Source.
     pub source: LabelSource,
 }
 

@@ -20,7 +20,6 @@ pub enum RoutingMode {
 /// Another node, or this one as others see it. One row per node of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
-    /// Name.
     pub name: String,
     /// Name of its cluster.
     pub cluster: String,
@@ -34,7 +33,6 @@ pub struct Node {
     pub health_ips: Vec<IpAddr>,
     /// Its pods' prefixes.
     pub pod_cidrs: Vec<IpNet>,
-    /// Labels.
     pub labels: BTreeMap<String, String>,
     /// Identity of the node's own traffic.
     pub identity: IdentityId,

@@ -11,9 +11,7 @@ use std::sync::Arc;
 /// Namespace and name of a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PodName {
-    /// Namespace.
     pub namespace: Arc<str>,
-    /// Name.
     pub name: Arc<str>,
 }
 
@@ -35,18 +33,15 @@ impl fmt::Display for PodName {
 pub struct Workload {
     /// Kind, such as `Deployment`.
     pub kind: String,
-    /// Name.
     pub name: String,
 }
 
 /// A named container port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedPort {
-    /// Name.
     pub name: String,
     /// Number.
     pub port: u16,
-    /// Protocol.
     pub protocol: Protocol,
 }
 
@@ -59,7 +54,6 @@ pub struct HostPort {
     pub port: u16,
     /// Port of the pod.
     pub container_port: u16,
-    /// Protocol.
     pub protocol: Protocol,
 }
 
@@ -68,13 +62,10 @@ pub struct HostPort {
 pub struct Pod {
     /// Namespace and name.
     pub name: PodName,
-    /// UID.
     pub uid: String,
-    /// Labels.
     pub labels: BTreeMap<String, String>,
     /// Cilium's and bandwidth annotations; others are dropped.
     pub annotations: BTreeMap<String, String>,
-    /// Service account.
     pub service_account: String,
     /// Whether it uses the node's network.
     pub host_network: bool,
@@ -84,7 +75,6 @@ pub struct Pod {
     pub workload: Option<Arc<Workload>>,
     /// Named container ports.
     pub named_ports: Vec<NamedPort>,
-    /// Host ports.
     pub host_ports: Vec<HostPort>,
     /// Whether it takes connections: its condition Ready holds, and it is not being deleted.
     pub ready: bool,
@@ -120,9 +110,7 @@ impl statedb::Row for Pod {
 /// A namespace. One row per namespace of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Namespace {
-    /// Name.
     pub name: Arc<str>,
-    /// Labels.
     pub labels: BTreeMap<String, String>,
 }
 

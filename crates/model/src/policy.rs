@@ -41,7 +41,6 @@ pub struct Provenance {
     pub kind: PolicyKind,
     /// Namespace, empty for a clusterwide policy.
     pub namespace: String,
-    /// Name.
     pub name: String,
     /// The object's labels as Hubble lists them.
     pub labels: Vec<String>,

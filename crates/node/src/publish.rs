@@ -18,7 +18,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-/// The field manager.
 const FIELD_MANAGER: &str = "cilium-agent";
 /// Back-off between failed attempts.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(60));
@@ -139,7 +138,6 @@ pub(crate) enum NodeFacts<'a> {
     Published(Option<&'a Node>),
 }
 
-/// The boot id.
 pub(crate) fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
 }

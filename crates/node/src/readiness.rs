@@ -39,7 +39,6 @@ impl Readiness {
 /// What matters of a Node. One row per node of the cluster.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NodeRow {
-    /// Name.
     pub name: String,
     /// All taints, including others'.
     pub taints: Vec<Taint>,

@@ -23,7 +23,6 @@ pub struct Route {
     pub hop: Hop,
     /// Source address of the host's own packets.
     pub source: Option<IpAddr>,
-    /// MTU.
     pub mtu: Option<u32>,
 }
 
@@ -58,7 +57,6 @@ pub enum Hop {
 /// Why a node cannot be reached, or not in full.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
-    /// The node.
     pub node: String,
     /// What is wrong, and what it conflicts with.
     pub message: String,

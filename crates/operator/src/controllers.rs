@@ -33,7 +33,6 @@ const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(
 /// The reporter of events.
 const REPORTER: &str = "cilium-operator";
 
-/// A controller.
 trait Controller: Send + 'static {
     /// Name in logs and metrics.
     const NAME: &'static str;

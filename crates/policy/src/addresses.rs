@@ -108,7 +108,6 @@ impl Addresses {
         }
     }
 
-    /// Removes a node.
     pub(crate) fn remove_node(&mut self, name: &NodeName) {
         if let Some(node) = self.nodes.remove(name) {
             self.claims.set(Claimant::Node(name.clone()), Vec::new());

@@ -12,7 +12,6 @@ use std::sync::Arc;
 /// One entry of a compiled policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyLine {
-    /// Direction.
     pub direction: Direction,
     /// Whether it denies.
     pub deny: bool,

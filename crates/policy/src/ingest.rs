@@ -14,7 +14,6 @@ use std::sync::Arc;
 /// A named list of prefixes. One row per CiliumCIDRGroup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CidrGroup {
-    /// Name.
     pub name: Arc<str>,
     /// Labels, with source `cidrgroup`.
     pub labels: Labels,
@@ -34,7 +33,6 @@ impl statedb::Row for CidrGroup {
 pub struct ApiServers {
     /// Name of the slice.
     pub slice: Arc<str>,
-    /// The addresses.
     pub addresses: Vec<IpAddr>,
 }
 

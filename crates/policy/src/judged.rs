@@ -19,7 +19,6 @@ const VALID: &str = "Policy validation succeeded";
 /// How agents treat a policy.
 #[derive(Clone, Debug, PartialEq)]
 enum Verdict {
-    /// It is enforced.
     Enforced,
     /// It is valid, but not all of it is enforced.
     InPart(Vec<Problem>),
@@ -58,7 +57,6 @@ fn join(problems: &[Problem], separator: &str) -> String {
 pub struct Judged {
     /// Its namespace; empty for a clusterwide one.
     pub namespace: String,
-    /// Its name.
     pub name: String,
     /// The object, whatever its version.
     reference: ObjectReference,

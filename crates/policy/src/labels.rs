@@ -46,7 +46,6 @@ const DEFAULT: &[&str] = &[
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{pattern:?} is not a label pattern: {reason}")]
 pub struct PatternError {
-    /// The pattern.
     pub pattern: String,
     /// Why.
     pub reason: String,

@@ -67,7 +67,6 @@ pub struct Inputs<S> {
     pub endpoints: Reader<Endpoint>,
     /// Pods of this node.
     pub pods: Reader<Pod>,
-    /// Namespaces.
     pub namespaces: Reader<Namespace>,
     /// The namespace that Cilium is in: pods of its proxy are known as `reserved:ingress`.
     pub cilium_namespace: Arc<str>,
@@ -75,9 +74,7 @@ pub struct Inputs<S> {
     pub identities: Reader<Identity>,
     /// CiliumEndpoints.
     pub remote_endpoints: Reader<RemoteEndpoint>,
-    /// Nodes.
     pub nodes: Reader<Node>,
-    /// This node.
     pub local_node: Reader<LocalNode>,
     /// NetworkPolicies; `None` when they are disabled ([`Config::network_policies`]).
     pub network_policies: Option<Reader<Policy>>,
@@ -114,7 +111,6 @@ pub struct Outputs {
     pub problems: Reader<PolicyProblems>,
     /// The state of policies in the kernel.
     pub policy_status: StatusReader<CompiledPolicy>,
-    /// Metrics.
     pub metrics: Metrics,
     /// Tables, status, routes and metrics.
     pub surface: Surface,

@@ -67,7 +67,6 @@ pub struct CompiledPolicy {
     pub ingress_enforced: bool,
     /// Whether egress is denied unless allowed.
     pub egress_enforced: bool,
-    /// Its entries.
     pub entries: Entries,
 }
 
@@ -194,7 +193,6 @@ impl Engine {
         self.provenances.retain(&name, &|id| kept.contains(&id));
     }
 
-    /// Removes a policy.
     pub(crate) fn remove_policy(&mut self, name: &PolicyName) {
         if let Some(old) = self.policies.remove(name) {
             self.revision += 1;

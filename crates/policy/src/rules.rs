@@ -36,11 +36,9 @@ pub struct Context {
 /// Which object a policy is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PolicyName {
-    /// Kind.
     pub kind: PolicyKind,
     /// Namespace; empty for a clusterwide policy.
     pub namespace: Arc<str>,
-    /// Name.
     pub name: Arc<str>,
 }
 
@@ -144,7 +142,6 @@ impl Direction {
 /// What a statement does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Effect {
-    /// Allow.
     Allow,
     /// Deny, whatever is allowed.
     Deny,
@@ -153,11 +150,8 @@ pub enum Effect {
 /// One element of a section: these peers on these ports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statement {
-    /// Direction.
     pub direction: Direction,
-    /// Effect.
     pub effect: Effect,
-    /// The peers.
     pub peers: Peers,
     /// Protocols and ports; `None` for all traffic.
     pub ports: Option<NonEmpty<L4>>,
@@ -177,7 +171,6 @@ pub enum Peers {
 /// A set of peers.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Peer {
-    /// By labels.
     Labels(Selector),
     /// By address. Never matches pods or nodes.
     Cidr(CidrSelector),

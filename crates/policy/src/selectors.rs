@@ -11,16 +11,13 @@ use std::sync::Arc;
 /// An identity as selectors see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Subject {
-    /// Labels.
     pub labels: Labels,
     /// Its prefix, if it is outside the cluster.
     pub prefix: Option<IpNet>,
 }
 
-/// A selector of peers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum PeerSelector {
-    /// By labels.
     Labels(Selector),
     /// By address.
     Cidr(CidrSelector),

@@ -4,7 +4,7 @@
 
 #![allow(unsafe_code, reason = "an allocator that counts")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
-#![allow(missing_docs, unreachable_pub, dead_code, reason = "the support of other tests")]
+#![allow(unreachable_pub, dead_code, reason = "the support of other tests")]
 
 #[path = "policy/support.rs"]
 mod support;

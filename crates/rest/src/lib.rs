@@ -8,7 +8,6 @@ macro_rules! object {
             $(#[$meta])*
             #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
             #[serde(rename_all = "kebab-case", default)]
-            #[allow(missing_docs, reason = "most names say it all")]
             pub struct $name {
                 $(
                     $(#[$fmeta])*
@@ -27,7 +26,6 @@ macro_rules! names {
         $(
             $(#[$meta])*
             #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
-            #[allow(missing_docs, reason = "most names say it all")]
             pub enum $name {
                 $($(#[$vmeta])* #[serde(rename = $text)] $variant),+
             }

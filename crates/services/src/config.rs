@@ -231,9 +231,7 @@ impl Value for HashSeed {
 /// The first and the last of some ports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PortRange {
-    /// The first.
     pub first: u16,
-    /// The last.
     pub last: u16,
 }
 

@@ -56,7 +56,6 @@ pub(crate) fn slots(row: &Frontend) -> impl Iterator<Item = BackendId> {
     row.takers().map(|backend| backend.id)
 }
 
-/// A backend.
 pub(crate) fn backend(row: &Backend) -> lb::Backend {
     lb::Backend {
         addr: row.addr.ip.into(),
@@ -76,7 +75,6 @@ pub(crate) const fn backend_key(value: &lb::Backend) -> lb::BackendKey {
     lb::BackendKey::new(value.addr, value.port, value.proto)
 }
 
-/// Key of a slot.
 pub(crate) const fn slot_key(service: u32, slot: u32) -> lb::SlotKey {
     lb::SlotKey { service, slot }
 }

@@ -87,7 +87,6 @@ impl Maps {
 pub struct Error {
     /// The Service, or `?` when the frontend is not ours.
     pub service: String,
-    /// The frontend.
     pub frontend: String,
     /// Which map, and why.
     pub source: datapath::Error,

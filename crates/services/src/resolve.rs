@@ -14,7 +14,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use tracing::warn;
 
-/// Numbers of services.
 pub(crate) type ServiceNumbers = Arc<Mutex<Ids<FrontendKey>>>;
 
 /// The tables that frontends follow from.

@@ -62,7 +62,6 @@ impl<K: Ord + 'static> Inputs<K> {
 /// A derived table.
 #[derive(Debug)]
 pub struct Derived<R: Row> {
-    /// Its rows.
     pub rows: Reader<R>,
     requests: mpsc::UnboundedSender<oneshot::Sender<()>>,
 }

@@ -31,7 +31,6 @@ pub struct TaskFailure {
 /// A running task, for lists that people read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskInfo {
-    /// Its name.
     pub name: String,
     /// Since when.
     pub running_for: Duration,

@@ -38,7 +38,6 @@ pub enum Code {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}{}{details}", if details.is_empty() { "" } else { ": " })]
 pub struct Error {
-    /// Code.
     pub code: Code,
     /// One sentence naming the subject.
     pub message: String,

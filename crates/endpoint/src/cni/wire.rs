@@ -31,7 +31,6 @@ pub(crate) struct Link {
     pub(crate) addresses: Vec<(IpAddr, IpAddr)>,
 }
 
-/// What was made.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Made {
     pub(crate) host_ifindex: u32,

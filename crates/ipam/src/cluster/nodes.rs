@@ -17,7 +17,6 @@ const IGNORE_ANNOTATION: &str = "ipam.cilium.io/ignore";
 /// What matters of a CiliumNode. One row per node of the cluster.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NodeRow {
-    /// Name.
     pub name: String,
     reference: ObjectReference,
     created: String,
@@ -63,7 +62,6 @@ pub fn ingest_node(node: &CiliumNode) -> Option<NodeRow> {
 /// What to write to a CiliumNode.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Write {
-    /// Its pod CIDRs.
     PodCidrs(Vec<IpNet>),
     /// The error for its status; empty to clear it.
     Error(String),

@@ -58,7 +58,6 @@ pub struct EndpointStatus {
     /// IPsec key of its node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encryption: Option<super::EncryptionSpec>,
-    /// Its service account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account: Option<String>,
     /// How it is.
@@ -128,7 +127,6 @@ pub struct EndpointNetworking {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NamedPort {
-    /// Name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Number.
@@ -150,7 +148,6 @@ pub struct EndpointIdentifiers {
     /// Container id of the sandbox.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container_id: Option<String>,
-    /// Container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container_name: Option<String>,
     /// Not used any more.
@@ -162,7 +159,6 @@ pub struct EndpointIdentifiers {
     /// Namespace of the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub k8s_namespace: Option<String>,
-    /// Name of the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub k8s_pod_name: Option<String>,
     /// Namespace and name of the pod.
@@ -210,13 +206,10 @@ pub struct EndpointPolicyDirection {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct AllowedIdentity {
-    /// Identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<i64>,
-    /// Its labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity_labels: Option<BTreeMap<String, String>>,
-    /// Port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = null))]
     pub dest_port: Option<i64>,
@@ -239,7 +232,6 @@ pub struct EndpointHealth {
     /// All in all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overall_health: Option<String>,
-    /// Its policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
 }
@@ -251,7 +243,6 @@ pub struct EndpointStatusChange {
     /// Whether it went well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
-    /// What.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// New state.

@@ -63,7 +63,6 @@ pub struct RedirectBackend {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RedirectFrontend {
-    /// An address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address_matcher: Option<AddressMatcher>,
     /// The cluster addresses of a Service.
@@ -88,14 +87,12 @@ pub struct AddressMatcher {
 pub struct ServiceMatcher {
     /// The policy's own namespace.
     pub namespace: String,
-    /// Name of the Service.
     pub service_name: String,
     /// Its ports; all if there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to_ports: Option<Vec<PortInfo>>,
 }
 
-/// A port.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PortInfo {
     /// Name, by which ports of the frontend and of the backend belong together.

@@ -36,7 +36,6 @@ resource! {
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("required" = null))]
 pub struct NodeSpec {
-    /// Its addresses.
     #[serde(default)]
     pub addresses: Vec<NodeAddress>,
     /// Changes when the node is booted.
@@ -54,7 +53,6 @@ pub struct NodeSpec {
     /// Where its pods get addresses from.
     #[serde(default)]
     pub ipam: IPAMSpec,
-    /// Identity of the node.
     #[serde(default, rename = "nodeidentity", skip_serializing_if = "Option::is_none")]
     pub node_identity: Option<i64>,
     /// Id at the cloud provider.
@@ -64,17 +62,14 @@ pub struct NodeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "node::eni_spec")]
     pub eni: Option<Value>,
-    /// Of Azure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "node::azure_spec")]
     pub azure: Option<Value>,
-    /// Of Alibaba Cloud.
     #[serde(default, rename = "alibaba-cloud", skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "node::alibaba_spec")]
     pub alibaba_cloud: Option<Value>,
 }
 
-/// An address of a node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("required" = null))]
@@ -101,10 +96,8 @@ pub struct EncryptionSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AddressPair {
-    /// IPv4.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipv4: Option<String>,
-    /// IPv6.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipv6: Option<String>,
 }
@@ -174,7 +167,6 @@ pub struct IPAMPools {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IPAMPoolRequest {
-    /// Pool.
     #[schemars(length(min = 1))]
     pub pool: String,
     /// How much.
@@ -186,11 +178,9 @@ pub struct IPAMPoolRequest {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct IPAMPoolDemand {
-    /// IPv4.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = null))]
     pub ipv4_addrs: Option<i64>,
-    /// IPv6.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = null))]
     pub ipv6_addrs: Option<i64>,
@@ -200,7 +190,6 @@ pub struct IPAMPoolDemand {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IPAMPoolAllocation {
-    /// Pool.
     #[schemars(length(min = 1))]
     pub pool: String,
     /// Prefixes.
@@ -220,11 +209,9 @@ pub struct NodeStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "node::eni_status")]
     pub eni: Option<Value>,
-    /// Of Azure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "node::azure_status")]
     pub azure: Option<Value>,
-    /// Of Alibaba Cloud.
     #[serde(default, rename = "alibaba-cloud", skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "node::alibaba_status")]
     pub alibaba_cloud: Option<Value>,

@@ -126,16 +126,12 @@ pub struct DefaultDenyConfig {
     pub egress: Option<bool>,
 }
 
-/// A label of a rule.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RuleLabel {
-    /// Key.
     pub key: String,
-    /// Source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// Value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
 }
@@ -158,7 +154,6 @@ pub struct IngressRule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Vec<published::Selector>>")]
     pub from_endpoints: Option<Vec<LabelSelector>>,
-    /// Nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Vec<published::Selector>>")]
     pub from_nodes: Option<Vec<LabelSelector>>,
@@ -199,7 +194,6 @@ pub struct EgressRule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Vec<published::Selector>>")]
     pub to_endpoints: Option<Vec<LabelSelector>>,
-    /// Nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Vec<published::Selector>>")]
     pub to_nodes: Option<Vec<LabelSelector>>,
@@ -266,7 +260,6 @@ pub struct CIDRRule {
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("oneOf" = alternatives(&["matchName", "matchPattern"])))]
 pub struct FQDNSelector {
-    /// This name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxLength" = 255, "pattern" = published::DNS_NAME))]
     pub match_name: Option<String>,
@@ -292,10 +285,8 @@ pub struct Service {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct K8sServiceNamespace {
-    /// Name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_name: Option<String>,
-    /// Namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
 }
@@ -307,7 +298,6 @@ pub struct K8sServiceSelectorNamespace {
     /// Their labels.
     #[schemars(with = "published::Selector")]
     pub selector: LabelSelector,
-    /// Namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
 }
@@ -316,7 +306,6 @@ pub struct K8sServiceSelectorNamespace {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Groups {
-    /// Of AWS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aws: Option<AWSGroup>,
 }
@@ -328,13 +317,10 @@ pub struct AWSGroup {
     /// Labels of instances.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<BTreeMap<String, String>>,
-    /// Region.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
-    /// Security groups by id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub security_groups_ids: Option<Vec<String>>,
-    /// Security groups by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub security_groups_names: Option<Vec<String>>,
 }
@@ -472,10 +458,8 @@ pub struct HeaderMatch {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = ["LOG", "ADD", "DELETE", "REPLACE"]))]
     pub mismatch: Option<String>,
-    /// Name.
     #[schemars(extend("minLength" = 1))]
     pub name: String,
-    /// Value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
     /// Where the value is.
@@ -497,10 +481,8 @@ pub struct PortRuleKafka {
     /// Version of the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_version: Option<String>,
-    /// Client.
     #[serde(default, rename = "clientID", skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,
-    /// Topic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxLength" = 255))]
     pub topic: Option<String>,
@@ -529,7 +511,6 @@ pub struct EnvoyConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = ["CiliumEnvoyConfig", "CiliumClusterwideEnvoyConfig"]))]
     pub kind: Option<String>,
-    /// Name.
     #[schemars(extend("minLength" = 1))]
     pub name: String,
 }
@@ -555,9 +536,7 @@ pub struct TLSContext {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Secret {
-    /// Name.
     pub name: String,
-    /// Namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
 }
@@ -576,7 +555,6 @@ pub struct PolicyStatus {
     pub derivative_policies: Option<BTreeMap<String, serde_json::Value>>,
 }
 
-/// A condition.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyCondition {

@@ -28,10 +28,8 @@ pub trait Policy: kube::Resource<DynamicType = ()> {
     /// Whether it applies to all namespaces, and may select nodes.
     const CLUSTERWIDE: bool;
 
-    /// `spec`.
     fn spec(&self) -> Option<&Rule>;
 
-    /// `specs`.
     fn specs(&self) -> &[Rule];
 
     /// All rules with their path: `spec`, `specs[0]`, `specs[1]` and so on.

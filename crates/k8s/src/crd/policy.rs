@@ -78,7 +78,6 @@ macro_rules! published {
 published! {
     /// A prefix.
     Cidr = string().format("cidr");
-    /// A time.
     DateTime = date_time();
     /// A set of peers that has a name.
     Entity = super::schema::one_of(ENTITIES);

@@ -31,7 +31,6 @@ impl Spec for GatewayClassSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct GatewaySpec {
-    /// Class.
     pub gateway_class_name: String,
     /// What is listened for.
     pub listeners: Vec<Listener>,
@@ -77,7 +76,6 @@ pub struct Listener {
     pub name: String,
     /// Host name or `*.` and a suffix; any if unset.
     pub hostname: Option<String>,
-    /// Port.
     pub port: i64,
     /// `HTTP`, `HTTPS`, `TLS`, `TCP` or `UDP`.
     pub protocol: String,
@@ -87,7 +85,6 @@ pub struct Listener {
     pub allowed_routes: Option<AllowedRoutes>,
 }
 
-/// TLS of a listener.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ListenerTls {
@@ -142,9 +139,7 @@ pub struct GatewayAddress {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct GatewayInfrastructure {
-    /// Labels.
     pub labels: BTreeMap<String, String>,
-    /// Annotations.
     pub annotations: BTreeMap<String, String>,
     /// What the controller is to know besides, in the Gateway's namespace.
     pub parameters_ref: Option<ObjectReference>,
@@ -174,7 +169,6 @@ pub struct GatewayBackendTls {
 pub struct FrontendTls {
     /// For HTTPS listeners on ports that have nothing else.
     pub default: FrontendTlsConfig,
-    /// For ports.
     pub per_port: Vec<FrontendTlsPort>,
 }
 
@@ -182,7 +176,6 @@ pub struct FrontendTls {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct FrontendTlsPort {
-    /// Port.
     pub port: i64,
     /// What holds there.
     pub tls: FrontendTlsConfig,

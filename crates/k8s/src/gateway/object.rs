@@ -13,9 +13,7 @@ use std::fmt::Debug;
 pub struct Served {
     /// API group.
     pub group: &'static str,
-    /// Version.
     pub version: &'static str,
-    /// Kind.
     pub kind: &'static str,
     /// Kind as it stands in paths.
     pub plural: &'static str,
@@ -60,7 +58,6 @@ pub struct Object<S: Spec> {
     /// What is wanted.
     #[serde(default)]
     pub spec: S,
-    /// What is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<S::Status>,
 }

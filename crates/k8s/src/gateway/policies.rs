@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 pub struct ReferenceGrantSpec {
     /// Who may refer.
     pub from: Vec<GrantFrom>,
-    /// To what.
     pub to: Vec<GrantTo>,
 }
 
@@ -29,9 +28,7 @@ impl Spec for ReferenceGrantSpec {
 pub struct GrantFrom {
     /// API group.
     pub group: String,
-    /// Kind.
     pub kind: String,
-    /// Namespace.
     pub namespace: String,
 }
 
@@ -41,7 +38,6 @@ pub struct GrantFrom {
 pub struct GrantTo {
     /// API group.
     pub group: String,
-    /// Kind.
     pub kind: String,
     /// Name; any if unset.
     pub name: Option<String>,
@@ -121,7 +117,6 @@ pub struct ServiceParameters {
     pub kind: Option<String>,
     /// `Cluster` or `Local`.
     pub external_traffic_policy: Option<String>,
-    /// Class of load balancer.
     pub load_balancer_class: Option<String>,
     /// Prefixes of clients.
     pub load_balancer_source_ranges: Option<Vec<String>>,
@@ -129,7 +124,6 @@ pub struct ServiceParameters {
     pub load_balancer_source_ranges_policy: Option<String>,
     /// Whether node ports are given out besides.
     pub allocate_load_balancer_node_ports: Option<bool>,
-    /// Families.
     pub ip_families: Option<Vec<String>>,
     /// One family or two.
     pub ip_family_policy: Option<String>,

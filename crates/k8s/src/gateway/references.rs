@@ -16,7 +16,6 @@ pub struct ParentReference {
     /// The referring object's if unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// Name.
     pub name: String,
     /// Listener, or port of a Service; all if unset.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -36,7 +35,6 @@ pub struct ObjectReference {
     /// What it means to be unset depends on the field.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
-    /// Name.
     pub name: String,
     /// The referring object's if unset.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,7 +52,6 @@ pub struct BackendRef {
     pub group: Option<String>,
     /// `Service` if unset.
     pub kind: Option<String>,
-    /// Name.
     pub name: String,
     /// The route's if unset.
     pub namespace: Option<String>,

@@ -13,7 +13,6 @@ pub struct HttpRouteSpec {
     pub parent_refs: Vec<ParentReference>,
     /// Host names; those of the listener if empty.
     pub hostnames: Vec<String>,
-    /// Rules.
     pub rules: Vec<HttpRule>,
 }
 
@@ -31,7 +30,6 @@ pub struct GrpcRouteSpec {
     pub parent_refs: Vec<ParentReference>,
     /// Host names; those of the listener if empty.
     pub hostnames: Vec<String>,
-    /// Rules.
     pub rules: Vec<super::GrpcRule>,
 }
 
@@ -79,7 +77,6 @@ stream_route! {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct StreamRule {
-    /// Name.
     pub name: Option<String>,
     /// Where they go.
     pub backend_refs: Vec<BackendRef>,

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HttpRule {
-    /// Name.
     pub name: Option<String>,
     /// Any of these must hold; every request matches if empty.
     pub matches: Vec<HttpMatch>,
@@ -28,7 +27,6 @@ pub struct HttpRule {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct GrpcRule {
-    /// Name.
     pub name: Option<String>,
     /// Any of these must hold; every call matches if empty.
     pub matches: Vec<GrpcMatch>,
@@ -72,9 +70,7 @@ pub struct NamedMatch {
     /// `Exact`, which is the default, or `RegularExpression`.
     #[serde(rename = "type")]
     pub kind: Option<String>,
-    /// Name.
     pub name: String,
-    /// Value.
     pub value: String,
 }
 
@@ -136,13 +132,10 @@ pub struct HeaderModifier {
     pub remove: Vec<String>,
 }
 
-/// A header.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Header {
-    /// Name.
     pub name: String,
-    /// Value.
     pub value: String,
 }
 
@@ -190,7 +183,6 @@ pub struct RequestRedirect {
 pub struct UrlRewrite {
     /// Host name.
     pub hostname: Option<String>,
-    /// Path.
     pub path: Option<PathModifier>,
 }
 
@@ -258,9 +250,7 @@ pub struct SessionPersistence {
     /// `Cookie`, which is the default, or `Header`.
     #[serde(rename = "type")]
     pub kind: Option<String>,
-    /// The cookie.
     pub cookie: Option<CookieConfig>,
-    /// The header.
     pub header: Option<HeaderConfig>,
 }
 
@@ -268,7 +258,6 @@ pub struct SessionPersistence {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CookieConfig {
-    /// Name.
     pub name: Option<String>,
     /// Path that it is good for.
     pub path: Option<String>,
@@ -280,6 +269,5 @@ pub struct CookieConfig {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HeaderConfig {
-    /// Name.
     pub name: String,
 }

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Condition {
-    /// Which.
     #[serde(rename = "type")]
     pub kind: String,
     /// `True`, `False` or `Unknown`.
@@ -28,7 +27,6 @@ pub struct Condition {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct GatewayClassStatus {
-    /// Conditions.
     pub conditions: Vec<Condition>,
     /// What the controller can do, by name.
     #[serde(deserialize_with = "features")]
@@ -39,7 +37,6 @@ pub struct GatewayClassStatus {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SupportedFeature {
-    /// Name.
     pub name: String,
 }
 
@@ -59,13 +56,11 @@ fn features<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Sup
     Ok(named.collect())
 }
 
-/// Status of a Gateway.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct GatewayStatus {
     /// Addresses that it is reached at.
     pub addresses: Vec<StatusAddress>,
-    /// Conditions.
     pub conditions: Vec<Condition>,
     /// Its own listeners.
     pub listeners: Vec<ListenerStatus>,
@@ -89,13 +84,10 @@ pub struct StatusAddress {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ListenerSetStatus {
-    /// Conditions.
     pub conditions: Vec<Condition>,
-    /// Its listeners.
     pub listeners: Vec<ListenerStatus>,
 }
 
-/// Status of a listener.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ListenerStatus {
@@ -108,18 +100,15 @@ pub struct ListenerStatus {
     pub supported_kinds: Vec<RouteGroupKind>,
     /// How many have.
     pub attached_routes: i64,
-    /// Conditions.
     pub conditions: Vec<Condition>,
 }
 
-/// A kind of route.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RouteGroupKind {
     /// Gateway API's if unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
-    /// Kind.
     pub kind: String,
 }
 
@@ -139,7 +128,6 @@ pub struct RouteParentStatus {
     pub parent_ref: ParentReference,
     /// Who says so.
     pub controller_name: String,
-    /// Conditions.
     pub conditions: Vec<Condition>,
 }
 
@@ -159,6 +147,5 @@ pub struct PolicyAncestorStatus {
     pub ancestor_ref: ParentReference,
     /// Who says so.
     pub controller_name: String,
-    /// Conditions.
     pub conditions: Vec<Condition>,
 }

@@ -19,7 +19,6 @@ admin,admin,admin,system:masters
 operator,system:serviceaccount:kube-system:cilium-operator,operator,system:serviceaccounts
 ";
 
-/// The servers.
 pub(crate) struct ApiServer {
     folder: tempfile::TempDir,
     etcd_port: u16,
@@ -100,7 +99,6 @@ impl ApiServer {
         self.api = None;
     }
 
-    /// A client for it.
     pub(crate) async fn client(&self) -> k8s::Client {
         self.client_through(self.port).await
     }
@@ -122,7 +120,6 @@ impl ApiServer {
         k8s::ClientConfig { kubeconfig: Some(file), ..k8s::ClientConfig::default() }
     }
 
-    /// Its port.
     pub(crate) fn port(&self) -> u16 {
         self.port
     }

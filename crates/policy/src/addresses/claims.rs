@@ -14,11 +14,9 @@ pub(super) enum Claimant {
     Native(IpNet),
     /// A prefix with an identity.
     Prefix(IpNet),
-    /// A node.
     Node(NodeName),
     /// A pod, from its CiliumEndpoint.
     Pod(MeshPod),
-    /// This node.
     LocalNode,
     /// A pod of this node.
     Endpoint(EndpointId),

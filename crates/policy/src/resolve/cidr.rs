@@ -14,9 +14,7 @@ const LAST: u32 = 0x01ff_ffff;
 /// The cluster's address families: with both, the world has an identity for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Families {
-    /// IPv4.
     pub ipv4: bool,
-    /// IPv6.
     pub ipv6: bool,
 }
 

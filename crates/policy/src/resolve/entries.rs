@@ -17,13 +17,11 @@ use std::sync::Arc;
 /// Stands for any peer.
 pub(crate) const ANY: IdentityId = IdentityId(0);
 
-/// Precedence of an allow.
 const ALLOW_PRECEDENCE: u32 = 1;
 
 /// Key of an entry, without the policy's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntryKey {
-    /// Direction.
     pub direction: Direction,
     /// Peer; 0 for any.
     pub peer: IdentityId,

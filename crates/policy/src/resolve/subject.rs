@@ -12,7 +12,6 @@ use std::sync::Arc;
 /// What policy can see of a local pod: its identity and its named ports.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SubjectKey {
-    /// Identity.
     pub identity: IdentityId,
     /// Named ports: protocol number, name, port.
     ports: Vec<(u8, String, u16)>,

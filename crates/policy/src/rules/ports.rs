@@ -28,7 +28,6 @@ pub enum L4 {
     Named {
         /// IP protocol number.
         proto: u8,
-        /// Name.
         name: Arc<str>,
     },
 }

@@ -21,7 +21,6 @@ pub enum Selector {
 pub struct Requirement {
     /// Source of the label; [`LabelSource::Any`] for any.
     pub source: LabelSource,
-    /// Key.
     pub key: Arc<str>,
     /// The condition.
     pub operator: Operator,

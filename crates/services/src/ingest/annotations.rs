@@ -20,7 +20,6 @@ const L7: &str = "service.cilium.io/lb-l7";
 /// The nodes at which a Service is reached.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Nodes {
-    /// All.
     #[default]
     All,
     /// Those with this value of the label `service.cilium.io/node`.

@@ -13,7 +13,6 @@ const ADDRESSES: usize = 64;
 const FRONTENDS: usize = 4096;
 /// Prefixes of clients.
 const PREFIXES: usize = 1024;
-/// Backends.
 const BACKENDS: usize = 1 << 15;
 /// Backends at all frontends. Each takes up to two entries: as one that takes new connections, and as a member.
 const BACKENDS_AT_FRONTENDS: usize = 1 << 17;

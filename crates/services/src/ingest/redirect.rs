@@ -72,7 +72,6 @@ pub struct RedirectPort {
     pub name: Option<Arc<str>>,
     /// Number.
     pub port: u16,
-    /// Protocol.
     pub protocol: Protocol,
 }
 

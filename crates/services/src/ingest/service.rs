@@ -26,7 +26,6 @@ pub struct Service {
     pub external_ips: Vec<IpAddr>,
     /// Addresses that a load balancer has given it.
     pub load_balancer_ips: Vec<IpAddr>,
-    /// Ports.
     pub ports: Vec<ServicePort>,
     /// Policy for traffic from outside of the cluster.
     pub external_policy: TrafficPolicy,
@@ -59,12 +58,10 @@ impl statedb::Row for Service {
     }
 }
 
-/// A port of a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServicePort {
     /// Name, unless the Service has a single port without one.
     pub name: Option<Arc<str>>,
-    /// Protocol.
     pub protocol: Protocol,
     /// Number.
     pub port: u16,

@@ -15,7 +15,6 @@ use std::sync::Arc;
 pub struct Port {
     /// Name, unless the Service has a single port without one.
     pub name: Option<Arc<str>>,
-    /// Protocol.
     pub protocol: Protocol,
     /// Number.
     pub port: u16,
@@ -24,9 +23,7 @@ pub struct Port {
 /// Namespace and name of an EndpointSlice.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SliceName {
-    /// Namespace.
     pub namespace: Arc<str>,
-    /// Name.
     pub name: Arc<str>,
 }
 
@@ -39,7 +36,6 @@ pub struct EndpointSlice {
     pub service: ServiceName,
     /// Ports of every endpoint in it; a named target port is a number here.
     pub ports: Vec<Port>,
-    /// The endpoints.
     pub endpoints: Vec<SliceEndpoint>,
 }
 
@@ -55,9 +51,7 @@ impl statedb::Row for EndpointSlice {
 pub struct SliceEndpoint {
     /// Address.
     pub ip: IpAddr,
-    /// The node it is on.
     pub node: Option<Arc<str>>,
-    /// The zone it is in.
     pub zone: Option<Arc<str>>,
     /// Zones whose clients should use it, if it says so.
     pub for_zones: Vec<Arc<str>>,

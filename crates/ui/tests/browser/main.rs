@@ -2,7 +2,7 @@
 //! The page in a real browser, before the real server, which is told flows over gRPC by a relay that does as it is told. The steps are in
 //! `ui/browser/scripted.mjs`; here is what they are shown.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, missing_docs, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 mod relay;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #[path = "../../../../policy/tests/policy/support.rs"]
-#[allow(dead_code, unreachable_pub, missing_docs, reason = "what the tests of policies have")]
+#[allow(dead_code, unreachable_pub, reason = "what the tests of policies have")]
 mod support;
 
 use hubble::POLICY_VERDICT;

@@ -58,7 +58,6 @@ impl Object {
     }
 }
 
-/// The cluster.
 pub(super) struct Cluster {
     pub(super) config: Config,
     /// By namespace/name.
