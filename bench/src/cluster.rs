@@ -23,8 +23,8 @@ pub(crate) const NAMESPACE: &str = "bench";
 const RULES: u16 = 1000;
 /// Concurrent calls of kubectl.
 const CALLERS: usize = 6;
-/// How long an agent may take that was killed: the kubelet starts what has ended often again after up to five minutes.
-const RESTARTED: Duration = Duration::from_secs(360);
+/// How long the next agent of a node may take.
+const RESTARTED: Duration = Duration::from_secs(60);
 /// An image that is on every node of a lab and does nothing.
 const IMAGE: &str = "registry.k8s.io/pause:3.10.2";
 
@@ -263,6 +263,18 @@ impl Cluster {
     pub(crate) fn restart_agent(&self, node: &str) -> Result<u32> {
         let old = self.agent(node)?;
         self.fault("kill", &format!("{node}/agent"))?;
+        self.next_agent(node, old)
+    }
+
+    /// Has the agent of a node replaced, as an upgrade does: without the kubelet's back-off, which grows to minutes with each kill.
+    pub(crate) fn replace_agent(&self, node: &str) -> Result<u32> {
+        let old = self.agent(node)?;
+        self.kubectl(&["-n", "kube-system", "delete", "pod", &self.agent_pod(node)?])?;
+        self.next_agent(node, old)
+    }
+
+    /// Waits for another agent of a node than the one with this process id.
+    fn next_agent(&self, node: &str, old: u32) -> Result<u32> {
         clock::poll(RESTARTED, Duration::from_millis(20), || match self.agent(node)? {
             pid if pid == old => bail!("the agent of {node} still runs"),
             pid => Ok(pid),

@@ -73,8 +73,13 @@ fn soak(cluster: &Cluster, span: Duration, seed: u64) -> Result<Vec<anyhow::Erro
 
     let mut faulty = Vec::new();
     let mut check = |what: &str, result: Result<()>| {
-        eprintln!("{what}: {}", if result.is_ok() { "ok" } else { "FAILED" });
-        faulty.extend(result.err().map(|error| error.context(what.to_owned())));
+        match result {
+            Ok(()) => eprintln!("{what}: ok"),
+            Err(error) => {
+                eprintln!("{what}: FAILED: {error:#}");
+                faulty.push(error.context(what.to_owned()));
+            }
+        }
     };
     check("everything comes to rest", rested(cluster).and_then(|()| churn.settled(cluster)));
     check("the kernel holds what a fresh start computes", as_after_a_restart(cluster));
@@ -98,7 +103,7 @@ fn rested(cluster: &Cluster) -> Result<()> {
 fn as_after_a_restart(cluster: &Cluster) -> Result<()> {
     let before = look::everywhere(look::steady, cluster)?;
     for node in NODES {
-        cluster.restart_agent(node)?;
+        cluster.replace_agent(node)?;
     }
     rested(cluster)?;
     let after = look::everywhere(look::steady, cluster)?;

@@ -140,7 +140,7 @@ impl Memory {
         for node in NODES {
             let largest = self.samples.iter().filter(|(of, _)| *of == node).map(|(_, kib)| *kib).max();
             let (used, open) = (resident(cluster.agent(node)?)?, open_files(cluster.agent(node)?)?);
-            cluster.restart_agent(node)?;
+            cluster.replace_agent(node)?;
             super::rested(cluster)?;
             let (fresh, open_fresh) = (resident(cluster.agent(node)?)?, open_files(cluster.agent(node)?)?);
             let largest = largest.unwrap_or_default();
