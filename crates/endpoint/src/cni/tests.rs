@@ -292,11 +292,11 @@ fn the_nodes_own_namespace_is_not_a_pods() {
     on_a_node(|node| {
         let mut serving = node.serve(Setup::new(node.runtime()));
         serving.agent.know("default", "a");
-        let host = Netlink::open().unwrap();
-        let before = block_on(host.routes(MAIN_TABLE)).unwrap();
+        let routes = || block_on(async { Netlink::open().unwrap().routes(MAIN_TABLE).await.unwrap() });
+        let before = routes();
         let refused = node.call("ADD", "a", "/proc/thread-self/ns/net", &config()).unwrap_err();
         assert_eq!(refused["code"], 4, "{refused}");
-        assert_eq!(block_on(host.routes(MAIN_TABLE)).unwrap(), before);
+        assert_eq!(routes(), before);
         assert!(serving.agent.pool.taken.lock().is_empty());
     });
 }
