@@ -4,6 +4,17 @@
 use crate::proto::flow::HttpHeader;
 use l7::REDACTED;
 
+/// Headers whose values are URLs, or what follows the host in one, in lower case.
+const URLS: [&str; 7] = [
+    "destination",
+    "referer",
+    "x-envoy-original-path",
+    "x-forwarded-uri",
+    "x-original-uri",
+    "x-original-url",
+    "x-rewrite-url",
+];
+
 /// What to leave out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Redaction {
@@ -20,7 +31,14 @@ impl Redaction {
     pub(crate) fn header(&self, key: String, value: String) -> HttpHeader {
         let is = |name: &String| name.eq_ignore_ascii_case(&key);
         let shown = !self.deny.iter().any(is) && (self.allow.is_empty() || self.allow.iter().any(is));
-        HttpHeader { value: if shown { value } else { REDACTED.to_owned() }, key }
+        let value = if !shown {
+            REDACTED.to_owned()
+        } else if URLS.iter().any(|name| key.eq_ignore_ascii_case(name)) {
+            self.url(value)
+        } else {
+            value
+        };
+        HttpHeader { key, value }
     }
 
     pub(crate) fn url(&self, mut url: String) -> String {
@@ -43,7 +61,7 @@ fn password(url: &str) -> Option<std::ops::Range<usize>> {
     let begin = url.find("://")? + "://".len();
     let authority = url.get(begin..)?;
     let authority = authority.get(..authority.find(['/', '?', '#']).unwrap_or(authority.len()))?;
-    let end = authority.rfind('@').or_else(|| authority.ends_with('…').then_some(authority.len()))?;
+    let end = if authority.ends_with('…') { authority.len() } else { authority.rfind('@')? };
     let user_info = authority.get(..end)?;
     let password = user_info.find(':')? + 1;
     Some(begin + password..begin + user_info.len())
@@ -70,6 +88,7 @@ mod tests {
             ("http://:@shop", "http://:HUBBLE_REDACTED@shop"),
             ("", ""),
             ("http://ann:sec…", "http://ann:HUBBLE_REDACTED"),
+            ("http://ann:se@c…", "http://ann:HUBBLE_REDACTED"),
             ("http://shop/…", "http://shop/…"),
             ("http://ü:ß@ö", "http://ü:HUBBLE_REDACTED@ö"),
         ];
@@ -84,6 +103,15 @@ mod tests {
         let redaction = Redaction { query: true, ..Redaction::default() };
         assert_eq!(url(&redaction, "http://shop/p?token=1&x=2#y"), "http://shop/p");
         assert_eq!(url(&redaction, "http://shop/p"), "http://shop/p");
+    }
+
+    #[test]
+    fn a_url_in_a_header_is_treated_like_that_of_the_request() {
+        let redaction = Redaction { query: true, user_info: true, ..Redaction::default() };
+        let value = |key: &str, value: &str| redaction.header(key.to_owned(), value.to_owned()).value;
+        assert_eq!(value("Referer", "http://ann:hush@shop/p?token=1#x"), "http://ann:HUBBLE_REDACTED@shop/p");
+        assert_eq!(value("x-original-uri", "/p?token=1"), "/p");
+        assert_eq!(value("accept", "what?ever"), "what?ever");
     }
 
     #[test]

@@ -12,10 +12,12 @@ use std::time::Duration;
 
 /// Back-off between failed attempts.
 const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+/// How long other work waits for them. What is not served by then is waited for by those who follow it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Delay before checking whether what was written is served.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Retries until all are registered and served.
+/// Retries until all are registered and served. One that is refused, or is still being deleted, holds up no other.
 pub(crate) async fn register(client: &Client) {
     let definitions = match k8s::crd::all() {
         Ok(definitions) => definitions,
@@ -25,38 +27,83 @@ pub(crate) async fn register(client: &Client) {
         }
     };
     let api: Api<CustomResourceDefinition> = client.all();
-    for definition in &definitions {
-        let mut retries = Retries::new(RETRY);
-        loop {
-            let wait = match ensure(&api, definition).await {
-                Ok(true) => break,
-                Ok(false) => LOOK,
-                Err(error) => {
-                    if !retries.failing() {
-                        let error = k8s::chain(&error);
-                        tracing::warn!(
-                            crd = definition.name_any(),
-                            error,
-                            "CustomResourceDefinition not registered, retrying"
-                        );
-                    }
-                    retries.failed()
+    let count = definitions.len();
+    let mut pending: Vec<_> =
+        definitions.into_iter().map(|definition| Pending { definition, obstacle: None }).collect();
+    let mut retries = Retries::new(RETRY);
+    loop {
+        let mut advanced = false;
+        let mut left = Vec::new();
+        for mut one in pending {
+            match one.step(&api).await {
+                Step::Served => advanced = true,
+                Step::Written => {
+                    advanced = true;
+                    left.push(one);
                 }
-            };
-            tokio::time::sleep(wait).await;
+                Step::Waiting => left.push(one),
+            }
         }
+        pending = left;
+        if pending.is_empty() {
+            break;
+        }
+        let wait = if advanced {
+            retries.succeeded();
+            LOOK
+        } else {
+            retries.failed()
+        };
+        tokio::time::sleep(wait).await;
     }
-    tracing::info!(count = definitions.len(), version = SCHEMA_VERSION, "CustomResourceDefinitions registered");
+    tracing::info!(count, version = SCHEMA_VERSION, "CustomResourceDefinitions registered");
 }
 
-/// One step. Returns whether the definition is correct and served.
-async fn ensure(api: &Api<CustomResourceDefinition>, wanted: &CustomResourceDefinition) -> Result<bool, Error> {
+/// A definition that is not served yet.
+struct Pending {
+    definition: CustomResourceDefinition,
+    /// Why, as last logged.
+    obstacle: Option<String>,
+}
+
+/// What has come of an attempt.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    /// It is right, and served.
+    Served,
+    /// It is on its way.
+    Written,
+    /// Others have to do something first.
+    Waiting,
+}
+
+impl Pending {
+    async fn step(&mut self, api: &Api<CustomResourceDefinition>) -> Step {
+        let obstacle = match ensure(api, &self.definition).await {
+            Ok(Step::Waiting) => "it is being deleted, and is made anew once it is gone".to_owned(),
+            Ok(step) => return step,
+            Err(error) => k8s::chain(&error),
+        };
+        if self.obstacle.as_ref() != Some(&obstacle) {
+            let crd = self.definition.name_any();
+            tracing::warn!(crd, error = obstacle, "CustomResourceDefinition not registered, retrying");
+            self.obstacle = Some(obstacle);
+        }
+        Step::Waiting
+    }
+}
+
+async fn ensure(api: &Api<CustomResourceDefinition>, wanted: &CustomResourceDefinition) -> Result<Step, Error> {
     let name = wanted.name_any();
     let Some(present) = api.get_opt(&name).await? else {
         return unless_conflict(api.create(&PostParams::default(), wanted).await);
     };
+    if present.metadata.deletion_timestamp.is_some() {
+        // It is served to the last, and then it is gone with its objects.
+        return Ok(Step::Waiting);
+    }
     if !needs_update(&present, wanted) {
-        return Ok(is_established(&present));
+        return Ok(if is_established(&present) { Step::Served } else { Step::Written });
     }
     tracing::info!(crd = name, "CustomResourceDefinition updated");
     let mut next = wanted.clone();
@@ -69,10 +116,10 @@ async fn ensure(api: &Api<CustomResourceDefinition>, wanted: &CustomResourceDefi
 }
 
 /// Check again after a write, ours or someone else's.
-fn unless_conflict(result: Result<CustomResourceDefinition, Error>) -> Result<bool, Error> {
+fn unless_conflict(result: Result<CustomResourceDefinition, Error>) -> Result<Step, Error> {
     match result {
-        Ok(_) => Ok(false),
-        Err(Error::Api(status)) if status.code == 409 => Ok(false),
+        Ok(_) => Ok(Step::Written),
+        Err(Error::Api(status)) if status.code == 409 => Ok(Step::Written),
         Err(error) => Err(error),
     }
 }
@@ -115,37 +162,4 @@ fn covers(present: &Value, wanted: &Value) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn definition() -> CustomResourceDefinition {
-        k8s::crd::all().unwrap().remove(0)
-    }
-
-    fn labelled(version: &str) -> CustomResourceDefinition {
-        let mut definition = definition();
-        definition.labels_mut().insert(SCHEMA_VERSION_LABEL.into(), version.into());
-        definition
-    }
-
-    #[test]
-    fn older_and_unlabelled_definitions_are_updated_and_newer_ones_are_not() {
-        let ours = definition();
-        assert!(!needs_update(&ours, &ours));
-        assert!(needs_update(&labelled("1.31.9"), &ours));
-        assert!(!needs_update(&labelled("1.33.0"), &ours));
-        let mut unlabelled = ours.clone();
-        unlabelled.metadata.labels = None;
-        assert!(needs_update(&unlabelled, &ours));
-    }
-
-    #[test]
-    fn one_of_the_same_version_is_updated_when_it_lacks_something_and_defaults_do_not_count() {
-        let ours = definition();
-        let mut present = ours.clone();
-        present.spec.preserve_unknown_fields = Some(false);
-        assert!(!needs_update(&present, &ours));
-        present.spec.versions[0].schema = None;
-        assert!(needs_update(&present, &ours));
-    }
-}
+mod tests;

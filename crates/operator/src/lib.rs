@@ -107,9 +107,14 @@ struct Leader {
 
 impl Leader {
     async fn lead(self, tasks: Tasks) {
-        // Agents wait for these, so do not wait for an election.
+        // Agents wait for these, so do not wait for an election. One that cannot be registered keeps nobody from the rest of the work.
         if !self.config.skip_crd_creation {
-            crds::register(&self.client).await;
+            let (client, (done, registered)) = (self.client.clone(), oneshot::channel());
+            tasks.spawn("custom-resource-definitions", async move {
+                crds::register(&client).await;
+                let _ = done.send(());
+            });
+            let _ = tokio::time::timeout(crds::PATIENCE, registered).await;
         }
         let api = self.client.namespaced::<Lease>(&self.namespace);
         let elector = Elector::new(api, LEASE, election::identity(), Timing::default());

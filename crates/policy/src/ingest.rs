@@ -72,7 +72,9 @@ pub fn ingest_namespace(object: &core::Namespace) -> Option<Namespace> {
 /// The name is not a valid identity number of the cluster, or a label is malformed.
 pub fn ingest_identity(object: &CiliumIdentity) -> Result<Option<Identity>, String> {
     let Some(name) = object.metadata.name.as_deref() else { return Ok(None) };
-    let id = name.parse().map(IdentityId).map_err(|_| format!("CiliumIdentity {name}: the name is not a number"))?;
+    let id = name.parse().map(IdentityId).ok().filter(|id| id.to_string() == name);
+    // Another way to write a number would be another object for it.
+    let id = id.ok_or_else(|| format!("CiliumIdentity {name}: the name is not a number as it is written"))?;
     if id.is_reserved() || id.is_node_local() {
         return Err(format!("CiliumIdentity {name}: the number is not one of the cluster's"));
     }
@@ -166,7 +168,13 @@ mod tests {
             ingest_identity(&serde_json::from_value(object).unwrap())
         };
         assert_eq!(ingest("4711", "k8s:app").unwrap().unwrap().labels.to_strings(), ["k8s:app=web"]);
-        for (name, key) in [("1", "k8s:app"), ("16777217", "k8s:app"), ("web", "k8s:app"), ("4711", "reserved:host")] {
+        for (name, key) in [
+            ("1", "k8s:app"),
+            ("16777217", "k8s:app"),
+            ("web", "k8s:app"),
+            ("04711", "k8s:app"),
+            ("4711", "reserved:host"),
+        ] {
             assert!(ingest(name, key).is_err(), "{name} {key}");
         }
     }

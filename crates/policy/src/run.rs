@@ -157,6 +157,7 @@ impl Run {
             Some(outcome) = self.outcomes.recv() => match outcome {
                 Outcome::Made(identity) => self.identity_made(&identity),
                 Outcome::Refused(labels, why) => self.identity_refused(labels, why),
+                Outcome::Due(request) => self.identity_due(request),
             },
             () = self.policy_status.changed(), if self.unsettled => {}
             () = tokio::time::sleep(RETIRE), if self.retiring => {}

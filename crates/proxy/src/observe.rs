@@ -41,8 +41,21 @@ const HEADER_VALUE: usize = 512;
 const HEADERS: usize = 4096;
 
 /// Words in the names of headers whose values are secrets.
-const SECRET: [&str; 9] =
-    ["authorization", "cookie", "token", "secret", "password", "api-key", "apikey", "credential", "signature"];
+const SECRET: [&str; 13] = [
+    "access-key",
+    "api-key",
+    "apikey",
+    "assertion",
+    "auth",
+    "cookie",
+    "credential",
+    "jwt",
+    "passw",
+    "secret",
+    "session",
+    "signature",
+    "token",
+];
 
 /// Takes in requests.
 #[derive(Debug)]

@@ -53,6 +53,8 @@ struct State {
     /// What lists show while it lies.
     past: Store,
     writes: Vec<String>,
+    /// Writes that were refused.
+    refused: usize,
 }
 
 impl ApiServer {
@@ -121,6 +123,11 @@ impl ApiServer {
         std::mem::take(&mut self.state.lock().writes)
     }
 
+    /// How many writes have been refused as invalid.
+    pub(crate) fn refused(&self) -> usize {
+        self.state.lock().refused
+    }
+
     fn put(&self, key: Key, object: Value) -> Value {
         let object = self.state.lock().now.insert(key, object);
         self.changed.send_modify(|count| *count += 1);
@@ -150,6 +157,7 @@ impl ApiServer {
             return std::future::pending().await;
         }
         if matches!(mood, Mood::Refusing(plural) if target.is_about(plural) && parts.method != Method::GET) {
+            self.state.lock().refused += 1;
             return Ok(status(422, "Invalid", "it is too long"));
         }
         if target.is_watch() {

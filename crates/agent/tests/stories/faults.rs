@@ -100,6 +100,21 @@ async fn what_is_refused_for_good_is_an_event_of_the_pod() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_identity_that_is_refused_is_not_asked_for_when_its_pod_is_gone() {
+    let mut world = World::new().await;
+    world.start_ready().await;
+    world.api.set_mood(Mood::Refusing("ciliumidentities"));
+    world.schedule("job", "job");
+    world.try_add("job").await.unwrap_err();
+    world.api.delete("pods", "shop/job");
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(world.api.refused(), 1);
+    // The next one with these labels is not held up by it.
+    world.api.set_mood(Mood::Well);
+    world.add("job", "job").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn that_no_address_is_left_is_an_event_of_the_pod() {
     let mut world = World::new().await;
     world.start_ready().await;

@@ -2,7 +2,10 @@
 //! A pod's network namespace by its path.
 
 use super::error::{Code, Error};
+use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// A pod's network namespace.
@@ -13,13 +16,26 @@ pub(crate) struct Namespace {
 }
 
 impl Namespace {
-    /// Opens it, if it exists.
+    /// Opens it, if it exists and is not the node's own, which would lose its default route to a pod's.
     pub(crate) fn open(path: &str) -> Result<Self, Error> {
         let gone = |e| {
             let message = format!("CNI_NETNS {path:?} cannot be opened: is the pod's network namespace gone?");
             Error::because(Code::UnknownContainer, message, statedb::with_causes(&e))
         };
-        Ok(Self { fd: datapath::netns::open(Path::new(path)).map_err(gone)?, path: path.to_owned() })
+        let fd = datapath::netns::open(Path::new(path)).map_err(gone)?;
+        let unclear = |e: &dyn std::error::Error| {
+            Error::because(
+                Code::Io,
+                format!("CNI_NETNS {path:?} cannot be told from the node's"),
+                statedb::with_causes(e),
+            )
+        };
+        let own = datapath::netns::current().map_err(|e| unclear(&e))?;
+        if inode(&fd).map_err(|e| unclear(&e))? == inode(&own).map_err(|e| unclear(&e))? {
+            let message = format!("CNI_NETNS {path:?} is the network namespace of the node itself, not that of a pod");
+            return Err(Error::new(Code::InvalidEnvironment, message));
+        }
+        Ok(Self { fd, path: path.to_owned() })
     }
 
     /// One without a path; the text says whose it is.
@@ -43,4 +59,10 @@ impl Namespace {
     pub(crate) fn try_clone(&self) -> std::io::Result<OwnedFd> {
         self.fd.try_clone()
     }
+}
+
+/// What makes a namespace the same under all of its names.
+fn inode(namespace: &OwnedFd) -> io::Result<(u64, u64)> {
+    let metadata = File::from(namespace.try_clone()?).metadata()?;
+    Ok((metadata.dev(), metadata.ino()))
 }

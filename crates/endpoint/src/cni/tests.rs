@@ -288,6 +288,20 @@ fn what_cannot_work_is_refused_with_the_reason() {
 }
 
 #[test]
+fn the_nodes_own_namespace_is_not_a_pods() {
+    on_a_node(|node| {
+        let mut serving = node.serve(Setup::new(node.runtime()));
+        serving.agent.know("default", "a");
+        let routes = || block_on(async { Netlink::open().unwrap().routes(MAIN_TABLE).await.unwrap() });
+        let before = routes();
+        let refused = node.call("ADD", "a", "/proc/thread-self/ns/net", &config()).unwrap_err();
+        assert_eq!(refused["code"], 4, "{refused}");
+        assert_eq!(routes(), before);
+        assert!(serving.agent.pool.taken.lock().is_empty());
+    });
+}
+
+#[test]
 fn check_sees_what_somebody_took_away() {
     on_a_node(|node| {
         let mut serving = node.serve(Setup::new(node.runtime()));

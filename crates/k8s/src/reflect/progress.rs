@@ -4,10 +4,17 @@
 use crate::client::chain;
 use kube::runtime::watcher::Error;
 use parking_lot::Mutex;
+use statedb::{Backoff, Retries};
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// Watches that end sooner are opened again ever more seldom, as a broken proxy between us and the API server would
+/// otherwise be asked without a pause.
+const BRIEF: Duration = Duration::from_secs(1);
+/// Delay before another watch after brief ones.
+const PAUSE: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
 
 /// One table's watch.
 #[derive(Debug)]
@@ -26,6 +33,10 @@ struct State {
     expired: bool,
     /// Which lists are acceptable.
     acceptable: Acceptable,
+    /// When the watch was opened that has not failed since.
+    opened: Option<Instant>,
+    /// Watches in a row that were brief.
+    brief: Retries,
 }
 
 /// The minimum version of a list, so that it does not take the table back in time.
@@ -57,10 +68,11 @@ struct Cause {
 impl Progress {
     pub(super) fn new(kind: String, acceptable: Acceptable) -> Self {
         let failing = Some(Failing { since: Instant::now(), cause: None });
-        Self { kind, state: Mutex::new(State { failing, worked: false, expired: false, acceptable }) }
+        let (opened, brief) = (None, Retries::new(PAUSE));
+        Self { kind, state: Mutex::new(State { failing, worked: false, expired: false, acceptable, opened, brief }) }
     }
 
-    /// A watch was opened, or an object came.
+    /// A watch was opened, or a list or an object came.
     pub(super) fn worked(&self) {
         let mut state = self.state.lock();
         state.worked = true;
@@ -69,16 +81,37 @@ impl Progress {
         }
     }
 
+    /// A watch was opened.
+    pub(super) fn opened(&self) {
+        self.worked();
+        self.state.lock().opened = Some(Instant::now());
+    }
+
+    /// How long to wait before a watch is opened: the library itself opens one as soon as the last has ended.
+    pub(super) fn pause(&self) -> Duration {
+        let mut state = self.state.lock();
+        match state.opened.take() {
+            Some(opened) if opened.elapsed() < BRIEF => state.brief.failed(),
+            _ => {
+                state.brief.succeeded();
+                Duration::ZERO
+            }
+        }
+    }
+
     /// Records a failure, and logs the first of a run.
     pub(super) fn failed(&self, error: &Error) {
+        let mut state = self.state.lock();
+        // There is a back-off of its own for it.
+        state.opened = None;
+        let failing = state.failing.get_or_insert_with(|| Failing { since: Instant::now(), cause: None });
         if is_expired(error) {
+            // The usual thing, but until a list has come the table stands still.
             tracing::debug!(kind = self.kind, "watch expired, relisting");
-            self.state.lock().expired = true;
+            state.expired = true;
             return;
         }
         let cause = Cause { message: chain(error), refused: is_refused(error), not_served: is_not_served(error) };
-        let mut state = self.state.lock();
-        let failing = state.failing.get_or_insert_with(|| Failing { since: Instant::now(), cause: None });
         if failing.cause.is_none() && cause.not_served {
             tracing::info!(kind = self.kind, "API server does not serve this kind yet, waiting");
         } else if failing.cause.is_none() {
@@ -226,7 +259,13 @@ mod tests {
 
         progress.worked();
         progress.failed(&refused(410));
-        assert_eq!(watches.failing(Duration::ZERO), [], "an expired version is no failure");
+        assert_eq!(
+            watches.failing(Duration::ZERO)[0].message,
+            "not listed yet",
+            "it is not followed until it is listed"
+        );
+        progress.worked();
+        assert_eq!(watches.failing(Duration::ZERO), []);
         progress.failed(&refused(404));
         assert!(progress.not_served());
         drop(progress);

@@ -23,9 +23,12 @@ pub(super) fn observed(client: kube::Client, progress: Arc<Progress>) -> kube::C
             *request.uri_mut() = uri;
         }
         async move {
+            if watch {
+                tokio::time::sleep(progress.pause()).await;
+            }
             let answer = client.send(request).await?;
             match (answer.status().is_success(), watch) {
-                (true, true) => progress.worked(),
+                (true, true) => progress.opened(),
                 (false, false) if is_about_version(answer.status()) => progress.unavailable(),
                 _ => {}
             }

@@ -10,6 +10,8 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+mod servers;
+
 /// A row made of a ConfigMap: key `as` (or else its name), and value.
 #[derive(Clone, Debug, PartialEq)]
 struct Value {

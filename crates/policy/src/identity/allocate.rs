@@ -2,7 +2,7 @@
 //! Creates identities for labels that have none, trying another number each time until it works. Requests do not wait
 //! for each other, nor does anything else wait for them: a pod without an identity is simply not attached yet.
 
-use super::{Created, IdentityStore};
+use super::{Created, IdentityStore, StoreError};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use model::{Identity, IdentityId, Labels};
@@ -20,20 +20,31 @@ const REFUSED: Backoff = Backoff::new(Duration::from_secs(600), Duration::from_s
 const NONE_FREE: Duration = Duration::from_secs(15);
 
 /// A request for an identity.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) labels: Labels,
-    /// The number it had, if that was lost.
-    pub(crate) wanted: Option<IdentityId>,
+    /// The number it had, if that was lost, or may have by now.
+    wanted: Option<IdentityId>,
+    failing: Retries,
+    refused: Retries,
+}
+
+impl Request {
+    /// If possible with the number that was lost.
+    pub(crate) const fn new(labels: Labels, lost: Option<IdentityId>) -> Self {
+        Self { labels, wanted: lost, failing: Retries::new(BACKOFF), refused: Retries::new(REFUSED) }
+    }
 }
 
 /// The outcome of a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Outcome {
     /// The labels have an identity.
     Made(Identity),
-    /// They have none for now, for a reason that only people can fix. It is retried.
+    /// They have none for now, for a reason that only people can fix.
     Refused(Labels, String),
+    /// It is time for another attempt, if the identity still is wanted: the pod may be gone.
+    Due(Request),
 }
 
 /// Serves requests, for ever.
@@ -52,8 +63,8 @@ pub(crate) async fn serve<S: IdentityStore>(
                 Some(request) => running.push(allocate(&store, numbers.clone(), &known, request, &outcomes)),
                 None => return,
             },
-            Some(identity) = running.next(), if !running.is_empty() => {
-                if outcomes.send(Outcome::Made(identity)).is_err() {
+            Some(outcome) = running.next(), if !running.is_empty() => {
+                if outcomes.send(outcome).is_err() {
                     return;
                 }
             }
@@ -67,46 +78,56 @@ struct Known {
     by_labels: Index<Identity, Labels>,
 }
 
+/// Tries until the labels have an identity, or there is something to wait for.
 async fn allocate<S: IdentityStore>(
     store: &S,
     numbers: RangeInclusive<u32>,
     known: &Known,
-    request: Request,
+    mut request: Request,
     outcomes: &mpsc::UnboundedSender<Outcome>,
-) -> Identity {
-    let Request { labels, mut wanted } = request;
-    let (mut failing, mut refused) = (Retries::new(BACKOFF), Retries::new(REFUSED));
-    let refuse = |why: String| {
-        tracing::error!(%labels, why, "no identity: pods with these labels cannot start");
-        // The requester may be gone.
-        let _ = outcomes.send(Outcome::Refused(labels.clone(), why));
-    };
-    loop {
+) -> Outcome {
+    let wait = loop {
         // Another agent may have been faster.
-        if let Some(there) = known.by_labels.get(&labels).first() {
-            return Identity::clone(there);
+        if let Some(there) = known.by_labels.get(&request.labels).first() {
+            return Outcome::Made(Identity::clone(there));
         }
-        let Some(id) = wanted.take().or_else(|| pick(&numbers, &known.identities.snapshot())) else {
-            refuse("all of the cluster's identities are in use".to_owned());
-            tokio::time::sleep(NONE_FREE).await;
-            continue;
+        let Some(id) = request.wanted.take().or_else(|| pick(&numbers, &known.identities.snapshot())) else {
+            refuse(&request.labels, "all of the cluster's identities are in use".to_owned(), outcomes);
+            break NONE_FREE;
         };
-        let identity = Identity { id, labels: labels.clone() };
+        let identity = Identity { id, labels: request.labels.clone() };
         match store.create(&identity).await {
-            Ok(Created::Done) => return identity,
+            Ok(Created::Done) => return Outcome::Made(identity),
             Ok(Created::Taken) => {}
             Err(error) => {
                 // Retry the same number: if only the response was lost, it is already ours.
-                wanted = Some(id);
-                if error.permanent {
-                    refuse(format!("the API server rejects {error}"));
-                } else if !failing.failing() {
-                    tracing::warn!(identity = %id, %error, "cannot create identity, retrying");
-                }
-                tokio::time::sleep(if error.permanent { refused.failed() } else { failing.failed() }).await;
+                request.wanted = Some(id);
+                break request.failed(&error, outcomes);
             }
         }
+    };
+    tokio::time::sleep(wait).await;
+    Outcome::Due(request)
+}
+
+impl Request {
+    /// How long to wait after this.
+    fn failed(&mut self, error: &StoreError, outcomes: &mpsc::UnboundedSender<Outcome>) -> Duration {
+        if error.permanent {
+            refuse(&self.labels, format!("the API server rejects {error}"), outcomes);
+            return self.refused.failed();
+        }
+        if !self.failing.failing() {
+            tracing::warn!(identity = %error.id, %error, "cannot create identity, retrying");
+        }
+        self.failing.failed()
     }
+}
+
+fn refuse(labels: &Labels, why: String, outcomes: &mpsc::UnboundedSender<Outcome>) {
+    tracing::error!(%labels, why, "no identity: pods with these labels cannot start");
+    // The requester may be gone.
+    let _ = outcomes.send(Outcome::Refused(labels.clone(), why));
 }
 
 /// A free number, at random so that agents seldom pick the same.
@@ -118,7 +139,6 @@ fn pick(numbers: &RangeInclusive<u32>, known: &Snapshot<Identity>) -> Option<Ide
 
 #[cfg(test)]
 mod tests {
-    use super::super::StoreError;
     use super::*;
     use model::Label;
     use parking_lot::Mutex;
@@ -156,13 +176,15 @@ mod tests {
         let (send, requests) = mpsc::unbounded_channel();
         let (outcomes, mut receive) = mpsc::unbounded_channel();
         for app in apps {
-            send.send(Request { labels: labels(app), wanted: None }).unwrap();
+            send.send(Request::new(labels(app), None)).unwrap();
         }
         let server = tokio::spawn(serve(store, numbers, known, requests, outcomes));
         let mut all = Vec::new();
         while all.len() < apps.len() {
-            if let Outcome::Made(identity) = receive.recv().await.unwrap() {
-                all.push(identity);
+            match receive.recv().await.unwrap() {
+                Outcome::Made(identity) => all.push(identity),
+                Outcome::Due(request) => send.send(request).unwrap(),
+                Outcome::Refused(..) => {}
             }
         }
         server.abort();

@@ -32,9 +32,9 @@ pub fn decide(identity: &ObjectMeta, used: bool, now: Timestamp, timeout: Durati
             Ok(since) if Duration::try_from(now.duration_since(since)).is_ok_and(|unused| unused >= timeout) => {
                 GcAction::Delete
             }
-            Ok(_) => GcAction::Nothing,
-            // Not written by us: start over.
-            Err(_) => GcAction::Mark,
+            Ok(since) if since <= now => GcAction::Nothing,
+            // Not written by us, or before the clock was set back: start over.
+            Ok(_) | Err(_) => GcAction::Mark,
         },
     }
 }
@@ -59,7 +59,8 @@ mod tests {
         assert_eq!(after(None, false), GcAction::Mark);
         assert_eq!(after(Some("2026-01-01T11:30:01Z"), false), GcAction::Nothing);
         assert_eq!(after(Some("2026-01-01T11:30:00Z"), false), GcAction::Delete);
-        assert_eq!(after(Some("2026-01-01T13:00:00Z"), false), GcAction::Nothing);
+        assert_eq!(after(Some("2026-01-01T12:00:00Z"), false), GcAction::Nothing);
+        assert_eq!(after(Some("2036-01-01T12:00:00Z"), false), GcAction::Mark, "the clock was wrong then");
         assert_eq!(after(Some("yesterday"), false), GcAction::Mark);
     }
 

@@ -7,7 +7,10 @@ use crate::identity::allocate::Request;
 use crate::labels::security_labels;
 use crate::resolve::SubjectKey;
 use k8s::{Warning, pod_reference};
-use model::{Endpoint, EndpointId, EndpointKind, Identity, IdentityId, Labels, Pod, PolicyId, reserved};
+use model::{
+    Endpoint, EndpointId, EndpointKind, Identity, IdentityId, Labels, Namespace, Pod, PodName, PolicyId, reserved,
+};
+use std::sync::Arc;
 
 impl Run {
     /// Finds the identity of a pod of this node, or requests one.
@@ -16,9 +19,7 @@ impl Run {
         let EndpointKind::Pod { name, uid } = &endpoint.kind else {
             return self.attach(endpoint.clone(), SubjectKey::new(reserved::HEALTH, &[]), None);
         };
-        let pod = self.pods.snapshot().get(name).filter(|pod| has_uid(pod, uid));
-        let namespace = self.namespaces.snapshot().get(&name.namespace);
-        let (Some(pod), Some(namespace)) = (pod, namespace) else {
+        let Some((pod, namespace)) = self.pod_of(name, uid) else {
             // What is known about an attached pod stays until there is something newer.
             if !self.attached.contains_key(&id) {
                 self.waiting.insert(id);
@@ -44,6 +45,12 @@ impl Run {
         self.engine.upsert_identity(&Identity { id: identity, labels });
         let policy = policy.filter(|_| before == Some(identity));
         self.attach(endpoint.clone(), SubjectKey::new(identity, &pod.named_ports), policy);
+    }
+
+    /// The pod that an endpoint was created for, and its namespace.
+    fn pod_of(&self, name: &PodName, uid: &str) -> Option<(Arc<Pod>, Arc<Namespace>)> {
+        let pod = self.pods.snapshot().get(name).filter(|pod| has_uid(pod, uid))?;
+        Some((pod, self.namespaces.snapshot().get(&name.namespace)?))
     }
 
     fn attach(&mut self, endpoint: Endpoint, subject: SubjectKey, policy: Option<PolicyId>) {
@@ -146,12 +153,33 @@ impl Run {
         }
     }
 
-    fn request(&mut self, labels: Labels, wanted: Option<IdentityId>) {
+    fn request(&mut self, labels: Labels, lost: Option<IdentityId>) {
         if !self.requested.contains_key(&labels) {
-            self.requested.insert(labels.clone(), wanted);
+            self.requested.insert(labels.clone(), lost);
             // The receiver lives as long as the process.
-            let _ = self.requests.send(Request { labels, wanted });
+            let _ = self.requests.send(Request::new(labels, lost));
         }
+    }
+
+    /// A request that could not be met is made again, unless all have gone that waited for it.
+    pub(super) fn identity_due(&mut self, request: Request) {
+        if self.wants(&request.labels) {
+            let _ = self.requests.send(request);
+        } else {
+            self.requested.remove(&request.labels);
+            self.refused.remove(&request.labels);
+        }
+    }
+
+    fn wants(&self, labels: &Labels) -> bool {
+        let lost = self.requested.get(labels).copied().flatten();
+        let is_lost = lost.is_some_and(|lost| self.attached.values().any(|used| *used == lost));
+        let waits = |id: &EndpointId| {
+            let EndpointKind::Pod { name, uid } = &self.endpoints.get(id)?.kind else { return None };
+            let (pod, namespace) = self.pod_of(name, uid)?;
+            Some(security_labels(&pod, &namespace, &self.config.cluster_name, &self.config.labels))
+        };
+        is_lost || self.waiting.iter().filter_map(waits).any(|waited| waited == *labels)
     }
 }
 
@@ -167,7 +195,6 @@ fn has_uid(pod: &Pod, uid: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::PodName;
     use std::collections::BTreeMap;
 
     #[test]

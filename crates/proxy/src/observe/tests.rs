@@ -21,9 +21,14 @@ fn secrets_do_not_leave_the_process() {
         ("x-api-key", b"abc"),
         ("x-csrf-token", b"abc"),
         ("x-amz-security-token", b"abc"),
+        ("x-auth-key", b"abc"),
+        ("x-access-key", b"abc"),
+        ("x-passwd", b"abc"),
+        ("x-session-id", b"abc"),
+        ("x-goog-iap-jwt-assertion", b"abc"),
         ("accept", b"text/html"),
     ]));
-    assert_eq!(shown.len(), 7);
+    assert_eq!(shown.len(), 12);
     for (name, value) in shown {
         assert_eq!(value, if name == "accept" { "text/html" } else { REDACTED }, "{name}");
     }

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+use super::*;
+use axum::http::{Method, Request, Response};
+use k8s::kube;
+use k8s::kube::client::Body;
+use parking_lot::Mutex;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+fn definition() -> CustomResourceDefinition {
+    k8s::crd::all().unwrap().remove(0)
+}
+
+fn labelled(version: &str) -> CustomResourceDefinition {
+    let mut definition = definition();
+    definition.labels_mut().insert(SCHEMA_VERSION_LABEL.into(), version.into());
+    definition
+}
+
+#[test]
+fn older_and_unlabelled_definitions_are_updated_and_newer_ones_are_not() {
+    let ours = definition();
+    assert!(!needs_update(&ours, &ours));
+    assert!(needs_update(&labelled("1.31.9"), &ours));
+    assert!(!needs_update(&labelled("1.33.0"), &ours));
+    let mut unlabelled = ours.clone();
+    unlabelled.metadata.labels = None;
+    assert!(needs_update(&unlabelled, &ours));
+}
+
+#[test]
+fn one_of_the_same_version_is_updated_when_it_lacks_something_and_defaults_do_not_count() {
+    let ours = definition();
+    let mut present = ours.clone();
+    present.spec.preserve_unknown_fields = Some(false);
+    assert!(!needs_update(&present, &ours));
+    present.spec.versions[0].schema = None;
+    assert!(needs_update(&present, &ours));
+}
+
+/// An API server with definitions, by name.
+#[derive(Clone, Default)]
+struct Server {
+    objects: Arc<Mutex<BTreeMap<String, Value>>>,
+    /// The one that it refuses to take.
+    refused: Option<&'static str>,
+}
+
+impl Server {
+    fn client(&self) -> Client {
+        let server = self.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let server = server.clone();
+            async move {
+                let (parts, body) = request.into_parts();
+                let body = body.collect_bytes().await.unwrap();
+                let (code, answer) = server.answer(&parts.method, parts.uri.path(), serde_json::from_slice(&body).ok());
+                let body = Body::from(answer.to_string().into_bytes());
+                Ok::<_, Infallible>(Response::builder().status(code).body(body).unwrap())
+            }
+        });
+        kube::Client::new(service, "default").into()
+    }
+
+    fn answer(&self, method: &Method, path: &str, body: Option<Value>) -> (u16, Value) {
+        let failure = |code: u16, reason: &str| {
+            let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": ""});
+            (code, status)
+        };
+        let mut objects = self.objects.lock();
+        let name = match &body {
+            Some(body) => body["metadata"]["name"].as_str().unwrap().to_owned(),
+            None => path.rsplit('/').next().unwrap().to_owned(),
+        };
+        match (method, body) {
+            (&Method::GET, _) => {
+                objects.get(&name).map_or_else(|| failure(404, "NotFound"), |object| (200, object.clone()))
+            }
+            _ if self.refused == Some(name.as_str()) => failure(422, "Invalid"),
+            (&Method::POST, _) if objects.contains_key(&name) => failure(409, "AlreadyExists"),
+            (_, Some(mut object)) => {
+                object["status"] = json!({"conditions": [{"type": "Established", "status": "True"}]});
+                objects.insert(name, object.clone());
+                (200, object)
+            }
+            (_, None) => failure(405, "MethodNotAllowed"),
+        }
+    }
+}
+
+fn name(index: usize) -> String {
+    k8s::crd::all().unwrap()[index].name_any()
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_being_deleted_is_made_anew_and_holds_up_no_other() {
+    let server = Server::default();
+    let mut going = serde_json::to_value(definition()).unwrap();
+    going["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    going["status"] = json!({"conditions": [{"type": "Established", "status": "True"}]});
+    server.objects.lock().insert(name(0), going);
+    let client = server.client();
+    let registering = tokio::spawn(async move { register(&client).await });
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert!(!registering.is_finished(), "what is about to be gone is not registered");
+    assert_eq!(server.objects.lock().len(), k8s::crd::all().unwrap().len());
+    server.objects.lock().remove(&name(0));
+    registering.await.unwrap();
+    assert!(server.objects.lock()[&name(0)]["metadata"]["deletionTimestamp"].is_null());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_refused_holds_up_no_other() {
+    let first: &'static str = name(0).leak();
+    let server = Server { refused: Some(first), ..Server::default() };
+    let client = server.client();
+    let _registering = tokio::spawn(async move { register(&client).await });
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(server.objects.lock().len(), k8s::crd::all().unwrap().len() - 1);
+}
