@@ -72,13 +72,11 @@ fn soak(cluster: &Cluster, span: Duration, seed: u64) -> Result<Vec<anyhow::Erro
     eprintln!("{churn}; {faults}");
 
     let mut faulty = Vec::new();
-    let mut check = |what: &str, result: Result<()>| {
-        match result {
-            Ok(()) => eprintln!("{what}: ok"),
-            Err(error) => {
-                eprintln!("{what}: FAILED: {error:#}");
-                faulty.push(error.context(what.to_owned()));
-            }
+    let mut check = |what: &str, result: Result<()>| match result {
+        Ok(()) => eprintln!("{what}: ok"),
+        Err(error) => {
+            eprintln!("{what}: FAILED: {error:#}");
+            faulty.push(error.context(what.to_owned()));
         }
     };
     check("everything comes to rest", rested(cluster).and_then(|()| churn.settled(cluster)));

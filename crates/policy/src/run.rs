@@ -139,6 +139,7 @@ impl Run {
             let event = self.sources.next().await;
             self.handle(event);
         }
+        self.resolve_waiting();
         self.publish().await;
         self.initialized();
         loop {

@@ -32,7 +32,7 @@ pub(crate) enum Mood {
     Failing(u16),
     /// Objects of that kind, by its plural, are refused as invalid.
     Refusing(&'static str),
-    /// Requests about that kind, by its plural, are never answered.
+    /// Lists and watches of that kind, by its plural, are never answered.
     Withholding(&'static str),
     /// Lists that may be of the version at which this first began are of that, and each event comes twice.
     Lying,
@@ -153,7 +153,8 @@ impl ApiServer {
         let Some(target) = Target::parse(parts.uri.path(), parts.uri.query().unwrap_or_default()) else {
             return Ok(status(404, "NotFound", parts.uri.path()));
         };
-        if matches!(mood, Mood::Withholding(plural) if target.is_about(plural)) {
+        let looks = parts.method == Method::GET && target.name.is_none();
+        if matches!(mood, Mood::Withholding(plural) if looks && target.is_about(plural)) {
             return std::future::pending().await;
         }
         if matches!(mood, Mood::Refusing(plural) if target.is_about(plural) && parts.method != Method::GET) {

@@ -46,6 +46,46 @@ async fn an_endpoint_without_its_policy_is_not_open_until_the_next_agent_knows_a
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_agent_that_does_not_know_the_identities_yet_makes_none() {
+    let mut world = World::new().await;
+    world.start_ready().await;
+    world.add("web", "web").await;
+    settle().await;
+    let whole = world.maps();
+    world.kill().await;
+    world.api.set_mood(Mood::Withholding("ciliumidentities"));
+    world.start().await;
+    settle().await;
+    world.schedule("new", "web");
+    world.try_add("new").await.unwrap_err();
+    world.api.set_mood(Mood::Well);
+    eventually("the agent to be ready", async || world.healthz().await == StatusCode::OK).await;
+    settle().await;
+    assert_eq!(world.maps(), whole);
+    world.add("new", "web").await;
+    assert_eq!(world.api.all("ciliumidentities").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_identity_that_went_while_no_agent_ran_is_made_anew() {
+    let mut world = World::new().await;
+    world.start_ready().await;
+    let web = world.add("web", "web").await;
+    settle().await;
+    world.kill().await;
+    let identity = world.api.all("ciliumidentities").remove(0);
+    world.api.delete("ciliumidentities", identity["metadata"]["name"].as_str().unwrap());
+    world.api.set_mood(Mood::Withholding("ciliumidentities"));
+    world.start().await;
+    settle().await;
+    world.api.set_mood(Mood::Well);
+    eventually("another identity", async || world.api.all("ciliumidentities").len() == 1).await;
+    let identity: u32 = world.api.all("ciliumidentities")[0]["metadata"]["name"].as_str().unwrap().parse().unwrap();
+    eventually("the pod to have it", async || world.ipcache(&web.ip.to_string()).is_some_and(|(id, _)| id == identity))
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn pods_whose_state_on_disk_is_lost_are_recovered_from_the_kernel() {
     let mut world = World::new().await;
     world.start_ready().await;

@@ -38,7 +38,10 @@ impl Run {
         let Some(identity) = self.identities.choose(&labels, current) else {
             self.waiting.insert(id);
             self.warn_if_refused(&pod, &labels);
-            self.request(labels, None);
+            // Before that, the labels may well have an identity; a second one would change every policy that selects them.
+            if self.sources.know_identities() {
+                self.request(labels, None);
+            }
             return;
         };
         self.waiting.remove(&id);

@@ -69,12 +69,17 @@ impl Sources {
         }
     }
 
+    /// Whether the cluster's identities have been listed.
+    pub(super) fn know_identities(&self) -> bool {
+        self.identities.snapshot().initialized()
+    }
+
     /// Whether every table has been complete at some point, and this node is known.
     pub(super) fn complete(&self) -> bool {
         self.endpoints.snapshot().initialized()
             && self.pods.snapshot().initialized()
             && self.namespaces.snapshot().initialized()
-            && self.identities.snapshot().initialized()
+            && self.know_identities()
             && self.remote_endpoints.snapshot().initialized()
             && self.nodes.snapshot().initialized()
             && !self.local_node.snapshot().is_empty()
