@@ -114,8 +114,8 @@ vm: ## the program tests on the distribution's stock kernel, in a virtual machin
 	@$(BOOTSTRAP) --vm
 	@scripts/vm $(ONLY)
 
-conformance: bootstrap image kube ## Kubernetes' own end-to-end tests in the lab: make conformance FOCUS='...' PROCS=6
-	@scripts/conformance "$(FOCUS)"
+conformance: bootstrap image kube ## Kubernetes' own end-to-end tests in the lab: make conformance FOCUS='...' PROCS=6; SUITE=gateway: Gateway API's own suite
+	@scripts/conformance $(if $(SUITE),--$(SUITE)) "$(FOCUS)"
 
 bench: bootstrap image kube ## measure against plain veth routing and the bridge plugin; writes target/bench/results.json
 	@scripts/bench

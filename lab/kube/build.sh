@@ -4,7 +4,7 @@
 # Builds the parts of a Kubernetes cluster into DIR/bin (default target/kube/bin), from the versions that the go.mod files beside this script pin.
 # A part whose pins have not changed since it was last built is left alone, so a second run takes no time.
 #
-#   lab/kube/build.sh [kube|containerd|coredns|helm|agnhost|e2e ...]     without names: everything but e2e
+#   lab/kube/build.sh [kube|containerd|coredns|helm|agnhost|e2e|gateway ...]     without names: everything but e2e and gateway
 #
 # Environment: KUBE_DIR (where to build to), KUBE_JOBS (parallel compilations, default 2).
 set -euo pipefail
@@ -76,12 +76,17 @@ build_e2e() {
     part e2e . e2e.test go test -c -ldflags "$(kube_flags)" -o "$out/bin/e2e.test" k8s.io/kubernetes/test/e2e
     part ginkgo . ginkgo go build -ldflags "-s -w" -o "$out/bin/ginkgo" github.com/onsi/ginkgo/v2/ginkgo
 }
+# Gateway API's suite, and the server that it asks.
+build_gateway() {
+    part gateway gateway gateway.test go test -c -ldflags "-s -w" -o "$out/bin/gateway.test" sigs.k8s.io/gateway-api/conformance
+    part echo gateway echo-basic go build -ldflags "-s -w" -o "$out/bin/" tool
+}
 
 [ $# -gt 0 ] || set -- kube containerd coredns helm agnhost
 say "Kubernetes $version and its companions, into $out/bin (the first time takes about ten minutes on two cores)"
 for name in "$@"; do
     case $name in
-        kube | containerd | coredns | helm | agnhost | e2e) "build_$name" ;;
-        *) fail "unknown part '$name': choose among kube containerd coredns helm agnhost e2e" ;;
+        kube | containerd | coredns | helm | agnhost | e2e | gateway) "build_$name" ;;
+        *) fail "unknown part '$name': choose among kube containerd coredns helm agnhost e2e gateway" ;;
     esac
 done

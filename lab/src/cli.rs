@@ -60,6 +60,8 @@ enum Commands {
     Fault(Fault),
     /// Run Kubernetes' own end-to-end tests against the network that is installed.
     Conformance(conformance::Options),
+    /// Run Gateway API's own conformance suite against the GatewayClass that is installed.
+    GatewayConformance(conformance::gateway::Options),
     /// Collect the state and the logs of a cluster in a folder.
     Capture {
         /// The folder to write to; it is created.
@@ -187,6 +189,9 @@ pub fn main(arguments: impl IntoIterator<Item = impl Into<OsString>>) -> Result<
             println!("{}", if raw { text } else { path.display().to_string() });
         }
         Commands::Fault(fault) => println!("{}", inject(&Lab::open(&name)?, &fault)?),
+        Commands::GatewayConformance(options) => {
+            println!("{}", conformance::gateway::conform(&Lab::open(&name)?, &options)?);
+        }
         Commands::Conformance(options) => println!("{}", conformance::conform(&Lab::open(&name)?, &options)?),
         Commands::Capture { to } => println!("{}", capture::capture(&Lab::open(&name)?, &to)?.display()),
         Commands::Init(Init::Boot { file }) => init::boot(&file)?,

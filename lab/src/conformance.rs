@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Runs Kubernetes' own end-to-end tests in the lab, against whatever network is installed, and writes a page with the results.
 
+pub(crate) mod gateway;
 mod page;
 mod report;
 

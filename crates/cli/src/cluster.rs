@@ -5,6 +5,7 @@ mod collect;
 mod config;
 mod exec;
 mod forward;
+mod gateway;
 mod policy;
 mod report;
 mod service;
@@ -83,6 +84,9 @@ enum Commands {
     /// Network policies.
     #[command(subcommand)]
     Policy(policy::Commands),
+    /// Gateways, as the proxies of all nodes serve them.
+    #[command(subcommand, alias = "gateways")]
+    Gateway(gateway::Commands),
     /// Services, as the agents of all nodes see them.
     #[command(subcommand, alias = "services")]
     Service(service::Commands),
@@ -102,6 +106,7 @@ pub(crate) async fn run(args: impl IntoIterator<Item = OsString>) -> Result<()> 
         Commands::Config(config::Commands::View) => config::view(&place).await,
         Commands::Hubble(command) => forward::run(&place, &command).await,
         Commands::Policy(policy::Commands::Suggest(options)) => policy::suggest(&options).await,
+        Commands::Gateway(command) => gateway::run(&place, &command).await,
         Commands::Service(command) => service::run(&place, &command).await,
     }
 }

@@ -10,6 +10,7 @@ mod lrp;
 mod metrics;
 mod monitor;
 mod node;
+mod proxy;
 mod service;
 mod statedb;
 pub(crate) mod status;
@@ -64,6 +65,8 @@ enum Commands {
     /// Nodes of the cluster.
     #[command(subcommand, alias = "nodes")]
     Node(node::Commands),
+    /// What the proxy of this node serves.
+    Proxy(proxy::Options),
     /// Services.
     #[command(subcommand, alias = "services")]
     Service(service::Commands),
@@ -101,6 +104,7 @@ pub(crate) async fn run(args: impl IntoIterator<Item = OsString>) -> Result<()> 
         Commands::Ip(command) => ip::run(&agent, command).await,
         Commands::Node(command) => node::run(&agent, command).await,
         Commands::Lrp(command) => lrp::run(&agent, command).await,
+        Commands::Proxy(options) => proxy::run(&options).await,
         Commands::Service(command) => service::run(&agent, command).await,
         Commands::Bpf(options) => bpf::run(&options),
         Commands::Monitor(options) => monitor::run(&options).await,

@@ -11,6 +11,7 @@ mod hubble;
 mod jsonpath;
 mod output;
 mod rest;
+mod routed;
 mod table;
 
 use std::ffi::OsString;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The agent's REST APIs over its unix sockets.
+//! The agent's REST APIs over its unix sockets, and the proxy's over its own.
 
 use anyhow::{Context, Result, bail};
 use http_body_util::{BodyExt, Empty};
@@ -24,24 +24,31 @@ const HEALTH_SOCKET_NAME: &str = "health.sock";
 pub(crate) struct Agent {
     socket: PathBuf,
     base: &'static str,
+    /// Who listens there, for errors.
+    who: &'static str,
     timeout: Duration,
 }
 
 impl Agent {
     /// The agent's main API. `host` is the path of the socket, possibly as a URL.
     pub(crate) fn new(host: &Path, timeout: Duration) -> Self {
-        Self { socket: socket(host), base: "/v1", timeout }
+        Self { socket: socket(host), base: "/v1", who: "agent", timeout }
+    }
+
+    /// What the node's proxy tells of itself.
+    pub(crate) fn proxy(host: &Path, timeout: Duration) -> Self {
+        Self { socket: socket(host), base: "/v1", who: "proxy", timeout }
     }
 
     /// The health API.
     pub(crate) fn health(host: &Path, timeout: Duration) -> Self {
-        Self { socket: socket(host), base: "/v1beta", timeout }
+        Self { socket: socket(host), base: "/v1beta", who: "agent", timeout }
     }
 
     /// The health API of the same agent; its socket is beside the other unless it is given.
     pub(crate) fn with_health(&self, host: Option<&Path>) -> Self {
         let beside = || self.socket.with_file_name(HEALTH_SOCKET_NAME);
-        Self { socket: host.map_or_else(beside, socket), base: "/v1beta", timeout: self.timeout }
+        Self { socket: host.map_or_else(beside, socket), base: "/v1beta", who: self.who, timeout: self.timeout }
     }
 
     /// The same, with another timeout.
@@ -58,7 +65,7 @@ impl Agent {
     pub(crate) async fn get_opt<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>> {
         let (status, body) = self.answer(Method::GET, path).await?;
         let is_absent = status == StatusCode::NOT_FOUND && body.is_empty();
-        if is_absent { Ok(None) } else { Self::read(&format!("GET {}{path}", self.base), status, &body).map(Some) }
+        if is_absent { Ok(None) } else { self.read(&format!("GET {}{path}", self.base), status, &body).map(Some) }
     }
 
     /// Sends a request that changes something.
@@ -69,25 +76,25 @@ impl Agent {
     async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T> {
         let what = format!("{method} {}{path}", self.base);
         let (status, body) = self.answer(method, path).await?;
-        Self::read(&what, status, &body)
+        self.read(&what, status, &body)
     }
 
     async fn answer(&self, method: Method, path: &str) -> Result<(StatusCode, Bytes)> {
         let what = format!("{method} {}{path}", self.base);
         let answer = tokio::time::timeout(self.timeout, self.fetch(method, path)).await;
-        answer.with_context(|| format!("the agent does not answer {what}"))?
+        answer.with_context(|| format!("the {} does not answer {what}", self.who))?
     }
 
-    fn read<T: DeserializeOwned>(what: &str, status: StatusCode, body: &Bytes) -> Result<T> {
+    fn read<T: DeserializeOwned>(&self, what: &str, status: StatusCode, body: &Bytes) -> Result<T> {
         if status.is_success() {
-            return serde_json::from_slice(body).with_context(|| format!("the agent's answer to {what}"));
+            return serde_json::from_slice(body).with_context(|| format!("the {}'s answer to {what}", self.who));
         }
         // The agent's reason, a JSON string or plain text.
         let why: Option<String> = serde_json::from_slice(body).ok();
         let text = why.unwrap_or_else(|| String::from_utf8_lossy(body).trim().to_owned());
         match status {
             StatusCode::NOT_FOUND if text.is_empty() => {
-                bail!("the agent has no {}", what.split_once(' ').map_or(what, |(_, path)| path))
+                bail!("the {} has no {}", self.who, what.split_once(' ').map_or(what, |(_, path)| path))
             }
             _ if text.is_empty() => bail!("{what}: {status}"),
             _ => bail!("{what}: {status}: {text}"),
@@ -95,7 +102,7 @@ impl Agent {
     }
 
     async fn fetch(&self, method: Method, path: &str) -> Result<(StatusCode, Bytes)> {
-        let connect = || format!("connect to the agent at {}: is it running?", self.socket.display());
+        let connect = || format!("connect to the {} at {}: is it running?", self.who, self.socket.display());
         let stream = UnixStream::connect(&self.socket).await.with_context(connect)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.with_context(connect)?;
         // Ends with the request, which reports its errors.

@@ -18,7 +18,7 @@ use crate::ingress::{Ingress, IngressConfig};
 use crate::name::ObjectName;
 use crate::objects::Objects;
 use crate::resolve::{Resolved, resolve};
-use crate::status::{self, Addresses, Correction};
+use crate::status::{self, Addresses, Correction, Reporter};
 use k8s::gateway::StatusAddress;
 use k8s::k8s_openapi::api::core::v1 as core;
 use statedb::{Inputs, Reader, Tasks};
@@ -86,11 +86,12 @@ pub fn want(tasks: &Tasks, objects: &Objects, observed: &Observed, config: Servi
     let Observed { services, nodes, proxies, ingresses, ingress } = observed;
     let addresses = addresses(tasks, &resolved, services, nodes, config.host_network);
     let programmed = proxies::programmed(tasks, proxies);
+    let reporter = Reporter::new(&resolved, &addresses, &programmed, config.app_protocol);
     Wanted {
         ingresses: ingresses::derive(tasks, ingress, ingresses, &addresses, &programmed),
         copies: copies::derive(tasks, &resolved),
         services: service::derive(tasks, &resolved, services, config),
-        corrections: status::correct(tasks, objects, &status::report(tasks, &resolved, &addresses, &programmed)),
+        corrections: status::correct(tasks, objects, &status::report(tasks, reporter)),
     }
 }
 

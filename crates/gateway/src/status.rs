@@ -16,7 +16,7 @@ use crate::source::Source;
 use crate::tls_policy::{self, Policies};
 use k8s::gateway::{
     Condition, GatewayClassSpec, GatewayClassStatus, GatewayStatus, ListenerSetStatus, PolicyStatus, RouteStatus,
-    StatusAddress,
+    StatusAddress, SupportedFeature,
 };
 use statedb::{Derived, Index, Inputs, Reader, Tasks};
 use std::collections::BTreeSet;
@@ -152,18 +152,13 @@ fn told(objects: &Objects, subject: &Subject) -> Option<(String, Status)> {
 }
 
 /// Keeps what is to be said of each object.
-pub(crate) fn report(
-    tasks: &Tasks,
-    resolved: &Resolved,
-    addresses: &Reader<Addresses>,
-    programmed: &Reader<Programmed>,
-) -> Reader<Report> {
-    let reporter = Reporter::new(resolved, addresses, programmed);
-    let inputs = inputs(resolved, addresses).and(programmed, |row| match row.object.kind {
-        ParentKind::Gateway => Some(Subject::Gateway(row.object.name.clone())),
-        ParentKind::ListenerSet => Some(Subject::ListenerSet(row.object.name.clone())),
-        ParentKind::Service => None,
-    });
+pub(crate) fn report(tasks: &Tasks, reporter: Reporter) -> Reader<Report> {
+    let inputs =
+        inputs(&reporter.resolved, &reporter.addresses).and(&reporter.programmed, |row| match row.object.kind {
+            ParentKind::Gateway => Some(Subject::Gateway(row.object.name.clone())),
+            ParentKind::ListenerSet => Some(Subject::ListenerSet(row.object.name.clone())),
+            ParentKind::Service => None,
+        });
     let row = move |subject: &Subject, _: Option<&Report>| {
         Some(Report { subject: subject.clone(), status: reporter.status(subject)? })
     };
@@ -230,7 +225,7 @@ fn owners(route: &Attached) -> BTreeSet<Subject> {
 }
 
 /// What statuses are made of.
-struct Reporter {
+pub(crate) struct Reporter {
     resolved: Resolved,
     addresses: Reader<Addresses>,
     programmed: Reader<Programmed>,
@@ -239,11 +234,19 @@ struct Reporter {
     by_service: Index<Attached, ObjectName>,
     edges_by_set: Index<crate::edge::Edge, ObjectName>,
     policies: Policies,
+    features: Vec<SupportedFeature>,
 }
 
 impl Reporter {
-    fn new(resolved: &Resolved, addresses: &Reader<Addresses>, programmed: &Reader<Programmed>) -> Self {
+    /// `app_protocol`: which HTTP a backend speaks is told by its Service.
+    pub(crate) fn new(
+        resolved: &Resolved,
+        addresses: &Reader<Addresses>,
+        programmed: &Reader<Programmed>,
+        app_protocol: bool,
+    ) -> Self {
         Self {
+            features: features::supported(app_protocol),
             attached: resolved.routes.rows.index(owners),
             by_service: resolved.routes.rows.index(services),
             edges_by_set: resolved
@@ -270,7 +273,7 @@ impl Reporter {
                 let accepted = class::verdict(objects, &class).condition("Accepted", class.meta.generation);
                 Some(Status::Class(GatewayClassStatus {
                     conditions: vec![accepted],
-                    supported_features: features::supported(),
+                    supported_features: self.features.clone(),
                 }))
             }
             Subject::Gateway(name) => {

@@ -4,6 +4,7 @@
 mod certificate;
 mod cluster;
 mod exchange;
+pub mod explain;
 mod filter;
 mod host;
 pub mod link;

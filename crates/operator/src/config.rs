@@ -155,6 +155,7 @@ fn interval(interval: Duration) -> Option<Duration> {
 }
 
 fn gateways(keys: &Keys, served: Option<gateway::Config>) -> Option<Gateways> {
+    let app_protocol = served.as_ref().is_some_and(|served| served.app_protocol);
     let ingresses = served.filter(|served| served.ingress);
     (keys.gateway_api || ingresses.is_some()).then(|| Gateways {
         gateway_api: keys.gateway_api,
@@ -164,6 +165,7 @@ fn gateways(keys: &Keys, served: Option<gateway::Config>) -> Option<Gateways> {
         service: gateway::ServiceConfig {
             host_network: keys.gateway_host_network,
             external_traffic_policy: keys.gateway_traffic_policy.clone(),
+            app_protocol,
         },
         nodes: keys.gateway_nodes.clone(),
     })

@@ -16,6 +16,7 @@ mod upgrade;
 
 pub(crate) use body::RequestBody;
 pub(crate) use connection::{Client, Terminated, serve};
+pub(crate) use inbound::routed;
 
 use crate::route::{Action, Found};
 use crate::serving::{HttpSite, Serving};
@@ -48,11 +49,8 @@ async fn answer(
     let mut inbound = Inbound::check(client, request)?;
     let serving = client.shared.serving.load_full();
     let site = site(client, &serving, &inbound.host)?;
-    let found = site
-        .tables
-        .candidates(&inbound.host)
-        .next()
-        .and_then(|table| serving.tables.get(table))
+    let found = serving
+        .table(site, &inbound.host)
         .and_then(|table| table.find(&inbound.host, &inbound.head.method, &inbound.head.uri, &inbound.head.headers))
         .ok_or(Refusal::NO_ROUTE)?;
     inbound.forwarded(client, site.trusted_hops)?;

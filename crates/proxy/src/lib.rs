@@ -7,6 +7,7 @@ mod budget;
 mod config;
 mod disk;
 mod exchange;
+mod explain;
 mod follow;
 #[cfg(fuzzing)]
 pub mod fuzz;

@@ -9,9 +9,11 @@ mod paths;
 mod table;
 
 pub(crate) use action::{Action, Forwarding, HeldBy, Redirect, Weighted, pick};
+pub(crate) use condition::Lack;
 pub(crate) use filter::{Cors, NewPath, Wildcard};
 pub(crate) use host::HostMap;
-pub(crate) use table::{Found, Tables};
+pub(crate) use paths::Entry;
+pub(crate) use table::{Found, Table, Tables};
 
 #[cfg(test)]
 mod tests;

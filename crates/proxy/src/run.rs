@@ -105,6 +105,7 @@ async fn serve(config: &Config, shared: &Arc<Shared>, stop: &CancellationToken) 
     }
     tokio::spawn(disk::keep(config.state_file.clone(), snapshots));
     let admin = Admin { shared: Arc::clone(shared), serving: Arc::clone(&succession.serving) };
+    let explained = tokio::spawn(admin.clone().explain(config.agent_socket.with_file_name(l7::explain::ADMIN)));
     let admin =
         [config.metrics_address, config.health_address].map(|address| tokio::spawn(admin.clone().serve(address)));
     let leaving = CancellationToken::new();
@@ -121,7 +122,7 @@ async fn serve(config: &Config, shared: &Arc<Shared>, stop: &CancellationToken) 
     }
     if succession.replaced.is_cancelled() {
         // Its answers are those that count.
-        admin.iter().for_each(tokio::task::JoinHandle::abort);
+        admin.iter().chain([&explained]).for_each(tokio::task::JoinHandle::abort);
     }
     shared.drain.cancel();
     drop(applier);

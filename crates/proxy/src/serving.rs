@@ -4,7 +4,7 @@
 use crate::access::AccessLog;
 use crate::metrics::{ListenerMetrics, Metrics};
 use crate::observe::Observer;
-use crate::route::{HostMap, Tables};
+use crate::route::{HostMap, Table, Tables};
 use crate::tls::Verification;
 use crate::upstream::Upstream;
 use crate::worker::Workers;
@@ -70,6 +70,13 @@ pub(crate) enum TlsSite {
     Http(Arc<ServerConfig>, Arc<HttpSite>, Option<Verification>),
     /// Nobody is let in: there is nothing to verify clients with.
     Refused,
+}
+
+impl Serving {
+    /// The routes that a site has for a host.
+    pub(crate) fn table(&self, site: &HttpSite, host: &str) -> Option<&Table> {
+        site.tables.candidates(host).next().and_then(|name| self.tables.get(name))
+    }
 }
 
 impl Listening {

@@ -21,7 +21,7 @@ use l7::{Cluster, EndpointState, Endpoints};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// How many requests and connections a cluster has. It outlives changes of the cluster.
 #[derive(Debug, Default)]
@@ -94,6 +94,17 @@ impl Upstream {
     /// Counts a request as long as the value lives; none if the cluster has as many as it may.
     pub(crate) fn begin(&self) -> Option<Counted> {
         Counted::within(&self.settings.load.requests, self.settings.cluster.limits.requests)
+    }
+
+    /// Requests under way.
+    pub(crate) fn requests(&self) -> usize {
+        self.settings.load.requests.load(Relaxed)
+    }
+
+    /// Endpoints that serve, and whether each gets new requests.
+    pub(crate) fn endpoints(&self) -> impl Iterator<Item = (&Arc<Endpoint>, bool)> {
+        let chosen = |endpoint: &Arc<Endpoint>| self.usable.iter().any(|one| Arc::ptr_eq(one, endpoint));
+        self.endpoints.values().map(move |endpoint| (endpoint, chosen(endpoint)))
     }
 
     /// An endpoint for a request, other than those in `avoid` if there is one.

@@ -28,13 +28,15 @@ const RANGES_POLICY: &str = "service.cilium.io/src-ranges-policy";
 /// The most that a name or the value of a label can have.
 const LONGEST: usize = 63;
 
-/// How all Gateways' Services are.
+/// How all Gateways are reached and served.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceConfig {
     /// Gateways are reached at the nodes' own addresses.
     pub host_network: bool,
     /// `Cluster` or `Local`, if the class says nothing else.
     pub external_traffic_policy: String,
+    /// Which HTTP a backend speaks is told by its Service.
+    pub app_protocol: bool,
 }
 
 /// The Service that a Gateway is to have.

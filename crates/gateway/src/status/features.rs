@@ -3,18 +3,20 @@
 
 use k8s::gateway::SupportedFeature;
 
-/// In alphabetical order, as the API wants it.
+/// In alphabetical order, as the API wants it. A feature that later versions of the API have under another name has both.
 const SUPPORTED: &[&str] = &[
     "BackendTLSPolicy",
     "BackendTLSPolicySANValidation",
     "GRPCRoute",
     "GRPCRouteNamedRouteRule",
-    "GRPCRouteRequestHeaderModifier",
     "Gateway",
     "GatewayAddressEmpty",
+    "GatewayBackendClientCertificate",
     "GatewayFrontendClientCertificateValidation",
     "GatewayFrontendClientCertificateValidationInsecureFallback",
     "GatewayHTTPListenerIsolation",
+    "GatewayHTTPSListenerDetectMisdirectedRequests",
+    "GatewayInfrastructure",
     "GatewayInfrastructurePropagation",
     "GatewayPort8080",
     "GatewayStaticAddresses",
@@ -22,12 +24,10 @@ const SUPPORTED: &[&str] = &[
     "HTTPRoute303RedirectStatusCode",
     "HTTPRoute307RedirectStatusCode",
     "HTTPRoute308RedirectStatusCode",
-    "HTTPRouteBackendProtocolH2C",
+    H2C,
     "HTTPRouteBackendProtocolWebSocket",
     "HTTPRouteBackendRequestHeaderModification",
-    "HTTPRouteBackendRequestRedirect",
     "HTTPRouteBackendTimeout",
-    "HTTPRouteBackendURLRewrite",
     "HTTPRouteCORS",
     "HTTPRouteDestinationPortMatching",
     "HTTPRouteHostRewrite",
@@ -56,6 +56,24 @@ const SUPPORTED: &[&str] = &[
     "UDPRoute",
 ];
 
-pub(super) fn supported() -> Vec<SupportedFeature> {
-    SUPPORTED.iter().map(|name| SupportedFeature { name: (*name).to_owned() }).collect()
+/// It is there only if Services tell which HTTP their backends speak.
+const H2C: &str = "HTTPRouteBackendProtocolH2C";
+
+pub(super) fn supported(app_protocol: bool) -> Vec<SupportedFeature> {
+    let names = SUPPORTED.iter().filter(|name| app_protocol || **name != H2C);
+    names.map(|name| SupportedFeature { name: (*name).to_owned() }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn features_are_in_order_and_one_that_is_switched_off_is_not_among_them() {
+        let all = supported(true);
+        assert!(all.is_sorted_by(|one, next| one.name < next.name));
+        let without = supported(false);
+        assert!(!without.iter().any(|feature| feature.name == H2C));
+        assert_eq!(without.len() + 1, all.len());
+    }
 }

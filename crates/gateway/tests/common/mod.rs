@@ -90,8 +90,11 @@ impl World {
         };
         let objects = gateway::with_ingresses(&tasks, &objects, &ingresses_reader, &ingress);
         let snapshots = gateway::serve(&tasks, &objects, serving);
-        let config =
-            ServiceConfig { host_network: serving.host_network, external_traffic_policy: "Cluster".to_owned() };
+        let config = ServiceConfig {
+            host_network: serving.host_network,
+            external_traffic_policy: "Cluster".to_owned(),
+            app_protocol: serving.app_protocol,
+        };
         let seen = Observed {
             services: observed_reader,
             nodes: nodes_reader,

@@ -16,7 +16,7 @@ pub(super) struct Refusal {
     /// For the access log: one word.
     pub(super) reason: &'static str,
     /// For the client, which learns nothing of the cluster from it.
-    text: &'static str,
+    pub(super) text: &'static str,
 }
 
 impl Refusal {

@@ -43,7 +43,6 @@ impl Origin {
         let headers = response.headers_mut();
         if let Some(cors) = cors.filter(|_| self.allowed) {
             self.allow(cors, headers);
-            headers.remove(ACCESS_CONTROL_EXPOSE_HEADERS);
             if let Some(methods) = granted(&cors.methods, self.method.as_ref(), cors.credentials) {
                 headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
             }

@@ -73,6 +73,14 @@ impl Inbound {
     }
 }
 
+/// Host and path of a request as they are routed. The error says what is wrong with them.
+pub(crate) fn routed(host: &str, path: &str) -> Result<(String, PathAndQuery), &'static str> {
+    let host = HeaderValue::from_str(host).map_err(|_| "the host is malformed")?;
+    let uri = path.parse().map_err(|_| "the path is malformed")?;
+    let refused = |refusal: Refusal| refusal.text;
+    Ok((host_of(Some(&host)).map_err(refused)?, plain_path(&uri).map_err(refused)?))
+}
+
 /// The host that is asked for, as the client has written it.
 fn authority(request: &Request<Incoming>) -> Result<Option<HeaderValue>, Refusal> {
     let mut hosts = request.headers().get_all(HOST).iter();

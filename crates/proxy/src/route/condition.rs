@@ -7,6 +7,7 @@ use http::{Method, Uri};
 use l7::{RouteMatch, ValueMatch, syntax};
 use regex::Regex;
 use std::borrow::Cow;
+use std::fmt;
 
 /// Method, headers and query of a request that a route is for.
 #[derive(Debug, Default)]
@@ -16,8 +17,27 @@ pub(crate) struct Condition {
     query: Vec<(String, Value)>,
 }
 
+/// What a request lacks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Lack<'a> {
+    Method(&'a Method),
+    Header(&'a HeaderName, &'a Value),
+    Query(&'a str, &'a Value),
+}
+
+impl fmt::Display for Lack<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Method(method) => write!(f, "its method is not {method}"),
+            Self::Header(name, value) => write!(f, "its header {name} {value}"),
+            Self::Query(name, value) => write!(f, "its query parameter {name} {value}"),
+        }
+    }
+}
+
+/// What a header or a parameter must be.
 #[derive(Debug)]
-enum Value {
+pub(crate) enum Value {
     Exact(String),
     Regex(Regex),
     Present,
@@ -37,10 +57,27 @@ impl Condition {
         })
     }
 
-    pub(crate) fn holds(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> bool {
-        self.method.as_ref().is_none_or(|wanted| wanted == method)
-            && self.headers.iter().all(|(name, value)| header(headers, name).is_some_and(|text| value.holds(&text)))
-            && self.query.iter().all(|(name, value)| parameter(uri, name).is_some_and(|text| value.holds(&text)))
+    /// What a request lacks of it, if anything.
+    pub(crate) fn lacks(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<Lack<'_>> {
+        if let Some(wanted) = self.method.as_ref().filter(|wanted| *wanted != method) {
+            return Some(Lack::Method(wanted));
+        }
+        let by_header =
+            self.headers.iter().find(|(name, value)| !header(headers, name).is_some_and(|text| value.holds(&text)));
+        let by_query =
+            || self.query.iter().find(|(name, value)| !parameter(uri, name).is_some_and(|text| value.holds(&text)));
+        let by_header = by_header.map(|(name, value)| Lack::Header(name, value));
+        by_header.or_else(|| by_query().map(|(name, value)| Lack::Query(name, value)))
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(text) => write!(f, "is not {text:?}"),
+            Self::Regex(regex) => write!(f, "does not match {:?}", regex.as_str()),
+            Self::Present => f.write_str("is not there"),
+        }
     }
 }
 

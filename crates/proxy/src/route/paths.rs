@@ -2,7 +2,7 @@
 //! Matches of one host, found by path.
 
 use super::action::RouteRule;
-use super::condition::Condition;
+use super::condition::{Condition, Lack};
 use crate::invalid::{InField, Invalid};
 use http::{HeaderMap, Method, Uri};
 use imbl::HashMap;
@@ -43,8 +43,32 @@ impl Entry {
         (&self.precedence, &self.route.name)
     }
 
+    pub(crate) fn route(&self) -> &Arc<RouteRule> {
+        &self.route
+    }
+
+    /// Whether the path of a request is the one that this match is for.
+    pub(crate) fn is_on(&self, path: &str) -> bool {
+        match &self.place {
+            PathKey::Exact(exact) => **exact == *path,
+            PathKey::Prefix(prefix) => {
+                path.strip_prefix(&**prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            }
+            PathKey::Regex(regex) => regex.is_match(path),
+        }
+    }
+
+    /// The path that this match is for, for people.
+    pub(crate) fn path(&self) -> String {
+        match &self.place {
+            PathKey::Exact(path) => format!("={path}"),
+            PathKey::Prefix(prefix) => format!("{prefix}/*"),
+            PathKey::Regex(regex) => format!("~{}", regex.as_str()),
+        }
+    }
+
     /// Length of the prefix that this match replaces when its route rewrites one.
-    fn prefix_length(&self, path: &str) -> usize {
+    pub(crate) fn prefix_length(&self, path: &str) -> usize {
         match &self.place {
             PathKey::Prefix(prefix) => prefix.len(),
             PathKey::Exact(_) | PathKey::Regex(_) => path.len(),
@@ -101,8 +125,14 @@ impl Paths {
         self.exact.is_empty() && self.prefix.is_empty() && self.regex.is_empty()
     }
 
-    /// The route that precedes all others for the request, and how much of the path it matched.
-    pub(crate) fn find(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<(&Arc<RouteRule>, usize)> {
+    /// The match that precedes all others for the request. `passed` sees those that are looked at and are not for it.
+    pub(crate) fn find<'a>(
+        &'a self,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+        mut passed: impl FnMut(&'a Entry, Lack<'a>),
+    ) -> Option<&'a Entry> {
         let path = uri.path();
         let deepest = self.depths.get_max().map_or(0, |(depth, _)| *depth);
         let ends = path.match_indices('/').map(|(at, _)| at).skip(1).chain([path.len()]).take(deepest);
@@ -118,13 +148,25 @@ impl Paths {
                     PathKey::Regex(regex) => regex.is_match(path),
                     PathKey::Exact(_) | PathKey::Prefix(_) => true,
                 };
-                if on_path && entry.condition.holds(method, uri, headers) {
-                    best = Some(entry);
-                    break;
+                if !on_path {
+                    continue;
+                }
+                match entry.condition.lacks(method, uri, headers) {
+                    Some(lack) => passed(entry, lack),
+                    None => {
+                        best = Some(entry);
+                        break;
+                    }
                 }
             }
         }
-        best.map(|entry| (&entry.route, entry.prefix_length(path)))
+        best
+    }
+
+    /// All matches, in no order.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        let buckets = self.exact.values().chain(self.prefix.values()).chain([&self.regex]);
+        buckets.flat_map(|bucket| bucket.iter())
     }
 }
 

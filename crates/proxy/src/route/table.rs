@@ -24,8 +24,8 @@ pub(crate) struct Found {
 impl Table {
     /// The route for a request. `host` is in lower case and without a port.
     pub(crate) fn find(&self, host: &str, method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<Found> {
-        let found = self.candidates(host).find_map(|paths| paths.find(method, uri, headers));
-        found.map(|(route, prefix)| Found { route: Arc::clone(route), prefix })
+        let found = self.candidates(host).find_map(|paths| paths.find(method, uri, headers, |_, _| {}))?;
+        Some(Found { route: Arc::clone(found.route()), prefix: found.prefix_length(uri.path()) })
     }
 }
 
@@ -46,6 +46,11 @@ struct Filed {
 impl Tables {
     pub(crate) fn get(&self, name: &str) -> Option<&Table> {
         self.tables.get(name)
+    }
+
+    /// All routes, as they were given.
+    pub(crate) fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.filed.values().map(|filed| &filed.route)
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -48,6 +48,11 @@ impl Endpoint {
         Counted::new(&self.requests)
     }
 
+    /// Requests under way.
+    pub(crate) fn requests(&self) -> usize {
+        self.requests.load(Relaxed)
+    }
+
     /// Connections of this worker.
     pub(super) fn pool(&self) -> Option<&Mutex<Pool>> {
         self.pools.get(worker::index()).or(self.pools.first())

@@ -5,6 +5,7 @@
 mod attacks;
 mod backend;
 mod client;
+mod explained;
 mod hand_over;
 mod holding;
 mod http1;

@@ -227,6 +227,7 @@ async fn browsers_are_told_which_origins_may() {
         assert_eq!(value(&answer, "access-control-allow-headers"), Some("x-one"));
         assert_eq!(value(&answer, "access-control-allow-credentials"), Some("true"));
         assert_eq!(value(&answer, "access-control-max-age"), Some("600"));
+        assert_eq!(value(&answer, "access-control-expose-headers"), Some("x-backend"));
         let answer = get(address, "h", "/", &format!("origin: {good}\r\n")).await;
         assert_eq!(value(&answer, "access-control-allow-origin"), Some(good));
         assert_eq!(value(&answer, "access-control-expose-headers"), Some("x-backend"));
