@@ -16,12 +16,12 @@ use aya_ebpf::helpers::generated as helpers;
 #[repr(transparent)]
 pub struct Xdp(pub *mut xdp_md);
 
-/// The Ethernet header.
-type Ethernet = [u16; ETH_LEN / 2];
+/// Words of the Ethernet header.
+const ETHERNET: usize = ETH_LEN / 2;
 /// With an IPv4 header without options.
-type WithIpv4 = [u16; (ETH_LEN + 20) / 2];
+const WITH_IPV4: usize = (ETH_LEN + 20) / 2;
 /// With an IPv6 header without extensions.
-type WithIpv6 = [u16; (ETH_LEN + 40) / 2];
+const WITH_IPV6: usize = (ETH_LEN + 40) / 2;
 
 impl Xdp {
     #[inline(always)]
@@ -41,12 +41,34 @@ impl Xdp {
         bytes::view(self.data(), self.data_end(), offset)
     }
 
-    /// Makes room behind the first bytes, which `Front` is, or takes it away when negative.
+    /// Makes room for `bytes` behind the first `words`, or takes them away when negative.
     #[inline(always)]
-    fn shift<Front: Copy>(self, bytes: i32) -> bool {
-        let Some(front) = self.read::<Front>(0) else { return false };
+    fn shift(self, words: usize, bytes: i32) -> bool {
+        if bytes < 0 {
+            return self.advance(words, -bytes);
+        }
         // SAFETY: valid context.
-        unsafe { helpers::bpf_xdp_adjust_head(self.0, -bytes) == 0 && self.write(0, front) }
+        if unsafe { helpers::bpf_xdp_adjust_head(self.0, -bytes) } != 0 {
+            return false;
+        }
+        (0..words).all(|word| self.copy_word(2 * word + bytes as usize, 2 * word))
+    }
+
+    /// Moves the first words over the bytes behind them.
+    #[inline(always)]
+    fn advance(self, words: usize, bytes: i32) -> bool {
+        let moved = (1..=words).all(|word| {
+            let at = 2 * (words - word);
+            self.copy_word(at, at + bytes as usize)
+        });
+        // SAFETY: valid context.
+        moved && unsafe { helpers::bpf_xdp_adjust_head(self.0, bytes) == 0 }
+    }
+
+    /// One by one: the stack has no room for all.
+    #[inline(always)]
+    fn copy_word(self, from: usize, to: usize) -> bool {
+        self.read::<u16>(from).is_some_and(|word| self.write(to, word))
     }
 
     /// Moves the end.
@@ -172,14 +194,12 @@ impl Packet for Xdp {
 
     #[inline(always)]
     fn adjust_room(self, bytes: i32, _: u64) -> bool {
-        self.shift::<Ethernet>(bytes)
+        self.shift(ETHERNET, bytes)
     }
 
     #[inline(always)]
     fn adjust_options(self, bytes: i32, _: u64) -> bool {
-        match self.read::<u8>(ETH_LEN) {
-            Some(version) if version >> 4 == 4 => self.shift::<WithIpv4>(bytes),
-            _ => self.shift::<WithIpv6>(bytes),
-        }
+        let version = self.read::<u8>(ETH_LEN).map(|octet| octet >> 4);
+        self.shift(if version == Some(4) { WITH_IPV4 } else { WITH_IPV6 }, bytes)
     }
 }

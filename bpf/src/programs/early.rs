@@ -25,6 +25,8 @@ use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 
 const NOT_OURS: u32 = Verdict::NotOurs.code();
+/// No decision stands: not a verdict's code.
+const UNDECIDED: u32 = 0;
 const WRITE_FAILED: Verdict = Verdict::Drop(DropReason::ErrorWritingToPacket);
 
 /// A packet has arrived at the device.
@@ -40,8 +42,12 @@ pub fn netdev_xdp(ctx: XdpContext) -> u32 {
     }
     let pkt = &notes.pkt;
     let by_tunnel = config::on(&config::DIRECT_TUNNEL) && source::is_tunnel(pkt.tuple.proto, pkt.tuple.dport);
-    let verdict = if by_tunnel { serve_from_tunnel(packet.0) } else { serve_from_wire(packet.0) };
-    events::finish_early(packet, &notes.pkt, Verdict::from_code(verdict))
+    let verdict = match if by_tunnel { serve_from_tunnel(packet.0) } else { serve_from_wire(packet.0) } {
+        // Not from there, whose stack would be needed as well.
+        UNDECIDED => stages::decide_early(packet),
+        code => Verdict::from_code(code),
+    };
+    events::finish_early(packet, &notes.pkt, verdict)
 }
 
 /// Parses the packet; 0 unless it is of IP. Like a stage, this and what follows are functions of their own, which are walked through once.
@@ -82,7 +88,7 @@ extern "C" fn serve_from_wire(context: *mut xdp_md) -> u32 {
     if let Some(flow) = flows::find(pkt) {
         return if packet.carries(pkt, flow).is_ok() { carry(packet, pkt, flow).code() } else { NOT_OURS };
     }
-    if is_addressed_to_us(packet) && service::is_exposed(pkt) { stages::decide_early(packet).code() } else { NOT_OURS }
+    if is_addressed_to_us(packet) && service::is_exposed(pkt) { UNDECIDED } else { NOT_OURS }
 }
 
 /// Whether the stages here understand all of it: headers without options, no fragment, and a transport checksum that is one. Of what a
