@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use tokio::sync::watch;
 
 /// Where Services are served before the stack, by device.
-pub type Accelerated = watch::Receiver<BTreeMap<String, XdpMode>>;
+pub(crate) type Accelerated = watch::Receiver<BTreeMap<String, XdpMode>>;
 
 /// Fills in all but the devices, which the node knows.
 pub(crate) fn fill(config: &Config, before_stack: Accelerated) -> impl Fn(&mut StatusResponse) + use<> {
