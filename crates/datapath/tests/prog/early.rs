@@ -12,17 +12,17 @@ use abi::lb::{SourceRangeKey, flags as lb};
 use abi::maps::{Flows, Metrics, SourceRanges};
 use datapath::bpf::{Program, XdpMode};
 use datapath::{Kernel, LpmKey};
-use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
-use rand::{Rng, SeedableRng};
 
 use crate::devices::{NODE_MAC, here, pod_mac, there};
 use crate::offer::{LOAD_BALANCER, NODE_PORT, Offer, exposed_with};
-use crate::packet::{ACK, FIN, Packet, RST, SYN};
+use crate::packet::{ACK, Packet, SYN};
 use crate::run::Run;
 use crate::tunnel::{mac, socket};
 use crate::wire::vxlan;
 use crate::world::{Family, REMOTE_IDENTITY, World, families, full};
+
+mod left;
+mod random;
 
 type End = (IpAddr, u16);
 
@@ -172,6 +172,14 @@ fn where_the_network_routes_pods_both_directions_are_sent_on_as_at_tc() {
             for packet in [&request, &answer, &request] {
                 sent(&both(world, &packet.bytes()), (ROUTER, NODE_MAC));
             }
+            if f.node.is_ipv4() {
+                // A datagram may have no checksum there (RFC 768).
+                let mut without = request.bytes();
+                without[40..42].fill(0);
+                let run = both(world, &without);
+                sent(&run, (ROUTER, NODE_MAC));
+                assert_eq!(run.early.frame[40..42], [0, 0]);
+            }
         }
     });
 }
@@ -234,113 +242,6 @@ fn whoever_may_not_use_a_service_is_dropped_before_the_stack() {
         world.datapath.trie::<SourceRanges>().unwrap().insert(&key, &1).unwrap();
         sent(&both(world, &request.bytes()), (ROUTER, NODE_MAC));
     });
-}
-
-/// What has to reach tc as it is, to be decided there.
-#[test]
-fn what_is_not_served_before_the_stack_passes_untouched() {
-    early(routed, |world, f| {
-        let to = (f.service, 80);
-        for proto in [proto::TCP, proto::UDP, proto::SCTP] {
-            Offer::new(to, proto, LOAD_BALANCER, &[(f.remote, 8080)]).install(world);
-        }
-        Offer::new((f.service, 81), proto::TCP, LOAD_BALANCER, &[]).id(6).install(world);
-        Offer::new((f.service, 82), proto::TCP, LOAD_BALANCER, &[(f.b, 8080)]).id(7).install(world);
-        let tcp = |to| Packet::tcp((f.world, 40001), to, SYN);
-        let udp = Packet::udp((f.world, 40001), to);
-        let mut big = udp.clone();
-        big.set_payload(vec![0; 1500]);
-        for (what, packet) in [
-            ("no backend, which its client is told", tcp((f.service, 81))),
-            ("a port that nobody serves", tcp((f.service, 83))),
-            ("a pod of this node", tcp((f.service, 82))),
-            ("the last hop", tcp(to).ttl(1)),
-            ("SCTP", Packet::sctp((f.world, 40001), to)),
-            ("a first fragment", udp.clone().fragment(7, 0, true)),
-            ("too big", big),
-            ("another machine's", tcp(to).macs(ROUTER, NODE2)),
-            ("the node's own", Packet::tcp((f.world, 40001), (f.node, 22), SYN)),
-            ("an error", Packet::too_big(f.stranger, f.node, &udp)),
-        ] {
-            let run = both(world, &packet.bytes());
-            assert_eq!(run.early.verdict, XDP_PASS, "{what}");
-            world.clear_flows();
-        }
-    });
-}
-
-#[test]
-fn a_neighbour_that_the_kernel_does_not_know_is_left_to_it() {
-    early(routed, |world, f| {
-        let to = (f.service, 80);
-        Offer::new(to, proto::TCP, LOAD_BALANCER, &[(f.remote, 8080)]).install(world);
-        let router = if f.node.is_ipv4() { "192.0.2.1" } else { "2001:db8::1" };
-        here(&format!("ip neigh del {router} dev eth0"));
-        world.epochs.bump_node().unwrap();
-        let request = Packet::tcp((f.world, 40001), to, SYN).bytes();
-        assert_eq!(both(world, &request).early.verdict, XDP_PASS);
-    });
-}
-
-/// One of few packets about few services, so that they meet each other's flows. No two clients have a port in common: whose turn it is to
-/// take another one is chance.
-fn any_packet(rng: &mut StdRng, f: &Family) -> Packet {
-    let (client, port) = *[(f.world, 40001), (f.stranger, 40011), (f.node2, 40021)].choose(rng).unwrap();
-    let client = (client, port + rng.random_range(0..3));
-    let to = (*[f.service, f.node].choose(rng).unwrap(), *[80, 81, 82, 30080].choose(rng).unwrap());
-    let backend = 8080 + rng.random_range(0..3);
-    let flags = *[SYN, SYN | ACK, ACK, ACK | FIN, RST].choose(rng).unwrap();
-    let packet = match rng.random_range(0..4) {
-        0 => Packet::udp(client, to),
-        1 => Packet::udp((f.remote, backend), (f.node, client.1)),
-        2 => Packet::tcp((f.remote, backend), (f.node, client.1), flags),
-        _ => Packet::tcp(client, to, flags),
-    };
-    packet.ttl(*[1, 2, 64].choose(rng).unwrap())
-}
-
-fn random_packets_are_treated_alike(change: impl FnOnce(ProgramConfig) -> ProgramConfig, kind: u32, seed: u64) {
-    early(change, move |world, f| {
-        let mut rng = StdRng::seed_from_u64(seed);
-        for proto in [proto::TCP, proto::UDP] {
-            for (to, flags, id) in [((f.service, 80), kind, 5), ((f.service, 81), LOAD_BALANCER, 6)] {
-                Offer::new(to, proto, flags, &[(f.remote, 8000 + to.1)]).id(id).install(world);
-            }
-            Offer::new((f.node, 30080), proto, NODE_PORT, &[(f.remote, 8082)]).id(7).install(world);
-            Offer::new((f.service, 82), proto, LOAD_BALANCER, &[(f.b, 8080)]).id(8).install(world);
-        }
-        let mut served = 0;
-        for round in 0..300 {
-            let packet = any_packet(&mut rng, &f);
-            let early = both(world, &packet.bytes()).early;
-            served += u32::from(early.verdict == XDP_TX);
-            match round % 50 {
-                10 => world.epochs.bump_node().unwrap(),
-                49 => world.clear_flows(),
-                _ => {}
-            }
-        }
-        assert!(served > 30, "only {served} were served before the stack");
-    });
-}
-
-#[test]
-fn random_packets_are_treated_as_at_tc() {
-    random_packets_are_treated_alike(routed, LOAD_BALANCER, 1);
-}
-
-#[test]
-fn random_packets_into_the_tunnel_are_treated_as_at_tc() {
-    random_packets_are_treated_alike(tunnelled, LOAD_BALANCER, 2);
-}
-
-#[test]
-fn random_packets_of_flows_that_are_answered_directly_are_treated_as_at_tc() {
-    random_packets_are_treated_alike(
-        |config| ProgramConfig { direct_return: 1, ..routed(config) },
-        LOAD_BALANCER | lb::DSR,
-        3,
-    );
 }
 
 /// Packets that programs have counted as sent on.
