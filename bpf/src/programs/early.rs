@@ -65,11 +65,11 @@ extern "C" fn serve_from_tunnel(context: *mut xdp_md) -> u32 {
     let Some(Notes { pkt, .. }) = scratch::present() else { return NOT_OURS };
     let (packet, Some(node)) = (Xdp(context), maps::NODE.get(0)) else { return NOT_OURS };
     let Some(arrival) = Arrival::of(packet, pkt, node) else { return NOT_OURS };
-    if !arrival.look_inside(packet, pkt) || !is_plain(packet, pkt, arrival.network()) {
+    if !arrival.look_inside(packet, pkt) || !is_plain(pkt, arrival.network()) {
         return NOT_OURS;
     }
     let Some(flow) = flows::find(pkt) else { return NOT_OURS };
-    if packet.carries(pkt, flow).is_err() {
+    if packet.carries(pkt, flow).is_err() || !has_checksum(packet, pkt, arrival.network()) {
         return NOT_OURS;
     }
     let verdict = if arrival.take_off(packet, pkt) { carry(packet, pkt, flow) } else { WRITE_FAILED };
@@ -82,24 +82,29 @@ extern "C" fn serve_from_tunnel(context: *mut xdp_md) -> u32 {
 extern "C" fn serve_from_wire(context: *mut xdp_md) -> u32 {
     let Some(Notes { pkt, .. }) = scratch::present() else { return NOT_OURS };
     let packet = Xdp(context);
-    if !is_plain(packet, pkt, ETH_LEN) {
+    if !is_plain(pkt, ETH_LEN) {
         return NOT_OURS;
     }
     if let Some(flow) = flows::find(pkt) {
-        return if packet.carries(pkt, flow).is_ok() { carry(packet, pkt, flow).code() } else { NOT_OURS };
+        let is_carried = packet.carries(pkt, flow).is_ok() && has_checksum(packet, pkt, ETH_LEN);
+        return if is_carried { carry(packet, pkt, flow).code() } else { NOT_OURS };
     }
-    if is_addressed_to_us(packet) && service::is_exposed(pkt) { UNDECIDED } else { NOT_OURS }
+    let is_asked = is_addressed_to_us(packet) && service::is_exposed(pkt);
+    if is_asked && has_checksum(packet, pkt, ETH_LEN) { UNDECIDED } else { NOT_OURS }
 }
 
-/// Whether the stages here understand all of it: headers without options, no fragment, and a transport checksum that is one. Of what a
-/// machine sends to itself, or several packets were put together to, a card still has to make it.
+/// Whether the stages here understand all of it: headers without options, and no fragment.
 #[inline(always)]
-fn is_plain(packet: Xdp, pkt: &Pkt, network: usize) -> bool {
-    let (header, at, before) = if pkt.family == 4 { (20, 2, 20) } else { (40, 4, 0) };
-    let has_checksum = matches!(pkt.tuple.proto, proto::TCP | proto::UDP);
-    if !has_checksum || pkt.fragment != WHOLE || pkt.l4 as usize != network + header {
-        return false;
-    }
+fn is_plain(pkt: &Pkt, network: usize) -> bool {
+    let header = if pkt.family == 4 { 20 } else { 40 };
+    matches!(pkt.tuple.proto, proto::TCP | proto::UDP) && pkt.fragment == WHOLE && pkt.l4 as usize == network + header
+}
+
+/// Whether its transport checksum is one. Of what a machine sends to itself, or several packets were put together to, a card still has to
+/// make it.
+#[inline(always)]
+fn has_checksum(packet: Xdp, pkt: &Pkt, network: usize) -> bool {
+    let (at, before) = if pkt.family == 4 { (2, 20) } else { (4, 0) };
     let Some(len) = packet.read::<u16>(network + at) else { return false };
     checksum_left_to_card(packet, pkt, (u16::from_be(len) as u32).wrapping_sub(before)).is_none()
 }

@@ -305,5 +305,8 @@ fn a_checksum_that_is_left_to_a_card_is_left_to_tc() {
         let early = world.run(Program::NetdevXdp, world.eth0, &request);
         assert_eq!((early.verdict, &early.frame, world.flows().len()), (XDP_PASS, &request, 0));
         world.run(Program::NetdevIngress, world.eth0, &request).redirected();
+        let next = Packet::tcp((f.world, 40001), to, ACK).without_checksum();
+        let early = arrives_early(world, &next);
+        assert_eq!((early.verdict, &early.frame), (XDP_PASS, &next), "of a known flow");
     });
 }
