@@ -75,6 +75,13 @@ fn is_admitted(pkt: &Pkt) -> bool {
     admitted
 }
 
+/// Whether a sender may be told of a drop for that reason.
+#[inline(always)]
+pub fn is_told(reason: DropReason) -> bool {
+    use DropReason::{CtMissingTcpAckFlag, FibLookupFailed, ServiceBackendNotFound, TtlExceeded};
+    matches!(reason, ServiceBackendNotFound | FibLookupFailed | TtlExceeded | CtMissingTcpAckFlag)
+}
+
 /// What the sender is told.
 #[inline(always)]
 fn error(pkt: &Pkt, reason: u8) -> Option<Icmp> {
@@ -146,7 +153,7 @@ fn over_ipv6<P: Packet, const QUOTED: usize, const TRANSPORT: usize>(
 /// then, over what is left.
 #[inline(always)]
 fn quote<P: Packet, const QUOTED: usize, const TRANSPORT: usize>(packet: P, pkt: &Pkt) -> Option<u32> {
-    let left_to_card = checksum_left_to_card(packet, pkt);
+    let left_to_card = checksum_left_to_card(packet, pkt, pkt.len - (pkt.l4 as u32 - ETH_LEN as u32));
     if !packet.cut((ETH_LEN + QUOTED) as u32) || !packet.pull((ETH_LEN + QUOTED) as u32) {
         return None;
     }
@@ -161,16 +168,15 @@ fn quote<P: Packet, const QUOTED: usize, const TRANSPORT: usize>(packet: P, pkt:
 }
 
 /// What stands in place of the transport checksum, if the sender has left it to a card: the sum of the pseudo header (RFC 9293, 3.1; RFC 8200,
-/// 8.1), which a checksum that is made is once in 65536 packets.
+/// 8.1), which a checksum that is made is once in 65536 packets. `len` is that of transport header and payload.
 #[inline(always)]
-fn checksum_left_to_card<P: Packet>(packet: P, pkt: &Pkt) -> Option<u16> {
+pub fn checksum_left_to_card<P: Packet>(packet: P, pkt: &Pkt, len: u32) -> Option<u16> {
     let at = match pkt.tuple.proto {
         proto::TCP => 16,
         proto::UDP => 6,
         _ => return None,
     };
     let written = packet.read::<u16>(pkt.l4 as usize + at)?;
-    let len = pkt.len - (pkt.l4 as u32 - ETH_LEN as u32);
     let Tuple { src, dst, proto, .. } = pkt.tuple;
     // The words of an IPv4 address that are no part of it sum up to nothing.
     let ends = Ipv6 { class: len.to_be(), len: 0, next: 0, ttl: proto, src, dst };

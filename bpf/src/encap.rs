@@ -5,10 +5,12 @@
 
 use crate::config;
 use crate::headers::{Ipv4, Ipv6, sum};
+use crate::hook::Hook;
 use crate::maps;
 use crate::packet::{From, Packet};
 use crate::parse::{ETH_LEN, ETH_P_IP, ETH_P_IPV6, Frame, HEADERS, PLAIN, Pkt, WHOLE, parse_at};
-use crate::send::{redirected, to_neighbour};
+use crate::send::redirected;
+use crate::skb::Skb;
 use crate::stages::route;
 use crate::verdict::Verdict;
 use abi::config::NodeConfig;
@@ -74,18 +76,18 @@ fn source<'a>(node: &'a NodeConfig, peer: &Addr) -> &'a Addr {
 
 /// Sends the packet to the node `way.hop`.
 #[inline(never)]
-pub fn send<P: Packet>(packet: P, pkt: &Pkt, way: &Half, sender: u32) -> Verdict {
+pub fn send<P: Hook>(packet: P, pkt: &Pkt, way: &Half, sender: u32) -> Verdict {
     // SAFETY: array values are never freed.
     let Some(node) = maps::NODE.get(0) else { return NO_WAY };
     if !config::on(&config::DIRECT_TUNNEL) || way.out_ifindex == node.overlay_ifindex {
-        return by_device(packet, node, &way.hop, sender);
+        return packet.to_tunnel_device(node, &way.hop, sender);
     }
     match put_on(packet, pkt, way, source(node, &way.hop), sender) {
-        Some(true) if way.flags & half::ON_LINK != 0 => to_neighbour(way.out_ifindex, &way.hop),
-        Some(true) => to_neighbour(way.out_ifindex, &Addr::NONE),
+        Some(true) if way.flags & half::ON_LINK != 0 => packet.to_neighbour(way.out_ifindex, &way.hop),
+        Some(true) => packet.to_neighbour(way.out_ifindex, &Addr::NONE),
         Some(false) => Verdict::Drop(DropReason::ErrorWritingToPacket),
         // The kernel makes no room in packets of this kind.
-        None => by_device(packet, node, &way.hop, sender),
+        None => packet.to_tunnel_device(node, &way.hop, sender),
     }
 }
 
@@ -101,7 +103,7 @@ fn put_on<P: Packet>(packet: P, pkt: &Pkt, way: &Half, src: &Addr, sender: u32) 
         ecn: ecn(packet, pkt),
         vni: sender,
         id: way.packets as u16,
-        port: FIRST_PORT | packet.hash() as u16,
+        port: FIRST_PORT | packet.hash(&pkt.tuple) as u16,
         len: pkt.len as u16,
         src: *src,
         summed: pkt.from == From::DEVICE,
@@ -241,7 +243,7 @@ impl Outer {
 
 /// Hands the packet to the tunnel device, with the peer node and the sender's identity as metadata.
 #[inline(never)]
-fn by_device<P: Packet>(packet: P, node: &NodeConfig, peer: &Addr, sender: u32) -> Verdict {
+pub fn by_device(packet: Skb, node: &NodeConfig, peer: &Addr, sender: u32) -> Verdict {
     // SAFETY: all-zero is a valid key.
     let mut key: bpf_tunnel_key = unsafe { core::mem::zeroed() };
     let mut flags = BPF_F_ZERO_CSUM_TX as u64;
@@ -316,6 +318,12 @@ impl Arrival {
         }
         let vni = u32::from_be(packet.read::<u32>(vxlan + 4)?) >> 8;
         Some(Self { room, vni, node: pkt.tuple.src, origin: origin::TUNNEL | node.overlay_ifindex })
+    }
+
+    /// Where the network header of what is inside begins.
+    #[inline(always)]
+    pub fn network(&self) -> usize {
+        ETH_LEN + self.room
     }
 
     /// Parses what is inside. False when it is not IP.

@@ -5,17 +5,20 @@ use crate::answer;
 use crate::config;
 use crate::flows;
 use crate::maps;
-use crate::packet::Packet;
+use crate::packet::{From, Packet};
 use crate::parse::{NOTED, Pkt, REPLY};
 use crate::rewrite;
 use crate::scratch::{self, IS_REPLY, Scratch};
 use crate::skb::Skb;
 use crate::verdict::Verdict as Outcome;
-use abi::event::{Event, Verdict, kind, trace_reason};
+use crate::xdp::Xdp;
+use abi::event::{Event, Verdict, kind, point, trace_reason};
 use abi::flow::{Flow, FlowKey};
+use abi::policy::INGRESS;
 use abi::{Addr, metrics};
 use aya_ebpf::bindings::{
     BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC,
+    xdp_action,
 };
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::maps::ring_buf::RingBufEntry;
@@ -44,6 +47,23 @@ pub fn finish(skb: Skb, pkt: &Pkt, verdict: Outcome, direction: u8, point: u8) -
     action
 }
 
+/// The one exit of a program before the stack: what it has not sent on or dropped itself is for the tc program, as it came.
+#[inline(always)]
+pub fn finish_early(packet: Xdp, pkt: &Pkt, verdict: Outcome) -> u32 {
+    let point = if pkt.from == From::TUNNEL { point::FROM_OVERLAY } else { point::FROM_NETWORK };
+    match verdict {
+        Outcome::Sent => {
+            count(0, INGRESS, pkt.len);
+            xdp_action::XDP_TX
+        }
+        Outcome::Drop(reason) if !answer::is_told(reason) => {
+            dropped(packet, pkt, reason.code(), Place { direction: INGRESS, point });
+            xdp_action::XDP_DROP
+        }
+        _ => xdp_action::XDP_PASS,
+    }
+}
+
 /// Where a packet was dropped.
 #[derive(Clone, Copy)]
 pub struct Place {
@@ -64,10 +84,10 @@ pub fn count(reason: u8, direction: u8, bytes: u32) {
 }
 
 #[inline(never)]
-fn dropped(skb: Skb, pkt: &Pkt, reason: u8, place: Place) -> i32 {
+fn dropped<P: Packet>(packet: P, pkt: &Pkt, reason: u8, place: Place) -> i32 {
     count(reason, place.direction, pkt.len);
     let Some(mut entry) = reserve() else { return 0 };
-    let event = entry.write(blank(skb, pkt));
+    let event = entry.write(blank(packet, pkt));
     event.kind = kind::DROP;
     event.reason = reason;
     event.direction = place.direction;

@@ -60,6 +60,15 @@ pub fn sum<T>(words: &T, before: u32) -> u32 {
     }
 }
 
+/// A checksum after a word that it covers has changed, all in memory order (RFC 1624).
+#[inline(always)]
+pub fn corrected(checksum: u16, from: u32, to: u32) -> u16 {
+    let sum = !(checksum as u32) as u64 + !from as u64 + to as u64;
+    let sum = (sum & u32::MAX as u64) + (sum >> 32);
+    let sum = (sum & u32::MAX as u64) + (sum >> 32);
+    fold(sum as u32)
+}
+
 /// The checksum of a sum, both in memory order.
 #[inline(always)]
 pub fn fold(sum: u32) -> u16 {

@@ -10,6 +10,7 @@
 #![no_main]
 
 mod answer;
+mod bytes;
 mod config;
 mod direct;
 mod encap;
@@ -18,8 +19,10 @@ mod events;
 mod flows;
 mod fragment;
 mod headers;
+mod hook;
 mod lb;
 mod maps;
+mod neighbour;
 mod netns;
 mod packet;
 mod parse;
@@ -30,6 +33,7 @@ mod send;
 mod skb;
 mod stages;
 mod verdict;
+mod xdp;
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo) -> ! {

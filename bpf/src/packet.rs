@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 //! What the stages need of a packet, whatever hook it is seen at.
 
+use abi::tuple::Tuple;
+
 /// Where a packet comes from. A number and no enum: it stays in memory, of which the verifier knows nothing. Up to Linux 6.3 it can lose
 /// track of a value that it does know while a function is called, and then leaves out branches that another value would take.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -33,8 +35,8 @@ pub trait Packet: Copy {
     fn has_vlan(self) -> bool;
     /// Bytes of payload per packet, if it stands for several packets that are cut up on their way out, else 0.
     fn batch_size(self) -> u32;
-    /// A number that the packets of a flow have in common.
-    fn hash(self) -> u32;
+    /// A number that the packets of a flow have in common, which has that tuple.
+    fn hash(self, tuple: &Tuple) -> u32;
     /// What helper functions take.
     fn context(self) -> *mut core::ffi::c_void;
 

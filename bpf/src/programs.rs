@@ -2,6 +2,7 @@
 //! One file per hook.
 
 mod bind;
+mod early;
 mod egress;
 mod netdev;
 mod overlay;

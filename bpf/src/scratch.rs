@@ -2,6 +2,7 @@
 //! Working memory of the slow path: what the stages have found out about the packet so far.
 
 use crate::epochs;
+use crate::neighbour::Macs;
 use crate::packet::From;
 use crate::parse::Pkt;
 use abi::Addr;
@@ -151,6 +152,8 @@ pub struct Notes {
     pub pkt: Pkt,
     /// What the slow path has found out about it.
     pub scratch: Scratch,
+    /// The hardware addresses that it leaves with, where no stack finds them.
+    pub macs: Macs,
 }
 
 #[map(name = "cilium_scratch")]

@@ -5,6 +5,7 @@ use crate::direct;
 use crate::encap;
 use crate::flows::half_of;
 use crate::fragment;
+use crate::hook::Hook;
 use crate::packet::{From, Packet};
 use crate::parse::{ETH_LEN, Pkt, REPLY};
 use crate::rewrite;
@@ -12,7 +13,7 @@ use crate::verdict::{Stage, Verdict, drop};
 use abi::flow::{Flow, FlowKey, action, flags, proto};
 use abi::{Addr, DropReason};
 use aya_ebpf::bindings::{TC_ACT_REDIRECT, bpf_redir_neigh};
-use aya_ebpf::helpers::generated::{bpf_redirect_neigh, bpf_redirect_peer};
+use aya_ebpf::helpers::generated::bpf_redirect_neigh;
 
 const WRITE_FAILED: Verdict = Verdict::Drop(DropReason::ErrorWritingToPacket);
 /// `GSO_BY_FRAGS`: the packets of a batch of SCTP are as long as their sender has made them, for the way that it knows.
@@ -22,7 +23,7 @@ const AF_INET6: u32 = 10;
 
 /// Does with the packet what its flow says.
 #[inline(always)]
-pub fn send<P: Packet>(packet: P, pkt: &mut Pkt, flow: &Flow) -> Verdict {
+pub fn send<P: Hook>(packet: P, pkt: &mut Pkt, flow: &Flow) -> Verdict {
     match left_to_stack(packet, pkt, flow).and_then(|()| prepare(packet, pkt, flow, &pkt.key)) {
         Ok(()) => forward(packet, pkt, flow),
         Err(verdict) => verdict,
@@ -96,7 +97,7 @@ fn fits<P: Packet>(packet: P, pkt: &Pkt, mtu: u16) -> bool {
 
 /// Sends the packet on as it is.
 #[inline(always)]
-pub fn forward<P: Packet>(packet: P, pkt: &Pkt, flow: &Flow) -> Verdict {
+pub fn forward<P: Hook>(packet: P, pkt: &Pkt, flow: &Flow) -> Verdict {
     let way = half_of(flow, pkt.is(REPLY));
     if way.action == action::STACK {
         return Verdict::Pass;
@@ -115,15 +116,14 @@ pub fn forward<P: Packet>(packet: P, pkt: &Pkt, flow: &Flow) -> Verdict {
             if !set_macs(packet, &hop) {
                 return WRITE_FAILED;
             }
-            // SAFETY: no preconditions.
-            redirected(unsafe { bpf_redirect_peer(out_ifindex, 0) })
+            packet.to_pod(out_ifindex)
         }
         action::TUNNEL => {
             let sender = if pkt.is(REPLY) { flow.dst_identity } else { flow.src_identity };
             encap::send(packet, pkt, way, sender)
         }
         _ if direct::tells(pkt, flow) && !direct::put_on(packet, pkt) => WRITE_FAILED,
-        _ => to_neighbour(out_ifindex, &hop),
+        _ => packet.to_neighbour(out_ifindex, &hop),
     }
 }
 

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
-//! A packet at a tc hook: the only file that does arithmetic on packet pointers.
+//! A packet at a tc hook.
 
+use crate::bytes;
 use crate::packet::Packet;
+use abi::tuple::Tuple;
 use aya_ebpf::bindings::{__sk_buff, BPF_F_RECOMPUTE_CSUM};
 use aya_ebpf::helpers::generated as helpers;
 
@@ -10,8 +12,6 @@ use aya_ebpf::helpers::generated as helpers;
 #[repr(transparent)]
 pub struct Skb(pub *mut __sk_buff);
 
-/// Upper bound of a header offset: lets the verifier bound variable packet pointers.
-const MAX_OFFSET: usize = 0x1ff;
 /// `BPF_ADJ_ROOM_NET`: after the IP header without options and extensions.
 const AFTER_IP: u32 = 0;
 /// `BPF_ADJ_ROOM_MAC`: after the Ethernet header.
@@ -62,10 +62,7 @@ impl Skb {
     /// A view of a `T` at the offset, if the linear part of the packet holds one.
     #[inline(always)]
     fn at<T>(self, offset: usize) -> Option<*mut T> {
-        // A check for one byte becomes `start >= end`, which the verifier takes for no check at all; no header ends there.
-        let length = if size_of::<T>() < 2 { 2 } else { size_of::<T>() };
-        let start = self.data() as usize + (offset & MAX_OFFSET);
-        if opaque(start + length) > self.data_end() as usize { None } else { Some(start as *mut T) }
+        bytes::view(self.data(), self.data_end(), offset)
     }
 }
 
@@ -97,7 +94,7 @@ impl Packet for Skb {
     }
 
     #[inline(always)]
-    fn hash(self) -> u32 {
+    fn hash(self, _: &Tuple) -> u32 {
         // SAFETY: valid context.
         unsafe { helpers::bpf_get_hash_recalc(self.0) }
     }
@@ -191,17 +188,4 @@ impl Packet for Skb {
         // SAFETY: valid context.
         unsafe { helpers::bpf_skb_adjust_room(self.0, bytes, AFTER_IP, flags) == 0 }
     }
-}
-
-/// Hides how a value came about, so that the compiler does not turn `start + length > end` into arithmetic on `end`, which
-/// the verifier refuses.
-#[inline(always)]
-fn opaque(value: usize) -> usize {
-    let copy;
-    // SAFETY: a copy from register to register. (Without an instruction the line information has two entries for one
-    // offset, which the kernel refuses.)
-    unsafe {
-        core::arch::asm!("{0} = {1}", out(reg) copy, in(reg) value, options(nomem, nostack, preserves_flags, pure))
-    };
-    copy
 }

@@ -29,11 +29,13 @@ const SUITE: Suite = Suite {
         "ipam.operator.clusterPoolIPv6PodCIDRList={fd00:20::/104}",
         "loadBalancer.mode=dsr",
         "bpf.lbModeAnnotation=true",
+        "loadBalancer.acceleration=best-effort",
     ],
     manifest: Some("examples/connectivity/pods.yaml"),
     cases: &[
         ("a_backend_of_another_node_answers_as_the_node_that_was_asked_and_sees_the_client", answered_directly),
         ("a_service_may_ask_to_be_answered_by_the_node_that_was_asked", by_annotation),
+        ("a_node_serves_before_its_stack_has_the_packets", before_the_stack),
     ],
 };
 
@@ -124,5 +126,30 @@ fn by_annotation(cluster: &Cluster) -> Result<()> {
             seen(&outside, SocketAddr::new(node, http))?.into_iter().map(|(_, client)| client).collect();
         ensure!(clients == BTreeSet::from([own, node]), "the backends see {clients:?}");
     }
+    Ok(())
+}
+
+/// A client that makes its checksums itself, as one behind a wire does: what leaves them to a card is left to the stack.
+fn before_the_stack(cluster: &Cluster) -> Result<()> {
+    for node in cluster.nodes() {
+        let device = cluster.shell(&node, "ip -d link show dev eth0")?;
+        ensure!(device.contains("prog/xdp"), "no program before the stack on {node}: {device}");
+        let says = cluster.shell(&node, "ip -d link show dev eth0 | grep -c xdpgeneric")?;
+        ensure!(says.trim() == "1", "veth devices are served by the kernel, not their driver: {device}");
+    }
+    let outside = Netns::of_stranger(cluster, "outside", &[50])?;
+    outside.command(&["ethtool", "-K", "eth0", "tx", "off"])?;
+    for (name, mode) in [("early-direct", None), ("early-hidden", Some("snat"))] {
+        let [http, udp] = apply(cluster, name, mode)?;
+        for node in NODE {
+            let node: IpAddr = node.parse()?;
+            seen(&outside, SocketAddr::new(node, http))?;
+            datagrams(&outside, SocketAddr::new(node, udp))?;
+        }
+    }
+    let agent = ["exec", "--namespace=kube-system", "daemonset/cilium", "--", "cilium-dbg", "status", "--verbose"];
+    let status = cluster.kubectl(&agent)?;
+    let line = status.lines().find(|line| line.contains("XDP Acceleration")).context("no line about XDP")?;
+    ensure!(line.trim_end().ends_with("Generic"), "{line}");
     Ok(())
 }

@@ -72,7 +72,7 @@ extern "C" fn answer_client(context: *mut __sk_buff) -> u32 {
 extern "C" fn tell_client(context: *mut __sk_buff) -> u32 {
     let Some(notes) = scratch::present() else { return NOT_OURS };
     notes.wipe();
-    let (skb, Notes { pkt, scratch }) = (Skb(context), notes);
+    let (skb, Notes { pkt, scratch, .. }) = (Skb(context), notes);
     if !skb.pull(HEADERS) || !icmp_error::concerns_flow(skb, pkt, scratch) || !is_answer(pkt, &scratch.known) {
         return NOT_OURS;
     }

@@ -140,10 +140,10 @@ fn arrival(way: &Half, node: &NodeConfig) -> u32 {
 
 /// The ends of one direction.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Ends {
-    src: Addr,
-    dst: Addr,
-    proto: u8,
+pub struct Ends {
+    pub src: Addr,
+    pub dst: Addr,
+    pub proto: u8,
 }
 
 /// Asks the kernel's routes where the action leads to.
@@ -223,6 +223,18 @@ struct Answer {
 #[inline(always)]
 fn look_up<P: Packet>(packet: P, from: u32, ends: &Ends, answer: &mut Answer) -> bool {
     let params = &mut answer.params;
+    if !ask_kernel(packet, from, ends, params, 0) {
+        return false;
+    }
+    // The device's, and not what the kernel knows of the way: somebody may have told the node of a smaller one, by which the stack does
+    // not measure what it forwards. So it would send on what it is left to answer.
+    answer.mtu = packet.mtu_of(answer.params.ifindex) as u16;
+    true
+}
+
+/// Puts a question to the kernel's routes, with flags as of `bpf_fib_lookup`. False when the kernel would not forward the packet.
+#[inline(always)]
+pub fn ask_kernel<P: Packet>(packet: P, from: u32, ends: &Ends, params: &mut bpf_fib_lookup, flags: u32) -> bool {
     // SAFETY: all-zero is valid.
     *params = unsafe { core::mem::zeroed() };
     params.ifindex = from;
@@ -242,14 +254,10 @@ fn look_up<P: Packet>(packet: P, from: u32, ends: &Ends, answer: &mut Answer) ->
         }
     }
     // SAFETY: valid context and parameters of the stated size.
-    let result = unsafe { generated::bpf_fib_lookup(packet.context(), params, size_of::<bpf_fib_lookup>() as i32, 0) };
-    if !matches!(result as u32, BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH) {
-        return false;
-    }
-    // The device's, and not what the kernel knows of the way: somebody may have told the node of a smaller one, by which the stack does
-    // not measure what it forwards. So it would send on what it is left to answer.
-    answer.mtu = packet.mtu_of(answer.params.ifindex) as u16;
-    true
+    let result =
+        unsafe { generated::bpf_fib_lookup(packet.context(), params, size_of::<bpf_fib_lookup>() as i32, flags) };
+    // A neighbour that the kernel does not know yet is one that it asks for when something is sent.
+    result == BPF_FIB_LKUP_RET_SUCCESS as i64 || (flags == 0 && result == BPF_FIB_LKUP_RET_NO_NEIGH as i64)
 }
 
 #[inline(always)]

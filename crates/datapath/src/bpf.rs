@@ -17,6 +17,7 @@ mod pins;
 mod program;
 mod run_time;
 mod stack;
+mod xdp;
 
 pub use attach::{Direction, LinkPin};
 pub use cleanup::post_uninstall_cleanup;
@@ -27,6 +28,7 @@ pub use map::Pinned;
 pub use migrate::Migration;
 pub use program::Program;
 pub use run_time::{RunTime, RunTimeCount};
+pub use xdp::XdpMode;
 
 pub(crate) use map::pin_of_map;
 

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::path::Path;
 
 use crate::Result;
-use crate::bpf::{Datapath, Direction, LinkPin, Migration, Program};
+use crate::bpf::{Datapath, Direction, LinkPin, Migration, Program, XdpMode};
 
 /// Attaches programs so that they stay when the process goes. Implemented by the real kernel ([`Datapath`]) and by
 /// [`crate::fake::Hooks`]. All operations may wait for the kernel's lock of all interfaces.
@@ -15,6 +15,9 @@ pub trait Hooks: Debug + Send + Sync {
 
     /// See [`Datapath::attach_tc_at_once`].
     fn attach_tc_at_once(&self, program: Program, ifindex: u32, direction: Direction, pin: &str) -> Result<bool>;
+
+    /// See [`Datapath::attach_xdp`].
+    fn attach_xdp(&self, program: Program, ifindex: u32, mode: XdpMode, pin: &str) -> Result<()>;
 
     /// See [`Datapath::attach_cgroup`].
     fn attach_cgroup(&self, program: Program, cgroup: &Path, pin: &str) -> Result<()>;
@@ -42,6 +45,10 @@ impl Hooks for Datapath {
 
     fn attach_tc_at_once(&self, program: Program, ifindex: u32, direction: Direction, pin: &str) -> Result<bool> {
         Self::attach_tc_at_once(self, program, ifindex, direction, pin)
+    }
+
+    fn attach_xdp(&self, program: Program, ifindex: u32, mode: XdpMode, pin: &str) -> Result<()> {
+        Self::attach_xdp(self, program, ifindex, mode, pin)
     }
 
     fn attach_cgroup(&self, program: Program, cgroup: &Path, pin: &str) -> Result<()> {

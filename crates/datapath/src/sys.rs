@@ -243,7 +243,8 @@ pub(crate) fn map_info(map: BorrowedFd<'_>) -> io::Result<MapInfo> {
     Ok(answer)
 }
 
-/// Head of `struct bpf_link_info`; the target is an interface index and the attach type for tcx, a cgroup id for cgroups.
+/// Head of `struct bpf_link_info`; the target is an interface index and the attach type for tcx, an interface index for XDP, a cgroup id for
+/// cgroups.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LinkInfo {
@@ -258,14 +259,16 @@ pub(crate) struct LinkInfo {
 
 /// `BPF_LINK_TYPE_CGROUP`.
 const LINK_CGROUP: u32 = 3;
+/// `BPF_LINK_TYPE_XDP`.
+const LINK_XDP: u32 = 6;
 /// `BPF_LINK_TYPE_TCX`.
 const LINK_TCX: u32 = 11;
 
 impl LinkInfo {
-    /// Index of the interface a tcx link is attached to; 0 when that has gone.
+    /// Index of the interface a link of tcx or XDP is attached to; 0 when that has gone.
     pub(crate) fn ifindex(&self) -> Option<u32> {
         let [a, b, c, d, ..] = self.target.to_ne_bytes();
-        (self.kind == LINK_TCX).then(|| u32::from_ne_bytes([a, b, c, d]))
+        matches!(self.kind, LINK_TCX | LINK_XDP).then(|| u32::from_ne_bytes([a, b, c, d]))
     }
 
     /// Id of the control group a link is attached to, which is its inode.
@@ -356,8 +359,17 @@ struct LinkCreate {
 
 /// Attaches a program to an interface (by index) or a cgroup (by descriptor).
 pub(crate) fn link_create(program: BorrowedFd<'_>, target: u32, attach_type: u32) -> io::Result<OwnedFd> {
-    let mut attr =
-        LinkCreate { program: raw(program), target, attach_type, flags: 0, relative: 0, expected_revision: 0 };
+    link_create_with(program, target, attach_type, 0)
+}
+
+/// The same with flags of that type of attachment.
+pub(crate) fn link_create_with(
+    program: BorrowedFd<'_>,
+    target: u32,
+    attach_type: u32,
+    flags: u32,
+) -> io::Result<OwnedFd> {
+    let mut attr = LinkCreate { program: raw(program), target, attach_type, flags, relative: 0, expected_revision: 0 };
     bpf_fd(Command::LinkCreate, &mut attr)
 }
 

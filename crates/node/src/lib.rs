@@ -24,11 +24,14 @@ pub use ingest::ingest_node;
 pub use reconcile::{Error, ROUTE_PROTOCOL};
 pub use resolve::{Hop, Problem, Route};
 
+use datapath::bpf::XdpMode;
 use datapath::netlink::Netlink;
 use datapath::{Epochs, Hooks, Kernel};
 use k8s::k8s_openapi::api::core::v1 as core;
 use model::{Device, LocalNode, Node, NodeAddress};
+use programs::Exposure;
 use statedb::{Reader, Tasks};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use surface::Surface;
@@ -55,6 +58,8 @@ pub struct Inputs {
     pub hooks: Arc<dyn Hooks>,
     /// Whether Services are exposed outside the cluster.
     pub exposed: bool,
+    /// Where programs serve them before the kernel's stack, the best place first; nowhere if empty.
+    pub before_stack: &'static [XdpMode],
     /// The network namespace to configure.
     pub netlink: Netlink,
     /// Bumped when a device changes.
@@ -72,6 +77,8 @@ pub struct Outputs {
     pub devices: Reader<Device>,
     /// The addresses on them.
     pub addresses: Reader<NodeAddress>,
+    /// Where Services are served before the stack, by device.
+    pub before_stack: watch::Receiver<BTreeMap<String, XdpMode>>,
     /// What this node is waiting for or cannot do; none if all is well.
     pub not_ready: watch::Receiver<Option<String>>,
     /// Tables, status, routes and metrics.
@@ -108,11 +115,13 @@ pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result<
         .reconciler(&routes)
         .routes(api::routes(inputs.name.clone(), inputs.nodes.clone()))
         .status(status::fill(&config, inputs.name, local.clone(), inputs.nodes.clone()));
+    let (accelerated, before_stack) = watch::channel(BTreeMap::new());
+    let exposure = Exposure { exposed: inputs.exposed, before_stack: inputs.before_stack, accelerated };
     let (not_ready_sender, not_ready) = watch::channel(Some("looking at the devices".to_owned()));
     let run = run::Run {
         config,
         netlink,
-        programs: programs::Programs::new(&inputs.maps, inputs.hooks, inputs.epochs, inputs.exposed)?,
+        programs: programs::Programs::new(&inputs.maps, inputs.hooks, inputs.epochs, exposure)?,
         kube,
         nodes: inputs.nodes,
         local: local_writer,
@@ -129,7 +138,7 @@ pub fn start(config: Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result<
         warnings: Vec::new(),
     };
     tasks.spawn("node-run", run.run(changes));
-    Ok(Outputs { local, devices, addresses, not_ready, surface })
+    Ok(Outputs { local, devices, addresses, before_stack, not_ready, surface })
 }
 
 /// Name of this node: `K8S_NODE_NAME`, or else the host name.

@@ -7,11 +7,14 @@ use crate::local::{Facts, Host};
 use crate::{HOST_DEVICE, OVERLAY_DEVICE};
 use abi::Addr;
 use abi::config::{Device, NodeConfig};
-use datapath::bpf::{Direction, Program};
+use datapath::bpf::{Direction, Program, XdpMode};
 use datapath::{Due, Epochs, Hooks, Kernel, Map, Result, sync_map};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use tokio::sync::watch;
+
+mod early;
 
 /// Attaches programs and tracks where.
 #[derive(Debug)]
@@ -25,21 +28,48 @@ pub(crate) struct Programs {
     attached: BTreeMap<String, u32>,
     /// Whether attachments of earlier processes have been checked.
     swept: bool,
-    /// Whether Services are exposed outside the cluster: replies of the node's own processes then pass through a
-    /// program.
-    exposed: bool,
+    exposure: Exposure,
+    /// Devices on which no program serves before the stack, as has been told.
+    slow: BTreeSet<String>,
+}
+
+/// How Services are reached from outside the cluster.
+#[derive(Debug, Default)]
+pub(crate) struct Exposure {
+    /// Whether they are: replies of the node's own processes then pass through a program.
+    pub(crate) exposed: bool,
+    /// Where programs serve them before the stack, the best place first.
+    pub(crate) before_stack: &'static [XdpMode],
+    /// Told where they do, by device.
+    pub(crate) accelerated: watch::Sender<BTreeMap<String, XdpMode>>,
 }
 
 impl Programs {
-    pub(crate) fn new(maps: &Arc<dyn Kernel>, hooks: Arc<dyn Hooks>, epochs: Epochs, exposed: bool) -> Result<Self> {
+    pub(crate) fn new(
+        maps: &Arc<dyn Kernel>,
+        hooks: Arc<dyn Hooks>,
+        epochs: Epochs,
+        exposure: Exposure,
+    ) -> Result<Self> {
         let (map, devices) = (maps.map()?, maps.map()?);
-        Ok(Self { hooks, map, devices, epochs, due: Due::default(), attached: BTreeMap::new(), swept: false, exposed })
+        Ok(Self {
+            hooks,
+            map,
+            devices,
+            epochs,
+            due: Due::default(),
+            attached: BTreeMap::new(),
+            swept: false,
+            exposure,
+            slow: BTreeSet::new(),
+        })
     }
 
     /// Attaches to the current devices, updates the programs' facts, and detaches from devices that are no longer
     /// native.
     pub(crate) async fn sync(&mut self, config: &Config, facts: &Facts, host: &Host) -> Result<()> {
-        let wanted = wanted(facts, host, self.exposed);
+        let wanted = wanted(facts, host, self.exposure.exposed);
+        self.sweep()?;
         for (pin, &(program, ifindex)) in &wanted {
             if self.attached.get(pin) != Some(&ifindex) {
                 let direction = direction(program);
@@ -47,7 +77,8 @@ impl Programs {
                 self.attached.insert(pin.clone(), ifindex);
             }
         }
-        self.detach_others(&wanted).await?;
+        let early = self.accelerate(facts, host).await?;
+        self.detach_others(|pin| wanted.contains_key(pin) || early.contains(pin)).await?;
         let node = node_config(config, facts, host);
         let told = self.devices.entries()?.into_iter().collect();
         // Until both are known to be in order, assume that something was changed: another attempt may find nothing left to change.
@@ -89,17 +120,27 @@ impl Programs {
         statedb::blocking(move || work(&*hooks, &pin)).await
     }
 
-    async fn detach_others(&mut self, wanted: &BTreeMap<String, (Program, u32)>) -> Result<()> {
+    /// Notes what earlier processes have attached.
+    fn sweep(&mut self) -> Result<()> {
         if !self.swept {
             for link in self.hooks.links()?.into_iter().filter(|link| is_ours(&link.name)) {
                 self.attached.entry(link.name).or_default();
             }
             self.swept = true;
         }
-        let others: Vec<String> = self.attached.keys().filter(|pin| !wanted.contains_key(*pin)).cloned().collect();
+        Ok(())
+    }
+
+    async fn remove(&mut self, pin: &str) -> Result<()> {
+        self.change(pin, |hooks, pin| hooks.detach(pin).map(drop)).await?;
+        self.attached.remove(pin);
+        Ok(())
+    }
+
+    async fn detach_others(&mut self, is_wanted: impl Fn(&str) -> bool) -> Result<()> {
+        let others: Vec<String> = self.attached.keys().filter(|pin| !is_wanted(pin)).cloned().collect();
         for pin in others {
-            self.change(&pin, |hooks, pin| hooks.detach(pin).map(drop)).await?;
-            self.attached.remove(&pin);
+            self.remove(&pin).await?;
         }
         Ok(())
     }
@@ -117,7 +158,8 @@ fn pin(device: &str, program: Program) -> String {
 }
 
 fn is_ours(pin: &str) -> bool {
-    pin.starts_with("dev_") && [Direction::Ingress, Direction::Egress].iter().any(|way| pin.ends_with(way.name()))
+    let at_tc = [Direction::Ingress, Direction::Egress].iter().any(|way| pin.ends_with(way.name()));
+    pin.starts_with("dev_") && (at_tc || early::is_pin(pin))
 }
 
 fn direction(program: Program) -> Direction {
@@ -295,7 +337,7 @@ mod tests {
             let chaos = fake::chaos(kernel.clone(), 0.3, seed);
             let epochs = (0..100).find_map(|_| Epochs::open(&chaos).ok()).unwrap();
             let (maps, hooks): (Arc<dyn Kernel>, Arc<dyn Hooks>) = (Arc::new(chaos), Arc::new(fake::Hooks::default()));
-            let programs = || Programs::new(&maps, Arc::clone(&hooks), epochs.clone(), false).ok();
+            let programs = || Programs::new(&maps, Arc::clone(&hooks), epochs.clone(), Exposure::default()).ok();
             let mut programs = (0..100).find_map(|_| programs()).unwrap();
             let mut tries = 0..1000;
             while programs.sync(&config(), &found(&host()), &host()).await.is_err() {

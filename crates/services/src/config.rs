@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The configuration keys of this feature, as the chart writes them.
 
+use datapath::bpf::XdpMode;
 use ipnet::IpNet;
 use model::config::{Accepts, Choice, Form, Reader, Value, keys, shared};
 use model::{Algorithm, Forwarding, Protocol, RoutingMode};
@@ -62,7 +63,8 @@ keys! {
         /// Let Services choose theirs by the annotation service.cilium.io/forwarding-mode.
         #[key("bpf-lb-mode-annotation", default = "false", value = "bpf.lbModeAnnotation")]
         pub forwarding_annotation: bool,
-        /// Whether Services are translated in the network card's driver: only disabled is supported.
+        /// Whether Services are served before the kernel's stack (XDP) where a backend is on another node: in the drivers of devices (native), in the
+        /// drivers that can and else as early as the kernel does (best-effort), or for tests in the latter place alone (testing-only).
         #[key("bpf-lb-acceleration", default = "disabled", value = "loadBalancer.acceleration")]
         pub acceleration: Acceleration,
         /// Let clients outside of the cluster use cluster addresses.
@@ -165,17 +167,41 @@ impl Choice for Dispatch {
     const NAMES: &'static [(&'static str, Self)] = &[("opt", Self::Options)];
 }
 
-/// Whether Services are translated in the driver.
+/// Whether Services are served before the kernel's stack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Acceleration {
     /// They are not.
     #[default]
     Disabled,
+    /// In drivers.
+    Native,
+    /// In drivers that can, and else in the kernel before the stack.
+    BestEffort,
+    /// In the kernel before the stack, whatever drivers can.
+    TestingOnly,
 }
 
 impl Choice for Acceleration {
-    const WANT: &'static str = "supported: use disabled";
-    const NAMES: &'static [(&'static str, Self)] = &[("disabled", Self::Disabled)];
+    const WANT: &'static str = "disabled, native, best-effort or testing-only";
+    const NAMES: &'static [(&'static str, Self)] = &[
+        ("disabled", Self::Disabled),
+        ("native", Self::Native),
+        ("best-effort", Self::BestEffort),
+        ("testing-only", Self::TestingOnly),
+    ];
+}
+
+impl Acceleration {
+    /// Where programs are attached, the best place first.
+    #[must_use]
+    pub const fn modes(self) -> &'static [XdpMode] {
+        match self {
+            Self::Disabled => &[],
+            Self::Native => &[XdpMode::Native],
+            Self::BestEffort => &[XdpMode::Native, XdpMode::Generic],
+            Self::TestingOnly => &[XdpMode::Generic],
+        }
+    }
 }
 
 /// What clients of a Service without backends get.
@@ -271,6 +297,12 @@ impl Config {
     #[must_use]
     pub const fn exposes(&self) -> bool {
         self.kube_proxy_replacement
+    }
+
+    /// Where programs serve before the kernel's stack; nowhere if that is not asked for, or nothing is served from outside.
+    #[must_use]
+    pub const fn before_stack(&self) -> &'static [XdpMode] {
+        if self.exposes() { self.acceleration.modes() } else { &[] }
     }
 
     /// Whether Services are translated when a socket connects.

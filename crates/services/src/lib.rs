@@ -63,6 +63,8 @@ pub struct Inputs {
     pub nodes: Reader<Node>,
     /// Addresses of this node.
     pub addresses: Reader<NodeAddress>,
+    /// Where Services are served before the kernel's stack, by device.
+    pub before_stack: status::Accelerated,
     /// Where its maps are; nobody else writes them.
     pub maps: Arc<dyn Kernel>,
     /// Where the translation of sockets is attached.
@@ -126,7 +128,7 @@ pub fn start(config: &Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result
         .reconciler(&status)
         .reconciler(&checks)
         .routes(api::routes(frontends.clone(), explainer, redirected))
-        .status(status::fill(config))
+        .status(status::fill(config, inputs.before_stack))
         .metrics(|registry| metrics.register(registry));
     tasks.spawn("services-count", metrics.clone().count(inputs.services));
     tasks.spawn("services-count-slices", metrics.clone().count(inputs.slices));

@@ -50,6 +50,7 @@ impl World {
             node: NodeName { cluster: "default".to_owned(), name: "n1".to_owned() },
             nodes: node_rows,
             addresses: address_rows,
+            before_stack: tokio::sync::watch::channel(Default::default()).1,
             epochs: Epochs::open(&maps).unwrap(),
             maps,
             hooks: hooks.clone(),

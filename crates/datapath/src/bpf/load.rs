@@ -10,7 +10,7 @@ use abi::MapDef;
 use abi::config::ProgramConfig;
 use abi::maps::{ConnectedSockets, Flows, Openings};
 use abi::rings;
-use aya::programs::{CgroupSock, CgroupSockAddr, Iter, SchedClassifier};
+use aya::programs::{CgroupSock, CgroupSockAddr, Iter, SchedClassifier, Xdp};
 use aya::{Btf, Ebpf, EbpfLoader};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
@@ -87,7 +87,7 @@ impl Datapath {
         &self.config
     }
 
-    /// Runs a traffic control program `repeat` times on an Ethernet frame on that interface, for tests and benchmarks. What enters a
+    /// Runs a traffic control program, or one before the stack, `repeat` times on an Ethernet frame on that interface, for tests and benchmarks. What enters a
     /// pod was made on this node; everything else came in there.
     pub fn test_run(&self, program: Program, frame: &[u8], ifindex: u32, repeat: u32) -> Result<TestRun> {
         let arrived_by = if program == Program::PodIngress { 0 } else { ifindex };
@@ -96,8 +96,12 @@ impl Datapath {
 
     /// The same for a packet that came in elsewhere.
     pub fn test_run_at(&self, program: Program, frame: &[u8], place: Place, repeat: u32) -> Result<TestRun> {
-        sys::test_run::test_run(self.program(program)?, frame, place, repeat)
-            .map_err(|source| Error::TestRun { program: program.name(), source })
+        let fd = self.program(program)?;
+        let run = match program {
+            Program::NetdevXdp => sys::test_run::test_run_xdp(fd, frame, place.ifindex, repeat),
+            _ => sys::test_run::test_run(fd, frame, place, repeat),
+        };
+        run.map_err(|source| Error::TestRun { program: program.name(), source })
     }
 
     /// A link that reads out what sockets remember (`abi::lb::SocketMemory`).
@@ -187,6 +191,11 @@ fn load_program(ebpf: &mut Ebpf, program: Program) -> Result<OwnedFd> {
     let fd = if matches!(program, Program::SockPostBind4 | Program::SockPostBind6) {
         let missing = Error::NoSuchProgram { program: name, expected: "cgroup sock" };
         let Some(Ok(loaded)) = found.map(<&mut CgroupSock>::try_from) else { return Err(missing) };
+        loaded.load().map_err(failed)?;
+        loaded.fd().map_err(failed)?.as_fd().try_clone_to_owned()
+    } else if program == Program::NetdevXdp {
+        let missing = Error::NoSuchProgram { program: name, expected: "XDP" };
+        let Some(Ok(loaded)) = found.map(<&mut Xdp>::try_from) else { return Err(missing) };
         loaded.load().map_err(failed)?;
         loaded.fd().map_err(failed)?.as_fd().try_clone_to_owned()
     } else if program.cgroup_attach_type().is_some() {

@@ -10,6 +10,8 @@ pub enum Program {
     PodIngress,
     /// Packets that arrive at a native device.
     NetdevIngress,
+    /// Packets that arrive at a native device, before the stack has them.
+    NetdevXdp,
     /// Packets that leave by a native device.
     NetdevEgress,
     /// Packets that arrive through the tunnel.
@@ -38,10 +40,11 @@ pub enum Program {
 
 impl Program {
     /// All programs.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::PodEgress,
         Self::PodIngress,
         Self::NetdevIngress,
+        Self::NetdevXdp,
         Self::NetdevEgress,
         Self::OverlayIngress,
         Self::SockConnect4,
@@ -68,6 +71,7 @@ impl Program {
             Self::PodEgress => "pod_egress",
             Self::PodIngress => "pod_ingress",
             Self::NetdevIngress => "netdev_ingress",
+            Self::NetdevXdp => "netdev_xdp",
             Self::NetdevEgress => "netdev_egress",
             Self::OverlayIngress => "overlay_ingress",
             Self::SockConnect4 => "sock_connect4",
@@ -86,9 +90,12 @@ impl Program {
     /// `enum bpf_attach_type` of a program for control groups.
     pub(crate) const fn cgroup_attach_type(self) -> Option<u32> {
         match self {
-            Self::PodEgress | Self::PodIngress | Self::NetdevIngress | Self::NetdevEgress | Self::OverlayIngress => {
-                None
-            }
+            Self::PodEgress
+            | Self::PodIngress
+            | Self::NetdevIngress
+            | Self::NetdevXdp
+            | Self::NetdevEgress
+            | Self::OverlayIngress => None,
             Self::SockConnect4 => Some(10),
             Self::SockConnect6 => Some(11),
             Self::SockSendmsg4 => Some(14),

@@ -2,29 +2,39 @@
 //! Hooks in memory: what would be attached is remembered by the name of its pin.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::Result;
-use crate::bpf::{Direction, LinkPin, Migration, Program};
+use crate::bpf::{Direction, LinkPin, Migration, Program, XdpMode};
+use crate::{Error, Result};
 
 /// Hooks in memory. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct Hooks(Arc<Mutex<BTreeMap<String, Option<u32>>>>);
+pub struct Hooks {
+    attached: Arc<Mutex<BTreeMap<String, Option<u32>>>>,
+    lacks_native_xdp: bool,
+}
 
 impl Hooks {
+    /// Hooks of a machine whose drivers know no XDP.
+    #[must_use]
+    pub fn without_native_xdp() -> Self {
+        Self { lacks_native_xdp: true, ..Self::default() }
+    }
+
     /// What is attached: names of pins, with the index of the interface if it is on one.
     #[must_use]
     pub fn attached(&self) -> BTreeMap<String, Option<u32>> {
-        self.0.lock().clone()
+        self.attached.lock().clone()
     }
 }
 
 impl crate::Hooks for Hooks {
     fn attach_tc(&self, _: Program, ifindex: u32, _: Direction, pin: &str) -> Result<()> {
-        self.0.lock().insert(pin.to_owned(), Some(ifindex));
+        self.attached.lock().insert(pin.to_owned(), Some(ifindex));
         Ok(())
     }
 
@@ -32,13 +42,22 @@ impl crate::Hooks for Hooks {
         self.attach_tc(program, ifindex, direction, pin).map(|()| true)
     }
 
+    fn attach_xdp(&self, program: Program, ifindex: u32, mode: XdpMode, pin: &str) -> Result<()> {
+        if self.lacks_native_xdp && mode == XdpMode::Native {
+            let source = io::Error::from_raw_os_error(libc::EOPNOTSUPP);
+            return Err(Error::Attach { program: program.name(), target: format!("interface {ifindex}"), source });
+        }
+        self.attached.lock().insert(pin.to_owned(), Some(ifindex));
+        Ok(())
+    }
+
     fn attach_cgroup(&self, _: Program, _: &Path, pin: &str) -> Result<()> {
-        self.0.lock().insert(pin.to_owned(), None);
+        self.attached.lock().insert(pin.to_owned(), None);
         Ok(())
     }
 
     fn detach(&self, pin: &str) -> Result<bool> {
-        Ok(self.0.lock().remove(pin).is_some())
+        Ok(self.attached.lock().remove(pin).is_some())
     }
 
     fn links(&self) -> Result<Vec<LinkPin>> {

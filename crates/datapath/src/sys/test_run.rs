@@ -74,8 +74,22 @@ pub(crate) fn test_run(program: BorrowedFd<'_>, packet: &[u8], place: Place, rep
             _ => {}
         }
     }
+    run(program, packet, &context, if place.summed { SUMMED } else { 0 }, repeat)
+}
+
+/// Runs an XDP program on an Ethernet frame that arrives at that interface.
+pub(crate) fn test_run_xdp(program: BorrowedFd<'_>, packet: &[u8], ifindex: u32, repeat: u32) -> io::Result<TestRun> {
+    // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+    let context = [0, size(packet.len()), 0, ifindex, 0, 0];
+    run(program, packet, &context, 0, repeat)
+}
+
+fn size(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}
+
+fn run(program: BorrowedFd<'_>, packet: &[u8], context: &[u32], flags: u32, repeat: u32) -> io::Result<TestRun> {
     let mut out = vec![0; packet.len() + HEADROOM];
-    let size = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
     let mut attr = Attributes {
         program: raw(program),
         verdict: 0,
@@ -85,11 +99,11 @@ pub(crate) fn test_run(program: BorrowedFd<'_>, packet: &[u8], place: Place, rep
         data_out: address_mut(&mut out),
         repeat,
         duration: 0,
-        ctx_size_in: size(size_of_val(&context)),
+        ctx_size_in: size(size_of_val(context)),
         ctx_size_out: 0,
-        ctx_in: address(&context),
+        ctx_in: address(context),
         ctx_out: 0,
-        flags: if place.summed { SUMMED } else { 0 },
+        flags,
         cpu: 0,
         batch_size: 0,
         pad: 0,

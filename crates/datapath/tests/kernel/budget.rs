@@ -21,6 +21,7 @@ fn all_on() -> ProgramConfig {
         direct_tunnel: 1,
         expose_services: 1,
         direct_return: 1,
+        accelerate: 1,
         reject_no_backend: 1,
         bind_protection: 1,
         sockets_of_host_only: 1,
@@ -89,6 +90,7 @@ fn the_programs_load_with_any_setting_switched_off() {
             ProgramConfig { coarse_clock: 0, set_retval: 0, ..on },
             ProgramConfig { direct_tunnel: 0, ..on },
             ProgramConfig { expose_services: 0, ..on },
+            ProgramConfig { accelerate: 0, ..on },
             ProgramConfig { reject_no_backend: 0, bind_protection: 0, sockets_of_host_only: 0, ..on },
         ] {
             sandbox.load_with(Options { config, ..Options::default() });

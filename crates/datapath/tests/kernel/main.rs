@@ -16,3 +16,4 @@ mod older;
 mod run_time;
 mod sandbox;
 mod sockets;
+mod xdp;

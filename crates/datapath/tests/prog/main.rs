@@ -10,6 +10,7 @@ mod choice;
 mod damaged;
 mod devices;
 mod direct;
+mod early;
 mod encap;
 mod epochs;
 mod errors;

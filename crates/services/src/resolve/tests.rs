@@ -124,6 +124,7 @@ impl Bench {
             node: node_name("n1"),
             nodes: node_rows,
             addresses: address_rows,
+            before_stack: tokio::sync::watch::channel(Default::default()).1,
             epochs: Epochs::open(&kernel).unwrap(),
             maps: kernel,
             hooks: Arc::new(fake::Hooks::default()),

@@ -318,7 +318,8 @@ fn kube_proxy_details(kpr: &KubeProxyReplacement) -> String {
     add("Backend Selection", or(&node_port.algorithm, "Random"));
     add("Session Affinity", switch(&features.session_affinity).to_owned());
     add("NAT46/64 Support", on(features.nat46_x64.as_ref().is_some_and(|n| n.enabled)).to_owned());
-    add("XDP Acceleration", or(&node_port.acceleration, DISABLED));
+    let accelerated = Some(&node_port.acceleration).filter(|how| *how != "None");
+    add("XDP Acceleration", or(accelerated.map_or("", |how| how), DISABLED));
     add("Services", String::new());
     add("- ClusterIP", "Enabled".to_owned());
     add("- NodePort", if node_port.enabled { ports } else { DISABLED.to_owned() });
