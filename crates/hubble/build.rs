@@ -13,5 +13,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut config = tonic_prost_build::Config::new();
     config.enable_type_names();
     tonic_prost_build::configure().build_client(true).build_server(true).compile_fds_with_config(files, config)?;
+    // Not of Hubble's API, so not among the descriptors that servers tell of.
+    let collector = protox::compile(["opentelemetry.proto"], ["proto"])?;
+    tonic_prost_build::configure().build_client(true).build_server(true).compile_fds(collector)?;
     Ok(())
 }

@@ -80,7 +80,7 @@ layout! {
         pub icmp_code: u8,
         /// 1 when the packet is of the reply direction.
         pub reply: u8,
-        /// `policy::INGRESS` or `policy::EGRESS` of a drop; 0 when unknown.
+        /// `policy::INGRESS` or `policy::EGRESS`: whose program dropped the packet; 0 when unknown.
         pub direction: u8,
     }
 }

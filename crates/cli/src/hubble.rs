@@ -92,7 +92,8 @@ pub(crate) fn command() -> Command {
         .subcommand(observe().name("flows").about("Observe flows"));
     let stats = Stats::augment_args(filters::add(Command::new("stats")))
         .about("Show who talks most, and what is dropped: by rule, reason and pair");
-    let export = Export::augment_args(filters::add(Command::new("export"))).about("Print flows as JSON lines");
+    let export = Export::augment_args(filters::add(Command::new("export")))
+        .about("Write flows as JSON lines or as a Parquet file");
     let history = Command::new("history")
         .about("Flows that nodes have on disk")
         .subcommand_required(true)

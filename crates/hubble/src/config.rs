@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The configuration keys of this feature, as the chart writes them.
 
+#[cfg(test)]
+mod tests;
+
 use crate::export::FlowLog;
 use crate::history::Limits;
 use crate::metrics::Plugins;
+use crate::otlp::{Address, Target};
 use crate::redact::Redaction;
 use crate::server::{TlsFile, TlsFiles};
 use model::config::{Accepts, Form, Key, Reader, Value, keys, shared};
@@ -18,6 +22,9 @@ const METRICS_SERVED: &str =
     "and .Values.hubble.enabled (or .Values.hubble.metrics.enabled .Values.hubble.metrics.dynamic.enabled)";
 const EXPORT: &str = "and .Values.hubble.enabled .Values.hubble.export.static.enabled";
 const FLOW_LOGS: &str = "and .Values.hubble.enabled .Values.hubble.export.dynamic.enabled";
+const OTLP: &str = "and .Values.hubble.enabled .Values.hubble.export.otlp.endpoint";
+const OTLP_TLS: &str =
+    "and .Values.hubble.enabled .Values.hubble.export.otlp.endpoint .Values.hubble.export.otlp.tls.caSecret";
 const HISTORY: &str = "and .Values.hubble.enabled .Values.hubble.history.enabled";
 const REDACT: &str = "and .Values.hubble.enabled .Values.hubble.redact.enabled";
 const TLS: &str = "and .Values.hubble.enabled .Values.hubble.tls.enabled";
@@ -164,6 +171,26 @@ keys! {
         /// File that says which flows are written where, and that may change at any time.
         #[key("hubble-flowlogs-config-path", always = "/flowlog-config/flowlogs.yaml", when = FLOW_LOGS)]
         pub flow_logs: Option<PathBuf>,
+        /// Collector of OpenTelemetry that flows are sent to as logs, over gRPC, such as http://192.0.2.1:4317; none if empty.
+        #[key("hubble-export-otlp-endpoint", optional = "hubble.export.otlp.endpoint", when = OTLP)]
+        pub otlp: Option<Address>,
+        /// File with the authorities to trust there, with https; the system's if empty.
+        #[key("hubble-export-otlp-ca-file", always = "/var/lib/cilium/tls/hubble-otlp/ca.crt", when = OTLP_TLS)]
+        pub otlp_authorities: Option<PathBuf>,
+        /// Which flows are sent there, as JSON of filters with white space between.
+        #[key(
+            "hubble-export-otlp-allowlist",
+            template = "{{ join \" \" .Values.hubble.export.otlp.allowList | quote }}",
+            when = OTLP,
+        )]
+        pub otlp_allow: JsonList,
+        /// Which flows are not.
+        #[key(
+            "hubble-export-otlp-denylist",
+            template = "{{ join \" \" .Values.hubble.export.otlp.denyList | quote }}",
+            when = OTLP,
+        )]
+        pub otlp_deny: JsonList,
         /// Shortest time between two reports of lost events to one client.
         #[key("hubble-lost-event-send-interval", default = "1s")]
         pub lost_interval: Duration,
@@ -266,6 +293,16 @@ impl Config {
         })
     }
 
+    /// The collector that flows are sent to, if there is one.
+    pub(crate) fn collector(&self) -> Option<Target> {
+        Some(Target {
+            address: self.otlp.clone()?,
+            authorities: self.otlp_authorities.clone(),
+            include: self.otlp_allow.0.clone(),
+            exclude: self.otlp_deny.0.clone(),
+        })
+    }
+
     /// Bytes that the ring takes at most.
     pub(crate) fn size(&self) -> usize {
         usize::try_from(self.capacity_size).unwrap_or(usize::MAX).saturating_mul(1 << 20)
@@ -310,80 +347,4 @@ impl Config {
 
 fn file(option: &'static str, path: &String) -> TlsFile {
     TlsFile { option, path: path.into() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use model::config::{ConfigError, Group};
-
-    fn parse(keys: &[(&str, &str)]) -> Result<Config, Vec<ConfigError>> {
-        Config::parse(&keys.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
-    }
-
-    #[test]
-    fn the_charts_keys_are_understood() {
-        let config = parse(&[
-            ("enable-hubble", "true"),
-            ("hubble-event-buffer-capacity", "511"),
-            ("hubble-listen-address", ":4244"),
-            ("hubble-disable-tls", "true"),
-            ("hubble-lost-event-send-interval", "1m1.5s"),
-            ("cluster-name", "blue"),
-        ])
-        .unwrap();
-        assert!(config.enabled);
-        assert_eq!(config.capacity, Capacity(511));
-        assert_eq!(config.listen, Some("[::]:4244".parse().unwrap()));
-        assert_eq!(config.lost_interval, Duration::from_millis(61_500));
-        assert_eq!(config.cluster, "blue");
-    }
-
-    #[test]
-    fn the_documented_defaults_are_what_no_keys_mean() {
-        let documented = Config::keys().iter().map(|key| (key.name.to_owned(), key.default.to_owned())).collect();
-        assert_eq!(Config::parse(&documented), parse(&[]));
-        assert_eq!(parse(&[]).unwrap(), Config::default());
-    }
-
-    #[test]
-    fn every_bad_value_is_named_with_its_key() {
-        let errors = parse(&[
-            ("hubble-event-buffer-capacity", "4096"),
-            ("hubble-listen-address", "4244"),
-            ("hubble-socket-path", "hubble.sock"),
-            ("hubble-prefer-ipv6", "yes"),
-            ("hubble-lost-event-send-interval", "5"),
-        ])
-        .unwrap_err();
-        let mut keys: Vec<_> = errors.iter().map(|e| e.key).collect();
-        keys.sort_unstable();
-        let wanted = [
-            "hubble-event-buffer-capacity",
-            "hubble-listen-address",
-            "hubble-lost-event-send-interval",
-            "hubble-prefer-ipv6",
-            "hubble-socket-path",
-        ];
-        assert_eq!(keys, wanted);
-    }
-
-    #[test]
-    fn serving_the_network_without_certificates_must_be_said_aloud() {
-        let errors = parse(&[("hubble-listen-address", ":4244")]).unwrap_err();
-        assert_eq!(errors.iter().map(|e| e.key).collect::<Vec<_>>(), [TLS_CERT.name, TLS_KEY.name]);
-        assert!(parse(&[("hubble-listen-address", ":4244"), ("hubble-disable-tls", "true")]).unwrap().tls().is_none());
-    }
-
-    #[test]
-    fn metrics_that_are_to_be_encrypted_need_certificates() {
-        let wanted = [("hubble-metrics-server", ":9965"), ("hubble-metrics-server-enable-tls", "true")];
-        let errors = parse(&wanted).unwrap_err();
-        assert_eq!(errors.iter().map(|e| e.key).collect::<Vec<_>>(), [METRICS_CERT.name, METRICS_KEY.name]);
-        let files =
-            [(METRICS_CERT.name, "/tls.crt"), (METRICS_KEY.name, "/tls.key"), (METRICS_CLIENT_CA.name, "/ca.crt")];
-        let tls = parse(&[&wanted[..], &files].concat()).unwrap().metrics_tls().unwrap();
-        assert_eq!(tls.client_authorities.len(), 1);
-        assert!(parse(&files).unwrap().metrics_tls().is_none());
-    }
 }

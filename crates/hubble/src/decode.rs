@@ -167,14 +167,25 @@ pub(crate) fn namespace(identity: &Identity) -> Option<(String, String)> {
 fn drop(event: &Event, mut flow: Flow) -> Flow {
     set_dropped(&mut flow, event.reason);
     flow.event_type = Some(CiliumEventType { r#type: kind::DROP.into(), sub_type: event.reason.into() });
-    let direction = match event.direction {
+    flow.traffic_direction = drop_direction(event).into();
+    flow
+}
+
+/// That of the policy that refused the packet. One program asks both ends' policies where both are pods of this node, so
+/// which program it was counts only for what no policy refused.
+fn drop_direction(event: &Event) -> TrafficDirection {
+    if event.egress.outcome == outcome::DENY {
+        return TrafficDirection::Egress;
+    }
+    if event.ingress.outcome == outcome::DENY {
+        return TrafficDirection::Ingress;
+    }
+    match event.direction {
         abi::policy::EGRESS => TrafficDirection::Egress,
         abi::policy::INGRESS => TrafficDirection::Ingress,
         _ if event.src_endpoint != 0 => TrafficDirection::Egress,
         _ => TrafficDirection::Ingress,
-    };
-    flow.traffic_direction = direction.into();
-    flow
+    }
 }
 
 fn set_dropped(flow: &mut Flow, reason: u8) {

@@ -10,7 +10,7 @@ mod file;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use config::FlowLog;
+pub(crate) use config::{FlowLog, query};
 
 use crate::proto::flow::{LostEvent, LostEventSource};
 use crate::proto::observer::export_event::ResponseTypes as Exported;

@@ -16,6 +16,7 @@ mod history;
 mod mask;
 mod metrics;
 mod names;
+mod otlp;
 mod peers;
 mod pem;
 pub mod proto;
@@ -32,6 +33,7 @@ pub use config::{Capacity, Config};
 pub use decode::POLICY_VERDICT;
 pub use history::read_history;
 pub use names::Tables;
+pub use otlp::Address;
 pub use server::CertificateEnd;
 pub use service::{AgentEvents, Selection};
 pub use store::{Figures, now};
@@ -42,6 +44,7 @@ use export::Exporters;
 use l7::Exchange;
 use metrics::Plugins;
 use model::ServiceName;
+use otlp::Exporter;
 use peers::Peers;
 use proto::observer::observer_server::{self, ObserverServer};
 use proto::peer::peer_server::{self, PeerServer};
@@ -88,16 +91,24 @@ pub struct Outputs {
 }
 
 impl Outputs {
-    fn new(sink: Sink, agent_events: AgentEvents, status: Status, certificate_end: Option<CertificateEnd>) -> Self {
-        let shown = status.clone();
+    fn new(sink: Sink, agent_events: AgentEvents, status: Status, shown: Shown) -> Self {
+        let state = status.clone();
         let chatter = status.store.as_ref().map(|store| store.chatter.clone()).unwrap_or_default();
         let surface = Surface::new().metrics(|registry| {
             chatter.register(registry);
-            certificate_end.iter().for_each(|end| end.register(registry));
+            shown.certificate_end.iter().for_each(|end| end.register(registry));
+            shown.collector.iter().for_each(|counts| counts.register(registry));
         });
-        let surface = surface.status(move |all| all.hubble = Some(status::render(shown.figures(), &shown.problems())));
+        let surface = surface.status(move |all| all.hubble = Some(status::render(state.figures(), &state.problems())));
         Self { sink, agent_events, status, surface }
     }
+}
+
+/// Metrics of what is there only if it is configured.
+#[derive(Default)]
+struct Shown {
+    certificate_end: Option<CertificateEnd>,
+    collector: Option<otlp::Counts>,
 }
 
 /// Reports changes of the tables to clients that ask for agent events.
@@ -185,7 +196,7 @@ fn start_at(config: Config, inputs: Inputs, tasks: &Tasks, times: Times) -> Outp
     let problems = Problems::default();
     if !config.enabled {
         let status = Status { store: None, problems };
-        return Outputs::new(Sink(None), agent_events, status, None);
+        return Outputs::new(Sink(None), agent_events, status, Shown::default());
     }
     let store = Arc::new(Store::new(&config, &inputs.node_name, inputs.tables.clone()));
     let clock = Arc::clone(&store);
@@ -215,9 +226,15 @@ fn start_at(config: Config, inputs: Inputs, tasks: &Tasks, times: Times) -> Outp
     if let Some(path) = config.flow_logs.clone() {
         tasks.spawn("hubble-flow-logs", exporters.follow(path));
     }
+    let collector = config.collector().map(|target| {
+        let exporter = Exporter::new(Arc::clone(&store), target, Arc::clone(&problems));
+        let counts = exporter.counts.clone();
+        tasks.spawn("hubble-otlp", exporter.run(config.lost_interval, workers.clone()));
+        counts
+    });
     let (tls, metrics_tls) = (config.tls(), config.metrics_tls());
     let certificate_end = CertificateEnd::default();
-    let shown_end = tls.is_some().then(|| certificate_end.clone());
+    let shown = Shown { certificate_end: tls.is_some().then(|| certificate_end.clone()), collector };
     let served = Served { observer, peers, problems: Arc::clone(&problems), times, certificate_end };
     let socket = served.clone();
     tasks.spawn("hubble-socket", async move { socket.listeners().await.serve_socket(config.socket).await });
@@ -232,7 +249,7 @@ fn start_at(config: Config, inputs: Inputs, tasks: &Tasks, times: Times) -> Outp
         tasks.spawn("hubble-metrics", run);
     }
     let status = Status { store: Some(Arc::clone(&store)), problems };
-    Outputs::new(Sink(Some(store)), agent_events, status, shown_end)
+    Outputs::new(Sink(Some(store)), agent_events, status, shown)
 }
 
 /// What an agent serves.

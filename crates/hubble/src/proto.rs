@@ -29,7 +29,13 @@ pub mod relay {
     tonic::include_proto!("relay");
 }
 
-/// The definitions of all services and messages.
+/// Collectors of OpenTelemetry that take logs.
+#[allow(missing_docs, clippy::all, clippy::allow_attributes_without_reason, reason = "generated code")]
+pub mod opentelemetry {
+    tonic::include_proto!("opentelemetry.proto.collector.logs.v1");
+}
+
+/// The definitions of Hubble's services and messages.
 pub(crate) const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
@@ -72,12 +78,28 @@ pub fn nanos(time: &prost_types::Timestamp) -> i64 {
 pub fn to_json<M: Message + Name>(message: &M) -> Result<String, JsonError> {
     let name = M::full_name();
     let fail = |source| JsonError { message: name.clone(), source };
-    let mut dynamic = dynamic(&name).map_err(fail)?;
-    dynamic.merge(message.encode_to_vec().as_slice()).map_err(|e| fail(serde::ser::Error::custom(e)))?;
     let mut out = Vec::new();
-    let options = SerializeOptions::new().use_proto_field_name(true).skip_default_fields(true);
-    dynamic.serialize_with_options(&mut serde_json::Serializer::new(&mut out), &options).map_err(fail)?;
+    serialize(message, &mut serde_json::Serializer::new(&mut out)).map_err(fail)?;
     String::from_utf8(out).map_err(|e| fail(serde::ser::Error::custom(e)))
+}
+
+/// One message as a value of JSON, in the form of [`to_json`].
+///
+/// # Errors
+///
+/// As [`to_json`].
+pub(crate) fn to_value<M: Message + Name>(message: &M) -> Result<serde_json::Value, JsonError> {
+    serialize(message, serde_json::value::Serializer).map_err(|source| JsonError { message: M::full_name(), source })
+}
+
+fn serialize<M: Message + Name, S>(message: &M, serializer: S) -> Result<S::Ok, serde_json::Error>
+where
+    S: serde::Serializer<Error = serde_json::Error>,
+{
+    let mut dynamic = dynamic(&M::full_name())?;
+    dynamic.merge(message.encode_to_vec().as_slice()).map_err(serde::ser::Error::custom)?;
+    let options = SerializeOptions::new().use_proto_field_name(true).skip_default_fields(true);
+    dynamic.serialize_with_options(serializer, &options)
 }
 
 /// Reads a message from JSON; an unknown field is an error.

@@ -17,12 +17,11 @@ pub(crate) use rates::Rates;
 pub(crate) use rows::{Filter, Rows};
 
 use crate::name::text;
-use hubble::proto::flow::{Flow, Verdict};
+use hubble::proto::flow::Flow;
 use hubble::proto::observer::GetFlowsResponse;
 use hubble::proto::observer::get_flows_response::ResponseTypes;
 use hubble::proto::relay::{NodeState, NodeStatusEvent};
 use proposals::Proposals;
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use verdicts::Verdicts;
 
@@ -91,13 +90,7 @@ impl Scene {
             return;
         }
         self.version += 1;
-        let rules = self.verdicts.of(flow);
-        let refused = rules.refused.filter(|_| flow.verdict() == Verdict::Dropped);
-        let flow = &match refused {
-            Some(direction) => Cow::Owned(Flow { traffic_direction: direction.into(), ..flow.clone() }),
-            None => Cow::Borrowed(flow),
-        };
-        let mut event = Event::of(flow, now, rules);
+        let mut event = Event::of(flow, now, self.verdicts.of(flow));
         if event.class == Class::Denied && event.deny.is_empty() && event.by_default {
             event.proposal = self.proposals.of(flow, &event);
         }

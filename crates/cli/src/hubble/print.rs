@@ -54,6 +54,15 @@ const BLUE: &str = "34";
 const MAGENTA: &str = "35";
 const CYAN: &str = "36";
 
+impl Printer<std::io::Stderr> {
+    /// For what has no place in what a command writes.
+    pub(super) fn aside() -> Self {
+        let (out, output, time) = (std::io::stderr(), Output::Compact, TimeFormat::StampMilli);
+        let (node_name, translate, color, debug) = (false, false, false, false);
+        Self { out, output, time, node_name, translate, color, debug, rows: None, lines: 0 }
+    }
+}
+
 impl<W: Write> Printer<W> {
     /// Shows a response; what is about nodes goes to standard error.
     pub(super) fn print(&mut self, response: &GetFlowsResponse) -> Result<()> {
@@ -260,7 +269,8 @@ pub(super) fn path(namespace: &str, name: &str) -> String {
     if namespace.is_empty() { name.to_owned() } else { format!("{namespace}/{name}") }
 }
 
-fn ports(flow: &Flow) -> (Option<u32>, Option<u32>) {
+/// Of both ends, where the protocol has any.
+pub(super) fn ports(flow: &Flow) -> (Option<u32>, Option<u32>) {
     match flow.l4.as_ref().and_then(|l4| l4.protocol.as_ref()) {
         Some(Protocol::Tcp(p)) => (Some(p.source_port), Some(p.destination_port)),
         Some(Protocol::Udp(p)) => (Some(p.source_port), Some(p.destination_port)),

@@ -83,13 +83,17 @@ impl FlowLog {
 
     /// The request to the ring.
     pub(crate) fn query(&self) -> Result<Query, String> {
-        let list = |values: &[Value]| {
-            let filters = values.iter().map(|value| from_json::<FlowFilter>(&value.to_string()));
-            filters.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())
-        };
-        let (include, exclude) = (list(&self.include_filters)?, list(&self.exclude_filters)?);
-        let filters = Filters::compile(&include, &exclude).map_err(|error| error.to_string())?;
-        let mask = Mask::compile(&self.field_mask).map_err(|error| error.to_string())?;
-        Ok(Query::live(filters, mask))
+        query(&self.include_filters, &self.exclude_filters, &self.field_mask)
     }
+}
+
+/// The request to the ring for flows that fit filters as JSON has them; the error is a message for people.
+pub(crate) fn query(include: &[Value], exclude: &[Value], mask: &[String]) -> Result<Query, String> {
+    let list = |values: &[Value]| {
+        let filters = values.iter().map(|value| from_json::<FlowFilter>(&value.to_string()));
+        filters.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())
+    };
+    let filters = Filters::compile(&list(include)?, &list(exclude)?).map_err(|error| error.to_string())?;
+    let mask = Mask::compile(mask).map_err(|error| error.to_string())?;
+    Ok(Query::live(filters, mask))
 }

@@ -124,18 +124,6 @@ fn what_no_rule_allows_comes_with_the_policy_that_would() {
 }
 
 #[test]
-fn the_policy_is_for_the_end_that_refused_though_the_packet_was_dropped_at_the_other() {
-    let dropped =
-        Flow { traffic_direction: TrafficDirection::Egress.into(), ..denied("web", "db", DropReason::PolicyDenied) };
-    let refused = Flow { traffic_direction: TrafficDirection::Ingress.into(), ..dropped.clone() };
-    let scene = scene([verdict(refused, "", ""), dropped]);
-    let event = &all(&scene, Filter::default())[0];
-    assert_eq!(event.direction, "ingress");
-    let text = scene.proposal(event.proposal.unwrap()).unwrap();
-    assert!(text.contains("fromEndpoints") && !text.contains("toEndpoints"), "{text}");
-}
-
-#[test]
 fn other_drops_are_told_apart_from_denials() {
     let scene = scene([denied("web", "db", DropReason::InvalidSourceIp)]);
     let event = all(&scene, Filter::default()).pop().unwrap();

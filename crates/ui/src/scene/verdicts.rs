@@ -4,7 +4,7 @@
 
 use super::event::{ports, rules};
 use hubble::POLICY_VERDICT;
-use hubble::proto::flow::{Flow, TrafficDirection, Verdict};
+use hubble::proto::flow::Flow;
 use std::collections::{HashMap, VecDeque};
 
 /// How many connections' rules are remembered.
@@ -17,8 +17,6 @@ type Key = (String, String, &'static str, Option<u32>, Option<u32>);
 pub(crate) struct Rules {
     pub(crate) deny: Vec<String>,
     pub(crate) allow: Vec<String>,
-    /// Of which end it was that refused it. The drop itself tells where the packet was, which may be the program of the other end.
-    pub(crate) refused: Option<TrafficDirection>,
 }
 
 /// Rules of connections, the oldest of which are forgotten first.
@@ -35,14 +33,12 @@ impl Verdicts {
             return false;
         }
         let key = key(flow);
-        let refused = (flow.verdict() == Verdict::Dropped).then(|| flow.traffic_direction());
-        let said = Rules { refused, ..own(flow) };
+        let said = own(flow);
         match self.rules.get_mut(&key) {
             Some(known) if !said.deny.is_empty() => *known = said,
             // Of both ends of a connection, each has rules of its own.
             Some(known) => {
                 known.deny.clear();
-                known.refused = said.refused;
                 let more: Vec<_> = said.allow.into_iter().filter(|rule| !known.allow.contains(rule)).collect();
                 known.allow.extend(more);
                 known.allow.truncate(super::rows::RULES);
@@ -63,11 +59,10 @@ impl Verdicts {
     /// Those of a flow: what it says itself, else what was said of its connection.
     pub(super) fn of(&self, flow: &Flow) -> Rules {
         let own = own(flow);
-        let known = self.rules.get(&key(flow));
-        if own == Rules::default() {
-            return known.cloned().unwrap_or_default();
+        if own != Rules::default() {
+            return own;
         }
-        Rules { refused: known.and_then(|known| known.refused), ..own }
+        self.rules.get(&key(flow)).cloned().unwrap_or_default()
     }
 }
 
@@ -75,7 +70,6 @@ fn own(flow: &Flow) -> Rules {
     Rules {
         deny: [rules(&flow.egress_denied_by), rules(&flow.ingress_denied_by)].concat(),
         allow: [rules(&flow.egress_allowed_by), rules(&flow.ingress_allowed_by)].concat(),
-        refused: None,
     }
 }
 
