@@ -30,10 +30,10 @@ pub(crate) async fn start(config: &Config, tasks: &Tasks) -> anyhow::Result<Unin
     let agent = build(config, &node::name(), host, &client, tasks)?;
 
     let (probes, metrics) = (agent.healthz.clone(), agent.metrics.clone());
-    tasks.spawn_fallible("healthz", async move { axum::serve(healthz, probes).await });
+    tasks.spawn("healthz", async move { match surface::serve_pages(healthz, probes).await {} });
     if let Some(address) = config.metrics {
         let listener = TcpListener::bind(address).await.with_context(|| format!("metrics server on {address}"))?;
-        tasks.spawn_fallible("metrics", async move { axum::serve(listener, metrics).await });
+        tasks.spawn("metrics", async move { match surface::serve_pages(listener, metrics).await {} });
     }
     tasks.spawn_fallible("api", serve_api(agent, config.endpoint.runtime.join("cilium.sock")));
     Ok(uninstall)

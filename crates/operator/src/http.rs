@@ -6,13 +6,9 @@ use crate::metrics::Metrics;
 use crate::progress::Progress;
 use axum::Router;
 use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use statedb::Tasks;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use tokio::net::TcpListener;
-
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Opens the sockets and serves them.
 ///
@@ -28,25 +24,14 @@ pub(crate) async fn start(
         progress.stuck().map_or((StatusCode::OK, "ok".to_owned()), |what| (StatusCode::SERVICE_UNAVAILABLE, what))
     };
     let health = Router::new().route("/healthz", get(healthz));
-    serve("api", bind(config.api_address).await?, health, tasks);
+    serve("api", surface::listen(config.api_address).await?, health, tasks);
     if let Some(address) = config.metrics_address {
         let metrics = metrics.clone();
-        let render = move || async move { ([(CONTENT_TYPE, OPENMETRICS)], metrics.render()) };
-        serve("metrics", bind(address).await?, Router::new().route("/metrics", get(render)), tasks);
+        serve("metrics", surface::listen(address).await?, surface::metrics_page(move || metrics.render()), tasks);
     }
     Ok(())
 }
 
-/// All addresses of both families, or only IPv4 where there is no IPv6.
-async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
-    match TcpListener::bind(address).await {
-        Err(_) if address.ip() == Ipv6Addr::UNSPECIFIED => {
-            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
-        }
-        result => result,
-    }
-}
-
 fn serve(name: &'static str, listener: TcpListener, router: Router, tasks: &Tasks) {
-    tasks.spawn_fallible(name, async move { axum::serve(listener, router).await });
+    tasks.spawn(name, async move { match surface::serve_pages(listener, router).await {} });
 }

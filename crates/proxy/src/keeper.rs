@@ -26,8 +26,8 @@ pub(crate) const KEPT: &str = "--kept";
 /// Who runs for less was killed by what it began with, and would be again.
 const QUICK: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// How long the proxy waits for this process.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the proxy waits for this process. What it does not get then, it cannot open either.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the proxy says of its sockets.
 #[derive(Debug, Serialize, Deserialize)]
@@ -53,7 +53,7 @@ pub(crate) fn keep(arguments: &[OsString]) -> io::Result<ExitStatus> {
         loop {
             let began = Instant::now();
             let status;
-            (status, held) = Proxy::start(arguments, &held)?.wait(held, &stop).await?;
+            (status, held) = Proxy::start(arguments)?.wait(held, &stop).await?;
             let Some(signal) = status.signal().filter(|_| !stop.is_cancelled()) else { return Ok(status) };
             let quick = began.elapsed() < QUICK;
             pause = if quick { (pause * 2).clamp(Duration::from_millis(50), LONGEST_PAUSE) } else { Duration::ZERO };
@@ -75,8 +75,8 @@ struct Proxy {
 }
 
 impl Proxy {
-    /// Starts one and gives it the sockets.
-    fn start(arguments: &[OsString], held: &Held) -> io::Result<Self> {
+    /// Starts one.
+    fn start(arguments: &[OsString]) -> io::Result<Self> {
         let (line, its) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None)?;
         let mut command = Command::new("/proc/self/exe");
         let process = command
@@ -86,16 +86,16 @@ impl Proxy {
             .stdin(Stdio::from(OwnedFd::from(its)))
             .kill_on_drop(true)
             .spawn()?;
-        line.set_write_timeout(Some(PATIENCE))?;
-        // One that is killed this early is started again with the same.
-        let _ = passing::send_all(&line, held);
         Ok(Self { process, line })
     }
 
-    /// Waits until it has ended, and says how, and what it had open by then.
+    /// Gives it the sockets, waits until it has ended, and says how, and what it had open by then.
     async fn wait(self, held: Held, stop: &CancellationToken) -> io::Result<(ExitStatus, Held)> {
         let Self { mut process, line } = self;
-        let follow = tokio::task::spawn_blocking(move || follow(&line, held));
+        let follow = tokio::task::spawn_blocking(move || {
+            give(&line, &held);
+            follow(&line, held)
+        });
         let status = tokio::select! {
             status = process.wait() => status?,
             () = stop.cancelled() => {
@@ -112,6 +112,12 @@ fn terminate(process: &Child) {
         // One that has ended cannot be told.
         let _ = signal::kill(Pid::from_raw(process), Signal::SIGTERM);
     }
+}
+
+/// Gives the other side all sockets, however long it takes to begin, and however many of them fit into the queue.
+fn give(line: &Socket, held: &Held) {
+    // One that is killed this early is started again with the same.
+    let _ = passing::send_all(line, held);
 }
 
 /// The sockets that are open when the other side is gone.
@@ -162,5 +168,36 @@ impl Keeper {
         if let Err(error) = passing::send(&*self.0, what, socket.map(AsFd::as_fd)) {
             tracing::warn!(%error, "the keeper of the sockets is not told of one");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use std::net::UdpSocket;
+    use std::sync::mpsc::{RecvTimeoutError, channel};
+
+    #[test]
+    fn a_proxy_that_is_slow_to_begin_gets_all_sockets_however_many_there_are() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let place = |port: u16| {
+            let place = serde_json::json!({"udp": true, "address": format!("127.0.0.1:{port}"), "transparent": false});
+            serde_json::from_value::<Place>(place).unwrap()
+        };
+        let held: Held = (1..=600).map(|port| (place(port), OwnedFd::from(socket.try_clone().unwrap()))).collect();
+        let (line, its) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None).unwrap();
+        let (done, given) = channel();
+        let giving = std::thread::spawn(move || {
+            give(&line, &held);
+            done.send(()).unwrap();
+            (line, held)
+        });
+        // Longer than whoever gives up would wait; they do not all fit into the queue.
+        assert_eq!(given.recv_timeout(Duration::from_millis(1500)), Err(RecvTimeoutError::Timeout));
+        assert_eq!(passing::receive_all(&its).unwrap().len(), 600);
+        let (line, held) = giving.join().unwrap();
+        drop(its);
+        assert_eq!(follow(&line, held).len(), 600);
     }
 }

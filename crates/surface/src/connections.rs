@@ -29,6 +29,12 @@ impl Connections {
         Self { most, longest, tasks: JoinSet::new(), open: VecDeque::new() }
     }
 
+    /// Of those who ask for a page now and then, as probes and Prometheus do, and wait no longer than this.
+    #[must_use]
+    pub fn of_pages() -> Self {
+        Self::new(64, Duration::from_secs(120))
+    }
+
     /// Serves whoever connects, for ever.
     pub async fn accept<F: Future + Send + 'static>(
         mut self,

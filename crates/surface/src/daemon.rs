@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What every daemon sets up first: logging, and stopping on signals.
 
+use crate::Connections;
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use std::convert::Infallible;
 use std::io::{self, IsTerminal};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -57,15 +59,18 @@ pub fn stop_on_signal(token: CancellationToken) -> io::Result<()> {
 pub async fn serve_metrics(address: SocketAddr, render: impl Fn() -> String + Clone + Send + Sync + 'static) {
     let router = metrics_page(render);
     loop {
-        let served = match listen(address).await {
-            Ok(listener) => axum::serve(listener, router.clone()).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = served {
-            tracing::warn!(%address, %error, "metrics are not served");
+        match listen(address).await {
+            Ok(listener) => match serve_pages(listener, router.clone()).await {},
+            Err(error) => tracing::warn!(%address, %error, "metrics are not served"),
         }
         tokio::time::sleep(PACE).await;
     }
+}
+
+/// Serves pages for probes and for Prometheus, for ever. Whoever reaches the port may connect as well: strangers that say nothing or
+/// take nothing cost the process neither its descriptors nor its memory.
+pub async fn serve_pages(listener: TcpListener, router: Router) -> Infallible {
+    Connections::of_pages().accept(listener, |stream| serve_connection(stream, router.clone())).await
 }
 
 /// Metrics at `/metrics`, rendered on each request.
@@ -94,5 +99,36 @@ pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
             TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
         }
         result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+    use tokio::time::timeout;
+
+    const DEADLINE: Duration = Duration::from_secs(30);
+
+    #[tokio::test]
+    async fn strangers_that_say_nothing_keep_nobody_from_the_page() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let _serving = tokio::spawn(serve_pages(listener, metrics_page(|| "up 1\n".to_owned())));
+        let mut silent = Vec::new();
+        for _ in 0..100 {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        // The oldest make room.
+        let mut byte = [0];
+        let first = silent.first_mut().unwrap().read(&mut byte);
+        assert!(matches!(timeout(DEADLINE, first).await.unwrap(), Ok(0) | Err(_)));
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        timeout(DEADLINE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("up 1\n"), "{answer}");
     }
 }

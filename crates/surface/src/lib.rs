@@ -7,7 +7,7 @@ mod families;
 mod tables;
 
 pub use connections::Connections;
-pub use daemon::{init_logs, listen, metrics_page, serve_connection, serve_metrics, stop_on_signal};
+pub use daemon::{init_logs, listen, metrics_page, serve_connection, serve_metrics, serve_pages, stop_on_signal};
 pub use families::{Families, Family};
 pub use tables::{ReconcilerHealth, TableInfo};
 

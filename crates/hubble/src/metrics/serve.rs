@@ -17,9 +17,6 @@ const METRICS: &str = "metrics";
 const CERTIFICATE: &str = "certificate of the metrics";
 /// HTTP's name in the handshake.
 const HTTP: &[u8] = b"http/1.1";
-/// Connections at the same time, and how long each may take: Prometheus asks once and waits no longer than this.
-const CONNECTIONS: usize = 64;
-const LONGEST: Duration = Duration::from_secs(120);
 /// For a handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
@@ -71,7 +68,7 @@ async fn accept(
     render: impl Fn() -> String + Clone + Send + Sync + 'static,
 ) -> Infallible {
     let answer = |stream| answer(TlsAcceptor::from(Arc::clone(&latest.borrow())), stream, render.clone());
-    Connections::new(CONNECTIONS, LONGEST).accept(listener, answer).await
+    Connections::of_pages().accept(listener, answer).await
 }
 
 async fn answer(acceptor: TlsAcceptor, stream: TcpStream, render: impl Fn() -> String + Clone + Send + Sync + 'static) {
