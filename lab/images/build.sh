@@ -4,7 +4,7 @@
 # Builds the lab's own container images as OCI archives into DIR/images (default target/kube/images), from what lab/kube/build.sh built and from the tools
 # of the machine it runs on. No registry is asked for anything. An image whose sources have not changed is left alone.
 #
-#   lab/images/build.sh [pause|coredns|agnhost|echo ...]     without names: everything but echo, which only Gateway API's suite needs
+#   lab/images/build.sh [pause|coredns|agnhost|boom|echo ...]     without names: the first three; the others are for conformance suites
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -40,6 +40,8 @@ with_libraries() {
 root_pause() { gcc -Os -static -DVERSION=3.10.2 -o "$1/pause" "$modules/build/pause/linux/pause.c"; }
 
 root_coredns() { install "$kube/bin/coredns" "$1/coredns"; }
+
+root_boom() { install "$kube/bin/regression-issue-74839" "$1/regression-issue-74839"; }
 
 root_echo() { install "$kube/bin/echo-basic" "$1/echo-basic"; }
 
@@ -96,8 +98,9 @@ for name in "$@"; do
         agnhost) image agnhost registry.k8s.io/e2e-test-images/agnhost:2.63.0 \
             registry.k8s.io/e2e-test-images/busybox:1.36.1-1 registry.k8s.io/e2e-test-images/busybox:1.37.0-1 \
             registry.k8s.io/e2e-test-images/glibc-dns-testing:2.0.0 ;;
+        boom) image boom registry.k8s.io/e2e-test-images/regression-issue-74839:1.4 ;;
         echo) image echo registry.k8s.io/gateway-api/echo-basic:v1.5.1 \
             registry.k8s.io/gateway-api/echo-basic:v1.6.0-dev.2 registry.k8s.io/gateway-api/echo-basic:v1.6.0-dev.3 ;;
-        *) fail "unknown image '$name': choose among pause coredns agnhost echo" ;;
+        *) fail "unknown image '$name': choose among pause coredns agnhost boom echo" ;;
     esac
 done

@@ -74,6 +74,7 @@ build_helm() { part helm helm helm go build -ldflags "-s -w" -o "$out/bin/" tool
 build_agnhost() { part agnhost . agnhost go build -ldflags "-s -w" -o "$out/bin/agnhost" k8s.io/kubernetes/test/images/agnhost; }
 build_e2e() {
     part e2e . e2e.test go test -c -ldflags "$(kube_flags)" -o "$out/bin/e2e.test" k8s.io/kubernetes/test/e2e
+    part boom . regression-issue-74839 go build -ldflags "-s -w" -o "$out/bin/" k8s.io/kubernetes/test/images/regression-issue-74839
     part ginkgo . ginkgo go build -ldflags "-s -w" -o "$out/bin/ginkgo" github.com/onsi/ginkgo/v2/ginkgo
 }
 # Gateway API's suite, and the server that it asks.
