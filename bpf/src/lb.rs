@@ -35,8 +35,7 @@ pub fn inside(addr: Addr, port: u16, proto: u8, of_host: bool) -> Option<&'stati
     let mut key = ServiceKey { addr, port, proto, scope: SCOPE_EXTERNAL, pad: 0 };
     let mut service = get(&key);
     if service.is_none() && is_node_port(port) {
-        // By the key's copy: the compiler takes what a helper has been shown for changed, and would no longer know the family.
-        let of_this = source::is_host(&key.addr) || of_host && source::is_loopback(&addr);
+        let of_this = source::is_host(&addr) || of_host && source::is_loopback(&addr);
         if of_this || ipcache::lookup(&addr).is_some_and(ipcache::is_node) {
             key.addr = any_node(addr);
             service = get(&key);
