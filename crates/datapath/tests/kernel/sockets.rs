@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::Command;
+use std::time::Duration;
 
 use abi::config::ProgramConfig;
 use abi::endpoint::Endpoint;
@@ -71,6 +72,10 @@ pub(crate) fn serve_streams(datapath: &Datapath, local: IpAddr, service: SocketA
 /// The client has sent to the server: it is answered, and who answered is what the client sees.
 pub(crate) fn answer(server: &UdpSocket, client: &UdpSocket) -> SocketAddr {
     let mut text = [0; 16];
+    // What goes astray is a failure, and no wait for ever.
+    for socket in [server, client] {
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    }
     let (_, from) = server.recv_from(&mut text).unwrap();
     server.send_to(b"answer", from).unwrap();
     let (len, from) = client.recv_from(&mut text).unwrap();

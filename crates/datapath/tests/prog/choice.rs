@@ -189,6 +189,12 @@ fn with_maglev_the_ends_of_a_connection_tell_its_backend() {
                 tables.remove(&key).unwrap();
             }
             chosen(world, f.world, 1100, to);
+            // Where a table has a place without a backend, too.
+            for part in 0..SIZE.div_ceil(MAGLEV_PART as u32) {
+                let empty = MaglevPart { backends: [[0; 16]; MAGLEV_PART / 16] };
+                world.put(tables.clone(), &MaglevKey { service: offer.service.id, part }, &empty);
+            }
+            chosen(world, f.world, 1101, to);
         },
     );
 }

@@ -6,8 +6,8 @@ use abi::endpoint::flags::INGRESS_ENFORCED;
 use abi::event::kind;
 use abi::flow::{flags, proto};
 use abi::lb::flags::{CLUSTER_IP, EXPOSED, LOCAL_ONLY, MEMBERS, TWO_SCOPES};
-use abi::lb::{SCOPE_INTERNAL, SlotKey};
-use abi::maps::{Backends, Slots};
+use abi::lb::{SCOPE_INTERNAL, Service, ServiceKey, SlotKey};
+use abi::maps::{Backends, Services, Slots};
 use abi::policy::INGRESS;
 use abi::{DropReason, identity};
 use datapath::Kernel;
@@ -270,8 +270,15 @@ fn other_ports_of_a_services_address_are_no_ones_and_those_of_the_node_are_its_o
             Packet::udp((f.world, 40001), (f.node, 30080)),
             Packet::echo_request(f.world, f.node, 7),
         ];
-        for request in of_the_node {
-            world.arrives(&request.bytes()).ignored().packet(&request);
+        // The other time as if an address of services had become the node's.
+        for marked in [false, true] {
+            if marked {
+                let services = world.datapath.map::<Services>().unwrap();
+                world.put(services, &ServiceKey::mark(f.node.into()), &Service::MARK);
+            }
+            for request in &of_the_node {
+                world.arrives(&request.bytes()).ignored().packet(request);
+            }
         }
         assert!(world.flows().is_empty());
     });
