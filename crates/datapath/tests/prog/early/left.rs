@@ -99,12 +99,12 @@ fn the_kernel_gets_a_packet_for_each_neighbour_from_time_to_time_and_its_news_ar
         loop {
             let run = world.run(Program::NetdevXdp, world.eth0, &request);
             left += u32::from(run.verdict == XDP_PASS);
-            if run.verdict == XDP_TX && run.frame[..6] == NODE2 {
+            // Another processor, if it gets the test meanwhile, has the new address at once.
+            if left > 0 && run.verdict == XDP_TX && run.frame[..6] == NODE2 {
                 break;
             }
-            assert!(Instant::now() < deadline, "the old address is kept");
+            assert!(Instant::now() < deadline, "the old address is kept, or the kernel has got none");
         }
-        assert!(left > 0, "the kernel got none");
     });
 }
 
