@@ -100,6 +100,37 @@ fn what_the_chart_cannot_do_is_refused_with_what_to_do_instead() {
 }
 
 #[test]
+fn values_of_hubble_that_would_change_nothing_are_refused_by_name() {
+    for (value, path) in [
+        ("hubble.metrics.tls.server.mtls.useSecret=true", "/hubble/metrics/tls/server/mtls/useSecret"),
+        ("hubble.metrics.tls.server.mtls.name=mine", "/hubble/metrics/tls/server/mtls/name"),
+        ("hubble.metrics.tls.server.mtls.key=mine", "/hubble/metrics/tls/server/mtls/key"),
+        ("hubble.ui.baseUrl=/hubble", "/hubble/ui/baseUrl"),
+        ("hubble.ui.standalone.enabled=true", "/hubble/ui/standalone/enabled"),
+        ("hubble.dropEventEmitter.enabled=true", "/hubble/dropEventEmitter/enabled"),
+    ] {
+        let said = refused(&[value]);
+        assert!(said.contains(path), "{path} is missing in: {said}");
+    }
+}
+
+#[test]
+fn a_collector_of_flows_is_told_to_agents_with_the_authority_to_trust() {
+    let text = rendered(&["hubble.export.otlp.endpoint=https://otel:4317", "hubble.export.otlp.tls.caSecret=mine"]);
+    for part in [
+        "  hubble-export-otlp-endpoint: https://otel:4317\n",
+        "  hubble-export-otlp-ca-file: /var/lib/cilium/tls/hubble-otlp/ca.crt\n",
+        "mountPath: /var/lib/cilium/tls/hubble-otlp, readOnly: true",
+        "            secretName: mine\n",
+    ] {
+        assert!(text.contains(part), "{part} is missing in:\n{text}");
+    }
+    let plain = rendered(&["hubble.export.otlp.endpoint=http://otel:4317"]);
+    assert!(!plain.contains("hubble-otlp") && plain.contains("hubble-export-otlp-endpoint"), "{plain}");
+    assert!(refused(&["hubble.export.otlp.endpoint=otel:4317"]).contains("hubble-export-otlp-endpoint"));
+}
+
+#[test]
 fn a_relay_shows_agents_a_certificate_of_their_authority_and_serves_plain_text_unless_told_otherwise() {
     let text = rendered(&["hubble.relay.enabled=true", "cluster.name=blue"]);
     assert_eq!(text.matches("\nkind: Secret\n").count(), 3, "{text}");

@@ -210,10 +210,15 @@ keys! {
         #[key("hubble-redact-http-headers-deny", value = "hubble.redact.http.headers.deny", initial = "[]", when = REDACT)]
         pub redact_headers_deny: Vec<String>,
         /// Name the policies behind each verdict.
-        #[key("hubble-network-policy-correlation-enabled", default = "true")]
+        #[key(
+            "hubble-network-policy-correlation-enabled",
+            default = "true",
+            value = "hubble.networkPolicyCorrelation.enabled",
+            when = HUBBLE,
+        )]
         pub correlate_policies: bool,
         /// Tell relays the IPv6 address of a node that has both.
-        #[key("hubble-prefer-ipv6", default = "false")]
+        #[key("hubble-prefer-ipv6", default = "false", value = "hubble.preferIpv6", when = HUBBLE)]
         pub prefer_ipv6: bool,
         #[key(shared::CLUSTER_NAME)]
         pub cluster: String,

@@ -33,7 +33,7 @@ pub use config::{Capacity, Config};
 pub use decode::POLICY_VERDICT;
 pub use history::read_history;
 pub use names::Tables;
-pub use otlp::Address;
+pub use otlp::{Address, Counts as CollectorCounts};
 pub use server::CertificateEnd;
 pub use service::{AgentEvents, Selection};
 pub use store::{Figures, now};
@@ -108,7 +108,7 @@ impl Outputs {
 #[derive(Default)]
 struct Shown {
     certificate_end: Option<CertificateEnd>,
-    collector: Option<otlp::Counts>,
+    collector: Option<CollectorCounts>,
 }
 
 /// Reports changes of the tables to clients that ask for agent events.

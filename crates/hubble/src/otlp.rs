@@ -64,9 +64,9 @@ impl Default for Pace {
     }
 }
 
-/// What became of flows. Clones share their counts.
+/// What became of flows for the collector. Clones share their counts.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Counts {
+pub struct Counts {
     taken: Counter,
     lost: Family<[(&'static str, &'static str); 1], Counter>,
 }
@@ -83,7 +83,8 @@ enum Loss {
 }
 
 impl Counts {
-    pub(crate) fn register(&self, registry: &mut Registry) {
+    /// Registers the metrics.
+    pub fn register(&self, registry: &mut Registry) {
         let help = "Flows that the OpenTelemetry collector took";
         registry.register("hubble_otlp_flows_exported", help, self.taken.clone());
         let help = "Flows that the OpenTelemetry collector does not have, by reason: overwritten in the ring, refused or rejected";

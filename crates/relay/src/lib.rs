@@ -4,6 +4,7 @@
 mod config;
 #[cfg(test)]
 mod fixture;
+mod guests;
 mod merge;
 mod metrics;
 mod nodes;

@@ -2,6 +2,7 @@
 //! The observer of a cluster: each call goes to all nodes.
 
 use crate::config::Config;
+use crate::guests::{Guest, Guests, Hosted};
 use crate::merge::{self, Call, merge};
 use crate::nodes;
 use crate::pool::Nodes;
@@ -12,6 +13,7 @@ use hubble::proto::observer::{
     GetFlowsResponse, GetNamespacesRequest, GetNamespacesResponse, GetNodesRequest, GetNodesResponse,
     ServerStatusRequest, ServerStatusResponse,
 };
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
 use tokio_stream::wrappers::ReceiverStream;
@@ -28,6 +30,7 @@ pub(crate) struct Relay {
     nodes: Nodes,
     rules: merge::Rules,
     patience: Duration,
+    guests: Guests,
 }
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -41,13 +44,17 @@ impl Relay {
             silence: SILENCE,
             retry: config.retry_timeout,
         };
-        Self { nodes, rules, patience: config.dial_timeout }
+        Self { nodes, rules, patience: config.dial_timeout, guests: Guests::default() }
     }
 
-    fn stream<C: Call>(&self, call: C) -> Response<Answers<C::Answer>> {
+    fn stream<C: Call>(&self, call: C, guest: Guest) -> Response<Answers<C::Answer>> {
         let (sender, receiver) = tokio::sync::mpsc::channel(QUEUE);
         tokio::spawn(merge(call, self.nodes.clone(), self.rules, sender));
-        respond(Box::pin(ReceiverStream::new(receiver)))
+        respond(Box::pin(Hosted { answers: ReceiverStream::new(receiver), _guest: guest }))
+    }
+
+    fn admit<T>(&self, request: &Request<T>) -> Result<Guest, Status> {
+        self.guests.admit(request.remote_addr().as_ref().map(SocketAddr::ip))
     }
 }
 
@@ -66,40 +73,49 @@ impl Observer for Relay {
     type GetDebugEventsStream = Answers<GetDebugEventsResponse>;
 
     async fn get_flows(&self, request: Request<GetFlowsRequest>) -> Result<Response<Self::GetFlowsStream>, Status> {
+        let guest = self.admit(&request)?;
         let request = request.into_inner();
         // Said once, not by each node.
         hubble::Selection::new(&request)?;
-        Ok(self.stream(request))
+        Ok(self.stream(request, guest))
     }
 
     async fn get_agent_events(
         &self,
         request: Request<GetAgentEventsRequest>,
     ) -> Result<Response<Self::GetAgentEventsStream>, Status> {
-        Ok(self.stream(request.into_inner()))
+        let guest = self.admit(&request)?;
+        Ok(self.stream(request.into_inner(), guest))
     }
 
     async fn get_debug_events(
         &self,
         request: Request<GetDebugEventsRequest>,
     ) -> Result<Response<Self::GetDebugEventsStream>, Status> {
-        Ok(self.stream(request.into_inner()))
+        let guest = self.admit(&request)?;
+        Ok(self.stream(request.into_inner(), guest))
     }
 
-    async fn get_nodes(&self, _: Request<GetNodesRequest>) -> Result<Response<GetNodesResponse>, Status> {
+    async fn get_nodes(&self, request: Request<GetNodesRequest>) -> Result<Response<GetNodesResponse>, Status> {
+        let _guest = self.admit(&request)?;
         let nodes = self.nodes.borrow().clone();
         Ok(respond(nodes::list(nodes, self.patience).await))
     }
 
     async fn get_namespaces(
         &self,
-        _: Request<GetNamespacesRequest>,
+        request: Request<GetNamespacesRequest>,
     ) -> Result<Response<GetNamespacesResponse>, Status> {
+        let _guest = self.admit(&request)?;
         let nodes = self.nodes.borrow().clone();
         Ok(respond(nodes::namespaces(nodes, self.patience).await))
     }
 
-    async fn server_status(&self, _: Request<ServerStatusRequest>) -> Result<Response<ServerStatusResponse>, Status> {
+    async fn server_status(
+        &self,
+        request: Request<ServerStatusRequest>,
+    ) -> Result<Response<ServerStatusResponse>, Status> {
+        let _guest = self.admit(&request)?;
         let nodes = self.nodes.borrow().clone();
         Ok(respond(nodes::status(nodes, self.patience).await))
     }

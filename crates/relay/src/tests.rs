@@ -237,3 +237,27 @@ async fn nodes_are_believed_by_their_own_names_only_and_want_a_certificate_too()
         assert!(said.contains(part), "{part} is missing in: {said}");
     }
 }
+
+#[tokio::test]
+async fn one_address_cannot_keep_others_out_with_requests_that_it_leaves_open() {
+    let fake = Fake::start("a", Does::Tell(Vec::new())).await;
+    let service = Fake::telling_of(std::slice::from_ref(&fake)).await;
+    let relay = Running::start(service.address.to_string(), without_tls()).await;
+    relay.settled(1, 0).await;
+    let mut stranger = ObserverClient::new(relay.channel().await);
+    let follow = || GetFlowsRequest { follow: true, ..GetFlowsRequest::default() };
+    let mut open = Vec::new();
+    let refused = loop {
+        match stranger.get_flows(follow()).await {
+            Ok(stream) => open.push(stream),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!((refused.code(), open.len()), (Code::ResourceExhausted, 64));
+    assert_eq!(stranger.get_nodes(GetNodesRequest {}).await.unwrap_err().code(), Code::ResourceExhausted);
+    let elsewhere = tonic::transport::Endpoint::from_shared(format!("http://{}", relay.listen)).unwrap();
+    let elsewhere = elsewhere.local_address(Some([127, 0, 0, 2].into())).connect().await.unwrap();
+    ObserverClient::new(elsewhere).get_nodes(GetNodesRequest {}).await.unwrap();
+    open.pop();
+    wait("the place of a request that ended", async || stranger.get_flows(follow()).await.ok()).await;
+}

@@ -36,6 +36,7 @@ pub fn example_metrics() -> datapath::Result<String> {
         health.register(registry);
         hubble::Chatter::default().register(registry);
         hubble::CertificateEnd::default().register(registry);
+        hubble::CollectorCounts::default().register(registry);
         endpoint::register_metrics(table([]), table([]), registry);
         ipam::register_metrics(table([pool]), registry);
     });

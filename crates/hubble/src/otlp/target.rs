@@ -27,7 +27,7 @@ impl Value for Address {
     fn form() -> Form {
         Form::new(
             "http://HOST:PORT or https://HOST:PORT",
-            Accepts::Pattern(r"^https?://([a-zA-Z0-9.-]+|\[[0-9a-fA-F:.]+\]):[0-9]+/?$"),
+            Accepts::Pattern(r"^https?://([a-zA-Z0-9.-]+|\[[0-9a-fA-F:.]+\]):0*(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[0-5]?[0-9]{1,4})/?$"),
         )
     }
 

@@ -88,6 +88,18 @@ data:
   hubble-export-file-max-size-mb: {{ include "cilium.text" .Values.hubble.export.static.fileMaxSizeMb | quote }}
   hubble-export-file-path: {{ include "cilium.text" .Values.hubble.export.static.filePath | quote }}
   {{- end }}
+  {{- if and .Values.hubble.enabled .Values.hubble.export.otlp.endpoint }}
+  hubble-export-otlp-allowlist: {{ join " " .Values.hubble.export.otlp.allowList | quote }}
+  {{- end }}
+  {{- if and .Values.hubble.enabled .Values.hubble.export.otlp.endpoint .Values.hubble.export.otlp.tls.caSecret }}
+  hubble-export-otlp-ca-file: "/var/lib/cilium/tls/hubble-otlp/ca.crt"
+  {{- end }}
+  {{- if and .Values.hubble.enabled .Values.hubble.export.otlp.endpoint }}
+  hubble-export-otlp-denylist: {{ join " " .Values.hubble.export.otlp.denyList | quote }}
+  {{- with .Values.hubble.export.otlp.endpoint }}
+  hubble-export-otlp-endpoint: {{ include "cilium.text" . | quote }}
+  {{- end }}
+  {{- end }}
   {{- if and .Values.hubble.enabled .Values.hubble.export.dynamic.enabled }}
   hubble-flowlogs-config-path: "/flowlog-config/flowlogs.yaml"
   {{- end }}
@@ -118,6 +130,8 @@ data:
   hubble-metrics-server-tls-key-file: "/var/lib/cilium/tls/hubble-metrics/server.key"
   {{- end }}
   {{- if .Values.hubble.enabled }}
+  hubble-network-policy-correlation-enabled: {{ include "cilium.text" .Values.hubble.networkPolicyCorrelation.enabled | quote }}
+  hubble-prefer-ipv6: {{ include "cilium.text" .Values.hubble.preferIpv6 | quote }}
   hubble-redact-enabled: {{ include "cilium.text" .Values.hubble.redact.enabled | quote }}
   {{- end }}
   {{- if and .Values.hubble.enabled .Values.hubble.redact.enabled }}
