@@ -76,12 +76,13 @@ mod tests {
             [Object::from(certificate)].into_iter().collect()
         };
         let both = [snapshot("a", 1 << 18), snapshot("b", 1 << 10)];
+        let (path, both) = (&path, &both);
         std::thread::scope(|scope| {
-            for one in &both {
-                scope.spawn(|| {
+            for one in both {
+                scope.spawn(move || {
                     for _ in 0..100 {
-                        write(&path, one).unwrap();
-                        assert!(both.contains(&load(&path).unwrap()));
+                        write(path, one).unwrap();
+                        assert!(both.contains(&load(path).unwrap()));
                     }
                 });
             }
