@@ -44,7 +44,12 @@ pub(crate) async fn keep(path: PathBuf, mut snapshots: watch::Receiver<Snapshot>
     }
 }
 
+/// One process at a time: the one before and this one may share the folder, and neither may rename what the other has only begun.
 fn write(path: &Path, snapshot: &Snapshot) -> io::Result<()> {
+    let turn =
+        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path.with_extension("lock"))?;
+    // It ends with the file, and so with the process.
+    turn.lock()?;
     let new = path.with_extension("new");
     let _ = fs::remove_file(&new);
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
@@ -60,6 +65,29 @@ mod tests {
     use super::{load, write};
     use l7::{Certificate, Object, Snapshot};
     use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn two_who_write_at_a_time_leave_one_whole_configuration() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        let snapshot = |name: &str, size: usize| -> Snapshot {
+            let certificate =
+                Certificate { name: name.into(), chain: "x".repeat(size).as_str().into(), key: "key".into() };
+            [Object::from(certificate)].into_iter().collect()
+        };
+        let both = [snapshot("a", 1 << 18), snapshot("b", 1 << 10)];
+        let (path, both) = (&path, &both);
+        std::thread::scope(|scope| {
+            for one in both {
+                scope.spawn(move || {
+                    for _ in 0..100 {
+                        write(path, one).unwrap();
+                        assert!(both.contains(&load(path).unwrap()));
+                    }
+                });
+            }
+        });
+    }
 
     #[test]
     fn what_was_written_is_read_and_is_its_owners_only() {

@@ -63,7 +63,7 @@ async fn ask(client: &Client, namespace: &str, request: &Request) -> Result<Expl
         async move {
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
             let answer = exec(&api, &name, AGENT, &words).await;
-            (node, answer.and_then(|text| Ok(serde_json::from_str(&text)?)))
+            (node, answer.and_then(|text| Ok(serde_json::from_str::<Explanation>(&text)?)))
         }
     };
     let mut answers = stream::iter(pods).map(ask).buffer_unordered(AT_ONCE);
