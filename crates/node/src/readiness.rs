@@ -130,12 +130,11 @@ pub fn agent_of(node: &str, agents: &Snapshot<AgentRow>) -> Option<bool> {
 /// The JSON patch (RFC 6902) that gives a node these taints. The list is replaced as a whole, so only if nobody else has changed it.
 #[must_use]
 pub fn taints_patch(node: &NodeRow, taints: &[Taint]) -> Value {
-    if node.taints.is_empty() {
-        return json!([{"op": "add", "path": "/spec/taints", "value": taints}]);
-    }
+    // That there is none is tested by null: the first one of somebody else may have come meanwhile.
+    let present = if node.taints.is_empty() { Value::Null } else { json!(node.taints) };
     json!([
-        {"op": "test", "path": "/spec/taints", "value": node.taints},
-        {"op": "replace", "path": "/spec/taints", "value": taints},
+        {"op": "test", "path": "/spec/taints", "value": present},
+        {"op": "add", "path": "/spec/taints", "value": taints},
     ])
 }
 
@@ -209,9 +208,11 @@ mod tests {
     #[test]
     fn taints_are_replaced_only_as_they_were_seen() {
         let taints = [taint("a")];
-        assert_eq!(taints_patch(&node(&[], None), &taints)[0]["op"], "add");
         let patch = taints_patch(&node(&[OURS], None), &taints);
         assert_eq!((&patch[0]["op"], &patch[0]["value"][0]["key"]), (&json!("test"), &json!(OURS)));
-        assert_eq!((&patch[1]["op"], &patch[1]["value"][0]["key"]), (&json!("replace"), &json!("a")));
+        assert_eq!((&patch[1]["op"], &patch[1]["value"][0]["key"]), (&json!("add"), &json!("a")));
+        let first = taints_patch(&node(&[], None), &taints);
+        assert_eq!(first[0], json!({"op": "test", "path": "/spec/taints", "value": null}));
+        assert_eq!(first[1], patch[1]);
     }
 }

@@ -171,6 +171,23 @@ async fn readiness(client: &k8s::Client) {
     })
     .await;
     assert_eq!(taints(&nodes.get("late").await.unwrap()), ["other", TAINT]);
+    first_taint(&nodes).await;
+}
+
+/// A node without a taint gets one, unless it has got one of somebody else's meanwhile.
+async fn first_taint(nodes: &Api<Node>) {
+    make(nodes, json!({"metadata": {"name": "bare"}})).await;
+    let set = |taints: Value| async move {
+        let patch = Patch::Merge(json!({"spec": {"taints": taints}}));
+        nodes.patch("bare", &PatchParams::default(), &patch).await.unwrap()
+    };
+    let wanted = [serde_json::from_value(json!({"key": TAINT, "effect": "NoSchedule"})).unwrap()];
+    let seen = ::node::readiness::ingest_node(&set(Value::Null).await).unwrap();
+    let patch = || Patch::<()>::Json(serde_json::from_value(::node::readiness::taints_patch(&seen, &wanted)).unwrap());
+    let tainted = nodes.patch("bare", &PatchParams::default(), &patch()).await.unwrap();
+    assert_eq!(tainted.spec.unwrap().taints.unwrap(), wanted);
+    set(json!([{"key": "other", "effect": "NoExecute"}])).await;
+    nodes.patch("bare", &PatchParams::default(), &patch()).await.unwrap_err();
 }
 
 async fn policies(client: &k8s::Client) {
