@@ -85,14 +85,12 @@ struct State {
     pools: Vec<Pool>,
     /// Owners by address, in a pool or not.
     owners: BTreeMap<IpAddr, String>,
-    /// Addresses of the node itself.
-    own: BTreeSet<IpAddr>,
     usage: Writer<PoolUsage>,
 }
 
 impl Allocator {
     pub(crate) fn new(usage: Writer<PoolUsage>) -> Self {
-        let state = State { pools: Vec::new(), owners: BTreeMap::new(), own: BTreeSet::new(), usage };
+        let state = State { pools: Vec::new(), owners: BTreeMap::new(), usage };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -100,20 +98,21 @@ impl Allocator {
     pub(crate) fn configure(&self, prefixes: &[IpNet], own: impl Iterator<Item = IpAddr>) {
         let mut state = self.state.lock();
         let own: BTreeSet<IpAddr> = own.collect();
-        let unchanged = own == state.own;
         let prefixes: BTreeSet<IpNet> = prefixes.iter().map(IpNet::trunc).collect();
         // A prefix within another must not become a second source of the same addresses.
         let nested = |prefix: &IpNet| prefixes.iter().any(|other| other != prefix && other.contains(prefix));
         let mut before = std::mem::take(&mut state.pools);
         for prefix in prefixes.iter().filter(|prefix| !nested(prefix)) {
-            let kept = before.iter().position(|pool| pool.prefix() == *prefix).filter(|_| unchanged);
-            let pool = match kept {
-                Some(i) => before.swap_remove(i),
+            let pool = match before.iter().position(|pool| pool.prefix() == *prefix) {
+                Some(i) => {
+                    let mut kept = before.swap_remove(i);
+                    kept.withhold(own.iter());
+                    kept
+                }
                 None => Pool::new(*prefix, own.iter(), state.owners.keys()),
             };
             state.pools.push(pool);
         }
-        state.own = own;
         state.publish();
     }
 

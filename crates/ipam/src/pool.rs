@@ -35,15 +35,22 @@ impl Pool {
         let size = 1_u128.checked_shl(bits).unwrap_or(u128::MAX);
         let (taken_before, returned) = (BTreeSet::new(), VecDeque::new());
         let mut pool = Self { prefix, size, taken: taken_before, withheld: BTreeSet::new(), returned, fresh: 0 };
-        // A prefix of one or two addresses has neither network nor broadcast address.
-        if size > 2 {
-            let broadcast = matches!(prefix, IpNet::V4(_)).then(|| prefix.broadcast());
-            let unusable = std::iter::once(prefix.network()).chain(broadcast);
-            pool.withheld.extend(unusable.filter_map(|ip| offset(prefix, ip)));
-        }
-        pool.withheld.extend(own.filter_map(|ip| offset(prefix, *ip)));
         pool.taken.extend(taken.filter_map(|ip| offset(prefix, *ip)));
+        pool.withhold(own);
         pool
+    }
+
+    /// Follows the node's own addresses. What was given out before stays last in line.
+    pub(crate) fn withhold<'a>(&mut self, own: impl Iterator<Item = &'a IpAddr>) {
+        let prefix = self.prefix;
+        // A prefix of one or two addresses has neither network nor broadcast address.
+        let broadcast = matches!(prefix, IpNet::V4(_)).then(|| prefix.broadcast());
+        let unusable = std::iter::once(prefix.network()).chain(broadcast).filter(|_| self.size > 2);
+        let now = unusable.chain(own.copied()).filter_map(|ip| offset(prefix, ip)).collect();
+        let before = std::mem::replace(&mut self.withheld, now);
+        self.returned.retain(|offset| !self.withheld.contains(offset));
+        let free = before.difference(&self.withheld).filter(|o| **o < self.fresh && !self.taken.contains(*o));
+        self.returned.extend(free);
     }
 
     pub(crate) fn prefix(&self) -> IpNet {
