@@ -34,6 +34,10 @@ pub struct Client {
 pub fn inside(addr: Addr, port: u16, proto: u8, of_host: bool) -> Option<&'static Service> {
     let mut key = ServiceKey { addr, port, proto, scope: SCOPE_EXTERNAL, pad: 0 };
     let mut service = get(&key);
+    // Each network namespace has a loopback of its own.
+    if service.is_some() && !of_host && source::is_loopback(&addr) {
+        return None;
+    }
     if service.is_none() && is_node_port(port) {
         let of_this = source::is_host(&addr) || of_host && source::is_loopback(&addr);
         if of_this || ipcache::lookup(&addr).is_some_and(ipcache::is_node) {

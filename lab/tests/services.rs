@@ -273,12 +273,30 @@ fn host_port(cluster: &Cluster) -> Result<()> {
                 "ports": [
                     {"containerPort": 8080, "hostPort": 8088},
                     {"containerPort": 8081, "hostPort": 8089, "protocol": "UDP"},
+                    {"containerPort": 8080, "hostPort": 8090, "hostIP": "127.0.0.1"},
                 ],
             }],
         },
     });
+    let program = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "program", "namespace": "net"},
+        "spec": {
+            "hostNetwork": true, "nodeSelector": {"kubernetes.io/hostname": "node1"}, "terminationGracePeriodSeconds": 1,
+            "containers": [{
+                "name": "program", "image": "registry.k8s.io/e2e-test-images/agnhost:2.63.0", "args": ["pause"],
+            }],
+        },
+    });
     cluster.apply(&pod.to_string())?;
-    cluster.kubectl(&["wait", "--namespace=net", "pod", "ported", "--for=condition=Ready", "--timeout=60s"])?;
+    cluster.apply(&program.to_string())?;
+    for pod in ["ported", "program"] {
+        cluster.kubectl(&["wait", "--namespace=net", "pod", pod, "--for=condition=Ready", "--timeout=60s"])?;
+    }
+    let own = node(1)[0].to_string();
+    let ask = ["curl", "-sS", "-m", "5", "--interface", &own, "http://127.0.0.1:8090/hostname"];
+    let said = cluster.exec("net", "program", &ask)?;
+    ensure!(said == "ported", "the host's own programs have it at their loopback: {said}");
+    silent(&outside, SocketAddr::new(node(1)[0], 8090))?;
     for to in node(1) {
         answer(&outside, SocketAddr::new(to, 8088), &["ported"])?;
         answers_datagrams(&outside, SocketAddr::new(to, 8089), &["ported"])?;
@@ -286,7 +304,7 @@ fn host_port(cluster: &Cluster) -> Result<()> {
     silent(&outside, SocketAddr::new(node(2)[0], 8088))?;
     let far = Netns::of_pod(cluster, "net", "far")?;
     answer(&far, SocketAddr::new(node(1)[0], 8088), &["ported"])?;
-    cluster.kubectl(&["delete", "pod", "--namespace=net", "ported"])?;
+    cluster.kubectl(&["delete", "pod", "--namespace=net", "ported", "program"])?;
     eventually(LONG, "nobody serves the port", || silent(&outside, SocketAddr::new(node(1)[0], 8088)))
 }
 

@@ -55,7 +55,7 @@ fn resolve(service: &ServiceName, pod: &Pod, here: &Here, numbers: &mut Ids<L4Ad
             let places = addresses(port, here).into_iter().filter(|place| place.is_ipv4() == ip.is_ipv4());
             served.frontends.extend(places.map(|place| Frontend {
                 kind: ServiceKind::HostPort,
-                exposed: true,
+                exposed: !place.is_loopback(),
                 owns_address: false,
                 ..Frontend::new(at(place), 0, service.clone(), Arc::clone(&backends))
             }));
@@ -65,10 +65,12 @@ fn resolve(service: &ServiceName, pod: &Pod, here: &Here, numbers: &mut Ids<L4Ad
     served
 }
 
-/// The address that the pod names, or all at which ports of nodes are served. One that is not this node's is another's to use.
+/// The address that the pod names, or all at which ports of nodes are served. One that is not this node's is another's to use; a loopback
+/// address is for the host's own programs.
 fn addresses(port: &HostPort, here: &Here) -> Vec<IpAddr> {
     match port.ip {
         None => here.node_port_ips.clone(),
+        Some(ip) if ip.is_loopback() => vec![ip],
         Some(ip) => here.ips.iter().copied().filter(|own| *own == ip).take(1).collect(),
     }
 }
@@ -77,4 +79,29 @@ fn backend(addr: L4Addr, here: &Here, numbers: &mut Ids<L4Addr>) -> Backend {
     let id = BackendId(numbers.claim(&addr));
     let (node, zone) = (Some(here.name.clone()), here.zone.clone());
     Backend { node, zone, source: BackendSource::Pod, ..Backend::new(id, addr, BackendState::Active) }
+}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_at_the_address_that_the_pod_names_and_at_the_loopback_for_the_host_alone() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let here = Here {
+            ips: vec![ip("192.0.2.1"), ip("2001:db8::1")],
+            node_port_ips: vec![ip("192.0.2.1"), ip("2001:db8::1")],
+            ..Here::default()
+        };
+        let served = |at: Option<&str>| {
+            let port = HostPort { ip: at.map(ip), port: 8088, container_port: 80, protocol: model::Protocol::Tcp };
+            let pod = Pod { ips: vec![ip("10.0.0.7"), ip("fd00::7")], host_ports: vec![port], ..Pod::default() };
+            let row = resolve(&ServiceName::new("net", "web"), &pod, &here, &mut Ids::restore([]));
+            row.frontends.iter().map(|frontend| (frontend.key.addr.ip, frontend.exposed)).collect::<Vec<_>>()
+        };
+        assert_eq!(served(None), [(ip("192.0.2.1"), true), (ip("2001:db8::1"), true)]);
+        assert_eq!(served(Some("192.0.2.1")), [(ip("192.0.2.1"), true)]);
+        assert_eq!(served(Some("127.0.0.1")), [(ip("127.0.0.1"), false)]);
+        assert_eq!(served(Some("::1")), [(ip("::1"), false)]);
+        assert_eq!(served(Some("192.0.2.9")), [], "another node's");
+    }
 }

@@ -529,6 +529,23 @@ fn what_is_redirected_for_pods_is_itself_to_the_host() {
 }
 
 #[test]
+fn what_is_served_at_the_hosts_loopback_is_the_hosts_alone() {
+    with_socket_programs(|datapath, local, _| {
+        let at = SocketAddr::new(local, 5432);
+        let server = serve_datagrams(datapath, local, at);
+        let client = UdpSocket::bind((local, 0)).unwrap();
+        client.send_to(b"question", at).unwrap();
+        assert_eq!(answer(&server, &client), at);
+        elsewhere(move || {
+            let own = UdpSocket::bind(at).unwrap();
+            let client = UdpSocket::bind((local, 0)).unwrap();
+            client.send_to(b"question", at).unwrap();
+            assert_eq!(answer(&own, &client), at);
+        });
+    });
+}
+
+#[test]
 fn the_host_cannot_take_a_port_at_which_the_node_serves() {
     for on in [0, 1] {
         let config = ProgramConfig { bind_protection: on, ..ProgramConfig::default() };
