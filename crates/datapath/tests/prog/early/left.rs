@@ -2,7 +2,8 @@
 //! What is not served before the stack.
 
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 use abi::flow::proto;
 use datapath::bpf::Program;
