@@ -15,8 +15,8 @@ const PORTS: Range<u16> = 20_000..30_000;
 
 /// A port on which nobody listens, on no address, and which no other caller is given while this process lives.
 pub fn free() -> u16 {
-    let reserved = PORTS.filter_map(|port| Some((port, reserve(port)?)));
-    let Some((port, reservation)) = { reserved }.find(|(port, _)| is_free(*port)) else {
+    let mut reserved = PORTS.filter_map(|port| Some((port, reserve(port)?)));
+    let Some((port, reservation)) = reserved.find(|(port, _)| is_free(*port)) else {
         panic!("all ports from {} to {} are in use", PORTS.start, PORTS.end - 1)
     };
     // The kernel gives the name back when the process ends.

@@ -80,6 +80,7 @@ fn backend(addr: L4Addr, here: &Here, numbers: &mut Ids<L4Addr>) -> Backend {
     let (node, zone) = (Some(here.name.clone()), here.zone.clone());
     Backend { node, zone, source: BackendSource::Pod, ..Backend::new(id, addr, BackendState::Active) }
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;
