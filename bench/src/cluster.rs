@@ -83,8 +83,14 @@ impl ClusterOptions {
         if let Some(present) = &self.cluster {
             return Cluster::adopt(self.command()?, present);
         }
+        self.open_with(name, &[])
+    }
+
+    /// A lab of that name with our build and more values for the chart.
+    pub(crate) fn open_with(&self, name: &str, more: &[&str]) -> Result<Cluster> {
         let build = Build { lab: name.to_owned(), image: self.image.clone(), chart: "deploy/helm/cilium".into() };
-        Cluster::with_build(self.command()?, &build, &self.helm_set)
+        let settings: Vec<String> = self.helm_set.iter().cloned().chain(more.iter().map(ToString::to_string)).collect();
+        Cluster::with_build(self.command()?, &build, &settings)
     }
 }
 

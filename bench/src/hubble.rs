@@ -1,30 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The cost of flows: to take in an event, to keep it on disk, and to read it again.
 
-use std::collections::BTreeMap;
+mod agent;
+mod merging;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::time::Duration;
 
-use abi::event::{Event, Verdict, kind, outcome, point, trace_reason};
-use abi::flow::proto;
-use anyhow::{Context as _, Result, bail, ensure};
-use hubble::client::Server;
+use agent::{Agent, event, node};
+use anyhow::{Result, ensure};
 use hubble::proto::observer::GetFlowsRequest;
-use hubble::proto::observer::get_flows_response::ResponseTypes;
-use hubble::proto::observer::observer_client::ObserverClient;
-use hubble::{Capacity, Config, Inputs, Outputs, Tables};
-use model::{Identity, IdentityId, IpEntry, IpSource, Label, MeshPod, Node, PodName};
+use hubble::{Capacity, Config};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
-use statedb::{Reader, Row, Tasks};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use crate::report::Figure;
 
-/// Pods that talk, each with its own identity.
-const PODS: u32 = 200;
+pub(crate) use merging::serve_relay;
+
 /// Events taken in at full speed.
 const MANY: u64 = 1_000_000;
 /// Events per second to keep without loss.
@@ -45,15 +40,34 @@ pub(crate) fn measure() -> Result<Vec<Figure>> {
 async fn run() -> Result<Vec<Figure>> {
     let mut figures = vec![ring()?];
     let folder = std::env::temp_dir().join(format!("bench-hubble-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
     let result = history(&folder, &mut figures).await;
+    let merged = match result {
+        Ok(()) => merging::measure(&folder).await,
+        Err(error) => Err(error),
+    };
     // It is in the machine's temporary folder, and is removed with that.
     let _ = std::fs::remove_dir_all(&folder);
-    result.map(|()| figures)
+    figures.extend(merged?);
+    Ok(figures)
+}
+
+/// The agent of a cluster's only node, with a history in this folder.
+fn alone(history: Option<&Path>) -> Agent {
+    let config = Config {
+        enabled: true,
+        capacity: Capacity(4095),
+        socket: std::env::temp_dir().join(format!("bench-hubble-{}.sock", std::process::id())),
+        history_path: history.map(Path::to_owned),
+        history_size: 1024,
+        ..Config::default()
+    };
+    Agent::start(config, [node("n1", IpAddr::from(Ipv4Addr::LOCALHOST))])
 }
 
 /// Taking in events without a reader.
 fn ring() -> Result<Figure> {
-    let agent = Agent::start(4095, None)?;
+    let agent = alone(None);
     let before = processor(UsageWho::RUSAGE_THREAD)?;
     (0..MANY).for_each(|n| agent.outputs.sink.push(&event(n)));
     let spent = processor(UsageWho::RUSAGE_THREAD)? - before;
@@ -62,7 +76,7 @@ fn ring() -> Result<Figure> {
 
 /// A steady stream to the disk, and reading it.
 async fn history(folder: &Path, figures: &mut Vec<Figure>) -> Result<()> {
-    let agent = Agent::start(4095, Some(folder))?;
+    let agent = alone(Some(folder));
     let before = processor(UsageWho::RUSAGE_SELF)?;
     let events = steady(&agent).await;
     agent.settle(events).await?;
@@ -116,145 +130,4 @@ async fn steady(agent: &Agent) -> u64 {
 fn processor(who: UsageWho) -> Result<f64> {
     let usage = getrusage(who)?;
     Ok((usage.user_time() + usage.system_time()).num_microseconds() as f64 / 1e6)
-}
-
-struct Agent {
-    outputs: Outputs,
-    server: Server,
-    tasks: Tasks,
-}
-
-impl Agent {
-    fn start(capacity: u16, history: Option<&Path>) -> Result<Self> {
-        let socket = std::env::temp_dir().join(format!("bench-hubble-{}.sock", std::process::id()));
-        let config = Config {
-            enabled: true,
-            capacity: Capacity(capacity),
-            socket: socket.clone(),
-            history_path: history.map(Path::to_owned),
-            history_size: 1024,
-            ..Config::default()
-        };
-        let tables = Tables {
-            ipcache: filled((0..PODS).map(entry)),
-            endpoints: filled([]),
-            pods: filled([]),
-            identities: filled((0..PODS).map(identity)),
-            frontends: filled([]),
-            provenance: filled([]),
-            nodes: filled([node()]),
-        };
-        let tasks = Tasks::new(CancellationToken::new());
-        let outputs = hubble::start(config, Inputs { node_name: "n1".to_owned(), tables }, &tasks);
-        let server = Server { address: format!("unix://{}", socket.display()), ..Server::default() };
-        Ok(Self { outputs, server, tasks })
-    }
-
-    /// How many flows arrive, and how many events are reported lost.
-    async fn count(&self, request: GetFlowsRequest) -> Result<(u64, u64)> {
-        let mut stream = ObserverClient::new(self.server.connect().await?).get_flows(request).await?.into_inner();
-        let (mut flows, mut lost) = (0, 0);
-        while let Some(response) = stream.message().await? {
-            match response.response_types {
-                Some(ResponseTypes::Flow(_)) => flows += 1,
-                Some(ResponseTypes::LostEvents(events)) => lost += events.num_events_lost,
-                _ => {}
-            }
-        }
-        Ok((flows, lost))
-    }
-
-    /// Waits until this many events are on disk.
-    async fn settle(&self, events: u64) -> Result<()> {
-        let begin = Instant::now();
-        while self.outputs.status.kept().unwrap_or_default() < events {
-            if begin.elapsed() > DEADLINE {
-                bail!("{:?}: events do not get to the disk", self.outputs.status.problems());
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        Ok(())
-    }
-
-    async fn end(self) -> Result<()> {
-        self.tasks.token().cancel();
-        self.tasks.run_until_failure().await.context("the agent's tasks")
-    }
-}
-
-fn filled<R: Row>(rows: impl IntoIterator<Item = R>) -> Reader<R> {
-    let (mut writer, reader) = statedb::table("bench");
-    rows.into_iter().for_each(|row| writer.insert(row));
-    writer.commit();
-    reader
-}
-
-fn address(pod: u32) -> IpAddr {
-    Ipv4Addr::from(0x0a00_0000 + pod).into()
-}
-
-fn entry(pod: u32) -> IpEntry {
-    IpEntry {
-        prefix: address(pod).into(),
-        identity: IdentityId(1000 + pod),
-        tunnel: None,
-        host: None,
-        node_address: false,
-        no_masquerade: false,
-        source: IpSource::CustomResource,
-        pod: Some(MeshPod {
-            cluster: "default".into(),
-            pod: PodName::new("shop", format!("deployment-5f7d8c9b6d-{pod:05}")),
-        }),
-    }
-}
-
-fn identity(pod: u32) -> Identity {
-    let labels = (0..8).map(|n| Label::k8s(format!("app.kubernetes.io/label-{n}"), format!("value-{pod}")));
-    let namespace = Label::k8s("io.kubernetes.pod.namespace", "shop");
-    Identity { id: IdentityId(1000 + pod), labels: labels.chain([namespace]).collect() }
-}
-
-fn node() -> Node {
-    Node {
-        name: "n1".to_owned(),
-        cluster: String::new(),
-        internal_ips: Vec::new(),
-        external_ips: Vec::new(),
-        cilium_internal_ips: Vec::new(),
-        health_ips: Vec::new(),
-        pod_cidrs: Vec::new(),
-        labels: BTreeMap::from([("kubernetes.io/os".to_owned(), "linux".to_owned())]),
-        identity: IdentityId(6),
-        local: true,
-    }
-}
-
-/// New connections and their packets, between changing pods.
-fn event(n: u64) -> Event {
-    let mixed = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let connection = n / 4;
-    let [source, destination] = [connection, connection / 7 + 1].map(|pod| (pod % u64::from(PODS)) as u32);
-    let (reply, reason) = (n % 2, if n.is_multiple_of(4) { trace_reason::NEW } else { trace_reason::ESTABLISHED });
-    let verdict = if n.is_multiple_of(4) { outcome::ALLOW } else { outcome::NONE };
-    Event {
-        time: n * 10_000,
-        src: address(source).into(),
-        dst: address(destination).into(),
-        sport: (32_768 + (mixed >> 49) as u16).to_be(),
-        dport: 5432_u16.to_be(),
-        src_identity: 1000 + source,
-        dst_identity: 1000 + destination,
-        ifindex: 10 + source,
-        len: 60 + (mixed >> 40) as u32 % 1000,
-        packets: 1,
-        egress: Verdict { outcome: verdict, ..Verdict::default() },
-        kind: kind::TRACE,
-        point: point::TO_OVERLAY,
-        reason,
-        proto: proto::TCP,
-        tcp_flags: if n.is_multiple_of(4) { 2 } else { 16 },
-        reply: reply as u8,
-        ..Event::default()
-    }
 }

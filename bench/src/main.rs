@@ -24,6 +24,7 @@ mod soak;
 mod stats;
 mod traffic;
 
+use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -67,6 +68,12 @@ enum Commands {
     },
     /// Call a CNI plugin and print how long it took.
     Plugin(Calls),
+    /// Run a relay of flows, forever.
+    #[command(disable_help_flag = true)]
+    Relay {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Try to connect and print what became of it: connected, refused or silent.
     Connect {
         #[command(flatten)]
@@ -80,6 +87,7 @@ fn main() -> Result<ExitCode> {
     match Arguments::parse().command {
         Commands::Run(options) => return sections::measure(&options),
         Commands::Soak(options) => return soak::run(&options),
+        Commands::Relay { arguments } => return Ok(hubble::serve_relay(arguments)),
         Commands::Plugin(calls) => println!("{}", serde_json::to_string(&plugin::run(&calls)?)?),
         Commands::Serve { place, address } => {
             place.enter()?;

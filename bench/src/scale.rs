@@ -154,7 +154,7 @@ fn memory(pid: u32, name: &str) -> Result<f64> {
 }
 
 /// Processor time that the agent has used.
-fn processor(pid: u32) -> Result<Duration> {
+pub(crate) fn processor(pid: u32) -> Result<Duration> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).context("the agent has ended")?;
     let fields = text.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
     let ticks = fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum::<u64>();

@@ -46,6 +46,9 @@ pub(crate) struct Options {
     /// Compare the traffic of an older build, too: a folder with its `cilium.tar` and `chart` (`scripts/older` makes it).
     #[arg(long, value_name = "FOLDER")]
     older: Option<PathBuf>,
+    /// Compare the traffic with a cluster of the same build without Hubble.
+    #[arg(long)]
+    without_hubble: bool,
     /// Where to write.
     #[arg(long, default_value = "target/bench/results.json")]
     results: PathBuf,
@@ -198,6 +201,11 @@ fn compare(options: &Options, kinds: &[Kind], cluster: Option<&Cluster>) -> Resu
     let older = open_older(options)?;
     if let Some(cluster) = &older {
         arms.extend(cluster.arms("older")?);
+    }
+    let blind = options.without_hubble.then(|| options.cluster.open_with("bench-blind", &["hubble.enabled=false"]));
+    let blind = blind.transpose()?;
+    if let Some(cluster) = &blind {
+        arms.extend(cluster.arms("without Hubble")?);
     }
     let mut figures = Vec::new();
     for (family, rounds) in [(0, options.rounds), (1, (options.rounds / 2).max(1))] {
