@@ -40,6 +40,11 @@ impl Applier {
         self.apply(Received { version: Version(0), complete: true, update }).await;
     }
 
+    /// Waits until no connection is accepted any more, once the process is to end.
+    pub(crate) async fn ended(self) {
+        self.listeners.ended().await;
+    }
+
     /// Puts an update into force.
     pub(crate) async fn apply(&mut self, received: Received) -> Status {
         let begun = Instant::now();

@@ -5,7 +5,7 @@ use crate::exchange::{Client, Terminated, serve};
 use crate::proxy_protocol::{self, Header, Peer};
 use crate::rewind::Rewind;
 use crate::serving::{Listening, Served, Shared, TlsSite};
-use crate::socket::{Bound, Place, Sockets};
+use crate::socket::{BACKLOG, Bound, Place, Sockets};
 use crate::timed::Activity;
 use crate::tls::hello;
 use crate::worker::Counted;
@@ -96,6 +96,13 @@ impl Listeners {
         failed
     }
 
+    /// Waits until nothing is accepted any more, once the process is to end.
+    pub(crate) async fn ended(self) {
+        for served in self.served.into_values() {
+            let _ = served.task.await;
+        }
+    }
+
     fn open(&mut self, place: Place, listening: &Arc<Listening>) -> io::Result<()> {
         let bound = self.sockets.get(place)?;
         let (name, stop) = (listening.spec.name.clone(), self.shared.drain.child_token());
@@ -107,6 +114,11 @@ impl Listeners {
                     let socket = TcpListener::from_std(socket)?;
                     tokio::spawn(async move {
                         stop.run_until_cancelled(accept(&shared, &name, &socket)).await;
+                        if shared.drain.is_cancelled()
+                            && let Err(error) = take_waiting(&shared, &name, socket)
+                        {
+                            tracing::warn!(listener = %name, %error, "connections were cut off before anybody took them");
+                        }
                     })
                 }
                 Bound::Udp(socket) => tokio::spawn(async move { udp::serve(&shared, &name, socket, &stop).await }),
@@ -134,6 +146,24 @@ async fn accept(shared: &Arc<Shared>, name: &Name, socket: &TcpListener) {
             }
         }
     }
+}
+
+/// Takes the connections that clients have opened already: when the last process that holds the socket closes it, the kernel resets them.
+fn take_waiting(shared: &Arc<Shared>, name: &Name, socket: TcpListener) -> io::Result<()> {
+    let socket = socket.into_std()?;
+    // No more than can wait at a time, or clients could hold the process up.
+    for _ in 0..BACKLOG {
+        match socket.accept() {
+            Ok((stream, client)) => {
+                stream.set_nonblocking(true)?;
+                take(shared, name, stream, client);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 fn take(shared: &Arc<Shared>, name: &Name, stream: StdStream, client: SocketAddr) {

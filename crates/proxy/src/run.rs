@@ -125,7 +125,7 @@ async fn serve(config: &Config, shared: &Arc<Shared>, stop: &CancellationToken) 
         admin.iter().chain([&explained]).for_each(tokio::task::JoinHandle::abort);
     }
     shared.drain.cancel();
-    drop(applier);
+    applier.ended().await;
     // Whoever connects from now on is another process's, or is to be refused rather than left alone.
     succession.sockets.close_unserved(|_| false);
     if timeout(config.drain_time, drained(shared)).await.is_err() {

@@ -187,6 +187,26 @@ async fn a_process_that_is_to_end_answers_what_it_was_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_has_connected_before_the_end_is_served() {
+    let (address, backend) = (free(), Backend::echo("a").await);
+    let mut world = World::of(simple(address, backend.address)).await;
+    // Connections that come faster than the process takes them.
+    let clients: Vec<_> = (0..300).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+    world.proxy.stop.cancel();
+    let mut asking = tokio::task::JoinSet::new();
+    for client in clients {
+        client.set_nonblocking(true).unwrap();
+        let mut client = tokio::net::TcpStream::from_std(client).unwrap();
+        asking.spawn(async move {
+            client.write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
+            status(&crate::client::read_all(&mut client).await)
+        });
+    }
+    assert_eq!(asking.join_all().await, [200; 300]);
+    world.proxy.ended().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn routes_change_and_backends_roll_under_load_without_a_failed_request() {
     let (address, mut old) = (free(), Backend::echo("a").await);
     let mut world = World::of(simple(address, old.address)).await;
