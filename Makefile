@@ -13,6 +13,8 @@ export CARGO_TERM_PROGRESS_WHEN := never
 export NO_COLOR := 1
 # What is built once gains nothing from being built in pieces.
 export CARGO_INCREMENTAL ?= 0
+# A test that fails names its line by itself.
+export CARGO_PROFILE_DEV_DEBUG ?= none
 # Builds in a fraction of a release's time.
 export PROFILE ?= lab
 endif
@@ -55,7 +57,7 @@ bpf: bootstrap ## build the kernel programs
 ci: ## what CI runs: bootstrap, check, test
 	@.ci/run
 
-check: bootstrap ## what needs no cluster: format, lints, layers, licences, size, quick tests, verifier budget
+check: bootstrap-tests ## what needs no cluster: format, lints, layers, licences, size, quick tests, verifier budget
 	@echo "== format"
 	@cargo fmt --all --check
 	@cargo fmt --manifest-path bpf/Cargo.toml --check
@@ -76,18 +78,18 @@ check: bootstrap ## what needs no cluster: format, lints, layers, licences, size
 	@if [ "$$(id -u)" = 0 ]; then cargo test --package datapath --locked --test kernel budget; \
 	else echo "not checked: loading programs needs root"; fi
 
-advisories: bootstrap ## known weaknesses of what we depend on; needs the network
+advisories: bootstrap-tests ## known weaknesses of what we depend on; needs the network
 	@cargo deny --log-level error check advisories
 
-test: bootstrap ## everything: unit, property, golden, program and lab tests (root)
+test: bootstrap-tests ## everything: unit, property, golden, program and lab tests (root)
 	@$(XTASK) test quick
 	@$(MAKE) test-rest
 
-test-rest: bootstrap image kube ## what `make check` has not run of the tests (root)
+test-rest: bootstrap-tests image kube ## what `make check` has not run of the tests (root)
 	@$(XTASK) test rest
 	@$(XTASK) test lab
 
-release-check: bootstrap advisories ## before a release: its image with the size of it, known weaknesses, the distribution's stock kernel; takes an hour
+release-check: bootstrap-tests advisories ## before a release: its image with the size of it, known weaknesses, the distribution's stock kernel; takes an hour
 	@PROFILE=release deploy/images/build.sh
 	@$(MAKE) vm
 
@@ -126,7 +128,7 @@ soak: bootstrap image kube ## objects come and go while daemons are killed, stop
 churn: bootstrap ## Services and slices change at random and the maps are compared with a naive model: make churn ROUNDS=100000
 	@CILIUM_CHURN_ROUNDS=$(or $(ROUNDS),20000) cargo test --package agent --locked --test stories churn
 
-.PHONY: fmt docs bootstrap
+.PHONY: fmt docs bootstrap bootstrap-tests
 fmt: ## format all code
 	@cargo fmt --all
 	@cargo fmt --manifest-path bpf/Cargo.toml
@@ -138,3 +140,6 @@ docs: ## write what is generated into the documents, and build the crates' docum
 
 bootstrap: ## install what building and testing needs
 	@$(BOOTSTRAP)
+
+bootstrap-tests:
+	@$(BOOTSTRAP) --tests

@@ -37,11 +37,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let built = match env::var_os("CILIUM_BPF_OBJECT") {
         Some(object) => PathBuf::from(object),
-        None => build(&crate_dir.join("../../bpf"), &out_dir.join("bpf"))?,
+        None => build(&crate_dir.join("../../bpf"), &folder_of_all_profiles(&out_dir))?,
     };
     println!("cargo::rerun-if-changed={}", built.display());
     fs::copy(&built, &object).map_err(|error| format!("cannot copy the object {}: {error}", built.display()))?;
     Ok(())
+}
+
+/// Where the programs are built: whatever they are embedded in, they are the same, and take a minute.
+fn folder_of_all_profiles(out_dir: &Path) -> PathBuf {
+    let root = out_dir.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());
+    root.unwrap_or(out_dir).join("bpf")
 }
 
 /// Builds `bpf/` and returns the object's path.
