@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use abi::MapDef;
 use abi::config::ProgramConfig;
-use abi::maps::{ConnectedSockets, Flows, Openings};
+use abi::maps::{ConnectedSockets, Events, Flows, Openings};
 use abi::rings;
 use aya::programs::{CgroupSock, CgroupSockAddr, Iter, SchedClassifier, Xdp};
 use aya::{Btf, Ebpf, EbpfLoader};
@@ -17,7 +17,7 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use super::map::KernelMap;
 use super::migrate::create_or_adopt;
 use super::pins::{Pins, pin_over};
-use super::{BPFFS, Features, Place, Program, TestRun};
+use super::{BPFFS, Features, Place, Program, TestRun, event_rings};
 use crate::flows::now;
 use crate::map::raw::RawMap;
 use crate::{Error, Kernel, MapSpec, Result, sys};
@@ -69,7 +69,8 @@ impl Datapath {
         let (maps, complete) = open_maps(&pins, options.flows)?;
         let config = Features::of_this_kernel().limit(options.config);
         let host_netns = if config.host_netns == 0 { sys::netns::cookie() } else { config.host_netns };
-        let config = ProgramConfig { openings: places(&maps), host_netns, ..config };
+        let event_wakeup = maps.get(Events::NAME).map_or(Ok(config.event_wakeup), |map| event_rings::wakeup(map))?;
+        let config = ProgramConfig { openings: places(&maps), host_netns, event_wakeup, ..config };
         let mut ebpf = load_object(&pins, &config)?;
         let mut programs = BTreeMap::new();
         for program in Program::ALL {
