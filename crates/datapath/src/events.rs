@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use abi::event::Event;
-use abi::maps::EventsLost;
+use abi::maps::{Events, EventsLost};
 use aya::maps::{MapData, RingBuf};
 use nix::time::{ClockId, clock_gettime};
 use tokio::io::Interest;
@@ -23,7 +23,7 @@ use tokio::time::sleep;
 use self::merge::{Merge, Source};
 use crate::bpf::{Pinned, event_rings};
 use crate::map::raw::from_bytes;
-use crate::{Error, Kernel, PerCpuMap, Result};
+use crate::{Error, Kernel, MapSpec, PerCpuMap, Result};
 
 /// How long an event may wait.
 const TICK: Duration = Duration::from_millis(50);
@@ -35,6 +35,7 @@ const ROUND: usize = 4096;
 pub struct Reader {
     /// Empty where no program runs.
     rings: Merge<AsyncFd<Ring>>,
+    ring_bytes: u32,
     lost: PerCpuMap<EventsLost>,
     lost_before: u64,
 }
@@ -62,8 +63,11 @@ impl Source for AsyncFd<Ring> {
 impl Reader {
     /// Opens the rings that are pinned below that bpf file system. Events from before are still in them.
     pub fn open(bpffs: &Path) -> Result<Self> {
-        let rings = event_rings::pinned(bpffs)?.into_iter().map(|ring| register(Ring(ring)).map_err(unreadable));
-        Self::new(rings.collect::<Result<_>>()?, &Pinned::open(bpffs))
+        let kernel = Pinned::open(bpffs);
+        let rings = event_rings::pinned(&kernel)?.into_iter().map(|ring| register(Ring(ring)).map_err(unreadable));
+        let rings = rings.collect::<Result<_>>()?;
+        let ring_bytes = event_rings::length(&*kernel.open(MapSpec::of::<Events>())?)?;
+        Ok(Self { ring_bytes, ..Self::new(rings, &kernel)? })
     }
 
     /// A reader of events where no program runs: there are none.
@@ -74,7 +78,13 @@ impl Reader {
     fn new(rings: Vec<AsyncFd<Ring>>, kernel: &impl Kernel) -> Result<Self> {
         let lost = kernel.per_cpu::<EventsLost>()?;
         let lost_before = lost.get(&0)?.unwrap_or_default();
-        Ok(Self { rings: Merge::new(rings), lost, lost_before })
+        Ok(Self { rings: Merge::new(rings), ring_bytes: 0, lost, lost_before })
+    }
+
+    /// How much of events a processor may tell until they are read; 0 where no program runs.
+    #[must_use]
+    pub fn ring_bytes(&self) -> u32 {
+        self.ring_bytes
     }
 
     /// Waits for events and hands each to `take`, in the order of time. Returns how many there were: at least one.

@@ -51,19 +51,18 @@ fn create_array(spec: &MapSpec, processors: usize) -> io::Result<OwnedFd> {
     Ok(array)
 }
 
-/// Unread bytes at which the reader is woken: a quarter of a ring.
-pub(super) fn wakeup(array: &KernelMap) -> Result<u32> {
+/// How long each ring is.
+pub(crate) fn length(array: &dyn RawMap) -> Result<u32> {
     let mut shortest = Events::CAPACITY;
     for ring in open(array)? {
         shortest = shortest.min(ring.info().map_err(unreadable)?.max_entries());
     }
-    Ok(shortest / 4)
+    Ok(shortest)
 }
 
-/// The rings that are pinned below that bpf file system. While an older build's ring is there, its programs may tell something in it,
+/// The rings that are pinned. While an older build's ring is there, its programs may tell something in it,
 /// and may have told what nobody has read.
-pub(crate) fn pinned(bpffs: &Path) -> Result<Vec<RingBuf<MapData>>> {
-    let kernel = Pinned::open(bpffs);
+pub(crate) fn pinned(kernel: &Pinned) -> Result<Vec<RingBuf<MapData>>> {
     // Says by name when nothing is pinned, or by another build.
     let mut maps = open(&*kernel.open(MapSpec::of::<Events>())?)?;
     let older = kernel.pins().map(&EVENTS_1);

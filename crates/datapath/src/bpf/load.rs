@@ -69,8 +69,7 @@ impl Datapath {
         let (maps, complete) = open_maps(&pins, options.flows)?;
         let config = Features::of_this_kernel().limit(options.config);
         let host_netns = if config.host_netns == 0 { sys::netns::cookie() } else { config.host_netns };
-        let event_wakeup = maps.get(Events::NAME).map_or(Ok(config.event_wakeup), |map| event_rings::wakeup(map))?;
-        let config = ProgramConfig { openings: places(&maps), host_netns, event_wakeup, ..config };
+        let config = ProgramConfig { openings: places(&maps), event_wakeup: wakeup(&maps)?, host_netns, ..config };
         let mut ebpf = load_object(&pins, &config)?;
         let mut programs = BTreeMap::new();
         for program in Program::ALL {
@@ -171,6 +170,11 @@ fn capacity(maps: &Maps, name: &str) -> Option<u32> {
 /// Places in each ring, by the map that there is: the programs must not reach beyond it.
 fn places(maps: &Maps) -> u32 {
     capacity(maps, Openings::NAME).unwrap_or_default() / rings::RINGS_AND_STACK
+}
+
+/// Unread bytes in a ring of events at which the reader is woken, by the rings that there are: a quarter of one.
+fn wakeup(maps: &Maps) -> Result<u32> {
+    maps.get(Events::NAME).map_or(Ok(0), |rings| Ok(event_rings::length(&**rings)? / 4))
 }
 
 fn load_object(pins: &Pins, config: &ProgramConfig) -> Result<Ebpf> {
