@@ -4,7 +4,7 @@
 use crate::answer;
 use crate::config;
 use crate::flows;
-use crate::maps;
+use crate::maps::{self, EventRing};
 use crate::packet::{From, Packet};
 use crate::parse::{NOTED, Pkt, REPLY};
 use crate::rewrite;
@@ -20,7 +20,7 @@ use aya_ebpf::bindings::{
     BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC,
     xdp_action,
 };
-use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
+use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_ringbuf_query};
 use aya_ebpf::maps::ring_buf::RingBufEntry;
 
 /// The tc action for what is none of ours: the next program, or the stack, has it.
@@ -86,8 +86,8 @@ pub fn count(reason: u8, direction: u8, bytes: u32) {
 #[inline(never)]
 fn dropped<P: Packet>(packet: P, pkt: &Pkt, reason: u8, place: Place) -> i32 {
     count(reason, place.direction, pkt.len);
-    let Some(mut entry) = reserve() else { return 0 };
-    let event = entry.write(blank(packet, pkt));
+    let Some(mut room) = reserve() else { return 0 };
+    let event = room.entry.write(blank(packet, pkt));
     event.kind = kind::DROP;
     event.reason = reason;
     event.direction = place.direction;
@@ -97,15 +97,15 @@ fn dropped<P: Packet>(packet: P, pkt: &Pkt, reason: u8, place: Place) -> i32 {
     {
         describe(event, &notes.scratch);
     }
-    submit(entry);
+    submit(room);
     0
 }
 
 /// Reports a packet that has been decided about, with the verdicts that allowed it.
 #[inline(never)]
 pub fn trace_decided<P: Packet>(packet: P, pkt: &Pkt, scratch: &Scratch, point: u8) -> i32 {
-    let Some(mut entry) = reserve() else { return 0 };
-    let event = entry.write(blank(packet, pkt));
+    let Some(mut room) = reserve() else { return 0 };
+    let event = room.entry.write(blank(packet, pkt));
     event.kind = kind::TRACE;
     event.reason = match (scratch.is_known(), pkt.is(REPLY)) {
         (false, _) => trace_reason::NEW,
@@ -115,15 +115,15 @@ pub fn trace_decided<P: Packet>(packet: P, pkt: &Pkt, scratch: &Scratch, point: 
     event.point = point;
     event.packets = flows::half_of(&scratch.flow, pkt.is(REPLY)).packets as u32;
     describe(event, scratch);
-    submit(entry);
+    submit(room);
     0
 }
 
 /// Reports a later packet of a flow.
 #[inline(never)]
 pub fn trace_known<P: Packet>(packet: P, pkt: &Pkt, flow: &Flow, point: u8) -> i32 {
-    let Some(mut entry) = reserve() else { return 0 };
-    let event = entry.write(blank(packet, pkt));
+    let Some(mut room) = reserve() else { return 0 };
+    let event = room.entry.write(blank(packet, pkt));
     event.kind = kind::TRACE;
     event.point = point;
     event.reply = pkt.is(REPLY) as u8;
@@ -133,7 +133,7 @@ pub fn trace_known<P: Packet>(packet: P, pkt: &Pkt, flow: &Flow, point: u8) -> i
     let target = (flow.dst_identity, flow.dst_endpoint);
     identify(event, opener, target);
     translate(event, flow, &pkt.key);
-    submit(entry);
+    submit(room);
     0
 }
 
@@ -218,29 +218,39 @@ fn blank<P: Packet>(packet: P, pkt: &Pkt) -> Event {
     event
 }
 
+/// Room for an event in this processor's ring: of processors that share one, each takes a while to fetch what the other has written.
+struct Room {
+    entry: RingBufEntry<Event>,
+    ring: &'static EventRing,
+}
+
 #[inline(always)]
-fn reserve() -> Option<RingBufEntry<Event>> {
-    let entry = maps::EVENTS.reserve::<Event>(0);
-    if entry.is_none()
+fn reserve() -> Option<Room> {
+    // SAFETY: no preconditions.
+    let ring = maps::EVENTS.get(unsafe { bpf_get_smp_processor_id() });
+    let room = ring.and_then(|ring| Some(Room { entry: ring.reserve(0)?, ring }));
+    if room.is_none()
         && let Some(lost) = maps::EVENTS_LOST.get_ptr_mut(0)
     {
         // SAFETY: this processor's own counter.
         unsafe { *lost += 1 };
     }
-    entry
+    room
 }
 
 /// Wakes the reader when much is unread, and again when as much again is: it looks by itself every few milliseconds, and a
 /// wake-up costs the packet more than all the rest of it. One at each event, for a reader that is behind and therefore awake,
 /// would make new connections several times as dear.
 #[inline(always)]
-fn submit(entry: RingBufEntry<Event>) {
+fn submit(Room { entry, ring }: Room) {
     const RECORD: u64 = (size_of::<Event>() + HEADER) as u64;
-    let unread = maps::EVENTS.query(BPF_RB_AVAIL_DATA as u64);
+    let map = core::ptr::from_ref(ring).cast_mut().cast();
+    // SAFETY: the kernel knows a map by its address.
+    let unread = unsafe { bpf_ringbuf_query(map, BPF_RB_AVAIL_DATA as u64) };
     let step = config::EVENT_WAKEUP.load() as u64;
     let crossed = unread >= step && unread.checked_rem(step).is_some_and(|past| past < RECORD);
     entry.submit(if crossed { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP } as u64);
 }
 
-/// What the ring buffer adds to each record.
+/// What a ring buffer adds to each record.
 const HEADER: usize = 8;

@@ -39,7 +39,8 @@ pub fn inside(addr: Addr, port: u16, proto: u8, of_host: bool) -> Option<&'stati
         return None;
     }
     if service.is_none() && is_node_port(port) {
-        let of_this = source::is_host(&addr) || of_host && source::is_loopback(&addr);
+        // A copy: the compiler takes what a helper has been shown for changed, and would no longer know the address's family.
+        let of_this = source::is_host(&{ addr }) || of_host && source::is_loopback(&addr);
         if of_this || ipcache::lookup(&addr).is_some_and(ipcache::is_node) {
             key.addr = any_node(addr);
             service = get(&key);

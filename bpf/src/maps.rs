@@ -2,12 +2,13 @@
 //! Every map of the datapath, on one page. Types and capacities come from the markers in `abi::maps`; user space pins
 //! the maps and checks that they agree with the markers.
 
+use abi::event::Event;
 use abi::maps::{self, MapDef};
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
-use aya_ebpf::btf_maps::SkStorage;
+use aya_ebpf::btf_maps::{ArrayOfMaps, RingBuf, SkStorage};
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::lpm_trie::LpmTrie;
-use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 
 type Key<M> = <M as MapDef>::Key;
 type Value<M> = <M as MapDef>::Value;
@@ -55,8 +56,11 @@ datapath_maps! {
     "cilium_events_lost" EVENTS_LOST = PerCpuArray<EventsLost>, 0;
 }
 
-#[map(name = "cilium_events")]
-pub static EVENTS: RingBuf = RingBuf::pinned(maps::Events::CAPACITY, 0);
+/// A ring of events. User space makes them, and as many as it finds processors for: the sizes here are of no consequence.
+pub type EventRing = RingBuf<Event, { maps::Events::CAPACITY as usize }>;
+
+#[btf_map(name = "cilium_events")]
+pub static EVENTS: ArrayOfMaps<EventRing, 1> = ArrayOfMaps::new();
 
 #[btf_map(name = "cilium_lb_connected")]
 pub static CONNECTED: SkStorage<Value<maps::ConnectedSockets>> = SkStorage::new();

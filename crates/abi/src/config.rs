@@ -34,8 +34,8 @@ macro_rules! for_each_program_constant {
             /// Ticks (`flow::TICK_NS`) between two reports of one flow without news (`monitor-aggregation-interval`); 0 reports
             /// each packet.
             EVENT_INTERVAL, event_interval: u32 = 5;
-            /// Unread bytes in the ring buffer at which the reader is woken; below, it looks by itself.
-            EVENT_WAKEUP, event_wakeup: u32 = 262_144;
+            /// Unread bytes in a ring of events at which the reader is woken; below, it looks by itself. Found when the programs are loaded.
+            EVENT_WAKEUP, event_wakeup: u32 = 131_072;
             /// Services are reached from outside, at the node's ports and at their external addresses.
             EXPOSE_SERVICES, expose_services: u8 = 0;
             /// Packets for backends of other nodes may name the frontend, so that these nodes answer the client themselves (direct

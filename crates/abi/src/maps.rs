@@ -19,6 +19,8 @@ pub enum MapKind {
     PerCpuArray,
     /// `BPF_MAP_TYPE_RINGBUF`: capacity in bytes.
     RingBuf,
+    /// `BPF_MAP_TYPE_ARRAY_OF_MAPS` of ring buffers, by processor: capacity in bytes of all of them together.
+    PerCpuRingBuf,
     /// `BPF_MAP_TYPE_SK_STORAGE`: values are in the sockets themselves, so there is no capacity, and nothing is left of a socket that
     /// goes. User space names a socket by a descriptor of its own, and cannot list them.
     SkStorage,
@@ -32,7 +34,7 @@ pub trait MapDef: 'static {
     const VERSION: u32;
     /// Kind.
     const KIND: MapKind;
-    /// Capacity in entries (bytes for a ring buffer, 0 for storage in sockets), unless it is sized at load.
+    /// Capacity in entries (bytes for ring buffers, 0 for storage in sockets), unless it is sized at load.
     const CAPACITY: u32;
     /// Key; of a trie, without the prefix length.
     type Key: Copy + core::fmt::Debug + Send + Sync + 'static;
@@ -144,10 +146,10 @@ maps! {
     Announced = "cilium_l2_responder" v 1, Hash, 65536, l2::AnnouncedKey => l2::Announced;
     /// Packet counters, by `metrics::slot`.
     Metrics = "cilium_metrics" v 1, PerCpuArray, 1024, u32 => metrics::MetricsValue;
-    /// Events that found the ring buffer full; one entry.
+    /// Events that found their ring full; one entry.
     EventsLost = "cilium_events_lost" v 1, PerCpuArray, 1, u32 => u64;
-    /// Events to user space.
-    Events = "cilium_events" v 1, RingBuf, 1_048_576, () => event::Event;
+    /// Events to user space, in rings by processor: eight at most, which further processors share.
+    Events = "cilium_events" v 2, PerCpuRingBuf, 1_048_576, u32 => event::Event;
 }
 
 layout! {

@@ -9,6 +9,7 @@ mod attach;
 mod cleanup;
 mod clsact;
 mod cost;
+pub(crate) mod event_rings;
 mod features;
 mod load;
 mod map;
@@ -29,8 +30,6 @@ pub use migrate::Migration;
 pub use program::Program;
 pub use run_time::{RunTime, RunTimeCount};
 pub use xdp::XdpMode;
-
-pub(crate) use map::pin_of_map;
 
 pub use crate::sys::test_run::{Place, TestRun};
 

@@ -83,8 +83,18 @@ const fn kind_number(kind: abi::MapKind) -> u32 {
         abi::MapKind::PerCpuArray => 6,
         abi::MapKind::LruHash => 9,
         abi::MapKind::LpmTrie => 11,
+        abi::MapKind::PerCpuRingBuf => 13,
         abi::MapKind::SkStorage => 24,
         abi::MapKind::RingBuf => 27,
+    }
+}
+
+/// Sizes of keys and values as the kernel has them, which does not count events as values.
+pub(crate) const fn sizes(spec: &MapSpec) -> (usize, usize) {
+    match spec.kind {
+        abi::MapKind::RingBuf => (0, 0),
+        abi::MapKind::PerCpuRingBuf => (size_of::<u32>(), size_of::<u32>()),
+        _ => (spec.key_size, spec.value_size),
     }
 }
 
@@ -224,16 +234,15 @@ pub(crate) struct MapInfo {
 impl MapInfo {
     /// What differs from the description, in words.
     pub(crate) fn mismatch(&self, spec: &MapSpec) -> Option<String> {
-        let ring = spec.kind == abi::MapKind::RingBuf;
-        let expect = |size: usize| if ring { 0 } else { size };
+        let (key_size, value_size) = sizes(spec);
         if self.kind != kind_number(spec.kind) {
             return Some(format!("map type {}, expected {}", self.kind, kind_number(spec.kind)));
         }
-        if self.key_size as usize != expect(spec.key_size) {
-            return Some(format!("keys of {} bytes, expected {}", self.key_size, spec.key_size));
+        if self.key_size as usize != key_size {
+            return Some(format!("keys of {} bytes, expected {key_size}", self.key_size));
         }
-        (self.value_size as usize != expect(spec.value_size))
-            .then(|| format!("values of {} bytes, expected {}", self.value_size, spec.value_size))
+        (self.value_size as usize != value_size)
+            .then(|| format!("values of {} bytes, expected {value_size}", self.value_size))
     }
 }
 

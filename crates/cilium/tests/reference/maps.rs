@@ -7,7 +7,7 @@ use abi::maps::{ALL, Facts};
 
 const TEXT: &str = "\
 State that the kernel programs and user space share. Sizes are in bytes; the key of a trie is preceded by its prefix length, which its size includes.
-Capacities are entries, those of a ring buffer bytes. Types are those of `crates/abi`.";
+Capacities are entries, those of ring buffers bytes of all of them. Types are those of `crates/abi`.";
 
 pub(crate) fn page() -> Page {
     let mut page = Page::new("Maps", TEXT);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use abi::MapDef;
 use abi::config::ProgramConfig;
-use abi::maps::{ConnectedSockets, Flows, Openings};
+use abi::maps::{ConnectedSockets, Events, Flows, Openings};
 use abi::rings;
 use aya::programs::{CgroupSock, CgroupSockAddr, Iter, SchedClassifier, Xdp};
 use aya::{Btf, Ebpf, EbpfLoader};
@@ -17,7 +17,7 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use super::map::KernelMap;
 use super::migrate::create_or_adopt;
 use super::pins::{Pins, pin_over};
-use super::{BPFFS, Features, Place, Program, TestRun};
+use super::{BPFFS, Features, Place, Program, TestRun, event_rings};
 use crate::flows::now;
 use crate::map::raw::RawMap;
 use crate::{Error, Kernel, MapSpec, Result, sys};
@@ -69,7 +69,7 @@ impl Datapath {
         let (maps, complete) = open_maps(&pins, options.flows)?;
         let config = Features::of_this_kernel().limit(options.config);
         let host_netns = if config.host_netns == 0 { sys::netns::cookie() } else { config.host_netns };
-        let config = ProgramConfig { openings: places(&maps), host_netns, ..config };
+        let config = ProgramConfig { openings: places(&maps), event_wakeup: wakeup(&maps)?, host_netns, ..config };
         let mut ebpf = load_object(&pins, &config)?;
         let mut programs = BTreeMap::new();
         for program in Program::ALL {
@@ -170,6 +170,11 @@ fn capacity(maps: &Maps, name: &str) -> Option<u32> {
 /// Places in each ring, by the map that there is: the programs must not reach beyond it.
 fn places(maps: &Maps) -> u32 {
     capacity(maps, Openings::NAME).unwrap_or_default() / rings::RINGS_AND_STACK
+}
+
+/// Unread bytes in a ring of events at which the reader is woken, by the rings that there are: a quarter of one.
+fn wakeup(maps: &Maps) -> Result<u32> {
+    maps.get(Events::NAME).map_or(Ok(0), |rings| Ok(event_rings::length(&**rings)? / 4))
 }
 
 fn load_object(pins: &Pins, config: &ProgramConfig) -> Result<Ebpf> {

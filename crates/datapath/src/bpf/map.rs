@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use abi::MapKind;
@@ -31,11 +31,6 @@ impl Pinned {
     pub(super) fn pins(&self) -> &Pins {
         &self.pins
     }
-}
-
-/// Where a map is pinned.
-pub(crate) fn pin_of_map(bpffs: &Path, spec: &MapSpec) -> PathBuf {
-    Pins::below(bpffs).map(spec)
 }
 
 impl Kernel for Pinned {
@@ -71,7 +66,7 @@ impl KernelMap {
         Self::adopt(fd, spec, path).map(Some)
     }
 
-    fn adopt(fd: OwnedFd, spec: &MapSpec, path: &Path) -> Result<Self> {
+    pub(super) fn adopt(fd: OwnedFd, spec: &MapSpec, path: &Path) -> Result<Self> {
         let info = sys::map_info(fd.as_fd()).map_err(|source| failed("inspect", path, source))?;
         if let Some(difference) = info.mismatch(spec) {
             return Err(Error::PinMismatch { path: path.into(), difference });
@@ -80,8 +75,9 @@ impl KernelMap {
             MapKind::PerCpuArray => possible_processors(),
             _ => 1,
         };
-        let value_size = if values == 1 { spec.value_size } else { spec.value_size.next_multiple_of(8) * values };
-        Ok(Self { fd, id: info.id, key_size: spec.key_size, value_size, values, capacity: info.max_entries })
+        let (key_size, value_size) = sys::sizes(spec);
+        let value_size = if values == 1 { value_size } else { value_size.next_multiple_of(8) * values };
+        Ok(Self { fd, id: info.id, key_size, value_size, values, capacity: info.max_entries })
     }
 
     pub(super) fn pin(&self, path: &Path) -> Result<()> {
@@ -178,7 +174,7 @@ impl RawMap for KernelMap {
 }
 
 /// How many processors there may ever be: a per-processor map has a value for each.
-fn possible_processors() -> usize {
+pub(super) fn possible_processors() -> usize {
     let text = fs::read_to_string("/sys/devices/system/cpu/possible").unwrap_or_default();
     let last = text.trim().rsplit([',', '-']).next().and_then(|last| last.parse::<usize>().ok());
     last.map_or(1, |last| last + 1)

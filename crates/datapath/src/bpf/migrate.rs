@@ -17,10 +17,10 @@ use abi::flow::{Flow, FlowKey};
 use abi::maps::{Endpoints, Flows, Node};
 use abi::{MapDef, MapKind, packed, spine};
 
-use super::Datapath;
 use super::load::Maps;
 use super::map::KernelMap;
 use super::pins::{Pins, failed, remove};
+use super::{Datapath, event_rings};
 use crate::flows::now;
 use crate::map::raw::{RawMap, Typed, bytes_of};
 use crate::{Error, MapSpec, Result, sys};
@@ -62,7 +62,10 @@ pub(super) fn create_or_adopt(pins: &Pins, spec: &MapSpec, entries: u32, maps: &
         }
         remove(&path)?;
     }
-    let map = KernelMap::create(spec, entries, is_made_on_demand(spec))?;
+    let map = match spec.kind {
+        MapKind::PerCpuRingBuf => event_rings::create(spec)?,
+        _ => KernelMap::create(spec, entries, is_made_on_demand(spec))?,
+    };
     let complete = older.is_none_or(|older| older.fill(spec, &map, maps));
     map.pin(&path)?;
     Ok((map, complete))
@@ -103,7 +106,7 @@ impl Older {
         let filled = match map {
             Flows::NAME => self.take_over(new, maps, 0),
             Node::NAME => self.node(new),
-            // Fragments are whole again within seconds.
+            // Fragments are whole again within seconds, and who reads events reads the older ring, too.
             _ => Ok(0),
         };
         match &filled {

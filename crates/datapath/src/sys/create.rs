@@ -2,9 +2,9 @@
 //! `BPF_MAP_CREATE`. What is in a map is no business of this file.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::{Command, bpf_fd, btf, kind_number, raw};
+use super::{Command, bpf_fd, btf, kind_number, raw, sizes};
 use crate::MapSpec;
 
 #[repr(C)]
@@ -28,11 +28,19 @@ const NO_PREALLOC: u32 = 1;
 
 /// Makes a map of that description.
 pub(crate) fn map_create(spec: &MapSpec, entries: u32, on_demand: bool) -> io::Result<OwnedFd> {
+    create(spec, entries, if on_demand { NO_PREALLOC } else { 0 }, None)
+}
+
+/// Makes an array of maps that are like `inner`.
+pub(crate) fn map_create_of(spec: &MapSpec, entries: u32, inner: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    create(spec, entries, 0, Some(inner))
+}
+
+fn create(spec: &MapSpec, entries: u32, flags: u32, inner: Option<BorrowedFd<'_>>) -> io::Result<OwnedFd> {
     let mut name = [0; 16];
     name.iter_mut().take(15).zip(spec.name.bytes()).for_each(|(to, from)| *to = from);
-    let ring = spec.kind == abi::MapKind::RingBuf;
-    let size = |bytes: usize| if ring { 0 } else { u32::try_from(bytes).unwrap_or(u32::MAX) };
-    let (key_size, value_size) = (size(spec.key_size), size(spec.value_size));
+    let (key_size, value_size) = sizes(spec);
+    let [key_size, value_size] = [key_size, value_size].map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
     let types = (spec.kind == abi::MapKind::SkStorage).then(|| btf::load(value_size)).transpose()?;
     let (btf_key, btf_value) = if types.is_some() { (btf::KEY, btf::VALUE) } else { (0, 0) };
     let mut attr = MapCreate {
@@ -40,8 +48,8 @@ pub(crate) fn map_create(spec: &MapSpec, entries: u32, on_demand: bool) -> io::R
         key_size,
         value_size,
         max_entries: entries,
-        flags: if on_demand { NO_PREALLOC } else { 0 },
-        inner_map_fd: 0,
+        flags,
+        inner_map_fd: inner.map_or(0, raw),
         numa_node: 0,
         name,
         ifindex: 0,

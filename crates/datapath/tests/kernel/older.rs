@@ -6,6 +6,7 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
+use abi::event::Event;
 use abi::spine::{FlowEntry, FlowKey, NodeConfig};
 use aya::maps::{Array, HashMap, Map, MapData};
 
@@ -14,9 +15,12 @@ use crate::sandbox::Sandbox;
 const MAP_CREATE: i64 = 0;
 const PROG_LOAD: i64 = 5;
 const OBJ_PIN: i64 = 6;
+const PROG_TEST_RUN: i64 = 10;
 pub(crate) const HASH: u64 = 1;
 const ARRAY: u64 = 2;
 const LRU_HASH: u64 = 9;
+const RING: u64 = 27;
+const CLASSIFIER: u64 = 3;
 
 /// One call of bpf(2), with its attributes as words.
 fn bpf(command: i64, attributes: &[u64]) -> i64 {
@@ -73,12 +77,33 @@ impl Older {
 
     /// A program that uses the flow table, for as long as it is open.
     pub(crate) fn program(&self) -> OwnedFd {
-        const CLASSIFIER: u64 = 3;
-        let instruction = |operation: u64, registers: u64, immediate: u64| operation | registers << 8 | immediate << 32;
         // r1 = the map; r0 = 0; return
-        let instructions =
-            [instruction(0x18, 0x11, number(&self.flows_fd)), 0, instruction(0xb7, 0, 0), instruction(0x95, 0, 0)];
-        let license = c"GPL";
-        owned(bpf(PROG_LOAD, &[pair(CLASSIFIER, 4), instructions.as_ptr() as u64, license.as_ptr() as u64, 0, 0, 0]))
+        load(&[instruction(0x18, 0x11, number(&self.flows_fd)), 0, instruction(0xb7, 0, 0), instruction(0x95, 0, 0)])
     }
+}
+
+fn instruction(operation: u64, registers: u64, immediate: u64) -> u64 {
+    operation | registers << 8 | immediate << 32
+}
+
+fn load(instructions: &[u64]) -> OwnedFd {
+    let (count, license) = (u64::try_from(instructions.len()).unwrap(), c"GPL");
+    let code = instructions.as_ptr() as u64;
+    owned(bpf(PROG_LOAD, &[pair(CLASSIFIER, count), code, license.as_ptr() as u64, 0, 0, 0]))
+}
+
+/// The one ring of events of version 1, in which a program that is gone has told one of that time.
+pub(crate) fn pin_ring_of_events(sandbox: &Sandbox, time: u32) {
+    let ring = pin_map(sandbox, "cilium_events", RING, [0, 0], 1 << 20);
+    let size = u64::try_from(size_of::<Event>()).unwrap();
+    // The event is zeros on the stack but for its beginning, which is the time; the offset lies between registers and immediate.
+    let word = |at: u64, value: u64| instruction(0x7a, 0x0a, value) | (at.wrapping_sub(size) & 0xffff) << 16;
+    let mut code: Vec<_> = (0..size).step_by(8).map(|at| word(at, if at == 0 { time.into() } else { 0 })).collect();
+    // r1 = the ring; r2 = the event; r3 = its size; r4 = 0; bpf_ringbuf_output; r0 = 0; return
+    code.extend([instruction(0x18, 0x11, number(&ring)), 0, instruction(0xbf, 0xa2, 0)]);
+    code.push(instruction(0x07, 0x02, u64::from(u32::MAX) + 1 - size));
+    code.extend([instruction(0xb7, 0x03, size), instruction(0xb7, 0x04, 0), instruction(0x85, 0, 130)]);
+    code.extend([instruction(0xb7, 0, 0), instruction(0x95, 0, 0)]);
+    let (program, frame) = (load(&code), [0_u8; 64]);
+    bpf(PROG_TEST_RUN, &[number(&program), pair(64, 0), frame.as_ptr() as u64, 0, pair(1, 0)]);
 }

@@ -295,6 +295,24 @@ fn real_packets_leave_by_the_device_that_they_came_in_by() {
     });
 }
 
+#[test]
+fn a_checksum_inside_of_the_tunnel_that_is_left_to_a_card_is_left_to_tc() {
+    early(tunnelled, |world, f| {
+        let to = (f.node, 30080);
+        Offer::new(to, proto::TCP, NODE_PORT, &[(f.remote, 8080)]).install(world);
+        sent(&both(world, &Packet::tcp((f.world, 40001), to, SYN).bytes()), (NODE2, NODE_MAC));
+        let answer = Packet::tcp((f.remote, 8080), (f.node, 40001), SYN | ACK);
+        let through = |inner: &[u8]| {
+            let outer = Packet::udp((families()[0].node2, 50000), (families()[0].node, 8472));
+            outer.payload(&frames::vxlan(REMOTE_IDENTITY, inner)).bytes()
+        };
+        let unfinished = through(&answer.without_checksum());
+        let early = arrives_early(world, &unfinished);
+        assert_eq!((early.verdict, &early.frame), (XDP_PASS, &unfinished));
+        sent(&both(world, &through(&answer.bytes())), (ROUTER, NODE_MAC));
+    });
+}
+
 /// A sum that covers the pseudo header alone stands for one that whoever sends the packet still makes.
 #[test]
 fn a_checksum_that_is_left_to_a_card_is_left_to_tc() {

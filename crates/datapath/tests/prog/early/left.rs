@@ -5,13 +5,14 @@ use std::net::IpAddr;
 use std::time::Duration;
 use tokio::time::Instant;
 
-use abi::flow::proto;
+use abi::config::ProgramConfig;
+use abi::flow::{action, proto};
 use datapath::bpf::Program;
 
 use super::{NODE2, ROUTER, XDP_PASS, XDP_TX, both, early, know_neighbours, routed, sent};
 use crate::devices::{NODE_MAC, here};
-use crate::offer::{LOAD_BALANCER, Offer};
-use crate::packet::{Packet, SYN};
+use crate::offer::{LOAD_BALANCER, NODE_PORT, Offer};
+use crate::packet::{ACK, Packet, SYN};
 use crate::tunnel::mac;
 
 /// What has to reach tc as it is, to be decided there.
@@ -34,6 +35,7 @@ fn what_is_not_served_before_the_stack_passes_untouched() {
             ("a pod of this node", tcp((f.service, 82))),
             ("the last hop", tcp(to).ttl(1)),
             ("SCTP", Packet::sctp((f.world, 40001), to)),
+            ("options", with_options(tcp(to))),
             ("a first fragment", udp.clone().fragment(7, 0, true)),
             ("too big", big),
             ("another machine's", tcp(to).macs(ROUTER, NODE2)),
@@ -45,6 +47,29 @@ fn what_is_not_served_before_the_stack_passes_untouched() {
             world.clear_flows();
         }
     });
+}
+
+/// With options that say nothing.
+fn with_options(packet: Packet) -> Packet {
+    const HOP_BY_HOP: u8 = 0;
+    const PAD: [u8; 6] = [1, 4, 0, 0, 0, 0];
+    if packet.src.is_ipv4() { packet.options(&[1; 4]) } else { packet.extension(HOP_BY_HOP, &PAD) }
+}
+
+#[test]
+fn what_takes_the_kernels_tunnel_device_is_left_to_tc() {
+    early(
+        |config| ProgramConfig { direct_tunnel: 0, ..config },
+        |world, f| {
+            let to = (f.node, 30080);
+            Offer::new(to, proto::TCP, NODE_PORT, &[(f.remote, 8080)]).install(world);
+            for flags in [SYN, ACK] {
+                let request = Packet::tcp((f.world, 40001), to, flags);
+                assert_eq!(both(world, &request.bytes()).early.verdict, XDP_PASS);
+            }
+            assert_eq!(world.flows()[0].1.forward.action, action::TUNNEL);
+        },
+    );
 }
 
 #[test]
