@@ -310,3 +310,19 @@ fn a_checksum_that_is_left_to_a_card_is_left_to_tc() {
         assert_eq!((early.verdict, &early.frame), (XDP_PASS, &next), "of a known flow");
     });
 }
+
+/// One that is passed on finds the backend at tc for which it was: otherwise those of other nodes would get more than their share.
+#[test]
+fn a_connection_has_the_same_backend_at_both_hooks() {
+    early(routed, |world, f| {
+        let to = (f.service, 80);
+        Offer::new(to, proto::TCP, LOAD_BALANCER, &[(f.remote, 8080), (f.b, 8080)]).install(world);
+        let mut served = 0;
+        for port in 40000..40064 {
+            world.clear_flows();
+            let run = both(world, &Packet::tcp((f.world, port), to, SYN).bytes());
+            served += u32::from(run.early.verdict == XDP_TX);
+        }
+        assert!((16..48).contains(&served), "{served} of 64 went to the one of two that is on another node");
+    });
+}

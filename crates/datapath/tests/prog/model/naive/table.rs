@@ -30,7 +30,7 @@ impl Model {
         let mut found = Found::default();
         if let Some(at) = self.at(talk.pair()) {
             let flow = &self.flows[at];
-            if flow.opening == talk || flow.answer() == talk {
+            if flow.opening == talk || flow.replies() == talk {
                 return Found { flow: Some((at, flow.opening != talk)), ..found };
             }
             found.occupied = true;
