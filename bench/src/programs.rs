@@ -6,10 +6,12 @@
 //! foreign frame shows. So does adding or removing the tunnel's headers. "Cold" means that each run begins with
 //! empty processor caches, as after another program.
 
+mod early;
 mod world;
 
 use std::net::IpAddr;
 
+use abi::config::ProgramConfig;
 use anyhow::{Result, bail};
 use datapath::bpf::Program;
 use frames::{ACK, Packet, SYN, foreign, vxlan};
@@ -21,6 +23,9 @@ use crate::stats;
 const SHOT: i32 = 2;
 const REDIRECT: i32 = 7;
 const IGNORED: i32 = -1;
+const XDP_PASS: i32 = 2;
+
+const NETNS: &str = "programs";
 
 /// Runs per call in a series: fewer than a packet's hop limit.
 const SERIES: u32 = 200;
@@ -38,14 +43,15 @@ fn tcp(from: (IpAddr, u16), to: (IpAddr, u16), flags: u8) -> Vec<u8> {
 
 /// The frame in the tunnel between two nodes, under an identity.
 fn tunnelled(from: IpAddr, to: IpAddr, identity: u32, frame: &[u8]) -> Vec<u8> {
-    let port = abi::config::ProgramConfig::default().tunnel_port;
+    let port = ProgramConfig::default().tunnel_port;
     Packet::udp((from, 0xc001), (to, port)).payload(&vxlan(identity, frame)).bytes()
 }
 
 /// Measures on a thread that ends up in another network namespace.
 pub(crate) fn measure(calls: u32) -> Result<Vec<Figure>> {
     let thread = std::thread::spawn(move || -> Result<Vec<Figure>> {
-        let mut world = World::new()?;
+        let config = ProgramConfig { direct_tunnel: 1, ..ProgramConfig::default() };
+        let mut world = World::new(NETNS, config)?;
         let mut figures = Vec::new();
         for (family, version) in Family::both().into_iter().zip([4, 6]) {
             let mut cases = Cases { world: &mut world, version, calls, cold: None, figures: Vec::new() };
@@ -61,8 +67,9 @@ pub(crate) fn measure(calls: u32) -> Result<Vec<Figure>> {
             figures.append(&mut cases.figures);
         }
         let mut cases = Cases { world: &mut world, version: 0, calls, cold: None, figures: Vec::new() };
-        cases.floor()?;
+        let nothing = cases.floor()?;
         figures.append(&mut cases.figures);
+        figures.extend(early::measure(calls / 10, nothing)?);
         Ok(figures)
     });
     match thread.join() {
@@ -136,7 +143,8 @@ impl Cases<'_> {
         self.each("SYN, pod to pod, ring full", 10_000, REDIRECT, |port| tcp((f.a, port), (f.b, 10_000), SYN))
     }
 
-    fn floor(&mut self) -> Result<()> {
+    /// Returns the time of a program that does nothing.
+    fn floor(&mut self) -> Result<f64> {
         let eth0 = self.world.eth0;
         let (times, _) = self.timed(self.calls, |world, _| world.run(Program::NetdevIngress, eth0, &foreign(), 1))?;
         self.figure("foreign frame, run once", Program::NetdevIngress, &times);
@@ -144,7 +152,12 @@ impl Cases<'_> {
             self.timed(self.calls / 10, |world, _| world.run(Program::NetdevIngress, eth0, &foreign(), SERIES))?;
         self.expect("foreign frame", verdict, IGNORED)?;
         self.figure("foreign frame, run in series", Program::NetdevIngress, &times);
-        Ok(())
+        // Where it is switched off it returns at its first instruction.
+        let (times, verdict) =
+            self.timed(self.calls / 10, |world, _| world.run(Program::NetdevXdp, eth0, &foreign(), SERIES))?;
+        self.expect("program that does nothing", verdict, XDP_PASS)?;
+        self.figure("program that does nothing, run in series", Program::NetdevXdp, &times);
+        Ok(stats::percentile(&times, 0.1))
     }
 
     fn once(&mut self, program: Program, ifindex: u32, frame: &[u8], verdict: i32) -> Result<()> {

@@ -5,7 +5,7 @@
 use crate::config;
 use crate::epochs;
 use crate::events;
-use crate::headers::{Ipv4, Ipv6, fold, sum};
+use crate::headers::{Ipv4, Ipv6, fold, pseudo_header, sum};
 use crate::maps;
 use crate::packet::{From, Packet};
 use crate::parse::{ETH_LEN, LATER, Pkt};
@@ -140,9 +140,7 @@ fn over_ipv6<P: Packet, const QUOTED: usize, const TRANSPORT: usize>(
     let len = ((8 + QUOTED) as u16).to_be();
     let (src, dst) = (pkt.tuple.dst, pkt.tuple.src);
     let header = Ipv6 { class: 0x6000_0000u32.to_be(), len, next: proto::ICMPV6, ttl: TTL, src, dst };
-    // The pseudo header (RFC 8200, 8.1).
-    let ends = Ipv6 { class: ((8 + QUOTED) as u32).to_be(), len: 0, next: 0, ttl: proto::ICMPV6, src, dst };
-    icmp.checksum = fold(sum(&icmp, sum(&ends, quoted)));
+    icmp.checksum = fold(sum(&icmp, sum(&pseudo_header(src, dst, (8 + QUOTED) as u32, proto::ICMPV6), quoted)));
     packet.add_to_sum(sum(&icmp, sum(&header, 0)) as u64);
     make_room(packet, 48)?;
     let written = packet.write(ETH_LEN, header) && packet.write(ETH_LEN + 40, icmp);
@@ -178,9 +176,7 @@ pub fn checksum_left_to_card<P: Packet>(packet: P, pkt: &Pkt, len: u32) -> Optio
     };
     let written = packet.read::<u16>(pkt.l4 as usize + at)?;
     let Tuple { src, dst, proto, .. } = pkt.tuple;
-    // The words of an IPv4 address that are no part of it sum up to nothing.
-    let ends = Ipv6 { class: len.to_be(), len: 0, next: 0, ttl: proto, src, dst };
-    if written == !fold(sum(&ends, 0)) { Some(written) } else { None }
+    if written == !fold(pseudo_header(src, dst, len, proto)) { Some(written) } else { None }
 }
 
 #[inline(always)]

@@ -60,13 +60,35 @@ pub fn sum<T>(words: &T, before: u32) -> u32 {
     }
 }
 
+/// The sum of an address, not yet carried over: without a call of the kernel, which costs more than the sum.
+#[inline(always)]
+const fn words(addr: Addr) -> u64 {
+    (addr.hi & u32::MAX as u64) + (addr.hi >> 32) + (addr.lo & u32::MAX as u64) + (addr.lo >> 32)
+}
+
+/// Carries over what is beyond 32 bits.
+#[inline(always)]
+const fn carried(sum: u64) -> u32 {
+    let sum = (sum & u32::MAX as u64) + (sum >> 32);
+    ((sum & u32::MAX as u64) + (sum >> 32)) as u32
+}
+
+/// What a sum changes by when one address takes the place of another.
+#[inline(always)]
+pub const fn difference(from: Addr, to: Addr) -> u32 {
+    carried(words(to) + words(Addr { hi: !from.hi, lo: !from.lo }))
+}
+
+/// The sum of the pseudo header (RFC 9293, 3.1; RFC 8200, 8.1). The words of an IPv4 address that are no part of it sum up to nothing.
+#[inline(always)]
+pub const fn pseudo_header(src: Addr, dst: Addr, len: u32, proto: u8) -> u32 {
+    carried(words(src) + words(dst) + len.to_be() as u64 + (proto as u16).to_be() as u64)
+}
+
 /// A checksum after a word that it covers has changed, all in memory order (RFC 1624).
 #[inline(always)]
 pub fn corrected(checksum: u16, from: u32, to: u32) -> u16 {
-    let sum = !(checksum as u32) as u64 + !from as u64 + to as u64;
-    let sum = (sum & u32::MAX as u64) + (sum >> 32);
-    let sum = (sum & u32::MAX as u64) + (sum >> 32);
-    fold(sum as u32)
+    fold(carried(!(checksum as u32) as u64 + !from as u64 + to as u64))
 }
 
 /// The checksum of a sum, both in memory order.

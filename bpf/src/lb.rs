@@ -147,8 +147,9 @@ pub fn choose(service: &Service, client: &Client) -> Option<(&'static Backend, u
         return None;
     }
     if service.affinity == 0 {
-        // A node that does not see what clients are answered forgets their connections, and then finds the same backend again.
-        let by_connection = service.flags & (flags::MAGLEV | flags::DSR) != 0;
+        // A node that does not see what clients are answered forgets their connections, and then finds the same backend again. And what is
+        // passed on to tc has to find the one there for which it was: by chance it would get a second try.
+        let by_connection = service.flags & (flags::MAGLEV | flags::DSR) != 0 || config::on(&config::ACCELERATE);
         return pick(service, if by_connection { client.connection } else { random() });
     }
     let key = AffinityKey { client: client.addr, service: service.id, is_cookie: client.is_cookie as u32 };

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 //! Rewriting addresses and ports, with their checksums.
 
+use crate::headers::difference;
 use crate::packet::Packet;
 use crate::parse::{ETH_LEN, LATER, Pkt, REPLY, WHOLE};
 use abi::Addr;
 use abi::flow::{Flow, FlowKey, flags, proto};
 use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
-use aya_ebpf::helpers::generated::bpf_csum_diff;
 
 /// What one direction of a flow turns source and destination into.
 pub struct Translation {
@@ -126,7 +126,7 @@ impl Change {
             let network = ETH_LEN as u32;
             return packet.fix_l3_checksum(network + 10, from, to) && packet.store(network + 12 + self.side * 4, &to);
         }
-        let difference = difference(self.from, self.to);
+        let difference = difference(self.from, self.to) as u64;
         // This takes the difference off the card's sum of the whole packet.
         if let Some((offset, flags)) = pseudo
             && !packet.fix_l4_checksum(offset, 0, difference, flags | BPF_F_PSEUDO_HDR as u64)
@@ -153,13 +153,4 @@ fn end<P: Packet>(packet: P, pkt: &Pkt) -> Option<u32> {
 #[inline(never)]
 pub extern "C" fn sctp_difference(difference: u32, following: u32) -> u32 {
     abi::sctp::difference(difference, following as u16)
-}
-
-/// What a checksum changes by when one address takes the place of another.
-#[inline(always)]
-pub fn difference(mut from: Addr, mut to: Addr) -> u64 {
-    // SAFETY: both are sixteen readable bytes.
-    unsafe {
-        bpf_csum_diff(core::ptr::from_mut(&mut from).cast(), 16, core::ptr::from_mut(&mut to).cast(), 16, 0) as u64
-    }
 }

@@ -16,6 +16,7 @@ use abi::{Addr, identity};
 use anyhow::{Context as _, Result};
 use datapath::bpf::{Datapath, Options, Program};
 use datapath::events::Reader;
+use datapath::netlink::Mac;
 use datapath::{Kernel, LpmKey};
 use nix::mount::{MsFlags, mount};
 use nix::net::if_::if_nametoindex;
@@ -34,7 +35,6 @@ pub(crate) const FLOWS: u32 = 65536;
 /// Number of rules for pod B, if it has policy.
 pub(crate) const RULES: u16 = 1000;
 
-const NETNS: &str = "programs";
 const POLICY: u32 = 102;
 /// The addresses of this node and of the other one.
 pub(crate) const NODE1: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10));
@@ -69,7 +69,7 @@ impl Family {
 
 /// The node.
 pub(crate) struct World {
-    datapath: Datapath,
+    pub(crate) datapath: Datapath,
     a: Endpoint,
     b: Endpoint,
     pub(crate) eth0: u32,
@@ -80,13 +80,16 @@ pub(crate) struct World {
 
 impl World {
     /// Creates it. The calling thread is then in its network namespace.
-    pub(crate) fn new() -> Result<Self> {
-        networks::node(NETNS)?;
-        let place = Place::named(NETNS);
+    pub(crate) fn new(netns: &str, config: ProgramConfig) -> Result<Self> {
+        networks::node(netns)?;
+        let place = Place::named(netns);
         enter_netns(place.netns.as_deref().context("a named place")?)?;
-        let devices = "link add lxca type veth peer name pa
+        // Frames for another machine are none of the programs' business.
+        let mac = Mac(frames::NODE_MAC);
+        let devices = format!(
+            "link add lxca type veth peer name pa
             link add lxcb type veth peer name pb
-            link add eth0 type veth peer name pe
+            link add eth0 address {mac} type veth peer name pe
             link add cilium_vxlan type vxlan external dstport 8472
             link set lxca up
             link set lxcb up
@@ -95,12 +98,12 @@ impl World {
             link set eth0 up
             link set cilium_vxlan up
             address add 192.0.2.10/24 dev eth0
-            neighbour replace 192.0.2.20 lladdr 02:00:00:00:0c:20 dev eth0 nud permanent\n";
-        networks::ip(None, devices)?;
-        let bpffs = PathBuf::from("/run/netns/bpf");
+            neighbour replace 192.0.2.20 lladdr 02:00:00:00:0c:20 dev eth0 nud permanent\n"
+        );
+        networks::ip(None, &devices)?;
+        let bpffs = PathBuf::from(format!("/run/netns/bpf-{netns}"));
         std::fs::create_dir_all(&bpffs).context("cannot create a folder for the bpf file system")?;
         mount(Some("bpf"), &bpffs, Some("bpf"), MsFlags::empty(), None::<&str>).context("cannot mount bpf")?;
-        let config = ProgramConfig { direct_tunnel: 1, ..ProgramConfig::default() };
         let options = Options { bpffs: bpffs.clone(), flows: FLOWS, config, ..Options::default() };
         let datapath = Datapath::load(&options).context("cannot load the programs")?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

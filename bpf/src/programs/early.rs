@@ -97,13 +97,17 @@ extern "C" fn serve_from_wire(context: *mut xdp_md) -> u32 {
 #[inline(always)]
 fn is_plain(pkt: &Pkt, network: usize) -> bool {
     let header = if pkt.family == 4 { 20 } else { 40 };
-    matches!(pkt.tuple.proto, proto::TCP | proto::UDP) && pkt.fragment == WHOLE && pkt.l4 as usize == network + header
+    let is_known = matches!(pkt.tuple.proto, proto::TCP | proto::UDP | proto::SCTP);
+    is_known && pkt.fragment == WHOLE && pkt.l4 as usize == network + header
 }
 
 /// Whether its transport checksum is one. Of what a machine sends to itself, or several packets were put together to, a card still has to
 /// make it.
 #[inline(always)]
 fn has_checksum(packet: Xdp, pkt: &Pkt, network: usize) -> bool {
+    if pkt.tuple.proto == proto::SCTP {
+        return packet.read::<u32>(pkt.l4 as usize + 8) != Some(0);
+    }
     let (at, before) = if pkt.family == 4 { (2, 20) } else { (4, 0) };
     let Some(len) = packet.read::<u16>(network + at) else { return false };
     checksum_left_to_card(packet, pkt, (u16::from_be(len) as u32).wrapping_sub(before)).is_none()

@@ -4,9 +4,10 @@
 
 use super::orient;
 use crate::flows::{self, half_of};
+use crate::headers::difference;
 use crate::packet::{From, Packet};
 use crate::parse::{CLASH, ETH_LEN, FROM_B, HEADERS, KNOWN, Pkt, REPLY, note_icmp};
-use crate::rewrite::{self, difference};
+use crate::rewrite;
 use crate::scratch::{NOT_REMEMBERED, Scratch};
 use crate::send;
 use crate::verdict::{Stage, Verdict, drop};
@@ -244,7 +245,7 @@ impl Change {
     fn ipv6<P: Packet>(&self, packet: P, pkt: &Pkt, outside: bool) -> bool {
         let inner = pkt.l4 as u32 + HEADER as u32;
         let checksum = pkt.l4 as u32 + 2;
-        let difference = difference(self.from, self.to);
+        let difference = difference(self.from, self.to) as u64;
         let (quoted, own) = if self.source { (8, 24) } else { (24, 8) };
         // Once for the quotation, once for the pseudo header.
         if !packet.fix_l4_checksum(checksum, 0, difference, 0)

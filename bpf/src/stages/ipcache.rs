@@ -98,11 +98,12 @@ fn peers(scratch: &Scratch) -> u32 {
 /// No pod of this node is at either end: it goes through this node if it is a service's and from outside.
 #[inline(never)]
 fn pass_through(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
-    if scratch.flow.is_returned() {
-        // The backend is the node itself.
+    let returned = scratch.flow.is_returned();
+    if returned && scratch.notes(DST_IS_HOST) {
         return Ok(());
     }
-    if !scratch.flow.has(flow::NAT_DST) {
+    // A backend that has gone leaves what is for it to the stack, as any pod does.
+    if returned || !scratch.flow.has(flow::NAT_DST) {
         return Err(if pkt.from == From::DEVICE { Verdict::NotOurs } else { Verdict::Pass });
     }
     let goes_on = scratch.is_known() && scratch.known.has(flow::MASQUERADE | flow::DIRECT);

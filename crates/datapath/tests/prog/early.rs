@@ -14,6 +14,7 @@ use datapath::bpf::{Program, XdpMode};
 use datapath::{Kernel, LpmKey};
 
 use crate::devices::{NODE_MAC, here, pod_mac, there};
+use crate::direct::requests;
 use crate::offer::{LOAD_BALANCER, NODE_PORT, Offer, exposed_with};
 use crate::packet::{ACK, Packet, SYN};
 use crate::run::Run;
@@ -166,12 +167,18 @@ fn where_the_network_routes_pods_both_directions_are_sent_on_as_at_tc() {
             for (packet, _) in segments((f.world, 40001), to, (f.node, 40001), (f.remote, 8080)) {
                 sent(&both(world, &packet.bytes()), (ROUTER, NODE_MAC));
             }
-            Offer::new(to, proto::UDP, kind, &[(f.remote, 8080)]).install(world);
-            let request = Packet::udp((f.world, 40001), to);
-            let answer = request.clone().from((f.node, 40001)).to((f.remote, 8080)).reply();
-            for packet in [&request, &answer, &request] {
-                sent(&both(world, &packet.bytes()), (ROUTER, NODE_MAC));
+            for (proto, request) in
+                [(proto::SCTP, Packet::sctp((f.world, 40001), to)), (proto::UDP, Packet::udp((f.world, 40001), to))]
+            {
+                Offer::new(to, proto, kind, &[(f.remote, 8080)]).install(world);
+                let seen = request.clone().from((f.node, 40001)).to((f.remote, 8080));
+                for (packet, carried) in [(&request, &seen), (&seen.reply(), &request.reply()), (&request, &seen)] {
+                    let run = both(world, &packet.bytes());
+                    sent(&run, (ROUTER, NODE_MAC));
+                    assert_eq!(run.early.frame[14..], carried.clone().ttl(63).network());
+                }
             }
+            let request = Packet::udp((f.world, 40001), to);
             if f.node.is_ipv4() {
                 // A datagram may have no checksum there (RFC 768).
                 let mut without = request.bytes();
@@ -209,14 +216,9 @@ fn a_client_that_is_to_be_answered_directly_is_named() {
         |config| ProgramConfig { direct_return: 1, ..routed(config) },
         |world, f| {
             let to = (f.service, 80);
-            for proto in [proto::TCP, proto::UDP] {
+            for (proto, request) in requests(&f, to) {
                 world.clear_flows();
                 Offer::new(to, proto, LOAD_BALANCER | lb::DSR, &[(f.remote, 8080)]).install(world);
-                let request = if proto == proto::TCP {
-                    Packet::tcp((f.world, 40001), to, SYN)
-                } else {
-                    Packet::udp((f.world, 40001), to)
-                };
                 for _ in 0..2 {
                     let run = both(world, &request.bytes());
                     sent(&run, (ROUTER, NODE_MAC));
@@ -326,5 +328,32 @@ fn a_checksum_that_is_left_to_a_card_is_left_to_tc() {
         let next = Packet::tcp((f.world, 40001), to, ACK).without_checksum();
         let early = arrives_early(world, &next);
         assert_eq!((early.verdict, &early.frame), (XDP_PASS, &next), "of a known flow");
+        // SCTP leaves no sum there, but nothing.
+        Offer::new(to, proto::SCTP, LOAD_BALANCER, &[(f.remote, 8080)]).install(world);
+        let whole = Packet::sctp((f.world, 40001), to).bytes();
+        let mut blank = whole.clone();
+        let at = if f.a.is_ipv4() { 14 + 20 + 8 } else { 14 + 40 + 8 };
+        blank[at..at + 4].fill(0);
+        for _first_and_known in 0..2 {
+            let early = arrives_early(world, &blank);
+            assert_eq!((early.verdict, &early.frame), (XDP_PASS, &blank));
+            assert_eq!(arrives_early(world, &whole).verdict, XDP_TX);
+        }
+    });
+}
+
+/// One that is passed on finds the backend at tc for which it was: otherwise those of other nodes would get more than their share.
+#[test]
+fn a_connection_has_the_same_backend_at_both_hooks() {
+    early(routed, |world, f| {
+        let to = (f.service, 80);
+        Offer::new(to, proto::TCP, LOAD_BALANCER, &[(f.remote, 8080), (f.b, 8080)]).install(world);
+        let mut served = 0;
+        for port in 40000..40064 {
+            world.clear_flows();
+            let run = both(world, &Packet::tcp((f.world, port), to, SYN).bytes());
+            served += u32::from(run.early.verdict == XDP_TX);
+        }
+        assert!((16..48).contains(&served), "{served} of 64 went to the one of two that is on another node");
     });
 }

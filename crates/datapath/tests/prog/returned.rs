@@ -359,3 +359,21 @@ fn a_flow_of_another_frontend_is_not_recalled() {
         world.arrives(&elsewhere.bytes()).redirected().packet(&elsewhere.macs(a.host_mac, a.mac).ttl(63));
     });
 }
+
+/// It may be another node's by now, and this one is no router of its packets.
+#[test]
+fn what_is_for_a_backend_that_has_gone_is_left_as_it_is() {
+    direct(|world, f| {
+        let to = (f.service, 80);
+        for (proto, request) in requests(&f, (f.b, 8080)) {
+            world.clear_flows();
+            served(world, &f, proto, to, LOAD_BALANCER | DSR);
+            world.arrives(&telling(request.clone(), to).bytes()).redirected();
+            world.remove_local(f.b);
+            world.epochs.bump_peer(f.b).unwrap();
+            world.arrives(&request.bytes()).ignored().packet(&request);
+            let b = world.b;
+            world.set_pod(&b, 0);
+        }
+    });
+}

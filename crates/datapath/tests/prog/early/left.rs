@@ -20,7 +20,7 @@ use crate::tunnel::mac;
 fn what_is_not_served_before_the_stack_passes_untouched() {
     early(routed, |world, f| {
         let to = (f.service, 80);
-        for proto in [proto::TCP, proto::UDP, proto::SCTP] {
+        for proto in [proto::TCP, proto::UDP] {
             Offer::new(to, proto, LOAD_BALANCER, &[(f.remote, 8080)]).install(world);
         }
         Offer::new((f.service, 81), proto::TCP, LOAD_BALANCER, &[]).id(6).install(world);
@@ -34,7 +34,6 @@ fn what_is_not_served_before_the_stack_passes_untouched() {
             ("a port that nobody serves", tcp((f.service, 83))),
             ("a pod of this node", tcp((f.service, 82))),
             ("the last hop", tcp(to).ttl(1)),
-            ("SCTP", Packet::sctp((f.world, 40001), to)),
             ("options", with_options(tcp(to))),
             ("a first fragment", udp.clone().fragment(7, 0, true)),
             ("too big", big),

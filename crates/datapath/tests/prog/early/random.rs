@@ -21,8 +21,10 @@ fn any_packet(rng: &mut StdRng, f: &Family) -> Packet {
     let to = (*[f.service, f.node].choose(rng).unwrap(), *[80, 81, 82, 30080].choose(rng).unwrap());
     let backend = 8080 + rng.random_range(0..3);
     let flags = *[SYN, SYN | ACK, ACK, ACK | FIN, RST].choose(rng).unwrap();
-    let packet = match rng.random_range(0..4) {
+    let packet = match rng.random_range(0..6) {
         0 => Packet::udp(client, to),
+        4 => Packet::sctp(client, to),
+        5 => Packet::sctp((f.remote, backend), (f.node, client.1)),
         1 => Packet::udp((f.remote, backend), (f.node, client.1)),
         2 => Packet::tcp((f.remote, backend), (f.node, client.1), flags),
         _ => Packet::tcp(client, to, flags),
@@ -33,7 +35,7 @@ fn any_packet(rng: &mut StdRng, f: &Family) -> Packet {
 fn random_packets_are_treated_alike(change: impl FnOnce(ProgramConfig) -> ProgramConfig, kind: u32, seed: u64) {
     early(change, move |world, f| {
         let mut rng = StdRng::seed_from_u64(seed);
-        for proto in [proto::TCP, proto::UDP] {
+        for proto in [proto::TCP, proto::UDP, proto::SCTP] {
             for (to, flags, id) in [((f.service, 80), kind, 5), ((f.service, 81), LOAD_BALANCER, 6)] {
                 Offer::new(to, proto, flags, &[(f.remote, 8000 + to.1)]).id(id).install(world);
             }

@@ -4,7 +4,9 @@
 mod change;
 mod compare;
 mod say;
+mod serve;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use abi::flow::FlowKey;
@@ -15,10 +17,11 @@ use datapath::flows::{Collector, now};
 
 use super::dump::Dump;
 use super::naive::{Enforced, Model, News, Peer, Room};
+use super::offers::OFFERS;
 use super::steps::{Conversation, Seen, Step, Who};
 use super::talk::{By, End, Message, Part, Place, Proto, Slot, Talk};
+use crate::devices::NODE_MAC;
 use crate::world::{Family, World, families};
-use change::SERVICES;
 
 pub(crate) struct Drive<'a> {
     world: &'a mut World,
@@ -28,16 +31,23 @@ pub(crate) struct Drive<'a> {
     /// Changes of which the programs have not been told.
     untold: Vec<News>,
     next_id: u16,
+    /// Ids of backends.
+    backends: BTreeMap<(End, Proto), u32>,
+    /// Packets that were served before the stack.
+    pub(super) early: u32,
 }
 
 impl<'a> Drive<'a> {
     /// A node on which nothing has happened, with a pod on each of the interfaces.
     pub(crate) fn new(world: &'a mut World, family: Family, interfaces: [u32; 3]) -> Self {
         world.reset();
-        let (places, tunnel) = (world.datapath.config().openings, world.datapath.config().tunnel != 0);
+        world.set_node(|node| node.native_mac = NODE_MAC);
+        let config = *world.datapath.config();
+        let (places, tunnel) = (config.openings, config.tunnel != 0);
         let table = world.datapath.map::<Flows>().unwrap().capacity() as usize;
-        let model = Model::new(family.node, tunnel, Room { table, ring: places as usize });
-        let mut drive = Self { world, family, interfaces, model, untold: Vec::new(), next_id: 101 };
+        let model = Model::new(family.node, &config, Room { table, ring: places as usize });
+        let backends = BTreeMap::new();
+        let mut drive = Self { world, family, interfaces, model, untold: Vec::new(), next_id: 101, backends, early: 0 };
         drive.forget_latest(places);
         let fragments = drive.world.datapath.map::<Fragments>().unwrap();
         fragments.keys().unwrap().iter().for_each(|key| assert!(fragments.remove(key).unwrap()));
@@ -52,6 +62,7 @@ impl<'a> Drive<'a> {
             (Who::Remote, crate::world::REMOTE_IDENTITY, Some(second)),
             (Who::Third, identity::KUBE_APISERVER, Some(third)),
             (Who::World, identity::WORLD, None),
+            (Who::Guest, identity::WORLD, None),
         ] {
             // The network that routes pods' addresses has to see them.
             drive.set_peer(drive.ip(who), Peer { identity, node, plain: node.is_some() && !tunnel });
@@ -62,7 +73,8 @@ impl<'a> Drive<'a> {
         for slot in 0..3 {
             drive.come(slot, slot);
         }
-        for service in 0..SERVICES.len() {
+        drive.forget_services();
+        for service in 0..OFFERS.len() {
             drive.serve(service, u8::MAX);
         }
         drive.tell();
@@ -72,8 +84,12 @@ impl<'a> Drive<'a> {
     fn forget_latest(&self, places: u32) {
         let (rings, next) = (self.world.datapath.map::<Openings>().unwrap(), self.world.datapath.map::<OpeningsNext>());
         let next = next.unwrap();
-        for ring in
-            self.interfaces.into_iter().flat_map(|ifindex| [rings::of(ifindex, false), rings::of(ifindex, true)])
+        let services = (1..=OFFERS.len() as u32).map(rings::of_service);
+        for ring in self
+            .interfaces
+            .into_iter()
+            .flat_map(|ifindex| [rings::of(ifindex, false), rings::of(ifindex, true)])
+            .chain(services)
         {
             next.insert(&ring, &0).unwrap();
             (0..places).for_each(|place| rings.insert(&(ring * places + place), &FlowKey::default()).unwrap());
@@ -101,7 +117,9 @@ impl<'a> Drive<'a> {
             Who::Third => ip(if v4 { "10.0.2.5" } else { "fd00:2::5" }),
             Who::Node => self.family.node,
             Who::World => self.family.world,
+            Who::Guest => ip(if v4 { "198.51.100.8" } else { "2001:db8:ffff::8" }),
             Who::Service => self.family.service,
+            Who::Balancer => ip(if v4 { "203.0.113.80" } else { "2001:db8:80::80" }),
         }
     }
 
@@ -109,13 +127,12 @@ impl<'a> Drive<'a> {
     pub(crate) fn step(&mut self, step: Step) -> Result<(), String> {
         let before = self.untold.len();
         let told = match step {
-            Step::Say { conversation, reply, untranslated, flags, seen, part } => {
+            Step::Say { conversation, reply, untranslated, flags, seen, part, tells } => {
                 let talk = self.talk(conversation, reply, untranslated);
                 let flags = if talk.proto == Proto::Tcp { flags } else { 0 };
-                return match self.place(talk, seen) {
-                    Some(place) => self.say(Message { place, talk, flags, about: None, part }, true),
-                    None => Ok(()),
-                };
+                let Some(place) = self.place(talk, seen) else { return Ok(()) };
+                let tells = tells.filter(|_| !reply && self.may_tell(place, talk)).map(|nth| self.frontend(nth));
+                return self.say(Message { place, talk, flags, about: None, part, tells }, true);
             }
             Step::Complain { conversation, reply, untranslated, kind, by, to, seen } => {
                 let about = self.talk(conversation, reply, untranslated).back();
@@ -125,7 +142,10 @@ impl<'a> Drive<'a> {
                 return match self.place(talk, seen) {
                     Some(place) => {
                         let flags = kinds[usize::from(kind)];
-                        self.say(Message { place, talk, flags, about: Some(about), part: Part::Whole }, true)
+                        self.say(
+                            Message { place, talk, flags, about: Some(about), part: Part::Whole, tells: None },
+                            true,
+                        )
                     }
                     None => Ok(()),
                 };
@@ -160,6 +180,14 @@ impl<'a> Drive<'a> {
             }
             Step::Serve { service, backends, told } => {
                 self.serve(service, backends);
+                told
+            }
+            Step::Change { service, terms, told } => {
+                self.change(service, terms);
+                told
+            }
+            Step::List { service, who, denied, listed, told } => {
+                self.list(service, who, denied, listed);
                 told
             }
             Step::Route => {
@@ -209,7 +237,7 @@ impl<'a> Drive<'a> {
             return opening;
         }
         let flow = self.model.flows.iter().find(|flow| flow.opening == opening && !untranslated);
-        flow.map_or(opening.back(), |flow| flow.answer())
+        flow.map_or(opening.back(), |flow| flow.replies())
     }
 
     /// The identity that comes with what somebody sends: to itself, an API server's node is a node like others.
@@ -218,6 +246,12 @@ impl<'a> Drive<'a> {
             identity::KUBE_APISERVER => identity::REMOTE_NODE,
             identity => identity,
         }
+    }
+
+    /// Whether the packet may come from a node that was asked for a frontend.
+    fn may_tell(&self, place: Place, talk: Talk) -> bool {
+        let returns = self.world.datapath.config().direct_return != 0;
+        returns && place == Place::Wire && matches!(talk.proto, Proto::Tcp | Proto::Udp)
     }
 
     /// `None` where nothing can come from.

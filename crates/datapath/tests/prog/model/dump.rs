@@ -7,7 +7,7 @@ use abi::flow::{ASKER_A, Flow, FlowKey, Half, State, action, flags, proto};
 use abi::maps::{Epochs, Flows};
 use datapath::Kernel;
 
-use super::talk::{End, Pair, Proto, Record, Slot, Stage, Talk, Way};
+use super::talk::{Answers, End, Pair, Proto, Record, Slot, Stage, Talk, Way};
 use crate::world::World;
 
 /// Everything that is remembered, by the ends of its record or alias.
@@ -53,6 +53,7 @@ impl Dump {
             let record = Record {
                 opening: talk,
                 answer: answer(&flow, talk),
+                answers: answers(&flow),
                 identities: (flow.src_identity, flow.dst_identity),
                 pods: (flow.src_endpoint, flow.dst_endpoint),
                 ways,
@@ -87,6 +88,14 @@ fn ends(key: &FlowKey) -> [End; 2] {
     let echo = protocol(key.proto) == Proto::Echo;
     let end = |ip, port: u16, asks| End { ip, port: (!echo || asks).then_some(u16::from_be(port)) };
     [end(key.a.into(), key.a_port, key.asker == ASKER_A), end(key.b.into(), key.b_port, key.asker != ASKER_A)]
+}
+
+fn answers(flow: &Flow) -> Answers {
+    match (flow.flags & flags::DIRECT != 0, flow.flags & flags::NAT_DST != 0) {
+        (false, _) => Answers::Asked,
+        (true, true) => Answers::There,
+        (true, false) => Answers::Here(End { ip: flow.nat_dst.into(), port: Some(u16::from_be(flow.nat_dport)) }),
+    }
 }
 
 fn answer(flow: &Flow, opening: Talk) -> Talk {

@@ -3,19 +3,23 @@
 
 mod decide;
 mod flow;
+mod service;
 mod table;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use abi::config::ProgramConfig;
 use abi::{DropReason, identity};
 
 use crate::packet::{ACK, SYN};
 use flow::{Flow, Source};
+pub(crate) use service::Service;
 
 use super::talk::{By, End, Message, Outcome, Pair, Part, Place, Proto, Record, Slot, Talk};
 use table::Found;
 
+const FOREIGN: Outcome = Outcome::Dropped(DropReason::EncapsulationTrafficIsProhibited);
 const NO_FIRST: Outcome = Outcome::Dropped(DropReason::FirstLogicalDatagramFragmentNotFound);
 
 /// What a pod is to policy.
@@ -95,8 +99,17 @@ pub(crate) struct Model {
     pub(crate) peers: BTreeMap<IpAddr, Peer>,
     /// By pod id, side and peer (0 is anybody): whether it is let through.
     pub(crate) rules: BTreeMap<(u16, Side, u32), bool>,
-    /// The backends of each service, by their ids.
-    pub(crate) services: BTreeMap<(End, Proto), Vec<(u32, End)>>,
+    pub(crate) services: BTreeMap<(End, Proto), Service>,
+    /// Services are for clients outside, too.
+    exposes: bool,
+    /// Backends may answer these themselves.
+    returns: bool,
+    /// What goes through the node may be served before the stack.
+    early: bool,
+    /// Where each client of a service went last.
+    affinities: BTreeMap<(u32, IpAddr), u32>,
+    /// What was chosen for a connection to a service among these backends.
+    choices: BTreeMap<(Talk, u32, Vec<u32>), u32>,
     pub(crate) flows: Vec<Flow>,
     /// (What replies have for ends, the ends of the record).
     pub(crate) aliases: Vec<(Talk, Pair)>,
@@ -112,8 +125,13 @@ pub(crate) struct Model {
 /// Sender, receiver, number, protocol, and where its fragments come from.
 type Datagram = (IpAddr, IpAddr, u32, Proto, Source);
 
-/// An interface, and whether it is about flows that its pod opens.
-pub(crate) type Ring = (Slot, bool);
+/// Whose flows count together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Ring {
+    OpenedBy(Slot),
+    OpenedTo(Slot),
+    Service(u32),
+}
 
 /// How much can be remembered.
 #[derive(Clone, Copy, Debug)]
@@ -125,10 +143,15 @@ pub(crate) struct Room {
 }
 
 impl Model {
-    pub(crate) fn new(node: IpAddr, tunnel: bool, room: Room) -> Self {
+    pub(crate) fn new(node: IpAddr, config: &ProgramConfig, room: Room) -> Self {
         Self {
             node,
-            tunnel,
+            tunnel: config.tunnel != 0,
+            exposes: config.expose_services != 0,
+            returns: config.direct_return != 0,
+            early: config.accelerate != 0,
+            affinities: BTreeMap::new(),
+            choices: BTreeMap::new(),
             pods: [None; 3],
             peers: BTreeMap::new(),
             rules: BTreeMap::new(),
@@ -164,6 +187,16 @@ impl Model {
         self.peers.get(&ip)?.node.filter(|_| self.tunnel)
     }
 
+    /// Whether the address is nobody's but services'.
+    fn is_unserved(&self, ip: IpAddr) -> bool {
+        ip != self.node && self.services.keys().any(|(frontend, _)| frontend.ip == ip)
+    }
+
+    /// Whether somebody outside speaks to a service, or to a port of a service's address that is none's.
+    fn is_exposed(&self, talk: Talk) -> bool {
+        self.exposes && (self.services.contains_key(&(talk.to, talk.proto)) || self.is_unserved(talk.to.ip))
+    }
+
     fn is_node(&self, ip: IpAddr) -> bool {
         self.peers.get(&ip).is_some_and(|peer| peer.node.is_none() && is_nodes(peer.identity))
     }
@@ -185,6 +218,8 @@ impl Model {
         const FORGED: Outcome = Outcome::Dropped(DropReason::InvalidSourceIp);
         let src = message.talk.from.ip;
         let to_pod = known || self.slot_of(message.talk.to.ip).is_some();
+        let is_error = message.about.is_some();
+        let concerns_us = to_pod || is_error || message.tells.is_some() || self.is_exposed(message.talk);
         match message.place {
             Place::Pod(slot) => match self.pods[slot] {
                 None => Err(Outcome::Dropped(DropReason::DropEpNotReady)),
@@ -193,13 +228,13 @@ impl Model {
                 Some(pod) => Ok(pod.identity),
             },
             Place::Wire if self.is_local(src) => Err(FORGED),
-            Place::Wire if to_pod && self.node_of(src).is_some() => Err(FORGED),
-            Place::Wire if !to_pod && message.about.is_none() => {
+            Place::Wire if !concerns_us => {
                 // To the node itself, pods of other nodes speak under their nodes' addresses.
                 let opens = message.talk.proto != Proto::Tcp || is_first(message.flags);
                 let forged = message.talk.to.ip == self.node && opens && self.node_of(src).is_some();
                 Err(if forged { FORGED } else { Outcome::Ignored })
             }
+            Place::Wire if (to_pod || !is_error) && self.node_of(src).is_some() => Err(FORGED),
             Place::Wire => Ok(self.identity(src)),
             Place::Tunnel { vni: identity::HOST | 0, .. } => Err(Outcome::Dropped(DropReason::InvalidIdentity)),
             Place::Tunnel { .. } if self.is_local(src) => Err(FORGED),
@@ -235,7 +270,7 @@ impl Model {
         for flow in &mut self.flows {
             flow.stands &= match news {
                 News::Node => false,
-                News::Peer(ip) => flow.peer() != ip,
+                News::Peer(ip) => !flow.is_about(ip),
                 News::Pod(id) => flow.opener.id() != id && flow.target.id() != id,
             };
         }
@@ -273,16 +308,26 @@ impl Model {
 
     /// The same for one that names its ports.
     fn see_whole(&mut self, message: &Message, hint: Hint<'_>) -> Result<Expected, String> {
-        if matches!(message.place, Place::Tunnel { .. }) && self.slot_of(message.talk.to.ip).is_none() {
+        let mut message = message;
+        let untold = Message { tells: None, ..*message };
+        if message.tells.is_some() && !self.is_local(message.talk.to.ip) {
+            // To another node it would be this one that says so. What is for nobody here is none of its business.
+            if self.is_exposed(message.talk) {
+                return Ok(Expected { outcome: FOREIGN, told: 1 });
+            }
+            message = &untold;
+        }
+        let found = if message.about.is_some() { Found::default() } else { self.find(message.talk) };
+        let for_us = self.slot_of(message.talk.to.ip).is_some() || (self.exposes && found.flow.is_some());
+        if matches!(message.place, Place::Tunnel { .. }) && !for_us {
             // It goes through the tunnel device.
             return Ok(Expected { outcome: Outcome::Ignored, told: 0 });
         }
-        let found = if message.about.is_some() { Found::default() } else { self.find(message.talk) };
         if let Found { flow: Some((at, reply)), .. } = found
             && self.flows[at].is_replayed(message, reply)
         {
             let told = usize::from(self.flows[at].hear(message, reply) != 0);
-            return Ok(Expected { outcome: self.flows[at].carry(message, reply), told });
+            return Ok(Expected { outcome: self.flows[at].carry(message, reply, false), told });
         }
         self.decide(message, found, hint)
     }

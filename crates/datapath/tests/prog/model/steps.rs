@@ -8,6 +8,7 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
 use super::naive::Side;
+use super::offers::{EXPOSED_FROM, OFFERS};
 use super::talk::{Part, Proto, Slot};
 use crate::packet::{ACK, FIN, RST, SYN};
 
@@ -22,8 +23,12 @@ pub(crate) enum Who {
     Third,
     Node,
     World,
+    /// Another client outside.
+    Guest,
     /// The address of the services.
     Service,
+    /// The address of a load balancer.
+    Balancer,
 }
 
 /// A conversation that somebody may open.
@@ -39,7 +44,7 @@ const fn talk(proto: Proto, client: (Who, u16), server: (Who, u16)) -> Conversat
 }
 
 use Proto::{Echo, Tcp, Udp};
-use Who::{Node, Pod, Remote, Service, Third, World};
+use Who::{Balancer, Guest, Node, Pod, Remote, Service, Third, World};
 
 /// Few ends in many pairs, so that they get into each other's way.
 const CONVERSATIONS: [Conversation; 31] = [
@@ -76,6 +81,37 @@ const CONVERSATIONS: [Conversation; 31] = [
     talk(Echo, (Pod(1), 40001), (World, 0)),
 ];
 
+/// The same of clients outside, and of what gets in their way.
+const OUTSIDE: [Conversation; 27] = [
+    talk(Tcp, (World, 40001), (Node, 30080)),
+    talk(Tcp, (Guest, 40001), (Node, 30080)),
+    talk(Tcp, (World, 40001), (Balancer, 80)),
+    talk(Tcp, (Guest, 40001), (Balancer, 80)),
+    talk(Tcp, (World, 40001), (Pod(1), 8080)),
+    talk(Tcp, (World, 40001), (Balancer, 81)),
+    talk(Tcp, (Pod(0), 1000), (Balancer, 80)),
+    talk(Tcp, (Pod(1), 8080), (World, 40001)),
+    talk(Tcp, (World, 40001), (Pod(2), 8080)),
+    talk(Tcp, (World, 40001), (Balancer, 81)),
+    talk(Tcp, (World, 40001), (Balancer, 99)),
+    talk(Tcp, (Pod(0), 1000), (Node, 30080)),
+    talk(Tcp, (World, 40001), (Service, 80)),
+    talk(Tcp, (Remote, 8080), (Node, 40001)),
+    talk(Tcp, (World, 40001), (Remote, 8080)),
+    talk(Tcp, (World, 40001), (Node, 30080)),
+    talk(Udp, (World, 40001), (Balancer, 53)),
+    talk(Udp, (Guest, 40001), (Balancer, 53)),
+    talk(Udp, (World, 40001), (Node, 30053)),
+    talk(Udp, (World, 40001), (Pod(1), 7946)),
+    talk(Udp, (World, 40001), (Balancer, 54)),
+    talk(Udp, (Guest, 40001), (Node, 30053)),
+    talk(Udp, (Pod(0), 40001), (Balancer, 53)),
+    talk(Udp, (Guest, 40001), (Pod(1), 7946)),
+    talk(Udp, (Remote, 7946), (Node, 40001)),
+    talk(Udp, (Pod(1), 7946), (World, 40001)),
+    talk(Echo, (World, 7), (Balancer, 0)),
+];
+
 /// Where a packet is seen.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Seen {
@@ -104,6 +140,8 @@ pub(crate) enum Step {
         flags: u8,
         seen: Seen,
         part: Part,
+        /// Which frontend was asked, as another node tells, if it comes from the wire.
+        tells: Option<usize>,
     },
     /// Somebody tells of an error about what an end has said: its other end or somebody on the way, to whoever said it or to another.
     Complain {
@@ -131,6 +169,10 @@ pub(crate) enum Step {
     Come { slot: Slot, address_of: Slot, told: bool },
     /// Which of its backends a service has.
     Serve { service: usize, backends: u8, told: bool },
+    /// On which terms one serves clients outside.
+    Change { service: usize, terms: Terms, told: bool },
+    /// A client is listed among those that a service lets in, or that it refuses, or is so no more.
+    List { service: usize, who: Who, denied: bool, listed: bool, told: bool },
     /// Routes have moved.
     Route,
     /// What has been changed before is told of now.
@@ -143,6 +185,17 @@ pub(crate) enum Step {
     Sweep,
 }
 
+/// How a service serves clients outside.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Terms {
+    pub(crate) local_only: bool,
+    /// Backends answer their clients themselves.
+    pub(crate) direct: bool,
+    pub(crate) affinity: bool,
+    /// Whether clients are looked up in a list, and whether that refuses them.
+    pub(crate) ranges: Option<bool>,
+}
+
 /// Whom a rule names.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Peer {
@@ -153,28 +206,66 @@ pub(crate) enum Peer {
 
 pub(crate) const IDENTITIES: [u32; 4] = [5001, 5002, crate::world::REMOTE_IDENTITY, identity::KUBE_APISERVER];
 
-/// The sequence of a seed; in a small table, crowds come early and often.
-pub(crate) fn sequence(seed: u64, crowded: bool) -> Vec<Step> {
+/// What a sequence is about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kind {
+    /// The table is small: crowds come early and often.
+    pub(crate) crowded: bool,
+    /// Clients outside speak to services.
+    pub(crate) outside: bool,
+}
+
+/// The sequence of a seed.
+pub(crate) fn sequence(seed: u64, kind: Kind) -> Vec<Step> {
     let mut rng = StdRng::seed_from_u64(seed);
+    let all: &[Conversation] = if kind.outside { &OUTSIDE } else { &CONVERSATIONS };
     // Neighbours in the list have ends in common.
-    let some = rng.random_range(0..=CONVERSATIONS.len() - 8);
-    let topics: Vec<Conversation> = CONVERSATIONS[some..some + 8].choose_multiple(&mut rng, 5).copied().collect();
+    let some = rng.random_range(0..=all.len() - 8);
+    let topics: Vec<Conversation> = all[some..some + 8].choose_multiple(&mut rng, 5).copied().collect();
     let len = rng.random_range(40..80);
-    let mut steps = policies(&mut rng);
+    let mut steps = policies(&mut rng, if kind.outside { 0.2 } else { 0.4 });
+    for service in (EXPOSED_FROM..OFFERS.len()).filter(|_| kind.outside) {
+        steps.push(Step::Change { service, terms: terms(&mut rng), told: true });
+    }
     for _ in 0..len {
-        if crowded && rng.random_bool(0.05) {
+        if kind.crowded && rng.random_bool(0.05) {
             let pod = rng.random_range(0..3);
             steps.push(flood(&mut rng, pod));
+        }
+        if kind.outside && rng.random_bool(0.15) {
+            steps.push(service(&mut rng));
         }
         steps.push(step(&mut rng, &topics));
     }
     steps
 }
 
+/// What happens to services that clients outside use.
+fn service(rng: &mut StdRng) -> Step {
+    let (service, told) = (rng.random_range(EXPOSED_FROM..OFFERS.len()), rng.random_bool(0.7));
+    match rng.random_range(0..6) {
+        0..3 => Step::Serve { service, backends: rng.random_range(0..8), told },
+        3 => Step::Change { service, terms: terms(rng), told },
+        _ => {
+            let who = *[World, World, Guest].choose(rng).unwrap();
+            Step::List { service, who, denied: rng.random_bool(0.5), listed: rng.random_bool(0.5), told }
+        }
+    }
+}
+
+fn terms(rng: &mut StdRng) -> Terms {
+    Terms {
+        local_only: rng.random_bool(0.15),
+        direct: rng.random_bool(0.5),
+        affinity: rng.random_bool(0.2),
+        ranges: *[None, None, None, Some(false), Some(true), Some(true)].choose(rng).unwrap(),
+    }
+}
+
 /// Some pods let in, or may speak to, some peers alone from the beginning.
-fn policies(rng: &mut StdRng) -> Vec<Step> {
+fn policies(rng: &mut StdRng, share: f64) -> Vec<Step> {
     let mut steps = Vec::new();
-    for slot in (0..3).filter(|_| rng.random_bool(0.4)).collect::<Vec<_>>() {
+    for slot in (0..3).filter(|_| rng.random_bool(share)).collect::<Vec<_>>() {
         let (ingress, egress) = *[(true, false), (true, false), (true, true), (false, true)].choose(rng).unwrap();
         steps.push(Step::Enforce { slot, ingress, egress, told: true });
         for side in [Side::Ingress, Side::Egress] {
@@ -257,7 +348,8 @@ fn say(rng: &mut StdRng, conversation: Conversation) -> Step {
         (Udp | Echo, 1) => Part::Later(rng.random_range(1..3)),
         _ => Part::Whole,
     };
-    Step::Say { conversation, reply, untranslated: rng.random_bool(0.1), flags, seen: seen(rng), part }
+    let tells = rng.random_bool(0.5).then(|| rng.random_range(EXPOSED_FROM..OFFERS.len()));
+    Step::Say { conversation, reply, untranslated: rng.random_bool(0.1), flags, seen: seen(rng), part, tells }
 }
 
 fn complain(rng: &mut StdRng, conversation: Conversation) -> Step {

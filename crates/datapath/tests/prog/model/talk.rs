@@ -93,6 +93,8 @@ pub(crate) struct Message {
     /// Of an error: the packet that it quotes.
     pub(crate) about: Option<Talk>,
     pub(crate) part: Part,
+    /// The frontend that its client has asked, as the node says that has sent it on.
+    pub(crate) tells: Option<End>,
 }
 
 /// Which part of a datagram it is, by the datagram's number.
@@ -106,15 +108,16 @@ pub(crate) enum Part {
 
 impl Message {
     pub(crate) fn words(&self) -> Words {
-        Words { talk: self.talk, about: self.about }
+        Words { talk: self.talk, about: self.about, tells: self.tells }
     }
 }
 
-/// What a packet says: from whom to whom, and of an error about which packet.
+/// What a packet says: from whom to whom, of an error about which packet, and which frontend was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Words {
     pub(crate) talk: Talk,
     pub(crate) about: Option<Talk>,
+    pub(crate) tells: Option<End>,
 }
 
 /// Where packets of one direction go.
@@ -157,12 +160,24 @@ pub(crate) enum Stage {
     Closed,
 }
 
+/// Who answers the client of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answers {
+    /// Whoever was asked.
+    Asked,
+    /// The backend's node, which is told.
+    There,
+    /// This node, as that frontend, for which another was asked.
+    Here(End),
+}
+
 /// What is remembered of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) opening: Talk,
-    /// What its replies have for ends when they reach this node.
+    /// What its replies have for ends when they reach this node, if they do.
     pub(crate) answer: Talk,
+    pub(crate) answers: Answers,
     pub(crate) identities: (u32, u32),
     /// Ids of the pods at its ends, or 0.
     pub(crate) pods: (u16, u16),

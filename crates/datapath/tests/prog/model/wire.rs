@@ -6,11 +6,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use abi::flow::proto;
 
 use super::talk::{End, Message, Part, Place, Proto, Talk, Words};
+use crate::direct::telling;
 use crate::packet::{ACK, Packet};
 
 const ETHERNET: usize = 14;
 /// IPv6's fragment header.
 const FRAGMENT: u8 = 44;
+/// IPv6's destination options, and the one of IPv4 and of IPv6 by which a node tells of a frontend.
+const DESTINATION_OPTIONS: u8 = 60;
+const FRONTEND4: [u8; 2] = [0x9a, 8];
+const FRONTEND6: [u8; 2] = [0x1b, 20];
 const TUNNEL_PORT: u16 = 8472;
 /// Outer headers over IPv4, and the inner Ethernet header.
 const OUTER: usize = 50;
@@ -30,6 +35,10 @@ pub(crate) fn frame(message: &Message, node: IpAddr) -> Vec<u8> {
         Part::Whole => packet,
         Part::First(id) => packet.fragment(id, 0, true),
         Part::Later(id) => packet.fragment(id, 3, false),
+    };
+    let packet = match message.tells {
+        Some(frontend) => telling(packet, (frontend.ip, frontend.port.unwrap())),
+        None => packet,
     };
     let Place::Tunnel { node: sender, vni } = message.place else { return packet.bytes() };
     let mut outer = Packet::udp((sender, 50000), (node, TUNNEL_PORT));
@@ -51,7 +60,7 @@ fn packet(talk: Talk, flags: u8) -> Packet {
 
 /// A frame, and if it is of the tunnel what is inside: (node, identity, frame).
 pub(crate) fn tunnelled(frame: &[u8]) -> Option<(IpAddr, u32, &[u8])> {
-    let (talk, _) = talk(&frame[ETHERNET..]);
+    let Parsed { talk, .. } = parse(&frame[ETHERNET..]);
     if talk.proto != Proto::Udp || talk.to.port != Some(TUNNEL_PORT) {
         return None;
     }
@@ -59,35 +68,73 @@ pub(crate) fn tunnelled(frame: &[u8]) -> Option<(IpAddr, u32, &[u8])> {
     Some((talk.to.ip, vni, &frame[OUTER..]))
 }
 
-/// Who speaks to whom in a frame, and about what.
+/// Who speaks to whom in a frame, about what, and which frontend it tells of.
 pub(crate) fn words(frame: &[u8]) -> Words {
-    let (talk, rest) = talk(&frame[ETHERNET..]);
-    Words { talk, about: (talk.proto == Proto::Error).then(|| self::talk(rest).0) }
+    let Parsed { talk, tells, rest } = parse(&frame[ETHERNET..]);
+    Words { talk, about: (talk.proto == Proto::Error).then(|| parse(rest).talk), tells }
 }
 
-/// Who speaks to whom in a packet from its network header on, and what an error quotes.
-fn talk(packet: &[u8]) -> (Talk, &[u8]) {
-    let (proto, src, dst, offset, l4): (u8, IpAddr, IpAddr, u16, &[u8]) = if packet[0] >> 4 == 4 {
-        let ip = |at: usize| Ipv4Addr::from(<[u8; 4]>::try_from(&packet[at..at + 4]).unwrap()).into();
-        (packet[9], ip(12), ip(16), word(packet, 6) & 0x1fff, &packet[20..])
-    } else {
-        let ip = |at: usize| Ipv6Addr::from(<[u8; 16]>::try_from(&packet[at..at + 16]).unwrap()).into();
-        match packet[6] {
-            FRAGMENT => (packet[40], ip(8), ip(24), word(packet, 42) >> 3, &packet[48..]),
-            proto => (proto, ip(8), ip(24), 0, &packet[40..]),
-        }
-    };
-    let port = |at: usize| Some(word(l4, at));
-    let (proto, sport, dport) = match (proto, l4[0]) {
+/// A packet from its network header on.
+struct Parsed<'a> {
+    talk: Talk,
+    tells: Option<End>,
+    /// What an error quotes.
+    rest: &'a [u8],
+}
+
+/// Up to the transport header.
+struct Network<'a> {
+    proto: u8,
+    src: IpAddr,
+    dst: IpAddr,
+    later: bool,
+    tells: Option<End>,
+    transport: &'a [u8],
+}
+
+fn parse(packet: &[u8]) -> Parsed<'_> {
+    let Network { proto, src, dst, later, tells, transport } =
+        if packet[0] >> 4 == 4 { ipv4(packet) } else { ipv6(packet) };
+    let port = |at: usize| Some(word(transport, at));
+    let (proto, sport, dport) = match (proto, transport[0]) {
         (proto::TCP, _) => (Proto::Tcp, port(0), port(2)),
         (proto::UDP, _) => (Proto::Udp, port(0), port(2)),
-        _ if offset > 0 => (Proto::Echo, None, None),
+        _ if later => (Proto::Echo, None, None),
         (_, 8 | 128) => (Proto::Echo, port(4), None),
         (_, 0 | 129) => (Proto::Echo, None, port(4)),
         _ => (Proto::Error, None, None),
     };
     let talk = Talk { from: End { ip: src, port: sport }, to: End { ip: dst, port: dport }, proto };
-    (if offset > 0 { talk.without_ports() } else { talk }, &l4[8..])
+    Parsed { talk: if later { talk.without_ports() } else { talk }, tells, rest: &transport[8..] }
+}
+
+fn ipv4(packet: &[u8]) -> Network<'_> {
+    let ip = |at: usize| Ipv4Addr::from(<[u8; 4]>::try_from(&packet[at..at + 4]).unwrap()).into();
+    let header = usize::from(packet[0] & 0xf) * 4;
+    let told = header >= 28 && packet[20..22] == FRONTEND4;
+    Network {
+        proto: packet[9],
+        src: ip(12),
+        dst: ip(16),
+        later: word(packet, 6) & 0x1fff > 0,
+        tells: told.then(|| End { ip: ip(24), port: Some(word(packet, 22)) }),
+        transport: &packet[header..],
+    }
+}
+
+fn ipv6(packet: &[u8]) -> Network<'_> {
+    let ip = |at: usize| Ipv6Addr::from(<[u8; 16]>::try_from(&packet[at..at + 16]).unwrap()).into();
+    let (mut proto, mut at, mut later, mut tells) = (packet[6], 40, false, None);
+    if proto == DESTINATION_OPTIONS {
+        let told = packet[42..44] == FRONTEND6;
+        tells = told.then(|| End { ip: ip(44), port: Some(word(packet, 60)) });
+        (proto, at) = (packet[40], 64);
+    }
+    if proto == FRAGMENT {
+        later = word(packet, at + 2) >> 3 > 0;
+        (proto, at) = (packet[at], at + 8);
+    }
+    Network { proto, src: ip(8), dst: ip(24), later, tells, transport: &packet[at..] }
 }
 
 fn word(bytes: &[u8], at: usize) -> u16 {

@@ -7,26 +7,15 @@ use abi::Addr;
 use abi::endpoint::{Endpoint, flags};
 use abi::ipcache::IpcacheEntry;
 use abi::ipcache::flags::NO_MASQUERADE;
-use abi::lb::{Backend, Service, ServiceKey, SlotKey};
-use abi::maps::{Backends, Endpoints, Flows, Ipcache4, Ipcache6, Locals, Services, Slots};
+use abi::maps::{Endpoints, Flows, Ipcache4, Ipcache6, Locals};
 use abi::policy::{DENY_PRECEDENCE, EGRESS, INGRESS, PREFIX_L3, PolicyEntry, PolicyKey};
 use datapath::{Kernel, LpmKey};
 
 use super::super::naive::{Enforced, News, Peer, Pod, Side};
 use super::super::steps::{self, Who};
-use super::super::talk::{End, Proto, Slot};
+use super::super::talk::Slot;
 use super::{Drive, mac};
 use crate::world::full;
-
-/// Protocol, port, and the backends that it may have.
-type Offer = (Proto, u16, &'static [(Who, u16)]);
-
-pub(super) const SERVICES: [Offer; 4] = [
-    (Proto::Tcp, 80, &[(Who::Pod(1), 8080), (Who::Remote, 8080)]),
-    (Proto::Tcp, 81, &[(Who::Pod(1), 8080), (Who::Pod(2), 8080)]),
-    (Proto::Udp, 7946, &[(Who::Pod(1), 7946), (Who::Remote, 7946)]),
-    (Proto::Udp, 7947, &[(Who::Pod(0), 7946)]),
-];
 
 impl Drive<'_> {
     pub(super) fn set_peer(&mut self, ip: IpAddr, peer: Peer) {
@@ -56,7 +45,7 @@ impl Drive<'_> {
 
     pub(super) fn shift(&mut self, who: Who, identity: u32, to_third: bool) {
         let [second, third] = self.nodes();
-        let node = (who != Who::World).then_some(if to_third { third } else { second });
+        let node = (!matches!(who, Who::World | Who::Guest)).then_some(if to_third { third } else { second });
         let ip = self.ip(who);
         self.set_peer(ip, Peer { identity, node, plain: node.is_some() && !self.model.tunnel });
         self.untold.push(News::Peer(ip));
@@ -153,35 +142,6 @@ impl Drive<'_> {
             }
         }
         self.untold.push(News::Pod(pod.id));
-    }
-
-    /// The service has those of its backends whose bits are set.
-    pub(super) fn serve(&mut self, service: usize, chosen: u8) {
-        let (proto, port, backends) = SERVICES[service];
-        let number = if proto == Proto::Tcp { 6 } else { 17 };
-        let id = service as u32 + 1;
-        let all = self.world.datapath.map::<Backends>().unwrap();
-        let frontend = End { ip: self.family.service, port: Some(port) };
-        let mut slots = Vec::new();
-        for (nth, (who, port)) in backends.iter().enumerate() {
-            let (backend, ip) = (id * 8 + nth as u32, self.ip(*who));
-            if chosen & 1 << nth != 0 {
-                let value = Backend { addr: ip.into(), port: port.to_be(), proto: number, ..Backend::default() };
-                all.insert(&backend, &value).unwrap();
-                let slot = SlotKey { service: id, slot: slots.len() as u32 };
-                self.world.put(self.world.datapath.map::<Slots>().unwrap(), &slot, &backend);
-                slots.push((backend, End { ip, port: Some(*port) }));
-            } else if all.remove(&backend).unwrap() {
-                self.untold.push(News::Peer(ip));
-            }
-        }
-        let services = self.world.datapath.map::<Services>().unwrap();
-        let mark = ServiceKey::mark(frontend.ip.into());
-        services.insert(&mark, &Service::MARK).unwrap();
-        let key = ServiceKey { port: port.to_be(), proto: number, ..mark };
-        services.insert(&key, &Service { id, count: slots.len() as u32, ..Service::default() }).unwrap();
-        self.model.services.insert((frontend, proto), slots);
-        self.untold.push(News::Peer(frontend.ip));
     }
 
     pub(super) fn tell(&mut self) {

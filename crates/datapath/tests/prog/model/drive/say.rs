@@ -3,7 +3,7 @@
 
 use abi::event::kind;
 use abi::{Addr, DropReason};
-use datapath::bpf::{self, Program};
+use datapath::bpf::{self, Program, TestRun};
 
 use super::super::dump::Dump;
 use super::super::naive::{Expected, Hint};
@@ -15,6 +15,9 @@ use crate::world::families;
 
 /// Drops, and what else is told.
 const SHOT: i32 = 2;
+const REDIRECT: i32 = 7;
+const XDP_DROP: i32 = 1;
+const XDP_TX: i32 = 3;
 
 impl Drive<'_> {
     pub(super) fn flood(&mut self, slot: Slot, proto: Proto, flows: u16) -> Result<(), String> {
@@ -23,7 +26,8 @@ impl Drive<'_> {
             let from = End { ip: pod.ip, port: Some(port) };
             let talk = Talk { from, to: End { ip: self.family.world, port: Some(4000) }, proto };
             let flags = if proto == Proto::Tcp { SYN } else { 0 };
-            self.say(Message { place: Place::Pod(slot), talk, flags, about: None, part: Part::Whole }, false)?;
+            let place = Place::Pod(slot);
+            self.say(Message { place, talk, flags, about: None, part: Part::Whole, tells: None }, false)?;
         }
         Ok(())
     }
@@ -31,16 +35,7 @@ impl Drive<'_> {
     /// A packet, for both. Looks at what is remembered of it, unless the packet shows all there is to know.
     pub(super) fn say(&mut self, message: Message, looks: bool) -> Result<(), String> {
         let frame = wire::frame(&message, families()[0].node);
-        let (program, ifindex, arrived_by) = match message.place {
-            Place::Pod(slot) => (Program::PodEgress, self.interfaces[slot], self.interfaces[slot]),
-            Place::Stack { into, by } => (Program::PodIngress, self.interfaces[into], self.arrived_by(by)),
-            Place::Tunnel { .. } | Place::Wire => (Program::NetdevIngress, self.world.eth0, self.world.eth0),
-        };
-        let run = self
-            .world
-            .datapath
-            .test_run_at(program, &frame, bpf::Place { ifindex, arrived_by, ..bpf::Place::default() }, 1)
-            .unwrap();
+        let run = self.run(message.place, &frame)?;
         let events = self.world.events();
         let drop = events.iter().find(|event| event.kind == kind::DROP);
         let outcome = match (run.verdict, drop) {
@@ -71,6 +66,31 @@ impl Drive<'_> {
             Some(dump) => self.compare(&dump).map_err(|difference| format!("{message:?}\n{difference}")),
             None => Ok(()),
         }
+    }
+
+    /// Runs the program that sees a packet there: before the stack first, where that is switched on.
+    fn run(&mut self, place: Place, frame: &[u8]) -> Result<TestRun, String> {
+        let eth0 = self.world.eth0;
+        let (program, ifindex, arrived_by) = match place {
+            Place::Pod(slot) => (Program::PodEgress, self.interfaces[slot], self.interfaces[slot]),
+            Place::Stack { into, by } => (Program::PodIngress, self.interfaces[into], self.arrived_by(by)),
+            Place::Tunnel { .. } | Place::Wire => (Program::NetdevIngress, eth0, eth0),
+        };
+        let datapath = &self.world.datapath;
+        if program == Program::NetdevIngress && datapath.config().accelerate != 0 {
+            let run = datapath.test_run(Program::NetdevXdp, frame, eth0, 1).unwrap();
+            match run.verdict {
+                XDP_DROP => return Ok(TestRun { verdict: SHOT, ..run }),
+                XDP_TX => {
+                    self.early += 1;
+                    return Ok(TestRun { verdict: REDIRECT, ..run });
+                }
+                _ if run.packet != frame => return Err("it passes, and is another packet".to_owned()),
+                _ => {}
+            }
+        }
+        let place = bpf::Place { ifindex, arrived_by, ..bpf::Place::default() };
+        Ok(self.world.datapath.test_run_at(program, frame, place, 1).unwrap())
     }
 
     fn arrived_by(&self, by: By) -> u32 {

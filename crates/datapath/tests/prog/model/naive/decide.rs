@@ -3,6 +3,7 @@
 
 mod complain;
 mod course;
+mod serve;
 mod source;
 mod turn;
 
@@ -50,6 +51,7 @@ impl Model {
 
     fn try_decide(&mut self, message: &Message, found: Found, hint: Hint<'_>) -> Result<Expected, Stop> {
         let identity = self.sender(message, found.flow.is_some())?;
+        let message = &self.recall(message, found);
         let mut turn = match message.about {
             Some(about) => self.complaint(message, about, identity)?,
             None => self.turn(message, found, identity)?,
@@ -64,7 +66,7 @@ impl Model {
         let news = if related { 0 } else { flow.hear(message, turn.reply) };
         // A flow is told of when it begins, and when it ends.
         let told = usize::from(turn.known.is_none() || news & (FIN | RST) != 0);
-        let outcome = flow.carry(message, turn.reply);
+        let outcome = flow.carry(message, turn.reply, true);
         if turn.remembered {
             self.remember(&turn, flow, had_alias)?;
         }
@@ -72,8 +74,8 @@ impl Model {
     }
 
     fn decision(&mut self, message: &Message, turn: &Turn, identity: u32, hint: Hint<'_>) -> Result<Flow, Stop> {
-        let (to, backend) = self.backend(message, turn, hint)?;
-        let target = self.target(message, turn, to, identity)?;
+        let lead = self.lead(message, turn, hint)?;
+        let target = self.target(message, turn, &lead, identity)?;
         if [&turn.opener, &target].into_iter().any(|party| party.pod.is_some_and(|(_, pod)| !pod.ready)) {
             return dropped(DropReason::DropEpNotReady);
         }
@@ -81,16 +83,17 @@ impl Model {
             self.refuse(message, turn);
             return dropped(reason);
         }
-        let ways = [self.forth(message, turn, to.ip), self.back(message, turn)];
-        let course = Course { to, backend, target, ways };
+        let ways = [self.forth(message, turn, lead.to.ip), self.back(message, turn)];
+        let course = Course { lead, answers: self.answers(turn, &lead, &target, ways[0]), target, ways };
         let (from, masqueraded) = self.source(turn, &course, hint)?;
         let before = turn.known.as_ref();
         Ok(Flow {
             opening: turn.opening,
             from,
-            to,
+            to: lead.to,
             masqueraded,
-            backend,
+            served: lead.served,
+            answers: course.answers,
             opener: turn.opener,
             target,
             ways,

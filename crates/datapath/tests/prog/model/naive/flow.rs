@@ -3,7 +3,8 @@
 
 use std::net::IpAddr;
 
-use super::super::talk::{By, End, Message, Outcome, Place, Proto, Record, Slot, Stage, Talk, Way, Words};
+use super::super::talk::{Answers, By, End, Message, Outcome, Place, Proto, Record, Slot, Stage, Talk, Way, Words};
+use super::service::Served;
 use super::{Pod, Ring, is_told_as};
 use crate::packet::{ACK, FIN, RST, SYN};
 
@@ -50,11 +51,21 @@ impl Party {
     }
 }
 
+/// Among whose latest a flow is.
+pub(crate) fn ring(opener: &Party, served: Option<Served>, target: &Party) -> Option<Ring> {
+    match (opener.pod, served, target.pod) {
+        (Some((slot, _)), _, _) => Some(Ring::OpenedBy(slot)),
+        (None, Some(served), _) => Some(Ring::Service(served.service)),
+        (None, None, target) => target.map(|(slot, _)| Ring::OpenedTo(slot)),
+    }
+}
+
 /// What one end has said.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Said {
     packets: u64,
     greeted: bool,
+    acknowledged: bool,
     finished: bool,
     reset: bool,
 }
@@ -66,8 +77,9 @@ pub(crate) struct Flow {
     pub(crate) from: End,
     pub(crate) to: End,
     pub(crate) masqueraded: bool,
-    /// The backend, if a service was spoken to.
-    pub(crate) backend: Option<u32>,
+    /// By whom, if a service was spoken to.
+    pub(crate) served: Option<Served>,
+    pub(crate) answers: Answers,
     pub(crate) opener: Party,
     pub(crate) target: Party,
     /// Of the forward direction, and of replies.
@@ -87,19 +99,46 @@ impl Flow {
         Talk { from: self.to, to: self.from, ..self.opening }
     }
 
+    /// What has these ends is of the reply direction. Answers that do not come by here are known by the frontend's.
+    pub(crate) fn replies(&self) -> Talk {
+        if self.answers == Answers::Asked { self.answer() } else { self.opening.back() }
+    }
+
     pub(crate) fn is_translated(&self) -> bool {
-        self.answer() != self.opening.back()
+        self.replies() != self.opening.back()
+    }
+
+    /// What its client has asked.
+    pub(crate) fn frontend(&self) -> End {
+        if let Answers::Here(frontend) = self.answers { frontend } else { self.opening.to }
     }
 
     /// Among whose latest it is.
     pub(crate) fn ring(&self) -> Option<Ring> {
-        let opened = self.opener.pod.map(|(slot, _)| (slot, true));
-        opened.or(self.target.pod.map(|(slot, _)| (slot, false)))
+        ring(&self.opener, self.served, &self.target)
     }
 
-    /// Whose address it is that the flow stands on.
-    pub(crate) fn peer(&self) -> IpAddr {
-        if self.opener.pod.is_some() { self.to.ip } else { self.opening.from.ip }
+    /// Whether the flow stands on what that address is.
+    pub(crate) fn is_about(&self, ip: IpAddr) -> bool {
+        let client = self.opener.pod.is_none() && self.opening.from.ip == ip;
+        client || ((self.opener.pod.is_some() || self.served.is_some()) && self.to.ip == ip)
+    }
+
+    /// Whether the packet may be one of the flow, by the frontend that it tells of.
+    pub(crate) fn is_told_of(&self, message: &Message) -> bool {
+        message.tells.is_none_or(|frontend| self.answers == Answers::Here(frontend))
+    }
+
+    /// Whether it keeps its ends from others.
+    pub(crate) fn keeps_place(&self) -> bool {
+        self.stage() != Stage::Opening && !self.has_ended()
+    }
+
+    /// Whether its connection stands, as far as one can tell who sees one half of it.
+    pub(crate) fn goes_on_as_far_as_is_seen(&self) -> bool {
+        let forth = &self.said[0];
+        let is_half = self.answers == Answers::There && self.opening.proto == Proto::Tcp;
+        is_half && forth.acknowledged && !forth.reset && !forth.finished
     }
 
     pub(crate) fn stage(&self) -> Stage {
@@ -143,6 +182,7 @@ impl Flow {
             && !self.refused
             && self.sources[usize::from(reply)] == Source::of(message.place)
             && !self.is_over_by(message, reply)
+            && self.is_told_of(message)
     }
 
     /// Follows the connection. Returns the flags of which nobody has been told yet.
@@ -156,6 +196,7 @@ impl Flow {
             return 0;
         }
         said.greeted |= message.flags & SYN != 0;
+        said.acknowledged |= message.flags & ACK != 0;
         // Who opens the connection has not said goodbye, and who goes on has not reset it.
         said.finished = (said.finished && message.flags & SYN == 0) || message.flags & FIN != 0;
         said.reset = message.flags & RST != 0;
@@ -165,15 +206,22 @@ impl Flow {
         news
     }
 
-    /// What becomes of a packet of the flow.
-    pub(crate) fn carry(&self, message: &Message, reply: bool) -> Outcome {
-        let talk = if reply { self.opening.back() } else { self.answer().back() };
+    /// The frontend that a packet names when it goes on: of a connection the first segment does, and one that was decided about.
+    fn tells(&self, message: &Message, reply: bool, decided: bool) -> Option<End> {
+        let may = self.answers == Answers::There && !reply;
+        let must = message.talk.proto != Proto::Tcp || message.flags & SYN != 0;
+        (may && (must || decided)).then_some(self.opening.to)
+    }
+
+    /// What becomes of a packet of the flow, and whether it has been decided about.
+    pub(crate) fn carry(&self, message: &Message, reply: bool, decided: bool) -> Outcome {
+        let talk = if reply { Talk { from: self.frontend(), ..self.opening.back() } } else { self.answer().back() };
         let words = match message.about {
-            None => Words { talk, about: None },
+            None => Words { talk, about: None, tells: self.tells(message, reply, decided) },
             Some(about) => {
                 // Somebody on the way speaks under their own address.
                 let from = if message.talk.from.ip == about.to.ip { talk.from.ip } else { message.talk.from.ip };
-                Words { talk: Talk::error(from, talk.to.ip), about: Some(talk.back()) }
+                Words { talk: Talk::error(from, talk.to.ip), about: Some(talk.back()), tells: None }
             }
         };
         // An error that belongs to no flow is carried as it is.
@@ -192,6 +240,7 @@ impl Flow {
         Record {
             opening: self.opening,
             answer: self.answer(),
+            answers: self.answers,
             identities: (self.opener.identity, self.target.identity),
             pods: (self.opener.id(), self.target.id()),
             ways: (forth, back),

@@ -30,7 +30,7 @@ impl Model {
         let mut found = Found::default();
         if let Some(at) = self.at(talk.pair()) {
             let flow = &self.flows[at];
-            if flow.opening == talk || flow.answer() == talk {
+            if flow.opening == talk || flow.replies() == talk {
                 return Found { flow: Some((at, flow.opening != talk)), ..found };
             }
             found.occupied = true;
@@ -168,6 +168,8 @@ impl Model {
         let patience = |flow: &Flow| match (flow.opening.proto, flow.stage()) {
             (Proto::Tcp, Stage::Established) if also_established => 8000 / divisor,
             (Proto::Tcp, Stage::Established) => 8000,
+            // Who sees one half of a connection lets it stand for as long.
+            (Proto::Tcp, Stage::Opening) if flow.goes_on_as_far_as_is_seen() => 8000 / divisor,
             (_, Stage::Established) if !also_established => 60,
             (Proto::Tcp, Stage::Closed) if flow.has_ended() => 10 / divisor,
             (Proto::Tcp, Stage::Closed) => 600 / divisor,

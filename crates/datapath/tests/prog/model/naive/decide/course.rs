@@ -3,72 +3,27 @@
 
 use std::net::IpAddr;
 
-use abi::DropReason;
+use abi::lb::flags;
+use abi::{DropReason, identity};
 
-use super::super::super::talk::{End, Message, Outcome, Place, Proto, Stage, Way};
-use super::super::flow::{Flow, Party, Source};
-use super::super::{Hint, Model, is_first};
+use super::super::super::talk::{Answers, Message, Place, Proto, Way};
+use super::super::Model;
+use super::super::flow::{Party, Source};
+use super::serve::Lead;
 use super::turn::Turn;
 use super::{Stop, dropped};
 
 /// Where the flow is led.
 pub(super) struct Course {
-    pub(super) to: End,
-    pub(super) backend: Option<u32>,
+    pub(super) lead: Lead,
+    pub(super) answers: Answers,
     pub(super) target: Party,
     pub(super) ways: [Way; 2],
 }
 
 impl Model {
-    /// Who the opener's words are for: a service's are for one of its backends.
-    pub(super) fn backend(&self, message: &Message, turn: &Turn, hint: Hint<'_>) -> Result<(End, Option<u32>), Stop> {
-        let asked = turn.opening.to;
-        if turn.opener.pod.is_none() {
-            return Ok((asked, None));
-        }
-        if let Some(known) = &turn.known
-            && let Some(id) = known.backend
-            && (turn.reply || message.about.is_some() || self.stays(message, known, id))
-        {
-            return Ok((known.to, Some(id)));
-        }
-        let Some(backends) = self.services.get(&(asked, turn.opening.proto)) else {
-            let is_service = self.services.keys().any(|(end, _)| end.ip == asked.ip);
-            return if is_service { dropped(DropReason::ServiceBackendNotFound) } else { Ok((asked, None)) };
-        };
-        if backends.is_empty() {
-            return dropped(DropReason::ServiceBackendNotFound);
-        }
-        if turn.reply && turn.known.is_none() {
-            return dropped(DropReason::StaleOrUnroutableIp);
-        }
-        let seen = hint.forward(turn.opening).map(|talk| talk.to);
-        let chosen = backends.iter().find(|(_, end)| Some(*end) == seen);
-        let (id, end) = chosen.ok_or_else(|| Stop::Wrong(format!("{seen:?} is none of {backends:?}")))?;
-        Ok((*end, Some(*id)))
-    }
-
-    /// Whether who answers served when they were asked, and does so no more.
-    pub(super) fn is_left(&self, turn: &Turn) -> bool {
-        let known = turn.known.as_ref().filter(|known| turn.reply && known.opening.proto != Proto::Tcp);
-        known.is_some_and(|known| known.backend.is_some_and(|id| !self.serves(known, id)))
-    }
-
-    /// Whether there still are the service of a flow, and its backend, of whichever service.
-    fn serves(&self, flow: &Flow, id: u32) -> bool {
-        self.services.contains_key(&(flow.opening.to, flow.opening.proto))
-            && self.services.values().flatten().any(|backend| *backend == (id, flow.to))
-    }
-
-    /// Whether a flow stays with its backend.
-    fn stays(&self, message: &Message, flow: &Flow, id: u32) -> bool {
-        let exists = self.serves(flow, id);
-        let goes_on = message.talk.proto == Proto::Tcp && !is_first(message.flags);
-        exists || (goes_on && flow.stage() == Stage::Established)
-    }
-
-    pub(super) fn target(&self, message: &Message, turn: &Turn, to: End, sender: u32) -> Result<Party, Stop> {
-        let mut target = self.party(to.ip);
+    pub(super) fn target(&self, message: &Message, turn: &Turn, lead: &Lead, sender: u32) -> Result<Party, Stop> {
+        let mut target = self.party(lead.to.ip);
         if turn.reply && message.about.is_none() && matches!(message.place, Place::Tunnel { .. }) {
             target.identity = sender;
         }
@@ -76,10 +31,24 @@ impl Model {
             return dropped(DropReason::StaleOrUnroutableIp);
         }
         if turn.opener.pod.is_none() && target.pod.is_none() {
-            let wire = message.place == Place::Wire;
-            return Err(if wire { Outcome::Ignored } else { Outcome::Left(message.words()) }.into());
+            self.pass_through(message, turn, lead)?;
         }
         Ok(target)
+    }
+
+    /// Who answers: a flow that goes on is answered as it was, and who understands nothing of ours is told nothing.
+    pub(super) fn answers(&self, turn: &Turn, lead: &Lead, target: &Party, forth: Way) -> Answers {
+        if let Some(frontend) = lead.asked_there {
+            return Answers::Here(frontend);
+        }
+        let passes = turn.opener.pod.is_none() && target.pod.is_none() && lead.served.is_some();
+        let known = turn.known.as_ref().filter(|known| known.served.is_some() && known.to == lead.to);
+        let wanted = match known {
+            Some(known) => known.answers == Answers::There,
+            None => self.returns && lead.flags & flags::DSR != 0,
+        };
+        let understands = forth == Way::Wire && target.identity != identity::WORLD && turn.opening.proto != Proto::Echo;
+        if passes && wanted && understands { Answers::There } else { Answers::Asked }
     }
 
     fn way_to(&self, ip: IpAddr) -> Way {

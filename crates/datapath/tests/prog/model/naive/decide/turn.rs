@@ -25,6 +25,16 @@ pub(super) struct Turn {
 }
 
 impl Model {
+    /// A segment from the middle of a connection that its client has had with a frontend here: another node has taken that over, and does not
+    /// tell any more.
+    pub(super) fn recall(&self, message: &Message, found: Found) -> Message {
+        let midway = message.talk.proto == Proto::Tcp && !is_first(message.flags) && message.place == Place::Wire;
+        if self.returns && found.clash && midway && message.tells.is_none() {
+            return Message { tells: self.asked_here(message.talk).map(|opening| opening.to), ..*message };
+        }
+        *message
+    }
+
     pub(super) fn turn(&self, message: &Message, found: Found, identity: u32) -> Result<Turn, Stop> {
         let pod = match message.place {
             Place::Pod(slot) => self.pods[slot].map(|pod| (slot, pod)),
@@ -48,7 +58,11 @@ impl Model {
         };
         let flow = self.flows[at].clone();
         // Where another flow has its ends, nothing can begin: it is for the flow that it seems to answer.
-        if flow.is_over_by(message, reply) && !found.occupied {
+        let opens = flow.is_over_by(message, reply) && !found.occupied;
+        if opens || !flow.is_told_of(message) {
+            if !opens && flow.keeps_place() {
+                return dropped(DropReason::NoMappingForNatMasquerade);
+            }
             return Ok(Turn { replaced: Some(flow), ..first });
         }
         // What the stack forwards in a roundabout way does not draw the flow onto that way.
@@ -81,7 +95,9 @@ impl Model {
     fn midway(&self, message: &Message, first: &Turn, clash: bool) -> Option<Turn> {
         let talk = message.talk;
         let is_reply = message.flags & SYN != 0 || talk.from.port < talk.to.port;
-        if talk.proto != Proto::Tcp || is_first(message.flags) || !is_reply {
+        // Whoever speaks to a service is no server, whatever its port.
+        let asks = message.tells.is_some() || (message.place == Place::Wire && self.is_exposed(talk));
+        if talk.proto != Proto::Tcp || is_first(message.flags) || !is_reply || asks {
             return None;
         }
         let opener = self.party(talk.to.ip);
