@@ -123,8 +123,9 @@ impl Packet for Xdp {
 
     #[inline(always)]
     fn read<T: Copy>(self, offset: usize) -> Option<T> {
-        // SAFETY: `at` has checked the bounds.
-        self.at::<T>(offset).map(|p| unsafe { p.read_unaligned() })
+        // SAFETY: `at` has checked the bounds. BPF knows no alignment, but its compiler does: what it takes for unaligned it reads byte by byte,
+        // which makes parsing several times as long.
+        self.at::<T>(offset).map(|p| unsafe { p.read() })
     }
 
     #[inline(always)]
