@@ -120,7 +120,8 @@ fn a_job_makes_the_certificates_that_somebody_would_miss_and_may_touch_no_other_
         assert!(text.contains(part), "{part} is missing in:\n{text}");
     }
     assert_eq!((of_kind(&text, "Job").len(), of_kind(&text, "CronJob").len()), (1, 1), "{text}");
-    let name = |text: &str| of_kind(text, "Job").concat().lines().find(|l| l.contains("name: hubble-")).map(str::to_owned);
+    let name =
+        |text: &str| of_kind(text, "Job").concat().lines().find(|l| l.contains("name: hubble-")).map(str::to_owned);
     assert_eq!(name(&text), name(&rendered(&by_job)), "the same Job for the same values");
     let other = rendered(&[&by_job[..], &["hubble.tls.server.extraDnsNames={a.example.org}"]].concat());
     assert!(name(&other) != name(&text) && other.contains("\"a.example.org\""), "another Job makes other certificates");

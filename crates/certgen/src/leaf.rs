@@ -14,11 +14,7 @@ pub(crate) struct Leaf {
 }
 
 /// Signs what is asked for, with a key of its own.
-pub(crate) fn sign(
-    wanted: &Certificate,
-    authority: &Authority,
-    now: OffsetDateTime,
-) -> Result<Leaf, AuthorityError> {
+pub(crate) fn sign(wanted: &Certificate, authority: &Authority, now: OffsetDateTime) -> Result<Leaf, AuthorityError> {
     let (begins, ends) = authority.validity(wanted.validity, now)?;
     let mut params = CertificateParams::new(wanted.hosts.clone())?;
     let mut name = DistinguishedName::new();

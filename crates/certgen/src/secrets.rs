@@ -60,8 +60,7 @@ impl Place {
     /// Keeps a certificate, unless Helm keeps another there.
     pub(crate) async fn keep(&self, leaf: Leaf, authority: &Authority) -> anyhow::Result<()> {
         let before = self.without_helm().await?;
-        let data =
-            [("ca.crt", authority.certificate.clone()), ("tls.crt", leaf.certificate), ("tls.key", leaf.key)];
+        let data = [("ca.crt", authority.certificate.clone()), ("tls.crt", leaf.certificate), ("tls.key", leaf.key)];
         self.write(before, Some("kubernetes.io/tls"), data.into()).await
     }
 

@@ -381,7 +381,11 @@ impl Config {
                 match file {
                     None => read.refuse(key, "", "a file: a certificate and its key are needed together"),
                     Some(file) if !encrypted => {
-                        read.refuse(key, &file.display().to_string(), "empty, as hubble-export-otlp-endpoint is no https://");
+                        read.refuse(
+                            key,
+                            &file.display().to_string(),
+                            "empty, as hubble-export-otlp-endpoint is no https://",
+                        );
                     }
                     Some(_) => {}
                 }

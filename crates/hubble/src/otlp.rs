@@ -205,9 +205,7 @@ impl Exporter {
         let headers = self.target.headers().await.map_err(|error| Failure::passing(&error))?;
         let connected = match connection {
             Some(connection) => connection,
-            None => {
-                connection.insert(Connection::open(&self.target).await.map_err(|error| Failure::passing(&error))?)
-            }
+            None => connection.insert(Connection::open(&self.target).await.map_err(|error| Failure::passing(&error))?),
         };
         let late = |_| Failure::passing(&format!("no answer within {} s", self.pace.answer.as_secs()));
         timeout(self.pace.answer, connected.export(headers, request)).await.map_err(late)?

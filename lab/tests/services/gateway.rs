@@ -106,7 +106,8 @@ pub(super) fn explained(cluster: &Cluster) -> Result<()> {
     demo(cluster)?;
     address(cluster, "tls-gateway")?;
     let kubeconfig = cluster.kubeconfig().display().to_string();
-    let explain = ["--kubeconfig", &kubeconfig, "gateway", "explain", "shop.example.org", "/hostname", "--tls", "-o=json"];
+    let explain =
+        ["--kubeconfig", &kubeconfig, "gateway", "explain", "shop.example.org", "/hostname", "--tls", "-o=json"];
     eventually(LONG, "every node says who takes the request", || {
         let said: Value = serde_json::from_str(&product::typed("cilium", &explain)?)?;
         for node in cluster.nodes() {
@@ -114,7 +115,9 @@ pub(super) fn explained(cluster: &Cluster) -> Result<()> {
             let taken: Vec<&Value> = listeners.iter().filter_map(|one| one.get("taken-by")).collect();
             ensure!(taken.len() == 1, "{node} of {said}");
             let backends = taken[0]["backends"].as_array().context("no backends")?;
-            let weighs = |name: &str| backends.iter().find(|one| one["backend"].to_string().contains(name)).map(|b| b["weight"].clone());
+            let weighs = |name: &str| {
+                backends.iter().find(|one| one["backend"].to_string().contains(name)).map(|b| b["weight"].clone())
+            };
             let (shop, next) = (weighs("/shop:"), weighs("/shop-next:"));
             ensure!(shop == Some(json!(90)) && next == Some(json!(10)), "{node} of {said}");
         }

@@ -83,7 +83,9 @@ fn a_renewed_authority_is_trusted_by_those_who_know_the_old_one_only_and_the_oth
         let renewed = old.renewed(DAY * 1095, now()).unwrap();
         assert_ne!(renewed.certificate, certificate);
         let after = leaf::sign(&wanted(365), &renewed, now()).unwrap();
-        for (authority, leaf) in [(&certificate, &after), (&renewed.certificate, &before), (&renewed.certificate, &after)] {
+        for (authority, leaf) in
+            [(&certificate, &after), (&renewed.certificate, &before), (&renewed.certificate, &after)]
+        {
             trusts(authority, &leaf.certificate, "192.0.2.1", 10).unwrap();
         }
         trusts(&renewed.certificate, &after.certificate, "192.0.2.1", 364).unwrap();

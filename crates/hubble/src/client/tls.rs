@@ -37,7 +37,8 @@ impl Dialer {
     pub(crate) fn new(place: &str, tls: Tls, protocol: &[u8]) -> Result<Self, String> {
         let host = place.rsplit_once(':').map_or(place, |(host, _)| host).trim_start_matches('[').trim_end_matches(']');
         let name = tls.server_name.clone().unwrap_or_else(|| host.to_owned());
-        let name = ServerName::try_from(name.clone()).map_err(|_| format!("{name:?} cannot be the name of a server"))?;
+        let name =
+            ServerName::try_from(name.clone()).map_err(|_| format!("{name:?} cannot be the name of a server"))?;
         Ok(Self { tls: TlsConnector::from(Arc::new(config(tls, protocol)?)), name, place: place.to_owned() })
     }
 

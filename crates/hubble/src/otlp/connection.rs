@@ -200,9 +200,14 @@ mod tests {
 
     #[test]
     fn what_the_protocol_says_to_send_again_is() {
-        for code in
-            [Code::Unavailable, Code::DeadlineExceeded, Code::Aborted, Code::Cancelled, Code::OutOfRange, Code::DataLoss]
-        {
+        for code in [
+            Code::Unavailable,
+            Code::DeadlineExceeded,
+            Code::Aborted,
+            Code::Cancelled,
+            Code::OutOfRange,
+            Code::DataLoss,
+        ] {
             assert!(!is_for_good(&Status::new(code, "")), "{code:?}");
         }
         for code in [

@@ -132,10 +132,12 @@ impl Target {
         while let Some(entry) = entries.next_entry().await.map_err(unreadable)? {
             // Kubernetes' own links beside the files of a Secret begin with two dots.
             let path = entry.path();
-            let Some(name) = entry.file_name().to_str().filter(|name| !name.starts_with("..")).map(str::to_owned) else {
+            let Some(name) = entry.file_name().to_str().filter(|name| !name.starts_with("..")).map(str::to_owned)
+            else {
                 continue;
             };
-            let (name, value) = header(&name, read(&path).await?).map_err(|why| format!("{}: {why}", path.display()))?;
+            let (name, value) =
+                header(&name, read(&path).await?).map_err(|why| format!("{}: {why}", path.display()))?;
             headers.insert(name, value);
         }
         // None would mean that somebody else asks.

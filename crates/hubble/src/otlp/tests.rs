@@ -12,12 +12,12 @@ use crate::proto::opentelemetry::ExportLogsPartialSuccess;
 use crate::proto::opentelemetry::SeverityNumber;
 use crate::proto::opentelemetry::any_value::Value;
 use crate::proto::opentelemetry::logs_service_server::{LogsService, LogsServiceServer};
-use target::Protocol;
 use model::config::Value as _;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use target::Protocol;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::task::AbortOnDropHandle;
@@ -261,7 +261,8 @@ async fn a_collector_that_is_away_gets_all_when_it_comes_back() {
     let port = ports::free();
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let (collector, running) = (Collector::default(), start(address, 4095).await);
-    let before = running.push_until(|| running.problem().is_some_and(|problem| problem.contains("cannot connect"))).await;
+    let before =
+        running.push_until(|| running.problem().is_some_and(|problem| problem.contains("cannot connect"))).await;
     let (_, _serving) = collector.serve(address).await;
     let pushed = before + running.push_until(|| running.counts.taken.get() >= before * FLOWS).await;
     until(|| running.counts.taken.get() == pushed * FLOWS).await;

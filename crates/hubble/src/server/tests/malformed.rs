@@ -5,9 +5,6 @@ use super::{DEADLINE, Node, answers, until};
 use crate::proto::observer::observer_server;
 use crate::proto::peer::peer_server;
 use bytes::{Buf, BufMut};
-use proptest::prelude::{Strategy, any};
-use proptest::strategy::ValueTree;
-use proptest::test_runner::TestRunner;
 use tokio::time::timeout;
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
@@ -51,6 +48,19 @@ impl Decoder for Raw {
     }
 }
 
+/// What is no message of any kind: a length that is longer than what follows, none at all, a kind of value that there is not, a number without an
+/// end, a field without a number, an end of a group that was not begun, and each after a field that could be one.
+const GARBAGE: [&[u8]; 8] = [
+    &[0x0a, 0xff, 0xff, 0xff, 0x7f],
+    &[0x0a],
+    &[0x0f, 0x01],
+    &[0x80; 11],
+    &[0x00, 0x01],
+    &[0x0c],
+    &[0xff; 200],
+    &[0xa0, 0x06, 0x01, 0x0a, 0xff, 0xff, 0xff, 0x7f],
+];
+
 /// Methods of all services, and one that there is not.
 fn methods() -> Vec<String> {
     let of = |service: &'static str, names: &[&str]| -> Vec<String> {
@@ -73,26 +83,22 @@ async fn what_is_no_request_is_refused_on_every_method_and_costs_nobody_anything
     let server = node.local();
     until("an answer", async || answers(&server).await).await;
     let channel = server.connect().await.unwrap();
-    let mut random = TestRunner::deterministic();
-    let bytes = proptest::collection::vec(any::<u8>(), 1..200).prop_map(|mut bytes| {
-        // A field whose length is longer than what follows: no message has that, and what comes before may be anything.
-        bytes.extend([0x0a, 0xff, 0xff, 0xff, 0x7f]);
-        bytes
-    });
     for method in methods() {
-        for _ in 0..20 {
-            let garbage = bytes.new_tree(&mut random).unwrap().current();
+        for garbage in GARBAGE {
             let mut client = Grpc::new(channel.clone());
             client.ready().await.unwrap();
             let path = method.parse().unwrap();
             let answer = timeout(DEADLINE, async {
-                let mut stream = client.server_streaming(Request::new(garbage), path, Raw).await?.into_inner();
-                while stream.message().await?.is_some() {}
+                let mut stream = client.server_streaming(Request::new(garbage.to_vec()), path, Raw).await?.into_inner();
+                let first = stream.message().await?;
+                assert_eq!(first, None, "{method} answers {garbage:x?}");
                 Ok::<(), Status>(())
             });
-            let said = answer.await.unwrap_or_else(|_| panic!("{method} does not answer")).unwrap_err();
-            let want = [Code::Internal, Code::InvalidArgument, Code::Unimplemented, Code::Unknown];
-            assert!(want.contains(&said.code()), "{method}: {said:?}");
+            // A conversation that never began may also end without a word.
+            if let Err(said) = answer.await.unwrap_or_else(|_| panic!("{method} does not end")) {
+                let want = [Code::Internal, Code::InvalidArgument, Code::Unimplemented, Code::Unknown];
+                assert!(want.contains(&said.code()), "{method}: {said:?}");
+            }
         }
         assert!(answers(&server).await, "after garbage for {method}");
     }

@@ -75,9 +75,8 @@ async fn a_hundred_followers_of_whom_half_do_not_read_are_each_told_of_every_eve
     let store = Arc::new(Store::new(&config, "n1", fixture::tables().tables));
     let workers = Workers::default();
     let follow = || Query::live(Filters::default(), None);
-    let mut followers: Vec<_> = (0..100)
-        .map(|_| subscribe(Arc::clone(&store), follow(), Duration::from_millis(1), workers.clone()))
-        .collect();
+    let mut followers: Vec<_> =
+        (0..100).map(|_| subscribe(Arc::clone(&store), follow(), Duration::from_millis(1), workers.clone())).collect();
     // The test has one thread: by then all stand where the ring is now.
     for _ in 0..10 {
         tokio::task::yield_now().await;
@@ -95,7 +94,11 @@ async fn a_hundred_followers_of_whom_half_do_not_read_are_each_told_of_every_eve
     for (number, (follower, (flows, lost))) in followers.iter_mut().zip(&mut counts).enumerate() {
         while *flows + *lost * FLOWS < EVENTS * FLOWS {
             let batch = timeout(DEADLINE, follower.recv()).await;
-            counted(&batch.unwrap_or_else(|_| panic!("follower {number} is left with {flows} and {lost}")).unwrap(), flows, lost);
+            counted(
+                &batch.unwrap_or_else(|_| panic!("follower {number} is left with {flows} and {lost}")).unwrap(),
+                flows,
+                lost,
+            );
         }
         assert_eq!(*flows + *lost * FLOWS, EVENTS * FLOWS, "follower {number}");
         assert!(number >= 50 || *lost > EVENTS / 2, "one that did not read held the ring: {lost}");
