@@ -13,7 +13,7 @@ image=${IMAGE:-quay.io/cilium-rs/cilium:dev}
 profile=${PROFILE:-release}
 target=x86_64-unknown-linux-gnu
 out=target/image
-names=(cilium cilium-agent cilium-cni cilium-dbg cilium-envoy-starter cilium-health cilium-mount cilium-operator cilium-operator-generic cilium-proxy curl hubble hubble-relay hubble-ui loopback)
+names=(cilium cilium-agent cilium-certgen cilium-cni cilium-dbg cilium-envoy-starter cilium-health cilium-mount cilium-operator cilium-operator-generic cilium-proxy curl hubble hubble-relay hubble-ui loopback)
 
 echo "building the pages of hubble-ui"
 scripts/ui build

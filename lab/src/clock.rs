@@ -12,6 +12,12 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
+/// The time of day, in seconds since 1970.
+#[must_use]
+pub fn seconds_since_1970() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
 /// Lets others run for a while.
 #[expect(clippy::disallowed_methods, reason = "the breath between two looks at another program, never the wait itself")]
 pub fn breathe(duration: Duration) {

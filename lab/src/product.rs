@@ -47,6 +47,17 @@ pub fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
+/// A program of the image, on the machine of the user.
+#[must_use]
+pub fn tool(name: &str) -> Command {
+    Command::new(repository("target/image/root/usr/bin").join(name))
+}
+
+/// What it says when it is typed with these words.
+pub fn typed(name: &str, words: &[&str]) -> Result<String> {
+    run::output(tool(name).args(words)).context("make image unpacks it")
+}
+
 /// Loads another image on every node; it replaces one of the same name.
 pub fn load(cluster: &Cluster, image: PathBuf) -> Result<()> {
     images::load(cluster.lab(), &[image]).map(drop)

@@ -87,16 +87,80 @@ fn a_secret_of_somebody_else_is_mounted_and_none_is_made() {
 
 #[test]
 fn what_the_chart_cannot_do_is_refused_with_what_to_do_instead() {
-    for method in ["cronJob", "certmanager"] {
-        let said = refused(&[&format!("hubble.tls.auto.method={method}")]);
-        for part in [&format!("hubble.tls.auto.method={method}"), "method=helm", "hubble.tls.server.existingSecret"] {
-            assert!(said.contains(part), "{part} is missing in: {said}");
-        }
-    }
+    let said = refused(&["hubble.tls.auto.method=certmanager"]);
+    assert!(said.contains("needs hubble.tls.auto.certManagerIssuerRef.name"), "{said}");
+    let said = refused(&["hubble.tls.auto.method=vault"]);
+    assert!(said.contains("/hubble/tls/auto/method"), "{said}");
     let said = refused(&["hubble.tls.auto.enabled=false", "hubble.tls.server.cert=Zm9v"]);
     assert!(said.contains("hubble.tls.server.key") && said.contains("tls.ca.cert"), "{said}");
     let said = refused(&["tls.ca.key=Zm9v", "tls.ca.cert=Zm9v"]);
     assert!(said.contains("tls.ca.cert is not PEM in base64"), "{said}");
+}
+
+/// The documents of a kind.
+fn of_kind<'a>(text: &'a str, kind: &str) -> Vec<&'a str> {
+    let line = format!("\nkind: {kind}\n");
+    text.split("\n---\n").filter(|document| format!("\n{document}").contains(&line)).collect()
+}
+
+#[test]
+fn a_job_makes_the_certificates_that_somebody_would_miss_and_may_touch_no_other_secret() {
+    let by_job = ["hubble.tls.auto.method=cronJob", "hubble.relay.enabled=true", "cluster.name=blue"];
+    let text = rendered(&by_job);
+    assert!(of_kind(&text, "Secret").is_empty(), "{text}");
+    for part in [
+        "    resources: [secrets]\n    verbs: [create]\n",
+        "    resourceNames: [\"cilium-ca\",\"hubble-server-certs\",\"hubble-relay-client-certs\"]\n    verbs: [get, update]\n",
+        "  schedule: \"0 0 1 */4 *\"\n",
+        "command: [cilium-certgen]\n",
+        "            - --ca-generate\n            - --ca-validity-duration=26280h\n",
+        "commonName: \"*.blue.hubble-grpc.cilium.io\"\n",
+        "validity: 8760h\n",
+    ] {
+        assert!(text.contains(part), "{part} is missing in:\n{text}");
+    }
+    assert_eq!((of_kind(&text, "Job").len(), of_kind(&text, "CronJob").len()), (1, 1), "{text}");
+    let name =
+        |text: &str| of_kind(text, "Job").concat().lines().find(|l| l.contains("name: hubble-")).map(str::to_owned);
+    assert_eq!(name(&text), name(&rendered(&by_job)), "the same Job for the same values");
+    let other = rendered(&[&by_job[..], &["hubble.tls.server.extraDnsNames={a.example.org}"]].concat());
+    assert!(name(&other) != name(&text) && other.contains("\"a.example.org\""), "another Job makes other certificates");
+    let once = rendered(&[&by_job[..], &["hubble.tls.auto.schedule="]].concat());
+    assert_eq!((of_kind(&once, "Job").len(), of_kind(&once, "CronJob").len()), (1, 0), "{once}");
+
+    let (authority, key) = certs::new_authority("given").unwrap();
+    let given = [format!("tls.ca.cert={}", base64(&authority)), format!("tls.ca.key={}", base64(&key))];
+    let text = rendered(&[&by_job[..], &given.each_ref().map(String::as_str)].concat());
+    assert!(of_kind(&text, "Secret").len() == 1 && text.contains("  name: cilium-ca\n"), "{text}");
+    assert!(!text.contains("--ca-generate"), "what was given stays:\n{text}");
+    assert!(text.contains("    resourceNames: [cilium-ca]\n    verbs: [get]\n"), "{text}");
+    for without in [&["hubble.tls.auto.enabled=false"], &["hubble.tls.enabled=false"], &["hubble.enabled=false"]] {
+        let text = rendered(&[&by_job[..1], without].concat());
+        assert!(!text.contains("hubble-generate-certs"), "{without:?}:\n{text}");
+    }
+}
+
+#[test]
+fn cert_manager_is_asked_for_the_certificates_by_the_issuer_that_is_named() {
+    let text = rendered(&[
+        "hubble.tls.auto.method=certmanager",
+        "hubble.tls.auto.certManagerIssuerRef.name=mine",
+        "hubble.tls.auto.certManagerIssuerRef.kind=ClusterIssuer",
+        "hubble.tls.auto.certValidityDuration=90",
+        "hubble.tls.server.extraIpAddresses={192.0.2.1}",
+        "hubble.relay.enabled=true",
+    ]);
+    let asked = of_kind(&text, "Certificate");
+    assert!(asked.len() == 2 && of_kind(&text, "Secret").is_empty() && !text.contains("certgen"), "{text}");
+    for part in [
+        "apiVersion: cert-manager.io/v1\n",
+        "  issuerRef:\n    kind: ClusterIssuer\n    name: mine\n",
+        "  secretName: hubble-server-certs\n  commonName: \"*.default.hubble-grpc.cilium.io\"\n",
+        "  dnsNames: [\"*.default.hubble-grpc.cilium.io\"]\n  ipAddresses: [\"192.0.2.1\"]\n  duration: 2160h0m0s\n",
+    ] {
+        assert!(asked[0].contains(part), "{part} is missing in:\n{}", asked[0]);
+    }
+    assert!(asked[1].contains("secretName: hubble-relay-client-certs\n"), "{}", asked[1]);
 }
 
 #[test]
@@ -125,6 +189,27 @@ fn a_collector_of_flows_is_told_to_agents_with_the_authority_to_trust() {
     ] {
         assert!(text.contains(part), "{part} is missing in:\n{text}");
     }
+    let shown = [
+        "hubble.export.otlp.endpoint=https://otel:4318",
+        "hubble.export.otlp.protocol=http/protobuf",
+        "hubble.export.otlp.tls.clientSecret=own",
+        "hubble.export.otlp.headersSecret=token",
+    ];
+    let text = rendered(&shown);
+    for part in [
+        "  hubble-export-otlp-protocol: http/protobuf\n",
+        "  hubble-export-otlp-cert-file: /var/lib/cilium/tls/hubble-otlp-client/tls.crt\n",
+        "  hubble-export-otlp-key-file: /var/lib/cilium/tls/hubble-otlp-client/tls.key\n",
+        "mountPath: /var/lib/cilium/tls/hubble-otlp-client, readOnly: true",
+        "            secretName: own\n",
+        "  hubble-export-otlp-headers-path: /var/lib/cilium/hubble-otlp-headers\n",
+        "mountPath: /var/lib/cilium/hubble-otlp-headers, readOnly: true",
+        "            secretName: token\n",
+    ] {
+        assert!(text.contains(part), "{part} is missing in:\n{text}");
+    }
+    let said = refused(&[&shown[1..], &["hubble.export.otlp.endpoint=http://otel:4318"]].concat());
+    assert!(said.contains("hubble-export-otlp-cert-file") && said.contains("no https://"), "{said}");
     let plain = rendered(&["hubble.export.otlp.endpoint=http://otel:4317"]);
     assert!(!plain.contains("hubble-otlp") && plain.contains("hubble-export-otlp-endpoint"), "{plain}");
     assert!(refused(&["hubble.export.otlp.endpoint=otel:4317"]).contains("hubble-export-otlp-endpoint"));

@@ -56,6 +56,7 @@ const SUITE: Suite = Suite {
         ("a_local_redirect_policy_keeps_traffic_on_the_node", redirect::service),
         ("an_address_is_redirected_and_what_is_others_is_not", redirect::address),
         ("a_gateway_splits_https_for_two_hosts_at_a_shared_address", gateway::https_split),
+        ("where_a_request_to_a_gateway_goes_is_told_by_the_tools", gateway::explained),
         ("a_gateway_passes_tls_through", gateway::passthrough),
         ("requests_through_a_gateway_are_seen_with_their_answers", gateway::seen),
         ("what_a_gateway_asks_of_backends_is_subject_to_policy", gateway::policy),

@@ -43,7 +43,7 @@ const LAYERS: [(&str, &[&str]); 7] = [
             "hubble",
         ],
     ),
-    ("L5", &["agent", "operator", "relay", "ui", "cli"]),
+    ("L5", &["agent", "operator", "certgen", "relay", "ui", "cli"]),
     ("L6", &["cilium"]),
 ];
 
@@ -59,7 +59,7 @@ const OUTSIDE: [(&str, &[&str]); 5] = [
 /// Members that the tests of all others may use.
 const FOR_TESTS: [&str; 2] = ["frames", "ports"];
 
-const BINARIES: &[&str] = &["agent", "operator", "relay", "ui", "cli", "cilium", "bench", "lab", "xtask"];
+const BINARIES: &[&str] = &["agent", "operator", "certgen", "relay", "ui", "cli", "cilium", "bench", "lab", "xtask"];
 
 /// Libraries that only some crates may depend on; a name ending in `*` is a prefix.
 const FENCES: [(&str, &[&str]); 7] = [

@@ -3,6 +3,8 @@
 
 mod tls;
 
+pub(crate) use tls::Dialer;
+
 use std::fmt;
 use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};

@@ -7,7 +7,7 @@ mod tests;
 use crate::export::FlowLog;
 use crate::history::Limits;
 use crate::metrics::Plugins;
-use crate::otlp::{Address, Target};
+use crate::otlp::{Address, Protocol, Target};
 use crate::redact::Redaction;
 use crate::server::{TlsFile, TlsFiles};
 use model::config::{Accepts, Form, Key, Reader, Value, keys, shared};
@@ -25,6 +25,10 @@ const FLOW_LOGS: &str = "and .Values.hubble.enabled .Values.hubble.export.dynami
 const OTLP: &str = "and .Values.hubble.enabled .Values.hubble.export.otlp.endpoint";
 const OTLP_TLS: &str =
     "and .Values.hubble.enabled .Values.hubble.export.otlp.endpoint .Values.hubble.export.otlp.tls.caSecret";
+const OTLP_CLIENT: &str =
+    "and .Values.hubble.enabled .Values.hubble.export.otlp.endpoint .Values.hubble.export.otlp.tls.clientSecret";
+const OTLP_HEADERS: &str =
+    "and .Values.hubble.enabled .Values.hubble.export.otlp.endpoint .Values.hubble.export.otlp.headersSecret";
 const HISTORY: &str = "and .Values.hubble.enabled .Values.hubble.history.enabled";
 const REDACT: &str = "and .Values.hubble.enabled .Values.hubble.redact.enabled";
 const TLS: &str = "and .Values.hubble.enabled .Values.hubble.tls.enabled";
@@ -171,9 +175,19 @@ keys! {
         /// File that says which flows are written where, and that may change at any time.
         #[key("hubble-flowlogs-config-path", always = "/flowlog-config/flowlogs.yaml", when = FLOW_LOGS)]
         pub flow_logs: Option<PathBuf>,
-        /// Collector of OpenTelemetry that flows are sent to as logs, over gRPC, such as http://192.0.2.1:4317; none if empty.
+        /// Collector of OpenTelemetry that flows are sent to as logs, such as http://192.0.2.1:4317; none if empty.
         #[key("hubble-export-otlp-endpoint", optional = "hubble.export.otlp.endpoint", when = OTLP)]
         pub otlp: Option<Address>,
+        /// How they are sent there.
+        #[key("hubble-export-otlp-protocol", default = "grpc", value = "hubble.export.otlp.protocol", when = OTLP)]
+        pub otlp_protocol: Protocol,
+        /// Folder with a file for each header of these requests, named like the header, such as authorization.
+        #[key("hubble-export-otlp-headers-path", always = "/var/lib/cilium/hubble-otlp-headers", when = OTLP_HEADERS)]
+        pub otlp_headers: Option<PathBuf>,
+        #[key(OTLP_CERT)]
+        pub otlp_certificate: Option<PathBuf>,
+        #[key(OTLP_KEY)]
+        pub otlp_key: Option<PathBuf>,
         /// File with the authorities to trust there, with https; the system's if empty.
         #[key("hubble-export-otlp-ca-file", always = "/var/lib/cilium/tls/hubble-otlp/ca.crt", when = OTLP_TLS)]
         pub otlp_authorities: Option<PathBuf>,
@@ -225,6 +239,16 @@ keys! {
     }
     check Self::refuse_misfits;
 }
+
+/// `hubble-export-otlp-cert-file`
+const OTLP_CERT: Key<Option<PathBuf>> =
+    Key::new("hubble-export-otlp-cert-file", "Certificate that is shown to the collector, with https")
+        .always("/var/lib/cilium/tls/hubble-otlp-client/tls.crt")
+        .when(OTLP_CLIENT);
+/// `hubble-export-otlp-key-file`
+const OTLP_KEY: Key<Option<PathBuf>> = Key::new("hubble-export-otlp-key-file", "Private key of that certificate")
+    .always("/var/lib/cilium/tls/hubble-otlp-client/tls.key")
+    .when(OTLP_CLIENT);
 
 /// JSON values with white space between.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -302,7 +326,10 @@ impl Config {
     pub(crate) fn collector(&self) -> Option<Target> {
         Some(Target {
             address: self.otlp.clone()?,
+            protocol: self.otlp_protocol,
             authorities: self.otlp_authorities.clone(),
+            identity: self.otlp_certificate.clone().zip(self.otlp_key.clone()),
+            headers: self.otlp_headers.clone(),
             include: self.otlp_allow.0.clone(),
             exclude: self.otlp_deny.0.clone(),
         })
@@ -345,6 +372,23 @@ impl Config {
         for (key, file) in [(METRICS_CERT.name, &self.metrics_certificate), (METRICS_KEY.name, &self.metrics_key)] {
             if self.metrics_encrypted && self.metrics_listen.is_some() && file.is_none() {
                 read.refuse(key, "", WITH);
+            }
+        }
+        let encrypted = self.otlp.as_ref().is_some_and(Address::is_encrypted);
+        let shown = [(OTLP_CERT.name, &self.otlp_certificate), (OTLP_KEY.name, &self.otlp_key)];
+        if shown.iter().any(|(_, file)| file.is_some()) && self.otlp.is_some() {
+            for (key, file) in shown {
+                match file {
+                    None => read.refuse(key, "", "a file: a certificate and its key are needed together"),
+                    Some(file) if !encrypted => {
+                        read.refuse(
+                            key,
+                            &file.display().to_string(),
+                            "empty, as hubble-export-otlp-endpoint is no https://",
+                        );
+                    }
+                    Some(_) => {}
+                }
             }
         }
     }

@@ -15,6 +15,7 @@ mod serve;
 mod tests;
 
 pub(crate) use options::Plugins;
+pub use plugins::rcode;
 pub(crate) use serve::serve;
 
 use crate::filter::Filters;

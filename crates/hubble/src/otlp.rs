@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Flows to a collector of OpenTelemetry, as logs, over gRPC.
+//! Flows to a collector of OpenTelemetry, as logs, over gRPC or HTTP.
 //!
 //! It reads the ring like any other client, and the ring is its queue: while the collector does not take a request, no more is read, and what is
 //! overwritten meanwhile is counted and told. A collector that hangs, refuses or is away costs its own records and nothing else. A request whose
 //! answer was lost is sent again, so a flow may come twice.
 
+mod connection;
 mod record;
 mod target;
 #[cfg(test)]
 mod tests;
 
-pub use target::Address;
 pub(crate) use target::Target;
+pub use target::{Address, Protocol};
 
 use crate::proto::flow::{LostEvent, LostEventSource};
 use crate::proto::observer::GetFlowsResponse;
 use crate::proto::observer::get_flows_response::ResponseTypes;
-use crate::proto::opentelemetry::logs_service_client::LogsServiceClient;
 use crate::proto::opentelemetry::{
     ExportLogsServiceRequest, ExportLogsServiceResponse, InstrumentationScope, LogRecord, Resource, ResourceLogs,
     ScopeLogs,
@@ -25,6 +25,7 @@ use crate::proto::timestamp;
 use crate::server::{Problems, report};
 use crate::service::{Batch, Workers, subscribe};
 use crate::store::{Store, now};
+use connection::{Connection, Failure};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
@@ -35,8 +36,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tonic::transport::Channel;
-use tonic::{Code, Status};
 
 /// Records of a request, and their bytes: collectors take no more than 4 MiB at once unless told to.
 const RECORDS: usize = 512;
@@ -137,10 +136,10 @@ impl Exporter {
             }
         };
         let mut flows = subscribe(Arc::clone(&self.store), query, lost_interval, workers);
-        let mut channel = None;
+        let mut connection = None;
         let mut untold = 0;
         while let Some(pending) = self.collect(&mut flows, untold).await {
-            untold = self.deliver(&mut channel, pending).await;
+            untold = self.deliver(&mut connection, pending).await;
         }
     }
 
@@ -173,26 +172,26 @@ impl Exporter {
     }
 
     /// Sends until the collector takes or refuses it; how many events it then does not know the loss of.
-    async fn deliver(&self, channel: &mut Option<Channel>, pending: Pending) -> u64 {
+    async fn deliver(&self, connection: &mut Option<Connection>, pending: Pending) -> u64 {
         let mut retries = Retries::new(self.pace.backoff);
         let (flows, told) = (pending.flows, pending.told);
         let request = self.request(pending.records);
         loop {
-            match self.attempt(channel, request.clone()).await {
+            match self.attempt(connection, request.clone()).await {
                 Ok(response) => {
                     self.taken(flows, response);
                     return 0;
                 }
-                Err(status) if is_for_good(&status) => {
+                Err(Failure { for_good: true, text, .. }) => {
                     self.counts.lose(Loss::Refused, flows);
-                    self.report(Some(format!("{}; flows are lost", said(&status))));
+                    self.report(Some(format!("{text}; flows are lost")));
                     return flows + told;
                 }
-                Err(status) => {
+                Err(Failure { pause, text, .. }) => {
                     // The next connection is made with the certificates and to the address of its time.
-                    *channel = None;
-                    self.report(Some(said(&status)));
-                    sleep(retries.failed()).await;
+                    *connection = None;
+                    self.report(Some(text));
+                    sleep(retries.failed().max(pause.unwrap_or_default())).await;
                 }
             }
         }
@@ -200,16 +199,16 @@ impl Exporter {
 
     async fn attempt(
         &self,
-        channel: &mut Option<Channel>,
+        connection: &mut Option<Connection>,
         request: ExportLogsServiceRequest,
-    ) -> Result<ExportLogsServiceResponse, Status> {
-        let connected = match channel {
-            Some(channel) => channel.clone(),
-            None => channel.insert(self.target.connect().await.map_err(Status::unavailable)?).clone(),
+    ) -> Result<ExportLogsServiceResponse, Failure> {
+        let headers = self.target.headers().await.map_err(|error| Failure::passing(&error))?;
+        let connected = match connection {
+            Some(connection) => connection,
+            None => connection.insert(Connection::open(&self.target).await.map_err(|error| Failure::passing(&error))?),
         };
-        let answer = async { LogsServiceClient::new(connected).export(request).await };
-        let late = |_| Status::deadline_exceeded(format!("no answer within {} s", self.pace.answer.as_secs()));
-        Ok(timeout(self.pace.answer, answer).await.map_err(late)??.into_inner())
+        let late = |_| Failure::passing(&format!("no answer within {} s", self.pace.answer.as_secs()));
+        timeout(self.pace.answer, connected.export(headers, request)).await.map_err(late)?
     }
 
     /// Some of what was taken may have been rejected.
@@ -267,24 +266,4 @@ fn loss(count: u64) -> GetFlowsResponse {
     let source = LostEventSource::ObserverEventsQueue.into();
     let lost = LostEvent { source, num_events_lost: count, last: time, ..LostEvent::default() };
     GetFlowsResponse { time, response_types: Some(ResponseTypes::LostEvents(lost)), ..GetFlowsResponse::default() }
-}
-
-/// Whether the protocol says not to send the request again. A collector that has too much to do says so in the details, where it
-/// wants to be asked again; what our side could not send or hear is tried again.
-fn is_for_good(status: &Status) -> bool {
-    let again = match status.code() {
-        Code::Cancelled
-        | Code::DeadlineExceeded
-        | Code::Aborted
-        | Code::OutOfRange
-        | Code::Unavailable
-        | Code::DataLoss => true,
-        Code::ResourceExhausted => !status.details().is_empty(),
-        _ => std::error::Error::source(status).is_some(),
-    };
-    !again
-}
-
-fn said(status: &Status) -> String {
-    format!("{:?}: {}", status.code(), status.message())
 }

@@ -3,15 +3,17 @@
 
 mod certificates;
 mod greeting;
+mod places;
 #[cfg(test)]
 mod tests;
-mod tls;
+pub(crate) mod tls;
 
 use crate::{pem, proto};
 pub(crate) use certificates::Certificates;
 use futures::{Stream, StreamExt};
 use greeting::{Greeted, Lobby};
 use parking_lot::Mutex;
+use places::Places;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use std::borrow::Cow;
@@ -23,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tls::TlsError;
 pub use tls::{TlsFile, TlsFiles};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tonic::service::Routes;
 use tonic::transport::Server;
@@ -166,13 +168,13 @@ impl Listeners {
         let listen = |source| ServeError::Listen { address: path.display().to_string(), source };
         let listener = rest::listen(path).and_then(UnixListener::from_std).map_err(listen)?;
         self.serving(SOCKET, &path.display().to_string());
-        Ok(self.router().serve_with_incoming(self.greeted(paced(UnixListenerStream::new(listener)))).await?)
+        Ok(self.router().serve_with_incoming(self.greeted(paced(UnixListenerStream::new(listener)), |_| None)).await?)
     }
 
     async fn plain_network(&self, address: SocketAddr) -> Result<(), ServeError> {
         let listener = bind_network(address).await?;
         self.serving(NETWORK, &address.to_string());
-        Ok(self.router().serve_with_incoming(self.greeted(paced(TcpListenerStream::new(listener)))).await?)
+        Ok(self.router().serve_with_incoming(self.greeted(paced(TcpListenerStream::new(listener)), address_of)).await?)
     }
 
     async fn network(&self, address: SocketAddr, files: &TlsFiles) -> Result<(), ServeError> {
@@ -197,9 +199,17 @@ impl Listeners {
     }
 
     /// Connections of a listener without TLS.
-    fn greeted<IO>(&self, accepted: impl Stream<Item = io::Result<IO>>) -> impl Stream<Item = io::Result<Greeted<IO>>> {
-        let lobby = Lobby::new(self.times.greeting);
-        accepted.map(move |accepted| accepted.map(|io| Greeted::new(io, lobby.seat())))
+    fn greeted<IO>(
+        &self,
+        accepted: impl Stream<Item = io::Result<IO>>,
+        from: impl Fn(&IO) -> Option<IpAddr>,
+    ) -> impl Stream<Item = io::Result<Greeted<IO>>> {
+        let (lobby, places) = (Lobby::new(self.times.greeting), Places::default());
+        let greet = move |io| {
+            let place = places.take(from(&io));
+            Greeted::new(io, lobby.seat(), place)
+        };
+        accepted.map(move |accepted| accepted.map(&greet))
     }
 
     fn router(&self) -> Router {
@@ -238,6 +248,10 @@ fn paced<IO>(accepted: impl Stream<Item = io::Result<IO>>) -> impl Stream<Item =
         }
         accepted
     })
+}
+
+fn address_of(stream: &TcpStream) -> Option<IpAddr> {
+    stream.peer_addr().ok().map(|address| address.ip().to_canonical())
 }
 
 async fn bind_network(address: SocketAddr) -> Result<TcpListener, ServeError> {

@@ -37,7 +37,7 @@ impl Drop for Background {
 }
 
 /// The relay, at a port of this machine.
-fn forward(cluster: &Cluster) -> Result<Background> {
+pub(crate) fn forward(cluster: &Cluster) -> Result<Background> {
     forward_service(cluster, "hubble-relay", FORWARDED)
 }
 
@@ -52,20 +52,24 @@ pub(crate) fn forward_service(cluster: &Cluster, name: &str, port: &str) -> Resu
 
 /// The command, on the machine of the user.
 fn command(words: &[&str]) -> Command {
-    let mut command = Command::new(product::repository("target/image/root/usr/bin/hubble"));
+    let mut command = product::tool("hubble");
     command.args(words);
     command
 }
 
 fn typed(words: &[&str]) -> Result<String> {
-    let output = command(words).output().context("make image unpacks it")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "hubble {words:?} ends with {}: {said}", output.status);
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    product::typed("hubble", words)
 }
 
 fn flows(lines: &str) -> Vec<Value> {
     lines.lines().filter_map(|line| Some(serde_json::from_str::<Value>(line).ok()?["flow"].clone())).collect()
+}
+
+/// How often each agent was started.
+pub(crate) fn restarts(cluster: &Cluster) -> Result<String> {
+    let agents = ["get", "pods", "--namespace=kube-system", "--selector=k8s-app=cilium"];
+    let started = "-o=jsonpath={range .items[*]}{.metadata.name} {.status.containerStatuses[0].restartCount};{end}";
+    cluster.kubectl(&[&agents[..], &[started]].concat())
 }
 
 fn ask_both(cluster: &Cluster) -> Result<()> {

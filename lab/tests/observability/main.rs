@@ -2,8 +2,10 @@
 //! What a cluster says of itself: the health of its nodes, and Hubble from the agents to the relay, metrics and files. Needs root, `make kube` and `make image`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+mod certificates;
 mod health;
 mod hubble;
+mod suggest;
 mod ui;
 
 use std::process::ExitCode;
@@ -24,6 +26,8 @@ const SUITE: Suite = Suite {
         ("metrics_of_the_agent_and_of_flows_are_scraped_on_every_node", hubble::metrics),
         ("an_exported_file_is_read_back_with_filters", hubble::exported),
         ("the_ui_shows_in_a_browser_who_is_denied_why_and_what_would_help", ui::denied),
+        ("what_a_suggested_policy_allows_is_what_was_seen", suggest::applied),
+        ("certificates_that_a_job_makes_take_the_place_of_the_charts_without_a_restart", certificates::by_a_job),
         ("a_node_whose_agent_is_down_is_named_and_the_others_answer", hubble::agent_down),
         ("health_endpoints_are_published_and_answer_pods_and_nodes_over_both_families", health::published),
         ("all_nodes_are_probed_and_reached", health::all_reached),

@@ -101,6 +101,37 @@ pub(super) fn https_split(cluster: &Cluster) -> Result<()> {
     says(&outside, &folder, at, "https://blog.example.org/", "no route is for this request 404")
 }
 
+/// What the tools say of a request is where it goes, by the proxy of each node.
+pub(super) fn explained(cluster: &Cluster) -> Result<()> {
+    demo(cluster)?;
+    address(cluster, "tls-gateway")?;
+    let kubeconfig = cluster.kubeconfig().display().to_string();
+    let explain =
+        ["--kubeconfig", &kubeconfig, "gateway", "explain", "shop.example.org", "/hostname", "--tls", "-o=json"];
+    eventually(LONG, "every node says who takes the request", || {
+        let said: Value = serde_json::from_str(&product::typed("cilium", &explain)?)?;
+        for node in cluster.nodes() {
+            let listeners = said["nodes"][&node]["listeners"].as_array().cloned().unwrap_or_default();
+            let taken: Vec<&Value> = listeners.iter().filter_map(|one| one.get("taken-by")).collect();
+            ensure!(taken.len() == 1, "{node} of {said}");
+            let backends = taken[0]["backends"].as_array().context("no backends")?;
+            let weighs = |name: &str| {
+                backends.iter().find(|one| one["backend"].to_string().contains(name)).map(|b| b["weight"].clone())
+            };
+            let (shop, next) = (weighs("/shop:"), weighs("/shop-next:"));
+            ensure!(shop == Some(json!(90)) && next == Some(json!(10)), "{node} of {said}");
+        }
+        Ok(())
+    })?;
+    for node in cluster.nodes() {
+        for (what, part) in [("listeners", "443"), ("routes", "shop.example.org"), ("clusters", "shop-next")] {
+            let said = product::in_agent(cluster, &node, &["cilium-dbg", "proxy", what])?;
+            ensure!(said.contains(part), "{what} of {node}:\n{said}");
+        }
+    }
+    Ok(())
+}
+
 /// The backend's own certificate is shown.
 pub(super) fn passthrough(cluster: &Cluster) -> Result<()> {
     let (folder, outside) = demo(cluster)?;

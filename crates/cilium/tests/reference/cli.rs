@@ -12,7 +12,9 @@ One binary, which runs the component that it is called by: the image has it unde
 pub(crate) fn page() -> Page {
     let mut page = Page::new("Commands", TEXT);
     let [cilium, dbg, health, hubble, curl] = cli::commands();
-    for command in [cilium, lab::command(), dbg, health, hubble, relay::command(), ui::command(), curl] {
+    for command in
+        [cilium, lab::command(), dbg, health, hubble, relay::command(), ui::command(), certgen::command(), curl]
+    {
         describe(&mut page, command);
     }
     daemon(&mut page, agent::command());

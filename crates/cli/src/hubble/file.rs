@@ -112,6 +112,29 @@ mod tests {
     }
 
     #[test]
+    fn flows_of_dns_and_kafka_are_found_by_what_was_asked() {
+        let lines = r#"{"flow":{"uuid":"a","l7":{"type":"REQUEST","dns":{"query":"one.example.org."}}}}
+{"flow":{"uuid":"b","l7":{"type":"REQUEST","dns":{"query":"two.example.org."}}}}
+{"flow":{"uuid":"c","l7":{"type":"REQUEST","kafka":{"topic":"orders"}}}}
+{"flow":{"uuid":"d","l7":{"type":"REQUEST","http":{"url":"http://one.example.org/"}}}}
+"#;
+        let of = |name: &str| FlowFilter { protocol: vec![name.to_owned()], ..FlowFilter::default() };
+        let two = FlowFilter { dns_query: vec!["^two".to_owned()], ..FlowFilter::default() };
+        for (filter, want) in [(of("dns"), "ab"), (of("kafka"), "c"), (two, "b")] {
+            let request = GetFlowsRequest { whitelist: vec![filter], ..GetFlowsRequest::default() };
+            let mut found = String::new();
+            select(lines.as_bytes(), &request, |response| {
+                if let Some(ResponseTypes::Flow(flow)) = &response.response_types {
+                    found += &flow.uuid;
+                }
+                Ok(())
+            })
+            .unwrap();
+            assert_eq!(found, want, "{request:?}");
+        }
+    }
+
+    #[test]
     fn a_line_that_is_no_flow_is_named() {
         let error = select("{}\nnonsense\n".as_bytes(), &GetFlowsRequest::default(), |_| Ok(())).unwrap_err();
         assert!(format!("{error:#}").contains("line 2"), "{error:#}");

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Flows as people read them.
 
+mod layer7;
+
 use super::names;
 use super::times::TimeFormat;
 use crate::table::Table;
 use anyhow::Result;
 use hubble::proto::flow::layer4::Protocol;
-use hubble::proto::flow::layer7::Record;
 use hubble::proto::flow::{
-    AuthType, DebugCapturePoint, Endpoint, Flow, L7FlowType, LostEvent, Service, SocketTranslationPoint, Verdict,
+    AuthType, DebugCapturePoint, Endpoint, Flow, LostEvent, Service, SocketTranslationPoint, Verdict,
 };
 use hubble::proto::observer::GetFlowsResponse;
 use hubble::proto::observer::get_flows_response::ResponseTypes;
@@ -248,7 +249,12 @@ impl<W: Write> Printer<W> {
             AuthType::TestAlwaysFail => format!("; {}", self.paint(RED, AuthType::TestAlwaysFail.as_str_name())),
             other => format!("; {}", self.paint(GREEN, other.as_str_name())),
         };
-        format!("{trace}{}{auth}", clean(&flow.summary))
+        let said = match &flow.l7 {
+            // A server may leave it to clients, and a mask may leave it out.
+            Some(l7) if flow.summary.is_empty() => layer7::summary(l7),
+            _ => flow.summary.clone(),
+        };
+        format!("{trace}{}{auth}", clean(&said))
     }
 
     fn paint(&self, color: &str, text: &str) -> String {
@@ -282,18 +288,7 @@ pub(super) fn ports(flow: &Flow) -> (Option<u32>, Option<u32>) {
 /// What kind of event the flow was.
 pub(super) fn flow_type(flow: &Flow) -> String {
     if let Some(l7) = &flow.l7 {
-        let kind = match l7.r#type() {
-            L7FlowType::UnknownL7Type => "unknown_l7_type",
-            L7FlowType::Request => "request",
-            L7FlowType::Response => "response",
-            L7FlowType::Sample => "sample",
-        };
-        return match &l7.record {
-            Some(Record::Http(_)) => format!("http-{kind}"),
-            Some(Record::Dns(dns)) => format!("dns-{kind} {}", clean(&dns.observation_source)),
-            Some(Record::Kafka(_)) => format!("kafka-{kind}"),
-            None => format!("l7-{kind}"),
-        };
+        return layer7::kind(l7);
     }
     let event = flow.event_type.unwrap_or_default();
     match event.r#type {

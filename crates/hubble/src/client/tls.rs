@@ -24,6 +24,31 @@ const FIRST_WORD: Duration = Duration::from_secs(1);
 
 type Connecting = Pin<Box<dyn Future<Output = io::Result<TokioIo<TlsStream<TcpStream>>>> + Send>>;
 
+/// How a host and port is connected to.
+#[derive(Clone)]
+pub(crate) struct Dialer {
+    tls: TlsConnector,
+    name: ServerName<'static>,
+    place: String,
+}
+
+impl Dialer {
+    /// Speaks this protocol there. The error is a message for people.
+    pub(crate) fn new(place: &str, tls: Tls, protocol: &[u8]) -> Result<Self, String> {
+        let host = place.rsplit_once(':').map_or(place, |(host, _)| host).trim_start_matches('[').trim_end_matches(']');
+        let name = tls.server_name.clone().unwrap_or_else(|| host.to_owned());
+        let name =
+            ServerName::try_from(name.clone()).map_err(|_| format!("{name:?} cannot be the name of a server"))?;
+        Ok(Self { tls: TlsConnector::from(Arc::new(config(tls, protocol)?)), name, place: place.to_owned() })
+    }
+
+    /// Connects.
+    pub(crate) async fn dial(&self) -> io::Result<TlsStream<TcpStream>> {
+        let stream = TcpStream::connect(&self.place).await?;
+        self.tls.connect(self.name.clone(), stream).await
+    }
+}
+
 /// Connects to a host and port. The error is a message for people.
 pub(super) fn connector(
     place: &str,
@@ -34,16 +59,11 @@ pub(super) fn connector(
     + 'static,
     String,
 > {
-    let host = place.rsplit_once(':').map_or(place, |(host, _)| host).trim_start_matches('[').trim_end_matches(']');
-    let name = tls.server_name.clone().unwrap_or_else(|| host.to_owned());
-    let name = ServerName::try_from(name.clone()).map_err(|_| format!("{name:?} cannot be the name of a server"))?;
-    let connector = TlsConnector::from(Arc::new(config(tls)?));
-    let place = place.to_owned();
+    let dialer = Dialer::new(place, tls, pem::ALPN)?;
     Ok(tower::service_fn(move |_: Uri| -> Connecting {
-        let (connector, name, place) = (connector.clone(), name.clone(), place.clone());
+        let dialer = dialer.clone();
         Box::pin(async move {
-            let stream = TcpStream::connect(place).await?;
-            let mut stream = connector.connect(name, stream).await?;
+            let mut stream = dialer.dial().await?;
             hear(&mut stream).await?;
             Ok(TokioIo::new(stream))
         })
@@ -61,7 +81,7 @@ async fn hear(stream: &mut TlsStream<TcpStream>) -> io::Result<()> {
     }
 }
 
-fn config(tls: Tls) -> Result<ClientConfig, String> {
+fn config(tls: Tls, protocol: &[u8]) -> Result<ClientConfig, String> {
     let text = |error: Error| error.to_string();
     let provider = pem::provider();
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
@@ -81,7 +101,7 @@ fn config(tls: Tls) -> Result<ClientConfig, String> {
         }
         None => builder.with_no_client_auth(),
     };
-    config.alpn_protocols = vec![pem::ALPN.to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     Ok(config)
 }
 

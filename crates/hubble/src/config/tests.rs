@@ -99,3 +99,20 @@ fn a_collector_is_a_url_of_a_host_and_a_port() {
     }
     assert!(parse(&[("hubble-export-otlp-endpoint", "")]).unwrap().collector().is_none());
 }
+
+#[test]
+fn what_is_shown_to_a_collector_is_a_certificate_with_its_key_over_tls() {
+    let [cert, key] = [(OTLP_CERT.name, "/tls.crt"), (OTLP_KEY.name, "/tls.key")];
+    let [plain, encrypted] = ["http://otel:4317", "https://otel:4317"].map(|url| ("hubble-export-otlp-endpoint", url));
+    let refused = |keys: &[(&str, &str)]| -> Vec<&str> {
+        parse(keys).err().unwrap_or_default().iter().map(|error| error.key).collect()
+    };
+    assert_eq!(refused(&[plain, cert, key]), [OTLP_CERT.name, OTLP_KEY.name]);
+    assert_eq!(refused(&[encrypted, cert]), [OTLP_KEY.name]);
+    assert_eq!(refused(&[encrypted, key]), [OTLP_CERT.name]);
+    assert_eq!(refused(&[cert]), [""; 0]);
+    let target = parse(&[encrypted, cert, key, ("hubble-export-otlp-protocol", "http/protobuf")]).unwrap();
+    let target = target.collector().unwrap();
+    assert_eq!((target.protocol, target.identity.is_some()), (Protocol::Http, true));
+    assert_eq!(refused(&[("hubble-export-otlp-protocol", "http/json")]), ["hubble-export-otlp-protocol"]);
+}

@@ -352,7 +352,9 @@ fn port(flow: &Flow) -> Option<String> {
 }
 
 /// Names of RFC 1035, RFC 2136.
-fn rcode(code: u32) -> String {
+/// The name of an answer's code (RFC 1035, section 4.1.1); its number if it has none.
+#[must_use]
+pub fn rcode(code: u32) -> String {
     let names =
         ["No Error", "Format Error", "Server Failure", "Non-Existent Domain", "Not Implemented", "Query Refused"];
     usize::try_from(code)

@@ -1,20 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Where a collector is, whom to trust there, and which flows it gets.
+//! Where a collector is, whom to trust there, what to show it, and which flows it gets. Files are read when they are used, so that renewed
+//! ones count at once.
 
-use crate::client::{Server, Tls};
+use crate::client::Tls;
 use crate::export::query;
 use crate::service::Query;
-use model::config::{Accepts, Form, Value};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TE, TRANSFER_ENCODING, UPGRADE, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use model::config::{Accepts, Choice, Form, Value};
 use serde_json::Value as Json;
 use std::fmt;
-use std::path::PathBuf;
-use std::time::Duration;
-use tonic::transport::Channel;
+use std::path::{Path, PathBuf};
 
-/// How long connecting may take.
-const CONNECT: Duration = Duration::from_secs(5);
-/// A connection that has died is noticed after twice this.
-const KEEPALIVE: Duration = Duration::from_secs(20);
+/// Headers that are the protocol's own.
+const OWN: [HeaderName; 8] =
+    [CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TE, TRANSFER_ENCODING, UPGRADE, USER_AGENT];
+
+/// How records are sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// OTLP over gRPC.
+    #[default]
+    Grpc,
+    /// OTLP over HTTP/1.1, in binary.
+    Http,
+}
+
+impl Choice for Protocol {
+    const WANT: &'static str = "grpc or http/protobuf";
+    const NAMES: &'static [(&'static str, Self)] = &[("grpc", Self::Grpc), ("http/protobuf", Self::Http)];
+}
 
 /// Host and port of a collector, and whether it is spoken to with TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +68,18 @@ impl Value for Address {
     }
 }
 
+impl Address {
+    /// Whether it is spoken to with TLS.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.encrypted
+    }
+
+    /// Host and port.
+    pub(super) fn place(&self) -> &str {
+        &self.place
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}", if self.encrypted { "https" } else { "http" }, self.place)
@@ -63,8 +90,13 @@ impl fmt::Display for Address {
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) address: Address,
+    pub(crate) protocol: Protocol,
     /// A file with the authorities to trust; the system's if there is none.
     pub(crate) authorities: Option<PathBuf>,
+    /// Files with the certificate that is shown, and its key.
+    pub(crate) identity: Option<(PathBuf, PathBuf)>,
+    /// A folder with a file for each header of requests, which is called like it.
+    pub(crate) headers: Option<PathBuf>,
     /// As in a filter's JSON.
     pub(crate) include: Vec<Json>,
     pub(crate) exclude: Vec<Json>,
@@ -76,26 +108,58 @@ impl Target {
         query(&self.include, &self.exclude, &[])
     }
 
-    /// Connects; the error is a message for people.
-    pub(super) async fn connect(&self) -> Result<Channel, String> {
-        let tls = match (&self.authorities, self.address.encrypted) {
-            (_, false) => None,
-            (None, true) => Some(Tls::default()),
-            (Some(path), true) => {
-                let authorities = tokio::fs::read(path).await;
-                let authorities = authorities.map_err(|error| format!("{}: {error}", path.display()))?;
-                // None would mean the system's.
-                if authorities.is_empty() {
-                    return Err(format!("{}: it is empty", path.display()));
-                }
-                Some(Tls { authorities, ..Tls::default() })
-            }
-        };
-        let server =
-            Server { address: self.address.place.clone(), tls, timeout: Some(CONNECT), keepalive: Some(KEEPALIVE) };
-        tokio::time::timeout(2 * CONNECT, server.connect())
-            .await
-            .map_err(|_| "it does not answer".to_owned())?
-            .map_err(|error| error.to_string())
+    /// What TLS needs; none without it. The error is a message for people.
+    pub(super) async fn tls(&self) -> Result<Option<Tls>, String> {
+        if !self.address.encrypted {
+            return Ok(None);
+        }
+        let mut tls = Tls::default();
+        if let Some(path) = &self.authorities {
+            tls.authorities = read(path).await?;
+        }
+        if let Some((certificate, key)) = &self.identity {
+            tls.identity = Some((read(certificate).await?, read(key).await?));
+        }
+        Ok(Some(tls))
+    }
+
+    /// The headers of a request. The error names a file, and says nothing of what is in it.
+    pub(super) async fn headers(&self) -> Result<HeaderMap, String> {
+        let Some(folder) = &self.headers else { return Ok(HeaderMap::new()) };
+        let unreadable = |error: std::io::Error| format!("{}: {error}", folder.display());
+        let mut entries = tokio::fs::read_dir(folder).await.map_err(unreadable)?;
+        let mut headers = HeaderMap::new();
+        while let Some(entry) = entries.next_entry().await.map_err(unreadable)? {
+            // Kubernetes' own links beside the files of a Secret begin with two dots.
+            let path = entry.path();
+            let Some(name) = entry.file_name().to_str().filter(|name| !name.starts_with("..")).map(str::to_owned)
+            else {
+                continue;
+            };
+            let (name, value) =
+                header(&name, read(&path).await?).map_err(|why| format!("{}: {why}", path.display()))?;
+            headers.insert(name, value);
+        }
+        // None would mean that somebody else asks.
+        if headers.is_empty() { Err(format!("{}: there is no header in it", folder.display())) } else { Ok(headers) }
+    }
+}
+
+fn header(name: &str, text: Vec<u8>) -> Result<(HeaderName, HeaderValue), &'static str> {
+    let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| "this cannot be the name of a header")?;
+    if OWN.contains(&name) || name.as_str().starts_with("grpc-") || name.as_str().ends_with("-bin") {
+        return Err("this header is the protocol's own");
+    }
+    let mut value = HeaderValue::from_bytes(text.trim_ascii()).map_err(|_| "it has what no header can have")?;
+    value.set_sensitive(true);
+    Ok((name, value))
+}
+
+/// A file that has something in it: an empty one would mean the same as none.
+async fn read(path: &Path) -> Result<Vec<u8>, String> {
+    match tokio::fs::read(path).await {
+        Ok(content) if content.is_empty() => Err(format!("{}: it is empty", path.display())),
+        Ok(content) => Ok(content),
+        Err(error) => Err(format!("{}: {error}", path.display())),
     }
 }

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
+mod http;
+
 use super::*;
 use crate::config::{Capacity, Config};
 use crate::fixture;
@@ -15,10 +17,11 @@ use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use target::Protocol;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::task::AbortOnDropHandle;
-use tonic::{Request, Response};
+use tonic::{Request, Response, Status};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 /// Flows of [`fixture::allowed_syn`].
@@ -95,14 +98,20 @@ struct Running {
     _task: AbortOnDropHandle<()>,
 }
 
-async fn start(address: SocketAddr, capacity: u16) -> Running {
-    let target = Target {
-        address: Address::parse(&format!("http://{address}")).unwrap(),
+fn target(url: &str) -> Target {
+    Target {
+        address: Address::parse(url).unwrap(),
+        protocol: Protocol::Grpc,
         authorities: None,
+        identity: None,
+        headers: None,
         include: Vec::new(),
         exclude: Vec::new(),
-    };
-    start_to(target, capacity).await
+    }
+}
+
+async fn start(address: SocketAddr, capacity: u16) -> Running {
+    start_to(target(&format!("http://{address}")), capacity).await
 }
 
 async fn start_to(target: Target, capacity: u16) -> Running {
@@ -252,7 +261,8 @@ async fn a_collector_that_is_away_gets_all_when_it_comes_back() {
     let port = ports::free();
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let (collector, running) = (Collector::default(), start(address, 4095).await);
-    let before = running.push_until(|| running.problem().is_some_and(|problem| problem.contains("Unavailable"))).await;
+    let before =
+        running.push_until(|| running.problem().is_some_and(|problem| problem.contains("cannot connect"))).await;
     let (_, _serving) = collector.serve(address).await;
     let pushed = before + running.push_until(|| running.counts.taken.get() >= before * FLOWS).await;
     until(|| running.counts.taken.get() == pushed * FLOWS).await;
@@ -267,7 +277,7 @@ async fn one_that_hangs_costs_what_the_ring_overwrites_and_that_is_counted_exact
     *collector.hangs.lock() = true;
     let running = start(address, 7).await;
     let early =
-        running.push_until(|| running.problem().is_some_and(|problem| problem.contains("DeadlineExceeded"))).await;
+        running.push_until(|| running.problem().is_some_and(|problem| problem.contains("no answer within"))).await;
     (0..1000).for_each(|_| running.store.push(&fixture::allowed_syn()));
     *collector.hangs.lock() = false;
     let late = running.push_until(|| running.lost("overwritten") > 900).await;
@@ -311,10 +321,9 @@ async fn what_one_rejects_of_a_request_it_took_is_counted() {
 #[tokio::test]
 async fn a_file_or_a_filter_that_cannot_be_used_is_named() {
     let target = |include: &str| Target {
-        address: Address::parse("https://127.0.0.1:1").unwrap(),
         authorities: Some(PathBuf::from("/no/such/ca.crt")),
         include: vec![serde_json::from_str(include).unwrap()],
-        exclude: Vec::new(),
+        ..target("https://127.0.0.1:1")
     };
     for (include, part) in
         [(r#"{"verdict": ["FORWARDED"]}"#, "/no/such/ca.crt"), (r#"{"source_ip": ["nowhere"]}"#, "source_ip")]
@@ -322,25 +331,4 @@ async fn a_file_or_a_filter_that_cannot_be_used_is_named() {
         let running = start_to(target(include), 7).await;
         running.push_until(|| running.problem().is_some_and(|problem| problem.contains(part))).await;
     }
-}
-
-#[test]
-fn what_the_protocol_says_to_send_again_is() {
-    for code in
-        [Code::Unavailable, Code::DeadlineExceeded, Code::Aborted, Code::Cancelled, Code::OutOfRange, Code::DataLoss]
-    {
-        assert!(!is_for_good(&Status::new(code, "")), "{code:?}");
-    }
-    for code in [
-        Code::InvalidArgument,
-        Code::Unauthenticated,
-        Code::PermissionDenied,
-        Code::Unimplemented,
-        Code::Internal,
-        Code::ResourceExhausted,
-    ] {
-        assert!(is_for_good(&Status::new(code, "")), "{code:?}");
-    }
-    let details = b"when to come back".as_slice().into();
-    assert!(!is_for_good(&Status::with_details(Code::ResourceExhausted, "", details)));
 }

@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod tests;
 
+use super::places::Place;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -83,9 +84,10 @@ impl Drop for Seat {
     }
 }
 
-/// A connection that fails if its client loses its slot before it has started.
+/// A connection that fails if its client loses its slot before it has started, or its place later.
 pub(super) struct Greeted<IO> {
     io: IO,
+    place: Place,
     /// Bytes of the preface still missing.
     missing: usize,
     /// Ends when the client must go; none once it has started.
@@ -93,8 +95,8 @@ pub(super) struct Greeted<IO> {
 }
 
 impl<IO> Greeted<IO> {
-    pub(super) fn new(io: IO, mut seat: Seat) -> Self {
-        Self { io, missing: PREFACE, over: Some(Box::pin(async move { seat.over().await })) }
+    pub(super) fn new(io: IO, mut seat: Seat, place: Place) -> Self {
+        Self { io, place, missing: PREFACE, over: Some(Box::pin(async move { seat.over().await })) }
     }
 }
 
@@ -114,6 +116,10 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Greeted<IO> {
                     this.over = None;
                 }
                 read
+            }
+            (Poll::Pending, None) => {
+                ready!(this.place.poll_over(cx));
+                Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
             }
             _ => read,
         }

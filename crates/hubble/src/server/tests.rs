@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Sockets and certificates.
 
+mod malformed;
 mod metrics;
 mod silent;
 

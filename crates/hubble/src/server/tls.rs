@@ -4,7 +4,9 @@
 //! There is no fallback to plain text. Without valid files there is no configuration, hence no listener; a connection
 //! whose handshake fails is closed.
 
+use super::address_of;
 use super::greeting::{CLIENTS, Greeted, Lobby, Seat};
+use super::places::Places;
 use crate::pem;
 use futures::StreamExt;
 use rustls::server::WebPkiClientVerifier;
@@ -155,8 +157,9 @@ pub(super) fn connections(
     config: watch::Receiver<Arc<ServerConfig>>,
     lobby: Lobby,
 ) -> impl Stream<Item = io::Result<Greeted<TlsStream<TcpStream>>>> {
+    let places = Places::default();
     accepted
-        .map(move |accepted| shake_hands(accepted, Arc::clone(&config.borrow()), lobby.seat()))
+        .map(move |accepted| shake_hands(accepted, Arc::clone(&config.borrow()), lobby.seat(), places.clone()))
         // One more than there are slots, so that someone is always admitted and another loses its slot.
         .buffer_unordered(CLIENTS + 1)
         .filter_map(std::future::ready)
@@ -167,6 +170,7 @@ async fn shake_hands(
     accepted: io::Result<TcpStream>,
     config: Arc<ServerConfig>,
     mut seat: Seat,
+    places: Places,
 ) -> Option<io::Result<Greeted<TlsStream<TcpStream>>>> {
     let stream = match accepted {
         Ok(stream) => stream,
@@ -178,7 +182,10 @@ async fn shake_hands(
         () = seat.over() => Err(io::ErrorKind::TimedOut.into()),
     };
     match shaken {
-        Ok(stream) => Some(Ok(Greeted::new(stream, seat))),
+        Ok(stream) => {
+            let place = places.take(address_of(stream.get_ref().0));
+            Some(Ok(Greeted::new(stream, seat, place)))
+        }
         Err(error) => {
             tracing::debug!(from, %error, "refused a client of the network listener");
             None

@@ -112,6 +112,19 @@ default and is not refused as well. */}}
 {{- end }}
 {{- end }}
 {{- end }}
+{{- if index . "hubble-export-otlp-endpoint" }}
+{{- $encrypted := hasPrefix "https://" (index . "hubble-export-otlp-endpoint") }}
+{{- $shown := list "hubble-export-otlp-cert-file" "hubble-export-otlp-key-file" }}
+{{- if or (index . (first $shown)) (index . (last $shown)) }}
+{{- range $key := $shown }}
+{{- if not (index $config $key) }}
+{{- include "cilium.refusal" (dict "key" $key "value" "" "want" "a file: a certificate and its key are needed together") }}
+{{- else if not $encrypted }}
+{{- include "cilium.refusal" (dict "key" $key "value" (index $config $key) "want" "empty, as hubble-export-otlp-endpoint is no https://") }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- if and (index . "hubble-metrics-server") (eq (index . "hubble-metrics-server-enable-tls") "true") }}
 {{- range $key := list "hubble-metrics-server-tls-cert-file" "hubble-metrics-server-tls-key-file" }}
 {{- if not (index $config $key) }}

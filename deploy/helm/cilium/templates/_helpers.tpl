@@ -167,8 +167,8 @@ data:
 {{/* The same for the values that certificates are made of. */}}
 {{- define "cilium.validateCertificates" -}}
 {{- $auto := .Values.hubble.tls.auto }}
-{{- if and $auto.enabled (ne $auto.method "helm") }}
-{{- fail (printf "hubble.tls.auto.method=%s is not supported: use hubble.tls.auto.method=helm, or name a Secret with tls.crt, tls.key and ca.crt that somebody else renews in hubble.tls.server.existingSecret" $auto.method) }}
+{{- if and $auto.enabled (eq $auto.method "certmanager") (not (dig "name" "" (default dict $auto.certManagerIssuerRef))) }}
+{{- fail "hubble.tls.auto.method=certmanager needs hubble.tls.auto.certManagerIssuerRef.name, and its kind (ClusterIssuer) unless it is an Issuer" }}
 {{- end }}
 {{- range include "cilium.wantedCertificates" . | fromYamlArray }}
 {{- if and (not $auto.enabled) (or .values.cert .values.key) (not (and .values.cert .values.key $.Values.tls.ca.cert)) }}

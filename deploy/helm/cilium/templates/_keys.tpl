@@ -94,11 +94,23 @@ data:
   {{- if and .Values.hubble.enabled .Values.hubble.export.otlp.endpoint .Values.hubble.export.otlp.tls.caSecret }}
   hubble-export-otlp-ca-file: "/var/lib/cilium/tls/hubble-otlp/ca.crt"
   {{- end }}
+  {{- if and .Values.hubble.enabled .Values.hubble.export.otlp.endpoint .Values.hubble.export.otlp.tls.clientSecret }}
+  hubble-export-otlp-cert-file: "/var/lib/cilium/tls/hubble-otlp-client/tls.crt"
+  {{- end }}
   {{- if and .Values.hubble.enabled .Values.hubble.export.otlp.endpoint }}
   hubble-export-otlp-denylist: {{ join " " .Values.hubble.export.otlp.denyList | quote }}
   {{- with .Values.hubble.export.otlp.endpoint }}
   hubble-export-otlp-endpoint: {{ include "cilium.text" . | quote }}
   {{- end }}
+  {{- end }}
+  {{- if and .Values.hubble.enabled .Values.hubble.export.otlp.endpoint .Values.hubble.export.otlp.headersSecret }}
+  hubble-export-otlp-headers-path: "/var/lib/cilium/hubble-otlp-headers"
+  {{- end }}
+  {{- if and .Values.hubble.enabled .Values.hubble.export.otlp.endpoint .Values.hubble.export.otlp.tls.clientSecret }}
+  hubble-export-otlp-key-file: "/var/lib/cilium/tls/hubble-otlp-client/tls.key"
+  {{- end }}
+  {{- if and .Values.hubble.enabled .Values.hubble.export.otlp.endpoint }}
+  hubble-export-otlp-protocol: {{ include "cilium.text" .Values.hubble.export.otlp.protocol | quote }}
   {{- end }}
   {{- if and .Values.hubble.enabled .Values.hubble.export.dynamic.enabled }}
   hubble-flowlogs-config-path: "/flowlog-config/flowlogs.yaml"

@@ -4,7 +4,7 @@
 use super::super::print::{path, ports};
 use hubble::proto::flow::layer4::Protocol;
 use hubble::proto::flow::layer7::Record;
-use hubble::proto::flow::{Endpoint, Flow, Http, Policy, Service, Workload};
+use hubble::proto::flow::{Dns, Endpoint, Flow, Http, Kafka, L7FlowType, Policy, Service, Workload};
 use hubble::proto::nanos;
 
 /// How a column's value is read from a flow.
@@ -74,6 +74,12 @@ pub(super) const COLUMNS: &[(&str, Column)] = &[
     ("http_protocol", Text(|flow| http(flow).and_then(|http| text(&http.protocol)))),
     ("http_code", Number(|flow| http(flow).map(|http| http.code).filter(|code| *code > 0))),
     ("http_headers", Texts(headers)),
+    ("dns_query", Text(|flow| dns(flow).and_then(|dns| text(&dns.query)))),
+    ("dns_query_types", Texts(|flow| dns(flow).map(|dns| dns.qtypes.clone()).unwrap_or_default())),
+    ("dns_rcode", Number(|flow| dns(flow).filter(|_| answers(flow)).map(|dns| dns.rcode))),
+    ("dns_ips", Texts(|flow| dns(flow).map(|dns| dns.ips.clone()).unwrap_or_default())),
+    ("kafka_api_key", Text(|flow| kafka(flow).and_then(|kafka| text(&kafka.api_key)))),
+    ("kafka_topic", Text(|flow| kafka(flow).and_then(|kafka| text(&kafka.topic)))),
     ("trace_id", Text(|flow| flow.trace_context.as_ref()?.parent.as_ref().and_then(|parent| text(&parent.trace_id)))),
 ];
 
@@ -150,6 +156,24 @@ fn http(flow: &Flow) -> Option<&Http> {
         Record::Http(http) => Some(http),
         _ => None,
     }
+}
+
+fn dns(flow: &Flow) -> Option<&Dns> {
+    match flow.l7.as_ref()?.record.as_ref()? {
+        Record::Dns(dns) => Some(dns),
+        _ => None,
+    }
+}
+
+fn kafka(flow: &Flow) -> Option<&Kafka> {
+    match flow.l7.as_ref()?.record.as_ref()? {
+        Record::Kafka(kafka) => Some(kafka),
+        _ => None,
+    }
+}
+
+fn answers(flow: &Flow) -> bool {
+    flow.l7.as_ref().is_some_and(|l7| l7.r#type() == L7FlowType::Response)
 }
 
 fn headers(flow: &Flow) -> Vec<String> {

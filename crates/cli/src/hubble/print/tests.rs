@@ -192,3 +192,35 @@ fn many_names_are_cut_off() {
     assert_eq!(join_names(&names[..2]), "node-00.example, node-01.example");
     assert!(join_names(&names).ends_with("(and 17 more)"), "{}", join_names(&names));
 }
+
+/// As other servers tell of them.
+#[test]
+fn flows_of_dns_kafka_and_http_say_what_was_asked_and_answered() {
+    let ends = r#""time":"2023-11-14T22:00:00Z","verdict":"FORWARDED","IP":{"source":"10.0.1.20","destination":"10.0.0.10"},"Type":"L7","event_type":{"type":129}"#;
+    let asked = r#""is_reply":false,"l4":{"UDP":{"source_port":5000,"destination_port":53}}"#;
+    let answered = r#""is_reply":true,"l4":{"UDP":{"source_port":53,"destination_port":5000}}"#;
+    let there = "Nov 14 22:00:00.000: 10.0.1.20:5000 (unknown) -> 10.0.0.10:53 (unknown)";
+    let back = "Nov 14 22:00:00.000: 10.0.0.10:5000 (unknown) <- 10.0.1.20:53 (unknown)";
+    let question = r#""query":"example.org.","qtypes":["A","AAAA"]"#;
+    for (side, line, l7, want) in [
+        (asked, there, format!(r#""type":"REQUEST","dns":{{{question},"observation_source":"proxy"}}"#),
+            "dns-request proxy FORWARDED (DNS Query example.org. A,AAAA)"),
+        (answered, back, format!(r#""type":"RESPONSE","latency_ns":"7","dns":{{{question},"ips":["192.0.2.1","192.0.2.2"],"ttl":30,"rrtypes":["A"]}}"#),
+            "dns-response FORWARDED (DNS Answer IPs: 192.0.2.1,192.0.2.2 TTL: 30 (example.org. A,AAAA))"),
+        (answered, back, format!(r#""type":"RESPONSE","dns":{{{question},"rcode":3}}"#),
+            "dns-response FORWARDED (DNS Answer RCode: Non-Existent Domain (example.org. A,AAAA))"),
+        (asked, there, r#""type":"REQUEST","kafka":{"api_key":"fetch","api_version":4,"correlation_id":9,"topic":"orders"}"#.to_owned(),
+            "kafka-request FORWARDED (Kafka fetch correlation id 9 topic 'orders')"),
+        (answered, back, r#""type":"RESPONSE","latency_ns":"3500000","kafka":{"api_key":"produce","correlation_id":9,"topic":"orders","error_code":-1}"#.to_owned(),
+            "kafka-response FORWARDED (Kafka produce correlation id 9 topic 'orders' return code -1 3ms)"),
+        (asked, there, r#""type":"REQUEST","http":{"method":"GET","url":"http://shop/","protocol":"HTTP/1.1"}"#.to_owned(),
+            "http-request FORWARDED (HTTP/1.1 GET http://shop/)"),
+        (answered, back, r#""type":"RESPONSE","latency_ns":"12300000","http":{"code":200,"method":"GET","url":"http://shop/","protocol":"HTTP/1.1"}"#.to_owned(),
+            "http-response FORWARDED (HTTP/1.1 200 12ms (GET http://shop/))"),
+    ] {
+        let told: Flow = hubble::proto::from_json(&format!("{{{ends},{side},\"l7\":{{{l7}}}}}")).unwrap();
+        assert_eq!(self::line(told.clone()), format!("{line} {want}\n"));
+        let told = Flow { summary: "as the server has it".to_owned(), ..told };
+        assert!(self::line(told).ends_with("(as the server has it)\n"));
+    }
+}

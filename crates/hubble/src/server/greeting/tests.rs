@@ -2,6 +2,7 @@
 //! Seats without sockets, with a clock that stands still.
 
 use super::*;
+use crate::server::places::Places;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::timeout;
 
@@ -11,7 +12,7 @@ const LONG: Duration = Duration::from_secs(3600);
 /// A client, and its connection as the server reads it.
 fn connection(lobby: &Lobby) -> (DuplexStream, Greeted<DuplexStream>) {
     let (client, server) = duplex(64);
-    (client, Greeted::new(server, lobby.seat()))
+    (client, Greeted::new(server, lobby.seat(), Places::default().take(None)))
 }
 
 /// Reads until the end, which is none for a client that has begun.

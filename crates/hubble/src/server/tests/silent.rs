@@ -5,6 +5,7 @@ use super::{Authority, DEADLINE, Node, answers, asks, until};
 use crate::client::Server;
 use crate::server::Times;
 use crate::server::greeting::CLIENTS;
+use crate::server::places::MOST;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -76,6 +77,26 @@ async fn any_number_of_silent_clients_does_not_keep_others_out() {
         assert!(answers(&way.server).await, "{:?}", way.server);
         closed(silent.remove(0)).await;
     }
+}
+
+/// They answer pings, so nobody takes them for dead.
+#[tokio::test]
+async fn any_number_of_clients_that_ask_for_nothing_is_bounded_and_keeps_nobody_out() {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, most.min(16384), most).unwrap();
+    let [_, plain, _] = Way::all(Times { greeting: NEVER, silence: NEVER, ..Times::default() }).await;
+    let mut idle = Vec::new();
+    for _ in 0..=MOST {
+        let mut stream = plain.connect().await;
+        stream.write_all(BEGIN).await.unwrap();
+        // What the server says first: it has heard the beginning, so it waits for requests.
+        stream.read_exact(&mut [0; 9]).await.unwrap();
+        idle.push(stream);
+    }
+    assert!(answers(&plain.server).await);
+    closed(idle.remove(0)).await;
+    let mut last = idle.pop().unwrap();
+    assert!(timeout(Duration::from_millis(50), last.read_to_end(&mut Vec::new())).await.is_err(), "the youngest stays");
 }
 
 #[tokio::test]

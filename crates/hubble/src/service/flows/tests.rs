@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What clients that go, or do not read, cost.
 
-use super::{Query, Workers, subscribe};
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use super::{Batch, Query, Workers, subscribe};
 use crate::Config;
 use crate::filter::Filters;
 use crate::fixture;
+use crate::proto::observer::get_flows_response::ResponseTypes;
 use crate::store::Store;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -50,6 +53,56 @@ async fn nobody_keeps_a_turn_by_not_reading() {
     }
     assert_eq!(flows, 1500);
     drop(silent);
+}
+
+/// What responses are: flows, and events that were lost.
+fn counted(batch: &Batch, flows: &mut u64, lost: &mut u64) {
+    for response in batch {
+        match &response.response_types {
+            Some(ResponseTypes::Flow(_)) => *flows += 1,
+            Some(ResponseTypes::LostEvents(events)) => *lost += events.num_events_lost,
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_hundred_followers_of_whom_half_do_not_read_are_each_told_of_every_event_or_of_its_loss() {
+    const EVENTS: u64 = 4000;
+    /// Flows of [`fixture::allowed_syn`].
+    const FLOWS: u64 = 3;
+    let config = Config { capacity: crate::Capacity(255), capacity_size: 32, ..Config::default() };
+    let store = Arc::new(Store::new(&config, "n1", fixture::tables().tables));
+    let workers = Workers::default();
+    let follow = || Query::live(Filters::default(), None);
+    let mut followers: Vec<_> =
+        (0..100).map(|_| subscribe(Arc::clone(&store), follow(), Duration::from_millis(1), workers.clone())).collect();
+    // The test has one thread: by then all stand where the ring is now.
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    let mut counts = vec![(0, 0); followers.len()];
+    for _ in 0..EVENTS {
+        store.push(&fixture::allowed_syn());
+        for (follower, (flows, lost)) in followers.iter_mut().zip(&mut counts).skip(50) {
+            while let Ok(batch) = follower.try_recv() {
+                counted(&batch, flows, lost);
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+    for (number, (follower, (flows, lost))) in followers.iter_mut().zip(&mut counts).enumerate() {
+        while *flows + *lost * FLOWS < EVENTS * FLOWS {
+            let batch = timeout(DEADLINE, follower.recv()).await;
+            counted(
+                &batch.unwrap_or_else(|_| panic!("follower {number} is left with {flows} and {lost}")).unwrap(),
+                flows,
+                lost,
+            );
+        }
+        assert_eq!(*flows + *lost * FLOWS, EVENTS * FLOWS, "follower {number}");
+        assert!(number >= 50 || *lost > EVENTS / 2, "one that did not read held the ring: {lost}");
+    }
 }
 
 #[tokio::test]

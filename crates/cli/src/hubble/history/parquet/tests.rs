@@ -7,8 +7,8 @@ use super::*;
 use hubble::proto::flow::layer4::Protocol;
 use hubble::proto::flow::layer7::Record;
 use hubble::proto::flow::{
-    CiliumEventType, DropReason, Endpoint, Http, HttpHeader, IcmPv6, Ip, L7FlowType, Layer4, Layer7, NetworkInterface,
-    Policy, Service, Tcp, TcpFlags, TraceContext, TraceParent, TrafficDirection, Verdict, Workload,
+    CiliumEventType, Dns, DropReason, Endpoint, Http, HttpHeader, IcmPv6, Ip, Kafka, L7FlowType, Layer4, Layer7,
+    NetworkInterface, Policy, Service, Tcp, TcpFlags, TraceContext, TraceParent, TrafficDirection, Verdict, Workload,
 };
 use hubble::proto::timestamp;
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -167,6 +167,32 @@ fn requests_and_messages_of_icmp_have_columns_too() {
         assert_eq!(row[column], value, "{column}");
     }
     assert_eq!(row["source_port"], Value::Null);
+}
+
+#[test]
+fn what_other_servers_tell_of_applications_has_columns() {
+    let l7 = |kind: L7FlowType, record| Flow {
+        l7: Some(Layer7 { r#type: kind.into(), latency_ns: 0, record: Some(record) }),
+        ..Flow::default()
+    };
+    let dns = Dns {
+        query: "example.org.".to_owned(),
+        qtypes: vec!["A".to_owned()],
+        ips: vec!["192.0.2.1".to_owned()],
+        ..Dns::default()
+    };
+    let kafka = Kafka { api_key: "fetch".to_owned(), topic: "orders".to_owned(), ..Kafka::default() };
+    let flows = [
+        l7(L7FlowType::Response, Record::Dns(dns.clone())),
+        l7(L7FlowType::Request, Record::Dns(dns)),
+        l7(L7FlowType::Request, Record::Kafka(kafka)),
+    ];
+    let rows = rows(&written(flows, &[]));
+    let [answer, question, kafka] = rows.as_slice() else { panic!("{rows:?}") };
+    assert_eq!((&answer["dns_query"], &answer["dns_query_types"]), (&json!("example.org."), &json!(["A"])));
+    assert_eq!((&answer["dns_ips"], &answer["dns_rcode"]), (&json!(["192.0.2.1"]), &json!(0)));
+    assert_eq!(question["dns_rcode"], Value::Null, "there is no answer yet");
+    assert_eq!((&kafka["kafka_api_key"], &kafka["kafka_topic"]), (&json!("fetch"), &json!("orders")));
 }
 
 #[test]
