@@ -348,6 +348,8 @@ impl Arrival {
             (BPF_F_ADJ_ROOM_DECAP_L3_IPV6, ETH_P_IPV6)
         };
         pkt.l4 -= self.room as u16;
+        // Before 6.3 the kernel cannot be told of another version, and goes by the one that it knows.
+        let version = if (pkt.family == 4) == (self.room == OVER_IPV4) { 0 } else { version };
         packet.adjust_room(-(self.room as i32), BPF_F_ADJ_ROOM_FIXED_GSO as u64 | version as u64)
             && packet.write(ETH_LEN - 2, ethertype)
     }

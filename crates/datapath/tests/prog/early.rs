@@ -18,6 +18,7 @@ use crate::direct::requests;
 use crate::offer::{LOAD_BALANCER, NODE_PORT, Offer, exposed_with};
 use crate::packet::{ACK, Packet, SYN};
 use crate::run::Run;
+use crate::sandbox::version;
 use crate::tunnel::{mac, socket};
 use crate::wire::vxlan;
 use crate::world::{Family, REMOTE_IDENTITY, World, families, full};
@@ -30,6 +31,7 @@ type End = (IpAddr, u16);
 const XDP_DROP: i32 = 1;
 const XDP_PASS: i32 = 2;
 const XDP_TX: i32 = 3;
+const TC_ACT_UNSPEC: i32 = -1;
 const TC_ACT_SHOT: i32 = 2;
 const TC_ACT_REDIRECT: i32 = 7;
 
@@ -191,6 +193,17 @@ fn where_the_network_routes_pods_both_directions_are_sent_on_as_at_tc() {
     });
 }
 
+/// A frame of a tunnel over IPv4 goes on without its outer headers. Before 6.3 the kernel cannot be told that what is inside is of another
+/// version: at tc that is left to its own device.
+#[track_caller]
+fn comes_out(world: &mut World, f: Family, frame: &[u8]) {
+    if f.node.is_ipv4() || version() >= (6, 3) {
+        return sent(&both(world, frame), (ROUTER, NODE_MAC));
+    }
+    assert_eq!(at_tc(world, frame).verdict, TC_ACT_UNSPEC);
+    assert_eq!(arrives_early(world, frame).verdict, XDP_TX);
+}
+
 #[test]
 fn requests_go_into_the_tunnel_and_answers_come_out_of_it() {
     early(tunnelled, |world, f| {
@@ -203,7 +216,7 @@ fn requests_go_into_the_tunnel_and_answers_come_out_of_it() {
             }
             let mut outer = Packet::udp((families()[0].node2, 50000), (families()[0].node, 8472));
             outer.set_payload(vxlan(REMOTE_IDENTITY, &packet));
-            sent(&both(world, &outer.bytes()), (ROUTER, NODE_MAC));
+            comes_out(world, f, &outer.bytes());
         }
         let (_, flow) = world.flows()[0];
         assert_eq!((flow.forward.action, flow.forward.packets, flow.reply.packets), (action::TUNNEL, 2, 1));
@@ -311,7 +324,7 @@ fn a_checksum_inside_of_the_tunnel_that_is_left_to_a_card_is_left_to_tc() {
         let unfinished = through(&answer.without_checksum());
         let early = arrives_early(world, &unfinished);
         assert_eq!((early.verdict, &early.frame), (XDP_PASS, &unfinished));
-        sent(&both(world, &through(&answer.bytes())), (ROUTER, NODE_MAC));
+        comes_out(world, f, &through(&answer.bytes()));
     });
 }
 
