@@ -139,6 +139,7 @@ fn colours_are_only_used_when_wanted_and_names_cannot_command_the_terminal() {
 
 #[test]
 fn no_text_of_a_flow_reaches_the_terminal_as_it_is() {
+    use hubble::proto::flow::layer7::Record;
     use hubble::proto::flow::{Dns, Http, Layer7};
     const EVIL: &str = "a\u{1b}]0;b\u{7}\u{9b}2J\n\r\u{202e}c\u{2028}";
     let evil = || EVIL.to_owned();

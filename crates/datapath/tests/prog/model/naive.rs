@@ -214,6 +214,7 @@ impl Model {
     }
 
     /// Who sends, if they may send that from there.
+    #[expect(clippy::result_large_err, reason = "a model is to be read, not to be fast")]
     fn sender(&self, message: &Message, known: bool) -> Result<u32, Outcome> {
         const FORGED: Outcome = Outcome::Dropped(DropReason::InvalidSourceIp);
         let src = message.talk.from.ip;
@@ -308,14 +309,13 @@ impl Model {
 
     /// The same for one that names its ports.
     fn see_whole(&mut self, message: &Message, hint: Hint<'_>) -> Result<Expected, String> {
-        let mut message = message;
-        let untold = Message { tells: None, ..*message };
         if message.tells.is_some() && !self.is_local(message.talk.to.ip) {
             // To another node it would be this one that says so. What is for nobody here is none of its business.
             if self.is_exposed(message.talk) {
                 return Ok(Expected { outcome: FOREIGN, told: 1 });
             }
-            message = &untold;
+            let expected = self.see_whole(&Message { tells: None, ..*message }, hint)?;
+            return Ok(Expected { outcome: expected.outcome.still_telling(message.tells), ..expected });
         }
         let found = if message.about.is_some() { Found::default() } else { self.find(message.talk) };
         let for_us = self.slot_of(message.talk.to.ip).is_some() || (self.exposes && found.flow.is_some());

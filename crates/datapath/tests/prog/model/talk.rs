@@ -142,6 +142,15 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
+    /// As it is when what the packet tells has stayed in it.
+    pub(crate) fn still_telling(self, tells: Option<End>) -> Self {
+        match self {
+            Self::Left(words) => Self::Left(Words { tells, ..words }),
+            Self::Sent(way, words, identity) => Self::Sent(way, Words { tells, ..words }, identity),
+            other => other,
+        }
+    }
+
     pub(crate) fn without_ports(self) -> Self {
         let strip = |words: Words| Words { talk: words.talk.without_ports(), ..words };
         match self {
