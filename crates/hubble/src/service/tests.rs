@@ -192,6 +192,27 @@ async fn a_follower_gets_what_comes_after_the_history_it_asked_for() {
 }
 
 #[tokio::test]
+async fn a_follower_that_asks_for_no_history_begins_with_what_comes() {
+    let node = Node::start(4095).await;
+    (1..=3).for_each(|port| node.push(port));
+    let request = GetFlowsRequest { follow: true, ..GetFlowsRequest::default() };
+    let mut stream = node.client().get_flows(request).await.unwrap().into_inner();
+    let first = async {
+        let mut first = std::pin::pin!(next(&mut stream));
+        for number in 4.. {
+            node.push(number);
+            tokio::select! {
+                biased;
+                first = &mut first => return port(&first),
+                () = tokio::time::sleep(Duration::from_millis(1)) => {}
+            }
+        }
+        None
+    };
+    assert!(timeout(DEADLINE, first).await.unwrap() > Some(3));
+}
+
+#[tokio::test]
 async fn since_and_until_bound_the_time() {
     let node = Node::start(63).await;
     (1..=3).for_each(|port| node.push(port));

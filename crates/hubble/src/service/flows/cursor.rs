@@ -46,7 +46,7 @@ pub(super) struct Past {
 impl Cursor {
     /// The ring from this number on, but for so many flows of the first event.
     pub(super) fn of_ring(number: u64, skip: usize) -> Self {
-        Self { ring: number, until: number, skip, ..Self::default() }
+        Self { ring: number, skip, ..Self::default() }
     }
 
     /// These blocks, but for so many entries of the first one and so many flows of the next entry, and then the ring from this number on.
@@ -117,9 +117,10 @@ impl Cursor {
         }
         let lost = if own { self.gap(first) } else { 0 };
         let passed = Open { own, entries: None, reached: stored.numbers().end, stored };
-        let more = self.close(&passed);
+        // Of another time, and so not missing.
+        self.close(&passed);
         self.leave_disk();
-        (lost + more, None)
+        (lost, None)
     }
 
     /// Counts an entry of this run, and what is missing before it; none if it is not to be read.
@@ -160,5 +161,17 @@ impl Cursor {
         {
             self.ring = number.min(self.ring);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_noted_as_lost_is_not_counted_again() {
+        let cursor = |noted| Cursor::of_disk([], 0, 0, 20).noting(noted).expecting(5);
+        assert_eq!([0, 9, 30].map(|noted| cursor(noted).gap(12)), [7, 3, 0]);
+        assert_eq!(cursor(9).noted(), 9);
     }
 }

@@ -134,6 +134,42 @@ async fn what_is_still_on_its_way_to_the_disk_is_not_left_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_last_so_many_are_waited_for_if_they_are_on_their_way_to_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = start(7, dir.path()).await;
+    push(&node, 1..=1).await;
+    (2..=100).for_each(|port| node.push(port));
+    let (ports, lost) = told(&node, last(1000)).await;
+    assert_eq!(ports.len() as u64 + lost, 100, "{ports:?} and {lost} lost");
+    end(node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_many_may_begin_and_end_in_the_midst_of_an_event_on_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = start(63, dir.path()).await;
+    // Three flows each.
+    (0..2).for_each(|_| node.outputs.sink.push(&Event { time: monotonic(), ..fixture::allowed_syn() }));
+    end(node).await;
+    let node = start(63, dir.path()).await;
+    let all = timeout(DEADLINE, async {
+        loop {
+            let all = flows(&node, last(99)).await;
+            if all.len() == 6 {
+                break all;
+            }
+        }
+    });
+    let all = all.await.unwrap();
+    for number in 1..=6 {
+        assert_eq!(flows(&node, last(number as u64)).await, all[6 - number..], "the last {number}");
+        let first = GetFlowsRequest { number: number as u64, ..since(0) };
+        assert_eq!(flows(&node, first).await, all[..number], "the first {number}");
+    }
+    end(node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_neither_on_disk_nor_in_the_ring_is_counted_once() {
     let dir = tempfile::tempdir().unwrap();
     let node = start(7, dir.path()).await;
