@@ -148,7 +148,7 @@ maps! {
     Metrics = "cilium_metrics" v 1, PerCpuArray, 1024, u32 => metrics::MetricsValue;
     /// Events that found their ring full; one entry.
     EventsLost = "cilium_events_lost" v 1, PerCpuArray, 1, u32 => u64;
-    /// Events to user space, in rings by processor: eight at most, which further processors share.
+    /// Events to user space, in rings by processor: eight at most, which further processors share. They divide the capacity, but none has less than 256 KiB.
     Events = "cilium_events" v 2, PerCpuRingBuf, 1_048_576, u32 => event::Event;
 }
 

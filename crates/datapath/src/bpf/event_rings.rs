@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The rings of events. One that all processors share costs each event the time to fetch what another processor has written, so each
-//! has its own, as far as the memory that one of all would take can be divided.
+//! has its own, up to a number of them.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -20,14 +20,17 @@ use crate::{Error, Kernel, MapSpec, Result, sys};
 /// Processors beyond that many share the rings of the first ones: a ring has to hold what one processor tells until the reader comes.
 const MOST: usize = 8;
 
+/// No ring is shorter, in bytes: at 100,000 events a second it has room for 16 ms.
+const SHORTEST: u32 = 256 << 10;
+
 /// The one ring of all processors that version 1 was.
 const EVENTS_1: MapSpec = MapSpec { version: 1, kind: MapKind::RingBuf, ..MapSpec::of::<Events>() };
 
-/// How many rings there are for so many processors, and how long each is if all together may take `bytes`: a power of two, as the
+/// How many rings there are for so many processors, and how long each is if all together are to take `bytes`: a power of two, as the
 /// kernel wants it.
 fn divide(processors: usize, bytes: u32) -> (usize, u32) {
     let rings = processors.clamp(1, MOST);
-    (rings, bytes >> rings.next_power_of_two().ilog2())
+    (rings, (bytes >> rings.next_power_of_two().ilog2()).max(SHORTEST))
 }
 
 /// Makes the rings, and the array that leads each processor to its own.
@@ -91,15 +94,15 @@ fn unreadable(source: MapError) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::divide;
+    use super::{SHORTEST, divide};
 
     #[test]
-    fn rings_take_no_more_memory_than_one_of_all_processors() {
+    fn rings_share_the_memory_of_one_until_they_would_be_too_short() {
         const ALL: u32 = 1 << 20;
         assert_eq!(divide(1, ALL), (1, ALL));
         assert_eq!(divide(2, ALL), (2, ALL / 2));
         assert_eq!(divide(3, ALL), (3, ALL / 4));
-        assert_eq!(divide(8, ALL), (8, ALL / 8));
-        assert_eq!(divide(400, ALL), (8, ALL / 8));
+        assert_eq!(divide(8, ALL), (8, SHORTEST));
+        assert_eq!(divide(400, ALL), (8, SHORTEST));
     }
 }
