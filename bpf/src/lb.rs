@@ -61,9 +61,15 @@ pub fn inside(addr: Addr, port: u16, proto: u8, of_host: bool) -> Option<&'stati
 pub fn of_pod(pod: &Addr, addr: Addr, port: u16, proto: u8) -> Option<&'static Service> {
     let service = inside(addr, port, proto, false)?;
     if service.flags & flags::SPARES_BACKENDS != 0 && !admits(service, pod) {
-        return get(&ServiceKey { addr, port, proto, scope: SCOPE_UNREDIRECTED, pad: 0 });
+        return unredirected(addr, port, proto);
     }
     Some(service)
+}
+
+/// What is there for those whom a redirect spares.
+#[inline(always)]
+pub fn unredirected(addr: Addr, port: u16, proto: u8) -> Option<&'static Service> {
+    get(&ServiceKey { addr, port, proto, scope: SCOPE_UNREDIRECTED, pad: 0 })
 }
 
 /// The service that is at that address and port for who is outside, be it for them or not.

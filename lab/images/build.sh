@@ -4,7 +4,7 @@
 # Builds the lab's own container images as OCI archives into DIR/images (default target/kube/images), from what lab/kube/build.sh built and from the tools
 # of the machine it runs on. No registry is asked for anything. An image whose sources have not changed is left alone.
 #
-#   lab/images/build.sh [pause|coredns|agnhost|boom|echo ...]     without names: the first three; the others are for conformance suites
+#   lab/images/build.sh [pause|coredns|agnhost|boom|echo|echo-advanced ...]     without names: the first three; the others are for conformance suites
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -44,6 +44,11 @@ root_coredns() { install "$kube/bin/coredns" "$1/coredns"; }
 root_boom() { install "$kube/bin/regression-issue-74839" "$1/regression-issue-74839"; }
 
 root_echo() { install "$kube/bin/echo-basic" "$1/echo-basic"; }
+
+root_echo-advanced() {
+    mkdir -p "$1/bin"
+    CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o "$1/bin/client" "$here/echo-advanced/main.go"
+}
 
 root_agnhost() {
     local root=$1 applet
@@ -101,6 +106,7 @@ for name in "$@"; do
         boom) image boom registry.k8s.io/e2e-test-images/regression-issue-74839:1.4 ;;
         echo) image echo registry.k8s.io/gateway-api/echo-basic:v1.5.1 \
             registry.k8s.io/gateway-api/echo-basic:v1.6.0-dev.2 registry.k8s.io/gateway-api/echo-basic:v1.6.0-dev.3 ;;
-        *) fail "unknown image '$name': choose among pause coredns agnhost boom echo" ;;
+        echo-advanced) image echo-advanced registry.k8s.io/gateway-api/echo-advanced:v1.5.1 ;;
+        *) fail "unknown image '$name': choose among pause coredns agnhost boom echo echo-advanced" ;;
     esac
 done

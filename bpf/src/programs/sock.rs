@@ -100,8 +100,13 @@ fn choose(ctx: &SockAddrContext, addr: Addr) -> Choice {
         return if lb::is_unserved(&addr) { Choice::NotServed } else { Choice::NotAService };
     };
     let left_alone = if of_host { flags::PODS_ONLY } else { flags::SPARES_BACKENDS };
+    let mut service = service;
     if service.flags & left_alone != 0 {
-        return Choice::NotAService;
+        // No program would see the packets of the host's sockets.
+        match lb::unredirected(addr, port, proto) {
+            Some(spared) if of_host => service = spared,
+            _ => return Choice::NotAService,
+        }
     }
     let client = Client { addr: Addr { hi: 0, lo: netns }, is_cookie: true, connection: lb::random() };
     match lb::choose(service, &client) {

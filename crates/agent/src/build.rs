@@ -27,6 +27,14 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
     let sources = sources::reflect(config, node_name, client, tasks);
     surface.add(sources.surface);
     let namespace: Arc<str> = client.own_namespace().into();
+    let (policy_addresses, of_policy) = statedb::table("policy-addresses");
+    let ipcache = ipcache::start(
+        ipcache::Inputs { kernel: Arc::clone(&maps), epochs: epochs.clone(), writers: vec![of_policy] },
+        tasks,
+    )?;
+    surface.add(ipcache.surface.clone());
+    let (permissions, permitted) = statedb::table("proxy-permissions");
+    surface = surface.table(&permitted);
     let proxies = proxy::start(
         &config.gateway,
         proxy::Shared {
@@ -36,6 +44,8 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
             client: client.clone(),
             pods: sources.pods.clone(),
             slices: sources.slices,
+            addresses: ipcache.entries.clone(),
+            permissions: permitted,
         },
         tasks,
     );
@@ -69,6 +79,7 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
             services: sources.services,
             slices: proxies.slices.clone(),
             redirects: sources.redirects,
+            intercepts: proxies.intercepts,
             pods: sources.pods.clone(),
             node: NodeName { cluster: config.node.cluster.clone(), name: node_name.to_owned() },
             nodes: sources.nodes.clone(),
@@ -93,12 +104,6 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
     surface.add(announcing::start(config, node_name, client, shared, tasks)?);
 
     let (endpoints_writer, endpoints) = statedb::table("endpoints");
-    let (policy_addresses, of_policy) = statedb::table("policy-addresses");
-    let ipcache = ipcache::start(
-        ipcache::Inputs { kernel: Arc::clone(&maps), epochs: epochs.clone(), writers: vec![of_policy] },
-        tasks,
-    )?;
-    surface.add(ipcache.surface.clone());
     let policy = policy::start(
         config.policy.clone(),
         policy::Inputs {
@@ -124,6 +129,8 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
         },
         tasks,
     )?;
+    let (remote_endpoints, proxied) = (sources.remote_endpoints.clone(), proxies.proxied);
+    policy.permit(&config.policy, policy::Proxying { remote_endpoints, proxied, permissions }, tasks);
     surface.add(policy.surface);
 
     let ipam = ipam::start(ipam::Inputs { local_node: node.local.clone() }, tasks);

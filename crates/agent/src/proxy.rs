@@ -3,16 +3,17 @@
 //! force makes it a backend of the Gateways' Services here, and is told to the operator.
 
 mod backends;
+mod intercepts;
 mod link;
 mod record;
 mod report;
 mod requests;
 mod socket;
 
-use gateway::{Config, Kinds, Reading, Taken};
+use gateway::{Config, Intercepted, Kinds, Peers, Reading, Serves, Taken};
 use k8s::Client;
-use model::{Pod, PodName};
-use services::EndpointSlice;
+use model::{IpEntry, Permission, Pod, PodName, Proxied};
+use services::{EndpointSlice, Intercept};
 use statedb::{Reader, Tasks};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -36,12 +37,20 @@ pub(crate) struct Shared {
     pub(crate) pods: Reader<Pod>,
     /// EndpointSlices of the cluster.
     pub(crate) slices: Reader<EndpointSlice>,
+    /// Who has each address.
+    pub(crate) addresses: Reader<IpEntry>,
+    /// What policy says of [`Outputs::proxied`].
+    pub(crate) permissions: Reader<Permission>,
 }
 
 /// What follows for others.
 pub(crate) struct Outputs {
     /// EndpointSlices of the cluster, and those that make proxies backends.
     pub(crate) slices: Reader<EndpointSlice>,
+    /// Services whose requests the proxies route.
+    pub(crate) intercepts: Reader<Intercept>,
+    /// Where the proxies send what pods ask Services.
+    pub(crate) proxied: Reader<Proxied>,
     pub(crate) surface: Surface,
 }
 
@@ -50,6 +59,7 @@ pub(crate) struct Outputs {
 struct Proxy {
     pod: PodName,
     taken: Vec<Taken>,
+    intercepted: Vec<Intercepted>,
     /// Generations of Gateways and ListenerSets.
     in_force: BTreeMap<l7::Name, i64>,
     /// It is about to end, and takes connections for a moment more.
@@ -65,27 +75,38 @@ impl statedb::Row for Proxy {
 
 /// Starts to serve Gateways and Ingresses, if that is on.
 pub(crate) fn start(config: &Config, shared: Shared, tasks: &Tasks) -> Outputs {
-    let Shared { node, namespace, runtime, client, pods, slices } = shared;
+    let Shared { node, namespace, runtime, client, pods, slices, addresses, permissions } = shared;
     if !config.serves() {
-        return Outputs { slices, surface: Surface::new() };
+        return Outputs { slices, intercepts: nothing(), proxied: nothing(), surface: Surface::new() };
     }
     let ingress = config.ingress.then(|| config.ingresses(&namespace));
     let kinds = Kinds { gateway_api: config.enabled, ingress };
     let reflected = Reading::Serving { secrets: &config.secrets_namespace }.objects(&kinds, &client, tasks);
-    let snapshots = gateway::serve(tasks, &reflected.objects, &config.serving());
+    let peers = Peers { pods: pods.clone(), addresses, permissions };
+    let Serves { snapshots, proxied } = gateway::serve(tasks, &reflected.objects, &peers, &config.serving());
     let (told, tellings) = mpsc::channel(1);
     tasks.spawn_fallible("proxy-links", link::serve(runtime.join(FOLDER).join("agent.sock"), snapshots, told));
     let (writer, proxies) = statedb::table("proxies");
     tasks.spawn("proxies", record::keep(writer, tellings, pods.clone(), namespace));
     let report = report::Report { client, node: node.clone(), namespace: config.secrets_namespace.clone() };
     tasks.spawn("proxy-report", report.keep(proxies.clone()));
-    let surface = Surface::new().table(&proxies);
+    let surface = Surface::new().table(&proxies).table(&proxied);
     if config.host_network {
         // The proxies have the ports of the node itself.
-        return Outputs { slices, surface };
+        return Outputs { slices, intercepts: nothing(), proxied, surface };
     }
     let backends = backends::derive(tasks, &proxies, &pods, &node);
-    Outputs { slices: statedb::merge(tasks, "endpoint-slices", [slices, backends]).rows, surface }
+    let slices = statedb::merge(tasks, "endpoint-slices", [slices, backends]).rows;
+    let intercepts = intercepts::derive(tasks, &proxies, &pods);
+    let surface = surface.table(&intercepts);
+    Outputs { slices, intercepts, proxied, surface }
+}
+
+/// A table that nobody writes.
+fn nothing<R: statedb::Row>() -> Reader<R> {
+    let (mut writer, reader) = statedb::table("nothing");
+    writer.mark_initialized();
+    reader
 }
 
 /// Starts to tell Hubble of what the proxies serve, if both are on.

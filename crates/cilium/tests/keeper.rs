@@ -43,7 +43,7 @@ impl Proxy {
             transparent: false,
             proxy_protocol: false,
             limits: Limits::default(),
-            serve: Serve::Http(HttpServer { tables: Vec::new(), trusted_hops: 0 }),
+            serve: Serve::Http(HttpServer::default()),
             sources: Vec::new(),
         };
         std::fs::write(path("state.json"), serde_json::to_vec(&[Object::from(listener)]).unwrap()).unwrap();

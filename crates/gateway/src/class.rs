@@ -5,7 +5,7 @@ use crate::name::ObjectName;
 use crate::objects::Objects;
 use crate::source::{Parameters, Source};
 use crate::verdict::Verdict;
-use k8s::gateway::{GatewayAddress, GatewayClassSpec, GatewaySpec, ObjectReference};
+use k8s::gateway::{GatewayAddress, GatewayClassSpec, GatewaySpec, MeshSpec, ObjectReference};
 use std::sync::Arc;
 
 /// Name under which we serve GatewayClasses.
@@ -32,6 +32,18 @@ pub(crate) fn of(objects: &Objects, gateway: &Source<GatewaySpec>) -> Option<Cla
 /// Whether we serve Gateways of this class.
 pub(crate) fn is_ours(class: &Source<GatewayClassSpec>) -> bool {
     class.spec.controller_name == CONTROLLER
+}
+
+/// Whether a mesh can be used, which is ours by the same name as classes. `routed`: what pods send to Services can be routed.
+pub(crate) fn mesh(spec: &MeshSpec, routed: bool) -> Option<Verdict> {
+    if spec.controller_name != CONTROLLER {
+        return None;
+    }
+    Some(match (&spec.parameters_ref, routed) {
+        (Some(_), _) => Verdict::no("InvalidParameters", "parametersRef: a mesh has no parameters"),
+        (None, false) => Verdict::no("Pending", "Gateways listen in the nodes' own network"),
+        (None, true) => Verdict::yes("Accepted"),
+    })
 }
 
 /// Whether a class can be used.

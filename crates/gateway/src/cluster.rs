@@ -7,12 +7,13 @@ use crate::objects::Objects;
 use crate::route::{Attached, Content, Place, Port};
 use crate::source::{Endpoint, Service, ServicePort, Slice};
 use crate::tls_policy::{self, Policies};
+use ipnet::IpNet;
 use l7::{BackendProtocol, BackendTls, Cluster, Endpoints, Object};
-use model::Protocol as Transport;
+use model::{IpEntry, Protocol as Transport};
 use statedb::{Index, Reader};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// What requests are answered with if it is not known how to verify their backend.
@@ -90,6 +91,13 @@ pub(crate) struct Context {
     pub(crate) policies: Policies,
     pub(crate) by_app_protocol: bool,
     pub(crate) edges: Reader<Edge>,
+    pub(crate) addresses: Reader<IpEntry>,
+}
+
+/// Who has an address, if it is a pod or a node; 0 if not.
+pub(crate) fn identity(addresses: &Reader<IpEntry>, ip: IpAddr) -> u32 {
+    let entry = addresses.snapshot().get(&IpNet::from(ip));
+    entry.map(|entry| entry.identity).filter(|identity| !identity.is_node_local()).map_or(0, |identity| identity.0)
 }
 
 /// The cluster and its endpoints, if a route leads there.
@@ -113,7 +121,10 @@ pub(crate) fn resolve(context: &Context, cluster: &ClusterName) -> Option<Vec<Ob
         limits: l7::ClusterLimits::default(),
         refuse,
     };
-    let endpoints = endpoints(&service, port, &context.slices.get(&service.name));
+    let mut endpoints = endpoints(&service, port, &context.slices.get(&service.name));
+    for endpoint in &mut endpoints {
+        endpoint.identity = identity(&context.addresses, endpoint.address.ip());
+    }
     Some(vec![spoken.into(), Endpoints { cluster: name, prefer_zone: None, endpoints }.into()])
 }
 

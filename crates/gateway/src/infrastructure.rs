@@ -82,11 +82,11 @@ pub struct Observed {
 
 /// Keeps what is to be in the cluster, as it follows from objects (whose rows have their status) and from what is there.
 pub fn want(tasks: &Tasks, objects: &Objects, observed: &Observed, config: ServiceConfig) -> Wanted {
-    let resolved = resolve(tasks, objects);
+    let resolved = resolve(tasks, objects, !config.host_network);
     let Observed { services, nodes, proxies, ingresses, ingress } = observed;
     let addresses = addresses(tasks, &resolved, services, nodes, config.host_network);
     let programmed = proxies::programmed(tasks, proxies);
-    let reporter = Reporter::new(&resolved, &addresses, &programmed, config.app_protocol);
+    let reporter = Reporter::new(&resolved, &addresses, &programmed, &config);
     Wanted {
         ingresses: ingresses::derive(tasks, ingress, ingresses, &addresses, &programmed),
         copies: copies::derive(tasks, &resolved),

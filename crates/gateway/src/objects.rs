@@ -4,7 +4,7 @@
 use crate::name::ObjectName;
 use crate::source::{Anchors, KeyPair, Parameters, Route, Service, Slice, Source};
 use k8s::gateway::{
-    BackendTlsPolicySpec, GatewayClassSpec, GatewaySpec, GrantFrom, ListenerSetSpec, ReferenceGrantSpec,
+    BackendTlsPolicySpec, GatewayClassSpec, GatewaySpec, GrantFrom, ListenerSetSpec, MeshSpec, ReferenceGrantSpec,
 };
 use model::Namespace;
 use statedb::{Reader, Row, Snapshot};
@@ -17,6 +17,8 @@ pub struct Objects {
     pub classes: Reader<Source<GatewayClassSpec>>,
     /// Gateways.
     pub gateways: Reader<Source<GatewaySpec>>,
+    /// XMeshes. Whoever writes no status does not need them.
+    pub meshes: Reader<Source<MeshSpec>>,
     /// ListenerSets.
     pub listener_sets: Reader<Source<ListenerSetSpec>>,
     /// Routes of all kinds.

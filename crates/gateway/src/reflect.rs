@@ -101,6 +101,7 @@ impl Reading<'_> {
         Objects {
             classes: self.sources(on, client, tasks, "gateway-classes"),
             gateways: self.sources(on, client, tasks, "gateways"),
+            meshes: self.sources(on && *self == Self::Judging, client, tasks, "meshes"),
             listener_sets: self.sources(on, client, tasks, "listener-sets"),
             routes: statedb::merge(tasks, "gateway-all-routes", routes).rows,
             grants: self.sources(on, client, tasks, "reference-grants"),

@@ -9,7 +9,7 @@ mod matches;
 mod parents;
 
 pub(crate) use backend::Port;
-pub(crate) use parents::{Parent, Place, table};
+pub(crate) use parents::{Parent, Place, ServicePort, table};
 
 use crate::edge::Edge;
 use crate::name::{ObjectName, ParentName, RouteName};
@@ -67,6 +67,8 @@ pub(crate) struct Context {
     pub(crate) edges: Reader<Edge>,
     /// By parents of routes.
     pub(crate) edges_by_parent: Index<Edge, ParentName>,
+    /// Whether what pods send to Services can be routed.
+    pub(crate) mesh: bool,
 }
 
 /// The route of that name, if it has a parent of ours.

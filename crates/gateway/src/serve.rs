@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the proxy is given.
 
+mod callers;
 mod listeners;
+mod mesh;
 mod parts;
 mod ports;
 mod routes;
 mod socket;
 
+pub use mesh::{Intercepted, intercepted};
 pub(crate) use parts::{shown, trusted};
 pub use socket::{Taken, in_force, taken};
 
@@ -17,7 +20,9 @@ use crate::resolve::{Resolved, resolve};
 use futures::FutureExt;
 use l7::Version;
 use l7::link::Published;
-use statedb::{Batch, Change, Changes, Derived, Tasks};
+use model::{IdentityId, IpEntry, Permission, Pod, Proxied};
+use statedb::{Batch, Change, Changes, Derived, Reader, Tasks};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -33,6 +38,12 @@ pub(crate) enum PartName {
     Cluster(ClusterName),
     KeyPair(ObjectName),
     Anchors(ObjectName),
+    /// What pods send to a Service.
+    Service(ObjectName),
+    /// A pod that sends to Services.
+    Client(IpAddr),
+    /// What pods of an identity may reach.
+    Permission(IdentityId),
 }
 
 /// Objects of the snapshot that come and go together.
@@ -71,25 +82,51 @@ pub struct Serving {
 /// What the proxy is to serve. The first snapshot has number 1: before, not all objects are known.
 pub type Snapshots = watch::Receiver<Published>;
 
+/// Who is who, and who may reach whom.
+#[derive(Clone, Debug)]
+pub struct Peers {
+    /// Pods of this node.
+    pub pods: Reader<Pod>,
+    /// Who has each address.
+    pub addresses: Reader<IpEntry>,
+    /// What policy says of [`Serves::proxied`].
+    pub permissions: Reader<Permission>,
+}
+
+/// What follows from objects for a node.
+#[derive(Clone, Debug)]
+pub struct Serves {
+    /// For its proxy.
+    pub snapshots: Snapshots,
+    /// For policy, which says who may be sent where.
+    pub proxied: Reader<Proxied>,
+}
+
 /// Keeps what the proxy is to serve as it follows from objects.
-pub fn serve(tasks: &Tasks, objects: &Objects, serving: &Serving) -> Snapshots {
-    let resolved = resolve(tasks, objects);
-    let parts = parts::derive(tasks, &resolved, serving);
+pub fn serve(tasks: &Tasks, objects: &Objects, peers: &Peers, serving: &Serving) -> Serves {
+    let resolved = resolve(tasks, objects, !serving.host_network);
+    let parts = parts::derive(tasks, &resolved, &peers.addresses, serving);
+    let proxied = mesh::proxied(tasks, &resolved, &parts.rows);
+    let callers = callers::derive(tasks, peers);
+    let together = statedb::merge(tasks, "gateway-all-parts", [parts.rows.clone(), callers.rows.clone()]);
     let (sender, snapshots) = watch::channel(Published::default());
-    tasks.spawn("gateway-snapshot", Assembly { resolved, parts }.run(sender));
-    snapshots
+    tasks.spawn("gateway-snapshot", Assembly { resolved, parts, callers, together }.run(sender));
+    Serves { snapshots, proxied }
 }
 
 /// Puts the parts together. A snapshot is of one moment: no listener is in it without its routes, and no route without its clusters.
 struct Assembly {
     resolved: Resolved,
     parts: Derived<Part>,
+    callers: Derived<Part>,
+    /// The parts of both.
+    together: Derived<Part>,
 }
 
 impl Assembly {
     async fn run(self, sender: watch::Sender<Published>) {
-        self.parts.rows.initialized().await;
-        let mut changes = self.parts.rows.subscribe();
+        self.together.rows.initialized().await;
+        let mut changes = self.together.rows.subscribe();
         let mut published = Published::default();
         loop {
             follow(&mut published, &mut changes).await;
@@ -108,6 +145,8 @@ impl Assembly {
         edges.caught_up().await;
         routes.caught_up().await;
         self.parts.caught_up().await;
+        self.callers.caught_up().await;
+        self.together.caught_up().await;
         let _ = follow(published, changes).now_or_never();
         before == revisions()
     }

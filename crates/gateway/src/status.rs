@@ -7,7 +7,7 @@ mod policies;
 mod routes;
 
 use crate::class;
-use crate::infrastructure::Programmed;
+use crate::infrastructure::{Programmed, ServiceConfig};
 use crate::name::{ObjectName, ParentKind, ParentName, RouteName};
 use crate::objects::Objects;
 use crate::resolve::Resolved;
@@ -41,6 +41,8 @@ impl statedb::Row for Addresses {
 pub enum Subject {
     /// A GatewayClass.
     Class(ObjectName),
+    /// An XMesh.
+    Mesh(ObjectName),
     /// A Gateway.
     Gateway(ObjectName),
     /// A ListenerSet.
@@ -65,6 +67,8 @@ pub struct Report {
 pub enum Status {
     /// Of a GatewayClass.
     Class(GatewayClassStatus),
+    /// Of an XMesh.
+    Mesh(GatewayClassStatus),
     /// Of a Gateway.
     Gateway(GatewayStatus),
     /// Of a ListenerSet.
@@ -111,6 +115,7 @@ impl Correction {
 pub(crate) fn correct(tasks: &Tasks, objects: &Objects, reports: &Reader<Report>) -> Reader<Correction> {
     let inputs = Inputs::of(reports, |report: &Report| [report.subject.clone()])
         .and(&objects.classes, |class| [Subject::Class(class.name.clone())])
+        .and(&objects.meshes, |mesh| [Subject::Mesh(mesh.name.clone())])
         .and(&objects.gateways, |gateway| [Subject::Gateway(gateway.name.clone())])
         .and(&objects.listener_sets, |set| [Subject::ListenerSet(set.name.clone())])
         .and(&objects.routes, |route| [Subject::Route(route.name.clone())])
@@ -131,6 +136,10 @@ fn told(objects: &Objects, subject: &Subject) -> Option<(String, Status)> {
         Subject::Class(name) => {
             let told = objects.classes.snapshot().get(name)?.told.clone()?;
             Some((told.version, Status::Class(told.status)))
+        }
+        Subject::Mesh(name) => {
+            let told = objects.meshes.snapshot().get(name)?.told.clone()?;
+            Some((told.version, Status::Mesh(told.status)))
         }
         Subject::Gateway(name) => {
             let told = objects.gateways.snapshot().get(name)?.told.clone()?;
@@ -175,6 +184,7 @@ fn inputs(resolved: &Resolved, addresses: &Reader<Addresses>) -> Inputs<Subject>
     let by_anchors = objects.tls_policies.index(tls_policy::anchors);
     let siblings = policies.clone();
     Inputs::of(&objects.classes, |class: &Source<GatewayClassSpec>| [Subject::Class(class.name.clone())])
+        .and(&objects.meshes, |mesh| [Subject::Mesh(mesh.name.clone())])
         .and(&objects.parameters, move |_| {
             classes.snapshot().iter().map(|class| Subject::Class(class.name.clone())).collect::<Vec<_>>()
         })
@@ -217,9 +227,11 @@ fn services(route: &Attached) -> Vec<ObjectName> {
 /// Gateways and ListenerSets to whose listeners a route is attached.
 fn owners(route: &Attached) -> BTreeSet<Subject> {
     let places = route.parents.iter().flat_map(|parent| &parent.places);
-    let owners = places.map(|place| match place.name.owner.kind {
-        ParentKind::ListenerSet => Subject::ListenerSet(place.name.owner.name.clone()),
-        ParentKind::Gateway | ParentKind::Service => Subject::Gateway(place.name.owner.name.clone()),
+    let owners = places.filter_map(|place| match place.name.owner.kind {
+        ParentKind::ListenerSet => Some(Subject::ListenerSet(place.name.owner.name.clone())),
+        ParentKind::Gateway => Some(Subject::Gateway(place.name.owner.name.clone())),
+        // Nothing is said of Services.
+        ParentKind::Service => None,
     });
     owners.collect()
 }
@@ -235,18 +247,20 @@ pub(crate) struct Reporter {
     edges_by_set: Index<crate::edge::Edge, ObjectName>,
     policies: Policies,
     features: Vec<SupportedFeature>,
+    /// What pods send to Services is routed.
+    mesh: bool,
 }
 
 impl Reporter {
-    /// `app_protocol`: which HTTP a backend speaks is told by its Service.
     pub(crate) fn new(
         resolved: &Resolved,
         addresses: &Reader<Addresses>,
         programmed: &Reader<Programmed>,
-        app_protocol: bool,
+        config: &ServiceConfig,
     ) -> Self {
         Self {
-            features: features::supported(app_protocol),
+            features: features::supported(config.app_protocol),
+            mesh: !config.host_network,
             attached: resolved.routes.rows.index(owners),
             by_service: resolved.routes.rows.index(services),
             edges_by_set: resolved
@@ -275,6 +289,13 @@ impl Reporter {
                     conditions: vec![accepted],
                     supported_features: self.features.clone(),
                 }))
+            }
+            Subject::Mesh(name) => {
+                let mesh = objects.meshes.snapshot().get(name)?;
+                let accepted = class::mesh(&mesh.spec, self.mesh)?;
+                let supported_features = if self.mesh { features::of_mesh() } else { Vec::new() };
+                let conditions = vec![accepted.condition("Accepted", mesh.meta.generation)];
+                Some(Status::Mesh(GatewayClassStatus { conditions, supported_features }))
             }
             Subject::Gateway(name) => {
                 let edge = self.resolved.edges.rows.snapshot().get(name)?;
@@ -323,7 +344,12 @@ impl Report {
     #[must_use]
     pub fn correction(&self, present: &Status, now: &str) -> Option<Status> {
         match (&self.status, present) {
-            (Status::Class(desired), Status::Class(present)) => edges::correct_class(desired, present, now),
+            (Status::Class(desired), Status::Class(present)) => {
+                edges::correct_class(desired, present, now).map(Status::Class)
+            }
+            (Status::Mesh(desired), Status::Mesh(present)) => {
+                edges::correct_class(desired, present, now).map(Status::Mesh)
+            }
             (Status::Gateway(desired), Status::Gateway(present)) => edges::correct_gateway(desired, present, now),
             (Status::ListenerSet(desired), Status::ListenerSet(present)) => {
                 edges::correct_listener_set(desired, present, now)

@@ -9,6 +9,7 @@ mod filter;
 mod host;
 pub mod link;
 mod listener;
+mod mesh;
 mod object;
 mod route;
 pub mod syntax;
@@ -23,8 +24,10 @@ pub use exchange::{Exchange, Outcome, REDACTED};
 pub use filter::{Cors, Filters, HeaderChanges, Mirror, Origin, PathChange, Redirect, Rewrite, Share};
 pub use host::{HostMatch, ParseHostError};
 pub use listener::{
-    Alpn, ClientValidation, HttpServer, Limits, Listener, Serve, Source, TableRef, Termination, TlsAction, TlsServer,
+    Alpn, ClientValidation, Consumer, HttpServer, Limits, Listener, Mesh, Serve, Source, TableRef, Termination,
+    TlsAction, TlsServer,
 };
+pub use mesh::{Client, Permission, Server};
 pub use object::{Key, Kind, Object, Snapshot, Update, Version};
 pub use route::{
     Attachment, Backend, Forward, HttpForward, PathMatch, Persistence, Precedence, Retry, RetryBudget, Route,

@@ -125,6 +125,28 @@ pub struct HttpServer {
     /// How many proxies before this one are believed what they write into `X-Forwarded-For` and its like.
     #[serde(default)]
     pub trusted_hops: u32,
+    /// It is a Service's, for pods: whose client is known ([`crate::Client`]), and may reach what it is sent to ([`crate::Permission`]).
+    #[serde(default)]
+    pub mesh: Option<Mesh>,
+}
+
+/// What pods send to a Service is routed by who they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Mesh {
+    /// Namespaces whose pods have routes of their own, instead of those of the server's tables.
+    pub consumers: Vec<Consumer>,
+    /// The server's tables are for the pods of other namespaces.
+    pub produces: bool,
+}
+
+/// A namespace with routes of its own for a Service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Consumer {
+    /// The namespace.
+    pub namespace: Name,
+    /// What [`crate::Attachment`]s refer to.
+    pub table: Name,
 }
 
 /// A set of routes for some hosts.

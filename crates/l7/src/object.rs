@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Everything that the proxy serves, as a set of objects, and the difference between two such sets.
 
-use crate::{Certificate, Cluster, Endpoints, Listener, Name, Route, TrustAnchors};
+use crate::{Certificate, Client, Cluster, Endpoints, Listener, Name, Permission, Route, TrustAnchors};
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,10 @@ pub enum Object {
     Certificate(Arc<Certificate>),
     /// Authorities.
     TrustAnchors(Arc<TrustAnchors>),
+    /// Who a pod is.
+    Client(Arc<Client>),
+    /// What pods may reach.
+    Permission(Arc<Permission>),
 }
 
 impl Object {
@@ -40,6 +44,8 @@ impl Object {
             Self::Endpoints(endpoints) => (Kind::Endpoints, &endpoints.cluster),
             Self::Certificate(certificate) => (Kind::Certificate, &certificate.name),
             Self::TrustAnchors(anchors) => (Kind::TrustAnchors, &anchors.name),
+            Self::Client(client) => (Kind::Client, &client.name),
+            Self::Permission(permission) => (Kind::Permission, &permission.name),
         };
         Key { kind, name: name.clone() }
     }
@@ -54,7 +60,7 @@ macro_rules! parts {
         }
     )*};
 }
-parts!(Listener Route Cluster Endpoints Certificate TrustAnchors);
+parts!(Listener Route Cluster Endpoints Certificate TrustAnchors Client Permission);
 
 /// What an [`Object`] can be. What others refer to comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -62,6 +68,10 @@ parts!(Listener Route Cluster Endpoints Certificate TrustAnchors);
 pub enum Kind {
     /// [`TrustAnchors`].
     TrustAnchors,
+    /// [`Permission`].
+    Permission,
+    /// [`Client`].
+    Client,
     /// [`Certificate`].
     Certificate,
     /// [`Endpoints`], by the name of their cluster.
@@ -87,6 +97,8 @@ impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.kind {
             Kind::TrustAnchors => "trust anchors",
+            Kind::Permission => "permission of identity",
+            Kind::Client => "client",
             Kind::Certificate => "certificate",
             Kind::Endpoints => "endpoints of",
             Kind::Cluster => "cluster",
@@ -129,6 +141,17 @@ impl Snapshot {
     /// All objects, by kind and name.
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &Object)> {
         self.objects.iter()
+    }
+
+    /// The pods whose requests to Services can be judged.
+    pub fn clients(&self) -> impl Iterator<Item = &Client> {
+        let first = Key { kind: Kind::Client, name: "".into() };
+        let clients = self.objects.range(first..).map_while(|(_, object)| match object {
+            Object::Client(client) => Some(client.as_ref()),
+            _ => None,
+        });
+        let permission = |client: &Client| Key { kind: Kind::Permission, name: Permission::name_of(client.identity) };
+        clients.filter(move |client| self.objects.contains_key(&permission(client)))
     }
 
     /// All listeners, by name.

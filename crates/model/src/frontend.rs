@@ -265,7 +265,7 @@ pub enum Scope {
     External,
     /// Those inside the cluster.
     Internal,
-    /// Pods whose own traffic a local redirect policy leaves alone.
+    /// Those whose traffic a redirect leaves alone.
     Unredirected,
 }
 
@@ -329,7 +329,7 @@ pub struct Frontend {
     pub affinity: Option<Duration>,
     /// Whether it is for pods, and not for the node's own programs.
     pub pods_only: bool,
-    /// Whether its source ranges name those of its backends that have a separate frontend at the address, or none ([`Scope::Unredirected`]).
+    /// Whether those whom its source ranges do not let in have a separate frontend at the address, or none ([`Scope::Unredirected`]).
     pub spares_backends: bool,
     /// Who may use it, if it is restricted.
     pub source_ranges: Option<Arc<SourceRanges>>,

@@ -12,6 +12,7 @@ mod label;
 mod node;
 mod pod;
 mod policy;
+mod proxied;
 
 pub use address::{IpEntry, IpSource, MeshPod, RemoteEndpoint};
 pub use cluster::{Cluster, ClusterId, MeshSize, ParseClusterIdError};
@@ -27,3 +28,4 @@ pub use label::{Label, LabelSource, Labels, ParseLabelError};
 pub use node::{LocalNode, Node, NodeName, RoutingMode};
 pub use pod::{HostPort, NamedPort, Namespace, Pod, PodName, Workload};
 pub use policy::{PolicyId, PolicyKind, Provenance, ProvenanceId};
+pub use proxied::{Permission, Proxied, Server};

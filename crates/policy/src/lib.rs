@@ -12,6 +12,7 @@ mod ingest;
 mod judged;
 mod labels;
 mod metrics;
+mod permissions;
 mod problems;
 mod reconcile;
 mod resolve;
@@ -42,6 +43,7 @@ pub use ingest::{
 pub use judged::{Judgeable, Judged};
 pub use labels::{LabelFilter, PatternError, security_labels};
 pub use metrics::Metrics;
+pub use permissions::Proxying;
 pub use problems::PolicyProblems;
 pub use resolve::{CompiledPolicy, Enforcement, Entries, EntryKey, Families};
 pub use rules::{
@@ -114,6 +116,7 @@ pub struct Outputs {
     pub metrics: Metrics,
     /// Tables, status, routes and metrics.
     pub surface: Surface,
+    policies: Reader<Policy>,
 }
 
 /// Starts the feature.
@@ -175,6 +178,16 @@ pub fn start<S: IdentityStore + Clone>(
         policy_status: policy_status.clone(),
         metrics: metrics.clone(),
     };
-    tasks.spawn("policy", Run::new(config, inputs, policies, feature).run());
-    Ok(Outputs { endpoint_policies, identities, provenance, compiled, problems, policy_status, metrics, surface })
+    tasks.spawn("policy", Run::new(config, inputs, policies.clone(), feature).run());
+    Ok(Outputs {
+        endpoint_policies,
+        identities,
+        provenance,
+        compiled,
+        problems,
+        policy_status,
+        metrics,
+        surface,
+        policies,
+    })
 }

@@ -78,6 +78,12 @@ impl statedb::Row for CompiledPolicy {
 }
 
 impl CompiledPolicy {
+    /// What the programs decide about a connection with that peer, to that port.
+    pub(crate) fn allows(&self, direction: Direction, peer: IdentityId, proto: u8, port: u16) -> bool {
+        let find = |peer| entries::find(&self.entries, EntryKey::range(direction, peer), proto, port);
+        abi::policy::decide(find(peer), find(ANY)).is_some_and(|(entry, _)| entry.deny == 0)
+    }
+
     /// A policy of which only the entries are known.
     pub(crate) fn orphan(id: PolicyId, entries: Entries) -> Self {
         let (identity, endpoints) = (ANY, Vec::new());
@@ -283,6 +289,11 @@ impl Engine {
     pub(crate) fn policy_of(&self, endpoint: EndpointId) -> Option<CompiledPolicy> {
         let key = self.endpoints.get(&endpoint)?;
         self.subjects.get(key).map(|subject| subject.row(key.identity))
+    }
+
+    /// Whether the labels of an identity are known.
+    pub(crate) fn knows(&self, identity: IdentityId) -> bool {
+        self.selectors.identity(identity).is_some()
     }
 
     /// Whether any pod of this node has the compiled policy with that id.

@@ -49,8 +49,11 @@ async fn answer(
     let mut inbound = Inbound::check(client, request)?;
     let serving = client.shared.serving.load_full();
     let site = site(client, &serving, &inbound.host)?;
+    if site.mesh.is_some() {
+        inbound.caller = Some(serving.callers.get(client.peer.client.ip()).ok_or(Refusal::STRANGER)?);
+    }
     let found = serving
-        .table(site, &inbound.host)
+        .table(site, &inbound.host, inbound.caller.as_ref())
         .and_then(|table| table.find(&inbound.host, &inbound.head.method, &inbound.head.uri, &inbound.head.headers))
         .ok_or(Refusal::NO_ROUTE)?;
     inbound.forwarded(client, site.trusted_hops)?;
@@ -79,12 +82,13 @@ async fn act(
     client: &Arc<Client>,
     serving: &Serving,
     found: &Found,
-    inbound: Inbound,
+    mut inbound: Inbound,
     record: &mut Record,
 ) -> Result<Response<ResponseBody>, Refusal> {
     match &found.route.action {
         Action::Forward(forwarding) => {
-            forward::Forward { client, serving, found, forwarding }.run(inbound, record).await
+            let caller = inbound.caller.take();
+            forward::Forward { client, serving, found, forwarding, caller }.run(inbound, record).await
         }
         Action::Redirect(redirect) => answer::redirect(redirect, client, &inbound, found.prefix),
         Action::Respond(status) => Err(Refusal::new(*status, "route", "the route has no backend")),

@@ -4,6 +4,7 @@
 mod access;
 mod admin;
 mod budget;
+mod callers;
 mod config;
 mod disk;
 mod exchange;

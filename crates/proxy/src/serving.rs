@@ -2,6 +2,7 @@
 //! What is in force: everything that a connection or a request needs to know, as one value that is swapped as a whole.
 
 use crate::access::AccessLog;
+use crate::callers::{Caller, Callers};
 use crate::metrics::{ListenerMetrics, Metrics};
 use crate::observe::Observer;
 use crate::route::{HostMap, Table, Tables};
@@ -33,6 +34,7 @@ pub(crate) struct Shared {
 pub(crate) struct Serving {
     pub(crate) tables: Tables,
     pub(crate) upstreams: HashMap<Name, Arc<Upstream>>,
+    pub(crate) callers: Callers,
     pub(crate) listeners: HashMap<Name, Arc<Listening>>,
 }
 
@@ -60,6 +62,15 @@ pub(crate) enum Served {
 pub(crate) struct HttpSite {
     pub(crate) tables: HostMap<Name>,
     pub(crate) trusted_hops: u32,
+    pub(crate) mesh: Option<MeshSite>,
+}
+
+/// Tables of a Service by the namespace of the pod that asks.
+#[derive(Debug)]
+pub(crate) struct MeshSite {
+    pub(crate) by_consumer: std::collections::HashMap<Name, Name>,
+    /// Pods of other namespaces have the site's tables; otherwise none.
+    pub(crate) produces: bool,
 }
 
 /// What is done with TLS connections for some names.
@@ -73,9 +84,14 @@ pub(crate) enum TlsSite {
 }
 
 impl Serving {
-    /// The routes that a site has for a host.
-    pub(crate) fn table(&self, site: &HttpSite, host: &str) -> Option<&Table> {
-        site.tables.candidates(host).next().and_then(|name| self.tables.get(name))
+    /// The routes that a site has for a host, asked for by a pod if it is a Service's.
+    pub(crate) fn table(&self, site: &HttpSite, host: &str, caller: Option<&Caller>) -> Option<&Table> {
+        let own = site.mesh.as_ref().and_then(|mesh| match mesh.by_consumer.get(&caller?.namespace) {
+            None if mesh.produces => None,
+            table => Some(table),
+        });
+        let table = own.unwrap_or_else(|| site.tables.candidates(host).next());
+        table.and_then(|name| self.tables.get(name))
     }
 }
 

@@ -4,7 +4,7 @@
 use crate::invalid::Invalid;
 use crate::metrics::Metrics;
 use crate::route::HostMap;
-use crate::serving::{HttpSite, Listening, Served, Serving, TlsSite};
+use crate::serving::{HttpSite, Listening, MeshSite, Served, Serving, TlsSite};
 use crate::tls::{Credentials, anchors, certified};
 use crate::upstream::Upstream;
 use l7::link::{Fault, Received, Status};
@@ -125,6 +125,8 @@ impl Store {
                 self.credentials.anchors.remove(name);
                 credentials.insert(name.clone());
             }
+            Kind::Client => self.serving.callers.remove_client(name),
+            Kind::Permission => self.serving.callers.remove_permission(name),
         }
     }
 
@@ -147,6 +149,11 @@ impl Store {
                 let parsed = anchors(trust)?;
                 self.credentials.anchors.insert(trust.name.clone(), parsed);
                 credentials.insert(trust.name.clone());
+                Ok(())
+            }
+            Object::Client(client) => self.serving.callers.set_client(client),
+            Object::Permission(permission) => {
+                self.serving.callers.set_permission(permission);
                 Ok(())
             }
         }
@@ -247,7 +254,11 @@ fn site(server: &HttpServer) -> Arc<HttpSite> {
             tables.set(&table.host, table.table.clone());
         }
     }
-    Arc::new(HttpSite { tables, trusted_hops: server.trusted_hops })
+    let mesh = server.mesh.as_ref().map(|mesh| MeshSite {
+        by_consumer: mesh.consumers.iter().map(|one| (one.namespace.clone(), one.table.clone())).collect(),
+        produces: mesh.produces,
+    });
+    Arc::new(HttpSite { tables, trusted_hops: server.trusted_hops, mesh })
 }
 
 /// Whether the object is made with one of these credentials.
@@ -268,6 +279,11 @@ fn refers(object: &Object, credentials: &BTreeSet<Name>) -> bool {
             }),
             Serve::Http(_) | Serve::Tcp(_) | Serve::Udp(_) => false,
         },
-        Object::Route(_) | Object::Endpoints(_) | Object::Certificate(_) | Object::TrustAnchors(_) => false,
+        Object::Route(_)
+        | Object::Endpoints(_)
+        | Object::Certificate(_)
+        | Object::TrustAnchors(_)
+        | Object::Client(_)
+        | Object::Permission(_) => false,
     }
 }

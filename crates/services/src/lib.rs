@@ -14,6 +14,7 @@ mod here;
 mod host_ports;
 mod ids;
 mod ingest;
+mod intercepts;
 mod maglev;
 mod metrics;
 mod owned;
@@ -31,6 +32,7 @@ pub use ingest::{
     ServicePort, SliceEndpoint, SliceName, ingest_redirect, ingest_service, ingest_service_to_judge, ingest_slice,
     judge_redirect,
 };
+pub use intercepts::{Intercept, InterceptedPort};
 pub use metrics::Metrics;
 pub use problems::{ServiceProblems, Tables as ProblemTables, problems};
 pub use reconcile::{Error, Maps};
@@ -55,6 +57,8 @@ pub struct Inputs {
     pub slices: Reader<EndpointSlice>,
     /// Local redirect policies, by [`ingest_redirect`].
     pub redirects: Reader<Redirect>,
+    /// Services whose requests the node's proxy routes.
+    pub intercepts: Reader<Intercept>,
     /// Pods of this node.
     pub pods: Reader<Pod>,
     /// This node among the others.
@@ -124,6 +128,7 @@ pub fn start(config: &Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result
         .table(&rows.served.rows)
         .table(&rows.host_ports.rows)
         .table(&rows.redirects.rows)
+        .table(&rows.intercepts.rows)
         .table(&problems)
         .reconciler(&status)
         .reconciler(&checks)
@@ -141,6 +146,7 @@ struct Rows {
     served: Derived<Served>,
     host_ports: Derived<Served>,
     redirects: Derived<Served>,
+    intercepts: Derived<Served>,
     frontends: Derived<Frontend>,
 }
 
@@ -159,10 +165,13 @@ fn rows(config: &Config, inputs: &Inputs, known: reconcile::Numbers, tasks: &Tas
         node: inputs.node.clone(),
     };
     let redirects = redirects::derive(tasks, &tables, Arc::clone(&backends));
+    let (served_rows, numbers) = (&served.rows, Arc::clone(&backends));
+    let intercepts = intercepts::derive(tasks, &inputs.intercepts, served_rows, &inputs.node, numbers);
     let tables = resolve::Tables {
         services: served.rows.clone(),
         pods: host_ports.rows.clone(),
         redirects: redirects.rows.clone(),
+        intercepts: intercepts.rows.clone(),
         slices: inputs.slices.clone(),
         nodes: inputs.nodes.clone(),
         addresses: inputs.addresses.clone(),
@@ -174,7 +183,7 @@ fn rows(config: &Config, inputs: &Inputs, known: reconcile::Numbers, tasks: &Tas
         services.lock().forget_unclaimed();
         backends.lock().forget_unclaimed();
     });
-    Rows { served, host_ports, redirects, frontends }
+    Rows { served, host_ports, redirects, intercepts, frontends }
 }
 
 /// Attaches the translation of sockets to the control group of the configuration, or, when it is switched off, takes

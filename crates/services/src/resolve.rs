@@ -21,6 +21,7 @@ pub(crate) struct Tables {
     pub(crate) services: Reader<Served>,
     pub(crate) pods: Reader<Served>,
     pub(crate) redirects: Reader<Served>,
+    pub(crate) intercepts: Reader<Served>,
     pub(crate) slices: Reader<EndpointSlice>,
     pub(crate) nodes: Reader<Node>,
     pub(crate) addresses: Reader<NodeAddress>,
@@ -38,6 +39,7 @@ pub(crate) fn derive(tasks: &Tasks, tables: &Tables, numbers: ServiceNumbers) ->
     })
     .and(&tables.pods, keys)
     .and(&tables.redirects, keys)
+    .and(&tables.intercepts, keys)
     .and(&tables.nodes, move |node| {
         let among_pods = owned::pod_prefixes(node).into_iter().flat_map(&named);
         owned::ips_of(node).into_iter().flat_map(&at_node).chain(among_pods).collect::<Vec<_>>()
@@ -50,6 +52,7 @@ pub(crate) fn derive(tasks: &Tasks, tables: &Tables, numbers: ServiceNumbers) ->
         services: tables.services.index(keys),
         pods: tables.pods.index(keys),
         redirects: tables.redirects.index(keys),
+        intercepts: tables.intercepts.index(keys),
         cluster_ips: tables.services.index(cluster_ips),
         owned: Owned::new(&tables.nodes, &tables.slices),
         addresses: tables.addresses.index(|address| [address.address]),
@@ -61,7 +64,7 @@ pub(crate) fn derive(tasks: &Tasks, tables: &Tables, numbers: ServiceNumbers) ->
 /// The frontends that are claimed at an address.
 fn keys_at(tables: &Tables) -> impl Fn(IpAddr) -> Vec<FrontendKey> + Clone + Send + 'static {
     let ips = |served: &Served| served.keys().map(|key| key.addr.ip).collect::<Vec<_>>();
-    let claims = [tables.services.index(ips), tables.pods.index(ips), tables.redirects.index(ips)];
+    let claims = [&tables.services, &tables.pods, &tables.redirects, &tables.intercepts].map(|table| table.index(ips));
     move |ip| {
         let served = claims.iter().flat_map(|index| index.get(&ip));
         served.flat_map(|served| served.keys().filter(|key| key.addr.ip == ip).collect::<Vec<_>>()).collect()
@@ -94,6 +97,7 @@ struct Resolver {
     services: Index<Served, FrontendKey>,
     pods: Index<Served, FrontendKey>,
     redirects: Index<Served, FrontendKey>,
+    intercepts: Index<Served, FrontendKey>,
     cluster_ips: Index<Served, IpAddr>,
     owned: Owned,
     addresses: Index<NodeAddress, IpAddr>,
@@ -117,7 +121,8 @@ impl Resolver {
 
     /// What the first of those who claim it wants there.
     fn claimed(&self, key: FrontendKey) -> Option<Frontend> {
-        let claims = [self.services.get(&key), self.pods.get(&key), self.redirects.get(&key)].concat();
+        let claims =
+            [&self.services, &self.pods, &self.redirects, &self.intercepts].map(|index| index.get(&key)).concat();
         let claims =
             claims.iter().flat_map(|served| served.frontends.iter().map(|frontend| (served.created, frontend)));
         let claims = claims.filter(|(_, frontend)| frontend.key == key);

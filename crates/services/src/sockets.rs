@@ -88,7 +88,8 @@ fn leads_on(frontends: &Snapshot<Frontend>, protocol: u8, connection: &Connected
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
     let places = [asked, L4Addr { ip: of_all_nodes, ..asked }];
-    let keys = places.into_iter().flat_map(|at| [FrontendKey::external(at), FrontendKey::internal(at)]);
+    let scopes = [model::Scope::External, model::Scope::Internal, model::Scope::Unredirected];
+    let keys = places.into_iter().flat_map(|addr| scopes.map(|scope| FrontendKey { addr, scope }));
     keys.filter_map(|key| frontends.get(&key))
         .any(|row| row.backends.iter().any(|b| b.addr == backend && b.state != BackendState::Quarantined))
 }

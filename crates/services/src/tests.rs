@@ -37,6 +37,8 @@ impl World {
         let (services, service_rows) = statedb::table("services");
         let (slices, slice_rows) = statedb::table("slices");
         let (redirects, redirect_rows) = statedb::table("redirects");
+        let (mut intercepts, intercept_rows) = statedb::table("intercepts");
+        intercepts.mark_initialized();
         let (pods, pod_rows) = statedb::table("pods");
         let (nodes, node_rows) = statedb::table("nodes");
         let (addresses, address_rows) = statedb::table("addresses");
@@ -46,6 +48,7 @@ impl World {
             services: service_rows,
             slices: slice_rows,
             redirects: redirect_rows,
+            intercepts: intercept_rows,
             pods: pod_rows,
             node: NodeName { cluster: "default".to_owned(), name: "n1".to_owned() },
             nodes: node_rows,

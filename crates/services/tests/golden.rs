@@ -38,6 +38,8 @@ impl World {
         let (services, service_reader) = statedb::table("k8s-services");
         let (slices, slice_reader) = statedb::table("k8s-endpointslices");
         let (redirects, redirect_reader) = statedb::table("local-redirect-policies");
+        let (mut intercepts, intercept_reader) = statedb::table("intercepts");
+        intercepts.mark_initialized();
         let (pods, pod_reader) = statedb::table("k8s-pods");
         let (nodes, node_reader) = statedb::table("nodes");
         let (addresses, address_reader) = statedb::table("node-addresses");
@@ -45,6 +47,7 @@ impl World {
             services: service_reader.clone(),
             slices: slice_reader.clone(),
             redirects: redirect_reader.clone(),
+            intercepts: intercept_reader.clone(),
             pods: pod_reader.clone(),
             node: NodeName { cluster: "default".to_owned(), name: "n1".to_owned() },
             nodes: node_reader.clone(),

@@ -21,8 +21,11 @@ pub(crate) struct Options {
     /// The GatewayClass to test.
     #[arg(long, default_value = "cilium")]
     class: String,
+    /// The controller of the mesh to test.
+    #[arg(long, default_value = "io.cilium/gateway-controller")]
+    mesh: String,
     /// Profiles, separated by commas.
-    #[arg(long, default_value = "GATEWAY-HTTP,GATEWAY-GRPC,GATEWAY-TLS,GATEWAY-TCP,GATEWAY-UDP")]
+    #[arg(long, default_value = "GATEWAY-HTTP,GATEWAY-GRPC,GATEWAY-TLS,GATEWAY-TCP,GATEWAY-UDP,MESH-HTTP,MESH-GRPC")]
     profiles: String,
     /// The one test to run instead of all.
     #[arg(long, value_name = "NAME")]
@@ -41,6 +44,8 @@ const ADDRESSES: &str = r#"{"apiVersion": "v1", "kind": "List", "items": [
      "spec": {"blocks": [{"start": "192.168.77.130", "stop": "192.168.77.225"}, {"cidr": "fd77::200/120"}]}},
     {"apiVersion": "cilium.io/v2alpha1", "kind": "CiliumL2AnnouncementPolicy", "metadata": {"name": "conformance"},
      "spec": {"loadBalancerIPs": true, "interfaces": ["^eth[0-9]+"]}}]}"#;
+/// The name of the mesh.
+const MESH: &str = "conformance";
 const USABLE: &str = "192.168.77.225";
 /// Of no pool (RFC 5737).
 const UNUSABLE: &str = "192.0.2.1";
@@ -59,6 +64,9 @@ pub(crate) fn conform(lab: &Lab, options: &Options) -> Result<String> {
     }
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").context("cannot tell the kernel's version")?;
     run::with_input(lab.kubectl().args(["apply", "-f", "-"]), ADDRESSES)?;
+    run::with_input(lab.kubectl().args(["apply", "-f", "-"]), &mesh(&options.mesh))?;
+    let told = ["wait", "--for=condition=Accepted", "--timeout=60s", "xmesh", MESH];
+    run::output(lab.kubectl().args(told)).context("nobody says what the mesh can do")?;
 
     // From the bridge, as a client beside the nodes.
     let mut command = ["sh", "-c", "exec \"$@\" >\"$0\" 2>&1"].map(str::to_owned).to_vec();
@@ -82,6 +90,14 @@ pub(crate) fn conform(lab: &Lab, options: &Options) -> Result<String> {
     }
 }
 
+/// What the suite asks for the features of a mesh.
+fn mesh(controller: &str) -> String {
+    format!(
+        r#"{{"apiVersion": "gateway.networking.x-k8s.io/v1alpha1", "kind": "XMesh", "metadata": {{"name": "{MESH}"}},
+            "spec": {{"controllerName": "{controller}"}}}}"#
+    )
+}
+
 /// The command line of the suite.
 fn words(lab: &Lab, options: &Options, summary: &str) -> Vec<String> {
     let mut words = vec![
@@ -97,6 +113,7 @@ fn words(lab: &Lab, options: &Options, summary: &str) -> Vec<String> {
     );
     words.extend([
         format!("-gateway-class={}", options.class),
+        format!("-mesh-name={MESH}"),
         format!("-conformance-profiles={}", options.profiles),
         format!("-usable-address={USABLE}"),
         format!("-unusable-address={UNUSABLE}"),

@@ -25,8 +25,9 @@ pub(super) async fn keep(
     loop {
         tokio::select! {
             Some((pod, state)) = tellings.recv() => {
-                let (taken, in_force) = (gateway::taken(&state), gateway::in_force(&state));
-                proxies.insert(Proxy { pod, taken, in_force, leaving: state.leaving });
+                let (taken, intercepted) = (gateway::taken(&state), gateway::intercepted(&state));
+                let in_force = gateway::in_force(&state);
+                proxies.insert(Proxy { pod, taken, intercepted, in_force, leaving: state.leaving });
             }
             batch = changes.next() => {
                 for change in batch.changes {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-use super::{Proxy, backends, record};
+use super::{Proxy, backends, intercepts, record};
 use l7::link::{State, Status};
-use l7::{Forward, Limits, Listener, Object, Serve, Source};
+use l7::{Client, Forward, HttpServer, Limits, Listener, Mesh, Object, Permission, Serve, Source};
 use model::{Pod, PodName, Protocol};
-use services::EndpointSlice;
+use services::{EndpointSlice, Intercept};
 use statedb::{Reader, Tasks, Writer};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -48,11 +48,33 @@ fn serving(port: u16, addresses: &[&str]) -> State {
     State { status: Some(Status::default()), snapshot: Arc::new(objects.collect()), leaving: false }
 }
 
+/// A proxy that routes what these pods send to port 80 of the Service `shop/cart`.
+fn routing(clients: &[&str]) -> State {
+    let listener = Listener {
+        name: "service/shop/cart/80/tcp".into(),
+        address: "0.0.0.0:10007".parse().unwrap(),
+        port: Some(80),
+        transparent: false,
+        proxy_protocol: false,
+        limits: Limits::default(),
+        serve: Serve::Http(HttpServer {
+            mesh: Some(Mesh { consumers: Vec::new(), produces: true }),
+            ..HttpServer::default()
+        }),
+        sources: Vec::new(),
+    };
+    let client = |ip: &&str| Object::from(Client { name: (*ip).into(), namespace: "shop".into(), identity: 300 });
+    let permission = Permission { name: Permission::name_of(300), servers: Vec::new() };
+    let objects = clients.iter().map(client).chain([listener.into(), permission.into()]);
+    State { status: Some(Status::default()), snapshot: Arc::new(objects.collect()), leaving: false }
+}
+
 struct World {
     pods: Writer<Pod>,
     told: mpsc::Sender<(PodName, State)>,
     proxies: Reader<Proxy>,
     slices: Reader<EndpointSlice>,
+    intercepts: Reader<Intercept>,
     _tasks: Tasks,
 }
 
@@ -64,7 +86,8 @@ impl World {
         let (told, tellings) = mpsc::channel(1);
         tasks.spawn("proxies", record::keep(writer, tellings, known.clone(), "kube-system".into()));
         let slices = backends::derive(&tasks, &proxies, &known, "here");
-        Self { pods, told, proxies, slices, _tasks: tasks }
+        let intercepts = intercepts::derive(&tasks, &proxies, &known);
+        Self { pods, told, proxies, slices, intercepts, _tasks: tasks }
     }
 
     async fn tell(&self, name: &str, state: State) {
@@ -75,6 +98,18 @@ impl World {
     /// The clock is paused: it moves once every task waits.
     async fn settle(&self) {
         tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+
+    /// Proxies of port 80 of the Service `shop/cart`, and the pods that are led there.
+    fn intercepted(&self) -> Option<(String, String)> {
+        let intercepts = self.intercepts.snapshot();
+        let port = &intercepts.iter().find(|row| &*row.service.name == "cart")?.ports[0];
+        let proxy = |(address, leaving): &(std::net::SocketAddr, bool)| {
+            format!("{address}{}", if *leaving { " leaves" } else { "" })
+        };
+        let proxies: Vec<_> = port.proxies.iter().map(proxy).collect();
+        let clients: Vec<_> = port.clients.iter().map(ToString::to_string).collect();
+        Some((proxies.join(", "), clients.join(" ")))
     }
 
     /// Address, port, and whether new connections go there, of each endpoint of the Service.
@@ -110,6 +145,26 @@ async fn a_proxy_is_a_backend_once_it_listens_and_gives_way_to_the_next() {
     world.settle().await;
     assert_eq!(world.endpoints(), [("10.0.0.8".into(), 10002, true)]);
     assert_eq!(world.proxies.snapshot().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_with_routes_is_led_to_the_proxies_for_pods_that_all_who_stay_know() {
+    let mut world = World::new();
+    for (name, ip) in [("old", "10.0.0.7"), ("new", "10.0.0.8")] {
+        world.pods.insert(pod(name, &[ip, "fd00::7"]));
+    }
+    world.pods.mark_initialized();
+    let led = |proxies: &str, pods: &str| Some((proxies.to_owned(), pods.to_owned()));
+    world.tell("old", routing(&["10.0.0.1", "10.0.0.2"])).await;
+    assert_eq!(world.intercepted(), led("10.0.0.7:10007", "10.0.0.1 10.0.0.2"));
+    world.tell("new", routing(&["10.0.0.2", "10.0.0.3"])).await;
+    assert_eq!(world.intercepted(), led("10.0.0.8:10007, 10.0.0.7:10007", "10.0.0.2"));
+    world.tell("old", State { leaving: true, ..routing(&["10.0.0.1", "10.0.0.2"]) }).await;
+    assert_eq!(world.intercepted(), led("10.0.0.8:10007, 10.0.0.7:10007 leaves", "10.0.0.2 10.0.0.3"));
+    world.tell("new", serving(80, &["0.0.0.0:10001"])).await;
+    assert_eq!(world.intercepted(), led("10.0.0.7:10007 leaves", "10.0.0.1 10.0.0.2"));
+    world.tell("old", serving(80, &["0.0.0.0:10001"])).await;
+    assert_eq!(world.intercepted(), None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -22,6 +22,8 @@ use nix::sys::socket::{
 
 use crate::sandbox::{Cgroup, Sandbox};
 
+mod redirects;
+
 /// Runs the test inside of a control group with the socket programs attached.
 pub(crate) fn with_socket_programs(test: impl Fn(&Datapath, IpAddr, IpAddr) + Send + 'static) {
     with_socket_programs_of(ProgramConfig::default(), test);
@@ -482,50 +484,6 @@ fn sockets_of_pods_can_be_left_to_the_packets() {
             });
         });
     }
-}
-
-/// The service of datagrams is a local redirect of that kind.
-fn redirect(datapath: &Datapath, at: SocketAddr, kind: u32) {
-    let key = ServiceKey { port: at.port().to_be(), proto: proto::UDP, ..ServiceKey::mark(at.ip().into()) };
-    let services = datapath.map::<Services>().unwrap();
-    let service = services.get(&key).unwrap().unwrap();
-    services.insert(&key, &Service { flags: flags::LOCAL_REDIRECT | kind, ..service }).unwrap();
-}
-
-#[test]
-fn sockets_of_pods_leave_a_redirect_that_spares_some_to_the_packets() {
-    with_socket_programs(|datapath, local, service| {
-        let at = SocketAddr::new(service, 80);
-        let server = serve_datagrams(datapath, local, at);
-        redirect(datapath, at, flags::SPARES_BACKENDS);
-        let client = UdpSocket::bind((local, 0)).unwrap();
-        client.send_to(b"question", at).unwrap();
-        assert_eq!(answer(&server, &client), at);
-        elsewhere(move || {
-            let socket = UdpSocket::bind((local, 0)).unwrap();
-            assert!(socket.send_to(b"question", at).is_err(), "it has no way to the service itself");
-        });
-    });
-}
-
-#[test]
-fn what_is_redirected_for_pods_is_itself_to_the_host() {
-    with_socket_programs(|datapath, local, service| {
-        let at = SocketAddr::new(service, 80);
-        let server = serve_datagrams(datapath, local, at);
-        redirect(datapath, at, flags::PODS_ONLY);
-        let client = UdpSocket::bind((local, 0)).unwrap();
-        let _ = client.send_to(b"question", at);
-        let port = server.local_addr().unwrap().port();
-        elsewhere(move || {
-            let server = UdpSocket::bind((local, port)).unwrap();
-            let client = UdpSocket::bind((local, 0)).unwrap();
-            client.send_to(b"question", at).unwrap();
-            assert_eq!(answer(&server, &client), at);
-        });
-        server.set_nonblocking(true).unwrap();
-        assert!(server.recv_from(&mut [0; 16]).is_err());
-    });
 }
 
 #[test]

@@ -31,7 +31,7 @@ impl Parent {
     }
 }
 
-/// Where a route is attached: a listener of a Gateway.
+/// Where a route is attached: a listener of a Gateway, or a port of a Service.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Place {
     pub(crate) gateway: ObjectName,
@@ -40,6 +40,16 @@ pub(crate) struct Place {
     pub(crate) hosts: Vec<HostMatch>,
     /// The Gateway shows backends a certificate, so it has connections of its own to them.
     pub(crate) shows_certificate: bool,
+    /// It is no listener of a Gateway, but a port of a Service, which then stands in the Gateway's place.
+    pub(crate) service: Option<ServicePort>,
+}
+
+/// A port of a Service that a route is for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ServicePort {
+    pub(crate) port: u16,
+    /// The namespace whose pods the route is for, unless it is for all: then the route is where the Service is.
+    pub(crate) consumer: Option<Arc<str>>,
 }
 
 /// The table of a listener's routes.
@@ -115,11 +125,11 @@ fn place(edge: &Edge, route: &Route, listener: &Listener) -> Option<Place> {
         protocol: listener.protocol?,
         hosts,
         shows_certificate: edge.client_certificate.is_some(),
+        service: None,
     })
 }
 
-/// A Service takes routes for the requests that pods send it. They are judged, and attached nowhere: nothing leads such requests to the
-/// proxy, and a socket that waits for them would let others in as the proxy where their own policy refuses them.
+/// A Service takes routes for the requests that pods send it, whatever host these name: where they are sent to is what counts.
 /// Nothing if there is no such Service, or if the kind of route is not for requests.
 fn service(
     context: &Context,
@@ -131,11 +141,33 @@ fn service(
         return None;
     }
     let service: Arc<Service> = context.objects.services.snapshot().get(name)?;
-    let mut ports = service.ports.iter().filter(|port| port.protocol == Transport::Tcp);
-    let named = ports.any(|port| {
-        reference.port.is_none_or(|number| number == i64::from(port.port))
+    if !context.mesh {
+        let message = "Gateways listen in the nodes' own network, where nobody can route what pods send to Services";
+        return Some(Err(Verdict::no("Pending", message)));
+    }
+    if !service.addressed {
+        return Some(Err(Verdict::no("UnsupportedValue", "the Service has no address of its own in the cluster")));
+    }
+    let named = service.ports.iter().filter(|port| {
+        port.protocol == Transport::Tcp
+            && reference.port.is_none_or(|number| number == i64::from(port.port))
             && reference.section_name.as_deref().is_none_or(|name| *name == *port.name)
     });
+    let own = &route.name.name.namespace;
+    let consumer = (*own != name.namespace).then(|| Arc::clone(own));
+    let places: Vec<_> = named.map(|port| at_service(name, port.port, consumer.clone())).collect();
     let missing = "the Service has no TCP port of that name and number";
-    Some(if named { Ok(Vec::new()) } else { Err(Verdict::no("NoMatchingParent", missing)) })
+    Some(if places.is_empty() { Err(Verdict::no("NoMatchingParent", missing)) } else { Ok(places) })
+}
+
+fn at_service(service: &ObjectName, port: u16, consumer: Option<Arc<str>>) -> Place {
+    let name = consumer.as_ref().map_or_else(|| port.to_string(), |namespace| format!("{port}@{namespace}"));
+    Place {
+        gateway: service.clone(),
+        name: ListenerName { owner: ParentName::service(service), name: name.into() },
+        protocol: Protocol::Http,
+        hosts: vec![HostMatch::Any],
+        shows_certificate: false,
+        service: Some(ServicePort { port, consumer }),
+    }
 }

@@ -42,8 +42,8 @@ impl Binding {
         v4.into_iter().chain(v6).map(|ip| SocketAddr::new(ip, port)).collect()
     }
 
-    fn listeners(&self, ports: &mut Ports, site: &Site<'_>) -> Vec<Object> {
-        let Site { name, port, serve, sources } = site;
+    pub(super) fn listeners(&self, ports: &mut Ports, site: &Site<'_>) -> Vec<Object> {
+        let Site { name, port, serve, sources, for_pods } = site;
         let addresses = self.addresses(ports, name, *port);
         let listener = |address: SocketAddr| {
             let family = if address.is_ipv6() { "/ipv6" } else { "" };
@@ -52,7 +52,7 @@ impl Binding {
                 address,
                 port: Some(*port),
                 transparent: false,
-                proxy_protocol: self.proxy_protocol && !matches!(serve, Serve::Udp(_)),
+                proxy_protocol: self.proxy_protocol && !for_pods && !matches!(serve, Serve::Udp(_)),
                 limits: Limits::default(),
                 serve: Serve::clone(serve),
                 sources: sources.clone(),
@@ -62,16 +62,18 @@ impl Binding {
     }
 
     fn http(&self, tables: Vec<TableRef>) -> HttpServer {
-        HttpServer { tables, trusted_hops: self.trusted_hops }
+        HttpServer { tables, trusted_hops: self.trusted_hops, mesh: None }
     }
 }
 
 /// What the sockets of all families of one port have in common.
-struct Site<'a> {
-    name: &'a str,
-    port: u16,
-    serve: Serve,
-    sources: Vec<Source>,
+pub(super) struct Site<'a> {
+    pub(super) name: &'a str,
+    pub(super) port: u16,
+    pub(super) serve: Serve,
+    pub(super) sources: Vec<Source>,
+    /// It is a Service's, so that no load balancer is before it.
+    pub(super) for_pods: bool,
 }
 
 /// The sockets of a Gateway.
@@ -90,7 +92,8 @@ pub(super) fn of_edge(binding: &Binding, ports: &mut Ports, edge: &Edge, routes:
     let streams = Streams::new(routes);
     let sockets = by_port.into_iter().filter_map(|((port, udp), listeners)| {
         let serve = serve(binding, &streams, &listeners)?;
-        Some(binding.listeners(ports, &Site { name: &name(port, udp), port, serve, sources: sources(edge) }))
+        let site = Site { name: &name(port, udp), port, serve, sources: sources(edge), for_pods: false };
+        Some(binding.listeners(ports, &site))
     });
     sockets.collect::<Vec<_>>().concat()
 }

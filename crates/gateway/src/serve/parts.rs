@@ -3,7 +3,7 @@
 
 use super::listeners::{self, Binding};
 use super::ports::Ports;
-use super::{Part, PartName, Serving, routes};
+use super::{Part, PartName, Serving, mesh, routes};
 use crate::cluster;
 use crate::edge::Edge;
 use crate::name::ObjectName;
@@ -12,18 +12,24 @@ use crate::resolve::Resolved;
 use crate::route::{Attached, Content};
 use crate::source::{Anchors, KeyPair};
 use crate::tls_policy::{self, Policies};
+use model::IpEntry;
 use statedb::{Derived, Index, Inputs, Reader, Tasks};
 use std::sync::Arc;
 
-pub(super) fn derive(tasks: &Tasks, resolved: &Resolved, serving: &Serving) -> Derived<Part> {
-    let mut parts = Parts::new(resolved, serving);
-    statedb::derive(tasks, "gateway-parts", inputs(resolved), move |name: &PartName, _| {
+pub(super) fn derive(
+    tasks: &Tasks,
+    resolved: &Resolved,
+    addresses: &Reader<IpEntry>,
+    serving: &Serving,
+) -> Derived<Part> {
+    let mut parts = Parts::new(resolved, addresses, serving);
+    statedb::derive(tasks, "gateway-parts", inputs(resolved, addresses), move |name: &PartName, _| {
         Some(Part { name: name.clone(), objects: parts.objects(name)? })
     })
 }
 
 /// Which parts each row bears on.
-fn inputs(resolved: &Resolved) -> Inputs<PartName> {
+fn inputs(resolved: &Resolved, addresses: &Reader<IpEntry>) -> Inputs<PartName> {
     let objects = &resolved.objects;
     let by_gateway = resolved.routes.rows.index(gateways);
     let by_service = resolved.routes.rows.index(services);
@@ -31,7 +37,9 @@ fn inputs(resolved: &Resolved) -> Inputs<PartName> {
     let clusters = |routes: Vec<Arc<Attached>>| -> Vec<PartName> {
         routes.iter().flat_map(|route| cluster::of_route(route)).map(PartName::Cluster).collect()
     };
-    let [of_slice, of_service, of_policy, of_anchors] = std::array::from_fn(|_| by_service.clone());
+    let by_endpoint =
+        objects.slices.index(|slice| slice.endpoints.iter().map(|endpoint| endpoint.address.ip()).collect::<Vec<_>>());
+    let [of_slice, of_service, of_policy, of_anchors, of_endpoint] = std::array::from_fn(|_| by_service.clone());
     let of_targets = move |routes: &Index<Attached, ObjectName>, targets: Vec<ObjectName>| -> Vec<PartName> {
         targets.iter().flat_map(|target| clusters(routes.get(target))).collect()
     };
@@ -45,6 +53,10 @@ fn inputs(resolved: &Resolved) -> Inputs<PartName> {
         })
         .and(&objects.slices, move |slice| clusters(of_slice.get(&slice.service)))
         .and(&objects.services, move |service| clusters(of_service.get(&service.name)))
+        .and(addresses, move |entry| {
+            let slices = by_endpoint.get(&entry.prefix.addr());
+            slices.iter().flat_map(|slice| clusters(of_endpoint.get(&slice.service))).collect::<Vec<_>>()
+        })
         .and(&objects.key_pairs, |pair: &KeyPair| [PartName::KeyPair(pair.name.clone())])
         .and(&objects.tls_policies, move |policy| {
             let mut parts = of_targets(&of_policy, tls_policy::targets(policy));
@@ -64,6 +76,7 @@ fn of_route(route: &Attached) -> Vec<PartName> {
     let mut parts = vec![PartName::Route(route.name.clone())];
     parts.extend(cluster::of_route(route).into_iter().map(PartName::Cluster));
     parts.extend(streams(route).into_iter().map(PartName::Edge));
+    parts.extend(mesh::services(route).into_iter().map(PartName::Service));
     parts
 }
 
@@ -99,6 +112,7 @@ struct Parts {
     edges: Reader<Edge>,
     routes: Reader<Attached>,
     streams: Index<Attached, ObjectName>,
+    meshed: Index<Attached, ObjectName>,
     showing: Index<Edge, ObjectName>,
     trusting: Index<Edge, ObjectName>,
     policies: Index<crate::Source<k8s::gateway::BackendTlsPolicySpec>, ObjectName>,
@@ -108,7 +122,7 @@ struct Parts {
 }
 
 impl Parts {
-    fn new(resolved: &Resolved, serving: &Serving) -> Self {
+    fn new(resolved: &Resolved, addresses: &Reader<IpEntry>, serving: &Serving) -> Self {
         let (objects, edges, routes) = (&resolved.objects, &resolved.edges.rows, &resolved.routes.rows);
         let clusters = cluster::Context {
             objects: objects.clone(),
@@ -117,9 +131,11 @@ impl Parts {
             policies: Policies::new(&objects.tls_policies),
             by_app_protocol: serving.app_protocol,
             edges: edges.clone(),
+            addresses: addresses.clone(),
         };
         Self {
             streams: routes.index(streams),
+            meshed: routes.index(mesh::services),
             showing: edges.index(shown),
             trusting: edges.index(trusted),
             policies: objects.tls_policies.index(tls_policy::anchors),
@@ -142,6 +158,12 @@ impl Parts {
                 let (chain, key) = self.objects.key_pairs.snapshot().get(pair).filter(|_| used)?.content.clone()?;
                 Some(vec![l7::Certificate { name: pair.to_string().into(), chain, key }.into()])
             }
+            PartName::Service(service) => {
+                let routes = self.meshed.get(service);
+                mesh::of_service(&self.binding, &mut self.ports, service, &routes)
+            }
+            // Of these there is a table of its own.
+            PartName::Client(_) | PartName::Permission(_) => None,
             PartName::Anchors(anchors) => {
                 let used = !self.trusting.get(anchors).is_empty() || !self.policies.get(anchors).is_empty();
                 let certificates = self.objects.anchors.snapshot().get(anchors).filter(|_| used)?.content.clone()?;

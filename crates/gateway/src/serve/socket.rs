@@ -76,7 +76,7 @@ pub fn in_force(state: &State) -> BTreeMap<Name, i64> {
 }
 
 /// Listeners that are not in force as they should be.
-fn closed(state: &State) -> BTreeSet<&Name> {
+pub(super) fn closed(state: &State) -> BTreeSet<&Name> {
     let faults = state.status.iter().flat_map(|status| &status.faults);
     let listener = |fault: &'_ l7::link::Fault| matches!(fault.object, Key { kind: Kind::Listener, .. });
     faults.filter(|fault| listener(fault)).map(|fault| &fault.object.name).collect()

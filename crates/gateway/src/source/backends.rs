@@ -17,6 +17,8 @@ pub struct Service {
     pub name: ObjectName,
     /// It stands for a name in DNS and has no endpoints.
     pub external: bool,
+    /// It has an address of its own in the cluster.
+    pub addressed: bool,
     /// Its endpoints have IPv6 addresses first.
     pub ipv6: bool,
     /// Ports.
@@ -96,6 +98,7 @@ pub fn ingest_service(object: &core::Service) -> Result<Option<Service>, FieldEr
     Ok(Some(Service {
         name,
         external: spec.type_.as_deref() == Some("ExternalName"),
+        addressed: spec.cluster_ip.as_deref().is_some_and(|ip| !matches!(ip, "" | "None")),
         ipv6: spec.ip_families.iter().flatten().next().is_some_and(|family| family == "IPv6"),
         ports: spec.ports.iter().flatten().map(port).collect::<Result<_, _>>()?,
     }))

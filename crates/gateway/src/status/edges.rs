@@ -178,7 +178,11 @@ fn conditions(edge: &Edge, listener: &Listener, (generation, in_force): (i64, Op
     conditions
 }
 
-pub(super) fn correct_class(desired: &GatewayClassStatus, present: &GatewayClassStatus, now: &str) -> Option<Status> {
+pub(super) fn correct_class(
+    desired: &GatewayClassStatus,
+    present: &GatewayClassStatus,
+    now: &str,
+) -> Option<GatewayClassStatus> {
     let equal = same(&desired.conditions, &ours(&present.conditions, &desired.conditions));
     if equal && desired.supported_features == present.supported_features {
         return None;
@@ -186,7 +190,7 @@ pub(super) fn correct_class(desired: &GatewayClassStatus, present: &GatewayClass
     let mut status = desired.clone();
     date(&mut status.conditions, &present.conditions, now);
     keep_others(&mut status.conditions, &present.conditions, &desired.conditions);
-    Some(Status::Class(status))
+    Some(status)
 }
 
 /// Those of the present conditions of which there are desired ones: what others say is theirs.

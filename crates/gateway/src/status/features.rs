@@ -56,11 +56,34 @@ const SUPPORTED: &[&str] = &[
     "UDPRoute",
 ];
 
+/// The same of meshes.
+const OF_MESH: &[&str] = &[
+    "GRPCRoute",
+    "HTTPRoute",
+    "Mesh",
+    "MeshClusterIPMatching",
+    "MeshConsumerRoute",
+    "MeshHTTPRouteBackendRequestHeaderModification",
+    "MeshHTTPRouteNamedRouteRule",
+    "MeshHTTPRouteQueryParamMatching",
+    "MeshHTTPRouteRedirectPath",
+    "MeshHTTPRouteRedirectPort",
+    "MeshHTTPRouteRewritePath",
+    "MeshHTTPRouteSchemeRedirect",
+];
+
 /// It is there only if Services tell which HTTP their backends speak.
 const H2C: &str = "HTTPRouteBackendProtocolH2C";
 
 pub(super) fn supported(app_protocol: bool) -> Vec<SupportedFeature> {
-    let names = SUPPORTED.iter().filter(|name| app_protocol || **name != H2C);
+    named(SUPPORTED.iter().filter(|name| app_protocol || **name != H2C))
+}
+
+pub(super) fn of_mesh() -> Vec<SupportedFeature> {
+    named(OF_MESH.iter())
+}
+
+fn named<'a>(names: impl Iterator<Item = &'a &'a str>) -> Vec<SupportedFeature> {
     names.map(|name| SupportedFeature { name: (*name).to_owned() }).collect()
 }
 
@@ -71,7 +94,9 @@ mod tests {
     #[test]
     fn features_are_in_order_and_one_that_is_switched_off_is_not_among_them() {
         let all = supported(true);
-        assert!(all.is_sorted_by(|one, next| one.name < next.name));
+        for features in [&all, &of_mesh()] {
+            assert!(features.is_sorted_by(|one, next| one.name < next.name));
+        }
         let without = supported(false);
         assert!(!without.iter().any(|feature| feature.name == H2C));
         assert_eq!(without.len() + 1, all.len());

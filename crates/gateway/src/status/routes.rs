@@ -3,9 +3,8 @@
 
 use super::{Status, same};
 use crate::CONTROLLER;
-use crate::name::ParentKind;
 use crate::route::{Attached, Parent};
-use crate::verdict::{Verdict, date};
+use crate::verdict::date;
 use k8s::gateway::{RouteParentStatus, RouteStatus};
 
 /// The most parents that a status can have.
@@ -15,21 +14,13 @@ pub(super) fn status(route: &Attached) -> RouteStatus {
     let generation = route.meta.generation;
     let parent = |parent: &Parent| {
         let mut conditions = vec![
-            accepted(parent).condition("Accepted", generation),
+            parent.accepted.condition("Accepted", generation),
             route.resolved.condition("ResolvedRefs", generation),
         ];
         conditions.extend(route.partly.as_ref().map(|verdict| verdict.condition("PartiallyInvalid", generation)));
         RouteParentStatus { parent_ref: parent.reference.clone(), controller_name: CONTROLLER.to_owned(), conditions }
     };
     RouteStatus { parents: route.parents.iter().map(parent).collect() }
-}
-
-/// What pods send to a Service does not reach the proxy yet.
-fn accepted(parent: &Parent) -> Verdict {
-    if parent.name.kind == ParentKind::Service && parent.accepted.holds {
-        return Verdict::no("Pending", "requests that pods send to Services are not routed yet");
-    }
-    parent.accepted.clone()
 }
 
 /// The status with our entries as desired, and those of other controllers as they are.

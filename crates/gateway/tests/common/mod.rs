@@ -2,13 +2,15 @@
 //! Objects in, and what is served and said out, by the functions that agent and operator call.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, dead_code, reason = "tests")]
 
+mod pods;
+
 use gateway::{
     Anchors, Ingress, IngressConfig, Keep, KeyPair, NodeAddresses, ObjectName, Objects, Observed, ObservedService,
     Parameters, ProxyReport, Report, Route, RouteName, Service, ServiceConfig, Serving, Slice, Snapshots, Source,
     Status, Subject, Wanted,
 };
 use k8s::gateway::{
-    BackendTlsPolicySpec, Condition, GatewayClassSpec, GatewaySpec, ListenerSetSpec, ListenerStatus, Object,
+    BackendTlsPolicySpec, Condition, GatewayClassSpec, GatewaySpec, ListenerSetSpec, ListenerStatus, MeshSpec, Object,
     ReferenceGrantSpec,
 };
 use k8s::k8s_openapi::api::core::v1 as core;
@@ -24,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct World {
     pub(crate) classes: Writer<Source<GatewayClassSpec>>,
     pub(crate) gateways: Writer<Source<GatewaySpec>>,
+    pub(crate) meshes: Writer<Source<MeshSpec>>,
     pub(crate) listener_sets: Writer<Source<ListenerSetSpec>>,
     pub(crate) routes: Writer<Route>,
     pub(crate) grants: Writer<Source<ReferenceGrantSpec>>,
@@ -39,6 +42,7 @@ pub(crate) struct World {
     pub(crate) proxies: Writer<ProxyReport>,
     pub(crate) ingresses: Writer<Ingress>,
     ingress: IngressConfig,
+    pub(crate) pods: pods::Pods,
     pub(crate) snapshots: Snapshots,
     pub(crate) wanted: Wanted,
     tasks: Tasks,
@@ -54,6 +58,7 @@ impl World {
         let tasks = Tasks::new(CancellationToken::new());
         let (classes, classes_reader) = table("classes");
         let (gateways, gateways_reader) = table("gateways");
+        let (meshes, meshes_reader) = table("meshes");
         let (listener_sets, listener_sets_reader) = table("listener-sets");
         let (routes, routes_reader) = table("routes");
         let (grants, grants_reader) = table("grants");
@@ -70,6 +75,7 @@ impl World {
         let objects = Objects {
             classes: classes_reader,
             gateways: gateways_reader,
+            meshes: meshes_reader,
             listener_sets: listener_sets_reader,
             routes: routes_reader,
             grants: grants_reader,
@@ -89,7 +95,9 @@ impl World {
             ..ingress
         };
         let objects = gateway::with_ingresses(&tasks, &objects, &ingresses_reader, &ingress);
-        let snapshots = gateway::serve(&tasks, &objects, serving);
+        let (pods, peers) = pods::Pods::new();
+        let served = gateway::serve(&tasks, &objects, &peers, serving);
+        let pods = pods.judged_for(served.proxied);
         let config = ServiceConfig {
             host_network: serving.host_network,
             external_traffic_policy: "Cluster".to_owned(),
@@ -106,6 +114,7 @@ impl World {
         Self {
             classes,
             gateways,
+            meshes,
             listener_sets,
             routes,
             grants,
@@ -121,7 +130,8 @@ impl World {
             proxies,
             ingresses,
             ingress,
-            snapshots,
+            pods,
+            snapshots: served.snapshots,
             wanted,
             tasks,
         }
@@ -141,6 +151,7 @@ impl World {
         match kind {
             "GatewayClass" => self.classes.insert(source(value)),
             "Gateway" => self.gateways.insert(source(value)),
+            "XMesh" => self.meshes.insert(source(value)),
             "ListenerSet" | "XListenerSet" => self.listener_sets.insert(source(value)),
             "ReferenceGrant" => self.grants.insert(source(value)),
             "BackendTLSPolicy" => self.tls_policies.insert(source(value)),
@@ -162,6 +173,7 @@ impl World {
             "Ingress" => {
                 self.ingresses.insert(gateway::ingest_ingress(&self.ingress, &read(value)).unwrap().unwrap());
             }
+            "Pod" => self.pods.insert(&value),
             "EndpointSlice" => self.slices.insert(gateway::ingest_slice(&read(value)).unwrap().unwrap()),
             "Secret" => {
                 let object: core::Secret = read(value);
@@ -187,6 +199,7 @@ impl World {
     fn commit(&mut self) {
         self.classes.mark_initialized();
         self.gateways.mark_initialized();
+        self.meshes.mark_initialized();
         self.listener_sets.mark_initialized();
         self.routes.mark_initialized();
         self.grants.mark_initialized();
@@ -201,12 +214,14 @@ impl World {
         self.nodes.mark_initialized();
         self.proxies.mark_initialized();
         self.ingresses.mark_initialized();
+        self.pods.commit();
     }
 
     /// Commits, and returns when there is nothing left to do: the clock is paused, so it moves only once every task waits.
     pub(crate) async fn settle(&mut self) {
         self.settle_without_proxy().await;
         self.put_into_force(&State::default());
+        self.pods.judge();
         self.settle_without_proxy().await;
     }
 
@@ -359,6 +374,7 @@ fn listeners(text: &mut String, listeners: &[ListenerStatus]) {
 fn said(text: &mut String, report: &Report) {
     let name = match &report.subject {
         Subject::Class(name) => format!("GatewayClass {name}"),
+        Subject::Mesh(name) => format!("XMesh {name}"),
         Subject::Gateway(name) => format!("Gateway {name}"),
         Subject::ListenerSet(name) => format!("ListenerSet {name}"),
         Subject::Route(name) => name.to_string(),
@@ -366,7 +382,7 @@ fn said(text: &mut String, report: &Report) {
     };
     writeln!(text, "{name}").unwrap();
     match &report.status {
-        Status::Class(status) => conditions(text, "  ", &status.conditions),
+        Status::Class(status) | Status::Mesh(status) => conditions(text, "  ", &status.conditions),
         Status::Gateway(status) => {
             let addresses: Vec<_> = status.addresses.iter().map(|address| address.value.as_str()).collect();
             let sets = status.attached_listener_sets.unwrap_or_default();

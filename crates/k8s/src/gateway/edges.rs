@@ -27,6 +27,23 @@ impl Spec for GatewayClassSpec {
     ];
 }
 
+/// Which controller routes what pods send to Services.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MeshSpec {
+    /// The controller's name.
+    pub controller_name: String,
+    /// What the controller is to know besides.
+    pub parameters_ref: Option<ObjectReference>,
+}
+
+impl Spec for MeshSpec {
+    /// It says the same as that of a class.
+    type Status = GatewayClassStatus;
+    const SERVED: &'static [Served] =
+        &[Served { group: TRIAL_GROUP, version: "v1alpha1", kind: "XMesh", plural: "xmeshes" }];
+}
+
 /// A way in for traffic.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

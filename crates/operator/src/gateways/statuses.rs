@@ -5,8 +5,8 @@ use crate::controllers::is_stale;
 use gateway::{Correction, ObjectName, RouteKind, RouteName, Status, Subject};
 use k8s::Client;
 use k8s::gateway::{
-    BackendTlsPolicySpec, GatewayClassSpec, GatewaySpec, GrpcRouteSpec, HttpRouteSpec, ListenerSetSpec, Object, Served,
-    Spec, TcpRouteSpec, TlsRouteSpec, UdpRouteSpec,
+    BackendTlsPolicySpec, GatewayClassSpec, GatewaySpec, GrpcRouteSpec, HttpRouteSpec, ListenerSetSpec, MeshSpec,
+    Object, Served, Spec, TcpRouteSpec, TlsRouteSpec, UdpRouteSpec,
 };
 use k8s::k8s_openapi::jiff::Timestamp;
 use k8s::kube::Error;
@@ -75,6 +75,7 @@ impl Target<Correction> for Statuses {
             (Subject::Class(name), Status::Class(status)) => {
                 self.write::<GatewayClassSpec>(name, version, status).await
             }
+            (Subject::Mesh(name), Status::Mesh(status)) => self.write::<MeshSpec>(name, version, status).await,
             (Subject::Gateway(name), Status::Gateway(status)) => self.write::<GatewaySpec>(name, version, status).await,
             (Subject::ListenerSet(name), Status::ListenerSet(status)) => {
                 self.write::<ListenerSetSpec>(name, version, status).await

@@ -81,6 +81,21 @@ const fn host_bits(prefix_len: u8) -> u16 {
 /// Entries of a compiled policy. Cheap to clone.
 pub type Entries = imbl::OrdMap<EntryKey, PolicyEntry>;
 
+/// The entry of a peer that decides about a port: the one with the longest prefix, as the kernel finds it.
+pub(super) fn find(
+    entries: &Entries,
+    of_peer: std::ops::RangeInclusive<EntryKey>,
+    proto: u8,
+    port: u16,
+) -> Option<&PolicyEntry> {
+    let covers = |key: &EntryKey| {
+        let len = u32::from(key.prefix_len);
+        len <= PREFIX_L3 || key.proto == proto && (len <= PREFIX_PROTO || (key.port..=key.last_port()).contains(&port))
+    };
+    let found = entries.range(of_peer).filter(|(key, _)| covers(key));
+    found.max_by_key(|(key, _)| key.prefix_len).map(|(_, entry)| entry)
+}
+
 /// What compiling needs besides the statements.
 pub(super) struct World<'a> {
     /// The subject's named ports.

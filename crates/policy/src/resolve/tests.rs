@@ -187,6 +187,7 @@ fn the_kernel_decides_as_the_objects_read() {
             let entry = kernel(&map, row.id, peer, &packet);
             let allowed = entry.is_some_and(|entry| entry.deny == 0);
             prop_assert_eq!(allowed, cluster.allows(&packet), "{:?} {:#?}", packet, row);
+            prop_assert_eq!(row.allows(packet.direction, peer, packet.proto, packet.port), allowed, "{:?}", packet);
             if let Some(entry) = entry.filter(|entry| entry.provenance != 0) {
                 names_a_rule_that_says_so(&engine, &cluster, &entry, &packet)?;
             }

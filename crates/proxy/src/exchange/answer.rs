@@ -23,6 +23,9 @@ impl Refusal {
     pub(super) const NO_ROUTE: Self = Self::new(StatusCode::NOT_FOUND, "no-route", "no route is for this request");
     pub(super) const MISDIRECTED: Self =
         Self::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", "this connection is not for this host");
+    pub(super) const STRANGER: Self =
+        Self::new(StatusCode::FORBIDDEN, "stranger", "nothing is known of the pod that this address belongs to");
+    pub(super) const DENIED: Self = Self::new(StatusCode::FORBIDDEN, "denied", "policy does not allow this");
     pub(super) const NO_BACKEND: Self =
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "no-backend", "the route's backend is not there");
     pub(super) const NO_ENDPOINT: Self =

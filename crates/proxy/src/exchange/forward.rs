@@ -7,6 +7,7 @@ use super::connection::Client;
 use super::inbound::{Inbound, strip};
 use super::record::Record;
 use super::{mirror, persistence, upgrade};
+use crate::callers::{Caller, Verdict};
 use crate::route::{Forwarding, Found, NewPath, Weighted, pick};
 use crate::serving::Serving;
 use crate::upstream::{Checkout, ConnectError, Endpoint, Sent, Speak, Upstream};
@@ -37,6 +38,8 @@ pub(super) struct Forward<'a> {
     pub(super) serving: &'a Serving,
     pub(super) found: &'a Found,
     pub(super) forwarding: &'a Forwarding,
+    /// The pod that asks, if policy has a say in what it may reach by way of this proxy.
+    pub(super) caller: Option<Caller>,
 }
 
 /// A backend, its cluster, and the endpoint that the client comes back to.
@@ -80,7 +83,7 @@ impl Forward<'_> {
             request.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
             request.headers_mut().insert(UPGRADE, protocol.clone());
         }
-        mirror::send(self.client, self.serving, &self.forwarding.mirrors, &mut request);
+        mirror::send(&self, &mut request);
         let work = self.attempts(upstream, request, speak, returning, &fault, record);
         let (response, checkout, endpoint) = match self.forwarding.timeout {
             Some(limit) => timeout(limit, work).await.map_err(|_| Refusal::TIMED_OUT)??,
@@ -160,7 +163,7 @@ impl Forward<'_> {
     ) -> Result<(Response<Incoming>, Checkout, Arc<Endpoint>), Refusal> {
         let mut retries = Retries::new(self.forwarding);
         loop {
-            let endpoint = returning.take().or_else(|| upstream.choose(&retries.avoid)).ok_or(Refusal::NO_ENDPOINT)?;
+            let endpoint = self.endpoint(&upstream, returning.take(), &retries.avoid)?;
             record.endpoint(&endpoint);
             let again = retries.copy(&request);
             let attempt = self.attempt(&endpoint, &upstream, request, speak);
@@ -224,6 +227,28 @@ impl Forward<'_> {
             self.client.shared.metrics.retried.inc();
             if !always {
                 retries.wait(&endpoint).await;
+            }
+        }
+    }
+
+    /// The endpoint of the next attempt. To the client it is one like the others, so policy decides about the one that was chosen; but one
+    /// of which policy has not said anything yet is left to those who come later.
+    fn endpoint(
+        &self,
+        upstream: &Upstream,
+        returning: Option<Arc<Endpoint>>,
+        avoid: &[SocketAddr],
+    ) -> Result<Arc<Endpoint>, Refusal> {
+        let chosen = returning.or_else(|| upstream.choose(avoid)).ok_or(Refusal::NO_ENDPOINT)?;
+        let Some(caller) = &self.caller else { return Ok(chosen) };
+        let verdict = |endpoint: &Endpoint| caller.may_reach(endpoint.identity, endpoint.address);
+        match verdict(&chosen) {
+            Verdict::Allowed => Ok(chosen),
+            Verdict::Denied => Err(Refusal::DENIED),
+            Verdict::Unknown => {
+                let usable = upstream.endpoints().filter(|(_, usable)| *usable).map(|(endpoint, _)| endpoint);
+                let mut allowed = usable.filter(|endpoint| verdict(endpoint) == Verdict::Allowed);
+                allowed.next().cloned().ok_or(Refusal::NO_ENDPOINT)
             }
         }
     }

@@ -5,6 +5,7 @@ use super::answer::Refusal;
 use super::connection::Client;
 use super::forwarded;
 use super::upgrade;
+use crate::callers::Caller;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
     UPGRADE,
@@ -30,6 +31,8 @@ pub(super) struct Inbound {
     /// What the connection is to become if the backend agrees.
     pub(super) upgrade: Option<(HeaderValue, OnUpgrade)>,
     pub(super) request_id: HeaderValue,
+    /// The pod that asks, if it asks a Service.
+    pub(super) caller: Option<Caller>,
 }
 
 fn bad(text: &'static str) -> Refusal {
@@ -64,7 +67,7 @@ impl Inbound {
         head.headers.insert(HOST, authority.unwrap_or(HeaderValue::from_static("")));
         head.headers.remove(EXPECT);
         let request_id = forwarded::request_id(&mut head.headers);
-        Ok(Self { host, head, body, upgrade, request_id })
+        Ok(Self { host, head, body, upgrade, request_id, caller: None })
     }
 
     /// Tells the backend of the client.

@@ -3,12 +3,12 @@
 
 use super::body::RequestBody;
 use super::connection::Client;
-use crate::serving::Serving;
+use super::forward::Forward;
+use crate::callers::{Caller, Verdict};
 use crate::upstream::{Checkout, Sent, Upstream};
 use http::Request;
 use http_body::Body;
 use hyper::body::Incoming;
-use l7::Mirror;
 use rand::Rng;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,8 +19,9 @@ use tokio::time::timeout;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Sends copies of the request to those mirrors whose share it falls into.
-pub(super) fn send(client: &Arc<Client>, serving: &Serving, mirrors: &[Mirror], request: &mut Request<RequestBody>) {
-    for mirror in mirrors {
+pub(super) fn send(forward: &Forward<'_>, request: &mut Request<RequestBody>) {
+    let Forward { client, serving, forwarding, caller, .. } = forward;
+    for mirror in &forwarding.mirrors {
         if rand::rng().random_range(0..mirror.share.denominator.max(1)) >= mirror.share.numerator {
             continue;
         }
@@ -33,14 +34,18 @@ pub(super) fn send(client: &Arc<Client>, serving: &Serving, mirrors: &[Mirror], 
         *copied.method_mut() = request.method().clone();
         *copied.uri_mut() = request.uri().clone();
         *copied.headers_mut() = request.headers().clone();
-        let work = exchange(Arc::clone(upstream), copied, Arc::clone(client));
+        let work = exchange(Arc::clone(upstream), copied, Arc::clone(client), caller.clone());
         tokio::spawn(timeout(PATIENCE, work));
         client.shared.metrics.mirrored.inc();
     }
 }
 
-async fn exchange(upstream: Arc<Upstream>, request: Request<RequestBody>, client: Arc<Client>) {
+async fn exchange(upstream: Arc<Upstream>, request: Request<RequestBody>, client: Arc<Client>, caller: Option<Caller>) {
     let (Some(_counted), Some(endpoint)) = (upstream.begin(), upstream.choose(&[])) else { return };
+    let allowed = |caller: &Caller| caller.may_reach(endpoint.identity, endpoint.address) == Verdict::Allowed;
+    if !caller.as_ref().is_none_or(allowed) {
+        return;
+    }
     let speak = super::forward::speak(&upstream, request.headers(), false);
     let mut checkout = match Checkout::new(&endpoint, speak, client.peer).await {
         Ok(checkout) => checkout,

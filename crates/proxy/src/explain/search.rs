@@ -71,7 +71,7 @@ fn at(serving: &Serving, listening: &Listening, asked: &Asked) -> AtListener {
 }
 
 fn in_site(serving: &Serving, site: &HttpSite, asked: &Asked, answer: AtListener) -> AtListener {
-    let Some(table) = serving.table(site, &asked.host) else {
+    let Some(table) = serving.table(site, &asked.host, None) else {
         return AtListener { refused: Some("no route is for this host".to_owned()), ..answer };
     };
     let (taken, mut others) = search(table, asked);

@@ -10,6 +10,7 @@ mod hand_over;
 mod holding;
 mod http1;
 mod http2;
+mod mesh;
 mod objects;
 mod observed;
 mod policy;

@@ -23,7 +23,7 @@ pub(crate) fn listener(address: SocketAddr, serve: Serve) -> Listener {
 
 /// Everything of table `t`.
 pub(crate) fn site() -> HttpServer {
-    HttpServer { tables: vec![TableRef { host: "*".parse().unwrap(), table: "t".into() }], trusted_hops: 0 }
+    HttpServer { tables: vec![TableRef { host: "*".parse().unwrap(), table: "t".into() }], ..HttpServer::default() }
 }
 
 pub(crate) fn http(address: SocketAddr) -> Listener {

@@ -127,8 +127,10 @@ async fn tls_backend(certificate: (String, String), alpn: &[&str]) -> Backend {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_name_in_the_hello_chooses_certificate_and_routes_and_others_are_misdirected() {
     let (address, backend, ca) = (free(), Backend::echo("a").await, Authority::new());
-    let empty =
-        HttpServer { tables: vec![TableRef { host: "*".parse().unwrap(), table: "none".into() }], trusted_hops: 0 };
+    let empty = HttpServer {
+        tables: vec![TableRef { host: "*".parse().unwrap(), table: "none".into() }],
+        ..HttpServer::default()
+    };
     let mut objects = simple(address, backend.address);
     let servers = vec![
         server("a.example", TlsAction::Http(termination(&["a"]), site())),

@@ -5,6 +5,7 @@
 
 use super::*;
 use crate::ingest::{EndpointSlice, Nodes, Port, Redirect, Service, ServicePort, SliceEndpoint, SliceName};
+use crate::intercepts::Intercept;
 use crate::reconcile::Numbers;
 use crate::{Config, Inputs, Rows, rows};
 use datapath::{Epochs, Kernel, fake};
@@ -92,6 +93,7 @@ struct Bench {
     services: Writer<Service>,
     slices: Writer<EndpointSlice>,
     redirects: Writer<Redirect>,
+    intercepts: Writer<Intercept>,
     pods: Writer<Pod>,
     nodes: Writer<Node>,
     addresses: Writer<NodeAddress>,
@@ -112,6 +114,7 @@ impl Bench {
         let (services, service_rows) = statedb::table("services");
         let (slices, slice_rows) = statedb::table("slices");
         let (redirects, redirect_rows) = statedb::table("redirects");
+        let (intercepts, intercept_rows) = statedb::table("intercepts");
         let (pods, pod_rows) = statedb::table("pods");
         let (nodes, node_rows) = statedb::table("nodes");
         let (addresses, address_rows) = statedb::table("addresses");
@@ -120,6 +123,7 @@ impl Bench {
             services: service_rows,
             slices: slice_rows,
             redirects: redirect_rows,
+            intercepts: intercept_rows,
             pods: pod_rows,
             node: node_name("n1"),
             nodes: node_rows,
@@ -136,7 +140,7 @@ impl Bench {
             rows(config, &inputs, numbers, &tasks)
         });
         let changes = derived.frontends.rows.subscribe();
-        Self { runtime, services, slices, redirects, pods, nodes, addresses, derived, changes }
+        Self { runtime, services, slices, redirects, intercepts, pods, nodes, addresses, derived, changes }
     }
 
     fn service(&mut self, change: &Change<Service>) {
@@ -157,6 +161,7 @@ impl Bench {
         self.services.mark_initialized();
         self.slices.mark_initialized();
         self.redirects.mark_initialized();
+        self.intercepts.mark_initialized();
         self.pods.mark_initialized();
         self.nodes.mark_initialized();
         self.addresses.mark_initialized();
@@ -164,6 +169,7 @@ impl Bench {
             self.derived.served.caught_up().await;
             self.derived.host_ports.caught_up().await;
             self.derived.redirects.caught_up().await;
+            self.derived.intercepts.caught_up().await;
             self.derived.frontends.caught_up().await;
         });
         let mut delta = Delta::default();

@@ -11,7 +11,7 @@ use super::report::{Part, Report};
 pub(super) fn page(report: &Report, options: &Options, kernel: &str) -> String {
     let summary = &report.summary;
     let mut text = format!(
-        "# Conformance with Gateway API\n\nWhat the suite of Gateway API {} ({} channel) finds of the GatewayClass, run in the lab by \
+        "# Conformance with Gateway API\n\nWhat the suite of Gateway API {} ({} channel) finds of the GatewayClass and the mesh, run in the lab by \
          `make conformance SUITE=gateway`. This page is generated.\n\nCommit {}, Linux {kernel}. {} tests passed, {} failed, {} were not run.\n\n\
          | profile | core: passed | failed | skipped | extended: passed | failed | skipped | features that are not there |\n\
          | --- | --- | --- | --- | --- | --- | --- | --- |\n",
@@ -33,7 +33,7 @@ pub(super) fn page(report: &Report, options: &Options, kernel: &str) -> String {
     let declared: BTreeSet<&str> =
         summary.profiles.iter().flat_map(|profile| &profile.extended.supported_features).map(String::as_str).collect();
     let declared = declared.into_iter().collect::<Vec<_>>().join(", ");
-    let _ = writeln!(text, "\nExtended features that the class has by its own word: {declared}.");
+    let _ = writeln!(text, "\nExtended features that class and mesh have by their own word: {declared}.");
     if !report.failed.is_empty() {
         text.push_str("\n## Failed\n\n");
     }
@@ -67,6 +67,7 @@ mod tests {
     fn the_page_has_what_failed_and_what_is_not_there() {
         let options = Options {
             class: "cilium".into(),
+            mesh: "io.cilium/gateway-controller".into(),
             profiles: "GATEWAY-HTTP".into(),
             only: None,
             report: None,
@@ -77,7 +78,7 @@ mod tests {
             "Gateway API v1.6.3 (experimental channel)",
             "\nCommit 0123abc, Linux 6.1.0. 1 tests passed, 2 failed, 1 were not run.\n",
             "\n| GATEWAY-HTTP | 36 | 0 | 0 | 2 | 1 | 0 | HTTPRouteRetry |\n",
-            "by its own word: HTTPRouteCORS.\n",
+            "by their own word: HTTPRouteCORS.\n",
             "\n## Failed\n\n- GatewayLost: it did not end\n- HTTPRouteCORS: a preflight request\n",
             "\n## Not run\n\n- Mesh: the class has no Mesh\n",
             "\n## Passed\n\n- TCPRouteWeight\n",

@@ -3,6 +3,7 @@
 
 use super::kinds::{address_row, node_row, pod_row};
 use super::*;
+use crate::intercepts::InterceptedPort;
 use crate::served::HealthCheck;
 use model::{Algorithm, BackendSource, Forwarding};
 use serde_json::{Value, json};
@@ -89,6 +90,37 @@ fn an_address_that_an_author_named_is_lost_to_a_pod_prefix_while_there_is_one() 
 }
 
 #[test]
+fn a_service_with_routes_leads_pods_to_the_proxy_and_a_redirect_of_its_own_comes_first() {
+    let mut r = resolver();
+    r.service(&up(service_row("web", &["10.96.0.1"], &[("", Protocol::Tcp, 80), ("x", Protocol::Tcp, 81)])));
+    let port = InterceptedPort {
+        port: 80,
+        proxies: vec![("10.0.1.8:10001".parse().unwrap(), false)],
+        clients: ["10.0.1.1".parse().unwrap()].into(),
+    };
+    r.intercepts.insert(Intercept { service: service_name("web"), ports: vec![port] });
+    r.resolve();
+    let all = ["10.96.0.1:80/TCP LocalRedirect", "10.96.0.1:80/TCP/u ClusterIP", "10.96.0.1:81/TCP ClusterIP"];
+    assert_eq!(kinds(&r), all);
+    assert_eq!(row(&r, "10.96.0.1:80/TCP").service, service_name("web"));
+    assert_ne!(row(&r, "10.96.0.1:80/TCP").id, row(&r, "10.96.0.1:80/TCP/u").id);
+
+    r.pods.insert(target());
+    let matcher = json!({"serviceMatcher": {"namespace": "default", "serviceName": "web", "toPorts": []}});
+    r.redirects.insert(redirect(&matcher, &json!([{"port": "8080", "protocol": "TCP"}])));
+    r.resolve();
+    assert_eq!(row(&r, "10.96.0.1:80/TCP").service, service_name("web"), "ports do not belong together");
+    r.service(&up(service_row("web", &["10.96.0.1"], &[("", Protocol::Tcp, 80)])));
+    r.resolve();
+    assert_eq!(row(&r, "10.96.0.1:80/TCP").service.name.as_ref(), "p:local-redirect");
+
+    r.redirects.remove(&ServiceName::new("default", "p"));
+    r.intercepts.remove(&service_name("web"));
+    r.resolve();
+    assert_eq!(kinds(&r), ["10.96.0.1:80/TCP ClusterIP"]);
+}
+
+#[test]
 fn a_redirected_address_is_no_nodes_and_no_services() {
     let mut r = resolver();
     let ports = json!([{"port": "80", "protocol": "TCP"}]);
@@ -155,6 +187,7 @@ fn a_redirect_has_a_cluster_address_only_while_a_service_of_its_namespace_has_it
         let (mut services, service_rows) = statedb::table("services");
         let (mut redirects, redirect_rows) = statedb::table("redirects");
         let (_, pods) = statedb::table::<Served>("pods");
+        let (_, intercepts) = statedb::table::<Served>("intercepts");
         let (_, slices) = statedb::table("slices");
         let (_, nodes) = statedb::table("nodes");
         let (_, addresses) = statedb::table::<NodeAddress>("addresses");
@@ -163,6 +196,7 @@ fn a_redirect_has_a_cluster_address_only_while_a_service_of_its_namespace_has_it
             services: service_rows.index(keys),
             pods: pods.index(keys),
             redirects: redirect_rows.index(keys),
+            intercepts: intercepts.index(keys),
             cluster_ips: service_rows.index(cluster_ips),
             owned: Owned::new(&nodes, &slices),
             addresses: addresses.index(|address| [address.address]),

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The node's pods that send requests to Services, and what policy lets each reach. The proxy speaks to backends as itself, so what they let
+//! it do says nothing of its clients.
+
+use crate::invalid::Invalid;
+use imbl::HashMap;
+use l7::{Client, Name, Permission};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+/// All of them. A clone shares what does not change.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Callers {
+    by_address: HashMap<IpAddr, Arc<Client>>,
+    permissions: HashMap<Name, Reachable>,
+}
+
+/// Whether endpoints may be reached, by identity and port.
+type Reachable = Arc<std::collections::HashMap<(u32, u16), bool>>;
+
+/// A pod that asks, with what it may reach as of the moment of its request.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    pub(crate) namespace: Name,
+    reachable: Reachable,
+}
+
+/// What policy says of a pod's request to an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Allowed,
+    Denied,
+    /// Nothing yet.
+    Unknown,
+}
+
+impl Caller {
+    pub(crate) fn may_reach(&self, identity: u32, address: SocketAddr) -> Verdict {
+        match self.reachable.get(&(identity, address.port())) {
+            Some(true) => Verdict::Allowed,
+            Some(false) => Verdict::Denied,
+            None => Verdict::Unknown,
+        }
+    }
+}
+
+impl Callers {
+    /// The pod that has the address; nothing if it, or what it may reach, is not known.
+    pub(crate) fn get(&self, address: IpAddr) -> Option<Caller> {
+        let client = self.by_address.get(&address.to_canonical())?;
+        let reachable = self.permissions.get(&Permission::name_of(client.identity))?;
+        Some(Caller { namespace: Arc::clone(&client.namespace), reachable: Arc::clone(reachable) })
+    }
+
+    pub(crate) fn set_client(&mut self, client: &Arc<Client>) -> Result<(), Invalid> {
+        let address = client.address().ok_or_else(|| Invalid::new("name", "it is no address"))?;
+        self.by_address.insert(address, Arc::clone(client));
+        Ok(())
+    }
+
+    pub(crate) fn remove_client(&mut self, name: &str) {
+        if let Ok(address) = name.parse::<IpAddr>() {
+            self.by_address.remove(&address);
+        }
+    }
+
+    pub(crate) fn set_permission(&mut self, permission: &Permission) {
+        let servers = permission.servers.iter().map(|server| ((server.identity, server.port), server.allowed));
+        self.permissions.insert(Arc::clone(&permission.name), Arc::new(servers.collect()));
+    }
+
+    pub(crate) fn remove_permission(&mut self, name: &Name) {
+        self.permissions.remove(name);
+    }
+}
