@@ -42,6 +42,9 @@ func main() {
 
 func serve(arguments []string) error {
 	failed := make(chan error)
+	if len(arguments) == 0 {
+		arguments = []string{"--port=8080"}
+	}
 	for _, argument := range arguments {
 		name, value, _ := strings.Cut(strings.TrimLeft(argument, "-"), "=")
 		switch name {
