@@ -60,6 +60,11 @@ const SUPPORTED: &[&str] = &[
 const OF_MESH: &[&str] = &[
     "GRPCRoute",
     "HTTPRoute",
+    "HTTPRoute303RedirectStatusCode",
+    "HTTPRoute307RedirectStatusCode",
+    "HTTPRoute308RedirectStatusCode",
+    "HTTPRouteParentRefPort",
+    "HTTPRouteResponseHeaderModification",
     "Mesh",
     "MeshClusterIPMatching",
     "MeshConsumerRoute",
