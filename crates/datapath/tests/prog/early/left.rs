@@ -90,6 +90,7 @@ fn what_leaves_by_another_device_is_left_to_tc() {
     early(routed, |world, f| {
         let other = nix::net::if_::if_nametoindex("other").unwrap_or_else(|_| world.add_device("other"));
         world.set_route(f.stranger, other);
+        here(&format!("ip neigh replace {} lladdr {} dev other nud permanent", f.stranger, mac(NODE2)));
         let to = (f.service, 80);
         Offer::new(to, proto::TCP, LOAD_BALANCER, &[(f.stranger, 8080)]).install(world);
         let request = Packet::tcp((f.world, 40001), to, SYN);
