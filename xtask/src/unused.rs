@@ -10,8 +10,14 @@ use serde_json::Value;
 use crate::metadata::{cargo_metadata, list};
 
 /// Libraries used only by sources outside the member's folder: generated ones, and test helpers of another member.
-const ELSEWHERE: &[(&str, &str)] =
-    &[("hubble", "tonic-prost"), ("operator", "rcgen"), ("cli", "parking_lot"), ("cli", "tokio-util")];
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("hubble", "tonic-prost"),
+    ("certgen", "ports"),
+    ("certgen", "tempfile"),
+    ("operator", "rcgen"),
+    ("cli", "parking_lot"),
+    ("cli", "tokio-util"),
+];
 
 pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
     let manifest = root.join("Cargo.toml");

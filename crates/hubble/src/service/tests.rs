@@ -224,6 +224,9 @@ async fn since_and_until_bound_the_time() {
     assert_eq!(node.ports(since(Some(times[0]), Some(times[1]))).await, [1, 2]);
     assert_eq!(node.ports(since(None, Some(times[1]))).await, [1, 2]);
     assert_eq!(node.ports(since(Some(times[0]), None)).await, [1, 2]);
+    // One that follows up to a time has all of it once something is later.
+    let follow = GetFlowsRequest { follow: true, first: true, until: Some(times[1]), ..GetFlowsRequest::default() };
+    assert_eq!(node.ports(follow).await, [1, 2]);
 }
 
 #[tokio::test]
