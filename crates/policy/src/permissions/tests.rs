@@ -12,6 +12,9 @@ const WEB: IdentityId = IdentityId(300);
 const DESK: IdentityId = IdentityId(301);
 const CART: IdentityId = IdentityId(302);
 
+/// A server and whether it may be reached.
+type Judged = (IdentityId, u16, bool);
+
 struct Bench {
     judge: Judge,
     pods: Writer<RemoteEndpoint>,
@@ -58,7 +61,7 @@ impl Bench {
     }
 
     /// What each client may reach of the servers that policy can judge.
-    fn judged(&mut self, servers: &[Server]) -> Vec<(IdentityId, Vec<(IdentityId, u16, bool)>)> {
+    fn judged(&mut self, servers: &[Server]) -> Vec<(IdentityId, Vec<Judged>)> {
         let clients = [WEB, DESK, reserved::INGRESS, IdentityId(999)].into();
         let permissions = self.judge.permissions(&clients, &servers.iter().copied().collect());
         let rows = permissions.into_iter().map(|row| {

@@ -2,7 +2,6 @@
 //! Lines as they are printed.
 
 use super::*;
-use hubble::proto::flow::layer7::Record;
 use hubble::proto::flow::{CiliumEventType, Ip, Layer4, LostEventSource, Tcp, TrafficDirection};
 
 fn printer(output: Output) -> Printer<Vec<u8>> {
