@@ -150,13 +150,13 @@ async fn a_proxy_is_a_backend_once_it_listens_and_gives_way_to_the_next() {
 #[tokio::test(start_paused = true)]
 async fn a_service_with_routes_is_led_to_the_proxies_for_pods_that_all_who_stay_know() {
     let mut world = World::new();
-    for (name, ip) in [("old", "10.0.0.7"), ("new", "10.0.0.8")] {
-        world.pods.insert(pod(name, &[ip, "fd00::7"]));
-    }
+    world.pods.insert(pod("old", &["10.0.0.7", "fd00::7"]));
     world.pods.mark_initialized();
     let led = |proxies: &str, pods: &str| Some((proxies.to_owned(), pods.to_owned()));
     world.tell("old", routing(&["10.0.0.1", "10.0.0.2"])).await;
     assert_eq!(world.intercepted(), led("10.0.0.7:10007", "10.0.0.1 10.0.0.2"));
+    world.pods.insert(pod("new", &["10.0.0.8", "fd00::8"]));
+    world.pods.commit();
     world.tell("new", routing(&["10.0.0.2", "10.0.0.3"])).await;
     assert_eq!(world.intercepted(), led("10.0.0.8:10007, 10.0.0.7:10007", "10.0.0.2"));
     world.tell("old", State { leaving: true, ..routing(&["10.0.0.1", "10.0.0.2"]) }).await;
