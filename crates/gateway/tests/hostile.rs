@@ -162,16 +162,22 @@ async fn an_ingress_with_a_name_that_is_none_takes_nobody_elses_tls() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_route_for_what_pods_send_to_a_service_opens_no_way_there_for_others() {
+async fn a_route_of_another_namespace_leads_only_that_ones_pods_away_from_a_service() {
     let objects = [
-        json!({"kind": "Service", "metadata": {"name": "s", "namespace": "shop"}, "spec": {"ports": [{"port": 80}]}}),
+        json!({"kind": "Service", "metadata": {"name": "s", "namespace": "shop"}, "spec": {
+            "clusterIP": "10.96.0.7", "clusterIPs": ["10.96.0.7"], "ports": [{"port": 80}]}}),
         json!({"kind": "HTTPRoute", "metadata": {"name": "r", "namespace": "evil"}, "spec": {
             "parentRefs": [{"group": "", "kind": "Service", "name": "s", "namespace": "shop"}],
             "rules": [{"backendRefs": [{"name": "s", "namespace": "shop", "port": 80}]}]}}),
     ];
     let world = settled(IngressConfig::default(), objects).await;
-    assert!(world.said().contains("Accepted=False Pending"), "{}", world.said());
-    assert_eq!(world.served(), "");
+    // Its own namespace's pods are led where it says, and nobody else.
+    let served = world.served();
+    assert!(
+        served.contains(r#""mesh":{"consumers":[{"namespace":"evil","table":"service/shop/s/80@evil"}]}"#),
+        "{served}"
+    );
+    assert!(!served.contains(r#""table":"service/shop/s/80""#), "{served}");
     world.end().await;
 }
 
