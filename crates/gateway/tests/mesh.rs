@@ -29,9 +29,9 @@ async fn a_pod_is_led_to_the_proxy_once_policy_has_judged_it_and_if_a_route_is_f
     let mut world = World::new(&serving());
     world.apply(OBJECTS);
     world.settle_without_proxy().await;
-    assert_eq!(taken(&world), ["shop/cart:7070 ", "shop/cart:80 "]);
+    assert_eq!(taken(&world), ["mall/cart:7070 ", "mall/cart:80 "]);
     world.settle().await;
-    assert_eq!(taken(&world), ["shop/cart:7070 10.0.0.2", "shop/cart:80 10.0.0.1 10.0.0.2"]);
+    assert_eq!(taken(&world), ["mall/cart:7070 10.0.0.2", "mall/cart:80 10.0.0.1 10.0.0.2"]);
     world.end().await;
 }
 
@@ -41,11 +41,11 @@ async fn without_routes_nobody_is_led_anywhere_and_nothing_is_said_of_pods() {
     world.apply(OBJECTS);
     world.settle().await;
     for name in ["producer", "wrong"] {
-        world.routes.remove(&common::http_route("shop", name));
+        world.routes.remove(&common::http_route("mall", name));
     }
     world.routes.remove(&common::http_route("desk", "consumer"));
     world.settle().await;
-    assert_eq!(taken(&world), ["shop/cart:7070 10.0.0.2"]);
+    assert_eq!(taken(&world), ["mall/cart:7070 10.0.0.2"]);
     let calls = gateway::RouteName { kind: gateway::RouteKind::Grpc, ..common::http_route("desk", "calls") };
     world.routes.remove(&calls);
     world.settle().await;
@@ -60,7 +60,7 @@ async fn in_the_nodes_own_network_no_route_is_for_a_service() {
     world.apply(OBJECTS);
     world.settle().await;
     assert_eq!(taken(&world), [""; 0]);
-    let Some(Status::Route(status)) = world.report(&Subject::Route(common::http_route("shop", "producer"))) else {
+    let Some(Status::Route(status)) = world.report(&Subject::Route(common::http_route("mall", "producer"))) else {
         panic!("nothing is said of the route");
     };
     let condition = &status.parents[0].conditions[0];
