@@ -133,8 +133,11 @@ pub(crate) fn compare(arms: &[Arm], family: usize, plan: &Plan) -> Result<Vec<Fi
         asked.get(family).copied().context("no address of that family")
     };
     let mut servers = Vec::new();
-    for arm in arms {
-        servers.push(arm.serve(*arm.addresses.get(family).context("no address of that family")?)?);
+    for (number, arm) in arms.iter().enumerate() {
+        // One server for all that ask it by different addresses.
+        if !arms.iter().take(number).any(|other| other.server == arm.server && other.addresses == arm.addresses) {
+            servers.push(arm.serve(*arm.addresses.get(family).context("no address of that family")?)?);
+        }
         arm.load(Kind::Rr, address(arm)?, Duration::from_millis(200))?;
     }
     let mut figures = Vec::new();

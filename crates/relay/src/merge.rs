@@ -30,7 +30,7 @@ use tonic::Status;
 /// How streams are merged.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
-    /// How many responses may be buffered; at least one per node.
+    /// How many responses may be buffered; at least [`EACH`] per node.
     pub(crate) buffer: usize,
     /// How long to wait for a silent node.
     pub(crate) drain: Duration,
@@ -42,6 +42,9 @@ pub(crate) struct Rules {
     pub(crate) retry: Duration,
 }
 
+/// Responses of a node that may be buffered among however many: nodes tell of flows in bursts, and with less than a burst ordering would give way
+/// all the time.
+const EACH: usize = 16;
 /// Bytes of responses that may be buffered; at least one response per node.
 const BYTES: usize = 16 << 20;
 /// For how many unavailable nodes the client gets the reason.
@@ -173,7 +176,7 @@ impl<C: Call> Merge<C> {
                 self.held.insert((time, self.numbers), (name.clone(), answer));
                 self.numbers += 1;
                 let (held, bytes) = source.held();
-                if held < self.share(self.rules.buffer) && bytes < self.share(BYTES) {
+                if held < self.share(self.rules.buffer).max(EACH) && bytes < self.share(BYTES) {
                     self.read(&name, generation, stream);
                 } else if let Some(source) = self.sources.get_mut(&name) {
                     source.park(stream);

@@ -258,6 +258,36 @@ async fn a_live_stream_gives_up_order_before_it_falls_behind() {
 }
 
 #[tokio::test]
+async fn a_burst_is_kept_in_order_however_many_nodes_share_the_buffer() {
+    let burst: Vec<i64> = (10..18).collect();
+    let fakes = [Fake::start("a", Does::Tell(burst.clone())).await, Fake::start("b", Does::Hang).await];
+    let (writer, nodes) = pool(&fakes).await;
+    let request = GetFlowsRequest { number: 100, ..following() };
+    let mut client = Client::ask(request, nodes, Rules { buffer: 1, ..RULES });
+    let sent = &fakes[0].script.sent;
+    timeout(DEADLINE, async {
+        while sent.load(Ordering::Relaxed) < burst.len() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    let late = Fake::start("c", Does::Tell(vec![1])).await;
+    let node = late.node().await;
+    writer.send_modify(|nodes| {
+        nodes.remove("b");
+        nodes.insert("c".to_owned(), node);
+    });
+    let first = loop {
+        match client.next().await.unwrap() {
+            Heard::Status(..) => {}
+            flow @ Heard::Flow(..) => break flow,
+        }
+    };
+    assert_eq!(first, flow("c", 1));
+}
+
+#[tokio::test]
 async fn a_client_that_does_not_read_stops_a_flood_and_nobody_else() {
     const SIZE: usize = 10_000;
     let fakes = [Fake::start("a", Does::Flood(SIZE)).await];
