@@ -137,7 +137,7 @@ fn rr(server: SocketAddr, span: Duration) -> Result<Measured> {
 
 /// How long a connection may take before the client gives it up and makes another. It counts as one that took this long.
 ///
-/// Behind kube-proxy's rules for iptables some never come about: what answers a SYN that meets the server's TIME-WAIT is dropped as invalid.
+/// Some behind kube-proxy take more than 20 s, for which no client of a measurement can wait.
 const STALLED: Duration = Duration::from_secs(1);
 
 fn crr(server: SocketAddr, span: Duration) -> Result<Measured> {
