@@ -74,7 +74,8 @@ fn connection(number: u32, last_seen: u32) -> (FlowKey, Flow) {
     (key, Flow { tag: key.tag(), forward: half, reply: half, ..Flow::default() })
 }
 
-fn resident_kib() -> Result<f64> {
+/// What this process has in memory.
+pub(crate) fn resident_kib() -> Result<f64> {
     let text = fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let number = line.and_then(|line| line.split_whitespace().next()).and_then(|number| number.parse().ok());

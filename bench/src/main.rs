@@ -22,6 +22,7 @@ mod sections;
 mod services;
 mod soak;
 mod stats;
+mod sync;
 mod traffic;
 
 use std::ffi::OsString;

@@ -99,7 +99,8 @@ fn choose(ctx: &SockAddrContext, addr: Addr) -> Choice {
     let Some(service) = lb::inside(addr, port, proto, of_host) else {
         return if lb::is_unserved(&addr) { Choice::NotServed } else { Choice::NotAService };
     };
-    let left_alone = if of_host { flags::PODS_ONLY } else { flags::SPARES_BACKENDS };
+    // The address that a pod's socket will have is not known yet; the program at its interface sees it.
+    let left_alone = if of_host { flags::PODS_ONLY } else { flags::SPARES_BACKENDS | flags::SOURCE_RANGES };
     let mut service = service;
     if service.flags & left_alone != 0 {
         // No program would see the packets of the host's sockets.

@@ -39,9 +39,7 @@ pub fn translate(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
     // Without its service a flow goes on as it is, or not at all.
     scratch.service = service.map_or(lb_flags::LOCAL_ONLY, |service| service.flags);
     // Who is let in no more is not served any more either.
-    if scratch.opener.id == 0
-        && let Some(service) = service
-    {
+    if let Some(service) = service {
         admit(scratch, service)?;
     }
     if keeps_backend(pkt, scratch, service) {
@@ -76,10 +74,10 @@ fn find(scratch: &Scratch) -> Option<&'static Service> {
     if scratch.opener.id != 0 { lb::of_pod(&src, dst, dport, proto) } else { lb::outside(dst, dport, proto) }
 }
 
-/// Who is outside finds what is for them, if it lets them in.
+/// Who is outside finds what is for them, and everybody what lets them in.
 #[inline(always)]
 pub fn admit(scratch: &Scratch, service: &Service) -> Stage {
-    if service.flags & lb_flags::EXPOSED == 0 {
+    if scratch.opener.id == 0 && service.flags & lb_flags::EXPOSED == 0 {
         return drop(DropReason::IsAClusterip);
     }
     if !lb::admits(service, &scratch.tuple.src) {

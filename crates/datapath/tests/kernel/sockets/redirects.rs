@@ -17,19 +17,21 @@ fn redirect(datapath: &Datapath, at: SocketAddr, kind: u32) {
 }
 
 #[test]
-fn sockets_of_pods_leave_a_redirect_that_spares_some_to_the_packets() {
-    with_socket_programs(|datapath, local, service| {
-        let at = SocketAddr::new(service, 80);
-        let server = serve_datagrams(datapath, local, at);
-        redirect(datapath, at, flags::SPARES_BACKENDS);
-        let client = UdpSocket::bind((local, 0)).unwrap();
-        client.send_to(b"question", at).unwrap();
-        assert_eq!(answer(&server, &client), at);
-        elsewhere(move || {
-            let socket = UdpSocket::bind((local, 0)).unwrap();
-            assert!(socket.send_to(b"question", at).is_err(), "it has no way to the service itself");
+fn sockets_of_pods_leave_what_depends_on_their_address_to_the_packets() {
+    for kind in [flags::SPARES_BACKENDS, flags::SOURCE_RANGES] {
+        with_socket_programs(move |datapath, local, service| {
+            let at = SocketAddr::new(service, 80);
+            let server = serve_datagrams(datapath, local, at);
+            redirect(datapath, at, kind);
+            let client = UdpSocket::bind((local, 0)).unwrap();
+            client.send_to(b"question", at).unwrap();
+            assert_eq!(answer(&server, &client), at);
+            elsewhere(move || {
+                let socket = UdpSocket::bind((local, 0)).unwrap();
+                assert!(socket.send_to(b"question", at).is_err(), "it has no way to the service itself");
+            });
         });
-    });
+    }
 }
 
 #[test]

@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use abi::DropReason;
 use abi::lb::flags;
 
 use super::super::talk::End;
@@ -36,17 +35,13 @@ impl Service {
         self.backends.iter().any(|(backend, _)| *backend == id)
     }
 
-    /// Whether a client outside may use it; `Err` with the reason if not.
-    pub(super) fn admit(&self, client: IpAddr) -> Result<(), DropReason> {
-        if !self.is(flags::EXPOSED) {
-            return Err(DropReason::IsAClusterip);
-        }
-        let admitted = match (self.is(flags::SOURCE_RANGES), self.is(flags::DENY_RANGES)) {
+    /// Whether source ranges let a client in.
+    pub(super) fn admits(&self, client: IpAddr) -> bool {
+        match (self.is(flags::SOURCE_RANGES), self.is(flags::DENY_RANGES)) {
             (false, _) => true,
             (true, false) => self.admitted.contains(&client),
             (true, true) => !self.denied.contains(&client),
-        };
-        if admitted { Ok(()) } else { Err(DropReason::DeniedByLbSrcRangeCheck) }
+        }
     }
 }
 

@@ -35,7 +35,7 @@ impl Model {
             return self.accept(message, turn, frontend);
         }
         let service = self.services.get(&(asked, turn.opening.proto)).cloned();
-        if outside && let Some(service) = &service {
+        if let Some(service) = &service {
             admit(service, turn)?;
         }
         let flags = service.as_ref().map_or(flags::LOCAL_ONLY, |service| service.flags);
@@ -168,5 +168,8 @@ fn asked_there(message: &Message, turn: &Turn) -> Option<End> {
 }
 
 fn admit(service: &Service, turn: &Turn) -> Result<(), Stop> {
-    service.admit(turn.opening.from.ip).or_else(dropped)
+    if turn.opener.pod.is_none() && !service.is(flags::EXPOSED) {
+        return dropped(DropReason::IsAClusterip);
+    }
+    if service.admits(turn.opening.from.ip) { Ok(()) } else { dropped(DropReason::DeniedByLbSrcRangeCheck) }
 }
