@@ -441,12 +441,14 @@ fn shared_address(cluster: &Cluster) -> Result<()> {
 fn source_ranges(cluster: &Cluster) -> Result<()> {
     pool(cluster)?;
     let (friend, stranger) = (outside(cluster)?, Netns::of_stranger(cluster, "stranger", &[51])?);
+    let pod = Netns::of_pod(cluster, "net", "client")?;
     let spec = json!({"type": "LoadBalancer", "loadBalancerSourceRanges": ["192.168.77.50/32", "fd77::50/128"]});
     apply(cluster, "ranged", &json!({}), &spec)?;
     for to in ingress(cluster, "ranged", 2)? {
         let to = SocketAddr::new(to, 80);
         answer(&friend, to, &["near", "far"])?;
         silent(&stranger, to)?;
+        silent(&pod, to)?;
     }
     delete(cluster, "ranged")
 }
