@@ -6,8 +6,9 @@
 use crate::config;
 use crate::flows::half_of;
 use crate::headers::sum;
+use crate::ipip;
 use crate::packet::Packet;
-use crate::parse::{DIRECT, ETH_LEN, NOTED, Pkt, REPLY};
+use crate::parse::{DIRECT, ETH_LEN, INSIDE, NOTED, Pkt, REPLY};
 use crate::stages::{service, source};
 use abi::flow::{Flow, flags, proto, tcp};
 use abi::tuple::is_icmp;
@@ -70,6 +71,9 @@ fn must_tell(pkt: &Pkt, flow: &Flow) -> bool {
 /// Bytes that the packet needs beyond its own.
 #[inline(always)]
 pub fn needs(pkt: &Pkt, flow: &Flow) -> u16 {
+    if config::on(&config::DIRECT_IPIP) {
+        return if ipip::goes(pkt, flow) { ipip::length(pkt.family) as u16 } else { 0 };
+    }
     if must_tell(pkt, flow) { length(pkt.family) as u16 } else { 0 }
 }
 
@@ -85,14 +89,22 @@ pub fn tells(pkt: &Pkt, flow: &Flow) -> bool {
     if !config::on(&config::DIRECT_RETURN) {
         return false;
     }
+    if config::on(&config::DIRECT_IPIP) {
+        return ipip::goes(pkt, flow);
+    }
     let reminds = flow.has(flags::DIRECT) && flow.has(flags::NAT_DST) && pkt.is(NOTED) && pkt.tuple.proto == proto::TCP;
     let room = pkt.len + length(pkt.family) as u32 <= half_of(flow, false).mtu as u32;
     must_tell(pkt, flow) || (reminds && room && !pkt.is(REPLY))
 }
 
-/// Names the frontend, which is where the packet was sent to. False when that fails.
+/// Tells the backend's node of the frontend, which is where the packet was sent to. False when that fails.
+#[inline(always)]
+pub fn put_on<P: Packet>(packet: P, pkt: &Pkt, flow: &Flow) -> bool {
+    if config::on(&config::DIRECT_IPIP) { ipip::put_on(packet, pkt, flow) } else { put_option_on(packet, pkt) }
+}
+
 #[inline(never)]
-pub fn put_on<P: Packet>(packet: P, pkt: &Pkt) -> bool {
+fn put_option_on<P: Packet>(packet: P, pkt: &Pkt) -> bool {
     if pkt.family == 4 { put_on_ipv4(packet, pkt).is_some() } else { put_on_ipv6(packet, pkt).is_some() }
 }
 
@@ -168,9 +180,13 @@ pub fn arrive<P: Packet>(packet: P, pkt: &mut Pkt) -> u32 {
     if !is_there(packet, pkt) {
         return 0;
     }
-    if !source::is_local(&pkt.tuple.dst) {
-        // To another node it would be this one that says so.
-        return if service::is_exposed(pkt) { DropReason::EncapsulationTrafficIsProhibited.code() as u32 } else { 0 };
+    if pkt.is(INSIDE) || !source::is_local(&pkt.tuple.dst) {
+        // To another node it would be this one that says so, and another has sent it here in vain.
+        return if pkt.is(INSIDE) || service::is_exposed(pkt) {
+            DropReason::EncapsulationTrafficIsProhibited.code() as u32
+        } else {
+            0
+        };
     }
     let taken = if pkt.family == 4 { take_off_ipv4(packet, pkt) } else { take_off_ipv6(packet, pkt) };
     if taken.is_none() {

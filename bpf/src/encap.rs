@@ -63,9 +63,9 @@ pub fn lead<P: Packet>(packet: P, node: &NodeConfig, inside: u32, way: &mut Half
     way.mtu = packet.mtu_of(node.overlay_ifindex) as u16;
 }
 
-/// This node's own end of the tunnel to a peer.
+/// This node's own end of the way to a peer.
 #[inline(always)]
-fn source<'a>(node: &'a NodeConfig, peer: &Addr) -> &'a Addr {
+pub fn source<'a>(node: &'a NodeConfig, peer: &Addr) -> &'a Addr {
     let (own, other) = if peer.is_v4() {
         (&node.tunnel_ipv4, &node.masquerade_ipv4)
     } else {

@@ -35,7 +35,7 @@ pub struct Ipv6 {
 const _: () = assert!(size_of::<Ipv4>() == 20 && size_of::<Ipv6>() == 40);
 
 impl Ipv4 {
-    /// The header checksum of an unfragmented packet.
+    /// The header checksum.
     #[inline(always)]
     pub fn sum(&self) -> u16 {
         let words = |word: u32| (word & 0xffff) + (word >> 16);
@@ -43,6 +43,7 @@ impl Ipv4 {
             u16::from_ne_bytes([self.version, self.tos]) as u32
                 + self.len as u32
                 + self.id as u32
+                + self.fragment as u32
                 + u16::from_ne_bytes([self.ttl, self.proto]) as u32
                 + words(self.src)
                 + words(self.dst),

@@ -146,6 +146,22 @@ pub fn member_at(service: &Service, addr: Addr, port: u16, proto: u8) -> Option<
     if has_member(service, id) { Some(id) } else { None }
 }
 
+/// The id of the one backend of the service with that number that is found by its address alone.
+#[inline(always)]
+pub fn member_id(service: u32, addr: Addr) -> Option<u32> {
+    // SAFETY: copied at once.
+    unsafe { maps::BACKEND_IDS.get(BackendKey::of_service(service, addr)) }.copied()
+}
+
+/// That backend, with its id.
+#[inline(always)]
+pub fn member(service: &Service, addr: Addr) -> Option<(&'static Backend, u32)> {
+    let id = member_id(service.id, addr)?;
+    // SAFETY: read at once.
+    let backend = unsafe { maps::BACKENDS.get(id) }?;
+    if backend.addr == addr && has_member(service, id) { Some((backend, id)) } else { None }
+}
+
 /// The backend of a new connection, with its id.
 #[inline(always)]
 pub fn choose(service: &Service, client: &Client) -> Option<(&'static Backend, u32)> {

@@ -20,6 +20,7 @@ mod flows;
 mod fragment;
 mod headers;
 mod hook;
+mod ipip;
 mod lb;
 mod maps;
 mod neighbour;

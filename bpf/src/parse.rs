@@ -61,9 +61,9 @@ pub struct Pkt {
     pub fragment: u8,
     /// What the fragment header says comes next (IPv6), or the protocol (IPv4).
     pub fragment_next: u8,
-    /// [`FROM_B`], [`REPLY`], [`NOTED`], [`KNOWN`], [`CLASH`], [`OCCUPIED`], [`DIRECT`].
+    /// [`FROM_B`], [`REPLY`], [`NOTED`], [`KNOWN`], [`CLASH`], [`OCCUPIED`], [`DIRECT`], [`INSIDE`].
     pub marks: u8,
-    /// Of a packet with the mark [`DIRECT`]: the address that its client has asked.
+    /// Of a packet with the mark [`DIRECT`]: the address that its client has asked. With the mark [`INSIDE`]: that of its backend.
     pub frontend: Addr,
     /// And the port, in network order.
     pub frontend_port: u16,
@@ -85,6 +85,9 @@ pub const OCCUPIED: u8 = 32;
 
 /// Another node has sent it to its backend here, and told which frontend its client has asked (direct server return).
 pub const DIRECT: u8 = 64;
+
+/// The same, but in a packet to the backend, as its client has sent it (`ipip.rs`).
+pub const INSIDE: u8 = 128;
 
 /// Not fragmented.
 pub const WHOLE: u8 = 0;
@@ -196,7 +199,23 @@ pub fn parse_at<P: Packet>(packet: P, pkt: &mut Pkt, network: usize) -> Frame {
         ETH_P_8021Q | ETH_P_8021AD => return Frame::Vlan,
         _ => return Frame::Other,
     };
-    match parsed.and_then(|()| parse_transport(packet, pkt)) {
+    frame(parsed.and_then(|()| parse_transport(packet, pkt)))
+}
+
+/// Parses what a packet has right behind its own header, of the same version, which has neither options nor extensions.
+#[inline(always)]
+pub fn parse_inside<P: Packet>(packet: P, pkt: &mut Pkt, version: u8) -> Frame {
+    const BEHIND_IPV4: usize = ETH_LEN + 20;
+    const BEHIND_IPV6: usize = ETH_LEN + 40;
+    let network = if version == 4 { BEHIND_IPV4 } else { BEHIND_IPV6 };
+    pkt.len = packet.len().wrapping_sub(network as u32);
+    let parsed = if version == 4 { parse_ipv4(packet, pkt, BEHIND_IPV4) } else { parse_ipv6(packet, pkt, BEHIND_IPV6) };
+    frame(parsed.and_then(|()| parse_transport(packet, pkt)))
+}
+
+#[inline(always)]
+fn frame(parsed: Result<(), DropReason>) -> Frame {
+    match parsed {
         Ok(()) => Frame::Ip,
         Err(reason) => Frame::Bad(reason),
     }

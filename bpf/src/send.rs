@@ -6,6 +6,7 @@ use crate::encap;
 use crate::flows::half_of;
 use crate::fragment;
 use crate::hook::Hook;
+use crate::ipip;
 use crate::packet::{From, Packet};
 use crate::parse::{ETH_LEN, Pkt, REPLY};
 use crate::rewrite;
@@ -34,7 +35,7 @@ pub fn send<P: Hook>(packet: P, pkt: &mut Pkt, flow: &Flow) -> Verdict {
 #[inline(always)]
 pub fn prepare<P: Packet>(packet: P, pkt: &Pkt, flow: &Flow, key: &FlowKey) -> Stage {
     fragment::let_follow(pkt);
-    if flow.is_rewritten() && !rewrite::apply(packet, pkt, flow, key) {
+    if flow.is_rewritten() && !ipip::goes(pkt, flow) && !rewrite::apply(packet, pkt, flow, key) {
         return Err(WRITE_FAILED);
     }
     unless_delivered(pkt)
@@ -122,7 +123,7 @@ pub fn forward<P: Hook>(packet: P, pkt: &Pkt, flow: &Flow) -> Verdict {
             let sender = if pkt.is(REPLY) { flow.dst_identity } else { flow.src_identity };
             encap::send(packet, pkt, way, sender)
         }
-        _ if direct::tells(pkt, flow) && !direct::put_on(packet, pkt) => WRITE_FAILED,
+        _ if direct::tells(pkt, flow) && !direct::put_on(packet, pkt, flow) => WRITE_FAILED,
         _ => packet.to_neighbour(out_ifindex, &hop),
     }
 }

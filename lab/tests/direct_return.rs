@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use lab::netns::Netns;
 use lab::probe::{Cluster, eventually};
+use lab::product;
 use lab::suite::Suite;
 use lab::traffic::get;
 use serde_json::json;
@@ -36,6 +37,7 @@ const SUITE: Suite = Suite {
         ("a_backend_of_another_node_answers_as_the_node_that_was_asked_and_sees_the_client", answered_directly),
         ("a_service_may_ask_to_be_answered_by_the_node_that_was_asked", by_annotation),
         ("a_node_serves_before_its_stack_has_the_packets", before_the_stack),
+        ("what_a_client_has_sent_goes_to_a_backend_of_another_node_inside_of_a_packet", inside),
     ],
 };
 
@@ -151,5 +153,35 @@ fn before_the_stack(cluster: &Cluster) -> Result<()> {
     let status = cluster.kubectl(&agent)?;
     let line = status.lines().find(|line| line.contains("XDP Acceleration")).context("no line about XDP")?;
     ensure!(line.trim_end().ends_with("Generic"), "{line}");
+    Ok(())
+}
+
+/// By both hooks, also what a card would cut up into segments.
+fn inside(cluster: &Cluster) -> Result<()> {
+    product::upgrade(cluster, &["loadBalancer.dsrDispatch=ipip"])?;
+    let agent = ["exec", "--namespace=kube-system", "daemonset/cilium", "--", "cilium-dbg", "status", "--verbose"];
+    let status = cluster.kubectl(&agent)?;
+    let line =
+        status.lines().find(|line| line.contains("DSR Dispatch Mode")).context("no line about how it is told")?;
+    ensure!(line.trim_end().ends_with("IPIP"), "{line}");
+    let [http, udp] = apply(cluster, "inside", None)?;
+    let outside = Netns::of_stranger(cluster, "outside", &[50])?;
+    let long = "x".repeat(200_000);
+    for checksums in ["on", "off"] {
+        outside.command(&["ethtool", "-K", "eth0", "tx", checksums])?;
+        for (own, node) in OUTSIDE.into_iter().zip(NODE) {
+            let (own, node): (IpAddr, IpAddr) = (own.parse()?, node.parse()?);
+            let to = SocketAddr::new(node, http);
+            let clients = seen(&outside, to)?;
+            ensure!(clients.iter().all(|(_, client)| *client == own), "the backends see {clients:?}");
+            datagrams(&outside, SocketAddr::new(node, udp))?;
+            for _ in 0..8 {
+                let heard = outside.run(|| get(to, &format!("/echo?msg={long}")))?;
+                // They come in pieces, with the length of each.
+                let count = heard.matches('x').count();
+                ensure!(count == long.len(), "{count} of {} come back from {to}", long.len());
+            }
+        }
+    }
     Ok(())
 }

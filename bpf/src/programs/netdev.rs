@@ -7,9 +7,10 @@ use crate::direct;
 use crate::encap::Arrival;
 use crate::events;
 use crate::flows;
+use crate::ipip;
 use crate::maps;
 use crate::packet::{From, Packet};
-use crate::parse::{DIRECT, Frame, KNOWN, LATER, Pkt, REPLY, parse};
+use crate::parse::{DIRECT, Frame, INSIDE, KNOWN, LATER, Pkt, REPLY, parse};
 use crate::scratch::{self, Notes};
 use crate::send;
 use crate::skb::Skb;
@@ -45,6 +46,10 @@ pub fn netdev_ingress(ctx: TcContext) -> i32 {
         Frame::Bad(_) if pkt.fragment != LATER && source::is_forged_to_host(pkt) => {
             return events::finish(skb, pkt, FORGED, INGRESS, point::FROM_NETWORK);
         }
+        Frame::Bad(_) if ipip::is_for_us(pkt) && skb.is_addressed_to_us() => match ipip::come_out(skb.0) {
+            ipip::GOES_ON => {}
+            code => return events::finish(skb, pkt, Verdict::from_code(code), INGRESS, point::FROM_NETWORK),
+        },
         _ => return events::NOT_OURS,
     }
     if config::on(&config::DIRECT_TUNNEL) && source::is_tunnel(pkt.tuple.proto, pkt.tuple.dport) && !come_out(skb, pkt)
@@ -95,7 +100,7 @@ pub fn arrive(skb: Skb, notes: &mut Notes) -> Verdict {
 /// Whether what comes from the wire may be for a pod, or for a service.
 #[inline(always)]
 fn concerns_us(pkt: &Pkt) -> bool {
-    pkt.is(KNOWN | DIRECT) || pkt.is_icmp_error() || source::is_pod(&pkt.tuple.dst) || service::is_exposed(pkt)
+    pkt.is(KNOWN | DIRECT | INSIDE) || pkt.is_icmp_error() || source::is_pod(&pkt.tuple.dst) || service::is_exposed(pkt)
 }
 
 /// What concerns nobody but the stack may still claim to come from where it does not.

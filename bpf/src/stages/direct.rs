@@ -9,20 +9,23 @@ use crate::config;
 use crate::flows;
 use crate::lb;
 use crate::packet::From;
-use crate::parse::{CLASH, DIRECT, KNOWN, Pkt, REPLY};
+use crate::parse::{CLASH, DIRECT, INSIDE, KNOWN, Pkt, REPLY};
 use crate::scratch::{DST_IS_HOST, Scratch};
-use crate::verdict::{Stage, drop};
+use crate::verdict::{Stage, Verdict, drop};
 use abi::flow::{Flow, State, action, flags};
-use abi::lb::flags as lb_flags;
+use abi::lb::{Backend, Service, flags as lb_flags};
 use abi::tuple::{Tuple, is_icmp};
 use abi::{DropReason, identity};
 
 /// What is served that way, whose backends may be on any node.
 const SERVED: u32 = lb_flags::DSR | lb_flags::EXPOSED;
 
-/// Whether a packet may be of that flow, by the frontend that it names, if it names one.
+/// Whether a packet may be of that flow, by the frontend that it names, or the backend that it was sent to, if another node says so.
 #[inline(always)]
 pub fn is_of(pkt: &Pkt, flow: &Flow) -> bool {
+    if pkt.is(INSIDE) {
+        return !pkt.is(REPLY) && flow.is_translated() && flow.has(flags::NAT_DST) && flow.nat_dst == pkt.frontend;
+    }
     !pkt.is(DIRECT) || (flow.is_returned() && flow.nat_dst == pkt.frontend && flow.nat_dport == pkt.frontend_port)
 }
 
@@ -51,7 +54,7 @@ fn other_way(pkt: &Pkt, scratch: &mut Scratch) -> Option<&'static mut Flow> {
 pub fn recall(pkt: &mut Pkt, scratch: &mut Scratch) -> Stage {
     if config::on(&config::DIRECT_RETURN)
         && pkt.is(CLASH)
-        && !pkt.is(DIRECT)
+        && !pkt.is(DIRECT | INSIDE)
         && pkt.from == From::DEVICE
         && is_midway(pkt)
         && let Some(flow) = other_way(pkt, scratch)
@@ -107,7 +110,7 @@ pub fn choose(scratch: &mut Scratch) {
         && known.nat_dport == flow.nat_dport;
     let wanted = config::on(&config::DIRECT_RETURN) && scratch.service & lb_flags::DSR != 0;
     let direct = if goes_on { known.has(flags::DIRECT) } else { wanted };
-    if direct && reaches_node(scratch) {
+    if direct && reaches_node(scratch) && (goes_on || is_found_there(scratch)) {
         scratch.flow.flags |= flags::DIRECT;
     }
 }
@@ -122,6 +125,25 @@ fn reaches_node(scratch: &Scratch) -> bool {
         && !is_icmp(scratch.tuple.proto)
         && !of_world
         && identity::is_known_everywhere(identity)
+}
+
+/// Whether the backend's node finds it by what it is told: of a frontend it always does, but an address of a backend may be that of more than one.
+#[inline(always)]
+fn is_found_there(scratch: &Scratch) -> bool {
+    let flow = &scratch.flow;
+    !config::on(&config::DIRECT_IPIP) || lb::member_id(flow.service, flow.nat_dst) == Some(flow.backend)
+}
+
+/// The backend of a service to which another node has sent a packet of its clients, if it is served that way.
+#[inline(always)]
+pub fn told(pkt: &Pkt, service: &Service) -> Result<(&'static Backend, u32), Verdict> {
+    if service.flags & (SERVED | lb_flags::LOCAL_ONLY) != SERVED {
+        return drop(DropReason::StaleOrUnroutableIp);
+    }
+    match lb::member(service, pkt.frontend) {
+        Some(found) => Ok(found),
+        None => drop(DropReason::StaleOrUnroutableIp),
+    }
 }
 
 /// A flow that is answered directly has no other source than its client. Where replies would be taken for those of another flow, that is the

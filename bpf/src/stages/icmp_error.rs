@@ -5,6 +5,7 @@
 use super::orient;
 use crate::flows::{self, half_of};
 use crate::headers::difference;
+use crate::ipip;
 use crate::packet::{From, Packet};
 use crate::parse::{CLASH, ETH_LEN, FROM_B, HEADERS, KNOWN, Pkt, REPLY, note_icmp};
 use crate::rewrite;
@@ -164,7 +165,7 @@ pub fn is_related(pkt: &Pkt, scratch: &Scratch) -> bool {
 pub fn prepare<P: Packet>(packet: P, pkt: &mut Pkt, scratch: &mut Scratch) -> Stage {
     scratch.flow.tag = scratch.key.tag();
     pkt.tag = scratch.flow.tag;
-    if scratch.flow.is_rewritten() && !restore(packet, pkt, scratch) {
+    if scratch.flow.is_rewritten() && !ipip::goes(pkt, &scratch.flow) && !restore(packet, pkt, scratch) {
         return drop(DropReason::ErrorWritingToPacket);
     }
     send::unless_delivered(pkt)

@@ -6,7 +6,7 @@ use super::{direct, ipcache, service, source};
 use crate::flows;
 use crate::maps;
 use crate::packet::From;
-use crate::parse::{DIRECT, KNOWN, OCCUPIED, Pkt, REPLY};
+use crate::parse::{DIRECT, INSIDE, KNOWN, OCCUPIED, Pkt, REPLY};
 use crate::scratch::{IS_REPLY, NOT_REMEMBERED, Party, REPLACES, Scratch};
 use crate::verdict::{Stage, drop};
 use abi::endpoint::flags as endpoint;
@@ -47,7 +47,7 @@ pub fn orient(pkt: &mut Pkt, scratch: &mut Scratch) -> Stage {
 /// Whether somebody outside speaks to a service: its port tells nothing then.
 #[inline(always)]
 fn asks_service(pkt: &Pkt) -> bool {
-    pkt.is(DIRECT) || pkt.from == From::DEVICE && service::is_exposed(pkt)
+    pkt.is(DIRECT | INSIDE) || pkt.from == From::DEVICE && service::is_exposed(pkt)
 }
 
 /// The first packet of a flow: its sender opens it.

@@ -6,12 +6,12 @@ use crate::config;
 use crate::lb::{self, Client};
 use crate::maps;
 use crate::packet::From;
-use crate::parse::Pkt;
+use crate::parse::{INSIDE, Pkt};
 use crate::scratch::{IS_REPLY, NO_SERVICE, NOT_REMEMBERED, Scratch};
-use crate::verdict::{Stage, drop};
+use crate::verdict::{Stage, Verdict, drop};
 use abi::DropReason;
 use abi::flow::{flags, proto, tcp};
-use abi::lb::{Service, flags as lb_flags, spread_tuple};
+use abi::lb::{Backend, Service, flags as lb_flags, spread_tuple};
 use abi::tuple::Tuple;
 
 /// Whether an address and port from outside are a service's, or a port of a service's address that is none's. The tunnel's packets are
@@ -35,7 +35,7 @@ pub fn translate(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
     if direct::is_returned(pkt, scratch) {
         return direct::accept(pkt, scratch);
     }
-    let service = find(scratch);
+    let service = find(pkt, scratch);
     // Without its service a flow goes on as it is, or not at all.
     scratch.service = service.map_or(lb_flags::LOCAL_ONLY, |service| service.flags);
     // Who is let in no more is not served any more either.
@@ -48,13 +48,14 @@ pub fn translate(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
     }
     let Some(service) = service else {
         scratch.notes |= NO_SERVICE;
-        return Ok(());
+        // Another node has sent it for a service that has just gone.
+        return if pkt.is(INSIDE) { drop(DropReason::StaleOrUnroutableIp) } else { Ok(()) };
     };
     if scratch.notes(IS_REPLY) && !scratch.is_known() && service.count != 0 {
         // What a backend answers does not come in the service's name.
         return drop(DropReason::StaleOrUnroutableIp);
     }
-    take(scratch, service)
+    take(pkt, scratch, service)
 }
 
 /// Whether somebody outside opens the flow, or has opened it, to a service.
@@ -67,11 +68,17 @@ fn is_from_outside(pkt: &Pkt, scratch: &Scratch) -> bool {
     config::on(&config::EXPOSE_SERVICES) && pkt.from == From::DEVICE && !scratch.notes(IS_REPLY)
 }
 
-/// The service that the flow's opener names.
+/// The service that the flow's opener names: one of outside may have named it to another node.
 #[inline(always)]
-fn find(scratch: &Scratch) -> Option<&'static Service> {
+fn find(pkt: &Pkt, scratch: &Scratch) -> Option<&'static Service> {
     let Tuple { src, dst, dport, proto, .. } = scratch.tuple;
-    if scratch.opener.id != 0 { lb::of_pod(&src, dst, dport, proto) } else { lb::outside(dst, dport, proto) }
+    if scratch.opener.id != 0 {
+        return lb::of_pod(&src, dst, dport, proto);
+    }
+    if config::on(&config::DIRECT_RETURN) && (pkt.is(INSIDE) || scratch.is_known()) {
+        return lb::of_another_node(dst, dport, proto);
+    }
+    lb::outside(dst, dport, proto)
 }
 
 /// Who is outside finds what is for them, and everybody what lets them in.
@@ -99,11 +106,8 @@ fn take_known(scratch: &mut Scratch) {
 
 /// The flow goes to a backend of the service.
 #[inline(never)]
-fn take(scratch: &mut Scratch, service: &Service) -> Stage {
-    let client = Client { addr: scratch.tuple.src, is_cookie: false, connection: spread_tuple(&scratch.tuple) };
-    let Some((backend, id)) = lb::choose(service, &client) else {
-        return drop(DropReason::ServiceBackendNotFound);
-    };
+fn take(pkt: &Pkt, scratch: &mut Scratch, service: &Service) -> Stage {
+    let (backend, id) = if pkt.is(INSIDE) { direct::told(pkt, service)? } else { choose(scratch, service)? };
     let flow = &mut scratch.flow;
     flow.nat_dst = backend.addr;
     flow.nat_dport = backend.port;
@@ -111,6 +115,15 @@ fn take(scratch: &mut Scratch, service: &Service) -> Stage {
     flow.backend = id;
     go_there(scratch);
     Ok(())
+}
+
+#[inline(always)]
+fn choose(scratch: &Scratch, service: &Service) -> Result<(&'static Backend, u32), Verdict> {
+    let client = Client { addr: scratch.tuple.src, is_cookie: false, connection: spread_tuple(&scratch.tuple) };
+    match lb::choose(service, &client) {
+        Some(chosen) => Ok(chosen),
+        None => drop(DropReason::ServiceBackendNotFound),
+    }
 }
 
 #[inline(always)]

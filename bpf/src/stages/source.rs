@@ -213,6 +213,12 @@ fn is_of_node(entry: &IpcacheEntry) -> bool {
     ipcache::is_node(entry) || matches!(entry.identity, identity::REMOTE_NODE | identity::KUBE_APISERVER)
 }
 
+/// Whether it is an address of another node.
+#[inline(always)]
+pub fn is_other_node(addr: &Addr) -> bool {
+    node_of(addr).is_some()
+}
+
 /// The address that a node is known by, from any of its addresses.
 #[inline(never)]
 fn node_of(addr: &Addr) -> Option<Addr> {

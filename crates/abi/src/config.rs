@@ -41,6 +41,8 @@ macro_rules! for_each_program_constant {
             /// Packets for backends of other nodes may name the frontend, so that these nodes answer the client themselves (direct
             /// server return).
             DIRECT_RETURN, direct_return: u8 = 0;
+            /// They do not name it, but go there as their clients have sent them, in a packet to the backend (IP in IP).
+            DIRECT_IPIP, direct_ipip: u8 = 0;
             /// Services from outside are served before the stack, as far as that can be done there (XDP).
             ACCELERATE, accelerate: u8 = 0;
             /// What is sent where no backend is gets an answer (ICMP, port unreachable) and is not dropped in silence.

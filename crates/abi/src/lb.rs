@@ -162,12 +162,14 @@ layout! {
     pub struct BackendKey (24) {
         /// Address.
         pub addr: Addr,
-        /// Port in network order.
+        /// Port in network order, or 0 with a service.
         pub port: u16,
-        /// IP protocol number.
+        /// IP protocol number, or 0 with a service.
         pub proto: u8,
         /// Zero.
-        pub pad: [u8; 5],
+        pub pad: u8,
+        /// [`Service::id`] of whose backends one is found by its address alone, or 0.
+        pub service: u32,
     }
 }
 
@@ -176,7 +178,14 @@ impl BackendKey {
     #[inline(always)]
     #[must_use]
     pub const fn new(addr: Addr, port: u16, proto: u8) -> Self {
-        Self { addr, port, proto, pad: [0; 5] }
+        Self { addr, port, proto, pad: 0, service: 0 }
+    }
+
+    /// Key of the one backend of a service that is found by its address alone.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_service(service: u32, addr: Addr) -> Self {
+        Self { addr, port: 0, proto: 0, pad: 0, service }
     }
 }
 

@@ -128,7 +128,7 @@ maps! {
     Slots = "cilium_lb_slots" v 1, Hash, 1_048_576, lb::SlotKey => u32;
     /// Backends by id.
     Backends = "cilium_lb_backends" v 1, Hash, 262_144, u32 => lb::Backend;
-    /// Ids of backends by address and port, where packets name a frontend (direct server return).
+    /// Ids of backends by address and port, and of a service's by address alone, where they answer clients themselves (direct server return).
     BackendIds = "cilium_lb_backend_ids" v 1, Hash, 262_144, lb::BackendKey => u32;
     /// Clients that a service admits, or refuses.
     SourceRanges = "cilium_lb_source_range" v 1, LpmTrie, 262_144, lb::SourceRangeKey => u32;

@@ -191,6 +191,7 @@ impl Config {
             event_interval: self.event_interval(),
             expose_services: u8::from(services.exposes()),
             direct_return: u8::from(services.returns_directly()),
+            direct_ipip: u8::from(services.returns_directly() && services.dispatch == services::Dispatch::IpIp),
             accelerate: u8::from(!services.before_stack().is_empty()),
             reject_no_backend: u8::from(services.no_backend == services::NoBackend::Reject),
             nodeport_min: services.node_ports.first,

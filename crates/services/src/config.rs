@@ -54,8 +54,8 @@ keys! {
         /// is answered directly (dsr), or so for TCP alone (hybrid). The latter two need routing-mode: native.
         #[key("bpf-lb-mode", default = "snat", value = "loadBalancer.mode")]
         pub forwarding: Mode,
-        /// How the node of a backend is told which frontend was asked, where it answers directly: only opt (an IPv4 option, an IPv6 destination
-        /// option) is supported.
+        /// How the node of a backend is told which frontend was asked, where it answers directly: by an IPv4 option or an IPv6 destination option
+        /// (opt), or by the whole packet of the client, in one to the backend (ipip).
         #[key("bpf-lb-dsr-dispatch", default = "opt", value = "loadBalancer.dsrDispatch")]
         pub dispatch: Dispatch,
         #[key(shared::ROUTING_MODE)]
@@ -160,11 +160,13 @@ pub enum Dispatch {
     /// By an IPv4 option or an IPv6 destination option.
     #[default]
     Options,
+    /// By IP in IP.
+    IpIp,
 }
 
 impl Choice for Dispatch {
-    const WANT: &'static str = "supported: use opt";
-    const NAMES: &'static [(&'static str, Self)] = &[("opt", Self::Options)];
+    const WANT: &'static str = "supported: use opt or ipip";
+    const NAMES: &'static [(&'static str, Self)] = &[("opt", Self::Options), ("ipip", Self::IpIp)];
 }
 
 /// Whether Services are served before the kernel's stack.
@@ -364,10 +366,11 @@ mod tests {
         }
         assert!(config("snat", "true").returns_directly(), "a Service may ask for it");
         assert!(!parse(&[("bpf-lb-mode-annotation", "true")]).unwrap().returns_directly());
-        for dispatch in ["geneve", "ipip"] {
-            let refused = parse(&[("bpf-lb-dsr-dispatch", dispatch)]).unwrap_err();
-            assert!(refused[0].to_string().ends_with("is not supported: use opt"), "{refused:?}");
+        for (name, dispatch) in [("opt", Dispatch::Options), ("ipip", Dispatch::IpIp)] {
+            assert_eq!(parse(&[("bpf-lb-dsr-dispatch", name)]).unwrap().dispatch, dispatch);
         }
+        let refused = parse(&[("bpf-lb-dsr-dispatch", "geneve")]).unwrap_err();
+        assert!(refused[0].to_string().ends_with("is not supported: use opt or ipip"), "{refused:?}");
     }
 
     #[test]

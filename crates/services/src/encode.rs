@@ -6,6 +6,8 @@ use model::{
     Algorithm, Backend, BackendId, BackendState, Forwarding, Frontend, FrontendKey, L4Addr, Protocol, Scope,
     ServiceKind,
 };
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 /// Key of a frontend.
 pub(crate) fn service_key(key: &FrontendKey) -> lb::ServiceKey {
@@ -73,6 +75,18 @@ pub(crate) fn backend(row: &Backend) -> lb::Backend {
 /// Under which key its id is found.
 pub(crate) const fn backend_key(value: &lb::Backend) -> lb::BackendKey {
     lb::BackendKey::new(value.addr, value.port, value.proto)
+}
+
+/// The backends of a frontend that are found by their addresses alone: of those at one address the one with the lowest port, on every node.
+pub(crate) fn by_address(row: &Frontend) -> BTreeMap<IpAddr, &Backend> {
+    let mut found: BTreeMap<IpAddr, &Backend> = BTreeMap::new();
+    for backend in row.backends.iter() {
+        let first = found.entry(backend.addr.ip).or_insert(backend);
+        if backend.addr.port < first.addr.port {
+            *first = backend;
+        }
+    }
+    found
 }
 
 pub(crate) const fn slot_key(service: u32, slot: u32) -> lb::SlotKey {

@@ -5,7 +5,7 @@
 //! the count:
 //!
 //! ```text
-//! growing:    backends (and their ids by address, where answers are direct), members, source ranges, lookup table, slots, frontend
+//! growing:    backends, members, ids of both by address (where answers are direct), source ranges, lookup table, slots, frontend
 //! shrinking:  lookup table, frontend, slots, source ranges, members, backends
 //! ```
 //!
@@ -20,6 +20,7 @@
 //! frontend or ceases to be one, what was decided before may be wrong, so the epoch of that address is raised after the maps
 //! have changed. A frontend that becomes narrower for its clients concerns flows of any address, so that the node's is raised.
 
+mod ids;
 mod ranges;
 mod sweep;
 mod tables;
@@ -28,7 +29,7 @@ use crate::encode;
 use crate::maglev::Maglev;
 use abi::{Addr, lb, maps};
 use datapath::{Due, Epochs, Kernel, Map, Trie};
-use model::{BackendState, Forwarding, Frontend, FrontendKey, L4Addr, Protocol, ServiceName};
+use model::{BackendState, Frontend, FrontendKey, L4Addr, Protocol, ServiceName};
 use ranges::Ranges;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -159,14 +160,12 @@ impl Target {
         for backend in row.backends.iter() {
             let value = encode::backend(backend);
             write(&self.maps.backends, &backend.id.0, &value)?;
-            if row.forwarding == Forwarding::Dsr {
-                write(&self.maps.ids, &encode::backend_key(&value), &backend.id.0)?;
-            }
             if backend.state == BackendState::Quarantined {
                 self.gone.notify_one();
             }
             write(&self.maps.slots, &lb::SlotKey::member(row.id, backend.id.0), &backend.id.0)?;
         }
+        self.put_ids(row)?;
         // Now, since another attempt may find nothing left to change.
         if present.is_some_and(|p| (p.flags ^ wanted.flags) & ADMITTING != 0 || !self.ranges.are_right(row)) {
             self.due.node();
@@ -326,6 +325,9 @@ impl Target {
     fn remove_slot(&mut self, key: lb::SlotKey) -> datapath::Result<()> {
         if let Some(backend) = self.maps.slots.get(&key)? {
             self.outdate(backend)?;
+            if key.is_member() {
+                self.forget_id(key.service, backend)?;
+            }
             self.maps.slots.remove(&key)?;
             if key.is_member() {
                 self.gone.notify_one();
@@ -346,10 +348,7 @@ impl Target {
     fn remove_backend(&mut self, backend: u32) -> datapath::Result<()> {
         let Some(value) = self.maps.backends.get(&backend)? else { return Ok(()) };
         self.due.peer(value.addr);
-        let key = encode::backend_key(&value);
-        if self.maps.ids.get(&key)? == Some(backend) {
-            self.maps.ids.remove(&key)?;
-        }
+        self.remove_id(&encode::backend_key(&value), backend)?;
         self.maps.backends.remove(&backend).map(drop)
     }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The replacement of kube-proxy in the agent's status.
 
-use crate::config::{Config, Mode};
+use crate::config::{Config, Dispatch, Mode};
 use datapath::bpf::XdpMode;
 use model::Algorithm;
 use rest::{KubeProxyReplacementFeatures, NodePort, StatusResponse, Switch};
@@ -35,7 +35,11 @@ fn node_port(config: &Config) -> NodePort {
     if !config.exposes() {
         return NodePort::default();
     }
-    let direct = config.returns_directly();
+    let dispatch = match config.dispatch {
+        _ if !config.returns_directly() => "",
+        Dispatch::Options => "IP Option/Extension",
+        Dispatch::IpIp => "IPIP",
+    };
     let mode = match config.forwarding {
         Mode::Snat => "SNAT",
         Mode::Dsr => "DSR",
@@ -44,7 +48,7 @@ fn node_port(config: &Config) -> NodePort {
     NodePort {
         enabled: true,
         mode: mode.to_owned(),
-        dsr_mode: if direct { "IP Option/Extension".to_owned() } else { String::new() },
+        dsr_mode: dispatch.to_owned(),
         algorithm: if config.algorithm == Algorithm::Maglev { "Maglev" } else { "Random" }.to_owned(),
         acceleration: String::new(),
         port_min: config.node_ports.first,
@@ -97,6 +101,8 @@ mod tests {
             let direct = status(&Config { forwarding, ..native.clone() }, &[]);
             assert_eq!((&*direct.mode, &*direct.dsr_mode), (name, "IP Option/Extension"));
         }
+        let inside = status(&Config { forwarding: Mode::Dsr, dispatch: Dispatch::IpIp, ..native }, &[]);
+        assert_eq!(&*inside.dsr_mode, "IPIP");
         assert!(!status(&Config { kube_proxy_replacement: false, ..config }, &[]).enabled);
     }
 }

@@ -21,6 +21,7 @@ fn all_on() -> ProgramConfig {
         direct_tunnel: 1,
         expose_services: 1,
         direct_return: 1,
+        direct_ipip: 1,
         accelerate: 1,
         reject_no_backend: 1,
         bind_protection: 1,
@@ -91,6 +92,8 @@ fn the_programs_load_with_any_setting_switched_off() {
             ProgramConfig { direct_tunnel: 0, ..on },
             ProgramConfig { expose_services: 0, ..on },
             ProgramConfig { accelerate: 0, ..on },
+            ProgramConfig { direct_ipip: 0, ..on },
+            ProgramConfig { direct_return: 0, direct_ipip: 0, ..on },
             ProgramConfig { reject_no_backend: 0, bind_protection: 0, sockets_of_host_only: 0, ..on },
         ] {
             sandbox.load_with(Options { config, ..Options::default() });

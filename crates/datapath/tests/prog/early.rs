@@ -15,6 +15,7 @@ use datapath::{Kernel, LpmKey};
 
 use crate::devices::{NODE_MAC, here, pod_mac, there};
 use crate::direct::requests;
+use crate::ipip;
 use crate::offer::{LOAD_BALANCER, NODE_PORT, Offer, exposed_with};
 use crate::packet::{ACK, Packet, SYN};
 use crate::run::Run;
@@ -240,6 +241,28 @@ fn a_client_that_is_to_be_answered_directly_is_named() {
             }
         },
     );
+}
+
+#[test]
+fn what_a_client_has_sent_goes_to_its_backend_inside() {
+    early(ipip::routed, |world, f| {
+        let to = (f.service, 80);
+        for (proto, request) in requests(&f, to) {
+            world.clear_flows();
+            Offer::new(to, proto, LOAD_BALANCER | lb::DSR, &[(f.remote, 8080)]).install(world);
+            for _ in 0..2 {
+                let run = both(world, &request.bytes());
+                sent(&run, (ROUTER, NODE_MAC));
+                let outer = if f.a.is_ipv4() { 34 } else { 54 };
+                assert_eq!(run.early.frame[outer..], request.clone().ttl(63).network());
+            }
+        }
+        // What is for a backend here comes out at tc.
+        Offer::new(to, proto::UDP, LOAD_BALANCER | lb::DSR, &[(f.b, 8080)]).install(world);
+        let arrived = ipip::inside(f.node2, f.b, &Packet::udp((f.world, 40001), to));
+        let run = both(world, &arrived.bytes());
+        assert_eq!((run.early.verdict, run.tc.verdict), (XDP_PASS, TC_ACT_REDIRECT));
+    });
 }
 
 #[test]

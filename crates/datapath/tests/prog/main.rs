@@ -19,6 +19,7 @@ mod forward;
 mod fragments;
 mod hairpin;
 mod host_backend;
+mod ipip;
 mod kept;
 mod malformed;
 mod masquerade;

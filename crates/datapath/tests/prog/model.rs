@@ -104,6 +104,11 @@ fn know_neighbours() {
     }
 }
 
+/// Such clients' packets go to their backends' nodes inside of others.
+fn inside(config: ProgramConfig) -> ProgramConfig {
+    ProgramConfig { direct_ipip: 1, ..config }
+}
+
 #[test]
 fn the_datapath_does_as_a_naive_model_of_it() {
     compare(300, ROOMY, tunnelled());
@@ -137,4 +142,14 @@ fn the_datapath_does_so_for_clients_outside_before_the_stack() {
 #[test]
 fn the_datapath_does_so_where_clients_are_answered_directly_before_the_stack() {
     compare(150, ROOMY, early(routed()));
+}
+
+#[test]
+fn the_datapath_does_so_where_clients_packets_go_to_backends_inside_of_others() {
+    compare(300, ROOMY, inside(exposed(routed())));
+}
+
+#[test]
+fn the_datapath_does_so_where_they_do_before_the_stack() {
+    compare(150, ROOMY, inside(early(routed())));
 }

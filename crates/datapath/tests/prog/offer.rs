@@ -62,6 +62,11 @@ impl Offer {
             world.put(world.datapath.map::<Backends>().unwrap(), &id, &backend);
             let key = BackendKey::new(backend.addr, backend.port, backend.proto);
             world.put(world.datapath.map::<BackendIds>().unwrap(), &key, &id);
+            // Of those at one address the first.
+            if self.backends.iter().position(|(other, _)| other == ip) == Some(nth) {
+                let key = BackendKey::of_service(self.service.id, backend.addr);
+                world.put(world.datapath.map::<BackendIds>().unwrap(), &key, &id);
+            }
             let slot = SlotKey { service: self.service.id, slot: u32::try_from(nth).unwrap() };
             world.put(world.datapath.map::<Slots>().unwrap(), &slot, &id);
         }

@@ -63,16 +63,6 @@ impl Target {
         self.due.raise(&self.epochs)
     }
 
-    /// Removes ids of backends that are not there, or elsewhere.
-    fn sweep_ids(&self) -> datapath::Result<()> {
-        for (key, id) in self.maps.ids.entries()? {
-            if self.maps.backends.get(&id)?.is_none_or(|backend| encode::backend_key(&backend) != key) {
-                self.maps.ids.remove(&key)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Takes over what the maps hold of desired frontends that have not been updated yet, and forgets the others. `used` are backends by
     /// number of the frontend.
     fn learn(

@@ -7,6 +7,8 @@ use tokio::time::Instant;
 
 use abi::config::ProgramConfig;
 use abi::flow::{action, proto};
+use abi::maps::Flows;
+use datapath::Kernel;
 use datapath::bpf::Program;
 
 use super::{NODE2, ROUTER, XDP_PASS, XDP_TX, both, early, know_neighbours, routed, sent};
@@ -67,6 +69,15 @@ fn what_takes_the_kernels_tunnel_device_is_left_to_tc() {
                 assert_eq!(both(world, &request.bytes()).early.verdict, XDP_PASS);
             }
             assert_eq!(world.flows()[0].1.forward.action, action::TUNNEL);
+            // A record of programs that made the outer headers themselves.
+            let flows = world.datapath.map::<Flows>().unwrap();
+            let (key, mut flow) = flows.entries().unwrap().into_iter().find(|(key, _)| key.alias == 0).unwrap();
+            flow.forward.out_ifindex = world.eth0;
+            flows.insert(&key, &flow).unwrap();
+            let next = Packet::tcp((f.world, 40001), to, ACK).bytes();
+            for _ in 0..2 {
+                assert_eq!(world.run(Program::NetdevXdp, world.eth0, &next).verdict, XDP_PASS);
+            }
         },
     );
 }

@@ -9,6 +9,7 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
 use super::{XDP_TX, both, early, routed, tunnelled};
+use crate::ipip;
 use crate::offer::{LOAD_BALANCER, NODE_PORT, Offer};
 use crate::packet::{ACK, FIN, Packet, RST, SYN};
 use crate::world::Family;
@@ -74,4 +75,9 @@ fn random_packets_of_flows_that_are_answered_directly_are_treated_as_at_tc() {
         LOAD_BALANCER | lb::DSR,
         3,
     );
+}
+
+#[test]
+fn random_packets_that_go_to_backends_inside_of_others_are_treated_as_at_tc() {
+    random_packets_are_treated_alike(ipip::routed, LOAD_BALANCER | lb::DSR, 4);
 }

@@ -132,7 +132,8 @@ impl<'a> Drive<'a> {
                 let flags = if talk.proto == Proto::Tcp { flags } else { 0 };
                 let Some(place) = self.place(talk, seen) else { return Ok(()) };
                 let tells = tells.filter(|_| !reply && self.may_tell(place, talk)).map(|nth| self.frontend(nth));
-                return self.say(Message { place, talk, flags, about: None, part, tells }, true);
+                let plain = Message { place, talk, flags, about: None, part, tells, inside: None };
+                return self.say(self.dispatched(plain), true);
             }
             Step::Complain { conversation, reply, untranslated, kind, by, to, seen } => {
                 let about = self.talk(conversation, reply, untranslated).back();
@@ -142,8 +143,9 @@ impl<'a> Drive<'a> {
                 return match self.place(talk, seen) {
                     Some(place) => {
                         let flags = kinds[usize::from(kind)];
+                        let part = Part::Whole;
                         self.say(
-                            Message { place, talk, flags, about: Some(about), part: Part::Whole, tells: None },
+                            Message { place, talk, flags, about: Some(about), part, tells: None, inside: None },
                             true,
                         )
                     }
@@ -252,6 +254,17 @@ impl<'a> Drive<'a> {
     fn may_tell(&self, place: Place, talk: Talk) -> bool {
         let returns = self.world.datapath.config().direct_return != 0;
         returns && place == Place::Wire && matches!(talk.proto, Proto::Tcp | Proto::Udp)
+    }
+
+    /// What tells of a frontend, as nodes tell of it here.
+    fn dispatched(&self, message: Message) -> Message {
+        match message.tells {
+            Some(frontend) if self.model.inside => {
+                let talk = Talk { to: frontend, ..message.talk };
+                Message { talk, tells: None, inside: Some(message.talk.to.ip), ..message }
+            }
+            _ => message,
+        }
     }
 
     /// `None` where nothing can come from.

@@ -16,7 +16,7 @@ use crate::packet::{ACK, SYN};
 use flow::{Flow, Source};
 pub(crate) use service::Service;
 
-use super::talk::{By, End, Message, Outcome, Pair, Part, Place, Proto, Record, Slot, Talk};
+use super::talk::{By, End, Message, Outcome, Pair, Part, Place, Proto, Record, Slot, Talk, Words};
 use table::Found;
 
 const FOREIGN: Outcome = Outcome::Dropped(DropReason::EncapsulationTrafficIsProhibited);
@@ -104,6 +104,8 @@ pub(crate) struct Model {
     exposes: bool,
     /// Backends may answer these themselves.
     returns: bool,
+    /// Their nodes get what clients have sent, in packets to them.
+    pub(crate) inside: bool,
     /// What goes through the node may be served before the stack.
     early: bool,
     /// Where each client of a service went last.
@@ -149,6 +151,7 @@ impl Model {
             tunnel: config.tunnel != 0,
             exposes: config.expose_services != 0,
             returns: config.direct_return != 0,
+            inside: config.direct_ipip != 0,
             early: config.accelerate != 0,
             affinities: BTreeMap::new(),
             choices: BTreeMap::new(),
@@ -197,6 +200,23 @@ impl Model {
         self.exposes && (self.services.contains_key(&(talk.to, talk.proto)) || self.is_unserved(talk.to.ip))
     }
 
+    /// What becomes of a packet inside of another that is for nobody here, or is no service's and of no flow. Pods have no other use for such.
+    fn refuses_inside(&self, message: &Message, backend: IpAddr, found: Found) -> Option<Expected> {
+        const STALE: Outcome = Outcome::Dropped(DropReason::StaleOrUnroutableIp);
+        let is_served = self.services.contains_key(&(message.talk.to, message.talk.proto));
+        if !self.is_local(backend) || (backend == self.node && !is_served && found.flow.is_none()) {
+            return Some(Expected { outcome: Outcome::Ignored, told: 0 });
+        }
+        (!is_served && found.flow.is_none()).then_some(Expected { outcome: STALE, told: 1 })
+    }
+
+    /// The ends of what goes on, to the backend that it is meant for.
+    pub(crate) fn meant_for(&self, Words { talk, inside, .. }: Words) -> Talk {
+        let backends = self.services.get(&(talk.to, talk.proto)).map(|service| &service.backends);
+        let found = backends.into_iter().flatten().find(|(_, end)| Some(end.ip) == inside);
+        Talk { to: found.map_or(talk.to, |(_, end)| *end), ..talk }
+    }
+
     fn is_node(&self, ip: IpAddr) -> bool {
         self.peers.get(&ip).is_some_and(|peer| peer.node.is_none() && is_nodes(peer.identity))
     }
@@ -220,7 +240,8 @@ impl Model {
         let src = message.talk.from.ip;
         let to_pod = known || self.slot_of(message.talk.to.ip).is_some();
         let is_error = message.about.is_some();
-        let concerns_us = to_pod || is_error || message.tells.is_some() || self.is_exposed(message.talk);
+        let comes_by_node = message.tells.is_some() || message.inside.is_some();
+        let concerns_us = to_pod || is_error || comes_by_node || self.is_exposed(message.talk);
         match message.place {
             Place::Pod(slot) => match self.pods[slot] {
                 None => Err(Outcome::Dropped(DropReason::DropEpNotReady)),
@@ -297,6 +318,9 @@ impl Model {
             Part::Later(id) => {
                 let Some(talk) = self.firsts.get(&datagram(id)).copied() else {
                     return Ok(match message.place {
+                        Place::Wire if message.inside.is_some_and(|backend| self.slot_of(backend).is_some()) => {
+                            Expected { outcome: NO_FIRST, told: 1 }
+                        }
                         Place::Wire | Place::Tunnel { .. } => Expected { outcome: Outcome::Ignored, told: 0 },
                         Place::Pod(_) | Place::Stack { .. } => Expected { outcome: NO_FIRST, told: 1 },
                     });
@@ -318,6 +342,11 @@ impl Model {
             return Ok(Expected { outcome: expected.outcome.still_telling(message.tells), ..expected });
         }
         let found = if message.about.is_some() { Found::default() } else { self.find(message.talk) };
+        if let Some(backend) = message.inside
+            && let Some(expected) = self.refuses_inside(message, backend, found)
+        {
+            return Ok(expected);
+        }
         let for_us = self.slot_of(message.talk.to.ip).is_some() || (self.exposes && found.flow.is_some());
         if matches!(message.place, Place::Tunnel { .. }) && !for_us {
             // It goes through the tunnel device.

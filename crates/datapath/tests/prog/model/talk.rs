@@ -95,6 +95,8 @@ pub(crate) struct Message {
     pub(crate) part: Part,
     /// The frontend that its client has asked, as the node says that has sent it on.
     pub(crate) tells: Option<End>,
+    /// The backend to which that node has sent it, in a packet of its own.
+    pub(crate) inside: Option<IpAddr>,
 }
 
 /// Which part of a datagram it is, by the datagram's number.
@@ -108,16 +110,18 @@ pub(crate) enum Part {
 
 impl Message {
     pub(crate) fn words(&self) -> Words {
-        Words { talk: self.talk, about: self.about, tells: self.tells }
+        Words { talk: self.talk, about: self.about, tells: self.tells, inside: None }
     }
 }
 
-/// What a packet says: from whom to whom, of an error about which packet, and which frontend was asked.
+/// What a packet says: from whom to whom, of an error about which packet, which frontend was asked, and to which backend it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Words {
     pub(crate) talk: Talk,
     pub(crate) about: Option<Talk>,
     pub(crate) tells: Option<End>,
+    /// Where the packet goes in which this one is.
+    pub(crate) inside: Option<IpAddr>,
 }
 
 /// Where packets of one direction go.

@@ -7,6 +7,7 @@ use abi::flow::proto;
 
 use super::talk::{End, Message, Part, Place, Proto, Talk, Words};
 use crate::direct::telling;
+use crate::ipip::{IPV4_INSIDE, IPV6_INSIDE, inside};
 use crate::packet::{ACK, Packet};
 
 const ETHERNET: usize = 14;
@@ -20,8 +21,8 @@ const TUNNEL_PORT: u16 = 8472;
 /// Outer headers over IPv4, and the inner Ethernet header.
 const OUTER: usize = 50;
 
-/// The frame of a message; `node` is where tunnels end.
-pub(crate) fn frame(message: &Message, node: IpAddr) -> Vec<u8> {
+/// The frame of a message; `node` is where tunnels end. `asked` is the node that sends packets in its own.
+pub(crate) fn frame(message: &Message, node: IpAddr, asked: IpAddr) -> Vec<u8> {
     let Talk { from, to, .. } = message.talk;
     let packet = match message.about {
         Some(about) => {
@@ -40,6 +41,9 @@ pub(crate) fn frame(message: &Message, node: IpAddr) -> Vec<u8> {
         Some(frontend) => telling(packet, (frontend.ip, frontend.port.unwrap())),
         None => packet,
     };
+    if let Some(backend) = message.inside {
+        return inside(asked, backend, &packet).bytes();
+    }
     let Place::Tunnel { node: sender, vni } = message.place else { return packet.bytes() };
     let mut outer = Packet::udp((sender, 50000), (node, TUNNEL_PORT));
     outer.set_payload([&[8, 0, 0, 0][..], &(vni << 8).to_be_bytes(), &packet.bytes()].concat());
@@ -70,8 +74,21 @@ pub(crate) fn tunnelled(frame: &[u8]) -> Option<(IpAddr, u32, &[u8])> {
 
 /// Who speaks to whom in a frame, about what, and which frontend it tells of.
 pub(crate) fn words(frame: &[u8]) -> Words {
-    let Parsed { talk, tells, rest } = parse(&frame[ETHERNET..]);
-    Words { talk, about: (talk.proto == Proto::Error).then(|| parse(rest).talk), tells }
+    let packet = &frame[ETHERNET..];
+    let (backend, packet) = match outer(packet) {
+        Some((backend, inner)) => (Some(backend), inner),
+        None => (None, packet),
+    };
+    let Parsed { talk, tells, rest } = parse(packet);
+    Words { talk, about: (talk.proto == Proto::Error).then(|| parse(rest).talk), tells, inside: backend }
+}
+
+/// Where a packet goes that has another inside, and what that is.
+fn outer(packet: &[u8]) -> Option<(IpAddr, &[u8])> {
+    let (v4, header) = if packet[0] >> 4 == 4 { (true, 20) } else { (false, 40) };
+    let is_one = if v4 { packet[9] == IPV4_INSIDE } else { packet[6] == IPV6_INSIDE };
+    let dst = if v4 { ipv4(packet).dst } else { ipv6(packet).dst };
+    is_one.then(|| (dst, &packet[header..]))
 }
 
 /// A packet from its network header on.

@@ -27,14 +27,14 @@ impl Drive<'_> {
             let talk = Talk { from, to: End { ip: self.family.world, port: Some(4000) }, proto };
             let flags = if proto == Proto::Tcp { SYN } else { 0 };
             let place = Place::Pod(slot);
-            self.say(Message { place, talk, flags, about: None, part: Part::Whole, tells: None }, false)?;
+            self.say(Message { place, talk, flags, about: None, part: Part::Whole, tells: None, inside: None }, false)?;
         }
         Ok(())
     }
 
     /// A packet, for both. Looks at what is remembered of it, unless the packet shows all there is to know.
     pub(super) fn say(&mut self, message: Message, looks: bool) -> Result<(), String> {
-        let frame = wire::frame(&message, families()[0].node);
+        let frame = wire::frame(&message, families()[0].node, self.family.node2);
         let run = self.run(message.place, &frame)?;
         let events = self.world.events();
         let drop = events.iter().find(|event| event.kind == kind::DROP);
@@ -50,7 +50,7 @@ impl Drive<'_> {
             Talk { from: end(event.src, event.sport), to: end(event.dst, event.dport), ..message.talk }
         });
         let sent = match outcome {
-            Outcome::Sent(_, words, _) | Outcome::Left(words) => Some(words.talk),
+            Outcome::Sent(_, words, _) | Outcome::Left(words) => Some(self.model.meant_for(words)),
             Outcome::Dropped(_) | Outcome::Ignored => None,
         };
         let dump = looks.then(|| self.dump());

@@ -56,6 +56,8 @@ impl Drive<'_> {
             if service.is(MEMBERS) {
                 self.put_slot(SlotKey::member(id, backend), backend);
             }
+            let ids = self.world.datapath.map::<BackendIds>().unwrap();
+            self.world.put(ids, &BackendKey::of_service(id, addr(end.ip)), &backend);
             service.backends.push((backend, end));
         }
         self.write(key, &service);
@@ -63,9 +65,11 @@ impl Drive<'_> {
         self.model.services.insert(key, service);
         for (backend, end) in gone {
             self.world.datapath.map::<Slots>().unwrap().remove(&SlotKey::member(id, backend)).unwrap();
+            let ids = self.world.datapath.map::<BackendIds>().unwrap();
+            ids.remove(&BackendKey::of_service(id, addr(end.ip))).unwrap();
             if !self.model.services.values().any(|service| service.has(backend)) {
                 self.world.datapath.map::<Backends>().unwrap().remove(&backend).unwrap();
-                self.world.datapath.map::<BackendIds>().unwrap().remove(&at(end, offer.proto)).unwrap();
+                ids.remove(&at(end, offer.proto)).unwrap();
             }
             self.untold.push(News::Peer(end.ip));
         }

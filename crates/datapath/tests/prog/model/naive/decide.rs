@@ -94,6 +94,7 @@ impl Model {
             masqueraded,
             served: lead.served,
             answers: course.answers,
+            inside: self.inside,
             opener: turn.opener,
             target,
             ways,

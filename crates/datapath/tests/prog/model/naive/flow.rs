@@ -80,6 +80,8 @@ pub(crate) struct Flow {
     /// By whom, if a service was spoken to.
     pub(crate) served: Option<Served>,
     pub(crate) answers: Answers,
+    /// Who answers directly gets what its client has sent, in a packet.
+    pub(crate) inside: bool,
     pub(crate) opener: Party,
     pub(crate) target: Party,
     /// Of the forward direction, and of replies.
@@ -124,8 +126,11 @@ impl Flow {
         client || ((self.opener.pod.is_some() || self.served.is_some()) && self.to.ip == ip)
     }
 
-    /// Whether the packet may be one of the flow, by the frontend that it tells of.
-    pub(crate) fn is_told_of(&self, message: &Message) -> bool {
+    /// Whether the packet may be one of the flow, by the frontend that it tells of, or the backend that it was sent to.
+    pub(crate) fn is_told_of(&self, message: &Message, reply: bool) -> bool {
+        if let Some(backend) = message.inside {
+            return !reply && self.served.is_some() && self.answers == Answers::Asked && self.to.ip == backend;
+        }
         message.tells.is_none_or(|frontend| self.answers == Answers::Here(frontend))
     }
 
@@ -182,7 +187,7 @@ impl Flow {
             && !self.refused
             && self.sources[usize::from(reply)] == Source::of(message.place)
             && !self.is_over_by(message, reply)
-            && self.is_told_of(message)
+            && self.is_told_of(message, reply)
     }
 
     /// Follows the connection. Returns the flags of which nobody has been told yet.
@@ -208,20 +213,23 @@ impl Flow {
 
     /// The frontend that a packet names when it goes on: of a connection the first segment does, and one that was decided about.
     fn tells(&self, message: &Message, reply: bool, decided: bool) -> Option<End> {
-        let may = self.answers == Answers::There && !reply;
+        let may = self.answers == Answers::There && !reply && !self.inside;
         let must = message.talk.proto != Proto::Tcp || message.flags & SYN != 0;
         (may && (must || decided)).then_some(self.opening.to)
     }
 
     /// What becomes of a packet of the flow, and whether it has been decided about.
     pub(crate) fn carry(&self, message: &Message, reply: bool, decided: bool) -> Outcome {
+        let inside = (self.inside && self.answers == Answers::There && !reply).then_some(self.to.ip);
         let talk = if reply { Talk { from: self.frontend(), ..self.opening.back() } } else { self.answer().back() };
         let words = match message.about {
-            None => Words { talk, about: None, tells: self.tells(message, reply, decided) },
+            // As its client has sent it.
+            _ if inside.is_some() => Words { inside, ..message.words() },
+            None => Words { talk, about: None, tells: self.tells(message, reply, decided), inside },
             Some(about) => {
                 // Somebody on the way speaks under their own address.
                 let from = if message.talk.from.ip == about.to.ip { talk.from.ip } else { message.talk.from.ip };
-                Words { talk: Talk::error(from, talk.to.ip), about: Some(talk.back()), tells: None }
+                Words { talk: Talk::error(from, talk.to.ip), about: Some(talk.back()), tells: None, inside }
             }
         };
         // An error that belongs to no flow is carried as it is.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Whom a service leads a flow to.
 
+use std::net::IpAddr;
+
 use abi::DropReason;
 use abi::lb::flags;
 
@@ -42,6 +44,9 @@ impl Model {
         if let Some((known, served)) = self.kept(message, turn) {
             return Ok(Lead { to: known.to, served: Some(served), flags, ..plain });
         }
+        if let Some(backend) = message.inside {
+            return Ok(Lead { flags, ..told(service.as_ref(), backend, plain)? });
+        }
         let Some(service) = service else {
             return if self.is_unserved(asked.ip) { dropped(DropReason::ServiceBackendNotFound) } else { Ok(plain) };
         };
@@ -65,7 +70,6 @@ impl Model {
 
     /// What another node says that it was asked for, if it can be true.
     fn accept(&self, message: &Message, turn: &Turn, frontend: End) -> Result<Lead, Stop> {
-        const SERVED: u32 = flags::DSR | flags::EXPOSED;
         let service = self.services.get(&(frontend, turn.opening.proto));
         if let Some(service) = service {
             admit(service, turn)?;
@@ -156,6 +160,19 @@ impl Model {
         }
         Ok(())
     }
+}
+
+/// What other nodes send here.
+const SERVED: u32 = flags::DSR | flags::EXPOSED;
+
+/// The backend to which another node has sent a packet, if it can be true.
+fn told(service: Option<&Service>, backend: IpAddr, plain: Lead) -> Result<Lead, Stop> {
+    let served = service.filter(|service| service.flags & (SERVED | flags::LOCAL_ONLY) == SERVED);
+    let found = served.and_then(|service| {
+        let (id, end) = *service.backends.iter().find(|(_, end)| end.ip == backend)?;
+        Some(Lead { to: end, served: Some(Served { service: service.id, backend: id }), ..plain })
+    });
+    found.map_or_else(|| dropped(DropReason::StaleOrUnroutableIp), Ok)
 }
 
 /// The frontend for which another node was asked.

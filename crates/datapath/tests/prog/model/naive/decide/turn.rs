@@ -29,7 +29,7 @@ impl Model {
     /// tell any more.
     pub(super) fn recall(&self, message: &Message, found: Found) -> Message {
         let midway = message.talk.proto == Proto::Tcp && !is_first(message.flags) && message.place == Place::Wire;
-        if self.returns && found.clash && midway && message.tells.is_none() {
+        if self.returns && found.clash && midway && message.tells.is_none() && message.inside.is_none() {
             return Message { tells: self.asked_here(message.talk).map(|opening| opening.to), ..*message };
         }
         *message
@@ -59,7 +59,7 @@ impl Model {
         let flow = self.flows[at].clone();
         // Where another flow has its ends, nothing can begin: it is for the flow that it seems to answer.
         let opens = flow.is_over_by(message, reply) && !found.occupied;
-        if opens || !flow.is_told_of(message) {
+        if opens || !flow.is_told_of(message, reply) {
             if !opens && flow.keeps_place() {
                 return dropped(DropReason::NoMappingForNatMasquerade);
             }
@@ -96,7 +96,9 @@ impl Model {
         let talk = message.talk;
         let is_reply = message.flags & SYN != 0 || talk.from.port < talk.to.port;
         // Whoever speaks to a service is no server, whatever its port.
-        let asks = message.tells.is_some() || (message.place == Place::Wire && self.is_exposed(talk));
+        let asks = message.tells.is_some()
+            || message.inside.is_some()
+            || (message.place == Place::Wire && self.is_exposed(talk));
         if talk.proto != Proto::Tcp || is_first(message.flags) || !is_reply || asks {
             return None;
         }
