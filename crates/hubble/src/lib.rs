@@ -227,7 +227,7 @@ fn start_at(config: Config, inputs: Inputs, tasks: &Tasks, times: Times) -> Outp
     if let Some(path) = config.flow_logs.clone() {
         tasks.spawn("hubble-flow-logs", exporters.follow(path));
     }
-    let collector = config.collector().map(|target| {
+    let collector = config.otlp.target().map(|target| {
         let exporter = Exporter::new(Arc::clone(&store), target, Arc::clone(&problems));
         let counts = exporter.counts.clone();
         tasks.spawn("hubble-otlp", exporter.run(config.lost_interval, workers.clone()));

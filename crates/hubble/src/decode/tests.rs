@@ -153,25 +153,7 @@ fn nanoseconds_before_1970_do_not_break_timestamps() {
 }
 
 #[test]
-fn a_drop_by_policy_has_the_direction_of_that_policy_whichever_program_asked_it() {
-    let said = |outcome| abi::event::Verdict { outcome, ..abi::event::Verdict::default() };
-    let direction = |egress, ingress, direction| {
-        let event = Event { egress: said(egress), ingress: said(ingress), direction, ..fixture::denied_syn() };
-        decode(event).iter().map(Flow::traffic_direction).collect::<Vec<_>>()
-    };
-    let (egress, ingress) = (TrafficDirection::Egress, TrafficDirection::Ingress);
-    let (allow, deny, none) = (outcome::ALLOW, outcome::DENY, outcome::NONE);
-    for program in [abi::policy::EGRESS, abi::policy::INGRESS, u8::MAX] {
-        assert_eq!(direction(none, deny, program), [ingress, ingress]);
-        assert_eq!(direction(allow, deny, program), [egress, ingress, ingress]);
-        assert_eq!(direction(deny, none, program), [egress, egress]);
-    }
-    assert_eq!(direction(allow, allow, abi::policy::INGRESS), [egress, ingress, ingress]);
-    assert_eq!(direction(allow, allow, abi::policy::EGRESS), [egress, ingress, egress]);
-}
-
-#[test]
-fn a_drop_that_no_policy_asked_for_is_where_it_happened_and_else_the_source_s_if_that_is_local() {
+fn a_drop_has_the_direction_that_the_programs_tell_and_else_the_source_s_if_that_is_local() {
     let direction = |direction, src_endpoint| {
         let ingress = abi::event::Verdict::default();
         let event = Event { direction, src_endpoint, ingress, ..fixture::denied_syn() };
