@@ -41,7 +41,7 @@ pub use store::{Figures, now};
 
 use abi::event::Event;
 use client::HEALTH_SERVICE;
-use export::Exporters;
+use export::{Counts as ExporterCounts, Exporters};
 use l7::Exchange;
 use metrics::Plugins;
 use model::ServiceName;
@@ -224,9 +224,11 @@ fn start_at(config: Config, inputs: Inputs, tasks: &Tasks, times: Times) -> Outp
     if let Some(log) = config.flow_log() {
         tasks.spawn("hubble-export", exporters.clone().export(log));
     }
-    if let Some(path) = config.flow_logs.clone() {
-        tasks.spawn("hubble-flow-logs", exporters.follow(path));
-    }
+    let listed = config.flow_logs.clone().map(|path| {
+        let counts = ExporterCounts::default();
+        tasks.spawn("hubble-flow-logs", exporters.follow(path, counts.clone()));
+        counts
+    });
     let collector = config.otlp.target().map(|target| {
         let exporter = Exporter::new(Arc::clone(&store), target, Arc::clone(&problems));
         let counts = exporter.counts.clone();
@@ -244,8 +246,8 @@ fn start_at(config: Config, inputs: Inputs, tasks: &Tasks, times: Times) -> Outp
     }
     let counts = config.metrics != Plugins::default() || config.metrics_listed.is_some();
     if let Some(address) = config.metrics_listen.filter(|_| counts) {
-        let served =
-            metrics::Served { always: config.metrics, listed: config.metrics_listed, address, tls: metrics_tls };
+        let (always, tls) = (config.metrics, metrics_tls);
+        let served = metrics::Served { always, listed: config.metrics_listed, address, tls, exporters: listed };
         let run = metrics::run(Arc::clone(&store), served, Arc::clone(&problems), config.lost_interval, workers);
         tasks.spawn("hubble-metrics", run);
     }

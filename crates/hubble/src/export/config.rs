@@ -60,8 +60,8 @@ fn moment<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<i6
 }
 
 impl FlowLogs {
-    /// Parses and validates all of it; the error is a message for people.
-    pub(super) async fn read(path: &Path) -> Result<Self, String> {
+    /// Parses and validates all of it, and adds a hash of its text; the error is a message for people.
+    pub(super) async fn read(path: &Path) -> Result<(Self, u32), String> {
         let text = tokio::fs::read_to_string(path).await.map_err(|error| error.to_string())?;
         let logs: Option<Self> = serde_saphyr::from_str(&text).map_err(|error| error.to_string())?;
         let logs = logs.unwrap_or_default();
@@ -72,7 +72,7 @@ impl FlowLogs {
                 return Err(format!("flow log {:?}: its name or filePath is that of {:?}", log.name, other.name));
             }
         }
-        Ok(logs)
+        Ok((logs, crc32fast::hash(text.as_bytes())))
     }
 }
 

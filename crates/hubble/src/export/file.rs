@@ -3,6 +3,7 @@
 
 use std::fs::TryLockError;
 use std::io::{self, SeekFrom};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 use time::macros::format_description;
@@ -43,6 +44,14 @@ impl LogFile {
         file.set_len(size).await?;
         file.seek(SeekFrom::Start(size)).await?;
         Ok(Self { path: path.to_owned(), file, size, rotation })
+    }
+
+    /// Whether the path still leads to it, and nobody else has changed its length.
+    pub(super) async fn is_in_place(&self) -> bool {
+        let (Ok(own), Ok(found)) = (self.file.metadata().await, tokio::fs::metadata(&self.path).await) else {
+            return false;
+        };
+        (own.dev(), own.ino(), self.size) == (found.dev(), found.ino(), found.len())
     }
 
     /// Appends complete lines, all of them or none.

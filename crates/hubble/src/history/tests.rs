@@ -1,15 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
 use super::writer::Writer;
-use super::{History, Limits};
+use super::{History, Keeper, Limits};
 use crate::decode::Decoder;
 use crate::fixture;
-use crate::store::{Entry, Loser, now};
+use crate::store::{Entry, Loser, Store, now};
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 const SECOND: i64 = 1_000_000_000;
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
+
+/// Writes a store's history when it is told to.
+pub(crate) struct ByHand(Keeper, File);
+
+impl ByHand {
+    pub(crate) fn new(store: &Arc<Store>) -> Self {
+        let history = store.history.clone().unwrap();
+        let lock = history.folder.open(true).unwrap();
+        let store = Arc::clone(store);
+        Self(Keeper { store, writer: writer(&history), next: 0, safe: 0, due: None, pruned: Instant::now() }, lock)
+    }
+
+    /// Takes what the ring has, and writes none of it yet.
+    pub(crate) fn take(&mut self) {
+        self.0.round(false).unwrap();
+    }
+
+    /// Writes what it has taken.
+    pub(crate) fn write(&mut self) {
+        self.0.flush().unwrap();
+    }
+}
 
 fn limits(path: &Path, size: u64) -> Limits {
     Limits { path: path.to_owned(), size, age: WEEK }
