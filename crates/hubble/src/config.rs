@@ -150,6 +150,9 @@ keys! {
         /// How many files that were put aside are kept.
         #[key("hubble-export-file-max-backups", default = "5", value = "hubble.export.static.fileMaxBackups", when = EXPORT)]
         pub export_backups: u32,
+        /// Compress these, with gzip.
+        #[key("hubble-export-file-compress", default = "false", value = "hubble.export.static.fileCompress", when = EXPORT)]
+        pub export_compress: bool,
         /// Fields of a flow that are written; all if empty.
         #[key("hubble-export-fieldmask", value = "hubble.export.static.fieldMask", initial = "[]", when = EXPORT)]
         pub export_mask: Vec<String>,
@@ -274,6 +277,7 @@ impl Config {
             exclude_filters: self.export_deny.0.clone(),
             file_max_size_mb: self.export_size.into(),
             file_max_backups: usize::try_from(self.export_backups).unwrap_or(usize::MAX),
+            file_compress: self.export_compress,
             end: None,
         })
     }

@@ -113,7 +113,9 @@ fn protocols_are_summarised_in_words() {
     assert_eq!(summary(icmp(1, 3, 3)), "ICMPv4 DestinationUnreachable(Port)");
     assert_eq!(summary(icmp(58, 135, 0)), "ICMPv6 NeighborSolicitation");
     assert_eq!(summary(icmp(1, 77, 1)), "ICMPv4 77(1)");
-    assert_eq!(summary(icmp(47, 0, 0)), "IP protocol 47");
+    assert_eq!([2, 112, 132, 47].map(|proto| summary(icmp(proto, 0, 0))), ["IGMP", "VRRP", "SCTP", "IP protocol 47"]);
+    let known = |proto| decode(icmp(proto, 0, 0)).pop().unwrap().l4.is_some();
+    assert_eq!([2, 112, 132, 47].map(known), [true, true, true, false]);
 }
 
 #[test]

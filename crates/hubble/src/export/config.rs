@@ -39,6 +39,8 @@ pub(crate) struct FlowLog {
     pub(crate) file_max_size_mb: u64,
     #[serde(default = "file_count")]
     pub(crate) file_max_backups: usize,
+    #[serde(default)]
+    pub(crate) file_compress: bool,
     /// When it ends, in nanoseconds since 1970.
     #[serde(default, deserialize_with = "moment")]
     pub(crate) end: Option<i64>,
@@ -78,7 +80,8 @@ impl FlowLogs {
 
 impl FlowLog {
     pub(super) fn rotation(&self) -> Rotation {
-        Rotation { size: self.file_max_size_mb.saturating_mul(1 << 20), backups: self.file_max_backups }
+        let size = self.file_max_size_mb.saturating_mul(1 << 20);
+        Rotation { size, backups: self.file_max_backups, compress: self.file_compress }
     }
 
     /// The request to the ring.

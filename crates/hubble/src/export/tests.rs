@@ -13,10 +13,13 @@ use crate::proto::observer::get_flows_response::ResponseTypes;
 use crate::server::Problems;
 use crate::service::Workers;
 use crate::store::Store;
+use flate2::read::MultiGzDecoder;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use std::path::Path;
+use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -144,7 +147,7 @@ fn page(counts: &Counts) -> Vec<String> {
 async fn a_file_that_somebody_deletes_cuts_or_puts_aside_is_begun_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("events.log");
-    let rotation = Rotation { size: 1 << 20, backups: 0 };
+    let rotation = Rotation { size: 1 << 20, backups: 0, compress: false };
     let mut writer = Writer { file: None, path: path.clone(), rotation, lost: 0 };
     let aside = dir.path().join("aside");
     let deeds: [&dyn Fn(); 5] = [
@@ -218,7 +221,7 @@ async fn an_exporter_that_fails_is_named_until_it_is_gone_whatever_others_do() {
 async fn two_exporters_do_not_write_over_each_other() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("events.log");
-    let rotation = Rotation { size: 1 << 20, backups: 0 };
+    let rotation = Rotation { size: 1 << 20, backups: 0, compress: false };
     let first = LogFile::open(&path, rotation).await.unwrap();
     let link = dir.path().join("link.log");
     std::os::unix::fs::symlink(&path, &link).unwrap();
@@ -236,7 +239,7 @@ async fn losses_that_could_not_be_written_are_not_forgotten() {
     let lost = LostEvent { num_events_lost: 17, ..LostEvent::default() };
     let response =
         GetFlowsResponse { response_types: Some(ResponseTypes::LostEvents(lost)), ..GetFlowsResponse::default() };
-    let rotation = Rotation { size: 1 << 20, backups: 0 };
+    let rotation = Rotation { size: 1 << 20, backups: 0, compress: false };
     let mut writer = Writer { file: None, path: path.clone(), rotation, lost: 0 };
     writer.write("n1", vec![response]).await.unwrap_err();
     std::fs::remove_dir(&path).unwrap();
@@ -251,7 +254,7 @@ async fn large_files_are_put_aside_and_the_oldest_are_deleted() {
     let path = dir.path().join("events.log");
     let others = dir.path().join("events-of-mine.log");
     std::fs::write(&others, "mine").unwrap();
-    let mut file = LogFile::open(&path, Rotation { size: 20, backups: 2 }).await.unwrap();
+    let mut file = LogFile::open(&path, Rotation { size: 20, backups: 2, compress: false }).await.unwrap();
     for line in ["first\n", "second and longer\n", "third and longer\n", "fourth and longer\n"] {
         file.append(line.as_bytes()).await.unwrap();
     }
@@ -263,12 +266,37 @@ async fn large_files_are_put_aside_and_the_oldest_are_deleted() {
 }
 
 #[tokio::test]
+async fn files_that_are_put_aside_are_compressed_if_that_is_wanted_and_count_like_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("events.log");
+    let mut file = LogFile::open(&path, Rotation { size: 20, backups: 2, compress: true }).await.unwrap();
+    for line in ["first and longer\n", "second and longer\n", "third and longer\n", "fourth and longer\n"] {
+        file.append(line.as_bytes()).await.unwrap();
+        let done = timeout(DEADLINE, async {
+            while backups(&path).await.unwrap().iter().any(|path| path.extension().unwrap() != "gz") {
+                tokio::task::yield_now().await;
+            }
+        });
+        done.await.expect("a file is not compressed");
+    }
+    let read = |path: &PathBuf| {
+        assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+        let mut text = String::new();
+        MultiGzDecoder::new(std::fs::File::open(path).unwrap()).read_to_string(&mut text).unwrap();
+        text
+    };
+    let kept = backups(&path).await.unwrap();
+    assert_eq!(kept.iter().map(read).collect::<Vec<_>>(), ["second and longer\n", "third and longer\n"]);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3, "something is left over");
+}
+
+#[tokio::test]
 async fn a_line_that_was_being_written_at_the_end_is_cut_off() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("events.log");
     for (found, kept) in [("one\ntw", "one\n"), ("tor", ""), ("one\n", "one\n"), ("", "")] {
         std::fs::write(&path, found).unwrap();
-        let mut file = LogFile::open(&path, Rotation { size: 100, backups: 0 }).await.unwrap();
+        let mut file = LogFile::open(&path, Rotation { size: 100, backups: 0, compress: false }).await.unwrap();
         file.append(b"next\n").await.unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{kept}next\n"), "{found:?}");
     }

@@ -33,6 +33,12 @@ impl ByHand {
     pub(crate) fn write(&mut self) {
         self.0.flush().unwrap();
     }
+
+    /// Cannot write it, as the disk is full.
+    pub(crate) fn fail(&mut self) {
+        self.0.writer.write_to(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+        assert_eq!(self.0.flush().unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+    }
 }
 
 fn limits(path: &Path, size: u64) -> Limits {

@@ -2,6 +2,7 @@
 //! The whole of Hubble behind its socket, asked by a client.
 
 mod history;
+mod hostile;
 
 use crate::client::Server;
 use crate::fixture::{self, Writers};

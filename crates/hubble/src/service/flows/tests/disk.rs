@@ -102,6 +102,24 @@ async fn what_does_not_get_to_the_disk_in_time_is_lost_and_counted_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_full_disk_costs_what_the_ring_cannot_keep_meanwhile_and_that_is_counted_once() {
+    let mut node = start();
+    node.push(5);
+    node.disk.write();
+    node.push(4);
+    node.disk.fail();
+    // The ring has them still.
+    assert_eq!(rest(subscribe(Arc::clone(&node.store), past(), SOON, node.workers.clone())).await, (9 * FLOWS, 0));
+    (0..16).for_each(|_| node.store.push(&fixture::allowed_syn()));
+    node.disk.take();
+    node.disk.write();
+    assert_eq!(rest(subscribe(Arc::clone(&node.store), past(), SOON, node.workers.clone())).await, (12 * FLOWS, 13));
+    node.push(20);
+    node.disk.write();
+    assert_eq!(rest(subscribe(Arc::clone(&node.store), past(), SOON, node.workers.clone())).await, (32 * FLOWS, 13));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_loss_that_was_not_told_at_once_is_told_when_it_is_due_though_nothing_else_comes() {
     const INTERVAL: Duration = Duration::from_secs(60);
     let config = Config { capacity: Capacity(7), ..Config::default() };
