@@ -171,7 +171,6 @@ fn values_of_hubble_that_would_change_nothing_are_refused_by_name() {
         ("hubble.metrics.tls.server.mtls.key=mine", "/hubble/metrics/tls/server/mtls/key"),
         ("hubble.ui.baseUrl=/hubble", "/hubble/ui/baseUrl"),
         ("hubble.ui.standalone.enabled=true", "/hubble/ui/standalone/enabled"),
-        ("hubble.dropEventEmitter.enabled=true", "/hubble/dropEventEmitter/enabled"),
     ] {
         let said = refused(&[value]);
         assert!(said.contains(path), "{path} is missing in: {said}");

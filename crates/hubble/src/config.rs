@@ -24,6 +24,7 @@ const METRICS_SERVED: &str =
     "and .Values.hubble.enabled (or .Values.hubble.metrics.enabled .Values.hubble.metrics.dynamic.enabled)";
 const EXPORT: &str = "and .Values.hubble.enabled .Values.hubble.export.static.enabled";
 const FLOW_LOGS: &str = "and .Values.hubble.enabled .Values.hubble.export.dynamic.enabled";
+const DROP_EVENTS: &str = "and .Values.hubble.enabled .Values.hubble.dropEventEmitter.enabled";
 const HISTORY: &str = "and .Values.hubble.enabled .Values.hubble.history.enabled";
 const REDACT: &str = "and .Values.hubble.enabled .Values.hubble.redact.enabled";
 const TLS: &str = "and .Values.hubble.enabled .Values.hubble.tls.enabled";
@@ -177,6 +178,21 @@ keys! {
         /// Shortest time between two reports of lost events to one client.
         #[key("hubble-lost-event-send-interval", default = "1s")]
         pub lost_interval: Duration,
+        /// Tell pods of their dropped packets by Events of Kubernetes.
+        #[key("hubble-drop-events", default = "false", value = "hubble.dropEventEmitter.enabled", when = HUBBLE)]
+        pub drop_events: bool,
+        /// How long the same is not told again.
+        #[key("hubble-drop-events-interval", default = "2m", value = "hubble.dropEventEmitter.interval", when = DROP_EVENTS)]
+        pub drop_events_interval: Duration,
+        /// For which reasons, by the names of Hubble's API.
+        #[key(
+            "hubble-drop-events-reasons",
+            default = "auth_required policy_denied",
+            value = "hubble.dropEventEmitter.reasons",
+            initial = "[auth_required, policy_denied]",
+            when = DROP_EVENTS,
+        )]
+        pub drop_events_reasons: Vec<String>,
         /// Leave out of flows of requests what the keys below say.
         #[key("hubble-redact-enabled", default = "false", value = "hubble.redact.enabled", when = HUBBLE)]
         pub redact: bool,

@@ -6,6 +6,7 @@ mod chatter;
 pub mod client;
 mod config;
 mod decode;
+mod drops;
 mod export;
 mod filter;
 #[cfg(test)]
@@ -31,6 +32,7 @@ pub mod suggest;
 pub use chatter::Chatter;
 pub use config::{Capacity, Config};
 pub use decode::POLICY_VERDICT;
+pub use drops::{Dropped, Drops};
 pub use history::read_history;
 pub use metrics::rcode as dns_rcode;
 pub use names::Tables;
@@ -89,10 +91,12 @@ pub struct Outputs {
     pub status: Status,
     /// Tables, status, routes and metrics.
     pub surface: Surface,
+    /// Dropped packets that pods are to be told of, if that is wanted.
+    pub drops: Option<Drops>,
 }
 
 impl Outputs {
-    fn new(sink: Sink, agent_events: AgentEvents, status: Status, shown: Shown) -> Self {
+    fn new(sink: Sink, agent_events: AgentEvents, status: Status, shown: Shown, drops: Option<Drops>) -> Self {
         let state = status.clone();
         let chatter = status.store.as_ref().map(|store| store.chatter.clone()).unwrap_or_default();
         let surface = Surface::new().metrics(|registry| {
@@ -101,7 +105,7 @@ impl Outputs {
             shown.collector.iter().for_each(|counts| counts.register(registry));
         });
         let surface = surface.status(move |all| all.hubble = Some(status::render(state.figures(), &state.problems())));
-        Self { sink, agent_events, status, surface }
+        Self { sink, agent_events, status, surface, drops }
     }
 }
 
@@ -197,7 +201,7 @@ fn start_at(config: Config, inputs: Inputs, tasks: &Tasks, times: Times) -> Outp
     let problems = Problems::default();
     if !config.enabled {
         let status = Status { store: None, problems };
-        return Outputs::new(Sink(None), agent_events, status, Shown::default());
+        return Outputs::new(Sink(None), agent_events, status, Shown::default(), None);
     }
     let store = Arc::new(Store::new(&config, &inputs.node_name, inputs.tables.clone()));
     let clock = Arc::clone(&store);
@@ -244,6 +248,7 @@ fn start_at(config: Config, inputs: Inputs, tasks: &Tasks, times: Times) -> Outp
     if let Some(address) = config.listen {
         tasks.spawn("hubble-network", async move { served.listeners().await.serve_network(address, tls).await });
     }
+    let drops = Drops::configured(&config, &store, &workers, &problems);
     let counts = config.metrics != Plugins::default() || config.metrics_listed.is_some();
     if let Some(address) = config.metrics_listen.filter(|_| counts) {
         let (always, tls) = (config.metrics, metrics_tls);
@@ -252,7 +257,7 @@ fn start_at(config: Config, inputs: Inputs, tasks: &Tasks, times: Times) -> Outp
         tasks.spawn("hubble-metrics", run);
     }
     let status = Status { store: Some(Arc::clone(&store)), problems };
-    Outputs::new(Sink(Some(store)), agent_events, status, shown)
+    Outputs::new(Sink(Some(store)), agent_events, status, shown, drops)
 }
 
 /// What an agent serves.

@@ -104,7 +104,8 @@ fn name(arg: &Arg) -> String {
 /// Gives flags the values of a file as their defaults.
 fn with_values(mut command: Command, values: &Map<String, Value>) -> Result<Command> {
     for (key, value) in values {
-        let texts = texts(value).with_context(|| format!("{key}: want a text, a number, true, false, or a list of these"))?;
+        let texts =
+            texts(value).with_context(|| format!("{key}: want a text, a number, true, false, or a list of these"))?;
         if FILTERS.contains(&key.as_str()) {
             command = command.mut_subcommand("observe", |observe| with_default(observe, key, &texts));
         } else if let Ok(arg) = known(key) {
@@ -181,7 +182,8 @@ fn read(path: &Path) -> Result<Map<String, Value>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Map::new()),
         text => text.with_context(|| format!("read {}", path.display()))?,
     };
-    let values: Option<Map<_, _>> = serde_saphyr::from_str(&text).map_err(|error| anyhow!("{}: {error}", path.display()))?;
+    let values: Option<Map<_, _>> =
+        serde_saphyr::from_str(&text).map_err(|error| anyhow!("{}: {error}", path.display()))?;
     Ok(values.unwrap_or_default())
 }
 

@@ -57,6 +57,12 @@ impl Selectors {
             None | Some(0) if vanilla && !self.follow => by_default,
             last => last.unwrap_or(0),
         };
-        Ok(Window { number: self.first.unwrap_or(last), first: self.first.is_some(), follow: self.follow, since, until })
+        Ok(Window {
+            number: self.first.unwrap_or(last),
+            first: self.first.is_some(),
+            follow: self.follow,
+            since,
+            until,
+        })
     }
 }

@@ -40,16 +40,23 @@ impl Place {
 #[test]
 fn what_is_set_is_in_force_until_a_flag_says_otherwise_or_it_is_reset() {
     let place = Place::new("");
-    for (key, value) in [("tls", "true"), ("tls-ca-cert-files", "/a.crt,/b.crt"), ("timeout", "7s"), ("server", "n1:4244")] {
+    for (key, value) in
+        [("tls", "true"), ("tls-ca-cert-files", "/a.crt,/b.crt"), ("timeout", "7s"), ("server", "n1:4244")]
+    {
         assert_eq!(place.config(&["set", key, value]).unwrap(), "");
     }
     assert_eq!(place.text(), "server: n1:4244\ntimeout: 7s\ntls: true\ntls-ca-cert-files:\n- /a.crt\n- /b.crt\n");
     let get = |key: &str, more: &[&str]| place.config(&[&["get", key], more].concat()).unwrap();
-    assert_eq!([get("tls", &[]), get("timeout", &[]), get("tls-ca-cert-files", &[])], ["true\n", "7s\n", "/a.crt\n/b.crt\n"]);
+    assert_eq!(
+        [get("tls", &[]), get("timeout", &[]), get("tls-ca-cert-files", &[])],
+        ["true\n", "7s\n", "/a.crt\n/b.crt\n"]
+    );
     assert_eq!(get("timeout", &["--timeout=9s"]), "9s\n");
     assert_eq!(get("tls-allow-insecure", &[]), "false\n");
     let view = place.config(&["view"]).unwrap();
-    for line in [&format!("config: {}", place.path().display()), "server: n1:4244", "tls: true", "kube-namespace: kube-system"] {
+    for line in
+        [&format!("config: {}", place.path().display()), "server: n1:4244", "tls: true", "kube-namespace: kube-system"]
+    {
         assert!(view.lines().any(|found| found == line), "{line} is missing in:\n{view}");
     }
     assert_eq!(place.config(&["get"]).unwrap(), view);
@@ -72,7 +79,12 @@ fn what_cannot_be_used_is_named_and_changes_nothing() {
         assert!(error.contains(part), "{args:?}: {error}");
         assert_eq!(place.text(), "timeout: 7s\n");
     }
-    for (text, part) in [("timeout: soon", "'soon'"), ("tls: [", "deep.yaml"), ("server: {a: b}", "server: want a text"), ("- a", "deep.yaml")] {
+    for (text, part) in [
+        ("timeout: soon", "'soon'"),
+        ("tls: [", "deep.yaml"),
+        ("server: {a: b}", "server: want a text"),
+        ("- a", "deep.yaml"),
+    ] {
         let error = format!("{:#}", Place::new(text).matches(&["status"]).unwrap_err());
         assert!(error.contains(part) && error.contains("deep.yaml"), "{text}: {error}");
     }

@@ -28,8 +28,7 @@ struct Node {
 
 fn start() -> Node {
     let dir = tempfile::tempdir().unwrap();
-    let config =
-        Config { capacity: Capacity(7), history_path: Some(dir.path().to_owned()), ..Config::default() };
+    let config = Config { capacity: Capacity(7), history_path: Some(dir.path().to_owned()), ..Config::default() };
     let store = Arc::new(Store::new(&config, "n1", fixture::tables().tables));
     Node { disk: ByHand::new(&store), store, workers: Workers::default(), _dir: dir }
 }
