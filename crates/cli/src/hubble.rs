@@ -37,9 +37,6 @@ pub(crate) use times::duration;
 
 #[derive(Args, Debug)]
 struct Global {
-    /// File with values for these flags [default: ~/.config/hubble/config.yaml]
-    #[arg(long, env = "HUBBLE_CONFIG", global = true, value_name = "FILE")]
-    config: Option<PathBuf>,
     #[command(flatten)]
     connection: Connection,
     #[command(flatten)]
@@ -147,14 +144,14 @@ pub(crate) fn command() -> Command {
         .subcommand(observe)
         .subcommand(stats)
         .subcommand(history);
-    Other::augment_subcommands(Global::augment_args(command))
+    Other::augment_subcommands(Global::augment_args(command.arg(config::file())))
 }
 
 /// Runs the command.
 pub(crate) async fn run(args: impl IntoIterator<Item = OsString>) -> Result<()> {
     let args = filters::join_not(args)?;
     let matches = config::with_file(command(), &args)?.try_get_matches_from(args)?;
-    let Global { connection, forward, .. } = Global::from_arg_matches(&matches)?;
+    let Global { connection, forward } = Global::from_arg_matches(&matches)?;
     if !forward.port_forward || is_local(&matches) {
         return act(&matches, &connection).await;
     }

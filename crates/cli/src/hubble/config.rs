@@ -3,7 +3,7 @@
 
 use super::connect::Connection;
 use anyhow::{Context, Result, anyhow, bail};
-use clap::{Arg, ArgAction, ArgMatches, Command, Subcommand};
+use clap::{Arg, ArgAction, ArgMatches, Command, Subcommand, value_parser};
 use serde_json::{Map, Value};
 use std::ffi::OsString;
 use std::io::ErrorKind;
@@ -14,7 +14,7 @@ mod tests;
 
 /// Flags of `hubble observe` that a file may set: what `--print-raw-filters` prints is such a file.
 const FILTERS: [&str; 2] = ["allowlist", "denylist"];
-/// The flag that names the file.
+/// Its name, and that of the command.
 const FILE: &str = "config";
 
 #[derive(Subcommand, Debug)]
@@ -38,6 +38,17 @@ pub(super) enum Commands {
         /// A flag's name, without dashes.
         key: Option<String>,
     },
+}
+
+/// The flag that names the file.
+pub(super) fn file() -> Arg {
+    Arg::new(FILE)
+        .long(FILE)
+        .env("HUBBLE_CONFIG")
+        .global(true)
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
+        .help("File with values for flags [default: ~/.config/hubble/config.yaml]")
 }
 
 /// The command as the file has it that its arguments name, or that is in its place.

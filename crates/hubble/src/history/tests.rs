@@ -14,30 +14,34 @@ const SECOND: i64 = 1_000_000_000;
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
 
 /// Writes a store's history when it is told to.
-pub(crate) struct ByHand(Keeper, File);
+pub(crate) struct ByHand {
+    keeper: Keeper,
+    _lock: File,
+}
 
 impl ByHand {
     pub(crate) fn new(store: &Arc<Store>) -> Self {
         let history = store.history.clone().unwrap();
         let lock = history.folder.open(true).unwrap();
-        let store = Arc::clone(store);
-        Self(Keeper { store, writer: writer(&history), next: 0, safe: 0, due: None, pruned: Instant::now() }, lock)
+        let (store, writer) = (Arc::clone(store), writer(&history));
+        let keeper = Keeper { store, writer, next: 0, safe: 0, due: None, pruned: Instant::now() };
+        Self { keeper, _lock: lock }
     }
 
     /// Takes what the ring has, and writes none of it yet.
     pub(crate) fn take(&mut self) {
-        self.0.round(false).unwrap();
+        self.keeper.round(false).unwrap();
     }
 
     /// Writes what it has taken.
     pub(crate) fn write(&mut self) {
-        self.0.flush().unwrap();
+        self.keeper.flush().unwrap();
     }
 
     /// Cannot write it, as the disk is full.
     pub(crate) fn fail(&mut self) {
-        self.0.writer.write_to(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
-        assert_eq!(self.0.flush().unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+        self.keeper.writer.write_to(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+        assert_eq!(self.keeper.flush().unwrap_err().kind(), std::io::ErrorKind::StorageFull);
     }
 }
 
