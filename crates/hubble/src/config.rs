@@ -5,7 +5,7 @@ mod otlp;
 #[cfg(test)]
 mod tests;
 
-pub use otlp::Collector;
+use otlp::Collector;
 
 use crate::export::FlowLog;
 use crate::history::Limits;

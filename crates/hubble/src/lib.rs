@@ -239,6 +239,7 @@ fn start_at(config: Config, inputs: Inputs, tasks: &Tasks, times: Times) -> Outp
         tasks.spawn("hubble-otlp", exporter.run(config.lost_interval, workers.clone()));
         counts
     });
+    let drops = Drops::configured(&config, &store, &workers, &problems);
     let (tls, metrics_tls) = (config.tls(), config.metrics_tls());
     let certificate_end = CertificateEnd::default();
     let shown = Shown { certificate_end: tls.is_some().then(|| certificate_end.clone()), collector };
@@ -248,7 +249,6 @@ fn start_at(config: Config, inputs: Inputs, tasks: &Tasks, times: Times) -> Outp
     if let Some(address) = config.listen {
         tasks.spawn("hubble-network", async move { served.listeners().await.serve_network(address, tls).await });
     }
-    let drops = Drops::configured(&config, &store, &workers, &problems);
     let counts = config.metrics != Plugins::default() || config.metrics_listed.is_some();
     if let Some(address) = config.metrics_listen.filter(|_| counts) {
         let (always, tls) = (config.metrics, metrics_tls);
