@@ -131,14 +131,23 @@ impl Writer {
     }
 
     async fn append(&mut self, lines: &[u8]) -> io::Result<()> {
-        let mut file = match self.file.take() {
-            Some(file) if file.is_in_place().await => file,
-            // Somebody has deleted it, cut it, or put it aside; what is written to it would be for nobody.
-            _ => LogFile::open(&self.path, self.rotation).await?,
+        let in_place = match &self.file {
+            Some(file) => file.is_in_place().await,
+            None => false,
         };
-        file.append(lines).await?;
-        self.file = Some(file);
-        Ok(())
+        if !in_place {
+            // Somebody has deleted it, cut it, or put it aside: what is written to it would be for nobody.
+            self.file = None;
+        }
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => self.file.insert(LogFile::open(&self.path, self.rotation).await?),
+        };
+        let written = file.append(lines).await;
+        if written.is_err() {
+            self.file = None;
+        }
+        written
     }
 }
 

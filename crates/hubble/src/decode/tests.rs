@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Events in, flows out.
 
+mod recorded;
+
 use super::*;
 use crate::fixture;
 use crate::names::Resolver;

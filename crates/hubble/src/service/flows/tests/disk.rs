@@ -8,12 +8,13 @@ use crate::fixture;
 use crate::history::ByHand;
 use crate::service::flows::{Batch, Query, Workers, subscribe};
 use crate::store::Store;
+use abi::event::Event;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, timeout};
 
-/// Flows of [`fixture::allowed_syn`].
+/// Flows of an [`event`].
 const FLOWS: u64 = 3;
 /// Shorter than anybody waits for the disk.
 const SOON: Duration = Duration::from_secs(1);
@@ -33,11 +34,16 @@ fn start() -> Node {
     Node { disk: ByHand::new(&store), store, workers: Workers::default(), _dir: dir }
 }
 
+/// One that is not too old for the disk.
+fn event() -> Event {
+    Event { time: fixture::monotonic(), ..fixture::allowed_syn() }
+}
+
 impl Node {
     /// Events that are taken for the disk as they come.
     fn push(&mut self, count: u64) {
         for _ in 0..count {
-            self.store.push(&fixture::allowed_syn());
+            self.store.push(&event());
             self.disk.take();
         }
     }
@@ -109,7 +115,7 @@ async fn a_full_disk_costs_what_the_ring_cannot_keep_meanwhile_and_that_is_count
     node.disk.fail();
     // The ring has them still.
     assert_eq!(rest(subscribe(Arc::clone(&node.store), past(), SOON, node.workers.clone())).await, (9 * FLOWS, 0));
-    (0..16).for_each(|_| node.store.push(&fixture::allowed_syn()));
+    (0..16).for_each(|_| node.store.push(&event()));
     node.disk.take();
     node.disk.write();
     assert_eq!(rest(subscribe(Arc::clone(&node.store), past(), SOON, node.workers.clone())).await, (12 * FLOWS, 13));
