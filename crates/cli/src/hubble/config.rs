@@ -131,11 +131,9 @@ fn with_values(mut command: Command, values: &Map<String, Value>) -> Result<Comm
 /// Of a command, and of those below it that have the flag too.
 fn with_default(command: Command, key: &str, texts: &[String]) -> Command {
     let below: Vec<_> = command.get_subcommands().map(|next| next.get_name().to_owned()).collect();
-    let command = match command.get_arguments().find(|arg| arg.get_long() == Some(key)) {
-        Some(arg) => {
-            let id = arg.get_id().clone();
-            command.mut_arg(id, |arg| arg.default_values(texts.to_vec()))
-        }
+    let found = command.get_arguments().find(|arg| arg.get_long() == Some(key)).map(|arg| arg.get_id().clone());
+    let command = match found {
+        Some(id) => command.mut_arg(id, |arg| arg.default_values(texts.to_vec())),
         None => command,
     };
     below.iter().fold(command, |command, next| command.mut_subcommand(next, |next| with_default(next, key, texts)))
