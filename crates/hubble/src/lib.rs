@@ -204,13 +204,7 @@ fn start_at(config: Config, inputs: Inputs, tasks: &Tasks, times: Times) -> Outp
         return Outputs::new(Sink(None), agent_events, status, Shown::default(), None);
     }
     let store = Arc::new(Store::new(&config, &inputs.node_name, inputs.tables.clone()));
-    let clock = Arc::clone(&store);
-    tasks.spawn("hubble-clock", async move {
-        loop {
-            tokio::time::sleep(CLOCK).await;
-            clock.adjust_clock();
-        }
-    });
+    tasks.spawn("hubble-clock", follow_clock(Arc::clone(&store)));
     if let Some(history) = store.history.clone() {
         let (store, problems) = (Arc::clone(&store), Arc::clone(&problems));
         tasks.spawn_draining("hubble-history", |end| history.run(store, problems, end));
@@ -258,6 +252,13 @@ fn start_at(config: Config, inputs: Inputs, tasks: &Tasks, times: Times) -> Outp
     }
     let status = Status { store: Some(Arc::clone(&store)), problems };
     Outputs::new(Sink(Some(store)), agent_events, status, shown, drops)
+}
+
+async fn follow_clock(store: Arc<Store>) {
+    loop {
+        tokio::time::sleep(CLOCK).await;
+        store.adjust_clock();
+    }
 }
 
 /// What an agent serves.
