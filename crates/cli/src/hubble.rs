@@ -43,7 +43,7 @@ struct Global {
     forward: Forward,
 }
 
-/// Whether hubble-relay is reached through the API server, and of which cluster.
+// Whether hubble-relay is reached through the API server, and of which cluster. No documentation: that would be the command's.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Port forwarding")]
 struct Forward {
