@@ -12,9 +12,9 @@ use crate::scratch::{self, IS_REPLY, Scratch};
 use crate::skb::Skb;
 use crate::verdict::Verdict as Outcome;
 use crate::xdp::Xdp;
-use abi::event::{Event, Verdict, kind, point, trace_reason};
+use abi::event::{Event, Verdict, kind, outcome, point, trace_reason};
 use abi::flow::{Flow, FlowKey};
-use abi::policy::INGRESS;
+use abi::policy::{EGRESS, INGRESS};
 use abi::{Addr, metrics};
 use aya_ebpf::bindings::{
     BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC,
@@ -64,7 +64,7 @@ pub fn finish_early(packet: Xdp, pkt: &Pkt, verdict: Outcome) -> u32 {
     }
 }
 
-/// Where a packet was dropped.
+/// Where a packet was dropped: by whose program, and at which point.
 #[derive(Clone, Copy)]
 pub struct Place {
     direction: u8,
@@ -85,20 +85,30 @@ pub fn count(reason: u8, direction: u8, bytes: u32) {
 
 #[inline(never)]
 fn dropped<P: Packet>(packet: P, pkt: &Pkt, reason: u8, place: Place) -> i32 {
-    count(reason, place.direction, pkt.len);
+    let notes = if pkt.is(NOTED) { scratch::present() } else { None };
+    let refused = notes.as_ref().and_then(|notes| refused_in(&notes.scratch));
+    let direction = refused.unwrap_or(place.direction);
+    count(reason, direction, pkt.len);
     let Some(mut room) = reserve() else { return 0 };
     let event = room.entry.write(blank(packet, pkt));
     event.kind = kind::DROP;
     event.reason = reason;
-    event.direction = place.direction;
+    event.direction = direction;
     event.point = place.point;
-    if pkt.is(NOTED)
-        && let Some(notes) = scratch::present()
-    {
+    if let Some(notes) = notes {
         describe(event, &notes.scratch);
     }
     submit(room);
     0
+}
+
+/// The direction of the policy that refused the packet: one program asks both ends' where both are pods of this node.
+#[inline(always)]
+fn refused_in(scratch: &Scratch) -> Option<u8> {
+    if scratch.egress.outcome == outcome::DENY {
+        return Some(EGRESS);
+    }
+    (scratch.ingress.outcome == outcome::DENY).then_some(INGRESS)
 }
 
 /// Reports a packet that has been decided about, with the verdicts that allowed it.

@@ -171,7 +171,6 @@ fn values_of_hubble_that_would_change_nothing_are_refused_by_name() {
         ("hubble.metrics.tls.server.mtls.key=mine", "/hubble/metrics/tls/server/mtls/key"),
         ("hubble.ui.baseUrl=/hubble", "/hubble/ui/baseUrl"),
         ("hubble.ui.standalone.enabled=true", "/hubble/ui/standalone/enabled"),
-        ("hubble.dropEventEmitter.enabled=true", "/hubble/dropEventEmitter/enabled"),
     ] {
         let said = refused(&[value]);
         assert!(said.contains(path), "{path} is missing in: {said}");
@@ -210,6 +209,11 @@ fn a_collector_of_flows_is_told_to_agents_with_the_authority_to_trust() {
     }
     let said = refused(&[&shown[1..], &["hubble.export.otlp.endpoint=http://otel:4318"]].concat());
     assert!(said.contains("hubble-export-otlp-cert-file") && said.contains("no https://"), "{said}");
+    let own = ["hubble.export.otlp.logsEndpoint=https://otel/in", shown[1], shown[2], shown[3]];
+    let text = rendered(&own);
+    for part in ["hubble-export-otlp-logs-endpoint: https://otel/in\n", "hubble-otlp-client,", "hubble-otlp-headers,"] {
+        assert!(text.contains(part), "{part} is missing in:\n{text}");
+    }
     let plain = rendered(&["hubble.export.otlp.endpoint=http://otel:4317"]);
     assert!(!plain.contains("hubble-otlp") && plain.contains("hubble-export-otlp-endpoint"), "{plain}");
     assert!(refused(&["hubble.export.otlp.endpoint=otel:4317"]).contains("hubble-export-otlp-endpoint"));

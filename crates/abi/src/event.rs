@@ -80,7 +80,8 @@ layout! {
         pub icmp_code: u8,
         /// 1 when the packet is of the reply direction.
         pub reply: u8,
-        /// `policy::INGRESS` or `policy::EGRESS`: whose program dropped the packet; 0 when unknown.
+        /// `policy::INGRESS` or `policy::EGRESS` of a drop: of the policy that refused the packet, else of the program that dropped it;
+        /// 0 when unknown.
         pub direction: u8,
     }
 }

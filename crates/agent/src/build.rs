@@ -6,7 +6,7 @@ use crate::addresses::FromPools;
 use crate::config::Config;
 use crate::running::{self, Agent};
 use crate::status::{ApiServer, Sources as Status};
-use crate::{announcing, api, connectivity, events, flow_table, healthz, metrics, proxy, sources};
+use crate::{announcing, api, connectivity, dropped, events, flow_table, healthz, metrics, proxy, sources};
 use datapath::{Epochs, Host, Kernel};
 use k8s::{Client, Events, Warnings};
 use model::NodeName;
@@ -172,6 +172,9 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
     };
     let inputs = hubble::Inputs { node_name: node_name.to_owned(), tables: tables.clone() };
     let hubble = hubble::start(config.hubble.clone(), inputs, tasks);
+    if let Some(drops) = hubble.drops.clone() {
+        dropped::tell(drops, tables.pods.clone(), Events::new(client, "cilium-agent"), tasks);
+    }
     hubble::tell_agent_events(&hubble, tables, tasks);
     surface.add(hubble.surface);
     proxy::observe(&config.gateway, &config.endpoint.runtime, hubble.sink.clone(), tasks);

@@ -7,6 +7,7 @@ mod api;
 mod build;
 mod config;
 mod connectivity;
+mod dropped;
 mod events;
 mod flow_table;
 mod healthz;

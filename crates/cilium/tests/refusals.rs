@@ -13,6 +13,10 @@ use lab::product::repository;
 use model::config::Group;
 use serde_json::{Value, json};
 
+const OTLP: &str = "hubble-export-otlp-endpoint";
+const OTLP_LOGS: &str = "hubble-export-otlp-logs-endpoint";
+const OTLP_CERT: &str = "hubble-export-otlp-cert-file";
+
 type Keys = BTreeMap<String, String>;
 
 /// Renders one template with values; an error is what Helm says.
@@ -151,6 +155,7 @@ fn a_value_that_a_daemon_refuses_is_refused_by_the_chart_in_the_same_words() {
         "1:2:3:4:5:6:7:8:9/64",
         "::/0",
         "fd00::1/a",
+        "https://otel:4318/a/b",
         "k8s:app !k8s:x",
         "!",
         "k8s:",
@@ -207,6 +212,12 @@ fn values_that_do_not_go_together_are_refused_by_the_chart_in_the_daemons_words(
         (&[("hubble-tls-cert-file", ""), ("hubble-tls-key-file", "")], 2),
         (&[("hubble-tls-cert-file", ""), ("hubble-disable-tls", "true")], 0),
         (&[("hubble-tls-cert-file", ""), ("hubble-listen-address", "")], 0),
+        (&[(OTLP, "http://otel:4317"), (OTLP_CERT, "/tls.crt")], 2),
+        (&[(OTLP_LOGS, "http://otel:4317"), (OTLP, "https://otel:4317"), (OTLP_CERT, "/tls.crt")], 2),
+        (&[(OTLP, "https://otel")], 0),
+        (&[(OTLP, "https://otel/otlp")], 1),
+        (&[(OTLP_LOGS, "https://[fd00::1]/in/~me")], 1),
+        (&[(OTLP_LOGS, "https://otel/otlp"), ("hubble-export-otlp-protocol", "http/protobuf")], 0),
     ];
     for (overrides, count) in rows {
         let refused = agree(overrides);

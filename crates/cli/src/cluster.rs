@@ -12,6 +12,8 @@ mod service;
 mod status;
 mod version;
 
+pub(crate) use forward::Forwarder;
+
 use anyhow::Result;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
@@ -34,16 +36,16 @@ struct Arguments {
 
 /// Which cluster to use, and which namespace.
 #[derive(Args, Clone, Debug)]
-struct Place {
+pub(crate) struct Place {
     /// Context of the kubeconfig.
     #[arg(long, global = true)]
-    context: Option<String>,
+    pub(crate) context: Option<String>,
     /// Kubeconfig file [default: $KUBECONFIG, ~/.kube/config]
     #[arg(long, global = true)]
-    kubeconfig: Option<PathBuf>,
+    pub(crate) kubeconfig: Option<PathBuf>,
     /// Namespace in which Cilium runs.
     #[arg(long, short, global = true, default_value = "kube-system", env = "CILIUM_NAMESPACE")]
-    namespace: String,
+    pub(crate) namespace: String,
 }
 
 impl Place {

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The configuration keys of this feature, as the chart writes them.
 
+mod otlp;
 #[cfg(test)]
 mod tests;
+
+use otlp::Collector;
 
 use crate::export::FlowLog;
 use crate::history::Limits;
 use crate::metrics::Plugins;
-use crate::otlp::{Address, Protocol, Target};
 use crate::redact::Redaction;
 use crate::server::{TlsFile, TlsFiles};
 use model::config::{Accepts, Form, Key, Reader, Value, keys, shared};
@@ -22,13 +24,7 @@ const METRICS_SERVED: &str =
     "and .Values.hubble.enabled (or .Values.hubble.metrics.enabled .Values.hubble.metrics.dynamic.enabled)";
 const EXPORT: &str = "and .Values.hubble.enabled .Values.hubble.export.static.enabled";
 const FLOW_LOGS: &str = "and .Values.hubble.enabled .Values.hubble.export.dynamic.enabled";
-const OTLP: &str = "and .Values.hubble.enabled .Values.hubble.export.otlp.endpoint";
-const OTLP_TLS: &str =
-    "and .Values.hubble.enabled .Values.hubble.export.otlp.endpoint .Values.hubble.export.otlp.tls.caSecret";
-const OTLP_CLIENT: &str =
-    "and .Values.hubble.enabled .Values.hubble.export.otlp.endpoint .Values.hubble.export.otlp.tls.clientSecret";
-const OTLP_HEADERS: &str =
-    "and .Values.hubble.enabled .Values.hubble.export.otlp.endpoint .Values.hubble.export.otlp.headersSecret";
+const DROP_EVENTS: &str = "and .Values.hubble.enabled .Values.hubble.dropEventEmitter.enabled";
 const HISTORY: &str = "and .Values.hubble.enabled .Values.hubble.history.enabled";
 const REDACT: &str = "and .Values.hubble.enabled .Values.hubble.redact.enabled";
 const TLS: &str = "and .Values.hubble.enabled .Values.hubble.tls.enabled";
@@ -155,6 +151,9 @@ keys! {
         /// How many files that were put aside are kept.
         #[key("hubble-export-file-max-backups", default = "5", value = "hubble.export.static.fileMaxBackups", when = EXPORT)]
         pub export_backups: u32,
+        /// Compress these, with gzip.
+        #[key("hubble-export-file-compress", default = "false", value = "hubble.export.static.fileCompress", when = EXPORT)]
+        pub export_compress: bool,
         /// Fields of a flow that are written; all if empty.
         #[key("hubble-export-fieldmask", value = "hubble.export.static.fieldMask", initial = "[]", when = EXPORT)]
         pub export_mask: Vec<String>,
@@ -175,39 +174,25 @@ keys! {
         /// File that says which flows are written where, and that may change at any time.
         #[key("hubble-flowlogs-config-path", always = "/flowlog-config/flowlogs.yaml", when = FLOW_LOGS)]
         pub flow_logs: Option<PathBuf>,
-        /// Collector of OpenTelemetry that flows are sent to as logs, such as http://192.0.2.1:4317; none if empty.
-        #[key("hubble-export-otlp-endpoint", optional = "hubble.export.otlp.endpoint", when = OTLP)]
-        pub otlp: Option<Address>,
-        /// How they are sent there.
-        #[key("hubble-export-otlp-protocol", default = "grpc", value = "hubble.export.otlp.protocol", when = OTLP)]
-        pub otlp_protocol: Protocol,
-        /// Folder with a file for each header of these requests, named like the header, such as authorization.
-        #[key("hubble-export-otlp-headers-path", always = "/var/lib/cilium/hubble-otlp-headers", when = OTLP_HEADERS)]
-        pub otlp_headers: Option<PathBuf>,
-        #[key(OTLP_CERT)]
-        pub otlp_certificate: Option<PathBuf>,
-        #[key(OTLP_KEY)]
-        pub otlp_key: Option<PathBuf>,
-        /// File with the authorities to trust there, with https; the system's if empty.
-        #[key("hubble-export-otlp-ca-file", always = "/var/lib/cilium/tls/hubble-otlp/ca.crt", when = OTLP_TLS)]
-        pub otlp_authorities: Option<PathBuf>,
-        /// Which flows are sent there, as JSON of filters with white space between.
-        #[key(
-            "hubble-export-otlp-allowlist",
-            template = "{{ join \" \" .Values.hubble.export.otlp.allowList | quote }}",
-            when = OTLP,
-        )]
-        pub otlp_allow: JsonList,
-        /// Which flows are not.
-        #[key(
-            "hubble-export-otlp-denylist",
-            template = "{{ join \" \" .Values.hubble.export.otlp.denyList | quote }}",
-            when = OTLP,
-        )]
-        pub otlp_deny: JsonList,
+        pub otlp: Collector,
         /// Shortest time between two reports of lost events to one client.
         #[key("hubble-lost-event-send-interval", default = "1s")]
         pub lost_interval: Duration,
+        /// Tell pods of their dropped packets by Events of Kubernetes.
+        #[key("hubble-drop-events", default = "false", value = "hubble.dropEventEmitter.enabled", when = HUBBLE)]
+        pub drop_events: bool,
+        /// How long the same is not told again.
+        #[key("hubble-drop-events-interval", default = "2m", value = "hubble.dropEventEmitter.interval", when = DROP_EVENTS)]
+        pub drop_events_interval: Duration,
+        /// For which reasons, by the names of Hubble's API.
+        #[key(
+            "hubble-drop-events-reasons",
+            default = "auth_required policy_denied",
+            value = "hubble.dropEventEmitter.reasons",
+            initial = "[auth_required, policy_denied]",
+            when = DROP_EVENTS,
+        )]
+        pub drop_events_reasons: Vec<String>,
         /// Leave out of flows of requests what the keys below say.
         #[key("hubble-redact-enabled", default = "false", value = "hubble.redact.enabled", when = HUBBLE)]
         pub redact: bool,
@@ -239,16 +224,6 @@ keys! {
     }
     check Self::refuse_misfits;
 }
-
-/// `hubble-export-otlp-cert-file`
-const OTLP_CERT: Key<Option<PathBuf>> =
-    Key::new("hubble-export-otlp-cert-file", "Certificate that is shown to the collector, with https")
-        .always("/var/lib/cilium/tls/hubble-otlp-client/tls.crt")
-        .when(OTLP_CLIENT);
-/// `hubble-export-otlp-key-file`
-const OTLP_KEY: Key<Option<PathBuf>> = Key::new("hubble-export-otlp-key-file", "Private key of that certificate")
-    .always("/var/lib/cilium/tls/hubble-otlp-client/tls.key")
-    .when(OTLP_CLIENT);
 
 /// JSON values with white space between.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -318,20 +293,8 @@ impl Config {
             exclude_filters: self.export_deny.0.clone(),
             file_max_size_mb: self.export_size.into(),
             file_max_backups: usize::try_from(self.export_backups).unwrap_or(usize::MAX),
+            file_compress: self.export_compress,
             end: None,
-        })
-    }
-
-    /// The collector that flows are sent to, if there is one.
-    pub(crate) fn collector(&self) -> Option<Target> {
-        Some(Target {
-            address: self.otlp.clone()?,
-            protocol: self.otlp_protocol,
-            authorities: self.otlp_authorities.clone(),
-            identity: self.otlp_certificate.clone().zip(self.otlp_key.clone()),
-            headers: self.otlp_headers.clone(),
-            include: self.otlp_allow.0.clone(),
-            exclude: self.otlp_deny.0.clone(),
         })
     }
 
@@ -372,23 +335,6 @@ impl Config {
         for (key, file) in [(METRICS_CERT.name, &self.metrics_certificate), (METRICS_KEY.name, &self.metrics_key)] {
             if self.metrics_encrypted && self.metrics_listen.is_some() && file.is_none() {
                 read.refuse(key, "", WITH);
-            }
-        }
-        let encrypted = self.otlp.as_ref().is_some_and(Address::is_encrypted);
-        let shown = [(OTLP_CERT.name, &self.otlp_certificate), (OTLP_KEY.name, &self.otlp_key)];
-        if shown.iter().any(|(_, file)| file.is_some()) && self.otlp.is_some() {
-            for (key, file) in shown {
-                match file {
-                    None => read.refuse(key, "", "a file: a certificate and its key are needed together"),
-                    Some(file) if !encrypted => {
-                        read.refuse(
-                            key,
-                            &file.display().to_string(),
-                            "empty, as hubble-export-otlp-endpoint is no https://",
-                        );
-                    }
-                    Some(_) => {}
-                }
             }
         }
     }

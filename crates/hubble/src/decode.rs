@@ -171,15 +171,7 @@ fn drop(event: &Event, mut flow: Flow) -> Flow {
     flow
 }
 
-/// That of the policy that refused the packet. One program asks both ends' policies where both are pods of this node, so
-/// which program it was counts only for what no policy refused.
 fn drop_direction(event: &Event) -> TrafficDirection {
-    if event.egress.outcome == outcome::DENY {
-        return TrafficDirection::Egress;
-    }
-    if event.ingress.outcome == outcome::DENY {
-        return TrafficDirection::Ingress;
-    }
     match event.direction {
         abi::policy::EGRESS => TrafficDirection::Egress,
         abi::policy::INGRESS => TrafficDirection::Ingress,

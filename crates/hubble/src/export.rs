@@ -6,11 +6,14 @@
 //! records in its file how many.
 
 mod config;
+mod counts;
 mod file;
+mod list;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use config::{FlowLog, query};
+pub(crate) use counts::Counts;
 
 use crate::proto::flow::{LostEvent, LostEventSource};
 use crate::proto::observer::export_event::ResponseTypes as Exported;
@@ -20,14 +23,11 @@ use crate::proto::{timestamp, to_json};
 use crate::server::{Problems, report};
 use crate::service::{Batch, Workers, subscribe};
 use crate::store::{Store, now};
-use config::FlowLogs;
 use file::{LogFile, Rotation};
-use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio_util::task::AbortOnDropHandle;
 
 /// Delay between attempts to open or write a file, and between checks of the configuration file.
 const PACE: Duration = Duration::from_secs(5);
@@ -45,33 +45,6 @@ pub(crate) struct Exporters {
 impl Exporters {
     pub(crate) fn new(store: Arc<Store>, problems: Problems, lost_interval: Duration, workers: Workers) -> Self {
         Self { store, problems, lost_interval, workers, pace: PACE }
-    }
-
-    /// Exports according to a configuration file, for ever, and follows its changes. An invalid file changes nothing.
-    pub(crate) async fn follow(self, path: PathBuf) {
-        let mut running: BTreeMap<String, (FlowLog, AbortOnDropHandle<()>)> = BTreeMap::new();
-        loop {
-            match FlowLogs::read(&path).await {
-                Ok(FlowLogs { flow_logs }) => {
-                    report(&self.problems, "flow logs", None);
-                    let stale = |_: &_, (log, _): &mut (FlowLog, _)| !flow_logs.contains(log);
-                    for (_, (_, task)) in running.extract_if(.., stale) {
-                        // Another one may write to the same file.
-                        task.abort();
-                        let _ = task.await;
-                    }
-                    for log in flow_logs {
-                        let name = log.name.clone();
-                        running.entry(name).or_insert_with(|| {
-                            let task = tokio::spawn(self.clone().export(log.clone()));
-                            (log, AbortOnDropHandle::new(task))
-                        });
-                    }
-                }
-                Err(error) => report(&self.problems, "flow logs", Some(format!("{}: {error}", path.display()))),
-            }
-            tokio::time::sleep(self.pace).await;
-        }
     }
 
     /// Exports one flow log until its end.
@@ -158,13 +131,20 @@ impl Writer {
     }
 
     async fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        let in_place = match &self.file {
+            Some(file) => file.is_in_place().await,
+            None => false,
+        };
+        if !in_place {
+            // Somebody has deleted it, cut it, or put it aside: what is written to it would be for nobody.
+            self.file = None;
+        }
         let file = match &mut self.file {
             Some(file) => file,
             None => self.file.insert(LogFile::open(&self.path, self.rotation).await?),
         };
         let written = file.append(lines).await;
         if written.is_err() {
-            // Somebody may have removed it: reopen it.
             self.file = None;
         }
         written

@@ -40,6 +40,12 @@ pub(crate) fn record(event: Event) -> Record {
     Record { time: 1_700_000_000_123_456_789, event, names, request: None }
 }
 
+/// Now, by the clock of events.
+pub(crate) fn monotonic() -> u64 {
+    let t = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).unwrap();
+    (t.tv_sec() * 1_000_000_000 + t.tv_nsec()).cast_unsigned()
+}
+
 /// From `shop/web-1` to the service `shop/db`, let through by both policies.
 pub(crate) fn allowed_syn() -> Event {
     Event {

@@ -13,6 +13,8 @@ mod writer;
 mod tests;
 
 pub(crate) use segment::{BlockReader, Stored};
+#[cfg(test)]
+pub(crate) use tests::ByHand;
 
 use crate::decode::Decoder;
 use crate::proto::observer::GetFlowsResponse;

@@ -6,6 +6,7 @@ mod chatter;
 pub mod client;
 mod config;
 mod decode;
+mod drops;
 mod export;
 mod filter;
 #[cfg(test)]
@@ -31,6 +32,7 @@ pub mod suggest;
 pub use chatter::Chatter;
 pub use config::{Capacity, Config};
 pub use decode::POLICY_VERDICT;
+pub use drops::{Dropped, Drops};
 pub use history::read_history;
 pub use metrics::rcode as dns_rcode;
 pub use names::Tables;
@@ -41,7 +43,7 @@ pub use store::{Figures, now};
 
 use abi::event::Event;
 use client::HEALTH_SERVICE;
-use export::Exporters;
+use export::{Counts as ExporterCounts, Exporters};
 use l7::Exchange;
 use metrics::Plugins;
 use model::ServiceName;
@@ -89,10 +91,12 @@ pub struct Outputs {
     pub status: Status,
     /// Tables, status, routes and metrics.
     pub surface: Surface,
+    /// Dropped packets that pods are to be told of, if that is wanted.
+    pub drops: Option<Drops>,
 }
 
 impl Outputs {
-    fn new(sink: Sink, agent_events: AgentEvents, status: Status, shown: Shown) -> Self {
+    fn new(sink: Sink, agent_events: AgentEvents, status: Status, shown: Shown, drops: Option<Drops>) -> Self {
         let state = status.clone();
         let chatter = status.store.as_ref().map(|store| store.chatter.clone()).unwrap_or_default();
         let surface = Surface::new().metrics(|registry| {
@@ -101,7 +105,7 @@ impl Outputs {
             shown.collector.iter().for_each(|counts| counts.register(registry));
         });
         let surface = surface.status(move |all| all.hubble = Some(status::render(state.figures(), &state.problems())));
-        Self { sink, agent_events, status, surface }
+        Self { sink, agent_events, status, surface, drops }
     }
 }
 
@@ -197,16 +201,10 @@ fn start_at(config: Config, inputs: Inputs, tasks: &Tasks, times: Times) -> Outp
     let problems = Problems::default();
     if !config.enabled {
         let status = Status { store: None, problems };
-        return Outputs::new(Sink(None), agent_events, status, Shown::default());
+        return Outputs::new(Sink(None), agent_events, status, Shown::default(), None);
     }
     let store = Arc::new(Store::new(&config, &inputs.node_name, inputs.tables.clone()));
-    let clock = Arc::clone(&store);
-    tasks.spawn("hubble-clock", async move {
-        loop {
-            tokio::time::sleep(CLOCK).await;
-            clock.adjust_clock();
-        }
-    });
+    tasks.spawn("hubble-clock", follow_clock(Arc::clone(&store)));
     if let Some(history) = store.history.clone() {
         let (store, problems) = (Arc::clone(&store), Arc::clone(&problems));
         tasks.spawn_draining("hubble-history", |end| history.run(store, problems, end));
@@ -224,15 +222,18 @@ fn start_at(config: Config, inputs: Inputs, tasks: &Tasks, times: Times) -> Outp
     if let Some(log) = config.flow_log() {
         tasks.spawn("hubble-export", exporters.clone().export(log));
     }
-    if let Some(path) = config.flow_logs.clone() {
-        tasks.spawn("hubble-flow-logs", exporters.follow(path));
-    }
-    let collector = config.collector().map(|target| {
+    let listed = config.flow_logs.clone().map(|path| {
+        let counts = ExporterCounts::default();
+        tasks.spawn("hubble-flow-logs", exporters.follow(path, counts.clone()));
+        counts
+    });
+    let collector = config.otlp.target().map(|target| {
         let exporter = Exporter::new(Arc::clone(&store), target, Arc::clone(&problems));
         let counts = exporter.counts.clone();
         tasks.spawn("hubble-otlp", exporter.run(config.lost_interval, workers.clone()));
         counts
     });
+    let drops = Drops::configured(&config, &store, &workers, &problems);
     let (tls, metrics_tls) = (config.tls(), config.metrics_tls());
     let certificate_end = CertificateEnd::default();
     let shown = Shown { certificate_end: tls.is_some().then(|| certificate_end.clone()), collector };
@@ -244,13 +245,20 @@ fn start_at(config: Config, inputs: Inputs, tasks: &Tasks, times: Times) -> Outp
     }
     let counts = config.metrics != Plugins::default() || config.metrics_listed.is_some();
     if let Some(address) = config.metrics_listen.filter(|_| counts) {
-        let served =
-            metrics::Served { always: config.metrics, listed: config.metrics_listed, address, tls: metrics_tls };
+        let (always, tls) = (config.metrics, metrics_tls);
+        let served = metrics::Served { always, listed: config.metrics_listed, address, tls, exporters: listed };
         let run = metrics::run(Arc::clone(&store), served, Arc::clone(&problems), config.lost_interval, workers);
         tasks.spawn("hubble-metrics", run);
     }
     let status = Status { store: Some(Arc::clone(&store)), problems };
-    Outputs::new(Sink(Some(store)), agent_events, status, shown)
+    Outputs::new(Sink(Some(store)), agent_events, status, shown, drops)
+}
+
+async fn follow_clock(store: Arc<Store>) {
+    loop {
+        tokio::time::sleep(CLOCK).await;
+        store.adjust_clock();
+    }
 }
 
 /// What an agent serves.

@@ -18,6 +18,7 @@ pub(crate) use options::Plugins;
 pub use plugins::rcode;
 pub(crate) use serve::serve;
 
+use crate::export::Counts as Exporters;
 use crate::filter::Filters;
 use crate::proto::flow::{Flow, LostEvent};
 use crate::proto::observer::GetFlowsResponse;
@@ -60,6 +61,8 @@ pub(crate) struct Served {
     pub(crate) address: SocketAddr,
     /// Without them it is plain text.
     pub(crate) tls: Option<TlsFiles>,
+    /// Of the exporters that a file lists, if one does.
+    pub(crate) exporters: Option<Exporters>,
 }
 
 /// Counts and serves for ever.
@@ -70,7 +73,9 @@ pub(crate) async fn run(
     lost_interval: Duration,
     workers: Workers,
 ) {
-    let current = Arc::new(Mutex::new(Arc::new(Metrics::new(of_all_flows(&served.always), MOST))));
+    let exporters = served.exporters;
+    let counting = move |counted| Metrics::new(counted, MOST).beside(exporters.as_ref());
+    let current = Arc::new(Mutex::new(Arc::new(counting(of_all_flows(&served.always)))));
     let count = async {
         let mut flows = subscribe(Arc::clone(&store), Query::live(Filters::default(), None), lost_interval, workers);
         while let Some(batch) = flows.recv().await {
@@ -80,7 +85,7 @@ pub(crate) async fn run(
     };
     let list = async {
         if let Some(path) = &served.listed {
-            follow(path, &served.always, &current, &problems).await;
+            follow(path, &served.always, &current, &counting, &problems).await;
         }
     };
     let shown = Arc::clone(&current);
@@ -101,7 +106,13 @@ pub(crate) async fn run(
 
 /// Counts what a file lists, beside what is always counted. When it changes, all metrics start again at zero; a file that cannot be used
 /// changes nothing.
-async fn follow(path: &Path, always: &Plugins, current: &Mutex<Arc<Metrics>>, problems: &Problems) {
+async fn follow(
+    path: &Path,
+    always: &Plugins,
+    current: &Mutex<Arc<Metrics>>,
+    counting: &impl Fn(Counted) -> Metrics,
+    problems: &Problems,
+) {
     let mut known = String::new();
     loop {
         let text = tokio::fs::read_to_string(path).await.map_err(|error| error.to_string());
@@ -112,7 +123,7 @@ async fn follow(path: &Path, always: &Plugins, current: &Mutex<Arc<Metrics>>, pr
             && text != known
         {
             let counted = of_all_flows(always).into_iter().chain(listed).collect();
-            *current.lock() = Arc::new(Metrics::new(counted, MOST));
+            *current.lock() = Arc::new(counting(counted));
             known = text;
         }
         tokio::time::sleep(PACE).await;
@@ -125,7 +136,7 @@ fn of_all_flows(plugins: &Plugins) -> Counted {
 
 /// A page with a sample of each metric, without the labels that follow from options.
 pub(crate) fn example_page() -> String {
-    let metrics = Metrics::new(Counted::new(), MOST);
+    let metrics = Metrics::new(Counted::new(), MOST).beside(Some(&Exporters::example()));
     let none = Labels::new();
     metrics.counters.values().for_each(|family| drop(family.get_or_create(&none)));
     drop(metrics.durations.get_or_create(&none));
@@ -162,6 +173,14 @@ impl Metrics {
         let durations = Family::<Labels, Histogram>::new_with_constructor(|| Histogram::new(BUCKETS));
         registry.register(DURATION, "Time until a response to an HTTP request", durations.clone());
         Self { counted, most, registry, counters, durations, lost, left_out, series: Mutex::default() }
+    }
+
+    /// On the page of these.
+    fn beside(mut self, exporters: Option<&Exporters>) -> Self {
+        if let Some(exporters) = exporters {
+            exporters.register(&mut self.registry);
+        }
+        self
     }
 
     fn take(&self, response: &GetFlowsResponse) {

@@ -208,7 +208,7 @@ impl Exporter {
             None => connection.insert(Connection::open(&self.target).await.map_err(|error| Failure::passing(&error))?),
         };
         let late = |_| Failure::passing(&format!("no answer within {} s", self.pace.answer.as_secs()));
-        timeout(self.pace.answer, connected.export(headers, request)).await.map_err(late)?
+        timeout(self.pace.answer, connected.export(&self.target.address, headers, request)).await.map_err(late)?
     }
 
     /// Some of what was taken may have been rejected.

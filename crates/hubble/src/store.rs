@@ -273,3 +273,21 @@ fn clock_offset() -> i64 {
 fn clock(id: ClockId) -> i64 {
     clock_gettime(id).map_or(0, |t| t.tv_sec() * SECOND + t.tv_nsec())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+
+    #[test]
+    fn a_namespace_counts_as_seen_for_an_hour() {
+        let store = Store::new(&Config::default(), "n1", fixture::tables().tables);
+        let seen = |ago| {
+            let [client, server] = [([10, 0, 0, 10], 41000).into(), ([10, 0, 1, 20], 80).into()];
+            store.push_exchange(Exchange { time: now() - ago, client, server, ..Exchange::default() }, None);
+            store.namespaces()
+        };
+        assert_eq!(seen(SEEN + SECOND), BTreeSet::new());
+        assert_eq!(seen(SEEN - 60 * SECOND), BTreeSet::from([("blue".to_owned(), "shop".to_owned())]));
+    }
+}

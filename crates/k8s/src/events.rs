@@ -117,7 +117,17 @@ impl WarningQueue {
         self.0.recv().await
     }
 
-    /// Publishes warnings as they arrive.
+    /// Publishes all of them as they arrive: whoever warns takes care not to say the same again and again.
+    pub async fn publish_all(mut self, events: Events) {
+        while let Some(warning) = self.next().await {
+            if let Err(error) = events.publish(&warning).await {
+                tracing::debug!(reason = warning.reason, error = crate::chain(&error), "event refused");
+            }
+            tokio::time::sleep(PACE).await;
+        }
+    }
+
+    /// Publishes warnings as they arrive, the same one seldom.
     pub async fn publish(mut self, events: Events) {
         let mut said = BTreeMap::new();
         while let Some(warning) = self.next().await {

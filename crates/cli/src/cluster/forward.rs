@@ -43,31 +43,61 @@ struct Target {
 
 /// Forwards until it is interrupted.
 pub(super) async fn run(place: &Place, command: &Commands) -> Result<()> {
-    let (service, value, port) = match command {
-        Commands::Ui(Ui { port_forward }) => ("hubble-ui", "hubble.ui.enabled", *port_forward),
-        Commands::PortForward(Relay { port_forward }) => ("hubble-relay", "hubble.relay.enabled", *port_forward),
+    let (name, forwarder) = match command {
+        Commands::Ui(Ui { port_forward }) => {
+            ("Hubble UI: http://", Forwarder::open(place, ("hubble-ui", "hubble.ui.enabled"), *port_forward).await?)
+        }
+        Commands::PortForward(Relay { port_forward }) => {
+            ("Hubble Relay: ", Forwarder::to_relay(place, *port_forward).await?)
+        }
     };
-    let client = place.connect().await?;
-    let (services, pods) = (client.namespaced::<Service>(&place.namespace), client.namespaced::<Pod>(&place.namespace));
-    let found = services.get_opt(service).await?;
-    let found =
-        found.with_context(|| format!("there is no Service {service}: the chart makes it with {value}=true"))?;
-    // Said before anybody connects.
-    find(&pods, &found).await?;
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
-    let listener = listener.with_context(|| format!("port {port} of this machine"))?;
-    match command {
-        Commands::Ui(_) => println!("Hubble UI: http://localhost:{}", listener.local_addr()?.port()),
-        Commands::PortForward(_) => println!("Hubble Relay: localhost:{}", listener.local_addr()?.port()),
+    println!("{name}localhost:{}", forwarder.port()?);
+    forwarder.run().await
+}
+
+/// A port of this machine, and the pods that it leads to.
+pub(crate) struct Forwarder {
+    listener: TcpListener,
+    pods: Api<Pod>,
+    service: Service,
+}
+
+impl Forwarder {
+    /// To hubble-relay.
+    pub(crate) async fn to_relay(place: &Place, port: u16) -> Result<Self> {
+        Self::open(place, ("hubble-relay", "hubble.relay.enabled"), port).await
     }
-    loop {
-        let (stream, _) = listener.accept().await?;
-        let (pods, service) = (pods.clone(), found.clone());
-        tokio::spawn(async move {
-            if let Err(error) = connect(&pods, &service, stream).await {
-                eprintln!("{error:#}");
-            }
-        });
+
+    /// To a Service, which is there if the chart's value is true.
+    async fn open(place: &Place, (name, value): (&str, &str), port: u16) -> Result<Self> {
+        let client = place.connect().await?;
+        let services = client.namespaced::<Service>(&place.namespace);
+        let service = services.get_opt(name).await?;
+        let service =
+            service.with_context(|| format!("there is no Service {name}: the chart makes it with {value}=true"))?;
+        let pods = client.namespaced::<Pod>(&place.namespace);
+        // Said before anybody connects.
+        find(&pods, &service).await?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
+        let listener = listener.with_context(|| format!("port {port} of this machine"))?;
+        Ok(Self { listener, pods, service })
+    }
+
+    pub(crate) fn port(&self) -> Result<u16> {
+        Ok(self.listener.local_addr()?.port())
+    }
+
+    /// Carries connections, for ever.
+    pub(crate) async fn run(self) -> Result<()> {
+        loop {
+            let (stream, _) = self.listener.accept().await?;
+            let (pods, service) = (self.pods.clone(), self.service.clone());
+            tokio::spawn(async move {
+                if let Err(error) = connect(&pods, &service, stream).await {
+                    eprintln!("{error:#}");
+                }
+            });
+        }
     }
 }
 

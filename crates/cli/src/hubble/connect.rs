@@ -3,12 +3,13 @@
 
 use super::print::clean;
 use super::times::duration;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use hubble::client::{SOCKET, Server, Tls};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tonic::transport::Channel;
+use tonic::{Response, Status, Streaming};
 
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Server")]
@@ -32,10 +33,10 @@ pub(crate) struct Connection {
     #[arg(long, env = "HUBBLE_TLS_SERVER_NAME", global = true)]
     tls_server_name: Option<String>,
     /// File with our certificate.
-    #[arg(long, env = "HUBBLE_TLS_CLIENT_CERT_FILE", global = true, requires = "tls_client_key_file")]
+    #[arg(long, env = "HUBBLE_TLS_CLIENT_CERT_FILE", global = true)]
     tls_client_cert_file: Option<PathBuf>,
     /// File with the key of our certificate.
-    #[arg(long, env = "HUBBLE_TLS_CLIENT_KEY_FILE", global = true, requires = "tls_client_cert_file")]
+    #[arg(long, env = "HUBBLE_TLS_CLIENT_KEY_FILE", global = true)]
     tls_client_key_file: Option<PathBuf>,
 }
 
@@ -47,6 +48,11 @@ impl Connection {
         self.server.clone().unwrap_or_else(local)
     }
 
+    /// The same by a port of this machine.
+    pub(super) fn by_port(self, port: u16) -> Self {
+        Self { server: Some(format!("localhost:{port}")), ..self }
+    }
+
     pub(super) async fn connect(&self) -> Result<Channel> {
         let address = self.address();
         let tls = if self.tls || address.starts_with("tls://") { Some(self.tls()?) } else { None };
@@ -54,8 +60,27 @@ impl Connection {
     }
 
     /// What the server said instead of an answer.
-    pub(super) fn refusal(&self, status: &tonic::Status) -> anyhow::Error {
+    pub(super) fn refusal(&self, status: &Status) -> anyhow::Error {
         anyhow!("{}: {}", self.address(), clean(status.message()))
+    }
+
+    /// Passes what comes to `take`, until the server has said all, or somebody presses ^C.
+    pub(super) async fn each<T>(
+        &self,
+        answer: Result<Response<Streaming<T>>, Status>,
+        mut take: impl FnMut(&T) -> Result<()>,
+    ) -> Result<()> {
+        let said = |status: Status| self.refusal(&status);
+        let mut stream = answer.map_err(said)?.into_inner();
+        loop {
+            tokio::select! {
+                message = stream.message() => match message.map_err(said)? {
+                    Some(message) => take(&message)?,
+                    None => return Ok(()),
+                },
+                _ = tokio::signal::ctrl_c() => return Ok(()),
+            }
+        }
     }
 
     fn tls(&self) -> Result<Tls> {
@@ -63,7 +88,8 @@ impl Connection {
         let authorities = self.tls_ca_cert_files.iter().map(read).collect::<Result<Vec<_>>>()?.join(&b'\n');
         let identity = match (&self.tls_client_cert_file, &self.tls_client_key_file) {
             (Some(certificate), Some(key)) => Some((read(certificate)?, read(key)?)),
-            _ => None,
+            (None, None) => None,
+            _ => bail!("tls-client-cert-file and tls-client-key-file are needed together"),
         };
         Ok(Tls {
             authorities,
@@ -132,7 +158,9 @@ mod tests {
 
     #[test]
     fn a_certificate_without_its_key_and_a_file_that_is_not_there_are_errors() {
-        assert!(parse(&["--tls-client-cert-file=c"]).is_err() && parse(&["--tls-client-key-file=k"]).is_err());
+        for half in ["--tls-client-cert-file=c", "--tls-client-key-file=k"] {
+            assert!(parse(&[half]).unwrap().tls().map(drop).unwrap_err().to_string().contains("together"));
+        }
         let missing = parse(&["--tls-ca-cert-files=/no/such/file"]).unwrap().tls().map(drop).unwrap_err();
         assert!(missing.to_string().contains("/no/such/file"), "{missing}");
     }

@@ -65,17 +65,7 @@ pub(super) async fn ask(
     take: &mut impl FnMut(&GetFlowsResponse) -> Result<()>,
 ) -> Result<()> {
     let mut client = ObserverClient::new(connection.connect().await?).max_decoding_message_size(usize::MAX);
-    let said = |status: tonic::Status| connection.refusal(&status);
-    let mut stream = client.get_flows(request).await.map_err(said)?.into_inner();
-    loop {
-        tokio::select! {
-            response = stream.message() => match response.map_err(said)? {
-                Some(response) => take(&response)?,
-                None => return Ok(()),
-            },
-            _ = tokio::signal::ctrl_c() => return Ok(()),
-        }
-    }
+    connection.each(client.get_flows(request).await, take).await
 }
 
 fn history(

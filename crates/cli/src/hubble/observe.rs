@@ -3,7 +3,8 @@
 
 use super::connect::Connection;
 use super::print::{Output, Printer};
-use super::times::{TimeFormat, parse};
+use super::selectors::{DEFAULT_LAST, Selectors, Window};
+use super::times::TimeFormat;
 use super::{file, filters, flows};
 use anyhow::{Context, Result, bail};
 use clap::{ArgMatches, Args, FromArgMatches, ValueEnum};
@@ -12,10 +13,6 @@ use hubble::proto::observer::GetFlowsRequest;
 use hubble::proto::{from_json, to_json};
 use std::io::{IsTerminal, stdout};
 use std::path::PathBuf;
-use std::time::SystemTime;
-
-/// How many flows are shown when nothing else is asked for.
-const DEFAULT_LAST: u64 = 20;
 
 /// What the output for people needs of a flow; the rest is not sent.
 const MASK: [&str; 19] = [
@@ -54,24 +51,8 @@ const MASK_MORE: [&str; 8] = [
 
 #[derive(Args, Clone, Debug)]
 pub(super) struct Observe {
-    /// Show all flows that the server holds.
-    #[arg(long, help_heading = "Selectors", conflicts_with_all = ["last", "first"])]
-    all: bool,
-    /// Show the last N flows [default: 20, unless another selector is given]
-    #[arg(long, value_name = "N", help_heading = "Selectors", conflicts_with = "first")]
-    last: Option<u64>,
-    /// Show the first N flows.
-    #[arg(long, value_name = "N", help_heading = "Selectors", conflicts_with = "follow")]
-    first: Option<u64>,
-    /// Go on with flows as they come.
-    #[arg(long, short, help_heading = "Selectors")]
-    follow: bool,
-    /// Flows from this time on: RFC 3339, or a duration before now.
-    #[arg(long, help_heading = "Selectors")]
-    since: Option<String>,
-    /// Flows up to this time.
-    #[arg(long, help_heading = "Selectors")]
-    until: Option<String>,
+    #[command(flatten)]
+    selectors: Selectors,
     /// How to show flows.
     #[arg(long, short, value_enum, default_value = "compact", help_heading = "Formatting", ignore_case = true)]
     output: Output,
@@ -100,10 +81,10 @@ pub(super) struct Observe {
     )]
     field_mask: Vec<String>,
     /// Allow list as JSON of FlowFilter.
-    #[arg(long, help_heading = "Filters")]
+    #[arg(long, env = "HUBBLE_ALLOWLIST", help_heading = "Filters")]
     allowlist: Vec<String>,
     /// Deny list as JSON of FlowFilter.
-    #[arg(long, help_heading = "Filters")]
+    #[arg(long, env = "HUBBLE_DENYLIST", help_heading = "Filters")]
     denylist: Vec<String>,
     /// Show the filters that the flags make, and nothing else.
     #[arg(long, help_heading = "Filters")]
@@ -126,18 +107,11 @@ enum Color {
 /// Runs the command.
 pub(super) async fn run(connection: &Connection, matches: &ArgMatches) -> Result<()> {
     let options = Observe::from_arg_matches(matches)?;
-    let request = options.request(matches)?;
     if options.print_raw_filters {
-        for (name, list) in [("allowlist", &request.whitelist), ("denylist", &request.blacklist)] {
-            if !list.is_empty() {
-                println!("{name}:");
-            }
-            for filter in list {
-                println!("    - '{}'", to_json(filter)?);
-            }
-        }
+        print!("{}", raw_filters(matches)?);
         return Ok(());
     }
+    let request = options.request(matches)?;
     let mut printer = options.printer()?;
     if let Some(path) = &options.input_file {
         file::read(path, &request, |response| printer.print(response))?;
@@ -147,20 +121,25 @@ pub(super) async fn run(connection: &Connection, matches: &ArgMatches) -> Result
     printer.finish()
 }
 
+/// The filters as a file of `hubble config` has them.
+pub(super) fn raw_filters(matches: &ArgMatches) -> Result<String> {
+    let request = Observe::from_arg_matches(matches)?.request(matches)?;
+    let mut text = String::new();
+    for (name, list) in [("allowlist", &request.whitelist), ("denylist", &request.blacklist)] {
+        if !list.is_empty() {
+            text += &format!("{name}:\n");
+        }
+        for filter in list {
+            text += &format!("    - '{}'\n", to_json(filter)?.replace('\'', "''"));
+        }
+    }
+    Ok(text)
+}
+
 impl Observe {
     fn request(&self, matches: &ArgMatches) -> Result<GetFlowsRequest> {
-        let now = SystemTime::now();
-        let time = |flag: &str, text: Option<&String>| {
-            text.map(|text| parse(text, now)).transpose().with_context(|| format!("--{flag}"))
-        };
-        let since = time("since", self.since.as_ref())?;
-        let until = if self.follow { None } else { time("until", self.until.as_ref())? };
-        let vanilla = since.is_none() && until.is_none() && self.first.is_none();
-        let last = match self.last {
-            _ if self.all && vanilla => u64::MAX,
-            None | Some(0) if vanilla && !self.follow && self.input_file.is_none() => DEFAULT_LAST,
-            last => last.unwrap_or(0),
-        };
+        let by_default = if self.input_file.is_none() { DEFAULT_LAST } else { 0 };
+        let Window { number, first, follow, since, until } = self.selectors.window(by_default)?;
         let (mut whitelist, mut blacklist) = filters::compile(matches)?;
         whitelist.append(&mut raw("allowlist", &self.allowlist)?);
         blacklist.append(&mut raw("denylist", &self.denylist)?);
@@ -174,9 +153,9 @@ impl Observe {
             MASK.iter().chain(&MASK_MORE).map(|&path| path.to_owned()).collect()
         };
         Ok(GetFlowsRequest {
-            number: self.first.unwrap_or(last),
-            first: self.first.is_some(),
-            follow: self.follow,
+            number,
+            first,
+            follow,
             whitelist,
             blacklist,
             since,
@@ -187,7 +166,7 @@ impl Observe {
     }
 
     fn printer(&self) -> Result<Printer<std::io::Stdout>> {
-        if self.output == Output::Table && self.follow {
+        if self.output == Output::Table && self.selectors.follow {
             bail!("a table can only be shown when it is complete, so not with --follow");
         }
         let color = match self.color {

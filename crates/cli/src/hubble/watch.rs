@@ -10,18 +10,8 @@ use std::io::{Write, stdout};
 
 /// Runs the command.
 pub(super) async fn peers(connection: &Connection) -> Result<()> {
-    let said = |status: tonic::Status| connection.refusal(&status);
     let mut client = PeerClient::new(connection.connect().await?);
-    let mut changes = client.notify(NotifyRequest {}).await.map_err(said)?.into_inner();
-    loop {
-        tokio::select! {
-            change = changes.message() => match change.map_err(said)? {
-                Some(change) => writeln!(stdout(), "{}", line(&change))?,
-                None => return Ok(()),
-            },
-            _ = tokio::signal::ctrl_c() => return Ok(()),
-        }
-    }
+    connection.each(client.notify(NotifyRequest {}).await, |change| Ok(writeln!(stdout(), "{}", line(change))?)).await
 }
 
 fn line(change: &ChangeNotification) -> String {

@@ -75,7 +75,30 @@ fn a_deny_wins_over_an_allow() {
         world.add_rule((&b, INGRESS), a.identity, (proto::TCP, 80), false);
         let provenance = world.add_rule((&b, INGRESS), 0, (proto::TCP, 80), true);
         let event = world.leaves(&a, &Packet::tcp((f.a, 1000), (f.b, 80), SYN).bytes()).dropped(DropReason::PolicyDeny);
-        assert_eq!((event.ingress.provenance, event.direction), (provenance, EGRESS));
+        assert_eq!((event.ingress.provenance, event.direction), (provenance, INGRESS));
+    });
+}
+
+#[test]
+fn a_refused_packet_counts_in_the_direction_of_the_policy_that_refused_it_whichever_program_asked() {
+    World::test_families(|world, f| {
+        let (a, b) = (world.a, world.b);
+        let request = Packet::udp((f.a, 1000), (f.b, 53));
+        let (request, answer) = (request.bytes(), request.reply().bytes());
+        for (refusing, enforced, direction) in [(a, EGRESS_ENFORCED, EGRESS), (b, INGRESS_ENFORCED, INGRESS)] {
+            world.reset();
+            world.leaves(&a, &request).redirected();
+            world.set_pod(&refusing, enforced);
+            world.epochs.bump_endpoint(refusing.id).unwrap();
+            // Each pod's own program asks, also about what it sends back.
+            for run in [world.leaves(&b, &answer), world.leaves(&a, &request)] {
+                assert_eq!(run.dropped(DropReason::PolicyDenied).direction, direction);
+            }
+        }
+        // What no policy refuses is of the program that drops it.
+        world.reset();
+        let spoofed = Packet::udp((f.b, 1000), (f.remote, 53)).bytes();
+        assert_eq!(world.leaves(&a, &spoofed).dropped(DropReason::InvalidSourceIp).direction, EGRESS);
     });
 }
 

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
+use crate::otlp::Protocol;
 use model::config::{ConfigError, Group};
 
 fn parse(keys: &[(&str, &str)]) -> Result<Config, Vec<ConfigError>> {
@@ -75,44 +76,86 @@ fn metrics_that_are_to_be_encrypted_need_certificates() {
     assert!(parse(&files).unwrap().metrics_tls().is_none());
 }
 
+const ENDPOINT: &str = "hubble-export-otlp-endpoint";
+const LOGS: &str = "hubble-export-otlp-logs-endpoint";
+const HTTP: (&str, &str) = ("hubble-export-otlp-protocol", "http/protobuf");
+
+fn refused(keys: &[(&str, &str)]) -> Vec<&'static str> {
+    parse(keys).err().unwrap_or_default().iter().map(|error| error.key).collect()
+}
+
+/// Where requests go.
+fn asked(keys: &[(&str, &str)]) -> String {
+    parse(keys).unwrap().otlp.target().unwrap().address.to_string()
+}
+
 #[test]
-fn a_collector_is_a_url_of_a_host_and_a_port() {
+fn a_collector_is_a_url_with_or_without_a_port() {
     for (url, want) in [
         ("http://192.0.2.1:4317", Some("http://192.0.2.1:4317")),
         ("https://[fd00::1]:4317/", Some("https://[fd00::1]:4317")),
         ("http://otel.observability.svc:4317", Some("http://otel.observability.svc:4317")),
+        ("https://otel", Some("https://otel")),
+        ("https://[fd00::1]", Some("https://[fd00::1]")),
         ("otel:4317", None),
         ("grpc://otel:4317", None),
-        ("http://otel", None),
         ("http://:4317", None),
+        ("http://otel:", None),
         ("http://otel:70000", None),
+        ("http://otel:1:2", None),
         ("http://user@otel:4317", None),
-        ("http://otel:4317/v1/logs", None),
+        ("http://otel:4317?tenant=blue", None),
+        ("http://otel:4317/in?tenant=blue", None),
+        ("http://otel:4317/a b", None),
         ("http://[otel]:4317", None),
+        ("http://[fd00::1]4317", None),
+        ("http://[fd00::1", None),
     ] {
-        let parsed = parse(&[("hubble-export-otlp-endpoint", url)]);
-        let address = parsed.as_ref().ok().map(|config| config.collector().unwrap().address.to_string());
-        assert_eq!(address.as_deref(), want, "{url}");
-        if let Err(errors) = parsed {
-            assert_eq!(errors.iter().map(|e| e.key).collect::<Vec<_>>(), ["hubble-export-otlp-endpoint"]);
+        assert_eq!(refused(&[(ENDPOINT, url)]), want.map_or(vec![ENDPOINT], |_| vec![]), "{url}");
+        assert_eq!(refused(&[(LOGS, url)]), want.map_or(vec![LOGS], |_| vec![]), "{url}");
+        if let Some(want) = want {
+            assert_eq!((asked(&[(ENDPOINT, url)]), asked(&[(LOGS, url)])), (want.to_owned(), want.to_owned()));
         }
     }
-    assert!(parse(&[("hubble-export-otlp-endpoint", "")]).unwrap().collector().is_none());
+    assert!(parse(&[(ENDPOINT, ""), (LOGS, "")]).unwrap().otlp.target().is_none());
+}
+
+#[test]
+fn logs_have_a_place_below_a_collectors_base_and_an_address_of_their_own_is_taken_as_it_is() {
+    for (base, want) in [
+        ("http://otel:4318", "http://otel:4318/v1/logs"),
+        ("http://otel:4318/", "http://otel:4318/v1/logs"),
+        ("https://otel.example.org/otlp", "https://otel.example.org/otlp/v1/logs"),
+        ("https://otel.example.org/a/otlp/", "https://otel.example.org/a/otlp/v1/logs"),
+    ] {
+        assert_eq!(asked(&[HTTP, (ENDPOINT, base)]), want);
+    }
+    for (own, want) in [
+        ("http://otel:4318", "http://otel:4318"),
+        ("http://otel:4318/in/", "http://otel:4318/in/"),
+        ("https://otel.example.org/otlp", "https://otel.example.org/otlp"),
+    ] {
+        assert_eq!(asked(&[HTTP, (LOGS, own)]), want);
+        assert_eq!(asked(&[HTTP, (LOGS, own), (ENDPOINT, "http://elsewhere:1/base")]), want);
+    }
+    // What counts is what is refused.
+    for key in [ENDPOINT, LOGS] {
+        assert_eq!(refused(&[(key, "http://otel:4317/otlp")]), [key], "gRPC has no paths");
+    }
+    assert_eq!(refused(&[(ENDPOINT, "http://otel:4318/otlp"), (LOGS, "http://otel:4317")]), [""; 0]);
 }
 
 #[test]
 fn what_is_shown_to_a_collector_is_a_certificate_with_its_key_over_tls() {
-    let [cert, key] = [(OTLP_CERT.name, "/tls.crt"), (OTLP_KEY.name, "/tls.key")];
-    let [plain, encrypted] = ["http://otel:4317", "https://otel:4317"].map(|url| ("hubble-export-otlp-endpoint", url));
-    let refused = |keys: &[(&str, &str)]| -> Vec<&str> {
-        parse(keys).err().unwrap_or_default().iter().map(|error| error.key).collect()
-    };
-    assert_eq!(refused(&[plain, cert, key]), [OTLP_CERT.name, OTLP_KEY.name]);
-    assert_eq!(refused(&[encrypted, cert]), [OTLP_KEY.name]);
-    assert_eq!(refused(&[encrypted, key]), [OTLP_CERT.name]);
+    let [cert, key] = [(otlp::CERT.name, "/tls.crt"), (otlp::KEY.name, "/tls.key")];
+    for name in [ENDPOINT, LOGS] {
+        let [plain, encrypted] = ["http://otel:4317", "https://otel:4317"].map(|url| (name, url));
+        assert_eq!(refused(&[plain, cert, key]), [cert.0, key.0]);
+        assert_eq!(refused(&[encrypted, cert]), [key.0]);
+        assert_eq!(refused(&[encrypted, key]), [cert.0]);
+        let target = parse(&[encrypted, cert, key, HTTP]).unwrap().otlp.target().unwrap();
+        assert_eq!((target.protocol, target.identity.is_some()), (Protocol::Http, true));
+    }
     assert_eq!(refused(&[cert]), [""; 0]);
-    let target = parse(&[encrypted, cert, key, ("hubble-export-otlp-protocol", "http/protobuf")]).unwrap();
-    let target = target.collector().unwrap();
-    assert_eq!((target.protocol, target.identity.is_some()), (Protocol::Http, true));
     assert_eq!(refused(&[("hubble-export-otlp-protocol", "http/json")]), ["hubble-export-otlp-protocol"]);
 }

@@ -2,9 +2,13 @@
 //! The transport header of a flow, and the words that summarise it.
 
 use crate::proto::flow::layer4::Protocol;
-use crate::proto::flow::{IcmPv4, IcmPv6, Layer4, Sctp, Tcp, TcpFlags, Udp};
+use crate::proto::flow::{IcmPv4, IcmPv6, Igmp, Layer4, Sctp, Tcp, TcpFlags, Udp, Vrrp};
 use abi::event::Event;
 use abi::flow::proto;
+
+/// Numbers of IANA that the programs do not know.
+const IGMP: u8 = 2;
+const VRRP: u8 = 112;
 
 /// The header and its summary.
 pub(super) fn decode(event: &Event) -> (Option<Layer4>, String) {
@@ -25,6 +29,9 @@ pub(super) fn decode(event: &Event) -> (Option<Layer4>, String) {
             let icmp = IcmPv6 { r#type: kind.into(), code: code.into() };
             (Protocol::IcmPv6(icmp), format!("ICMPv6 {}", icmp6_name(kind, code)))
         }
+        // What they say is no part of the event.
+        IGMP => (Protocol::Igmp(Igmp::default()), "IGMP".to_owned()),
+        VRRP => (Protocol::Vrrp(Vrrp::default()), "VRRP".to_owned()),
         other => return (None, format!("IP protocol {other}")),
     };
     (Some(Layer4 { protocol: Some(protocol) }), summary)

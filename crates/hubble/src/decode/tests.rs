@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Events in, flows out.
 
+mod recorded;
+
 use super::*;
 use crate::fixture;
 use crate::names::Resolver;
@@ -113,7 +115,9 @@ fn protocols_are_summarised_in_words() {
     assert_eq!(summary(icmp(1, 3, 3)), "ICMPv4 DestinationUnreachable(Port)");
     assert_eq!(summary(icmp(58, 135, 0)), "ICMPv6 NeighborSolicitation");
     assert_eq!(summary(icmp(1, 77, 1)), "ICMPv4 77(1)");
-    assert_eq!(summary(icmp(47, 0, 0)), "IP protocol 47");
+    assert_eq!([2, 112, 132, 47].map(|proto| summary(icmp(proto, 0, 0))), ["IGMP", "VRRP", "SCTP", "IP protocol 47"]);
+    let known = |proto| decode(icmp(proto, 0, 0)).pop().unwrap().l4.is_some();
+    assert_eq!([2, 112, 132, 47].map(known), [true, true, true, false]);
 }
 
 #[test]
@@ -153,25 +157,7 @@ fn nanoseconds_before_1970_do_not_break_timestamps() {
 }
 
 #[test]
-fn a_drop_by_policy_has_the_direction_of_that_policy_whichever_program_asked_it() {
-    let said = |outcome| abi::event::Verdict { outcome, ..abi::event::Verdict::default() };
-    let direction = |egress, ingress, direction| {
-        let event = Event { egress: said(egress), ingress: said(ingress), direction, ..fixture::denied_syn() };
-        decode(event).iter().map(Flow::traffic_direction).collect::<Vec<_>>()
-    };
-    let (egress, ingress) = (TrafficDirection::Egress, TrafficDirection::Ingress);
-    let (allow, deny, none) = (outcome::ALLOW, outcome::DENY, outcome::NONE);
-    for program in [abi::policy::EGRESS, abi::policy::INGRESS, u8::MAX] {
-        assert_eq!(direction(none, deny, program), [ingress, ingress]);
-        assert_eq!(direction(allow, deny, program), [egress, ingress, ingress]);
-        assert_eq!(direction(deny, none, program), [egress, egress]);
-    }
-    assert_eq!(direction(allow, allow, abi::policy::INGRESS), [egress, ingress, ingress]);
-    assert_eq!(direction(allow, allow, abi::policy::EGRESS), [egress, ingress, egress]);
-}
-
-#[test]
-fn a_drop_that_no_policy_asked_for_is_where_it_happened_and_else_the_source_s_if_that_is_local() {
+fn a_drop_has_the_direction_that_the_programs_tell_and_else_the_source_s_if_that_is_local() {
     let direction = |direction, src_endpoint| {
         let ingress = abi::event::Verdict::default();
         let event = Event { direction, src_endpoint, ingress, ..fixture::denied_syn() };

@@ -39,6 +39,8 @@ pub(crate) struct FlowLog {
     pub(crate) file_max_size_mb: u64,
     #[serde(default = "file_count")]
     pub(crate) file_max_backups: usize,
+    #[serde(default)]
+    pub(crate) file_compress: bool,
     /// When it ends, in nanoseconds since 1970.
     #[serde(default, deserialize_with = "moment")]
     pub(crate) end: Option<i64>,
@@ -60,8 +62,8 @@ fn moment<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<i6
 }
 
 impl FlowLogs {
-    /// Parses and validates all of it; the error is a message for people.
-    pub(super) async fn read(path: &Path) -> Result<Self, String> {
+    /// Parses and validates all of it, and adds a hash of its text; the error is a message for people.
+    pub(super) async fn read(path: &Path) -> Result<(Self, u32), String> {
         let text = tokio::fs::read_to_string(path).await.map_err(|error| error.to_string())?;
         let logs: Option<Self> = serde_saphyr::from_str(&text).map_err(|error| error.to_string())?;
         let logs = logs.unwrap_or_default();
@@ -72,13 +74,14 @@ impl FlowLogs {
                 return Err(format!("flow log {:?}: its name or filePath is that of {:?}", log.name, other.name));
             }
         }
-        Ok(logs)
+        Ok((logs, crc32fast::hash(text.as_bytes())))
     }
 }
 
 impl FlowLog {
     pub(super) fn rotation(&self) -> Rotation {
-        Rotation { size: self.file_max_size_mb.saturating_mul(1 << 20), backups: self.file_max_backups }
+        let size = self.file_max_size_mb.saturating_mul(1 << 20);
+        Rotation { size, backups: self.file_max_backups, compress: self.file_compress }
     }
 
     /// The request to the ring.

@@ -1,13 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A file of lines that is rotated by size. Whatever happens, it ends with a complete line.
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use std::fs::TryLockError;
 use std::io::{self, SeekFrom};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 use time::macros::format_description;
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
+
+/// What the name of a compressed file ends with.
+const COMPRESSED: &str = ".gz";
 
 /// Rotation limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +21,8 @@ pub(super) struct Rotation {
     /// Bytes.
     pub(super) size: u64,
     pub(super) backups: usize,
+    /// Whether those are compressed.
+    pub(super) compress: bool,
 }
 
 /// The current file, which nobody else writes to.
@@ -31,9 +39,8 @@ impl LogFile {
         if let Some(folder) = path.parent() {
             tokio::fs::create_dir_all(folder).await?;
         }
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let file = options.open(path).await?.into_std().await;
+        let mut options = OpenOptions::from(private());
+        let file = options.read(true).create(true).truncate(false).open(path).await?.into_std().await;
         file.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => io::Error::other("another exporter writes to it"),
             TryLockError::Error(error) => error,
@@ -43,6 +50,14 @@ impl LogFile {
         file.set_len(size).await?;
         file.seek(SeekFrom::Start(size)).await?;
         Ok(Self { path: path.to_owned(), file, size, rotation })
+    }
+
+    /// Whether the path still leads to it, and nobody else has changed its length.
+    pub(super) async fn is_in_place(&self) -> bool {
+        let (Ok(own), Ok(found)) = (self.file.metadata().await, tokio::fs::metadata(&self.path).await) else {
+            return false;
+        };
+        (own.dev(), own.ino(), self.size) == (found.dev(), found.ino(), found.len())
     }
 
     /// Appends complete lines, all of them or none.
@@ -65,7 +80,16 @@ impl LogFile {
     }
 
     async fn rotate(&mut self) -> io::Result<()> {
-        tokio::fs::rename(&self.path, aside(&self.path, OffsetDateTime::now_utc())).await?;
+        let backup = aside(&self.path, OffsetDateTime::now_utc());
+        tokio::fs::rename(&self.path, &backup).await?;
+        if self.rotation.compress {
+            // Flows do not wait for it.
+            tokio::task::spawn_blocking(move || {
+                if let Err(error) = compress(&backup) {
+                    tracing::warn!(path = %backup.display(), %error, "a file of flows stays as it is");
+                }
+            });
+        }
         let old = backups(&self.path).await?;
         for path in old.iter().take(old.len().saturating_sub(self.rotation.backups)) {
             match tokio::fs::remove_file(path).await {
@@ -77,6 +101,40 @@ impl LogFile {
         *self = Self::open(&self.path, self.rotation).await?;
         Ok(())
     }
+}
+
+/// Puts a compressed file in the place of a file: whole, or not at all.
+fn compress(path: &Path) -> io::Result<()> {
+    let (whole, part) = (suffixed(path, COMPRESSED), suffixed(path, ".part"));
+    let written = (|| {
+        let mut out = GzEncoder::new(private().create(true).truncate(true).open(&part)?, Compression::default());
+        io::copy(&mut std::fs::File::open(path)?, &mut out)?;
+        out.finish()?;
+        std::fs::rename(&part, &whole)
+    })();
+    if written.is_err() {
+        // The first error is the informative one.
+        let _ = std::fs::remove_file(&part);
+        return written;
+    }
+    match std::fs::remove_file(path) {
+        // It was the oldest one too many.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => std::fs::remove_file(whole),
+        removed => removed,
+    }
+}
+
+fn suffixed(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// For files that others need not read.
+fn private() -> std::fs::OpenOptions {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).mode(0o600);
+    options
 }
 
 /// Where the last complete line ends. Lines are short compared to what is read.
@@ -110,7 +168,8 @@ pub(super) async fn backups(path: &Path) -> io::Result<Vec<PathBuf>> {
     let mut entries = tokio::fs::read_dir(path.parent().unwrap_or(Path::new("."))).await?;
     while let Some(entry) = entries.next_entry().await? {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let time = name.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(&suffix));
+        let plain = name.strip_suffix(COMPRESSED).unwrap_or(&name);
+        let time = plain.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(&suffix));
         // Only names made by `aside`.
         if time.is_some_and(|time| time.len() == 29 && time.chars().all(|c| c.is_ascii_digit() || "-T.".contains(c))) {
             found.push(entry.path());

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use super::file::{LogFile, Rotation, backups};
-use super::{Exporters, FlowLog, Writer};
+use super::{Counts, Exporters, FlowLog, Writer};
 use crate::config::Config;
 use crate::fixture;
 use crate::proto::flow::LostEvent;
@@ -13,8 +13,13 @@ use crate::proto::observer::get_flows_response::ResponseTypes;
 use crate::server::Problems;
 use crate::service::Workers;
 use crate::store::Store;
+use flate2::read::MultiGzDecoder;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use std::path::Path;
+use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -80,9 +85,15 @@ async fn a_file_says_what_is_exported_and_a_bad_one_changes_nothing() {
     let (config, path) = (dir.path().join("flowlogs.yaml"), dir.path().join("a.log"));
     let other = dir.path().join("b.log");
     let exporters = exporters();
-    let write = |text: String| std::fs::write(&config, text).unwrap();
+    let write = |text: String| {
+        // As the kubelet does: nobody reads half of it.
+        std::fs::write(dir.path().join("next"), text).unwrap();
+        std::fs::rename(dir.path().join("next"), &config).unwrap();
+    };
     write(format!("flowLogs: [{{name: a, filePath: {}}}]", path.display()));
-    let _running = AbortOnDropHandle::new(tokio::spawn(exporters.clone().follow(config.clone())));
+    let counts = Counts::default();
+    let following = exporters.clone().follow(config.clone(), counts.clone());
+    let _running = AbortOnDropHandle::new(tokio::spawn(following));
     until(&exporters, &path, |lines| !lines.is_empty()).await;
     for (bad, part) in [
         ("flowLogs: [{name: a}]", "filePath"),
@@ -107,6 +118,57 @@ async fn a_file_says_what_is_exported_and_a_bad_one_changes_nothing() {
     until(&exporters, &other, |lines| lines.len() > 20).await;
     assert_eq!(std::fs::read(&path).unwrap().len(), left, "what is not named any more has ended");
     assert!(exporters.problems.lock().is_empty(), "{:?}", exporters.problems.lock());
+    let ended = format!("flowLogs: [{{name: b, filePath: {}, end: \"2020-01-31T12:00:00Z\"}}]", other.display());
+    write(ended.clone());
+    until(&exporters, &other, |_| page(&counts).contains(&"hubble_dynamic_exporter_up{name=\"b\"} 0".to_owned())).await;
+    let page = page(&counts);
+    for line in [
+        "hubble_dynamic_exporter_exporters_total{status=\"active\"} 0",
+        "hubble_dynamic_exporter_exporters_total{status=\"inactive\"} 1",
+        "hubble_dynamic_exporter_reconfigurations_total{op=\"add\"} 2",
+        "hubble_dynamic_exporter_reconfigurations_total{op=\"update\"} 1",
+        "hubble_dynamic_exporter_reconfigurations_total{op=\"remove\"} 1",
+        "hubble_dynamic_exporter_reconfigurations_total{op=\"failure\"} 7",
+        &format!("hubble_dynamic_exporter_config_hash {}", crc32fast::hash(ended.as_bytes())),
+    ] {
+        assert!(page.iter().any(|found| found == line), "{line} is missing in {page:#?}");
+    }
+}
+
+/// The samples of the exporters.
+fn page(counts: &Counts) -> Vec<String> {
+    let (mut registry, mut text) = (Registry::with_prefix("hubble"), String::new());
+    counts.register(&mut registry);
+    encode(&mut text, &registry).unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_file_that_somebody_deletes_cuts_or_puts_aside_is_begun_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("events.log");
+    let rotation = Rotation { size: 1 << 20, backups: 0, compress: false };
+    let mut writer = Writer { file: None, path: path.clone(), rotation, lost: 0 };
+    let aside = dir.path().join("aside");
+    let deeds: [&dyn Fn(); 5] = [
+        &|| (),
+        &|| std::fs::remove_file(&path).unwrap(),
+        &|| std::fs::rename(&path, &aside).unwrap(),
+        &|| std::fs::write(&path, "").unwrap(),
+        &|| std::fs::write(&path, "another\nha").unwrap(),
+    ];
+    let mut found = Vec::new();
+    for (number, deed) in deeds.into_iter().enumerate() {
+        deed();
+        writer.append(format!("{number}\n").as_bytes()).await.unwrap();
+        found.push(std::fs::read_to_string(&path).unwrap());
+    }
+    assert_eq!(found, ["0\n", "1\n", "2\n", "3\n", "another\n4\n"]);
+    assert_eq!(std::fs::read_to_string(&aside).unwrap(), "1\n");
+    // Where it cannot be, that is an error, and not forgotten.
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    writer.append(b"5\n").await.unwrap_err();
 }
 
 #[tokio::test]
@@ -159,7 +221,7 @@ async fn an_exporter_that_fails_is_named_until_it_is_gone_whatever_others_do() {
 async fn two_exporters_do_not_write_over_each_other() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("events.log");
-    let rotation = Rotation { size: 1 << 20, backups: 0 };
+    let rotation = Rotation { size: 1 << 20, backups: 0, compress: false };
     let first = LogFile::open(&path, rotation).await.unwrap();
     let link = dir.path().join("link.log");
     std::os::unix::fs::symlink(&path, &link).unwrap();
@@ -177,7 +239,7 @@ async fn losses_that_could_not_be_written_are_not_forgotten() {
     let lost = LostEvent { num_events_lost: 17, ..LostEvent::default() };
     let response =
         GetFlowsResponse { response_types: Some(ResponseTypes::LostEvents(lost)), ..GetFlowsResponse::default() };
-    let rotation = Rotation { size: 1 << 20, backups: 0 };
+    let rotation = Rotation { size: 1 << 20, backups: 0, compress: false };
     let mut writer = Writer { file: None, path: path.clone(), rotation, lost: 0 };
     writer.write("n1", vec![response]).await.unwrap_err();
     std::fs::remove_dir(&path).unwrap();
@@ -192,7 +254,7 @@ async fn large_files_are_put_aside_and_the_oldest_are_deleted() {
     let path = dir.path().join("events.log");
     let others = dir.path().join("events-of-mine.log");
     std::fs::write(&others, "mine").unwrap();
-    let mut file = LogFile::open(&path, Rotation { size: 20, backups: 2 }).await.unwrap();
+    let mut file = LogFile::open(&path, Rotation { size: 20, backups: 2, compress: false }).await.unwrap();
     for line in ["first\n", "second and longer\n", "third and longer\n", "fourth and longer\n"] {
         file.append(line.as_bytes()).await.unwrap();
     }
@@ -204,12 +266,37 @@ async fn large_files_are_put_aside_and_the_oldest_are_deleted() {
 }
 
 #[tokio::test]
+async fn files_that_are_put_aside_are_compressed_if_that_is_wanted_and_count_like_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("events.log");
+    let mut file = LogFile::open(&path, Rotation { size: 20, backups: 2, compress: true }).await.unwrap();
+    for line in ["first and longer\n", "second and longer\n", "third and longer\n", "fourth and longer\n"] {
+        file.append(line.as_bytes()).await.unwrap();
+        let done = timeout(DEADLINE, async {
+            while backups(&path).await.unwrap().iter().any(|path| path.extension().unwrap() != "gz") {
+                tokio::task::yield_now().await;
+            }
+        });
+        done.await.expect("a file is not compressed");
+    }
+    let read = |path: &PathBuf| {
+        assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+        let mut text = String::new();
+        MultiGzDecoder::new(std::fs::File::open(path).unwrap()).read_to_string(&mut text).unwrap();
+        text
+    };
+    let kept = backups(&path).await.unwrap();
+    assert_eq!(kept.iter().map(read).collect::<Vec<_>>(), ["second and longer\n", "third and longer\n"]);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3, "something is left over");
+}
+
+#[tokio::test]
 async fn a_line_that_was_being_written_at_the_end_is_cut_off() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("events.log");
     for (found, kept) in [("one\ntw", "one\n"), ("tor", ""), ("one\n", "one\n"), ("", "")] {
         std::fs::write(&path, found).unwrap();
-        let mut file = LogFile::open(&path, Rotation { size: 100, backups: 0 }).await.unwrap();
+        let mut file = LogFile::open(&path, Rotation { size: 100, backups: 0, compress: false }).await.unwrap();
         file.append(b"next\n").await.unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{kept}next\n"), "{found:?}");
     }

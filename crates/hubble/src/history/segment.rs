@@ -134,7 +134,8 @@ impl Chunk {
         let sound = crc32fast::hash(head.split_last_chunk::<4>()?.0) == u32::from_le_bytes(take(&mut rest)?);
         let entries = Entries { first, count, earliest, latest };
         let chunk = Self { fresh: flags & FRESH != 0, stored, raw, entries };
-        (sound && mark == MARK && raw <= LONGEST && stored <= LONGEST).then_some((chunk, crc))
+        let numbered = first.checked_add(u64::from(count)).is_some();
+        (sound && mark == MARK && raw <= LONGEST && stored <= LONGEST && numbered).then_some((chunk, crc))
     }
 
     fn len(&self) -> u64 {
@@ -323,7 +324,12 @@ impl BlockReader {
             return None;
         }
         let sealed = self.lines.len();
-        let mut lines = vec![0; usize::try_from(chunk.raw).ok()?];
+        let raw = usize::try_from(chunk.raw).ok()?;
+        if sealed + raw > LONGEST as usize {
+            // No writer makes such a block.
+            return None;
+        }
+        let mut lines = vec![0; raw];
         let window = self.lines.get(sealed.saturating_sub(WINDOW)..).unwrap_or_default();
         let len = lz4_flex::block::decompress_into_with_dict(body, &mut lines, window).ok()?;
         self.lines.extend(lines.get(..len)?);

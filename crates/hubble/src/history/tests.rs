@@ -1,15 +1,49 @@
 // SPDX-License-Identifier: Apache-2.0
 use super::writer::Writer;
-use super::{History, Limits};
+use super::{History, Keeper, Limits};
 use crate::decode::Decoder;
 use crate::fixture;
-use crate::store::{Entry, Loser, now};
+use crate::store::{Entry, Loser, Store, now};
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 const SECOND: i64 = 1_000_000_000;
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
+
+/// Writes a store's history when it is told to.
+pub(crate) struct ByHand {
+    keeper: Keeper,
+    _lock: File,
+}
+
+impl ByHand {
+    pub(crate) fn new(store: &Arc<Store>) -> Self {
+        let history = store.history.clone().unwrap();
+        let lock = history.folder.open(true).unwrap();
+        let (store, writer) = (Arc::clone(store), writer(&history));
+        let keeper = Keeper { store, writer, next: 0, safe: 0, due: None, pruned: Instant::now() };
+        Self { keeper, _lock: lock }
+    }
+
+    /// Takes what the ring has, and writes none of it yet.
+    pub(crate) fn take(&mut self) {
+        self.keeper.round(false).unwrap();
+    }
+
+    /// Writes what it has taken.
+    pub(crate) fn write(&mut self) {
+        self.keeper.flush().unwrap();
+    }
+
+    /// Cannot write it, as the disk is full.
+    pub(crate) fn fail(&mut self) {
+        self.keeper.writer.write_to(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+        assert_eq!(self.keeper.flush().unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+    }
+}
 
 fn limits(path: &Path, size: u64) -> Limits {
     Limits { path: path.to_owned(), size, age: WEEK }

@@ -291,7 +291,7 @@ async fn changes_of_the_list_count_at_once_and_a_bad_one_changes_nothing() {
         }
     };
     tokio::select! {
-        () = follow(&path, &always, &current, &problems) => panic!("it ended"),
+        () = follow(&path, &always, &current, &|counted| Metrics::new(counted, MOST), &problems) => panic!("it ended"),
         () = steps => {}
     }
 }

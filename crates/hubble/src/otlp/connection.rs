@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A connection to a collector, by either protocol, and what its answers mean.
 
-use super::target::{Protocol, Target};
+use super::target::{Address, Protocol, Target};
 use crate::client::{Dialer, Server};
 use crate::proto::opentelemetry::logs_service_client::LogsServiceClient;
 use crate::proto::opentelemetry::{ExportLogsServiceRequest, ExportLogsServiceResponse};
@@ -47,7 +47,7 @@ pub(super) struct Failure {
 /// An open connection.
 pub(super) enum Connection {
     Grpc(Channel),
-    Http { sender: SendRequest<Full<Bytes>>, host: HeaderValue, _task: AbortOnDropHandle<()> },
+    Http { sender: SendRequest<Full<Bytes>>, _task: AbortOnDropHandle<()> },
 }
 
 impl Connection {
@@ -63,7 +63,7 @@ impl Connection {
     }
 
     async fn grpc(target: &Target) -> Result<Self, String> {
-        let (address, tls) = (target.address.place().to_owned(), target.tls().await?);
+        let (address, tls) = (target.address.place(), target.tls().await?);
         let server = Server { address, tls, timeout: Some(CONNECT), keepalive: Some(KEEPALIVE) };
         server.connect().await.map(Self::Grpc).map_err(|error| error.to_string())
     }
@@ -72,30 +72,29 @@ impl Connection {
         let place = target.address.place();
         match target.tls().await? {
             Some(tls) => {
-                let stream = Dialer::new(place, tls, b"http/1.1")?.dial().await;
-                Self::over(stream.map_err(|error| error.to_string())?, place).await
+                let stream = Dialer::new(&place, tls, b"http/1.1")?.dial().await;
+                Self::over(stream.map_err(|error| error.to_string())?).await
             }
             None => {
                 let stream = TcpStream::connect(place).await;
-                Self::over(stream.map_err(|error| error.to_string())?, place).await
+                Self::over(stream.map_err(|error| error.to_string())?).await
             }
         }
     }
 
-    async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, place: &str) -> Result<Self, String> {
-        let text = |error: hyper::Error| error.to_string();
-        let host = HeaderValue::from_str(place).map_err(|error| error.to_string())?;
-        let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(text)?;
+    async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Self, String> {
+        let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
         let run = async move {
             // How it ends, the next request is told.
             let _ = connection.await;
         };
-        Ok(Self::Http { sender, host, _task: AbortOnDropHandle::new(tokio::spawn(run)) })
+        Ok(Self::Http { sender, _task: AbortOnDropHandle::new(tokio::spawn(run)) })
     }
 
     /// Sends one request and waits for the answer.
     pub(super) async fn export(
         &mut self,
+        address: &Address,
         headers: HeaderMap,
         records: ExportLogsServiceRequest,
     ) -> Result<ExportLogsServiceResponse, Failure> {
@@ -106,8 +105,8 @@ impl Connection {
                 let answer = LogsServiceClient::new(channel.clone()).export(request).await;
                 answer.map(tonic::Response::into_inner).map_err(|status| Failure::from(&status))
             }
-            Self::Http { sender, host, .. } => {
-                let request = request(headers, host.clone(), &records)?;
+            Self::Http { sender, .. } => {
+                let request = request(address, headers, &records)?;
                 sender.ready().await.map_err(|error| Failure::passing(&error))?;
                 let response = sender.send_request(request).await.map_err(|error| Failure::passing(&error))?;
                 answer(response).await
@@ -117,11 +116,12 @@ impl Connection {
 }
 
 fn request(
+    address: &Address,
     headers: HeaderMap,
-    host: HeaderValue,
     records: &ExportLogsServiceRequest,
 ) -> Result<Request<Full<Bytes>>, Failure> {
-    let request = Request::post("/v1/logs").body(Full::new(records.encode_to_vec().into()));
+    let host = HeaderValue::from_str(address.authority()).map_err(|error| Failure::passing(&error))?;
+    let request = Request::post(address.path()).body(Full::new(records.encode_to_vec().into()));
     let mut request = request.map_err(|error| Failure::passing(&error))?;
     *request.headers_mut() = headers;
     for (name, value) in [(HOST, host), (CONTENT_TYPE, PROTOBUF), (ACCEPT, PROTOBUF)] {

@@ -31,41 +31,55 @@ impl Choice for Protocol {
     const NAMES: &'static [(&'static str, Self)] = &[("grpc", Self::Grpc), ("http/protobuf", Self::Http)];
 }
 
-/// Host and port of a collector, and whether it is spoken to with TLS.
+/// The URL of a collector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     encrypted: bool,
-    place: String,
+    /// Host and port, as written.
+    authority: String,
+    /// Empty, or begins with a slash and has more to it.
+    path: String,
 }
 
 impl Value for Address {
     fn form() -> Form {
         Form::new(
-            "http://HOST:PORT or https://HOST:PORT",
+            "http://HOST[:PORT][/PATH] or https://HOST[:PORT][/PATH]",
             Accepts::Pattern(
-                r"^https?://([a-zA-Z0-9.-]+|\[[0-9a-fA-F:.]+\]):0*(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[0-5]?[0-9]{1,4})/?$",
+                r"^https?://([a-zA-Z0-9.-]+|\[[0-9a-fA-F:.]+\])(:0*(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[0-5]?[0-9]{1,4}))?(/[a-zA-Z0-9._~%!$&()*+,;=:@/-]*)?$",
             ),
         )
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let (scheme, place) = text.split_once("://")?;
+        let (scheme, rest) = text.split_once("://")?;
         let encrypted = match scheme {
             "http" => false,
             "https" => true,
             _ => return None,
         };
-        let place = place.strip_suffix('/').unwrap_or(place);
-        let (host, port) = place.rsplit_once(':')?;
-        let name = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-';
-        let address = |inner: &str| inner.chars().all(|c| c.is_ascii_hexdigit() || c == ':' || c == '.');
-        let known = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-            Some(inner) => !inner.is_empty() && address(inner),
-            None => !host.is_empty() && host.chars().all(name),
-        };
-        let digits = !port.is_empty() && port.chars().all(|c| c.is_ascii_digit());
-        (known && digits && port.parse::<u16>().is_ok()).then(|| Self { encrypted, place: place.to_owned() })
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let known = is_authority(authority) && path.chars().all(|c| c.is_ascii_alphanumeric() || PATH.contains(c));
+        let path = if path == "/" { "" } else { path };
+        known.then(|| Self { encrypted, authority: authority.to_owned(), path: path.to_owned() })
     }
+}
+
+/// What a path may have besides letters and digits.
+const PATH: &str = "._~%!$&()*+,;=:@/-";
+
+/// Whether it is a host, with a port or without.
+fn is_authority(text: &str) -> bool {
+    let end = if text.starts_with('[') { text.find(']').map(|at| at + 1) } else { text.find(':') };
+    let (host, port) = text.split_at(end.unwrap_or(text.len()));
+    let name = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-';
+    let address = |c: char| c.is_ascii_hexdigit() || c == ':' || c == '.';
+    let known = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(inner) => !inner.is_empty() && inner.chars().all(address),
+        None => !host.is_empty() && host.chars().all(name),
+    };
+    let numbered = |port: &str| port.chars().all(|c| c.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    known && (port.is_empty() || port.strip_prefix(':').is_some_and(numbered))
 }
 
 impl Address {
@@ -74,21 +88,45 @@ impl Address {
         self.encrypted
     }
 
+    /// Whether more is asked for than what the host serves at its root.
+    pub(crate) fn has_path(&self) -> bool {
+        !self.path.is_empty()
+    }
+
+    /// Where logs are posted below it, if it is the base of all signals.
+    pub(crate) fn logs(&self) -> Self {
+        Self { path: format!("{}/v1/logs", self.path.trim_end_matches('/')), ..self.clone() }
+    }
+
     /// Host and port.
-    pub(super) fn place(&self) -> &str {
-        &self.place
+    pub(super) fn place(&self) -> String {
+        let has_port = self.authority.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
+        let port = if self.encrypted { ":443" } else { ":80" };
+        format!("{}{}", self.authority, if has_port { "" } else { port })
+    }
+
+    /// How the host is called in requests.
+    pub(super) fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// What is asked for there.
+    pub(super) fn path(&self) -> &str {
+        if self.path.is_empty() { "/" } else { &self.path }
     }
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", if self.encrypted { "https" } else { "http" }, self.place)
+        let Self { encrypted, authority, path } = self;
+        write!(f, "{}://{authority}{path}", if *encrypted { "https" } else { "http" })
     }
 }
 
 /// A collector and what it gets.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
+    /// Over HTTP, with the path that is asked for.
     pub(crate) address: Address,
     pub(crate) protocol: Protocol,
     /// A file with the authorities to trust; the system's if there is none.

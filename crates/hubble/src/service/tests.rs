@@ -2,9 +2,10 @@
 //! The whole of Hubble behind its socket, asked by a client.
 
 mod history;
+mod hostile;
 
 use crate::client::Server;
-use crate::fixture::{self, Writers};
+use crate::fixture::{self, Writers, monotonic};
 use crate::proto::flow::layer4::Protocol;
 use crate::proto::flow::{AgentEvent, Flow, FlowFilter, LostEventSource};
 use crate::proto::observer::get_flows_response::ResponseTypes;
@@ -86,11 +87,6 @@ impl Node {
         let all: Vec<_> = timeout(DEADLINE, stream.collect()).await.unwrap();
         all.into_iter().filter_map(|r: Result<_, _>| port(&r.unwrap())).collect()
     }
-}
-
-fn monotonic() -> u64 {
-    let t = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).unwrap();
-    (t.tv_sec() * 1_000_000_000 + t.tv_nsec()).cast_unsigned()
 }
 
 fn flow(response: &GetFlowsResponse) -> Option<&Flow> {

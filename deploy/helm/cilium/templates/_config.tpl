@@ -112,15 +112,19 @@ default and is not refused as well. */}}
 {{- end }}
 {{- end }}
 {{- end }}
-{{- if index . "hubble-export-otlp-endpoint" }}
-{{- $encrypted := hasPrefix "https://" (index . "hubble-export-otlp-endpoint") }}
+{{- $collector := ternary "hubble-export-otlp-logs-endpoint" "hubble-export-otlp-endpoint" (not (empty (index . "hubble-export-otlp-logs-endpoint"))) }}
+{{- if index . $collector }}
+{{- if and (eq (default "grpc" (index . "hubble-export-otlp-protocol")) "grpc") (regexMatch "^https?://[^/]*/." (index . $collector)) }}
+{{- include "cilium.refusal" (dict "key" $collector "value" (index . $collector) "want" "possible with hubble-export-otlp-protocol: grpc; a path needs http/protobuf") }}
+{{- end }}
+{{- $encrypted := hasPrefix "https://" (index . $collector) }}
 {{- $shown := list "hubble-export-otlp-cert-file" "hubble-export-otlp-key-file" }}
 {{- if or (index . (first $shown)) (index . (last $shown)) }}
 {{- range $key := $shown }}
 {{- if not (index $config $key) }}
 {{- include "cilium.refusal" (dict "key" $key "value" "" "want" "a file: a certificate and its key are needed together") }}
 {{- else if not $encrypted }}
-{{- include "cilium.refusal" (dict "key" $key "value" (index $config $key) "want" "empty, as hubble-export-otlp-endpoint is no https://") }}
+{{- include "cilium.refusal" (dict "key" $key "value" (index $config $key) "want" (printf "empty, as %s is no https://" $collector)) }}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -72,6 +72,11 @@ data:
   health-check-icmp-failure-threshold: {{ include "cilium.text" .Values.healthCheckICMPFailureThreshold | quote }}
   {{- if .Values.hubble.enabled }}
   hubble-disable-tls: {{ not .Values.hubble.tls.enabled | quote }}
+  hubble-drop-events: {{ include "cilium.text" .Values.hubble.dropEventEmitter.enabled | quote }}
+  {{- end }}
+  {{- if and .Values.hubble.enabled .Values.hubble.dropEventEmitter.enabled }}
+  hubble-drop-events-interval: {{ include "cilium.text" .Values.hubble.dropEventEmitter.interval | quote }}
+  hubble-drop-events-reasons: {{ join " " .Values.hubble.dropEventEmitter.reasons | quote }}
   {{- end }}
   {{- if and .Values.hubble.enabled .Values.hubble.metrics.dynamic.enabled }}
   hubble-dynamic-metrics-config-path: "/dynamic-metrics-config/dynamic-metrics.yaml"
@@ -84,32 +89,36 @@ data:
   hubble-export-allowlist: {{ join " " .Values.hubble.export.static.allowList | quote }}
   hubble-export-denylist: {{ join " " .Values.hubble.export.static.denyList | quote }}
   hubble-export-fieldmask: {{ join " " .Values.hubble.export.static.fieldMask | quote }}
+  hubble-export-file-compress: {{ include "cilium.text" .Values.hubble.export.static.fileCompress | quote }}
   hubble-export-file-max-backups: {{ include "cilium.text" .Values.hubble.export.static.fileMaxBackups | quote }}
   hubble-export-file-max-size-mb: {{ include "cilium.text" .Values.hubble.export.static.fileMaxSizeMb | quote }}
   hubble-export-file-path: {{ include "cilium.text" .Values.hubble.export.static.filePath | quote }}
   {{- end }}
-  {{- if and .Values.hubble.enabled .Values.hubble.export.otlp.endpoint }}
+  {{- if and .Values.hubble.enabled (or .Values.hubble.export.otlp.endpoint .Values.hubble.export.otlp.logsEndpoint) }}
   hubble-export-otlp-allowlist: {{ join " " .Values.hubble.export.otlp.allowList | quote }}
   {{- end }}
-  {{- if and .Values.hubble.enabled .Values.hubble.export.otlp.endpoint .Values.hubble.export.otlp.tls.caSecret }}
+  {{- if and .Values.hubble.enabled (or .Values.hubble.export.otlp.endpoint .Values.hubble.export.otlp.logsEndpoint) .Values.hubble.export.otlp.tls.caSecret }}
   hubble-export-otlp-ca-file: "/var/lib/cilium/tls/hubble-otlp/ca.crt"
   {{- end }}
-  {{- if and .Values.hubble.enabled .Values.hubble.export.otlp.endpoint .Values.hubble.export.otlp.tls.clientSecret }}
+  {{- if and .Values.hubble.enabled (or .Values.hubble.export.otlp.endpoint .Values.hubble.export.otlp.logsEndpoint) .Values.hubble.export.otlp.tls.clientSecret }}
   hubble-export-otlp-cert-file: "/var/lib/cilium/tls/hubble-otlp-client/tls.crt"
   {{- end }}
-  {{- if and .Values.hubble.enabled .Values.hubble.export.otlp.endpoint }}
+  {{- if and .Values.hubble.enabled (or .Values.hubble.export.otlp.endpoint .Values.hubble.export.otlp.logsEndpoint) }}
   hubble-export-otlp-denylist: {{ join " " .Values.hubble.export.otlp.denyList | quote }}
   {{- with .Values.hubble.export.otlp.endpoint }}
   hubble-export-otlp-endpoint: {{ include "cilium.text" . | quote }}
   {{- end }}
   {{- end }}
-  {{- if and .Values.hubble.enabled .Values.hubble.export.otlp.endpoint .Values.hubble.export.otlp.headersSecret }}
+  {{- if and .Values.hubble.enabled (or .Values.hubble.export.otlp.endpoint .Values.hubble.export.otlp.logsEndpoint) .Values.hubble.export.otlp.headersSecret }}
   hubble-export-otlp-headers-path: "/var/lib/cilium/hubble-otlp-headers"
   {{- end }}
-  {{- if and .Values.hubble.enabled .Values.hubble.export.otlp.endpoint .Values.hubble.export.otlp.tls.clientSecret }}
+  {{- if and .Values.hubble.enabled (or .Values.hubble.export.otlp.endpoint .Values.hubble.export.otlp.logsEndpoint) .Values.hubble.export.otlp.tls.clientSecret }}
   hubble-export-otlp-key-file: "/var/lib/cilium/tls/hubble-otlp-client/tls.key"
   {{- end }}
-  {{- if and .Values.hubble.enabled .Values.hubble.export.otlp.endpoint }}
+  {{- if and .Values.hubble.enabled (or .Values.hubble.export.otlp.endpoint .Values.hubble.export.otlp.logsEndpoint) }}
+  {{- with .Values.hubble.export.otlp.logsEndpoint }}
+  hubble-export-otlp-logs-endpoint: {{ include "cilium.text" . | quote }}
+  {{- end }}
   hubble-export-otlp-protocol: {{ include "cilium.text" .Values.hubble.export.otlp.protocol | quote }}
   {{- end }}
   {{- if and .Values.hubble.enabled .Values.hubble.export.dynamic.enabled }}

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-use super::{Chunk, Entries, Scanned, Segment, Stored, header};
+use super::{BlockReader, Chunk, Entries, LONGEST, Lines, Scanned, Segment, Stored, header};
 use crate::fixture;
 use crate::history::codec::Encoder;
 use crate::store::{Entry, Loser};
@@ -74,4 +74,26 @@ fn a_damaged_byte_costs_the_rest_of_its_block_at_most() {
         assert!((0..before).all(|number| found.contains(&number)), "damaged at {at}: {found:?}");
         assert!(found.len() < 95, "damaged at {at}, and nobody noticed");
     }
+}
+
+#[test]
+fn what_no_writer_makes_is_not_read_whatever_its_checksums_say() {
+    let mut lines = Vec::new();
+    Encoder::default().encode(&Entry::Lost { time: 1, count: 1, by: Loser::Kernel }, &mut lines);
+    let entries = Entries { first: u64::MAX, count: 1, earliest: 1, latest: 1 };
+    let numbered = [header(&fixture::decoder()), Chunk::store(&lines, 0, entries).1].concat();
+    assert_eq!(read(&numbered), (Vec::new(), 0), "numbers have an end");
+    // Many chunks that each are as long as may be: together they would fill the memory.
+    let zeros = vec![0; LONGEST as usize];
+    let chunk = |first| Chunk::store(&zeros, 0, Entries { first, ..entries }).1;
+    let mut reader = BlockReader {
+        stored: [chunk(1), chunk(2), chunk(3)].concat(),
+        at: 0,
+        lines: Vec::new(),
+        read: 0,
+        number: 0,
+        decoder: Lines::default(),
+    };
+    let taken = (0..3).filter(|_| reader.chunk().is_some()).count();
+    assert_eq!((taken, reader.lines.len()), (1, zeros.len()));
 }

@@ -23,6 +23,8 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::AbortOnDropHandle;
 
+/// Where the collector takes logs: it has another place at its root.
+const LOGS: &str = "/otlp/v1/logs";
 const SECRET: &str = "Bearer hush-hush";
 
 /// Takes what there is no other answer for.
@@ -37,7 +39,7 @@ impl Collector {
     async fn serve(&self) -> (SocketAddr, AbortOnDropHandle<()>) {
         let listener = TcpListener::bind(anywhere()).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let routes = Router::new().route("/v1/logs", post(take)).with_state(self.clone());
+        let routes = Router::new().route(LOGS, post(take)).with_state(self.clone());
         let serve = async move { axum::serve(listener, routes).await.unwrap() };
         (address, AbortOnDropHandle::new(tokio::spawn(serve)))
     }
@@ -56,7 +58,7 @@ async fn take(State(collector): State<Collector>, headers: HeaderMap, body: Byte
 }
 
 fn over_http(address: SocketAddr) -> Target {
-    Target { protocol: Protocol::Http, ..target(&format!("http://{address}")) }
+    Target { protocol: Protocol::Http, ..target(&format!("http://{address}{LOGS}")) }
 }
 
 /// All that was pushed has come, in flows.
@@ -184,7 +186,7 @@ async fn serve_encrypted(
     let address = listener.local_addr().unwrap();
     let routes = match protocol {
         Protocol::Grpc => tonic::service::Routes::new(LogsServiceServer::new(grpc)).into_axum_router(),
-        Protocol::Http => Router::new().route("/v1/logs", post(take)).with_state(http),
+        Protocol::Http => Router::new().route(LOGS, post(take)).with_state(http),
     };
     let serve = async move {
         loop {
@@ -213,8 +215,9 @@ async fn a_collector_that_asks_for_a_certificate_is_shown_the_one_there_is_then(
         // At first, one that another authority has signed.
         let (stranger, _) = authority();
         let [certificate, key, ca] = certificates(client.path(), &stranger, &pem);
+        let path = if protocol == Protocol::Http { LOGS } else { "" };
         let target = Target {
-            address: <Address as model::config::Value>::parse(&format!("https://{address}")).unwrap(),
+            address: <Address as model::config::Value>::parse(&format!("https://{address}{path}")).unwrap(),
             protocol,
             authorities: Some(ca),
             identity: Some((certificate, key)),

@@ -3,6 +3,9 @@
 
 use super::{Authority, DEADLINE, Node, answers, asks, until};
 use crate::client::Server;
+use crate::fixture;
+use crate::proto::observer::observer_client::ObserverClient;
+use crate::proto::observer::{GetFlowsRequest, GetFlowsResponse};
 use crate::server::Times;
 use crate::server::greeting::CLIENTS;
 use crate::server::places::MOST;
@@ -11,6 +14,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
+use tonic::Streaming;
 
 const NEVER: Duration = Duration::from_secs(3600);
 /// What a client of HTTP/2 says first (RFC 9113, section 3.4): the preface, and settings without any.
@@ -58,6 +62,21 @@ impl Way {
     }
 }
 
+impl Way {
+    /// Waits until a follower gets a flow; where it is when the first one comes is not known.
+    async fn is_heard(&self, following: &mut Streaming<GetFlowsResponse>) {
+        let heard = async {
+            loop {
+                self.node.outputs.sink.push(&fixture::denied_syn());
+                if let Ok(said) = timeout(Duration::from_millis(10), following.message()).await {
+                    return said.unwrap().unwrap();
+                }
+            }
+        };
+        timeout(DEADLINE, heard).await.expect("one that follows hears nothing any more");
+    }
+}
+
 /// Reads what there is until the other side closes.
 async fn closed(mut stream: impl AsyncRead + Unpin) {
     let mut heard = Vec::new();
@@ -70,12 +89,16 @@ async fn any_number_of_silent_clients_does_not_keep_others_out() {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, most.min(16384), most).unwrap();
     for way in Way::all(Times { greeting: NEVER, silence: NEVER, ..Times::default() }).await {
+        let request = GetFlowsRequest { follow: true, ..GetFlowsRequest::default() };
+        let client = ObserverClient::new(way.server.connect().await.unwrap()).get_flows(request).await;
+        let mut following = client.unwrap().into_inner();
         let mut silent = Vec::new();
         for _ in 0..=CLIENTS {
             silent.push(way.connect().await);
         }
         assert!(answers(&way.server).await, "{:?}", way.server);
         closed(silent.remove(0)).await;
+        way.is_heard(&mut following).await;
     }
 }
 

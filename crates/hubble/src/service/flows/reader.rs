@@ -167,10 +167,12 @@ impl Reader {
 
     /// The ring has come round: what was there when the client asked may be on disk, but for losses noted there.
     fn overtaken(&mut self, number: u64, noted: u64, oldest: u64, filling: &mut Filling) -> bool {
+        // What has come since is missing only to one that follows.
+        let wanted = if self.query.follow { oldest } else { oldest.min(self.end) };
         if let Some(history) = self.query.history(&self.store).filter(|_| number < self.end) {
-            let blocks = history.select_own(number..oldest);
+            let blocks = history.select_own(number..wanted);
             if !blocks.is_empty() {
-                self.place = Place::Read(Cursor::of_disk(blocks, 0, 0, oldest).noting(noted).expecting(number));
+                self.place = Place::Read(Cursor::of_disk(blocks, 0, 0, wanted).noting(noted).expecting(number));
                 return true;
             }
             if history.lags(number) && !matches!(self.disk, Disk::Waited(waited) if waited == number) {
@@ -178,8 +180,8 @@ impl Reader {
                 return false;
             }
         }
-        self.place = Place::Read(Cursor::of_ring(oldest, 0));
-        self.miss(oldest.saturating_sub(number.max(noted)), filling);
+        self.place = Place::Read(Cursor::of_ring(wanted, 0));
+        self.miss(wanted.saturating_sub(number.max(noted)), filling);
         true
     }
 

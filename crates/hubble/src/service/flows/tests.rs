@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod disk;
+
 use super::{Batch, Query, Workers, subscribe};
 use crate::Config;
 use crate::filter::Filters;

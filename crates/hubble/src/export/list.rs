@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The exporters that a file lists, which may change at any time. An invalid file changes nothing.
+
+use super::config::{FlowLog, FlowLogs};
+use super::counts::{Change, Counts};
+use super::{Exporters, report};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use tokio_util::task::AbortOnDropHandle;
+
+/// What is running, by name.
+struct List {
+    exporters: Exporters,
+    running: BTreeMap<String, (FlowLog, AbortOnDropHandle<()>)>,
+    counts: Counts,
+    /// What the file was worth when it was read last: its hash, or what was wrong with it.
+    known: Option<Result<u32, String>>,
+}
+
+impl Exporters {
+    /// Exports as the file says, for ever.
+    pub(crate) async fn follow(self, path: PathBuf, counts: Counts) {
+        let pace = self.pace;
+        let mut list = List { exporters: self, running: BTreeMap::new(), counts, known: None };
+        loop {
+            list.look(&path).await;
+            tokio::time::sleep(pace).await;
+        }
+    }
+}
+
+impl List {
+    async fn look(&mut self, path: &Path) {
+        let (listed, found) = match FlowLogs::read(path).await {
+            Ok((logs, hash)) => (Some(logs), Ok(hash)),
+            Err(error) => (None, Err(error)),
+        };
+        let problem = found.as_ref().err().map(|error| format!("{}: {error}", path.display()));
+        report(&self.exporters.problems, "flow logs", problem);
+        if self.known.as_ref() != Some(&found) {
+            match &found {
+                Ok(hash) => self.counts.applied(*hash),
+                Err(_) => self.counts.change(Change::Failure),
+            }
+            self.known = Some(found);
+        }
+        if let Some(FlowLogs { flow_logs }) = listed {
+            self.apply(flow_logs).await;
+        }
+        self.counts.running(self.running.iter().map(|(name, (_, task))| (name.as_str(), !task.is_finished())));
+    }
+
+    async fn apply(&mut self, logs: Vec<FlowLog>) {
+        let stale: Vec<_> = self.running.extract_if(.., |_, (log, _)| !logs.contains(log)).collect();
+        for (name, (_, task)) in &stale {
+            let change = if logs.iter().any(|log| log.name == *name) { Change::Update } else { Change::Remove };
+            self.counts.change(change);
+            task.abort();
+        }
+        let were: Vec<_> = stale.iter().map(|(name, _)| name.clone()).collect();
+        for (_, (_, task)) in stale {
+            // Another one may write to the same file.
+            let _ = task.await;
+        }
+        for log in logs {
+            if self.running.contains_key(&log.name) {
+                continue;
+            }
+            if !were.contains(&log.name) {
+                self.counts.change(Change::Add);
+            }
+            let task = AbortOnDropHandle::new(tokio::spawn(self.exporters.clone().export(log.clone())));
+            self.running.insert(log.name.clone(), (log, task));
+        }
+    }
+}
