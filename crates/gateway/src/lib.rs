@@ -6,6 +6,7 @@ mod cluster;
 mod config;
 mod duration;
 mod edge;
+mod envoy;
 mod host;
 mod infrastructure;
 mod ingress;
@@ -22,6 +23,9 @@ mod verdict;
 
 pub use class::CONTROLLER;
 pub use cluster::service_of;
+pub use envoy::{
+    EnvoyConfig, EnvoyProblems, envoy_configs_here, ingest_clusterwide_envoy_config, ingest_envoy_config,
+};
 pub use config::{Config, LoadBalancerMode};
 pub use infrastructure::{
     Copy, IngressAddresses, NodeAddresses, Observed, ObservedService, PROXY_REPORT, ProxyReport, ServiceConfig, Wanted,

@@ -28,6 +28,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 pub(crate) struct Load {
     requests: Arc<AtomicUsize>,
     connections: Arc<AtomicUsize>,
+    retries: Arc<AtomicUsize>,
 }
 
 /// How the endpoints of a cluster are spoken to; with each change of the cluster there is a new one, and new connections with it.
@@ -57,6 +58,7 @@ impl Upstream {
         let load = load.map_or_else(Load::default, |load| Load {
             requests: Arc::clone(&load.requests),
             connections: Arc::clone(&load.connections),
+            retries: Arc::clone(&load.retries),
         });
         let settings = Arc::new(Settings { cluster, tls, load });
         Self { settings, endpoints: HashMap::new(), tokens: HashMap::new(), usable: Arc::new([]) }
@@ -94,6 +96,11 @@ impl Upstream {
     /// Counts a request as long as the value lives; none if the cluster has as many as it may.
     pub(crate) fn begin(&self) -> Option<Counted> {
         Counted::within(&self.settings.load.requests, self.settings.cluster.limits.requests)
+    }
+
+    /// Counts a request that is sent again as long as the value lives; none if the cluster has as many as it may.
+    pub(crate) fn begin_retry(&self) -> Option<Counted> {
+        Counted::within(&self.settings.load.retries, self.settings.cluster.limits.retries.unwrap_or(u32::MAX))
     }
 
     /// Requests under way.
