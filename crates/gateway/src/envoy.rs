@@ -15,6 +15,8 @@ mod listener;
 mod matches;
 mod problems;
 mod routes;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use attach::routes as attached;
 pub(crate) use claims::{Placed, place};
@@ -251,7 +253,7 @@ fn claim(config: &ObjectName, listed: &ServiceListener, first: &str) -> Result<C
     if !own.is_empty() && namespace != own {
         return Err(format!("Service {namespace}/{} is not of the object's own namespace", listed.name));
     }
-    let port = |port: &i64| u16::try_from(*port).ok().filter(|port| *port != 0).ok_or(format!("{port} is no port"));
+    let port = |port: &i64| u16::try_from(*port).ok().filter(|port| *port != 0).ok_or_else(|| format!("{port} is no port"));
     Ok(Claim {
         service: ObjectName::new(namespace, listed.name.as_str()),
         ports: listed.ports.iter().flatten().map(port).collect::<Result<_, _>>()?,

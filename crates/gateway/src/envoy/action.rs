@@ -175,7 +175,9 @@ pub(super) fn redirect(node: &Node<'_>) -> Result<RouteAction> {
     if redirect.scheme.as_deref().is_some_and(|scheme| !matches!(scheme, "http" | "https")) {
         return fields.fault("scheme_redirect is neither http nor https");
     }
-    for (name, change) in [("path_redirect", PathChange::Full as fn(String) -> _), ("prefix_rewrite", PathChange::Start)] {
+    let changes: [(&str, fn(String) -> PathChange); 2] =
+        [("path_redirect", PathChange::Full), ("prefix_rewrite", PathChange::Start)];
+    for (name, change) in changes {
         if let Some(node) = fields.take(name) {
             redirect.path = Some(change(node.usable(syntax::path(node.text()?))?));
         }

@@ -107,8 +107,7 @@ fn circuit_breakers(mut fields: Fields<'_>, limits: &mut ClusterLimits) -> Resul
 }
 
 fn protocol(fields: &mut Fields<'_>) -> Result<Option<BackendProtocol>> {
-    let older = fields.object("http2_protocol_options")?.is_some();
-    let mut protocol = older.then_some(BackendProtocol::Http2);
+    let mut protocol = fields.take("http2_protocol_options").map(|node| chosen(&node, BackendProtocol::Http2));
     if let Some(mut extensions) = fields.object("typed_extension_protocol_options")? {
         if let Some(node) = extensions.take(OPTIONS) {
             protocol = options(&node)?.or(protocol);
@@ -116,6 +115,14 @@ fn protocol(fields: &mut Fields<'_>) -> Result<Option<BackendProtocol>> {
         extensions.end()?;
     }
     Ok(protocol)
+}
+
+/// A protocol by its options, of which none is honoured.
+fn chosen(options: &Node<'_>, protocol: BackendProtocol) -> BackendProtocol {
+    if options.value.as_object().is_none_or(|options| !options.is_empty()) {
+        options.reading.note(format!("{}: what it says of the protocol is not honoured", options.path));
+    }
+    protocol
 }
 
 /// An `HttpProtocolOptions`.
@@ -127,7 +134,8 @@ fn options(node: &Node<'_>) -> Result<Option<BackendProtocol>> {
     if let Some(mut explicit) = fields.object("explicit_http_config")? {
         let (http2, http1) = (explicit.take("http2_protocol_options"), explicit.take("http_protocol_options"));
         explicit.end()?;
-        protocol = http2.map(|_| BackendProtocol::Http2).or(http1.map(|_| BackendProtocol::Http1));
+        let http1 = http1.map(|node| chosen(&node, BackendProtocol::Http1));
+        protocol = http2.map(|node| chosen(&node, BackendProtocol::Http2)).or(http1);
     } else if fields.take("use_downstream_protocol_config").is_some() {
         node.reading.note(format!("{}.use_downstream_protocol_config is not honoured", node.path));
     }

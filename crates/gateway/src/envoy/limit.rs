@@ -96,9 +96,10 @@ fn tokens(node: &Node<'_>) -> Result<RateLimit> {
     let requests = fields.number("tokens_per_fill")?.unwrap_or(1);
     let interval = fields.duration("fill_interval")?.unwrap_or_default();
     fields.end()?;
-    // The proxy counts milliseconds, and each token takes one nanosecond at least.
+    // The proxy is told milliseconds, and each token takes it a nanosecond at least.
+    let interval = Duration::from_millis(u64::try_from(interval.as_millis()).unwrap_or(u64::MAX));
     let each = interval.as_nanos().checked_div(u128::from(requests)).unwrap_or_default();
-    if burst == 0 || each == 0 || interval < Duration::from_millis(1) {
+    if burst == 0 || each == 0 {
         return node.fault("there must be a token, and some of them must come back in a time of a millisecond or more");
     }
     Ok(RateLimit { name: "".into(), burst, requests, interval, status: 0, headers: Vec::new() })

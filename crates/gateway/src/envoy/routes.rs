@@ -78,8 +78,7 @@ pub(super) fn resolve(common: &Common<'_>, mut fields: Fields<'_>) -> Result<Vec
     let hosts = fields.items("virtual_hosts")?;
     fields.end()?;
     let mut taken = BTreeSet::new();
-    let hosts = hosts.iter().map(|node| virtual_host(common, &outer, node, &mut taken)).collect();
-    hosts
+    hosts.iter().map(|node| virtual_host(common, &outer, node, &mut taken)).collect()
 }
 
 /// What holds within a level unless something else is said further in.
