@@ -90,8 +90,10 @@ pub enum ProxyProtocol {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ClusterLimits {
-    /// Connections; above it the answer is 503.
+    /// Connections; above it requests wait, or the answer is 503.
     pub connections: u32,
+    /// Requests that wait for a connection at a time; above it the answer is 503.
+    pub waiting: u32,
     /// Requests at a time; above it the answer is 503.
     pub requests: u32,
     /// Requests that are sent again at a time; above it there is no other attempt. None: as many as their routes allow.
@@ -108,6 +110,7 @@ impl Default for ClusterLimits {
     fn default() -> Self {
         Self {
             connections: 50_000,
+            waiting: 0,
             requests: 100_000,
             retries: None,
             connect: Duration::from_secs(2),

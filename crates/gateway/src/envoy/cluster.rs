@@ -9,6 +9,8 @@ use std::time::Duration;
 
 /// Time for a connection if nothing is said of it; Envoy's own.
 const CONNECT: Duration = Duration::from_secs(5);
+/// Requests that wait for a connection if nothing is said of it; Envoy's own.
+const WAITING: u32 = 1024;
 const OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 /// How a port is spoken to.
@@ -63,7 +65,7 @@ pub(super) fn resolve(name: &str, mut fields: Fields<'_>) -> Result<Cluster> {
         eds.end()?;
     }
     let connect = fields.duration("connect_timeout")?.filter(|time| !time.is_zero()).unwrap_or(CONNECT);
-    let mut limits = ClusterLimits { connect, ..ClusterLimits::default() };
+    let mut limits = ClusterLimits { connect, waiting: WAITING, ..ClusterLimits::default() };
     if let Some(breakers) = fields.object("circuit_breakers")? {
         circuit_breakers(breakers, &mut limits)?;
     }
@@ -89,9 +91,10 @@ fn circuit_breakers(mut fields: Fields<'_>, limits: &mut ClusterLimits) -> Resul
     for node in fields.items("thresholds")? {
         let mut threshold = node.fields()?;
         threshold.skip(&["track_remaining"]);
-        threshold.ignore(&["max_pending_requests", "max_connection_pools", "retry_budget"]);
+        threshold.ignore(&["max_connection_pools", "retry_budget"]);
         let priority = threshold.text("priority")?.unwrap_or("DEFAULT");
         let connections = threshold.number("max_connections")?;
+        let waiting = threshold.number("max_pending_requests")?;
         let requests = threshold.number("max_requests")?;
         let retries = threshold.number("max_retries")?;
         threshold.end()?;
@@ -100,6 +103,7 @@ fn circuit_breakers(mut fields: Fields<'_>, limits: &mut ClusterLimits) -> Resul
             continue;
         }
         limits.connections = connections.unwrap_or(limits.connections);
+        limits.waiting = waiting.unwrap_or(limits.waiting);
         limits.requests = requests.unwrap_or(limits.requests);
         limits.retries = retries.or(limits.retries);
     }

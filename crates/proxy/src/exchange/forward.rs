@@ -263,7 +263,7 @@ impl Forward<'_> {
         request: Request<RequestBody>,
         speak: Speak,
     ) -> Attempt {
-        let mut checkout = match Checkout::new(endpoint, speak, self.client.peer).await {
+        let mut checkout = match self.checkout(endpoint, upstream, speak).await {
             Ok(checkout) => checkout,
             Err(error) => return Attempt::Unreached(request, error),
         };
@@ -273,6 +273,28 @@ impl Forward<'_> {
             Sent::Failed(error) => {
                 tracing::debug!(endpoint = %endpoint.address, %error, "a backend gave no answer");
                 Attempt::Failed { reused: checkout.reused }
+            }
+        }
+    }
+
+    /// A connection. Where the cluster has as many as it may, some requests may wait for one.
+    async fn checkout(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        upstream: &Upstream,
+        speak: Speak,
+    ) -> Result<Checkout, ConnectError> {
+        let mut waiting = None;
+        loop {
+            match Checkout::new(endpoint, speak, self.client.peer).await {
+                Err(ConnectError::Limit) => {
+                    waiting = waiting.or_else(|| upstream.begin_wait());
+                    if waiting.is_none() {
+                        return Err(ConnectError::Limit);
+                    }
+                    upstream.freed().await;
+                }
+                result => return result,
             }
         }
     }

@@ -4,7 +4,7 @@
 use crate::backend::Backend;
 use crate::client::{get, status, value};
 use crate::objects::*;
-use crate::world::{World, free};
+use crate::world::{DEADLINE, World, free};
 use http::{Response, StatusCode};
 use http_body_util::Full;
 use l7::{
@@ -14,6 +14,7 @@ use l7::{
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 /// Two tokens, none of which comes back while a test runs.
 fn limit(name: &str) -> RateLimit {
@@ -99,6 +100,47 @@ async fn of_the_retries_of_a_cluster_so_many_are_under_way_at_a_time() {
     assert_eq!(status(&first.await.unwrap()), 503);
     assert_eq!(status(&get(address, "h", "/", "").await), 503);
     assert_eq!(backend.requests(), 5, "then it can be had again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_cluster_has_all_its_connections_some_requests_wait_and_others_are_refused() {
+    let address = free();
+    let (held, asked) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let backend = Backend::answering({
+        let (held, asked) = (Arc::clone(&held), Arc::clone(&asked));
+        move |_| {
+            let (held, asked) = (Arc::clone(&held), Arc::clone(&asked));
+            async move {
+                asked.add_permits(1);
+                held.acquire().await.unwrap().forget();
+                Response::new(Full::from(""))
+            }
+        }
+    })
+    .await;
+    let mut objects = simple(address, backend.address);
+    let limits = ClusterLimits { connections: 1, waiting: 2, ..ClusterLimits::default() };
+    objects[2] = Cluster { limits, ..cluster("c") }.into();
+    let _world = World::of(objects).await;
+    let ask = move || tokio::spawn(async move { status(&get(address, "h", "/", "").await) });
+    let first = ask();
+    asked.acquire().await.unwrap().forget();
+    // Of four more two find room to wait, and the others are refused at once. They are of two workers, each with connections of its own.
+    let others = [ask(), ask(), ask(), ask()];
+    let refused = async {
+        while others.iter().filter(|one| one.is_finished()).count() < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(DEADLINE, refused).await.unwrap();
+    held.add_permits(3);
+    let mut answers = Vec::new();
+    for one in std::iter::once(first).chain(others) {
+        answers.push(timeout(DEADLINE, one).await.unwrap().unwrap());
+    }
+    answers.sort_unstable();
+    assert_eq!(answers, [200, 200, 200, 503, 503]);
+    assert_eq!(backend.requests(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
