@@ -141,17 +141,19 @@ struct Parts<'a> {
     reading: &'a Reading,
     /// Why nothing of it is served.
     refused: Option<String>,
-    listeners: Vec<(&'a str, Node<'a>)>,
+    listeners: BTreeMap<&'a str, Node<'a>>,
+    /// The listener that requests go to if none is named.
+    first: Option<&'a str>,
     routes: BTreeMap<&'a str, Node<'a>>,
     clusters: BTreeMap<&'a str, Node<'a>>,
     /// Clusters whose addresses are written down.
-    assigned: Vec<&'a str>,
+    assigned: BTreeSet<&'a str>,
 }
 
 impl<'a> Parts<'a> {
     fn read(reading: &'a Reading, spec: &'a EnvoyConfigSpec) -> Self {
         let (listeners, routes, clusters, assigned) = Default::default();
-        let mut parts = Self { reading, refused: None, listeners, routes, clusters, assigned };
+        let mut parts = Self { reading, refused: None, listeners, first: None, routes, clusters, assigned };
         for (number, value) in spec.resources.iter().enumerate() {
             let node = Node { reading, path: format!("spec.resources[{number}]"), value };
             if let Err(fault) = parts.add(&node) {
@@ -166,16 +168,18 @@ impl<'a> Parts<'a> {
         let kind = fields.kind()?;
         let name = fields.text(if kind.ends_with("ClusterLoadAssignment") { "cluster_name" } else { "name" })?;
         let name = name.unwrap_or_default();
+        if !fields::is_plain(name) {
+            return node.fault("its name has something else than letters, digits and signs, or is too long");
+        }
         let again = match kind {
             "envoy.config.listener.v3.Listener" => {
-                let again = self.listeners.iter().any(|(other, _)| *other == name);
-                self.listeners.push((name, node.clone()));
-                again
+                self.first.get_or_insert(name);
+                self.listeners.insert(name, node.clone()).is_some()
             }
             "envoy.config.route.v3.RouteConfiguration" => self.routes.insert(name, node.clone()).is_some(),
             "envoy.config.cluster.v3.Cluster" => self.clusters.insert(name, node.clone()).is_some(),
             "envoy.config.endpoint.v3.ClusterLoadAssignment" => {
-                self.assigned.push(name);
+                self.assigned.insert(name);
                 false
             }
             other => return node.fault(format_args!("{other} is not supported")),
@@ -196,7 +200,7 @@ impl<'a> Parts<'a> {
                 })
             });
         }
-        for (name, _) in self.listeners.iter().filter(|(name, _)| !served.contains_key(*name)) {
+        for name in self.listeners.keys().filter(|name| !served.contains_key(**name)) {
             self.reading.note(format!("listener {name:?} is not served: no Service's requests go to it"));
         }
         served
@@ -206,8 +210,7 @@ impl<'a> Parts<'a> {
         if let Some(reason) = &self.refused {
             return Err(reason.clone());
         }
-        let found = self.listeners.iter().find(|(other, _)| *other == name);
-        let (_, node) = found.ok_or("it is not among the resources")?;
+        let node = self.listeners.get(name).ok_or("it is not among the resources")?;
         let hosts = node.fields().and_then(|mut fields| {
             fields.skip(&["@type", "name"]);
             listener::resolve(context, fields)
@@ -221,7 +224,7 @@ impl<'a> Parts<'a> {
                 fields.skip(&["@type", "name"]);
                 cluster::resolve(name, fields)
             });
-            let cluster = cluster.map_err(|fault| fault.0);
+            let cluster = cluster.map_err(|fault| fields::told(&fault.0));
             let written = self.assigned.contains(name).then(|| format!("{}: addresses that are written down are not supported", node.path));
             (Arc::from(*name), written.map_or(cluster, Err))
         };
@@ -230,7 +233,7 @@ impl<'a> Parts<'a> {
 }
 
 fn claims(reading: &Reading, config: &ObjectName, spec: &EnvoyConfigSpec, parts: &Parts<'_>) -> Vec<Claim> {
-    let first = parts.listeners.first().map_or("", |(name, _)| *name);
+    let first = parts.first.unwrap_or_default();
     let mut claims = Vec::new();
     for (number, listed) in spec.services.iter().flatten().enumerate() {
         match claim(config, listed, first) {
@@ -254,9 +257,11 @@ fn claim(config: &ObjectName, listed: &ServiceListener, first: &str) -> Result<C
         return Err(format!("Service {namespace}/{} is not of the object's own namespace", listed.name));
     }
     let port = |port: &i64| u16::try_from(*port).ok().filter(|port| *port != 0).ok_or_else(|| format!("{port} is no port"));
+    // A name that no listener has leads to one that refuses.
+    let listener = listed.listener.as_deref().filter(|name| !name.is_empty()).unwrap_or(first);
     Ok(Claim {
         service: ObjectName::new(namespace, listed.name.as_str()),
         ports: listed.ports.iter().flatten().map(port).collect::<Result<_, _>>()?,
-        listener: listed.listener.as_deref().filter(|name| !name.is_empty()).unwrap_or(first).into(),
+        listener: if fields::is_plain(listener) { listener } else { "" }.into(),
     })
 }

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 /// What is told of one object at most.
 const NOTES: usize = 64;
+/// Length of one thing that is told, in letters.
+const LONGEST_NOTE: usize = 400;
 /// Expressions that one object may have: each takes memory in every proxy.
 const EXPRESSIONS: usize = 128;
 
@@ -28,10 +30,10 @@ pub(super) struct Reading {
 
 impl Reading {
     /// Takes note of what is not honoured.
-    pub(super) fn note(&self, note: String) {
+    pub(super) fn note(&self, note: impl AsRef<str>) {
         let mut notes = self.notes.borrow_mut();
         if notes.len() < NOTES {
-            notes.push(note);
+            notes.push(told(note.as_ref()));
         } else {
             self.further.set(self.further.get() + 1);
         }
@@ -54,6 +56,16 @@ impl Reading {
         }
         Ok(())
     }
+}
+
+/// What can be shown to people, wherever it is from.
+pub(super) fn told(text: &str) -> String {
+    text.chars().take(LONGEST_NOTE).map(|letter| if letter.is_control() { '?' } else { letter }).collect()
+}
+
+/// Whether a name can be shown, and is no longer than one of Kubernetes.
+pub(super) fn is_plain(name: &str) -> bool {
+    name.len() <= 253 && name.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// A value, and where it is.

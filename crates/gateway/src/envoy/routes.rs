@@ -2,7 +2,7 @@
 //! Route configurations: virtual hosts, and the rules of each.
 
 use super::action;
-use super::fields::{Fields, Node, Result};
+use super::fields::{Fields, Node, Result, is_plain};
 use super::headers;
 use super::limit::{self, Limit};
 use super::matches;
@@ -103,7 +103,8 @@ fn virtual_host(
         "per_request_buffer_limit_bytes",
         "metadata",
     ]);
-    let name = fields.text("name")?.unwrap_or_default().into();
+    let name = fields.text("name")?.unwrap_or_default();
+    let name = if is_plain(name) { name } else { "" }.into();
     if let Some(tls) = fields.take("require_tls")
         && tls.text()? != "NONE"
     {
