@@ -217,12 +217,9 @@ mod tests {
         let port = Port { service: ObjectName::new("shop", "cart"), port: 8080, udp: false };
         let gateway = Owner::Gateway(ObjectName::new("edge", "public"));
         let config = Owner::Config(RouteName::config(&ObjectName::new("shop", "canary")), "shop/cart:80".into());
-        for (usage, owner) in [
-            (Use::Requests, None),
-            (Use::Requests, Some(&gateway)),
-            (Use::Requests, Some(&config)),
-            (Use::Bytes, None),
-        ] {
+        for (usage, owner) in
+            [(Use::Requests, None), (Use::Requests, Some(&gateway)), (Use::Requests, Some(&config)), (Use::Bytes, None)]
+        {
             assert_eq!(service_of(&name(&port, usage, owner)), Some(port.service.clone()));
         }
         assert_eq!(service_of("bytes"), None);

@@ -21,8 +21,8 @@ mod tests;
 pub(crate) use attach::routes as attached;
 pub(crate) use claims::{Placed, place};
 pub(crate) use cluster::Spoken;
-pub use problems::{EnvoyProblems, envoy_configs_here};
 pub(crate) use problems::problems;
+pub use problems::{EnvoyProblems, envoy_configs_here};
 
 use crate::name::{ObjectName, RouteKind, RouteName};
 use crate::source::Meta;
@@ -105,7 +105,17 @@ impl EnvoyConfig {
         let clusters = parts.clusters();
         unknown_clusters(&reading, &listeners, &clusters);
         let limits = reading.limits.take();
-        Some(Self { about: object.object_ref(&()), nodes, claims, listeners, clusters, limits, problems: reading.notes(), name, meta })
+        Some(Self {
+            about: object.object_ref(&()),
+            nodes,
+            claims,
+            listeners,
+            clusters,
+            limits,
+            problems: reading.notes(),
+            name,
+            meta,
+        })
     }
 
     /// Of two objects that claim a port, the one that has it.
@@ -225,7 +235,10 @@ impl<'a> Parts<'a> {
                 cluster::resolve(name, fields)
             });
             let cluster = cluster.map_err(|fault| fields::told(&fault.0));
-            let written = self.assigned.contains(name).then(|| format!("{}: addresses that are written down are not supported", node.path));
+            let written = self
+                .assigned
+                .contains(name)
+                .then(|| format!("{}: addresses that are written down are not supported", node.path));
             (Arc::from(*name), written.map_or(cluster, Err))
         };
         self.clusters.iter().map(resolve).collect()
@@ -256,7 +269,8 @@ fn claim(config: &ObjectName, listed: &ServiceListener, first: &str) -> Result<C
     if !own.is_empty() && namespace != own {
         return Err(format!("Service {namespace}/{} is not of the object's own namespace", listed.name));
     }
-    let port = |port: &i64| u16::try_from(*port).ok().filter(|port| *port != 0).ok_or_else(|| format!("{port} is no port"));
+    let port =
+        |port: &i64| u16::try_from(*port).ok().filter(|port| *port != 0).ok_or_else(|| format!("{port} is no port"));
     // A name that no listener has leads to one that refuses.
     let listener = listed.listener.as_deref().filter(|name| !name.is_empty()).unwrap_or(first);
     Ok(Claim {

@@ -23,10 +23,8 @@ mod verdict;
 
 pub use class::CONTROLLER;
 pub use cluster::service_of;
-pub use envoy::{
-    EnvoyConfig, EnvoyProblems, envoy_configs_here, ingest_clusterwide_envoy_config, ingest_envoy_config,
-};
 pub use config::{Config, LoadBalancerMode};
+pub use envoy::{EnvoyConfig, EnvoyProblems, envoy_configs_here, ingest_clusterwide_envoy_config, ingest_envoy_config};
 pub use infrastructure::{
     Copy, IngressAddresses, NodeAddresses, Observed, ObservedService, PROXY_REPORT, ProxyReport, ServiceConfig, Wanted,
     WantedService, ingest_node, ingest_observed, ingest_report, report_object, want,

@@ -11,7 +11,8 @@ use l7::{Object, RouteAction};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
-const MANAGER: &str = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+const MANAGER: &str =
+    "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 
 fn service(name: &str, ports: &[u16]) -> Value {
     let ports: Vec<Value> =
@@ -25,7 +26,8 @@ fn config(name: &str, second: u8, routes: Value, more: &[Value]) -> Value {
     let listener = json!({"@type": "type.googleapis.com/envoy.config.listener.v3.Listener", "name": "l",
         "filter_chains": [{"filters": [{"name": "http", "typed_config": {"@type": MANAGER, "route_config":
             {"virtual_hosts": [{"name": "v", "domains": ["*"], "routes": routes}]}}}]}]});
-    let cluster = json!({"@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster", "name": "ns/s", "type": "EDS"});
+    let cluster =
+        json!({"@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster", "name": "ns/s", "type": "EDS"});
     let resources = [&[listener, cluster], more].concat();
     json!({"kind": "CiliumEnvoyConfig",
         "metadata": {"namespace": "ns", "name": name, "creationTimestamp": format!("2026-01-01T00:00:{second:02}Z")},

@@ -9,7 +9,8 @@ pub(crate) mod schema;
 
 use crate::cilium::{
     CiliumCIDRGroup, CiliumClusterwideEnvoyConfig, CiliumClusterwideNetworkPolicy, CiliumEndpoint, CiliumEnvoyConfig,
-    CiliumIdentity, CiliumL2AnnouncementPolicy, CiliumLoadBalancerIPPool, CiliumLocalRedirectPolicy, CiliumNetworkPolicy, CiliumNode,
+    CiliumIdentity, CiliumL2AnnouncementPolicy, CiliumLoadBalancerIPPool, CiliumLocalRedirectPolicy,
+    CiliumNetworkPolicy, CiliumNode,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Resource;

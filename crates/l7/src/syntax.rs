@@ -76,7 +76,11 @@ pub fn substitution(text: &str, groups: usize) -> Result<Vec<Piece>, String> {
                 pieces.push(Piece::Text(std::mem::take(&mut plain)));
                 pieces.push(Piece::Group(group as usize));
             }
-            _ => return Err(format!("{text:?}: a backslash is before a digit of a group that there is, or before another")),
+            _ => {
+                return Err(format!(
+                    "{text:?}: a backslash is before a digit of a group that there is, or before another"
+                ));
+            }
         }
     }
     pieces.push(Piece::Text(plain));
@@ -176,10 +180,7 @@ mod tests {
     #[test]
     fn a_substitution_refers_to_groups_that_there_are() {
         let (text, group) = (|text: &str| Piece::Text(text.into()), Piece::Group);
-        assert_eq!(
-            substitution("/a\\1b\\\\0\\0", 2),
-            Ok(vec![text("/a"), group(1), text("b\\0"), group(0), text("")])
-        );
+        assert_eq!(substitution("/a\\1b\\\\0\\0", 2), Ok(vec![text("/a"), group(1), text("b\\0"), group(0), text("")]));
         for wrong in ["\\2", "\\", "\\x", &"a".repeat(1025)] {
             assert!(substitution(wrong, 2).is_err(), "{wrong}");
         }

@@ -2,8 +2,8 @@
 //! Buckets of tokens that requests take. Nobody waits for one: a bucket is one number, the time at which it is full again.
 
 use crate::invalid::{InField, Invalid};
-use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::StatusCode;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 use l7::{RateLimit, syntax};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -57,9 +57,19 @@ fn refused(cluster: &Cluster, at: IpAddr, client: &Netns) -> Result<()> {
     eventually(LONG, "everybody is refused", || {
         let said = curl(client, at, "/hostname")?;
         ensure!(said.ends_with(" 500\n"), "'{said}'");
-        let events = cluster.kubectl(&["get", "events", NAMESPACE, "--field-selector=reason=EnvoyConfigNotHonoured"])?;
+        let events =
+            cluster.kubectl(&["get", "events", NAMESPACE, "--field-selector=reason=EnvoyConfigNotHonoured"])?;
         ensure!(events.contains("RBAC is not supported"), "{events}");
-        let dump = ["exec", "--namespace=kube-system", "ds/cilium", "--", "cilium-dbg", "statedb", "dump", "envoy-config-problems"];
+        let dump = [
+            "exec",
+            "--namespace=kube-system",
+            "ds/cilium",
+            "--",
+            "cilium-dbg",
+            "statedb",
+            "dump",
+            "envoy-config-problems",
+        ];
         let table = cluster.kubectl(&dump)?;
         ensure!(table.contains("RBAC is not supported"), "{table}");
         Ok(())

@@ -49,11 +49,8 @@ pub(super) fn forward(node: &Node<'_>, retry: Option<&Retry>) -> Result<Acted> {
 }
 
 fn backends(fields: &mut Fields<'_>) -> Result<Vec<Backend>> {
-    let backend = |name: &str, weight: u32, filters: Filters| Backend {
-        target: Target::Cluster(name.into()),
-        weight,
-        filters,
-    };
+    let backend =
+        |name: &str, weight: u32, filters: Filters| Backend { target: Target::Cluster(name.into()), weight, filters };
     if let Some(name) = fields.text("cluster")? {
         return Ok(vec![backend(name, 1, Filters::default())]);
     }

@@ -19,7 +19,7 @@ pub(crate) struct Placed {
     /// Ports of Services, by the listener that their requests go to.
     pub(crate) places: BTreeMap<Arc<str>, Vec<Place>>,
     /// Its routes.
-    pub(super) routes: attach::Routes,
+    pub(crate) routes: attach::Routes,
     /// Where its clusters are, or why requests for them are refused.
     pub(crate) targets: BTreeMap<Arc<str>, Result<Port, String>>,
     /// What of it is not honoured.
@@ -34,7 +34,12 @@ impl statedb::Row for Placed {
 }
 
 /// Keeps which ports each object has. `mesh`: what pods send to Services can be routed.
-pub(crate) fn place(tasks: &Tasks, objects: &Objects, gateway_routes: &Reader<Attached>, mesh: bool) -> Derived<Placed> {
+pub(crate) fn place(
+    tasks: &Tasks,
+    objects: &Objects,
+    gateway_routes: &Reader<Attached>,
+    mesh: bool,
+) -> Derived<Placed> {
     let by_claim = objects.envoy_configs.index(services_claimed);
     let by_service = objects.envoy_configs.index(services);
     let names = |configs: Vec<Arc<EnvoyConfig>>| configs.iter().map(|config| config.name.clone()).collect::<Vec<_>>();
@@ -93,7 +98,8 @@ impl Context {
                 if taken.insert((claim.service.clone(), port)) {
                     of_listener.push(at_service(&claim.service, port, None));
                 } else {
-                    problems.push(format!("Service {}: port {port} is listed twice, and the first counts", claim.service));
+                    problems
+                        .push(format!("Service {}: port {port} is listed twice, and the first counts", claim.service));
                 }
             }
         }
@@ -117,7 +123,11 @@ impl Context {
             return Vec::new();
         };
         if !there.addressed || !self.mesh {
-            let reason = if self.mesh { "it has no address of its own in the cluster" } else { "nobody can route what pods send to it" };
+            let reason = if self.mesh {
+                "it has no address of its own in the cluster"
+            } else {
+                "nobody can route what pods send to it"
+            };
             problem(reason.to_owned());
             return Vec::new();
         }

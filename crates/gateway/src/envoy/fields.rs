@@ -246,7 +246,8 @@ mod tests {
 
     #[test]
     fn fields_are_found_by_either_name_and_what_nobody_takes_is_a_fault_that_names_it() {
-        let (reading, value) = (Reading::default(), json!({"maxTokens": "5", "stat_prefix": "x", "added_later": 1, "none": null}));
+        let (reading, value) =
+            (Reading::default(), json!({"maxTokens": "5", "stat_prefix": "x", "added_later": 1, "none": null}));
         let node = Node { reading: &reading, path: "resources[0]".into(), value: &value };
         let mut fields = node.fields().unwrap();
         assert_eq!(fields.number::<u32>("max_tokens").unwrap(), Some(5));

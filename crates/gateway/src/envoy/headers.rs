@@ -89,11 +89,7 @@ mod tests {
             set: vec![pair("b", "1"), pair("c", "1")],
             add: vec![pair("d", "1"), pair("e", "1"), pair("f", "1")],
         };
-        let outer = HeaderChanges {
-            remove: vec!["B".into()],
-            set: vec![pair("D", "2")],
-            add: vec![pair("e", "2")],
-        };
+        let outer = HeaderChanges { remove: vec!["B".into()], set: vec![pair("D", "2")], add: vec![pair("e", "2")] };
         let both = HeaderChanges {
             remove: vec!["a".into(), "B".into()],
             set: vec![pair("c", "1"), pair("D", "2")],

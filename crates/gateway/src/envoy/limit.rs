@@ -80,7 +80,8 @@ pub(super) fn resolve(mut fields: Fields<'_>, config: &str) -> Result<Limit> {
     fields.end()?;
     let Some(bucket) = bucket else { return Ok(Limit::Inherited) };
     if enabled.contains(&false) {
-        reading.note(format!("{path}: nothing is limited, since filter_enabled and filter_enforced are not both 100 %"));
+        reading
+            .note(format!("{path}: nothing is limited, since filter_enabled and filter_enforced are not both 100 %"));
         return Ok(Limit::Off);
     }
     let mut limits = reading.limits.borrow_mut();

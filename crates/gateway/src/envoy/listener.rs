@@ -81,7 +81,13 @@ fn filter_kind<'a>(node: &Node<'a>) -> Result<(&'a str, Option<Fields<'a>>)> {
 
 fn manager(context: &Context<'_>, mut fields: Fields<'_>) -> Result<Vec<VirtualHost>> {
     // What is skipped is done here in any case: other protocols are agreed on, and paths are in one form.
-    fields.skip(&["stat_prefix", "upgrade_configs", "normalize_path", "strip_any_host_port", "strip_matching_host_port"]);
+    fields.skip(&[
+        "stat_prefix",
+        "upgrade_configs",
+        "normalize_path",
+        "strip_any_host_port",
+        "strip_matching_host_port",
+    ]);
     fields.ignore(&[
         "access_log",
         "access_log_options",
@@ -132,7 +138,9 @@ fn manager(context: &Context<'_>, mut fields: Fields<'_>) -> Result<Vec<VirtualH
             let name = rds.required("route_config_name")?;
             rds.end()?;
             let routes = context.routes.get(name.text()?).map(Node::fields).transpose()?;
-            let Some(mut routes) = routes else { return name.fault("there is no such RouteConfiguration among the resources") };
+            let Some(mut routes) = routes else {
+                return name.fault("there is no such RouteConfiguration among the resources");
+            };
             routes.skip(&["@type"]);
             routes::resolve(&common, routes)
         }

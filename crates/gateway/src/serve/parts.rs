@@ -167,7 +167,7 @@ impl Parts {
                 mesh::of_service(&self.binding, &mut self.ports, service, &routes)
             }
             PartName::RateLimits(config) => {
-                let placed = self.placed.snapshot().get(config)?;
+                let placed = self.placed.snapshot().get(config).filter(|placed| !placed.routes.is_empty())?;
                 let limits = placed.config.limits.iter().cloned().map(l7::Object::from).collect::<Vec<_>>();
                 (!limits.is_empty()).then_some(limits)
             }
