@@ -263,7 +263,7 @@ fn a_prefix_is_replaced_as_gateway_api_has_it() {
 #[test]
 fn a_beginning_is_replaced_letter_by_letter_and_what_an_expression_finds_by_what_it_found() {
     let start = |new: &str| NewPath::parse(&PathChange::Start(new.into())).unwrap();
-    assert_eq!((start("/b").of("/ab/c", 2), start("/").of("/a/c", 2)), ("/b/c".into(), "//c".into()));
+    assert_eq!((start("/b").of("/ab/c", 2), start("/").of("/a/c", 2)), ("/bb/c".into(), "//c".into()));
     let replace =
         |pattern: &str, with: &str| NewPath::parse(&PathChange::Replace { pattern: pattern.into(), with: with.into() });
     let rows = [
