@@ -22,7 +22,7 @@ const LONGEST_BODY: usize = 4096;
 pub(super) type Acted = (RouteAction, Rewrite);
 
 /// A `RouteAction`. `retry`: what the virtual host says of it.
-pub(super) fn forward(node: &Node<'_>, retry: Option<&Retry>) -> Result<Acted> {
+pub(super) fn forward(node: &Node<'_>, retry: Option<&Retried>) -> Result<Acted> {
     let mut fields = node.fields()?;
     fields.skip(&["max_grpc_timeout", "upgrade_configs"]);
     fields.ignore(&[
@@ -36,11 +36,9 @@ pub(super) fn forward(node: &Node<'_>, retry: Option<&Retry>) -> Result<Acted> {
     ]);
     let mut forward = HttpForward { backends: backends(&mut fields)?, ..HttpForward::default() };
     forward.timeout = Some(fields.duration("timeout")?.unwrap_or(TIMEOUT)).filter(|timeout| !timeout.is_zero());
-    if let Some(policy) = fields.object("retry_policy")? {
-        let (own, attempt) = self::retry(policy)?;
-        (forward.retry, forward.attempt_timeout) = (Some(own), attempt);
-    } else {
-        forward.retry = retry.cloned();
+    let own = fields.object("retry_policy")?.map(self::retry).transpose()?;
+    if let Some((retry, attempt)) = own.or_else(|| retry.cloned()) {
+        (forward.retry, forward.attempt_timeout) = (Some(retry), attempt);
     }
     forward.mirrors = fields.items("request_mirror_policies")?.iter().map(mirror).collect::<Result<_>>()?;
     let rewrite = rewrite(&mut fields)?;
@@ -93,8 +91,11 @@ fn rewrite(fields: &mut Fields<'_>) -> Result<Rewrite> {
     Ok(rewrite)
 }
 
-/// A `RetryPolicy`, and the time for one attempt.
-pub(super) fn retry(mut fields: Fields<'_>) -> Result<(Retry, Option<Duration>)> {
+/// Whether there is another attempt, and the time for each.
+pub(super) type Retried = (Retry, Option<Duration>);
+
+/// A `RetryPolicy`.
+pub(super) fn retry(mut fields: Fields<'_>) -> Result<Retried> {
     fields.ignore(&[
         "retry_priority",
         "retry_host_predicate",

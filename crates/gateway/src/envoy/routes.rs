@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Route configurations: virtual hosts, and the rules of each.
 
-use super::action;
+use super::action::{self, Retried};
 use super::fields::{Fields, Node, Result, is_plain};
 use super::headers;
 use super::limit::{self, Limit};
 use super::matches;
 use crate::route::Rule;
-use l7::{Filters, HostMatch, Precedence, Retry, RouteAction, RouteMatch, Target};
+use l7::{Filters, HostMatch, Precedence, RouteAction, RouteMatch, Target};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -85,7 +85,7 @@ pub(super) fn resolve(common: &Common<'_>, mut fields: Fields<'_>) -> Result<Vec
 struct Level {
     changes: Filters,
     limit: Limit,
-    retry: Option<Retry>,
+    retry: Option<Retried>,
 }
 
 fn virtual_host(
@@ -113,7 +113,7 @@ fn virtual_host(
     let level = Level {
         changes: headers::within(&headers::changes(&mut fields)?, &outer.changes),
         limit: common.limit(&mut fields)?.or(&outer.limit),
-        retry: fields.object("retry_policy")?.map(action::retry).transpose()?.map(|(retry, _)| retry),
+        retry: fields.object("retry_policy")?.map(action::retry).transpose()?,
     };
     let mut hosts = Vec::new();
     for domain in fields.items("domains")? {
