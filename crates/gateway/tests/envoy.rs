@@ -111,6 +111,27 @@ async fn a_resource_that_is_not_known_is_not_passed_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_terminal_would_obey_is_shown_nowhere() {
+    let evil = "\u{1b}[2J";
+    for place in [
+        "/spec/resources/0/name",
+        "/spec/resources/0/filter_chains/0/filters/0/typed_config/route_config/virtual_hosts/0/name",
+        "/spec/resources/0/filter_chains/0/filters/0/typed_config/route_config/virtual_hosts/0/domains/0",
+        "/spec/resources/0/filter_chains/0/filters/0/typed_config/route_config/virtual_hosts/0/routes/0/route/cluster",
+        "/spec/resources/1/name",
+        "/spec/resources/1/type",
+        "/spec/resources/1/@type",
+    ] {
+        let mut object = config("c", 1, to_itself(), &[]);
+        *object.pointer_mut(place).unwrap() = evil.into();
+        let world = settled(&[service("s", &[80]), object]).await;
+        let shown = format!("{}{}", actions(&world).join(""), problems(&world).replace('\n', ""));
+        assert!(shown.contains("CiliumEnvoyConfig") && !shown.contains(char::is_control), "{place}: {shown:?}");
+        world.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_service_is_its_own_backend_without_a_loop_and_of_two_claims_the_older_counts() {
     let young = json!([{"match": {"prefix": "/"}, "direct_response": {"status": 418}}]);
     let objects = [service("s", &[80]), config("young", 2, young, &[]), config("old", 1, to_itself(), &[])];
