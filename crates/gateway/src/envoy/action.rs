@@ -18,6 +18,9 @@ const BACKOFF: Duration = Duration::from_millis(25);
 /// Longest body of an answer that no backend is asked for; Envoy's own.
 const LONGEST_BODY: usize = 4096;
 
+/// What a text is as another path.
+type Change = fn(String) -> PathChange;
+
 /// What an action is, and what it changes. Targets are Envoy's names of clusters.
 pub(super) type Acted = (RouteAction, Rewrite);
 
@@ -173,8 +176,7 @@ pub(super) fn redirect(node: &Node<'_>) -> Result<RouteAction> {
     if redirect.scheme.as_deref().is_some_and(|scheme| !matches!(scheme, "http" | "https")) {
         return fields.fault("scheme_redirect is neither http nor https");
     }
-    let changes: [(&str, fn(String) -> PathChange); 2] =
-        [("path_redirect", PathChange::Full), ("prefix_rewrite", PathChange::Start)];
+    let changes: [(&str, Change); 2] = [("path_redirect", PathChange::Full), ("prefix_rewrite", PathChange::Start)];
     for (name, change) in changes {
         if let Some(node) = fields.take(name) {
             redirect.path = Some(change(node.usable(syntax::path(node.text()?))?));

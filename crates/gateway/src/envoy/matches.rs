@@ -4,6 +4,9 @@
 use super::fields::{Fields, Node, Result};
 use l7::{PathMatch, RouteMatch, ValueMatch, syntax};
 
+/// What a text is as a path that is asked for.
+type Kind = fn(String) -> PathMatch;
+
 /// The `match` of a route.
 pub(super) fn resolve(node: &Node<'_>) -> Result<RouteMatch> {
     let mut fields = node.fields()?;
@@ -33,7 +36,7 @@ pub(super) fn resolve(node: &Node<'_>) -> Result<RouteMatch> {
 }
 
 fn path(fields: &mut Fields<'_>) -> Result<PathMatch> {
-    let kinds: [(&str, fn(String) -> PathMatch); 3] =
+    let kinds: [(&str, Kind); 3] =
         [("prefix", PathMatch::Start), ("path", PathMatch::Exact), ("path_separated_prefix", PathMatch::Prefix)];
     for (name, kind) in kinds {
         if let Some(node) = fields.take(name) {
