@@ -3,6 +3,8 @@
 //! Needs root, `make kube` and `make image`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+#[path = "services/envoy_config.rs"]
+mod envoy_config;
 #[path = "services/gateway.rs"]
 mod gateway;
 #[path = "services/redirect.rs"]
@@ -29,6 +31,7 @@ const SUITE: Suite = Suite {
     values: &[
         product::GATEWAY_API,
         "ingressController.enabled=true",
+        "envoyConfig.enabled=true",
         "l2announcements.enabled=true",
         "localRedirectPolicies.enabled=true",
         "l2announcements.leaseDuration=3s",
@@ -60,6 +63,7 @@ const SUITE: Suite = Suite {
         ("a_gateway_passes_tls_through", gateway::passthrough),
         ("requests_through_a_gateway_are_seen_with_their_answers", gateway::seen),
         ("what_a_gateway_asks_of_backends_is_subject_to_policy", gateway::policy),
+        ("an_envoy_config_splits_and_rewrites_what_pods_send_to_a_service", envoy_config::canary),
         ("ingresses_have_an_address_each_or_share_one", gateway::ingress),
         ("no_request_to_a_gateway_fails_while_routes_agents_and_proxies_change", gateway::under_load),
     ],

@@ -12,7 +12,7 @@ mod socket;
 
 use gateway::{Config, Intercepted, Kinds, Peers, Reading, Serves, Taken};
 use k8s::Client;
-use model::{IpEntry, Permission, Pod, PodName, Proxied};
+use model::{IpEntry, Node, Permission, Pod, PodName, Proxied};
 use services::{EndpointSlice, Intercept};
 use statedb::{Reader, Tasks};
 use std::collections::BTreeMap;
@@ -35,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) client: Client,
     /// Pods of this node.
     pub(crate) pods: Reader<Pod>,
+    /// Nodes of the cluster.
+    pub(crate) nodes: Reader<Node>,
     /// EndpointSlices of the cluster.
     pub(crate) slices: Reader<EndpointSlice>,
     /// Who has each address.
@@ -75,22 +77,23 @@ impl statedb::Row for Proxy {
 
 /// Starts to serve Gateways and Ingresses, if that is on.
 pub(crate) fn start(config: &Config, shared: Shared, tasks: &Tasks) -> Outputs {
-    let Shared { node, namespace, runtime, client, pods, slices, addresses, permissions } = shared;
+    let Shared { node, namespace, runtime, client, pods, nodes, slices, addresses, permissions } = shared;
     if !config.serves() {
         return Outputs { slices, intercepts: nothing(), proxied: nothing(), surface: Surface::new() };
     }
     let ingress = config.ingress.then(|| config.ingresses(&namespace));
-    let kinds = Kinds { gateway_api: config.enabled, ingress };
-    let reflected = Reading::Serving { secrets: &config.secrets_namespace }.objects(&kinds, &client, tasks);
+    let kinds = Kinds { gateway_api: config.enabled, ingress, envoy_configs: config.envoy_configs };
+    let mut objects = Reading::Serving { secrets: &config.secrets_namespace }.objects(&kinds, &client, tasks).objects;
+    objects.envoy_configs = gateway::envoy_configs_here(tasks, &objects.envoy_configs, &nodes);
     let peers = Peers { pods: pods.clone(), addresses, permissions };
-    let Serves { snapshots, proxied } = gateway::serve(tasks, &reflected.objects, &peers, &config.serving());
+    let Serves { snapshots, proxied, problems } = gateway::serve(tasks, &objects, &peers, &config.serving());
     let (told, tellings) = mpsc::channel(1);
     tasks.spawn_fallible("proxy-links", link::serve(runtime.join(FOLDER).join("agent.sock"), snapshots, told));
     let (writer, proxies) = statedb::table("proxies");
     tasks.spawn("proxies", record::keep(writer, tellings, pods.clone(), namespace));
     let report = report::Report { client, node: node.clone(), namespace: config.secrets_namespace.clone() };
     tasks.spawn("proxy-report", report.keep(proxies.clone()));
-    let surface = Surface::new().table(&proxies).table(&proxied);
+    let surface = Surface::new().table(&proxies).table(&proxied).table(&problems);
     if config.host_network {
         // The proxies have the ports of the node itself.
         return Outputs { slices, intercepts: nothing(), proxied, surface };

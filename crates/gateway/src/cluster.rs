@@ -2,7 +2,7 @@
 //! Ports of Services as the proxy speaks to them: by which protocol, in TLS or not, and where their endpoints are.
 
 use crate::edge::{Edge, Protocol};
-use crate::name::{ObjectName, RouteKind};
+use crate::name::{ObjectName, RouteKind, RouteName};
 use crate::objects::Objects;
 use crate::route::{Attached, Content, Place, Port};
 use crate::source::{Endpoint, Service, ServicePort, Slice};
@@ -12,7 +12,7 @@ use l7::{BackendProtocol, BackendTls, Cluster, Endpoints, Object};
 use model::{IpEntry, Protocol as Transport};
 use statedb::{Index, Reader};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -33,19 +33,37 @@ pub(crate) enum Use {
 pub(crate) struct ClusterName {
     pub(crate) port: Port,
     pub(crate) usage: Use,
-    /// The Gateway that shows its certificate there.
-    pub(crate) gateway: Option<ObjectName>,
+    /// Who speaks to it in a way of his own.
+    pub(crate) owner: Option<Owner>,
+}
+
+/// Who has connections of his own to a port.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Owner {
+    /// A Gateway that shows its certificate there.
+    Gateway(ObjectName),
+    /// A CiliumEnvoyConfig, for a cluster of its.
+    Config(RouteName, l7::Name),
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gateway(gateway) => write!(f, "{gateway}"),
+            Self::Config(config, cluster) => write!(f, "{config}/{cluster}"),
+        }
+    }
 }
 
 /// The name under which the proxy knows it.
-pub(crate) fn name(port: &Port, usage: Use, gateway: Option<&ObjectName>) -> l7::Name {
+pub(crate) fn name(port: &Port, usage: Use, owner: Option<&Owner>) -> l7::Name {
     let mut name = format!("{}:{}", port.service, port.port);
     // Writing into a string cannot fail.
     let _ = match (usage, port.udp) {
         (Use::Requests, _) => Ok(()),
         (Use::Bytes, udp) => write!(name, "/{}", if udp { "udp" } else { "tcp" }),
     };
-    let _ = gateway.map_or(Ok(()), |gateway| write!(name, "@{gateway}"));
+    let _ = owner.map_or(Ok(()), |owner| write!(name, "@{owner}"));
     name.into()
 }
 
@@ -59,26 +77,29 @@ pub fn service_of(cluster: &str) -> Option<ObjectName> {
 
 impl ClusterName {
     fn name(&self) -> l7::Name {
-        name(&self.port, self.usage, self.gateway.as_ref())
+        name(&self.port, self.usage, self.owner.as_ref())
     }
 }
 
 /// How a route uses its ports at a place.
-pub(crate) fn usage(route: &Attached, place: &Place) -> (Use, Option<ObjectName>) {
+pub(crate) fn usage(route: &Attached, place: &Place) -> (Use, Option<Owner>) {
     let usage = match (&route.content, place.protocol) {
         (Content::Requests(_), _) | (_, Protocol::Terminate) => Use::Requests,
         _ => Use::Bytes,
     };
     let own = place.shows_certificate && usage == Use::Requests;
-    (usage, own.then(|| place.gateway.clone()))
+    (usage, own.then(|| Owner::Gateway(place.gateway.clone())))
 }
 
 /// All that a route sends to.
 pub(crate) fn of_route(route: &Attached) -> BTreeSet<ClusterName> {
+    if !route.own.is_empty() {
+        return route.own.keys().cloned().collect();
+    }
     let places = route.parents.iter().flat_map(|parent| &parent.places);
     let uses: BTreeSet<_> = places.map(|place| usage(route, place)).collect();
-    let names = uses.into_iter().flat_map(|(usage, gateway)| {
-        route.ports.iter().map(move |port| ClusterName { port: port.clone(), usage, gateway: gateway.clone() })
+    let names = uses.into_iter().flat_map(|(usage, owner)| {
+        route.ports.iter().map(move |port| ClusterName { port: port.clone(), usage, owner: owner.clone() })
     });
     names.collect()
 }
@@ -113,12 +134,14 @@ pub(crate) fn resolve(context: &Context, cluster: &ClusterName) -> Option<Vec<Ob
         Use::Bytes => (None, None),
     };
     let name = cluster.name();
+    let own = routes.iter().find_map(|route| route.own.get(cluster));
+    let by_service = || if context.by_app_protocol { protocol(port, grpc) } else { BackendProtocol::Auto };
     let spoken = Cluster {
         name: Arc::clone(&name),
-        protocol: if context.by_app_protocol { protocol(port, grpc) } else { BackendProtocol::Auto },
+        protocol: own.and_then(|own| own.protocol).unwrap_or_else(by_service),
         tls,
         proxy_protocol: None,
-        limits: l7::ClusterLimits::default(),
+        limits: own.map(|own| own.limits.clone()).unwrap_or_default(),
         refuse,
     };
     let mut endpoints = endpoints(&service, port, &context.slices.get(&service.name));
@@ -144,7 +167,10 @@ fn tls(context: &Context, cluster: &ClusterName, port: &ServicePort) -> (Option<
         None => (None, Some(UNVERIFIABLE)),
         Some(trust) => {
             let edges = context.edges.snapshot();
-            let edge = cluster.gateway.as_ref().and_then(|gateway| edges.get(gateway));
+            let edge = match &cluster.owner {
+                Some(Owner::Gateway(gateway)) => edges.get(gateway),
+                Some(Owner::Config(..)) | None => None,
+            };
             let tls = BackendTls {
                 hostname: policy.spec.validation.hostname.clone(),
                 names: tls_policy::names(&policy.spec),
@@ -189,9 +215,12 @@ mod tests {
     #[test]
     fn the_name_of_a_cluster_tells_its_service() {
         let port = Port { service: ObjectName::new("shop", "cart"), port: 8080, udp: false };
-        let gateway = ObjectName::new("edge", "public");
-        for (usage, gateway) in [(Use::Requests, None), (Use::Requests, Some(&gateway)), (Use::Bytes, None)] {
-            assert_eq!(service_of(&name(&port, usage, gateway)), Some(port.service.clone()));
+        let gateway = Owner::Gateway(ObjectName::new("edge", "public"));
+        let config = Owner::Config(RouteName::config(&ObjectName::new("shop", "canary")), "shop/cart:80".into());
+        for (usage, owner) in
+            [(Use::Requests, None), (Use::Requests, Some(&gateway)), (Use::Requests, Some(&config)), (Use::Bytes, None)]
+        {
+            assert_eq!(service_of(&name(&port, usage, owner)), Some(port.service.clone()));
         }
         assert_eq!(service_of("bytes"), None);
     }

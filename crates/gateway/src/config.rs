@@ -4,7 +4,7 @@
 use crate::ingress::IngressConfig;
 use crate::name::ObjectName;
 use crate::serve::Serving;
-use model::config::{Choice, keys, shared};
+use model::config::{Choice, Reader, keys, shared};
 use std::sync::Arc;
 
 /// Whether Ingresses have a load balancer each.
@@ -37,6 +37,9 @@ keys! {
         /// Expect a PROXY header at the beginning of each connection to a Gateway.
         #[key("enable-gateway-api-proxy-protocol", default = "false", value = "gatewayAPI.enableProxyProtocol")]
         pub proxy_protocol: bool,
+        /// Serve what CiliumEnvoyConfigs and CiliumClusterwideEnvoyConfigs say of Services.
+        #[key("enable-envoy-config", default = "false", value = "envoyConfig.enabled")]
+        pub envoy_configs: bool,
         /// Serve Ingresses of the class cilium.
         #[key("enable-ingress-controller", default = "false", value = "ingressController.enabled")]
         pub ingress: bool,
@@ -82,13 +85,22 @@ keys! {
         #[key("gateway-api-xff-num-trusted-hops", default = "0", value = "gatewayAPI.xffNumTrustedHops")]
         pub trusted_hops: u32,
     }
+    check Self::refuse_misfits;
 }
 
 impl Config {
     /// Whether there is anything to serve.
     #[must_use]
     pub fn serves(&self) -> bool {
-        self.enabled || self.ingress
+        self.enabled || self.ingress || self.envoy_configs
+    }
+
+    /// Without a proxy that has an address of its own, nothing that pods send to Services can be led there.
+    fn refuse_misfits(&self, read: &mut Reader<'_>) {
+        if self.envoy_configs && self.host_network {
+            let want = "possible with gateway-api-hostnetwork-enabled: \"true\"";
+            read.refuse("enable-envoy-config", "true", want);
+        }
     }
 
     /// How Ingresses are served. `namespace` is the one that Cilium is in.

@@ -14,6 +14,7 @@ pub use proxies::{PROXY_REPORT, ProxyReport, ingest_report, report_object};
 pub use service::{ObservedService, ServiceConfig, WantedService, ingest_observed};
 pub(crate) use service::{port_name, service_name};
 
+use crate::envoy::{self, EnvoyProblems};
 use crate::ingress::{Ingress, IngressConfig};
 use crate::name::ObjectName;
 use crate::objects::Objects;
@@ -63,6 +64,8 @@ pub struct Wanted {
     pub corrections: Reader<Correction>,
     /// Ingresses whose status has other addresses than theirs.
     pub ingresses: Reader<IngressAddresses>,
+    /// What of CiliumEnvoyConfigs is not honoured.
+    pub problems: Reader<EnvoyProblems>,
 }
 
 /// What is there already.
@@ -88,6 +91,7 @@ pub fn want(tasks: &Tasks, objects: &Objects, observed: &Observed, config: Servi
     let programmed = proxies::programmed(tasks, proxies);
     let reporter = Reporter::new(&resolved, &addresses, &programmed, &config);
     Wanted {
+        problems: envoy::problems(tasks, &resolved.placed),
         ingresses: ingresses::derive(tasks, ingress, ingresses, &addresses, &programmed),
         copies: copies::derive(tasks, &resolved),
         services: service::derive(tasks, &resolved, services, config),

@@ -6,6 +6,7 @@ mod cluster;
 mod config;
 mod duration;
 mod edge;
+mod envoy;
 mod host;
 mod infrastructure;
 mod ingress;
@@ -23,6 +24,7 @@ mod verdict;
 pub use class::CONTROLLER;
 pub use cluster::service_of;
 pub use config::{Config, LoadBalancerMode};
+pub use envoy::{EnvoyConfig, EnvoyProblems, envoy_configs_here, ingest_clusterwide_envoy_config, ingest_envoy_config};
 pub use infrastructure::{
     Copy, IngressAddresses, NodeAddresses, Observed, ObservedService, PROXY_REPORT, ProxyReport, ServiceConfig, Wanted,
     WantedService, ingest_node, ingest_observed, ingest_report, report_object, want,

@@ -49,6 +49,10 @@ pub enum RouteKind {
     Tcp,
     /// UDPRoute.
     Udp,
+    /// CiliumEnvoyConfig: a virtual host of its.
+    EnvoyConfig,
+    /// CiliumClusterwideEnvoyConfig: a virtual host of its.
+    ClusterwideEnvoyConfig,
 }
 
 impl RouteKind {
@@ -61,6 +65,8 @@ impl RouteKind {
             Self::Tls => "TLSRoute",
             Self::Tcp => "TCPRoute",
             Self::Udp => "UDPRoute",
+            Self::EnvoyConfig => "CiliumEnvoyConfig",
+            Self::ClusterwideEnvoyConfig => "CiliumClusterwideEnvoyConfig",
         }
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! All objects that anything here follows from.
 
+use crate::envoy::EnvoyConfig;
 use crate::name::ObjectName;
 use crate::source::{Anchors, KeyPair, Parameters, Route, Service, Slice, Source};
 use k8s::gateway::{
@@ -39,6 +40,8 @@ pub struct Objects {
     pub anchors: Reader<Anchors>,
     /// CiliumGatewayClassConfigs.
     pub parameters: Reader<Parameters>,
+    /// CiliumEnvoyConfigs and CiliumClusterwideEnvoyConfigs; on a node those that hold there.
+    pub envoy_configs: Reader<EnvoyConfig>,
 }
 
 /// Rows of one namespace, of a table by [`ObjectName`].

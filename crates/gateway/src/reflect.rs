@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The tables of objects, kept equal to the API server.
 
+use crate::envoy::{EnvoyConfig, ingest_clusterwide_envoy_config, ingest_envoy_config};
 use crate::ingress::{Ingress, IngressConfig, ingest_ingress, with_ingresses};
 use crate::objects::Objects;
 use crate::source::{
@@ -33,6 +34,8 @@ pub struct Kinds {
     pub gateway_api: bool,
     /// Ingresses, and how they are served.
     pub ingress: Option<IngressConfig>,
+    /// CiliumEnvoyConfigs and CiliumClusterwideEnvoyConfigs.
+    pub envoy_configs: bool,
 }
 
 /// What is read.
@@ -47,8 +50,7 @@ pub struct Reflected {
 impl Reading<'_> {
     /// Reads all objects of the kinds.
     pub fn objects(&self, kinds: &Kinds, client: &Client, tasks: &Tasks) -> Reflected {
-        let on = kinds.gateway_api;
-        let objects = self.gateway_api(on, client, tasks);
+        let objects = self.all_but_ingresses(kinds, client, tasks);
         let (mut writer, ingresses) = table("ingresses");
         let Some(config) = &kinds.ingress else {
             writer.mark_initialized();
@@ -61,7 +63,8 @@ impl Reading<'_> {
         Reflected { objects, ingresses }
     }
 
-    fn gateway_api(&self, on: bool, client: &Client, tasks: &Tasks) -> Objects {
+    fn all_but_ingresses(&self, kinds: &Kinds, client: &Client, tasks: &Tasks) -> Objects {
+        let on = kinds.gateway_api;
         let routes = [
             self.routes::<HttpRouteSpec>(on, client, tasks, "http-routes"),
             self.routes::<GrpcRouteSpec>(on, client, tasks, "grpc-routes"),
@@ -112,6 +115,7 @@ impl Reading<'_> {
             key_pairs,
             anchors,
             parameters,
+            envoy_configs: envoy_configs(kinds.envoy_configs, client, tasks),
         }
     }
 
@@ -122,6 +126,21 @@ impl Reading<'_> {
     fn routes<S: RouteSpec>(&self, on: bool, client: &Client, tasks: &Tasks, name: &'static str) -> Reader<Route> {
         follow(on, client, tasks, name, if *self == Self::Judging { Route::ingest_told::<S> } else { Route::ingest })
     }
+}
+
+/// Those of namespaces and those of the cluster, if they are to be read.
+fn envoy_configs(on: bool, client: &Client, tasks: &Tasks) -> Reader<EnvoyConfig> {
+    let (mut namespaced, of_namespaces) = table("namespaced-envoy-configs");
+    let (mut clusterwide, of_cluster) = table("clusterwide-envoy-configs");
+    if on {
+        tasks.spawn("reflect-envoy-configs", client.reflect(client.all(), namespaced, ingest_envoy_config));
+        let ingest = ingest_clusterwide_envoy_config;
+        tasks.spawn("reflect-clusterwide-envoy-configs", client.reflect(client.all(), clusterwide, ingest));
+    } else {
+        namespaced.mark_initialized();
+        clusterwide.mark_initialized();
+    }
+    statedb::merge(tasks, "all-envoy-configs", [of_namespaces, of_cluster]).rows
 }
 
 /// Follows a kind, if it is to be read.

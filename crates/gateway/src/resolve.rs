@@ -2,6 +2,7 @@
 //! Gateways and routes as they follow from objects: one that changes has only that resolved anew which it bears on.
 
 use crate::edge::{self, Edge};
+use crate::envoy::{self, Placed};
 use crate::name::{ObjectName, ParentName};
 use crate::objects::Objects;
 use crate::route::{self, Attached};
@@ -15,7 +16,23 @@ use std::sync::Arc;
 pub(crate) struct Resolved {
     pub(crate) objects: Objects,
     pub(crate) edges: Derived<Edge>,
+    /// Those of Gateway API and of CiliumEnvoyConfigs.
     pub(crate) routes: Derived<Attached>,
+    pub(crate) placed: Derived<Placed>,
+    /// What the routes are merged of.
+    kinds: [Derived<Attached>; 2],
+}
+
+impl Resolved {
+    /// Lets everything catch up with objects, in the order in which one follows from the other.
+    pub(crate) async fn caught_up(&self) {
+        let Self { edges, routes, placed, kinds: [of_gateways, of_configs], .. } = self;
+        edges.caught_up().await;
+        of_gateways.caught_up().await;
+        placed.caught_up().await;
+        of_configs.caught_up().await;
+        routes.caught_up().await;
+    }
 }
 
 /// Keeps edges and routes as they follow from objects. `mesh`: what pods send to Services can be routed.
@@ -27,8 +44,11 @@ pub(crate) fn resolve(tasks: &Tasks, objects: &Objects, mesh: bool) -> Resolved 
         edges_by_parent: edges.rows.index(|edge| edge.parents().collect::<Vec<_>>()),
         mesh,
     };
-    let routes = routes(tasks, context);
-    Resolved { objects: objects.clone(), edges, routes }
+    let of_gateways = routes(tasks, context);
+    let placed = envoy::place(tasks, objects, &of_gateways.rows, mesh);
+    let kinds = [of_gateways, envoy::attached(tasks, &placed)];
+    let routes = statedb::merge(tasks, "routes-of-all-kinds", kinds.clone().map(|kind| kind.rows));
+    Resolved { objects: objects.clone(), edges, routes, placed, kinds }
 }
 
 fn edges(tasks: &Tasks, objects: &Objects) -> Derived<Edge> {

@@ -9,16 +9,18 @@ mod matches;
 mod parents;
 
 pub(crate) use backend::Port;
-pub(crate) use parents::{Parent, Place, ServicePort, table};
+pub(crate) use parents::{Parent, Place, ServicePort, at_service, table};
 
+use crate::cluster::ClusterName;
 use crate::edge::Edge;
+use crate::envoy::Spoken;
 use crate::name::{ObjectName, ParentName, RouteName};
 use crate::objects::Objects;
 use crate::source::{Meta, Route, Rules};
 use crate::verdict::Verdict;
 use k8s::gateway::{BackendRef, Filter, ParentReference};
 use statedb::{Index, Reader};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A route that has parents of ours. One row per route.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +36,8 @@ pub(crate) struct Attached {
     pub(crate) content: Content,
     /// Ports that it sends to, copies included.
     pub(crate) ports: BTreeSet<Port>,
+    /// The clusters that these are, if it speaks to them in a way of its own.
+    pub(crate) own: BTreeMap<ClusterName, Spoken>,
 }
 
 /// What a route does.
@@ -51,6 +55,8 @@ pub(crate) struct Rule {
     pub(crate) matches: Vec<l7::RouteMatch>,
     pub(crate) filters: l7::Filters,
     pub(crate) action: l7::RouteAction,
+    /// Name of what counts its requests.
+    pub(crate) rate_limit: Option<l7::Name>,
 }
 
 impl statedb::Row for Attached {
@@ -98,7 +104,8 @@ pub(crate) fn resolve(context: &Context, name: &RouteName) -> Option<Attached> {
             parents.iter_mut().for_each(|parent| parent.refuse(&Verdict::no("UnsupportedValue", message.as_str())));
         }
     }
-    Some(Attached { name: name.clone(), meta: route.meta.clone(), parents, resolved, partly, content, ports })
+    let (name, meta, own) = (name.clone(), route.meta.clone(), BTreeMap::new());
+    Some(Attached { name, meta, parents, resolved, partly, content, ports, own })
 }
 
 /// What is found while a route's rules are read.

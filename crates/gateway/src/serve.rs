@@ -14,6 +14,7 @@ pub(crate) use parts::{shown, trusted};
 pub use socket::{Taken, in_force, taken};
 
 use crate::cluster::ClusterName;
+use crate::envoy::{self, EnvoyProblems};
 use crate::name::{ObjectName, RouteName};
 use crate::objects::Objects;
 use crate::resolve::{Resolved, resolve};
@@ -40,6 +41,8 @@ pub(crate) enum PartName {
     Anchors(ObjectName),
     /// What pods send to a Service.
     Service(ObjectName),
+    /// What counts requests, of a CiliumEnvoyConfig.
+    RateLimits(ObjectName),
     /// A pod that sends to Services.
     Client(IpAddr),
     /// What pods of an identity may reach.
@@ -100,6 +103,8 @@ pub struct Serves {
     pub snapshots: Snapshots,
     /// For policy, which says who may be sent where.
     pub proxied: Reader<Proxied>,
+    /// What of CiliumEnvoyConfigs is not honoured.
+    pub problems: Reader<EnvoyProblems>,
 }
 
 /// Keeps what the proxy is to serve as it follows from objects.
@@ -109,9 +114,10 @@ pub fn serve(tasks: &Tasks, objects: &Objects, peers: &Peers, serving: &Serving)
     let proxied = mesh::proxied(tasks, &resolved, &parts.rows);
     let callers = callers::derive(tasks, peers);
     let together = statedb::merge(tasks, "gateway-all-parts", [parts.rows.clone(), callers.rows.clone()]);
+    let problems = envoy::problems(tasks, &resolved.placed);
     let (sender, snapshots) = watch::channel(Published::default());
     tasks.spawn("gateway-snapshot", Assembly { resolved, parts, callers, together }.run(sender));
-    Serves { snapshots, proxied }
+    Serves { snapshots, proxied, problems }
 }
 
 /// Puts the parts together. A snapshot is of one moment: no listener is in it without its routes, and no route without its clusters.
@@ -142,8 +148,7 @@ impl Assembly {
         let Resolved { edges, routes, .. } = &self.resolved;
         let revisions = || (edges.rows.snapshot().revision(), routes.rows.snapshot().revision());
         let before = revisions();
-        edges.caught_up().await;
-        routes.caught_up().await;
+        self.resolved.caught_up().await;
         self.parts.caught_up().await;
         self.callers.caught_up().await;
         self.together.caught_up().await;

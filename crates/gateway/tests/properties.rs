@@ -103,7 +103,8 @@ fn served(snapshot: &Snapshot, host: &str, path: &str, method: &str) -> Option<S
                     let prefix = prefix.trim_end_matches('/');
                     path == prefix || path.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'))
                 }
-                PathMatch::Regex(_) => false,
+                // No route of Gateway API asks for these.
+                PathMatch::Start(_) | PathMatch::Regex(_) => false,
             };
             by_path && one.method.as_ref().is_none_or(|wanted| wanted == method)
         });

@@ -6,6 +6,7 @@
 
 mod cidr_group;
 mod endpoint;
+mod envoy_config;
 mod identity;
 mod l2_announcement_policy;
 mod load_balancer_ip_pool;
@@ -17,6 +18,7 @@ mod validate;
 
 pub use cidr_group::*;
 pub use endpoint::*;
+pub use envoy_config::*;
 pub use identity::*;
 pub use l2_announcement_policy::*;
 pub use load_balancer_ip_pool::*;

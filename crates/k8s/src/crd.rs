@@ -8,8 +8,9 @@ pub(crate) mod policy;
 pub(crate) mod schema;
 
 use crate::cilium::{
-    CiliumCIDRGroup, CiliumClusterwideNetworkPolicy, CiliumEndpoint, CiliumIdentity, CiliumL2AnnouncementPolicy,
-    CiliumLoadBalancerIPPool, CiliumLocalRedirectPolicy, CiliumNetworkPolicy, CiliumNode,
+    CiliumCIDRGroup, CiliumClusterwideEnvoyConfig, CiliumClusterwideNetworkPolicy, CiliumEndpoint, CiliumEnvoyConfig,
+    CiliumIdentity, CiliumL2AnnouncementPolicy, CiliumLoadBalancerIPPool, CiliumLocalRedirectPolicy,
+    CiliumNetworkPolicy, CiliumNode,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Resource;
@@ -29,8 +30,10 @@ pub const SCHEMA_VERSION: &str = "1.32.6";
 pub fn all() -> Result<Vec<CustomResourceDefinition>, serde_json::Error> {
     [
         definition::<CiliumCIDRGroup>,
+        definition::<CiliumClusterwideEnvoyConfig>,
         definition::<CiliumClusterwideNetworkPolicy>,
         definition::<CiliumEndpoint>,
+        definition::<CiliumEnvoyConfig>,
         definition::<CiliumIdentity>,
         definition::<CiliumL2AnnouncementPolicy>,
         definition::<CiliumLoadBalancerIPPool>,

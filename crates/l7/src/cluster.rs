@@ -90,10 +90,14 @@ pub enum ProxyProtocol {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ClusterLimits {
-    /// Connections; above it the answer is 503.
+    /// Connections; above it requests wait, or the answer is 503.
     pub connections: u32,
+    /// Requests that wait for a connection at a time; above it the answer is 503.
+    pub waiting: u32,
     /// Requests at a time; above it the answer is 503.
     pub requests: u32,
+    /// Requests that are sent again at a time; above it there is no other attempt. None: as many as their routes allow.
+    pub retries: Option<u32>,
     /// Time for a connection, TLS included.
     #[serde(with = "time")]
     pub connect: Duration,
@@ -104,7 +108,14 @@ pub struct ClusterLimits {
 
 impl Default for ClusterLimits {
     fn default() -> Self {
-        Self { connections: 50_000, requests: 100_000, connect: Duration::from_secs(2), idle: Duration::from_secs(60) }
+        Self {
+            connections: 50_000,
+            waiting: 0,
+            requests: 100_000,
+            retries: None,
+            connect: Duration::from_secs(2),
+            idle: Duration::from_secs(60),
+        }
     }
 }
 

@@ -49,6 +49,15 @@ pub enum PathChange {
     Full(String),
     /// In place of the prefix that matched. Of a match that is no prefix, all of it.
     Prefix(String),
+    /// The same, letter by letter: no slash comes or goes.
+    Start(String),
+    /// Whatever matches an expression, each time, is replaced.
+    Replace {
+        /// The expression.
+        pattern: String,
+        /// What comes in its place: `\0` is what matched, `\1` to `\9` are its groups, two backslashes are one.
+        with: String,
+    },
 }
 
 /// Where the client is to ask. What is absent stays as it was asked for.

@@ -11,6 +11,7 @@ pub mod link;
 mod listener;
 mod mesh;
 mod object;
+mod rate_limit;
 mod route;
 pub mod syntax;
 mod time;
@@ -29,8 +30,9 @@ pub use listener::{
 };
 pub use mesh::{Client, Permission, Server};
 pub use object::{Key, Kind, Object, Snapshot, Update, Version};
+pub use rate_limit::RateLimit;
 pub use route::{
-    Attachment, Backend, Forward, HttpForward, PathMatch, Persistence, Precedence, Retry, RetryBudget, Route,
+    Answer, Attachment, Backend, Forward, HttpForward, PathMatch, Persistence, Precedence, Retry, RetryBudget, Route,
     RouteAction, RouteMatch, Target, ValueMatch,
 };
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Everything that the proxy serves, as a set of objects, and the difference between two such sets.
 
-use crate::{Certificate, Client, Cluster, Endpoints, Listener, Name, Permission, Route, TrustAnchors};
+use crate::{Certificate, Client, Cluster, Endpoints, Listener, Name, Permission, RateLimit, Route, TrustAnchors};
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,8 @@ pub enum Object {
     Cluster(Arc<Cluster>),
     /// Where backends are.
     Endpoints(Arc<Endpoints>),
+    /// How many requests are let through.
+    RateLimit(Arc<RateLimit>),
     /// A certificate with its key.
     Certificate(Arc<Certificate>),
     /// Authorities.
@@ -42,6 +44,7 @@ impl Object {
             Self::Route(route) => (Kind::Route, &route.name),
             Self::Cluster(cluster) => (Kind::Cluster, &cluster.name),
             Self::Endpoints(endpoints) => (Kind::Endpoints, &endpoints.cluster),
+            Self::RateLimit(limit) => (Kind::RateLimit, &limit.name),
             Self::Certificate(certificate) => (Kind::Certificate, &certificate.name),
             Self::TrustAnchors(anchors) => (Kind::TrustAnchors, &anchors.name),
             Self::Client(client) => (Kind::Client, &client.name),
@@ -60,7 +63,7 @@ macro_rules! parts {
         }
     )*};
 }
-parts!(Listener Route Cluster Endpoints Certificate TrustAnchors Client Permission);
+parts!(Listener Route Cluster Endpoints RateLimit Certificate TrustAnchors Client Permission);
 
 /// What an [`Object`] can be. What others refer to comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -78,6 +81,8 @@ pub enum Kind {
     Endpoints,
     /// [`Cluster`].
     Cluster,
+    /// [`RateLimit`].
+    RateLimit,
     /// [`Route`].
     Route,
     /// [`Listener`].
@@ -102,6 +107,7 @@ impl fmt::Display for Key {
             Kind::Certificate => "certificate",
             Kind::Endpoints => "endpoints of",
             Kind::Cluster => "cluster",
+            Kind::RateLimit => "rate limit",
             Kind::Route => "route",
             Kind::Listener => "listener",
         };

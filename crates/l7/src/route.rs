@@ -20,6 +20,9 @@ pub struct Route {
     pub filters: Filters,
     /// Where the request goes.
     pub action: RouteAction,
+    /// Name of the [`crate::RateLimit`] that counts its requests.
+    #[serde(default)]
+    pub rate_limit: Option<Name>,
 }
 
 /// A table of a listener, and the hosts for which the route is in it.
@@ -69,6 +72,8 @@ pub struct Precedence {
 pub enum PathMatch {
     /// All of it.
     Exact(String),
+    /// Its beginning, letter by letter: `/a` is before `/ab`.
+    Start(String),
     /// Its first segments: `/a` is before `/a`, `/a/` and `/a/b`, not before `/ab`. A final slash says nothing.
     Prefix(String),
     /// An expression that all of it matches.
@@ -103,6 +108,18 @@ pub enum RouteAction {
     Redirect(Redirect),
     /// Back to the client with this status: what the route refers to is not there.
     Respond(u16),
+    /// Back to the client, as the route says.
+    Answer(Answer),
+}
+
+/// An answer that no backend is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The body, which is plain text unless the route's headers say otherwise.
+    #[serde(default)]
+    pub body: String,
 }
 
 /// How requests reach backends.

@@ -8,6 +8,8 @@ use std::fmt::Display;
 
 /// What an expression may take of memory once it is compiled, in bytes.
 const LARGEST_REGEX: usize = 256 << 10;
+/// Length of what comes in place of a part of a path, in bytes.
+const LONGEST_SUBSTITUTION: usize = 1024;
 /// Headers that say how a message is framed or which connection it is for: no route may change them.
 const FRAMING: [&str; 9] = [
     "connection",
@@ -31,15 +33,67 @@ fn told<T>(result: Result<T, impl Display>, text: &str) -> Result<T, String> {
 ///
 /// It is none, or takes too much.
 pub fn expression(text: &str) -> Result<Regex, String> {
-    let compiled = |pattern: &str| {
-        RegexBuilder::new(pattern).size_limit(LARGEST_REGEX).build().map_err(|error| match error {
-            regex::Error::CompiledTooBig(_) => format!("the expression {text:?} is too large"),
-            _ => format!("{text:?} is no regular expression"),
-        })
-    };
     // On its own first, so that one that closes the group is refused.
-    compiled(text)?;
-    compiled(&format!("^(?:{text})$"))
+    compiled(text, text)?;
+    compiled(&format!("^(?:{text})$"), text)
+}
+
+/// `pattern`, which is of `text`.
+fn compiled(pattern: &str, text: &str) -> Result<Regex, String> {
+    RegexBuilder::new(pattern).size_limit(LARGEST_REGEX).build().map_err(|error| match error {
+        regex::Error::CompiledTooBig(_) => format!("the expression {text:?} is too large"),
+        _ => format!("{text:?} is no regular expression"),
+    })
+}
+
+/// An expression that is looked for in a text.
+///
+/// # Errors
+///
+/// It is none, or takes too much.
+pub fn pattern(text: &str) -> Result<Regex, String> {
+    compiled(text, text)
+}
+
+/// What comes in place of what an expression with so many groups has found: `\0` is all of it, `\1` to `\9` are its groups.
+///
+/// # Errors
+///
+/// It refers to a group that there is not, a backslash is before something else, or it is longer than a path may become.
+pub fn substitution(text: &str, groups: usize) -> Result<Vec<Piece>, String> {
+    if text.len() > LONGEST_SUBSTITUTION {
+        return Err(format!("a substitution has at most {LONGEST_SUBSTITUTION} bytes"));
+    }
+    let (mut pieces, mut plain, mut letters) = (Vec::new(), String::new(), text.chars());
+    while let Some(letter) = letters.next() {
+        if letter != '\\' {
+            plain.push(letter);
+            continue;
+        }
+        match letters.next().map(|next| (next, next.to_digit(10))) {
+            Some(('\\', _)) => plain.push('\\'),
+            Some((_, Some(group))) if (group as usize) < groups => {
+                pieces.push(Piece::Text(std::mem::take(&mut plain)));
+                pieces.push(Piece::Group(group as usize));
+            }
+            _ => {
+                return Err(format!(
+                    "{text:?}: a backslash is before a digit of a group that there is, or before another"
+                ));
+            }
+        }
+    }
+    pieces.push(Piece::Text(plain));
+    Ok(pieces)
+}
+
+/// A part of a substitution.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// It is there as it is.
+    Text(String),
+    /// What this group of the expression has found; of group 0, all of it.
+    Group(usize),
 }
 
 /// The name of a header.
@@ -120,6 +174,15 @@ mod tests {
         assert_eq!(["a", "b", "ab", "xa", "bx"].map(|text| whole.is_match(text)), [true, true, false, false, false]);
         for text in ["(", "a)|(?:b", "\\w{1000}"] {
             assert!(expression(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_substitution_refers_to_groups_that_there_are() {
+        let (text, group) = (|text: &str| Piece::Text(text.into()), Piece::Group);
+        assert_eq!(substitution("/a\\1b\\\\0\\0", 2), Ok(vec![text("/a"), group(1), text("b\\0"), group(0), text("")]));
+        for wrong in ["\\2", "\\", "\\x", &"a".repeat(1025)] {
+            assert!(substitution(wrong, 2).is_err(), "{wrong}");
         }
     }
 

@@ -156,9 +156,11 @@ fn interval(interval: Duration) -> Option<Duration> {
 
 fn gateways(keys: &Keys, served: Option<gateway::Config>) -> Option<Gateways> {
     let app_protocol = served.as_ref().is_some_and(|served| served.app_protocol);
+    let envoy_configs = served.as_ref().is_some_and(|served| served.envoy_configs);
     let ingresses = served.filter(|served| served.ingress);
-    (keys.gateway_api || ingresses.is_some()).then(|| Gateways {
+    (keys.gateway_api || envoy_configs || ingresses.is_some()).then(|| Gateways {
         gateway_api: keys.gateway_api,
+        envoy_configs,
         ingresses,
         secrets_namespace: Some(keys.gateway_secrets_namespace.clone()).filter(|_| keys.gateway_secrets_sync),
         reports_namespace: keys.gateway_secrets_namespace.clone(),

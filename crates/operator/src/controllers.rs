@@ -12,8 +12,8 @@ mod node_readiness;
 mod pending;
 mod pod_cidrs;
 mod policy_status;
-mod redirect_events;
 mod service_status;
+mod warning_events;
 
 use crate::config::Config;
 use crate::gateways;
@@ -26,6 +26,7 @@ use k8s::kube::Error;
 use k8s::{Client, Events, Feed, Warning, WatchConfig};
 use statedb::{Backoff, Retries, Tasks};
 use std::time::Duration;
+use warning_events::WarningEvents;
 
 /// Back-off between failed passes.
 const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(120));
@@ -97,7 +98,8 @@ pub(crate) fn start(client: &Client, namespace: &str, config: &Config, run: &Run
     }
     run.tasks.spawn("reflect-cilium-nodes", client.reflect_into(client.all(), nodes));
     if let Some(gateways) = &config.gateways {
-        gateways::start(client, namespace, gateways, &run.tasks);
+        let problems = gateways::start(client, namespace, gateways, &run.tasks);
+        run.spawn(WarningEvents::new(client, &problems));
     }
     if config.readiness.does_something() {
         let readiness = &config.readiness;
@@ -157,7 +159,7 @@ fn redirects(client: &Client, config: &Config, run: &Running) {
     let config = config.services.clone();
     let ingest = move |object: &CiliumLocalRedirectPolicy| services::judge_redirect(&config, object);
     run.tasks.spawn("reflect-local-redirect-policies", client.reflect(client.all(), writer, ingest));
-    run.spawn(redirect_events::RedirectEvents::new(client, &policies));
+    run.spawn(WarningEvents::new(client, &policies));
 }
 
 fn policies(client: &Client, run: &Running) {

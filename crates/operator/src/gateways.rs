@@ -6,9 +6,9 @@ mod ingresses;
 mod services;
 mod statuses;
 
-use gateway::{Kinds, Observed, Reading, Reflected, ServiceConfig};
+use gateway::{EnvoyProblems, Kinds, Observed, Reading, Reflected, ServiceConfig};
 use k8s::{Client, WatchConfig};
-use statedb::{Tasks, reconcile};
+use statedb::{Reader, Tasks, reconcile};
 
 /// Under which name fields are ours.
 const FIELD_MANAGER: &str = "cilium-operator-gateway";
@@ -18,6 +18,8 @@ const FIELD_MANAGER: &str = "cilium-operator-gateway";
 pub struct Gateways {
     /// Objects of Gateway API are read.
     pub gateway_api: bool,
+    /// CiliumEnvoyConfigs are read.
+    pub envoy_configs: bool,
     /// How Ingresses are served, if they are.
     pub ingresses: Option<gateway::Config>,
     /// Where credentials are copied to, of which agents may read Secrets; nothing is copied if unset.
@@ -30,8 +32,9 @@ pub struct Gateways {
     pub nodes: String,
 }
 
-/// Starts to follow the objects, and to write what follows. `namespace` is the operator's.
-pub(crate) fn start(client: &Client, namespace: &str, config: &Gateways, tasks: &Tasks) {
+/// Starts to follow the objects, and to write what follows. `namespace` is the operator's. Gives what is to be said of objects without a
+/// status.
+pub(crate) fn start(client: &Client, namespace: &str, config: &Gateways, tasks: &Tasks) -> Reader<EnvoyProblems> {
     let (writer, observed) = statedb::table("gateway-observed-services");
     let ingest = gateway::ingest_observed;
     tasks.spawn("reflect-gateway-services", client.reflect(client.all(), writer, ingest));
@@ -49,7 +52,8 @@ pub(crate) fn start(client: &Client, namespace: &str, config: &Gateways, tasks: 
     let ingest = gateway::ingest_report;
     tasks.spawn("reflect-gateway-proxies", client.reflect_with(reports, watch, writer, ingest));
     let ingress = config.ingresses.as_ref().map(|served| served.ingresses(namespace));
-    let kinds = Kinds { gateway_api: config.gateway_api, ingress: ingress.clone() };
+    let (gateway_api, envoy_configs) = (config.gateway_api, config.envoy_configs);
+    let kinds = Kinds { gateway_api, ingress: ingress.clone(), envoy_configs };
     let Reflected { objects, ingresses } = Reading::Judging.objects(&kinds, client, tasks);
     let ingress = ingress.unwrap_or_default();
     let observed = Observed { services: observed, nodes, proxies, ingresses, ingress };
@@ -61,4 +65,5 @@ pub(crate) fn start(client: &Client, namespace: &str, config: &Gateways, tasks: 
     if let Some(namespace) = &config.secrets_namespace {
         reconcile(tasks, "gateway-write-copies", wanted.copies, copies::Copies::new(client, namespace));
     }
+    wanted.problems
 }

@@ -11,6 +11,7 @@ mod inbound;
 mod mirror;
 mod persistence;
 mod record;
+mod retries;
 mod unread;
 mod upgrade;
 
@@ -18,9 +19,9 @@ pub(crate) use body::RequestBody;
 pub(crate) use connection::{Client, Terminated, serve};
 pub(crate) use inbound::routed;
 
-use crate::route::{Action, Found};
+use crate::route::{Action, Found, RouteRule};
 use crate::serving::{HttpSite, Serving};
-use answer::Refusal;
+use answer::{Refusal, is_grpc};
 use body::ResponseBody;
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -31,7 +32,7 @@ use std::sync::Arc;
 /// Answers a request.
 async fn handle(client: &Arc<Client>, request: Request<Incoming>) -> Response<ResponseBody> {
     let mut record = Box::new(Record::new(client, &request));
-    let grpc = answer::is_grpc(request.headers());
+    let grpc = is_grpc(request.headers());
     let answered = answer(client, request, &mut record).await;
     let mut response = answered.unwrap_or_else(|refusal| {
         record.refused(&refusal);
@@ -59,13 +60,16 @@ async fn answer(
     inbound.forwarded(client, site.trusted_hops)?;
     record.routed(&found.route.name, &inbound.request_id);
     let route = Arc::clone(&found.route);
+    if let Some(refused) = limited(&serving, &route, is_grpc(&inbound.head.headers), record)? {
+        return Ok(refused);
+    }
     let origin = route.filters.cors.as_ref().and_then(|cors| cors::Origin::of(cors, &inbound.head));
     if let Some(origin) = origin.as_ref().filter(|origin| origin.preflight) {
         let mut response = origin.answer(route.filters.cors.as_ref());
         route.filters.response.apply(response.headers_mut());
         return Ok(response);
     }
-    let grpc = answer::is_grpc(&inbound.head.headers);
+    let grpc = is_grpc(&inbound.head.headers);
     let answered = act(client, &serving, &found, inbound, record).await;
     let mut response = answered.unwrap_or_else(|refusal| {
         record.refused(&refusal);
@@ -91,8 +95,28 @@ async fn act(
             forward::Forward { client, serving, found, forwarding, caller }.run(inbound, record).await
         }
         Action::Redirect(redirect) => answer::redirect(redirect, client, &inbound, found.prefix),
+        Action::Answer(status, body) => Ok(answer::given(*status, body)),
         Action::Respond(status) => Err(Refusal::new(*status, "route", "the route has no backend")),
     }
+}
+
+/// The answer to a request that its route has no token for.
+fn limited(
+    serving: &Serving,
+    route: &RouteRule,
+    grpc: bool,
+    record: &mut Record,
+) -> Result<Option<Response<ResponseBody>>, Refusal> {
+    let Some(name) = &route.rate_limit else { return Ok(None) };
+    let limiter = serving.limiters.get(name).ok_or(Refusal::NO_LIMIT)?;
+    if limiter.take() {
+        return Ok(None);
+    }
+    let refusal = Refusal { status: limiter.status, ..Refusal::TOO_MANY };
+    record.refused(&refusal);
+    let mut response = refusal.response(grpc);
+    limiter.mark(response.headers_mut());
+    Ok(Some(response))
 }
 
 /// What serves the client as its listener is now.

@@ -49,6 +49,7 @@ pub fn route_match(data: &[u8]) {
         let path = match kind {
             "=" => PathMatch::Exact(path.to_owned()),
             "^" => PathMatch::Prefix(path.to_owned()),
+            "<" => PathMatch::Start(path.to_owned()),
             _ => return None,
         };
         let place = u32::try_from(place).ok()?;
@@ -59,7 +60,8 @@ pub fn route_match(data: &[u8]) {
         }];
         let attachments = vec![Attachment { table: "t".into(), hosts: vec![HostMatch::Any] }];
         let action = RouteAction::Respond(200);
-        Some(Route { name: place.to_string().into(), attachments, matches, filters: l7::Filters::default(), action })
+        let (name, filters) = (place.to_string().into(), l7::Filters::default());
+        Some(Route { name, attachments, matches, filters, action, rate_limit: None })
     };
     let routes: Vec<Route> = lines.iter().enumerate().filter_map(route).collect();
     let mut tables = Tables::default();
@@ -70,6 +72,7 @@ pub fn route_match(data: &[u8]) {
             let prefix = prefix.trim_end_matches('/');
             uri.path().strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         }
+        PathMatch::Start(start) => uri.path().starts_with(start.as_str()),
         PathMatch::Regex(_) => false,
     };
     let wanted = accepted.iter().find(|route| route.matches.iter().any(|rule| is_for(&rule.path)));

@@ -15,6 +15,7 @@ pub mod fuzz;
 mod hand_over;
 mod invalid;
 mod keeper;
+mod limiter;
 mod listen;
 mod metrics;
 mod observe;

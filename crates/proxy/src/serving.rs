@@ -3,6 +3,7 @@
 
 use crate::access::AccessLog;
 use crate::callers::{Caller, Callers};
+use crate::limiter::Limiter;
 use crate::metrics::{ListenerMetrics, Metrics};
 use crate::observe::Observer;
 use crate::route::{HostMap, Table, Tables};
@@ -35,6 +36,7 @@ pub(crate) struct Serving {
     pub(crate) tables: Tables,
     pub(crate) upstreams: HashMap<Name, Arc<Upstream>>,
     pub(crate) callers: Callers,
+    pub(crate) limiters: HashMap<Name, Arc<Limiter>>,
     pub(crate) listeners: HashMap<Name, Arc<Listening>>,
 }
 

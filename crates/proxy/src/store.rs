@@ -2,6 +2,7 @@
 //! Objects become what is in force. Only this task changes that, off the request path.
 
 use crate::invalid::Invalid;
+use crate::limiter::Limiter;
 use crate::metrics::Metrics;
 use crate::route::HostMap;
 use crate::serving::{HttpSite, Listening, MeshSite, Served, Serving, TlsSite};
@@ -9,8 +10,8 @@ use crate::tls::{Credentials, anchors, certified};
 use crate::upstream::Upstream;
 use l7::link::{Fault, Received, Status};
 use l7::{
-    Cluster, Endpoints, HttpServer, Key, Kind, Listener, Name, Object, Serve, Snapshot, TlsAction, TlsServer, Trust,
-    Update, Version,
+    Cluster, Endpoints, HttpServer, Key, Kind, Listener, Name, Object, RateLimit, Serve, Snapshot, TlsAction,
+    TlsServer, Trust, Update, Version,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -117,6 +118,7 @@ impl Store {
             Kind::Listener => drop(self.serving.listeners.remove(name)),
             Kind::Cluster => drop(self.serving.upstreams.remove(name)),
             Kind::Endpoints => self.place(name, None),
+            Kind::RateLimit => drop(self.serving.limiters.remove(name)),
             Kind::Certificate => {
                 self.credentials.certificates.remove(name);
                 credentials.insert(name.clone());
@@ -139,6 +141,7 @@ impl Store {
                 self.place(&endpoints.cluster, Some(endpoints));
                 Ok(())
             }
+            Object::RateLimit(limit) => self.limit(limit),
             Object::Certificate(certificate) => {
                 let parsed = certified(certificate)?;
                 self.credentials.certificates.insert(certificate.name.clone(), parsed);
@@ -166,6 +169,14 @@ impl Store {
         let upstream = Upstream::new(Arc::clone(cluster), tls, before);
         let upstream = upstream.with(self.endpoints(&cluster.name).as_deref(), self.workers);
         self.serving.upstreams.insert(cluster.name.clone(), Arc::new(upstream));
+        Ok(())
+    }
+
+    /// One that stays what it was keeps its tokens.
+    fn limit(&mut self, limit: &Arc<RateLimit>) -> Result<(), Invalid> {
+        if !self.serving.limiters.get(&limit.name).is_some_and(|before| before.is_of(limit)) {
+            self.serving.limiters.insert(limit.name.clone(), Arc::new(Limiter::new(limit)?));
+        }
         Ok(())
     }
 
@@ -281,6 +292,7 @@ fn refers(object: &Object, credentials: &BTreeSet<Name>) -> bool {
         },
         Object::Route(_)
         | Object::Endpoints(_)
+        | Object::RateLimit(_)
         | Object::Certificate(_)
         | Object::TrustAnchors(_)
         | Object::Client(_)

@@ -3,6 +3,7 @@
 
 mod connect;
 mod endpoint;
+mod load;
 mod pool;
 mod tls;
 
@@ -18,17 +19,11 @@ use crate::worker::Counted;
 use endpoint::choose;
 use http::StatusCode;
 use l7::{Cluster, EndpointState, Endpoints};
+use load::Load;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-
-/// How many requests and connections a cluster has. It outlives changes of the cluster.
-#[derive(Debug, Default)]
-pub(crate) struct Load {
-    requests: Arc<AtomicUsize>,
-    connections: Arc<AtomicUsize>,
-}
+use std::sync::atomic::Ordering::Relaxed;
 
 /// How the endpoints of a cluster are spoken to; with each change of the cluster there is a new one, and new connections with it.
 #[derive(Debug)]
@@ -53,11 +48,7 @@ pub(crate) struct Upstream {
 impl Upstream {
     /// A cluster that nothing is known of but its settings; `before` is what it was, whose load goes on being counted.
     pub(crate) fn new(cluster: Arc<Cluster>, tls: Option<ClientTls>, before: Option<&Self>) -> Self {
-        let load = before.map(|before| &before.settings.load);
-        let load = load.map_or_else(Load::default, |load| Load {
-            requests: Arc::clone(&load.requests),
-            connections: Arc::clone(&load.connections),
-        });
+        let load = before.map(|before| before.settings.load.clone()).unwrap_or_default();
         let settings = Arc::new(Settings { cluster, tls, load });
         Self { settings, endpoints: HashMap::new(), tokens: HashMap::new(), usable: Arc::new([]) }
     }
@@ -94,6 +85,24 @@ impl Upstream {
     /// Counts a request as long as the value lives; none if the cluster has as many as it may.
     pub(crate) fn begin(&self) -> Option<Counted> {
         Counted::within(&self.settings.load.requests, self.settings.cluster.limits.requests)
+    }
+
+    /// Counts a request that is sent again as long as the value lives; none if the cluster has as many as it may.
+    pub(crate) fn begin_retry(&self) -> Option<Counted> {
+        Counted::within(&self.settings.load.retries, self.settings.cluster.limits.retries.unwrap_or(u32::MAX))
+    }
+
+    /// Counts a request that waits for a connection as long as the value lives; none if as many wait as may.
+    pub(crate) fn begin_wait(&self) -> Option<Counted> {
+        Counted::within(&self.settings.load.waiting, self.settings.cluster.limits.waiting)
+    }
+
+    /// Waits until a connection can be had, perhaps. One that nobody uses is ended, since it may be another worker's.
+    pub(crate) async fn freed(&self) {
+        if let Some(unused) = self.endpoints.values().find_map(|endpoint| endpoint.take_unused()) {
+            drop(unused);
+        }
+        self.settings.load.freed.notified().await;
     }
 
     /// Requests under way.

@@ -7,6 +7,7 @@ mod announcements;
 mod apiserver;
 mod churn;
 mod cluster;
+mod envoy;
 mod faults;
 mod pods;
 mod restarts;

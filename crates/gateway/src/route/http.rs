@@ -67,7 +67,7 @@ pub(super) fn build(
         Ok((asked, forward)) => (asked.changes, RouteAction::Forward(forward)),
         Err(_) => (l7::Filters::default(), RouteAction::Respond(NOWHERE)),
     };
-    Rule { matches, filters, action }
+    Rule { matches, filters, action, rate_limit: None }
 }
 
 /// The filters and backends of a rule.

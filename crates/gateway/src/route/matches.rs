@@ -25,7 +25,7 @@ pub(super) fn http(origin: &Origin<'_>, asked: &HttpMatch) -> Result<RouteMatch,
     let (kind, length) = match &path {
         l7::PathMatch::Exact(_) => (0, 0),
         l7::PathMatch::Regex(_) => (1, 0),
-        l7::PathMatch::Prefix(prefix) => (2, prefix.trim_end_matches('/').len()),
+        l7::PathMatch::Start(prefix) | l7::PathMatch::Prefix(prefix) => (2, prefix.trim_end_matches('/').len()),
     };
     let headers = named("headers", &asked.headers, str::eq_ignore_ascii_case)?;
     let query = named("queryParams", &asked.query_params, str::eq)?;

@@ -115,6 +115,8 @@ fn place(edge: &Edge, route: &Route, listener: &Listener) -> Option<Place> {
     let hosts = match route.name.kind {
         RouteKind::Tcp | RouteKind::Udp => vec![HostMatch::Any],
         RouteKind::Http | RouteKind::Grpc | RouteKind::Tls => host::within(&listener.host, &route.hostnames),
+        // They are for Services alone.
+        RouteKind::EnvoyConfig | RouteKind::ClusterwideEnvoyConfig => Vec::new(),
     };
     if hosts.is_empty() {
         return None;
@@ -160,7 +162,8 @@ fn service(
     Some(if places.is_empty() { Err(Verdict::no("NoMatchingParent", missing)) } else { Ok(places) })
 }
 
-fn at_service(service: &ObjectName, port: u16, consumer: Option<Arc<str>>) -> Place {
+/// A port of a Service as a place.
+pub(crate) fn at_service(service: &ObjectName, port: u16, consumer: Option<Arc<str>>) -> Place {
     let name = consumer.as_ref().map_or_else(|| port.to_string(), |namespace| format!("{port}@{namespace}"));
     Place {
         gateway: service.clone(),

@@ -207,11 +207,11 @@ impl<'a> Streams<'a> {
 
 fn forward(route: &Attached, place: &Place, usage: Use) -> Forward {
     let Content::Stream(targets) = &route.content else { return Forward::default() };
-    let (_, gateway) = cluster::usage(route, place);
+    let (_, owner) = cluster::usage(route, place);
     let backend = |(port, weight): &(Option<crate::route::Port>, u32)| Backend {
         target: port
             .as_ref()
-            .map_or(Target::Status(500), |port| Target::Cluster(cluster::name(port, usage, gateway.as_ref()))),
+            .map_or(Target::Status(500), |port| Target::Cluster(cluster::name(port, usage, owner.as_ref()))),
         weight: *weight,
         filters: l7::Filters::default(),
     };

@@ -6,6 +6,7 @@ use super::ports::Ports;
 use super::{Part, PartName, Serving, mesh, routes};
 use crate::cluster;
 use crate::edge::Edge;
+use crate::envoy::Placed;
 use crate::name::ObjectName;
 use crate::objects::Objects;
 use crate::resolve::Resolved;
@@ -51,6 +52,7 @@ fn inputs(resolved: &Resolved, addresses: &Reader<IpEntry>) -> Inputs<PartName> 
             parts.extend(clusters(by_gateway.get(&edge.gateway)));
             parts
         })
+        .and(&resolved.placed.rows, |placed| [PartName::RateLimits(placed.config.name.clone())])
         .and(&objects.slices, move |slice| clusters(of_slice.get(&slice.service)))
         .and(&objects.services, move |service| clusters(of_service.get(&service.name)))
         .and(addresses, move |entry| {
@@ -111,6 +113,7 @@ struct Parts {
     objects: Objects,
     edges: Reader<Edge>,
     routes: Reader<Attached>,
+    placed: Reader<Placed>,
     streams: Index<Attached, ObjectName>,
     meshed: Index<Attached, ObjectName>,
     showing: Index<Edge, ObjectName>,
@@ -145,6 +148,7 @@ impl Parts {
             objects: objects.clone(),
             edges: edges.clone(),
             routes: routes.clone(),
+            placed: resolved.placed.rows.clone(),
         }
     }
 
@@ -161,6 +165,11 @@ impl Parts {
             PartName::Service(service) => {
                 let routes = self.meshed.get(service);
                 mesh::of_service(&self.binding, &mut self.ports, service, &routes)
+            }
+            PartName::RateLimits(config) => {
+                let placed = self.placed.snapshot().get(config).filter(|placed| !placed.routes.is_empty())?;
+                let limits = placed.config.limits.iter().cloned().map(l7::Object::from).collect::<Vec<_>>();
+                (!limits.is_empty()).then_some(limits)
             }
             // Of these there is a table of its own.
             PartName::Client(_) | PartName::Permission(_) => None,

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Rules for requests, where they are attached.
 
-use crate::cluster;
-use crate::name::ObjectName;
+use crate::cluster::{self, Owner};
 use crate::route::{Attached, Content, Place, Port, table};
 use l7::{Attachment, HostMatch, Object, Route, RouteAction, Target};
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,15 +11,15 @@ use std::sync::Arc;
 pub(super) fn of_route(route: &Attached) -> Vec<Object> {
     let Content::Requests(rules) = &route.content else { return Vec::new() };
     // Gateways that show backends a certificate have clusters of their own, and so rules of their own.
-    let mut by_gateway: BTreeMap<Option<ObjectName>, Tables> = BTreeMap::new();
+    let mut by_owner: BTreeMap<Option<Owner>, Tables> = BTreeMap::new();
     for place in route.parents.iter().flat_map(|parent| &parent.places) {
-        let (_, gateway) = cluster::usage(route, place);
-        by_gateway.entry(gateway).or_default().add(place);
+        let (_, owner) = cluster::usage(route, place);
+        by_owner.entry(owner).or_default().add(place);
     }
     let mut objects = Vec::new();
-    for (gateway, tables) in by_gateway {
-        let own = gateway.as_ref().map(|gateway| Own { gateway, ports: &route.ports });
-        let suffix = gateway.as_ref().map_or_else(String::new, |gateway| format!("@{gateway}"));
+    for (owner, tables) in by_owner {
+        let own = owner.as_ref().map(|owner| Own { owner, ports: &route.ports });
+        let suffix = owner.as_ref().map_or_else(String::new, |owner| format!("@{owner}"));
         for (number, rule) in rules.iter().enumerate() {
             objects.push(Object::from(Route {
                 name: format!("{} rule {number}{suffix}", route.name).into(),
@@ -28,6 +27,7 @@ pub(super) fn of_route(route: &Attached) -> Vec<Object> {
                 matches: rule.matches.clone(),
                 filters: rule.filters.clone(),
                 action: own.as_ref().map_or_else(|| rule.action.clone(), |own| own.action(&rule.action)),
+                rate_limit: rule.rate_limit.clone(),
             }));
         }
     }
@@ -53,7 +53,7 @@ impl Tables {
 
 /// A Gateway with clusters of its own.
 struct Own<'a> {
-    gateway: &'a ObjectName,
+    owner: &'a Owner,
     ports: &'a BTreeSet<Port>,
 }
 
@@ -75,6 +75,6 @@ impl Own<'_> {
     fn cluster(&self, shared: &l7::Name) -> l7::Name {
         let usage = cluster::Use::Requests;
         let port = self.ports.iter().find(|port| cluster::name(port, usage, None) == *shared);
-        port.map_or_else(|| Arc::clone(shared), |port| cluster::name(port, usage, Some(self.gateway)))
+        port.map_or_else(|| Arc::clone(shared), |port| cluster::name(port, usage, Some(self.owner)))
     }
 }

@@ -5,9 +5,9 @@
 mod pods;
 
 use gateway::{
-    Anchors, Ingress, IngressConfig, Keep, KeyPair, NodeAddresses, ObjectName, Objects, Observed, ObservedService,
-    Parameters, ProxyReport, Report, Route, RouteName, Service, ServiceConfig, Serving, Slice, Snapshots, Source,
-    Status, Subject, Wanted,
+    Anchors, EnvoyConfig, Ingress, IngressConfig, Keep, KeyPair, NodeAddresses, ObjectName, Objects, Observed,
+    ObservedService, Parameters, ProxyReport, Report, Route, RouteName, Service, ServiceConfig, Serving, Slice,
+    Snapshots, Source, Status, Subject, Wanted,
 };
 use k8s::gateway::{
     BackendTlsPolicySpec, Condition, GatewayClassSpec, GatewaySpec, ListenerSetSpec, ListenerStatus, MeshSpec, Object,
@@ -37,6 +37,7 @@ pub(crate) struct World {
     pub(crate) key_pairs: Writer<KeyPair>,
     pub(crate) anchors: Writer<Anchors>,
     pub(crate) parameters: Writer<Parameters>,
+    pub(crate) envoy_configs: Writer<EnvoyConfig>,
     pub(crate) observed: Writer<ObservedService>,
     pub(crate) nodes: Writer<NodeAddresses>,
     pub(crate) proxies: Writer<ProxyReport>,
@@ -69,6 +70,7 @@ impl World {
         let (key_pairs, key_pairs_reader) = table("key-pairs");
         let (anchors, anchors_reader) = table("anchors");
         let (parameters, parameters_reader) = table("parameters");
+        let (envoy_configs, envoy_configs_reader) = table("envoy-configs");
         let (observed, observed_reader) = table("observed");
         let (nodes, nodes_reader) = table("nodes");
         let (proxies, proxies_reader) = table("proxies");
@@ -86,6 +88,7 @@ impl World {
             key_pairs: key_pairs_reader,
             anchors: anchors_reader,
             parameters: parameters_reader,
+            envoy_configs: envoy_configs_reader,
         };
         let (ingresses, ingresses_reader) = table("ingresses");
         let ingress = IngressConfig {
@@ -125,6 +128,7 @@ impl World {
             key_pairs,
             anchors,
             parameters,
+            envoy_configs,
             observed,
             nodes,
             proxies,
@@ -173,6 +177,12 @@ impl World {
             "Ingress" => {
                 self.ingresses.insert(gateway::ingest_ingress(&self.ingress, &read(value)).unwrap().unwrap());
             }
+            "CiliumEnvoyConfig" => {
+                self.envoy_configs.insert(gateway::ingest_envoy_config(&read(value)).unwrap());
+            }
+            "CiliumClusterwideEnvoyConfig" => {
+                self.envoy_configs.insert(gateway::ingest_clusterwide_envoy_config(&read(value)).unwrap());
+            }
             "Pod" => self.pods.insert(&value),
             "EndpointSlice" => self.slices.insert(gateway::ingest_slice(&read(value)).unwrap().unwrap()),
             "Secret" => {
@@ -210,6 +220,7 @@ impl World {
         self.key_pairs.mark_initialized();
         self.anchors.mark_initialized();
         self.parameters.mark_initialized();
+        self.envoy_configs.mark_initialized();
         self.observed.mark_initialized();
         self.nodes.mark_initialized();
         self.proxies.mark_initialized();
@@ -270,6 +281,10 @@ impl World {
         let mut text = String::new();
         for correction in self.wanted.corrections.snapshot().iter() {
             said(&mut text, &correction.report);
+        }
+        for told in self.wanted.problems.snapshot().iter() {
+            writeln!(text, "{}", told.object()).unwrap();
+            told.problems.iter().for_each(|problem| writeln!(text, "  {problem}").unwrap());
         }
         text
     }

@@ -89,6 +89,8 @@ impl Target<Correction> for Statuses {
                 RouteKind::Tls => self.write::<TlsRouteSpec>(name, version, status).await,
                 RouteKind::Tcp => self.write::<TcpRouteSpec>(name, version, status).await,
                 RouteKind::Udp => self.write::<UdpRouteSpec>(name, version, status).await,
+                // They have none.
+                RouteKind::EnvoyConfig | RouteKind::ClusterwideEnvoyConfig => Ok(()),
             },
             _ => Ok(()),
         }

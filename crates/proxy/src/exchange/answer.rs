@@ -34,6 +34,10 @@ impl Refusal {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unreachable", "the backend cannot be reached");
     pub(super) const OVERLOADED: Self =
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "the backend has as many requests as it may");
+    pub(super) const TOO_MANY: Self =
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "rate-limited", "there are more requests than allowed");
+    pub(super) const NO_LIMIT: Self =
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "no-limit", "nothing is known of how many requests are allowed");
     pub(super) const CUT_OFF: Self = Self::new(StatusCode::BAD_GATEWAY, "cut-off", "the backend gave no answer");
     pub(super) const TIMED_OUT: Self =
         Self::new(StatusCode::GATEWAY_TIMEOUT, "timeout", "the backend did not answer in time");
@@ -89,6 +93,16 @@ fn grpc_status(status: StatusCode) -> u16 {
         429 | 502 | 503 | 504 => 14,
         _ => 2,
     }
+}
+
+/// What the route says itself.
+pub(super) fn given(status: StatusCode, body: &str) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::whole(body.to_owned()));
+    *response.status_mut() = status;
+    if !body.is_empty() {
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    }
+    response
 }
 
 /// Sends the client elsewhere.

@@ -6,6 +6,7 @@ use super::body::{BodyError, BodyFault, RequestBody, ResponseBody};
 use super::connection::Client;
 use super::inbound::{Inbound, strip};
 use super::record::Record;
+use super::retries::{Retries, idempotent};
 use super::{mirror, persistence, upgrade};
 use crate::callers::{Caller, Verdict};
 use crate::route::{Forwarding, Found, NewPath, Weighted, pick};
@@ -14,7 +15,7 @@ use crate::upstream::{Checkout, ConnectError, Endpoint, Sent, Speak, Upstream};
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http::{Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -22,8 +23,7 @@ use l7::BackendProtocol;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 /// Largest body that is kept for another attempt.
 const KEPT: u64 = 64 << 10;
@@ -145,6 +145,9 @@ impl Forward<'_> {
     fn rewrite(&self, path: &NewPath, request: &mut Request<RequestBody>) -> Result<(), Refusal> {
         let uri = request.uri();
         let mut path = path.of(uri.path(), self.found.prefix);
+        if !path.starts_with('/') {
+            return Err(Refusal::NO_ROUTE);
+        }
         if let Some(query) = uri.query() {
             path = format!("{path}?{query}");
         }
@@ -173,7 +176,7 @@ impl Forward<'_> {
             };
             let (refusal, always) = match outcome {
                 Attempt::Answered(response, checkout) => {
-                    if !(retries.asks_for_another(response.status()) && again.is_some() && retries.take()) {
+                    if !(retries.asks_for_another(response.status()) && again.is_some() && retries.take(&upstream)) {
                         return Ok((response, *checkout, endpoint));
                     }
                     request = again.unwrap_or_default();
@@ -221,7 +224,7 @@ impl Forward<'_> {
             };
             request = again.ok_or(refusal)?;
             retries.stale += usize::from(always);
-            if !(always && retries.stale <= STALE || retries.take()) {
+            if !(always && retries.stale <= STALE || retries.take(&upstream)) {
                 return Err(refusal);
             }
             self.client.shared.metrics.retried.inc();
@@ -260,7 +263,7 @@ impl Forward<'_> {
         request: Request<RequestBody>,
         speak: Speak,
     ) -> Attempt {
-        let mut checkout = match Checkout::new(endpoint, speak, self.client.peer).await {
+        let mut checkout = match self.checkout(endpoint, upstream, speak).await {
             Ok(checkout) => checkout,
             Err(error) => return Attempt::Unreached(request, error),
         };
@@ -270,6 +273,28 @@ impl Forward<'_> {
             Sent::Failed(error) => {
                 tracing::debug!(endpoint = %endpoint.address, %error, "a backend gave no answer");
                 Attempt::Failed { reused: checkout.reused }
+            }
+        }
+    }
+
+    /// A connection. Where the cluster has as many as it may, some requests may wait for one.
+    async fn checkout(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        upstream: &Upstream,
+        speak: Speak,
+    ) -> Result<Checkout, ConnectError> {
+        let mut waiting = None;
+        loop {
+            match Checkout::new(endpoint, speak, self.client.peer).await {
+                Err(ConnectError::Limit) => {
+                    waiting = waiting.or_else(|| upstream.begin_wait());
+                    if waiting.is_none() {
+                        return Err(ConnectError::Limit);
+                    }
+                    upstream.freed().await;
+                }
+                result => return result,
             }
         }
     }
@@ -295,64 +320,6 @@ impl Forward<'_> {
         response.headers_mut().insert(UPGRADE, protocol);
         Ok(response.map(|_| ResponseBody::whole("")))
     }
-}
-
-/// What has been tried, and what may still be.
-struct Retries<'a> {
-    forwarding: &'a Forwarding,
-    avoid: Vec<SocketAddr>,
-    made: u32,
-    unreached: usize,
-    stale: usize,
-}
-
-impl<'a> Retries<'a> {
-    fn new(forwarding: &'a Forwarding) -> Self {
-        if let Some(rule) = &forwarding.retry {
-            rule.budget.request();
-        }
-        Self { forwarding, avoid: Vec::new(), made: 0, unreached: 0, stale: 0 }
-    }
-
-    /// The request for another attempt, if there may be one.
-    fn copy(&self, request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-        let left = self.forwarding.retry.as_ref().is_some_and(|rule| self.made < rule.attempts);
-        if !left && !idempotent(Some(request)) {
-            return None;
-        }
-        let mut copy = Request::new(request.body().copy()?);
-        *copy.method_mut() = request.method().clone();
-        *copy.uri_mut() = request.uri().clone();
-        *copy.headers_mut() = request.headers().clone();
-        Some(copy)
-    }
-
-    fn asks_for_another(&self, status: StatusCode) -> bool {
-        self.forwarding.retry.as_ref().is_some_and(|rule| rule.statuses.contains(&status))
-    }
-
-    /// Takes one more attempt, if the rule and its budget have one.
-    fn take(&mut self) -> bool {
-        let rule = self.forwarding.retry.as_ref();
-        let taken = rule.is_some_and(|rule| self.made < rule.attempts && rule.budget.retry());
-        self.made += u32::from(taken);
-        taken
-    }
-
-    /// Until the next attempt, which is to go elsewhere.
-    async fn wait(&mut self, failed: &Endpoint) {
-        self.avoid.push(failed.address);
-        let backoff = self.forwarding.retry.as_ref().map_or(Duration::ZERO, |rule| rule.backoff);
-        sleep(backoff.saturating_mul(1 << self.made.saturating_sub(1).min(6))).await;
-    }
-}
-
-/// Whether it does no harm that a request reaches a backend twice, and there is no body that would be missing (RFC 9110, 9.2.2).
-fn idempotent(request: Option<&Request<RequestBody>>) -> bool {
-    request.is_some_and(|request| {
-        matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
-            && matches!(request.body(), RequestBody::Whole(_))
-    })
 }
 
 async fn collect(mut body: RequestBody) -> Result<Bytes, BodyError> {

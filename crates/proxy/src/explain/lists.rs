@@ -4,7 +4,7 @@
 use crate::serving::{Served, Serving};
 use crate::upstream::Upstream;
 use l7::explain::{AtEndpoint, ClusterState, ListenerState, RouteState};
-use l7::{HttpForward, PathMatch, Route, RouteAction, Target};
+use l7::{Answer, HttpForward, PathMatch, Route, RouteAction, Target};
 use std::sync::atomic::Ordering::Relaxed;
 
 pub(super) fn listeners(serving: &Serving) -> Vec<ListenerState> {
@@ -45,7 +45,7 @@ fn state(route: &Route) -> RouteState {
     let action = match &route.action {
         RouteAction::Forward(forward) => format!("forward to {}", targets(forward)),
         RouteAction::Redirect(redirect) => format!("redirect ({})", redirect.status),
-        RouteAction::Respond(status) => format!("answer {status}"),
+        RouteAction::Respond(status) | RouteAction::Answer(Answer { status, .. }) => format!("answer {status}"),
     };
     RouteState { name: route.name.to_string(), hosts, paths, action }
 }
@@ -62,6 +62,7 @@ fn targets(forward: &HttpForward) -> String {
 fn path(path: &PathMatch) -> String {
     match path {
         PathMatch::Exact(path) => format!("={path}"),
+        PathMatch::Start(start) => format!("{start}*"),
         PathMatch::Prefix(prefix) => format!("{}/*", prefix.trim_end_matches('/')),
         PathMatch::Regex(regex) => format!("~{regex}"),
     }

@@ -119,7 +119,7 @@ fn taken_by(serving: &Serving, entry: &Entry) -> TakenBy {
             ("forward".to_owned(), backends.collect())
         }
         Action::Redirect(redirect) => (format!("redirect ({})", redirect.status.as_u16()), Vec::new()),
-        Action::Respond(status) => (format!("answer {}", status.as_u16()), Vec::new()),
+        Action::Respond(status) | Action::Answer(status, _) => (format!("answer {}", status.as_u16()), Vec::new()),
     };
     TakenBy { route: entry.route().name.to_string(), path: entry.path(), action, backends }
 }

@@ -17,6 +17,8 @@ pub(crate) struct RouteRule {
     pub(crate) name: Name,
     pub(crate) filters: FilterSet,
     pub(crate) action: Action,
+    /// Name of what counts its requests.
+    pub(crate) rate_limit: Option<Name>,
 }
 
 /// What is done with a request.
@@ -25,6 +27,7 @@ pub(crate) enum Action {
     Forward(Box<Forwarding>),
     Redirect(Redirect),
     Respond(StatusCode),
+    Answer(StatusCode, String),
 }
 
 /// How a request reaches a backend.
@@ -112,8 +115,10 @@ impl RouteRule {
             RouteAction::Forward(forward) => Action::Forward(Box::new(Forwarding::parse(forward)?)),
             RouteAction::Redirect(redirect) => Action::Redirect(Redirect::parse(redirect)?),
             RouteAction::Respond(code) => Action::Respond(status(*code, "action.respond")?),
+            RouteAction::Answer(answer) => Action::Answer(status(answer.status, "action.answer")?, answer.body.clone()),
         };
-        Ok(Self { name: route.name.clone(), filters: FilterSet::parse(&route.filters)?, action })
+        let filters = FilterSet::parse(&route.filters)?;
+        Ok(Self { name: route.name.clone(), filters, action, rate_limit: route.rate_limit.clone() })
     }
 }
 

@@ -3,8 +3,13 @@
 
 use crate::invalid::{InField, Invalid};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
+use l7::syntax::Piece;
 use l7::{Filters, HeaderChanges, Origin, PathChange, syntax};
+use regex::Regex;
 use std::time::Duration;
+
+/// Longest path that one may become, in bytes.
+const LONGEST_PATH: usize = 60 << 10;
 
 /// What is changed on the way.
 #[derive(Debug, Default)]
@@ -80,15 +85,22 @@ pub(crate) struct Rewrite {
 pub(crate) enum NewPath {
     Full(String),
     Prefix(String),
+    Start(String),
+    Replace(Regex, Vec<Piece>),
 }
 
 impl NewPath {
     pub(crate) fn parse(change: &PathChange) -> Result<Self, Invalid> {
-        let (PathChange::Full(text) | PathChange::Prefix(text)) = change;
-        let path = syntax::path(text).in_field("path")?;
+        let path = |text: &str| syntax::path(text).in_field("path");
         Ok(match change {
-            PathChange::Full(_) => Self::Full(path),
-            PathChange::Prefix(_) => Self::Prefix(path.trim_end_matches('/').to_owned()),
+            PathChange::Full(text) => Self::Full(path(text)?),
+            PathChange::Prefix(text) => Self::Prefix(path(text)?.trim_end_matches('/').to_owned()),
+            PathChange::Start(text) => Self::Start(path(text)?),
+            PathChange::Replace { pattern, with } => {
+                let pattern = syntax::pattern(pattern).in_field("path.pattern")?;
+                let with = syntax::substitution(with, pattern.captures_len()).in_field("path.with")?;
+                Self::Replace(pattern, with)
+            }
         })
     }
 
@@ -96,6 +108,8 @@ impl NewPath {
     pub(crate) fn of(&self, old: &str, prefix: usize) -> String {
         match self {
             Self::Full(path) => path.clone(),
+            Self::Start(new) => format!("{new}{}", old.get(prefix..).unwrap_or_default()),
+            Self::Replace(pattern, with) => replaced(old, pattern, with),
             Self::Prefix(new) => {
                 let rest = old.get(prefix..).unwrap_or_default();
                 match (rest.starts_with('/') || rest.is_empty(), new.is_empty() && rest.is_empty()) {
@@ -106,6 +120,25 @@ impl NewPath {
             }
         }
     }
+}
+
+/// Nothing, which is no path, if it would be longer than any path is.
+fn replaced(old: &str, pattern: &Regex, with: &[Piece]) -> String {
+    let (mut new, mut rest) = (String::new(), 0);
+    for found in pattern.captures_iter(old) {
+        let Some(all) = found.get(0) else { continue };
+        new.push_str(old.get(rest..all.start()).unwrap_or_default());
+        rest = all.end();
+        new.extend(with.iter().map(|piece| match piece {
+            Piece::Text(text) => text.as_str(),
+            Piece::Group(group) => found.get(*group).map_or("", |group| group.as_str()),
+        }));
+        if new.len() > LONGEST_PATH {
+            return String::new();
+        }
+    }
+    new.push_str(old.get(rest..).unwrap_or_default());
+    new
 }
 
 /// A list that may be everything.

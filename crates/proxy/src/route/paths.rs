@@ -23,6 +23,7 @@ pub(crate) struct Entry {
 #[derive(Clone, Debug)]
 enum PathKey {
     Exact(Arc<str>),
+    Start(Arc<str>),
     /// Without a final slash.
     Prefix(Arc<str>),
     Regex(Regex),
@@ -32,6 +33,7 @@ impl Entry {
     pub(crate) fn parse(rule: &RouteMatch, route: &Arc<RouteRule>) -> Result<Self, Invalid> {
         let place = match &rule.path {
             PathMatch::Exact(path) => PathKey::Exact(absolute(path)?.into()),
+            PathMatch::Start(path) => PathKey::Start(absolute(path)?.into()),
             PathMatch::Prefix(path) => PathKey::Prefix(absolute(path)?.trim_end_matches('/').into()),
             PathMatch::Regex(text) => PathKey::Regex(syntax::expression(text).in_field("path")?),
         };
@@ -51,6 +53,7 @@ impl Entry {
     pub(crate) fn is_on(&self, path: &str) -> bool {
         match &self.place {
             PathKey::Exact(exact) => **exact == *path,
+            PathKey::Start(start) => path.starts_with(&**start),
             PathKey::Prefix(prefix) => {
                 path.strip_prefix(&**prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             }
@@ -62,6 +65,7 @@ impl Entry {
     pub(crate) fn path(&self) -> String {
         match &self.place {
             PathKey::Exact(path) => format!("={path}"),
+            PathKey::Start(start) => format!("{start}*"),
             PathKey::Prefix(prefix) => format!("{prefix}/*"),
             PathKey::Regex(regex) => format!("~{}", regex.as_str()),
         }
@@ -70,7 +74,7 @@ impl Entry {
     /// Length of the prefix that this match replaces when its route rewrites one.
     pub(crate) fn prefix_length(&self, path: &str) -> usize {
         match &self.place {
-            PathKey::Prefix(prefix) => prefix.len(),
+            PathKey::Start(prefix) | PathKey::Prefix(prefix) => prefix.len(),
             PathKey::Exact(_) | PathKey::Regex(_) => path.len(),
         }
     }
@@ -90,6 +94,9 @@ pub(crate) struct Paths {
     prefix: HashMap<Arc<str>, Bucket>,
     /// How many prefixes there are by number of segments, so that a path of many slashes costs no more than there are.
     depths: imbl::OrdMap<usize, usize>,
+    start: HashMap<Arc<str>, Bucket>,
+    /// How many beginnings there are by length.
+    lengths: imbl::OrdMap<usize, usize>,
     regex: Bucket,
 }
 
@@ -101,6 +108,10 @@ impl Paths {
                 *self.depths.entry(segments(path)).or_default() += 1;
                 put(self.prefix.entry(path.clone()).or_default(), entry.clone());
             }
+            PathKey::Start(start) => {
+                *self.lengths.entry(start.len()).or_default() += 1;
+                put(self.start.entry(start.clone()).or_default(), entry.clone());
+            }
             PathKey::Regex(_) => put(&mut self.regex, entry),
         }
     }
@@ -111,18 +122,18 @@ impl Paths {
             PathKey::Exact(path) => take_from(&mut self.exact, path, entry),
             PathKey::Prefix(path) => {
                 take_from(&mut self.prefix, path, entry);
-                let depth = segments(path);
-                match self.depths.get(&depth) {
-                    Some(1) | None => drop(self.depths.remove(&depth)),
-                    Some(count) => drop(self.depths.insert(depth, count - 1)),
-                }
+                one_less(&mut self.depths, segments(path));
+            }
+            PathKey::Start(start) => {
+                take_from(&mut self.start, start, entry);
+                one_less(&mut self.lengths, start.len());
             }
             PathKey::Regex(_) => take(&mut self.regex, entry),
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.exact.is_empty() && self.prefix.is_empty() && self.regex.is_empty()
+        self.exact.is_empty() && self.prefix.is_empty() && self.start.is_empty() && self.regex.is_empty()
     }
 
     /// The match that precedes all others for the request. `passed` sees those that are looked at and are not for it.
@@ -138,6 +149,8 @@ impl Paths {
         let ends = path.match_indices('/').map(|(at, _)| at).skip(1).chain([path.len()]).take(deepest);
         let prefixes = std::iter::once("").chain(ends.filter_map(|end| path.get(..end)));
         let buckets = self.exact.get(path).into_iter().chain(prefixes.filter_map(|prefix| self.prefix.get(prefix)));
+        let starts = self.lengths.keys().map_while(|length| path.get(..*length));
+        let buckets = buckets.chain(starts.filter_map(|start| self.start.get(start)));
         let mut best: Option<&Entry> = None;
         for bucket in buckets.chain([&self.regex]) {
             for entry in bucket.iter() {
@@ -146,7 +159,7 @@ impl Paths {
                 }
                 let on_path = match &entry.place {
                     PathKey::Regex(regex) => regex.is_match(path),
-                    PathKey::Exact(_) | PathKey::Prefix(_) => true,
+                    PathKey::Exact(_) | PathKey::Start(_) | PathKey::Prefix(_) => true,
                 };
                 if !on_path {
                     continue;
@@ -165,13 +178,20 @@ impl Paths {
 
     /// All matches, in no order.
     pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
-        let buckets = self.exact.values().chain(self.prefix.values()).chain([&self.regex]);
+        let buckets = self.exact.values().chain(self.prefix.values()).chain(self.start.values()).chain([&self.regex]);
         buckets.flat_map(|bucket| bucket.iter())
     }
 }
 
 fn segments(prefix: &str) -> usize {
     prefix.matches('/').count()
+}
+
+fn one_less(counts: &mut imbl::OrdMap<usize, usize>, key: usize) {
+    match counts.get(&key) {
+        Some(1) | None => drop(counts.remove(&key)),
+        Some(count) => drop(counts.insert(key, count - 1)),
+    }
 }
 
 fn put(bucket: &mut Bucket, entry: Entry) {

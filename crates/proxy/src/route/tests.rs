@@ -20,6 +20,7 @@ fn route(name: &str, hosts: &[&str], matches: Vec<RouteMatch>) -> Route {
         matches,
         filters: Filters::default(),
         action: RouteAction::Respond(200),
+        rate_limit: None,
     }
 }
 
@@ -65,6 +66,7 @@ fn holds(value: &ValueMatch, text: &str) -> bool {
 fn path_holds(path: &PathMatch, text: &str) -> bool {
     match path {
         PathMatch::Exact(wanted) => wanted == text,
+        PathMatch::Start(start) => text.starts_with(start.as_str()),
         PathMatch::Prefix(prefix) => {
             let prefix: Vec<&str> = prefix.trim_end_matches('/').split('/').collect();
             text.split('/').take(prefix.len()).eq(prefix)
@@ -125,6 +127,7 @@ fn path_match() -> impl Strategy<Value = PathMatch> {
     prop_oneof![
         path_text().prop_map(PathMatch::Exact),
         path_text().prop_map(PathMatch::Prefix),
+        path_text().prop_map(PathMatch::Start),
         prop::sample::select(vec!["/a.*", "/", "/(a|b)/?", ".*"]).prop_map(|text| PathMatch::Regex(text.into())),
     ]
 }
@@ -255,6 +258,27 @@ fn a_prefix_is_replaced_as_gateway_api_has_it() {
         let new = NewPath::parse(&PathChange::Prefix(new.into())).unwrap();
         assert_eq!(new.of(path, found.prefix), wanted, "{path} with {prefix} replaced");
     }
+}
+
+#[test]
+fn a_beginning_is_replaced_letter_by_letter_and_what_an_expression_finds_by_what_it_found() {
+    let start = |new: &str| NewPath::parse(&PathChange::Start(new.into())).unwrap();
+    assert_eq!((start("/b").of("/ab/c", 2), start("/").of("/a/c", 2)), ("/bb/c".into(), "//c".into()));
+    let replace =
+        |pattern: &str, with: &str| NewPath::parse(&PathChange::Replace { pattern: pattern.into(), with: with.into() });
+    let rows = [
+        ("^/foo.*$", "/", "/foo/bar", "/"),
+        ("^/foo.*$", "/", "/bar/foo", "/bar/foo"),
+        ("^/api/v(\\d+)/(.*)$", "/\\2/\\1", "/api/v3/x/y", "/x/y/3"),
+        ("a", "<\\0>", "/aba", "/<a>b<a>"),
+    ];
+    for (pattern, with, path, wanted) in rows {
+        assert_eq!(replace(pattern, with).unwrap().of(path, path.len()), wanted, "{pattern} by {with}");
+    }
+    assert!(replace("(", "/").is_err() && replace("a", "\\1").is_err());
+    // It does not become as long as it could.
+    let long = replace("", &"x".repeat(1024)).unwrap();
+    assert_eq!(long.of(&"/".repeat(60_000), 0), "");
 }
 
 #[test]

@@ -2,10 +2,10 @@
 //! New connections to endpoints.
 
 use super::endpoint::Endpoint;
+use super::load::Slot;
 use super::pool::{Connection, Http1, Http2, STREAMS, Speak};
 use crate::proxy_protocol::Peer;
 use crate::timed::{Activity, Patience, Timed};
-use crate::worker::Counted;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -51,7 +51,7 @@ pub(crate) enum ConnectError {
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) stream: Stream,
-    counted: Counted,
+    slot: Slot,
 }
 
 /// Bytes to an endpoint, in clear or in TLS.
@@ -73,7 +73,7 @@ pub(crate) async fn dial(endpoint: &Endpoint, peer: Peer) -> Result<Link, Connec
 async fn connect(endpoint: &Endpoint, peer: Peer, speak: Option<Speak>) -> Result<Link, ConnectError> {
     let settings = &endpoint.settings;
     let limits = &settings.cluster.limits;
-    let counted = Counted::within(&settings.load.connections, limits.connections).ok_or(ConnectError::Limit)?;
+    let slot = Slot::take(settings).ok_or(ConnectError::Limit)?;
     let open = async {
         let mut stream = TcpStream::connect(endpoint.address).await?;
         stream.set_nodelay(true)?;
@@ -87,7 +87,7 @@ async fn connect(endpoint: &Endpoint, peer: Peer, speak: Option<Speak>) -> Resul
         }
     };
     let stream = timeout(limits.connect, open).await.map_err(|_| ConnectError::TimedOut)??;
-    Ok(Link { stream, counted })
+    Ok(Link { stream, slot })
 }
 
 fn end_after_silence(stream: &TcpStream, silence: Duration) -> io::Result<()> {
@@ -102,16 +102,16 @@ fn end_after_silence(stream: &TcpStream, silence: Duration) -> io::Result<()> {
 
 /// A new connection that takes requests. It ends when nobody has used it for as long as the cluster allows.
 pub(super) async fn open(endpoint: &Arc<Endpoint>, speak: Speak, peer: Peer) -> Result<Connection, ConnectError> {
-    let Link { stream, counted } = connect(endpoint, peer, Some(speak)).await?;
+    let Link { stream, slot } = connect(endpoint, peer, Some(speak)).await?;
     let idle = endpoint.settings.cluster.limits.idle;
     match stream {
-        Stream::Clear(stream) => shake_hands(stream, speak == Speak::Http2, counted, idle).await,
+        Stream::Clear(stream) => shake_hands(stream, speak == Speak::Http2, slot, idle).await,
         Stream::Tls(stream) => {
             let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             if speak == Speak::Http2 && !http2 {
                 return Err(ConnectError::NotHttp2);
             }
-            shake_hands(*stream, http2, counted, idle).await
+            shake_hands(*stream, http2, slot, idle).await
         }
     }
 }
@@ -119,7 +119,7 @@ pub(super) async fn open(endpoint: &Arc<Endpoint>, speak: Speak, peer: Peer) -> 
 async fn shake_hands(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     http2: bool,
-    counted: Counted,
+    slot: Slot,
     idle: Duration,
 ) -> Result<Connection, ConnectError> {
     let activity = Arc::new(Activity::default());
@@ -129,14 +129,14 @@ async fn shake_hands(
         let mut builder = http1::Builder::new();
         let (sender, connection) = builder.max_headers(HEADER_COUNT).max_buf_size(HEADERS).handshake(io).await?;
         // Once it is upgraded, it is its user's.
-        let counted = Arc::new(counted);
-        let held = Arc::clone(&counted);
+        let slot = Arc::new(slot);
+        let held = Arc::clone(&slot);
         tokio::spawn(async move {
             // Whoever has a request on it is told of errors.
             let _ = connection.with_upgrades().await;
             drop(held);
         });
-        return Ok(Connection::Http1(Http1 { sender, activity, _counted: counted }));
+        return Ok(Connection::Http1(Http1 { sender, activity, _slot: slot }));
     }
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
@@ -149,7 +149,7 @@ async fn shake_hands(
     let (sender, connection) = builder.handshake(io).await?;
     tokio::spawn(async move {
         let _ = connection.await;
-        drop(counted);
+        drop(slot);
     });
     Ok(Connection::Http2(Http2 { sender, activity, requests: Arc::default() }))
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One endpoint, and which of several gets the next request.
 
-use super::pool::Pool;
+use super::pool::{Http1, Pool};
 use super::{ConnectError, Settings};
 use crate::worker::{self, Counted};
 use parking_lot::Mutex;
@@ -56,6 +56,12 @@ impl Endpoint {
     /// Connections of this worker.
     pub(super) fn pool(&self) -> Option<&Mutex<Pool>> {
         self.pools.get(worker::index()).or(self.pools.first())
+    }
+
+    /// A connection of any worker that no request is on.
+    pub(super) fn take_unused(&self) -> Option<Http1> {
+        // Whoever holds one of them uses it.
+        self.pools.iter().find_map(|pool| pool.try_lock()?.idle.pop())
     }
 
     /// Takes note of what kept a request from it. What says nothing of the endpoint itself leaves it as it is.

@@ -3,6 +3,7 @@
 
 use super::connect::{self, ConnectError};
 use super::endpoint::Endpoint;
+use super::load::{Freed, Slot};
 use crate::exchange::RequestBody;
 use crate::proxy_protocol::Peer;
 use crate::timed::{Activity, Busy};
@@ -33,7 +34,7 @@ pub(crate) enum Speak {
 /// Connections to an endpoint, of one worker.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
-    idle: Vec<Http1>,
+    pub(super) idle: Vec<Http1>,
     shared: Vec<Http2>,
     /// Held by who opens an HTTP/2 connection, so that those who come meanwhile use it too.
     opening: Arc<tokio::sync::Mutex<()>>,
@@ -43,7 +44,7 @@ pub(super) struct Pool {
 pub(super) struct Http1 {
     pub(super) sender: http1::SendRequest<RequestBody>,
     pub(super) activity: Arc<Activity>,
-    pub(super) _counted: Arc<Counted>,
+    pub(super) _slot: Arc<Slot>,
 }
 
 #[derive(Clone, Debug)]
@@ -70,6 +71,8 @@ pub(crate) struct Checkout {
     counted: Option<Counted>,
     _busy: Busy,
     _stream: Option<Counted>,
+    // Last, when the connection can be had again.
+    _freed: Freed,
 }
 
 /// What became of a request.
@@ -144,7 +147,16 @@ impl Checkout {
             Connection::Http1(one) => (one.activity.begin(), None),
             Connection::Http2(one) => (one.activity.begin(), Some(Counted::new(&one.requests))),
         };
-        Self { endpoint: Arc::clone(endpoint), connection, reused, counted: None, _busy: busy, _stream: stream }
+        let freed = Freed::new(&endpoint.settings);
+        Self {
+            endpoint: Arc::clone(endpoint),
+            connection,
+            reused,
+            counted: None,
+            _busy: busy,
+            _stream: stream,
+            _freed: freed,
+        }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

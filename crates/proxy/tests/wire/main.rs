@@ -5,6 +5,7 @@
 mod attacks;
 mod backend;
 mod client;
+mod envoy;
 mod explained;
 mod hand_over;
 mod holding;

@@ -45,6 +45,7 @@ pub(crate) fn route(name: &str, path: &str, action: RouteAction) -> Route {
         matches: vec![RouteMatch { precedence, ..rule(PathMatch::Prefix(path.into())) }],
         filters: Filters::default(),
         action,
+        rate_limit: None,
     }
 }
 

@@ -42,6 +42,7 @@ data:
   direct-routing-skip-unreachable: {{ include "cilium.text" .Values.directRoutingSkipUnreachable | quote }}
   enable-bpf-masquerade: "true"
   enable-endpoint-health-checking: {{ include "cilium.text" .Values.endpointHealthChecking.enabled | quote }}
+  enable-envoy-config: {{ include "cilium.text" .Values.envoyConfig.enabled | quote }}
   enable-gateway-api: {{ include "cilium.text" .Values.gatewayAPI.enabled | quote }}
   enable-gateway-api-alpn: {{ include "cilium.text" .Values.gatewayAPI.enableAlpn | quote }}
   enable-gateway-api-app-protocol: {{ include "cilium.text" .Values.gatewayAPI.enableAppProtocol | quote }}

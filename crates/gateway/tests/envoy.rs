@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+//! CiliumEnvoyConfigs of authors who want too much, or what nobody knows.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+mod common;
+
+use common::World;
+use gateway::{Serving, intercepted};
+use l7::link::State;
+use l7::{Object, RouteAction};
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+
+const MANAGER: &str =
+    "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+
+fn service(name: &str, ports: &[u16]) -> Value {
+    let ports: Vec<Value> =
+        ports.iter().map(|port| json!({"name": format!("p{port}"), "port": port, "protocol": "TCP"})).collect();
+    json!({"kind": "Service", "metadata": {"namespace": "ns", "name": name},
+        "spec": {"clusterIP": "10.96.0.1", "ports": ports}})
+}
+
+/// A configuration for Service `s`, with one virtual host for all requests.
+fn config(name: &str, second: u8, routes: Value, more: &[Value]) -> Value {
+    let listener = json!({"@type": "type.googleapis.com/envoy.config.listener.v3.Listener", "name": "l",
+        "filter_chains": [{"filters": [{"name": "http", "typed_config": {"@type": MANAGER, "route_config":
+            {"virtual_hosts": [{"name": "v", "domains": ["*"], "routes": routes}]}}}]}]});
+    let cluster =
+        json!({"@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster", "name": "ns/s", "type": "EDS"});
+    let resources = [&[listener, cluster], more].concat();
+    json!({"kind": "CiliumEnvoyConfig",
+        "metadata": {"namespace": "ns", "name": name, "creationTimestamp": format!("2026-01-01T00:00:{second:02}Z")},
+        "spec": {"services": [{"name": "s"}], "resources": resources}})
+}
+
+fn to_itself() -> Value {
+    json!([{"match": {"prefix": "/"}, "route": {"cluster": "ns/s"}}])
+}
+
+async fn settled(objects: &[Value]) -> World {
+    let mut world = World::new(&Serving { ipv4: true, ..Serving::default() });
+    for object in objects {
+        world.apply(&object.to_string());
+    }
+    world.settle().await;
+    world
+}
+
+/// What is done with requests, by route.
+fn actions(world: &World) -> Vec<String> {
+    let published = world.published();
+    let routes = published.snapshot.iter().filter_map(|(_, object)| match object {
+        Object::Route(route) => Some(route),
+        _ => None,
+    });
+    let action = |action: &RouteAction| match action {
+        RouteAction::Forward(_) => "forward".to_owned(),
+        RouteAction::Respond(status) => status.to_string(),
+        other => format!("{other:?}"),
+    };
+    routes.map(|route| format!("{}: {}", route.name, action(&route.action))).collect()
+}
+
+fn problems(world: &World) -> String {
+    let mut text = String::new();
+    for told in world.wanted.problems.snapshot().iter() {
+        told.problems.iter().for_each(|problem| writeln!(text, "{}: {problem}", told.object()).unwrap());
+    }
+    text
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_is_not_known_and_could_refuse_somebody_refuses_everybody() {
+    let routes = |change: &str, value: Value| {
+        let mut route = json!({"match": {"prefix": "/"}, "route": {"cluster": "ns/s"}});
+        *route.pointer_mut(change).unwrap() = value;
+        json!([route])
+    };
+    let cases = [
+        (routes("/match", json!({"prefix": "/", "dynamic_metadata": []})), "dynamic_metadata is not supported"),
+        (routes("/match", json!({"prefix": "/", "headers": [{"name": "a", "invert_match": true}]})), "invert_match"),
+        (routes("/match", json!({"prefix": "/", "case_sensitive": false})), "case_sensitive"),
+        (routes("/match", json!({"safe_regex": {"regex": "("}})), "is no regular expression"),
+        (routes("/match", json!({"safe_regex": {"regex": "(((a{100}){100}){100}){100}"}})), "is too large"),
+        (routes("/match", json!({})), "asks for no path"),
+        (routes("/match", json!(7)), "is no object"),
+        (routes("/route", json!({"cluster_header": "x"})), "names no cluster"),
+        (routes("/route", json!({"cluster": "ns/s", "cors": {}})), "cors is not supported"),
+        (routes("/route", json!({"cluster": "ns/s", "timeout": 5})), "is no text"),
+        (json!([{"match": {"prefix": "/"}, "typed_per_filter_config": {"envoy.filters.http.rbac": {}}}]), "rbac"),
+        (json!("garbage"), "is no list"),
+    ];
+    for (routes, wanted) in cases {
+        let world = settled(&[service("s", &[80]), config("c", 1, routes.clone(), &[])]).await;
+        let told = problems(&world);
+        assert!(told.contains("listener \"l\" refuses all requests") && told.contains(wanted), "{routes}: {told}");
+        assert_eq!(actions(&world), ["CiliumEnvoyConfig ns/c/l/0/refused rule 0: 500"]);
+        world.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resource_that_is_not_known_is_not_passed_over() {
+    let foreign = json!({"@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig", "name": "x"});
+    for more in [vec![foreign], vec![json!({"name": "x"})], vec![json!("x")]] {
+        let world = settled(&[service("s", &[80]), config("c", 1, to_itself(), &more)]).await;
+        assert_eq!(actions(&world), ["CiliumEnvoyConfig ns/c/l/0/refused rule 0: 500"], "{more:?}");
+        world.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_terminal_would_obey_is_shown_nowhere() {
+    let evil = "\u{1b}[2J";
+    for place in [
+        "/spec/resources/0/name",
+        "/spec/resources/0/filter_chains/0/filters/0/typed_config/route_config/virtual_hosts/0/name",
+        "/spec/resources/0/filter_chains/0/filters/0/typed_config/route_config/virtual_hosts/0/domains/0",
+        "/spec/resources/0/filter_chains/0/filters/0/typed_config/route_config/virtual_hosts/0/routes/0/route/cluster",
+        "/spec/resources/1/name",
+        "/spec/resources/1/type",
+        "/spec/resources/1/@type",
+    ] {
+        let mut object = config("c", 1, to_itself(), &[]);
+        *object.pointer_mut(place).unwrap() = evil.into();
+        let world = settled(&[service("s", &[80]), object]).await;
+        let shown = format!("{}{}", actions(&world).join(""), problems(&world).replace('\n', ""));
+        assert!(shown.contains("CiliumEnvoyConfig") && !shown.contains(char::is_control), "{place}: {shown:?}");
+        world.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_is_its_own_backend_without_a_loop_and_of_two_claims_the_older_counts() {
+    let young = json!([{"match": {"prefix": "/"}, "direct_response": {"status": 418}}]);
+    let objects = [service("s", &[80]), config("young", 2, young, &[]), config("old", 1, to_itself(), &[])];
+    let mut world = settled(&objects).await;
+    assert_eq!(actions(&world), ["CiliumEnvoyConfig ns/old/l/0/v rule 0: forward"]);
+    assert_eq!(
+        problems(&world),
+        "CiliumEnvoyConfig ns/young: Service ns/s: port 80 is claimed by CiliumEnvoyConfig ns/old, which is older\n"
+    );
+    let cluster = world.published().snapshot.iter().find_map(|(_, object)| match object {
+        Object::Endpoints(endpoints) => Some(endpoints.cluster.to_string()),
+        _ => None,
+    });
+    assert_eq!(cluster.as_deref(), Some("ns/s:80@CiliumEnvoyConfig ns/old/ns/s"));
+    // When it goes, the other has the port.
+    world.envoy_configs.remove(&gateway::ObjectName::new("ns", "old"));
+    world.settle().await;
+    assert_eq!(actions(&world).len(), 1);
+    assert_eq!(problems(&world), "");
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_port_with_routes_of_gateway_api_stays_with_these() {
+    let route = json!({"kind": "HTTPRoute", "metadata": {"namespace": "ns", "name": "r"}, "spec": {
+        "parentRefs": [{"group": "", "kind": "Service", "name": "s", "port": 80}],
+        "rules": [{"backendRefs": [{"name": "s", "port": 80}]}]}});
+    let mut world = settled(&[service("s", &[80, 81]), config("c", 1, json!([]), &[]), route]).await;
+    let taken = |world: &World| {
+        let state = State { snapshot: world.published().snapshot, ..State::default() };
+        intercepted(&state).iter().map(|one| one.port).collect::<Vec<_>>()
+    };
+    assert_eq!(taken(&world), [80, 81]);
+    assert!(problems(&world).contains("port 80 has routes of Gateway API"), "{}", problems(&world));
+    world.routes.remove(&common::http_route("ns", "r"));
+    world.settle().await;
+    assert_eq!((taken(&world), problems(&world).contains("Gateway API")), (vec![80, 81], false));
+    assert_eq!(actions(&world), [""; 0]);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_routes_are_served_and_ten_thousand_expressions_are_not() {
+    let routes = |wanted: &dyn Fn(usize) -> Value| -> Value {
+        (0..10_000).map(|n| json!({"match": wanted(n), "route": {"cluster": "ns/s"}})).collect()
+    };
+    let plain = routes(&|n| json!({"prefix": format!("/a{n}")}));
+    let world = settled(&[service("s", &[80]), config("c", 1, plain, &[])]).await;
+    assert_eq!((actions(&world).len(), problems(&world)), (10_000, String::new()));
+    world.end().await;
+    let expressions = routes(&|n| json!({"safe_regex": {"regex": format!("/a{n}")}}));
+    let world = settled(&[service("s", &[80]), config("c", 1, expressions, &[])]).await;
+    assert_eq!(actions(&world), ["CiliumEnvoyConfig ns/c/l/0/refused rule 0: 500"]);
+    world.end().await;
+}

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Tells the authors of objects that have no conditions what of them is not done, by events.
+
+use super::pending::Pending;
+use super::{Controller, Failures, REPORTER};
+use gateway::EnvoyProblems;
+use k8s::kube::Error;
+use k8s::{Client, Events, Warning};
+use services::JudgedRedirect;
+use statedb::{Reader, Row};
+
+/// A row for an object whose author is to be warned.
+pub(super) trait Warned: Row {
+    /// Name of the controller.
+    const CONTROLLER: &'static str;
+
+    fn warning(&self) -> Warning;
+
+    /// Kind and name.
+    fn object(&self) -> String;
+}
+
+impl Warned for JudgedRedirect {
+    const CONTROLLER: &'static str = "redirect-events";
+
+    fn warning(&self) -> Warning {
+        self.warning.clone()
+    }
+
+    fn object(&self) -> String {
+        format!("CiliumLocalRedirectPolicy {}", self.name)
+    }
+}
+
+impl Warned for EnvoyProblems {
+    const CONTROLLER: &'static str = "envoy-config-events";
+
+    fn warning(&self) -> Warning {
+        Self::warning(self)
+    }
+
+    fn object(&self) -> String {
+        Self::object(self)
+    }
+}
+
+pub(super) struct WarningEvents<R: Warned> {
+    events: Events,
+    pending: Pending<R>,
+}
+
+impl<R: Warned> WarningEvents<R> {
+    pub(super) fn new(client: &Client, objects: &Reader<R>) -> Self {
+        Self { events: Events::new(client, REPORTER), pending: Pending::new(objects) }
+    }
+}
+
+impl<R: Warned> Controller for WarningEvents<R> {
+    const NAME: &'static str = R::CONTROLLER;
+
+    async fn due(&mut self) {
+        self.pending.more().await;
+    }
+
+    async fn pass(&mut self) -> Result<(), Failures> {
+        let mut failures = Failures::default();
+        for object in self.pending.rows() {
+            match self.events.publish(&object.warning()).await {
+                // What the API server refuses now, it refuses again.
+                Ok(()) | Err(Error::Api(_)) => self.pending.done(&object),
+                Err(error) => failures.add(object.object(), &error),
+            }
+        }
+        failures.into_result()
+    }
+}
