@@ -43,6 +43,7 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
             runtime: config.endpoint.runtime.clone(),
             client: client.clone(),
             pods: sources.pods.clone(),
+            nodes: sources.nodes.clone(),
             slices: sources.slices,
             addresses: ipcache.entries.clone(),
             permissions: permitted,

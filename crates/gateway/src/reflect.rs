@@ -4,8 +4,8 @@
 use crate::ingress::{Ingress, IngressConfig, ingest_ingress, with_ingresses};
 use crate::objects::Objects;
 use crate::source::{
-    Keep, Parameters, Route, RouteSpec, Source, ingest_config_map, ingest_secret, ingest_service, ingest_slice,
-    ingest_synced, ingest_synced_anchors,
+    Keep, Parameters, Route, RouteSpec, Source, TOKEN_KEY, TokenKey, ingest_config_map, ingest_secret, ingest_service,
+    ingest_slice, ingest_synced, ingest_synced_anchors, ingest_token_key,
 };
 use k8s::gateway::{GrpcRouteSpec, HttpRouteSpec, Object, Spec, TcpRouteSpec, TlsRouteSpec, UdpRouteSpec};
 use k8s::k8s_openapi::api::core::v1 as core;
@@ -122,6 +122,15 @@ impl Reading<'_> {
     fn routes<S: RouteSpec>(&self, on: bool, client: &Client, tasks: &Tasks, name: &'static str) -> Reader<Route> {
         follow(on, client, tasks, name, if *self == Self::Judging { Route::ingest_told::<S> } else { Route::ingest })
     }
+}
+
+/// Follows the key of session persistence, which is in the namespace of the copies.
+pub fn token_keys(client: &Client, namespace: &str, tasks: &Tasks) -> Reader<TokenKey> {
+    let (writer, keys) = table("gateway-token-keys");
+    let watch = WatchConfig::default().fields(&format!("metadata.name={TOKEN_KEY}"));
+    let secrets = client.namespaced(namespace);
+    tasks.spawn("reflect-gateway-token-key", client.reflect_with(secrets, watch, writer, ingest_token_key));
+    keys
 }
 
 /// Follows a kind, if it is to be read.

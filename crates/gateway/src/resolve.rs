@@ -18,14 +18,13 @@ pub(crate) struct Resolved {
     pub(crate) routes: Derived<Attached>,
 }
 
-/// Keeps edges and routes as they follow from objects. `mesh`: what pods send to Services can be routed.
-pub(crate) fn resolve(tasks: &Tasks, objects: &Objects, mesh: bool) -> Resolved {
+/// Keeps edges and routes as they follow from objects.
+pub(crate) fn resolve(tasks: &Tasks, objects: &Objects) -> Resolved {
     let edges = edges(tasks, objects);
     let context = route::Context {
         objects: objects.clone(),
         edges: edges.rows.clone(),
         edges_by_parent: edges.rows.index(|edge| edge.parents().collect::<Vec<_>>()),
-        mesh,
     };
     let routes = routes(tasks, context);
     Resolved { objects: objects.clone(), edges, routes }

@@ -11,7 +11,9 @@ pub mod link;
 mod listener;
 mod mesh;
 mod object;
+pub mod passing;
 mod route;
+mod socket;
 pub mod syntax;
 mod time;
 
@@ -31,8 +33,9 @@ pub use mesh::{Client, Permission, Server};
 pub use object::{Key, Kind, Object, Snapshot, Update, Version};
 pub use route::{
     Attachment, Backend, Forward, HttpForward, PathMatch, Persistence, Precedence, Retry, RetryBudget, Route,
-    RouteAction, RouteMatch, Target, ValueMatch,
+    RouteAction, RouteMatch, Target, TokenKey, ValueMatch,
 };
+pub use socket::{BACKLOG, Place};
 
 use std::sync::Arc;
 
