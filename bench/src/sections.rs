@@ -12,7 +12,7 @@ use crate::cluster::{Build, Cluster, ClusterOptions};
 use crate::load::Kind;
 use crate::report::{Figure, Report};
 use crate::traffic::{self, Arm, Plan, Shape};
-use crate::{accounting, bare, cni, collect, hubble, memory, networks, pods, programs, scale, services};
+use crate::{accounting, bare, cni, collect, hubble, memory, networks, pods, programs, proxy, scale, services};
 
 /// How to measure.
 #[derive(Args, Clone, Debug)]
@@ -63,6 +63,8 @@ enum Section {
     Collect,
     /// Flows: into the ring, to disk and to readers.
     Hubble,
+    /// The proxy beside others.
+    Proxy,
     /// One byte there and back.
     Rr,
     /// Connect, one byte there and back, close.
@@ -116,6 +118,10 @@ pub(crate) fn measure(options: &Options) -> Result<ExitCode> {
     if wanted(Section::Hubble) {
         step("flows");
         report.add("hubble", hubble::measure());
+    }
+    if wanted(Section::Proxy) {
+        step("proxies");
+        report.add("proxy", proxy::measure(options.rounds, Duration::from_secs_f32(options.seconds)));
     }
     let kinds: Vec<Kind> = [(Section::Rr, Kind::Rr), (Section::Crr, Kind::Crr), (Section::Stream, Kind::Stream)]
         .into_iter()
@@ -184,9 +190,13 @@ fn one(section: Section, options: &Options, cluster: &Cluster) -> Result<Vec<Fig
             [nodes, pods] => scale::measure(cluster, nodes, pods),
             _ => bail!("--scale takes two numbers: nodes and pods"),
         },
-        Section::Programs | Section::Collect | Section::Hubble | Section::Rr | Section::Crr | Section::Stream => {
-            Ok(Vec::new())
-        }
+        Section::Programs
+        | Section::Collect
+        | Section::Hubble
+        | Section::Proxy
+        | Section::Rr
+        | Section::Crr
+        | Section::Stream => Ok(Vec::new()),
     }
 }
 
