@@ -15,6 +15,7 @@ mod place;
 mod plugin;
 mod pods;
 mod programs;
+mod proxy;
 mod report;
 mod run;
 mod scale;
@@ -75,6 +76,12 @@ enum Commands {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Run the proxy of a node, forever.
+    #[command(disable_help_flag = true)]
+    Proxy {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Try to connect and print what became of it: connected, refused or silent.
     Connect {
         #[command(flatten)]
@@ -89,6 +96,7 @@ fn main() -> Result<ExitCode> {
         Commands::Run(options) => return sections::measure(&options),
         Commands::Soak(options) => return soak::run(&options),
         Commands::Relay { arguments } => return Ok(hubble::serve_relay(arguments)),
+        Commands::Proxy { arguments } => return Ok(proxy::serve(arguments)),
         Commands::Plugin(calls) => println!("{}", serde_json::to_string(&plugin::run(&calls)?)?),
         Commands::Serve { place, address } => {
             place.enter()?;

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use crate::stats;
+use crate::{run, stats};
 
 /// One figure.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -119,6 +119,8 @@ pub(crate) struct Report {
 
 #[derive(Debug, Default, Serialize)]
 struct Machine {
+    /// Which state of the sources was measured; with a plus if it was changed since.
+    commit: String,
     kernel: String,
     processors: usize,
     processor: String,
@@ -138,6 +140,7 @@ impl Report {
         let memory = field(&read("/proc/meminfo"), "MemTotal");
         let kib: u64 = memory.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or_default();
         let machine = Machine {
+            commit: commit(),
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             processors: std::thread::available_parallelism().map_or(0, usize::from),
             processor: field(&read("/proc/cpuinfo"), "model name"),
@@ -176,6 +179,13 @@ impl Report {
         println!("written to {}", path.display());
         Ok(self.failures.is_empty())
     }
+}
+
+fn commit() -> String {
+    let git = |arguments: &[&str]| run::output(std::process::Command::new("git").args(arguments)).ok();
+    let Some(head) = git(&["rev-parse", "--short=12", "HEAD"]) else { return String::new() };
+    let changed = git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|text| !text.is_empty());
+    format!("{}{}", head.trim(), if changed { "+" } else { "" })
 }
 
 /// A table with columns as wide as necessary.

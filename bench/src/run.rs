@@ -49,6 +49,11 @@ impl Running {
         Ok(Self { child: child.with_context(|| format!("cannot run {command:?}"))? })
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until it has written its first line.
     pub(crate) fn first_line(&mut self) -> Result<String> {
         let mut line = String::new();

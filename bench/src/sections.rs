@@ -12,7 +12,7 @@ use crate::cluster::{Build, Cluster, ClusterOptions};
 use crate::load::Kind;
 use crate::report::{Figure, Report};
 use crate::traffic::{self, Arm, Plan, Shape};
-use crate::{accounting, bare, cni, collect, hubble, memory, networks, pods, programs, scale, services, sync};
+use crate::{accounting, bare, cni, collect, hubble, memory, networks, pods, programs, proxy, scale, services, sync};
 
 /// How to measure.
 #[derive(Args, Clone, Debug)]
@@ -65,6 +65,8 @@ enum Section {
     Hubble,
     /// Very many Services into the maps, and changes of them.
     Sync,
+    /// The proxy beside others.
+    Proxy,
     /// One byte there and back.
     Rr,
     /// Connect, one byte there and back, close.
@@ -122,6 +124,10 @@ pub(crate) fn measure(options: &Options) -> Result<ExitCode> {
     if wanted(Section::Sync) {
         step("Services into the maps");
         report.add("sync", sync::measure());
+    }
+    if wanted(Section::Proxy) {
+        step("proxies");
+        report.add("proxy", proxy::measure(options.rounds, Duration::from_secs_f32(options.seconds)));
     }
     let kinds: Vec<Kind> = [(Section::Rr, Kind::Rr), (Section::Crr, Kind::Crr), (Section::Stream, Kind::Stream)]
         .into_iter()
@@ -194,6 +200,7 @@ fn one(section: Section, options: &Options, cluster: &Cluster) -> Result<Vec<Fig
         | Section::Collect
         | Section::Hubble
         | Section::Sync
+        | Section::Proxy
         | Section::Rr
         | Section::Crr
         | Section::Stream => Ok(Vec::new()),

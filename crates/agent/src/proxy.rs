@@ -10,12 +10,11 @@ mod report;
 mod requests;
 mod socket;
 
-use gateway::{Config, Intercepted, Kinds, Peers, Reading, Serves, Taken};
+use gateway::{Config, InForce, Intercepted, Kinds, Peers, Reading, Serves, Taken};
 use k8s::Client;
 use model::{IpEntry, Node, Permission, Pod, PodName, Proxied};
 use services::{EndpointSlice, Intercept};
 use statedb::{Reader, Tasks};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use surface::Surface;
@@ -62,8 +61,7 @@ struct Proxy {
     pod: PodName,
     taken: Vec<Taken>,
     intercepted: Vec<Intercepted>,
-    /// Generations of Gateways and ListenerSets.
-    in_force: BTreeMap<l7::Name, i64>,
+    in_force: InForce,
     /// It is about to end, and takes connections for a moment more.
     leaving: bool,
 }
@@ -85,7 +83,8 @@ pub(crate) fn start(config: &Config, shared: Shared, tasks: &Tasks) -> Outputs {
     let kinds = Kinds { gateway_api: config.enabled, ingress, envoy_configs: config.envoy_configs };
     let mut objects = Reading::Serving { secrets: &config.secrets_namespace }.objects(&kinds, &client, tasks).objects;
     objects.envoy_configs = gateway::envoy_configs_here(tasks, &objects.envoy_configs, &nodes);
-    let peers = Peers { pods: pods.clone(), addresses, permissions };
+    let token_keys = gateway::token_keys(&client, &config.secrets_namespace, tasks);
+    let peers = Peers { pods: pods.clone(), nodes, addresses, permissions, token_keys };
     let Serves { snapshots, proxied, problems } = gateway::serve(tasks, &objects, &peers, &config.serving());
     let (told, tellings) = mpsc::channel(1);
     tasks.spawn_fallible("proxy-links", link::serve(runtime.join(FOLDER).join("agent.sock"), snapshots, told));
@@ -94,10 +93,6 @@ pub(crate) fn start(config: &Config, shared: Shared, tasks: &Tasks) -> Outputs {
     let report = report::Report { client, node: node.clone(), namespace: config.secrets_namespace.clone() };
     tasks.spawn("proxy-report", report.keep(proxies.clone()));
     let surface = Surface::new().table(&proxies).table(&proxied).table(&problems);
-    if config.host_network {
-        // The proxies have the ports of the node itself.
-        return Outputs { slices, intercepts: nothing(), proxied, surface };
-    }
     let backends = backends::derive(tasks, &proxies, &pods, &node);
     let slices = statedb::merge(tasks, "endpoint-slices", [slices, backends]).rows;
     let intercepts = intercepts::derive(tasks, &proxies, &pods);

@@ -41,6 +41,8 @@ impl Proxy {
             address,
             port: None,
             transparent: false,
+            clear: None,
+            node: false,
             proxy_protocol: false,
             limits: Limits::default(),
             serve: Serve::Http(HttpServer::default()),

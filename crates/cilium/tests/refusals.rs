@@ -209,7 +209,6 @@ fn values_that_do_not_go_together_are_refused_by_the_chart_in_the_daemons_words(
         (&[("default-lb-service-ipam", "nodeipam")], 1),
         (&[("default-lb-service-ipam", "nodeipam"), ("enable-node-ipam", "true")], 0),
         (&[("enable-envoy-config", "true")], 0),
-        (&[("enable-envoy-config", "true"), ("gateway-api-hostnetwork-enabled", "true")], 1),
         (&[("hubble-tls-cert-file", "")], 1),
         (&[("hubble-tls-cert-file", ""), ("hubble-tls-key-file", "")], 2),
         (&[("hubble-tls-cert-file", ""), ("hubble-disable-tls", "true")], 0),

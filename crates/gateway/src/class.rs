@@ -34,15 +34,14 @@ pub(crate) fn is_ours(class: &Source<GatewayClassSpec>) -> bool {
     class.spec.controller_name == CONTROLLER
 }
 
-/// Whether a mesh can be used, which is ours by the same name as classes. `routed`: what pods send to Services can be routed.
-pub(crate) fn mesh(spec: &MeshSpec, routed: bool) -> Option<Verdict> {
+/// Whether a mesh can be used, which is ours by the same name as classes.
+pub(crate) fn mesh(spec: &MeshSpec) -> Option<Verdict> {
     if spec.controller_name != CONTROLLER {
         return None;
     }
-    Some(match (&spec.parameters_ref, routed) {
-        (Some(_), _) => Verdict::no("InvalidParameters", "parametersRef: a mesh has no parameters"),
-        (None, false) => Verdict::no("Pending", "Gateways listen in the nodes' own network"),
-        (None, true) => Verdict::yes("Accepted"),
+    Some(match &spec.parameters_ref {
+        Some(_) => Verdict::no("InvalidParameters", "parametersRef: a mesh has no parameters"),
+        None => Verdict::yes("Accepted"),
     })
 }
 

@@ -4,7 +4,7 @@
 use crate::ingress::IngressConfig;
 use crate::name::ObjectName;
 use crate::serve::Serving;
-use model::config::{Choice, Reader, keys, shared};
+use model::config::{Choice, Label, keys, shared};
 use std::sync::Arc;
 
 /// Whether Ingresses have a load balancer each.
@@ -79,13 +79,33 @@ keys! {
         pub ipv6: bool,
         #[key(shared::GATEWAY_HOST_NETWORK)]
         pub host_network: bool,
+        #[key(shared::GATEWAY_HOST_NODES)]
+        pub host_nodes: Vec<Label>,
+        /// Ingresses listen at the nodes' own addresses, in clear and in TLS at one port, not at those of a Service.
+        #[key("ingress-hostnetwork-enabled", default = "false", value = "ingressController.hostNetwork.enabled")]
+        pub ingress_host_network: bool,
+        /// Where Ingresses that share one load balancer listen then; others say it in an annotation.
+        #[key(
+            "ingress-hostnetwork-shared-listener-port",
+            default = "8080",
+            value = "ingressController.hostNetwork.sharedListenerPort",
+            within = 1..=65535,
+            want = "a port",
+        )]
+        pub ingress_host_port: u16,
+        /// Labels of the nodes at whose addresses Ingresses are reached, with ingress-hostnetwork-enabled; all if empty.
+        #[key(
+            "ingress-hostnetwork-nodelabelselector",
+            template = r#"{{ include "cilium.matchLabels" .Values.ingressController.hostNetwork.nodes.matchLabels | quote }}"#,
+            when = "and .Values.ingressController.enabled .Values.ingressController.hostNetwork.nodes.matchLabels",
+        )]
+        pub ingress_host_nodes: Vec<Label>,
         #[key(shared::GATEWAY_SECRETS_NAMESPACE)]
         pub secrets_namespace: String,
         /// Number of proxies in front of Gateways that are believed what they say of clients in X-Forwarded-For.
         #[key("gateway-api-xff-num-trusted-hops", default = "0", value = "gatewayAPI.xffNumTrustedHops")]
         pub trusted_hops: u32,
     }
-    check Self::refuse_misfits;
 }
 
 impl Config {
@@ -93,14 +113,6 @@ impl Config {
     #[must_use]
     pub fn serves(&self) -> bool {
         self.enabled || self.ingress || self.envoy_configs
-    }
-
-    /// Without a proxy that has an address of its own, nothing that pods send to Services can be led there.
-    fn refuse_misfits(&self, read: &mut Reader<'_>) {
-        if self.envoy_configs && self.host_network {
-            let want = "possible with gateway-api-hostnetwork-enabled: \"true\"";
-            read.refuse("enable-envoy-config", "true", want);
-        }
     }
 
     /// How Ingresses are served. `namespace` is the one that Cilium is in.
@@ -111,6 +123,7 @@ impl Config {
             shared: self.ingress_mode == LoadBalancerMode::Shared,
             enforce_https: self.enforce_https,
             namespace: Arc::from(namespace),
+            shared_host_port: self.ingress_host_port,
             default_secret: secret.map(|(name, namespace)| ObjectName::new(namespace, name)),
             copied: self.copied_annotations.clone(),
         }
@@ -120,7 +133,8 @@ impl Config {
     #[must_use]
     pub fn serving(&self) -> Serving {
         Serving {
-            host_network: self.host_network,
+            gateways_at: self.host_network.then(|| self.host_nodes.clone()),
+            ingresses_at: self.ingress_host_network.then(|| self.ingress_host_nodes.clone()),
             ipv4: self.ipv4,
             ipv6: self.ipv6,
             proxy_protocol: self.proxy_protocol,

@@ -9,13 +9,13 @@ mod service;
 
 pub use copies::Copy;
 pub use ingresses::IngressAddresses;
-pub(crate) use proxies::Programmed;
+pub(crate) use proxies::{ClosedPorts, Programmed};
 pub use proxies::{PROXY_REPORT, ProxyReport, ingest_report, report_object};
 pub use service::{ObservedService, ServiceConfig, WantedService, ingest_observed};
 pub(crate) use service::{port_name, service_name};
 
 use crate::envoy::{self, EnvoyProblems};
-use crate::ingress::{Ingress, IngressConfig};
+use crate::ingress::{self, Ingress, IngressConfig};
 use crate::name::ObjectName;
 use crate::objects::Objects;
 use crate::resolve::{Resolved, resolve};
@@ -75,6 +75,8 @@ pub struct Observed {
     pub services: Reader<ObservedService>,
     /// The nodes at whose own addresses Gateways are reached, if they are.
     pub nodes: Reader<NodeAddresses>,
+    /// The same of Ingresses.
+    pub ingress_nodes: Reader<NodeAddresses>,
     /// What nodes' proxies have in force.
     pub proxies: Reader<ProxyReport>,
     /// Ingresses, which are among the objects as Gateways and routes.
@@ -85,39 +87,36 @@ pub struct Observed {
 
 /// Keeps what is to be in the cluster, as it follows from objects (whose rows have their status) and from what is there.
 pub fn want(tasks: &Tasks, objects: &Objects, observed: &Observed, config: ServiceConfig) -> Wanted {
-    let resolved = resolve(tasks, objects, !config.host_network);
-    let Observed { services, nodes, proxies, ingresses, ingress } = observed;
-    let addresses = addresses(tasks, &resolved, services, nodes, config.host_network);
+    let resolved = resolve(tasks, objects);
+    let Observed { proxies, ingresses, ingress, .. } = observed;
+    let addresses = addresses(tasks, &resolved, observed, &config);
     let programmed = proxies::programmed(tasks, proxies);
     let reporter = Reporter::new(&resolved, &addresses, &programmed, &config);
     Wanted {
         problems: envoy::problems(tasks, &resolved.placed),
         ingresses: ingresses::derive(tasks, ingress, ingresses, &addresses, &programmed),
         copies: copies::derive(tasks, &resolved),
-        services: service::derive(tasks, &resolved, services, config),
+        services: service::derive(tasks, &resolved, &observed.services, config),
         corrections: status::correct(tasks, objects, &status::report(tasks, reporter)),
     }
 }
 
 /// Where each Gateway is reached.
-fn addresses(
-    tasks: &Tasks,
-    resolved: &Resolved,
-    observed: &Reader<ObservedService>,
-    nodes: &Reader<NodeAddresses>,
-    host_network: bool,
-) -> Reader<Addresses> {
+fn addresses(tasks: &Tasks, resolved: &Resolved, observed: &Observed, config: &ServiceConfig) -> Reader<Addresses> {
+    let Observed { services, nodes, ingress_nodes, .. } = observed.clone();
     let gateways = resolved.objects.gateways.clone();
+    let all = move |_: &NodeAddresses| gateways.snapshot().iter().map(|one| one.name.clone()).collect::<Vec<_>>();
     let inputs = Inputs::of(&resolved.objects.gateways, |gateway| [gateway.name.clone()])
-        .and(observed, ObservedService::gateways)
-        .and(nodes, move |_| gateways.snapshot().iter().map(|gateway| gateway.name.clone()).collect::<Vec<_>>());
-    let (observed, nodes) = (observed.clone(), nodes.clone());
+        .and(&services, ObservedService::gateways)
+        .and(&nodes, all.clone())
+        .and(&ingress_nodes, all);
+    let config = config.clone();
     let row = move |gateway: &ObjectName, _: Option<&Addresses>| {
-        let addresses = if host_network {
-            let all = nodes.snapshot();
+        let addresses = if config.at_nodes(gateway) {
+            let all = if ingress::behind(gateway).is_some() { &ingress_nodes } else { &nodes }.snapshot();
             all.iter().flat_map(|node| node.addresses.clone()).take(MAX_ADDRESSES).collect()
         } else {
-            observed.snapshot().get(&service::service_name(gateway))?.addresses.clone()
+            services.snapshot().get(&service::service_name(gateway))?.addresses.clone()
         };
         Some(Addresses { gateway: gateway.clone(), addresses })
     };

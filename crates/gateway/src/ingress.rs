@@ -33,6 +33,8 @@ pub struct IngressConfig {
     pub enforce_https: bool,
     /// The namespace that Cilium is in, where the shared load balancer's Service is.
     pub namespace: Arc<str>,
+    /// Where those listen that share, at the nodes' own addresses.
+    pub shared_host_port: u16,
     /// Secret of hosts that name none.
     pub default_secret: Option<ObjectName>,
     /// What annotations that are copied to Services begin with.
@@ -166,7 +168,9 @@ impl Standing {
 
     fn parameters(&self, tasks: &Tasks) -> Reader<Parameters> {
         let standing = self.clone();
-        let row = move |name: &ObjectName, _: Option<&Parameters>| translate::parameters(name, &standing.behind(name));
+        let row = move |name: &ObjectName, _: Option<&Parameters>| {
+            translate::parameters(&standing.config, name, &standing.behind(name))
+        };
         statedb::derive(tasks, "ingress-parameters", self.by_gateway(), row).rows
     }
 

@@ -32,8 +32,10 @@ pub use infrastructure::{
 pub use ingress::{Ingress, IngressConfig, ingest_ingress, with_ingresses};
 pub use name::{ObjectName, ParentKind, ParentName, RouteKind, RouteName};
 pub use objects::Objects;
-pub use reflect::{Kinds, Reading, Reflected};
-pub use serve::{Intercepted, Peers, Serves, Serving, Snapshots, Taken, in_force, intercepted, serve, taken};
+pub use reflect::{Kinds, Reading, Reflected, token_keys};
+pub use serve::{
+    ClosedPort, InForce, Intercepted, Peers, Serves, Serving, Snapshots, Taken, in_force, intercepted, serve, taken,
+};
 pub use source::*;
 pub use status::{Correction, Report, Status, Subject};
 pub use verdict::Verdict;

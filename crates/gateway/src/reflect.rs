@@ -5,8 +5,8 @@ use crate::envoy::{EnvoyConfig, ingest_clusterwide_envoy_config, ingest_envoy_co
 use crate::ingress::{Ingress, IngressConfig, ingest_ingress, with_ingresses};
 use crate::objects::Objects;
 use crate::source::{
-    Keep, Parameters, Route, RouteSpec, Source, ingest_config_map, ingest_secret, ingest_service, ingest_slice,
-    ingest_synced, ingest_synced_anchors,
+    Keep, Parameters, Route, RouteSpec, Source, TOKEN_KEY, TokenKey, ingest_config_map, ingest_secret, ingest_service,
+    ingest_slice, ingest_synced, ingest_synced_anchors, ingest_token_key,
 };
 use k8s::gateway::{GrpcRouteSpec, HttpRouteSpec, Object, Spec, TcpRouteSpec, TlsRouteSpec, UdpRouteSpec};
 use k8s::k8s_openapi::api::core::v1 as core;
@@ -141,6 +141,15 @@ fn envoy_configs(on: bool, client: &Client, tasks: &Tasks) -> Reader<EnvoyConfig
         clusterwide.mark_initialized();
     }
     statedb::merge(tasks, "all-envoy-configs", [of_namespaces, of_cluster]).rows
+}
+
+/// Follows the key of session persistence, which is in the namespace of the copies.
+pub fn token_keys(client: &Client, namespace: &str, tasks: &Tasks) -> Reader<TokenKey> {
+    let (writer, keys) = table("gateway-token-keys");
+    let watch = WatchConfig::default().fields(&format!("metadata.name={TOKEN_KEY}"));
+    let secrets = client.namespaced(namespace);
+    tasks.spawn("reflect-gateway-token-key", client.reflect_with(secrets, watch, writer, ingest_token_key));
+    keys
 }
 
 /// Follows a kind, if it is to be read.

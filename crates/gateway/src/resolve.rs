@@ -35,17 +35,16 @@ impl Resolved {
     }
 }
 
-/// Keeps edges and routes as they follow from objects. `mesh`: what pods send to Services can be routed.
-pub(crate) fn resolve(tasks: &Tasks, objects: &Objects, mesh: bool) -> Resolved {
+/// Keeps edges and routes as they follow from objects.
+pub(crate) fn resolve(tasks: &Tasks, objects: &Objects) -> Resolved {
     let edges = edges(tasks, objects);
     let context = route::Context {
         objects: objects.clone(),
         edges: edges.rows.clone(),
         edges_by_parent: edges.rows.index(|edge| edge.parents().collect::<Vec<_>>()),
-        mesh,
     };
     let of_gateways = routes(tasks, context);
-    let placed = envoy::place(tasks, objects, &of_gateways.rows, mesh);
+    let placed = envoy::place(tasks, objects, &of_gateways.rows);
     let kinds = [of_gateways, envoy::attached(tasks, &placed)];
     let routes = statedb::merge(tasks, "routes-of-all-kinds", kinds.clone().map(|kind| kind.rows));
     Resolved { objects: objects.clone(), edges, routes, placed, kinds }

@@ -73,8 +73,6 @@ pub(crate) struct Context {
     pub(crate) edges: Reader<Edge>,
     /// By parents of routes.
     pub(crate) edges_by_parent: Index<Edge, ParentName>,
-    /// Whether what pods send to Services can be routed.
-    pub(crate) mesh: bool,
 }
 
 /// The route of that name, if it has a parent of ours.

@@ -11,17 +11,19 @@ mod socket;
 
 pub use mesh::{Intercepted, intercepted};
 pub(crate) use parts::{shown, trusted};
-pub use socket::{Taken, in_force, taken};
+pub use socket::{ClosedPort, InForce, Taken, in_force, taken};
 
 use crate::cluster::ClusterName;
 use crate::envoy::{self, EnvoyProblems};
 use crate::name::{ObjectName, RouteName};
 use crate::objects::Objects;
 use crate::resolve::{Resolved, resolve};
+use crate::source::TokenKey;
 use futures::FutureExt;
 use l7::Version;
 use l7::link::Published;
-use model::{IdentityId, IpEntry, Permission, Pod, Proxied};
+use model::config::Label;
+use model::{IdentityId, IpEntry, Node, Permission, Pod, Proxied};
 use statedb::{Batch, Change, Changes, Derived, Reader, Tasks};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -66,8 +68,10 @@ impl statedb::Row for Part {
 /// How Gateways are served on a node.
 #[derive(Clone, Debug, Default)]
 pub struct Serving {
-    /// Listen at the ports of the listeners, which are the node's; otherwise at others, to which the Gateways' Services lead.
-    pub host_network: bool,
+    /// Gateways are reached at the own addresses and ports of the nodes with these labels; otherwise at those of a Service.
+    pub gateways_at: Option<Vec<Label>>,
+    /// The same of Ingresses.
+    pub ingresses_at: Option<Vec<Label>>,
     /// IPv4 is on.
     pub ipv4: bool,
     /// IPv6 is on.
@@ -90,10 +94,14 @@ pub type Snapshots = watch::Receiver<Published>;
 pub struct Peers {
     /// Pods of this node.
     pub pods: Reader<Pod>,
+    /// Nodes, of which this one's labels count.
+    pub nodes: Reader<Node>,
     /// Who has each address.
     pub addresses: Reader<IpEntry>,
     /// What policy says of [`Serves::proxied`].
     pub permissions: Reader<Permission>,
+    /// The key of session persistence.
+    pub token_keys: Reader<TokenKey>,
 }
 
 /// What follows from objects for a node.
@@ -109,8 +117,8 @@ pub struct Serves {
 
 /// Keeps what the proxy is to serve as it follows from objects.
 pub fn serve(tasks: &Tasks, objects: &Objects, peers: &Peers, serving: &Serving) -> Serves {
-    let resolved = resolve(tasks, objects, !serving.host_network);
-    let parts = parts::derive(tasks, &resolved, &peers.addresses, serving);
+    let resolved = resolve(tasks, objects);
+    let parts = parts::derive(tasks, &resolved, peers, serving);
     let proxied = mesh::proxied(tasks, &resolved, &parts.rows);
     let callers = callers::derive(tasks, peers);
     let together = statedb::merge(tasks, "gateway-all-parts", [parts.rows.clone(), callers.rows.clone()]);

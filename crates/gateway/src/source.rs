@@ -3,12 +3,14 @@
 
 mod backends;
 mod credentials;
+mod token_key;
 
 pub use backends::{Endpoint, Service, ServicePort, Slice, ingest_service, ingest_slice};
 pub use credentials::{
     Anchors, Keep, KeyPair, OWNING_KIND, OWNING_NAME, OWNING_NAMESPACE, ingest_config_map, ingest_secret,
     ingest_synced, ingest_synced_anchors, original,
 };
+pub use token_key::{TOKEN_KEY, TokenKey, ingest_token_key, token_key_secret};
 
 use crate::name::{ObjectName, RouteKind, RouteName};
 use k8s::gateway::{
@@ -95,6 +97,8 @@ pub struct Parameters {
     pub name: ObjectName,
     /// How Services of Gateways are to be.
     pub service: ServiceParameters,
+    /// The one port at which what stands for Ingresses listens at the nodes' own addresses.
+    pub host_port: Option<u16>,
 }
 
 impl Parameters {
@@ -102,7 +106,7 @@ impl Parameters {
     #[must_use]
     pub fn ingest(object: &Object<GatewayClassConfigSpec>) -> Option<Self> {
         let service = object.spec.service.clone().unwrap_or_default();
-        Some(Self { name: ObjectName::of(&object.metadata)?, service })
+        Some(Self { name: ObjectName::of(&object.metadata)?, service, host_port: None })
     }
 }
 

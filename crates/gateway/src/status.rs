@@ -162,12 +162,15 @@ fn told(objects: &Objects, subject: &Subject) -> Option<(String, Status)> {
 
 /// Keeps what is to be said of each object.
 pub(crate) fn report(tasks: &Tasks, reporter: Reporter) -> Reader<Report> {
-    let inputs =
-        inputs(&reporter.resolved, &reporter.addresses).and(&reporter.programmed, |row| match row.object.kind {
-            ParentKind::Gateway => Some(Subject::Gateway(row.object.name.clone())),
-            ParentKind::ListenerSet => Some(Subject::ListenerSet(row.object.name.clone())),
-            ParentKind::Service => None,
-        });
+    let edges = reporter.resolved.edges.rows.clone();
+    let inputs = inputs(&reporter.resolved, &reporter.addresses).and(&reporter.programmed, move |row| {
+        let name = &row.object.name;
+        match row.object.kind {
+            ParentKind::Gateway => edges.snapshot().get(name).map(|edge| of_edge(&edge)).unwrap_or_default(),
+            ParentKind::ListenerSet => vec![Subject::ListenerSet(name.clone())],
+            ParentKind::Service => Vec::new(),
+        }
+    });
     let row = move |subject: &Subject, _: Option<&Report>| {
         Some(Report { subject: subject.clone(), status: reporter.status(subject)? })
     };
@@ -188,10 +191,7 @@ fn inputs(resolved: &Resolved, addresses: &Reader<Addresses>) -> Inputs<Subject>
         .and(&objects.parameters, move |_| {
             classes.snapshot().iter().map(|class| Subject::Class(class.name.clone())).collect::<Vec<_>>()
         })
-        .and(&resolved.edges.rows, |edge| {
-            let sets = edge.sets.iter().map(|set| Subject::ListenerSet(set.name.clone()));
-            sets.chain([Subject::Gateway(edge.gateway.clone())]).collect::<Vec<_>>()
-        })
+        .and(&resolved.edges.rows, of_edge)
         .and(addresses, |row| [Subject::Gateway(row.gateway.clone())])
         // What was said of a route that has no parents of ours any more is to be taken back.
         .and(&objects.routes, |route| [Subject::Route(route.name.clone())])
@@ -218,6 +218,12 @@ fn inputs(resolved: &Resolved, addresses: &Reader<Addresses>) -> Inputs<Subject>
             let routes = by_service.get(&service.name);
             routes.iter().map(|route| Subject::Route(route.name.clone())).collect::<Vec<_>>()
         })
+}
+
+/// A Gateway and its ListenerSets.
+fn of_edge(edge: &crate::edge::Edge) -> Vec<Subject> {
+    let sets = edge.sets.iter().map(|set| Subject::ListenerSet(set.name.clone()));
+    sets.chain([Subject::Gateway(edge.gateway.clone())]).collect()
 }
 
 fn services(route: &Attached) -> Vec<ObjectName> {
@@ -247,8 +253,6 @@ pub(crate) struct Reporter {
     edges_by_set: Index<crate::edge::Edge, ObjectName>,
     policies: Policies,
     features: Vec<SupportedFeature>,
-    /// What pods send to Services is routed.
-    mesh: bool,
 }
 
 impl Reporter {
@@ -260,7 +264,6 @@ impl Reporter {
     ) -> Self {
         Self {
             features: features::supported(config.app_protocol),
-            mesh: !config.host_network,
             attached: resolved.routes.rows.index(owners),
             by_service: resolved.routes.rows.index(services),
             edges_by_set: resolved
@@ -274,9 +277,10 @@ impl Reporter {
         }
     }
 
-    /// Which generation of the object is in force.
-    fn in_force(&self, object: ParentName) -> Option<i64> {
-        self.programmed.snapshot().get(&object).map(|row| row.generation)
+    /// What proxies have of an object.
+    fn programmed(&self, object: ParentName) -> Programmed {
+        let row = self.programmed.snapshot().get(&object);
+        row.map_or_else(|| Programmed::nothing(object), Arc::unwrap_or_clone)
     }
 
     fn status(&self, subject: &Subject) -> Option<Status> {
@@ -292,10 +296,9 @@ impl Reporter {
             }
             Subject::Mesh(name) => {
                 let mesh = objects.meshes.snapshot().get(name)?;
-                let accepted = class::mesh(&mesh.spec, self.mesh)?;
-                let supported_features = if self.mesh { features::of_mesh() } else { Vec::new() };
+                let accepted = class::mesh(&mesh.spec)?;
                 let conditions = vec![accepted.condition("Accepted", mesh.meta.generation)];
-                Some(Status::Mesh(GatewayClassStatus { conditions, supported_features }))
+                Some(Status::Mesh(GatewayClassStatus { conditions, supported_features: features::of_mesh() }))
             }
             Subject::Gateway(name) => {
                 let edge = self.resolved.edges.rows.snapshot().get(name)?;
@@ -303,15 +306,18 @@ impl Reporter {
                 let addresses = self.addresses.snapshot().get(name);
                 let addresses = addresses.map(|row| row.addresses.clone()).unwrap_or_default();
                 let attached = self.attached.get(subject);
-                let in_force = self.in_force(ParentName::gateway(name));
-                let at = edges::Reached { addresses: &addresses, asked: &spec.addresses, in_force };
+                let Programmed { generation: in_force, closed, .. } = self.programmed(ParentName::gateway(name));
+                let served = edges::Served { in_force, closed: &closed };
+                let at = edges::Reached { addresses: &addresses, asked: &spec.addresses, served };
                 Some(Status::Gateway(edges::gateway(&edge, &at, &attached)))
             }
             Subject::ListenerSet(name) => {
                 let edge = self.edges_by_set.get(name).into_iter().next()?;
                 let attached = self.attached.get(subject);
-                edges::listener_set(&edge, name, self.in_force(ParentName::listener_set(name)), &attached)
-                    .map(Status::ListenerSet)
+                let in_force = self.programmed(ParentName::listener_set(name)).generation;
+                let Programmed { closed, .. } = self.programmed(ParentName::gateway(&edge.gateway));
+                let served = edges::Served { in_force, closed: &closed };
+                edges::listener_set(&edge, name, served, &attached).map(Status::ListenerSet)
             }
             Subject::Route(name) => {
                 objects.routes.snapshot().get(name)?;

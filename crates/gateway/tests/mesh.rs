@@ -5,7 +5,7 @@
 mod common;
 
 use common::World;
-use gateway::{Serving, Status, Subject, intercepted};
+use gateway::{Serving, intercepted};
 use l7::link::State;
 
 const OBJECTS: &str = include_str!("golden/mesh.yaml");
@@ -51,22 +51,5 @@ async fn without_routes_nobody_is_led_anywhere_and_nothing_is_said_of_pods() {
     world.settle().await;
     world.settle().await;
     assert_eq!(world.served(), "");
-    world.end().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn in_the_nodes_own_network_no_route_is_for_a_service() {
-    let mut world = World::new(&Serving { host_network: true, ..serving() });
-    world.apply(OBJECTS);
-    world.settle().await;
-    assert_eq!(taken(&world), [""; 0]);
-    let Some(Status::Route(status)) = world.report(&Subject::Route(common::http_route("mall", "producer"))) else {
-        panic!("nothing is said of the route");
-    };
-    let condition = &status.parents[0].conditions[0];
-    assert_eq!(
-        (condition.kind.as_str(), condition.status.as_str(), condition.reason.as_str()),
-        ("Accepted", "False", "Pending")
-    );
     world.end().await;
 }

@@ -316,7 +316,7 @@ async fn nothing_is_programmed_before_a_proxy_has_this_very_state_of_it_in_force
     assert_eq!(says(&world), ["Pending"; 2]);
     // Nor does one count that cannot listen.
     let object = l7::Key { kind: l7::Kind::Listener, name: "gateway/n/g/80/tcp".into() };
-    let faults = vec![l7::link::Fault { object, reason: "address: in use".to_owned() }];
+    let faults = vec![l7::link::Fault { object, reason: "address: in use".to_owned(), partial: false }];
     let status = Some(l7::link::Status { faults, ..l7::link::Status::default() });
     world.put_into_force(&l7::link::State { status, ..l7::link::State::default() });
     world.settle_without_proxy().await;
@@ -355,4 +355,37 @@ fn subject_name(subject: &Subject) -> ObjectName {
         Subject::Gateway(name) => name.clone(),
         _ => panic!(),
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn routes_with_sessions_have_the_key_that_all_proxies_have_and_others_know_nothing_of_it() {
+    let mut world = World::new(&serving());
+    world.apply(&http_gateway(json!([{"name": "l", "port": 80, "protocol": "HTTP"}])));
+    let backends = json!([{"name": "s", "port": 80}]);
+    let rules =
+        json!([{"sessionPersistence": {"sessionName": "s"}, "backendRefs": backends}, {"backendRefs": backends}]);
+    let spec = json!({"parentRefs": [{"name": "g"}], "rules": rules});
+    world.apply(&json!({"kind": "HTTPRoute", "metadata": {"name": "r", "namespace": "n"}, "spec": spec}).to_string());
+    let keys = |world: &World| {
+        let snapshot = world.published().snapshot;
+        let forwards = snapshot.iter().filter_map(|(_, object)| match object {
+            l7::Object::Route(route) => match &route.action {
+                l7::RouteAction::Forward(forward) => Some(forward.clone()),
+                _ => None,
+            },
+            _ => None,
+        });
+        let mut keys: Vec<_> = forwards
+            .map(|forward| (forward.persistence.is_some(), forward.token_key.map(|key| key.expose()[0])))
+            .collect();
+        keys.sort();
+        keys
+    };
+    world.settle().await;
+    assert_eq!(keys(&world), [(false, None), (true, None)]);
+    world.pods.token_keys.insert(gateway::TokenKey([7; 32].into()));
+    world.pods.token_keys.commit();
+    world.settle().await;
+    assert_eq!(keys(&world), [(false, None), (true, Some(7))]);
+    world.end().await;
 }

@@ -11,8 +11,10 @@ pub mod link;
 mod listener;
 mod mesh;
 mod object;
+pub mod passing;
 mod rate_limit;
 mod route;
+mod socket;
 pub mod syntax;
 mod time;
 
@@ -33,8 +35,9 @@ pub use object::{Key, Kind, Object, Snapshot, Update, Version};
 pub use rate_limit::RateLimit;
 pub use route::{
     Answer, Attachment, Backend, Forward, HttpForward, PathMatch, Persistence, Precedence, Retry, RetryBudget, Route,
-    RouteAction, RouteMatch, Target, ValueMatch,
+    RouteAction, RouteMatch, Target, TokenKey, ValueMatch,
 };
+pub use socket::{BACKLOG, Place};
 
 use std::sync::Arc;
 

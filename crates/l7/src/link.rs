@@ -15,10 +15,12 @@
 mod exchanges;
 mod frame;
 mod publish;
+mod sockets;
 
 pub use exchanges::Exchanges;
 pub use frame::LinkError;
 pub use publish::{Link, Published, State, accept};
+pub use sockets::{Answers, NodeLine, NodeSockets, SOCKETS};
 
 use crate::{Key, Object, Update, Version};
 use frame::{read, write};
@@ -74,6 +76,9 @@ pub struct Fault {
     pub object: Key,
     /// For people: the field, and what is wrong with it.
     pub reason: String,
+    /// It is about a part of the object: the rest of it is in force.
+    #[serde(default)]
+    pub partial: bool,
 }
 
 /// What the agent has sent.

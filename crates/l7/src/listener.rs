@@ -23,6 +23,9 @@ pub struct Listener {
     /// Whether it takes connections to any address that the kernel hands it (`IP_TRANSPARENT`).
     #[serde(default)]
     pub transparent: bool,
+    /// The socket is in the node's own network, so the agent opens it ([`crate::link::NodeSockets`]). Otherwise it is in the proxy's.
+    #[serde(default)]
+    pub node: bool,
     /// Whether each connection begins with a PROXY header (v1 or v2). One that does not is refused.
     #[serde(default)]
     pub proxy_protocol: bool,
@@ -31,6 +34,9 @@ pub struct Listener {
     pub limits: Limits,
     /// What is spoken.
     pub serve: Serve,
+    /// Beside TLS: what is served to clients that begin without it. None: they are refused.
+    #[serde(default)]
+    pub clear: Option<HttpServer>,
     /// The objects that say so, for whoever asks whether they are in force.
     #[serde(default)]
     pub sources: Vec<Source>,

@@ -3,6 +3,7 @@
 
 use crate::{Filters, HostMatch, Mirror, Name, Redirect, time};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -142,6 +143,34 @@ pub struct HttpForward {
     /// Whether a client comes back to its backend.
     #[serde(default)]
     pub persistence: Option<Persistence>,
+    /// What the client is given for that is made with it. Without one, it is good at one process only.
+    #[serde(default)]
+    pub token_key: Option<TokenKey>,
+}
+
+/// A key that all proxies of a cluster have. It is never shown.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TokenKey([u8; 32]);
+
+impl TokenKey {
+    /// The key.
+    #[must_use]
+    pub fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl From<[u8; 32]> for TokenKey {
+    fn from(key: [u8; 32]) -> Self {
+        Self(key)
+    }
+}
+
+impl fmt::Debug for TokenKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenKey")
+    }
 }
 
 /// Where bytes and datagrams go.

@@ -5,6 +5,7 @@
 mod arguments;
 mod declare;
 mod key;
+mod label;
 pub mod operator;
 pub mod shared;
 mod text;
@@ -16,6 +17,7 @@ use std::collections::BTreeMap;
 pub use crate::__config_keys as keys;
 pub use arguments::Arguments;
 pub use key::{AnyKey, Chart, Key, Source};
+pub use label::Label;
 pub use text::{duration, duration_of, duration_text, listen_address, unit_seconds, words};
 pub use value::{Accepts, Choice, Field, Form, Value, Verbatim};
 

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 pub use model::config::Arguments;
 use model::config::operator::{Config as Keys, ServiceIpam};
 use model::config::shared::Ipam;
-use model::config::{ConfigErrors, Group, Reader};
+use model::config::{ConfigErrors, Group, Label, Reader};
 use node::readiness::Readiness;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -161,16 +161,23 @@ fn gateways(keys: &Keys, served: Option<gateway::Config>) -> Option<Gateways> {
     (keys.gateway_api || envoy_configs || ingresses.is_some()).then(|| Gateways {
         gateway_api: keys.gateway_api,
         envoy_configs,
-        ingresses,
+        ingress_nodes: ingresses.as_ref().map(|served| selector(&served.ingress_host_nodes)).unwrap_or_default(),
         secrets_namespace: Some(keys.gateway_secrets_namespace.clone()).filter(|_| keys.gateway_secrets_sync),
         reports_namespace: keys.gateway_secrets_namespace.clone(),
         service: gateway::ServiceConfig {
-            host_network: keys.gateway_host_network,
+            gateways_at_nodes: keys.gateway_host_network,
+            ingresses_at_nodes: ingresses.as_ref().is_some_and(|ingresses| ingresses.ingress_host_network),
             external_traffic_policy: keys.gateway_traffic_policy.clone(),
             app_protocol,
         },
-        nodes: keys.gateway_nodes.clone(),
+        nodes: selector(&keys.gateway_nodes),
+        ingresses,
     })
+}
+
+/// What a watch of nodes with these labels asks for.
+fn selector(labels: &[Label]) -> String {
+    labels.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 fn client(keys: &Keys) -> k8s::ClientConfig {

@@ -5,8 +5,9 @@ mod copies;
 mod ingresses;
 mod services;
 mod statuses;
+mod token_key;
 
-use gateway::{EnvoyProblems, Kinds, Observed, Reading, Reflected, ServiceConfig};
+use gateway::{EnvoyProblems, Kinds, NodeAddresses, Observed, Reading, Reflected, ServiceConfig};
 use k8s::{Client, WatchConfig};
 use statedb::{Reader, Tasks, reconcile};
 
@@ -30,6 +31,8 @@ pub struct Gateways {
     pub service: ServiceConfig,
     /// Label selector of the nodes at whose addresses Gateways are reached, if they are.
     pub nodes: String,
+    /// The same of Ingresses.
+    pub ingress_nodes: String,
 }
 
 /// Starts to follow the objects, and to write what follows. `namespace` is the operator's. Gives what is to be said of objects without a
@@ -38,14 +41,10 @@ pub(crate) fn start(client: &Client, namespace: &str, config: &Gateways, tasks: 
     let (writer, observed) = statedb::table("gateway-observed-services");
     let ingest = gateway::ingest_observed;
     tasks.spawn("reflect-gateway-services", client.reflect(client.all(), writer, ingest));
-    let (mut writer, nodes) = statedb::table("gateway-nodes");
-    if config.service.host_network {
-        let watch = WatchConfig::default().labels(&config.nodes);
-        let ingest = gateway::ingest_node;
-        tasks.spawn("reflect-gateway-nodes", client.reflect_with(client.all(), watch, writer, ingest));
-    } else {
-        writer.mark_initialized();
-    }
+    let of_gateways = config.service.gateways_at_nodes.then_some(&*config.nodes);
+    let nodes = nodes(client, "reflect-gateway-nodes", of_gateways, tasks);
+    let of_ingresses = config.service.ingresses_at_nodes.then_some(&*config.ingress_nodes);
+    let ingress_nodes = self::nodes(client, "reflect-ingress-nodes", of_ingresses, tasks);
     let (writer, proxies) = statedb::table("gateway-proxies");
     let watch = WatchConfig::default().labels(gateway::PROXY_REPORT);
     let reports = client.namespaced(&config.reports_namespace);
@@ -56,7 +55,7 @@ pub(crate) fn start(client: &Client, namespace: &str, config: &Gateways, tasks: 
     let kinds = Kinds { gateway_api, ingress: ingress.clone(), envoy_configs };
     let Reflected { objects, ingresses } = Reading::Judging.objects(&kinds, client, tasks);
     let ingress = ingress.unwrap_or_default();
-    let observed = Observed { services: observed, nodes, proxies, ingresses, ingress };
+    let observed = Observed { services: observed, nodes, ingress_nodes, proxies, ingresses, ingress };
     let wanted = gateway::want(tasks, &objects, &observed, config.service.clone());
     reconcile(tasks, "ingress-write-addresses", wanted.ingresses, ingresses::Ingresses(client.clone()));
     let services = services::Services::new(client, observed.services);
@@ -64,6 +63,21 @@ pub(crate) fn start(client: &Client, namespace: &str, config: &Gateways, tasks: 
     reconcile(tasks, "gateway-write-statuses", wanted.corrections, statuses::Statuses::new(client));
     if let Some(namespace) = &config.secrets_namespace {
         reconcile(tasks, "gateway-write-copies", wanted.copies, copies::Copies::new(client, namespace));
+        let keys = gateway::token_keys(client, namespace, tasks);
+        tasks.spawn("gateway-token-key", token_key::keep(client.clone(), namespace.clone(), keys));
     }
     wanted.problems
+}
+
+/// Nodes with some labels; none if there is no selector.
+fn nodes(client: &Client, task: &'static str, selector: Option<&str>, tasks: &Tasks) -> Reader<NodeAddresses> {
+    let (mut writer, nodes) = statedb::table("gateway-nodes");
+    match selector {
+        Some(selector) => {
+            let watch = WatchConfig::default().labels(selector);
+            tasks.spawn(task, client.reflect_with(client.all(), watch, writer, gateway::ingest_node));
+        }
+        None => writer.mark_initialized(),
+    }
+    nodes
 }

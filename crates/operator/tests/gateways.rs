@@ -118,7 +118,9 @@ async fn proxy_report(client: &k8s::Client) {
     let generation =
         api::<GatewaySpec>(client, Some("shop")).await.get("edge").await.unwrap().metadata.generation.unwrap();
     let node = make(&client.all::<Node>(), json!({"metadata": {"name": "a"}})).await;
-    let report = gateway::report_object(&node, SECRETS, &[("Gateway shop/edge".into(), generation)].into());
+    let in_force =
+        gateway::InForce { generations: [("Gateway shop/edge".into(), generation)].into(), ..Default::default() };
+    let report = gateway::report_object(&node, SECRETS, &in_force);
     let params = PatchParams::apply("cilium-agent").force();
     let reports = client.namespaced::<ConfigMap>(SECRETS);
     reports.patch("cilium-proxy-a", &params, &Patch::Apply(report)).await.unwrap();

@@ -6,6 +6,7 @@
 //! on the order of changes, which a property test asserts.
 
 mod cidr;
+mod compiled;
 mod entries;
 mod load;
 mod named_ports;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use subject::Subject;
 
 pub use cidr::Families;
+pub use compiled::CompiledPolicy;
 pub(crate) use entries::ANY;
 pub use entries::{Entries, EntryKey};
 pub(crate) use subject::SubjectKey;
@@ -52,43 +54,6 @@ struct Statement {
     peers: Option<Vec<SelectorId>>,
     ports: Option<NonEmpty<L4>>,
     provenance: ProvenanceId,
-}
-
-/// A compiled policy. One row per distinct set of local pods that policy cannot tell apart.
-#[derive(Clone, Debug, PartialEq)]
-pub struct CompiledPolicy {
-    /// Number.
-    pub id: PolicyId,
-    /// Identity of the pods.
-    pub identity: IdentityId,
-    /// The pods.
-    pub endpoints: Vec<EndpointId>,
-    /// Whether ingress is denied unless allowed.
-    pub ingress_enforced: bool,
-    /// Whether egress is denied unless allowed.
-    pub egress_enforced: bool,
-    pub entries: Entries,
-}
-
-impl statedb::Row for CompiledPolicy {
-    type Key = PolicyId;
-    fn key(&self) -> PolicyId {
-        self.id
-    }
-}
-
-impl CompiledPolicy {
-    /// What the programs decide about a connection with that peer, to that port.
-    pub(crate) fn allows(&self, direction: Direction, peer: IdentityId, proto: u8, port: u16) -> bool {
-        let find = |peer| entries::find(&self.entries, EntryKey::range(direction, peer), proto, port);
-        abi::policy::decide(find(peer), find(ANY)).is_some_and(|(entry, _)| entry.deny == 0)
-    }
-
-    /// A policy of which only the entries are known.
-    pub(crate) fn orphan(id: PolicyId, entries: Entries) -> Self {
-        let (identity, endpoints) = (ANY, Vec::new());
-        Self { id, identity, endpoints, ingress_enforced: false, egress_enforced: false, entries }
-    }
 }
 
 /// What must be recomputed.

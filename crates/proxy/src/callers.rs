@@ -52,6 +52,11 @@ impl Callers {
         Some(Caller { namespace: Arc::clone(&client.namespace), reachable: Arc::clone(reachable) })
     }
 
+    /// Whether policy refuses that the pod with the address reaches an endpoint. It does not while it says nothing.
+    pub(crate) fn refuses(&self, address: IpAddr, identity: u32, endpoint: SocketAddr) -> bool {
+        self.get(address).is_some_and(|caller| caller.may_reach(identity, endpoint) == Verdict::Denied)
+    }
+
     pub(crate) fn set_client(&mut self, client: &Arc<Client>) -> Result<(), Invalid> {
         let address = client.address().ok_or_else(|| Invalid::new("name", "it is no address"))?;
         self.by_address.insert(address, Arc::clone(client));

@@ -28,7 +28,7 @@ pub struct Config {
     /// Threads that serve connections; 0: one per core.
     #[arg(long, default_value_t = 0)]
     pub workers: usize,
-    /// Seconds that open connections have to end when the process is to.
+    /// Seconds that open connections have to end when the process is to, or when their route is withdrawn.
     #[arg(long, default_value = "30", value_parser = seconds)]
     pub drain_time: Duration,
     /// Seconds for which connections are still taken when the process is to end, so that the node can send clients elsewhere.

@@ -73,6 +73,7 @@ impl Applier {
         let fault = |(name, error): (l7::Name, std::io::Error)| Fault {
             object: Key { kind: Kind::Listener, name },
             reason: format!("address: {error}"),
+            partial: false,
         };
         let mut closed: Vec<Fault> = self.listeners.reconcile().await.into_iter().map(fault).collect();
         closed.sort();

@@ -5,13 +5,11 @@
 //! [`READY`], and from then on takes the connections; the one before lets those end that it has. If the next one ends before it is ready,
 //! nothing has changed.
 
-use crate::passing;
-use crate::socket::{Place, Sockets};
-use socket2::{Domain, SockAddr, Socket, Type};
-use std::fs;
+use crate::socket::Sockets;
+use l7::{Place, passing};
+use socket2::Socket;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -34,14 +32,13 @@ pub(crate) struct Predecessor(Socket);
 ///
 /// It is there but does not hand over.
 pub(crate) fn take(path: &Path) -> io::Result<Option<Inheritance>> {
-    let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None)?;
-    match socket.connect(&SockAddr::unix(path)?) {
-        Ok(()) => {}
+    let socket = match passing::connect(path) {
+        Ok(socket) => socket,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
             return Ok(None);
         }
         Err(error) => return Err(error),
-    }
+    };
     socket.set_read_timeout(Some(PATIENCE))?;
     let taken = passing::receive_all(&socket)?;
     Ok(Some((Predecessor(socket), taken)))
@@ -65,14 +62,7 @@ impl HandOver {
     ///
     /// The folder cannot be written.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let new = path.with_extension("new");
-        let _ = fs::remove_file(&new);
-        let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None)?;
-        socket.bind(&SockAddr::unix(&new)?)?;
-        socket.listen(1)?;
-        fs::set_permissions(&new, fs::Permissions::from_mode(0o600))?;
-        fs::rename(&new, path)?;
-        Ok(Self(socket))
+        Ok(Self(passing::listen(path, 1)?))
     }
 
     /// Waits, on a thread of its own, until another process has taken the sockets and serves.

@@ -2,8 +2,7 @@
 //! The process that starts the proxy, holds its listening sockets too, and starts it again when it is killed: clients that connect
 //! meanwhile wait in the sockets' queues for some milliseconds instead of being refused. It serves nothing and reads nothing of clients.
 
-use crate::passing;
-use crate::socket::Place;
+use l7::{Place, passing};
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #![doc = include_str!("../README.md")]
+// What a connection holds is many types deep, and all of it has to be seen to be `Sync`.
+#![recursion_limit = "256"]
 
 mod access;
 mod admin;
@@ -15,11 +17,12 @@ pub mod fuzz;
 mod hand_over;
 mod invalid;
 mod keeper;
+mod lease;
 mod limiter;
 mod listen;
 mod metrics;
+mod node_sockets;
 mod observe;
-mod passing;
 mod proxy_protocol;
 mod rewind;
 mod route;
@@ -31,6 +34,7 @@ mod stream;
 mod tcp;
 mod timed;
 mod tls;
+mod token;
 mod udp;
 mod upstream;
 mod worker;

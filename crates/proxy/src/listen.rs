@@ -5,12 +5,12 @@ use crate::exchange::{Client, Terminated, serve};
 use crate::proxy_protocol::{self, Header, Peer};
 use crate::rewind::Rewind;
 use crate::serving::{Listening, Served, Shared, TlsSite};
-use crate::socket::{BACKLOG, Bound, Place, Sockets};
+use crate::socket::{Bound, Sockets};
 use crate::timed::Activity;
 use crate::tls::hello;
 use crate::worker::Counted;
 use crate::{tcp, udp};
-use l7::{Listener, Name};
+use l7::{BACKLOG, Listener, Name, Place};
 use nix::errno::Errno;
 use parking_lot::Mutex;
 use rustls::ServerConfig;
@@ -29,6 +29,9 @@ use tokio_util::sync::CancellationToken;
 
 /// How long nothing is accepted when the process has no descriptors left.
 const EXHAUSTED: Duration = Duration::from_millis(100);
+
+/// What TLS begins with (RFC 8446, 5.1), and no request of HTTP.
+const HANDSHAKE: u8 = 22;
 
 /// All sockets that are served.
 #[derive(Debug)]
@@ -84,12 +87,13 @@ impl Listeners {
                 self.sockets.close(&place);
             }
         }
+        let mut refused = self.sockets.prepare(places.keys().copied()).await;
         for (place, listening) in places {
-            if !self.served.contains_key(&place)
-                && let Err(error) = self.open(place, listening)
-            {
-                failed.push((listening.spec.name.clone(), error));
+            if self.served.contains_key(&place) {
+                continue;
             }
+            let opened = refused.remove(&place).map_or_else(|| self.open(place, listening), Err);
+            failed.extend(opened.err().map(|error| (listening.spec.name.clone(), error)));
         }
         // What another process has given and nobody listens on is closed, so that clients are refused rather than left alone.
         self.sockets.close_unserved(|place| self.served.contains_key(place));
@@ -219,19 +223,28 @@ async fn connection(shared: &Arc<Shared>, listening: &Arc<Listening>, stream: Tc
     };
     match &listening.served {
         Served::Http(_) => serve(client(None), stream, None).await,
-        Served::Tcp(forward) => tcp::forward(shared, forward, listening, stream, peer).await,
+        Served::Tcp(_) => tcp::forward(shared, listening, String::new(), stream, peer).await,
         Served::Udp(_) => {}
         Served::Tls(_) => {
+            if listening.clear.is_some() {
+                match within(limits.header_time, stream.peek(1, |bytes| bytes.first().map(|byte| *byte == HANDSHAKE)))
+                    .await
+                {
+                    Ok(true) => {}
+                    Ok(false) => return serve(client(None), stream, None).await,
+                    Err(_) => return listening.metrics.refused("hello"),
+                }
+            }
             let Ok(name) = within(limits.header_time, read_name(&mut stream)).await else {
                 return listening.metrics.refused("hello");
             };
             let Some(site) = listening.tls_site(&name) else { return listening.metrics.refused("server-name") };
             match &**site {
-                TlsSite::Passthrough(forward) => tcp::forward(shared, forward, listening, stream, peer).await,
-                TlsSite::Tcp(config, forward) => {
+                TlsSite::Passthrough(_) => tcp::forward(shared, listening, name, stream, peer).await,
+                TlsSite::Tcp(config, _) => {
                     let Some(stream) = terminate(config, listening, stream).await else { return };
                     let stream = Rewind::new(bytes::Bytes::new(), stream);
-                    tcp::forward(shared, forward, listening, stream, peer).await;
+                    tcp::forward(shared, listening, name, stream, peer).await;
                 }
                 TlsSite::Refused => listening.metrics.refused("unverifiable"),
                 TlsSite::Http(config, ..) => {

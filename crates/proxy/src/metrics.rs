@@ -10,6 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +40,7 @@ pub(crate) struct Metrics {
     requests: Family<Class, Counter>,
     durations: Family<Listener, Histogram>,
     refused: Family<Reason, Counter>,
+    series: Mutex<HashMap<Name, Series>>,
     pub(crate) retried: Counter,
     pub(crate) mirrored: Counter,
     pub(crate) unreached: Counter,
@@ -50,6 +52,14 @@ pub(crate) struct Metrics {
     pub(crate) faults: Gauge,
     pub(crate) routes: Gauge,
     pub(crate) applied: Histogram,
+}
+
+/// What there is of a listener.
+#[derive(Debug, Default)]
+struct Series {
+    /// Who counts: each state of the listener for as long as it has connections.
+    holders: usize,
+    reasons: BTreeSet<String>,
 }
 
 impl fmt::Debug for Metrics {
@@ -84,6 +94,7 @@ impl Default for Metrics {
                 "refused",
                 "Requests and connections that the proxy refused or answered itself.",
             ),
+            series: Mutex::default(),
             retried: add(&mut registry, "retries", "Further attempts at a request."),
             mirrored: add(&mut registry, "mirrored", "Copies of requests."),
             unreached: add(&mut registry, "endpoints_unreached", "Endpoints that could not be reached."),
@@ -119,13 +130,11 @@ impl Metrics {
         text
     }
 
-    /// Those of a listener.
+    /// Those of a listener, which are there until the last connection of its last state ends.
     pub(crate) fn listener(self: &Arc<Self>, name: &Name) -> ListenerMetrics {
+        self.series.lock().entry(name.clone()).or_default().holders += 1;
         let label = Listener { listener: name.to_string() };
-        let class = |class: usize| {
-            let code = format!("{}xx", class + 1);
-            self.requests.get_or_create(&Class { listener: name.to_string(), code }).clone()
-        };
+        let class = |index: usize| self.requests.get_or_create(&class(name, index)).clone();
         ListenerMetrics {
             name: name.clone(),
             all: Arc::clone(self),
@@ -135,6 +144,43 @@ impl Metrics {
             durations: self.durations.get_or_create(&label).clone(),
         }
     }
+
+    /// Another refusal of a listener, of whose metrics there is a holder.
+    fn refusal(&self, name: &Name, reason: &str) {
+        if let Some(series) = self.series.lock().get_mut(name) {
+            series.reasons.insert(reason.to_owned());
+        }
+        let reason = Reason { listener: name.to_string(), reason: reason.to_owned() };
+        self.refused.get_or_create(&reason).inc();
+    }
+
+    /// A holder is gone. Of a listener that nobody counts for, nothing is left: listeners come and go for as long as the process runs.
+    fn release(&self, name: &Name) {
+        let mut all = self.series.lock();
+        let Some(series) = all.get_mut(name) else { return };
+        series.holders -= 1;
+        if series.holders > 0 {
+            return;
+        }
+        let reasons = all.remove(name).map(|series| series.reasons).unwrap_or_default();
+        let label = Listener { listener: name.to_string() };
+        self.connections.remove(&label);
+        self.active.remove(&label);
+        self.durations.remove(&label);
+        for index in 0..CLASSES {
+            self.requests.remove(&class(name, index));
+        }
+        for reason in reasons {
+            self.refused.remove(&Reason { listener: name.to_string(), reason });
+        }
+    }
+}
+
+/// Classes of statuses, from 1xx on.
+const CLASSES: usize = 5;
+
+fn class(listener: &Name, index: usize) -> Class {
+    Class { listener: listener.to_string(), code: format!("{}xx", index + 1) }
 }
 
 /// Metrics of one listener.
@@ -144,7 +190,7 @@ pub(crate) struct ListenerMetrics {
     all: Arc<Metrics>,
     connections: Counter,
     active: Gauge,
-    requests: [Counter; 5],
+    requests: [Counter; CLASSES],
     durations: Histogram,
 }
 
@@ -170,7 +216,41 @@ impl ListenerMetrics {
 
     /// A request or a connection was not served, or not by a backend.
     pub(crate) fn refused(&self, reason: &str) {
-        let reason = Reason { listener: self.name.to_string(), reason: reason.to_owned() };
-        self.all.refused.get_or_create(&reason).inc();
+        self.all.refusal(&self.name, reason);
+    }
+}
+
+impl Drop for ListenerMetrics {
+    fn drop(&mut self) {
+        self.all.release(&self.name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn series_of_a_listener_are_there_until_its_last_connection_ends_and_not_longer() {
+        let metrics = Arc::new(Metrics::default());
+        let (gone, stays): (Name, Name) = ("gateway/shop/gone/80/tcp".into(), "gateway/shop/stays/80/tcp".into());
+        let empty = metrics.render();
+        let of = |name: &Name| metrics.render().lines().filter(|line| line.contains(&**name)).count();
+        let (old, other) = (metrics.listener(&gone), metrics.listener(&stays));
+        other.refused("slow");
+        old.opened();
+        let all = of(&gone);
+        let new = metrics.listener(&gone);
+        drop(new);
+        // A connection of the state before still counts.
+        old.refused("no-backend");
+        old.answered(200);
+        old.closed();
+        assert_eq!(of(&gone), all + 1);
+        drop(old);
+        assert_eq!(of(&gone), 0);
+        assert_eq!(of(&stays), all + 1);
+        drop(other);
+        assert_eq!(metrics.render(), empty);
     }
 }

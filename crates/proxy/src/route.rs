@@ -8,7 +8,7 @@ mod host;
 mod paths;
 mod table;
 
-pub(crate) use action::{Action, Forwarding, HeldBy, Redirect, RouteRule, Weighted, pick};
+pub(crate) use action::{Action, Forwarding, Held, HeldBy, Redirect, RouteRule, Weighted, pick};
 pub(crate) use condition::Lack;
 pub(crate) use filter::{Cors, NewPath, Wildcard};
 pub(crate) use host::HostMap;

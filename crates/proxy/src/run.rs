@@ -9,6 +9,7 @@ use crate::hand_over::{self, HandOver, Predecessor};
 use crate::keeper::Keeper;
 use crate::listen::Listeners;
 use crate::metrics::Metrics;
+use crate::node_sockets::NodeSockets;
 use crate::observe::{self, Observer};
 use crate::serving::{Serving, Shared};
 use crate::socket::Sockets;
@@ -69,6 +70,7 @@ pub fn run(config: &Config, stop: impl FnOnce() -> io::Result<CancellationToken>
         observer: Arc::clone(&observer),
         workers,
         drain: CancellationToken::new(),
+        drain_time: config.drain_time,
     });
     let result = runtime.block_on(async {
         let stop = stop().map_err(RunError::Signals)?;
@@ -153,19 +155,20 @@ fn inherit(config: &Config) -> (Option<Predecessor>, Sockets) {
         }
         None => (None, Vec::new()),
     };
+    let sockets = |held| Sockets::inherited(held, NodeSockets::of(&config.agent_socket), keeper);
     // Who was killed while it served has left all of its sockets.
     if !held.is_empty() {
-        return (None, Sockets::inherited(held, keeper));
+        return (None, sockets(held));
     }
     match hand_over::take(&config.hand_over_socket) {
         Ok(Some((predecessor, taken))) => {
             tracing::info!(sockets = taken.len(), "taking over");
-            (Some(predecessor), Sockets::inherited(taken, keeper))
+            (Some(predecessor), sockets(taken))
         }
-        Ok(None) => (None, Sockets::inherited([], keeper)),
+        Ok(None) => (None, sockets(Vec::new())),
         Err(error) => {
             tracing::warn!(%error, "the process before does not hand over");
-            (None, Sockets::inherited([], keeper))
+            (None, sockets(Vec::new()))
         }
     }
 }

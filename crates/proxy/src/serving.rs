@@ -16,6 +16,7 @@ use l7::{Forward, Listener, Name};
 use rustls::ServerConfig;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// What all connections share.
@@ -28,11 +29,15 @@ pub(crate) struct Shared {
     pub(crate) workers: Workers,
     /// Connections are to end with the request that is under way.
     pub(crate) drain: CancellationToken,
+    /// How long they have for that.
+    pub(crate) drain_time: Duration,
 }
 
 /// One state of everything. A clone shares what does not change.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Serving {
+    /// Which state it is: another has another number. The first has 1.
+    pub(crate) number: u64,
     pub(crate) tables: Tables,
     pub(crate) upstreams: HashMap<Name, Arc<Upstream>>,
     pub(crate) callers: Callers,
@@ -45,6 +50,8 @@ pub(crate) struct Serving {
 pub(crate) struct Listening {
     pub(crate) spec: Arc<Listener>,
     pub(crate) served: Served,
+    /// Beside TLS, for clients that begin without it.
+    pub(crate) clear: Option<Arc<HttpSite>>,
     pub(crate) metrics: Arc<ListenerMetrics>,
     /// Open connections; it outlives changes of the listener.
     pub(crate) connections: Arc<AtomicUsize>,
@@ -98,10 +105,24 @@ impl Serving {
 }
 
 impl Listening {
+    /// What is served to clients in clear.
     pub(crate) fn http_site(&self) -> Option<&Arc<HttpSite>> {
         match &self.served {
             Served::Http(site) => Some(site),
-            Served::Tls(_) | Served::Tcp(_) | Served::Udp(_) => None,
+            Served::Tls(_) => self.clear.as_ref(),
+            Served::Tcp(_) | Served::Udp(_) => None,
+        }
+    }
+
+    /// Where bytes go, of clients of TLS by the name of the server.
+    pub(crate) fn forward(&self, server_name: &str) -> Option<&Forward> {
+        match &self.served {
+            Served::Tcp(forward) | Served::Udp(forward) => Some(forward),
+            Served::Tls(_) => match &**self.tls_site(server_name)? {
+                TlsSite::Passthrough(forward) | TlsSite::Tcp(_, forward) => Some(forward),
+                TlsSite::Http(..) | TlsSite::Refused => None,
+            },
+            Served::Http(_) => None,
         }
     }
 

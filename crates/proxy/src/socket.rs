@@ -1,43 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Bound sockets by where they are bound: opened, or taken over from the process before.
+//! Bound sockets by where they are bound: opened here or by the agent, or taken over from the process before.
 
 use crate::keeper::Keeper;
-use l7::{Listener, Serve};
-use nix::sys::socket::{setsockopt, sockopt};
+use crate::node_sockets::NodeSockets;
+use l7::Place;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::Socket;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-
-/// Connections that wait to be taken.
-pub(crate) const BACKLOG: i32 = 4096;
-
-/// Where a socket is bound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) struct Place {
-    udp: bool,
-    address: SocketAddr,
-    transparent: bool,
-}
-
-impl Place {
-    pub(crate) fn of(listener: &Listener) -> Self {
-        let udp = matches!(listener.serve, Serve::Udp(_));
-        Self { udp, address: listener.address, transparent: listener.transparent }
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, if self.udp { "UDP" } else { "TCP" })
-    }
-}
 
 /// A socket.
 #[derive(Debug)]
@@ -47,24 +21,69 @@ pub(crate) enum Bound {
 }
 
 /// All sockets. They stay open here, whoever serves them. Clones are the same.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Sockets {
     all: Arc<Mutex<HashMap<Place, Socket>>>,
+    /// Has those of the node.
+    node: NodeSockets,
     /// Holds them, too.
     keeper: Option<Keeper>,
 }
 
 impl Sockets {
     /// Those of the process before, each with who is to hold it from now on.
-    pub(crate) fn inherited(sockets: impl IntoIterator<Item = (Place, OwnedFd)>, keeper: Option<Keeper>) -> Self {
+    pub(crate) fn inherited(
+        sockets: impl IntoIterator<Item = (Place, OwnedFd)>,
+        node: NodeSockets,
+        keeper: Option<Keeper>,
+    ) -> Self {
         let all: HashMap<Place, Socket> = sockets.into_iter().map(|(place, fd)| (place, Socket::from(fd))).collect();
         if let Some(keeper) = &keeper {
             all.iter().for_each(|(place, socket)| keeper.opened(*place, socket));
         }
-        Self { all: Arc::new(Mutex::new(all)), keeper }
+        Self { all: Arc::new(Mutex::new(all)), node, keeper }
     }
 
-    /// The socket of a place; it is opened if there is none.
+    /// Gets those of the node that are lacking, and has the agent know of the others. What cannot be had comes back with the reason.
+    pub(crate) async fn prepare(&self, wanted: impl Iterator<Item = Place>) -> HashMap<Place, io::Error> {
+        let held = self.of_node();
+        let lacking: Vec<Place> = wanted.filter(|place| place.node && !held.contains_key(place)).collect();
+        if lacking.is_empty() && held.is_empty() {
+            return HashMap::new();
+        }
+        let mut refused = HashMap::new();
+        match self.node.ask(held, lacking.clone()).await {
+            Ok(answers) => {
+                for (place, answer) in answers {
+                    match answer {
+                        Ok(socket) => self.insert(place, Socket::from(socket)),
+                        Err(error) => drop(refused.insert(place, error)),
+                    }
+                }
+            }
+            Err(error) => {
+                let refusal = |place| (place, io::Error::new(error.kind(), format!("of the agent: {error}")));
+                refused.extend(lacking.into_iter().map(refusal));
+            }
+        }
+        refused
+    }
+
+    fn of_node(&self) -> HashMap<Place, Socket> {
+        let all = self.all.lock();
+        let of_node = all.iter().filter(|(place, _)| place.node);
+        // One that cannot be had another descriptor of is told of the next time.
+        of_node.filter_map(|(place, socket)| Some((*place, socket.try_clone().ok()?))).collect()
+    }
+
+    fn insert(&self, place: Place, socket: Socket) {
+        if let Some(keeper) = &self.keeper {
+            keeper.opened(place, &socket);
+        }
+        self.all.lock().insert(place, socket);
+    }
+
+    /// The socket of a place; it is opened if there is none, unless it would be the node's.
     ///
     /// # Errors
     ///
@@ -74,7 +93,10 @@ impl Sockets {
         let socket = match all.entry(place) {
             Entry::Occupied(open) => open.into_mut(),
             Entry::Vacant(free) => {
-                let socket = free.insert(open(place)?);
+                if place.node {
+                    return Err(io::ErrorKind::NotFound.into());
+                }
+                let socket = free.insert(place.open()?);
                 if let Some(keeper) = &self.keeper {
                     keeper.opened(place, socket);
                 }
@@ -105,26 +127,4 @@ impl Sockets {
     pub(crate) fn duplicates(&self) -> io::Result<HashMap<Place, Socket>> {
         self.all.lock().iter().map(|(place, socket)| Ok((*place, socket.try_clone()?))).collect()
     }
-}
-
-fn open(place: Place) -> io::Result<Socket> {
-    let domain = Domain::for_address(place.address);
-    let (kind, protocol) = if place.udp { (Type::DGRAM, Protocol::UDP) } else { (Type::STREAM, Protocol::TCP) };
-    let socket = Socket::new(domain, kind, Some(protocol))?;
-    if domain == Domain::IPV6 {
-        // The same port of IPv4 is another listener's.
-        socket.set_only_v6(true)?;
-    }
-    if place.transparent {
-        setsockopt(&socket, sockopt::IpTransparent, &true)?;
-    }
-    if !place.udp {
-        socket.set_reuse_address(true)?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&SockAddr::from(place.address))?;
-    if !place.udp {
-        socket.listen(BACKLOG)?;
-    }
-    Ok(socket)
 }

@@ -56,7 +56,11 @@ impl Store {
     }
 
     pub(crate) fn status(&self) -> Status {
-        let fault = |(object, reason): (&Key, &String)| Fault { object: object.clone(), reason: reason.clone() };
+        let fault = |(object, reason): (&Key, &String)| {
+            // Who has nothing to verify its clients with serves nobody, and the other names of the listener as before.
+            let partial = object.kind == Kind::Listener;
+            Fault { object: object.clone(), reason: reason.clone(), partial }
+        };
         Status { version: self.version, faults: self.faults.iter().map(fault).collect() }
     }
 
@@ -65,6 +69,7 @@ impl Store {
         let Received { version, complete, update } = received;
         let update = if complete { self.completed(update) } else { update };
         self.version = version;
+        self.serving.number += 1;
         let mut credentials = BTreeSet::new();
         for key in update.remove {
             self.faults.remove(&key);
@@ -205,7 +210,9 @@ impl Store {
         let before = self.serving.listeners.get(&listener.name);
         let connections = before.map(|before| Arc::clone(&before.connections)).unwrap_or_default();
         let metrics = self.metrics.listener(&listener.name);
-        let listening = Listening { spec: Arc::clone(listener), served, metrics: Arc::new(metrics), connections };
+        let clear = listener.clear.as_ref().map(site);
+        let listening =
+            Listening { spec: Arc::clone(listener), served, clear, metrics: Arc::new(metrics), connections };
         self.serving.listeners.insert(listener.name.clone(), Arc::new(listening));
         fault.map_or(Ok(()), Err)
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Two streams joined: what comes out of one goes into the other.
 
+use crate::lease::LOOK;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -11,26 +12,25 @@ use tokio::time::sleep;
 
 const BUFFER: usize = 16 << 10;
 
-/// Joins them until both have ended, one fails, or nothing has come from either for `idle`.
-pub(crate) async fn join<A, B>(a: A, b: B, idle: Duration)
+/// Joins them until both have ended, one fails, nothing has come from either for `idle`, or they may not go on.
+pub(crate) async fn join<A, B>(a: A, b: B, idle: Duration, mut may_go_on: impl FnMut() -> bool)
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
     let moved = AtomicBool::new(false);
     let (mut a, mut b) = (Noted { io: a, moved: &moved }, Noted { io: b, moved: &moved });
-    let quiet = async {
-        loop {
-            sleep(idle).await;
-            if !moved.swap(false, Relaxed) {
-                break;
-            }
+    let over = async {
+        let (look, mut quiet) = (idle.min(LOOK), Duration::ZERO);
+        while quiet < idle && may_go_on() {
+            sleep(look).await;
+            quiet = if moved.swap(false, Relaxed) { Duration::ZERO } else { quiet + look };
         }
     };
     tokio::select! {
         // How it ends is the two peers' affair.
         _ = copy_bidirectional_with_sizes(&mut a, &mut b, BUFFER, BUFFER) => {}
-        () = quiet => {}
+        () = over => {}
     }
 }
 

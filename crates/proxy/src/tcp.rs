@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Bytes from clients to backends: plain TCP, TLS that passes through, and what was in TLS that ended here.
 
+use crate::lease::{Joined, Lease};
 use crate::proxy_protocol::Peer;
 use crate::rewind::Rewind;
 use crate::route::pick;
@@ -16,12 +17,13 @@ const ATTEMPTS: usize = 3;
 
 /// Joins a client's connection with one to a backend.
 pub(crate) async fn forward<T: AsyncRead + AsyncWrite + Unpin>(
-    shared: &Shared,
-    forward: &Forward,
+    shared: &Arc<Shared>,
     listening: &Listening,
+    server_name: String,
     client: Rewind<T>,
     peer: Peer,
 ) {
+    let Some(forward) = listening.forward(&server_name) else { return listening.metrics.refused("no-backend") };
     let Some(upstream) = backend(shared, forward) else { return listening.metrics.refused("no-backend") };
     let Some(_counted) = upstream.begin() else {
         shared.metrics.overloaded.inc();
@@ -32,7 +34,9 @@ pub(crate) async fn forward<T: AsyncRead + AsyncWrite + Unpin>(
     };
     let (first, client) = client.into_parts();
     if link.stream.write_all(&first).await.is_ok() {
-        join(client, link.stream, listening.spec.limits.idle).await;
+        let (listener, cluster) = (listening.spec.name.clone(), upstream.settings.cluster.name.clone());
+        let mut lease = Lease::new(shared, 0, Joined { listener, server_name, cluster });
+        join(client, link.stream, listening.spec.limits.idle, || lease.holds()).await;
     }
 }
 

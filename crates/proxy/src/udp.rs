@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Datagrams from clients to backends and back. A client's address is what makes a conversation of them.
 
+use crate::lease::{Joined, LOOK, Lease};
 use crate::serving::{Listening, Served, Shared};
 use crate::tcp::backend;
 use crate::worker::Counted;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// Largest datagram.
@@ -55,10 +56,11 @@ async fn receive(shared: &Arc<Shared>, name: &Name, socket: &Arc<UdpSocket>, tas
         let known = match known {
             Some(known) => known,
             None => match open(shared, name, client).await {
-                Some((listening, conversation, counted)) => {
+                Some(Opened { listening, conversation, lease, counted }) => {
                     conversations.lock().insert(client, Arc::clone(&conversation));
                     while tasks.try_join_next().is_some() {}
-                    let held = Held { listening, client, conversations: Arc::clone(&conversations), _counted: counted };
+                    let conversations = Arc::clone(&conversations);
+                    let held = Held { listening, client, conversations, lease, _counted: counted };
                     let (socket, own) = (Arc::clone(socket), Arc::clone(&conversation));
                     tasks.spawn(async move { held.converse(&socket, &own).await });
                     conversation
@@ -72,19 +74,24 @@ async fn receive(shared: &Arc<Shared>, name: &Name, socket: &Arc<UdpSocket>, tas
     }
 }
 
+/// A conversation that begins.
+struct Opened {
+    listening: Arc<Listening>,
+    conversation: Arc<Conversation>,
+    lease: Lease<Joined>,
+    counted: Counted,
+}
+
 /// A conversation of a new client.
-async fn open(
-    shared: &Arc<Shared>,
-    name: &Name,
-    client: SocketAddr,
-) -> Option<(Arc<Listening>, Arc<Conversation>, Counted)> {
+async fn open(shared: &Arc<Shared>, name: &Name, client: SocketAddr) -> Option<Opened> {
     let listening = shared.serving.load().listeners.get(name).cloned()?;
     let Served::Udp(forward) = &listening.served else { return None };
     let Some(counted) = Counted::within(&listening.connections, listening.spec.limits.connections) else {
         listening.metrics.refused("connections");
         return None;
     };
-    let Some(endpoint) = backend(shared, forward).and_then(|upstream| upstream.choose(&[])) else {
+    let chosen = backend(shared, forward).and_then(|upstream| Some((upstream.choose(&[])?, upstream)));
+    let Some((endpoint, upstream)) = chosen else {
         listening.metrics.refused("no-backend");
         return None;
     };
@@ -98,7 +105,10 @@ async fn open(
     backend.writable().await.ok()?;
     tracing::trace!(%client, endpoint = %endpoint.address, "a conversation begins");
     listening.metrics.opened();
-    Some((listening, Arc::new(Conversation { backend, moved: AtomicBool::default() }), counted))
+    let conversation = Arc::new(Conversation { backend, moved: AtomicBool::default() });
+    let cluster = upstream.settings.cluster.name.clone();
+    let lease = Lease::new(shared, 0, Joined { listener: name.clone(), server_name: String::new(), cluster });
+    Some(Opened { listening, conversation, lease, counted })
 }
 
 /// A conversation is known, and counts, until this is dropped.
@@ -106,18 +116,24 @@ struct Held {
     listening: Arc<Listening>,
     client: SocketAddr,
     conversations: Conversations,
+    lease: Lease<Joined>,
     _counted: Counted,
 }
 
 impl Held {
-    /// Brings answers back until neither side has sent anything for as long as the listener allows, or the backend is gone.
-    async fn converse(self, socket: &UdpSocket, conversation: &Conversation) {
+    /// Brings answers back until neither side has sent anything for as long as the listener allows, the backend is gone, or the route.
+    async fn converse(mut self, socket: &UdpSocket, conversation: &Conversation) {
         let backend = &conversation.backend;
-        let mut datagram = Vec::with_capacity(2 << 10);
-        loop {
-            match timeout(self.listening.spec.limits.idle, backend.readable()).await {
+        let idle = self.listening.spec.limits.idle;
+        let (mut datagram, mut since) = (Vec::with_capacity(2 << 10), Instant::now());
+        while self.lease.holds() {
+            let answered = timeout(idle.min(LOOK), backend.readable()).await;
+            if answered.is_ok() || conversation.moved.swap(false, Relaxed) {
+                since = Instant::now();
+            }
+            match answered {
                 Ok(Ok(())) => {}
-                Err(_) if conversation.moved.swap(false, Relaxed) => continue,
+                Err(_) if since.elapsed() < idle => continue,
                 Ok(Err(_)) | Err(_) => return,
             }
             datagram.clear();

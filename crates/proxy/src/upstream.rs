@@ -39,8 +39,6 @@ pub(crate) struct Upstream {
     pub(crate) settings: Arc<Settings>,
     /// Those that serve.
     endpoints: HashMap<SocketAddr, Arc<Endpoint>>,
-    /// The same, by what clients come back with.
-    tokens: HashMap<u64, Arc<Endpoint>>,
     /// Those that get new requests.
     usable: Arc<[Arc<Endpoint>]>,
 }
@@ -50,7 +48,7 @@ impl Upstream {
     pub(crate) fn new(cluster: Arc<Cluster>, tls: Option<ClientTls>, before: Option<&Self>) -> Self {
         let load = before.map(|before| before.settings.load.clone()).unwrap_or_default();
         let settings = Arc::new(Settings { cluster, tls, load });
-        Self { settings, endpoints: HashMap::new(), tokens: HashMap::new(), usable: Arc::new([]) }
+        Self { settings, endpoints: HashMap::new(), usable: Arc::new([]) }
     }
 
     /// The same with these endpoints. Those that stay keep their connections.
@@ -73,8 +71,7 @@ impl Upstream {
             usable.retain(|one| one.zone.as_ref() == Some(zone));
         }
         let usable = usable.iter().filter_map(|one| all.get(&one.address).cloned()).collect();
-        let tokens = all.values().map(|endpoint| (endpoint.token, Arc::clone(endpoint))).collect();
-        Self { settings: Arc::clone(&self.settings), endpoints: all, tokens, usable }
+        Self { settings: Arc::clone(&self.settings), endpoints: all, usable }
     }
 
     /// The status with which the cluster is configured to answer.
@@ -122,7 +119,7 @@ impl Upstream {
     }
 
     /// The endpoint that a client has been to. Terminating ones serve those who were there before.
-    pub(crate) fn returning(&self, token: u64) -> Option<Arc<Endpoint>> {
-        self.tokens.get(&token).filter(|endpoint| endpoint.healthy()).cloned()
+    pub(crate) fn returning(&self, address: SocketAddr) -> Option<Arc<Endpoint>> {
+        self.endpoints.get(&address).filter(|endpoint| endpoint.healthy()).cloned()
     }
 }

@@ -2,9 +2,9 @@
 //! Proxies connect to a socket, and are given the newest snapshot and all that follow.
 
 use gateway::Snapshots;
-use l7::link::{State, accept};
+use l7::link::{NodeSockets, SOCKETS, State, accept};
 use model::PodName;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
@@ -12,7 +12,8 @@ use tracing::{info, warn};
 /// What a proxy says of itself.
 pub(super) type Telling = (PodName, State);
 
-/// Serves the proxies that connect. None is listened for before there is a snapshot: a proxy that has to wait goes on with what it has.
+/// Serves the proxies that connect, with sockets of this node too. None is listened for before there is a snapshot: a proxy that has to
+/// wait goes on with what it has.
 pub(super) async fn serve(
     socket: PathBuf,
     mut snapshots: Snapshots,
@@ -21,7 +22,18 @@ pub(super) async fn serve(
     if snapshots.wait_for(|published| published.version.0 > 0).await.is_err() {
         return Ok(());
     }
-    super::socket::serve(&socket, |stream| one(stream, snapshots.clone(), told.clone())).await
+    // What they are told to listen at, they can ask for.
+    let sockets = node_sockets(&socket.with_file_name(SOCKETS), snapshots.clone())?;
+    tokio::select! {
+        result = super::socket::serve(&socket, |stream| one(stream, snapshots.clone(), told.clone())) => result,
+        () = sockets.serve() => Ok(()),
+    }
+}
+
+fn node_sockets(path: &Path, snapshots: Snapshots) -> Result<NodeSockets, String> {
+    let folder = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+    let opened = folder.and_then(|()| NodeSockets::open(path, snapshots));
+    opened.map_err(|error| format!("proxy socket {}: {error}", path.display()))
 }
 
 async fn one(stream: UnixStream, snapshots: Snapshots, told: mpsc::Sender<Telling>) {

@@ -2,11 +2,11 @@
 //! Tells the operator what the node's proxies have in force, in a ConfigMap.
 
 use super::Proxy;
+use gateway::InForce;
 use k8s::k8s_openapi::api::core::v1::{ConfigMap, Node};
 use k8s::kube::Error;
 use k8s::kube::api::{ListParams, Patch, PatchParams};
 use statedb::{Backoff, Reader, Retries};
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 const FIELD_MANAGER: &str = "cilium-agent";
@@ -51,7 +51,7 @@ impl Report {
         }
     }
 
-    async fn write(&self, in_force: &BTreeMap<l7::Name, i64>) -> Result<(), Error> {
+    async fn write(&self, in_force: &InForce) -> Result<(), Error> {
         let named = ListParams::default().fields(&format!("metadata.name={}", self.node));
         // Without the node there is nobody to report for; its removal takes the report along.
         let Some(node) = self.client.all::<Node>().list(&named).await?.items.pop() else { return Ok(()) };
@@ -63,14 +63,18 @@ impl Report {
     }
 }
 
-/// Of each Gateway and ListenerSet, the newest generation that any proxy of this node has in force.
-fn newest(proxies: &Reader<Proxy>) -> BTreeMap<l7::Name, i64> {
-    let mut newest = BTreeMap::new();
-    for proxy in proxies.snapshot().iter() {
-        for (object, generation) in &proxy.in_force {
-            let present = newest.entry(object.clone()).or_insert(*generation);
+/// Of each Gateway and ListenerSet, the newest generation that any proxy of this node has in force. A port is closed if nobody has it who
+/// stays.
+fn newest(proxies: &Reader<Proxy>) -> InForce {
+    let proxies = proxies.snapshot();
+    let mut newest = InForce::default();
+    for proxy in proxies.iter() {
+        for (object, generation) in &proxy.in_force.generations {
+            let present = newest.generations.entry(object.clone()).or_insert(*generation);
             *present = (*present).max(*generation);
         }
     }
+    let stay = proxies.iter().filter(|proxy| !proxy.leaving).map(|proxy| proxy.in_force.closed.clone());
+    newest.closed = stay.reduce(|some, others| &some & &others).unwrap_or_default();
     newest
 }

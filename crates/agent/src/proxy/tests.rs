@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use super::{Proxy, backends, intercepts, record};
-use l7::link::{State, Status};
-use l7::{Client, Forward, HttpServer, Limits, Listener, Mesh, Object, Permission, Serve, Source};
+use l7::link::{Fault, State, Status};
+use l7::{Client, Forward, HttpServer, Key, Kind, Limits, Listener, Mesh, Object, Permission, Serve, Source};
 use model::{Pod, PodName, Protocol};
 use services::{EndpointSlice, Intercept};
 use statedb::{Reader, Tasks, Writer};
@@ -38,6 +38,8 @@ fn serving(port: u16, addresses: &[&str]) -> State {
             address: address.parse().unwrap(),
             port: None,
             transparent: false,
+            clear: None,
+            node: false,
             proxy_protocol: false,
             limits: Limits::default(),
             serve: Serve::Tcp(Forward::default()),
@@ -55,6 +57,8 @@ fn routing(clients: &[&str]) -> State {
         address: "0.0.0.0:10007".parse().unwrap(),
         port: Some(80),
         transparent: false,
+        clear: None,
+        node: false,
         proxy_protocol: false,
         limits: Limits::default(),
         serve: Serve::Http(HttpServer {
@@ -145,6 +149,23 @@ async fn a_proxy_is_a_backend_once_it_listens_and_gives_way_to_the_next() {
     world.settle().await;
     assert_eq!(world.endpoints(), [("10.0.0.8".into(), 10002, true)]);
     assert_eq!(world.proxies.snapshot().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_that_lacks_a_part_is_a_backend_for_the_rest_and_one_that_is_closed_is_none() {
+    let mut world = World::new();
+    world.pods.insert(pod("one", &["10.0.0.7"]));
+    world.pods.mark_initialized();
+    let object = Key { kind: Kind::Listener, name: "gateway/shop/edge/80/tcp".into() };
+    for (partial, endpoints) in [(true, 1), (false, 0), (true, 1)] {
+        let faults = vec![Fault { object: object.clone(), reason: "a part of it".into(), partial }];
+        let state = serving(80, &["0.0.0.0:10001"]);
+        world.tell("one", State { status: Some(Status { faults, ..Status::default() }), ..state }).await;
+        assert_eq!(world.endpoints().len(), endpoints, "{partial}");
+        let proxies = world.proxies.snapshot();
+        let in_force = &proxies.iter().next().unwrap().in_force;
+        assert_eq!((in_force.generations.len(), in_force.closed.len()), (endpoints, 1 - endpoints));
+    }
 }
 
 #[tokio::test(start_paused = true)]

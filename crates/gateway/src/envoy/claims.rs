@@ -33,13 +33,8 @@ impl statedb::Row for Placed {
     }
 }
 
-/// Keeps which ports each object has. `mesh`: what pods send to Services can be routed.
-pub(crate) fn place(
-    tasks: &Tasks,
-    objects: &Objects,
-    gateway_routes: &Reader<Attached>,
-    mesh: bool,
-) -> Derived<Placed> {
+/// Keeps which ports each object has.
+pub(crate) fn place(tasks: &Tasks, objects: &Objects, gateway_routes: &Reader<Attached>) -> Derived<Placed> {
     let by_claim = objects.envoy_configs.index(services_claimed);
     let by_service = objects.envoy_configs.index(services);
     let names = |configs: Vec<Arc<EnvoyConfig>>| configs.iter().map(|config| config.name.clone()).collect::<Vec<_>>();
@@ -57,7 +52,6 @@ pub(crate) fn place(
         services: objects.services.clone(),
         by_claim,
         produced: gateway_routes.index(produced),
-        mesh,
     };
     statedb::derive(tasks, "envoy-configs", inputs, move |name, _| context.resolve(name))
 }
@@ -84,7 +78,6 @@ struct Context {
     services: Reader<Service>,
     by_claim: Index<EnvoyConfig, ObjectName>,
     produced: Index<Attached, (ObjectName, u16)>,
-    mesh: bool,
 }
 
 impl Context {
@@ -122,13 +115,8 @@ impl Context {
             problem("it does not exist".to_owned());
             return Vec::new();
         };
-        if !there.addressed || !self.mesh {
-            let reason = if self.mesh {
-                "it has no address of its own in the cluster"
-            } else {
-                "nobody can route what pods send to it"
-            };
-            problem(reason.to_owned());
+        if !there.addressed {
+            problem("it has no address of its own in the cluster".to_owned());
             return Vec::new();
         }
         let tcp = there.ports.iter().filter(|port| port.protocol == Protocol::Tcp);

@@ -48,7 +48,8 @@ pub(super) fn derive(
     let row = move |name: &ObjectName, _: Option<&IngressAddresses>| {
         let ingress = ingresses.snapshot().get(name)?;
         let gateway = gateway(&ingress);
-        let served = programmed.snapshot().get(&ParentName::gateway(&gateway)).is_some();
+        let programmed = programmed.snapshot().get(&ParentName::gateway(&gateway));
+        let served = programmed.is_some_and(|row| row.generation.is_some());
         let reached = addresses.snapshot().get(&gateway).filter(|_| served);
         let reached = reached.iter().flat_map(|row| &row.addresses).map(|address| address.value.clone());
         let reached: Vec<String> = reached.collect();

@@ -32,11 +32,20 @@ const LONGEST: usize = 63;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceConfig {
     /// Gateways are reached at the nodes' own addresses.
-    pub host_network: bool,
+    pub gateways_at_nodes: bool,
+    /// Ingresses are.
+    pub ingresses_at_nodes: bool,
     /// `Cluster` or `Local`, if the class says nothing else.
     pub external_traffic_policy: String,
     /// Which HTTP a backend speaks is told by its Service.
     pub app_protocol: bool,
+}
+
+impl ServiceConfig {
+    /// Whether a Gateway, or what stands for Ingresses, is reached at the nodes' own addresses.
+    pub(super) fn at_nodes(&self, gateway: &ObjectName) -> bool {
+        if ingress::behind(gateway).is_some() { self.ingresses_at_nodes } else { self.gateways_at_nodes }
+    }
 }
 
 /// The Service that a Gateway is to have.
@@ -182,11 +191,12 @@ fn object(
     if ports.is_empty() {
         return None;
     }
+    let at_nodes = config.at_nodes(&gateway.name);
     let parameters = class::of(objects, gateway)?.parameters.ok()?;
     let parameters = parameters.map(|parameters| parameters.service.clone()).unwrap_or_default();
     Some(core::Service {
         metadata: metadata(gateway, &parameters),
-        spec: Some(spec(ports, &parameters, config)),
+        spec: Some(spec(ports, &parameters, config, at_nodes)),
         status: None,
     })
 }
@@ -237,7 +247,13 @@ pub(crate) fn port_name(port: u16, udp: bool) -> String {
     format!("port-{port}{}", if udp { "-udp" } else { "" })
 }
 
-fn spec(ports: &BTreeSet<(u16, bool)>, parameters: &ServiceParameters, config: &ServiceConfig) -> core::ServiceSpec {
+/// `at_nodes`: the Gateway is reached at the nodes' own addresses, so its Service need not lead to it.
+fn spec(
+    ports: &BTreeSet<(u16, bool)>,
+    parameters: &ServiceParameters,
+    config: &ServiceConfig,
+    at_nodes: bool,
+) -> core::ServiceSpec {
     let port = |(port, udp): &(u16, bool)| core::ServicePort {
         name: Some(port_name(*port, *udp)),
         port: i32::from(*port),
@@ -245,7 +261,7 @@ fn spec(ports: &BTreeSet<(u16, bool)>, parameters: &ServiceParameters, config: &
         ..core::ServicePort::default()
     };
     let asked = parameters.kind.as_deref().unwrap_or("LoadBalancer");
-    let kind = if config.host_network { "ClusterIP" } else { asked };
+    let kind = if at_nodes { "ClusterIP" } else { asked };
     let balanced = kind == "LoadBalancer";
     let policy = parameters.external_traffic_policy.clone();
     let policy = policy.unwrap_or_else(|| config.external_traffic_policy.clone());

@@ -17,6 +17,8 @@ pub(super) struct Annotations {
     pub(super) force_https: bool,
     /// As GEP-2257 has it.
     pub(super) request_timeout: Option<String>,
+    /// At the nodes' own addresses.
+    pub(super) host_port: Option<u16>,
     /// For the Service.
     pub(super) copied: BTreeMap<String, String>,
 }
@@ -50,6 +52,10 @@ impl Annotations {
                 }
                 Some("tls-passthrough") => {
                     read.passthrough = switch(value).ok_or_else(|| bad("enabled or disabled"))?
+                }
+                Some("host-listener-port") => {
+                    let port = value.parse().ok().filter(|port| *port > 0);
+                    read.host_port = Some(port.ok_or_else(|| bad("the number of a port"))?);
                 }
                 Some("force-https") => read.force_https = switch(value).ok_or_else(|| bad("enabled or disabled"))?,
                 Some("request-timeout") => read.request_timeout = Some(value.clone()).filter(|value| value != "0"),

@@ -17,6 +17,8 @@ use std::sync::Arc;
 
 /// Of clients that speak TLS, and of those that do not.
 const PORTS: [i64; 2] = [443, 80];
+/// Of those that listen at the nodes' own addresses, both.
+const HOST_PORT: u16 = 8080;
 /// What clients are told that are to come back with TLS: with the same method.
 const PERMANENT_REDIRECT: i64 = 308;
 
@@ -117,7 +119,7 @@ fn hosts_with_tls(config: &IngressConfig, ingress: &Ingress) -> Vec<(Option<Stri
 }
 
 /// How the Service of an Ingress is to be. One that several share is for none of them to shape.
-pub(super) fn parameters(name: &ObjectName, ingresses: &[Arc<Ingress>]) -> Option<Parameters> {
+pub(super) fn parameters(config: &IngressConfig, name: &ObjectName, ingresses: &[Arc<Ingress>]) -> Option<Parameters> {
     let annotations = &ingresses.first()?.annotations;
     let own = ServiceParameters {
         kind: annotations.service_type.clone(),
@@ -126,7 +128,9 @@ pub(super) fn parameters(name: &ObjectName, ingresses: &[Arc<Ingress>]) -> Optio
         ..ServiceParameters::default()
     };
     let service = if annotations.shared { ServiceParameters::default() } else { own };
-    Some(Parameters { name: name.clone(), service })
+    let own_port = annotations.host_port.unwrap_or(HOST_PORT);
+    let host_port = Some(if annotations.shared { config.shared_host_port } else { own_port });
+    Some(Parameters { name: name.clone(), service, host_port })
 }
 
 /// Ingresses that are served in these namespaces may use the Secret beside it, or all if none is named.

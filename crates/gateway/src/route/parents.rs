@@ -143,10 +143,6 @@ fn service(
         return None;
     }
     let service: Arc<Service> = context.objects.services.snapshot().get(name)?;
-    if !context.mesh {
-        let message = "Gateways listen in the nodes' own network, where nobody can route what pods send to Services";
-        return Some(Err(Verdict::no("Pending", message)));
-    }
     if !service.addressed {
         return Some(Err(Verdict::no("UnsupportedValue", "the Service has no address of its own in the cluster")));
     }

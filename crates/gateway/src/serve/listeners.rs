@@ -19,7 +19,6 @@ use std::sync::Arc;
 /// How the proxy's sockets are bound, and what they all do.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Binding {
-    host_network: bool,
     ipv4: bool,
     ipv6: bool,
     proxy_protocol: bool,
@@ -29,22 +28,23 @@ pub(super) struct Binding {
 
 impl From<&Serving> for Binding {
     fn from(serving: &Serving) -> Self {
-        let Serving { host_network, ipv4, ipv6, proxy_protocol, trusted_hops, alpn, .. } = *serving;
-        Self { host_network, ipv4, ipv6, proxy_protocol, trusted_hops, alpn }
+        let Serving { ipv4, ipv6, proxy_protocol, trusted_hops, alpn, .. } = *serving;
+        Self { ipv4, ipv6, proxy_protocol, trusted_hops, alpn }
     }
 }
 
 impl Binding {
-    fn addresses(&self, ports: &mut Ports, name: &str, port: u16) -> Vec<SocketAddr> {
-        let Some(port) = (if self.host_network { Some(port) } else { ports.claim(name) }) else { return Vec::new() };
+    fn addresses(&self, ports: &mut Ports, site: &Site<'_>) -> Vec<SocketAddr> {
+        let port = if site.of_node() { Some(site.port) } else { ports.claim(site.name) };
+        let Some(port) = port else { return Vec::new() };
         let v4 = self.ipv4.then_some(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let v6 = self.ipv6.then_some(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
         v4.into_iter().chain(v6).map(|ip| SocketAddr::new(ip, port)).collect()
     }
 
     pub(super) fn listeners(&self, ports: &mut Ports, site: &Site<'_>) -> Vec<Object> {
-        let Site { name, port, serve, sources, for_pods } = site;
-        let addresses = self.addresses(ports, name, *port);
+        let Site { name, port, serve, clear, sources, at } = site;
+        let addresses = self.addresses(ports, site);
         let listener = |address: SocketAddr| {
             let family = if address.is_ipv6() { "/ipv6" } else { "" };
             Object::from(l7::Listener {
@@ -52,7 +52,9 @@ impl Binding {
                 address,
                 port: Some(*port),
                 transparent: false,
-                proxy_protocol: self.proxy_protocol && !for_pods && !matches!(serve, Serve::Udp(_)),
+                clear: clear.clone(),
+                node: site.of_node(),
+                proxy_protocol: self.proxy_protocol && *at != At::Pods && !matches!(serve, Serve::Udp(_)),
                 limits: Limits::default(),
                 serve: Serve::clone(serve),
                 sources: sources.clone(),
@@ -71,18 +73,44 @@ pub(super) struct Site<'a> {
     pub(super) name: &'a str,
     pub(super) port: u16,
     pub(super) serve: Serve,
+    /// Beside TLS.
+    pub(super) clear: Option<HttpServer>,
     pub(super) sources: Vec<Source>,
-    /// It is a Service's, so that no load balancer is before it.
-    pub(super) for_pods: bool,
+    pub(super) at: At,
+}
+
+impl Site<'_> {
+    fn of_node(&self) -> bool {
+        matches!(self.at, At::Node | At::OnePort(_))
+    }
+}
+
+/// Where a port is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum At {
+    /// At a Service of the Gateway's own, which leads here.
+    Service,
+    /// At the addresses of this node.
+    Node,
+    /// The same, but all at one port: clients begin with TLS or without.
+    OnePort(u16),
+    /// At a Service with routes, by pods of this node; so no load balancer is before it.
+    Pods,
 }
 
 /// The sockets of a Gateway.
-pub(super) fn of_edge(binding: &Binding, ports: &mut Ports, edge: &Edge, routes: &[Arc<Attached>]) -> Vec<Object> {
+pub(super) fn of_edge(
+    binding: &Binding,
+    ports: &mut Ports,
+    (edge, at): (&Edge, At),
+    routes: &[Arc<Attached>],
+) -> Vec<Object> {
     let served = edge.listeners.iter().filter(|listener| edge.accepted.holds && listener.conflict.is_none());
     let mut by_port: BTreeMap<(u16, bool), Vec<&Listener>> = BTreeMap::new();
     for listener in served.filter(|listener| listener.port != 0) {
         if let Some(protocol) = listener.protocol {
-            by_port.entry((listener.port, protocol == Protocol::Udp)).or_default().push(listener);
+            let port = if let At::OnePort(port) = at { port } else { listener.port };
+            by_port.entry((port, protocol == Protocol::Udp)).or_default().push(listener);
         }
     }
     let owner = owner(&edge.gateway);
@@ -91,8 +119,13 @@ pub(super) fn of_edge(binding: &Binding, ports: &mut Ports, edge: &Edge, routes:
     ports.keep(&owner, &names);
     let streams = Streams::new(routes);
     let sockets = by_port.into_iter().filter_map(|((port, udp), listeners)| {
-        let serve = serve(binding, &streams, &listeners)?;
-        let site = Site { name: &name(port, udp), port, serve, sources: sources(edge), for_pods: false };
+        let (clear, others): (Vec<_>, Vec<_>) =
+            listeners.into_iter().partition(|listener| listener.protocol == Some(Protocol::Http));
+        // Of Gateways, listeners of a port are of one family.
+        let serve = serve(binding, &streams, if others.is_empty() { &clear } else { &others })?;
+        let both = !clear.is_empty() && !others.is_empty();
+        let clear = both.then(|| binding.http(clear.iter().map(|listener| table_ref(listener)).collect()));
+        let site = Site { name: &name(port, udp), port, serve, clear, sources: sources(edge), at };
         Some(binding.listeners(ports, &site))
     });
     sockets.collect::<Vec<_>>().concat()

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What pods send to Services that have routes: a socket for each port, and whose connections are led there.
 
-use super::listeners::{Binding, Site};
+use super::listeners::{At, Binding, Site};
 use super::ports::Ports;
 use super::socket::closed;
 use super::{Part, PartName};
@@ -51,7 +51,7 @@ pub(super) fn of_service(
     ports.keep(&owner(service), &names);
     let sockets = by_port.into_iter().map(|(port, tables)| {
         let (name, serve) = (name(&port), Serve::Http(server(tables)));
-        binding.listeners(ports, &Site { name: &name, port, serve, sources: Vec::new(), for_pods: true })
+        binding.listeners(ports, &Site { name: &name, port, serve, clear: None, sources: Vec::new(), at: At::Pods })
     });
     let sockets = sockets.collect::<Vec<_>>().concat();
     (!sockets.is_empty()).then_some(sockets)
@@ -90,7 +90,7 @@ pub fn intercepted(state: &State) -> Vec<Intercepted> {
     let closed = closed(state);
     let clients: Vec<_> =
         state.snapshot.clients().filter_map(|client| Some((client.address()?, &client.namespace))).collect();
-    let open = state.snapshot.listeners().filter(|listener| !closed.contains(&listener.name));
+    let open = state.snapshot.listeners().filter(|listener| !closed.contains_key(&listener.name));
     open.filter_map(|listener| {
         let (service, port) = parse(&listener.name)?;
         let mesh = mesh(listener)?;

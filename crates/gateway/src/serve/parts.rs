@@ -1,30 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The parts of the snapshot, each derived by itself, and all of a change together.
 
-use super::listeners::{self, Binding};
+use super::listeners::{self, At, Binding};
 use super::ports::Ports;
-use super::{Part, PartName, Serving, mesh, routes};
+use super::{Part, PartName, Peers, Serving, mesh, routes};
 use crate::cluster;
 use crate::edge::Edge;
 use crate::envoy::Placed;
+use crate::ingress;
 use crate::name::ObjectName;
 use crate::objects::Objects;
 use crate::resolve::Resolved;
 use crate::route::{Attached, Content};
-use crate::source::{Anchors, KeyPair};
+use crate::source::{Anchors, KeyPair, TokenKey};
 use crate::tls_policy::{self, Policies};
-use model::IpEntry;
+use model::{IpEntry, Node};
 use statedb::{Derived, Index, Inputs, Reader, Tasks};
 use std::sync::Arc;
 
-pub(super) fn derive(
-    tasks: &Tasks,
-    resolved: &Resolved,
-    addresses: &Reader<IpEntry>,
-    serving: &Serving,
-) -> Derived<Part> {
-    let mut parts = Parts::new(resolved, addresses, serving);
-    statedb::derive(tasks, "gateway-parts", inputs(resolved, addresses), move |name: &PartName, _| {
+pub(super) fn derive(tasks: &Tasks, resolved: &Resolved, peers: &Peers, serving: &Serving) -> Derived<Part> {
+    let mut parts = Parts::new(resolved, peers, serving);
+    let mut inputs = inputs(resolved, &peers.addresses);
+    if serving.gateways_at.is_some() || serving.ingresses_at.is_some() {
+        let edges = resolved.edges.rows.clone();
+        inputs = inputs.and(&peers.nodes, move |node| {
+            let edges = edges.snapshot();
+            let all = edges.iter().filter(|_| node.local).map(|edge| PartName::Edge(edge.gateway.clone()));
+            all.collect::<Vec<_>>()
+        });
+        let ports = &resolved.objects.parameters;
+        inputs = inputs.and(ports, |parameters| [PartName::Edge(parameters.name.clone())]);
+    }
+    let routes = resolved.routes.rows.clone();
+    inputs = inputs.and(&peers.token_keys, move |_| {
+        let routes = routes.snapshot();
+        routes.iter().map(|route| PartName::Route(route.name.clone())).collect::<Vec<_>>()
+    });
+    statedb::derive(tasks, "gateway-parts", inputs, move |name: &PartName, _| {
         Some(Part { name: name.clone(), objects: parts.objects(name)? })
     })
 }
@@ -120,12 +132,15 @@ struct Parts {
     trusting: Index<Edge, ObjectName>,
     policies: Index<crate::Source<k8s::gateway::BackendTlsPolicySpec>, ObjectName>,
     clusters: cluster::Context,
+    here: Index<Node, bool>,
+    token_keys: Reader<TokenKey>,
+    serving: Serving,
     binding: Binding,
     ports: Ports,
 }
 
 impl Parts {
-    fn new(resolved: &Resolved, addresses: &Reader<IpEntry>, serving: &Serving) -> Self {
+    fn new(resolved: &Resolved, peers: &Peers, serving: &Serving) -> Self {
         let (objects, edges, routes) = (&resolved.objects, &resolved.edges.rows, &resolved.routes.rows);
         let clusters = cluster::Context {
             objects: objects.clone(),
@@ -134,7 +149,7 @@ impl Parts {
             policies: Policies::new(&objects.tls_policies),
             by_app_protocol: serving.app_protocol,
             edges: edges.clone(),
-            addresses: addresses.clone(),
+            addresses: peers.addresses.clone(),
         };
         Self {
             streams: routes.index(streams),
@@ -143,6 +158,9 @@ impl Parts {
             trusting: edges.index(trusted),
             policies: objects.tls_policies.index(tls_policy::anchors),
             clusters,
+            here: peers.nodes.index(|node| [node.local]),
+            token_keys: peers.token_keys.clone(),
+            serving: serving.clone(),
             binding: serving.into(),
             ports: Ports::default(),
             objects: objects.clone(),
@@ -155,7 +173,10 @@ impl Parts {
     fn objects(&mut self, name: &PartName) -> Option<Vec<l7::Object>> {
         match name {
             PartName::Edge(gateway) => self.sockets(gateway),
-            PartName::Route(route) => Some(routes::of_route(&*self.routes.snapshot().get(route)?)),
+            PartName::Route(route) => {
+                let key = self.token_keys.snapshot().iter().next().map(|row| row.0.clone());
+                Some(routes::of_route(&*self.routes.snapshot().get(route)?, key.as_ref()))
+            }
             PartName::Cluster(cluster) => cluster::resolve(&self.clusters, cluster),
             PartName::KeyPair(pair) => {
                 let used = !self.showing.get(pair).is_empty();
@@ -182,15 +203,28 @@ impl Parts {
     }
 
     fn sockets(&mut self, gateway: &ObjectName) -> Option<Vec<l7::Object>> {
-        match self.edges.snapshot().get(gateway) {
-            Some(edge) => {
+        match self.edges.snapshot().get(gateway).zip(self.at(gateway)) {
+            Some((edge, at)) => {
                 let routes = self.streams.get(gateway);
-                Some(listeners::of_edge(&self.binding, &mut self.ports, &edge, &routes))
+                Some(listeners::of_edge(&self.binding, &mut self.ports, (&edge, at), &routes))
             }
             None => {
                 self.ports.keep(&listeners::owner(gateway), &[]);
                 None
             }
         }
+    }
+
+    /// Where a Gateway is reached; nothing if not here.
+    fn at(&self, gateway: &ObjectName) -> Option<At> {
+        let of_ingress = ingress::behind(gateway).is_some();
+        let labels = if of_ingress { &self.serving.ingresses_at } else { &self.serving.gateways_at };
+        let Some(labels) = labels else { return Some(At::Service) };
+        let here = self.here.get(&true).into_iter().next()?;
+        if !labels.iter().all(|label| label.is_in(&here.labels)) {
+            return None;
+        }
+        let parameters = self.objects.parameters.snapshot().get(gateway).filter(|_| of_ingress);
+        Some(parameters.and_then(|parameters| parameters.host_port).map_or(At::Node, At::OnePort))
     }
 }

@@ -3,12 +3,12 @@
 
 use crate::cluster::{self, Owner};
 use crate::route::{Attached, Content, Place, Port, table};
-use l7::{Attachment, HostMatch, Object, Route, RouteAction, Target};
+use l7::{Attachment, HostMatch, Object, Route, RouteAction, Target, TokenKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// The rules of a route; none if it is for connections.
-pub(super) fn of_route(route: &Attached) -> Vec<Object> {
+/// The rules of a route; none if it is for connections. `key` is that of session persistence.
+pub(super) fn of_route(route: &Attached, key: Option<&TokenKey>) -> Vec<Object> {
     let Content::Requests(rules) = &route.content else { return Vec::new() };
     // Gateways that show backends a certificate have clusters of their own, and so rules of their own.
     let mut by_owner: BTreeMap<Option<Owner>, Tables> = BTreeMap::new();
@@ -26,12 +26,22 @@ pub(super) fn of_route(route: &Attached) -> Vec<Object> {
                 attachments: tables.attachments(),
                 matches: rule.matches.clone(),
                 filters: rule.filters.clone(),
-                action: own.as_ref().map_or_else(|| rule.action.clone(), |own| own.action(&rule.action)),
+                action: keyed(own.as_ref().map_or_else(|| rule.action.clone(), |own| own.action(&rule.action)), key),
                 rate_limit: rule.rate_limit.clone(),
             }));
         }
     }
     objects
+}
+
+/// Where clients come back to their backend, with the key.
+fn keyed(mut action: RouteAction, key: Option<&TokenKey>) -> RouteAction {
+    if let RouteAction::Forward(forward) = &mut action
+        && forward.persistence.is_some()
+    {
+        forward.token_key = key.cloned();
+    }
+    action
 }
 
 #[derive(Default)]

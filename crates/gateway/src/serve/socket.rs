@@ -4,10 +4,12 @@
 use crate::infrastructure;
 use crate::name::ObjectName;
 use l7::link::State;
-use l7::{Key, Kind, Name};
+use l7::{Kind, Name};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// A port of a Gateway.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,11 +47,11 @@ pub struct Taken {
     pub address: SocketAddr,
 }
 
-/// What a proxy takes, by what it says is in force.
+/// What a proxy takes in a network of its own, by what it says is in force.
 #[must_use]
 pub fn taken(state: &State) -> Vec<Taken> {
     let closed = closed(state);
-    let open = state.snapshot.listeners().filter(|listener| !closed.contains(&listener.name));
+    let open = state.snapshot.listeners().filter(|listener| !listener.node && !closed.contains_key(&listener.name));
     let taken = open.filter_map(|listener| {
         let Socket { gateway, port, udp } = Socket::parse(&listener.name)?;
         let service = infrastructure::service_name(&gateway);
@@ -58,26 +60,53 @@ pub fn taken(state: &State) -> Vec<Taken> {
     taken.collect()
 }
 
-/// The Gateways and ListenerSets that a proxy has in force, all of their sockets included, with their generations.
-#[must_use]
-pub fn in_force(state: &State) -> BTreeMap<Name, i64> {
-    let closed = closed(state);
-    let (mut generations, mut incomplete) = (BTreeMap::new(), BTreeSet::new());
-    for listener in state.snapshot.listeners() {
-        for source in &listener.sources {
-            generations.insert(source.object.clone(), source.generation);
-            if closed.contains(&listener.name) {
-                incomplete.insert(&source.object);
-            }
-        }
-    }
-    generations.retain(|object, _| !incomplete.contains(object));
-    generations
+/// What a proxy has of Gateways and ListenerSets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InForce {
+    /// Their generations.
+    pub generations: BTreeMap<Name, i64>,
+    /// What of them it cannot have.
+    pub closed: BTreeSet<ClosedPort>,
 }
 
-/// Listeners that are not in force as they should be.
-pub(super) fn closed(state: &State) -> BTreeSet<&Name> {
-    let faults = state.status.iter().flat_map(|status| &status.faults);
-    let listener = |fault: &'_ l7::link::Fault| matches!(fault.object, Key { kind: Kind::Listener, .. });
-    faults.filter(|fault| listener(fault)).map(|fault| &fault.object.name).collect()
+/// A port of a Gateway at which a proxy cannot listen.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ClosedPort {
+    /// Namespace of the Gateway.
+    pub namespace: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+    /// The port.
+    pub port: u16,
+    /// Whether it is UDP's; otherwise TCP's.
+    pub udp: bool,
+    /// For people: the address, and what is wrong with it.
+    pub reason: String,
+}
+
+/// What a proxy says is in force. An object is if anything is served of it; what is not is told of port by port.
+#[must_use]
+pub fn in_force(state: &State) -> InForce {
+    let closed = closed(state);
+    let mut in_force = InForce::default();
+    for listener in state.snapshot.listeners() {
+        let Some(reason) = closed.get(&listener.name) else {
+            let sources = listener.sources.iter().map(|source| (source.object.clone(), source.generation));
+            in_force.generations.extend(sources);
+            continue;
+        };
+        if let Some(Socket { gateway, port, udp }) = Socket::parse(&listener.name) {
+            let ObjectName { namespace, name } = gateway;
+            let reason = format!("{}: {reason}", listener.address);
+            in_force.closed.insert(ClosedPort { namespace, name, port, udp, reason });
+        }
+    }
+    in_force
+}
+
+/// Listeners of which nothing is in force, and why. One that lacks a part serves the rest.
+pub(super) fn closed(state: &State) -> BTreeMap<&Name, &str> {
+    let faults = state.status.iter().flat_map(|status| &status.faults).filter(|fault| !fault.partial);
+    let listeners = faults.filter(|fault| fault.object.kind == Kind::Listener);
+    listeners.map(|fault| (&fault.object.name, fault.reason.as_str())).collect()
 }

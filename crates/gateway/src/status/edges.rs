@@ -2,7 +2,8 @@
 //! What is said of GatewayClasses, Gateways and ListenerSets.
 
 use super::{Status, same};
-use crate::edge::{Edge, Listener, ListenerName};
+use crate::edge::{Edge, Listener, ListenerName, Protocol};
+use crate::infrastructure::ClosedPorts;
 use crate::name::{ObjectName, ParentKind, ParentName};
 use crate::route::Attached;
 use crate::verdict::{Verdict, date};
@@ -29,8 +30,46 @@ pub(super) struct Reached<'a> {
     pub(super) addresses: &'a [StatusAddress],
     /// Addresses that it wants.
     pub(super) asked: &'a [GatewayAddress],
-    /// Which generation of it a proxy has in force.
+    pub(super) served: Served<'a>,
+}
+
+/// What proxies have of a Gateway or ListenerSet.
+#[derive(Clone, Copy)]
+pub(super) struct Served<'a> {
+    /// Which generation of it one has in force.
     pub(super) in_force: Option<i64>,
+    /// Ports of the Gateway at which some cannot listen.
+    pub(super) closed: &'a ClosedPorts,
+}
+
+impl Served<'_> {
+    /// Whether a proxy serves that generation.
+    fn verdict(self, generation: i64) -> Verdict {
+        if self.in_force.is_some_and(|in_force| in_force >= generation) {
+            Verdict::yes("Programmed")
+        } else {
+            Verdict::no("Pending", "no proxy has it in force yet")
+        }
+    }
+
+    /// The same of one of its listeners.
+    fn listener(self, listener: &Listener, generation: i64) -> Verdict {
+        match self.closed.get(&(listener.port, listener.protocol == Some(Protocol::Udp))) {
+            Some(closed) if closed.everywhere => Verdict::no("Pending", closed.text.clone()),
+            Some(closed) => self.verdict(generation).with_message(closed.text.clone()),
+            None => self.verdict(generation),
+        }
+    }
+
+    /// The same of a Gateway: of a part of it, if somewhere it is not all of it.
+    fn gateway(self, generation: i64) -> Verdict {
+        let closed: Vec<_> = self.closed.values().map(|closed| closed.text.as_str()).collect();
+        if self.closed.values().any(|closed| closed.everywhere) {
+            return Verdict::no("Pending", closed.join(". "));
+        }
+        let verdict = self.verdict(generation);
+        if verdict.holds && !closed.is_empty() { verdict.with_message(closed.join(". ")) } else { verdict }
+    }
 }
 
 pub(super) fn gateway(edge: &Edge, at: &Reached<'_>, routes: &[Arc<Attached>]) -> GatewayStatus {
@@ -49,7 +88,7 @@ pub(super) fn gateway(edge: &Edge, at: &Reached<'_>, routes: &[Arc<Attached>]) -
     GatewayStatus {
         addresses: at.addresses.to_vec(),
         conditions,
-        listeners: listeners(edge, &own, (generation, at.in_force), routes),
+        listeners: listeners(edge, &own, (generation, at.served), routes),
         attached_listener_sets: Some(i64::try_from(attached.count()).unwrap_or(i64::MAX)),
     }
 }
@@ -84,16 +123,7 @@ fn programmed(accepted: &Verdict, generation: i64, at: &Reached<'_>) -> Verdict 
     if !unusable.is_empty() {
         return Verdict::no("AddressNotUsable", format!("cannot have the addresses {}", unusable.join(", ")));
     }
-    served(generation, at.in_force)
-}
-
-/// Whether a proxy serves that generation.
-fn served(generation: i64, in_force: Option<i64>) -> Verdict {
-    if in_force.is_some_and(|in_force| in_force >= generation) {
-        Verdict::yes("Programmed")
-    } else {
-        Verdict::no("Pending", "no proxy has it in force yet")
-    }
+    at.served.gateway(generation)
 }
 
 fn is_accepted(edge: &Edge, set: &ObjectName) -> bool {
@@ -111,7 +141,7 @@ fn set_verdict(edge: &Edge, owner: &ParentName) -> Verdict {
 pub(super) fn listener_set(
     edge: &Edge,
     name: &ObjectName,
-    in_force: Option<i64>,
+    served: Served<'_>,
     routes: &[Arc<Attached>],
 ) -> Option<ListenerSetStatus> {
     let set = edge.sets.iter().find(|set| set.name == *name)?;
@@ -121,21 +151,21 @@ pub(super) fn listener_set(
     } else {
         Verdict::no("NotAllowed", "the Gateway does not allow ListenerSets of this namespace")
     };
-    let programmed = if accepted.holds { served(set.generation, in_force) } else { accepted.clone() };
+    let programmed = if accepted.holds { served.verdict(set.generation) } else { accepted.clone() };
     Some(ListenerSetStatus {
         conditions: vec![
             accepted.condition("Accepted", set.generation),
             programmed.condition("Programmed", set.generation),
         ],
-        listeners: listeners(edge, &owner, (set.generation, in_force), routes),
+        listeners: listeners(edge, &owner, (set.generation, served), routes),
     })
 }
 
-/// `state` is the generation of their object, and the one that is in force.
+/// `state` is the generation of their object, and what is served of it.
 fn listeners(
     edge: &Edge,
     owner: &ParentName,
-    state: (i64, Option<i64>),
+    state: (i64, Served<'_>),
     routes: &[Arc<Attached>],
 ) -> Vec<ListenerStatus> {
     let counts = count(routes);
@@ -154,14 +184,14 @@ fn listeners(
     edge.listeners_of(owner).map(status).collect()
 }
 
-fn conditions(edge: &Edge, listener: &Listener, (generation, in_force): (i64, Option<i64>)) -> Vec<Condition> {
+fn conditions(edge: &Edge, listener: &Listener, (generation, served): (i64, Served<'_>)) -> Vec<Condition> {
     let conflicted = match &listener.conflict {
         Some(conflict) => Verdict { holds: true, ..conflict.clone() },
         None => Verdict::no("NoConflicts", ""),
     };
     let programmed = match &listener.conflict {
         Some(conflict) => conflict.clone(),
-        None if listener.serves() && edge.accepted.holds => served(generation, in_force),
+        None if listener.serves() && edge.accepted.holds => served.listener(listener, generation),
         None => Verdict::no("Invalid", "the listener cannot be served"),
     };
     let mut conditions = vec![

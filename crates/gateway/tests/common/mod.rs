@@ -102,12 +102,14 @@ impl World {
         let served = gateway::serve(&tasks, &objects, &peers, serving);
         let pods = pods.judged_for(served.proxied);
         let config = ServiceConfig {
-            host_network: serving.host_network,
+            gateways_at_nodes: serving.gateways_at.is_some(),
+            ingresses_at_nodes: serving.ingresses_at.is_some(),
             external_traffic_policy: "Cluster".to_owned(),
             app_protocol: serving.app_protocol,
         };
         let seen = Observed {
             services: observed_reader,
+            ingress_nodes: nodes_reader.clone(),
             nodes: nodes_reader,
             proxies: proxies_reader,
             ingresses: ingresses_reader,
@@ -184,6 +186,7 @@ impl World {
                 self.envoy_configs.insert(gateway::ingest_clusterwide_envoy_config(&read(value)).unwrap());
             }
             "Pod" => self.pods.insert(&value),
+            "Node" => gateway::ingest_node(&read(value)).into_iter().for_each(|row| self.nodes.insert(row)),
             "EndpointSlice" => self.slices.insert(gateway::ingest_slice(&read(value)).unwrap().unwrap()),
             "Secret" => {
                 let object: core::Secret = read(value);
@@ -245,7 +248,9 @@ impl World {
     /// A proxy says of what is published what it would say of another snapshot.
     pub(crate) fn put_into_force(&mut self, state: &State) {
         let state = State { snapshot: self.published().snapshot, ..state.clone() };
-        let report = gateway::report_object(&core::Node::default(), "cilium-secrets", &gateway::in_force(&state));
+        let mut node = core::Node::default();
+        node.metadata.name = Some("here".to_owned());
+        let report = gateway::report_object(&node, "cilium-secrets", &gateway::in_force(&state));
         self.proxies.insert(gateway::ingest_report(&report).unwrap());
     }
 

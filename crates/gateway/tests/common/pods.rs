@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Who is who, and what policy says of it: everybody may reach everybody, but nobody identity 666.
+//! Who is who, and what policy says of it: everybody may reach everybody, but nobody identity 666. And this node.
 
-use gateway::Peers;
-use model::{IdentityId, IpEntry, IpSource, Permission, Pod, PodName, Proxied};
+use gateway::{Peers, TokenKey};
+use model::{IdentityId, IpEntry, IpSource, Node, Permission, Pod, PodName, Proxied};
 use serde_json::Value;
 use statedb::{Reader, Writer, table};
 use std::collections::BTreeMap;
@@ -12,6 +12,8 @@ pub(crate) struct Pods {
     pods: Writer<Pod>,
     pub(crate) addresses: Writer<IpEntry>,
     permissions: Writer<Permission>,
+    nodes: Writer<Node>,
+    pub(crate) token_keys: Writer<TokenKey>,
     proxied: Option<Reader<Proxied>>,
 }
 
@@ -20,8 +22,32 @@ impl Pods {
         let (pods, pod_rows) = table("pods");
         let (addresses, address_rows) = table("addresses");
         let (permissions, permission_rows) = table("permissions");
-        let peers = Peers { pods: pod_rows, addresses: address_rows, permissions: permission_rows };
-        (Self { pods, addresses, permissions, proxied: None }, peers)
+        let (nodes, node_rows) = table("nodes");
+        let (token_keys, key_rows) = table("token-keys");
+        let peers = Peers {
+            pods: pod_rows,
+            nodes: node_rows,
+            addresses: address_rows,
+            permissions: permission_rows,
+            token_keys: key_rows,
+        };
+        (Self { pods, addresses, permissions, nodes, token_keys, proxied: None }, peers)
+    }
+
+    /// This node has such a label, and no other.
+    pub(crate) fn label_node(&mut self, key: &str, value: &str) {
+        self.nodes.insert(Node {
+            name: "here".to_owned(),
+            cluster: "default".to_owned(),
+            internal_ips: Vec::new(),
+            external_ips: Vec::new(),
+            cilium_internal_ips: Vec::new(),
+            health_ips: Vec::new(),
+            pod_cidrs: Vec::new(),
+            labels: BTreeMap::from([(key.to_owned(), value.to_owned())]),
+            identity: model::reserved::HOST,
+            local: true,
+        });
     }
 
     pub(crate) fn judged_for(self, proxied: Reader<Proxied>) -> Self {
@@ -63,6 +89,8 @@ impl Pods {
         self.pods.mark_initialized();
         self.addresses.mark_initialized();
         self.permissions.mark_initialized();
+        self.nodes.mark_initialized();
+        self.token_keys.mark_initialized();
     }
 
     /// As policy does: of nobody, while there is no route.

@@ -75,7 +75,11 @@ async fn faults_reach_the_agent_also_when_they_change_later() {
     let mut world = world(published(1, [certificate("a", "bad")]));
     let (mut updates, mut reports) = connect(world.proxy).await;
     updates.next().await.unwrap();
-    let fault = Fault { object: Key { kind: Kind::Certificate, name: "a".into() }, reason: "no certificate".into() };
+    let fault = Fault {
+        object: Key { kind: Kind::Certificate, name: "a".into() },
+        reason: "no certificate".into(),
+        partial: false,
+    };
     for faults in [vec![fault], Vec::new()] {
         let status = Status { version: Version(1), faults };
         reports.send(status.clone()).await.unwrap();

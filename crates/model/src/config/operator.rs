@@ -3,8 +3,8 @@
 //! must tell the operator's keys from unknown ones, and neither daemon may depend on the other. What the keys do is up
 //! to the operator.
 
-use super::Choice;
 use super::shared::{self, Ipam};
+use super::{Choice, Label};
 use ipnet::{Ipv4Net, Ipv6Net};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -105,13 +105,8 @@ super::keys! {
         pub node_ipam: bool,
         #[key(shared::GATEWAY_HOST_NETWORK)]
         pub gateway_host_network: bool,
-        /// Label selector of the nodes at whose addresses Gateways are reached, with gateway-api-hostnetwork-enabled; all if empty.
-        #[key(
-            "gateway-api-hostnetwork-nodelabelselector",
-            template = r#"{{ include "cilium.matchLabels" .Values.gatewayAPI.hostNetwork.nodes.matchLabels | quote }}"#,
-            when = "and .Values.gatewayAPI.enabled .Values.gatewayAPI.hostNetwork.nodes.matchLabels",
-        )]
-        pub gateway_nodes: String,
+        #[key(shared::GATEWAY_HOST_NODES)]
+        pub gateway_nodes: Vec<Label>,
         #[key(shared::GATEWAY_SECRETS_NAMESPACE)]
         pub gateway_secrets_namespace: String,
         /// externalTrafficPolicy of Gateways' Services: Cluster or Local.

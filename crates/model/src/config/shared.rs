@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Keys that more than one crate reads.
 
-use super::{Choice, Key};
+use super::{Choice, Key, Label};
 use crate::{Algorithm, RoutingMode};
 use ipnet::{Ipv4Net, Ipv6Net};
 
@@ -50,6 +50,13 @@ pub const GATEWAY_HOST_NETWORK: Key<bool> = Key::new(
 )
 .default("false")
 .value("gatewayAPI.hostNetwork.enabled");
+/// `gateway-api-hostnetwork-nodelabelselector`
+pub const GATEWAY_HOST_NODES: Key<Vec<Label>> = Key::new(
+    "gateway-api-hostnetwork-nodelabelselector",
+    "Labels of the nodes at whose addresses Gateways are reached, with gateway-api-hostnetwork-enabled; all if empty",
+)
+.template(r#"{{ include "cilium.matchLabels" .Values.gatewayAPI.hostNetwork.nodes.matchLabels | quote }}"#)
+.when("and .Values.gatewayAPI.enabled .Values.gatewayAPI.hostNetwork.nodes.matchLabels");
 /// `gateway-api-secrets-namespace`
 pub const GATEWAY_SECRETS_NAMESPACE: Key<String> = Key::new(
     "gateway-api-secrets-namespace",

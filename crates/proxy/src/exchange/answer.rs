@@ -73,7 +73,7 @@ impl From<BodyError> for Refusal {
         match error {
             BodyError::TooLarge => Self::BODY_TOO_LARGE,
             BodyError::TimedOut => Self::BODY_TIMED_OUT,
-            BodyError::Broken | BodyError::Slow => Self::BODY_BROKEN,
+            BodyError::Broken | BodyError::Slow | BodyError::Withdrawn => Self::BODY_BROKEN,
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use super::record::Record;
 use super::unread;
+use crate::lease::{LOOK, Lease, Routed};
 use crate::upstream::Checkout;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -31,35 +32,60 @@ pub(crate) enum BodyError {
     Broken,
     #[error("a mirror takes its copy too slowly")]
     Slow,
+    #[error("the body's route was withdrawn")]
+    Withdrawn,
 }
 
 /// What became of the body of a request, for who has to answer it.
 pub(crate) type BodyFault = Arc<Mutex<Option<BodyError>>>;
 
-/// A body that may stand still only so long.
+/// A body that may stand still only so long, and go on only while its lease holds, if it has one.
 #[derive(Debug)]
 struct Moving {
     body: Incoming,
     idle: Duration,
-    deadline: Option<Pin<Box<Sleep>>>,
+    lease: Option<Lease<Routed>>,
+    still: Option<Still>,
+}
+
+/// A body that has stood still before.
+#[derive(Debug)]
+struct Still {
+    since: Instant,
+    look: Pin<Box<Sleep>>,
 }
 
 impl Moving {
     fn new(body: Incoming, idle: Duration) -> Self {
-        Self { body, idle, deadline: None }
+        Self { body, idle, lease: None, still: None }
+    }
+
+    fn may_go_on(&mut self) -> bool {
+        self.lease.as_mut().is_none_or(Lease::holds)
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
-            if let Some(deadline) = &mut self.deadline {
-                deadline.as_mut().reset(Instant::now() + self.idle);
+            if let Some(still) = &mut self.still {
+                still.since = Instant::now();
             }
-            return Poll::Ready(frame.map(|frame| frame.map_err(|_| BodyError::Broken)));
+            let frame = frame.map(|frame| frame.map_err(|_| BodyError::Broken));
+            return Poll::Ready(frame.map(|frame| if self.may_go_on() { frame } else { Err(BodyError::Withdrawn) }));
         }
         let idle = self.idle;
-        let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(idle)));
-        ready!(deadline.as_mut().poll(cx));
-        Poll::Ready(Some(Err(BodyError::TimedOut)))
+        let often = if self.lease.is_some() { idle.min(LOOK) } else { idle };
+        loop {
+            let still = self.still.get_or_insert_with(|| Still { since: Instant::now(), look: Box::pin(sleep(often)) });
+            ready!(still.look.as_mut().poll(cx));
+            let now = Instant::now();
+            still.look.as_mut().reset((still.since + idle).min(now + often));
+            if now.duration_since(still.since) >= idle {
+                return Poll::Ready(Some(Err(BodyError::TimedOut)));
+            }
+            if !self.may_go_on() {
+                return Poll::Ready(Some(Err(BodyError::Withdrawn)));
+            }
+        }
     }
 }
 
@@ -223,9 +249,10 @@ impl ResponseBody {
     }
 
     /// An answer's body. Its connection is given back when it has been read.
-    pub(crate) fn from_backend(body: Incoming, idle: Duration, connection: Checkout) -> Self {
+    pub(crate) fn from_backend(body: Incoming, idle: Duration, connection: Checkout, lease: Lease<Routed>) -> Self {
         let connection = Some(Box::new(connection));
-        let mut body = Self { source: Source::Backend { moving: Moving::new(body, idle), connection }, record: None };
+        let moving = Moving { lease: Some(lease), ..Moving::new(body, idle) };
+        let mut body = Self { source: Source::Backend { moving, connection }, record: None };
         if body.is_end_stream() {
             body.source.end();
         }

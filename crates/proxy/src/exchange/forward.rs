@@ -9,6 +9,7 @@ use super::record::Record;
 use super::retries::{Retries, idempotent};
 use super::{mirror, persistence, upgrade};
 use crate::callers::{Caller, Verdict};
+use crate::lease::{Lease, Routed};
 use crate::route::{Forwarding, Found, NewPath, Weighted, pick};
 use crate::serving::Serving;
 use crate::upstream::{Checkout, ConnectError, Endpoint, Sent, Speak, Upstream};
@@ -61,9 +62,9 @@ enum Attempt {
 
 impl Forward<'_> {
     pub(super) async fn run(self, inbound: Inbound, record: &mut Record) -> Result<Response<ResponseBody>, Refusal> {
-        let held_by = self.forwarding.persistence.as_ref();
-        let token = held_by.and_then(|held_by| persistence::token(held_by, &inbound.head.headers));
-        let (backend, upstream, returning) = self.backend(token)?;
+        let held = self.forwarding.persistence.as_ref();
+        let been_at = held.and_then(|held| persistence::backend(held, &inbound.head.headers));
+        let (backend, upstream, returning) = self.backend(been_at)?;
         record.cluster(&upstream.settings.cluster.name);
         if let Some(status) = upstream.refusal() {
             return Err(Refusal::new(status, "cluster", "the backend's configuration is invalid"));
@@ -89,25 +90,26 @@ impl Forward<'_> {
             Some(limit) => timeout(limit, work).await.map_err(|_| Refusal::TIMED_OUT)??,
             None => work.await?,
         };
-        let mut response = self.outbound(response, checkout, upgrade.map(|(_, asked)| asked), record)?;
-        if let Some(held_by) = held_by.filter(|_| token != Some(endpoint.token)) {
-            persistence::give(held_by, endpoint.token, self.client.is_tls(), response.headers_mut());
+        let upgrade = upgrade.map(|(_, asked)| asked);
+        let mut response = self.outbound(response, (checkout, Arc::clone(&endpoint)), upgrade, record)?;
+        if let Some(held) = held.filter(|_| been_at != Some(endpoint.address)) {
+            persistence::give(held, endpoint.address, self.client.is_tls(), response.headers_mut());
         }
         backend.filters.response.apply(response.headers_mut());
         Ok(response)
     }
 
     /// Where the client has been before, or one by weight.
-    fn backend(&self, token: Option<u64>) -> Result<Chosen<'_>, Refusal> {
+    fn backend(&self, been_at: Option<SocketAddr>) -> Result<Chosen<'_>, Refusal> {
         let upstream = |backend: &Weighted| -> Result<Arc<Upstream>, Refusal> {
             let refuse = |status| Refusal::new(status, "no-backend", "the route's backend is not there");
             let name = backend.target.as_ref().map_err(|status| refuse(*status))?;
             self.serving.upstreams.get(name).cloned().ok_or(Refusal::NO_BACKEND)
         };
-        if let Some(token) = token {
+        if let Some(address) = been_at {
             for backend in self.forwarding.backends.iter().filter(|backend| backend.weight > 0) {
                 let Ok(upstream) = upstream(backend) else { continue };
-                if let Some(endpoint) = upstream.returning(token) {
+                if let Some(endpoint) = upstream.returning(address) {
                     return Ok((backend, upstream, Some(endpoint)));
                 }
             }
@@ -303,19 +305,22 @@ impl Forward<'_> {
     fn outbound(
         &self,
         mut response: Response<Incoming>,
-        checkout: Checkout,
+        (checkout, endpoint): (Checkout, Arc<Endpoint>),
         upgrade: Option<OnUpgrade>,
         record: &mut Record,
     ) -> Result<Response<ResponseBody>, Refusal> {
         *response.version_mut() = Version::HTTP_11;
+        let (client, route, judged) = (Arc::clone(self.client), self.found.route.name.clone(), self.caller.is_some());
+        let terms = Routed { client, route, endpoint, judged };
+        let lease = Lease::new(&self.client.shared, self.serving.number, terms);
         let protocol = response.headers().get(UPGRADE).cloned();
         strip(response.headers_mut());
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let idle = self.client.limits.idle;
-            return Ok(response.map(|body| ResponseBody::from_backend(body, idle, checkout)));
+            return Ok(response.map(|body| ResponseBody::from_backend(body, idle, checkout, lease)));
         }
         let (Some(upgrade), Some(protocol)) = (upgrade, protocol) else { return Err(Refusal::CUT_OFF) };
-        upgrade::agree(self.client, upgrade, &mut response, (checkout, record.release()));
+        upgrade::agree(self.client, upgrade, &mut response, (checkout, record.release()), lease);
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
         response.headers_mut().insert(UPGRADE, protocol);
         Ok(response.map(|_| ResponseBody::whole("")))

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Clients that come back to the backend they have been to.
 
-use crate::route::HeldBy;
+use crate::route::{Held, HeldBy};
 use http::header::{COOKIE, HeaderMap, HeaderValue, SET_COOKIE};
+use std::net::SocketAddr;
 
-/// What the client was given, if it brings it.
-pub(super) fn token(held_by: &HeldBy, headers: &HeaderMap) -> Option<u64> {
-    let text = match held_by {
+/// Where the client has been, if it brings what it was given.
+pub(super) fn backend(held: &Held, headers: &HeaderMap) -> Option<SocketAddr> {
+    let text = match &held.by {
         HeldBy::Header(name) => headers.get(name)?.to_str().ok()?,
         HeldBy::Cookie { name, .. } => {
             let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
@@ -14,17 +15,18 @@ pub(super) fn token(held_by: &HeldBy, headers: &HeaderMap) -> Option<u64> {
             pairs.find(|(key, _)| key == name)?.1
         }
     };
-    u64::from_str_radix(text, 16).ok()
+    held.tokens.open(text)
 }
 
 /// Gives the client what it is to come back with.
-pub(super) fn give(held_by: &HeldBy, token: u64, secure: bool, headers: &mut HeaderMap) {
-    match held_by {
-        HeldBy::Header(name) => drop(HeaderValue::from_str(&format!("{token:016x}")).map(|v| headers.insert(name, v))),
+pub(super) fn give(held: &Held, backend: SocketAddr, secure: bool, headers: &mut HeaderMap) {
+    let token = held.tokens.seal(backend);
+    match &held.by {
+        HeldBy::Header(name) => drop(HeaderValue::from_str(&token).map(|value| headers.insert(name, value))),
         HeldBy::Cookie { name, lifetime } => {
             let age = lifetime.map(|age| format!("; Max-Age={}", age.as_secs())).unwrap_or_default();
             let secure = if secure { "; Secure" } else { "" };
-            let cookie = format!("{name}={token:016x}; Path=/; HttpOnly; SameSite=Lax{age}{secure}");
+            let cookie = format!("{name}={token}; Path=/; HttpOnly; SameSite=Lax{age}{secure}");
             drop(HeaderValue::from_str(&cookie).map(|cookie| headers.append(SET_COOKIE, cookie)));
         }
     }

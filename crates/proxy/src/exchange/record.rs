@@ -120,6 +120,7 @@ impl Record {
         self.note(|entry| {
             entry.reason = Some(match error {
                 BodyError::TimedOut => "answer-timeout",
+                BodyError::Withdrawn => "withdrawn",
                 BodyError::TooLarge | BodyError::Broken | BodyError::Slow => "answer-cut-off",
             });
         });

@@ -2,6 +2,7 @@
 //! Connections that become something else: WebSocket and its like. Only HTTP/1.1 has them.
 
 use super::connection::Client;
+use crate::lease::{Lease, Routed};
 use crate::stream::join;
 use crate::upstream::Checkout;
 use crate::worker::Counted;
@@ -44,12 +45,13 @@ pub(super) fn agree(
     asked: OnUpgrade,
     response: &mut Response<Incoming>,
     held: (Checkout, Option<Counted>),
+    mut lease: Lease<Routed>,
 ) {
     let agreed = on(response);
     let idle = client.limits.idle;
     *client.upgraded.lock() = Some(Joined(Box::pin(async move {
         if let (Ok(client), Ok(backend)) = tokio::join!(asked, agreed) {
-            join(TokioIo::new(client), TokioIo::new(backend), idle).await;
+            join(TokioIo::new(client), TokioIo::new(backend), idle, || lease.holds()).await;
         }
         drop(held);
     })));

@@ -56,10 +56,12 @@ fn at(serving: &Serving, listening: &Listening, asked: &Asked) -> AtListener {
     };
     match (&listening.served, asked.tls) {
         (Served::Http(_), true) => refused("it speaks no TLS"),
-        (Served::Tls(_), false) => refused("it speaks TLS alone"),
         (Served::Udp(_), _) => refused("it takes datagrams"),
         (Served::Tcp(forward), _) => bytes(forward, "forward bytes"),
-        (Served::Http(site), false) => in_site(serving, site, asked, answer),
+        (Served::Http(_) | Served::Tls(_), false) => match listening.http_site() {
+            Some(site) => in_site(serving, site, asked, answer),
+            None => refused("it speaks TLS alone"),
+        },
         (Served::Tls(_), true) => match listening.tls_site(&asked.host).map(|site| &**site) {
             None => refused("TLS is not for this host"),
             Some(TlsSite::Refused) => refused("there is nothing to verify clients with"),

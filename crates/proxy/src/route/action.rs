@@ -4,6 +4,7 @@
 use super::filter::{FilterSet, NewPath};
 use crate::budget::Budget;
 use crate::invalid::{InField, Invalid};
+use crate::token::Tokens;
 use http::StatusCode;
 use http::header::HeaderName;
 use http::uri::Scheme;
@@ -38,7 +39,14 @@ pub(crate) struct Forwarding {
     pub(crate) timeout: Option<Duration>,
     pub(crate) attempt_timeout: Option<Duration>,
     pub(crate) retry: Option<RetryRule>,
-    pub(crate) persistence: Option<HeldBy>,
+    pub(crate) persistence: Option<Held>,
+}
+
+/// How a client comes back to its backend.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) by: HeldBy,
+    pub(crate) tokens: Tokens,
 }
 
 /// What comes with a weight.
@@ -142,7 +150,7 @@ impl Forwarding {
             timeout: forward.timeout.filter(|timeout| !timeout.is_zero()),
             attempt_timeout: forward.attempt_timeout.filter(|timeout| !timeout.is_zero()),
             retry: forward.retry.as_ref().map(RetryRule::parse).transpose()?,
-            persistence: forward.persistence.as_ref().map(HeldBy::parse).transpose()?,
+            persistence: forward.persistence.as_ref().map(|by| Held::parse(by, forward)).transpose()?,
         })
     }
 }
@@ -166,6 +174,12 @@ impl RetryRule {
             backoff: retry.backoff,
             budget: Budget::new(retry.budget.clone()),
         })
+    }
+}
+
+impl Held {
+    fn parse(by: &Persistence, forward: &HttpForward) -> Result<Self, Invalid> {
+        Ok(Self { by: HeldBy::parse(by)?, tokens: Tokens::new(forward.token_key.as_ref()) })
     }
 }
 

@@ -53,6 +53,11 @@ impl Tables {
         self.filed.values().map(|filed| &filed.route)
     }
 
+    /// Whether there is a route of that name.
+    pub(crate) fn has(&self, name: &Name) -> bool {
+        self.filed.contains_key(name)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.filed.len()
     }

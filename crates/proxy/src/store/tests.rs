@@ -36,6 +36,8 @@ fn listener() -> Object {
         address,
         port: None,
         transparent: false,
+        clear: None,
+        node: false,
         proxy_protocol: false,
         limits,
         serve,

@@ -6,7 +6,6 @@ use super::{ConnectError, Settings};
 use crate::worker::{self, Counted};
 use parking_lot::Mutex;
 use rand::Rng;
-use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -21,8 +20,6 @@ const PENALTY: Duration = Duration::from_secs(5);
 pub(crate) struct Endpoint {
     pub(crate) address: SocketAddr,
     pub(crate) identity: u32,
-    /// What clients come back with. It says nothing of the address, and every proxy knows it.
-    pub(crate) token: u64,
     pub(crate) settings: Arc<Settings>,
     requests: Arc<AtomicUsize>,
     failed: Mutex<Option<Instant>>,
@@ -35,7 +32,6 @@ impl Endpoint {
         Self {
             address: endpoint.address,
             identity: endpoint.identity,
-            token: token(endpoint.address),
             settings,
             requests: Arc::default(),
             failed: Mutex::new(None),
@@ -84,11 +80,6 @@ impl Endpoint {
         let failed = *self.failed.lock();
         failed.is_none_or(|at| at.elapsed() > PENALTY)
     }
-}
-
-fn token(address: SocketAddr) -> u64 {
-    let digest = Sha256::digest(address.to_string());
-    digest.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
 }
 
 /// The one with fewer requests of two at random, which keeps slow ones from piling up. Those to avoid and those that

@@ -12,14 +12,14 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 /// Clients that ask all the time, half of them by connections of one request.
-struct Load {
+pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
     clients: tokio::task::JoinSet<Vec<String>>,
 }
 
 impl Load {
-    fn start(address: SocketAddr) -> Self {
+    pub(crate) fn start(address: SocketAddr) -> Self {
         let (stop, answered) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
         let mut clients = tokio::task::JoinSet::new();
         for keeps in [true, false, true, false] {
@@ -55,7 +55,7 @@ impl Load {
     }
 
     /// Waits for as many answers more.
-    async fn goes_on(&self, answers: usize) {
+    pub(crate) async fn goes_on(&self, answers: usize) {
         let wanted = self.answered.load(SeqCst) + answers;
         let wait = async {
             while self.answered.load(SeqCst) < wanted {
@@ -65,7 +65,7 @@ impl Load {
         timeout(DEADLINE, wait).await.expect("requests are answered");
     }
 
-    async fn failed(mut self) -> Vec<String> {
+    pub(crate) async fn failed(mut self) -> Vec<String> {
         self.stop.store(true, SeqCst);
         let mut failed = Vec::new();
         while let Some(client) = self.clients.join_next().await {

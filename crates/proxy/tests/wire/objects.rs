@@ -14,6 +14,8 @@ pub(crate) fn listener(address: SocketAddr, serve: Serve) -> Listener {
         address,
         port: None,
         transparent: false,
+        clear: None,
+        node: false,
         proxy_protocol: false,
         limits: Limits::default(),
         serve,

@@ -343,3 +343,20 @@ async fn what_a_client_says_of_its_content_takes_no_endpoint_from_others() {
     assert_eq!(value(&answer, "grpc-status"), Some("14"), "{answer}");
     assert_eq!(status(&get(address, "h", "/", "").await), 200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_may_be_for_clients_with_tls_and_without_and_each_has_its_routes() {
+    let (authority, address, backend) = (Authority::new(), free(), Backend::echo("a").await);
+    let server = server("*", TlsAction::Http(termination(&["cert"]), HttpServer::default()));
+    let mut objects = simple(address, backend.address);
+    let both = l7::Listener { clear: Some(site()), ..listener(address, Serve::Tls(vec![server])) };
+    objects[0] = both.clone().into();
+    objects.push(authority.certificate("cert", &["shop.example"]));
+    let mut world = World::of(objects.clone()).await;
+    let client = client(&authority, &[], None);
+    assert_eq!(status(&get(address, "h", "/", "").await), 200);
+    assert_eq!(status(&ask(&client, address, "shop.example", "shop.example").await), 404, "it has no routes in TLS");
+    objects[0] = l7::Listener { clear: None, ..both }.into();
+    world.publish(objects).await;
+    assert_eq!(get(address, "h", "/", "").await, "");
+}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A proxy and its agent.
 
-use l7::link::{Published, State, Status, accept};
+use l7::link::{NodeSockets, Published, SOCKETS, State, Status, accept};
 use l7::{Object, Snapshot, Version};
 use proxy::Config;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -86,11 +86,15 @@ impl World {
     }
 
     pub(crate) async fn empty() -> Self {
+        Self::configured(|_| {}).await
+    }
+
+    pub(crate) async fn configured(change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (published, _) = watch::channel(Published::default());
         let (told, state) = watch::channel(State::default());
         let mut world =
-            Self { proxy: Process::start(folder.path(), |_| {}), folder, agent: None, published, state, told };
+            Self { proxy: Process::start(folder.path(), change), folder, agent: None, published, state, told };
         world.start_agent();
         world
     }
@@ -100,8 +104,11 @@ impl World {
         let _ = std::fs::remove_file(&path);
         let listener = UnixListener::bind(path).unwrap();
         let (snapshots, told) = (self.published.subscribe(), self.told.clone());
+        let sockets = NodeSockets::open(&self.folder.path().join(SOCKETS), self.published.subscribe()).unwrap();
         let agent = tokio::spawn(async move {
             let mut sessions = tokio::task::JoinSet::new();
+            let mut of_node = tokio::task::JoinSet::new();
+            of_node.spawn(sockets.serve());
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 let (snapshots, told) = (snapshots.clone(), told.clone());

@@ -67,9 +67,6 @@ default and is not refused as well. */}}
 {{- if and (eq (default "" (index . "default-lb-service-ipam")) "nodeipam") (ne (default "" (index . "enable-node-ipam")) "true") }}
 {{- include "cilium.refusal" (dict "key" "default-lb-service-ipam" "value" "nodeipam" "want" "possible without enable-node-ipam: \"true\"") }}
 {{- end }}
-{{- if and (eq (index . "enable-envoy-config") "true") (eq (index . "gateway-api-hostnetwork-enabled") "true") }}
-{{- include "cilium.refusal" (dict "key" "enable-envoy-config" "value" "true" "want" "possible with gateway-api-hostnetwork-enabled: \"true\"") }}
-{{- end }}
 {{- if and (not $native) (not (has (default "vxlan" (index . "tunnel-protocol")) (list "vxlan"))) }}
 {{- include "cilium.refusal" (dict "key" "tunnel-protocol" "value" (index . "tunnel-protocol") "want" "supported: use vxlan") }}
 {{- end }}

@@ -180,6 +180,11 @@ data:
   {{- with .Values.ingressController.defaultSecretNamespace }}
   ingress-default-secret-namespace: {{ include "cilium.text" . | quote }}
   {{- end }}
+  ingress-hostnetwork-enabled: {{ include "cilium.text" .Values.ingressController.hostNetwork.enabled | quote }}
+  {{- if and .Values.ingressController.enabled .Values.ingressController.hostNetwork.nodes.matchLabels }}
+  ingress-hostnetwork-nodelabelselector: {{ include "cilium.matchLabels" .Values.ingressController.hostNetwork.nodes.matchLabels | quote }}
+  {{- end }}
+  ingress-hostnetwork-shared-listener-port: {{ include "cilium.text" .Values.ingressController.hostNetwork.sharedListenerPort | quote }}
   ingress-lb-annotation-prefixes: {{ join " " .Values.ingressController.ingressLBAnnotationPrefixes | quote }}
   ipam: {{ include "cilium.text" .Values.ipam.mode | quote }}
   {{- with .Values.ipv4NativeRoutingCIDR }}

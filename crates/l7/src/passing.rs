@@ -1,26 +1,57 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Messages between processes of the proxy, over a Unix socket that keeps them apart: a line of JSON each, with a descriptor if it has one.
+//! Messages over a Unix socket that keeps them apart: a line of JSON each, with a descriptor if it has one.
 
-use crate::socket::Place;
+use crate::Place;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recvmsg, sendmsg,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use socket2::{Domain, SockAddr, Socket, Type};
+use std::fs;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 /// Bytes of the longest message.
 const LONGEST: usize = 1024;
+
+/// Opens a socket for such messages, for its owner alone and in place of that of a process before. `waiting`: who may wait to be taken.
+///
+/// # Errors
+///
+/// The folder cannot be written.
+pub fn listen(path: &Path, waiting: i32) -> io::Result<Socket> {
+    let new = path.with_extension("new");
+    let _ = fs::remove_file(&new);
+    let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None)?;
+    socket.bind(&SockAddr::unix(&new)?)?;
+    socket.listen(waiting)?;
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o600))?;
+    fs::rename(&new, path)?;
+    Ok(socket)
+}
+
+/// Connects to one.
+///
+/// # Errors
+///
+/// Nobody listens there.
+pub fn connect(path: &Path) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None)?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    Ok(socket)
+}
 
 /// Sends a message.
 ///
 /// # Errors
 ///
 /// The other side is gone or does not read.
-pub(crate) fn send(socket: &impl AsFd, message: &impl Serialize, descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
+pub fn send(socket: &impl AsFd, message: &impl Serialize, descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if let Some(descriptor) = &descriptor {
@@ -36,7 +67,7 @@ pub(crate) fn send(socket: &impl AsFd, message: &impl Serialize, descriptor: Opt
 /// # Errors
 ///
 /// The other side is gone, is silent for too long, or sends something else.
-pub(crate) fn receive<T: DeserializeOwned>(socket: &impl AsFd) -> io::Result<(T, Option<OwnedFd>)> {
+pub fn receive<T: DeserializeOwned>(socket: &impl AsFd) -> io::Result<(T, Option<OwnedFd>)> {
     let mut bytes = [0; LONGEST];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -61,7 +92,7 @@ pub(crate) fn receive<T: DeserializeOwned>(socket: &impl AsFd) -> io::Result<(T,
 /// # Errors
 ///
 /// The other side is gone or does not read.
-pub(crate) fn send_all<'a, S: AsFd + 'a>(
+pub fn send_all<'a, S: AsFd + 'a>(
     socket: &impl AsFd,
     all: impl IntoIterator<Item = (&'a Place, &'a S)>,
 ) -> io::Result<()> {
@@ -76,7 +107,7 @@ pub(crate) fn send_all<'a, S: AsFd + 'a>(
 /// # Errors
 ///
 /// The other side is gone, is silent for too long, or sends something else.
-pub(crate) fn receive_all(socket: &impl AsFd) -> io::Result<Vec<(Place, OwnedFd)>> {
+pub fn receive_all(socket: &impl AsFd) -> io::Result<Vec<(Place, OwnedFd)>> {
     let mut all = Vec::new();
     while let (Some(place), descriptor) = receive(socket)? {
         all.push((place, descriptor.ok_or(io::ErrorKind::InvalidData)?));
