@@ -158,7 +158,7 @@ fn before_the_stack(cluster: &Cluster) -> Result<()> {
 
 /// By both hooks, also what a card would cut up into segments.
 fn inside(cluster: &Cluster) -> Result<()> {
-    product::upgrade(cluster, &["loadBalancer.dsrDispatch=ipip"])?;
+    product::upgrade(cluster, &["loadBalancer.dsrDispatch=ipip", "rollOutCiliumPods=true"])?;
     let agent = ["exec", "--namespace=kube-system", "daemonset/cilium", "--", "cilium-dbg", "status", "--verbose"];
     let status = cluster.kubectl(&agent)?;
     let line =

@@ -161,7 +161,8 @@ fn replaced(cluster: &Cluster) -> Result<()> {
     load.goes_on(50)?;
     let node = &cluster.nodes()[0];
     for _ in 0..3 {
-        cluster.fault("kill", &format!("{node}/cilium-agent"))?;
+        // The kubelet takes its time to start it again.
+        eventually(LONG, "an agent to kill", || cluster.fault("kill", &format!("{node}/agent")))?;
         load.goes_on(50)?;
     }
     product::ready(cluster)?;

@@ -28,7 +28,7 @@ impl fmt::Display for Label {
 
 impl Value for Label {
     fn form() -> Form {
-        Form::new("LABEL=VALUE", Accepts::Text)
+        Form::new("LABEL=VALUE", Accepts::Pattern("^[^!(=]+=[^=(]*$"))
     }
 
     fn parse(text: &str) -> Option<Self> {
