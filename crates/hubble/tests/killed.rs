@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! An agent that is killed while it writes history: what had got to the disk is read, whole and once, by whoever comes next.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
 use abi::event::{Event, kind, point};
 use hubble::proto::flow::Flow;

@@ -5,9 +5,10 @@ use crate::world::{World, eventually, settle};
 use axum::http::Method;
 use l7::link::{Status, greet};
 use l7::{Key, Kind, Snapshot};
+use parking_lot::Mutex;
 use serde_json::Value;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use tokio::io::BufReader;
 use tokio::net::UnixStream;
 
@@ -54,7 +55,7 @@ async fn proxy(socket: &Path, pod: &str) -> Arc<Mutex<Snapshot>> {
     let told = Arc::clone(&served);
     tokio::spawn(async move {
         while let Ok(received) = updates.next().await {
-            told.lock().unwrap().apply(received.update);
+            told.lock().apply(received.update);
             let status = Status { version: received.version, faults: Vec::new() };
             if reports.send(status).await.is_err() {
                 return;
@@ -65,7 +66,7 @@ async fn proxy(socket: &Path, pod: &str) -> Arc<Mutex<Snapshot>> {
 }
 
 fn names(served: &Mutex<Snapshot>, kind: Kind) -> Vec<String> {
-    let served = served.lock().unwrap();
+    let served = served.lock();
     let of_kind = served.iter().filter(|(key, _)| key.kind == kind);
     of_kind.map(|(Key { name, .. }, _)| name.to_string()).collect()
 }
@@ -105,5 +106,5 @@ async fn what_pods_send_to_a_service_goes_to_the_proxy_while_the_object_is_there
 
     world.api.delete("ciliumenvoyconfigs", "shop/canary");
     eventually("the Service as it was", async || !is_led(&world)).await;
-    eventually("nothing", async || served.lock().unwrap().iter().next().is_none()).await;
+    eventually("nothing", async || served.lock().iter().next().is_none()).await;
 }
