@@ -96,7 +96,9 @@ async fn gateway(client: &k8s::Client) -> k8s::gateway::GatewayStatus {
     api.get("edge").await.unwrap().status.unwrap_or_default()
 }
 
-async fn copies(client: &k8s::Client, wanted: &[&str]) {
+/// Beside the copies there is the key of session persistence.
+async fn copies(client: &k8s::Client, copies: &[&str]) {
+    let wanted = [&["cilium-session-persistence"], copies].concat();
     eventually(&format!("the copies are {wanted:?}"), || async {
         let list = client.namespaced::<Secret>(SECRETS).list(&Default::default()).await.unwrap();
         let names: Vec<_> = list.into_iter().filter_map(|secret| secret.metadata.name).collect();
