@@ -7,6 +7,8 @@
 mod envoy_config;
 #[path = "services/gateway.rs"]
 mod gateway;
+#[path = "services/ranges.rs"]
+mod ranges;
 #[path = "services/redirect.rs"]
 mod redirect;
 
@@ -51,7 +53,7 @@ const SUITE: Suite = Suite {
         ("a_backend_that_is_a_process_of_a_node_is_reached", host_backend),
         ("a_load_balancer_gets_an_address_that_answers_on_the_wire", load_balancer),
         ("two_services_share_an_address_by_a_key", shared_address),
-        ("only_clients_of_the_source_ranges_are_served", source_ranges),
+        ("only_clients_of_the_source_ranges_are_served", ranges::only_listed),
         ("an_announced_address_moves_when_its_agent_is_gone", failover),
         ("an_open_socket_comes_to_another_backend_when_its_own_is_gone", backend_gone),
         ("no_request_fails_while_a_deployment_is_rolled_out", rolled_out),
@@ -440,21 +442,6 @@ fn shared_address(cluster: &Cluster) -> Result<()> {
     eventually(LONG, "the first is gone", || silent(&outside, SocketAddr::new(address, 80)))?;
     answer(&outside, SocketAddr::new(address, 443), &["near", "far"])?;
     delete(cluster, "second")
-}
-
-fn source_ranges(cluster: &Cluster) -> Result<()> {
-    pool(cluster)?;
-    let (friend, stranger) = (outside(cluster)?, Netns::of_stranger(cluster, "stranger", &[51])?);
-    let pod = Netns::of_pod(cluster, "net", "client")?;
-    let spec = json!({"type": "LoadBalancer", "loadBalancerSourceRanges": ["192.168.77.50/32", "fd77::50/128"]});
-    apply(cluster, "ranged", &json!({}), &spec)?;
-    for to in ingress(cluster, "ranged", 2)? {
-        let to = SocketAddr::new(to, 80);
-        answer(&friend, to, &["near", "far"])?;
-        silent(&stranger, to)?;
-        silent(&pod, to)?;
-    }
-    delete(cluster, "ranged")
 }
 
 /// The node whose agent announces a Service.

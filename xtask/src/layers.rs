@@ -50,7 +50,10 @@ const LAYERS: [(&str, &[&str]); 7] = [
 /// Members outside the layers, and what they may use; only the reference of the binary's commands uses the lab, and nobody uses the others.
 const OUTSIDE: [(&str, &[&str]); 5] = [
     ("lab", &[]),
-    ("bench", &["abi", "datapath", "frames", "hubble", "l7", "model", "proxy", "relay", "statedb"]),
+    (
+        "bench",
+        &["abi", "datapath", "frames", "hubble", "l7", "model", "proxy", "relay", "services", "statedb", "surface"],
+    ),
     ("frames", &[]),
     ("ports", &[]),
     ("xtask", &[]),
