@@ -95,7 +95,7 @@ async fn a_file_says_what_is_exported_and_a_bad_one_changes_nothing() {
     let following = exporters.clone().follow(config.clone(), counts.clone());
     let _running = AbortOnDropHandle::new(tokio::spawn(following));
     until(&exporters, &path, |lines| !lines.is_empty()).await;
-    for (bad, part) in [
+    for (failures, (bad, part)) in (1..).zip([
         ("flowLogs: [{name: a}]", "filePath"),
         ("flowLogs: [{name: a, filePath: /x, includeFilters: [{colour: 1}]}]", "\"a\""),
         ("flowLogs: [{name: a, filePath: /x, includeFilters: [{source_ip: [nowhere]}]}]", "source_ip"),
@@ -103,11 +103,14 @@ async fn a_file_says_what_is_exported_and_a_bad_one_changes_nothing() {
         ("flowLogs: [{name: a, filePath: /x}, {name: b, filePath: /x}]", "\"b\""),
         ("flowLogs: [{name: a, filePath: /x, fieldAggregate: [source]}]", "fieldAggregate"),
         ("]", "flowlogs.yaml"),
-    ] {
+    ]) {
         write(bad.to_owned());
         let before = std::fs::read_to_string(&path).unwrap().lines().count();
+        // What the last one was refused for may name the same.
+        let counted = format!("hubble_dynamic_exporter_reconfigurations_total{{op=\"failure\"}} {failures}");
         until(&exporters, &path, |lines| {
-            exporters.problems.lock().get("flow logs").is_some_and(|problem| problem.contains(part))
+            page(&counts).contains(&counted)
+                && exporters.problems.lock().get("flow logs").is_some_and(|problem| problem.contains(part))
                 && lines.len() > before
         })
         .await;
