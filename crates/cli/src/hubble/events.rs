@@ -4,7 +4,7 @@
 use super::connect::Connection;
 use super::print::clean;
 use super::selectors::{DEFAULT_LAST, Selectors, Window};
-use super::times::TimeFormat;
+use super::times::Stamps;
 use anyhow::Result;
 use clap::{ArgMatches, Args, FromArgMatches, ValueEnum};
 use hubble::proto::observer::observer_client::ObserverClient;
@@ -23,12 +23,8 @@ pub(super) struct Events {
     /// How to show events.
     #[arg(long, short, value_enum, default_value = "compact", help_heading = "Formatting", ignore_case = true)]
     output: Output,
-    /// How to show times.
-    #[arg(long, value_enum, default_value = "StampMilli", help_heading = "Formatting")]
-    time_format: TimeFormat,
-    /// Show the name of the node.
-    #[arg(long, help_heading = "Formatting")]
-    print_node_name: bool,
+    #[command(flatten)]
+    stamps: Stamps,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -77,8 +73,8 @@ impl Events {
 
     /// When and where, which event, and what it says.
     fn line(&self, (time, node): (Option<Timestamp>, &str), kind: &str, event: &str) -> Result<String> {
-        let time = self.time_format.format(time.as_ref());
-        let node = if self.print_node_name { format!(" [{}]", clean(node)) } else { String::new() };
+        let time = self.stamps.time_format.format(time.as_ref());
+        let node = if self.stamps.print_node_name { format!(" [{}]", clean(node)) } else { String::new() };
         let mut said = Vec::new();
         if let Value::Object(mut fields) = serde_json::from_str(event)? {
             fields.remove("type");

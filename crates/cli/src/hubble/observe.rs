@@ -4,7 +4,7 @@
 use super::connect::Connection;
 use super::print::{Output, Printer};
 use super::selectors::{DEFAULT_LAST, Selectors, Window};
-use super::times::TimeFormat;
+use super::times::Stamps;
 use super::{file, filters, flows};
 use anyhow::{Context, Result, bail};
 use clap::{ArgMatches, Args, FromArgMatches, ValueEnum};
@@ -56,12 +56,8 @@ pub(super) struct Observe {
     /// How to show flows.
     #[arg(long, short, value_enum, default_value = "compact", help_heading = "Formatting", ignore_case = true)]
     output: Output,
-    /// How to show times.
-    #[arg(long, value_enum, default_value = "StampMilli", help_heading = "Formatting")]
-    time_format: TimeFormat,
-    /// Show the name of the node.
-    #[arg(long, help_heading = "Formatting")]
-    print_node_name: bool,
+    #[command(flatten)]
+    stamps: Stamps,
     /// Show addresses, not names.
     #[arg(long, help_heading = "Formatting")]
     numeric: bool,
@@ -177,8 +173,8 @@ impl Observe {
         Ok(Printer {
             out: stdout(),
             output: self.output,
-            time: self.time_format,
-            node_name: self.print_node_name,
+            time: self.stamps.time_format,
+            node_name: self.stamps.print_node_name,
             translate: self.ip_translation && !self.numeric,
             color,
             debug: self.debug,

@@ -53,6 +53,17 @@ impl TimeFormat {
     }
 }
 
+/// When and where something was seen, as lines begin with it.
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct Stamps {
+    /// How to show times.
+    #[arg(long, value_enum, default_value = "StampMilli", help_heading = "Formatting")]
+    pub(super) time_format: TimeFormat,
+    /// Show the name of the node.
+    #[arg(long, help_heading = "Formatting")]
+    pub(super) print_node_name: bool,
+}
+
 /// A time: RFC 3339, parts of it, or how long ago (`5m`, `1h30m`).
 pub(super) fn parse(text: &str, now: SystemTime) -> Result<prost_types::Timestamp> {
     let time = if let Some(ago) = duration(text) {

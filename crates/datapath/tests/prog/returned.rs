@@ -20,7 +20,7 @@ use crate::packet::{ACK, FIN, Packet, SYN};
 use crate::world::{Family, World, tuple};
 
 /// A pod of this node as the service's backend.
-fn served(world: &World, f: &Family, proto: u8, to: (IpAddr, u16), kind: u32) -> Offer {
+pub(crate) fn served(world: &World, f: &Family, proto: u8, to: (IpAddr, u16), kind: u32) -> Offer {
     let offer = Offer::new(to, proto, kind, &[(f.b, 8080)]);
     offer.install(world);
     offer

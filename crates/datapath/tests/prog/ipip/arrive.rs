@@ -17,16 +17,10 @@ use crate::direct::{frontends, requests, telling};
 use crate::masquerade::assert_quotes;
 use crate::offer::{LOAD_BALANCER, NODE_PORT, Offer, exposed_with};
 use crate::packet::{ACK, FIN, Packet, SYN};
-use crate::world::{Family, World, tuple};
+use crate::returned::served;
+use crate::world::tuple;
 
 const STALE: DropReason = DropReason::StaleOrUnroutableIp;
-
-/// A pod of this node as the service's backend.
-fn served(world: &World, f: &Family, proto: u8, to: (IpAddr, u16), kind: u32) -> Offer {
-    let offer = Offer::new(to, proto, kind, &[(f.b, 8080)]);
-    offer.install(world);
-    offer
-}
 
 #[test]
 fn a_backend_answers_as_the_frontend_that_its_client_has_asked() {
