@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The devices of the node under test, and what is at their other ends.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use datapath::netlink::{Address, LinkChange, Mac, Netlink, Route, Scope, VethEnd, Vxlan};
 use datapath::{netns, sysctl};
@@ -63,6 +64,9 @@ pub(crate) async fn make(others: [&OwnedFd; 3]) -> [u32; 4] {
     let lenient = || sysctl::write("net/ipv4/conf/all/rp_filter", "0").unwrap();
     lenient();
     netns::run(others[2].as_fd(), lenient).unwrap();
+    let [_, v6] = families();
+    until_local(v6.node);
+    netns::run(others[2].as_fd(), move || until_local(v6.node2)).unwrap();
     indexes
 }
 
@@ -75,9 +79,33 @@ pub(crate) fn add_address(device: &str, ip: IpAddr) {
 /// Runs commands in the namespace of this thread, one line each.
 pub(crate) fn here(commands: &str) {
     for command in commands.lines().map(str::trim).filter(|command| !command.is_empty()) {
-        let mut words = command.split_whitespace();
-        let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
-        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+        output_of(command);
+        if let Some(ip) = given_ipv6(command) {
+            until_local(ip.into());
+        }
+    }
+}
+
+fn output_of(command: &str) -> Vec<u8> {
+    let mut words = command.split_whitespace();
+    let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
+    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+/// The IPv6 address that the command gives to a device.
+fn given_ipv6(command: &str) -> Option<Ipv6Addr> {
+    let words: Vec<_> = command.split_whitespace().collect();
+    let [_, "addr" | "address", "add" | "replace", net, ..] = words[..] else { return None };
+    net.split('/').next()?.parse().ok()
+}
+
+/// An IPv6 address takes packets once the kernel has made its local route, which it does after it has answered, even without duplicate
+/// address detection.
+fn until_local(ip: IpAddr) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while output_of(&format!("ip -6 route show table local {ip}")).is_empty() {
+        assert!(Instant::now() < deadline, "{ip} never became local");
     }
 }
 
