@@ -15,7 +15,8 @@ use serde_json::Value;
 
 use crate::PATIENCE;
 
-pub(crate) const VALUES: [&str; 5] = [
+pub(crate) const VALUES: [&str; 6] = [
+    "hubble.dropEventEmitter.enabled=true",
     "hubble.relay.enabled=true",
     "hubble.ui.enabled=true",
     "hubble.metrics.enabled={flow,tcp,drop:sourceContext=pod}",
@@ -109,6 +110,22 @@ pub(crate) fn whole_cluster(cluster: &Cluster) -> Result<()> {
     let namespaces = typed(&["list", "namespaces"])?;
     ensure!(namespaces.lines().any(|line| line.trim_start().starts_with("net")), "{namespaces}");
     Ok(())
+}
+
+/// With `-P` nobody has to forward a port.
+pub(crate) fn own_port(cluster: &Cluster) -> Result<()> {
+    cluster.kubectl(&["rollout", "status", "--namespace=kube-system", "deployment/hubble-relay", "--timeout=60s"])?;
+    let kubeconfig = cluster.kubeconfig().display().to_string();
+    let forwarded = ["-P", "--port-forward-port=0", "--kubeconfig", &kubeconfig];
+    ask_both(cluster)?;
+    eventually(PATIENCE, "flows through a port of its own", || {
+        let words = ["observe", "--last=20", "--from-pod=net/client", "--to-port=8080", "-o=json"];
+        let said = typed(&[&words[..], &forwarded].concat())?;
+        ensure!(!flows(&said).is_empty(), "none: {said}");
+        let said = typed(&[&["list", "nodes"][..], &forwarded].concat())?;
+        ensure!(said.contains("node1") && said.contains("node2"), "{said}");
+        Ok(())
+    })
 }
 
 /// A stream that began before an agent was killed tells of flows after it.

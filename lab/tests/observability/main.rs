@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 mod certificates;
+mod drops;
 mod health;
 mod hubble;
 mod suggest;
@@ -21,11 +22,13 @@ const SUITE: Suite = Suite {
     manifest: Some("examples/connectivity/pods.yaml"),
     cases: &[
         ("a_forwarded_port_of_the_relay_shows_the_flows_of_both_nodes", hubble::whole_cluster),
+        ("the_command_forwards_a_port_by_itself", hubble::own_port),
         ("the_relay_follows_while_an_agent_restarts", hubble::followed),
         ("flows_from_before_an_agent_was_killed_are_answered_by_the_next", hubble::remembered),
         ("metrics_of_the_agent_and_of_flows_are_scraped_on_every_node", hubble::metrics),
         ("an_exported_file_is_read_back_with_filters", hubble::exported),
         ("the_ui_shows_in_a_browser_who_is_denied_why_and_what_would_help", ui::denied),
+        ("a_pod_whose_packets_are_dropped_is_told_by_an_event", drops::told),
         ("what_a_suggested_policy_allows_is_what_was_seen", suggest::applied),
         ("certificates_that_a_job_makes_take_the_place_of_the_charts_without_a_restart", certificates::by_a_job),
         ("a_node_whose_agent_is_down_is_named_and_the_others_answer", hubble::agent_down),

@@ -10,15 +10,12 @@ use lab::probe::{Cluster, eventually};
 use lab::product;
 
 use crate::PATIENCE;
+use crate::drops::CLOSED;
 use crate::hubble::forward_service;
 
 /// The port of the machine that the guide forwards to the UI.
 const FORWARDED: &str = "12000";
 
-/// Nobody but `nobody` may ask `echo`.
-const CLOSED: &str = "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: { name: closed, namespace: net }\n\
-    spec:\n  endpointSelector: { matchLabels: { app: echo } }\n  \
-    ingress: [{ fromEndpoints: [{ matchLabels: { app: nobody } }] }]\n";
 /// `client` may not, whatever else allows it.
 const KEEP_OUT: &str = "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: { name: keep-out, namespace: net }\n\
     spec:\n  endpointSelector: { matchLabels: { app: echo } }\n  \
