@@ -38,7 +38,7 @@ lab: bootstrap kube ## a plain two-node Kubernetes without a network, to install
 	@cargo build --quiet --package lab
 	@target/debug/cilium-lab up
 
-.PHONY: kube image ui bpf
+.PHONY: kube image kube-and-image ui bpf
 kube: bootstrap ## build the lab's Kubernetes, containerd, CoreDNS, Helm and test images into target/kube; fetch Gateway API
 	@lab/kube/build.sh
 	@lab/kube/gateway/fetch.sh
@@ -46,6 +46,10 @@ kube: bootstrap ## build the lab's Kubernetes, containerd, CoreDNS, Helm and tes
 
 image: bootstrap ## build the product's image into target/image/cilium.tar
 	@deploy/images/build.sh
+
+# Linkers and downloads of the one leave a processor to the other.
+kube-and-image: bootstrap ## both, side by side
+	@$(MAKE) image & image=$$!; trap 'kill $$image 2>/dev/null || true' EXIT; $(MAKE) kube; wait $$image
 
 ui: bootstrap ## build the pages of hubble-ui, which the next build of the binary embeds
 	@scripts/ui build
@@ -85,7 +89,7 @@ test: bootstrap-tests ## everything: unit, property, golden, program and lab tes
 	@$(XTASK) test quick
 	@$(MAKE) test-rest
 
-test-rest: bootstrap-tests image kube ## what `make check` has not run of the tests (root)
+test-rest: bootstrap-tests kube-and-image ## what `make check` has not run of the tests (root)
 	@$(XTASK) test rest
 	@$(XTASK) test lab
 
