@@ -26,8 +26,8 @@ pub use cluster::service_of;
 pub use config::{Config, LoadBalancerMode};
 pub use envoy::{EnvoyConfig, EnvoyProblems, envoy_configs_here, ingest_clusterwide_envoy_config, ingest_envoy_config};
 pub use infrastructure::{
-    Copy, IngressAddresses, NodeAddresses, Observed, ObservedService, PROXY_REPORT, ProxyReport, ServiceConfig, Wanted,
-    WantedService, ingest_node, ingest_observed, ingest_report, report_object, want,
+    Copy, IngressAddresses, IngressClosed, NodeAddresses, Observed, ObservedService, PROXY_REPORT, ProxyReport,
+    ServiceConfig, Wanted, WantedService, ingest_node, ingest_observed, ingest_report, report_object, want,
 };
 pub use ingress::{Ingress, IngressConfig, ingest_ingress, with_ingresses};
 pub use name::{ObjectName, ParentKind, ParentName, RouteKind, RouteName};
