@@ -7,6 +7,8 @@ mod config;
 mod duration;
 mod edge;
 mod envoy;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod host;
 mod infrastructure;
 mod ingress;
