@@ -167,7 +167,7 @@ async fn a_route_costs_its_text_and_little_more_and_what_is_gone_costs_nothing()
     settles_at(before + ROUTES * EACH + REST, "others in their place").await;
     world.publish(4, Snapshot::default()).await;
     settles_at(before + REST, "none").await;
-    world.publish(5, first).await;
+    world.publish(5, first.clone()).await;
     let state = folder.path().join("state.json");
     let kept = async {
         while !std::fs::read_to_string(&state).is_ok_and(|text| text.contains("first-1 ")) {
@@ -177,8 +177,9 @@ async fn a_route_costs_its_text_and_little_more_and_what_is_gone_costs_nothing()
     timeout(DEADLINE, kept).await.unwrap();
     world.end().await;
     // The next starts from what is on disk, and is told of something else.
-    let mut world = World::start(folder.path(), second);
+    let mut world = World::start(folder.path(), second.clone());
     world.in_force(1).await;
     settles_at(before + ROUTES * EACH + REST, "others than those on disk").await;
     world.end().await;
+    drop((first, second));
 }
