@@ -39,6 +39,10 @@ use crate::place::Place;
 use crate::plugin::Calls;
 use crate::sections::Options;
 
+/// The product's own: what of it is measured in processes of the bench has the same.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measures the datapath, the CNI plugin and the agent, against plain veth routing and other networks, alternated in one run.
 #[derive(Debug, Parser)]
 #[command(name = "bench")]

@@ -14,8 +14,8 @@ use anyhow::{Context as _, Result, ensure};
 use l7::link::{Published, State, accept};
 use l7::{
     Alpn, Attachment, Backend, BackendProtocol, Certificate, Cluster, ClusterLimits, Endpoint, EndpointState,
-    Endpoints, Filters, HostMatch, HttpForward, HttpServer, Limits, Listener, Object, PathMatch, Precedence, Route,
-    RouteAction, RouteMatch, Serve, Snapshot, TableRef, Target, Termination, TlsAction, TlsServer, Version,
+    Endpoints, HostMatch, HttpForward, HttpServer, Limits, Listener, Object, Route, RouteAction, RouteMatch, Serve,
+    Snapshot, TableRef, Termination, TlsAction, TlsServer, Version,
 };
 use tokio::net::UnixListener;
 use tokio::runtime::Runtime;
@@ -185,16 +185,6 @@ fn served(backend: SocketAddr, chain: String, key: String) -> Vec<Object> {
 /// The first is for everything, each other for a path of its own.
 fn route(number: usize) -> Object {
     let path = if number == 0 { "/".to_owned() } else { format!("/route-{number}/") };
-    let length = u32::try_from(path.len()).unwrap_or_default();
-    let precedence = Precedence { specificity: [u32::MAX - length, 0, 0, 0, 0], ..Precedence::default() };
-    let backend = Backend { target: Target::Cluster("b".into()), weight: 1, filters: Filters::default() };
-    Route {
-        name: format!("route {number}").into(),
-        attachments: vec![Attachment { table: "t".into(), hosts: vec![HostMatch::Any] }],
-        matches: vec![RouteMatch { precedence, path: PathMatch::Prefix(path), ..RouteMatch::default() }],
-        filters: Filters::default(),
-        action: RouteAction::Forward(HttpForward { backends: vec![backend], ..HttpForward::default() }),
-        rate_limit: None,
-    }
-    .into()
+    let action = RouteAction::Forward(HttpForward { backends: vec![Backend::to("b", 1)], ..HttpForward::default() });
+    Route::plain(format!("route {number}"), Attachment::any("t"), [RouteMatch::below(&path)], action).into()
 }

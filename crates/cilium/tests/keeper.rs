@@ -5,6 +5,7 @@
 
 use anyhow::Context;
 use l7::{HttpServer, Limits, Listener, Object, Serve};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::{Read, Write};
@@ -95,6 +96,18 @@ impl Drop for Proxy {
         let _ = self.keeper.kill();
         let _ = self.keeper.wait();
     }
+}
+
+#[test]
+fn the_proxy_has_as_many_files_open_as_it_may() {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, most.min(512), most).unwrap();
+    let proxy = Proxy::start();
+    let server = eventually("it runs", || proxy.server());
+    let limits = std::fs::read_to_string(format!("/proc/{server}/limits")).unwrap();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let mut words = line.split_whitespace();
+    assert_eq!(words.next(), words.next(), "{line}");
 }
 
 #[test]

@@ -266,6 +266,9 @@ fn claim(config: &ObjectName, listed: &ServiceListener, first: &str) -> Result<C
     let own = config.namespace.as_ref();
     let default = if own.is_empty() { DEFAULT_NAMESPACE } else { own };
     let namespace = listed.namespace.as_deref().filter(|namespace| !namespace.is_empty()).unwrap_or(default);
+    if !fields::is_plain(namespace) || !fields::is_plain(&listed.name) {
+        return Err("its name is none of a Service".to_owned());
+    }
     if !own.is_empty() && namespace != own {
         return Err(format!("Service {namespace}/{} is not of the object's own namespace", listed.name));
     }

@@ -8,7 +8,7 @@ mod proxies;
 mod service;
 
 pub use copies::Copy;
-pub use ingresses::IngressAddresses;
+pub use ingresses::{IngressAddresses, IngressClosed};
 pub(crate) use proxies::{ClosedPorts, Programmed};
 pub use proxies::{PROXY_REPORT, ProxyReport, ingest_report, report_object};
 pub use service::{ObservedService, ServiceConfig, WantedService, ingest_observed};
@@ -64,6 +64,8 @@ pub struct Wanted {
     pub corrections: Reader<Correction>,
     /// Ingresses whose status has other addresses than theirs.
     pub ingresses: Reader<IngressAddresses>,
+    /// Ingresses of which some node's proxy cannot have a port.
+    pub closed: Reader<IngressClosed>,
     /// What of CiliumEnvoyConfigs is not honoured.
     pub problems: Reader<EnvoyProblems>,
 }
@@ -94,6 +96,7 @@ pub fn want(tasks: &Tasks, objects: &Objects, observed: &Observed, config: Servi
     let reporter = Reporter::new(&resolved, &addresses, &programmed, &config);
     Wanted {
         problems: envoy::problems(tasks, &resolved.placed),
+        closed: ingresses::closed(tasks, ingress, ingresses, &programmed),
         ingresses: ingresses::derive(tasks, ingress, ingresses, &addresses, &programmed),
         copies: copies::derive(tasks, &resolved),
         services: service::derive(tasks, &resolved, &observed.services, config),

@@ -9,6 +9,7 @@ use crate::objects::Objects;
 use crate::source::{Meta, Parameters, Route, Service, Source};
 use annotations::Annotations;
 use k8s::gateway::{GatewaySpec, ReferenceGrantSpec};
+use k8s::k8s_openapi::api::core::v1::ObjectReference;
 use k8s::k8s_openapi::api::networking::v1 as networking;
 use statedb::{Index, Inputs, Reader, Tasks};
 use std::sync::Arc;
@@ -93,6 +94,18 @@ impl Ingress {
             ObjectName::new(Arc::clone(&config.namespace), PREFIX)
         } else {
             ObjectName::new(Arc::clone(&self.name.namespace), format!("{PREFIX}{}", self.name.name))
+        }
+    }
+
+    /// The object, for events.
+    pub(crate) fn reference(&self) -> ObjectReference {
+        ObjectReference {
+            api_version: Some("networking.k8s.io/v1".to_owned()),
+            kind: Some("Ingress".to_owned()),
+            namespace: Some(self.name.namespace.to_string()),
+            name: Some(self.name.name.to_string()),
+            uid: Some(self.meta.uid.to_string()),
+            ..ObjectReference::default()
         }
     }
 }

@@ -7,6 +7,8 @@ mod config;
 mod duration;
 mod edge;
 mod envoy;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod host;
 mod infrastructure;
 mod ingress;
@@ -26,8 +28,8 @@ pub use cluster::service_of;
 pub use config::{Config, LoadBalancerMode};
 pub use envoy::{EnvoyConfig, EnvoyProblems, envoy_configs_here, ingest_clusterwide_envoy_config, ingest_envoy_config};
 pub use infrastructure::{
-    Copy, IngressAddresses, NodeAddresses, Observed, ObservedService, PROXY_REPORT, ProxyReport, ServiceConfig, Wanted,
-    WantedService, ingest_node, ingest_observed, ingest_report, report_object, want,
+    Copy, IngressAddresses, IngressClosed, NodeAddresses, Observed, ObservedService, PROXY_REPORT, ProxyReport,
+    ServiceConfig, Wanted, WantedService, ingest_node, ingest_observed, ingest_report, report_object, want,
 };
 pub use ingress::{Ingress, IngressConfig, ingest_ingress, with_ingresses};
 pub use name::{ObjectName, ParentKind, ParentName, RouteKind, RouteName};

@@ -21,6 +21,7 @@ use crate::verdict::Verdict;
 use k8s::gateway::{BackendRef, Filter, ParentReference};
 use statedb::{Index, Reader};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// A route that has parents of ours. One row per route.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,8 +53,8 @@ pub(crate) enum Content {
 /// A rule as the proxy is to have it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Rule {
-    pub(crate) matches: Vec<l7::RouteMatch>,
-    pub(crate) filters: l7::Filters,
+    pub(crate) matches: Arc<[l7::RouteMatch]>,
+    pub(crate) filters: l7::Rare<l7::Filters>,
     pub(crate) action: l7::RouteAction,
     /// Name of what counts its requests.
     pub(crate) rate_limit: Option<l7::Name>,

@@ -90,6 +90,41 @@ async fn a_port_that_another_has_is_told_of_by_listener_and_node_and_the_rest_is
     world.end().await;
 }
 
+/// Ingresses of which a port is closed, with what their authors are told.
+fn closed(world: &World) -> Vec<(String, String)> {
+    let rows = world.wanted.closed.snapshot();
+    let warnings = rows.iter().map(|row| row.warning());
+    warnings.map(|warning| (warning.about.name.unwrap(), warning.note)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_author_of_an_ingress_is_told_of_a_port_that_another_has_for_as_long_as_it_has_it() {
+    let mut world = World::new(&serving());
+    for (name, port) in [("own", 9443), ("other", 9444)] {
+        world.apply(&format!(
+            "kind: Ingress\nmetadata: {{name: {name}, namespace: shop, annotations: {{ingress.cilium.io/host-listener-port: '{port}'}}}}\n\
+             spec: {{ingressClassName: cilium, rules: [{{host: shop.example.org}}]}}"
+        ));
+    }
+    world.pods.label_node("edge", "yes");
+    world.settle().await;
+    assert_eq!(closed(&world), []);
+    let listeners: Vec<_> = world.published().snapshot.listeners().map(|one| one.name.clone()).collect();
+    let own = listeners.into_iter().find(|name| name.contains("ingress:own")).unwrap();
+    let fault =
+        |name| Fault { object: Key { kind: Kind::Listener, name }, reason: "address: in use".into(), partial: false };
+    let status = |faults| Some(l7::link::Status { faults, ..l7::link::Status::default() });
+    world.put_into_force(&State { status: status(vec![fault(own)]), ..State::default() });
+    world.settle_without_proxy().await;
+    let [(name, note)] = &closed(&world)[..] else { panic!("{:?}", closed(&world)) };
+    assert_eq!(name, "own");
+    assert!(note.contains(" of the nodes: here, ") && note.contains(":9443: address: in use"), "{note}");
+    world.put_into_force(&State { status: status(Vec::new()), ..State::default() });
+    world.settle_without_proxy().await;
+    assert_eq!(closed(&world), []);
+    world.end().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_ingress_has_one_port_of_the_nodes_for_clients_with_tls_and_without() {
     let mut world = World::new(&serving());

@@ -26,8 +26,8 @@ fn config(name: &str, second: u8, routes: Value, more: &[Value]) -> Value {
     let listener = json!({"@type": "type.googleapis.com/envoy.config.listener.v3.Listener", "name": "l",
         "filter_chains": [{"filters": [{"name": "http", "typed_config": {"@type": MANAGER, "route_config":
             {"virtual_hosts": [{"name": "v", "domains": ["*"], "routes": routes}]}}}]}]});
-    let cluster =
-        json!({"@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster", "name": "ns/s", "type": "EDS"});
+    let cluster = json!({"@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster", "name": "ns/s", "type": "EDS",
+            "eds_cluster_config": {"service_name": "ns/s"}});
     let resources = [&[listener, cluster], more].concat();
     json!({"kind": "CiliumEnvoyConfig",
         "metadata": {"namespace": "ns", "name": name, "creationTimestamp": format!("2026-01-01T00:00:{second:02}Z")},
@@ -79,7 +79,21 @@ async fn whatever_is_not_known_and_could_refuse_somebody_refuses_everybody() {
     };
     let cases = [
         (routes("/match", json!({"prefix": "/", "dynamic_metadata": []})), "dynamic_metadata is not supported"),
-        (routes("/match", json!({"prefix": "/", "headers": [{"name": "a", "invert_match": true}]})), "invert_match"),
+        (
+            routes("/match", json!({"prefix": "/", "headers": [{"name": "a", "treat_missing_header_as_empty": true}]})),
+            "treat_missing_header_as_empty",
+        ),
+        (
+            routes("/match", json!({"prefix": "/", "query_parameters": [{"name": "a", "present_match": false}]})),
+            "no parameter can be asked to be absent",
+        ),
+        (
+            routes(
+                "/match",
+                json!({"prefix": "/", "headers": [{"name": ":method", "exact_match": "GET", "invert_match": true}]}),
+            ),
+            "nothing but :method can be asked for",
+        ),
         (routes("/match", json!({"prefix": "/", "case_sensitive": false})), "case_sensitive"),
         (routes("/match", json!({"safe_regex": {"regex": "("}})), "is no regular expression"),
         (routes("/match", json!({"safe_regex": {"regex": "(((a{100}){100}){100}){100}"}})), "is too large"),
@@ -118,7 +132,9 @@ async fn what_a_terminal_would_obey_is_shown_nowhere() {
         "/spec/resources/0/filter_chains/0/filters/0/typed_config/route_config/virtual_hosts/0/name",
         "/spec/resources/0/filter_chains/0/filters/0/typed_config/route_config/virtual_hosts/0/domains/0",
         "/spec/resources/0/filter_chains/0/filters/0/typed_config/route_config/virtual_hosts/0/routes/0/route/cluster",
+        "/spec/services/0/name",
         "/spec/resources/1/name",
+        "/spec/resources/1/eds_cluster_config/service_name",
         "/spec/resources/1/type",
         "/spec/resources/1/@type",
     ] {

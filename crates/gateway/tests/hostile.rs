@@ -108,7 +108,7 @@ async fn the_asterisk_of_an_ingress_stands_for_one_label() {
         if !route.attachments.iter().any(|attachment| attachment.hosts.contains(&"*.w.test".parse().unwrap())) {
             continue;
         }
-        for one in &route.matches {
+        for one in route.matches.iter() {
             let Some((_, l7::ValueMatch::Regex(text))) = one.headers.first() else { panic!("{one:?}") };
             let host = l7::syntax::expression(text).unwrap();
             let hosts = ["a.w.test", "A.W.test:80", "a.w.test.", "a.b.w.test", "w.test", "axw.test"];

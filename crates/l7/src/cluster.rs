@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Where requests go: the endpoints behind one port of a Service, and how they are spoken to.
 
+use crate::compact::exact;
 use crate::{Name, time};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -128,6 +129,7 @@ pub struct Endpoints {
     #[serde(default)]
     pub prefer_zone: Option<Name>,
     /// All of them.
+    #[serde(deserialize_with = "exact")]
     pub endpoints: Vec<Endpoint>,
 }
 

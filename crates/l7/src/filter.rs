@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is changed on the way.
 
+use crate::compact::exact;
 use crate::{Name, time};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -24,10 +25,13 @@ pub struct Filters {
 #[serde(default)]
 pub struct HeaderChanges {
     /// Taken away.
+    #[serde(deserialize_with = "exact")]
     pub remove: Vec<String>,
     /// Put in the place of those of the name.
+    #[serde(deserialize_with = "exact")]
     pub set: Vec<(String, String)>,
     /// Added to those of the name.
+    #[serde(deserialize_with = "exact")]
     pub add: Vec<(String, String)>,
 }
 

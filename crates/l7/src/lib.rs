@@ -3,6 +3,7 @@
 
 mod certificate;
 mod cluster;
+mod compact;
 mod exchange;
 pub mod explain;
 mod filter;
@@ -23,6 +24,7 @@ pub use cluster::{
     BackendProtocol, BackendTls, Cluster, ClusterLimits, Endpoint, EndpointState, Endpoints, PeerName, ProxyProtocol,
     Trust,
 };
+pub use compact::Rare;
 pub use exchange::{Exchange, Outcome, REDACTED};
 pub use filter::{Cors, Filters, HeaderChanges, Mirror, Origin, PathChange, Redirect, Rewrite, Share};
 pub use host::{HostMatch, ParseHostError};

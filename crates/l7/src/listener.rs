@@ -168,7 +168,7 @@ pub struct TableRef {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Limits {
-    /// Open connections, or UDP clients. What is above is closed at once.
+    /// Open connections, or UDP clients. What is above is closed at once, or the oldest connection of whoever has more.
     pub connections: u32,
     /// Streams of one HTTP/2 connection at a time.
     pub streams: u32,

@@ -2,6 +2,7 @@
 //! Who pods are that send requests to Services, and what they may reach.
 
 use crate::Name;
+use crate::compact::exact;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -31,6 +32,7 @@ pub struct Permission {
     /// The identity, as text.
     pub name: Name,
     /// The endpoints, in order.
+    #[serde(deserialize_with = "exact")]
     pub servers: Vec<Server>,
 }
 

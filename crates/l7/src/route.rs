@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which request goes where.
 
+use crate::compact::{Rare, exact};
 use crate::{Filters, HostMatch, Mirror, Name, Redirect, time};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -13,17 +14,30 @@ pub struct Route {
     /// Shown in logs, metrics and errors.
     pub name: Name,
     /// Where it is found.
-    pub attachments: Vec<Attachment>,
+    pub attachments: Arc<[Attachment]>,
     /// A request must satisfy one of these. None: the route is for no request.
-    pub matches: Vec<RouteMatch>,
+    pub matches: Arc<[RouteMatch]>,
     /// Changes on the way, whichever backend is chosen.
-    #[serde(default)]
-    pub filters: Filters,
+    #[serde(default, skip_serializing_if = "Rare::is_default")]
+    pub filters: Rare<Filters>,
     /// Where the request goes.
     pub action: RouteAction,
     /// Name of the [`crate::RateLimit`] that counts its requests.
     #[serde(default)]
     pub rate_limit: Option<Name>,
+}
+
+impl Route {
+    /// A route that does its action and nothing else.
+    pub fn plain(
+        name: impl Into<Name>,
+        attachment: Attachment,
+        matches: impl Into<Arc<[RouteMatch]>>,
+        action: RouteAction,
+    ) -> Self {
+        let (attachments, matches) = ([attachment].into(), matches.into());
+        Self { name: name.into(), attachments, matches, filters: Rare::default(), action, rate_limit: None }
+    }
 }
 
 /// A table of a listener, and the hosts for which the route is in it.
@@ -32,7 +46,15 @@ pub struct Attachment {
     /// What [`crate::TableRef`]s refer to.
     pub table: Name,
     /// Routes of a more specific host are tried before all others.
+    #[serde(deserialize_with = "exact")]
     pub hosts: Vec<HostMatch>,
+}
+
+impl Attachment {
+    /// For every host of a table.
+    pub fn any(table: impl Into<Name>) -> Self {
+        Self { table: table.into(), hosts: vec![HostMatch::Any] }
+    }
 }
 
 /// What a request must have; all of it must be there.
@@ -46,11 +68,27 @@ pub struct RouteMatch {
     #[serde(default)]
     pub method: Option<String>,
     /// Headers by name, of which the case does not matter. Of a header that comes several times, the values are one, joined by commas.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "exact")]
     pub headers: Vec<(String, ValueMatch)>,
     /// Query parameters by name. Of one that comes several times, the first counts.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "exact")]
     pub query: Vec<(String, ValueMatch)>,
+}
+
+impl RouteMatch {
+    /// Any request of a path.
+    #[must_use]
+    pub fn on(path: PathMatch) -> Self {
+        Self { path, ..Self::default() }
+    }
+
+    /// Any request below a path. Of several of these, the longest precedes.
+    #[must_use]
+    pub fn below(path: &str) -> Self {
+        let rest = u32::MAX - u32::try_from(path.len()).unwrap_or(u32::MAX);
+        let precedence = Precedence { specificity: [rest, 0, 0, 0, 0], ..Precedence::default() };
+        Self { precedence, ..Self::on(PathMatch::Prefix(path.to_owned())) }
+    }
 }
 
 /// Which match is tried first: the order of the fields, and of each the smaller value. Ties are for the producer to avoid; the route's
@@ -97,6 +135,10 @@ pub enum ValueMatch {
     Regex(String),
     /// Any value.
     Present,
+    /// There is none.
+    Absent,
+    /// There is one, and it is another.
+    Not(Box<ValueMatch>),
 }
 
 /// Where a request goes.
@@ -127,9 +169,10 @@ pub struct Answer {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HttpForward {
     /// One is chosen by weight for each request. Without one that weighs anything, the answer is 500.
+    #[serde(deserialize_with = "exact")]
     pub backends: Vec<Backend>,
     /// Copies, whose answers are dropped.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "exact")]
     pub mirrors: Vec<Mirror>,
     /// Time from the request's headers to the end of the response's headers, retries included; then the answer is 504.
     #[serde(default, with = "time::option")]
@@ -151,7 +194,7 @@ pub struct HttpForward {
 /// A key that all proxies of a cluster have. It is never shown.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct TokenKey([u8; 32]);
+pub struct TokenKey(Arc<[u8; 32]>);
 
 impl TokenKey {
     /// The key.
@@ -163,7 +206,7 @@ impl TokenKey {
 
 impl From<[u8; 32]> for TokenKey {
     fn from(key: [u8; 32]) -> Self {
-        Self(key)
+        Self(Arc::new(key))
     }
 }
 
@@ -179,6 +222,7 @@ pub struct Forward {
     /// Shown in logs and metrics.
     pub route: Name,
     /// One is chosen by weight for each connection.
+    #[serde(deserialize_with = "exact")]
     pub backends: Vec<Backend>,
 }
 
@@ -190,8 +234,15 @@ pub struct Backend {
     /// The share is this part of the sum of all.
     pub weight: u32,
     /// Changes for this backend only, after those of the route.
-    #[serde(default)]
-    pub filters: Filters,
+    #[serde(default, skip_serializing_if = "Rare::is_default")]
+    pub filters: Rare<Filters>,
+}
+
+impl Backend {
+    /// A share that goes to a cluster as it is.
+    pub fn to(cluster: impl Into<Name>, weight: u32) -> Self {
+        Self { target: Target::Cluster(cluster.into()), weight, filters: Rare::default() }
+    }
 }
 
 /// Where a backend's share goes.

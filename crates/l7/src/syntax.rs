@@ -6,7 +6,8 @@ use http::uri::{Authority, PathAndQuery};
 use regex::{Regex, RegexBuilder};
 use std::fmt::Display;
 
-/// What an expression may take of memory once it is compiled, in bytes.
+/// What an expression may take of memory once it is compiled, in bytes, and what each worker may make of it while it is matched: that grows
+/// with what clients send.
 const LARGEST_REGEX: usize = 256 << 10;
 /// Length of what comes in place of a part of a path, in bytes.
 const LONGEST_SUBSTITUTION: usize = 1024;
@@ -40,9 +41,11 @@ pub fn expression(text: &str) -> Result<Regex, String> {
 
 /// `pattern`, which is of `text`.
 fn compiled(pattern: &str, text: &str) -> Result<Regex, String> {
-    RegexBuilder::new(pattern).size_limit(LARGEST_REGEX).build().map_err(|error| match error {
-        regex::Error::CompiledTooBig(_) => format!("the expression {text:?} is too large"),
-        _ => format!("{text:?} is no regular expression"),
+    RegexBuilder::new(pattern).size_limit(LARGEST_REGEX).dfa_size_limit(LARGEST_REGEX).build().map_err(|error| {
+        match error {
+            regex::Error::CompiledTooBig(_) => format!("the expression {text:?} is too large"),
+            _ => format!("{text:?} is no regular expression"),
+        }
     })
 }
 

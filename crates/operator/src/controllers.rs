@@ -98,8 +98,9 @@ pub(crate) fn start(client: &Client, namespace: &str, config: &Config, run: &Run
     }
     run.tasks.spawn("reflect-cilium-nodes", client.reflect_into(client.all(), nodes));
     if let Some(gateways) = &config.gateways {
-        let problems = gateways::start(client, namespace, gateways, &run.tasks);
+        let gateways::Warnings { problems, closed } = gateways::start(client, namespace, gateways, &run.tasks);
         run.spawn(WarningEvents::new(client, &problems));
+        run.spawn(WarningEvents::new(client, &closed));
     }
     if config.readiness.does_something() {
         let readiness = &config.readiness;

@@ -7,7 +7,7 @@ mod services;
 mod statuses;
 mod token_key;
 
-use gateway::{EnvoyProblems, Kinds, NodeAddresses, Observed, Reading, Reflected, ServiceConfig};
+use gateway::{EnvoyProblems, IngressClosed, Kinds, NodeAddresses, Observed, Reading, Reflected, ServiceConfig};
 use k8s::{Client, WatchConfig};
 use statedb::{Reader, Tasks, reconcile};
 
@@ -35,9 +35,14 @@ pub struct Gateways {
     pub ingress_nodes: String,
 }
 
-/// Starts to follow the objects, and to write what follows. `namespace` is the operator's. Gives what is to be said of objects without a
-/// status.
-pub(crate) fn start(client: &Client, namespace: &str, config: &Gateways, tasks: &Tasks) -> Reader<EnvoyProblems> {
+/// What is to be said of objects that have no conditions.
+pub(crate) struct Warnings {
+    pub(crate) problems: Reader<EnvoyProblems>,
+    pub(crate) closed: Reader<IngressClosed>,
+}
+
+/// Starts to follow the objects, and to write what follows. `namespace` is the operator's.
+pub(crate) fn start(client: &Client, namespace: &str, config: &Gateways, tasks: &Tasks) -> Warnings {
     let (writer, observed) = statedb::table("gateway-observed-services");
     let ingest = gateway::ingest_observed;
     tasks.spawn("reflect-gateway-services", client.reflect(client.all(), writer, ingest));
@@ -66,7 +71,7 @@ pub(crate) fn start(client: &Client, namespace: &str, config: &Gateways, tasks: 
         let keys = gateway::token_keys(client, namespace, tasks);
         tasks.spawn("gateway-token-key", token_key::keep(client.clone(), namespace.clone(), keys));
     }
-    wanted.problems
+    Warnings { problems: wanted.problems, closed: wanted.closed }
 }
 
 /// Nodes with some labels; none if there is no selector.

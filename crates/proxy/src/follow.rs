@@ -35,8 +35,9 @@ impl Applier {
     }
 
     /// Starts from a snapshot that was in force before.
-    pub(crate) async fn start_from(&mut self, snapshot: &Snapshot) {
-        let update = Snapshot::default().difference(snapshot);
+    pub(crate) async fn start_from(&mut self, snapshot: Snapshot) {
+        let update = Snapshot::default().difference(&snapshot);
+        drop(snapshot);
         self.apply(Received { version: Version(0), complete: true, update }).await;
     }
 

@@ -53,15 +53,9 @@ pub fn route_match(data: &[u8]) {
             _ => return None,
         };
         let place = u32::try_from(place).ok()?;
-        let matches = vec![RouteMatch {
-            path,
-            precedence: Precedence { place, ..Precedence::default() },
-            ..RouteMatch::default()
-        }];
-        let attachments = vec![Attachment { table: "t".into(), hosts: vec![HostMatch::Any] }];
-        let action = RouteAction::Respond(200);
-        let (name, filters) = (place.to_string().into(), l7::Filters::default());
-        Some(Route { name, attachments, matches, filters, action, rate_limit: None })
+        let precedence = Precedence { place, ..Precedence::default() };
+        let matches = [RouteMatch { precedence, ..RouteMatch::on(path) }];
+        Some(Route::plain(place.to_string(), Attachment::any("t"), matches, RouteAction::Respond(200)))
     };
     let routes: Vec<Route> = lines.iter().enumerate().filter_map(route).collect();
     let mut tables = Tables::default();

@@ -8,6 +8,7 @@ mod admin;
 mod budget;
 mod callers;
 mod config;
+mod crowd;
 mod disk;
 mod exchange;
 mod explain;
@@ -43,6 +44,7 @@ pub use config::Config;
 pub use run::{RunError, run};
 
 use clap::Parser;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitCode;
@@ -55,6 +57,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
+    take_all_descriptors();
     let stop = || {
         let stop = CancellationToken::new();
         surface::stop_on_signal(stop.clone())?;
@@ -67,6 +70,14 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
             eprintln!("cilium-proxy: {error}{cause}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// A connection takes two descriptors with that to its backend, and many processes begin with leave for a thousand.
+fn take_all_descriptors() {
+    let limit = Resource::RLIMIT_NOFILE;
+    if let Err(error) = getrlimit(limit).and_then(|(_, most)| setrlimit(limit, most, most)) {
+        tracing::warn!(%error, "no more files can be open than before");
     }
 }
 

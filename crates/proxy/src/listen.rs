@@ -172,18 +172,21 @@ fn take_waiting(shared: &Arc<Shared>, name: &Name, socket: TcpListener) -> io::R
 
 fn take(shared: &Arc<Shared>, name: &Name, stream: StdStream, client: SocketAddr) {
     let Some(listening) = shared.serving.load().listeners.get(name).cloned() else { return };
-    let Some(counted) = Counted::within(&listening.connections, listening.spec.limits.connections) else {
-        return listening.metrics.refused("connections");
-    };
+    let room = Counted::within(&listening.connections, listening.spec.limits.connections);
+    let more = || listening.crowd.make_room(client.ip()).then(|| Counted::new(&listening.connections));
+    let Some(counted) = room.or_else(more) else { return listening.metrics.refused("connections") };
+    let member = listening.crowd.enter(client.ip());
     let handed_over = Arc::clone(shared);
     shared.workers.spawn(move || async move {
         listening.metrics.opened();
         let result = ready(stream, client).map(|(stream, peer)| connection(&handed_over, &listening, stream, peer));
-        if let Ok(connection) = result {
-            connection.await;
+        if let Ok(connection) = result
+            && member.displaced.run_until_cancelled(connection).await.is_none()
+        {
+            listening.metrics.refused("displaced");
         }
         listening.metrics.closed();
-        drop(counted);
+        drop((member, counted));
     });
 }
 

@@ -3,6 +3,7 @@
 
 mod action;
 mod condition;
+mod expression;
 mod filter;
 mod host;
 mod paths;

@@ -93,7 +93,6 @@ async fn serve(config: &Config, shared: &Arc<Shared>, stop: &CancellationToken) 
     let (kept, snapshots) = watch::channel(disk::load(&config.state_file).unwrap_or_default());
     let store = Store::new(Arc::clone(&shared.metrics), shared.workers.count());
     let listeners = Listeners::new(Arc::clone(shared), sockets.clone());
-    let last = snapshots.borrow().clone();
     let mut applier = Applier::new(store, listeners, Arc::clone(shared), kept);
     let succession = Succession {
         serving: Arc::new(AtomicBool::new(false)),
@@ -101,8 +100,9 @@ async fn serve(config: &Config, shared: &Arc<Shared>, stop: &CancellationToken) 
         replaced: CancellationToken::new(),
         sockets,
     };
+    let last = snapshots.borrow().clone();
     if last.iter().next().is_some() {
-        applier.start_from(&last).await;
+        applier.start_from(last).await;
         succession.begin(&config.hand_over_socket);
     }
     tokio::spawn(disk::keep(config.state_file.clone(), snapshots));

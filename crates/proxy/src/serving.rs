@@ -3,6 +3,7 @@
 
 use crate::access::AccessLog;
 use crate::callers::{Caller, Callers};
+use crate::crowd::Crowd;
 use crate::limiter::Limiter;
 use crate::metrics::{ListenerMetrics, Metrics};
 use crate::observe::Observer;
@@ -55,6 +56,8 @@ pub(crate) struct Listening {
     pub(crate) metrics: Arc<ListenerMetrics>,
     /// Open connections; it outlives changes of the listener.
     pub(crate) connections: Arc<AtomicUsize>,
+    /// Who they are from; the same.
+    pub(crate) crowd: Arc<Crowd>,
 }
 
 /// What is spoken at a socket.

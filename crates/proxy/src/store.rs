@@ -209,10 +209,11 @@ impl Store {
         };
         let before = self.serving.listeners.get(&listener.name);
         let connections = before.map(|before| Arc::clone(&before.connections)).unwrap_or_default();
+        let crowd = before.map(|before| Arc::clone(&before.crowd)).unwrap_or_default();
         let metrics = self.metrics.listener(&listener.name);
         let clear = listener.clear.as_ref().map(site);
         let listening =
-            Listening { spec: Arc::clone(listener), served, clear, metrics: Arc::new(metrics), connections };
+            Listening { spec: Arc::clone(listener), served, clear, metrics: Arc::new(metrics), connections, crowd };
         self.serving.listeners.insert(listener.name.clone(), Arc::new(listening));
         fault.map_or(Ok(()), Err)
     }

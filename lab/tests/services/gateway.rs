@@ -4,13 +4,14 @@
 use super::{LONG, agents_healthy, outside, pool};
 use anyhow::{Context as _, Result, ensure};
 use lab::netns::Netns;
-use lab::probe::{Cluster, eventually};
+use lab::probe::{Cluster, eventually, stays};
 use lab::product;
 use lab::traffic::Requests;
 use serde_json::{Value, json};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 const NAMESPACE: &str = "--namespace=gateway-demo";
 
@@ -252,6 +253,40 @@ pub(super) fn under_load(cluster: &Cluster) -> Result<()> {
     load.goes_on(50)?;
     load.finish()?;
     proxies_killed(cluster, at)
+}
+
+/// Changes are in force while there is no operator. The next one says so of this very state of the route, and then says no more.
+pub(super) fn operators_killed(cluster: &Cluster) -> Result<()> {
+    demo(cluster)?;
+    let at = address(cluster, "http-gateway")?;
+    plain(cluster, at, 30)?;
+    let load = Requests::start(Netns::of_stranger(cluster, "asking", &[53])?, SocketAddr::new(at, 80), "/hostname");
+    for number in 31..=33 {
+        let kill =
+            ["delete", "pod", "--namespace=kube-system", "--selector=name=cilium-operator", "--now", "--wait=false"];
+        cluster.kubectl(&kill)?;
+        plain(cluster, at, number)?;
+    }
+    load.goes_on(50)?;
+    let told = || cluster.get(&["httproute", NAMESPACE, "plain"]);
+    let gateway = || cluster.get(&["gateway", NAMESPACE, "http-gateway"]);
+    eventually(2 * LONG, "the route's status is about its last state", || {
+        let route = told()?;
+        let generation = &route["metadata"]["generation"];
+        let conditions = route["status"]["parents"][0]["conditions"].as_array().cloned().unwrap_or_default();
+        let current = conditions.iter().all(|one| one["observedGeneration"] == *generation && one["status"] == "True");
+        ensure!(!conditions.is_empty() && current, "{route}");
+        Ok(())
+    })?;
+    let versions =
+        || Ok::<_, anyhow::Error>([told()?, gateway()?].map(|one| one["metadata"]["resourceVersion"].clone()));
+    let rested = versions()?;
+    stays(Duration::from_secs(5), "the statuses", || {
+        ensure!(versions()? == rested, "they are written again: {} {}", told()?["status"], gateway()?["status"]);
+        Ok(())
+    })?;
+    ensure!(address(cluster, "http-gateway")? == at, "the Gateway has moved");
+    load.finish()
 }
 
 /// Who connects just after the proxies were killed is not refused.

@@ -6,8 +6,7 @@ use super::headers;
 use super::limit::denominator;
 use super::matches::pattern;
 use l7::{
-    Answer, Backend, Filters, HttpForward, Mirror, PathChange, Redirect, Retry, RetryBudget, Rewrite, RouteAction,
-    Share, Target, syntax,
+    Answer, Backend, HttpForward, Mirror, PathChange, Redirect, Retry, RetryBudget, Rewrite, RouteAction, Share, syntax,
 };
 use std::time::Duration;
 
@@ -50,10 +49,8 @@ pub(super) fn forward(node: &Node<'_>, retry: Option<&Retried>) -> Result<Acted>
 }
 
 fn backends(fields: &mut Fields<'_>) -> Result<Vec<Backend>> {
-    let backend =
-        |name: &str, weight: u32, filters: Filters| Backend { target: Target::Cluster(name.into()), weight, filters };
     if let Some(name) = fields.text("cluster")? {
-        return Ok(vec![backend(name, 1, Filters::default())]);
+        return Ok(vec![Backend::to(name, 1)]);
     }
     let Some(mut weighted) = fields.object("weighted_clusters")? else { return fields.fault("names no cluster") };
     weighted.ignore(&["runtime_key_prefix", "total_weight"]);
@@ -65,7 +62,7 @@ fn backends(fields: &mut Fields<'_>) -> Result<Vec<Backend>> {
         let weight = fields.number("weight")?.unwrap_or_default();
         let filters = headers::changes(&mut fields)?;
         fields.end()?;
-        Ok(backend(name, weight, filters))
+        Ok(Backend { filters: filters.into(), ..Backend::to(name, weight) })
     };
     clusters.iter().map(share).collect()
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Clusters: a port of a Service, and what may be taken of it.
 
-use super::fields::{Fields, Node, Result};
+use super::fields::{Fields, Node, Result, is_plain};
 use crate::name::ObjectName;
 use l7::{BackendProtocol, ClusterLimits};
 use std::sync::Arc;
@@ -81,7 +81,7 @@ pub(super) fn resolve(name: &str, mut fields: Fields<'_>) -> Result<Cluster> {
 pub(super) fn target(text: &str) -> Option<(ObjectName, Option<Arc<str>>)> {
     let (namespace, rest) = text.split_once('/')?;
     let (name, port) = rest.split_once(':').map_or((rest, None), |(name, port)| (name, Some(port)));
-    let is_name = |text: &str| !text.is_empty() && !text.contains(['/', ':']);
+    let is_name = |text: &str| !text.is_empty() && is_plain(text) && !text.contains(['/', ':']);
     let valid = is_name(namespace) && is_name(name) && port.is_none_or(is_name);
     valid.then(|| (ObjectName::new(namespace, name), port.map(Arc::from)))
 }
@@ -157,7 +157,7 @@ mod tests {
         assert_eq!(target("shop/cart"), named(None));
         assert_eq!(target("shop/cart:80"), named(Some("80")));
         assert_eq!(target("shop/cart:http"), named(Some("http")));
-        for text in ["cart", "/cart", "shop/", "shop/cart:", "a/b/c", "shop/cart:80:81", ""] {
+        for text in ["cart", "/cart", "shop/", "shop/cart:", "a/b/c", "shop/cart:80:81", "", "shop/c\u{1b}"] {
             assert_eq!(target(text), None, "{text}");
         }
     }

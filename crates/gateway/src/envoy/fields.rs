@@ -105,7 +105,7 @@ impl<'a> Node<'a> {
         number.map_or_else(|| self.fault("is no number that it can be"), Ok)
     }
 
-    fn flag(&self) -> Result<bool> {
+    pub(super) fn flag(&self) -> Result<bool> {
         self.value.as_bool().map_or_else(|| self.fault("is neither true nor false"), Ok)
     }
 

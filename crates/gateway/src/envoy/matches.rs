@@ -17,7 +17,7 @@ pub(super) fn resolve(node: &Node<'_>) -> Result<RouteMatch> {
         return sensitive.fault("paths are compared letter by letter only");
     }
     for header in fields.items("headers")? {
-        let (name, value) = named(&header)?;
+        let (name, value) = self::header(&header)?;
         match (name.as_str(), value) {
             (":method", ValueMatch::Exact(method)) => wanted.method = Some(method),
             (":method" | ":path" | ":authority" | ":scheme", _) => {
@@ -30,7 +30,7 @@ pub(super) fn resolve(node: &Node<'_>) -> Result<RouteMatch> {
         }
     }
     let query = fields.items("query_parameters")?;
-    wanted.query = query.iter().map(named).collect::<Result<_>>()?;
+    wanted.query = query.iter().map(parameter).collect::<Result<_>>()?;
     fields.end()?;
     Ok(wanted)
 }
@@ -67,11 +67,34 @@ pub(super) fn pattern(node: &Node<'_>) -> Result<String> {
     Ok(text)
 }
 
-/// A `HeaderMatcher` or `QueryParameterMatcher`.
-fn named(node: &Node<'_>) -> Result<(String, ValueMatch)> {
+/// A `HeaderMatcher`.
+fn header(node: &Node<'_>) -> Result<(String, ValueMatch)> {
     let mut fields = node.fields()?;
+    let inverted = fields.is_set("invert_match")?;
+    fields.off(&["treat_missing_header_as_empty"])?;
+    let (name, value) = named(fields)?;
+    Ok((name, if inverted { inverse(value) } else { value }))
+}
+
+/// A header that is not there has no value that could be another, so it takes one to be inverted.
+fn inverse(value: ValueMatch) -> ValueMatch {
+    match value {
+        ValueMatch::Present => ValueMatch::Absent,
+        ValueMatch::Absent => ValueMatch::Present,
+        other => ValueMatch::Not(Box::new(other)),
+    }
+}
+
+/// A `QueryParameterMatcher`.
+fn parameter(node: &Node<'_>) -> Result<(String, ValueMatch)> {
+    match named(node.fields()?)? {
+        (_, ValueMatch::Absent) => node.fault("no parameter can be asked to be absent"),
+        asked => Ok(asked),
+    }
+}
+
+fn named(mut fields: Fields<'_>) -> Result<(String, ValueMatch)> {
     let name = fields.required("name")?.text()?.to_owned();
-    fields.off(&["invert_match", "treat_missing_header_as_empty"])?;
     let value = match fields.take("string_match") {
         Some(value) => text_match(&value)?,
         None => older_match(&mut fields)?,
@@ -95,10 +118,8 @@ fn older_match(fields: &mut Fields<'_>) -> Result<ValueMatch> {
     if let Some(value) = one_of(fields, names, false)? {
         return Ok(value);
     }
-    match fields.take("present_match") {
-        Some(present) if present.value.as_bool() != Some(true) => present.fault("nothing can be asked to be absent"),
-        _ => Ok(ValueMatch::Present),
-    }
+    let present = fields.take("present_match").map(|present| present.flag()).transpose()?;
+    Ok(if present.unwrap_or(true) { ValueMatch::Present } else { ValueMatch::Absent })
 }
 
 fn one_of(fields: &mut Fields<'_>, names: [&str; 5], ignore_case: bool) -> Result<Option<ValueMatch>> {

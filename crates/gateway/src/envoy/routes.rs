@@ -7,7 +7,7 @@ use super::headers;
 use super::limit::{self, Limit};
 use super::matches;
 use crate::route::Rule;
-use l7::{Filters, HostMatch, Precedence, RouteAction, RouteMatch, Target};
+use l7::{Filters, HostMatch, Precedence, Rare, RouteAction, RouteMatch, Target};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -45,8 +45,8 @@ impl Common<'_> {
 
     /// A rule for all requests that nothing before is for.
     fn answering(&self, status: u16, place: usize) -> Rule {
-        let matches = vec![RouteMatch { precedence: self.precedence(place), ..RouteMatch::default() }];
-        Rule { matches, filters: Filters::default(), action: RouteAction::Respond(status), rate_limit: None }
+        let matches = [RouteMatch { precedence: self.precedence(place), ..RouteMatch::default() }].into();
+        Rule { matches, filters: Rare::default(), action: RouteAction::Respond(status), rate_limit: None }
     }
 
     /// What a level says of limits, which its listener must have a filter for.
@@ -167,8 +167,8 @@ fn rule(common: &Common<'_>, outer: &Level, place: usize, node: &Node<'_>) -> Re
     };
     let mut filters = Filters { rewrite, ..changes };
     to_backends(&mut filters, &mut action);
-    let matches = vec![RouteMatch { precedence: common.precedence(place), ..wanted }];
-    Ok(Rule { matches, filters, action, rate_limit })
+    let matches = [RouteMatch { precedence: common.precedence(place), ..wanted }].into();
+    Ok(Rule { matches, filters: filters.into(), action, rate_limit })
 }
 
 /// The clusters that an action names.
@@ -184,11 +184,11 @@ pub(super) fn clusters(action: &RouteAction) -> Vec<&l7::Name> {
 /// Changes of one backend come before those of the route: if there are any, each backend has both.
 fn to_backends(filters: &mut Filters, action: &mut RouteAction) {
     let RouteAction::Forward(forward) = action else { return };
-    if forward.backends.iter().all(|backend| backend.filters == Filters::default()) {
+    if forward.backends.iter().all(|backend| backend.filters.is_default()) {
         return;
     }
     for backend in &mut forward.backends {
-        backend.filters = headers::within(&backend.filters, filters);
+        backend.filters = headers::within(&backend.filters.value(), filters).into();
     }
     *filters = Filters { rewrite: std::mem::take(&mut filters.rewrite), ..Filters::default() };
 }

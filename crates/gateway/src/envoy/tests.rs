@@ -77,6 +77,7 @@ fn garbage_anywhere_keeps_the_claim_and_what_is_left_out_is_told() {
         for garbage in [json!([[7]]), json!({"a": {"b": []}}), json!(-1.5e300), json!("\u{0}%00(*"), json!(true)] {
             let mut changed = whole.clone();
             *changed.pointer_mut(&at).unwrap() = garbage;
+            crate::fuzz::envoy_config(changed["spec"].to_string().as_bytes());
             let config = ingest(&changed);
             assert_eq!((config.claims.len(), config.listeners.len()), (1, 1), "{at}");
             if !refuses_some(&config) && config.problems.len() < told {

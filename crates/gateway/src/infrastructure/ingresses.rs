@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Ingresses are told where they are reached, once a proxy serves them.
+//! Ingresses are told where they are reached, once a proxy serves them, and at which ports of nodes they are not.
 
 use super::Programmed;
 use crate::ingress::{Ingress, IngressConfig};
 use crate::name::{ObjectName, ParentName};
 use crate::status::Addresses;
-use statedb::{Inputs, Reader, Tasks};
+use k8s::Warning;
+use k8s::k8s_openapi::api::core::v1::ObjectReference;
+use statedb::{Index, Inputs, Reader, Tasks};
 use std::sync::Arc;
 
 /// The addresses that the status of an Ingress is to have, and has not.
@@ -24,6 +26,63 @@ impl statedb::Row for IngressAddresses {
     }
 }
 
+/// An Ingress of which some node's proxy cannot have a port.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IngressClosed {
+    /// Namespace and name of the Ingress.
+    pub name: ObjectName,
+    about: ObjectReference,
+    /// The ports with their nodes, and why, for people.
+    pub ports: Vec<String>,
+}
+
+impl statedb::Row for IngressClosed {
+    type Key = ObjectName;
+    fn key(&self) -> ObjectName {
+        self.name.clone()
+    }
+}
+
+impl IngressClosed {
+    /// The same for its author: an Ingress has no conditions.
+    #[must_use]
+    pub fn warning(&self) -> Warning {
+        let (about, note) = (self.about.clone(), self.ports.join("; "));
+        Warning { about, reason: "PortNotOpened", action: "Listen", note }
+    }
+}
+
+/// Ingresses by the Gateway that stands for them.
+fn by_gateway(config: &IngressConfig, ingresses: &Reader<Ingress>) -> Index<Ingress, ObjectName> {
+    let config = config.clone();
+    ingresses.index(move |ingress| [ingress.gateway(&config)])
+}
+
+fn names(ingresses: Vec<Arc<Ingress>>) -> Vec<ObjectName> {
+    ingresses.iter().map(|ingress| ingress.name.clone()).collect()
+}
+
+/// Keeps which Ingresses are closed somewhere.
+pub(super) fn closed(
+    tasks: &Tasks,
+    config: &IngressConfig,
+    ingresses: &Reader<Ingress>,
+    programmed: &Reader<Programmed>,
+) -> Reader<IngressClosed> {
+    let by_gateway = by_gateway(config, ingresses);
+    let inputs = Inputs::of(ingresses, |ingress: &Ingress| [ingress.name.clone()])
+        .and(programmed, move |row| names(by_gateway.get(&row.object.name)));
+    let (config, ingresses, programmed) = (config.clone(), ingresses.clone(), programmed.clone());
+    let row = move |name: &ObjectName, _: Option<&IngressClosed>| {
+        let ingress = ingresses.snapshot().get(name)?;
+        let programmed = programmed.snapshot().get(&ParentName::gateway(&ingress.gateway(&config)))?;
+        let ports: Vec<_> = programmed.closed.values().map(|closed| closed.text.clone()).collect();
+        (!ports.is_empty()).then(|| IngressClosed { name: name.clone(), about: ingress.reference(), ports })
+    };
+    statedb::derive(tasks, "ingress-closed", inputs, row).rows
+}
+
+/// Keeps which Ingresses are to be told of other addresses.
 pub(super) fn derive(
     tasks: &Tasks,
     config: &IngressConfig,
@@ -31,23 +90,16 @@ pub(super) fn derive(
     addresses: &Reader<Addresses>,
     programmed: &Reader<Programmed>,
 ) -> Reader<IngressAddresses> {
-    let gateway = {
-        let config = config.clone();
-        move |ingress: &Ingress| ingress.gateway(&config)
-    };
-    let by_gateway = ingresses.index({
-        let gateway = gateway.clone();
-        move |ingress| [gateway(ingress)]
-    });
-    let names = |found: Vec<Arc<Ingress>>| found.iter().map(|ingress| ingress.name.clone()).collect::<Vec<_>>();
+    let by_gateway = by_gateway(config, ingresses);
     let at_gateway = by_gateway.clone();
     let inputs = Inputs::of(ingresses, |ingress: &Ingress| [ingress.name.clone()])
         .and(addresses, move |row| names(at_gateway.get(&row.gateway)))
         .and(programmed, move |row| names(by_gateway.get(&row.object.name)));
-    let (ingresses, addresses, programmed) = (ingresses.clone(), addresses.clone(), programmed.clone());
+    let (config, ingresses) = (config.clone(), ingresses.clone());
+    let (addresses, programmed) = (addresses.clone(), programmed.clone());
     let row = move |name: &ObjectName, _: Option<&IngressAddresses>| {
         let ingress = ingresses.snapshot().get(name)?;
-        let gateway = gateway(&ingress);
+        let gateway = ingress.gateway(&config);
         let programmed = programmed.snapshot().get(&ParentName::gateway(&gateway));
         let served = programmed.is_some_and(|row| row.generation.is_some());
         let reached = addresses.snapshot().get(&gateway).filter(|_| served);

@@ -37,7 +37,7 @@ pub(super) fn resolve(found: &mut Found<'_>, rules: &[HttpRule]) -> Vec<Rule> {
 
 /// Numbers the matches of a route by their places in it.
 pub(super) fn in_place(mut rules: Vec<Rule>) -> Vec<Rule> {
-    let matches = rules.iter_mut().flat_map(|rule| &mut rule.matches);
+    let matches = rules.iter_mut().flat_map(|rule| Arc::make_mut(&mut rule.matches));
     for (place, one) in (0..).zip(matches) {
         one.precedence.place = place;
     }
@@ -67,7 +67,7 @@ pub(super) fn build(
         Ok((asked, forward)) => (asked.changes, RouteAction::Forward(forward)),
         Err(_) => (l7::Filters::default(), RouteAction::Respond(NOWHERE)),
     };
-    Rule { matches, filters, action, rate_limit: None }
+    Rule { matches, filters: filters.into(), action, rate_limit: None }
 }
 
 /// The filters and backends of a rule.
@@ -93,7 +93,7 @@ impl Parts<'_> {
             let target = port.map_or(Target::Status(NOWHERE), |port| {
                 Target::Cluster(cluster::name(&port, cluster::Use::Requests, None))
             });
-            forward.backends.push(Backend { target, weight: weight(reference), filters: own.changes });
+            forward.backends.push(Backend { target, weight: weight(reference), filters: own.changes.into() });
         }
         Ok((asked, forward))
     }

@@ -246,7 +246,7 @@ fn forward(route: &Attached, place: &Place, usage: Use) -> Forward {
             .as_ref()
             .map_or(Target::Status(500), |port| Target::Cluster(cluster::name(port, usage, owner.as_ref()))),
         weight: *weight,
-        filters: l7::Filters::default(),
+        filters: l7::Rare::default(),
     };
     Forward { route: route.name.to_string().into(), backends: targets.iter().map(backend).collect() }
 }

@@ -19,12 +19,13 @@ pub(super) fn of_route(route: &Attached, key: Option<&TokenKey>) -> Vec<Object> 
     let mut objects = Vec::new();
     for (owner, tables) in by_owner {
         let own = owner.as_ref().map(|owner| Own { owner, ports: &route.ports });
+        let attachments = tables.attachments();
         let suffix = owner.as_ref().map_or_else(String::new, |owner| format!("@{owner}"));
         for (number, rule) in rules.iter().enumerate() {
             objects.push(Object::from(Route {
                 name: format!("{} rule {number}{suffix}", route.name).into(),
-                attachments: tables.attachments(),
-                matches: rule.matches.clone(),
+                attachments: Arc::clone(&attachments),
+                matches: Arc::clone(&rule.matches),
                 filters: rule.filters.clone(),
                 action: keyed(own.as_ref().map_or_else(|| rule.action.clone(), |own| own.action(&rule.action)), key),
                 rate_limit: rule.rate_limit.clone(),
@@ -52,7 +53,7 @@ impl Tables {
         self.0.entry(table(&place.name)).or_default().extend(place.hosts.iter().cloned());
     }
 
-    fn attachments(&self) -> Vec<Attachment> {
+    fn attachments(&self) -> Arc<[Attachment]> {
         let attachment = |(table, hosts): (&l7::Name, &BTreeSet<HostMatch>)| Attachment {
             table: Arc::clone(table),
             hosts: hosts.iter().cloned().collect(),

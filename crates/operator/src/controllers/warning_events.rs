@@ -3,7 +3,7 @@
 
 use super::pending::Pending;
 use super::{Controller, Failures, REPORTER};
-use gateway::EnvoyProblems;
+use gateway::{EnvoyProblems, IngressClosed};
 use k8s::kube::Error;
 use k8s::{Client, Events, Warning};
 use services::JudgedRedirect;
@@ -41,6 +41,18 @@ impl Warned for EnvoyProblems {
 
     fn object(&self) -> String {
         Self::object(self)
+    }
+}
+
+impl Warned for IngressClosed {
+    const CONTROLLER: &'static str = "ingress-events";
+
+    fn warning(&self) -> Warning {
+        Self::warning(self)
+    }
+
+    fn object(&self) -> String {
+        format!("Ingress {}", self.name)
     }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a route does, parsed.
 
-use super::filter::{FilterSet, NewPath};
+use super::filter::{Filtering, NewPath};
 use crate::budget::Budget;
 use crate::invalid::{InField, Invalid};
 use crate::token::Tokens;
@@ -16,7 +16,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(crate) struct RouteRule {
     pub(crate) name: Name,
-    pub(crate) filters: FilterSet,
+    pub(crate) filters: Filtering,
     pub(crate) action: Action,
     /// Name of what counts its requests.
     pub(crate) rate_limit: Option<Name>,
@@ -26,7 +26,7 @@ pub(crate) struct RouteRule {
 #[derive(Debug)]
 pub(crate) enum Action {
     Forward(Box<Forwarding>),
-    Redirect(Redirect),
+    Redirect(Box<Redirect>),
     Respond(StatusCode),
     Answer(StatusCode, String),
 }
@@ -34,12 +34,12 @@ pub(crate) enum Action {
 /// How a request reaches a backend.
 #[derive(Debug)]
 pub(crate) struct Forwarding {
-    pub(crate) backends: Vec<Weighted>,
-    pub(crate) mirrors: Vec<Mirror>,
+    pub(crate) backends: Box<[Weighted]>,
+    pub(crate) mirrors: Box<[Mirror]>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) attempt_timeout: Option<Duration>,
-    pub(crate) retry: Option<RetryRule>,
-    pub(crate) persistence: Option<Held>,
+    pub(crate) retry: Option<Box<RetryRule>>,
+    pub(crate) persistence: Option<Box<Held>>,
 }
 
 /// How a client comes back to its backend.
@@ -65,7 +65,7 @@ impl Pick for l7::Backend {
 pub(crate) struct Weighted {
     pub(crate) target: Result<Name, StatusCode>,
     pub(crate) weight: u32,
-    pub(crate) filters: FilterSet,
+    pub(crate) filters: Filtering,
 }
 
 impl Pick for Weighted {
@@ -121,11 +121,11 @@ impl RouteRule {
     pub(crate) fn parse(route: &Route) -> Result<Self, Invalid> {
         let action = match &route.action {
             RouteAction::Forward(forward) => Action::Forward(Box::new(Forwarding::parse(forward)?)),
-            RouteAction::Redirect(redirect) => Action::Redirect(Redirect::parse(redirect)?),
+            RouteAction::Redirect(redirect) => Action::Redirect(Box::new(Redirect::parse(redirect)?)),
             RouteAction::Respond(code) => Action::Respond(status(*code, "action.respond")?),
             RouteAction::Answer(answer) => Action::Answer(status(answer.status, "action.answer")?, answer.body.clone()),
         };
-        let filters = FilterSet::parse(&route.filters)?;
+        let filters = Filtering::parse(&route.filters)?;
         Ok(Self { name: route.name.clone(), filters, action, rate_limit: route.rate_limit.clone() })
     }
 }
@@ -146,11 +146,11 @@ impl Forwarding {
         }
         Ok(Self {
             backends: forward.backends.iter().map(Weighted::parse).collect::<Result<_, _>>()?,
-            mirrors: forward.mirrors.clone(),
+            mirrors: forward.mirrors.as_slice().into(),
             timeout: forward.timeout.filter(|timeout| !timeout.is_zero()),
             attempt_timeout: forward.attempt_timeout.filter(|timeout| !timeout.is_zero()),
-            retry: forward.retry.as_ref().map(RetryRule::parse).transpose()?,
-            persistence: forward.persistence.as_ref().map(|by| Held::parse(by, forward)).transpose()?,
+            retry: forward.retry.as_ref().map(RetryRule::parse).transpose()?.map(Box::new),
+            persistence: forward.persistence.as_ref().map(|by| Held::parse(by, forward)).transpose()?.map(Box::new),
         })
     }
 }
@@ -161,7 +161,7 @@ impl Weighted {
             Target::Cluster(name) => Ok(name.clone()),
             Target::Status(code) => Err(status(*code, "backends.target")?),
         };
-        Ok(Self { target, weight: backend.weight, filters: FilterSet::parse(&backend.filters)? })
+        Ok(Self { target, weight: backend.weight, filters: Filtering::parse(&backend.filters)? })
     }
 }
 

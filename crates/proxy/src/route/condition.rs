@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a request must have besides its host and path.
 
+use super::expression::Expressions;
 use crate::invalid::{InField, Invalid};
 use http::header::{HeaderMap, HeaderName};
 use http::{Method, Uri};
@@ -8,13 +9,18 @@ use l7::{RouteMatch, ValueMatch, syntax};
 use regex::Regex;
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
-/// Method, headers and query of a request that a route is for.
-#[derive(Debug, Default)]
-pub(crate) struct Condition {
+/// Method, headers and query of a request that a route is for. Most routes are for any.
+#[derive(Debug)]
+pub(crate) struct Condition(Option<Box<Asked>>);
+
+/// What is asked for.
+#[derive(Debug)]
+struct Asked {
     method: Option<Method>,
-    headers: Vec<(HeaderName, Value)>,
-    query: Vec<(String, Value)>,
+    headers: Box<[(HeaderName, Value)]>,
+    query: Box<[(String, Value)]>,
 }
 
 /// What a request lacks.
@@ -39,33 +45,35 @@ impl fmt::Display for Lack<'_> {
 #[derive(Debug)]
 pub(crate) enum Value {
     Exact(String),
-    Regex(Regex),
+    Regex(Arc<Regex>),
     Present,
+    Absent,
+    Not(Box<Value>),
 }
 
 impl Condition {
-    pub(crate) fn parse(rule: &RouteMatch) -> Result<Self, Invalid> {
+    pub(super) fn parse(rule: &RouteMatch, known: &mut Expressions) -> Result<Self, Invalid> {
+        if rule.method.is_none() && rule.headers.is_empty() && rule.query.is_empty() {
+            return Ok(Self(None));
+        }
         let method = rule.method.as_deref().map(|method| method.parse().in_field("method")).transpose()?;
         let header = |(name, value): &(String, ValueMatch)| {
-            Ok((syntax::header_name(name).in_field("headers")?, Value::parse(value, "headers")?))
+            Ok((syntax::header_name(name).in_field("headers")?, Value::parse(value, "headers", known)?))
         };
-        let parameter = |(name, value): &(String, ValueMatch)| Ok((name.clone(), Value::parse(value, "query")?));
-        Ok(Self {
-            method,
-            headers: rule.headers.iter().map(header).collect::<Result<_, Invalid>>()?,
-            query: rule.query.iter().map(parameter).collect::<Result<_, Invalid>>()?,
-        })
+        let headers = rule.headers.iter().map(header).collect::<Result<_, Invalid>>()?;
+        let parameter = |(name, value): &(String, ValueMatch)| Ok((name.clone(), Value::parse(value, "query", known)?));
+        let query = rule.query.iter().map(parameter).collect::<Result<_, Invalid>>()?;
+        Ok(Self(Some(Box::new(Asked { method, headers, query }))))
     }
 
     /// What a request lacks of it, if anything.
     pub(crate) fn lacks(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<Lack<'_>> {
-        if let Some(wanted) = self.method.as_ref().filter(|wanted| *wanted != method) {
+        let asked = self.0.as_deref()?;
+        if let Some(wanted) = asked.method.as_ref().filter(|wanted| *wanted != method) {
             return Some(Lack::Method(wanted));
         }
-        let by_header =
-            self.headers.iter().find(|(name, value)| !header(headers, name).is_some_and(|text| value.holds(&text)));
-        let by_query =
-            || self.query.iter().find(|(name, value)| !parameter(uri, name).is_some_and(|text| value.holds(&text)));
+        let by_header = asked.headers.iter().find(|(name, value)| !value.is_of_header(headers, name));
+        let by_query = || asked.query.iter().find(|(name, value)| !value.is_of(parameter(uri, name).as_deref()));
         let by_header = by_header.map(|(name, value)| Lack::Header(name, value));
         by_header.or_else(|| by_query().map(|(name, value)| Lack::Query(name, value)))
     }
@@ -77,17 +85,40 @@ impl fmt::Display for Value {
             Self::Exact(text) => write!(f, "is not {text:?}"),
             Self::Regex(regex) => write!(f, "does not match {:?}", regex.as_str()),
             Self::Present => f.write_str("is not there"),
+            Self::Absent => f.write_str("is there"),
+            Self::Not(value) => match &**value {
+                Self::Exact(text) => write!(f, "is {text:?}, or not there"),
+                Self::Regex(regex) => write!(f, "matches {:?}, or is not there", regex.as_str()),
+                Self::Present | Self::Absent | Self::Not(_) => f.write_str("is what it may not be"),
+            },
         }
     }
 }
 
 impl Value {
-    fn parse(value: &ValueMatch, field: &str) -> Result<Self, Invalid> {
+    fn parse(value: &ValueMatch, field: &str, known: &mut Expressions) -> Result<Self, Invalid> {
         Ok(match value {
             ValueMatch::Exact(text) => Self::Exact(text.clone()),
-            ValueMatch::Regex(text) => Self::Regex(syntax::expression(text).in_field(field)?),
+            ValueMatch::Regex(text) => Self::Regex(known.get(text).in_field(field)?),
             ValueMatch::Present => Self::Present,
+            ValueMatch::Absent => Self::Absent,
+            ValueMatch::Not(value) => Self::Not(Box::new(Self::parse(value, field, known)?)),
         })
+    }
+
+    /// Whether a header is as it is wanted. One whose value is not text has none, but it is there.
+    fn is_of_header(&self, headers: &HeaderMap, name: &HeaderName) -> bool {
+        match self {
+            Self::Absent => !headers.contains_key(name),
+            _ => self.is_of(header(headers, name).as_deref()),
+        }
+    }
+
+    fn is_of(&self, text: Option<&str>) -> bool {
+        match text {
+            Some(text) => self.holds(text),
+            None => matches!(self, Self::Absent),
+        }
     }
 
     fn holds(&self, text: &str) -> bool {
@@ -95,6 +126,8 @@ impl Value {
             Self::Exact(wanted) => wanted == text,
             Self::Regex(regex) => regex.is_match(text),
             Self::Present => true,
+            Self::Absent => false,
+            Self::Not(value) => !value.holds(text),
         }
     }
 }

@@ -4,15 +4,43 @@
 use crate::invalid::{InField, Invalid};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use l7::syntax::Piece;
-use l7::{Filters, HeaderChanges, Origin, PathChange, syntax};
+use l7::{Filters, HeaderChanges, Origin, PathChange, Rare, syntax};
 use regex::Regex;
+use std::ops::Deref;
 use std::time::Duration;
 
 /// Longest path that one may become, in bytes.
 const LONGEST_PATH: usize = 60 << 10;
 
+/// Nothing is changed.
+static NONE: FilterSet = FilterSet {
+    request: Edits { remove: Vec::new(), set: Vec::new(), add: Vec::new() },
+    response: Edits { remove: Vec::new(), set: Vec::new(), add: Vec::new() },
+    rewrite: Rewrite { host: None, path: None },
+    cors: None,
+};
+
+/// The filters of a route or a backend, of which most have none.
+#[derive(Debug)]
+pub(crate) struct Filtering(Option<Box<FilterSet>>);
+
+impl Filtering {
+    pub(crate) fn parse(filters: &Rare<Filters>) -> Result<Self, Invalid> {
+        let parsed = filters.get().map(FilterSet::parse).transpose()?;
+        Ok(Self(parsed.map(Box::new)))
+    }
+}
+
+impl Deref for Filtering {
+    type Target = FilterSet;
+
+    fn deref(&self) -> &FilterSet {
+        self.0.as_deref().unwrap_or(&NONE)
+    }
+}
+
 /// What is changed on the way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct FilterSet {
     pub(crate) request: Edits,
     pub(crate) response: Edits,
@@ -21,7 +49,7 @@ pub(crate) struct FilterSet {
 }
 
 impl FilterSet {
-    pub(crate) fn parse(filters: &Filters) -> Result<Self, Invalid> {
+    fn parse(filters: &Filters) -> Result<Self, Invalid> {
         Ok(Self {
             request: Edits::parse(&filters.request, "filters.request")?,
             response: Edits::parse(&filters.response, "filters.response")?,
@@ -41,7 +69,7 @@ impl FilterSet {
 }
 
 /// Changes of headers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Edits {
     remove: Vec<HeaderName>,
     set: Vec<(HeaderName, HeaderValue)>,
@@ -74,7 +102,7 @@ impl Edits {
 }
 
 /// What the backend is asked for instead.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Rewrite {
     pub(crate) host: Option<HeaderValue>,
     pub(crate) path: Option<NewPath>,

@@ -3,42 +3,43 @@
 
 use super::action::RouteRule;
 use super::condition::{Condition, Lack};
+use super::expression::Expressions;
 use crate::invalid::{InField, Invalid};
 use http::{HeaderMap, Method, Uri};
 use imbl::HashMap;
-use l7::{Name, PathMatch, Precedence, RouteMatch, syntax};
+use l7::{Name, PathMatch, Precedence, RouteMatch};
 use regex::Regex;
 use std::sync::Arc;
 
 /// One match of a route.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Entry {
-    precedence: Arc<Precedence>,
+    precedence: Precedence,
     route: Arc<RouteRule>,
     place: PathKey,
-    condition: Arc<Condition>,
+    condition: Condition,
 }
 
 /// Where a match is filed.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 enum PathKey {
     Exact(Arc<str>),
     Start(Arc<str>),
     /// Without a final slash.
     Prefix(Arc<str>),
-    Regex(Regex),
+    Regex(Arc<Regex>),
 }
 
 impl Entry {
-    pub(crate) fn parse(rule: &RouteMatch, route: &Arc<RouteRule>) -> Result<Self, Invalid> {
+    pub(super) fn parse(rule: &RouteMatch, route: &Arc<RouteRule>, known: &mut Expressions) -> Result<Self, Invalid> {
         let place = match &rule.path {
             PathMatch::Exact(path) => PathKey::Exact(absolute(path)?.into()),
             PathMatch::Start(path) => PathKey::Start(absolute(path)?.into()),
             PathMatch::Prefix(path) => PathKey::Prefix(absolute(path)?.trim_end_matches('/').into()),
-            PathMatch::Regex(text) => PathKey::Regex(syntax::expression(text).in_field("path")?),
+            PathMatch::Regex(text) => PathKey::Regex(known.get(text).in_field("path")?),
         };
-        let condition = Arc::new(Condition::parse(rule)?);
-        Ok(Self { precedence: Arc::new(rule.precedence.clone()), route: Arc::clone(route), place, condition })
+        let condition = Condition::parse(rule, known)?;
+        Ok(Self { precedence: rule.precedence.clone(), route: Arc::clone(route), place, condition })
     }
 
     fn order(&self) -> (&Precedence, &Name) {
@@ -85,7 +86,7 @@ fn absolute(path: &str) -> Result<&str, Invalid> {
 }
 
 /// Entries, those that precede first.
-type Bucket = Arc<Vec<Entry>>;
+type Bucket = Arc<Vec<Arc<Entry>>>;
 
 /// All matches of one host. A clone shares what does not change.
 #[derive(Clone, Debug, Default)]
@@ -101,23 +102,23 @@ pub(crate) struct Paths {
 }
 
 impl Paths {
-    pub(crate) fn insert(&mut self, entry: Entry) {
+    pub(crate) fn insert(&mut self, entry: &Arc<Entry>) {
         match &entry.place {
-            PathKey::Exact(path) => put(self.exact.entry(path.clone()).or_default(), entry.clone()),
+            PathKey::Exact(path) => put(self.exact.entry(path.clone()).or_default(), entry),
             PathKey::Prefix(path) => {
                 *self.depths.entry(segments(path)).or_default() += 1;
-                put(self.prefix.entry(path.clone()).or_default(), entry.clone());
+                put(self.prefix.entry(path.clone()).or_default(), entry);
             }
             PathKey::Start(start) => {
                 *self.lengths.entry(start.len()).or_default() += 1;
-                put(self.start.entry(start.clone()).or_default(), entry.clone());
+                put(self.start.entry(start.clone()).or_default(), entry);
             }
             PathKey::Regex(_) => put(&mut self.regex, entry),
         }
     }
 
     /// Takes out an entry that was put in.
-    pub(crate) fn remove(&mut self, entry: &Entry) {
+    pub(crate) fn remove(&mut self, entry: &Arc<Entry>) {
         match &entry.place {
             PathKey::Exact(path) => take_from(&mut self.exact, path, entry),
             PathKey::Prefix(path) => {
@@ -179,7 +180,7 @@ impl Paths {
     /// All matches, in no order.
     pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
         let buckets = self.exact.values().chain(self.prefix.values()).chain(self.start.values()).chain([&self.regex]);
-        buckets.flat_map(|bucket| bucket.iter())
+        buckets.flat_map(|bucket| bucket.iter().map(Arc::as_ref))
     }
 }
 
@@ -194,17 +195,21 @@ fn one_less(counts: &mut imbl::OrdMap<usize, usize>, key: usize) {
     }
 }
 
-fn put(bucket: &mut Bucket, entry: Entry) {
+fn put(bucket: &mut Bucket, entry: &Arc<Entry>) {
     let bucket = Arc::make_mut(bucket);
+    if bucket.is_empty() {
+        // Most have one entry.
+        bucket.reserve_exact(1);
+    }
     let at = bucket.partition_point(|other| other.order() <= entry.order());
-    bucket.insert(at, entry);
+    bucket.insert(at, Arc::clone(entry));
 }
 
-fn take(bucket: &mut Bucket, entry: &Entry) {
-    Arc::make_mut(bucket).retain(|other| !Arc::ptr_eq(&other.condition, &entry.condition));
+fn take(bucket: &mut Bucket, entry: &Arc<Entry>) {
+    Arc::make_mut(bucket).retain(|other| !Arc::ptr_eq(other, entry));
 }
 
-fn take_from(buckets: &mut HashMap<Arc<str>, Bucket>, path: &Arc<str>, entry: &Entry) {
+fn take_from(buckets: &mut HashMap<Arc<str>, Bucket>, path: &Arc<str>, entry: &Arc<Entry>) {
     let Some(bucket) = buckets.get_mut(path) else { return };
     take(bucket, entry);
     if bucket.is_empty() {

@@ -2,6 +2,7 @@
 //! Tables of routes: by name, then by host, then by path.
 
 use super::action::RouteRule;
+use super::expression::Expressions;
 use super::host::HostMap;
 use super::paths::{Entry, Paths};
 use crate::invalid::Invalid;
@@ -34,13 +35,14 @@ impl Table {
 pub(crate) struct Tables {
     tables: HashMap<Name, Table>,
     filed: HashMap<Name, Arc<Filed>>,
+    expressions: Expressions,
 }
 
 /// A route as it is filed, for the time when it is taken out.
 #[derive(Debug)]
 struct Filed {
     route: Arc<Route>,
-    entries: Vec<Entry>,
+    entries: Box<[Arc<Entry>]>,
 }
 
 impl Tables {
@@ -69,12 +71,13 @@ impl Tables {
     /// A field cannot be used. The route of before stays.
     pub(crate) fn set(&mut self, route: &Arc<Route>) -> Result<(), Invalid> {
         let rule = Arc::new(RouteRule::parse(route)?);
-        let entries =
-            route.matches.iter().map(|rule_match| Entry::parse(rule_match, &rule)).collect::<Result<_, _>>()?;
+        let known = &mut self.expressions;
+        let entry = |rule_match| Entry::parse(rule_match, &rule, known).map(Arc::new);
+        let entries = route.matches.iter().map(entry).collect::<Result<_, _>>()?;
         self.remove(&route.name);
         let filed = Filed { route: Arc::clone(route), entries };
         for (table, host) in places(&filed.route) {
-            self.change(table, host, |paths| filed.entries.iter().for_each(|entry| paths.insert(entry.clone())));
+            self.change(table, host, |paths| filed.entries.iter().for_each(|entry| paths.insert(entry)));
         }
         self.filed.insert(route.name.clone(), Arc::new(filed));
         Ok(())

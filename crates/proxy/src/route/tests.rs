@@ -3,29 +3,14 @@
 
 use super::{Tables, filter::NewPath};
 use http::{HeaderMap, Method, Uri};
-use l7::{
-    Attachment, Filters, HostMatch, Name, PathChange, PathMatch, Precedence, Route, RouteAction, RouteMatch, ValueMatch,
-};
+use l7::{Attachment, HostMatch, Name, PathChange, PathMatch, Precedence, Route, RouteAction, RouteMatch, ValueMatch};
 use proptest::prelude::*;
 use std::cmp::Reverse;
 use std::sync::Arc;
 
 fn route(name: &str, hosts: &[&str], matches: Vec<RouteMatch>) -> Route {
-    Route {
-        name: name.into(),
-        attachments: vec![Attachment {
-            table: "t".into(),
-            hosts: hosts.iter().map(|host| host.parse().unwrap()).collect(),
-        }],
-        matches,
-        filters: Filters::default(),
-        action: RouteAction::Respond(200),
-        rate_limit: None,
-    }
-}
-
-fn on_path(path: PathMatch) -> RouteMatch {
-    RouteMatch { path, ..RouteMatch::default() }
+    let hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
+    Route::plain(name, Attachment { table: "t".into(), hosts }, matches, RouteAction::Respond(200))
 }
 
 #[derive(Debug)]
@@ -60,6 +45,8 @@ fn holds(value: &ValueMatch, text: &str) -> bool {
         ValueMatch::Exact(wanted) => wanted == text,
         ValueMatch::Regex(regex) => regex::Regex::new(&format!("^({regex})$")).unwrap().is_match(text),
         ValueMatch::Present => true,
+        ValueMatch::Absent => false,
+        ValueMatch::Not(value) => !holds(value, text),
     }
 }
 
@@ -82,12 +69,15 @@ fn all_of_it_holds(rule: &RouteMatch, asked: &Asked) -> bool {
         && rule.method.as_ref().is_none_or(|method| method == asked.method.as_str())
         && rule.headers.iter().all(|(name, value)| {
             let all: Vec<&str> = asked.headers.get_all(name).iter().map(|v| v.to_str().unwrap()).collect();
-            !all.is_empty() && holds(value, &all.join(","))
+            match value {
+                ValueMatch::Absent => all.is_empty(),
+                value => !all.is_empty() && holds(value, &all.join(",")),
+            }
         })
-        && rule
-            .query
-            .iter()
-            .all(|(name, value)| query.iter().find(|(key, _)| key == name).is_some_and(|(_, text)| holds(value, text)))
+        && rule.query.iter().all(|(name, value)| match query.iter().find(|(key, _)| key == name) {
+            Some((_, text)) => holds(value, text),
+            None => matches!(value, ValueMatch::Absent),
+        })
 }
 
 fn specificity(host: &HostMatch) -> (u8, usize) {
@@ -136,7 +126,9 @@ fn pairs() -> impl Strategy<Value = Vec<(String, ValueMatch)>> {
     let value = prop_oneof![
         Just(ValueMatch::Exact("1".into())),
         Just(ValueMatch::Regex("1|2".into())),
-        Just(ValueMatch::Present)
+        Just(ValueMatch::Present),
+        Just(ValueMatch::Absent),
+        Just(ValueMatch::Not(Box::new(ValueMatch::Exact("1".into()))))
     ];
     prop::collection::vec((prop::sample::select(vec!["k".to_owned(), "l".to_owned()]), value), 0..2)
 }
@@ -215,7 +207,7 @@ proptest! {
 
 #[test]
 fn a_change_is_not_seen_by_who_still_holds_the_tables_of_before() {
-    let mut now = tables(&[route("a", &["*"], vec![on_path(PathMatch::Exact("/x".into()))])]);
+    let mut now = tables(&[route("a", &["*"], vec![RouteMatch::on(PathMatch::Exact("/x".into()))])]);
     let before = now.clone();
     now.remove(&"a".into());
     assert_eq!(found(&before, &ask("h", "/x")).as_deref(), Some("a"));
@@ -224,14 +216,14 @@ fn a_change_is_not_seen_by_who_still_holds_the_tables_of_before() {
 
 #[test]
 fn a_route_that_cannot_be_used_leaves_the_one_of_before() {
-    let mut tables = tables(&[route("a", &["*"], vec![on_path(PathMatch::Exact("/x".into()))])]);
+    let mut tables = tables(&[route("a", &["*"], vec![RouteMatch::on(PathMatch::Exact("/x".into()))])]);
     for path in [
         PathMatch::Regex("(".into()),
         PathMatch::Regex("a)|(b".into()),
         PathMatch::Regex("(((a{100}){100}){100}){100}".into()),
         PathMatch::Exact("x".into()),
     ] {
-        let error = tables.set(&Arc::new(route("a", &["*"], vec![on_path(path)]))).unwrap_err();
+        let error = tables.set(&Arc::new(route("a", &["*"], vec![RouteMatch::on(path)]))).unwrap_err();
         assert!(error.to_string().starts_with("path: "), "{error}");
     }
     assert_eq!(found(&tables, &ask("h", "/x")).as_deref(), Some("a"));
@@ -252,7 +244,7 @@ fn a_prefix_is_replaced_as_gateway_api_has_it() {
         ("/foo", "/", "/xyz", "/xyz/foo"),
     ];
     for (path, prefix, new, wanted) in rows {
-        let tables = tables(&[route("a", &["*"], vec![on_path(PathMatch::Prefix(prefix.into()))])]);
+        let tables = tables(&[route("a", &["*"], vec![RouteMatch::on(PathMatch::Prefix(prefix.into()))])]);
         let asked = ask("h", path);
         let found = tables.get("t").unwrap().find("h", &asked.method, &asked.uri, &asked.headers).unwrap();
         let new = NewPath::parse(&PathChange::Prefix(new.into())).unwrap();
@@ -284,7 +276,7 @@ fn a_beginning_is_replaced_letter_by_letter_and_what_an_expression_finds_by_what
 #[test]
 fn a_path_of_many_slashes_costs_what_the_deepest_prefix_does() {
     // Each segment more that is looked at costs its length: with this many, the test would not end.
-    let tables = tables(&[route("a", &["*"], vec![on_path(PathMatch::Prefix("/a/b".into()))])]);
+    let tables = tables(&[route("a", &["*"], vec![RouteMatch::on(PathMatch::Prefix("/a/b".into()))])]);
     let asked = ask("h", &format!("/a/b{}", "/".repeat(60_000)));
     for _ in 0..1_000 {
         assert_eq!(found(&tables, &asked).as_deref(), Some("a"));

@@ -8,11 +8,11 @@ use crate::world::{DEADLINE, World, free};
 use l7::{Limits, Serve, TlsAction, TlsServer};
 use nix::sys::resource::{Resource, setrlimit};
 use socket2::{SockFilter, SockRef};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 fn limited(address: SocketAddr, backend: SocketAddr, limit: impl FnOnce(&mut Limits)) -> Vec<l7::Object> {
@@ -169,6 +169,36 @@ async fn connections_above_the_limit_are_closed_and_those_below_go_on() {
     assert_eq!(status(&read_until(&mut held[0], "length: 0\n").await), 200);
     held.clear();
     timeout(DEADLINE, async { while status(&get(address, "h", "/", "").await) != 200 {} }).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_that_takes_all_connections_makes_room_for_others() {
+    let (address, backend) = (free(), Backend::echo("a").await);
+    let world = World::of(limited(address, backend.address, |limits| limits.connections = 4)).await;
+    let ask = async |client: &mut TcpStream| {
+        client.write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
+        status(&read_until(client, "length: 0\n").await)
+    };
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        let mut client = connect(address).await;
+        assert_eq!(ask(&mut client).await, 200);
+        held.push(client);
+    }
+    let other = TcpSocket::new_v4().unwrap();
+    other.bind((Ipv4Addr::new(127, 0, 0, 2), 0).into()).unwrap();
+    let mut other = other.connect(address).await.unwrap();
+    assert_eq!(ask(&mut other).await, 200);
+    assert_eq!(read_all(&mut held[0]).await, "", "the oldest has made room");
+    assert_eq!(read_all(&mut connect(address).await).await, "", "who has the most gets no more");
+    for client in &mut held[1..] {
+        assert_eq!(ask(client).await, 200);
+    }
+    assert_eq!(ask(&mut other).await, 200);
+    for reason in ["displaced", "connections"] {
+        let line = format!("cilium_proxy_refused_total{{listener=\"listener-{address}\",reason=\"{reason}\"}} 1");
+        world.metric_is(&line).await;
+    }
 }
 
 /// A frame of HTTP/2.

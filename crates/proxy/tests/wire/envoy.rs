@@ -8,8 +8,8 @@ use crate::world::{DEADLINE, World, free};
 use http::{Response, StatusCode};
 use http_body_util::Full;
 use l7::{
-    Answer, Cluster, ClusterLimits, Filters, HttpForward, Object, PathChange, PathMatch, RateLimit, Retry, RetryBudget,
-    Rewrite, Route, RouteAction,
+    Answer, Cluster, ClusterLimits, Filters, HeaderChanges, HttpForward, Object, PathChange, PathMatch, RateLimit,
+    Retry, RetryBudget, Rewrite, Route, RouteAction,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -146,13 +146,14 @@ async fn beginnings_are_matched_and_replaced_letter_by_letter_and_a_route_may_an
     let (address, backend) = (free(), Backend::echo("a").await);
     let mut objects = simple(address, backend.address);
     let mut given = route("given", "/given", RouteAction::Answer(Answer { status: 418, body: "teapot".into() }));
-    given.filters.response.set.push(("content-type".into(), "text/html".into()));
+    let response = HeaderChanges { set: vec![("content-type".into(), "text/html".into())], ..HeaderChanges::default() };
+    given.filters = Filters { response, ..Filters::default() }.into();
     objects.push(given.into());
     let changed = |name: &str, start: &str, path: PathChange| -> Object {
         let mut route = route(name, start, RouteAction::Forward(forward("c")));
-        route.matches[0].path = PathMatch::Start(start.into());
-        Route { filters: Filters { rewrite: Rewrite { path: Some(path), host: None }, ..Filters::default() }, ..route }
-            .into()
+        Arc::make_mut(&mut route.matches)[0].path = PathMatch::Start(start.into());
+        let rewrite = Rewrite { path: Some(path), host: None };
+        Route { filters: Filters { rewrite, ..Filters::default() }.into(), ..route }.into()
     };
     objects.push(changed("start", "/ab", PathChange::Start("/x".into())));
     let replace = |pattern: &str, with: &str| PathChange::Replace { pattern: pattern.into(), with: with.into() };

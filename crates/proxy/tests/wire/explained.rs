@@ -2,13 +2,14 @@
 //! What the administrator is told of where requests go.
 
 use crate::backend::Backend;
-use crate::objects::{forward, route, rule, simple};
+use crate::objects::{forward, route, simple};
 use crate::world::{DEADLINE, World, free};
 use l7::explain::{ClusterState, Explanation, ListenerState, Question, RouteState};
-use l7::{PathMatch, Precedence, RouteAction, RouteMatch, ValueMatch};
+use l7::{Attachment, PathMatch, Precedence, RouteAction, RouteMatch, ValueMatch};
 use serde::de::DeserializeOwned;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -54,18 +55,19 @@ async fn world(backend: &Backend) -> World {
     let mut objects = simple(free(), backend.address);
     let mut api = route("api", "/api", RouteAction::Forward(forward("c")));
     let precedence = Precedence { specificity: [1, 0, 0, 0, 0], ..Precedence::default() };
-    let path = rule(PathMatch::Prefix("/api".into()));
-    api.matches = vec![RouteMatch {
+    let path = RouteMatch::on(PathMatch::Prefix("/api".into()));
+    api.matches = [RouteMatch {
         precedence,
         method: Some("GET".into()),
         headers: vec![("x-version".into(), ValueMatch::Exact("2".into()))],
         ..path
-    }];
+    }]
+    .into();
     let gone = l7::Redirect { scheme: None, host: Some("new.example".into()), path: None, port: None, status: 301 };
     let old = route("old", "/old", RouteAction::Redirect(gone));
     let mut exact = route("exact", "/api", RouteAction::Respond(500));
-    exact.attachments[0].hosts = vec!["shop.example".parse().unwrap()];
-    exact.matches[0].path = PathMatch::Exact("/only".into());
+    exact.attachments = [Attachment { hosts: vec!["shop.example".parse().unwrap()], ..Attachment::any("t") }].into();
+    Arc::make_mut(&mut exact.matches)[0].path = PathMatch::Exact("/only".into());
     objects.extend([api.into(), old.into(), exact.into()]);
     World::of(objects).await
 }

@@ -5,7 +5,8 @@ use crate::backend::Backend;
 use crate::client::{connect, get, read_until, status, value};
 use crate::objects::*;
 use crate::world::{DEADLINE, World, free};
-use l7::{PathMatch, RouteAction, RouteMatch};
+use l7::{PathMatch, RouteAction};
+use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -87,8 +88,7 @@ async fn an_expression_that_explodes_is_a_fault_of_its_route_and_of_nothing_else
     let mut world = World::of(simple(address, backend.address)).await;
     let regex = |name: &str, text: &str| {
         let mut route = route(name, "/", RouteAction::Forward(forward("c")));
-        let precedence = route.matches[0].precedence.clone();
-        route.matches = vec![RouteMatch { precedence, ..rule(PathMatch::Regex(text.into())) }];
+        Arc::make_mut(&mut route.matches)[0].path = PathMatch::Regex(text.into());
         route
     };
     let mut objects = simple(address, backend.address);

@@ -6,7 +6,7 @@ use crate::client::{connect, get, read_until, status, text, value};
 use crate::objects::*;
 use crate::world::{World, free};
 use http_body_util::Full;
-use l7::{HeaderChanges, HttpForward, PathChange, Redirect, Rewrite, RouteAction, Target};
+use l7::{Filters, HeaderChanges, HttpForward, PathChange, Rare, Redirect, Rewrite, RouteAction, Target};
 use std::sync::atomic::Ordering::SeqCst;
 use tokio::io::AsyncWriteExt;
 
@@ -203,10 +203,13 @@ async fn of_two_paths_in_place_of_a_prefix_that_of_the_backend_counts() {
     let (address, backend) = (free(), Backend::echo("a").await);
     let mut objects = simple(address, backend.address);
     let mut forwarded = forward("c");
-    let prefix = |text: &str| Rewrite { path: Some(PathChange::Prefix(text.into())), host: None };
-    forwarded.backends[0].filters.rewrite = prefix("/x");
+    let prefix = |text: &str| -> Rare<Filters> {
+        let rewrite = Rewrite { path: Some(PathChange::Prefix(text.into())), host: None };
+        Filters { rewrite, ..Filters::default() }.into()
+    };
+    forwarded.backends[0].filters = prefix("/x");
     let mut both = route("both", "/a", RouteAction::Forward(forwarded));
-    both.filters.rewrite = prefix("/longer");
+    both.filters = prefix("/longer");
     objects.push(both.into());
     let _world = World::of(objects).await;
     assert_eq!(value(&get(address, "h", "/a/b?c", "").await, "asked"), Some("GET /x/b?c HTTP/1.1"));
@@ -223,10 +226,9 @@ async fn headers_host_and_path_are_changed_on_both_sides() {
         add: vec![pair("x-add", side)],
     };
     let mut rule = route("r", "/old", RouteAction::Forward(forward("c")));
-    rule.filters.request = changes("request");
-    rule.filters.response = changes("response");
-    rule.filters.rewrite =
-        Rewrite { host: Some("inner.example".into()), path: Some(PathChange::Prefix("/new".into())) };
+    let rewrite = Rewrite { host: Some("inner.example".into()), path: Some(PathChange::Prefix("/new".into())) };
+    let (request, response) = (changes("request"), changes("response"));
+    rule.filters = Filters { request, response, rewrite, cors: None }.into();
     objects[1] = rule.into();
     let _world = World::of(objects).await;
     let more = "x-gone: 1\r\nx-set: client\r\nx-add: client\r\n";

@@ -6,7 +6,8 @@ use crate::client::{get, status, value};
 use crate::objects::*;
 use crate::world::{DEADLINE, World, free};
 use l7::{
-    Client, Consumer, HttpForward, HttpServer, Mesh, Mirror, Object, Permission, RouteAction, Serve, Server, Share,
+    Attachment, Client, Consumer, HttpForward, HttpServer, Mesh, Mirror, Object, Permission, RouteAction, Serve,
+    Server, Share,
 };
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -43,7 +44,7 @@ async fn a_pod_has_the_routes_of_its_namespace_or_those_of_all() {
     let (address, all, desk) = (free(), Backend::echo("all").await, Backend::echo("desk").await);
     let routes = || {
         let mut consumer = route("desk", "/", RouteAction::Forward(forward("desk")));
-        consumer.attachments[0].table = "d".into();
+        consumer.attachments = [Attachment::any("d")].into();
         let producer = route("all", "/v1", RouteAction::Forward(forward("all")));
         let mut objects = vec![consumer.into(), producer.into(), reaches(&[(all.address, true), (desk.address, true)])];
         objects.extend(backend("all", &[all.address]).into_iter().chain(backend("desk", &[desk.address])));

@@ -2,9 +2,8 @@
 //! Objects, as short as can be.
 
 use l7::{
-    Attachment, Backend, BackendProtocol, Cluster, ClusterLimits, Endpoint, Endpoints, Filters, Forward, HttpForward,
-    HttpServer, Limits, Listener, Object, PathMatch, Precedence, Route, RouteAction, RouteMatch, Serve, TableRef,
-    Target,
+    Attachment, Backend, BackendProtocol, Cluster, ClusterLimits, Endpoint, Endpoints, Forward, HttpForward,
+    HttpServer, Limits, Listener, Object, Route, RouteAction, RouteMatch, Serve, TableRef,
 };
 use std::net::SocketAddr;
 
@@ -32,27 +31,12 @@ pub(crate) fn http(address: SocketAddr) -> Listener {
     listener(address, Serve::Http(site()))
 }
 
-pub(crate) fn rule(path: PathMatch) -> RouteMatch {
-    RouteMatch { path, ..RouteMatch::default() }
-}
-
 pub(crate) fn route(name: &str, path: &str, action: RouteAction) -> Route {
-    let precedence = Precedence {
-        specificity: [u32::MAX - u32::try_from(path.len()).unwrap(), 0, 0, 0, 0],
-        ..Precedence::default()
-    };
-    Route {
-        name: name.into(),
-        attachments: vec![Attachment { table: "t".into(), hosts: vec!["*".parse().unwrap()] }],
-        matches: vec![RouteMatch { precedence, ..rule(PathMatch::Prefix(path.into())) }],
-        filters: Filters::default(),
-        action,
-        rate_limit: None,
-    }
+    Route::plain(name, Attachment::any("t"), [RouteMatch::below(path)], action)
 }
 
 pub(crate) fn to(cluster: &str, weight: u32) -> Backend {
-    Backend { target: Target::Cluster(cluster.into()), weight, filters: Filters::default() }
+    Backend::to(cluster, weight)
 }
 
 pub(crate) fn forward(cluster: &str) -> HttpForward {

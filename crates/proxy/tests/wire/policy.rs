@@ -6,7 +6,7 @@ use crate::client::{connect, get, read_until, status, text, value};
 use crate::objects::*;
 use crate::world::{DEADLINE, World, free};
 use http_body_util::Full;
-use l7::{Cors, HttpForward, Mirror, Origin, Persistence, Retry, RetryBudget, RouteAction, Share};
+use l7::{Cors, Filters, HttpForward, Mirror, Origin, Persistence, Retry, RetryBudget, RouteAction, Share};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -204,7 +204,7 @@ async fn browsers_are_told_which_origins_may() {
     let (address, backend) = (free(), Backend::echo("a").await);
     let mut objects = simple(address, backend.address);
     let mut rule = route("r", "/", RouteAction::Forward(forward("c")));
-    rule.filters.cors = Some(Cors {
+    let cors = Some(Cors {
         origins: vec![Origin::Of("https://shop.example".into()), Origin::Of("https://*.good.example".into())],
         methods: vec!["GET".into(), "PUT".into()],
         allow_headers: vec!["*".into()],
@@ -212,6 +212,7 @@ async fn browsers_are_told_which_origins_may() {
         credentials: true,
         max_age: Some(Duration::from_secs(600)),
     });
+    rule.filters = Filters { cors, ..Filters::default() }.into();
     objects[1] = rule.into();
     let _world = World::of(objects).await;
     let preflight = |origin: &str| {

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the fuzzer calls: objects of authors who may write anything. Not part of the product.
+
+use crate::ingest_envoy_config;
+use crate::route::Rule;
+use l7::{Filters, HeaderChanges, PathChange, PathMatch, RouteAction, RouteMatch, ValueMatch, syntax};
+use serde_json::{Value, json};
+
+/// The `spec` of a CiliumEnvoyConfig: whatever it is, all that it claims is led to a listener, and what is made of it can be shown and
+/// served.
+pub fn envoy_config(data: &[u8]) {
+    let Ok(spec) = serde_json::from_slice::<Value>(data) else { return };
+    let object = json!({"metadata": {"namespace": "canteen", "name": "canary"}, "spec": spec});
+    let Ok(object) = serde_json::from_value(object) else { return };
+    let Some(config) = ingest_envoy_config(&object) else { return };
+    for claim in &config.claims {
+        assert!(config.listeners.contains_key(&claim.listener), "{claim:?}");
+        assert_eq!(&*claim.service.namespace, "canteen");
+    }
+    let shown = config.problems.iter().chain(config.clusters.values().filter_map(|cluster| cluster.as_ref().err()));
+    for text in shown {
+        assert!(text.chars().count() <= 400 && !text.chars().any(char::is_control), "{text:?}");
+    }
+    for rule in config.listeners.values().flatten().flat_map(|host| &host.rules) {
+        check(rule);
+    }
+}
+
+/// The proxy looks at the same.
+fn check(rule: &Rule) {
+    rule.matches.iter().for_each(matched);
+    changes(&rule.filters.value());
+    match &rule.action {
+        RouteAction::Forward(forward) => {
+            forward.backends.iter().for_each(|backend| changes(&backend.filters.value()));
+            assert!(forward.mirrors.iter().all(|mirror| mirror.share.denominator > 0));
+        }
+        RouteAction::Redirect(redirect) => {
+            assert!(redirect.host.as_deref().is_none_or(|host| syntax::authority(host).is_ok()));
+            redirect.path.iter().for_each(path);
+        }
+        RouteAction::Respond(status) => assert!((200..=599).contains(status)),
+        RouteAction::Answer(answer) => assert!((200..=599).contains(&answer.status)),
+    }
+}
+
+fn matched(wanted: &RouteMatch) {
+    match &wanted.path {
+        PathMatch::Exact(path) | PathMatch::Start(path) | PathMatch::Prefix(path) => assert!(path.starts_with('/')),
+        PathMatch::Regex(text) => assert!(syntax::expression(text).is_ok(), "{text:?}"),
+    }
+    for (name, value) in &wanted.headers {
+        assert!(syntax::header_name(name).is_ok(), "{name:?}");
+        matched_value(value);
+    }
+    wanted.query.iter().for_each(|(_, value)| matched_value(value));
+}
+
+fn matched_value(value: &ValueMatch) {
+    match value {
+        ValueMatch::Regex(text) => assert!(syntax::expression(text).is_ok(), "{text:?}"),
+        ValueMatch::Not(value) => matched_value(value),
+        ValueMatch::Exact(_) | ValueMatch::Present | ValueMatch::Absent => {}
+    }
+}
+
+fn changes(filters: &Filters) {
+    for HeaderChanges { remove, set, add } in [&filters.request, &filters.response] {
+        assert!(remove.iter().all(|name| syntax::changed_header(name).is_ok()), "{remove:?}");
+        for (name, value) in set.iter().chain(add) {
+            assert!(syntax::changed_header(name).is_ok() && syntax::header_value(value).is_ok(), "{name:?}: {value:?}");
+        }
+    }
+    assert!(filters.rewrite.host.as_deref().is_none_or(|host| syntax::authority(host).is_ok()));
+    filters.rewrite.path.iter().for_each(path);
+}
+
+fn path(change: &PathChange) {
+    match change {
+        PathChange::Full(path) | PathChange::Prefix(path) | PathChange::Start(path) => {
+            assert!(syntax::path(path).is_ok(), "{path:?}");
+        }
+        PathChange::Replace { pattern, with } => {
+            let groups = syntax::pattern(pattern).map(|regex| regex.captures_len());
+            assert!(groups.is_ok_and(|groups| syntax::substitution(with, groups).is_ok()), "{pattern:?}: {with:?}");
+        }
+    }
+}
