@@ -42,6 +42,7 @@ mod tagged;
 mod through;
 mod too_big;
 mod tunnel;
+mod turned;
 mod unserved;
 mod wire;
 mod world;
