@@ -157,6 +157,12 @@ pub fn is_opening(pkt: &Pkt, flow: &Flow) -> bool {
         && (pkt.is(REPLY) || given_up || flow.has_ended(proto::TCP))
 }
 
+/// Whether who opened the connection goes on with it, under ends that are the other end's as well.
+#[inline(always)]
+pub fn is_held(flow: &Flow) -> bool {
+    !flow.is_translated() && flow.forward.tcp_seen & (tcp::FIN | tcp::RST) == 0
+}
+
 /// Counts the packet, follows the connection's state and reports what is new.
 #[inline(always)]
 pub fn touch<P: Packet>(packet: P, pkt: &Pkt, flow: &mut Flow, point: u8) {

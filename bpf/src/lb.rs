@@ -6,7 +6,7 @@ use crate::epochs;
 use crate::maps;
 use crate::stages::{ipcache, source};
 use abi::Addr;
-use abi::flow::TICK_NS;
+use abi::flow::{TICK_NS, proto};
 use abi::lb::{
     Affinity, AffinityKey, Backend, BackendKey, MaglevKey, SCOPE_EXTERNAL, SCOPE_INTERNAL, SCOPE_UNREDIRECTED, Service,
     ServiceKey, SlotKey, SourceRangeKey, flags, maglev_place, spread, state,
@@ -24,7 +24,7 @@ pub struct Client {
     pub addr: Addr,
     /// Whether `addr` is a cookie.
     pub is_cookie: bool,
-    /// A number of the connection: with Maglev the same one leads to the same backend on every node.
+    /// A number of the connection: the same one leads to the same backend, with Maglev on every node.
     pub connection: u32,
 }
 
@@ -77,6 +77,14 @@ pub fn unredirected(addr: Addr, port: u16, proto: u8) -> Option<&'static Service
 #[inline(always)]
 pub fn outside(addr: Addr, port: u16, proto: u8) -> Option<&'static Service> {
     get(&ServiceKey { addr, port, proto, scope: SCOPE_EXTERNAL, pad: 0 })
+}
+
+/// Whether a port of the node is for clients of services, now or soon: which of the range are taken changes at any time.
+#[inline(never)]
+pub fn is_for_services(addr: &Addr, port: u16, proto: u8) -> bool {
+    config::on(&config::EXPOSE_SERVICES)
+        && matches!(proto, proto::TCP | proto::UDP | proto::SCTP)
+        && (is_node_port(port) || outside(*addr, port, proto).is_some())
 }
 
 /// The service that another node says it has served there; a port of that node is one of any node.
@@ -169,10 +177,9 @@ pub fn choose(service: &Service, client: &Client) -> Option<(&'static Backend, u
         return None;
     }
     if service.affinity == 0 {
-        // A node that does not see what clients are answered forgets their connections, and then finds the same backend again. And what is
-        // passed on to tc has to find the one there for which it was: by chance it would get a second try.
-        let by_connection = service.flags & (flags::MAGLEV | flags::DSR) != 0 || config::on(&config::ACCELERATE);
-        return pick(service, if by_connection { client.connection } else { random() });
+        // Not by chance: what is forgotten while it is being opened, in a flood or where its answers are not seen, finds the same backend again,
+        // and so does what is passed on to tc.
+        return pick(service, client.connection);
     }
     let key = AffinityKey { client: client.addr, service: service.id, is_cookie: client.is_cookie as u32 };
     let number = match last(service, &key) {

@@ -54,10 +54,10 @@ pub fn left_to_stack<P: Packet>(packet: P, pkt: &mut Pkt, flow: &Flow) -> Stage 
     if way.action == action::STACK || pkt.from == From::STACK {
         return Ok(());
     }
-    // To the stack a service's address is its own, or nobody's.
-    let of_service = flow.has(flags::NAT_DST) && pkt.from == From::DEVICE && !pkt.is(REPLY);
+    // To the stack it is for the node itself, or for nobody: what that tells its sender is wrong, and may end the connection.
+    let renamed = flow.has(if pkt.is(REPLY) { flags::NAT_SRC } else { flags::NAT_DST });
     if pkt.ttl <= 1 {
-        return if of_service { drop(DropReason::TtlExceeded) } else { Err(Verdict::Pass) };
+        return if renamed { drop(DropReason::TtlExceeded) } else { Err(Verdict::Pass) };
     }
     let room = way.mtu.saturating_sub(direct::needs(pkt, flow));
     if way.mtu == 0 || pkt.len <= room as u32 || fits(packet, pkt, room) {
@@ -66,11 +66,11 @@ pub fn left_to_stack<P: Packet>(packet: P, pkt: &mut Pkt, flow: &Flow) -> Stage 
     // What may be cut up the stack would cut up and send on, under a name that it must not have outside, or through the tunnel as its own.
     let cut = pkt.family == 4 && !packet.read::<u8>(ETH_LEN + 6).is_some_and(|flags| flags & 0x40 != 0);
     // The client of a flow that is answered directly is told all the same: it can leave room.
-    let direct = of_service && flow.has(flags::DIRECT);
+    let direct = renamed && flow.has(flags::DIRECT);
     if cut && !direct && (flow.is_rewritten() || way.action == action::TUNNEL) {
         return drop(DropReason::IpFragmentationNotSupported);
     }
-    if of_service {
+    if renamed {
         pkt.room = room;
         // Its text is that fragmentation is needed.
         return drop(DropReason::CtMissingTcpAckFlag);

@@ -72,7 +72,7 @@ pub fn resolve(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
     scratch.flow.src_endpoint = scratch.opener.id;
     scratch.flow.dst_identity = scratch.target.identity;
     scratch.flow.dst_endpoint = scratch.target.id;
-    scratch.flow.peers = peers(scratch);
+    scratch.flow.peers = peers(pkt, scratch);
     if scratch.is_known() && scratch.target.id != scratch.known.dst_endpoint && scratch.notes(IS_REPLY) {
         // Who answers is not who was spoken to.
         return drop(DropReason::StaleOrUnroutableIp);
@@ -88,11 +88,23 @@ pub fn resolve(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
 
 /// Whose addresses the decision depends on.
 #[inline(always)]
-fn peers(scratch: &Scratch) -> u32 {
+fn peers(pkt: &Pkt, scratch: &Scratch) -> u32 {
     let peer = if scratch.opener.id != 0 { scratch.dst } else { scratch.tuple.src };
     let served = scratch.flow.flags & (flow::NAT_DST | flow::DIRECT) != 0;
-    let backend = if served { scratch.dst } else { peer };
-    abi::epoch::of_peers(peer, backend)
+    let other = if served { scratch.dst } else { forwarded(pkt, scratch).unwrap_or(peer) };
+    abi::epoch::of_peers(peer, other)
+}
+
+/// The address of the pod that opens the flow through the host's stack, which may have given it another.
+#[inline(always)]
+fn forwarded(pkt: &Pkt, scratch: &Scratch) -> Option<Addr> {
+    let from = match (scratch.notes(IS_REPLY), scratch.known.created) {
+        (false, _) => pkt.origin,
+        (true, 0) => return None,
+        (true, _) => scratch.known.forward.origin,
+    };
+    let pod = super::source::forwarded(from)?;
+    Some(if scratch.family == 4 { pod.ipv4 } else { pod.ipv6 })
 }
 
 /// No pod of this node is at either end: it goes through this node if it is a service's and from outside.
@@ -105,6 +117,10 @@ fn pass_through(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
     // A backend that has gone leaves what is for it to the stack, as any pod does.
     if returned || !scratch.flow.has(flow::NAT_DST) {
         return Err(if pkt.from == From::DEVICE { Verdict::NotOurs } else { Verdict::Pass });
+    }
+    // Under this node's address it would come out of the tunnel at another, whoever has sent it to a service with such a backend.
+    if super::source::is_tunnel(pkt.tuple.proto, scratch.dport) {
+        return drop(DropReason::EncapsulationTrafficIsProhibited);
     }
     let goes_on = scratch.is_known() && scratch.known.has(flow::MASQUERADE | flow::DIRECT);
     if scratch.service & lb::LOCAL_ONLY != 0 && !scratch.notes(DST_IS_HOST) && !goes_on {

@@ -6,6 +6,7 @@ use super::source::{is_local, is_tunnel};
 use super::{commit, direct};
 use crate::config;
 use crate::flows;
+use crate::lb;
 use crate::maps;
 use crate::packet::{From, Packet};
 use crate::parse::{CLASH, Pkt};
@@ -222,7 +223,7 @@ fn take<P: Packet>(packet: P, scratch: &mut Scratch) -> bool {
         return true;
     }
     let answer = &scratch.answer;
-    if scratch.flow.has(flags::MASQUERADE) && (is_tunnel(answer.proto, answer.dport) || host_uses(packet, answer)) {
+    if scratch.flow.has(flags::MASQUERADE) && is_the_nodes(packet, answer) {
         return false;
     }
     if is_answered(&scratch.alias_key, &scratch.answer) && !direct::comes_another_way(scratch) {
@@ -240,6 +241,14 @@ fn take<P: Packet>(packet: P, scratch: &mut Scratch) -> bool {
     }
     scratch.notes |= HAS_ALIAS;
     true
+}
+
+/// Whether the node needs the port itself: for the tunnel, for services, whose clients' packets would go to the pod, or for a socket.
+#[inline(always)]
+fn is_the_nodes<P: Packet>(packet: P, answer: &Tuple) -> bool {
+    is_tunnel(answer.proto, answer.dport)
+        || lb::is_for_services(&answer.dst, answer.dport, answer.proto)
+        || host_uses(packet, answer)
 }
 
 /// Whether these ends are another flow's own: its packets, of the one direction or the other, would be taken for answers to this one.

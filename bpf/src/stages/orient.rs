@@ -18,10 +18,15 @@ use abi::{Addr, DropReason, identity};
 #[inline(never)]
 pub fn orient(pkt: &mut Pkt, scratch: &mut Scratch) -> Stage {
     if let Some(flow) = flows::lookup(pkt) {
-        scratch.known = *flow;
-        scratch.key = pkt.key;
         // Where another flow has its ends, nothing can begin: it is for the flow that it seems to answer.
         let opens = flows::is_opening(pkt, flow) && !pkt.is(OCCUPIED);
+        if opens && pkt.is(REPLY) && flows::is_held(flow) {
+            // It may be let through. But nobody makes their client's connection one of their own, by which it would be decided from then on.
+            scratch.notes |= NOT_REMEMBERED;
+            return first(pkt, scratch);
+        }
+        scratch.known = *flow;
+        scratch.key = pkt.key;
         if opens || !direct::is_of(pkt, flow) {
             if !opens && direct::keeps_place(pkt, flow) {
                 return drop(DropReason::NoMappingForNatMasquerade);
@@ -106,7 +111,9 @@ fn find_opener(scratch: &mut Scratch) -> bool {
         return true;
     }
     let mut identity = ipcache::identity_of(src);
-    if known.forward.origin & origin::STACK != 0 {
+    if let Some(pod) = source::forwarded(known.forward.origin) {
+        identity = pod.identity;
+    } else if known.forward.origin & origin::STACK != 0 {
         // What the node sends under its own address is of where it came from, which the address does not tell.
         if source::is_local(src) {
             identity = known.src_identity;

@@ -89,8 +89,7 @@ fn stack<P: Packet>(packet: P, pkt: &Pkt, scratch: &mut Scratch) -> Stage {
     let arrived_by = packet.arrived_by();
     let identity = if arrived_by == 0 {
         ipcache::identity_of(src)
-    // SAFETY: read at once.
-    } else if let Some(pod) = unsafe { maps::ENDPOINTS.get(arrived_by) } {
+    } else if let Some(pod) = forwarded(pkt.origin) {
         pod.identity
     } else if is_local(src) || is_elsewhere(src) && !is_overlay(arrived_by) {
         ipcache::world(pkt.family)
@@ -99,6 +98,16 @@ fn stack<P: Packet>(packet: P, pkt: &Pkt, scratch: &mut Scratch) -> Stage {
     };
     scratch.sender = Party::remote(identity);
     Ok(())
+}
+
+/// The pod whose packets the host's stack sends on, under whatever address.
+#[inline(always)]
+pub fn forwarded(from: u32) -> Option<&'static Endpoint> {
+    if from & origin::STACK == 0 {
+        return None;
+    }
+    // SAFETY: read at once.
+    unsafe { maps::ENDPOINTS.get(from & origin::IFINDEX) }
 }
 
 /// Whether it is an address of this node or of a pod on it.

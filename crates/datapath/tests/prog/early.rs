@@ -275,6 +275,8 @@ fn whoever_may_not_use_a_service_is_dropped_before_the_stack() {
         let run = both(world, &request.bytes());
         assert_eq!(run.early.verdict, XDP_DROP);
         assert_eq!(run.early.events[0].reason, DropReason::DeniedByLbSrcRangeCheck as u8);
+        // A frame for another machine is nothing to this one.
+        assert_eq!(both(world, &request.clone().macs(ROUTER, NODE2).bytes()).early.verdict, XDP_PASS);
         let octets = abi::Addr::from(f.world).octets();
         let key = LpmKey::new(32 + 128, SourceRangeKey::new(offer.service.id, false, octets));
         world.datapath.trie::<SourceRanges>().unwrap().insert(&key, &1).unwrap();

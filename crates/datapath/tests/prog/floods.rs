@@ -99,6 +99,22 @@ fn a_flood_of_one_service_costs_another_none_of_its_own() {
     });
 }
 
+/// What a flood has displaced goes on where it began.
+#[test]
+fn a_connection_that_is_forgotten_while_it_is_opened_finds_its_backend_again() {
+    exposed(|world, f| {
+        let to = (f.node, 30080);
+        Offer::new(to, proto::TCP, NODE_PORT, &[(f.a, 8080), (f.b, 8080)]).install(world);
+        for client in (0..16).map(|port| (f.world, 40001 + port)) {
+            world.arrives(&segment(client, to, SYN, (CLIENTS, 0))).redirected();
+            let chosen = world.flow(&tuple(client, to, proto::TCP)).unwrap().nat_dst;
+            world.clear_flows();
+            world.arrives(&segment(client, to, ACK, (CLIENTS + 1, 78))).redirected();
+            assert_eq!(world.flow(&tuple(client, to, proto::TCP)).unwrap().nat_dst, chosen);
+        }
+    });
+}
+
 /// Its segments pretend to complete what they have opened; or its aim resets them.
 #[test]
 fn a_flood_from_outside_never_fills_the_table() {

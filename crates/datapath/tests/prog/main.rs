@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 mod announced;
+mod arrivals;
 mod attacks;
 mod checksums;
 mod choice;
@@ -41,6 +42,7 @@ mod tagged;
 mod through;
 mod too_big;
 mod tunnel;
+mod turned;
 mod unserved;
 mod wire;
 mod world;

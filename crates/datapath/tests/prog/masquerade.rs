@@ -3,13 +3,16 @@
 
 use abi::config::{Device, ProgramConfig};
 use abi::event::point;
+use abi::flow::proto;
 use abi::ipcache::{IpcacheEntry, flags};
 use abi::maps::Devices;
-use abi::{Addr, identity};
+use abi::{Addr, DropReason, identity};
 use datapath::Kernel as _;
 use datapath::bpf::{Options, Program};
 use std::net::{IpAddr, TcpListener, UdpSocket};
 
+use crate::offer::{NODE_PORT, Offer, exposed};
+use crate::outside::{answer as error_about, arrives_unsummed, refused};
 use crate::packet::{Packet, SYN};
 use crate::world::{World, families, full};
 
@@ -120,6 +123,47 @@ fn a_port_from_which_the_node_sends_datagrams_is_not_taken() {
         let port = socket.local_addr().unwrap().port();
         world.leaves(&a, &Packet::udp((f.a, port), (f.world, 53)).bytes()).redirected();
         assert_ne!(u16::from_be(world.flows()[0].1.nat_sport), port);
+    });
+}
+
+/// What its clients send to the service would go to the pod, as answers to it.
+#[test]
+fn a_port_that_clients_ask_a_service_at_is_not_taken() {
+    exposed(|world, f| {
+        let (a, b) = (world.a, world.b);
+        let served = |port| Offer::new((f.node, port), proto::UDP, NODE_PORT, &[(f.b, 53)]);
+        // One of the range for ports of nodes, to which a service comes later, and one at another port.
+        for (port, comes_later) in [(30053, true), (30053, false), (53, false)] {
+            world.clear_flows();
+            if !comes_later {
+                served(port).install(world);
+            }
+            world.leaves(&a, &Packet::udp((f.a, port), (f.world, 5000)).bytes()).redirected();
+            served(port).install(world);
+            let asked = Packet::udp((f.world, 5000), (f.node, port));
+            let expected = asked.clone().to((f.b, 53)).macs(b.host_mac, b.mac).ttl(63);
+            world.arrives(&asked.bytes()).redirected().packet(&expected);
+            served(port).remove(world);
+        }
+        // Another port of the node is the pod's.
+        world.leaves(&a, &Packet::udp((f.a, 29999), (f.world, 5000)).bytes()).redirected();
+        let given = world.flows().into_iter().find(|(key, _)| key.sport == 29999_u16.to_be()).unwrap().1.nat_sport;
+        assert_eq!(given, 29999_u16.to_be());
+    });
+}
+
+/// To the node's stack it is a packet for the node itself, which would reset the connection.
+#[test]
+fn an_answer_that_has_come_too_far_does_not_reach_the_stack() {
+    World::test_families(|world, f| {
+        let a = world.a;
+        let request = Packet::tcp((f.a, 40001), (f.world, 80), SYN);
+        world.leaves(&a, &request.bytes()).redirected();
+        let answer = request.from((f.node, 40001)).reply().ttl(1);
+        for _first_and_known in 0..2 {
+            let run = arrives_unsummed(world, &answer.bytes());
+            refused(&run, DropReason::TtlExceeded, &error_about(&answer, [(11, 0), (3, 0)], 0));
+        }
     });
 }
 

@@ -430,8 +430,18 @@ pub(crate) fn answer(packet: &Packet, kinds: [(u8, u8); 2], rest: u16) -> Packet
     error
 }
 
+/// Sets the bit by which routers know that IPv4 is not to be cut up.
+pub(crate) fn do_not_cut(frame: &mut [u8]) {
+    if frame[12..14] == [8, 0] {
+        frame[20] |= 0x40;
+        frame[24..26].fill(0);
+        let sum = crate::packet::checksum(&frame[14..34]);
+        frame[24..26].copy_from_slice(&sum);
+    }
+}
+
 /// A card's sum ends where the packet is cut, and the kernel compares it nevertheless.
-fn arrives_unsummed(world: &mut World, frame: &[u8]) -> Run {
+pub(crate) fn arrives_unsummed(world: &mut World, frame: &[u8]) -> Run {
     let ifindex = world.eth0;
     world.run(Program::NetdevIngress, ifindex, frame)
 }
@@ -539,13 +549,7 @@ fn a_packet_to_a_service_that_is_too_big_for_the_tunnel_is_answered() {
         world.arrives(&request.bytes()).redirected();
         request.set_payload(vec![0; 1430]);
         let mut frame = request.bytes();
-        if f.a.is_ipv4() {
-            // Not to be cut up.
-            frame[20] |= 0x40;
-            frame[24..26].fill(0);
-            let sum = crate::packet::checksum(&frame[14..34]);
-            frame[24..26].copy_from_slice(&sum);
-        }
+        do_not_cut(&mut frame);
         let run = arrives_unsummed(world, &frame);
         let mut expected = answer(&request, [(3, 4), (2, 0)], 1450);
         expected.set_payload(frame[14..14 + if f.a.is_ipv4() { 28 } else { 48 }].to_vec());

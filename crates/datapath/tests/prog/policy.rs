@@ -95,6 +95,14 @@ fn a_refused_packet_counts_in_the_direction_of_the_policy_that_refused_it_whiche
                 assert_eq!(run.dropped(DropReason::PolicyDenied).direction, direction);
             }
         }
+        // So does the native device's about an answer to who may not ask any more.
+        world.reset();
+        let request = Packet::udp((f.a, 40001), (f.world, 53));
+        world.leaves(&a, &request.bytes()).redirected();
+        world.set_pod(&a, EGRESS_ENFORCED);
+        world.epochs.bump_endpoint(a.id).unwrap();
+        let answer = request.from((f.node, 40001)).reply().bytes();
+        assert_eq!(world.arrives(&answer).dropped(DropReason::PolicyDenied).direction, EGRESS);
         // What no policy refuses is of the program that drops it.
         world.reset();
         let spoofed = Packet::udp((f.b, 1000), (f.remote, 53)).bytes();

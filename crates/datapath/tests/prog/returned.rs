@@ -1,53 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Direct server return at the backend's node: whose word it takes, and as whom it answers.
+//! Direct server return by an option, at the backend's node: how its flows go on, and with which of the frontends.
 
 use abi::DropReason;
-use abi::endpoint::flags::INGRESS_ENFORCED;
-use abi::flow::{flags, proto};
-use abi::identity;
-use abi::lb::flags::{CLUSTER_IP, DENY_RANGES, DSR, LOCAL_ONLY, MEMBERS, SOURCE_RANGES};
-use abi::lb::{BackendKey, SlotKey};
-use abi::maps::{BackendIds, Backends, Slots};
-use abi::policy::INGRESS;
+use abi::flow::proto;
+use abi::lb::SlotKey;
+use abi::lb::flags::{DSR, MEMBERS};
+use abi::maps::{Backends, Slots};
 use datapath::Kernel;
-use datapath::bpf::{Place, Program};
 use std::net::IpAddr;
 
-use crate::direct::{direct, frontends, requests, telling};
+use crate::direct::{direct, requests, telling};
 use crate::masquerade::assert_quotes;
 use crate::offer::{LOAD_BALANCER, NODE_PORT, Offer};
 use crate::packet::{ACK, FIN, Packet, SYN};
-use crate::world::{Family, World, tuple};
+use crate::world::{Family, World};
 
 /// A pod of this node as the service's backend.
 pub(crate) fn served(world: &World, f: &Family, proto: u8, to: (IpAddr, u16), kind: u32) -> Offer {
     let offer = Offer::new(to, proto, kind, &[(f.b, 8080)]);
     offer.install(world);
     offer
-}
-
-#[test]
-fn a_backend_answers_as_the_frontend_that_its_client_has_asked() {
-    direct(|world, f| {
-        let b = world.b;
-        for (to, kind) in frontends(&f) {
-            for (proto, request) in requests(&f, to) {
-                world.clear_flows();
-                served(world, &f, proto, to, kind);
-                let seen = request.to((f.b, 8080));
-                let arrived = telling(seen.clone(), to);
-                for _decided_and_known in 0..2 {
-                    world.arrives(&arrived.bytes()).redirected().packet(&seen.clone().macs(b.host_mac, b.mac).ttl(63));
-                    let answer = seen.reply();
-                    world.leaves(&b, &answer.bytes()).redirected().packet(&answer.from(to).ttl(63));
-                }
-                let flow = world.flow(&tuple((f.world, 40001), (f.b, 8080), proto)).unwrap();
-                assert_eq!((flow.flags & flags::DIRECT, flow.service, flow.backend), (flags::DIRECT, 5, 80));
-                assert_eq!((flow.forward.packets, flow.reply.packets), (2, 2), "one record, found at once");
-                assert_eq!((world.flows().len(), world.aliases()), (1, 0));
-            }
-        }
-    });
 }
 
 #[test]
@@ -72,156 +44,12 @@ fn a_connection_goes_on_with_segments_that_tell_nothing() {
     });
 }
 
-/// A port of a node is one of any node's, and this one has its own under the address that stands for all.
-#[test]
-fn the_port_of_another_node_is_a_frontend() {
-    direct(|world, f| {
-        let b = world.b;
-        let any: IpAddr = if f.a.is_ipv4() { "0.0.0.0" } else { "::" }.parse().unwrap();
-        served(world, &f, proto::UDP, (any, 30080), NODE_PORT | DSR);
-        served(world, &f, proto::UDP, (any, 8000), NODE_PORT | DSR);
-        let request = Packet::udp((f.world, 40001), (f.b, 8080));
-        world.arrives(&telling(request.clone(), (f.node2, 30080)).bytes()).redirected();
-        let answer = request.reply();
-        world.leaves(&b, &answer.bytes()).redirected().packet(&answer.from((f.node2, 30080)).ttl(63));
-        // Neither beyond the range, nor at an address that is no node's.
-        world.clear_flows();
-        for to in [(f.node2, 8000), (f.world, 30080), (f.stranger, 30080)] {
-            world.arrives(&telling(request.clone(), to).bytes()).dropped(DropReason::StaleOrUnroutableIp);
-        }
-    });
-}
-
-#[test]
-fn nobody_makes_a_backend_answer_as_anyone_else() {
-    const NO: DropReason = DropReason::StaleOrUnroutableIp;
-    direct(|world, f| {
-        let to = (f.service, 80);
-        for (proto, request) in requests(&f, (f.b, 8080)) {
-            let mut tells = |to, reason| world.arrives(&telling(request.clone(), to).bytes()).dropped(reason);
-            // No frontend at all, another port of one, another backend's.
-            tells(to, NO);
-            let other = Offer::new(to, proto, LOAD_BALANCER | DSR, &[(f.a, 8080), (f.b, 8081)]);
-            other.install(world);
-            let mut tells = |to, reason| world.arrives(&telling(request.clone(), to).bytes()).dropped(reason);
-            tells(to, NO);
-            tells((f.service, 81), NO);
-            other.remove(world);
-            for (kind, reason) in [
-                (LOAD_BALANCER, NO),
-                (LOAD_BALANCER | DSR | LOCAL_ONLY, NO),
-                (CLUSTER_IP | DSR, DropReason::IsAClusterip),
-                (LOAD_BALANCER | DSR | SOURCE_RANGES, DropReason::DeniedByLbSrcRangeCheck),
-                // It is said to be a member, and is none.
-                (LOAD_BALANCER | DSR | MEMBERS, NO),
-            ] {
-                served(world, &f, proto, to, kind);
-                world.arrives(&telling(request.clone(), to).bytes()).dropped(reason);
-            }
-            served(world, &f, proto, to, LOAD_BALANCER | DSR | SOURCE_RANGES | DENY_RANGES);
-            world.arrives(&telling(request.clone(), to).bytes()).redirected();
-            world.clear_flows();
-            other.remove(world);
-            world
-                .datapath
-                .map::<BackendIds>()
-                .unwrap()
-                .remove(&BackendKey::new(f.b.into(), 8080u16.to_be(), proto))
-                .unwrap();
-        }
-        assert!(world.flows().is_empty());
-    });
-}
-
-#[test]
-fn policy_of_the_backend_is_asked_about_the_client() {
-    direct(|world, f| {
-        let b = world.b;
-        let to = (f.service, 80);
-        served(world, &f, proto::TCP, to, LOAD_BALANCER | DSR);
-        world.set_pod(&b, INGRESS_ENFORCED);
-        let request = Packet::tcp((f.world, 40001), (f.b, 8080), SYN);
-        let arrived = telling(request.clone(), to).bytes();
-        let event = world.arrives(&arrived).dropped(DropReason::PolicyDenied);
-        assert_eq!((event.src_identity, event.dst_orig), (identity::WORLD, f.service.into()));
-        world.add_rule((&b, INGRESS), identity::WORLD, (proto::TCP, 8080), false);
-        world.epochs.bump_endpoint(b.id).unwrap();
-        let event = world.arrives(&arrived).redirected().told();
-        assert_eq!((event.dst, event.dst_orig), (f.b.into(), f.service.into()));
-        let farewell = Packet::tcp((f.b, 8080), (f.world, 40001), FIN | ACK);
-        let event = world.leaves(&b, &farewell.bytes()).redirected().told();
-        assert_eq!((event.src, event.src_xlated), (f.b.into(), f.service.into()));
-        world.add_rule((&b, INGRESS), identity::WORLD, (proto::TCP, 8080), true);
-        world.epochs.bump_endpoint(b.id).unwrap();
-        world.arrives(&arrived).dropped(DropReason::PolicyDeny);
-        world.leaves(&b, &request.reply().bytes()).dropped(DropReason::PolicyDeny);
-    });
-}
-
 /// What is told is not for us where the packet is for nobody here, and gone where it is.
 #[test]
 fn what_is_for_nobody_here_is_left_as_it_is() {
     direct(|world, f| {
         let arrived = telling(Packet::udp((f.world, 40001), (f.remote, 8080)), (f.service, 80));
         world.arrives(&arrived.bytes()).ignored().packet(&arrived);
-    });
-}
-
-#[test]
-fn a_client_that_has_a_name_inside_is_forged() {
-    direct(|world, f| {
-        served(world, &f, proto::UDP, (f.service, 80), LOAD_BALANCER | DSR);
-        for forged in [f.a, f.b, f.node] {
-            let arrived = telling(Packet::udp((forged, 40001), (f.b, 8080)), (f.service, 80));
-            world.arrives(&arrived.bytes()).dropped(DropReason::InvalidSourceIp);
-        }
-    });
-}
-
-#[test]
-fn what_the_node_itself_serves_leaves_as_the_frontends() {
-    direct(|world, f| {
-        for (to, kind) in frontends(&f) {
-            for (proto, request) in requests(&f, to) {
-                world.clear_flows();
-                Offer::new(to, proto, kind, &[(f.node, 8080)]).install(world);
-                let seen = request.to((f.node, 8080));
-                let answer = seen.reply();
-                let out = Place { ifindex: world.eth0, ..Place::default() };
-                for _ in 0..2 {
-                    world.arrives(&telling(seen.clone(), to).bytes()).passed().packet(&seen);
-                    let run = world.run_at(Program::NetdevEgress, out, &answer.bytes());
-                    run.passed().packet(&answer.clone().from(to));
-                    world.epochs.bump_node().unwrap();
-                }
-                let error = Packet::too_big(f.node, f.world, &seen);
-                let run = world.run_at(Program::NetdevEgress, out, &error.bytes());
-                run.passed();
-                assert_quotes(&run.frame, &Packet::too_big(to.0, f.world, &seen.clone().to(to)));
-            }
-        }
-    });
-}
-
-#[test]
-fn a_datagram_in_fragments_is_one_of_its_flow() {
-    direct(|world, f| {
-        let b = world.b;
-        let to = (f.service, 80);
-        served(world, &f, proto::UDP, to, LOAD_BALANCER | DSR);
-        let parts = Packet::udp((f.world, 40001), (f.b, 8080)).payload(&[9; 64]).split(7, 3);
-        for part in &parts {
-            let seen = part.clone().macs(b.host_mac, b.mac).ttl(63);
-            world.arrives(&telling(part.clone(), to).bytes()).redirected().packet(&seen);
-        }
-        assert_eq!((world.flows().len(), world.flows()[0].1.forward.packets), (1, 2));
-        for part in Packet::udp((f.b, 8080), (f.world, 40001)).payload(&[9; 64]).split(8, 3) {
-            let run = world.leaves(&b, &part.bytes());
-            assert_eq!(
-                run.redirected().frame[14..][if f.a.is_ipv4() { 12..16 } else { 8..24 }],
-                crate::packet::octets(f.service)
-            );
-        }
     });
 }
 

@@ -15,12 +15,12 @@ use std::net::IpAddr;
 use crate::packet::{ACK, FIN, Packet, RST, SYN};
 use crate::world::{Family, World, families, full, tuple};
 
-fn segment(src: (IpAddr, u16), dst: (IpAddr, u16), flags: u8) -> Vec<u8> {
+pub(crate) fn segment(src: (IpAddr, u16), dst: (IpAddr, u16), flags: u8) -> Vec<u8> {
     Packet::tcp(src, dst, flags).bytes()
 }
 
 /// A connects to B's port 80 from port 1000, and both have said what opens it.
-fn connect(world: &mut World, f: Family) {
+pub(crate) fn connect(world: &mut World, f: Family) {
     let (a, b) = (world.a, world.b);
     world.leaves(&a, &segment((f.a, 1000), (f.b, 80), SYN)).redirected();
     world.leaves(&b, &segment((f.b, 80), (f.a, 1000), SYN | ACK)).redirected();
@@ -29,6 +29,15 @@ fn connect(world: &mut World, f: Family) {
 
 fn state(world: &World, opening: &Tuple) -> State {
     world.flow(opening).unwrap().state(opening.proto)
+}
+
+/// All rules go, of which the endpoint is told.
+pub(crate) fn forbid_all(world: &World, endpoint: u16) {
+    let policies = world.datapath_policies();
+    for key in policies.keys().unwrap() {
+        policies.remove(&key).unwrap();
+    }
+    world.epochs.bump_endpoint(endpoint).unwrap();
 }
 
 #[test]
@@ -83,10 +92,7 @@ fn a_refused_connection_does_not_come_back_the_other_way_round() {
         world.set_pod(&b, INGRESS_ENFORCED);
         world.add_rule((&b, INGRESS), a.identity, (proto::TCP, 80), false);
         connect(world, f);
-        world.datapath_policies().keys().unwrap().iter().for_each(|key| {
-            world.datapath_policies().remove(key).unwrap();
-        });
-        world.epochs.bump_endpoint(b.id).unwrap();
+        forbid_all(world, b.id);
         let (request, push) = (segment((f.a, 1000), (f.b, 80), ACK), segment((f.b, 80), (f.a, 1000), ACK));
         world.leaves(&a, &request).dropped(DropReason::PolicyDenied);
         world.leaves(&b, &push).dropped(DropReason::PolicyDenied);

@@ -3,6 +3,7 @@
 
 use std::net::UdpSocket;
 
+use abi::DropReason;
 use abi::config::ProgramConfig;
 use abi::flow::{State, proto};
 use datapath::bpf::Options;
@@ -46,6 +47,23 @@ fn an_error_about_a_request_reaches_its_client_and_one_about_an_answer_its_backe
         // About what nobody has sent.
         let unknown = Packet::too_big(f.stranger, f.node, &request.reply().to((f.world, 40002)));
         world.arrives(&unknown.bytes()).ignored().packet(&unknown);
+    });
+}
+
+/// Another node would take it for this one's, with whatever is inside.
+#[test]
+fn nobody_reaches_the_tunnel_of_another_node_by_a_service() {
+    exposed(|world, f| {
+        let to = (f.node, 30080);
+        for backend in [f.node2, f.node] {
+            Offer::new(to, proto::UDP, NODE_PORT, &[(backend, 8472)]).install(world);
+            let run = world.arrives(&Packet::udp((f.world, 40001), to).bytes());
+            run.dropped(DropReason::EncapsulationTrafficIsProhibited);
+        }
+        assert!(world.flows().is_empty());
+        // At a pod it is a port like others.
+        Offer::new(to, proto::UDP, NODE_PORT, &[(f.b, 8472)]).install(world);
+        world.arrives(&Packet::udp((f.world, 40001), to).bytes()).redirected();
     });
 }
 

@@ -5,71 +5,18 @@ use std::net::IpAddr;
 
 use abi::DropReason;
 use abi::config::ProgramConfig;
-use abi::endpoint::flags::INGRESS_ENFORCED;
 use abi::flow::proto;
-use abi::identity;
-use abi::lb::flags::{CLUSTER_IP, DSR, LOCAL_ONLY, SOURCE_RANGES};
-use abi::policy::INGRESS;
-use datapath::bpf::{Place, Program};
+use abi::lb::flags::DSR;
+use datapath::bpf::Program;
 
 use super::{inside, ipip, routed};
-use crate::direct::{frontends, requests, telling};
+use crate::direct::telling;
 use crate::masquerade::assert_quotes;
-use crate::offer::{LOAD_BALANCER, NODE_PORT, Offer, exposed_with};
+use crate::offer::{LOAD_BALANCER, Offer, exposed_with};
 use crate::packet::{ACK, FIN, Packet, SYN};
 use crate::returned::served;
-use crate::world::tuple;
 
 const STALE: DropReason = DropReason::StaleOrUnroutableIp;
-
-#[test]
-fn a_backend_answers_as_the_frontend_that_its_client_has_asked() {
-    ipip(|world, f| {
-        let b = world.b;
-        for (to, kind) in frontends(&f) {
-            for (proto, request) in requests(&f, to) {
-                world.clear_flows();
-                served(world, &f, proto, to, kind);
-                let seen = request.clone().to((f.b, 8080));
-                for _decided_and_known in 0..2 {
-                    let arrived = inside(f.node2, f.b, &request).bytes();
-                    world.arrives(&arrived).redirected().packet(&seen.clone().macs(b.host_mac, b.mac).ttl(63));
-                    let answer = seen.reply();
-                    world.leaves(&b, &answer.bytes()).redirected().packet(&answer.from(to).ttl(63));
-                }
-                let flow = world.flow(&tuple((f.world, 40001), to, proto)).unwrap();
-                assert_eq!((flow.service, flow.backend, flow.forward.packets, flow.reply.packets), (5, 80, 2, 2));
-                assert_eq!((world.flows().len(), world.aliases()), (1, 1));
-            }
-        }
-    });
-}
-
-/// A port of a node is one of any node's, and this one has its own under the address that stands for all.
-#[test]
-fn the_port_of_another_node_is_a_frontend() {
-    ipip(|world, f| {
-        let b = world.b;
-        let any: IpAddr = if f.a.is_ipv4() { "0.0.0.0" } else { "::" }.parse().unwrap();
-        served(world, &f, proto::UDP, (any, 30080), NODE_PORT | DSR);
-        let request = Packet::udp((f.world, 40001), (f.node2, 30080));
-        let answer = Packet::udp((f.b, 8080), (f.world, 40001));
-        for _ in 0..2 {
-            world.arrives(&inside(f.node2, f.b, &request).bytes()).redirected();
-            for _ in 0..2 {
-                let seen = answer.clone().from((f.node2, 30080)).ttl(63);
-                world.leaves(&b, &answer.bytes()).redirected().packet(&seen);
-                world.epochs.bump_node().unwrap();
-            }
-        }
-        assert_eq!((world.flows().len(), world.flows()[0].1.forward.packets), (1, 2));
-        world.clear_flows();
-        for to in [(f.node2, 8000), (f.world, 30080), (f.stranger, 30080)] {
-            let arrived = inside(f.node2, f.b, &request.clone().to(to));
-            world.arrives(&arrived.bytes()).dropped(STALE);
-        }
-    });
-}
 
 #[test]
 fn only_nodes_send_to_pods_what_is_inside() {
@@ -83,40 +30,10 @@ fn only_nodes_send_to_pods_what_is_inside() {
         for forged in [f.node, f.a, f.b] {
             world.arrives(&inside(forged, f.b, &request).bytes()).dropped(DropReason::InvalidSourceIp);
         }
-        // Inside, too, nobody has the name of anybody here.
-        for forged in [f.a, f.b, f.node] {
-            let arrived = inside(f.node2, f.b, &request.clone().from((forged, 40001)));
-            world.arrives(&arrived.bytes()).dropped(DropReason::InvalidSourceIp);
-        }
-        assert!(world.flows().is_empty());
-    });
-}
-
-#[test]
-fn nobody_makes_a_backend_answer_as_anyone_else() {
-    ipip(|world, f| {
-        let to = (f.service, 80);
-        for (proto, request) in requests(&f, to) {
-            let arrived = inside(f.node2, f.b, &request).bytes();
-            world.arrives(&arrived).dropped(STALE);
-            let other = Offer::new(to, proto, LOAD_BALANCER | DSR, &[(f.a, 8080), (f.remote, 8080)]);
-            other.install(world);
-            world.arrives(&arrived).dropped(STALE);
-            other.remove(world);
-            for (kind, reason) in [
-                (LOAD_BALANCER, STALE),
-                (LOAD_BALANCER | DSR | LOCAL_ONLY, STALE),
-                (CLUSTER_IP | DSR, DropReason::IsAClusterip),
-                (LOAD_BALANCER | DSR | SOURCE_RANGES, DropReason::DeniedByLbSrcRangeCheck),
-            ] {
-                served(world, &f, proto, to, kind);
-                world.arrives(&arrived).dropped(reason);
-            }
-            let offer = served(world, &f, proto, to, LOAD_BALANCER | DSR);
-            world.arrives(&arrived).redirected();
-            world.clear_flows();
-            offer.remove(world);
-        }
+        // A later fragment says nothing by itself.
+        let [_, later] = Packet::udp((f.world, 40001), to).payload(&[9; 64]).split(7, 3);
+        let alone = inside(f.node2, f.b, &later).bytes();
+        world.arrives(&alone).dropped(DropReason::FirstLogicalDatagramFragmentNotFound);
         assert!(world.flows().is_empty());
     });
 }
@@ -175,62 +92,6 @@ fn what_is_for_the_node_and_no_service_is_left_as_it_is() {
             world.arrives(&packet.bytes()).ignored().packet(packet);
         }
         world.arrives(&left[0].bytes()).passed().packet(&request.to((f.node, 8080)));
-    });
-}
-
-#[test]
-fn what_the_node_itself_serves_leaves_as_the_frontends() {
-    ipip(|world, f| {
-        for (to, kind) in frontends(&f) {
-            for (proto, request) in requests(&f, to) {
-                world.clear_flows();
-                Offer::new(to, proto, kind, &[(f.node, 8080)]).install(world);
-                let seen = request.clone().to((f.node, 8080));
-                let answer = seen.reply();
-                let out = Place { ifindex: world.eth0, ..Place::default() };
-                for _ in 0..2 {
-                    world.arrives(&inside(f.node2, f.node, &request).bytes()).passed().packet(&seen);
-                    let run = world.run_at(Program::NetdevEgress, out, &answer.bytes());
-                    run.passed().packet(&answer.clone().from(to));
-                    world.epochs.bump_node().unwrap();
-                }
-            }
-        }
-    });
-}
-
-#[test]
-fn policy_of_the_backend_is_asked_about_the_client() {
-    ipip(|world, f| {
-        let b = world.b;
-        let to = (f.service, 80);
-        served(world, &f, proto::TCP, to, LOAD_BALANCER | DSR);
-        world.set_pod(&b, INGRESS_ENFORCED);
-        let arrived = inside(f.node2, f.b, &Packet::tcp((f.world, 40001), to, SYN)).bytes();
-        let event = world.arrives(&arrived).dropped(DropReason::PolicyDenied);
-        assert_eq!((event.src_identity, event.dst_orig), (identity::WORLD, f.service.into()));
-        world.add_rule((&b, INGRESS), identity::WORLD, (proto::TCP, 8080), false);
-        world.epochs.bump_endpoint(b.id).unwrap();
-        world.arrives(&arrived).redirected();
-    });
-}
-
-#[test]
-fn a_datagram_in_fragments_is_one_of_its_flow() {
-    ipip(|world, f| {
-        let b = world.b;
-        let to = (f.service, 80);
-        served(world, &f, proto::UDP, to, LOAD_BALANCER | DSR);
-        let whole = Packet::udp((f.world, 40001), to).payload(&[9; 64]);
-        let [first, later] = whole.split(7, 3);
-        let [seen_first, seen_later] = whole.clone().to((f.b, 8080)).split(7, 3);
-        let alone = inside(f.node2, f.b, &later).bytes();
-        world.arrives(&alone).dropped(DropReason::FirstLogicalDatagramFragmentNotFound);
-        for (part, seen) in [(first, seen_first), (later, seen_later)] {
-            let seen = seen.macs(b.host_mac, b.mac).ttl(63);
-            world.arrives(&inside(f.node2, f.b, &part).bytes()).redirected().packet(&seen);
-        }
-        assert_eq!((world.flows().len(), world.flows()[0].1.forward.packets), (1, 2));
     });
 }
 

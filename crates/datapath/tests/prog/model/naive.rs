@@ -106,8 +106,6 @@ pub(crate) struct Model {
     returns: bool,
     /// Their nodes get what clients have sent, in packets to them.
     pub(crate) inside: bool,
-    /// What goes through the node may be served before the stack.
-    early: bool,
     /// Where each client of a service went last.
     affinities: BTreeMap<(u32, IpAddr), u32>,
     /// What was chosen for a connection to a service among these backends.
@@ -152,7 +150,6 @@ impl Model {
             exposes: config.expose_services != 0,
             returns: config.direct_return != 0,
             inside: config.direct_ipip != 0,
-            early: config.accelerate != 0,
             affinities: BTreeMap::new(),
             choices: BTreeMap::new(),
             pods: [None; 3],

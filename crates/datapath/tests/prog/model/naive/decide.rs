@@ -11,8 +11,8 @@ use std::net::IpAddr;
 
 use abi::DropReason;
 
-use super::super::talk::{Message, Outcome};
-use super::flow::{Flow, Party, Said};
+use super::super::talk::{By, Message, Outcome};
+use super::flow::{Flow, Party, Said, Source};
 use super::table::Found;
 use super::{Expected, Hint, Model, Side};
 use crate::packet::{FIN, RST};
@@ -87,6 +87,8 @@ impl Model {
         let course = Course { lead, answers: self.answers(turn, &lead, &target, ways[0]), target, ways };
         let (from, masqueraded) = self.source(turn, &course, hint)?;
         let before = turn.known.as_ref();
+        let sources = sources(message, turn, &course);
+        let forwarded = if let Source::Stack(By::Pod(slot)) = sources[0] { self.pods[slot] } else { None };
         Ok(Flow {
             opening: turn.opening,
             from,
@@ -96,9 +98,10 @@ impl Model {
             answers: course.answers,
             inside: self.inside,
             opener: turn.opener,
+            forwarded: forwarded.map(|pod| pod.ip),
             target,
             ways,
-            sources: sources(message, turn, &course),
+            sources,
             refused: false,
             stands: true,
             said: before.map_or([Said::default(); 2], |known| known.said),

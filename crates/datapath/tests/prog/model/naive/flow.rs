@@ -83,6 +83,8 @@ pub(crate) struct Flow {
     /// Who answers directly gets what its client has sent, in a packet.
     pub(crate) inside: bool,
     pub(crate) opener: Party,
+    /// The pod whose packets the stack forwards, if it is one.
+    pub(crate) forwarded: Option<IpAddr>,
     pub(crate) target: Party,
     /// Of the forward direction, and of replies.
     pub(crate) ways: [Way; 2],
@@ -123,7 +125,8 @@ impl Flow {
     /// Whether the flow stands on what that address is.
     pub(crate) fn is_about(&self, ip: IpAddr) -> bool {
         let client = self.opener.pod.is_none() && self.opening.from.ip == ip;
-        client || ((self.opener.pod.is_some() || self.served.is_some()) && self.to.ip == ip)
+        let forwarded = self.served.is_none() && self.forwarded == Some(ip);
+        client || forwarded || ((self.opener.pod.is_some() || self.served.is_some()) && self.to.ip == ip)
     }
 
     /// Whether the packet may be one of the flow, by the frontend that it tells of, or the backend that it was sent to.
@@ -171,6 +174,11 @@ impl Flow {
         message.talk.proto == Proto::Tcp
             && message.flags & (SYN | ACK | FIN | RST) == SYN
             && (reply || self.has_ended() || (self.said[0].finished && !self.confirmed))
+    }
+
+    /// Whether its opener goes on with it, under ends that the other end knows as well.
+    pub(crate) fn is_held(&self) -> bool {
+        !self.is_translated() && !self.said[0].finished && !self.said[0].reset
     }
 
     /// Whether the packet is treated as those before it, and nobody is asked.

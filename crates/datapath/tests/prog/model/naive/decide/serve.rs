@@ -109,7 +109,8 @@ impl Model {
             if wanted.is_some_and(|wanted| wanted != id) {
                 return Err(Stop::Wrong(format!("{id} of {service:?}, but {client:?} belongs to {wanted:?}")));
             }
-        } else if self.chooses_alike(service) {
+        } else {
+            // One connection finds one backend, as often as it is asked about.
             let backends = service.backends.iter().map(|(id, _)| *id).collect();
             let before = *self.choices.entry((turn.opening, service.id, backends)).or_insert(id);
             if before != id {
@@ -117,11 +118,6 @@ impl Model {
             }
         }
         Ok((id, end))
-    }
-
-    /// Whether one connection finds one backend, as often as it is asked about.
-    fn chooses_alike(&self, service: &Service) -> bool {
-        self.early || service.is(flags::DSR | flags::MAGLEV)
     }
 
     /// Whether who answers served when they were asked, and does so no more.

@@ -3,7 +3,7 @@
 
 use abi::{DropReason, identity};
 
-use super::super::super::talk::{Message, Place, Proto, Talk};
+use super::super::super::talk::{By, Message, Place, Proto, Talk};
 use super::super::flow::{Flow, Party, Source};
 use super::super::table::Found;
 use super::super::{Model, is_first};
@@ -59,6 +59,10 @@ impl Model {
         let flow = self.flows[at].clone();
         // Where another flow has its ends, nothing can begin: it is for the flow that it seems to answer.
         let opens = flow.is_over_by(message, reply) && !found.occupied;
+        if opens && reply && flow.is_held() {
+            // It may be let through, but makes nobody's connection its own.
+            return Ok(Turn { remembered: false, ..first });
+        }
         if opens || !flow.is_told_of(message, reply) {
             if !opens && flow.keeps_place() {
                 return dropped(DropReason::NoMappingForNatMasquerade);
@@ -84,6 +88,7 @@ impl Model {
             };
         }
         let identity = match flow.sources[0] {
+            Source::Stack(By::Pod(slot)) if let Some(pod) = self.pods[slot] => pod.identity,
             Source::Stack(_) if self.is_local(src) => flow.opener.identity,
             Source::Tunnel if self.identity(src) == identity::WORLD => flow.opener.identity,
             _ => self.identity(src),
