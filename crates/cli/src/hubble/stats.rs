@@ -97,8 +97,8 @@ impl Counts {
             }
             return;
         }
-        // Its packets are counted themselves.
-        if flow.r#type() == FlowType::L7 {
+        // Their packets are counted themselves.
+        if matches!(flow.r#type(), FlowType::L7 | FlowType::Sock) {
             return;
         }
         self.flows += 1;
