@@ -175,7 +175,8 @@ fn sender<N: Named + Copy>(ctx: &SockAddrContext, name: N) -> i32 {
     let (port, _) = asked(ctx);
     let key = reverse_key(ctx, name.addr(), port);
     // SAFETY: read at once.
-    if let Some(&ReverseEntry { addr: frontend, port: frontend_port, service, .. }) = unsafe { maps::REVERSE_SOCKETS.get(key) }
+    if let Some(&ReverseEntry { addr: frontend, port: frontend_port, service, .. }) =
+        unsafe { maps::REVERSE_SOCKETS.get(key) }
     {
         let heard = Connected { backend: key.addr, frontend, backend_port: key.port, frontend_port, service };
         sock_events::translated(ctx.sock_addr, &heard, REVERSE);

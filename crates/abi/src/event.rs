@@ -163,7 +163,7 @@ impl From<SocketEvent> for Event {
     #[inline(always)]
     fn from(socket: SocketEvent) -> Self {
         // SAFETY: both are integers alone, without padding and of one size (`layout!`).
-        unsafe { core::mem::transmute(socket) }
+        unsafe { core::mem::transmute::<SocketEvent, Self>(socket) }
     }
 }
 

@@ -4,6 +4,8 @@
 mod config;
 #[cfg(test)]
 mod fixture;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod guests;
 mod merge;
 mod metrics;

@@ -304,9 +304,10 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_no_packet_more() {
-        let request = Flow { r#type: FlowType::L7.into(), ..flow("web", "db", (40_000, 5432)) };
-        assert_eq!(report([request, flow("web", "db", (40_000, 5432))], 10).flows, 1);
+    fn a_request_and_a_translation_of_a_socket_are_no_packet_more() {
+        let other = |of: FlowType| Flow { r#type: of.into(), ..flow("web", "db", (40_000, 5432)) };
+        let flows = [other(FlowType::L7), other(FlowType::Sock), flow("web", "db", (40_000, 5432))];
+        assert_eq!(report(flows, 10).flows, 1);
     }
 
     #[test]

@@ -61,8 +61,7 @@ fn cookie(socket: &impl AsRawFd) -> u64 {
     let (mut cookie, mut len) = (0_u64, size_of::<u64>() as u32);
     let (value, size) = (std::ptr::from_mut(&mut cookie), std::ptr::from_mut(&mut len));
     // SAFETY: the option is a number of eight bytes, for which there is room.
-    let result =
-        unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_COOKIE, value.cast(), size) };
+    let result = unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_COOKIE, value.cast(), size) };
     assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
     cookie
 }
