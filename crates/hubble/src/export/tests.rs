@@ -175,7 +175,7 @@ async fn a_file_says_what_is_exported_and_a_bad_one_changes_nothing() {
         "hubble_dynamic_exporter_reconfigurations_total{op=\"add\"} 2",
         "hubble_dynamic_exporter_reconfigurations_total{op=\"update\"} 1",
         "hubble_dynamic_exporter_reconfigurations_total{op=\"remove\"} 1",
-        "hubble_dynamic_exporter_reconfigurations_total{op=\"failure\"} 7",
+        "hubble_dynamic_exporter_reconfigurations_total{op=\"failure\"} 11",
         &format!("hubble_dynamic_exporter_config_hash {}", crc32fast::hash(ended.as_bytes())),
     ] {
         assert!(page.iter().any(|found| found == line), "{line} is missing in {page:#?}");
