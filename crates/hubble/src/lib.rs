@@ -11,7 +11,7 @@ mod export;
 mod filter;
 #[cfg(any(test, fuzzing))]
 mod fixture;
-#[cfg(fuzzing)]
+#[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod history;
 mod mask;

@@ -177,3 +177,36 @@ fn messages(mut frames: &[u8]) -> impl Iterator<Item = &[u8]> {
         Some(message)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::agent;
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+
+    /// The kept inputs of the fuzz target.
+    fn kept() -> Vec<Vec<u8>> {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/hubble_call");
+        let files = std::fs::read_dir(folder).unwrap().map(|file| std::fs::read(file.unwrap().path()).unwrap());
+        files.collect()
+    }
+
+    proptest! {
+        #[test]
+        fn every_call_is_answered_whatever_is_asked(
+            input in prop::sample::select(kept()),
+            call in prop::option::of(any::<u8>()),
+            changes in prop::collection::vec((any::<Index>(), any::<u8>(), any::<bool>()), 0..6),
+        ) {
+            let mut input = input;
+            if let (Some(first), Some(call)) = (input.first_mut(), call) {
+                *first = call;
+            }
+            for (at, byte, insert) in changes {
+                let at = at.index(input.len());
+                if insert { input.insert(at, byte) } else { input[at] = byte }
+            }
+            agent(&input);
+        }
+    }
+}
