@@ -160,7 +160,7 @@ keys! {
         /// Flows that are alike in these fields are one, with its numbers by direction; each is itself if empty.
         #[key("hubble-export-fieldaggregate", value = "hubble.export.static.fieldAggregate", initial = "[]", when = EXPORT)]
         pub export_aggregate: Vec<String>,
-        /// How long these are counted before they are written.
+        /// How long flows are counted before they are written as one.
         #[key("hubble-export-aggregation-interval", default = "0s", value = "hubble.export.static.aggregationInterval", when = EXPORT)]
         pub export_interval: Duration,
         /// Which flows are written, as JSON of filters with white space between.

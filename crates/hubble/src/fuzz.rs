@@ -5,7 +5,7 @@
 
 mod calls;
 
-pub use calls::{Served, agent};
+pub use calls::agent;
 
 use crate::filter::Filters;
 use crate::proto::flow::{Flow, FlowFilter, Workload};

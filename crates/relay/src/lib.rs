@@ -4,8 +4,6 @@
 mod config;
 #[cfg(test)]
 mod fixture;
-#[cfg(fuzzing)]
-pub mod fuzz;
 mod guests;
 mod merge;
 mod metrics;

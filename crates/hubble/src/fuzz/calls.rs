@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Every call of a server, off the wire: whatever the body of a request, it is answered with a status, one that does not follow ends, and no
+//! Every call of an agent, off the wire: whatever the body of a request, it is answered with a status, one that does not follow ends, and no
 //! answer has more than was asked for.
 
 use crate::client::HEALTH_SERVICE;
@@ -47,9 +47,9 @@ const DEADLINE: Duration = Duration::from_secs(5);
 const GLANCE: Duration = Duration::from_micros(300);
 
 /// What is served, and where it runs.
-pub struct Served {
-    pub runtime: Runtime,
-    pub routes: Routes,
+struct Served {
+    runtime: Runtime,
+    routes: Routes,
 }
 
 /// A call of an agent that has seen a few flows.
@@ -60,7 +60,7 @@ pub fn agent(data: &[u8]) {
 
 impl Served {
     /// What `serve` returns, on a runtime of one thread.
-    pub fn new(serve: impl AsyncFnOnce() -> Routes) -> Self {
+    fn new(serve: impl AsyncFnOnce() -> Routes) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let routes = runtime.block_on(serve());
         Self { runtime, routes }
@@ -92,7 +92,7 @@ impl Served {
     }
 
     /// Makes the call that the bytes say.
-    pub fn call(&self, data: &[u8]) {
+    fn call(&self, data: &[u8]) {
         let Some((first, message)) = data.split_first() else { return };
         let (name, bare) = (usize::from(first & !BARE) % CALLS.len(), first & BARE != 0);
         let Some(path) = CALLS.get(name) else { return };

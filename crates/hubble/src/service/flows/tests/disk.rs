@@ -163,6 +163,21 @@ async fn what_the_ring_has_lost_before_the_disk_has_anything_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_asks_for_the_last_so_many_waits_for_the_disk_and_not_for_ever() {
+    let mut node = start();
+    node.push(25);
+    let query = || Query { number: 20 * FLOWS, ..all() };
+    let mut reading = subscribe(Arc::clone(&node.store), query(), SOON, node.workers.clone());
+    timeout(SOON, reading.recv()).await.expect_err("it did not wait for the disk");
+    // Which has nothing in time.
+    assert_eq!(rest(reading).await.0, 7 * FLOWS);
+    let reading = subscribe(Arc::clone(&node.store), query(), SOON, node.workers.clone());
+    tokio::task::yield_now().await;
+    node.disk.write();
+    assert_eq!(rest(reading).await, (20 * FLOWS, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_noted_on_disk_as_lost_is_not_counted_again_by_who_is_overtaken() {
     let mut node = start();
     node.push(5);
