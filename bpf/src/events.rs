@@ -17,8 +17,8 @@ use abi::flow::{Flow, FlowKey};
 use abi::policy::{EGRESS, INGRESS};
 use abi::{Addr, metrics};
 use aya_ebpf::bindings::{
-    BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC,
-    xdp_action,
+    BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_RING_SIZE, TC_ACT_OK, TC_ACT_REDIRECT,
+    TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action,
 };
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_ringbuf_query};
 use aya_ebpf::maps::ring_buf::RingBufEntry;
@@ -229,15 +229,31 @@ fn blank<P: Packet>(packet: P, pkt: &Pkt) -> Event {
 }
 
 /// Room for an event in this processor's ring: of processors that share one, each takes a while to fetch what the other has written.
-struct Room {
-    entry: RingBufEntry<Event>,
+pub struct Room {
+    pub entry: RingBufEntry<Event>,
     ring: &'static EventRing,
 }
 
 #[inline(always)]
 fn reserve() -> Option<Room> {
+    reserve_in(ring())
+}
+
+/// Room for what packets' events are never lost for: half of the ring is theirs alone.
+#[inline(always)]
+pub fn reserve_in_half() -> Option<Room> {
+    reserve_in(ring().filter(|ring| query(ring, BPF_RB_AVAIL_DATA) < query(ring, BPF_RB_RING_SIZE) / 2))
+}
+
+/// This processor's ring.
+#[inline(always)]
+fn ring() -> Option<&'static EventRing> {
     // SAFETY: no preconditions.
-    let ring = maps::EVENTS.get(unsafe { bpf_get_smp_processor_id() });
+    maps::EVENTS.get(unsafe { bpf_get_smp_processor_id() })
+}
+
+#[inline(always)]
+fn reserve_in(ring: Option<&'static EventRing>) -> Option<Room> {
     let room = ring.and_then(|ring| Some(Room { entry: ring.reserve(0)?, ring }));
     if room.is_none()
         && let Some(lost) = maps::EVENTS_LOST.get_ptr_mut(0)
@@ -248,15 +264,20 @@ fn reserve() -> Option<Room> {
     room
 }
 
+#[inline(always)]
+fn query(ring: &EventRing, what: u32) -> u64 {
+    let map = core::ptr::from_ref(ring).cast_mut().cast();
+    // SAFETY: the kernel knows a map by its address.
+    unsafe { bpf_ringbuf_query(map, what as u64) }
+}
+
 /// Wakes the reader when much is unread, and again when as much again is: it looks by itself every few milliseconds, and a
 /// wake-up costs the packet more than all the rest of it. One at each event, for a reader that is behind and therefore awake,
 /// would make new connections several times as dear.
 #[inline(always)]
-fn submit(Room { entry, ring }: Room) {
+pub fn submit(Room { entry, ring }: Room) {
     const RECORD: u64 = (size_of::<Event>() + HEADER) as u64;
-    let map = core::ptr::from_ref(ring).cast_mut().cast();
-    // SAFETY: the kernel knows a map by its address.
-    let unread = unsafe { bpf_ringbuf_query(map, BPF_RB_AVAIL_DATA as u64) };
+    let unread = query(ring, BPF_RB_AVAIL_DATA);
     let step = config::EVENT_WAKEUP.load() as u64;
     let crossed = unread >= step && unread.checked_rem(step).is_some_and(|past| past < RECORD);
     entry.submit(if crossed { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP } as u64);

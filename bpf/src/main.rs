@@ -32,6 +32,7 @@ mod rewrite;
 mod scratch;
 mod send;
 mod skb;
+mod sock_events;
 mod stages;
 mod verdict;
 mod xdp;

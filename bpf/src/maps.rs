@@ -50,6 +50,7 @@ datapath_maps! {
     "cilium_lb_affinity" AFFINITIES = LruHashMap<Affinities>, 0;
     "cilium_lb_maglev" MAGLEV = HashMap<Maglev>, ON_DEMAND;
     "cilium_lb_reverse_sk" REVERSE_SOCKETS = LruHashMap<ReverseSockets>, 0;
+    "cilium_lb_told_sk" SOCKETS_TOLD = Array<SocketsTold>, 0;
     "cilium_answered" ANSWERED = Array<Answered>, 0;
     "cilium_l2_responder" ANNOUNCED = HashMap<Announced>, ON_DEMAND;
     "cilium_metrics" METRICS = PerCpuArray<Metrics>, 0;

@@ -9,7 +9,9 @@ use crate::config;
 use crate::lb::{self, Client};
 use crate::maps;
 use crate::netns;
+use crate::sock_events;
 use abi::Addr;
+use abi::event::translation::{FORWARD, REVERSE};
 use abi::flow::proto;
 use abi::lb::{Backend, Connected, ReverseEntry, ReverseKey, flags};
 use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
@@ -132,7 +134,9 @@ fn connect<N: Named + Copy>(ctx: &SockAddrContext, name: N) -> i32 {
         Choice::Chosen(backend, service) => {
             let (frontend, frontend_port) = (name.addr(), port);
             let (backend, backend_port) = (backend.addr, backend.port);
-            remember(ctx, Connected { backend, frontend, backend_port, frontend_port, service });
+            let connected = Connected { backend, frontend, backend_port, frontend_port, service };
+            remember(ctx, connected);
+            sock_events::translated(ctx.sock_addr, &connected, FORWARD);
             rename(ctx, name, backend, backend_port);
             ALLOW
         }
@@ -148,10 +152,14 @@ fn send<N: Named + Copy>(ctx: &SockAddrContext, name: N) -> i32 {
         Choice::NotServed | Choice::NoBackend => refuse(),
         Choice::Chosen(backend, service) => {
             let key = reverse_key(ctx, backend.addr, backend.port);
-            let entry = ReverseEntry { addr: frontend, port: asked(ctx).0, pad: 0, service };
+            let frontend_port = asked(ctx).0;
+            let entry = ReverseEntry { addr: frontend, port: frontend_port, pad: 0, service };
             // A full table evicts the oldest; without the entry the program sees its backend's address.
             let _ = maps::REVERSE_SOCKETS.insert(key, entry, 0);
-            rename(ctx, name, backend.addr, backend.port);
+            let sent =
+                Connected { backend: backend.addr, frontend, backend_port: backend.port, frontend_port, service };
+            sock_events::translated(ctx.sock_addr, &sent, FORWARD);
+            rename(ctx, name, sent.backend, sent.backend_port);
             ALLOW
         }
     }
@@ -167,8 +175,12 @@ fn sender<N: Named + Copy>(ctx: &SockAddrContext, name: N) -> i32 {
     let (port, _) = asked(ctx);
     let key = reverse_key(ctx, name.addr(), port);
     // SAFETY: read at once.
-    if let Some(entry) = unsafe { maps::REVERSE_SOCKETS.get(key) } {
-        rename(ctx, name, entry.addr, entry.port);
+    if let Some(&ReverseEntry { addr: frontend, port: frontend_port, service, .. }) =
+        unsafe { maps::REVERSE_SOCKETS.get(key) }
+    {
+        let heard = Connected { backend: key.addr, frontend, backend_port: key.port, frontend_port, service };
+        sock_events::translated(ctx.sock_addr, &heard, REVERSE);
+        rename(ctx, name, frontend, frontend_port);
     }
     ALLOW
 }
@@ -188,6 +200,7 @@ fn connection<N: Named + Copy>(ctx: &SockAddrContext, name: N) -> bool {
     let (port, _) = asked(ctx);
     let same = known.backend == name.addr() && known.backend_port == port;
     if same {
+        sock_events::translated(ctx.sock_addr, known, REVERSE);
         rename(ctx, name, known.frontend, known.frontend_port);
     }
     same

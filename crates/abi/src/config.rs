@@ -21,6 +21,8 @@ macro_rules! for_each_program_constant {
             MASQUERADE_IPV6, masquerade_ipv6: u8 = 1;
             /// Forwarded packets are reported, by the rules of aggregation.
             TRACE_EVENTS, trace_events: u8 = 1;
+            /// Translations of sockets are reported.
+            TRACE_SOCKETS, trace_sockets: u8 = 0;
             /// Packets into the tunnel get their outer headers from the programs, not from the tunnel device.
             DIRECT_TUNNEL, direct_tunnel: u8 = 0;
             /// UDP port of the tunnel.

@@ -86,12 +86,103 @@ layout! {
     }
 }
 
+layout! {
+    /// The same record where a socket was translated ([`kind::TRACE_SOCK`]): what has the name of a field of [`Event`] has its place too. It
+    /// stands for two of Hubble's flows, one before the translation and one after it.
+    pub struct SocketEvent (136) {
+        /// Nanoseconds since boot (CLOCK_MONOTONIC).
+        pub time: u64,
+        /// Address of the socket's pod, by user space.
+        pub src: Addr,
+        /// The backend's address.
+        pub dst: Addr,
+        /// Number of the socket.
+        pub cookie: u64,
+        /// Control group of the process that asked.
+        pub cgroup: u64,
+        /// The service's address.
+        pub dst_orig: Addr,
+        /// Port of the socket in network order, or 0 while it has none.
+        pub sport: u16,
+        /// The backend's port, network order.
+        pub dport: u16,
+        /// The service's port, network order.
+        pub dport_orig: u16,
+        /// Zero.
+        pub pad: [u8; 10],
+        /// Identity of the socket's pod, by user space; of the host, by the program.
+        pub src_identity: u32,
+        /// Identity of the backend, by user space.
+        pub dst_identity: u32,
+        /// Local endpoint that has the socket, by user space, or 0.
+        pub src_endpoint: u16,
+        /// Local endpoint that is the backend, by user space, or 0.
+        pub dst_endpoint: u16,
+        /// Zero.
+        pub pad2: [u8; 12],
+        /// Cookie of the socket's network namespace, by which user space finds its pod and which it takes out then.
+        pub netns: u64,
+        /// Zero.
+        pub pad3: u64,
+        /// [`kind::TRACE_SOCK`].
+        pub kind: u8,
+        /// [`translation`].
+        pub point: u8,
+        /// Zero.
+        pub reason: u8,
+        /// IP protocol number.
+        pub proto: u8,
+        /// Zero.
+        pub pad4: [u8; 4],
+    }
+}
+
+const _: () = {
+    use core::mem::offset_of;
+    macro_rules! same_place {
+        ($($field:ident),+) => { $(assert!(offset_of!(Event, $field) == offset_of!(SocketEvent, $field));)+ };
+    }
+    same_place!(time, src, dst, dst_orig, sport, dport, src_identity, dst_identity, src_endpoint, dst_endpoint);
+    same_place!(kind, point, reason, proto);
+};
+
+impl Event {
+    /// The record as that of a socket, if it is one.
+    #[inline(always)]
+    #[must_use]
+    pub const fn socket(&self) -> Option<SocketEvent> {
+        if self.kind != kind::TRACE_SOCK {
+            return None;
+        }
+        // SAFETY: both are integers alone, without padding and of one size (`layout!`).
+        Some(unsafe { core::mem::transmute::<Self, SocketEvent>(*self) })
+    }
+}
+
+impl From<SocketEvent> for Event {
+    #[inline(always)]
+    fn from(socket: SocketEvent) -> Self {
+        // SAFETY: both are integers alone, without padding and of one size (`layout!`).
+        unsafe { core::mem::transmute::<SocketEvent, Self>(socket) }
+    }
+}
+
+/// Values of [`SocketEvent::point`]: the one before the translation; the next number is the one after it.
+pub mod translation {
+    /// A socket connects or sends: the service becomes a backend.
+    pub const FORWARD: u8 = 1;
+    /// A socket asks who its peer or a sender is: the backend becomes the service.
+    pub const REVERSE: u8 = 3;
+}
+
 /// Monitor message types.
 pub mod kind {
     /// A packet was dropped.
     pub const DROP: u8 = 1;
     /// A packet was forwarded.
     pub const TRACE: u8 = 4;
+    /// A socket was translated.
+    pub const TRACE_SOCK: u8 = 7;
 }
 
 /// Trace observation points, datapath values.
@@ -126,4 +217,30 @@ pub mod trace_reason {
     pub const REPLY: u8 = 2;
     /// ICMP error that concerns a flow.
     pub const RELATED: u8 = 3;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Event, SocketEvent, kind, translation};
+    use crate::Addr;
+
+    #[test]
+    fn the_record_of_a_socket_comes_back_as_it_was_and_no_other_is_one() {
+        let addr = |last: u8| Addr::from_v4_be(u32::from_ne_bytes([10, 0, 0, last]));
+        let socket = SocketEvent {
+            dst: addr(2),
+            dst_orig: addr(3),
+            cookie: 7 << 40,
+            cgroup: 8,
+            netns: 9,
+            dport_orig: 53_u16.to_be(),
+            kind: kind::TRACE_SOCK,
+            point: translation::REVERSE,
+            ..SocketEvent::default()
+        };
+        let event = Event::from(socket);
+        assert_eq!((event.dst, event.dst_orig, event.point), (addr(2), addr(3), translation::REVERSE));
+        assert_eq!(event.socket(), Some(socket));
+        assert_eq!(Event { kind: kind::TRACE, ..event }.socket(), None);
+    }
 }

@@ -297,7 +297,7 @@ pub const fn spread_tuple(opening: &Tuple) -> u32 {
 
 /// Spreads neighbours far apart (the finalizer of SplitMix64).
 #[inline(always)]
-const fn mix(number: u64) -> u32 {
+pub(crate) const fn mix(number: u64) -> u32 {
     let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     (number >> 32) as u32

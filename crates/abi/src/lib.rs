@@ -25,6 +25,7 @@ pub mod rings;
 pub mod sctp;
 #[cfg(feature = "user")]
 pub mod spine;
+pub mod told;
 pub mod tuple;
 
 pub use addr::Addr;

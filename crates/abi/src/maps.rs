@@ -2,7 +2,7 @@
 //! Every map, declared once. The kernel side builds its statics from these markers, user space opens maps by them, so
 //! that a wrong key or value type does not compile.
 
-use crate::{Addr, config, endpoint, epoch, event, flow, ipcache, l2, lb, limit, metrics, policy, rings};
+use crate::{Addr, config, endpoint, epoch, event, flow, ipcache, l2, lb, limit, metrics, policy, rings, told};
 
 /// What kind of map it is, by the kernel's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +140,8 @@ maps! {
     ConnectedSockets = "cilium_lb_connected" v 1, SkStorage, 0, i32 => lb::Connected;
     /// Unconnected sockets that send to backends by the names of services.
     ReverseSockets = "cilium_lb_reverse_sk" v 1, LruHash, 65536, lb::ReverseKey => lb::ReverseEntry;
+    /// Which translations of sockets user space was told of lately ([`crate::told`]).
+    SocketsTold = "cilium_lb_told_sk" v 1, Array, told::SLOTS, u32 => told::Told;
     /// How many packets of late the programs have answered with an error, by the sender ([`crate::limit`]).
     Answered = "cilium_answered" v 1, Array, limit::SLOTS, u32 => limit::Answered;
     /// Addresses of Services that this node announces on the link.

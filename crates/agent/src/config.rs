@@ -153,7 +153,10 @@ impl Config {
     ///
     /// Every value that cannot be used, each with its key.
     pub fn parse(keys: &Keys) -> Result<Self, ConfigErrors> {
-        Ok(<Self as Group>::parse(keys)?)
+        let mut config = <Self as Group>::parse(keys)?;
+        // Nobody else listens.
+        config.services.trace_sockets &= config.hubble.enabled;
+        Ok(config)
     }
 
     /// Keys unknown to both the agent and the operator, which reads the same ConfigMap.
@@ -188,6 +191,7 @@ impl Config {
             masquerade_ipv6: u8::from(node.masquerade_ipv6),
             direct_tunnel: u8::from(tunnel && node.tunnel_direct),
             tunnel_port: node.tunnel_port(),
+            trace_sockets: u8::from(services.trace_sockets),
             event_interval: self.event_interval(),
             expose_services: u8::from(services.exposes()),
             direct_return: u8::from(services.returns_directly()),

@@ -29,6 +29,12 @@ pub fn current() -> Result<OwnedFd> {
     open(Path::new("/proc/thread-self/ns/net"))
 }
 
+/// The number by which programs know the network namespace of the calling thread; 0 when the kernel does not tell.
+#[must_use]
+pub fn cookie() -> u64 {
+    crate::sys::netns::cookie()
+}
+
 /// Runs `work` inside of a network namespace, on a thread of its own that ends with it: no other code can ever find itself
 /// in the wrong namespace.
 pub fn run<T: Send>(netns: BorrowedFd<'_>, work: impl FnOnce() -> T + Send) -> Result<T> {

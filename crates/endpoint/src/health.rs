@@ -181,6 +181,7 @@ impl Keeper {
             container_id: String::new(),
             interface: link.pod_name,
             netns: String::new(),
+            netns_cookie: made.netns_cookie,
             host_interface: link.host_name,
             host_ifindex: made.host_ifindex,
             mac: made.mac,

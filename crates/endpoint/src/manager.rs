@@ -339,6 +339,8 @@ fn draft(
     if (ipv4.is_some() && !config.ipv4) || (ipv6.is_some() && !config.ipv6) {
         return Err(invalid("addressing", "holds an address of a family that is not enabled"));
     }
+    let cookie = Some(&request.netns_cookie).filter(|cookie| !cookie.is_empty()).map_or(Ok(0), |cookie| cookie.parse());
+    let netns_cookie = cookie.map_err(|_| invalid("netns-cookie", "is no number"))?;
     let namespace = given("k8s-namespace", &request.k8s_namespace)?;
     let pod = PodName::new(namespace, given("k8s-pod-name", &request.k8s_pod_name)?);
     let draft = Endpoint {
@@ -347,6 +349,7 @@ fn draft(
         container_id: id.container_id.clone(),
         interface: id.interface.clone(),
         netns: request.container_netns_path.clone(),
+        netns_cookie,
         host_interface: given("interface-name", &request.interface_name)?,
         host_ifindex: request.interface_index,
         mac: mac("mac", request.mac)?,

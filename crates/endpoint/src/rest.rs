@@ -136,6 +136,9 @@ pub struct EndpointChangeRequest {
     pub container_id: String,
     /// Path of the network namespace.
     pub container_netns_path: String,
+    /// Cookie of the network namespace, in decimal; empty if it is not known.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub netns_cookie: String,
     /// Interface name inside the pod.
     pub container_interface_name: String,
     /// Name of the host side.

@@ -18,6 +18,7 @@ pub(crate) fn endpoint(id: u16) -> Endpoint {
         container_id: format!("container{id}"),
         interface: "eth0".into(),
         netns: format!("/run/netns/{id}"),
+        netns_cookie: 1000 + u64::from(id),
         host_interface: format!("lxc{id:012x}"),
         host_ifindex: 100 + u32::from(id),
         mac: Mac([2, 0, 0, 0, high, low]),

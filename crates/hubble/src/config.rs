@@ -157,6 +157,12 @@ keys! {
         /// Fields of a flow that are written; all if empty.
         #[key("hubble-export-fieldmask", value = "hubble.export.static.fieldMask", initial = "[]", when = EXPORT)]
         pub export_mask: Vec<String>,
+        /// Flows that are alike in these fields are one, with its numbers by direction; each is itself if empty.
+        #[key("hubble-export-fieldaggregate", value = "hubble.export.static.fieldAggregate", initial = "[]", when = EXPORT)]
+        pub export_aggregate: Vec<String>,
+        /// How long flows are counted before they are written as one.
+        #[key("hubble-export-aggregation-interval", default = "0s", value = "hubble.export.static.aggregationInterval", when = EXPORT)]
+        pub export_interval: Duration,
         /// Which flows are written, as JSON of filters with white space between.
         #[key(
             "hubble-export-allowlist",
@@ -289,6 +295,8 @@ impl Config {
             name: "hubble-export-file-path".to_owned(),
             file_path: self.export_file.clone()?,
             field_mask: self.export_mask.clone(),
+            field_aggregate: self.export_aggregate.clone(),
+            aggregation_interval: self.export_interval,
             include_filters: self.export_allow.0.clone(),
             exclude_filters: self.export_deny.0.clone(),
             file_max_size_mb: self.export_size.into(),

@@ -3,6 +3,7 @@
 //! the trace or drop itself.
 
 mod l4;
+mod socket;
 
 #[cfg(test)]
 mod tests;
@@ -61,9 +62,10 @@ pub(crate) struct Decoder {
 impl Decoder {
     /// The flows of the event with this number in the ring.
     pub(crate) fn decode(&self, number: u64, record: &Record) -> Vec<Flow> {
-        let mut flows = match &record.request {
-            Some(request) => request.flows(self, record),
-            None => self.packet(record),
+        let mut flows = match (&record.request, record.event.socket()) {
+            (Some(request), _) => request.flows(self, record),
+            (None, Some(socket)) => self.socket(record, &socket),
+            (None, None) => self.packet(record),
         };
         for (index, flow) in flows.iter_mut().enumerate() {
             flow.uuid = self.uuid(number, index);
@@ -156,6 +158,9 @@ impl Decoder {
 
 /// How many flows an event of the kernel stands for.
 fn flow_count(event: &Event) -> usize {
+    if event.kind == kind::TRACE_SOCK {
+        return 2;
+    }
     1 + usize::from(event.egress.outcome != outcome::NONE) + usize::from(event.ingress.outcome != outcome::NONE)
 }
 

@@ -5,6 +5,7 @@
 //! An exporter reads the ring like any other client: one that is too slow, or whose disk is full, loses flows and
 //! records in its file how many.
 
+mod aggregate;
 mod config;
 mod counts;
 mod file;
@@ -23,11 +24,13 @@ use crate::proto::{timestamp, to_json};
 use crate::server::{Problems, report};
 use crate::service::{Batch, Workers, subscribe};
 use crate::store::{Store, now};
+use aggregate::Aggregate;
 use file::{LogFile, Rotation};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// Delay between attempts to open or write a file, and between checks of the configuration file.
 const PACE: Duration = Duration::from_secs(5);
@@ -47,41 +50,68 @@ impl Exporters {
         Self { store, problems, lost_interval, workers, pace: PACE }
     }
 
-    /// Exports one flow log until its end.
-    pub(crate) async fn export(self, log: FlowLog) {
+    /// Exports one flow log until its end, or until it is to stop.
+    pub(crate) async fn export(self, log: FlowLog, stop: CancellationToken) {
         let problem = Problem { problems: Arc::clone(&self.problems), of: format!("export {}", log.name) };
-        let query = match log.query() {
-            Ok(query) => query,
+        let (query, mut aggregate) = match log.query().and_then(|query| Ok((query, log.aggregate()?))) {
+            Ok(wanted) => wanted,
             Err(error) => {
                 problem.report(Some(error));
                 // For as long as it is configured.
-                return std::future::pending().await;
+                return stop.cancelled().await;
             }
         };
         let mut flows = subscribe(Arc::clone(&self.store), query, self.lost_interval, self.workers.clone());
         let mut writer = Writer { file: None, path: log.file_path.clone(), rotation: log.rotation(), lost: 0 };
-        let ends = async {
-            match log.end {
-                Some(end) => {
-                    tokio::time::sleep(Duration::from_nanos(u64::try_from(end.saturating_sub(now())).unwrap_or(0)))
-                        .await
-                }
-                None => std::future::pending().await,
-            }
-        };
+        let ends = until(log.end);
         tokio::pin!(ends);
         loop {
-            let batch = tokio::select! {
-                batch = flows.recv() => batch,
-                () = &mut ends => return,
+            let come = tokio::select! {
+                batch = flows.recv() => batch.map_or(Come::End, Come::Flows),
+                () = due(&mut aggregate) => Come::Interval,
+                () = &mut ends => Come::End,
+                () = stop.cancelled() => Come::End,
             };
-            let Some(batch) = batch else { return };
-            let written = writer.write(&self.store.decoder.node_name, batch).await;
-            let not_in_it =
-                |error| format!("{}: {error}; {} flows are not in it", log.file_path.display(), writer.lost);
-            problem.report(written.err().map(not_in_it));
+            let last = matches!(come, Come::End);
+            let batch = match (come, &mut aggregate) {
+                (Come::Flows(batch), None) => batch,
+                (Come::Flows(batch), Some(aggregate)) => aggregate.take(batch),
+                (Come::Interval | Come::End, Some(aggregate)) => aggregate.drain(),
+                (Come::Interval | Come::End, None) => Batch::new(),
+            };
+            if !batch.is_empty() {
+                let written = writer.write(&self.store.decoder.node_name, batch).await;
+                let not_in_it =
+                    |error| format!("{}: {error}; {} flows are not in it", log.file_path.display(), writer.lost);
+                problem.report(written.err().map(not_in_it));
+            }
+            if last {
+                return;
+            }
         }
     }
+}
+
+/// What an exporter waits for.
+enum Come {
+    Flows(Batch),
+    /// Flows that were counted are due.
+    Interval,
+    End,
+}
+
+/// Until flows that were counted are to be written.
+async fn due(aggregate: &mut Option<Aggregate>) {
+    match aggregate {
+        Some(aggregate) => aggregate.due().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Until that time, in nanoseconds since 1970.
+async fn until(end: Option<i64>) {
+    let Some(end) = end else { return std::future::pending().await };
+    tokio::time::sleep(Duration::from_nanos(u64::try_from(end.saturating_sub(now())).unwrap_or(0))).await;
 }
 
 /// What is wrong with one exporter, as long as there is one.
@@ -119,7 +149,7 @@ impl Writer {
         }
         for response in responses {
             flows += match &response.response_types {
-                Some(ResponseTypes::Flow(_)) => 1,
+                Some(ResponseTypes::Flow(flow)) => aggregate::number(flow),
                 Some(ResponseTypes::LostEvents(lost)) => lost.num_events_lost,
                 _ => 0,
             };

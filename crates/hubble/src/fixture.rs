@@ -4,7 +4,7 @@
 use crate::decode::{Decoder, Record};
 use crate::names::{Resolver, Tables};
 use abi::Addr;
-use abi::event::{Event, Verdict, kind, outcome, point, trace_reason};
+use abi::event::{Event, SocketEvent, Verdict, kind, outcome, point, trace_reason, translation};
 use abi::policy::match_type;
 use model::{
     Endpoint, EndpointId, EndpointKind, Frontend, FrontendKey, Identity, IdentityId, IpEntry, IpSource, L4Addr, Label,
@@ -36,7 +36,7 @@ pub(crate) fn node_name() -> NodeName {
 }
 
 pub(crate) fn record(event: Event) -> Record {
-    let names = Resolver::new(tables().tables, node_name()).names(&event);
+    let (event, names) = Resolver::new(tables().tables, node_name()).complete(&event).unwrap();
     Record { time: 1_700_000_000_123_456_789, event, names, request: None }
 }
 
@@ -70,6 +70,23 @@ pub(crate) fn allowed_syn() -> Event {
         proto: 6,
         tcp_flags: 2,
         ..Event::default()
+    }
+}
+
+/// `shop/web-1` connects to the service `shop/db`.
+pub(crate) fn connected() -> SocketEvent {
+    SocketEvent {
+        dst: addr("10.0.1.20"),
+        cookie: 0x4711,
+        cgroup: 4242,
+        dst_orig: addr("10.96.0.5"),
+        dport: 15432_u16.to_be(),
+        dport_orig: 5432_u16.to_be(),
+        netns: 4711,
+        kind: kind::TRACE_SOCK,
+        point: translation::FORWARD,
+        proto: 6,
+        ..SocketEvent::default()
     }
 }
 
@@ -159,6 +176,7 @@ fn endpoint() -> Endpoint {
         container_id: String::new(),
         interface: "eth0".to_owned(),
         netns: String::new(),
+        netns_cookie: 4711,
         host_interface: "lxc1234".to_owned(),
         host_ifindex: 42,
         mac: Mac([2, 0, 0, 0, 0, 10]),

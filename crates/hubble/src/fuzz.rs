@@ -3,6 +3,10 @@
 
 #![allow(clippy::expect_used, reason = "a wrong answer is to be loud")]
 
+mod calls;
+
+pub use calls::agent;
+
 use crate::filter::Filters;
 use crate::proto::flow::{Flow, FlowFilter, Workload};
 use crate::proto::from_json;

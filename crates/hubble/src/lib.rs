@@ -9,9 +9,9 @@ mod decode;
 mod drops;
 mod export;
 mod filter;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod fixture;
-#[cfg(fuzzing)]
+#[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod history;
 mod mask;
@@ -220,11 +220,13 @@ fn start_at(config: Config, inputs: Inputs, tasks: &Tasks, times: Times) -> Outp
     let workers = Workers::default();
     let exporters = Exporters::new(Arc::clone(&store), Arc::clone(&problems), config.lost_interval, workers.clone());
     if let Some(log) = config.flow_log() {
-        tasks.spawn("hubble-export", exporters.clone().export(log));
+        let exporters = exporters.clone();
+        tasks.spawn_draining("hubble-export", |stop| exporters.export(log, stop));
     }
     let listed = config.flow_logs.clone().map(|path| {
         let counts = ExporterCounts::default();
-        tasks.spawn("hubble-flow-logs", exporters.follow(path, counts.clone()));
+        let told = counts.clone();
+        tasks.spawn_draining("hubble-flow-logs", |stop| exporters.follow(path, told, stop));
         counts
     });
     let collector = config.otlp.target().map(|target| {

@@ -6,7 +6,8 @@
 
 use crate::application;
 use crate::ring::Weigh;
-use abi::event::Event;
+use abi::event::{Event, SocketEvent};
+use abi::{Addr, identity};
 use ipnet::IpNet;
 use l7::Exchange;
 use model::{
@@ -89,6 +90,8 @@ impl std::fmt::Display for InterfaceName {
 pub(crate) struct Resolver {
     tables: Tables,
     endpoints: Index<Endpoint, IpAddr>,
+    /// By the cookies of their network namespaces.
+    namespaces: Index<Endpoint, u64>,
     node: NodeName,
     labels: Mutex<Option<NodeLabels>>,
 }
@@ -102,7 +105,47 @@ struct NodeLabels {
 impl Resolver {
     pub(crate) fn new(tables: Tables, node: NodeName) -> Self {
         let endpoints = tables.endpoints.index(|endpoint: &Endpoint| endpoint.addresses().collect::<Vec<_>>());
-        Self { tables, endpoints, node, labels: Mutex::new(None) }
+        let known = |endpoint: &Endpoint| Some(endpoint.netns_cookie).filter(|cookie| *cookie != 0);
+        let namespaces = tables.endpoints.index(known);
+        Self { tables, endpoints, namespaces, node, labels: Mutex::new(None) }
+    }
+
+    /// An event with all that it is to say, and its names. None of a socket that is neither a pod's nor the host's: it may be of a
+    /// container in a container, or of a pod whose network is only being made, and nobody knows its address.
+    pub(crate) fn complete(&self, event: &Event) -> Option<(Event, Names)> {
+        let Some(socket) = event.socket() else { return Some((*event, self.names(event))) };
+        let socket = self.owned(socket)?;
+        let event = Event::from(socket);
+        let mut names = self.names(&event);
+        let asked_for = (socket.dst_orig.into(), u16::from_be(socket.dport_orig));
+        let service = service(&self.tables.frontends.snapshot(), asked_for.0, asked_for.1, socket.proto);
+        names.destination.service = service.or(names.destination.service);
+        Some((event, names))
+    }
+
+    /// With its owner in place of its network namespace, and with who the backend is.
+    fn owned(&self, socket: SocketEvent) -> Option<SocketEvent> {
+        let backend: IpAddr = socket.dst.into();
+        let known = |ip| self.identity_of(ip).map_or(identity::UNKNOWN, |identity| identity.0);
+        let like = |ip: &IpAddr| ip.is_ipv4() == backend.is_ipv4();
+        let (src, src_identity, src_endpoint) = if socket.src_identity == identity::HOST {
+            let node = self.tables.nodes.snapshot().get(&self.node);
+            let address = node.and_then(|node| node.internal_ips.iter().copied().find(like));
+            (address, socket.src_identity, 0)
+        } else {
+            let endpoint = self.namespaces.first(&socket.netns)?;
+            let address = endpoint.addresses().find(like);
+            (address, address.map_or(identity::UNKNOWN, known), endpoint.id.0)
+        };
+        Some(SocketEvent {
+            src: src.map_or(Addr::NONE, Addr::from),
+            src_identity,
+            src_endpoint,
+            dst_identity: known(backend),
+            dst_endpoint: self.endpoint_at(backend),
+            netns: 0,
+            ..socket
+        })
     }
 
     /// A request as an event, and its names as the tables are now.
@@ -168,7 +211,7 @@ impl Resolver {
 
     /// The number of this node's endpoint at an address; 0 if there is none.
     fn endpoint_at(&self, ip: IpAddr) -> u16 {
-        self.endpoints.get(&ip).first().map_or(0, |endpoint| endpoint.id.0)
+        self.endpoints.first(&ip).map_or(0, |endpoint| endpoint.id.0)
     }
 
     /// The identity of an address, by the longest prefix.

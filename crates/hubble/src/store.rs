@@ -145,8 +145,9 @@ impl Store {
             return;
         }
         let time = event.time.cast_signed().saturating_add(self.offset.load(Ordering::Relaxed));
-        let names = self.resolver.names(event);
-        self.add(Record { time, event: *event, names, request: None });
+        if let Some((event, names)) = self.resolver.complete(event) {
+            self.add(Record { time, event, names, request: None });
+        }
     }
 
     /// Adds a request, and the Service that it went to.

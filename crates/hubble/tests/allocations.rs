@@ -5,7 +5,7 @@
 #![allow(unsafe_code, reason = "an allocator that counts")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use abi::event::{Event, Verdict, kind, outcome};
+use abi::event::{Event, SocketEvent, Verdict, kind, outcome, translation};
 use abi::policy::match_type;
 use hubble::{Config, Inputs, Outputs, Tables, start};
 use model::{
@@ -130,6 +130,7 @@ fn endpoint() -> Endpoint {
         container_id: String::new(),
         interface: "eth0".to_owned(),
         netns: String::new(),
+        netns_cookie: 7,
         host_interface: "lxc1234".to_owned(),
         host_ifindex: 42,
         mac: Mac([2, 0, 0, 0, 0, 10]),
@@ -213,16 +214,32 @@ fn event(destination: u32) -> Event {
     }
 }
 
+/// The pod connects to the Service.
+fn socket(destination: u32) -> Event {
+    let socket = SocketEvent {
+        dst: address(destination).into(),
+        dst_orig: "10.96.0.5".parse::<IpAddr>().unwrap().into(),
+        dport_orig: 5432_u16.to_be(),
+        netns: 7,
+        kind: kind::TRACE_SOCK,
+        point: translation::FORWARD,
+        proto: 6,
+        ..SocketEvent::default()
+    };
+    socket.into()
+}
+
 #[tokio::test]
 async fn an_event_is_taken_in_without_an_allocation() {
     let world = World::start(4095);
     let reserved = Event { src_identity: 1, dst_identity: 2, ..Default::default() };
     // The first event of an identity may make room for it.
-    [event(7), reserved].iter().for_each(|event| world.outputs.sink.push(event));
+    [event(7), socket(7), reserved].iter().for_each(|event| world.outputs.sink.push(event));
     let before = COUNT.with(Cell::get);
     // More than the ring holds, so that old events are overwritten, too.
     for n in 0..10_000 {
         world.outputs.sink.push(&event(n % PODS));
+        world.outputs.sink.push(&socket(n % PODS));
         world.outputs.sink.push(&reserved);
     }
     assert_eq!(COUNT.with(Cell::get) - before, 0);

@@ -106,6 +106,9 @@ pub struct Endpoint {
     pub interface: String,
     /// Path of the pod's network namespace.
     pub netns: String,
+    /// Cookie of that namespace, by which programs know it; 0 if it is not known, as of an endpoint of an older plugin.
+    #[serde(default)]
+    pub netns_cookie: u64,
     /// Name of the host side of the veth pair.
     pub host_interface: String,
     /// Interface index of the host side.

@@ -76,6 +76,9 @@ keys! {
         /// Translate sockets of the host's network namespace only; what pods send is translated packet by packet.
         #[key("bpf-lb-sock-hostns-only", default = "false", value = "socketLB.hostNamespaceOnly")]
         pub sockets_of_host_only: bool,
+        /// Report translations of sockets to Hubble, as flows of the type trace-sock.
+        #[key("trace-sock", default = "true", value = "socketLB.tracing")]
+        pub trace_sockets: bool,
         /// End connections of pods' sockets to backends that are gone, and not only those of the host.
         #[key(
             "bpf-lb-sock-terminate-pod-connections",

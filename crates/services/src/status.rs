@@ -13,13 +13,15 @@ pub(crate) type Accelerated = watch::Receiver<BTreeMap<String, XdpMode>>;
 
 /// Fills in all but the devices, which the node knows.
 pub(crate) fn fill(config: &Config, before_stack: Accelerated) -> impl Fn(&mut StatusResponse) + use<> {
-    let (on, exposes, node_port) = (config.socket_lb(), config.exposes(), node_port(config));
+    let (on, traces) = (config.socket_lb(), config.trace_sockets);
+    let (exposes, node_port) = (config.exposes(), node_port(config));
     let switch = |enabled| Some(Switch { enabled });
     move |status| {
         let replacement = status.kube_proxy_replacement.get_or_insert_default();
         replacement.mode = if on { "True" } else { "False" }.to_owned();
         replacement.features = Some(KubeProxyReplacementFeatures {
             socket_lb: switch(on),
+            socket_lb_tracing: switch(on && traces),
             node_port: Some(NodePort { acceleration: acceleration(&before_stack.borrow()), ..node_port.clone() }),
             graceful_termination: switch(on),
             session_affinity: switch(on),

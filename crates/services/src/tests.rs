@@ -289,6 +289,7 @@ async fn what_replaces_kube_proxy_is_in_the_status_and_at_the_sockets() {
         assert_eq!(replacement.mode, mode);
         for (switch, on) in [
             (features.socket_lb, at_sockets),
+            (features.socket_lb_tracing, at_sockets),
             (features.graceful_termination, at_sockets),
             (features.session_affinity, at_sockets),
             (features.external_ips, exposed),

@@ -52,6 +52,14 @@ impl<R: Row, K: Ord> Index<R, K> {
         let table = shared.changes.snapshot();
         shared.rows.get(key).into_iter().flatten().filter_map(|row| table.get(row)).collect()
     }
+
+    /// The first of them, without an allocation.
+    pub fn first(&self, key: &K) -> Option<Arc<R>> {
+        let mut shared = self.shared.lock();
+        shared.follow();
+        let table = shared.changes.snapshot();
+        shared.rows.get(key)?.iter().find_map(|row| table.get(row))
+    }
 }
 
 type Keys<R, K> = dyn Fn(&R) -> BTreeSet<K> + Send;

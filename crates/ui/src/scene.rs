@@ -17,7 +17,7 @@ pub(crate) use rates::Rates;
 pub(crate) use rows::{Filter, Rows};
 
 use crate::name::text;
-use hubble::proto::flow::Flow;
+use hubble::proto::flow::{Flow, FlowType};
 use hubble::proto::observer::GetFlowsResponse;
 use hubble::proto::observer::get_flows_response::ResponseTypes;
 use hubble::proto::relay::{NodeState, NodeStatusEvent};
@@ -85,8 +85,8 @@ impl Scene {
     }
 
     fn flow(&mut self, flow: &Flow, now: i64) {
-        // The same packet is also told of as what became of it.
-        if self.verdicts.take(flow) {
+        // The same packet is also told of as what became of it. A socket that was translated has sent nothing yet.
+        if self.verdicts.take(flow) || flow.r#type() == FlowType::Sock {
             return;
         }
         self.version += 1;

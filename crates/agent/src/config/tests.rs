@@ -43,6 +43,14 @@ fn packets_without_news_are_reported_once_in_a_while_or_each_of_them() {
 }
 
 #[test]
+fn translations_of_sockets_are_reported_if_somebody_listens() {
+    let traced = |keys: &[(&str, &str)]| Config::parse(&self::keys(keys)).unwrap().programs().trace_sockets;
+    assert_eq!(traced(&[("enable-hubble", "true")]), 1);
+    assert_eq!(traced(&[("enable-hubble", "true"), ("trace-sock", "false")]), 0);
+    assert_eq!(traced(&[("trace-sock", "true")]), 0);
+}
+
+#[test]
 fn a_key_has_one_description_whoever_reads_it() {
     let mut seen: BTreeMap<&str, AnyKey> = BTreeMap::new();
     for key in Config::keys().into_iter().chain(operator::Config::keys()) {

@@ -97,8 +97,8 @@ impl Counts {
             }
             return;
         }
-        // Its packets are counted themselves.
-        if flow.r#type() == FlowType::L7 {
+        // Their packets are counted themselves.
+        if matches!(flow.r#type(), FlowType::L7 | FlowType::Sock) {
             return;
         }
         self.flows += 1;
@@ -304,9 +304,10 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_no_packet_more() {
-        let request = Flow { r#type: FlowType::L7.into(), ..flow("web", "db", (40_000, 5432)) };
-        assert_eq!(report([request, flow("web", "db", (40_000, 5432))], 10).flows, 1);
+    fn a_request_and_a_translation_of_a_socket_are_no_packet_more() {
+        let other = |of: FlowType| Flow { r#type: of.into(), ..flow("web", "db", (40_000, 5432)) };
+        let flows = [other(FlowType::L7), other(FlowType::Sock), flow("web", "db", (40_000, 5432))];
+        assert_eq!(report(flows, 10).flows, 1);
     }
 
     #[test]

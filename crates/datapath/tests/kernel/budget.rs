@@ -26,6 +26,7 @@ fn all_on() -> ProgramConfig {
         reject_no_backend: 1,
         bind_protection: 1,
         sockets_of_host_only: 1,
+        trace_sockets: 1,
         ..ProgramConfig::default()
     }
 }
@@ -88,6 +89,7 @@ fn the_programs_load_with_any_setting_switched_off() {
             ProgramConfig { tunnel: 0, ..on },
             ProgramConfig { masquerade_ipv4: 0, masquerade_ipv6: 0, ..on },
             ProgramConfig { trace_events: 0, ..on },
+            ProgramConfig { trace_sockets: 0, ..on },
             ProgramConfig { coarse_clock: 0, set_retval: 0, ..on },
             ProgramConfig { direct_tunnel: 0, ..on },
             ProgramConfig { expose_services: 0, ..on },

@@ -29,7 +29,7 @@ fn with_reader<F: Future<Output = ()>>(test: impl FnOnce(Datapath, Reader) -> F 
 }
 
 /// Has `count` packets dropped.
-fn drop_packets(datapath: &Datapath, count: u32) {
+pub(crate) fn drop_packets(datapath: &Datapath, count: u32) {
     let mut frame = vec![2; 12];
     frame.extend([8, 0, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
     frame.extend([0x12, 0x34, 0, 53, 0, 8, 0, 0]);
@@ -70,16 +70,16 @@ fn what_does_not_fit_is_counted_as_lost() {
 }
 
 /// The processors that the calling thread may run on.
-fn processors() -> Vec<usize> {
+pub(crate) fn processors() -> Vec<usize> {
     let allowed = sched_getaffinity(Pid::from_raw(0)).unwrap();
     (0..CpuSet::count()).filter(|processor| allowed.is_set(*processor).unwrap()).collect()
 }
 
 /// Bytes that an event takes, with its header.
-const RECORD: u64 = 136 + 8;
+pub(crate) const RECORD: u64 = 136 + 8;
 
 /// Has the calling thread run on that processor.
-fn move_to(processor: usize) {
+pub(crate) fn move_to(processor: usize) {
     let mut set = CpuSet::new();
     set.set(processor).unwrap();
     sched_setaffinity(Pid::from_raw(0), &set).unwrap();

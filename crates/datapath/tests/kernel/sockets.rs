@@ -23,6 +23,7 @@ use nix::sys::socket::{
 use crate::sandbox::{Cgroup, Sandbox};
 
 mod redirects;
+mod told;
 
 /// Runs the test inside of a control group with the socket programs attached.
 pub(crate) fn with_socket_programs(test: impl Fn(&Datapath, IpAddr, IpAddr) + Send + 'static) {

@@ -214,6 +214,7 @@ async fn an_empty_pool_says_so_and_a_bad_request_names_its_field() {
     assert!(why.as_str().unwrap().starts_with("no address is free"), "{why}");
     for (field, value) in [
         ("interface-index", json!(0)),
+        ("netns-cookie", json!("many")),
         ("interface-name", json!("")),
         ("addressing", json!({})),
         ("container-id", json!("x")),

@@ -83,6 +83,7 @@ impl Plan<'_> {
         EndpointChangeRequest {
             container_id: self.id.container_id.clone(),
             container_netns_path: self.call.environment.netns.clone(),
+            netns_cookie: made.netns_cookie.to_string(),
             container_interface_name: self.id.interface.clone(),
             interface_name: link.host_name.clone(),
             interface_index: made.host_ifindex,

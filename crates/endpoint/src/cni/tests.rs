@@ -106,6 +106,9 @@ fn add_makes_an_interface_over_which_the_pod_and_its_host_talk() {
             talks(&sandbox, gateway);
         }
         assert_eq!(node.hooks.attached().len(), 2);
+        let cookies: Vec<_> = serving.agent.endpoints.snapshot().iter().map(|pod| pod.netns_cookie).collect();
+        assert_eq!(cookies, [sandbox.run(datapath::netns::cookie)]);
+        assert!(cookies[0] != 0 && cookies[0] != datapath::netns::cookie());
         let checked = json!({"cniVersion": "1.1.0", "name": "cilium", "prevResult": answer});
         node.call("CHECK", "a", &sandbox.path(), &checked).unwrap();
     });

@@ -34,6 +34,8 @@ pub(crate) struct Link {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Made {
     pub(crate) host_ifindex: u32,
+    /// 0 where the kernel does not tell.
+    pub(crate) netns_cookie: u64,
     pub(crate) mac: Mac,
     pub(crate) host_mac: Mac,
 }
@@ -41,7 +43,7 @@ pub(crate) struct Made {
 /// Makes the pair and sets the pod's end up. When that fails, nothing of it stays.
 pub(crate) async fn make(link: &Link, namespace: &Namespace, reserved_ports: &str) -> Result<Made, Error> {
     let host = Netlink::open().map_err(|e| failed("the host", &e))?;
-    let pod = prepare(link, namespace, reserved_ports).await?;
+    let (pod, netns_cookie) = prepare(link, namespace, reserved_ports).await?;
     let (mac, host_mac) = (random_mac(), random_mac());
     let host_end =
         VethEnd { name: &link.host_name, mac: Some(LinkMac(host_mac.0)), mtu: Some(link.mtu), ..VethEnd::default() };
@@ -52,7 +54,7 @@ pub(crate) async fn make(link: &Link, namespace: &Namespace, reserved_ports: &st
         Ok(host_ifindex) => {
             let name = link.host_name.clone();
             statedb::blocking(move || quiet_host_end(&name)).await;
-            Ok(Made { host_ifindex, mac, host_mac })
+            Ok(Made { host_ifindex, netns_cookie, mac, host_mac })
         }
         Err(error) => {
             let _ = remove(&link.host_name).await;
@@ -61,8 +63,8 @@ pub(crate) async fn make(link: &Link, namespace: &Namespace, reserved_ports: &st
     }
 }
 
-/// Settings of the pod's namespace, and a socket in it. Settings wait for the kernel's lock of all interfaces.
-async fn prepare(link: &Link, namespace: &Namespace, reserved_ports: &str) -> Result<Netlink, Error> {
+/// Settings of the pod's namespace, a socket in it, and its cookie. Settings wait for the kernel's lock of all interfaces.
+async fn prepare(link: &Link, namespace: &Namespace, reserved_ports: &str) -> Result<(Netlink, u64), Error> {
     let runtime = tokio::runtime::Handle::current();
     let ipv6 = link.addresses.iter().any(|(ip, _)| ip.is_ipv6());
     let reserved_ports = reserved_ports.to_owned();
@@ -77,7 +79,7 @@ async fn prepare(link: &Link, namespace: &Namespace, reserved_ports: &str) -> Re
             let both = if present.is_empty() { reserved_ports } else { format!("{present},{reserved_ports}") };
             sysctl::write(name, &both)?;
         }
-        Netlink::open()
+        Ok::<_, datapath::Error>((Netlink::open()?, datapath::netns::cookie()))
     };
     let subject = format!("network namespace {}", namespace.path());
     let fd = namespace.try_clone().map_err(|e| Error::because(Code::Io, &subject, e))?;

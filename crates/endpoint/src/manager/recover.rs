@@ -57,6 +57,7 @@ impl Orphan {
             container_id: String::new(),
             interface: "eth0".into(),
             netns: String::new(),
+            netns_cookie: 0,
             host_interface: self.interface.clone(),
             host_ifindex: self.entry.ifindex,
             mac: Mac(self.entry.mac),

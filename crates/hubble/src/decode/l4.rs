@@ -37,6 +37,18 @@ pub(super) fn decode(event: &Event) -> (Option<Layer4>, String) {
     (Some(Layer4 { protocol: Some(protocol) }), summary)
 }
 
+/// The ports that a socket has or asks for, in network order; nothing is sent yet.
+pub(super) fn of_socket(protocol: u8, source: u16, destination: u16) -> (Option<Layer4>, String) {
+    let (source_port, destination_port) = (u16::from_be(source).into(), u16::from_be(destination).into());
+    let (protocol, summary) = match protocol {
+        proto::TCP => (Protocol::Tcp(Tcp { source_port, destination_port, flags: None }), "TCP"),
+        proto::UDP => (Protocol::Udp(Udp { source_port, destination_port }), "UDP"),
+        proto::SCTP => (Protocol::Sctp(Sctp { source_port, destination_port }), "SCTP"),
+        other => return (None, format!("IP protocol {other}")),
+    };
+    (Some(Layer4 { protocol: Some(protocol) }), summary.to_owned())
+}
+
 const FLAGS: [(u8, &str); 8] = [
     (0x02, "SYN"),
     (0x10, "ACK"),

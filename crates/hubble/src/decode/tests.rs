@@ -2,6 +2,7 @@
 //! Events in, flows out.
 
 mod recorded;
+mod sockets;
 
 use super::*;
 use crate::fixture;
@@ -222,7 +223,8 @@ fn one_hardware_address_is_enough_to_show_both() {
 
 #[test]
 fn as_many_flows_are_announced_as_are_made() {
-    for event in [fixture::allowed_syn(), fixture::denied_syn(), Event { kind: kind::TRACE, ..Event::default() }] {
+    let nothing = Event { kind: kind::TRACE, ..Event::default() };
+    for event in [fixture::allowed_syn(), fixture::denied_syn(), nothing, fixture::connected().into()] {
         assert_eq!(flow_count(&event), decode(event).len());
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What to export, from the agent's configuration or a file.
 
+use super::aggregate::Aggregate;
 use super::file::Rotation;
 use crate::filter::Filters;
 use crate::mask::Mask;
@@ -10,6 +11,7 @@ use crate::service::Query;
 use serde::Deserialize;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -30,6 +32,12 @@ pub(crate) struct FlowLog {
     pub(crate) file_path: PathBuf,
     #[serde(default)]
     pub(crate) field_mask: Vec<String>,
+    /// Flows that are alike in these fields are one.
+    #[serde(default)]
+    pub(crate) field_aggregate: Vec<String>,
+    /// How long they are counted before they are written.
+    #[serde(default, deserialize_with = "duration")]
+    pub(crate) aggregation_interval: Duration,
     /// As in a filter's JSON.
     #[serde(default)]
     pub(crate) include_filters: Vec<Value>,
@@ -54,6 +62,12 @@ fn file_count() -> usize {
     5
 }
 
+fn duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let error = || serde::de::Error::custom("aggregationInterval: want a duration, such as 30s");
+    model::config::duration(&text).ok_or_else(error)
+}
+
 fn moment<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
     let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
     let time =
@@ -68,7 +82,8 @@ impl FlowLogs {
         let logs: Option<Self> = serde_saphyr::from_str(&text).map_err(|error| error.to_string())?;
         let logs = logs.unwrap_or_default();
         for (index, log) in logs.flow_logs.iter().enumerate() {
-            log.query().map_err(|error| format!("flow log {:?}: {error}", log.name))?;
+            let checked = log.query().and_then(|_| log.aggregate());
+            checked.map_err(|error| format!("flow log {:?}: {error}", log.name))?;
             let before = logs.flow_logs.iter().take(index);
             if let Some(other) = before.into_iter().find(|o| o.name == log.name || o.file_path == log.file_path) {
                 return Err(format!("flow log {:?}: its name or filePath is that of {:?}", log.name, other.name));
@@ -86,7 +101,23 @@ impl FlowLog {
 
     /// The request to the ring.
     pub(crate) fn query(&self) -> Result<Query, String> {
-        query(&self.include_filters, &self.exclude_filters, &self.field_mask)
+        // Fields by which flows are alike may be others than those that are shown.
+        let mask = if self.field_aggregate.is_empty() { self.field_mask.as_slice() } else { &[] };
+        query(&self.include_filters, &self.exclude_filters, mask)
+    }
+
+    /// How flows become one, if they do; the error is a message for people.
+    pub(super) fn aggregate(&self) -> Result<Option<Aggregate>, String> {
+        let mask = |fields: &[String]| Mask::compile(fields).map_err(|error| error.to_string());
+        let in_field = |error| format!("fieldAggregate: {error}");
+        let shown = mask(&self.field_mask)?;
+        let by = mask(&self.field_aggregate).map_err(in_field)?;
+        match (by, self.aggregation_interval.is_zero()) {
+            (Some(by), false) => Ok(Some(Aggregate::new(by, shown, self.aggregation_interval))),
+            (None, true) => Ok(None),
+            (Some(_), true) => Err("fieldAggregate: want an aggregationInterval, too, such as 30s".to_owned()),
+            (None, false) => Err("aggregationInterval: want a fieldAggregate, too".to_owned()),
+        }
     }
 }
 

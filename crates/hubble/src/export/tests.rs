@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -70,13 +71,49 @@ async fn flows_that_are_wanted_are_lines_with_the_fields_that_are_wanted() {
         "excludeFilters": [{"event_type": [{"type": 5}]}],
     });
     let exporters = exporters();
-    let _running = AbortOnDropHandle::new(tokio::spawn(exporters.clone().export(log(wanted))));
+    let _running =
+        AbortOnDropHandle::new(tokio::spawn(exporters.clone().export(log(wanted), CancellationToken::new())));
     let lines = until(&exporters, &path, |lines| lines.len() > 2).await;
     for line in lines {
         assert_eq!(line["flow"], json!({"verdict": "DROPPED", "source": {"pod_name": "db-0"}}), "{line}");
         assert_eq!(line["node_name"], "n1");
         assert!(line["time"].is_string(), "{line}");
     }
+}
+
+#[tokio::test]
+async fn flows_that_are_alike_are_written_together_and_none_is_left_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("events.log");
+    let wanted = |interval: &str| {
+        let mask = json!(["verdict", "destination.pod_name"]);
+        json!({"name": "a", "filePath": path, "fieldAggregate": mask, "aggregationInterval": interval})
+    };
+    let exporters = exporters();
+    let running =
+        AbortOnDropHandle::new(tokio::spawn(exporters.clone().export(log(wanted("50ms")), CancellationToken::new())));
+    let lines = until(&exporters, &path, |lines| lines.len() > 3).await;
+    let alike = json!({"verdict": "FORWARDED", "destination": {"pod_name": "db-0"}});
+    for line in &lines {
+        let mut flow = line["flow"].clone();
+        let counts = flow.as_object_mut().unwrap().remove("aggregate").unwrap();
+        assert!(counts["ingress_flow_count"].as_u64() > Some(0), "{line}");
+        assert!(flow == alike || flow["verdict"] == "DROPPED", "{line}");
+    }
+    running.abort();
+    let _ = running.await;
+    // What it has counted when it ends is written, though nothing is due.
+    std::fs::remove_file(&path).unwrap();
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(exporters.clone().export(log(wanted("1h")), stop.clone()));
+    let (other, unmasked) = (dir.path().join("other.log"), CancellationToken::new());
+    let witness = json!({"name": "b", "filePath": other});
+    let _witness = AbortOnDropHandle::new(tokio::spawn(exporters.clone().export(log(witness), unmasked)));
+    until(&exporters, &other, |lines| lines.len() > 100).await;
+    stop.cancel();
+    timeout(DEADLINE, running).await.expect("the end").unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(text.lines().count(), 2, "{text}");
 }
 
 #[tokio::test]
@@ -92,7 +129,7 @@ async fn a_file_says_what_is_exported_and_a_bad_one_changes_nothing() {
     };
     write(format!("flowLogs: [{{name: a, filePath: {}}}]", path.display()));
     let counts = Counts::default();
-    let following = exporters.clone().follow(config.clone(), counts.clone());
+    let following = exporters.clone().follow(config.clone(), counts.clone(), CancellationToken::new());
     let _running = AbortOnDropHandle::new(tokio::spawn(following));
     until(&exporters, &path, |lines| !lines.is_empty()).await;
     for (failures, (bad, part)) in (1..).zip([
@@ -101,7 +138,14 @@ async fn a_file_says_what_is_exported_and_a_bad_one_changes_nothing() {
         ("flowLogs: [{name: a, filePath: /x, includeFilters: [{source_ip: [nowhere]}]}]", "source_ip"),
         ("flowLogs: [{name: a, filePath: /x, fieldMask: [colour]}]", "colour"),
         ("flowLogs: [{name: a, filePath: /x}, {name: b, filePath: /x}]", "\"b\""),
-        ("flowLogs: [{name: a, filePath: /x, fieldAggregate: [source]}]", "fieldAggregate"),
+        ("flowLogs: [{name: a, filePath: /x, fieldAggregates: [source]}]", "fieldAggregates"),
+        ("flowLogs: [{name: a, filePath: /x, fieldAggregate: [verdict]}]", "want an aggregationInterval"),
+        ("flowLogs: [{name: a, filePath: /x, aggregationInterval: 5s}]", "want a fieldAggregate"),
+        ("flowLogs: [{name: a, filePath: /x, fieldAggregate: [colour], aggregationInterval: 5s}]", "fieldAggregate: "),
+        (
+            "flowLogs: [{name: a, filePath: /x, fieldAggregate: [verdict], aggregationInterval: often}]",
+            "aggregationInterval",
+        ),
         ("]", "flowlogs.yaml"),
     ]) {
         write(bad.to_owned());
@@ -131,7 +175,7 @@ async fn a_file_says_what_is_exported_and_a_bad_one_changes_nothing() {
         "hubble_dynamic_exporter_reconfigurations_total{op=\"add\"} 2",
         "hubble_dynamic_exporter_reconfigurations_total{op=\"update\"} 1",
         "hubble_dynamic_exporter_reconfigurations_total{op=\"remove\"} 1",
-        "hubble_dynamic_exporter_reconfigurations_total{op=\"failure\"} 7",
+        "hubble_dynamic_exporter_reconfigurations_total{op=\"failure\"} 11",
         &format!("hubble_dynamic_exporter_config_hash {}", crc32fast::hash(ended.as_bytes())),
     ] {
         assert!(page.iter().any(|found| found == line), "{line} is missing in {page:#?}");
@@ -181,7 +225,8 @@ async fn what_could_not_be_written_is_said_when_it_can_again() {
     std::fs::create_dir(&path).unwrap();
     let exporters = exporters();
     let wanted = json!({"name": "all", "filePath": path});
-    let _running = AbortOnDropHandle::new(tokio::spawn(exporters.clone().export(log(wanted))));
+    let _running =
+        AbortOnDropHandle::new(tokio::spawn(exporters.clone().export(log(wanted), CancellationToken::new())));
     let problem = || exporters.problems.lock().get("export all").is_some_and(|problem| problem.contains("events.log"));
     until(&exporters, &dir.path().join("no such file"), |_| problem()).await;
     std::fs::remove_dir(&path).unwrap();
@@ -196,7 +241,7 @@ async fn a_flow_log_ends_when_it_says() {
     let dir = tempfile::tempdir().unwrap();
     for end in ["2020-01-31T12:00:00Z", "0001-01-01T00:00:00Z"] {
         let wanted = json!({"name": "a", "filePath": dir.path().join("a.log"), "end": end});
-        timeout(DEADLINE, exporters().export(log(wanted))).await.expect("the end");
+        timeout(DEADLINE, exporters().export(log(wanted), CancellationToken::new())).await.expect("the end");
     }
 }
 
@@ -208,7 +253,7 @@ async fn an_exporter_that_fails_is_named_until_it_is_gone_whatever_others_do() {
     let exporters = exporters();
     let start = |name: &str, path: &Path| {
         let log = log(json!({"name": name, "filePath": path}));
-        AbortOnDropHandle::new(tokio::spawn(exporters.clone().export(log)))
+        AbortOnDropHandle::new(tokio::spawn(exporters.clone().export(log, CancellationToken::new())))
     };
     let failing = start("bad", &bad);
     let named = || exporters.problems.lock().contains_key("export bad");

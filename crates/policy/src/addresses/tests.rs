@@ -72,6 +72,7 @@ fn endpoint(id: u16, ipv4: &str) -> Endpoint {
         container_id: String::new(),
         interface: "eth0".into(),
         netns: String::new(),
+        netns_cookie: 0,
         host_interface: String::new(),
         host_ifindex: 0,
         mac: Mac::default(),

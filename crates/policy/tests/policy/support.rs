@@ -202,6 +202,7 @@ fn interface(id: u16) -> Endpoint {
         container_id: String::new(),
         interface: "eth0".into(),
         netns: String::new(),
+        netns_cookie: 0,
         host_interface: format!("lxc{id}"),
         host_ifindex: u32::from(id),
         mac: Mac::default(),

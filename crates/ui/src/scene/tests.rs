@@ -7,7 +7,7 @@ use super::*;
 use abi::drop_reason::DropReason;
 use hubble::proto::flow::layer4::Protocol;
 use hubble::proto::flow::{
-    CiliumEventType, Endpoint, Ip, Layer4, LostEvent, Policy, Service, Tcp, TrafficDirection, Verdict,
+    CiliumEventType, Endpoint, FlowType, Ip, Layer4, LostEvent, Policy, Service, Tcp, TrafficDirection, Verdict,
 };
 use hubble::proto::timestamp;
 
@@ -104,6 +104,14 @@ fn a_packet_counts_once_and_has_the_rules_of_its_verdict() {
         (last.deny.len(), last.allow.as_slice()),
         (0, ["CiliumNetworkPolicy shop/visitors".to_owned()].as_slice())
     );
+}
+
+#[test]
+fn a_translation_of_a_socket_is_no_traffic() {
+    let socket =
+        Flow { r#type: FlowType::Sock.into(), verdict: Verdict::Translated.into(), ..flow("visitor", "web", 80) };
+    let scene = scene([socket]);
+    assert!(all(&scene, Filter::default()).is_empty() && scene.graph.since(0).1.is_empty());
 }
 
 #[test]

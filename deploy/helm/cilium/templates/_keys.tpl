@@ -87,8 +87,10 @@ data:
   hubble-event-buffer-max-size-mb: {{ include "cilium.text" .Values.hubble.eventBufferMaxSizeMb | quote }}
   {{- end }}
   {{- if and .Values.hubble.enabled .Values.hubble.export.static.enabled }}
+  hubble-export-aggregation-interval: {{ include "cilium.text" .Values.hubble.export.static.aggregationInterval | quote }}
   hubble-export-allowlist: {{ join " " .Values.hubble.export.static.allowList | quote }}
   hubble-export-denylist: {{ join " " .Values.hubble.export.static.denyList | quote }}
+  hubble-export-fieldaggregate: {{ join " " .Values.hubble.export.static.fieldAggregate | quote }}
   hubble-export-fieldmask: {{ join " " .Values.hubble.export.static.fieldMask | quote }}
   hubble-export-file-compress: {{ include "cilium.text" .Values.hubble.export.static.fileCompress | quote }}
   hubble-export-file-max-backups: {{ include "cilium.text" .Values.hubble.export.static.fileMaxBackups | quote }}
@@ -246,6 +248,7 @@ data:
   service-no-backend-response: {{ include "cilium.text" .Values.serviceNoBackendResponse | quote }}
   set-cilium-is-up-condition: {{ include "cilium.text" .Values.operator.setNodeNetworkStatus | quote }}
   skip-crd-creation: {{ include "cilium.text" .Values.operator.skipCRDCreation | quote }}
+  trace-sock: {{ include "cilium.text" .Values.socketLB.tracing | quote }}
   {{- if ne .Values.routingMode "native" }}
   tunnel-direct: {{ include "cilium.text" .Values.tunnelDirect | quote }}
   {{- with .Values.tunnelPort }}

@@ -194,6 +194,27 @@ fn many_names_are_cut_off() {
     assert!(join_names(&names).ends_with("(and 17 more)"), "{}", join_names(&names));
 }
 
+#[test]
+fn translations_of_sockets_say_at_which_point_they_are() {
+    let point = |point: i32, verdict: Verdict| Flow {
+        event_type: Some(CiliumEventType { r#type: 7, sub_type: point }),
+        sock_xlate_point: point,
+        r#type: hubble::proto::flow::FlowType::Sock.into(),
+        verdict: verdict.into(),
+        summary: "TCP".to_owned(),
+        ..flow()
+    };
+    for (number, verdict, want) in [
+        (1, Verdict::Traced, "pre-xlate-fwd TRACED (TCP)\n"),
+        (2, Verdict::Translated, "post-xlate-fwd TRANSLATED (TCP)\n"),
+        (3, Verdict::Traced, "pre-xlate-rev TRACED (TCP)\n"),
+        (4, Verdict::Translated, "post-xlate-rev TRANSLATED (TCP)\n"),
+    ] {
+        let line = line(point(number, verdict));
+        assert!(line.ends_with(want) && line.contains("<>"), "{line}");
+    }
+}
+
 /// As other servers tell of them.
 #[test]
 fn flows_of_dns_kafka_and_http_say_what_was_asked_and_answered() {

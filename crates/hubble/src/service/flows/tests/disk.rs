@@ -151,3 +151,79 @@ async fn a_loss_that_was_not_told_at_once_is_told_when_it_is_due_though_nothing_
     assert_eq!((report.len(), flows, lost), (1, 15 * FLOWS, 26));
     assert!(began.elapsed() >= INTERVAL, "told too early");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_the_ring_has_lost_before_the_disk_has_anything_is_waited_for() {
+    let mut node = start();
+    node.push(25);
+    let mut reading = subscribe(Arc::clone(&node.store), past(), SOON, node.workers.clone());
+    timeout(SOON, reading.recv()).await.expect_err("it did not wait for the disk");
+    node.disk.write();
+    assert_eq!(rest(reading).await, (25 * FLOWS, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_for_the_last_so_many_waits_for_the_disk_and_not_for_ever() {
+    let mut node = start();
+    node.push(25);
+    let query = || Query { number: 20 * FLOWS, ..all() };
+    let mut reading = subscribe(Arc::clone(&node.store), query(), SOON, node.workers.clone());
+    timeout(SOON, reading.recv()).await.expect_err("it did not wait for the disk");
+    // Which has nothing in time.
+    assert_eq!(rest(reading).await.0, 7 * FLOWS);
+    let reading = subscribe(Arc::clone(&node.store), query(), SOON, node.workers.clone());
+    tokio::task::yield_now().await;
+    node.disk.write();
+    assert_eq!(rest(reading).await, (20 * FLOWS, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_noted_on_disk_as_lost_is_not_counted_again_by_who_is_overtaken() {
+    let mut node = start();
+    node.push(5);
+    node.disk.write();
+    node.push(4);
+    node.disk.fail();
+    let others = Arc::clone(&node.workers.0).acquire_many_owned(2).await.unwrap();
+    let reading = subscribe(Arc::clone(&node.store), past(), SOON, node.workers.clone());
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    (0..16).for_each(|_| node.store.push(&event()));
+    node.disk.take();
+    node.disk.write();
+    drop(others);
+    assert_eq!(rest(reading).await, (5 * FLOWS, 13));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_follows_is_told_what_it_misses_of_what_came_after_it_asked() {
+    let mut node = start();
+    node.push(5);
+    let mut reading = subscribe(Arc::clone(&node.store), Query { follow: true, ..past() }, SOON, node.workers.clone());
+    let (mut flows, mut lost) = (0, 0);
+    let mut read = async |until: u64| {
+        while flows < until {
+            counted(&timeout(DEADLINE, reading.recv()).await.unwrap().unwrap(), &mut flows, &mut lost);
+        }
+        lost
+    };
+    assert_eq!(read(5 * FLOWS).await, 0);
+    // The reader has no turn between these: the test does not wait.
+    node.push(20);
+    node.disk.write();
+    assert_eq!(read(12 * FLOWS).await, 13);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_seen_after_the_clock_was_set_back_is_found_by_its_time() {
+    const HOUR: u64 = 3_600_000_000_000;
+    let store = Arc::new(Store::new(&Config::default(), "n1", fixture::tables().tables));
+    let now = fixture::monotonic();
+    for time in [now, now + HOUR, now] {
+        store.push(&Event { time, ..fixture::allowed_syn() });
+    }
+    let until = Some(crate::store::now() + i64::try_from(HOUR / 2).unwrap());
+    let reading = subscribe(store, Query { until, ..all() }, SOON, Workers::default());
+    assert_eq!(rest(reading).await, (2 * FLOWS, 0));
+}
