@@ -105,7 +105,7 @@ pub fn start(config: &Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result
     let rows = rows(config, &inputs, maps.numbers()?, tasks);
     let frontends = rows.frontends.rows.clone();
     let (services, slices, nodes) = (inputs.services.clone(), inputs.slices.clone(), inputs.nodes.clone());
-    let problems = problems(tasks, &ProblemTables { services, slices, nodes }).rows;
+    let problems = problems(tasks, config, &ProblemTables { services, slices, nodes }).rows;
     let explainer = explain::Explainer::new(config, &inputs, &rows.served.rows, &frontends, &problems);
     let redirected = api::Redirected::new(&inputs.redirects, &frontends, &inputs.pods);
     let maglev = Maglev { size: config.maglev_size.0, seed: config.maglev_seed.0.clone() };
@@ -176,7 +176,7 @@ fn rows(config: &Config, inputs: &Inputs, known: reconcile::Numbers, tasks: &Tas
         nodes: inputs.nodes.clone(),
         addresses: inputs.addresses.clone(),
     };
-    let frontends = resolve::derive(tasks, &tables, Arc::clone(&services));
+    let frontends = resolve::derive(tasks, config, &tables, Arc::clone(&services));
     let rows = frontends.rows.clone();
     tasks.spawn("services-numbers", async move {
         rows.initialized().await;
