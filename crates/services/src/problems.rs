@@ -43,14 +43,7 @@ impl ServiceProblems {
     #[must_use]
     pub fn warning(&self) -> Warning {
         Warning {
-            about: ObjectReference {
-                api_version: Some(core::Service::api_version(&()).into()),
-                kind: Some(core::Service::kind(&()).into()),
-                namespace: Some(self.service.namespace.to_string()),
-                name: Some(self.service.name.to_string()),
-                uid: Some(self.uid.to_string()),
-                ..ObjectReference::default()
-            },
+            about: reference(&self.service, &self.uid),
             reason: "ServiceNotHonoured",
             action: "Validate",
             note: format!("Not all of the Service is honoured: {}", said::summary(&self.problems)),
@@ -61,6 +54,18 @@ impl ServiceProblems {
     #[must_use]
     pub fn corrected_condition(&self, now: Timestamp) -> Option<Condition> {
         self.said.correction(&self.problems, now)
+    }
+}
+
+/// Names a Service in an event.
+pub(crate) fn reference(service: &ServiceName, uid: &str) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(core::Service::api_version(&()).into()),
+        kind: Some(core::Service::kind(&()).into()),
+        namespace: Some(service.namespace.to_string()),
+        name: Some(service.name.to_string()),
+        uid: Some(uid.to_owned()),
+        ..ObjectReference::default()
     }
 }
 

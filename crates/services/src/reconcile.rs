@@ -19,23 +19,32 @@
 //! An entry that is right is not written again. When a backend gets no more new connections, or an address becomes a
 //! frontend or ceases to be one, what was decided before may be wrong, so the epoch of that address is raised after the maps
 //! have changed. A frontend that becomes narrower for its clients concerns flows of any address, so that the node's is raised.
+//!
+//! When a map is nearly full, what is left is shared out among namespaces ([`shares`]).
 
+mod holdings;
 mod ids;
 mod ranges;
+mod shares;
 mod sweep;
 mod tables;
+mod teller;
 
 use crate::encode;
 use crate::maglev::Maglev;
 use abi::{Addr, lb, maps};
 use datapath::{Due, Epochs, Kernel, Map, Trie};
 use model::{BackendState, Frontend, FrontendKey, L4Addr, Protocol, ServiceName};
+use holdings::{Cause, Users};
 use ranges::Ranges;
+use shares::{Entries, Shares};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use tables::Tables;
 use tokio::sync::Notify;
+
+pub(crate) use teller::Teller;
 
 /// The maps of this feature.
 #[derive(Clone, Debug)]
@@ -90,7 +99,7 @@ pub struct Error {
     pub service: String,
     pub frontend: String,
     /// Which map, and why.
-    pub source: datapath::Error,
+    pub source: Cause,
 }
 
 /// Flags that say who may use a frontend.
@@ -104,8 +113,10 @@ pub(crate) struct Target {
     tables: Tables,
     epochs: Epochs,
     installed: BTreeMap<FrontendKey, Installed>,
-    /// How many of `installed` name a backend.
-    uses: BTreeMap<u32, usize>,
+    /// Which of `installed` name a backend.
+    users: Users,
+    shares: Shares,
+    teller: Teller,
     /// Before the first prune, the maps hold frontends of the last process that nobody has told us of: no backend is
     /// known to be without a use.
     pruned: bool,
@@ -124,6 +135,8 @@ struct Installed {
     /// Numbers that it had before, with their slots.
     former: BTreeMap<u32, u32>,
     backends: BTreeSet<u32>,
+    /// What it is charged for, but for backends, which frontends of a namespace share.
+    taken: Entries,
 }
 
 impl Installed {
@@ -136,14 +149,24 @@ impl Installed {
 
 impl Target {
     /// Reads what the maps have of source ranges and lookup tables.
-    pub(crate) fn new(maps: Maps, epochs: Epochs, maglev: Maglev, gone: Arc<Notify>) -> datapath::Result<Self> {
+    pub(crate) fn new(
+        maps: Maps,
+        epochs: Epochs,
+        maglev: Maglev,
+        gone: Arc<Notify>,
+        teller: Teller,
+    ) -> datapath::Result<Self> {
+        let (ranges, tables) = (Ranges::read(maps.ranges.clone())?, Tables::read(maps.maglev.clone(), maglev)?);
+        let found = Self::found(&maps, ranges.total(), tables.total())?;
         Ok(Self {
-            ranges: Ranges::read(maps.ranges.clone())?,
-            tables: Tables::read(maps.maglev.clone(), maglev)?,
+            shares: Shares::new(Self::capacity(&maps), found),
+            ranges,
+            tables,
             maps,
             epochs,
             installed: BTreeMap::new(),
-            uses: BTreeMap::new(),
+            users: Users::default(),
+            teller,
             pruned: false,
             due: Due::default(),
             gone,
@@ -151,6 +174,12 @@ impl Target {
     }
 
     fn put(&mut self, row: &Frontend) -> datapath::Result<()> {
+        let put = self.bring(row);
+        self.account(&row.key);
+        put
+    }
+
+    fn bring(&mut self, row: &Frontend) -> datapath::Result<()> {
         let key = encode::service_key(&row.key);
         let wanted = encode::service(row);
         let present = self.maps.services.get(&key)?;
@@ -210,9 +239,13 @@ impl Target {
     /// From now on there is nothing but services at that address.
     fn mark(&mut self, addr: Addr) -> datapath::Result<()> {
         let key = lb::ServiceKey::mark(addr);
-        if self.maps.services.get(&key)? != Some(lb::Service::MARK) {
+        let present = self.maps.services.get(&key)?;
+        if present != Some(lb::Service::MARK) {
             self.due.peer(addr);
             self.maps.services.insert(&key, &lb::Service::MARK)?;
+        }
+        if present.is_none() {
+            self.add_mark();
         }
         Ok(())
     }
@@ -229,34 +262,39 @@ impl Target {
         if !at_address.any(|(_, known)| known.owns_address) {
             self.due.peer(key.addr);
             self.maps.services.remove(&key)?;
+            self.remove_mark();
         }
         Ok(())
     }
 
     /// Notes what the maps are about to hold.
     fn remember(&mut self, row: &Frontend, slots: u32) {
+        let known = self.know(row);
+        known.slots = known.slots.max(slots);
         let ids = row.backends.iter().map(|b| b.id.0);
-        let new = Installed {
+        let new: Vec<u32> = ids.filter(|id| known.backends.insert(*id)).collect();
+        new.into_iter().for_each(|id| self.add_user(&row.service.namespace, id));
+    }
+
+    /// What is known of the frontend, under its present number and Service.
+    fn know(&mut self, row: &Frontend) -> &mut Installed {
+        self.hand_over(row);
+        let known = self.installed.entry(row.key).or_insert_with(|| Installed {
             service: row.service.clone(),
             id: row.id,
             owns_address: row.owns_address,
             slots: 0,
             former: BTreeMap::new(),
             backends: BTreeSet::new(),
-        };
-        let known = self.installed.entry(row.key).or_insert(new);
+            taken: Entries::default(),
+        });
         known.service.clone_from(&row.service);
         known.owns_address |= row.owns_address;
         if known.id != row.id {
             known.former.insert(known.id, known.slots);
             (known.id, known.slots) = (row.id, 0);
         }
-        known.slots = known.slots.max(slots);
-        for id in ids {
-            if known.backends.insert(id) {
-                *self.uses.entry(id).or_default() += 1;
-            }
-        }
+        known
     }
 
     /// Notes under which number the map has the frontend, should that be another.
@@ -354,15 +392,13 @@ impl Target {
 
     /// One use less of a backend; without any it goes.
     fn release(&mut self, frontend: FrontendKey, backend: u32) -> datapath::Result<()> {
-        let others = self.uses.get(&backend).map_or(0, |uses| uses.saturating_sub(1));
-        if others == 0 && self.pruned {
+        if self.users.is_last(backend) && self.pruned {
             self.remove_backend(backend)?;
         }
-        if self.installed.get_mut(&frontend).is_some_and(|known| known.backends.remove(&backend)) {
-            match others {
-                0 => self.uses.remove(&backend),
-                _ => self.uses.insert(backend, others),
-            };
+        let Some(known) = self.installed.get_mut(&frontend) else { return Ok(()) };
+        if known.backends.remove(&backend) {
+            let namespace = Arc::clone(&known.service.namespace);
+            self.remove_user(&namespace, backend);
         }
         Ok(())
     }
@@ -382,7 +418,7 @@ impl Target {
             for backend in backends {
                 self.release(*frontend, backend)?;
             }
-            self.installed.remove(frontend);
+            self.forget(frontend);
         }
         self.unmark(frontend.addr.ip)?;
         self.due.raise(&self.epochs)
@@ -390,7 +426,15 @@ impl Target {
 
     fn error(&self, frontend: &FrontendKey, source: datapath::Error) -> Error {
         let service = self.installed.get(frontend).map_or_else(|| "?".to_owned(), |known| known.service.to_string());
-        Error { service, frontend: frontend.to_string(), source }
+        Error { service, frontend: frontend.to_string(), source: source.into() }
+    }
+
+    /// Whether less of the frontend can be had: its former backends make room for the next attempt, or it is there and stays as it is.
+    fn can_shrink(&self, row: &Frontend, cause: &Cause) -> bool {
+        match cause {
+            Cause::Kernel(error) => matches!(error, datapath::Error::MapFull { .. }),
+            Cause::Share(_) => self.maps.services.get(&encode::service_key(&row.key)).is_ok_and(|p| p.is_some()),
+        }
     }
 }
 
@@ -403,12 +447,14 @@ impl statedb::Target<Frontend> for Target {
     type Error = Error;
 
     async fn update(&mut self, row: &Frontend) -> Result<(), Error> {
-        let mut put = self.put(row);
-        if matches!(put, Err(datapath::Error::MapFull { .. })) {
-            // The next attempt finds room where its former backends were.
-            put = self.without_absent(row).and_then(|row| self.put(&row)).and(put);
+        let put = self.admit(row).and_then(|()| self.put(row).map_err(Cause::from));
+        let Err(cause) = put else { return Ok(()) };
+        self.note(row, &cause);
+        let error = |source| Error { service: row.service.to_string(), frontend: row.key.to_string(), source };
+        if self.can_shrink(row, &cause) {
+            self.without_absent(row).and_then(|row| self.put(&row)).map_err(|source| error(source.into()))?;
         }
-        put.map_err(|source| Error { service: row.service.to_string(), frontend: row.key.to_string(), source })
+        Err(error(cause))
     }
 
     async fn delete(&mut self, frontend: &FrontendKey) -> Result<(), Error> {
@@ -417,7 +463,15 @@ impl statedb::Target<Frontend> for Target {
 
     async fn prune(&mut self, desired: &statedb::Snapshot<Frontend>) -> Result<(), Error> {
         let rows: BTreeMap<_, _> = desired.iter().map(|row| (encode::service_key(&row.key), row.as_ref())).collect();
-        self.sweep(&rows).map_err(|source| Error { service: "(all)".to_owned(), frontend: "(all)".to_owned(), source })
+        self.sweep(&rows).map_err(|source| Error {
+            service: "(all)".to_owned(),
+            frontend: "(all)".to_owned(),
+            source: source.into(),
+        })
+    }
+
+    fn has_made_room(&mut self) -> bool {
+        self.shares.has_made_room()
     }
 }
 

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 mod admission;
 mod ids;
+mod shares;
 
 fn addr(ip: &str, port: u16) -> L4Addr {
     L4Addr { ip: ip.parse().unwrap(), port, protocol: Protocol::Tcp }
@@ -44,7 +45,9 @@ fn block<F: Future>(future: F) -> F::Output {
 
 fn target<K: Kernel>(kernel: &K) -> datapath::Result<Target> {
     let maglev = Maglev { size: 251, seed: "JLfvgnHc2kaSUFaI".to_owned() };
-    Target::new(Maps::open(kernel)?, Epochs::open(kernel)?, maglev, Arc::default())
+    let (services, warnings) = (statedb::table("services").1, k8s::Warnings::channel().0);
+    let teller = Teller { services, node: "n1".into(), warnings };
+    Target::new(Maps::open(kernel)?, Epochs::open(kernel)?, maglev, Arc::default(), teller)
 }
 
 struct Fixture {
@@ -507,6 +510,15 @@ proptest! {
             (a, b, c, d, e)
         };
         prop_assert_eq!(content(&kernel), content(&scratch.kernel));
+        let maps = Maps::open(&kernel).unwrap();
+        let held = [
+            maps.services.keys().unwrap().len(),
+            maps.slots.keys().unwrap().len(),
+            maps.backends.keys().unwrap().len(),
+            maps.ranges.keys().unwrap().len(),
+            maps.maglev.keys().unwrap().len(),
+        ];
+        prop_assert_eq!(target.shares.all().0, held, "what is charged is what is there");
     }
 }
 
