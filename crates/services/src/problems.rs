@@ -189,7 +189,7 @@ impl Judge {
         if field == INGRESS && self.owned.is_nodes_own(claim) {
             return Some("a node".to_owned());
         }
-        let rank = |service: &Service| (rank(field_of(service, claim)), service.name.clone());
+        let rank = |service: &Service| (rank(field_of(service, claim)), service.created, service.name.clone());
         let winner = self.by_claim.get(claim).into_iter().min_by_key(|other| rank(other))?;
         (winner.name != service.name).then(|| format!("the Service {}", winner.name))
     }

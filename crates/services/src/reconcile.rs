@@ -20,6 +20,8 @@
 //! frontend or ceases to be one, what was decided before may be wrong, so the epoch of that address is raised after the maps
 //! have changed. A frontend that becomes narrower for its clients concerns flows of any address, so that the node's is raised.
 //!
+//! A frontend that sends some of its clients on to another of its address ([`Scope`]) is written after that one, which goes after it.
+//!
 //! When a map is nearly full, what is left is shared out among namespaces ([`shares`]).
 
 mod holdings;
@@ -34,10 +36,11 @@ use crate::encode;
 use crate::maglev::Maglev;
 use abi::{Addr, lb, maps};
 use datapath::{Due, Epochs, Kernel, Map, Trie};
-use model::{BackendState, Frontend, FrontendKey, L4Addr, Protocol, ServiceName};
+use model::{BackendId, BackendState, Frontend, FrontendKey, L4Addr, Protocol, Scope, ServiceName};
 use holdings::{Cause, Users};
 use ranges::Ranges;
 use shares::{Entries, Shares};
+use statedb::Operation;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -186,13 +189,15 @@ impl Target {
         let held = present.filter(|p| p.id == wanted.id).map_or(0, |p| p.count);
         self.remember(row, wanted.count.max(held));
         self.remember_former(row, present);
+        let takers: BTreeSet<BackendId> = encode::slots(row).collect();
         for backend in row.backends.iter() {
             let value = encode::backend(backend);
             write(&self.maps.backends, &backend.id.0, &value)?;
             if backend.state == BackendState::Quarantined {
                 self.gone.notify_one();
             }
-            write(&self.maps.slots, &lb::SlotKey::member(row.id, backend.id.0), &backend.id.0)?;
+            let member = lb::SlotKey::member(row.id, backend.id.0);
+            write(&self.maps.slots, &member, &encode::member(backend.id, &takers))?;
         }
         self.put_ids(row)?;
         // Now, since another attempt may find nothing left to change.
@@ -361,7 +366,8 @@ impl Target {
     }
 
     fn remove_slot(&mut self, key: lb::SlotKey) -> datapath::Result<()> {
-        if let Some(backend) = self.maps.slots.get(&key)? {
+        if let Some(value) = self.maps.slots.get(&key)? {
+            let backend = encode::backend_of(key, value);
             self.outdate(backend)?;
             if key.is_member() {
                 self.forget_id(key.service, backend)?;
@@ -433,8 +439,18 @@ impl Target {
     fn can_shrink(&self, row: &Frontend, cause: &Cause) -> bool {
         match cause {
             Cause::Kernel(error) => matches!(error, datapath::Error::MapFull { .. }),
+            Cause::Alone => false,
             Cause::Share(_) => self.maps.services.get(&encode::service_key(&row.key)).is_ok_and(|p| p.is_some()),
         }
+    }
+}
+
+/// In which order those of one batch are done.
+fn turn(operation: &Operation<Frontend>) -> u8 {
+    match operation {
+        Operation::Update(row) if row.key.scope != Scope::External => 0,
+        Operation::Delete(frontend) if frontend.scope != Scope::External => 2,
+        _ => 1,
     }
 }
 
@@ -455,6 +471,20 @@ impl statedb::Target<Frontend> for Target {
             self.without_absent(row).and_then(|row| self.put(&row)).map_err(|source| error(source.into()))?;
         }
         Err(error(cause))
+    }
+
+    async fn apply(&mut self, operations: &[Operation<Frontend>]) -> Vec<(FrontendKey, Error)> {
+        let mut ordered: Vec<_> = operations.iter().collect();
+        ordered.sort_by_key(|operation| turn(operation));
+        let mut failures = Vec::new();
+        for operation in ordered {
+            let result = match operation {
+                Operation::Update(row) => self.update(row).await,
+                Operation::Delete(frontend) => self.delete(frontend).await,
+            };
+            failures.extend(result.err().map(|error| (operation.key(), error)));
+        }
+        failures
     }
 
     async fn delete(&mut self, frontend: &FrontendKey) -> Result<(), Error> {

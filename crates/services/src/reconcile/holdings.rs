@@ -6,7 +6,7 @@ use super::{Installed, Target};
 use crate::encode;
 use abi::lb;
 use datapath::Map;
-use model::{BackendState, Frontend, FrontendKey};
+use model::{BackendState, Frontend, FrontendKey, Scope};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -19,6 +19,9 @@ pub enum Cause {
     /// Others are to have what is left.
     #[error(transparent)]
     Share(#[from] Refusal),
+    /// It would send clients on to what is not there.
+    #[error("its frontend for clients inside of the cluster is not there yet")]
+    Alone,
 }
 
 impl Cause {
@@ -101,6 +104,10 @@ impl Target {
             ranges: super::ranges::count(row),
             tables: self.tables.count_of(row),
         };
+        let inside = FrontendKey { scope: Scope::Internal, ..row.key };
+        if row.two_scopes && inside != row.key && !has(&self.maps.services, &encode::service_key(&inside))? {
+            return Err(Cause::Alone);
+        }
         if self.shares.have_room(wanted) {
             return Ok(());
         }

@@ -33,7 +33,8 @@ impl Target {
             self.maps.services.remove(&key)?;
         }
         let mut used: BTreeMap<u32, Used> = BTreeMap::new();
-        for (key, backend) in self.maps.slots.entries()? {
+        for (key, value) in self.maps.slots.entries()? {
+            let backend = encode::backend_of(key, value);
             if counts.get(&key.service).is_some_and(|count| key.is_member() || key.slot < *count) {
                 used.entry(key.service).or_default().add(key, backend);
             } else {

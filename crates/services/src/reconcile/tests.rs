@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 mod admission;
 mod ids;
+mod scopes;
 mod shares;
 
 fn addr(ip: &str, port: u16) -> L4Addr {
@@ -92,7 +93,7 @@ impl Fixture {
     fn members(&self, id: u32) -> Vec<u32> {
         let slots = Maps::open(&self.kernel).unwrap().slots.entries().unwrap();
         let members = slots.into_iter().filter(|(key, _)| key.is_member() && key.service == id);
-        let mut members: Vec<u32> = members.map(|(_, backend)| backend).collect();
+        let mut members: Vec<u32> = members.map(|(key, value)| encode::backend_of(key, value)).collect();
         members.sort_unstable();
         members
     }
@@ -132,8 +133,9 @@ fn no_holes(kernel: &fake::Kernel) {
             let backend = maps.slots.get(&encode::slot_key(service.id, slot)).unwrap();
             let backend = backend.unwrap_or_else(|| panic!("{key:?} has no slot {slot}"));
             assert!(maps.backends.get(&backend).unwrap().is_some(), "{key:?} slot {slot}: no backend {backend}");
-            let member = maps.slots.get(&lb::SlotKey::member(service.id, backend)).unwrap();
-            assert_eq!(member, Some(backend), "{key:?} slot {slot}: no member {backend}");
+            let member = lb::SlotKey::member(service.id, backend);
+            let value = maps.slots.get(&member).unwrap().map(|value| encode::backend_of(member, value));
+            assert_eq!(value, Some(backend), "{key:?} slot {slot}: no member {backend}");
         }
     }
 }
@@ -272,6 +274,24 @@ fn a_backend_is_a_member_of_its_service_until_it_leaves_though_another_keeps_it(
     let mut after = Fixture::new(f.kernel.clone());
     after.prune([frontend(2, vec![backend(1, true)])]);
     assert_eq!((after.members(2), after.members(3)), (vec![], vec![101]));
+}
+
+#[test]
+fn a_backend_that_ends_for_one_service_takes_new_connections_of_another() {
+    let mut f = Fixture::new(fake::Kernel::new());
+    f.prune([]);
+    f.update(&frontend(1, vec![backend(1, false), backend(2, true)])).unwrap();
+    f.update(&frontend(2, vec![backend(1, true)])).unwrap();
+    let takes = |f: &Fixture, service| {
+        let member = lb::SlotKey::member(service, 101);
+        Maps::open(&f.kernel).unwrap().slots.get(&member).unwrap().unwrap() & lb::DRAINS == 0
+    };
+    for _ in 0..2 {
+        assert_eq!([2, 3].map(|service| takes(&f, service)), [false, true]);
+        f.update(&frontend(1, vec![backend(1, false), backend(2, true)])).unwrap();
+    }
+    f.update(&frontend(1, vec![backend(1, true), backend(2, true)])).unwrap();
+    assert!(takes(&f, 2));
 }
 
 #[test]

@@ -174,6 +174,22 @@ fn an_external_address_is_refused_for_each_reason_by_itself() {
 }
 
 #[test]
+fn an_external_address_stays_with_the_older_service_whatever_the_younger_is_called() {
+    let named = |name: &str, ip: &str, created| {
+        let external_ips = vec!["192.0.2.9".parse().unwrap()];
+        Service { external_ips, created, ..service_row(name, &[ip], &HTTP) }
+    };
+    let mut r = resolver();
+    r.service(&up(named("web", "10.96.0.1", 1)));
+    r.service(&up(named("a-thief", "10.96.0.2", 2)));
+    r.resolve();
+    assert_eq!(row(&r, "192.0.2.9:80/TCP").service, service_name("web"));
+    r.service(&up(named("a-thief", "10.96.0.2", 1)));
+    r.resolve();
+    assert_eq!(row(&r, "192.0.2.9:80/TCP").service, service_name("a-thief"), "of one second");
+}
+
+#[test]
 fn ports_of_nodes_that_are_given_away_can_be_taken_whoever_came_first() {
     let given_away = vec![Ports::parse("80").unwrap(), Ports::parse("10240-10259").unwrap()];
     let mut r = Bench::new(
