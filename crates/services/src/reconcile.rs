@@ -20,14 +20,16 @@
 //! frontend or ceases to be one, what was decided before may be wrong, so the epoch of that address is raised after the maps
 //! have changed. A frontend that becomes narrower for its clients concerns flows of any address, so that the node's is raised.
 //!
-//! A frontend that sends some of its clients on to another of its address ([`Scope`]) is written after that one, which goes after it.
+//! A frontend that sends some of its clients on to another of its address (`Scope`) is written after that one, which goes after it.
 //!
-//! When a map is nearly full, what is left is shared out among namespaces ([`shares`]).
+//! When a map is nearly full, what is left is shared out among namespaces (`shares`).
 
 mod holdings;
 mod ids;
+mod installed;
 mod ranges;
 mod shares;
+mod slots;
 mod sweep;
 mod tables;
 mod teller;
@@ -38,8 +40,9 @@ use abi::{Addr, lb, maps};
 use datapath::{Due, Epochs, Kernel, Map, Trie};
 use model::{BackendId, BackendState, Frontend, FrontendKey, L4Addr, Protocol, Scope, ServiceName};
 use holdings::{Cause, Users};
+use installed::Installed;
 use ranges::Ranges;
-use shares::{Entries, Shares};
+use shares::Shares;
 use statedb::Operation;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -126,28 +129,6 @@ pub(crate) struct Target {
     due: Due,
     /// Told when backends have left the maps that sockets may be connected to.
     gone: Arc<Notify>,
-}
-
-/// What the maps may hold of a frontend: at least what is there, so that a failed write leaves nothing behind.
-#[derive(Debug)]
-struct Installed {
-    service: ServiceName,
-    id: u32,
-    owns_address: bool,
-    slots: u32,
-    /// Numbers that it had before, with their slots.
-    former: BTreeMap<u32, u32>,
-    backends: BTreeSet<u32>,
-    /// What it is charged for, but for backends, which frontends of a namespace share.
-    taken: Entries,
-}
-
-impl Installed {
-    /// Backends that the maps may hold at the frontend and that are none of its.
-    fn excess(&self, row: &Frontend) -> Vec<u32> {
-        let wanted: BTreeSet<u32> = row.backends.iter().map(|backend| backend.id.0).collect();
-        self.backends.difference(&wanted).copied().collect()
-    }
 }
 
 impl Target {
@@ -268,143 +249,6 @@ impl Target {
             self.due.peer(key.addr);
             self.maps.services.remove(&key)?;
             self.remove_mark();
-        }
-        Ok(())
-    }
-
-    /// Notes what the maps are about to hold.
-    fn remember(&mut self, row: &Frontend, slots: u32) {
-        let known = self.know(row);
-        known.slots = known.slots.max(slots);
-        let ids = row.backends.iter().map(|b| b.id.0);
-        let new: Vec<u32> = ids.filter(|id| known.backends.insert(*id)).collect();
-        new.into_iter().for_each(|id| self.add_user(&row.service.namespace, id));
-    }
-
-    /// What is known of the frontend, under its present number and Service.
-    fn know(&mut self, row: &Frontend) -> &mut Installed {
-        self.hand_over(row);
-        let known = self.installed.entry(row.key).or_insert_with(|| Installed {
-            service: row.service.clone(),
-            id: row.id,
-            owns_address: row.owns_address,
-            slots: 0,
-            former: BTreeMap::new(),
-            backends: BTreeSet::new(),
-            taken: Entries::default(),
-        });
-        known.service.clone_from(&row.service);
-        known.owns_address |= row.owns_address;
-        if known.id != row.id {
-            known.former.insert(known.id, known.slots);
-            (known.id, known.slots) = (row.id, 0);
-        }
-        known
-    }
-
-    /// Notes under which number the map has the frontend, should that be another.
-    fn remember_former(&mut self, row: &Frontend, present: Option<lb::Service>) {
-        let former = present.filter(|present| present.id != row.id);
-        if let Some((known, former)) = self.installed.get_mut(&row.key).zip(former) {
-            let slots = known.former.entry(former.id).or_default();
-            *slots = former.count.max(*slots);
-        }
-    }
-
-    /// Removes what the frontend had under other numbers.
-    fn drop_former(&mut self, frontend: &FrontendKey) -> datapath::Result<()> {
-        let Some(known) = self.installed.get(frontend) else { return Ok(()) };
-        let (former, backends) = (known.former.clone(), known.backends.clone());
-        for (id, slots) in former {
-            self.remove_all_slots(id, slots, &backends)?;
-            if let Some(known) = self.installed.get_mut(frontend) {
-                known.former.remove(&id);
-            }
-        }
-        Ok(())
-    }
-
-    fn remove_all_slots(&mut self, service: u32, slots: u32, members: &BTreeSet<u32>) -> datapath::Result<()> {
-        self.ranges.remove_all(service)?;
-        self.tables.remove_all(service)?;
-        self.remove_slots(service, 0..slots)?;
-        members.iter().try_for_each(|backend| self.remove_slot(lb::SlotKey::member(service, *backend)))
-    }
-
-    fn put_slots(&mut self, row: &Frontend) -> datapath::Result<()> {
-        let taken: BTreeSet<u32> = encode::slots(row).map(|id| id.0).collect();
-        for (slot, backend) in (0..).zip(encode::slots(row)) {
-            let key = encode::slot_key(row.id, slot);
-            let present = self.maps.slots.get(&key)?;
-            if let Some(former) = present.filter(|p| !taken.contains(p)) {
-                self.outdate(former)?;
-            }
-            if present != Some(backend.0) {
-                self.maps.slots.insert(&key, &backend.0)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes the slots above the count, and the backends that nothing refers to any more.
-    fn drop_excess(&mut self, row: &Frontend, count: u32) -> datapath::Result<()> {
-        let Some(known) = self.installed.get(&row.key) else { return Ok(()) };
-        let (excess, slots) = (known.excess(row), known.slots);
-        self.remove_slots(row.id, count..slots)?;
-        for backend in excess {
-            self.remove_slot(lb::SlotKey::member(row.id, backend))?;
-            self.release(row.key, backend)?;
-        }
-        if let Some(known) = self.installed.get_mut(&row.key) {
-            known.slots = count;
-        }
-        Ok(())
-    }
-
-    fn remove_slots(&mut self, service: u32, slots: std::ops::Range<u32>) -> datapath::Result<()> {
-        slots.rev().try_for_each(|slot| self.remove_slot(encode::slot_key(service, slot)))
-    }
-
-    fn remove_slot(&mut self, key: lb::SlotKey) -> datapath::Result<()> {
-        if let Some(value) = self.maps.slots.get(&key)? {
-            let backend = encode::backend_of(key, value);
-            self.outdate(backend)?;
-            if key.is_member() {
-                self.forget_id(key.service, backend)?;
-            }
-            self.maps.slots.remove(&key)?;
-            if key.is_member() {
-                self.gone.notify_one();
-            }
-        }
-        Ok(())
-    }
-
-    /// Flows to the backend were decided when it was one.
-    fn outdate(&mut self, backend: u32) -> datapath::Result<()> {
-        if let Some(backend) = self.maps.backends.get(&backend)? {
-            self.due.peer(backend.addr);
-        }
-        Ok(())
-    }
-
-    /// Removes a backend, and what finds it by its address.
-    fn remove_backend(&mut self, backend: u32) -> datapath::Result<()> {
-        let Some(value) = self.maps.backends.get(&backend)? else { return Ok(()) };
-        self.due.peer(value.addr);
-        self.remove_id(&encode::backend_key(&value), backend)?;
-        self.maps.backends.remove(&backend).map(drop)
-    }
-
-    /// One use less of a backend; without any it goes.
-    fn release(&mut self, frontend: FrontendKey, backend: u32) -> datapath::Result<()> {
-        if self.users.is_last(backend) && self.pruned {
-            self.remove_backend(backend)?;
-        }
-        let Some(known) = self.installed.get_mut(&frontend) else { return Ok(()) };
-        if known.backends.remove(&backend) {
-            let namespace = Arc::clone(&known.service.namespace);
-            self.remove_user(&namespace, backend);
         }
         Ok(())
     }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What frontends hold of the maps, by which their namespaces have more or less than their shares.
 
+use super::Target;
+use super::installed::Installed;
 use super::shares::{Entries, Refusal};
-use super::{Installed, Target};
 use crate::encode;
 use abi::lb;
 use datapath::Map;
