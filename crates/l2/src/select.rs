@@ -83,7 +83,8 @@ pub(crate) fn select(view: &View, of_family: impl Fn(IpAddr) -> bool) -> Selecte
             places.entry(lease).or_default().extend(found);
         }
     }
-    let lease_of = |(address, (_, (_, service))): (IpAddr, Precedence<'_>)| Some((address, names.get(service)?.clone()));
+    let lease_of =
+        |(address, (_, (_, service))): (IpAddr, Precedence<'_>)| Some((address, names.get(service)?.clone()));
     Selected {
         places,
         leases: leaders.iter().map(|(address, leader)| (*address, *leader)).filter_map(lease_of).collect(),

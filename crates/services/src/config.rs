@@ -10,7 +10,7 @@ use model::{Algorithm, Forwarding, Protocol, RoutingMode};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-pub use ports::{PortRange, Ports};
+pub(crate) use ports::{PortRange, Ports};
 
 keys! {
     /// How Services are handled on this node.

@@ -227,7 +227,11 @@ mod tests {
         let (mut slices, slices_reader) = statedb::table("slices");
         nodes.mark_initialized();
         slices.mark_initialized();
-        let derived = problems(&tasks, &Config::default(), &Tables { services: reader, slices: slices_reader, nodes: nodes_reader });
+        let derived = problems(
+            &tasks,
+            &Config::default(),
+            &Tables { services: reader, slices: slices_reader, nodes: nodes_reader },
+        );
         let thief = json!({"externalIPs": ["10.96.0.10"], "ports": [{"port": 80, "nodePort": 30080}]});
         services.insert(service("a-thief", "10.96.0.1", &thief));
         services.mark_initialized();
@@ -318,7 +322,11 @@ mod tests {
         let (mut nodes, nodes_reader) = statedb::table("nodes");
         let (mut slices, slices_reader) = statedb::table("slices");
         let tasks = Tasks::new(Default::default());
-        let derived = problems(&tasks, &Config::default(), &Tables { services: reader, slices: slices_reader, nodes: nodes_reader });
+        let derived = problems(
+            &tasks,
+            &Config::default(),
+            &Tables { services: reader, slices: slices_reader, nodes: nodes_reader },
+        );
         all.into_iter().for_each(|row| services.insert(row));
         services.mark_initialized();
         nodes.mark_initialized();

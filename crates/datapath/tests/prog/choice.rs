@@ -7,12 +7,12 @@ use std::net::IpAddr;
 use abi::DropReason;
 use abi::config::ProgramConfig;
 use abi::flow::proto;
-use abi::lb::{DENIED, DRAINS};
 use abi::lb::flags::{DENY_RANGES, MAGLEV, MEMBERS, SOURCE_RANGES};
 use abi::lb::{
     Affinity, AffinityKey, Backend, MAGLEV_PART, MaglevKey, MaglevPart, SlotKey, SourceRangeKey, maglev_place, spread,
     spread_tuple, state,
 };
+use abi::lb::{DENIED, DRAINS};
 use abi::maps::{Affinities, Backends, Maglev, Slots, SourceRanges};
 use datapath::flows::now;
 use datapath::{Kernel, LpmKey};

@@ -180,7 +180,10 @@ fn whoever_names_the_address_of_anothers_load_balancer_does_not_lead_it_however_
     let world = World { policies, services: vec![thief.clone(), web], ..World::default() };
     assert_eq!(world.places(), [WEB]);
     let open = service("a-thief", 1, &[], json!({"externalIPs": ["192.0.2.240"]}));
-    assert_eq!(World { services: vec![open], ..world }.places(), ["cilium-l2announce-shop-a-thief: 192.0.2.240 on eth0"]);
+    assert_eq!(
+        World { services: vec![open], ..world }.places(),
+        ["cilium-l2announce-shop-a-thief: 192.0.2.240 on eth0"]
+    );
 }
 
 #[test]

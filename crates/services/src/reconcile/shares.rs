@@ -44,7 +44,9 @@ fn moved<const N: usize>(mut all: [usize; N], before: [usize; N], now: [usize; N
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The namespace has its share.
-    #[error("map {map} is nearly full ({taken} of {capacity} entries), and namespace {namespace} has {has} of them already, with a share of {share}")]
+    #[error(
+        "map {map} is nearly full ({taken} of {capacity} entries), and namespace {namespace} has {has} of them already, with a share of {share}"
+    )]
     Share {
         /// Name of the map.
         map: &'static str,

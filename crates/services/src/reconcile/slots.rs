@@ -22,7 +22,12 @@ impl Target {
         Ok(())
     }
 
-    pub(super) fn remove_all_slots(&mut self, service: u32, slots: u32, members: &BTreeSet<u32>) -> datapath::Result<()> {
+    pub(super) fn remove_all_slots(
+        &mut self,
+        service: u32,
+        slots: u32,
+        members: &BTreeSet<u32>,
+    ) -> datapath::Result<()> {
         self.ranges.remove_all(service)?;
         self.tables.remove_all(service)?;
         self.remove_slots(service, 0..slots)?;

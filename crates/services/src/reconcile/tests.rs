@@ -6,7 +6,7 @@
 
 use super::*;
 use datapath::{RawMap, fake};
-use model::{Algorithm, Backend, BackendId, BackendState, Protocol, ServiceKind, SourceRanges};
+use model::{Algorithm, Backend, ServiceKind, ServiceName, SourceRanges};
 use proptest::prelude::*;
 use statedb::Target as _;
 use std::io;

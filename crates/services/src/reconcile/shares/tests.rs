@@ -70,7 +70,8 @@ fn what_a_process_found_is_nobodys_to_grow_beside_before_it_is_known_whose_it_is
     assert_eq!(refused.to_string(), says);
     shares.begin();
     shares.take(slots(0), slots(60));
-    shares.charge(&greedy, slots(0), slots(60));
+    shares.charge(&greedy, slots(0), slots(59));
+    shares.charge(&small, slots(0), slots(1));
     assert!(shares.admit(&greedy, slots(1)).is_err());
     shares.admit(&small, slots(1)).unwrap();
 }

@@ -48,7 +48,10 @@ fn a_frontend_waits_for_the_one_to_which_it_sends_clients_on() {
     f.update(&cluster[0]).unwrap();
     let failed = block(f.target.apply(&batch(&cluster, &local)));
     let why: Vec<_> = failed.iter().map(|(_, error)| error.source.to_string()).collect();
-    let says = ["map cilium_lb_services is full (2 entries)", "its frontend for clients inside of the cluster is not there yet"];
+    let says = [
+        "map cilium_lb_services is full (2 entries)",
+        "its frontend for clients inside of the cluster is not there yet",
+    ];
     assert_eq!(why, says);
     no_holes(&f.kernel);
 }

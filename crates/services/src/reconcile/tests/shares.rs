@@ -137,6 +137,7 @@ async fn the_author_of_a_service_without_room_is_told_and_nobody_is_of_what_is_n
     let maglev = Maglev { size: 251, seed: "JLfvgnHc2kaSUFaI".to_owned() };
     let maps = Maps::open(&kernel).unwrap();
     let mut target = Target::new(maps, Epochs::open(&kernel).unwrap(), maglev, Arc::default(), teller).unwrap();
+    target.prune(&snapshot([])).await.unwrap();
     for n in [2, 1] {
         target.update(&frontend(n, vec![backend(1, true), backend(2, true)])).await.unwrap_err();
     }
