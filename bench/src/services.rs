@@ -80,11 +80,11 @@ const NATIVE: [&str; 4] = [
 /// Measures node ports with each way of forwarding, on clusters of their own with native routing.
 pub(crate) fn forwarding(options: &ClusterOptions, ahead: bool, plan: &Plan) -> Result<Vec<Figure>> {
     let up = |(name, values): (&'static str, &[&str])| {
-        let cluster = options.open_with(&format!("bench-{name}"), &[&NATIVE, values].concat())?;
+        let cluster = options.open_with(&format!("bench-{name}"), &[&NATIVE[..], values].concat())?;
         Ok((name, cluster))
     };
     let clusters = FORWARDING.into_iter().map(up).collect::<Result<Vec<_>>>()?;
-    let all = clusters.iter().map(|(name, cluster)| Served::new(name, cluster)).collect::<Result<Vec<_>>>()?;
+    let all = clusters.iter().map(|(name, cluster)| Served::new(*name, cluster)).collect::<Result<Vec<_>>>()?;
     node_ports(&all, ahead, plan)
 }
 
