@@ -77,8 +77,6 @@ enum Section {
     Accounting,
     /// Connections through Services, against kube-proxy.
     Services,
-    /// Connections to node ports with each way of forwarding.
-    Forwarding,
     /// From a Deployment to Ready.
     Pods,
     /// From the agent's start to ready.
@@ -106,8 +104,8 @@ pub(crate) fn measure(options: &Options) -> Result<ExitCode> {
     networks::hide_names()?;
     let mut report = Report::of_machine();
     let wanted = |section: Section| {
-        // The big cluster takes too long to be included in a full run, and the clusters of each way of forwarding too much memory.
-        let among_all = options.only.is_empty() && !matches!(section, Section::Scale | Section::Forwarding);
+        // The big cluster takes too long to be included in a full run.
+        let among_all = options.only.is_empty() && section != Section::Scale;
         (among_all || options.only.contains(&section)) && !(options.no_cluster && section.needs_cluster())
     };
     let step = |text: &str| eprintln!("\n== {text}");
@@ -130,12 +128,6 @@ pub(crate) fn measure(options: &Options) -> Result<ExitCode> {
     if wanted(Section::Proxy) {
         step("proxies");
         report.add("proxy", proxy::measure(options.rounds, Duration::from_secs_f32(options.seconds)));
-    }
-    let span = Duration::from_secs_f32(options.seconds);
-    if wanted(Section::Forwarding) && !options.no_cluster {
-        step("forwarding");
-        let plan = Plan { kinds: vec![Kind::Rr, Kind::Crr], rounds: options.rounds, span };
-        report.add("forwarding", services::forwarding(&options.cluster, options.ahead, &plan));
     }
     let kinds: Vec<Kind> = [(Section::Rr, Kind::Rr), (Section::Crr, Kind::Crr), (Section::Stream, Kind::Stream)]
         .into_iter()
@@ -209,7 +201,6 @@ fn one(section: Section, options: &Options, cluster: &Cluster) -> Result<Vec<Fig
         | Section::Hubble
         | Section::Sync
         | Section::Proxy
-        | Section::Forwarding
         | Section::Rr
         | Section::Crr
         | Section::Stream => Ok(Vec::new()),

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
 use crate::clock;
-use crate::cluster::{Cluster, ClusterOptions, LabCommand, NAMESPACE, pause};
+use crate::cluster::{Cluster, LabCommand, NAMESPACE, pause};
 use crate::load::PORT;
 use crate::place::Place;
 use crate::report::Figure;
@@ -59,38 +59,6 @@ pub(crate) fn measure(
         let arms = arms.collect::<Result<Vec<Arm>>>()?;
         figures.extend(named(traffic::compare(&arms, 0, plan)?, &format!("ClusterIP, {count} Services")));
     }
-    figures.extend(node_ports(&all, ahead, plan)?);
-    Ok(figures)
-}
-
-/// How traffic from outside reaches backends, and the values of the chart for that.
-const FORWARDING: [(&str, &[&str]); 3] = [
-    ("snat", &["loadBalancer.mode=snat"]),
-    ("dsr", &["loadBalancer.mode=dsr"]),
-    ("dsr-ipip", &["loadBalancer.mode=dsr", "loadBalancer.dsrDispatch=ipip"]),
-];
-/// Direct answers need it, so that all have it.
-const NATIVE: [&str; 4] = [
-    "routingMode=native",
-    "autoDirectNodeRoutes=true",
-    "ipv4NativeRoutingCIDR=10.245.0.0/16",
-    "ipv6NativeRoutingCIDR=fd00:10:245::/104",
-];
-
-/// Measures node ports with each way of forwarding, on clusters of their own with native routing.
-pub(crate) fn forwarding(options: &ClusterOptions, ahead: bool, plan: &Plan) -> Result<Vec<Figure>> {
-    let up = |(name, values): (&'static str, &[&str])| {
-        let cluster = options.open_with(&format!("bench-{name}"), &[&NATIVE[..], values].concat())?;
-        Ok((name, cluster))
-    };
-    let clusters = FORWARDING.into_iter().map(up).collect::<Result<Vec<_>>>()?;
-    let all = clusters.iter().map(|(name, cluster)| Served::new(*name, cluster)).collect::<Result<Vec<_>>>()?;
-    node_ports(&all, ahead, plan)
-}
-
-/// A machine outside connects to a port of a node; ratios are to the first cluster.
-fn node_ports(all: &[Served<'_>], ahead: bool, plan: &Plan) -> Result<Vec<Figure>> {
-    let mut figures = Vec::new();
     for (what, shape) in [("node port, same node", Shape::OneNode), ("node port, other node", Shape::TwoNodes)] {
         let arms = all.iter().map(|served| Ok(served.by_node_port(shape)?.ahead(ahead)));
         let arms = arms.collect::<Result<Vec<Arm>>>()?;
@@ -100,11 +68,7 @@ fn node_ports(all: &[Served<'_>], ahead: bool, plan: &Plan) -> Result<Vec<Figure
 }
 
 fn named(figures: Vec<Figure>, what: &str) -> Vec<Figure> {
-    let kind = |figure: &Figure| if figure.what.starts_with("RR") { "RR" } else { "CRR" };
-    figures
-        .into_iter()
-        .map(|figure| Figure { what: format!("{} {what}", kind(&figure)), target: None, ..figure })
-        .collect()
+    figures.into_iter().map(|figure| Figure { what: format!("CRR {what}"), target: None, ..figure }).collect()
 }
 
 impl<'a> Served<'a> {
