@@ -146,6 +146,17 @@ pub fn has_member(service: &Service, backend: u32) -> bool {
     service.flags & flags::MEMBERS == 0 || unsafe { maps::SLOTS.get(SlotKey::member(service.id, backend)) }.is_some()
 }
 
+/// Whether the service has this backend for new connections. Other services may have it for those, or no more: of a service that has members
+/// it is they who say.
+#[inline(always)]
+fn takes(service: &Service, backend: &Backend, id: u32) -> bool {
+    if service.flags & flags::MEMBERS == 0 {
+        return backend.state == state::ACTIVE;
+    }
+    // SAFETY: copied at once.
+    unsafe { maps::SLOTS.get(SlotKey::member(service.id, id)) }.is_some_and(|value| *value == id)
+}
+
 /// The id of the backend at that address and port, if the service has it.
 #[inline(always)]
 pub fn member_at(service: &Service, addr: Addr, port: u16, proto: u8) -> Option<u32> {
@@ -223,7 +234,7 @@ fn last(service: &Service, key: &AffinityKey) -> Last {
     }
     // SAFETY: read at once.
     match unsafe { maps::BACKENDS.get(id) } {
-        Some(backend) if backend.state == state::ACTIVE && has_member(service, id) => Last::Backend(backend, id),
+        Some(backend) if takes(service, backend, id) => Last::Backend(backend, id),
         _ => Last::Unknown,
     }
 }

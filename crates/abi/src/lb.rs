@@ -126,6 +126,9 @@ layout! {
 /// Set in [`SlotKey::slot`] of a member.
 pub const MEMBER: u32 = 1 << 31;
 
+/// Set in the value of a member that gets no new connections of that service, whatever it is to others; otherwise the value is the backend's id.
+pub const DRAINS: u32 = 1 << 31;
+
 impl SlotKey {
     /// The key that says that a service has a backend: a backend outlives its service where another has it too.
     #[inline(always)]

@@ -2,7 +2,7 @@
 //! Which addresses this node announces where, once it holds the Lease of their Service. Pure.
 //!
 //! Services may share an address. Then the oldest of them leads, and the address follows its Lease: all nodes see the
-//! same objects, so they agree on the leader.
+//! same objects, so they agree on the leader. One that was given the address leads those whose authors only name it.
 
 use crate::campaign::lease_name;
 use crate::policy::{Policy, Rule};
@@ -48,6 +48,9 @@ struct Claim<'a> {
 /// Age, or by name if that is all there is.
 type Seniority<'a> = (Option<Timestamp>, &'a ServiceName);
 
+/// Whether the address is only named by the author of the Service, and then its seniority.
+type Precedence<'a> = (bool, Seniority<'a>);
+
 /// What is announced, here and elsewhere.
 #[derive(Debug, Default)]
 pub(crate) struct Selected {
@@ -69,7 +72,7 @@ pub(crate) fn select(view: &View, of_family: impl Fn(IpAddr) -> bool) -> Selecte
         let led = claim
             .addresses
             .iter()
-            .filter(|address| leaders.get(address).is_some_and(|(_, name)| **name == claim.service.name));
+            .filter(|address| leaders.get(address).is_some_and(|(_, (_, name))| **name == claim.service.name));
         let devices = view.devices.iter().filter(|device| claim.rule.is_for(device));
         let devices: Vec<(&Device, Mac)> = devices.filter_map(|device| Some((&**device, device.mac()?))).collect();
         let found =
@@ -80,7 +83,8 @@ pub(crate) fn select(view: &View, of_family: impl Fn(IpAddr) -> bool) -> Selecte
             places.entry(lease).or_default().extend(found);
         }
     }
-    let lease_of = |(address, (_, service)): (IpAddr, Seniority<'_>)| Some((address, names.get(service)?.clone()));
+    let lease_of =
+        |(address, (_, (_, service))): (IpAddr, Precedence<'_>)| Some((address, names.get(service)?.clone()));
     Selected {
         places,
         leases: leaders.iter().map(|(address, leader)| (*address, *leader)).filter_map(lease_of).collect(),
@@ -123,13 +127,14 @@ fn claims(view: &View, of_family: impl Fn(IpAddr) -> bool) -> Vec<Claim<'_>> {
     claims
 }
 
-fn leaders<'a>(claims: &[Claim<'a>]) -> BTreeMap<IpAddr, Seniority<'a>> {
+fn leaders<'a>(claims: &[Claim<'a>]) -> BTreeMap<IpAddr, Precedence<'a>> {
     let mut leaders = BTreeMap::new();
     for claim in claims {
         let seniority = (claim.service.created, &claim.service.name);
         for address in &claim.addresses {
-            let leader = leaders.entry(*address).or_insert(seniority);
-            *leader = (*leader).min(seniority);
+            let precedence = (!claim.service.load_balancer_ips.contains(address), seniority);
+            let leader = leaders.entry(*address).or_insert(precedence);
+            *leader = (*leader).min(precedence);
         }
     }
     leaders

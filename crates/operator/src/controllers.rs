@@ -192,7 +192,8 @@ fn services(
     let for_slices = config.services.clone();
     let ingest = move |object: &EndpointSlice| services::ingest_slice(&for_slices, object);
     run.tasks.spawn("reflect-api-servers", client.reflect_with(client.all(), of_kubernetes, writer, ingest));
-    let problems = services::problems(&run.tasks, &services::ProblemTables { services, slices, nodes: all_nodes }).rows;
+    let tables = services::ProblemTables { services, slices, nodes: all_nodes };
+    let problems = services::problems(&run.tasks, &config.services, &tables).rows;
     run.spawn(service_status::ServiceStatus::new(client, &problems));
     if let Some(config) = config.lb_ipam {
         let (of_services, of_nodes) = lb_ipam(client, config, run);

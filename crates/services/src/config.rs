@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The configuration keys of this feature, as the chart writes them.
 
+mod ports;
+
 use datapath::bpf::XdpMode;
 use ipnet::IpNet;
 use model::config::{Accepts, Choice, Form, Reader, Value, keys, shared};
 use model::{Algorithm, Forwarding, Protocol, RoutingMode};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+
+pub(crate) use ports::{PortRange, Ports};
 
 keys! {
     /// How Services are handled on this node.
@@ -101,6 +105,15 @@ keys! {
         /// Keep the host's own programs from taking a port at which the node serves.
         #[key("node-port-bind-protection", default = "true", value = "nodePort.bindProtection")]
         pub bind_protection: bool,
+        /// Ports that Services may have at the addresses of nodes by naming such an address in externalIPs, such as 80 or 8000-8999; none if empty.
+        /// The ports that keep the cluster together are nobody's.
+        #[key(
+            "external-ips-node-ports",
+            optional = "externalIPs.nodePorts",
+            initial = "null",
+            schema = r#"{"type": ["array", "null", "string"], "items": {"type": ["integer", "string"]}}"#,
+        )]
+        pub external_ips_node_ports: Vec<Ports>,
         /// Serve the health check of each Service that has a healthCheckNodePort.
         #[key("enable-health-check-nodeport", default = "true", value = "nodePort.enableHealthCheck")]
         pub health_checks: bool,
@@ -259,25 +272,6 @@ impl Value for HashSeed {
     }
 }
 
-/// The first and the last of some ports.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PortRange {
-    pub first: u16,
-    pub last: u16,
-}
-
-impl Value for PortRange {
-    fn form() -> Form {
-        Form::new("two ports such as 30000-32767", Accepts::Pattern("^[1-9][0-9]{0,4}[-,][1-9][0-9]{0,4}$"))
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        let (first, last) = text.split_once(['-', ','])?;
-        let (first, last) = (first.parse().ok()?, last.parse().ok()?);
-        (0 < first && first <= last).then_some(Self { first, last })
-    }
-}
-
 impl Config {
     /// Rejects values that are valid on their own but not in combination.
     fn refuse_misfits(&self, read: &mut Reader<'_>) {
@@ -387,7 +381,14 @@ mod tests {
     }
 
     #[test]
-    fn seeds_and_ranges_are_what_they_must_be_or_refused() {
+    fn ports_of_nodes_are_listed_by_themselves_or_from_the_first_to_the_last() {
+        let config = parse(&[("external-ips-node-ports", "80 8000-8001")]).unwrap();
+        let has = |port| config.external_ips_node_ports.iter().any(|ports| ports.contains(port));
+        assert_eq!([79, 80, 81, 7999, 8000, 8001, 8002].map(has), [false, true, false, false, true, true, false]);
+    }
+
+    #[test]
+    fn a_seed_is_what_it_must_be_or_refused() {
         for (text, good) in [
             ("JLfvgnHc2kaSUFaI", true),
             ("JLfvgnHc2kaSUF+/", true),
@@ -397,18 +398,6 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(HashSeed::parse(text), good.then(|| HashSeed(text.to_owned())), "{text}");
-        }
-        for (text, range) in [
-            ("30000-32767", Some((30000, 32767))),
-            ("30000,32767", Some((30000, 32767))),
-            ("30000-30000", Some((30000, 30000))),
-            ("1-2", Some((1, 2))),
-            ("0-2", None),
-            ("30001-30000", None),
-            ("30000", None),
-            ("30000-70000", None),
-        ] {
-            assert_eq!(PortRange::parse(text), range.map(|(first, last)| PortRange { first, last }), "{text}");
         }
     }
 }

@@ -6,7 +6,7 @@ use model::{
     Algorithm, Backend, BackendId, BackendState, Forwarding, Frontend, FrontendKey, L4Addr, Protocol, Scope,
     ServiceKind,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// Key of a frontend.
@@ -56,6 +56,16 @@ fn flags(row: &Frontend) -> u32 {
 /// The backends that new connections go to, in the order of their slots.
 pub(crate) fn slots(row: &Frontend) -> impl Iterator<Item = BackendId> {
     row.takers().map(|backend| backend.id)
+}
+
+/// What a member is to the frontend that has these for new connections.
+pub(crate) fn member(backend: BackendId, takers: &BTreeSet<BackendId>) -> u32 {
+    if takers.contains(&backend) { backend.0 } else { backend.0 | lb::DRAINS }
+}
+
+/// The backend of a slot or member.
+pub(crate) const fn backend_of(key: lb::SlotKey, value: u32) -> u32 {
+    if key.is_member() { value & !lb::DRAINS } else { value }
 }
 
 pub(crate) fn backend(row: &Backend) -> lb::Backend {

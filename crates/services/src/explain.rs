@@ -5,10 +5,10 @@ use crate::endpoints::{self, Candidates, LeftOut, Topology};
 use crate::here::{Here, Sources};
 use crate::ingest::{EndpointSlice, Service, ServicePort};
 use crate::served::{self, Served};
-use crate::{Config, Inputs, ServiceProblems};
-use model::{BackendState, Frontend, ServiceName, TrafficPolicy};
+use crate::{Config, Inputs, Rows, ServiceProblems};
+use model::{BackendState, Frontend, FrontendKey, ServiceName, TrafficPolicy};
 use rest::{ExplainedEndpoint, ExplainedFrontend, ServiceExplanation};
-use statedb::{Index, Reader};
+use statedb::{Index, Reader, State, StatusReader};
 
 /// What it looks at.
 #[derive(Clone, Debug)]
@@ -19,6 +19,7 @@ pub(crate) struct Explainer {
     served: Reader<Served>,
     frontends: Reader<Frontend>,
     problems: Reader<ServiceProblems>,
+    maps: StatusReader<Frontend>,
     here: Sources,
 }
 
@@ -26,17 +27,18 @@ impl Explainer {
     pub(crate) fn new(
         config: &Config,
         inputs: &Inputs,
-        served: &Reader<Served>,
-        frontends: &Reader<Frontend>,
+        rows: &Rows,
         problems: &Reader<ServiceProblems>,
+        maps: &StatusReader<Frontend>,
     ) -> Self {
         Self {
             config: config.clone(),
             services: inputs.services.clone(),
             slices: inputs.slices.index(|slice| [slice.service.clone()]),
-            served: served.clone(),
-            frontends: frontends.clone(),
+            served: rows.served.rows.clone(),
+            frontends: rows.frontends.rows.clone(),
             problems: problems.clone(),
+            maps: maps.clone(),
             here: inputs.here(),
         }
     }
@@ -52,11 +54,28 @@ impl Explainer {
             node: here.name.to_string(),
             not_served_because: (!service.nodes.contains(&here.labels)).then_some(elsewhere),
             settings: self.settings(&service),
-            problems: problems.iter().flat_map(|row| &row.problems).map(ToString::to_string).collect(),
+            problems: problems
+                .iter()
+                .flat_map(|row| &row.problems)
+                .map(ToString::to_string)
+                .chain(self.lacking(name))
+                .collect(),
             frontends: self.frontends(name),
             endpoints: self.endpoints(&service, &here),
             announced: Vec::new(),
         })
+    }
+
+    /// Why some of its frontends are not in the maps as they are to be.
+    fn lacking(&self, name: &ServiceName) -> Vec<String> {
+        let (served, given) = (self.served.snapshot().get(name), self.frontends.snapshot());
+        let is_its = |key: &FrontendKey| given.get(key).is_some_and(|row| row.service == *name);
+        let keys = served.iter().flat_map(|served| served.keys()).filter(is_its);
+        let errors = keys.filter_map(|key| match self.maps.get(&key)?.state {
+            State::Done => None,
+            State::Error { message, .. } => Some(message),
+        });
+        errors.collect()
     }
 
     fn settings(&self, service: &Service) -> Vec<String> {

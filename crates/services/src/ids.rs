@@ -2,11 +2,11 @@
 //! Numbers of services and backends in the maps. A number belongs to an address for as long as somebody uses it, over
 //! restarts too: the pinned maps are read before the first number is given out.
 
-use abi::lb::{DENIED, MEMBER};
+use abi::lb::{DENIED, DRAINS, MEMBER};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The highest number: in keys of the maps the bit above says something else.
-const LAST: u32 = !(DENIED | MEMBER);
+/// The highest number: in keys and values of the maps the bit above says something else.
+const LAST: u32 = !(DENIED | DRAINS | MEMBER);
 
 /// Gives each key a number that no other key has.
 #[derive(Debug)]

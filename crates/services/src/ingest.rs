@@ -50,6 +50,11 @@ fn names(meta: &ObjectMeta) -> Option<(Arc<str>, Arc<str>)> {
     Some((meta.namespace.as_deref()?.into(), meta.name.as_deref()?.into()))
 }
 
+/// When the object was made, in seconds since 1970; 0 if it does not say.
+fn created(meta: &ObjectMeta) -> i64 {
+    meta.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second())
+}
+
 fn label<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
     meta.labels.as_ref()?.get(key).map(String::as_str)
 }

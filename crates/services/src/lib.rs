@@ -40,9 +40,11 @@ pub use reconcile::{Error, Maps};
 use datapath::bpf::Program;
 use datapath::{Epochs, Hooks, Kernel, Sockets};
 use ids::Ids;
+use k8s::{WarningQueue, Warnings};
 use maglev::Maglev;
 use model::{Frontend, Node, NodeAddress, NodeName, Pod};
 use parking_lot::Mutex;
+use reconcile::Teller;
 use served::Served;
 use statedb::{Derived, Reader, Tasks};
 use std::sync::Arc;
@@ -90,6 +92,8 @@ impl Inputs {
 pub struct Outputs {
     /// All frontends.
     pub frontends: Reader<Frontend>,
+    /// Services for which this node has no room, for their authors.
+    pub warnings: WarningQueue,
     /// What it shows of itself.
     pub surface: Surface,
 }
@@ -105,13 +109,15 @@ pub fn start(config: &Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result
     let rows = rows(config, &inputs, maps.numbers()?, tasks);
     let frontends = rows.frontends.rows.clone();
     let (services, slices, nodes) = (inputs.services.clone(), inputs.slices.clone(), inputs.nodes.clone());
-    let problems = problems(tasks, &ProblemTables { services, slices, nodes }).rows;
-    let explainer = explain::Explainer::new(config, &inputs, &rows.served.rows, &frontends, &problems);
+    let problems = problems(tasks, config, &ProblemTables { services, slices, nodes }).rows;
     let redirected = api::Redirected::new(&inputs.redirects, &frontends, &inputs.pods);
     let maglev = Maglev { size: config.maglev_size.0, seed: config.maglev_seed.0.clone() };
     let gone = Arc::new(Notify::new());
-    let target = reconcile::Target::new(maps, inputs.epochs, maglev, Arc::clone(&gone))?;
+    let (warnings, queue) = Warnings::channel();
+    let teller = Teller { services: inputs.services.clone(), node: inputs.node.name.as_str().into(), warnings };
+    let target = reconcile::Target::new(maps, inputs.epochs.clone(), maglev, Arc::clone(&gone), teller)?;
     let status = statedb::reconcile(tasks, "services-maps", frontends.clone(), target);
+    let explainer = explain::Explainer::new(config, &inputs, &rows, &problems, &status);
     if config.socket_lb() {
         let (sockets, scope) = (inputs.sockets, sockets::scope(config));
         let closer = sockets::Closer { sockets, frontends: frontends.clone(), gone, scope };
@@ -138,7 +144,7 @@ pub fn start(config: &Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result
     tasks.spawn("services-count", metrics.clone().count(inputs.services));
     tasks.spawn("services-count-slices", metrics.clone().count(inputs.slices));
     tasks.spawn("services-delay", metrics.measure(frontends.clone(), status));
-    Ok(Outputs { frontends, surface })
+    Ok(Outputs { frontends, warnings: queue, surface })
 }
 
 /// The derived tables.
@@ -176,7 +182,7 @@ fn rows(config: &Config, inputs: &Inputs, known: reconcile::Numbers, tasks: &Tas
         nodes: inputs.nodes.clone(),
         addresses: inputs.addresses.clone(),
     };
-    let frontends = resolve::derive(tasks, &tables, Arc::clone(&services));
+    let frontends = resolve::derive(tasks, config, &tables, Arc::clone(&services));
     let rows = frontends.rows.clone();
     tasks.spawn("services-numbers", async move {
         rows.initialized().await;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Addresses of the cluster itself, which no author of a Service can take by naming them as external: those of pods and of the API
-//! server, and the ports of nodes that keep the cluster together.
+//! server, and those of nodes but for the ports that the configuration gives away.
 
+use crate::config::Ports;
 use crate::ingest::EndpointSlice;
 use ipnet::IpNet;
 use model::{L4Addr, Node, Protocol};
@@ -57,11 +58,18 @@ pub(crate) struct Owned {
     pods: Index<Node, IpNet>,
     nodes: Index<Node, IpAddr>,
     api_servers: Index<EndpointSlice, L4Addr>,
+    given_away: Vec<Ports>,
 }
 
 impl Owned {
-    pub(crate) fn new(nodes: &Reader<Node>, slices: &Reader<EndpointSlice>) -> Self {
-        Self { pods: nodes.index(pod_prefixes), nodes: nodes.index(ips_of), api_servers: slices.index(api_servers) }
+    /// With the ports that authors may have at the addresses of nodes.
+    pub(crate) fn new(nodes: &Reader<Node>, slices: &Reader<EndpointSlice>, given_away: &[Ports]) -> Self {
+        Self {
+            pods: nodes.index(pod_prefixes),
+            nodes: nodes.index(ips_of),
+            api_servers: slices.index(api_servers),
+            given_away: given_away.to_vec(),
+        }
     }
 
     /// Who has the address, be it at this port only.
@@ -72,6 +80,8 @@ impl Owned {
             Some("the API server")
         } else if self.is_nodes_own(addr) {
             Some("a node")
+        } else if self.is_node(addr.ip) && !self.given_away.iter().any(|ports| ports.contains(addr.port)) {
+            Some("a node, and not among external-ips-node-ports")
         } else {
             None
         }
@@ -138,7 +148,7 @@ pub(crate) mod tests {
     fn an_address_in_a_prefix_of_pods_is_a_pods() {
         let (mut nodes, nodes_reader) = statedb::table("nodes");
         let (_, slices) = statedb::table("slices");
-        let owned = Owned::new(&nodes_reader, &slices);
+        let owned = Owned::new(&nodes_reader, &slices, &[]);
         nodes.insert(node("n1", "192.168.0.11", "10.0.1.5/24"));
         nodes.insert(node("n2", "192.168.0.12", "fd00::/64"));
         nodes.commit();
@@ -151,7 +161,7 @@ pub(crate) mod tests {
     fn only_the_service_kubernetes_has_endpoints_that_are_the_api_servers() {
         let (_nodes, nodes) = statedb::table("nodes");
         let (mut slices, slices_reader) = statedb::table("slices");
-        let owned = Owned::new(&nodes, &slices_reader);
+        let owned = Owned::new(&nodes, &slices_reader, &[]);
         let at = |ip: &str, port| L4Addr { ip: ip.parse().unwrap(), port, protocol: Protocol::Tcp };
         slices.insert(api_server("198.51.100.1"));
         for (namespace, name) in [("default", "web"), ("shop", "kubernetes")] {

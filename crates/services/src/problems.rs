@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What of Services is not honoured, for their authors: fields that cannot be, and addresses that others have.
 
+use crate::Config;
 use crate::ingest::{EndpointSlice, Problem, Said, Service, ServicePort, said};
 use crate::owned::{self, Owned};
 use k8s::Warning;
@@ -42,14 +43,7 @@ impl ServiceProblems {
     #[must_use]
     pub fn warning(&self) -> Warning {
         Warning {
-            about: ObjectReference {
-                api_version: Some(core::Service::api_version(&()).into()),
-                kind: Some(core::Service::kind(&()).into()),
-                namespace: Some(self.service.namespace.to_string()),
-                name: Some(self.service.name.to_string()),
-                uid: Some(self.uid.to_string()),
-                ..ObjectReference::default()
-            },
+            about: reference(&self.service, &self.uid),
             reason: "ServiceNotHonoured",
             action: "Validate",
             note: format!("Not all of the Service is honoured: {}", said::summary(&self.problems)),
@@ -60,6 +54,18 @@ impl ServiceProblems {
     #[must_use]
     pub fn corrected_condition(&self, now: Timestamp) -> Option<Condition> {
         self.said.correction(&self.problems, now)
+    }
+}
+
+/// Names a Service in an event.
+pub(crate) fn reference(service: &ServiceName, uid: &str) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(core::Service::api_version(&()).into()),
+        kind: Some(core::Service::kind(&()).into()),
+        namespace: Some(service.namespace.to_string()),
+        name: Some(service.name.to_string()),
+        uid: Some(uid.to_owned()),
+        ..ObjectReference::default()
     }
 }
 
@@ -75,7 +81,7 @@ pub struct Tables {
 }
 
 /// Keeps a table of them, and logs each once.
-pub fn problems(tasks: &Tasks, tables: &Tables) -> Derived<ServiceProblems> {
+pub fn problems(tasks: &Tasks, config: &Config, tables: &Tables) -> Derived<ServiceProblems> {
     let claims = |service: &Service| claims(service).into_keys().collect::<Vec<_>>();
     let cluster_ips = |service: &Service| service.cluster_ips.clone();
     let external_ips = |service: &Service| service.external_ips.clone();
@@ -93,7 +99,7 @@ pub fn problems(tasks: &Tasks, tables: &Tables) -> Derived<ServiceProblems> {
     .and(&tables.nodes, move |_| of_node())
     .and(&tables.slices, move |slice| if owned::is_api_server(slice) { of_slice() } else { Vec::new() });
     let judge = Judge {
-        owned: Owned::new(&tables.nodes, &tables.slices),
+        owned: Owned::new(&tables.nodes, &tables.slices, &config.external_ips_node_ports),
         by_claim,
         by_cluster_ip: tables.services.index(cluster_ips),
     };
@@ -183,7 +189,7 @@ impl Judge {
         if field == INGRESS && self.owned.is_nodes_own(claim) {
             return Some("a node".to_owned());
         }
-        let rank = |service: &Service| (rank(field_of(service, claim)), service.name.clone());
+        let rank = |service: &Service| (rank(field_of(service, claim)), service.created, service.name.clone());
         let winner = self.by_claim.get(claim).into_iter().min_by_key(|other| rank(other))?;
         (winner.name != service.name).then(|| format!("the Service {}", winner.name))
     }
@@ -203,7 +209,6 @@ fn rank(field: Option<&str>) -> u8 {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use super::*;
-    use crate::Config;
     use crate::ingest::ingest_service;
     use serde_json::json;
 
@@ -222,7 +227,11 @@ mod tests {
         let (mut slices, slices_reader) = statedb::table("slices");
         nodes.mark_initialized();
         slices.mark_initialized();
-        let derived = problems(&tasks, &Tables { services: reader, slices: slices_reader, nodes: nodes_reader });
+        let derived = problems(
+            &tasks,
+            &Config::default(),
+            &Tables { services: reader, slices: slices_reader, nodes: nodes_reader },
+        );
         let thief = json!({"externalIPs": ["10.96.0.10"], "ports": [{"port": 80, "nodePort": 30080}]});
         services.insert(service("a-thief", "10.96.0.1", &thief));
         services.mark_initialized();
@@ -259,10 +268,11 @@ mod tests {
         let (mut slices, slices_reader) = statedb::table("slices");
         let tasks = Tasks::new(Default::default());
         let tables = Tables { services: services_reader, slices: slices_reader, nodes: nodes_reader };
-        let derived = problems(&tasks, &tables);
+        let derived = problems(&tasks, &Config::default(), &tables);
         let ips = ["10.0.1.7", "10.96.0.10", "192.168.0.11", "198.51.100.1", "203.0.113.5"];
         let ports = json!([{"name": "a", "port": 6443}, {"name": "b", "port": 10250}]);
-        services.insert(service("thief", "10.96.0.1", &json!({"externalIPs": ips, "ports": ports.clone()})));
+        let with_ssh = json!([{"name": "a", "port": 6443}, {"name": "b", "port": 10250}, {"name": "c", "port": 22}]);
+        services.insert(service("thief", "10.96.0.1", &json!({"externalIPs": ips, "ports": with_ssh})));
         services.insert(service("dns", "10.96.0.10", &json!({"ports": [{"port": 53, "protocol": "UDP"}]})));
         let balanced = service("balanced", "10.96.0.2", &json!({"ports": ports}));
         services.insert(Service { load_balancer_ips: vec!["192.168.0.12".parse().unwrap()], ..balanced });
@@ -280,10 +290,13 @@ mod tests {
         };
         let told = || told_of("thief");
         let all = [
+            "10.0.1.7:22/TCP is that of a pod",
             "10.0.1.7:6443/TCP is that of a pod",
             "10.0.1.7:10250/TCP is that of a pod",
+            "10.96.0.10:22/TCP is that of the Service shop/dns",
             "10.96.0.10:6443/TCP is that of the Service shop/dns",
             "10.96.0.10:10250/TCP is that of the Service shop/dns",
+            "192.168.0.11:22/TCP is that of a node, and not among external-ips-node-ports",
             "192.168.0.11:6443/TCP is that of a node",
             "192.168.0.11:10250/TCP is that of a node",
             "198.51.100.1:6443/TCP is that of the API server",
@@ -309,7 +322,11 @@ mod tests {
         let (mut nodes, nodes_reader) = statedb::table("nodes");
         let (mut slices, slices_reader) = statedb::table("slices");
         let tasks = Tasks::new(Default::default());
-        let derived = problems(&tasks, &Tables { services: reader, slices: slices_reader, nodes: nodes_reader });
+        let derived = problems(
+            &tasks,
+            &Config::default(),
+            &Tables { services: reader, slices: slices_reader, nodes: nodes_reader },
+        );
         all.into_iter().for_each(|row| services.insert(row));
         services.mark_initialized();
         nodes.mark_initialized();

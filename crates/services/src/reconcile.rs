@@ -19,23 +19,38 @@
 //! An entry that is right is not written again. When a backend gets no more new connections, or an address becomes a
 //! frontend or ceases to be one, what was decided before may be wrong, so the epoch of that address is raised after the maps
 //! have changed. A frontend that becomes narrower for its clients concerns flows of any address, so that the node's is raised.
+//!
+//! A frontend that sends some of its clients on to another of its address (`Scope`) is written after that one, which goes after it.
+//!
+//! When a map is nearly full, what is left is shared out among namespaces (`shares`).
 
+mod holdings;
 mod ids;
+mod installed;
 mod ranges;
+mod shares;
+mod slots;
 mod sweep;
 mod tables;
+mod teller;
 
 use crate::encode;
 use crate::maglev::Maglev;
 use abi::{Addr, lb, maps};
 use datapath::{Due, Epochs, Kernel, Map, Trie};
-use model::{BackendState, Frontend, FrontendKey, L4Addr, Protocol, ServiceName};
+use holdings::{Cause, Users};
+use installed::Installed;
+use model::{BackendId, BackendState, Frontend, FrontendKey, L4Addr, Protocol, Scope};
 use ranges::Ranges;
+use shares::Shares;
+use statedb::Operation;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use tables::Tables;
 use tokio::sync::Notify;
+
+pub(crate) use teller::Teller;
 
 /// The maps of this feature.
 #[derive(Clone, Debug)]
@@ -90,7 +105,7 @@ pub struct Error {
     pub service: String,
     pub frontend: String,
     /// Which map, and why.
-    pub source: datapath::Error,
+    pub source: Cause,
 }
 
 /// Flags that say who may use a frontend.
@@ -104,8 +119,10 @@ pub(crate) struct Target {
     tables: Tables,
     epochs: Epochs,
     installed: BTreeMap<FrontendKey, Installed>,
-    /// How many of `installed` name a backend.
-    uses: BTreeMap<u32, usize>,
+    /// Which of `installed` name a backend.
+    users: Users,
+    shares: Shares,
+    teller: Teller,
     /// Before the first prune, the maps hold frontends of the last process that nobody has told us of: no backend is
     /// known to be without a use.
     pruned: bool,
@@ -114,36 +131,26 @@ pub(crate) struct Target {
     gone: Arc<Notify>,
 }
 
-/// What the maps may hold of a frontend: at least what is there, so that a failed write leaves nothing behind.
-#[derive(Debug)]
-struct Installed {
-    service: ServiceName,
-    id: u32,
-    owns_address: bool,
-    slots: u32,
-    /// Numbers that it had before, with their slots.
-    former: BTreeMap<u32, u32>,
-    backends: BTreeSet<u32>,
-}
-
-impl Installed {
-    /// Backends that the maps may hold at the frontend and that are none of its.
-    fn excess(&self, row: &Frontend) -> Vec<u32> {
-        let wanted: BTreeSet<u32> = row.backends.iter().map(|backend| backend.id.0).collect();
-        self.backends.difference(&wanted).copied().collect()
-    }
-}
-
 impl Target {
     /// Reads what the maps have of source ranges and lookup tables.
-    pub(crate) fn new(maps: Maps, epochs: Epochs, maglev: Maglev, gone: Arc<Notify>) -> datapath::Result<Self> {
+    pub(crate) fn new(
+        maps: Maps,
+        epochs: Epochs,
+        maglev: Maglev,
+        gone: Arc<Notify>,
+        teller: Teller,
+    ) -> datapath::Result<Self> {
+        let (ranges, tables) = (Ranges::read(maps.ranges.clone())?, Tables::read(maps.maglev.clone(), maglev)?);
+        let found = Self::found(&maps, ranges.total(), tables.total())?;
         Ok(Self {
-            ranges: Ranges::read(maps.ranges.clone())?,
-            tables: Tables::read(maps.maglev.clone(), maglev)?,
+            shares: Shares::new(Self::capacity(&maps), found),
+            ranges,
+            tables,
             maps,
             epochs,
             installed: BTreeMap::new(),
-            uses: BTreeMap::new(),
+            users: Users::default(),
+            teller,
             pruned: false,
             due: Due::default(),
             gone,
@@ -151,19 +158,27 @@ impl Target {
     }
 
     fn put(&mut self, row: &Frontend) -> datapath::Result<()> {
+        let put = self.bring(row);
+        self.account(&row.key);
+        put
+    }
+
+    fn bring(&mut self, row: &Frontend) -> datapath::Result<()> {
         let key = encode::service_key(&row.key);
         let wanted = encode::service(row);
         let present = self.maps.services.get(&key)?;
         let held = present.filter(|p| p.id == wanted.id).map_or(0, |p| p.count);
         self.remember(row, wanted.count.max(held));
         self.remember_former(row, present);
+        let takers: BTreeSet<BackendId> = encode::slots(row).collect();
         for backend in row.backends.iter() {
             let value = encode::backend(backend);
             write(&self.maps.backends, &backend.id.0, &value)?;
             if backend.state == BackendState::Quarantined {
                 self.gone.notify_one();
             }
-            write(&self.maps.slots, &lb::SlotKey::member(row.id, backend.id.0), &backend.id.0)?;
+            let member = lb::SlotKey::member(row.id, backend.id.0);
+            write(&self.maps.slots, &member, &encode::member(backend.id, &takers))?;
         }
         self.put_ids(row)?;
         // Now, since another attempt may find nothing left to change.
@@ -210,9 +225,13 @@ impl Target {
     /// From now on there is nothing but services at that address.
     fn mark(&mut self, addr: Addr) -> datapath::Result<()> {
         let key = lb::ServiceKey::mark(addr);
-        if self.maps.services.get(&key)? != Some(lb::Service::MARK) {
+        let present = self.maps.services.get(&key)?;
+        if present != Some(lb::Service::MARK) {
             self.due.peer(addr);
             self.maps.services.insert(&key, &lb::Service::MARK)?;
+        }
+        if present.is_none() {
+            self.add_mark();
         }
         Ok(())
     }
@@ -229,140 +248,7 @@ impl Target {
         if !at_address.any(|(_, known)| known.owns_address) {
             self.due.peer(key.addr);
             self.maps.services.remove(&key)?;
-        }
-        Ok(())
-    }
-
-    /// Notes what the maps are about to hold.
-    fn remember(&mut self, row: &Frontend, slots: u32) {
-        let ids = row.backends.iter().map(|b| b.id.0);
-        let new = Installed {
-            service: row.service.clone(),
-            id: row.id,
-            owns_address: row.owns_address,
-            slots: 0,
-            former: BTreeMap::new(),
-            backends: BTreeSet::new(),
-        };
-        let known = self.installed.entry(row.key).or_insert(new);
-        known.service.clone_from(&row.service);
-        known.owns_address |= row.owns_address;
-        if known.id != row.id {
-            known.former.insert(known.id, known.slots);
-            (known.id, known.slots) = (row.id, 0);
-        }
-        known.slots = known.slots.max(slots);
-        for id in ids {
-            if known.backends.insert(id) {
-                *self.uses.entry(id).or_default() += 1;
-            }
-        }
-    }
-
-    /// Notes under which number the map has the frontend, should that be another.
-    fn remember_former(&mut self, row: &Frontend, present: Option<lb::Service>) {
-        let former = present.filter(|present| present.id != row.id);
-        if let Some((known, former)) = self.installed.get_mut(&row.key).zip(former) {
-            let slots = known.former.entry(former.id).or_default();
-            *slots = former.count.max(*slots);
-        }
-    }
-
-    /// Removes what the frontend had under other numbers.
-    fn drop_former(&mut self, frontend: &FrontendKey) -> datapath::Result<()> {
-        let Some(known) = self.installed.get(frontend) else { return Ok(()) };
-        let (former, backends) = (known.former.clone(), known.backends.clone());
-        for (id, slots) in former {
-            self.remove_all_slots(id, slots, &backends)?;
-            if let Some(known) = self.installed.get_mut(frontend) {
-                known.former.remove(&id);
-            }
-        }
-        Ok(())
-    }
-
-    fn remove_all_slots(&mut self, service: u32, slots: u32, members: &BTreeSet<u32>) -> datapath::Result<()> {
-        self.ranges.remove_all(service)?;
-        self.tables.remove_all(service)?;
-        self.remove_slots(service, 0..slots)?;
-        members.iter().try_for_each(|backend| self.remove_slot(lb::SlotKey::member(service, *backend)))
-    }
-
-    fn put_slots(&mut self, row: &Frontend) -> datapath::Result<()> {
-        let taken: BTreeSet<u32> = encode::slots(row).map(|id| id.0).collect();
-        for (slot, backend) in (0..).zip(encode::slots(row)) {
-            let key = encode::slot_key(row.id, slot);
-            let present = self.maps.slots.get(&key)?;
-            if let Some(former) = present.filter(|p| !taken.contains(p)) {
-                self.outdate(former)?;
-            }
-            if present != Some(backend.0) {
-                self.maps.slots.insert(&key, &backend.0)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes the slots above the count, and the backends that nothing refers to any more.
-    fn drop_excess(&mut self, row: &Frontend, count: u32) -> datapath::Result<()> {
-        let Some(known) = self.installed.get(&row.key) else { return Ok(()) };
-        let (excess, slots) = (known.excess(row), known.slots);
-        self.remove_slots(row.id, count..slots)?;
-        for backend in excess {
-            self.remove_slot(lb::SlotKey::member(row.id, backend))?;
-            self.release(row.key, backend)?;
-        }
-        if let Some(known) = self.installed.get_mut(&row.key) {
-            known.slots = count;
-        }
-        Ok(())
-    }
-
-    fn remove_slots(&mut self, service: u32, slots: std::ops::Range<u32>) -> datapath::Result<()> {
-        slots.rev().try_for_each(|slot| self.remove_slot(encode::slot_key(service, slot)))
-    }
-
-    fn remove_slot(&mut self, key: lb::SlotKey) -> datapath::Result<()> {
-        if let Some(backend) = self.maps.slots.get(&key)? {
-            self.outdate(backend)?;
-            if key.is_member() {
-                self.forget_id(key.service, backend)?;
-            }
-            self.maps.slots.remove(&key)?;
-            if key.is_member() {
-                self.gone.notify_one();
-            }
-        }
-        Ok(())
-    }
-
-    /// Flows to the backend were decided when it was one.
-    fn outdate(&mut self, backend: u32) -> datapath::Result<()> {
-        if let Some(backend) = self.maps.backends.get(&backend)? {
-            self.due.peer(backend.addr);
-        }
-        Ok(())
-    }
-
-    /// Removes a backend, and what finds it by its address.
-    fn remove_backend(&mut self, backend: u32) -> datapath::Result<()> {
-        let Some(value) = self.maps.backends.get(&backend)? else { return Ok(()) };
-        self.due.peer(value.addr);
-        self.remove_id(&encode::backend_key(&value), backend)?;
-        self.maps.backends.remove(&backend).map(drop)
-    }
-
-    /// One use less of a backend; without any it goes.
-    fn release(&mut self, frontend: FrontendKey, backend: u32) -> datapath::Result<()> {
-        let others = self.uses.get(&backend).map_or(0, |uses| uses.saturating_sub(1));
-        if others == 0 && self.pruned {
-            self.remove_backend(backend)?;
-        }
-        if self.installed.get_mut(&frontend).is_some_and(|known| known.backends.remove(&backend)) {
-            match others {
-                0 => self.uses.remove(&backend),
-                _ => self.uses.insert(backend, others),
-            };
+            self.remove_mark();
         }
         Ok(())
     }
@@ -382,7 +268,7 @@ impl Target {
             for backend in backends {
                 self.release(*frontend, backend)?;
             }
-            self.installed.remove(frontend);
+            self.forget(frontend);
         }
         self.unmark(frontend.addr.ip)?;
         self.due.raise(&self.epochs)
@@ -390,7 +276,25 @@ impl Target {
 
     fn error(&self, frontend: &FrontendKey, source: datapath::Error) -> Error {
         let service = self.installed.get(frontend).map_or_else(|| "?".to_owned(), |known| known.service.to_string());
-        Error { service, frontend: frontend.to_string(), source }
+        Error { service, frontend: frontend.to_string(), source: source.into() }
+    }
+
+    /// Whether less of the frontend can be had: its former backends make room for the next attempt, or it is there and stays as it is.
+    fn can_shrink(&self, row: &Frontend, cause: &Cause) -> bool {
+        match cause {
+            Cause::Kernel(error) => matches!(error, datapath::Error::MapFull { .. }),
+            Cause::Alone => false,
+            Cause::Share(_) => self.maps.services.get(&encode::service_key(&row.key)).is_ok_and(|p| p.is_some()),
+        }
+    }
+}
+
+/// In which order those of one batch are done.
+fn turn(operation: &Operation<Frontend>) -> u8 {
+    match operation {
+        Operation::Update(row) if row.key.scope != Scope::External => 0,
+        Operation::Delete(frontend) if frontend.scope != Scope::External => 2,
+        _ => 1,
     }
 }
 
@@ -403,12 +307,28 @@ impl statedb::Target<Frontend> for Target {
     type Error = Error;
 
     async fn update(&mut self, row: &Frontend) -> Result<(), Error> {
-        let mut put = self.put(row);
-        if matches!(put, Err(datapath::Error::MapFull { .. })) {
-            // The next attempt finds room where its former backends were.
-            put = self.without_absent(row).and_then(|row| self.put(&row)).and(put);
+        let put = self.admit(row).and_then(|()| self.put(row).map_err(Cause::from));
+        let Err(cause) = put else { return Ok(()) };
+        self.note(row, &cause);
+        let error = |source| Error { service: row.service.to_string(), frontend: row.key.to_string(), source };
+        if self.can_shrink(row, &cause) {
+            self.without_absent(row).and_then(|row| self.put(&row)).map_err(|source| error(source.into()))?;
         }
-        put.map_err(|source| Error { service: row.service.to_string(), frontend: row.key.to_string(), source })
+        Err(error(cause))
+    }
+
+    async fn apply(&mut self, operations: &[Operation<Frontend>]) -> Vec<(FrontendKey, Error)> {
+        let mut ordered: Vec<_> = operations.iter().collect();
+        ordered.sort_by_key(|operation| turn(operation));
+        let mut failures = Vec::new();
+        for operation in ordered {
+            let result = match operation {
+                Operation::Update(row) => self.update(row).await,
+                Operation::Delete(frontend) => self.delete(frontend).await,
+            };
+            failures.extend(result.err().map(|error| (operation.key(), error)));
+        }
+        failures
     }
 
     async fn delete(&mut self, frontend: &FrontendKey) -> Result<(), Error> {
@@ -417,7 +337,15 @@ impl statedb::Target<Frontend> for Target {
 
     async fn prune(&mut self, desired: &statedb::Snapshot<Frontend>) -> Result<(), Error> {
         let rows: BTreeMap<_, _> = desired.iter().map(|row| (encode::service_key(&row.key), row.as_ref())).collect();
-        self.sweep(&rows).map_err(|source| Error { service: "(all)".to_owned(), frontend: "(all)".to_owned(), source })
+        self.sweep(&rows).map_err(|source| Error {
+            service: "(all)".to_owned(),
+            frontend: "(all)".to_owned(),
+            source: source.into(),
+        })
+    }
+
+    fn has_made_room(&mut self) -> bool {
+        self.shares.has_made_room()
     }
 }
 

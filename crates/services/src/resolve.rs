@@ -2,6 +2,7 @@
 //! What this node serves to the table of frontends: each address has one frontend. It knows no map and no clock. What it says of an
 //! address depends on the present rows only, never on the order in which they came; the numbers it gives out are the one exception.
 
+use crate::Config;
 use crate::ids::Ids;
 use crate::ingest::EndpointSlice;
 use crate::owned::{self, Owned};
@@ -28,7 +29,7 @@ pub(crate) struct Tables {
 }
 
 /// Keeps the table of frontends equal to what Services and pods of this node claim.
-pub(crate) fn derive(tasks: &Tasks, tables: &Tables, numbers: ServiceNumbers) -> Derived<Frontend> {
+pub(crate) fn derive(tasks: &Tasks, config: &Config, tables: &Tables, numbers: ServiceNumbers) -> Derived<Frontend> {
     let keys = |served: &Served| served.keys().collect::<Vec<_>>();
     let at_ip = keys_at(tables);
     let (at_cluster_ip, at_node, at_api_server, at_address) = (at_ip.clone(), at_ip.clone(), at_ip.clone(), at_ip);
@@ -54,7 +55,7 @@ pub(crate) fn derive(tasks: &Tasks, tables: &Tables, numbers: ServiceNumbers) ->
         redirects: tables.redirects.index(keys),
         intercepts: tables.intercepts.index(keys),
         cluster_ips: tables.services.index(cluster_ips),
-        owned: Owned::new(&tables.nodes, &tables.slices),
+        owned: Owned::new(&tables.nodes, &tables.slices, &config.external_ips_node_ports),
         addresses: tables.addresses.index(|address| [address.address]),
         numbers,
     };

@@ -18,7 +18,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Served {
     pub(crate) name: ServiceName,
-    /// When its object was made, in seconds since 1970, if of two that claim an address the older is to have it.
+    /// When its object was made, in seconds since 1970: of two that claim an address the older has it.
     pub(crate) created: i64,
     /// Its frontends without numbers, in no order, and without regard to who else claims their addresses.
     pub(crate) frontends: Vec<Frontend>,
@@ -110,7 +110,7 @@ impl Resolver {
         let service = self.services.snapshot().get(name)?;
         let slices = self.slices.get(name);
         let here = self.here.here();
-        let mut served = Served::new(name.clone());
+        let mut served = Served { created: service.created, ..Served::new(name.clone()) };
         if !service.nodes.contains(&here.labels) {
             return Some(served);
         }

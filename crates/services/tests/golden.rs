@@ -162,8 +162,8 @@ impl World {
         }
     }
 
-    /// Returns when there is nothing left to do: the clock is paused, so it moves only once every task waits. Twenty minutes
-    /// are more than the back-off of many retries.
+    /// Returns when there is nothing left to do: the clock is paused, so it moves only once every task waits. Three hours are more than the
+    /// back-off of many retries, of frontends that wait for others too.
     async fn settle(&mut self) {
         self.services.mark_initialized();
         self.slices.mark_initialized();
@@ -171,7 +171,7 @@ impl World {
         self.pods.mark_initialized();
         self.nodes.mark_initialized();
         self.addresses.mark_initialized();
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(1200);
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(3 * 3600);
         tokio::time::sleep_until(deadline).await;
     }
 

@@ -72,6 +72,11 @@ pub trait Target<R: Row>: Send + 'static {
     fn is_permanent(_error: &Self::Error) -> bool {
         false
     }
+
+    /// Whether what operations failed for lack of has come free since the last call: they are then retried at once.
+    fn has_made_room(&mut self) -> bool {
+        false
+    }
 }
 
 /// When to retry and when to compare everything.
@@ -177,6 +182,9 @@ impl<R: Row, T: Target<R>> Reconciler<R, T> {
                 batch = self.changes.next() => self.apply(batch).await,
                 () = sleep => {}
             }
+            if self.target.has_made_room() {
+                self.hasten();
+            }
             self.retry().await;
             self.publish.send_replace(self.progress.clone());
             if self.sync.at().is_some_and(|at| at <= Instant::now()) {
@@ -205,6 +213,16 @@ impl<R: Row, T: Target<R>> Reconciler<R, T> {
         self.progress.applied = self.changes.snapshot().clone();
         if batch.initialized && matches!(self.sync, FullSync::Waiting) {
             self.sync = FullSync::Prune { at: Instant::now(), failures: 0 };
+        }
+    }
+
+    /// Makes all retries due.
+    fn hasten(&mut self) {
+        let (now, keys) = (Instant::now(), self.progress.failing.keys().cloned().collect::<Vec<_>>());
+        for key in keys {
+            if let Some(failure) = self.progress.failing.get_mut(&key) {
+                failure.retry_at = now;
+            }
         }
     }
 

@@ -7,12 +7,12 @@ use std::net::IpAddr;
 use abi::DropReason;
 use abi::config::ProgramConfig;
 use abi::flow::proto;
-use abi::lb::DENIED;
 use abi::lb::flags::{DENY_RANGES, MAGLEV, MEMBERS, SOURCE_RANGES};
 use abi::lb::{
     Affinity, AffinityKey, Backend, MAGLEV_PART, MaglevKey, MaglevPart, SlotKey, SourceRangeKey, maglev_place, spread,
     spread_tuple, state,
 };
+use abi::lb::{DENIED, DRAINS};
 use abi::maps::{Affinities, Backends, Maglev, Slots, SourceRanges};
 use datapath::flows::now;
 use datapath::{Kernel, LpmKey};
@@ -137,13 +137,15 @@ fn a_client_does_not_go_back_to_a_backend_that_serves_no_more() {
             u32::from(chosen(world, f.world, port, to)) == 8000 + last - 80
         };
         assert!(!goes_there(world, 1000), "it is no member");
-        world.put(slots, &SlotKey::member(5, last), &last);
+        let member = SlotKey::member(5, last);
+        world.put(slots.clone(), &member, &last);
         assert!(goes_there(world, 1001));
+        world.put(slots.clone(), &member, &(last | DRAINS));
+        assert!(!goes_there(world, 1002), "it gets no new connections");
+        world.put(slots, &member, &last);
         let backend = backends.get(&last).unwrap().unwrap();
         world.put(backends.clone(), &last, &Backend { state: state::TERMINATING, ..backend });
-        assert!(!goes_there(world, 1002), "it gets no new connections");
-        world.put(backends.clone(), &last, &backend);
-        assert!(goes_there(world, 1003));
+        assert!(goes_there(world, 1003), "to another service it is about to end");
         backends.remove(&last).unwrap();
         assert!(!goes_there(world, 1004), "it is gone");
     });

@@ -173,6 +173,20 @@ fn a_local_service_is_announced_where_its_endpoints_are_and_one_without_pods_eve
 }
 
 #[test]
+fn whoever_names_the_address_of_anothers_load_balancer_does_not_lead_it_however_old_its_service_is() {
+    let thief = service("a-thief", 1, &[], json!({"externalIPs": ["192.0.2.240"], "externalTrafficPolicy": "Local"}));
+    let web = service("web", 2, &["192.0.2.240"], json!({}));
+    let policies = vec![json!({"loadBalancerIPs": true, "externalIPs": true})];
+    let world = World { policies, services: vec![thief.clone(), web], ..World::default() };
+    assert_eq!(world.places(), [WEB]);
+    let open = service("a-thief", 1, &[], json!({"externalIPs": ["192.0.2.240"]}));
+    assert_eq!(
+        World { services: vec![open], ..world }.places(),
+        ["cilium-l2announce-shop-a-thief: 192.0.2.240 on eth0"]
+    );
+}
+
+#[test]
 fn a_shared_address_goes_with_the_oldest_of_its_services() {
     let (old, new) =
         (service("z", 1, &["192.0.2.240"], json!({})), service("a", 2, &["192.0.2.240", "192.0.2.241"], json!({})));

@@ -105,7 +105,7 @@ pub fn ingest_redirect(config: &Config, object: &CiliumLocalRedirectPolicy) -> R
     Ok(Some(Redirect {
         name: ServiceName::new(namespace, name),
         uid: object.metadata.uid.as_deref().unwrap_or_default().into(),
-        created: object.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
+        created: super::created(&object.metadata),
         from,
         pods: selector(spec)?,
         ports,

@@ -3,7 +3,7 @@
 
 use super::annotations::{self, Nodes};
 use super::limits;
-use super::{HEADLESS, Problem, Said, is_routable, label, names, ours, port_name};
+use super::{HEADLESS, Problem, Said, created, is_routable, label, names, ours, port_name};
 use crate::Config;
 use k8s::field::{self, FieldError};
 use k8s::k8s_openapi::api::core::v1 as core;
@@ -20,6 +20,8 @@ pub struct Service {
     pub name: ServiceName,
     /// UID of the object.
     pub uid: Arc<str>,
+    /// When it was made, in seconds since 1970; 0 if it does not say.
+    pub created: i64,
     /// Cluster addresses, of one family or both.
     pub cluster_ips: Vec<IpAddr>,
     /// External addresses that its author names.
@@ -99,6 +101,7 @@ pub fn ingest_service(config: &Config, object: &core::Service) -> Result<Option<
     let mut service = Service {
         name: ServiceName::new(namespace, name),
         uid: object.metadata.uid.as_deref().unwrap_or_default().into(),
+        created: created(&object.metadata),
         external_ips: usable("spec.externalIPs", external_ips, &cluster_ips, &mut problems)?,
         load_balancer_ips: usable(INGRESS, load_balancer_ips(object), &cluster_ips, &mut problems)?,
         cluster_ips,
@@ -128,6 +131,7 @@ pub fn ingest_service_to_judge(config: &Config, object: &core::Service) -> Optio
         Some(Service {
             name: ServiceName::new(namespace, name),
             uid: object.metadata.uid.as_deref().unwrap_or_default().into(),
+            created: created(&object.metadata),
             problems: vec![Problem::new(error.field(), reason)],
             ..Service::default()
         })

@@ -60,6 +60,16 @@ impl Ranges {
         self.remove(service, |_| true)
     }
 
+    /// How many prefixes it may hold of a service.
+    pub(super) fn count(&self, service: u32) -> usize {
+        self.held.get(&service).map_or(0, BTreeSet::len)
+    }
+
+    /// How many prefixes it may hold of all.
+    pub(super) fn total(&self) -> usize {
+        self.held.values().map(BTreeSet::len).sum()
+    }
+
     /// The services of which it may hold something.
     pub(super) fn services(&self) -> Vec<u32> {
         self.held.keys().copied().collect()
@@ -85,11 +95,20 @@ impl Ranges {
     }
 }
 
+/// How many prefixes a frontend wants.
+pub(super) fn count(row: &Frontend) -> usize {
+    prefixes(row).count()
+}
+
 fn wanted(row: &Frontend) -> BTreeSet<Key> {
-    let Some(ranges) = &row.source_ranges else { return BTreeSet::new() };
-    // A trie has no use for clients of the other family, who do not come.
-    let prefixes = ranges.prefixes.iter().filter(|prefix| prefix.addr().is_ipv4() == row.key.addr.ip.is_ipv4());
-    prefixes.map(|prefix| key(row.id, ranges.deny, prefix)).collect()
+    prefixes(row).map(|(prefix, deny)| key(row.id, deny, prefix)).collect()
+}
+
+/// The prefixes of a frontend's clients, and whether those are refused. A trie has no use for clients of the other family, who do not come.
+fn prefixes(row: &Frontend) -> impl Iterator<Item = (&IpNet, bool)> {
+    let is_ipv4 = row.key.addr.ip.is_ipv4();
+    let all = row.source_ranges.iter().flat_map(|ranges| ranges.prefixes.iter().map(|prefix| (prefix, ranges.deny)));
+    all.filter(move |(prefix, _)| prefix.addr().is_ipv4() == is_ipv4)
 }
 
 fn key(service: u32, denied: bool, prefix: &IpNet) -> Key {

@@ -26,14 +26,17 @@ impl Target {
         }
         let owning = rows.iter().filter(|(_, row)| row.owns_address);
         let addresses: BTreeSet<Addr> = owning.map(|(key, _)| key.addr).collect();
-        for (key, _) in marks.into_iter().filter(|(key, _)| !addresses.contains(&key.addr)) {
+        let (kept_marks, marks): (Vec<_>, Vec<_>) =
+            marks.into_iter().partition(|(key, _)| addresses.contains(&key.addr));
+        for (key, _) in marks {
             self.due.peer(key.addr);
             self.maps.services.remove(&key)?;
         }
-        let mut used: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
-        for (key, backend) in self.maps.slots.entries()? {
+        let mut used: BTreeMap<u32, Used> = BTreeMap::new();
+        for (key, value) in self.maps.slots.entries()? {
+            let backend = encode::backend_of(key, value);
             if counts.get(&key.service).is_some_and(|count| key.is_member() || key.slot < *count) {
-                used.entry(key.service).or_default().insert(backend);
+                used.entry(key.service).or_default().add(key, backend);
             } else {
                 self.outdate(backend)?;
                 self.maps.slots.remove(&key)?;
@@ -46,9 +49,10 @@ impl Target {
             self.tables.remove_all(service)?;
         }
         self.learn(rows, &kept_frontends, &used);
-        let kept: BTreeSet<u32> = used.into_values().flatten().collect();
+        self.recount(kept_marks.len());
+        let kept: BTreeSet<u32> = used.into_values().flat_map(|used| used.backends).collect();
         for id in self.maps.backends.keys()? {
-            if !kept.contains(&id) && !self.uses.contains_key(&id) {
+            if !kept.contains(&id) && !self.users.contains(id) {
                 self.remove_backend(id)?;
             }
         }
@@ -63,26 +67,45 @@ impl Target {
         self.due.raise(&self.epochs)
     }
 
-    /// Takes over what the maps hold of desired frontends that have not been updated yet, and forgets the others. `used` are backends by
-    /// number of the frontend.
+    /// Takes over what the maps hold of desired frontends that have not been updated yet, and forgets the others. `used` is by number of the
+    /// frontend.
     fn learn(
         &mut self,
         rows: &BTreeMap<lb::ServiceKey, &Frontend>,
         present: &BTreeMap<lb::ServiceKey, lb::Service>,
-        used: &BTreeMap<u32, BTreeSet<u32>>,
+        used: &BTreeMap<u32, Used>,
     ) {
         for (key, row) in rows {
             let present = present.get(key).copied();
-            self.remember(row, encode::service(row).count);
-            self.remember_former(row, present);
-            let Some(known) = self.installed.get_mut(&row.key) else { continue };
             let numbers = BTreeSet::from([row.id, present.map_or(row.id, |present| present.id)]);
-            known.backends.extend(numbers.iter().filter_map(|id| used.get(id)).flatten());
+            let held: Vec<&Used> = numbers.iter().filter_map(|id| used.get(id)).collect();
+            let others = self.ranges.count(row.id) + self.tables.count(row.id);
+            if present.is_none() && held.is_empty() && others == 0 && !self.installed.contains_key(&row.key) {
+                // Nothing of it came in so far.
+                continue;
+            }
+            let known = self.know(row);
+            known.slots = known.slots.max(used.get(&row.id).map_or(0, |used| used.slots));
+            known.backends.extend(held.iter().flat_map(|used| &used.backends));
+            self.remember_former(row, present);
         }
         self.installed.retain(|frontend, _| rows.contains_key(&encode::service_key(frontend)));
-        self.uses.clear();
-        for id in self.installed.values().flat_map(|known| &known.backends) {
-            *self.uses.entry(*id).or_default() += 1;
+    }
+}
+
+/// What the slots of a frontend hold.
+#[derive(Debug, Default)]
+struct Used {
+    /// One more than the last of those that are no members'.
+    slots: u32,
+    backends: BTreeSet<u32>,
+}
+
+impl Used {
+    fn add(&mut self, key: lb::SlotKey, backend: u32) {
+        self.backends.insert(backend);
+        if !key.is_member() {
+            self.slots = self.slots.max(key.slot.saturating_add(1));
         }
     }
 }

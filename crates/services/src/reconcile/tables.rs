@@ -40,14 +40,32 @@ impl Tables {
 
     /// Removes the table of a frontend that has none any more, and what is behind its end.
     pub(super) fn trim(&mut self, row: &Frontend) -> datapath::Result<()> {
-        let has_table = row.algorithm == Algorithm::Maglev && row.takers().next().is_some();
-        let parts = self.maglev.size.div_ceil(crate::encode::len(lb::MAGLEV_PART));
-        self.remove(row.id, if has_table { parts } else { 0 })
+        self.remove(row.id, if self.count_of(row) > 0 { self.parts() } else { 0 })
     }
 
     /// Removes what a service has.
     pub(super) fn remove_all(&mut self, service: u32) -> datapath::Result<()> {
         self.remove(service, 0)
+    }
+
+    /// How many parts it may hold of a service.
+    pub(super) fn count(&self, service: u32) -> usize {
+        self.held.get(&service).map_or(0, |parts| usize::try_from(*parts).unwrap_or(usize::MAX))
+    }
+
+    /// How many parts it may hold of all.
+    pub(super) fn total(&self) -> usize {
+        self.held.keys().map(|service| self.count(*service)).sum()
+    }
+
+    /// How many parts a frontend wants.
+    pub(super) fn count_of(&self, row: &Frontend) -> usize {
+        let has_table = row.algorithm == Algorithm::Maglev && row.takers().next().is_some();
+        if has_table { usize::try_from(self.parts()).unwrap_or(usize::MAX) } else { 0 }
+    }
+
+    fn parts(&self) -> u32 {
+        self.maglev.size.div_ceil(crate::encode::len(lb::MAGLEV_PART))
     }
 
     /// The services of which it may hold something.

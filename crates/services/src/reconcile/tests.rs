@@ -6,7 +6,7 @@
 
 use super::*;
 use datapath::{RawMap, fake};
-use model::{Algorithm, Backend, BackendId, BackendState, Protocol, ServiceKind, SourceRanges};
+use model::{Algorithm, Backend, ServiceKind, ServiceName, SourceRanges};
 use proptest::prelude::*;
 use statedb::Target as _;
 use std::io;
@@ -14,7 +14,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 mod admission;
+mod full;
 mod ids;
+mod scopes;
+mod shares;
 
 fn addr(ip: &str, port: u16) -> L4Addr {
     L4Addr { ip: ip.parse().unwrap(), port, protocol: Protocol::Tcp }
@@ -44,7 +47,9 @@ fn block<F: Future>(future: F) -> F::Output {
 
 fn target<K: Kernel>(kernel: &K) -> datapath::Result<Target> {
     let maglev = Maglev { size: 251, seed: "JLfvgnHc2kaSUFaI".to_owned() };
-    Target::new(Maps::open(kernel)?, Epochs::open(kernel)?, maglev, Arc::default())
+    let (services, warnings) = (statedb::table("services").1, k8s::Warnings::channel().0);
+    let teller = Teller { services, node: "n1".into(), warnings };
+    Target::new(Maps::open(kernel)?, Epochs::open(kernel)?, maglev, Arc::default(), teller)
 }
 
 struct Fixture {
@@ -89,7 +94,7 @@ impl Fixture {
     fn members(&self, id: u32) -> Vec<u32> {
         let slots = Maps::open(&self.kernel).unwrap().slots.entries().unwrap();
         let members = slots.into_iter().filter(|(key, _)| key.is_member() && key.service == id);
-        let mut members: Vec<u32> = members.map(|(_, backend)| backend).collect();
+        let mut members: Vec<u32> = members.map(|(key, value)| encode::backend_of(key, value)).collect();
         members.sort_unstable();
         members
     }
@@ -129,8 +134,9 @@ fn no_holes(kernel: &fake::Kernel) {
             let backend = maps.slots.get(&encode::slot_key(service.id, slot)).unwrap();
             let backend = backend.unwrap_or_else(|| panic!("{key:?} has no slot {slot}"));
             assert!(maps.backends.get(&backend).unwrap().is_some(), "{key:?} slot {slot}: no backend {backend}");
-            let member = maps.slots.get(&lb::SlotKey::member(service.id, backend)).unwrap();
-            assert_eq!(member, Some(backend), "{key:?} slot {slot}: no member {backend}");
+            let member = lb::SlotKey::member(service.id, backend);
+            let value = maps.slots.get(&member).unwrap().map(|value| encode::backend_of(member, value));
+            assert_eq!(value, Some(backend), "{key:?} slot {slot}: no member {backend}");
         }
     }
 }
@@ -272,6 +278,24 @@ fn a_backend_is_a_member_of_its_service_until_it_leaves_though_another_keeps_it(
 }
 
 #[test]
+fn a_backend_that_ends_for_one_service_takes_new_connections_of_another() {
+    let mut f = Fixture::new(fake::Kernel::new());
+    f.prune([]);
+    f.update(&frontend(1, vec![backend(1, false), backend(2, true)])).unwrap();
+    f.update(&frontend(2, vec![backend(1, true)])).unwrap();
+    let takes = |f: &Fixture, service| {
+        let member = lb::SlotKey::member(service, 101);
+        Maps::open(&f.kernel).unwrap().slots.get(&member).unwrap().unwrap() & lb::DRAINS == 0
+    };
+    for _ in 0..2 {
+        assert_eq!([2, 3].map(|service| takes(&f, service)), [false, true]);
+        f.update(&frontend(1, vec![backend(1, false), backend(2, true)])).unwrap();
+    }
+    f.update(&frontend(1, vec![backend(1, true), backend(2, true)])).unwrap();
+    assert!(takes(&f, 2));
+}
+
+#[test]
 fn a_backend_that_gets_no_new_connections_is_outdated_again_when_it_leaves_for_good() {
     let mut f = Fixture::new(fake::Kernel::new());
     f.prune([]);
@@ -321,20 +345,6 @@ fn a_restart_writes_nothing_that_is_right_and_removes_what_is_gone() {
     assert_eq!(after.sizes(), (2, 3, 2));
     assert_eq!(after.raised(), raised + 2, "of the frontend that is gone and of its backend");
     no_holes(&after.kernel);
-}
-
-#[test]
-fn a_full_map_is_an_error_that_names_map_and_service_while_others_go_on() {
-    let mut f = Fixture::new(fake::Kernel::new().with_capacity("cilium_lb_backends", 2));
-    f.prune([]);
-    f.update(&frontend(1, vec![backend(1, true)])).unwrap();
-    let error = f.update(&frontend(2, vec![backend(2, true), backend(3, true)])).unwrap_err();
-    assert_eq!(error.to_string(), "service default/s2, frontend 10.96.0.2:80/TCP");
-    assert_eq!(error.source.to_string(), "map cilium_lb_backends is full (2 entries)");
-    no_holes(&f.kernel);
-    f.update(&frontend(3, vec![backend(1, true)])).unwrap();
-    block(f.target.delete(&frontend(2, vec![]).key)).unwrap();
-    f.update(&frontend(3, vec![backend(4, true)])).expect("what the failed one had written is free again");
 }
 
 /// A frontend of which two are at one address.
@@ -393,23 +403,6 @@ fn an_entry_of_a_process_that_knew_no_marks_is_marked_and_its_flows_are_decided_
     after.update(&frontend(1, vec![])).unwrap();
     assert_eq!(after.marks(), ["10.96.0.1"]);
     assert!(after.epochs(["10.96.0.1"]) > raised);
-}
-
-#[test]
-fn a_frontend_without_room_for_its_mark_is_an_error_and_is_not_there() {
-    let mut f = Fixture::new(fake::Kernel::new().with_capacity("cilium_lb_services", 3));
-    f.prune([]);
-    f.update(&neighbour(2, vec![])).unwrap();
-    f.update(&neighbour(3, vec![])).unwrap();
-    let error = f.update(&neighbour(4, vec![])).unwrap_err();
-    assert_eq!(error.source.to_string(), "map cilium_lb_services is full (3 entries)");
-    no_holes(&f.kernel);
-    assert_eq!((f.marks().len(), f.sizes().0), (1, 2));
-    block(f.target.delete(&neighbour(3, vec![]).key)).unwrap();
-    // Room for the mark, and none for the frontend.
-    f.update(&neighbour(4, vec![])).unwrap_err();
-    block(f.target.delete(&neighbour(4, vec![]).key)).unwrap();
-    assert_eq!((f.marks(), f.sizes().0), (vec!["10.96.0.1".to_owned()], 1), "nothing is left of the one that failed");
 }
 
 /// What a frontend is like beside its backends.
@@ -507,6 +500,15 @@ proptest! {
             (a, b, c, d, e)
         };
         prop_assert_eq!(content(&kernel), content(&scratch.kernel));
+        let maps = Maps::open(&kernel).unwrap();
+        let held = [
+            maps.services.keys().unwrap().len(),
+            maps.slots.keys().unwrap().len(),
+            maps.backends.keys().unwrap().len(),
+            maps.ranges.keys().unwrap().len(),
+            maps.maglev.keys().unwrap().len(),
+        ];
+        prop_assert_eq!(target.shares.all().0, held, "what is charged is what is there");
     }
 }
 
@@ -545,21 +547,4 @@ fn a_backend_that_leaves_while_nobody_looks_is_no_member_after_the_restart() {
     after.prune([row]);
     assert_eq!((after.members(2), after.sizes()), (vec![101], (1, 1, 1)));
     assert!(after.epochs(["10.0.0.2"]) > raised, "flows that it has go elsewhere");
-}
-
-#[test]
-fn in_a_full_map_the_backends_of_the_past_make_room_for_the_present_ones() {
-    for full in ["cilium_lb_backends", "cilium_lb_slots"] {
-        let capacity = if full == "cilium_lb_slots" { 4 } else { 2 };
-        let mut f = Fixture::new(fake::Kernel::new().with_capacity(full, capacity));
-        f.prune([]);
-        f.update(&frontend(1, vec![backend(1, true), backend(2, true)])).unwrap();
-        let row = frontend(1, vec![backend(3, true), backend(4, true)]);
-        let first = f.update(&row);
-        no_holes(&f.kernel);
-        assert!(!f.members(2).contains(&101), "{full}: a connection may still go to who is gone: {first:?}");
-        f.update(&row).expect("there is room now");
-        no_holes(&f.kernel);
-        assert_eq!((f.members(2), f.sizes()), (vec![103, 104], (1, 2, 2)), "{full}");
-    }
 }

@@ -30,6 +30,7 @@ pub(crate) fn service_row(name: &str, ips: &[&str], ports: &[(&str, Protocol, u1
     Service {
         name: service_name(name),
         uid: "".into(),
+        created: 0,
         cluster_ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(),
         external_ips: vec![],
         load_balancer_ips: vec![],

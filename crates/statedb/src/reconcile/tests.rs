@@ -43,6 +43,7 @@ struct Outside {
     updates: Vec<(Instant, u8, u8)>,
     deletes: Vec<u8>,
     prunes: Vec<Instant>,
+    has_made_room: bool,
 }
 
 #[derive(Clone, Default)]
@@ -63,6 +64,10 @@ impl Target<Pair> for Fake {
 
     fn is_permanent(error: &Refused) -> bool {
         error.0 == FOR_GOOD
+    }
+
+    fn has_made_room(&mut self) -> bool {
+        std::mem::take(&mut self.0.lock().has_made_room)
     }
 
     async fn delete(&mut self, key: &u8) -> Result<(), Refused> {
@@ -118,6 +123,18 @@ impl Bench {
     async fn settle(&self) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_is_tried_again_at_once_when_there_is_room() {
+    let mut bench = bench(Fake::default());
+    bench.outside().refuse = [1, 2].into();
+    bench.commit([Pair(1, 1), Pair(2, 1)]).await;
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    bench.outside().refuse.clear();
+    bench.outside().has_made_room = true;
+    bench.commit([Pair(3, 1)]).await;
+    assert_eq!(bench.outside().held, BTreeMap::from([(1, 1), (2, 1), (3, 1)]));
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,8 +3,10 @@
 
 use super::kinds::{address_row, node_row, pod_row};
 use super::*;
+use crate::config::Ports;
 use crate::intercepts::InterceptedPort;
 use crate::served::HealthCheck;
+use model::config::Value as _;
 use model::{Algorithm, BackendSource, Forwarding};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -167,9 +169,54 @@ fn an_external_address_is_refused_for_each_reason_by_itself() {
             "10.96.0.10:53/UDP ClusterIP",
             "192.0.2.9:80/TCP ExternalIPs",
             "192.0.2.9:10250/TCP ExternalIPs",
-            "192.168.0.12:80/TCP ExternalIPs",
         ]
     );
+}
+
+#[test]
+fn an_external_address_stays_with_the_older_service_whatever_the_younger_is_called() {
+    let named = |name: &str, ip: &str, created| {
+        let external_ips = vec!["192.0.2.9".parse().unwrap()];
+        Service { external_ips, created, ..service_row(name, &[ip], &HTTP) }
+    };
+    let mut r = resolver();
+    r.service(&up(named("web", "10.96.0.1", 1)));
+    r.service(&up(named("a-thief", "10.96.0.2", 2)));
+    r.resolve();
+    assert_eq!(row(&r, "192.0.2.9:80/TCP").service, service_name("web"));
+    r.service(&up(named("a-thief", "10.96.0.2", 1)));
+    r.resolve();
+    assert_eq!(row(&r, "192.0.2.9:80/TCP").service, service_name("a-thief"), "of one second");
+}
+
+#[test]
+fn ports_of_nodes_that_are_given_away_can_be_taken_whoever_came_first() {
+    let given_away = vec![Ports::parse("80").unwrap(), Ports::parse("10240-10259").unwrap()];
+    let mut r = Bench::new(
+        &Config { external_ips_node_ports: given_away, ..proxy() },
+        Numbers { services: vec![], backends: vec![] },
+    );
+    let ips = ["192.168.0.12", "192.168.0.13"].map(|ip| ip.parse().unwrap()).to_vec();
+    let ports = [("kubelet", Protocol::Tcp, 10250), ("ssh", Protocol::Tcp, 22), ("http", Protocol::Tcp, 80)];
+    let external = |r: &Bench| -> Vec<String> {
+        kinds(r).into_iter().filter_map(|kind| kind.strip_suffix(" ExternalIPs").map(str::to_owned)).collect()
+    };
+    r.nodes.insert(node_row("n2", &["192.168.0.12"], &[]));
+    r.service(&up(Service { external_ips: ips, ..service_row("web", &["10.96.0.1"], &ports) }));
+    r.resolve();
+    let of_nobody = ["192.168.0.13:22/TCP", "192.168.0.13:80/TCP", "192.168.0.13:10250/TCP"];
+    assert_eq!(external(&r), [&["192.168.0.12:80/TCP"][..], &of_nobody].concat());
+    // A node that joins later has its ports from then on.
+    r.nodes.insert(node_row("n3", &["192.168.0.13"], &[]));
+    r.resolve();
+    assert_eq!(external(&r), ["192.168.0.12:80/TCP", "192.168.0.13:80/TCP"]);
+    r.nodes.remove(&node_name("n3"));
+    r.resolve();
+    assert_eq!(external(&r).len(), 4);
+    // What one node alone knows of is as on all others: a floating address that a Service names is not lost where it is.
+    r.addresses.insert(address_row("192.168.0.13", true));
+    r.resolve();
+    assert_eq!(external(&r), ["192.168.0.12:80/TCP", "192.168.0.13:22/TCP", "192.168.0.13:80/TCP"]);
 }
 
 /// What is claimed while the tables of redirects and Services are not of one moment.
@@ -198,7 +245,7 @@ fn a_redirect_has_a_cluster_address_only_while_a_service_of_its_namespace_has_it
             redirects: redirect_rows.index(keys),
             intercepts: intercepts.index(keys),
             cluster_ips: service_rows.index(cluster_ips),
-            owned: Owned::new(&nodes, &slices),
+            owned: Owned::new(&nodes, &slices, &[]),
             addresses: addresses.index(|address| [address.address]),
             numbers: Arc::new(Mutex::new(Ids::restore([]))),
         };

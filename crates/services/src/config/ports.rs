@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Ports, as keys have them.
+
+use model::config::{Accepts, Form, Value};
+
+/// The first and the last of some ports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortRange {
+    pub first: u16,
+    pub last: u16,
+}
+
+impl Value for PortRange {
+    fn form() -> Form {
+        Form::new("two ports such as 30000-32767", Accepts::Pattern("^[1-9][0-9]{0,4}[-,][1-9][0-9]{0,4}$"))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (first, last) = text.split_once(['-', ','])?;
+        let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+        (0 < first && first <= last).then_some(Self { first, last })
+    }
+}
+
+/// One port, or all from the first to the last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ports {
+    first: u16,
+    last: u16,
+}
+
+impl Ports {
+    /// Whether the port is one of them.
+    #[must_use]
+    pub const fn contains(self, port: u16) -> bool {
+        self.first <= port && port <= self.last
+    }
+}
+
+impl Value for Ports {
+    fn form() -> Form {
+        Form::new("a port, or two such as 8000-8999", Accepts::Pattern("^[1-9][0-9]{0,4}(-[1-9][0-9]{0,4})?$"))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+        (0 < first && first <= last).then_some(Self { first, last })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_ports_are_in_order_and_one_is_enough_only_where_it_stands_for_itself() {
+        for (text, range) in [
+            ("30000-32767", Some((30000, 32767))),
+            ("30000,32767", Some((30000, 32767))),
+            ("30000-30000", Some((30000, 30000))),
+            ("1-2", Some((1, 2))),
+            ("0-2", None),
+            ("30001-30000", None),
+            ("30000", None),
+            ("30000-70000", None),
+        ] {
+            assert_eq!(PortRange::parse(text), range.map(|(first, last)| PortRange { first, last }), "{text}");
+        }
+        for (text, range) in [
+            ("80", Some((80, 80))),
+            ("1-65535", Some((1, 65535))),
+            ("80-80", Some((80, 80))),
+            ("0", None),
+            ("81-80", None),
+            ("80-", None),
+            ("65536", None),
+        ] {
+            assert_eq!(Ports::parse(text), range.map(|(first, last)| Ports { first, last }), "{text}");
+        }
+    }
+}
