@@ -268,7 +268,8 @@ mod tests {
         let (mut slices, slices_reader) = statedb::table("slices");
         let tasks = Tasks::new(Default::default());
         let tables = Tables { services: services_reader, slices: slices_reader, nodes: nodes_reader };
-        let derived = problems(&tasks, &Config::default(), &tables);
+        let config = Config { external_ips_node_ports: vec![], ..Config::default() };
+        let derived = problems(&tasks, &config, &tables);
         let ips = ["10.0.1.7", "10.96.0.10", "192.168.0.11", "198.51.100.1", "203.0.113.5"];
         let ports = json!([{"name": "a", "port": 6443}, {"name": "b", "port": 10250}]);
         let with_ssh = json!([{"name": "a", "port": 6443}, {"name": "b", "port": 10250}, {"name": "c", "port": 22}]);

@@ -63,9 +63,7 @@ data:
   enable-policy: {{ include "cilium.text" .Values.policyEnforcementMode | quote }}
   enable-service-topology: {{ include "cilium.text" .Values.loadBalancer.serviceTopology | quote }}
   enforce-ingress-https: {{ include "cilium.text" .Values.ingressController.enforceHttps | quote }}
-  {{- with .Values.externalIPs.nodePorts }}
-  external-ips-node-ports: {{ join " " . | quote }}
-  {{- end }}
+  external-ips-node-ports: {{ join " " .Values.externalIPs.nodePorts | quote }}
   gateway-api-hostnetwork-enabled: {{ include "cilium.text" .Values.gatewayAPI.hostNetwork.enabled | quote }}
   {{- if and .Values.gatewayAPI.enabled .Values.gatewayAPI.hostNetwork.nodes.matchLabels }}
   gateway-api-hostnetwork-nodelabelselector: {{ include "cilium.matchLabels" .Values.gatewayAPI.hostNetwork.nodes.matchLabels | quote }}

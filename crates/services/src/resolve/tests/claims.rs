@@ -169,6 +169,7 @@ fn an_external_address_is_refused_for_each_reason_by_itself() {
             "10.96.0.10:53/UDP ClusterIP",
             "192.0.2.9:80/TCP ExternalIPs",
             "192.0.2.9:10250/TCP ExternalIPs",
+            "192.168.0.12:80/TCP ExternalIPs",
         ]
     );
 }
