@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A small node for tests: the pod `shop/web-1` (local, endpoint 10) and `shop/db-0` (behind another node).
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use crate::decode::{Decoder, Record};
 use crate::names::{Resolver, Tables};
 use abi::Addr;

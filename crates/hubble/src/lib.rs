@@ -10,6 +10,7 @@ mod drops;
 mod export;
 mod filter;
 #[cfg(any(test, fuzzing))]
+#[cfg_attr(fuzzing, allow(dead_code, reason = "for tests"))]
 mod fixture;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
