@@ -386,7 +386,9 @@ mod tests {
         let config = parse(&[("external-ips-node-ports", "80 8000-8001")]).unwrap();
         let has = |port| config.external_ips_node_ports.iter().any(|ports| ports.contains(port));
         assert_eq!([79, 80, 81, 7999, 8000, 8001, 8002].map(has), [false, true, false, false, true, true, false]);
-        assert!(Config::default().external_ips_node_ports.iter().any(|ports| ports.contains(1) && ports.contains(65535)));
+        assert!(
+            Config::default().external_ips_node_ports.iter().any(|ports| ports.contains(1) && ports.contains(65535))
+        );
         assert_eq!(parse(&[("external-ips-node-ports", "")]).unwrap().external_ips_node_ports, []);
     }
 
