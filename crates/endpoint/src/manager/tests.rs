@@ -171,7 +171,8 @@ async fn endpoints_whose_state_is_lost_are_recovered_when_their_pods_are_known()
     alone.pods.insert(pod_of(5));
     alone.pods.commit();
     restoring.await.unwrap().unwrap();
-    let of_a_container = |e: &Endpoint| Endpoint { container_id: String::new(), netns: String::new(), ..e.clone() };
+    let of_a_container =
+        |e: &Endpoint| Endpoint { container_id: String::new(), netns: String::new(), netns_cookie: 0, ..e.clone() };
     let restored: Vec<_> = alone.manager.endpoints.snapshot().iter().map(|e| of_a_container(e)).collect();
     assert_eq!(restored, [1, 2, 3, 4, 5].map(|id| of_a_container(&endpoint(id))));
     assert_eq!(alone.pool.taken.lock().len(), 10);
