@@ -105,7 +105,7 @@ keys! {
         /// Keep the host's own programs from taking a port at which the node serves.
         #[key("node-port-bind-protection", default = "true", value = "nodePort.bindProtection")]
         pub bind_protection: bool,
-        /// Ports that Services may have at the addresses of nodes by naming such an address in externalIPs, such as 80 or 8000-8999; none if empty.
+        /// Ports that Services may have at the addresses of nodes by naming such an address in externalIPs, such as 80 or 8000-8999; none with 0.
         /// The ports that keep the cluster together are nobody's.
         #[key(
             "external-ips-node-ports",
@@ -389,7 +389,8 @@ mod tests {
         assert!(
             Config::default().external_ips_node_ports.iter().any(|ports| ports.contains(1) && ports.contains(65535))
         );
-        assert_eq!(parse(&[("external-ips-node-ports", "")]).unwrap().external_ips_node_ports, []);
+        let none = parse(&[("external-ips-node-ports", "0")]).unwrap().external_ips_node_ports;
+        assert!((1..=u16::MAX).all(|port| none.iter().all(|ports| !ports.contains(port))));
     }
 
     #[test]

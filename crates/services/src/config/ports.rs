@@ -22,7 +22,7 @@ impl Value for PortRange {
     }
 }
 
-/// One port, or all from the first to the last.
+/// One port, or all from the first to the last, or with 0 none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ports {
     first: u16,
@@ -39,10 +39,14 @@ impl Ports {
 
 impl Value for Ports {
     fn form() -> Form {
-        Form::new("a port, or two such as 8000-8999", Accepts::Pattern("^[1-9][0-9]{0,4}(-[1-9][0-9]{0,4})?$"))
+        let pattern = "^(0|[1-9][0-9]{0,4}(-[1-9][0-9]{0,4})?)$";
+        Form::new("a port, two such as 8000-8999, or 0 for none", Accepts::Pattern(pattern))
     }
 
     fn parse(text: &str) -> Option<Self> {
+        if text == "0" {
+            return Some(Self::default());
+        }
         let (first, last) = text.split_once('-').unwrap_or((text, text));
         let (first, last) = (first.parse().ok()?, last.parse().ok()?);
         (0 < first && first <= last).then_some(Self { first, last })
@@ -71,7 +75,8 @@ mod tests {
             ("80", Some((80, 80))),
             ("1-65535", Some((1, 65535))),
             ("80-80", Some((80, 80))),
-            ("0", None),
+            ("0", Some((0, 0))),
+            ("0-1", None),
             ("81-80", None),
             ("80-", None),
             ("65536", None),
