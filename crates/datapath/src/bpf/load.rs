@@ -2,6 +2,7 @@
 //! Loading the object: maps by pin, constants of the node, programs.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use abi::MapDef;
 use abi::config::ProgramConfig;
 use abi::maps::{ConnectedSockets, Events, Flows, Openings};
 use abi::rings;
-use aya::programs::{CgroupSock, CgroupSockAddr, Iter, SchedClassifier, Xdp};
+use aya::programs::{CgroupSock, CgroupSockAddr, Iter, ProgramError, SchedClassifier, Xdp};
 use aya::{Btf, Ebpf, EbpfLoader};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
@@ -112,7 +113,7 @@ impl Datapath {
         let missing = Error::NoSuchProgram { program: NAME, expected: "iterator" };
         let Some(Ok(program)) = ebpf.program_mut(NAME).map(<&mut Iter>::try_from) else { return Err(missing) };
         let types = Btf::from_sys_fs().map_err(|source| failed(source.into()))?;
-        program.load("bpf_sk_storage_map", &types).map_err(failed)?;
+        uninterrupted(|| program.load("bpf_sk_storage_map", &types)).map_err(failed)?;
         let program = program.fd().map_err(failed)?;
         let map = self.maps.get(ConnectedSockets::NAME).ok_or(missing)?;
         sys::iterator::attach(program.as_fd(), map.descriptor()).map_err(|source| failed(source.into()))
@@ -189,6 +190,27 @@ fn load_object(pins: &Pins, config: &ProgramConfig) -> Result<Ebpf> {
     loader.load(OBJECT).map_err(|source| Error::Load { source: Box::new(source) })
 }
 
+/// How often the verifier may be interrupted before that counts as a failure.
+const ATTEMPTS: u32 = 10;
+
+/// Loads a program, again when a signal to this thread has ended the verifier (`EAGAIN`), which says nothing of the program.
+fn uninterrupted(load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
+    again(load, |error| match error {
+        ProgramError::LoadError { io_error, .. } => io_error.kind() == io::ErrorKind::WouldBlock,
+        _ => false,
+    })
+}
+
+fn again<E>(mut load: impl FnMut() -> Result<(), E>, is_interrupted: impl Fn(&E) -> bool) -> Result<(), E> {
+    for _ in 1..ATTEMPTS {
+        match load() {
+            Err(error) if is_interrupted(&error) => {}
+            result => return result,
+        }
+    }
+    load()
+}
+
 fn load_program(ebpf: &mut Ebpf, program: Program) -> Result<OwnedFd> {
     let name = program.name();
     let failed = |source| Error::LoadProgram { program: name, source: Box::new(source) };
@@ -196,23 +218,47 @@ fn load_program(ebpf: &mut Ebpf, program: Program) -> Result<OwnedFd> {
     let fd = if matches!(program, Program::SockPostBind4 | Program::SockPostBind6) {
         let missing = Error::NoSuchProgram { program: name, expected: "cgroup sock" };
         let Some(Ok(loaded)) = found.map(<&mut CgroupSock>::try_from) else { return Err(missing) };
-        loaded.load().map_err(failed)?;
+        uninterrupted(|| loaded.load()).map_err(failed)?;
         loaded.fd().map_err(failed)?.as_fd().try_clone_to_owned()
     } else if program == Program::NetdevXdp {
         let missing = Error::NoSuchProgram { program: name, expected: "XDP" };
         let Some(Ok(loaded)) = found.map(<&mut Xdp>::try_from) else { return Err(missing) };
-        loaded.load().map_err(failed)?;
+        uninterrupted(|| loaded.load()).map_err(failed)?;
         loaded.fd().map_err(failed)?.as_fd().try_clone_to_owned()
     } else if program.cgroup_attach_type().is_some() {
         let missing = Error::NoSuchProgram { program: name, expected: "cgroup sock_addr" };
         let Some(Ok(loaded)) = found.map(<&mut CgroupSockAddr>::try_from) else { return Err(missing) };
-        loaded.load().map_err(failed)?;
+        uninterrupted(|| loaded.load()).map_err(failed)?;
         loaded.fd().map_err(failed)?.as_fd().try_clone_to_owned()
     } else {
         let missing = Error::NoSuchProgram { program: name, expected: "traffic control classifier" };
         let Some(Ok(loaded)) = found.map(<&mut SchedClassifier>::try_from) else { return Err(missing) };
-        loaded.load().map_err(failed)?;
+        uninterrupted(|| loaded.load()).map_err(failed)?;
         loaded.fd().map_err(failed)?.as_fd().try_clone_to_owned()
     };
     fd.map_err(|source| failed(source.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ATTEMPTS, again};
+
+    #[test]
+    fn what_was_interrupted_is_tried_again_but_not_for_ever_and_nothing_else_is() {
+        let tries = |interrupted: u32, then: Result<(), bool>| {
+            let mut count = 0;
+            let load = || {
+                count += 1;
+                if count <= interrupted { Err(true) } else { then }
+            };
+            let result = again(load, |interrupted| *interrupted);
+            (count, result)
+        };
+        assert_eq!(tries(0, Ok(())), (1, Ok(())));
+        assert_eq!(tries(3, Ok(())), (4, Ok(())));
+        assert_eq!(tries(0, Err(false)), (1, Err(false)));
+        assert_eq!(tries(2, Err(false)), (3, Err(false)));
+        assert_eq!(tries(ATTEMPTS - 1, Ok(())), (ATTEMPTS, Ok(())));
+        assert_eq!(tries(ATTEMPTS, Ok(())), (ATTEMPTS, Err(true)));
+    }
 }

@@ -4,11 +4,12 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use datapath::netlink::{Address, LinkChange, Mac, Netlink, Route, Scope, VethEnd, Vxlan};
 use datapath::{netns, sysctl};
 use ipnet::IpNet;
+use tokio::time::Instant;
 
 use crate::world::families;
 
