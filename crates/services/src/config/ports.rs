@@ -17,8 +17,8 @@ impl Value for PortRange {
 
     fn parse(text: &str) -> Option<Self> {
         let (first, last) = text.split_once(['-', ','])?;
-        let (first, last) = (first.parse().ok()?, last.parse().ok()?);
-        (0 < first && first <= last).then_some(Self { first, last })
+        let (first, last) = (port(first)?, port(last)?);
+        (first <= last).then_some(Self { first, last })
     }
 }
 
@@ -48,9 +48,14 @@ impl Value for Ports {
             return Some(Self::default());
         }
         let (first, last) = text.split_once('-').unwrap_or((text, text));
-        let (first, last) = (first.parse().ok()?, last.parse().ok()?);
-        (0 < first && first <= last).then_some(Self { first, last })
+        let (first, last) = (port(first)?, port(last)?);
+        (first <= last).then_some(Self { first, last })
     }
+}
+
+/// A port in plain digits, as the chart takes it.
+fn port(text: &str) -> Option<u16> {
+    text.starts_with(|first| ('1'..='9').contains(&first)).then(|| text.parse().ok()).flatten()
 }
 
 #[cfg(test)]
@@ -65,6 +70,7 @@ mod tests {
             ("30000-30000", Some((30000, 30000))),
             ("1-2", Some((1, 2))),
             ("0-2", None),
+            ("+1-2", None),
             ("30001-30000", None),
             ("30000", None),
             ("30000-70000", None),
@@ -78,6 +84,8 @@ mod tests {
             ("0", Some((0, 0))),
             ("0-1", None),
             ("81-80", None),
+            ("+80", None),
+            ("080", None),
             ("80-", None),
             ("65536", None),
         ] {
