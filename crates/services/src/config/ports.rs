@@ -37,10 +37,15 @@ impl Ports {
     }
 }
 
+/// 0, or one or two numbers from 1 to 65535.
+const PORTS: &str = concat!(
+    "^(0|([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])",
+    "(-([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?)$",
+);
+
 impl Value for Ports {
     fn form() -> Form {
-        let pattern = "^(0|[1-9][0-9]{0,4}(-[1-9][0-9]{0,4})?)$";
-        Form::new("a port, two such as 8000-8999, or 0 for none", Accepts::Pattern(pattern))
+        Form::new("a port, two such as 8000-8999, or 0 for none", Accepts::Pattern(PORTS))
     }
 
     fn parse(text: &str) -> Option<Self> {
