@@ -17,8 +17,8 @@ impl Value for PortRange {
 
     fn parse(text: &str) -> Option<Self> {
         let (first, last) = text.split_once(['-', ','])?;
-        let (first, last) = (port(first)?, port(last)?);
-        (first <= last).then_some(Self { first, last })
+        let (first, last) = in_order(first, last)?;
+        Some(Self { first, last })
     }
 }
 
@@ -53,9 +53,14 @@ impl Value for Ports {
             return Some(Self::default());
         }
         let (first, last) = text.split_once('-').unwrap_or((text, text));
-        let (first, last) = (port(first)?, port(last)?);
-        (first <= last).then_some(Self { first, last })
+        let (first, last) = in_order(first, last)?;
+        Some(Self { first, last })
     }
+}
+
+/// Two ports of which the first is not above the last.
+fn in_order(first: &str, last: &str) -> Option<(u16, u16)> {
+    Some((port(first)?, port(last)?)).filter(|(first, last)| first <= last)
 }
 
 /// A port in plain digits, as the chart takes it.
