@@ -47,9 +47,9 @@ kube: bootstrap ## build the lab's Kubernetes, containerd, CoreDNS, Helm and tes
 image: bootstrap ## build the product's image into target/image/cilium.tar
 	@deploy/images/build.sh
 
-# Linkers and downloads of the one leave a processor to the other.
+# Linkers and downloads of the one leave a processor to the other. The product has the first claim: its last crates wait for each other.
 kube-and-image: bootstrap ## both, side by side
-	@$(MAKE) image & image=$$!; trap 'kill $$image 2>/dev/null || true' EXIT; $(MAKE) kube; wait $$image
+	@$(MAKE) image & image=$$!; trap 'kill $$image 2>/dev/null || true' EXIT; nice $(MAKE) kube; wait $$image
 
 ui: bootstrap ## build the pages of hubble-ui, which the next build of the binary embeds
 	@scripts/ui build

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Builds the parts of a Kubernetes cluster into DIR/bin (default target/kube/bin), from the versions that the go.mod files beside this script pin.
+# Builds the parts of a Kubernetes cluster into DIR/bin (default target/kube/bin), from the versions that go.mod beside this script pins. All are of
+# one module, so that what they have in common is compiled once.
 # A part whose pins have not changed since it was last built is left alone, so a second run takes no time.
 #
-#   lab/kube/build.sh [kube|containerd|coredns|helm|agnhost|e2e|gateway ...]     without names: everything but e2e and gateway
+#   lab/kube/build.sh [cluster|e2e|gateway ...]     without names: cluster
 #
 # Environment: KUBE_DIR (where to build to), KUBE_JOBS (parallel compilations, default 2).
 set -euo pipefail
@@ -26,7 +27,7 @@ command -v go >/dev/null || fail "the 'go' command is missing: run scripts/boots
 
 # stamp FOLDER: what a part was built from.
 stamp() {
-    { go env GOVERSION; cat "$here/build.sh" "$here/$1/go.mod" "$here/$1/go.sum"; [ "$1" != . ] || cat "$here/main.go"; } | sha256sum | cut -d' ' -f1
+    { go env GOVERSION; cat "$here/build.sh" "$here/$1/go.mod" "$here/$1/go.sum"; [ "$1" != . ] || cat "$here/main.go" "$here/coredns/main.go"; } | sha256sum | cut -d' ' -f1
 }
 
 # part NAME FOLDER FILE COMMAND...: runs COMMAND in FOLDER unless FILE was built from the same pins, and shows how long it takes.
@@ -62,18 +63,15 @@ kube_flags() {
     printf '%s' "$flags"
 }
 
-build_kube() {
-    part kube . kube go build -ldflags "$(kube_flags)" -o "$out/bin/kube" .
+# containerd's CRI plugin and runc shim need no cgo here; btrfs and zfs snapshotters would.
+build_cluster() {
+    part cluster . kube go build -tags no_btrfs,no_zfs,no_devmapper -ldflags "$(kube_flags)" -o "$out/bin/" . ./coredns \
+        github.com/containerd/containerd/v2/cmd/{containerd,containerd-shim-runc-v2,ctr} helm.sh/helm/v4/cmd/helm k8s.io/kubernetes/test/images/agnhost
     local name
     for name in etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl; do
         ln -sfn kube "$out/bin/$name"
     done
 }
-# containerd's CRI plugin and runc shim need no cgo here; btrfs and zfs snapshotters would.
-build_containerd() { part containerd containerd containerd go build -tags no_btrfs,no_zfs,no_devmapper -ldflags "-s -w" -o "$out/bin/" tool; }
-build_coredns() { part coredns coredns coredns go build -ldflags "-s -w" -o "$out/bin/" tool; }
-build_helm() { part helm helm helm go build -ldflags "-s -w" -o "$out/bin/" tool; }
-build_agnhost() { part agnhost . agnhost go build -ldflags "-s -w" -o "$out/bin/agnhost" k8s.io/kubernetes/test/images/agnhost; }
 build_e2e() {
     part e2e . e2e.test go test -c -ldflags "$(kube_flags)" -o "$out/bin/e2e.test" k8s.io/kubernetes/test/e2e
     part boom . regression-issue-74839 go build -ldflags "-s -w" -o "$out/bin/" k8s.io/kubernetes/test/images/regression-issue-74839
@@ -85,11 +83,11 @@ build_gateway() {
     part echo gateway echo-basic go build -ldflags "-s -w" -o "$out/bin/" tool
 }
 
-[ $# -gt 0 ] || set -- kube containerd coredns helm agnhost
+[ $# -gt 0 ] || set -- cluster
 say "Kubernetes $version and its companions, into $out/bin (the first time takes about ten minutes on two cores)"
 for name in "$@"; do
     case $name in
-        kube | containerd | coredns | helm | agnhost | e2e | gateway) "build_$name" ;;
-        *) fail "unknown part '$name': choose among kube containerd coredns helm agnhost e2e gateway" ;;
+        cluster | e2e | gateway) "build_$name" ;;
+        *) fail "unknown part '$name': choose among cluster, e2e and gateway" ;;
     esac
 done
