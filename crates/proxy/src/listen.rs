@@ -227,6 +227,13 @@ async fn connection(shared: &Arc<Shared>, listening: &Arc<Listening>, stream: Tc
     match &listening.served {
         Served::Http(_) => serve(client(None), stream, None).await,
         Served::Tcp(_) => tcp::forward(shared, listening, String::new(), stream, peer).await,
+        Served::Service(..) => {
+            let caller = shared.serving.load().callers.get(peer.client.ip());
+            if caller.is_some_and(|caller| listening.has_routes_of(&caller)) {
+                return serve(client(None), stream, None).await;
+            }
+            tcp::forward(shared, listening, String::new(), stream, peer).await;
+        }
         Served::Udp(_) => {}
         Served::Tls(_) => {
             if listening.clear.is_some() {

@@ -67,6 +67,8 @@ pub(crate) enum Served {
     Tls(HostMap<Arc<TlsSite>>),
     Tcp(Forward),
     Udp(Forward),
+    /// Bytes of pods, or requests of those whose namespaces have routes of their own.
+    Service(Forward, Option<Arc<HttpSite>>),
 }
 
 /// Tables by host.
@@ -113,6 +115,7 @@ impl Listening {
         match &self.served {
             Served::Http(site) => Some(site),
             Served::Tls(_) => self.clear.as_ref(),
+            Served::Service(_, consumers) => consumers.as_ref(),
             Served::Tcp(_) | Served::Udp(_) => None,
         }
     }
@@ -120,7 +123,7 @@ impl Listening {
     /// Where bytes go, of clients of TLS by the name of the server.
     pub(crate) fn forward(&self, server_name: &str) -> Option<&Forward> {
         match &self.served {
-            Served::Tcp(forward) | Served::Udp(forward) => Some(forward),
+            Served::Tcp(forward) | Served::Udp(forward) | Served::Service(forward, _) => Some(forward),
             Served::Tls(_) => match &**self.tls_site(server_name)? {
                 TlsSite::Passthrough(forward) | TlsSite::Tcp(_, forward) => Some(forward),
                 TlsSite::Http(..) | TlsSite::Refused => None,
@@ -129,11 +132,17 @@ impl Listening {
         }
     }
 
+    /// Whether a pod that connects speaks HTTP, where others send bytes.
+    pub(crate) fn has_routes_of(&self, caller: &Caller) -> bool {
+        let Served::Service(_, Some(site)) = &self.served else { return false };
+        site.mesh.as_ref().is_some_and(|mesh| mesh.by_consumer.contains_key(&caller.namespace))
+    }
+
     /// What is done with TLS connections for this name, which is in lower case and may be empty.
     pub(crate) fn tls_site(&self, name: &str) -> Option<&Arc<TlsSite>> {
         match &self.served {
             Served::Tls(sites) => sites.candidates(name).next(),
-            Served::Http(_) | Served::Tcp(_) | Served::Udp(_) => None,
+            Served::Http(_) | Served::Tcp(_) | Served::Udp(_) | Served::Service(..) => None,
         }
     }
 }

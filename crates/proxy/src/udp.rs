@@ -107,7 +107,8 @@ async fn open(shared: &Arc<Shared>, name: &Name, client: SocketAddr) -> Option<O
     listening.metrics.opened();
     let conversation = Arc::new(Conversation { backend, moved: AtomicBool::default() });
     let cluster = upstream.settings.cluster.name.clone();
-    let lease = Lease::new(shared, 0, Joined { listener: name.clone(), server_name: String::new(), cluster });
+    let terms = Joined { listener: name.clone(), server_name: String::new(), cluster, judged: None };
+    let lease = Lease::new(shared, 0, terms);
     Some(Opened { listening, conversation, lease, counted })
 }
 

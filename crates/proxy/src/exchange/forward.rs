@@ -8,8 +8,8 @@ use super::inbound::{Inbound, strip};
 use super::record::Record;
 use super::retries::{Retries, idempotent};
 use super::{mirror, persistence, upgrade};
-use crate::callers::{Caller, Verdict};
-use crate::lease::{Lease, Routed};
+use crate::callers::{Caller, Denied};
+use crate::lease::{Judged, Lease, Routed};
 use crate::route::{Forwarding, Found, NewPath, Weighted, pick};
 use crate::serving::Serving;
 use crate::upstream::{Checkout, ConnectError, Endpoint, Sent, Speak, Upstream};
@@ -236,8 +236,7 @@ impl Forward<'_> {
         }
     }
 
-    /// The endpoint of the next attempt. To the client it is one like the others, so policy decides about the one that was chosen; but one
-    /// of which policy has not said anything yet is left to those who come later.
+    /// The endpoint of the next attempt, if policy lets the client reach it.
     fn endpoint(
         &self,
         upstream: &Upstream,
@@ -246,16 +245,7 @@ impl Forward<'_> {
     ) -> Result<Arc<Endpoint>, Refusal> {
         let chosen = returning.or_else(|| upstream.choose(avoid)).ok_or(Refusal::NO_ENDPOINT)?;
         let Some(caller) = &self.caller else { return Ok(chosen) };
-        let verdict = |endpoint: &Endpoint| caller.may_reach(endpoint.identity, endpoint.address);
-        match verdict(&chosen) {
-            Verdict::Allowed => Ok(chosen),
-            Verdict::Denied => Err(Refusal::DENIED),
-            Verdict::Unknown => {
-                let usable = upstream.endpoints().filter(|(_, usable)| *usable).map(|(endpoint, _)| endpoint);
-                let mut allowed = usable.filter(|endpoint| verdict(endpoint) == Verdict::Allowed);
-                allowed.next().cloned().ok_or(Refusal::NO_ENDPOINT)
-            }
-        }
+        caller.led_to(upstream, chosen).map_err(|Denied| Refusal::DENIED)?.ok_or(Refusal::NO_ENDPOINT)
     }
 
     async fn attempt(
@@ -310,8 +300,8 @@ impl Forward<'_> {
         record: &mut Record,
     ) -> Result<Response<ResponseBody>, Refusal> {
         *response.version_mut() = Version::HTTP_11;
-        let (client, route, judged) = (Arc::clone(self.client), self.found.route.name.clone(), self.caller.is_some());
-        let terms = Routed { client, route, endpoint, judged };
+        let judged = self.caller.is_some().then(|| Judged { client: self.client.peer.client.ip(), endpoint });
+        let terms = Routed { client: Arc::clone(self.client), route: self.found.route.name.clone(), judged };
         let lease = Lease::new(&self.client.shared, self.serving.number, terms);
         let protocol = response.headers().get(UPGRADE).cloned();
         strip(response.headers_mut());

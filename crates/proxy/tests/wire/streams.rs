@@ -17,7 +17,7 @@ fn stream(address: SocketAddr, serve: Serve, backend: SocketAddr) -> Vec<Object>
 }
 
 /// A backend that sends back what it gets, until it gets no more.
-async fn echo_bytes() -> Backend {
+pub(crate) async fn echo_bytes() -> Backend {
     Backend::raw(|mut stream, _| async move {
         let (mut reader, mut writer) = stream.split();
         let _ = tokio::io::copy(&mut reader, &mut writer).await;
