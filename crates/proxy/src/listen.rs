@@ -8,7 +8,6 @@ use crate::serving::{Listening, Served, Shared, TlsSite};
 use crate::socket::{Bound, Sockets};
 use crate::timed::Activity;
 use crate::tls::hello;
-use crate::worker::Counted;
 use crate::{tcp, udp};
 use l7::{BACKLOG, Listener, Name, Place};
 use nix::errno::Errno;
@@ -172,10 +171,9 @@ fn take_waiting(shared: &Arc<Shared>, name: &Name, socket: TcpListener) -> io::R
 
 fn take(shared: &Arc<Shared>, name: &Name, stream: StdStream, client: SocketAddr) {
     let Some(listening) = shared.serving.load().listeners.get(name).cloned() else { return };
-    let room = Counted::within(&listening.connections, listening.spec.limits.connections);
-    let more = || listening.crowd.make_room(client.ip()).then(|| Counted::new(&listening.connections));
-    let Some(counted) = room.or_else(more) else { return listening.metrics.refused("connections") };
-    let member = listening.crowd.enter(client.ip());
+    let Some((counted, member)) = listening.room_for(client.ip()) else {
+        return listening.metrics.refused("connections");
+    };
     let handed_over = Arc::clone(shared);
     shared.workers.spawn(move || async move {
         listening.metrics.opened();

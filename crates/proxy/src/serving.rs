@@ -3,18 +3,19 @@
 
 use crate::access::AccessLog;
 use crate::callers::{Caller, Callers};
-use crate::crowd::Crowd;
+use crate::crowd::{Crowd, Member};
 use crate::limiter::Limiter;
 use crate::metrics::{ListenerMetrics, Metrics};
 use crate::observe::Observer;
 use crate::route::{HostMap, Table, Tables};
 use crate::tls::Verification;
 use crate::upstream::Upstream;
-use crate::worker::Workers;
+use crate::worker::{Counted, Workers};
 use arc_swap::ArcSwap;
 use imbl::HashMap;
 use l7::{Forward, Listener, Name};
 use rustls::ServerConfig;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -110,6 +111,14 @@ impl Serving {
 }
 
 impl Listening {
+    /// Room for one more of a client. Where there is none, whoever has the most makes some.
+    pub(crate) fn room_for(&self, client: IpAddr) -> Option<(Counted, Member)> {
+        let room = Counted::within(&self.connections, self.spec.limits.connections);
+        let more = || self.crowd.make_room(client).then(|| Counted::new(&self.connections));
+        let counted = room.or_else(more)?;
+        Some((counted, self.crowd.enter(client)))
+    }
+
     /// What is served to clients in clear.
     pub(crate) fn http_site(&self) -> Option<&Arc<HttpSite>> {
         match &self.served {

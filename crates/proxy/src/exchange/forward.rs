@@ -4,7 +4,7 @@
 use super::answer::{Refusal, is_grpc};
 use super::body::{BodyError, BodyFault, RequestBody, ResponseBody};
 use super::connection::Client;
-use super::inbound::{Inbound, strip};
+use super::inbound::{Inbound, steps_up, strip};
 use super::record::Record;
 use super::retries::{Retries, idempotent};
 use super::{mirror, persistence, upgrade};
@@ -147,7 +147,8 @@ impl Forward<'_> {
     fn rewrite(&self, path: &NewPath, request: &mut Request<RequestBody>) -> Result<(), Refusal> {
         let uri = request.uri();
         let mut path = path.of(uri.path(), self.found.prefix);
-        if !path.starts_with('/') {
+        // What was part of a name may have become a step up.
+        if !path.starts_with('/') || steps_up(&path) {
             return Err(Refusal::NO_ROUTE);
         }
         if let Some(query) = uri.query() {

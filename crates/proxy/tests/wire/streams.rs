@@ -107,6 +107,40 @@ async fn datagrams_of_a_client_go_to_one_backend_and_answers_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_address_with_all_conversations_makes_room_for_others() {
+    let address = free();
+    let backend = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let to = backend.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut bytes = [0; 64];
+        loop {
+            let (length, from) = backend.recv_from(&mut bytes).await.unwrap();
+            backend.send_to(&bytes[..length], from).await.unwrap();
+        }
+    });
+    let mut objects = stream(address, Serve::Udp(bytes_to("c")), to);
+    let mut limited = listener(address, Serve::Udp(bytes_to("c")));
+    limited.limits.connections = 3;
+    objects[0] = limited.into();
+    let _world = World::of(objects).await;
+    let is_answered = async |client: &UdpSocket| {
+        client.send_to(b"?", address).await.unwrap();
+        timeout(DEADLINE, client.recv(&mut [0; 64])).await.unwrap().unwrap();
+    };
+    let mut greedy = Vec::new();
+    for _ in 0..3 {
+        let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        is_answered(&client).await;
+        greedy.push(client);
+    }
+    let other = UdpSocket::bind("127.0.0.2:0").await.unwrap();
+    is_answered(&other).await;
+    for client in &greedy[1..] {
+        is_answered(client).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_upgraded_connection_is_joined_to_its_backend() {
     let address = free();
     let backend = Backend::raw(|mut stream, _| async move {
