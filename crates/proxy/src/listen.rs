@@ -224,14 +224,8 @@ async fn connection(shared: &Arc<Shared>, listening: &Arc<Listening>, stream: Tc
     };
     match &listening.served {
         Served::Http(_) => serve(client(None), stream, None).await,
-        Served::Tcp(_) => tcp::forward(shared, listening, String::new(), stream, peer).await,
-        Served::Service(..) => {
-            let caller = shared.serving.load().callers.get(peer.client.ip());
-            if caller.is_some_and(|caller| listening.has_routes_of(&caller)) {
-                return serve(client(None), stream, None).await;
-            }
-            tcp::forward(shared, listening, String::new(), stream, peer).await;
-        }
+        Served::Service(..) if has_routes(shared, listening, peer) => serve(client(None), stream, None).await,
+        Served::Tcp(_) | Served::Service(..) => tcp::forward(shared, listening, String::new(), stream, peer).await,
         Served::Udp(_) => {}
         Served::Tls(_) => {
             if listening.clear.is_some() {
@@ -266,6 +260,12 @@ async fn connection(shared: &Arc<Shared>, listening: &Arc<Listening>, stream: Tc
             }
         }
     }
+}
+
+/// Whether a pod speaks HTTP, where others send bytes.
+fn has_routes(shared: &Shared, listening: &Listening, peer: Peer) -> bool {
+    let caller = shared.serving.load().callers.get(peer.client.ip());
+    caller.is_some_and(|caller| listening.has_routes_of(&caller))
 }
 
 async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {

@@ -141,7 +141,7 @@ impl Listening {
         }
     }
 
-    /// Whether a pod that connects speaks HTTP, where others send bytes.
+    /// Whether the namespace of a pod has routes of its own, where others send bytes.
     pub(crate) fn has_routes_of(&self, caller: &Caller) -> bool {
         let Served::Service(_, Some(site)) = &self.served else { return false };
         site.mesh.as_ref().is_some_and(|mesh| mesh.by_consumer.contains_key(&caller.namespace))

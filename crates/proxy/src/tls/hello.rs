@@ -115,9 +115,8 @@ fn host_name(extension: &[u8]) -> Result<String, Malformed> {
             continue;
         }
         let text = std::str::from_utf8(name).map_err(|_| Malformed)?;
-        let l7::HostMatch::Exact(name) = text.trim_end_matches('.').parse().map_err(|_| Malformed)? else {
-            return Err(Malformed);
-        };
+        let parsed = text.trim_end_matches('.').parse::<l7::HostMatch>();
+        let Ok(l7::HostMatch::Exact(name)) = parsed else { return Err(Malformed) };
         if host.replace(name.to_string()).is_some() {
             return Err(Malformed);
         }
