@@ -11,6 +11,7 @@ use crate::tls::hello;
 use crate::{tcp, udp};
 use l7::{BACKLOG, Listener, Name, Place};
 use nix::errno::Errno;
+use nix::sys::socket::{setsockopt, sockopt};
 use parking_lot::Mutex;
 use rustls::ServerConfig;
 use std::collections::HashMap;
@@ -28,6 +29,9 @@ use tokio_util::sync::CancellationToken;
 
 /// How long nothing is accepted when the process has no descriptors left.
 const EXHAUSTED: Duration = Duration::from_millis(100);
+
+/// Where a client may be silent for longer than this, the kernel asks whether it is still there.
+const SILENCE: Duration = Duration::from_secs(300);
 
 /// What TLS begins with (RFC 8446, 5.1), and no request of HTTP.
 const HANDSHAKE: u8 = 22;
@@ -177,7 +181,8 @@ fn take(shared: &Arc<Shared>, name: &Name, stream: StdStream, client: SocketAddr
     let handed_over = Arc::clone(shared);
     shared.workers.spawn(move || async move {
         listening.metrics.opened();
-        let result = ready(stream, client).map(|(stream, peer)| connection(&handed_over, &listening, stream, peer));
+        let idle = listening.spec.limits.idle;
+        let result = ready(stream, client, idle).map(|(stream, peer)| connection(&handed_over, &listening, stream, peer));
         if let Ok(connection) = result
             && member.displaced.run_until_cancelled(connection).await.is_none()
         {
@@ -188,9 +193,13 @@ fn take(shared: &Arc<Shared>, name: &Name, stream: StdStream, client: SocketAddr
     });
 }
 
-fn ready(stream: StdStream, client: SocketAddr) -> io::Result<(TcpStream, Peer)> {
+fn ready(stream: StdStream, client: SocketAddr, idle: Duration) -> io::Result<(TcpStream, Peer)> {
     let stream = TcpStream::from_std(stream)?;
     stream.set_nodelay(true)?;
+    if idle > SILENCE {
+        setsockopt(&stream, sockopt::KeepAlive, &true)?;
+        setsockopt(&stream, sockopt::TcpKeepIdle, &u32::try_from(SILENCE.as_secs()).unwrap_or(u32::MAX))?;
+    }
     let local = stream.local_addr()?;
     Ok((stream, Peer { client, local }))
 }
