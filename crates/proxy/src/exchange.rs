@@ -22,7 +22,7 @@ pub(crate) use inbound::routed;
 use crate::route::{Action, Found, RouteRule};
 use crate::serving::{HttpSite, Serving};
 use answer::{Refusal, is_grpc};
-use body::ResponseBody;
+use body::{Quiet, ResponseBody};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use inbound::Inbound;
@@ -92,7 +92,8 @@ async fn act(
     match &found.route.action {
         Action::Forward(forwarding) => {
             let caller = inbound.caller.take();
-            forward::Forward { client, serving, found, forwarding, caller }.run(inbound, record).await
+            let quiet = Quiet::of(&inbound.body, client.limits.idle);
+            forward::Forward { client, serving, found, forwarding, caller, quiet }.run(inbound, record).await
         }
         Action::Redirect(redirect) => answer::redirect(redirect, client, &inbound, found.prefix),
         Action::Answer(status, body) => Ok(answer::given(*status, body)),

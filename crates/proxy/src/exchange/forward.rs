@@ -2,7 +2,7 @@
 //! A request goes to a backend: which one, how often, for how long.
 
 use super::answer::{Refusal, is_grpc};
-use super::body::{BodyError, BodyFault, RequestBody, ResponseBody};
+use super::body::{BodyError, BodyFault, Quiet, RequestBody, ResponseBody};
 use super::connection::Client;
 use super::inbound::{Inbound, steps_up, strip};
 use super::record::Record;
@@ -41,6 +41,7 @@ pub(super) struct Forward<'a> {
     pub(super) forwarding: &'a Forwarding,
     /// The pod that asks, if policy has a say in what it may reach by way of this proxy.
     pub(super) caller: Option<Caller>,
+    pub(super) quiet: Quiet,
 }
 
 /// A backend, its cluster, and the endpoint that the client comes back to.
@@ -126,7 +127,7 @@ impl Forward<'_> {
         let limits = &self.client.limits;
         let size = body.size_hint().exact().filter(|_| headers.contains_key(CONTENT_LENGTH));
         let kept = self.forwarding.retry.is_some() && size.is_some_and(|size| size <= KEPT);
-        let streamed = RequestBody::streamed(body, limits.body_bytes, limits.idle, Arc::clone(fault));
+        let streamed = RequestBody::streamed(body, limits.body_bytes, self.quiet.clone(), Arc::clone(fault));
         if kept { Ok(RequestBody::Whole(collect(streamed).await?)) } else { Ok(streamed) }
     }
 
@@ -307,8 +308,8 @@ impl Forward<'_> {
         let protocol = response.headers().get(UPGRADE).cloned();
         strip(response.headers_mut());
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            let idle = self.client.limits.idle;
-            return Ok(response.map(|body| ResponseBody::from_backend(body, idle, checkout, lease)));
+            let quiet = self.quiet.clone();
+            return Ok(response.map(|body| ResponseBody::from_backend(body, quiet, checkout, lease)));
         }
         let (Some(upgrade), Some(protocol)) = (upgrade, protocol) else { return Err(Refusal::CUT_OFF) };
         upgrade::agree(self.client, upgrade, &mut response, (checkout, record.release()), lease);
