@@ -243,7 +243,8 @@ impl<'a> Parts<'a> {
         };
         let clusters = self.clusters.iter().map(resolve).collect();
         for name in self.assigned.keys().filter(|name| !used.borrow().contains(*name)) {
-            self.reading.note(format!("ClusterLoadAssignment {name:?} is not honoured: no cluster of type EDS is named so"));
+            self.reading
+                .note(format!("ClusterLoadAssignment {name:?} is not honoured: no cluster of type EDS is named so"));
         }
         clusters
     }

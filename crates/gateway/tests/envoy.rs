@@ -236,7 +236,8 @@ async fn connections_go_to_clusters_by_weight_and_pods_with_routes_of_their_own_
         json!({"thresholds": [{"max_connections": 5, "max_requests": 1}]});
     let consumer = json!({"kind": "HTTPRoute", "metadata": {"namespace": "desk", "name": "r"}, "spec": {
         "parentRefs": [{"group": "", "kind": "Service", "namespace": "ns", "name": "s", "port": 80}], "rules": []}});
-    let web = json!({"kind": "Pod", "metadata": {"namespace": "any", "name": "web"}, "ip": "10.0.0.1", "identity": 300});
+    let web =
+        json!({"kind": "Pod", "metadata": {"namespace": "any", "name": "web"}, "ip": "10.0.0.1", "identity": 300});
     let mut world = settled(&[service("s", &[80]), object, consumer, web]).await;
     let (server, idle) = served(&world);
     let cluster: l7::Name = "ns/s:80/tcp@CiliumEnvoyConfig ns/c/ns/s".into();
@@ -278,9 +279,8 @@ async fn a_proxy_of_bytes_that_cannot_be_as_it_is_written_closes_all_connections
 
 /// A cluster of addresses.
 fn addressed(addresses: &[&str]) -> Value {
-    let endpoint = |address: &&str| {
-        json!({"endpoint": {"address": {"socket_address": {"address": address, "port_value": 8080}}}})
-    };
+    let endpoint =
+        |address: &&str| json!({"endpoint": {"address": {"socket_address": {"address": address, "port_value": 8080}}}});
     let endpoints: Vec<Value> = addresses.iter().map(endpoint).collect();
     json!({"@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster", "name": "w", "type": "STATIC",
         "load_assignment": {"cluster_name": "w", "endpoints": [{"lb_endpoints": endpoints}]}})
@@ -339,7 +339,8 @@ async fn a_resource_says_where_a_cluster_is_instead_of_its_service_and_one_that_
     let more = [assignment("ns/s", 8080), assignment("unused", 80)];
     let world = settled(&[service("s", &[80]), config("c", 1, to.clone(), &more), pod("ns", "10.0.0.1", 301)]).await;
     let snapshot = world.published().snapshot;
-    let named: Vec<_> = snapshot.iter().filter(|(key, _)| key.kind == Kind::Cluster).map(|(key, _)| &*key.name).collect();
+    let named: Vec<_> =
+        snapshot.iter().filter(|(key, _)| key.kind == Kind::Cluster).map(|(key, _)| &*key.name).collect();
     assert_eq!(named, ["@CiliumEnvoyConfig ns/c/ns/s"]);
     assert!(problems(&world).contains("ClusterLoadAssignment \"unused\" is not honoured"), "{}", problems(&world));
     world.end().await;

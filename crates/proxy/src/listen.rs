@@ -182,7 +182,8 @@ fn take(shared: &Arc<Shared>, name: &Name, stream: StdStream, client: SocketAddr
     shared.workers.spawn(move || async move {
         listening.metrics.opened();
         let idle = listening.spec.limits.idle;
-        let result = ready(stream, client, idle).map(|(stream, peer)| connection(&handed_over, &listening, stream, peer));
+        let result =
+            ready(stream, client, idle).map(|(stream, peer)| connection(&handed_over, &listening, stream, peer));
         if let Ok(connection) = result
             && member.displaced.run_until_cancelled(connection).await.is_none()
         {

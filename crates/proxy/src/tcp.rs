@@ -51,12 +51,7 @@ struct Opened {
 }
 
 /// A connection to where the client is led. The error is why there is none, in a word.
-async fn open(
-    shared: &Shared,
-    listening: &Listening,
-    server_name: &str,
-    peer: Peer,
-) -> Result<Opened, &'static str> {
+async fn open(shared: &Shared, listening: &Listening, server_name: &str, peer: Peer) -> Result<Opened, &'static str> {
     let judged = matches!(listening.served, Served::Service(..));
     let caller = judged.then(|| shared.serving.load().callers.get(peer.client.ip()).ok_or("stranger")).transpose()?;
     let forward = listening.forward(server_name).ok_or("no-backend")?;

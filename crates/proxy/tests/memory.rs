@@ -6,8 +6,8 @@
 
 use l7::link::{Published, State, accept};
 use l7::{
-    Attachment, Backend, HttpForward, HttpServer, Limits, Listener, Object, Route, RouteAction, RouteMatch, Serve, Snapshot,
-    Termination, TlsAction, TlsServer, Version,
+    Attachment, Backend, HttpForward, HttpServer, Limits, Listener, Object, Route, RouteAction, RouteMatch, Serve,
+    Snapshot, Termination, TlsAction, TlsServer, Version,
 };
 use proxy::Config;
 use std::alloc::{GlobalAlloc, Layout, System};

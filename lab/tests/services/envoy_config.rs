@@ -88,8 +88,7 @@ fn tcp_proxy(address: &Value) -> Value {
     let proxy = json!({"@type": kind("extensions.filters.network.tcp_proxy.v3.TcpProxy"), "stat_prefix": "bytes",
         "weighted_clusters": {"clusters": clusters}});
     let endpoint = json!({"address": {"socket_address": {"address": address, "port_value": 8080}}});
-    let assignment =
-        json!({"cluster_name": "written", "endpoints": [{"lb_endpoints": [{"endpoint": endpoint}]}]});
+    let assignment = json!({"cluster_name": "written", "endpoints": [{"lb_endpoints": [{"endpoint": endpoint}]}]});
     let resources = json!([
         {"@type": kind("config.listener.v3.Listener"), "name": "bytes",
             "filter_chains": [{"filters": [{"name": "envoy.filters.network.tcp_proxy", "typed_config": proxy}]}]},

@@ -6,7 +6,8 @@ use super::headers;
 use super::limit::denominator;
 use super::matches::pattern;
 use l7::{
-    Answer, Backend, Filters, HttpForward, Mirror, PathChange, Redirect, Retry, RetryBudget, Rewrite, RouteAction, Share, syntax,
+    Answer, Backend, Filters, HttpForward, Mirror, PathChange, Redirect, Retry, RetryBudget, Rewrite, RouteAction,
+    Share, syntax,
 };
 use std::time::Duration;
 

@@ -107,8 +107,21 @@ mod tests {
     fn addresses_that_no_pod_has_are_refused_by_their_field() {
         let field = "r.endpoints[0].lb_endpoints[0].endpoint.address.socket_address.address";
         for address in [
-            "127.0.0.1", "127.1.2.3", "0.0.0.0", "0.1.2.3", "169.254.169.254", "224.0.0.1", "255.255.255.255", "::1",
-            "::", "fe80::1", "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "example.org", "",
+            "127.0.0.1",
+            "127.1.2.3",
+            "0.0.0.0",
+            "0.1.2.3",
+            "169.254.169.254",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::1",
+            "::",
+            "fe80::1",
+            "ff02::1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "example.org",
+            "",
         ] {
             let fault = written(&json!([{"lb_endpoints": [at(address)]}])).unwrap_err();
             assert_eq!(fault.0, format!("{field}: is no address that a pod can have"), "{address}");

@@ -2,8 +2,8 @@
 //! Virtual hosts and TCP proxies as routes of Services: from here on, they are served as those of Gateway API are.
 
 use super::EnvoyConfig;
-use super::claims::Placed;
 use super::bytes::Connections;
+use super::claims::Placed;
 use super::cluster::Spoken;
 use super::listener::Served;
 use super::routes::VirtualHost;

@@ -53,7 +53,7 @@ impl Cluster {
 pub(super) type Assigned<'a> = dyn Fn(&str) -> Option<&'a Node<'a>> + 'a;
 
 /// A `Cluster`, without its type and name.
-pub(super) fn resolve<'a>(name: &'a str, mut fields: Fields<'a>, assigned: &Assigned<'a>) -> Result<Cluster> {
+pub(super) fn resolve(name: &str, mut fields: Fields<'_>, assigned: &Assigned<'_>) -> Result<Cluster> {
     fields.skip(&["alt_stat_name"]);
     fields.ignore(&[
         "outlier_detection",
@@ -92,10 +92,10 @@ pub(super) fn resolve<'a>(name: &'a str, mut fields: Fields<'a>, assigned: &Assi
 }
 
 /// Where a cluster is that names no addresses itself: where a resource says, or at a Service.
-fn discovered<'a>(
-    name: &'a str,
-    fields: &mut Fields<'a>,
-    assigned: &Assigned<'a>,
+fn discovered(
+    name: &str,
+    fields: &mut Fields<'_>,
+    assigned: &Assigned<'_>,
 ) -> Result<(Option<AskedPort>, BTreeSet<SocketAddr>)> {
     let mut service = name;
     if let Some(mut eds) = fields.object("eds_cluster_config")? {

@@ -5,9 +5,9 @@
 mod pods;
 
 use gateway::{
-    Anchors, EnvoyConfig, EnvoyProblems, Ingress, IngressConfig, Keep, KeyPair, NodeAddresses, ObjectName, Objects, Observed,
-    ObservedService, Parameters, ProxyReport, Report, Route, RouteName, Service, ServiceConfig, Serving, Slice,
-    Snapshots, Source, Status, Subject, Wanted,
+    Anchors, EnvoyConfig, EnvoyProblems, Ingress, IngressConfig, Keep, KeyPair, NodeAddresses, ObjectName, Objects,
+    Observed, ObservedService, Parameters, ProxyReport, Report, Route, RouteName, Service, ServiceConfig, Serving,
+    Slice, Snapshots, Source, Status, Subject, Wanted,
 };
 use k8s::gateway::{
     BackendTlsPolicySpec, Condition, GatewayClassSpec, GatewaySpec, ListenerSetSpec, ListenerStatus, MeshSpec, Object,

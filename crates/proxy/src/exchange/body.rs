@@ -103,11 +103,8 @@ impl Moving {
         let often = if self.lease.is_some() { idle.min(LOOK) } else { idle };
         let frames = self.quiet.frames();
         loop {
-            let still = self.still.get_or_insert_with(|| Still {
-                since: Instant::now(),
-                frames,
-                look: Box::pin(sleep(often)),
-            });
+            let still =
+                self.still.get_or_insert_with(|| Still { since: Instant::now(), frames, look: Box::pin(sleep(often)) });
             ready!(still.look.as_mut().poll(cx));
             let now = Instant::now();
             if std::mem::replace(&mut still.frames, frames) != frames {
