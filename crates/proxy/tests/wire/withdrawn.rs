@@ -2,7 +2,7 @@
 //! What open streams go by is withdrawn: they end, and others do not.
 
 use crate::backend::Backend;
-use crate::client::{connect, read_all, read_until};
+use crate::client::{connect, read_all, read_until, status};
 use crate::objects::*;
 use crate::world::{DEADLINE, World, free};
 use l7::{Client, Forward, HttpServer, Mesh, Object, Permission, RouteAction, Serve, Server, ServiceServer};
@@ -103,6 +103,17 @@ async fn answers_and_upgraded_connections_end_with_their_route() {
     world.publish(gone).await;
     assert!(!read_all(&mut answer).await.contains("0\r\n\r\n"), "it has not ended as if it were complete");
     assert_eq!(read_all(&mut upgraded).await, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_connection_ends_with_the_next_answer_when_its_listener_is_gone() {
+    let (address, backend) = (free(), Backend::echo("a").await);
+    let mut world = World::of(simple(address, backend.address)).await;
+    let mut client = asks(address, "").await;
+    read_until(&mut client, "length: 0\n").await;
+    world.publish(simple(address, backend.address).split_off(1)).await;
+    client.write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
+    assert_eq!(status(&read_all(&mut client).await), 404);
 }
 
 #[tokio::test(flavor = "multi_thread")]
