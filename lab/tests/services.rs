@@ -68,6 +68,7 @@ const SUITE: Suite = Suite {
         ("requests_through_a_gateway_are_seen_with_their_answers", gateway::seen),
         ("what_a_gateway_asks_of_backends_is_subject_to_policy", gateway::policy),
         ("an_envoy_config_splits_and_rewrites_what_pods_send_to_a_service", envoy_config::canary),
+        ("a_tcp_proxy_leads_connections_of_pods_where_policy_lets_them_go", envoy_config::connections),
         ("routes_of_a_service_are_for_whom_policy_lets_reach_its_backends", mesh::routes_under_policy),
         ("ingresses_have_an_address_each_or_share_one", gateway::ingress),
         ("no_request_to_a_gateway_fails_while_routes_agents_and_proxies_change", gateway::under_load),

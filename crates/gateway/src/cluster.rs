@@ -2,6 +2,7 @@
 //! Ports of Services as the proxy speaks to them: by which protocol, in TLS or not, and where their endpoints are.
 
 use crate::edge::{Edge, Protocol};
+use crate::envoy::Spoken;
 use crate::name::{ObjectName, RouteKind, RouteName};
 use crate::objects::Objects;
 use crate::route::{Attached, Content, Place, Port};
@@ -9,7 +10,7 @@ use crate::source::{Endpoint, Service, ServicePort, Slice};
 use crate::tls_policy::{self, Policies};
 use ipnet::IpNet;
 use l7::{BackendProtocol, BackendTls, Cluster, Endpoints, Object};
-use model::{IpEntry, Protocol as Transport};
+use model::{IdentityId, IpEntry, Protocol as Transport};
 use statedb::{Index, Reader};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
@@ -28,10 +29,11 @@ pub(crate) enum Use {
     Bytes,
 }
 
-/// A port of a Service, and what is sent there by whom.
+/// A port of a Service, or a cluster that is where its owner says, and what is sent there by whom.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ClusterName {
-    pub(crate) port: Port,
+    /// None: its addresses are written down.
+    pub(crate) port: Option<Port>,
     pub(crate) usage: Use,
     /// Who speaks to it in a way of his own.
     pub(crate) owner: Option<Owner>,
@@ -70,14 +72,19 @@ pub(crate) fn name(port: &Port, usage: Use, owner: Option<&Owner>) -> l7::Name {
 /// The Service that a cluster with this name is a port of.
 #[must_use]
 pub fn service_of(cluster: &str) -> Option<ObjectName> {
-    let (namespace, rest) = cluster.split_once('/')?;
+    let (port, _) = cluster.split_once('@').unwrap_or((cluster, ""));
+    let (namespace, rest) = port.split_once('/')?;
     let (name, _) = rest.split_once(':')?;
     Some(ObjectName::new(namespace, name))
 }
 
 impl ClusterName {
-    fn name(&self) -> l7::Name {
-        name(&self.port, self.usage, self.owner.as_ref())
+    pub(crate) fn name(&self) -> l7::Name {
+        let Some(port) = &self.port else {
+            let owner = self.owner.as_ref().map(ToString::to_string).unwrap_or_default();
+            return format!("{}@{owner}", if self.usage == Use::Bytes { "tcp" } else { "" }).into();
+        };
+        name(port, self.usage, self.owner.as_ref())
     }
 }
 
@@ -99,9 +106,14 @@ pub(crate) fn of_route(route: &Attached) -> BTreeSet<ClusterName> {
     let places = route.parents.iter().flat_map(|parent| &parent.places);
     let uses: BTreeSet<_> = places.map(|place| usage(route, place)).collect();
     let names = uses.into_iter().flat_map(|(usage, owner)| {
-        route.ports.iter().map(move |port| ClusterName { port: port.clone(), usage, owner: owner.clone() })
+        route.ports.iter().map(move |port| ClusterName { port: Some(port.clone()), usage, owner: owner.clone() })
     });
     names.collect()
+}
+
+/// Addresses that clusters of a route have written down.
+pub(crate) fn written_addresses(route: &Attached) -> Vec<IpAddr> {
+    route.own.values().flat_map(|own| &own.addresses).map(SocketAddr::ip).collect()
 }
 
 /// What clusters follow from.
@@ -124,17 +136,18 @@ pub(crate) fn identity(addresses: &Reader<IpEntry>, ip: IpAddr) -> u32 {
 /// The cluster and its endpoints, if a route leads there.
 pub(crate) fn resolve(context: &Context, cluster: &ClusterName) -> Option<Vec<Object>> {
     let routes = context.routes.get(cluster);
-    let service = context.objects.services.snapshot().get(&cluster.port.service)?;
-    let transport = if cluster.port.udp { Transport::Udp } else { Transport::Tcp };
-    let is_port = |port: &&ServicePort| port.port == cluster.port.port && port.protocol == transport;
+    let own = routes.iter().find_map(|route| route.own.get(cluster));
+    let Some(asked) = &cluster.port else { return Some(written(context, cluster, own?)) };
+    let service = context.objects.services.snapshot().get(&asked.service)?;
+    let transport = if asked.udp { Transport::Udp } else { Transport::Tcp };
+    let is_port = |port: &&ServicePort| port.port == asked.port && port.protocol == transport;
     let port = service.ports.iter().find(is_port).filter(|_| !routes.is_empty())?;
     let grpc = routes.iter().all(|route| route.name.kind == RouteKind::Grpc);
     let (tls, refuse) = match cluster.usage {
-        Use::Requests => tls(context, cluster, port),
+        Use::Requests => tls(context, (&asked.service, port), cluster.owner.as_ref()),
         Use::Bytes => (None, None),
     };
     let name = cluster.name();
-    let own = routes.iter().find_map(|route| route.own.get(cluster));
     let by_service = || if context.by_app_protocol { protocol(port, grpc) } else { BackendProtocol::Auto };
     let spoken = Cluster {
         name: Arc::clone(&name),
@@ -151,6 +164,38 @@ pub(crate) fn resolve(context: &Context, cluster: &ClusterName) -> Option<Vec<Ob
     Some(vec![spoken.into(), Endpoints { cluster: name, prefer_zone: None, endpoints }.into()])
 }
 
+/// A cluster whose addresses are written down: those that pods have now, of the namespace of whoever has written them if he has one.
+fn written(context: &Context, cluster: &ClusterName, own: &Spoken) -> Vec<Object> {
+    let spoken = Cluster {
+        name: cluster.name(),
+        protocol: own.protocol.unwrap_or_default(),
+        tls: None,
+        proxy_protocol: None,
+        limits: own.limits.clone(),
+        refuse: None,
+    };
+    let namespace = match &cluster.owner {
+        Some(Owner::Config(config, _)) => &*config.name.namespace,
+        Some(Owner::Gateway(_)) | None => "",
+    };
+    let endpoint = |address: &SocketAddr| {
+        let identity = pod_at(&context.addresses, address.ip(), namespace)?.0;
+        Some(l7::Endpoint { address: *address, state: l7::EndpointState::Ready, zone: None, identity })
+    };
+    let endpoints = own.addresses.iter().filter_map(endpoint).collect();
+    let endpoints = Endpoints { cluster: Arc::clone(&spoken.name), prefer_zone: None, endpoints };
+    vec![spoken.into(), endpoints.into()]
+}
+
+/// The identity of the pod that has an address, if it is of the namespace, or of any if none is given. What stands for nodes and proxies is
+/// no pod here.
+pub(crate) fn pod_at(addresses: &Reader<IpEntry>, ip: IpAddr, namespace: &str) -> Option<IdentityId> {
+    let entry = addresses.snapshot().get(&IpNet::from(ip))?;
+    let pod = entry.pod.as_ref()?;
+    let its_own = !entry.identity.is_reserved() && !entry.identity.is_node_local() && !entry.node_address;
+    (its_own && (namespace.is_empty() || *pod.pod.namespace == *namespace)).then_some(entry.identity)
+}
+
 /// Which HTTP is spoken at a port (KEP-3726).
 fn protocol(port: &ServicePort, grpc: bool) -> BackendProtocol {
     match port.app_protocol.as_deref() {
@@ -161,13 +206,17 @@ fn protocol(port: &ServicePort, grpc: bool) -> BackendProtocol {
     }
 }
 
-fn tls(context: &Context, cluster: &ClusterName, port: &ServicePort) -> (Option<BackendTls>, Option<u16>) {
-    let Some(policy) = context.policies.of(&cluster.port.service, &port.name) else { return (None, None) };
+fn tls(
+    context: &Context,
+    (service, port): (&ObjectName, &ServicePort),
+    owner: Option<&Owner>,
+) -> (Option<BackendTls>, Option<u16>) {
+    let Some(policy) = context.policies.of(service, &port.name) else { return (None, None) };
     match tls_policy::validation(&context.objects, &policy).trust {
         None => (None, Some(UNVERIFIABLE)),
         Some(trust) => {
             let edges = context.edges.snapshot();
-            let edge = match &cluster.owner {
+            let edge = match owner {
                 Some(Owner::Gateway(gateway)) => edges.get(gateway),
                 Some(Owner::Config(..)) | None => None,
             };
@@ -221,6 +270,10 @@ mod tests {
             [(Use::Requests, None), (Use::Requests, Some(&gateway)), (Use::Requests, Some(&config)), (Use::Bytes, None)]
         {
             assert_eq!(service_of(&name(&port, usage, owner)), Some(port.service.clone()));
+        }
+        for usage in [Use::Requests, Use::Bytes] {
+            let written = ClusterName { port: None, usage, owner: Some(config.clone()) };
+            assert_eq!(service_of(&written.name()), None, "{written:?}");
         }
         assert_eq!(service_of("bytes"), None);
     }

@@ -5,7 +5,9 @@
 //! it may be there to refuse some.
 
 mod action;
+mod assignment;
 mod attach;
+mod bytes;
 mod claims;
 mod cluster;
 mod fields;
@@ -32,7 +34,8 @@ use k8s::cilium::{CiliumClusterwideEnvoyConfig, CiliumEnvoyConfig, EnvoyConfigSp
 use k8s::k8s_openapi::api::core::v1::ObjectReference;
 use k8s::kube::Resource;
 use k8s::kube::core::Selector;
-use routes::VirtualHost;
+use listener::Served;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -53,7 +56,7 @@ pub struct EnvoyConfig {
     /// The nodes on which it holds; all if none.
     pub(crate) nodes: Option<Selector>,
     pub(crate) claims: Vec<Claim>,
-    pub(crate) listeners: BTreeMap<Arc<str>, Vec<VirtualHost>>,
+    pub(crate) listeners: BTreeMap<Arc<str>, Served>,
     /// Clusters, or why requests for them are refused.
     pub(crate) clusters: BTreeMap<Arc<str>, Result<Cluster, String>>,
     pub(crate) limits: Vec<l7::RateLimit>,
@@ -136,11 +139,10 @@ impl RouteName {
 /// Tells of clusters that rules name and that are not there.
 fn unknown_clusters(
     reading: &Reading,
-    listeners: &BTreeMap<Arc<str>, Vec<VirtualHost>>,
+    listeners: &BTreeMap<Arc<str>, Served>,
     clusters: &BTreeMap<Arc<str>, Result<Cluster, String>>,
 ) {
-    let rules = listeners.values().flatten().flat_map(|host| &host.rules);
-    let named: BTreeSet<&l7::Name> = rules.flat_map(|rule| routes::clusters(&rule.action)).collect();
+    let named: BTreeSet<&l7::Name> = listeners.values().flat_map(Served::clusters).collect();
     for name in named.into_iter().filter(|name| !clusters.contains_key(*name)) {
         reading.note(format!("requests for cluster {name:?} are refused: it is not among the resources"));
     }
@@ -156,8 +158,8 @@ struct Parts<'a> {
     first: Option<&'a str>,
     routes: BTreeMap<&'a str, Node<'a>>,
     clusters: BTreeMap<&'a str, Node<'a>>,
-    /// Clusters whose addresses are written down.
-    assigned: BTreeSet<&'a str>,
+    /// Addresses that are written down, by cluster.
+    assigned: BTreeMap<&'a str, Node<'a>>,
 }
 
 impl<'a> Parts<'a> {
@@ -188,25 +190,22 @@ impl<'a> Parts<'a> {
             }
             "envoy.config.route.v3.RouteConfiguration" => self.routes.insert(name, node.clone()).is_some(),
             "envoy.config.cluster.v3.Cluster" => self.clusters.insert(name, node.clone()).is_some(),
-            "envoy.config.endpoint.v3.ClusterLoadAssignment" => {
-                self.assigned.insert(name);
-                false
-            }
+            "envoy.config.endpoint.v3.ClusterLoadAssignment" => self.assigned.insert(name, node.clone()).is_some(),
             other => return node.fault(format_args!("{other} is not supported")),
         };
         if again { node.fault(format_args!("there is another {kind} named {name:?}")) } else { Ok(()) }
     }
 
-    /// The virtual hosts of each listener that is claimed for. One that cannot be used refuses all requests.
-    fn listeners(&self, config: &RouteName, created: i64, claims: &[Claim]) -> BTreeMap<Arc<str>, Vec<VirtualHost>> {
+    /// What each listener does that is claimed for. One that cannot be used refuses all requests.
+    fn listeners(&self, config: &RouteName, created: i64, claims: &[Claim]) -> BTreeMap<Arc<str>, Served> {
         let config: Arc<str> = config.to_string().into();
         let context = listener::Context { config: &config, created, routes: &self.routes };
         let mut served = BTreeMap::new();
         for claim in claims {
             served.entry(Arc::clone(&claim.listener)).or_insert_with(|| {
-                self.hosts(&context, &claim.listener).unwrap_or_else(|reason| {
+                self.served(&context, &claim.listener).unwrap_or_else(|reason| {
                     self.reading.note(format!("listener {:?} refuses all requests: {reason}", claim.listener));
-                    vec![VirtualHost::refusing(&context.common(None))]
+                    Served::refusing(&context.common(None), self.listeners.get(&*claim.listener))
                 })
             });
         }
@@ -216,32 +215,38 @@ impl<'a> Parts<'a> {
         served
     }
 
-    fn hosts(&self, context: &listener::Context<'_>, name: &str) -> Result<Vec<VirtualHost>, String> {
+    fn served(&self, context: &listener::Context<'_>, name: &str) -> Result<Served, String> {
         if let Some(reason) = &self.refused {
             return Err(reason.clone());
         }
         let node = self.listeners.get(name).ok_or("it is not among the resources")?;
-        let hosts = node.fields().and_then(|mut fields| {
+        let served = node.fields().and_then(|mut fields| {
             fields.skip(&["@type", "name"]);
             listener::resolve(context, fields)
         });
-        hosts.map_err(|fault| fault.0)
+        served.map_err(|fault| fault.0)
     }
 
     fn clusters(&self) -> BTreeMap<Arc<str>, Result<Cluster, String>> {
+        let used = RefCell::new(BTreeSet::new());
+        let assigned = |name: &str| {
+            let (name, node) = self.assigned.get_key_value(name)?;
+            used.borrow_mut().insert(*name);
+            Some(node)
+        };
         let resolve = |(name, node): (&&str, &Node<'_>)| {
             let cluster = node.fields().and_then(|mut fields| {
                 fields.skip(&["@type", "name"]);
-                cluster::resolve(name, fields)
+                cluster::resolve(name, fields, &assigned)
             });
-            let cluster = cluster.map_err(|fault| fields::told(&fault.0));
-            let written = self
-                .assigned
-                .contains(name)
-                .then(|| format!("{}: addresses that are written down are not supported", node.path));
-            (Arc::from(*name), written.map_or(cluster, Err))
+            (Arc::from(*name), cluster.map_err(|fault| fields::told(&fault.0)))
         };
-        self.clusters.iter().map(resolve).collect()
+        let clusters = self.clusters.iter().map(resolve).collect();
+        for name in self.assigned.keys().filter(|name| !used.borrow().contains(*name)) {
+            self.reading
+                .note(format!("ClusterLoadAssignment {name:?} is not honoured: no cluster of type EDS is named so"));
+        }
+        clusters
     }
 }
 

@@ -21,7 +21,9 @@ pub fn envoy_config(data: &[u8]) {
     for text in shown {
         assert!(text.chars().count() <= 400 && !text.chars().any(char::is_control), "{text:?}");
     }
-    for rule in config.listeners.values().flatten().flat_map(|host| &host.rules) {
+    let addresses = config.clusters.values().flatten().flat_map(|cluster| &cluster.spoken.addresses);
+    assert!(addresses.into_iter().all(|address| !address.ip().is_loopback() && address.port() != 0));
+    for rule in config.listeners.values().flat_map(|served| served.hosts()).flat_map(|host| &host.rules) {
         check(rule);
     }
 }

@@ -95,7 +95,7 @@ pub fn want(tasks: &Tasks, objects: &Objects, observed: &Observed, config: Servi
     let programmed = proxies::programmed(tasks, proxies);
     let reporter = Reporter::new(&resolved, &addresses, &programmed, &config);
     Wanted {
-        problems: envoy::problems(tasks, &resolved.placed),
+        problems: envoy::problems(tasks, &resolved.placed, None),
         closed: ingresses::closed(tasks, ingress, ingresses, &programmed),
         ingresses: ingresses::derive(tasks, ingress, ingresses, &addresses, &programmed),
         copies: copies::derive(tasks, &resolved),

@@ -22,6 +22,7 @@ use k8s::gateway::{BackendRef, Filter, ParentReference};
 use statedb::{Index, Reader};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A route that has parents of ours. One row per route.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +49,8 @@ pub(crate) enum Content {
     Requests(Vec<Rule>),
     /// With all connections or datagrams: targets by weight.
     Stream(Vec<(Option<Port>, u32)>),
+    /// With all connections of pods, and for how long nothing may happen on one. The clusters are its own.
+    Connections(l7::Forward, Duration),
 }
 
 /// A rule as the proxy is to have it.
@@ -92,7 +95,7 @@ pub(crate) fn resolve(context: &Context, name: &RouteName) -> Option<Attached> {
     let (resolved, dropped, ports) = (found.resolved(), found.dropped, found.ports);
     let rules = match &content {
         Content::Requests(rules) => rules.len(),
-        Content::Stream(_) => 1,
+        Content::Stream(_) | Content::Connections(..) => 1,
     };
     let mut partly = None;
     if !dropped.is_empty() {

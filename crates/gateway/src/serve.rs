@@ -122,7 +122,7 @@ pub fn serve(tasks: &Tasks, objects: &Objects, peers: &Peers, serving: &Serving)
     let proxied = mesh::proxied(tasks, &resolved, &parts.rows);
     let callers = callers::derive(tasks, peers);
     let together = statedb::merge(tasks, "gateway-all-parts", [parts.rows.clone(), callers.rows.clone()]);
-    let problems = envoy::problems(tasks, &resolved.placed);
+    let problems = envoy::problems(tasks, &resolved.placed, Some(&peers.addresses));
     let (sender, snapshots) = watch::channel(Published::default());
     tasks.spawn("gateway-snapshot", Assembly { resolved, parts, callers, together }.run(sender));
     Serves { snapshots, proxied, problems }

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! CiliumEnvoyConfigs of authors who want too much, or what nobody knows.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 mod common;
 
 use common::World;
 use gateway::{Serving, intercepted};
 use l7::link::State;
-use l7::{Object, RouteAction};
+use l7::{ClusterLimits, Key, Kind, Object, RouteAction, Serve, ServiceServer, Target};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
 
 const MANAGER: &str =
     "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
@@ -201,5 +203,148 @@ async fn ten_thousand_routes_are_served_and_ten_thousand_expressions_are_not() {
     let expressions = routes(&|n| json!({"safe_regex": {"regex": format!("/a{n}")}}));
     let world = settled(&[service("s", &[80]), config("c", 1, expressions, &[])]).await;
     assert_eq!(actions(&world), ["CiliumEnvoyConfig ns/c/l/0/refused rule 0: 500"]);
+    world.end().await;
+}
+
+/// A configuration for Service `s` of what speaks anything.
+fn of_bytes(proxy: Value, more: &[Value]) -> Value {
+    let mut object = config("c", 1, json!([]), more);
+    let mut filter = json!({"@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"});
+    filter.as_object_mut().unwrap().extend(proxy.as_object().unwrap().clone());
+    object["spec"]["resources"][0]["filter_chains"][0]["filters"][0]["typed_config"] = filter;
+    object
+}
+
+/// What is served at port 80 of Service `s`.
+fn served(world: &World) -> (ServiceServer, Duration) {
+    let snapshot = world.published().snapshot;
+    let listener = snapshot.listeners().find(|listener| &*listener.name == "service/ns/s/80/tcp").unwrap();
+    let Serve::Service(server) = &listener.serve else { panic!("{listener:?}") };
+    (server.clone(), listener.limits.idle)
+}
+
+fn targets(server: &ServiceServer) -> Vec<(Target, u32)> {
+    server.forward.backends.iter().map(|backend| (backend.target.clone(), backend.weight)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_go_to_clusters_by_weight_and_pods_with_routes_of_their_own_have_these() {
+    let proxy = json!({"idle_timeout": "90s", "weighted_clusters": {"clusters": [
+        {"name": "ns/s", "weight": 9}, {"name": "gone", "weight": 1}]}});
+    let mut object = of_bytes(proxy, &[]);
+    object["spec"]["resources"][1]["circuit_breakers"] =
+        json!({"thresholds": [{"max_connections": 5, "max_requests": 1}]});
+    let consumer = json!({"kind": "HTTPRoute", "metadata": {"namespace": "desk", "name": "r"}, "spec": {
+        "parentRefs": [{"group": "", "kind": "Service", "namespace": "ns", "name": "s", "port": 80}], "rules": []}});
+    let web =
+        json!({"kind": "Pod", "metadata": {"namespace": "any", "name": "web"}, "ip": "10.0.0.1", "identity": 300});
+    let mut world = settled(&[service("s", &[80]), object, consumer, web]).await;
+    let (server, idle) = served(&world);
+    let cluster: l7::Name = "ns/s:80/tcp@CiliumEnvoyConfig ns/c/ns/s".into();
+    assert_eq!(targets(&server), [(Target::Cluster(Arc::clone(&cluster)), 9), (Target::Status(503), 1)]);
+    assert_eq!(idle, Duration::from_secs(90));
+    let consumers = server.consumers.unwrap().mesh.unwrap().consumers;
+    assert_eq!(consumers.iter().map(|one| &*one.namespace).collect::<Vec<_>>(), ["desk"]);
+    let snapshot = world.published().snapshot;
+    let Some(Object::Cluster(spoken)) = snapshot.get(&Key { kind: Kind::Cluster, name: cluster }) else { panic!() };
+    assert_eq!((spoken.limits.connections, spoken.limits.requests), (5, ClusterLimits::default().requests));
+    assert!(problems(&world).contains("requests for cluster \"gone\" are refused"), "{}", problems(&world));
+    let state = State { snapshot, ..State::default() };
+    let led: Vec<_> = intercepted(&state).into_iter().map(|one| one.clients.len()).collect();
+    assert_eq!(led, [1], "all pods are led there that policy has judged");
+    // It goes with its object.
+    world.envoy_configs.remove(&gateway::ObjectName::new("ns", "c"));
+    world.routes.remove(&common::http_route("desk", "r"));
+    world.settle().await;
+    assert_eq!(world.published().snapshot.listeners().count(), 0);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_of_bytes_that_cannot_be_as_it_is_written_closes_all_connections() {
+    for (proxy, wanted) in [
+        (json!({"cluster": "ns/s", "tunneling_config": {"hostname": "h"}}), "tunneling_config is not supported"),
+        (json!({"cluster": "ns/s", "metadata_match": {}}), "metadata_match is not supported"),
+        (json!({"stat_prefix": "x"}), "names no cluster"),
+        (json!({"weighted_clusters": {"clusters": [{"name": "ns/s", "response_headers_to_add": []}]}}), "response_h"),
+        (json!({"cluster": "ns/s", "idle_timeout": 5}), "is no text"),
+    ] {
+        let world = settled(&[service("s", &[80]), of_bytes(proxy.clone(), &[])]).await;
+        let told = problems(&world);
+        assert!(told.contains("listener \"l\" refuses all requests") && told.contains(wanted), "{proxy}: {told}");
+        assert!(targets(&served(&world).0).is_empty(), "{proxy}");
+        world.end().await;
+    }
+}
+
+/// A cluster of addresses.
+fn addressed(addresses: &[&str]) -> Value {
+    let endpoint =
+        |address: &&str| json!({"endpoint": {"address": {"socket_address": {"address": address, "port_value": 8080}}}});
+    let endpoints: Vec<Value> = addresses.iter().map(endpoint).collect();
+    json!({"@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster", "name": "w", "type": "STATIC",
+        "load_assignment": {"cluster_name": "w", "endpoints": [{"lb_endpoints": endpoints}]}})
+}
+
+fn pod(namespace: &str, ip: &str, identity: u32) -> Value {
+    let metadata = json!({"namespace": namespace, "name": format!("pod-{ip}")});
+    json!({"kind": "Pod", "metadata": metadata, "remote": true, "ip": ip, "identity": identity})
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_addresses_that_are_written_down_pods_of_the_namespace_are_sent_to_and_nobody_else() {
+    let to = json!([{"match": {"prefix": "/"}, "route": {"cluster": "w"}}]);
+    let all = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "192.0.2.1"];
+    let address_alone = json!({"kind": "Pod", "ip": "10.0.0.4", "identity": 304});
+    let objects = [
+        service("s", &[80]),
+        config("c", 1, to, &[addressed(&all)]),
+        pod("ns", "10.0.0.1", 301),
+        pod("other", "10.0.0.2", 302),
+        pod("ns", "10.0.0.3", 8),
+        address_alone,
+        pod("ns", "10.0.0.5", 1 << 24),
+    ];
+    let mut world = settled(&objects).await;
+    let sent_to = |world: &World| {
+        let snapshot = world.published().snapshot;
+        let endpoints = snapshot.iter().find_map(|(_, object)| match object {
+            Object::Endpoints(endpoints) if endpoints.cluster.starts_with('@') => Some(endpoints.endpoints.clone()),
+            _ => None,
+        });
+        let shown = |one: &l7::Endpoint| format!("{} {}", one.address, one.identity);
+        endpoints.unwrap().iter().map(shown).collect::<Vec<_>>()
+    };
+    assert_eq!(sent_to(&world), ["10.0.0.1:8080 301"]);
+    let told = world.problems.snapshot().iter().flat_map(|told| told.problems.clone()).collect::<Vec<_>>();
+    let nobodys = |ip| format!("cluster \"w\": {ip}:8080 gets nothing: no pod of namespace ns has it");
+    assert_eq!(told, all[1..].iter().map(nobodys).collect::<Vec<_>>());
+    // Who has an address now is who counts.
+    for object in [pod("other", "10.0.0.1", 301), pod("ns", "10.0.0.2", 302)] {
+        world.apply(&object.to_string());
+    }
+    world.settle().await;
+    assert_eq!(sent_to(&world), ["10.0.0.2:8080 302"]);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resource_says_where_a_cluster_is_instead_of_its_service_and_one_that_nobody_uses_is_told() {
+    let to = json!([{"match": {"prefix": "/"}, "route": {"cluster": "ns/s"}}]);
+    let assignment = |name: &str, port: u32| {
+        let address = json!({"socket_address": {"address": "10.0.0.1", "port_value": port}});
+        json!({"@type": "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment", "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}]})
+    };
+    let more = [assignment("ns/s", 8080), assignment("unused", 80)];
+    let world = settled(&[service("s", &[80]), config("c", 1, to.clone(), &more), pod("ns", "10.0.0.1", 301)]).await;
+    let snapshot = world.published().snapshot;
+    let named: Vec<_> =
+        snapshot.iter().filter(|(key, _)| key.kind == Kind::Cluster).map(|(key, _)| &*key.name).collect();
+    assert_eq!(named, ["@CiliumEnvoyConfig ns/c/ns/s"]);
+    assert!(problems(&world).contains("ClusterLoadAssignment \"unused\" is not honoured"), "{}", problems(&world));
+    world.end().await;
+    let world = settled(&[service("s", &[80]), config("c", 1, to, &[assignment("ns/s", 0)])]).await;
+    assert!(problems(&world).contains("requests for cluster \"ns/s\" are refused"), "{}", problems(&world));
     world.end().await;
 }

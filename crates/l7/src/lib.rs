@@ -29,8 +29,8 @@ pub use exchange::{Exchange, Outcome, REDACTED};
 pub use filter::{Cors, Filters, HeaderChanges, Mirror, Origin, PathChange, Redirect, Rewrite, Share};
 pub use host::{HostMatch, ParseHostError};
 pub use listener::{
-    Alpn, ClientValidation, Consumer, HttpServer, Limits, Listener, Mesh, Serve, Source, TableRef, Termination,
-    TlsAction, TlsServer,
+    Alpn, ClientValidation, Consumer, HttpServer, Limits, Listener, Mesh, Serve, ServiceServer, Source, TableRef,
+    Termination, TlsAction, TlsServer,
 };
 pub use mesh::{Client, Permission, Server};
 pub use object::{Key, Kind, Object, Snapshot, Update, Version};

@@ -64,6 +64,9 @@ pub enum Serve {
     Tls(Vec<TlsServer>),
     /// Bytes.
     Tcp(Forward),
+    /// Bytes that pods send to a Service. What policy lets each reach counts here too, so a proxy that does not know of it serves nothing
+    /// rather than everybody.
+    Service(ServiceServer),
     /// Datagrams. Those of one client address go to one backend until it has been quiet for [`Limits::idle`].
     Udp(Forward),
 }
@@ -144,6 +147,17 @@ pub struct Mesh {
     pub consumers: Vec<Consumer>,
     /// The server's tables are for the pods of other namespaces.
     pub produces: bool,
+}
+
+/// Where the bytes go that pods send to a Service: of a pod that is known ([`crate::Client`]), to what it may reach
+/// ([`crate::Permission`]).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceServer {
+    /// Where they go.
+    pub forward: Forward,
+    /// Pods of namespaces with routes of their own speak HTTP instead.
+    #[serde(default)]
+    pub consumers: Option<HttpServer>,
 }
 
 /// A namespace with routes of its own for a Service.

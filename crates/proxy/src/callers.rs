@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The node's pods that send requests to Services, and what policy lets each reach. The proxy speaks to backends as itself, so what they let
+//! The node's pods that send to Services, and what policy lets each reach. The proxy speaks to backends as itself, so what they let
 //! it do says nothing of its clients.
 
 use crate::invalid::Invalid;
+use crate::upstream::{Endpoint, Upstream};
 use imbl::HashMap;
 use l7::{Client, Name, Permission};
 use std::net::{IpAddr, SocketAddr};
@@ -25,6 +26,10 @@ pub(crate) struct Caller {
     reachable: Reachable,
 }
 
+/// Policy refuses a pod what was chosen for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Denied;
+
 /// What policy says of a pod's request to an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -40,6 +45,21 @@ impl Caller {
             Some(true) => Verdict::Allowed,
             Some(false) => Verdict::Denied,
             None => Verdict::Unknown,
+        }
+    }
+
+    /// Where the pod is led to whom this endpoint was chosen for. To the pod it is one like the others, so policy decides about the one
+    /// that was chosen; but one of which policy has not said anything yet is left to those who come later. Nothing: there is no other.
+    pub(crate) fn led_to(&self, upstream: &Upstream, chosen: Arc<Endpoint>) -> Result<Option<Arc<Endpoint>>, Denied> {
+        let verdict = |endpoint: &Endpoint| self.may_reach(endpoint.identity, endpoint.address);
+        match verdict(&chosen) {
+            Verdict::Allowed => Ok(Some(chosen)),
+            Verdict::Denied => Err(Denied),
+            Verdict::Unknown => {
+                let usable = upstream.endpoints().filter(|(_, usable)| *usable).map(|(endpoint, _)| endpoint);
+                let mut allowed = usable.filter(|endpoint| verdict(endpoint) == Verdict::Allowed);
+                Ok(allowed.next().cloned())
+            }
         }
     }
 }

@@ -22,7 +22,7 @@ pub(crate) use inbound::routed;
 use crate::route::{Action, Found, RouteRule};
 use crate::serving::{HttpSite, Serving};
 use answer::{Refusal, is_grpc};
-use body::ResponseBody;
+use body::{Quiet, ResponseBody};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use inbound::Inbound;
@@ -92,7 +92,8 @@ async fn act(
     match &found.route.action {
         Action::Forward(forwarding) => {
             let caller = inbound.caller.take();
-            forward::Forward { client, serving, found, forwarding, caller }.run(inbound, record).await
+            let quiet = Quiet::of(&inbound.body, client.limits.idle);
+            forward::Forward { client, serving, found, forwarding, caller, quiet }.run(inbound, record).await
         }
         Action::Redirect(redirect) => answer::redirect(redirect, client, &inbound, found.prefix),
         Action::Answer(status, body) => Ok(answer::given(*status, body)),
@@ -121,8 +122,13 @@ fn limited(
 
 /// What serves the client as its listener is now.
 fn site<'a>(client: &Client, serving: &'a Serving, host: &str) -> Result<&'a Arc<HttpSite>, Refusal> {
-    let listener = serving.listeners.get(&client.listener).ok_or(Refusal::NO_ROUTE)?;
-    let Some(tls) = &client.tls else { return listener.http_site().ok_or(Refusal::NO_ROUTE) };
+    // Who is served no more at this connection is served at another, or refused there.
+    let gone = || {
+        client.last.cancel();
+        Refusal::NO_ROUTE
+    };
+    let listener = serving.listeners.get(&client.listener).ok_or_else(gone)?;
+    let Some(tls) = &client.tls else { return listener.http_site().ok_or_else(gone) };
     // The name in the hello has chosen certificates and verification of the client: it may not ask for what others protect otherwise.
     let (own, asked) = (listener.tls_site(&tls.name), listener.tls_site(host));
     if own.is_some_and(|own| !Arc::ptr_eq(own, &tls.site) && own.verifies() != tls.site.verifies()) {

@@ -6,6 +6,7 @@ use crate::exchange::Client;
 use crate::serving::{Serving, Shared};
 use crate::upstream::Endpoint;
 use l7::{Name, Target};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -63,18 +64,28 @@ impl<T: Terms> Lease<T> {
 pub(crate) struct Routed {
     pub(crate) client: Arc<Client>,
     pub(crate) route: Name,
+    pub(crate) judged: Option<Judged>,
+}
+
+/// A pod, and the endpoint that policy has let it reach.
+#[derive(Debug)]
+pub(crate) struct Judged {
+    pub(crate) client: IpAddr,
     pub(crate) endpoint: Arc<Endpoint>,
-    /// Policy says what the client may reach.
-    pub(crate) judged: bool,
+}
+
+impl Judged {
+    fn is_denied(&self, serving: &Serving) -> bool {
+        serving.callers.refuses(self.client, self.endpoint.identity, self.endpoint.address)
+    }
 }
 
 impl Terms for Routed {
     fn standing(&self, serving: &Serving) -> Standing {
-        let Self { client, endpoint, .. } = self;
-        if self.judged && serving.callers.refuses(client.peer.client.ip(), endpoint.identity, endpoint.address) {
+        if self.judged.as_ref().is_some_and(|judged| judged.is_denied(serving)) {
             return Standing::Denied;
         }
-        let there = serving.listeners.contains_key(&client.listener) && serving.tables.has(&self.route);
+        let there = serving.listeners.contains_key(&self.client.listener) && serving.tables.has(&self.route);
         if there { Standing::Holds } else { Standing::Withdrawn }
     }
 }
@@ -86,10 +97,14 @@ pub(crate) struct Joined {
     /// The name in the hello, if it was read.
     pub(crate) server_name: String,
     pub(crate) cluster: Name,
+    pub(crate) judged: Option<Judged>,
 }
 
 impl Terms for Joined {
     fn standing(&self, serving: &Serving) -> Standing {
+        if self.judged.as_ref().is_some_and(|judged| judged.is_denied(serving)) {
+            return Standing::Denied;
+        }
         let listening = serving.listeners.get(&self.listener);
         let forward = listening.and_then(|listening| listening.forward(&self.server_name));
         // One whose share has become nothing serves those who were there before.

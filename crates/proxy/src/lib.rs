@@ -24,6 +24,7 @@ mod listen;
 mod metrics;
 mod node_sockets;
 mod observe;
+mod pages;
 mod proxy_protocol;
 mod rewind;
 mod route;
@@ -57,6 +58,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
+    pages::be_small();
     take_all_descriptors();
     let stop = || {
         let stop = CancellationToken::new();
@@ -87,6 +89,8 @@ pub fn starter(arguments: Vec<OsString>) -> ExitCode {
     if let Err(code) = parse(&arguments) {
         return code;
     }
+    // What it starts is so from its first byte on.
+    pages::be_small();
     match keeper::keep(arguments.get(1..).unwrap_or_default()) {
         Ok(status) => {
             let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));

@@ -8,10 +8,10 @@ use crate::serving::{Listening, Served, Shared, TlsSite};
 use crate::socket::{Bound, Sockets};
 use crate::timed::Activity;
 use crate::tls::hello;
-use crate::worker::Counted;
 use crate::{tcp, udp};
 use l7::{BACKLOG, Listener, Name, Place};
 use nix::errno::Errno;
+use nix::sys::socket::{setsockopt, sockopt};
 use parking_lot::Mutex;
 use rustls::ServerConfig;
 use std::collections::HashMap;
@@ -29,6 +29,9 @@ use tokio_util::sync::CancellationToken;
 
 /// How long nothing is accepted when the process has no descriptors left.
 const EXHAUSTED: Duration = Duration::from_millis(100);
+
+/// Where a client may be silent for longer than this, the kernel asks whether it is still there.
+const SILENCE: Duration = Duration::from_secs(300);
 
 /// What TLS begins with (RFC 8446, 5.1), and no request of HTTP.
 const HANDSHAKE: u8 = 22;
@@ -172,14 +175,15 @@ fn take_waiting(shared: &Arc<Shared>, name: &Name, socket: TcpListener) -> io::R
 
 fn take(shared: &Arc<Shared>, name: &Name, stream: StdStream, client: SocketAddr) {
     let Some(listening) = shared.serving.load().listeners.get(name).cloned() else { return };
-    let room = Counted::within(&listening.connections, listening.spec.limits.connections);
-    let more = || listening.crowd.make_room(client.ip()).then(|| Counted::new(&listening.connections));
-    let Some(counted) = room.or_else(more) else { return listening.metrics.refused("connections") };
-    let member = listening.crowd.enter(client.ip());
+    let Some((counted, member)) = listening.room_for(client.ip()) else {
+        return listening.metrics.refused("connections");
+    };
     let handed_over = Arc::clone(shared);
     shared.workers.spawn(move || async move {
         listening.metrics.opened();
-        let result = ready(stream, client).map(|(stream, peer)| connection(&handed_over, &listening, stream, peer));
+        let idle = listening.spec.limits.idle;
+        let result =
+            ready(stream, client, idle).map(|(stream, peer)| connection(&handed_over, &listening, stream, peer));
         if let Ok(connection) = result
             && member.displaced.run_until_cancelled(connection).await.is_none()
         {
@@ -190,9 +194,13 @@ fn take(shared: &Arc<Shared>, name: &Name, stream: StdStream, client: SocketAddr
     });
 }
 
-fn ready(stream: StdStream, client: SocketAddr) -> io::Result<(TcpStream, Peer)> {
+fn ready(stream: StdStream, client: SocketAddr, idle: Duration) -> io::Result<(TcpStream, Peer)> {
     let stream = TcpStream::from_std(stream)?;
     stream.set_nodelay(true)?;
+    if idle > SILENCE {
+        setsockopt(&stream, sockopt::KeepAlive, &true)?;
+        setsockopt(&stream, sockopt::TcpKeepIdle, &u32::try_from(SILENCE.as_secs()).unwrap_or(u32::MAX))?;
+    }
     let local = stream.local_addr()?;
     Ok((stream, Peer { client, local }))
 }
@@ -226,7 +234,8 @@ async fn connection(shared: &Arc<Shared>, listening: &Arc<Listening>, stream: Tc
     };
     match &listening.served {
         Served::Http(_) => serve(client(None), stream, None).await,
-        Served::Tcp(_) => tcp::forward(shared, listening, String::new(), stream, peer).await,
+        Served::Service(..) if has_routes(shared, listening, peer) => serve(client(None), stream, None).await,
+        Served::Tcp(_) | Served::Service(..) => tcp::forward(shared, listening, String::new(), stream, peer).await,
         Served::Udp(_) => {}
         Served::Tls(_) => {
             if listening.clear.is_some() {
@@ -261,6 +270,12 @@ async fn connection(shared: &Arc<Shared>, listening: &Arc<Listening>, stream: Tc
             }
         }
     }
+}
+
+/// Whether a pod speaks HTTP, where others send bytes.
+fn has_routes(shared: &Shared, listening: &Listening, peer: Peer) -> bool {
+    let caller = shared.serving.load().callers.get(peer.client.ip());
+    caller.is_some_and(|caller| listening.has_routes_of(&caller))
 }
 
 async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {

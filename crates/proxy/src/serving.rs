@@ -3,18 +3,19 @@
 
 use crate::access::AccessLog;
 use crate::callers::{Caller, Callers};
-use crate::crowd::Crowd;
+use crate::crowd::{Crowd, Member};
 use crate::limiter::Limiter;
 use crate::metrics::{ListenerMetrics, Metrics};
 use crate::observe::Observer;
 use crate::route::{HostMap, Table, Tables};
 use crate::tls::Verification;
 use crate::upstream::Upstream;
-use crate::worker::Workers;
+use crate::worker::{Counted, Workers};
 use arc_swap::ArcSwap;
 use imbl::HashMap;
 use l7::{Forward, Listener, Name};
 use rustls::ServerConfig;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -67,6 +68,8 @@ pub(crate) enum Served {
     Tls(HostMap<Arc<TlsSite>>),
     Tcp(Forward),
     Udp(Forward),
+    /// Bytes of pods, or requests of those whose namespaces have routes of their own.
+    Service(Forward, Option<Arc<HttpSite>>),
 }
 
 /// Tables by host.
@@ -108,11 +111,20 @@ impl Serving {
 }
 
 impl Listening {
+    /// Room for one more of a client. Where there is none, whoever has the most makes some.
+    pub(crate) fn room_for(&self, client: IpAddr) -> Option<(Counted, Member)> {
+        let room = Counted::within(&self.connections, self.spec.limits.connections);
+        let more = || self.crowd.make_room(client).then(|| Counted::new(&self.connections));
+        let counted = room.or_else(more)?;
+        Some((counted, self.crowd.enter(client)))
+    }
+
     /// What is served to clients in clear.
     pub(crate) fn http_site(&self) -> Option<&Arc<HttpSite>> {
         match &self.served {
             Served::Http(site) => Some(site),
             Served::Tls(_) => self.clear.as_ref(),
+            Served::Service(_, consumers) => consumers.as_ref(),
             Served::Tcp(_) | Served::Udp(_) => None,
         }
     }
@@ -120,7 +132,7 @@ impl Listening {
     /// Where bytes go, of clients of TLS by the name of the server.
     pub(crate) fn forward(&self, server_name: &str) -> Option<&Forward> {
         match &self.served {
-            Served::Tcp(forward) | Served::Udp(forward) => Some(forward),
+            Served::Tcp(forward) | Served::Udp(forward) | Served::Service(forward, _) => Some(forward),
             Served::Tls(_) => match &**self.tls_site(server_name)? {
                 TlsSite::Passthrough(forward) | TlsSite::Tcp(_, forward) => Some(forward),
                 TlsSite::Http(..) | TlsSite::Refused => None,
@@ -129,11 +141,17 @@ impl Listening {
         }
     }
 
+    /// Whether the namespace of a pod has routes of its own, where others send bytes.
+    pub(crate) fn has_routes_of(&self, caller: &Caller) -> bool {
+        let Served::Service(_, Some(site)) = &self.served else { return false };
+        site.mesh.as_ref().is_some_and(|mesh| mesh.by_consumer.contains_key(&caller.namespace))
+    }
+
     /// What is done with TLS connections for this name, which is in lower case and may be empty.
     pub(crate) fn tls_site(&self, name: &str) -> Option<&Arc<TlsSite>> {
         match &self.served {
             Served::Tls(sites) => sites.candidates(name).next(),
-            Served::Http(_) | Served::Tcp(_) | Served::Udp(_) => None,
+            Served::Http(_) | Served::Tcp(_) | Served::Udp(_) | Served::Service(..) => None,
         }
     }
 }

@@ -206,6 +206,7 @@ impl Store {
             Serve::Tls(servers) => Served::Tls(self.tls(servers, &mut fault)),
             Serve::Tcp(forward) => Served::Tcp(forward.clone()),
             Serve::Udp(forward) => Served::Udp(forward.clone()),
+            Serve::Service(server) => Served::Service(server.forward.clone(), server.consumers.as_ref().map(site)),
         };
         let before = self.serving.listeners.get(&listener.name);
         let connections = before.map(|before| Arc::clone(&before.connections)).unwrap_or_default();
@@ -296,7 +297,7 @@ fn refers(object: &Object, credentials: &BTreeSet<Name>) -> bool {
                         || termination.client.as_ref().is_some_and(|client| any(&client.trust))
                 }
             }),
-            Serve::Http(_) | Serve::Tcp(_) | Serve::Udp(_) => false,
+            Serve::Http(_) | Serve::Tcp(_) | Serve::Udp(_) | Serve::Service(_) => false,
         },
         Object::Route(_)
         | Object::Endpoints(_)

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Bytes from clients to backends: plain TCP, TLS that passes through, and what was in TLS that ended here.
+//! Bytes from clients to backends: plain TCP, TLS that passes through, what was in TLS that ended here, and what pods send to Services.
 
-use crate::lease::{Joined, Lease};
+use crate::callers::Denied;
+use crate::lease::{Joined, Judged, Lease};
 use crate::proxy_protocol::Peer;
 use crate::rewind::Rewind;
 use crate::route::pick;
-use crate::serving::{Listening, Shared};
+use crate::serving::{Listening, Served, Shared};
 use crate::stream::join;
-use crate::upstream::{Link, Upstream, dial};
+use crate::upstream::{ConnectError, Endpoint, Link, Upstream, dial};
+use crate::worker::Counted;
 use l7::{Forward, Target};
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -23,21 +25,61 @@ pub(crate) async fn forward<T: AsyncRead + AsyncWrite + Unpin>(
     client: Rewind<T>,
     peer: Peer,
 ) {
-    let Some(forward) = listening.forward(&server_name) else { return listening.metrics.refused("no-backend") };
-    let Some(upstream) = backend(shared, forward) else { return listening.metrics.refused("no-backend") };
-    let Some(_counted) = upstream.begin() else {
-        shared.metrics.overloaded.inc();
-        return listening.metrics.refused("overloaded");
-    };
-    let Some(mut link) = connect(shared, &upstream, peer).await else {
-        return listening.metrics.refused("unreachable");
-    };
+    let Opened { mut link, endpoint, upstream, judged, _counted } =
+        match open(shared, listening, &server_name, peer).await {
+            Ok(opened) => opened,
+            Err(reason) => return listening.metrics.refused(reason),
+        };
     let (first, client) = client.into_parts();
-    if link.stream.write_all(&first).await.is_ok() {
-        let (listener, cluster) = (listening.spec.name.clone(), upstream.settings.cluster.name.clone());
-        let mut lease = Lease::new(shared, 0, Joined { listener, server_name, cluster });
+    let (listener, cluster) = (listening.spec.name.clone(), upstream.settings.cluster.name.clone());
+    let judged = judged.then(|| Judged { client: peer.client.ip(), endpoint });
+    let mut lease = Lease::new(shared, 0, Joined { listener, server_name, cluster, judged });
+    // While the connection came about, policy may have changed.
+    if lease.holds() && link.stream.write_all(&first).await.is_ok() {
         join(client, link.stream, listening.spec.limits.idle, || lease.holds()).await;
     }
+}
+
+/// A connection to a backend.
+struct Opened {
+    link: Link,
+    endpoint: Arc<Endpoint>,
+    upstream: Arc<Upstream>,
+    /// Policy has had a say.
+    judged: bool,
+    _counted: Counted,
+}
+
+/// A connection to where the client is led. The error is why there is none, in a word.
+async fn open(shared: &Shared, listening: &Listening, server_name: &str, peer: Peer) -> Result<Opened, &'static str> {
+    let judged = matches!(listening.served, Served::Service(..));
+    let caller = judged.then(|| shared.serving.load().callers.get(peer.client.ip()).ok_or("stranger")).transpose()?;
+    let forward = listening.forward(server_name).ok_or("no-backend")?;
+    let upstream = backend(shared, forward).ok_or("no-backend")?;
+    let overloaded = || {
+        shared.metrics.overloaded.inc();
+        "overloaded"
+    };
+    let counted = upstream.begin().ok_or_else(overloaded)?;
+    let mut avoid = Vec::new();
+    for _ in 0..ATTEMPTS {
+        let chosen = upstream.choose(&avoid).ok_or("no-endpoint")?;
+        let endpoint = match &caller {
+            None => chosen,
+            Some(caller) => caller.led_to(&upstream, chosen).map_err(|Denied| "denied")?.ok_or("no-endpoint")?,
+        };
+        match dial(&endpoint, peer).await {
+            Ok(link) => return Ok(Opened { link, endpoint, upstream, judged, _counted: counted }),
+            Err(ConnectError::Limit) => return Err(overloaded()),
+            Err(error) => {
+                tracing::debug!(endpoint = %endpoint.address, %error, "an endpoint is left out for a while");
+                shared.metrics.unreached.inc();
+                endpoint.unreached(&error);
+                avoid.push(endpoint.address);
+            }
+        }
+    }
+    Err("unreachable")
 }
 
 /// The cluster of one of the backends, by weight.
@@ -48,21 +90,4 @@ pub(crate) fn backend(shared: &Shared, forward: &Forward) -> Option<Arc<Upstream
         }
         Target::Status(_) => None,
     }
-}
-
-async fn connect(shared: &Shared, upstream: &Upstream, peer: Peer) -> Option<Link> {
-    let mut avoid = Vec::new();
-    for _ in 0..ATTEMPTS {
-        let endpoint = upstream.choose(&avoid)?;
-        match dial(&endpoint, peer).await {
-            Ok(link) => return Some(link),
-            Err(error) => {
-                tracing::debug!(endpoint = %endpoint.address, %error, "an endpoint is left out for a while");
-                shared.metrics.unreached.inc();
-                endpoint.unreached(&error);
-                avoid.push(endpoint.address);
-            }
-        }
-    }
-    None
 }

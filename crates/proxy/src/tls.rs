@@ -11,11 +11,13 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier,
+};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::upstream::ClientTls;
 
@@ -24,7 +26,8 @@ mod tests;
 
 /// The one provider of cryptography.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+    static ONE: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    Arc::clone(ONE.get_or_init(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider())))
 }
 
 /// All certificates and anchors that can be used, by name.
@@ -32,7 +35,7 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 pub(crate) struct Credentials {
     pub(crate) certificates: HashMap<Name, Arc<CertifiedKey>>,
     pub(crate) anchors: HashMap<Name, Arc<Vec<CertificateDer<'static>>>>,
-    system: std::sync::OnceLock<Arc<RootCertStore>>,
+    system: OnceLock<Arc<RootCertStore>>,
 }
 
 /// How clients' certificates are verified.
@@ -91,6 +94,8 @@ impl Credentials {
         config.alpn_protocols = termination.alpn.iter().map(|alpn| protocol(*alpn).to_vec()).collect();
         // Tickets of this configuration only: one that was given without a client's certificate must not replace one elsewhere.
         config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().in_field("tickets")?;
+        // Clients keep them. A store here would take its place in memory for each name that is served.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
         Ok(Arc::new(config))
     }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Datagrams from clients to backends and back. A client's address is what makes a conversation of them.
 
+use crate::crowd::Member;
 use crate::lease::{Joined, LOOK, Lease};
 use crate::serving::{Listening, Served, Shared};
 use crate::tcp::backend;
@@ -56,13 +57,16 @@ async fn receive(shared: &Arc<Shared>, name: &Name, socket: &Arc<UdpSocket>, tas
         let known = match known {
             Some(known) => known,
             None => match open(shared, name, client).await {
-                Some(Opened { listening, conversation, lease, counted }) => {
+                Some(Opened { listening, conversation, lease, counted, member }) => {
                     conversations.lock().insert(client, Arc::clone(&conversation));
                     while tasks.try_join_next().is_some() {}
+                    let displaced = member.displaced.clone();
                     let conversations = Arc::clone(&conversations);
-                    let held = Held { listening, client, conversations, lease, _counted: counted };
+                    let held = Held { listening, client, conversations, lease, _counted: counted, _member: member };
                     let (socket, own) = (Arc::clone(socket), Arc::clone(&conversation));
-                    tasks.spawn(async move { held.converse(&socket, &own).await });
+                    tasks.spawn(async move {
+                        displaced.run_until_cancelled(held.converse(&socket, &own)).await;
+                    });
                     conversation
                 }
                 None => continue,
@@ -80,13 +84,14 @@ struct Opened {
     conversation: Arc<Conversation>,
     lease: Lease<Joined>,
     counted: Counted,
+    member: Member,
 }
 
 /// A conversation of a new client.
 async fn open(shared: &Arc<Shared>, name: &Name, client: SocketAddr) -> Option<Opened> {
     let listening = shared.serving.load().listeners.get(name).cloned()?;
     let Served::Udp(forward) = &listening.served else { return None };
-    let Some(counted) = Counted::within(&listening.connections, listening.spec.limits.connections) else {
+    let Some((counted, member)) = listening.room_for(client.ip()) else {
         listening.metrics.refused("connections");
         return None;
     };
@@ -107,8 +112,9 @@ async fn open(shared: &Arc<Shared>, name: &Name, client: SocketAddr) -> Option<O
     listening.metrics.opened();
     let conversation = Arc::new(Conversation { backend, moved: AtomicBool::default() });
     let cluster = upstream.settings.cluster.name.clone();
-    let lease = Lease::new(shared, 0, Joined { listener: name.clone(), server_name: String::new(), cluster });
-    Some(Opened { listening, conversation, lease, counted })
+    let terms = Joined { listener: name.clone(), server_name: String::new(), cluster, judged: None };
+    let lease = Lease::new(shared, 0, terms);
+    Some(Opened { listening, conversation, lease, counted, member })
 }
 
 /// A conversation is known, and counts, until this is dropped.
@@ -118,6 +124,7 @@ struct Held {
     conversations: Conversations,
     lease: Lease<Joined>,
     _counted: Counted,
+    _member: Member,
 }
 
 impl Held {

@@ -25,6 +25,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+/// Copies of requests that a cluster has under way, each with what of a body waits for it.
+const COPIES: u32 = 256;
+
 /// How the endpoints of a cluster are spoken to; with each change of the cluster there is a new one, and new connections with it.
 #[derive(Debug)]
 pub(crate) struct Settings {
@@ -87,6 +90,11 @@ impl Upstream {
     /// Counts a request that is sent again as long as the value lives; none if the cluster has as many as it may.
     pub(crate) fn begin_retry(&self) -> Option<Counted> {
         Counted::within(&self.settings.load.retries, self.settings.cluster.limits.retries.unwrap_or(u32::MAX))
+    }
+
+    /// Counts a copy of a request as long as the value lives; none if there are as many as may be: a mirror that hangs holds all of them.
+    pub(crate) fn begin_copy(&self) -> Option<Counted> {
+        Counted::within(&self.settings.load.copies, COPIES)
     }
 
     /// Counts a request that waits for a connection as long as the value lives; none if as many wait as may.

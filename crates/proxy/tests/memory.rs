@@ -5,7 +5,10 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use l7::link::{Published, State, accept};
-use l7::{Attachment, Backend, HttpForward, Object, Route, RouteAction, RouteMatch, Snapshot, Version};
+use l7::{
+    Attachment, Backend, HttpForward, HttpServer, Limits, Listener, Object, Route, RouteAction, RouteMatch, Serve,
+    Snapshot, Termination, TlsAction, TlsServer, Version,
+};
 use proxy::Config;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -52,6 +55,9 @@ const DEADLINE: Duration = Duration::from_secs(60);
 const ROUTES: usize = 5000;
 /// Bytes that a plain route may take, with all that is made of it.
 const EACH: usize = 1600;
+/// Names that are served in TLS, and bytes that one may take.
+const NAMES: usize = 500;
+const EACH_NAME: usize = 4 << 10;
 /// What comes and goes whatever is served: buffers, threads that have not ended yet.
 const REST: usize = 1 << 20;
 
@@ -64,6 +70,28 @@ fn routes(of: &str) -> Snapshot {
         Object::from(Route::plain(name, Attachment::any("shop/web/http"), [matched], RouteAction::Forward(forward)))
     };
     (0..ROUTES).map(route).collect()
+}
+
+/// A socket at which so many names are served in TLS.
+fn names() -> Snapshot {
+    let server = |number: usize| {
+        let termination = Termination { certificates: Vec::new(), client: None, alpn: Vec::new() };
+        let hosts = vec![format!("host-{number}.example").parse().unwrap()];
+        TlsServer { hosts, action: TlsAction::Http(termination, HttpServer::default()) }
+    };
+    let listener = Listener {
+        name: "gateway/shop/web/443/tcp".into(),
+        address: (Ipv4Addr::LOCALHOST, ports::free()).into(),
+        port: None,
+        transparent: false,
+        node: false,
+        proxy_protocol: false,
+        limits: Limits::default(),
+        serve: Serve::Tls((0..NAMES).map(server).collect()),
+        clear: None,
+        sources: Vec::new(),
+    };
+    [Object::from(listener)].into_iter().collect()
 }
 
 /// A proxy and what it is told.
@@ -155,9 +183,9 @@ fn an_expression_takes_no_more_for_all_that_is_matched() {
 
 /// The objects of the agent itself are in this process too, so that each snapshot is made before it is looked.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_route_costs_its_text_and_little_more_and_what_is_gone_costs_nothing() {
+async fn a_route_costs_its_text_and_little_more_so_does_a_name_and_what_is_gone_costs_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let (first, second) = (routes("first"), routes("second"));
+    let (first, second, names) = (routes("first"), routes("second"), names());
     let mut world = World::start(folder.path(), Snapshot::default());
     world.in_force(1).await;
     let before = LIVE.load(Relaxed);
@@ -167,7 +195,9 @@ async fn a_route_costs_its_text_and_little_more_and_what_is_gone_costs_nothing()
     settles_at(before + ROUTES * EACH + REST, "others in their place").await;
     world.publish(4, Snapshot::default()).await;
     settles_at(before + REST, "none").await;
-    world.publish(5, first.clone()).await;
+    world.publish(5, names.clone()).await;
+    settles_at(before + NAMES * EACH_NAME + REST, "names in TLS").await;
+    world.publish(6, first.clone()).await;
     let state = folder.path().join("state.json");
     let kept = async {
         while !std::fs::read_to_string(&state).is_ok_and(|text| text.contains("first-1 ")) {
@@ -181,5 +211,5 @@ async fn a_route_costs_its_text_and_little_more_and_what_is_gone_costs_nothing()
     world.in_force(1).await;
     settles_at(before + ROUTES * EACH + REST, "others than those on disk").await;
     world.end().await;
-    drop((first, second));
+    drop((first, second, names));
 }

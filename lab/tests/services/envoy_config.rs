@@ -2,11 +2,11 @@
 //! CiliumEnvoyConfigs, as the manifests in `examples/envoy-config` have them, asked by a pod.
 
 use super::{LONG, addresses};
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use lab::netns::Netns;
 use lab::probe::{Cluster, eventually};
 use lab::product;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::net::{IpAddr, SocketAddr};
 
 const NAMESPACE: &str = "--namespace=envoy-demo";
@@ -48,6 +48,56 @@ pub(super) fn canary(cluster: &Cluster) -> Result<()> {
         })?;
     }
     cluster.apply_file(&product::repository("examples/envoy-config"))
+}
+
+/// Connections for one Service go to another and to an address of its pod, as long as policy lets the client go there itself.
+pub(super) fn connections(cluster: &Cluster) -> Result<()> {
+    cluster.apply_file(&product::repository("examples/envoy-config"))?;
+    cluster.pods_ready("envoy-demo", "app", LONG)?;
+    let client = Netns::of_pod(cluster, "envoy-demo", "client")?;
+    let address = cluster.get(&["pod", NAMESPACE, "shop"])?["status"]["podIP"].clone();
+    cluster.apply(&tcp_proxy(&address).to_string())?;
+    let service = cluster.get(&["service", NAMESPACE, "shop-next"])?;
+    let at = *addresses(&service["spec"]["clusterIPs"])?.first().context("the Service has an address")?;
+    let is_led = || {
+        eventually(LONG, "connections for shop-next go to shop", || {
+            let said = (0..10).map(|_| curl(&client, at, "/hostname")).collect::<Result<String>>()?;
+            ensure!(said == "shop 200\n".repeat(10), "'{said}'");
+            Ok(())
+        })
+    };
+    is_led()?;
+    // The proxy may go there, and the client may not.
+    let policy = json!({"apiVersion": "cilium.io/v2", "kind": "CiliumNetworkPolicy",
+        "metadata": {"name": "shop", "namespace": "envoy-demo"},
+        "spec": {"endpointSelector": {"matchLabels": {"app": "shop"}}, "ingress": [{"fromEntities": ["ingress", "host"]}]}});
+    cluster.apply(&policy.to_string())?;
+    eventually(LONG, "what policy refuses the client is closed", || {
+        let said = curl(&client, at, "/hostname");
+        ensure!(said.is_err(), "{said:?}");
+        Ok(())
+    })?;
+    cluster.kubectl(&["delete", "cnp", NAMESPACE, "shop"])?;
+    is_led()?;
+    cluster.kubectl(&["delete", "cec", NAMESPACE, "bytes"]).map(drop)
+}
+
+fn tcp_proxy(address: &Value) -> Value {
+    let kind = |kind: &str| format!("type.googleapis.com/envoy.{kind}");
+    let clusters = json!([{"name": "envoy-demo/shop", "weight": 1}, {"name": "written", "weight": 1}]);
+    let proxy = json!({"@type": kind("extensions.filters.network.tcp_proxy.v3.TcpProxy"), "stat_prefix": "bytes",
+        "weighted_clusters": {"clusters": clusters}});
+    let endpoint = json!({"address": {"socket_address": {"address": address, "port_value": 8080}}});
+    let assignment = json!({"cluster_name": "written", "endpoints": [{"lb_endpoints": [{"endpoint": endpoint}]}]});
+    let resources = json!([
+        {"@type": kind("config.listener.v3.Listener"), "name": "bytes",
+            "filter_chains": [{"filters": [{"name": "envoy.filters.network.tcp_proxy", "typed_config": proxy}]}]},
+        {"@type": kind("config.cluster.v3.Cluster"), "name": "envoy-demo/shop", "type": "EDS"},
+        {"@type": kind("config.cluster.v3.Cluster"), "name": "written", "type": "STATIC", "load_assignment": assignment},
+    ]);
+    json!({"apiVersion": "cilium.io/v2", "kind": "CiliumEnvoyConfig",
+        "metadata": {"name": "bytes", "namespace": "envoy-demo"},
+        "spec": {"services": [{"name": "shop-next"}], "resources": resources}})
 }
 
 /// An object with a filter that nobody knows refuses everybody, and says so.

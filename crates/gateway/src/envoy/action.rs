@@ -6,7 +6,8 @@ use super::headers;
 use super::limit::denominator;
 use super::matches::pattern;
 use l7::{
-    Answer, Backend, HttpForward, Mirror, PathChange, Redirect, Retry, RetryBudget, Rewrite, RouteAction, Share, syntax,
+    Answer, Backend, Filters, HttpForward, Mirror, PathChange, Redirect, Retry, RetryBudget, Rewrite, RouteAction,
+    Share, syntax,
 };
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ pub(super) fn forward(node: &Node<'_>, retry: Option<&Retried>) -> Result<Acted>
         "cluster_not_found_response_code",
         "flush_timeout",
     ]);
-    let mut forward = HttpForward { backends: backends(&mut fields)?, ..HttpForward::default() };
+    let mut forward = HttpForward { backends: backends(&mut fields, headers::changes)?, ..HttpForward::default() };
     forward.timeout = Some(fields.duration("timeout")?.unwrap_or(TIMEOUT)).filter(|timeout| !timeout.is_zero());
     let own = fields.object("retry_policy")?.map(self::retry).transpose()?;
     if let Some((retry, attempt)) = own.or_else(|| retry.cloned()) {
@@ -48,7 +49,11 @@ pub(super) fn forward(node: &Node<'_>, retry: Option<&Retried>) -> Result<Acted>
     Ok((RouteAction::Forward(forward), rewrite))
 }
 
-fn backends(fields: &mut Fields<'_>) -> Result<Vec<Backend>> {
+/// The cluster, or several by weight. `changes`: what may be changed on the way to one of several.
+pub(super) fn backends(
+    fields: &mut Fields<'_>,
+    changes: fn(&mut Fields<'_>) -> Result<Filters>,
+) -> Result<Vec<Backend>> {
     if let Some(name) = fields.text("cluster")? {
         return Ok(vec![Backend::to(name, 1)]);
     }
@@ -60,7 +65,7 @@ fn backends(fields: &mut Fields<'_>) -> Result<Vec<Backend>> {
         let mut fields = node.fields()?;
         let name = fields.required("name")?.text()?;
         let weight = fields.number("weight")?.unwrap_or_default();
-        let filters = headers::changes(&mut fields)?;
+        let filters = changes(&mut fields)?;
         fields.end()?;
         Ok(Backend { filters: filters.into(), ..Backend::to(name, weight) })
     };

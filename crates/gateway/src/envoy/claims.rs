@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which ports of Services an object has, and where its clusters are.
 
-use super::cluster::Cluster;
+use super::cluster::AskedPort;
 use super::{Claim, EnvoyConfig, attach};
 use crate::name::{ObjectName, RouteName};
 use crate::objects::Objects;
@@ -20,8 +20,8 @@ pub(crate) struct Placed {
     pub(crate) places: BTreeMap<Arc<str>, Vec<Place>>,
     /// Its routes.
     pub(crate) routes: attach::Routes,
-    /// Where its clusters are, or why requests for them are refused.
-    pub(crate) targets: BTreeMap<Arc<str>, Result<Port, String>>,
+    /// Where its clusters are, or why requests for them are refused. No port: they are where they say themselves.
+    pub(crate) targets: BTreeMap<Arc<str>, Result<Option<Port>, String>>,
     /// What of it is not honoured.
     pub(crate) problems: Vec<String>,
 }
@@ -62,7 +62,7 @@ fn services_claimed(config: &EnvoyConfig) -> BTreeSet<ObjectName> {
 
 /// Services that it claims, or sends requests to.
 fn services(config: &EnvoyConfig) -> BTreeSet<ObjectName> {
-    let targets = config.clusters.values().filter_map(|cluster| Some(cluster.as_ref().ok()?.service.clone()));
+    let targets = config.clusters.values().filter_map(|cluster| cluster.as_ref().ok()?.service().cloned());
     targets.chain(services_claimed(config)).collect()
 }
 
@@ -97,7 +97,8 @@ impl Context {
             }
         }
         let targets = config.clusters.iter().map(|(name, cluster)| {
-            let port = cluster.as_ref().map_err(Clone::clone).and_then(|cluster| self.port(&config, cluster));
+            let asked = cluster.as_ref().map_err(Clone::clone).map(|cluster| cluster.port.as_ref());
+            let port = asked.and_then(|asked| asked.map(|asked| self.port(&config, asked)).transpose());
             if let Err(reason) = &port {
                 problems.push(format!("requests for cluster {name:?} are refused: {reason}"));
             }
@@ -147,8 +148,8 @@ impl Context {
     }
 
     /// The port of a Service that a cluster is. An object of a namespace sends to Services of its own only.
-    fn port(&self, config: &EnvoyConfig, cluster: &Cluster) -> Result<Port, String> {
-        let Cluster { service, port: asked, .. } = cluster;
+    fn port(&self, config: &EnvoyConfig, asked: &AskedPort) -> Result<Port, String> {
+        let AskedPort { service, port: asked } = asked;
         let own = &config.name.namespace;
         if !own.is_empty() && service.namespace != *own {
             return Err(format!("Service {service} is not of the object's own namespace"));

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Clusters: a port of a Service, and what may be taken of it.
+//! Clusters: a port of a Service, or addresses that are written down, and what may be taken of it.
 
+use super::assignment;
 use super::fields::{Fields, Node, Result, is_plain};
 use crate::name::ObjectName;
 use l7::{BackendProtocol, ClusterLimits};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,25 +16,44 @@ const CONNECT: Duration = Duration::from_secs(5);
 const WAITING: u32 = 1024;
 const OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
-/// How a port is spoken to.
+/// How a cluster is spoken to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Spoken {
     pub(crate) limits: ClusterLimits,
     /// If the object says so itself.
     pub(crate) protocol: Option<BackendProtocol>,
+    /// Where, if it is no port of a Service.
+    pub(crate) addresses: BTreeSet<SocketAddr>,
 }
 
 /// A cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cluster {
-    pub(crate) service: ObjectName,
-    /// Number or name of a port; none: the only one.
-    pub(crate) port: Option<Arc<str>>,
+    /// None: it is where its addresses are.
+    pub(crate) port: Option<AskedPort>,
     pub(crate) spoken: Spoken,
 }
 
+/// A port of a Service as it is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AskedPort {
+    pub(crate) service: ObjectName,
+    /// Number or name; none: the only one.
+    pub(crate) port: Option<Arc<str>>,
+}
+
+impl Cluster {
+    /// The Service that it is a port of.
+    pub(crate) fn service(&self) -> Option<&ObjectName> {
+        self.port.as_ref().map(|asked| &asked.service)
+    }
+}
+
+/// The `ClusterLoadAssignment`s among the resources, by name.
+pub(super) type Assigned<'a> = dyn Fn(&str) -> Option<&'a Node<'a>> + 'a;
+
 /// A `Cluster`, without its type and name.
-pub(super) fn resolve(name: &str, mut fields: Fields<'_>) -> Result<Cluster> {
+pub(super) fn resolve(name: &str, mut fields: Fields<'_>, assigned: &Assigned<'_>) -> Result<Cluster> {
     fields.skip(&["alt_stat_name"]);
     fields.ignore(&[
         "outlier_detection",
@@ -50,19 +72,14 @@ pub(super) fn resolve(name: &str, mut fields: Fields<'_>) -> Result<Cluster> {
         "track_cluster_stats",
         "common_http_protocol_options",
     ]);
-    match fields.text("type")? {
-        Some("EDS") => {}
-        other => return fields.fault(format_args!("type {} is not supported: EDS is", other.unwrap_or("STATIC"))),
-    }
+    let (port, addresses) = match fields.text("type")? {
+        Some("EDS") => discovered(name, &mut fields, assigned)?,
+        None | Some("STATIC") => (None, assignment::resolve(fields.required("load_assignment")?.fields()?)?),
+        Some(other) => return fields.fault(format_args!("type {other} is not supported: EDS and STATIC are")),
+    };
     if let Some(algorithm) = fields.text("lb_policy")?.filter(|policy| *policy != "LEAST_REQUEST") {
         let note = "is not honoured: of two endpoints, that with fewer requests is chosen";
         fields.reading().note(format!("{}.lb_policy: {algorithm} {note}", fields.path));
-    }
-    let mut service = name.to_owned();
-    if let Some(mut eds) = fields.object("eds_cluster_config")? {
-        eds.skip(&["eds_config"]);
-        service = eds.text("service_name")?.unwrap_or(name).to_owned();
-        eds.end()?;
     }
     let connect = fields.duration("connect_timeout")?.filter(|time| !time.is_zero()).unwrap_or(CONNECT);
     let mut limits = ClusterLimits { connect, waiting: WAITING, ..ClusterLimits::default() };
@@ -70,11 +87,31 @@ pub(super) fn resolve(name: &str, mut fields: Fields<'_>) -> Result<Cluster> {
         circuit_breakers(breakers, &mut limits)?;
     }
     let protocol = protocol(&mut fields)?;
-    let Some((service, port)) = target(&service) else {
-        return fields.fault(format_args!("{service:?} is no NAMESPACE/NAME or NAMESPACE/NAME:PORT of a Service"));
-    };
     fields.end()?;
-    Ok(Cluster { service, port, spoken: Spoken { limits, protocol } })
+    Ok(Cluster { port, spoken: Spoken { limits, protocol, addresses } })
+}
+
+/// Where a cluster is that names no addresses itself: where a resource says, or at a Service.
+fn discovered(
+    name: &str,
+    fields: &mut Fields<'_>,
+    assigned: &Assigned<'_>,
+) -> Result<(Option<AskedPort>, BTreeSet<SocketAddr>)> {
+    let mut service = name;
+    if let Some(mut eds) = fields.object("eds_cluster_config")? {
+        eds.skip(&["eds_config"]);
+        service = eds.text("service_name")?.unwrap_or(name);
+        eds.end()?;
+    }
+    if let Some(node) = assigned(service) {
+        let mut fields = node.fields()?;
+        fields.skip(&["@type"]);
+        return Ok((None, assignment::resolve(fields)?));
+    }
+    match target(service) {
+        Some((service, port)) => Ok((Some(AskedPort { service, port }), BTreeSet::new())),
+        None => fields.fault(format_args!("{service:?} is no NAMESPACE/NAME or NAMESPACE/NAME:PORT of a Service")),
+    }
 }
 
 /// A Service, and a port of it.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Listeners: one filter chain, which ends in an HTTP connection manager.
+//! Listeners: one filter chain, which is an HTTP connection manager or a TCP proxy.
 
+use super::bytes::{self, Connections};
 use super::fields::{Fields, Node, Result};
 use super::limit::{self, Limit};
 use super::routes::{self, Common, VirtualHost};
@@ -13,6 +14,44 @@ const INSPECTORS: [&str; 2] = [
     "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
     "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector",
 ];
+
+/// What a listener does.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Served {
+    /// With requests.
+    Requests(Vec<VirtualHost>),
+    /// With connections, whatever is in them.
+    Connections(Connections),
+}
+
+impl Served {
+    /// Refuses everybody.
+    pub(super) fn refusing(common: &Common<'_>, node: Option<&Node<'_>>) -> Self {
+        // Who sends bytes waits for no answer.
+        if node.is_some_and(is_for_bytes) {
+            return Self::Connections(Connections::refusing());
+        }
+        Self::Requests(vec![VirtualHost::refusing(common)])
+    }
+
+    /// Those of requests.
+    pub(crate) fn hosts(&self) -> &[VirtualHost] {
+        match self {
+            Self::Requests(hosts) => hosts,
+            Self::Connections(_) => &[],
+        }
+    }
+
+    /// The clusters that it names.
+    pub(super) fn clusters(&self) -> Vec<&l7::Name> {
+        match self {
+            Self::Requests(hosts) => {
+                hosts.iter().flat_map(|host| &host.rules).flat_map(|rule| routes::clusters(&rule.action)).collect()
+            }
+            Self::Connections(connections) => routes::targets(&connections.backends).collect(),
+        }
+    }
+}
 
 /// What a listener may refer to.
 pub(super) struct Context<'a> {
@@ -28,8 +67,8 @@ impl Context<'_> {
     }
 }
 
-/// The virtual hosts of a `Listener`, without its type and name.
-pub(super) fn resolve(context: &Context<'_>, mut fields: Fields<'_>) -> Result<Vec<VirtualHost>> {
+/// A `Listener`, without its type and name.
+pub(super) fn resolve(context: &Context<'_>, mut fields: Fields<'_>) -> Result<Served> {
     fields.skip(&["stat_prefix", "traffic_direction", "internal_listener"]);
     fields.ignore(&[
         "address",
@@ -62,9 +101,19 @@ pub(super) fn resolve(context: &Context<'_>, mut fields: Fields<'_>) -> Result<V
     let [filter] = filters.as_slice() else { return chain.fault("has not exactly one of filters") };
     chain.end()?;
     match filter_kind(filter)? {
-        (MANAGER, Some(manager)) => self::manager(context, manager),
-        (other, _) => filter.fault(format_args!("{other} is not supported: an HttpConnectionManager is")),
+        (MANAGER, Some(manager)) => self::manager(context, manager).map(Served::Requests),
+        (bytes::PROXY, Some(proxy)) => bytes::resolve(proxy).map(Served::Connections),
+        (other, _) => filter.fault(format_args!("{other} is not supported: HttpConnectionManager and TcpProxy are")),
     }
+}
+
+/// Whether a listener that cannot be used would be for bytes.
+fn is_for_bytes(listener: &Node<'_>) -> bool {
+    fn first<'a>(node: &Node<'a>, list: &str) -> Option<Node<'a>> {
+        node.fields().ok()?.items(list).ok()?.into_iter().next()
+    }
+    let filter = first(listener, "filter_chains").and_then(|chain| first(&chain, "filters"));
+    filter.is_some_and(|filter| filter_kind(&filter).is_ok_and(|(kind, _)| kind == bytes::PROXY))
 }
 
 /// The message of a filter, and its fields.

@@ -7,7 +7,7 @@ use super::headers;
 use super::limit::{self, Limit};
 use super::matches;
 use crate::route::Rule;
-use l7::{Filters, HostMatch, Precedence, Rare, RouteAction, RouteMatch, Target};
+use l7::{Backend, Filters, HostMatch, Precedence, Rare, RouteAction, RouteMatch, Target};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -174,11 +174,15 @@ fn rule(common: &Common<'_>, outer: &Level, place: usize, node: &Node<'_>) -> Re
 /// The clusters that an action names.
 pub(super) fn clusters(action: &RouteAction) -> Vec<&l7::Name> {
     let RouteAction::Forward(forward) = action else { return Vec::new() };
-    let backends = forward.backends.iter().filter_map(|backend| match &backend.target {
+    targets(&forward.backends).chain(forward.mirrors.iter().map(|mirror| &mirror.cluster)).collect()
+}
+
+/// The clusters of backends.
+pub(super) fn targets(backends: &[Backend]) -> impl Iterator<Item = &l7::Name> {
+    backends.iter().filter_map(|backend| match &backend.target {
         Target::Cluster(name) => Some(name),
         Target::Status(_) => None,
-    });
-    backends.chain(forward.mirrors.iter().map(|mirror| &mirror.cluster)).collect()
+    })
 }
 
 /// Changes of one backend come before those of the route: if there are any, each backend has both.

@@ -1,17 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-//! An object in which everything is honoured, and what becomes of it with something else in each of its places.
+//! Objects in which everything is honoured, and what becomes of them with something else in each of their places.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
+use super::listener::Served;
 use super::{EnvoyConfig, ingest_envoy_config};
 use serde_json::{Value, json};
 
 /// Parts of it that are left out, or of which nothing but that they are there is read.
 const UNREAD: [&str; 3] = ["google_re2", "outlier_detection", "http2_protocol_options"];
 
-fn object() -> Value {
+/// One of requests and one of connections.
+fn objects() -> Vec<Value> {
     let documents = include_str!("../../tests/golden/envoy.yaml").split("\n---\n");
-    let mut objects = documents.map(|text| serde_saphyr::from_str::<Value>(text).unwrap());
-    objects.find(|object| object["metadata"]["name"] == "canary").unwrap()
+    let objects = documents.map(|text| serde_saphyr::from_str::<Value>(text).unwrap());
+    let whole = ["canary", "books"];
+    let is_whole = |object: &Value| {
+        object["kind"] == "CiliumEnvoyConfig" && whole.iter().any(|name| object["metadata"]["name"] == *name)
+    };
+    let objects: Vec<_> = objects.filter(is_whole).collect();
+    assert_eq!(objects.len(), whole.len());
+    objects
 }
 
 fn ingest(object: &Value) -> EnvoyConfig {
@@ -44,7 +52,10 @@ fn resources(object: &Value) -> Vec<(String, bool)> {
 }
 
 fn refuses(config: &EnvoyConfig) -> bool {
-    config.listeners.values().flatten().all(|host| &*host.name == "refused")
+    config.listeners.values().all(|served| match served {
+        Served::Requests(hosts) => hosts.iter().all(|host| &*host.name == "refused"),
+        Served::Connections(connections) => connections.backends.is_empty(),
+    })
 }
 
 /// Whether it refuses requests that the whole object lets through.
@@ -54,15 +65,16 @@ fn refuses_some(config: &EnvoyConfig) -> bool {
 
 #[test]
 fn a_field_that_nobody_knows_refuses_wherever_it_is() {
-    let whole = object();
-    assert!(!refuses_some(&ingest(&whole)), "{:?}", ingest(&whole).problems);
     let mut passed_over = Vec::new();
-    let objects = resources(&whole).into_iter().filter(|(_, is_object)| *is_object);
-    for (at, _) in objects.filter(|(at, _)| !UNREAD.iter().any(|unread| at.contains(unread))) {
-        let mut changed = whole.clone();
-        changed.pointer_mut(&at).unwrap()["addedLater"] = json!(true);
-        if !refuses_some(&ingest(&changed)) {
-            passed_over.push(at);
+    for whole in objects() {
+        assert!(!refuses_some(&ingest(&whole)), "{:?}", ingest(&whole).problems);
+        let objects = resources(&whole).into_iter().filter(|(_, is_object)| *is_object);
+        for (at, _) in objects.filter(|(at, _)| !UNREAD.iter().any(|unread| at.contains(unread))) {
+            let mut changed = whole.clone();
+            changed.pointer_mut(&at).unwrap()["addedLater"] = json!(true);
+            if !refuses_some(&ingest(&changed)) {
+                passed_over.push(at);
+            }
         }
     }
     assert_eq!(passed_over, [""; 0]);
@@ -70,18 +82,19 @@ fn a_field_that_nobody_knows_refuses_wherever_it_is() {
 
 #[test]
 fn garbage_anywhere_keeps_the_claim_and_what_is_left_out_is_told() {
-    let whole = object();
-    let told = ingest(&whole).problems.len();
     let mut silent = Vec::new();
-    for (at, _) in resources(&whole) {
-        for garbage in [json!([[7]]), json!({"a": {"b": []}}), json!(-1.5e300), json!("\u{0}%00(*"), json!(true)] {
-            let mut changed = whole.clone();
-            *changed.pointer_mut(&at).unwrap() = garbage;
-            crate::fuzz::envoy_config(changed["spec"].to_string().as_bytes());
-            let config = ingest(&changed);
-            assert_eq!((config.claims.len(), config.listeners.len()), (1, 1), "{at}");
-            if !refuses_some(&config) && config.problems.len() < told {
-                silent.push(at.clone());
+    for whole in objects() {
+        let told = ingest(&whole).problems.len();
+        for (at, _) in resources(&whole) {
+            for garbage in [json!([[7]]), json!({"a": {"b": []}}), json!(-1.5e300), json!("\u{0}%00(*"), json!(true)] {
+                let mut changed = whole.clone();
+                *changed.pointer_mut(&at).unwrap() = garbage;
+                crate::fuzz::envoy_config(changed["spec"].to_string().as_bytes());
+                let config = ingest(&changed);
+                assert_eq!((config.claims.len(), config.listeners.len()), (1, 1), "{at}");
+                if !refuses_some(&config) && config.problems.len() < told {
+                    silent.push(at.clone());
+                }
             }
         }
     }

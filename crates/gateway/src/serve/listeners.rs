@@ -43,7 +43,7 @@ impl Binding {
     }
 
     pub(super) fn listeners(&self, ports: &mut Ports, site: &Site<'_>) -> Vec<Object> {
-        let Site { name, port, serve, clear, sources, at } = site;
+        let Site { name, port, serve, clear, sources, at, limits } = site;
         let addresses = self.addresses(ports, site);
         let listener = |address: SocketAddr| {
             let family = if address.is_ipv6() { "/ipv6" } else { "" };
@@ -55,7 +55,7 @@ impl Binding {
                 clear: clear.clone(),
                 node: site.of_node(),
                 proxy_protocol: self.proxy_protocol && *at != At::Pods && !matches!(serve, Serve::Udp(_)),
-                limits: Limits::default(),
+                limits: limits.clone(),
                 serve: Serve::clone(serve),
                 sources: sources.clone(),
             })
@@ -77,6 +77,7 @@ pub(super) struct Site<'a> {
     pub(super) clear: Option<HttpServer>,
     pub(super) sources: Vec<Source>,
     pub(super) at: At,
+    pub(super) limits: Limits,
 }
 
 impl Site<'_> {
@@ -125,7 +126,8 @@ pub(super) fn of_edge(
         let serve = serve(binding, &streams, if others.is_empty() { &clear } else { &others })?;
         let both = !clear.is_empty() && !others.is_empty();
         let clear = both.then(|| binding.http(clear.iter().map(|listener| table_ref(listener)).collect()));
-        let site = Site { name: &name(port, udp), port, serve, clear, sources: sources(edge), at };
+        let (sources, limits) = (sources(edge), Limits::default());
+        let site = Site { name: &name(port, udp), port, serve, clear, sources, at, limits };
         Some(binding.listeners(ports, &site))
     });
     sockets.collect::<Vec<_>>().concat()

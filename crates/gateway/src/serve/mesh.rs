@@ -8,14 +8,15 @@ use super::{Part, PartName};
 use crate::cluster;
 use crate::name::{ObjectName, RouteName};
 use crate::resolve::Resolved;
-use crate::route::{Attached, Place, ServicePort, table};
+use crate::route::{Attached, Content, Place, ServicePort, table};
 use l7::link::State;
-use l7::{Consumer, HostMatch, HttpServer, Listener, Mesh, Object, Serve, TableRef};
+use l7::{Consumer, Forward, HostMatch, HttpServer, Limits, Mesh, Object, Serve, ServiceServer, TableRef};
 use model::{IdentityId, Proxied, Server};
 use statedb::{Inputs, Reader, Tasks};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What the names of such sockets begin with.
 const PREFIX: &str = "service/";
@@ -41,20 +42,46 @@ pub(super) fn of_service(
     service: &ObjectName,
     routes: &[Arc<Attached>],
 ) -> Option<Vec<Object>> {
-    let mut by_port: BTreeMap<u16, Tables> = BTreeMap::new();
-    for (place, at) in routes.iter().flat_map(|route| places(route)).filter(|(place, _)| place.gateway == *service) {
-        let tables = by_port.entry(at.port).or_default();
-        tables.insert(at.consumer.clone(), table(&place.name));
+    let mut by_port: BTreeMap<u16, AtPort<'_>> = BTreeMap::new();
+    for route in routes {
+        for (place, at) in places(route).filter(|(place, _)| place.gateway == *service) {
+            let port = by_port.entry(at.port).or_default();
+            match &route.content {
+                Content::Connections(forward, idle) => port.connections = Some((forward, *idle)),
+                Content::Requests(_) | Content::Stream(_) => {
+                    port.tables.insert(at.consumer.clone(), table(&place.name));
+                }
+            }
+        }
     }
     let name = |port: &u16| format!("{}{port}/tcp", owner(service));
     let names: Vec<_> = by_port.keys().map(name).collect();
     ports.keep(&owner(service), &names);
-    let sockets = by_port.into_iter().map(|(port, tables)| {
-        let (name, serve) = (name(&port), Serve::Http(server(tables)));
-        binding.listeners(ports, &Site { name: &name, port, serve, clear: None, sources: Vec::new(), at: At::Pods })
+    let sockets = by_port.into_iter().map(|(port, at_port)| {
+        let (name, (serve, limits)) = (name(&port), at_port.serve());
+        let (clear, sources, at) = (None, Vec::new(), At::Pods);
+        binding.listeners(ports, &Site { name: &name, port, serve, clear, sources, at, limits })
     });
     let sockets = sockets.collect::<Vec<_>>().concat();
     (!sockets.is_empty()).then_some(sockets)
+}
+
+/// What is served at a port.
+#[derive(Default)]
+struct AtPort<'a> {
+    tables: Tables,
+    /// Where connections go of pods that have no table of their own, and for how long nothing may happen on one.
+    connections: Option<(&'a Forward, Duration)>,
+}
+
+impl AtPort<'_> {
+    fn serve(self) -> (Serve, Limits) {
+        let Some((forward, idle)) = self.connections else {
+            return (Serve::Http(server(self.tables)), Limits::default());
+        };
+        let consumers = (!self.tables.is_empty()).then(|| server(self.tables));
+        (Serve::Service(ServiceServer { forward: forward.clone(), consumers }), Limits { idle, ..Limits::default() })
+    }
 }
 
 /// The tables of a port by the namespace whose pods they are for, or that of all others.
@@ -93,10 +120,8 @@ pub fn intercepted(state: &State) -> Vec<Intercepted> {
     let open = state.snapshot.listeners().filter(|listener| !closed.contains_key(&listener.name));
     open.filter_map(|listener| {
         let (service, port) = parse(&listener.name)?;
-        let mesh = mesh(listener)?;
-        let routed =
-            |namespace: &l7::Name| mesh.produces || mesh.consumers.iter().any(|one| one.namespace == *namespace);
-        let clients = clients.iter().filter(|(_, namespace)| routed(namespace)).map(|(address, _)| *address).collect();
+        let clients = clients.iter().filter(|(_, namespace)| is_for(&listener.serve, namespace));
+        let clients = clients.map(|(address, _)| *address).collect();
         Some(Intercepted { service, port, address: listener.address, clients })
     })
     .collect()
@@ -109,10 +134,14 @@ fn parse(name: &str) -> Option<(ObjectName, u16)> {
     Some((service, words.next()?.parse().ok()?))
 }
 
-fn mesh(listener: &Listener) -> Option<&Mesh> {
-    match &listener.serve {
-        Serve::Http(server) => server.mesh.as_ref(),
-        Serve::Tls(_) | Serve::Tcp(_) | Serve::Udp(_) => None,
+/// Whether pods of a namespace are served.
+fn is_for(serve: &Serve, namespace: &l7::Name) -> bool {
+    match serve {
+        Serve::Http(HttpServer { mesh: Some(mesh), .. }) => {
+            mesh.produces || mesh.consumers.iter().any(|one| one.namespace == *namespace)
+        }
+        Serve::Service(_) => true,
+        Serve::Http(_) | Serve::Tls(_) | Serve::Tcp(_) | Serve::Udp(_) => false,
     }
 }
 

@@ -47,6 +47,7 @@ fn inputs(resolved: &Resolved, addresses: &Reader<IpEntry>) -> Inputs<PartName> 
     let by_gateway = resolved.routes.rows.index(gateways);
     let by_service = resolved.routes.rows.index(services);
     let by_anchors = objects.tls_policies.index(tls_policy::anchors);
+    let by_written = resolved.routes.rows.index(cluster::written_addresses);
     let clusters = |routes: Vec<Arc<Attached>>| -> Vec<PartName> {
         routes.iter().flat_map(|route| cluster::of_route(route)).map(PartName::Cluster).collect()
     };
@@ -69,7 +70,8 @@ fn inputs(resolved: &Resolved, addresses: &Reader<IpEntry>) -> Inputs<PartName> 
         .and(&objects.services, move |service| clusters(of_service.get(&service.name)))
         .and(addresses, move |entry| {
             let slices = by_endpoint.get(&entry.prefix.addr());
-            slices.iter().flat_map(|slice| clusters(of_endpoint.get(&slice.service))).collect::<Vec<_>>()
+            let of_slices = slices.iter().flat_map(|slice| clusters(of_endpoint.get(&slice.service)));
+            of_slices.chain(clusters(by_written.get(&entry.prefix.addr()))).collect::<Vec<_>>()
         })
         .and(&objects.key_pairs, |pair: &KeyPair| [PartName::KeyPair(pair.name.clone())])
         .and(&objects.tls_policies, move |policy| {

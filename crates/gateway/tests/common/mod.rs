@@ -5,9 +5,9 @@
 mod pods;
 
 use gateway::{
-    Anchors, EnvoyConfig, Ingress, IngressConfig, Keep, KeyPair, NodeAddresses, ObjectName, Objects, Observed,
-    ObservedService, Parameters, ProxyReport, Report, Route, RouteName, Service, ServiceConfig, Serving, Slice,
-    Snapshots, Source, Status, Subject, Wanted,
+    Anchors, EnvoyConfig, EnvoyProblems, Ingress, IngressConfig, Keep, KeyPair, NodeAddresses, ObjectName, Objects,
+    Observed, ObservedService, Parameters, ProxyReport, Report, Route, RouteName, Service, ServiceConfig, Serving,
+    Slice, Snapshots, Source, Status, Subject, Wanted,
 };
 use k8s::gateway::{
     BackendTlsPolicySpec, Condition, GatewayClassSpec, GatewaySpec, ListenerSetSpec, ListenerStatus, MeshSpec, Object,
@@ -17,7 +17,7 @@ use k8s::k8s_openapi::api::core::v1 as core;
 use l7::link::{Published, State};
 use model::Namespace;
 use serde_json::{Value, json};
-use statedb::{Tasks, Writer, table};
+use statedb::{Reader, Tasks, Writer, table};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -45,6 +45,8 @@ pub(crate) struct World {
     ingress: IngressConfig,
     pub(crate) pods: pods::Pods,
     pub(crate) snapshots: Snapshots,
+    /// What an agent says of CiliumEnvoyConfigs.
+    pub(crate) problems: Reader<EnvoyProblems>,
     pub(crate) wanted: Wanted,
     tasks: Tasks,
 }
@@ -138,6 +140,7 @@ impl World {
             ingress,
             pods,
             snapshots: served.snapshots,
+            problems: served.problems,
             wanted,
             tasks,
         }

@@ -2,7 +2,7 @@
 //! Who is who, and what policy says of it: everybody may reach everybody, but nobody identity 666. And this node.
 
 use gateway::{Peers, TokenKey};
-use model::{IdentityId, IpEntry, IpSource, Node, Permission, Pod, PodName, Proxied};
+use model::{IdentityId, IpEntry, IpSource, MeshPod, Node, Permission, Pod, PodName, Proxied};
 use serde_json::Value;
 use statedb::{Reader, Writer, table};
 use std::collections::BTreeMap;
@@ -54,10 +54,13 @@ impl Pods {
         Self { proxied: Some(proxied), ..self }
     }
 
-    /// A pod has an address and an identity; one of this node has a name too.
+    /// A pod has an address and an identity; one of this node has a name too, and is not remote.
     pub(crate) fn insert(&mut self, value: &Value) {
         let ip: IpAddr = value["ip"].as_str().unwrap().parse().unwrap();
         let identity = IdentityId(u32::try_from(value["identity"].as_u64().unwrap()).unwrap());
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let (namespace, name) = (text(&value["metadata"]["namespace"]), text(&value["metadata"]["name"]));
+        let named = namespace.zip(name).map(|(namespace, name)| PodName::new(namespace, name));
         self.addresses.insert(IpEntry {
             prefix: ip.into(),
             identity,
@@ -66,12 +69,12 @@ impl Pods {
             node_address: false,
             no_masquerade: false,
             source: IpSource::CustomResource,
-            pod: None,
+            pod: named.clone().map(|pod| MeshPod { cluster: "default".into(), pod }),
         });
-        let Some(name) = value["metadata"]["name"].as_str() else { return };
+        let Some(name) = named.filter(|_| value["remote"] != true) else { return };
         self.pods.insert(Pod {
-            name: PodName::new(value["metadata"]["namespace"].as_str().unwrap(), name),
-            uid: name.to_owned(),
+            uid: name.name.to_string(),
+            name,
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
             service_account: String::new(),

@@ -13,8 +13,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{
-    AtomicBool,
-    Ordering::{Acquire, Release},
+    AtomicBool, AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release},
 };
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -39,11 +39,35 @@ pub(crate) enum BodyError {
 /// What became of the body of a request, for who has to answer it.
 pub(crate) type BodyFault = Arc<Mutex<Option<BodyError>>>;
 
+/// How long nothing may happen in a request and its answer: who only listens need not speak.
+#[derive(Clone, Debug)]
+pub(crate) struct Quiet {
+    idle: Duration,
+    /// Frames that either body has had, if both have any.
+    frames: Option<Arc<AtomicUsize>>,
+}
+
+impl Quiet {
+    /// In a request with this body, and its answer.
+    pub(crate) fn of(request: &Incoming, idle: Duration) -> Self {
+        Self { idle, frames: (!request.is_end_stream()).then(Arc::default) }
+    }
+
+    /// Counts a frame.
+    fn moved(&self) -> usize {
+        self.frames.as_ref().map_or(0, |frames| frames.fetch_add(1, Relaxed) + 1)
+    }
+
+    fn frames(&self) -> usize {
+        self.frames.as_ref().map_or(0, |frames| frames.load(Relaxed))
+    }
+}
+
 /// A body that may stand still only so long, and go on only while its lease holds, if it has one.
 #[derive(Debug)]
 struct Moving {
     body: Incoming,
-    idle: Duration,
+    quiet: Quiet,
     lease: Option<Lease<Routed>>,
     still: Option<Still>,
 }
@@ -52,12 +76,14 @@ struct Moving {
 #[derive(Debug)]
 struct Still {
     since: Instant,
+    /// Frames that there were then.
+    frames: usize,
     look: Pin<Box<Sleep>>,
 }
 
 impl Moving {
-    fn new(body: Incoming, idle: Duration) -> Self {
-        Self { body, idle, lease: None, still: None }
+    fn new(body: Incoming, quiet: Quiet) -> Self {
+        Self { body, quiet, lease: None, still: None }
     }
 
     fn may_go_on(&mut self) -> bool {
@@ -66,18 +92,24 @@ impl Moving {
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+            let frames = self.quiet.moved();
             if let Some(still) = &mut self.still {
-                still.since = Instant::now();
+                (still.since, still.frames) = (Instant::now(), frames);
             }
             let frame = frame.map(|frame| frame.map_err(|_| BodyError::Broken));
             return Poll::Ready(frame.map(|frame| if self.may_go_on() { frame } else { Err(BodyError::Withdrawn) }));
         }
-        let idle = self.idle;
+        let idle = self.quiet.idle;
         let often = if self.lease.is_some() { idle.min(LOOK) } else { idle };
+        let frames = self.quiet.frames();
         loop {
-            let still = self.still.get_or_insert_with(|| Still { since: Instant::now(), look: Box::pin(sleep(often)) });
+            let still =
+                self.still.get_or_insert_with(|| Still { since: Instant::now(), frames, look: Box::pin(sleep(often)) });
             ready!(still.look.as_mut().poll(cx));
             let now = Instant::now();
+            if std::mem::replace(&mut still.frames, frames) != frames {
+                still.since = now;
+            }
             still.look.as_mut().reset((still.since + idle).min(now + often));
             if now.duration_since(still.since) >= idle {
                 return Poll::Ready(Some(Err(BodyError::TimedOut)));
@@ -127,8 +159,8 @@ impl Default for RequestBody {
 
 impl RequestBody {
     /// `most` bytes from a client; `fault` tells what became of them.
-    pub(crate) fn streamed(body: Incoming, most: Option<u64>, idle: Duration, fault: BodyFault) -> Self {
-        let moving = Moving::new(body, idle);
+    pub(crate) fn streamed(body: Incoming, most: Option<u64>, quiet: Quiet, fault: BodyFault) -> Self {
+        let moving = Moving::new(body, quiet);
         Self::Streamed(Box::new(Streamed {
             moving,
             left: most.unwrap_or(u64::MAX),
@@ -249,9 +281,9 @@ impl ResponseBody {
     }
 
     /// An answer's body. Its connection is given back when it has been read.
-    pub(crate) fn from_backend(body: Incoming, idle: Duration, connection: Checkout, lease: Lease<Routed>) -> Self {
+    pub(crate) fn from_backend(body: Incoming, quiet: Quiet, connection: Checkout, lease: Lease<Routed>) -> Self {
         let connection = Some(Box::new(connection));
-        let moving = Moving { lease: Some(lease), ..Moving::new(body, idle) };
+        let moving = Moving { lease: Some(lease), ..Moving::new(body, quiet) };
         let mut body = Self { source: Source::Backend { moving, connection }, record: None };
         if body.is_end_stream() {
             body.source.end();

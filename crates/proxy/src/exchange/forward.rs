@@ -2,14 +2,14 @@
 //! A request goes to a backend: which one, how often, for how long.
 
 use super::answer::{Refusal, is_grpc};
-use super::body::{BodyError, BodyFault, RequestBody, ResponseBody};
+use super::body::{BodyError, BodyFault, Quiet, RequestBody, ResponseBody};
 use super::connection::Client;
-use super::inbound::{Inbound, strip};
+use super::inbound::{Inbound, steps_up, strip};
 use super::record::Record;
 use super::retries::{Retries, idempotent};
 use super::{mirror, persistence, upgrade};
-use crate::callers::{Caller, Verdict};
-use crate::lease::{Lease, Routed};
+use crate::callers::{Caller, Denied};
+use crate::lease::{Judged, Lease, Routed};
 use crate::route::{Forwarding, Found, NewPath, Weighted, pick};
 use crate::serving::Serving;
 use crate::upstream::{Checkout, ConnectError, Endpoint, Sent, Speak, Upstream};
@@ -41,6 +41,7 @@ pub(super) struct Forward<'a> {
     pub(super) forwarding: &'a Forwarding,
     /// The pod that asks, if policy has a say in what it may reach by way of this proxy.
     pub(super) caller: Option<Caller>,
+    pub(super) quiet: Quiet,
 }
 
 /// A backend, its cluster, and the endpoint that the client comes back to.
@@ -126,7 +127,7 @@ impl Forward<'_> {
         let limits = &self.client.limits;
         let size = body.size_hint().exact().filter(|_| headers.contains_key(CONTENT_LENGTH));
         let kept = self.forwarding.retry.is_some() && size.is_some_and(|size| size <= KEPT);
-        let streamed = RequestBody::streamed(body, limits.body_bytes, limits.idle, Arc::clone(fault));
+        let streamed = RequestBody::streamed(body, limits.body_bytes, self.quiet.clone(), Arc::clone(fault));
         if kept { Ok(RequestBody::Whole(collect(streamed).await?)) } else { Ok(streamed) }
     }
 
@@ -147,7 +148,8 @@ impl Forward<'_> {
     fn rewrite(&self, path: &NewPath, request: &mut Request<RequestBody>) -> Result<(), Refusal> {
         let uri = request.uri();
         let mut path = path.of(uri.path(), self.found.prefix);
-        if !path.starts_with('/') {
+        // What was part of a name may have become a step up.
+        if !path.starts_with('/') || steps_up(&path) {
             return Err(Refusal::NO_ROUTE);
         }
         if let Some(query) = uri.query() {
@@ -236,8 +238,7 @@ impl Forward<'_> {
         }
     }
 
-    /// The endpoint of the next attempt. To the client it is one like the others, so policy decides about the one that was chosen; but one
-    /// of which policy has not said anything yet is left to those who come later.
+    /// The endpoint of the next attempt, if policy lets the client reach it.
     fn endpoint(
         &self,
         upstream: &Upstream,
@@ -246,16 +247,7 @@ impl Forward<'_> {
     ) -> Result<Arc<Endpoint>, Refusal> {
         let chosen = returning.or_else(|| upstream.choose(avoid)).ok_or(Refusal::NO_ENDPOINT)?;
         let Some(caller) = &self.caller else { return Ok(chosen) };
-        let verdict = |endpoint: &Endpoint| caller.may_reach(endpoint.identity, endpoint.address);
-        match verdict(&chosen) {
-            Verdict::Allowed => Ok(chosen),
-            Verdict::Denied => Err(Refusal::DENIED),
-            Verdict::Unknown => {
-                let usable = upstream.endpoints().filter(|(_, usable)| *usable).map(|(endpoint, _)| endpoint);
-                let mut allowed = usable.filter(|endpoint| verdict(endpoint) == Verdict::Allowed);
-                allowed.next().cloned().ok_or(Refusal::NO_ENDPOINT)
-            }
-        }
+        caller.led_to(upstream, chosen).map_err(|Denied| Refusal::DENIED)?.ok_or(Refusal::NO_ENDPOINT)
     }
 
     async fn attempt(
@@ -310,14 +302,14 @@ impl Forward<'_> {
         record: &mut Record,
     ) -> Result<Response<ResponseBody>, Refusal> {
         *response.version_mut() = Version::HTTP_11;
-        let (client, route, judged) = (Arc::clone(self.client), self.found.route.name.clone(), self.caller.is_some());
-        let terms = Routed { client, route, endpoint, judged };
+        let judged = self.caller.is_some().then(|| Judged { client: self.client.peer.client.ip(), endpoint });
+        let terms = Routed { client: Arc::clone(self.client), route: self.found.route.name.clone(), judged };
         let lease = Lease::new(&self.client.shared, self.serving.number, terms);
         let protocol = response.headers().get(UPGRADE).cloned();
         strip(response.headers_mut());
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            let idle = self.client.limits.idle;
-            return Ok(response.map(|body| ResponseBody::from_backend(body, idle, checkout, lease)));
+            let quiet = self.quiet.clone();
+            return Ok(response.map(|body| ResponseBody::from_backend(body, quiet, checkout, lease)));
         }
         let (Some(upgrade), Some(protocol)) = (upgrade, protocol) else { return Err(Refusal::CUT_OFF) };
         upgrade::agree(self.client, upgrade, &mut response, (checkout, record.release()), lease);

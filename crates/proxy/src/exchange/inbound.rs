@@ -167,6 +167,11 @@ fn is_dots(segment: &str) -> bool {
     matches!(segment, "." | "..")
 }
 
+/// Whether a reader of the path may take a part of it for a way out of another.
+pub(super) fn steps_up(path: &str) -> bool {
+    decoded(path).is_none_or(|path| path.split('/').any(|segment| segment == ".."))
+}
+
 /// HTTP/2 may bring them apart, HTTP/1.1 may not (RFC 9113, 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
     let mut cookies = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);

@@ -29,13 +29,20 @@ pub(super) fn send(forward: &Forward<'_>, request: &mut Request<RequestBody>) {
         else {
             continue;
         };
+        let Some(under_way) = upstream.begin_copy() else {
+            client.shared.metrics.overloaded.inc();
+            continue;
+        };
         let copy = request.body_mut().mirrored();
         let mut copied = Request::new(copy);
         *copied.method_mut() = request.method().clone();
         *copied.uri_mut() = request.uri().clone();
         *copied.headers_mut() = request.headers().clone();
         let work = exchange(Arc::clone(upstream), copied, Arc::clone(client), caller.clone());
-        tokio::spawn(timeout(PATIENCE, work));
+        tokio::spawn(async move {
+            let _ = timeout(PATIENCE, work).await;
+            drop(under_way);
+        });
         client.shared.metrics.mirrored.inc();
     }
 }

@@ -49,10 +49,12 @@ pub(super) fn agree(
 ) {
     let agreed = on(response);
     let idle = client.limits.idle;
+    // What comes from now on is no request's head, and has no time to be one.
+    let busy = client.activity.begin();
     *client.upgraded.lock() = Some(Joined(Box::pin(async move {
         if let (Ok(client), Ok(backend)) = tokio::join!(asked, agreed) {
             join(TokioIo::new(client), TokioIo::new(backend), idle, || lease.holds()).await;
         }
-        drop(held);
+        drop((held, busy));
     })));
 }

@@ -25,7 +25,7 @@ fn protocol(served: &Served) -> &'static str {
     match served {
         Served::Http(_) => "HTTP",
         Served::Tls(_) => "TLS",
-        Served::Tcp(_) => "TCP",
+        Served::Tcp(_) | Served::Service(..) => "TCP",
         Served::Udp(_) => "UDP",
     }
 }

@@ -57,7 +57,7 @@ fn at(serving: &Serving, listening: &Listening, asked: &Asked) -> AtListener {
     match (&listening.served, asked.tls) {
         (Served::Http(_), true) => refused("it speaks no TLS"),
         (Served::Udp(_), _) => refused("it takes datagrams"),
-        (Served::Tcp(forward), _) => bytes(forward, "forward bytes"),
+        (Served::Tcp(forward) | Served::Service(forward, _), _) => bytes(forward, "forward bytes"),
         (Served::Http(_) | Served::Tls(_), false) => match listening.http_site() {
             Some(site) => in_site(serving, site, asked, answer),
             None => refused("it speaks TLS alone"),

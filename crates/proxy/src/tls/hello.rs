@@ -93,31 +93,35 @@ fn name(hello: &[u8]) -> Result<String, Malformed> {
         return Ok(String::new());
     }
     let mut extensions = Reader(reader.vector().ok_or(Malformed)?);
+    let mut name = None;
     while !extensions.0.is_empty() {
         let kind = extensions.number().ok_or(Malformed)?;
         let value = extensions.vector().ok_or(Malformed)?;
-        if kind == SERVER_NAME {
-            return host_name(value);
+        // Of two, a backend behind may read the other.
+        if kind == SERVER_NAME && name.replace(host_name(value)?).is_some() {
+            return Err(Malformed);
         }
     }
-    Ok(String::new())
+    Ok(name.unwrap_or_default())
 }
 
 fn host_name(extension: &[u8]) -> Result<String, Malformed> {
     let mut names = Reader(Reader(extension).vector().ok_or(Malformed)?);
+    let mut host = None;
     while !names.0.is_empty() {
         let kind = names.byte().ok_or(Malformed)?;
         let name = names.vector().ok_or(Malformed)?;
-        if kind == HOST_NAME {
-            let text = std::str::from_utf8(name).map_err(|_| Malformed)?;
-            let name: l7::HostMatch = text.trim_end_matches('.').parse().map_err(|_| Malformed)?;
-            return match name {
-                l7::HostMatch::Exact(name) => Ok(name.to_string()),
-                l7::HostMatch::Any | l7::HostMatch::Below(_) => Err(Malformed),
-            };
+        if kind != HOST_NAME {
+            continue;
+        }
+        let text = std::str::from_utf8(name).map_err(|_| Malformed)?;
+        let parsed = text.trim_end_matches('.').parse::<l7::HostMatch>();
+        let Ok(l7::HostMatch::Exact(name)) = parsed else { return Err(Malformed) };
+        if host.replace(name.to_string()).is_some() {
+            return Err(Malformed);
         }
     }
-    Ok(String::new())
+    Ok(host.unwrap_or_default())
 }
 
 /// Takes from the front.

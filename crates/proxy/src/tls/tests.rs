@@ -46,6 +46,28 @@ fn a_hello_of_many_records_is_as_long_as_one_may_be() {
     assert_eq!(server_name(&bytes), Some(Ok("shop.example".to_owned())));
 }
 
+/// A hello with these extensions, as they are on the wire.
+fn with_extensions(extensions: &[u8]) -> Vec<u8> {
+    let sized = |bytes: &[u8]| [&u16::try_from(bytes.len()).unwrap().to_be_bytes()[..], bytes].concat();
+    let body = [&[3, 3][..], &[0; 32], &[0], &sized(&[0x13, 0x01]), &[1, 0], &sized(extensions)].concat();
+    let handshake = [&[1, 0][..], &sized(&body)].concat();
+    [&[22, 3, 1][..], &sized(&handshake)].concat()
+}
+
+#[test]
+fn a_hello_that_names_two_servers_is_refused() {
+    let sized = |bytes: &[u8]| [&u16::try_from(bytes.len()).unwrap().to_be_bytes()[..], bytes].concat();
+    let host = |name: &str| [&[0][..], &sized(name.as_bytes())].concat();
+    let extension = |names: &[u8]| [&[0, 0][..], &sized(&sized(names))].concat();
+    let one = with_extensions(&extension(&host("A.example.")));
+    assert_eq!(server_name(&one), Some(Ok("a.example".to_owned())));
+    let both = [host("a.example"), host("b.example")].concat();
+    let twice = [extension(&host("a.example")), extension(&host("b.example"))].concat();
+    for extensions in [extension(&both), twice] {
+        assert_eq!(server_name(&with_extensions(&extensions)), Some(Err(Malformed)));
+    }
+}
+
 #[test]
 fn what_is_no_hello_is_refused_at_once() {
     let rows: [&[u8]; 6] = [

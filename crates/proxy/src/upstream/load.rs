@@ -13,6 +13,8 @@ pub(crate) struct Load {
     pub(super) requests: Arc<AtomicUsize>,
     pub(super) connections: Arc<AtomicUsize>,
     pub(super) retries: Arc<AtomicUsize>,
+    /// Copies of other clusters' requests.
+    pub(super) copies: Arc<AtomicUsize>,
     /// Requests that wait for a connection.
     pub(super) waiting: Arc<AtomicUsize>,
     /// A connection can be had, perhaps.

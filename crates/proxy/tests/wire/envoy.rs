@@ -159,6 +159,8 @@ async fn beginnings_are_matched_and_replaced_letter_by_letter_and_a_route_may_an
     let replace = |pattern: &str, with: &str| PathChange::Replace { pattern: pattern.into(), with: with.into() };
     objects.push(changed("replace", "/v", replace("^/v[0-9]+/(.*)$", "/\\1")));
     objects.push(changed("broken", "/broken", replace("^/", "")));
+    objects.push(changed("up", "/up", PathChange::Start("/".into())));
+    objects.push(changed("encoded", "/e", replace("^/e", "/%2e")));
     let _world = World::of(objects).await;
     for (path, wanted) in
         [("/abc?q=1", "/xc?q=1"), ("/ab", "/x"), ("/a", "/a"), ("/v3/b/c?q", "/b/c?q"), ("/v/b", "/v/b")]
@@ -167,6 +169,10 @@ async fn beginnings_are_matched_and_replaced_letter_by_letter_and_a_route_may_an
         assert_eq!(value(&answer, "asked"), Some(format!("GET {wanted} HTTP/1.1").as_str()), "{path}");
     }
     assert_eq!(status(&get(address, "h", "/broken", "").await), 404, "what it becomes is no path");
+    for up in ["/up../secret", "/up..", "/e./secret"] {
+        assert_eq!(status(&get(address, "h", up, "").await), 404, "{up} would lead out of what is written");
+    }
+    assert_eq!(value(&get(address, "h", "/up..x", "").await, "asked"), Some("GET /..x HTTP/1.1"));
     let answer = get(address, "h", "/given/x", "").await;
     assert_eq!((status(&answer), value(&answer, "content-type")), (418, Some("text/html")));
     assert!(answer.ends_with("teapot"), "{answer}");

@@ -59,6 +59,33 @@ async fn an_upgraded_connection_counts_until_it_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn messages_of_an_upgraded_connection_are_no_heads_of_requests() {
+    let address = free();
+    let backend = Backend::raw(|mut stream, _| async move {
+        read_until(&mut stream, "\r\n\r\n").await;
+        let answer = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n";
+        let _ = stream.write_all(answer.as_bytes()).await;
+        let (mut reader, mut writer) = stream.split();
+        let _ = tokio::io::copy(&mut reader, &mut writer).await;
+    })
+    .await;
+    let mut objects = simple(address, backend.address);
+    let mut impatient = http(address);
+    impatient.limits.header_time = Duration::from_millis(200);
+    objects[0] = impatient.into();
+    let _world = World::of(objects).await;
+    let mut client = connect(address).await;
+    client.write_all(b"GET / HTTP/1.1\r\nhost: h\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n").await.unwrap();
+    read_until(&mut client, "\r\n\r\n").await;
+    // Longer than a head may take, with a message before and after.
+    for message in ["one", "two", "three"] {
+        client.write_all(message.as_bytes()).await.unwrap();
+        assert_eq!(read_until(&mut client, message).await, message);
+        tokio::time::sleep(Duration::from_millis(400)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_whose_client_takes_nothing_is_reset_and_the_others_go_on() {
     let (address, backend) = (free(), big().await);
     let mut objects = simple(address, backend.address);

@@ -10,6 +10,7 @@ use http::{HeaderMap, Request, Response};
 use l7::BackendProtocol;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
 use tokio::time::timeout;
 
 type Sender = h2::client::SendRequest<Bytes>;
@@ -122,6 +123,40 @@ async fn grpc_passes_with_its_trailers_while_both_sides_still_send() {
     send.send_data(Bytes::new(), true).unwrap();
     assert!(timeout(DEADLINE, body.data()).await.unwrap().is_none_or(|data| data.unwrap().is_empty()));
     assert_eq!(body.trailers().await.unwrap().unwrap()["grpc-status"], "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_only_listens_need_not_speak() {
+    let address = free();
+    // Sends something now and then, and the client nothing but its beginning.
+    let backend = Backend::raw(|stream, _| async move {
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        while let Some(Ok((request, mut respond))) = connection.accept().await {
+            tokio::spawn(async move {
+                let response = Response::builder().header("content-type", "application/grpc").body(()).unwrap();
+                let mut send = respond.send_response(response, false).unwrap();
+                let _silent = request.into_body();
+                for _ in 0..10 {
+                    send.send_data(Bytes::from_static(b"x"), false).unwrap();
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                send.send_data(Bytes::from_static(b"end"), true).unwrap();
+            });
+        }
+    })
+    .await;
+    let mut objects = simple(address, backend.address);
+    let mut impatient = http(address);
+    impatient.limits.idle = Duration::from_millis(400);
+    objects[0] = impatient.into();
+    let _world = World::of(objects).await;
+    let mut sender = open(address).await.ready().await.unwrap();
+    let request = Request::post("http://h/pkg.Service/Watch").header("content-type", "application/grpc");
+    let (response, mut send) = sender.send_request(request.body(()).unwrap(), false).unwrap();
+    send.send_data(Bytes::from_static(b"?"), false).unwrap();
+    let response = timeout(DEADLINE, response).await.unwrap().unwrap();
+    assert_eq!(timeout(DEADLINE, read(response)).await.unwrap().0, "xxxxxxxxxxend");
+    drop(send);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,15 +2,18 @@
 //! What pods send to Services: the routes of their namespace, and no way past policy.
 
 use crate::backend::Backend;
-use crate::client::{get, status, value};
+use crate::client::{connect, get, read_all, read_until, status, value};
 use crate::objects::*;
+use crate::streams::echo_bytes;
 use crate::world::{DEADLINE, World, free};
 use l7::{
-    Attachment, Client, Consumer, HttpForward, HttpServer, Mesh, Mirror, Object, Permission, RouteAction, Serve,
-    Server, Share,
+    Attachment, Client, Cluster, ClusterLimits, Consumer, HttpForward, HttpServer, Mesh, Mirror, Object, Permission,
+    RouteAction, Serve, Server, ServiceServer, Share,
 };
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 /// Identity of the pod that asks, and of the endpoints that [`endpoints`] makes.
@@ -114,4 +117,62 @@ async fn of_several_endpoints_one_of_which_policy_knows_nothing_yet_is_left_to_l
         assert_eq!(value(&get(address, "h", "/", "").await, "x-backend"), Some("known"));
     }
     assert_eq!(new.requests(), 0);
+}
+
+/// A Service whose bytes go to cluster `c`, but pods of `desk` have routes.
+fn bytes(address: SocketAddr) -> Object {
+    let consumers = vec![Consumer { namespace: "desk".into(), table: "d".into() }];
+    let mesh = Some(Mesh { consumers, produces: false });
+    let consumers = Some(HttpServer { mesh, ..HttpServer::default() });
+    listener(address, Serve::Service(ServiceServer { forward: bytes_to("c"), consumers })).into()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_of_a_pod_go_where_policy_lets_it_go_itself() {
+    let (address, server) = (free(), echo_bytes().await);
+    let mut world = World::empty().await;
+    let reason = |reason: &str, count: u32| {
+        format!("cilium_proxy_refused_total{{listener=\"listener-{address}\",reason=\"{reason}\"}} {count}")
+    };
+    for (who, refused) in [
+        (vec![], reason("stranger", 1)),
+        (vec![pod("shop")], reason("stranger", 2)),
+        (vec![pod("shop"), reaches(&[])], reason("no-endpoint", 1)),
+        (vec![pod("shop"), reaches(&[(address, true), (server.address, false)])], reason("denied", 1)),
+    ] {
+        world.publish(backend("c", &[server.address]).into_iter().chain(who).chain([bytes(address)]).collect()).await;
+        assert_eq!(read_all(&mut connect(address).await).await, "");
+        world.metric_is(&refused).await;
+    }
+    assert_eq!(server.connections.load(SeqCst), 0);
+    let allowed = [pod("shop"), reaches(&[(server.address, true)]), bytes(address)];
+    let limits = ClusterLimits { connections: 1, ..ClusterLimits::default() };
+    let few = Cluster { limits, ..cluster("c") };
+    let objects = allowed.into_iter().chain([few.into(), endpoints("c", &[server.address]).into()]);
+    world.publish(objects.collect()).await;
+    let mut client = connect(address).await;
+    client.write_all(b"hello").await.unwrap();
+    assert_eq!(read_until(&mut client, "hello").await, "hello");
+    assert_eq!(read_all(&mut connect(address).await).await, "", "the cluster has as many connections as it may");
+    world.metric_is(&reason("overloaded", 1)).await;
+    client.shutdown().await.unwrap();
+    assert_eq!(read_all(&mut client).await, "bye");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_with_routes_of_their_own_speak_http_where_others_send_bytes() {
+    let (address, all, desk) = (free(), echo_bytes().await, Backend::echo("desk").await);
+    let mut consumer = route("desk", "/", RouteAction::Forward(forward("desk")));
+    consumer.attachments = [Attachment::any("d")].into();
+    let permission = reaches(&[(all.address, true), (desk.address, true)]);
+    let clusters = backend("c", &[all.address]).into_iter().chain(backend("desk", &[desk.address]));
+    let objects: Vec<Object> = clusters.chain([bytes(address), consumer.into(), permission]).collect();
+    let mut world = World::empty().await;
+    for (namespace, wanted) in [("desk", "x-backend: desk"), ("shop", "GET / HTTP/1.1")] {
+        world.publish(objects.iter().cloned().chain([pod(namespace)]).collect()).await;
+        let mut client = connect(address).await;
+        client.write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
+        let answer = read_until(&mut client, wanted).await;
+        assert!(answer.contains(wanted), "{namespace}: {answer}");
+    }
 }

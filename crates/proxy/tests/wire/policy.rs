@@ -114,6 +114,22 @@ async fn a_kept_connection_that_its_backend_has_closed_costs_no_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_that_hangs_holds_so_many_copies_and_no_more() {
+    let (address, main, dead) = (free(), Backend::echo("main").await, Backend::silent().await);
+    let mirrors = vec![Mirror { cluster: "dead".into(), share: Share::ALL }];
+    let mut objects = with(address, &main, HttpForward { mirrors, ..forward("c") });
+    objects.extend([cluster("dead").into(), endpoints("dead", &[dead.address]).into()]);
+    let world = World::of(objects).await;
+    let mut client = connect(address).await;
+    for _ in 0..300 {
+        client.write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
+        assert_eq!(status(&read_until(&mut client, "length: 0\n").await), 200);
+    }
+    world.metric_is("cilium_proxy_mirrored_total 256").await;
+    world.metric_is("cilium_proxy_clusters_overloaded_total 44").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn mirrors_get_their_share_with_the_body_and_nobody_waits_for_them() {
     let (address, main, copy, none, dead) = (
         free(),

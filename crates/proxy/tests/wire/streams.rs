@@ -17,7 +17,7 @@ fn stream(address: SocketAddr, serve: Serve, backend: SocketAddr) -> Vec<Object>
 }
 
 /// A backend that sends back what it gets, until it gets no more.
-async fn echo_bytes() -> Backend {
+pub(crate) async fn echo_bytes() -> Backend {
     Backend::raw(|mut stream, _| async move {
         let (mut reader, mut writer) = stream.split();
         let _ = tokio::io::copy(&mut reader, &mut writer).await;
@@ -65,6 +65,38 @@ async fn a_quiet_stream_ends() {
     assert_eq!(read_all(&mut client).await, "x");
 }
 
+/// Whether the kernel asks the other end of the connections to a port whether it is still there: `02` in the sixth column.
+fn is_asked_for(address: SocketAddr) -> bool {
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let here = format!(":{:04X}", address.port());
+    let rows = sockets.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let mut open = rows.filter(|row| row[1].ends_with(&here) && row[3] == "01").peekable();
+    assert!(open.peek().is_some());
+    open.all(|row| row[5].starts_with("02:"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_may_be_silent_for_long_is_asked_for() {
+    for (idle, wanted) in [(Duration::from_secs(300), false), (Duration::from_secs(3600), true)] {
+        let (address, backend) = (free(), echo_bytes().await);
+        let mut listener = listener(address, Serve::Tcp(bytes_to("c")));
+        listener.limits.idle = idle;
+        let mut objects = stream(address, Serve::Tcp(bytes_to("c")), backend.address);
+        objects[0] = listener.into();
+        let _world = World::of(objects).await;
+        let mut client = connect(address).await;
+        client.write_all(b"x").await.unwrap();
+        read_until(&mut client, "x").await;
+        // What is on its way has a timer of its own.
+        let settled = async {
+            while is_asked_for(address) != wanted {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(DEADLINE, settled).await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn datagrams_of_a_client_go_to_one_backend_and_answers_come_back() {
     let address = free();
@@ -104,6 +136,40 @@ async fn datagrams_of_a_client_go_to_one_backend_and_answers_come_back() {
     world
         .metric_is(&format!("cilium_proxy_refused_total{{listener=\"listener-{address}\",reason=\"connections\"}} 1"))
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_with_all_conversations_makes_room_for_others() {
+    let address = free();
+    let backend = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let to = backend.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut bytes = [0; 64];
+        loop {
+            let (length, from) = backend.recv_from(&mut bytes).await.unwrap();
+            backend.send_to(&bytes[..length], from).await.unwrap();
+        }
+    });
+    let mut objects = stream(address, Serve::Udp(bytes_to("c")), to);
+    let mut limited = listener(address, Serve::Udp(bytes_to("c")));
+    limited.limits.connections = 3;
+    objects[0] = limited.into();
+    let _world = World::of(objects).await;
+    let is_answered = async |client: &UdpSocket| {
+        client.send_to(b"?", address).await.unwrap();
+        timeout(DEADLINE, client.recv(&mut [0; 64])).await.unwrap().unwrap();
+    };
+    let mut greedy = Vec::new();
+    for _ in 0..3 {
+        let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        is_answered(&client).await;
+        greedy.push(client);
+    }
+    let other = UdpSocket::bind("127.0.0.2:0").await.unwrap();
+    is_answered(&other).await;
+    for client in &greedy[1..] {
+        is_answered(client).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

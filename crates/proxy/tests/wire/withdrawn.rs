@@ -2,10 +2,10 @@
 //! What open streams go by is withdrawn: they end, and others do not.
 
 use crate::backend::Backend;
-use crate::client::{connect, read_all, read_until};
+use crate::client::{connect, read_all, read_until, status};
 use crate::objects::*;
 use crate::world::{DEADLINE, World, free};
-use l7::{Client, Forward, HttpServer, Mesh, Object, Permission, RouteAction, Serve, Server};
+use l7::{Client, Forward, HttpServer, Mesh, Object, Permission, RouteAction, Serve, Server, ServiceServer};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -106,6 +106,17 @@ async fn answers_and_upgraded_connections_end_with_their_route() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_kept_connection_ends_with_the_next_answer_when_its_listener_is_gone() {
+    let (address, backend) = (free(), Backend::echo("a").await);
+    let mut world = World::of(simple(address, backend.address)).await;
+    let mut client = asks(address, "").await;
+    read_until(&mut client, "length: 0\n").await;
+    world.publish(simple(address, backend.address).split_off(1)).await;
+    client.write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
+    assert_eq!(status(&read_all(&mut client).await), 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_policy_refuses_a_pod_from_now_on_ends_at_once() {
     let (address, backend) = (free(), endless().await);
     // Time enough for what is only withdrawn.
@@ -133,6 +144,28 @@ async fn what_policy_refuses_a_pod_from_now_on_ends_at_once() {
     world.publish(objects(Some(false))).await;
     read_all(&mut answer).await;
     assert_eq!(read_all(&mut upgraded).await, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_of_a_pod_end_at_once_when_policy_refuses_them() {
+    let (address, backend) = (free(), endless().await);
+    let mut world = World::configured(|config| config.drain_time = DEADLINE * 10).await;
+    let objects = |allowed: bool| -> Vec<Object> {
+        let servers = vec![Server { identity: 7, port: backend.address.port(), allowed }];
+        let service = ServiceServer { forward: bytes_to("c"), consumers: None };
+        vec![
+            listener(address, Serve::Service(service)).into(),
+            cluster("c").into(),
+            endpoints("c", &[backend.address]).into(),
+            Client { name: "127.0.0.1".into(), namespace: "shop".into(), identity: 300 }.into(),
+            Permission { name: Permission::name_of(300), servers }.into(),
+        ]
+    };
+    world.publish(objects(true)).await;
+    let mut stream = connect(address).await;
+    echoes(&mut stream, "a").await;
+    world.publish(objects(false)).await;
+    assert_eq!(read_all(&mut stream).await, "");
 }
 
 #[tokio::test(flavor = "multi_thread")]
