@@ -12,6 +12,7 @@ mod reconcile;
 mod run;
 mod select;
 mod service;
+mod stepping_back;
 
 pub use announcement::{Announcement, AnnouncementKey};
 pub use config::Config;
