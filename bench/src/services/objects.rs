@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::ops::Range;
+use std::process::Command;
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -10,10 +11,10 @@ use serde_json::{Value, json};
 use crate::cluster::{Cluster, NAMESPACE};
 use crate::etcd::Stored;
 use crate::load::PORT;
+use crate::run;
 
 /// Second octets of the cluster's range of Service addresses, 10.96.0.0/12.
 const BLOCKS: Range<u8> = 96..112;
-const MADE: &str = "2026-01-01T00:00:00Z";
 
 /// A part of the range of Service addresses that no other Service has an address of.
 #[derive(Clone, Copy, Debug)]
@@ -37,11 +38,13 @@ impl Block {
     }
 
     /// Numbered Services without a selector, complete, each with its claim of an address and an endpoint.
-    pub(crate) fn services(self, numbers: Range<usize>, backend: IpAddr) -> Vec<Stored> {
-        numbers.flat_map(|number| self.service(number, backend)).collect()
+    pub(crate) fn services(self, numbers: Range<usize>, backend: IpAddr) -> Result<Vec<Stored>> {
+        // The API server takes a claim away that has been there for longer than a minute when its Service comes.
+        let now = run::output(Command::new("date").args(["--utc", "+%Y-%m-%dT%H:%M:%SZ"]))?;
+        Ok(numbers.flat_map(|number| self.service(number, backend, now.trim())).collect())
     }
 
-    fn service(self, number: usize, backend: IpAddr) -> [Stored; 3] {
+    fn service(self, number: usize, backend: IpAddr, now: &str) -> [Stored; 3] {
         let (name, address) = (format!("s{number:06}"), self.address(number).to_string());
         let spec = json!({
             "type": "ClusterIP", "clusterIP": address, "clusterIPs": [address], "ipFamilies": ["IPv4"],
@@ -60,18 +63,18 @@ impl Block {
             "spec": {"parentRef": {"resource": "services", "namespace": NAMESPACE, "name": name}},
         });
         [
-            (format!("ipaddresses/{address}"), made(claim, 'a', number)),
-            (format!("services/specs/{NAMESPACE}/{name}"), made(service(&name, &spec), 'b', number)),
-            (format!("endpointslices/{NAMESPACE}/{name}"), made(slice(&name, backend), 'c', number)),
+            (format!("ipaddresses/{address}"), made(claim, &format!("a{number:07}"), now)),
+            (format!("services/specs/{NAMESPACE}/{name}"), made(service(&name, &spec), &format!("b{number:07}"), now)),
+            (format!("endpointslices/{NAMESPACE}/{name}"), made(slice(&name, backend), &format!("c{number:07}"), now)),
         ]
     }
 }
 
-/// What the API server adds to an object that it takes in; `kind` tells those of one number apart.
-fn made(mut object: Value, kind: char, number: usize) -> Value {
+/// What the API server adds to an object that it takes in. `id` are eight hexadecimal digits of its own.
+fn made(mut object: Value, id: &str, now: &str) -> Value {
     if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
-        metadata.insert("uid".to_owned(), format!("{kind}0000000-0000-4000-8000-{number:012}").into());
-        metadata.insert("creationTimestamp".to_owned(), MADE.into());
+        metadata.insert("uid".to_owned(), format!("{id}-0000-4000-8000-000000000000").into());
+        metadata.insert("creationTimestamp".to_owned(), now.into());
     }
     object
 }
@@ -100,7 +103,7 @@ mod tests {
         let block = Block::beside("10.96.0.1 None 10.96.0.10 10.111.7.8").unwrap();
         assert_eq!(block.address(0), IpAddr::from([10, 110, 0, 1]));
         assert_eq!(block.address(29_999), IpAddr::from([10, 110, 117, 48]));
-        let stored = block.services(7..8, IpAddr::from([10, 244, 1, 2]));
+        let stored = block.services(7..8, IpAddr::from([10, 244, 1, 2])).unwrap();
         assert_eq!(stored[0].0, "ipaddresses/10.110.0.8");
         assert_eq!(stored[1].1["spec"]["clusterIP"], "10.110.0.8");
         assert_eq!(stored[2].1["metadata"]["labels"]["kubernetes.io/service-name"], stored[1].1["metadata"]["name"]);

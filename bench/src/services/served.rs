@@ -88,7 +88,7 @@ impl<'a> Served<'a> {
 
     /// Creates Services until there are so many, and returns the milliseconds from then until the last is served.
     fn create(&mut self, count: usize) -> Result<f64> {
-        self.etcd.write(&self.block.services(self.count..count, self.near.1[0]))?;
+        self.etcd.write(&self.block.services(self.count..count, self.near.1[0])?)?;
         self.count = count;
         let (begin, arm, address) = (clock::now(), self.arm(self.name), self.block.address(count - 1));
         clock::poll(PATIENCE, Duration::from_millis(1), || match arm.connect(address, PORT, ANSWERED_WITHIN)? {
