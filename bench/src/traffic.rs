@@ -213,7 +213,7 @@ pub(crate) fn compare(arms: &[Arm], family: usize, plan: &Plan) -> Result<Vec<Fi
     Ok(figures)
 }
 
-/// What the calls of `connect()` took, of the slowest hundredth at least.
+/// The 99th percentile of what `connect()` took.
 fn connecting(arm: &Arm, what: &str, rounds: &[Round], reference: &[Round]) -> Figure {
     let of = |rounds: &[Round]| rounds.iter().map(|round| round.measured.connect_p99_us).collect::<Vec<_>>();
     let (own, plain) = (of(rounds), of(reference));

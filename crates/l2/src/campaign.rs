@@ -6,7 +6,7 @@
 //! carries the version it is based on, so of two concurrent attempts one fails. The watch may lag: then a write fails,
 //! and the object is read.
 
-use crate::announcement::{Announcement, Tenures};
+use crate::announcement::{Announcement, AnnouncementKey, Tenures};
 use datapath::Wire;
 use k8s::k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -160,7 +160,7 @@ impl Campaign {
 
     /// Whether something is answered under the Lease, if anything is to be.
     fn is_answered(&self) -> bool {
-        let is_done = |key| self.all.answered.get(key).is_some_and(|status| status.state == State::Done);
+        let is_done = |key: &AnnouncementKey| self.all.answered.get(key).is_some_and(|status| status.state == State::Done);
         let announced = self.all.tenures.announced(&self.name);
         announced.is_empty() || announced.iter().any(is_done)
     }
