@@ -373,9 +373,11 @@ fn checked(arm: &Arm, unserved: &str) -> Result<()> {
     let server = arm.serve(address)?;
     let expected = [(PORT, "connected"), (PORT + 1, unserved)];
     for (port, expected) in expected {
-        clock::poll(Duration::from_secs(20), Duration::from_millis(100), || match arm.connect(address, port, SILENT_AFTER)? {
-            seen if seen == expected => Ok(()),
-            seen => bail!("{} ({}), port {port}: {seen}, expected {expected}", arm.name, arm.shape.name()),
+        clock::poll(Duration::from_secs(20), Duration::from_millis(100), || {
+            match arm.connect(address, port, SILENT_AFTER)? {
+                seen if seen == expected => Ok(()),
+                seen => bail!("{} ({}), port {port}: {seen}, expected {expected}", arm.name, arm.shape.name()),
+            }
         })?;
     }
     drop(server);

@@ -159,7 +159,8 @@ impl Fault {
     }
 
     fn figures(self, seen: &[Heard]) -> [Figure; 3] {
-        let of = |get: fn(&Heard) -> Duration| seen.iter().map(|heard| clock::milliseconds(get(heard))).collect::<Vec<_>>();
+        let of =
+            |get: fn(&Heard) -> Duration| seen.iter().map(|heard| clock::milliseconds(get(heard))).collect::<Vec<_>>();
         let (silent, both) = (of(|heard| heard.silent), of(|heard| heard.both));
         let figure = |what: &str, value, rounds: &[f64]| Figure {
             rounds: rounds.to_vec(),

@@ -12,7 +12,9 @@ use crate::cluster::{Build, Cluster, ClusterOptions};
 use crate::load::Kind;
 use crate::report::{Figure, Report};
 use crate::traffic::{self, Arm, Plan, Shape};
-use crate::{accounting, bare, cni, collect, failover, hubble, memory, networks, pods, programs, proxy, scale, services, sync};
+use crate::{
+    accounting, bare, cni, collect, failover, hubble, memory, networks, pods, programs, proxy, scale, services, sync,
+};
 
 /// How to measure.
 #[derive(Args, Clone, Debug)]

@@ -96,7 +96,8 @@ impl Shares {
         for figure in seen.iter().filter(|figure| figure.arm != "plain") {
             let (Some(ratio), Some((kind, _))) = (figure.ratio, figure.what.split_once(what)) else { continue };
             let first = *self.0.entry((kind.to_owned(), figure.arm.clone())).or_insert(ratio);
-            let share = Figure::new(format!("{}, of the ratio with the fewest", figure.what), &*figure.arm, ratio / first, "");
+            let share =
+                Figure::new(format!("{}, of the ratio with the fewest", figure.what), &*figure.arm, ratio / first, "");
             kept.push(if figure.arm == OURS { share.target(">= 0.95") } else { share });
         }
         kept
@@ -147,9 +148,11 @@ mod tests {
 
     #[test]
     fn what_is_left_of_a_ratio_is_told_by_arm_and_kind() {
-        let figure = |what: &str, arm: &str, ratio: f64| Figure { ratio: Some(ratio), ..Figure::new(what, arm, 1.0, "us") };
+        let figure =
+            |what: &str, arm: &str, ratio: f64| Figure { ratio: Some(ratio), ..Figure::new(what, arm, 1.0, "us") };
         let mut shares = Shares::default();
-        let few = [figure("CRR few", "plain", 1.0), figure("CRR few", "ours", 0.8), figure("connect() few", "ours", 0.5)];
+        let few =
+            [figure("CRR few", "plain", 1.0), figure("CRR few", "ours", 0.8), figure("connect() few", "ours", 0.5)];
         assert!(shares.compare(&few, "few").iter().all(|share| (share.value - 1.0).abs() < f64::EPSILON));
         let many = [figure("CRR many", "ours", 0.4), figure("connect() many", "ours", 0.5)];
         let kept: Vec<f64> = shares.compare(&many, "many").iter().map(|share| share.value).collect();

@@ -118,9 +118,8 @@ fn ask_from_elsewhere(lab: &Lab) -> Result<()> {
         return Ok(());
     }
     let control = namespace::first_process(lab, CONTROL)?;
-    let batch = format!(
-        "address replace {CLIENT}/32 dev {BRIDGE}\nroute replace {LOAD_BALANCERS} dev {BRIDGE} src {CLIENT}\n"
-    );
+    let batch =
+        format!("address replace {CLIENT}/32 dev {BRIDGE}\nroute replace {LOAD_BALANCERS} dev {BRIDGE} src {CLIENT}\n");
     run::ip(&["nsenter", &format!("--net=/proc/{control}/ns/net")], &batch)
 }
 

@@ -91,8 +91,8 @@ fn open(netns: &Path, device: &str) -> Result<(UdpSocket, Mac)> {
     let address = all.find_map(|one| one.address?.as_link_addr().copied());
     let address: LinkAddr = address.with_context(|| format!("there is no device {device}"))?;
     let mac = address.addr().with_context(|| format!("{device} has no hardware address"))?;
-    let socket: OwnedFd =
-        socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::EthAll).context("no raw socket")?;
+    let socket: OwnedFd = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::EthAll)
+        .context("no raw socket")?;
     bind(socket.as_raw_fd(), &address).with_context(|| format!("cannot bind to {device}"))?;
     // This type can send on any socket and set its timeouts.
     Ok((socket.into(), mac))

@@ -31,7 +31,10 @@ impl<'a> Link<'a> {
     /// Connects everybody.
     pub(crate) fn plug(cluster: &'a Cluster) -> Result<Self> {
         let control = cluster.first_process("control")?;
-        ip(control, &format!("link add {BRIDGE} type bridge\naddress add {}/24 dev {BRIDGE}\nlink set {BRIDGE} up\n", host(1)))?;
+        ip(
+            control,
+            &format!("link add {BRIDGE} type bridge\naddress add {}/24 dev {BRIDGE}\nlink set {BRIDGE} up\n", host(1)),
+        )?;
         for (node, number) in NODES {
             let process = cluster.first_process(node)?;
             let mac = mac(number).map(|byte| format!("{byte:02x}")).join(":");
@@ -55,7 +58,12 @@ impl<'a> Link<'a> {
 
     /// Who has the address?
     pub(crate) fn question(&self) -> Question {
-        Question { netns: format!("/proc/{}/ns/net", self.control).into(), device: BRIDGE, from: host(1), address: ADDRESS }
+        Question {
+            netns: format!("/proc/{}/ns/net", self.control).into(),
+            device: BRIDGE,
+            from: host(1),
+            address: ADDRESS,
+        }
     }
 }
 

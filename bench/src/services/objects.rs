@@ -22,7 +22,8 @@ pub(crate) struct Block(u8);
 
 impl Block {
     pub(crate) fn of(cluster: &Cluster) -> Result<Self> {
-        let taken = cluster.kubectl(&["get", "services", "--all-namespaces", "-o=jsonpath={.items[*].spec.clusterIP}"])?;
+        let taken =
+            cluster.kubectl(&["get", "services", "--all-namespaces", "-o=jsonpath={.items[*].spec.clusterIP}"])?;
         Self::beside(&taken).context("Services have addresses everywhere")
     }
 

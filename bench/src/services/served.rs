@@ -114,9 +114,11 @@ impl<'a> Served<'a> {
         let arm = Arm::new(shape, &name, (self.outside.clone(), [node; 2]), server.clone());
         let arm = arm.asking([node; 2]).at(through.port);
         let server = arm.serve(arm.addresses[0])?;
-        clock::poll(PATIENCE, Duration::from_millis(50), || match arm.connect(node, through.port, ANSWERED_WITHIN)? {
-            seen if seen == "connected" => Ok(()),
-            seen => bail!("{name}: the node port is {seen}"),
+        clock::poll(PATIENCE, Duration::from_millis(50), || {
+            match arm.connect(node, through.port, ANSWERED_WITHIN)? {
+                seen if seen == "connected" => Ok(()),
+                seen => bail!("{name}: the node port is {seen}"),
+            }
         })?;
         drop(server);
         Ok(arm)

@@ -6,10 +6,10 @@ use k8s::cilium::{
     CiliumCIDRGroup, CiliumClusterwideNetworkPolicy, CiliumEndpoint, CiliumIdentity, CiliumLocalRedirectPolicy,
     CiliumNetworkPolicy, CiliumNode,
 };
+use k8s::field::FieldError;
 use k8s::k8s_openapi::api::core::v1 as core;
 use k8s::k8s_openapi::api::discovery::v1 as discovery;
 use k8s::k8s_openapi::api::networking::v1 as networking;
-use k8s::field::FieldError;
 use k8s::{Client, Feed, WatchConfig};
 use model::{Identity, Namespace, Node, Pod, RemoteEndpoint};
 use statedb::{Reader, Tasks};

@@ -160,7 +160,8 @@ impl Campaign {
 
     /// Whether something is answered under the Lease, if anything is to be.
     fn is_answered(&self) -> bool {
-        let is_done = |key: &AnnouncementKey| self.all.answered.get(key).is_some_and(|status| status.state == State::Done);
+        let is_done =
+            |key: &AnnouncementKey| self.all.answered.get(key).is_some_and(|status| status.state == State::Done);
         let announced = self.all.tenures.announced(&self.name);
         announced.is_empty() || announced.iter().any(is_done)
     }

@@ -76,7 +76,8 @@ fn pods(cluster: &Cluster, name: &str) -> Result<Pods> {
 
 /// From where, and to which address of the Service.
 fn targets(cluster: &Cluster, name: &str) -> Result<Vec<(Netns, SocketAddr)>> {
-    let (client, outside, http) = (Netns::of_pod(cluster, "net", "client")?, outside(cluster)?, port(cluster, name, 0)?);
+    let (client, outside, http) =
+        (Netns::of_pod(cluster, "net", "client")?, outside(cluster)?, port(cluster, name, 0)?);
     let mut targets = Vec::new();
     for ip in cluster_ips(cluster, name)? {
         targets.push((client.try_clone()?, SocketAddr::new(ip, 80)));
