@@ -31,7 +31,7 @@ pub struct Kept {
 impl Kept {
     /// Opens it. When it ends, `may_end` is asked at once whether the server of that name does no longer serve.
     #[must_use]
-    pub fn start(from: Netns, to: SocketAddr, may_end: impl Fn(&str) -> bool + Send + 'static) -> Self {
+    pub fn start(from: Netns, to: SocketAddr, may_end: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let answered = Arc::new(AtomicU32::new(0));
         let (done, count) = (Arc::clone(&stop), Arc::clone(&answered));
