@@ -99,7 +99,8 @@ impl Fault {
     const fn target(self) -> &'static str {
         match self {
             Self::Restarted => "< 100",
-            Self::Gone | Self::Isolated => "< 15000, the Lease",
+            Self::Gone => "< 15000, the Lease",
+            Self::Isolated => "< 17000, the Lease and a retry period",
             Self::Cut => "< 1000",
         }
     }
