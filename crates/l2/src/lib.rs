@@ -12,7 +12,6 @@ mod reconcile;
 mod run;
 mod select;
 mod service;
-mod stepping_back;
 
 pub use announcement::{Announcement, AnnouncementKey};
 pub use config::Config;

@@ -5,19 +5,17 @@ use crate::Config;
 use crate::campaign::{Campaign, Electorate, Watched};
 use crate::moves::Moves;
 use crate::select::{Places, View, select};
-use crate::stepping_back::impaired;
 use crate::{Endpoints, Policy, Service};
 use futures::future::join_all;
 use k8s::k8s_openapi::api::coordination::v1::Lease;
 use model::{Device, Node};
 use statedb::{Change, Reader};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 /// Tables that decide who announces what.
@@ -80,19 +78,16 @@ async fn follow(config: &Config, tables: &Tables, electorate: &Electorate, runni
     let (mut endpoints, mut nodes) = (tables.endpoints.subscribe(), tables.nodes.subscribe());
     let (mut devices, mut leases) = (tables.devices.subscribe(), tables.leases.subscribe());
     let of_family = |address: IpAddr| if address.is_ipv4() { config.ipv4 } else { config.ipv6 };
-    let (mut moves, mut before) = (Moves::default(), Places::new());
+    let mut moves = Moves::default();
     loop {
-        let view = tables.view();
-        let mut selected = select(&view, of_family);
+        let mut selected = select(&tables.view(), of_family);
         let present = tables.leases.snapshot();
         let is_free = |lease: &str| {
             let lease = present.get(&lease.to_owned());
             lease.is_some_and(|lease| lease.holder().is_empty() || lease.holder() == electorate.node)
         };
         let again = moves.hold_back(&mut selected, config.lease, is_free).unwrap_or_else(Instant::now);
-        let impaired = impaired(&before, &selected.places, &view.devices);
-        hold_elections(&selected.places, &impaired, tables, electorate, running);
-        before.clone_from(&selected.places);
+        hold_elections(&selected.places, tables, electorate, running);
         electorate.tenures.set_places(selected.places);
         loop {
             tokio::select! {
@@ -113,22 +108,14 @@ async fn follow(config: &Config, tables: &Tables, electorate: &Electorate, runni
     }
 }
 
-/// `impaired` are the Leases that others are to have first.
-fn hold_elections(
-    places: &Places,
-    impaired: &BTreeSet<String>,
-    tables: &Tables,
-    electorate: &Electorate,
-    running: &mut Campaigns,
-) {
-    let wanted = |lease: &String| places.contains_key(lease) && !impaired.contains(lease);
+fn hold_elections(places: &Places, tables: &Tables, electorate: &Electorate, running: &mut Campaigns) {
+    let wanted = |lease: &String| places.contains_key(lease);
     running.iter().filter(|(lease, _)| !wanted(lease)).for_each(|(_, campaign)| campaign.stop.cancel());
     running.retain(|lease, campaign| wanted(lease) || !campaign.ended.is_finished());
     for lease in places.keys() {
-        let pause = if impaired.contains(lease) { electorate.timing.retry / 2 } else { Duration::ZERO };
         let campaign = match running.remove(lease) {
             Some(present) if !present.stop.is_cancelled() => present,
-            before => start(electorate, lease, tables.leases.snapshot().get(lease), (before, pause)),
+            before => start(electorate, lease, tables.leases.snapshot().get(lease), before),
         };
         running.insert(lease.clone(), campaign);
     }
@@ -148,13 +135,8 @@ fn pass_on(change: Change<Watched>, running: &Campaigns) {
     }
 }
 
-/// Starts a campaign some time after the previous one for the same Lease has ended.
-fn start(
-    electorate: &Electorate,
-    name: &str,
-    watched: Option<Arc<Watched>>,
-    (before, pause): (Option<Running>, Duration),
-) -> Running {
+/// Starts a campaign once the previous one for the same Lease has ended.
+fn start(electorate: &Electorate, name: &str, watched: Option<Arc<Watched>>, before: Option<Running>) -> Running {
     let stop = CancellationToken::new();
     let (lease, receiver) = watch::channel(watched.map(|row| row.lease.clone()));
     let (electorate, name, stopped) = (electorate.clone(), name.to_owned(), stop.clone());
@@ -162,10 +144,6 @@ fn start(
         if let Some(before) = before {
             // Its panics are its own.
             let _ = before.ended.await;
-        }
-        tokio::select! {
-            () = stopped.cancelled() => return,
-            () = sleep(pause) => {}
         }
         Campaign::new(electorate, name, receiver).run(stopped).await;
     });

@@ -36,11 +36,7 @@ fn address() -> IpAddr {
 
 /// Whether the programs of the node answer for the address on its device.
 async fn answers(world: &World) -> bool {
-    answers_on(world, "eth0").await
-}
-
-async fn answers_on(world: &World, device: &str) -> bool {
-    let device = world.node.network.netlink().link(device).await.unwrap().unwrap().index;
+    let device = world.node.network.netlink().link("eth0").await.unwrap().unwrap().index;
     let map = world.node.maps.map::<maps::Announced>().unwrap();
     let entry = map.get(&AnnouncedKey::new(address().into(), device)).unwrap();
     entry.is_some_and(|entry| world.node.wire.since_boot().as_nanos() < u128::from(entry.until))
@@ -52,12 +48,8 @@ fn holder(world: &World) -> String {
 }
 
 async fn set_carrier(world: &World, up: bool) {
-    set_carrier_of(world, "eth0", up).await;
-}
-
-async fn set_carrier_of(world: &World, device: &str, up: bool) {
     let netlink = world.node.network.netlink();
-    let device = netlink.link(device).await.unwrap().unwrap().index;
+    let device = netlink.link("eth0").await.unwrap().unwrap().index;
     netlink.change_link(device, LinkChange { up: Some(up), ..LinkChange::default() }).await.unwrap();
 }
 
@@ -112,41 +104,6 @@ async fn a_node_takes_over_from_another_and_never_do_both_answer() {
         settle().await;
         assert!(!answers(going).await && answers(staying).await, "nothing moves back");
     }
-}
-
-/// With one of its links a node loses the addresses to a node that has both, and keeps them if there is none.
-#[tokio::test(start_paused = true)]
-async fn who_loses_one_of_two_links_lets_another_take_over() {
-    let keys = || KEYS.into_iter().chain([("devices", "eth0 eth1")]);
-    let mut first = World::new().await.with_keys(keys());
-    let mut second = World::joining(&first).await.with_keys(keys());
-    for world in [&first, &second] {
-        world.node.network.add_device("eth1", &[]).await.unwrap();
-    }
-    first.api.apply(WEB);
-    first.start_ready().await;
-    let both = async |world: &World| answers(world).await && answers_on(world, "eth1").await;
-    eventually("the first to answer on both links", async || both(&first).await).await;
-    settle().await;
-
-    set_carrier_of(&first, "eth1", false).await;
-    eventually("it to answer on the one that is left", async || !both(&first).await && answers(&first).await).await;
-    settle().await;
-    assert!(answers(&first).await, "nobody else wants to");
-    set_carrier_of(&first, "eth1", true).await;
-    eventually("it to answer on both again", async || both(&first).await).await;
-
-    second.start_ready().await;
-    settle().await;
-    assert!(!answers(&second).await);
-    set_carrier_of(&first, "eth1", false).await;
-    eventually("the second to answer on both", async || {
-        assert!(!answers(&first).await || !answers(&second).await, "both answer");
-        both(&second).await
-    })
-    .await;
-    settle().await;
-    assert!(!answers(&first).await, "and to go on");
 }
 
 #[tokio::test(start_paused = true)]
