@@ -114,7 +114,7 @@ impl<'a> Sockets<'a> {
                     echo "$pod" >>/tmp/long-ended
                 done
             }}
-            for number in $(seq 8); do long $number >/dev/null 2>&1 & done"#,
+            for number in $(seq 8); do (long $number) >/dev/null 2>&1 & done"#,
             to.ip(),
             to.port()
         );
