@@ -23,6 +23,8 @@ pub(crate) const NAMESPACE: &str = "bench";
 const RULES: u16 = 1000;
 /// Concurrent calls of kubectl.
 const CALLERS: usize = 6;
+/// After this time a connection counts as one that nobody answers.
+const SILENT_AFTER: Duration = Duration::from_millis(500);
 /// How long the next agent of a node may take.
 const RESTARTED: Duration = Duration::from_secs(60);
 /// An image that is on every node of a lab and does nothing.
@@ -371,9 +373,11 @@ fn checked(arm: &Arm, unserved: &str) -> Result<()> {
     let server = arm.serve(address)?;
     let expected = [(PORT, "connected"), (PORT + 1, unserved)];
     for (port, expected) in expected {
-        clock::poll(Duration::from_secs(20), Duration::from_millis(100), || match arm.connect(address, port)? {
-            seen if seen == expected => Ok(()),
-            seen => bail!("{} ({}), port {port}: {seen}, expected {expected}", arm.name, arm.shape.name()),
+        clock::poll(Duration::from_secs(20), Duration::from_millis(100), || {
+            match arm.connect(address, port, SILENT_AFTER)? {
+                seen if seen == expected => Ok(()),
+                seen => bail!("{} ({}), port {port}: {seen}, expected {expected}", arm.name, arm.shape.name()),
+            }
         })?;
     }
     drop(server);

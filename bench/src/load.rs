@@ -59,6 +59,8 @@ pub(crate) struct Measured {
     pub(crate) p50_us: f64,
     /// 99th percentile of a transaction in microseconds; 0 of a stream.
     pub(crate) p99_us: f64,
+    /// 99th percentile of `connect()` in microseconds; 0 unless each transaction has a connection of its own.
+    pub(crate) connect_p99_us: f64,
 }
 
 /// How long either side waits for the other.
@@ -107,8 +109,7 @@ fn answer(mut stream: TcpStream, buffer: &mut [u8]) -> std::io::Result<()> {
 }
 
 /// Loads the server for this long.
-pub(crate) fn run(kind: Kind, server: IpAddr, span: Duration) -> Result<Measured> {
-    let server = SocketAddr::new(server, PORT);
+pub(crate) fn run(kind: Kind, server: SocketAddr, span: Duration) -> Result<Measured> {
     match kind {
         Kind::Rr => rr(server, span),
         Kind::Crr => crr(server, span),
@@ -141,18 +142,23 @@ fn rr(server: SocketAddr, span: Duration) -> Result<Measured> {
 const STALLED: Duration = Duration::from_secs(1);
 
 fn crr(server: SocketAddr, span: Duration) -> Result<Measured> {
-    transactions(span, || match once(server) {
+    let mut connected = Vec::with_capacity(1 << 20);
+    let measured = transactions(span, || match once(server, &mut connected) {
         Err(error) if has_stalled(&error) => Ok(()),
         other => other.with_context(|| format!("a connection to {server}")),
-    })
+    })?;
+    Ok(Measured { connect_p99_us: percentile(&connected, 0.99), ..measured })
 }
 
-/// A connection's whole life.
-fn once(server: SocketAddr) -> std::io::Result<()> {
+/// A connection's whole life; how long `connect()` took of it is added to `connected`.
+fn once(server: SocketAddr, connected: &mut Vec<f64>) -> std::io::Result<()> {
     let mut byte = [Kind::Crr.byte()];
     let socket = Socket::new(Domain::for_address(server), Type::STREAM, None)?;
     socket.set_write_timeout(Some(STALLED))?;
-    socket.connect(&server.into())?;
+    let begin = clock::now();
+    let outcome = socket.connect(&server.into());
+    connected.push(begin.elapsed().as_secs_f64() * 1e6);
+    outcome?;
     let mut stream = TcpStream::from(socket);
     stream.write_all(&byte)?;
     stream.read_exact(&mut byte)?;
@@ -179,7 +185,7 @@ fn transactions(span: Duration, mut once: impl FnMut() -> Result<()>) -> Result<
         before = after;
     }
     let rate = took.len() as f64 / (before - begin).as_secs_f64();
-    Ok(Measured { rate, p50_us: percentile(&took, 0.5), p99_us: percentile(&took, 0.99) })
+    Ok(Measured { rate, p50_us: percentile(&took, 0.5), p99_us: percentile(&took, 0.99), connect_p99_us: 0.0 })
 }
 
 fn stream(server: SocketAddr, span: Duration) -> Result<Measured> {
@@ -196,7 +202,7 @@ fn stream(server: SocketAddr, span: Duration) -> Result<Measured> {
     let mut total = [0; 8];
     stream.read_exact(&mut total)?;
     let rate = u64::from_le_bytes(total) as f64 * 8.0 / begin.elapsed().as_secs_f64() / 1e9;
-    Ok(Measured { rate, p50_us: 0.0, p99_us: 0.0 })
+    Ok(Measured { rate, p50_us: 0.0, p99_us: 0.0, connect_p99_us: 0.0 })
 }
 
 #[cfg(test)]
@@ -207,9 +213,11 @@ mod tests {
     fn each_kind_of_load_is_answered() {
         let address = IpAddr::from([127, 0, 0, 1]);
         std::thread::spawn(move || serve(address));
-        clock::poll(PATIENCE, Duration::from_millis(5), || run(Kind::Rr, address, Duration::from_millis(5))).unwrap();
+        let server = SocketAddr::new(address, PORT);
+        clock::poll(PATIENCE, Duration::from_millis(5), || run(Kind::Rr, server, Duration::from_millis(5))).unwrap();
         for kind in [Kind::Rr, Kind::Crr, Kind::Stream] {
-            assert!(run(kind, address, Duration::from_millis(20)).unwrap().rate > 0.0, "{kind:?}");
+            let measured = run(kind, server, Duration::from_millis(20)).unwrap();
+            assert!(measured.rate > 0.0 && (measured.connect_p99_us > 0.0) == (kind == Kind::Crr), "{kind:?}");
         }
     }
 }

@@ -7,6 +7,8 @@ mod clock;
 mod cluster;
 mod cni;
 mod collect;
+mod etcd;
+mod failover;
 mod hubble;
 mod load;
 mod memory;
@@ -69,6 +71,8 @@ enum Commands {
         place: Place,
         #[arg(long, default_value_t = 5000)]
         milliseconds: u64,
+        #[arg(long, default_value_t = load::PORT)]
+        port: u16,
         kind: Kind,
         server: IpAddr,
     },
@@ -90,6 +94,9 @@ enum Commands {
     Connect {
         #[command(flatten)]
         place: Place,
+        /// How long to wait for an answer.
+        #[arg(long, default_value_t = 500)]
+        milliseconds: u64,
         address: IpAddr,
         port: u16,
     },
@@ -106,14 +113,14 @@ fn main() -> Result<ExitCode> {
             place.enter()?;
             load::serve(address)?;
         }
-        Commands::Load { place, milliseconds, kind, server } => {
+        Commands::Load { place, milliseconds, port, kind, server } => {
             place.enter()?;
-            let measured = load::run(kind, server, Duration::from_millis(milliseconds))?;
+            let measured = load::run(kind, SocketAddr::new(server, port), Duration::from_millis(milliseconds))?;
             println!("{}", serde_json::to_string(&measured)?);
         }
-        Commands::Connect { place, address, port } => {
+        Commands::Connect { place, milliseconds, address, port } => {
             place.enter()?;
-            let limit = Duration::from_millis(500);
+            let limit = Duration::from_millis(milliseconds);
             println!(
                 "{}",
                 match TcpStream::connect_timeout(&SocketAddr::new(address, port), limit) {

@@ -12,7 +12,9 @@ use crate::cluster::{Build, Cluster, ClusterOptions};
 use crate::load::Kind;
 use crate::report::{Figure, Report};
 use crate::traffic::{self, Arm, Plan, Shape};
-use crate::{accounting, bare, cni, collect, hubble, memory, networks, pods, programs, proxy, scale, services, sync};
+use crate::{
+    accounting, bare, cni, collect, failover, hubble, memory, networks, pods, programs, proxy, scale, services, sync,
+};
 
 /// How to measure.
 #[derive(Args, Clone, Debug)]
@@ -33,7 +35,7 @@ pub(crate) struct Options {
     #[arg(long)]
     ahead: bool,
     /// Services in the cluster, in rising order.
-    #[arg(long, value_delimiter = ',', default_values_t = [10, 1000, 10_000])]
+    #[arg(long, value_delimiter = ',', default_values_t = [10, 1000, 10_000, 30_000])]
     services: Vec<usize>,
     /// Pods whose memory is measured last; the kubelet's limit is 500.
     #[arg(long, default_value_t = 500)]
@@ -54,6 +56,16 @@ pub(crate) struct Options {
     results: PathBuf,
 }
 
+impl Options {
+    fn span(&self) -> Duration {
+        Duration::from_secs_f32(self.seconds)
+    }
+
+    fn plan(&self, kinds: &[Kind], rounds: usize) -> Plan {
+        Plan { kinds: kinds.to_vec(), rounds, span: self.span(), what: None }
+    }
+}
+
 /// A part of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 enum Section {
@@ -67,6 +79,10 @@ enum Section {
     Sync,
     /// The proxy beside others.
     Proxy,
+    /// Node ports with each way of forwarding, against kube-proxy.
+    Forwarding,
+    /// Announced addresses whose node fails.
+    Failover,
     /// One byte there and back.
     Rr,
     /// Connect, one byte there and back, close.
@@ -90,12 +106,26 @@ enum Section {
 }
 
 impl Section {
-    /// Whether it needs only a cluster.
-    const fn needs_cluster(self) -> bool {
+    /// Whether it is measured on the cluster that several are measured on.
+    const fn is_on_cluster(self) -> bool {
         matches!(
             self,
             Self::Accounting | Self::Services | Self::Pods | Self::Start | Self::Cni | Self::Memory | Self::Scale
         )
+    }
+
+    /// Whether it brings clusters of its own up.
+    const fn has_clusters(self) -> bool {
+        matches!(self, Self::Forwarding | Self::Failover)
+    }
+
+    /// Whether it is part of a run of all: what takes too long is not.
+    const fn is_among_all(self) -> bool {
+        !self.has_clusters() && !matches!(self, Self::Scale)
+    }
+
+    fn name(self) -> String {
+        format!("{self:?}").to_lowercase()
     }
 }
 
@@ -104,30 +134,15 @@ pub(crate) fn measure(options: &Options) -> Result<ExitCode> {
     networks::hide_names()?;
     let mut report = Report::of_machine();
     let wanted = |section: Section| {
-        // The big cluster takes too long to be included in a full run.
-        let among_all = options.only.is_empty() && section != Section::Scale;
-        (among_all || options.only.contains(&section)) && !(options.no_cluster && section.needs_cluster())
+        let chosen = if options.only.is_empty() { section.is_among_all() } else { options.only.contains(&section) };
+        chosen && !(options.no_cluster && (section.is_on_cluster() || section.has_clusters()))
     };
     let step = |text: &str| eprintln!("\n== {text}");
-    if wanted(Section::Programs) {
-        step("programs, by BPF_PROG_TEST_RUN");
-        report.add("programs", programs::measure(3000));
-    }
-    if wanted(Section::Collect) {
-        step("garbage collection of flows");
-        report.add("collect", collect::measure());
-    }
-    if wanted(Section::Hubble) {
-        step("flows");
-        report.add("hubble", hubble::measure());
-    }
-    if wanted(Section::Sync) {
-        step("Services into the maps");
-        report.add("sync", sync::measure());
-    }
-    if wanted(Section::Proxy) {
-        step("proxies");
-        report.add("proxy", proxy::measure(options.rounds, Duration::from_secs_f32(options.seconds)));
+    for section in Section::value_variants().iter().copied().filter(|section| wanted(*section)) {
+        if let Some(measure) = alone(section) {
+            step(&section.name());
+            report.add(&section.name(), measure(options));
+        }
     }
     let kinds: Vec<Kind> = [(Section::Rr, Kind::Rr), (Section::Crr, Kind::Crr), (Section::Stream, Kind::Stream)]
         .into_iter()
@@ -136,7 +151,7 @@ pub(crate) fn measure(options: &Options) -> Result<ExitCode> {
     let on_cluster: Vec<Section> = Section::value_variants()
         .iter()
         .copied()
-        .filter(|section| section.needs_cluster() && wanted(*section))
+        .filter(|section| section.is_on_cluster() && wanted(*section))
         .collect();
     let cluster = if options.no_cluster || (kinds.is_empty() && on_cluster.is_empty()) {
         None
@@ -159,9 +174,8 @@ pub(crate) fn measure(options: &Options) -> Result<ExitCode> {
     }
     if let Some(cluster) = &cluster {
         for section in on_cluster {
-            step(&format!("{section:?}").to_lowercase());
-            let figures = one(section, options, cluster);
-            report.add(&format!("{section:?}").to_lowercase(), figures);
+            step(&section.name());
+            report.add(&section.name(), one(section, options, cluster));
         }
     }
     drop(cluster);
@@ -177,15 +191,33 @@ fn open_older(options: &Options) -> Result<Option<Cluster>> {
     Cluster::with_build(options.cluster.command()?, &build, &options.cluster.helm_set).map(Some)
 }
 
+/// How a part is measured that shares nothing with others.
+fn alone(section: Section) -> Option<fn(&Options) -> Result<Vec<Figure>>> {
+    let measure: fn(&Options) -> Result<Vec<Figure>> = match section {
+        Section::Programs => |_| programs::measure(3000),
+        Section::Collect => |_| collect::measure(),
+        Section::Hubble => |_| hubble::measure(),
+        Section::Sync => |_| sync::measure(),
+        Section::Proxy => |options| proxy::measure(options.rounds, options.span()),
+        Section::Forwarding => |options| {
+            let plan = options.plan(&[Kind::Rr, Kind::Crr], options.rounds);
+            services::forwarding(&options.cluster, options.ahead, &plan)
+        },
+        Section::Failover => |options| failover::measure(&options.cluster, options.rounds),
+        _ => return None,
+    };
+    Some(measure)
+}
+
 fn one(section: Section, options: &Options, cluster: &Cluster) -> Result<Vec<Figure>> {
-    let span = Duration::from_secs_f32(options.seconds);
+    let span = options.span();
     match section {
         Section::Accounting => {
             let arms: Vec<Arm> = cluster.arms("ours")?.into_iter().map(|arm| arm.ahead(options.ahead)).collect();
             accounting::measure(cluster, &arms, span)
         }
         Section::Services => {
-            let plan = Plan { kinds: vec![Kind::Crr], rounds: options.rounds, span };
+            let plan = options.plan(&[Kind::Crr], options.rounds);
             services::measure(cluster, &options.cluster.command()?, &options.services, options.ahead, &plan)
         }
         Section::Pods => pods::measure(cluster, &options.cluster.command()?, options.rounds.min(3)),
@@ -196,14 +228,7 @@ fn one(section: Section, options: &Options, cluster: &Cluster) -> Result<Vec<Fig
             [nodes, pods] => scale::measure(cluster, nodes, pods),
             _ => bail!("--scale takes two numbers: nodes and pods"),
         },
-        Section::Programs
-        | Section::Collect
-        | Section::Hubble
-        | Section::Sync
-        | Section::Proxy
-        | Section::Rr
-        | Section::Crr
-        | Section::Stream => Ok(Vec::new()),
+        _ => Ok(Vec::new()),
     }
 }
 
@@ -229,7 +254,7 @@ fn compare(options: &Options, kinds: &[Kind], cluster: Option<&Cluster>) -> Resu
         for shape in [Shape::OneNode, Shape::TwoNodes] {
             let same = arms.iter().filter(|arm| arm.shape == shape);
             let same: Vec<Arm> = same.map(|arm| arm.clone().ahead(options.ahead)).collect();
-            let plan = Plan { kinds: kinds.to_vec(), rounds, span: Duration::from_secs_f32(options.seconds) };
+            let plan = options.plan(kinds, rounds);
             figures.extend(traffic::compare(&same, family, &plan)?);
         }
     }

@@ -7,9 +7,10 @@ use std::net::IpAddr;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
-use crate::load::{Kind, Measured};
+use crate::clock;
+use crate::load::{Kind, Measured, PORT};
 use crate::place::Place;
 use crate::report::Figure;
 use crate::run::{self, Running};
@@ -45,6 +46,8 @@ pub(crate) struct Arm {
     pub(crate) addresses: [IpAddr; 2],
     /// The addresses the client uses, if different: those of a Service or a node.
     pub(crate) asked: Option<[IpAddr; 2]>,
+    /// The port the client uses.
+    pub(crate) port: u16,
 }
 
 impl Arm {
@@ -53,12 +56,18 @@ impl Arm {
         // Each on its own processor, as on a machine with many.
         let last = std::thread::available_parallelism().map_or(1, usize::from) - 1;
         let (client, server, addresses) = (client.0.on(0), server.0.on(last), server.1);
-        Self { shape, name: name.to_owned(), client, server, addresses, asked: None }
+        Self { shape, name: name.to_owned(), client, server, addresses, asked: None, port: PORT }
     }
 
     /// The same, through a Service.
     pub(crate) fn asking(mut self, addresses: [IpAddr; 2]) -> Self {
         self.asked = Some(addresses);
+        self
+    }
+
+    /// The same, at another port than the server's.
+    pub(crate) fn at(mut self, port: u16) -> Self {
+        self.port = port;
         self
     }
 
@@ -81,17 +90,18 @@ impl Arm {
     pub(crate) fn load(&self, kind: Kind, address: IpAddr, span: Duration) -> Result<Measured> {
         let mut command = ourselves("load")?;
         self.client.arguments(&mut command);
-        command.args(["--milliseconds", &span.as_millis().to_string(), &format!("{kind:?}").to_lowercase()]);
-        let client = Running::start(command.arg(address.to_string()))?;
+        command.args(["--milliseconds", &span.as_millis().to_string(), "--port", &self.port.to_string()]);
+        let client = Running::start(command.args([format!("{kind:?}").to_lowercase(), address.to_string()]))?;
         let said = client.finish(span + Duration::from_secs(20));
         let said = said.with_context(|| format!("client of {} ({})", self.name, self.shape.name()))?;
         serde_json::from_str(&said).context("the client did not answer in JSON")
     }
 
-    /// The outcome of a connection from the client to a port of the server: `connected`, `refused` or `silent`.
-    pub(crate) fn connect(&self, address: IpAddr, port: u16) -> Result<String> {
+    /// The outcome of a connection from the client to a port of the server: `connected`, `refused` or, after that time, `silent`.
+    pub(crate) fn connect(&self, address: IpAddr, port: u16, within: Duration) -> Result<String> {
         let mut command = ourselves("connect")?;
         self.client.arguments(&mut command);
+        command.args(["--milliseconds", &within.as_millis().to_string()]);
         Ok(run::output(command.args([address.to_string(), port.to_string()]))?.trim().to_owned())
     }
 }
@@ -109,6 +119,33 @@ pub(crate) struct Plan {
     pub(crate) kinds: Vec<Kind>,
     pub(crate) rounds: usize,
     pub(crate) span: Duration,
+    /// What is compared, where shape and family do not say it.
+    pub(crate) what: Option<String>,
+}
+
+impl Plan {
+    /// The same of something that is called so.
+    pub(crate) fn named(self, what: &str) -> Self {
+        Self { what: Some(what.to_owned()), ..self }
+    }
+}
+
+/// Waits until the machine has less to do than when programs catch up with news; not longer than half a minute.
+pub(crate) fn quiet() {
+    const LOOK: Duration = Duration::from_secs(1);
+    /// Of all processors, in a lab of three clusters at rest.
+    const AT_REST: f64 = 0.4;
+    let processors = std::thread::available_parallelism().map_or(1, usize::from) as f64;
+    let looked = clock::poll(30 * LOOK, Duration::ZERO, || {
+        let before = busy_us();
+        clock::breathe(LOOK);
+        let share = (busy_us() - before) / LOOK.as_secs_f64() / 1e6 / processors;
+        ensure!(share < AT_REST, "processors are busy for {share:.2} of the time");
+        Ok(())
+    });
+    if let Err(error) = looked {
+        eprintln!("  measuring while other programs work: {error:#}");
+    }
 }
 
 /// Time the machine's processors were busy, in microseconds.
@@ -162,20 +199,40 @@ pub(crate) fn compare(arms: &[Arm], family: usize, plan: &Plan) -> Result<Vec<Fi
         }
         eprint!("\r\x1b[K");
         let reference = rounds.first().map(Vec::as_slice).unwrap_or_default();
+        let shape = |arm: &Arm| format!("{} IPv{}", arm.shape.name(), if family == 0 { 4 } else { 6 });
+        let what = |arm: &Arm| plan.what.clone().unwrap_or_else(|| shape(arm));
         for (arm, results) in arms.iter().zip(&rounds) {
-            figures.push(figure(arm, *kind, family, results, reference));
+            let figure = figure(arm, *kind, &what(arm), results, reference);
+            figures.push(Figure { target: figure.target.filter(|_| plan.what.is_none()), ..figure });
+        }
+        if *kind == Kind::Crr {
+            let pairs = arms.iter().zip(&rounds);
+            figures.extend(pairs.map(|(arm, results)| connecting(arm, &what(arm), results, reference)));
         }
     }
     Ok(figures)
 }
 
-fn figure(arm: &Arm, kind: Kind, family: usize, rounds: &[Round], reference: &[Round]) -> Figure {
+/// The 99th percentile of what `connect()` took.
+fn connecting(arm: &Arm, what: &str, rounds: &[Round], reference: &[Round]) -> Figure {
+    let of = |rounds: &[Round]| rounds.iter().map(|round| round.measured.connect_p99_us).collect::<Vec<_>>();
+    let (own, plain) = (of(rounds), of(reference));
+    let ratios: Vec<f64> = own.iter().zip(&plain).map(|(own, plain)| plain / own).collect();
+    let figure = Figure::new(format!("connect() p99 {what}"), arm.name.as_str(), stats::median(&own), "us");
+    Figure {
+        ratio: Some(stats::median(&ratios)),
+        ratio_interval: Some(stats::interval(&ratios)),
+        rounds: own,
+        ..figure
+    }
+}
+
+fn figure(arm: &Arm, kind: Kind, what: &str, rounds: &[Round], reference: &[Round]) -> Figure {
     let of = |get: fn(&Round) -> f64| rounds.iter().map(get).collect::<Vec<_>>();
     let rates = of(|round| round.measured.rate);
     let pairs = || rounds.iter().zip(reference).map(|(own, plain)| (own.measured, plain.measured));
     let ratios: Vec<f64> = pairs().map(|(own, plain)| own.rate / plain.rate).collect();
-    let version = if family == 0 { 4 } else { 6 };
-    let what = format!("{} {} IPv{version}", format!("{kind:?}").to_uppercase(), arm.shape.name());
+    let what = format!("{} {what}", format!("{kind:?}").to_uppercase());
     let mut figure = Figure::new(what, arm.name.as_str(), stats::median(&rates), kind.unit());
     if kind != Kind::Stream {
         figure.p50 = Some(stats::median(&of(|round| round.measured.p50_us)));

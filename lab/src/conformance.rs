@@ -13,7 +13,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use crate::state::{self, Lab};
-use crate::topology::CONTROL;
+use crate::topology::{BRIDGE, CONTROL};
 use crate::{namespace, run};
 use report::{Outcome, Spec};
 
@@ -36,6 +36,12 @@ pub(crate) struct Options {
     #[arg(long, value_name = "COMMIT", default_value = "unknown")]
     commit: String,
 }
+
+/// From where load balancers are asked: the clients of a cloud's are in another network than the nodes, and some specs take one in the nodes' for a node. The
+/// nodes' way there is their default route.
+const CLIENT: &str = "172.31.77.1";
+/// What `lab/manifests/addresses.yaml` gives to load balancers.
+const LOAD_BALANCERS: &str = "192.168.77.192/26";
 
 /// The test runner's report, in the folder of the run.
 const REPORT: &str = "report.json";
@@ -62,6 +68,7 @@ pub(crate) fn conform(lab: &Lab, options: &Options) -> Result<String> {
         let skips = std::iter::once(options.skip.clone()).chain(reasons.iter().map(|(part, _)| literally(part)));
         let skips = skips.filter(|skip| !skip.is_empty()).collect::<Vec<_>>().join("|");
         let flags = [format!("--procs={}", options.procs), format!("--skip={skips}")];
+        ask_from_elsewhere(lab)?;
         // From the bridge, as a machine beside the nodes: some specs connect to them.
         namespace::run_in(lab, CONTROL, &ginkgo(lab, options, &folder, &flags.each_ref().map(String::as_str))?)?;
         run = report::read(&folder.join(REPORT))?;
@@ -103,6 +110,17 @@ impl Results {
         }
         results
     }
+}
+
+/// Gives the machine that runs the specs its address as a client of load balancers.
+fn ask_from_elsewhere(lab: &Lab) -> Result<()> {
+    if !lab.spec.topology.ipv4 {
+        return Ok(());
+    }
+    let control = namespace::first_process(lab, CONTROL)?;
+    let batch =
+        format!("address replace {CLIENT}/32 dev {BRIDGE}\nroute replace {LOAD_BALANCERS} dev {BRIDGE} src {CLIENT}\n");
+    run::ip(&["nsenter", &format!("--net=/proc/{control}/ns/net")], &batch)
 }
 
 /// The chosen specs, without running them.
@@ -221,6 +239,18 @@ mod tests {
             inapplicable("TCP 1\nUDP 1\n").contains(&("SCTPConnectivity", "the kernel of the machine has no SCTP"))
         );
         assert!(!inapplicable("SCTP 1\n").iter().any(|(part, _)| *part == "SCTPConnectivity"));
+    }
+
+    #[test]
+    fn load_balancers_are_asked_from_another_network_than_the_nodes() {
+        let block = |text: &str, bits: u32| text.parse::<std::net::Ipv4Addr>().unwrap().to_bits() >> (32 - bits);
+        let node = crate::topology::Topology { nodes: 1, ipv4: true, ipv6: false }.places()[0].addresses[0].to_string();
+        assert_ne!(block(CLIENT, 16), block(&node, 16), "specs compare that much");
+        let (start, length) = LOAD_BALANCERS.split_once('/').unwrap();
+        let length = length.parse().unwrap();
+        let pool = include_str!("../manifests/addresses.yaml");
+        let of_pool = pool.split(&[' ', ',']).filter(|word| word.starts_with("192.168."));
+        assert_eq!(of_pool.map(|ip| block(ip, length)).collect::<Vec<_>>(), [block(start, length); 2]);
     }
 
     #[test]

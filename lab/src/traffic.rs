@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! For tests: traffic between two namespaces, and a count of what is lost while something else happens.
 
+mod kept;
 mod numbered;
 mod requests;
 
+pub use kept::Kept;
 pub use requests::{Requests, get};
 
 use std::io::{ErrorKind, Read as _, Write as _};

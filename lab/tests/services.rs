@@ -13,6 +13,10 @@ mod mesh;
 mod ranges;
 #[path = "services/redirect.rs"]
 mod redirect;
+#[path = "services/rollout.rs"]
+mod rollout;
+#[path = "services/unreachable.rs"]
+mod unreachable;
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -58,7 +62,9 @@ const SUITE: Suite = Suite {
         ("only_clients_of_the_source_ranges_are_served", ranges::only_listed),
         ("an_announced_address_moves_when_its_agent_is_gone", failover),
         ("an_open_socket_comes_to_another_backend_when_its_own_is_gone", backend_gone),
-        ("no_request_fails_while_a_deployment_is_rolled_out", rolled_out),
+        ("a_node_that_is_cut_off_is_asked_no_more_and_connections_to_others_go_on", unreachable::backend),
+        ("no_request_fails_while_a_deployment_is_rolled_out", rollout::requests),
+        ("long_connections_last_as_long_as_their_pods_while_a_deployment_is_rolled_out", rollout::connections),
         ("no_request_fails_while_agents_are_killed", agents_killed),
         ("a_local_redirect_policy_keeps_traffic_on_the_node", redirect::service),
         ("an_address_is_redirected_and_what_is_others_is_not", redirect::address),
@@ -535,38 +541,6 @@ fn backend_gone(cluster: &Cluster) -> Result<()> {
     cluster.exec("net", "client", &["rm", "/tmp/moved"])?;
     cluster.kubectl(&["delete", "endpointslice", "--namespace=net", "moved-1"])?;
     delete(cluster, "moved")
-}
-
-fn rolled_out(cluster: &Cluster) -> Result<()> {
-    let labels = json!({"app": "rolled"});
-    let deployment = json!({
-        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "rolled", "namespace": "net"},
-        "spec": {
-            "replicas": 3, "selector": {"matchLabels": labels},
-            "strategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-            "template": {
-                "metadata": {"labels": labels},
-                "spec": {
-                    "terminationGracePeriodSeconds": 10,
-                    "containers": [{
-                        "name": "server", "image": "registry.k8s.io/e2e-test-images/agnhost:2.63.0",
-                        "args": ["netexec", "--http-port=8080", "--udp-port=8081", "--delay-shutdown=3"],
-                        "readinessProbe": {"httpGet": {"path": "/healthz", "port": 8080}, "periodSeconds": 1},
-                    }],
-                },
-            },
-        },
-    });
-    cluster.apply(&deployment.to_string())?;
-    let done = ["rollout", "status", "--namespace=net", "deployment/rolled", "--timeout=120s"];
-    cluster.kubectl(&done)?;
-    apply(cluster, "rolled", &json!({}), &json!({"type": "NodePort", "selector": labels}))?;
-    under_requests(cluster, "rolled", || {
-        cluster.kubectl(&["rollout", "restart", "--namespace=net", "deployment/rolled"])?;
-        cluster.kubectl(&done).map(drop)
-    })?;
-    cluster.kubectl(&["delete", "deployment", "--namespace=net", "rolled"])?;
-    delete(cluster, "rolled")
 }
 
 /// Waits for agents that have been killed, with the kubelet, which takes its time after several. Objects would say for a while that they are

@@ -6,6 +6,7 @@ use k8s::cilium::{
     CiliumCIDRGroup, CiliumClusterwideNetworkPolicy, CiliumEndpoint, CiliumIdentity, CiliumLocalRedirectPolicy,
     CiliumNetworkPolicy, CiliumNode,
 };
+use k8s::field::FieldError;
 use k8s::k8s_openapi::api::core::v1 as core;
 use k8s::k8s_openapi::api::discovery::v1 as discovery;
 use k8s::k8s_openapi::api::networking::v1 as networking;
@@ -132,12 +133,20 @@ fn services(
     surface.add(Surface::new().table(&services));
     let l2_services = config.l2.enabled.then(|| {
         let (writer, services) = statedb::table("l2-services");
-        feeds.push(Feed::new(writer, l2::ingest_service));
+        let for_l2 = config.services.clone();
+        feeds.push(Feed::new(writer, move |object: &core::Service| announceable(&for_l2, object)));
         surface.add(Surface::new().table(&services));
         services
     });
     tasks.spawn("reflect-k8s-services", client.reflect_into(client.all(), feeds));
     (services, l2_services)
+}
+
+/// A Service is announced as far as it is served: an address of it at which nobody here serves is another machine's.
+fn announceable(config: &services::Config, object: &core::Service) -> Result<Option<l2::Service>, FieldError> {
+    let Some(served) = services::ingest_service(config, object)? else { return Ok(None) };
+    let (addresses, row) = (served.outside(), l2::ingest_service(object)?);
+    Ok(row.and_then(|row| row.as_served(&addresses, served.nodes)))
 }
 
 fn redirects(config: &Config, client: &Client, tasks: &Tasks, surface: &mut Surface) -> Reader<services::Redirect> {
@@ -151,4 +160,55 @@ fn redirects(config: &Config, client: &Client, tasks: &Tasks, surface: &mut Surf
         writer.mark_initialized();
     }
     redirects
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use k8s::kube::core::SelectorExt as _;
+    use serde_json::{Value, json};
+    use std::net::IpAddr;
+
+    /// What is announced of a load balancer with an address, an external one, and these changes.
+    fn announced(metadata: &Value, ingress: &Value) -> Option<l2::Service> {
+        let mut object = json!({
+            "metadata": {"name": "web", "namespace": "shop"},
+            "spec": {"type": "LoadBalancer", "clusterIP": "10.96.0.7", "clusterIPs": ["10.96.0.7"], "externalIPs": ["192.0.2.7"],
+                     "ports": [{"port": 80, "protocol": "TCP"}]},
+            "status": {"loadBalancer": {"ingress": [ingress]}},
+        });
+        for (key, value) in metadata.as_object().into_iter().flatten() {
+            object["metadata"][key] = value.clone();
+        }
+        announceable(&services::Config::default(), &serde_json::from_value(object).unwrap()).unwrap()
+    }
+
+    fn addresses(metadata: &Value, ingress: &Value) -> Vec<IpAddr> {
+        announced(metadata, ingress).map_or(Vec::new(), |row| [row.load_balancer_ips, row.external_ips].concat())
+    }
+
+    #[test]
+    fn a_service_is_announced_at_the_addresses_at_which_it_is_served() {
+        let ips = |texts: &[&str]| texts.iter().map(|ip| ip.parse().unwrap()).collect::<Vec<IpAddr>>();
+        let own = json!({"ip": "192.0.2.240"});
+        assert_eq!(addresses(&json!({}), &own), ips(&["192.0.2.240", "192.0.2.7"]));
+        let of_proxy = json!({"ip": "192.0.2.240", "ipMode": "Proxy"});
+        assert_eq!(addresses(&json!({}), &of_proxy), ips(&["192.0.2.7"]), "the proxy has it");
+        let other_family = json!({"ip": "2001:db8::f0"});
+        assert_eq!(addresses(&json!({}), &other_family), ips(&["192.0.2.7"]));
+        let of_another = json!({"labels": {"service.kubernetes.io/service-proxy-name": "other"}});
+        assert_eq!(addresses(&of_another, &own), ips(&[]));
+        let only = |kind: &str| json!({"annotations": {"service.cilium.io/type": kind}});
+        assert_eq!(addresses(&only("ClusterIP"), &own), ips(&[]));
+        assert_eq!(addresses(&only("LoadBalancer"), &own), ips(&["192.0.2.240"]));
+    }
+
+    #[test]
+    fn a_service_is_announced_by_the_nodes_at_which_it_is_served() {
+        let annotations = json!({"annotations": {"service.cilium.io/node-selector": "edge"}});
+        let row = announced(&annotations, &json!({"ip": "192.0.2.240"})).unwrap();
+        assert!(row.nodes.matches(&[("edge".to_owned(), String::new())].into()));
+        assert!(!row.nodes.matches(&[("core".to_owned(), String::new())].into()));
+    }
 }

@@ -78,6 +78,13 @@ impl Tenures {
         state.rows.commit();
     }
 
+    /// What is announced under a Lease.
+    pub(crate) fn announced(&self, lease: &str) -> Vec<AnnouncementKey> {
+        let state = self.0.lock();
+        let places = state.held.get(lease).and_then(|_| state.places.get(lease));
+        places.into_iter().flatten().map(|place| (place.address, place.ifindex)).collect()
+    }
+
     /// Records that the Lease is no longer held. Returns the commit after which nothing is answered.
     pub(crate) fn end(&self, lease: &str) -> Revision {
         let mut state = self.0.lock();

@@ -6,7 +6,7 @@
 //! carries the version it is based on, so of two concurrent attempts one fails. The watch may lag: then a write fails,
 //! and the object is read.
 
-use crate::announcement::{Announcement, Tenures};
+use crate::announcement::{Announcement, AnnouncementKey, Tenures};
 use datapath::Wire;
 use k8s::k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -15,7 +15,7 @@ use k8s::kube::api::{Api, ObjectMeta, PostParams};
 use k8s::kube::{self, Error};
 use model::ServiceName;
 use rand::Rng;
-use statedb::StatusReader;
+use statedb::{Revision, State, StatusReader};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -97,6 +97,15 @@ pub(crate) struct Campaign {
     may_hold: bool,
 }
 
+/// How holding a Lease ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// We must no longer act as its holder.
+    Lost,
+    /// Nothing can be answered under it here.
+    Silent,
+}
+
 impl Campaign {
     pub(crate) fn new(all: Electorate, name: String, mut watched: watch::Receiver<Option<Lease>>) -> Self {
         let known = watched.borrow_and_update().clone();
@@ -129,9 +138,32 @@ impl Campaign {
     async fn serve(&mut self) {
         let until = self.acquire().await;
         info!(lease = self.name, "announcing its addresses");
-        self.hold(until).await;
-        self.all.tenures.end(&self.name);
+        let how = self.hold(until).await;
+        let ended = self.all.tenures.end(&self.name);
         info!(lease = self.name, "no longer announcing its addresses");
+        if how == End::Silent {
+            self.stand_back(ended).await;
+        }
+    }
+
+    /// Lets others have the Lease first.
+    async fn stand_back(&mut self, ended: Revision) {
+        let Timing { lease, retry, .. } = self.all.timing;
+        match timeout(retry, self.all.answered.reached(ended)).await {
+            Ok(()) => {
+                self.release().await;
+                sleep(retry).await;
+            }
+            Err(_) => sleep(lease + retry).await,
+        }
+    }
+
+    /// Whether something is answered under the Lease, if anything is to be.
+    fn is_answered(&self) -> bool {
+        let is_done =
+            |key: &AnnouncementKey| self.all.answered.get(key).is_some_and(|status| status.state == State::Done);
+        let announced = self.all.tenures.announced(&self.name);
+        announced.is_empty() || announced.iter().any(is_done)
     }
 
     /// Waits until we hold the Lease. Returns the time until which we do.
@@ -152,15 +184,21 @@ impl Campaign {
         }
     }
 
-    /// Renews the Lease in time. Returns once we must no longer act as its holder.
-    async fn hold(&mut self, mut until: Instant) {
-        let mut pause = self.apart(0.8..1.0);
+    /// Renews the Lease in time, as long as that is of use.
+    async fn hold(&mut self, mut until: Instant) -> End {
+        let (mut pause, mut answered) = (self.apart(0.8..1.0), Instant::now());
         loop {
             tokio::select! {
                 biased;
-                () = sleep_until(until) => return,
+                () = sleep_until(until) => return End::Lost,
                 () = sleep(pause) => {}
                 () = self.until_taken() => {}
+            }
+            if self.is_answered() {
+                answered = Instant::now();
+            } else if answered.elapsed() >= self.all.timing.renew {
+                warn!(lease = self.name, "nothing can be answered under the lease: others may have it");
+                return End::Silent;
             }
             pause = match timeout_at(until, self.attempt()).await {
                 Ok(Ok(Some(extended))) => {
@@ -169,7 +207,7 @@ impl Campaign {
                 }
                 Ok(Ok(None)) if self.holder() != self.all.node && !self.holder().is_empty() => {
                     warn!(lease = self.name, holder = self.holder(), "the lease is another node's");
-                    return;
+                    return End::Lost;
                 }
                 // Somebody has changed or deleted it.
                 Ok(Ok(None)) => self.apart(0.0..0.1),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Announces addresses that this node has taken over: neighbours that know them would keep sending to the previous
-//! node.
+//! node. What this node holds no longer is not announced: an agent that was frozen meanwhile would call them back.
 
 use crate::announcement::{Announcement, AnnouncementKey};
 use datapath::Wire;
@@ -37,7 +37,7 @@ pub(crate) async fn tell(rows: Reader<Announcement>, answered: StatusReader<Anno
                 note(change, &mut known, &mut due);
             },
             () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
-                due.retain(|key, due| tell_one(key, due, &answered, &*wire));
+                due.retain(|key, due| tell_one(key, due, (&rows, &answered), &*wire));
             }
         }
     }
@@ -64,13 +64,19 @@ fn note(
 }
 
 /// Announces an address if it is due. Returns whether there is more to do.
-fn tell_one(key: &AnnouncementKey, due: &mut Due, answered: &StatusReader<Announcement>, wire: &dyn Wire) -> bool {
+fn tell_one(
+    key: &AnnouncementKey,
+    due: &mut Due,
+    (rows, answered): (&Reader<Announcement>, &StatusReader<Announcement>),
+    wire: &dyn Wire,
+) -> bool {
     let now = Instant::now();
     if now < due.at {
         return true;
     }
     let (address, ifindex) = *key;
-    if answered.get(key).is_none_or(|status| status.state != statedb::State::Done) {
+    let is_held = rows.snapshot().get(key).is_some_and(|row| wire.since_boot() < row.until);
+    if !is_held || answered.get(key).is_none_or(|status| status.state != statedb::State::Done) {
         due.at = now + NOT_YET;
         return true;
     }
@@ -80,4 +86,52 @@ fn tell_one(key: &AnnouncementKey, due: &mut Due, answered: &StatusReader<Announ
     due.times -= 1;
     due.at = now + SPACING;
     due.times > 0
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::reconcile::Target;
+    use datapath::fake;
+    use model::ServiceName;
+    use statedb::Tasks;
+    use tokio_util::sync::CancellationToken;
+
+    const HELD: Duration = Duration::from_secs(5);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frozen_agent_that_wakes_up_after_its_time_announces_nothing() {
+        let (wire, tasks) = (fake::Wire::default(), Tasks::new(CancellationToken::new()));
+        let (kernel, links): (Arc<dyn datapath::Kernel>, Arc<dyn Wire>) =
+            (Arc::new(fake::Kernel::new()), Arc::new(wire.clone()));
+        let (mut writer, rows) = statedb::table("test");
+        writer.mark_initialized();
+        let target = Target::new(&kernel, Arc::clone(&links)).unwrap();
+        let answered = statedb::reconcile(&tasks, "test", rows.clone(), target);
+        let told = tokio::spawn(tell(rows, answered, Arc::clone(&links)));
+        let row = Announcement {
+            address: [192, 0, 2, 240].into(),
+            ifindex: 2,
+            device: "eth0".to_owned(),
+            mac: model::Mac([2; 6]),
+            service: ServiceName::new("shop", "web"),
+            until: links.since_boot() + HELD,
+        };
+        writer.insert(row.clone());
+        writer.commit();
+        tokio::time::sleep(SPACING / 2).await;
+        assert_eq!(wire.announced().len(), 1);
+        // All of its timers are due at once, before anything else has taken note of the time.
+        tokio::time::advance(2 * HELD).await;
+        tokio::time::sleep(SPACING).await;
+        assert_eq!(wire.announced().len(), 0);
+        writer.insert(Announcement { until: links.since_boot() + HELD, ..row });
+        writer.commit();
+        tokio::time::sleep(HELD / 2).await;
+        assert_eq!(wire.announced().len(), 2, "it holds it again, and has not said so three times");
+        told.abort();
+        tasks.token().cancel();
+        tasks.run_until_failure().await.unwrap();
+    }
 }

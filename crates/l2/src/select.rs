@@ -66,8 +66,10 @@ pub(crate) fn select(view: &View, of_family: impl Fn(IpAddr) -> bool) -> Selecte
     let claims = claims(view, of_family);
     let (leaders, names) = (leaders(&claims), lease_names(view));
     let mut places = Places::new();
-    let ours =
-        claims.iter().filter(|claim| claim.rule.nodes.matches(&here.labels) && is_served_here(view, claim.service));
+    let is_ours = |claim: &&Claim<'_>| {
+        claim.rule.nodes.matches(&here.labels) && is_served_here(view, claim.service, &here.labels)
+    };
+    let ours = claims.iter().filter(is_ours);
     for claim in ours {
         let led = claim
             .addresses
@@ -142,7 +144,10 @@ fn leaders<'a>(claims: &[Claim<'a>]) -> BTreeMap<IpAddr, Precedence<'a>> {
 
 /// Whether traffic arriving here finds an endpoint. Endpoints on no node are everywhere: for a Gateway the node itself
 /// listens, and its Service selects no pods and has a placeholder address.
-fn is_served_here(view: &View, service: &Service) -> bool {
+fn is_served_here(view: &View, service: &Service, labels: &BTreeMap<String, String>) -> bool {
+    if !service.nodes.matches(labels) {
+        return false;
+    }
     if !service.local {
         return true;
     }

@@ -4,6 +4,7 @@
 use k8s::field::{self, FieldError};
 use k8s::k8s_openapi::api::core::v1 as core;
 use k8s::k8s_openapi::jiff::Timestamp;
+use k8s::kube::core::Selector;
 use model::ServiceName;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,7 +16,7 @@ const NAMESPACE: &str = "io.kubernetes.service.namespace";
 const NAME: &str = "io.kubernetes.service.name";
 
 /// A Service with addresses that may be announced. One row per such Service of the cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Service {
     /// Namespace and name.
     pub name: ServiceName,
@@ -31,6 +32,20 @@ pub struct Service {
     pub local: bool,
     /// Whether Kubernetes manages its endpoints by a selector; otherwise somebody writes them.
     pub selects_pods: bool,
+    /// The nodes at which it is served.
+    pub nodes: Selector,
+}
+
+impl Service {
+    /// The same as far as it is served: at these addresses, by these nodes. None if that is nowhere.
+    #[must_use]
+    pub fn as_served(mut self, addresses: &[IpAddr], nodes: Selector) -> Option<Self> {
+        for own in [&mut self.external_ips, &mut self.load_balancer_ips] {
+            own.retain(|ip| addresses.contains(ip));
+        }
+        let is_somewhere = !(self.external_ips.is_empty() && self.load_balancer_ips.is_empty());
+        is_somewhere.then_some(Self { nodes, ..self })
+    }
 }
 
 impl statedb::Row for Service {
@@ -83,6 +98,7 @@ pub fn ingest_service(object: &core::Service) -> Result<Option<Service>, FieldEr
         load_balancer_ips,
         local: spec.external_traffic_policy.as_deref() == Some("Local"),
         selects_pods: spec.selector.as_ref().is_some_and(|selector| !selector.is_empty()),
+        nodes: Selector::default(),
     }))
 }
 

@@ -6,6 +6,7 @@ use crate::here::{Here, Sources};
 use crate::ingest::{EndpointSlice, Service, ServicePort};
 use crate::served::{self, Served};
 use crate::{Config, Inputs, Rows, ServiceProblems};
+use k8s::kube::core::SelectorExt as _;
 use model::{BackendState, Frontend, FrontendKey, ServiceName, TrafficPolicy};
 use rest::{ExplainedEndpoint, ExplainedFrontend, ServiceExplanation};
 use statedb::{Index, Reader, State, StatusReader};
@@ -52,7 +53,7 @@ impl Explainer {
         Some(ServiceExplanation {
             service: name.to_string(),
             node: here.name.to_string(),
-            not_served_because: (!service.nodes.contains(&here.labels)).then_some(elsewhere),
+            not_served_because: (!service.nodes.matches(&here.labels)).then_some(elsewhere),
             settings: self.settings(&service),
             problems: problems
                 .iter()

@@ -15,7 +15,6 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-pub use annotations::Nodes;
 pub(crate) use redirect::target;
 pub use redirect::{JudgedRedirect, Redirect, RedirectFrom, RedirectPort, ingest_redirect, judge_redirect};
 pub use said::Said;

@@ -28,9 +28,8 @@ mod status;
 
 pub use config::{Config, Dispatch, NoBackend};
 pub use ingest::{
-    EndpointSlice, JudgedRedirect, Nodes, Port, Problem, Redirect, RedirectFrom, RedirectPort, Said, Service,
-    ServicePort, SliceEndpoint, SliceName, ingest_redirect, ingest_service, ingest_service_to_judge, ingest_slice,
-    judge_redirect,
+    EndpointSlice, JudgedRedirect, Port, Problem, Redirect, RedirectFrom, RedirectPort, Said, Service, ServicePort,
+    SliceEndpoint, SliceName, ingest_redirect, ingest_service, ingest_service_to_judge, ingest_slice, judge_redirect,
 };
 pub use intercepts::{Intercept, InterceptedPort};
 pub use metrics::Metrics;

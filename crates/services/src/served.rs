@@ -7,6 +7,7 @@ use crate::endpoints::{self, Candidates, Topology};
 use crate::here::{Here, Sources};
 use crate::ids::Ids;
 use crate::ingest::{EndpointSlice, Service, ServicePort, limits};
+use k8s::kube::core::SelectorExt as _;
 use model::{Backend, BackendId, Frontend, FrontendKey, L4Addr, Scope, ServiceKind, ServiceName, TrafficPolicy};
 use parking_lot::Mutex;
 use statedb::{Derived, Index, Inputs, Reader, Tasks};
@@ -111,7 +112,7 @@ impl Resolver {
         let slices = self.slices.get(name);
         let here = self.here.here();
         let mut served = Served { created: service.created, ..Served::new(name.clone()) };
-        if !service.nodes.contains(&here.labels) {
+        if !service.nodes.matches(&here.labels) {
             return Some(served);
         }
         served.health = self.health(&service, &slices, &here);

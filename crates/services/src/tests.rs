@@ -10,6 +10,7 @@ use hyper::service::Service as _;
 use hyper::{Request, StatusCode};
 use hyper_util::service::TowerToHyperService;
 use k8s::k8s_openapi::api::core::v1 as core;
+use k8s::selector;
 use model::{PodName, ServiceName};
 use rest::{ExplainedEndpoint, ExplainedFrontend, LrpSpec, ServiceExplanation, StatusResponse};
 use serde_json::{Value, json};
@@ -182,7 +183,9 @@ async fn a_service_for_other_nodes_is_explained_as_that() {
     let row = world.services.reader();
     world.services.commit();
     let row = row.snapshot().get(&ServiceName::new("shop", "web")).unwrap();
-    world.services.insert(Service { nodes: Nodes::Value("edge".to_owned()), ..Service::clone(&row) });
+    world
+        .services
+        .insert(Service { nodes: selector::parse("service.cilium.io/node=edge").unwrap(), ..Service::clone(&row) });
     world.settle().await;
     let (_, seen) = world.get("/v1/service/explain/shop/web").await;
     let seen: ServiceExplanation = serde_json::from_value(seen).unwrap();

@@ -104,6 +104,18 @@ async fn a_holder_whose_lease_is_given_to_another_falls_silent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_holder_that_cannot_answer_leaves_the_lease_to_another() {
+    let mut cluster = Cluster::of(0).await;
+    cluster.add_broken_node();
+    cluster.watch_for(TIMING.renew / 2).await;
+    assert_eq!((cluster.holder().as_str(), cluster.answering()), ("node0", vec![]));
+    cluster.add_node();
+    assert_eq!(cluster.until_answered().await, 1);
+    cluster.watch_for(LONG).await;
+    assert_eq!(cluster.answering(), [1]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lease_without_a_usable_duration_lasts_as_long_as_ours() {
     for seconds in [0, -1] {
         let mut cluster = Cluster::of(0).await;

@@ -16,6 +16,8 @@ struct World {
     /// Labels of this node.
     labels: Vec<(&'static str, &'static str)>,
     devices: Vec<Device>,
+    /// The label of the nodes that serve, if not all do.
+    served_by: Option<&'static str>,
 }
 
 fn device(index: u32, name: &str) -> Device {
@@ -31,6 +33,7 @@ impl Default for World {
             endpoints: Vec::new(),
             labels: Vec::new(),
             devices: vec![device(2, "eth0")],
+            served_by: None,
         }
     }
 }
@@ -81,7 +84,8 @@ impl World {
         });
         let services = self.services.iter().map(|object| {
             let object = serde_json::from_value(object.clone()).unwrap();
-            ingest_service(&object).unwrap().unwrap()
+            let row = ingest_service(&object).unwrap().unwrap();
+            Service { nodes: k8s::selector::parse(self.served_by.unwrap_or_default()).unwrap(), ..row }
         });
         let endpoints = self.endpoints.iter().map(|(service, here, placed)| Endpoints {
             service: name(service),
@@ -170,6 +174,15 @@ fn a_local_service_is_announced_where_its_endpoints_are_and_one_without_pods_eve
     assert!(of(Value::Null, Some((false, false))));
     assert!(of(Value::Null, None), "its endpoint is not written yet");
     assert!(!of(Value::Null, Some((false, true))), "somebody writes down on which nodes its endpoints are");
+}
+
+#[test]
+fn a_service_is_announced_by_nodes_that_serve_it() {
+    let of = |labels: &[(&'static str, &'static str)]| {
+        World { served_by: Some("edge"), labels: labels.to_vec(), ..World::default() }.places()
+    };
+    assert_eq!(of(&[("edge", "")]), [WEB]);
+    assert_eq!(of(&[]), NOTHING);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use super::Problem;
 use crate::Config;
-use k8s::kube::core::{Selector, SelectorExt};
+use k8s::kube::core::{Expression, Selector};
 use k8s::selector;
 use model::{Algorithm, Forwarding, ServiceKind};
 use std::collections::BTreeMap;
@@ -17,36 +17,13 @@ const RANGES_POLICY: &str = "service.cilium.io/src-ranges-policy";
 const DELEGATION: &str = "service.cilium.io/proxy-delegation";
 const L7: &str = "service.cilium.io/lb-l7";
 
-/// The nodes at which a Service is reached.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum Nodes {
-    #[default]
-    All,
-    /// Those with this value of the label `service.cilium.io/node`.
-    Value(String),
-    /// Those whose labels match.
-    Matching(Selector),
-}
-
-impl Nodes {
-    /// Whether a node with these labels is one of them.
-    #[must_use]
-    pub fn contains(&self, labels: &BTreeMap<String, String>) -> bool {
-        match self {
-            Self::All => true,
-            Self::Value(value) => labels.get(NODE) == Some(value),
-            Self::Matching(selector) => selector.matches(labels),
-        }
-    }
-}
-
 /// What they say, as far as it is honoured.
 #[derive(Debug, Default)]
 pub(super) struct Annotated {
     pub(super) algorithm: Option<Algorithm>,
     pub(super) forwarding: Option<Forwarding>,
     pub(super) only: Option<ServiceKind>,
-    pub(super) nodes: Nodes,
+    pub(super) nodes: Selector,
     pub(super) deny_ranges: bool,
 }
 
@@ -119,17 +96,15 @@ impl Reader<'_> {
     }
 
     /// The selector wins. One that cannot be read selects nothing: elsewhere the Service was not to be.
-    fn nodes(&mut self) -> Nodes {
+    fn nodes(&mut self) -> Selector {
         let Some(text) = self.annotations.get(NODE_SELECTOR) else {
-            return self.annotations.get(NODE).map_or(Nodes::All, |value| Nodes::Value(value.clone()));
+            let labelled = |value: &String| Expression::Equal(NODE.to_owned(), value.clone()).into();
+            return self.annotations.get(NODE).map(labelled).unwrap_or_default();
         };
-        match selector::parse(text) {
-            Some(selector) => Nodes::Matching(selector),
-            None => {
-                let reason = format!("{text:?} is no label selector; no node serves");
-                self.problems.push(Problem::new(NODE_SELECTOR, reason));
-                Nodes::Matching(selector::nothing())
-            }
-        }
+        selector::parse(text).unwrap_or_else(|| {
+            let reason = format!("{text:?} is no label selector; no node serves");
+            self.problems.push(Problem::new(NODE_SELECTOR, reason));
+            selector::nothing()
+        })
     }
 }

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Services: everything that says where they are reached and how.
 
-use super::annotations::{self, Nodes};
+use super::annotations;
 use super::limits;
 use super::{HEADLESS, Problem, Said, created, is_routable, label, names, ours, port_name};
 use crate::Config;
 use k8s::field::{self, FieldError};
 use k8s::k8s_openapi::api::core::v1 as core;
 use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s::kube::core::Selector;
 use model::{Algorithm, Forwarding, Protocol, ServiceKind, ServiceName, SourceRanges, TrafficPolicy};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -46,7 +47,7 @@ pub struct Service {
     /// The only kind of frontend that is wanted.
     pub only: Option<ServiceKind>,
     /// The nodes at which it is reached.
-    pub nodes: Nodes,
+    pub nodes: Selector,
     /// What of the object is not honoured.
     pub problems: Vec<Problem>,
     /// What the object's status says of that; for who writes it only.
@@ -57,6 +58,17 @@ impl statedb::Row for Service {
     type Key = ServiceName;
     fn key(&self) -> ServiceName {
         self.name.clone()
+    }
+}
+
+impl Service {
+    /// The addresses at which clients from outside are served.
+    #[must_use]
+    pub fn outside(&self) -> Vec<IpAddr> {
+        let external: &[IpAddr] = if self.only.is_none() { &self.external_ips } else { &[] };
+        let wanted = self.only.is_none_or(|kind| kind == ServiceKind::LoadBalancer);
+        let balanced: &[IpAddr] = if wanted { &self.load_balancer_ips } else { &[] };
+        [balanced, external].concat()
     }
 }
 

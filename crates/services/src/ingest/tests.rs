@@ -4,6 +4,7 @@
 
 use super::*;
 use k8s::k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
+use k8s::kube::core::{Selector, SelectorExt as _};
 use model::{Algorithm, Forwarding, Protocol, RoutingMode, ServiceKind, TrafficPolicy};
 use serde_json::json;
 use std::time::Duration;
@@ -42,7 +43,7 @@ fn a_service_of_both_families_has_both_addresses() {
     let row = ingest_service(&Config::default(), &service(json!({}))).unwrap().unwrap();
     assert_eq!(row.cluster_ips, ["10.96.0.9".parse::<IpAddr>().unwrap(), "fd00::9".parse().unwrap()]);
     assert_eq!(row.ports, [ServicePort { name: None, protocol: Protocol::Tcp, port: 80, node_port: None }]);
-    assert_eq!((row.nodes, row.problems), (Nodes::All, vec![]));
+    assert_eq!((row.nodes, row.problems), (Selector::default(), vec![]));
 }
 
 #[test]
@@ -258,10 +259,10 @@ fn annotations_choose_what_is_otherwise_configured() {
     let direct = annotated(&native, &[("forwarding-mode", "DSR")]);
     assert_eq!((direct.forwarding, direct.problems), (Some(Forwarding::Dsr), vec![]));
     let labels = |key: &str, value: &str| [(key.to_owned(), value.to_owned())].into();
-    assert!(row.nodes.contains(&labels("service.cilium.io/node", "edge")));
-    assert!(!row.nodes.contains(&labels("service.cilium.io/node", "core")));
+    assert!(row.nodes.matches(&labels("service.cilium.io/node", "edge")));
+    assert!(!row.nodes.matches(&labels("service.cilium.io/node", "core")));
     let selected = annotated(&config, &[("node", "edge"), ("node-selector", "zone in (a)")]);
-    assert!(selected.nodes.contains(&labels("zone", "a")), "the selector wins");
+    assert!(selected.nodes.matches(&labels("zone", "a")), "the selector wins");
 }
 
 #[test]
@@ -286,7 +287,7 @@ fn an_annotation_that_is_not_honoured_is_told_and_changes_nothing() {
         problems(&broken),
         ["service.cilium.io/node-selector: \"zone in a\" is no label selector; no node serves"]
     );
-    assert!(!broken.nodes.contains(&std::collections::BTreeMap::new()));
+    assert!(!broken.nodes.matches(&std::collections::BTreeMap::new()));
 }
 
 #[test]

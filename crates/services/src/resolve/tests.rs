@@ -4,12 +4,13 @@
 #![allow(clippy::type_complexity, reason = "what a test generates is a tuple of plain values")]
 
 use super::*;
-use crate::ingest::{EndpointSlice, Nodes, Port, Redirect, Service, ServicePort, SliceEndpoint, SliceName};
+use crate::ingest::{EndpointSlice, Port, Redirect, Service, ServicePort, SliceEndpoint, SliceName};
 use crate::intercepts::Intercept;
 use crate::reconcile::Numbers;
 use crate::{Config, Inputs, Rows, rows};
 use datapath::{Epochs, Kernel, fake};
 use futures::FutureExt;
+use k8s::kube::core::Selector;
 use model::{
     Backend, BackendId, BackendState, HostPort, L4Addr, NodeName, Pod, PodName, Protocol, ServiceName, TrafficPolicy,
 };
@@ -43,7 +44,7 @@ pub(crate) fn service_row(name: &str, ips: &[&str], ports: &[(&str, Protocol, u1
         algorithm: None,
         forwarding: None,
         only: None,
-        nodes: Nodes::All,
+        nodes: Selector::default(),
         problems: vec![],
         said: crate::Said::default(),
     }

@@ -58,6 +58,14 @@ impl Cluster {
         self.nodes.push(node);
     }
 
+    /// One whose maps cannot be written.
+    pub(crate) fn add_broken_node(&mut self) {
+        let mut node = Node::new(self.nodes.len(), self.server.clone());
+        node.is_broken = true;
+        node.start();
+        self.nodes.push(node);
+    }
+
     /// The nodes that answer now.
     pub(crate) fn answering(&self) -> Vec<usize> {
         self.nodes.iter().enumerate().filter(|(_, node)| node.is_answering()).map(|(n, _)| n).collect()
@@ -168,6 +176,7 @@ pub(crate) struct Node {
     mood: Arc<Mutex<Mood>>,
     maps: fake::Kernel,
     wire: fake::Wire,
+    is_broken: bool,
     running: Option<Running>,
 }
 
@@ -181,7 +190,7 @@ struct Running {
 impl Node {
     fn new(number: usize, server: Server) -> Self {
         let (mood, maps, wire) = (Arc::new(Mutex::new(Mood::Well)), fake::Kernel::new(), fake::Wire::default());
-        Self { name: format!("node{number}"), server, mood, maps, wire, running: None }
+        Self { name: format!("node{number}"), server, mood, maps, wire, is_broken: false, running: None }
     }
 
     pub(crate) fn set_mood(&self, mood: Mood) {
@@ -200,7 +209,8 @@ impl Node {
             return;
         }
         let tasks = Tasks::new(CancellationToken::new());
-        let kernel: Arc<dyn datapath::Kernel> = Arc::new(self.maps.clone());
+        let failing = if self.is_broken { 1.0 } else { 0.0 };
+        let kernel: Arc<dyn datapath::Kernel> = Arc::new(fake::chaos(self.maps.clone(), failing, 0));
         let wire: Arc<dyn Wire> = Arc::new(self.wire.clone());
         let (tenures, rows) = Tenures::new();
         let answered = statedb::reconcile(&tasks, "responder", rows, Target::new(&kernel, Arc::clone(&wire)).unwrap());

@@ -150,7 +150,8 @@ fn nobody_takes_a_cluster_address_by_naming_it_as_external() {
 #[test]
 fn a_service_for_other_nodes_is_not_served_here_until_the_labels_change() {
     let mut r = resolver();
-    r.service(&up(Service { nodes: Nodes::Value("edge".to_owned()), ..service_row("web", &["10.96.0.1"], &HTTP) }));
+    let nodes = k8s::selector::parse("service.cilium.io/node=edge").unwrap();
+    r.service(&up(Service { nodes, ..service_row("web", &["10.96.0.1"], &HTTP) }));
     r.resolve();
     assert!(r.rows().is_empty());
     r.nodes.insert(node_row("n1", &[], &[("service.cilium.io/node", "edge")]));
