@@ -28,6 +28,8 @@ pub mod server;
 mod service;
 mod status;
 mod store;
+#[cfg(any(test, fuzzing, feature = "strangers"))]
+pub mod strangers;
 pub mod suggest;
 
 pub use chatter::Chatter;
