@@ -133,6 +133,9 @@ keys! {
         /// Serve hubble-metrics-server with TLS, and never without.
         #[key("hubble-metrics-server-enable-tls", default = "false", value = "hubble.metrics.tls.enabled", when = METRICS_SERVED)]
         pub metrics_encrypted: bool,
+        /// Name traces in metrics of flows to clients that ask for OpenMetrics, as examples, if an option of httpV2 says so.
+        #[key("enable-hubble-open-metrics", default = "false", value = "hubble.metrics.enableOpenMetrics", when = METRICS_SERVED)]
+        pub open_metrics: bool,
         #[key(METRICS_CERT)]
         pub metrics_certificate: Option<String>,
         #[key(METRICS_KEY)]

@@ -28,6 +28,8 @@ pub mod server;
 mod service;
 mod status;
 mod store;
+#[cfg(any(test, fuzzing, feature = "strangers"))]
+pub mod strangers;
 pub mod suggest;
 
 pub use chatter::Chatter;
@@ -249,7 +251,8 @@ fn start_at(config: Config, inputs: Inputs, tasks: &Tasks, times: Times) -> Outp
     let counts = config.metrics != Plugins::default() || config.metrics_listed.is_some();
     if let Some(address) = config.metrics_listen.filter(|_| counts) {
         let (always, tls) = (config.metrics, metrics_tls);
-        let served = metrics::Served { always, listed: config.metrics_listed, address, tls, exporters: listed };
+        let (listed_metrics, exemplars) = (config.metrics_listed, config.open_metrics);
+        let served = metrics::Served { always, listed: listed_metrics, address, tls, exporters: listed, exemplars };
         let run = metrics::run(Arc::clone(&store), served, Arc::clone(&problems), config.lost_interval, workers);
         tasks.spawn("hubble-metrics", run);
     }

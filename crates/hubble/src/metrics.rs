@@ -33,8 +33,8 @@ use parking_lot::Mutex;
 use plugins::{COUNTERS, DURATION, Sample};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::exemplar::HistogramWithExemplars;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use series::Series;
 use std::collections::{BTreeMap, HashSet};
@@ -47,6 +47,9 @@ use std::time::Duration;
 const MOST: usize = 10_000;
 /// Seconds, from five milliseconds to ten seconds.
 const BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// The label of an example, as dashboards look for it.
+const TRACE: &str = "traceID";
 
 /// Between looks for pods that are gone.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -63,6 +66,8 @@ pub(crate) struct Served {
     pub(crate) tls: Option<TlsFiles>,
     /// Of the exporters that a file lists, if one does.
     pub(crate) exporters: Option<Exporters>,
+    /// Whether traces are named as examples to clients that name OpenMetrics.
+    pub(crate) exemplars: bool,
 }
 
 /// Counts and serves for ever.
@@ -89,9 +94,9 @@ pub(crate) async fn run(
         }
     };
     let shown = Arc::clone(&current);
-    let render = move || {
+    let render = move |openmetrics: bool| {
         let metrics = Arc::clone(&shown.lock());
-        metrics.render()
+        metrics.render(openmetrics && served.exemplars)
     };
     let forget = async {
         loop {
@@ -142,8 +147,10 @@ pub(crate) fn example_page() -> String {
     drop(metrics.durations.get_or_create(&none));
     metrics.count_lost(&LostEvent::default());
     drop(metrics.left_out.get_or_create(&vec![("metric", String::new())]));
-    metrics.render()
+    metrics.render(false)
 }
+
+type Durations = HistogramWithExemplars<[(&'static str, String); 1]>;
 
 /// What is counted.
 struct Metrics {
@@ -151,7 +158,7 @@ struct Metrics {
     most: usize,
     registry: Registry,
     counters: BTreeMap<&'static str, Family<Labels, Counter>>,
-    durations: Family<Labels, Histogram>,
+    durations: Family<Labels, Durations>,
     lost: Family<Labels, Counter>,
     left_out: Family<Labels, Counter>,
     /// The series of each metric.
@@ -170,7 +177,7 @@ impl Metrics {
         let left_out =
             family("metrics_samples_left_out", "Samples that would have been one series too many of a metric");
         let counters = COUNTERS.into_iter().map(|(name, help)| (name, family(name, help))).collect();
-        let durations = Family::<Labels, Histogram>::new_with_constructor(|| Histogram::new(BUCKETS));
+        let durations = Family::<Labels, Durations>::new_with_constructor(|| Durations::new(BUCKETS.into_iter()));
         registry.register(DURATION, "Time until a response to an HTTP request", durations.clone());
         Self { counted, most, registry, counters, durations, lost, left_out, series: Mutex::default() }
     }
@@ -204,13 +211,15 @@ impl Metrics {
     }
 
     fn add(&self, flow: &Flow, sample: Sample) {
-        let Sample { metric, labels, seconds } = sample;
+        let Sample { metric, labels, seconds, trace } = sample;
         if !self.series.lock().entry(metric).or_default().takes(flow, &labels, self.most) {
             self.left_out.get_or_create(&vec![("metric", format!("hubble_{metric}"))]).inc();
             return;
         }
         match (seconds, self.counters.get(metric)) {
-            (Some(seconds), _) => self.durations.get_or_create(&labels).observe(seconds),
+            (Some(seconds), _) => {
+                self.durations.get_or_create(&labels).observe(seconds, trace.map(|id| [(TRACE, id)]), None);
+            }
             (None, Some(family)) => drop(family.get_or_create(&labels).inc()),
             (None, None) => {}
         }
@@ -228,10 +237,17 @@ impl Metrics {
         }
     }
 
-    fn render(&self) -> String {
+    fn render(&self, exemplars: bool) -> String {
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = encode(&mut text, &self.registry);
-        text
+        if exemplars { text } else { text.lines().map(without_exemplar).collect() }
     }
+}
+
+/// A line, complete. In values of labels quotes are escaped, so none looks like an example.
+fn without_exemplar(line: &str) -> String {
+    let example = format!(" # {{{TRACE}=\"");
+    let line = line.rsplit_once(&example).map_or(line, |(line, _)| line);
+    format!("{line}\n")
 }

@@ -47,11 +47,27 @@ pub(crate) enum Does {
     Hang,
     /// Sends flows of this size as fast as they are taken, for ever.
     Flood(usize),
-    /// Answers in the name of another node, and says that it is gone.
+    /// Answers in the name of another node, and says that it is gone; of itself, what cannot be.
     Lie(&'static str),
 }
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// A stream that is counted until it is given up.
+struct Silent(Arc<AtomicUsize>);
+
+impl Silent {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// A node that serves until it is dropped.
 pub(crate) struct Fake {
@@ -68,13 +84,22 @@ pub(crate) struct Script {
     pub(crate) does: Arc<Mutex<Does>>,
     pub(crate) asked: Arc<Mutex<Vec<GetFlowsRequest>>>,
     pub(crate) sent: Arc<AtomicUsize>,
+    /// Streams that say nothing.
+    pub(crate) silent: Arc<AtomicUsize>,
     pub(crate) peers: Vec<ChangeNotification>,
 }
 
 impl Script {
     pub(crate) fn new(name: &str, does: Does) -> Self {
         let does = Arc::new(Mutex::new(does));
-        Self { name: name.to_owned(), does, asked: Arc::default(), sent: Arc::default(), peers: Vec::new() }
+        Self {
+            name: name.to_owned(),
+            does,
+            asked: Arc::default(),
+            sent: Arc::default(),
+            silent: Arc::default(),
+            peers: Vec::new(),
+        }
     }
 
     pub(crate) async fn routes(&self) -> Routes {
@@ -171,7 +196,13 @@ impl Observer for Script {
             Does::TellAndFail(times) => {
                 Box::pin(tell(times).chain(stream::iter([Err(Status::internal("broken on purpose"))])))
             }
-            Does::Hang => Box::pin(stream::pending()),
+            Does::Hang => {
+                let silent = Silent::new(&self.silent);
+                Box::pin(stream::pending().map(move |answer| {
+                    let _ = &silent;
+                    answer
+                }))
+            }
             Does::Lie(other) => {
                 let as_other = Self { name: other.to_owned(), ..self.clone() };
                 let names = NodeStatusEvent {
@@ -221,13 +252,19 @@ impl Observer for Script {
         if matches!(&*self.does.lock(), Does::Hang) {
             std::future::pending::<()>().await;
         }
-        Ok(Response::new(ServerStatusResponse {
+        let honest = ServerStatusResponse {
             num_flows: 10,
             max_flows: 4095,
             seen_flows: 100,
             uptime_ns: 7,
             flows_rate: 1.5,
             ..ServerStatusResponse::default()
+        };
+        Ok(Response::new(match &*self.does.lock() {
+            Does::Lie(text) => {
+                ServerStatusResponse { flows_rate: f64::NAN, num_flows: u64::MAX, version: text.repeat(1000), ..honest }
+            }
+            _ => honest,
         }))
     }
 }

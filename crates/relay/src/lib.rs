@@ -4,6 +4,8 @@
 mod config;
 #[cfg(test)]
 mod fixture;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod guests;
 mod merge;
 mod metrics;
@@ -22,7 +24,7 @@ use hubble::client::HEALTH_SERVICE;
 use hubble::proto::observer::observer_server::{self, ObserverServer};
 use hubble::server::{Listeners, with_reflection};
 use observer::Relay;
-use pool::Pool;
+use pool::{Dial, Nodes, Pool};
 use statedb::Tasks;
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -71,29 +73,44 @@ fn serve(config: Config) -> anyhow::Result<()> {
 
 /// Starts following the nodes and serving their flows.
 async fn start(config: Config, tasks: &Tasks) {
-    let pool = Pool::new(&config);
-    let relay = Relay::new(&config, pool.nodes());
-    let (health, health_service) = tonic_health::server::health_reporter();
-    set_health(&health, false).await;
-    tasks.spawn("health", report_health(health, pool.nodes()));
-    if let Some(address) = config.health_listen {
-        let listeners = Listeners::new(Routes::new(health_service.clone()));
-        tasks.spawn("health-server", listeners.serve_network(address, None));
+    let Config { listen, health_listen, metrics_listen, .. } = config;
+    let tls = config.server_tls();
+    let Served { all, health, nodes } = follow(config, pool::network(), tasks).await;
+    if let Some(address) = health_listen {
+        tasks.spawn("health-server", Listeners::new(health).serve_network(address, None));
     }
-    if let Some(address) = config.metrics_listen {
-        let nodes = pool.nodes();
+    if let Some(address) = metrics_listen {
         tasks.spawn("metrics", surface::serve_metrics(address, move || metrics::render(&nodes)));
     }
-    if let Some(address) = config.listen {
-        let routes = Routes::new(health_service).add_service(ObserverServer::new(relay));
-        let routes = with_reflection(routes, &[observer_server::SERVICE_NAME, health_server::SERVICE_NAME]);
-        tasks.spawn("server", Listeners::new(routes).serve_network(address, config.server_tls()));
+    if let Some(address) = listen {
+        tasks.spawn("server", Listeners::new(all).serve_network(address, tls));
     }
-    tasks.spawn("peers", peers::follow(config, pool));
+}
+
+/// What there is to serve.
+struct Served {
+    all: Routes,
+    /// For the kubelet.
+    health: Routes,
+    nodes: Nodes,
+}
+
+/// Starts following the nodes.
+async fn follow(config: Config, dial: Dial, tasks: &Tasks) -> Served {
+    let pool = Pool::new(&config, Dial::clone(&dial));
+    let nodes = pool.nodes();
+    let relay = ObserverServer::new(Relay::new(&config, nodes.clone()));
+    let (health, health_service) = tonic_health::server::health_reporter();
+    set_health(&health, false).await;
+    tasks.spawn("health", report_health(health, nodes.clone()));
+    tasks.spawn("peers", peers::follow(config, dial, pool));
+    let all = Routes::new(health_service.clone()).add_service(relay);
+    let all = with_reflection(all, &[observer_server::SERVICE_NAME, health_server::SERVICE_NAME]);
+    Served { all, health: Routes::new(health_service), nodes }
 }
 
 /// Reports health: whether any node is connected.
-async fn report_health(health: HealthReporter, mut nodes: pool::Nodes) {
+async fn report_health(health: HealthReporter, mut nodes: Nodes) {
     loop {
         let connected = nodes.borrow_and_update().values().any(|node| node.channel().is_some());
         set_health(&health, connected).await;

@@ -53,7 +53,8 @@ const REASONS: usize = 10;
 /// The client went away.
 struct Gone;
 
-type Reading<C> = Pin<Box<dyn Future<Output = Heard<C>> + Send>>;
+/// None of a node that has gone meanwhile.
+type Reading<C> = Pin<Box<dyn Future<Output = Option<Heard<C>>> + Send>>;
 
 /// Queries all nodes and sends their responses to the client, until all are done or the client goes away.
 pub(crate) async fn merge<C: Call>(call: C, nodes: Nodes, rules: Rules, sender: Sender<Result<C::Answer, Status>>) {
@@ -85,10 +86,17 @@ struct Merge<C: Call> {
     awaited: BTreeSet<(Instant, String)>,
     /// Reads of their streams.
     reading: FuturesUnordered<Reading<C>>,
-    /// What was read, with the names of the nodes.
-    held: BTreeMap<(Time, u64), (String, C::Answer)>,
-    /// Breaks ties between responses with the same time.
+    /// What was read.
+    held: BTreeMap<(Time, u64), Held<C>>,
+    /// Marks reads, and breaks ties between responses with the same time.
     numbers: u64,
+}
+
+/// A response that waits for older ones.
+struct Held<C: Call> {
+    name: String,
+    generation: u64,
+    answer: C::Answer,
 }
 
 impl<C: Call> Merge<C> {
@@ -147,23 +155,29 @@ impl<C: Call> Merge<C> {
     /// Starts reading from a node, if it is connected.
     fn ask(&mut self, name: &str, node: &Node, again: bool) {
         let Some(channel) = node.channel() else { return };
-        let source =
-            self.sources.entry(name.to_owned()).or_insert_with(|| Source::new(self.rules.retry, self.call.past()));
+        self.numbers += 1;
+        let generation = self.numbers;
+        let new = || Source::new(self.rules.retry, self.call.past(), generation);
+        let source = self.sources.entry(name.to_owned()).or_insert_with(new);
         let call = if again { self.call.after(source.last().unwrap_or(self.began)) } else { self.call.clone() };
-        let generation = source.begin();
+        source.begin(generation);
         let stream = source::open(call, channel.clone(), self.rules.opening);
-        self.awaited.insert((source.waiting_since(), name.to_owned()));
+        if source.held().0 == 0 {
+            self.awaited.insert((source.waiting_since(), name.to_owned()));
+        }
         self.read(name, generation, stream);
     }
 
     fn read(&mut self, name: &str, generation: u64, stream: source::Answers<C>) {
+        let Some(gone) = self.sources.get(name).map(Source::gone) else { return };
         let patience = (!self.goes_on()).then_some(self.rules.silence);
-        self.reading.push(Box::pin(next(name.to_owned(), generation, stream, patience)));
+        let next = next(name.to_owned(), generation, stream, patience);
+        self.reading.push(Box::pin(async move { gone.run_until_cancelled(next).await }));
     }
 
     /// Handles what was read.
-    async fn take(&mut self, heard: Heard<C>) -> Result<(), Gone> {
-        let Heard { name, generation, stream, result } = heard;
+    async fn take(&mut self, heard: Option<Heard<C>>) -> Result<(), Gone> {
+        let Some(Heard { name, generation, stream, result }) = heard else { return Ok(()) };
         let goes_on = self.goes_on();
         let Some(source) = self.sources.get_mut(&name).filter(|source| source.is(generation)) else { return Ok(()) };
         match result {
@@ -173,8 +187,8 @@ impl<C: Call> Merge<C> {
                 };
                 self.awaited.remove(&(source.waiting_since(), name.clone()));
                 let time = source.hold(C::time(&answer), answer.encoded_len(), self.began);
-                self.held.insert((time, self.numbers), (name.clone(), answer));
                 self.numbers += 1;
+                self.held.insert((time, self.numbers), Held { name: name.clone(), generation, answer });
                 let (held, bytes) = source.held();
                 if held < self.share(self.rules.buffer).max(EACH) && bytes < self.share(BYTES) {
                     self.read(&name, generation, stream);
@@ -215,10 +229,10 @@ impl<C: Call> Merge<C> {
         if patient && !behind {
             return Ok(false);
         }
-        let Some((_, (name, answer))) = self.held.pop_first() else { return Ok(false) };
+        let Some((_, Held { name, generation, answer })) = self.held.pop_first() else { return Ok(false) };
         let size = answer.encoded_len();
         self.send(answer).await?;
-        if let Some(source) = self.sources.get_mut(&name) {
+        if let Some(source) = self.sources.get_mut(&name).filter(|source| source.has_read(generation)) {
             if source.release(size) {
                 self.awaited.insert((source.waiting_since(), name.clone()));
             }

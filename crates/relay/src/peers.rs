@@ -2,7 +2,7 @@
 //! Node discovery: an agent's peer service lists the nodes, and the pool keeps a connection to each.
 
 use crate::config::{ClientTls, Config};
-use crate::pool::{Backoff, Peer, Pool};
+use crate::pool::{Backoff, Dial, Peer, Pool};
 use futures::{Stream, StreamExt};
 use hubble::client::{Server, Tls};
 use hubble::proto::peer::peer_client::PeerClient;
@@ -18,10 +18,10 @@ const SETTLING: Duration = Duration::from_secs(30);
 pub(crate) const SILENCE: Duration = Duration::from_secs(15);
 
 /// Follows the peer service for ever. While it is unreachable, the last known nodes stay.
-pub(crate) async fn follow(config: Config, mut pool: Pool) {
+pub(crate) async fn follow(config: Config, dial: Dial, mut pool: Pool) {
     let mut backoff = Backoff::new(config.retry_timeout);
     loop {
-        let reason = match connect(&config).await {
+        let reason = match connect(&config, &dial).await {
             Ok(changes) => {
                 tracing::info!(service = config.peer_service, "following the nodes");
                 backoff = Backoff::new(config.retry_timeout);
@@ -37,7 +37,7 @@ pub(crate) async fn follow(config: Config, mut pool: Pool) {
     }
 }
 
-async fn connect(config: &Config) -> Result<Streaming<ChangeNotification>, String> {
+async fn connect(config: &Config, dial: &Dial) -> Result<Streaming<ChangeNotification>, String> {
     let local = config.peer_service.starts_with("unix:");
     let tls = match config.client_tls().filter(|_| !local) {
         Some(files) => Some(files.read(service_name(&config.cluster)).await?),
@@ -50,7 +50,7 @@ async fn connect(config: &Config) -> Result<Streaming<ChangeNotification>, Strin
         keepalive: Some(SILENCE),
     };
     let opened = timeout(config.dial_timeout, async {
-        let channel = server.connect().await.map_err(|error| error.to_string())?;
+        let channel = dial(server).await?;
         let changes = PeerClient::new(channel).notify(NotifyRequest {}).await;
         changes.map(tonic::Response::into_inner).map_err(|status| status.message().to_owned())
     });
@@ -119,6 +119,7 @@ async fn read(path: &std::path::Path) -> Result<Vec<u8>, String> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+    use crate::pool::network;
     use futures::stream;
 
     fn change(name: &str, kind: ChangeNotificationType) -> Result<ChangeNotification, Status> {
@@ -127,9 +128,20 @@ mod tests {
         Ok(ChangeNotification { name: name.to_owned(), address, r#type: kind.into(), tls: None })
     }
 
+    #[tokio::test]
+    async fn a_name_that_no_node_can_have_is_not_kept() {
+        let mut pool = Pool::new(&Config::default(), network());
+        let added = |name: &str| change(name, ChangeNotificationType::PeerAdded);
+        let mut moved = added("c").unwrap();
+        moved.address = "1".repeat(1 << 20);
+        let told = [added("a"), added(&"b".repeat(1 << 20)), Ok(moved)];
+        apply(stream::iter(told), &mut pool).await;
+        assert!(pool.names().iter().eq(["a"]), "{} nodes", pool.names().len());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn nodes_that_a_returned_service_does_not_tell_of_again_are_gone_after_a_while() {
-        let mut pool = Pool::new(&Config::default());
+        let mut pool = Pool::new(&Config::default(), network());
         let [added, deleted] = [ChangeNotificationType::PeerAdded, ChangeNotificationType::PeerDeleted];
         let first = [change("a", added), change("b", added), change("c", added), change("c", deleted)];
         let ended = apply(stream::iter(first), &mut pool).await;

@@ -3,6 +3,8 @@
 
 use crate::config::{ClientTls, Config};
 use crate::peers::SILENCE;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use hubble::client::Server;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,8 +20,18 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 /// No cluster has more nodes than this; a peer service that claims more is broken.
 const MOST: usize = 10_000;
+/// Nor are names and addresses longer, in bytes.
+const LONGEST: usize = 512;
 /// Shortest time between two attempts to connect to a node.
 const FIRST: Duration = Duration::from_secs(1);
+
+/// How servers are connected to; the error says why one is not.
+pub(crate) type Dial = Arc<dyn Fn(Server) -> BoxFuture<'static, Result<Channel, String>> + Send + Sync>;
+
+/// Over the network.
+pub(crate) fn network() -> Dial {
+    Arc::new(|server| async move { server.connect().await.map_err(|error| error.to_string()) }.boxed())
+}
 
 /// Where a node serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,15 +78,16 @@ pub(crate) struct Pool {
 /// How nodes are connected to.
 #[derive(Clone)]
 struct Rules {
+    dial: Dial,
     tls: Option<ClientTls>,
     dial_timeout: Duration,
     retry_timeout: Duration,
 }
 
 impl Pool {
-    pub(crate) fn new(config: &Config) -> Self {
-        let rules =
-            Rules { tls: config.client_tls(), dial_timeout: config.dial_timeout, retry_timeout: config.retry_timeout };
+    pub(crate) fn new(config: &Config, dial: Dial) -> Self {
+        let &Config { dial_timeout, retry_timeout, .. } = config;
+        let rules = Rules { dial, tls: config.client_tls(), dial_timeout, retry_timeout };
         Self { nodes: Arc::new(watch::Sender::default()), connecting: BTreeMap::new(), rules }
     }
 
@@ -89,6 +102,11 @@ impl Pool {
     /// Connects to a node, anew if it has moved.
     pub(crate) fn insert(&mut self, name: String, peer: Peer) {
         if self.nodes.borrow().get(&name).is_some_and(|node| node.peer == peer) {
+            return;
+        }
+        let lengths = [name.len(), peer.address.len(), peer.server_name.as_ref().map_or(0, String::len)];
+        if lengths.iter().any(|length| *length > LONGEST) {
+            tracing::warn!(bytes = lengths.iter().sum::<usize>(), "ignoring a node: its name or address is too long");
             return;
         }
         if self.connecting.len() >= MOST && !self.connecting.contains_key(&name) {
@@ -150,7 +168,7 @@ impl Rules {
         let address = peer.address.clone();
         let server = Server { address, tls, timeout: Some(self.dial_timeout), keepalive: Some(SILENCE) };
         let greeted = timeout(self.dial_timeout, async {
-            let channel = server.connect().await.map_err(|error| error.to_string())?;
+            let channel = (self.dial)(server).await?;
             let said = |status: tonic::Status| status.message().to_owned();
             let health = HealthClient::new(channel.clone()).watch(HealthCheckRequest::default()).await;
             let mut health = health.map_err(said)?.into_inner();

@@ -156,6 +156,40 @@ async fn what_no_node_can_honour_is_refused_once() {
     assert!(refused.message().contains("source_ip") && fakes[0].script.asked.lock().is_empty(), "{refused}");
 }
 
+#[tokio::test]
+async fn a_flow_that_is_as_large_as_clients_take_costs_them_no_other_nodes_flows() {
+    // Its name is added by the relay.
+    let large = Fake::start("a", Does::Flood((4 << 20) - 100)).await;
+    let large = Fake { name: "a".repeat(200), ..large };
+    let fakes = [large, Fake::start("b", Does::Tell(vec![1, 2])).await];
+    let service = Fake::telling_of(&fakes).await;
+    let relay = Running::start(service.address.to_string(), without_tls()).await;
+    relay.settled(2, 0).await;
+    let mut client = ObserverClient::new(relay.channel().await);
+    let mut answers = client.get_flows(GetFlowsRequest::default()).await.unwrap().into_inner();
+    let (mut flows, mut said) = (0, String::new());
+    while let Some(answer) = timeout(DEADLINE, answers.message()).await.unwrap().unwrap() {
+        match answer.response_types {
+            Some(ResponseTypes::Flow(_)) => flows += 1,
+            Some(ResponseTypes::NodeStatus(status)) => said += &status.message,
+            _ => {}
+        }
+    }
+    assert_eq!(flows, 2);
+    assert!(said.contains("too large"), "{said}");
+}
+
+#[tokio::test]
+async fn what_a_node_makes_up_about_itself_spoils_no_sum_and_no_list() {
+    let fakes = [Fake::start("a", Does::Lie("x")).await, Fake::start("b", Does::Tell(Vec::new())).await];
+    let service = Fake::telling_of(&fakes).await;
+    let relay = Running::start(service.address.to_string(), without_tls()).await;
+    let status = relay.settled(2, 0).await;
+    assert_eq!((status.flows_rate, status.num_flows), (1.5, u64::MAX));
+    let nodes = ObserverClient::new(relay.channel().await).get_nodes(GetNodesRequest {}).await.unwrap().into_inner();
+    assert_eq!(nodes.nodes.iter().map(|node| node.version.len()).collect::<Vec<_>>(), [128, 0]);
+}
+
 /// Signs certificates into a folder.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,

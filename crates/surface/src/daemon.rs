@@ -3,7 +3,8 @@
 
 use crate::Connections;
 use axum::Router;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::HeaderMap;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::routing::get;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -57,7 +58,11 @@ pub fn stop_on_signal(token: CancellationToken) -> io::Result<()> {
 
 /// Serves metrics at `/metrics` for ever, rendered on each request; retries while the port is taken.
 pub async fn serve_metrics(address: SocketAddr, render: impl Fn() -> String + Clone + Send + Sync + 'static) {
-    let router = metrics_page(render);
+    serve_at(address, metrics_page(render)).await;
+}
+
+/// Serves pages with metrics for ever; retries while the port is taken.
+pub async fn serve_at(address: SocketAddr, router: Router) {
     loop {
         match listen(address).await {
             Ok(listener) => match serve_pages(listener, router.clone()).await {},
@@ -75,8 +80,22 @@ pub async fn serve_pages(listener: TcpListener, router: Router) -> Infallible {
 
 /// Metrics at `/metrics`, rendered on each request.
 pub fn metrics_page(render: impl Fn() -> String + Clone + Send + Sync + 'static) -> Router {
-    let answer = move || async move { ([(CONTENT_TYPE, OPENMETRICS)], render()) };
+    negotiated_page(move |_| render())
+}
+
+/// The same, by a function that is told whether the client names OpenMetrics among what it takes: others may not know all of it.
+pub fn negotiated_page(render: impl Fn(bool) -> String + Clone + Send + Sync + 'static) -> Router {
+    let answer = move |headers: HeaderMap| async move {
+        let page = render(takes_openmetrics(&headers));
+        ([(CONTENT_TYPE, OPENMETRICS)], page)
+    };
     Router::new().route("/metrics", get(answer))
+}
+
+fn takes_openmetrics(headers: &HeaderMap) -> bool {
+    let named = headers.get_all(ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
+    let kinds = named.flat_map(|value| value.split(',')).filter_map(|kind| kind.split(';').next());
+    kinds.map(str::trim).any(|kind| kind.eq_ignore_ascii_case("application/openmetrics-text"))
 }
 
 /// Answers the requests of one connection. A client that takes too long to ask loses it.
@@ -130,5 +149,18 @@ mod tests {
         let mut answer = String::new();
         timeout(DEADLINE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
         assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("up 1\n"), "{answer}");
+    }
+
+    #[test]
+    fn openmetrics_is_taken_by_who_names_it() {
+        let takes = |accept: &[&str]| {
+            let named = accept.iter().map(|value| (ACCEPT, value.parse().unwrap()));
+            takes_openmetrics(&named.collect())
+        };
+        assert!(takes(&["application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"]));
+        assert!(takes(&["text/plain", "text/html , Application/OpenMetrics-Text"]));
+        for other in [&["*/*"][..], &["text/plain;version=0.0.4"], &[], &["application/openmetrics-text-2"]] {
+            assert!(!takes(other), "{other:?}");
+        }
     }
 }

@@ -6,12 +6,15 @@ mod daemon;
 mod families;
 mod tables;
 
+pub use axum::Router;
 pub use connections::Connections;
-pub use daemon::{init_logs, listen, metrics_page, serve_connection, serve_metrics, serve_pages, stop_on_signal};
+pub use daemon::{
+    init_logs, listen, metrics_page, negotiated_page, serve_at, serve_connection, serve_metrics, serve_pages,
+    stop_on_signal,
+};
 pub use families::{Families, Family};
 pub use tables::{ReconcilerHealth, TableInfo};
 
-use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};

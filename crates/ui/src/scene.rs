@@ -75,7 +75,9 @@ impl Scene {
     pub(crate) fn take(&mut self, answer: &GetFlowsResponse, now: i64) {
         match &answer.response_types {
             Some(ResponseTypes::Flow(flow)) => {
-                self.latest = self.latest.max(flow.time.as_ref().map_or(0, hubble::proto::nanos));
+                // A clock that is ahead would hide what all nodes see until then.
+                let time = flow.time.as_ref().map_or(0, hubble::proto::nanos);
+                self.latest = self.latest.max(time.min(now.saturating_mul(1_000_000)));
                 self.flow(flow, now);
             }
             Some(ResponseTypes::LostEvents(events)) => self.lost = self.lost.saturating_add(events.num_events_lost),

@@ -28,7 +28,7 @@ pub(crate) const VALUES: [&str; 6] = [
 const FORWARDED: &str = "4245";
 
 /// A program of the test; it ends with it.
-pub(crate) struct Background(Child);
+pub(crate) struct Background(pub(crate) Child);
 
 impl Drop for Background {
     fn drop(&mut self) {
@@ -52,17 +52,17 @@ pub(crate) fn forward_service(cluster: &Cluster, name: &str, port: &str) -> Resu
 }
 
 /// The command, on the machine of the user.
-fn command(words: &[&str]) -> Command {
+pub(crate) fn command(words: &[&str]) -> Command {
     let mut command = product::tool("hubble");
     command.args(words);
     command
 }
 
-fn typed(words: &[&str]) -> Result<String> {
+pub(crate) fn typed(words: &[&str]) -> Result<String> {
     product::typed("hubble", words)
 }
 
-fn flows(lines: &str) -> Vec<Value> {
+pub(crate) fn flows(lines: &str) -> Vec<Value> {
     lines.lines().filter_map(|line| Some(serde_json::from_str::<Value>(line).ok()?["flow"].clone())).collect()
 }
 

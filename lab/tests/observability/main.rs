@@ -4,8 +4,10 @@
 
 mod certificates;
 mod drops;
+mod guide;
 mod health;
 mod hubble;
+mod sockets;
 mod suggest;
 mod ui;
 
@@ -27,6 +29,10 @@ const SUITE: Suite = Suite {
         ("flows_from_before_an_agent_was_killed_are_answered_by_the_next", hubble::remembered),
         ("metrics_of_the_agent_and_of_flows_are_scraped_on_every_node", hubble::metrics),
         ("an_exported_file_is_read_back_with_filters", hubble::exported),
+        ("what_a_guide_types_after_an_installation_works", guide::typed_on),
+        ("flows_of_a_pod_are_observed_by_its_name_and_its_namespace", guide::observed),
+        ("a_pod_that_connects_to_a_service_is_seen_before_and_after_its_translation", sockets::translated),
+        ("translations_are_not_told_of_where_that_is_off", sockets::untold),
         ("the_ui_shows_in_a_browser_who_is_denied_why_and_what_would_help", ui::denied),
         ("a_pod_whose_packets_are_dropped_is_told_by_an_event", drops::told),
         ("what_a_suggested_policy_allows_is_what_was_seen", suggest::applied),

@@ -2,7 +2,7 @@
 //! `hubble observe agent-events` and `debug-events`: what agents did, and what their datapaths say while somebody looks for a fault.
 
 use super::connect::Connection;
-use super::print::clean;
+use super::print::{clean, shown};
 use super::selectors::{DEFAULT_LAST, Selectors, Window};
 use super::times::Stamps;
 use anyhow::Result;
@@ -42,7 +42,7 @@ pub(super) async fn agent(connection: &Connection, matches: &ArgMatches) -> Resu
     let Window { number, first, follow, since, until } = events.selectors.window(DEFAULT_LAST)?;
     let request = GetAgentEventsRequest { number, follow, since, until, first };
     let answer = ObserverClient::new(connection.connect().await?).get_agent_events(request).await;
-    connection.each(answer, |event| Ok(writeln!(stdout(), "{}", events.of_agent(event)?)?)).await
+    connection.each(answer, |event| tell(events.of_agent(event))).await
 }
 
 /// Runs `hubble observe debug-events`.
@@ -51,7 +51,14 @@ pub(super) async fn debug(connection: &Connection, matches: &ArgMatches) -> Resu
     let Window { number, first, follow, since, until } = events.selectors.window(DEFAULT_LAST)?;
     let request = GetDebugEventsRequest { number, follow, since, until, first };
     let answer = ObserverClient::new(connection.connect().await?).get_debug_events(request).await;
-    connection.each(answer, |event| Ok(writeln!(stdout(), "{}", events.of_datapath(event)?)?)).await
+    connection.each(answer, |event| tell(events.of_datapath(event))).await
+}
+
+fn tell(line: Result<String>) -> Result<()> {
+    match shown(line) {
+        Some(line) => Ok(writeln!(stdout(), "{line}")?),
+        None => Ok(()),
+    }
 }
 
 impl Events {

@@ -7,7 +7,7 @@ mod parquet;
 use super::connect::Connection;
 use super::filters;
 use super::flows::Flows;
-use super::print::Printer;
+use super::print::{Printer, shown};
 use anyhow::{Result, bail};
 use clap::{ArgMatches, Args, FromArgMatches, ValueEnum};
 use hubble::proto::flow::FlowFilter;
@@ -47,7 +47,10 @@ pub(super) async fn export(connection: &Connection, matches: &ArgMatches) -> Res
 
 async fn json(connection: &Connection, flows: Flows, filters: (Vec<FlowFilter>, Vec<FlowFilter>)) -> Result<()> {
     let mut out = BufWriter::new(stdout());
-    let take = |response: &_| Ok(writeln!(out, "{}", to_json(response)?)?);
+    let take = |response: &_| match shown(to_json(response)) {
+        Some(text) => Ok(writeln!(out, "{text}")?),
+        None => Ok(()),
+    };
     flows.each(connection, filters, take).await?;
     Ok(out.flush()?)
 }

@@ -15,6 +15,7 @@ use hubble::proto::observer::GetFlowsResponse;
 use hubble::proto::observer::get_flows_response::ResponseTypes;
 use hubble::proto::relay::{NodeState, NodeStatusEvent};
 use hubble::proto::to_json;
+use std::fmt::Display;
 use std::io::Write;
 
 /// How flows are shown.
@@ -69,9 +70,10 @@ impl<W: Write> Printer<W> {
     pub(super) fn print(&mut self, response: &GetFlowsResponse) -> Result<()> {
         match &response.response_types {
             Some(ResponseTypes::NodeStatus(status)) => self.node_status(response, status)?,
-            Some(_) if matches!(self.output, Output::Json | Output::Jsonpb) => {
-                writeln!(self.out, "{}", to_json(response)?)?;
-            }
+            Some(_) if matches!(self.output, Output::Json | Output::Jsonpb) => match shown(to_json(response)) {
+                Some(text) => writeln!(self.out, "{text}")?,
+                None => return Ok(()),
+            },
             Some(ResponseTypes::Flow(flow)) => self.flow(flow)?,
             Some(ResponseTypes::LostEvents(lost)) => self.lost(lost)?,
             None => return Ok(()),
@@ -323,6 +325,12 @@ fn join_names(names: &[String]) -> String {
         shown.push_str(name);
     }
     shown
+}
+
+/// What is to be shown. Of what cannot be, such as JSON of a time that no calendar has, standard error says why: whoever made it up does not
+/// end a command.
+pub(super) fn shown<E: Display>(text: Result<String, E>) -> Option<String> {
+    text.inspect_err(|error| eprintln!("hubble: an answer is left out: {}", clean(&error.to_string()))).ok()
 }
 
 /// Text from the network without what a terminal would take for a command, or for the end of a line or the other direction of writing.

@@ -89,7 +89,8 @@ fn compact(status: &ServerStatusResponse, rate: String) -> Result<String> {
     let rate = if rate == "N/A" && uptime > 0.0 { format!("{:.2}", status.seen_flows as f64 / uptime) } else { rate };
     writeln!(text, "Flows/s: {rate}")?;
     if let Some(connected) = status.num_connected_nodes {
-        let total = status.num_unavailable_nodes.map_or_else(String::new, |n| format!("/{}", n + connected));
+        let total =
+            status.num_unavailable_nodes.map_or_else(String::new, |n| format!("/{}", n.saturating_add(connected)));
         writeln!(text, "Connected Nodes: {connected}{total}")?;
     }
     if let Some(count) = status.num_unavailable_nodes.filter(|n| *n > 0) {

@@ -3,6 +3,7 @@
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use nix::libc::{ELOOP, O_NOFOLLOW, O_NONBLOCK};
 use std::fs::TryLockError;
 use std::io::{self, SeekFrom};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -34,13 +35,19 @@ pub(super) struct LogFile {
 }
 
 impl LogFile {
-    /// Opens it for appending, truncating an incomplete last line.
+    /// Opens it for appending, truncating an incomplete last line. Nothing is written to where a link leads, or to a pipe or the like.
     pub(super) async fn open(path: &Path, rotation: Rotation) -> io::Result<Self> {
         if let Some(folder) = path.parent() {
             tokio::fs::create_dir_all(folder).await?;
         }
         let mut options = OpenOptions::from(private());
-        let file = options.read(true).create(true).truncate(false).open(path).await?.into_std().await;
+        let file = options.read(true).create(true).truncate(false).open(path).await.map_err(|error| {
+            if error.raw_os_error() == Some(ELOOP) { io::Error::other("it is a symbolic link") } else { error }
+        })?;
+        if !file.metadata().await?.is_file() {
+            return Err(io::Error::other("it is not a regular file"));
+        }
+        let file = file.into_std().await;
         file.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => io::Error::other("another exporter writes to it"),
             TryLockError::Error(error) => error,
@@ -54,7 +61,7 @@ impl LogFile {
 
     /// Whether the path still leads to it, and nobody else has changed its length.
     pub(super) async fn is_in_place(&self) -> bool {
-        let (Ok(own), Ok(found)) = (self.file.metadata().await, tokio::fs::metadata(&self.path).await) else {
+        let (Ok(own), Ok(found)) = (self.file.metadata().await, tokio::fs::symlink_metadata(&self.path).await) else {
             return false;
         };
         (own.dev(), own.ino(), self.size) == (found.dev(), found.ino(), found.len())
@@ -130,10 +137,10 @@ fn suffixed(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// For files that others need not read.
+/// For files that others need not read. Nobody waits for a reader of a pipe.
 fn private() -> std::fs::OpenOptions {
     let mut options = std::fs::OpenOptions::new();
-    options.write(true).mode(0o600);
+    options.write(true).mode(0o600).custom_flags(O_NOFOLLOW | O_NONBLOCK);
     options
 }
 

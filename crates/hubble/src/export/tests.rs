@@ -219,6 +219,32 @@ async fn a_file_that_somebody_deletes_cuts_or_puts_aside_is_begun_again() {
 }
 
 #[tokio::test]
+async fn nothing_is_written_through_a_link_or_to_a_pipe_that_took_the_place_of_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, other) = (dir.path().join("events.log"), dir.path().join("other"));
+    let rotation = Rotation { size: 1 << 20, backups: 0, compress: false };
+    let mut writer = Writer { file: None, path: path.clone(), rotation, lost: 0 };
+    let deeds: [(&str, &dyn Fn()); 3] = [
+        ("symbolic link", &|| std::os::unix::fs::symlink(&other, &path).unwrap()),
+        // It leads to the file that was written to.
+        ("symbolic link", &|| std::os::unix::fs::symlink(dir.path().join("aside"), &path).unwrap()),
+        ("regular file", &|| nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap()),
+    ];
+    for (want, deed) in deeds {
+        // No line of ours: it would be cut.
+        std::fs::write(&other, "theirs").unwrap();
+        writer.append(b"1\n").await.unwrap();
+        std::fs::rename(&path, dir.path().join("aside")).unwrap();
+        deed();
+        let error = timeout(DEADLINE, writer.append(b"2\n")).await.unwrap().unwrap_err();
+        assert!(error.to_string().contains(want), "{error}");
+        assert_eq!(std::fs::read_to_string(&other).unwrap(), "theirs");
+        assert_eq!(std::fs::read_to_string(dir.path().join("aside")).unwrap(), "1\n");
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
+#[tokio::test]
 async fn what_could_not_be_written_is_said_when_it_can_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("events.log");
@@ -272,7 +298,7 @@ async fn two_exporters_do_not_write_over_each_other() {
     let rotation = Rotation { size: 1 << 20, backups: 0, compress: false };
     let first = LogFile::open(&path, rotation).await.unwrap();
     let link = dir.path().join("link.log");
-    std::os::unix::fs::symlink(&path, &link).unwrap();
+    std::fs::hard_link(&path, &link).unwrap();
     let error = LogFile::open(&link, rotation).await.map(drop).unwrap_err();
     assert!(error.to_string().contains("another exporter"), "{error}");
     drop(first);

@@ -1,31 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Every call of an agent, off the wire: whatever the body of a request, it is answered with a status, one that does not follow ends, and no
-//! answer has more than was asked for.
+//! Every call of an agent, off the wire: whatever is asked, no answer has more than was asked for.
 
 use crate::client::HEALTH_SERVICE;
 use crate::config::Config;
 use crate::fixture;
 use crate::peers::Peers;
 use crate::proto::flow::AgentEvent;
+use crate::proto::observer::GetFlowsResponse;
+use crate::proto::observer::get_flows_response::ResponseTypes;
 use crate::proto::observer::observer_server::{self, ObserverServer};
-use crate::proto::observer::{GetAgentEventsRequest, GetDebugEventsRequest, GetFlowsRequest};
 use crate::proto::peer::peer_server::{self, PeerServer};
 use crate::server::with_reflection;
 use crate::service::{AgentEvents, Service, Workers};
 use crate::store::Store;
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use crate::strangers::Call;
 use prost::Message;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tokio::runtime::Runtime;
-use tonic::body::Body;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server;
-use tower::ServiceExt;
 
-/// The first byte names one; with [`BARE`] the body is not framed, but all of it as it comes.
+/// The first byte names one.
 const CALLS: [&str; 11] = [
     "observer.Observer/GetFlows",
     "observer.Observer/GetAgentEvents",
@@ -39,7 +36,6 @@ const CALLS: [&str; 11] = [
     "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "observer.Observer/Nothing",
 ];
-const BARE: u8 = 0x80;
 
 /// For what ends; nothing is waited for on a network.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -55,7 +51,12 @@ struct Served {
 /// A call of an agent that has seen a few flows.
 pub fn agent(data: &[u8]) {
     static AGENT: LazyLock<Served> = LazyLock::new(Served::agent);
-    AGENT.call(data);
+    let Some(call) = Call::parse(&CALLS, data) else { return };
+    let Served { runtime, routes } = &*AGENT;
+    let patience = if call.ends() { DEADLINE } else { GLANCE };
+    let told = runtime.block_on(call.ask(routes, call.ends(), patience));
+    let told = told.iter().filter(|message| !call.path.ends_with("GetFlows") || is_flow(message)).count();
+    assert!(told as u64 <= call.most(), "{}: {told} of {}", call.path, call.most());
 }
 
 impl Served {
@@ -90,92 +91,12 @@ impl Served {
             with_reflection(routes, &names)
         })
     }
-
-    /// Makes the call that the bytes say.
-    fn call(&self, data: &[u8]) {
-        let Some((first, message)) = data.split_first() else { return };
-        let (name, bare) = (usize::from(first & !BARE) % CALLS.len(), first & BARE != 0);
-        let Some(path) = CALLS.get(name) else { return };
-        let body = if bare { message.to_vec() } else { framed(message) };
-        let request = http::Request::post(format!("http://node/{path}"));
-        let request = request.header("content-type", "application/grpc").header("te", "trailers");
-        let request = request.body(Body::new(Full::new(Bytes::from(body)))).expect("a request");
-        let bound = if bare { Bound { ends: false, most: u64::MAX } } else { Bound::of(path, message) };
-        self.runtime.block_on(async {
-            let answer = self.routes.clone().oneshot(request).await.expect("an answer");
-            assert_eq!(answer.status(), 200, "{path}");
-            check(path, answer, bound).await;
-        });
-    }
 }
 
-/// What is known of an answer beforehand.
-struct Bound {
-    ends: bool,
-    /// Messages at most; of flows, without those about losses.
-    most: u64,
-}
-
-impl Bound {
-    fn of(path: &str, message: &[u8]) -> Self {
-        let (follow, number) = match path.rsplit('/').next() {
-            Some("GetFlows") => GetFlowsRequest::decode(message).map_or((false, 0), |r| (r.follow, r.number)),
-            Some("GetAgentEvents") => {
-                GetAgentEventsRequest::decode(message).map_or((false, 0), |r| (r.follow, r.number))
-            }
-            Some("GetDebugEvents") => {
-                GetDebugEventsRequest::decode(message).map_or((false, 0), |r| (r.follow, r.number))
-            }
-            Some("Notify" | "Watch") => (true, 0),
-            _ => (false, 0),
-        };
-        Self { ends: !follow, most: if number == 0 || follow { u64::MAX } else { number } }
-    }
-}
-
-async fn check(path: &str, answer: http::Response<Body>, bound: Bound) {
-    let (head, mut body) = answer.into_parts();
-    let mut has_status = head.headers.contains_key("grpc-status");
-    let mut received = Vec::new();
-    let wait = if bound.ends { DEADLINE } else { GLANCE };
-    let ended = tokio::time::timeout(wait, async {
-        while let Some(frame) = body.frame().await {
-            let frame = frame.expect("a frame");
-            has_status |= frame.trailers_ref().is_some_and(|trailers| trailers.contains_key("grpc-status"));
-            received.extend(frame.into_data().unwrap_or_default());
-        }
-    });
-    let ended = ended.await.is_ok();
-    assert!(ended || !bound.ends, "{path} does not end");
-    assert!(has_status || !ended, "{path} ends without a status");
-    let told = messages(&received).filter(|message| !path.ends_with("GetFlows") || is_flow(message)).count();
-    assert!(told as u64 <= bound.most, "{path}: {told} of {}", bound.most);
-}
-
-/// Whether a response of GetFlows has one; its first field is the flow.
+/// Whether a response of GetFlows has one, and is not about losses.
 fn is_flow(message: &[u8]) -> bool {
-    use crate::proto::observer::get_flows_response::ResponseTypes;
-    let response = crate::proto::observer::GetFlowsResponse::decode(message).expect("a response");
+    let response = GetFlowsResponse::decode(message).expect("a response");
     matches!(response.response_types, Some(ResponseTypes::Flow(_)))
-}
-
-/// A message as it is sent: not compressed, its length, and itself.
-fn framed(message: &[u8]) -> Vec<u8> {
-    let mut frame = vec![0];
-    frame.extend(u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes());
-    frame.extend(message);
-    frame
-}
-
-/// The messages of frames.
-fn messages(mut frames: &[u8]) -> impl Iterator<Item = &[u8]> {
-    std::iter::from_fn(move || {
-        let (head, rest) = frames.split_first_chunk::<5>()?;
-        let [_, length @ ..] = *head;
-        let (message, rest) = rest.split_at_checked(u32::from_be_bytes(length) as usize)?;
-        frames = rest;
-        Some(message)
-    })
 }
 
 #[cfg(test)]

@@ -108,7 +108,11 @@ impl Contexts {
     pub(super) fn add_labels(&mut self, text: &str) -> Result<(), String> {
         for word in text.split(',') {
             let label = LABELS.iter().find(|label| label.name == word);
-            self.labels.push(*label.ok_or_else(|| format!("possible: labelsContext has no {word:?}"))?);
+            let label = *label.ok_or_else(|| format!("possible: labelsContext has no {word:?}"))?;
+            // Nobody takes a page of which a sample has a label twice.
+            if !self.labels.contains(&label) {
+                self.labels.push(label);
+            }
         }
         Ok(())
     }

@@ -31,6 +31,8 @@ pub(crate) struct Switches {
     pub(crate) query: bool,
     /// `dns`: leave out queries for IPv6 addresses.
     pub(crate) ignore_aaaa: bool,
+    /// `httpV2`: durations name a trace as an example.
+    pub(crate) exemplars: bool,
 }
 
 /// What the chart can check of a list: its options are left to the daemon.
@@ -100,6 +102,7 @@ impl Plugin {
                     (Kind::FlowsToWorld, "syn-only") => &mut self.switches.syn_only,
                     (Kind::Dns, "query") => &mut self.switches.query,
                     (Kind::Dns, "ignoreAAAA") => &mut self.switches.ignore_aaaa,
+                    (Kind::HttpV2, "exemplars") => &mut self.switches.exemplars,
                     _ => return Err(unknown()),
                 };
                 *switch = value.is_empty() || value == "true";
@@ -148,6 +151,7 @@ mod tests {
         for (text, part) in [
             ("drop colour", "\"drop colour\" is not a list of metrics, each one of dns, drop"),
             ("drop:query", "drop has no option query"),
+            ("http:exemplars=true", "http has no option exemplars=true"),
             ("drop:sourceContext=colour", "colour"),
             ("drop:labelsContext=source_colour", "source_colour"),
             ("http httpV2", "named already"),

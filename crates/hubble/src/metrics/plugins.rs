@@ -48,13 +48,15 @@ pub(super) struct Sample {
     pub(super) labels: Labels,
     /// Adds to a histogram, in seconds.
     pub(super) seconds: Option<f64>,
+    /// The trace that is an example of it.
+    pub(super) trace: Option<String>,
 }
 
 /// The counters, with what they count; `_total` is appended to their names.
 pub(super) const COUNTERS: [(&str, &str); 12] = [
-    ("dns_queries", "DNS questions"),
-    ("dns_responses", "DNS answers"),
-    ("dns_response_types", "Records of DNS answers"),
+    ("dns_queries", "DNS questions, of which agents see none yet"),
+    ("dns_responses", "DNS answers, of which agents see none yet"),
+    ("dns_response_types", "Records of DNS answers, of which agents see none yet"),
     ("drop", "Packets dropped"),
     ("flows_processed", "Flows seen"),
     ("flows_to_world", "Flows to outside of the cluster"),
@@ -106,7 +108,7 @@ impl Plugin {
             Kind::Tcp => tcp(flow),
             Kind::Dns => self.dns(flow),
             Kind::Http => http(flow),
-            Kind::HttpV2 => http_v2(flow),
+            Kind::HttpV2 => self.http_v2(flow),
         };
         for sample in &mut samples {
             sample.labels.extend(self.contexts.labels(flow));
@@ -161,10 +163,29 @@ impl Plugin {
             _ => Vec::new(),
         }
     }
+
+    fn http_v2(&self, flow: &Flow) -> Vec<Sample> {
+        let Some((L7FlowType::Response, Record::Http(http))) = layer7(flow) else { return Vec::new() };
+        let method = ("method", method(http));
+        // The client is meant, and a response goes the other way.
+        let reporter = ("reporter", reporter(flow).to_owned());
+        let protocol = ("protocol", http.protocol.clone());
+        let labels = vec![method.clone(), protocol, ("status", http.code.to_string()), reporter.clone()];
+        let mut samples = counter("http_requests", labels);
+        let trace = trace(flow).filter(|_| self.switches.exemplars);
+        samples.push(Sample { trace, ..duration(flow, vec![method, reporter]) });
+        samples
+    }
+}
+
+/// The identifier of a flow's trace, if it is one (W3C Trace Context, section 3.2.2.3).
+fn trace(flow: &Flow) -> Option<String> {
+    let id = &flow.trace_context.as_ref()?.parent.as_ref()?.trace_id;
+    (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| id.clone())
 }
 
 fn counter(metric: &'static str, labels: Labels) -> Vec<Sample> {
-    vec![Sample { metric, labels, seconds: None }]
+    vec![Sample { metric, labels, seconds: None, trace: None }]
 }
 
 fn processed(flow: &Flow) -> Vec<Sample> {
@@ -249,22 +270,10 @@ fn http(flow: &Flow) -> Vec<Sample> {
     samples
 }
 
-fn http_v2(flow: &Flow) -> Vec<Sample> {
-    let Some((L7FlowType::Response, Record::Http(http))) = layer7(flow) else { return Vec::new() };
-    let method = ("method", method(http));
-    // The client is meant, and a response goes the other way.
-    let reporter = ("reporter", reporter(flow).to_owned());
-    let protocol = ("protocol", http.protocol.clone());
-    let labels = vec![method.clone(), protocol, ("status", http.code.to_string()), reporter.clone()];
-    let mut samples = counter("http_requests", labels);
-    samples.push(duration(flow, vec![method, reporter]));
-    samples
-}
-
 #[expect(clippy::cast_precision_loss, reason = "a duration of 100 days is exact to the microsecond")]
 fn duration(flow: &Flow, labels: Labels) -> Sample {
     let nanos = flow.l7.as_ref().map_or(0, |l7| l7.latency_ns);
-    Sample { metric: DURATION, labels, seconds: Some(nanos as f64 / 1e9) }
+    Sample { metric: DURATION, labels, seconds: Some(nanos as f64 / 1e9), trace: None }
 }
 
 /// Clients may name any method: those that nobody knows are one series.
@@ -351,7 +360,6 @@ fn port(flow: &Flow) -> Option<String> {
     })
 }
 
-/// Names of RFC 1035, RFC 2136.
 /// The name of an answer's code (RFC 1035, section 4.1.1); its number if it has none.
 #[must_use]
 pub fn rcode(code: u32) -> String {

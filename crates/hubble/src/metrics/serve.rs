@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use surface::Connections;
+use surface::{Connections, Router};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
@@ -26,9 +26,10 @@ pub(crate) async fn serve(
     tls: Option<TlsFiles>,
     problems: Problems,
     pace: Duration,
-    render: impl Fn() -> String + Clone + Send + Sync + 'static,
+    render: impl Fn(bool) -> String + Clone + Send + Sync + 'static,
 ) {
-    let Some(files) = tls else { return surface::serve_metrics(address, render).await };
+    let page = surface::negotiated_page(render);
+    let Some(files) = tls else { return surface::serve_at(address, page).await };
     let end = CertificateEnd::default();
     let certificates = Certificates {
         files: &files,
@@ -40,7 +41,7 @@ pub(crate) async fn serve(
         pace,
     };
     loop {
-        let Err(error) = encrypted(address, &certificates, render.clone()).await;
+        let Err(error) = encrypted(address, &certificates, &page).await;
         note(&problems, METRICS, &format!("metrics of flows are not served: {error}"));
         tokio::time::sleep(pace).await;
     }
@@ -49,7 +50,7 @@ pub(crate) async fn serve(
 async fn encrypted(
     address: SocketAddr,
     certificates: &Certificates<'_>,
-    render: impl Fn() -> String + Clone + Send + Sync + 'static,
+    page: &Router,
 ) -> Result<Infallible, ServeError> {
     let (used, config) = certificates.read().await?;
     let listener = surface::listen(address).await;
@@ -57,23 +58,19 @@ async fn encrypted(
     certificates.problems.lock().remove(METRICS);
     let latest = config.subscribe();
     tokio::select! {
-        never = accept(listener, latest, render) => Ok(never),
+        never = accept(listener, latest, page) => Ok(never),
         never = certificates.renew(used, config) => Ok(never),
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    latest: watch::Receiver<Arc<ServerConfig>>,
-    render: impl Fn() -> String + Clone + Send + Sync + 'static,
-) -> Infallible {
-    let answer = |stream| answer(TlsAcceptor::from(Arc::clone(&latest.borrow())), stream, render.clone());
+async fn accept(listener: TcpListener, latest: watch::Receiver<Arc<ServerConfig>>, page: &Router) -> Infallible {
+    let answer = |stream| answer(TlsAcceptor::from(Arc::clone(&latest.borrow())), stream, page.clone());
     Connections::of_pages().accept(listener, answer).await
 }
 
-async fn answer(acceptor: TlsAcceptor, stream: TcpStream, render: impl Fn() -> String + Clone + Send + Sync + 'static) {
+async fn answer(acceptor: TlsAcceptor, stream: TcpStream, page: Router) {
     match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => surface::serve_connection(stream, surface::metrics_page(render)).await,
+        Ok(Ok(stream)) => surface::serve_connection(stream, page).await,
         Ok(Err(error)) => tracing::debug!(%error, "refused a client of the metrics"),
         Err(_) => {}
     }

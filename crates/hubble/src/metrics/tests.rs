@@ -7,7 +7,8 @@ use super::{MOST, Metrics, Plugins, dynamic, follow, of_all_flows};
 use crate::fixture;
 use crate::proto::flow::layer7::Record;
 use crate::proto::flow::{
-    Dns, Endpoint, Flow, FlowType, Http, L7FlowType, Layer7, LostEvent, LostEventSource, TrafficDirection, Verdict,
+    Dns, Endpoint, Flow, FlowType, Http, L7FlowType, Layer7, LostEvent, LostEventSource, TraceContext, TraceParent,
+    TrafficDirection, Verdict,
 };
 use crate::server::Problems;
 use model::config::{Key, Reader};
@@ -34,7 +35,7 @@ fn counted(plugins: Plugins, flows: &[Flow]) -> Vec<String> {
 
 fn samples(metrics: &Metrics) -> Vec<String> {
     metrics
-        .render()
+        .render(false)
         .lines()
         .filter(|line| !line.starts_with('#') && !line.contains("_bucket"))
         .map(str::to_owned)
@@ -157,6 +158,48 @@ fn requests_are_counted_beside_their_packets_and_by_methods_that_are_known() {
 }
 
 #[test]
+fn durations_name_a_trace_as_an_example_where_asked_and_only_to_who_knows_examples() {
+    let response = |trace: &str| Flow {
+        r#type: FlowType::L7.into(),
+        trace_context: Some(TraceContext { parent: Some(TraceParent { trace_id: trace.to_owned() }) }),
+        // What nobody may take for an example.
+        source: Some(Endpoint { labels: vec!["k8s:a= # {traceID=\"b\"} 1".to_owned()], ..Endpoint::default() }),
+        l7: Some(Layer7 {
+            r#type: L7FlowType::Response.into(),
+            latency_ns: 2_000_000,
+            record: Some(Record::Http(Http { code: 200, method: "GET".to_owned(), ..Http::default() })),
+        }),
+        ..Flow::default()
+    };
+    let page = |options: &str, flow: &Flow, exemplars: bool| {
+        let metrics = Metrics::new(of_all_flows(&plugins(&format!("httpV2:sourceContext=identity{options}"))), MOST);
+        metrics.count(flow);
+        metrics.render(exemplars)
+    };
+    let (good, bad) = (response("0af7651916cd43dd8448eb211c80319c"), response("\"} 1"));
+    let example = "} 1 # {traceID=\"0af7651916cd43dd8448eb211c80319c\"} 0.002";
+    let with = page(";exemplars=true", &good, true);
+    let bucket = |line: &&str| line.starts_with("hubble_http_request_duration_seconds_bucket{le=\"0.005\"");
+    assert!(with.lines().find(bucket).unwrap().ends_with(example), "{with}");
+    let without = with.replace(&example["} 1".len()..], "");
+    assert!(without.ends_with("# EOF\n") && without.len() < with.len(), "{with}");
+    for (options, flow, exemplars) in [
+        (";exemplars=true", &good, false),
+        (";exemplars=false", &good, true),
+        ("", &good, true),
+        (";exemplars=true", &bad, true),
+    ] {
+        assert_eq!(page(options, flow, exemplars), without, "{options} {exemplars}");
+    }
+}
+
+#[test]
+fn a_label_that_is_asked_for_twice_is_there_once() {
+    let text = counted(plugins("drop:labelsContext=source_pod,source_pod;labelsContext=source_pod"), &flows());
+    assert_eq!(text, ["hubble_drop_total{reason=\"Policy denied\",protocol=\"TCP\",source_pod=\"db-0\"} 1"]);
+}
+
+#[test]
 fn a_metric_has_so_many_series_and_says_what_it_left_out() {
     let metrics = Metrics::new(of_all_flows(&plugins("drop:sourceContext=ip")), 2);
     let denied = flows().into_iter().next_back().unwrap();
@@ -207,7 +250,7 @@ fn labels_that_are_too_long_for_a_metric_are_left_out_and_none_can_end_a_line() 
     assert!(text.contains("hubble_metrics_samples_left_out_total{metric=\"hubble_drop\"} 3"));
     denied.source.as_mut().unwrap().labels = vec!["a\"} 1\nhubble_evil 7\\".to_owned()];
     metrics.count(&denied);
-    assert!(!metrics.render().lines().any(|line| line.starts_with("hubble_evil")));
+    assert!(!metrics.render(false).lines().any(|line| line.starts_with("hubble_evil")));
 }
 
 #[test]

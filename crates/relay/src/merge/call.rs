@@ -9,6 +9,7 @@ use hubble::proto::observer::{
 };
 use hubble::proto::relay::{NodeState, NodeStatusEvent};
 use hubble::proto::{nanos, timestamp};
+use prost_types::Timestamp;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
@@ -16,6 +17,9 @@ pub(super) use hubble::now;
 
 /// Nanoseconds since 1970.
 pub(super) type Time = i64;
+
+/// Bytes of a response of a node: clients take no more than 4 MiB of a relay, which adds the node's name.
+const LARGEST: usize = (4 << 20) - (16 << 10);
 
 /// A request that each node answers with a stream ordered by time.
 pub(crate) trait Call: Clone + Send + 'static {
@@ -43,13 +47,21 @@ pub(crate) trait Call: Clone + Send + 'static {
     }
 }
 
+/// Puts a time that no calendar has within bounds: whoever writes JSON would fail over it.
+fn bound(time: &mut Option<Timestamp>) {
+    if let Some(time) = time {
+        *time = timestamp(nanos(time));
+    }
+}
+
 macro_rules! call {
     ($request:ty, $answer:ty, $method:ident, $of_node:item $(, $node_status:item)?) => {
         impl Call for $request {
             type Answer = $answer;
 
             async fn open(self, channel: Channel) -> Result<Streaming<$answer>, Status> {
-                ObserverClient::new(channel).$method(self).await.map(tonic::Response::into_inner)
+                let mut client = ObserverClient::new(channel).max_decoding_message_size(LARGEST);
+                client.$method(self).await.map(tonic::Response::into_inner)
             }
 
             fn time(answer: &$answer) -> Option<Time> {
@@ -82,10 +94,17 @@ call!(
     get_flows,
     fn of_node(mut answer: GetFlowsResponse, name: &str) -> Option<GetFlowsResponse> {
         name.clone_into(&mut answer.node_name);
+        bound(&mut answer.time);
         match &mut answer.response_types {
-            Some(ResponseTypes::Flow(flow)) if !flow.node_name.is_empty() => name.clone_into(&mut flow.node_name),
+            Some(ResponseTypes::Flow(flow)) => {
+                bound(&mut flow.time);
+                if !flow.node_name.is_empty() {
+                    name.clone_into(&mut flow.node_name);
+                }
+            }
+            Some(ResponseTypes::LostEvents(lost)) => [&mut lost.first, &mut lost.last].into_iter().for_each(bound),
             Some(ResponseTypes::NodeStatus(_)) => return None,
-            _ => {}
+            None => {}
         }
         Some(answer)
     },
@@ -100,7 +119,8 @@ call!(
     GetAgentEventsRequest,
     GetAgentEventsResponse,
     get_agent_events,
-    fn of_node(answer: GetAgentEventsResponse, name: &str) -> Option<GetAgentEventsResponse> {
+    fn of_node(mut answer: GetAgentEventsResponse, name: &str) -> Option<GetAgentEventsResponse> {
+        bound(&mut answer.time);
         Some(GetAgentEventsResponse { node_name: name.to_owned(), ..answer })
     }
 );
@@ -108,7 +128,32 @@ call!(
     GetDebugEventsRequest,
     GetDebugEventsResponse,
     get_debug_events,
-    fn of_node(answer: GetDebugEventsResponse, name: &str) -> Option<GetDebugEventsResponse> {
+    fn of_node(mut answer: GetDebugEventsResponse, name: &str) -> Option<GetDebugEventsResponse> {
+        bound(&mut answer.time);
         Some(GetDebugEventsResponse { node_name: name.to_owned(), ..answer })
     }
 );
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use hubble::proto::flow::{Flow, LostEvent};
+    use hubble::proto::to_json;
+
+    #[test]
+    fn times_that_no_calendar_has_are_put_within_bounds() {
+        let never = || Some(Timestamp { seconds: i64::MAX, nanos: i32::MIN });
+        let flow = Flow { time: never(), ..Flow::default() };
+        let lost = LostEvent { first: never(), last: never(), ..LostEvent::default() };
+        for told in [ResponseTypes::Flow(flow), ResponseTypes::LostEvents(lost)] {
+            let answer = GetFlowsResponse { time: never(), response_types: Some(told), ..GetFlowsResponse::default() };
+            assert!(to_json(&answer).is_err(), "it is not as bad as it should be");
+            let answer = GetFlowsRequest::of_node(answer, "a").unwrap();
+            let json = to_json(&answer).unwrap();
+            assert!(json.contains("2262-04-11") && json.contains(r#""node_name":"a""#), "{json}");
+        }
+        let event = GetAgentEventsResponse { time: never(), ..GetAgentEventsResponse::default() };
+        to_json(&GetAgentEventsRequest::of_node(event, "a").unwrap()).unwrap();
+    }
+}

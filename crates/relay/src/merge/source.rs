@@ -8,6 +8,7 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use std::pin::Pin;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::Status;
 use tonic::transport::Channel;
 
@@ -52,8 +53,10 @@ pub(super) async fn next<C: Call>(
 /// A node's state within a merge.
 pub(super) struct Source<C: Call> {
     state: State<C>,
-    /// Distinguishes reads of this stream from those of an earlier one.
+    /// Marks its reads of this stream. Those of an earlier one have a lower mark.
     generation: u64,
+    /// Reads with a lower mark were of a node of this name that has gone since.
+    first: u64,
     held: usize,
     /// Their bytes.
     bytes: usize,
@@ -68,6 +71,9 @@ pub(super) struct Source<C: Call> {
     longest: Duration,
     /// What the client was last told, unless the node has responded since.
     told: Option<String>,
+    /// Gives up its reads when it goes.
+    gone: CancellationToken,
+    _goes: DropGuard,
 }
 
 enum State<C: Call> {
@@ -80,35 +86,46 @@ enum State<C: Call> {
 }
 
 impl<C: Call> Source<C> {
-    /// Maximum delay before a failed one is queried again, and how many responses may be older than the request.
-    pub(super) fn new(longest: Duration, past: u64) -> Self {
-        let backoff = Backoff::new(longest);
-        let waiting_since = Instant::now();
+    /// Maximum delay before a failed one is queried again, how many responses may be older than the request, and the mark of its first reads.
+    pub(super) fn new(longest: Duration, past: u64, first: u64) -> Self {
+        let gone = CancellationToken::new();
         Self {
             state: State::Ended,
-            generation: 0,
+            generation: first,
+            first,
             held: 0,
             bytes: 0,
             last: None,
             place: Time::MIN,
             past,
-            waiting_since,
-            backoff,
+            waiting_since: Instant::now(),
+            backoff: Backoff::new(longest),
             longest,
             told: None,
+            gone: gone.clone(),
+            _goes: gone.drop_guard(),
         }
     }
 
-    /// Starts reading from it; returns the marker for its reads.
-    pub(super) fn begin(&mut self) -> u64 {
-        self.generation += 1;
+    /// Cancelled when it goes.
+    pub(super) fn gone(&self) -> CancellationToken {
+        self.gone.clone()
+    }
+
+    /// Starts reading from it, with a mark for its reads.
+    pub(super) fn begin(&mut self, generation: u64) {
+        self.generation = generation;
         self.state = State::Reading;
         self.waiting_since = Instant::now();
-        self.generation
     }
 
     pub(super) fn is(&self, generation: u64) -> bool {
         self.generation == generation
+    }
+
+    /// Whether a read with this mark was its own.
+    pub(super) fn has_read(&self, generation: u64) -> bool {
+        generation >= self.first
     }
 
     /// How many responses are buffered, and their bytes.
@@ -203,7 +220,7 @@ mod tests {
 
     #[test]
     fn what_was_sent_makes_room_for_more() {
-        let mut source = Source::<GetFlowsRequest>::new(Duration::from_secs(1), 0);
+        let mut source = Source::<GetFlowsRequest>::new(Duration::from_secs(1), 0, 1);
         for size in [7, 9] {
             source.hold(None, size, 0);
         }

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+mod restless;
+
 use super::call::now;
 use super::{Rules, merge};
 use crate::fixture::{DEADLINE, Does, Fake, pool};

@@ -240,3 +240,9 @@ fn rates_are_of_ten_minutes_and_the_future_is_now() {
         scene.rates.since(0).iter().map(|second| (second.time - NOW / 1000, second.allowed)).collect();
     assert_eq!(seconds, [(-600, 1), (0, 2)]);
 }
+
+#[test]
+fn a_clock_that_is_ahead_does_not_put_off_from_when_on_flows_are_asked_for() {
+    let ahead = Flow { time: Some(timestamp(i64::MAX)), ..flow("web", "db", 5432) };
+    assert_eq!(scene([ahead]).latest(), Some(NOW * 1_000_000));
+}

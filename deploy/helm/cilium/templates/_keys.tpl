@@ -51,6 +51,9 @@ data:
   enable-health-check-nodeport: {{ include "cilium.text" .Values.nodePort.enableHealthCheck | quote }}
   enable-health-checking: {{ include "cilium.text" .Values.healthChecking | quote }}
   enable-hubble: {{ include "cilium.text" .Values.hubble.enabled | quote }}
+  {{- if and .Values.hubble.enabled (or .Values.hubble.metrics.enabled .Values.hubble.metrics.dynamic.enabled) }}
+  enable-hubble-open-metrics: {{ include "cilium.text" .Values.hubble.metrics.enableOpenMetrics | quote }}
+  {{- end }}
   enable-ingress-controller: {{ include "cilium.text" .Values.ingressController.enabled | quote }}
   enable-ipv4: {{ include "cilium.text" .Values.ipv4.enabled | quote }}
   enable-ipv4-masquerade: {{ include "cilium.text" .Values.enableIPv4Masquerade | quote }}

@@ -129,6 +129,14 @@ fn json_is_the_response_with_the_names_of_the_protocol() {
 }
 
 #[test]
+fn what_json_cannot_hold_ends_nothing() {
+    let never = Flow { time: Some(prost_types::Timestamp { seconds: i64::MAX, nanos: 0 }), ..flow() };
+    let json = text(printer(Output::Json), &[never, flow()]);
+    assert_eq!(json.lines().count(), 1, "{json}");
+    assert!(json.contains("2023-11-14"), "{json}");
+}
+
+#[test]
 fn colours_are_only_used_when_wanted_and_names_cannot_command_the_terminal() {
     let mut colored = printer(Output::Compact);
     colored.color = true;

@@ -37,7 +37,7 @@ impl Served {
         }
         let problems = Problems::default();
         let pace = Duration::from_millis(20);
-        let serving = serve(address, Some(tls), Arc::clone(&problems), pace, || "hubble_flows 1\n".to_owned());
+        let serving = serve(address, Some(tls), Arc::clone(&problems), pace, |_| "hubble_flows 1\n".to_owned());
         Self { dir, address, problems, _serving: AbortOnDropHandle::new(tokio::spawn(serving)) }
     }
 
