@@ -271,4 +271,78 @@ mod tests {
         drop(progress);
         assert_eq!(watches.failing(Duration::ZERO), [], "what does not run any more does not fail");
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn watches_that_end_at_once_are_opened_ever_more_seldom() {
+        let progress = Progress::new("ConfigMap".into(), Acceptable::Any);
+        assert_eq!(progress.pause(), Duration::ZERO, "none was opened before");
+        let mut last = Duration::ZERO;
+        for _ in 0..3 {
+            progress.opened();
+            let pause = progress.pause();
+            assert!(pause > last, "{pause:?} after {last:?}");
+            last = pause;
+        }
+        progress.opened();
+        tokio::time::advance(BRIEF).await;
+        assert_eq!(progress.pause(), Duration::ZERO, "it lasted");
+        progress.opened();
+        assert!(progress.pause() < last, "all over again");
+        progress.opened();
+        progress.failed(&refused(500));
+        assert_eq!(progress.pause(), Duration::ZERO, "failures have a back-off of their own");
+    }
+
+    #[test]
+    fn what_has_come_and_what_has_expired_is_told_once() {
+        let progress = Progress::new("ConfigMap".into(), Acceptable::Any);
+        assert!(!progress.take_worked() && !progress.take_expired());
+        progress.opened();
+        assert!(progress.take_worked() && !progress.take_worked());
+        progress.failed(&refused(410));
+        assert!(progress.take_expired() && !progress.take_expired() && !progress.take_worked());
+    }
+
+    #[test]
+    fn a_version_that_is_not_there_gives_way_to_the_newest_unless_any_will_do() {
+        let any = Progress::new("ConfigMap".into(), Acceptable::Any);
+        any.unavailable();
+        assert_eq!(any.acceptable(), Acceptable::Any);
+        any.reached("7");
+        assert_eq!(any.acceptable(), Acceptable::NotBefore("7".into()));
+        any.unavailable();
+        assert_eq!(any.acceptable(), Acceptable::Newest);
+    }
+
+    #[test]
+    fn an_error_is_an_answer_a_refusal_or_that_the_kind_is_not_there() {
+        let status = |code: u16| Box::new(Status { code, ..Status::default() });
+        let api = |code: u16| kube::Error::Api(status(code));
+        // Expired, not served, refused.
+        let cases: [(Error, [bool; 3]); 6] = [
+            (refused(404), [false, true, true]),
+            (Error::WatchStartFailed(api(404)), [false, false, true]),
+            (Error::WatchFailed(api(410)), [true, false, true]),
+            (Error::WatchError(status(403)), [false, false, true]),
+            (refused(500), [false, false, false]),
+            (Error::WatchFailed(kube::Error::Service("no answer".into())), [false, false, false]),
+        ];
+        for (error, want) in cases {
+            assert_eq!([is_expired(&error), is_not_served(&error), is_refused(&error)], want, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn watches_that_run_are_kept_and_others_go() {
+        let watches = Watches::default();
+        let one = watches.begin("ConfigMap".into(), Acceptable::Any);
+        let two = watches.begin("Secret".into(), Acceptable::Any);
+        assert_eq!(watches.failing(Duration::ZERO).len(), 2);
+        drop(one);
+        let _three = watches.begin("Node".into(), Acceptable::Any);
+        assert_eq!(watches.0.lock().len(), 2);
+        two.failed(&refused(403));
+        let told = watches.failing(Duration::ZERO)[0].to_string();
+        assert!(told.starts_with("Secret not followed for 0 s: "), "{told}");
+    }
 }

@@ -42,6 +42,46 @@ fn one_of_the_same_version_is_updated_when_it_lacks_something_and_defaults_do_no
     assert!(needs_update(&present, &ours));
 }
 
+#[test]
+fn what_is_there_covers_what_is_wanted_only_if_all_of_it_is_there() {
+    let cases = [
+        (json!({"a": 1, "default": true}), json!({"a": 1.0}), true),
+        (json!({"a": 1}), json!({"a": 2}), false),
+        (json!({"b": 1}), json!({"a": 1}), false),
+        (json!("a"), json!("a"), true),
+        (json!("a"), json!("b"), false),
+        (json!([{"name": "v1", "served": true}]), json!([{"name": "v1"}]), true),
+        (json!([{"name": "v1"}, {"name": "v2"}]), json!([{"name": "v1"}]), false),
+        (json!([{"name": "v1"}]), json!([{"name": "v2"}]), false),
+    ];
+    for (present, wanted, want) in cases {
+        assert_eq!(covers(&present, &wanted), want, "{present} {wanted}");
+    }
+}
+
+#[test]
+fn a_definition_is_served_once_it_is_established() {
+    let with = |conditions: Value| {
+        let mut definition = serde_json::to_value(definition()).unwrap();
+        definition["status"] = json!({"conditions": conditions});
+        is_established(&serde_json::from_value(definition).unwrap())
+    };
+    let condition = |kind: &str, status: &str| json!({"type": kind, "status": status});
+    assert!(!is_established(&definition()));
+    assert!(!with(json!([condition("NamesAccepted", "True"), condition("Established", "False")])));
+    assert!(with(json!([condition("NamesAccepted", "False"), condition("Established", "True")])));
+}
+
+#[test]
+fn one_that_somebody_else_wrote_first_is_looked_at_again() {
+    let refused = |code: u16| {
+        unless_conflict(Err(Error::Api(Box::new(kube::core::Status { code, ..kube::core::Status::default() }))))
+    };
+    assert_eq!(unless_conflict(Ok(definition())).unwrap(), Step::Written);
+    assert_eq!(refused(409).unwrap(), Step::Written);
+    assert!(refused(422).is_err());
+}
+
 /// An API server with definitions, by name.
 #[derive(Clone, Default)]
 struct Server {
