@@ -191,9 +191,12 @@ fn open_older(options: &Options) -> Result<Option<Cluster>> {
     Cluster::with_build(options.cluster.command()?, &build, &options.cluster.helm_set).map(Some)
 }
 
+/// Measures a section, all by itself.
+type Measure = fn(&Options) -> Result<Vec<Figure>>;
+
 /// How a part is measured that shares nothing with others.
-fn alone(section: Section) -> Option<fn(&Options) -> Result<Vec<Figure>>> {
-    let measure: fn(&Options) -> Result<Vec<Figure>> = match section {
+fn alone(section: Section) -> Option<Measure> {
+    let measure: Measure = match section {
         Section::Programs => |_| programs::measure(3000),
         Section::Collect => |_| collect::measure(),
         Section::Hubble => |_| hubble::measure(),

@@ -23,7 +23,7 @@ async fn a_server_in_memory_answers_what_bytes_say() {
     let bytes = message.encode_to_vec();
     let lengthy = |ending: u8| [&[ending, u8::try_from(bytes.len()).unwrap()], bytes.as_slice()].concat();
     assert_eq!(asked(Answer::parse(&lengthy(0))).await, Ok(message.clone()));
-    assert_eq!(asked(Answer::of(&[bytes.clone()])).await, Ok(message));
+    assert_eq!(asked(Answer::of(std::slice::from_ref(&bytes))).await, Ok(message));
     assert_eq!(asked(Answer::parse(&lengthy(1))).await, Err(Code::Internal));
     assert_eq!(Answer::parse(&lengthy(5)).messages(), [bytes.as_slice()]);
     assert!(Answer::parse(&lengthy(5)).floods());
