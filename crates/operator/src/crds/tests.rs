@@ -162,3 +162,24 @@ async fn one_that_is_refused_holds_up_no_other() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(server.objects.lock().len(), k8s::crd::all().unwrap().len() - 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_older_one_is_replaced_and_keeps_what_others_have_written_on_it() {
+    let server = Server::default();
+    let mut older = serde_json::to_value(labelled("1.0.0")).unwrap();
+    older["metadata"]["resourceVersion"] = json!("77");
+    older["metadata"]["annotations"] = json!({"team": "network"});
+    older["metadata"]["labels"]["kept"] = json!("yes");
+    older["spec"]["names"]["shortNames"] = json!(["old"]);
+    server.objects.lock().insert(name(0), older);
+    register(&server.client()).await;
+    let now = server.objects.lock()[&name(0)].clone();
+    let metadata = &now["metadata"];
+    // Without it the API server would refuse the write, or undo somebody else's.
+    assert_eq!(metadata["resourceVersion"], "77");
+    assert_eq!(metadata["annotations"]["team"], "network");
+    assert_eq!(metadata["labels"]["kept"], "yes");
+    assert_eq!(metadata["labels"][SCHEMA_VERSION_LABEL], SCHEMA_VERSION);
+    let wanted = serde_json::to_value(definition()).unwrap();
+    assert_eq!(now["spec"]["names"], wanted["spec"]["names"]);
+}
