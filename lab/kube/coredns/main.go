@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command coredns is CoreDNS with the plugins that clusters and Kubernetes' tests use. The others bring the libraries of whole clouds along.
+// Command coredns is CoreDNS with the plugins that clusters, Kubernetes' tests and those of Gateway API use. The others bring the libraries of whole clouds along.
 package main
 
 import (
@@ -19,6 +19,7 @@ import (
 	_ "github.com/coredns/coredns/plugin/reload"
 	_ "github.com/coredns/coredns/plugin/rewrite"
 	_ "github.com/coredns/coredns/plugin/template"
+	_ "github.com/coredns/coredns/plugin/whoami"
 )
 
 func main() {
