@@ -12,7 +12,7 @@ use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::AbortHandle;
 
 /// A backend, which ends with the value.
@@ -113,4 +113,18 @@ async fn echo(name: &'static str, request: Request<Incoming>) -> Response<Full<B
     *response.status_mut() = StatusCode::from_u16(code).unwrap();
     response.headers_mut().insert("x-backend", name.parse().unwrap());
     response
+}
+
+/// A backend at that address that sends each datagram back to where it came from.
+pub(crate) async fn datagrams(at: &str) -> SocketAddr {
+    let backend = UdpSocket::bind(at).await.unwrap();
+    let address = backend.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut bytes = [0; 64];
+        loop {
+            let (length, from) = backend.recv_from(&mut bytes).await.unwrap();
+            backend.send_to(&bytes[..length], from).await.unwrap();
+        }
+    });
+    address
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Peers that hold on to what others need: connections, windows, a place in a queue.
 
-use crate::backend::Backend;
+use crate::backend::{Backend, datagrams};
 use crate::client::{connect, get, read_all, read_until, status, text, value};
 use crate::objects::*;
 use crate::world::{DEADLINE, World, free};
@@ -194,14 +194,7 @@ async fn a_request_may_have_come_a_long_way() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_listener_for_datagrams_that_goes_leaves_its_address_to_the_next() {
-    let (address, backend) = (free(), UdpSocket::bind("127.0.0.1:0").await.unwrap());
-    let to = backend.local_addr().unwrap();
-    tokio::spawn(async move {
-        let mut bytes = [0; 64];
-        while let Ok((length, from)) = backend.recv_from(&mut bytes).await {
-            backend.send_to(&bytes[..length], from).await.unwrap();
-        }
-    });
+    let (address, to) = (free(), datagrams("127.0.0.1:0").await);
     let objects: Vec<Object> =
         vec![listener(address, Serve::Udp(bytes_to("c"))).into(), cluster("c").into(), endpoints("c", &[to]).into()];
     let mut world = World::of(objects.clone()).await;

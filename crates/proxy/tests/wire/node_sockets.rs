@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Sockets of the node, which the agent opens: proxies and agents come and go.
 
-use crate::backend::Backend;
+use crate::backend::{Backend, datagrams};
 use crate::client::{get, status, text};
 use crate::hand_over::Load;
 use crate::objects::*;
@@ -91,15 +91,7 @@ async fn a_listener_that_is_gone_refuses_and_without_an_agent_a_new_one_waits() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn datagrams_and_ipv6_are_the_nodes_too() {
-    let backend = UdpSocket::bind("[::1]:0").await.unwrap();
-    let to = backend.local_addr().unwrap();
-    tokio::spawn(async move {
-        let mut bytes = [0; 64];
-        loop {
-            let (length, from) = backend.recv_from(&mut bytes).await.unwrap();
-            backend.send_to(&bytes[..length], from).await.unwrap();
-        }
-    });
+    let to = datagrams("[::1]:0").await;
     let address = SocketAddr::new("::1".parse().unwrap(), ports::free());
     let udp = of_node(listener(address, Serve::Udp(bytes_to("c"))));
     let _world = World::of(vec![udp, cluster("c").into(), endpoints("c", &[to]).into()]).await;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Bytes, datagrams, upgraded connections, and the PROXY header.
 
-use crate::backend::Backend;
+use crate::backend::{Backend, datagrams};
 use crate::client::{connect, get, read_all, read_until, status, text, value};
 use crate::objects::*;
 use crate::world::{DEADLINE, World, free};
@@ -141,15 +141,7 @@ async fn datagrams_of_a_client_go_to_one_backend_and_answers_come_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_address_with_all_conversations_makes_room_for_others() {
     let address = free();
-    let backend = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let to = backend.local_addr().unwrap();
-    tokio::spawn(async move {
-        let mut bytes = [0; 64];
-        loop {
-            let (length, from) = backend.recv_from(&mut bytes).await.unwrap();
-            backend.send_to(&bytes[..length], from).await.unwrap();
-        }
-    });
+    let to = datagrams("127.0.0.1:0").await;
     let mut objects = stream(address, Serve::Udp(bytes_to("c")), to);
     let mut limited = listener(address, Serve::Udp(bytes_to("c")));
     limited.limits.connections = 3;
