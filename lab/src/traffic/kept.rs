@@ -3,8 +3,8 @@
 
 use std::io::{self, BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -25,18 +25,24 @@ pub struct Kept {
     to: SocketAddr,
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicU32>,
+    /// Set when it gives up.
+    fault: Arc<OnceLock<String>>,
     load: JoinHandle<Result<u32>>,
 }
 
 impl Kept {
-    /// Opens it. When it ends, `may_end` is asked at once whether the server of that name does no longer serve.
+    /// Opens it. When it ends, `may_end` is asked whether the server of that name does no longer serve.
     #[must_use]
     pub fn start(from: Netns, to: SocketAddr, may_end: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let answered = Arc::new(AtomicU32::new(0));
-        let (done, count) = (Arc::clone(&stop), Arc::clone(&answered));
-        let load = thread::spawn(move || from.run(|| keep(to, &may_end, &done, &count)));
-        Self { to, stop, answered, load }
+        let fault = Arc::new(OnceLock::new());
+        let (done, count, given_up) = (Arc::clone(&stop), Arc::clone(&answered), Arc::clone(&fault));
+        let load = thread::spawn(move || {
+            let outcome = from.run(|| keep(to, &may_end, &done, &count));
+            outcome.inspect_err(|error| drop(given_up.set(format!("{error:#}"))))
+        });
+        Self { to, stop, answered, fault, load }
     }
 
     /// Waits until this many more requests have been answered.
@@ -44,7 +50,8 @@ impl Kept {
         let from = self.answered.load(Ordering::Relaxed);
         clock::poll(2 * PATIENCE, &format!("{requests} more answers of {}", self.to), || {
             let now = self.answered.load(Ordering::Relaxed);
-            ensure!(now >= from + requests, "{} came", now - from);
+            let fault = self.fault.get().map_or("", String::as_str);
+            ensure!(now >= from + requests, "{} came; {fault}", now - from);
             Ok(())
         })
     }

@@ -10,9 +10,12 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Long connections at a time from one machine to one address.
 const EACH: usize = 4;
+/// What a process may take to end, far less than it goes on after it was told to.
+const MOMENT: Duration = Duration::from_secs(1);
 
 fn labels(name: &str) -> Value {
     json!({"app": name})
@@ -110,7 +113,11 @@ impl<'a> Sockets<'a> {
                     [ -e /tmp/long ] || return
                     pod=$(grep -om1 'kept-[a-z0-9-]*' /tmp/long-$1)
                     ip=$(sed -n "s/^$pod //p" /tmp/long-pods)
-                    [ -n "$ip" ] && ! curl -s -m 2 -o /dev/null http://$ip:8080/ || echo "to '$pod'" >>/tmp/long-cut
+                    for try in 1 2 3 4 5; do
+                        [ -n "$ip" ] && ! curl -s -m 2 -o /dev/null http://$ip:8080/ && break
+                        [ $try = 5 ] && echo "to '$pod'" >>/tmp/long-cut
+                        sleep 0.2
+                    done
                     echo "$pod" >>/tmp/long-ended
                 done
             }}
@@ -143,6 +150,15 @@ impl<'a> Sockets<'a> {
     }
 }
 
+/// Whether a server does no longer take connections. A process that ends closes its newest sockets first, its listener a moment after them.
+fn serves_no_more(client: &Netns, ip: IpAddr) -> bool {
+    let refused = || {
+        ensure!(client.connect(SocketAddr::new(ip, 8080)).is_err(), "it serves");
+        Ok(())
+    };
+    eventually(MOMENT, "the end of a server", refused).is_ok()
+}
+
 pub(super) fn connections(cluster: &Cluster) -> Result<()> {
     pool(cluster)?;
     deploy(cluster, "kept")?;
@@ -154,10 +170,7 @@ pub(super) fn connections(cluster: &Cluster) -> Result<()> {
     for (from, to) in &targets {
         for _ in 0..EACH {
             let (old, client) = (Arc::clone(&old), Arc::clone(&client));
-            let has_ended = move |pod: &str| {
-                let ip = old.get(pod);
-                ip.is_some_and(|ip| client.connect(SocketAddr::new(*ip, 8080)).is_err())
-            };
+            let has_ended = move |pod: &str| old.get(pod).is_some_and(|ip| serves_no_more(&client, *ip));
             kept.push(Kept::start(from.try_clone()?, *to, has_ended));
         }
     }
