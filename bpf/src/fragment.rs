@@ -3,18 +3,23 @@
 //! come from the same place.
 
 use crate::maps;
+use crate::packet::From;
 use crate::parse::{FIRST, Pkt};
-use abi::maps::{FragmentKey, FragmentTransport};
+use abi::fragments::Fragmented;
 
 #[inline(always)]
-fn key(pkt: &Pkt) -> FragmentKey {
-    FragmentKey {
+fn datagram(pkt: &Pkt) -> Fragmented {
+    Fragmented {
         src: pkt.tuple.src,
         dst: pkt.tuple.dst,
         id: pkt.fragment_id,
         origin: pkt.origin,
-        proto: pkt.fragment_next,
-        pad: [0; 7],
+        sport: pkt.tuple.sport,
+        dport: pkt.tuple.dport,
+        next: pkt.fragment_next,
+        proto: pkt.tuple.proto,
+        kind: pkt.flags,
+        code: pkt.code,
     }
 }
 
@@ -28,23 +33,19 @@ pub fn let_follow(pkt: &Pkt) {
 
 #[inline(never)]
 fn remember(pkt: &Pkt) -> i32 {
-    let transport = FragmentTransport {
-        sport: pkt.tuple.sport,
-        dport: pkt.tuple.dport,
-        kind: pkt.flags,
-        code: pkt.code,
-        proto: pkt.tuple.proto,
-        pad: 0,
-    };
-    // A full table evicts the oldest; a failure only costs this datagram's later fragments, which then are dropped by name.
-    let _ = maps::FRAGMENTS.insert(key(pkt), transport, 0);
+    let first = datagram(pkt);
+    if let Some(place) = maps::FRAGMENTS.get_ptr_mut(first.place(pkt.from == From::POD)) {
+        // SAFETY: array values are never freed. Who reads it meanwhile takes it for another datagram's, or has the ports of one that was
+        // let through from the same sender: their flow then decides.
+        unsafe { *place = first };
+    }
     0
 }
 
-/// What the first fragment said.
+/// What the first fragment of this one's datagram said.
 #[inline(always)]
-pub fn first_of(pkt: &Pkt) -> Option<FragmentTransport> {
-    // SAFETY: copied at once; an entry that is replaced meanwhile yields ports of another datagram at worst, whose flow then
-    // decides.
-    unsafe { maps::FRAGMENTS.get(key(pkt)) }.copied()
+pub fn first_of(pkt: &Pkt) -> Option<&'static Fragmented> {
+    let later = datagram(pkt);
+    let first = maps::FRAGMENTS.get(later.place(pkt.from == From::POD))?;
+    later.is_of(first).then_some(first)
 }

@@ -38,7 +38,7 @@ datapath_maps! {
     "cilium_flows" FLOWS = HashMap<Flows>, 0;
     "cilium_openings" OPENINGS = Array<Openings>, 0;
     "cilium_open_next" OPENINGS_NEXT = Array<OpeningsNext>, 0;
-    "cilium_fragments" FRAGMENTS = LruHashMap<Fragments>, 0;
+    "cilium_fragments" FRAGMENTS = Array<Fragments>, 0;
     "cilium_ipcache4" IPCACHE4 = LpmTrie<Ipcache4>, ON_DEMAND;
     "cilium_ipcache6" IPCACHE6 = LpmTrie<Ipcache6>, ON_DEMAND;
     "cilium_policy" POLICIES = LpmTrie<Policies>, ON_DEMAND;

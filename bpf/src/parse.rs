@@ -240,7 +240,7 @@ fn parse_ipv4<P: Packet>(packet: P, pkt: &mut Pkt, network: usize) -> Result<(),
     pkt.l4 = (network + header) as u16;
     if fragment & 0x3fff != 0 {
         pkt.fragment = if fragment & 0x1fff == 0 { FIRST } else { LATER };
-        pkt.fragment_id = packet.read::<u16>(network + 4).ok_or(BAD)? as u32;
+        pkt.fragment_id = u16::from_be(packet.read::<u16>(network + 4).ok_or(BAD)?) as u32;
         pkt.fragment_next = pkt.tuple.proto;
     }
     Ok(())
@@ -276,7 +276,8 @@ fn parse_ipv6<P: Packet>(packet: P, pkt: &mut Pkt, network: usize) -> Result<(),
             // Fragment.
             44 => {
                 let header = packet.read::<[u8; 4]>(offset).ok_or(DropReason::InvalidIpv6ExtensionHeader)?;
-                pkt.fragment_id = packet.read::<u32>(offset + 4).ok_or(DropReason::InvalidIpv6ExtensionHeader)?;
+                let id = packet.read::<u32>(offset + 4).ok_or(DropReason::InvalidIpv6ExtensionHeader)?;
+                pkt.fragment_id = u32::from_be(id);
                 let at = u16::from_be_bytes([header[2], header[3]]);
                 // An atomic fragment (RFC 6946) is whole.
                 if at & 0xfff9 != 0 {

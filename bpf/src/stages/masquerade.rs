@@ -14,6 +14,7 @@ use crate::scratch::{DST_IS_HOST, HAS_ALIAS, IS_REPLY, NO_MASQUERADE, NOT_REMEMB
 use crate::verdict::{Stage, drop};
 use abi::flow::{Flow, FlowKey, Half, action, flags, proto};
 use abi::lb::{LOOPBACK_IPV4, LOOPBACK_IPV6};
+use abi::ports::Range;
 use abi::tuple::{Tuple, has_identifier, is_icmp};
 use abi::{Addr, DropReason, identity};
 use aya_ebpf::bindings::{BPF_NOEXIST, bpf_sock, bpf_sock_tuple};
@@ -21,9 +22,8 @@ use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_sk_lookup_tcp, bpf_s
 
 /// Ports tried before a connection is refused its translation.
 const PORT_TRIES: u32 = 16;
-/// Ports that are given out start here, above the NodePort range's end (30000-32767).
-const FIRST_PORT: u32 = 32768;
-const PORTS: u32 = 65536 - FIRST_PORT;
+/// After that many it looks among its opener's own.
+const FIRST_OWN_TRY: u32 = 11;
 
 /// Decides under which source the flow goes on, and takes that for it by writing its alias.
 #[inline(never)]
@@ -179,13 +179,15 @@ fn address_of(ifindex: u32, family: u8) -> Addr {
 /// Finds a free port, the flow's own first unless that clashes, and takes it by writing the alias.
 #[inline(always)]
 fn reserve<P: Packet>(packet: P, scratch: &mut Scratch, clash: bool) -> bool {
-    let mut port = if clash { random_port() } else { scratch.tuple.sport };
+    let own = own_ports(scratch);
+    let taken = clash || (scratch.flow.has(flags::MASQUERADE) && !own.allow(u16::from_be(scratch.tuple.sport)));
+    let mut port = if taken { random_of(Range::ANYBODYS) } else { scratch.tuple.sport };
     // A message without an identifier has nothing that could be another.
     let fixed = is_icmp(scratch.tuple.proto) && !has_identifier(scratch.tuple.proto, scratch.tuple.class);
     if fixed && clash {
         return false;
     }
-    for _ in 0..PORT_TRIES {
+    for next in 1..=PORT_TRIES {
         take_source(&mut scratch.flow, &scratch.tuple, port);
         name_alias(scratch);
         if take(packet, scratch) {
@@ -194,16 +196,22 @@ fn reserve<P: Packet>(packet: P, scratch: &mut Scratch, clash: bool) -> bool {
         if fixed || scratch.notes(TABLE_FULL) {
             break;
         }
-        port = random_port();
+        port = random_of(if next < FIRST_OWN_TRY { Range::ANYBODYS } else { own });
     }
     scratch.notes(TABLE_FULL) && commit::make_room(scratch) && take(packet, scratch)
 }
 
+/// The ports that are the opener's alone.
 #[inline(always)]
-fn random_port() -> u16 {
+fn own_ports(scratch: &Scratch) -> Range {
+    if scratch.opener.id != 0 { Range::of(scratch.opener.ifindex) } else { Range::OUTSIDE }
+}
+
+#[inline(always)]
+fn random_of(ports: Range) -> u16 {
     // SAFETY: no preconditions.
     let random = unsafe { bpf_get_prandom_u32() };
-    ((FIRST_PORT + random % PORTS) as u16).to_be()
+    ports.pick(random).to_be()
 }
 
 /// The alias that the flow would have, and its key.

@@ -12,6 +12,7 @@ pub mod endpoint;
 pub mod epoch;
 pub mod event;
 pub mod flow;
+pub mod fragments;
 pub mod ipcache;
 pub mod l2;
 pub mod lb;
@@ -21,6 +22,7 @@ pub mod metrics;
 #[cfg(feature = "user")]
 pub mod packed;
 pub mod policy;
+pub mod ports;
 pub mod rings;
 pub mod sctp;
 #[cfg(feature = "user")]

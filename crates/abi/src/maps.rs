@@ -2,7 +2,7 @@
 //! Every map, declared once. The kernel side builds its statics from these markers, user space opens maps by them, so
 //! that a wrong key or value type does not compile.
 
-use crate::{Addr, config, endpoint, epoch, event, flow, ipcache, l2, lb, limit, metrics, policy, rings, told};
+use crate::{Addr, config, endpoint, epoch, event, flow, fragments, ipcache, l2, lb, limit, metrics, policy, rings, told};
 
 /// What kind of map it is, by the kernel's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,8 +114,8 @@ maps! {
     Openings = "cilium_openings" v 3, Array, rings::RINGS_AND_STACK * 512, u32 => flow::FlowKey;
     /// Where the next entry of each ring goes, and of their stack.
     OpeningsNext = "cilium_open_next" v 3, Array, rings::COUNT + 1, u32 => u32;
-    /// What later fragments of a datagram lack, learnt from the first one.
-    Fragments = "cilium_fragments" v 2, LruHash, 8192, FragmentKey => FragmentTransport;
+    /// What later fragments of a datagram lack, learnt from the first one ([`crate::fragments`]).
+    Fragments = "cilium_fragments" v 3, Array, fragments::ALL, u32 => fragments::Fragmented;
     /// Identity of IPv4 prefixes.
     Ipcache4 = "cilium_ipcache4" v 1, LpmTrie, 512_000, ipcache::Key4 => ipcache::IpcacheEntry;
     /// Identity of IPv6 prefixes.
@@ -152,40 +152,4 @@ maps! {
     EventsLost = "cilium_events_lost" v 1, PerCpuArray, 1, u32 => u64;
     /// Events to user space, in rings by processor: eight at most, which further processors share. They divide the capacity, but none has less than 256 KiB.
     Events = "cilium_events" v 2, PerCpuRingBuf, 1_048_576, u32 => event::Event;
-}
-
-layout! {
-    /// A fragmented datagram (RFC 791, RFC 8200 4.5).
-    pub struct FragmentKey (48) {
-        /// Source address.
-        pub src: Addr,
-        /// Destination address.
-        pub dst: Addr,
-        /// Identification field.
-        pub id: u32,
-        /// Where it came from (`flow::origin`): fragments of one sender do not serve another.
-        pub origin: u32,
-        /// What comes next, as every fragment says it.
-        pub proto: u8,
-        /// Zero.
-        pub pad: [u8; 7],
-    }
-}
-
-layout! {
-    /// What its first fragment says of its transport.
-    pub struct FragmentTransport (8) {
-        /// Source port in network order, as in `tuple::Tuple`.
-        pub sport: u16,
-        /// Destination port in network order.
-        pub dport: u16,
-        /// ICMP: the type.
-        pub kind: u8,
-        /// ICMP: the code.
-        pub code: u8,
-        /// IP protocol number of the transport.
-        pub proto: u8,
-        /// Zero.
-        pub pad: u8,
-    }
 }

@@ -302,7 +302,7 @@ fn what_older_programs_add_is_taken_over_until_the_last_of_them_has_gone() {
         assert_eq!(finish(&datapath), 1);
         assert_eq!(flow(&datapath, 2), Some(known), "what the new programs know counts");
         assert!(flow(&datapath, 3).is_some());
-        for (map, version) in [("cilium_flows", 3), ("cilium_node", 2), ("cilium_fragments", 2)] {
+        for (map, version) in [("cilium_flows", 3), ("cilium_node", 2), ("cilium_fragments", 3)] {
             assert!(!has_pin(sandbox, map) && has_pin(sandbox, &format!("{map}_v{version}")), "{map}");
         }
         assert_eq!(datapath.finish_migration().unwrap(), Migration { flows: 0, finished: true });

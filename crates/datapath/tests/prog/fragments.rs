@@ -3,6 +3,7 @@
 
 use abi::DropReason;
 use abi::flow::proto;
+use abi::fragments::PLACES;
 
 use crate::packet::{Packet, Transport};
 use crate::world::World;
@@ -44,5 +45,26 @@ fn later_fragments_of_a_translated_flow_are_translated() {
         let later = request.fragment(7, 3, false);
         let seen = later.clone().to((f.b, 8080)).macs(b.host_mac, b.mac).ttl(63);
         world.leaves(&a, &later.bytes()).redirected().packet(&seen);
+    });
+}
+
+/// What a sender remembers no more are datagrams of its own.
+#[test]
+fn a_flood_of_first_fragments_costs_whoever_sends_it() {
+    World::test_families(|world, f| {
+        let (a, b) = (world.a, world.b);
+        let parts = |packet: Packet| [packet.clone().fragment(7, 0, true), packet.fragment(7, 3, false)];
+        let [first, later] = parts(Packet::udp((f.a, 1000), (f.world, 53)));
+        let [first_in, later_in] = parts(Packet::udp((f.world, 54), (f.a, 2000)));
+        world.leaves(&a, &first.bytes()).redirected();
+        world.arrives(&first_in.bytes()).redirected();
+        let flood = Packet::udp((f.b, 1000), (f.a, 53));
+        for id in 0..2 * PLACES {
+            world.leaves(&b, &flood.clone().fragment(id, 0, true).bytes()).redirected();
+        }
+        world.leaves(&a, &later.bytes()).redirected();
+        world.arrives(&later_in.bytes()).redirected();
+        world.leaves(&b, &flood.clone().fragment(2 * PLACES - 1, 3, false).bytes()).redirected();
+        world.leaves(&b, &flood.fragment(PLACES - 1, 3, false).bytes()).dropped(NO_FIRST);
     });
 }

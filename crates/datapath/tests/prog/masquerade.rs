@@ -3,9 +3,10 @@
 
 use abi::config::{Device, ProgramConfig};
 use abi::event::point;
-use abi::flow::proto;
+use abi::flow::{Flow, proto};
 use abi::ipcache::{IpcacheEntry, flags};
-use abi::maps::Devices;
+use abi::maps::{Devices, Flows};
+use abi::ports::{self, Range};
 use abi::{Addr, DropReason, identity};
 use datapath::Kernel as _;
 use datapath::bpf::{Options, Program};
@@ -13,8 +14,8 @@ use std::net::{IpAddr, TcpListener, UdpSocket};
 
 use crate::offer::{NODE_PORT, Offer, exposed};
 use crate::outside::{answer as error_about, arrives_unsummed, refused};
-use crate::packet::{Packet, SYN};
-use crate::world::{World, families, full};
+use crate::packet::{Packet, SYN, source_port};
+use crate::world::{Pod, World, families, full, tuple};
 
 #[test]
 fn a_pod_talks_to_the_world_under_the_nodes_address() {
@@ -98,6 +99,53 @@ fn two_pods_with_one_port_get_two() {
             let run = world.arrives(&answer.bytes());
             run.redirected().packet(&answer.to((ip, 40001)).macs(pod.host_mac, pod.mac).ttl(63));
         }
+    });
+}
+
+/// As after so many flows of a pod with one server.
+fn take_all_that_are_anybodys(world: &World, pod: IpAddr, node: IpAddr, server: (IpAddr, u16)) {
+    let flows = world.datapath.map::<Flows>().unwrap();
+    for port in ports::FIRST..ports::FIRST_OWN {
+        let record = tuple((pod, port), server, proto::UDP).key().0;
+        let (key, alias) = Flow::alias(&record, &tuple(server, (node, port), proto::UDP));
+        flows.insert(&key, &alias).unwrap();
+    }
+}
+
+#[test]
+fn whoever_finds_all_ports_taken_has_some_of_its_own() {
+    World::test_with(Options { flows: 65_536, ..Options::default() }, |world| {
+        let (a, b) = (world.a, world.b);
+        for f in families() {
+            world.reset();
+            take_all_that_are_anybodys(world, f.stranger, f.node, (f.world, 53));
+            for (pod, ip) in [(a, f.a), (b, f.b)] {
+                let request = Packet::udp((ip, 40001), (f.world, 53));
+                let port = source_port(&world.leaves(&pod, &request.bytes()).redirected().frame);
+                assert!(port >= ports::FIRST_OWN && Range::of(pod.ifindex).allow(port), "{port}");
+                let answer = Packet::udp((f.world, 53), (f.node, port));
+                world.arrives(&answer.bytes()).redirected().packet(&request.reply().macs(pod.host_mac, pod.mac).ttl(63));
+            }
+        }
+    });
+}
+
+#[test]
+fn a_port_that_is_another_pods_own_is_not_taken() {
+    World::test_families(|world, f| {
+        let (a, b) = (world.a, world.b);
+        let port = Range::of(b.ifindex).pick(0);
+        let leaves = |world: &mut World, pod: &Pod, ip| {
+            let run = world.leaves(pod, &Packet::udp((ip, port), (f.world, 53)).bytes());
+            source_port(&run.redirected().frame)
+        };
+        let given = leaves(world, &a, f.a);
+        assert!(given != port && Range::of(a.ifindex).allow(given), "{given}");
+        assert_eq!(leaves(world, &b, f.b), port);
+        // To a server in the cluster it goes under its own address.
+        crate::state::serve(world, 1, (f.service, 53), (f.b, 8080), proto::UDP);
+        let run = world.leaves(&a, &Packet::udp((f.a, port), (f.service, 53)).bytes());
+        assert_eq!(source_port(&run.redirected().frame), port);
     });
 }
 

@@ -6,6 +6,7 @@ use std::net::UdpSocket;
 use abi::DropReason;
 use abi::config::ProgramConfig;
 use abi::flow::{State, proto};
+use abi::ports::{self, Range};
 use datapath::bpf::Options;
 
 use crate::masquerade::assert_quotes;
@@ -107,17 +108,17 @@ fn all_parts_of_a_datagram_go_to_one_backend() {
 }
 
 #[test]
-fn a_port_of_the_nodes_own_sockets_or_of_the_tunnel_is_not_taken_for_a_client() {
+fn a_port_of_the_nodes_own_sockets_of_the_tunnel_or_of_pods_is_not_taken_for_a_client() {
     exposed(|world, f| {
         let (request, _) = offer(world, &f);
         let any = if f.node.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
         let socket = UdpSocket::bind(any).unwrap();
         let used = socket.local_addr().unwrap().port();
-        for port in [used, 8472] {
+        for port in [used, 8472, Range::of(world.a.ifindex).pick(0)] {
             world.clear_flows();
             world.arrives(&request.clone().from((f.world, port)).bytes()).redirected();
             let given = u16::from_be(world.flows()[0].1.nat_sport);
-            assert!(given != port && given >= 32768, "{given} for {port}");
+            assert!(given != port && given >= ports::FIRST && Range::OUTSIDE.allow(given), "{given} for {port}");
         }
     });
 }

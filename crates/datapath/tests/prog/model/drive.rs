@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use abi::flow::FlowKey;
+use abi::fragments::Fragmented;
 use abi::maps::{Flows, Fragments, Openings, OpeningsNext};
 use abi::{identity, rings};
 use datapath::Kernel;
@@ -50,7 +51,8 @@ impl<'a> Drive<'a> {
         let mut drive = Self { world, family, interfaces, model, untold: Vec::new(), next_id: 101, backends, early: 0 };
         drive.forget_latest(places);
         let fragments = drive.world.datapath.map::<Fragments>().unwrap();
-        fragments.keys().unwrap().iter().for_each(|key| assert!(fragments.remove(key).unwrap()));
+        let used = fragments.entries().unwrap().into_iter().filter(|(_, first)| *first != Fragmented::default());
+        used.for_each(|(place, _)| fragments.insert(&place, &Fragmented::default()).unwrap());
         for who in [Who::Pod(0), Who::Pod(1), Who::Pod(2)] {
             drive.remove_peer(who);
         }

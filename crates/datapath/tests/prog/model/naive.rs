@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use abi::config::ProgramConfig;
+use abi::fragments::{OTHERS, PLACES};
+use abi::lb::spread;
 use abi::{DropReason, identity};
 
 use crate::packet::{ACK, SYN};
@@ -117,13 +119,16 @@ pub(crate) struct Model {
     latest: BTreeMap<Ring, Vec<Pair>>,
     /// Answered flows that have fallen off these, and are no connections.
     laid_by: Vec<Pair>,
-    /// What the first fragments of datagrams have said.
-    firsts: BTreeMap<Datagram, Talk>,
+    /// What the first fragments of datagrams have said, at the places of those who sent them.
+    firsts: BTreeMap<(Sender, u32), (Datagram, Talk)>,
     room: Room,
 }
 
 /// Sender, receiver, number, protocol, and where its fragments come from.
 type Datagram = (IpAddr, IpAddr, u32, Proto, Source);
+
+/// Who has places for datagrams of their own: a pod, or those by one way whose addresses have that number.
+type Sender = (Source, u32);
 
 /// Whose flows count together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -302,18 +307,26 @@ impl Model {
     /// What the datapath must do with a packet, and does in this model.
     pub(crate) fn see(&mut self, message: &Message, hint: Hint<'_>) -> Result<Expected, String> {
         let Talk { from, to, proto } = message.talk;
-        let datagram = |id| (from.ip, to.ip, id, proto, Source::of(message.place));
+        let source = Source::of(message.place);
+        let datagram = |id| (from.ip, to.ip, id, proto, source);
+        let sender = match source {
+            Source::Pod(_) => (source, 0),
+            Source::Stack(_) => (Source::Stack(By::Itself), spread(from.ip.into()) % OTHERS),
+            Source::Tunnel | Source::Wire => (source, spread(from.ip.into()) % OTHERS),
+        };
+        let place = |id: u32| (sender, id.wrapping_add(spread(to.ip.into())) % PLACES);
         match message.part {
             Part::Whole => self.see_whole(message, hint),
             Part::First(id) => {
                 let expected = self.see_whole(message, hint)?;
                 if matches!(expected.outcome, Outcome::Sent(..) | Outcome::Left(_)) {
-                    self.firsts.insert(datagram(id), message.talk);
+                    self.firsts.insert(place(id), (datagram(id), message.talk));
                 }
                 Ok(expected)
             }
             Part::Later(id) => {
-                let Some(talk) = self.firsts.get(&datagram(id)).copied() else {
+                let first = self.firsts.get(&place(id)).filter(|(first, _)| *first == datagram(id));
+                let Some(&(_, talk)) = first else {
                     return Ok(match message.place {
                         Place::Wire if message.inside.is_some_and(|backend| self.slot_of(backend).is_some()) => {
                             Expected { outcome: NO_FIRST, told: 1 }
