@@ -2,7 +2,9 @@
 //! Every map, declared once. The kernel side builds its statics from these markers, user space opens maps by them, so
 //! that a wrong key or value type does not compile.
 
-use crate::{Addr, config, endpoint, epoch, event, flow, fragments, ipcache, l2, lb, limit, metrics, policy, rings, told};
+use crate::{
+    Addr, config, endpoint, epoch, event, flow, fragments, ipcache, l2, lb, limit, metrics, policy, rings, told,
+};
 
 /// What kind of map it is, by the kernel's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

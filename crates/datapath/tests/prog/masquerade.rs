@@ -124,7 +124,10 @@ fn whoever_finds_all_ports_taken_has_some_of_its_own() {
                 let port = source_port(&world.leaves(&pod, &request.bytes()).redirected().frame);
                 assert!(port >= ports::FIRST_OWN && Range::of(pod.ifindex).allow(port), "{port}");
                 let answer = Packet::udp((f.world, 53), (f.node, port));
-                world.arrives(&answer.bytes()).redirected().packet(&request.reply().macs(pod.host_mac, pod.mac).ttl(63));
+                world
+                    .arrives(&answer.bytes())
+                    .redirected()
+                    .packet(&request.reply().macs(pod.host_mac, pod.mac).ttl(63));
             }
         }
     });
