@@ -22,8 +22,8 @@ use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_sk_lookup_tcp, bpf_s
 
 /// Ports tried before a connection is refused its translation.
 const PORT_TRIES: u32 = 16;
-/// After that many it looks among its opener's own.
-const FIRST_OWN_TRY: u32 = 11;
+/// Those tried before its opener's own are.
+const SHARED_TRIES: u32 = 11;
 
 /// Decides under which source the flow goes on, and takes that for it by writing its alias.
 #[inline(never)]
@@ -187,7 +187,7 @@ fn reserve<P: Packet>(packet: P, scratch: &mut Scratch, clash: bool) -> bool {
     if fixed && clash {
         return false;
     }
-    for next in 1..=PORT_TRIES {
+    for tried in 1..=PORT_TRIES {
         take_source(&mut scratch.flow, &scratch.tuple, port);
         name_alias(scratch);
         if take(packet, scratch) {
@@ -196,7 +196,7 @@ fn reserve<P: Packet>(packet: P, scratch: &mut Scratch, clash: bool) -> bool {
         if fixed || scratch.notes(TABLE_FULL) {
             break;
         }
-        port = random_of(if next < FIRST_OWN_TRY { Range::ANYBODYS } else { own });
+        port = random_of(if tried < SHARED_TRIES { Range::ANYBODYS } else { own });
     }
     scratch.notes(TABLE_FULL) && commit::make_room(scratch) && take(packet, scratch)
 }

@@ -3,6 +3,17 @@
 
 use crate::Addr;
 
+/// Endpoints that have shares of their own of what all need; beyond, some have one together. A prime, because interface indexes of pods
+/// often step by two.
+pub const SHARES: u32 = 127;
+
+/// Which of the shares is that of the endpoint behind an interface.
+#[inline(always)]
+#[must_use]
+pub const fn share(ifindex: u32) -> u32 {
+    ifindex % SHARES
+}
+
 layout! {
     /// A local endpoint, found by interface index ([`crate::maps::Endpoints`]) or by address ([`crate::maps::Locals`]).
     pub struct Endpoint (64) {

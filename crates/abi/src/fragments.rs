@@ -4,6 +4,7 @@
 //! address among those of the way that they come by, where who has many addresses can be a burden to whoever shares it.
 
 use crate::Addr;
+use crate::endpoint::{SHARES, share};
 use crate::flow::origin;
 use crate::lb::spread;
 
@@ -35,14 +36,12 @@ layout! {
 
 /// Datagrams that are remembered of each sender.
 pub const PLACES: u32 = 64;
-/// Endpoints that have places of their own; beyond, some share theirs. A prime, because interface indexes of pods often step by two.
-const ENDPOINTS: u32 = 127;
 /// Senders by each of the ways that lead to this node, up to those that share their places.
 pub const OTHERS: u32 = 64;
 /// Through the tunnel, by the host's stack, and by a native device.
 const WAYS: u32 = 3;
 /// All places.
-pub const ALL: u32 = (ENDPOINTS + WAYS * OTHERS) * PLACES;
+pub const ALL: u32 = (SHARES + WAYS * OTHERS) * PLACES;
 
 impl Fragmented {
     /// Its place, the next one for the next identification. A pod's own packets come from its interface.
@@ -55,7 +54,7 @@ impl Fragmented {
     #[inline(always)]
     const fn sender(&self, from_pod: bool) -> u32 {
         if from_pod {
-            return (self.origin & origin::IFINDEX) % ENDPOINTS;
+            return share(self.origin & origin::IFINDEX);
         }
         let way = if self.origin & origin::STACK != 0 {
             0
@@ -64,7 +63,7 @@ impl Fragmented {
         } else {
             2
         };
-        ENDPOINTS + way * OTHERS + spread(self.src) % OTHERS
+        SHARES + way * OTHERS + spread(self.src) % OTHERS
     }
 
     /// Whether both are of one datagram, and came the same way.
@@ -90,7 +89,7 @@ mod tests {
         let places = |origin, from_pod| {
             (0..1000).map(|n| of(origin, if from_pod { 7 } else { n }, n).place(from_pod)).collect::<BTreeSet<_>>()
         };
-        let pods: Vec<_> = (10..10 + 2 * ENDPOINTS).step_by(2).map(|ifindex| places(ifindex, true)).collect();
+        let pods: Vec<_> = (10..10 + 2 * SHARES).step_by(2).map(|ifindex| places(ifindex, true)).collect();
         let ways = [2, origin::STACK, origin::STACK | 10, origin::TUNNEL | 3].map(|origin| places(origin, false));
         assert!(pods.iter().all(|pod| pod.len() == PLACES as usize));
         assert!(ways.iter().all(|way| way.len() > 800), "a thousand datagrams of as many senders");

@@ -2,16 +2,16 @@
 //! The source ports under which masqueraded flows go on. Towards one port of one peer an address has each of them once. So that nobody can
 //! take them all, each endpoint has some for itself, above those that Linux gives to sockets by default; all others are anybody's.
 
+use crate::endpoint::{SHARES, share};
+
 /// The first that is given out, above the end of the NodePort range (30000-32767).
 pub const FIRST: u16 = 32_768;
 /// The first that is somebody's own.
 pub const FIRST_OWN: u16 = 61_000;
 /// How many each endpoint has.
 pub const EACH: u16 = 35;
-/// Endpoints that have ports of their own; beyond, some share theirs. A prime, because interface indexes of pods often step by two.
-const ENDPOINTS: u16 = 127;
 /// The first of those of clients outside, whom the node asks backends for.
-const FIRST_OUTSIDE: u16 = FIRST_OWN + ENDPOINTS * EACH;
+const FIRST_OUTSIDE: u16 = FIRST_OWN + SHARES as u16 * EACH;
 
 /// Ports in a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl Range {
     #[inline(always)]
     #[must_use]
     pub const fn of(ifindex: u32) -> Self {
-        Self { first: FIRST_OWN + (ifindex % ENDPOINTS as u32) as u16 * EACH, count: EACH }
+        Self { first: FIRST_OWN + share(ifindex) as u16 * EACH, count: EACH }
     }
 
     /// Whether whose these are may take that port: one of these, or one that is nobody's own.
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn no_port_is_of_two_and_none_is_nobodys() {
-        let endpoints = (10..10 + 2 * u32::from(ENDPOINTS)).step_by(2).map(|ifindex| all(Range::of(ifindex)));
+        let endpoints = (10..10 + 2 * SHARES).step_by(2).map(|ifindex| all(Range::of(ifindex)));
         let shares: Vec<_> = endpoints.chain([all(Range::OUTSIDE)]).collect();
         assert_eq!(shares.iter().map(BTreeSet::len).sum::<usize>(), usize::from(u16::MAX - FIRST_OWN) + 1);
         assert_eq!(shares.iter().flatten().collect::<BTreeSet<_>>().len(), usize::from(u16::MAX - FIRST_OWN) + 1);

@@ -7,12 +7,12 @@
 //! One that has been answered but is no TCP connection, or one that is closed, stays, on a stack behind the rings: when the table is full, it
 //! is given up for a new flow of whoever wants one. So who opens very many of those has them at the others' discretion.
 
-/// Endpoints that have rings of their own; beyond, some share one. A prime, because interface indexes of pods often step by two.
-const ENDPOINTS: u32 = 127;
+use crate::endpoint::{SHARES, share};
+
 /// Frontends that have rings of their own; beyond, some share one.
 const FRONTENDS: u32 = 127;
 /// How many rings there are.
-pub const COUNT: u32 = ENDPOINTS * 2 + FRONTENDS;
+pub const COUNT: u32 = SHARES * 2 + FRONTENDS;
 /// The index of the stack's height, after those of the rings.
 pub const STACK: u32 = COUNT;
 /// The stack is as long as that many rings.
@@ -24,14 +24,14 @@ pub const RINGS_AND_STACK: u32 = COUNT + STACK_RINGS;
 #[inline(always)]
 #[must_use]
 pub const fn of(ifindex: u32, opened_by_it: bool) -> u32 {
-    ifindex % ENDPOINTS * 2 + opened_by_it as u32
+    share(ifindex) * 2 + opened_by_it as u32
 }
 
 /// The ring of a service (`lb::Service::id`), for flows that are opened to it from outside.
 #[inline(always)]
 #[must_use]
 pub const fn of_service(id: u32) -> u32 {
-    ENDPOINTS * 2 + id % FRONTENDS
+    SHARES * 2 + id % FRONTENDS
 }
 
 /// Places in each ring, for a flow table of that many entries.
@@ -68,9 +68,9 @@ mod tests {
     #[test]
     fn neither_neighbouring_interfaces_nor_services_share_a_ring() {
         let rings: std::collections::BTreeSet<u32> =
-            (10..10 + 2 * ENDPOINTS).step_by(2).flat_map(|ifindex| [of(ifindex, true), of(ifindex, false)]).collect();
+            (10..10 + 2 * SHARES).step_by(2).flat_map(|ifindex| [of(ifindex, true), of(ifindex, false)]).collect();
         let frontends: std::collections::BTreeSet<u32> = (1..=FRONTENDS).map(of_service).collect();
-        assert_eq!((rings.len(), frontends.len()), (2 * ENDPOINTS as usize, FRONTENDS as usize));
+        assert_eq!((rings.len(), frontends.len()), (2 * SHARES as usize, FRONTENDS as usize));
         assert!(rings.is_disjoint(&frontends) && rings.union(&frontends).all(|ring| *ring < COUNT));
         assert_eq!(rings.len() + frontends.len(), COUNT as usize);
     }
