@@ -57,7 +57,7 @@ ui: bootstrap ## build the pages of hubble-ui, which the next build of the binar
 bpf: bootstrap ## build the kernel programs
 	@cargo build --package datapath
 
-.PHONY: ci check advisories test test-rest release-check mutants mutants-bpf fuzz fuzz-short attack upgrade vm conformance bench soak
+.PHONY: ci check advisories test test-rest release-check mutants mutants-bpf fuzz fuzz-short attack restart upgrade vm conformance bench soak
 ci: ## what CI runs: bootstrap, check, test
 	@.ci/run
 
@@ -112,6 +112,9 @@ mutants-bpf: bootstrap ## change the kernel programs as bpf/mutants says and tel
 
 attack: bootstrap image kube ## a pod and a machine on the wire attack for a minute with each way of routing: make attack FOR=600
 	@CILIUM_ATTACK_SECONDS=$(or $(FOR),60) cargo test --package lab --locked --test attack
+
+restart: bootstrap image kube ## agents killed, upgraded and uninstalled under more traffic than CI has: Services, new connections, masquerading
+	@CILIUM_ALL_TRAFFIC=1 cargo test --package lab --locked --test restart
 
 upgrade: bootstrap image kube ## upgrade a lab from an older build under load: make upgrade FROM=COMMIT
 	@scripts/upgrade "$(FROM)"

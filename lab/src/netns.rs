@@ -108,6 +108,16 @@ impl Netns {
         run::output(&mut command)
     }
 
+    /// A counter of the namespace's kernel: `RetransSegs` of `Tcp:` in `/proc/net/snmp`.
+    pub fn counter(&self, file: &str, group: &str, name: &str) -> Result<u64> {
+        let text = self.command(&["cat", &format!("/proc/net/{file}")])?;
+        let mut lines = text.lines().filter(|line| line.starts_with(group)).map(str::split_whitespace);
+        let (names, values) = (lines.next(), lines.next());
+        let found = names.into_iter().flatten().zip(values.into_iter().flatten()).find(|(one, _)| *one == name);
+        let (_, value) = found.with_context(|| format!("no {name} among the counters '{group}' of {file}"))?;
+        value.parse().with_context(|| format!("{name} is '{value}'"))
+    }
+
     /// A listener on a port of all addresses.
     pub fn listen(&self, port: u16) -> Result<TcpListener> {
         self.run(|| TcpListener::bind(("::", port)).with_context(|| format!("cannot listen on port {port}")))

@@ -137,6 +137,14 @@ impl Cluster {
         Ok(list.iter().filter_map(|one| one.get("ip")?.as_str()?.parse().ok()).collect())
     }
 
+    /// The addresses of a Service inside of the cluster, of every family.
+    pub fn service_addresses(&self, namespace: &str, service: &str) -> Result<Vec<IpAddr>> {
+        let object = self.get(&["service", "--namespace", namespace, service])?;
+        let list = object.pointer("/spec/clusterIPs").and_then(Value::as_array);
+        let list = list.with_context(|| format!("{namespace}/{service} has no addresses"))?;
+        Ok(list.iter().filter_map(|one| one.as_str()?.parse().ok()).collect())
+    }
+
     /// `lab fault VERB TARGET`.
     pub fn fault(&self, verb: &str, target: &str) -> Result<String> {
         run::output(self.lab_command().args(["fault", verb, target]))

@@ -4,14 +4,16 @@
 mod kept;
 mod numbered;
 mod requests;
+mod resent;
 
 pub use kept::Kept;
 pub use requests::{Requests, get};
+pub use resent::Resent;
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -33,6 +35,8 @@ pub struct Traffic {
     what: String,
     stop: Arc<AtomicBool>,
     asked: Arc<AtomicU32>,
+    /// Set when the requests end before they are told to.
+    fault: Arc<OnceLock<String>>,
     loads: Vec<(&'static str, JoinHandle<Result<()>>)>,
 }
 
@@ -50,8 +54,10 @@ impl Traffic {
         let stream = client.connect(SocketAddr::new(to, port + 1))?;
         let (peer, _) = listener.accept()?;
         thread::spawn(move || answer(peer));
-        let (done, count) = (stop.clone(), asked.clone());
-        loads.push(("questions", thread::spawn(move || ask(stream, &done, &count))));
+        let fault = Arc::new(OnceLock::new());
+        let (done, count, given_up) = (stop.clone(), asked.clone(), Arc::clone(&fault));
+        let questions = move || told(&given_up, ask(stream, &done, &count));
+        loads.push(("questions", thread::spawn(questions)));
 
         let listener = server.listen(port + 2)?;
         let stream = client.connect(SocketAddr::new(to, port + 2))?;
@@ -59,7 +65,7 @@ impl Traffic {
         let reader = thread::spawn(move || read_all(peer));
         let done = stop.clone();
         loads.push(("stream", thread::spawn(move || write_all(stream, reader, &done))));
-        Ok(Self { what: to.to_string(), stop, asked, loads })
+        Ok(Self { what: to.to_string(), stop, asked, fault, loads })
     }
 
     /// Waits until this many more requests have been answered, to be sure that traffic flows.
@@ -67,7 +73,8 @@ impl Traffic {
         let from = self.asked.load(Ordering::Relaxed);
         clock::poll(PATIENCE, &format!("{questions} more answers of {}", self.what), || {
             let now = self.asked.load(Ordering::Relaxed);
-            ensure!(now >= from + questions, "{} came", now - from);
+            let fault = self.fault.get().map_or("", String::as_str);
+            ensure!(now >= from + questions, "{} came; {fault}", now - from);
             Ok(())
         })
     }
@@ -81,6 +88,11 @@ impl Traffic {
         }
         Ok(())
     }
+}
+
+/// Keeps the reason why a load gives up for whoever waits for it meanwhile.
+fn told<T>(fault: &OnceLock<String>, outcome: Result<T>) -> Result<T> {
+    outcome.inspect_err(|error| drop(fault.set(format!("{error:#}"))))
 }
 
 fn answer(mut peer: TcpStream) {

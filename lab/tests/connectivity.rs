@@ -242,13 +242,10 @@ fn fragments(cluster: &Cluster) -> Result<()> {
 
 /// How many fragments a namespace has made, of packets of both families.
 fn fragments_made(netns: &Netns) -> Result<u64> {
-    let four = netns.command(&["cat", "/proc/net/snmp"])?;
-    let mut lines = four.lines().filter(|line| line.starts_with("Ip:")).map(str::split_whitespace);
-    let (names, values) = (lines.next().context("no names")?, lines.next().context("no values")?);
-    let made = names.zip(values).find(|(name, _)| *name == "FragCreates").context("no FragCreates")?.1;
+    let four = netns.counter("snmp", "Ip:", "FragCreates")?;
     let six = netns.command(&["cat", "/proc/net/snmp6"])?;
     let line = six.lines().find(|line| line.starts_with("Ip6FragCreates")).context("no Ip6FragCreates")?;
-    Ok(made.parse::<u64>()? + line.split_whitespace().nth(1).context("no value")?.parse::<u64>()?)
+    Ok(four + line.split_whitespace().nth(1).context("no value")?.parse::<u64>()?)
 }
 
 fn path_mtu(cluster: &Cluster) -> Result<()> {

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use lab::netns::Netns;
 use lab::probe::{Cluster, eventually, stays};
 use lab::product;
 use lab::suite::Suite;
-use lab::traffic::Traffic;
+use lab::traffic::{Requests, Resent, Traffic};
 use serde_json::Value;
 
 const SUITE: Suite = Suite {
@@ -43,22 +43,54 @@ fn main() -> ExitCode {
     SUITE.main()
 }
 
-/// Runs a body while the client talks to a pod of its own node and to one of the other node over both families; nothing may be lost.
+/// The machine that is no node, to which what pods send is masqueraded.
+const OUTSIDE: [&str; 2] = ["192.168.77.50", "fd77::50"];
+
+/// Runs a body while the client talks to a pod of its own node and to one of the other node over both families; nothing may be lost. With `CILIUM_ALL_TRAFFIC`
+/// (`make restart`) it also talks to a machine outside, under its node's address, and asks a Service on one new connection after the other, and nothing may be
+/// hidden by being sent again.
 fn under_traffic(cluster: &Cluster, body: impl FnOnce() -> Result<()>) -> Result<()> {
     let client = Netns::of_pod(cluster, "net", "client")?;
-    let mut all = Vec::new();
-    let mut port = 7100;
-    for pod in ["near", "far"] {
-        let server = Netns::of_pod(cluster, "net", pod)?;
-        for to in cluster.pod_addresses("net", pod)? {
-            all.push(Traffic::between(&client, &server, to, port)?);
-            port += 10;
-        }
+    let (mut servers, mut asked) = (servers(cluster)?, Vec::new());
+    let is_all = std::env::var_os("CILIUM_ALL_TRAFFIC").is_some();
+    if is_all {
+        let addresses = OUTSIDE.iter().map(|one| one.parse()).collect::<Result<_, _>>()?;
+        servers.push(("outside", Netns::of_stranger(cluster, "outside", &[50])?, addresses));
     }
-    all.iter().try_for_each(|one| one.goes_on(50))?;
+    let all = traffic(&client, &servers)?;
+    if is_all {
+        let service = |to: IpAddr| Ok(Requests::start(client.try_clone()?, SocketAddr::new(to, 80), "/hostname"));
+        asked = cluster.service_addresses("net", "echo")?.into_iter().map(service).collect::<Result<_>>()?;
+    }
+    let ends = servers.into_iter().map(|(name, netns, _)| (name, netns)).chain([("client", client)]);
+    let resent = Resent::start(ends.map(|(name, netns)| (name.to_owned(), netns)))?;
     body()?;
     all.iter().try_for_each(|one| one.goes_on(100))?;
-    all.into_iter().try_for_each(Traffic::finish)
+    asked.iter().try_for_each(|one| one.goes_on(50))?;
+    let outcomes = asked.into_iter().map(Requests::finish).chain(all.into_iter().map(Traffic::finish));
+    // All of them end, whatever one says.
+    outcomes.collect::<Vec<_>>().into_iter().collect::<Result<()>>()?;
+    if is_all { resent.finish() } else { Ok(()) }
+}
+
+/// Who is talked to, with the addresses.
+type Server = (&'static str, Netns, Vec<IpAddr>);
+
+fn servers(cluster: &Cluster) -> Result<Vec<Server>> {
+    let server = |pod| Ok((pod, Netns::of_pod(cluster, "net", pod)?, cluster.pod_addresses("net", pod)?));
+    ["near", "far"].into_iter().map(server).collect()
+}
+
+/// What flows between the client and each address, once it does.
+fn traffic(client: &Netns, servers: &[Server]) -> Result<Vec<Traffic>> {
+    let addresses = servers.iter().flat_map(|(_, netns, addresses)| addresses.iter().map(move |to| (netns, *to)));
+    let ports = (7100..).step_by(10);
+    let all: Vec<_> = addresses
+        .zip(ports)
+        .map(|((server, to), port)| Traffic::between(client, server, to, port))
+        .collect::<Result<_>>()?;
+    all.iter().try_for_each(|one| one.goes_on(50))?;
+    Ok(all)
 }
 
 /// The pinned links and maps of a node, each with the id it keeps until it is pinned anew. The health

@@ -128,11 +128,6 @@ fn port(cluster: &Cluster, name: &str, index: usize) -> Result<u16> {
     Ok(u16::try_from(port)?)
 }
 
-fn cluster_ips(cluster: &Cluster, name: &str) -> Result<Vec<IpAddr>> {
-    let object = cluster.get(&["service", "--namespace=net", name])?;
-    addresses(&object["spec"]["clusterIPs"])
-}
-
 fn addresses(list: &Value) -> Result<Vec<IpAddr>> {
     list.as_array().into_iter().flatten().map(|one| Ok(one.as_str().unwrap_or_default().parse()?)).collect()
 }
@@ -250,7 +245,7 @@ fn local_traffic(cluster: &Cluster) -> Result<()> {
     }
     // Inside of the cluster everybody is served everywhere.
     let client = Netns::of_pod(cluster, "net", "client")?;
-    answer(&client, SocketAddr::new(cluster_ips(cluster, "local")?[0], 80), &["far"])?;
+    answer(&client, SocketAddr::new(cluster.service_addresses("net", "local")?[0], 80), &["far"])?;
     for (number, status) in [(1, "503"), (2, "200")] {
         let url = format!("http://{}/healthz", SocketAddr::new(node(number)[0], health));
         eventually(LONG, &format!("{url} says {status}"), || {
@@ -337,7 +332,7 @@ fn affinity(cluster: &Cluster) -> Result<()> {
     apply(cluster, "sticky", &json!({}), &json!({"type": "NodePort", "sessionAffinity": "ClientIP"}))?;
     let http = port(cluster, "sticky", 0)?;
     let (outside, client) = (outside(cluster)?, Netns::of_pod(cluster, "net", "client")?);
-    for (family, ip) in cluster_ips(cluster, "sticky")?.into_iter().enumerate() {
+    for (family, ip) in cluster.service_addresses("net", "sticky")?.into_iter().enumerate() {
         let to = SocketAddr::new(ip, 80);
         eventually(LONG, "it is served", || client.run(|| get(to, "/hostname")))?;
         one_answers("per packet", || client.run(|| get(to, "/hostname")))?;
@@ -353,7 +348,7 @@ fn no_endpoints(cluster: &Cluster) -> Result<()> {
     apply(cluster, "nobody", &json!({}), &json!({"type": "NodePort", "selector": {"app": "nobody"}}))?;
     let (http, udp) = (port(cluster, "nobody", 0)?, port(cluster, "nobody", 1)?);
     let (outside, client) = (outside(cluster)?, Netns::of_pod(cluster, "net", "client")?);
-    for (family, ip) in cluster_ips(cluster, "nobody")?.into_iter().enumerate() {
+    for (family, ip) in cluster.service_addresses("net", "nobody")?.into_iter().enumerate() {
         refuses(&client, SocketAddr::new(ip, 80), SocketAddr::new(ip, 90)).context("a pod, per packet")?;
         let to = node(1)[family];
         refuses(&outside, SocketAddr::new(to, http), SocketAddr::new(to, udp)).context("from outside")?;
@@ -400,7 +395,7 @@ fn host_backend(cluster: &Cluster) -> Result<()> {
             let to = SocketAddr::new(to, http);
             eventually(LONG, &format!("node{number} answers at {to}"), || outside.run(|| get(to, "/")))?;
         }
-        let to = SocketAddr::new(cluster_ips(cluster, "machine")?[0], 80);
+        let to = SocketAddr::new(cluster.service_addresses("net", "machine")?[0], 80);
         eventually(LONG, &format!("node{number} answers a pod"), || client.run(|| get(to, "/")))?;
     }
     cluster.kubectl(&["delete", "endpointslice", "--namespace=net", "machine"])?;
@@ -491,7 +486,7 @@ fn under_requests(cluster: &Cluster, name: &str, body: impl FnOnce() -> Result<(
     let (outside, client) = (outside(cluster)?, Netns::of_pod(cluster, "net", "client")?);
     let mut targets: Vec<(&Netns, SocketAddr)> = Vec::new();
     for family in 0..2 {
-        targets.push((&client, SocketAddr::new(cluster_ips(cluster, name)?[family], 80)));
+        targets.push((&client, SocketAddr::new(cluster.service_addresses("net", name)?[family], 80)));
         targets.extend((1..3).map(|number| (&outside, SocketAddr::new(node(number)[family], http))));
     }
     for (from, to) in &targets {
@@ -521,7 +516,7 @@ fn backend_gone(cluster: &Cluster) -> Result<()> {
     };
     apply(cluster, "moved", &json!({}), &json!({"selector": null}))?;
     lead_to("near")?;
-    let ips = cluster_ips(cluster, "moved")?;
+    let ips = cluster.service_addresses("net", "moved")?;
     let to = ips.into_iter().find(IpAddr::is_ipv4).context("no address")?;
     // One socket for as long as it lives; a new one when nc ends with an error.
     let ask = "while [ -e /tmp/moved ]; do echo hostname; sleep 0.5; done";

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
+use super::told;
 use crate::clock;
 use crate::netns::Netns;
 
@@ -39,8 +40,7 @@ impl Kept {
         let fault = Arc::new(OnceLock::new());
         let (done, count, given_up) = (Arc::clone(&stop), Arc::clone(&answered), Arc::clone(&fault));
         let load = thread::spawn(move || {
-            let outcome = from.run(|| keep(to, &may_end, &done, &count));
-            outcome.inspect_err(|error| drop(given_up.set(format!("{error:#}"))))
+            told(&given_up, from.run(|| keep(to, &may_end, &done, &count)))
         });
         Self { to, stop, answered, fault, load }
     }

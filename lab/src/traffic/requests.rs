@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use parking_lot::Mutex;
 
 use crate::clock;
 use crate::netns::Netns;
@@ -26,7 +27,8 @@ pub struct Requests {
     to: SocketAddr,
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicU32>,
-    load: JoinHandle<Result<Vec<String>>>,
+    failures: Arc<Mutex<Vec<String>>>,
+    load: JoinHandle<Result<()>>,
 }
 
 impl Requests {
@@ -35,21 +37,21 @@ impl Requests {
     pub fn start(from: Netns, to: SocketAddr, path: &'static str) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let answered = Arc::new(AtomicU32::new(0));
-        let (done, count) = (Arc::clone(&stop), Arc::clone(&answered));
+        let failures = Arc::new(Mutex::new(Vec::new()));
+        let (done, count, failed) = (Arc::clone(&stop), Arc::clone(&answered), Arc::clone(&failures));
         let load = thread::spawn(move || {
             from.run(|| {
-                let mut failures = Vec::new();
                 while !done.load(Ordering::Relaxed) {
                     match get(to, path) {
                         Ok(_) => drop(count.fetch_add(1, Ordering::Relaxed)),
-                        Err(error) => failures.push(format!("{error:#}")),
+                        Err(error) => failed.lock().push(format!("{error:#}")),
                     }
                     clock::breathe(PACE);
                 }
-                Ok(failures)
+                Ok(())
             })
         });
-        Self { to, stop, answered, load }
+        Self { to, stop, answered, failures, load }
     }
 
     /// Waits until this many more requests have been answered.
@@ -57,7 +59,8 @@ impl Requests {
         let from = self.answered.load(Ordering::Relaxed);
         clock::poll(4 * PATIENCE, &format!("{requests} more answers of {}", self.to), || {
             let now = self.answered.load(Ordering::Relaxed);
-            ensure!(now >= from + requests, "{} came", now - from);
+            let failed = failed(&self.failures.lock()).unwrap_or_default();
+            ensure!(now >= from + requests, "{} came; {failed}", now - from);
             Ok(())
         })
     }
@@ -65,12 +68,17 @@ impl Requests {
     /// Stops the requests; the error says how many failed, and how.
     pub fn finish(self) -> Result<()> {
         self.stop.store(true, Ordering::Relaxed);
-        let failures = self.load.join().unwrap_or_else(|_| Err(anyhow!("a thread ended")))?;
-        let answered = self.answered.load(Ordering::Relaxed);
-        let first = failures.iter().take(TOLD).cloned().collect::<Vec<_>>().join("; ");
-        ensure!(failures.is_empty(), "{} of {} requests to {} failed: {first}", failures.len(), answered, self.to);
-        Ok(())
+        self.load.join().unwrap_or_else(|_| Err(anyhow!("a thread ended")))?;
+        let failed = failed(&self.failures.lock());
+        let Some(failed) = failed else { return Ok(()) };
+        bail!("of the requests to {} {} were answered, {failed}", self.to, self.answered.load(Ordering::Relaxed))
     }
+}
+
+/// How many failed, and how the first did.
+fn failed(failures: &[String]) -> Option<String> {
+    let first = failures.iter().take(TOLD).cloned().collect::<Vec<_>>();
+    (!first.is_empty()).then(|| format!("{} failed: {}", failures.len(), first.join("; ")))
 }
 
 /// Sends one request on a connection of its own and returns the body.

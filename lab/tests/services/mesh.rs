@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Routes of Services, which pods ask over both families, and what policy lets them do by way of their node's proxy.
 
-use super::{LONG, apply, cluster_ips, delete};
+use super::{LONG, apply, delete};
 use anyhow::{Result, ensure};
 use lab::netns::Netns;
 use lab::probe::{Cluster, eventually};
@@ -35,7 +35,7 @@ pub(super) fn routes_under_policy(cluster: &Cluster) -> Result<()> {
                             "backendRefs": [{"name": NAME, "port": 80}]}]}});
     cluster.apply(&route.to_string())?;
     let client = Netns::of_pod(cluster, "net", "client")?;
-    let at = cluster_ips(cluster, NAME)?;
+    let at = cluster.service_addresses("net", NAME)?;
     ensure!(at.len() == 2, "not of both families: {at:?}");
     let says = |what: &str, wanted: (&str, bool)| {
         for at in &at {

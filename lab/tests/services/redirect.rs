@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! CiliumLocalRedirectPolicies: `near` is on the client's node, `far` is not.
 
-use super::{answer, apply, cluster_ips, delete};
+use super::{answer, apply, delete};
 use anyhow::{Result, ensure};
 use lab::netns::Netns;
 use lab::probe::Cluster;
@@ -30,7 +30,7 @@ pub(super) fn service(cluster: &Cluster) -> Result<()> {
     let client = Netns::of_pod(cluster, "net", "client")?;
     let near = Netns::of_pod(cluster, "net", "near")?;
     let frontend = json!({"serviceMatcher": {"namespace": "net", "serviceName": "distant"}});
-    for ip in cluster_ips(cluster, "distant")? {
+    for ip in cluster.service_addresses("net", "distant")? {
         let to = SocketAddr::new(ip, 80);
         answer(&client, to, &["far"])?;
         policy(cluster, &frontend, false)?;
@@ -58,7 +58,7 @@ pub(super) fn address(cluster: &Cluster) -> Result<()> {
     policy(cluster, &frontend("169.254.169.254"), false)?;
     redirected(&client, "169.254.169.254:80".parse()?)?;
     end(cluster)?;
-    for ip in cluster_ips(cluster, "distant")? {
+    for ip in cluster.service_addresses("net", "distant")? {
         // The second policy is in force as soon as this address is redirected; by then the first one is refused.
         policy(cluster, &frontend(&ip.to_string()), false)?;
         let other = json!({

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A Deployment behind a Service is rolled out: its pods are replaced one by one, and end some time after they are told to.
 
-use super::{LONG, apply, cluster_ips, delete, ingress, node, outside, pool, port, under_requests};
+use super::{LONG, apply, delete, ingress, node, outside, pool, port, under_requests};
 use anyhow::{Context as _, Result, ensure};
 use lab::netns::Netns;
 use lab::probe::{Cluster, eventually};
@@ -82,7 +82,7 @@ fn targets(cluster: &Cluster, name: &str) -> Result<Vec<(Netns, SocketAddr)>> {
     let (client, outside, http) =
         (Netns::of_pod(cluster, "net", "client")?, outside(cluster)?, port(cluster, name, 0)?);
     let mut targets = Vec::new();
-    for ip in cluster_ips(cluster, name)? {
+    for ip in cluster.service_addresses("net", name)? {
         targets.push((client.try_clone()?, SocketAddr::new(ip, 80)));
     }
     for ip in ingress(cluster, name, 2)? {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A backend's node is cut off from the network, and comes back.
 
-use super::{LONG, answer, apply, cluster_ips, delete, node, outside, port};
+use super::{LONG, answer, apply, delete, node, outside, port};
 use anyhow::{Result, ensure};
 use lab::netns::Netns;
 use lab::probe::{Cluster, eventually};
@@ -27,7 +27,7 @@ pub(super) fn backend(cluster: &Cluster) -> Result<()> {
     let (outside, client) = (outside(cluster)?, Netns::of_pod(cluster, "net", "client")?);
     let http = port(cluster, "reached", 0)?;
     let mut targets: Vec<(&Netns, SocketAddr)> = node(1).map(|ip| (&outside, SocketAddr::new(ip, http))).to_vec();
-    targets.extend(cluster_ips(cluster, "reached")?.into_iter().map(|ip| (&client, SocketAddr::new(ip, 80))));
+    targets.extend(cluster.service_addresses("net", "reached")?.into_iter().map(|ip| (&client, SocketAddr::new(ip, 80))));
     let mut kept = Vec::new();
     for (from, to) in &targets {
         answer(from, *to, &["near"])?;
