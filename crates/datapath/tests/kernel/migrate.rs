@@ -111,7 +111,7 @@ fn a_new_table_knows_the_flows_of_the_older_build() {
 }
 
 /// A masqueraded connection of the pod as the programs of version 2 remember it.
-fn packed_connection(sport: u16, created: u32) -> (FlowKey, packed::Flow) {
+fn packed_connection(sport: u16, created: u32, tcp_seen: u8) -> (FlowKey, packed::Flow) {
     let Tuple { sport, .. } = opening(sport);
     let (key, from_b) = opening(u16::from_be(sport)).key();
     let forward = packed::Half {
@@ -124,7 +124,7 @@ fn packed_connection(sport: u16, created: u32) -> (FlowKey, packed::Flow) {
         out_ifindex: NATIVE,
         mtu: 1500,
         action: action::NEIGH,
-        tcp_seen: tcp::SYN | tcp::ACK,
+        tcp_seen,
         tcp_reported: tcp::SYN,
         flags: half::CONFIRMED | half::ON_LINK,
         pad: [0; 2],
@@ -161,8 +161,8 @@ fn a_table_of_version_2_is_taken_over_whole_with_its_aliases() {
         let _fd = pin_map(sandbox, "cilium_flows_v2", HASH, [size_of::<FlowKey>(), size_of::<packed::Flow>()], 64);
         let map = MapData::from_pin(sandbox.pin("maps").join("cilium_flows_v2")).unwrap();
         let mut old: HashMap<_, FlowKey, packed::Flow> = Map::HashMap(map).try_into().unwrap();
-        let remember = |old: &mut HashMap<_, FlowKey, packed::Flow>, sport, created| {
-            let (key, flow) = packed_connection(sport, created);
+        let remember = |old: &mut HashMap<_, FlowKey, packed::Flow>, sport, created, tcp_seen| {
+            let (key, flow) = packed_connection(sport, created, tcp_seen);
             let (alias_key, alias) = Flow::alias(&key, &Flow::from(flow).answer(&key));
             let alias = packed::Flow {
                 tag: alias.tag,
@@ -178,8 +178,9 @@ fn a_table_of_version_2_is_taken_over_whole_with_its_aliases() {
             old.insert(alias_key, alias, 0).unwrap();
             (key, flow, alias_key, Flow::from(alias))
         };
-        let (key, flow, alias_key, alias) = remember(&mut old, 41000, now());
-        remember(&mut old, 41001, 1);
+        let (key, flow, alias_key, alias) = remember(&mut old, 41000, now(), tcp::SYN | tcp::ACK);
+        // The machine has been up for longer than a closed connection is remembered.
+        remember(&mut old, 41001, 1, tcp::FIN);
         let datapath = sandbox.load();
         let table = datapath.map::<Flows>().unwrap();
         let taken = table.get(&key).unwrap().unwrap();
@@ -188,7 +189,7 @@ fn a_table_of_version_2_is_taken_over_whole_with_its_aliases() {
         assert_eq!(taken.state(proto::TCP), State::Established);
         assert_eq!(table.get(&alias_key).unwrap(), Some(alias));
         assert_eq!(table.keys().unwrap().len(), 2, "what has ended is left behind");
-        let (later, ..) = remember(&mut old, 41002, now() + 1);
+        let (later, ..) = remember(&mut old, 41002, now() + 1, tcp::SYN | tcp::ACK);
         assert_eq!(finish(&datapath), 1);
         assert!(table.get(&later).unwrap().is_some());
         assert!(!has_pin(sandbox, "cilium_flows_v2"));
