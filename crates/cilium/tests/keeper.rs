@@ -110,6 +110,23 @@ fn the_proxy_has_as_many_files_open_as_it_may() {
     assert_eq!(words.next(), words.next(), "{line}");
 }
 
+/// Memory that a process has in large pages, and what the kernel calls it.
+fn large_pages(process: u32) -> (String, String) {
+    let read = |file: &str| std::fs::read_to_string(format!("/proc/{process}/{file}")).unwrap();
+    let large = read("smaps_rollup").lines().find_map(|line| line.strip_prefix("AnonHugePages:").map(str::to_owned));
+    (large.unwrap().trim().to_owned(), read("comm").trim().to_owned())
+}
+
+#[test]
+fn neither_process_has_large_pages_since_each_is_resident_as_a_whole() {
+    let proxy = Proxy::start();
+    let server = eventually("it runs", || proxy.server());
+    let none = |name: &str| ("0 kB".to_owned(), name.to_owned());
+    // The kernel keeps fifteen letters.
+    assert_eq!(large_pages(proxy.keeper.id()), none("cilium-envoy-st"));
+    assert_eq!(large_pages(u32::try_from(server.as_raw()).unwrap()), none("cilium-proxy"));
+}
+
 #[test]
 fn who_connects_while_the_server_is_killed_waits_and_is_answered() {
     let proxy = Proxy::start();

@@ -142,8 +142,6 @@ impl Keeper {
     ///
     /// There is none.
     pub(crate) fn meet() -> io::Result<(Self, Vec<(Place, OwnedFd)>)> {
-        // It was started as `exe`.
-        nix::sys::prctl::set_name(c"cilium-proxy")?;
         // Whoever outlived its keeper would be in the way of the next.
         nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
         let line = Socket::from(io::stdin().as_fd().try_clone_to_owned()?);

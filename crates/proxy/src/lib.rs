@@ -89,7 +89,6 @@ pub fn starter(arguments: Vec<OsString>) -> ExitCode {
     if let Err(code) = parse(&arguments) {
         return code;
     }
-    // What it starts is so from its first byte on.
     pages::be_small();
     match keeper::keep(arguments.get(1..).unwrap_or_default()) {
         Ok(status) => {
