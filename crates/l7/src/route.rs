@@ -148,7 +148,7 @@ pub enum RouteAction {
     /// To a backend.
     Forward(HttpForward),
     /// Back to the client, who is to ask elsewhere.
-    Redirect(Redirect),
+    Redirect(Box<Redirect>),
     /// Back to the client with this status: what the route refers to is not there.
     Respond(u16),
     /// Back to the client, as the route says.
@@ -182,10 +182,10 @@ pub struct HttpForward {
     pub attempt_timeout: Option<Duration>,
     /// Whether and when another attempt is made.
     #[serde(default)]
-    pub retry: Option<Retry>,
+    pub retry: Option<Box<Retry>>,
     /// Whether a client comes back to its backend.
     #[serde(default)]
-    pub persistence: Option<Persistence>,
+    pub persistence: Option<Box<Persistence>>,
     /// What the client is given for that is made with it. Without one, it is good at one process only.
     #[serde(default)]
     pub token_key: Option<TokenKey>,

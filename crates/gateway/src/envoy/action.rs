@@ -41,7 +41,7 @@ pub(super) fn forward(node: &Node<'_>, retry: Option<&Retried>) -> Result<Acted>
     forward.timeout = Some(fields.duration("timeout")?.unwrap_or(TIMEOUT)).filter(|timeout| !timeout.is_zero());
     let own = fields.object("retry_policy")?.map(self::retry).transpose()?;
     if let Some((retry, attempt)) = own.or_else(|| retry.cloned()) {
-        (forward.retry, forward.attempt_timeout) = (Some(retry), attempt);
+        (forward.retry, forward.attempt_timeout) = (Some(Box::new(retry)), attempt);
     }
     forward.mirrors = fields.items("request_mirror_policies")?.iter().map(mirror).collect::<Result<_>>()?;
     let rewrite = rewrite(&mut fields)?;
@@ -185,7 +185,7 @@ pub(super) fn redirect(node: &Node<'_>) -> Result<RouteAction> {
         }
     }
     fields.end()?;
-    Ok(RouteAction::Redirect(redirect))
+    Ok(RouteAction::Redirect(Box::new(redirect)))
 }
 
 fn status(fields: &mut Fields<'_>) -> Result<u16> {

@@ -15,7 +15,7 @@ pub(super) fn resolve(found: &mut Found<'_>, rules: &[GrpcRule]) -> Vec<Rule> {
         let parts = Parts { filters: &rule.filters, backends: &rule.backend_refs };
         build(found, number, matches, |found| {
             let (asked, mut forward) = parts.resolve(found)?;
-            forward.persistence = rule.session_persistence.as_ref().map(persistence).transpose()?;
+            forward.persistence = rule.session_persistence.as_ref().map(persistence).transpose()?.map(Box::new);
             Ok((asked, forward))
         })
     });

@@ -27,8 +27,8 @@ pub(super) fn resolve(found: &mut Found<'_>, rules: &[HttpRule]) -> Vec<Rule> {
         build(found, number, matches, |found| {
             let (asked, mut forward) = parts.resolve(found)?;
             timeouts(&mut forward, rule.timeouts.as_ref())?;
-            forward.retry = rule.retry.as_ref().map(retry).transpose()?;
-            forward.persistence = rule.session_persistence.as_ref().map(persistence).transpose()?;
+            forward.retry = rule.retry.as_ref().map(retry).transpose()?.map(Box::new);
+            forward.persistence = rule.session_persistence.as_ref().map(persistence).transpose()?.map(Box::new);
             Ok((asked, forward))
         })
     });
@@ -62,7 +62,9 @@ pub(super) fn build(
     }
     let (filters, action) = match action {
         Ok((asked, _)) if asked.foreign => (asked.changes, RouteAction::Respond(NOWHERE)),
-        Ok((Asked { changes, redirect: Some(redirect), .. }, _)) => (changes, RouteAction::Redirect(redirect)),
+        Ok((Asked { changes, redirect: Some(redirect), .. }, _)) => {
+            (changes, RouteAction::Redirect(Box::new(redirect)))
+        }
         Ok((asked, forward)) if forward.backends.is_empty() => (asked.changes, RouteAction::Respond(NOWHERE)),
         Ok((asked, forward)) => (asked.changes, RouteAction::Forward(forward)),
         Err(_) => (l7::Filters::default(), RouteAction::Respond(NOWHERE)),

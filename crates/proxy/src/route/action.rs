@@ -149,8 +149,8 @@ impl Forwarding {
             mirrors: forward.mirrors.as_slice().into(),
             timeout: forward.timeout.filter(|timeout| !timeout.is_zero()),
             attempt_timeout: forward.attempt_timeout.filter(|timeout| !timeout.is_zero()),
-            retry: forward.retry.as_ref().map(RetryRule::parse).transpose()?.map(Box::new),
-            persistence: forward.persistence.as_ref().map(|by| Held::parse(by, forward)).transpose()?.map(Box::new),
+            retry: forward.retry.as_deref().map(RetryRule::parse).transpose()?.map(Box::new),
+            persistence: forward.persistence.as_deref().map(|by| Held::parse(by, forward)).transpose()?.map(Box::new),
         })
     }
 }

@@ -85,7 +85,8 @@ async fn of_the_retries_of_a_cluster_so_many_are_under_way_at_a_time() {
     .await;
     let rule = Retry { attempts: 1, statuses: vec![503], backoff: Duration::ZERO, budget: RetryBudget::default() };
     let mut objects = simple(address, backend.address);
-    objects[1] = route("r", "/", RouteAction::Forward(HttpForward { retry: Some(rule), ..forward("c") })).into();
+    objects[1] =
+        route("r", "/", RouteAction::Forward(HttpForward { retry: Some(Box::new(rule)), ..forward("c") })).into();
     let limits = ClusterLimits { retries: Some(1), ..ClusterLimits::default() };
     objects[2] = Cluster { limits, ..cluster("c") }.into();
     let _world = World::of(objects).await;

@@ -64,7 +64,7 @@ async fn world(backend: &Backend) -> World {
     }]
     .into();
     let gone = l7::Redirect { scheme: None, host: Some("new.example".into()), path: None, port: None, status: 301 };
-    let old = route("old", "/old", RouteAction::Redirect(gone));
+    let old = route("old", "/old", RouteAction::Redirect(Box::new(gone)));
     let mut exact = route("exact", "/api", RouteAction::Respond(500));
     exact.attachments = [Attachment { hosts: vec!["shop.example".parse().unwrap()], ..Attachment::any("t") }].into();
     Arc::make_mut(&mut exact.matches)[0].path = PathMatch::Exact("/only".into());

@@ -158,7 +158,8 @@ async fn what_is_not_there_has_its_status_and_its_reason() {
 async fn redirects_say_what_gateway_api_wants() {
     let address = free();
     let port = address.port();
-    let redirect = |name: &str, redirect: Redirect| route(name, &format!("/{name}"), RouteAction::Redirect(redirect));
+    let redirect =
+        |name: &str, redirect: Redirect| route(name, &format!("/{name}"), RouteAction::Redirect(Box::new(redirect)));
     let base = Redirect { status: 302, ..Redirect::default() };
     let objects = vec![
         http(address).into(),
@@ -190,7 +191,7 @@ async fn clients_and_backends_are_told_of_the_port_that_clients_know() {
     known.port = Some(80);
     objects[0] = known.into();
     let redirect = Redirect { path: Some(PathChange::Full("/new".into())), status: 302, ..Redirect::default() };
-    objects.push(route("moved", "/moved", RouteAction::Redirect(redirect)).into());
+    objects.push(route("moved", "/moved", RouteAction::Redirect(Box::new(redirect))).into());
     let _world = World::of(objects).await;
     for (host, wanted) in [("h", "http://h/new"), ("h:8080", "http://h/new"), ("[::1]:8080", "http://[::1]/new")] {
         assert_eq!(value(&get(address, host, "/moved", "").await, "location"), Some(wanted));

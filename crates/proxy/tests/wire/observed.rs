@@ -75,7 +75,7 @@ async fn what_the_proxy_answers_itself_is_of_the_listener() {
         route(
             "moved",
             "/moved",
-            RouteAction::Redirect(Redirect { scheme: None, host: None, path: None, port: None, status: 301 }),
+            RouteAction::Redirect(Box::new(Redirect { scheme: None, host: None, path: None, port: None, status: 301 })),
         )
         .into(),
     );

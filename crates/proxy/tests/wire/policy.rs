@@ -57,14 +57,16 @@ async fn a_backend_that_does_not_answer_is_504_and_the_listener_goes_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn statuses_of_the_rule_are_tried_again_with_the_body_as_often_as_it_says() {
     let (address, backend) = (free(), failing(2).await);
-    let _world = World::of(with(address, &backend, HttpForward { retry: Some(retry(2)), ..forward("c") })).await;
+    let _world =
+        World::of(with(address, &backend, HttpForward { retry: Some(Box::new(retry(2))), ..forward("c") })).await;
     let request = "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 4\r\nconnection: close\r\n\r\nbody";
     let answer = text(address, request).await;
     assert!(status(&answer) == 200 && answer.ends_with("body"), "{answer}");
     assert_eq!(backend.requests(), 3);
 
     let (address, backend) = (free(), failing(3).await);
-    let _world = World::of(with(address, &backend, HttpForward { retry: Some(retry(2)), ..forward("c") })).await;
+    let _world =
+        World::of(with(address, &backend, HttpForward { retry: Some(Box::new(retry(2))), ..forward("c") })).await;
     assert_eq!(status(&text(address, request).await), 503);
     assert_eq!(backend.requests(), 3);
 }
@@ -74,7 +76,7 @@ async fn without_budget_there_is_one_attempt() {
     let (address, backend) = (free(), failing(usize::MAX).await);
     let mut rule = retry(5);
     rule.budget = RetryBudget { percent: 0, least: 3, ..RetryBudget::default() };
-    let _world = World::of(with(address, &backend, HttpForward { retry: Some(rule), ..forward("c") })).await;
+    let _world = World::of(with(address, &backend, HttpForward { retry: Some(Box::new(rule)), ..forward("c") })).await;
     for _ in 0..4 {
         assert_eq!(status(&get(address, "h", "/", "").await), 503);
     }
@@ -175,7 +177,7 @@ async fn a_client_comes_back_to_its_backend() {
     ] {
         let address = free();
         let backends = vec![to("a", 1), to("b", 1)];
-        let forward = HttpForward { backends, persistence: Some(held_by.clone()), ..HttpForward::default() };
+        let forward = HttpForward { backends, persistence: Some(Box::new(held_by.clone())), ..HttpForward::default() };
         let all = |a: &[SocketAddr]| -> Vec<l7::Object> {
             vec![
                 http(address).into(),
