@@ -39,9 +39,7 @@ impl Kept {
         let answered = Arc::new(AtomicU32::new(0));
         let fault = Arc::new(OnceLock::new());
         let (done, count, given_up) = (Arc::clone(&stop), Arc::clone(&answered), Arc::clone(&fault));
-        let load = thread::spawn(move || {
-            told(&given_up, from.run(|| keep(to, &may_end, &done, &count)))
-        });
+        let load = thread::spawn(move || told(&given_up, from.run(|| keep(to, &may_end, &done, &count))));
         Self { to, stop, answered, fault, load }
     }
 

@@ -39,6 +39,7 @@ impl Resent {
 /// twice (RFC 2883).
 fn lost(of: &Netns) -> Result<u64> {
     let sent = of.counter("snmp", "Tcp:", "RetransSegs")?;
-    let twice = of.counter("netstat", "TcpExt:", "TCPDSACKRecv")? + of.counter("netstat", "TcpExt:", "TCPDSACKOfoRecv")?;
+    let twice =
+        of.counter("netstat", "TcpExt:", "TCPDSACKRecv")? + of.counter("netstat", "TcpExt:", "TCPDSACKOfoRecv")?;
     Ok(sent.saturating_sub(twice))
 }

@@ -27,7 +27,8 @@ pub(super) fn backend(cluster: &Cluster) -> Result<()> {
     let (outside, client) = (outside(cluster)?, Netns::of_pod(cluster, "net", "client")?);
     let http = port(cluster, "reached", 0)?;
     let mut targets: Vec<(&Netns, SocketAddr)> = node(1).map(|ip| (&outside, SocketAddr::new(ip, http))).to_vec();
-    targets.extend(cluster.service_addresses("net", "reached")?.into_iter().map(|ip| (&client, SocketAddr::new(ip, 80))));
+    targets
+        .extend(cluster.service_addresses("net", "reached")?.into_iter().map(|ip| (&client, SocketAddr::new(ip, 80))));
     let mut kept = Vec::new();
     for (from, to) in &targets {
         answer(from, *to, &["near"])?;
