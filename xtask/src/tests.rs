@@ -27,8 +27,8 @@ const EXPECTED: &str = "xtask/tests.txt";
 /// Integration tests that are quick and need nothing.
 const QUICK: [&str; 4] = ["golden", "policy", "reference", "stories"];
 
-/// The slowest lab suites. They start first, so that none is left alone at the end.
-const LONG: [&str; 3] = ["restart", "services", "install"];
+/// The slowest lab suites, the slowest first. They start in this order, so that none is left alone at the end.
+const LONG: [&str; 6] = ["services", "observability", "restart", "install", "attack", "host_network"];
 
 /// Lab suites that run side by side, each on its own cluster: they spend much of their time waiting.
 const LANES: usize = 2;
