@@ -215,5 +215,6 @@ fn slice(number: u32, generation: u32) -> EndpointSlice {
         ports: vec![Port { name: None, protocol: Protocol::Tcp, port: 8080 }],
         endpoints: endpoints.collect(),
         service,
+        problems: Vec::new(),
     }
 }

@@ -106,7 +106,7 @@ mod tests {
         let object = json!({"metadata": {"name": "web-1", "namespace": "shop", "labels": {"kubernetes.io/service-name": "web"}},
             "addressType": "IPv4", "ports": [{"port": 80}], "endpoints": endpoints});
         let object: discovery::EndpointSlice = serde_json::from_value(object).unwrap();
-        let slice = services::ingest_slice(&services::Config::default(), &object).unwrap().unwrap();
+        let slice = services::ingest_slice(&services::Config::default(), &object).unwrap();
         place(&slice.service, slice.endpoints.iter(), "here").map(|found| (found.here, found.placed))
     }
 

@@ -68,7 +68,7 @@ impl Events {
         let event = Event {
             type_: EventType::Warning,
             reason: warning.reason.to_owned(),
-            note: Some(shortened(warning.note.clone())),
+            note: Some(shortened(warning.note.clone(), MAX_NOTE)),
             action: warning.action.to_owned(),
             secondary: None,
         };
@@ -76,14 +76,15 @@ impl Events {
     }
 }
 
-fn shortened(mut note: String) -> String {
+/// A text of at most that many bytes, which ends in dots if something is missing.
+#[must_use]
+pub fn shortened(mut text: String, most: usize) -> String {
     const MORE: &str = "...";
-    if note.len() > MAX_NOTE {
-        let end = (0..=MAX_NOTE - MORE.len()).rev().find(|end| note.is_char_boundary(*end));
-        note.truncate(end.unwrap_or_default());
-        note.push_str(MORE);
+    if text.len() > most {
+        text.truncate(text.floor_char_boundary(most.saturating_sub(MORE.len())));
+        text.push_str(MORE);
     }
-    note
+    text
 }
 
 /// Accepts warnings from callers that cannot wait for the API server. The same one is published once in ten minutes,
@@ -214,9 +215,9 @@ mod tests {
     #[test]
     fn a_note_is_as_long_as_an_event_holds() {
         let lengths: Vec<_> =
-            (MAX_NOTE - 4..MAX_NOTE + 3).map(|len| shortened("ä".repeat(len / 2) + "x").len()).collect();
+            (MAX_NOTE - 4..MAX_NOTE + 3).map(|len| shortened("ä".repeat(len / 2) + "x", MAX_NOTE).len()).collect();
         assert!(lengths.iter().all(|len| *len <= MAX_NOTE), "{lengths:?}");
-        let long = shortened("ä".repeat(2000));
+        let long = shortened("ä".repeat(2000), MAX_NOTE);
         assert!(long.ends_with("...") && (MAX_NOTE - 8..=MAX_NOTE).contains(&long.len()));
     }
 }

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 /// A field of an object cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,24 +35,38 @@ impl FieldError {
     }
 }
 
-/// An address.
+/// An address, each of which can be written in many ways, that of IPv4 in the form of IPv6 too.
+#[must_use]
+pub fn canonical_address(text: &str) -> Option<IpAddr> {
+    text.parse().ok().map(|ip: IpAddr| ip.to_canonical())
+}
+
+/// An address, by [`canonical_address`].
 ///
 /// # Errors
 ///
 /// The text is none.
 pub fn address(field: &'static str, text: &str) -> Result<IpAddr, FieldError> {
-    text.parse().map_err(|_| FieldError::new(field, text, "an IP address"))
+    canonical_address(text).ok_or_else(|| FieldError::new(field, text, "an IP address"))
 }
 
-/// A prefix; host bits are cleared.
+/// A prefix; host bits are cleared. One of IPv4 in the form of IPv6 is one of IPv4.
 ///
 /// # Errors
 ///
 /// The text is none.
 pub fn prefix(field: &'static str, text: &str) -> Result<IpNet, FieldError> {
-    let parsed = text.parse().map_err(|_| FieldError::new(field, text, "a prefix such as 10.0.0.0/24"));
-    parsed.map(|prefix: IpNet| prefix.trunc())
+    let prefix: IpNet = text.parse().map_err(|_| FieldError::new(field, text, "a prefix such as 10.0.0.0/24"))?;
+    let mapped = match prefix.trunc() {
+        IpNet::V6(prefix) => prefix.network().to_ipv4_mapped().zip(prefix.prefix_len().checked_sub(MAPPED)),
+        IpNet::V4(_) => None,
+    };
+    let mapped = mapped.and_then(|(network, length)| Ipv4Net::new(network, length).ok());
+    Ok(mapped.map_or(prefix, IpNet::V4).trunc())
 }
+
+/// How many bits come before an address of IPv4 in the form of IPv6.
+const MAPPED: u8 = 96;
 
 /// A port of a transport protocol.
 ///
@@ -85,5 +99,19 @@ mod tests {
         assert_eq!(error(port("ports.port", 0).map(drop)), "ports.port: \"0\" is not a port from 1 to 65535");
         assert!(error(prefix("cidr", "10.0.0.0/33").map(drop)).starts_with("cidr: \"10.0.0.0/33\" is not a prefix"));
         assert_eq!(prefix("cidr", "10.0.0.7/24").unwrap().to_string(), "10.0.0.0/24");
+    }
+
+    #[test]
+    fn what_is_of_ipv4_is_so_in_the_form_of_ipv6_too() {
+        let read = |text| address("ip", text).unwrap().to_string();
+        assert_eq!(
+            ["::ffff:192.0.2.1", "::ffff:c000:201", "2001:DB8::1"].map(read),
+            ["192.0.2.1", "192.0.2.1", "2001:db8::1"]
+        );
+        let read = |text| prefix("cidr", text).unwrap().to_string();
+        let texts =
+            ["::ffff:10.0.0.7/120", "::ffff:10.0.0.7/128", "::ffff:0:0/96", "::ffff:0:0/95", "::/0", "2001:db8::1/64"];
+        let expected = ["10.0.0.0/24", "10.0.0.7/32", "0.0.0.0/0", "::fffe:0:0/95", "::/0", "2001:db8::/64"];
+        assert_eq!(texts.map(read), expected);
     }
 }

@@ -13,7 +13,7 @@ mod reflect;
 pub mod selector;
 
 pub use client::{Client, ClientConfig, Error, Limits, chain, is_permanent};
-pub use events::{Events, Warning, WarningQueue, Warnings, pod_reference};
+pub use events::{Events, Warning, WarningQueue, Warnings, pod_reference, shortened};
 pub use k8s_openapi;
 pub use kube;
 pub use kube::runtime::watcher::Config as WatchConfig;

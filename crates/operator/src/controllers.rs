@@ -142,17 +142,21 @@ fn lb_ipam(client: &Client, config: lbipam::Config, run: &Running) -> (Feed<Serv
     (services_feed, nodes_feed)
 }
 
-/// Starts to write addresses of nodes. Gives what follows the Services and the nodes.
-fn node_ipam(client: &Client, config: lbipam::Config, run: &Running) -> (Feed<Service>, Feed<Node>) {
+/// Starts to write addresses of nodes. Gives what follows the Services, the EndpointSlices and the nodes.
+fn node_ipam(
+    client: &Client,
+    config: lbipam::Config,
+    run: &Running,
+) -> (Feed<Service>, Feed<EndpointSlice>, Feed<Node>) {
     let (writer, services) = statedb::table("node-services");
     let services_feed = Feed::new(writer, move |object: &_| lbipam::NodeService::ingest(config, object));
     let (writer, nodes) = statedb::table("node-places");
     let nodes_feed = Feed::new(writer, lbipam::NodePlace::ingest);
     let (writer, hosts) = statedb::table("service-hosts");
-    run.tasks.spawn("reflect-service-hosts", client.reflect(client.all(), writer, lbipam::Hosts::ingest));
+    let hosts_feed = Feed::new(writer, lbipam::Hosts::ingest);
     let tables = node_ipam::Tables { services, nodes, hosts };
     run.spawn(node_ipam::NodeIpam::new(client, &run.tasks, &tables));
-    (services_feed, nodes_feed)
+    (services_feed, hosts_feed, nodes_feed)
 }
 
 fn redirects(client: &Client, config: &Config, run: &Running) {
@@ -174,7 +178,7 @@ fn policies(client: &Client, run: &Running) {
     run.spawn(policy_status::PolicyStatus::new(client, &namespaced, &clusterwide));
 }
 
-/// All that follows Services, by one watch of them. What it needs of nodes is added to what follows those.
+/// All that follows Services and EndpointSlices, by one watch of each. What it needs of nodes is added to what follows those.
 fn services(
     client: &Client,
     config: &Config,
@@ -187,11 +191,10 @@ fn services(
     let mut feeds = vec![Feed::new(writer, ingest)];
     let (writer, all_nodes) = statedb::table("nodes-with-addresses");
     nodes.push(Feed::new(writer, |object: &CiliumNode| node::ingest_node("", "", object)));
-    let (writer, slices) = statedb::table("api-servers");
-    let of_kubernetes = WatchConfig::default().labels("kubernetes.io/service-name=kubernetes");
+    let (writer, slices) = statedb::table("judged-endpoint-slices");
     let for_slices = config.services.clone();
-    let ingest = move |object: &EndpointSlice| services::ingest_slice(&for_slices, object);
-    run.tasks.spawn("reflect-api-servers", client.reflect_with(client.all(), of_kubernetes, writer, ingest));
+    let ingest = move |object: &EndpointSlice| services::ingest_slice_to_judge(&for_slices, object);
+    let mut slice_feeds = vec![Feed::new(writer, ingest)];
     let tables = services::ProblemTables { services, slices, nodes: all_nodes };
     let problems = services::problems(&run.tasks, &config.services, &tables).rows;
     run.spawn(service_status::ServiceStatus::new(client, &problems));
@@ -201,10 +204,12 @@ fn services(
         nodes.push(of_nodes);
     }
     if let Some(config) = config.node_ipam {
-        let (of_services, of_nodes) = node_ipam(client, config, run);
+        let (of_services, of_slices, of_nodes) = node_ipam(client, config, run);
         feeds.push(of_services);
+        slice_feeds.push(of_slices);
         core_nodes.push(of_nodes);
     }
+    run.tasks.spawn("reflect-endpoint-slices", client.reflect_into(client.all(), slice_feeds));
     // Of the newest version: who has which address must not be taken from an older one.
     run.tasks.spawn("reflect-k8s-services", client.reflect_newest_into(client.all(), feeds));
 }

@@ -4,7 +4,6 @@
 
 use crate::Config;
 use crate::here::Here;
-use crate::ingest::is_routable;
 use crate::ingest::{EndpointSlice, Port, ServicePort, SliceEndpoint};
 use model::{BackendState, L4Addr, TrafficPolicy};
 use std::collections::BTreeMap;
@@ -17,8 +16,6 @@ pub(crate) type Candidates = BTreeMap<L4Addr, SliceEndpoint>;
 /// Why an endpoint is no backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LeftOut {
-    /// Its address is the host's own or of no single machine: what is sent to it would not leave the node that sends.
-    NoMachine,
     /// It gets no connections, and does not end either.
     NotReady,
     /// A policy asks for those of this node.
@@ -34,7 +31,6 @@ pub(crate) enum LeftOut {
 impl fmt::Display for LeftOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NoMachine => "its address is of no other machine",
             Self::NotReady => "it is not ready",
             Self::OtherNode => "it is on another node, and the traffic policy is Local",
             Self::HintedForOtherNodes => "its hints are for other nodes",
@@ -89,9 +85,6 @@ pub(crate) fn judge<'a>(
 }
 
 fn state(endpoint: &SliceEndpoint) -> Result<BackendState, LeftOut> {
-    if !is_routable(endpoint.ip) {
-        return Err(LeftOut::NoMachine);
-    }
     match (endpoint.ready, endpoint.terminating, endpoint.serving) {
         (true, ..) => Ok(BackendState::Active),
         (false, true, true) => Ok(BackendState::Terminating),

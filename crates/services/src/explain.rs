@@ -57,8 +57,8 @@ impl Explainer {
             settings: self.settings(&service),
             problems: problems
                 .iter()
-                .flat_map(|row| &row.problems)
-                .map(ToString::to_string)
+                .flat_map(|row| row.all())
+                .map(|problem| problem.to_string())
                 .chain(self.lacking(name))
                 .collect(),
             frontends: self.frontends(name),

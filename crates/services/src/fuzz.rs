@@ -17,7 +17,7 @@ pub fn object(data: &[u8]) {
         }
         Some((b'l', json)) => {
             if let Ok(object) = serde_json::from_slice::<discovery::EndpointSlice>(json)
-                && let Ok(Some(slice)) = ingest_slice(&config, &object)
+                && let Some(slice) = ingest_slice(&config, &object)
             {
                 assert!(slice.ports.iter().all(|port| port.port != 0), "{slice:?}");
                 assert!(slice.endpoints.iter().all(|endpoint| !endpoint.ip.is_unspecified()), "{slice:?}");

@@ -19,7 +19,7 @@ pub(crate) use redirect::target;
 pub use redirect::{JudgedRedirect, Redirect, RedirectFrom, RedirectPort, ingest_redirect, judge_redirect};
 pub use said::Said;
 pub use service::{Service, ServicePort, ingest_service, ingest_service_to_judge};
-pub use slice::{EndpointSlice, Port, SliceEndpoint, SliceName, ingest_slice};
+pub use slice::{EndpointSlice, Port, SliceEndpoint, SliceName, ingest_slice, ingest_slice_to_judge};
 
 /// Something in an object that is not honoured.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,9 +30,15 @@ pub struct Problem {
     pub reason: String,
 }
 
+/// Bytes of a field's path, which names an object at most.
+const LONGEST_FIELD: usize = 320;
+/// Bytes of a reason: values that authors wrote can be as long as an object.
+const LONGEST_REASON: usize = 512;
+
 impl Problem {
     pub(crate) fn new(field: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self { field: field.into(), reason: reason.into() }
+        let (field, reason) = (field.into(), reason.into());
+        Self { field: k8s::shortened(field, LONGEST_FIELD), reason: k8s::shortened(reason, LONGEST_REASON) }
     }
 }
 

@@ -29,7 +29,8 @@ mod status;
 pub use config::{Config, Dispatch, NoBackend};
 pub use ingest::{
     EndpointSlice, JudgedRedirect, Port, Problem, Redirect, RedirectFrom, RedirectPort, Said, Service, ServicePort,
-    SliceEndpoint, SliceName, ingest_redirect, ingest_service, ingest_service_to_judge, ingest_slice, judge_redirect,
+    SliceEndpoint, SliceName, ingest_redirect, ingest_service, ingest_service_to_judge, ingest_slice,
+    ingest_slice_to_judge, judge_redirect,
 };
 pub use intercepts::{Intercept, InterceptedPort};
 pub use metrics::Metrics;

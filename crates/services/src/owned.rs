@@ -141,6 +141,7 @@ pub(crate) mod tests {
             service: ServiceName::new("default", "kubernetes"),
             ports: vec![Port { name: Some("https".into()), protocol: Protocol::Tcp, port: 6443 }],
             endpoints: vec![endpoint],
+            problems: vec![],
         }
     }
 

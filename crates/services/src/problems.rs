@@ -26,8 +26,10 @@ pub struct ServiceProblems {
     pub service: ServiceName,
     /// UID of the object.
     pub uid: Arc<str>,
-    /// The fields; empty if the status says of some that it no longer holds for.
+    /// The fields; empty, as are the endpoints, if the status says of some that it no longer holds for.
     pub problems: Vec<Problem>,
+    /// What of its EndpointSlices is not used, the first of it.
+    pub endpoints: Vec<Problem>,
     said: Said,
 }
 
@@ -40,20 +42,38 @@ impl statedb::Row for ServiceProblems {
 
 impl ServiceProblems {
     /// What its author is told.
-    #[must_use]
-    pub fn warning(&self) -> Warning {
-        Warning {
-            about: reference(&self.service, &self.uid),
-            reason: "ServiceNotHonoured",
-            action: "Validate",
-            note: format!("Not all of the Service is honoured: {}", said::summary(&self.problems)),
-        }
+    pub fn warnings(&self) -> impl Iterator<Item = Warning> {
+        let warning = |(reason, says, problems): (&'static str, &str, &[Problem])| {
+            let note = || format!("{says}: {}", said::summary(problems));
+            let about = || reference(&self.service, &self.uid);
+            (!problems.is_empty()).then(|| Warning { about: about(), reason, action: "Validate", note: note() })
+        };
+        [
+            ("ServiceNotHonoured", "Not all of the Service is honoured", &*self.problems),
+            ("EndpointsNotUsed", "Not all endpoints of the Service are used", &*self.endpoints),
+        ]
+        .into_iter()
+        .filter_map(warning)
+    }
+
+    /// All of it.
+    pub(crate) fn all(&self) -> Vec<Problem> {
+        [&*self.problems, &*self.endpoints].concat()
     }
 
     /// The condition that the Service is to have, unless it has it.
     #[must_use]
     pub fn corrected_condition(&self, now: Timestamp) -> Option<Condition> {
-        self.said.correction(&self.problems, now)
+        self.said.correction(&self.all(), now)
+    }
+}
+
+impl ServiceProblems {
+    /// Says what is new, the first of it: one author can be at fault in a thousand ways.
+    fn log(&self, before: Option<&Self>) {
+        let before = before.map(Self::all).unwrap_or_default();
+        let new = self.all().into_iter().filter(|problem| !before.contains(problem)).take(said::NAMED);
+        new.for_each(|Problem { field, reason }| warn!(service = %self.service, field, reason, "not honoured"));
     }
 }
 
@@ -74,7 +94,7 @@ pub(crate) fn reference(service: &ServiceName, uid: &str) -> ObjectReference {
 pub struct Tables {
     /// Services of the cluster.
     pub services: Reader<Service>,
-    /// EndpointSlices; of which only those of the API server matter.
+    /// EndpointSlices; of which only those of the API server matter, and those that are not used as a whole.
     pub slices: Reader<EndpointSlice>,
     /// All nodes.
     pub nodes: Reader<Node>,
@@ -97,24 +117,30 @@ pub fn problems(tasks: &Tasks, config: &Config, tables: &Tables) -> Derived<Serv
         others.into_iter().chain([service.name.clone()]).collect::<Vec<_>>()
     })
     .and(&tables.nodes, move |_| of_node())
-    .and(&tables.slices, move |slice| if owned::is_api_server(slice) { of_slice() } else { Vec::new() });
+    .and(&tables.slices, move |slice| {
+        let others = if owned::is_api_server(slice) { of_slice() } else { Vec::new() };
+        others.into_iter().chain(faulty(slice)).collect::<Vec<_>>()
+    });
     let judge = Judge {
         owned: Owned::new(&tables.nodes, &tables.slices, &config.external_ips_node_ports),
         by_claim,
         by_cluster_ip: tables.services.index(cluster_ips),
+        faulty: tables.slices.index(faulty),
     };
     let services = tables.services.clone();
     statedb::derive(tasks, "service-problems", inputs, move |name, before: Option<&ServiceProblems>| {
         let service = services.snapshot().get(name)?;
         let problems = [service.problems.clone(), judge.lost(&service)].concat();
-        let is_new = |problem: &&Problem| before.is_none_or(|before| !before.problems.contains(problem));
-        for Problem { field, reason } in problems.iter().filter(is_new) {
-            warn!(service = %name, field, reason, "not honoured");
-        }
-        let (uid, said) = (service.uid.clone(), service.said.clone());
-        let matters = !problems.is_empty() || said.complains();
-        matters.then(|| ServiceProblems { service: name.clone(), uid, problems, said })
+        let (uid, said, endpoints) = (service.uid.clone(), service.said.clone(), judge.unused(name));
+        let row = ServiceProblems { service: name.clone(), uid, problems, endpoints, said };
+        row.log(before);
+        (!row.all().is_empty() || row.said.complains()).then_some(row)
     })
+}
+
+/// The Service of a slice that is not used as a whole.
+fn faulty(slice: &EndpointSlice) -> Option<ServiceName> {
+    (!slice.problems.is_empty()).then(|| slice.service.clone())
 }
 
 /// The addresses that a Service asks for and that the API server does not allot, with the field that does. Ports of nodes are at the
@@ -164,9 +190,22 @@ struct Judge {
     owned: Owned,
     by_claim: Index<Service, L4Addr>,
     by_cluster_ip: Index<Service, IpAddr>,
+    faulty: Index<EndpointSlice, ServiceName>,
 }
 
+/// Of how many slices of a Service it is told what is not used.
+const SLICES: usize = 4;
+
 impl Judge {
+    /// What of its slices is not used.
+    fn unused(&self, service: &ServiceName) -> Vec<Problem> {
+        let slices = self.faulty.get(service);
+        let named = slices.iter().take(SLICES).flat_map(|slice| slice.problems.clone());
+        let more = slices.len().saturating_sub(SLICES);
+        let more = (more > 0).then(|| Problem::new("EndpointSlices", format!("{more} more are not used as a whole")));
+        named.chain(more).collect()
+    }
+
     /// What a Service asks for and others have.
     fn lost(&self, service: &Service) -> Vec<Problem> {
         let lost = |(claim, field): (L4Addr, &'static str)| {
@@ -206,180 +245,4 @@ fn rank(field: Option<&str>) -> u8 {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
-    use super::*;
-    use crate::ingest::ingest_service;
-    use serde_json::json;
-
-    fn service(name: &str, cluster_ip: &str, spec: &serde_json::Value) -> Service {
-        let mut object = json!({"metadata": {"namespace": "shop", "name": name, "uid": format!("uid-{name}")},
-            "spec": {"clusterIP": cluster_ip, "type": "NodePort", "ports": [{"port": 80}]}});
-        spec.as_object().unwrap().iter().for_each(|(key, value)| object["spec"][key] = value.clone());
-        ingest_service(&Config::default(), &serde_json::from_value(object).unwrap()).unwrap().unwrap()
-    }
-
-    #[tokio::test]
-    async fn who_asks_for_what_another_has_is_told_until_the_other_goes() {
-        let (mut services, reader) = statedb::table("services");
-        let tasks = Tasks::new(Default::default());
-        let (mut nodes, nodes_reader) = statedb::table("nodes");
-        let (mut slices, slices_reader) = statedb::table("slices");
-        nodes.mark_initialized();
-        slices.mark_initialized();
-        let derived = problems(
-            &tasks,
-            &Config::default(),
-            &Tables { services: reader, slices: slices_reader, nodes: nodes_reader },
-        );
-        let thief = json!({"externalIPs": ["10.96.0.10"], "ports": [{"port": 80, "nodePort": 30080}]});
-        services.insert(service("a-thief", "10.96.0.1", &thief));
-        services.mark_initialized();
-        derived.caught_up().await;
-        assert!(derived.rows.snapshot().is_empty());
-        services.insert(service("dns", "10.96.0.10", &json!({})));
-        services.insert(service("web", "10.96.0.2", &json!({"ports": [{"port": 80, "nodePort": 30080}]})));
-        services.commit();
-        derived.caught_up().await;
-        let told: Vec<_> = derived.rows.snapshot().iter().map(|row| row.warning()).collect();
-        let notes: Vec<_> = told.iter().map(|warning| warning.note.as_str()).collect();
-        assert_eq!(
-            notes,
-            [
-                "Not all of the Service is honoured: spec.externalIPs: 10.96.0.10:80/TCP is that of the Service shop/dns",
-                "Not all of the Service is honoured: spec.ports.nodePort: port 30080 is that of the Service shop/a-thief",
-            ]
-        );
-        assert_eq!(
-            (told[0].about.name.as_deref(), told[0].about.uid.as_deref()),
-            (Some("a-thief"), Some("uid-a-thief"))
-        );
-        services.remove(&ServiceName::new("shop", "dns"));
-        services.remove(&ServiceName::new("shop", "a-thief"));
-        services.commit();
-        derived.caught_up().await;
-        assert!(derived.rows.snapshot().is_empty());
-    }
-
-    #[tokio::test]
-    async fn who_names_an_address_of_the_cluster_is_told_at_each_port_until_it_is_no_more() {
-        let (mut services, services_reader) = statedb::table("services");
-        let (mut nodes, nodes_reader) = statedb::table("nodes");
-        let (mut slices, slices_reader) = statedb::table("slices");
-        let tasks = Tasks::new(Default::default());
-        let tables = Tables { services: services_reader, slices: slices_reader, nodes: nodes_reader };
-        let config = Config { external_ips_node_ports: vec![], ..Config::default() };
-        let derived = problems(&tasks, &config, &tables);
-        let ips = ["10.0.1.7", "10.96.0.10", "192.168.0.11", "198.51.100.1", "203.0.113.5"];
-        let ports = json!([{"name": "a", "port": 6443}, {"name": "b", "port": 10250}]);
-        let with_ssh = json!([{"name": "a", "port": 6443}, {"name": "b", "port": 10250}, {"name": "c", "port": 22}]);
-        services.insert(service("thief", "10.96.0.1", &json!({"externalIPs": ips, "ports": with_ssh})));
-        services.insert(service("dns", "10.96.0.10", &json!({"ports": [{"port": 53, "protocol": "UDP"}]})));
-        let balanced = service("balanced", "10.96.0.2", &json!({"ports": ports}));
-        services.insert(Service { load_balancer_ips: vec!["192.168.0.12".parse().unwrap()], ..balanced });
-        services.mark_initialized();
-        nodes.insert(crate::owned::tests::node("n1", "192.168.0.11", "10.0.1.0/24"));
-        nodes.insert(crate::owned::tests::node("n2", "192.168.0.12", "10.0.2.0/24"));
-        nodes.mark_initialized();
-        slices.insert(crate::owned::tests::api_server("198.51.100.1"));
-        slices.mark_initialized();
-        derived.caught_up().await;
-        let row = |name: &str| ServiceName::new("shop", name);
-        let told_of = |name| {
-            let row = derived.rows.snapshot().get(&row(name));
-            row.map(|row| row.problems.iter().map(|problem| problem.reason.clone()).collect::<Vec<_>>())
-        };
-        let told = || told_of("thief");
-        let all = [
-            "10.0.1.7:22/TCP is that of a pod",
-            "10.0.1.7:6443/TCP is that of a pod",
-            "10.0.1.7:10250/TCP is that of a pod",
-            "10.96.0.10:22/TCP is that of the Service shop/dns",
-            "10.96.0.10:6443/TCP is that of the Service shop/dns",
-            "10.96.0.10:10250/TCP is that of the Service shop/dns",
-            "192.168.0.11:22/TCP is that of a node, and not among external-ips-node-ports",
-            "192.168.0.11:6443/TCP is that of a node",
-            "192.168.0.11:10250/TCP is that of a node",
-            "198.51.100.1:6443/TCP is that of the API server",
-        ];
-        assert_eq!(told().unwrap(), all);
-        let of_node = ["192.168.0.12:6443/TCP is that of a node", "192.168.0.12:10250/TCP is that of a node"];
-        assert_eq!(told_of("balanced").unwrap(), of_node);
-        for name in ["n1", "n2"] {
-            nodes.remove(&model::NodeName { cluster: "default".into(), name: name.into() });
-        }
-        nodes.commit();
-        slices.remove(&crate::owned::tests::api_server("198.51.100.1").name);
-        slices.commit();
-        services.remove(&row("dns"));
-        services.commit();
-        derived.caught_up().await;
-        assert_eq!((told(), told_of("balanced")), (None, None));
-    }
-
-    /// What authors are told of Services.
-    async fn told(all: Vec<Service>) -> Vec<ServiceProblems> {
-        let (mut services, reader) = statedb::table("services");
-        let (mut nodes, nodes_reader) = statedb::table("nodes");
-        let (mut slices, slices_reader) = statedb::table("slices");
-        let tasks = Tasks::new(Default::default());
-        let derived = problems(
-            &tasks,
-            &Config::default(),
-            &Tables { services: reader, slices: slices_reader, nodes: nodes_reader },
-        );
-        all.into_iter().for_each(|row| services.insert(row));
-        services.mark_initialized();
-        nodes.mark_initialized();
-        slices.mark_initialized();
-        derived.caught_up().await;
-        derived.rows.snapshot().iter().map(|row| ServiceProblems::clone(row)).collect()
-    }
-
-    #[tokio::test]
-    async fn an_address_that_a_controller_gave_counts_more_than_one_that_an_author_wrote() {
-        let ip: IpAddr = "192.0.2.9".parse().unwrap();
-        let author = service("a-author", "10.96.0.1", &json!({"externalIPs": ["192.0.2.9"]}));
-        let given = Service { load_balancer_ips: vec![ip], ..service("given", "10.96.0.2", &json!({})) };
-        let rows = told(vec![author, given]).await;
-        let [row] = &*rows else { unreachable!("{rows:?}") };
-        assert_eq!(
-            (&*row.service.name, row.problems[0].reason.as_str()),
-            ("a-author", "192.0.2.9:80/TCP is that of the Service shop/given")
-        );
-        let about = row.warning().about;
-        let text = |field: &Option<String>| field.clone().unwrap();
-        assert_eq!(
-            (text(&about.api_version), text(&about.kind), text(&about.namespace)),
-            ("v1".to_owned(), "Service".to_owned(), "shop".to_owned())
-        );
-        let condition = row.corrected_condition("2026-01-01T00:00:00Z".parse().unwrap()).unwrap();
-        assert_eq!((&*condition.status, &*condition.type_), ("False", "cilium.io/ServiceHonoured"));
-        assert!(condition.message.contains("spec.externalIPs: 192.0.2.9:80/TCP"), "{}", condition.message);
-    }
-
-    #[test]
-    fn a_field_asks_for_an_address_at_the_ports_and_protocols_of_the_service_only() {
-        let ports = json!([{"port": 80, "nodePort": 30080}, {"port": 53, "protocol": "UDP"}]);
-        let row = service("web", "10.96.0.1", &json!({"externalIPs": ["192.0.2.9"], "ports": ports}));
-        for (claim, field) in [
-            ("0.0.0.0:30080/TCP", Some("spec.ports.nodePort")),
-            ("0.0.0.0:30080/UDP", None),
-            ("0.0.0.0:80/TCP", None),
-            ("10.96.0.1:80/TCP", Some("spec.clusterIPs")),
-            ("10.96.0.1:53/UDP", Some("spec.clusterIPs")),
-            ("10.96.0.1:53/TCP", None),
-            ("10.96.0.1:81/TCP", None),
-            ("192.0.2.9:80/TCP", Some(EXTERNAL_IPS)),
-            ("192.0.2.8:80/TCP", None),
-        ] {
-            let claims = claims(&row);
-            let (addr, protocol) = claim.split_once('/').unwrap();
-            let addr: std::net::SocketAddr = addr.parse().unwrap();
-            let protocol = if protocol == "UDP" { model::Protocol::Udp } else { model::Protocol::Tcp };
-            let claim = L4Addr { ip: addr.ip(), port: addr.port(), protocol };
-            assert_eq!(field_of(&row, &claim), field, "{claim}");
-            assert_eq!(claims.get(&claim).copied(), field, "{claim}");
-        }
-    }
-}
+mod tests;

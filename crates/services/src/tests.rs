@@ -76,7 +76,7 @@ impl World {
         let object = json!({"metadata": {"namespace": "shop", "name": format!("{service}-1"), "labels": labels},
             "addressType": "IPv4", "ports": [{"name": "http", "port": 8080}], "endpoints": endpoints});
         let object = serde_json::from_value(object).unwrap();
-        self.slices.insert(ingest_slice(&self.config, &object).unwrap().unwrap());
+        self.slices.insert(ingest_slice(&self.config, &object).unwrap());
     }
 
     /// The clock is paused, so it moves only once every task waits.

@@ -98,7 +98,7 @@ impl World {
                 }
                 Some("EndpointSlice") => {
                     let object: discovery::EndpointSlice = serde_json::from_value(value).unwrap();
-                    self.slices.insert(services::ingest_slice(config, &object).unwrap().unwrap());
+                    self.slices.insert(services::ingest_slice(config, &object).unwrap());
                 }
                 Some("CiliumLocalRedirectPolicy") => {
                     let object: CiliumLocalRedirectPolicy = serde_json::from_value(value).unwrap();

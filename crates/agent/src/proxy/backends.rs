@@ -61,5 +61,6 @@ fn slice(name: &SliceName, proxy: &Proxy, pod: &Pod, node: &Arc<str>) -> Option<
         service: ServiceName::new(Arc::clone(&service.namespace), Arc::clone(&service.name)),
         ports,
         endpoints: pod.ips.iter().filter(listens).map(endpoint).collect(),
+        problems: Vec::new(),
     })
 }

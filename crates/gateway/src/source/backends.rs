@@ -2,12 +2,12 @@
 //! Services and EndpointSlices, headless ones too: a route may lead to any Service that has endpoints.
 
 use crate::name::ObjectName;
-use k8s::endpoint_slice::Conditions;
+use k8s::endpoint_slice::{Conditions, Usable};
 use k8s::field::{self, FieldError};
 use k8s::k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
 use l7::EndpointState;
 use model::Protocol;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// A Service.
@@ -104,40 +104,28 @@ pub fn ingest_service(object: &core::Service) -> Result<Option<Service>, FieldEr
     }))
 }
 
-/// The row of an EndpointSlice; none if it belongs to no Service.
-///
-/// # Errors
-///
-/// The first field that cannot be used.
-pub fn ingest_slice(object: &discovery::EndpointSlice) -> Result<Option<Slice>, FieldError> {
-    let labels = object.metadata.labels.as_ref();
-    let service = labels.and_then(|labels| labels.get("kubernetes.io/service-name")).filter(|name| !name.is_empty());
-    let (Some(name), Some(service)) = (ObjectName::of(&object.metadata), service) else { return Ok(None) };
+/// The row of an EndpointSlice, with the endpoints in it that can be used; none if it belongs to no Service.
+#[must_use]
+pub fn ingest_slice(object: &discovery::EndpointSlice) -> Option<Slice> {
+    let name = ObjectName::of(&object.metadata)?;
+    let service = object.metadata.labels.as_ref()?.get("kubernetes.io/service-name").filter(|name| !name.is_empty())?;
     if object.address_type == "FQDN" {
-        return Ok(None);
+        return None;
     }
     let service = ObjectName { namespace: Arc::clone(&name.namespace), name: service.as_str().into() };
+    let usable = Usable::of(object);
     let mut endpoints = Vec::new();
-    for port in object.ports.iter().flatten() {
-        // A port without a number stands for all of them.
-        let Some(number) = port.port else { continue };
-        let number = field::port("ports.port", number)?;
-        let protocol = field::protocol("ports.protocol", port.protocol.as_deref())?;
-        let port: Arc<str> = port.name.as_deref().unwrap_or_default().into();
-        for endpoint in object.endpoints.iter().flatten() {
-            // All addresses of an endpoint lead to the same place, so the first stands for them.
-            let Some(address) = endpoint.addresses.first() else { continue };
-            let ip: IpAddr = field::address("endpoints.addresses", address)?;
-            endpoints.push(Endpoint {
-                port: Arc::clone(&port),
-                protocol,
-                address: SocketAddr::new(ip, number),
-                state: state(Conditions::of(endpoint)),
-                zone: endpoint.zone.as_deref().map(Arc::from),
-            });
-        }
+    for (port, protocol, number) in usable.ports {
+        let name: Arc<str> = port.name.as_deref().unwrap_or_default().into();
+        endpoints.extend(usable.endpoints.iter().map(|(endpoint, ip)| Endpoint {
+            port: Arc::clone(&name),
+            protocol,
+            address: SocketAddr::new(*ip, number),
+            state: state(Conditions::of(endpoint)),
+            zone: endpoint.zone.as_deref().map(Arc::from),
+        }));
     }
-    Ok(Some(Slice { name, service, endpoints }))
+    Some(Slice { name, service, endpoints })
 }
 
 fn state(conditions: Conditions) -> EndpointState {
@@ -145,5 +133,23 @@ fn state(conditions: Conditions) -> EndpointState {
         (true, _) => EndpointState::Ready,
         (false, true) => EndpointState::Terminating,
         (false, false) => EndpointState::Unready,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_endpoint_or_a_port_that_cannot_be_used_takes_no_other_with_it() {
+        let object = json!({"metadata": {"name": "web-1", "namespace": "shop", "labels": {"kubernetes.io/service-name": "web"}},
+            "addressType": "IPv4", "ports": [{"name": "a", "port": 0}, {"name": "b", "port": 80}],
+            "endpoints": [{"addresses": ["x"]}, {"addresses": ["10.0.0.1"]}, {"addresses": ["fd00::1"]}]});
+        let slice = ingest_slice(&serde_json::from_value(object).unwrap()).unwrap();
+        let all: Vec<_> =
+            slice.endpoints.iter().map(|endpoint| (&*endpoint.port, endpoint.address.to_string())).collect();
+        assert_eq!(all, [("b", "10.0.0.1:80".to_owned())]);
     }
 }

@@ -190,7 +190,7 @@ impl World {
             }
             "Pod" => self.pods.insert(&value),
             "Node" => gateway::ingest_node(&read(value)).into_iter().for_each(|row| self.nodes.insert(row)),
-            "EndpointSlice" => self.slices.insert(gateway::ingest_slice(&read(value)).unwrap().unwrap()),
+            "EndpointSlice" => self.slices.insert(gateway::ingest_slice(&read(value)).unwrap()),
             "Secret" => {
                 let object: core::Secret = read(value);
                 gateway::ingest_secret(Keep::Content, &object).into_iter().for_each(|row| self.key_pairs.insert(row));

@@ -29,8 +29,9 @@ impl ServiceStatus {
         // The API server puts it among the conditions of others, by its type.
         let patch = Patch::Strategic(json!({"status": {"conditions": [condition]}}));
         let params = PatchParams::default();
-        let warning = (!row.problems.is_empty()).then(|| row.warning());
-        warn_and_write(&self.events, warning, api.patch_status(&row.service.name, &params, &patch)).await.map(drop)
+        warn_and_write(&self.events, row.warnings(), api.patch_status(&row.service.name, &params, &patch))
+            .await
+            .map(drop)
     }
 }
 

@@ -9,7 +9,7 @@ use k8s::k8s_openapi::jiff::Timestamp;
 /// Its type.
 const HONOURED: &str = "cilium.io/ServiceHonoured";
 /// How many problems it names.
-const NAMED: usize = 10;
+pub(crate) const NAMED: usize = 10;
 
 /// What the status of a Service says.
 #[derive(Clone, Debug, Default, PartialEq)]

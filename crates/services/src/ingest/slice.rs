@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! EndpointSlices.
 
-use super::{HEADLESS, label, names, ours, port_name};
-use crate::Config;
-use k8s::endpoint_slice::Conditions;
-use k8s::field::{self, FieldError};
+use super::{HEADLESS, Problem, is_routable, label, names, ours, port_name};
+use crate::{Config, owned};
+use k8s::endpoint_slice::{Conditions, Usable};
 use k8s::k8s_openapi::api::discovery::v1 as discovery;
 use model::{Protocol, ServiceName};
 use std::net::IpAddr;
@@ -37,6 +36,8 @@ pub struct EndpointSlice {
     /// Ports of every endpoint in it; a named target port is a number here.
     pub ports: Vec<Port>,
     pub endpoints: Vec<SliceEndpoint>,
+    /// What of the object is not used, the first of it.
+    pub problems: Vec<Problem>,
 }
 
 impl statedb::Row for EndpointSlice {
@@ -67,36 +68,51 @@ pub struct SliceEndpoint {
 
 const SERVICE_OF_SLICE: &str = "kubernetes.io/service-name";
 
-/// The row of an EndpointSlice; none if it belongs to no Service, to one of another proxy, or to a headless one.
-///
-/// # Errors
-///
-/// The first field that cannot be used.
-pub fn ingest_slice(config: &Config, object: &discovery::EndpointSlice) -> Result<Option<EndpointSlice>, FieldError> {
-    let service = label(&object.metadata, SERVICE_OF_SLICE).filter(|s| !s.is_empty());
-    let (Some((namespace, name)), Some(service)) = (names(&object.metadata), service) else { return Ok(None) };
+/// How many fields of a slice are named.
+const NAMED: usize = 5;
+
+/// The row of an EndpointSlice, with all of it that can be used; none if it belongs to no Service, to one of another proxy, or to a headless
+/// one.
+#[must_use]
+pub fn ingest_slice(config: &Config, object: &discovery::EndpointSlice) -> Option<EndpointSlice> {
+    let service = label(&object.metadata, SERVICE_OF_SLICE).filter(|s| !s.is_empty())?;
+    let (namespace, name) = names(&object.metadata)?;
     let headless = label(&object.metadata, HEADLESS).is_some();
     if headless || !ours(config, &object.metadata) || object.address_type == "FQDN" {
-        return Ok(None);
+        return None;
     }
-    // A port without a number stands for all ports; no Service port can be translated to it.
-    let numbered = object.ports.iter().flatten().filter_map(|port| Some((port, port.port?)));
-    let port = |(port, value): (&discovery::EndpointPort, i32)| {
-        Ok(Port {
-            name: port_name(port.name.as_deref()),
-            protocol: field::protocol("ports.protocol", port.protocol.as_deref())?,
-            port: field::port("ports.port", value)?,
-        })
-    };
-    let ports = numbered.map(port).collect::<Result<_, _>>()?;
-    // All addresses of an endpoint lead to the same place, so the first stands for them.
-    let addressed =
-        object.endpoints.iter().flatten().filter_map(|endpoint| Some((endpoint, endpoint.addresses.first()?)));
-    let endpoint =
-        |(endpoint, text): (_, &String)| Ok(slice_endpoint(field::address("endpoints.addresses", text)?, endpoint));
-    let endpoints = addressed.map(endpoint).collect::<Result<_, _>>()?;
-    let service = ServiceName::new(namespace.clone(), service);
-    Ok(Some(EndpointSlice { name: SliceName { namespace, name }, service, ports, endpoints }))
+    let Usable { ports, endpoints, faults } = Usable::of(object);
+    let ports = ports.into_iter().map(|(port, protocol, number)| Port {
+        name: port_name(port.name.as_deref()),
+        protocol,
+        port: number,
+    });
+    let (endpoints, elsewhere): (Vec<_>, Vec<_>) = endpoints.into_iter().partition(|(_, ip)| is_routable(*ip));
+    let of_slice = |field: &str| format!("EndpointSlice {name} {field}");
+    let odd = elsewhere.iter().map(|(_, ip)| {
+        Problem::new(of_slice("endpoints.addresses"), format!("{ip} is no address of a single machine"))
+    });
+    let unusable = faults.iter().map(|fault| Problem::new(of_slice(&fault.field), fault.reason.as_str()));
+    let mut problems: Vec<_> = unusable.chain(odd).take(NAMED).collect();
+    let more = (faults.len() + elsewhere.len()).saturating_sub(NAMED);
+    problems.extend((more > 0).then(|| Problem::new(of_slice("endpoints"), format!("{more} more are not used"))));
+    Some(EndpointSlice {
+        service: ServiceName::new(namespace.clone(), service),
+        ports: ports.collect(),
+        endpoints: endpoints.into_iter().map(|(endpoint, ip)| slice_endpoint(ip, endpoint)).collect(),
+        problems,
+        name: SliceName { namespace, name },
+    })
+}
+
+/// The same for who tells the author of its Service: only where something is not used, or by which the API server's addresses are known.
+#[must_use]
+pub fn ingest_slice_to_judge(config: &Config, object: &discovery::EndpointSlice) -> Option<EndpointSlice> {
+    let row = ingest_slice(config, object)?;
+    if owned::is_api_server(&row) {
+        return Some(row);
+    }
+    (!row.problems.is_empty()).then(|| EndpointSlice { ports: Vec::new(), endpoints: Vec::new(), ..row })
 }
 
 fn slice_endpoint(ip: IpAddr, endpoint: &discovery::Endpoint) -> SliceEndpoint {

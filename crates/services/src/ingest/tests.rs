@@ -68,9 +68,9 @@ fn another_proxys_services_and_slices_are_left_to_it() {
     let labels = json!({"metadata": {"labels": {"service.kubernetes.io/service-proxy-name": "other"}}});
     let (default, other) = (Config::default(), Config { proxy_name: "other".to_owned(), ..Config::default() });
     assert_eq!(ingest_service(&default, &service(labels.clone())), Ok(None));
-    assert_eq!(ingest_slice(&default, &slice(labels.clone())), Ok(None));
+    assert_eq!(ingest_slice(&default, &slice(labels.clone())), None);
     assert!(ingest_service(&other, &service(labels.clone())).unwrap().is_some());
-    assert!(ingest_slice(&other, &slice(labels)).unwrap().is_some());
+    assert!(ingest_slice(&other, &slice(labels)).is_some());
     assert_eq!(ingest_service(&other, &service(json!({}))), Ok(None));
     let nobodys = json!({"metadata": {"labels": {"service.kubernetes.io/service-proxy-name": ""}}});
     assert_eq!(ingest_service(&default, &service(nobodys)), Ok(None));
@@ -91,18 +91,70 @@ fn a_field_that_cannot_be_used_is_named() {
         error(json!({"spec": {"ports": [{"port": 70000}]}})),
         "spec.ports.port: \"70000\" is not a port from 1 to 65535"
     );
-    let bad = slice(json!({"endpoints": [{"addresses": ["web.example"]}]}));
-    assert_eq!(
-        ingest_slice(&Config::default(), &bad).unwrap_err().to_string(),
-        "endpoints.addresses: \"web.example\" is not an IP address"
-    );
+}
+
+/// A slice with these endpoints and ports, and what is told of it.
+fn used(extra: serde_json::Value) -> (Vec<String>, Vec<u16>, Vec<String>) {
+    let row = ingest_slice(&Config::default(), &slice(extra)).unwrap();
+    let ips = row.endpoints.iter().map(|endpoint| endpoint.ip.to_string()).collect();
+    let told = row.problems.iter().map(ToString::to_string).collect();
+    (ips, row.ports.iter().map(|port| port.port).collect(), told)
+}
+
+#[test]
+fn an_endpoint_or_a_port_that_cannot_be_used_is_told_and_the_others_are_used() {
+    let at = |addresses: &[&str]| json!(addresses.iter().map(|ip| json!({"addresses": [ip]})).collect::<Vec<_>>());
+    for (bad, said) in [
+        ("web.example", "endpoints[1].addresses[0]: \"web.example\" is not an IP address"),
+        ("fe80::1%eth0", "endpoints[1].addresses[0]: \"fe80::1%eth0\" is not an IP address"),
+        ("010.0.0.3", "endpoints[1].addresses[0]: \"010.0.0.3\" is not an IP address"),
+        ("fd00::1", "endpoints[1].addresses[0]: fd00::1 is not of the slice's addressType, IPv4"),
+        ("127.0.0.1", "endpoints.addresses: 127.0.0.1 is no address of a single machine"),
+    ] {
+        let (ips, ports, told) = used(json!({"endpoints": at(&["10.0.0.1", bad, "10.0.0.2"])}));
+        assert_eq!((ips, ports), (vec!["10.0.0.1".to_owned(), "10.0.0.2".to_owned()], vec![8080]));
+        assert_eq!(told, [format!("EndpointSlice web-1 {said}")]);
+    }
+    let ports = json!([{"name": "a", "port": 0}, {"name": "b", "port": 70000}, {"name": "c", "port": 1, "protocol": "DCCP"},
+        {"name": "d", "port": 2}]);
+    let (ips, ports, told) = used(json!({ "ports": ports }));
+    assert_eq!((ips, ports), (vec!["10.0.0.1".to_owned()], vec![2]));
+    let said = [
+        "ports[0].port: \"0\" is not a port from 1 to 65535",
+        "ports[1].port: \"70000\" is not a port from 1 to 65535",
+        "ports[2].protocol: \"DCCP\" is not TCP, UDP or SCTP",
+    ];
+    assert_eq!(told, said.map(|said| format!("EndpointSlice web-1 {said}")));
+    let (ips, _, told) = used(json!({"addressType": "IPX"}));
+    assert_eq!((ips.len(), told), (0, vec!["EndpointSlice web-1 addressType: \"IPX\" is not IPv4 or IPv6".to_owned()]));
+    let (ips, _, told) = used(json!({"endpoints": at(&["::ffff:10.0.0.9"])}));
+    assert_eq!((ips, told), (vec!["10.0.0.9".to_owned()], vec![]), "so the API server writes it, too");
+}
+
+#[test]
+fn of_many_endpoints_that_are_not_used_the_first_are_named_and_the_others_counted() {
+    let endpoints = |count| json!(vec![json!({"addresses": ["x".repeat(5000)]}); count]);
+    assert_eq!(used(json!({"endpoints": endpoints(5)})).2.len(), 5);
+    let told = used(json!({"endpoints": endpoints(1000)})).2;
+    assert_eq!((told.len(), told[5].as_str()), (6, "EndpointSlice web-1 endpoints: 995 more are not used"));
+    assert!(told.iter().all(|problem| problem.len() < 1000), "{told:?}");
+}
+
+#[test]
+fn who_tells_authors_knows_slices_of_the_api_server_and_what_is_not_used_of_others() {
+    let judged = |extra| ingest_slice_to_judge(&Config::default(), &slice(extra));
+    assert_eq!(judged(json!({})), None);
+    let faulty = judged(json!({"endpoints": [{"addresses": ["x"]}, {"addresses": ["10.0.0.1"]}]})).unwrap();
+    assert_eq!((faulty.problems.len(), faulty.endpoints.len(), faulty.ports.len()), (1, 0, 0));
+    let of_api_server = judged(json!({"metadata": {"labels": {"kubernetes.io/service-name": "kubernetes"}}})).unwrap();
+    assert_eq!((of_api_server.endpoints.len(), of_api_server.ports.len()), (1, 1));
 }
 
 #[test]
 fn conditions_that_are_not_given_mean_ready() {
     let conditions = |conditions: serde_json::Value| {
         let object = slice(json!({"endpoints": [{"addresses": ["10.0.0.1"], "conditions": conditions}]}));
-        let row = ingest_slice(&Config::default(), &object).unwrap().unwrap();
+        let row = ingest_slice(&Config::default(), &object).unwrap();
         (row.endpoints[0].ready, row.endpoints[0].serving, row.endpoints[0].terminating)
     };
     assert_eq!(conditions(json!(null)), (true, true, false));
@@ -116,14 +168,14 @@ fn slices_that_are_nobodys_give_no_row() {
     let orphan = json!({"metadata": {"labels": {"kubernetes.io/service-name": ""}}});
     let headless = json!({"metadata": {"labels": {"service.kubernetes.io/headless": ""}}});
     for extra in [fqdn, orphan, headless] {
-        assert_eq!(ingest_slice(&Config::default(), &slice(extra.clone())), Ok(None), "{extra}");
+        assert_eq!(ingest_slice(&Config::default(), &slice(extra.clone())), None, "{extra}");
     }
 }
 
 #[test]
 fn a_slice_port_without_a_number_is_left_out() {
     let row = ingest_slice(&Config::default(), &slice(json!({"ports": [{"port": null}, {"name": "b", "port": 1}]})));
-    let row = row.unwrap().unwrap();
+    let row = row.unwrap();
     assert_eq!(row.ports, [Port { name: Some("b".into()), protocol: Protocol::Tcp, port: 1 }]);
 }
 
@@ -211,7 +263,7 @@ fn what_cannot_be_read_is_told_to_the_author() {
 
 #[test]
 fn an_address_that_is_not_one_machines_is_left_out_and_told() {
-    let hostile = ["0.0.0.0", "127.0.0.1", "169.254.169.254", "224.0.0.1", "::", "fe80::1", "::ffff:10.0.0.1"];
+    let hostile = ["0.0.0.0", "127.0.0.1", "169.254.169.254", "224.0.0.1", "::", "fe80::1", "::ffff:127.0.0.1"];
     let row = row(json!({"spec": {"externalIPs": hostile}}));
     assert!(row.external_ips.is_empty());
     assert_eq!(row.problems.len(), hostile.len());
@@ -313,7 +365,7 @@ fn topology_that_is_switched_off_is_told() {
 fn an_endpoint_brings_its_zone_and_hints() {
     let endpoint = json!({"addresses": ["10.0.0.1"], "zone": "a", "nodeName": "n1",
         "hints": {"forZones": [{"name": "a"}, {"name": "b"}], "forNodes": [{"name": "n1"}]}});
-    let row = ingest_slice(&Config::default(), &slice(json!({"endpoints": [endpoint]}))).unwrap().unwrap();
+    let row = ingest_slice(&Config::default(), &slice(json!({"endpoints": [endpoint]}))).unwrap();
     let SliceEndpoint { zone, for_zones, for_nodes, .. } = &row.endpoints[0];
     assert_eq!((zone.as_deref(), for_zones.len(), for_nodes[..] == ["n1".into()]), (Some("a"), 2, true));
 }

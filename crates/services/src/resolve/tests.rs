@@ -69,6 +69,7 @@ fn slice_row(
         service: service_name(service),
         ports: ports.iter().map(|p| port(p.0, p.1, p.2)).collect(),
         endpoints,
+        problems: vec![],
     }
 }
 
