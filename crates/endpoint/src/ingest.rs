@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Kubernetes pods to rows. Tolerant: missing fields are left empty, and only a pod without a name gives no row.
 
+use k8s::field::canonical_address;
 use k8s::k8s_openapi::api::core::v1 as core;
 use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use model::{HostPort, NamedPort, Pod, PodName, Protocol, Workload};
@@ -24,7 +25,7 @@ pub fn ingest_pod(pod: &core::Pod) -> Option<Pod> {
         host_network: spec.and_then(|s| s.host_network).unwrap_or_default(),
         ips: status
             .and_then(|s| s.pod_ips.as_ref())
-            .map(|ips| ips.iter().filter_map(|ip| ip.ip.parse().ok()).collect())
+            .map(|ips| ips.iter().filter_map(|ip| canonical_address(&ip.ip)).collect())
             .unwrap_or_default(),
         workload: meta.owner_references.as_deref().and_then(|owners| workload(owners, &labels)).map(Arc::new),
         named_ports: spec.into_iter().flat_map(ports).filter_map(named_port).collect(),
@@ -81,7 +82,7 @@ fn named_port(port: &core::ContainerPort) -> Option<NamedPort> {
 fn host_port(port: &core::ContainerPort) -> Option<HostPort> {
     let number = |port: i32| u16::try_from(port).ok().filter(|port| *port != 0);
     let ip: Option<IpAddr> = match port.host_ip.as_deref().filter(|ip| !ip.is_empty()) {
-        Some(ip) => Some(ip.parse().ok()?),
+        Some(ip) => Some(canonical_address(ip)?),
         None => None,
     };
     Some(HostPort {

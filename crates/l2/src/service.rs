@@ -168,6 +168,8 @@ mod tests {
     fn an_address_that_no_machine_has_is_left_out_and_one_that_is_none_is_named() {
         let odd = ["127.0.0.1", "224.0.0.1", "0.0.0.0", "255.255.255.255", "169.254.1.1", "::1", "ff02::1", "fe80::1"];
         assert_eq!(ingest(json!({"externalIPs": odd}), &[]).unwrap(), None);
+        let mapped = ingest(json!({"externalIPs": ["::ffff:192.0.2.7", "::ffff:127.0.0.1"]}), &[]).unwrap().unwrap();
+        assert_eq!(mapped.external_ips, ["192.0.2.7".parse::<IpAddr>().unwrap()], "in whichever form");
         let error = ingest(json!({"externalIPs": ["192.0.2"]}), &[]).unwrap_err().to_string();
         assert_eq!(error, "spec.externalIPs: \"192.0.2\" is not an IP address");
     }

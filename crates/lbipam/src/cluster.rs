@@ -2,10 +2,9 @@
 //! Addresses in use by the cluster itself: of nodes, of pods, and of Services inside it. Pools never give one of them out.
 
 use crate::range::Range;
-use ipnet::IpNet;
 use k8s::cilium::CiliumNode;
+use k8s::field;
 use k8s::k8s_openapi::api::networking::v1::ServiceCIDR;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 /// An owner of addresses. One row per node and per ServiceCIDR.
@@ -35,12 +34,12 @@ impl Occupant {
     #[must_use]
     pub fn node(object: &CiliumNode) -> Option<Self> {
         let name = object.metadata.name.as_deref()?;
-        let addresses = object.spec.addresses.iter().filter_map(|address| address.ip.parse::<IpAddr>().ok());
+        let addresses = object.spec.addresses.iter().filter_map(|address| field::canonical_address(&address.ip));
         let addresses = addresses
             .map(|address| Use { range: Range::one(address), what: format!("{address}, an address of node {name}") });
-        let prefixes = object.spec.ipam.pod_cidrs.iter().filter_map(|text| text.parse::<IpNet>().ok());
-        let pods = prefixes
-            .map(|prefix| Use { range: prefix.trunc().into(), what: format!("{prefix}, the pod CIDR of node {name}") });
+        let prefixes = object.spec.ipam.pod_cidrs.iter().filter_map(|text| field::prefix("podCIDRs", text).ok());
+        let pods =
+            prefixes.map(|prefix| Use { range: prefix.into(), what: format!("{prefix}, the pod CIDR of node {name}") });
         Some(Self { name: format!("node {name}").into(), uses: addresses.chain(pods).collect() })
     }
 
@@ -49,9 +48,8 @@ impl Occupant {
     pub fn service_cidr(object: &ServiceCIDR) -> Option<Self> {
         let name = object.metadata.name.as_deref()?;
         let texts = object.spec.as_ref().and_then(|spec| spec.cidrs.as_ref()).into_iter().flatten();
-        let prefixes = texts.filter_map(|text| text.parse::<IpNet>().ok());
-        let uses = prefixes
-            .map(|prefix| Use { range: prefix.trunc().into(), what: format!("{prefix} of ServiceCIDR {name}") });
+        let prefixes = texts.filter_map(|text| field::prefix("cidrs", text).ok());
+        let uses = prefixes.map(|prefix| Use { range: prefix.into(), what: format!("{prefix} of ServiceCIDR {name}") });
         Some(Self { name: format!("ServiceCIDR {name}").into(), uses: uses.collect() })
     }
 }

@@ -7,6 +7,7 @@ use crate::service::{Config, families};
 use crate::status::entries;
 use k8s::Warning;
 use k8s::endpoint_slice::Conditions;
+use k8s::field::canonical_address;
 use k8s::k8s_openapi::api::core::v1::{self as core, LoadBalancerIngress, ObjectReference};
 use k8s::k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s::kube::core::{Selector, SelectorExt};
@@ -147,7 +148,7 @@ impl NodePlace {
         let addresses = object.status.iter().flat_map(|status| status.addresses.iter().flatten());
         let of_type = |kind: &str| {
             let all = addresses.clone().filter(|address| address.type_ == kind);
-            all.filter_map(|address| address.address.parse().ok()).collect()
+            all.filter_map(|address| canonical_address(&address.address)).collect()
         };
         let taints = object.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
         let is_going =

@@ -3,6 +3,7 @@
 
 use crate::range::Family;
 use crate::selector::Subject;
+use k8s::field::canonical_address;
 use k8s::k8s_openapi::api::core::v1::{LoadBalancerIngress, ObjectReference, Service as Object, ServiceSpec};
 use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s::k8s_openapi::jiff::Timestamp;
@@ -183,7 +184,7 @@ impl Service {
 
     /// The addresses that its status names.
     pub(crate) fn present(&self) -> impl Iterator<Item = IpAddr> {
-        self.ingress.iter().filter_map(|ingress| ingress.ip.as_deref()?.parse().ok())
+        self.ingress.iter().filter_map(|ingress| canonical_address(ingress.ip.as_deref()?))
     }
 
     /// Why the two cannot share an address.
@@ -265,8 +266,7 @@ fn requests<'a>(object: &'a Object, spec: &'a ServiceSpec) -> impl Iterator<Item
 }
 
 fn request(families: &[Family], field: &str, text: &str) -> Result<IpAddr, String> {
-    let address: IpAddr = text.parse().map_err(|_| format!("{field}: {text:?} is not an IP address"))?;
-    let address = address.to_canonical();
+    let address = canonical_address(text).ok_or_else(|| format!("{field}: {text:?} is not an IP address"))?;
     let family = Family::of(address);
     if families.contains(&family) {
         Ok(address)

@@ -5,6 +5,7 @@ use crate::pool::Pool;
 use crate::service::{CONDITION, Service};
 use crate::verdict::Verdict;
 use k8s::Warning;
+use k8s::field::canonical_address;
 use k8s::k8s_openapi::api::core::v1::{LoadBalancerIngress, ObjectReference};
 use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s::k8s_openapi::jiff::Timestamp;
@@ -68,7 +69,7 @@ fn warning(about: &ObjectReference, reason: &'static str, note: String) -> Warni
 
 /// The entries of its addresses as they are, with new ones for addresses without.
 pub(crate) fn entries(known: &[LoadBalancerIngress], addresses: &[IpAddr]) -> Vec<LoadBalancerIngress> {
-    let address = |entry: &LoadBalancerIngress| entry.ip.as_deref().and_then(|ip| ip.parse::<IpAddr>().ok());
+    let address = |entry: &LoadBalancerIngress| entry.ip.as_deref().and_then(canonical_address);
     let mut entries: Vec<LoadBalancerIngress> = Vec::new();
     let present = known.iter().filter(|entry| address(entry).is_some_and(|ip| addresses.contains(&ip)));
     let added = |ip: &IpAddr| LoadBalancerIngress { ip: Some(ip.to_string()), ..LoadBalancerIngress::default() };

@@ -4,6 +4,7 @@
 use crate::rules::parse_cidr;
 use ipnet::IpNet;
 use k8s::cilium::{CiliumCIDRGroup, CiliumEndpoint, CiliumIdentity};
+use k8s::field;
 use k8s::k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
 use model::{
     Identity, IdentityId, Label, LabelSource, Labels, NamedPort, Namespace, PodName, Protocol, RemoteEndpoint,
@@ -52,7 +53,7 @@ pub fn ingest_api_servers(object: &discovery::EndpointSlice) -> Option<ApiServer
         return None;
     }
     let addresses = object.endpoints.iter().flatten().flat_map(|endpoint| &endpoint.addresses);
-    let mut addresses: Vec<_> = addresses.filter_map(|text| text.parse().ok()).collect();
+    let mut addresses: Vec<_> = addresses.filter_map(|text| field::canonical_address(text)).collect();
     addresses.sort();
     addresses.dedup();
     Some(ApiServers { slice: meta.name.as_deref()?.into(), addresses })

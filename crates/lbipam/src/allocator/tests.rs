@@ -104,6 +104,25 @@ fn what_somebody_else_has_given_is_not_free() {
 }
 
 #[test]
+fn an_address_in_the_form_of_ipv6_is_the_same_address_whoever_has_it() {
+    let mut cluster = cluster("10.0.0.0/30");
+    let foreign = service().spec("loadBalancerClass", json!("example.com/cloud")).status(&["::ffff:10.0.0.0"]);
+    cluster.service("cloud", foreign);
+    cluster.service("kept", service().status(&["::ffff:10.0.0.1", "10.0.0.1"]));
+    let node =
+        json!({"metadata": {"name": "n1"}, "spec": {"addresses": [{"type": "InternalIP", "ip": "::ffff:10.0.0.2"}]}});
+    cluster.operator.set_occupant(crate::Occupant::node(&serde_json::from_value(node).unwrap()).unwrap());
+    ["a", "b"].iter().for_each(|name| cluster.service(name, service()));
+    cluster.run();
+    assert_eq!((cluster.addresses("a"), cluster.addresses("b")), (vec!["10.0.0.3".to_owned()], vec![]));
+    assert_eq!(cluster.addresses("kept"), ["::ffff:10.0.0.1"], "it is named once");
+    assert_eq!(cluster.run(), 0);
+    cluster.service("field", service().spec("loadBalancerIP", json!("::ffff:10.0.0.3")));
+    cluster.run();
+    assert_eq!(cluster.said("field").2, "10.0.0.3 is the address of Service default/a");
+}
+
+#[test]
 fn a_service_that_is_of_another_type_now_loses_addresses_and_condition() {
     let mut cluster = cluster("10.0.0.0/32");
     cluster.service("a", service());
