@@ -5,6 +5,7 @@
 use k8s::cilium::CiliumL2AnnouncementPolicy;
 use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
 use k8s::k8s_openapi::jiff::Timestamp;
+use k8s::kube::ResourceExt as _;
 use k8s::kube::core::Selector;
 use regex::{Regex, RegexBuilder};
 
@@ -19,6 +20,8 @@ pub struct Policy {
     pub rule: Option<Rule>,
     /// What is wrong.
     pub faults: Vec<Fault>,
+    /// Version of the object.
+    version: String,
     generation: Option<i64>,
     /// The object's current conditions.
     conditions: Vec<Condition>,
@@ -100,6 +103,7 @@ pub fn ingest_policy(object: &CiliumL2AnnouncementPolicy) -> Option<Policy> {
         name: object.metadata.name.clone()?,
         rule: faults.is_empty().then_some(rule),
         faults,
+        version: object.resource_version().unwrap_or_default(),
         generation: object.metadata.generation,
         conditions: object.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default(),
     })
@@ -122,6 +126,12 @@ fn one_line(error: &regex::Error) -> String {
 }
 
 impl Policy {
+    /// The version of the object that has the conditions which [`corrected_conditions`](Self::corrected_conditions) begins with.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
     /// The desired conditions, unless they are already set; others' conditions stay.
     #[must_use]
     pub fn corrected_conditions(&self, now: Timestamp) -> Option<Vec<Condition>> {

@@ -23,7 +23,9 @@ use k8s::cilium::{CiliumLocalRedirectPolicy, CiliumNode};
 use k8s::k8s_openapi::api::core::v1::{Node, Service};
 use k8s::k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s::kube::Error;
+use k8s::kube::api::Patch;
 use k8s::{Client, Events, Feed, Warning, WatchConfig};
+use serde_json::json;
 use statedb::{Backoff, Retries, Tasks};
 use std::time::Duration;
 use warning_events::WarningEvents;
@@ -249,6 +251,11 @@ pub(crate) fn unless_stale<T>(written: Result<T, Error>) -> Result<(), Error> {
     }
 }
 
+/// Replaces all conditions of an object in that very version of it: in another one, somebody else may have written some of theirs.
+fn conditions_of(version: &str, conditions: &impl serde::Serialize) -> Patch<serde_json::Value> {
+    Patch::Merge(json!({"metadata": {"resourceVersion": version}, "status": {"conditions": conditions}}))
+}
+
 /// Publishes events, then writes the status that records them: in the other order a failed event would never be
 /// retried. One that the API server rejects must not hold up the rest, though.
 async fn warn_and_write<T>(
@@ -318,3 +325,6 @@ where
     };
     unless_stale(api.delete(meta.name.as_deref().unwrap_or_default(), &params).await)
 }
+
+#[cfg(test)]
+mod tests;

@@ -61,6 +61,8 @@ pub struct Judged {
     /// The object, whatever its version.
     reference: ObjectReference,
     verdict: Verdict,
+    /// Version of the object.
+    version: String,
     conditions: Vec<PolicyCondition>,
 }
 
@@ -108,6 +110,7 @@ impl Judged {
             name: policy.name_any(),
             reference: policy.object_ref(&()),
             verdict: Verdict::of(policy.ingest()?),
+            version: policy.resource_version().unwrap_or_default(),
             conditions: policy.status().and_then(|status| status.conditions.clone()).unwrap_or_default(),
         })
     }
@@ -121,6 +124,12 @@ impl Judged {
             Verdict::Enforced | Verdict::InPart(_) => message,
         };
         Some(Warning { about: self.reference.clone(), reason: reason?, action: "Validate", note })
+    }
+
+    /// The version of the object that has the conditions which [`corrected_conditions`](Self::corrected_conditions) begins with.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
     }
 
     /// The conditions it should have, if they differ.

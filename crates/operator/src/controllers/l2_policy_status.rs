@@ -2,14 +2,13 @@
 //! Tells the authors of announcement policies what is wrong with them, in the conditions determined by `l2`.
 
 use super::pending::Pending;
-use super::{Controller, Failures, is_stale};
+use super::{Controller, Failures, conditions_of, is_stale};
 use k8s::Client;
 use k8s::cilium::CiliumL2AnnouncementPolicy;
 use k8s::k8s_openapi::jiff::Timestamp;
-use k8s::kube::api::{Patch, PatchParams};
+use k8s::kube::api::PatchParams;
 use k8s::kube::{Api, Error};
 use l2::Policy;
-use serde_json::json;
 use statedb::Reader;
 
 pub(super) struct L2PolicyStatus {
@@ -24,7 +23,7 @@ impl L2PolicyStatus {
 
     async fn set(&self, policy: &Policy) -> Result<(), Error> {
         let Some(conditions) = policy.corrected_conditions(Timestamp::now()) else { return Ok(()) };
-        let patch = Patch::Merge(json!({"status": {"conditions": conditions}}));
+        let patch = conditions_of(policy.version(), &conditions);
         self.api.patch_status(&policy.name, &PatchParams::default(), &patch).await.map(drop)
     }
 }

@@ -5,7 +5,7 @@
 //! Every write is conditional on the version that was decided on. Nothing is decided before all tables are complete,
 //! those of pools and Services at the newest version: what the previous leader assigned must not look free.
 
-use super::{Controller, Failures, REPORTER, is_stale, warn_and_write};
+use super::{Controller, Failures, REPORTER, conditions_of, is_stale, warn_and_write};
 use crate::metrics::Metrics;
 use k8s::cilium::CiliumLoadBalancerIPPool;
 use k8s::k8s_openapi::api::core::v1::Service as ServiceObject;
@@ -124,8 +124,7 @@ impl LbIpam {
     async fn write_pool(&self, name: &str) -> Result<Option<CiliumLoadBalancerIPPool>, Error> {
         let Some(update) = self.allocator.pool_update(name, Timestamp::now()) else { return Ok(None) };
         let PoolUpdate { version, conditions, warnings } = update;
-        let patch =
-            Patch::Merge(json!({"metadata": {"resourceVersion": version}, "status": {"conditions": conditions}}));
+        let patch = conditions_of(&version, &conditions);
         let (api, params): (Api<CiliumLoadBalancerIPPool>, _) = (self.client.all(), PatchParams::default());
         warn_and_write(&self.events, warnings, api.patch_status(name, &params, &patch)).await.map(Some)
     }

@@ -3,14 +3,13 @@
 //! `policy`.
 
 use super::pending::Pending;
-use super::{Controller, Failures, REPORTER, is_stale, warn_and_write};
+use super::{Controller, Failures, REPORTER, conditions_of, is_stale, warn_and_write};
 use k8s::cilium::{CiliumClusterwideNetworkPolicy, CiliumNetworkPolicy, PolicyCondition};
 use k8s::k8s_openapi::jiff::Timestamp;
 use k8s::kube::Error;
-use k8s::kube::api::{Patch, PatchParams};
+use k8s::kube::api::PatchParams;
 use k8s::{Client, Events};
 use policy::Judged;
-use serde_json::json;
 use statedb::Reader;
 
 pub(super) struct PolicyStatus {
@@ -37,7 +36,7 @@ impl PolicyStatus {
 
     async fn set(&self, row: &Judged, conditions: Vec<PolicyCondition>) -> Result<(), Error> {
         let params = PatchParams::default();
-        let patch = Patch::Merge(json!({"status": {"conditions": conditions}}));
+        let patch = conditions_of(row.version(), &conditions);
         if row.namespace.is_empty() {
             let api = self.client.all::<CiliumClusterwideNetworkPolicy>();
             api.patch_status(&row.name, &params, &patch).await.map(drop)
