@@ -16,6 +16,34 @@ const NODE_SELECTOR: &str = "service.cilium.io/node-selector";
 const RANGES_POLICY: &str = "service.cilium.io/src-ranges-policy";
 const DELEGATION: &str = "service.cilium.io/proxy-delegation";
 const L7: &str = "service.cilium.io/lb-l7";
+const L7_ALGORITHM: &str = "service.cilium.io/lb-l7-algorithm";
+
+/// What joins Services of several clusters, and the values that ask for nothing.
+const OF_CLUSTERS: [(&str, &str); 7] = [
+    ("service.cilium.io/global", "false"),
+    ("service.cilium.io/shared", "false"),
+    ("service.cilium.io/affinity", "none"),
+    ("service.cilium.io/global-sync-endpoint-slices", "false"),
+    ("io.cilium/global-service", "false"),
+    ("io.cilium/shared-service", "false"),
+    ("io.cilium/service-affinity", "none"),
+];
+
+/// Whose annotations are ours alone: one that is none of these says nothing.
+const OURS: [(&str, &[&str]); 2] = [
+    (
+        "service.cilium.io/",
+        &[ALGORITHM, FORWARDING, KIND, NODE, NODE_SELECTOR, RANGES_POLICY, DELEGATION, L7, L7_ALGORITHM],
+    ),
+    (
+        "lbipam.cilium.io/",
+        &["lbipam.cilium.io/ips", "lbipam.cilium.io/sharing-key", "lbipam.cilium.io/sharing-cross-namespace"],
+    ),
+];
+/// How many of those are named.
+const NAMED: usize = 5;
+/// Length of a label's value.
+const LONGEST_VALUE: usize = 63;
 
 /// What they say, as far as it is honoured.
 #[derive(Debug, Default)]
@@ -46,7 +74,11 @@ pub(super) fn read(
     let deny_ranges = reader.choice(RANGES_POLICY, &[("allow", false), ("deny", true)]);
     let delegation = reader.choice(DELEGATION, &[("none", false), ("delegate-if-local", true)]);
     reader.unsupported(DELEGATION, delegation == Some(true));
-    reader.unsupported(L7, annotations.contains_key(L7));
+    let l7 = reader.choice(L7, &[("disabled", false), ("enabled", true)]);
+    reader.unsupported(L7, l7 == Some(true));
+    reader.unsupported(L7_ALGORITHM, annotations.contains_key(L7_ALGORITHM));
+    reader.other_clusters();
+    reader.unknown();
     Annotated {
         algorithm: reader.enabled(ALGORITHM, algorithm, ("bpf-lb-algorithm-annotation", config.algorithm_annotation)),
         forwarding: reader.enabled(FORWARDING, forwarding, ("bpf-lb-mode-annotation", config.forwarding_annotation)),
@@ -89,6 +121,33 @@ impl Reader<'_> {
         read.filter(|_| !impossible)
     }
 
+    /// Services of other clusters.
+    fn other_clusters(&mut self) {
+        let asks = |(key, nothing): &&(&str, &str)| {
+            self.annotations.get(*key).is_some_and(|value| !value.trim().eq_ignore_ascii_case(nothing))
+        };
+        let asked = OF_CLUSTERS.iter().filter(asks).map(|(key, _)| {
+            Problem::new(
+                *key,
+                "needs Cluster Mesh, which is not supported yet; the Service is that of this cluster alone",
+            )
+        });
+        self.problems.extend(asked);
+    }
+
+    /// Those that are misspelt, the first of them.
+    fn unknown(&mut self) {
+        let is_unknown = |key: &&String| {
+            let missing = |(prefix, known): &(&str, &[&str])| key.starts_with(prefix) && !known.contains(&key.as_str());
+            OURS.iter().any(missing) && OF_CLUSTERS.iter().all(|(other, _)| key != other)
+        };
+        let unknown: Vec<_> = self.annotations.keys().filter(is_unknown).collect();
+        let named = unknown.iter().take(NAMED).map(|key| Problem::new(key.as_str(), "is no annotation that is known"));
+        let more = unknown.len().saturating_sub(NAMED);
+        let more = (more > 0).then(|| Problem::new("metadata.annotations", format!("{more} more are not known")));
+        self.problems.extend(named.chain(more));
+    }
+
     fn unsupported(&mut self, key: &str, asked: bool) {
         if asked {
             self.problems.push(Problem::new(key, "is not supported yet"));
@@ -98,8 +157,12 @@ impl Reader<'_> {
     /// The selector wins. One that cannot be read selects nothing: elsewhere the Service was not to be.
     fn nodes(&mut self) -> Selector {
         let Some(text) = self.annotations.get(NODE_SELECTOR) else {
-            let labelled = |value: &String| Expression::Equal(NODE.to_owned(), value.clone()).into();
-            return self.annotations.get(NODE).map(labelled).unwrap_or_default();
+            let Some(value) = self.annotations.get(NODE) else { return Selector::default() };
+            if !is_label_value(value) {
+                let reason = format!("{value:?} is no value that a label can have; no node serves");
+                self.problems.push(Problem::new(NODE, reason));
+            }
+            return Expression::Equal(NODE.to_owned(), value.clone()).into();
         };
         selector::parse(text).unwrap_or_else(|| {
             let reason = format!("{text:?} is no label selector; no node serves");
@@ -107,4 +170,10 @@ impl Reader<'_> {
             selector::nothing()
         })
     }
+}
+
+fn is_label_value(text: &str) -> bool {
+    let is_end = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
+    let within = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+    text.len() <= LONGEST_VALUE && within && is_end(text.chars().next()) && is_end(text.chars().next_back())
 }

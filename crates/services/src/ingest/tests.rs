@@ -329,6 +329,21 @@ fn an_annotation_that_is_not_honoured_is_told_and_changes_nothing() {
         (&config, "src-ranges-policy", "no", "\"no\" is none of allow, deny"),
         (&config, "proxy-delegation", "delegate-if-local", "is not supported yet"),
         (&config, "lb-l7", "enabled", "is not supported yet"),
+        (&config, "lb-l7", "on", "\"on\" is none of disabled, enabled"),
+        (&config, "lb-l7-algorithm", "round_robin", "is not supported yet"),
+        (&config, "lb-algoritm", "maglev", "is no annotation that is known"),
+        (
+            &config,
+            "global",
+            "true",
+            "needs Cluster Mesh, which is not supported yet; the Service is that of this cluster alone",
+        ),
+        (
+            &config,
+            "affinity",
+            "local",
+            "needs Cluster Mesh, which is not supported yet; the Service is that of this cluster alone",
+        ),
     ] {
         let row = annotated(config, &[(key, value)]);
         assert_eq!(problems(&row), [format!("service.cilium.io/{key}: {said}")]);
@@ -340,6 +355,52 @@ fn an_annotation_that_is_not_honoured_is_told_and_changes_nothing() {
         ["service.cilium.io/node-selector: \"zone in a\" is no label selector; no node serves"]
     );
     assert!(!broken.nodes.matches(&std::collections::BTreeMap::new()));
+}
+
+/// What is told of these annotations, by their whole names.
+fn told_of(annotations: serde_json::Value) -> Vec<String> {
+    let object = service(json!({"metadata": {"annotations": annotations}}));
+    problems(&ingest_service(&Config::default(), &object).unwrap().unwrap())
+}
+
+#[test]
+fn what_asks_for_nothing_and_what_is_somebody_elses_is_not_told() {
+    let quiet = json!({"service.cilium.io/global": "False", "service.cilium.io/affinity": "none", "io.cilium/shared-service": "false",
+        "service.cilium.io/lb-l7": "disabled", "lbipam.cilium.io/ips": "192.0.2.1", "lbipam.cilium.io/sharing-key": "a",
+        "lbipam.cilium.io/sharing-cross-namespace": "*", "example.com/service.cilium.io": "x", "service.cilium.io": "x"});
+    assert_eq!(told_of(quiet), [""; 0]);
+    assert_eq!(told_of(json!({"io.cilium/global-service": "true"})).len(), 1, "as older documentation has it");
+    assert_eq!(told_of(json!({"lbipam.cilium.io/ip": "x"})), ["lbipam.cilium.io/ip: is no annotation that is known"]);
+}
+
+#[test]
+fn of_many_annotations_that_are_not_known_and_of_long_values_so_much_is_told() {
+    let many = |count| {
+        (0..count).map(|n| (format!("service.cilium.io/x{n:04}"), json!("y"))).collect::<serde_json::Map<_, _>>()
+    };
+    assert_eq!(told_of(json!(many(5))).len(), 5);
+    let told = told_of(json!(many(3000)));
+    assert_eq!((told.len(), told[5].as_str()), (6, "metadata.annotations: 2995 more are not known"));
+    let long = "é".repeat(128 << 10);
+    let told = told_of(
+        json!({"service.cilium.io/lb-algorithm": long, "service.cilium.io/node-selector": format!("{long} in"),
+        "service.cilium.io/type": long}),
+    );
+    assert!(told.len() == 3 && told.iter().all(|problem| problem.len() < 900), "{told:?}");
+}
+
+#[test]
+fn a_node_that_no_label_can_name_is_told_and_nobody_serves() {
+    let of = |value: &str| annotated(&Config::default(), &[("node", value)]);
+    for value in ["a b", "-a", "a-", &"a".repeat(64)] {
+        let row = of(value);
+        let says = format!("service.cilium.io/node: {value:?} is no value that a label can have; no node serves");
+        assert_eq!(problems(&row), [says]);
+        assert!(!row.nodes.matches(&std::collections::BTreeMap::new()));
+    }
+    for value in ["", "a", "a-b_c.D9", &"a".repeat(63)] {
+        assert_eq!(problems(&of(value)), [""; 0], "{value}");
+    }
 }
 
 #[test]
