@@ -21,7 +21,7 @@ use former::Former;
 use k8s::k8s_openapi::jiff::Timestamp;
 use model::ServiceName;
 use occupancy::Occupancy;
-use pools::{Cluster, PoolName, PoolState, Pools, overlaps};
+use pools::{Cluster, PoolName, PoolState, Pools, overlapped};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -132,7 +132,9 @@ impl Allocator {
             true => return,
             false => before.iter().chain(now).collect(),
         };
-        for state in self.pools.iter().filter(|state| changed.iter().any(|used| overlaps(&state.pool.spec, used))) {
+        for state in
+            self.pools.iter().filter(|state| changed.iter().any(|used| overlapped(&state.pool.spec, used).is_some()))
+        {
             let spec = Some(state.pool.spec.clone());
             self.work.specs.entry(state.pool.name.clone()).or_insert(spec);
             self.work.pools.insert(state.pool.name.clone());

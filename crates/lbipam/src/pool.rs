@@ -50,6 +50,8 @@ pub(crate) struct Spec {
 /// A range of addresses as declared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Block {
+    /// Which one of `spec.blocks` it is.
+    number: usize,
     pub(crate) range: Range,
     prefix: Option<IpNet>,
     /// The first and the last address are never given out.
@@ -63,6 +65,13 @@ impl fmt::Display for Block {
             None if self.range.first == self.range.last => self.range.first.fmt(f),
             None => write!(f, "{}-{}", self.range.first, self.range.last),
         }
+    }
+}
+
+impl Block {
+    /// The field that declares it.
+    pub(crate) fn field(&self) -> String {
+        format!("spec.blocks[{}]", self.number)
     }
 }
 
@@ -96,7 +105,7 @@ impl Spec {
         let spares_ends = spec.allow_first_last_ips.as_deref() == Some("No");
         for (n, block) in spec.blocks.iter().flatten().enumerate() {
             match parse(block, spares_ends).and_then(usable) {
-                Ok(block) => blocks.push(block),
+                Ok(block) => blocks.push(Block { number: n, ..block }),
                 Err(fault) => faults.push(format!("spec.blocks[{n}]{fault}")),
             }
         }
@@ -118,13 +127,14 @@ fn parse(block: &LoadBalancerIPBlock, spares_ends: bool) -> Result<Block, String
             let prefix = prefix.trunc();
             // A prefix of one or two addresses would be left with none.
             let spares_ends = spares_ends && prefix.max_prefix_len() - prefix.prefix_len() > 1;
-            Ok(Block { range: prefix.into(), prefix: Some(prefix), spares_ends })
+            Ok(Block { number: 0, range: prefix.into(), prefix: Some(prefix), spares_ends })
         }
         (None, Some(start), stop) => {
             let first = address("start", &start)?;
             let last = stop.as_deref().map_or(Ok(first), |stop| address("stop", stop))?;
-            let wrong = || format!(": start {first} and stop {last} are not the ends of a range");
-            Ok(Block { range: Range::new(first, last).ok_or_else(wrong)?, prefix: None, spares_ends: false })
+            let wrong = || format!(".stop: start {first} and stop {last} are not the ends of a range");
+            let range = Range::new(first, last).ok_or_else(wrong)?;
+            Ok(Block { number: 0, range, prefix: None, spares_ends: false })
         }
         (Some(_), _, _) => Err(": has both cidr and start or stop".to_owned()),
         (None, None, Some(_)) => Err(".start: is missing".to_owned()),
@@ -138,10 +148,17 @@ fn address(field: &str, text: &str) -> Result<IpAddr, String> {
 
 /// Rejects ranges with addresses that a Service cannot have.
 fn usable(block: Block) -> Result<Block, String> {
-    match SPECIAL.iter().find(|special| Range::from(**special).overlaps(&block.range)) {
-        Some(special) => Err(format!(": {block} holds addresses of {special}, which no Service can have")),
-        None => Ok(block),
-    }
+    let Some(special) = SPECIAL.iter().find(|special| Range::from(**special).overlaps(&block.range)) else {
+        return Ok(block);
+    };
+    let has = |address| Range::from(*special).contains(address);
+    let field = match block.prefix {
+        Some(_) => ".cidr",
+        None if has(block.range.first) => ".start",
+        None if has(block.range.last) => ".stop",
+        None => "",
+    };
+    Err(format!("{field}: {block} holds addresses of {special}, which no Service can have"))
 }
 
 /// Unspecified, loopback, link-local, multicast and broadcast, and IPv4 written as IPv6.
@@ -200,17 +217,25 @@ mod tests {
             (json!({"cidr": "10.0.0.0/24", "start": "10.0.0.1"}), ": has both cidr and start or stop"),
             (
                 json!({"start": "10.0.0.9", "stop": "10.0.0.1"}),
-                ": start 10.0.0.9 and stop 10.0.0.1 are not the ends of a range",
+                ".stop: start 10.0.0.9 and stop 10.0.0.1 are not the ends of a range",
             ),
             (
                 json!({"start": "10.0.0.1", "stop": "fd00::1"}),
-                ": start 10.0.0.1 and stop fd00::1 are not the ends of a range",
+                ".stop: start 10.0.0.1 and stop fd00::1 are not the ends of a range",
             ),
-            (json!({"cidr": "0.0.0.0/0"}), ": 0.0.0.0/0 holds addresses of 0.0.0.0/8, which no Service can have"),
-            (json!({"cidr": "::/0"}), ": ::/0 holds addresses of ::/128, which no Service can have"),
+            (json!({"cidr": "0.0.0.0/0"}), ".cidr: 0.0.0.0/0 holds addresses of 0.0.0.0/8, which no Service can have"),
+            (json!({"cidr": "::/0"}), ".cidr: ::/0 holds addresses of ::/128, which no Service can have"),
             (
                 json!({"start": "::ffff:10.0.0.1"}),
-                ": ::ffff:10.0.0.1 holds addresses of ::ffff:0.0.0.0/96, which no Service can have",
+                ".start: ::ffff:10.0.0.1 holds addresses of ::ffff:0.0.0.0/96, which no Service can have",
+            ),
+            (
+                json!({"start": "126.0.0.1", "stop": "127.0.0.1"}),
+                ".stop: 126.0.0.1-127.0.0.1 holds addresses of 127.0.0.0/8, which no Service can have",
+            ),
+            (
+                json!({"start": "126.0.0.1", "stop": "128.0.0.1"}),
+                ": 126.0.0.1-128.0.0.1 holds addresses of 127.0.0.0/8, which no Service can have",
             ),
         ] {
             let pool = ingest(json!({"blocks": [{"cidr": "10.1.0.0/16"}, block]}));

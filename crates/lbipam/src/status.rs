@@ -135,7 +135,7 @@ const NAMED: usize = 5;
 
 /// What of its spec is unusable, and what of it the cluster itself uses.
 pub(crate) fn said_of_faults(faults: &[String], overlaps: &[String]) -> Said {
-    let named = overlaps.iter().take(NAMED).map(|what| format!("spec.blocks: holds {what}, which no Service gets"));
+    let named = overlaps.iter().take(NAMED).map(|what| format!("{what}, which no Service gets"));
     let others = overlaps.len().saturating_sub(NAMED);
     let more = (others > 0).then(|| format!("and {others} more of these"));
     let messages: Vec<String> = faults.iter().cloned().chain(named).chain(more).collect();

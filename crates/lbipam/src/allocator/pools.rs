@@ -23,7 +23,7 @@ pub(super) struct PoolState {
     pub(super) conflict: Option<String>,
     /// Never given out: reserved ends of prefixes, and addresses that the cluster itself uses.
     withheld: AddressSet,
-    /// The addresses in it that the cluster itself uses.
+    /// The addresses in it that the cluster itself uses, each with the block that has them.
     overlaps: Vec<String>,
     /// Free, and never owned.
     fresh: AddressSet,
@@ -101,9 +101,10 @@ impl PoolState {
         for Block { range, .. } in spec.blocks.iter().filter(|block| block.spares_ends) {
             [range.first, range.last].into_iter().for_each(|end| self.withheld.insert(Range::one(end)));
         }
-        for Use { range, what } in cluster.values().flatten().filter(|used| overlaps(&spec, used)) {
-            self.withheld.insert(*range);
-            self.overlaps.push(what.clone());
+        for used in cluster.values().flatten() {
+            let Some(block) = overlapped(&spec, used) else { continue };
+            self.withheld.insert(used.range);
+            self.overlaps.push(format!("{}: holds {}", block.field(), used.what));
         }
         (self.fresh, self.rested) = (AddressSet::default(), BTreeMap::new());
         let mut used = BTreeSet::new();
@@ -122,8 +123,9 @@ impl PoolState {
 /// Addresses in use by the cluster itself, by owner.
 pub(super) type Cluster = BTreeMap<Arc<str>, Vec<Use>>;
 
-pub(super) fn overlaps(spec: &Spec, used: &Use) -> bool {
-    spec.blocks.iter().any(|block| block.range.overlaps(&used.range))
+/// The first block that has some of what is used.
+pub(super) fn overlapped<'a>(spec: &'a Spec, used: &Use) -> Option<&'a Block> {
+    spec.blocks.iter().find(|block| block.range.overlaps(&used.range))
 }
 
 /// All pools.
@@ -299,13 +301,14 @@ fn conflict(pool: &Pool, others: &BTreeMap<IpAddr, (Block, PoolName)>) -> Option
     own.sort_by_key(|block| block.range);
     let twice = own.iter().zip(own.iter().skip(1)).find(|(block, next)| block.range.overlaps(&next.range));
     if let Some((block, next)) = twice {
-        return Some(format!("{block} overlaps {next} of the same pool"));
+        return Some(format!("{}: {block} overlaps {}, {next} of the same pool", block.field(), next.field()));
     }
     own.into_iter().find_map(|block| {
         // They do not overlap each other, so only the last one that begins before the end can overlap.
         let (_, (other, name)) = others.range(..=block.range.last).next_back()?;
         let overlap = other.range.overlaps(&block.range);
-        overlap.then(|| format!("{block} overlaps {other} of CiliumLoadBalancerIPPool {name}"))
+        let theirs = || format!("{}, {other} of CiliumLoadBalancerIPPool {name}", other.field());
+        overlap.then(|| format!("{}: {block} overlaps {}", block.field(), theirs()))
     })
 }
 

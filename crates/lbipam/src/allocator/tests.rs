@@ -369,5 +369,10 @@ fn only_what_is_new_is_told_to_people() {
     cluster.edit("b", |b| b.labels(json!({"x": "y"})));
     cluster.pool("q", json!({"blocks": blocks("10.0.0.0/31")}));
     cluster.run();
-    assert_eq!(cluster.news(), ["PoolConflict q: 10.0.0.0/31 overlaps 10.0.0.0/32 of CiliumLoadBalancerIPPool p"]);
+    assert_eq!(
+        cluster.news(),
+        [
+            "PoolConflict q: spec.blocks[0]: 10.0.0.0/31 overlaps spec.blocks[0], 10.0.0.0/32 of CiliumLoadBalancerIPPool p"
+        ]
+    );
 }

@@ -55,7 +55,8 @@ fn of_pools_that_overlap_the_younger_gives_nothing_and_takes_nothing_away() {
     cluster.service("c", service());
     cluster.service("d", service().annotations(requests("10.1.0.4")));
     cluster.run();
-    let message = "10.0.0.8-10.0.0.99 overlaps 10.0.0.0/28 of CiliumLoadBalancerIPPool p";
+    let message =
+        "spec.blocks[1]: 10.0.0.8-10.0.0.99 overlaps spec.blocks[0], 10.0.0.0/28 of CiliumLoadBalancerIPPool p";
     assert_eq!(
         cluster.pool_said("another", crate::POOL_CONFLICT),
         ("True".into(), "cidr_overlap".into(), message.into())
@@ -107,7 +108,10 @@ fn a_pool_that_overlaps_itself_conflicts() {
     cluster.service("a", service());
     cluster.run();
     let (status, _, message) = cluster.pool_said("p", crate::POOL_CONFLICT);
-    assert_eq!((status.as_str(), message.as_str()), ("True", "10.0.0.0/24 overlaps 10.0.0.255 of the same pool"));
+    assert_eq!(
+        (status.as_str(), message.as_str()),
+        ("True", "spec.blocks[0]: 10.0.0.0/24 overlaps spec.blocks[1], 10.0.0.255 of the same pool")
+    );
     assert_eq!(cluster.said("a").1, "no_pool");
 }
 
@@ -217,9 +221,9 @@ fn what_the_cluster_itself_has_is_named_and_given_to_nobody() {
     }
     cluster.service("asks", service().annotations(requests("10.0.0.9")));
     cluster.run();
-    let message = "spec.blocks: holds 10.0.0.4/30 of ServiceCIDR kubernetes, which no Service gets; \
-                   spec.blocks: holds 10.0.0.0, an address of node n1, which no Service gets; \
-                   spec.blocks: holds 10.0.0.8/29, the pod CIDR of node n1, which no Service gets";
+    let message = "spec.blocks[0]: holds 10.0.0.4/30 of ServiceCIDR kubernetes, which no Service gets; \
+                   spec.blocks[0]: holds 10.0.0.0, an address of node n1, which no Service gets; \
+                   spec.blocks[0]: holds 10.0.0.8/29, the pod CIDR of node n1, which no Service gets";
     assert_eq!(cluster.pool_said("p", crate::POOL_VALID), ("False".into(), "overlaps_cluster".into(), message.into()));
     assert_eq!(cluster.news()[0], format!("PoolInvalid p: {message}"));
     assert!(!cluster.news().iter().any(|news| news.starts_with("PoolInvalid")), "it is told once");
