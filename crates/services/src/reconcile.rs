@@ -121,6 +121,8 @@ pub(crate) struct Target {
     installed: BTreeMap<FrontendKey, Installed>,
     /// Which of `installed` name a backend.
     users: Users,
+    /// Which of them find it by its address.
+    direct: Users,
     shares: Shares,
     teller: Teller,
     /// Before the first prune, the maps hold frontends of the last process that nobody has told us of: no backend is
@@ -150,6 +152,7 @@ impl Target {
             epochs,
             installed: BTreeMap::new(),
             users: Users::default(),
+            direct: Users::default(),
             teller,
             pruned: false,
             due: Due::default(),

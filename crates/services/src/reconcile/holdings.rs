@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What frontends hold of the maps, by which their namespaces have more or less than their shares.
 
-use super::Target;
 use super::installed::Installed;
 use super::shares::{Entries, Refusal};
+use super::{Target, ids};
 use crate::encode;
 use abi::lb;
 use datapath::Map;
-use model::{BackendState, Frontend, FrontendKey, Scope};
+use model::{BackendState, Forwarding, Frontend, FrontendKey, Scope};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -29,6 +29,24 @@ impl Cause {
     /// Whether its author can do something about it.
     pub(super) const fn is_lack(&self) -> bool {
         matches!(self, Self::Share(Refusal::Share { .. }) | Self::Kernel(datapath::Error::MapFull { .. }))
+    }
+}
+
+/// What frontends use of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    /// Itself.
+    Backend,
+    /// Its id by address and port.
+    Id,
+}
+
+impl Use {
+    const fn one(self) -> Entries {
+        match self {
+            Self::Backend => Entries { backends: 1, ..NONE },
+            Self::Id => Entries { ids: 1, ..NONE },
+        }
     }
 }
 
@@ -72,8 +90,7 @@ fn fewer<K: Ord>(uses: &mut BTreeMap<K, usize>, key: &K) -> bool {
     is_last
 }
 
-const NONE: Entries = Entries { services: 0, slots: 0, backends: 0, ranges: 0, tables: 0 };
-const ONE_BACKEND: Entries = Entries { backends: 1, ..NONE };
+const NONE: Entries = Entries { services: 0, slots: 0, backends: 0, ids: 0, ranges: 0, tables: 0 };
 const ONE_SERVICE: Entries = Entries { services: 1, ..NONE };
 
 impl Target {
@@ -84,6 +101,7 @@ impl Target {
             services: size(maps.services.capacity()),
             slots: size(maps.slots.capacity()),
             backends: size(maps.backends.capacity()),
+            ids: size(maps.ids.capacity()),
             ranges: size(maps.ranges.capacity()),
             tables: size(maps.maglev.capacity()),
         }
@@ -93,7 +111,8 @@ impl Target {
     pub(super) fn found(maps: &super::Maps, ranges: usize, tables: usize) -> datapath::Result<Entries> {
         let services = maps.services.entries()?;
         let slots = services.iter().map(|(_, service)| usize::try_from(service.count).unwrap_or_default() * 2).sum();
-        Ok(Entries { services: services.len(), slots, backends: maps.backends.keys()?.len(), ranges, tables })
+        let (backends, ids) = (maps.backends.keys()?.len(), maps.ids.keys()?.len());
+        Ok(Entries { services: services.len(), slots, backends, ids, ranges, tables })
     }
 
     /// Whether there is room for a frontend, or it is the turn of its namespace.
@@ -102,6 +121,7 @@ impl Target {
             services: 1,
             slots: row.takers().count() + row.backends.len(),
             backends: row.backends.len(),
+            ids: if row.forwarding == Forwarding::Dsr { ids::count(row) + row.backends.len() } else { 0 },
             ranges: super::ranges::count(row),
             tables: self.tables.count_of(row),
         };
@@ -123,10 +143,14 @@ impl Target {
     fn beyond(&self, known: &Installed, row: &Frontend, wanted: Entries) -> Entries {
         let ends = |state| matches!(state, BackendState::Terminating | BackendState::TerminatingNotServing);
         let staying: BTreeSet<u32> = row.backends.iter().filter(|b| !ends(b.state)).map(|b| b.id.0).collect();
-        let new = staying.iter().filter(|id| !self.users.has(&row.service.namespace, **id)).count();
-        let leaving = known.backends.difference(&staying).count();
+        let new = |users: &Users| staying.iter().filter(|id| !users.has(&row.service.namespace, **id)).count();
+        let backends = new(&self.users).saturating_sub(known.backends.difference(&staying).count());
         let slots = row.takers().count() + staying.len();
-        Entries { backends: new.saturating_sub(leaving), ..Entries { slots, ..wanted }.beyond(known.taken) }
+        let more = Entries { slots, ids: wanted.ids.saturating_sub(row.backends.len()), ..wanted }.beyond(known.taken);
+        let new_ids = if wanted.ids > 0 { new(&self.direct) + more.ids } else { 0 };
+        // Each that leaves gives up the one by its port and, unless another has its address, that of the frontend.
+        let ids = new_ids.saturating_sub(2 * known.direct.difference(&staying).count());
+        Entries { backends, ids, ..more }
     }
 
     /// What a frontend wants more than the maps have of it.
@@ -138,12 +162,18 @@ impl Target {
             tables: self.tables.count(row.id),
             slots: present.filter(|p| p.id == row.id).map_or(0, |p| usize::try_from(p.count).unwrap_or_default()),
             backends: 0,
+            ids: 0,
         };
+        for ip in encode::by_address(row).into_keys().filter(|_| wanted.ids > 0) {
+            held.ids += usize::from(has(&self.maps.ids, &lb::BackendKey::of_service(row.id, ip.into()))?);
+        }
         for backend in row.backends.iter() {
             let member = lb::SlotKey::member(row.id, backend.id.0);
             held.slots += usize::from(has(&self.maps.slots, &member)?);
             let is_used = self.users.has(&row.service.namespace, backend.id.0);
             held.backends += usize::from(is_used || has(&self.maps.backends, &backend.id.0)?);
+            let key = encode::backend_key(&encode::backend(backend));
+            held.ids += usize::from(wanted.ids > 0 && has(&self.maps.ids, &key)?);
         }
         Ok(wanted.beyond(held))
     }
@@ -155,6 +185,7 @@ impl Target {
             services: 1,
             slots: usize::try_from(known.slots).unwrap_or(usize::MAX).saturating_add(known.backends.len()),
             backends: 0,
+            ids: known.ids,
             ranges: self.ranges.count(known.id),
             tables: self.tables.count(known.id),
         };
@@ -178,33 +209,44 @@ impl Target {
         let from = &known.service.namespace;
         self.shares.charge(from, known.taken, NONE);
         self.shares.charge(to, NONE, known.taken);
-        for backend in &known.backends {
-            if fewer(&mut self.users.by_namespace, &(Arc::clone(from), *backend)) {
-                self.shares.charge(from, ONE_BACKEND, NONE);
-            }
-            if more(&mut self.users.by_namespace, (Arc::clone(to), *backend)) {
-                self.shares.charge(to, NONE, ONE_BACKEND);
+        for (what, users, used) in
+            [(Use::Backend, &mut self.users, &known.backends), (Use::Id, &mut self.direct, &known.direct)]
+        {
+            for backend in used {
+                if fewer(&mut users.by_namespace, &(Arc::clone(from), *backend)) {
+                    self.shares.charge(from, what.one(), NONE);
+                }
+                if more(&mut users.by_namespace, (Arc::clone(to), *backend)) {
+                    self.shares.charge(to, NONE, what.one());
+                }
             }
         }
     }
 
-    /// One frontend of the namespace more has the backend.
-    pub(super) fn add_user(&mut self, namespace: &Arc<str>, backend: u32) {
-        if more(&mut self.users.all, backend) {
-            self.shares.take(NONE, ONE_BACKEND);
-        }
-        if more(&mut self.users.by_namespace, (Arc::clone(namespace), backend)) {
-            self.shares.charge(namespace, NONE, ONE_BACKEND);
+    fn users(&mut self, what: Use) -> &mut Users {
+        match what {
+            Use::Backend => &mut self.users,
+            Use::Id => &mut self.direct,
         }
     }
 
-    /// One less has it.
-    pub(super) fn remove_user(&mut self, namespace: &Arc<str>, backend: u32) {
-        if fewer(&mut self.users.all, &backend) {
-            self.shares.take(ONE_BACKEND, NONE);
+    /// One frontend of the namespace more uses the backend.
+    pub(super) fn add_user(&mut self, what: Use, namespace: &Arc<str>, backend: u32) {
+        if more(&mut self.users(what).all, backend) {
+            self.shares.take(NONE, what.one());
         }
-        if fewer(&mut self.users.by_namespace, &(Arc::clone(namespace), backend)) {
-            self.shares.charge(namespace, ONE_BACKEND, NONE);
+        if more(&mut self.users(what).by_namespace, (Arc::clone(namespace), backend)) {
+            self.shares.charge(namespace, NONE, what.one());
+        }
+    }
+
+    /// One less uses it.
+    pub(super) fn remove_user(&mut self, what: Use, namespace: &Arc<str>, backend: u32) {
+        if fewer(&mut self.users(what).all, &backend) {
+            self.shares.take(what.one(), NONE);
+        }
+        if fewer(&mut self.users(what).by_namespace, &(Arc::clone(namespace), backend)) {
+            self.shares.charge(namespace, what.one(), NONE);
         }
     }
 
@@ -221,14 +263,16 @@ impl Target {
     /// Counts anew what everybody holds, with so many marks.
     pub(super) fn recount(&mut self, marks: usize) {
         self.shares.begin();
-        self.users = Users::default();
+        (self.users, self.direct) = (Users::default(), Users::default());
         self.shares.take(NONE, Entries { services: marks, ..NONE });
         let mut used = Vec::new();
         for known in self.installed.values_mut() {
             known.taken = NONE;
-            used.extend(known.backends.iter().map(|backend| (Arc::clone(&known.service.namespace), *backend)));
+            for (what, all) in [(Use::Backend, &known.backends), (Use::Id, &known.direct)] {
+                used.extend(all.iter().map(|backend| (what, Arc::clone(&known.service.namespace), *backend)));
+            }
         }
-        used.iter().for_each(|(namespace, backend)| self.add_user(namespace, *backend));
+        used.iter().for_each(|(what, namespace, backend)| self.add_user(*what, namespace, *backend));
         let all: Vec<FrontendKey> = self.installed.keys().copied().collect();
         all.iter().for_each(|frontend| self.account(frontend));
     }

@@ -7,6 +7,11 @@ use crate::encode;
 use abi::lb;
 use model::{Forwarding, Frontend};
 
+/// At how many addresses a frontend finds a backend.
+pub(super) fn count(row: &Frontend) -> usize {
+    if row.forwarding == Forwarding::Dsr { encode::by_address(row).len() } else { 0 }
+}
+
 impl Target {
     /// Writes the ids of a frontend's backends, which are there already.
     pub(super) fn put_ids(&self, row: &Frontend) -> datapath::Result<()> {

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is known to be in the maps, frontend by frontend.
 
-use super::Target;
+use super::holdings::Use;
 use super::shares::Entries;
+use super::{Target, ids};
 use abi::lb;
-use model::{Frontend, ServiceName};
+use model::{Forwarding, Frontend, ServiceName};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the maps may hold of a frontend: at least what is there, so that a failed write leaves nothing behind.
@@ -17,6 +18,10 @@ pub(super) struct Installed {
     /// Numbers that it had before, with their slots.
     pub(super) former: BTreeMap<u32, u32>,
     pub(super) backends: BTreeSet<u32>,
+    /// Those of them whose ids are found by address.
+    pub(super) direct: BTreeSet<u32>,
+    /// At how many addresses the frontend itself finds one.
+    pub(super) ids: usize,
     /// What it is charged for, but for backends, which frontends of a namespace share.
     pub(super) taken: Entries,
 }
@@ -34,9 +39,13 @@ impl Target {
     pub(super) fn remember(&mut self, row: &Frontend, slots: u32) {
         let known = self.know(row);
         known.slots = known.slots.max(slots);
-        let ids = row.backends.iter().map(|b| b.id.0);
-        let new: Vec<u32> = ids.filter(|id| known.backends.insert(*id)).collect();
-        new.into_iter().for_each(|id| self.add_user(&row.service.namespace, id));
+        known.ids = known.ids.max(ids::count(row));
+        let ids = || row.backends.iter().map(|b| b.id.0);
+        let new: Vec<u32> = ids().filter(|id| known.backends.insert(*id)).collect();
+        let is_direct = row.forwarding == Forwarding::Dsr;
+        let direct: Vec<u32> = ids().filter(|id| is_direct && known.direct.insert(*id)).collect();
+        new.into_iter().for_each(|id| self.add_user(Use::Backend, &row.service.namespace, id));
+        direct.into_iter().for_each(|id| self.add_user(Use::Id, &row.service.namespace, id));
     }
 
     /// What is known of the frontend, under its present number and Service.
@@ -49,6 +58,8 @@ impl Target {
             slots: 0,
             former: BTreeMap::new(),
             backends: BTreeSet::new(),
+            direct: BTreeSet::new(),
+            ids: 0,
             taken: Entries::default(),
         });
         known.service.clone_from(&row.service);

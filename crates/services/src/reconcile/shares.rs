@@ -3,12 +3,13 @@
 //! the mark nobody is limited, and nobody loses what it has. It knows no map, only how much of each is taken.
 
 use abi::MapDef as _;
-use abi::maps::{Backends, Maglev, Services, Slots, SourceRanges};
+use abi::maps::{BackendIds, Backends, Maglev, Services, Slots, SourceRanges};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The maps that are shared out, in the order of [`Entries::each`].
-const NAMES: [&str; 5] = [Services::NAME, Slots::NAME, Backends::NAME, SourceRanges::NAME, Maglev::NAME];
+const NAMES: [&str; 6] =
+    [Services::NAME, Slots::NAME, Backends::NAME, BackendIds::NAME, SourceRanges::NAME, Maglev::NAME];
 
 /// So many entries of each map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,19 +17,20 @@ pub(super) struct Entries {
     pub(super) services: usize,
     pub(super) slots: usize,
     pub(super) backends: usize,
+    pub(super) ids: usize,
     pub(super) ranges: usize,
     pub(super) tables: usize,
 }
 
 impl Entries {
     const fn each(&self) -> [usize; NAMES.len()] {
-        [self.services, self.slots, self.backends, self.ranges, self.tables]
+        [self.services, self.slots, self.backends, self.ids, self.ranges, self.tables]
     }
 
     /// What it is more than another.
     pub(super) fn beyond(self, other: Self) -> Self {
-        let [services, slots, backends, ranges, tables] = moved(self.each(), other.each(), [0; NAMES.len()]);
-        Self { services, slots, backends, ranges, tables }
+        let [services, slots, backends, ids, ranges, tables] = moved(self.each(), other.each(), [0; NAMES.len()]);
+        Self { services, slots, backends, ids, ranges, tables }
     }
 }
 

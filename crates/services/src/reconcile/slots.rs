@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Slots and members of frontends, and the backends that go with the last of them.
 
-use super::Target;
+use super::holdings::Use;
+use super::{Target, ids};
 use crate::encode;
 use abi::lb;
-use model::{Frontend, FrontendKey};
+use model::{Forwarding, Frontend, FrontendKey};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -60,6 +61,9 @@ impl Target {
         }
         if let Some(known) = self.installed.get_mut(&row.key) {
             known.slots = count;
+            // Where the way changes, those that are there stay with their backends.
+            known.ids =
+                if row.forwarding == Forwarding::Dsr { ids::count(row) } else { known.ids.min(known.direct.len()) };
         }
         Ok(())
     }
@@ -105,9 +109,12 @@ impl Target {
             self.remove_backend(backend)?;
         }
         let Some(known) = self.installed.get_mut(&frontend) else { return Ok(()) };
-        if known.backends.remove(&backend) {
-            let namespace = Arc::clone(&known.service.namespace);
-            self.remove_user(&namespace, backend);
+        let (had, had_id) = (known.backends.remove(&backend), known.direct.remove(&backend));
+        let namespace = Arc::clone(&known.service.namespace);
+        for (had, what) in [(had, Use::Backend), (had_id, Use::Id)] {
+            if had {
+                self.remove_user(what, &namespace, backend);
+            }
         }
         Ok(())
     }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is left in the maps when all frontends are known.
 
-use super::Target;
+use super::{Target, ids};
 use crate::encode;
 use abi::{Addr, lb};
-use model::Frontend;
+use model::{Forwarding, Frontend};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Target {
@@ -87,6 +87,10 @@ impl Target {
             let known = self.know(row);
             known.slots = known.slots.max(used.get(&row.id).map_or(0, |used| used.slots));
             known.backends.extend(held.iter().flat_map(|used| &used.backends));
+            if row.forwarding == Forwarding::Dsr {
+                known.direct.clone_from(&known.backends);
+                known.ids = known.ids.max(ids::count(row));
+            }
             self.remember_former(row, present);
         }
         self.installed.retain(|frontend, _| rows.contains_key(&encode::service_key(frontend)));

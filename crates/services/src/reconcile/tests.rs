@@ -6,7 +6,7 @@
 
 use super::*;
 use datapath::{RawMap, fake};
-use model::{Algorithm, Backend, ServiceKind, ServiceName, SourceRanges};
+use model::{Algorithm, Backend, Forwarding, ServiceKind, ServiceName, SourceRanges};
 use proptest::prelude::*;
 use statedb::Target as _;
 use std::io;
@@ -443,7 +443,7 @@ fn rows() -> impl Strategy<Value = Vec<(u8, bool, Option<(Traits, Vec<(u8, bool)
 proptest! {
     #[test]
     fn whatever_fails_there_is_never_a_hole_and_in_the_end_the_maps_are_exact(
-        events in rows(), seed: u64, p in 0.05..0.15f64, restart in prop::option::of(0..20usize),
+        events in rows(), seed: u64, p in 0.05..0.15f64, restart in prop::option::of(0..20usize), direct: bool,
     ) {
         let kernel = fake::Kernel::new();
         let chaos = fake::chaos(kernel.clone(), p, seed);
@@ -469,7 +469,8 @@ proptest! {
                     let id = &mut numbers[usize::from(n)];
                     *id += if renumbered { 10 } else { 0 };
                     let backends = backends.into_iter().map(|(n, active)| backend(n, active)).collect();
-                    let row = traits.of(Frontend { id: *id, ..neighbour(n, backends) });
+                    let forwarding = if direct { Forwarding::Dsr } else { Forwarding::Snat };
+                    let row = traits.of(Frontend { id: *id, forwarding, ..neighbour(n, backends) });
                     desired.insert(n, row.clone());
                     attempt(&kernel, once, || block(target.update(&row)));
                 }
@@ -497,7 +498,9 @@ proptest! {
             let (mut d, mut e) = (maps.ranges.keys().unwrap(), maps.maglev.entries().unwrap());
             d.sort();
             e.sort();
-            (a, b, c, d, e)
+            let mut f = maps.ids.entries().unwrap();
+            f.sort_by_key(|(key, id)| (key.service, IpAddr::from(key.addr), *id));
+            (a, b, c, d, (e, f))
         };
         prop_assert_eq!(content(&kernel), content(&scratch.kernel));
         let maps = Maps::open(&kernel).unwrap();
@@ -505,6 +508,7 @@ proptest! {
             maps.services.keys().unwrap().len(),
             maps.slots.keys().unwrap().len(),
             maps.backends.keys().unwrap().len(),
+            maps.ids.keys().unwrap().len(),
             maps.ranges.keys().unwrap().len(),
             maps.maglev.keys().unwrap().len(),
         ];

@@ -14,8 +14,8 @@ fn slots(slots: usize) -> Entries {
 
 /// Nobody has anything yet.
 fn shares() -> Shares {
-    let all = Entries { services: CAPACITY, slots: CAPACITY, backends: CAPACITY, ranges: CAPACITY, tables: CAPACITY };
-    let mut shares = Shares::new(all, Entries::default());
+    let [services, slots, backends, ids, ranges, tables] = [CAPACITY; NAMES.len()];
+    let mut shares = Shares::new(Entries { services, slots, backends, ids, ranges, tables }, Entries::default());
     shares.begin();
     shares
 }

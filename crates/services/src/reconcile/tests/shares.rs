@@ -103,9 +103,9 @@ fn a_port_that_another_namespace_takes_over_is_charged_to_that_one() {
     let mut f = crowded();
     f.update(&of("a", 1, &[(1, true), (2, true)])).unwrap();
     f.update(&of("b", 1, &[(2, true)])).unwrap();
-    assert_eq!(f.target.shares.all(), ([2, 2, 1, 0, 0], vec!["b".into()]));
+    assert_eq!(f.target.shares.all(), ([2, 2, 1, 0, 0, 0], vec!["b".into()]));
     block(f.target.delete(&frontend(1, vec![]).key)).unwrap();
-    assert_eq!(f.target.shares.all(), ([0; 5], vec![]));
+    assert_eq!(f.target.shares.all(), ([0; 6], vec![]));
 }
 
 #[test]
@@ -123,6 +123,38 @@ fn backends_that_two_namespaces_share_are_charged_to_both_and_are_there_once() {
     assert!(why(f.update(&many(12, 21, 1))).contains("namespace b has 8 of them already, with a share of 8"));
     assert!(why(f.update(&many(2, 22, 1))).contains("namespace a has 13"));
     f.update(&many(3, 1, 13)).expect("it has them already");
+}
+
+#[test]
+fn ids_of_backends_that_answer_directly_are_shared_out_and_counted_as_they_are() {
+    let mut f = Fixture::new(fake::Kernel::new().with_capacity("cilium_lb_backend_ids", 32));
+    f.prune([]);
+    let direct =
+        |namespace, n, backends: &[(u8, bool)]| Frontend { forwarding: Forwarding::Dsr, ..of(namespace, n, backends) };
+    let held = |f: &Fixture| (f.target.shares.all().0[3], Maps::open(&f.kernel).unwrap().ids.keys().unwrap().len());
+    f.update(&direct("small", 50, &[(50, true)])).unwrap();
+    f.update(&of("snat", 60, &[(60, true), (61, true)])).unwrap();
+    assert_eq!(held(&f), (2, 2), "of the backend's port, and of its address");
+    for n in 1..=13 {
+        f.update(&direct("greedy", n, &[(n, true)])).unwrap();
+    }
+    assert_eq!(held(&f), (28, 28));
+    let says = "map cilium_lb_backend_ids is nearly full (28 of 32 entries), and namespace greedy has 26 of them already, with a share of 16";
+    assert!(why(f.update(&direct("greedy", 14, &[(14, true)]))).ends_with(says));
+    f.update(&of("greedy", 15, &[(15, true)])).expect("it needs none");
+    f.update(&direct("small", 51, &[(51, true)])).unwrap();
+    // A rollout needs nothing more.
+    f.update(&direct("greedy", 1, &[(1, false), (20, true)])).unwrap();
+    f.update(&direct("greedy", 1, &[(20, true)])).unwrap();
+    assert_eq!(held(&f), (30, 30));
+    // It has that backend already, by one frontend.
+    assert!(f.update(&direct("greedy", 16, &[(2, true)])).is_err());
+    block(f.target.delete(&frontend(3, vec![]).key)).unwrap();
+    assert_eq!(held(&f), (28, 28));
+    let rows: Vec<_> = [direct("small", 50, &[(50, true)]), direct("small", 51, &[(51, true)])].into();
+    let mut after = Fixture::new(f.kernel.clone());
+    after.prune(rows);
+    assert_eq!(held(&after), (4, 4), "after a restart it is counted anew");
 }
 
 #[tokio::test]
