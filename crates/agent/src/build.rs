@@ -94,7 +94,7 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
         tasks,
     )?;
     surface.add(services.surface);
-    tasks.spawn("service-events", services.warnings.publish(Events::new(client, "cilium-agent")));
+    tasks.spawn("service-events", services.warnings.publish(Events::shared(client, "cilium-agent")));
     let shared = announcing::Shared {
         services: sources.l2_services,
         slices: proxies.slices,

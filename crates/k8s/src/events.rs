@@ -3,8 +3,14 @@
 
 use crate::Client;
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::runtime::events::{Event, EventType, Recorder};
+use k8s_openapi::api::events::v1 as api;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::jiff::Timestamp;
+use kube::Api;
+use kube::api::PostParams;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -44,7 +50,18 @@ pub fn pod_reference(namespace: &str, name: &str, uid: &str) -> ObjectReference 
 }
 
 /// Publishes warnings as Kubernetes Events.
-pub struct Events(Recorder);
+pub struct Events {
+    client: kube::Client,
+    reporter: Reporter,
+    recorder: Recorder,
+    /// Others tell the same.
+    shared: bool,
+}
+
+/// For how long one Event stands for all that are told of the same by several.
+const HOUR: i64 = 3600;
+/// Length of an object's name from which the one that the library makes of it for an Event may be too long.
+const LONG_NAME: usize = 200;
 
 impl std::fmt::Debug for Events {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -56,7 +73,15 @@ impl Events {
     /// In the name of that component.
     #[must_use]
     pub fn new(client: &Client, reporter: &str) -> Self {
-        Self(Recorder::new(client.kube(), reporter.into()))
+        let (client, reporter) = (client.kube(), Reporter::from(reporter));
+        let recorder = Recorder::new(client.clone(), reporter.clone());
+        Self { client, reporter, recorder, shared: false }
+    }
+
+    /// In the name of a component of which each node has one: of all that warn of an object for the same reason, the first in an hour is heard.
+    #[must_use]
+    pub fn shared(client: &Client, reporter: &str) -> Self {
+        Self { shared: true, ..Self::new(client, reporter) }
     }
 
     /// Publishes one, in the namespace of its object.
@@ -65,6 +90,9 @@ impl Events {
     ///
     /// The API server rejects it.
     pub async fn publish(&self, warning: &Warning) -> Result<(), kube::Error> {
+        if self.shared || warning.about.name.as_ref().is_some_and(|name| name.len() > LONG_NAME) {
+            return self.publish_once(warning).await;
+        }
         let event = Event {
             type_: EventType::Warning,
             reason: warning.reason.to_owned(),
@@ -72,8 +100,47 @@ impl Events {
             action: warning.action.to_owned(),
             secondary: None,
         };
-        self.0.publish(&event, &warning.about).await
+        self.recorder.publish(&event, &warning.about).await
     }
+
+    /// Publishes one under a name that it has in common with all others of the same object, reason and hour.
+    async fn publish_once(&self, warning: &Warning) -> Result<(), kube::Error> {
+        let Warning { about, reason, action, note } = warning;
+        let now = Timestamp::now();
+        let namespace = about.namespace.clone().unwrap_or_else(|| "default".to_owned());
+        let event = api::Event {
+            metadata: ObjectMeta {
+                namespace: Some(namespace.clone()),
+                name: Some(event_name(&self.reporter.controller, about, reason, now.as_second() / HOUR)),
+                ..ObjectMeta::default()
+            },
+            type_: Some("Warning".to_owned()),
+            reason: Some((*reason).to_owned()),
+            action: Some((*action).to_owned()),
+            note: Some(shortened(note.clone(), MAX_NOTE)),
+            event_time: Some(MicroTime(now)),
+            regarding: Some(about.clone()),
+            reporting_controller: Some(self.reporter.controller.clone()),
+            reporting_instance: self.reporter.instance.clone().or_else(|| Some(self.reporter.controller.clone())),
+            ..api::Event::default()
+        };
+        let events: Api<api::Event> = Api::namespaced(self.client.clone(), &namespace);
+        match events.create(&PostParams::default(), &event).await {
+            // It has been told.
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            created => created.map(drop),
+        }
+    }
+}
+
+/// The beginning of the object's name, and what tells it from others.
+fn event_name(reporter: &str, about: &ObjectReference, reason: &str, hour: i64) -> String {
+    let mut hasher = DefaultHasher::new();
+    (reporter, reason, hour).hash(&mut hasher);
+    (&about.kind, &about.namespace, &about.name, &about.uid).hash(&mut hasher);
+    let mut name = about.name.clone().unwrap_or_default();
+    name.truncate(name.floor_char_boundary(LONG_NAME));
+    format!("{}.{:016x}", name.trim_end_matches(['.', '-']), hasher.finish())
 }
 
 /// A text of at most that many bytes, which ends in dots if something is missing.
@@ -118,6 +185,11 @@ impl WarningQueue {
         self.0.recv().await
     }
 
+    /// The next one, if there is one by now.
+    pub fn try_next(&mut self) -> Option<Warning> {
+        self.0.try_recv().ok()
+    }
+
     /// Publishes all of them as they arrive: whoever warns takes care not to say the same again and again.
     pub async fn publish_all(mut self, events: Events) {
         while let Some(warning) = self.next().await {
@@ -128,7 +200,7 @@ impl WarningQueue {
         }
     }
 
-    /// Publishes warnings as they arrive, the same one seldom.
+    /// Publishes warnings as they arrive, those of one reason about one object seldom.
     pub async fn publish(mut self, events: Events) {
         let mut said = BTreeMap::new();
         while let Some(warning) = self.next().await {
@@ -152,6 +224,8 @@ mod tests {
     use hyper::{Request, Response};
     use kube::client::Body;
     use parking_lot::Mutex;
+    use serde_json::json;
+    use std::collections::btree_map::Entry;
     use std::convert::Infallible;
     use std::sync::Arc;
 
@@ -210,6 +284,58 @@ mod tests {
         let taken = taken.lock();
         assert_eq!(taken.len(), WAITING);
         assert!(taken.last().unwrap().0 >= Duration::from_secs(60), "{taken:?}");
+    }
+
+    /// An API server that refuses what it has.
+    fn keeping() -> (Client, Arc<Mutex<BTreeMap<String, String>>>) {
+        let kept: Arc<Mutex<BTreeMap<String, String>>> = Arc::default();
+        let all = Arc::clone(&kept);
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let all = Arc::clone(&all);
+            async move {
+                let body = request.into_body().collect_bytes().await.unwrap();
+                let event: serde_json::Value = serde_json::from_slice(&body).unwrap();
+                let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+                let (name, mut all) = (text(&event["metadata"]["name"]), all.lock());
+                let (code, answer) = match all.entry(name) {
+                    Entry::Occupied(_) => {
+                        (409, json!({"kind": "Status", "status": "Failure", "code": 409, "reason": "AlreadyExists"}))
+                    }
+                    Entry::Vacant(none) => {
+                        none.insert(text(&event["note"]));
+                        (201, event)
+                    }
+                };
+                let answer = Body::from(answer.to_string().into_bytes());
+                Ok::<_, Infallible>(Response::builder().status(code).body(answer).unwrap())
+            }
+        });
+        (Client::from(kube::Client::new(service, "default")), kept)
+    }
+
+    #[tokio::test]
+    async fn of_many_who_tell_the_same_one_is_heard() {
+        let (client, kept) = keeping();
+        for (node, pod, reason) in [("n1", "a", "A"), ("n2", "a", "A"), ("n3", "a", "B"), ("n1", "b", "A")] {
+            let warning = Warning { about: pod_reference("n", pod, pod), reason, action: "Try", note: node.into() };
+            // Each is another process.
+            Events::shared(&client, "test").publish(&warning).await.unwrap();
+        }
+        let mut notes: Vec<_> = kept.lock().values().cloned().collect();
+        notes.sort();
+        assert_eq!(notes, ["n1", "n1", "n3"]);
+        let of_hour = |hour| event_name("test", &pod_reference("n", "a", "a"), "A", hour);
+        assert_ne!(of_hour(1), of_hour(2));
+    }
+
+    #[tokio::test]
+    async fn an_object_of_the_longest_name_has_events_too() {
+        let (client, kept) = keeping();
+        let name = format!("{}.{}", "a".repeat(LONG_NAME - 1), "b".repeat(53));
+        let warning = Warning { about: pod_reference("n", &name, "u"), reason: "A", action: "Try", note: "x".into() };
+        Events::new(&client, "test").publish(&warning).await.unwrap();
+        let (name, _) = kept.lock().pop_first().unwrap();
+        assert!(name.len() <= 253 && !name.contains(".."), "{name}");
     }
 
     #[test]
