@@ -19,27 +19,27 @@ pub(crate) struct Explainer {
     slices: Index<EndpointSlice, ServiceName>,
     served: Reader<Served>,
     frontends: Reader<Frontend>,
-    problems: Reader<ServiceProblems>,
-    maps: StatusReader<Frontend>,
+    judged: Judged,
     here: Sources,
 }
 
+/// What is known to be wrong.
+#[derive(Clone, Debug)]
+pub(crate) struct Judged {
+    pub(crate) problems: Reader<ServiceProblems>,
+    pub(crate) maps: StatusReader<Frontend>,
+    pub(crate) checks: StatusReader<Served>,
+}
+
 impl Explainer {
-    pub(crate) fn new(
-        config: &Config,
-        inputs: &Inputs,
-        rows: &Rows,
-        problems: &Reader<ServiceProblems>,
-        maps: &StatusReader<Frontend>,
-    ) -> Self {
+    pub(crate) fn new(config: &Config, inputs: &Inputs, rows: &Rows, judged: Judged) -> Self {
         Self {
             config: config.clone(),
             services: inputs.services.clone(),
             slices: inputs.slices.index(|slice| [slice.service.clone()]),
             served: rows.served.rows.clone(),
             frontends: rows.frontends.rows.clone(),
-            problems: problems.clone(),
-            maps: maps.clone(),
+            judged,
             here: inputs.here(),
         }
     }
@@ -49,7 +49,7 @@ impl Explainer {
         let service = self.services.snapshot().get(name)?;
         let here = self.here.here();
         let elsewhere = "its annotations choose other nodes".to_owned();
-        let problems = self.problems.snapshot().get(name);
+        let problems = self.judged.problems.snapshot().get(name);
         Some(ServiceExplanation {
             service: name.to_string(),
             node: here.name.to_string(),
@@ -60,6 +60,7 @@ impl Explainer {
                 .flat_map(|row| row.all())
                 .map(|problem| problem.to_string())
                 .chain(self.lacking(name))
+                .chain(self.judged.checks.get(name).and_then(|status| failure(status.state)))
                 .collect(),
             frontends: self.frontends(name),
             endpoints: self.endpoints(&service, &here),
@@ -72,11 +73,7 @@ impl Explainer {
         let (served, given) = (self.served.snapshot().get(name), self.frontends.snapshot());
         let is_its = |key: &FrontendKey| given.get(key).is_some_and(|row| row.service == *name);
         let keys = served.iter().flat_map(|served| served.keys()).filter(is_its);
-        let errors = keys.filter_map(|key| match self.maps.get(&key)?.state {
-            State::Done => None,
-            State::Error { message, .. } => Some(message),
-        });
-        errors.collect()
+        keys.filter_map(|key| failure(self.judged.maps.get(&key)?.state)).collect()
     }
 
     fn settings(&self, service: &Service) -> Vec<String> {
@@ -149,6 +146,13 @@ impl Explainer {
             });
         }
         explained
+    }
+}
+
+fn failure(state: State) -> Option<String> {
+    match state {
+        State::Done => None,
+        State::Error { message, .. } => Some(message),
     }
 }
 

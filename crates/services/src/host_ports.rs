@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Ports of this node that its pods ask for (`hostPort`): the table `host-ports`.
 
+pub(crate) mod taken;
+
 use crate::Config;
 use crate::here::{Here, Sources};
 use crate::ids::Ids;
@@ -36,9 +38,12 @@ pub(crate) fn derive(
     })
 }
 
+/// What the name of a pod ends in among Services.
+const SUFFIX: &str = ":host-port";
+
 /// What it is called among Services. None of them has a colon in its name.
 fn name(pod: &PodName) -> ServiceName {
-    ServiceName::new(pod.namespace.clone(), format!("{}:host-port", pod.name))
+    ServiceName::new(pod.namespace.clone(), format!("{}{SUFFIX}", pod.name))
 }
 
 fn serves(pod: &Pod) -> bool {

@@ -25,6 +25,7 @@ mod resolve;
 mod served;
 mod sockets;
 mod status;
+mod teller;
 
 pub use config::{Config, Dispatch, NoBackend};
 pub use ingest::{
@@ -44,11 +45,11 @@ use k8s::{WarningQueue, Warnings};
 use maglev::Maglev;
 use model::{Frontend, Node, NodeAddress, NodeName, Pod};
 use parking_lot::Mutex;
-use reconcile::Teller;
 use served::Served;
 use statedb::{Derived, Reader, Tasks};
 use std::sync::Arc;
 use surface::Surface;
+use teller::Teller;
 use tokio::sync::Notify;
 
 /// What this feature reads, and the kernel that it writes to.
@@ -114,10 +115,16 @@ pub fn start(config: &Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result
     let maglev = Maglev { size: config.maglev_size.0, seed: config.maglev_seed.0.clone() };
     let gone = Arc::new(Notify::new());
     let (warnings, queue) = Warnings::channel();
-    let teller = Teller { services: inputs.services.clone(), node: inputs.node.name.as_str().into(), warnings };
-    let target = reconcile::Target::new(maps, inputs.epochs.clone(), maglev, Arc::clone(&gone), teller)?;
+    let (all, pods) = (inputs.services.clone(), inputs.pods.clone());
+    let teller = Teller { services: all, pods, node: inputs.node.name.as_str().into(), warnings };
+    let target = reconcile::Target::new(maps, inputs.epochs.clone(), maglev, Arc::clone(&gone), teller.clone())?;
     let status = statedb::reconcile(tasks, "services-maps", frontends.clone(), target);
-    let explainer = explain::Explainer::new(config, &inputs, &rows, &problems, &status);
+    let checks = health::Checks::new(teller.clone());
+    let checks = statedb::reconcile(tasks, "services-health-checks", rows.served.rows.clone(), checks);
+    let taken = host_ports::taken::derive(tasks, &rows.host_ports.rows, &frontends).rows;
+    let not_taken = statedb::reconcile(tasks, "host-ports", taken.clone(), host_ports::taken::Watch::new(teller));
+    let judged = explain::Judged { problems: problems.clone(), maps: status.clone(), checks: checks.clone() };
+    let explainer = explain::Explainer::new(config, &inputs, &rows, judged);
     if config.socket_lb() {
         let (sockets, scope) = (inputs.sockets, sockets::scope(config));
         let closer = sockets::Closer { sockets, frontends: frontends.clone(), gone, scope };
@@ -126,18 +133,18 @@ pub fn start(config: &Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result
     if let Some(address) = config.healthz.filter(|_| config.exposes()) {
         tasks.spawn("services-healthz", health::serve_proxy(address, status.clone()));
     }
-    let checks =
-        statedb::reconcile(tasks, "services-health-checks", rows.served.rows.clone(), health::Checks::default());
     let metrics = Metrics::default();
     let surface = Surface::new()
         .table(&frontends)
         .table(&rows.served.rows)
         .table(&rows.host_ports.rows)
+        .table(&taken)
         .table(&rows.redirects.rows)
         .table(&rows.intercepts.rows)
         .table(&problems)
         .reconciler(&status)
         .reconciler(&checks)
+        .reconciler(&not_taken)
         .routes(api::routes(frontends.clone(), explainer, redirected))
         .status(status::fill(config, inputs.before_stack))
         .metrics(|registry| metrics.register(registry));

@@ -36,6 +36,7 @@ mod teller;
 
 use crate::encode;
 use crate::maglev::Maglev;
+use crate::teller::Teller;
 use abi::{Addr, lb, maps};
 use datapath::{Due, Epochs, Kernel, Map, Trie};
 use holdings::{Cause, Users};
@@ -49,8 +50,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use tables::Tables;
 use tokio::sync::Notify;
-
-pub(crate) use teller::Teller;
 
 /// The maps of this feature.
 #[derive(Clone, Debug)]

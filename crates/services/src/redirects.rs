@@ -47,9 +47,12 @@ pub(crate) fn derive(tasks: &Tasks, tables: &Tables, numbers: BackendNumbers) ->
     })
 }
 
+/// What the name of a policy ends in among Services.
+pub(crate) const SUFFIX: &str = ":local-redirect";
+
 /// What a policy is called among Services. None of them has a colon in its name.
 pub(crate) fn name(redirect: &Redirect) -> ServiceName {
-    ServiceName::new(redirect.name.namespace.clone(), format!("{}:local-redirect", redirect.name.name))
+    ServiceName::new(redirect.name.namespace.clone(), format!("{}{SUFFIX}", redirect.name.name))
 }
 
 struct Resolver {

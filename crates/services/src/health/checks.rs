@@ -3,6 +3,7 @@
 
 use super::http::{self, Answer};
 use crate::served::{HealthCheck, Served};
+use crate::teller::{Failing, Teller};
 use hyper::StatusCode;
 use model::ServiceName;
 use serde_json::json;
@@ -17,12 +18,26 @@ use tokio::task::AbortHandle;
 pub(crate) struct Error {
     service: ServiceName,
     port: u16,
-    source: std::io::Error,
+    source: Cause,
+}
+
+/// Why not.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Cause {
+    /// Somebody else has it.
+    #[error("the port is that of {0}")]
+    Taken(String),
+    #[error(transparent)]
+    Other(std::io::Error),
 }
 
 /// The listeners.
-#[derive(Debug, Default)]
-pub(crate) struct Checks(BTreeMap<ServiceName, Listener>);
+#[derive(Debug)]
+pub(crate) struct Checks {
+    listeners: BTreeMap<ServiceName, Listener>,
+    failing: Failing<ServiceName>,
+    teller: Teller,
+}
 
 #[derive(Debug)]
 struct Listener {
@@ -38,20 +53,40 @@ impl Drop for Listener {
 }
 
 impl Checks {
+    pub(crate) fn new(teller: Teller) -> Self {
+        Self { listeners: BTreeMap::new(), failing: Failing::default(), teller }
+    }
+
     async fn put(&mut self, service: &ServiceName, check: HealthCheck) -> Result<(), Error> {
-        if let Some(listener) = self.0.get(service).filter(|listener| listener.port == check.port) {
+        if let Some(listener) = self.listeners.get(service).filter(|listener| listener.port == check.port) {
             listener.endpoints.send_replace(check.local_endpoints);
             return Ok(());
         }
-        self.0.remove(service);
-        let failed = |source| Error { service: service.clone(), port: check.port, source };
-        let socket = http::listen(check.port).await.map_err(failed)?;
+        self.listeners.remove(service);
+        let socket = http::listen(check.port).await.map_err(|error| self.failed(service, check.port, error))?;
+        self.failing.end(service);
         let (endpoints, counted) = watch::channel(check.local_endpoints);
         let name = service.clone();
         let answer = move |path: &str| (path == "/healthz" || path == "/").then(|| answer(&name, *counted.borrow()));
         let task = tokio::spawn(http::serve(socket, answer)).abort_handle();
-        self.0.insert(service.clone(), Listener { port: check.port, endpoints, task });
+        self.listeners.insert(service.clone(), Listener { port: check.port, endpoints, task });
         Ok(())
+    }
+
+    fn failed(&mut self, service: &ServiceName, port: u16, error: std::io::Error) -> Error {
+        let other = self.listeners.iter().find(|(_, listener)| listener.port == port);
+        let owner =
+            || other.map_or_else(|| "a program of the node".to_owned(), |(name, _)| format!("the Service {name}"));
+        let source = match error.kind() {
+            std::io::ErrorKind::AddrInUse => Cause::Taken(owner()),
+            _ => Cause::Other(error),
+        };
+        if self.failing.has_lasted(service) {
+            let says =
+                format!("does not tell load balancers at port {port} (healthCheckNodePort) of its endpoints: {source}");
+            self.teller.service(service, "HealthCheckNotServed", &says);
+        }
+        Error { service: service.clone(), port, source }
     }
 }
 
@@ -66,12 +101,14 @@ impl statedb::Target<Served> for Checks {
     }
 
     async fn delete(&mut self, service: &ServiceName) -> Result<(), Error> {
-        self.0.remove(service);
+        self.listeners.remove(service);
+        self.failing.end(service);
         Ok(())
     }
 
     async fn prune(&mut self, desired: &Snapshot<Served>) -> Result<(), Error> {
-        self.0.retain(|service, _| desired.get(service).is_some());
+        self.listeners.retain(|service, _| desired.get(service).is_some());
+        self.failing.retain(|service| desired.get(service).is_some());
         Ok(())
     }
 }
@@ -94,6 +131,7 @@ mod tests {
     use super::*;
     use statedb::Target as _;
     use std::net::Ipv4Addr;
+    use std::time::Duration;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
 
@@ -101,6 +139,16 @@ mod tests {
         let name = ServiceName::new("shop", "web");
         let health = port.map(|port| HealthCheck { port, local_endpoints });
         Served { health, ..Served::new(name) }
+    }
+
+    /// One that knows the Service.
+    fn teller() -> (Teller, k8s::WarningQueue) {
+        let (mut services, reader) = statedb::table("services");
+        let name = ServiceName::new("shop", "web");
+        services.insert(crate::Service { name, uid: "u".into(), ..crate::Service::default() });
+        services.commit();
+        let (warnings, queue) = k8s::Warnings::channel();
+        (Teller { services: reader, pods: statedb::table("pods").1, node: "n1".into(), warnings }, queue)
     }
 
     async fn ask(port: u16) -> std::io::Result<String> {
@@ -113,7 +161,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_service_is_healthy_where_it_has_endpoints_until_it_goes() {
-        let (port, mut checks) = (ports::free(), Checks::default());
+        let (port, mut checks) = (ports::free(), Checks::new(teller().0));
         checks.update(&served(Some(port), 2)).await.unwrap();
         let healthy = ask(port).await.unwrap();
         assert!(healthy.starts_with("HTTP/1.1 200 OK") && healthy.contains("x-load-balancing-endpoint-weight: 2"));
@@ -129,7 +177,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_says_nothing_keeps_nobody_from_asking() {
-        let (port, mut checks) = (ports::free(), Checks::default());
+        let (port, mut checks) = (ports::free(), Checks::new(teller().0));
         checks.update(&served(Some(port), 1)).await.unwrap();
         let mut silent = Vec::new();
         for _ in 0..2 * http::CONNECTIONS {
@@ -144,11 +192,46 @@ mod tests {
     #[tokio::test]
     async fn a_port_that_is_taken_is_an_error_that_names_the_service_and_heals() {
         let taken = TcpListener::bind((std::net::Ipv6Addr::UNSPECIFIED, 0)).await.unwrap();
-        let (port, mut checks) = (taken.local_addr().unwrap().port(), Checks::default());
+        let (port, mut checks) = (taken.local_addr().unwrap().port(), Checks::new(teller().0));
         let error = checks.update(&served(Some(port), 1)).await.unwrap_err();
         assert_eq!(error.to_string(), format!("service shop/web, health check node port {port}"));
         drop(taken);
         checks.update(&served(Some(port), 1)).await.unwrap();
         assert!(ask(port).await.unwrap().starts_with("HTTP/1.1 200"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_the_port_is_told_once_that_has_lasted_and_each_time_anew() {
+        let taken = TcpListener::bind((std::net::Ipv6Addr::UNSPECIFIED, 0)).await.unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let (teller, mut told) = teller();
+        let mut checks = Checks::new(teller);
+        let other = Served { name: ServiceName::new("shop", "other"), ..served(Some(port), 1) };
+        let fail = async |checks: &mut Checks, row: &Served| {
+            for seconds in [0, 6] {
+                tokio::time::advance(Duration::from_secs(seconds)).await;
+                checks.update(row).await.unwrap_err();
+            }
+        };
+        fail(&mut checks, &served(Some(port), 1)).await;
+        fail(&mut checks, &other).await;
+        drop(taken);
+        checks.update(&other).await.unwrap();
+        checks.delete(&served(None, 0).name).await.unwrap();
+        checks.update(&served(Some(port), 1)).await.unwrap_err();
+        fail(&mut checks, &served(Some(port), 1)).await;
+        checks.delete(&other.name).await.unwrap();
+        drop(checks);
+        let mut notes = Vec::new();
+        while let Some(warning) = told.next().await {
+            assert_eq!((warning.reason, warning.about.name.as_deref()), ("HealthCheckNotServed", Some("web")));
+            notes.push(warning.note);
+        }
+        let says = |owner: &str| {
+            format!(
+                "Node n1 does not tell load balancers at port {port} (healthCheckNodePort) of its endpoints: the port is that of {owner}"
+            )
+        };
+        assert_eq!(notes, [says("a program of the node"), says("the Service shop/other")]);
     }
 }

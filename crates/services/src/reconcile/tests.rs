@@ -48,7 +48,7 @@ fn block<F: Future>(future: F) -> F::Output {
 fn target<K: Kernel>(kernel: &K) -> datapath::Result<Target> {
     let maglev = Maglev { size: 251, seed: "JLfvgnHc2kaSUFaI".to_owned() };
     let (services, warnings) = (statedb::table("services").1, k8s::Warnings::channel().0);
-    let teller = Teller { services, node: "n1".into(), warnings };
+    let teller = Teller { services, pods: statedb::table("pods").1, node: "n1".into(), warnings };
     Target::new(Maps::open(kernel)?, Epochs::open(kernel)?, maglev, Arc::default(), teller)
 }
 

@@ -165,7 +165,7 @@ async fn the_author_of_a_service_without_room_is_told_and_nobody_is_of_what_is_n
     services.insert(crate::Service { name, uid: "uid-1".into(), ..crate::Service::default() });
     services.commit();
     let (warnings, mut queue) = k8s::Warnings::channel();
-    let teller = Teller { services: reader, node: "n1".into(), warnings };
+    let teller = Teller { services: reader, pods: statedb::table("pods").1, node: "n1".into(), warnings };
     let maglev = Maglev { size: 251, seed: "JLfvgnHc2kaSUFaI".to_owned() };
     let maps = Maps::open(&kernel).unwrap();
     let mut target = Target::new(maps, Epochs::open(&kernel).unwrap(), maglev, Arc::default(), teller).unwrap();
