@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What this node currently announces: the places of the Leases it holds, until these must be renewed.
 
-use crate::select::{Place, Places};
+use crate::select::{Down, Place, Places};
 use model::{Mac, ServiceName};
 use parking_lot::Mutex;
 use statedb::{Reader, Revision, Writer};
@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// An address that is answered for on a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +44,9 @@ pub(crate) struct Tenures(Arc<Mutex<State>>);
 struct State {
     rows: Writer<Announcement>,
     places: Places,
+    down: Down,
+    /// Told when that changes.
+    news: watch::Sender<()>,
     /// Until when each Lease is held, by name.
     held: BTreeMap<String, Duration>,
 }
@@ -52,12 +56,17 @@ impl Tenures {
         let (mut rows, reader) = statedb::table("l2-announce");
         // Complete from the start: what an earlier process announced expires by itself.
         rows.mark_initialized();
-        (Self(Arc::new(Mutex::new(State { rows, places: Places::new(), held: BTreeMap::new() }))), reader)
+        let (places, down, news) = (Places::new(), Down::new(), watch::channel(()).0);
+        (Self(Arc::new(Mutex::new(State { rows, places, down, news, held: BTreeMap::new() }))), reader)
     }
 
-    /// Replaces the places.
-    pub(crate) fn set_places(&self, places: Places) {
+    /// Replaces the places, and the devices that are missing among them.
+    pub(crate) fn set_places(&self, places: Places, down: Down) {
         let mut state = self.0.lock();
+        if state.down != down {
+            state.down = down;
+            state.news.send_replace(());
+        }
         let before = std::mem::replace(&mut state.places, places);
         for (lease, gone) in before {
             if state.held.contains_key(&lease) && state.places.get(&lease) != Some(&gone) {
@@ -76,6 +85,26 @@ impl Tenures {
         state.held.insert(lease.to_owned(), until);
         state.announce(lease);
         state.rows.commit();
+    }
+
+    /// Tells of devices that go down and come up.
+    pub(crate) fn news(&self) -> watch::Receiver<()> {
+        self.0.lock().news.subscribe()
+    }
+
+    /// The addresses that are to be answered under a Lease.
+    pub(crate) fn addresses(&self, lease: &str) -> BTreeSet<IpAddr> {
+        self.0.lock().places.get(lease).into_iter().flatten().map(|place| place.address).collect()
+    }
+
+    /// The devices on which they can be.
+    pub(crate) fn devices(&self, lease: &str) -> BTreeSet<String> {
+        self.0.lock().places.get(lease).into_iter().flatten().map(|place| place.device.clone()).collect()
+    }
+
+    /// Those on which they cannot.
+    pub(crate) fn down(&self, lease: &str) -> BTreeSet<String> {
+        self.0.lock().down.get(lease).cloned().unwrap_or_default()
     }
 
     /// What is announced under a Lease.

@@ -6,6 +6,8 @@
 //! carries the version it is based on, so of two concurrent attempts one fails. The watch may lag: then a write fails,
 //! and the object is read.
 
+mod notes;
+
 use crate::announcement::{Announcement, AnnouncementKey, Tenures};
 use datapath::Wire;
 use k8s::k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -16,6 +18,7 @@ use k8s::kube::{self, Error};
 use model::ServiceName;
 use rand::Rng;
 use statedb::{Revision, State, StatusReader};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -55,6 +58,11 @@ impl Watched {
     pub(crate) fn holder(&self) -> &str {
         holder(&self.lease)
     }
+
+    /// The addresses that its holder answers under it.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        notes::addresses(&self.lease)
+    }
 }
 
 /// The row of a Lease; none if it belongs to no Service.
@@ -89,6 +97,8 @@ pub(crate) struct Campaign {
     name: String,
     /// The watched Lease.
     watched: watch::Receiver<Option<Lease>>,
+    /// Devices of this node went down or up.
+    devices: watch::Receiver<()>,
     /// The Lease as far as we know.
     known: Option<Lease>,
     /// What another holder last wrote, and when we first saw it.
@@ -102,14 +112,15 @@ pub(crate) struct Campaign {
 enum End {
     /// We must no longer act as its holder.
     Lost,
-    /// Nothing can be answered under it here.
-    Silent,
+    /// Others answer better, or anything at all.
+    GivenUp,
 }
 
 impl Campaign {
     pub(crate) fn new(all: Electorate, name: String, mut watched: watch::Receiver<Option<Lease>>) -> Self {
         let known = watched.borrow_and_update().clone();
-        Self { all, name, watched, known, seen: None, may_hold: false }
+        let devices = all.tenures.news();
+        Self { all, name, watched, devices, known, seen: None, may_hold: false }
     }
 
     /// Runs until stopped, and then releases the Lease, so that others need not wait.
@@ -141,7 +152,7 @@ impl Campaign {
         let how = self.hold(until).await;
         let ended = self.all.tenures.end(&self.name);
         info!(lease = self.name, "no longer announcing its addresses");
-        if how == End::Silent {
+        if how == End::GivenUp {
             self.stand_back(ended).await;
         }
     }
@@ -192,13 +203,18 @@ impl Campaign {
                 biased;
                 () = sleep_until(until) => return End::Lost,
                 () = sleep(pause) => {}
-                () = self.until_taken() => {}
+                () = until_taken(&mut self.watched, &self.all.node) => {}
+                Ok(()) = self.devices.changed() => {}
+            }
+            if self.is_to_yield() {
+                warn!(lease = self.name, "a device is down on which another node answers: it may have the lease");
+                return End::GivenUp;
             }
             if self.is_answered() {
                 answered = Instant::now();
             } else if answered.elapsed() >= self.all.timing.renew {
                 warn!(lease = self.name, "nothing can be answered under the lease: others may have it");
-                return End::Silent;
+                return End::GivenUp;
             }
             pause = match timeout_at(until, self.attempt()).await {
                 Ok(Ok(Some(extended))) => {
@@ -226,24 +242,17 @@ impl Campaign {
             if free_at <= Instant::now() {
                 break;
             }
+            self.ask().await;
             tokio::select! {
                 () = sleep_until(free_at) => {}
                 Ok(()) = self.watched.changed() => self.look(),
+                Ok(()) = self.devices.changed() => {}
             }
         }
         if self.holder() != self.all.node {
-            sleep(self.apart(0.0..0.1)).await;
+            // Those whose devices are all up come first.
+            sleep(self.apart(if self.is_impaired() { 0.4..0.5 } else { 0.0..0.1 })).await;
         }
-    }
-
-    /// Waits until somebody else, or nobody, holds the Lease according to the watch.
-    async fn until_taken(&mut self) {
-        while self.watched.changed().await.is_ok() {
-            if self.watched.borrow_and_update().as_ref().is_none_or(|lease| holder(lease) != self.all.node) {
-                return;
-            }
-        }
-        std::future::pending().await
     }
 
     /// Takes in the watched state.
@@ -311,13 +320,14 @@ impl Campaign {
         let params = PostParams::default();
         match &self.known {
             Some(lease) => {
-                let lease = Lease { spec: Some(self.taken(lease.spec.clone().unwrap_or_default())), ..lease.clone() };
+                let spec = Some(self.taken(lease.spec.clone().unwrap_or_default()));
+                let lease = Lease { metadata: self.noted(lease.metadata.clone()), spec };
                 self.all.api.replace(&self.name, &params, &lease).await
             }
             None => {
                 let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
                 let spec = self.taken(LeaseSpec { lease_transitions: Some(-1), ..LeaseSpec::default() });
-                self.all.api.create(&params, &Lease { metadata, spec: Some(spec) }).await
+                self.all.api.create(&params, &Lease { metadata: self.noted(metadata), spec: Some(spec) }).await
             }
         }
     }
@@ -346,6 +356,7 @@ impl Campaign {
             spec.holder_identity = Some(String::new());
             spec.lease_duration_seconds = Some(1);
             spec.renew_time = Some(MicroTime(Timestamp::now()));
+            notes::clear(&mut lease);
             self.all.api.replace(&self.name, &PostParams::default(), &lease).await.map(drop)
         });
         match released.await {
@@ -353,6 +364,17 @@ impl Campaign {
             other => warn!(lease = self.name, error = describe(other), "cannot release the lease; it will expire"),
         }
     }
+}
+
+/// Waits until according to the watch somebody else, or nobody, holds the Lease, or another asks for it.
+async fn until_taken(watched: &mut watch::Receiver<Option<Lease>>, node: &str) {
+    while watched.changed().await.is_ok() {
+        let lease = watched.borrow_and_update();
+        if lease.as_ref().is_none_or(|lease| holder(lease) != node || notes::is_wanted(lease, node)) {
+            return;
+        }
+    }
+    std::future::pending().await
 }
 
 fn holder(lease: &Lease) -> &str {

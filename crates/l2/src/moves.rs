@@ -2,6 +2,7 @@
 //! Addresses that go from one Lease to another, as a shared one does when the oldest of its Services goes. Who holds the former Lease may be cut
 //! off and not know: the address waits until that Lease is given back, or would have expired.
 
+use crate::campaign::Watched;
 use crate::select::Selected;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -29,6 +30,22 @@ struct Wait {
 }
 
 impl Moves {
+    /// Takes from the Leases that somebody holds which addresses have been answered under them: this agent may not have been there.
+    pub(crate) fn learn<'a>(&mut self, selected: &Selected, held: impl Iterator<Item = &'a Watched>) {
+        let mut under: BTreeMap<IpAddr, Vec<&str>> = BTreeMap::new();
+        for lease in held {
+            lease.addresses().for_each(|address| under.entry(address).or_default().push(&lease.name));
+        }
+        for (address, names) in under {
+            let now = selected.leases.get(&address);
+            // Whoever answers under the present one has waited for the others.
+            let former = names.first().filter(|_| now.is_none_or(|now| !names.contains(&now.as_str())));
+            if let Some(former) = former.filter(|_| !self.known.contains_key(&address)) {
+                self.known.insert(address, Known { lease: (*former).to_owned(), gone: None });
+            }
+        }
+    }
+
     /// Takes out what must wait. `lease` is for how long a Lease lasts, `is_free` says of one whether nobody else holds it. Gives
     /// when to look again, if not before.
     pub(crate) fn hold_back(
@@ -73,6 +90,7 @@ impl Moves {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use crate::select::Place;
     use model::{Mac, ServiceName};
@@ -113,6 +131,35 @@ mod tests {
         assert!(!may(&mut moves, Some("c"), false));
         tokio::time::advance(LEASE).await;
         assert!(may(&mut moves, Some("c"), false) && !moves.is_waiting(), "it would have expired");
+    }
+
+    /// A Lease under which these addresses are answered.
+    fn lease(name: &str, addresses: &str) -> Watched {
+        let annotations = serde_json::json!({"l2.cilium.io/addresses": addresses});
+        let object = serde_json::json!({"metadata": {"name": name, "annotations": annotations}, "spec": {"holderIdentity": "n2"}});
+        Watched { name: name.to_owned(), lease: serde_json::from_value(object).unwrap() }
+    }
+
+    /// Whether an agent that begins may announce the address under the Lease `b` at once.
+    fn may_at_first(held: &[Watched]) -> bool {
+        let mut moves = Moves::default();
+        let selected = Selected { leases: [(address(), "b".to_owned())].into(), ..Selected::default() };
+        moves.learn(&selected, held.iter());
+        may(&mut moves, Some("b"), false)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_begins_waits_for_who_answers_under_another_lease() {
+        assert!(!may_at_first(&[lease("a", "192.0.2.1,192.0.2.240")]));
+        assert!(may_at_first(&[lease("a", "192.0.2.1,x,2001:db8::1")]), "others");
+        assert!(may_at_first(&[lease("b", "192.0.2.240")]));
+        let both = [lease("a", "192.0.2.240"), lease("b", "192.0.2.240")];
+        assert!(may_at_first(&both), "who has it now has waited, and the other Lease is of the past");
+        let mut moves = Moves::default();
+        let selected = Selected { leases: [(address(), "b".to_owned())].into(), ..Selected::default() };
+        assert!(may(&mut moves, Some("b"), false));
+        moves.learn(&selected, [lease("a", "192.0.2.240")].iter());
+        assert!(may(&mut moves, Some("b"), false), "what it has seen for itself is newer");
     }
 
     #[tokio::test(start_paused = true)]

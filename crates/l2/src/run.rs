@@ -47,6 +47,8 @@ impl Tables {
         self.endpoints.initialized().await;
         self.nodes.initialized().await;
         self.devices.initialized().await;
+        // Which say who answers for what.
+        self.leases.initialized().await;
     }
 }
 
@@ -82,13 +84,14 @@ async fn follow(config: &Config, tables: &Tables, electorate: &Electorate, runni
     loop {
         let mut selected = select(&tables.view(), of_family);
         let present = tables.leases.snapshot();
+        moves.learn(&selected, present.iter().filter(|lease| !lease.holder().is_empty()).map(|lease| &**lease));
         let is_free = |lease: &str| {
             let lease = present.get(&lease.to_owned());
             lease.is_some_and(|lease| lease.holder().is_empty() || lease.holder() == electorate.node)
         };
         let again = moves.hold_back(&mut selected, config.lease, is_free).unwrap_or_else(Instant::now);
         hold_elections(&selected.places, tables, electorate, running);
-        electorate.tenures.set_places(selected.places);
+        electorate.tenures.set_places(selected.places, selected.down);
         loop {
             tokio::select! {
                 _ = policies.next() => break,

@@ -38,6 +38,9 @@ pub(crate) struct Place {
 /// Places by the name of the Lease whose holder announces there.
 pub(crate) type Places = BTreeMap<String, BTreeSet<Place>>;
 
+/// Devices without a carrier on which the addresses of a Lease are to be announced, by its name.
+pub(crate) type Down = BTreeMap<String, BTreeSet<String>>;
+
 /// A Service, the addresses a policy selects, and the policy.
 struct Claim<'a> {
     service: &'a Service,
@@ -56,6 +59,7 @@ type Precedence<'a> = (bool, Seniority<'a>);
 pub(crate) struct Selected {
     /// The places of each Lease that this node is a candidate for.
     pub(crate) places: Places,
+    pub(crate) down: Down,
     /// The Lease of each address, whoever its candidates are.
     pub(crate) leases: BTreeMap<IpAddr, String>,
 }
@@ -65,7 +69,7 @@ pub(crate) fn select(view: &View, of_family: impl Fn(IpAddr) -> bool) -> Selecte
     let Some(here) = view.nodes.iter().find(|node| node.local) else { return Selected::default() };
     let claims = claims(view, of_family);
     let (leaders, names) = (leaders(&claims), lease_names(view));
-    let mut places = Places::new();
+    let (mut places, mut down) = (Places::new(), Down::new());
     let is_ours = |claim: &&Claim<'_>| {
         claim.rule.nodes.matches(&here.labels) && is_served_here(view, claim.service, &here.labels)
     };
@@ -76,12 +80,17 @@ pub(crate) fn select(view: &View, of_family: impl Fn(IpAddr) -> bool) -> Selecte
             .iter()
             .filter(|address| leaders.get(address).is_some_and(|(_, (_, name))| **name == claim.service.name));
         let devices = view.devices.iter().filter(|device| claim.rule.is_for(device));
-        let devices: Vec<(&Device, Mac)> = devices.filter_map(|device| Some((&**device, device.mac()?))).collect();
+        let devices = devices.filter_map(|device| Some((&**device, device.mac()?)));
+        let (devices, missing): (Vec<(&Device, Mac)>, Vec<_>) = devices.partition(|(device, _)| device.running);
         let found =
             led.flat_map(|address| devices.iter().map(|(device, mac)| place(claim.service, *address, device, *mac)));
         let found: BTreeSet<Place> = found.collect();
         if !found.is_empty() {
             let lease = names.get(&claim.service.name).cloned().unwrap_or_default();
+            let missing: BTreeSet<_> = missing.iter().map(|(device, _)| device.name.clone()).collect();
+            if !missing.is_empty() {
+                down.entry(lease.clone()).or_default().extend(missing);
+            }
             places.entry(lease).or_default().extend(found);
         }
     }
@@ -89,6 +98,7 @@ pub(crate) fn select(view: &View, of_family: impl Fn(IpAddr) -> bool) -> Selecte
         |(address, (_, (_, service))): (IpAddr, Precedence<'_>)| Some((address, names.get(service)?.clone()));
     Selected {
         places,
+        down,
         leases: leaders.iter().map(|(address, leader)| (*address, *leader)).filter_map(lease_of).collect(),
     }
 }
@@ -169,7 +179,7 @@ impl Rule {
     /// Whether it matches the device, which must be usable.
     fn is_for(&self, device: &Device) -> bool {
         let named = self.devices.is_empty() || self.devices.iter().any(|names| names.matches(&device.name));
-        device.selected && device.running && named
+        device.selected && named
     }
 
     fn addresses<'a>(&self, service: &'a Service) -> impl Iterator<Item = IpAddr> + use<'a> {

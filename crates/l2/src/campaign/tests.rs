@@ -133,7 +133,7 @@ async fn what_is_kept_of_a_lease_is_what_others_wrote_and_changes_of_holder_are_
     cluster.until_answered().await;
     cluster.watch_for(TIMING.renew).await;
     cluster.nodes[0].stop().await;
-    cluster.annotate_lease();
+    cluster.note("kept", "yes");
     cluster.nodes[0].start();
     cluster.until_answered().await;
     let lease = cluster.lease().unwrap();
@@ -141,6 +141,70 @@ async fn what_is_kept_of_a_lease_is_what_others_wrote_and_changes_of_holder_are_
     let spec = lease.spec.unwrap();
     assert_eq!((spec.lease_transitions, spec.lease_duration_seconds), (Some(1), Some(3)));
     assert_eq!(lease.metadata.name.as_deref(), Some(LEASE));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_loses_one_of_its_devices_gives_the_lease_to_a_node_that_has_it() {
+    let mut cluster = Cluster::of(3).await;
+    let first = cluster.until_answered().await;
+    cluster.nodes[(first + 1) % 3].set_down(&["eth0"]);
+    cluster.watch_for(TIMING.renew).await;
+    assert_eq!(cluster.answering(), [first], "the others do not matter");
+    cluster.nodes[first].set_down(&["eth1"]);
+    let lost = Instant::now();
+    let second = cluster.until_answered_by_another(first).await;
+    assert_eq!(second, (first + 2) % 3, "who lacks another device does no better");
+    assert!(lost.elapsed() < 2 * TIMING.retry, "{:?}", lost.elapsed());
+    cluster.nodes[first].set_down(&[]);
+    cluster.watch_for(LONG).await;
+    assert_eq!(cluster.answering(), [second], "it does not move back");
+    let notes = cluster.lease().unwrap().metadata.annotations.unwrap();
+    let keys: Vec<_> = notes.keys().map(String::as_str).collect();
+    assert_eq!((keys, notes["l2.cilium.io/addresses"].as_str()), (vec!["l2.cilium.io/addresses"], "192.0.2.240"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_nodes_that_each_lack_a_device_who_has_the_lease_keeps_it_until_the_other_is_whole() {
+    let mut cluster = Cluster::of(2).await;
+    let first = cluster.until_answered().await;
+    let second = 1 - first;
+    cluster.nodes[second].set_down(&["eth0"]);
+    cluster.nodes[first].set_down(&["eth1"]);
+    let until = Instant::now() + LONG;
+    while Instant::now() < until {
+        cluster.step().await;
+        assert_eq!(cluster.answering(), [first]);
+    }
+    assert_eq!(cluster.lease().unwrap().metadata.annotations.unwrap()["l2.cilium.io/devices-down"], "eth1");
+    cluster.nodes[second].set_down(&[]);
+    assert_eq!(cluster.until_answered_by_another(first).await, second);
+    cluster.watch_for(LONG).await;
+    assert_eq!(cluster.answering(), [second]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_for_a_lease_and_dies_leaves_it_to_who_gave_it_up() {
+    let mut cluster = Cluster::of(2).await;
+    let first = cluster.until_answered().await;
+    cluster.nodes[1 - first].kill().await;
+    cluster.nodes[first].set_down(&["eth1"]);
+    cluster.watch_for(TIMING.renew).await;
+    cluster.note("l2.cilium.io/wanted-by", "gone");
+    cluster.watch_for(TIMING.retry).await;
+    assert_eq!(cluster.answering(), [0; 0]);
+    assert_eq!(cluster.until_answered().await, first);
+    cluster.watch_for(LONG).await;
+    assert_eq!(cluster.answering(), [first]);
+    // One whose devices are all up does not give way.
+    cluster.nodes[first].set_down(&[]);
+    cluster.watch_for(TIMING.renew).await;
+    cluster.note("l2.cilium.io/wanted-by", "somebody");
+    let until = Instant::now() + LONG;
+    while Instant::now() < until {
+        cluster.step().await;
+        assert_eq!(cluster.answering(), [first]);
+    }
+    assert!(!cluster.lease().unwrap().metadata.annotations.unwrap().contains_key("l2.cilium.io/wanted-by"));
 }
 
 /// Whatever happens to three nodes and their ways to the API server.
@@ -151,7 +215,9 @@ async fn never_do_two_nodes_answer_at_once_and_at_last_one_does() {
         let mut cluster = Cluster::of(3).await;
         for _ in 0..60 {
             let node = chance.random_range(0..3);
-            match chance.random_range(0..10) {
+            let down: &[&'static str] = [&[][..], &["eth0"], &["eth1"]].choose(&mut chance).unwrap();
+            match chance.random_range(0..12) {
+                10.. => cluster.nodes[node].set_down(down),
                 0 => cluster.nodes[node].kill().await,
                 1 => cluster.nodes[node].stop().await,
                 2..5 => cluster.nodes[node].start(),

@@ -78,6 +78,13 @@ fn table<R: Row>(rows: impl IntoIterator<Item = R>) -> Snapshot<R> {
 impl World {
     /// `LEASE: ADDRESS on DEVICE`, one for each place.
     fn places(&self) -> Vec<String> {
+        let line = |(lease, places): (&String, &BTreeSet<Place>)| -> Vec<String> {
+            places.iter().map(|place| format!("{lease}: {} on {}", place.address, place.device)).collect()
+        };
+        self.selected().places.iter().flat_map(line).collect()
+    }
+
+    fn selected(&self) -> Selected {
         let policies = self.policies.iter().enumerate().map(|(n, spec)| {
             let object = json!({"metadata": {"name": format!("p{n}")}, "spec": spec});
             ingest_policy(&serde_json::from_value(object).unwrap()).unwrap()
@@ -99,10 +106,7 @@ impl World {
             nodes: table([node("n1", true, &self.labels, "192.0.2.11"), node("n2", false, &[], "192.0.2.12")]),
             devices: table(self.devices.clone()),
         };
-        let line = |(lease, places): (&String, &BTreeSet<Place>)| -> Vec<String> {
-            places.iter().map(|place| format!("{lease}: {} on {}", place.address, place.device)).collect()
-        };
-        select(&view, |address| address.is_ipv4()).places.iter().flat_map(line).collect()
+        select(&view, |address| address.is_ipv4())
     }
 }
 
@@ -154,6 +158,17 @@ fn devices_are_native_named_and_have_a_carrier() {
         devices
     };
     assert_eq!(of(&[], without_carrier(0)), 1);
+    let down = |names: &[&str], devices: Vec<Device>| {
+        let policy = json!({"loadBalancerIPs": true, "interfaces": names});
+        let down = World { policies: vec![policy], devices, ..World::default() }.selected().down;
+        down.into_iter().map(|(lease, names)| (lease, names.into_iter().collect::<Vec<_>>())).collect::<Vec<_>>()
+    };
+    assert_eq!(down(&[], devices()), []);
+    let lease = "cilium-l2announce-shop-web".to_owned();
+    assert_eq!(down(&[], without_carrier(0)), [(lease, vec!["eth0".to_owned()])], "on which it is to be announced");
+    assert_eq!(down(&["^eth1$"], without_carrier(0)), []);
+    assert_eq!(down(&["^eth1$"], without_carrier(1)), [], "this node is no candidate");
+    assert_eq!(down(&[], without_carrier(2)), []);
     assert_eq!(of(&["^eth1$"], without_carrier(1)), 0, "this node is no candidate");
     assert_eq!(of(&[], vec![Device { mode: DeviceMode::L3, ..device(2, "wg0") }]), 0);
 }

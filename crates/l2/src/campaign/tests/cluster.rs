@@ -3,7 +3,7 @@
 
 use super::super::*;
 use crate::reconcile::Target;
-use crate::select::{Place, Places};
+use crate::select::{Down, Place};
 use abi::l2::AnnouncedKey;
 use abi::maps;
 use datapath::fake;
@@ -13,6 +13,7 @@ use k8s::kube::client::Body;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use statedb::Tasks;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use tokio::task::JoinHandle;
 
@@ -20,6 +21,8 @@ pub(crate) const LEASE: &str = "cilium-l2announce-shop-web";
 pub(crate) const TIMING: Timing =
     Timing { lease: Duration::from_secs(3), renew: Duration::from_secs(1), retry: Duration::from_millis(500) };
 const IFINDEX: u32 = 2;
+/// Devices of each node.
+const DEVICES: [&str; 2] = ["eth0", "eth1"];
 /// How often it is looked who answers.
 const STEP: Duration = Duration::from_millis(10);
 
@@ -118,9 +121,10 @@ impl Cluster {
         self.server.set(Some(json!({"metadata": {"name": LEASE}, "spec": spec})));
     }
 
-    pub(crate) fn annotate_lease(&self) {
+    /// Somebody annotates the Lease.
+    pub(crate) fn note(&self, key: &str, value: &str) {
         let mut lease = self.server.lease.lock().now.clone().unwrap();
-        lease["metadata"]["annotations"] = json!({"kept": "yes"});
+        lease["metadata"]["annotations"][key] = json!(value);
         self.server.set(Some(lease));
     }
 }
@@ -177,6 +181,8 @@ pub(crate) struct Node {
     maps: fake::Kernel,
     wire: fake::Wire,
     is_broken: bool,
+    /// Which of its devices are down.
+    down: Vec<&'static str>,
     running: Option<Running>,
 }
 
@@ -185,12 +191,22 @@ struct Running {
     campaign: JoinHandle<()>,
     watching: JoinHandle<()>,
     tasks: Tasks,
+    tenures: Tenures,
 }
 
 impl Node {
     fn new(number: usize, server: Server) -> Self {
         let (mood, maps, wire) = (Arc::new(Mutex::new(Mood::Well)), fake::Kernel::new(), fake::Wire::default());
-        Self { name: format!("node{number}"), server, mood, maps, wire, is_broken: false, running: None }
+        Self {
+            name: format!("node{number}"),
+            server,
+            mood,
+            maps,
+            wire,
+            is_broken: false,
+            down: Vec::new(),
+            running: None,
+        }
     }
 
     pub(crate) fn set_mood(&self, mood: Mood) {
@@ -199,8 +215,10 @@ impl Node {
 
     fn is_answering(&self) -> bool {
         let map = self.maps.map::<maps::Announced>().unwrap();
-        let entry = map.get(&AnnouncedKey::new(address().into(), IFINDEX)).unwrap();
-        entry.is_some_and(|entry| self.wire.since_boot().as_nanos() < u128::from(entry.until))
+        (IFINDEX..).take(DEVICES.len()).any(|index| {
+            let entry = map.get(&AnnouncedKey::new(address().into(), index)).unwrap();
+            entry.is_some_and(|entry| self.wire.since_boot().as_nanos() < u128::from(entry.until))
+        })
     }
 
     /// Starts the agent, if it does not run.
@@ -215,14 +233,7 @@ impl Node {
         let (tenures, rows) = Tenures::new();
         let answered = statedb::reconcile(&tasks, "responder", rows, Target::new(&kernel, Arc::clone(&wire)).unwrap());
         let service = ServiceName::new("shop", "web");
-        let place = Place {
-            service: service.clone(),
-            address: address(),
-            device: "eth0".into(),
-            ifindex: IFINDEX,
-            mac: model::Mac([2; 6]),
-        };
-        tenures.set_places(Places::from([(lease_name(&service), [place].into())]));
+        set_devices(&tenures, &self.down);
         let all = Electorate {
             node: self.name.clone(),
             api: self.api(),
@@ -232,11 +243,20 @@ impl Node {
             wire,
             started: Instant::now(),
         };
+        let told = all.tenures.clone();
         let (sender, watched) = watch::channel(None);
         let watching = tokio::spawn(tell(self.server.clone(), Arc::clone(&self.mood), sender));
         let stop = CancellationToken::new();
         let campaign = tokio::spawn(Campaign::new(all, lease_name(&service), watched).run(stop.clone()));
-        self.running = Some(Running { stop, campaign, watching, tasks });
+        self.running = Some(Running { stop, campaign, watching, tasks, tenures: told });
+    }
+
+    /// From now on these of its devices are down.
+    pub(crate) fn set_down(&mut self, down: &[&'static str]) {
+        self.down = down.to_vec();
+        if let Some(running) = &self.running {
+            set_devices(&running.tenures, &self.down);
+        }
     }
 
     /// Ends the agent as a signal does that it obeys.
@@ -262,6 +282,22 @@ impl Node {
         });
         Api::namespaced(k8s::kube::Client::new(service, "kube-system"), "kube-system")
     }
+}
+
+/// What a policy selects on a node of whose devices these are down.
+fn set_devices(tenures: &Tenures, down: &[&str]) {
+    let service = ServiceName::new("shop", "web");
+    let devices = (IFINDEX..).zip(DEVICES).filter(|(_, device)| !down.contains(device));
+    let places = devices.map(|(ifindex, device)| Place {
+        service: service.clone(),
+        address: address(),
+        device: device.to_owned(),
+        ifindex,
+        mac: model::Mac([2; 6]),
+    });
+    let missing: BTreeSet<String> = down.iter().map(|device| (*device).to_owned()).collect();
+    let missing = if missing.is_empty() { Down::new() } else { [(lease_name(&service), missing)].into() };
+    tenures.set_places([(lease_name(&service), places.collect())].into(), missing);
 }
 
 async fn end(watching: JoinHandle<()>, tasks: Tasks) {
