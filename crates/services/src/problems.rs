@@ -11,7 +11,7 @@ use k8s::k8s_openapi::jiff::Timestamp;
 use k8s::kube::Resource;
 use model::{L4Addr, Node, ServiceName};
 use statedb::{Derived, Index, Inputs, Reader, Tasks};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use tracing::warn;
@@ -71,7 +71,7 @@ impl ServiceProblems {
 impl ServiceProblems {
     /// Says what is new, the first of it: one author can be at fault in a thousand ways.
     fn log(&self, before: Option<&Self>) {
-        let before = before.map(Self::all).unwrap_or_default();
+        let before: BTreeSet<Problem> = before.map(Self::all).unwrap_or_default().into_iter().collect();
         let new = self.all().into_iter().filter(|problem| !before.contains(problem)).take(said::NAMED);
         new.for_each(|Problem { field, reason }| warn!(service = %self.service, field, reason, "not honoured"));
     }
