@@ -13,6 +13,7 @@ mod disk;
 mod exchange;
 mod explain;
 mod follow;
+mod framing;
 #[cfg(fuzzing)]
 pub mod fuzz;
 mod hand_over;

@@ -39,6 +39,8 @@ impl Refusal {
     pub(super) const NO_LIMIT: Self =
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "no-limit", "nothing is known of how many requests are allowed");
     pub(super) const CUT_OFF: Self = Self::new(StatusCode::BAD_GATEWAY, "cut-off", "the backend gave no answer");
+    pub(super) const GARBLED: Self =
+        Self::new(StatusCode::BAD_GATEWAY, "garbled", "the backend's answer cannot be read in one way");
     pub(super) const TIMED_OUT: Self =
         Self::new(StatusCode::GATEWAY_TIMEOUT, "timeout", "the backend did not answer in time");
     pub(super) const LOOP: Self =

@@ -58,6 +58,8 @@ enum Attempt {
     Failed {
         reused: bool,
     },
+    /// An answer that is none, or that others could read otherwise. It ends with its connection.
+    Garbled,
     TimedOut,
 }
 
@@ -224,6 +226,7 @@ impl Forward<'_> {
                     // The endpoint has closed a connection that was kept, perhaps before the request reached it.
                     (Refusal::CUT_OFF, reused && idempotent(again.as_ref()))
                 }
+                Attempt::Garbled => (Refusal::GARBLED, false),
                 Attempt::TimedOut => (Refusal::TIMED_OUT, false),
             };
             request = again.ok_or(refusal)?;
@@ -264,6 +267,7 @@ impl Forward<'_> {
         match checkout.send(addressed(request, &checkout, upstream)).await {
             Sent::Answered(response) => Attempt::Answered(response, Box::new(checkout)),
             Sent::Unsent(request) => Attempt::Stale(request),
+            Sent::Garbled => Attempt::Garbled,
             Sent::Failed(error) => {
                 tracing::debug!(endpoint = %endpoint.address, %error, "a backend gave no answer");
                 Attempt::Failed { reused: checkout.reused }

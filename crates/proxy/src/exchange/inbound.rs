@@ -6,6 +6,7 @@ use super::connection::Client;
 use super::forwarded;
 use super::upgrade;
 use crate::callers::Caller;
+use crate::framing::{self, Ambiguous};
 use http::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
     UPGRADE,
@@ -50,6 +51,8 @@ impl Inbound {
         }
         let mut codings = request.headers().get_all(TRANSFER_ENCODING).iter();
         if codings.next().is_some_and(|coding| coding != "chunked") || codings.next().is_some() {
+            // Who has written it may read what follows otherwise.
+            client.last.cancel();
             return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, "coding", "the body's coding is not known"));
         }
         if client.limits.body_bytes.is_some_and(|most| request.body().size_hint().lower() > most) {
@@ -62,6 +65,7 @@ impl Inbound {
         let path = plain_path(&head.uri)?;
         head.uri = Uri::from(path);
         strip(&mut head.headers);
+        framing::say_length_once(&mut head.headers).map_err(|Ambiguous| bad("the request has more than one length"))?;
         join_cookies(&mut head.headers);
         // With HTTP/2, the host is no header.
         head.headers.insert(HOST, authority.unwrap_or(HeaderValue::from_static("")));

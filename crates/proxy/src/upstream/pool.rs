@@ -5,6 +5,7 @@ use super::connect::{self, ConnectError};
 use super::endpoint::Endpoint;
 use super::load::{Freed, Slot};
 use crate::exchange::RequestBody;
+use crate::framing::{self, Ambiguous};
 use crate::proxy_protocol::Peer;
 use crate::timed::{Activity, Busy};
 use crate::worker::Counted;
@@ -81,6 +82,8 @@ pub(crate) enum Sent {
     Answered(Response<Incoming>),
     /// Nothing of it was sent.
     Unsent(Request<RequestBody>),
+    /// What came is no answer, or one that others could read otherwise.
+    Garbled,
     Failed(hyper::Error),
 }
 
@@ -173,7 +176,10 @@ impl Checkout {
             Connection::Http2(one) => one.sender.try_send_request(request).await,
         };
         match result {
-            Ok(response) => Sent::Answered(response),
+            Ok(mut response) => match framing::check_answer(&mut response) {
+                Ok(()) => Sent::Answered(response),
+                Err(Ambiguous) => Sent::Garbled,
+            },
             Err(error) => unsent(error),
         }
     }
@@ -194,6 +200,7 @@ impl Checkout {
 fn unsent(mut error: TrySendError<Request<RequestBody>>) -> Sent {
     match error.take_message() {
         Some(request) => Sent::Unsent(request),
+        None if error.error().is_parse() => Sent::Garbled,
         None => Sent::Failed(error.into_error()),
     }
 }

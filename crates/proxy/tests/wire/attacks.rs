@@ -67,42 +67,6 @@ async fn serves(address: SocketAddr) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_two_readers_would_see_differently_is_refused_or_framed_anew() {
-    let (address, backend) = (free(), Backend::echo("a").await);
-    let _world = World::of(simple(address, backend.address)).await;
-    for (lines, wanted) in [
-        ("host: h\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nxx", 400),
-        ("host: h\r\ncontent-length: 1, 2\r\n\r\nxx", 400),
-        ("host: h\r\ncontent-length: +1\r\n\r\nx", 400),
-        ("host: h\r\ncontent-length: -1\r\n\r\n", 400),
-        ("host: h\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
-        ("host: h\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", 501),
-        ("host: h\r\ntransfer-encoding: xchunked\r\n\r\n0\r\n\r\n", 400),
-        ("host: h\r\ntransfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n", 400),
-        ("host: h\r\nhost: i\r\n\r\n", 400),
-        ("x: 1\r\n\r\n", 400),
-        ("host: h/../i\r\n\r\n", 400),
-        ("host: a@h\r\n\r\n", 400),
-        ("host: h\r\n folded: 1\r\n\r\n", 400),
-        ("host: h\r\nx : 1\r\n\r\n", 400),
-        ("host: h\r\nx\0y: 1\r\n\r\n", 400),
-        ("host: h\r\nx: a\0b\r\n\r\n", 400),
-        ("host: h\r\ntransfer-encoding: chunked\r\n\r\nfffffffffffffffff\r\n", 400),
-    ] {
-        let mut client = connect(address).await;
-        client.write_all(format!("POST / HTTP/1.1\r\n{lines}").as_bytes()).await.unwrap();
-        let answer = read_until(&mut client, "\r\n\r\n").await;
-        assert_eq!(status(&answer), wanted, "{lines:?}: {answer}");
-    }
-    // Both framings: the coding counts, the length is gone, and nothing follows on the connection (RFC 9112, 6.3).
-    let both = "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: h\r\n\r\n";
-    let answer = text(address, both).await;
-    assert_eq!((status(&answer), value(&answer, "got-content-length")), (200, None), "{answer}");
-    assert!(!answer.contains("/smuggled"), "{answer}");
-    serves(address).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_sends_a_byte_now_and_then_is_ended_at_each_stage() {
     let (address, backend) = (free(), Backend::echo("a").await);
     let world = World::of(limited(address, backend.address, |limits| {

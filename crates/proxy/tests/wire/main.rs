@@ -7,6 +7,7 @@ mod backend;
 mod client;
 mod envoy;
 mod explained;
+mod framing;
 mod hand_over;
 mod heavy;
 mod holding;
