@@ -5,6 +5,7 @@ mod answer;
 mod body;
 mod connection;
 mod cors;
+mod disguise;
 mod forward;
 mod forwarded;
 mod inbound;
@@ -12,6 +13,7 @@ mod mirror;
 mod persistence;
 mod record;
 mod retries;
+mod trailers;
 mod unread;
 mod upgrade;
 

@@ -2,7 +2,7 @@
 //! Bodies on their way. Nothing of them is kept but what is under way, and each may stand still only so long.
 
 use super::record::Record;
-use super::unread;
+use super::{trailers, unread};
 use crate::lease::{LOOK, Lease, Routed};
 use crate::upstream::Checkout;
 use bytes::Bytes;
@@ -96,7 +96,11 @@ impl Moving {
             if let Some(still) = &mut self.still {
                 (still.since, still.frames) = (Instant::now(), frames);
             }
-            let frame = frame.map(|frame| frame.map_err(|_| BodyError::Broken));
+            let frame = match frame {
+                Some(Ok(frame)) => trailers::without_head_fields(frame).map(Ok),
+                Some(Err(_)) => Some(Err(BodyError::Broken)),
+                None => None,
+            };
             return Poll::Ready(frame.map(|frame| if self.may_go_on() { frame } else { Err(BodyError::Withdrawn) }));
         }
         let idle = self.quiet.idle;

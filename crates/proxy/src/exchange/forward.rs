@@ -7,7 +7,7 @@ use super::connection::Client;
 use super::inbound::{Inbound, steps_up, strip};
 use super::record::Record;
 use super::retries::{Retries, idempotent};
-use super::{mirror, persistence, upgrade};
+use super::{disguise, mirror, persistence, upgrade};
 use crate::callers::{Caller, Denied};
 use crate::lease::{Judged, Lease, Routed};
 use crate::route::{Forwarding, Found, NewPath, Weighted, pick};
@@ -136,6 +136,7 @@ impl Forward<'_> {
     /// Filters of the route, then those of the backend.
     fn edit(&self, backend: &Weighted, request: &mut Request<RequestBody>) -> Result<(), Refusal> {
         for filters in [&self.found.route.filters, &backend.filters] {
+            disguise::uncover_as(request.headers_mut(), &filters.request.replaced());
             filters.request.apply(request.headers_mut());
             if let Some(host) = &filters.rewrite.host {
                 request.headers_mut().insert(HOST, host.clone());

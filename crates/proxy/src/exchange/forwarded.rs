@@ -12,6 +12,10 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 const EXTERNAL: HeaderName = HeaderName::from_static("x-envoy-external-address");
+const CLIENT_CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+const PROXY: HeaderName = HeaderName::from_static("proxy");
+/// Beginning of the names of what Envoys tell each other.
+const ENVOYS: &str = "x-envoy-";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// How many may have passed a request on.
 const MOST_HOPS: usize = 16;
@@ -35,6 +39,9 @@ pub(super) fn request_id(headers: &mut HeaderMap) -> HeaderValue {
 /// Tells of the client. What it says of itself is believed only if it is a proxy that is trusted. A request that too many have passed on
 /// comes from here itself.
 pub(super) fn tell(headers: &mut HeaderMap, client: &Client, trusted_hops: u32) -> Result<(), Refusal> {
+    if trusted_hops == 0 {
+        forget_proxies_words(headers);
+    }
     let address = client.peer.client.ip().to_canonical();
     let external = external(headers, address, trusted_hops);
     let text = address.to_string();
@@ -45,17 +52,26 @@ pub(super) fn tell(headers: &mut HeaderMap, client: &Client, trusted_hops: u32) 
     let chain = if chain.is_empty() { text } else { format!("{chain}, {text}") };
     put(headers, FOR, &chain);
     put(headers, EXTERNAL, &external.to_string());
+    // Some programs take it for the proxy that they are to use themselves.
+    headers.remove(PROXY);
     if trusted_hops > 0 {
         headers.entry(PROTO).or_insert(HeaderValue::from_static(client.scheme()));
         return Ok(());
     }
     headers.insert(PROTO, HeaderValue::from_static(client.scheme()));
-    headers.remove(FORWARDED);
     headers.insert(FORWARDED_PORT, client.port.into());
     if let Some(host) = headers.get(HOST).cloned() {
         headers.insert(FORWARDED_HOST, host);
     }
     Ok(())
+}
+
+/// Takes away what only a proxy could know: of clients, of their certificates, and of what was asked for before it was rewritten.
+fn forget_proxies_words(headers: &mut HeaderMap) {
+    let is_one = |name: &&HeaderName| **name == CLIENT_CERTIFICATE || name.as_str().starts_with(ENVOYS);
+    let gone: Vec<HeaderName> = headers.keys().filter(is_one).cloned().collect();
+    gone.iter().for_each(|name| drop(headers.remove(name)));
+    headers.remove(FORWARDED);
 }
 
 /// The address of who is outside: as many from the right as there are trusted proxies.

@@ -3,8 +3,7 @@
 
 use super::answer::Refusal;
 use super::connection::Client;
-use super::forwarded;
-use super::upgrade;
+use super::{disguise, forwarded, upgrade};
 use crate::callers::Caller;
 use crate::framing::{self, Ambiguous};
 use http::header::{
@@ -70,6 +69,7 @@ impl Inbound {
         // With HTTP/2, the host is no header.
         head.headers.insert(HOST, authority.unwrap_or(HeaderValue::from_static("")));
         head.headers.remove(EXPECT);
+        disguise::uncover(&mut head.headers);
         let request_id = forwarded::request_id(&mut head.headers);
         Ok(Self { host, head, body, upgrade, request_id, caller: None })
     }

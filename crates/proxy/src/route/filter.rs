@@ -88,6 +88,11 @@ impl Edits {
         })
     }
 
+    /// Names of which nothing is left that came from elsewhere.
+    pub(crate) fn replaced(&self) -> Vec<&HeaderName> {
+        self.remove.iter().chain(self.set.iter().map(|(name, _)| name)).collect()
+    }
+
     pub(crate) fn apply(&self, headers: &mut HeaderMap) {
         for name in &self.remove {
             headers.remove(name);

@@ -5,6 +5,7 @@
 mod attacks;
 mod backend;
 mod client;
+mod disguised;
 mod envoy;
 mod explained;
 mod framing;
