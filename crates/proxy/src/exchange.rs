@@ -10,6 +10,7 @@ mod forward;
 mod forwarded;
 mod inbound;
 mod mirror;
+mod path;
 mod persistence;
 mod record;
 mod retries;

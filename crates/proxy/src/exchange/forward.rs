@@ -4,7 +4,8 @@
 use super::answer::{Refusal, is_grpc};
 use super::body::{BodyError, BodyFault, Quiet, RequestBody, ResponseBody};
 use super::connection::Client;
-use super::inbound::{Inbound, steps_up, strip};
+use super::inbound::{Inbound, strip};
+use super::path::steps_up;
 use super::record::Record;
 use super::retries::{Retries, idempotent};
 use super::{disguise, mirror, persistence, upgrade};

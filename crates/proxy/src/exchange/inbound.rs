@@ -3,6 +3,7 @@
 
 use super::answer::Refusal;
 use super::connection::Client;
+use super::path::plain_path;
 use super::{disguise, forwarded, upgrade};
 use crate::callers::Caller;
 use crate::framing::{self, Ambiguous};
@@ -15,7 +16,6 @@ use http::uri::{Authority, PathAndQuery};
 use http::{Method, Request, StatusCode, Uri, Version};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
-use std::borrow::Cow;
 
 /// Longest host name.
 const LONGEST_HOST: usize = 253;
@@ -61,7 +61,10 @@ impl Inbound {
         let host = host_of(authority.as_ref())?;
         let upgrade = upgrade::asked(&mut request);
         let (mut head, body) = request.into_parts();
-        let path = plain_path(&head.uri)?;
+        let path = plain_path(&head.uri).map_err(bad)?;
+        if path == "*" && head.method != Method::OPTIONS {
+            return Err(bad("only OPTIONS is asked of everything"));
+        }
         head.uri = Uri::from(path);
         strip(&mut head.headers);
         framing::say_length_once(&mut head.headers).map_err(|Ambiguous| bad("the request has more than one length"))?;
@@ -84,8 +87,7 @@ impl Inbound {
 pub(crate) fn routed(host: &str, path: &str) -> Result<(String, PathAndQuery), &'static str> {
     let host = HeaderValue::from_str(host).map_err(|_| "the host is malformed")?;
     let uri = path.parse().map_err(|_| "the path is malformed")?;
-    let refused = |refusal: Refusal| refusal.text;
-    Ok((host_of(Some(&host)).map_err(refused)?, plain_path(&uri).map_err(refused)?))
+    Ok((host_of(Some(&host)).map_err(|refusal| refusal.text)?, plain_path(&uri)?))
 }
 
 /// The host that is asked for, as the client has written it.
@@ -95,11 +97,14 @@ fn authority(request: &Request<Incoming>) -> Result<Option<HeaderValue>, Refusal
     if second.is_some() {
         return Err(bad("the request names more than one host"));
     }
-    if let Some(authority) = request.uri().authority() {
-        return HeaderValue::from_str(authority.as_str()).map(Some).map_err(|_| bad("the host is malformed"));
-    }
-    if first.is_none() && request.version() != Version::HTTP_10 {
+    let authority = request.uri().authority();
+    let unnamed = first.is_none() && (authority.is_none() || request.version() == Version::HTTP_11);
+    if unnamed && request.version() != Version::HTTP_10 {
         return Err(bad("the request names no host"));
+    }
+    if let Some(authority) = authority {
+        // It is what counts (RFC 9112, 3.2.2).
+        return HeaderValue::from_str(authority.as_str()).map(Some).map_err(|_| bad("the host is malformed"));
     }
     Ok(first.cloned())
 }
@@ -114,66 +119,6 @@ fn host_of(authority: Option<&HeaderValue>) -> Result<String, Refusal> {
     }
     let host = host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
     Ok(host.to_ascii_lowercase())
-}
-
-/// Path and query in the one way to write them (RFC 3986, 6.2.2): without `.` and `..`, and what need not be encoded is not. So routes and
-/// backends speak of the same path. A backslash, which some backends take for a slash, is in no path.
-fn plain_path(uri: &Uri) -> Result<PathAndQuery, Refusal> {
-    let path = uri.path_and_query().ok_or(bad("the request has no path"))?;
-    if !path.as_str().starts_with('/') {
-        return if path == "*" { Ok(path.clone()) } else { Err(bad("the path does not begin with /")) };
-    }
-    if path.path().contains('\\') {
-        return Err(bad("the path is malformed"));
-    }
-    let decoded = decoded(path.path()).ok_or(bad("the path is malformed"))?;
-    if decoded == path.path() && !decoded.split('/').any(is_dots) {
-        return Ok(path.clone());
-    }
-    let query = path.query().map(|query| format!("?{query}")).unwrap_or_default();
-    format!("{}{query}", without_dots(&decoded)).try_into().map_err(|_| bad("the path is malformed"))
-}
-
-/// Without the encoding of characters that mean nothing but themselves. Nothing if a percent sign encodes nothing: what follows it could
-/// make an encoding of it.
-fn decoded(path: &str) -> Option<Cow<'_, str>> {
-    let Some((first, rest)) = path.split_once('%') else { return Some(Cow::Borrowed(path)) };
-    let mut all = first.to_owned();
-    for part in rest.split('%') {
-        let (hex, literal) = part.split_at_checked(2).filter(|(hex, _)| hex.bytes().all(|b| b.is_ascii_hexdigit()))?;
-        let byte = u8::from_str_radix(hex, 16).ok()?;
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            all.push(char::from(byte));
-        } else {
-            all.extend(["%", hex]);
-        }
-        all.push_str(literal);
-    }
-    Some(Cow::Owned(all))
-}
-
-fn without_dots(path: &str) -> String {
-    let mut segments: Vec<&str> = Vec::new();
-    let mut last_is_dots = false;
-    for segment in path.split('/').skip(1) {
-        last_is_dots = is_dots(segment);
-        match segment {
-            ".." => drop(segments.pop()),
-            "." => {}
-            _ => segments.push(segment),
-        }
-    }
-    let slash = if last_is_dots && !segments.is_empty() { "/" } else { "" };
-    format!("/{}{slash}", segments.join("/"))
-}
-
-fn is_dots(segment: &str) -> bool {
-    matches!(segment, "." | "..")
-}
-
-/// Whether a reader of the path may take a part of it for a way out of another.
-pub(super) fn steps_up(path: &str) -> bool {
-    decoded(path).is_none_or(|path| path.split('/').any(|segment| segment == ".."))
 }
 
 /// HTTP/2 may bring them apart, HTTP/1.1 may not (RFC 9113, 8.2.3).
@@ -217,57 +162,8 @@ pub(super) fn strip(headers: &mut HeaderMap) {
 
 #[cfg(test)]
 mod tests {
-    use super::{PathAndQuery, plain_path, strip};
+    use super::strip;
     use http::header::{HeaderMap, HeaderName};
-
-    fn plain(path: &str) -> String {
-        plain_path(&path.parse().unwrap()).unwrap().as_str().to_owned()
-    }
-
-    #[test]
-    fn dots_in_a_path_are_gone_before_it_is_routed() {
-        let rows = [
-            ("/a/b", "/a/b"),
-            ("/a/../b?c=/../d", "/b?c=/../d"),
-            ("/a/./b/.", "/a/b/"),
-            ("/a/b/..", "/a/"),
-            ("/..", "/"),
-            ("/../../etc", "/etc"),
-            ("/a/%2E%2e/b", "/b"),
-            ("/a/.%2e", "/"),
-            ("/a//../b", "/a/b"),
-            ("/%61/%2E%2E/%62%2f%7E%5a?%61", "/b%2f~Z?%61"),
-            ("/a/...", "/a/..."),
-            ("/a/.b", "/a/.b"),
-        ];
-        for (path, wanted) in rows {
-            assert_eq!(plain(path), wanted, "{path}");
-        }
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn what_is_written_in_the_one_way_stays_as_it_is(path in "/([a./%2EeZ1f-]|%[0-9a-fA-F]{2}){0,12}") {
-            let path: PathAndQuery = path.parse().unwrap();
-            if let Ok(once) = plain_path(&path.into()) {
-                assert_eq!(plain_path(&once.clone().into()).unwrap(), once);
-                assert!(!once.path().split('/').any(|segment| matches!(segment, "." | "..")), "{once}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_path_with_an_encoding_that_is_none_is_refused() {
-        for path in ["/%", "/%6", "/%+1", "/a%zz", "/%%361dmin", "/a\\b"] {
-            assert!(plain_path(&path.parse().unwrap()).is_err(), "{path}");
-        }
-    }
-
-    #[test]
-    fn without_dots_nothing_changes() {
-        let path: PathAndQuery = "/a//b/%2Fc/?x".try_into().unwrap();
-        assert_eq!(plain(path.as_str()), "/a//b/%2Fc/?x");
-    }
 
     #[test]
     fn what_is_for_one_connection_stays_on_it() {

@@ -325,7 +325,17 @@ async fn a_path_that_is_written_otherwise_meets_the_same_route() {
         ("/admin", 403),
         ("/%61dmin", 403),
         ("/a%64min/x", 403),
-        ("/x/..%2fadmin", 200),
+        ("/x/..%2fadmin", 400),
+        ("/x/..%5Cadmin", 400),
+        ("/x/%2e%2e%2Fadmin", 400),
+        ("/x/..;/admin", 400),
+        ("/x/..;a=b/admin", 400),
+        ("/x/%2e%2e%3b/admin", 400),
+        ("/x%2f../admin", 400),
+        ("/x/../admin", 403),
+        ("*", 400),
+        ("h", 400),
+        ("h:80", 400),
         ("/x/%2e%2E/%61dm%69n", 403),
         ("/x\\..\\admin", 400),
         ("/x/..\\admin", 400),
@@ -333,7 +343,31 @@ async fn a_path_that_is_written_otherwise_meets_the_same_route() {
     ] {
         assert_eq!(status(&get(address, "h", path, "").await), wanted, "{path}");
     }
+    assert_eq!(status(&text(address, "OPTIONS * HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").await), 200);
     // What only looks like it stays as it was written.
     let answer = get(address, "h", "/%2fadmin%3f%7e?%61", "").await;
     assert_eq!(value(&answer, "asked"), Some("GET /%2fadmin%3f~?%61 HTTP/1.1"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_names_its_host_twice_is_routed_by_its_target() {
+    let (address, backend) = (free(), Backend::echo("a").await);
+    let mut objects = simple(address, backend.address);
+    let attachment = l7::Attachment { table: "t".into(), hosts: vec!["other.example".parse().unwrap()] };
+    let matches = [l7::RouteMatch::below("/")];
+    objects.push(l7::Route::plain("other", attachment, matches, l7::RouteAction::Respond(403)).into());
+    let _world = World::of(objects).await;
+    let other = get(address, "shop.example", "http://other.example/x", "").await;
+    assert_eq!(status(&other), 403, "{other}");
+    let shop = get(address, "other.example", "http://shop.example:80/x?y", "").await;
+    assert_eq!(value(&shop, "asked"), Some("GET /x?y HTTP/1.1"), "{shop}");
+    assert_eq!(shop.matches("got-host: shop.example:80\n").count(), 1, "{shop}");
+    // Without a Host, it is no request of HTTP/1.1 (RFC 9112, 3.2).
+    for (version, wanted) in [("1.1", 400), ("1.0", 200)] {
+        let request = format!("GET http://shop.example/ HTTP/{version}\r\nconnection: close\r\n\r\n");
+        assert_eq!(status(&text(address, &request).await), wanted, "{version}");
+    }
+    for target in ["http://a@shop.example/", "http://shop.example\\x/"] {
+        assert_eq!(status(&get(address, "h", target, "").await), 400, "{target}");
+    }
 }
