@@ -197,7 +197,7 @@ pub struct Limits {
     /// Time for what precedes a request: PROXY header, TLS handshake, and each request's headers.
     #[serde(with = "time")]
     pub header_time: Duration,
-    /// Time in which nothing happens: between requests, in a body, in a stream of bytes.
+    /// Time in which nothing happens: between requests, in a body, in a stream of bytes, and before an answer whose route has no time-out.
     #[serde(with = "time")]
     pub idle: Duration,
 }

@@ -43,6 +43,8 @@ impl Refusal {
         Self::new(StatusCode::BAD_GATEWAY, "garbled", "the backend's answer cannot be read in one way");
     pub(super) const TIMED_OUT: Self =
         Self::new(StatusCode::GATEWAY_TIMEOUT, "timeout", "the backend did not answer in time");
+    pub(super) const SILENT: Self =
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "silent", "nothing has come from the backend for too long");
     pub(super) const LOOP: Self =
         Self::new(StatusCode::LOOP_DETECTED, "loop", "the request comes back again and again");
     pub(super) const BODY_TOO_LARGE: Self =

@@ -10,7 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicUsize,
@@ -19,7 +19,7 @@ use std::sync::atomic::{
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
 /// Why a body ends before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,6 +51,20 @@ impl Quiet {
     /// In a request with this body, and its answer.
     pub(crate) fn of(request: &Incoming, idle: Duration) -> Self {
         Self { idle, frames: (!request.is_end_stream()).then(Arc::default) }
+    }
+
+    /// Waits for the answer as long as something happens. What is lacking of a body is told of first: it is the client's fault.
+    pub(crate) async fn wait<F: Future>(&self, answer: F) -> Option<F::Output> {
+        let grace = self.frames.as_ref().map_or(Duration::ZERO, |_| self.idle / 8);
+        let mut answer = pin!(answer);
+        loop {
+            let before = self.frames();
+            match timeout(self.idle + grace, answer.as_mut()).await {
+                Ok(answer) => return Some(answer),
+                Err(_) if self.frames() == before => return None,
+                Err(_) => {}
+            }
+        }
     }
 
     /// Counts a frame.

@@ -90,9 +90,10 @@ impl Forward<'_> {
         }
         mirror::send(&self, &mut request);
         let work = self.attempts(upstream, request, speak, returning, &fault, record);
-        let (response, checkout, endpoint) = match self.forwarding.timeout {
-            Some(limit) => timeout(limit, work).await.map_err(|_| Refusal::TIMED_OUT)??,
-            None => work.await?,
+        let (response, checkout, endpoint) = match (self.forwarding.timeout, self.forwarding.attempt_timeout) {
+            (Some(limit), _) => timeout(limit, work).await.map_err(|_| Refusal::TIMED_OUT)??,
+            (None, Some(_)) => work.await?,
+            (None, None) => self.quiet.wait(work).await.ok_or(Refusal::SILENT)??,
         };
         let upgrade = upgrade.map(|(_, asked)| asked);
         let mut response = self.outbound(response, (checkout, Arc::clone(&endpoint)), upgrade, record)?;

@@ -19,6 +19,7 @@ mod node_sockets;
 mod objects;
 mod observed;
 mod policy;
+mod silence;
 mod streams;
 mod tls;
 mod withdrawn;
