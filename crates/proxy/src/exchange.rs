@@ -4,6 +4,7 @@
 mod answer;
 mod body;
 mod connection;
+mod copies;
 mod cors;
 mod disguise;
 mod forward;
@@ -20,6 +21,7 @@ mod upgrade;
 
 pub(crate) use body::RequestBody;
 pub(crate) use connection::{Client, Terminated, serve};
+pub(crate) use copies::Room;
 pub(crate) use inbound::routed;
 
 use crate::route::{Action, Found, RouteRule};

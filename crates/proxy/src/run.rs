@@ -4,6 +4,7 @@
 use crate::access::AccessLog;
 use crate::admin::Admin;
 use crate::config::Config;
+use crate::exchange::Room;
 use crate::follow::{Applier, Following, follow};
 use crate::hand_over::{self, HandOver, Predecessor};
 use crate::keeper::Keeper;
@@ -69,6 +70,7 @@ pub fn run(config: &Config, stop: impl FnOnce() -> io::Result<CancellationToken>
         access: log.transpose().map_err(RunError::AccessLog)?,
         observer: Arc::clone(&observer),
         workers,
+        copies: Room::default(),
         drain: CancellationToken::new(),
         drain_time: config.drain_time,
     });

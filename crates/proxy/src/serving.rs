@@ -4,6 +4,7 @@
 use crate::access::AccessLog;
 use crate::callers::{Caller, Callers};
 use crate::crowd::{Crowd, Member};
+use crate::exchange::Room;
 use crate::limiter::Limiter;
 use crate::metrics::{ListenerMetrics, Metrics};
 use crate::observe::Observer;
@@ -29,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) access: Option<AccessLog>,
     pub(crate) observer: Arc<Observer>,
     pub(crate) workers: Workers,
+    /// Where parts of bodies wait for mirrors.
+    pub(crate) copies: Room,
     /// Connections are to end with the request that is under way.
     pub(crate) drain: CancellationToken,
     /// How long they have for that.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Bodies on their way. Nothing of them is kept but what is under way, and each may stand still only so long.
 
+use super::copies::{Copies, Copy, Room};
 use super::record::Record;
 use super::{trailers, unread};
 use crate::lease::{LOOK, Lease, Routed};
@@ -12,13 +13,9 @@ use parking_lot::Mutex;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{
-    AtomicBool, AtomicUsize,
-    Ordering::{Acquire, Relaxed, Release},
-};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 /// Why a body ends before its end.
@@ -149,25 +146,14 @@ pub(crate) enum RequestBody {
     Copied(Copy),
 }
 
-/// A copy of a body that is streamed. It ends well only if the body has been read to its end.
-#[derive(Debug)]
-pub(crate) struct Copy {
-    frames: mpsc::Receiver<Result<Frame<Bytes>, BodyError>>,
-    complete: Arc<AtomicBool>,
-}
-
 /// A body from a client to a backend.
 #[derive(Debug)]
 pub(crate) struct Streamed {
     moving: Moving,
     left: u64,
     fault: BodyFault,
-    copies: Vec<mpsc::Sender<Result<Frame<Bytes>, BodyError>>>,
-    complete: Arc<AtomicBool>,
+    copies: Copies,
 }
-
-/// Frames that a mirror may be behind.
-const COPIES: usize = 16;
 
 impl Default for RequestBody {
     fn default() -> Self {
@@ -179,13 +165,7 @@ impl RequestBody {
     /// `most` bytes from a client; `fault` tells what became of them.
     pub(crate) fn streamed(body: Incoming, most: Option<u64>, quiet: Quiet, fault: BodyFault) -> Self {
         let moving = Moving::new(body, quiet);
-        Self::Streamed(Box::new(Streamed {
-            moving,
-            left: most.unwrap_or(u64::MAX),
-            fault,
-            copies: Vec::new(),
-            complete: Arc::default(),
-        }))
+        Self::Streamed(Box::new(Streamed { moving, left: most.unwrap_or(u64::MAX), fault, copies: Copies::default() }))
     }
 
     /// The same again, for a mirror or another attempt, if that can be had.
@@ -196,14 +176,10 @@ impl RequestBody {
         }
     }
 
-    /// The same for a mirror, which gets what the backend gets; a mirror that is slower than the backend loses its copy.
-    pub(crate) fn mirrored(&mut self) -> Self {
+    /// The same for a mirror, which gets what the backend gets; what waits for it is in that room.
+    pub(crate) fn mirrored(&mut self, room: &Room) -> Self {
         match self {
-            Self::Streamed(streamed) => {
-                let (sender, receiver) = mpsc::channel(COPIES);
-                streamed.copies.push(sender);
-                Self::Copied(Copy { frames: receiver, complete: Arc::clone(&streamed.complete) })
-            }
+            Self::Streamed(streamed) => Self::Copied(streamed.copies.another(room)),
             Self::Whole(bytes) => Self::Whole(bytes.clone()),
             Self::Copied(_) => Self::Whole(Bytes::new()),
         }
@@ -220,30 +196,18 @@ impl Streamed {
             }
             Some(Err(error)) => Err(error),
             None => {
-                self.complete.store(true, Release);
-                self.copies.clear();
+                self.copies.end();
                 return Poll::Ready(None);
             }
         };
         if let Err(error) = &frame {
             *self.fault.lock() = Some(*error);
         }
-        self.copies.retain(|copy| copy.try_send(duplicate(&frame)).is_ok());
+        self.copies.give(&frame);
         if frame.is_ok() && self.moving.body.is_end_stream() {
-            self.complete.store(true, Release);
+            self.copies.end();
         }
         Poll::Ready(Some(frame))
-    }
-}
-
-fn duplicate(frame: &Result<Frame<Bytes>, BodyError>) -> Result<Frame<Bytes>, BodyError> {
-    match frame {
-        Ok(frame) => match (frame.data_ref(), frame.trailers_ref()) {
-            (Some(data), _) => Ok(Frame::data(data.clone())),
-            (None, Some(trailers)) => Ok(Frame::trailers(trailers.clone())),
-            (None, None) => Err(BodyError::Broken),
-        },
-        Err(error) => Err(*error),
     }
 }
 
@@ -256,10 +220,7 @@ impl Body for RequestBody {
             Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Self::Streamed(streamed) => streamed.poll_frame(cx),
-            Self::Copied(copy) => match ready!(copy.frames.poll_recv(cx)) {
-                None if !copy.complete.load(Acquire) => Poll::Ready(Some(Err(BodyError::Slow))),
-                frame => Poll::Ready(frame),
-            },
+            Self::Copied(copy) => copy.poll_frame(cx),
         }
     }
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// How long a mirror may take: what it does must not pile up here.
+/// How long a mirror may take at most: what it does must not pile up here.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Sends copies of the request to those mirrors whose share it falls into.
@@ -33,37 +33,50 @@ pub(super) fn send(forward: &Forward<'_>, request: &mut Request<RequestBody>) {
             client.shared.metrics.overloaded.inc();
             continue;
         };
-        let copy = request.body_mut().mirrored();
+        let copy = request.body_mut().mirrored(&client.shared.copies);
         let mut copied = Request::new(copy);
         *copied.method_mut() = request.method().clone();
         *copied.uri_mut() = request.uri().clone();
         *copied.headers_mut() = request.headers().clone();
         let work = exchange(Arc::clone(upstream), copied, Arc::clone(client), caller.clone());
+        let (patience, lost) = (PATIENCE.min(client.limits.idle), client.shared.metrics.mirrors_lost.clone());
         tokio::spawn(async move {
-            let _ = timeout(PATIENCE, work).await;
+            if !timeout(patience, work).await.unwrap_or_default() {
+                lost.inc();
+            }
             drop(under_way);
         });
         client.shared.metrics.mirrored.inc();
     }
 }
 
-async fn exchange(upstream: Arc<Upstream>, request: Request<RequestBody>, client: Arc<Client>, caller: Option<Caller>) {
-    let (Some(_counted), Some(endpoint)) = (upstream.begin(), upstream.choose(&[])) else { return };
+/// Whether the mirror has answered.
+async fn exchange(
+    upstream: Arc<Upstream>,
+    request: Request<RequestBody>,
+    client: Arc<Client>,
+    caller: Option<Caller>,
+) -> bool {
+    let (Some(_counted), Some(endpoint)) = (upstream.begin(), upstream.choose(&[])) else { return false };
     let allowed = |caller: &Caller| caller.may_reach(endpoint.identity, endpoint.address) == Verdict::Allowed;
     if !caller.as_ref().is_none_or(allowed) {
-        return;
+        return false;
     }
     let speak = super::forward::speak(&upstream, request.headers(), false);
     let mut checkout = match Checkout::new(&endpoint, speak, client.peer).await {
         Ok(checkout) => checkout,
-        Err(error) => return endpoint.unreached(&error),
+        Err(error) => {
+            endpoint.unreached(&error);
+            return false;
+        }
     };
     let request = super::forward::addressed(request, &checkout, &upstream);
-    if let Sent::Answered(response) = checkout.send(request).await
-        && drain(response.into_body()).await
-    {
+    let Sent::Answered(response) = checkout.send(request).await else { return false };
+    let whole = drain(response.into_body()).await;
+    if whole {
         checkout.give_back();
     }
+    whole
 }
 
 /// Reads to the end, which is what lets a connection be used again.

@@ -15,6 +15,7 @@ mod holding;
 mod http1;
 mod http2;
 mod mesh;
+mod mirrors;
 mod node_sockets;
 mod objects;
 mod observed;

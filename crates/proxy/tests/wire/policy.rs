@@ -6,7 +6,7 @@ use crate::client::{connect, get, read_until, status, text, value};
 use crate::objects::*;
 use crate::world::{DEADLINE, World, free};
 use http_body_util::Full;
-use l7::{Cors, Filters, HttpForward, Mirror, Origin, Persistence, Retry, RetryBudget, RouteAction, Share};
+use l7::{Cors, Filters, HttpForward, Origin, Persistence, Retry, RetryBudget, RouteAction};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -113,59 +113,6 @@ async fn a_kept_connection_that_its_backend_has_closed_costs_no_request() {
         let answer = read_until(&mut client, "\r\n\r\nok").await;
         assert_eq!(status(&answer), 200, "request {turn}: {answer}");
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_mirror_that_hangs_holds_so_many_copies_and_no_more() {
-    let (address, main, dead) = (free(), Backend::echo("main").await, Backend::silent().await);
-    let mirrors = vec![Mirror { cluster: "dead".into(), share: Share::ALL }];
-    let mut objects = with(address, &main, HttpForward { mirrors, ..forward("c") });
-    objects.extend([cluster("dead").into(), endpoints("dead", &[dead.address]).into()]);
-    let world = World::of(objects).await;
-    let mut client = connect(address).await;
-    for _ in 0..300 {
-        client.write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
-        assert_eq!(status(&read_until(&mut client, "length: 0\n").await), 200);
-    }
-    world.metric_is("cilium_proxy_mirrored_total 256").await;
-    world.metric_is("cilium_proxy_clusters_overloaded_total 44").await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn mirrors_get_their_share_with_the_body_and_nobody_waits_for_them() {
-    let (address, main, copy, none, dead) = (
-        free(),
-        Backend::echo("main").await,
-        Backend::echo("copy").await,
-        Backend::echo("none").await,
-        Backend::silent().await,
-    );
-    let mirror =
-        |cluster: &str, numerator| Mirror { cluster: cluster.into(), share: Share { numerator, denominator: 100 } };
-    let mirrors = vec![mirror("copy", 100), mirror("none", 0), mirror("dead", 100), mirror("nowhere", 100)];
-    let mut objects = with(address, &main, HttpForward { mirrors, ..forward("c") });
-    for (name, backend) in [("copy", &copy), ("none", &none), ("dead", &dead)] {
-        objects.push(cluster(name).into());
-        objects.push(endpoints(name, &[backend.address]).into());
-    }
-    let world = World::of(objects).await;
-    let body = "x".repeat(50_000);
-    for framing in [
-        format!("content-length: {}\r\n\r\n{body}", body.len()),
-        format!("transfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len()),
-    ] {
-        let answer = text(address, &format!("POST / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n{framing}")).await;
-        assert_eq!((value(&answer, "backend"), value(&answer, "length")), (Some("main"), Some("50000")));
-    }
-    tokio::time::timeout(DEADLINE, async {
-        while copy.requests() < 2 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await
-    .unwrap();
-    assert_eq!(none.requests(), 0);
-    world.metric_is("cilium_proxy_mirrored_total 4").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
