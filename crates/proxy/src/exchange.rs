@@ -60,7 +60,7 @@ async fn answer(
     }
     let found = serving
         .table(site, &inbound.host, inbound.caller.as_ref())
-        .and_then(|table| table.find(&inbound.host, &inbound.head.method, &inbound.head.uri, &inbound.head.headers))
+        .and_then(|table| table.find(&inbound.host, &inbound.sought()))
         .ok_or(Refusal::NO_ROUTE)?;
     inbound.forwarded(client, site.trusted_hops)?;
     record.routed(&found.route.name, &inbound.request_id);

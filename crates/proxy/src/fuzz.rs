@@ -2,7 +2,7 @@
 //! What the fuzzer calls: the first bytes of strangers, and their requests. Not part of the product.
 
 use crate::proxy_protocol;
-use crate::route::Tables;
+use crate::route::{Sought, Tables};
 use crate::tls::hello;
 use http::{HeaderMap, Method, Uri};
 use l7::{Attachment, HostMatch, PathMatch, Precedence, Route, RouteAction, RouteMatch};
@@ -70,6 +70,6 @@ pub fn route_match(data: &[u8]) {
         PathMatch::Regex(_) => false,
     };
     let wanted = accepted.iter().find(|route| route.matches.iter().any(|rule| is_for(&rule.path)));
-    let found = tables.get("t").and_then(|table| table.find("h", &Method::GET, &uri, &HeaderMap::new()));
+    let found = tables.get("t").and_then(|table| table.find("h", &Sought::new(&Method::GET, &uri, &HeaderMap::new())));
     assert_eq!(found.map(|found| found.route.name.clone()), wanted.map(|route| route.name.clone()));
 }

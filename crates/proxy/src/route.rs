@@ -7,6 +7,7 @@ mod expression;
 mod filter;
 mod host;
 mod paths;
+mod sought;
 mod table;
 
 pub(crate) use action::{Action, Forwarding, Held, HeldBy, Redirect, RouteRule, Weighted, pick};
@@ -14,6 +15,7 @@ pub(crate) use condition::Lack;
 pub(crate) use filter::{Cors, NewPath, Wildcard};
 pub(crate) use host::HostMap;
 pub(crate) use paths::Entry;
+pub(crate) use sought::Sought;
 pub(crate) use table::{Found, Table, Tables};
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use super::path::plain_path;
 use super::{disguise, forwarded, upgrade};
 use crate::callers::Caller;
 use crate::framing::{self, Ambiguous};
+use crate::route::Sought;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
     UPGRADE,
@@ -75,6 +76,11 @@ impl Inbound {
         disguise::uncover(&mut head.headers);
         let request_id = forwarded::request_id(&mut head.headers);
         Ok(Self { host, head, body, upgrade, request_id, caller: None })
+    }
+
+    /// What its route is found by.
+    pub(super) fn sought(&self) -> Sought<'_> {
+        Sought::new(&self.head.method, &self.head.uri, &self.head.headers)
     }
 
     /// Tells the backend of the client.

@@ -3,7 +3,7 @@
 
 use super::lists;
 use crate::exchange::routed;
-use crate::route::{Action, Entry, Lack, Table};
+use crate::route::{Action, Entry, Lack, Sought, Table};
 use crate::serving::{HttpSite, Listening, Served, Serving, TlsSite};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use l7::explain::{AtListener, Explanation, Other, Question, Share, TakenBy};
@@ -84,14 +84,15 @@ fn in_site(serving: &Serving, site: &HttpSite, asked: &Asked, answer: AtListener
 
 /// The match that takes the request, and why others do not: those first that are for its path.
 fn search<'a>(table: &'a Table, asked: &Asked) -> (Option<&'a Entry>, Vec<Other>) {
-    let path = asked.uri.path();
+    let sought = Sought::new(&asked.method, &asked.uri, &asked.headers);
+    let path = sought.path();
     let mut taken: Option<&Entry> = None;
     let mut others = Vec::new();
     for paths in table.candidates(&asked.host) {
         let before = taken;
         let mut passed: Vec<(&Entry, Lack<'_>)> = Vec::new();
         if before.is_none() {
-            taken = paths.find(&asked.method, &asked.uri, &asked.headers, |entry, lack| passed.push((entry, lack)));
+            taken = paths.find(&sought, |entry, lack| passed.push((entry, lack)));
         }
         for entry in paths.entries().filter(|entry| !taken.is_some_and(|taken| std::ptr::eq(taken, *entry))) {
             let lack = passed.iter().find(|(one, _)| std::ptr::eq(*one, entry)).map(|(_, lack)| lack);

@@ -2,9 +2,10 @@
 //! What a request must have besides its host and path.
 
 use super::expression::Expressions;
+use super::sought::Sought;
 use crate::invalid::{InField, Invalid};
+use http::Method;
 use http::header::{HeaderMap, HeaderName};
-use http::{Method, Uri};
 use l7::{RouteMatch, ValueMatch, syntax};
 use regex::Regex;
 use std::borrow::Cow;
@@ -67,13 +68,13 @@ impl Condition {
     }
 
     /// What a request lacks of it, if anything.
-    pub(crate) fn lacks(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<Lack<'_>> {
+    pub(crate) fn lacks(&self, sought: &Sought<'_>) -> Option<Lack<'_>> {
         let asked = self.0.as_deref()?;
-        if let Some(wanted) = asked.method.as_ref().filter(|wanted| *wanted != method) {
+        if let Some(wanted) = asked.method.as_ref().filter(|wanted| *wanted != sought.method) {
             return Some(Lack::Method(wanted));
         }
-        let by_header = asked.headers.iter().find(|(name, value)| !value.is_of_header(headers, name));
-        let by_query = || asked.query.iter().find(|(name, value)| !value.is_of(parameter(uri, name).as_deref()));
+        let by_header = asked.headers.iter().find(|(name, value)| !value.is_of_header(sought.headers, name));
+        let by_query = || asked.query.iter().find(|(name, value)| !value.is_of(sought.parameter(name)));
         let by_header = by_header.map(|(name, value)| Lack::Header(name, value));
         by_header.or_else(|| by_query().map(|(name, value)| Lack::Query(name, value)))
     }
@@ -137,9 +138,4 @@ fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Cow<'a, str>>
     let mut values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     let first = Cow::Borrowed(values.next()?);
     Some(values.fold(first, |all, value| Cow::Owned(format!("{all},{value}"))))
-}
-
-fn parameter<'a>(uri: &'a Uri, name: &str) -> Option<Cow<'a, str>> {
-    let query = uri.query()?;
-    form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value)
 }

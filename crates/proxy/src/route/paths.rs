@@ -4,8 +4,8 @@
 use super::action::RouteRule;
 use super::condition::{Condition, Lack};
 use super::expression::Expressions;
+use super::sought::Sought;
 use crate::invalid::{InField, Invalid};
-use http::{HeaderMap, Method, Uri};
 use imbl::HashMap;
 use l7::{Name, PathMatch, Precedence, RouteMatch};
 use regex::Regex;
@@ -140,12 +140,10 @@ impl Paths {
     /// The match that precedes all others for the request. `passed` sees those that are looked at and are not for it.
     pub(crate) fn find<'a>(
         &'a self,
-        method: &Method,
-        uri: &Uri,
-        headers: &HeaderMap,
+        sought: &Sought<'_>,
         mut passed: impl FnMut(&'a Entry, Lack<'a>),
     ) -> Option<&'a Entry> {
-        let path = uri.path();
+        let path = sought.path();
         let deepest = self.depths.get_max().map_or(0, |(depth, _)| *depth);
         let ends = path.match_indices('/').map(|(at, _)| at).skip(1).chain([path.len()]).take(deepest);
         let prefixes = std::iter::once("").chain(ends.filter_map(|end| path.get(..end)));
@@ -165,7 +163,7 @@ impl Paths {
                 if !on_path {
                     continue;
                 }
-                match entry.condition.lacks(method, uri, headers) {
+                match entry.condition.lacks(sought) {
                     Some(lack) => passed(entry, lack),
                     None => {
                         best = Some(entry);

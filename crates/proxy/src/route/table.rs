@@ -5,8 +5,8 @@ use super::action::RouteRule;
 use super::expression::Expressions;
 use super::host::HostMap;
 use super::paths::{Entry, Paths};
+use super::sought::Sought;
 use crate::invalid::Invalid;
-use http::{HeaderMap, Method, Uri};
 use imbl::HashMap;
 use l7::{HostMatch, Name, Route};
 use std::sync::Arc;
@@ -24,9 +24,9 @@ pub(crate) struct Found {
 
 impl Table {
     /// The route for a request. `host` is in lower case and without a port.
-    pub(crate) fn find(&self, host: &str, method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<Found> {
-        let found = self.candidates(host).find_map(|paths| paths.find(method, uri, headers, |_, _| {}))?;
-        Some(Found { route: Arc::clone(found.route()), prefix: found.prefix_length(uri.path()) })
+    pub(crate) fn find(&self, host: &str, sought: &Sought<'_>) -> Option<Found> {
+        let found = self.candidates(host).find_map(|paths| paths.find(sought, |_, _| {}))?;
+        Some(Found { route: Arc::clone(found.route()), prefix: found.prefix_length(sought.path()) })
     }
 }
 

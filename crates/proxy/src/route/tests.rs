@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The tables against an oracle that looks at every match of every route.
 
-use super::{Tables, filter::NewPath};
+use super::{Sought, Tables, filter::NewPath};
 use http::{HeaderMap, Method, Uri};
 use l7::{Attachment, HostMatch, Name, PathChange, PathMatch, Precedence, Route, RouteAction, RouteMatch, ValueMatch};
 use proptest::prelude::*;
@@ -25,9 +25,13 @@ fn ask(host: &str, uri: &str) -> Asked {
     Asked { host: host.into(), method: Method::GET, uri: uri.parse().unwrap(), headers: HeaderMap::new() }
 }
 
+fn sought(asked: &Asked) -> Sought<'_> {
+    Sought::new(&asked.method, &asked.uri, &asked.headers)
+}
+
 fn found(tables: &Tables, asked: &Asked) -> Option<Name> {
     let table = tables.get("t")?;
-    table.find(&asked.host, &asked.method, &asked.uri, &asked.headers).map(|found| found.route.name.clone())
+    table.find(&asked.host, &sought(asked)).map(|found| found.route.name.clone())
 }
 
 fn tables(routes: &[Route]) -> Tables {
@@ -246,7 +250,7 @@ fn a_prefix_is_replaced_as_gateway_api_has_it() {
     for (path, prefix, new, wanted) in rows {
         let tables = tables(&[route("a", &["*"], vec![RouteMatch::on(PathMatch::Prefix(prefix.into()))])]);
         let asked = ask("h", path);
-        let found = tables.get("t").unwrap().find("h", &asked.method, &asked.uri, &asked.headers).unwrap();
+        let found = tables.get("t").unwrap().find("h", &sought(&asked)).unwrap();
         let new = NewPath::parse(&PathChange::Prefix(new.into())).unwrap();
         assert_eq!(new.of(path, found.prefix), wanted, "{path} with {prefix} replaced");
     }
@@ -281,4 +285,21 @@ fn a_path_of_many_slashes_costs_what_the_deepest_prefix_does() {
     for _ in 0..1_000 {
         assert_eq!(found(&tables, &asked).as_deref(), Some("a"));
     }
+}
+
+#[test]
+fn a_long_query_is_read_once_whoever_asks_of_it() {
+    // Each route that asks something of it would read it again: with this many, the test would not end.
+    let asks = |n: u32| RouteMatch {
+        precedence: Precedence { place: n, ..Precedence::default() },
+        query: vec![(format!("k{n}"), ValueMatch::Exact("wanted".into()))],
+        ..RouteMatch::default()
+    };
+    let tables = tables(&[route("a", &["*"], (0..2_000).map(asks).collect())]);
+    let others: String = (0..6_000).map(|n| format!("&k{n}=1")).collect();
+    let asked = ask("h", &format!("/?x{others}&k7=wanted&k1999=wanted"));
+    for _ in 0..50 {
+        assert_eq!(found(&tables, &asked), None, "of one that comes twice, the first counts");
+    }
+    assert_eq!(found(&tables, &ask("h", &format!("/?k1999=wanted{others}"))).as_deref(), Some("a"));
 }
