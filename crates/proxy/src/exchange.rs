@@ -98,7 +98,9 @@ async fn act(
         Action::Forward(forwarding) => {
             let caller = inbound.caller.take();
             let quiet = Quiet::of(&inbound.body, client.limits.idle);
-            forward::Forward { client, serving, found, forwarding, caller, quiet }.run(inbound, record).await
+            forward::Forward { client, serving, found, forwarding, caller, quiet, traced: true }
+                .run(inbound, record)
+                .await
         }
         Action::Redirect(redirect) => answer::redirect(redirect, client, &inbound, found.prefix),
         Action::Answer(status, body) => Ok(answer::given(*status, body)),

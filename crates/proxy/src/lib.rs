@@ -22,6 +22,7 @@ mod keeper;
 mod lease;
 mod limiter;
 mod listen;
+mod loops;
 mod metrics;
 mod node_sockets;
 mod observe;

@@ -209,6 +209,7 @@ fn ready(stream: StdStream, client: SocketAddr, idle: Duration) -> io::Result<(T
 async fn connection(shared: &Arc<Shared>, listening: &Arc<Listening>, stream: TcpStream, peer: Peer) {
     let mut stream = Rewind::new(bytes::Bytes::new(), stream);
     let limits = &listening.spec.limits;
+    let ends = peer;
     let mut peer = peer;
     if listening.spec.proxy_protocol {
         match within(limits.header_time, read_header(&mut stream)).await {
@@ -235,7 +236,9 @@ async fn connection(shared: &Arc<Shared>, listening: &Arc<Listening>, stream: Tc
     match &listening.served {
         Served::Http(_) => serve(client(None), stream, None).await,
         Served::Service(..) if has_routes(shared, listening, peer) => serve(client(None), stream, None).await,
-        Served::Tcp(_) | Served::Service(..) => tcp::forward(shared, listening, String::new(), stream, peer).await,
+        Served::Tcp(_) | Served::Service(..) => {
+            tcp::forward(shared, listening, String::new(), tcp::Client { stream, peer, ends }).await;
+        }
         Served::Udp(_) => {}
         Served::Tls(_) => {
             if listening.clear.is_some() {
@@ -252,11 +255,13 @@ async fn connection(shared: &Arc<Shared>, listening: &Arc<Listening>, stream: Tc
             };
             let Some(site) = listening.tls_site(&name) else { return listening.metrics.refused("server-name") };
             match &**site {
-                TlsSite::Passthrough(_) => tcp::forward(shared, listening, name, stream, peer).await,
+                TlsSite::Passthrough(_) => {
+                    tcp::forward(shared, listening, name, tcp::Client { stream, peer, ends }).await;
+                }
                 TlsSite::Tcp(config, _) => {
                     let Some(stream) = terminate(config, listening, stream).await else { return };
                     let stream = Rewind::new(bytes::Bytes::new(), stream);
-                    tcp::forward(shared, listening, name, stream, peer).await;
+                    tcp::forward(shared, listening, name, tcp::Client { stream, peer, ends }).await;
                 }
                 TlsSite::Refused => listening.metrics.refused("unverifiable"),
                 TlsSite::Http(config, ..) => {

@@ -9,6 +9,7 @@ use crate::follow::{Applier, Following, follow};
 use crate::hand_over::{self, HandOver, Predecessor};
 use crate::keeper::Keeper;
 use crate::listen::Listeners;
+use crate::loops::Opened;
 use crate::metrics::Metrics;
 use crate::node_sockets::NodeSockets;
 use crate::observe::{self, Observer};
@@ -71,6 +72,7 @@ pub fn run(config: &Config, stop: impl FnOnce() -> io::Result<CancellationToken>
         observer: Arc::clone(&observer),
         workers,
         copies: Room::default(),
+        opened: Opened::default(),
         drain: CancellationToken::new(),
         drain_time: config.drain_time,
     });

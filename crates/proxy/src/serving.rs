@@ -6,6 +6,7 @@ use crate::callers::{Caller, Callers};
 use crate::crowd::{Crowd, Member};
 use crate::exchange::Room;
 use crate::limiter::Limiter;
+use crate::loops::{Opened, Places};
 use crate::metrics::{ListenerMetrics, Metrics};
 use crate::observe::Observer;
 use crate::route::{HostMap, Table, Tables};
@@ -30,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) access: Option<AccessLog>,
     pub(crate) observer: Arc<Observer>,
     pub(crate) workers: Workers,
+    /// Connections for bytes, by which a loop is told.
+    pub(crate) opened: Opened,
     /// Where parts of bodies wait for mirrors.
     pub(crate) copies: Room,
     /// Connections are to end with the request that is under way.
@@ -48,6 +51,7 @@ pub(crate) struct Serving {
     pub(crate) callers: Callers,
     pub(crate) limiters: HashMap<Name, Arc<Limiter>>,
     pub(crate) listeners: HashMap<Name, Arc<Listening>>,
+    pub(crate) places: Places,
 }
 
 /// A listener as it is served.

@@ -120,7 +120,11 @@ impl Store {
         let name = &key.name;
         match key.kind {
             Kind::Route => self.serving.tables.remove(name),
-            Kind::Listener => drop(self.serving.listeners.remove(name)),
+            Kind::Listener => {
+                if let Some(before) = self.serving.listeners.remove(name) {
+                    self.serving.places.remove(&before.spec);
+                }
+            }
             Kind::Cluster => drop(self.serving.upstreams.remove(name)),
             Kind::Endpoints => self.place(name, None),
             Kind::RateLimit => drop(self.serving.limiters.remove(name)),
@@ -215,7 +219,10 @@ impl Store {
         let clear = listener.clear.as_ref().map(site);
         let listening =
             Listening { spec: Arc::clone(listener), served, clear, metrics: Arc::new(metrics), connections, crowd };
-        self.serving.listeners.insert(listener.name.clone(), Arc::new(listening));
+        self.serving.places.add(listener);
+        if let Some(before) = self.serving.listeners.insert(listener.name.clone(), Arc::new(listening)) {
+            self.serving.places.remove(&before.spec);
+        }
         fault.map_or(Ok(()), Err)
     }
 

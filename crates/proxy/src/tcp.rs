@@ -3,6 +3,7 @@
 
 use crate::callers::Denied;
 use crate::lease::{Joined, Judged, Lease};
+use crate::loops::Transport;
 use crate::proxy_protocol::Peer;
 use crate::rewind::Rewind;
 use crate::route::pick;
@@ -17,20 +18,32 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 /// Endpoints that are tried before a connection is given up.
 const ATTEMPTS: usize = 3;
 
+/// A connection of a client.
+pub(crate) struct Client<T> {
+    pub(crate) stream: Rewind<T>,
+    /// Who it is from, as far as is told.
+    pub(crate) peer: Peer,
+    /// The two ends of the connection itself.
+    pub(crate) ends: Peer,
+}
+
 /// Joins a client's connection with one to a backend.
 pub(crate) async fn forward<T: AsyncRead + AsyncWrite + Unpin>(
     shared: &Arc<Shared>,
     listening: &Listening,
     server_name: String,
-    client: Rewind<T>,
-    peer: Peer,
+    client: Client<T>,
 ) {
-    let Opened { mut link, endpoint, upstream, judged, _counted } =
-        match open(shared, listening, &server_name, peer).await {
-            Ok(opened) => opened,
-            Err(reason) => return listening.metrics.refused(reason),
-        };
-    let (first, client) = client.into_parts();
+    let Client { stream, peer, ends } = client;
+    let is_own = || shared.opened.have(Transport::Tcp, ends.client, ends.local);
+    let opened = if is_own() { Err("loop") } else { open(shared, listening, &server_name, peer).await };
+    // Whoever has opened this one may have been about to say so.
+    let opened = opened.and_then(|opened| if is_own() { Err("loop") } else { Ok(opened) });
+    let Opened { mut link, endpoint, upstream, judged, _counted } = match opened {
+        Ok(opened) => opened,
+        Err(reason) => return listening.metrics.refused(reason),
+    };
+    let (first, client) = stream.into_parts();
     let (listener, cluster) = (listening.spec.name.clone(), upstream.settings.cluster.name.clone());
     let judged = judged.then(|| Judged { client: peer.client.ip(), endpoint });
     let mut lease = Lease::new(shared, 0, Joined { listener, server_name, cluster, judged });
@@ -68,7 +81,10 @@ async fn open(shared: &Shared, listening: &Listening, server_name: &str, peer: P
             None => chosen,
             Some(caller) => caller.led_to(&upstream, chosen).map_err(|Denied| "denied")?.ok_or("no-endpoint")?,
         };
-        match dial(&endpoint, peer).await {
+        if shared.serving.load().places.are_at(Transport::Tcp, endpoint.address) {
+            return Err("loop");
+        }
+        match dial(&endpoint, peer, &shared.opened).await {
             Ok(link) => return Ok(Opened { link, endpoint, upstream, judged, _counted: counted }),
             Err(ConnectError::Limit) => return Err(overloaded()),
             Err(error) => {

@@ -3,6 +3,7 @@
 
 use crate::crowd::Member;
 use crate::lease::{Joined, LOOK, Lease};
+use crate::loops::{Own, Transport};
 use crate::serving::{Listening, Served, Shared};
 use crate::tcp::backend;
 use crate::worker::Counted;
@@ -29,6 +30,7 @@ struct Conversation {
     backend: UdpSocket,
     /// The client has sent something.
     moved: AtomicBool,
+    _own: Own,
 }
 
 /// Serves a socket until it is to stop. Then its conversations end, and with them the last who has the socket; those of a process that
@@ -95,22 +97,31 @@ async fn open(shared: &Arc<Shared>, name: &Name, client: SocketAddr) -> Option<O
         listening.metrics.refused("connections");
         return None;
     };
+    if shared.opened.have(Transport::Udp, client, listening.spec.address) {
+        listening.metrics.refused("loop");
+        return None;
+    }
     let chosen = backend(shared, forward).and_then(|upstream| Some((upstream.choose(&[])?, upstream)));
     let Some((endpoint, upstream)) = chosen else {
         listening.metrics.refused("no-backend");
         return None;
     };
+    if shared.serving.load().places.are_at(Transport::Udp, endpoint.address) {
+        listening.metrics.refused("loop");
+        return None;
+    }
     let any: SocketAddr = match endpoint.address {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
     let backend = UdpSocket::bind(any).await.ok()?;
     backend.connect(endpoint.address).await.ok()?;
+    let own = shared.opened.add(Transport::Udp, backend.local_addr().ok()?, endpoint.address);
     // A new socket is not known to be ready until it has been asked.
     backend.writable().await.ok()?;
     tracing::trace!(%client, endpoint = %endpoint.address, "a conversation begins");
     listening.metrics.opened();
-    let conversation = Arc::new(Conversation { backend, moved: AtomicBool::default() });
+    let conversation = Arc::new(Conversation { backend, moved: AtomicBool::default(), _own: own });
     let cluster = upstream.settings.cluster.name.clone();
     let terms = Joined { listener: name.clone(), server_name: String::new(), cluster, judged: None };
     let lease = Lease::new(shared, 0, terms);

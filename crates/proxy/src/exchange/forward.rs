@@ -4,6 +4,7 @@
 use super::answer::{Refusal, is_grpc};
 use super::body::{BodyError, BodyFault, Quiet, RequestBody, ResponseBody};
 use super::connection::Client;
+use super::forwarded::FOR;
 use super::inbound::{Inbound, strip};
 use super::path::steps_up;
 use super::record::Record;
@@ -11,6 +12,7 @@ use super::retries::{Retries, idempotent};
 use super::{disguise, mirror, persistence, upgrade};
 use crate::callers::{Caller, Denied};
 use crate::lease::{Judged, Lease, Routed};
+use crate::loops::Transport;
 use crate::route::{Forwarding, Found, NewPath, Weighted, pick};
 use crate::serving::Serving;
 use crate::upstream::{Checkout, ConnectError, Endpoint, Sent, Speak, Upstream};
@@ -43,6 +45,8 @@ pub(super) struct Forward<'a> {
     /// The pod that asks, if policy has a say in what it may reach by way of this proxy.
     pub(super) caller: Option<Caller>,
     pub(super) quiet: Quiet,
+    /// The request says who has passed it on, by which a loop is told.
+    pub(super) traced: bool,
 }
 
 /// A backend, its cluster, and the endpoint that the client comes back to.
@@ -64,8 +68,12 @@ enum Attempt {
     TimedOut,
 }
 
-impl Forward<'_> {
-    pub(super) async fn run(self, inbound: Inbound, record: &mut Record) -> Result<Response<ResponseBody>, Refusal> {
+impl<'a> Forward<'a> {
+    pub(super) async fn run(
+        mut self,
+        inbound: Inbound,
+        record: &mut Record,
+    ) -> Result<Response<ResponseBody>, Refusal> {
         let held = self.forwarding.persistence.as_ref();
         let been_at = held.and_then(|held| persistence::backend(held, &inbound.head.headers));
         let (backend, upstream, returning) = self.backend(been_at)?;
@@ -81,7 +89,9 @@ impl Forward<'_> {
         let fault = BodyFault::default();
         let body = self.body(&inbound.head.headers, inbound.body, &fault).await?;
         let mut request = Request::from_parts(inbound.head, body);
+        let passed_on_by = request.headers().get(FOR).cloned();
         self.edit(backend, &mut request)?;
+        self.traced = request.headers().get(FOR) == passed_on_by.as_ref();
         let speak = speak(&upstream, request.headers(), inbound.upgrade.is_some());
         let upgrade = inbound.upgrade.filter(|_| speak == Speak::Http1);
         if let Some((protocol, _)) = &upgrade {
@@ -105,7 +115,7 @@ impl Forward<'_> {
     }
 
     /// Where the client has been before, or one by weight.
-    fn backend(&self, been_at: Option<SocketAddr>) -> Result<Chosen<'_>, Refusal> {
+    fn backend(&self, been_at: Option<SocketAddr>) -> Result<Chosen<'a>, Refusal> {
         let upstream = |backend: &Weighted| -> Result<Arc<Upstream>, Refusal> {
             let refuse = |status| Refusal::new(status, "no-backend", "the route's backend is not there");
             let name = backend.target.as_ref().map_err(|status| refuse(*status))?;
@@ -252,6 +262,9 @@ impl Forward<'_> {
         avoid: &[SocketAddr],
     ) -> Result<Arc<Endpoint>, Refusal> {
         let chosen = returning.or_else(|| upstream.choose(avoid)).ok_or(Refusal::NO_ENDPOINT)?;
+        if !self.traced && self.serving.places.are_at(Transport::Tcp, chosen.address) {
+            return Err(Refusal::LOOP);
+        }
         let Some(caller) = &self.caller else { return Ok(chosen) };
         caller.led_to(upstream, chosen).map_err(|Denied| Refusal::DENIED)?.ok_or(Refusal::NO_ENDPOINT)
     }

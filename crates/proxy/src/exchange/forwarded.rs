@@ -6,7 +6,7 @@ use super::connection::Client;
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use std::net::IpAddr;
 
-const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");

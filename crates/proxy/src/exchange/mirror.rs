@@ -5,6 +5,7 @@ use super::body::RequestBody;
 use super::connection::Client;
 use super::forward::Forward;
 use crate::callers::{Caller, Verdict};
+use crate::loops::Transport;
 use crate::upstream::{Checkout, Sent, Upstream};
 use http::Request;
 use http_body::Body;
@@ -59,7 +60,9 @@ async fn exchange(
 ) -> bool {
     let (Some(_counted), Some(endpoint)) = (upstream.begin(), upstream.choose(&[])) else { return false };
     let allowed = |caller: &Caller| caller.may_reach(endpoint.identity, endpoint.address) == Verdict::Allowed;
-    if !caller.as_ref().is_none_or(allowed) {
+    // A copy is asked for as the request was: it would be copied again.
+    let comes_back = client.shared.serving.load().places.are_at(Transport::Tcp, endpoint.address);
+    if comes_back || !caller.as_ref().is_none_or(allowed) {
         return false;
     }
     let speak = super::forward::speak(&upstream, request.headers(), false);

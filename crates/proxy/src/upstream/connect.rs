@@ -4,11 +4,13 @@
 use super::endpoint::Endpoint;
 use super::load::Slot;
 use super::pool::{Connection, Http1, Http2, STREAMS, Speak};
+use crate::loops::{Opened, Own};
 use crate::proxy_protocol::Peer;
 use crate::timed::{Activity, Patience, Timed};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use nix::sys::socket::{setsockopt, sockopt};
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -52,6 +54,7 @@ pub(crate) enum ConnectError {
 pub(crate) struct Link {
     pub(crate) stream: Stream,
     slot: Slot,
+    _own: Option<Own>,
 }
 
 /// Bytes to an endpoint, in clear or in TLS.
@@ -61,33 +64,40 @@ pub(crate) enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// Connects for bytes.
+/// Connects for bytes, as one of those that are open.
 ///
 /// # Errors
 ///
 /// The endpoint cannot be reached, is not who it should be, or the cluster has as many connections as it may.
-pub(crate) async fn dial(endpoint: &Endpoint, peer: Peer) -> Result<Link, ConnectError> {
-    connect(endpoint, peer, None).await
+pub(crate) async fn dial(endpoint: &Endpoint, peer: Peer, opened: &Opened) -> Result<Link, ConnectError> {
+    let connected = async { opened.connect(endpoint.address).await.map(|(stream, own)| (stream, Some(own))) };
+    connect(endpoint, peer, None, connected).await
 }
 
-async fn connect(endpoint: &Endpoint, peer: Peer, speak: Option<Speak>) -> Result<Link, ConnectError> {
+async fn connect(
+    endpoint: &Endpoint,
+    peer: Peer,
+    speak: Option<Speak>,
+    connected: impl Future<Output = io::Result<(TcpStream, Option<Own>)>>,
+) -> Result<Link, ConnectError> {
     let settings = &endpoint.settings;
     let limits = &settings.cluster.limits;
     let slot = Slot::take(settings).ok_or(ConnectError::Limit)?;
     let open = async {
-        let mut stream = TcpStream::connect(endpoint.address).await?;
+        let (mut stream, own) = connected.await?;
         stream.set_nodelay(true)?;
         end_after_silence(&stream, limits.connect.saturating_mul(SILENCE))?;
         if let Some(version) = settings.cluster.proxy_protocol {
             stream.write_all(&peer.encode(version)).await?;
         }
-        match &settings.tls {
-            None => Ok(Stream::Clear(stream)),
-            Some(tls) => tls.connect(stream, speak).await.map(|stream| Stream::Tls(Box::new(stream))),
-        }
+        let stream = match &settings.tls {
+            None => Stream::Clear(stream),
+            Some(tls) => Stream::Tls(Box::new(tls.connect(stream, speak).await?)),
+        };
+        Ok::<_, ConnectError>((stream, own))
     };
-    let stream = timeout(limits.connect, open).await.map_err(|_| ConnectError::TimedOut)??;
-    Ok(Link { stream, slot })
+    let (stream, own) = timeout(limits.connect, open).await.map_err(|_| ConnectError::TimedOut)??;
+    Ok(Link { stream, slot, _own: own })
 }
 
 fn end_after_silence(stream: &TcpStream, silence: Duration) -> io::Result<()> {
@@ -102,7 +112,8 @@ fn end_after_silence(stream: &TcpStream, silence: Duration) -> io::Result<()> {
 
 /// A new connection that takes requests. It ends when nobody has used it for as long as the cluster allows.
 pub(super) async fn open(endpoint: &Arc<Endpoint>, speak: Speak, peer: Peer) -> Result<Connection, ConnectError> {
-    let Link { stream, slot } = connect(endpoint, peer, Some(speak)).await?;
+    let connected = async { TcpStream::connect(endpoint.address).await.map(|stream| (stream, None)) };
+    let Link { stream, slot, .. } = connect(endpoint, peer, Some(speak), connected).await?;
     let idle = endpoint.settings.cluster.limits.idle;
     match stream {
         Stream::Clear(stream) => shake_hands(stream, speak == Speak::Http2, slot, idle).await,

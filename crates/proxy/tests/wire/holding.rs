@@ -171,28 +171,6 @@ async fn silent_clients_of_the_health_check_make_room_for_the_one_that_asks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_route_that_leads_back_to_its_listener_is_a_loop_that_ends_soon() {
-    let address = free();
-    let world = World::of(simple(address, address)).await;
-    assert_eq!(status(&get(address, "h", "/", "").await), 508);
-    let metrics = world.metrics().await;
-    let requests =
-        metrics.lines().filter_map(|line| line.strip_prefix("cilium_proxy_requests_total{")?.rsplit(' ').next());
-    let requests: u64 = requests.map(|count| count.parse::<u64>().unwrap()).sum();
-    assert!(requests <= 64, "one request has become {requests}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_request_may_have_come_a_long_way() {
-    let (address, backend) = (free(), Backend::echo("a").await);
-    let _world = World::of(simple(address, backend.address)).await;
-    for (hops, wanted) in [(15, 200), (16, 508)] {
-        let chain = vec!["192.0.2.1"; hops].join(", ");
-        assert_eq!(status(&get(address, "h", "/", &format!("x-forwarded-for: {chain}\r\n")).await), wanted);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_listener_for_datagrams_that_goes_leaves_its_address_to_the_next() {
     let (address, to) = (free(), datagrams("127.0.0.1:0").await);
     let objects: Vec<Object> =

@@ -14,6 +14,7 @@ mod heavy;
 mod holding;
 mod http1;
 mod http2;
+mod loops;
 mod mesh;
 mod mirrors;
 mod node_sockets;
