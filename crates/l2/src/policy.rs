@@ -12,6 +12,9 @@ use regex::{Regex, RegexBuilder};
 /// Size limit of a compiled expression in bytes.
 const REGEX_SIZE: usize = 1 << 16;
 
+/// The longest message of a condition that the API server accepts.
+const MAX_MESSAGE: usize = 32_768;
+
 /// A policy. One row per object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
@@ -141,7 +144,7 @@ impl Policy {
             let present = ours.iter().find(|condition| condition.type_ == type_);
             let messages =
                 self.faults.iter().filter(|fault| fault.condition == type_).map(|fault| fault.message.as_str());
-            let message = messages.collect::<Vec<_>>().join("; ");
+            let message = k8s::shortened(messages.collect::<Vec<_>>().join("; "), MAX_MESSAGE);
             // A condition that was never false need not be added.
             if message.is_empty() && present.is_none() {
                 continue;

@@ -4,7 +4,7 @@
 
 use crate::Config;
 use crate::here::Here;
-use crate::ingest::{EndpointSlice, Port, ServicePort, SliceEndpoint};
+use crate::ingest::{EndpointSlice, Port, ServicePort, SliceEndpoint, limits};
 use model::{BackendState, L4Addr, TrafficPolicy};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -40,14 +40,17 @@ impl fmt::Display for LeftOut {
     }
 }
 
-/// The endpoints of all slices for one port of a Service and one family. An endpoint may be in two slices while it moves
-/// from one to the other; what either says in its favour counts.
-pub(crate) fn candidates(port: &ServicePort, ipv4: bool, slices: &[Arc<EndpointSlice>]) -> Candidates {
-    let mut all = Candidates::new();
+/// The endpoints of all slices for one port of a Service and one family, the first of them if it may have that many backends. An endpoint may be
+/// in two slices while it moves from one to the other; what either says in its favour counts.
+pub(crate) fn candidates(port: &ServicePort, ipv4: bool, slices: &[Arc<EndpointSlice>], backends: usize) -> Candidates {
+    let (mut all, most) = (Candidates::new(), limits::candidates(backends));
     for slice in slices {
         let same = |p: &&Port| p.name == port.name && p.protocol == port.protocol;
         for target in slice.ports.iter().filter(same) {
             for endpoint in slice.endpoints.iter().filter(|e| e.ip.is_ipv4() == ipv4) {
+                if all.len() >= most {
+                    return all;
+                }
                 let addr = L4Addr { ip: endpoint.ip, port: target.port, protocol: port.protocol };
                 let seen = all.entry(addr).or_insert_with(|| endpoint.clone());
                 seen.ready |= endpoint.ready;

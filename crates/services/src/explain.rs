@@ -3,13 +3,16 @@
 
 use crate::endpoints::{self, Candidates, LeftOut, Topology};
 use crate::here::{Here, Sources};
-use crate::ingest::{EndpointSlice, Service, ServicePort};
+use crate::ingest::{EndpointSlice, Service, ServicePort, limits};
 use crate::served::{self, Served};
 use crate::{Config, Inputs, Rows, ServiceProblems};
 use k8s::kube::core::SelectorExt as _;
 use model::{BackendState, Frontend, FrontendKey, ServiceName, TrafficPolicy};
 use rest::{ExplainedEndpoint, ExplainedFrontend, ServiceExplanation};
 use statedb::{Index, Reader, State, StatusReader};
+
+/// How many endpoints are shown.
+const SHOWN: usize = 10_000;
 
 /// What it looks at.
 #[derive(Clone, Debug)]
@@ -50,6 +53,8 @@ impl Explainer {
         let here = self.here.here();
         let elsewhere = "its annotations choose other nodes".to_owned();
         let problems = self.judged.problems.snapshot().get(name);
+        let endpoints = self.endpoints(&service, &here);
+        let cut = (endpoints.len() == SHOWN).then(|| format!("the first {SHOWN} endpoints are shown"));
         Some(ServiceExplanation {
             service: name.to_string(),
             node: here.name.to_string(),
@@ -59,13 +64,24 @@ impl Explainer {
                 .iter()
                 .flat_map(|row| row.all())
                 .map(|problem| problem.to_string())
+                .chain(self.crowded(&service, &here))
+                .chain(cut)
                 .chain(self.lacking(name))
                 .chain(self.judged.checks.get(name).and_then(|status| failure(status.state)))
                 .collect(),
             frontends: self.frontends(name),
-            endpoints: self.endpoints(&service, &here),
+            endpoints,
             announced: Vec::new(),
         })
+    }
+
+    /// That it has more endpoints than are looked at.
+    fn crowded(&self, service: &Service, here: &Here) -> Option<String> {
+        let slices = self.slices.get(&service.name);
+        let endpoints: usize = slices.iter().map(|slice| slice.endpoints.len()).sum();
+        let most = limits::candidates(served::most_backends(service, here));
+        (endpoints > most)
+            .then(|| format!("it has {endpoints} endpoints; of each port and family the first {most} count"))
     }
 
     /// Why some of its frontends are not in the maps as they are to be.
@@ -118,7 +134,10 @@ impl Explainer {
         let most = served::most_backends(service, here);
         let places = service.ports.iter().flat_map(both);
         places
-            .flat_map(|(port, ipv4)| self.of_candidates(port, &endpoints::candidates(port, ipv4, &slices), here, most))
+            .flat_map(|(port, ipv4)| {
+                self.of_candidates(port, &endpoints::candidates(port, ipv4, &slices, most), here, most)
+            })
+            .take(SHOWN)
             .collect()
     }
 

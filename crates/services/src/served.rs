@@ -120,7 +120,7 @@ impl Resolver {
         for port in &service.ports {
             for ipv4 in [true, false] {
                 if service.cluster_ips.iter().any(|ip| ip.is_ipv4() == ipv4) {
-                    let candidates = endpoints::candidates(port, ipv4, &slices);
+                    let candidates = endpoints::candidates(port, ipv4, &slices, most);
                     let lists = Lists::of(&self.config, &candidates, &here, most, numbers);
                     served.frontends.extend(self.frontends(&service, port, ipv4, &here, &lists));
                     served.lists.extend([lists.cluster, lists.local]);

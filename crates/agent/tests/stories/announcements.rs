@@ -47,9 +47,9 @@ fn holder(world: &World) -> String {
     lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned()
 }
 
-async fn set_carrier(world: &World, up: bool) {
+async fn set_carrier(world: &World, name: &str, up: bool) {
     let netlink = world.node.network.netlink();
-    let device = netlink.link("eth0").await.unwrap().unwrap().index;
+    let device = netlink.link(name).await.unwrap().unwrap().index;
     netlink.change_link(device, LinkChange { up: Some(up), ..LinkChange::default() }).await.unwrap();
 }
 
@@ -65,9 +65,9 @@ async fn an_address_is_answered_for_while_a_policy_a_device_and_the_agent_want_i
     let told = world.node.wire.announced();
     assert_eq!(told.iter().filter(|(_, _, told)| *told == address()).count(), 3, "{told:?}");
 
-    set_carrier(&world, false).await;
+    set_carrier(&world, "eth0", false).await;
     eventually("nobody to answer on a dead link", async || !answers(&world).await && holder(&world).is_empty()).await;
-    set_carrier(&world, true).await;
+    set_carrier(&world, "eth0", true).await;
     eventually("the address to be answered for again", async || answers(&world).await).await;
 
     world.api.delete("ciliuml2announcementpolicies", "all");
@@ -104,6 +104,47 @@ async fn a_node_takes_over_from_another_and_never_do_both_answer() {
         settle().await;
         assert!(!answers(going).await && answers(staying).await, "nothing moves back");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_loses_one_of_two_devices_leaves_the_lease_to_a_node_that_has_both() {
+    let two = [("devices", "eth0 eth1")];
+    let mut first = World::new().await.with_keys(KEYS).with_keys(two);
+    let mut second = World::joining(&first).await.with_keys(KEYS).with_keys(two);
+    for (world, number) in [(&first, 1), (&second, 2)] {
+        let address = format!("172.16.0.{number}/24").parse().unwrap();
+        world.node.network.add_device("eth1", &[address]).await.unwrap();
+    }
+    first.api.apply(WEB);
+    first.start_ready().await;
+    eventually("one to answer", async || answers(&first).await).await;
+    second.start_ready().await;
+    settle().await;
+    let notes = first.api.get("leases", LEASE).unwrap()["metadata"]["annotations"].clone();
+    assert_eq!(notes, serde_json::json!({"l2.cilium.io/addresses": "192.168.0.240"}));
+    set_carrier(&first, "eth1", false).await;
+    eventually("the other to answer", async || {
+        assert!(!answers(&first).await || !answers(&second).await, "both answer");
+        answers(&second).await
+    })
+    .await;
+    set_carrier(&first, "eth1", true).await;
+    settle().await;
+    assert!(!answers(&first).await && answers(&second).await, "nothing moves back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_begins_when_the_oldest_service_is_gone_waits_for_who_answers_under_its_lease() {
+    let mut world = World::new().await.with_keys(KEYS);
+    world.api.apply(WEB);
+    world.api.apply(
+        "kind: Lease\nmetadata: {name: cilium-l2announce-shop-gone, namespace: default, annotations: {l2.cilium.io/addresses: 192.168.0.240}}\n\
+         spec: {holderIdentity: cut-off, leaseDurationSeconds: 3}",
+    );
+    let started = tokio::time::Instant::now();
+    world.start_ready().await;
+    eventually("the address to be answered for", async || answers(&world).await).await;
+    assert!(started.elapsed() >= Duration::from_secs(3), "{:?}", started.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

@@ -154,3 +154,51 @@ async fn a_socket_is_connected_to_a_service_for_as_long_as_its_backend_is_there(
     world.start_ready().await;
     eventually("the end of the other", async || world.node.sockets.connected().is_empty()).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_cannot_be_used_takes_no_other_with_it_and_is_explained() {
+    let mut world = World::new().await;
+    world.start_ready().await;
+    let bad = "- {addresses: ['fe80::1%eth0']}\n- {addresses: ['::ffff:10.2.0.8'], nodeName: node2}\n";
+    world.api.apply(&format!("{RESOLVER}{bad}"));
+    let used = vec!["10.1.0.7:53/UDP", "10.2.0.7:53/UDP", "10.2.0.8:53/UDP"];
+    eventually("the others", async || backends(&world, "10.96.0.30:53/UDP") == used).await;
+    let (_, said) = world.ask(Method::GET, "/v1/service/explain/shop/dns", Value::Null).await;
+    let says = "EndpointSlice dns-1 endpoints[2].addresses[0]: \"fe80::1%eth0\" is not an IP address";
+    assert_eq!(said["problems"], json!([says]));
+    world.api.apply(RESOLVER);
+    eventually("its end", async || {
+        world.ask(Method::GET, "/v1/service/explain/shop/dns", Value::Null).await.1["problems"].is_null()
+    })
+    .await;
+}
+
+/// What events of that reason say.
+fn notes(world: &World, reason: &str) -> Vec<String> {
+    let events = world.api.all("events").into_iter().filter(|event| event["reason"] == reason);
+    events.map(|event| event["note"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_port_of_the_node_that_a_service_has_is_told_to_the_pods_author_and_shown_until_it_is_free() {
+    let mut world = World::new().await;
+    world.start_ready().await;
+    world.api.apply(BALANCER);
+    world.api.apply(
+        "kind: Pod\nmetadata: {name: edge, namespace: shop, uid: u}\nspec: {nodeName: node1, containers: [{name: c, \
+         ports: [{hostPort: 30080, containerPort: 443}]}]}\nstatus: {phase: Running, podIPs: [{ip: 10.1.0.9}]}",
+    );
+    eventually("the event", async || !notes(&world, "HostPortNotServed").is_empty()).await;
+    let says = "192.168.0.11:30080/TCP is that of the Service shop/web";
+    assert_eq!(notes(&world, "HostPortNotServed"), [format!("Node node1 does not serve all ports of the pod: {says}")]);
+    let failing = async || {
+        let (_, status) = world.ask(Method::GET, "/v1/healthz", Value::Null).await;
+        let controllers = status["controllers"].as_array().unwrap().clone();
+        let found = controllers.into_iter().find(|controller| controller["name"] == "host-ports").unwrap();
+        found["status"]["last-failure-msg"].as_str().unwrap_or_default().to_owned()
+    };
+    assert!(failing().await.ends_with(&format!("pod shop/edge: {says}")), "{}", failing().await);
+    world.api.delete("services", "shop/web");
+    eventually("the port", async || backends(&world, "192.168.0.11:30080/TCP") == ["10.1.0.9:443/TCP"]).await;
+    eventually("no failure", async || failing().await.is_empty()).await;
+}

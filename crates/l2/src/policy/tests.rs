@@ -52,6 +52,16 @@ fn a_field_that_means_nothing_is_named_by_its_condition_and_nothing_is_announced
 }
 
 #[test]
+fn a_message_is_as_long_as_the_api_server_takes_it() {
+    let conditions = told(&policy(json!({"interfaces": ["[".repeat(100_000)]}), &[]), 10).unwrap();
+    assert!(
+        conditions[0].message.len() <= 32_768 && conditions[0].message.ends_with("..."),
+        "{}",
+        conditions[0].message.len()
+    );
+}
+
+#[test]
 fn conditions_are_written_when_they_differ_and_only_then() {
     assert_eq!(told(&policy(json!({"interfaces": ["eth0"]}), &[]), 10), None, "nothing was ever wrong");
     let other =

@@ -25,6 +25,12 @@ pub(crate) const fn backends(frontends: usize) -> usize {
     }
 }
 
+/// How many endpoints are looked at for so many backends: some get no connections, or are for others. Beyond that a Service with many ports
+/// and many endpoints would cost each node their product.
+pub(crate) const fn candidates(backends: usize) -> usize {
+    backends.saturating_mul(4)
+}
+
 /// Leaves out what is too much.
 pub(super) fn apply(service: &mut Service) {
     let problems = &mut service.problems;

@@ -249,6 +249,18 @@ fn each_family_gets_its_own_backends_at_the_port_of_the_slice() {
 }
 
 #[test]
+fn of_a_service_with_many_ports_and_many_endpoints_not_each_is_looked_at_at_each() {
+    let slice = |n: u8| {
+        let endpoints = (0..=255).map(|m| endpoint(&format!("10.0.{n}.{m}"), true, true, false)).collect();
+        Arc::new(slice_row(&format!("web-{n:03}"), "web", &TARGET, endpoints))
+    };
+    let slices: Vec<_> = (0..20).map(slice).collect();
+    let [port] = &*service_row("web", &["10.96.0.1"], &HTTP).ports else { unreachable!() };
+    let seen = |backends| crate::endpoints::candidates(port, true, &slices, backends).len();
+    assert_eq!([seen(1), seen(32), seen(1280), seen(usize::MAX)], [4, 128, 5120, 5120]);
+}
+
+#[test]
 fn a_terminating_endpoint_keeps_its_connections_but_gets_no_new_ones_while_another_is_ready() {
     let endpoints = vec![endpoint("10.0.0.1", true, true, false), endpoint("10.0.0.2", false, true, true)];
     assert_eq!(web(endpoints), ["10.96.0.1:80/TCP: 10.0.0.1:8080/TCP (10.0.0.2:8080/TCP)"]);
