@@ -5,17 +5,25 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// How many requests are under way on a connection, and how many have begun.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Activity {
     busy: AtomicUsize,
     begun: AtomicUsize,
+    /// Bytes that may still be read.
+    readable: AtomicI64,
+}
+
+impl Default for Activity {
+    fn default() -> Self {
+        Self { busy: AtomicUsize::new(0), begun: AtomicUsize::new(0), readable: AtomicI64::new(i64::MAX) }
+    }
 }
 
 /// A request under way.
@@ -32,6 +40,17 @@ impl Activity {
     /// Requests that have begun since the connection did.
     pub(crate) fn begun(&self) -> usize {
         self.begun.load(Relaxed)
+    }
+
+    /// From now on, no more may be read than these bytes. Nothing: whatever comes.
+    pub(crate) fn expect(&self, most: Option<u32>) {
+        self.readable.store(most.map_or(i64::MAX, Into::into), Relaxed);
+    }
+
+    /// Whether so much could be read.
+    fn has_read(&self, bytes: usize) -> bool {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.readable.fetch_sub(bytes, Relaxed) >= bytes
     }
 
     fn state(&self) -> (usize, usize) {
@@ -115,10 +134,12 @@ impl<T> Timed<T> {
 
 impl<T: AsyncRead + Unpin> AsyncRead for Timed<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
         match Pin::new(&mut self.io).poll_read(cx, buf) {
             Poll::Ready(result) => {
                 self.in_head = true;
-                Poll::Ready(result)
+                let expected = self.activity.has_read(buf.filled().len() - before);
+                Poll::Ready(if expected { result } else { Err(io::ErrorKind::InvalidData.into()) })
             }
             Poll::Pending => self.poll_reading(cx).map(Err),
         }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 use super::{Activity, Patience, Timed};
-use std::io::ErrorKind::TimedOut;
+use std::io::ErrorKind::{InvalidData, TimedOut};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
@@ -90,4 +90,19 @@ async fn a_peer_that_takes_nothing_is_given_up_and_one_that_takes_something_is_n
     let begun = Instant::now();
     assert_eq!(stream.write_all(&[0; 80]).await.unwrap_err().kind(), TimedOut);
     assert!(about(begun.elapsed(), IDLE));
+}
+
+#[tokio::test]
+async fn no_more_is_read_than_is_expected_until_anything_may_come() {
+    let (mut peer, mut stream, activity) = timed();
+    let mut bytes = [0; 4];
+    activity.expect(Some(6));
+    peer.write_all(b"12345678").await.unwrap();
+    stream.read_exact(&mut bytes).await.unwrap();
+    assert_eq!(stream.read(&mut bytes).await.unwrap_err().kind(), InvalidData);
+    for (expected, read) in [(None, true), (Some(8), true), (Some(7), false)] {
+        activity.expect(expected);
+        peer.write_all(b"12345678").await.unwrap();
+        assert_eq!(stream.read_exact(&mut [0; 8]).await.is_ok(), read, "{expected:?}");
+    }
 }

@@ -12,6 +12,7 @@ use crate::worker::Counted;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -20,6 +21,10 @@ use tokio::time::Instant;
 
 /// Requests of one HTTP/2 connection at a time before another one is opened.
 pub(super) const STREAMS: u16 = 100;
+
+/// What a backend may say before its answer, in bytes: that it goes on (1xx) can be said for ever. Of its body no more than what comes with
+/// the head is read before the answer is seen.
+const BEFORE_AN_ANSWER: u32 = 1 << 20;
 
 /// Which HTTP may be spoken for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,7 +177,12 @@ impl Checkout {
 
     pub(crate) async fn send(&mut self, request: Request<RequestBody>) -> Sent {
         let result = match &mut self.connection {
-            Connection::Http1(one) => one.sender.try_send_request(request).await,
+            Connection::Http1(one) => {
+                one.activity.expect(Some(BEFORE_AN_ANSWER));
+                let result = one.sender.try_send_request(request).await;
+                one.activity.expect(None);
+                result
+            }
             Connection::Http2(one) => one.sender.try_send_request(request).await,
         };
         match result {
@@ -200,9 +210,14 @@ impl Checkout {
 fn unsent(mut error: TrySendError<Request<RequestBody>>) -> Sent {
     match error.take_message() {
         Some(request) => Sent::Unsent(request),
-        None if error.error().is_parse() => Sent::Garbled,
+        None if is_garbled(error.error()) => Sent::Garbled,
         None => Sent::Failed(error.into_error()),
     }
+}
+
+fn is_garbled(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
+    error.is_parse() || cause.is_some_and(|cause| cause.kind() == io::ErrorKind::InvalidData)
 }
 
 fn take_idle(endpoint: &Endpoint) -> Option<Http1> {

@@ -166,7 +166,7 @@ async fn one_address_that_takes_all_connections_makes_room_for_others() {
 }
 
 /// A frame of HTTP/2.
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
@@ -201,6 +201,10 @@ async fn floods_of_http2_frames_end_their_connection_only() {
         flood(address, |turn| [frame(1, 5, 2 * turn + 1, GET), frame(3, 0, 2 * turn + 1, &[0, 0, 0, 8])].concat())
             .await;
     assert!(resets < 100_000, "{resets} requests were begun and reset");
+    // The same by faults, for which the proxy has to reset the stream itself.
+    let faults =
+        flood(address, |turn| [frame(1, 4, 2 * turn + 1, GET), frame(8, 0, 2 * turn + 1, &[0; 4])].concat()).await;
+    assert!(faults < 100_000, "{faults} requests were begun and broken");
     // Headers that never end.
     let endless = flood(address, |turn| match turn {
         0 => frame(1, 1, 1, GET),

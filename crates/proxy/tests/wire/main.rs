@@ -12,6 +12,7 @@ mod framing;
 mod hand_over;
 mod heavy;
 mod holding;
+mod hostile;
 mod http1;
 mod http2;
 mod loops;
