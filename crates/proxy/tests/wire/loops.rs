@@ -148,3 +148,31 @@ async fn other_listeners_of_the_port_are_no_loop() {
     assert_eq!(timeout(DEADLINE, client.recv(&mut [0; 64])).await.unwrap().unwrap(), 5);
     assert_eq!(backend.connections.load(SeqCst), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_from_here_goes_nowhere_wherever_it_was_sent() {
+    // Which addresses a socket of the node has is not known here.
+    let of_node = |at: SocketAddr, serve: Serve| l7::Listener { node: true, ..listener(at, serve) };
+    for udp in [false, true] {
+        let address = free();
+        let at: SocketAddr = (std::net::Ipv4Addr::UNSPECIFIED, address.port()).into();
+        let serve = if udp { Serve::Udp(bytes_to("c")) } else { Serve::Tcp(bytes_to("c")) };
+        let mut objects = bytes(at, serve.clone(), address);
+        objects[0] = of_node(at, serve).into();
+        let world = World::of(objects).await;
+        if udp {
+            let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            client.send_to(b"round and round", address).await.unwrap();
+        } else {
+            assert_eq!(read_all(&mut connect(address).await).await, "");
+        }
+        let refused = async {
+            while !world.metrics().await.contains(&format!("listener=\"listener-{at}\",reason=\"loop\"")) {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(DEADLINE, refused).await.expect("it is refused");
+        let connections = count(&world, "cilium_proxy_connections_total").await;
+        assert!(connections <= 4, "one has become {connections}");
+    }
+}
