@@ -189,3 +189,18 @@ fn a_listener_that_waits_for_its_authorities_lets_nobody_in_and_keeps_the_rest()
     assert_eq!(faults(&apply(&mut store, 3, false, vec![anchors(&chain)], Vec::new())), [""; 0]);
     assert_eq!([lets_in(&store, "h"), lets_in(&store, "other.test")], [true, true]);
 }
+
+#[test]
+fn what_is_sent_to_a_listeners_address_comes_back_as_long_as_it_has_it() {
+    let mut store = store();
+    let [here, there] = ["127.0.0.1:1", "127.0.0.1:2"].map(|text| text.parse().unwrap());
+    let at = |store: &Store| [here, there].map(|to| store.serving().places.are_at(crate::loops::Transport::Tcp, to));
+    apply(&mut store, 1, true, vec![listener()], Vec::new());
+    assert_eq!(at(&store), [true, false]);
+    let Object::Listener(mut moved) = listener() else { panic!("a listener") };
+    Arc::make_mut(&mut moved).address = there;
+    apply(&mut store, 2, false, vec![Object::Listener(moved)], Vec::new());
+    assert_eq!(at(&store), [false, true]);
+    apply(&mut store, 3, false, Vec::new(), vec![Key { kind: Kind::Listener, name: "l".into() }]);
+    assert_eq!(at(&store), [false, false]);
+}
