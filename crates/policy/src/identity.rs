@@ -72,6 +72,12 @@ impl Identities {
         }
     }
 
+    /// The labels of an identity.
+    #[must_use]
+    pub(crate) fn labels(&self, id: IdentityId) -> Option<&Labels> {
+        self.by_id.get(&id)
+    }
+
     /// The identity to use for labels: the current one if it has them, otherwise the lowest.
     #[must_use]
     pub(crate) fn choose(&self, labels: &Labels, current: Option<IdentityId>) -> Option<IdentityId> {

@@ -5,6 +5,7 @@
 mod local;
 mod publish;
 mod sources;
+mod unseen;
 
 use crate::addresses::Addresses;
 use crate::identity::Identities;
@@ -26,6 +27,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use unseen::Unseen;
 
 /// How often to check whether the programs have stopped using a policy that no pod has any more.
 const RETIRE: Duration = Duration::from_secs(1);
@@ -76,6 +78,8 @@ pub(crate) struct Run {
     requested: BTreeMap<Labels, Option<IdentityId>>,
     /// Identities that were removed while pods on other nodes had them.
     missed: BTreeSet<IdentityId>,
+    /// Identities of this node's pods that the API server does not show.
+    unseen: Unseen,
     /// Addresses of this node.
     own_addresses: BTreeSet<IpAddr>,
     requests: mpsc::UnboundedSender<Request>,
@@ -120,6 +124,7 @@ impl Run {
             restored,
             requested: BTreeMap::new(),
             missed: BTreeSet::new(),
+            unseen: Unseen::default(),
             own_addresses: BTreeSet::new(),
             requests,
             outcomes,
@@ -160,6 +165,7 @@ impl Run {
                 Outcome::Refused(labels, why) => self.identity_refused(labels, why),
                 Outcome::Due(request) => self.identity_due(request),
             },
+            unseen = self.unseen.due() => self.identity_unseen(unseen),
             () = self.policy_status.changed(), if self.unsettled => {}
             () = tokio::time::sleep(RETIRE), if self.retiring => {}
         }

@@ -10,6 +10,7 @@ use k8s::{Warning, pod_reference};
 use model::{
     Endpoint, EndpointId, EndpointKind, Identity, IdentityId, Labels, Namespace, Pod, PodName, PolicyId, reserved,
 };
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 impl Run {
@@ -114,6 +115,24 @@ impl Run {
         }
     }
 
+    /// Notes which identities of this node's pods the API server does not show.
+    pub(super) fn note_unseen(&mut self) {
+        let of_cluster = |id: &IdentityId| !id.is_reserved() && !id.is_node_local();
+        let is_shown = |id: &IdentityId| {
+            self.sources.shown_identity(*id).is_some_and(|shown| self.identities.labels(*id) == Some(&shown.labels))
+        };
+        let used = self.attached.values().copied().filter(of_cluster);
+        self.unseen.set(&used.filter(|id| !is_shown(id)).collect());
+    }
+
+    /// An identity in use has not been shown for a while.
+    pub(super) fn identity_unseen(&mut self, id: IdentityId) {
+        if let Some(labels) = self.identities.labels(id).cloned() {
+            tracing::info!(identity = %id, "the API server does not show an identity in use, recreating it");
+            self.request(labels, Some(id));
+        }
+    }
+
     /// Pods of the cluster have changed: an identity that none of them has need not come back.
     pub(super) fn forget_missed(&mut self) {
         let gone: Vec<_> = self.missed.iter().filter(|id| !self.addresses.is_carried(**id)).copied().collect();
@@ -135,6 +154,10 @@ impl Run {
             self.identities.remove(lost);
             self.resolve_where(|_| true);
             self.engine.remove_identity(lost);
+            // The number may be another's by now.
+            if let Some(shown) = self.sources.shown_identity(lost) {
+                self.upsert_identity(&shown);
+            }
         }
         self.resolve_waiting();
     }
@@ -157,10 +180,14 @@ impl Run {
     }
 
     fn request(&mut self, labels: Labels, lost: Option<IdentityId>) {
-        if !self.requested.contains_key(&labels) {
-            self.requested.insert(labels.clone(), lost);
-            // The receiver lives as long as the process.
-            let _ = self.requests.send(Request::new(labels, lost));
+        match self.requested.entry(labels) {
+            Entry::Vacant(none) => {
+                // The receiver lives as long as the process.
+                let _ = self.requests.send(Request::new(none.key().clone(), lost));
+                none.insert(lost);
+            }
+            // Whatever comes of that takes the place of the lost one.
+            Entry::Occupied(mut running) => *running.get_mut() = running.get().or(lost),
         }
     }
 

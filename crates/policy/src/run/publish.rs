@@ -25,6 +25,7 @@ impl Run {
             self.publish_compiled();
         }
         self.publish_endpoints();
+        self.note_unseen();
         self.count();
     }
 

@@ -4,8 +4,9 @@
 use super::super::Inputs;
 use crate::ingest::{ApiServers, CidrGroup};
 use crate::rules::Policy;
-use model::{Endpoint, Identity, LocalNode, Namespace, Node, Pod, RemoteEndpoint};
+use model::{Endpoint, Identity, IdentityId, LocalNode, Namespace, Node, Pod, RemoteEndpoint};
 use statedb::{Batch, Changes, Reader};
+use std::sync::Arc;
 
 /// Something that changed.
 #[derive(Debug)]
@@ -72,6 +73,11 @@ impl Sources {
     /// Whether the cluster's identities have been listed.
     pub(super) fn know_identities(&self) -> bool {
         self.identities.snapshot().initialized()
+    }
+
+    /// An identity as the API server shows it, as far as has been heard.
+    pub(super) fn shown_identity(&self, id: IdentityId) -> Option<Arc<Identity>> {
+        self.identities.snapshot().get(&id)
     }
 
     /// Whether every table has been complete at some point, and this node is known.

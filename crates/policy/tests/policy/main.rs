@@ -10,6 +10,7 @@
 )]
 
 mod golden;
+mod identities;
 mod live;
 mod pods;
 mod support;

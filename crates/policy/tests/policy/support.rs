@@ -71,6 +71,8 @@ pub struct Store {
     pub away: Arc<Mutex<bool>>,
     /// Whether it refuses everything for good.
     pub refuses: Arc<Mutex<bool>>,
+    /// How long the answer takes to what is done at once.
+    pub answers_after: Arc<Mutex<Duration>>,
 }
 
 impl IdentityStore for Store {
@@ -79,9 +81,10 @@ impl IdentityStore for Store {
         if *self.away.lock() || permanent {
             return Err(StoreError { id: identity.id, reason: "connection refused".into(), permanent });
         }
-        let mut made = self.made.lock();
-        let there = made.entry(identity.id).or_insert_with(|| identity.labels.clone());
-        Ok(if *there == identity.labels { Created::Done } else { Created::Taken })
+        let there = self.made.lock().entry(identity.id).or_insert_with(|| identity.labels.clone()).clone();
+        let answers_after = *self.answers_after.lock();
+        tokio::time::sleep(answers_after).await;
+        Ok(if there == identity.labels { Created::Done } else { Created::Taken })
     }
 }
 
@@ -300,8 +303,17 @@ pub fn compact(line: &str) -> String {
 }
 
 /// Looks again and again, with a deadline.
-pub async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+pub async fn eventually<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    within(Duration::from_secs(20), what, look).await
+}
+
+/// The same for what takes minutes on a paused clock.
+pub async fn later<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    within(Duration::from_secs(600), what, look).await
+}
+
+async fn within<T>(time: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = tokio::time::Instant::now() + time;
     loop {
         if let Some(found) = look() {
             return found;
