@@ -171,12 +171,16 @@ fn redirects(client: &Client, config: &Config, run: &Running) {
 
 fn policies(client: &Client, run: &Running) {
     use k8s::cilium::{CiliumClusterwideNetworkPolicy, CiliumNetworkPolicy};
+    let (writer, groups) = statedb::table("cilium-cidr-groups");
+    run.tasks.spawn("reflect-cilium-cidr-groups", client.reflect(client.all(), writer, policy::ingest_cidr_group));
     let (writer, namespaced) = statedb::table("cilium-network-policies");
     let ingest = policy::Judged::ingest::<CiliumNetworkPolicy>;
     run.tasks.spawn("reflect-cilium-network-policies", client.reflect(client.all(), writer, ingest));
     let (writer, clusterwide) = statedb::table("cilium-clusterwide-network-policies");
     let ingest = policy::Judged::ingest::<CiliumClusterwideNetworkPolicy>;
     run.tasks.spawn("reflect-cilium-clusterwide-network-policies", client.reflect(client.all(), writer, ingest));
+    let namespaced = policy::judge_groups(&run.tasks, "judged-network-policies", &namespaced, &groups);
+    let clusterwide = policy::judge_groups(&run.tasks, "judged-clusterwide-network-policies", &clusterwide, &groups);
     run.spawn(policy_status::PolicyStatus::new(client, &namespaced, &clusterwide));
 }
 

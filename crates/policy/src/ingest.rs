@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! API objects other than policies to source rows.
 
-use crate::rules::parse_cidr;
+use crate::rules::{Problem, parse_cidr};
 use ipnet::IpNet;
 use k8s::cilium::{CiliumCIDRGroup, CiliumEndpoint, CiliumIdentity};
 use k8s::field;
@@ -20,6 +20,8 @@ pub struct CidrGroup {
     pub labels: Labels,
     /// The prefixes.
     pub cidrs: Vec<IpNet>,
+    /// Entries that are none.
+    pub problems: Vec<Problem>,
 }
 
 impl statedb::Row for CidrGroup {
@@ -140,21 +142,22 @@ pub fn ingest_endpoint(cluster: &Arc<str>, object: &CiliumEndpoint) -> Result<Op
     Ok(Some(RemoteEndpoint { cluster, pod, ipv4, ipv6, identity: IdentityId(identity), host, named_ports }))
 }
 
-/// A row from a CiliumCIDRGroup.
-///
-/// # Errors
-///
-/// An entry is not a prefix.
-pub fn ingest_cidr_group(object: &CiliumCIDRGroup) -> Result<Option<CidrGroup>, String> {
-    let Some(name) = object.metadata.name.as_deref() else { return Ok(None) };
+/// A row from a CiliumCIDRGroup. It depends on the object alone: entries that are no prefixes are left out, whatever was there before.
+#[must_use]
+pub fn ingest_cidr_group(object: &CiliumCIDRGroup) -> Option<CidrGroup> {
+    let name = object.metadata.name.as_deref()?;
     let labels = object.metadata.labels.iter().flatten();
     let labels = labels.map(|(k, v)| Label::new(LabelSource::CidrGroup, k.as_str(), v.as_str())).collect();
-    let cidrs = object.spec.external_cidrs.iter().map(|text| parse_cidr(text));
-    let cidrs = cidrs.collect::<Result<Vec<_>, _>>();
-    let mut cidrs = cidrs.map_err(|e| format!("CiliumCIDRGroup {name}: spec.externalCIDRs: {e}"))?;
+    let (mut cidrs, mut problems) = (Vec::new(), Vec::new());
+    for (index, text) in object.spec.external_cidrs.iter().enumerate() {
+        match parse_cidr(text) {
+            Ok(cidr) => cidrs.push(cidr),
+            Err(reason) => problems.push(Problem { field: format!("spec.externalCIDRs[{index}]"), reason }),
+        }
+    }
     cidrs.sort();
     cidrs.dedup();
-    Ok(Some(CidrGroup { name: name.into(), labels, cidrs }))
+    Some(CidrGroup { name: name.into(), labels, cidrs, problems })
 }
 
 #[cfg(test)]
@@ -203,6 +206,20 @@ mod tests {
         assert_eq!(of(json!({"node": "192.168.77.11", "addressing": [{"ipv4": "", "ipv6": ""}]})), None);
         let bad = json!({"addressing": [{"ipv4": "10.0.1"}]});
         assert!(ingest(json!({"identity": {"id": 300}, "networking": bad})).unwrap_err().contains("a/b"));
+    }
+
+    #[test]
+    fn entries_of_a_group_that_are_no_prefixes_are_left_out_and_named() {
+        let object = json!({"metadata": {"name": "g"}, "spec": {"externalCIDRs":
+            ["10.0.0.0/33", "10.1.2.3/8", "10.0.0.0/8", "", "fd00::1"]}});
+        let group = ingest_cidr_group(&serde_json::from_value(object).unwrap()).unwrap();
+        let cidrs: Vec<_> = group.cidrs.iter().map(ToString::to_string).collect();
+        assert_eq!(cidrs, ["10.0.0.0/8", "fd00::1/128"]);
+        let problems: Vec<_> = group.problems.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            problems,
+            [r#"spec.externalCIDRs[0]: "10.0.0.0/33" is not a prefix"#, r#"spec.externalCIDRs[3]: "" is not a prefix"#,]
+        );
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //! What a policy's author is told, in the condition `Valid` and in an event: whether it is valid, and what part of it
 //! is not enforced. Uses the same code with which agents ingest policies.
 
-use crate::rules::{self, Context, Problem};
+use crate::ingest::CidrGroup;
+use crate::rules::{self, Context, GroupUse, Problem};
 use k8s::Warning;
 use k8s::cilium::{
     CiliumClusterwideNetworkPolicy, CiliumNetworkPolicy, Policy, PolicyCondition, PolicyStatus as Status,
@@ -11,7 +12,7 @@ use k8s::k8s_openapi::api::core::v1::ObjectReference;
 use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s::k8s_openapi::jiff::Timestamp;
 use k8s::kube::ResourceExt;
-use statedb::Row;
+use statedb::{Inputs, Reader, Row, Snapshot, Tasks};
 
 const CONDITION: &str = "Valid";
 const VALID: &str = "Policy validation succeeded";
@@ -64,6 +65,24 @@ pub struct Judged {
     /// Version of the object.
     version: String,
     conditions: Vec<PolicyCondition>,
+    groups: Vec<GroupUse>,
+}
+
+/// The rows with what is not enforced for the sake of the groups that policies name.
+pub fn judge_groups(
+    tasks: &Tasks,
+    name: &'static str,
+    policies: &Reader<Judged>,
+    groups: &Reader<CidrGroup>,
+) -> Reader<Judged> {
+    let with_groups = policies.index(|policy| (!policy.groups.is_empty()).then_some(()));
+    let keys = move |_: &CidrGroup| with_groups.get(&()).iter().map(|row| row.key()).collect::<Vec<_>>();
+    let inputs = Inputs::of(policies, |policy| [policy.key()]).and(groups, keys);
+    let (policies, groups) = (policies.clone(), groups.clone());
+    let row = move |key: &(String, String), _: Option<&Judged>| {
+        Some(Judged::clone(&*policies.snapshot().get(key)?).with_groups(&groups.snapshot()))
+    };
+    statedb::derive(tasks, name, inputs, row).rows
 }
 
 impl Row for Judged {
@@ -105,14 +124,27 @@ impl Judgeable for CiliumClusterwideNetworkPolicy {
 impl Judged {
     /// The row of an object.
     pub fn ingest<P: Judgeable>(policy: &P) -> Option<Self> {
+        let ingested = policy.ingest()?;
         Some(Self {
             namespace: policy.namespace().unwrap_or_default(),
             name: policy.name_any(),
             reference: policy.object_ref(&()),
-            verdict: Verdict::of(policy.ingest()?),
+            groups: ingested.group_uses(),
+            verdict: Verdict::of(ingested),
             version: policy.resource_version().unwrap_or_default(),
             conditions: policy.status().and_then(|status| status.conditions.clone()).unwrap_or_default(),
         })
+    }
+
+    fn with_groups(mut self, groups: &Snapshot<CidrGroup>) -> Self {
+        let problems = self.groups.iter().flat_map(|used| used.problems(groups.iter().map(|group| &**group)));
+        let problems: Vec<_> = problems.collect();
+        self.verdict = match self.verdict {
+            Verdict::Enforced if !problems.is_empty() => Verdict::InPart(problems),
+            Verdict::InPart(before) => Verdict::InPart([before, problems].concat()),
+            verdict => verdict,
+        };
+        self
     }
 
     /// The message about what is not enforced, if anything.
@@ -219,6 +251,34 @@ mod tests {
             assert_eq!((warning.reason, warning.note), ("PolicyNotEnforced", message));
         }
         assert!(row(json!({}), Vec::new()).warning().is_none());
+    }
+
+    #[test]
+    fn a_group_with_an_entry_that_is_no_prefix_is_named_by_the_policies_that_use_it() {
+        let (mut writer, groups) = statedb::table("groups");
+        let mut set = |entries: &[&str]| {
+            let object = json!({"metadata": {"name": "g"}, "spec": {"externalCIDRs": entries}});
+            writer.insert(crate::ingest_cidr_group(&serde_json::from_value(object).unwrap()).unwrap());
+            writer.commit();
+        };
+        let uses = |group: &str| json!([{"cidrGroupRef": group}]);
+        let spec = json!({"endpointSelector": {}, "ingress": [{"fromCIDRSet": uses("g")}],
+            "egressDeny": [{"toCIDRSet": uses("other")}, {"toCIDRSet": uses("g")}]});
+        let row = policy(spec, Vec::new());
+        set(&["10.0.0.0/8"]);
+        assert_eq!(row.clone().with_groups(&groups.snapshot()).warning(), None);
+        set(&["10.0.0.0/8", "x"]);
+        let note = row.clone().with_groups(&groups.snapshot()).warning().unwrap().note;
+        let entry = "CiliumCIDRGroup g: spec.externalCIDRs[1]: \"x\" is not a prefix";
+        let wanted = format!(
+            "{VALID}, but not all of the policy is enforced: spec.ingress[0].fromCIDRSet: {entry}; it allows nothing. \
+            spec.egressDeny[1].toCIDRSet: {entry}; all addresses outside of the cluster are denied instead"
+        );
+        assert_eq!(note, wanted);
+        // With others that it has anyway.
+        let object = json!({"endpointSelector": {}, "egress": [{"toFQDNs": [{"matchName": "cilium.io"}]}, {"toCIDRSet": uses("g")}]});
+        let note = policy(object, Vec::new()).with_groups(&groups.snapshot()).warning().unwrap().note;
+        assert!(note.contains("toFQDNs") && note.contains("\"x\" is not a prefix"), "{note}");
     }
 
     #[test]

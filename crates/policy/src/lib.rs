@@ -40,7 +40,7 @@ pub use identity::{ApiStore, Created, IdentityStore, StoreError};
 pub use ingest::{
     ApiServers, CidrGroup, ingest_api_servers, ingest_cidr_group, ingest_endpoint, ingest_identity, ingest_namespace,
 };
-pub use judged::{Judgeable, Judged};
+pub use judged::{Judgeable, Judged, judge_groups};
 pub use labels::{LabelFilter, PatternError, security_labels};
 pub use metrics::Metrics;
 pub use permissions::Proxying;
@@ -141,7 +141,7 @@ pub fn start<S: IdentityStore + Clone>(
     let (endpoints_writer, endpoint_policies) = table("endpoint-policies");
     let (provenance_writer, provenance) = table("provenance");
     let policies = merge(tasks, "policies", inputs.policies()).rows;
-    let problems = problems::derive(tasks, &policies).rows;
+    let problems = problems::derive(tasks, &policies, &inputs.cidr_groups).rows;
     let policy_status = reconcile(tasks, "reconcile-policies", compiled.clone(), policy_target);
 
     let (requests, receive_requests) = mpsc::unbounded_channel();

@@ -6,6 +6,7 @@
 //! a [`Problem`] that names the field.
 
 mod cilium;
+mod groups;
 mod network_policy;
 mod non_empty;
 mod ports;
@@ -17,6 +18,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use cilium::{ingest_cilium_policy, ingest_clusterwide_policy};
+pub(crate) use groups::GroupUse;
 pub use network_policy::ingest_network_policy;
 pub(crate) use non_empty::NonEmpty;
 pub(crate) use ports::L4;
@@ -157,6 +159,16 @@ pub struct Statement {
     pub ports: Option<NonEmpty<L4>>,
     /// Its path in the object, such as `ingress[0]`.
     pub origin: String,
+}
+
+impl Statement {
+    /// The path of a field of peers, such as `CIDRSet`.
+    fn field(&self, kind: &str) -> String {
+        let side = if self.direction == Direction::Ingress { "from" } else { "to" };
+        // The origin leaves out what every rule of an object with one `spec` would begin with.
+        let spec = if self.origin.starts_with("specs[") { "" } else { "spec." };
+        format!("{spec}{}.{side}{kind}", self.origin)
+    }
 }
 
 /// Peers of a statement. "Nobody" cannot be expressed: such a statement is left out.

@@ -2,7 +2,7 @@
 //! Loads policies: selectors go into the cache, prefixes get identities, rules get ids.
 
 use super::{Engine, Statement, cidr};
-use crate::rules::{CidrSelector, GroupSelector, Groups, Peer, Peers, Policy, Rule, Selector};
+use crate::rules::{Effect, Peer, Peers, Policy, Rule, Selector};
 use crate::selectors::{PeerSelector, Subject};
 use ipnet::IpNet;
 use model::ProvenanceId;
@@ -39,12 +39,13 @@ impl Engine {
         let (mut rules, mut prefixes, mut groups) = (Vec::new(), Vec::new(), false);
         for rule in &policy.rules {
             let mut statements = Vec::new();
-            for (index, peers) in rule.statements.iter().map(|s| &s.peers).enumerate() {
-                let peers = match peers {
+            for (index, from) in rule.statements.iter().enumerate() {
+                let peers = match &from.peers {
                     Peers::Any => None,
                     Peers::Some(peers) => {
                         groups |= peers.iter().any(|peer| matches!(peer, Peer::Group(_)));
-                        let selectors: Vec<_> = peers.iter().flat_map(|peer| self.selectors_of(peer)).collect();
+                        let selectors: Vec<_> =
+                            peers.iter().flat_map(|peer| self.selectors_of(peer, from.effect)).collect();
                         Some(selectors.into_iter().map(|s| self.acquire(s, &mut prefixes)).collect())
                     }
                 };
@@ -89,25 +90,15 @@ impl Engine {
         Some(Arc::new(Statement { direction, effect, peers, ports, provenance }))
     }
 
-    fn selectors_of(&self, peer: &Peer) -> Vec<PeerSelector> {
+    fn selectors_of(&self, peer: &Peer, effect: Effect) -> Vec<PeerSelector> {
         match peer {
             Peer::Labels(selector) => vec![PeerSelector::Labels(selector.clone())],
             Peer::Cidr(cidr) => vec![PeerSelector::Cidr(cidr.clone())],
-            Peer::Group(group) => self.expand(group).into_iter().map(PeerSelector::Cidr).collect(),
+            Peer::Group(selector) => {
+                let groups = self.groups.values().filter(|group| selector.means(group));
+                groups.flat_map(|group| selector.expand(group, effect)).map(PeerSelector::Cidr).collect()
+            }
         }
-    }
-
-    /// The prefixes of the selected groups, each with the exceptions inside it.
-    fn expand(&self, selector: &GroupSelector) -> Vec<CidrSelector> {
-        let meant = |group: &&crate::ingest::CidrGroup| match &selector.groups {
-            Groups::Named(name) => group.name == *name,
-            Groups::Labelled(labels) => labels.matches(&group.labels),
-        };
-        let cidrs = self.groups.values().filter(meant).flat_map(|group| group.cidrs.iter().copied());
-        // Drop a prefix that an exception covers entirely.
-        let cidrs = cidrs.filter(|cidr| !selector.except.iter().any(|except| except.contains(cidr)));
-        let inside = |cidr: &IpNet| selector.except.iter().copied().filter(|e| cidr.contains(e)).collect();
-        cidrs.map(|cidr| CidrSelector { cidr, except: inside(&cidr) }).collect()
     }
 
     /// Acquires a selector; its prefixes get identities first.

@@ -17,6 +17,8 @@ pub(super) use generate::{api_servers, cidr_group, cluster, named_port, packet, 
 const NAMESPACE: &str = "io.kubernetes.pod.namespace";
 const NAMESPACE_LABELS: &str = "io.cilium.k8s.namespace.labels.";
 const CLUSTER: &str = "io.cilium.k8s.policy.cluster";
+/// An entry of a group that is no prefix.
+const NO_PREFIX: &str = "10.3.0.0/99";
 /// Peer fields that are not honoured.
 const UNKNOWN: [&str; 6] = ["fromNodes", "toNodes", "fromGroups", "toGroups", "toFQDNs", "toServices"];
 const PEERS: [&str; 14] = [
@@ -245,7 +247,7 @@ impl Cluster {
         };
         each("Endpoints").iter().any(|selector| self.is_endpoint(&element.scope, selector, remote))
             || each("CIDR").iter().any(|cidr| is_within(cidr.as_str().unwrap(), &Value::Null, remote))
-            || each("CIDRSet").iter().any(|set| self.is_in_set(set, remote))
+            || each("CIDRSet").iter().any(|set| self.is_in_set(set, element.deny, remote))
             || each("Entities").iter().any(|entity| self.is_entity(entity.as_str().unwrap(), remote))
     }
 
@@ -273,7 +275,7 @@ impl Cluster {
         names(&|key| key == CLUSTER) || self.is_of_cluster(&labels)
     }
 
-    fn is_in_set(&self, set: &Value, remote: &Remote) -> bool {
+    fn is_in_set(&self, set: &Value, deny: bool, remote: &Remote) -> bool {
         if let Some(cidr) = set["cidr"].as_str() {
             return is_within(cidr, &set["except"], remote);
         }
@@ -286,7 +288,13 @@ impl Cluster {
             }
         };
         let cidrs = self.groups.iter().filter(meant).flat_map(|group| list(&group["spec"]["externalCIDRs"]));
-        cidrs.into_iter().any(|cidr| is_within(cidr.as_str().unwrap(), &set["except"], remote))
+        // What is no prefix is nothing to allow, and anything to deny.
+        let is_any = |cidr: &Value| {
+            deny && ["0.0.0.0/0", "::/0"].iter().any(|all| cidr == NO_PREFIX && is_within(all, &set["except"], remote))
+        };
+        cidrs
+            .into_iter()
+            .any(|cidr| is_any(cidr) || cidr != NO_PREFIX && is_within(cidr.as_str().unwrap(), &set["except"], remote))
     }
 
     fn is_entity(&self, name: &str, remote: &Remote) -> bool {

@@ -94,7 +94,7 @@ fn ingest(context: &Context, object: &Value) -> Arc<Policy> {
 }
 
 fn ingest_group(object: &Value) -> CidrGroup {
-    crate::ingest_cidr_group(&serde_json::from_value(object.clone()).unwrap()).unwrap().unwrap()
+    crate::ingest_cidr_group(&serde_json::from_value(object.clone()).unwrap()).unwrap()
 }
 
 fn engine(cluster: &Cluster) -> Engine {

@@ -31,7 +31,7 @@ fn apply(tables: &mut Tables, config: &Config, object: Value, number: u16) {
         "CiliumNetworkPolicy" => policy!(cilium_policies, policy::ingest_cilium_policy),
         "CiliumClusterwideNetworkPolicy" => policy!(clusterwide_policies, policy::ingest_clusterwide_policy),
         "CiliumCIDRGroup" => {
-            let group = policy::ingest_cidr_group(&serde_json::from_value(object).unwrap()).unwrap().unwrap();
+            let group = policy::ingest_cidr_group(&serde_json::from_value(object).unwrap()).unwrap();
             tables.cidr_groups.insert(group);
         }
         "EndpointSlice" => {

@@ -305,8 +305,9 @@ pub(crate) fn policy(number: usize) -> BoxedStrategy<Value> {
 pub(crate) fn cidr_group(name: &'static str) -> BoxedStrategy<Value> {
     let cidrs = vec!["10.1.0.0/16", "10.2.0.0/16", "10.1.2.0/24", "fd00:1::/32", "203.0.113.7"];
     let labels = one_of(&[json!({"trust": "some"}), json!({"trust": "none"}), json!({})]);
-    (subsequence(cidrs, 0..=5), labels)
-        .prop_map(move |(cidrs, labels)| {
+    (subsequence(cidrs, 0..=5), prop::option::weighted(0.3, Just(super::NO_PREFIX)), labels)
+        .prop_map(move |(mut cidrs, no_prefix, labels)| {
+            cidrs.extend(no_prefix);
             json!({"metadata": {"name": name, "labels": labels}, "spec": {"externalCIDRs": cidrs}})
         })
         .boxed()
