@@ -3,7 +3,9 @@
 //! and misbehaves on demand.
 
 mod store;
+mod whim;
 
+use crate::chance::Chance;
 use axum::body::Body;
 use axum::http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -15,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use store::{Key, Store, Target, merge};
 use tokio::sync::watch;
+use whim::Whim;
 
 /// How often an open watch tells that it is alive.
 const BOOKMARK: Duration = Duration::from_secs(60);
@@ -36,6 +39,8 @@ pub(crate) enum Mood {
     Withholding(&'static str),
     /// Lists that may be of the version at which this first began are of that, and each event comes twice.
     Lying,
+    /// What becomes of a request is left to chance, which has that seed: it is served, or one of all the other things happens.
+    Unsteady(u64),
 }
 
 /// The API server. Clones are the same one.
@@ -55,6 +60,7 @@ struct State {
     writes: Vec<String>,
     /// Writes that were refused.
     refused: usize,
+    chance: Chance,
 }
 
 impl ApiServer {
@@ -77,6 +83,9 @@ impl ApiServer {
             let mut state = self.state.lock();
             if mood == Mood::Lying && state.past.version == 0 {
                 state.past = state.now.clone();
+            }
+            if let Mood::Unsteady(seed) = mood {
+                (state.past, state.chance) = (state.now.clone(), Chance::new(seed));
             }
             state.mood = mood;
         }
@@ -135,12 +144,12 @@ impl ApiServer {
     }
 
     async fn serve(&self, request: Request<KubeBody>) -> Result<Response<Body>, std::io::Error> {
-        let mood = self.state.lock().mood;
-        match mood {
-            Mood::Away => return Err(std::io::ErrorKind::ConnectionRefused.into()),
-            Mood::Hanging => return std::future::pending().await,
-            Mood::Failing(code) => return Ok(status(code, "InternalError", "told to fail")),
-            Mood::Well | Mood::Refusing(_) | Mood::Withholding(_) | Mood::Lying => {}
+        let (mood, whim) = self.state.lock().mood();
+        match (mood, whim) {
+            (Mood::Away, _) | (_, Whim::Drop) => return Err(std::io::ErrorKind::ConnectionRefused.into()),
+            (Mood::Hanging, _) | (_, Whim::Hang) => return std::future::pending().await,
+            (Mood::Failing(code), _) | (_, Whim::Fail(code)) => return Ok(status(code, "Failure", "told to fail")),
+            _ => {}
         }
         let (parts, body) = request.into_parts();
         if parts.uri.path() == "/version" {
@@ -161,17 +170,25 @@ impl ApiServer {
             self.state.lock().refused += 1;
             return Ok(status(422, "Invalid", "it is too long"));
         }
+        if looks && whim == Whim::Expire {
+            let gone = status(410, "Expired", "the version is too old");
+            return Ok(if target.is_watch() { Response::new(Body::from(store::expired())) } else { gone });
+        }
         if target.is_watch() {
             return Ok(self.watch(target));
         }
-        Ok(self.answer(&parts.method, &target, body))
+        let answer = self.answer(&parts.method, &target, body, mood == Mood::Lying || whim == Whim::Lag);
+        if whim == Whim::Lose && parts.method != Method::GET {
+            return std::future::pending().await;
+        }
+        Ok(answer)
     }
 
-    fn answer(&self, method: &Method, target: &Target, body: Value) -> Response<Body> {
+    fn answer(&self, method: &Method, target: &Target, body: Value, lags: bool) -> Response<Body> {
         let name = target.name.clone().or_else(|| body["metadata"]["name"].as_str().map(str::to_owned));
         let Some(name) = name else {
             let state = self.state.lock();
-            let stale = state.mood == Mood::Lying && target.takes_version(state.past.version);
+            let stale = lags && target.takes_version(state.past.version);
             return answer(200, &if stale { &state.past } else { &state.now }.list(target));
         };
         let key = target.key(&name);
@@ -214,9 +231,11 @@ impl ApiServer {
                 let until = tokio::time::Instant::now() + BOOKMARK;
                 loop {
                     changed.borrow_and_update();
-                    let (mood, (news, version)) = server.state.lock().news(&target, from);
+                    let (mood, whim) = server.state.lock().mood();
+                    let (news, version) = server.state.lock().news(&target, from);
                     match mood {
                         Mood::Away => return None,
+                        Mood::Unsteady(_) if whim == Whim::Drop => return None,
                         Mood::Hanging => {}
                         _ if !news.is_empty() => return Some((Ok::<_, Infallible>(news), (version, changed))),
                         _ if tokio::time::Instant::now() >= until => {
@@ -234,13 +253,19 @@ impl ApiServer {
 }
 
 impl State {
-    fn news(&self, target: &Target, from: u64) -> (Mood, (String, u64)) {
+    /// How it answers now.
+    fn mood(&mut self) -> (Mood, Whim) {
+        let unsteady = matches!(self.mood, Mood::Unsteady(_));
+        (self.mood, if unsteady { Whim::by(&mut self.chance) } else { Whim::Serve })
+    }
+
+    fn news(&self, target: &Target, from: u64) -> (String, u64) {
         let lies = self.mood == Mood::Lying;
         let times = if lies { 2 } else { 1 };
         // Who can list the past can tell what came after it, as far as he knows.
         let is_past = lies && from == self.past.version;
         let news = if is_past { Store::events_after } else { Store::news };
-        (self.mood, news(&self.now, target, from, times))
+        news(&self.now, target, from, times)
     }
 }
 

@@ -2,6 +2,7 @@
 //! Services and EndpointSlices come, change and go at random, agents are killed in between, and after each change the maps are compared with a
 //! naive reading of all objects. `CILIUM_CHURN_ROUNDS` says for how many changes.
 
+use crate::chance::Chance;
 use crate::world::{World, eventually};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,26 +12,6 @@ const SERVICES: u64 = 6;
 /// Among them addresses of nobody, of a pod of this node, and of a Service that may be there.
 const EXTERNAL: [&str; 4] = ["203.0.113.1", "203.0.113.2", "10.1.0.99", "10.96.0.3"];
 const BALANCERS: [&str; 2] = ["192.0.2.1", "203.0.113.1"];
-
-/// Numbers by chance, the same ones again for the same seed (xorshift).
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end
-    }
-
-    fn yes(&mut self) -> bool {
-        self.below(2) == 0
-    }
-
-    fn some_of(&mut self, all: &[&'static str]) -> Vec<&'static str> {
-        all.iter().copied().filter(|_| self.below(3) == 0).collect()
-    }
-}
 
 struct Service {
     external: Vec<&'static str>,
@@ -55,7 +36,7 @@ struct Objects {
 }
 
 /// Backends by frontend.
-type Served = BTreeMap<String, BTreeSet<String>>;
+pub(crate) type Served = BTreeMap<String, BTreeSet<String>>;
 
 impl Objects {
     /// Changes something, here and at the API server.
@@ -175,7 +156,7 @@ fn slice_object(service: u64, slice: u64, endpoints: &[Endpoint]) -> Value {
 }
 
 /// What the maps hold.
-fn held(world: &World) -> Served {
+pub(crate) fn held(world: &World) -> Served {
     let mut served = Served::new();
     for line in world.services() {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -196,7 +177,7 @@ async fn agree(world: &World, objects: &Objects, round: u64) {
 #[tokio::test(start_paused = true)]
 async fn after_every_change_the_maps_hold_what_a_naive_reading_of_all_objects_says() {
     let rounds = std::env::var("CILIUM_CHURN_ROUNDS").ok().map_or(150, |text| text.parse().unwrap());
-    let (mut world, mut objects, mut chance) = (World::new().await, Objects::default(), Chance(0x5eed));
+    let (mut world, mut objects, mut chance) = (World::new().await, Objects::default(), Chance::new(0x5eed));
     world.start_ready().await;
     for round in 0..rounds {
         if chance.below(40) == 0 {

@@ -217,3 +217,32 @@ async fn tell(world: &mut World) -> Attached {
     tokio::time::sleep(Duration::from_secs(1200)).await;
     web
 }
+
+#[tokio::test(start_paused = true)]
+async fn while_nothing_can_be_written_to_disk_pods_are_refused_and_nothing_is_left_of_them() {
+    let mut world = World::new().await;
+    world.start_ready().await;
+    let web = world.add("web", "web").await;
+    settle().await;
+    let before = (world.maps(), world.node.hooks.attached());
+    // No file can be made where there is no folder, whoever asks.
+    let (state, aside) = (world.state(), world.state().with_extension("aside"));
+    std::fs::rename(&state, &aside).unwrap();
+    std::fs::write(&state, "").unwrap();
+    world.schedule("late", "web");
+    let (code, why) = world.try_add("late").await.unwrap_err();
+    assert!(code.is_server_error(), "{code} {why}");
+    settle().await;
+    assert_eq!((world.maps(), world.node.hooks.attached()), before);
+    assert!(world.api.get("ciliumendpoints", "shop/late").is_none());
+
+    std::fs::remove_file(&state).unwrap();
+    std::fs::rename(&aside, &state).unwrap();
+    let late = world.add_at_last("late", "web").await;
+    settle().await;
+    let after = world.maps();
+    world.restart().await;
+    settle().await;
+    assert_eq!(world.maps(), after);
+    assert!(world.is_local(web.ip) && world.is_local(late.ip));
+}

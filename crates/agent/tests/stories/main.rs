@@ -5,10 +5,12 @@
 
 mod announcements;
 mod apiserver;
+mod chance;
 mod churn;
 mod cluster;
 mod envoy;
 mod faults;
+mod moods;
 mod pods;
 mod restarts;
 mod services;

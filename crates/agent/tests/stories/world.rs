@@ -152,6 +152,20 @@ impl World {
         self.start().await;
     }
 
+    /// Has the kernel forget what follows from objects alone.
+    pub(crate) fn forget_maps(&self) {
+        let kernel = &self.node.maps;
+        macro_rules! clear {
+            ($($open:ident $map:ident),+) => {
+                $({
+                    let map = kernel.$open::<maps::$map>().unwrap();
+                    map.keys().unwrap().iter().for_each(|key| assert!(map.remove(key).unwrap()));
+                })+
+            };
+        }
+        clear!(map Services, map Slots, map Backends, trie Policies, trie Ipcache4, trie Ipcache6);
+    }
+
     /// Starts the agent and waits until pods can be attached.
     pub(crate) async fn start_ready(&mut self) {
         self.start().await;
@@ -252,7 +266,7 @@ impl World {
     }
 
     /// What the kubelet reports of a pod.
-    fn tell_address(&self, name: &str, pod: &Attached) {
+    pub(crate) fn tell_address(&self, name: &str, pod: &Attached) {
         let mut object = self.api.get("pods", &format!("shop/{name}")).unwrap();
         object["status"] = json!({"podIPs": [{"ip": pod.ip}]});
         self.api.apply(&object.to_string());

@@ -75,10 +75,7 @@ impl Store {
     /// The lines of events after a version, each so many times, and the version that they lead to.
     pub(super) fn news(&self, target: &Target, from: u64, times: usize) -> (String, u64) {
         if from < self.oldest {
-            let message = "the version is too old";
-            let gone =
-                json!({"kind": "Status", "status": "Failure", "code": 410, "reason": "Expired", "message": message});
-            return (line("ERROR", &gone), u64::MAX);
+            return (expired(), u64::MAX);
         }
         self.events_after(target, from, times)
     }
@@ -96,6 +93,13 @@ impl Store {
         self.oldest = self.version;
         self.events.clear();
     }
+}
+
+/// The end of a watch that cannot go on from where it is.
+pub(super) fn expired() -> String {
+    let message = "the version is too old";
+    let gone = json!({"kind": "Status", "status": "Failure", "code": 410, "reason": "Expired", "message": message});
+    line("ERROR", &gone)
 }
 
 /// What a request is about.
