@@ -103,6 +103,8 @@ pub(crate) struct Campaign {
     known: Option<Lease>,
     /// What another holder last wrote, and when we first saw it.
     seen: Option<(LeaseSpec, Instant)>,
+    /// When it was last given up for another node.
+    yielded: Option<Instant>,
     /// A write of ours may have reached the API server.
     may_hold: bool,
 }
@@ -120,7 +122,7 @@ impl Campaign {
     pub(crate) fn new(all: Electorate, name: String, mut watched: watch::Receiver<Option<Lease>>) -> Self {
         let known = watched.borrow_and_update().clone();
         let devices = all.tenures.news();
-        Self { all, name, watched, devices, known, seen: None, may_hold: false }
+        Self { all, name, watched, devices, known, seen: None, yielded: None, may_hold: false }
     }
 
     /// Runs until stopped, and then releases the Lease, so that others need not wait.
@@ -208,6 +210,7 @@ impl Campaign {
             }
             if self.is_to_yield() {
                 warn!(lease = self.name, "a device is down on which another node answers: it may have the lease");
+                self.yielded = Some(Instant::now());
                 return End::GivenUp;
             }
             if self.is_answered() {

@@ -184,7 +184,8 @@ impl ApiServer {
         Ok(answer)
     }
 
-    fn answer(&self, method: &Method, target: &Target, body: Value, lags: bool) -> Response<Body> {
+    fn answer(&self, method: &Method, target: &Target, mut body: Value, lags: bool) -> Response<Body> {
+        target.place(&mut body);
         let name = target.name.clone().or_else(|| body["metadata"]["name"].as_str().map(str::to_owned));
         let Some(name) = name else {
             let state = self.state.lock();

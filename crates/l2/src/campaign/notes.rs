@@ -9,12 +9,17 @@ use k8s::field::canonical_address;
 use k8s::k8s_openapi::api::coordination::v1::Lease;
 use k8s::kube::api::{ObjectMeta, PostParams};
 use std::net::IpAddr;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 const ADDRESSES: &str = "l2.cilium.io/addresses";
 const DOWN: &str = "l2.cilium.io/devices-down";
 const WANTED: &str = "l2.cilium.io/wanted-by";
+
+/// For how many durations of a Lease its holder does not give it up again.
+const CALM: u32 = 10;
+/// How often whoever asks for a Lease looks whether it is free.
+const LOOKS: usize = 4;
 
 /// The addresses that are answered under a Lease.
 pub(crate) fn addresses(lease: &Lease) -> impl Iterator<Item = IpAddr> {
@@ -61,9 +66,11 @@ impl Campaign {
         !self.all.tenures.down(&self.name).is_empty()
     }
 
-    /// Whether another node answers where we cannot, and asks for the Lease.
+    /// Whether another node answers where we cannot, and asks for the Lease. Not again soon: whoever asks may not get around to taking it.
     pub(super) fn is_to_yield(&self) -> bool {
-        self.is_impaired() && self.known.as_ref().is_some_and(|lease| is_wanted(lease, &self.all.node))
+        let is_soon = self.yielded.is_some_and(|at| at.elapsed() < self.all.timing.lease * CALM);
+        let is_wanted = || self.known.as_ref().is_some_and(|lease| is_wanted(lease, &self.all.node));
+        !is_soon && self.is_impaired() && is_wanted()
     }
 
     /// Asks the holder for the Lease, if it cannot answer on devices on which we can. Whoever writes into it meanwhile brings about another try.
@@ -75,7 +82,17 @@ impl Campaign {
         let asked = self.all.api.replace(&self.name, &params, &lease);
         match timeout(self.all.timing.retry, asked).await {
             Ok(Ok(lease)) => self.known = Some(lease),
-            _ => debug!(lease = self.name, "its holder is not asked for it yet"),
+            _ => return debug!(lease = self.name, "its holder is not asked for it yet"),
+        }
+        // The watch may lag, and the holder does not wait for long.
+        for _ in 0..LOOKS {
+            sleep(self.apart(0.1..0.2)).await;
+            if let Ok(Ok(Some(lease))) = timeout(self.all.timing.retry, self.all.api.get_opt(&self.name)).await {
+                self.known = Some(lease);
+            }
+            if self.holder().is_empty() {
+                return;
+            }
         }
     }
 

@@ -114,6 +114,15 @@ pub(super) struct Target {
 }
 
 impl Target {
+    /// An object that does not say in which namespace it is is in that of the request.
+    pub(super) fn place(&self, object: &mut Value) {
+        if let Some((metadata, namespace)) =
+            object.get_mut("metadata").and_then(Value::as_object_mut).zip(self.namespace.as_ref())
+        {
+            metadata.entry("namespace").or_insert_with(|| json!(namespace));
+        }
+    }
+
     pub(super) fn parse(path: &str, query: &str) -> Option<Self> {
         let mut words: Vec<&str> = path.trim_start_matches('/').split('/').collect();
         let rest = words.split_off(if words.first() == Some(&"api") { 2 } else { 3.min(words.len()) });
