@@ -58,11 +58,12 @@ async fn answer(
     if site.mesh.is_some() {
         inbound.caller = Some(serving.callers.get(client.peer.client.ip()).ok_or(Refusal::STRANGER)?);
     }
+    // Routes go by what is told of the client, not by what it says itself.
+    inbound.forwarded(client, site.trusted_hops)?;
     let found = serving
         .table(site, &inbound.host, inbound.caller.as_ref())
         .and_then(|table| table.find(&inbound.host, &inbound.sought()))
         .ok_or(Refusal::NO_ROUTE)?;
-    inbound.forwarded(client, site.trusted_hops)?;
     record.routed(&found.route.name, &inbound.request_id);
     let route = Arc::clone(&found.route);
     if let Some(refused) = limited(&serving, &route, is_grpc(&inbound.head.headers), record)? {

@@ -8,7 +8,7 @@ use crate::objects::*;
 use crate::world::{DEADLINE, World, free};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
-use l7::{BackendProtocol, Filters, HeaderChanges, RouteAction};
+use l7::{BackendProtocol, Filters, HeaderChanges, PathMatch, RouteAction, RouteMatch, ValueMatch};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -48,6 +48,26 @@ async fn what_only_proxies_know_comes_from_those_that_are_trusted() {
         assert_eq!(value(&answer, "got-x-forwarded-client-cert"), certificate, "{answer}");
         assert_eq!(value(&answer, "got-x-envoy-external-address"), Some("127.0.0.1"), "{answer}");
         assert_eq!((value(&answer, "got-proxy"), value(&answer, "got-x-tenant")), (None, Some("a")), "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn routes_go_by_what_is_told_of_clients_and_not_by_what_they_say() {
+    let (address, backend) = (free(), Backend::echo("a").await);
+    let mut objects = simple(address, backend.address);
+    for (name, value, status) in
+        [("x-envoy-internal", "true", 401), ("x-forwarded-proto", "https", 402), ("x-forwarded-proto", "http", 403)]
+    {
+        let path = PathMatch::Prefix(format!("/{status}"));
+        let asked = vec![(name.to_owned(), ValueMatch::Exact(value.to_owned()))];
+        let matches = [RouteMatch { headers: asked, ..RouteMatch::on(path) }];
+        let action = RouteAction::Respond(status);
+        objects.push(l7::Route::plain(status.to_string(), l7::Attachment::any("t"), matches, action).into());
+    }
+    let _world = World::of(objects).await;
+    let lies = "x-envoy-internal: true\r\nx-forwarded-proto: https\r\n";
+    for (path, wanted) in [("/401", 200), ("/402", 200), ("/403", 403)] {
+        assert_eq!(status(&get(address, "h", path, lies).await), wanted, "{path}");
     }
 }
 
