@@ -195,4 +195,6 @@ fn describe<T>(result: Result<Result<T, Error>, tokio::time::error::Elapsed>) ->
 }
 
 #[cfg(test)]
+pub(crate) mod server;
+#[cfg(test)]
 mod tests;

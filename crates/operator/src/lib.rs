@@ -143,17 +143,112 @@ async fn hold_lease(
         () = elector.acquire() => {}
     }
     let _ = elected.send(());
-    tokio::select! {
-        () = stop.cancelled() => elector.release().await,
+    let still_ours = tokio::select! {
+        () = stop.cancelled() => true,
         what = progress.until_stuck() => {
             tracing::error!(what, "giving up leadership: no progress");
-            elector.release().await;
             lost.store(true, Ordering::Relaxed);
-            all.cancel();
+            true
         }
         () = elector.hold() => {
             lost.store(true, Ordering::Relaxed);
-            all.cancel();
+            false
         }
+    };
+    all.cancel();
+    if still_ours {
+        // The next one begins at once: by then nobody may be at work here.
+        stop.cancelled().await;
+        elector.release().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use election::server::Server;
+    use std::time::Duration;
+    use tokio::time::{Instant, sleep};
+
+    #[derive(Clone, Debug, PartialEq)]
+    struct Nothing;
+
+    impl statedb::Row for Nothing {
+        type Key = ();
+        fn key(&self) {}
+    }
+
+    /// A leader with one controller, which is never done.
+    struct Office {
+        tasks: Tasks,
+        /// When that was seen at work for the last time.
+        worked: Arc<parking_lot::Mutex<Instant>>,
+        lost: Arc<AtomicBool>,
+    }
+
+    async fn lead(server: &Server, name: &str) -> Office {
+        let client: k8s::Client = server.client(name);
+        let (tasks, lost) = (Tasks::new(CancellationToken::new()), Arc::default());
+        let elector = Elector::new(client.namespaced::<Lease>("x"), LEASE, name.to_owned(), Timing::default());
+        let (elected, became_leader) = oneshot::channel();
+        let (progress, all, noted) = (Progress::new(client.clone()), tasks.token(), Arc::clone(&lost));
+        tasks.spawn_draining("lease", move |stop| hold_lease(elector, elected, progress, stop, all, noted));
+        became_leader.await.unwrap();
+        let (writer, _) = statedb::table("followed");
+        tasks.spawn("follow", client.reflect(client.all::<Lease>(), writer, |_| Some(Nothing)));
+        let worked = Arc::new(parking_lot::Mutex::new(Instant::now()));
+        let seen = Arc::clone(&worked);
+        tasks.spawn("controller", async move {
+            loop {
+                *seen.lock() = Instant::now();
+                sleep(Duration::from_millis(10)).await;
+            }
+        });
+        Office { tasks, worked, lost }
+    }
+
+    /// When the next one may begin, which waits from now on.
+    async fn next(server: &Server) -> Instant {
+        let api = server.client("next").namespaced::<Lease>("x");
+        Elector::new(api, LEASE, "next".to_owned(), Timing::default()).acquire().await;
+        Instant::now()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_whose_server_hangs_is_not_at_work_any_more_when_the_next_begins() {
+        let server = Server::default();
+        let office = lead(&server, "first").await;
+        sleep(Duration::from_secs(33)).await;
+        server.hang("first");
+        let ended = tokio::spawn(office.tasks.run_until_failure());
+        let began = next(&server).await;
+        assert!(ended.is_finished(), "nothing runs any more");
+        assert!(office.lost.load(Ordering::Relaxed));
+        let apart = began.duration_since(*office.worked.lock());
+        assert!(apart >= Duration::from_secs(3), "{apart:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_that_makes_no_progress_gives_the_lease_back_when_its_controllers_have_ended() {
+        let server = Server::default();
+        let office = lead(&server, "first").await;
+        // Leases can still be renewed, and that is all.
+        server.withhold_lists("first");
+        let ended = tokio::spawn(office.tasks.run_until_failure());
+        let began = next(&server).await;
+        ended.await.unwrap().unwrap();
+        assert!(office.lost.load(Ordering::Relaxed));
+        assert!(began > *office.worked.lock());
+        assert!(server.released(), "the next one need not wait for it to expire");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_that_is_stopped_gives_the_lease_back_and_has_lost_nothing() {
+        let server = Server::default();
+        let office = lead(&server, "first").await;
+        office.tasks.token().cancel();
+        office.tasks.run_until_failure().await.unwrap();
+        assert!(server.released() && !office.lost.load(Ordering::Relaxed));
     }
 }

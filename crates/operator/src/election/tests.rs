@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+use super::server::Server;
 use super::{Elector, LeaseSpec, Timing};
 use k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s::k8s_openapi::jiff::Timestamp;
@@ -54,4 +55,48 @@ async fn a_change_of_holder_is_counted_and_a_renewal_is_not() {
     assert_eq!((taken.lease_transitions, taken.holder_identity.as_deref()), (Some(4), Some("us")));
     let renewed = elector.taken(&taken);
     assert_eq!((renewed.lease_transitions, renewed.acquire_time), (Some(4), taken.acquire_time));
+}
+
+fn candidate(server: &Server, name: &str) -> Elector {
+    Elector::new(server.client(name).namespaced("default"), "lease", name.to_owned(), Timing::default())
+}
+
+/// Has one hold the lease for so long until its server gets worse, and another wait. Gives when the first has stopped, and the second begun.
+async fn succession(held: Duration, worse: impl FnOnce(&Server)) -> (Instant, Instant) {
+    let server = Server::default();
+    let (mut first, mut second) = (candidate(&server, "first"), candidate(&server, "second"));
+    first.acquire().await;
+    let holding = tokio::spawn(async move {
+        first.hold().await;
+        Instant::now()
+    });
+    let waiting = tokio::spawn(async move {
+        second.acquire().await;
+        Instant::now()
+    });
+    tokio::time::sleep(held).await;
+    assert!(!holding.is_finished() && !waiting.is_finished());
+    worse(&server);
+    (holding.await.unwrap(), waiting.await.unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_holder_whose_server_hangs_stops_by_its_own_clock_before_another_may_begin() {
+    // Whatever it is about when the server falls silent.
+    for tenths in 0..40 {
+        let held = Duration::from_secs(60) + Duration::from_millis(100 * tenths);
+        let begun = Instant::now();
+        let (stopped, next) = succession(held, |server| server.hang("first")).await;
+        let apart = next.checked_duration_since(stopped);
+        assert!(apart.is_some_and(|apart| apart >= Duration::from_secs(4)), "{tenths}: {apart:?}");
+        assert!(stopped - begun <= held + Duration::from_secs(10), "not for longer than it may try");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_holder_whose_renewals_are_done_and_not_answered_stops_as_well() {
+    let begun = Instant::now();
+    let (stopped, next) = succession(Duration::from_secs(60), |server| server.lose_answers("first")).await;
+    assert!(stopped - begun <= Duration::from_secs(70));
+    assert!(next - stopped >= Duration::from_secs(4));
 }
