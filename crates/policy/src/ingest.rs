@@ -12,6 +12,9 @@ use model::{
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+/// How much is shown of an entry of a group that is no prefix.
+const SHOWN: usize = 64;
+
 /// A named list of prefixes. One row per CiliumCIDRGroup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CidrGroup {
@@ -152,7 +155,11 @@ pub fn ingest_cidr_group(object: &CiliumCIDRGroup) -> Option<CidrGroup> {
     for (index, text) in object.spec.external_cidrs.iter().enumerate() {
         match parse_cidr(text) {
             Ok(cidr) => cidrs.push(cidr),
-            Err(reason) => problems.push(Problem { field: format!("spec.externalCIDRs[{index}]"), reason }),
+            Err(_) => {
+                let shown: String = text.chars().take(SHOWN).collect();
+                let reason = format!("{shown:?} is not a prefix");
+                problems.push(Problem { field: format!("spec.externalCIDRs[{index}]"), reason });
+            }
         }
     }
     cidrs.sort();

@@ -15,6 +15,8 @@ use k8s::kube::ResourceExt;
 use statedb::{Inputs, Reader, Row, Snapshot, Tasks};
 
 const CONDITION: &str = "Valid";
+/// Groups that a condition names: there may be more than an object can hold.
+const MOST_GROUPS: usize = 20;
 const VALID: &str = "Policy validation succeeded";
 
 /// How agents treat a policy.
@@ -138,7 +140,7 @@ impl Judged {
 
     fn with_groups(mut self, groups: &Snapshot<CidrGroup>) -> Self {
         let problems = self.groups.iter().flat_map(|used| used.problems(groups.iter().map(|group| &**group)));
-        let problems: Vec<_> = problems.collect();
+        let problems: Vec<_> = problems.take(MOST_GROUPS).collect();
         self.verdict = match self.verdict {
             Verdict::Enforced if !problems.is_empty() => Verdict::InPart(problems),
             Verdict::InPart(before) => Verdict::InPart([before, problems].concat()),
@@ -275,6 +277,9 @@ mod tests {
             spec.egressDeny[1].toCIDRSet: {entry}; all addresses outside of the cluster are denied instead"
         );
         assert_eq!(note, wanted);
+        set(&["x", "y", "z"]);
+        let note = row.clone().with_groups(&groups.snapshot()).warning().unwrap().note;
+        assert!(note.contains("\"x\" is not a prefix (nor are 2 others); it allows nothing"), "{note}");
         // With others that it has anyway.
         let object = json!({"endpointSelector": {}, "egress": [{"toFQDNs": [{"matchName": "cilium.io"}]}, {"toCIDRSet": uses("g")}]});
         let note = policy(object, Vec::new()).with_groups(&groups.snapshot()).warning().unwrap().note;

@@ -37,18 +37,19 @@ impl Policy {
 }
 
 impl GroupUse {
-    /// What of the groups it cannot do.
+    /// What of the groups it cannot do: of each the first entry, since there may be very many.
     pub(crate) fn problems<'a>(&'a self, groups: impl Iterator<Item = &'a CidrGroup>) -> impl Iterator<Item = Problem> {
         let instead = match self.effect {
             Effect::Allow => "it allows nothing",
             Effect::Deny => "all addresses outside of the cluster are denied instead",
         };
-        let meant = groups.filter(|group| self.groups.means(group));
-        meant.flat_map(move |group| {
-            group.problems.iter().map(move |problem| {
-                let reason = format!("CiliumCIDRGroup {}: {problem}; {instead}", group.name);
-                Problem { field: self.field.clone(), reason }
-            })
+        groups.filter(|group| self.groups.means(group)).filter_map(move |group| {
+            let more = match group.problems.len() {
+                0 | 1 => String::new(),
+                all => format!(" (nor are {} others)", all - 1),
+            };
+            let reason = format!("CiliumCIDRGroup {}: {}{more}; {instead}", group.name, group.problems.first()?);
+            Some(Problem { field: self.field.clone(), reason })
         })
     }
 }

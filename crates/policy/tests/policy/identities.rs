@@ -117,3 +117,46 @@ async fn a_restart_before_an_identity_was_shown_leaves_no_pod_with_a_number_that
         assert!(store.made.lock().contains_key(&id), "pod {pod}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_of_a_running_request_takes_the_place_of_an_identity_that_is_lost_meanwhile() {
+    let (store, mut tables) = (Store::default(), two_pods());
+    *store.answers_after.lock() = Duration::from_secs(60);
+    let agent = start(config(), fake::Kernel::new(), store.clone(), &tables);
+    eventually("both to be asked for", || (store.made.lock().len() == 2).then_some(())).await;
+    let made = store.made.lock().clone();
+    let (id, labels) = made.first_key_value().unwrap();
+    // Another agent's for the same labels is shown first, used, and collected.
+    let other = Identity { id: IdentityId(if id.0 == 4711 { 4712 } else { 4711 }), labels: labels.clone() };
+    tables.identities.insert(other.clone());
+    tables.commit();
+    let pod = eventually("a pod to have it", || {
+        agent.outputs.endpoint_policies.snapshot().iter().find(|row| row.identity == other.id).cloned()
+    });
+    let pod = pod.await.endpoint;
+    tables.identities.remove(&other.id);
+    tables.commit();
+    later("the answer", || agent.outputs.identities.snapshot().get(id)).await;
+    // At once, and not after the patience with what is not shown.
+    agent.policy_of(pod.0, |row| row.identity == *id).await;
+    assert!(!store.made.lock().contains_key(&other.id), "one is enough");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_number_that_is_shown_with_other_labels_before_its_creation_is_answered_is_left() {
+    let (store, mut tables) = (Store::default(), two_pods());
+    *store.answers_after.lock() = Duration::from_secs(60);
+    let agent = start(config(), fake::Kernel::new(), store.clone(), &tables);
+    eventually("both to be asked for", || (store.made.lock().len() == 2).then_some(())).await;
+    // It is collected, and an agent elsewhere draws the number.
+    let id = *store.made.lock().keys().next().unwrap();
+    let elsewhere: Labels = [Label::k8s("app", "elsewhere")].into_iter().collect();
+    store.made.lock().insert(id, elsewhere.clone());
+    tables.identities.insert(Identity { id, labels: elsewhere.clone() });
+    tables.commit();
+    let used = |id: IdentityId| agent.outputs.endpoint_policies.snapshot().iter().any(|row| row.identity == id);
+    later("the answer", || used(id).then_some(())).await;
+    later("its pod to leave it", || (!used(id)).then_some(())).await;
+    let known = agent.outputs.identities.snapshot().get(&id).map(|row| row.labels.clone());
+    assert_eq!(known, Some(elsewhere), "whose it is remains known");
+}
