@@ -4,6 +4,7 @@
 mod failover;
 mod limit;
 mod limits;
+mod retry;
 mod transport;
 
 use crate::gateway::{Object, Served, Spec};

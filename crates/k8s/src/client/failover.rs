@@ -123,3 +123,20 @@ pub fn chain(error: &(dyn StdError + 'static)) -> String {
     }
     parts.join(": ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_rejected_for_good_if_nothing_but_another_request_would_do() {
+        let permanent = |code: u16| {
+            let status = kube::core::Status { code, ..kube::core::Status::default() };
+            is_permanent(&kube::Error::Api(Box::new(status)))
+        };
+        let all: Vec<u16> = (400..600).filter(|code| permanent(*code)).collect();
+        // Not: who may (401, 403), what is there (404, 409, 410), when (408, 425, 429), and what the server cannot do now.
+        assert_eq!(all, [400, 405, 413, 415, 422]);
+        assert!(!is_permanent(&kube::Error::Service("no answer".into())));
+    }
+}

@@ -1,9 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-use super::{Client, ClientConfig, Error};
+use super::{Client, ClientConfig, Error, Limits};
+use hyper::{Request, Response};
 use k8s_openapi::api::core::v1::Namespace;
+use kube::api::PostParams;
+use kube::client::Body;
+use parking_lot::Mutex;
+use std::convert::Infallible;
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 
 fn kubeconfig(server: &str) -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -90,4 +99,78 @@ async fn a_server_address_that_is_no_url_is_named_in_the_error() {
     };
     let error = Client::connect(&config).await.unwrap_err();
     assert_eq!(error.to_string(), "k8s-api-server-urls: \"not a url\" is not a URL");
+}
+
+/// When each of so many requests reaches the server that are made at once by clones of a client.
+async fn arrivals(config: &ClientConfig, requests: usize) -> Vec<Duration> {
+    let (begun, arrived) = (Instant::now(), Arc::new(Mutex::new(Vec::new())));
+    let noted = arrived.clone();
+    let server = tower::service_fn(move |_: Request<Body>| {
+        noted.lock().push(begun.elapsed());
+        async { Ok::<_, Infallible>(Response::new(Body::from(br#"{"metadata":{"name":"x"}}"#.to_vec()))) }
+    });
+    let client = Client::over(kube::Client::new(server, "default"), config);
+    let ask = |client: Client| async move { client.all::<Namespace>().get("x").await.map(drop) };
+    futures::future::try_join_all((0..requests).map(|_| ask(client.clone()))).await.unwrap();
+    let arrived = arrived.lock();
+    // Timers have milliseconds.
+    arrived
+        .iter()
+        .map(|at| Duration::from_millis(u64::try_from((*at + Duration::from_millis(1)).as_millis() / 10 * 10).unwrap()))
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_clones_of_a_client_share_its_rate_and_its_burst() {
+    let config = ClientConfig { qps: Some(10.0), burst: Some(3), ..ClientConfig::default() };
+    let at = arrivals(&config, 13).await;
+    let wanted: Vec<_> = (0..13_u64).map(|nth| Duration::from_millis(100 * nth.saturating_sub(2))).collect();
+    assert_eq!(at, wanted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_rate_there_is_no_limit() {
+    for qps in [None, Some(0.0)] {
+        let config = ClientConfig { qps, burst: Some(1), ..ClientConfig::default() };
+        assert_eq!(arrivals(&config, 50).await, vec![Duration::ZERO; 50]);
+    }
+}
+
+/// A server that takes requests and answers none of them. It counts them.
+async fn silent() -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, count) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let counted = count.clone();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let counted = counted.clone();
+            tokio::spawn(async move {
+                let mut buffer = [0; 4096];
+                while stream.read(&mut buffer).await.is_ok_and(|length| length > 0) {
+                    counted.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+    });
+    (format!("http://{address}"), count)
+}
+
+#[tokio::test]
+async fn what_may_have_been_done_is_not_asked_of_the_next_server() {
+    let ((first, asked_first), (second, asked_second)) = (silent().await, silent().await);
+    let file = kubeconfig("https://127.0.0.1:1");
+    let config = ClientConfig {
+        kubeconfig: Some(file.path().to_owned()),
+        api_servers: vec![first, second, answering().await],
+        limits: Limits { answer: Duration::from_millis(300), ..Limits::default() },
+        ..ClientConfig::default()
+    };
+    let client = Client::connect(&config).await.unwrap();
+    let namespaces = client.all::<Namespace>();
+    namespaces.create(&PostParams::default(), &Namespace::default()).await.unwrap_err();
+    assert_eq!((asked_first.load(Ordering::SeqCst), asked_second.load(Ordering::SeqCst)), (1, 0));
+    // Looking does no harm. It begins with the next one.
+    namespaces.list(&Default::default()).await.unwrap();
+    assert_eq!((asked_first.load(Ordering::SeqCst), asked_second.load(Ordering::SeqCst)), (1, 1));
 }

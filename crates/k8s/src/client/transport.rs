@@ -3,6 +3,7 @@
 //! and closed.
 
 use super::limits::Limits;
+use super::retry::Retry;
 use hyper::Request;
 use hyper::header::UPGRADE;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -11,9 +12,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::Error;
-use kube::client::retry::RetryPolicy;
 use kube::client::{Body, ConfigExt};
-use std::time::Duration;
 use tower::retry::RetryLayer;
 use tower::{BoxError, ServiceBuilder};
 use tower_http::decompression::DecompressionLayer;
@@ -38,9 +37,7 @@ pub(super) fn client(config: &kube::Config, limits: &Limits) -> kube::Result<kub
     let send = tower::service_fn(move |request: Request<Body>| {
         if request.headers().contains_key(UPGRADE) { upgraded.request(request) } else { shared.request(request) }
     });
-    // An overloaded server says how long to back off.
-    let retry = RetryPolicy::new(Duration::from_millis(500), Duration::from_secs(5), 3, true)
-        .map_err(|error| Error::Service(error.into()))?;
+    let retry = Retry::new().map_err(|error| Error::Service(error.into()))?;
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .layer(DecompressionLayer::new().gzip(!config.disable_compression))
