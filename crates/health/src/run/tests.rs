@@ -18,6 +18,8 @@ struct Fake(Arc<Mutex<World>>);
 #[derive(Debug, Default)]
 struct World {
     silent: BTreeSet<IpAddr>,
+    /// How long it takes to give up one of those.
+    patience: Duration,
     probes: BTreeMap<IpAddr, u32>,
     now: usize,
     most: usize,
@@ -40,13 +42,15 @@ impl Fake {
 
 impl Probe for Fake {
     async fn icmp(&self, address: IpAddr) -> Answer {
-        {
+        let takes = {
             let mut world = self.0.lock();
             *world.probes.entry(address).or_default() += 1;
             world.now += 1;
             world.most = world.most.max(world.now);
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+            let gives_up = Some(world.patience).filter(|_| world.silent.contains(&address));
+            gives_up.unwrap_or_default().max(Duration::from_millis(10))
+        };
+        tokio::time::sleep(takes).await;
         let mut world = self.0.lock();
         world.now -= 1;
         if world.silent.contains(&address) { Err("timed out".to_owned()) } else { Ok(Duration::from_micros(300)) }
@@ -168,4 +172,43 @@ async fn a_question_in_a_cluster_without_nodes_is_answered() {
     let (request, answer) = oneshot::channel();
     bench.requests.send(request).await.unwrap();
     assert_eq!(answer.await.unwrap().nodes.len(), 0);
+}
+
+/// A node of many, and its address and its endpoint's.
+fn one_of_many(number: u16) -> (Node, [IpAddr; 2]) {
+    let [high, low] = number.to_be_bytes();
+    let addresses = ["10.1", "10.2"].map(|net| format!("{net}.{high}.{low}"));
+    let node = node(&format!("n{number}"), &[&addresses[0]], &[&addresses[1]]);
+    (node, addresses.map(|text| ip(&text)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_round_of_the_largest_cluster_ends_within_the_interval_even_if_nobody_answers() {
+    const NODES: u16 = 5_000;
+    let mut bench = Bench::start();
+    let interval = crate::mesh::interval(2 * usize::from(NODES));
+    bench.network.0.lock().patience = Duration::from_secs(5);
+    for number in 0..NODES {
+        let (node, addresses) = one_of_many(number);
+        bench.nodes.insert(node);
+        bench.network.0.lock().silent.extend(addresses);
+    }
+    let begun = Instant::now();
+    bench.nodes.mark_initialized();
+    let all = usize::from(NODES);
+    let known = |report: &HealthStatusResponse, what| report.nodes.len() == all && all_are(report, what);
+    bench.until(|report| known(report, Connectivity::Unreachable)).await;
+    assert!(begun.elapsed() <= interval, "{:?} of {interval:?}", begun.elapsed());
+    // Neither sockets nor probes grow with what does not answer.
+    let (most, probes) = {
+        let world = bench.network.0.lock();
+        (world.most, world.probes.values().sum::<u32>())
+    };
+    assert!(most <= 2 * AT_ONCE, "{most} at once");
+    assert!(probes <= 2 * 8 * u32::from(NODES), "{probes} probes");
+
+    bench.network.0.lock().silent.clear();
+    let mended = Instant::now();
+    bench.until(|report| known(report, Connectivity::Reachable)).await;
+    assert!(mended.elapsed() <= interval + REPORTS, "{:?} of {interval:?}", mended.elapsed());
 }
