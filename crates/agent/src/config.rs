@@ -4,7 +4,7 @@
 
 use abi::config::ProgramConfig;
 use model::RoutingMode;
-use model::config::{AnyKey, Arguments, Choice, ConfigErrors, Group, keys, operator, shared};
+use model::config::{AnyKey, Arguments, Choice, ConfigErrors, Group, LogOption, keys, operator, shared};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -38,6 +38,8 @@ keys! {
         pub health: health::Config,
         #[key(shared::DEBUG)]
         pub debug: bool,
+        #[key(shared::LOG_OPT)]
+        pub log_options: Vec<LogOption>,
         #[key(shared::K8S_API_SERVER_URLS)]
         pub api_servers: Vec<String>,
         #[key(shared::K8S_KUBECONFIG_PATH)]

@@ -42,7 +42,7 @@ use tokio_util::sync::CancellationToken;
 /// The configuration is invalid, the kernel rejects something, or a task failed.
 pub fn main<I: IntoIterator<Item = OsString>>(arguments: I) -> anyhow::Result<()> {
     let config = Config::load(&config::arguments(arguments))?;
-    surface::init_logs(config.debug);
+    surface::init_logs(config.debug, &config.log_options);
     let (uninstall, result) = {
         let runtime = runtime()?;
         let ended = runtime.block_on(run(&config))?;

@@ -27,7 +27,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(2));
         }
     };
-    surface::init_logs(config.debug);
+    surface::init_logs(config.debug, &[]);
     match connect_and_run(&config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -6,6 +6,7 @@ mod arguments;
 mod declare;
 mod key;
 mod label;
+mod log_option;
 pub mod operator;
 pub mod shared;
 mod text;
@@ -18,6 +19,7 @@ pub use crate::__config_keys as keys;
 pub use arguments::Arguments;
 pub use key::{AnyKey, Chart, Key, Source};
 pub use label::Label;
+pub use log_option::{LogLevel, LogOption};
 pub use text::{duration, duration_of, duration_text, listen_address, unit_seconds, words};
 pub use value::{Accepts, Choice, Field, Form, Value, Verbatim};
 

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 pub use model::config::Arguments;
 use model::config::operator::{Config as Keys, ServiceIpam};
 use model::config::shared::Ipam;
-use model::config::{ConfigErrors, Group, Label, Reader};
+use model::config::{ConfigErrors, Group, Label, LogOption, Reader};
 use node::readiness::Readiness;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -38,6 +38,8 @@ pub struct Config {
     pub namespace: Option<String>,
     /// Log details.
     pub debug: bool,
+    /// How logs are written.
+    pub log_options: Vec<LogOption>,
     /// Leave the CustomResourceDefinitions to others.
     pub skip_crd_creation: bool,
     /// Pools of the enabled families, in `cluster-pool` mode.
@@ -125,6 +127,7 @@ impl Config {
             gateways: gateways(&keys, served),
             namespace: keys.namespace,
             debug: keys.debug,
+            log_options: keys.log_options,
             skip_crd_creation: keys.skip_crds,
             cluster_pools,
             pod_cidr_rest: Duration::from_secs(5 * 60),

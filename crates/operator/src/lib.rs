@@ -46,7 +46,7 @@ pub fn main<I: IntoIterator<Item = OsString>>(arguments: I) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    surface::init_logs(config.debug);
+    surface::init_logs(config.debug, &config.log_options);
     match start(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -43,6 +43,9 @@ pub struct Config {
     /// More logs.
     #[arg(long)]
     pub debug: bool,
+    /// How logs are written: format=json or format=text, and level=debug, info, warn or error.
+    #[arg(long, value_delimiter = ',', value_parser = surface::log_option)]
+    pub log_opt: Vec<surface::LogOption>,
     /// The socket at standard input is that of the process which holds the listening sockets and starts this one again.
     #[arg(long, hide = true)]
     pub kept: bool,

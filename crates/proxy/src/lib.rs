@@ -111,6 +111,6 @@ fn parse(arguments: &[OsString]) -> Result<Config, ExitCode> {
         let _ = error.print();
         ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
     })?;
-    surface::init_logs(config.debug);
+    surface::init_logs(config.debug, &config.log_opt);
     Ok(config)
 }

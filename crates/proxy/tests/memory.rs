@@ -124,6 +124,7 @@ impl World {
             workers: 1,
             drain_time: Duration::from_secs(1),
             access_log: None,
+            log_opt: Vec::new(),
             debug: false,
             kept: false,
             linger_time: Duration::ZERO,

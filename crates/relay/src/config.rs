@@ -4,7 +4,7 @@
 use anyhow::{Context, bail, ensure};
 use clap::{Arg, ArgMatches, Command};
 use hubble::server::{TlsFile, TlsFiles};
-use model::config::{Arguments, ConfigErrors, Group, Key, Reader, keys};
+use model::config::{Arguments, ConfigErrors, Group, Key, LogOption, Reader, keys};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -85,6 +85,9 @@ keys! {
         /// Log details.
         #[key("debug", default = "false")]
         pub debug: bool,
+        /// How logs are written: format=json or format=text, and level=debug, info, warn or error.
+        #[key("log-opt")]
+        pub log_options: Vec<LogOption>,
     }
     check Self::refuse_misfits;
 }

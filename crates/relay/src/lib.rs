@@ -40,7 +40,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(config) => config,
         Err(error) => return refuse(&error),
     };
-    surface::init_logs(config.debug || config.log_level == "debug");
+    surface::init_logs(config.debug || config.log_level == "debug", &config.log_options);
     match serve(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

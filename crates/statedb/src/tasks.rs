@@ -10,7 +10,7 @@ use futures::FutureExt;
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, info_span};
+use tracing::{Instrument, error_span};
 
 #[cfg(test)]
 mod tests;
@@ -143,8 +143,8 @@ impl Tasks {
         };
         let (shared, future) = (Arc::clone(&self.shared), AssertUnwindSafe(task(stop)).catch_unwind());
         let ended = ended.drop_guard();
-        // Tag the task's logs with its name.
-        let span = info_span!("task", %name);
+        // Tag the task's logs with its name, whatever the least level of lines is. In JSON the span's own is under `name`.
+        let span = error_span!("task", subsys = %name);
         let run = async move {
             let result = future.await.unwrap_or_else(|panic| Err(panic_message(panic.as_ref())));
             shared.running.lock().tasks.remove(&id);

@@ -9,6 +9,7 @@ use axum::routing::get;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use model::config::{LogLevel, LogOption, Value};
 use std::convert::Infallible;
 use std::io::{self, IsTerminal};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -17,7 +18,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tracing::Dispatch;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Libraries that would log failed requests a second time.
 const INFO: &str = "info,kube=warn,kube_client=off";
@@ -30,12 +34,47 @@ const PACE: Duration = Duration::from_secs(5);
 const HEAD: Duration = Duration::from_secs(10);
 const BUFFER: usize = 16 * 1024;
 
-/// Writes logs to standard error. `RUST_LOG` chooses what is written; without it, `debug` does.
-pub fn init_logs(debug: bool) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| if debug { DEBUG } else { INFO }.into());
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+/// Writes logs to standard error. `RUST_LOG` chooses what is written; without it the options do, and without these `debug`.
+pub fn init_logs(debug: bool, options: &[LogOption]) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| filter(debug, options).into());
+    let json = options.iter().rev().find_map(|option| match option {
+        LogOption::Json(json) => Some(*json),
+        LogOption::Level(_) => None,
+    });
     // Whoever has set it up already keeps it.
-    let _ = logs.with_ansi(io::stderr().is_terminal()).with_target(false).try_init();
+    let _ = dispatch(filter, json == Some(true), io::stderr().is_terminal(), io::stderr).try_init();
+}
+
+/// What is written.
+fn filter(debug: bool, options: &[LogOption]) -> &'static str {
+    let level = options.iter().rev().find_map(|option| match option {
+        LogOption::Level(level) => Some(*level),
+        LogOption::Json(_) => None,
+    });
+    match level.unwrap_or(if debug { LogLevel::Debug } else { LogLevel::Info }) {
+        LogLevel::Debug => DEBUG,
+        LogLevel::Info => INFO,
+        LogLevel::Warn => "warn,kube_client=off",
+        LogLevel::Error => "error,kube_client=off",
+    }
+}
+
+/// What writes lines of text or of JSON.
+fn dispatch<W>(filter: EnvFilter, json: bool, colours: bool, writer: W) -> Dispatch
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(false);
+    if json { logs.json().flatten_event(true).finish().into() } else { logs.with_ansi(colours).finish().into() }
+}
+
+/// An option as a command line has it.
+///
+/// # Errors
+///
+/// There is no such option.
+pub fn log_option(text: &str) -> Result<LogOption, String> {
+    LogOption::parse(text).ok_or_else(|| format!("it is not {}", LogOption::form().want))
 }
 
 /// Cancels the token on SIGTERM and SIGINT.
@@ -125,6 +164,67 @@ pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+
+    /// Lines that are written where the test can see them.
+    struct Lines(std::sync::mpsc::Sender<Vec<u8>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.send(bytes.to_vec()).unwrap();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is written of a message of each level within a span.
+    fn written(json: bool, level: &str) -> Vec<String> {
+        let (sender, written) = std::sync::mpsc::channel();
+        let logs = dispatch(level.into(), json, false, move || Lines(sender.clone()));
+        tracing::dispatcher::with_default(&logs, || {
+            let _span = tracing::error_span!("task", subsys = "policy").entered();
+            tracing::warn!(pod = "shop/web", "not \"attached\"");
+            tracing::info!("calm");
+        });
+        let bytes: Vec<u8> = written.try_iter().flatten().collect();
+        String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn lines_are_text_or_each_a_json_object() {
+        let json = written(true, "info");
+        assert_eq!(json.len(), 2, "{json:?}");
+        let first = json.first().unwrap();
+        // This crate has no parser of JSON.
+        for part in [
+            r#""level":"WARN""#,
+            r#""message":"not \"attached\"""#,
+            r#""pod":"shop/web""#,
+            r#""subsys":"policy""#,
+            r#""timestamp":""#,
+        ] {
+            assert!(first.contains(part), "{part} in {first}");
+        }
+        assert!(first.starts_with('{') && first.ends_with('}'));
+        let text = written(false, "warn");
+        assert_eq!(text.len(), 1, "{text:?}");
+        let line = text.first().unwrap();
+        assert!(line.contains("WARN task{subsys=\"policy\"}: not \"attached\" pod=\"shop/web\""), "{line}");
+    }
+
+    #[test]
+    fn the_last_level_wins_over_debug() {
+        let (warn, error) = (LogOption::Level(LogLevel::Warn), LogOption::Level(LogLevel::Error));
+        assert_eq!([filter(false, &[]), filter(true, &[])], [INFO, DEBUG]);
+        assert!(filter(true, &[warn]).starts_with("warn"));
+        assert!(filter(true, &[warn, error, LogOption::Json(true)]).starts_with("error"));
+        assert_eq!(filter(false, &[LogOption::Level(LogLevel::Debug)]), DEBUG);
+        assert_eq!(filter(true, &[LogOption::Level(LogLevel::Info)]), INFO);
+        assert_eq!(log_option("format=json"), Ok(LogOption::Json(true)));
+        assert!(log_option("format=xml").unwrap_err().contains("format=json"));
+    }
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
     use tokio::time::timeout;

@@ -9,10 +9,11 @@ mod tables;
 pub use axum::Router;
 pub use connections::Connections;
 pub use daemon::{
-    init_logs, listen, metrics_page, negotiated_page, serve_at, serve_connection, serve_metrics, serve_pages,
-    stop_on_signal,
+    init_logs, listen, log_option, metrics_page, negotiated_page, serve_at, serve_connection, serve_metrics,
+    serve_pages, stop_on_signal,
 };
 pub use families::{Families, Family};
+pub use model::config::LogOption;
 pub use tables::{ReconcilerHealth, TableInfo};
 
 use axum::http::header::CONTENT_TYPE;

@@ -36,7 +36,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    surface::init_logs(config.debug);
+    surface::init_logs(config.debug, &[]);
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

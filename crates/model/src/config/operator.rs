@@ -4,7 +4,7 @@
 //! to the operator.
 
 use super::shared::{self, Ipam};
-use super::{Choice, Label};
+use super::{Choice, Label, LogOption};
 use ipnet::{Ipv4Net, Ipv6Net};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -82,6 +82,8 @@ super::keys! {
         pub mask_size_ipv6: u8,
         #[key(shared::DEBUG)]
         pub debug: bool,
+        #[key(shared::LOG_OPT)]
+        pub log_options: Vec<LogOption>,
         /// Who gives addresses to Services of type LoadBalancer without a loadBalancerClass: lbipam (out of pools), nodeipam (those of
         /// nodes; needs enable-node-ipam), or none for somebody else.
         #[key("default-lb-service-ipam", default = "lbipam", value = "defaultLBServiceIPAM")]

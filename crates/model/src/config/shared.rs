@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Keys that more than one crate reads.
 
-use super::{Choice, Key, Label};
+use super::{Choice, Key, Label, LogOption};
 use crate::{Algorithm, RoutingMode};
 use ipnet::{Ipv4Net, Ipv6Net};
 
@@ -77,6 +77,13 @@ pub const K8S_API_SERVER_URLS: Key<Vec<String>> =
 /// `k8s-kubeconfig-path`
 pub const K8S_KUBECONFIG_PATH: Key<Option<String>> =
     Key::new("k8s-kubeconfig-path", "Kubeconfig to use outside of a pod");
+/// `log-opt`
+pub const LOG_OPT: Key<Vec<LogOption>> = Key::new(
+    "log-opt",
+    "How logs are written, to standard error: format=json or format=text, and level=debug, info, warn or error instead of what debug says",
+)
+.template(r#"{{ include "cilium.matchLabels" .Values.logOptions | quote }}"#)
+.when(".Values.logOptions");
 /// `enable-ipv4-masquerade`
 pub const MASQUERADE_IPV4: Key<bool> =
     Key::new("enable-ipv4-masquerade", "IPv4 traffic that leaves the cluster takes the node's address")

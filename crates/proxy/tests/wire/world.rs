@@ -51,6 +51,7 @@ impl Process {
             workers: 2,
             drain_time: Duration::from_secs(5),
             access_log: Some(folder.join("access.log")),
+            log_opt: Vec::new(),
             debug: false,
             kept: false,
             linger_time: Duration::ZERO,

@@ -224,6 +224,9 @@ data:
   {{- with .Values.labels }}
   labels: {{ include "cilium.text" . | quote }}
   {{- end }}
+  {{- if .Values.logOptions }}
+  log-opt: {{ include "cilium.matchLabels" .Values.logOptions | quote }}
+  {{- end }}
   {{- with .Values.localRedirectPolicies.addressMatcherCIDRs }}
   lrp-address-matcher-cidrs: {{ join " " . | quote }}
   {{- end }}
