@@ -7,16 +7,19 @@ mod values;
 
 use model::config::AnyKey;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 const FOLDER: &str = "deploy/helm/cilium";
 
 /// Every file that is written, by its path in the tree.
-pub(crate) fn files() -> [(String, String); 5] {
+pub(crate) fn files() -> [(String, String); 6] {
     let keys = crate::config::all();
     let values = values::all(&keys);
     let file = |name: &str, text| (format!("{FOLDER}/{name}"), text);
     [
         file("values.yaml", values::yaml(&values)),
+        // Templates cannot read the other one by its own name.
+        file("files/defaults.yaml", values::yaml(&values)),
         file("values.schema.json", values::schema(&values)),
         file("files/known-values.txt", values::paths(&values)),
         file("files/config-values.yaml", keys::accepted(&keys)),
@@ -52,19 +55,27 @@ fn templates_name_no_value_that_is_not_declared() {
 
 /// The chart's templates, by path.
 fn templates() -> BTreeMap<String, String> {
-    let mut found = BTreeMap::new();
-    let mut folders = vec![crate::tree(FOLDER).join("templates")];
+    let files = everything().into_iter().filter(|path| path.starts_with(crate::tree(FOLDER).join("templates")));
+    files.map(|path| (path.display().to_string(), std::fs::read_to_string(path).unwrap())).collect()
+}
+
+/// Everything in the chart but folders.
+fn everything() -> Vec<PathBuf> {
+    let (mut found, mut folders) = (Vec::new(), vec![crate::tree(FOLDER)]);
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                found.insert(path.display().to_string(), std::fs::read_to_string(path).unwrap());
-            }
+            let entry = entry.unwrap();
+            if entry.file_type().unwrap().is_dir() { folders.push(entry.path()) } else { found.push(entry.path()) }
         }
     }
     found
+}
+
+#[test]
+fn the_chart_is_plain_files_since_helm_complains_of_links() {
+    let files = everything();
+    let links: Vec<_> = files.iter().filter(|path| path.is_symlink()).collect();
+    assert!(links.is_empty() && files.len() > 20, "{links:?} of {} files", files.len());
 }
 
 #[test]
