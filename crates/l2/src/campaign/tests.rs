@@ -12,6 +12,8 @@ use rand::{Rng, SeedableRng};
 
 /// Longer than any takeover.
 const LONG: Duration = Duration::from_secs(40);
+const DOWN: &str = "l2.cilium.io/devices-down";
+const WANTED: &str = "l2.cilium.io/wanted-by";
 
 #[tokio::test(start_paused = true)]
 async fn one_of_several_candidates_answers_and_keeps_answering() {
@@ -175,7 +177,7 @@ async fn of_two_nodes_that_each_lack_a_device_who_has_the_lease_keeps_it_until_t
         cluster.step().await;
         assert_eq!(cluster.answering(), [first]);
     }
-    assert_eq!(cluster.lease().unwrap().metadata.annotations.unwrap()["l2.cilium.io/devices-down"], "eth1");
+    assert_eq!(cluster.lease().unwrap().metadata.annotations.unwrap()[DOWN], "eth1");
     cluster.nodes[second].set_down(&[]);
     assert_eq!(cluster.until_answered_by_another(first).await, second);
     cluster.watch_for(LONG).await;
@@ -189,11 +191,11 @@ async fn who_asks_for_a_lease_and_dies_leaves_it_to_who_gave_it_up() {
     cluster.nodes[1 - first].kill().await;
     cluster.nodes[first].set_down(&["eth1"]);
     cluster.watch_for(TIMING.renew).await;
-    cluster.note("l2.cilium.io/wanted-by", "gone");
+    cluster.note(WANTED, "gone");
     cluster.watch_for(TIMING.retry).await;
     assert_eq!(cluster.answering(), [0; 0]);
     assert_eq!(cluster.until_answered().await, first);
-    cluster.note("l2.cilium.io/wanted-by", "gone");
+    cluster.note(WANTED, "gone");
     let until = Instant::now() + LONG / 2;
     while Instant::now() < until {
         cluster.step().await;
@@ -202,13 +204,52 @@ async fn who_asks_for_a_lease_and_dies_leaves_it_to_who_gave_it_up() {
     // One whose devices are all up does not give way.
     cluster.nodes[first].set_down(&[]);
     cluster.watch_for(TIMING.renew).await;
-    cluster.note("l2.cilium.io/wanted-by", "somebody");
+    cluster.note(WANTED, "somebody");
     let until = Instant::now() + LONG;
     while Instant::now() < until {
         cluster.step().await;
         assert_eq!(cluster.answering(), [first]);
     }
-    assert!(!cluster.lease().unwrap().metadata.annotations.unwrap().contains_key("l2.cilium.io/wanted-by"));
+    assert!(!cluster.lease().unwrap().metadata.annotations.unwrap().contains_key(WANTED));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_lacks_no_device_keeps_a_lease_that_another_asks_for() {
+    let cluster = Cluster::of(1).await;
+    cluster.until_answered().await;
+    cluster.note(WANTED, "somebody");
+    let until = Instant::now() + TIMING.lease;
+    while Instant::now() < until {
+        cluster.step().await;
+        assert_eq!(cluster.answering(), [0]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lease_tells_at_once_of_a_device_that_goes_down_or_comes_up() {
+    let mut cluster = Cluster::of(1).await;
+    cluster.until_answered().await;
+    // A renewal may coincide with one of these changes, not with all.
+    for _ in 0..10 {
+        cluster.nodes[0].set_down(&["eth1"]);
+        cluster.step().await;
+        assert_eq!(cluster.noted(DOWN).as_deref(), Some("eth1"));
+        cluster.nodes[0].set_down(&[]);
+        cluster.step().await;
+        assert_eq!(cluster.noted(DOWN), None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_released_tells_of_no_device_of_who_had_it() {
+    let mut cluster = Cluster::of(1).await;
+    cluster.until_answered().await;
+    cluster.nodes[0].set_down(&["eth1"]);
+    cluster.watch_for(TIMING.renew).await;
+    assert_eq!(cluster.noted(DOWN).as_deref(), Some("eth1"));
+    cluster.nodes[0].stop().await;
+    assert_eq!((cluster.holder().as_str(), cluster.noted(DOWN)), ("", None));
+    assert!(cluster.lease().is_some());
 }
 
 /// Whatever happens to three nodes and their ways to the API server.

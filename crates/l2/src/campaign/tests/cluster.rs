@@ -25,6 +25,8 @@ const IFINDEX: u32 = 2;
 const DEVICES: [&str; 2] = ["eth0", "eth1"];
 /// How often it is looked who answers.
 const STEP: Duration = Duration::from_millis(10);
+/// The most requests between two looks. Who always has another one to make would stop the clock.
+const FLOOD: usize = 100;
 
 fn address() -> IpAddr {
     "192.0.2.240".parse().unwrap()
@@ -77,6 +79,8 @@ impl Cluster {
     /// A moment, after which no two nodes answer.
     pub(crate) async fn step(&self) {
         sleep(STEP).await;
+        let requests = std::mem::take(&mut self.server.lease.lock().requests);
+        assert!(requests < FLOOD, "the API server is flooded; the lease is {:?}", self.lease());
         let answering = self.answering();
         assert!(answering.len() < 2, "{answering:?} answer at once; the lease is {:?}", self.lease());
     }
@@ -112,6 +116,11 @@ impl Cluster {
         self.lease().map(|lease| holder(&lease).to_owned()).unwrap_or_default()
     }
 
+    /// What the Lease says under a key.
+    pub(crate) fn noted(&self, key: &str) -> Option<String> {
+        self.lease()?.metadata.annotations?.remove(key)
+    }
+
     pub(crate) fn delete_lease(&self) {
         self.server.set(None);
     }
@@ -140,6 +149,8 @@ struct Server {
 struct Stored {
     version: u64,
     now: Option<Value>,
+    /// How many came since it was last looked.
+    requests: usize,
 }
 
 impl Server {
@@ -156,7 +167,14 @@ impl Server {
     }
 
     fn handle(&self, method: &Method, body: Value) -> (u16, Value) {
-        let present = self.lease.lock().now.clone();
+        let (present, requests) = {
+            let mut stored = self.lease.lock();
+            stored.requests += 1;
+            (stored.now.clone(), stored.requests)
+        };
+        if requests >= FLOOD {
+            return (429, failure(429));
+        }
         let based_on = |present: &Value| body["metadata"]["resourceVersion"] == present["metadata"]["resourceVersion"];
         match (method.as_str(), present) {
             ("GET", Some(present)) => (200, present),
@@ -169,7 +187,11 @@ impl Server {
 }
 
 fn failure(code: u16) -> Value {
-    let reason = if code == 404 { "NotFound" } else { "Conflict" };
+    let reason = match code {
+        404 => "NotFound",
+        409 => "Conflict",
+        _ => "TooManyRequests",
+    };
     json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": ""})
 }
 
