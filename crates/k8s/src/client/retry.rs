@@ -76,16 +76,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_server_that_is_overloaded_is_asked_again_and_given_the_time_that_it_wants() {
+    async fn a_server_that_is_overloaded_is_asked_again() {
         for code in [429, 503] {
             for method in [Method::GET, Method::POST] {
-                let (times, took) = asked(method.clone(), code, None).await;
+                let (times, took) = asked(method, code, None).await;
                 assert!(times == 4 && took < Duration::from_secs(15), "{code}: {times} times in {took:?}");
-                let (times, took) = asked(method, code, Some("20")).await;
-                // The library compares with a clock that is not paused, so that only the first wait is as it would be.
-                assert!(times == 4 && took >= Duration::from_secs(20), "{code}: {times} times in {took:?}");
             }
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_is_overloaded_is_given_the_time_that_it_wants() {
+        // The library compares with a clock that is not paused, so that only the first wait is as it would be.
+        let (times, took) = asked(Method::POST, 429, Some("20")).await;
+        assert!(times == 4 && took >= Duration::from_secs(20), "{times} times in {took:?}");
     }
 
     #[tokio::test(start_paused = true)]
