@@ -80,12 +80,9 @@ impl Compiled {
 
     fn update(&mut self, policy: CompiledPolicy) -> Option<Change> {
         let subject = self.by_number.get(policy.endpoints.first()?)?.clone();
-        let before = self.kept.get_mut(&subject)?.policy.replace(policy.clone());
+        // Whoever is new is judged with everybody anyway.
+        let before = self.kept.get_mut(&subject)?.policy.replace(policy.clone())?;
         let (mut ingress, mut egress) = (Touched::default(), Touched::default());
-        let Some(before) = before else {
-            (ingress.all, egress.all) = (true, true);
-            return Some(Change { subject, ingress, egress });
-        };
         for item in before.entries.diff(&policy.entries) {
             let (DiffItem::Add(key, _) | DiffItem::Remove(key, _) | DiffItem::Update { new: (key, _), .. }) = item;
             let touched = if key.direction == Direction::Ingress { &mut ingress } else { &mut egress };
