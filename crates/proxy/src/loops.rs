@@ -40,9 +40,8 @@ impl Places {
 
     /// Whether what is sent there comes to one of them.
     pub(crate) fn are_at(&self, transport: Transport, to: SocketAddr) -> bool {
-        let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        self.0.contains_key(&(transport, to))
-            || self.0.contains_key(&(transport, SocketAddr::new(any, to.port()))) && is_here(to.ip())
+        let at_any = SocketAddr::new(any(to.ip()), to.port());
+        self.0.contains_key(&(transport, to)) || self.0.contains_key(&(transport, at_any)) && is_here(to.ip())
     }
 }
 
@@ -53,11 +52,15 @@ fn place(listener: &Listener) -> Option<(Transport, SocketAddr)> {
     (!elsewhere).then_some((transport, listener.address))
 }
 
+/// The unspecified address of the same family.
+fn any(ip: IpAddr) -> IpAddr {
+    if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
+}
+
 /// Whether an address is one of this network's own: what is sent to it would be sent from it. Nothing is sent.
 fn is_here(ip: IpAddr) -> bool {
-    let any: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let from = || -> io::Result<IpAddr> {
-        let socket = UdpSocket::bind((any, 0))?;
+        let socket = UdpSocket::bind((any(ip), 0))?;
         socket.connect((ip, 9))?;
         Ok(socket.local_addr()?.ip())
     };

@@ -6,7 +6,9 @@ use http::header::{HeaderMap, HeaderName};
 use std::borrow::Cow;
 
 /// What proxies alone tell backends, as the beginnings of names.
-const OF_PROXIES: [&str; 2] = ["x-forwarded-", "x-envoy-"];
+const OF_PROXIES: [&str; 2] = ["x-forwarded-", OF_ENVOYS];
+/// What Envoys tell each other, likewise.
+pub(super) const OF_ENVOYS: &str = "x-envoy-";
 
 /// The name that others may know a header by.
 pub(super) fn folded(name: &HeaderName) -> Cow<'_, str> {
@@ -39,8 +41,13 @@ pub(super) fn uncover_as(headers: &mut HeaderMap, names: &[&HeaderName]) {
 }
 
 fn remove_disguised(headers: &mut HeaderMap, is_meant: impl Fn(&str) -> bool) {
-    let is_disguised = |name: &&HeaderName| matches!(folded(name), Cow::Owned(name) if is_meant(&name));
-    let gone: Vec<HeaderName> = headers.keys().filter(is_disguised).cloned().collect();
+    let is_disguised = |name: &HeaderName| matches!(folded(name), Cow::Owned(name) if is_meant(&name));
+    remove_where(headers, is_disguised);
+}
+
+/// Takes away the headers whose names are meant.
+pub(super) fn remove_where(headers: &mut HeaderMap, is_meant: impl Fn(&HeaderName) -> bool) {
+    let gone: Vec<HeaderName> = headers.keys().filter(|name| is_meant(name)).cloned().collect();
     gone.iter().for_each(|name| drop(headers.remove(name)));
 }
 

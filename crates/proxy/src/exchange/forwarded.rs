@@ -3,6 +3,7 @@
 
 use super::answer::Refusal;
 use super::connection::Client;
+use super::disguise::{OF_ENVOYS, remove_where};
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use std::net::IpAddr;
 
@@ -14,8 +15,6 @@ const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 const EXTERNAL: HeaderName = HeaderName::from_static("x-envoy-external-address");
 const CLIENT_CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 const PROXY: HeaderName = HeaderName::from_static("proxy");
-/// Beginning of the names of what Envoys tell each other.
-const ENVOYS: &str = "x-envoy-";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// How many may have passed a request on.
 const MOST_HOPS: usize = 16;
@@ -68,10 +67,9 @@ pub(super) fn tell(headers: &mut HeaderMap, client: &Client, trusted_hops: u32) 
 
 /// Takes away what only a proxy could know: of clients, of their certificates, and of what was asked for before it was rewritten.
 fn forget_proxies_words(headers: &mut HeaderMap) {
-    let is_one = |name: &&HeaderName| **name == CLIENT_CERTIFICATE || name.as_str().starts_with(ENVOYS);
-    let gone: Vec<HeaderName> = headers.keys().filter(is_one).cloned().collect();
-    gone.iter().for_each(|name| drop(headers.remove(name)));
-    headers.remove(FORWARDED);
+    remove_where(headers, |name| {
+        [CLIENT_CERTIFICATE, FORWARDED].contains(name) || name.as_str().starts_with(OF_ENVOYS)
+    });
 }
 
 /// The address of who is outside: as many from the right as there are trusted proxies.

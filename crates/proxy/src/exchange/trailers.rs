@@ -2,25 +2,19 @@
 //! What follows a body. Whoever merges trailers into a head would take their word for what is decided by the head, so such fields are taken
 //! away (RFC 9110, 6.5.1). What a head says is checked here, what follows it could not be.
 
-use super::disguise::{folded, is_of_proxies};
+use super::disguise::{folded, is_of_proxies, remove_where};
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderName};
 use http_body::Frame;
 
 /// The frame without fields of a head; nothing, if nothing is left: a body may end without trailers.
 pub(super) fn without_head_fields(frame: Frame<Bytes>) -> Option<Frame<Bytes>> {
     match frame.into_trailers() {
         Ok(mut trailers) => {
-            clean(&mut trailers);
+            remove_where(&mut trailers, |name| is_of_a_head(&folded(name)));
             (!trailers.is_empty()).then(|| Frame::trailers(trailers))
         }
         Err(frame) => Some(frame),
     }
-}
-
-fn clean(trailers: &mut HeaderMap) {
-    let gone: Vec<HeaderName> = trailers.keys().filter(|name| is_of_a_head(&folded(name))).cloned().collect();
-    gone.iter().for_each(|name| drop(trailers.remove(name)));
 }
 
 /// Whether the field frames, routes, modifies or authenticates a message, describes its content, or is one connection's.
@@ -61,7 +55,7 @@ fn is_of_a_head(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::header::HeaderValue;
+    use http::header::{HeaderMap, HeaderValue};
 
     fn left(names: &[&'static str]) -> Option<Vec<String>> {
         let mut trailers = HeaderMap::new();
