@@ -224,7 +224,7 @@ mod tests {
     use hyper::{Request, Response};
     use kube::client::Body;
     use parking_lot::Mutex;
-    use serde_json::json;
+    use serde_json::{Value, json};
     use std::collections::btree_map::Entry;
     use std::convert::Infallible;
     use std::sync::Arc;
@@ -232,22 +232,34 @@ mod tests {
     /// When events came, and about what.
     type Taken = Arc<Mutex<Vec<(Duration, String)>>>;
 
+    /// An API server that answers whoever writes an event.
+    fn answering(answer: impl Fn(Value) -> (u16, Value) + Clone + Send + 'static) -> Client {
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let answer = answer.clone();
+            async move {
+                let body = request.into_body().collect_bytes().await.unwrap();
+                let (code, answer) = answer(serde_json::from_slice(&body).unwrap());
+                let answer = Body::from(answer.to_string().into_bytes());
+                Ok::<_, Infallible>(Response::builder().status(code).body(answer).unwrap())
+            }
+        });
+        Client::from(kube::Client::new(service, "default"))
+    }
+
+    fn text(value: &Value) -> String {
+        value.as_str().unwrap().to_owned()
+    }
+
     /// An API server that takes events.
     fn server() -> (Events, Taken) {
         let (taken, start) = (Taken::default(), Instant::now());
         let events = Arc::clone(&taken);
-        let service = tower::service_fn(move |request: Request<Body>| {
-            let events = Arc::clone(&events);
-            async move {
-                let body = request.into_body().collect_bytes().await.unwrap();
-                let event: serde_json::Value = serde_json::from_slice(&body).unwrap();
-                let about =
-                    format!("{} {}", event["regarding"]["name"].as_str().unwrap(), event["reason"].as_str().unwrap());
-                events.lock().push((start.elapsed(), about));
-                Ok::<_, Infallible>(Response::new(Body::from(body.to_vec())))
-            }
+        let client = answering(move |event| {
+            let about = format!("{} {}", text(&event["regarding"]["name"]), text(&event["reason"]));
+            events.lock().push((start.elapsed(), about));
+            (200, event)
         });
-        (Events::new(&Client::from(kube::Client::new(service, "default")), "test"), taken)
+        (Events::new(&client, "test"), taken)
     }
 
     fn warn(warnings: &Warnings, pod: usize, reason: &'static str) {
@@ -290,27 +302,16 @@ mod tests {
     fn keeping() -> (Client, Arc<Mutex<BTreeMap<String, String>>>) {
         let kept: Arc<Mutex<BTreeMap<String, String>>> = Arc::default();
         let all = Arc::clone(&kept);
-        let service = tower::service_fn(move |request: Request<Body>| {
-            let all = Arc::clone(&all);
-            async move {
-                let body = request.into_body().collect_bytes().await.unwrap();
-                let event: serde_json::Value = serde_json::from_slice(&body).unwrap();
-                let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
-                let (name, mut all) = (text(&event["metadata"]["name"]), all.lock());
-                let (code, answer) = match all.entry(name) {
-                    Entry::Occupied(_) => {
-                        (409, json!({"kind": "Status", "status": "Failure", "code": 409, "reason": "AlreadyExists"}))
-                    }
-                    Entry::Vacant(none) => {
-                        none.insert(text(&event["note"]));
-                        (201, event)
-                    }
-                };
-                let answer = Body::from(answer.to_string().into_bytes());
-                Ok::<_, Infallible>(Response::builder().status(code).body(answer).unwrap())
+        let client = answering(move |event| match all.lock().entry(text(&event["metadata"]["name"])) {
+            Entry::Occupied(_) => {
+                (409, json!({"kind": "Status", "status": "Failure", "code": 409, "reason": "AlreadyExists"}))
+            }
+            Entry::Vacant(none) => {
+                none.insert(text(&event["note"]));
+                (201, event)
             }
         });
-        (Client::from(kube::Client::new(service, "default")), kept)
+        (client, kept)
     }
 
     #[tokio::test]
