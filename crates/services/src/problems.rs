@@ -66,9 +66,7 @@ impl ServiceProblems {
     pub fn corrected_condition(&self, now: Timestamp) -> Option<Condition> {
         self.said.correction(&self.all(), now)
     }
-}
 
-impl ServiceProblems {
     /// Says what is new, the first of it: one author can be at fault in a thousand ways.
     fn log(&self, before: Option<&Self>) {
         let before: BTreeSet<Problem> = before.map(Self::all).unwrap_or_default().into_iter().collect();
@@ -134,7 +132,7 @@ pub fn problems(tasks: &Tasks, config: &Config, tables: &Tables) -> Derived<Serv
         let (uid, said, endpoints) = (service.uid.clone(), service.said.clone(), judge.unused(name));
         let row = ServiceProblems { service: name.clone(), uid, problems, endpoints, said };
         row.log(before);
-        (!row.all().is_empty() || row.said.complains()).then_some(row)
+        (!row.problems.is_empty() || !row.endpoints.is_empty() || row.said.complains()).then_some(row)
     })
 }
 
