@@ -63,14 +63,15 @@ fn under_traffic(cluster: &Cluster, body: impl FnOnce() -> Result<()>) -> Result
         asked = cluster.service_addresses("net", "echo")?.into_iter().map(service).collect::<Result<_>>()?;
     }
     let ends = servers.into_iter().map(|(name, netns, _)| (name, netns)).chain([("client", client)]);
-    let resent = Resent::start(ends.map(|(name, netns)| (name.to_owned(), netns)))?;
+    let ends = ends.map(|(name, netns)| (name.to_owned(), netns));
+    let resent = is_all.then(|| Resent::start(ends)).transpose()?;
     body()?;
     all.iter().try_for_each(|one| one.goes_on(100))?;
     asked.iter().try_for_each(|one| one.goes_on(50))?;
     let outcomes = asked.into_iter().map(Requests::finish).chain(all.into_iter().map(Traffic::finish));
     // All of them end, whatever one says.
     outcomes.collect::<Vec<_>>().into_iter().collect::<Result<()>>()?;
-    if is_all { resent.finish() } else { Ok(()) }
+    resent.map_or(Ok(()), Resent::finish)
 }
 
 /// Who is talked to, with the addresses.
