@@ -79,7 +79,7 @@ check: bootstrap-tests ## what needs no cluster: format, lints, layers, licences
 	@echo "== unit, property and golden tests"
 	@$(XTASK) test quick
 	@echo "== verifier budget"
-	@if [ "$$(id -u)" = 0 ]; then cargo test --package datapath --locked --test kernel budget; \
+	@if [ "$$(id -u)" = 0 ]; then cargo test --workspace --locked --test kernel budget; \
 	else echo "not checked: loading programs needs root"; fi
 
 advisories: bootstrap-tests ## known weaknesses of what we depend on; needs the network
@@ -111,10 +111,10 @@ mutants-bpf: bootstrap ## change the kernel programs as bpf/mutants says and tel
 	@$(XTASK) mutants $(if $(RELATED),--related) $(ONLY)
 
 attack: bootstrap image kube ## a pod and a machine on the wire attack for a minute with each way of routing: make attack FOR=600
-	@CILIUM_ATTACK_SECONDS=$(or $(FOR),60) cargo test --package lab --locked --test attack
+	@CILIUM_ATTACK_SECONDS=$(or $(FOR),60) cargo test --workspace --locked --test attack
 
 restart: bootstrap image kube ## agents killed, upgraded and uninstalled under more traffic than CI has: Services, new connections, masquerading
-	@CILIUM_ALL_TRAFFIC=1 cargo test --package lab --locked --test restart
+	@CILIUM_ALL_TRAFFIC=1 cargo test --workspace --locked --test restart
 
 upgrade: bootstrap image kube ## upgrade a lab from an older build under load: make upgrade FROM=COMMIT
 	@scripts/upgrade "$(FROM)"
@@ -133,7 +133,7 @@ soak: bootstrap image kube ## objects come and go while daemons are killed, stop
 	@scripts/bench soak --minutes $(or $(MINUTES),20)
 
 churn: bootstrap ## Services and slices change at random and the maps are compared with a naive model: make churn ROUNDS=100000
-	@CILIUM_CHURN_ROUNDS=$(or $(ROUNDS),20000) cargo test --package agent --locked --test stories churn
+	@CILIUM_CHURN_ROUNDS=$(or $(ROUNDS),20000) cargo test --workspace --locked --test stories churn
 
 .PHONY: fmt docs bootstrap bootstrap-tests
 fmt: ## format all code

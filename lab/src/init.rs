@@ -39,7 +39,7 @@ pub(crate) fn boot(file: &Path) -> Result<()> {
         plug_in(&machine, plug)?;
     }
     unshare(CloneFlags::CLONE_NEWPID).context("cannot create a process namespace")?;
-    let mut command = machine::itself()?;
+    let mut command = machine::itself();
     let mut first = command.arg("init").arg("run").arg(file).stdin(stdin).spawn().context("cannot start process 1")?;
     state::write(&machine.folder.join("pid"), first.id().to_string())?;
     let ended = clock::poll(Duration::from_secs(20), &format!("setting up '{}'", machine.name), || {

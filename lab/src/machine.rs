@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -69,7 +70,7 @@ impl Machine {
         let log = self.folder.join("log/init.log");
         let out = File::options().create(true).append(true).open(&log);
         let out = out.with_context(|| format!("cannot open {}", log.display()))?;
-        let mut command = itself()?;
+        let mut command = itself();
         command.arg("init").arg("boot").arg(&file);
         command.env_clear().env("PATH", &self.path).env("HOME", "/").env("LANG", "C.UTF-8").current_dir("/");
         command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
@@ -88,7 +89,9 @@ pub(crate) fn pull_plug(lab: &Lab, machine: &str) -> Result<()> {
     Ok(())
 }
 
-/// This program.
-pub(crate) fn itself() -> Result<Command> {
-    std::env::current_exe().map(Command::new).context("cannot find this program's own file")
+/// This program, also where its file has been replaced since it was started, as cargo does with each build.
+pub(crate) fn itself() -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("cilium-lab");
+    command
 }

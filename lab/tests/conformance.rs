@@ -10,7 +10,10 @@ use lab::product;
 fn a_handful_of_kubernetes_own_specs_pass() {
     let script = product::repository("scripts/conformance");
     let mut command = Command::new(script);
-    command.arg("--handful").env("IMAGE_TAR", product::image());
+    command
+        .arg("--handful")
+        .env("IMAGE_TAR", product::image())
+        .env("CILIUM_LAB_PROGRAM", env!("CARGO_BIN_EXE_cilium-lab"));
     let output = command.output().unwrap();
     let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
     assert!(output.status.success(), "{said}");
