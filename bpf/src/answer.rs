@@ -9,12 +9,12 @@ use crate::headers::{Ipv4, Ipv6, fold, pseudo_header, sum};
 use crate::maps;
 use crate::packet::{From, Packet};
 use crate::parse::{ETH_LEN, LATER, Pkt};
-use crate::scratch;
+use crate::scratch::{self, NO_SERVICE, Notes, Scratch};
 use crate::skb::Skb;
 use abi::flow::proto;
 use abi::policy::{EGRESS, INGRESS};
 use abi::tuple::Tuple;
-use abi::{DropReason, limit};
+use abi::{DropReason, lb, limit};
 use aya_ebpf::bindings::{__sk_buff, BPF_F_ADJ_ROOM_FIXED_GSO};
 use aya_ebpf::helpers::generated::{bpf_redirect, bpf_redirect_peer};
 
@@ -40,7 +40,18 @@ const _: () = assert!(size_of::<Icmp>() == 8);
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn to_sender(context: *mut __sk_buff, reason: u32) -> u32 {
-    scratch::present().is_some_and(|notes| answer(Skb(context), &notes.pkt, reason as u8)) as u32
+    let answered =
+        |notes: &Notes| !is_awaited(&notes.scratch, reason as u8) && answer(Skb(context), &notes.pkt, reason as u8);
+    scratch::present().is_some_and(|notes| answered(&notes)) as u32
+}
+
+/// Whether the service has backends, on other nodes alone: whoever led the packet here will soon lead its like to one of those, and a sender
+/// that hears nothing tries again.
+#[inline(always)]
+fn is_awaited(scratch: &Scratch, reason: u8) -> bool {
+    reason == DropReason::ServiceBackendNotFound.code()
+        && scratch.service & lb::flags::LOCAL_ONLY != 0
+        && !scratch.notes(NO_SERVICE)
 }
 
 #[inline(always)]

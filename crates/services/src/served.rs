@@ -8,7 +8,9 @@ use crate::here::{Here, Sources};
 use crate::ids::Ids;
 use crate::ingest::{EndpointSlice, Service, ServicePort, limits};
 use k8s::kube::core::SelectorExt as _;
-use model::{Backend, BackendId, Frontend, FrontendKey, L4Addr, Scope, ServiceKind, ServiceName, TrafficPolicy};
+use model::{
+    Backend, BackendId, BackendState, Frontend, FrontendKey, L4Addr, Scope, ServiceKind, ServiceName, TrafficPolicy,
+};
 use parking_lot::Mutex;
 use statedb::{Derived, Index, Inputs, Reader, Tasks};
 use std::collections::BTreeSet;
@@ -187,8 +189,8 @@ impl Resolver {
             external_policy: service.external_policy,
             internal_policy: service.internal_policy,
             two_scopes: kind != ServiceKind::ClusterIp && service.external_policy == TrafficPolicy::Local,
-            // A Service without any endpoints refuses, whatever the policy; one with endpoints elsewhere is silent here.
-            local_only: local && !(lists.cluster.is_empty() && lists.local.is_empty()),
+            // A Service that nobody serves refuses, whatever the policy; one that is served elsewhere is silent here.
+            local_only: local && (serves(&lists.cluster) || serves(&lists.local)),
             affinity: service.affinity,
             source_ranges: service.source_ranges.clone().filter(|_| ranged),
             algorithm: service.algorithm.unwrap_or(config.algorithm),
@@ -233,6 +235,11 @@ pub(crate) fn most_backends(service: &Service, here: &Here) -> usize {
     let scopes = if service.external_policy == TrafficPolicy::Local { 2 } else { 1 };
     let places: usize = service.ports.iter().map(|port| places(service, port, here).len()).sum();
     limits::backends(places * scopes)
+}
+
+/// Whether one of them takes new connections.
+fn serves(backends: &[Backend]) -> bool {
+    backends.iter().any(|backend| matches!(backend.state, BackendState::Active | BackendState::Terminating))
 }
 
 /// The backends of one port in one family, by traffic policy.

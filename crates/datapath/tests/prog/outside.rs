@@ -184,23 +184,31 @@ fn a_client_of_the_pod_itself_gets_another_port_where_it_would_be_taken_for_one_
     );
 }
 
+/// Nor is its sender told: who hears nothing tries again, and is led to a node that serves by then.
 #[test]
 fn what_is_for_local_pods_alone_does_not_go_to_another_node() {
-    exposed(|world, f| {
-        let to = (f.node, 30080);
-        let request = Packet::tcp((f.world, 40001), to, SYN).bytes();
-        Offer::new(to, proto::TCP, NODE_PORT | LOCAL_ONLY, &[(f.remote, 8080)]).install(world);
-        world.arrives(&request).dropped(DropReason::ServiceBackendNotFound);
-        Offer::new(to, proto::TCP, NODE_PORT | LOCAL_ONLY, &[]).install(world);
-        world.arrives(&request).dropped(DropReason::ServiceBackendNotFound);
-        Offer::new(to, proto::TCP, NODE_PORT | LOCAL_ONLY, &[(f.b, 8080)]).install(world);
-        world.arrives(&request).redirected();
-        // The pod moves to another node with its address.
-        world.remove_local(f.b);
-        world.set_identity((f.b, full(f.b)), REMOTE_IDENTITY, Some(f.node2));
-        world.epochs.bump_peer(f.b).unwrap();
-        world.arrives(&request).dropped(DropReason::ServiceBackendNotFound);
-    });
+    exposed_with(
+        |config| ProgramConfig { reject_no_backend: 1, ..config },
+        |world, f| {
+            let a = world.a;
+            let to = (f.node, 30080);
+            let request = Packet::tcp((f.world, 40001), to, SYN).bytes();
+            Offer::new(to, proto::TCP, NODE_PORT | LOCAL_ONLY, &[(f.remote, 8080)]).install(world);
+            world.arrives(&request).dropped(DropReason::ServiceBackendNotFound);
+            Offer::new(to, proto::TCP, NODE_PORT | LOCAL_ONLY, &[]).install(world);
+            world.arrives(&request).dropped(DropReason::ServiceBackendNotFound);
+            Offer::new((f.service, 80), proto::UDP, CLUSTER_IP | LOCAL_ONLY, &[]).id(6).install(world);
+            let of_pod = Packet::udp((f.a, 40001), (f.service, 80)).bytes();
+            world.leaves(&a, &of_pod).dropped(DropReason::ServiceBackendNotFound);
+            Offer::new(to, proto::TCP, NODE_PORT | LOCAL_ONLY, &[(f.b, 8080)]).install(world);
+            world.arrives(&request).redirected();
+            // The pod moves to another node with its address.
+            world.remove_local(f.b);
+            world.set_identity((f.b, full(f.b)), REMOTE_IDENTITY, Some(f.node2));
+            world.epochs.bump_peer(f.b).unwrap();
+            world.arrives(&request).dropped(DropReason::ServiceBackendNotFound);
+        },
+    );
 }
 
 #[test]

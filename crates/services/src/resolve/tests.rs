@@ -297,6 +297,10 @@ fn a_cluster_address_under_a_local_policy_has_the_backends_of_this_node_or_none(
     r.resolve();
     assert_eq!(lines(&r), ["10.96.0.1:80/TCP: "]);
     assert!(r.rows().values().all(|row| row.local_only), "it is silent, since others have some");
+    let ends = SliceEndpoint { node: Some("n2".into()), ..endpoint("10.0.0.2", false, false, true) };
+    r.slice(&up(slice_row("web-1", "web", &TARGET, vec![ends])));
+    r.resolve();
+    assert!(r.rows().values().all(|row| !row.local_only), "it refuses, since nobody takes new connections");
     r.slice(&up(slice_row("web-1", "web", &TARGET, vec![])));
     r.resolve();
     assert!(r.rows().values().all(|row| !row.local_only), "it refuses, since nobody has");
