@@ -105,6 +105,9 @@ keys! {
         /// Keep the host's own programs from taking a port at which the node serves.
         #[key("node-port-bind-protection", default = "true", value = "nodePort.bindProtection")]
         pub bind_protection: bool,
+        /// Reserve the node ports (net.ipv4.ip_local_reserved_ports) where the kernel would give one of them to a connection of the host's own.
+        #[key("enable-auto-protect-node-port-range", default = "true", value = "nodePort.autoProtectPortRange")]
+        pub reserve_node_ports: bool,
         /// Ports that Services may have at the addresses of nodes by naming such an address in externalIPs, such as 80 or 8000-8999; none with 0.
         /// The ports that keep the cluster together are nobody's.
         #[key(

@@ -21,6 +21,7 @@ mod owned;
 mod problems;
 mod reconcile;
 mod redirects;
+mod reserved;
 mod resolve;
 mod served;
 mod sockets;
@@ -106,6 +107,9 @@ pub struct Outputs {
 /// The maps cannot be read, or a program cannot be attached or detached.
 pub fn start(config: &Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result<Outputs> {
     attach_sockets(config, &*inputs.hooks)?;
+    if let Err(error) = reserved::reserve(config) {
+        tracing::warn!(%error, "cannot reserve the node ports: connections of the node's own programs may take one");
+    }
     let maps = Maps::open(&inputs.maps)?;
     let rows = rows(config, &inputs, maps.numbers()?, tasks);
     let frontends = rows.frontends.rows.clone();

@@ -393,10 +393,16 @@ fn use_settings_in_memory() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("proc");
-        for name in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
+        let settings = [
+            ("net/ipv4/ip_forward", "0"),
+            ("net/ipv6/conf/all/forwarding", "0"),
+            ("net/ipv4/ip_local_port_range", "32768\t60999"),
+            ("net/ipv4/ip_local_reserved_ports", ""),
+        ];
+        for (name, value) in settings {
             let path = root.join("sys").join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, "0").unwrap();
+            fs::write(path, value).unwrap();
         }
         sysctl::use_procfs(&root);
     });

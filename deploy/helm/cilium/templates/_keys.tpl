@@ -40,6 +40,7 @@ data:
   devices: {{ join " " . | quote }}
   {{- end }}
   direct-routing-skip-unreachable: {{ include "cilium.text" .Values.directRoutingSkipUnreachable | quote }}
+  enable-auto-protect-node-port-range: {{ include "cilium.text" .Values.nodePort.autoProtectPortRange | quote }}
   enable-bpf-masquerade: "true"
   enable-endpoint-health-checking: {{ include "cilium.text" .Values.endpointHealthChecking.enabled | quote }}
   enable-envoy-config: {{ include "cilium.text" .Values.envoyConfig.enabled | quote }}
