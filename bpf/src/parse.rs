@@ -61,6 +61,8 @@ pub struct Pkt {
     pub fragment: u8,
     /// What the fragment header says comes next (IPv6), or the protocol (IPv4).
     pub fragment_next: u8,
+    /// Where a first fragment ends by its own length: what the frame has behind that, the receiver cuts off.
+    pub end: u16,
     /// [`FROM_B`], [`REPLY`], [`NOTED`], [`KNOWN`], [`CLASH`], [`OCCUPIED`], [`DIRECT`], [`INSIDE`].
     pub marks: u8,
     /// Of a packet with the mark [`DIRECT`]: the address that its client has asked. With the mark [`INSIDE`]: that of its backend.
@@ -119,6 +121,7 @@ impl Pkt {
             code: 0,
             fragment: WHOLE,
             fragment_next: 0,
+            end: 0,
             marks: 0,
             frontend: Addr::NONE,
             frontend_port: 0,
@@ -242,6 +245,8 @@ fn parse_ipv4<P: Packet>(packet: P, pkt: &mut Pkt, network: usize) -> Result<(),
         pkt.fragment = if fragment & 0x1fff == 0 { FIRST } else { LATER };
         pkt.fragment_id = u16::from_be(packet.read::<u16>(network + 4).ok_or(BAD)?) as u32;
         pkt.fragment_next = pkt.tuple.proto;
+        let len = u16::from_be(packet.read::<u16>(network + 2).ok_or(BAD)?);
+        pkt.end = (network as u16).saturating_add(len);
     }
     Ok(())
 }
@@ -282,6 +287,8 @@ fn parse_ipv6<P: Packet>(packet: P, pkt: &mut Pkt, network: usize) -> Result<(),
                 // An atomic fragment (RFC 6946) is whole.
                 if at & 0xfff9 != 0 {
                     pkt.fragment = if at & 0xfff8 == 0 { FIRST } else { LATER };
+                    let len = u16::from_be(packet.read::<u16>(network + 4).ok_or(BAD)?);
+                    pkt.end = (network as u16 + 40).saturating_add(len);
                 }
                 next = header[0];
                 pkt.fragment_next = next;
@@ -320,6 +327,9 @@ fn parse_transport<P: Packet>(packet: P, pkt: &mut Pkt) -> Result<(), DropReason
         return Ok(());
     }
     const SHORT: DropReason = DropReason::CtTruncatedOrInvalidHeader;
+    if pkt.fragment == FIRST && !holds_transport(pkt) {
+        return Err(SHORT);
+    }
     let l4 = pkt.l4 as usize;
     match pkt.tuple.proto {
         proto::TCP => {
@@ -344,6 +354,14 @@ fn parse_transport<P: Packet>(packet: P, pkt: &mut Pkt) -> Result<(), DropReason
         _ => return Err(DropReason::CtUnknownL4Protocol),
     }
     Ok(())
+}
+
+/// Whether a first fragment has all headers itself (RFC 7112): what looks like ports behind its end is none, and the true ones come with a
+/// later fragment.
+#[inline(always)]
+fn holds_transport(pkt: &Pkt) -> bool {
+    let header = if pkt.tuple.proto == proto::TCP { 20 } else { 8 };
+    pkt.l4 as u32 + header <= pkt.end as u32
 }
 
 /// An ICMP message's part of the tuple.

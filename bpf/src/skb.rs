@@ -31,16 +31,26 @@ impl Skb {
     field!(data);
     field!(data_end);
 
-    /// Takes off a VLAN tag that names no VLAN but a priority (IEEE 802.1Q): to the kernel such a frame is untagged.
+    /// Takes off VLAN tags that name no VLAN but a priority (IEEE 802.1Q): to the kernel such a frame is untagged, however many it has. False:
+    /// one is left.
     #[inline(always)]
-    pub fn take_priority(self) {
-        const VLAN: u32 = 0x0fff;
-        // SAFETY: valid context. A tag that stays has the frame taken for one of a VLAN.
-        unsafe {
-            if (*self.0).vlan_present != 0 && (*self.0).vlan_tci & VLAN == 0 {
-                helpers::bpf_skb_vlan_pop(self.0);
+    pub fn take_priorities(self) -> bool {
+        const MOST: usize = 4;
+        for _ in 0..MOST {
+            if !self.has_priority() {
+                return true;
             }
+            // SAFETY: valid context. A tag that stays is looked at again.
+            unsafe { helpers::bpf_skb_vlan_pop(self.0) };
         }
+        !self.has_priority()
+    }
+
+    #[inline(always)]
+    fn has_priority(self) -> bool {
+        const VLAN: u32 = 0x0fff;
+        // SAFETY: valid context.
+        unsafe { (*self.0).vlan_present != 0 && (*self.0).vlan_tci & VLAN == 0 }
     }
 
     /// Whether the frame is addressed to the machine itself, and not to another one, a group or everybody on the link.

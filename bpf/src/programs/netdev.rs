@@ -30,8 +30,12 @@ const FORGED: Verdict = Verdict::Drop(DropReason::InvalidSourceIp);
 pub fn netdev_ingress(ctx: TcContext) -> i32 {
     let skb = Skb(ctx.skb.skb);
     let Some(notes) = scratch::begin(From::DEVICE, skb.ifindex()) else { return events::NO_MEMORY };
-    skb.take_priority();
+    let untagged = skb.take_priorities();
     let pkt = &mut notes.pkt;
+    if !untagged {
+        let verdict = Verdict::Drop(DropReason::VlanFiltered);
+        return events::finish(skb, pkt, verdict, INGRESS, point::FROM_NETWORK);
+    }
     match parse(skb, pkt) {
         Frame::Ip if announced::is_solicitation(pkt) => {
             return events::finish(skb, pkt, announced::solicitation(skb), INGRESS, point::FROM_NETWORK);

@@ -62,6 +62,38 @@ fn a_priority_does_not_let_the_wire_claim_to_be_a_pod() {
     });
 }
 
+/// The kernel takes off as many of them as there are.
+#[test]
+fn nor_do_several_priorities() {
+    World::test(|world| {
+        let f = families()[0];
+        world.datapath.attach_tc(Program::NetdevIngress, world.eth0, Direction::Ingress, "eth0").unwrap();
+        let here = UdpSocket::bind((f.node, 0)).unwrap();
+        here.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let port = here.local_addr().unwrap().port();
+        let frame = |src, ethertype: u16, tags: usize| {
+            let packet = Packet::udp((src, 1000), (f.node, port)).macs(pod_mac(1), NODE_MAC).bytes();
+            let (macs, rest) = packet.split_at(12);
+            let tag = [ethertype.to_be_bytes(), [0; 2]].concat();
+            [macs.to_vec(), tag.repeat(tags), rest.to_vec()].concat()
+        };
+        let reasons = |world: &mut World| -> Vec<_> {
+            world.events().iter().map(|event| DropReason::from_code(event.reason)).collect()
+        };
+        for ethertype in [0x8100, 0x88a8] {
+            for tags in [2, 3, 4] {
+                send(&world.node2, "eth0", &frame(f.world, ethertype, tags));
+                assert_eq!(here.recv_from(&mut [0; 64]).expect("nothing arrived").1.ip(), f.world);
+                send(&world.node2, "eth0", &frame(f.a, ethertype, tags));
+                assert_eq!(reasons(world), [Some(DropReason::InvalidSourceIp)], "{tags} tags of {ethertype:x}");
+            }
+            send(&world.node2, "eth0", &frame(f.a, ethertype, 9));
+            assert_eq!(reasons(world), [Some(DropReason::VlanFiltered)]);
+        }
+        assert_eq!(nothing(&here), ErrorKind::WouldBlock);
+    });
+}
+
 #[test]
 fn an_answer_with_a_priority_reaches_its_pod() {
     World::test(|world| {
