@@ -7,12 +7,12 @@ use crate::flows::{self, half_of};
 use crate::headers::difference;
 use crate::ipip;
 use crate::packet::{From, Packet};
-use crate::parse::{CLASH, ETH_LEN, FROM_B, HEADERS, KNOWN, Pkt, REPLY, note_icmp};
+use crate::parse::{CLASH, ETH_LEN, FROM_B, HEADERS, KNOWN, Pkt, REPLY, WHOLE, note_icmp};
 use crate::rewrite;
 use crate::scratch::{NOT_REMEMBERED, Scratch};
 use crate::send;
 use crate::verdict::{Stage, Verdict, drop};
-use abi::flow::{Flow, origin, proto};
+use abi::flow::{Flow, proto};
 use abi::tuple::{Tuple, has_identifier, is_icmp};
 use abi::{Addr, DropReason};
 use aya_ebpf::bindings::BPF_F_PSEUDO_HDR;
@@ -33,7 +33,11 @@ pub fn relate<P: Packet>(packet: P, pkt: &mut Pkt, scratch: &mut Scratch) -> Sta
     if !packet.pull(HEADERS) {
         return drop(DropReason::InvalidPacketDropped);
     }
-    if concerns_flow(packet, pkt, scratch) {
+    // Errors are short enough to be whole (RFC 1812, 4.3.2.3; RFC 4443, 2.4): what is in a piece of one is no quotation to go by.
+    if pkt.fragment != WHOLE && (pkt.from != From::DEVICE || super::source::is_pod(&pkt.tuple.dst)) {
+        return drop(DropReason::IpFragmentationNotSupported);
+    }
+    if pkt.fragment == WHOLE && concerns_flow(packet, pkt, scratch) {
         scratch.notes |= NOT_REMEMBERED;
         return orient::known(pkt, scratch);
     }
@@ -146,7 +150,7 @@ fn may_speak<P: Packet>(packet: P, pkt: &Pkt, flow: &Flow, reply: bool, receiver
         From::TUNNEL => expected == pkt.origin && half_of(flow, !reply).hop == pkt.node,
         From::DEVICE => {
             let sender = if reply { flow.dst_endpoint } else { flow.src_endpoint };
-            sender == 0 && expected & (origin::STACK | origin::TUNNEL) == 0
+            sender == 0 && expected == pkt.origin
         }
         // The node itself may find that a packet cannot go on.
         _ => packet.arrived_by() == 0 || expected == pkt.origin,

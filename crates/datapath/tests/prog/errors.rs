@@ -9,11 +9,11 @@ use abi::lb::{Backend, Service, ServiceKey, SlotKey};
 use abi::maps::{Backends, Services, Slots};
 use abi::policy::EGRESS;
 use datapath::Kernel;
-use datapath::bpf::Place;
+use datapath::bpf::{Place, Program};
 
 use crate::masquerade::assert_quotes;
 use crate::packet::{Packet, SYN};
-use crate::world::{Family, World};
+use crate::world::{Family, World, full};
 
 const UNRELATED: DropReason = DropReason::CtUnknownL4Protocol;
 
@@ -73,6 +73,35 @@ fn an_error_about_what_the_world_sent_leaves_under_the_nodes_address() {
             let seen = request.clone().from((f.node, 40001)).reply();
             assert_quotes(&run.frame, &Packet::too_big(f.node, f.world, &seen).ttl(63));
         }
+    });
+}
+
+/// Whoever finds that a packet cannot go on is on its way.
+#[test]
+fn an_error_comes_by_the_device_by_which_its_flow_goes() {
+    World::test_families(|world, f| {
+        let a = world.a;
+        let other = world.add_device(&format!("e{}", full(f.a)));
+        let request = Packet::udp((f.a, 40001), (f.world, 53));
+        world.leaves(&a, &request.bytes()).redirected();
+        let error = Packet::too_big(f.world, f.node, &request.from((f.node, 40001))).bytes();
+        world.run(Program::NetdevIngress, other, &error).ignored();
+        world.arrives(&error).redirected();
+    });
+}
+
+#[test]
+fn a_piece_of_an_error_quotes_nothing() {
+    World::test_families(|world, f| {
+        let (a, b) = (world.a, world.b);
+        let request = Packet::udp((f.a, 1000), (f.b, 53));
+        world.leaves(&a, &request.bytes()).redirected();
+        let error = Packet::too_big(f.b, f.a, &request);
+        let first = error.clone().fragment(7, 0, true).bytes();
+        world.leaves(&b, &first).dropped(DropReason::IpFragmentationNotSupported);
+        let later = error.clone().fragment(7, 3, false).bytes();
+        world.leaves(&b, &later).dropped(DropReason::FirstLogicalDatagramFragmentNotFound);
+        world.leaves(&b, &error.bytes()).redirected();
     });
 }
 
