@@ -30,6 +30,7 @@ pub fn pod_egress(ctx: TcContext) -> i32 {
         Frame::Arp => link::answer_arp(skb),
         Frame::Vlan => Verdict::Drop(DropReason::VlanFiltered),
         Frame::Other => Verdict::Drop(DropReason::UnsupportedL3Protocol),
+        Frame::Bad(_) if link::is_group_report(&notes.pkt) => Verdict::Taken,
         Frame::Bad(reason) => Verdict::Drop(reason),
     };
     events::finish(skb, &notes.pkt, verdict, EGRESS, point::FROM_ENDPOINT)

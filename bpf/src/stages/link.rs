@@ -40,15 +40,12 @@ pub fn answer_arp<P: Packet>(packet: P) -> Verdict {
         return UNKNOWN;
     };
     let Some(request) = packet.read::<ArpPacket>(ETH_LEN) else { return MALFORMED };
-    if request.operation != 1u16.to_be() || request.lengths != [6, 4] {
-        return MALFORMED;
-    }
-    if request.sender_ip == request.target_ip {
-        // Announcing its own address: nothing to answer, nobody else on the link.
-        return MALFORMED;
-    }
-    if Addr::from_v4_be(u32::from_ne_bytes(request.target_ip)) == endpoint.ipv4 {
+    // Nobody else is on the link to be told of its address, by a question or by an answer (RFC 5227, 2.3 and 3), or to have it.
+    if request.lengths == [6, 4] && Addr::from_v4_be(u32::from_ne_bytes(request.target_ip)) == endpoint.ipv4 {
         return Verdict::Taken;
+    }
+    if request.operation != 1u16.to_be() || request.lengths != [6, 4] || request.sender_ip == request.target_ip {
+        return MALFORMED;
     }
     reply_to_arp(packet, &request, endpoint.host_mac)
 }
@@ -114,10 +111,31 @@ pub fn message<P: Packet>(packet: P, pkt: &Pkt) -> Option<Verdict> {
         // Every interface asks for routers and tells its groups (RFC 4861 6.3.7, RFC 2710, RFC 3810). That ends here: the host's side
         // advertises no routers, and groups span no links.
         ROUTER_SOLICITATION | 130..=132 | 143 => Some(if is_of_link(pkt) { Verdict::Taken } else { FORBIDDEN }),
-        // A pod is no router and owns no other addresses: advertisements and redirects.
-        134 | ADVERTISEMENT | 137 => Some(FORBIDDEN),
+        ADVERTISEMENT => Some(advertisement(packet)),
+        // A pod is no router.
+        134 | 137 => Some(FORBIDDEN),
         _ => None,
     }
+}
+
+/// A pod may tell the link of its own address (RFC 4861, 7.2.6), where nobody else listens. It has no others.
+#[inline(never)]
+fn advertisement<P: Packet>(packet: P) -> Verdict {
+    // SAFETY: read at once.
+    let Some(endpoint) = (unsafe { maps::ENDPOINTS.get(packet.ifindex()) }) else {
+        return UNKNOWN;
+    };
+    let target = packet.read::<Addr>(ETH_LEN + 40 + 8);
+    if target.is_some_and(|target| target == endpoint.ipv6) { Verdict::Taken } else { FORBIDDEN }
+}
+
+/// Whether it is a report of groups (IGMP, RFC 2236), which span no links either.
+#[inline(always)]
+pub fn is_group_report(pkt: &Pkt) -> bool {
+    const IGMP: u8 = 2;
+    const GROUPS: u8 = 0xe0;
+    let [first, ..] = pkt.tuple.dst.v4_be().to_ne_bytes();
+    pkt.family == 4 && pkt.tuple.proto == IGMP && pkt.ttl == 1 && first & 0xf0 == GROUPS
 }
 
 /// Whether it can only have been meant for the link: to all of a group (`ff02::/16`), with a hop limit that no router leaves as it is

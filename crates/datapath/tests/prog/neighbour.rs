@@ -29,8 +29,12 @@ fn a_pod_that_announces_itself_or_answers_is_not_answered() {
     World::test(|world| {
         let [f, _] = families();
         let a = world.a;
-        let announcement = arp(1, (a.mac, v4(f.a)), ([0; 6], v4(f.a)), [0xff; 6]);
-        world.leaves(&a, &announcement).dropped(DropReason::InvalidPacketDropped);
+        for operation in [1, 2] {
+            let announcement = arp(operation, (a.mac, v4(f.a)), ([0; 6], v4(f.a)), [0xff; 6]);
+            world.leaves(&a, &announcement).taken();
+            let of_another = arp(operation, (a.mac, v4(f.b)), ([0; 6], v4(f.b)), [0xff; 6]);
+            world.leaves(&a, &of_another).dropped(DropReason::InvalidPacketDropped);
+        }
         let reply = arp(2, (a.mac, v4(f.a)), (a.host_mac, v4(f.node)), a.host_mac);
         world.leaves(&a, &reply).dropped(DropReason::InvalidPacketDropped);
         let request = arp(1, (a.mac, v4(f.a)), ([0; 6], v4(f.node)), [0xff; 6]);
@@ -129,10 +133,16 @@ fn a_request_that_is_not_as_it_should_be_is_not_answered() {
 #[test]
 fn advertisements_and_redirects_do_not_leave_a_pod() {
     World::test(|world| {
+        let [_, f] = families();
         let a = world.a;
-        for kind in [134, 136, 137] {
+        for kind in [134, 137] {
             world.leaves(&a, &link_message(world, kind).bytes()).dropped(DropReason::ForbiddenIcmpv6Message);
         }
+        // Nor does it speak for others; of itself it may tell whoever is on the link, which is nobody.
+        let group = "ff02::1".parse().unwrap();
+        let of_another = neighbour(136, (f.a, group), 0x20, f.b, (2, a.mac));
+        world.leaves(&a, &of_another.bytes()).dropped(DropReason::ForbiddenIcmpv6Message);
+        world.leaves(&a, &neighbour(136, (f.a, group), 0x20, f.a, (2, a.mac)).bytes()).taken();
     });
 }
 
@@ -142,6 +152,13 @@ fn what_every_interface_says_by_itself_is_nobodys_drop() {
         let a = world.a;
         for (kind, hops) in [(130, 1), (131, 1), (132, 1), (133, 255), (143, 1)] {
             world.leaves(&a, &link_message(world, kind).ttl(hops).bytes()).taken();
+        }
+        let [f, _] = families();
+        let report = |to: &str| Packet::new(f.a, to.parse().unwrap(), Transport::Other { proto: 2 }).ttl(1);
+        world.leaves(&a, &report("224.0.0.22").bytes()).taken();
+        world.leaves(&a, &report("239.1.2.3").bytes()).taken();
+        for packet in [report("224.0.0.22").ttl(2), report("10.0.0.1")] {
+            world.leaves(&a, &packet.bytes()).dropped(DropReason::CtUnknownL4Protocol);
         }
     });
 }
