@@ -80,10 +80,19 @@ pub fn resolve(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
     if scratch.passes_through() {
         return pass_through(pkt, scratch);
     }
-    if super::source::is_tunnel(pkt.tuple.proto, scratch.dport) && scratch.opener.id != 0 {
+    if enters_tunnel(pkt, scratch) {
         return drop(DropReason::EncapsulationTrafficIsProhibited);
     }
     Ok(())
+}
+
+/// Whether a pod would send to a node's tunnel, by a question or by its answer to somebody outside.
+#[inline(always)]
+fn enters_tunnel(pkt: &Pkt, scratch: &Scratch) -> bool {
+    let proto = pkt.tuple.proto;
+    let (asks, answers) = (scratch.opener.id != 0, scratch.opener.id == 0 && scratch.target.id != 0);
+    asks && super::source::is_tunnel(proto, scratch.dport)
+        || answers && super::source::is_tunnel(proto, scratch.tuple.sport)
 }
 
 /// Whose addresses the decision depends on.

@@ -98,19 +98,39 @@ pub fn known(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
         scratch.opener = scratch.sender;
         return Ok(());
     }
-    if find_opener(scratch) { Ok(()) } else { drop(DropReason::StaleOrUnroutableIp) }
+    match find_opener(scratch) {
+        Opener::Gone => drop(DropReason::StaleOrUnroutableIp),
+        // Whoever was refused by its name since is not let in again by the name of before.
+        Opener::Told if scratch.known.flags & flags::REFUSED != 0 => drop(DropReason::PolicyDenied),
+        Opener::Told => {
+            scratch.notes |= NOT_REMEMBERED;
+            Ok(())
+        }
+        Opener::Found => Ok(()),
+    }
 }
 
-/// Notes who opened a flow, by what is known now. False: they are gone.
+/// What is known of whoever opened a flow.
+enum Opener {
+    /// Nothing: they are gone.
+    Gone,
+    /// Who they are now.
+    Found,
+    /// Who they said they were. Whether that still is so, their next packet tells: until then nothing is made of it that was not so before.
+    Told,
+}
+
+/// Notes who opened a flow.
 #[inline(always)]
-fn find_opener(scratch: &mut Scratch) -> bool {
+fn find_opener(scratch: &mut Scratch) -> Opener {
     let (known, src) = (&scratch.known, &scratch.tuple.src);
     if known.src_endpoint != 0 {
-        let Some(pod) = source::opener(known, src) else { return false };
+        let Some(pod) = source::opener(known, src) else { return Opener::Gone };
         scratch.opener = Party::local(pod);
-        return true;
+        return Opener::Found;
     }
     let mut identity = ipcache::identity_of(src);
+    let mut opener = Opener::Found;
     if let Some(pod) = source::forwarded(known.forward.origin) {
         identity = pod.identity;
     } else if known.forward.origin & origin::STACK != 0 {
@@ -118,13 +138,19 @@ fn find_opener(scratch: &mut Scratch) -> bool {
         if source::is_local(src) {
             identity = known.src_identity;
         }
-    } else if known.forward.origin & origin::TUNNEL != 0 && (is_world(identity) || is_node(src)) {
-        // A pod of another node that nobody has told of yet has told itself who it is. And under its own address a node also sends what
-        // others have sent to services there.
+    } else if known.forward.origin & origin::TUNNEL != 0 && is_told_by_sender(src, identity, known.src_identity) {
         identity = known.src_identity;
+        opener = Opener::Told;
     }
     scratch.opener = Party::remote(identity);
-    true
+    opener
+}
+
+/// Whether the sender alone tells who opened the flow: a pod of another node that nobody has told of yet, or a node that has sent under its
+/// own address what others have sent to services there.
+#[inline(always)]
+fn is_told_by_sender(src: &Addr, identity: u32, told: u32) -> bool {
+    is_world(identity) || is_node(src) && !matches!(told, identity::REMOTE_NODE | identity::KUBE_APISERVER)
 }
 
 #[inline(always)]

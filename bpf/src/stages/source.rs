@@ -190,8 +190,9 @@ pub fn is_pod(addr: &Addr) -> bool {
 #[inline(always)]
 fn tunnel(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
     scratch.sender = Party::remote(pkt.vni);
-    // The local node's identity has no place on the wire: whoever claims it wants its privileges.
-    if pkt.vni == identity::HOST || pkt.vni == identity::UNKNOWN {
+    // The local node's identity has no place on the wire, nor has the API server's, which a node does not know to be its own: whoever claims
+    // one wants its privileges.
+    if matches!(pkt.vni, identity::HOST | identity::UNKNOWN | identity::KUBE_APISERVER) {
         return drop(DropReason::InvalidIdentity);
     }
     let src = &pkt.tuple.src;

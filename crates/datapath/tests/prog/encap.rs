@@ -2,13 +2,15 @@
 //! The outer headers that the programs write, and what they take off.
 
 use abi::config::ProgramConfig;
+use abi::endpoint::flags::INGRESS_ENFORCED;
 use abi::flow::{half, proto};
 use abi::ipcache::IpcacheEntry;
 use abi::ipcache::flags::NODE;
-use abi::{DropReason, identity};
+use abi::policy::INGRESS;
+use abi::{Addr, DropReason, identity};
 use datapath::bpf::Options;
 
-use crate::packet::{Packet, checksum};
+use crate::packet::{ACK, Packet, SYN, checksum};
 use crate::wire::vxlan;
 use crate::world::{Family, REMOTE_IDENTITY, World, families, full, tuple};
 
@@ -141,5 +143,95 @@ fn what_is_not_plain_is_left_to_the_tunnel_device() {
         frame.set_payload(vxlan(REMOTE_IDENTITY, &for_the_node));
         world.arrives(&frame.bytes()).ignored().packet(&frame);
         world.arrives(&plain).redirected().packet(&inner.macs(a.host_mac, a.mac).ttl(63));
+    });
+}
+
+/// A packet as another node sends it here.
+fn arrival(vni: u32, inner: &Packet) -> Vec<u8> {
+    let [v4, _] = families();
+    Packet::udp((v4.node2, 50000), (v4.node, 8472)).payload(&vxlan(vni, inner)).bytes()
+}
+
+/// It would be answered into the tunnel.
+#[test]
+fn nobody_asks_from_the_port_of_the_tunnel() {
+    test(|world, f| {
+        let question = Packet::udp((f.remote, 8472), (f.a, 53));
+        world.arrives(&arrival(REMOTE_IDENTITY, &question)).dropped(DropReason::EncapsulationTrafficIsProhibited);
+        let question = Packet::udp((f.world, 8472), (f.a, 53));
+        world.arrives(&question.bytes()).dropped(DropReason::EncapsulationTrafficIsProhibited);
+    });
+}
+
+/// A node does not know that it is the API server's, so none says so.
+#[test]
+fn nobody_comes_in_the_name_of_the_api_server() {
+    test(|world, f| {
+        let question = Packet::udp((f.remote, 1000), (f.a, 53));
+        world.arrives(&arrival(identity::KUBE_APISERVER, &question)).dropped(DropReason::InvalidIdentity);
+        world.set_ipcache(f.node2, full(f.node2), of_node(f, identity::KUBE_APISERVER));
+        let question = Packet::udp((f.node2, 1000), (f.a, 53));
+        world.arrives(&arrival(identity::KUBE_APISERVER, &question)).dropped(DropReason::InvalidIdentity);
+        world.arrives(&arrival(identity::REMOTE_NODE, &question)).redirected();
+    });
+}
+
+/// The entry of an address of the other node.
+fn of_node(f: Family, identity: u32) -> IpcacheEntry {
+    let [v4, _] = families();
+    let tunnel = if f.a.is_ipv4() { Addr::NONE } else { v4.node2.into() };
+    IpcacheEntry { identity, tunnel, flags: NODE, ..IpcacheEntry::default() }
+}
+
+/// The server speaks first after its client is no API server any more.
+#[test]
+fn a_reply_does_not_keep_what_a_node_was() {
+    test(|world, f| {
+        let a = world.a;
+        let name = |world: &World, identity| {
+            world.set_ipcache(f.node2, full(f.node2), of_node(f, identity));
+            world.epochs.bump_peer(f.node2).unwrap();
+        };
+        world.set_pod(&a, INGRESS_ENFORCED);
+        world.add_rule((&a, INGRESS), identity::KUBE_APISERVER, (proto::TCP, 80), false);
+        for client_speaks in [false, true] {
+            world.clear_flows();
+            name(world, identity::KUBE_APISERVER);
+            let segment = |flags| Packet::tcp((f.node2, 1000), (f.a, 80), flags);
+            world.arrives(&arrival(identity::REMOTE_NODE, &segment(SYN))).redirected();
+            let push = segment(SYN).reply().bytes();
+            world.leaves(&a, &push).redirected();
+            name(world, identity::REMOTE_NODE);
+            if client_speaks {
+                let refused = world.arrives(&arrival(identity::REMOTE_NODE, &segment(ACK)));
+                refused.dropped(DropReason::PolicyDenied);
+            }
+            world.leaves(&a, &push).dropped(DropReason::PolicyDenied);
+            world.arrives(&arrival(identity::REMOTE_NODE, &segment(ACK))).dropped(DropReason::PolicyDenied);
+        }
+    });
+}
+
+/// Another pod has the address of one that nobody has told of, and is refused: by a reply it does not become the one of before.
+#[test]
+fn a_reply_does_not_let_in_who_was_refused_by_another_name() {
+    test(|world, f| {
+        let a = world.a;
+        let [v4, _] = families();
+        world.set_identity((f.remote, full(f.remote)), identity::WORLD, Some(v4.node2));
+        world.set_pod(&a, INGRESS_ENFORCED);
+        world.add_rule((&a, INGRESS), REMOTE_IDENTITY, (proto::TCP, 80), false);
+        let segment = |flags| Packet::tcp((f.remote, 1000), (f.a, 80), flags);
+        world.arrives(&arrival(REMOTE_IDENTITY, &segment(SYN))).redirected();
+        let push = segment(SYN).reply().bytes();
+        world.leaves(&a, &push).redirected();
+        // What it said stands for as long as nobody says otherwise, also when the decision is made anew.
+        world.epochs.bump_endpoint(a.id).unwrap();
+        world.leaves(&a, &push).redirected();
+        world.arrives(&arrival(REMOTE_IDENTITY, &segment(ACK))).redirected();
+        world.arrives(&arrival(REMOTE_IDENTITY + 1, &segment(ACK))).dropped(DropReason::PolicyDenied);
+        world.leaves(&a, &push).dropped(DropReason::PolicyDenied);
+        world.arrives(&arrival(REMOTE_IDENTITY + 1, &segment(ACK))).dropped(DropReason::PolicyDenied);
+        world.set_identity((f.remote, full(f.remote)), REMOTE_IDENTITY, Some(v4.node2));
     });
 }
