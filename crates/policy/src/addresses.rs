@@ -243,7 +243,11 @@ impl Addresses {
                 let tunnel = tunnel.filter(|address| address != ip);
                 IpEntry { host, tunnel, node_address: true, ..self.node_entry(*ip, identity, source) }
             }));
-            let inner = node.cilium_internal_ips.iter().map(|ip| (*ip, identity));
+            // Under these the node's own programs speak to pods, an API server's webhook calls among them.
+            let serves_api =
+                self.api_servers.iter().any(|ip| node.internal_ips.contains(ip) || node.external_ips.contains(ip));
+            let own = if serves_api { reserved::KUBE_APISERVER } else { identity };
+            let inner = node.cilium_internal_ips.iter().map(|ip| (*ip, own));
             let inner = inner.chain(node.health_ips.iter().map(|ip| (*ip, reserved::HEALTH)));
             entries.extend(inner.map(|(ip, id)| IpEntry { host, tunnel, ..self.node_entry(ip, id, source) }));
             entries.extend(self.pods_not_told_yet(node, host, tunnel));

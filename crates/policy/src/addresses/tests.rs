@@ -214,9 +214,15 @@ fn pods_of_a_node_with_which_no_family_is_shared_are_not_sent_out_in_the_open() 
     assert!(entries.contains(&"10.0.2.0/24 9 via fd77::12".to_owned()), "{entries:#?}");
 }
 
+/// Also by the address under which its own programs speak to pods.
 #[test]
 fn a_node_on_which_an_api_server_runs_is_known_as_that() {
     let mut addresses = addresses(&[], RoutingMode::Tunnel);
+    for (api_servers, identity) in [(vec![ip("192.168.77.12")], 7), (vec![ip("203.0.113.12")], 7), (vec![], 6)] {
+        addresses.set_api_servers(api_servers.into_iter().collect());
+        let inner = format!("10.0.2.1/32 {identity} via 192.168.77.12");
+        assert!(text(&addresses).contains(&inner), "{:#?}", text(&addresses));
+    }
     addresses.set_api_servers(BTreeSet::from([ip("192.168.77.12")]));
     assert!(text(&addresses).contains(&"192.168.77.12/32 7 node".to_owned()));
     addresses.set_api_servers(BTreeSet::new());
