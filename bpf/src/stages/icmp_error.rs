@@ -12,7 +12,7 @@ use crate::rewrite;
 use crate::scratch::{NOT_REMEMBERED, Scratch};
 use crate::send;
 use crate::verdict::{Stage, Verdict, drop};
-use abi::flow::{Flow, proto};
+use abi::flow::{Flow, origin, proto};
 use abi::tuple::{Tuple, has_identifier, is_icmp};
 use abi::{Addr, DropReason};
 use aya_ebpf::bindings::BPF_F_PSEUDO_HDR;
@@ -150,7 +150,8 @@ fn may_speak<P: Packet>(packet: P, pkt: &Pkt, flow: &Flow, reply: bool, receiver
         From::TUNNEL => expected == pkt.origin && half_of(flow, !reply).hop == pkt.node,
         From::DEVICE => {
             let sender = if reply { flow.dst_endpoint } else { flow.src_endpoint };
-            sender == 0 && expected == pkt.origin
+            // Who finds out may answer by another of the node's links than the one by which the flow goes.
+            sender == 0 && expected & (origin::STACK | origin::TUNNEL) == 0
         }
         // The node itself may find that a packet cannot go on.
         _ => packet.arrived_by() == 0 || expected == pkt.origin,

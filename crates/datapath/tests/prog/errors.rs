@@ -9,11 +9,11 @@ use abi::lb::{Backend, Service, ServiceKey, SlotKey};
 use abi::maps::{Backends, Services, Slots};
 use abi::policy::EGRESS;
 use datapath::Kernel;
-use datapath::bpf::{Place, Program};
+use datapath::bpf::Place;
 
 use crate::masquerade::assert_quotes;
 use crate::packet::{Packet, SYN};
-use crate::world::{Family, World, full};
+use crate::world::{Family, World};
 
 const UNRELATED: DropReason = DropReason::CtUnknownL4Protocol;
 
@@ -73,20 +73,6 @@ fn an_error_about_what_the_world_sent_leaves_under_the_nodes_address() {
             let seen = request.clone().from((f.node, 40001)).reply();
             assert_quotes(&run.frame, &Packet::too_big(f.node, f.world, &seen).ttl(63));
         }
-    });
-}
-
-/// Whoever finds that a packet cannot go on is on its way.
-#[test]
-fn an_error_comes_by_the_device_by_which_its_flow_goes() {
-    World::test_families(|world, f| {
-        let a = world.a;
-        let other = world.add_device(&format!("e{}", full(f.a)));
-        let request = Packet::udp((f.a, 40001), (f.world, 53));
-        world.leaves(&a, &request.bytes()).redirected();
-        let error = Packet::too_big(f.world, f.node, &request.from((f.node, 40001))).bytes();
-        world.run(Program::NetdevIngress, other, &error).ignored();
-        world.arrives(&error).redirected();
     });
 }
 

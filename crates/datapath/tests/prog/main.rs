@@ -29,6 +29,7 @@ mod neighbour;
 mod offer;
 mod outside;
 mod packet;
+mod pieces;
 mod policy;
 mod random;
 mod returned;
