@@ -53,11 +53,15 @@ fn serves(pod: &Pod) -> bool {
 fn resolve(service: &ServiceName, pod: &Pod, here: &Here, numbers: &mut Ids<L4Addr>) -> Served {
     let mut served = Served::new(service.clone());
     for port in &pod.host_ports {
+        let places = addresses(port, here);
+        if let Some(ip) = port.ip.filter(|_| places.is_empty()) {
+            served.elsewhere.push(L4Addr { ip, port: port.port, protocol: port.protocol });
+        }
         for ip in &pod.ips {
             let addr = L4Addr { ip: *ip, port: port.container_port, protocol: port.protocol };
             let backends: Arc<[Backend]> = [backend(addr, here, numbers)].into();
             let at = |ip| FrontendKey::external(L4Addr { ip, port: port.port, protocol: port.protocol });
-            let places = addresses(port, here).into_iter().filter(|place| place.is_ipv4() == ip.is_ipv4());
+            let places = places.iter().copied().filter(|place| place.is_ipv4() == ip.is_ipv4());
             served.frontends.extend(places.map(|place| Frontend {
                 kind: ServiceKind::HostPort,
                 exposed: !place.is_loopback(),
@@ -70,8 +74,8 @@ fn resolve(service: &ServiceName, pod: &Pod, here: &Here, numbers: &mut Ids<L4Ad
     served
 }
 
-/// The address that the pod names, or all at which ports of nodes are served. One that is not this node's is another's to use; a loopback
-/// address is for the host's own programs.
+/// The address that the pod names, if it is this node's, or all at which ports of nodes are served. A loopback address is for the host's own
+/// programs.
 fn addresses(port: &HostPort, here: &Here) -> Vec<IpAddr> {
     match port.ip {
         None => here.node_port_ips.clone(),
@@ -102,6 +106,9 @@ mod tests {
             let port = HostPort { ip: at.map(ip), port: 8088, container_port: 80, protocol: model::Protocol::Tcp };
             let pod = Pod { ips: vec![ip("10.0.0.7"), ip("fd00::7")], host_ports: vec![port], ..Pod::default() };
             let row = resolve(&ServiceName::new("net", "web"), &pod, &here, &mut Ids::restore([]));
+            let elsewhere: Vec<_> = row.elsewhere.iter().map(L4Addr::to_string).collect();
+            let missing = if row.frontends.is_empty() { vec![format!("{}:8088/TCP", at.unwrap())] } else { vec![] };
+            assert_eq!(elsewhere, missing);
             row.frontends.iter().map(|frontend| (frontend.key.addr.ip, frontend.exposed)).collect::<Vec<_>>()
         };
         assert_eq!(served(None), [(ip("192.0.2.1"), true), (ip("2001:db8::1"), true)]);

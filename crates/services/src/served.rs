@@ -29,6 +29,8 @@ pub(crate) struct Served {
     pub(crate) health: Option<HealthCheck>,
     /// All lists of backends, each of which counts as a user of their numbers.
     pub(crate) lists: Vec<Arc<[Backend]>>,
+    /// Ports at an address that this node does not have.
+    pub(crate) elsewhere: Vec<L4Addr>,
 }
 
 impl statedb::Row for Served {
@@ -40,7 +42,7 @@ impl statedb::Row for Served {
 
 impl Served {
     pub(crate) const fn new(name: ServiceName) -> Self {
-        Self { name, created: 0, frontends: Vec::new(), health: None, lists: Vec::new() }
+        Self { name, created: 0, frontends: Vec::new(), health: None, lists: Vec::new(), elsewhere: Vec::new() }
     }
 
     pub(crate) fn keys(&self) -> impl Iterator<Item = FrontendKey> + '_ {

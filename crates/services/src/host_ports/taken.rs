@@ -1,25 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Ports of the node that pods ask for and others have: the table `host-ports-taken`. That it has a row is a failure, which the agent's status
+//! Ports that pods ask for and do not have, since others have them or the node has no such address: the table `host-ports-taken`. That it has a row is a failure, which the agent's status
 //! shows for as long as it lasts, and of which the author of the pod is told.
 
 use super::SUFFIX;
 use crate::redirects;
 use crate::served::Served;
 use crate::teller::{Failing, Teller};
-use model::{Frontend, FrontendKey, PodName, ServiceName};
+use model::{Frontend, L4Addr, PodName, ServiceName};
 use statedb::{Derived, Inputs, Reader, Snapshot, Tasks};
 use std::fmt;
 
 /// How many ports are named.
 const NAMED: usize = 5;
 
-/// Ports of one pod that others have. One row per such pod.
+/// Ports that one pod does not have. One row per such pod.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Taken {
     /// What the pod is called among Services.
     name: ServiceName,
-    /// Each, and whose it is.
-    ports: Vec<(FrontendKey, Option<ServiceName>)>,
+    ports: Vec<(L4Addr, Owner)>,
+}
+
+/// Whose a port is.
+#[derive(Clone, Debug, PartialEq)]
+enum Owner {
+    /// That of a Service, a pod or a policy, by its name among Services.
+    Service(ServiceName),
+    Node,
+    /// Nobody's: the node does not have the address.
+    Nobody,
 }
 
 impl statedb::Row for Taken {
@@ -31,8 +40,7 @@ impl statedb::Row for Taken {
 
 impl fmt::Display for Taken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let named =
-            self.ports.iter().take(NAMED).map(|(key, owner)| format!("{key} is that of {}", kind(owner.as_ref())));
+        let named = self.ports.iter().take(NAMED).map(|(port, owner)| format!("{port} is {owner}"));
         f.write_str(&named.collect::<Vec<_>>().join(", "))?;
         match self.ports.len().saturating_sub(NAMED) {
             0 => Ok(()),
@@ -41,13 +49,19 @@ impl fmt::Display for Taken {
     }
 }
 
-fn kind(owner: Option<&ServiceName>) -> String {
-    let Some(owner) = owner else { return "the node itself".to_owned() };
-    let (namespace, name) = (&owner.namespace, &owner.name);
-    match (name.strip_suffix(SUFFIX), name.strip_suffix(redirects::SUFFIX)) {
-        (Some(pod), _) => format!("the pod {namespace}/{pod}"),
-        (_, Some(policy)) => format!("the CiliumLocalRedirectPolicy {namespace}/{policy}"),
-        (None, None) => format!("the Service {owner}"),
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let owner = match self {
+            Self::Service(owner) => owner,
+            Self::Node => return f.write_str("that of the node itself"),
+            Self::Nobody => return f.write_str("at no address of the node (hostIP)"),
+        };
+        let (namespace, name) = (&owner.namespace, &owner.name);
+        match (name.strip_suffix(SUFFIX), name.strip_suffix(redirects::SUFFIX)) {
+            (Some(pod), _) => write!(f, "that of the pod {namespace}/{pod}"),
+            (_, Some(policy)) => write!(f, "that of the CiliumLocalRedirectPolicy {namespace}/{policy}"),
+            (None, None) => write!(f, "that of the Service {owner}"),
+        }
     }
 }
 
@@ -60,8 +74,12 @@ pub(crate) fn derive(tasks: &Tasks, claimed: &Reader<Served>, frontends: &Reader
     let (claimed, frontends) = (claimed.clone(), frontends.clone());
     statedb::derive(tasks, "host-ports-taken", inputs, move |name, _| {
         let (served, given) = (claimed.snapshot().get(name)?, frontends.snapshot());
-        let owner = |key| (key, given.get(&key).map(|row| row.service.clone()));
-        let ports: Vec<_> = served.keys().map(owner).filter(|(_, owner)| owner.as_ref() != Some(name)).collect();
+        let taken = served.keys().filter_map(|key| match given.get(&key).map(|row| row.service.clone()) {
+            Some(owner) if owner == *name => None,
+            owner => Some((key.addr, owner.map_or(Owner::Node, Owner::Service))),
+        });
+        let elsewhere = served.elsewhere.iter().map(|addr| (*addr, Owner::Nobody));
+        let ports: Vec<_> = taken.chain(elsewhere).collect();
         (!ports.is_empty()).then(|| Taken { name: name.clone(), ports })
     })
 }
@@ -114,7 +132,7 @@ impl statedb::Target<Taken> for Watch {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use super::*;
-    use model::{L4Addr, Pod, Protocol, ServiceKind};
+    use model::{FrontendKey, Pod, Protocol, ServiceKind};
     use statedb::{State, Writer};
     use std::time::Duration;
 
@@ -172,11 +190,27 @@ mod tests {
         assert!(told.try_next().is_none(), "it has not lasted yet");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_the_node_does_not_have_is_told() {
+        let (mut claimed, claims) = statedb::table("host-ports");
+        let (mut frontends, given) = statedb::table("frontends");
+        frontends.mark_initialized();
+        let taken = derive(&Tasks::new(Default::default()), &claims, &given).rows;
+        let addr = L4Addr { ip: [192, 0, 2, 9].into(), port: 53, protocol: Protocol::Udp };
+        claimed.insert(Served { elsewhere: vec![addr], ..Served::new(ServiceName::new("shop", "dns:host-port")) });
+        claimed.mark_initialized();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let rows: Vec<String> = taken.snapshot().iter().map(ToString::to_string).collect();
+        assert_eq!(rows, ["192.0.2.9:53/UDP is at no address of the node (hostIP)"]);
+    }
+
     #[test]
     fn of_many_ports_some_are_named() {
         let taken = |count: u16| Taken {
             name: ServiceName::new("shop", "edge:host-port"),
-            ports: (1..=count).map(|port| (key(port), Some(ServiceName::new("shop", "x:local-redirect")))).collect(),
+            ports: (1..=count)
+                .map(|port| (key(port).addr, Owner::Service(ServiceName::new("shop", "x:local-redirect"))))
+                .collect(),
         };
         assert!(taken(5).to_string().ends_with("192.168.0.11:5/TCP is that of the CiliumLocalRedirectPolicy shop/x"));
         assert!(taken(7).to_string().ends_with("5/TCP is that of the CiliumLocalRedirectPolicy shop/x, and 2 more"));

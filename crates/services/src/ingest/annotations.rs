@@ -40,7 +40,13 @@ const OURS: [(&str, &[&str]); 2] = [
         &["lbipam.cilium.io/ips", "lbipam.cilium.io/sharing-key", "lbipam.cilium.io/sharing-cross-namespace"],
     ),
 ];
-/// How many of those are named.
+/// The kinds of frontends that may be asked for. A Service of each of these types has those up to its own.
+const KINDS: [(&str, ServiceKind); 3] = [
+    ("ClusterIP", ServiceKind::ClusterIp),
+    ("NodePort", ServiceKind::NodePort),
+    ("LoadBalancer", ServiceKind::LoadBalancer),
+];
+/// How many of the unknown ones are named.
 const NAMED: usize = 5;
 /// Length of a label's value.
 const LONGEST_VALUE: usize = 63;
@@ -55,10 +61,11 @@ pub(super) struct Annotated {
     pub(super) deny_ranges: bool,
 }
 
-/// Reads them, and notes what is not honoured.
+/// Reads them, and notes what is not honoured by a Service of this type (`spec.type`).
 pub(super) fn read(
     config: &Config,
     annotations: Option<&BTreeMap<String, String>>,
+    service_type: Option<&str>,
     problems: &mut Vec<Problem>,
 ) -> Annotated {
     let Some(annotations) = annotations else { return Annotated::default() };
@@ -66,11 +73,6 @@ pub(super) fn read(
     let algorithm = reader.choice(ALGORITHM, &[("random", Algorithm::Random), ("maglev", Algorithm::Maglev)]);
     let forwarding = reader.choice(FORWARDING, &[("snat", Forwarding::Snat), ("dsr", Forwarding::Dsr)]);
     let forwarding = reader.possible(FORWARDING, forwarding, config);
-    let kinds = [
-        ("ClusterIP", ServiceKind::ClusterIp),
-        ("NodePort", ServiceKind::NodePort),
-        ("LoadBalancer", ServiceKind::LoadBalancer),
-    ];
     let deny_ranges = reader.choice(RANGES_POLICY, &[("allow", false), ("deny", true)]);
     let delegation = reader.choice(DELEGATION, &[("none", false), ("delegate-if-local", true)]);
     reader.unsupported(DELEGATION, delegation == Some(true));
@@ -82,7 +84,7 @@ pub(super) fn read(
     Annotated {
         algorithm: reader.enabled(ALGORITHM, algorithm, ("bpf-lb-algorithm-annotation", config.algorithm_annotation)),
         forwarding: reader.enabled(FORWARDING, forwarding, ("bpf-lb-mode-annotation", config.forwarding_annotation)),
-        only: reader.choice(KIND, &kinds),
+        only: reader.kind(service_type),
         nodes: reader.nodes(),
         deny_ranges: deny_ranges.unwrap_or_default(),
     }
@@ -110,6 +112,19 @@ impl Reader<'_> {
             self.problems.push(Problem::new(key, format!("needs the configuration key {switch}")));
         }
         read.filter(|_| on)
+    }
+
+    /// The only kind of frontend that is wanted. One that the Service does not have leaves it none, which it did ask for.
+    fn kind(&mut self, service_type: Option<&str>) -> Option<ServiceKind> {
+        let only = self.choice(KIND, &KINDS)?;
+        let service_type = service_type.unwrap_or("ClusterIP");
+        let place = |wanted: &str| KINDS.iter().position(|(name, _)| *name == wanted);
+        let asked = KINDS.iter().position(|(_, kind)| *kind == only);
+        if asked > place(service_type) {
+            let reason = format!("a Service of type {service_type} has no such addresses: it is reached nowhere");
+            self.problems.push(Problem::new(KIND, reason));
+        }
+        Some(only)
     }
 
     /// How backends on other nodes are reached, if the way to them bears it.

@@ -103,7 +103,8 @@ pub fn ingest_service(config: &Config, object: &core::Service) -> Result<Option<
         return Ok(None);
     }
     let mut problems = Vec::new();
-    let annotated = annotations::read(config, object.metadata.annotations.as_ref(), &mut problems);
+    let annotated =
+        annotations::read(config, object.metadata.annotations.as_ref(), spec.type_.as_deref(), &mut problems);
     if wants_topology(spec, &object.metadata) && !config.topology {
         let reason = "needs enable-service-topology; clients of all zones use all endpoints";
         problems.push(Problem::new("spec.trafficDistribution", reason));

@@ -285,7 +285,7 @@ fn annotated(config: &Config, annotations: &[(&str, &str)]) -> Service {
     let annotations: std::collections::BTreeMap<_, _> =
         annotations.iter().map(|(key, value)| (format!("service.cilium.io/{key}"), *value)).collect();
     let object = service(
-        json!({"metadata": {"annotations": annotations}, "spec": {"loadBalancerSourceRanges": ["10.0.0.0/8"]}}),
+        json!({"metadata": {"annotations": annotations}, "spec": {"type": "LoadBalancer", "loadBalancerSourceRanges": ["10.0.0.0/8"]}}),
     );
     ingest_service(config, &object).unwrap().unwrap()
 }
@@ -387,6 +387,24 @@ fn of_many_annotations_that_are_not_known_and_of_long_values_so_much_is_told() {
         "service.cilium.io/type": long}),
     );
     assert!(told.len() == 3 && told.iter().all(|problem| problem.len() < 900), "{told:?}");
+}
+
+#[test]
+fn a_kind_of_address_that_the_service_does_not_have_is_told() {
+    let types = ["ClusterIP", "NodePort", "LoadBalancer"];
+    for (place, service_type) in types.into_iter().enumerate() {
+        for (asked, kind) in types.into_iter().enumerate() {
+            let object = service(json!({
+                "metadata": {"annotations": {"service.cilium.io/type": kind}}, "spec": {"type": service_type},
+            }));
+            let row = ingest_service(&Config::default(), &object).unwrap().unwrap();
+            let says = format!(
+                "service.cilium.io/type: a Service of type {service_type} has no such addresses: it is reached nowhere"
+            );
+            assert_eq!(problems(&row), if asked > place { vec![says] } else { vec![] }, "{kind}");
+            assert!(row.only.is_some(), "nor is it reached in another way");
+        }
+    }
 }
 
 #[test]
