@@ -132,8 +132,8 @@ bench: bootstrap image kube ## measure against plain veth routing and the bridge
 soak: bootstrap image kube ## objects come and go while daemons are killed, stopped and hung: make soak MINUTES=20
 	@scripts/bench soak --minutes $(or $(MINUTES),20)
 
-churn: bootstrap ## Services and slices change at random and the maps are compared with a naive model: make churn ROUNDS=100000
-	@CILIUM_CHURN_ROUNDS=$(or $(ROUNDS),20000) cargo test --workspace --locked --test stories churn
+churn: bootstrap ## Services and slices change at random for ten minutes and the kernel's maps are compared with a naive model (root): make churn FOR=60 SEED=7
+	@CILIUM_CHURN_SECONDS=$(or $(FOR),600) $(if $(SEED),CILIUM_CHURN_SEED=$(SEED)) cargo test --workspace --locked --test kernel after_every_change -- --nocapture
 
 .PHONY: fmt docs bootstrap bootstrap-tests
 fmt: ## format all code

@@ -2,7 +2,9 @@
 //! An API server in memory, behind the client's own service: no socket. It keeps objects of any kind, notes what it is asked to write,
 //! and misbehaves on demand.
 
+#[path = "apiserver/store.rs"]
 mod store;
+#[path = "apiserver/whim.rs"]
 mod whim;
 
 use crate::chance::Chance;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Services and EndpointSlices come, change and go at random, agents are killed in between, and after each change the maps are compared with a
-//! naive reading of all objects. `CILIUM_CHURN_ROUNDS` says for how many changes.
+//! naive reading of all objects.
 
 use crate::chance::Chance;
 use crate::world::{World, eventually};
@@ -174,12 +174,12 @@ async fn agree(world: &World, objects: &Objects, round: u64) {
     eventually(&what, async || held(world) == wanted).await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn after_every_change_the_maps_hold_what_a_naive_reading_of_all_objects_says() {
-    let rounds = std::env::var("CILIUM_CHURN_ROUNDS").ok().map_or(150, |text| text.parse().unwrap());
-    let (mut world, mut objects, mut chance) = (World::new().await, Objects::default(), Chance::new(0x5eed));
+/// Changes objects for as long as `goes_on` says so of the number of changes so far. In the end all Services go, and nothing is left of them.
+pub(crate) async fn at_random(mut world: World, seed: u64, goes_on: impl Fn(u64) -> bool) {
+    let (mut objects, mut chance, mut round) = (Objects::default(), Chance::new(seed), 0);
     world.start_ready().await;
-    for round in 0..rounds {
+    while goes_on(round) {
+        round += 1;
         if chance.below(40) == 0 {
             world.kill().await;
             (0..4).for_each(|_| objects.change(&world, &mut chance));

@@ -5,6 +5,7 @@ use abi::flow::proto::UDP;
 use abi::lb::Connected;
 use std::net::IpAddr;
 
+use crate::churn;
 use crate::world::{World, eventually, settle};
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -201,4 +202,11 @@ async fn a_port_of_the_node_that_a_service_has_is_told_to_the_pods_author_and_sh
     world.api.delete("services", "shop/web");
     eventually("the port", async || backends(&world, "192.168.0.11:30080/TCP") == ["10.1.0.9:443/TCP"]).await;
     eventually("no failure", async || failing().await.is_empty()).await;
+}
+
+/// `CILIUM_CHURN_ROUNDS` says after how many.
+#[tokio::test(start_paused = true)]
+async fn after_every_change_the_maps_hold_what_a_naive_reading_of_all_objects_says() {
+    let rounds = std::env::var("CILIUM_CHURN_ROUNDS").ok().map_or(150, |text| text.parse().unwrap());
+    churn::at_random(World::new().await, 0x5eed, |round| round < rounds).await;
 }

@@ -49,6 +49,8 @@ pub(crate) struct World {
     uids: &'static str,
     pub(crate) node: fake::Node,
     maps: Arc<dyn Kernel>,
+    /// The same, where they do not fail.
+    sound_maps: Arc<dyn Kernel>,
     folder: tempfile::TempDir,
     running: Option<Running>,
 }
@@ -80,7 +82,14 @@ impl World {
         Self::node(first.api.clone(), 2, "heir", |maps| Arc::new(maps)).await
     }
 
-    /// The same with maps that fail now and then.
+    /// One with those maps.
+    pub(crate) async fn with_maps(maps: Arc<dyn Kernel>) -> Self {
+        let mut world = Self::on(|_| Arc::clone(&maps)).await;
+        world.sound_maps = maps;
+        world
+    }
+
+    /// One with maps that fail now and then.
     pub(crate) async fn with_failing_maps(seed: u64) -> Self {
         Self::on(|maps| Arc::new(fake::chaos(maps, 0.2, seed))).await
     }
@@ -105,8 +114,9 @@ impl World {
              status: {{addresses: [{{type: InternalIP, address: {ip}}}]}}\n"
         ));
         node.network.add_device("eth0", &[format!("{ip}/24").parse().unwrap()]).await.unwrap();
-        let maps = spoil(node.maps.clone());
-        Self { api, name, keys: Vec::new(), uids, node, maps, folder: tempfile::tempdir().unwrap(), running: None }
+        let (maps, sound_maps) = (spoil(node.maps.clone()), Arc::new(node.maps.clone()));
+        let folder = tempfile::tempdir().unwrap();
+        Self { api, name, keys: Vec::new(), uids, node, maps, sound_maps, folder, running: None }
     }
 
     /// With these configuration keys as well.
@@ -322,7 +332,7 @@ impl World {
 
     /// Frontends and backends, as `cilium-dbg bpf lb list` shows them.
     pub(crate) fn services(&self) -> Vec<String> {
-        let maps = services::Maps::open(&self.node.maps).unwrap();
+        let maps = services::Maps::open(&self.sound_maps).unwrap();
         let lines = services::dump::lb_list(&maps).unwrap();
         lines.iter().map(|line| format!("{} => {}", line.service, line.backend)).collect()
     }
@@ -336,7 +346,7 @@ impl World {
 
     /// All entries of the maps that agents fill, but for the epochs, which only rise.
     pub(crate) fn maps(&self) -> BTreeMap<&'static str, Vec<String>> {
-        let kernel = &self.node.maps;
+        let kernel = &self.sound_maps;
         macro_rules! dump {
             ($($open:ident $map:ident),+) => {
                 [$((stringify!($map), sorted(kernel.$open::<maps::$map>().unwrap().entries().unwrap()))),+].into()
