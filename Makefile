@@ -113,8 +113,9 @@ mutants-bpf: bootstrap ## change the kernel programs as bpf/mutants says and tel
 attack: bootstrap image kube ## a pod and a machine on the wire attack for a minute with each way of routing: make attack FOR=600
 	@CILIUM_ATTACK_SECONDS=$(or $(FOR),60) cargo test --workspace --locked --test attack
 
-restart: bootstrap image kube ## agents killed, upgraded and uninstalled under more traffic than CI has: Services, new connections, masquerading
+restart: bootstrap image kube ## agents killed, upgraded and uninstalled under more traffic than CI has (Services, new connections, masquerading), and twenty times under requests
 	@CILIUM_ALL_TRAFFIC=1 cargo test --workspace --locked --test restart
+	@CILIUM_KILLS=10 cargo test --workspace --locked --test services -- no_request_fails_while_agents_are_killed
 
 upgrade: bootstrap image kube ## upgrade a lab from an older build under load: make upgrade FROM=COMMIT
 	@scripts/upgrade "$(FROM)"

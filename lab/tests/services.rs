@@ -29,7 +29,7 @@ use lab::netns::Netns;
 use lab::probe::{Cluster, eventually};
 use lab::product;
 use lab::suite::Suite;
-use lab::traffic::{Requests, get};
+use lab::traffic::{Kept, Requests, get};
 use serde_json::{Value, json};
 
 const SUITE: Suite = Suite {
@@ -555,10 +555,20 @@ fn agents_healthy(cluster: &Cluster) -> Result<()> {
     })
 }
 
+/// On new connections and on long ones. `CILIUM_KILLS` says how often each agent is killed.
 fn agents_killed(cluster: &Cluster) -> Result<()> {
+    let kills = std::env::var("CILIUM_KILLS").map_or(Ok(3), |text| text.parse::<u32>())?;
     apply(cluster, "steady", &json!({}), &json!({"type": "NodePort"}))?;
+    let http = port(cluster, "steady", 0)?;
+    let (outside, client) = (outside(cluster)?, Netns::of_pod(cluster, "net", "client")?);
+    let own = cluster.service_addresses("net", "steady")?.into_iter().map(|ip| (&client, SocketAddr::new(ip, 80)));
+    let nodes = (1..3).flat_map(node).map(|ip| (&outside, SocketAddr::new(ip, http)));
+    let start = |(from, to): (&Netns, _)| Ok(Kept::start(from.try_clone()?, to, |_| false));
+    let mut kept = Vec::new();
     under_requests(cluster, "steady", || {
-        for _ in 0..3 {
+        kept = own.chain(nodes).map(start).collect::<Result<_>>()?;
+        kept.iter().try_for_each(|one: &Kept| one.goes_on(5))?;
+        for _ in 0..kills {
             for node in cluster.nodes() {
                 cluster.fault("kill", &format!("{node}/agent"))?;
             }
@@ -566,5 +576,10 @@ fn agents_killed(cluster: &Cluster) -> Result<()> {
         }
         product::ready(cluster)
     })?;
+    kept.iter().try_for_each(|one| one.goes_on(5))?;
+    for one in kept {
+        let connections = one.finish()?;
+        ensure!(connections == 1, "{connections} connections, and not one that lasts");
+    }
     delete(cluster, "steady")
 }
