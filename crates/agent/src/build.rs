@@ -84,6 +84,7 @@ pub fn build(config: &Config, node_name: &str, host: Host, client: &Client, task
             pods: sources.pods.clone(),
             node: NodeName { cluster: config.node.cluster.clone(), name: node_name.to_owned() },
             nodes: sources.nodes.clone(),
+            own_node: sources.own_node,
             addresses: node.addresses,
             before_stack: node.before_stack,
             maps: Arc::clone(&maps),

@@ -27,6 +27,8 @@ pub(crate) struct Sources {
     pub(crate) namespaces: Reader<Namespace>,
     /// Nodes.
     pub(crate) nodes: Reader<Node>,
+    /// This node's own object, for load balancers; none if they are not answered.
+    pub(crate) own_node: Reader<services::OwnNode>,
     /// Pods of the cluster.
     pub(crate) remote_endpoints: Reader<RemoteEndpoint>,
     /// Identities.
@@ -83,6 +85,7 @@ pub(crate) fn reflect(config: &Config, node: &str, client: &Client, tasks: &Task
     let for_slices = config.services.clone();
     let (services, l2_services) = services(config, client, tasks, &mut surface);
     let redirects = redirects(config, client, tasks, &mut surface);
+    let own_node = own_node(config, node, client, tasks, &mut surface);
     Sources {
         pods,
         namespaces: mirror!("k8s-namespaces", core::Namespace, policy::ingest_namespace),
@@ -94,6 +97,7 @@ pub(crate) fn reflect(config: &Config, node: &str, client: &Client, tasks: &Task
         services,
         l2_services,
         redirects,
+        own_node,
         slices: mirror!("k8s-endpoint-slices", discovery::EndpointSlice, move |object: &discovery::EndpointSlice| {
             services::ingest_slice(&for_slices, object)
         }),
@@ -147,6 +151,26 @@ fn announceable(config: &services::Config, object: &core::Service) -> Result<Opt
     let Some(served) = services::ingest_service(config, object)? else { return Ok(None) };
     let (addresses, row) = (served.outside(), l2::ingest_service(object)?);
     Ok(row.and_then(|row| row.as_served(&addresses, served.nodes)))
+}
+
+/// What load balancers ask of the node follows from its object.
+fn own_node(
+    config: &Config,
+    node: &str,
+    client: &Client,
+    tasks: &Tasks,
+    surface: &mut Surface,
+) -> Reader<services::OwnNode> {
+    let (mut writer, own_node) = statedb::table("own-node");
+    if config.services.healthz.is_some() {
+        let here = WatchConfig::default().fields(&format!("metadata.name={node}"));
+        let reflect = client.reflect_with(client.all::<core::Node>(), here, writer, services::ingest_own_node);
+        tasks.spawn("reflect-own-node", reflect);
+        surface.add(Surface::new().table(&own_node));
+    } else {
+        writer.mark_initialized();
+    }
+    own_node
 }
 
 fn redirects(config: &Config, client: &Client, tasks: &Tasks, surface: &mut Surface) -> Reader<services::Redirect> {

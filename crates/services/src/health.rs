@@ -7,4 +7,4 @@ mod http;
 mod proxy;
 
 pub(crate) use checks::Checks;
-pub(crate) use proxy::serve as serve_proxy;
+pub(crate) use proxy::{is_healthy, serve as serve_proxy};

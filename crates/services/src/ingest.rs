@@ -4,6 +4,7 @@
 
 mod annotations;
 pub(crate) mod limits;
+mod own_node;
 mod redirect;
 pub(crate) mod said;
 mod service;
@@ -15,6 +16,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+pub use own_node::{OwnNode, ingest_own_node};
 pub(crate) use redirect::target;
 pub use redirect::{JudgedRedirect, Redirect, RedirectFrom, RedirectPort, ingest_redirect, judge_redirect};
 pub use said::Said;

@@ -30,9 +30,9 @@ mod teller;
 
 pub use config::{Config, Dispatch, NoBackend};
 pub use ingest::{
-    EndpointSlice, JudgedRedirect, Port, Problem, Redirect, RedirectFrom, RedirectPort, Said, Service, ServicePort,
-    SliceEndpoint, SliceName, ingest_redirect, ingest_service, ingest_service_to_judge, ingest_slice,
-    ingest_slice_to_judge, judge_redirect,
+    EndpointSlice, JudgedRedirect, OwnNode, Port, Problem, Redirect, RedirectFrom, RedirectPort, Said, Service,
+    ServicePort, SliceEndpoint, SliceName, ingest_own_node, ingest_redirect, ingest_service, ingest_service_to_judge,
+    ingest_slice, ingest_slice_to_judge, judge_redirect,
 };
 pub use intercepts::{Intercept, InterceptedPort};
 pub use metrics::Metrics;
@@ -69,6 +69,8 @@ pub struct Inputs {
     pub node: NodeName,
     /// All nodes.
     pub nodes: Reader<Node>,
+    /// This node's own object, by [`ingest_own_node`].
+    pub own_node: Reader<OwnNode>,
     /// Addresses of this node.
     pub addresses: Reader<NodeAddress>,
     /// Where Services are served before the kernel's stack, by device.
@@ -123,7 +125,7 @@ pub fn start(config: &Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result
     let teller = Teller { services: all, pods, node: inputs.node.name.as_str().into(), warnings };
     let target = reconcile::Target::new(maps, inputs.epochs.clone(), maglev, Arc::clone(&gone), teller.clone())?;
     let status = statedb::reconcile(tasks, "services-maps", frontends.clone(), target);
-    let checks = health::Checks::new(teller.clone());
+    let checks = health::Checks::new(teller.clone(), status.clone());
     let checks = statedb::reconcile(tasks, "services-health-checks", rows.served.rows.clone(), checks);
     let taken = host_ports::taken::derive(tasks, &rows.host_ports.rows, &frontends).rows;
     let not_taken = statedb::reconcile(tasks, "host-ports", taken.clone(), host_ports::taken::Watch::new(teller));
@@ -135,7 +137,7 @@ pub fn start(config: &Config, inputs: Inputs, tasks: &Tasks) -> datapath::Result
         tasks.spawn("services-sockets", closer.run());
     }
     if let Some(address) = config.healthz.filter(|_| config.exposes()) {
-        tasks.spawn("services-healthz", health::serve_proxy(address, status.clone()));
+        tasks.spawn("services-healthz", health::serve_proxy(address, status.clone(), inputs.own_node));
     }
     let metrics = Metrics::default();
     let surface = Surface::new()

@@ -54,6 +54,7 @@ impl World {
             node: NodeName { cluster: "default".to_owned(), name: "n1".to_owned() },
             nodes: node_rows,
             addresses: address_rows,
+            own_node: statedb::table("own-node").1,
             before_stack: tokio::sync::watch::channel(Default::default()).1,
             epochs: Epochs::open(&maps).unwrap(),
             maps,

@@ -52,6 +52,7 @@ impl World {
             node: NodeName { cluster: "default".to_owned(), name: "n1".to_owned() },
             nodes: node_reader.clone(),
             addresses: address_reader.clone(),
+            own_node: statedb::table("own-node").1,
             before_stack: tokio::sync::watch::channel(Default::default()).1,
             maps: Arc::clone(kernel),
             hooks: Arc::new(fake::Hooks::default()),

@@ -83,6 +83,7 @@ impl World {
     }
 
     /// One with those maps.
+    #[allow(dead_code, reason = "for the tests on the real kernel's maps")]
     pub(crate) async fn with_maps(maps: Arc<dyn Kernel>) -> Self {
         let mut world = Self::on(|_| Arc::clone(&maps)).await;
         world.sound_maps = maps;

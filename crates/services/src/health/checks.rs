@@ -2,12 +2,13 @@
 //! The health checks of Services under a local policy: one listener for each that has a `healthCheckNodePort`.
 
 use super::http::{self, Answer};
+use super::is_healthy;
 use crate::served::{HealthCheck, Served};
 use crate::teller::{Failing, Teller};
 use hyper::StatusCode;
-use model::ServiceName;
+use model::{Frontend, ServiceName};
 use serde_json::json;
-use statedb::Snapshot;
+use statedb::{Snapshot, StatusReader};
 use std::collections::BTreeMap;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -37,6 +38,8 @@ pub(crate) struct Checks {
     listeners: BTreeMap<ServiceName, Listener>,
     failing: Failing<ServiceName>,
     teller: Teller,
+    /// Of the maps, which the checks speak for.
+    status: StatusReader<Frontend>,
 }
 
 #[derive(Debug)]
@@ -53,8 +56,8 @@ impl Drop for Listener {
 }
 
 impl Checks {
-    pub(crate) fn new(teller: Teller) -> Self {
-        Self { listeners: BTreeMap::new(), failing: Failing::default(), teller }
+    pub(crate) fn new(teller: Teller, status: StatusReader<Frontend>) -> Self {
+        Self { listeners: BTreeMap::new(), failing: Failing::default(), teller, status }
     }
 
     async fn put(&mut self, service: &ServiceName, check: HealthCheck) -> Result<(), Error> {
@@ -66,8 +69,10 @@ impl Checks {
         let socket = http::listen(check.port).await.map_err(|error| self.failed(service, check.port, error))?;
         self.failing.end(service);
         let (endpoints, counted) = watch::channel(check.local_endpoints);
-        let name = service.clone();
-        let answer = move |path: &str| (path == "/healthz" || path == "/").then(|| answer(&name, *counted.borrow()));
+        let (name, status) = (service.clone(), self.status.clone());
+        let answer = move |path: &str| {
+            (path == "/healthz" || path == "/").then(|| answer(&name, *counted.borrow(), is_healthy(&status)))
+        };
         let task = tokio::spawn(http::serve(socket, answer)).abort_handle();
         self.listeners.insert(service.clone(), Listener { port: check.port, endpoints, task });
         Ok(())
@@ -113,13 +118,13 @@ impl statedb::Target<Served> for Checks {
     }
 }
 
-fn answer(service: &ServiceName, local_endpoints: usize) -> Answer {
+fn answer(service: &ServiceName, local_endpoints: usize, healthy: bool) -> Answer {
     Answer {
-        status: if local_endpoints > 0 { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE },
+        status: if healthy && local_endpoints > 0 { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE },
         body: json!({
             "service": {"namespace": &*service.namespace, "name": &*service.name},
             "localEndpoints": local_endpoints,
-            "serviceProxyHealthy": true,
+            "serviceProxyHealthy": healthy,
         }),
         weight: Some(local_endpoints),
     }
@@ -151,6 +156,48 @@ mod tests {
         (Teller { services: reader, pods: statedb::table("pods").1, node: "n1".into(), warnings }, queue)
     }
 
+    /// Of a target that takes everything.
+    #[derive(Debug)]
+    struct Taking;
+
+    impl statedb::Target<Frontend> for Taking {
+        type Error = std::convert::Infallible;
+
+        async fn update(&mut self, _: &Frontend) -> Result<(), Self::Error> {
+            Ok(())
+        }
+
+        async fn delete(&mut self, _: &model::FrontendKey) -> Result<(), Self::Error> {
+            Ok(())
+        }
+
+        async fn prune(&mut self, _: &Snapshot<Frontend>) -> Result<(), Self::Error> {
+            Ok(())
+        }
+    }
+
+    /// The status of maps that hold everything.
+    async fn healthy() -> StatusReader<Frontend> {
+        let (mut writer, rows) = statedb::table("frontends");
+        writer.mark_initialized();
+        let status = statedb::reconcile(&statedb::Tasks::new(Default::default()), "maps", rows, Taking);
+        while !is_healthy(&status) {
+            tokio::task::yield_now().await;
+        }
+        status
+    }
+
+    #[test]
+    fn a_node_whose_maps_do_not_hold_everything_gets_nothing() {
+        let name = ServiceName::new("shop", "web");
+        let of = |endpoints, healthy| answer(&name, endpoints, healthy);
+        assert_eq!(
+            (of(1, true).status.as_u16(), of(1, false).status.as_u16(), of(0, true).status.as_u16()),
+            (200, 503, 503)
+        );
+        assert_eq!(of(1, false).body["serviceProxyHealthy"], false);
+    }
+
     async fn ask(port: u16) -> std::io::Result<String> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
         stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: n\r\n\r\n").await?;
@@ -161,7 +208,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_service_is_healthy_where_it_has_endpoints_until_it_goes() {
-        let (port, mut checks) = (ports::free(), Checks::new(teller().0));
+        let (port, mut checks) = (ports::free(), Checks::new(teller().0, healthy().await));
         checks.update(&served(Some(port), 2)).await.unwrap();
         let healthy = ask(port).await.unwrap();
         assert!(healthy.starts_with("HTTP/1.1 200 OK") && healthy.contains("x-load-balancing-endpoint-weight: 2"));
@@ -177,7 +224,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_says_nothing_keeps_nobody_from_asking() {
-        let (port, mut checks) = (ports::free(), Checks::new(teller().0));
+        let (port, mut checks) = (ports::free(), Checks::new(teller().0, healthy().await));
         checks.update(&served(Some(port), 1)).await.unwrap();
         let mut silent = Vec::new();
         for _ in 0..2 * http::CONNECTIONS {
@@ -192,7 +239,7 @@ mod tests {
     #[tokio::test]
     async fn a_port_that_is_taken_is_an_error_that_names_the_service_and_heals() {
         let taken = TcpListener::bind((std::net::Ipv6Addr::UNSPECIFIED, 0)).await.unwrap();
-        let (port, mut checks) = (taken.local_addr().unwrap().port(), Checks::new(teller().0));
+        let (port, mut checks) = (taken.local_addr().unwrap().port(), Checks::new(teller().0, healthy().await));
         let error = checks.update(&served(Some(port), 1)).await.unwrap_err();
         assert_eq!(error.to_string(), format!("service shop/web, health check node port {port}"));
         drop(taken);
@@ -205,7 +252,7 @@ mod tests {
         let taken = TcpListener::bind((std::net::Ipv6Addr::UNSPECIFIED, 0)).await.unwrap();
         let port = taken.local_addr().unwrap().port();
         let (teller, mut told) = teller();
-        let mut checks = Checks::new(teller);
+        let mut checks = Checks::new(teller, healthy().await);
         let other = Served { name: ServiceName::new("shop", "other"), ..served(Some(port), 1) };
         let fail = async |checks: &mut Checks, row: &Served| {
             for seconds in [0, 6] {

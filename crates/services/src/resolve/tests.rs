@@ -131,6 +131,7 @@ impl Bench {
             node: node_name("n1"),
             nodes: node_rows,
             addresses: address_rows,
+            own_node: statedb::table("own-node").1,
             before_stack: tokio::sync::watch::channel(Default::default()).1,
             epochs: Epochs::open(&kernel).unwrap(),
             maps: kernel,
