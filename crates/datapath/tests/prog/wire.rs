@@ -15,7 +15,7 @@ use datapath::bpf::{Direction, Options, Program};
 use crate::devices::here;
 use crate::packet::Packet;
 use crate::tunnel::{ip, mac, nothing, socket};
-use crate::world::{Family, REMOTE_IDENTITY, World, families};
+use crate::world::{Family, REMOTE_IDENTITY, World, families, full};
 
 /// Attaches the programs, and gives both pods an address and a way out.
 fn connect(world: &World, f: Family) -> [UdpSocket; 2] {
@@ -28,9 +28,10 @@ fn connect(world: &World, f: Family) -> [UdpSocket; 2] {
     for ((pod, device, address), netns) in pods.into_iter().zip(&world.pods) {
         attach(Program::PodEgress, pod.ifindex, Direction::Ingress, &format!("{device}e"));
         attach(Program::PodIngress, pod.ifindex, Direction::Egress, &format!("{device}i"));
-        ip(netns, &format!("addr add {address}/32 dev {device}\nroute add 0.0.0.0/0 dev {device}"));
+        let (len, all) = if address.is_ipv4() { (32, "0.0.0.0/0") } else { (128, "::/0") };
+        ip(netns, &format!("addr add {address}/{len} dev {device} nodad\nroute add {all} dev {device}"));
         here(&format!(
-            "ip route add {address}/32 dev lxc_{device}
+            "ip route add {address}/{len} dev lxc_{device}
              ip neigh add {address} lladdr {} dev lxc_{device} nud permanent",
             mac(pod.mac)
         ));
@@ -43,91 +44,100 @@ pub(crate) fn vxlan(vni: u32, inner: &Packet) -> Vec<u8> {
     frames::vxlan(vni, &inner.clone().macs([2, 0, 0, 0, 9, 9], [2, 0, 0, 0, 9, 8]).bytes())
 }
 
+/// Runs the test with either way out of the tunnel and each family, outside (the first) and inside.
+fn through_tunnels(test: impl Fn(&mut World, Family, Family) + Copy + Send + 'static) {
+    for direct_tunnel in [0, 1] {
+        for outer in families() {
+            for inner in families() {
+                let config = ProgramConfig { direct_tunnel, ..ProgramConfig::default() };
+                World::test_with(Options { config, ..Options::default() }, move |world| {
+                    world.set_identity((inner.remote, full(inner.remote)), REMOTE_IDENTITY, Some(outer.node2));
+                    test(world, outer, inner);
+                });
+            }
+        }
+    }
+}
+
 #[test]
 fn a_pod_cannot_forge_an_identity_through_the_tunnel_port() {
     for direct_tunnel in [0, 1] {
-        let config = ProgramConfig { direct_tunnel, ..ProgramConfig::default() };
-        World::test_with(Options { config, ..Options::default() }, |world| {
-            let f = families()[0];
-            let (a, b) = (world.a, world.b);
-            let [from_a, at_b] = connect(world, f);
-            world.set_pod(&a, EGRESS_ENFORCED);
-            world.add_rule((&a, EGRESS), identity::HOST, (proto::UDP, 0), false);
-            world.set_pod(&b, INGRESS_ENFORCED);
-            world.add_rule((&b, INGRESS), REMOTE_IDENTITY, (proto::UDP, 0), false);
-            let target = at_b.local_addr().unwrap();
-            let inner = Packet::udp((f.remote, 7777), (f.b, target.port()));
-            from_a.send_to(&vxlan(REMOTE_IDENTITY, &inner), (f.node, 8472)).unwrap();
-            assert_eq!(world.next_drop().reason, DropReason::EncapsulationTrafficIsProhibited as u8);
-            assert_eq!(nothing(&at_b), ErrorKind::WouldBlock);
-        });
+        for f in families() {
+            let config = ProgramConfig { direct_tunnel, ..ProgramConfig::default() };
+            World::test_with(Options { config, ..Options::default() }, move |world| {
+                let (a, b) = (world.a, world.b);
+                let [from_a, at_b] = connect(world, f);
+                world.set_pod(&a, EGRESS_ENFORCED);
+                world.add_rule((&a, EGRESS), identity::HOST, (proto::UDP, 0), false);
+                world.set_pod(&b, INGRESS_ENFORCED);
+                world.add_rule((&b, INGRESS), REMOTE_IDENTITY, (proto::UDP, 0), false);
+                let target = at_b.local_addr().unwrap();
+                let inner = Packet::udp((f.remote, 7777), (f.b, target.port()));
+                from_a.send_to(&vxlan(REMOTE_IDENTITY, &inner), (f.node, 8472)).unwrap();
+                assert_eq!(world.next_drop().reason, DropReason::EncapsulationTrafficIsProhibited as u8);
+                assert_eq!(nothing(&at_b), ErrorKind::WouldBlock);
+            });
+        }
     }
 }
 
 #[test]
 fn only_a_node_sends_through_the_tunnel_and_only_for_those_behind_it() {
-    for direct_tunnel in [0, 1] {
-        let config = ProgramConfig { direct_tunnel, ..ProgramConfig::default() };
-        World::test_with(Options { config, ..Options::default() }, |world| {
-            let f = families()[0];
-            let [_, at_b] = connect(world, f);
-            let stranger: IpAddr = "192.0.2.66".parse().unwrap();
-            let elsewhere: IpAddr = "10.0.2.5".parse().unwrap();
-            world.set_identity((elsewhere, 32), 3003, Some("192.0.2.30".parse().unwrap()));
-            ip(&world.node2, &format!("addr add {stranger}/24 dev eth0"));
-            let send = |outer: IpAddr, vni, inner: IpAddr| {
-                let inner = Packet::udp((inner, 7777), (f.b, at_b.local_addr().unwrap().port()));
-                socket(&world.node2, outer).send_to(&vxlan(vni, &inner), (f.node, 8472)).unwrap();
-            };
-            let told = |world: &mut World| DropReason::from_code(world.next_drop().reason).unwrap();
-            send(stranger, REMOTE_IDENTITY, f.remote);
-            assert_eq!(told(world), DropReason::UnknownSender);
-            let send = |world: &World, vni, inner: IpAddr| {
-                let inner = Packet::udp((inner, 7777), (f.b, at_b.local_addr().unwrap().port()));
-                socket(&world.node2, f.node2).send_to(&vxlan(vni, &inner), (f.node, 8472)).unwrap();
-            };
-            for inner in [f.a, f.b, f.node, elsewhere, f.world, "192.0.2.30".parse().unwrap()] {
-                send(world, REMOTE_IDENTITY, inner);
-                assert_eq!(told(world), DropReason::InvalidSourceIp, "{inner}");
-            }
-            for nobody in [identity::HOST, identity::UNKNOWN] {
-                send(world, nobody, f.remote);
-                assert_eq!(told(world), DropReason::InvalidIdentity);
-            }
-            assert_eq!(nothing(&at_b), ErrorKind::WouldBlock);
-            // A node speaks for itself, and for its pods.
-            at_b.set_nonblocking(false).unwrap();
-            for inner in [f.node2, f.remote] {
-                send(world, REMOTE_IDENTITY, inner);
-                let (_, from) = at_b.recv_from(&mut [0; 64]).expect("nothing arrived");
-                assert_eq!(from, SocketAddr::new(inner, 7777));
-            }
-        });
-    }
+    through_tunnels(|world, outer, f| {
+        let [_, at_b] = connect(world, f);
+        let pick =
+            |ipv4: &str, ipv6: &str, of: IpAddr| -> IpAddr { if of.is_ipv4() { ipv4 } else { ipv6 }.parse().unwrap() };
+        let stranger = pick("192.0.2.66", "2001:db8::66", outer.node);
+        let elsewhere = pick("10.0.2.5", "fd00:2::5", f.a);
+        let other_node = pick("192.0.2.30", "2001:db8::30", outer.node);
+        world.set_identity((elsewhere, full(elsewhere)), 3003, Some(other_node));
+        ip(&world.node2, &format!("addr add {stranger}/{} dev eth0 nodad", full(stranger)));
+        let send = |world: &World, from: IpAddr, vni, inner: IpAddr| {
+            let inner = Packet::udp((inner, 7777), (f.b, at_b.local_addr().unwrap().port()));
+            socket(&world.node2, from).send_to(&vxlan(vni, &inner), (outer.node, 8472)).unwrap();
+        };
+        let told = |world: &mut World| DropReason::from_code(world.next_drop().reason).unwrap();
+        send(world, stranger, REMOTE_IDENTITY, f.remote);
+        assert_eq!(told(world), DropReason::UnknownSender);
+        let another = pick("192.0.2.30", "2001:db8::30", f.a);
+        for inner in [f.a, f.b, f.node, elsewhere, f.world, another] {
+            send(world, outer.node2, REMOTE_IDENTITY, inner);
+            assert_eq!(told(world), DropReason::InvalidSourceIp, "{inner}");
+        }
+        for nobody in [identity::HOST, identity::UNKNOWN, identity::KUBE_APISERVER] {
+            send(world, outer.node2, nobody, f.remote);
+            assert_eq!(told(world), DropReason::InvalidIdentity);
+        }
+        assert_eq!(nothing(&at_b), ErrorKind::WouldBlock);
+        // A node speaks for its pods, and for itself.
+        at_b.set_nonblocking(false).unwrap();
+        let itself = (outer.node.is_ipv4() == f.node.is_ipv4()).then_some(f.node2);
+        for inner in itself.into_iter().chain([f.remote]) {
+            send(world, outer.node2, REMOTE_IDENTITY, inner);
+            let (_, from) = at_b.recv_from(&mut [0; 64]).expect("nothing arrived");
+            assert_eq!(from, SocketAddr::new(inner, 7777));
+        }
+    });
 }
 
 #[test]
 fn a_flow_of_the_tunnel_under_another_identity_is_decided_anew() {
-    for direct_tunnel in [0, 1] {
-        let config = ProgramConfig { direct_tunnel, ..ProgramConfig::default() };
-        World::test_with(Options { config, ..Options::default() }, |world| {
-            let f = families()[0];
-            let b = world.b;
-            let [_, at_b] = connect(world, f);
-            world.set_pod(&b, INGRESS_ENFORCED);
-            world.add_rule((&b, INGRESS), REMOTE_IDENTITY, (proto::UDP, 0), false);
-            let send = |world: &World, vni| {
-                let inner = Packet::udp((f.remote, 7777), (f.b, at_b.local_addr().unwrap().port()));
-                socket(&world.node2, f.node2).send_to(&vxlan(vni, &inner), (f.node, 8472)).unwrap();
-            };
-            send(world, REMOTE_IDENTITY);
-            at_b.recv_from(&mut [0; 64]).expect("nothing arrived");
-            send(world, 4004);
-            let event = world.next_drop();
-            assert_eq!((event.reason, event.src_identity), (DropReason::PolicyDenied as u8, 4004));
-            assert_eq!(nothing(&at_b), ErrorKind::WouldBlock);
-        });
-    }
+    through_tunnels(|world, outer, f| {
+        let b = world.b;
+        let [_, at_b] = connect(world, f);
+        world.set_pod(&b, INGRESS_ENFORCED);
+        world.add_rule((&b, INGRESS), REMOTE_IDENTITY, (proto::UDP, 0), false);
+        let send = |world: &World, vni| {
+            let inner = Packet::udp((f.remote, 7777), (f.b, at_b.local_addr().unwrap().port()));
+            socket(&world.node2, outer.node2).send_to(&vxlan(vni, &inner), (outer.node, 8472)).unwrap();
+        };
+        send(world, REMOTE_IDENTITY);
+        at_b.recv_from(&mut [0; 64]).expect("nothing arrived");
+        send(world, 4004);
+        let event = world.next_drop();
+        assert_eq!((event.reason, event.src_identity), (DropReason::PolicyDenied as u8, 4004));
+        assert_eq!(nothing(&at_b), ErrorKind::WouldBlock);
+    });
 }
 
 #[test]
