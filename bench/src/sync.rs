@@ -104,6 +104,7 @@ impl Feature {
             node: NodeName { cluster: "default".to_owned(), name: "n1".to_owned() },
             nodes: node_reader,
             addresses: address_reader,
+            own_node: statedb::table("own-node").1,
             before_stack: tokio::sync::watch::channel(Default::default()).1,
             maps: Arc::clone(kernel) as Arc<dyn datapath::Kernel>,
             hooks: Arc::new(fake::Hooks::default()),

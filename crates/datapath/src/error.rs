@@ -130,7 +130,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The kernel does not count how long programs run.
-    #[error("cannot have the run time of programs counted")]
+    #[error("cannot enable the statistics of programs' run time")]
     RunTime {
         /// The kernel's answer.
         source: io::Error,

@@ -52,7 +52,7 @@ impl Exporters {
 
     /// Exports one flow log until its end, or until it is to stop.
     pub(crate) async fn export(self, log: FlowLog, stop: CancellationToken) {
-        let problem = Problem { problems: Arc::clone(&self.problems), of: format!("export {}", log.name) };
+        let problem = Problem { problems: Arc::clone(&self.problems), exporter: format!("export {}", log.name) };
         let (query, mut aggregate) = match log.query().and_then(|query| Ok((query, log.aggregate()?))) {
             Ok(wanted) => wanted,
             Err(error) => {
@@ -117,12 +117,12 @@ async fn until(end: Option<i64>) {
 /// What is wrong with one exporter, as long as there is one.
 struct Problem {
     problems: Problems,
-    of: String,
+    exporter: String,
 }
 
 impl Problem {
     fn report(&self, problem: Option<String>) {
-        report(&self.problems, self.of.clone(), problem);
+        report(&self.problems, self.exporter.clone(), problem);
     }
 }
 

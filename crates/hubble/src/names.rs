@@ -98,7 +98,7 @@ pub(crate) struct Resolver {
 
 /// The labels of this node, and the row that they were read from.
 struct NodeLabels {
-    of: Arc<Node>,
+    node: Arc<Node>,
     labels: Arc<[String]>,
 }
 
@@ -246,12 +246,12 @@ impl Resolver {
         let node = self.tables.nodes.snapshot().get(&self.node)?;
         let mut known = self.labels.lock();
         if let Some(known) = &*known
-            && Arc::ptr_eq(&known.of, &node)
+            && Arc::ptr_eq(&known.node, &node)
         {
             return Some(Arc::clone(&known.labels));
         }
         let labels: Arc<[String]> = node.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        *known = Some(NodeLabels { of: node, labels: Arc::clone(&labels) });
+        *known = Some(NodeLabels { node, labels: Arc::clone(&labels) });
         Some(labels)
     }
 }

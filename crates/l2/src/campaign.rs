@@ -209,14 +209,14 @@ impl Campaign {
                 Ok(()) = self.devices.changed() => {}
             }
             if self.is_to_yield() {
-                warn!(lease = self.name, "a device is down on which another node answers: it may have the lease");
+                warn!(lease = self.name, "yielding the lease: a device is down here that another candidate has up");
                 self.yielded = Some(Instant::now());
                 return End::GivenUp;
             }
             if self.is_answered() {
                 answered = Instant::now();
             } else if answered.elapsed() >= self.all.timing.renew {
-                warn!(lease = self.name, "nothing can be answered under the lease: others may have it");
+                warn!(lease = self.name, "releasing the lease: nothing to announce from this node");
                 return End::GivenUp;
             }
             pause = match timeout_at(until, self.attempt()).await {
@@ -225,7 +225,7 @@ impl Campaign {
                     self.apart(0.8..1.0)
                 }
                 Ok(Ok(None)) if self.holder() != self.all.node && !self.holder().is_empty() => {
-                    warn!(lease = self.name, holder = self.holder(), "the lease is another node's");
+                    warn!(lease = self.name, holder = self.holder(), "lease lost to another node");
                     return End::Lost;
                 }
                 // Somebody has changed or deleted it.

@@ -12,12 +12,12 @@ use tokio::time::Instant;
 /// The Leases that addresses have and had.
 #[derive(Debug, Default)]
 pub(crate) struct Moves {
-    known: BTreeMap<IpAddr, Known>,
+    known: BTreeMap<IpAddr, Assignment>,
     waiting: BTreeMap<IpAddr, Wait>,
 }
 
 #[derive(Debug)]
-struct Known {
+struct Assignment {
     lease: String,
     /// Since when nobody asks for the address.
     gone: Option<Instant>,
@@ -41,7 +41,7 @@ impl Moves {
             // Whoever answers under the present one has waited for the others.
             let former = names.first().filter(|_| now.is_none_or(|now| !names.contains(&now.as_str())));
             if let Some(former) = former.filter(|_| !self.known.contains_key(&address)) {
-                self.known.insert(address, Known { lease: (*former).to_owned(), gone: None });
+                self.known.insert(address, Assignment { lease: (*former).to_owned(), gone: None });
             }
         }
     }
@@ -77,7 +77,7 @@ impl Moves {
         }
         self.known.retain(|_, known| known.gone.is_none_or(|gone| gone + lease > now));
         for (address, name) in &selected.leases {
-            let known = Known { lease: name.clone(), gone: None };
+            let known = Assignment { lease: name.clone(), gone: None };
             if let Some(before) = self.known.insert(*address, known)
                 && before.lease != *name
             {

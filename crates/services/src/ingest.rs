@@ -19,7 +19,7 @@ use std::sync::Arc;
 pub use own_node::{OwnNode, ingest_own_node};
 pub(crate) use redirect::target;
 pub use redirect::{JudgedRedirect, Redirect, RedirectFrom, RedirectPort, ingest_redirect, judge_redirect};
-pub use said::Said;
+pub use said::HonouredCondition;
 pub use service::{Service, ServicePort, ingest_service, ingest_service_to_judge};
 pub use slice::{EndpointSlice, Port, SliceEndpoint, SliceName, ingest_slice, ingest_slice_to_judge};
 

@@ -30,9 +30,9 @@ mod teller;
 
 pub use config::{Config, Dispatch, NoBackend};
 pub use ingest::{
-    EndpointSlice, JudgedRedirect, OwnNode, Port, Problem, Redirect, RedirectFrom, RedirectPort, Said, Service,
-    ServicePort, SliceEndpoint, SliceName, ingest_own_node, ingest_redirect, ingest_service, ingest_service_to_judge,
-    ingest_slice, ingest_slice_to_judge, judge_redirect,
+    EndpointSlice, HonouredCondition, JudgedRedirect, OwnNode, Port, Problem, Redirect, RedirectFrom, RedirectPort,
+    Service, ServicePort, SliceEndpoint, SliceName, ingest_own_node, ingest_redirect, ingest_service,
+    ingest_service_to_judge, ingest_slice, ingest_slice_to_judge, judge_redirect,
 };
 pub use intercepts::{Intercept, InterceptedPort};
 pub use metrics::Metrics;

@@ -2,7 +2,7 @@
 //! What of Services is not honoured, for their authors: fields that cannot be, and addresses that others have.
 
 use crate::Config;
-use crate::ingest::{EndpointSlice, Problem, Said, Service, ServicePort, said};
+use crate::ingest::{EndpointSlice, HonouredCondition, Problem, Service, ServicePort, said};
 use crate::owned::{self, Owned};
 use k8s::Warning;
 use k8s::k8s_openapi::api::core::v1::{self as core, ObjectReference};
@@ -30,7 +30,7 @@ pub struct ServiceProblems {
     pub problems: Vec<Problem>,
     /// What of its EndpointSlices is not used, the first of it.
     pub endpoints: Vec<Problem>,
-    said: Said,
+    said: HonouredCondition,
 }
 
 impl statedb::Row for ServiceProblems {

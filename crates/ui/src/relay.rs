@@ -17,14 +17,14 @@ const FRESH: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Names of namespaces, and when they were asked for.
-type Known = (Instant, Vec<String>);
+type CachedNames = (Instant, Vec<String>);
 
 /// Clones share the connection.
 #[derive(Clone)]
 pub(crate) struct Relay {
     config: Arc<Config>,
     channel: Arc<Mutex<Option<Channel>>>,
-    namespaces: Arc<Mutex<Option<Known>>>,
+    namespaces: Arc<Mutex<Option<CachedNames>>>,
 }
 
 impl Relay {

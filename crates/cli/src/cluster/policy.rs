@@ -25,7 +25,7 @@ pub(super) enum Commands {
 pub(super) struct Options {
     /// The namespace.
     #[arg(value_name = "NAMESPACE")]
-    of: String,
+    target_namespace: String,
     #[command(flatten)]
     connection: Connection,
     #[command(flatten)]
@@ -34,9 +34,9 @@ pub(super) struct Options {
 
 /// Prints what is suggested, as YAML.
 pub(super) async fn suggest(options: &Options) -> Result<()> {
-    let mut seen = Seen::of(&options.of);
+    let mut seen = Seen::of(&options.target_namespace);
     let mut lost = 0;
-    let prefix = vec![format!("{}/", options.of)];
+    let prefix = vec![format!("{}/", options.target_namespace)];
     let either = vec![
         FlowFilter { source_pod: prefix.clone(), ..FlowFilter::default() },
         FlowFilter { destination_pod: prefix, ..FlowFilter::default() },
@@ -52,7 +52,7 @@ pub(super) async fn suggest(options: &Options) -> Result<()> {
     options.flows.each(&options.connection, (either, Vec::new()), take).await?;
     let policies = seen.policies();
     if policies.is_empty() {
-        bail!("no flow of a pod in namespace {:?} was seen", options.of);
+        bail!("no flow of a pod in namespace {:?} was seen", options.target_namespace);
     }
     if lost > 0 {
         eprintln!("{lost} events were lost: what these pods did then is not in it");

@@ -93,7 +93,7 @@ impl LogFile {
             // Flows do not wait for it.
             tokio::task::spawn_blocking(move || {
                 if let Err(error) = compress(&backup) {
-                    tracing::warn!(path = %backup.display(), %error, "a file of flows stays as it is");
+                    tracing::warn!(path = %backup.display(), %error, "cannot compress a rotated file of flows");
                 }
             });
         }

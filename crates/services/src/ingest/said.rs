@@ -13,13 +13,13 @@ pub(crate) const NAMED: usize = 10;
 
 /// What the status of a Service says.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Said {
+pub struct HonouredCondition {
     generation: Option<i64>,
     condition: Option<Condition>,
 }
 
-impl Said {
-    pub(super) fn by(object: &core::Service) -> Self {
+impl HonouredCondition {
+    pub(super) fn read(object: &core::Service) -> Self {
         let conditions = object.status.as_ref().and_then(|status| status.conditions.as_ref());
         let condition = conditions.into_iter().flatten().find(|condition| condition.type_ == HONOURED);
         Self { generation: object.metadata.generation, condition: condition.cloned() }
@@ -30,7 +30,7 @@ impl Said {
         self.condition.as_ref().is_some_and(|condition| condition.status == "False")
     }
 
-    /// The condition that is to be, unless it is; who has never been at fault needs no word of it.
+    /// The condition to write; none if it is there already, or if the Service never had a problem.
     pub(crate) fn correction(&self, problems: &[Problem], now: Timestamp) -> Option<Condition> {
         if problems.is_empty() && !self.complains() {
             return None;
@@ -68,9 +68,9 @@ mod tests {
     use serde_json::json;
 
     /// What the status of an object with these conditions says.
-    fn said(conditions: &[Condition]) -> Said {
+    fn said(conditions: &[Condition]) -> HonouredCondition {
         let object = json!({"metadata": {"generation": 7}, "status": {"conditions": conditions}});
-        Said::by(&serde_json::from_value(object).unwrap())
+        HonouredCondition::read(&serde_json::from_value(object).unwrap())
     }
 
     fn time(text: &str) -> Time {

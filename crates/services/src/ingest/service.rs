@@ -3,7 +3,7 @@
 
 use super::annotations;
 use super::limits;
-use super::{HEADLESS, Problem, Said, created, is_routable, label, names, ours, port_name};
+use super::{HEADLESS, HonouredCondition, Problem, created, is_routable, label, names, ours, port_name};
 use crate::Config;
 use k8s::field::{self, FieldError};
 use k8s::k8s_openapi::api::core::v1 as core;
@@ -51,7 +51,7 @@ pub struct Service {
     /// What of the object is not honoured.
     pub problems: Vec<Problem>,
     /// What the object's status says of that; for who writes it only.
-    pub said: Said,
+    pub said: HonouredCondition,
 }
 
 impl statedb::Row for Service {
@@ -129,7 +129,7 @@ pub fn ingest_service(config: &Config, object: &core::Service) -> Result<Option<
         only: annotated.only,
         nodes: annotated.nodes,
         problems,
-        said: Said::default(),
+        said: HonouredCondition::default(),
     };
     limits::apply(&mut service);
     Ok(Some(service))
@@ -149,7 +149,7 @@ pub fn ingest_service_to_judge(config: &Config, object: &core::Service) -> Optio
             ..Service::default()
         })
     })?;
-    Some(Service { said: Said::by(object), ..row })
+    Some(Service { said: HonouredCondition::read(object), ..row })
 }
 
 fn cluster_ips(spec: &core::ServiceSpec) -> Result<Vec<IpAddr>, FieldError> {

@@ -46,7 +46,7 @@ pub(crate) fn service_row(name: &str, ips: &[&str], ports: &[(&str, Protocol, u1
         only: None,
         nodes: Selector::default(),
         problems: vec![],
-        said: crate::Said::default(),
+        said: crate::HonouredCondition::default(),
     }
 }
 
