@@ -2,7 +2,8 @@
 //! Addresses of the cluster itself, which no author of a Service can take by naming them as external: those of pods and of the API
 //! server, and those of nodes but for the ports that the configuration gives away.
 
-use crate::config::Ports;
+use crate::Config;
+use crate::config::{PortRange, Ports};
 use crate::ingest::EndpointSlice;
 use ipnet::IpNet;
 use model::{L4Addr, Node, Protocol};
@@ -10,8 +11,8 @@ use statedb::{Index, Reader};
 use std::net::IpAddr;
 
 /// Ports of nodes that no author of an object can take: etcd, API server, kubelet, kube-proxy's health check, controller manager, scheduler,
-/// and our own for probes, flows, metrics and the tunnel, by their defaults.
-const NODES_OWN: [(u16, Protocol); 11] = [
+/// and our own for probes, flows, metrics (agent, operator, proxy, flows), the proxy's health and the tunnel, by their defaults.
+const NODES_OWN: [(u16, Protocol); 15] = [
     (2379, Protocol::Tcp),
     (2380, Protocol::Tcp),
     (6443, Protocol::Tcp),
@@ -21,7 +22,11 @@ const NODES_OWN: [(u16, Protocol); 11] = [
     (10259, Protocol::Tcp),
     (4240, Protocol::Tcp),
     (4244, Protocol::Tcp),
+    (9878, Protocol::Tcp),
     (9962, Protocol::Tcp),
+    (9963, Protocol::Tcp),
+    (9964, Protocol::Tcp),
+    (9965, Protocol::Tcp),
     (8472, Protocol::Udp),
 ];
 
@@ -59,16 +64,18 @@ pub(crate) struct Owned {
     nodes: Index<Node, IpAddr>,
     api_servers: Index<EndpointSlice, L4Addr>,
     given_away: Vec<Ports>,
+    node_ports: PortRange,
 }
 
 impl Owned {
     /// With the ports that authors may have at the addresses of nodes.
-    pub(crate) fn new(nodes: &Reader<Node>, slices: &Reader<EndpointSlice>, given_away: &[Ports]) -> Self {
+    pub(crate) fn new(nodes: &Reader<Node>, slices: &Reader<EndpointSlice>, config: &Config) -> Self {
         Self {
             pods: nodes.index(pod_prefixes),
             nodes: nodes.index(ips_of),
             api_servers: slices.index(api_servers),
-            given_away: given_away.to_vec(),
+            given_away: config.external_ips_node_ports.clone(),
+            node_ports: config.node_ports,
         }
     }
 
@@ -80,6 +87,9 @@ impl Owned {
             Some("the API server")
         } else if self.is_nodes_own(addr) {
             Some("a node")
+        } else if self.is_node(addr.ip) && self.node_ports.contains(addr.port) {
+            // Health checks of Services are among them, too.
+            Some("a node, and among the node ports, which the API server gives")
         } else if self.is_node(addr.ip) && !self.given_away.iter().any(|ports| ports.contains(addr.port)) {
             Some("a node, and not among external-ips-node-ports")
         } else {
@@ -149,7 +159,7 @@ pub(crate) mod tests {
     fn an_address_in_a_prefix_of_pods_is_a_pods() {
         let (mut nodes, nodes_reader) = statedb::table("nodes");
         let (_, slices) = statedb::table("slices");
-        let owned = Owned::new(&nodes_reader, &slices, &[]);
+        let owned = Owned::new(&nodes_reader, &slices, &Config::default());
         nodes.insert(node("n1", "192.168.0.11", "10.0.1.5/24"));
         nodes.insert(node("n2", "192.168.0.12", "fd00::/64"));
         nodes.commit();
@@ -162,7 +172,7 @@ pub(crate) mod tests {
     fn only_the_service_kubernetes_has_endpoints_that_are_the_api_servers() {
         let (_nodes, nodes) = statedb::table("nodes");
         let (mut slices, slices_reader) = statedb::table("slices");
-        let owned = Owned::new(&nodes, &slices_reader, &[]);
+        let owned = Owned::new(&nodes, &slices_reader, &Config::default());
         let at = |ip: &str, port| L4Addr { ip: ip.parse().unwrap(), port, protocol: Protocol::Tcp };
         slices.insert(api_server("198.51.100.1"));
         for (namespace, name) in [("default", "web"), ("shop", "kubernetes")] {
@@ -174,5 +184,21 @@ pub(crate) mod tests {
         assert_eq!(owned.owner(&at("198.51.100.1", 6443)), Some("the API server"));
         assert_eq!(owned.owner(&at("198.51.100.1", 80)), None);
         assert_eq!(owned.owner(&at("198.51.100.2", 6443)), None);
+    }
+
+    #[test]
+    fn ports_of_nodes_that_others_give_or_need_are_nobodys() {
+        let (mut nodes, nodes_reader) = statedb::table("nodes");
+        let owned = Owned::new(&nodes_reader, &statedb::table("slices").1, &Config::default());
+        nodes.insert(node("n1", "192.168.0.11", "10.0.1.0/24"));
+        nodes.commit();
+        let owner = |ip: &str, port| owned.owner(&L4Addr { ip: ip.parse().unwrap(), port, protocol: Protocol::Tcp });
+        for port in [9878, 9963, 9964, 9965, 10250] {
+            assert_eq!(owner("192.168.0.11", port), Some("a node"), "{port}");
+        }
+        for (port, taken) in [(29_999, false), (30_000, true), (32_767, true), (32_768, false)] {
+            assert_eq!(owner("192.168.0.11", port).is_some(), taken, "{port}");
+            assert_eq!(owner("192.168.0.12", port), None, "no node has it");
+        }
     }
 }

@@ -120,7 +120,7 @@ pub fn problems(tasks: &Tasks, config: &Config, tables: &Tables) -> Derived<Serv
         others.into_iter().chain(faulty(slice)).collect::<Vec<_>>()
     });
     let judge = Judge {
-        owned: Owned::new(&tables.nodes, &tables.slices, &config.external_ips_node_ports),
+        owned: Owned::new(&tables.nodes, &tables.slices, config),
         by_claim,
         by_cluster_ip: tables.services.index(cluster_ips),
         faulty: tables.slices.index(faulty),

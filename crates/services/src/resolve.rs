@@ -55,7 +55,7 @@ pub(crate) fn derive(tasks: &Tasks, config: &Config, tables: &Tables, numbers: S
         redirects: tables.redirects.index(keys),
         intercepts: tables.intercepts.index(keys),
         cluster_ips: tables.services.index(cluster_ips),
-        owned: Owned::new(&tables.nodes, &tables.slices, &config.external_ips_node_ports),
+        owned: Owned::new(&tables.nodes, &tables.slices, config),
         addresses: tables.addresses.index(|address| [address.address]),
         numbers,
     };

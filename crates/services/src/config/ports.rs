@@ -10,6 +10,14 @@ pub struct PortRange {
     pub last: u16,
 }
 
+impl PortRange {
+    /// Whether the port is one of them.
+    #[must_use]
+    pub const fn contains(self, port: u16) -> bool {
+        self.first <= port && port <= self.last
+    }
+}
+
 impl Value for PortRange {
     fn form() -> Form {
         Form::new("two ports such as 30000-32767", Accepts::Pattern("^[1-9][0-9]{0,4}[-,][1-9][0-9]{0,4}$"))

@@ -246,7 +246,7 @@ fn a_redirect_has_a_cluster_address_only_while_a_service_of_its_namespace_has_it
             redirects: redirect_rows.index(keys),
             intercepts: intercepts.index(keys),
             cluster_ips: service_rows.index(cluster_ips),
-            owned: Owned::new(&nodes, &slices, &[]),
+            owned: Owned::new(&nodes, &slices, &Config::default()),
             addresses: addresses.index(|address| [address.address]),
             numbers: Arc::new(Mutex::new(Ids::restore([]))),
         };
