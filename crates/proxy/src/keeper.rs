@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The process that starts the proxy, holds its listening sockets too, and starts it again when it is killed: clients that connect
+//! The process that starts the proxy, holds its listening sockets too, and starts it again when it ends unasked: clients that connect
 //! meanwhile wait in the sockets' queues for some milliseconds instead of being refused. It serves nothing and reads nothing of clients.
 
 use l7::{Place, passing};
@@ -11,7 +11,6 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,9 +21,11 @@ use tokio_util::sync::CancellationToken;
 const NAME: &str = "cilium-proxy";
 /// What the proxy is started with. Its standard input is the socket to this process then.
 pub(crate) const KEPT: &str = "--kept";
-/// Who runs for less was killed by what it began with, and would be again.
+/// Who runs for less has ended by what it began with, and would again.
 const QUICK: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Codes of a process that cannot be started, and of one whose arguments are wrong.
+const REFUSALS: std::ops::RangeInclusive<i32> = 1..=2;
 /// How long the proxy waits for this process. What it does not get then, it cannot open either.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -37,7 +38,7 @@ enum Told {
     Closed(Place),
 }
 
-/// Runs the proxy with these arguments until it ends by itself or is told to, and says how it ended.
+/// Runs the proxy with these arguments until it ends well or is told to, and says how it ended.
 ///
 /// # Errors
 ///
@@ -47,21 +48,38 @@ pub(crate) fn keep(arguments: &[OsString]) -> io::Result<ExitStatus> {
     runtime.block_on(async {
         let stop = CancellationToken::new();
         surface::stop_on_signal(stop.clone())?;
-        let mut held = HashMap::new();
-        let mut pause = Duration::ZERO;
-        loop {
-            let began = Instant::now();
-            let status;
-            (status, held) = Proxy::start(arguments)?.wait(held, &stop).await?;
-            let Some(signal) = status.signal().filter(|_| !stop.is_cancelled()) else { return Ok(status) };
-            let quick = began.elapsed() < QUICK;
-            pause = if quick { (pause * 2).clamp(Duration::from_millis(50), LONGEST_PAUSE) } else { Duration::ZERO };
-            tracing::warn!(signal, sockets = held.len(), ?pause, "the proxy was killed and is started again");
-            if stop.run_until_cancelled(sleep(pause)).await.is_none() {
-                return Ok(status);
-            }
-        }
+        let command = || {
+            let mut command = Command::new("/proc/self/exe");
+            command.arg0(NAME).args(arguments).arg(KEPT);
+            command
+        };
+        keep_running(command, &stop).await
     })
+}
+
+async fn keep_running(command: impl Fn() -> Command, stop: &CancellationToken) -> io::Result<ExitStatus> {
+    let mut held = HashMap::new();
+    let (mut pause, mut has_run) = (Duration::ZERO, false);
+    loop {
+        let began = Instant::now();
+        let status;
+        (status, held) = Proxy::start(command())?.wait(held, stop).await?;
+        let quick = began.elapsed() < QUICK;
+        has_run |= !quick;
+        if stop.is_cancelled() || status.success() || (is_refusal(status) && !has_run) {
+            return Ok(status);
+        }
+        pause = if quick { (pause * 2).clamp(Duration::from_millis(50), LONGEST_PAUSE) } else { Duration::ZERO };
+        tracing::warn!(%status, sockets = held.len(), ?pause, "the proxy has ended and is started again");
+        if stop.run_until_cancelled(sleep(pause)).await.is_none() {
+            return Ok(status);
+        }
+    }
+}
+
+/// Whether it says itself that it cannot run, by what its `main` ends with. A panic, say, ends with another code.
+fn is_refusal(status: ExitStatus) -> bool {
+    status.code().is_some_and(|code| REFUSALS.contains(&code))
 }
 
 /// Sockets by their place.
@@ -75,16 +93,9 @@ struct Proxy {
 
 impl Proxy {
     /// Starts one.
-    fn start(arguments: &[OsString]) -> io::Result<Self> {
+    fn start(mut command: Command) -> io::Result<Self> {
         let (line, its) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None)?;
-        let mut command = Command::new("/proc/self/exe");
-        let process = command
-            .arg0(NAME)
-            .args(arguments)
-            .arg(KEPT)
-            .stdin(Stdio::from(OwnedFd::from(its)))
-            .kill_on_drop(true)
-            .spawn()?;
+        let process = command.stdin(Stdio::from(OwnedFd::from(its))).kill_on_drop(true).spawn()?;
         Ok(Self { process, line })
     }
 
@@ -163,7 +174,7 @@ impl Keeper {
 
     fn tell(&self, what: &Told, socket: Option<&Socket>) {
         if let Err(error) = passing::send(&*self.0, what, socket.map(AsFd::as_fd)) {
-            tracing::warn!(%error, "the keeper of the sockets is not told of one");
+            tracing::warn!(%error, "cannot hand a socket to the supervisor");
         }
     }
 }
@@ -174,6 +185,38 @@ mod tests {
     use super::*;
     use std::net::UdpSocket;
     use std::sync::mpsc::{RecvTimeoutError, channel};
+
+    /// How a shell that does this ends, and how often it was started. It may count its turns in `$TURNS`.
+    fn kept(script: &str) -> (ExitStatus, usize) {
+        let folder = tempfile::tempdir().unwrap();
+        let turns = folder.path().join("turns");
+        let command = || {
+            let mut command = Command::new("sh");
+            command.env("TURNS", &turns).args(["-c", &format!("echo >> $TURNS; {script}")]);
+            command
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let status = runtime.block_on(keep_running(command, &CancellationToken::new())).unwrap();
+        (status, std::fs::read(turns).unwrap().len())
+    }
+
+    #[test]
+    fn a_proxy_that_ends_unasked_is_started_again() {
+        for end in ["exit 101", "exit 134", "kill -9 $$"] {
+            let (status, turns) = kept(&format!("[ $(wc -l < $TURNS) -ge 3 ] || {end}"));
+            assert!(status.success() && turns == 3, "{end}: {status}, started {turns} times");
+        }
+    }
+
+    #[test]
+    fn a_proxy_that_cannot_even_start_is_left_to_who_started_the_supervisor() {
+        for code in [1, 2] {
+            let (status, turns) = kept(&format!("exit {code}"));
+            assert_eq!((status.code(), turns), (Some(code), 1));
+        }
+        let (status, turns) = kept("[ $(wc -l < $TURNS) -ge 2 ] || sleep 1.1; [ $(wc -l < $TURNS) -ge 3 ] || exit 1");
+        assert!(status.success() && turns == 3, "what has run before is tried again: {status}, {turns}");
+    }
 
     #[test]
     fn a_proxy_that_is_slow_to_begin_gets_all_sockets_however_many_there_are() {
