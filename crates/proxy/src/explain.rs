@@ -36,7 +36,7 @@ impl Admin {
         let listener = loop {
             match listen(&path) {
                 Ok(listener) => break listener,
-                Err(error) => tracing::warn!(path = %path.display(), %error, "nobody can be told where requests go"),
+                Err(error) => tracing::warn!(path = %path.display(), %error, "cannot serve the explain socket"),
             }
             sleep(RETRY).await;
         };

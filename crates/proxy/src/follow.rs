@@ -121,7 +121,7 @@ pub(crate) async fn follow(following: &Following<'_, impl Fn()>, applier: &mut A
                 None => error.to_string(),
             };
             if text != told {
-                tracing::warn!(socket = %socket.display(), error = text, "without the agent, everything stays as it is");
+                tracing::warn!(socket = %socket.display(), error = text, "lost the agent, keeping the current configuration");
                 told = text;
             }
         }

@@ -81,7 +81,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
 fn take_all_descriptors() {
     let limit = Resource::RLIMIT_NOFILE;
     if let Err(error) = getrlimit(limit).and_then(|(_, most)| setrlimit(limit, most, most)) {
-        tracing::warn!(%error, "no more files can be open than before");
+        tracing::warn!(%error, "cannot raise RLIMIT_NOFILE");
     }
 }
 

@@ -124,7 +124,7 @@ impl Listeners {
                         if shared.drain.is_cancelled()
                             && let Err(error) = take_waiting(&shared, &name, socket)
                         {
-                            tracing::warn!(listener = %name, %error, "connections were cut off before anybody took them");
+                            tracing::warn!(listener = %name, %error, "connections reset before accept");
                         }
                     })
                 }
@@ -147,7 +147,7 @@ async fn accept(shared: &Arc<Shared>, name: &Name, socket: &TcpListener) {
                 shared.metrics.accept_failed.inc();
                 let code = error.raw_os_error().map(Errno::from_raw);
                 if matches!(code, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM)) {
-                    tracing::warn!(listener = %name, %error, "no connections are taken for a moment");
+                    tracing::warn!(listener = %name, %error, "out of file descriptors, pausing accept");
                     sleep(EXHAUSTED).await;
                 }
             }

@@ -69,9 +69,9 @@ fn is_here(ip: IpAddr) -> bool {
 
 /// The ends that connections for bytes have here, and where they lead.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Opened(Arc<Mutex<Ends>>);
+pub(crate) struct Opened(Arc<Mutex<DestinationsBySource>>);
 
-type Ends = std::collections::HashMap<(Transport, SocketAddr), Vec<SocketAddr>>;
+type DestinationsBySource = std::collections::HashMap<(Transport, SocketAddr), Vec<SocketAddr>>;
 
 /// One of them, until this is dropped.
 #[derive(Debug)]

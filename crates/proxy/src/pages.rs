@@ -14,7 +14,7 @@ use std::process::Command;
 /// ones, so it begins again.
 pub(crate) fn be_small() {
     if let Err(error) = begin_again() {
-        tracing::warn!(%error, "more memory will be resident than is used");
+        tracing::warn!(%error, "cannot disable huge pages");
     }
 }
 

@@ -36,7 +36,7 @@ const LOOK: Duration = Duration::from_millis(50);
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// A thread or a runtime.
-    #[error("threads cannot be had")]
+    #[error("cannot start worker threads")]
     Threads(#[source] io::Error),
     /// What tells it to stop.
     #[error("signals cannot be received")]
@@ -154,7 +154,7 @@ fn inherit(config: &Config) -> (Option<Predecessor>, Sockets) {
     let (keeper, held) = match config.kept.then(Keeper::meet) {
         Some(Ok((keeper, held))) => (Some(keeper), held),
         Some(Err(error)) => {
-            tracing::warn!(%error, "nobody holds the sockets");
+            tracing::warn!(%error, "cannot reach the supervisor");
             (None, Vec::new())
         }
         None => (None, Vec::new()),
@@ -171,7 +171,7 @@ fn inherit(config: &Config) -> (Option<Predecessor>, Sockets) {
         }
         Ok(None) => (None, sockets(Vec::new())),
         Err(error) => {
-            tracing::warn!(%error, "the process before does not hand over");
+            tracing::warn!(%error, "hand-over from the previous process failed");
             (None, sockets(Vec::new()))
         }
     }

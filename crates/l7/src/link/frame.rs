@@ -15,8 +15,13 @@ pub enum LinkError {
     #[error("the other side of the socket is gone")]
     Io(#[from] io::Error),
     /// Length of a frame.
-    #[error("a frame of {0} bytes, which is more than may be")]
-    TooLong(usize),
+    #[error("a frame of {length} bytes exceeds the limit of {limit}")]
+    TooLong {
+        /// What it has.
+        length: usize,
+        /// What it may have.
+        limit: u32,
+    },
     /// Contents of a frame.
     #[error("a frame that cannot be read")]
     Json(#[from] serde_json::Error),
@@ -39,7 +44,7 @@ pub enum LinkError {
 pub(super) async fn write<T: Serialize>(writer: &mut (impl AsyncWrite + Unpin), message: &T) -> Result<(), LinkError> {
     let bytes = serde_json::to_vec(message)?;
     let length = u32::try_from(bytes.len()).ok().filter(|length| *length <= LONGEST);
-    writer.write_u32(length.ok_or(LinkError::TooLong(bytes.len()))?).await?;
+    writer.write_u32(length.ok_or(LinkError::TooLong { length: bytes.len(), limit: LONGEST })?).await?;
     Ok(writer.write_all(&bytes).await?)
 }
 
@@ -55,7 +60,7 @@ pub(super) async fn read_up_to<T: DeserializeOwned>(
 ) -> Result<T, LinkError> {
     let length = reader.read_u32().await?;
     if length > longest {
-        return Err(LinkError::TooLong(length as usize));
+        return Err(LinkError::TooLong { length: length as usize, limit: longest });
     }
     // The length is only believed as far as bytes come.
     let mut bytes = Vec::new();

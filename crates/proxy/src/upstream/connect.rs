@@ -45,7 +45,7 @@ pub(crate) enum ConnectError {
     NotHttp2,
     #[error("does not speak HTTP")]
     Http(#[from] hyper::Error),
-    #[error("the cluster has as many connections as it may")]
+    #[error("connection limit reached")]
     Limit,
 }
 
