@@ -5,10 +5,9 @@
 use http::header::{HeaderMap, HeaderName};
 use std::borrow::Cow;
 
-/// What proxies alone tell backends, as the beginnings of names.
-const OF_PROXIES: [&str; 2] = ["x-forwarded-", OF_ENVOYS];
-/// What Envoys tell each other, likewise.
-pub(super) const OF_ENVOYS: &str = "x-envoy-";
+/// What proxies alone tell backends, as the beginnings of names: of clients, and of what was asked for before it was rewritten, which some
+/// frameworks go by instead of the path.
+const OF_PROXIES: [&str; 3] = ["x-forwarded-", "x-original-", "x-envoy-"];
 
 /// The name that others may know a header by.
 pub(super) fn folded(name: &HeaderName) -> Cow<'_, str> {
@@ -19,7 +18,7 @@ pub(super) fn folded(name: &HeaderName) -> Cow<'_, str> {
 
 /// Whether it is a proxy that tells backends so, and no client.
 pub(super) fn is_of_proxies(name: &str) -> bool {
-    OF_PROXIES.iter().any(|beginning| name.starts_with(beginning)) || matches!(name, "forwarded" | "x-request-id")
+    OF_PROXIES.iter().any(|beginning| name.starts_with(beginning)) || matches!(name, "forwarded" | "x-real-ip" | "x-request-id" | "x-rewrite-url")
 }
 
 /// Whether this proxy goes by the header, or writes it.

@@ -3,15 +3,13 @@
 
 use super::answer::Refusal;
 use super::connection::Client;
-use super::disguise::{OF_ENVOYS, remove_where};
+use super::disguise::{folded, is_of_proxies, remove_where};
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
-use std::net::IpAddr;
 
 pub(super) const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 const EXTERNAL: HeaderName = HeaderName::from_static("x-envoy-external-address");
 const CLIENT_CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 const PROXY: HeaderName = HeaderName::from_static("proxy");
@@ -38,11 +36,14 @@ pub(super) fn request_id(headers: &mut HeaderMap) -> HeaderValue {
 /// Tells of the client. What it says of itself is believed only if it is a proxy that is trusted. A request that too many have passed on
 /// comes from here itself.
 pub(super) fn tell(headers: &mut HeaderMap, client: &Client, trusted_hops: u32) -> Result<(), Refusal> {
-    if trusted_hops == 0 {
+    let address = client.peer.client.ip().to_canonical();
+    let outside = outside(headers, trusted_hops);
+    if outside.is_none() {
         forget_proxies_words(headers);
     }
-    let address = client.peer.client.ip().to_canonical();
-    let external = external(headers, address, trusted_hops);
+    // The proxy before this one is believed by where it is, which is no proof of whose certificate it has seen. Envoy takes it away too.
+    headers.remove(CLIENT_CERTIFICATE);
+    let external = outside.as_ref().and_then(|told| told.trim().parse().ok()).unwrap_or(address);
     let text = address.to_string();
     let chain = headers.get_all(FOR).iter().filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(", ");
     if chain.split(',').count() >= MOST_HOPS {
@@ -53,7 +54,7 @@ pub(super) fn tell(headers: &mut HeaderMap, client: &Client, trusted_hops: u32) 
     put(headers, EXTERNAL, &external.to_string());
     // Some programs take it for the proxy that they are to use themselves.
     headers.remove(PROXY);
-    if trusted_hops > 0 {
+    if outside.is_some() {
         headers.entry(PROTO).or_insert(HeaderValue::from_static(client.scheme()));
         return Ok(());
     }
@@ -65,19 +66,19 @@ pub(super) fn tell(headers: &mut HeaderMap, client: &Client, trusted_hops: u32) 
     Ok(())
 }
 
-/// Takes away what only a proxy could know: of clients, of their certificates, and of what was asked for before it was rewritten.
+/// Takes away what only a proxy could know: of clients, of who they are, and of what was asked for before it was rewritten. What comes in
+/// the chain of those who have passed the request on is left, as it is by other proxies: who reads it counts from its end.
 fn forget_proxies_words(headers: &mut HeaderMap) {
-    remove_where(headers, |name| {
-        [CLIENT_CERTIFICATE, FORWARDED].contains(name) || name.as_str().starts_with(OF_ENVOYS)
-    });
+    remove_where(headers, |name| ![FOR, REQUEST_ID].contains(name) && is_of_proxies(&folded(name)));
 }
 
-/// The address of who is outside: as many from the right as there are trusted proxies.
-fn external(headers: &HeaderMap, peer: IpAddr, trusted_hops: u32) -> IpAddr {
-    let Some(before) = trusted_hops.checked_sub(1) else { return peer };
+/// What the outermost of the trusted proxies says of who is outside: as many from the right as there are. A request that has passed fewer
+/// has come from elsewhere.
+fn outside(headers: &HeaderMap, trusted_hops: u32) -> Option<String> {
+    let before = trusted_hops.checked_sub(1)?;
     let chain: Vec<&str> =
         headers.get_all(FOR).iter().filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(',')).collect();
-    chain.iter().rev().nth(before as usize).and_then(|address| address.trim().parse().ok()).unwrap_or(peer)
+    chain.iter().rev().nth(before as usize).map(|told| (*told).to_owned())
 }
 
 fn put(headers: &mut HeaderMap, name: HeaderName, value: &str) {

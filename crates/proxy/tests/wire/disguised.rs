@@ -36,17 +36,34 @@ async fn a_header_has_no_other_name_for_programs_that_fold_names() {
 async fn what_only_proxies_know_comes_from_those_that_are_trusted() {
     let backend = Backend::echo("a").await;
     let words = "proxy: http://evil\r\nx-envoy-original-path: /admin\r\nx-envoy-internal: true\r\n\
-                 x-envoy-external-address: 6.6.6.6\r\nx-forwarded-client-cert: By=admin\r\nx-tenant: a\r\n";
-    for (trusted_hops, original, certificate) in [(0, None, None), (1, Some("/admin"), Some("By=admin"))] {
+                 x-envoy-external-address: 6.6.6.6\r\nx-forwarded-client-cert: By=admin\r\nx-real-ip: 6.6.6.6\r\n\
+                 x-forwarded-user: admin\r\nx-original-url: /admin\r\nx-rewrite-url: /admin\r\nx-forwarded-scheme: https\r\n\
+                 x_real_ip: 6.6.6.6\r\nforwarded: for=6.6.6.6\r\nx-tenant: a\r\n";
+    // A proxy that is trusted says for whom it asks; who does not is none.
+    let chain = format!("{words}x-forwarded-for: 192.0.2.1\r\n");
+    for (trusted_hops, words, trusted) in [(0, words, false), (0, &chain, false), (1, words, false), (1, &chain, true)] {
         let address = free();
         let mut objects = simple(address, backend.address);
         objects[0] = listener(address, l7::Serve::Http(l7::HttpServer { trusted_hops, ..site() })).into();
         let _world = World::of(objects).await;
         let answer = get(address, "h", "/", words).await;
-        assert_eq!(value(&answer, "got-x-envoy-original-path"), original, "{answer}");
-        assert_eq!(value(&answer, "got-x-envoy-internal"), original.map(|_| "true"), "{answer}");
-        assert_eq!(value(&answer, "got-x-forwarded-client-cert"), certificate, "{answer}");
-        assert_eq!(value(&answer, "got-x-envoy-external-address"), Some("127.0.0.1"), "{answer}");
+        for (name, told) in [
+            ("x-envoy-original-path", "/admin"),
+            ("x-envoy-internal", "true"),
+            ("x-real-ip", "6.6.6.6"),
+            ("x-forwarded-user", "admin"),
+            ("x-forwarded-scheme", "https"),
+            ("x-original-url", "/admin"),
+            ("x-rewrite-url", "/admin"),
+            ("forwarded", "for=6.6.6.6"),
+        ] {
+            assert_eq!(value(&answer, &format!("got-{name}")), trusted.then_some(told), "{name}: {answer}");
+        }
+        for never in ["x-forwarded-client-cert", "x_real_ip"] {
+            assert_eq!(value(&answer, &format!("got-{never}")), None, "{answer}");
+        }
+        let outside = if trusted { "192.0.2.1" } else { "127.0.0.1" };
+        assert_eq!(value(&answer, "got-x-envoy-external-address"), Some(outside), "{answer}");
         assert_eq!((value(&answer, "got-proxy"), value(&answer, "got-x-tenant")), (None, Some("a")), "{answer}");
     }
 }
