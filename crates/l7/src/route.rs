@@ -41,7 +41,7 @@ impl Route {
 }
 
 /// A table of a listener, and the hosts for which the route is in it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Attachment {
     /// What [`crate::TableRef`]s refer to.
     pub table: Name,

@@ -64,7 +64,7 @@ async fn answer(
         .table(site, &inbound.host, inbound.caller.as_ref())
         .and_then(|table| table.find(&inbound.host, &inbound.sought()))
         .ok_or(Refusal::NO_ROUTE)?;
-    record.routed(&found.route.name, &inbound.request_id);
+    record.routed(found.route.name(), &inbound.request_id);
     let route = Arc::clone(&found.route);
     if let Some(refused) = limited(&serving, &route, is_grpc(&inbound.head.headers), record)? {
         return Ok(refused);
@@ -116,7 +116,7 @@ fn limited(
     grpc: bool,
     record: &mut Record,
 ) -> Result<Option<Response<ResponseBody>>, Refusal> {
-    let Some(name) = &route.rate_limit else { return Ok(None) };
+    let Some(name) = &route.given.rate_limit else { return Ok(None) };
     let limiter = serving.limiters.get(name).ok_or(Refusal::NO_LIMIT)?;
     if limiter.take() {
         return Ok(None);

@@ -71,5 +71,5 @@ pub fn route_match(data: &[u8]) {
     };
     let wanted = accepted.iter().find(|route| route.matches.iter().any(|rule| is_for(&rule.path)));
     let found = tables.get("t").and_then(|table| table.find("h", &Sought::new(&Method::GET, &uri, &HeaderMap::new())));
-    assert_eq!(found.map(|found| found.route.name.clone()), wanted.map(|route| route.name.clone()));
+    assert_eq!(found.map(|found| found.route.name().clone()), wanted.map(|route| route.name.clone()));
 }

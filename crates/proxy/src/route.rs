@@ -3,6 +3,7 @@
 
 mod action;
 mod condition;
+mod entries;
 mod expression;
 mod filter;
 mod host;

@@ -14,8 +14,10 @@ use l7::{
     TlsServer, Trust, Update, Version,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use sharing::Sharing;
 use std::sync::Arc;
 
+mod sharing;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +30,7 @@ pub(crate) struct Store {
     credentials: Credentials,
     faults: BTreeMap<Key, String>,
     version: Version,
+    sharing: Sharing,
     metrics: Arc<Metrics>,
     workers: usize,
 }
@@ -40,6 +43,7 @@ impl Store {
             credentials: Credentials::default(),
             faults: BTreeMap::new(),
             version: Version(0),
+            sharing: Sharing::default(),
             metrics,
             workers,
         }
@@ -79,7 +83,10 @@ impl Store {
         let mut set = update.set;
         // What others refer to comes first.
         set.sort_by_key(|object| object.key().kind);
-        for object in set {
+        for mut object in set {
+            if let Object::Route(route) = &mut object {
+                self.sharing.share(route);
+            }
             let key = object.key();
             match self.put_in(&object, &mut credentials) {
                 Ok(()) => {
@@ -96,6 +103,7 @@ impl Store {
                 }
             }
         }
+        self.sharing.forget();
         if !credentials.is_empty() {
             self.renew(&credentials);
         }

@@ -323,7 +323,7 @@ impl<'a> Forward<'a> {
     ) -> Result<Response<ResponseBody>, Refusal> {
         *response.version_mut() = Version::HTTP_11;
         let judged = self.caller.is_some().then(|| Judged { client: self.client.peer.client.ip(), endpoint });
-        let terms = Routed { client: Arc::clone(self.client), route: self.found.route.name.clone(), judged };
+        let terms = Routed { client: Arc::clone(self.client), route: self.found.route.name().clone(), judged };
         let lease = Lease::new(&self.client.shared, self.serving.number, terms);
         let protocol = response.headers().get(UPGRADE).cloned();
         strip(response.headers_mut());

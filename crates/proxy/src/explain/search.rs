@@ -99,12 +99,12 @@ fn search<'a>(table: &'a Table, asked: &Asked) -> (Option<&'a Entry>, Vec<Other>
             let on_path = entry.is_on(path);
             let because = match (before, lack, taken) {
                 _ if !on_path => "the path is another".to_owned(),
-                (Some(before), ..) => format!("{} is for the host more specifically", before.route().name),
+                (Some(before), ..) => format!("{} is for the host more specifically", before.route().name()),
                 (None, Some(lack), _) => lack.to_string(),
-                (None, None, Some(taken)) => format!("{} precedes it", taken.route().name),
+                (None, None, Some(taken)) => format!("{} precedes it", taken.route().name()),
                 (None, None, None) => "it was not looked at".to_owned(),
             };
-            let other = Other { route: entry.route().name.to_string(), path: entry.path(), because };
+            let other = Other { route: entry.route().name().to_string(), path: entry.path(), because };
             others.push((!on_path, other));
         }
     }
@@ -124,7 +124,7 @@ fn taken_by(serving: &Serving, entry: &Entry) -> TakenBy {
         Action::Redirect(redirect) => (format!("redirect ({})", redirect.status.as_u16()), Vec::new()),
         Action::Respond(status) | Action::Answer(status, _) => (format!("answer {}", status.as_u16()), Vec::new()),
     };
-    TakenBy { route: entry.route().name.to_string(), path: entry.path(), action, backends }
+    TakenBy { route: entry.route().name().to_string(), path: entry.path(), action, backends }
 }
 
 fn forwarded(serving: &Serving, forward: &Forward, action: &str) -> TakenBy {

@@ -10,16 +10,16 @@ use http::header::HeaderName;
 use http::uri::Scheme;
 use l7::{HttpForward, Mirror, Name, Persistence, Route, RouteAction, Target, syntax};
 use rand::Rng;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A route.
 #[derive(Debug)]
 pub(crate) struct RouteRule {
-    pub(crate) name: Name,
+    /// As it was given.
+    pub(crate) given: Arc<Route>,
     pub(crate) filters: Filtering,
     pub(crate) action: Action,
-    /// Name of what counts its requests.
-    pub(crate) rate_limit: Option<Name>,
 }
 
 /// What is done with a request.
@@ -118,7 +118,11 @@ pub(crate) struct Redirect {
 }
 
 impl RouteRule {
-    pub(crate) fn parse(route: &Route) -> Result<Self, Invalid> {
+    pub(crate) fn name(&self) -> &Name {
+        &self.given.name
+    }
+
+    pub(crate) fn parse(route: &Arc<Route>) -> Result<Self, Invalid> {
         let action = match &route.action {
             RouteAction::Forward(forward) => Action::Forward(Box::new(Forwarding::parse(forward)?)),
             RouteAction::Redirect(redirect) => Action::Redirect(Box::new(Redirect::parse(redirect)?)),
@@ -126,7 +130,7 @@ impl RouteRule {
             RouteAction::Answer(answer) => Action::Answer(status(answer.status, "action.answer")?, answer.body.clone()),
         };
         let filters = Filtering::parse(&route.filters)?;
-        Ok(Self { name: route.name.clone(), filters, action, rate_limit: route.rate_limit.clone() })
+        Ok(Self { given: Arc::clone(route), filters, action })
     }
 }
 

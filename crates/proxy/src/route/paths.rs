@@ -3,6 +3,7 @@
 
 use super::action::RouteRule;
 use super::condition::{Condition, Lack};
+use super::entries::Entries;
 use super::expression::Expressions;
 use super::sought::Sought;
 use crate::invalid::{InField, Invalid};
@@ -14,8 +15,9 @@ use std::sync::Arc;
 /// One match of a route.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    precedence: Precedence,
     route: Arc<RouteRule>,
+    /// Which of the route's matches it is.
+    index: u32,
     place: PathKey,
     condition: Condition,
 }
@@ -31,7 +33,18 @@ enum PathKey {
 }
 
 impl Entry {
-    pub(super) fn parse(rule: &RouteMatch, route: &Arc<RouteRule>, known: &mut Expressions) -> Result<Self, Invalid> {
+    /// All matches of a route.
+    pub(super) fn all(route: &Arc<RouteRule>, known: &mut Expressions) -> Result<Entries, Invalid> {
+        let matches = (0..).zip(route.given.matches.iter());
+        matches.map(|(index, rule)| Self::parse(index, rule, route, known).map(Arc::new)).collect()
+    }
+
+    fn parse(
+        index: u32,
+        rule: &RouteMatch,
+        route: &Arc<RouteRule>,
+        known: &mut Expressions,
+    ) -> Result<Self, Invalid> {
         let place = match &rule.path {
             PathMatch::Exact(path) => PathKey::Exact(absolute(path)?.into()),
             PathMatch::Start(path) => PathKey::Start(absolute(path)?.into()),
@@ -39,11 +52,12 @@ impl Entry {
             PathMatch::Regex(text) => PathKey::Regex(known.get(text).in_field("path")?),
         };
         let condition = Condition::parse(rule, known)?;
-        Ok(Self { precedence: rule.precedence.clone(), route: Arc::clone(route), place, condition })
+        Ok(Self { index, route: Arc::clone(route), place, condition })
     }
 
-    fn order(&self) -> (&Precedence, &Name) {
-        (&self.precedence, &self.route.name)
+    pub(super) fn order(&self) -> (Option<&Precedence>, &Name) {
+        let rule = self.route.given.matches.get(self.index as usize);
+        (rule.map(|rule| &rule.precedence), self.route.name())
     }
 
     pub(crate) fn route(&self) -> &Arc<RouteRule> {
@@ -85,35 +99,32 @@ fn absolute(path: &str) -> Result<&str, Invalid> {
     path.starts_with('/').then_some(path).ok_or_else(|| Invalid::new("path", format!("{path:?} does not begin with /")))
 }
 
-/// Entries, those that precede first.
-type Bucket = Arc<Vec<Arc<Entry>>>;
-
 /// All matches of one host. A clone shares what does not change.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Paths {
-    exact: HashMap<Arc<str>, Bucket>,
-    prefix: HashMap<Arc<str>, Bucket>,
+    exact: HashMap<Arc<str>, Entries>,
+    prefix: HashMap<Arc<str>, Entries>,
     /// How many prefixes there are by number of segments, so that a path of many slashes costs no more than there are.
     depths: imbl::OrdMap<usize, usize>,
-    start: HashMap<Arc<str>, Bucket>,
+    start: HashMap<Arc<str>, Entries>,
     /// How many beginnings there are by length.
     lengths: imbl::OrdMap<usize, usize>,
-    regex: Bucket,
+    regex: Entries,
 }
 
 impl Paths {
     pub(crate) fn insert(&mut self, entry: &Arc<Entry>) {
         match &entry.place {
-            PathKey::Exact(path) => put(self.exact.entry(path.clone()).or_default(), entry),
+            PathKey::Exact(path) => self.exact.entry(path.clone()).or_default().insert(entry),
             PathKey::Prefix(path) => {
                 *self.depths.entry(segments(path)).or_default() += 1;
-                put(self.prefix.entry(path.clone()).or_default(), entry);
+                self.prefix.entry(path.clone()).or_default().insert(entry);
             }
             PathKey::Start(start) => {
                 *self.lengths.entry(start.len()).or_default() += 1;
-                put(self.start.entry(start.clone()).or_default(), entry);
+                self.start.entry(start.clone()).or_default().insert(entry);
             }
-            PathKey::Regex(_) => put(&mut self.regex, entry),
+            PathKey::Regex(_) => self.regex.insert(entry),
         }
     }
 
@@ -129,7 +140,7 @@ impl Paths {
                 take_from(&mut self.start, start, entry);
                 one_less(&mut self.lengths, start.len());
             }
-            PathKey::Regex(_) => take(&mut self.regex, entry),
+            PathKey::Regex(_) => self.regex.remove(entry),
         }
     }
 
@@ -193,23 +204,9 @@ fn one_less(counts: &mut imbl::OrdMap<usize, usize>, key: usize) {
     }
 }
 
-fn put(bucket: &mut Bucket, entry: &Arc<Entry>) {
-    let bucket = Arc::make_mut(bucket);
-    if bucket.is_empty() {
-        // Most have one entry.
-        bucket.reserve_exact(1);
-    }
-    let at = bucket.partition_point(|other| other.order() <= entry.order());
-    bucket.insert(at, Arc::clone(entry));
-}
-
-fn take(bucket: &mut Bucket, entry: &Arc<Entry>) {
-    Arc::make_mut(bucket).retain(|other| !Arc::ptr_eq(other, entry));
-}
-
-fn take_from(buckets: &mut HashMap<Arc<str>, Bucket>, path: &Arc<str>, entry: &Arc<Entry>) {
+fn take_from(buckets: &mut HashMap<Arc<str>, Entries>, path: &Arc<str>, entry: &Arc<Entry>) {
     let Some(bucket) = buckets.get_mut(path) else { return };
-    take(bucket, entry);
+    bucket.remove(entry);
     if bucket.is_empty() {
         buckets.remove(path);
     }

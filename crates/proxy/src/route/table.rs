@@ -2,6 +2,7 @@
 //! Tables of routes: by name, then by host, then by path.
 
 use super::action::RouteRule;
+use super::entries::Entries;
 use super::expression::Expressions;
 use super::host::HostMap;
 use super::paths::{Entry, Paths};
@@ -41,8 +42,8 @@ pub(crate) struct Tables {
 /// A route as it is filed, for the time when it is taken out.
 #[derive(Debug)]
 struct Filed {
-    route: Arc<Route>,
-    entries: Box<[Arc<Entry>]>,
+    rule: Arc<RouteRule>,
+    entries: Entries,
 }
 
 impl Tables {
@@ -52,7 +53,7 @@ impl Tables {
 
     /// All routes, as they were given.
     pub(crate) fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
-        self.filed.values().map(|filed| &filed.route)
+        self.filed.values().map(|filed| &filed.rule.given)
     }
 
     /// Whether there is a route of that name.
@@ -71,12 +72,10 @@ impl Tables {
     /// A field cannot be used. The route of before stays.
     pub(crate) fn set(&mut self, route: &Arc<Route>) -> Result<(), Invalid> {
         let rule = Arc::new(RouteRule::parse(route)?);
-        let known = &mut self.expressions;
-        let entry = |rule_match| Entry::parse(rule_match, &rule, known).map(Arc::new);
-        let entries = route.matches.iter().map(entry).collect::<Result<_, _>>()?;
+        let entries = Entry::all(&rule, &mut self.expressions)?;
         self.remove(&route.name);
-        let filed = Filed { route: Arc::clone(route), entries };
-        for (table, host) in places(&filed.route) {
+        let filed = Filed { rule, entries };
+        for (table, host) in places(route) {
             self.change(table, host, |paths| filed.entries.iter().for_each(|entry| paths.insert(entry)));
         }
         self.filed.insert(route.name.clone(), Arc::new(filed));
@@ -85,7 +84,7 @@ impl Tables {
 
     pub(crate) fn remove(&mut self, name: &Name) {
         let Some(filed) = self.filed.remove(name) else { return };
-        for (table, host) in places(&filed.route) {
+        for (table, host) in places(&filed.rule.given) {
             self.change(table, host, |paths| filed.entries.iter().for_each(|entry| paths.remove(entry)));
         }
     }

@@ -31,7 +31,7 @@ fn sought(asked: &Asked) -> Sought<'_> {
 
 fn found(tables: &Tables, asked: &Asked) -> Option<Name> {
     let table = tables.get("t")?;
-    table.find(&asked.host, &sought(asked)).map(|found| found.route.name.clone())
+    table.find(&asked.host, &sought(asked)).map(|found| found.route.name().clone())
 }
 
 fn tables(routes: &[Route]) -> Tables {
