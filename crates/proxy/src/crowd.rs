@@ -39,10 +39,7 @@ impl Crowd {
     /// One more connection of a client.
     pub(crate) fn enter(self: &Arc<Self>, client: IpAddr) -> Member {
         let (client, displaced) = (group(client), CancellationToken::new());
-        let mut groups = self.0.lock();
-        let number = groups.next;
-        groups.next += 1;
-        groups.change(client, |own| drop(own.insert(number, displaced.clone())));
+        let number = self.0.lock().add(client, &displaced);
         Member { crowd: Arc::clone(self), client, number, displaced }
     }
 
@@ -63,6 +60,13 @@ impl Crowd {
 }
 
 impl Groups {
+    fn add(&mut self, client: IpAddr, displaced: &CancellationToken) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.change(client, |own| drop(own.insert(number, displaced.clone())));
+        number
+    }
+
     fn change(&mut self, client: IpAddr, change: impl FnOnce(&mut BTreeMap<u64, CancellationToken>)) {
         let own = self.by_client.entry(client).or_default();
         let before = own.len();
@@ -74,6 +78,20 @@ impl Groups {
         } else {
             self.by_count.insert((now, client));
         }
+    }
+}
+
+impl Member {
+    /// It is known by now whose connection it is.
+    pub(crate) fn is_of(&mut self, client: IpAddr) {
+        let client = group(client);
+        if client == self.client {
+            return;
+        }
+        let mut groups = self.crowd.0.lock();
+        groups.change(self.client, |own| drop(own.remove(&self.number)));
+        self.number = groups.add(client, &self.displaced);
+        self.client = client;
     }
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Sockets that clients connect to, and the first bytes of a connection.
 
+use crate::crowd::Member;
 use crate::exchange::{Client, Terminated, serve};
 use crate::proxy_protocol::{self, Header, Peer};
 use crate::rewind::Rewind;
@@ -175,17 +176,18 @@ fn take_waiting(shared: &Arc<Shared>, name: &Name, socket: TcpListener) -> io::R
 
 fn take(shared: &Arc<Shared>, name: &Name, stream: StdStream, client: SocketAddr) {
     let Some(listening) = shared.serving.load().listeners.get(name).cloned() else { return };
-    let Some((counted, member)) = listening.room_for(client.ip()) else {
+    let Some((counted, mut member)) = listening.room_for(client.ip()) else {
         return listening.metrics.refused("connections");
     };
     let handed_over = Arc::clone(shared);
     shared.workers.spawn(move || async move {
         listening.metrics.opened();
         let idle = listening.spec.limits.idle;
-        let result =
-            ready(stream, client, idle).map(|(stream, peer)| connection(&handed_over, &listening, stream, peer));
-        if let Ok(connection) = result
-            && member.displaced.run_until_cancelled(connection).await.is_none()
+        let displaced = member.displaced.clone();
+        let ready = ready(stream, client, idle);
+        if let Ok(connection) =
+            ready.map(|(stream, peer)| connection(&handed_over, &listening, stream, peer, &mut member))
+            && displaced.run_until_cancelled(connection).await.is_none()
         {
             listening.metrics.refused("displaced");
         }
@@ -206,14 +208,24 @@ fn ready(stream: StdStream, client: SocketAddr, idle: Duration) -> io::Result<(T
 }
 
 /// Serves a connection from its first byte to its last.
-async fn connection(shared: &Arc<Shared>, listening: &Arc<Listening>, stream: TcpStream, peer: Peer) {
+async fn connection(
+    shared: &Arc<Shared>,
+    listening: &Arc<Listening>,
+    stream: TcpStream,
+    peer: Peer,
+    member: &mut Member,
+) {
     let mut stream = Rewind::new(bytes::Bytes::new(), stream);
     let limits = &listening.spec.limits;
     let ends = peer;
     let mut peer = peer;
     if listening.spec.proxy_protocol {
         match within(limits.header_time, read_header(&mut stream)).await {
-            Ok(told) => peer = told.unwrap_or(peer),
+            Ok(told) => {
+                peer = told.unwrap_or(peer);
+                // Behind a load balancer, all connections come from it.
+                member.is_of(peer.client.ip());
+            }
             Err(_) => return listening.metrics.refused("proxy-header"),
         }
     }
