@@ -71,6 +71,8 @@ pub fn run(config: &Config, stop: impl FnOnce() -> io::Result<CancellationToken>
         access: log.transpose().map_err(RunError::AccessLog)?,
         observer: Arc::clone(&observer),
         workers,
+        udp_listeners: Arc::default(),
+        backlog: Backlog::new(config.unread_bytes),
         copies: Room::default(),
         opened: Opened::default(),
         drain: CancellationToken::new(),

@@ -33,6 +33,10 @@ pub(crate) struct Shared {
     pub(crate) workers: Workers,
     /// Connections for bytes, by which a loop is told.
     pub(crate) opened: Opened,
+    /// Listeners of datagrams.
+    pub(crate) udp_listeners: Arc<AtomicUsize>,
+    /// What waits for clients that do not read.
+    pub(crate) backlog: Arc<Backlog>,
     /// Where parts of bodies wait for mirrors.
     pub(crate) copies: Room,
     /// Connections are to end with the request that is under way.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use l7::{BackendProtocol, Cluster, ClusterLimits, Object, Serve};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UdpSocket;
@@ -201,6 +201,31 @@ async fn a_client_that_is_never_answered_stays_with_its_backend_while_it_sends()
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
     assert_eq!(from.len(), 1, "{from:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn datagrams_of_ever_new_clients_push_out_those_that_have_been_silent_longest() {
+    let (address, to) = (free(), datagrams("127.0.0.1:0").await);
+    let mut small = listener(address, Serve::Udp(bytes_to("c")));
+    small.limits.connections = 8;
+    let world = World::of(vec![small.into(), cluster("c").into(), endpoints("c", &[to]).into()]).await;
+    let ask = async |client: &UdpSocket| {
+        client.send_to(b"hello", address).await.unwrap();
+        let answered = timeout(DEADLINE, client.recv(&mut [0; 64])).await;
+        assert_eq!(answered.expect("an answer").unwrap(), 5);
+    };
+    let active = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    ask(&active).await;
+    for turn in 2..100 {
+        let new = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, turn), 0)).await.unwrap();
+        ask(&new).await;
+        ask(&active).await;
+    }
+    // One that is ended takes a moment to be gone.
+    let listener = format!("listener=\"listener-{address}\"");
+    world.metric_is(&format!("cilium_proxy_refused_total{{{listener},reason=\"displaced\"}} 91")).await;
+    world.metric_is(&format!("cilium_proxy_connections_active{{{listener}}} 8")).await;
+    world.metric_is(&format!("cilium_proxy_connections_total{{{listener}}} 99")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
