@@ -174,10 +174,11 @@ pub struct HttpForward {
     /// Copies, whose answers are dropped.
     #[serde(default, deserialize_with = "exact")]
     pub mirrors: Vec<Mirror>,
-    /// Time from the request's headers to the end of the response's headers, retries included; then the answer is 504.
+    /// Time from the request's head to the end of the answer, bodies and retries included. Then the answer is 504, or is cut off if it has begun.
+    /// What a connection is upgraded to may take longer.
     #[serde(default, with = "time::option")]
     pub timeout: Option<Duration>,
-    /// The same for one attempt.
+    /// The same for one attempt, from when it begins.
     #[serde(default, with = "time::option")]
     pub attempt_timeout: Option<Duration>,
     /// Whether and when another attempt is made.

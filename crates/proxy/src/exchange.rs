@@ -98,7 +98,8 @@ async fn act(
     match &found.route.action {
         Action::Forward(forwarding) => {
             let caller = inbound.caller.take();
-            let quiet = Quiet::of(&inbound.body, client.limits.idle);
+            let end = forwarding.timeout.and_then(|limit| record.end_within(limit));
+            let quiet = Quiet::of(&inbound.body, client.limits.idle).ending(end);
             forward::Forward { client, serving, found, forwarding, caller, quiet, traced: true }
                 .run(inbound, record)
                 .await

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Streams that end when their peer takes too long: with a request's head, with nothing at all, or with taking what it is sent.
 
+use parking_lot::Mutex;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -18,11 +19,18 @@ pub(crate) struct Activity {
     begun: AtomicUsize,
     /// Bytes that may still be read.
     readable: AtomicI64,
+    /// When what is being written is to be over.
+    end: Mutex<Option<Instant>>,
 }
 
 impl Default for Activity {
     fn default() -> Self {
-        Self { busy: AtomicUsize::new(0), begun: AtomicUsize::new(0), readable: AtomicI64::new(i64::MAX) }
+        Self {
+            busy: AtomicUsize::new(0),
+            begun: AtomicUsize::new(0),
+            readable: AtomicI64::new(i64::MAX),
+            end: Mutex::default(),
+        }
     }
 }
 
@@ -47,6 +55,11 @@ impl Activity {
         self.readable.store(most.map_or(i64::MAX, Into::into), Relaxed);
     }
 
+    /// When the answer of the request that is under way is to be over, if at all.
+    pub(crate) fn end_by(&self, end: Option<Instant>) {
+        *self.end.lock() = end;
+    }
+
     /// Whether so much could be read.
     fn has_read(&self, bytes: usize) -> bool {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
@@ -61,6 +74,7 @@ impl Activity {
 impl Drop for Busy {
     fn drop(&mut self) {
         self.0.busy.fetch_sub(1, Relaxed);
+        self.0.end_by(None);
     }
 }
 
@@ -126,7 +140,11 @@ impl<T> Timed<T> {
             return result;
         }
         let idle = self.patience.idle;
-        let deadline = self.writing.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + idle)));
+        let activity = &self.activity;
+        let deadline = self.writing.get_or_insert_with(|| {
+            let patience = Instant::now() + idle;
+            Box::pin(sleep_until(activity.end.lock().map_or(patience, |end| end.min(patience))))
+        });
         ready!(deadline.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }

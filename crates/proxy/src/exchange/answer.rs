@@ -77,6 +77,7 @@ impl From<BodyError> for Refusal {
         match error {
             BodyError::TooLarge => Self::BODY_TOO_LARGE,
             BodyError::TimedOut => Self::BODY_TIMED_OUT,
+            BodyError::Late => Self::TIMED_OUT,
             BodyError::Broken | BodyError::Slow | BodyError::Withdrawn => Self::BODY_BROKEN,
         }
     }

@@ -29,6 +29,8 @@ pub(crate) enum BodyError {
     Broken,
     #[error("a mirror takes its copy too slowly")]
     Slow,
+    #[error("the request and its answer have taken longer than the route allows")]
+    Late,
     #[error("the body's route was withdrawn")]
     Withdrawn,
 }
@@ -36,7 +38,7 @@ pub(crate) enum BodyError {
 /// What became of the body of a request, for who has to answer it.
 pub(crate) type BodyFault = Arc<Mutex<Option<BodyError>>>;
 
-/// How long nothing may happen in a request and its answer: who only listens need not speak.
+/// How long nothing may happen in a request and its answer (who only listens need not speak), and when both are to be over.
 #[derive(Clone, Debug)]
 pub(crate) struct Quiet {
     idle: Duration,
@@ -46,8 +48,23 @@ pub(crate) struct Quiet {
 
 impl Quiet {
     /// In a request with this body, and its answer.
+    end: Option<Instant>,
     pub(crate) fn of(request: &Incoming, idle: Duration) -> Self {
-        Self { idle, frames: (!request.is_end_stream()).then(Arc::default) }
+        Self { idle, frames: (!request.is_end_stream()).then(Arc::default), end: None }
+    }
+
+    /// The same, over by then at the latest.
+    pub(crate) fn ending(mut self, end: Option<Instant>) -> Self {
+        self.end = self.end.into_iter().chain(end).min();
+        self
+    }
+
+    pub(crate) fn end(&self) -> Option<Instant> {
+        self.end
+    }
+
+    fn is_late(&self, now: Instant) -> bool {
+        self.end.is_some_and(|end| end <= now)
     }
 
     /// Waits for the answer as long as something happens. What is lacking of a body is told of first: it is the client's fault.
@@ -106,6 +123,9 @@ impl Moving {
             let frames = self.quiet.moved();
             if let Some(still) = &mut self.still {
                 (still.since, still.frames) = (Instant::now(), frames);
+        if self.quiet.end.is_some() && self.quiet.is_late(Instant::now()) {
+            return Poll::Ready(Some(Err(BodyError::Late)));
+        }
             }
             let frame = match frame {
                 Some(Ok(frame)) => trailers::without_head_fields(frame).map(Ok),
@@ -116,16 +136,22 @@ impl Moving {
         }
         let idle = self.quiet.idle;
         let often = if self.lease.is_some() { idle.min(LOOK) } else { idle };
-        let frames = self.quiet.frames();
+        let (frames, end) = (self.quiet.frames(), self.quiet.end);
+        let next = |now: Instant| end.map_or(now + often, |end| end.min(now + often));
         loop {
-            let still =
-                self.still.get_or_insert_with(|| Still { since: Instant::now(), frames, look: Box::pin(sleep(often)) });
+            let still = self.still.get_or_insert_with(|| {
+                let now = Instant::now();
+                Still { since: now, frames, look: Box::pin(sleep_until(next(now))) }
+            });
             ready!(still.look.as_mut().poll(cx));
             let now = Instant::now();
             if std::mem::replace(&mut still.frames, frames) != frames {
                 still.since = now;
             }
-            still.look.as_mut().reset((still.since + idle).min(now + often));
+            still.look.as_mut().reset((still.since + idle).min(next(now)));
+            if self.quiet.is_late(now) {
+                return Poll::Ready(Some(Err(BodyError::Late)));
+            }
             if now.duration_since(still.since) >= idle {
                 return Poll::Ready(Some(Err(BodyError::TimedOut)));
             }
@@ -276,6 +302,14 @@ impl ResponseBody {
         self
     }
 }
+    /// When it is to be over, if it comes from a backend whose route says so.
+    pub(crate) fn end(&self) -> Option<Instant> {
+        match &self.source {
+            Source::Whole(_) => None,
+            Source::Backend { moving, .. } => moving.quiet.end,
+        }
+    }
+
 
 impl Source {
     /// It has been read to its end.
@@ -310,7 +344,7 @@ impl Body for ResponseBody {
             (Some(Err(error)), Some(record)) => record.cut_off(*error),
             _ => {}
         }
-        unread::offered();
+        unread::offered(this.end());
         // With a known length, nobody asks for more than the last frame.
         if frame.is_none() || this.is_end_stream() {
             this.source.end();

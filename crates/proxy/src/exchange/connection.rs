@@ -169,7 +169,11 @@ async fn answer(
     if client.limits.requests_per_connection.is_some_and(|most| client.activity.begun() as u64 >= most) {
         client.last.cancel();
     }
-    unread::offered();
+    let end = response.body().end();
+    unread::offered(end);
+    if !http2 {
+        client.activity.end_by(end);
+    }
     if client.last.is_cancelled() && !http2 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }

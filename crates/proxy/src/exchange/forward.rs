@@ -27,7 +27,7 @@ use l7::BackendProtocol;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 /// Largest body that is kept for another attempt.
 const KEPT: u64 = 64 << 10;
@@ -51,6 +51,15 @@ pub(super) struct Forward<'a> {
 
 /// A backend, its cluster, and the endpoint that the client comes back to.
 type Chosen<'a> = (&'a Weighted, Arc<Upstream>, Option<Arc<Endpoint>>);
+
+/// An answer, and what it comes by.
+struct Answered {
+    response: Response<Incoming>,
+    checkout: Checkout,
+    endpoint: Arc<Endpoint>,
+    /// When the attempt is to be over.
+    end: Option<Instant>,
+}
 
 /// What became of one attempt.
 enum Attempt {
@@ -99,16 +108,18 @@ impl<'a> Forward<'a> {
             request.headers_mut().insert(UPGRADE, protocol.clone());
         }
         mirror::send(&self, &mut request);
+        record.sends_body(&fault);
         let work = self.attempts(upstream, request, speak, returning, &fault, record);
-        let (response, checkout, endpoint) = match (self.forwarding.timeout, self.forwarding.attempt_timeout) {
-            (Some(limit), _) => timeout(limit, work).await.map_err(|_| Refusal::TIMED_OUT)??,
+        let answered = match (self.quiet.end(), self.forwarding.attempt_timeout) {
+            (Some(end), _) => timeout_at(end, work).await.map_err(|_| Refusal::TIMED_OUT)??,
             (None, Some(_)) => work.await?,
             (None, None) => self.quiet.wait(work).await.ok_or(Refusal::SILENT)??,
         };
         let upgrade = upgrade.map(|(_, asked)| asked);
-        let mut response = self.outbound(response, (checkout, Arc::clone(&endpoint)), upgrade, record)?;
-        if let Some(held) = held.filter(|_| been_at != Some(endpoint.address)) {
-            persistence::give(held, endpoint.address, self.client.is_tls(), response.headers_mut());
+        let endpoint = answered.endpoint.address;
+        let mut response = self.outbound(answered, upgrade, record)?;
+        if let Some(held) = held.filter(|_| been_at != Some(endpoint)) {
+            persistence::give(held, endpoint, self.client.is_tls(), response.headers_mut());
         }
         backend.filters.response.apply(response.headers_mut());
         Ok(response)
@@ -182,21 +193,22 @@ impl<'a> Forward<'a> {
         mut returning: Option<Arc<Endpoint>>,
         fault: &BodyFault,
         record: &mut Record,
-    ) -> Result<(Response<Incoming>, Checkout, Arc<Endpoint>), Refusal> {
+    ) -> Result<Answered, Refusal> {
         let mut retries = Retries::new(self.forwarding);
         loop {
             let endpoint = self.endpoint(&upstream, returning.take(), &retries.avoid)?;
             record.endpoint(&endpoint);
             let again = retries.copy(&request);
             let attempt = self.attempt(&endpoint, &upstream, request, speak);
-            let outcome = match self.forwarding.attempt_timeout {
-                Some(limit) => timeout(limit, attempt).await.unwrap_or(Attempt::TimedOut),
+            let end = self.forwarding.attempt_timeout.and_then(|limit| Instant::now().checked_add(limit));
+            let outcome = match end {
+                Some(end) => timeout_at(end, attempt).await.unwrap_or(Attempt::TimedOut),
                 None => attempt.await,
             };
             let (refusal, always) = match outcome {
                 Attempt::Answered(response, checkout) => {
                     if !(retries.asks_for_another(response.status()) && again.is_some() && retries.take(&upstream)) {
-                        return Ok((response, *checkout, endpoint));
+                        return Ok(Answered { response, checkout: *checkout, endpoint, end });
                     }
                     request = again.unwrap_or_default();
                     retries.wait(&endpoint).await;
@@ -316,11 +328,11 @@ impl<'a> Forward<'a> {
     /// The answer for the client.
     fn outbound(
         &self,
-        mut response: Response<Incoming>,
-        (checkout, endpoint): (Checkout, Arc<Endpoint>),
+        answered: Answered,
         upgrade: Option<OnUpgrade>,
         record: &mut Record,
     ) -> Result<Response<ResponseBody>, Refusal> {
+        let Answered { mut response, checkout, endpoint, end } = answered;
         *response.version_mut() = Version::HTTP_11;
         let judged = self.caller.is_some().then(|| Judged { client: self.client.peer.client.ip(), endpoint });
         let terms = Routed { client: Arc::clone(self.client), route: self.found.route.name().clone(), judged };
@@ -328,7 +340,8 @@ impl<'a> Forward<'a> {
         let protocol = response.headers().get(UPGRADE).cloned();
         strip(response.headers_mut());
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            let quiet = self.quiet.clone();
+            let quiet = self.quiet.clone().ending(end);
+            record.ends(quiet.end());
             return Ok(response.map(|body| ResponseBody::from_backend(body, quiet, checkout, lease)));
         }
         let (Some(upgrade), Some(protocol)) = (upgrade, protocol) else { return Err(Refusal::CUT_OFF) };

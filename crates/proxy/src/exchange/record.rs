@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use l7::{Exchange, Name, Outcome};
 use std::sync::Arc;
 use tokio::time::Instant;
+use std::time::Duration;
 
 /// A request under way. When it is dropped, the request is over.
 #[derive(Debug)]
@@ -27,6 +28,12 @@ pub(crate) struct Record {
     status: u16,
     complete: bool,
     cluster_request: Option<Counted>,
+    /// What is wrong with its own body.
+    body: BodyFault,
+    /// When it is to be over.
+    end: Option<Instant>,
+    /// Why it ended before its end, or was refused, is counted.
+    counted: bool,
     _busy: Busy,
 }
 
@@ -43,6 +50,9 @@ impl Record {
             status: 0,
             complete: false,
             cluster_request: None,
+            body: BodyFault::default(),
+            end: None,
+            counted: false,
             _busy: busy,
         }
     }
@@ -90,8 +100,22 @@ impl Record {
     }
 
     pub(super) fn refused(&mut self, refusal: &Refusal) {
-        self.client.metrics.refused(refusal.reason);
-        self.note(|entry| entry.reason = Some(refusal.reason));
+    /// When it is over if it may take so long from its head on.
+    pub(super) fn end_within(&self, limit: Duration) -> Option<Instant> {
+        self.begun.checked_add(limit)
+    }
+
+    /// It is to be over by then.
+    pub(super) fn ends(&mut self, end: Option<Instant>) {
+        self.end = end;
+    }
+
+    /// What becomes of its body is told there.
+    pub(super) fn sends_body(&mut self, fault: &BodyFault) {
+        self.body = Arc::clone(fault);
+    }
+
+        self.count(refusal.reason);
         if let Some(observed) = &mut self.observed {
             observed.outcome = Outcome::Refused;
         }
@@ -117,12 +141,20 @@ impl Record {
     }
 
     pub(super) fn cut_off(&mut self, error: BodyError) {
-        self.note(|entry| {
-            entry.reason = Some(match error {
-                BodyError::TimedOut => "answer-timeout",
-                BodyError::Withdrawn => "withdrawn",
-                BodyError::TooLarge | BodyError::Broken | BodyError::Slow => "answer-cut-off",
-            });
+    fn count(&mut self, reason: &'static str) {
+        self.counted = true;
+        self.client.metrics.refused(reason);
+        self.note(|entry| entry.reason = Some(reason));
+    }
+
+    /// The answer ends before its end. What was wrong with the request's body explains it.
+        let fault = *self.body.lock();
+        self.count(match (error, fault) {
+            (BodyError::Broken, Some(fault)) => Refusal::from(fault).reason,
+            (BodyError::Late, _) => Refusal::TIMED_OUT.reason,
+            (BodyError::TimedOut, _) => "answer-timeout",
+            (BodyError::Withdrawn, _) => "withdrawn",
+            (BodyError::Broken | BodyError::TooLarge | BodyError::Slow, _) => "answer-cut-off",
         });
     }
 
@@ -141,6 +173,10 @@ impl Drop for Record {
         entry.listener = Some(self.client.listener.clone());
         entry.client = Some(self.client.peer.client);
         entry.server_name = self.client.tls.as_ref().map(|tls| Arc::clone(&tls.name));
+        // A client that takes nothing is not given the end either.
+        if !self.complete && !self.counted && self.end.is_some_and(|end| end <= Instant::now()) {
+            self.count(Refusal::TIMED_OUT.reason);
+        }
         entry.status = self.status;
         entry.duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         if !self.complete && entry.reason.is_none() {

@@ -12,7 +12,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// What a stream waits for.
 #[derive(Clone, Copy)]
 enum WaitsFor {
-    Client,
+    /// Until then at the latest.
+    Client(Option<Instant>),
     Backend,
 }
 
@@ -21,9 +22,9 @@ thread_local! {
     static NOTED: Cell<Option<WaitsFor>> = const { Cell::new(None) };
 }
 
-/// The client has been given something, and is to take it.
-pub(super) fn offered() {
-    NOTED.set(Some(WaitsFor::Client));
+/// The client has been given something, and is to take it, before the answer is to be over.
+pub(super) fn offered(end: Option<Instant>) {
+    NOTED.set(Some(WaitsFor::Client(end)));
 }
 
 /// The client has room for more than there is.
@@ -58,7 +59,10 @@ async fn watched<F: Future>(stream: F, idle: Duration) {
             return Poll::Ready(());
         }
         match NOTED.take() {
-            Some(WaitsFor::Client) => deadline.set(Some(sleep_until(Instant::now() + idle))),
+            Some(WaitsFor::Client(end)) => {
+                let patience = Instant::now() + idle;
+                deadline.set(Some(sleep_until(end.map_or(patience, |end| end.min(patience)))));
+            }
             Some(WaitsFor::Backend) => deadline.set(None),
             None => {}
         }

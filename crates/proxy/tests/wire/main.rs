@@ -24,6 +24,7 @@ mod observed;
 mod policy;
 mod silence;
 mod streams;
+mod timeouts;
 mod tls;
 mod withdrawn;
 mod world;
