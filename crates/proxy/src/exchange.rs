@@ -10,6 +10,7 @@ mod disguise;
 mod forward;
 mod forwarded;
 mod inbound;
+mod frames;
 mod mirror;
 mod path;
 mod persistence;

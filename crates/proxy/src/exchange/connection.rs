@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A client's connection in which HTTP is spoken.
 
+use super::backlog::Unread;
+use super::frames::Seen;
 use super::handle;
 use super::unread::{self, Streams};
 use super::upgrade::Joined;
@@ -92,7 +94,8 @@ where
     };
     let io = TokioIo::new(Timed::new(stream, Arc::clone(&client.activity), client.patience(http2)));
     if http2 {
-        return serve_http2(client, io).await;
+        let io = Seen::new(io, Arc::clone(&client.metrics));
+        return serve_http2(client, TokioIo::new(io)).await;
     }
     serve_http1(Arc::clone(&client), io).await;
     let upgraded = client.upgraded.lock().take();
