@@ -53,7 +53,10 @@ impl Admin {
 
     fn answer(&self, request: &Request<Incoming>) -> Response<http_body_util::Full<Bytes>> {
         let (status, text) = match request.uri().path() {
-            "/metrics" => (StatusCode::OK, self.shared.metrics.render()),
+            "/metrics" => {
+                self.shared.metrics.unread.set(i64::try_from(self.shared.backlog.bytes()).unwrap_or(i64::MAX));
+                (StatusCode::OK, self.shared.metrics.render())
+            }
             "/healthz" if self.shared.drain.is_cancelled() => (StatusCode::SERVICE_UNAVAILABLE, "draining\n".into()),
             "/healthz" if !self.serving.load(Relaxed) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "waiting for a configuration\n".into())

@@ -40,6 +40,10 @@ pub struct Config {
     /// File for a line of JSON per request; - is standard output.
     #[arg(long)]
     pub access_log: Option<PathBuf>,
+    /// Bytes of answers that may wait for clients that do not read; then the connection for which the most waits ends. 0: a quarter of the
+    /// memory.
+    #[arg(long, default_value_t = 0)]
+    pub unread_bytes: usize,
     /// More logs.
     #[arg(long)]
     pub debug: bool,

@@ -2,6 +2,7 @@
 //! One request and its answer.
 
 mod answer;
+mod backlog;
 mod body;
 mod connection;
 mod copies;
@@ -9,8 +10,8 @@ mod cors;
 mod disguise;
 mod forward;
 mod forwarded;
-mod inbound;
 mod frames;
+mod inbound;
 mod mirror;
 mod path;
 mod persistence;
@@ -20,6 +21,7 @@ mod trailers;
 mod unread;
 mod upgrade;
 
+pub(crate) use backlog::Backlog;
 pub(crate) use body::RequestBody;
 pub(crate) use connection::{Client, Terminated, serve};
 pub(crate) use copies::Room;

@@ -241,6 +241,7 @@ async fn connection(
             port,
             tls,
             activity: Arc::new(Activity::default()),
+            unread: shared.backlog.connection(),
             last: shared.drain.child_token(),
             upgraded: Mutex::default(),
         })

@@ -4,7 +4,7 @@
 use crate::access::AccessLog;
 use crate::admin::Admin;
 use crate::config::Config;
-use crate::exchange::Room;
+use crate::exchange::{Backlog, Room};
 use crate::follow::{Applier, Following, follow};
 use crate::hand_over::{self, HandOver, Predecessor};
 use crate::keeper::Keeper;

@@ -4,7 +4,7 @@
 use crate::access::AccessLog;
 use crate::callers::{Caller, Callers};
 use crate::crowd::{Crowd, Member};
-use crate::exchange::Room;
+use crate::exchange::{Backlog, Room};
 use crate::limiter::Limiter;
 use crate::loops::{Opened, Places};
 use crate::metrics::{ListenerMetrics, Metrics};

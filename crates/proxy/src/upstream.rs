@@ -7,7 +7,7 @@ mod load;
 mod pool;
 mod tls;
 
-pub(crate) use connect::{ConnectError, Link, dial};
+pub(crate) use connect::{ConnectError, Link, WINDOW, dial};
 pub(crate) use endpoint::Endpoint;
 pub(crate) use pool::{Checkout, Sent, Speak};
 pub(crate) use tls::ClientTls;

@@ -125,6 +125,7 @@ impl World {
             drain_time: Duration::from_secs(1),
             access_log: None,
             log_opt: Vec::new(),
+            unread_bytes: 0,
             debug: false,
             kept: false,
             linger_time: Duration::ZERO,

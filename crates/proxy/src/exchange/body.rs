@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Bodies on their way. Nothing of them is kept but what is under way, and each may stand still only so long.
 
+use super::backlog::{Data, Part};
 use super::copies::{Copies, Copy, Room};
 use super::record::Record;
 use super::{trailers, unread};
@@ -16,7 +17,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+
+/// What of an answer may wait between its backend and its client, beside what the client is being sent.
+const WINDOW: usize = crate::upstream::WINDOW as usize;
 
 /// Why a body ends before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,12 +29,12 @@ pub(crate) enum BodyError {
     TooLarge,
     #[error("nothing of the body has come in time")]
     TimedOut,
+    #[error("the request and its answer have taken longer than the route allows")]
+    Late,
     #[error("the body was cut off")]
     Broken,
     #[error("a mirror takes its copy too slowly")]
     Slow,
-    #[error("the request and its answer have taken longer than the route allows")]
-    Late,
     #[error("the body's route was withdrawn")]
     Withdrawn,
 }
@@ -44,11 +48,11 @@ pub(crate) struct Quiet {
     idle: Duration,
     /// Frames that either body has had, if both have any.
     frames: Option<Arc<AtomicUsize>>,
+    end: Option<Instant>,
 }
 
 impl Quiet {
     /// In a request with this body, and its answer.
-    end: Option<Instant>,
     pub(crate) fn of(request: &Incoming, idle: Duration) -> Self {
         Self { idle, frames: (!request.is_end_stream()).then(Arc::default), end: None }
     }
@@ -119,13 +123,13 @@ impl Moving {
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.quiet.end.is_some() && self.quiet.is_late(Instant::now()) {
+            return Poll::Ready(Some(Err(BodyError::Late)));
+        }
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
             let frames = self.quiet.moved();
             if let Some(still) = &mut self.still {
                 (still.since, still.frames) = (Instant::now(), frames);
-        if self.quiet.end.is_some() && self.quiet.is_late(Instant::now()) {
-            return Poll::Ready(Some(Err(BodyError::Late)));
-        }
             }
             let frame = match frame {
                 Some(Ok(frame)) => trailers::without_head_fields(frame).map(Ok),
@@ -272,6 +276,8 @@ impl Body for RequestBody {
 pub(crate) struct ResponseBody {
     source: Source,
     record: Option<Box<Record>>,
+    /// What may wait beyond the frames that were taken: whether the client wants more is not known.
+    behind: Option<Part>,
 }
 
 #[derive(Debug)]
@@ -282,26 +288,20 @@ enum Source {
 
 impl ResponseBody {
     pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
-        Self { source: Source::Whole(bytes.into()), record: None }
+        Self { source: Source::Whole(bytes.into()), record: None, behind: None }
     }
 
     /// An answer's body. Its connection is given back when it has been read.
     pub(crate) fn from_backend(body: Incoming, quiet: Quiet, connection: Checkout, lease: Lease<Routed>) -> Self {
         let connection = Some(Box::new(connection));
         let moving = Moving { lease: Some(lease), ..Moving::new(body, quiet) };
-        let mut body = Self { source: Source::Backend { moving, connection }, record: None };
+        let mut body = Self { source: Source::Backend { moving, connection }, record: None, behind: None };
         if body.is_end_stream() {
             body.source.end();
         }
         body
     }
 
-    /// Has the request recorded when the body ends.
-    pub(crate) fn recorded(mut self, record: Box<Record>) -> Self {
-        self.record = Some(record);
-        self
-    }
-}
     /// When it is to be over, if it comes from a backend whose route says so.
     pub(crate) fn end(&self) -> Option<Instant> {
         match &self.source {
@@ -310,6 +310,21 @@ impl ResponseBody {
         }
     }
 
+    /// Has the request recorded when the body ends.
+    pub(crate) fn recorded(mut self, record: Box<Record>) -> Self {
+        self.record = Some(record);
+        self.count_behind();
+        self
+    }
+
+    /// Counts what may come from the backend until the client wants it.
+    fn count_behind(&mut self) {
+        if let (Source::Backend { moving, .. }, Some(record), None) = (&self.source, &self.record, &self.behind) {
+            let left = moving.body.size_hint().upper().and_then(|left| usize::try_from(left).ok());
+            self.behind = Some(record.unread(left.map_or(WINDOW, |left| left.min(WINDOW))));
+        }
+    }
+}
 
 impl Source {
     /// It has been read to its end.
@@ -323,10 +338,10 @@ impl Source {
 }
 
 impl Body for ResponseBody {
-    type Data = Bytes;
+    type Data = Data;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Data>, BodyError>>> {
         let this = &mut *self;
         let frame = match &mut this.source {
             Source::Whole(bytes) if bytes.is_empty() => None,
@@ -334,6 +349,7 @@ impl Body for ResponseBody {
             Source::Backend { moving, .. } => match moving.poll_frame(cx) {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
+                    this.behind = None;
                     unread::starved();
                     return Poll::Pending;
                 }
@@ -352,7 +368,17 @@ impl Body for ResponseBody {
                 record.complete();
             }
         }
-        Poll::Ready(frame)
+        if frame.as_ref().is_none_or(Result::is_err) || this.is_end_stream() {
+            this.behind = None;
+        } else {
+            this.count_behind();
+        }
+        let record = this.record.as_ref();
+        let counted = |data: Bytes| {
+            let part = record.map(|record| record.unread(data.len()));
+            Data::new(data, part)
+        };
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(counted))))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -48,6 +48,8 @@ pub(crate) struct Client {
     /// What TLS has ended as, if it ended here.
     pub(crate) tls: Option<Terminated>,
     pub(crate) activity: Arc<Activity>,
+    /// What waits for it.
+    pub(crate) unread: Arc<Unread>,
     /// No further request is taken.
     pub(crate) last: CancellationToken,
     /// What the connection has become instead.
@@ -83,6 +85,17 @@ pub(crate) async fn serve<T>(client: Arc<Client>, stream: Rewind<T>, agreed: Opt
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let displaced = client.unread.displaced.clone();
+    let served = serve_http(Arc::clone(&client), stream, agreed);
+    if displaced.run_until_cancelled(served).await.is_none() {
+        client.metrics.refused("unread");
+    }
+}
+
+async fn serve_http<T>(client: Arc<Client>, stream: Rewind<T>, agreed: Option<bool>)
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let mut stream = stream;
     let http2 = match agreed {
         Some(http2) => http2,
@@ -92,12 +105,12 @@ where
             Err(_) => return client.metrics.refused("slow"),
         },
     };
-    let io = TokioIo::new(Timed::new(stream, Arc::clone(&client.activity), client.patience(http2)));
+    let io = Timed::new(stream, Arc::clone(&client.activity), client.patience(http2));
     if http2 {
         let io = Seen::new(io, Arc::clone(&client.metrics));
         return serve_http2(client, TokioIo::new(io)).await;
     }
-    serve_http1(Arc::clone(&client), io).await;
+    serve_http1(Arc::clone(&client), TokioIo::new(io)).await;
     let upgraded = client.upgraded.lock().take();
     if let Some(Joined(joined)) = upgraded {
         joined.await;

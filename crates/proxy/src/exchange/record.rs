@@ -2,7 +2,8 @@
 //! What is known of a request: told to the agent when it is answered, and counted and written to the access log when it is over.
 
 use super::answer::Refusal;
-use super::body::{BodyError, ResponseBody};
+use super::backlog::Part;
+use super::body::{BodyError, BodyFault, ResponseBody};
 use super::connection::Client;
 use crate::access::Entry;
 use crate::timed::Busy;
@@ -13,8 +14,8 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use l7::{Exchange, Name, Outcome};
 use std::sync::Arc;
-use tokio::time::Instant;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// A request under way. When it is dropped, the request is over.
 #[derive(Debug)]
@@ -27,13 +28,13 @@ pub(crate) struct Record {
     observed: Option<Box<Exchange>>,
     status: u16,
     complete: bool,
-    cluster_request: Option<Counted>,
     /// What is wrong with its own body.
     body: BodyFault,
     /// When it is to be over.
     end: Option<Instant>,
     /// Why it ended before its end, or was refused, is counted.
     counted: bool,
+    cluster_request: Option<Counted>,
     _busy: Busy,
 }
 
@@ -49,10 +50,10 @@ impl Record {
             observed,
             status: 0,
             complete: false,
-            cluster_request: None,
             body: BodyFault::default(),
             end: None,
             counted: false,
+            cluster_request: None,
             _busy: busy,
         }
     }
@@ -99,7 +100,6 @@ impl Record {
         self.cluster_request.take()
     }
 
-    pub(super) fn refused(&mut self, refusal: &Refusal) {
     /// When it is over if it may take so long from its head on.
     pub(super) fn end_within(&self, limit: Duration) -> Option<Instant> {
         self.begun.checked_add(limit)
@@ -115,6 +115,7 @@ impl Record {
         self.body = Arc::clone(fault);
     }
 
+    pub(super) fn refused(&mut self, refusal: &Refusal) {
         self.count(refusal.reason);
         if let Some(observed) = &mut self.observed {
             observed.outcome = Outcome::Refused;
@@ -140,7 +141,6 @@ impl Record {
         self.note(|entry| entry.bytes += bytes as u64);
     }
 
-    pub(super) fn cut_off(&mut self, error: BodyError) {
     fn count(&mut self, reason: &'static str) {
         self.counted = true;
         self.client.metrics.refused(reason);
@@ -148,6 +148,7 @@ impl Record {
     }
 
     /// The answer ends before its end. What was wrong with the request's body explains it.
+    pub(super) fn cut_off(&mut self, error: BodyError) {
         let fault = *self.body.lock();
         self.count(match (error, fault) {
             (BodyError::Broken, Some(fault)) => Refusal::from(fault).reason,
@@ -156,6 +157,11 @@ impl Record {
             (BodyError::Withdrawn, _) => "withdrawn",
             (BodyError::Broken | BodyError::TooLarge | BodyError::Slow, _) => "answer-cut-off",
         });
+    }
+
+    /// Bytes that wait for the client.
+    pub(super) fn unread(&self, bytes: usize) -> Part {
+        self.client.unread.count(bytes)
     }
 
     pub(super) fn complete(&mut self) {
@@ -167,16 +173,16 @@ impl Drop for Record {
     fn drop(&mut self) {
         // Without an answer, there is nobody any more who waits for it.
         self.tell();
+        // A client that takes nothing is not given the end either.
+        if !self.complete && !self.counted && self.end.is_some_and(|end| end <= Instant::now()) {
+            self.count(Refusal::TIMED_OUT.reason);
+        }
         let duration = self.begun.elapsed();
         self.client.metrics.duration(duration);
         let (Some(mut entry), Some(log)) = (self.entry.take(), &self.client.shared.access) else { return };
         entry.listener = Some(self.client.listener.clone());
         entry.client = Some(self.client.peer.client);
         entry.server_name = self.client.tls.as_ref().map(|tls| Arc::clone(&tls.name));
-        // A client that takes nothing is not given the end either.
-        if !self.complete && !self.counted && self.end.is_some_and(|end| end <= Instant::now()) {
-            self.count(Refusal::TIMED_OUT.reason);
-        }
         entry.status = self.status;
         entry.duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         if !self.complete && entry.reason.is_none() {

@@ -30,7 +30,7 @@ const HEADER_COUNT: usize = 256;
 const SILENCE: u32 = 5;
 /// What of an answer a stream may have on its way, in bytes. All streams of a connection have room at the same time, so that answers that
 /// nobody reads hold up no others.
-const WINDOW: u32 = 256 << 10;
+pub(crate) const WINDOW: u32 = 256 << 10;
 
 /// Why an endpoint cannot be spoken to.
 #[derive(Debug, thiserror::Error)]

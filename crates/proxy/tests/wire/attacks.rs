@@ -165,6 +165,38 @@ async fn one_address_that_takes_all_connections_makes_room_for_others() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_behind_a_load_balancer_makes_room_for_others_behind_it() {
+    let (address, backend) = (free(), Backend::echo("a").await);
+    let mut objects = limited(address, backend.address, |limits| limits.connections = 4);
+    let mut told = http(address);
+    (told.proxy_protocol, told.limits.connections) = (true, 4);
+    objects[0] = told.into();
+    let world = World::of(objects).await;
+    let ask = async |client: &mut TcpStream, told: &str| {
+        client.write_all(format!("{told}GET / HTTP/1.1\r\nhost: h\r\n\r\n").as_bytes()).await.unwrap();
+        status(&read_until(client, "length: 0\n").await)
+    };
+    let mut held = Vec::new();
+    for port in 0..4 {
+        let mut client = connect(address).await;
+        assert_eq!(ask(&mut client, &format!("PROXY TCP4 192.0.2.1 192.0.2.9 {port} 80\r\n")).await, 200);
+        held.push(client);
+    }
+    let mut other = connect(address).await;
+    assert_eq!(ask(&mut other, "PROXY TCP4 192.0.2.2 192.0.2.9 1 80\r\n").await, 200);
+    assert_eq!(read_all(&mut held[0]).await, "", "the oldest has made room");
+    for client in &mut held[1..] {
+        assert_eq!(ask(client, "").await, 200);
+    }
+    world.metric_is(&refused(address, "displaced", 1)).await;
+}
+
+/// A line of the metrics.
+fn refused(address: SocketAddr, reason: &str, times: usize) -> String {
+    format!("cilium_proxy_refused_total{{listener=\"listener-{address}\",reason=\"{reason}\"}} {times}")
+}
+
 /// A frame of HTTP/2.
 pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
@@ -195,7 +227,7 @@ async fn flood(address: SocketAddr, mut next: impl FnMut(u32) -> Vec<u8>) -> u32
 #[tokio::test(flavor = "multi_thread")]
 async fn floods_of_http2_frames_end_their_connection_only() {
     let (address, backend) = (free(), Backend::echo("a").await);
-    let _world = World::of(simple(address, backend.address)).await;
+    let world = World::of(simple(address, backend.address)).await;
     // Rapid reset: a request and its end, again and again.
     let resets =
         flood(address, |turn| [frame(1, 5, 2 * turn + 1, GET), frame(3, 0, 2 * turn + 1, &[0, 0, 0, 8])].concat())
@@ -215,6 +247,92 @@ async fn floods_of_http2_frames_end_their_connection_only() {
     let empty = flood(address, |turn| if turn == 0 { frame(1, 1, 1, GET) } else { frame(9, 0, 1, &[]) }).await;
     assert!(empty < 100_000, "{empty} empty CONTINUATION frames");
     serves(address).await;
+    assert!(world.metrics().await.contains("reason=\"http2-enhance-your-calm\""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_http2_refuses_by_itself_is_counted() {
+    let (address, backend) = (free(), Backend::silent().await);
+    let world = World::of(limited(address, backend.address, |limits| limits.streams = 2)).await;
+    let many: Vec<u8> = (0..5).flat_map(|turn| frame(1, 5, 2 * turn + 1, GET)).collect();
+    let mut client = connect(address).await;
+    client.write_all(&[PREFACE, &many].concat()).await.unwrap();
+    world.metric_is(&refused(address, "http2-refused-stream", 3)).await;
+    // A window of more than there can be.
+    client.write_all(&[frame(8, 0, 0, &[0x7f, 0xff, 0xff, 0xff])].concat()).await.unwrap();
+    world.metric_is(&refused(address, "http2-flow-control-error", 1)).await;
+    // A frame that is for no stream.
+    let mut client = connect(address).await;
+    client.write_all(&[PREFACE, &frame(0, 0, 0, b"x")].concat()).await.unwrap();
+    world.metric_is(&refused(address, "http2-protocol-error", 1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_over_the_limit_is_counted_after_the_answer_has_begun_too() {
+    let backend = Backend::raw(|mut stream, _| async move {
+        read_until(&mut stream, "\r\n\r\n").await;
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello").await;
+        while stream.read(&mut [0; 1024]).await.is_ok_and(|some| some > 0) {}
+    })
+    .await;
+    let address = free();
+    let world = World::of(limited(address, backend.address, |limits| limits.body_bytes = Some(1000))).await;
+    let mut client = connect(address).await;
+    client.write_all(b"POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n").await.unwrap();
+    let begun = read_until(&mut client, "hello").await;
+    assert_eq!(status(&begun), 200, "{begun}");
+    client.write_all(format!("7d0\r\n{}\r\n", "x".repeat(2000)).as_bytes()).await.unwrap();
+    assert_eq!(read_all(&mut client).await, "");
+    world.metric_is(&refused(address, "body-too-large", 1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_never_read_cost_those_who_do_nothing() {
+    const ROOM: usize = 8 << 20;
+    let address = free();
+    let large = http_body_util::Full::from(vec![b'x'; 1 << 20]);
+    let backend = Backend::answering(move |_| {
+        let large = large.clone();
+        async move { http::Response::new(large) }
+    })
+    .await;
+    let mut world = World::configured(|config| config.unread_bytes = ROOM).await;
+    assert_eq!(world.publish(simple(address, backend.address)).await.faults, []);
+    // Windows as large as can be: what is sent waits for the connection only. Others have none at all.
+    for window in [0x3fff_ffff_u32, 0] {
+        let opening = [
+            &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..],
+            &frame(4, 0, 0, &[&[0, 4][..], &window.to_be_bytes()].concat()),
+            &frame(8, 0, 0, &0x3fff_ffff_u32.to_be_bytes()),
+            &(0..100).flat_map(|turn| frame(1, 5, 2 * turn + 1, GET)).collect::<Vec<u8>>(),
+        ]
+        .concat();
+        let mut held = Vec::new();
+        for _ in 0..8 {
+            let mut client = connect(address).await;
+            client.write_all(&opening).await.unwrap();
+            held.push(client);
+        }
+        let displaced = async {
+            let line = format!("cilium_proxy_refused_total{{listener=\"listener-{address}\",reason=\"unread\"}} ");
+            let goal = if window == 0 { 6 } else { 3 };
+            while world.metrics().await.lines().find_map(|l| l.strip_prefix(&line)?.parse().ok()).unwrap_or(0) < goal {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(DEADLINE, displaced).await.expect("they make room");
+        let unread = async {
+            let now = |text: &str| text.lines().find_map(|l| l.strip_prefix("cilium_proxy_unread_bytes ")?.parse().ok());
+            while now(&world.metrics().await).unwrap_or(usize::MAX) > ROOM {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(DEADLINE, unread).await.expect("there is no more than there is room for");
+        let answer = get(address, "h", "/", "").await;
+        assert_eq!((status(&answer), answer.len() > 1 << 20), (200, true));
+        drop(held);
+    }
+    world.metric_is("cilium_proxy_unread_bytes 0").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -235,7 +353,7 @@ async fn a_settings_or_ping_flood_whose_answers_nobody_reads_is_not_kept() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_header_bomb_is_431_or_the_end() {
     let (address, backend) = (free(), Backend::echo("a").await);
-    let _world = World::of(simple(address, backend.address)).await;
+    let world = World::of(simple(address, backend.address)).await;
     // A large header goes into HPACK's table once, and is then named thousands of times.
     let value = vec![b'y'; 3000];
     let indexed = [&[0x40, 1, b'x', 0x7f, 0xb9, 0x16][..], &value].concat();
@@ -245,6 +363,7 @@ async fn a_header_bomb_is_431_or_the_end() {
     client.shutdown().await.unwrap();
     read_all(&mut client).await;
     assert_eq!(backend.requests(), 0);
+    world.metric_is(&refused(address, "headers-too-large", 1)).await;
     let many = "x: y\r\n".repeat(100_000);
     let mut client = connect(address).await;
     let _ = client.write_all(format!("GET / HTTP/1.1\r\nhost: h\r\n{many}\r\n").as_bytes()).await;
@@ -304,19 +423,32 @@ async fn what_is_no_hello_ends_the_connection() {
     world.metric_is(&format!("cilium_proxy_refused_total{{listener=\"listener-{address}\",reason=\"hello\"}} 4")).await;
 }
 
+/// Bytes of this process that are in memory.
+fn resident() -> usize {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap();
+    text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() << 12
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_idle_connections_are_held_and_others_served() {
-    // Both ends are this process's, and other tests need some descriptors too. Who may not raise the limit has fewer connections.
-    let _fewer = setrlimit(Resource::RLIMIT_NOFILE, 30_000, 30_000);
-    let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-    let most = usize::try_from(limit.saturating_sub(4000) / 2).unwrap().clamp(101, 10_000);
+    const CONNECTIONS: usize = 10_000;
+    // Both ends are this process's, and other tests need some descriptors too.
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    let raised = setrlimit(Resource::RLIMIT_NOFILE, soft.max(30_000), hard.max(30_000));
+    raised.expect("leave for 30,000 descriptors");
+    let before = resident();
     let (address, backend) = (free(), Backend::echo("a").await);
-    let _world = World::of(simple(address, backend.address)).await;
+    let patient = |limits: &mut Limits| limits.header_time = Duration::from_secs(600);
+    let world = World::of(limited(address, backend.address, patient)).await;
     let mut held: Vec<TcpStream> = Vec::new();
-    while held.len() < most {
+    while held.len() < CONNECTIONS {
         held.push(TcpStream::connect(address).await.unwrap());
     }
+    world.metric_is(&format!("cilium_proxy_connections_active{{listener=\"listener-{address}\"}} {CONNECTIONS}")).await;
     serves(address).await;
+    // Other tests take some, too.
+    let each = resident().saturating_sub(before) / CONNECTIONS;
+    assert!(each < 16 << 10, "{each} bytes for each");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -52,6 +52,7 @@ impl Process {
             drain_time: Duration::from_secs(5),
             access_log: Some(folder.join("access.log")),
             log_opt: Vec::new(),
+            unread_bytes: 0,
             debug: false,
             kept: false,
             linger_time: Duration::ZERO,
