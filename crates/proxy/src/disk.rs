@@ -2,8 +2,8 @@
 //! The last configuration on disk: what a proxy starts from when the agent is away. It holds private keys, so it is its owner's only.
 
 use l7::{Kind, Object, Snapshot, Update};
-use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::Deserialize;
+use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::Value;
 use std::fmt;
 use std::fs::{self, OpenOptions};
@@ -133,9 +133,8 @@ mod tests {
     fn two_who_write_at_a_time_leave_one_whole_configuration() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.json");
-        let snapshot = |name: &str, size: usize| -> Snapshot {
-            [certificate(name, &"x".repeat(size))].into_iter().collect()
-        };
+        let snapshot =
+            |name: &str, size: usize| -> Snapshot { [certificate(name, &"x".repeat(size))].into_iter().collect() };
         let both = [snapshot("a", 1 << 18), snapshot("b", 1 << 10)];
         let (path, both) = (&path, &both);
         std::thread::scope(|scope| {

@@ -109,7 +109,11 @@ impl Default for Metrics {
             log_lost: add(&mut registry, "access_log_lost", "Lines of the access log that were lost."),
             untold: add(&mut registry, "requests_untold", "Requests that the agent could not be told of, for Hubble."),
             accept_failed: add(&mut registry, "accept_failures", "Connections that the kernel could not hand over."),
-            unread: add(&mut registry, "unread_bytes", "Bytes of answers that may be waiting for clients to read them."),
+            unread: add(
+                &mut registry,
+                "unread_bytes",
+                "Bytes of answers that may be waiting for clients to read them.",
+            ),
             version: add(&mut registry, "snapshot_version", "Version of the snapshot in force."),
             faults: add(&mut registry, "snapshot_faults", "Objects of the snapshot that are not in force."),
             routes: add(&mut registry, "routes", "Routes in force."),

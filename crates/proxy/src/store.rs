@@ -13,8 +13,8 @@ use l7::{
     Cluster, Endpoints, HttpServer, Key, Kind, Listener, Name, Object, RateLimit, Serve, Snapshot, TlsAction,
     TlsServer, Trust, Update, Version,
 };
-use std::collections::{BTreeMap, BTreeSet};
 use sharing::Sharing;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 mod sharing;

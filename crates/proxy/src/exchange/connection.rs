@@ -108,9 +108,10 @@ where
     let io = Timed::new(stream, Arc::clone(&client.activity), client.patience(http2));
     if http2 {
         let io = Seen::new(io, Arc::clone(&client.metrics));
-        return serve_http2(client, TokioIo::new(io)).await;
+        return Box::pin(serve_http2(client, TokioIo::new(io))).await;
     }
-    serve_http1(Arc::clone(&client), TokioIo::new(io)).await;
+    // Who has not said anything yet has no room for a request.
+    Box::pin(serve_http1(Arc::clone(&client), TokioIo::new(io))).await;
     let upgraded = client.upgraded.lock().take();
     if let Some(Joined(joined)) = upgraded {
         joined.await;

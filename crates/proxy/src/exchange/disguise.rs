@@ -18,7 +18,8 @@ pub(super) fn folded(name: &HeaderName) -> Cow<'_, str> {
 
 /// Whether it is a proxy that tells backends so, and no client.
 pub(super) fn is_of_proxies(name: &str) -> bool {
-    OF_PROXIES.iter().any(|beginning| name.starts_with(beginning)) || matches!(name, "forwarded" | "x-real-ip" | "x-request-id" | "x-rewrite-url")
+    OF_PROXIES.iter().any(|beginning| name.starts_with(beginning))
+        || matches!(name, "forwarded" | "x-real-ip" | "x-request-id" | "x-rewrite-url")
 }
 
 /// Whether this proxy goes by the header, or writes it.

@@ -3,6 +3,7 @@
 //! client, so it is counted in what is written.
 
 use crate::metrics::ListenerMetrics;
+use std::collections::BTreeSet;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,17 +17,24 @@ const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const GOAWAY: u8 = 7;
 const PROTOCOL_ERROR: u32 = 1;
+const END_STREAM: u8 = 1;
+/// What of a block of headers is looked at: all of one that says a status and nothing else.
+const BLOCK: usize = 8;
+/// Streams that are known at a time. Of one that its client has ended nothing is written any more.
+const KNOWN: usize = 4096;
 
 /// Frames that are written, as far as they have to be looked at.
 #[derive(Debug, Default)]
 struct Frames {
     /// A frame's beginning, and how much of it there is.
-    begun: [u8; HEADER + 8],
+    begun: [u8; HEADER + BLOCK],
     length: usize,
     /// Bytes until the next frame.
     skip: usize,
-    /// The stream that has got a head last, and nothing more.
-    answered: Option<u32>,
+    /// Streams whose answer has begun: what comes after are its trailers.
+    answered: BTreeSet<u32>,
+    /// The stream whose headers were too large last.
+    too_large: Option<u32>,
 }
 
 impl Frames {
@@ -67,6 +75,7 @@ impl Frames {
     fn wanted(&self) -> usize {
         match self.kind() {
             _ if self.length < HEADER => HEADER,
+            HEADERS => HEADER + self.payload().min(BLOCK),
             RST_STREAM => HEADER + 4,
             GOAWAY => HEADER + 8,
             _ => HEADER,
@@ -74,28 +83,50 @@ impl Frames {
     }
 
     fn refusal(&mut self) -> Option<&'static str> {
-        let [_, _, _, kind, _, stream @ ..] = self.begun;
-        let [a, b, c, d, first @ ..] = stream;
-        let [e, f, g, h, second @ ..] = first;
+        let [_, _, _, kind, flags, a, b, c, d, payload @ ..] = self.begun;
         let stream = u32::from_be_bytes([a, b, c, d]);
-        let code = match kind {
+        let [e, f, g, h, i, j, k, l] = payload;
+        let ends = flags & END_STREAM != 0;
+        match kind {
+            HEADERS if self.answered.remove(&stream) => None,
+            HEADERS if ends => {
+                let block = payload.get(..self.payload()).unwrap_or_default();
+                // Answers of requests say more, such as their date.
+                is_status_alone(block).then(|| {
+                    self.too_large = Some(stream);
+                    "headers-too-large"
+                })
+            }
             HEADERS => {
-                self.answered = Some(stream);
-                return None;
+                self.answered.insert(stream);
+                if self.answered.len() > KNOWN {
+                    self.answered.pop_first();
+                }
+                None
             }
-            DATA => {
-                self.answered = self.answered.filter(|answered| *answered != stream);
-                return None;
+            DATA if ends => {
+                self.answered.remove(&stream);
+                None
             }
-            RST_STREAM => u32::from_be_bytes([e, f, g, h]),
-            GOAWAY => u32::from_be_bytes(second),
-            _ => return None,
-        };
-        // Headers that are too large are answered with 431 first.
-        if kind == RST_STREAM && code == PROTOCOL_ERROR && self.answered == Some(stream) {
-            return Some("headers-too-large");
+            RST_STREAM => {
+                self.answered.remove(&stream);
+                // There was a body besides.
+                let counted = self.too_large == Some(stream);
+                reason(u32::from_be_bytes([e, f, g, h])).filter(|_| !counted)
+            }
+            GOAWAY => reason(u32::from_be_bytes([i, j, k, l])),
+            _ => None,
         }
-        reason(code)
+    }
+}
+
+/// Whether a block of headers has one field that can be a status (RFC 7541, 6): one that is indexed, or one with the name of the first status in
+/// the static table.
+fn is_status_alone(block: &[u8]) -> bool {
+    match block {
+        [indexed] => indexed & 0x80 != 0,
+        [0x08 | 0x48, length, value @ ..] => usize::from(length & 0x7f) == value.len(),
+        _ => false,
     }
 }
 
@@ -182,9 +213,9 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
 
-    fn frame(kind: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
         let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-        [&length[1..], &[kind, 0], &stream.to_be_bytes(), payload].concat()
+        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
     }
 
     fn seen<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<&'static str> {
@@ -195,34 +226,50 @@ mod tests {
 
     proptest! {
         #[test]
-        fn refusals_are_seen_however_they_are_written(size in 1_usize..40, noise in vec((0_u8..10, 0_usize..50), 0..5)) {
+        fn refusals_are_seen_however_they_are_written(size in 1_usize..40, noise in vec((4_u8..10, 0_usize..50), 0..5)) {
             let noise: Vec<u8> = noise
                 .iter()
-                .filter(|(kind, _)| ![HEADERS, RST_STREAM, GOAWAY].contains(kind))
-                .flat_map(|(kind, length)| frame(*kind, 9, &vec![RST_STREAM; *length]))
+                .filter(|(kind, _)| *kind != GOAWAY)
+                .flat_map(|(kind, length)| frame(*kind, 0, 9, &vec![RST_STREAM; *length]))
                 .collect();
             let bytes = [
-                frame(HEADERS, 1, b"431"),
+                // `:status: 431`, said for the first time; and by its number, to a request with a body.
+                frame(HEADERS, 5, 1, b"\x48\x03431"),
                 noise.clone(),
-                frame(RST_STREAM, 1, &[0, 0, 0, 1]),
-                frame(RST_STREAM, 3, &[0, 0, 0, 1]),
+                frame(HEADERS, 5, 3, &[0xbe]),
+                frame(RST_STREAM, 0, 3, &[0, 0, 0, 1]),
                 noise.clone(),
-                frame(RST_STREAM, 5, &[0, 0, 0, 7]),
-                frame(RST_STREAM, 7, &[0, 0, 0, 8]),
+                frame(RST_STREAM, 0, 5, &[0, 0, 0, 1]),
+                frame(RST_STREAM, 0, 7, &[0, 0, 0, 7]),
+                frame(RST_STREAM, 0, 9, &[0, 0, 0, 8]),
                 noise,
-                frame(GOAWAY, 0, &[0, 0, 0, 9, 0, 0, 0, 11, b'm', b'o', b'r', b'e']),
-                frame(GOAWAY, 0, &[0; 8]),
+                frame(GOAWAY, 0, 0, &[0, 0, 0, 9, 0, 0, 0, 11, b'm', b'o', b'r', b'e']),
+                frame(GOAWAY, 0, 0, &[0; 8]),
             ]
             .concat();
-            let wanted = ["headers-too-large", "http2-protocol-error", "http2-refused-stream", "http2-enhance-your-calm"];
+            let wanted = [
+                "headers-too-large",
+                "headers-too-large",
+                "http2-protocol-error",
+                "http2-refused-stream",
+                "http2-enhance-your-calm",
+            ];
             prop_assert_eq!(seen(bytes.chunks(size)), wanted);
         }
     }
 
     #[test]
-    fn an_answer_with_a_body_is_not_one_of_headers_that_are_too_large() {
-        let bytes =
-            [frame(HEADERS, 1, b"200"), frame(DATA, 1, b"x"), frame(RST_STREAM, 1, &[0, 0, 0, 1])].concat();
-        assert_eq!(seen([&bytes[..]].into_iter()), ["http2-protocol-error"]);
+    fn answers_and_their_trailers_are_not_taken_for_refusals() {
+        let bytes = [
+            frame(HEADERS, 5, 1, &[0x88, 0xbe]),
+            frame(HEADERS, 4, 3, &[0x88, 0xbe]),
+            frame(DATA, 0, 3, b"x"),
+            frame(HEADERS, 5, 3, &[0xbf]),
+            frame(HEADERS, 4, 5, &[0x88]),
+            frame(DATA, 1, 5, b"x"),
+            frame(HEADERS, 5, 7, &[&[0x88][..], &[0xbe; 100]].concat()),
+        ]
+        .concat();
+        assert!(seen([&bytes[..]].into_iter()).is_empty());
     }
 }

@@ -39,12 +39,7 @@ impl Entry {
         matches.map(|(index, rule)| Self::parse(index, rule, route, known).map(Arc::new)).collect()
     }
 
-    fn parse(
-        index: u32,
-        rule: &RouteMatch,
-        route: &Arc<RouteRule>,
-        known: &mut Expressions,
-    ) -> Result<Self, Invalid> {
+    fn parse(index: u32, rule: &RouteMatch, route: &Arc<RouteRule>, known: &mut Expressions) -> Result<Self, Invalid> {
         let place = match &rule.path {
             PathMatch::Exact(path) => PathKey::Exact(absolute(path)?.into()),
             PathMatch::Start(path) => PathKey::Start(absolute(path)?.into()),

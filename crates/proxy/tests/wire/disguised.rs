@@ -41,7 +41,8 @@ async fn what_only_proxies_know_comes_from_those_that_are_trusted() {
                  x_real_ip: 6.6.6.6\r\nforwarded: for=6.6.6.6\r\nx-tenant: a\r\n";
     // A proxy that is trusted says for whom it asks; who does not is none.
     let chain = format!("{words}x-forwarded-for: 192.0.2.1\r\n");
-    for (trusted_hops, words, trusted) in [(0, words, false), (0, &chain, false), (1, words, false), (1, &chain, true)] {
+    for (trusted_hops, words, trusted) in [(0, words, false), (0, &chain, false), (1, words, false), (1, &chain, true)]
+    {
         let address = free();
         let mut objects = simple(address, backend.address);
         objects[0] = listener(address, l7::Serve::Http(l7::HttpServer { trusted_hops, ..site() })).into();

@@ -31,7 +31,8 @@ async fn endless(often: Duration) -> Backend {
     Backend::raw(move |mut stream, _| async move {
         read_until(&mut stream, "\r\n\r\n").await;
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
-        while stream.write_all(b"5\r\nhello\r\n").await.is_ok() {
+        let chunk = format!("400\r\n{}\r\n", "hello---".repeat(128));
+        while stream.write_all(chunk.as_bytes()).await.is_ok() {
             sleep(often).await;
         }
     })
@@ -76,10 +77,11 @@ async fn an_answer_that_nobody_reads_is_over_in_time_too() {
     client.write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
     world.metric_is(&late(address, 1)).await;
     let request = Request::get("http://h/").body(()).unwrap();
-    let (response, _) = open(address).await.ready().await.unwrap().send_request(request, true).unwrap();
+    let mut sender = open(address).await.ready().await.unwrap();
+    let (response, _) = sender.send_request(request, true).unwrap();
     let body = timeout(DEADLINE, response).await.unwrap().unwrap().into_body();
     world.metric_is(&late(address, 2)).await;
-    drop((client, body));
+    drop((client, body, sender));
 }
 
 #[tokio::test(flavor = "multi_thread")]
