@@ -54,7 +54,7 @@ static ALLOCATOR: Counting = Counting;
 const DEADLINE: Duration = Duration::from_secs(60);
 const ROUTES: usize = 5000;
 /// Bytes that a plain route may take, with all that is made of it.
-const EACH: usize = 1300;
+const EACH: usize = 1000;
 /// Names that are served in TLS, and bytes that one may take.
 const NAMES: usize = 500;
 const EACH_NAME: usize = 4 << 10;

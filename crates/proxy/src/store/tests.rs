@@ -69,6 +69,42 @@ fn faults(status: &Status) -> Vec<String> {
 }
 
 #[test]
+fn routes_share_what_they_say_alike_and_what_is_gone_is_forgotten() {
+    let route = |name: &str, cluster: &str| {
+        let to = l7::Backend::to(cluster, 1);
+        let forward = l7::HttpForward { backends: vec![to], ..l7::HttpForward::default() };
+        let mut matched = l7::RouteMatch::below(&format!("/{name}"));
+        matched.precedence.source = "shop/routes".into();
+        let action = l7::RouteAction::Forward(forward);
+        Object::from(l7::Route::plain(name, l7::Attachment::any("shop/web/http"), [matched], action))
+    };
+    let mut store = store();
+    for (version, name) in [(1, "a"), (2, "b")] {
+        assert_eq!(apply(&mut store, version, false, vec![route(name, "shop/cart:80")], Vec::new()).faults, []);
+    }
+    let routes: Vec<_> = store.serving().tables.routes().cloned().collect();
+    let [one, other] = routes.as_slice() else { panic!("{routes:?}") };
+    assert!(Arc::ptr_eq(&one.attachments, &other.attachments));
+    assert!(Arc::ptr_eq(&one.matches[0].precedence.source, &other.matches[0].precedence.source));
+    let cluster = |route: &l7::Route| match &route.action {
+        l7::RouteAction::Forward(forward) => match &forward.backends[0].target {
+            l7::Target::Cluster(name) => Arc::clone(name),
+            l7::Target::Status(_) => panic!("a status"),
+        },
+        _ => panic!("no forward"),
+    };
+    assert!(Arc::ptr_eq(&cluster(one), &cluster(other)));
+    let text = Arc::downgrade(&cluster(one));
+    drop(routes);
+    for version in 3..20 {
+        let key = |name: &str| Key { kind: Kind::Route, name: name.into() };
+        let set = vec![route("c", &format!("shop/{version}:80"))];
+        apply(&mut store, version, false, set, vec![key("a"), key("b")]);
+    }
+    assert!(text.upgrade().is_none(), "nobody has it any more");
+}
+
+#[test]
 fn a_bad_certificate_leaves_the_good_one_and_names_its_field() {
     let mut store = store();
     let (chain, key) = signed();

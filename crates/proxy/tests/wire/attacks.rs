@@ -8,7 +8,7 @@ use crate::world::{DEADLINE, World, free};
 use l7::{Limits, Serve, TlsAction, TlsServer};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use socket2::{SockFilter, SockRef};
+use socket2::{Domain, SockFilter, SockRef, Socket, Type};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
@@ -461,7 +461,13 @@ async fn ten_thousand_idle_connections_are_held_and_others_served() {
             // The one of the folder itself is closed already.
             let _ = nix::unistd::close(descriptor);
         }
-        let connect = |_| std::net::TcpStream::connect(address).unwrap();
+        let connect = |_| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            // Ports of this address are others' to listen at.
+            socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, 9), 0)).into()).unwrap();
+            socket.connect(&address.into()).unwrap();
+            socket
+        };
         let connections: Vec<_> = (0..CONNECTIONS).map(connect).collect();
         let _ = clients.recv();
         drop(connections);
