@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Backends that mean harm. Their clients are answered in time, and nobody else notices.
 
-use crate::attacks::frame;
 use crate::backend::Backend;
 use crate::client::{connect, get, read_all, status};
+use crate::floods::frame;
 use crate::http2::open;
 use crate::objects::*;
 use crate::world::{DEADLINE, World, free};

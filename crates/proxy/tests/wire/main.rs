@@ -8,6 +8,7 @@ mod client;
 mod disguised;
 mod envoy;
 mod explained;
+mod floods;
 mod framing;
 mod hand_over;
 mod heavy;
