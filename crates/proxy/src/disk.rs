@@ -120,7 +120,8 @@ fn write(path: &Path, snapshot: &Snapshot) -> io::Result<()> {
     out.into_inner().map_err(IntoInnerError::into_error)?.sync_all()?;
     fs::rename(&new, path)?;
     // The name is the folder's, and what was there before is gone only with it.
-    path.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]
