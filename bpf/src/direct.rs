@@ -3,13 +3,15 @@
 //! frontend that the client has asked, in an IPv4 option (RFC 791, 3.1) or an IPv6 destination option (RFC 8200, 4.6). Who may say so, and what
 //! follows from it, is decided in `stages/direct.rs`.
 
+use crate::addresses;
 use crate::config;
-use crate::flows::half_of;
 use crate::headers::sum;
 use crate::ipip;
+use crate::lb;
 use crate::packet::Packet;
-use crate::parse::{DIRECT, ETH_LEN, INSIDE, NOTED, Pkt, REPLY};
-use crate::stages::{service, source};
+use crate::parse::ETH_LEN;
+use crate::pkt::{DIRECT, INSIDE, NOTED, Pkt, REPLY};
+use crate::record::half_of;
 use abi::flow::{Flow, flags, proto, tcp};
 use abi::tuple::is_icmp;
 use abi::{Addr, DropReason};
@@ -180,9 +182,9 @@ pub fn arrive<P: Packet>(packet: P, pkt: &mut Pkt) -> u32 {
     if !is_there(packet, pkt) {
         return 0;
     }
-    if pkt.is(INSIDE) || !source::is_local(&pkt.tuple.dst) {
+    if pkt.is(INSIDE) || !addresses::is_local(&pkt.tuple.dst) {
         // To another node it would be this one that says so, and another has sent it here in vain.
-        return if pkt.is(INSIDE) || service::is_exposed(pkt) {
+        return if pkt.is(INSIDE) || lb::is_exposed(pkt) {
             DropReason::EncapsulationTrafficIsProhibited.code() as u32
         } else {
             0

@@ -4,17 +4,18 @@
 //! A packet gets its outer headers here and leaves by the native device; the kernel's tunnel device takes what cannot go that way.
 
 use crate::config;
+use crate::fib;
 use crate::headers::{Ipv4, Ipv6, sum};
 use crate::hook::Hook;
 use crate::maps;
 use crate::packet::{From, Packet};
-use crate::parse::{ETH_LEN, ETH_P_IP, ETH_P_IPV6, Frame, HEADERS, PLAIN, Pkt, WHOLE, parse_at};
-use crate::send::redirected;
+use crate::parse::{ETH_LEN, ETH_P_IP, ETH_P_IPV6, Frame, HEADERS, PLAIN, parse_at};
+use crate::pkt::{Pkt, WHOLE};
+use crate::redirect::redirected;
 use crate::skb::Skb;
-use crate::stages::route;
 use crate::verdict::Verdict;
 use abi::config::NodeConfig;
-use abi::flow::{Half, half, origin};
+use abi::flow::{Half, half, origin, proto};
 use abi::{Addr, DropReason};
 use aya_ebpf::bindings::{
     BPF_ADJ_ROOM_ENCAP_L2_SHIFT, BPF_F_ADJ_ROOM_DECAP_L3_IPV4, BPF_F_ADJ_ROOM_DECAP_L3_IPV6,
@@ -46,7 +47,7 @@ pub fn lead<P: Packet>(packet: P, node: &NodeConfig, inside: u32, way: &mut Half
     let src = source(node, &peer);
     way.flags = 0;
     if config::on(&config::DIRECT_TUNNEL) && !src.is_none() {
-        let out = route::to_node(packet, inside, src, &peer, way);
+        let out = fib::to_node(packet, inside, src, &peer, way);
         let next_hop = way.hop;
         way.hop = peer;
         // What is too big for a device that takes less than the tunnel's is not too big for the stack, which would send it on under the
@@ -72,6 +73,12 @@ pub fn source<'a>(node: &'a NodeConfig, peer: &Addr) -> &'a Addr {
         (&node.tunnel_ipv6, &node.masquerade_ipv6)
     };
     if own.is_none() { other } else { own }
+}
+
+/// Whether packets to that port are taken for the tunnel's by a node.
+#[inline(always)]
+pub fn is_tunnel(protocol: u8, dport: u16) -> bool {
+    config::on(&config::TUNNEL) && protocol == proto::UDP && dport == config::TUNNEL_PORT.load().to_be()
 }
 
 /// Sends the packet to the node `way.hop`.

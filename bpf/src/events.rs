@@ -1,74 +1,26 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 //! Telling user space, and counting. The kernel never waits for user space: a full buffer costs the event, and is counted.
 
-use crate::answer;
 use crate::config;
-use crate::flows;
 use crate::maps::{self, EventRing};
-use crate::packet::{From, Packet};
-use crate::parse::{NOTED, Pkt, REPLY};
+use crate::packet::Packet;
+use crate::pkt::{NOTED, Pkt, REPLY};
+use crate::record;
 use crate::rewrite;
 use crate::scratch::{self, IS_REPLY, Scratch};
-use crate::skb::Skb;
-use crate::verdict::Verdict as Outcome;
-use crate::xdp::Xdp;
-use abi::event::{Event, Verdict, kind, outcome, point, trace_reason};
+use abi::event::{Event, Verdict, kind, outcome, trace_reason};
 use abi::flow::{Flow, FlowKey};
 use abi::policy::{EGRESS, INGRESS};
 use abi::{Addr, metrics};
-use aya_ebpf::bindings::{
-    BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_RING_SIZE, TC_ACT_OK, TC_ACT_REDIRECT,
-    TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action,
-};
+use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_RING_SIZE};
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_ringbuf_query};
 use aya_ebpf::maps::ring_buf::RingBufEntry;
-
-/// The tc action for what is none of ours: the next program, or the stack, has it.
-pub const NOT_OURS: i32 = TC_ACT_UNSPEC;
-
-/// The tc action when a program has no memory to work in, which does not happen: a map that is there has its one entry.
-pub const NO_MEMORY: i32 = TC_ACT_SHOT;
-
-/// The one exit of every program: a verdict becomes a tc action; a drop is counted and reported by its reason.
-#[inline(always)]
-pub fn finish(skb: Skb, pkt: &Pkt, verdict: Outcome, direction: u8, point: u8) -> i32 {
-    let action = match verdict {
-        Outcome::Drop(reason) => {
-            dropped(skb, pkt, reason.code(), Place { direction, point });
-            let answered = answer::to_sender(skb.0, reason.code() as u32) != 0;
-            return if answered { TC_ACT_REDIRECT as i32 } else { TC_ACT_SHOT };
-        }
-        Outcome::NotOurs => return NOT_OURS,
-        Outcome::Sent => TC_ACT_REDIRECT as i32,
-        Outcome::Pass => TC_ACT_OK,
-        Outcome::Taken => TC_ACT_SHOT,
-    };
-    count(0, direction, pkt.len);
-    action
-}
-
-/// The one exit of a program before the stack: what it has not sent on or dropped itself is for the tc program, as it came.
-#[inline(always)]
-pub fn finish_early(packet: Xdp, pkt: &Pkt, verdict: Outcome) -> u32 {
-    let point = if pkt.from == From::TUNNEL { point::FROM_OVERLAY } else { point::FROM_NETWORK };
-    match verdict {
-        Outcome::Sent => {
-            count(0, INGRESS, pkt.len);
-            xdp_action::XDP_TX
-        }
-        Outcome::Drop(reason) if !answer::is_told(reason) => {
-            dropped(packet, pkt, reason.code(), Place { direction: INGRESS, point });
-            xdp_action::XDP_DROP
-        }
-        _ => xdp_action::XDP_PASS,
-    }
-}
 
 /// Where a packet was dropped: by whose program, and at which point.
 #[derive(Clone, Copy)]
 pub struct Place {
-    direction: u8,
-    point: u8,
+    pub direction: u8,
+    pub point: u8,
 }
 
 /// Counts a packet, under the reason of its drop or 0.
@@ -84,7 +36,7 @@ pub fn count(reason: u8, direction: u8, bytes: u32) {
 }
 
 #[inline(never)]
-fn dropped<P: Packet>(packet: P, pkt: &Pkt, reason: u8, place: Place) -> i32 {
+pub fn dropped<P: Packet>(packet: P, pkt: &Pkt, reason: u8, place: Place) -> i32 {
     let notes = if pkt.is(NOTED) { scratch::present() } else { None };
     let refused = notes.as_ref().and_then(|notes| refused_in(&notes.scratch));
     let direction = refused.unwrap_or(place.direction);
@@ -123,7 +75,7 @@ pub fn trace_decided<P: Packet>(packet: P, pkt: &Pkt, scratch: &Scratch, point: 
         (true, true) => trace_reason::REPLY,
     };
     event.point = point;
-    event.packets = flows::half_of(&scratch.flow, pkt.is(REPLY)).packets as u32;
+    event.packets = record::half_of(&scratch.flow, pkt.is(REPLY)).packets as u32;
     describe(event, scratch);
     submit(room);
     0
@@ -138,7 +90,7 @@ pub fn trace_known<P: Packet>(packet: P, pkt: &Pkt, flow: &Flow, point: u8) -> i
     event.point = point;
     event.reply = pkt.is(REPLY) as u8;
     event.reason = if event.reply != 0 { trace_reason::REPLY } else { trace_reason::ESTABLISHED };
-    event.packets = flows::half_of(flow, pkt.is(REPLY)).packets as u32;
+    event.packets = record::half_of(flow, pkt.is(REPLY)).packets as u32;
     let opener = (flow.src_identity, flow.src_endpoint);
     let target = (flow.dst_identity, flow.dst_endpoint);
     identify(event, opener, target);

@@ -6,9 +6,9 @@ use crate::epochs;
 use crate::events;
 use crate::maps;
 use crate::packet::Packet;
-use crate::parse::{CLASH, FROM_B, KNOWN, OCCUPIED, Pkt, REPLY};
-use abi::flow::{Flow, FlowKey, Half, SETTLED, flags, half, origin, proto, tcp};
-use abi::tuple::Tuple;
+use crate::pkt::{CLASH, FROM_B, KNOWN, OCCUPIED, Pkt, REPLY};
+use crate::record::{alias_key, answers_as, half_of};
+use abi::flow::{Flow, FlowKey, SETTLED, flags, half, origin, proto, tcp};
 use abi::{identity, rings};
 
 /// TCP flags whose first sight is reported (`monitor-aggregation-flags`).
@@ -75,13 +75,6 @@ fn answers_as_asked(pkt: &Pkt, flow: &Flow) -> bool {
     answers_as(flow, &pkt.key, &pkt.key)
 }
 
-/// Whether replies of a flow under `key` have the ends of `ends`.
-#[inline(never)]
-pub fn answers_as(flow: &Flow, key: &FlowKey, ends: &FlowKey) -> bool {
-    let answer = flow.answer(key).key().0;
-    FlowKey { alias: ends.alias, ..answer } == *ends
-}
-
 /// The flow whose replies have this packet's tuple.
 #[inline(never)]
 fn find_alias(pkt: &mut Pkt) -> Option<&'static mut Flow> {
@@ -124,12 +117,6 @@ pub fn lookup(pkt: &Pkt) -> Option<&'static mut Flow> {
     if pkt.is(KNOWN) { get(&pkt.key) } else { None }
 }
 
-/// The half of a direction.
-#[inline(always)]
-pub fn half_of(flow: &Flow, reply: bool) -> &Half {
-    if reply { &flow.reply } else { &flow.forward }
-}
-
 /// What comes through the tunnel comes from the node that replies go to, under the identity that was decided about.
 #[inline(always)]
 fn came_by_its_tunnel(pkt: &Pkt, flow: &Flow) -> bool {
@@ -155,12 +142,6 @@ pub fn is_opening(pkt: &Pkt, flow: &Flow) -> bool {
     pkt.tuple.proto == proto::TCP
         && pkt.flags & OPENING == tcp::SYN
         && (pkt.is(REPLY) || given_up || flow.has_ended(proto::TCP))
-}
-
-/// Whether who opened the connection goes on with it, under ends that are the other end's as well.
-#[inline(always)]
-pub fn is_held(flow: &Flow) -> bool {
-    !flow.is_translated() && flow.forward.tcp_seen & (tcp::FIN | tcp::RST) == 0
 }
 
 /// Counts the packet, follows the connection's state and reports what is new.
@@ -261,10 +242,4 @@ pub fn remove(key: &FlowKey) -> i32 {
     }
     let _ = maps::FLOWS.remove(key);
     0
-}
-
-/// Under which key replies of that tuple find their record.
-#[inline(always)]
-pub fn alias_key(answer: &Tuple) -> FlowKey {
-    FlowKey { alias: 1, ..answer.key().0 }
 }

@@ -4,7 +4,7 @@
 
 use crate::maps;
 use crate::packet::From;
-use crate::parse::{FIRST, Pkt};
+use crate::pkt::{FIRST, Pkt};
 use abi::fragments::Fragmented;
 
 #[inline(always)]

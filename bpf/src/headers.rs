@@ -32,6 +32,16 @@ pub struct Ipv6 {
     pub dst: Addr,
 }
 
+/// Hardware addresses, as they lie in a frame.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Macs {
+    /// Of the neighbour.
+    pub dst: [u16; 3],
+    /// Of this node's device.
+    pub src: [u16; 3],
+}
+
 const _: () = assert!(size_of::<Ipv4>() == 20 && size_of::<Ipv6>() == 40);
 
 impl Ipv4 {

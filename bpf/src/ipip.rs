@@ -3,17 +3,19 @@
 //! packet of the node to the backend. There it comes out, and is decided about as if its client had asked that node, whose backend is the one that
 //! it was sent to (`stages/service.rs`).
 
+use crate::addresses;
 use crate::config;
 use crate::encap;
 use crate::flows;
 use crate::headers::{Ipv4, Ipv6, sum};
+use crate::ipcache;
 use crate::lb;
 use crate::maps;
 use crate::packet::Packet;
-use crate::parse::{ETH_LEN, Frame, INSIDE, LATER, Pkt, REPLY, WHOLE, parse_inside};
+use crate::parse::{ETH_LEN, Frame, parse_inside};
+use crate::pkt::{INSIDE, LATER, Pkt, REPLY, WHOLE};
 use crate::scratch::{self, Notes};
 use crate::skb::Skb;
-use crate::stages::source;
 use crate::verdict::Verdict;
 use abi::flow::{Flow, flags};
 use abi::{Addr, DropReason};
@@ -100,7 +102,7 @@ pub fn is_for_us(pkt: &Pkt) -> bool {
     let proto = if pkt.fragment == LATER { pkt.fragment_next } else { pkt.tuple.proto };
     config::on(&config::DIRECT_RETURN)
         && proto == if pkt.family == 4 { IPV4_INSIDE } else { IPV6_INSIDE }
-        && source::is_local(&pkt.tuple.dst)
+        && addresses::is_local(&pkt.tuple.dst)
 }
 
 /// Takes the outer header off a packet that another node has sent to a backend here. Returns the code of a verdict, or 0 when what was inside is
@@ -109,7 +111,7 @@ pub fn is_for_us(pkt: &Pkt) -> bool {
 #[inline(never)]
 pub extern "C" fn come_out(context: *mut __sk_buff) -> u32 {
     let Some(Notes { pkt, .. }) = scratch::present() else { return NOT_OURS };
-    let (packet, is_pod) = (Skb(context), source::is_pod(&pkt.tuple.dst));
+    let (packet, is_pod) = (Skb(context), addresses::is_pod(&pkt.tuple.dst));
     match look_inside(packet, pkt) {
         Err(_) if !is_pod => NOT_OURS,
         Err(reason) => Verdict::Drop(reason).code(),
@@ -122,7 +124,7 @@ pub extern "C" fn come_out(context: *mut __sk_buff) -> u32 {
 #[inline(always)]
 fn look_inside<P: Packet>(packet: P, pkt: &mut Pkt) -> Result<(), DropReason> {
     let (from, backend, family) = (pkt.tuple.src, pkt.tuple.dst, pkt.family);
-    if !source::is_other_node(&from) {
+    if !ipcache::is_other_node(&from) {
         return Err(DropReason::UnknownSender);
     }
     if pkt.fragment != WHOLE || pkt.l4 as usize != ETH_LEN + length(family) {

@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 //! Services: which one a client means, and which backend a new connection goes to.
 
+use crate::addresses;
 use crate::config;
+use crate::encap;
 use crate::epochs;
+use crate::ipcache;
 use crate::maps;
-use crate::stages::{ipcache, source};
+use crate::pkt::Pkt;
 use abi::Addr;
 use abi::flow::{TICK_NS, proto};
 use abi::lb::{
     Affinity, AffinityKey, Backend, BackendKey, MaglevKey, SCOPE_EXTERNAL, SCOPE_INTERNAL, SCOPE_UNREDIRECTED, Service,
     ServiceKey, SlotKey, SourceRangeKey, flags, maglev_place, spread, state,
 };
+use abi::tuple::Tuple;
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use aya_ebpf::maps::lpm_trie::Key;
 
@@ -35,12 +39,12 @@ pub fn inside(addr: Addr, port: u16, proto: u8, of_host: bool) -> Option<&'stati
     let mut key = ServiceKey { addr, port, proto, scope: SCOPE_EXTERNAL, pad: 0 };
     let mut service = get(&key);
     // Each network namespace has a loopback of its own.
-    if service.is_some() && !of_host && source::is_loopback(&addr) {
+    if service.is_some() && !of_host && addresses::is_loopback(&addr) {
         return None;
     }
     if service.is_none() && is_node_port(port) {
         // A copy: the compiler takes what a helper has been shown for changed, and would no longer know the address's family.
-        let of_this = source::is_host(&{ addr }) || of_host && source::is_loopback(&addr);
+        let of_this = addresses::is_host(&{ addr }) || of_host && addresses::is_loopback(&addr);
         if of_this || ipcache::lookup(&addr).is_some_and(ipcache::is_node) {
             key.addr = any_node(addr);
             service = get(&key);
@@ -114,7 +118,19 @@ fn get(key: &ServiceKey) -> Option<&'static Service> {
 /// Whether the address is nobody's but services': at another port than theirs no one in the world answers.
 #[inline(always)]
 pub fn is_unserved(addr: &Addr) -> bool {
-    get(&ServiceKey::mark(*addr)).is_some() && !source::is_host(addr)
+    get(&ServiceKey::mark(*addr)).is_some() && !addresses::is_host(addr)
+}
+
+/// Whether an address and port from outside are a service's, or a port of a service's address that is none's. The tunnel's packets are
+/// the nodes', whatever a service asks for.
+#[inline(always)]
+pub fn is_exposed(pkt: &Pkt) -> bool {
+    config::on(&config::EXPOSE_SERVICES) && !encap::is_tunnel(pkt.tuple.proto, pkt.tuple.dport) && is_named(&pkt.tuple)
+}
+
+#[inline(never)]
+fn is_named(tuple: &Tuple) -> bool {
+    outside(tuple.dst, tuple.dport, tuple.proto).is_some() || is_unserved(&tuple.dst)
 }
 
 #[inline(always)]

@@ -3,12 +3,13 @@
 //!
 //! `programs/` has one file per hook. Every packet first meets the flow table (`flows`): a known flow is replayed (`send`), anything
 //! else is decided by the stages (`stages`), one list of them for all hooks, and remembered. What becomes of a packet is a `Verdict`;
-//! each program has one exit (`events::finish`) that turns it into an action, a counter and an event, so that no drop is silent.
+//! each program has one exit (`exit::finish`) that turns it into an action, a counter and an event, so that no drop is silent.
 //! Stages see a `Packet`, not the context of one kind of hook.
 #![feature(asm_experimental_arch)]
 #![no_std]
 #![no_main]
 
+mod addresses;
 mod answer;
 mod bytes;
 mod config;
@@ -16,10 +17,13 @@ mod direct;
 mod encap;
 mod epochs;
 mod events;
+mod exit;
+mod fib;
 mod flows;
 mod fragment;
 mod headers;
 mod hook;
+mod ipcache;
 mod ipip;
 mod lb;
 mod maps;
@@ -27,7 +31,11 @@ mod neighbour;
 mod netns;
 mod packet;
 mod parse;
+mod pkt;
+mod pods;
 mod programs;
+mod record;
+mod redirect;
 mod rewrite;
 mod scratch;
 mod send;

@@ -3,22 +3,13 @@
 //! so one packet a tick is left to it for each.
 
 use crate::epochs;
+use crate::fib::{Ends, ask_kernel};
+use crate::headers::Macs;
 use crate::packet::Packet;
-use crate::stages::route::{Ends, ask_kernel};
 use abi::{Addr, epoch};
 use aya_ebpf::bindings::{BPF_FIB_LOOKUP_OUTPUT, bpf_fib_lookup};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
-
-/// Hardware addresses, as they lie in a frame.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct Macs {
-    /// Of the neighbour.
-    pub dst: [u16; 3],
-    /// Of this node's device.
-    pub src: [u16; 3],
-}
 
 /// How many neighbours each processor keeps.
 const KEPT: u32 = 64;

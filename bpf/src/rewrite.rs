@@ -3,7 +3,8 @@
 
 use crate::headers::difference;
 use crate::packet::Packet;
-use crate::parse::{ETH_LEN, LATER, Pkt, REPLY, WHOLE};
+use crate::parse::ETH_LEN;
+use crate::pkt::{LATER, Pkt, REPLY, WHOLE};
 use abi::Addr;
 use abi::flow::{Flow, FlowKey, flags, proto};
 use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};

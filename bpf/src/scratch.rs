@@ -2,9 +2,9 @@
 //! Working memory of the slow path: what the stages have found out about the packet so far.
 
 use crate::epochs;
-use crate::neighbour::Macs;
+use crate::headers::Macs;
 use crate::packet::From;
-use crate::parse::Pkt;
+use crate::pkt::Pkt;
 use abi::Addr;
 use abi::endpoint::Endpoint;
 use abi::event::Verdict;

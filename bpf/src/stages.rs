@@ -3,10 +3,11 @@
 //! what earlier stages noted in `scratch`, and either lets the packet go on or ends its way.
 
 pub mod announced;
+mod backend;
 pub mod commit;
+pub mod destination;
 pub mod direct;
 pub mod icmp_error;
-pub mod ipcache;
 pub mod link;
 pub mod masquerade;
 pub mod orient;
@@ -16,7 +17,7 @@ pub mod service;
 pub mod source;
 
 use crate::hook::Hook;
-use crate::parse::NOTED;
+use crate::pkt::NOTED;
 use crate::scratch::{self, Notes};
 use crate::send;
 use crate::skb::Skb;
@@ -100,7 +101,7 @@ stages! {
     };
     stage_service, early_service = |_packet, pkt, scratch| service::translate(pkt, scratch);
     stage_destination, early_destination = |packet, pkt, scratch| {
-        ipcache::resolve(pkt, scratch).and_then(|()| packet.reaches(scratch))
+        destination::resolve(pkt, scratch).and_then(|()| packet.reaches(scratch))
     };
     stage_policy, early_policy = |_packet, pkt, scratch| policy::check(pkt, scratch);
     stage_route, early_route = |packet, pkt, scratch| {

@@ -5,17 +5,20 @@
 
 use crate::answer::checksum_left_to_card;
 use crate::config;
-use crate::encap::Arrival;
-use crate::events;
+use crate::encap::{self, Arrival};
+use crate::exit;
 use crate::flows;
 use crate::hook::Hook;
+use crate::lb;
 use crate::maps;
 use crate::packet::{From, Packet};
-use crate::parse::{ETH_LEN, Frame, Pkt, REPLY, WHOLE, parse};
+use crate::parse::{ETH_LEN, Frame, parse};
+use crate::pkt::{Pkt, REPLY, WHOLE};
+use crate::record;
 use crate::scratch::{self, Notes};
 use crate::send;
+use crate::stages;
 use crate::stages::commit::leaving_point;
-use crate::stages::{self, service, source};
 use crate::verdict::Verdict;
 use crate::xdp::Xdp;
 use abi::DropReason;
@@ -41,13 +44,13 @@ pub fn netdev_xdp(ctx: XdpContext) -> u32 {
         return xdp_action::XDP_PASS;
     }
     let pkt = &notes.pkt;
-    let by_tunnel = config::on(&config::DIRECT_TUNNEL) && source::is_tunnel(pkt.tuple.proto, pkt.tuple.dport);
+    let by_tunnel = config::on(&config::DIRECT_TUNNEL) && encap::is_tunnel(pkt.tuple.proto, pkt.tuple.dport);
     let verdict = match if by_tunnel { serve_from_tunnel(packet.0) } else { serve_from_wire(packet.0) } {
         // Not from there, whose stack would be needed as well.
         UNDECIDED => stages::decide_early(packet),
         code => Verdict::from_code(code),
     };
-    events::finish_early(packet, &notes.pkt, verdict)
+    exit::finish_early(packet, &notes.pkt, verdict)
 }
 
 /// Parses the packet; 0 unless it is of IP. Like a stage, this and what follows are functions of their own, which are walked through once.
@@ -89,7 +92,7 @@ extern "C" fn serve_from_wire(context: *mut xdp_md) -> u32 {
         let is_carried = packet.carries(pkt, flow).is_ok() && has_checksum(packet, pkt, ETH_LEN);
         return if is_carried { carry(packet, pkt, flow).code() } else { NOT_OURS };
     }
-    let is_asked = is_addressed_to_us(packet) && service::is_exposed(pkt);
+    let is_asked = is_addressed_to_us(packet) && lb::is_exposed(pkt);
     if is_asked && has_checksum(packet, pkt, ETH_LEN) { UNDECIDED } else { NOT_OURS }
 }
 
@@ -123,7 +126,7 @@ fn is_addressed_to_us(packet: Xdp) -> bool {
 /// Sends a packet of a known flow on.
 #[inline(always)]
 fn carry(packet: Xdp, pkt: &Pkt, flow: &mut Flow) -> Verdict {
-    flows::touch(packet, pkt, flow, leaving_point(flows::half_of(flow, pkt.is(REPLY)).action));
+    flows::touch(packet, pkt, flow, leaving_point(record::half_of(flow, pkt.is(REPLY)).action));
     match send::prepare(packet, pkt, flow, &pkt.key) {
         Ok(()) => send::forward(packet, pkt, flow),
         Err(verdict) => verdict,

@@ -3,11 +3,12 @@
 //! Nothing is decided here, and whatever is forwarded passes untouched: it has its ends since it came in.
 
 use crate::config;
-use crate::events;
+use crate::exit;
 use crate::flows;
 use crate::fragment;
 use crate::packet::{From, Packet};
-use crate::parse::{Frame, HEADERS, Pkt, REPLY, parse};
+use crate::parse::{Frame, HEADERS, parse};
+use crate::pkt::{Pkt, REPLY};
 use crate::rewrite;
 use crate::scratch::{self, Notes};
 use crate::skb::Skb;
@@ -30,14 +31,14 @@ const WRITE_FAILED: u32 = Verdict::Drop(DropReason::ErrorWritingToPacket).code()
 pub fn netdev_egress(ctx: TcContext) -> i32 {
     let skb = Skb(ctx.skb.skb);
     if !config::on(&config::EXPOSE_SERVICES) || skb.arrived_by() != 0 {
-        return events::NOT_OURS;
+        return exit::NOT_OURS;
     }
-    let Some(notes) = scratch::begin(From::STACK, origin::STACK) else { return events::NO_MEMORY };
+    let Some(notes) = scratch::begin(From::STACK, origin::STACK) else { return exit::NO_MEMORY };
     if read_own(skb.0) == 0 {
-        return events::NOT_OURS;
+        return exit::NOT_OURS;
     }
     let verdict = if notes.pkt.is_icmp_error() { tell_client(skb.0) } else { answer_client(skb.0) };
-    events::finish(skb, &notes.pkt, Verdict::from_code(verdict), EGRESS, point::TO_NETWORK)
+    exit::finish(skb, &notes.pkt, Verdict::from_code(verdict), EGRESS, point::TO_NETWORK)
 }
 
 /// Parses the packet; 0 unless it is of IP. Like a stage, this and what follows are functions of their own, which share no stack.

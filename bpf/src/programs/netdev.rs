@@ -2,20 +2,24 @@
 //! A native device: packets of the tunnel, replies to masqueraded flows, and packets for pods where the network routes them.
 //! Everything else is the host's and passes untouched.
 
+use crate::addresses;
 use crate::config;
 use crate::direct;
-use crate::encap::Arrival;
-use crate::events;
+use crate::encap::{self, Arrival};
+use crate::exit;
 use crate::flows;
 use crate::ipip;
+use crate::lb;
 use crate::maps;
 use crate::packet::{From, Packet};
-use crate::parse::{DIRECT, Frame, INSIDE, KNOWN, LATER, Pkt, REPLY, parse};
+use crate::parse::{Frame, parse};
+use crate::pkt::{DIRECT, INSIDE, KNOWN, LATER, Pkt, REPLY};
+use crate::record;
 use crate::scratch::{self, Notes};
 use crate::send;
 use crate::skb::Skb;
 use crate::stages::commit::leaving_point;
-use crate::stages::{self, announced, service, source};
+use crate::stages::{self, announced, source};
 use crate::verdict::Verdict;
 use abi::DropReason;
 use abi::event::point;
@@ -29,45 +33,44 @@ const FORGED: Verdict = Verdict::Drop(DropReason::InvalidSourceIp);
 #[classifier]
 pub fn netdev_ingress(ctx: TcContext) -> i32 {
     let skb = Skb(ctx.skb.skb);
-    let Some(notes) = scratch::begin(From::DEVICE, skb.ifindex()) else { return events::NO_MEMORY };
+    let Some(notes) = scratch::begin(From::DEVICE, skb.ifindex()) else { return exit::NO_MEMORY };
     let untagged = skb.take_priorities();
     let pkt = &mut notes.pkt;
     if !untagged {
         let verdict = Verdict::Drop(DropReason::VlanFiltered);
-        return events::finish(skb, pkt, verdict, INGRESS, point::FROM_NETWORK);
+        return exit::finish(skb, pkt, verdict, INGRESS, point::FROM_NETWORK);
     }
     match parse(skb, pkt) {
         Frame::Ip if announced::is_solicitation(pkt) => {
-            return events::finish(skb, pkt, announced::solicitation(skb), INGRESS, point::FROM_NETWORK);
+            return exit::finish(skb, pkt, announced::solicitation(skb), INGRESS, point::FROM_NETWORK);
         }
         // As to the stack, which forwards none of it either.
         Frame::Ip if !skb.is_addressed_to_us() => {
-            return events::finish(skb, pkt, not_ours(pkt), INGRESS, point::FROM_NETWORK);
+            return exit::finish(skb, pkt, not_ours(pkt), INGRESS, point::FROM_NETWORK);
         }
         Frame::Ip => {}
-        Frame::Arp => return events::finish(skb, pkt, announced::arp(skb), INGRESS, point::FROM_NETWORK),
+        Frame::Arp => return exit::finish(skb, pkt, announced::arp(skb), INGRESS, point::FROM_NETWORK),
         // The stack may understand it better. Without its first fragment it does not take a later one for anything.
         Frame::Bad(_) if pkt.fragment != LATER && source::is_forged_to_host(pkt) => {
-            return events::finish(skb, pkt, FORGED, INGRESS, point::FROM_NETWORK);
+            return exit::finish(skb, pkt, FORGED, INGRESS, point::FROM_NETWORK);
         }
         Frame::Bad(_) if ipip::is_for_us(pkt) && skb.is_addressed_to_us() => match ipip::come_out(skb.0) {
             ipip::GOES_ON => {}
-            code => return events::finish(skb, pkt, Verdict::from_code(code), INGRESS, point::FROM_NETWORK),
+            code => return exit::finish(skb, pkt, Verdict::from_code(code), INGRESS, point::FROM_NETWORK),
         },
-        _ => return events::NOT_OURS,
+        _ => return exit::NOT_OURS,
     }
-    if config::on(&config::DIRECT_TUNNEL) && source::is_tunnel(pkt.tuple.proto, pkt.tuple.dport) && !come_out(skb, pkt)
-    {
-        return events::NOT_OURS;
+    if config::on(&config::DIRECT_TUNNEL) && encap::is_tunnel(pkt.tuple.proto, pkt.tuple.dport) && !come_out(skb, pkt) {
+        return exit::NOT_OURS;
     }
     if config::on(&config::DIRECT_RETURN)
         && let Some(reason) = DropReason::from_code(direct::arrive(skb, pkt) as u8)
     {
-        return events::finish(skb, pkt, Verdict::Drop(reason), INGRESS, point::FROM_NETWORK);
+        return exit::finish(skb, pkt, Verdict::Drop(reason), INGRESS, point::FROM_NETWORK);
     }
     let verdict = arrive(skb, notes);
     let at = if notes.pkt.from == From::TUNNEL { point::FROM_OVERLAY } else { point::FROM_NETWORK };
-    events::finish(skb, &notes.pkt, verdict, INGRESS, at)
+    exit::finish(skb, &notes.pkt, verdict, INGRESS, at)
 }
 
 /// Takes the outer headers off, if they are a tunnel's of ours. False: it goes through the tunnel device, as does what is for the node
@@ -82,7 +85,7 @@ fn come_out(skb: Skb, pkt: &mut Pkt) -> bool {
 /// Whether what a tunnel's packet holds is for a pod, or of a flow that goes through this node.
 #[inline(always)]
 fn is_for_us(pkt: &mut Pkt) -> bool {
-    source::is_pod(&pkt.tuple.dst) || config::on(&config::EXPOSE_SERVICES) && flows::is_known(pkt)
+    addresses::is_pod(&pkt.tuple.dst) || config::on(&config::EXPOSE_SERVICES) && flows::is_known(pkt)
 }
 
 /// A packet from outside: replayed, decided about, or none of ours.
@@ -92,7 +95,7 @@ pub fn arrive(skb: Skb, notes: &mut Notes) -> Verdict {
     if let Some(flow) = flows::find(pkt)
         && stages::direct::is_of(pkt, flow)
     {
-        flows::touch(skb, pkt, flow, leaving_point(flows::half_of(flow, pkt.is(REPLY)).action));
+        flows::touch(skb, pkt, flow, leaving_point(record::half_of(flow, pkt.is(REPLY)).action));
         return send::send(skb, pkt, flow);
     }
     if pkt.from == From::DEVICE && !concerns_us(pkt) {
@@ -104,7 +107,7 @@ pub fn arrive(skb: Skb, notes: &mut Notes) -> Verdict {
 /// Whether what comes from the wire may be for a pod, or for a service.
 #[inline(always)]
 fn concerns_us(pkt: &Pkt) -> bool {
-    pkt.is(KNOWN | DIRECT | INSIDE) || pkt.is_icmp_error() || source::is_pod(&pkt.tuple.dst) || service::is_exposed(pkt)
+    pkt.is(KNOWN | DIRECT | INSIDE) || pkt.is_icmp_error() || addresses::is_pod(&pkt.tuple.dst) || lb::is_exposed(pkt)
 }
 
 /// What concerns nobody but the stack may still claim to come from where it does not.

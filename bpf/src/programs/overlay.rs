@@ -2,7 +2,7 @@
 //! The tunnel device: packets of other nodes whose outer headers the kernel has taken off.
 
 use crate::encap;
-use crate::events;
+use crate::exit;
 use crate::packet::{From, Packet};
 use crate::parse::{Frame, parse};
 use crate::programs::netdev::arrive;
@@ -24,7 +24,7 @@ const PACKET_HOST: u32 = 0;
 #[classifier]
 pub fn overlay_ingress(ctx: TcContext) -> i32 {
     let skb = Skb(ctx.skb.skb);
-    let Some(notes) = scratch::begin(From::TUNNEL, origin::TUNNEL | skb.ifindex()) else { return events::NO_MEMORY };
+    let Some(notes) = scratch::begin(From::TUNNEL, origin::TUNNEL | skb.ifindex()) else { return exit::NO_MEMORY };
     let verdict = match parse(skb, &mut notes.pkt) {
         Frame::Ip => come_out(skb, notes),
         // Nobody has asked which node it is of.
@@ -32,7 +32,7 @@ pub fn overlay_ingress(ctx: TcContext) -> i32 {
         Frame::Vlan => Verdict::Drop(DropReason::VlanFiltered),
         Frame::Bad(reason) => Verdict::Drop(reason),
     };
-    events::finish(skb, &notes.pkt, verdict, INGRESS, point::FROM_OVERLAY)
+    exit::finish(skb, &notes.pkt, verdict, INGRESS, point::FROM_OVERLAY)
 }
 
 #[inline(always)]

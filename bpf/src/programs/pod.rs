@@ -3,10 +3,12 @@
 
 use crate::config;
 use crate::direct;
-use crate::events;
+use crate::exit;
 use crate::flows;
 use crate::packet::{From, Packet};
-use crate::parse::{Frame, REPLY, parse};
+use crate::parse::{Frame, parse};
+use crate::pkt::REPLY;
+use crate::record;
 use crate::scratch::{self, Notes};
 use crate::send;
 use crate::skb::Skb;
@@ -24,7 +26,7 @@ use aya_ebpf::programs::TcContext;
 #[classifier]
 pub fn pod_egress(ctx: TcContext) -> i32 {
     let skb = Skb(ctx.skb.skb);
-    let Some(notes) = scratch::begin(From::POD, skb.ifindex()) else { return events::NO_MEMORY };
+    let Some(notes) = scratch::begin(From::POD, skb.ifindex()) else { return exit::NO_MEMORY };
     let verdict = match parse(skb, &mut notes.pkt) {
         Frame::Ip => leave(skb, notes),
         Frame::Arp => link::answer_arp(skb),
@@ -33,7 +35,7 @@ pub fn pod_egress(ctx: TcContext) -> i32 {
         Frame::Bad(_) if link::is_group_report(&notes.pkt) => Verdict::Taken,
         Frame::Bad(reason) => Verdict::Drop(reason),
     };
-    events::finish(skb, &notes.pkt, verdict, EGRESS, point::FROM_ENDPOINT)
+    exit::finish(skb, &notes.pkt, verdict, EGRESS, point::FROM_ENDPOINT)
 }
 
 #[inline(always)]
@@ -44,7 +46,7 @@ fn leave(skb: Skb, notes: &mut Notes) -> Verdict {
         return Verdict::Drop(DropReason::EncapsulationTrafficIsProhibited);
     }
     if let Some(flow) = flows::find(pkt) {
-        flows::touch(skb, pkt, flow, leaving_point(flows::half_of(flow, pkt.is(REPLY)).action));
+        flows::touch(skb, pkt, flow, leaving_point(record::half_of(flow, pkt.is(REPLY)).action));
         return send::send(skb, pkt, flow);
     }
     match link::message(skb, pkt) {
@@ -57,7 +59,7 @@ fn leave(skb: Skb, notes: &mut Notes) -> Verdict {
 #[classifier]
 pub fn pod_ingress(ctx: TcContext) -> i32 {
     let skb = Skb(ctx.skb.skb);
-    let Some(notes) = scratch::begin(From::STACK, origin::STACK | skb.arrived_by()) else { return events::NO_MEMORY };
+    let Some(notes) = scratch::begin(From::STACK, origin::STACK | skb.arrived_by()) else { return exit::NO_MEMORY };
     let verdict = match parse(skb, &mut notes.pkt) {
         Frame::Ip => enter(skb, notes),
         // The host asks for the pod's hardware address, or answers the pod.
@@ -66,7 +68,7 @@ pub fn pod_ingress(ctx: TcContext) -> i32 {
         Frame::Other => Verdict::Drop(DropReason::UnsupportedL3Protocol),
         Frame::Bad(reason) => Verdict::Drop(reason),
     };
-    events::finish(skb, &notes.pkt, verdict, INGRESS, point::TO_ENDPOINT)
+    exit::finish(skb, &notes.pkt, verdict, INGRESS, point::TO_ENDPOINT)
 }
 
 #[inline(always)]

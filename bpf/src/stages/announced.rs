@@ -5,7 +5,8 @@
 use super::link::{self, ArpPacket, BODY, OVERRIDE, SOLICITATION, SOLICITED_OVERRIDE};
 use crate::maps;
 use crate::packet::Packet;
-use crate::parse::{ETH_LEN, Pkt, WHOLE};
+use crate::parse::ETH_LEN;
+use crate::pkt::{Pkt, WHOLE};
 use crate::verdict::Verdict;
 use abi::flow::proto;
 use abi::l2::{Announced, AnnouncedKey};

@@ -7,7 +7,8 @@ use crate::events;
 use crate::flows;
 use crate::maps;
 use crate::packet::{From, Packet};
-use crate::parse::{Pkt, REPLY};
+use crate::pkt::{Pkt, REPLY};
+use crate::record;
 use crate::scratch::{HAS_ALIAS, NOT_REMEMBERED, REPLACES, Scratch};
 use crate::verdict::{Stage, drop};
 use abi::DropReason;
@@ -79,7 +80,7 @@ fn report<P: Packet>(packet: P, pkt: &Pkt, scratch: &Scratch, news: u8) {
 #[inline(always)]
 fn point_of(scratch: &Scratch, pkt: &Pkt) -> u8 {
     if pkt.from != From::STACK {
-        leaving_point(flows::half_of(&scratch.flow, pkt.is(REPLY)).action)
+        leaving_point(record::half_of(&scratch.flow, pkt.is(REPLY)).action)
     } else {
         point::TO_ENDPOINT
     }
@@ -151,9 +152,9 @@ fn renew(scratch: &mut Scratch) -> Stage {
 #[inline(never)]
 fn forget_alias(scratch: &mut Scratch) -> i32 {
     scratch.answer = scratch.known.answer(&scratch.key);
-    scratch.alias_key = flows::alias_key(&scratch.answer);
+    scratch.alias_key = record::alias_key(&scratch.answer);
     scratch.answer = scratch.flow.answer(&scratch.key);
-    if scratch.alias_key != flows::alias_key(&scratch.answer)
+    if scratch.alias_key != record::alias_key(&scratch.answer)
         && flows::get(&scratch.alias_key).is_some_and(|alias| alias.target(&scratch.alias_key) == scratch.key)
     {
         let _ = maps::FLOWS.remove(&scratch.alias_key);
@@ -191,7 +192,7 @@ fn insert(scratch: &mut Scratch) -> Stage {
     }
     // Another processor may just have decided about a packet of this flow.
     let adopted = failure == EEXIST && adopt(scratch);
-    if scratch.notes(HAS_ALIAS) && !(adopted && flows::answers_as(&scratch.flow, &scratch.key, &scratch.alias_key)) {
+    if scratch.notes(HAS_ALIAS) && !(adopted && record::answers_as(&scratch.flow, &scratch.key, &scratch.alias_key)) {
         let _ = maps::FLOWS.remove(&scratch.alias_key);
     }
     if adopted { Ok(()) } else { drop(DropReason::CtMapInsertionFailed) }

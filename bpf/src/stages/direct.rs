@@ -3,13 +3,13 @@
 //! client by the name that another node tells. The name counts if it is a frontend that is served that way, lets the client in, and has
 //! the backend that the packet was sent to: nobody makes a node answer as anyone else.
 
-use super::orient::is_midway;
-use super::service;
+use super::backend;
 use crate::config;
 use crate::flows;
 use crate::lb;
 use crate::packet::From;
-use crate::parse::{CLASH, DIRECT, INSIDE, KNOWN, Pkt, REPLY};
+use crate::pkt::{CLASH, DIRECT, INSIDE, KNOWN, Pkt, REPLY};
+use crate::record;
 use crate::scratch::{DST_IS_HOST, Scratch};
 use crate::verdict::{Stage, Verdict, drop};
 use abi::flow::{Flow, State, action, flags};
@@ -40,7 +40,7 @@ pub fn keeps_place(pkt: &Pkt, flow: &Flow) -> bool {
 #[inline(never)]
 fn other_way(pkt: &Pkt, scratch: &mut Scratch) -> Option<&'static mut Flow> {
     scratch.answer = pkt.tuple.reversed();
-    scratch.alias_key = flows::alias_key(&scratch.answer);
+    scratch.alias_key = record::alias_key(&scratch.answer);
     let target = flows::get(&scratch.alias_key)?.target(&scratch.alias_key);
     let flow = flows::get(&target)?;
     scratch.alias_key = target;
@@ -56,7 +56,7 @@ pub fn recall(pkt: &mut Pkt, scratch: &mut Scratch) -> Stage {
         && pkt.is(CLASH)
         && !pkt.is(DIRECT | INSIDE)
         && pkt.from == From::DEVICE
-        && is_midway(pkt)
+        && pkt.is_midway()
         && let Some(flow) = other_way(pkt, scratch)
     {
         let Tuple { dst, dport, .. } = flow.opening(&scratch.alias_key);
@@ -82,9 +82,9 @@ pub fn accept(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
     scratch.flow.nat_dport = if told { pkt.frontend_port } else { scratch.known.nat_dport };
     let service = lb::of_another_node(scratch.flow.nat_dst, scratch.flow.nat_dport, proto);
     if let Some(service) = service {
-        service::admit(scratch, service)?;
+        backend::admit(scratch, service)?;
     }
-    if service::keeps_backend(pkt, scratch, service) {
+    if backend::keeps_backend(pkt, scratch, service) {
         scratch.flow.service = scratch.known.service;
         scratch.flow.backend = scratch.known.backend;
     } else {

@@ -3,11 +3,14 @@
 //! through if that flow still is, if it goes to whoever sent the quoted packet, and if it comes from where that packet went.
 
 use super::orient;
-use crate::flows::{self, half_of};
+use crate::addresses;
+use crate::flows;
 use crate::headers::difference;
 use crate::ipip;
 use crate::packet::{From, Packet};
-use crate::parse::{CLASH, ETH_LEN, FROM_B, HEADERS, KNOWN, Pkt, REPLY, WHOLE, note_icmp};
+use crate::parse::{ETH_LEN, HEADERS, note_icmp};
+use crate::pkt::{CLASH, FROM_B, KNOWN, Pkt, REPLY, WHOLE};
+use crate::record::half_of;
 use crate::rewrite;
 use crate::scratch::{NOT_REMEMBERED, Scratch};
 use crate::send;
@@ -34,7 +37,7 @@ pub fn relate<P: Packet>(packet: P, pkt: &mut Pkt, scratch: &mut Scratch) -> Sta
         return drop(DropReason::InvalidPacketDropped);
     }
     // Errors are short enough to be whole (RFC 1812, 4.3.2.3; RFC 4443, 2.4): what is in a piece of one is no quotation to go by.
-    if pkt.fragment != WHOLE && (pkt.from != From::DEVICE || super::source::is_pod(&pkt.tuple.dst)) {
+    if pkt.fragment != WHOLE && (pkt.from != From::DEVICE || addresses::is_pod(&pkt.tuple.dst)) {
         return drop(DropReason::IpFragmentationNotSupported);
     }
     if pkt.fragment == WHOLE && concerns_flow(packet, pkt, scratch) {
@@ -45,7 +48,7 @@ pub fn relate<P: Packet>(packet: P, pkt: &mut Pkt, scratch: &mut Scratch) -> Sta
     match pkt.from {
         From::POD => drop(DropReason::CtUnknownL4Protocol),
         // Policy is asked about the error itself; nothing about it is remembered.
-        _ if pkt.from == From::DEVICE && !super::source::is_pod(&pkt.tuple.dst) => Err(Verdict::NotOurs),
+        _ if pkt.from == From::DEVICE && !addresses::is_pod(&pkt.tuple.dst) => Err(Verdict::NotOurs),
         _ => {
             scratch.notes |= NOT_REMEMBERED;
             orient::first(pkt, scratch)

@@ -5,8 +5,9 @@
 use crate::headers::{fold, sum};
 use crate::maps;
 use crate::packet::Packet;
-use crate::parse::{ETH_LEN, Pkt, WHOLE};
-use crate::send::redirected;
+use crate::parse::ETH_LEN;
+use crate::pkt::{Pkt, WHOLE};
+use crate::redirect::redirected;
 use crate::verdict::Verdict;
 use abi::flow::proto;
 use abi::{Addr, DropReason};

@@ -2,14 +2,16 @@
 //! Masquerading: traffic that leaves the cluster takes the node's address. And the port of any translated flow: replies must find
 //! their flow by what they name, so no two flows may have the same ones.
 
-use super::source::{is_local, is_tunnel};
 use super::{commit, direct};
+use crate::addresses::is_local;
 use crate::config;
+use crate::encap::is_tunnel;
 use crate::flows;
 use crate::lb;
 use crate::maps;
 use crate::packet::{From, Packet};
-use crate::parse::{CLASH, Pkt};
+use crate::pkt::{CLASH, Pkt};
+use crate::record;
 use crate::scratch::{DST_IS_HOST, HAS_ALIAS, IS_REPLY, NO_MASQUERADE, NOT_REMEMBERED, Scratch, TABLE_FULL};
 use crate::verdict::{Stage, drop};
 use abi::flow::{Flow, FlowKey, Half, action, flags, proto};
@@ -93,7 +95,7 @@ fn had_clash(known: &Flow) -> bool {
 /// Writes the alias of a known flow if it has got lost.
 #[inline(never)]
 fn restore_alias(scratch: &Scratch) -> i32 {
-    if !flows::answers_as(&scratch.flow, &scratch.key, &scratch.key) {
+    if !record::answers_as(&scratch.flow, &scratch.key, &scratch.key) {
         let _ = maps::FLOWS.insert(&scratch.alias_key, &scratch.alias, BPF_NOEXIST as u64);
     }
     0

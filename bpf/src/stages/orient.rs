@@ -2,15 +2,20 @@
 //! Which way round the flow is. A decision is always about its forward direction, whichever packet asks for it: a reply is allowed
 //! because the flow is.
 
-use super::{direct, ipcache, service, source};
+use super::direct;
+use crate::addresses;
 use crate::flows;
+use crate::ipcache;
+use crate::lb;
 use crate::maps;
 use crate::packet::From;
-use crate::parse::{DIRECT, INSIDE, KNOWN, OCCUPIED, Pkt, REPLY};
+use crate::pkt::{DIRECT, INSIDE, KNOWN, OCCUPIED, Pkt, REPLY};
+use crate::pods;
+use crate::record;
 use crate::scratch::{IS_REPLY, NOT_REMEMBERED, Party, REPLACES, Scratch};
 use crate::verdict::{Stage, drop};
 use abi::endpoint::flags as endpoint;
-use abi::flow::{flags, origin, proto, tcp};
+use abi::flow::{flags, origin, tcp};
 use abi::tuple::Tuple;
 use abi::{Addr, DropReason, identity};
 
@@ -20,7 +25,7 @@ pub fn orient(pkt: &mut Pkt, scratch: &mut Scratch) -> Stage {
     if let Some(flow) = flows::lookup(pkt) {
         // Where another flow has its ends, nothing can begin: it is for the flow that it seems to answer.
         let opens = flows::is_opening(pkt, flow) && !pkt.is(OCCUPIED);
-        if opens && pkt.is(REPLY) && flows::is_held(flow) {
+        if opens && pkt.is(REPLY) && record::is_held(flow) {
             // It may be let through. But nobody makes their client's connection one of their own, by which it would be decided from then on.
             scratch.notes |= NOT_REMEMBERED;
             return first(pkt, scratch);
@@ -34,7 +39,7 @@ pub fn orient(pkt: &mut Pkt, scratch: &mut Scratch) -> Stage {
             scratch.notes |= REPLACES;
             return first(pkt, scratch);
         }
-        if pkt.from == From::STACK && flows::half_of(flow, pkt.is(REPLY)).origin & origin::STACK == 0 {
+        if pkt.from == From::STACK && record::half_of(flow, pkt.is(REPLY)).origin & origin::STACK == 0 {
             // What the stack forwards in a roundabout way does not draw the flow onto that way.
             scratch.notes |= NOT_REMEMBERED;
         }
@@ -43,7 +48,7 @@ pub fn orient(pkt: &mut Pkt, scratch: &mut Scratch) -> Stage {
     if pkt.is(OCCUPIED) {
         // There is no place for a record of it.
         scratch.notes |= NOT_REMEMBERED;
-    } else if is_midway(pkt) && looks_like_reply(pkt) && !asks_service(pkt) {
+    } else if pkt.is_midway() && looks_like_reply(pkt) && !asks_service(pkt) {
         return unknown_reply(pkt, scratch);
     }
     first(pkt, scratch)
@@ -52,7 +57,7 @@ pub fn orient(pkt: &mut Pkt, scratch: &mut Scratch) -> Stage {
 /// Whether somebody outside speaks to a service: its port tells nothing then.
 #[inline(always)]
 fn asks_service(pkt: &Pkt) -> bool {
-    pkt.is(DIRECT | INSIDE) || pkt.from == From::DEVICE && service::is_exposed(pkt)
+    pkt.is(DIRECT | INSIDE) || pkt.from == From::DEVICE && lb::is_exposed(pkt)
 }
 
 /// The first packet of a flow: its sender opens it.
@@ -125,17 +130,17 @@ enum Opener {
 fn find_opener(scratch: &mut Scratch) -> Opener {
     let (known, src) = (&scratch.known, &scratch.tuple.src);
     if known.src_endpoint != 0 {
-        let Some(pod) = source::opener(known, src) else { return Opener::Gone };
+        let Some(pod) = pods::opener(known, src) else { return Opener::Gone };
         scratch.opener = Party::local(pod);
         return Opener::Found;
     }
     let mut identity = ipcache::identity_of(src);
     let mut opener = Opener::Found;
-    if let Some(pod) = source::forwarded(known.forward.origin) {
+    if let Some(pod) = pods::forwarded(known.forward.origin) {
         identity = pod.identity;
     } else if known.forward.origin & origin::STACK != 0 {
         // What the node sends under its own address is of where it came from, which the address does not tell.
-        if source::is_local(src) {
+        if addresses::is_local(src) {
             identity = known.src_identity;
         }
     } else if known.forward.origin & origin::TUNNEL != 0 && is_told_by_sender(src, identity, known.src_identity) {
@@ -161,12 +166,6 @@ fn is_node(addr: &Addr) -> bool {
 #[inline(always)]
 const fn is_world(identity: u32) -> bool {
     matches!(identity, identity::WORLD | identity::WORLD_IPV4 | identity::WORLD_IPV6)
-}
-
-/// A segment from the middle of a connection that has no record.
-#[inline(always)]
-pub fn is_midway(pkt: &Pkt) -> bool {
-    pkt.tuple.proto == proto::TCP && pkt.flags & (tcp::SYN | tcp::ACK) != tcp::SYN
 }
 
 /// Who opened a connection without a record is not known. Its port tells: a server's is the lower one. Asking policy about the other

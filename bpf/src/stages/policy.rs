@@ -4,7 +4,7 @@
 
 use super::commit;
 use crate::maps;
-use crate::parse::Pkt;
+use crate::pkt::Pkt;
 use crate::scratch::{Party, Scratch};
 use crate::verdict::{Stage, Verdict, drop};
 use abi::endpoint::flags;

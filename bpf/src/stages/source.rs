@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 //! Who sends the packet, and whether it may come from there: nobody gets in under another's address.
 
-use super::ipcache;
+use crate::addresses::{is_for_all, is_host, is_local, is_loopback, is_nobody, is_pod};
 use crate::config;
+use crate::encap;
+use crate::ipcache;
 use crate::maps;
 use crate::packet::{From, Packet};
-use crate::parse::{KNOWN, Pkt};
+use crate::pkt::{KNOWN, Pkt};
+use crate::pods;
 use crate::scratch::{Party, Scratch};
 use crate::verdict::{Stage, drop};
-use abi::endpoint::{Endpoint, flags};
-use abi::flow::{Flow, origin, proto, tcp};
+use abi::endpoint::flags;
+use abi::flow::{proto, tcp};
 use abi::ipcache::IpcacheEntry;
 use abi::{Addr, DropReason, identity};
 
@@ -36,10 +39,10 @@ fn pod<P: Packet>(packet: P, pkt: &Pkt, scratch: &mut Scratch) -> Stage {
     if pod.flags & flags::NOT_READY != 0 {
         return drop(DropReason::DropEpNotReady);
     }
-    if !owns(pod, &pkt.tuple.src) {
+    if !pods::owns(pod, &pkt.tuple.src) {
         return drop(DropReason::InvalidSourceIp);
     }
-    if is_tunnel(pkt.tuple.proto, pkt.tuple.dport) {
+    if encap::is_tunnel(pkt.tuple.proto, pkt.tuple.dport) {
         return drop(DropReason::EncapsulationTrafficIsProhibited);
     }
     // It means the sender itself (RFC 1122, 3.2.1.3); the node's is not reached by it, whatever the node's settings let in.
@@ -49,39 +52,6 @@ fn pod<P: Packet>(packet: P, pkt: &Pkt, scratch: &mut Scratch) -> Stage {
     Ok(())
 }
 
-/// Whether it means whoever speaks to it.
-#[inline(always)]
-pub fn is_loopback(addr: &Addr) -> bool {
-    if addr.is_v4() {
-        let [first, ..] = addr.v4_be().to_ne_bytes();
-        return first == 127;
-    }
-    *addr == Addr { hi: 0, lo: 1u64.to_be() }
-}
-
-/// Whether it stands for no address (RFC 1122, 3.2.1.3; RFC 4291, 2.5.2).
-#[inline(always)]
-fn is_nobody(addr: &Addr) -> bool {
-    if addr.is_v4() {
-        let [first, ..] = addr.v4_be().to_ne_bytes();
-        return first == 0;
-    }
-    addr.is_none()
-}
-
-/// Whether a pod may send from that address.
-#[inline(always)]
-pub fn owns(pod: &Endpoint, addr: &Addr) -> bool {
-    let own = if addr.is_v4() { pod.ipv4 } else { pod.ipv6 };
-    (*addr == own && !own.is_none()) || pod.flags & flags::ANY_SOURCE != 0
-}
-
-/// Whether packets to that port are taken for the tunnel's by a node.
-#[inline(always)]
-pub fn is_tunnel(protocol: u8, dport: u16) -> bool {
-    config::on(&config::TUNNEL) && protocol == proto::UDP && dport == config::TUNNEL_PORT.load().to_be()
-}
-
 /// Only what was made on this node is the host's. What the stack forwards, under whatever address, is of where it came in.
 #[inline(always)]
 fn stack<P: Packet>(packet: P, pkt: &Pkt, scratch: &mut Scratch) -> Stage {
@@ -89,7 +59,7 @@ fn stack<P: Packet>(packet: P, pkt: &Pkt, scratch: &mut Scratch) -> Stage {
     let arrived_by = packet.arrived_by();
     let identity = if arrived_by == 0 {
         ipcache::identity_of(src)
-    } else if let Some(pod) = forwarded(pkt.origin) {
+    } else if let Some(pod) = pods::forwarded(pkt.origin) {
         pod.identity
     } else if is_local(src) || is_elsewhere(src) && !is_overlay(arrived_by) {
         ipcache::world(pkt.family)
@@ -98,22 +68,6 @@ fn stack<P: Packet>(packet: P, pkt: &Pkt, scratch: &mut Scratch) -> Stage {
     };
     scratch.sender = Party::remote(identity);
     Ok(())
-}
-
-/// The pod whose packets the host's stack sends on, under whatever address.
-#[inline(always)]
-pub fn forwarded(from: u32) -> Option<&'static Endpoint> {
-    if from & origin::STACK == 0 {
-        return None;
-    }
-    // SAFETY: read at once.
-    unsafe { maps::ENDPOINTS.get(from & origin::IFINDEX) }
-}
-
-/// Whether it is an address of this node or of a pod on it.
-#[inline(always)]
-pub fn is_local(addr: &Addr) -> bool {
-    maps::LOCALS.get_ptr(addr).is_some()
 }
 
 /// Whether whoever has that address is reached through the tunnel, and nothing of theirs comes another way.
@@ -132,7 +86,7 @@ fn is_overlay(ifindex: u32) -> bool {
 #[inline(always)]
 fn device(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
     let src = &pkt.tuple.src;
-    if is_local(src) || is_loopback(src) || is_nobody(src) || ipcache::is_for_all(src) {
+    if is_local(src) || is_loopback(src) || is_nobody(src) || is_for_all(src) {
         return drop(DropReason::InvalidSourceIp);
     }
     let entry = ipcache::lookup(src);
@@ -172,20 +126,6 @@ pub fn is_for_pod(pkt: &Pkt) -> bool {
     pkt.is(KNOWN) || is_pod(&pkt.tuple.dst)
 }
 
-/// Whether it is an address of this node itself.
-#[inline(always)]
-pub fn is_host(addr: &Addr) -> bool {
-    // SAFETY: read at once.
-    unsafe { maps::LOCALS.get(addr) }.is_some_and(|local| local.flags & flags::HOST != 0)
-}
-
-/// Whether it is the address of a pod of this node.
-#[inline(always)]
-pub fn is_pod(addr: &Addr) -> bool {
-    // SAFETY: read at once.
-    unsafe { maps::LOCALS.get(addr) }.is_some_and(|local| local.flags & flags::HOST == 0)
-}
-
 /// What comes through the tunnel was sent by a node that is known, and for somebody behind that node.
 #[inline(always)]
 fn tunnel(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
@@ -199,9 +139,9 @@ fn tunnel(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
     if is_local(src) {
         return drop(DropReason::InvalidSourceIp);
     }
-    let Some(node) = node_of(&pkt.node) else { return drop(DropReason::UnknownSender) };
+    let Some(node) = ipcache::node_of(&pkt.node) else { return drop(DropReason::UnknownSender) };
     let Some(entry) = ipcache::lookup(src) else { return drop(DropReason::InvalidSourceIp) };
-    let behind = if ipcache::is_behind_tunnel(entry) { Some(entry.tunnel) } else { node_of(src) };
+    let behind = if ipcache::is_behind_tunnel(entry) { Some(entry.tunnel) } else { ipcache::node_of(src) };
     if behind != Some(node) {
         return drop(DropReason::InvalidSourceIp);
     }
@@ -221,28 +161,4 @@ fn tunnel(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
 #[inline(always)]
 fn is_of_node(entry: &IpcacheEntry) -> bool {
     ipcache::is_node(entry) || matches!(entry.identity, identity::REMOTE_NODE | identity::KUBE_APISERVER)
-}
-
-/// Whether it is an address of another node.
-#[inline(always)]
-pub fn is_other_node(addr: &Addr) -> bool {
-    node_of(addr).is_some()
-}
-
-/// The address that a node is known by, from any of its addresses.
-#[inline(never)]
-fn node_of(addr: &Addr) -> Option<Addr> {
-    let entry = ipcache::lookup(addr)?;
-    if !ipcache::is_node(entry) || is_local(addr) {
-        return None;
-    }
-    Some(if entry.tunnel.is_none() { *addr } else { entry.tunnel })
-}
-
-/// The pod behind an interface that a flow came from, if it is still the one that opened it.
-#[inline(always)]
-pub fn opener(known: &Flow, src: &Addr) -> Option<&'static Endpoint> {
-    // SAFETY: read at once.
-    let pod = unsafe { maps::ENDPOINTS.get(known.forward.origin & origin::IFINDEX) }?;
-    if pod.id == known.src_endpoint && owns(pod, src) { Some(pod) } else { None }
 }

@@ -1,59 +1,23 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
-//! Who an address is: a local endpoint, the node itself, or an identity from the address cache.
+//! Who the flow is opened to: a local endpoint, the node itself, or an identity from the address cache.
 
 use super::direct;
+use crate::addresses;
 use crate::config;
+use crate::encap;
+use crate::ipcache;
+use crate::lb::is_unserved;
 use crate::maps;
 use crate::packet::From;
-use crate::parse::Pkt;
+use crate::pkt::Pkt;
+use crate::pods;
 use crate::scratch::{DST_IS_HOST, IS_REPLY, NO_MASQUERADE, NO_SERVICE, Party, Scratch};
 use crate::verdict::{Stage, Verdict, drop};
 use abi::endpoint::flags as endpoint;
 use abi::flow::{action, flags as flow};
-use abi::ipcache::{IpcacheEntry, flags};
+use abi::ipcache::flags;
 use abi::lb::flags as lb;
 use abi::{Addr, DropReason, identity};
-use aya_ebpf::maps::lpm_trie::Key;
-
-/// The most specific entry for the address.
-#[inline(always)]
-pub fn lookup(addr: &Addr) -> Option<&'static IpcacheEntry> {
-    if addr.is_v4() {
-        maps::IPCACHE4.get(Key::new(32, addr.v4_be().to_ne_bytes()))
-    } else {
-        maps::IPCACHE6.get(Key::new(128, addr.octets()))
-    }
-}
-
-/// Identity of an address.
-#[inline(never)]
-pub fn identity_of(addr: &Addr) -> u32 {
-    // SAFETY: read at once.
-    if let Some(local) = unsafe { maps::LOCALS.get(addr) } {
-        return local.identity;
-    }
-    lookup(addr).map_or(identity::WORLD, |entry| entry.identity)
-}
-
-/// Identity of what is outside of the cluster.
-#[inline(never)]
-pub fn world(family: u8) -> u32 {
-    let any = if family == 4 { Addr::from_v4_be(0) } else { Addr::NONE };
-    lookup(&any).map_or(identity::WORLD, |entry| entry.identity)
-}
-
-/// Whether the entry is a node's own address.
-#[inline(always)]
-pub fn is_node(entry: &IpcacheEntry) -> bool {
-    entry.flags & flags::NODE != 0
-        || (entry.tunnel.is_none() && matches!(entry.identity, identity::REMOTE_NODE | identity::KUBE_APISERVER))
-}
-
-/// Whether its address is reached through the tunnel.
-#[inline(always)]
-pub fn is_behind_tunnel(entry: &IpcacheEntry) -> bool {
-    !entry.tunnel.is_none() && entry.flags & flags::NODE == 0
-}
 
 /// Fills in who the flow is opened to, and how they are reached as far as addresses tell.
 #[inline(never)]
@@ -61,7 +25,7 @@ pub fn resolve(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
     destination(scratch);
     // What is sent where nobody serves must not leave for the world. Pods' addresses are no services', so there is nothing to look up.
     let is_pod = matches!(scratch.flow.forward.action, action::LOCAL | action::TUNNEL);
-    if scratch.notes(NO_SERVICE) && !is_pod && crate::lb::is_unserved(&scratch.tuple.dst) {
+    if scratch.notes(NO_SERVICE) && !is_pod && is_unserved(&scratch.tuple.dst) {
         return drop(DropReason::ServiceBackendNotFound);
     }
     if scratch.notes(IS_REPLY) && pkt.from == From::TUNNEL && !pkt.is_icmp_error() {
@@ -91,8 +55,7 @@ pub fn resolve(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
 fn enters_tunnel(pkt: &Pkt, scratch: &Scratch) -> bool {
     let proto = pkt.tuple.proto;
     let (asks, answers) = (scratch.opener.id != 0, scratch.opener.id == 0 && scratch.target.id != 0);
-    asks && super::source::is_tunnel(proto, scratch.dport)
-        || answers && super::source::is_tunnel(proto, scratch.tuple.sport)
+    asks && encap::is_tunnel(proto, scratch.dport) || answers && encap::is_tunnel(proto, scratch.tuple.sport)
 }
 
 /// Whose addresses the decision depends on.
@@ -112,7 +75,7 @@ fn forwarded(pkt: &Pkt, scratch: &Scratch) -> Option<Addr> {
         (true, 0) => return None,
         (true, _) => scratch.known.forward.origin,
     };
-    let pod = super::source::forwarded(from)?;
+    let pod = pods::forwarded(from)?;
     Some(if scratch.family == 4 { pod.ipv4 } else { pod.ipv6 })
 }
 
@@ -128,7 +91,7 @@ fn pass_through(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
         return Err(if pkt.from == From::DEVICE { Verdict::NotOurs } else { Verdict::Pass });
     }
     // Under this node's address it would come out of the tunnel at another, whoever has sent it to a service with such a backend.
-    if super::source::is_tunnel(pkt.tuple.proto, scratch.dport) {
+    if encap::is_tunnel(pkt.tuple.proto, scratch.dport) {
         return drop(DropReason::EncapsulationTrafficIsProhibited);
     }
     let goes_on = scratch.is_known() && scratch.known.has(flow::MASQUERADE | flow::DIRECT);
@@ -137,21 +100,10 @@ fn pass_through(pkt: &Pkt, scratch: &mut Scratch) -> Stage {
     }
     if !abi::identity::is_known_everywhere(scratch.opener.identity) {
         // To other nodes such a number is somebody else.
-        scratch.flow.src_identity = world(scratch.family);
+        scratch.flow.src_identity = ipcache::world(scratch.family);
     }
     direct::choose(scratch);
     Ok(())
-}
-
-/// Whether it is the address of a group, or of everybody on the link.
-#[inline(always)]
-pub fn is_for_all(addr: &Addr) -> bool {
-    if addr.is_v4() {
-        let [first, ..] = addr.v4_be().to_ne_bytes();
-        return first & 0xf0 == 0xe0 || addr.v4_be() == u32::MAX;
-    }
-    let [first, ..] = addr.hi.to_ne_bytes();
-    first == 0xff
 }
 
 #[inline(never)]
@@ -170,7 +122,7 @@ fn destination(scratch: &mut Scratch) -> i32 {
         scratch.flow.forward.hop = scratch.target.macs;
         return 0;
     }
-    if is_for_all(&scratch.dst) {
+    if addresses::is_for_all(&scratch.dst) {
         // On its link a pod has nobody but the node.
         scratch.target = Party::remote(identity::HOST);
         scratch.notes |= DST_IS_HOST;
@@ -178,7 +130,7 @@ fn destination(scratch: &mut Scratch) -> i32 {
         return 0;
     }
     scratch.flow.forward.action = action::NEIGH;
-    let Some(entry) = lookup(&scratch.dst) else {
+    let Some(entry) = ipcache::lookup(&scratch.dst) else {
         scratch.target = Party::remote(identity::WORLD);
         return 0;
     };
@@ -186,7 +138,7 @@ fn destination(scratch: &mut Scratch) -> i32 {
     if entry.flags & flags::NO_MASQUERADE != 0 {
         scratch.notes |= NO_MASQUERADE;
     }
-    if config::on(&config::TUNNEL) && is_behind_tunnel(entry) {
+    if config::on(&config::TUNNEL) && ipcache::is_behind_tunnel(entry) {
         scratch.flow.forward.action = action::TUNNEL;
         scratch.flow.forward.hop = entry.tunnel;
     }
