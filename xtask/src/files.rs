@@ -44,7 +44,8 @@ fn faults(root: &Path, rule: impl Fn(&Path, &str) -> Option<String>) -> Result<V
     Ok(faults)
 }
 
-fn sources(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+/// Adds every Rust file in the folder.
+pub(crate) fn sources(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     for entry in fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {
         let (path, kind) = entry.and_then(|entry| Ok((entry.path(), entry.file_type()?)))?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();

@@ -2,7 +2,7 @@
 //! The layering rule: a crate depends on lower layers only, and some libraries are reserved for one crate.
 //!
 //! The rule is data ([`LAYERS`], [`FENCES`]); the manifests are compared with it, and the diagram in
-//! `ARCHITECTURE.md` is printed from both, so that the document cannot drift.
+//! `ARCHITECTURE.md` is printed from both, so that the document cannot drift. Below the crates, the files of the kernel programs are in no circle.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::metadata::{cargo_metadata, list};
 
+mod circles;
 #[cfg(test)]
 mod tests;
 
@@ -89,6 +90,7 @@ pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
     print!("{diagram}");
     let mut faults = breaches(&manifests);
     faults.extend(kernel_side(root)?);
+    faults.extend(circles::check(root)?);
     let document = fs::read_to_string(root.join(DOCUMENT)).unwrap_or_default();
     if !document.contains(&diagram) {
         faults.push(format!("{DOCUMENT} does not hold the diagram above: run `make docs`"));
