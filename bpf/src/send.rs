@@ -62,12 +62,13 @@ pub fn left_to_stack<P: Packet>(packet: P, pkt: &mut Pkt, flow: &Flow) -> Stage 
     }
     // What may be cut up the stack would cut up and send on, under a name that it must not have outside, or through the tunnel as its own.
     let cut = pkt.family == 4 && !packet.read::<u8>(ETH_LEN + 6).is_some_and(|flags| flags & 0x40 != 0);
-    // The client of a flow that is answered directly is told all the same: it can leave room.
-    let direct = renamed && flow.has(flags::DIRECT);
-    if cut && !direct && (flow.is_rewritten() || way.action == action::TUNNEL) {
+    // Who can leave room is told all the same: a pod, and the client of a flow that is answered directly.
+    let told = pkt.from == From::POD || renamed && flow.has(flags::DIRECT);
+    let stays = cut && (flow.is_rewritten() || way.action == action::TUNNEL);
+    if stays && !told {
         return drop(DropReason::IpFragmentationNotSupported);
     }
-    if renamed {
+    if renamed || stays {
         pkt.room = room;
         // Its text is that fragmentation is needed.
         return drop(DropReason::CtMissingTcpAckFlag);

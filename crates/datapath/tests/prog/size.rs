@@ -37,8 +37,10 @@ fn what_fits_is_sent_and_what_does_not_is_the_stacks_to_answer() {
                 }
                 let mut long = datagram(f, dst, mtu + 1);
                 if f.a.is_ipv4() {
-                    // What might be cut up would go on under a name that it must not have.
-                    world.leaves(&a, &long).dropped(DropReason::IpFragmentationNotSupported);
+                    // What might be cut up would go on under a name that it must not have. Its sender can cut it up.
+                    let mut too_big = answer(&Packet::udp((f.a, 40001), (dst, 53)), [(3, 4), (2, 0)], mtu as u16);
+                    too_big.set_payload(long[14..42].to_vec());
+                    refused(&world.leaves(&a, &long), DropReason::CtMissingTcpAckFlag, &too_big);
                     long[20] |= 0x40;
                 }
                 world.leaves(&a, &long).passed().frame(&long);
