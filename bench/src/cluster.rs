@@ -245,12 +245,9 @@ impl Cluster {
             .collect())
     }
 
-    /// The processes of a machine with this name.
+    /// The processes of a machine whose program has this name.
     pub(crate) fn processes_named(&self, machine: &str, name: &str) -> Result<Vec<u32>> {
-        let is_called = |pid: &u32| {
-            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            line.split(|byte| *byte == 0).next().is_some_and(|first| first.ends_with(name.as_bytes()))
-        };
+        let is_called = |pid: &u32| runs(&fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default(), name);
         Ok(self.processes(machine)?.into_iter().filter(is_called).collect())
     }
 
@@ -258,6 +255,16 @@ impl Cluster {
     pub(crate) fn agent(&self, node: &str) -> Result<u32> {
         let agent = self.processes_named(node, "cilium-agent")?.first().copied();
         agent.with_context(|| format!("no agent runs on {node}"))
+    }
+
+    /// The operator's process, on one of these nodes.
+    pub(crate) fn operator(&self, nodes: &[&str]) -> Result<u32> {
+        for node in nodes {
+            if let Some(pid) = self.processes_named(node, "cilium-operator")?.first() {
+                return Ok(*pid);
+            }
+        }
+        bail!("no operator runs on {}", nodes.join(" or "))
     }
 
     /// The agent's pod on a node.
@@ -384,6 +391,14 @@ fn checked(arm: &Arm, unserved: &str) -> Result<()> {
     Ok(())
 }
 
+/// Whether the command line of a process starts a program of this name, wherever it lies. The operator's for clusters in no cloud
+/// is called `cilium-operator-generic`.
+fn runs(command_line: &[u8], name: &str) -> bool {
+    let program = command_line.split(|byte| *byte == 0).next().unwrap_or_default();
+    let base = program.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    base.strip_suffix(b"-generic").unwrap_or(base) == name.as_bytes()
+}
+
 /// The v2 cgroup of a process.
 fn group(pid: u32) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
@@ -443,4 +458,24 @@ fn policies() -> [Value; 2] {
         policy("servers", json!({"endpointSelector": servers, "ingress": rules("fromEndpoints", &["client"])})),
         policy("clients", json!({"endpointSelector": clients, "egress": rules("toEndpoints", &["near", "far"])})),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::runs;
+
+    #[test]
+    fn a_program_is_known_by_its_base_name_with_and_without_the_suffix_of_its_image() {
+        for line in
+            [&b"cilium-operator\0--x\0"[..], b"cilium-operator-generic\0", b"/usr/bin/cilium-operator-generic\0-v"]
+        {
+            assert!(runs(line, "cilium-operator"), "{line:?}");
+        }
+        for line in
+            [&b""[..], b"my-cilium-operator\0", b"sh\0cilium-operator\0", b"cilium-operator-x\0", b"cilium-agent\0"]
+        {
+            assert!(!runs(line, "cilium-operator"), "{line:?}");
+        }
+        assert!(runs(b"/opt/kube/kube-apiserver\0--etcd", "kube-apiserver"));
+    }
 }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The soak: pods, policies, Services and namespaces come and go while agents, the operator and the API server are killed, stopped and
-//! hung at random. The end state is checked: the kernel holds what a freshly started agent computes, nothing deleted is left
-//! behind, and the agents have not grown.
+//! hung at random. The end state is checked: each daemon was hit in each way, the kernel and the API server hold what freshly started
+//! agents write, nothing deleted is left behind, and no daemon has grown.
 
 mod churn;
 mod faults;
 mod look;
+mod memory;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use crate::clock;
 use crate::cluster::{Cluster, ClusterOptions};
 use churn::Churn;
 use faults::Faults;
-use look::Memory;
+use memory::Memory;
 
 pub(crate) const NODES: [&str; 2] = ["node1", "node2"];
 const BREATH: Duration = Duration::from_millis(500);
@@ -79,11 +80,12 @@ fn soak(cluster: &Cluster, span: Duration, seed: u64) -> Result<Vec<anyhow::Erro
             faulty.push(error.context(what.to_owned()));
         }
     };
+    check("every daemon was hit in every way", faults.complete());
     check("everything comes to rest", rested(cluster).and_then(|()| churn.settled(cluster)));
     check("the kernel holds what a fresh start computes", as_after_a_restart(cluster));
     churn.clear(cluster)?;
     check("nothing is left", nothing_left(cluster, &before));
-    check("agents have not grown", memory.is_flat(cluster));
+    check("no daemon has grown", memory.is_flat(cluster));
     Ok(faulty)
 }
 
@@ -97,7 +99,7 @@ fn rested(cluster: &Cluster) -> Result<()> {
     })
 }
 
-/// Compares the maps by meaning before and after a restart of all agents.
+/// Compares maps, network and objects by meaning before and after a restart of all agents.
 fn as_after_a_restart(cluster: &Cluster) -> Result<()> {
     let before = look::everywhere(look::steady, cluster)?;
     for node in NODES {

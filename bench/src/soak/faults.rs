@@ -5,24 +5,25 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rand::Rng;
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
+use rand::seq::SliceRandom;
 
 use super::NODES;
 use crate::clock;
 use crate::cluster::Cluster;
 
-/// A daemon: its machine and its name.
-const DAEMONS: [(&str, &str); 5] = [
-    (NODES[0], "cilium-agent"),
-    (NODES[1], "cilium-agent"),
-    (NODES[0], "cilium-operator"),
-    (NODES[1], "cilium-operator"),
-    ("control", "kube-apiserver"),
+/// A daemon: the machines it may run on, and its name.
+type Daemon = (&'static [&'static str], &'static str);
+
+const DAEMONS: [Daemon; 4] = [
+    (&[NODES[0]], "cilium-agent"),
+    (&[NODES[1]], "cilium-agent"),
+    (&NODES, "cilium-operator"),
+    (&["control"], "kube-apiserver"),
 ];
 
 /// SIGKILL: it restarts at once. SIGTERM: it may tidy up first. SIGSTOP: it hangs until it is resumed.
@@ -33,7 +34,9 @@ const SIGNALS: [Signal; 3] = [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGSTOP]
 pub(super) struct Faults {
     hung: Option<(Instant, Vec<u32>)>,
     next: Option<Instant>,
-    done: BTreeMap<(&'static str, Signal), usize>,
+    /// What is to come of this round. Each round has every fault once, in an order of its own.
+    round: Vec<(Daemon, Signal)>,
+    done: BTreeMap<(&'static [&'static str], &'static str, Signal), usize>,
 }
 
 impl Faults {
@@ -46,21 +49,42 @@ impl Faults {
         if self.hung.is_some() || self.next.is_some_and(|next| now < next) {
             return Ok(());
         }
-        self.next = Some(now + Duration::from_secs(random.random_range(5..40)));
-        let (machine, name) = *DAEMONS.choose(random).context("no daemons")?;
-        let signal = *SIGNALS.choose(random).context("no signals")?;
-        // The operator is on one of the nodes; what was just killed may be missing.
-        let pids = cluster.processes_named(machine, name)?;
+        let Some((daemon, signal)) = self.draw(random) else { return Ok(()) };
+        let (machines, name) = daemon;
+        let mut pids = Vec::new();
+        for machine in machines {
+            pids.extend(cluster.processes_named(machine, name)?);
+        }
         if pids.is_empty() {
+            // It is just restarting: its turn comes once more, after the rest of the round.
+            self.round.insert(0, (daemon, signal));
             return Ok(());
         }
+        self.next = Some(now + Duration::from_secs(random.random_range(5..40)));
         pids.iter().for_each(|pid| send(*pid, signal));
-        *self.done.entry((name, signal)).or_default() += 1;
+        *self.done.entry((machines, name, signal)).or_default() += 1;
         if signal == Signal::SIGSTOP {
             // Now and then for longer than leases, deadlines and liveness probes.
             self.hung = Some((now + Duration::from_secs(random.random_range(1..90)), pids));
         }
         Ok(())
+    }
+
+    fn draw(&mut self, random: &mut StdRng) -> Option<(Daemon, Signal)> {
+        if self.round.is_empty() {
+            self.round = all().collect();
+            self.round.shuffle(random);
+        }
+        self.round.pop()
+    }
+
+    /// Fails unless each daemon got each signal: what was not done proves nothing.
+    pub(super) fn complete(&self) -> Result<()> {
+        let missed: Vec<String> = all()
+            .filter(|((machines, name), signal)| !self.done.contains_key(&(*machines, *name, *signal)))
+            .map(|((machines, name), signal)| format!("{name} on {} got no {signal}", machines.join(" or ")))
+            .collect();
+        if missed.is_empty() { Ok(()) } else { bail!("{}", missed.join("; ")) }
     }
 
     fn wake(&mut self) {
@@ -78,14 +102,43 @@ impl Faults {
 
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let counts: Vec<_> = self.done.iter().map(|((name, signal), n)| format!("{name} {signal} x {n}")).collect();
+        let counts: Vec<_> = self
+            .done
+            .iter()
+            .map(|((machines, name, signal), n)| format!("{name} on {} {signal} x {n}", machines.join(" or ")))
+            .collect();
         f.write_str(&counts.join(", "))
     }
+}
+
+/// Every fault of a round.
+fn all() -> impl Iterator<Item = (Daemon, Signal)> {
+    DAEMONS.into_iter().flat_map(|daemon| SIGNALS.map(|signal| (daemon, signal)))
 }
 
 /// It may have ended by itself.
 fn send(pid: u32, signal: Signal) {
     if let Ok(pid) = pid.try_into() {
         let _ = kill(Pid::from_raw(pid), signal);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+
+    #[test]
+    fn a_round_has_every_fault_once_and_a_soak_without_one_of_them_is_not_complete() {
+        let mut faults = Faults::default();
+        let mut random = StdRng::seed_from_u64(7);
+        for drawn in 0..all().count() {
+            let missed = faults.complete().unwrap_err().to_string();
+            assert_eq!(missed.split("; ").count(), all().count() - drawn, "{missed}");
+            let ((machines, name), signal) = faults.draw(&mut random).unwrap();
+            *faults.done.entry((machines, name, signal)).or_default() += 1;
+        }
+        assert!(faults.complete().is_ok());
     }
 }

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Inspects the nodes: the contents of maps by meaning, what pods leave behind, and the agents' memory.
+//! Inspects the nodes: the contents of maps by meaning, the rest of the kernel's network, what pods leave behind.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -35,15 +34,75 @@ fn one_sided(node: &str, before: &Lines, after: &Lines) -> Vec<String> {
     gone.chain(after.difference(before).map(|line| format!("{node} + {line}"))).collect()
 }
 
-/// The maps once they have been stable for a while.
+/// The state of a node once it has been stable for a while.
 pub(super) fn steady(cluster: &Cluster, node: &str) -> Result<Lines> {
     let mut last = Lines::new();
     clock::poll(super::REST, Duration::from_secs(5), || {
-        let now = maps(cluster, node)?;
-        let before = std::mem::replace(&mut last, now);
-        ensure!(before == last, "the maps change still:\n{}", one_sided(node, &before, &last).join("\n"));
+        let now = [maps(cluster, node)?, network(cluster, node)?, objects(cluster, node)?].into_iter().flatten();
+        let before = std::mem::replace(&mut last, now.collect());
+        ensure!(before == last, "the node changes still:\n{}", one_sided(node, &before, &last).join("\n"));
         Ok(last.clone())
     })
+}
+
+/// Routes, rules, nftables, and the programs of interfaces, without numbers that the kernel draws anew each time and without the
+/// health endpoint.
+fn network(cluster: &Cluster, node: &str) -> Result<Lines> {
+    const SCRIPT: &str = r#"
+        for family in -4 -6; do
+            ip $family route show table all | sed -E 's/ (expires|age) [0-9a-z]+//g' | sed "s/^/route $family /"
+            ip $family rule | sed "s/^/rule $family /"
+        done
+        nft -s list ruleset 2>/dev/null | awk '/^table/ {table = $2 " " $3} /^\t[a-z]/ {part = $1 " " $2} {print "nft", table, part, $0}'
+        for device in $(ls /sys/class/net); do
+            for side in ingress egress; do
+                tc filter show dev $device $side 2>/dev/null | sed -E 's/ (id|handle) [0-9a-fx]+//g' | sed "s/^/tc $device $side /"
+            done
+        done
+        cd /sys/fs/bpf/cilium && find . -type f | sed 's/^/pin /'
+        true"#;
+    let said = run::output(cluster.on_node(node).args(["sh", "-c", SCRIPT]))?;
+    let lines: Lines = said.lines().map(str::trim).filter(|line| !line.contains("health")).map(str::to_owned).collect();
+    for kind in ["route -4", "rule -4", "pin"] {
+        ensure!(lines.iter().any(|line| line.starts_with(kind)), "no line of '{kind}' in:\n{said}");
+    }
+    Ok(lines)
+}
+
+/// What the API server says of a node's pods: CiliumEndpoints and their identities.
+fn objects(cluster: &Cluster, node: &str) -> Result<Lines> {
+    let address =
+        cluster.kubectl(&["get", "ciliumnode", node, "-o=jsonpath={.spec.addresses[?(@.type=='InternalIP')].ip}"])?;
+    let of_node = |object: &Value| {
+        let on = object.pointer("/status/networking/node").and_then(Value::as_str);
+        on.is_some_and(|on| address.split_whitespace().any(|own| own == on))
+    };
+    let (mut lines, mut used) = (Lines::new(), BTreeSet::new());
+    for endpoint in list(cluster, "ciliumendpoints")?.iter().filter(|object| of_node(object)) {
+        used.extend(endpoint.pointer("/status/identity/id").map(Value::to_string));
+        lines.insert(format!("endpoint object {} {}", name(endpoint), endpoint.get("status").unwrap_or(&Value::Null)));
+    }
+    for identity in list(cluster, "ciliumidentities")?.iter().filter(|object| used.contains(&name(object))) {
+        lines.insert(format!(
+            "identity object {} {}",
+            name(identity),
+            identity.get("security-labels").unwrap_or(&Value::Null)
+        ));
+    }
+    Ok(lines)
+}
+
+fn list(cluster: &Cluster, kind: &str) -> Result<Vec<Value>> {
+    let mut list: Value = serde_json::from_str(&cluster.kubectl(&["get", kind, "-A", "-o", "json"])?)?;
+    list.get_mut("items").map(Value::take).map_or_else(|| bail!("a list of {kind} has no items"), entries)
+}
+
+fn name(object: &Value) -> String {
+    let part = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default();
+    match (part("/metadata/namespace"), part("/metadata/name")) {
+        ("", name) => name.to_owned(),
+        (namespace, name) => format!("{namespace}/{name}"),
+    }
 }
 
 /// The agent's maps, without mere references between entries and without the health endpoint, which is another one after each start.
@@ -106,65 +165,4 @@ pub(super) fn leftovers(cluster: &Cluster, node: &str) -> Result<Lines> {
     let said = run::output(cluster.on_node(node).args(["sh", "-c", SCRIPT]))?;
     let lasting = |line: &&str| !line.is_empty() && !line.contains("health") && !line.ends_with("lockfile");
     Ok(said.lines().map(str::trim).filter(lasting).map(str::to_owned).collect())
-}
-
-/// Samples of the agents' resident memory and open files.
-#[derive(Debug, Default)]
-pub(super) struct Memory {
-    samples: Vec<(&'static str, u64)>,
-    last: Option<std::time::Instant>,
-}
-
-impl Memory {
-    const EVERY: Duration = Duration::from_secs(15);
-    /// How much larger an agent may be after the soak than after a fresh start: a share, and a minimum in KiB.
-    const FACTOR: u64 = 2;
-    const SLACK_KIB: u64 = 16 * 1024;
-    /// How many more files than after a start an agent may have open: mostly connections.
-    const FILES: usize = 32;
-
-    /// Takes a sample if one is due. The agent may just be restarting.
-    pub(super) fn sample(&mut self, cluster: &Cluster) {
-        if self.last.is_some_and(|last| last.elapsed() < Self::EVERY) {
-            return;
-        }
-        self.last = Some(clock::now());
-        for node in NODES {
-            self.samples.extend(cluster.agent(node).and_then(resident).map(|kib| (node, kib)));
-        }
-    }
-
-    /// Compares the agents and the largest sample with the same agents after a restart. They have seen at least the end of the soak.
-    pub(super) fn is_flat(&self, cluster: &Cluster) -> Result<()> {
-        let mut faulty = Vec::new();
-        for node in NODES {
-            let largest = self.samples.iter().filter(|(of, _)| *of == node).map(|(_, kib)| *kib).max();
-            let (used, open) = (resident(cluster.agent(node)?)?, open_files(cluster.agent(node)?)?);
-            cluster.replace_agent(node)?;
-            super::rested(cluster)?;
-            let (fresh, open_fresh) = (resident(cluster.agent(node)?)?, open_files(cluster.agent(node)?)?);
-            let largest = largest.unwrap_or_default();
-            eprintln!(
-                "{node}: {largest} KiB at most, {used} KiB and {open} files at the end, {fresh} KiB and {open_fresh} after a start"
-            );
-            if largest.max(used) > fresh * Self::FACTOR + Self::SLACK_KIB {
-                faulty.push(format!("{node}: {largest} KiB at most, {fresh} KiB after a start"));
-            }
-            if open > open_fresh + Self::FILES {
-                faulty.push(format!("{node}: {open} open files, {open_fresh} after a start"));
-            }
-        }
-        if faulty.is_empty() { Ok(()) } else { bail!("{}", faulty.join("; ")) }
-    }
-}
-
-/// KiB of a process.
-fn resident(pid: u32) -> Result<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).context("the agent has ended")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    line.split_whitespace().next().and_then(|word| word.parse().ok()).context("VmRSS is no number")
-}
-
-fn open_files(pid: u32) -> Result<usize> {
-    Ok(fs::read_dir(format!("/proc/{pid}/fd")).context("the agent has ended")?.count())
 }
