@@ -26,6 +26,12 @@ impl Backoff {
         let doublings = failures.saturating_sub(1).min(20);
         self.first.saturating_mul(1 << doublings).min(self.last)
     }
+
+    /// Between half and all of that, so that callers that failed together do not retry together.
+    #[must_use]
+    pub fn spread_after(self, failures: u32) -> Duration {
+        spread(self.after(failures))
+    }
 }
 
 /// Counts consecutive failures and says how long to wait after each.
@@ -42,11 +48,10 @@ impl Retries {
         Self { backoff, failures: 0 }
     }
 
-    /// Counts a failure and returns the delay: between half and all of what the back-off says, so that callers that
-    /// failed together do not retry together.
+    /// Counts a failure and returns the delay, as [`Backoff::spread_after`] says.
     pub fn failed(&mut self) -> Duration {
         self.failures = self.failures.saturating_add(1);
-        spread(self.backoff.after(self.failures))
+        self.backoff.spread_after(self.failures)
     }
 
     /// Counts a success. Returns whether it ends a run of failures.

@@ -84,7 +84,7 @@ pub trait Target<R: Row>: Send + 'static {
 pub struct ReconcileConfig {
     /// How often to do a full sync: prune, then update each row.
     pub full_sync: Duration,
-    /// The delay after the first failure of a key; it doubles with each further one.
+    /// The delay after the first failure of a key; it doubles with each further one, and is between half and all of that.
     pub retry_min: Duration,
     /// The longest delay between attempts.
     pub retry_max: Duration,
@@ -101,8 +101,14 @@ impl Default for ReconcileConfig {
 }
 
 impl ReconcileConfig {
+    /// For a target at the API server: after an outage not all nodes ask at once.
+    #[must_use]
+    pub fn remote() -> Self {
+        Self { retry_max: Duration::from_secs(5 * 60), ..Self::default() }
+    }
+
     fn backoff(&self, attempts: u32) -> Duration {
-        Backoff::new(self.retry_min, self.retry_max).after(attempts)
+        Backoff::new(self.retry_min, self.retry_max).spread_after(attempts)
     }
 }
 

@@ -6,27 +6,26 @@ use crate::scenes::{Shared, now};
 use hubble::proto::flow::FlowFilter;
 use hubble::proto::observer::GetFlowsRequest;
 use hubble::proto::timestamp;
+use statedb::{Backoff, Retries};
 use std::time::Duration;
 
 /// How many flows of the past are asked for.
 const HISTORY: u64 = 2_000;
 /// Delays between attempts.
-const FIRST: Duration = Duration::from_millis(500);
-const LONGEST: Duration = Duration::from_secs(15);
+const RETRY: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));
 
 pub(crate) async fn follow(relay: Relay, namespace: String, scene: Shared) {
-    let mut delay = FIRST;
+    let mut retries = Retries::new(RETRY);
     loop {
-        let problem = stream(&relay, &namespace, &scene, &mut delay).await;
+        let problem = stream(&relay, &namespace, &scene, &mut retries).await;
         tracing::debug!(namespace, problem, "the stream of flows has ended");
         scene.lock().link.set(Some(problem));
-        tokio::time::sleep(delay).await;
-        delay = (delay * 2).min(LONGEST);
+        tokio::time::sleep(retries.failed()).await;
     }
 }
 
 /// Takes in flows until there are no more; returns why.
-async fn stream(relay: &Relay, namespace: &str, scene: &Shared, delay: &mut Duration) -> String {
+async fn stream(relay: &Relay, namespace: &str, scene: &Shared, retries: &mut Retries) -> String {
     let request = request(namespace, scene.lock().latest());
     let mut flows = match relay.flows(request).await {
         Ok(flows) => flows,
@@ -36,7 +35,7 @@ async fn stream(relay: &Relay, namespace: &str, scene: &Shared, delay: &mut Dura
     loop {
         match flows.message().await {
             Ok(Some(answer)) => {
-                *delay = FIRST;
+                retries.succeeded();
                 scene.lock().take(&answer, now());
             }
             Ok(None) => return "hubble-relay has ended the stream of flows".to_owned(),
